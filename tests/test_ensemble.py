@@ -245,13 +245,13 @@ def edited(text, change):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda d: d["networks"].pop(), "one was left out"),
-        (lambda d: d["networks"].reverse(), "left out, added or replaced"),
+        (lambda d: d["networks"].pop(), "one was removed"),
+        (lambda d: d["networks"].reverse(), "removed, added or replaced"),
         (lambda d: d["networks"][1]["layers"][0]["W"][0].__setitem__(0, 1.5), r"networks\[1\]: .* checksum"),
         (lambda d: d["networks"][1].pop("loss"), r"networks\[1\]: loss is missing"),
         (lambda d: d.update(networks=[]), "networks is empty"),
         (lambda d: d.update(networks=3), "networks is 3"),
-        (lambda d: d.update(networks=[3]), r"networks\[0\]: it holds 3, not a network"),
+        (lambda d: d.update(networks=[3]), r"networks\[0\]: it contains 3, expected a network"),
         (lambda d: d.update(version=2), "version is 2, expected 1"),
         (lambda d: d.update(version=True), "version is true, expected 1"),
         (lambda d: d.pop("format"), "format is missing"),

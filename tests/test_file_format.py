@@ -44,7 +44,7 @@ def test_the_schema_has_every_name():
     assert {place["$ref"].split("/")[-1] for place in SCHEMA["$defs"]["all_layers"]["items"]["oneOf"]} == kinds - {
         "input"
     }
-    known = document.checked(json.loads(NeuralNetwork([2, 1], seed=0).to_json()))
+    known = document.validated_document(json.loads(NeuralNetwork([2, 1], seed=0).to_json()))
     assert set(NETWORK) == {*known, "sha256"}
 
 

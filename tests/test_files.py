@@ -375,8 +375,8 @@ def keys(part: Any) -> list[Any]:
 
 
 DAMAGED = (
-    "its content is not what was saved: it does not fit its checksum (sha256), so the file was damaged or edited; "
-    'take another copy, or remove "sha256" from it to accept what was edited'
+    "its content does not match its checksum (sha256), so the file was damaged or edited; "
+    'use another copy, or remove "sha256" from it to accept the edited content'
 )
 
 
@@ -424,39 +424,38 @@ CHECK = "; check that it is the right file"
     [
         ("", "it is empty; save the network again"),
         (" \n\t", "it is empty; save the network again"),
-        ('{\n  "format": nnc}', f"it is not JSON: line 2, column 13: Expecting value{CHECK}, and whole"),
+        ('{\n  "format": nnc}', f"it is not JSON: line 2, column 13: Expecting value{CHECK}, and complete"),
         (
             TEXT[: TEXT.index("0.3]") + 4],
-            f"it is not JSON: line 17, column 24: Expecting ',' delimiter{CHECK}, and whole",
+            f"it is not JSON: line 17, column 24: Expecting ',' delimiter{CHECK}, and complete",
         ),
-        ("1,2,3\n4,5,6\n", f"it is not JSON: line 1, column 2: Extra data{CHECK}, and whole"),
+        ("1,2,3\n4,5,6\n", f"it is not JSON: line 1, column 2: Extra data{CHECK}, and complete"),
         ("[" * 100_000, f"its brackets are nested too deeply for a network{CHECK}"),
         ('{"a":' * 100_000, f"its brackets are nested too deeply for a network{CHECK}"),
-        ("[1, 2]", f"it holds a list of 2, not a network{CHECK}"),
-        ("null", f"it holds null, not a network{CHECK}"),
-        ("NaN", f"it holds NaN, not a network{CHECK}"),
-        ("9" * 5000, f"it holds Infinity, not a network{CHECK}"),
+        ("[1, 2]", f"it contains a list of 2, expected a network{CHECK}"),
+        ("null", f"it contains null, expected a network{CHECK}"),
+        ("NaN", f"it contains NaN, expected a network{CHECK}"),
+        ("9" * 5000, f"it contains Infinity, expected a network{CHECK}"),
         (
             '{"weights": [1]}',
-            'it is no network of nnc: format is missing, expected "nnc-network"; is it the right file?',
+            f'it is not a network of nnc: format is missing, expected "nnc-network"{CHECK}',
         ),
         (
             '{"format": "\\u00e9\\ud800' + "x" * 100 + '"}',
-            'it is no network of nnc: format is "\\xe9\\ud800' + "x" * 38 + '...", expected "nnc-network"; '
-            "is it the right file?",
+            'it is not a network of nnc: format is "\\xe9\\ud800' + "x" * 38 + f'...", expected "nnc-network"{CHECK}',
         ),
         (
             '{"format": "nnc-network", "version": 3, "anything": "else"}',
-            "a later nnc wrote it (file version 3, this nnc reads version 2); "
+            "it was written by a later version of nnc (its format version is 3, the latest supported one is 2); "
             "upgrade with `pip install --upgrade nnc-cython`",
         ),
         (
             '{"format": "nnc-network", "format": "nnc-network"}',
-            'the key "format" stands twice in one object; remove one of them',
+            'the key "format" occurs twice in one object; remove one of them',
         ),
         (
             TEXT.replace('"n_in": 2', '"n_in": 2, "n_in": 2'),
-            'the key "n_in" stands twice in one object; remove one of them',
+            'the key "n_in" occurs twice in one object; remove one of them',
         ),
     ],
     ids=lambda value: repr(value)[:30],
@@ -521,7 +520,7 @@ NAMES = "expected " + " or ".join(activations.NAMES)
         ("layers 0 b", 0, "layers[0].b is 0, expected a list or null"),
         ("layers 0 b", [1.0], "layers[0].b has the wrong shape: 1 numbers found, 3 expected (n_out)"),
         ("layers 0 b 1", math.inf, f"layers[0].b[1] is Infinity, {LARGEST}"),
-        ("layers 0 b", None, "only one of layers[0].b and layers[1].b is null, expected all or none"),
+        ("layers 0 b", None, "only one of layers[0].b and layers[1].b is null, expected both or none in version 1"),
         (
             "layers 0 alpha",
             0.1,
@@ -529,7 +528,7 @@ NAMES = "expected " + " or ".join(activations.NAMES)
         ),
         ("layers 0 activation", "softmax", 'activation "softmax" is for the output layer only'),
         ("layers 0 activation", "exp", 'activation "exp" is for the output layer only'),
-        ("layers 1 activation", "softmax", 'the output "softmax" has 1 neuron, expected at least 2'),
+        ("layers 1 activation", "softmax", 'layers[1].n_out is 1, expected at least 2 for the activation "softmax"'),
         (
             "loss",
             "cross_entropy",
@@ -572,7 +571,7 @@ def _float(digits: str) -> str:
 def test_sizes_must_follow_each_other() -> None:
     whole = document()
     whole["layers"][1] |= {"n_in": 2, "W": [[1.0], [2.0]]}
-    assert refusal(json.dumps(whole)) == "layers[1].n_in is 2, expected 3, what the layer below gives" + FIX
+    assert refusal(json.dumps(whole)) == "layers[1].n_in is 2, expected 3, the n_out of the layer before" + FIX
 
 
 def test_binary_cross_entropy_needs_sigmoid() -> None:
@@ -628,7 +627,7 @@ def test_loss_parameter(loss: str, default: float) -> None:
 
 
 def test_loss_parameter_of_a_loss_without() -> None:
-    message = 'loss_parameter is 1.0, expected none for loss "mse" (only for huber, quantile, cross_entropy)'
+    message = 'loss_parameter is 1.0, expected null for loss "mse"; only huber, quantile, cross_entropy have one'
     assert refusal(json.dumps(document(loss="mse", loss_parameter=1.0))) == message + FIX
 
 
@@ -641,7 +640,7 @@ OBJECT = "expected null, a string, an object or a finite number (up to 1.79769e+
     ("place", "value", "message"),
     [
         ("classes", "ab", 'classes is "ab", expected a list or null'),
-        ("classes", ["a"], "classes has 1 items, expected 2 (as n_out is 1)"),
+        ("classes", ["a"], "classes has 1 items, expected 2 (because n_out is 1)"),
         ("classes", [1, "b"], f'classes[1] is "b", {CHOICE}'),
         ("classes", [True, 0], f"classes[1] is 0, {CHOICE}"),
         ("classes", [None, None], f"classes[0] is null, {CHOICE}"),
@@ -659,8 +658,8 @@ OBJECT = "expected null, a string, an object or a finite number (up to 1.79769e+
         ("scale_X shift", [1.0], "scale_X.shift has the wrong shape: 1 numbers found, 2 expected (n_in)"),
         ("scale_y factor", [1, 2], "scale_y.factor has the wrong shape: 2 numbers found, 1 expected (n_out)"),
         ("scale_X shift 1", math.nan, f"scale_X.shift[1] is NaN, {LARGEST}"),
-        ("scale_X factor 1", 0, "scale_X.factor[1] is 0, expected another number"),
-        ("scale_X factor 1", -0.0, "scale_X.factor[1] is 0, expected another number"),
+        ("scale_X factor 1", 0, "scale_X.factor[1] is 0, expected a number that is not 0"),
+        ("scale_X factor 1", -0.0, "scale_X.factor[1] is 0, expected a number that is not 0"),
         ("self_test", [], "self_test is a list of 0, expected an object"),
         ("self_test y", [], 'self_test has the unknown key "y", expected X, P'),
         ("self_test X", ..., "self_test.X is missing"),
@@ -681,7 +680,7 @@ OBJECT = "expected null, a string, an object or a finite number (up to 1.79769e+
         (
             "training moments 1 3",
             -1e-300,
-            "training.moments[1][3] is -1e-300, expected 0 or more: a mean of squares, or a step",
+            "training.moments[1][3] is -1e-300, expected a number of at least 0",
         ),
         ("training optimizer", "adam", 'training.optimizer is "adam", expected an object'),
         ("training optimizer name", ..., "training.optimizer.name is missing"),
@@ -723,7 +722,7 @@ OBJECT = "expected null, a string, an object or a finite number (up to 1.79769e+
         (
             "training schedule other",
             {"name": "step"},
-            "training.schedule.other is a second object, expected one at most in a schedule",
+            "training.schedule.other is a second object, expected at most one in a schedule",
         ),
         ("training history", [], "training.history is a list of 0, expected an object"),
         ("training history seconds", ..., "training.history.seconds is missing"),
@@ -793,7 +792,7 @@ def test_classes_that_no_array_holds(classes: list[Any], message: str) -> None:
         (["a"], "feature_names is a list of 1, expected a list of 2 strings (n_in)"),
         (["a", 1], "feature_names is a list of 2, expected a list of 2 strings (n_in)"),
         ("ab", 'feature_names is "ab", expected a list of 2 strings (n_in)'),
-        (["a", "a"], 'feature_names has "a" twice, expected that all are different'),
+        (["a", "a"], 'feature_names has "a" twice, expected distinct names'),
     ],
 )
 def test_wrong_names_of_columns(names: Any, message: str) -> None:
@@ -875,7 +874,7 @@ def test_schedules_within_schedules() -> None:
             assert _serialization.loads(_serialization.dumps(whole)) == whole
         else:
             place = "training.schedule" + ".then" * 8
-            message = f"{place} is nested too deeply, expected 8 schedules within each other at most"
+            message = f"{place} is nested too deeply, expected at most 8 nested schedules"
             assert refusal(json.dumps(whole)) == message + FIX
 
 
@@ -924,23 +923,23 @@ def test_self_test_is_verified(dtype: str, tolerance: float, saved: float) -> No
             _serialization.verify_self_test(whole, [output], "'net.json'")
         shown = {"nan": "NaN", "inf": "Infinity"}.get(str(output), output)
         assert str(caught.value) == (
-            "cannot load the network from 'net.json': it does not compute what it did when it was saved: output 0 of "
-            f"its self_test is {shown}, expected {saved} (to {tolerance:g}); if the file was edited, remove "
-            '"self_test" and "sha256" from it to accept that; if not, nnc computes something else here than where it '
-            "was saved: report that with what `nnc config` prints"
+            "cannot load the network from 'net.json': its self-test failed: "
+            f"output 0 is {shown}, expected {saved} (tolerance {tolerance:g}); "
+            'if you edited the file, remove "self_test" and "sha256" from it to accept the edited content; '
+            "otherwise report this error with the output of `nnc config`"
         )
 
 
 @pytest.mark.parametrize("error", [ValueError("lr is -1"), TypeError("lr is -1"), OverflowError("lr is -1")])
 def test_parts_that_are_refused_where_they_are_built(error: Exception) -> None:
-    with pytest.raises(ModelFileError) as caught, _serialization.refusing("'net.json'"):
+    with pytest.raises(ModelFileError) as caught, _serialization.build_errors("'net.json'"):
         raise error
     assert str(caught.value) == "cannot load the network from 'net.json': lr is -1" + FIX
-    with pytest.raises(ModelFileError, match=r"^as it is$"), _serialization.refusing():
+    with pytest.raises(ModelFileError, match=r"^as it is$"), _serialization.build_errors():
         raise ModelFileError("as it is")
-    with pytest.raises(OSError, match="there is not enough memory for it"), _serialization.refusing():
+    with pytest.raises(OSError, match="there is not enough memory for it"), _serialization.build_errors():
         raise MemoryError
-    with _serialization.refusing():
+    with _serialization.build_errors():
         pass
 
 
@@ -973,7 +972,7 @@ def test_network_that_diverged_is_not_saved(tmp_path: Path) -> None:
         _serialization.write(path, wide([[1.0, math.nan]]))
     assert str(caught.value) == (
         f"cannot save the network: layers[0].W[0][1] is NaN, {LARGEST}; "
-        "nothing was written (after a training that diverged, train again with a smaller lr)"
+        "nothing was written (if the training diverged, train again with a smaller lr)"
     )
     assert path.read_text() == TEXT
     assert os.listdir(tmp_path) == ["net.json"]
@@ -1030,7 +1029,7 @@ def test_memory_is_64_times_the_file_at_most(tmp_path: Path, kind: str) -> None:
 
 @pytest.mark.parametrize("kind", set(COSTLY) - {"numbers", "wide letters", "one input"})
 def test_texts_that_would_take_much_memory(set_limit: Any, kind: str) -> None:
-    set_limit("nnc._serialization.text.FREE", 2**21)
+    set_limit("nnc._serialization.text.ALWAYS_ALLOWED_BYTES", 2**21)
     text = COSTLY[kind]
     tracemalloc.start()
     try:
@@ -1039,11 +1038,11 @@ def test_texts_that_would_take_much_memory(set_limit: Any, kind: str) -> None:
     finally:
         tracemalloc.stop()
     limit = max(2, 16 * len(text) // 2**20)
-    assert message == f"its {len(text)} characters would take more than {limit} MiB of memory{CHECK}"
+    assert message == f"its {len(text)} characters would need more than {limit} MiB of memory{CHECK}"
 
 
 def test_no_network_is_refused_for_its_memory(set_limit: Any) -> None:
-    set_limit("nnc._serialization.text.FREE", 0)
+    set_limit("nnc._serialization.text.ALWAYS_ALLOWED_BYTES", 0)
     for rows in ([[0.0]] * 1000, [[0.0] * 1000], [[random.random() for _ in range(30)] for _ in range(30)]):
         whole = wide(rows)
         assert _serialization.loads(_serialization.dumps(whole))["layers"] == whole["layers"]
@@ -1051,16 +1050,16 @@ def test_no_network_is_refused_for_its_memory(set_limit: Any) -> None:
 
 
 def test_networks_that_would_not_be_read_are_not_written(set_limit: Any) -> None:
-    set_limit("nnc._serialization.text.FREE", 0)
-    set_limit("nnc._serialization.text.MOST", 10_000)
+    set_limit("nnc._serialization.text.ALWAYS_ALLOWED_BYTES", 0)
+    set_limit("nnc._serialization.text.MAX_PARSED_BYTES", 10_000)
     with pytest.raises(
-        ModelFileError, match=r"^cannot save the network: its \d+ characters would take more than 0 MiB"
+        ModelFileError, match=r"^cannot save the network: its \d+ characters would need more than 0 MiB"
     ):
         _serialization.dumps(wide([[0.0]] * 1000))
     set_limit("nnc._utils.disk.LARGEST", 100)
-    with pytest.raises(ModelFileError, match=r"^cannot save the network: it has \d+ characters, expected 100 at most"):
+    with pytest.raises(ModelFileError, match=r"^cannot save the network: it has \d+ characters, expected at most 100"):
         _serialization.dumps(document())
-    assert refusal(TEXT) == f"it has {len(TEXT)} characters, expected 100 at most"
+    assert refusal(TEXT) == f"it has {len(TEXT)} characters, expected at most 100"
 
 
 def test_too_large_a_file(tmp_path: Path) -> None:
@@ -1134,7 +1133,9 @@ def test_an_open_file_without_an_end(set_limit: Any) -> None:
     assert error.strerror == f"cannot load the network from the open file: it is larger than 1 GiB{CHECK}"
 
 
-@pytest.mark.parametrize("where", ["json.loads", "nnc._utils.disk._pieces", "nnc._serialization.text.checked"])
+@pytest.mark.parametrize(
+    "where", ["json.loads", "nnc._utils.disk._pieces", "nnc._serialization.text.validated_document"]
+)
 def test_a_lack_of_memory(tmp_path: Path, make_fail: Any, where: str) -> None:
     path = tmp_path / "net.json"
     _serialization.write(path, document())
@@ -1143,13 +1144,13 @@ def test_a_lack_of_memory(tmp_path: Path, make_fail: Any, where: str) -> None:
     error = error_of(_serialization.read, path)
     assert error.errno == errno.ENOMEM
     assert error.strerror == (
-        f"cannot load the network from {str(path)!r}: there is not enough memory for it; free some, or "
+        f"cannot load the network from {str(path)!r}: there is not enough memory for it; free memory, or "
         "check that it is the right file"
     )
 
 
 def test_text_must_be_a_string() -> None:
-    with pytest.raises(TypeError, match=r"^the JSON text must be a str, got bytes$"):
+    with pytest.raises(TypeError, match=r"^text must be a str, got bytes$"):
         _serialization.loads(b"{}")  # type: ignore[arg-type]
 
 
@@ -1278,13 +1279,13 @@ def test_load_unreadable_disk(tmp_path: Path, make_fail: Any, monkeypatch: pytes
     ("content", "message"),
     [
         (b"", "it is empty; save the network again"),
-        (b"\x89PNG\r\n", "it is not text in utf-8 (byte 0 does not fit); check that it is the right file"),
+        (b"\x89PNG\r\n", "it is not text in utf-8 (invalid byte at position 0); check that it is the right file"),
         (
             TEXT.encode("utf-16"),
-            "it is not text in utf-8 (byte 0 does not fit); check that it is the right file",
+            "it is not text in utf-8 (invalid byte at position 0); check that it is the right file",
         ),
-        (b'"\xe9"', "it is not text in utf-8 (byte 1 does not fit); check that it is the right file"),
-        (b"[]", "it holds a list of 0, not a network; check that it is the right file"),
+        (b'"\xe9"', "it is not text in utf-8 (invalid byte at position 1); check that it is the right file"),
+        (b"[]", "it contains a list of 0, expected a network; check that it is the right file"),
     ],
 )
 def test_load_file_with_wrong_content(tmp_path: Path, content: bytes, message: str) -> None:
@@ -1483,8 +1484,8 @@ def test_file_at_its_end(tmp_path: Path) -> None:
         with pytest.raises(ModelFileError) as caught:
             _serialization.read(file)
     assert str(caught.value) == (
-        f"cannot load the network from the open file {str(path)!r}: the file is empty, or was read or "
-        "written to its end before; open it again, or go back with file.seek(0)"
+        f"cannot load the network from the open file {str(path)!r}: the file is empty, or its position is at the end; "
+        "open it again, or call file.seek(0)"
     )
 
 
@@ -1495,7 +1496,7 @@ def test_open_file_with_wrong_content(tmp_path: Path) -> None:
         _serialization.read(file)
     assert str(caught.value) == (
         f"cannot load the network from the open file {str(path)!r}: it is not text in utf-8 "
-        "(byte 0 does not fit); check that it is the right file"
+        "(invalid byte at position 0); check that it is the right file"
     )
     with pytest.raises(ModelFileError, match=r"^cannot load the network from the open file: it is not JSON: line 1"):
         _serialization.read(io.StringIO("{"))

@@ -539,14 +539,14 @@ def test_they_go_along(way, tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (('"weight": 0.5', '"weight": 0'), r"heads.heads\[1\] is none: weight must be"),
+        (('"weight": 0.5', '"weight": 0'), r"heads.heads\[1\] is not a valid head: weight must be"),
         (('"weight": 0.5', '"weight": "a"'), r"heads.heads\[1\].weight is"),
         (('"n": 2', '"n": 3'), r"heads have 6 outputs, expected 5 \(n_out\)"),
         (('"loss": "mse"', '"loss": "mes"'), r'heads.heads\[0\].loss is "mes"'),
-        (('"output": "softmax"', '"output": "tanh"'), r"heads.heads\[1\] is none: .*softmax"),
+        (('"output": "softmax"', '"output": "tanh"'), r"heads.heads\[1\] is not a valid head: .*softmax"),
         (('"missing": false', '"missing": 0'), "heads.missing is"),
-        (('"loss": "custom"', '"loss": "sse"'), 'heads are there, expected none for loss "sse"'),
-        (('"activation": "identity"', '"activation": "tanh"'), 'expected none behind an output "tanh"'),
+        (('"loss": "custom"', '"loss": "sse"'), 'heads is an object, expected null for loss "sse"'),
+        (('"activation": "identity"', '"activation": "tanh"'), 'expected null for the output activation "tanh"'),
     ],
 )
 def test_files_that_are_wrong(change, message):
@@ -566,7 +566,7 @@ def test_ensembles_of_heads(tmp_path):
 
 
 def test_other_formats_have_no_heads(tmp_path):
-    with pytest.raises(ValueError, match="a network with heads cannot be written in other formats"):
+    with pytest.raises(ValueError, match="a network with heads cannot be exported"):
         network().to_c(tmp_path / "net.h")
 
 

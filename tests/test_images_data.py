@@ -317,7 +317,7 @@ def test_pixels_in_files():
     assert Scaling.from_dict(document["scale_X"]).to_dict() == document["scale_X"]
     for member, message in [
         ({"shift": [0.0]}, "scale_X.shift is a list of 1, expected a finite number"),
-        ({"factor": 0}, "scale_X.factor is 0, expected another number"),
+        ({"factor": 0}, "scale_X.factor is 0, expected a number that is not 0"),
         ({"factor": None}, "scale_X.factor is null, expected a finite number"),
         ({"type": "minmax"}, "scale_X.shift is 0.0, expected a list"),
         ({"low": 1}, 'scale_X has the unknown key "low"'),

@@ -182,14 +182,14 @@ def test_the_checksum_holds_the_layers():
     for place, member in ((3, {"size": [1, 2]}), (2, {"rate": 0.3}), (1, {"activation": "elu"})):
         other = copy.deepcopy(whole)
         other["layers"][place].update(member)
-        with pytest.raises(ModelFileError, match="does not fit its checksum"):
+        with pytest.raises(ModelFileError, match="does not match its checksum"):
             nnc.from_json(json.dumps(other))
 
 
 def test_the_self_test_is_compared():
     whole = document()
     whole["self_test"]["P"][0] += 1e-3
-    with pytest.raises(ModelFileError, match="it does not compute what it did when it was saved: output 0"):
+    with pytest.raises(ModelFileError, match="its self-test failed: output 0"):
         nnc.from_json(unsigned(whole))
 
 
@@ -211,10 +211,10 @@ GONE = object()
         ("0 shape", GONE, "layers[0].shape is missing"),
         ("0 shape", [8, 7, 3], "layers[1].W has the wrong shape: 12 rows found, 18 expected (size x channels)"),
         ("0 shape", [2, 7, 2], "layers[1] has a window of 3 x 2, which does not fit into images of shape (2, 7, 2)"),
-        ("0 shape", [800, 7, 2], "layers[7].n_in is 12, expected 2388, what the layer below gives"),
+        ("0 shape", [800, 7, 2], "layers[7].n_in is 12, expected 2388, the n_out of the layer before"),
         ("0 n", 3, 'layers[0] has the unknown key "n", expected type, shape'),
         ("0 type", "dense", 'layers[0] has the unknown key "shape", expected type, n_in, n_out, activation, W, b'),
-        ("1 type", "input", 'layers[1].type is "input", expected another one: only the first layer can be that'),
+        ("1 type", "input", 'layers[1].type is "input", expected another type: only the first layer may be an input'),
         (
             "1 type",
             "conv3d",
@@ -247,10 +247,10 @@ GONE = object()
         ("3 size", [7, 1], "layers[3] has a window of 7 x 1, which does not fit into images of shape (6, 6, 3)"),
         ("6", {"type": "flatten", "n": 1}, 'layers[6] has the unknown key "n", expected type'),
         ("6", {"type": "dropout", "rate": 0.0}, "layers[7] takes vectors, got rows of shape (1, 3, 4)"),
-        ("7 n_in", 10, "layers[7].n_in is 10, expected 12, what the layer below gives"),
+        ("7 n_in", 10, "layers[7].n_in is 10, expected 12, the n_out of the layer before"),
         ("8", {"type": "max_pool2d", "size": [2, 2], "stride": [2, 2]},
          "layers[8] takes images (height, width, channels), got rows of shape (6,)"),
-        ("9", GONE, 'layers[8].type is "dropout", expected dense for the last layer, the output'),
+        ("9", GONE, 'layers[8].type is "dropout", expected "dense" for the last layer'),
         ("9 activation", "tanh", 'output "tanh" does not go with loss "cross_entropy", which needs "softmax"'),
     ],
 )  # fmt: skip
@@ -274,11 +274,11 @@ def test_layers_with_something_wrong(place, value, message):
 @pytest.mark.parametrize(
     ("members", "message"),
     [
-        ({"version": 1}, 'layers[0].type is "input", which version 2 has, expected dense in version 1'),
-        ({"dropout": [0.5]}, "dropout is a list of 1, expected none: it is among the layers where these begin with"),
+        ({"version": 1}, 'layers[0].type is "input", which requires version 2, expected "dense" in version 1'),
+        ({"dropout": [0.5]}, "dropout is a list of 1, expected null: a network with an input layer has dropout layers"),
         ({"feature_names": ["a"]}, "feature_names is a list of 1, expected a list of 112 strings (n_in)"),
         ({"self_test": {"X": [0.5], "P": [0.5] * 3}}, "self_test.X has the wrong shape: 1 numbers found, 112 expected"),
-        ({"layers": [{"type": "input", "shape": [8, 7, 2]}]}, 'layers[0].type is "input", expected dense for the last'),
+        ({"layers": [{"type": "input", "shape": [8, 7, 2]}]}, 'layers[0].type is "input", expected "dense" for the'),
         ({"classes": ["a", "b"]}, "classes has 2 items, expected 3 (n_out)"),
     ],
 )

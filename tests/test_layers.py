@@ -122,7 +122,7 @@ def test_a_file_of_version_1_has_all_biases_or_none():
     document = json.loads(NeuralNetwork([3, Dense(4, bias=False), 1], seed=0).to_json())
     del document["sha256"]
     assert nnc.from_json(json.dumps(document)).model.stack.bias == (False, True)
-    with pytest.raises(ModelFileError, match="expected all or none"):
+    with pytest.raises(ModelFileError, match="expected both or none"):
         nnc.from_json(json.dumps({**document, "version": 1}))
 
 

@@ -409,7 +409,7 @@ def test_a_file_says_every_layer():
         ({"W": []}, r"layers\[2\].W has the wrong shape: 0 rows found"),
         ({"b": None}, r"layers\[2\].b is null"),
         ({"running_mean": [0.0] * 8}, r"layers\[2\].running_mean has"),
-        ({"running_var": [1.0] * 6 + [-1.0]}, r"layers\[2\].running_var has -1.0, expected 0 or more"),
+        ({"running_var": [1.0] * 6 + [-1.0]}, r"layers\[2\].running_var has -1.0, expected variances of at least 0"),
         ({"running_var": [1.0] * 6 + ["1"]}, r"layers\[2\].running_var\[6\] is \"1\""),
         ({"running_var": [1.0] * 6 + [1e999]}, r"running_var\[6\]"),
         ({"extra": 1}, r"layers\[2\] .*extra"),
@@ -444,7 +444,7 @@ def test_other_files_that_are_wrong():
             nnc.from_json(json.dumps(said))
     said = document()
     said["version"] = 1
-    with pytest.raises(ModelFileError, match="which version 2 has"):
+    with pytest.raises(ModelFileError, match="which requires version 2"):
         nnc.from_json(json.dumps(said))
 
 

@@ -418,11 +418,11 @@ def test_self_test_is_written_and_verified(tmp_path: Path) -> None:
     test["P"][1] += 1e-8
     _serialization.write(tmp_path / "net.json", document)
     message = (
-        r"^cannot load the network from '.*net\.json': it does not compute what it did when it was saved: output 1 "
+        r"^cannot load the network from '.*net\.json': its self-test failed: output 1 "
     )
     with pytest.raises(_serialization.ModelFileError, match=message):
         NeuralNetwork.load(tmp_path / "net.json")
-    message = r"^cannot load the network from the JSON text: it does not compute"
+    message = r"^cannot load the network from the JSON text: its self-test failed"
     with pytest.raises(_serialization.ModelFileError, match=message):
         NeuralNetwork.from_json(_serialization.dumps(document))
     del document["self_test"]

@@ -443,7 +443,7 @@ def test_a_file_says_every_layer():
     assert list(said["layers"][1]) == ["type", "W", "b"]
     assert (np.shape(said["layers"][1]["W"]), said["layers"][1]["b"]) == ((1, 5), None)
     assert said["learning"][0] == {"lr_factor": 6.0}
-    with pytest.raises(ModelFileError, match="which version 2 has"):
+    with pytest.raises(ModelFileError, match="which requires version 2"):
         nnc.from_json(json.dumps({**said, "version": 1}))
 
 

@@ -664,7 +664,7 @@ def test_hostile_files(classifier, tmp_path):
                 continue
             part[place[-1]] = new
             try:
-                with _serialization.refusing("a file"):
+                with _serialization.build_errors("a file"):
                     model = file.model_of(changed, networks)
             except ModelFileError:
                 refused += 1

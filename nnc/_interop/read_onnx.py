@@ -19,7 +19,7 @@ from nnc._interop.read_onnx_file import load
 from nnc._interop.read_onnx_values import OPERATORS, Labels, Mapped, Pair, Rows
 from nnc._registry import losses
 from nnc._serialization import ModelFileError
-from nnc._serialization.text import short_of_memory
+from nnc._serialization.text import out_of_memory_error
 from nnc._utils import disk
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def _refused(where: str) -> Iterator[None]:
     except disk.WrongBeginningError:
         problem = "it is no ONNX model"
     except MemoryError:
-        raise short_of_memory(where) from None
+        raise out_of_memory_error(where) from None
     except (ArithmeticError, ValueError) as error:
         problem = str(error)
     raise ModelFileError(f"cannot load the network from {where}: {problem[:MAX_MESSAGE]}")

@@ -92,13 +92,14 @@ class Files(Prediction):
             self._catch_up()
             state = self.state if checkpoint else None
             training = None if state is None else state.to_dict(self.model, numbers)
+            data = self.converter.to_dict()
             return {
                 **self.model.to_dict(() if state is None else state.missed, numbers),
-                **self.converter.to_dict(),
+                **data,
                 "seed": self.seed,
                 "shuffle_position": self.streams.draws,
                 "dropout_position": self.streams.drops,
-                "self_test": _serialization.self_test(self.predict, self.sizes[0], self.converter.to_dict()["scale_X"]),
+                "self_test": _serialization.compute_self_test(self.predict, self.sizes[0], data["scale_X"]),
                 "training": training,
             }
 
@@ -120,7 +121,7 @@ class Files(Prediction):
                 f"load(path, loss={named}); got {loss!r}"
             )
         layers = [layer for layer in document["layers"] if "W" in layer]
-        with _serialization.refusing(where):
+        with _serialization.build_errors(where):
             network = cls(
                 unstack(document["layers"], document["dropout"], document["learning"]),
                 loss=loss,
@@ -198,7 +199,7 @@ class Files(Prediction):
         """The document, for other formats."""
         from nnc import _serialization
 
-        return _serialization.whole(self._document(checkpoint=False))
+        return _serialization.document_to_save(self._document(checkpoint=False))
 
     def _named(self, dtype: Any) -> str:
         """The name of a dtype, by default the network's."""

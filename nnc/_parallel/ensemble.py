@@ -242,7 +242,7 @@ class Ensemble(Explained):
         from nnc import _serialization
 
         networks = [NeuralNetwork._from_document(document, where, loss) for document in documents]
-        with _serialization.refusing(where, "ensemble"):
+        with _serialization.build_errors(where, "ensemble"):
             return cls(networks)
 
     def to_onnx(self, path: Any, dtype: Any = None) -> None:

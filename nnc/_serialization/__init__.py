@@ -1,29 +1,29 @@
-"""Networks as files: document.py says what is in them, text.py writes and reads JSON, safetensors.py arrays."""
+"""Model files: `document.py` validates their content, `text.py` handles JSON, `safetensors.py` binary arrays."""
 
 from nnc._serialization.document import ModelFileError
 from nnc._serialization.text import (
+    build_errors,
     checksum,
+    compute_self_test,
+    document_to_save,
     dumps,
     loads,
     read,
-    refusing,
-    self_test,
     self_test_row,
     verify_self_test,
-    whole,
     write,
 )
 
 __all__ = [
     "ModelFileError",
+    "build_errors",
     "checksum",
+    "compute_self_test",
+    "document_to_save",
     "dumps",
     "loads",
     "read",
-    "refusing",
-    "self_test",
     "self_test_row",
     "verify_self_test",
-    "whole",
     "write",
 ]

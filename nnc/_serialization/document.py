@@ -1,6 +1,6 @@
-"""What a document holds: a network as a dict of plain Python values, for the engine and the reference alike.
+"""Documents: networks as dictionaries of plain Python values, and their validation.
 
-As JSON writes it::
+nnc.NeuralNetwork and nnc.reference use the same documents. As JSON, a document is::
 
     {"format": "nnc-network", "version": 1, "dtype": "float64", "loss": "sse",
      "loss_parameter": null, "seed": 0, "shuffle_position": 0, "dropout_position": 0,
@@ -12,72 +12,40 @@ As JSON writes it::
      "training": null,
      "sha256": "64 hexadecimal digits"}
 
-`loss_parameter`
-    That of huber (delta, missing: 1.0), quantile (tau, 0.5) or cross_entropy (label smoothing, 0.0).
-`loss_function`
-    The name of the user's function, where `loss` is "custom"; missing for all others. The function is not here.
-`heads`
-    In place of that the heads, {"heads": [{"n": 1, "loss": "mse", "loss_parameter": null, "weight": 1.0, "output":
-    "identity"}, ...], "missing": false}: each has the next n outputs, whose activation is `output` (that of the last
-    layer is "identity"). Where `missing` is true, NaN stands for no target. "ordered": true, which is left out
-    otherwise, means that predictions of the heads, which have the same n, are sorted.
+docs/file-format.md describes all members and the layers of images. Some members need more explanation:
+
 `shuffle_position`, `dropout_position`
-    How many numbers of its random streams training has used (missing: 0).
-`classes`
-    What the outputs stand for: strings, whole numbers, booleans or floats, all different, one an output; two for
-    a single output.
+    Number of random numbers that training has drawn from these two streams (default 0).
 `scale_X`, `scale_y`
-    scaled = (raw - shift) * factor, by column of the inputs or outputs; "standardize" or "minmax" says how shift
-    and factor were found. In {"type": "pixels", "shift": 0.0, "factor": 0.00392156862745098}, which is 1 / 255, one
-    number is for all columns.
-`dropout`
-    The rate of the Dropout behind each hidden layer, or null where there is none; missing where there is none at all.
-    No prediction depends on it, so readers that do not know it pass it over, and it is not in the checksum.
+    Scaling of each column of the inputs or targets: scaled = (raw - shift) * factor. "standardize" and "minmax" tell
+    how shift and factor were computed. {"type": "pixels", "shift": 0.0, "factor": 0.00392156862745098} has one number
+    for all columns; the factor is 1 / 255.
+`dropout`, `learning`, `feature_names`
+    Members that were added later. Readers that do not know them ignore them, and the checksum does not include them.
 `learning`
-    How each layer with weights learns, or null where it learns as usual: {"trainable": false, "lr_factor": 0.1,
-    "bias_lr_factor": 0.1}, of which what is as usual (true, 1.0, 1.0) is left out; in a checkpoint also "missed_steps",
-    those that the layer was frozen in. Missing where all learn as usual; passed over as `dropout` is.
-`feature_names`
-    What the columns of the inputs are called, all different; missing where they have no names. Readers that do not know
-    it pass it over, too.
-`self_test`
-    A raw row of inputs and what the network predicts for it.
+    Options of each parametric layer, or null for the defaults: {"trainable": false, "lr_factor": 0.1, "bias_lr_factor":
+    0.1}. Options with default values (true, 1.0, 1.0) are omitted. In a checkpoint, "missed_steps" is the number of
+    steps in which the layer was frozen.
 `training`
-    What a checkpoint needs to go on: {"optimizer": {"name": "adam", its constants}, "steps": 0,
-    "powers": [3 numbers], "epoch": 0, "schedule": null or {"name": ..., constants}, "moments": [a vector of all
-    parameters, ...], "history": {"loss": [...], "lr": [...], "seconds": [...], further ones by name}}. Where a
-    further one was not finite, null stands. A schedule named "function" was the user's function, which is not here.
-    "by_rule": true where optimizer, rate and batches were left to nnc's rule, else missing.
-`sha256`
-    The checksum of everything else that is known here (see `text.checksum`). Where it is missing, nothing is compared.
+    Training state of a checkpoint: {"optimizer": {"name": "adam", its options}, "steps": 0, "powers": [3 numbers],
+    "epoch": 0, "schedule": null or {"name": ..., options}, "moments": [a vector of all parameters, ...], "history":
+    {"loss": [...], "lr": [...], "seconds": [...], other columns by name}}. In other columns, null stands for numbers
+    that are not finite. A schedule named "function" was a function of the user, which is not saved. "by_rule": true
+    means that nnc chose the optimizer, the learning rate and the batch size; otherwise the member is missing.
 
-`dtype`, `loss` and `layers` must be there; every other key may be missing, or null where nothing else is said.
-Keys that this version does not know may stand beside these; they are passed over. Everything else is checked, in
-both directions: what is read can be used as it is, and nothing is written that could not be read again.
+`dtype`, `loss` and `layers` are required. All other members may be missing or null, which means their default. Unknown
+members of this object are ignored. Everything else is validated on reading and on writing: a document that was read can
+be used without further checks, and every file that is written can be read.
 
-In version 1 all layers have a bias or none has; version 2 leaves that to each. A file has the lowest version that can
-say what is in it.
+In version 1 of the format all layers are dense, and either all or none have a bias. Version 2 has no such restriction.
+If there are other layers than Dense and Dropout, `layers` contains all layers, and shapes follow from the input shape.
+The first layer is then {"type": "input", "shape": [28, 28, 1]}, the last one is dense. A file has the lowest version
+that can express its content.
 
-Networks with other layers than dense ones and Dropout are version 2. Their `layers` are all that there are, the input
-first and a dense one last, each with what it is made from; what comes in and goes out follows from the input::
-
-    {"type": "input", "shape": [28, 28, 1]}     height, width, channels; or the numbers in a row alone: [3]
-    {"type": "conv2d", "filters": 6, "size": [5, 5], "stride": [1, 1], "padding": "valid" or "same",
-     "activation": "relu", "W": [[6 numbers], ... 25 rows], "b": [6 numbers] or null}
-    {"type": "max_pool2d", "size": [2, 2], "stride": [2, 2]}, and "avg_pool2d" with the same members
-    {"type": "global_avg_pool2d"}, {"type": "flatten"}
-    {"type": "dropout", "rate": 0.3}
-    {"type": "scale", "W": [[6 numbers]], "b": null}     W is s
-    {"type": "batch_norm", "activation": "relu", "momentum": 0.1, "eps": 1e-05, "W": [[6 numbers]], "b": [6 numbers],
-     "running_mean": [6 numbers], "running_var": [6 numbers]}     W is gamma, b is beta
-
-Rows of W of a conv2d are in the order of ky, kx and channel, the last one fastest. An image in a row of numbers, that
-of the self-test say, is in the order of y, x and channel. `dropout` is missing there.
-
-An ensemble is {"format": "nnc-ensemble", "version": 1, "networks": [such networks], "sha256": ...}, where `sha256`
-is that of the checksums of the networks, one after the other. The model of a table is {"format": "nnc-table",
-"version": 1, "table": {...}, "networks": [...], "sha256": ...}: nnc/tabular/file.py says what `table` is, and its
-checksum comes first among those.
+An ensemble is {"format": "nnc-ensemble", "version": 1, "networks": [documents], "sha256": ...}. A model of a table is
+{"format": "nnc-table", "version": 1, "table": {...}, "networks": [documents], "sha256": ...}, where nnc/tabular/file.py
+describes `table`. These checksums are the SHA-256 of the joined checksums of the table, if there is one, and of the
+networks.
 """
 
 from __future__ import annotations
@@ -100,105 +68,113 @@ if TYPE_CHECKING:
     from nnc.layers.base import Layer
 
 FORMAT = "nnc-network"
-HEADS: dict[str, dict[str, Any]] = {  # what the documents of several networks begin with
+# First members of documents that contain several networks.
+CONTAINER_HEADERS: dict[str, dict[str, Any]] = {
     "ensemble": {"format": "nnc-ensemble", "version": 1},
     "table model": {"format": "nnc-table", "version": 1},
 }
-ONE = {"network": "a network", "ensemble": "an ensemble", "table model": "a model of a table", "model": "a model"}
-OTHERS = {
+# Names of the kinds of content in messages, with an article.
+WITH_ARTICLE = {"network": "a network", "ensemble": "an ensemble", "table model": "a table model", "model": "a model"}
+# Content of each format in messages.
+FORMAT_CONTENTS = {
     FORMAT: "a single network",
     "nnc-ensemble": "an ensemble of networks",
     "nnc-table": "a model of a table",
 }
-VERSION = 2  # the latest; a network that version 1 can describe is written as that
+LATEST_VERSION = 2  # format version of networks; a file has version 1 if that can express its content
 TRAINING_KEYS = ("optimizer", "steps", "powers", "epoch", "schedule", "moments", "history")
-COUNTED = 53  # bits of a number of steps or epochs: no training gets there, and a float holds it
-FIX = "correct it there, or save the network again"  # what messages about a document end with
+COUNTER_BITS = 53  # size limit of counters of steps and epochs, which a float64 represents exactly
+MAX_NESTED_SCHEDULES = 8
+CHECK_FILE = "check that it is the right file"  # last part of messages about a file with other content
+EDIT_REMEDY = "correct it there, or save the network again"  # last part of messages about a document
 
 
 class ModelFileError(OSError, ValueError):
-    """What a file or a JSON text holds is not a network that this version of nnc can use."""
+    """Error for a file or JSON text that does not contain a network that this version of nnc can use."""
 
 
-# -------------------------------------------------------------------------------------------- checks
-# They raise ValueError with place and reason; nnc/_serialization/text.py adds the action and the remedy.
+# -------------------------------------------------------------------------------------------- validation
+# These functions raise ValueError with the location and the reason; nnc/_serialization/text.py adds action and remedy.
 
 
-def kind_of_file(document: Any) -> str:
-    """Return whether a document is a "network", an "ensemble" or a "table model"; raise ValueError for others."""
+def detect_content(document: Any) -> str:
+    """Return "network", "ensemble" or "table model" for a document; raise ValueError for all other content."""
     _check_object(document, "model")
-    for what, name in {"network": FORMAT, **{what: head["format"] for what, head in HEADS.items()}}.items():
+    formats = {"network": FORMAT, **{content: header["format"] for content, header in CONTAINER_HEADERS.items()}}
+    for content, name in formats.items():
         if document.get("format") == name:
-            return what
-    found, expected = _shown(document, "format"), ", ".join(f'"{name}"' for name in OTHERS)
-    raise ValueError(f"it is no model of nnc: format is {found}, expected one of {expected}; is it the right file?")
+            return content
+    found, expected = _shown_member(document, "format"), ", ".join(f'"{name}"' for name in FORMAT_CONTENTS)
+    raise ValueError(f"it is not a model of nnc: format is {found}, expected one of {expected}; {CHECK_FILE}")
 
 
-def recognize(document: Any) -> None:
-    """Raise unless `document` says of itself that it is a network, of a version that can be read here."""
+def check_network_header(document: Any) -> None:
+    """Raise ValueError unless the header of a document is that of a network with a supported version."""
     _check_object(document, "network")
-    _refuse_other(document, FORMAT)
+    _refuse_other_format(document, FORMAT)
     if document.get("format") != FORMAT:
-        found = _shown(document, "format")
-        raise ValueError(f'it is no network of nnc: format is {found}, expected "{FORMAT}"; is it the right file?')
+        found = _shown_member(document, "format")
+        raise ValueError(f'it is not a network of nnc: format is {found}, expected "{FORMAT}"; {CHECK_FILE}')
     version = document.get("version")
     if type(version) is not int or version < 1:
-        found = _shown(document, "version")
-        raise ValueError(f"version is {found}, expected a whole number from 1 to {VERSION}; {FIX}")
-    if version > VERSION:
+        found = _shown_member(document, "version")
+        raise ValueError(f"version is {found}, expected a whole number from 1 to {LATEST_VERSION}; {EDIT_REMEDY}")
+    if version > LATEST_VERSION:
         raise ValueError(
-            f"a later nnc wrote it (file version {version}, this nnc reads version {VERSION}); "
-            "upgrade with `pip install --upgrade nnc-cython`"
+            f"it was written by a later version of nnc (its format version is {version}, the latest supported one is "
+            f"{LATEST_VERSION}); upgrade with `pip install --upgrade nnc-cython`"
         )
 
 
-def recognize_several(document: Any, what: str) -> list[Any]:
-    """The networks of an ensemble or a table's model, not yet checked; ValueError where it is none that can be read
-    here."""
-    _check_object(document, what)
-    head = HEADS[what]
-    _refuse_other(document, head["format"])
-    for name, expected in head.items():
+def read_networks(document: Any, content: str) -> list[Any]:
+    """Return the documents of the networks in an ensemble or a model of a table, which are not yet validated.
+
+    Raise ValueError if the header is not that of such a document, or its version is not supported.
+    """
+    _check_object(document, content)
+    header = CONTAINER_HEADERS[content]
+    _refuse_other_format(document, header["format"])
+    for name, expected in header.items():
         if type(document.get(name)) is not type(expected) or document[name] != expected:
-            found = _shown(document, name)
-            raise ValueError(f"it is no {what} that this nnc reads: {name} is {found}, expected {expected!r}")
+            found = _shown_member(document, name)
+            raise ValueError(f"it is not a supported {content}: {name} is {found}, expected {expected!r}")
     networks: list[Any] = fields.member(document, "networks", list)
     if not networks:
-        raise ValueError(f"networks is empty, expected at least one network; {FIX}")
+        raise ValueError(f"networks is empty, expected at least one network; {EDIT_REMEDY}")
     return networks
 
 
-def _check_object(document: Any, what: str) -> None:
-    """Raise ValueError unless a document is an object of JSON."""
+def _check_object(document: Any, content: str) -> None:
+    """Raise ValueError unless a document is a JSON object."""
     if type(document) is not dict:
-        raise ValueError(f"it holds {fields.shown(document)}, not {ONE[what]}; check that it is the right file")
+        raise ValueError(f"it contains {fields.shown(document)}, expected {WITH_ARTICLE[content]}; {CHECK_FILE}")
 
 
-def _shown(document: dict[str, Any], name: str) -> str:
-    """Return the value of a member for an error message, "missing" if there is none."""
+def _shown_member(document: dict[str, Any], name: str) -> str:
+    """Return the value of a member for a message, or "missing"."""
     return fields.shown(document[name]) if name in document else "missing"
 
 
-def _refuse_other(document: dict[str, Any], expected: Any) -> None:
-    """Raise ValueError if the format of a document is another one that nnc writes."""
+def _refuse_other_format(document: dict[str, Any], expected: Any) -> None:
+    """Raise ValueError if a document has another format of nnc than expected."""
     found = document.get("format")
-    if type(found) is str and found != expected and found in OTHERS:
-        raise ValueError(f"it is {OTHERS[found]}; load it with nnc.load, or with its own class")
+    if type(found) is str and found != expected and found in FORMAT_CONTENTS:
+        raise ValueError(f"it is {FORMAT_CONTENTS[found]}; load it with nnc.load")
 
 
-def checked(document: dict[str, Any]) -> dict[str, Any]:
-    """A copy of `document` that has the known keys only."""
+def validated_document(document: dict[str, Any]) -> dict[str, Any]:
+    """Return a validated copy of a document that has only known members; raise ValueError if it is not valid."""
     dtype = fields.name(document, "dtype", tuple(LARGEST))
     loss = fields.name(document, "loss", losses.IN_ENGINE)
     layers = _checked_layers(fields.member(document, "layers", list), loss, LARGEST[dtype])
-    version = _least_version(layers)
-    whole = layers[0]["type"] == Input.type
+    version = _lowest_version(layers)
+    has_input_layer = layers[0]["type"] == Input.type
     if document.get("version") == 1 < version:
-        if whole:
-            raise ValueError('layers[0].type is "input", which version 2 has, expected dense in version 1')
+        if has_input_layer:
+            raise ValueError('layers[0].type is "input", which requires version 2, expected "dense" in version 1')
         i = next(i for i, (a, b) in enumerate(pairwise(layers)) if (a["b"] is None) != (b["b"] is None))
-        raise ValueError(f"only one of layers[{i}].b and layers[{i + 1}].b is null, expected all or none")
-    n_in, n_out = prod(layers[0]["shape"]) if whole else layers[0]["n_in"], layers[-1]["n_out"]
+        raise ValueError(f"only one of layers[{i}].b and layers[{i + 1}].b is null, expected both or none in version 1")
+    n_in, n_out = prod(layers[0]["shape"]) if has_input_layer else layers[0]["n_in"], layers[-1]["n_out"]
     n_params = sum(
         sum(map(len, layer["W"])) + (0 if layer["b"] is None else len(layer["b"])) for layer in layers if "W" in layer
     )
@@ -218,7 +194,7 @@ def checked(document: dict[str, Any]) -> dict[str, Any]:
         "scale_X": _checked_scale(document.get("scale_X"), n_in, "scale_X", "n_in"),
         "scale_y": _checked_scale(document.get("scale_y"), n_out, "scale_y", "n_out"),
         "layers": layers,
-        "dropout": _checked_dropout(document.get("dropout"), None if whole else len(layers) - 1),
+        "dropout": _checked_dropout(document.get("dropout"), None if has_input_layer else len(layers) - 1),
         "learning": _checked_learning(
             document.get("learning"), [layer["type"] for layer in layers if "W" in layer], training
         ),
@@ -228,71 +204,76 @@ def checked(document: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _least_version(layers: list[dict[str, Any]]) -> int:
-    """The first version that can say what is in these layers."""
+def _lowest_version(layers: list[dict[str, Any]]) -> int:
+    """Return the lowest format version that can express these layers."""
     return 1 if len({layer.get("b") is None for layer in layers}) == 1 and layers[0]["type"] == Dense.type else 2
 
 
-def _checked_layers(given: list[Any], loss: str, largest: float) -> list[dict[str, Any]]:
-    """The layers, from the lowest one up, and then all together."""
-    if not given:
+def _checked_layers(members: list[Any], loss: str, largest: float) -> list[dict[str, Any]]:
+    """Return validated copies of the layers."""
+    if not members:
         raise ValueError("layers is empty, expected at least one layer")
-    whole = type(given[0]) is dict and given[0].get("type") == Input.type
-    known = in_files() if whole else {Dense.type: Dense}
+    has_input_layer = type(members[0]) is dict and members[0].get("type") == Input.type
+    layer_classes = in_files() if has_input_layer else {Dense.type: Dense}
     layers: list[dict[str, Any]] = []
-    below: tuple[int, ...] = ()  # the shape of what the layers so far give
-    for i, layer in enumerate(given):
+    shape: tuple[int, ...] = ()  # output shape of the previous layer, () before the first one
+    for i, layer in enumerate(members):
         where = f"layers[{i}]"
-        name = fields.name(fields.members_of(layer, where), "type", tuple(known), where + ".")
+        name = fields.name(fields.members_of(layer, where), "type", tuple(layer_classes), where + ".")
         if name == Input.type and i:
-            raise ValueError(f'{where}.type is "{name}", expected another one: only the first layer can be that')
-        layers.append(known[name].check_document(layer, where))
-        below = _placed(layers[-1], where, below, largest)
+            raise ValueError(f'{where}.type is "{name}", expected another type: only the first layer may be an input')
+        layers.append(layer_classes[name].check_document(layer, where))
+        shape = _check_shapes(layers[-1], where, shape, largest)
     if layers[-1]["type"] != Dense.type:
-        raise ValueError(f'{where}.type is "{name}", expected {Dense.type} for the last layer, the output')
+        raise ValueError(f'{where}.type is "{name}", expected "{Dense.type}" for the last layer')
     problem = losses.mismatch([layer["activation"] for layer in layers if "activation" in layer], loss)
     if problem:
         raise ValueError(problem)
     output = layers[-1]["activation"]
     if layers[-1]["n_out"] == 1 and not activations.ROWS[output].elementwise:
-        raise ValueError(f'the output "{output}" has 1 neuron, expected at least 2')
+        raise ValueError(f'{where}.n_out is 1, expected at least 2 for the activation "{output}"')
     return layers
 
 
-def _placed(layer: dict[str, Any], where: str, below: tuple[int, ...], largest: float) -> tuple[int, ...]:
-    """The shape of what a layer gives, whose arrays are checked, too: what comes in and goes out follows from the
-    layers below, so nothing that is claimed is believed."""
-    kind = in_files()[layer["type"]].from_dict(layer)
-    if isinstance(kind, Dense) and len(below) < 2:
+def _check_shapes(layer: dict[str, Any], where: str, input_shape: tuple[int, ...], largest: float) -> tuple[int, ...]:
+    """Return the output shape of a layer, after validating its arrays.
+
+    Expected sizes are computed from the input shape; sizes in the document are only compared with them.
+    """
+    layer_object = in_files()[layer["type"]].from_dict(layer)
+    if isinstance(layer_object, Dense) and len(input_shape) < 2:
         n_in = layer["n_in"]
-        if below not in ((), (n_in,)):
-            raise ValueError(f"{where}.n_in is {n_in}, expected {below[0]}, what the layer below gives")
-        below = (n_in,)
+        if input_shape not in ((), (n_in,)):
+            raise ValueError(f"{where}.n_in is {n_in}, expected {input_shape[0]}, the n_out of the layer before")
+        input_shape = (n_in,)
     try:
-        out = kind.output_shape(below)
+        output_shape = layer_object.output_shape(input_shape)
     except ValueError as error:
         raise ValueError(f"{where} {error}") from None
-    for array in (*kind.parameter_arrays(below), *kind.statistics(below)):
-        name, place, (*rows, n) = array.name, f"{where}.{array.name}", array.shape
-        of_rows, of = kind.matrix_axes
+    for array in (*layer_object.parameter_arrays(input_shape), *layer_object.statistics(input_shape)):
+        name, location, (*rows, n) = array.name, f"{where}.{array.name}", array.shape
+        row_dimension, column_dimension = layer_object.matrix_axes
         if rows and len(layer[name]) != rows[0]:
             found = len(layer[name])
-            raise ValueError(f"{place} has the wrong shape: {found} rows found, {rows[0]} expected ({of_rows})")
+            raise ValueError(
+                f"{location} has the wrong shape: {found} rows found, {rows[0]} expected ({row_dimension})"
+            )
         if rows:
-            layer[name] = fields.matrix(layer[name], n, f"{place}[{{}}]".format, of, largest)
+            layer[name] = fields.matrix(layer[name], n, f"{location}[{{}}]".format, column_dimension, largest)
         else:
-            layer[name] = fields.vector(layer[name], n, place, of, largest)
-    if kind.normalizes and min(layer["running_var"]) < 0:
-        raise ValueError(f"{where}.running_var has {min(layer['running_var'])}, expected 0 or more: a variance")
-    return out
+            layer[name] = fields.vector(layer[name], n, location, column_dimension, largest)
+    if layer_object.normalizes and min(layer["running_var"]) < 0:
+        raise ValueError(f"{where}.running_var has {min(layer['running_var'])}, expected variances of at least 0")
+    return output_shape
 
 
 def _checked_dropout(dropout: Any, n_hidden: int | None) -> list[float | None] | None:
+    """Return the validated Dropout rates of `n_hidden` hidden layers; None if layers have their own Dropout layers."""
     if dropout is None:
         return None
     found = fields.shown(dropout)
     if n_hidden is None:
-        raise ValueError(f"dropout is {found}, expected none: it is among the layers where these begin with the input")
+        raise ValueError(f"dropout is {found}, expected null: a network with an input layer has dropout layers instead")
     if type(dropout) is not list or len(dropout) != n_hidden:
         raise ValueError(f"dropout is {found}, expected a list of {n_hidden}, one item for each hidden layer")
     for i, rate in enumerate(dropout):
@@ -304,157 +285,168 @@ def _checked_dropout(dropout: Any, n_hidden: int | None) -> list[float | None] |
 def _checked_learning(
     learning: Any, types: list[str], training: dict[str, Any] | None
 ) -> list[dict[str, Any] | None] | None:
+    """Return the validated learning options of the parametric layers with these types."""
     if learning is None:
         return None
     n = len(types)
     if type(learning) is not list or len(learning) != n:
         raise ValueError(f"learning is {fields.shown(learning)}, expected a list of {n}, one item for each layer")
-    steps, kinds = 0 if training is None else training["steps"], in_files()
+    steps, layer_classes = 0 if training is None else training["steps"], in_files()
     return [
-        None if each is None else _checked_rates(each, f"learning[{i}]", kinds[kind], steps)
-        for i, (each, kind) in enumerate(zip(learning, types, strict=True))
+        None if options is None else _checked_options(options, f"learning[{i}]", layer_classes[name], steps)
+        for i, (options, name) in enumerate(zip(learning, types, strict=True))
     ]
 
 
-def _checked_rates(rates: Any, where: str, kind: type[Layer], steps: int) -> dict[str, Any]:
-    known = [key for key in LEARNING if key in kind._fields]
-    for key in fields.members_of(rates, where):
-        if key not in (*known, MISSED):
-            raise ValueError(f"{where} has the unknown key {fields.shown(key)}, expected {', '.join(known)}")
-    checked: dict[str, Any] = {}
-    for key, value in rates.items():
-        place = f"{where}.{key}"
+def _checked_options(options: Any, where: str, layer_class: type[Layer], steps: int) -> dict[str, Any]:
+    """Return the validated learning options of a layer, for a training of `steps` steps."""
+    choices = [key for key in LEARNING if key in layer_class._fields]
+    for key in fields.members_of(options, where):
+        if key not in (*choices, MISSED):
+            raise ValueError(f"{where} has the unknown key {fields.shown(key)}, expected {', '.join(choices)}")
+    checked_members: dict[str, Any] = {}
+    for key, value in options.items():
+        location = f"{where}.{key}"
         if key == MISSED:
-            checked[key] = fields.unsigned(rates, key, 0, where + ".", COUNTED)
-            if checked[key] > steps:
-                raise ValueError(f"{place} is {value}, expected at most training.steps, {steps}")
+            checked_members[key] = fields.unsigned(options, key, 0, where + ".", COUNTER_BITS)
+            if checked_members[key] > steps:
+                raise ValueError(f"{location} is {value}, expected at most training.steps, which is {steps}")
         elif key == "trainable":
-            checked[key] = fields.member(rates, key, bool, where=where + ".")
-        elif not fields.number(value, place) > 0:
-            raise ValueError(f"{place} is {fields.shown(value)}, expected a number above 0")
+            checked_members[key] = fields.member(options, key, bool, where=where + ".")
+        elif not fields.number(value, location) > 0:
+            raise ValueError(f"{location} is {fields.shown(value)}, expected a number above 0")
         else:
-            checked[key] = float(value)
-    return checked
+            checked_members[key] = float(value)
+    return checked_members
 
 
 def _checked_loss_parameter(value: Any, loss: str) -> float | None:
-    kind = losses.ROWS[loss].parameter
-    if kind is None:
+    """Return the validated parameter of a loss, or its default; None if the loss has no parameter."""
+    loss_class = losses.ROWS[loss].parameter
+    if loss_class is None:
         if value is not None:
-            known = ", ".join(losses.PARAMETERS)
+            choices = ", ".join(losses.PARAMETERS)
             found = fields.shown(value)
-            raise ValueError(f'loss_parameter is {found}, expected none for loss "{loss}" (only for {known})')
+            raise ValueError(f'loss_parameter is {found}, expected null for loss "{loss}"; only {choices} have one')
         return None
     if value is None:
-        return kind().parameter
+        return loss_class().parameter
     number = fields.number(value, "loss_parameter")
     try:
-        return kind.of(number).parameter
+        return loss_class.of(number).parameter
     except ValueError:
         found = fields.shown(value)
-        raise ValueError(f'loss_parameter is {found}, expected {kind.expected} for loss "{loss}"') from None
+        raise ValueError(f'loss_parameter is {found}, expected {loss_class.expected} for loss "{loss}"') from None
 
 
 def _checked_loss_function(document: dict[str, Any], loss: str) -> str | None:
-    name, wanted = document.get("loss_function"), loss == losses.CUSTOM and document.get("heads") is None
-    if type(name) is str if wanted else name is None:
+    """Return the name of the custom loss function; None for other losses and for heads."""
+    name, is_required = document.get("loss_function"), loss == losses.CUSTOM and document.get("heads") is None
+    if type(name) is str if is_required else name is None:
         return name
-    expected = (
-        "the name of a function" if wanted else f'none for loss "{loss}"' + " with heads" * (loss == losses.CUSTOM)
-    )
+    if is_required:
+        expected = "the name of a function"
+    else:
+        expected = f'null for loss "{loss}"' + " with heads" * (loss == losses.CUSTOM)
     raise ValueError(f"loss_function is {'missing' if name is None else fields.shown(name)}, expected {expected}")
 
 
-def _checked_heads(given: Any, loss: str, last: dict[str, Any]) -> dict[str, Any] | None:
-    if given is None:
+def _checked_heads(members: Any, loss: str, last: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the validated heads of a network with this loss and last layer."""
+    if members is None:
         return None
     if loss != losses.CUSTOM:
-        raise ValueError(f'heads are there, expected none for loss "{loss}"')
+        raise ValueError(f'heads is an object, expected null for loss "{loss}"')
     if last["activation"] != "identity":
-        raise ValueError(f'heads are there, expected none behind an output "{last["activation"]}"')
-    ordered = "ordered" in given  # Only files of ordered heads have this member.
-    fields.exactly(given, ("heads", "missing", *(("ordered",) * ordered)), "heads")
+        raise ValueError(f'heads is an object, expected null for the output activation "{last["activation"]}"')
+    has_ordered = "ordered" in members  # only files of ordered heads have this member
+    fields.exactly(members, ("heads", "missing", *(("ordered",) * has_ordered)), "heads")
     heads: list[dict[str, Any]] = []
-    for i, head in enumerate(fields.member(given, "heads", list, where="heads.")):
+    for i, head in enumerate(fields.member(members, "heads", list, where="heads.")):
         where = f"heads.heads[{i}]"
         fields.exactly(head, ("n", "loss", "loss_parameter", "weight", "output"), where)
-        named = fields.name(head, "loss", losses.NAMES, where + ".")
+        loss_name = fields.name(head, "loss", losses.NAMES, where + ".")
         checked_head = {
             "n": fields.unsigned(head, "n", 0, where + "."),
-            "loss": named,
-            "loss_parameter": _checked_loss_parameter(head["loss_parameter"], named),
+            "loss": loss_name,
+            "loss_parameter": _checked_loss_parameter(head["loss_parameter"], loss_name),
             "weight": fields.number(head["weight"], where + ".weight"),
             "output": fields.name(head, "output", activations.NAMES, where + "."),
         }
         try:
             Heads.from_dict({"heads": [checked_head], "missing": False})
         except (TypeError, ValueError) as error:
-            raise ValueError(f"{where} is none: {error}") from None
+            raise ValueError(f"{where} is not a valid head: {error}") from None
         heads.append(checked_head)
     if sum(head["n"] for head in heads) != last["n_out"]:
         raise ValueError(f"heads have {sum(head['n'] for head in heads)} outputs, expected {last['n_out']} (n_out)")
-    checked = {"heads": heads, "missing": fields.member(given, "missing", bool, where="heads.")}
-    if ordered:
-        checked["ordered"] = fields.member(given, "ordered", bool, where="heads.")
+    checked_members = {"heads": heads, "missing": fields.member(members, "missing", bool, where="heads.")}
+    if has_ordered:
+        checked_members["ordered"] = fields.member(members, "ordered", bool, where="heads.")
         if len({head["n"] for head in heads}) > 1:
-            raise ValueError("heads.ordered is true, expected heads with the same n then")
-    return checked
+            raise ValueError("heads.ordered is present, expected the same n for all heads")
+    return checked_members
 
 
 def _checked_classes(classes: Any, n_out: int) -> list[Any] | None:
+    """Return the validated labels of a network with `n_out` outputs."""
     if classes is None:
         return None
     if type(classes) is not list:
         raise ValueError(f"classes is {fields.shown(classes)}, expected a list or null")
-    n, why = (2, "as n_out is 1") if n_out == 1 else (n_out, "n_out")
+    n, reason = (2, "because n_out is 1") if n_out == 1 else (n_out, "n_out")
     if len(classes) != n:
-        raise ValueError(f"classes has {len(classes)} items, expected {n} ({why})")
+        raise ValueError(f"classes has {len(classes)} items, expected {n} ({reason})")
     return fields.labels(classes, "classes")
 
 
-def _checked_scale(scale: Any, n: int, where: str, of: str) -> dict[str, Any] | None:
+def _checked_scale(scale: Any, n: int, where: str, dimension: str) -> dict[str, Any] | None:
+    """Return a validated scaling of `n` columns; `dimension` is the name of this number in messages."""
     if scale is None:
         return None
     fields.exactly(scale, ("type", "shift", "factor"), where)
-    kind = fields.name(scale, "type", ("standardize", "minmax", "pixels"), where + ".")
+    scaling_type = fields.name(scale, "type", ("standardize", "minmax", "pixels"), where + ".")
     shift: Any
     factor: Any
-    if kind == "pixels":
+    if scaling_type == "pixels":
         shift, factor = (fields.number(scale[key], f"{where}.{key}") for key in ("shift", "factor"))
         if factor == 0:
-            raise ValueError(f"{where}.factor is 0, expected another number")
-        return {"type": kind, "shift": shift, "factor": factor}
+            raise ValueError(f"{where}.factor is 0, expected a number that is not 0")
+        return {"type": scaling_type, "shift": shift, "factor": factor}
     shift, factor = (
-        fields.vector(fields.member(scale, key, list, where=where + "."), n, f"{where}.{key}", of)
+        fields.vector(fields.member(scale, key, list, where=where + "."), n, f"{where}.{key}", dimension)
         for key in ("shift", "factor")
     )
     if 0.0 in factor:
-        raise ValueError(f"{where}.factor[{factor.index(0.0)}] is 0, expected another number")
-    return {"type": kind, "shift": shift, "factor": factor}
+        raise ValueError(f"{where}.factor[{factor.index(0.0)}] is 0, expected a number that is not 0")
+    return {"type": scaling_type, "shift": shift, "factor": factor}
 
 
 def _checked_names(names: Any, n_in: int) -> list[str] | None:
+    """Return the validated names of the inputs."""
     if names is None:
         return None
     if type(names) is not list or len(names) != n_in or not set(map(type, names)) <= {str}:
         raise ValueError(f"feature_names is {fields.shown(names)}, expected a list of {n_in} strings (n_in)")
     if len(set(names)) < n_in:
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"feature_names has {fields.shown(twice)} twice, expected that all are different")
+        duplicate = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"feature_names has {fields.shown(duplicate)} twice, expected distinct names")
     return list(names)
 
 
 def _checked_self_test(test: Any, n_in: int, n_out: int) -> dict[str, Any] | None:
+    """Return the validated inputs and outputs of a self-test."""
     if test is None:
         return None
     fields.exactly(test, ("X", "P"), "self_test")
     return {
-        key: fields.vector(fields.member(test, key, list, where="self_test."), n, f"self_test.{key}", of)
-        for key, n, of in (("X", n_in, "n_in"), ("P", n_out, "n_out"))
+        key: fields.vector(fields.member(test, key, list, where="self_test."), n, f"self_test.{key}", dimension)
+        for key, n, dimension in (("X", n_in, "n_in"), ("P", n_out, "n_out"))
     }
 
 
 def _checked_training(training: Any, n_params: int, largest: float) -> dict[str, Any] | None:
+    """Return the validated training state of a network with `n_params` parameters, which are at most `largest`."""
     if training is None:
         return None
     where = "training."
@@ -474,21 +466,20 @@ def _checked_training(training: Any, n_params: int, largest: float) -> dict[str,
     moments = fields.matrix(moments, n_params, lambda i: f"training.moments[{i}]", "the number of parameters", largest)
     if optimizers.ROWS[optimizer["name"]].kept and fields.least(moments[-1]) < 0:
         i = next(i for i, number in enumerate(moments[-1]) if number < 0)
-        place = f"training.moments[{len(moments) - 1}][{i}]"
-        raise ValueError(f"{place} is {fields.shown(moments[-1][i])}, expected 0 or more: a mean of squares, or a step")
+        location = f"training.moments[{len(moments) - 1}][{i}]"
+        raise ValueError(f"{location} is {fields.shown(moments[-1][i])}, expected a number of at least 0")
     if by_rule and not (
         fields.member(training, "by_rule", bool, where=where)
         and optimizer["name"] == "adam"
         and (schedule is None or (schedule.get("name") == "PerStep" and schedule.get("epochs") is not None))
     ):
-        raise ValueError(
-            f"{where}by_rule goes with Adam and a rate by steps of so many epochs, or a constant one, alone"
-        )
+        expected = 'true, with the optimizer "adam" and the schedule null or "PerStep" with epochs'
+        raise ValueError(f"{where}by_rule is {fields.shown(training['by_rule'])}, expected {expected}")
     return {
         "optimizer": optimizer,
-        "steps": fields.unsigned(training, "steps", 0, where, COUNTED),
+        "steps": fields.unsigned(training, "steps", 0, where, COUNTER_BITS),
         "powers": powers,
-        "epoch": fields.unsigned(training, "epoch", 0, where, COUNTED),
+        "epoch": fields.unsigned(training, "epoch", 0, where, COUNTER_BITS),
         "schedule": None if schedule is None else _checked_schedule(schedule, where + "schedule"),
         "moments": moments,
         "history": _checked_history(fields.member(training, "history", dict, where=where)),
@@ -497,51 +488,57 @@ def _checked_training(training: Any, n_params: int, largest: float) -> dict[str,
 
 
 def _checked_optimizer(optimizer: dict[str, Any], where: str) -> dict[str, Any]:
+    """Return the validated name and options of an optimizer."""
     name = fields.name(optimizer, "name", tuple(optimizers.ROWS), where + ".")
-    constants = optimizers.ROWS[name].defaults()
-    fields.exactly(optimizer, ("name", *constants), where)
-    checked: dict[str, Any] = {"name": name}
-    for key, default in constants.items():
-        place = f"{where}.{key}"
+    defaults = optimizers.ROWS[name].defaults()
+    fields.exactly(optimizer, ("name", *defaults), where)
+    checked_members: dict[str, Any] = {"name": name}
+    for key, default in defaults.items():
+        location = f"{where}.{key}"
         if type(default) is bool:
-            checked[key] = fields.member(optimizer, key, bool, where=where + ".")
+            checked_members[key] = fields.member(optimizer, key, bool, where=where + ".")
         elif type(default) is int:
-            checked[key] = fields.unsigned(optimizer, key, 0, where + ".")
+            checked_members[key] = fields.unsigned(optimizer, key, 0, where + ".")
         elif type(default) is tuple:
-            checked[key] = fields.vector(fields.member(optimizer, key, list, where=where + "."), 2, place)
+            checked_members[key] = fields.vector(fields.member(optimizer, key, list, where=where + "."), 2, location)
         else:
-            checked[key] = fields.number(optimizer[key], place)
-    return checked
+            checked_members[key] = fields.number(optimizer[key], location)
+    return checked_members
 
 
 def _checked_schedule(schedule: dict[str, Any], where: str, depth: int = 1) -> dict[str, Any]:
-    """A schedule's numbers, strings and at most one further schedule within it; what they mean is not known here."""
-    if depth > 8:
-        raise ValueError(f"{where} is nested too deeply, expected 8 schedules within each other at most")
+    """Return the validated options of a schedule: numbers, strings, null and at most one nested schedule.
+
+    Their meaning is checked later, when the schedule is created.
+    """
+    if depth > MAX_NESTED_SCHEDULES:
+        raise ValueError(f"{where} is nested too deeply, expected at most {MAX_NESTED_SCHEDULES} nested schedules")
     if depth == 1:
         fields.member(schedule, "name", str, where=where + ".")
-    checked: dict[str, Any] = {}
+    checked_members: dict[str, Any] = {}
     for key, value in schedule.items():
-        place = f"{where}.{fields.shown(key)[1:-1]}"
+        location = f"{where}.{fields.shown(key)[1:-1]}"
         if type(value) is dict:
-            if dict in map(type, checked.values()):
-                raise ValueError(f"{place} is a second object, expected one at most in a schedule")
-            checked[key] = _checked_schedule(value, place, depth + 1)
+            if dict in map(type, checked_members.values()):
+                raise ValueError(f"{location} is a second object, expected at most one in a schedule")
+            checked_members[key] = _checked_schedule(value, location, depth + 1)
         elif value is None or type(value) is str:
-            checked[key] = value
+            checked_members[key] = value
         else:
-            number = fields.number(value, place, "null, a string, an object or a finite number")
-            checked[key] = value if type(value) is int else number
-    return checked
+            number = fields.number(value, location, "null, a string, an object or a finite number")
+            checked_members[key] = value if type(value) is int else number
+    return checked_members
 
 
 def _checked_history(history: dict[str, Any]) -> dict[str, Any]:
+    """Return the validated columns of a history, which have the same length."""
     n = len(fields.member(history, "loss", list, where="training.history."))
-    checked: dict[str, Any] = {}
+    checked_columns: dict[str, Any] = {}
     for key in dict.fromkeys(("loss", "lr", "seconds", *history)):
         column = fields.member(history, key, list, where="training.history.")
-        place = f"training.history.{fields.shown(key)[1:-1]}"
-        known = column if key in ("loss", "lr", "seconds") else [0.0 if x is None else x for x in column]
-        numbers = fields.vector(known, n, place, "the length of loss")
-        checked[key] = [None if x is None else number for x, number in zip(column, numbers, strict=True)]
-    return checked
+        location = f"training.history.{fields.shown(key)[1:-1]}"
+        # Only other columns may have null, which is replaced by 0 for the check.
+        filled = column if key in ("loss", "lr", "seconds") else [0.0 if x is None else x for x in column]
+        numbers = fields.vector(filled, n, location, "the length of loss")
+        checked_columns[key] = [None if x is None else number for x, number in zip(column, numbers, strict=True)]
+    return checked_columns

@@ -1,6 +1,6 @@
-"""Networks as JSON text and JSON files: laid out, signed with a checksum, written, read, and tested after reading.
+"""Networks as JSON text and JSON files: layout, checksum, reading, writing and the self-test.
 
-nnc/_serialization/document.py describes the content of such a text, and checks it.
+nnc/_serialization/document.py describes and validates the content.
 """
 
 from __future__ import annotations
@@ -14,14 +14,15 @@ from operator import eq
 from typing import TYPE_CHECKING
 
 from nnc._serialization.document import (
-    FIX,
-    HEADS,
-    ONE,
+    CHECK_FILE,
+    CONTAINER_HEADERS,
+    EDIT_REMEDY,
+    WITH_ARTICLE,
     ModelFileError,
-    checked,
-    kind_of_file,
-    recognize,
-    recognize_several,
+    check_network_header,
+    detect_content,
+    read_networks,
+    validated_document,
 )
 from nnc._utils import disk, fields
 from nnc._utils.fields import LARGEST, shown
@@ -30,98 +31,100 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from typing import Any
 
-# What the text of a network may take as Python objects, so that a file that was made to take much is refused before it
-# does: FREE bytes, beyond that PER_CHARACTER for each character (what `dumps` writes takes up to 10), MOST in all.
-FREE, PER_CHARACTER, MOST = 2**28, 16, 2**32
+# Limits for the estimated memory of a JSON text as Python objects. A text that exceeds them is refused before it is
+# parsed. Texts written by `dumps` need up to 10 bytes per character.
+ALWAYS_ALLOWED_BYTES = 2**28  # texts that need less are always accepted
+BYTES_PER_CHARACTER = 16  # largest ratio for other texts
+MAX_PARSED_BYTES = 2**32  # largest size of any text
 
-DAMAGED = (
-    "its content is not what was saved: it does not fit its checksum (sha256), so the file was damaged or edited; take "
-    "another copy"
+CHECKSUM_MISMATCH = (
+    "its content does not match its checksum (sha256), so the file was damaged or edited; use another copy"
 )
-OTHER_NETWORKS = (
-    "its networks are not those that were saved: they do not fit its checksum (sha256), so one was left out, added or "
-    "replaced; take another copy"
+NETWORKS_MISMATCH = (
+    "its networks do not match its checksum (sha256): one was removed, added or replaced; use another copy"
 )
-# Members that came later, whose files the first readers are to read, too.
-NOT_SIGNED = ("dropout", "feature_names", "learning")
-TOLERANCES = {"float64": 1e-9, "float32": 1e-4}  # of self-tests, in files of other formats, too
+# Members that the first versions of nnc ignore. The checksum excludes them, so that those versions accept such files.
+NOT_IN_CHECKSUM = ("dropout", "feature_names", "learning")
+TOLERANCES = {"float64": 1e-9, "float32": 1e-4}  # tolerances of self-tests, also in exported code
 
 
 def dumps(document: dict[str, Any] | list[dict[str, Any]], table: dict[str, Any] | None = None) -> str:
-    """The JSON text of a network, one row of weights a line; every float reads back to the same bits. Of several
-    networks that of an ensemble, or with a table that of its model.
+    """Return the JSON text of a network, an ensemble or a model of a table.
+
+    Each row of weights is one line. Every float is read back to the same bits.
 
     Parameters
     ----------
     document : dict or list of dict
-        A network as described in document.py. Unknown keys are left out; "format", "version" and "sha256" are set
-        here.
+        Document of a network, or those of several networks, as described in document.py. Unknown members are omitted.
+        "format", "version" and "sha256" are set here.
     table : dict, optional
-        What stands beside the networks of the model of a table: plain values.
+        Members of a model of a table, as plain values. With them the networks form such a model, otherwise an ensemble.
 
     Raises
     ------
     ModelFileError
-        If the document is not a whole network with finite numbers.
+        A document is not valid, for example because a number is not finite.
     """
-    what = kind_of(document, table)
+    content = content_of(document, table)
     if isinstance(document, list):
-        networks, beside = [_signed(whole(network)) for network in document], {} if table is None else {"table": table}
-        signed = {**HEADS[what], **beside, "networks": networks, "sha256": _joint_checksum(networks, table)}
+        networks = [_with_checksum(document_to_save(network)) for network in document]
+        table_member = {} if table is None else {"table": table}
+        checksum_member = {"sha256": _joint_checksum(networks, table)}
+        members = {**CONTAINER_HEADERS[content], **table_member, "networks": networks, **checksum_member}
     else:
-        signed = _signed(whole(document))
-    text = _text(signed) + "\n"
+        members = _with_checksum(document_to_save(document))
+    text = _text(members) + "\n"
     try:
         _refuse_size(text)
     except ValueError as error:
-        raise ModelFileError(f"cannot save the {what}: {error}") from None
+        raise ModelFileError(f"cannot save the {content}: {error}") from None
     return text
 
 
-def _signed(document: dict[str, Any]) -> dict[str, Any]:
-    """What JSON text holds of a checked document."""
+def _with_checksum(document: dict[str, Any]) -> dict[str, Any]:
+    """Return the members of a validated document for a file, with its checksum."""
     document["sha256"] = checksum(document)
-    return without_nulls(document)
+    return drop_nulls(document)
 
 
-def without_nulls(document: dict[str, Any]) -> dict[str, Any]:
-    """Return the members of a checked document that files have: those that are not None, and the seed."""
+def drop_nulls(document: dict[str, Any]) -> dict[str, Any]:
+    """Return the members of a validated document that are not None, and the seed."""
     return {key: value for key, value in document.items() if value is not None or key == "seed"}
 
 
-def kind_of(document: Any, table: Any = None) -> str:
-    """What messages call what is saved."""
+def content_of(document: Any, table: Any = None) -> str:
+    """Return "network", "ensemble" or "table model" for documents to be saved."""
     return "network" if not isinstance(document, list) else "ensemble" if table is None else "table model"
 
 
 def _joint_checksum(networks: list[dict[str, Any]], table: dict[str, Any] | None = None) -> str:
-    """That of an ensemble: the SHA-256 of the checksums of its networks, one after the other; before them that of the
-    table."""
+    """Return the SHA-256 of the joined checksums of the table, if there is one, and of the networks."""
     from hashlib import sha256
 
-    each = [network["sha256"] for network in networks]
-    return sha256("".join(each if table is None else [checksum(table), *each]).encode("ascii")).hexdigest()
+    checksums = [network["sha256"] for network in networks]
+    return sha256("".join(checksums if table is None else [checksum(table), *checksums]).encode("ascii")).hexdigest()
 
 
-def whole(document: dict[str, Any]) -> dict[str, Any]:
-    """The document of a network, known to be whole: with the known keys only, and finite numbers.
+def document_to_save(document: dict[str, Any]) -> dict[str, Any]:
+    """Return a validated copy of a document that is to be saved.
 
     Raises
     ------
     ModelFileError
-        It is not.
+        The document is not valid.
     """
     try:
-        return checked(document)
+        return validated_document(document)
     except ValueError as error:
         raise ModelFileError(
-            f"cannot save the network: {error}; nothing was written (after a training that diverged, "
+            f"cannot save the network: {error}; nothing was written (if the training diverged, "
             "train again with a smaller lr)"
         ) from None
 
 
 def _text(value: Any, indent: str = "") -> str:
-    """JSON with a line for every member of an object, every row of a matrix and every object in a list."""
+    """Return JSON with one line for each member of an object, each row of a matrix and each object in a list."""
     import json
 
     inner = indent + "  "
@@ -140,24 +143,26 @@ def _text(value: Any, indent: str = "") -> str:
 
 
 def checksum(document: dict[str, Any]) -> str:
-    """The SHA-256 of what a checked document says, in hexadecimal, however its text is laid out.
+    """Return the SHA-256 of the content of a validated document in hexadecimal, independent of its layout as text.
 
-    It is taken of JSON text with sorted keys and without blanks. Left out are "sha256" itself, "dropout", "learning"
-    and "feature_names", which the first readers do not know, and members that are null. A list of numbers, and a list
-    of such lists, stands there as the SHA-256 of these numbers in order, each as 8 bytes of IEEE 754, the lowest first:
-    that is many times faster than their digits, and no matter how those are written. A list with another thing in it,
-    or with a whole number that 8 bytes do not hold exactly, stands there as it is, and so do numbers alone, those that
-    are whole without a decimal point.
+    The hash is computed from JSON text with sorted keys and without blanks. It excludes "sha256" itself, "dropout",
+    "learning", "feature_names", and members that are null.
+
+    A list of numbers, or a list of such lists, is replaced by the SHA-256 of its numbers in order, each as 8 bytes of
+    an IEEE 754 double in little-endian order. This is much faster than formatting the numbers, and independent of their
+    format. A list with other elements, or with an integer that a double cannot represent exactly, is kept as it is.
+    Single numbers are kept as well; floats with an integer value are written without a decimal point.
     """
     import json
     from hashlib import sha256
 
-    content = {key: value for key, value in document.items() if key not in ("sha256", *NOT_SIGNED)}
+    content = {key: value for key, value in document.items() if key not in ("sha256", *NOT_IN_CHECKSUM)}
     text = json.dumps(_canonical(content), sort_keys=True, separators=(",", ":"))
     return sha256(text.encode("ascii")).hexdigest()
 
 
 def _canonical(value: Any) -> Any:
+    """Return a part of a document in the form that `checksum` hashes."""
     from array import array
     from hashlib import sha256
 
@@ -176,64 +181,65 @@ def _canonical(value: Any) -> Any:
 
 
 def _refuse_size(text: str) -> None:
-    """Raise ValueError where a text is too long, or would take too much memory as Python objects."""
+    """Raise ValueError if a text is too long, or needs too much memory as Python objects."""
     length = len(text)
     if length > disk.LARGEST:
-        raise ValueError(f"it has {length} characters, expected {disk.LARGEST} at most")
-    if 64 * length <= FREE:  # empty lists within each other take 44 bytes a character, nothing takes more
+        raise ValueError(f"it has {length} characters, expected at most {disk.LARGEST}")
+    if 64 * length <= ALWAYS_ALLOWED_BYTES:  # nested empty lists need most memory, 44 bytes per character
         return
-    limit = min(max(FREE, PER_CHARACTER * length), MOST)
-    # Lists with room for four, dicts with their tables, strings; then a number for each comma, of which there are many
-    # to count, and no more than one for every other character.
-    bytes_ = 96 * text.count("[") + 256 * text.count("{") + 32 * text.count('"')
-    if bytes_ + 21 * length > limit and bytes_ + 42 * text.count(",") > limit:
+    limit = min(max(ALWAYS_ALLOWED_BYTES, BYTES_PER_CHARACTER * length), MAX_PARSED_BYTES)
+    # Estimated sizes of a list, a dict and half a string, without their elements.
+    n_bytes = 96 * text.count("[") + 256 * text.count("{") + 32 * text.count('"')
+    # A number needs 42 bytes. Commas are counted only if one for every second character would exceed the limit.
+    if n_bytes + 21 * length > limit and n_bytes + 42 * text.count(",") > limit:
         raise ValueError(
-            f"its {length} characters would take more than {limit >> 20} MiB of memory; check that it is the right file"
+            f"its {length} characters would need more than {limit >> 20} MiB of memory; {CHECK_FILE}"
         )
 
 
-def loads(text: str, where: str = "the JSON text", what: str = "network") -> Any:
-    """The network that a JSON text holds, completely checked.
+def loads(text: str, where: str = "the JSON text", content: str = "network") -> Any:
+    """Return the validated content of a JSON text.
 
     Parameters
     ----------
     text : str
-        What `dumps` returned, or any JSON of that form.
+        Text that `dumps` returned, or other JSON of this form.
     where : str
-        What an error message calls the place that the text comes from.
-    what : "network", "ensemble", "table model" or "model"
-        The required content; "model" accepts all three.
+        Source of the text in error messages.
+    content : {"network", "ensemble", "table model", "model"}
+        Expected content; "model" accepts all three.
 
     Returns
     -------
-    dict, or of an ensemble list of dict, or of the model of a table such a list and the table as it stands there.
-    For "model" a tuple of "network", "ensemble" or "table model", and of the content as above.
-        All known keys but "sha256", with their defaults where they are missing. The weights are lists of float, finite
-        in the dtype, in the shapes that the sizes say; each layer has as many inputs as the one before it has outputs;
-        the names are known and go together. Whether the network reproduces its self-test is left to whoever builds it:
-        see `verify_self_test`.
+    dict, list of dict or tuple
+        A document; for an ensemble a list of documents; for a model of a table a tuple of such a list and of the table,
+        which is not validated. For "model" a tuple of the kind of content and of one of these.
+
+        Documents have all known members except "sha256", with defaults for missing ones. Weights are lists of floats
+        with valid shapes, which are finite in the dtype of the network. The self-test was not run: see
+        `verify_self_test`.
 
     Raises
     ------
     ModelFileError
-        If the text is anything else. No other exception comes out of a wrong text.
+        The text has other content. No other exception is raised for invalid texts.
     OSError
-        If there is not enough memory.
+        There is not enough memory.
     """
     if not isinstance(text, str):
-        raise TypeError(f"the JSON text must be a str, got {type(text).__name__}")
+        raise TypeError(f"text must be a str, got {type(text).__name__}")
     text = text.removeprefix("\ufeff")
-    with refusing_content(where, what):
+    with model_file_errors(where, content):
         if not text or text.isspace():
-            raise ValueError(f"it is empty; save the {what} again")
-        document = parsed(text)
-        found = kind_of_file(document) if what == "model" else what
-        content = _network(document) if found == "network" else _several(document, found)
-        return (found, content) if what == "model" else content
+            raise ValueError(f"it is empty; save the {content} again")
+        document = parse(text)
+        found = detect_content(document) if content == "model" else content
+        result = _network(document) if found == "network" else _container(document, found)
+        return (found, result) if content == "model" else result
 
 
-def parsed(text: str) -> Any:
-    """What a JSON text says; ValueError where it would take too much memory, or has a key twice."""
+def parse(text: str) -> Any:
+    """Parse a JSON text; raise ValueError if it needs too much memory or has a duplicate key."""
     import json
 
     _refuse_size(text)
@@ -241,8 +247,8 @@ def parsed(text: str) -> Any:
 
 
 @contextmanager
-def refusing_content(where: str, what: str = "network") -> Iterator[None]:
-    """Makes what is wrong in a text a ModelFileError, and a lack of memory an OSError."""
+def model_file_errors(where: str, content: str = "network") -> Iterator[None]:
+    """Convert errors about the content of a text to ModelFileError, and MemoryError to OSError."""
     import json
 
     try:
@@ -250,68 +256,69 @@ def refusing_content(where: str, what: str = "network") -> Iterator[None]:
         return
     except json.JSONDecodeError as error:
         at = f"line {error.lineno}, column {error.colno}"
-        problem = f"it is not JSON: {at}: {error.msg}; check that it is the right file, and whole"
+        problem = f"it is not JSON: {at}: {error.msg}; check that it is the right file, and complete"
     except RecursionError:
-        problem = f"its brackets are nested too deeply for {ONE[what]}; check that it is the right file"
+        problem = f"its brackets are nested too deeply for {WITH_ARTICLE[content]}; {CHECK_FILE}"
     except UnicodeDecodeError as error:
-        found = f"byte {error.start} does not fit"
-        problem = f"it is not text in {error.encoding} ({found}); check that it is the right file"
+        problem = f"it is not text in {error.encoding} (invalid byte at position {error.start}); {CHECK_FILE}"
     except MemoryError:
-        raise short_of_memory(where, what) from None
+        raise out_of_memory_error(where, content) from None
     except ValueError as error:
         problem = str(error)
-    raise ModelFileError(f"cannot load the {what} from {where}: {problem}")
+    raise ModelFileError(f"cannot load the {content} from {where}: {problem}")
 
 
 def _network(document: Any) -> dict[str, Any]:
-    """The network that JSON text has become, checked; ValueError with what to do where it is none."""
-    recognize(document)
+    """Return the validated document of a network; raise ValueError with a remedy if it is not valid."""
+    check_network_header(document)
     try:
-        network = checked(document)
+        network = validated_document(document)
     except ValueError as error:
-        raise ValueError(f"{error}; {FIX}") from None
+        raise ValueError(f"{error}; {EDIT_REMEDY}") from None
     found = document.get("sha256")
     if found is None or found == checksum(network):
         return network
     keys = '"sha256"' if network["self_test"] is None else '"sha256" and "self_test"'
-    raise ValueError(f"{DAMAGED}, or remove {keys} from it to accept what was edited")
+    raise ValueError(f"{CHECKSUM_MISMATCH}, or remove {keys} from it to accept the edited content")
 
 
-def _several(document: Any, what: str) -> Any:
-    """Return the networks of an ensemble, or those of a model of a table and the table, as `_network` checks them."""
-    members = recognize_several(document, what)
+def _container(document: Any, content: str) -> Any:
+    """Return the validated documents of an ensemble, or those of a model of a table and its table."""
+    members = read_networks(document, content)
     networks = []
     for i, member in enumerate(members):
         try:
             networks.append(_network(member))
         except ValueError as error:
             raise ValueError(f"networks[{i}]: {error}") from None
-    table = fields.member(document, "table", dict) if what == "table model" else None
+    table = fields.member(document, "table", dict) if content == "table model" else None
     found = document.get("sha256")
-    known = all("sha256" in member for member in members)
-    if found is not None and known and found != _joint_checksum(members, table):
-        problem = OTHER_NETWORKS if table is None else DAMAGED
-        raise ValueError(f'{problem}, or remove the last "sha256" from it to accept what was edited')
+    have_checksums = all("sha256" in member for member in members)
+    if found is not None and have_checksums and found != _joint_checksum(members, table):
+        problem = NETWORKS_MISMATCH if table is None else CHECKSUM_MISMATCH
+        raise ValueError(f'{problem}, or remove the last "sha256" from it to accept the edited content')
     return networks if table is None else (networks, table)
 
 
-def short_of_memory(where: str, what: str = "network") -> OSError:
-    """The error in place of a MemoryError, which says nothing of a file."""
-    problem = "there is not enough memory for it; free some, or check that it is the right file"
-    return OSError(errno.ENOMEM, f"cannot load the {what} from {where}: {problem}")
+def out_of_memory_error(where: str, content: str = "network") -> OSError:
+    """Return the error that replaces a MemoryError and names the file."""
+    problem = f"there is not enough memory for it; free memory, or {CHECK_FILE}"
+    return OSError(errno.ENOMEM, f"cannot load the {content} from {where}: {problem}")
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return the members of a JSON object; raise ValueError for a duplicate key."""
     members: dict[str, Any] = {}
     for key, value in pairs:
         if key in members:
-            raise ValueError(f"the key {shown(key)} stands twice in one object; remove one of them")
+            raise ValueError(f"the key {shown(key)} occurs twice in one object; remove one of them")
         members[key] = value
     return members
 
 
 def _integer(digits: str) -> int | float:
-    # 20 digits hold every 64-bit integer. More are no size and no seed, and make Python slow or refuse.
+    """Return the number for the digits of a JSON integer, a float if there are many digits."""
+    # Every 64-bit integer has at most 20 digits. Python converts longer ones slowly, or raises an error.
     return int(digits) if len(digits) <= 20 else float(digits)
 
 
@@ -319,139 +326,139 @@ def _integer(digits: str) -> int | float:
 
 
 def write(target: Any, document: dict[str, Any] | list[dict[str, Any]], table: dict[str, Any] | None = None) -> None:
-    """Save a network, an ensemble or the model of a table. On a path this is atomic: whatever happens, the old file or
-    the new one is whole there.
+    """Save a network, an ensemble or a model of a table.
 
-    The text goes to a temporary file in the same folder (``.nnc-*.tmp``; only a killed process leaves one
-    behind), is forced to the disk and renamed over the old file. The permissions of an old file stay, its
-    owner and group as far as the system allows (see `disk.replace`). A symbolic link stays too: the file that it points
-    to is replaced.
+    A path is written atomically: if anything fails, it still has the complete old file. The text is written to a
+    temporary file in the same folder (``.nnc-*.tmp``, which remains only if the process is killed), flushed to disk and
+    renamed.
+
+    The permissions of an old file are kept, its owner and group as far as the system allows (see `disk.replace`). A
+    symbolic link is kept, and the file that it points to is replaced.
 
     Parameters
     ----------
     target : str, os.PathLike or text file
-        A path, or a file that is open for writing text: this one is written straight into, and flushed.
+        A path, or a file that is open for writing text. The text is written directly to an open file, which is flushed.
     document, table
-        As for `dumps`.
+        As in `dumps`.
 
     Raises
     ------
     ModelFileError
-        If the network has a number that is not finite. The old file is untouched.
+        A document is not valid. The old file is unchanged.
     OSError
-        If the system refuses: FileNotFoundError, PermissionError and so on, with errno and filename.
+        The system refuses to write, as in `disk.replace`.
     """
-    disk.write(target, dumps(document, table), kind_of(document, table))
+    disk.write(target, dumps(document, table), content_of(document, table))
 
 
-def read(source: Any, what: str = "network") -> Any:
-    """Load a network, an ensemble or the model of a table, completely checked: see `loads`.
+def read(source: Any, content: str = "network") -> Any:
+    """Return the validated content of a file, as `loads` does.
 
     Parameters
     ----------
     source : str, os.PathLike or text file
         A path, or a file that is open for reading text.
-    what : "network", "ensemble", "table model" or "model"
-        As for `loads`.
+    content : {"network", "ensemble", "table model", "model"}
+        As in `loads`.
 
     Raises
     ------
     ModelFileError
-        If the file holds anything else.
+        The file has other content.
     OSError
-        If the system refuses: FileNotFoundError, PermissionError and so on, with errno and filename. If the file is
-        larger than `disk.LARGEST`, or there is not enough memory.
+        The system refuses to read, the file is larger than `disk.LARGEST`, or there is not enough memory.
     """
     where = disk.place(source)
-    with refusing_content(where, what):
+    with model_file_errors(where, content):
         try:
-            text = disk.read(source, what, "{")
+            text = disk.read(source, content, "{")
         except disk.WrongBeginningError:
-            raise ValueError(
-                f'it does not begin with "{{", as {ONE[what]} does; check that it is the right file'
-            ) from None
+            raise ValueError(f'it does not begin with "{{", as {WITH_ARTICLE[content]} does; {CHECK_FILE}') from None
         if not text and not isinstance(source, disk.PATH):
             raise ValueError(
-                "the file is empty, or was read or written to its end before; open it again, or go back with "
-                "file.seek(0)"
+                "the file is empty, or its position is at the end; open it again, or call file.seek(0)"
             )
-    return loads(text, where, what)
+    return loads(text, where, content)
 
 
 @contextmanager
-def refusing(where: str = "the JSON text", what: str = "network") -> Iterator[None]:
-    """Makes what a part of a document is refused with where it is built (an optimizer's range, say) a ModelFileError,
-    and a lack of memory an OSError.
+def build_errors(where: str = "the JSON text", content: str = "network") -> Iterator[None]:
+    """Convert errors that occur while a network is built from a document to ModelFileError, and MemoryError to OSError.
+
+    Validation does not find all errors: for example, the optimizer checks the range of its options itself.
 
     Parameters
     ----------
-    where, what : str
-        As for `loads`.
+    where, content : str
+        As in `loads`.
     """
     try:
         yield
     except ModelFileError:
         raise
     except MemoryError:
-        raise short_of_memory(where, what) from None
+        raise out_of_memory_error(where, content) from None
     except (ArithmeticError, TypeError, ValueError) as error:
-        raise ModelFileError(f"cannot load the {what} from {where}: {error}; {FIX}") from None
+        raise ModelFileError(f"cannot load the {content} from {where}: {error}; {EDIT_REMEDY}") from None
 
 
 # ------------------------------------------------------------------------------------- the self-test
 
 
 def self_test_row(n_in: int, scale_X: dict[str, Any] | None = None) -> list[float]:
-    """The raw inputs of a self-test: numbers from -0.5 to 0.5 once they are scaled, always the same ones.
+    """Return the raw inputs of a self-test: fixed numbers, which are between -0.5 and 0.5 after scaling.
 
     Parameters
     ----------
     n_in : int
     scale_X : dict, optional
-        As in a document.
+        Scaling of the inputs, as in a document.
     """
     row = [(5 - 7 * i % 11) / 10 for i in range(n_in)]
     if scale_X is None:
         return row
-    # One number may be for all columns.
+    # Shift and factor may be one number for all columns.
     shifts, factors = (part if type(part) is list else [part] * n_in for part in (scale_X["shift"], scale_X["factor"]))
     raw = [shift + x / factor for x, shift, factor in zip(row, shifts, factors, strict=True)]
     return [x if abs(x) <= LARGEST["float64"] else 0.0 for x in raw]
 
 
-def self_test(predict: Callable[[Any], Any], n_in: int, scale_X: dict[str, Any] | None) -> dict[str, Any] | None:
-    """A row and what a network makes of it, which `verify_self_test` compares; None where that says nothing."""
+def compute_self_test(
+    predict: Callable[[Any], Any], n_in: int, scale_X: dict[str, Any] | None
+) -> dict[str, Any] | None:
+    """Return a row of inputs and the prediction for it; None if the prediction fails or is not finite."""
     X = self_test_row(n_in, scale_X)
     try:
         P = predict([X])[0].tolist()
-    except ValueError:  # a scaling that takes the row out of the range of the dtype
+    except ValueError:  # the scaled row is outside the range of the dtype
         return None
     return {"X": X, "P": P} if all(map(math.isfinite, P)) else None
 
 
 def verify_self_test(document: dict[str, Any], outputs: Sequence[float], where: str = "the JSON text") -> None:
-    """Compare what a network predicts for its self-test with what it predicted when it was saved.
+    """Compare the prediction of a network for its self-test with the one that was saved.
 
     Parameters
     ----------
     document : dict
-        As `loads` returns it, with a "self_test".
+        Document from `loads` that has a "self_test".
     outputs : sequence of float (n_out,)
-        The prediction for document["self_test"]["X"].
+        Prediction for document["self_test"]["X"].
     where : str
-        As for `loads`.
+        As in `loads`.
 
     Raises
     ------
     ModelFileError
-        If an output differs by more than 1e-9 (float32: 1e-4) of 1 + its saved magnitude, or is not finite.
+        An output is not finite, or differs by more than 1e-9 (float32: 1e-4) times 1 + its saved magnitude.
     """
     tolerance = TOLERANCES[document["dtype"]]
     for j, (output, saved) in enumerate(zip(map(float, outputs), document["self_test"]["P"], strict=True)):
         if not abs(output - saved) <= tolerance * (1 + abs(saved)):
             raise ModelFileError(
-                f"cannot load the network from {where}: it does not compute what it did when it was saved: output "
-                f"{j} of its self_test is {shown(output)}, expected {shown(saved)} (to {tolerance:g}); if the "
-                'file was edited, remove "self_test" and "sha256" from it to accept that; if not, nnc computes '
-                "something else here than where it was saved: report that with what `nnc config` prints"
+                f"cannot load the network from {where}: its self-test failed: output {j} is {shown(output)}, expected "
+                f"{shown(saved)} (tolerance {tolerance:g}); "
+                'if you edited the file, remove "self_test" and "sha256" from it to accept the edited content; '
+                "otherwise report this error with the output of `nnc config`"
             )

@@ -73,7 +73,7 @@ def built(content: Any, where: str) -> TableModel:
     """Return the model in the checked content of a file, which error messages call `where`."""
     documents, table = content
     networks = [NeuralNetwork._from_document(document, where, None) for document in documents]
-    with _serialization.refusing(where, WHAT):
+    with _serialization.build_errors(where, WHAT):
         return model_of(table, networks)
 
 
@@ -330,7 +330,7 @@ def read_checkpoint(path: Any, key: str) -> list[Member]:
             f"cannot go on from {where}: it is not a checkpoint of this fit, which has other data or other parameters; "
             "name another file, or delete it"
         )
-    with _serialization.refusing(where, WHAT):
+    with _serialization.build_errors(where, WHAT):
         given = fields.member(beside, "members", list)
         networks = [NeuralNetwork._from_document(document, where, None) for document in documents]
         if len(networks) < len(given):

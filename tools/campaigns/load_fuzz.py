@@ -162,7 +162,7 @@ def signed(draw: random.Random, document: Any) -> str:
             document.pop("self_test", None)
         document.pop("sha256", None)
         with suppress(ArithmeticError, TypeError, ValueError):  # an unsigned one is read as well
-            document["sha256"] = _serialization.checksum(_serialization.document.checked(document))
+            document["sha256"] = _serialization.checksum(_serialization.document.validated_document(document))
     return json.dumps(document)
 
 
