@@ -155,8 +155,8 @@ def test_users_are_shown_what_is_public_alone():
     for page in [DOCS.parent / "README.md", *guides, *API, *examples]:
         for module in re.findall(r"^ *(?:from|import) nnc([\w.]*)", page.read_text(encoding="utf-8"), re.MULTILINE):
             assert module in ROOMS, f"{page.name} imports from nnc{module}"
-    said = (DOCS / "guide/what-there-is.md").read_text(encoding="utf-8").split("## What to import")[1]
-    assert {"", *re.findall(r"`nnc(\.\w+)`", said.split("All other")[0])} == ROOMS
+    said = (DOCS / "guide/what-there-is.md").read_text(encoding="utf-8").split("## Public modules")[1]
+    assert {"", *re.findall(r"`nnc(\.\w+)`", said.split("All other modules")[0])} == ROOMS
     for room in ROOMS:
         assert "\n__all__ = " in text_of(room[1:])
 
