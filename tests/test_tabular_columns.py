@@ -170,14 +170,14 @@ def test_what_is_left_out():
         "same": (["x"] * 20, "left out: all values are equal"),
         "none": ([None] * 20, "left out: all values are missing"),
         "id": ([f"n{i}" for i in range(20)], "left out: 20 different texts in 20 rows"),
-        "copy": (range(20), "left out: the same as 'first'"),
+        "copy": (range(20), "left out: equal to 'first'"),
     }
     columns = {"first": range(20), **{name: values for name, (values, _) in left.items()}}
     schema = Schema.learn(table(columns))
     assert [made.made for made in schema.describe()[1:]] == [made for _, made in left.values()]
     assert schema.groups(bins=True) == ((slice(0, 1), slice(1, 9)), (), (), (), ())
     assert schema.encode(table({"first": range(3)})).shape == (3, 1)  # they need not be there
-    with pytest.raises(ValueError, match=r"from which something can be learned, got none in 20 rows: 'same' is left"):
+    with pytest.raises(ValueError, match=r"that carries information, got none in 20 rows: 'same' is left"):
         Schema.learn(table({"same": ["x"] * 20}))
 
 
@@ -273,9 +273,9 @@ def test_columns_by_name_and_by_place():
     with pytest.raises(ValueError, match=r"^X must have 13 columns, as in training, got 2"):
         SCHEMA.encode(read_table([[1, 2]]))
     del other["city"], other["number"]
-    with pytest.raises(ValueError, match=r"^X must have the columns of training, got none called 'number', 'city'$"):
+    with pytest.raises(ValueError, match=r"^X must have the columns of training, got no column 'number', 'city'$"):
         SCHEMA.encode(table(other))
-    with pytest.raises(ValueError, match=r"none called 'number', 'city'; did you mean 'City'\?"):
+    with pytest.raises(ValueError, match=r"no column 'number', 'city'; did you mean 'City'\?"):
         SCHEMA.encode(table(other | {"City": COLUMNS["city"]}))
 
 
@@ -372,7 +372,7 @@ def with_encoding(name, **changes):
         ({}, r"schema\.named is missing"),
         ({"named": 1, "columns": []}, r"schema\.named is 1, expected true or false"),
         ({"named": True, "columns": {}}, r"schema\.columns is an object, expected a list"),
-        ({"named": True, "columns": []}, r"schema\.columns are all left out"),
+        ({"named": True, "columns": []}, r"schema\.columns has only columns that are left out"),
         ({"named": True, "columns": [3]}, r"schema\.columns\[0\] is 3, expected an object"),
         ({**with_encoding("number"), "more": 1}, r'schema has the unknown key "more"'),
         (
@@ -417,7 +417,7 @@ def test_names_in_documents():
     for change, message in (
         ([{**part, "name": 3}], r"^schema\.columns\[0\]\.name is 3, expected a name"),
         ([{**part, "kind": "thing"}], r'^schema\.columns\[0\]\.kind is "thing", expected number or boolean'),
-        ([part, part], r"^schema\.columns have one name twice"),
+        ([part, part], r"^schema\.columns has one name twice"),
     ):
         with pytest.raises(ValueError, match=message):
             Schema.from_document({**document, "columns": change})

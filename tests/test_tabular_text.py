@@ -137,7 +137,7 @@ def test_lost_columns_that_look_like_numbers_are_reported(write):
 def test_a_comma_that_no_cell_explains_separates_thousands_and_is_reported():
     texts = ["1,234", "5,678", "999", "12,345"] * 5
     with pytest.warns(
-        ColumnWarning, match=r"the comma in '.*' may separate thousands or decimals, .* read as \d{4,}; "
+        ColumnWarning, match=r"the comma in '.*' may be a decimal mark or a .* read as \d{4,}; "
     ):
         schema = learned(texts)
     assert read(schema, ["1,234"]).tolist() == [1234]
@@ -150,10 +150,10 @@ def test_a_comma_that_no_cell_explains_separates_thousands_and_is_reported():
 
 def test_later_numbers_that_may_be_thousands_are_reported():
     schema = learned([f"{x:.2f}" for x in NUMBERS])
-    with pytest.warns(ColumnWarning, match=r"^column 'a': '1.234' may have decimals .* it is read as 1.234, by the"):
+    with pytest.warns(ColumnWarning, match=r"^column 'a': the mark in '1.234' .* it is read as 1.234, in the"):
         assert read(schema, ["1.234", "17"]).tolist() == [1.234, 17]
     grouped = learned([german(x) for x in NUMBERS])
-    with pytest.warns(ColumnWarning, match=r"^column 'a': '1.234' may have decimals .* it is read as 1234, by the"):
+    with pytest.warns(ColumnWarning, match=r"^column 'a': the mark in '1.234' .* it is read as 1234, in the"):
         assert read(grouped, ["1.234", "17", "n.a."])[:2].tolist() == [1234, 17]
     assert read(grouped, ["1.234", "5,5"]).tolist() == [1234, 5.5]
     assert read(schema, ["1.234", "0.5"]).tolist() == [1.234, 0.5]
@@ -272,7 +272,7 @@ def test_dates_with_a_zone_are_learned_in_local_time():
     naive = pd.DataFrame({"a": berlin.tz_localize(None)})
     assert np.array_equal(again.codes(read_table(naive))[:, 0], local)
     assert np.array_equal(Schema.learn(read_table(naive)).codes(read_table(frame))[:, 0], local)
-    assert schema.raw()[0].what == "seconds since 1970 of the local time of Europe/Berlin"
+    assert schema.raw()[0].description == "seconds since 1970 of the local time of Europe/Berlin"
 
 
 def test_a_zone_without_a_name_is_utc():
@@ -399,7 +399,7 @@ def test_a_model_keeps_the_convention_in_its_file(tmp_path, set_limit, data):
         ({"grouping": ","}, r"format\.grouping must differ from decimal, got ',' for both"),
         ({"grouping": 3}, r"format\.grouping must be one of"),
         ({"percent": 1}, r"format\.percent must be one of False, True, got 1"),
-        ({"currency": "(?:"}, r"format\.currency must be the sign of a currency"),
+        ({"currency": "(?:"}, r"format\.currency must be the symbol or code"),
         ({"missing": [3]}, r"format\.missing must be a list of texts"),
         ({"more": 3}, r'format has the unknown key "more"'),
         ({"type": "time"}, r'format has the unknown key "decimal"'),
@@ -415,7 +415,7 @@ def test_formats_that_are_none(changes, message):
 def test_a_format_that_does_not_fit_its_encoding_is_none():
     document = learned(["a", "b", "c"] * 9).document()
     document["columns"][0]["format"] = {"type": "time", "missing": []}
-    message = r"^schema\.columns\[0\]\.format is one of dates, which encoding \(category\) is not"
+    message = r"^schema\.columns\[0\]\.format is a date format, which encoding .category. cannot"
     with pytest.raises(ValueError, match=message):
         Schema.from_document(document)
 

@@ -25,7 +25,7 @@ from nnc.tabular.held_out import evaluate, find_importances
 from nnc.tabular.leakage import warn_of_leakage
 from nnc.tabular.model import TableModel
 from nnc.tabular.recipe import PRESETS, members_by_rule
-from nnc.tabular.schema import BINS, Schema
+from nnc.tabular.schema import N_BINS, Schema
 from nnc.tabular.selection import without_outliers
 from nnc.tabular.summary import summary
 from nnc.tabular.training import MOST_NUMBERS, Rows, Training, epochs_in_all, with_progress_bar
@@ -67,7 +67,7 @@ def _that_count(table: Table, y: NDArray[Any], weights: NDArray[np.float64]) -> 
 
 def _schema(table: Table) -> Schema:
     """That of the training rows, with scores of numbers unless there are so many that bins will not do either."""
-    return Schema.learn(table, scores=len(table) * len(table.columns) * (BINS + 2) <= MOST_NUMBERS)
+    return Schema.learn(table, scores=len(table) * len(table.columns) * (N_BINS + 2) <= MOST_NUMBERS)
 
 
 def _rows(schema: Schema, table: Table, y: NDArray[Any], weights: NDArray[np.float64] | None) -> Rows:

@@ -17,7 +17,7 @@ from nnc._utils import disk
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from nnc.tabular.schema import Made
+    from nnc.tabular.schema import ColumnDescription
 
 MOST = 50  # columns that are told of
 NO_IMPORTANCE = 0.0, 0.0  # of a column that is not listed
@@ -53,7 +53,7 @@ class Report:
         What was fitted.
     facts : mapping of str to str
         What is to be said of it: {"rows": "2,400, and 600 to validate", "time": "7.9 s"}.
-    columns : sequence of Made
+    columns : sequence of ColumnDescription
         The columns and what was made of them, from `Schema.describe`.
     importances : mapping of str to (float, float), optional
         By how much the score falls if a column is permuted, and the standard error. The columns are sorted by it.
@@ -63,7 +63,7 @@ class Report:
 
     title: str
     facts: Mapping[str, str]
-    columns: Sequence[Made]
+    columns: Sequence[ColumnDescription]
     importances: Mapping[str, tuple[float, float]] | None = None
     curves: Mapping[str, Any] = field(default_factory=dict)
 

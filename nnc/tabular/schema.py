@@ -1,8 +1,10 @@
-"""From the columns of a table to the numbers that a network takes, as the training rows have said.
+"""Schema of a table: the encodings of its columns, learned from the training rows.
 
-schema = Schema.learn(read_table(frame))
-schema.encode(read_table(other))  # (n, schema.width()), float32
-schema.describe()
+Usage::
+
+    schema = Schema.learn(read_table(frame))
+    schema.encode(read_table(other))  # float32 array (n, schema.width())
+    schema.describe()
 """
 
 from __future__ import annotations
@@ -37,38 +39,49 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from nnc.tabular.format_search import Found
+    from nnc.tabular.format_search import FormatSearch
     from nnc.tabular.text_values import Format
 
 
-ROWS = 1 << 13  # that are encoded at a time: what a column takes for it stays in the cache
-BINS = 8
-INDEX = re.compile(r"0|[1-9]\d*", re.ASCII)  # the name of a column that is a number
-ENCODINGS_OF = {"number": (Number, Binary, IgnoresValues), "date": (Date, IgnoresValues)}  # by kind of format
-BEFORE_FORMATS = {"format": None, "zone": "UTC"}  # of columns in files of nnc 0.1.0
+BLOCK_ROWS = 1 << 13  # rows that are encoded at a time, so that temporary arrays fit into the cache
+N_BINS = 8  # default number of bins of the piecewise-linear encoding
+INTEGER_NAME = re.compile(r"0|[1-9]\d*", re.ASCII)
+# Encodings of columns with a format, by the kind of values that the format reads.
+ENCODINGS_BY_KIND = {"number": (Number, Binary, IgnoresValues), "date": (Date, IgnoresValues)}
+DEFAULTS_0_1_0 = {"format": None, "zone": "UTC"}  # keys of columns that files of nnc 0.1.0 lack
 
 
-class Made(NamedTuple):
-    """What was made of a column, a line of `Schema.describe`."""
+class ColumnDescription(NamedTuple):
+    """Description of a column for reports.
+
+    Attributes
+    ----------
+    column : str
+        Name of the column.
+    kind : str
+        Kind of the column, one of nnc.tabular.cells.KINDS.
+    made : str
+        Encoding, such as "a number, scaled", "12 categories, 3 % missing" or "left out: all values are equal".
+    """
 
     column: str
-    kind: str  # of nnc.tabular.cells.KINDS
-    made: str  # "a number, scaled", "12 categories, 3 % missing", "left out: the same in all rows"
+    kind: str
+    made: str
 
 
-class Known(NamedTuple):
-    """A column as the training rows had it.
+class ColumnSchema(NamedTuple):
+    """Schema of a column: its name, its kind in the training table, and its encoding.
 
     Attributes
     ----------
     name : str
     kind : str
-        Of nnc.tabular.cells.KINDS.
+        One of nnc.tabular.cells.KINDS.
     encoding : Encoding
     format : Format or None
-        How its text is read as numbers or dates; None if the column is not text, or stays text.
+        Format in which text is read as numbers or dates; None if the column is not text, or stays text.
     zone : str or None
-        The time zone whose local time dates are encoded in; None if the training rows had none.
+        Time zone in whose local time dates are encoded; None if the training rows had no time zone.
     """
 
     name: str
@@ -78,7 +91,7 @@ class Known(NamedTuple):
     zone: str | None = None
 
     def read(self, column: Column) -> Column:
-        """Return a column of a later table as the encoding takes it; CellError if a cell cannot be read."""
+        """Return a column of a later table as input of the encoding; raise CellError if a cell cannot be read."""
         format = DateFormat() if self.format is None and isinstance(self.encoding, Date) else self.format
         if format is not None:
             column = format.read(column, self.zone)
@@ -86,18 +99,18 @@ class Known(NamedTuple):
             column = as_booleans(column)
         return _localized(column, self.zone or column.zone)
 
-    def made(self) -> str:
-        """Return what was made of the column, in words."""
-        made = self.encoding.describe()
+    def describe(self) -> str:
+        """Return a description of the encoding for reports."""
+        description = self.encoding.describe()
         if isinstance(self.format, TimeFormat):
-            return made.removeprefix("days, ")
+            return description.removeprefix("days, ")
         if isinstance(self.format, NumberFormat) and not self.format.is_plain:
-            return f"{made}, read from text such as {self.format.example}"
-        return made
+            return f"{description}, read from text such as {self.format.example}"
+        return description
 
 
 def _localized(column: Column, zone: str | None) -> Column:
-    """Return dates that have a time zone as the local time of `zone`."""
+    """Return dates with a time zone as local time of `zone`; return any other column unchanged."""
     if column.zone is None or zone is None:
         return column
     try:
@@ -109,45 +122,47 @@ def _localized(column: Column, zone: str | None) -> Column:
 
 @dataclass(frozen=True, repr=False)
 class Schema:
-    """What the training rows said of their columns.
+    """Encodings of all columns of a table, learned from the training rows.
 
     Attributes
     ----------
-    columns : tuple of Known
-        Those of the training table, in their order, with those that are left out.
+    columns : tuple of ColumnSchema
+        Columns of the training table in their order, including columns that are left out.
     names : tuple of str
-        What they are called.
+        Names of the columns.
     named : bool
-        Whether the names are the user's; where not, or where a later table has none, columns are known by their places.
+        Whether the training table had names. Without names in the training table or in a later table, columns are
+        matched by position.
     """
 
-    columns: tuple[Known, ...]
+    columns: tuple[ColumnSchema, ...]
     named: bool
 
     @cached_property
     def names(self) -> tuple[str, ...]:
-        """The names of the columns."""
+        """Names of the columns."""
         return tuple(column.name for column in self.columns)
 
     @cached_property
     def _slices(self) -> list[slice]:
-        """The slices of the matrix: of the plain columns, then of the bins, of each column."""
+        """Slices of the encoded matrix: the plain features of each column, then the bins of each column."""
         ends = list(accumulate((column.encoding.width for column in self.columns), initial=0))
         ends += list(accumulate((column.encoding.n_bins for column in self.columns), initial=ends[-1]))[1:]
         return [slice(*pair) for pair in pairwise(ends)]
 
     @classmethod
-    def learn(cls, table: Table, bins: int = BINS, scores: bool = False) -> Schema:
-        """The schema of training rows.
+    def learn(cls, table: Table, bins: int = N_BINS, scores: bool = False) -> Schema:
+        """Learn the schema of a table from its rows.
 
         Parameters
         ----------
         table : Table
+            The training rows.
         bins : int, default 8
-            How many bins the piecewise-linear encoding of a number has at most.
+            Largest number of bins of the piecewise-linear encoding of a number.
         scores : bool, default False
-            Whether each number has a second plain column, its score: numbers by their rank among the training rows,
-            spread as a normal distribution is.
+            Whether each number has a second plain feature, its normal score: a monotone function of the number that has
+            a standard normal distribution over the training rows.
 
         Returns
         -------
@@ -156,140 +171,162 @@ class Schema:
         Raises
         ------
         ValueError
-            No column is left: all are the same in all rows, or names of the rows.
+            No column carries information: in each one all values are equal, or nearly all texts are different.
         """
         count("bins", bins)
-        columns: list[Known] = []
-        first: dict[tuple[Any, ...], str] = {}
+        columns: list[ColumnSchema] = []
+        first_names: dict[tuple[Any, ...], str] = {}
         for column in table:
-            found = find_format(column)
-            format = TimeFormat() if column.is_clock else found.format
+            search = find_format(column)
+            format = TimeFormat() if column.is_clock else search.format
             zone = format.zone(column) if isinstance(format, DateFormat) else column.zone
-            read = _localized(column if format is None else format.read(column, zone), zone)
-            encoding = encodings.learn_encoding(read, bins, scores)
-            _warn(column.name, found, encoding)
+            values = _localized(column if format is None else format.read(column, zone), zone)
+            encoding = encodings.learn_encoding(values, bins, scores)
+            _warn_about_text(column.name, search, encoding)
             if encoding.width:
-                before = first.setdefault(_fingerprint(encoding, read), column.name)
-                if before != column.name:
-                    encoding = LeftOut(f"the same as {before!r}")
+                first_name = first_names.setdefault(_fingerprint(encoding, values), column.name)
+                if first_name != column.name:
+                    encoding = LeftOut(f"equal to {first_name!r}")
             kind = "date" if column.is_clock else column.kind
-            columns.append(Known(column.name, kind, encoding, format, zone))
+            columns.append(ColumnSchema(column.name, kind, encoding, format, zone))
         schema = cls(tuple(columns), table.named)
         if schema.width() == 0:
-            why = "; ".join(f"{made.column!r} is {made.made}" for made in schema.describe()[:3])
+            reasons = "; ".join(f"{column.column!r} is {column.made}" for column in schema.describe()[:3])
             rows = counted(len(table), "row")
-            raise ValueError(f"X must have a column from which something can be learned, got none in {rows}: {why}")
+            raise ValueError(f"X must have a column that carries information, got none in {rows}: {reasons}")
         return schema
 
     def width(self, bins: bool = False) -> int:
-        """How many columns the matrix has."""
+        """Return the number of columns of the encoded matrix, with or without bins."""
         return int(self._slices[-1 if bins else len(self.columns) - 1].stop)
 
     def groups(self, bins: bool = False) -> tuple[tuple[slice, ...], ...]:
-        """For each of `names` the slices of the matrix that it has become: () where it is left out."""
+        """Return the slices of the encoded matrix for each of `names`: () for a column that is left out."""
         n = len(self.columns)
         pairs = zip(self._slices[:n], self._slices[n:], strict=True)
         return tuple(tuple(part for part in pair[: 1 + bins] if part.start < part.stop) for pair in pairs)
 
     def encode(self, table: Table, bins: bool = False) -> NDArray[np.float32]:
-        """A table as the matrix that a network takes.
+        """Encode a table as input of a network.
 
         Parameters
         ----------
         table : Table
-            With names, its columns may have any order and others may stand among them. Without, they are as many as in
-            training.
+            With names, its columns may have any order, and further columns are ignored. Without names, it must have as
+            many columns as the training table.
         bins : bool, default False
-            Whether the piecewise-linear encoding of numbers follows the plain columns.
+            Whether the piecewise-linear encoding of numbers follows the plain features.
 
         Returns
         -------
         float32 array (n, width(bins))
-            Where the i-th of `names` has gone, `groups(bins)[i]` says.
+            The slices `groups(bins)[i]` of its columns encode the column `names[i]`.
 
         Raises
         ------
         ValueError
-            A column is not there, or a cell is of another kind than in training; the message says which.
+            A column is missing, or the kind of a cell differs from training; the message names the column.
         """
         matrix = np.zeros((len(table), self.width(bins)), np.float32)
         n = len(self.columns)
-        taken = [
-            (known.encoding, known.encoding.read_cells(column), self._slices[j], self._slices[n + j])
-            for j, known, column in self._matched(table)
+        parts = [
+            (column_schema.encoding, column_schema.encoding.read_cells(column), self._slices[j], self._slices[n + j])
+            for j, column_schema, column in self._match_columns(table)
         ]
-        for start in range(0, len(table), ROWS):
-            rows = slice(start, start + ROWS)
-            for encoding, cells, plain, of_bins in taken:
-                encoding.write(cells[rows], matrix[rows, plain])
+        for start in range(0, len(table), BLOCK_ROWS):
+            rows = slice(start, start + BLOCK_ROWS)
+            for encoding, cells, plain_slice, bin_slice in parts:
+                encoding.write(cells[rows], matrix[rows, plain_slice])
                 if bins and encoding.n_bins:
-                    encoding.write_bins(cells[rows], matrix[rows, of_bins])
+                    encoding.write_bins(cells[rows], matrix[rows, bin_slice])
         return matrix
 
     def codes(self, table: Table) -> NDArray[np.float64]:
-        """A table as the matrix (n, columns) that models in other formats take: numbers; seconds since 1970; of text
-        its places among the levels of the column; NaN where nothing is, and 0 in columns that are left out."""
+        """Return a table as input of exported models.
+
+        Returns
+        -------
+        float64 array (n, columns)
+            Numbers; seconds since 1970 for dates; the index among the levels for text. Missing values are NaN. Columns
+            that are left out are 0.
+        """
         matrix = np.zeros((len(table), len(self.columns)))
-        for j, known, column in self._matched(table):
-            matrix[:, j] = known.encoding.to_codes(column)
+        for j, column_schema, column in self._match_columns(table):
+            matrix[:, j] = column_schema.encoding.to_codes(column)
         return matrix
 
     def example(self) -> Table:
-        """A row of what the training rows had."""
-        return Table([_example(known) for known in self.columns], self.named)
+        """Return a table with one row of typical training values."""
+        return Table([_example(column_schema) for column_schema in self.columns], self.named)
 
     def raw(self) -> list[RawColumn]:
-        """The columns of what `codes` gives, for other formats."""
+        """Return the columns of `codes` and their encodings for exported models."""
         return [
-            RawColumn(known.name, _codes(known), _levels(known.encoding), known.encoding.formulas())
-            for known in self.columns
+            RawColumn(
+                column_schema.name,
+                _code_meaning(column_schema),
+                _coded_levels(column_schema.encoding),
+                column_schema.encoding.formulas(),
+            )
+            for column_schema in self.columns
         ]
 
     def unseen(self, table: Table) -> dict[str, dict[str, int]]:
-        """By column, the texts that no training row had and how many rows have each; columns without any are not
-        there."""
-        found = {known.name: known.encoding.unseen(column) for _, known, column in self._matched(table)}
-        return {name: texts for name, texts in found.items() if texts}
+        """Return the texts of a table that no training row had.
 
-    def read(self, table: Table) -> Iterator[tuple[Known, Column]]:
-        """Yield the columns that are not left out, with those of a table as their encodings take them: text that is
-        numbers or dates has been read.
+        Returns
+        -------
+        dict of str to dict of str to int
+            For each column with such texts, the number of rows that have each of them.
+        """
+        unseen = {
+            column_schema.name: column_schema.encoding.unseen(column)
+            for _, column_schema, column in self._match_columns(table)
+        }
+        return {name: texts for name, texts in unseen.items() if texts}
+
+    def read(self, table: Table) -> Iterator[tuple[ColumnSchema, Column]]:
+        """Yield the schema and the values of each column that is not left out.
+
+        Text that represents numbers or dates is converted to them.
 
         Raises
         ------
         ValueError
-            A column is not there, or a cell is of another kind than in training.
+            A column is missing, or the kind of a cell differs from training.
         """
-        return ((known, column) for _, known, column in self._matched(table))
+        return ((column_schema, column) for _, column_schema, column in self._match_columns(table))
 
-    def describe(self) -> list[Made]:
-        """What was made of every column, in the order of `names`."""
-        return [Made(known.name, known.kind, known.made()) for known in self.columns]
+    def describe(self) -> list[ColumnDescription]:
+        """Return a description of each column, in the order of `names`."""
+        return [ColumnDescription(column.name, column.kind, column.describe()) for column in self.columns]
 
-    def _matched(self, table: Table) -> Iterator[tuple[int, Known, Column]]:
-        """The columns that are not left out, with their numbers and those of a table."""
-        places = self._places(table)
-        for j, known in enumerate(self.columns):
-            if known.encoding.width:
-                yield j, known, known.read(table.columns[places[j]])
+    def _match_columns(self, table: Table) -> Iterator[tuple[int, ColumnSchema, Column]]:
+        """Yield the index, the schema and the values of each column that is not left out."""
+        indices = self._column_indices(table)
+        for j, column_schema in enumerate(self.columns):
+            if column_schema.encoding.width:
+                yield j, column_schema, column_schema.read(table.columns[indices[j]])
 
-    def _places(self, table: Table) -> list[int]:
-        """Return the index in a table of each of `columns`: by name if both have names, else by position. The default
-        names 0, 1, ... of a frame count as names if those of the other side are numbers.
+    def _column_indices(self, table: Table) -> list[int]:
+        """Return the index in a table of each of `columns`.
+
+        Columns are matched by name if both sides have names, else by position. The default names 0, 1, ... of a frame
+        count as names if the names of the other side are integers.
 
         Raises
         ------
         ValueError
-            A column is not there, or their number is another.
+            A column is missing, or columns that are matched by position have another number than in training.
         """
-        by_number = [str(j) for j in range(max(len(self.columns), len(table.columns)))]
-        names, wanted = list(table.names), list(self.names)
+        default_names = [str(j) for j in range(max(len(self.columns), len(table.columns)))]
+        names, schema_names = list(table.names), list(self.names)
         if self.named and not table.named:
-            by_name = table.numbered and all(map(INDEX.fullmatch, wanted))
-            names = by_number[: len(names)]
+            by_name = table.numbered and all(map(INTEGER_NAME.fullmatch, schema_names))
+            names = default_names[: len(names)]
         elif table.named and not self.named:
-            by_name = all(map(INDEX.fullmatch, names))
-            wanted = by_number[: len(wanted)]
+            by_name = all(map(INTEGER_NAME.fullmatch, names))
+            schema_names = default_names[: len(schema_names)]
         else:
             by_name = self.named
         if not by_name:
@@ -298,110 +335,114 @@ class Schema:
                     f"X must have {counted(len(self.columns), 'column')}, as in training, got {len(table.columns)}"
                 )
             return list(range(len(self.columns)))
-        there = {name: j for j, name in enumerate(names)}
-        missing = [name for name, known in zip(wanted, self.columns, strict=True) if known.encoding.width]
-        missing = [name for name in missing if name not in there]
+        index = {name: j for j, name in enumerate(names)}
+        required = [name for name, column in zip(schema_names, self.columns, strict=True) if column.encoding.width]
+        missing = [name for name in required if name not in index]
         if missing and not self.named:
             raise ValueError(
-                f"X must have the columns 0 to {len(wanted) - 1} of training, got none called {missing[0]}; pass "
+                f"X must have the columns 0 to {len(schema_names) - 1} of training, got no column {missing[0]}; pass "
                 "X.to_numpy() if its columns are in the order of training"
             )
         if missing:
-            raise self._not_there(missing, names)
-        return [there.get(name, 0) for name in wanted]
+            raise self._missing_columns_error(missing, names)
+        return [index.get(name, 0) for name in schema_names]
 
-    def _not_there(self, names: Sequence[str], there: Sequence[str]) -> ValueError:
-        others = [name for name in there if name not in self.names]
+    def _missing_columns_error(self, names: Sequence[str], table_names: Sequence[str]) -> ValueError:
+        """Return the error for missing columns, with columns of the table that have similar names."""
+        others = [name for name in table_names if name not in self.names]
         similar = [name for name in (meant(name, others, {}) for name in names) if name]
         hint = f"; did you mean {', '.join(map(repr, similar[:3]))}?" if similar else ""
         more = f" and {len(names) - 5} more" if len(names) > 5 else ""
         return ValueError(
-            f"X must have the columns of training, got none called {', '.join(map(repr, names[:5]))}{more}{hint}"
+            f"X must have the columns of training, got no column {', '.join(map(repr, names[:5]))}{more}{hint}"
         )
 
     # ------------------------------------------------------------------------------------------ documents
 
     def document(self) -> dict[str, Any]:
-        """As JSON holds it, exactly."""
+        """Return the schema as a JSON object, without rounding."""
         columns = [
             {
-                "name": known.name,
-                "kind": known.kind,
-                "encoding": known.encoding.document(),
-                "format": None if known.format is None else known.format.document(),
-                "zone": known.zone,
+                "name": column_schema.name,
+                "kind": column_schema.kind,
+                "encoding": column_schema.encoding.document(),
+                "format": None if column_schema.format is None else column_schema.format.document(),
+                "zone": column_schema.zone,
             }
-            for known in self.columns
+            for column_schema in self.columns
         ]
         return {"named": self.named, "columns": columns}
 
     @classmethod
     def from_document(cls, document: Any, where: str = "schema") -> Schema:
-        """What `document` gave; ValueError with place and reason where it is none."""
+        """Return the schema of a JSON object; raise ValueError with the location and the reason if it is invalid."""
         fields.exactly(document, ("named", "columns"), where)
         named = fields.member(document, "named", bool, where=f"{where}.")
         columns = []
         for j, part in enumerate(fields.member(document, "columns", list, where=f"{where}.")):
-            place = f"{where}.columns[{j}]"
-            part = {**BEFORE_FORMATS, **fields.members_of(part, place)}
-            fields.exactly(part, ("name", "kind", "encoding", "format", "zone"), place)
-            name = fields.member(part, "name", str, where=f"{place}.")
-            kind = fields.name(part, "kind", KINDS, f"{place}.")
-            encoding = encodings.read_encoding(part["encoding"], f"{place}.encoding")
-            format = read_format(part["format"], f"{place}.format")
-            if format is not None and not isinstance(encoding, ENCODINGS_OF[format.kind]):
-                raise ValueError(f"{place}.format is one of {format.kind}s, which encoding ({encoding.type}) is not")
-            zone = fields.member(part, "zone", str, type(None), where=f"{place}.")
-            columns.append(Known(name, kind, encoding, format, zone))
-        if len({known.name for known in columns}) < len(columns):
-            raise ValueError(f"{where}.columns have one name twice, expected different ones")
-        if not any(known.encoding.width for known in columns):
-            raise ValueError(f"{where}.columns are all left out, expected one that is not")
+            location = f"{where}.columns[{j}]"
+            part = {**DEFAULTS_0_1_0, **fields.members_of(part, location)}
+            fields.exactly(part, ("name", "kind", "encoding", "format", "zone"), location)
+            name = fields.member(part, "name", str, where=f"{location}.")
+            kind = fields.name(part, "kind", KINDS, f"{location}.")
+            encoding = encodings.read_encoding(part["encoding"], f"{location}.encoding")
+            format = read_format(part["format"], f"{location}.format")
+            if format is not None and not isinstance(encoding, ENCODINGS_BY_KIND[format.kind]):
+                raise ValueError(
+                    f"{location}.format is a {format.kind} format, which encoding {encoding.type!r} cannot have"
+                )
+            zone = fields.member(part, "zone", str, type(None), where=f"{location}.")
+            columns.append(ColumnSchema(name, kind, encoding, format, zone))
+        if len({column_schema.name for column_schema in columns}) < len(columns):
+            raise ValueError(f"{where}.columns has one name twice, expected different names")
+        if not any(column_schema.encoding.width for column_schema in columns):
+            raise ValueError(f"{where}.columns has only columns that are left out, expected another one")
         return cls(tuple(columns), named)
 
 
-def _levels(encoding: Encoding) -> tuple[str, ...]:
+def _coded_levels(encoding: Encoding) -> tuple[str, ...]:
+    """Return the texts whose index is their code, () for an encoding that is not of text."""
     return encoding.coded_levels if isinstance(encoding, Category) else ()
 
 
-def _example(known: Known) -> Column:
-    """Return a column with a cell that some training row has."""
-    levels, value, format = _levels(known.encoding), known.encoding.example, known.format
+def _example(column_schema: ColumnSchema) -> Column:
+    """Return a column with one typical cell of the training rows."""
+    levels, value, format = _coded_levels(column_schema.encoding), column_schema.encoding.example, column_schema.format
     if isinstance(format, NumberFormat) and format.percent:
-        return Column(known.name, "text", np.zeros(1, np.int32), (format.write(value),))
-    kind = "category" if levels else "date" if isinstance(known.encoding, Date) else "number"
+        return Column(column_schema.name, "text", np.zeros(1, np.int32), (format.write(value),))
+    kind = "category" if levels else "date" if isinstance(column_schema.encoding, Date) else "number"
     values = np.array([value], np.int32 if levels else np.float64)
-    return Column(known.name, kind, values, levels, is_clock=isinstance(format, TimeFormat))
+    return Column(column_schema.name, kind, values, levels, is_clock=isinstance(format, TimeFormat))
 
 
-def _codes(known: Known) -> str:
-    """Return what the numbers of a raw column mean."""
-    if isinstance(known.format, TimeFormat):
+def _code_meaning(column_schema: ColumnSchema) -> str:
+    """Return the meaning of the codes of a column, for people."""
+    if isinstance(column_schema.format, TimeFormat):
         return "seconds since midnight"
-    if isinstance(known.encoding, Date) and known.zone not in (None, "UTC"):
-        return f"seconds since 1970 of the local time of {known.zone}"
-    if isinstance(known.format, NumberFormat) and known.format.percent:
+    if isinstance(column_schema.encoding, Date) and column_schema.zone not in (None, "UTC"):
+        return f"seconds since 1970 of the local time of {column_schema.zone}"
+    if isinstance(column_schema.format, NumberFormat) and column_schema.format.percent:
         return "a number, in percent"
-    return known.encoding.code_meaning
+    return column_schema.encoding.code_meaning
 
 
-def _warn(name: str, found: Found, encoding: Encoding) -> None:
-    """Warn of cells that could not be read, of a text with two meanings, and of numbers or dates that are lost."""
-    if found.warning:
-        warn_user(found.warning, ColumnWarning)
-    lost = isinstance(encoding, IgnoresValues) or (isinstance(encoding, Category) and encoding.rare)
-    if found.lookalike and lost:
+def _warn_about_text(name: str, search: FormatSearch, encoding: Encoding) -> None:
+    """Warn of unreadable cells, of ambiguous texts, and of text that looks like numbers but is not encoded."""
+    if search.warning:
+        warn_user(search.warning, ColumnWarning)
+    is_lossy = isinstance(encoding, IgnoresValues) or (isinstance(encoding, Category) and encoding.rare)
+    if search.lookalike and is_lossy:
         warn_user(
-            f"column {name!r}: most cells look like numbers or dates, such as {shown(found.lookalike)}, but have no "
-            f"format that can be read ({encoding.describe()}); convert the column to numbers or dates, or drop it",
+            f"column {name!r}: most cells look like numbers or dates, such as {shown(search.lookalike)}, but have no "
+            f"known format (encoding: {encoding.describe()}); convert the column to numbers or dates, or drop it",
             ColumnWarning,
         )
 
 
 def _fingerprint(encoding: Encoding, column: Column) -> tuple[Any, ...]:
-    """What two columns share that have the same cells."""
+    """Return a key that is equal for columns with equal cells."""
     cells = encoding.read_cells(column)
     if cells.dtype.kind == "f":
-        cells = np.where(np.isnan(cells), np.nan, cells) + 0.0  # one NaN, one zero
+        cells = np.where(np.isnan(cells), np.nan, cells) + 0.0  # NaN and zero have several bit patterns
     digest = blake2b(np.ascontiguousarray(cells).data).digest()
     return type(encoding), getattr(encoding, "levels", ()), digest
