@@ -231,9 +231,9 @@ def test_step_from_gradient_has_bits_of_step_on_rows(core, rows, widths, optimiz
     Y = rng.normal(size=(rows, widths[-1])).astype(dtype)
 
     def opened():
-        params, moments = start.copy(), np.zeros((optimizer.moments, engine.size), dtype)
-        constants = {**optimizer.settings(), **settings}
-        if optimizer.keeps_steps:
+        params, moments = start.copy(), np.zeros((optimizer.n_moments, engine.size), dtype)
+        constants = {**optimizer.core_settings(), **settings}
+        if optimizer.stores_step_sizes:
             moments[-1] = 0.01
         run = core.Training(engine, params, X, Y, None, None, rows, None, moments, constants)
         return params, moments, run

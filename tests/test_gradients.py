@@ -9,7 +9,9 @@ from nnc import NeuralNetwork
 from nnc._registry.activations import HIDDEN, ROWS
 from nnc._registry.losses import NAMES as LOSSES
 
-BENT = {row.name for row in ROWS.values() if row.bends}  # at 0, where a difference across it says nothing about a slope
+BENT = {
+    row.name for row in ROWS.values() if row.nonsmooth_at_zero
+}  # at 0, where a difference across it says nothing about a slope
 H = 1e-4
 PAIRS = [
     *((loss, output) for loss in ("sse", "half_sse", "mse") for output in (*HIDDEN, "softmax")),

@@ -49,11 +49,11 @@ def test_one_head_is_the_loss_by_name(name):
     rng = np.random.default_rng(0)
     X = rng.normal(size=(30, 4))
     y = {
-        "signs": lambda: rng.choice([-1.0, 1.0], (30, 3)),
-        "shares": lambda: rng.uniform(size=(30, 3)),
+        "plus_minus_one": lambda: rng.choice([-1.0, 1.0], (30, 3)),
+        "multilabel": lambda: rng.uniform(size=(30, 3)),
         "counts": lambda: rng.poisson(2.0, (30, 3)).astype(float),
         "probabilities": lambda: rng.dirichlet(np.ones(3), 30),
-    }.get(row.takes, lambda: rng.normal(size=(30, 3)))()
+    }.get(row.target_type, lambda: rng.normal(size=(30, 3)))()
     loss = name if row.parameter is None else row.parameter.of(0.3)
     one = network([4, 8, 3], loss=loss)
     other = network([4, 8, 3], loss=Heads([Head(3, loss)]))
@@ -63,7 +63,7 @@ def test_one_head_is_the_loss_by_name(name):
         assert found[0] == pytest.approx(wanted[0], rel=1e-10, abs=1e-13)
     options = {"epochs": 5, "lr": 0.01, "batch_size": 8, "optimizer": "adam", "validation": (X[:9], y[:9])}
     history, found = one.fit(X, y, **options), other.fit(X, y, **options)
-    if not row.adds_up:  # a sum is that of each batch, and its epoch has the mean of these
+    if not row.is_sum:  # a sum is that of each batch, and its epoch has the mean of these
         assert found.loss == pytest.approx(history.loss, rel=1e-9)
     assert found.val_loss == pytest.approx(history.val_loss, rel=1e-9)
     assert other.params == pytest.approx(one.params, rel=1e-7, abs=1e-9)
@@ -273,13 +273,13 @@ ALL = [
 def targets_of_all(rng, n):
     """Targets of the heads in ALL."""
     parts = {
-        "numbers": lambda k: rng.normal(size=(n, k)),
+        "continuous": lambda k: rng.normal(size=(n, k)),
         "probabilities": lambda k: rng.dirichlet(np.ones(k), n),
-        "shares": lambda k: rng.uniform(size=(n, k)),
+        "multilabel": lambda k: rng.uniform(size=(n, k)),
         "counts": lambda k: rng.poisson(2.0, (n, k)).astype(float),
-        "signs": lambda k: rng.choice([-1.0, 1.0], (n, k)),
+        "plus_minus_one": lambda k: rng.choice([-1.0, 1.0], (n, k)),
     }
-    return np.column_stack([parts[head.row.takes](head.n) for head in ALL])
+    return np.column_stack([parts[head.row.target_type](head.n) for head in ALL])
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])

@@ -25,7 +25,7 @@ class Stub:
         rng = np.random.default_rng(seed)
         self.sizes, self.activations, self.loss_name, self.bias = sizes, activations, loss, bias
         self.dtype = np.dtype(dtype)
-        self.loss_parameter = losses.ROWS[loss].default if parameter is None else parameter
+        self.loss_parameter = losses.ROWS[loss].default_parameter if parameter is None else parameter
         self.weights = [rng.normal(0, 0.6, shape).astype(dtype) for shape in itertools.pairwise(sizes)]
         self.biases = [rng.normal(0, 0.3, n).astype(dtype) for n in sizes[1:] if bias]
         self.wrong = [1.0] * len(self.weights)
@@ -303,7 +303,7 @@ def test_slopes_of_every_definition(loss, activation, output):
 
 def test_wrong_definition_of_a_slope_is_found_by_differences(monkeypatch):
     tanh = activations.ROWS["tanh"]
-    monkeypatch.setitem(activations.ROWS, "tanh", tanh.replace(slope="1.00001 * (1 - a^2)"))
+    monkeypatch.setitem(activations.ROWS, "tanh", tanh.replace(derivative="1.00001 * (1 - a^2)"))
     check = check_gradients(Stub((3, 4, 2), ("tanh", "identity"), "mse"), *data(5, 3, 2, "mse"))
     assert [layer.wrong for layer in check.layers] == [True, False]
     assert check.worst.by_backpropagation == check.worst.by_definition

@@ -53,12 +53,12 @@ def test_activation(core, name):
     row, Z = ACTIVATIONS[name], net_inputs(core)
     (layer, params), A = engine(core, name), np.empty_like(Z)
     layer.predict(params, Z, A)
-    assert close(core, A, row.values(Z.astype(np.float64)))
+    assert close(core, A, row.compute(Z.astype(np.float64)))
     if row.elementwise:
         z = Z.ravel()[: 8 * core.LANES]
         a, d = np.empty_like(z), np.full_like(z, 3)
         core.activate(name, z, a, d)
-        assert close(core, d, 3 * row.slopes(z.astype(np.float64), a.astype(np.float64)))
+        assert close(core, d, 3 * row.compute_derivative(z.astype(np.float64), a.astype(np.float64)))
 
 
 @rows("name", [name for name in ACTIVATIONS if not ACTIVATIONS[name].elementwise])
@@ -67,17 +67,17 @@ def test_slope_of_an_activation_of_all_neurons(core, name):
     Z, Y, h = net_inputs(core), np.zeros((40, N), real(core)), 1e-5
     (layer, params), delta = engine(core, name, "half_sse"), np.empty_like(Z)
     layer.gradient(params, Z, Y, None, None, np.zeros_like(params), delta)
-    f, Z = ACTIVATIONS[name].values, Z.astype(np.float64)
+    f, Z = ACTIVATIONS[name].compute, Z.astype(np.float64)
     slopes = [((f(Z + h * e) ** 2 - f(Z - h * e) ** 2).sum(axis=1)) / (4 * h) for e in np.eye(N)]
     assert delta == pytest.approx(np.array(slopes).T, abs=1e-6)
 
 
 TARGETS = {
-    "numbers": lambda rng: rng.normal(size=(40, N)),
-    "slopes": lambda rng: rng.normal(size=(40, N)),
+    "continuous": lambda rng: rng.normal(size=(40, N)),
+    "output_gradient": lambda rng: rng.normal(size=(40, N)),
     "counts": lambda rng: rng.integers(0, 5, (40, N)),
-    "shares": lambda rng: rng.uniform(size=(40, N)),
-    "signs": lambda rng: rng.choice([-1, 1], (40, N)),
+    "multilabel": lambda rng: rng.uniform(size=(40, N)),
+    "plus_minus_one": lambda rng: rng.choice([-1, 1], (40, N)),
     "probabilities": lambda rng: rng.dirichlet(np.ones(N), 40),
 }
 
@@ -85,25 +85,33 @@ TARGETS = {
 @rows("name", LOSSES)
 def test_loss(core, name):
     row, Z = LOSSES[name], net_inputs(core)
-    Y = TARGETS[row.takes](np.random.default_rng(1)).astype(real(core))
-    c = 0.0 if row.parameter is None or row.takes == "probabilities" else 0.3
+    Y = TARGETS[row.target_type](np.random.default_rng(1)).astype(real(core))
+    c = 0.0 if row.parameter is None or row.target_type == "probabilities" else 0.3
     (layer, params), delta = engine(core, row.output, name, c), np.empty_like(Z)
     loss = layer.gradient(params, Z, Y, None, None, np.zeros_like(params), delta)
     z, y = Z.astype(np.float64), Y.astype(np.float64)
-    p, n = ACTIVATIONS[row.output].values(z), row.divisor(*Z.shape)
-    assert close(core, loss, row.terms(y, p, z, c).sum() / n)
-    slope = p - y if row.needed else row.slopes(y, p, c) * ACTIVATIONS[row.output].slopes(z, p)
+    p, n = ACTIVATIONS[row.output].compute(z), row.divisor(*Z.shape)
+    assert close(core, loss, row.compute_terms(y, p, z, c).sum() / n)
+    slope = (
+        p - y
+        if row.output_required
+        else row.compute_derivative(y, p, c) * ACTIVATIONS[row.output].compute_derivative(z, p)
+    )
     assert close(core, delta, slope / n)
 
 
-@rows("name", [name for name in LOSSES if LOSSES[name].needed])
+@rows("name", [name for name in LOSSES if LOSSES[name].output_required])
 def test_both_slopes_of_a_pair_make_one_difference(name):
     row, z = LOSSES[name], np.random.default_rng(0).normal(size=(5, N))
-    y = TARGETS[row.takes](np.random.default_rng(1))[:5].astype(float)
+    y = TARGETS[row.target_type](np.random.default_rng(1))[:5].astype(float)
     output = ACTIVATIONS[row.output]
     p = output.values(z)
-    slope = row.slopes(y, p, 0.0)
-    delta = slope * output.slopes(z, p) if output.elementwise else p * (slope - (p * slope).sum(axis=1, keepdims=True))
+    slope = row.compute_derivative(y, p, 0.0)
+    delta = (
+        slope * output.compute_derivative(z, p)
+        if output.elementwise
+        else p * (slope - (p * slope).sum(axis=1, keepdims=True))
+    )
     assert delta == pytest.approx(p - y, abs=1e-12)
 
 
@@ -113,18 +121,18 @@ def test_a_row_says_where_its_slope_bends(name):
     row, h = ACTIVATIONS[name], 1e-3
     z = np.array([[-h, 0, h]])
     if row.elementwise:
-        below, at, above = row.slopes(z, row.values(z))[0]
-        assert (abs(above - 2 * at + below) > h / 2) == row.bends
+        below, at, above = row.compute_derivative(z, row.compute(z))[0]
+        assert (abs(above - 2 * at + below) > h / 2) == row.nonsmooth_at_zero
 
 
 @rows("name", ACTIVATIONS)
 def test_where_outputs_hardly_learn(name):
     row, z = ACTIVATIONS[name], np.linspace(-8, 8, 2001)[:, None]
-    if row.ends is not None:
-        a = row.values(z)
-        low, high = row.ends
-        slopes, idle = abs(row.slopes(z, a)), (a <= low) | (a >= high)
-        assert (slopes[idle].max() == 0) == row.dead
+    if row.saturation_range is not None:
+        a = row.compute(z)
+        low, high = row.saturation_range
+        slopes, idle = abs(row.compute_derivative(z, a)), (a <= low) | (a >= high)
+        assert (slopes[idle].max() == 0) == row.dead_when_saturated
         assert slopes[idle].max() < min(0.04, slopes[~idle].min())
 
 
@@ -132,7 +140,7 @@ def test_where_outputs_hardly_learn(name):
 def test_between_which_bounds_outputs_lie(name):
     row, z = ACTIVATIONS[name], np.linspace(-30, 30, 6001)[:, None]
     if row.elementwise:
-        a, (low, high) = row.values(z), row.bounds
+        a, (low, high) = row.compute(z), row.output_range
         assert (a >= low).all()
         assert (a <= high).all()
         for bound, reached in ((low, a.min()), (high, a.max())):
@@ -205,17 +213,17 @@ def test_optimizer(core, optimizer):
     """On a layer whose gradient is its weights minus the targets."""
     layer, params = engine(core, "identity")
     X, Y = np.eye(N, dtype=real(core)), np.random.default_rng(0).normal(size=(N, N)).astype(real(core))
-    moments = np.zeros((optimizer.moments, layer.size), real(core))
-    if optimizer.keeps_steps:
+    moments = np.zeros((optimizer.n_moments, layer.size), real(core))
+    if optimizer.stores_step_sizes:
         moments[-1] = optimizer.lr
-    training = core.Training(layer, params, X, Y, None, None, N, None, moments, optimizer.settings())
+    training = core.Training(layer, params, X, Y, None, None, N, None, moments, optimizer.core_settings())
     training.plan(np.empty(5), np.full(5, optimizer.lr), 5)
     while not training.done:
         Team(1).run(training.task, 100)
     p, kept = np.eye(N), {}
     for t in range(1, 6):
         g, decay = p - Y, getattr(optimizer, "weight_decay", 0.0)
-        if "decoupled" in optimizer.settings():
+        if "decoupled" in optimizer.core_settings():
             p = p - optimizer.lr * decay * p
         else:
             g = g + decay * p
@@ -224,7 +232,7 @@ def test_optimizer(core, optimizer):
 
 
 def test_every_method_of_the_core_is_tried():
-    assert {optimizer.settings()["method"] for optimizer in SOME} == set(optimizers.METHODS)
+    assert {optimizer.core_settings()["method"] for optimizer in SOME} == set(optimizers.METHODS)
 
 
 # ------------------------------------------------------------------------------------------ the reference
@@ -234,9 +242,9 @@ def test_every_method_of_the_core_is_tried():
 def test_activations_of_the_reference(name):
     row, (f, slope) = ACTIVATIONS[name], reference.ACTIVATIONS[name]
     z = np.linspace(-5, 5, 101)
-    a = row.values(z)
+    a = row.compute(z)
     assert a == pytest.approx(np.array([f(x) for x in z]))
-    assert row.slopes(z, a) == pytest.approx(np.array([slope(x) for x in a]))
+    assert row.compute_derivative(z, a) == pytest.approx(np.array([slope(x) for x in a]))
     assert reference.NeuralNetwork([4, 3], output=name, seed=0).weights == (
         reference.NeuralNetwork([4, 3], output=name, init=row.init, seed=0).weights
     )
@@ -245,5 +253,5 @@ def test_activations_of_the_reference(name):
 @rows("name", reference.LOSSES)
 def test_losses_of_the_reference(name):
     row = LOSSES[name]
-    assert reference.LOSSES[name](6) == row.squared / row.divisor(2, 3)
+    assert reference.LOSSES[name](6) == row.squared_error_factor_error_factor / row.divisor(2, 3)
     assert reference.NeuralNetwork([2, 1], loss=name).activations[-1] == row.output

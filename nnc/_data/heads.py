@@ -23,7 +23,7 @@ def targets(heads: Heads, y: Any, n: int, dtype: np.dtype[Any]) -> NDArray[Any]:
     given = numbers("y", y)
     values = as_rows(given, n)
     widths = [head.n for head in heads.heads]
-    narrow = [1 if head.row.takes == "probabilities" else head.n for head in heads.heads]
+    narrow = [1 if head.row.target_type == "probabilities" else head.n for head in heads.heads]
     if heads.ordered and values.shape == (n, widths[0]) != (n, sum(narrow)):
         values = np.tile(values, (1, len(widths)))
     if values.shape == (n, sum(narrow)):
@@ -87,7 +87,7 @@ def scaling_of_targets(heads: Heads, scaler: Scaler, Y: NDArray[Any]) -> Scaling
 
 def _is_scaled(heads: Heads) -> NDArray[np.bool_]:
     """Return for each output whether its targets can be scaled."""
-    return np.repeat([head.row.takes == "numbers" for head in heads.heads], [head.n for head in heads.heads])
+    return np.repeat([head.row.target_type == "continuous" for head in heads.heads], [head.n for head in heads.heads])
 
 
 def _of_head(head: Head, part: NDArray[Any], missing: bool) -> NDArray[Any]:
@@ -97,7 +97,7 @@ def _of_head(head: Head, part: NDArray[Any], missing: bool) -> NDArray[Any]:
         row, column = np.argwhere(bad)[0]
         remedy = "; missing=True leaves it out" if not there[row, column] else ""
         raise ValueError(f"y must be finite, got {part[row, column]} in row {row}, column {column}{remedy}")
-    if head.row.takes != "probabilities":
+    if head.row.target_type != "probabilities":
         if there.any():
             check_range(part[there], head.row.name)
         return part

@@ -61,7 +61,7 @@ class InputConversion:
     def __init__(self, model: Model, scaler_X: Scaler | None, scaler_y: Scaler | None) -> None:
         self.model = model
         self.loss = losses.ROWS[model.loss]
-        if scaler_y is not None and self.loss.takes not in ("numbers", "slopes"):
+        if scaler_y is not None and self.loss.target_type not in ("continuous", "output_gradient"):
             raise ValueError(f"scale_y is for losses of numbers that may be scaled, got it with {self.loss.name!r}")
         self.scale_by(scaler_X, scaler_y)
         self.scaling_X: Scaling | None = None if scaler_X is None else scaler_X.known("scale_X", model.input_shape)

@@ -340,9 +340,9 @@ class Metric:
 
     def is_for(self, loss: LossRow) -> bool:
         """Whether outputs for that loss are what it takes."""
-        if self.takes == "probabilities" and loss.takes == "signs":  # whose outputs are margins
+        if self.takes == "probabilities" and loss.target_type == "plus_minus_one":  # whose outputs are margins
             return False
-        return self.takes is None or (self.takes == "values") != loss.of_classes
+        return self.takes is None or (self.takes == "values") != loss.is_classification
 
     @property
     def is_given(self) -> bool:
@@ -398,10 +398,10 @@ def as_metric(argument: str, value: Any, loss: LossRow) -> Metric:
         metric = METRICS[one_of(argument, value, known, ", or a function of y_true and y_pred")]
     if metric.is_for(loss):
         return metric
-    if metric.takes == "probabilities" and loss.takes == "signs":
+    if metric.takes == "probabilities" and loss.target_type == "plus_minus_one":
         why = f"takes probabilities, and outputs for {loss.name!r} are margins"
     else:
-        kinds = ("numbers", "classes") if loss.of_classes else ("classes", "numbers")
+        kinds = ("numbers", "classes") if loss.is_classification else ("classes", "numbers")
         why = f"is for losses of {kinds[0]}, and {loss.name!r} is one of {kinds[1]}"
     raise ValueError(f"{argument}: {metric.name!r} {why}: choose from {', '.join(known)}")
 

@@ -55,7 +55,7 @@ class OutputConversion(InputConversion):
         if model.heads is not None:
             raise ValueError("predict_classes is for one loss, and this network has several heads: split its outputs")
         output = activations.ROWS[model.activations[-1]]
-        if model.sizes[-1] == 1 and self.loss.takes != "signs" and not output.probability:
+        if model.sizes[-1] == 1 and self.loss.target_type != "plus_minus_one" and not output.probability:
             raise ValueError(
                 "predict_classes needs two or more outputs or a sigmoid output, "
                 f"this network has one {output.name} output"
@@ -65,10 +65,10 @@ class OutputConversion(InputConversion):
     def check_probabilities(self) -> None:
         """Raises where outputs are not the probabilities of classes."""
         output = activations.ROWS[self.model.activations[-1]]
-        several = output.elementwise and self.model.sizes[-1] > 1 and self.loss.takes != "shares"
+        several = output.elementwise and self.model.sizes[-1] > 1 and self.loss.target_type != "multilabel"
         if self.model.heads is not None:
             raise ValueError("predict_proba is for one loss, and this network has several heads: split its outputs")
-        if self.loss.takes == "signs":
+        if self.loss.target_type == "plus_minus_one":
             raise ValueError("predict_proba needs probabilities, and outputs for the loss 'hinge' are only margins")
         if not output.probability or self.scaler_y is not None or several:
             raise ValueError(
@@ -87,7 +87,7 @@ class OutputConversion(InputConversion):
     def _index(self, values: NDArray[Any]) -> NDArray[np.int64]:
         if self.model.sizes[-1] == 1:
             return (values[:, 0] >= self.loss.threshold).astype(np.int64)
-        if self.loss.takes == "shares":
+        if self.loss.target_type == "multilabel":
             return (values >= self.loss.threshold).astype(np.int64)
         index: NDArray[np.int64] = values.argmax(axis=1)
         return index
@@ -99,7 +99,7 @@ class OutputConversion(InputConversion):
     def measure_in_units(self, metric: Metric, data: Data, P: NDArray[Any]) -> float:
         """A metric of outputs in the units of the user."""
         named: dict[str, Any] = {} if data.weights is None else {"sample_weight": data.weights}
-        if not self.loss.of_classes:
+        if not self.loss.is_classification:
             assert data.Y is not None
             Y = data.Y if self.scaling_y is None else self.scaling_y.undo(data.Y)
             return _number(metric, metric(_read_only(Y), _read_only(P), **named))

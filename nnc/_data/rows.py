@@ -38,7 +38,7 @@ class TargetConversion(OutputConversion):
             and X.ndim == Y.ndim == 2
             and X.dtype is Y.dtype is self.model.dtype
             and self.is_direct
-            and (of_outputs or self.loss.takes == "numbers" or self.are_targets_of_heads(Y))
+            and (of_outputs or self.loss.target_type == "continuous" or self.are_targets_of_heads(Y))
         )
 
     def are_targets_of_heads(self, Y: Any) -> bool:
@@ -50,7 +50,7 @@ class TargetConversion(OutputConversion):
         what most calls bring. X and Y are not yet known to be finite."""
         if sample_weight is not None or type(y) is not np.ndarray or (X := self.ready(X)) is None:
             return None
-        model, takes, n = self.model, self.loss.takes, X.shape[0]
+        model, takes, n = self.model, self.loss.target_type, X.shape[0]
         n_out = model.sizes[-1]
         if n_out == 1 and y.ndim == 1:
             y = y[:, None]
@@ -58,13 +58,15 @@ class TargetConversion(OutputConversion):
             flags = y.flags
             if y.shape != (n, n_out) or self.scaler_y is not None or not (flags.c_contiguous and flags.aligned):
                 return None
-            if takes == "numbers" or (takes == "slopes" and (model.heads is None or self.are_targets_of_heads(y))):
+            if takes == "continuous" or (
+                takes == "output_gradient" and (model.heads is None or self.are_targets_of_heads(y))
+            ):
                 return X, y, None, None
         elif y.dtype.kind not in "iu":
             return None
         if self.classes is not None:
             return None
-        if takes == "shares" and y.shape == (n, n_out):
+        if takes == "multilabel" and y.shape == (n, n_out):
             y = y.astype(model.dtype, copy=False)
             return (X, y, None, None) if model.core.are_shares(y) else None
         if takes != "probabilities":
@@ -89,7 +91,7 @@ class TargetConversion(OutputConversion):
         if largest is not None:  # all is finite
             if learn:
                 self.largest = max(largest, self.largest)
-                self.numbered = self.loss.of_classes and self.classes is None
+                self.numbered = self.loss.is_classification and self.classes is None
             return Data(rows, Y, labels)
         rows = self.checked_inputs(X, learn)
         weights = None if sample_weight is None else self.row_weights("sample_weight", sample_weight, len(rows))
@@ -133,19 +135,19 @@ class TargetConversion(OutputConversion):
     def targets(self, y: Any, n: int, learn: bool) -> tuple[NDArray[Any] | None, NDArray[np.int32] | None]:
         """y as targets (n, n_out) or as labels (n,)."""
         model, row, n_out = self.model, self.loss, self.model.sizes[-1]
-        if row.of_classes:
+        if row.is_classification:
             column = targets.as_labels(y, n)
             if column is not None and self.classes is None and learn and not self.numbered:
                 self.classes = targets.find_classes(column, row.name, n_out)
             self.numbered = self.numbered or (learn and self.classes is None)
-            if column is not None and (self.classes is not None or (row.takes != "shares" and n_out > 1)):
+            if column is not None and (self.classes is not None or (row.target_type != "multilabel" and n_out > 1)):
                 if self.classes is not None:
                     index = targets.encode(column, self.classes)
                 else:
                     index = targets.labels(column, n_out)
-                if row.takes == "probabilities":
+                if row.target_type == "probabilities":
                     return None, index
-                if row.takes == "signs":
+                if row.target_type == "plus_minus_one":
                     return targets.signs(index, n_out, model.dtype), None
                 return index[:, None].astype(model.dtype), None
             y = y if column is None else column
@@ -166,7 +168,7 @@ class TargetConversion(OutputConversion):
         else:
             values = as_rows(given, n)
         if values.shape != (n, n_out) and (model.custom is None or self.scaler_y is not None):
-            labels = f", or be {n} labels" if row.takes == "probabilities" else ""
+            labels = f", or be {n} labels" if row.target_type == "probabilities" else ""
             raise ValueError(
                 f"y must have shape ({n}, {n_out}), one row for each row of X and one column for each output{labels}; "
                 f"got shape {given.shape}{targets.class_hint(values, (n, n_out))}"
@@ -181,7 +183,7 @@ class TargetConversion(OutputConversion):
         if position >= 0:
             raise not_finite("y", Y, position)
         targets.check_range(Y, row.name)
-        if row.takes == "probabilities":
+        if row.target_type == "probabilities":
             return targets.probabilities(Y)
         return Y, None
 
@@ -209,10 +211,10 @@ class TargetConversion(OutputConversion):
         if class_weight is None:
             return data
         n_out = self.model.sizes[-1]
-        if not self.loss.of_classes or (self.loss.takes == "shares" and n_out > 1):
+        if not self.loss.is_classification or (self.loss.target_type == "multilabel" and n_out > 1):
             raise ValueError(f"class_weight is for losses of classes, got it with {self.model.loss!r}")
         classes = np.arange(max(2, n_out)) if self.classes is None else self.classes
-        if self.loss.takes == "signs" and n_out == 1 and self.classes is None:
+        if self.loss.target_type == "plus_minus_one" and n_out == 1 and self.classes is None:
             classes = np.array([-1, 1])
         weights, name = targets.class_weights(self.true_index(data), class_weight, classes), "class_weight"
         if data.weights is not None:

@@ -95,15 +95,15 @@ def find_classes(values: NDArray[Any], loss: str, n_out: int) -> NDArray[Any] | 
     """The classes that labels stand for, sorted; None where they are what the loss takes anyway: 0 to n_out - 1 for
     cross_entropy, numbers from 0 to 1 for bce, -1 and 1 for hinge. True and False are classes where both are there."""
     row = losses.ROWS[loss]
-    if not row.of_classes or (row.takes == "shares" and n_out > 1):
+    if not row.is_classification or (row.target_type == "multilabel" and n_out > 1):
         return None
     text = values.dtype.kind == "U"
     if not text and not (values.dtype.kind == "b" and n_out <= 2 and len(np.unique(values)) == 2):
         if values.dtype.kind not in "iufb":
             return None
-        if row.takes == "shares" and values.min() >= 0 and values.max() <= 1:
+        if row.target_type == "multilabel" and values.min() >= 0 and values.max() <= 1:
             return None
-        if row.takes == "signs" and n_out == 1 and np.isin(values, (-1, 1)).all():
+        if row.target_type == "plus_minus_one" and n_out == 1 and np.isin(values, (-1, 1)).all():
             return None
         if n_out > 1 and values.min() >= 0 and values.max() < n_out and (values == np.floor(values)).all():
             return None
@@ -134,12 +134,12 @@ def classes_of(values: list[Any]) -> NDArray[Any]:
 def strata(y: NDArray[Any], loss: str, classes: NDArray[Any] | None) -> NDArray[Any] | None:
     """What of each row a fraction for validation keeps the shares of; None where the loss knows no classes."""
     row = losses.ROWS[loss]
-    if not row.of_classes:
+    if not row.is_classification:
         return None
     values = as_labels(y, len(y))
     if values is None:
-        return y.argmax(axis=1) if y.ndim == 2 and y.shape[1] and row.takes != "shares" else None
-    if values.dtype.kind == "f" and row.takes == "shares" and classes is None:
+        return y.argmax(axis=1) if y.ndim == 2 and y.shape[1] and row.target_type != "multilabel" else None
+    if values.dtype.kind == "f" and row.target_type == "multilabel" and classes is None:
         return values >= row.threshold if values.min() >= 0 and values.max() <= 1 else values
     return values
 
@@ -219,13 +219,13 @@ def probabilities(Y: NDArray[Any]) -> tuple[NDArray[Any] | None, NDArray[np.int3
 
 def check_range(Y: NDArray[Any], loss: str) -> None:
     """Raises where the loss is not made for such targets."""
-    takes = losses.ROWS[loss].takes
-    if takes == "shares" and (Y.min() < 0 or Y.max() > 1):
+    takes = losses.ROWS[loss].target_type
+    if takes == "multilabel" and (Y.min() < 0 or Y.max() > 1):
         found = f"values from {Y.min():g} to {Y.max():g}"
         raise ValueError(f"y must lie between 0 and 1 for the loss {loss!r}, got {found}")
     if takes == "counts" and Y.min() < 0:
         raise ValueError(f"y must be 0 or more for the loss {loss!r}, got {Y.min():g}")
-    if takes == "signs" and not (abs(Y) == 1).all():
+    if takes == "plus_minus_one" and not (abs(Y) == 1).all():
         raise ValueError(f"y must be -1 or 1 for the loss {loss!r}, got {Y[abs(Y) != 1][0]:g}")
 
 

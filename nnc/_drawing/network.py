@@ -132,7 +132,7 @@ def _columns(net: Any, neurons: int, outputs: Values | None, shown: Values | Non
 
 def _classes(net: Any) -> Sequence[Any] | None:
     """What the outputs stand for."""
-    if not losses.ROWS[net.model.loss].of_classes or net.sizes[-1] == 1:
+    if not losses.ROWS[net.model.loss].is_classification or net.sizes[-1] == 1:
         return None
     return range(net.sizes[-1]) if net.classes is None else net.classes.tolist()
 

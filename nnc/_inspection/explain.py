@@ -187,7 +187,7 @@ def _forward_lines(step: Explanation, r: int) -> Iterator[str]:
         for pool in layer.pools:
             yield from _pool_lines(pool, r)
         activation = activations.ROWS[layer.activation]
-        name, formula = f"{layer.activation}(z)", activation.text.format(z="z")
+        name, formula = f"{layer.activation}(z)", activation.f_template.format(z="z")
         windows = "" if layer.windows is None else f"windows of {shape_text(layer.windows.size)}, "
         yield f" {layer.name}: {windows}a = {name}" + ("" if formula == name else f" = {formula}")
         for neuron, row, j, _ in _neurons(layer, r):
@@ -195,7 +195,7 @@ def _forward_lines(step: Explanation, r: int) -> Iterator[str]:
             bias = [] if layer.b is None else [_n(layer.b[j])]
             z = layer.Z[row, j]
             yield f"  {neuron}: z = {_added(products, bias)} = {z:.9g}"
-            formula = activation.text.format(z=_n(z))
+            formula = activation.f_template.format(z=_n(z))
             if not activation.elementwise:
                 formula = f"exp({z:.9g}) / ({_added([f'exp({other:.9g})' for other in layer.Z[row]])})"
             yield f"{'':12}a = {_equal(formula, layer.A[row, j])}"
@@ -234,14 +234,14 @@ def _pool_lines(step: PoolStep, r: int) -> Iterator[str]:
 def _loss_lines(step: Explanation, rows: range) -> Iterator[str]:
     loss = losses.ROWS[step.loss_name]
     (n, n_out), c = step.y.shape, step.loss_parameter
-    by = {"": "", "rows": f" / {n}", "terms": f" / {n * n_out}"}[loss.mean]
-    numbers = {"": "", "rows": " / rows", "terms": " / (rows * outputs)"}[loss.mean]
-    yield f"Loss: L = sum of {loss.text.format(y='y', p='p', c=c)}{numbers} over rows and outputs"
-    if loss.takes == "probabilities" and c:
+    by = {"": "", "rows": f" / {n}", "terms": f" / {n * n_out}"}[loss.mean_over]
+    numbers = {"": "", "rows": " / rows", "terms": " / (rows * outputs)"}[loss.mean_over]
+    yield f"Loss: L = sum of {loss.term_template.format(y='y', p='p', c=c)}{numbers} over rows and outputs"
+    if loss.target_type == "probabilities" and c:
         yield f" (the targets are (1 - {c:g}) * y + {c:g} / {n_out})"
     for r in rows:
         for j in _first(n_out):
-            text = loss.text.format(y=_n(step.y[r, j]), p=_n(step.P[r, j]), c=c)
+            text = loss.term_template.format(y=_n(step.y[r, j]), p=_n(step.P[r, j]), c=c)
             yield f" Row {r}, output {j}: {text}{by} = {step.terms[r, j]:.9g}"
         yield from _left_out(n_out, "output")
     yield from _left_out(n, "row")
@@ -255,9 +255,9 @@ def _backward_lines(step: Explanation, r: int) -> Iterator[str]:
     yield f"Row {r}"
     for l in range(len(step.layers) - 1, -1, -1):
         layer, above = step.layers[l], step.layers[l + 1] if l + 1 < len(step.layers) else None
-        simple = above is None and loss.needed
+        simple = above is None and loss.output_required
         softmax = not activations.ROWS[layer.activation].elementwise and not simple
-        slope_text = activations.ROWS[layer.activation].slope_text
+        slope_text = activations.ROWS[layer.activation].derivative_template
         if simple:
             yield f" {layer.name}: dL/da * da/dz = (p - y){by}"
         elif softmax:
@@ -271,7 +271,7 @@ def _backward_lines(step: Explanation, r: int) -> Iterator[str]:
                 yield f"  {neuron}: delta = ({a} - {y}){by} = {delta:.9g}"
                 continue
             if above is None:
-                text = loss.slope_text.format(y=y, p=a, c=step.loss_parameter) + by
+                text = loss.derivative_template.format(y=y, p=a, c=step.loss_parameter) + by
             else:
                 text = _effects(above.pools[0] if above.pools else above, r, i)
             yield f"  {neuron}: dL/da = {_equal(text, dA)}"

@@ -48,7 +48,7 @@ class Problem:
 
     def __init__(self, net: Network, X: ArrayLike, y: ArrayLike) -> None:
         self.activations, self.loss = [activations.ROWS[name] for name in net.activations], losses.ROWS[net.loss_name]
-        given = self.loss.default if net.loss_parameter is None else net.loss_parameter
+        given = self.loss.default_parameter if net.loss_parameter is None else net.loss_parameter
         self.parameter = float(given or 0.0)
         self.W = [np.array(W, np.float64) for W in net.weights]
         biases = [*net.biases] or [None] * len(self.W)
@@ -66,7 +66,7 @@ class Problem:
             raise ValueError(f"X must have {expected} and at least one row, got {shape_text(np.shape(X))}")
         n = len(rows)
         targets = _numbers("y", y)
-        if self.loss.takes == "probabilities" and targets.shape in ((n,), (n, 1)):
+        if self.loss.target_type == "probabilities" and targets.shape in ((n,), (n, 1)):
             labels = targets.reshape(n)
             if not np.isin(labels, np.arange(n_out)).all():
                 raise ValueError(f"y must hold labels from 0 to {n_out - 1}, got {labels.min():g} to {labels.max():g}")
@@ -78,7 +78,7 @@ class Problem:
                 f"y must have shape ({n}, {n_out}), one row for each row of X and one column for each output, "
                 f"got shape {np.shape(y)}"
             )
-        if self.loss.takes == "probabilities":
+        if self.loss.target_type == "probabilities":
             targets = (1 - self.parameter) * targets + self.parameter / n_out
         self.X, self.y = rows, targets
         self.divisor = self.loss.divisor(n, n_out)
@@ -94,7 +94,7 @@ class Problem:
             rows.append(self.ways[k].rows(images[-1][-1]))
             A_in.append(self._inputs(k, rows[-1]))
             Z.append(self._net_inputs(k, A_in[-1]))
-            A.append(row.values(Z[-1]))
+            A.append(row.compute(Z[-1]))
         return images, rows, A_in, Z, A[1:]
 
     def images(self, A: Array) -> Array:
@@ -111,11 +111,11 @@ class Problem:
         return Z if b is None else Z + b
 
     def terms(self, Z: Array, P: Array) -> Array:
-        return self.loss.terms(self.y, P, Z, self.parameter) / self.divisor
+        return self.loss.compute_terms(self.y, P, Z, self.parameter) / self.divisor
 
     def slope(self, P: Array) -> Array:
         with np.errstate(divide="ignore", invalid="ignore"):  # where p is 0 or 1
-            return self.loss.slopes(self.y, P, self.parameter) / self.divisor
+            return self.loss.compute_derivative(self.y, P, self.parameter) / self.divisor
 
     def loss_from(self, l: int, Z: Array) -> tuple[float, list[Array], list[NDArray[Any]]]:
         """The loss if layer l had the net inputs Z, the net inputs from there on, and on which side of each bend all
@@ -128,12 +128,12 @@ class Problem:
                     if pool.largest:
                         sides.append(np.where(pool.winners(image), pool.windows.seen(called), 0).sum(axis=2))
                 Z = self._net_inputs(k, self._inputs(k, self.ways[k].rows(images[-1])))
-            A = row.values(Z)
+            A = row.compute(Z)
             nets.append(Z)
-            if row.bends:
+            if row.nonsmooth_at_zero:
                 sides.append(Z > 0)
-        if self.loss.side is not None:
-            sides.append(self.loss.side(self.y, A, self.parameter))
+        if self.loss.compute_branch is not None:
+            sides.append(self.loss.compute_branch(self.y, A, self.parameter))
         return float(self.terms(Z, A).sum()), nets, sides
 
 

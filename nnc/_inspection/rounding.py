@@ -95,7 +95,7 @@ def bounds(problem: Problem, steps: Sequence[LayerStep], dtype: Any) -> Bounds:
         masks: list[Mask] = []
         for l in range(len(steps) - 1, -1, -1):
             step, way, errors_of = steps[l], problem.ways[l], forward[l]
-            if l == len(steps) - 1 and problem.loss.needed:
+            if l == len(steps) - 1 and problem.loss.output_required:
                 E = within((errors_of.A + E_y) / problem.divisor, step.A)
             elif not problem.activations[l].elementwise:
                 E = within(_back_through_softmax(step, errors_of.A, E_dA, eps), step.dA)
@@ -137,9 +137,9 @@ def _of_output_gradient(problem: Problem, top: LayerStep, error: Array, eps: flo
     """Return the error of the derivative of the loss by the outputs, and where the loss may have a kink."""
     ends = _around(top.A, error)
     E_dA = _largest_change(top.dA, map(problem.slope, ends)) + 2 * eps * abs(top.dA)
-    if problem.loss.side is None:
+    if problem.loss.compute_branch is None:
         return E_dA, np.zeros(top.A.shape, bool)
-    below, above = (problem.loss.side(problem.y, p, problem.parameter) for p in ends)
+    below, above = (problem.loss.compute_branch(problem.y, p, problem.parameter) for p in ends)
     bends = below != above
     return np.where(bends, 0.0, E_dA), bends
 
@@ -174,10 +174,10 @@ def _forward(
         E_A = within(A * (reach + (A * reach).sum(axis=1, keepdims=True)) + 3 * eps * A)
         return _Forward(E_rows, E_in, E, E_A, np.zeros(Z.shape), np.zeros(Z.shape, bool))
     ends = _around(Z, E + eps * abs(Z))
-    E_A = within(_largest_change(A, map(row.values, ends)) + 3 * eps * abs(A))
-    slopes = (row.slopes(z, a) for z, a in product(ends, _around(A, E_A)))
+    E_A = within(_largest_change(A, map(row.compute, ends)) + 3 * eps * abs(A))
+    slopes = (row.compute_derivative(z, a) for z, a in product(ends, _around(A, E_A)))
     E_slope = within(_largest_change(step.slope, slopes) + 3 * eps * abs(step.slope))
-    bends = (ends[0] <= 0) & (ends[1] >= 0) if row.bends else np.zeros(Z.shape, bool)
+    bends = (ends[0] <= 0) & (ends[1] >= 0) if row.nonsmooth_at_zero else np.zeros(Z.shape, bool)
     return _Forward(E_rows, E_in, E, E_A, np.where(bends, 0.0, E_slope), bends)
 
 
@@ -226,9 +226,9 @@ def _of_loss(problem: Problem, top: LayerStep, last: _Forward, eps: float) -> fl
     reach = last.Z + eps * abs(top.Z)
     if not problem.activations[-1].elementwise:
         reach = reach.max(axis=1, keepdims=True)
-    by = abs(top.delta) * reach if problem.loss.needed else abs(top.dA) * (last.A + eps * abs(problem.y))
+    by = abs(top.delta) * reach if problem.loss.output_required else abs(top.dA) * (last.A + eps * abs(problem.y))
     error = float((by + (3 + _terms(terms.size)) * eps * abs(terms)).sum())
-    if not problem.loss.squared:
+    if not problem.loss.squared_error_factor:
         Z = abs(top.Z).max(axis=1, keepdims=True)
         taking_part = (1 + Z) * (1 + abs(problem.y)) + abs(top.A)
         error += 3 * eps * float(taking_part.sum()) / problem.divisor

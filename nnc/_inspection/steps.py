@@ -110,8 +110,8 @@ def layer_steps(problem: Problem, lr: float) -> tuple[LayerStep, ...]:
     steps: list[LayerStep] = []
     for l in range(len(Z) - 1, -1, -1):
         row = problem.activations[l]
-        slope = row.slopes(Z[l], A[l])
-        if l == len(Z) - 1 and problem.loss.needed:
+        slope = row.compute_derivative(Z[l], A[l])
+        if l == len(Z) - 1 and problem.loss.output_required:
             delta = (A[l] - problem.y) / problem.divisor
         elif not row.elementwise:
             delta = A[l] * (dA - (A[l] * dA).sum(axis=1, keepdims=True))

@@ -250,7 +250,7 @@ def to_c_int8(net: Any, name: str, calibrate: Any, validation: Any) -> tuple[str
 def _compare(net: Any, P: NDArray[Any], Q: NDArray[Any], X: Any, y: Any) -> Quantization:
     """Compare the outputs P of a network with the outputs Q of the quantized network for the same rows."""
     converter, error, agreement = net.converter, float(abs(P - Q).max()), None
-    if converter.loss.of_classes:
+    if converter.loss.is_classification:
         agreement = float((converter.class_index(P) == converter.class_index(Q)).mean())
     if y is None:
         return Quantization(error, agreement)

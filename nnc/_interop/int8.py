@@ -238,7 +238,7 @@ def quantize(program: Program, X: Array) -> QuantizedNetwork:
             if operation.name != "relu":  # the range of the layer before a relu begins at 0
                 output_range = ranges[i + 1]
                 inputs = current.dequantize(np.arange(-128, 128))
-                outputs = activations.ROWS[operation.name].values(inputs[:, None])
+                outputs = activations.ROWS[operation.name].compute(inputs[:, None])
                 layers.append(LookupTable(operation, output_range.quantize(outputs)[:, 0]))
                 current = output_range
         elif isinstance(operation, (op.MaxPool, op.AvgPool)):
@@ -325,7 +325,7 @@ def evaluate(operation: op.Operation, x: Array) -> Array:
         groups = x.reshape(len(x), -1, len(operation.minus))  # the numbers of a scaling may repeat, one per channel
         return ((groups - operation.minus) * operation.times + operation.plus).reshape(x.shape)
     if isinstance(operation, op.Activate):
-        return activations.ROWS[operation.name].values(x)
+        return activations.ROWS[operation.name].compute(x)
     outputs = x
     if isinstance(operation, (op.MatMul, op.Conv)):
         if isinstance(operation, op.Conv):

@@ -87,8 +87,8 @@ def build_program(document: dict[str, Any]) -> Program:
     n_out = sizes[-1]
     row, output = losses.ROWS[document["loss"]], activations.ROWS[layers[-1]["activation"]]
     task = "regression"
-    if row.of_classes or output.name == "softmax":
-        task = "binary" if n_out == 1 else "multilabel" if row.takes == "shares" else "multiclass"
+    if row.is_classification or output.name == "softmax":
+        task = "binary" if n_out == 1 else "multilabel" if row.target_type == "multilabel" else "multiclass"
     return Program(
         document["dtype"],
         shape,
@@ -96,7 +96,7 @@ def build_program(document: dict[str, Any]) -> Program:
         n_out,
         task,
         row.threshold,
-        output.probability and row.takes != "signs",
+        output.probability and row.target_type != "plus_minus_one",
         tuple(range(max(2, n_out))) if document["classes"] is None else tuple(document["classes"]),
         document["self_test"],
         "-".join(map(str, sizes)),

@@ -61,7 +61,7 @@ def parts_of(mlp: Any, dtype: Any = None, strict: bool = True) -> Parts:
     if hasattr(mlp, "_loss_and_factors"):  # estimators of nnc.sklearn, which support more losses
         loss, _, _ = mlp._loss_and_factors()
     else:
-        loss = {row.output: row.name for row in losses.ROWS.values() if row.needed}.get(output, "mse")
+        loss = {row.output: row.name for row in losses.ROWS.values() if row.output_required}.get(output, "mse")
     sizes = [len(coefs[0]), *(W.shape[1] for W in coefs)]
     arguments = {
         "layers": sizes,

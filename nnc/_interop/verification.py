@@ -60,7 +60,7 @@ def check_outputs(network: Any, X: Array, outputs: Array, added_output: str | No
         raise ValueError(_message(original, f"outputs have the shape {outputs.shape[1:]}, the network's {P.shape[1:]}"))
     if added_output is not None:
         with np.errstate(all="ignore"):
-            outputs = activations.ROWS[added_output].values(outputs)
+            outputs = activations.ROWS[added_output].compute(outputs)
     finite = np.isfinite(outputs)
     size = float(np.abs(outputs).max(where=finite, initial=0.0))
     if activations.ROWS[network.activations[-1]].probability:

@@ -67,7 +67,7 @@ class HeadsLoss:
         """Apply the activation of each head to Z in place, and return the outputs of the network."""
         for head, columns in zip(self.definition.heads, self.definition.slices, strict=True):
             if head.activation.name != "identity":
-                Z[:, columns] = head.activation.values(Z[:, columns])
+                Z[:, columns] = head.activation.compute(Z[:, columns])
         if self.definition.ordered:
             self._by_head(Z).sort(axis=-2)
         return Z
@@ -80,7 +80,7 @@ class HeadsLoss:
         """Return for each row and prediction which output it is (n, n_out)."""
         P = Z.copy()
         for head, columns in zip(self.definition.heads, self.definition.slices, strict=True):
-            P[:, columns] = head.activation.values(Z[:, columns])
+            P[:, columns] = head.activation.compute(Z[:, columns])
         index = self._by_head(P).argsort(axis=-2, kind="stable")
         width = index.shape[-1]
         order: NDArray[np.intp] = (index * width + np.arange(width)).reshape(Z.shape)
@@ -107,11 +107,11 @@ class HeadsLoss:
         D = D.copy()
         for head, columns in zip(self.definition.heads, self.definition.slices, strict=True):
             z = Z[:, columns]
-            p = head.activation.values(z)
+            p = head.activation.compute(z)
             d = D[..., columns]
             wide = (len(Z), *[1] * (D.ndim - 2), head.n)
             if head.activation.elementwise:
-                d *= head.activation.slopes(z, p).reshape(wide)
+                d *= head.activation.compute_derivative(z, p).reshape(wide)
             else:
                 p = p.reshape(wide)
                 d[...] = p * (d - (p * d).sum(axis=-1, keepdims=True))
@@ -138,20 +138,20 @@ def _differentiate(head: Head, Z: NDArray[Any], Y: NDArray[Any], missing: bool) 
     rows: float = len(Y)
     if missing:
         there = Y != MISSING
-        if row.takes == "probabilities":
+        if row.target_type == "probabilities":
             there[...] = there.all(axis=1, keepdims=True)
         rows = np.count_nonzero(there) / n
         Y = np.where(there, Y, 0)
-    if row.takes == "probabilities" and c:
+    if row.target_type == "probabilities" and c:
         Y = (1 - c) * Y + c / n  # smoothed
-    P = head.activation.values(Z)
+    P = head.activation.compute(Z)
     divisor = row.divisor(rows, n) or 1
-    loss = float(row.terms(Y, P, Z, c).sum(dtype=np.float64, where=there)) / divisor
-    if row.needed:
+    loss = float(row.compute_terms(Y, P, Z, c).sum(dtype=np.float64, where=there)) / divisor
+    if row.output_required:
         slope = P - Y
     elif head.activation.elementwise:
-        slope = row.slopes(Y, P, c) * head.activation.slopes(Z, P)
+        slope = row.compute_derivative(Y, P, c) * head.activation.compute_derivative(Z, P)
     else:
-        dP = row.slopes(Y, P, c) * there
+        dP = row.compute_derivative(Y, P, c) * there
         slope, there = P * (dP - (P * dP).sum(axis=1, keepdims=True)), True
     return loss, slope * (there * (head.weight / divisor))

@@ -41,5 +41,5 @@ def draw(W: NDArray[Any], b: NDArray[Any] | None, name: str, array: Array, strea
             rows[...] = stream.uniform(rows.shape)
         else:
             rows[...] = 0
-    if row.biases_too and b is not None:
+    if row.draws_biases and b is not None:
         b[...] = stream.uniform(b.shape)

@@ -114,7 +114,7 @@ class Model:
         self.input_shape, self.sizes, self.activations = stack.input_shape, stack.sizes, stack.activations
         self.has_image_input, self.has_dropout = self.stack.has_image_input, self.stack.has_dropout
         self._note_learning()
-        self.saturation_ranges = [activations.ROWS[name].ends for name in self.activations[:-1]]
+        self.saturation_ranges = [activations.ROWS[name].saturation_range for name in self.activations[:-1]]
         self.core = cores.core(self.dtype, () if self.has_image_input else self.sizes[1:])
         made = self.stack.engine_layers()
         self.loss_function = self.custom or self.heads

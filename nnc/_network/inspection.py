@@ -26,7 +26,7 @@ class Inspection(Prediction):
         layers, bias = arguments.pop("layers"), arguments.pop("bias", None)
         if self._has_automatic_loss:
             del arguments["output"]  # which the constructor refuses
-        plain = self.loss_parameter == losses.ROWS[model.loss].default
+        plain = self.loss_parameter == losses.ROWS[model.loss].default_parameter
         named = self.loss_name if plain else losses.loss_object(model.loss, model.loss_parameter)
         arguments["loss"] = model.loss_function or named
         arguments |= {} if bias is None else {"bias": bias}

@@ -147,7 +147,7 @@ class Prediction(Parameters):
         if self.heads is not None:
             raise ValueError("score is of one loss, and there are several heads: split what predict returns")
         row = losses.ROWS[self.model.loss]
-        return as_metric("metric", ("accuracy" if row.of_classes else "r2") if metric is None else metric, row)
+        return as_metric("metric", ("accuracy" if row.is_classification else "r2") if metric is None else metric, row)
 
     def _check_outputs(self, P: NDArray[Any]) -> None:
         """Raises where outputs are not finite because weights are not: NaN has a class and a score like any number."""

@@ -148,14 +148,14 @@ class Ensemble(Explained):
         mean, deviation = self._moments(X)
         low, high = -np.inf, np.inf
         if self._lead.scaler_y is None:
-            low, high = activations.ROWS[self.networks[0].activations[-1]].bounds
+            low, high = activations.ROWS[self.networks[0].activations[-1]].output_range
         return np.maximum(mean - z * deviation, low), np.minimum(mean + z * deviation, high)
 
     def _moments(self, X: ArrayLike) -> tuple[NDArray[Any], NDArray[Any]]:
         """The mean, and the standard deviation of a target as far as the networks know of it."""
         P = self.predict_all(X)
         mean, variance = P.mean(axis=0), P.var(axis=0, ddof=1) if len(P) > 1 else np.zeros(P.shape[1:], P.dtype)
-        noise = self._lead.loss.noise_by
+        noise = self._lead.loss.compute_variance
         return mean, np.sqrt(variance if noise is None else variance + noise(mean))
 
     def conformal(self, X: ArrayLike, y: Any, level: float = 0.9) -> ConformalIntervals | ConformalSets:
@@ -185,7 +185,7 @@ class Ensemble(Explained):
         """
         level = checked_level("level", level)
         data = self._lead.data(X, y)
-        if self._lead.loss.of_classes:
+        if self._lead.loss.is_classification:
             self._lead.check_probabilities()
             index = self._lead.true_index(data)
             if index.ndim == 2:
@@ -309,9 +309,9 @@ def _meaning(network: NeuralNetwork) -> dict[str, Any]:
     return {
         "inputs": network.model.input_shape,
         "number of outputs": network.sizes[-1],
-        "kind of targets": loss.takes,
-        "bounds of outputs": activations.ROWS[output].bounds if network.converter.scaler_y is None else None,
-        "noise": loss.noise,
+        "kind of targets": loss.target_type,
+        "bounds of outputs": activations.ROWS[output].output_range if network.converter.scaler_y is None else None,
+        "noise": loss.target_variance,
         "heads": network.heads,
         "classes": None if classes is None else classes.tolist(),
         "feature_names": network.feature_names,

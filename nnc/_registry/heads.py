@@ -57,7 +57,7 @@ class Head(Value):
 
     def __post_init__(self) -> None:
         vars(self)["output"] = self.activation.name  # so that what means the same is the same
-        if self.parameter == self.row.default:
+        if self.parameter == self.row.default_parameter:
             vars(self)["loss"] = self.row.name
         conflict = losses.mismatch([self.activation.name], self.row.name)
         if conflict:

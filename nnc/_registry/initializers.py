@@ -17,14 +17,14 @@ class Initializer(Value):
     fans : str
         What `fan` is: "in" the inputs of a neuron, "both" these and the neurons of the layer, "twice" twice the inputs,
         or "".
-    biases_too : bool
+    draws_biases : bool
         Whether biases are drawn as well; else they start at 0.
     """
 
     name: str
     distribution: str
     fans: str = ""
-    biases_too: bool = False
+    draws_biases: bool = False
 
     def fan(self, fan_in: int, fan_out: int) -> int:
         """What a variance is divided by."""
@@ -32,7 +32,7 @@ class Initializer(Value):
 
 
 _ROWS = (
-    Initializer("uniform", "unit", biases_too=True),  # the tutorial's
+    Initializer("uniform", "unit", draws_biases=True),  # the tutorial's
     Initializer("glorot_uniform", "symmetric", "both"),  # Glorot and Bengio (2010)
     Initializer("glorot_normal", "normal", "both"),
     Initializer("he_uniform", "symmetric", "in"),  # He, Zhang, Ren and Sun (2015)

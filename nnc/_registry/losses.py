@@ -25,7 +25,7 @@ class Loss(Value):
     """A loss with its parameter, its only field."""
 
     name: ClassVar[str]
-    expected: ClassVar[str]  # of the parameter, as files say it
+    parameter_text: ClassVar[str]  # of the parameter, as files say it
 
     @property
     def parameter(self) -> float:
@@ -51,7 +51,7 @@ class Huber(Loss):
     """
 
     name: ClassVar[str] = "huber"
-    expected: ClassVar[str] = "a number above 0 (delta)"
+    parameter_text: ClassVar[str] = "a number above 0 (delta)"
     delta: float = field(default=1.0, check=positive)
 
 
@@ -89,7 +89,7 @@ class Quantile(Loss):
     """
 
     name: ClassVar[str] = "quantile"
-    expected: ClassVar[str] = "a number above 0 and below 1 (tau)"
+    parameter_text: ClassVar[str] = "a number above 0 and below 1 (tau)"
     tau: float | Sequence[float] = field(default=0.5, check=_tau)
 
 
@@ -104,7 +104,7 @@ class CrossEntropy(Loss):
     """
 
     name: ClassVar[str] = "cross_entropy"
-    expected: ClassVar[str] = "a number from 0 to below 1 (label smoothing)"
+    parameter_text: ClassVar[str] = "a number from 0 to below 1 (label smoothing)"
     label_smoothing: float = field(default=0.0, check=fraction)
 
 
@@ -119,96 +119,96 @@ class LossRow(Value):
     name : str
     term, slope : str
         The term by y, p, z and c, and its derivative by p.
-    shown, shown_slope : str
+    textbook, shown_slope : str
         The same as a textbook has them, where that is another form.
-    mean : str
+    mean_over : str
         "terms", "rows", or "" for a sum.
     output : str
         The activation that is its natural partner.
-    needed : bool
+    output_required : bool
         It goes with that one alone, since it is computed from z. The product of both slopes is p - y then, in which
         nothing can be divided by 0.
-    takes : str
+    target_type : str
         What targets are: "numbers"; "counts", 0 or more; "shares", from 0 to 1, the outputs independent of each other;
         "signs", -1 and 1; "probabilities", which add up to 1 over the outputs, or labels; "slopes", derivatives of
         another loss by the outputs.
     parameter : type of Loss, optional
         The class whose objects have the parameter.
-    bends : str
+    branch_condition : str
         A condition that turns where the slope jumps.
-    squared : float
+    squared_error_factor : float
         Where it is no more than a squared error, the factor of that.
-    noise : str
+    target_variance : str
         Where it is the likelihood of a distribution whose mean says all, the variance of that by p.
     """
 
     name: str
     term: str
-    slope: str
-    shown: str = ""
-    shown_slope: str = ""
-    mean: str = "terms"
+    derivative: str
+    textbook: str = ""
+    textbook_derivative: str = ""
+    mean_over: str = "terms"
     output: str = "identity"
-    needed: bool = False
-    takes: str = "numbers"
+    output_required: bool = False
+    target_type: str = "continuous"
     parameter: type[Loss] | None = None
-    bends: str = ""
-    squared: float = 0.0
-    noise: str = ""
+    branch_condition: str = ""
+    squared_error_factor: float = 0.0
+    target_variance: str = ""
 
     @property
-    def text(self) -> str:
+    def term_template(self) -> str:
         """The term with places {y}, {p} and {c}."""
-        return self.shown or formulas.template(self.term)
+        return self.textbook or formulas.template(self.term)
 
     @property
-    def slope_text(self) -> str:
+    def derivative_template(self) -> str:
         """The slope with the same places."""
-        return self.shown_slope or formulas.template(self.slope)
+        return self.textbook_derivative or formulas.template(self.derivative)
 
     @property
-    def terms(self) -> Callable[[Array, Array, Array, float | Array], Array]:
+    def compute_terms(self) -> Callable[[Array, Array, Array, float | Array], Array]:
         """The term as a function of arrays of y, p and z, and of c."""
         return formulas.function(self.term, "y p z c")
 
     @property
-    def slopes(self) -> Callable[[Array, Array, float], Array]:
+    def compute_derivative(self) -> Callable[[Array, Array, float], Array]:
         """The slope as a function of arrays of y and p, and of c."""
-        return formulas.function(self.slope, "y p c")
+        return formulas.function(self.derivative, "y p c")
 
     @property
-    def side(self) -> Callable[[Array, Array, float], Array] | None:
+    def compute_branch(self) -> Callable[[Array, Array, float], Array] | None:
         """On which side of its bends it is, as a function of arrays of y and p, and of c; None where it has none."""
-        return formulas.function(self.bends, "y p c") if self.bends else None
+        return formulas.function(self.branch_condition, "y p c") if self.branch_condition else None
 
     @property
-    def noise_by(self) -> Callable[[Array], Array] | None:
+    def compute_variance(self) -> Callable[[Array], Array] | None:
         """The variance of targets as a function of an array of their means; None where the loss knows none."""
-        return formulas.function(self.noise, "p") if self.noise else None
+        return formulas.function(self.target_variance, "p") if self.target_variance else None
 
     @property
-    def default(self) -> float | None:
+    def default_parameter(self) -> float | None:
         """The parameter where nothing is said; None where there is none."""
         return None if self.parameter is None else self.parameter().parameter
 
     @property
-    def of_classes(self) -> bool:
+    def is_classification(self) -> bool:
         """Whether targets may be classes."""
-        return self.takes in ("shares", "signs", "probabilities")
+        return self.target_type in ("multilabel", "plus_minus_one", "probabilities")
 
     @property
-    def adds_up(self) -> bool:
+    def is_sum(self) -> bool:
         """Whether it is a sum over the rows, no mean."""
-        return self.mean == ""
+        return self.mean_over == ""
 
     @property
     def threshold(self) -> float:
         """From where on a single output, or its target, says yes."""
-        return 0.0 if self.takes == "signs" else 0.5
+        return 0.0 if self.target_type == "plus_minus_one" else 0.5
 
     def divisor(self, rows: float, n_out: int) -> float:
         """What the sum of the terms is divided by."""
-        return {"": 1, "rows": rows, "terms": rows * n_out}[self.mean]
+        return {"": 1, "rows": rows, "terms": rows * n_out}[self.mean_over]
 
 
 # What stands in the engine for a loss that it does not know: targets are the derivatives of that by the outputs, so
@@ -219,58 +219,64 @@ CUSTOM = "custom"
 ROWS = {
     row.name: row
     for row in (
-        LossRow("sse", "(y - p)^2", "2 * (p - y)", mean="", output="sigmoid", squared=1.0),
-        LossRow("half_sse", "(y - p)^2 / 2", "(p - y)", mean="", output="sigmoid", squared=0.5),
-        LossRow("mse", "(y - p)^2", "2 * (p - y)", squared=1.0),
+        LossRow("sse", "(y - p)^2", "2 * (p - y)", mean_over="", output="sigmoid", squared_error_factor=1.0),
+        LossRow("half_sse", "(y - p)^2 / 2", "(p - y)", mean_over="", output="sigmoid", squared_error_factor=0.5),
+        LossRow("mse", "(y - p)^2", "2 * (p - y)", squared_error_factor=1.0),
         LossRow(
             "bce",
             "softplus(z) - y * z",
             "(p - y) / (p * (1 - p))",
-            shown="-({y} * log({p}) + (1 - {y}) * log(1 - {p}))",
+            textbook="-({y} * log({p}) + (1 - {y}) * log(1 - {p}))",
             output="sigmoid",
-            needed=True,
-            takes="shares",
+            output_required=True,
+            target_type="multilabel",
         ),
         LossRow(
             "cross_entropy",
             "-y * log_softmax(z)",
             "-y / p",
-            shown="-{y} * log({p})",
-            mean="rows",
+            textbook="-{y} * log({p})",
+            mean_over="rows",
             output="softmax",
-            needed=True,
-            takes="probabilities",
+            output_required=True,
+            target_type="probabilities",
             parameter=CrossEntropy,
         ),
-        LossRow("mae", "abs(y - p)", "sign(p - y)", bends="y > p"),
+        LossRow("mae", "abs(y - p)", "sign(p - y)", branch_condition="y > p"),
         LossRow(
             "huber",
             "((y - p)^2 / 2 if abs(y - p) < c else c * (abs(y - p) - c / 2))",
             "max(-c, min(c, p - y))",
             parameter=Huber,
-            bends="abs(y - p) < c",
+            branch_condition="abs(y - p) < c",
         ),
-        LossRow("log_cosh", "log_cosh(y - p)", "tanh(p - y)", shown="log(cosh({y} - {p}))"),
+        LossRow("log_cosh", "log_cosh(y - p)", "tanh(p - y)", textbook="log(cosh({y} - {p}))"),
         LossRow(
             "poisson",
             "p - y * z",
             "(1 - y / p)",
-            shown="({p} - {y} * log({p}))",
+            textbook="({p} - {y} * log({p}))",
             output="exp",
-            needed=True,
-            takes="counts",
-            noise="p",
+            output_required=True,
+            target_type="counts",
+            target_variance="p",
         ),
         LossRow(
             "quantile",
             "max(c * (y - p), (c - 1) * (y - p))",
             "(-c if y > p else 1 - c if y < p else 0)",
-            shown_slope="(-{c} if {y} > {p} else 1 - {c})",
+            textbook_derivative="(-{c} if {y} > {p} else 1 - {c})",
             parameter=Quantile,
-            bends="y > p",
+            branch_condition="y > p",
         ),
-        LossRow("hinge", "max(0, 1 - y * p)", "(-y if y * p < 1 else 0)", takes="signs", bends="y * p < 1"),
-        LossRow(CUSTOM, "y * p", "y", mean="", takes="slopes"),
+        LossRow(
+            "hinge",
+            "max(0, 1 - y * p)",
+            "(-y if y * p < 1 else 0)",
+            target_type="plus_minus_one",
+            branch_condition="y * p < 1",
+        ),
+        LossRow(CUSTOM, "y * p", "y", mean_over="", target_type="output_gradient"),
     )
 }
 IN_ENGINE = tuple(ROWS)
@@ -289,7 +295,7 @@ def as_loss(value: Any) -> tuple[str, float]:
     if isinstance(value, Composite) or callable(value):
         return CUSTOM, 0.0
     row = ROWS[one_of("loss", value, NAMES)]
-    return row.name, row.default or 0.0
+    return row.name, row.default_parameter or 0.0
 
 
 def loss_object(name: str, parameter: float | None) -> str | Loss:
@@ -304,7 +310,7 @@ def mismatch(names: Sequence[str], loss: str) -> str | None:
     for row in activations.ROWS.values():
         if row.output_only and row.name in hidden:
             return f'activation "{row.name}" is for the output layer only'
-    needed = ROWS[loss].output if ROWS[loss].needed else output
+    needed = ROWS[loss].output if ROWS[loss].output_required else output
     if output != needed:
         return f'output "{output}" does not go with loss "{loss}", which needs "{needed}"'
     return None

@@ -75,8 +75,8 @@ class Optimizer(Value):
     """
 
     name: ClassVar[str]
-    kept: ClassVar[int] = 0
-    keeps_steps: ClassVar[bool] = False
+    base_moments: ClassVar[int] = 0
+    stores_step_sizes: ClassVar[bool] = False
 
     @classmethod
     def defaults(cls) -> dict[str, Any]:
@@ -84,16 +84,16 @@ class Optimizer(Value):
         return {name: constant.default for name, constant in cls._fields.items()}
 
     @classmethod
-    def moments_with(cls, constants: Mapping[str, Any]) -> int:
+    def count_moments(cls, constants: Mapping[str, Any]) -> int:
         """How many numbers it keeps for each parameter with these constants."""
-        return cls.kept + bool(constants.get("momentum", 0)) + 2 * int(constants.get("history_size", 0))
+        return cls.base_moments + bool(constants.get("momentum", 0)) + 2 * int(constants.get("history_size", 0))
 
     @property
-    def moments(self) -> int:
+    def n_moments(self) -> int:
         """How many numbers it keeps for each parameter."""
-        return self.moments_with(vars(self))
+        return self.count_moments(vars(self))
 
-    def settings(self) -> dict[str, Any]:
+    def core_settings(self) -> dict[str, Any]:
         """The constants as the compiled core names them."""
         return {"method": "sgd"}  # what has no loop in the core has none of its constants
 
@@ -132,7 +132,7 @@ class SGD(Optimizer):
         if self.nesterov and not self.momentum:
             raise ValueError("nesterov=True needs a momentum above 0, got momentum=0")
 
-    def settings(self) -> dict[str, Any]:
+    def core_settings(self) -> dict[str, Any]:
         if not self.momentum:
             return {"method": "sgd", "decay": self.weight_decay}
         constants = {"momentum": self.momentum, "nesterov": self.nesterov, "decay": self.weight_decay}
@@ -153,13 +153,13 @@ class Adam(Optimizer):
     """
 
     name: ClassVar[str] = "adam"
-    kept: ClassVar[int] = 2
+    base_moments: ClassVar[int] = 2
     lr: float = field(default=1e-3, check=positive)
     betas: tuple[float, float] = field(default=(0.9, 0.999), check=_fractions)
     eps: float = field(default=1e-8, check=positive)
     weight_decay: float = field(default=0.0, check=not_negative)
 
-    def settings(self) -> dict[str, Any]:
+    def core_settings(self) -> dict[str, Any]:
         beta1, beta2 = self.betas
         return {"method": "adam", "beta1": beta1, "beta2": beta2, "eps": self.eps, "decay": self.weight_decay}
 
@@ -178,8 +178,8 @@ class AdamW(Adam):
     name: ClassVar[str] = "adamw"
     weight_decay: float = 0.01
 
-    def settings(self) -> dict[str, Any]:
-        return {**super().settings(), "decoupled": True}
+    def core_settings(self) -> dict[str, Any]:
+        return {**super().core_settings(), "decoupled": True}
 
 
 class RMSprop(Optimizer):
@@ -197,14 +197,14 @@ class RMSprop(Optimizer):
     """
 
     name: ClassVar[str] = "rmsprop"
-    kept: ClassVar[int] = 1
+    base_moments: ClassVar[int] = 1
     lr: float = field(default=1e-2, check=positive)
     alpha: float = field(default=0.99, check=fraction)
     eps: float = field(default=1e-8, check=positive)
     weight_decay: float = field(default=0.0, check=not_negative)
     momentum: float = field(default=0.0, check=fraction)
 
-    def settings(self) -> dict[str, Any]:
+    def core_settings(self) -> dict[str, Any]:
         constants = {"beta2": self.alpha, "eps": self.eps, "decay": self.weight_decay, "momentum": self.momentum}
         return {"method": "rmsprop", **constants}
 
@@ -222,13 +222,13 @@ class Adagrad(Optimizer):
     """
 
     name: ClassVar[str] = "adagrad"
-    kept: ClassVar[int] = 1
+    base_moments: ClassVar[int] = 1
     lr: float = field(default=1e-2, check=positive)
     lr_decay: float = field(default=0.0, check=not_negative)
     weight_decay: float = field(default=0.0, check=not_negative)
     eps: float = field(default=1e-10, check=positive)
 
-    def settings(self) -> dict[str, Any]:
+    def core_settings(self) -> dict[str, Any]:
         constants = {"lr_decay": self.lr_decay, "decay": self.weight_decay, "eps": self.eps}
         return {"method": "adagrad", **constants}
 
@@ -249,14 +249,14 @@ class NAdam(Optimizer):
     """
 
     name: ClassVar[str] = "nadam"
-    kept: ClassVar[int] = 2
+    base_moments: ClassVar[int] = 2
     lr: float = field(default=2e-3, check=positive)
     betas: tuple[float, float] = field(default=(0.9, 0.999), check=_fractions)
     eps: float = field(default=1e-8, check=positive)
     weight_decay: float = field(default=0.0, check=not_negative)
     momentum_decay: float = field(default=4e-3, check=not_negative)
 
-    def settings(self) -> dict[str, Any]:
+    def core_settings(self) -> dict[str, Any]:
         beta1, beta2 = self.betas
         constants = {"beta1": beta1, "beta2": beta2, "eps": self.eps, "decay": self.weight_decay}
         return {"method": "nadam", **constants, "momentum_decay": 0.96**self.momentum_decay}
@@ -277,13 +277,13 @@ class Rprop(Optimizer):
     """
 
     name: ClassVar[str] = "rprop"
-    kept: ClassVar[int] = 2
-    keeps_steps: ClassVar[bool] = True
+    base_moments: ClassVar[int] = 2
+    stores_step_sizes: ClassVar[bool] = True
     lr: float = field(default=1e-2, check=positive)
     etas: tuple[float, float] = field(default=(0.5, 1.2), check=_around_1)
     step_sizes: tuple[float, float] = field(default=(1e-6, 50.0), check=_range)
 
-    def settings(self) -> dict[str, Any]:
+    def core_settings(self) -> dict[str, Any]:
         (down, up), (smallest, largest) = self.etas, self.step_sizes
         return {"method": "rprop", "down": down, "up": up, "smallest": smallest, "largest": largest}
 

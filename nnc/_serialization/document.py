@@ -336,7 +336,7 @@ def _checked_loss_parameter(value: Any, loss: str) -> float | None:
         return loss_class.of(number).parameter
     except ValueError:
         found = fields.shown(value)
-        raise ValueError(f'loss_parameter is {found}, expected {loss_class.expected} for loss "{loss}"') from None
+        raise ValueError(f'loss_parameter is {found}, expected {loss_class.parameter_text} for loss "{loss}"') from None
 
 
 def _checked_loss_function(document: dict[str, Any], loss: str) -> str | None:
@@ -456,7 +456,7 @@ def _checked_training(training: Any, n_params: int, largest: float) -> dict[str,
     powers = fields.vector(fields.member(training, "powers", list, where=where), 3, where + "powers")
     schedule = fields.member(training, "schedule", dict, type(None), where=where)
     moments = fields.member(training, "moments", list, where=where)
-    n_moments = optimizers.ROWS[optimizer["name"]].moments_with(optimizer)
+    n_moments = optimizers.ROWS[optimizer["name"]].count_moments(optimizer)
     if len(moments) != n_moments:
         name = fields.shown(optimizer["name"])
         raise ValueError(f"training.moments has {len(moments)} vectors, expected {n_moments} for optimizer {name}")
@@ -464,7 +464,7 @@ def _checked_training(training: Any, n_params: int, largest: float) -> dict[str,
         i = next(i for i, power in enumerate(powers) if not 0 <= power <= 1)
         raise ValueError(f"training.powers[{i}] is {fields.shown(powers[i])}, expected a number from 0 to 1")
     moments = fields.matrix(moments, n_params, lambda i: f"training.moments[{i}]", "the number of parameters", largest)
-    if optimizers.ROWS[optimizer["name"]].kept and fields.least(moments[-1]) < 0:
+    if optimizers.ROWS[optimizer["name"]].base_moments and fields.least(moments[-1]) < 0:
         i = next(i for i, number in enumerate(moments[-1]) if number < 0)
         location = f"training.moments[{len(moments) - 1}][{i}]"
         raise ValueError(f"{location} is {fields.shown(moments[-1][i])}, expected a number of at least 0")

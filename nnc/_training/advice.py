@@ -153,7 +153,7 @@ def _found(run: TrainingLoop, history: History) -> Iterator[tuple[type[TrainingW
         few = run.data.n < FEW and isinstance(run, BatchLoop)
         output_stuck = 0.0 if beyond or few else stuck_output(run)
         if beyond:
-            low, high = activations.ROWS[model.activations[-1]].bounds
+            low, high = activations.ROWS[model.activations[-1]].output_range
             yield (
                 TargetRangeWarning,
                 f"the {scaled}targets reach from {beyond[0]:g} to {beyond[1]:g}, "
@@ -189,8 +189,8 @@ def _about_layers(
     if not shares:
         return
     rows_of = [activations.ROWS[name] for name in model.activations]
-    dead = [l for l, share in shares if rows_of[l].dead and share == 1]
-    stuck = [l for l, _ in shares if not rows_of[l].dead]
+    dead = [l for l, share in shares if rows_of[l].dead_when_saturated and share == 1]
+    stuck = [l for l, _ in shares if not rows_of[l].dead_when_saturated]
     if dead:
         yield (
             DeadLayerWarning,

@@ -75,7 +75,7 @@ class BatchLoop(TrainingLoop):
     @property
     def adds_up(self) -> bool:
         """Whether the loss of an epoch is the sum of the losses of its batches, not their mean."""
-        return losses.ROWS[self.model.loss].adds_up and self.model.heads is None
+        return losses.ROWS[self.model.loss].is_sum and self.model.heads is None
 
     @property
     def epoch(self) -> int:

@@ -131,7 +131,7 @@ def scale(converter: DataConverter, open_: frozenset[str], X: NDArray[Any], n: i
         elif X.dtype == np.uint8:
             scaler_X = Pixels()
             converter.scaling_X = scaler_X.known("scale_X", model.input_shape)
-    of_numbers = converter.loss.takes == "numbers" and model.activations[-1] == "identity"
+    of_numbers = converter.loss.target_type == "continuous" and model.activations[-1] == "identity"
     if "scale_y" in open_ and of_numbers and n > 1 and model.custom is None and model.heads is None:
         scaler_y = Standardize()
     converter.scale_by(scaler_X, scaler_y)

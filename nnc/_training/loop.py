@@ -246,7 +246,7 @@ class TrainingLoop:
     def open(self, threads: int) -> None:
         """Open the core's run for so many threads."""
         options, state, model = self.options, self.state, self.model
-        settings = {**state.optimizer.settings(), **options.settings, **state.counters()}
+        settings = {**state.optimizer.core_settings(), **options.settings, **state.counters()}
         rows, moments = self.data.source, state.moments if len(state.moments) else None
         arrays = rows.X, rows.Y, rows.labels, rows.weights, self.batch_size, options.order, moments, settings, threads
         self.training = model.core.Training(model.engine, model.theta_view, *arrays, self.data.index)

@@ -27,8 +27,10 @@ def sample(data: Data) -> Data:
 
 def targets_beyond(run: TrainingLoop) -> tuple[float, float] | None:
     """The smallest and the largest target, where a part of them lies out of what the output can give."""
-    low, high = activations.ROWS[run.model.activations[-1]].bounds
-    if low == -high == -np.inf or losses.ROWS[run.model.loss].needed:  # whose targets are checked before a training
+    low, high = activations.ROWS[run.model.activations[-1]].output_range
+    if (
+        low == -high == -np.inf or losses.ROWS[run.model.loss].output_required
+    ):  # whose targets are checked before a training
         return None
     Y = sample(run.data).target
     least, most = float(Y.min()), float(Y.max())
@@ -44,13 +46,13 @@ def stuck_output(run: TrainingLoop) -> float:
     """The share of outputs at an end of their range, where a good part of the rows should be at the other one; else 0.
     Where the slope of the output is no part of the gradient, it learns on."""
     row = activations.ROWS[run.model.activations[-1]]
-    if row.ends is None or losses.ROWS[run.model.loss].needed:
+    if row.saturation_range is None or losses.ROWS[run.model.loss].output_required:
         return 0.0
-    low, high = row.ends
+    low, high = row.saturation_range
     rows = sample(run.data)
     P, Y = run.model.forward(rows.X)[-1], rows.target
     if low < P.min() and P.max() < high:
         return 0.0
     with np.errstate(all="ignore"):
-        wrong = low < Y if row.dead else abs(P - Y) > (high - low) / 2
+        wrong = low < Y if row.dead_when_saturated else abs(P - Y) > (high - low) / 2
     return float(((low >= P) | (high <= P)).mean()) if wrong.any(axis=1).mean() >= WRONG else 0.0

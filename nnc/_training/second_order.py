@@ -48,8 +48,8 @@ class SecondOrderLoop(TrainingLoop):
             )
         if isinstance(state.optimizer, LevenbergMarquardt) and model.has_image_input:
             raise ValueError("'levenberg_marquardt' knows dense layers only, and this network is one of images")
-        if isinstance(state.optimizer, LevenbergMarquardt) and not loss.squared:
-            known = ", ".join(row.name for row in losses.ROWS.values() if row.squared)
+        if isinstance(state.optimizer, LevenbergMarquardt) and not loss.squared_error_factor:
+            known = ", ".join(row.name for row in losses.ROWS.values() if row.squared_error_factor)
             raise ValueError(
                 f"'levenberg_marquardt' is for squared losses ({known}), got {model.loss_function or model.loss!r}"
             )
@@ -65,7 +65,7 @@ class SecondOrderLoop(TrainingLoop):
         self.reason = ""
         self.before = math.nan  # the loss before the epoch
         self.memory: Any = None  # what the optimizer goes on from: the damping, or the pairs
-        self.scale = loss.squared / loss.divisor(data.total_weight, model.sizes[-1])  # of squared errors
+        self.scale = loss.squared_error_factor / loss.divisor(data.total_weight, model.sizes[-1])  # of squared errors
         self.l2 = settings.get("l2", 0.0)
         self.free: Any = slice(None)  # which parameters learn
         if model.frozen:

@@ -112,7 +112,7 @@ class TrainingState:
     def new(cls, model: Model, optimizer: str | Optimizer, streams: Streams) -> TrainingState:
         """At the beginning of an optimizer."""
         chosen = as_optimizer(optimizer)
-        kept = chosen.moments
+        kept = chosen.n_moments
         moments = np.zeros((kept, model.engine.size), model.dtype) if kept else NO_MOMENTS[model.dtype]
         return cls(chosen, moments, getattr(chosen, "lr", 0.0), streams)
 
@@ -158,7 +158,7 @@ class TrainingState:
             state.schedule = None
         if state.schedule is not None:
             state.refuse_rest("lr", BEGIN_ANEW)
-        if state.optimizer.keeps_steps and state.steps == 0:
+        if state.optimizer.stores_step_sizes and state.steps == 0:
             state.moments[-1] = state.rates(state.epoch, state.epoch + 1)[0]
             model.scale_learning_rates(state.moments[-1])
         state.frozen = model.frozen

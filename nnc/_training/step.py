@@ -149,7 +149,7 @@ class GeneralStep:
         self.lr = float(lr) if isinstance(lr, (int, np.number)) and not isinstance(lr, bool) else lr
         try:
             begun = self.start(network)
-            if begun.optimizer.keeps_steps and begun.steps > 0:
+            if begun.optimizer.stores_step_sizes and begun.steps > 0:
                 raise ValueError(
                     f"lr must be set before the first step of {begun.optimizer.name!r}, which adapts its step sizes "
                     "itself; make another stepper with reset_optimizer=True"
@@ -216,7 +216,7 @@ class GeneralStep:
     def accepts_rate(self, lr: Rate | None) -> bool:
         """Return whether the next step may use this learning rate while everything else stays prepared."""
         state, are_numbers = self.state, isinstance(lr, float) and isinstance(self.lr, float)
-        return are_numbers and state is not None and not state.optimizer.keeps_steps and positive("lr", lr) > 0
+        return are_numbers and state is not None and not state.optimizer.stores_step_sizes and positive("lr", lr) > 0
 
     def prepare(
         self,
@@ -231,7 +231,7 @@ class GeneralStep:
         model, state = network.model, self.state
         assert state is not None
         state.catch_up()
-        constants = {**state.optimizer.settings(), **self.settings, **state.counters()}
+        constants = {**state.optimizer.core_settings(), **self.settings, **state.counters()}
         n = len(X)
         model.check_batch_rows(n)
         training = model.core.Training(engine, model.theta, X, Y, labels, weights, n, None, state.moments, constants)
@@ -292,7 +292,7 @@ class GeneralStep:
             if state.plateau is not None:
                 state.plateau.observe(loss)
         if dP is None:
-            converter.numbered = converter.loss.of_classes and converter.classes is None
+            converter.numbered = converter.loss.is_classification and converter.classes is None
         is_plain = weights is None and state.schedule is None and (model.heads is None or not is_custom)
         return loss, converter if is_plain and self.is_repeatable(converter, X, y, labels, dP) else None
 

@@ -152,7 +152,10 @@ def _learn_classes(networks: list[NeuralNetwork], parts: list[Any]) -> list[Neur
         network
         for network in networks
         if network.state is None
-        and (network._has_automatic_loss or (network.converter.loss.of_classes and network.converter.classes is None))
+        and (
+            network._has_automatic_loss
+            or (network.converter.loss.is_classification and network.converter.classes is None)
+        )
     ]
     if not new:
         return new
@@ -160,7 +163,7 @@ def _learn_classes(networks: list[NeuralNetwork], parts: list[Any]) -> list[Neur
     labels = np.unique(np.concatenate(found)) if found else None
     choose_losses(new, np.empty(0) if labels is None else labels)
     for network in new:
-        if labels is not None and network.converter.loss.of_classes:
+        if labels is not None and network.converter.loss.is_classification:
             network.converter.classes = targets.find_classes(labels, network.loss_name, network.sizes[-1])
     return new
 

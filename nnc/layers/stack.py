@@ -84,7 +84,7 @@ class Stack(Value):
         return 1 + any(prod(layer.output_shape) == layer.output_shape[-1] for layer in learning)
 
     @property
-    def whole(self) -> bool:
+    def lists_all_layers(self) -> bool:
         """Whether files hold all layers, and not only those that compute, because some are not dense."""
         return not all(isinstance(layer.kind, (Dense, Dropout)) for layer in self.layers)
 
@@ -151,13 +151,13 @@ class Stack(Value):
 
     def dropout_to_list(self) -> list[float | None] | None:
         """What a document holds of it: None where there is no Dropout at all, or it stands among the layers."""
-        return list(self.dropout_rates) if self.has_dropout and not self.whole else None
+        return list(self.dropout_rates) if self.has_dropout and not self.lists_all_layers else None
 
     def to_list(self, arrays: Sequence[tuple[Any, ...]]) -> list[dict[str, Any]]:
         """What a document holds of the layers: all of them where some are not dense, else those that compute. `arrays`
         are W and b of these, and what they have beside them."""
-        made = [self.input.to_dict(())] if self.whole else []
-        for layer in self.layers if self.whole else self.parametric_layers:
+        made = [self.input.to_dict(())] if self.lists_all_layers else []
+        for layer in self.layers if self.lists_all_layers else self.parametric_layers:
             made.append(layer.kind.to_dict(layer.input_shape))
             if layer.parametric_index is not None:
                 names = ("W", "b", *(array.name for array in layer.kind.statistics(layer.input_shape)))

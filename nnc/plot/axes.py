@@ -61,7 +61,7 @@ def checked(net: Any) -> Any:
 
 def classes(net: Any, function: str) -> list[Any]:
     """What the classes of a network are called, in the order of their numbers."""
-    if not checked(net).converter.loss.of_classes:
+    if not checked(net).converter.loss.is_classification:
         raise ValueError(f"{function} needs a network of classes, this one has the loss {net.loss_name!r} of numbers")
     if net.loss_name == "bce" and net.sizes[-1] > 1:
         raise ValueError(f"{function} needs one class for each row, this network says yes or no {net.sizes[-1]} times")

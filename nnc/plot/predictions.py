@@ -115,7 +115,7 @@ def decision_boundary(
     extent = (lines[0][0], lines[0][-1], lines[1][0], lines[1][-1])
     P = net.model.predict(converter.inputs(grid))
     ax = axes(ax)
-    if converter.loss.of_classes:
+    if converter.loss.is_classification:
         _draw_classes(net, ax, P, resolution, extent)
     elif net.sizes[-1] != 1:
         raise ValueError(f"decision_boundary needs one output or classes, this network has {net.sizes[-1]} outputs")
@@ -127,7 +127,7 @@ def decision_boundary(
     places = rows[kept][:, [across, up]].T
     if y is None:
         ax.scatter(*places, s=18, color="black", edgecolors="white", linewidths=0.6)
-    elif converter.loss.of_classes:
+    elif converter.loss.is_classification:
         known, _, _ = known_classes(net, X, y)
         for number, name in enumerate(classes(net, "decision_boundary")):
             of_class = known[kept] == number
@@ -222,7 +222,7 @@ def predictions(
     ValueError, TypeError
         An argument is not one of these, or X and y do not fit the network.
     """
-    of_classes = checked(net).converter.loss.of_classes
+    of_classes = checked(net).converter.loss.is_classification
     kind = one_of("kind", kind or ("calibration" if of_classes else "actual"), KINDS)
     bins = count("bins", bins)
     if (kind == "calibration") != of_classes:

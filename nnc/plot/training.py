@@ -143,7 +143,7 @@ def learning_curve(
     array, targets = as_array("X", X), as_array("y", y)
     if array.ndim == 0 or targets.ndim == 0 or len(array) != len(targets):
         raise ValueError(f"y must have one row for each row of X, got shapes {targets.shape} and {array.shape}")
-    labels = targets if checked(net).converter.loss.of_classes and targets.ndim == 1 else None
+    labels = targets if checked(net).converter.loss.is_classification and targets.ndim == 1 else None
     train, apart = split(len(array), fraction("validation", validation), seed, labels, "validation")
     counts, scores = [], []
     for share in sorted(map(float, sizes)):
@@ -159,7 +159,7 @@ def learning_curve(
     ax = axes(ax)
     for place, (label, style) in enumerate((("training", "o-"), (f"validation, {len(apart)} rows", "s--"))):
         ax.plot(counts, [pair[place] for pair in scores], style, color=f"C{place}", label=label)
-    ax.set(xlabel="training rows", ylabel="accuracy" if net.converter.loss.of_classes else "R²")
+    ax.set(xlabel="training rows", ylabel="accuracy" if net.converter.loss.is_classification else "R²")
     ax.set_xlim(left=0)
     whole(ax.xaxis)
     ax.legend()

@@ -89,7 +89,7 @@ def row_errors(task: Task, P: NDArray[Any], y: NDArray[Any]) -> NDArray[np.float
         loss, parameter = "quantile", np.repeat(task.quantiles, task.n_out)
     elif task.loss == COUNTS:
         z = np.log(np.maximum(P, TINY))
-    return np.asarray(ROWS[loss].terms(y, P, z, parameter).mean(axis=1))
+    return np.asarray(ROWS[loss].compute_terms(y, P, z, parameter).mean(axis=1))
 
 
 class Snapshots:

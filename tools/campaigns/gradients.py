@@ -63,7 +63,7 @@ def draw(seed: int) -> Run:
     name = str(rng.choice(losses.NAMES))
     row = losses.ROWS[name]
     hidden = [str(rng.choice(activations.HIDDEN)) for _ in range(rng.integers(0, 4))]
-    output = row.output if row.needed else str(rng.choice(activations.NAMES))
+    output = row.output if row.output_required else str(rng.choice(activations.NAMES))
     least = 2 if output == "softmax" else 1
     sizes = [*rng.integers(1, rng.choice([7, 7, 7, 25]), 1 + len(hidden)), rng.integers(least, 5)]
     layers: list[Layer | int] = [int(n) for n in sizes]
@@ -88,7 +88,7 @@ def draw(seed: int) -> Run:
     X = rng.normal(size=(n, net.sizes[0])) * 10 ** rng.uniform(-3, 3)
     if net.model.stack.has_image_input and rng.integers(2):
         X[abs(X) < np.quantile(abs(X), 0.8)] = X.flat[0]  # a background, which pools find the same everywhere
-    y = targets(row.takes, rng, n, int(sizes[-1]))
+    y = targets(row.target_type, rng, n, int(sizes[-1]))
     # Where a training diverges, the last finite weights are as good as any.
     with warnings.catch_warnings(), contextlib.suppress(nnc.DivergedError):
         warnings.simplefilter("ignore")
@@ -118,9 +118,9 @@ def targets(takes: str, rng: np.random.Generator, n: int, n_out: int) -> NDArray
     """Targets of a kind that a loss takes."""
     if takes == "counts":
         return rng.integers(0, 5, (n, n_out))
-    if takes == "shares":
+    if takes == "multilabel":
         return rng.integers(0, 2, (n, n_out)) if rng.integers(2) else rng.uniform(size=(n, n_out))
-    if takes == "signs":
+    if takes == "plus_minus_one":
         return rng.choice([-1.0, 1.0], (n, n_out))
     if takes == "probabilities":
         return rng.dirichlet(np.ones(n_out), n) if rng.integers(2) else np.eye(n_out)[rng.integers(0, n_out, n)]
@@ -133,7 +133,7 @@ def train(net: NeuralNetwork, X: NDArray[Any], y: NDArray[Any], training: str) -
         net.fit(X, y, epochs=20, lr=0.01)
     elif training == "adam":
         net.fit(X, y, epochs=2000, lr=0.01, optimizer="adam", target_loss=1e-12)
-    elif training == "levenberg_marquardt" and losses.ROWS[net.loss_name].squared:
+    elif training == "levenberg_marquardt" and losses.ROWS[net.loss_name].squared_error_factor:
         net.fit(X, y, epochs=100, optimizer="levenberg_marquardt", target_loss=1e-12)
     elif training != "none":
         net.fit(X, y, epochs=200, optimizer="lbfgs", target_loss=1e-12)
