@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 from nnc import _serialization
 from nnc._network import NeuralNetwork
 from nnc._parallel.ensemble import Ensemble
-from nnc._serialization import safetensors
-from nnc._utils import disk
+from nnc._serialization.models import load_model
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from nnc._model.custom import Function as LossFunction
     from nnc.tabular import TableClassifier, TableRegressor
 
@@ -43,10 +44,7 @@ def load(path: Any, loss: LossFunction | None = None) -> NeuralNetwork | Ensembl
     ModelFileError
         The content of the file is not a model that this version can read. It is an OSError and a ValueError.
     """
-    if safetensors.is_path(path):
-        return NeuralNetwork.load(path, loss)
-    what, content = _serialization.read(path, "model")
-    return _model(what, content, disk.place(path), loss)
+    return load_model(path, loss, BUILDERS)
 
 
 def from_json(
@@ -74,19 +72,20 @@ def from_json(
         The text is not a model that this version can read.
     """
     where = "the JSON text"
-    what, content = _serialization.loads(text, where, "model")
-    return _model(what, content, where, loss)
+    kind, content = _serialization.loads(text, where, "model")
+    return BUILDERS[kind](content, where, loss)
 
 
-def _model(
-    what: str, content: Any, where: str, loss: LossFunction | None
-) -> NeuralNetwork | Ensemble | TableClassifier | TableRegressor:
-    """Return the model of the checked content of a file or a text."""
-    if what == "network":
-        return NeuralNetwork._from_document(content, where, loss)
-    if what == "ensemble":
-        return Ensemble._from_documents(content, where, loss)
+def _build_table_model(content: Any, where: str, loss: LossFunction | None) -> TableClassifier | TableRegressor:
+    """Return the model of a table from the checked content of a file or a text."""
     from nnc.tabular import TableClassifier, TableRegressor, file
 
     model = file.built(content, where)
     return TableClassifier._of_model(model) if model.task.kind == "classes" else TableRegressor._of_model(model)
+
+
+BUILDERS: dict[str, Callable[[Any, str, Any], NeuralNetwork | Ensemble | TableClassifier | TableRegressor]] = {
+    "network": NeuralNetwork._from_document,
+    "ensemble": Ensemble._from_documents,
+    "table model": _build_table_model,
+}

@@ -91,6 +91,28 @@ def test_classes_refuse_the_files_of_others(tmp_path):
         NeuralNetwork.load(MODELS / "table_classes.json")
 
 
+@pytest.mark.parametrize("name", ["net.json", "net.safetensors"])
+def test_load_of_a_subclass_returns_the_subclass(tmp_path, name):
+    class Mine(NeuralNetwork):
+        pass
+
+    net = Mine([3, 2], seed=1)
+    net.save(tmp_path / name)
+    same = Mine.load(tmp_path / name)
+    assert type(same) is Mine
+    assert same.params.tobytes() == net.params.tobytes()
+    assert type(NeuralNetwork.load(tmp_path / name)) is NeuralNetwork
+
+
+def test_tables_refuse_the_files_of_others(tmp_path):
+    tabular = pytest.importorskip("nnc.tabular", exc_type=ImportError)
+    NeuralNetwork([3, 2], seed=1).save(tmp_path / "net.json")
+    with pytest.raises(nnc.ModelFileError, match=r"it is a single network; load it with nnc\.load"):
+        tabular.TableClassifier.load(tmp_path / "net.json")
+    with pytest.raises(nnc.ModelFileError, match=r"load it with TableRegressor\.load, or with nnc\.load"):
+        tabular.TableClassifier.load(MODELS / "table_counts.json")
+
+
 def test_tables_without_scikit_learn_name_the_extra():
     code = (
         "import sys; sys.modules['sklearn'] = None; import nnc\n"

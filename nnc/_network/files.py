@@ -72,12 +72,9 @@ class Files(Prediction):
         ModelFileError
             The file does not hold a network that this version can use; an OSError and a ValueError.
         """
-        from nnc import _serialization
-        from nnc._serialization import safetensors
-        from nnc._utils import disk
+        from nnc._serialization.models import load_model
 
-        read = safetensors.read if safetensors.is_path(path) else _serialization.read
-        return cls._from_document(read(path), disk.place(path), loss)
+        return load_model(path, loss, {"network": cls._from_document})
 
     def to_json(self, checkpoint: bool = False) -> str:
         """The network as the text that `save` writes; raises ModelFileError where a parameter is NaN or infinite."""

@@ -226,10 +226,9 @@ class Ensemble(Explained):
     def load(cls, path: Any, loss: Any = None) -> Ensemble:
         """Reads an ensemble from a file that `save` has written, with the arguments, checks and errors of
         `NeuralNetwork.load`."""
-        from nnc import _serialization
-        from nnc._utils import disk
+        from nnc._serialization.models import load_model
 
-        return cls._from_documents(_serialization.read(path, "ensemble"), disk.place(path), loss)
+        return load_model(path, loss, {"ensemble": cls._from_documents})
 
     def to_json(self) -> str:
         """The ensemble as the text that `save` writes."""

@@ -13,6 +13,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from nnc._serialization import ModelFileError
+from nnc._serialization.models import load_model
 from nnc._team import Interrupt
 from nnc._utils import disk
 from nnc._utils.arrays import finite
@@ -523,10 +524,15 @@ class TableEstimator(BaseEstimator):
         OSError
             It cannot be read, or is no such model (ModelFileError): the message says why and what to do.
         """
-        model = file.read(path)
+        return load_model(path, None, {file.WHAT: cls._from_content})
+
+    @classmethod
+    def _from_content(cls, content: Any, where: str, loss: None) -> Self:
+        """Return the estimator for the checked content of a file, which error messages call `where`."""
+        model = file.built(content, where)
         if model.task.kind != cls._kind:
             raise ModelFileError(
-                f"cannot load the model from {disk.place(path)}: it is one of {model.task.kind}, load it with "
+                f"cannot load the model from {where}: it is one of {model.task.kind}, load it with "
                 f"{NAMES[model.task.kind]}.load, or with nnc.load"
             )
         return cls._of_model(model)

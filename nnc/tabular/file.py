@@ -64,11 +64,6 @@ def text(model: TableModel) -> str:
     return _serialization.dumps(_networks(model), _table(model))
 
 
-def read(path: Any) -> TableModel:
-    """Load a model, completely checked: see `_serialization.read`."""
-    return built(_serialization.read(path, WHAT), disk.place(path))
-
-
 def built(content: Any, where: str) -> TableModel:
     """Return the model in the checked content of a file, which error messages call `where`."""
     documents, table = content

@@ -1,0 +1,46 @@
+"""Loading of a model file by the classes that it may belong to."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeVar
+
+from nnc._serialization import text
+from nnc._utils import disk
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import Any
+
+Model = TypeVar("Model")
+
+
+def load_model(path: Any, loss: Any, builders: Mapping[str, Callable[[Any, str, Any], Model]]) -> Model:
+    """Read a file and build its model; `nnc.load` and the `load` of each class call this function.
+
+    Parameters
+    ----------
+    path : str, os.PathLike or text file
+        A path ending in ".safetensors" is read in that format if builders has "network".
+    loss : callable or None
+        Custom loss function, which files do not contain.
+    builders : dict
+        Functions of the checked content, the name of the file in messages, and `loss`. The keys are the accepted kinds
+        of models: all of "network", "ensemble" and "table model", or one of them.
+
+    Raises
+    ------
+    ModelFileError
+        The file does not contain a valid model of an accepted kind.
+    OSError
+        The file cannot be read.
+    """
+    from nnc._serialization import safetensors
+
+    if safetensors.is_path(path) and "network" in builders:
+        kind, content = "network", safetensors.read(path)
+    elif len(builders) == 1:
+        (kind,) = builders
+        content = text.read(path, kind)
+    else:
+        kind, content = text.read(path, "model")
+    return builders[kind](content, disk.place(path), loss)
