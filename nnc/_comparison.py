@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from nnc import reference
-from nnc._drawing.html import paragraph, say, table
+from nnc._drawing.html import paragraph, print_result, table
 from nnc._network import NeuralNetwork
 from nnc._utils.arrays import numbers
 
@@ -245,7 +245,7 @@ def compare(
         history=history,
     )
     if verbose:
-        say(comparison, file)
+        print_result(comparison, file)
     return comparison
 
 

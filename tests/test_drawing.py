@@ -17,8 +17,8 @@ import pytest
 
 import nnc
 from nnc import History, NeuralNetwork
-from nnc._drawing.columns import short
-from nnc._drawing.curves import BLOCKS, LETTERS, Scale, blocks
+from nnc._drawing.columns import format_short
+from nnc._drawing.curves import ASCII_BLOCKS, BLOCKS, Scale, sparkline
 from nnc._drawing.svg import NEGATIVE, POSITIVE
 from nnc.layers import AvgPool2D, Conv2D, Dense, Dropout, GlobalAvgPool2D, Input, MaxPool2D, small_images
 
@@ -124,7 +124,7 @@ def test_who_does_not_see_it_is_told(name):
     told = root.find(SVG + "desc").text
     for layer in net.model.stack.layers:
         assert layer.name in told or isinstance(layer.kind, Dropout)
-    assert "blue ones are positive, orange ones negative" in told
+    assert "blue lines are positive, orange lines are negative" in told
 
 
 def test_lines_are_the_weights():
@@ -164,7 +164,7 @@ def test_names_of_columns_and_classes():
     net.fit(frame, np.where(frame.iloc[:, 0] > 0.5, 'say "yes"', "n\x01o\n"), epochs=1, lr=0.001)
     written = [text for text, _ in texts(drawn(net.to_svg(row=frame[:1])))]
     assert {"a < b & c", "a name that is far …", "n o ", 'say "yes"'} <= set(written)
-    assert short(frame.iloc[0, 0]) in written
+    assert format_short(frame.iloc[0, 0]) in written
 
 
 def test_labels_that_are_numbers():
@@ -182,7 +182,7 @@ def test_row_is_raw_and_so_are_the_outputs():
     written = [text for text, _ in texts(drawn(net.to_svg(row=X[0])))]
     hidden = net.forward(X[:1])[0][0]
     for value in [*X[0], *hidden, net.predict(X[0])[0]]:
-        assert short(float(value)) in written
+        assert format_short(float(value)) in written
 
 
 def pixels_of(href):
@@ -278,8 +278,8 @@ def test_files(tmp_path):
 
 def test_short_numbers():
     expected = {0.0: "0.00", -1.5: "-1.50", 12.34: "12.3", -250.4: "-250", 9999: "9999", 12345: "1e4", -3e20: "-3e20"}
-    assert {value: short(value) for value in expected} == expected
-    assert short(2e-10) == "0.00"
+    assert {value: format_short(value) for value in expected} == expected
+    assert format_short(2e-10) == "0.00"
 
 
 # ------------------------------------------------------------------------------------------ histories
@@ -309,23 +309,23 @@ def test_a_changing_rate_is_shown():
     assert str(made).splitlines()[-1] == "lr  0.1 ▁▅█ 0.3"
 
 
-def test_blocks():
-    assert blocks(np.arange(8.0)) == BLOCKS
-    assert blocks(np.full(3, 2.5)) == "▅▅▅"
-    assert blocks(np.array([1, np.inf, np.nan, 0])) == "█  ▁"
-    assert blocks(np.array([np.nan])) == " "
-    assert blocks(np.array([-1e308, 1e308])) == "▁█"
-    assert blocks(10.0 ** np.arange(8)) == BLOCKS
-    long = blocks(np.repeat(np.arange(8.0), 1000))
+def test_sparkline():
+    assert sparkline(np.arange(8.0)) == BLOCKS
+    assert sparkline(np.full(3, 2.5)) == "▅▅▅"
+    assert sparkline(np.array([1, np.inf, np.nan, 0])) == "█  ▁"
+    assert sparkline(np.array([np.nan])) == " "
+    assert sparkline(np.array([-1e308, 1e308])) == "▁█"
+    assert sparkline(10.0 ** np.arange(8)) == BLOCKS
+    long = sparkline(np.repeat(np.arange(8.0), 1000))
     assert long == "".join(5 * letter for letter in BLOCKS)
 
 
-def test_blocks_are_letters_where_the_console_cannot_print_them():
+def test_sparkline_are_letters_where_the_console_cannot_print_them():
     """Without a console, as in a program with a window, blocks are drawn."""
     with contextlib.redirect_stdout(io.TextIOWrapper(io.BytesIO(), encoding="cp1252")):
-        assert blocks(np.arange(8.0)) == LETTERS
+        assert sparkline(np.arange(8.0)) == ASCII_BLOCKS
     with contextlib.redirect_stdout(None):
-        assert blocks(np.arange(8.0)) == BLOCKS
+        assert sparkline(np.arange(8.0)) == BLOCKS
 
 
 def test_ticks():
@@ -333,10 +333,10 @@ def test_ticks():
     assert Scale(1.0, 60.0, False).ticks() == [20, 40, 60]
     assert Scale(-3.0, 9.0, False).ticks() == [0, 5]
     assert Scale(2.0, 2.0, False).ticks() == [2]
-    assert Scale.of(np.array([0.002, 1.5])) == (0.002, 1.5, True)
+    assert Scale.from_values(np.array([0.002, 1.5])) == (0.002, 1.5, True)
     assert Scale(0.002, 1.5, True).ticks() == pytest.approx([0.01, 0.1, 1])
     assert len(Scale(1e-20, 1.0, True).ticks()) <= 6
-    assert Scale.of(np.array([np.nan])).ticks()
+    assert Scale.from_values(np.array([np.nan])).ticks()
 
 
 def test_history_as_svg(tmp_path):

@@ -17,7 +17,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks  # noqa: E402
 
 import nnc  # noqa: E402
 from nnc import _serialization  # noqa: E402
-from nnc._drawing.svg import width  # noqa: E402
+from nnc._drawing.svg import text_width  # noqa: E402
 from nnc._serialization import ModelFileError  # noqa: E402
 from nnc.tabular import LeakageWarning, TableClassifier, TableRegressor, file, read_table  # noqa: E402
 from nnc.tabular.recipe import CLASSES, PRESETS, Task, loss_by_rule, members_by_rule, network, options  # noqa: E402
@@ -601,7 +601,7 @@ def test_report(classifier):
     html = classifier.report()._repr_html_()
     assert "<table" in html
     for x, label in re.findall(r'<text x="([\d.]+)" y="20.5" font-size="10">([^<]*)<', html):
-        assert float(x) + width(label, 10) <= 320, f"{label!r} reaches beyond the picture"
+        assert float(x) + text_width(label, 10) <= 320, f"{label!r} reaches beyond the picture"
     assert "accuracy that chooses the epoch" in html
 
 

@@ -1,1 +1,1 @@
-"""What people look at without any other package: networks and curves as SVG and in characters, tables for notebooks."""
+"""Pictures that need no other package: networks and curves as SVG, curves in characters, HTML tables for notebooks."""

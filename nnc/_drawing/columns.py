@@ -1,4 +1,4 @@
-"""The columns of a drawing, one for the input and one for each layer: neurons, or the channels of images."""
+"""Columns in the drawing of a network, one for the input and one for each layer: neurons or channels of images."""
 
 from __future__ import annotations
 
@@ -6,237 +6,266 @@ from abc import ABC, abstractmethod
 from math import ceil, sqrt
 from typing import TYPE_CHECKING, Any
 
-from nnc._drawing.svg import element, number, pixels, shortened, sign_color, text, titled, width
+from nnc._drawing.svg import (
+    element,
+    format_number,
+    png_data_uri,
+    shorten,
+    sign_color,
+    text,
+    text_width,
+    titled_element,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
-SMALL = 10  # height of letters that say less
-RADIUS, PITCH = 12.0, 32.0  # of neurons
-SHEETS, SHIFT = 8, 5.0  # of a stack: how many are shown, and how far they are apart
-MAPS = 16  # channels that are shown one by one
-APART = 3.0  # pixels between them
+# All lengths are in pixels.
+FONT_SIZE, SMALL_FONT_SIZE = 12, 10
+NEURON_RADIUS = 12.0
+NEURON_PITCH = 32.0  # distance between the centers of neighbouring neurons
+MAX_SHEETS = 8  # channels in the drawing of a stack
+SHEET_OFFSET = 5.0  # offset between the sheets of a stack, to the right and upwards
+MAX_MAPS = 16  # channels that are drawn side by side
+MAP_GAP = 3.0  # gap between channels that are drawn side by side
 
 
 class Column(ABC):
-    """What stands above one caption. Its middle is at (x, y + height / 2), once it has its place.
+    """Column of a drawing: neurons or channels, with captions below. Its center is at (x, y + height / 2).
 
     Attributes
     ----------
     captions : list of str
-        Lines below it, the name first; empty ones are left out.
+        Lines below the column, the name of the layer first. Empty lines are not drawn.
     width, height : float
-        Of what is drawn.
-    room : float
-        Beside it, on its outer side, for names.
+        Size of the drawn neurons or channels.
+    label_width : float
+        Width of the names of neurons, on the outer side of the column.
     """
 
     x = y = 0.0
     width: float
     height: float
-    room = 0.0
+    label_width = 0.0
 
     def __init__(self, captions: Sequence[str]) -> None:
         self.captions = captions
 
     @property
-    def breadth(self) -> float:
-        """Of the captions."""
-        return max(width(line, SMALL if place else 12) for place, line in enumerate(self.captions))
+    def caption_width(self) -> float:
+        """Width of the longest caption."""
+        return max(text_width(line, SMALL_FONT_SIZE if i else FONT_SIZE) for i, line in enumerate(self.captions))
 
     @property
-    def reach(self) -> float:
-        """From its middle to its outer end."""
-        return max(self.width / 2 + self.room, self.breadth / 2)
+    def half_width(self) -> float:
+        """Distance from the center to the outer end of column, names and captions."""
+        return max(self.width / 2 + self.label_width, self.caption_width / 2)
 
     @property
     def left(self) -> float:
+        """Left end of the neurons or channels."""
         return self.x - self.width / 2
 
     @property
     def right(self) -> float:
+        """Right end of the neurons or channels."""
         return self.x + self.width / 2
 
     @property
     def bottom(self) -> float:
+        """Bottom of the neurons or channels."""
         return self.y + self.height
 
     @property
-    def face(self) -> tuple[float, float]:
-        """Top and bottom of its right side."""
+    def right_edge(self) -> tuple[float, float]:
+        """Top and bottom of the right edge."""
         return self.y, self.bottom
 
     @abstractmethod
-    def paint(self) -> Iterator[str]:
-        """Its elements."""
+    def draw(self) -> Iterator[str]:
+        """Yield the SVG elements of the column, without captions."""
 
 
 class Neurons(Column):
-    """Circles, one below the other; of many the first and the last.
+    """Neurons as circles, one below the other; only the first and the last neurons of a large layer are drawn.
 
     Parameters
     ----------
     captions : list of str
     n : int
-    most : int
-        That are shown.
+        Number of neurons.
+    max_visible : int
+        Maximum number of drawn neurons.
     names : sequence, optional
-        What the neurons stand for.
+        Names of the neurons, such as columns or classes.
     side : {"start", "end"}
-        Where a name is anchored at its neuron: to the right of it, or to its left.
+        Anchor of the names: "start" puts a name to the right of its neuron, "end" to the left.
     values : two arrays (n,), optional
-        What they put out, and the same as the user knows it.
+        Outputs of the neurons, and the same outputs in the units of the user.
     biases : array (n,), optional
     """
 
-    width = 2 * RADIUS
+    width = 2 * NEURON_RADIUS
 
     def __init__(
         self,
         captions: Sequence[str],
         n: int,
-        most: int,
+        max_visible: int,
         names: Sequence[Any] | None,
         side: str,
         values: tuple[NDArray[Any], NDArray[Any]] | None,
         biases: NDArray[Any] | None,
     ) -> None:
         super().__init__(captions)
-        first = n if n <= most else most // 2
-        self.shown = [*range(first), *range(max(first, n - (most - first)), n)]
-        self._first, self._is_whole = first, n <= most
-        self.height = PITCH * (len(self.shown) + (not self._is_whole))
-        self._names = {} if names is None else {i: shortened(str(names[i])) for i in self.shown}
+        n_first = n if n <= max_visible else max_visible // 2
+        self.visible = [*range(n_first), *range(max(n_first, n - (max_visible - n_first)), n)]
+        self._n_first, self._is_complete = n_first, n <= max_visible
+        self.height = NEURON_PITCH * (len(self.visible) + (not self._is_complete))
+        self._names = {} if names is None else {i: shorten(str(names[i])) for i in self.visible}
         self._side, self._values, self._biases = side, values, biases
-        self.room = max((width(name, SMALL) + 6 for name in self._names.values()), default=0.0)
+        self.label_width = max((text_width(name, SMALL_FONT_SIZE) + 6 for name in self._names.values()), default=0.0)
 
-    def y_of(self, neuron: int) -> float:
-        """The middle of a neuron that is shown."""
-        place = self.shown.index(neuron)
-        return self.y + PITCH * (place + (place >= self._first) + 0.5)
+    def neuron_y(self, neuron: int) -> float:
+        """Return the y coordinate of the center of a visible neuron."""
+        position = self.visible.index(neuron)
+        return self.y + NEURON_PITCH * (position + (position >= self._n_first) + 0.5)
 
-    def paint(self) -> Iterator[str]:
-        for neuron in self.shown:
-            yield from self._circle(neuron)
-        if not self._is_whole:
-            middle = self.y + PITCH * (self._first + 0.5)
+    def draw(self) -> Iterator[str]:
+        """Yield the circles, values and names of the neurons, and dots for hidden neurons."""
+        for neuron in self.visible:
+            yield from self._draw_neuron(neuron)
+        if not self._is_complete:
+            middle = self.y + NEURON_PITCH * (self._n_first + 0.5)
             for y in (middle - 7, middle, middle + 7):
                 yield element("circle", cx=self.x, cy=y, r=1.8)
 
-    def _circle(self, neuron: int) -> Iterator[str]:
-        y = self.y_of(neuron)
-        said = f"{self.captions[0]}: neuron {neuron}"
+    def _draw_neuron(self, neuron: int) -> Iterator[str]:
+        y = self.neuron_y(neuron)
+        title = f"{self.captions[0]}: neuron {neuron}"
         if self._biases is not None:
-            said += f", bias {self._biases[neuron]:.4g}"
+            title += f", bias {self._biases[neuron]:.4g}"
         fill, opacity = "currentColor", 0.07
         if self._values is not None:
-            outputs, shown = self._values
-            said += f", {shown[neuron]:.4g}"
+            outputs, user_outputs = self._values
+            title += f", {user_outputs[neuron]:.4g}"
             fill, opacity = sign_color(outputs[neuron]), 0.6 * abs(outputs[neuron]) / max(1.0, abs(outputs).max())
-        attributes = {"stroke": "currentColor", "stroke_width": 1.2, "fill": fill, "fill_opacity": number(opacity, 2)}
-        yield titled(said, "circle", cx=self.x, cy=y, r=RADIUS, **attributes)
+        style = {"stroke": "currentColor", "stroke_width": 1.2, "fill": fill, "fill_opacity": format_number(opacity, 2)}
+        yield titled_element(title, "circle", cx=self.x, cy=y, r=NEURON_RADIUS, **style)
         if self._values is not None:
-            value = short(float(self._values[1][neuron]))
+            value = format_short(float(self._values[1][neuron]))
             yield text(self.x, y + 3, value, text_anchor="middle", font_size=8 if len(value) < 5 else 7)
         if neuron in self._names:
-            beside = RADIUS + 6 if self._side == "start" else -RADIUS - 6
-            yield text(self.x + beside, y + 3.5, self._names[neuron], text_anchor=self._side, font_size=SMALL)
+            offset = NEURON_RADIUS + 6 if self._side == "start" else -NEURON_RADIUS - 6
+            yield text(self.x + offset, y + 3.5, self._names[neuron], text_anchor=self._side, font_size=SMALL_FONT_SIZE)
 
 
-class Sheets(Column):
-    """The channels of an image as sheets, one behind the other."""
+class ChannelStack(Column):
+    """Channels of an image as a stack of sheets, one behind the other."""
 
     def __init__(self, captions: Sequence[str], shape: tuple[int, ...]) -> None:
         super().__init__(captions)
-        self._sheet = _size(shape)
-        self._behind = SHIFT * (min(shape[2], SHEETS) - 1)
-        self.height, self.width = (side + self._behind for side in self._sheet)
+        self._sheet_size = _image_size(shape)  # height and width of a sheet
+        self._depth = SHEET_OFFSET * (min(shape[2], MAX_SHEETS) - 1)  # offset of the last sheet
+        self.height, self.width = (side + self._depth for side in self._sheet_size)
 
     @property
-    def face(self) -> tuple[float, float]:
-        return self.y, self.bottom - self._behind
+    def right_edge(self) -> tuple[float, float]:
+        """Top and bottom of the right edge of the last sheet."""
+        return self.y, self.bottom - self._depth
 
-    def paint(self) -> Iterator[str]:
-        (height, breadth), behind = self._sheet, self._behind
-        attributes = {"stroke": "currentColor", "stroke_width": 1.2, "fill_opacity": 0.07}
-        at = behind
-        while at > 0:  # what is to be seen of those behind
-            x, y = self.left + at, self.y + behind - at
-            corner = f"M{number(x)} {number(y + SHIFT)}V{number(y)}h{number(breadth)}v{number(height)}"
-            yield element(
-                "path", d=f"{corner}h{number(-SHIFT)}v{number(SHIFT - height)}h{number(SHIFT - breadth)}z", **attributes
-            )
-            at -= SHIFT
-        yield element("rect", x=self.left, y=self.y + behind, width=breadth, height=height, **attributes)
+    def draw(self) -> Iterator[str]:
+        """Yield the sheets, the last one first."""
+        (height, width), depth = self._sheet_size, self._depth
+        style = {"stroke": "currentColor", "stroke_width": 1.2, "fill_opacity": 0.07}
+        offset = depth
+        while offset > 0:  # the visible edges of the sheets behind the first one
+            x, y = format_number(self.left + offset), format_number(self.y + depth - offset)
+            start = f"M{x} {format_number(self.y + depth - offset + SHEET_OFFSET)}V{y}"
+            outside = f"h{format_number(width)}v{format_number(height)}h{format_number(-SHEET_OFFSET)}"
+            inside = f"v{format_number(SHEET_OFFSET - height)}h{format_number(SHEET_OFFSET - width)}z"
+            yield element("path", d=f"{start}{outside}{inside}", **style)
+            offset -= SHEET_OFFSET
+        yield element("rect", x=self.left, y=self.y + depth, width=width, height=height, **style)
 
-    def window(self, tall: float, wide: float, right: Column) -> Iterator[str]:
-        """What the next layer looks at through one of its windows, which has this share of the sheet."""
-        height, breadth = self._sheet
-        tall, wide = min(1.0, tall) * height, min(1.0, wide) * breadth
-        x, y = self.left + 0.6 * (breadth - wide), self.y + self._behind + 0.35 * (height - tall)
-        yield element("rect", x=x, y=y, width=wide, height=tall, fill="none", stroke="currentColor", stroke_width=1.0)
-        yield from _meeting(x + wide, (y, y + tall), right)
+    def draw_window(self, height_fraction: float, width_fraction: float, right: Column) -> Iterator[str]:
+        """Yield a window of the next layer, and lines from it to the column of that layer.
+
+        Parameters
+        ----------
+        height_fraction, width_fraction : float
+            Size of the window as a fraction of the image.
+        right : Column
+            Column of the next layer.
+        """
+        sheet_height, sheet_width = self._sheet_size
+        height, width = min(1.0, height_fraction) * sheet_height, min(1.0, width_fraction) * sheet_width
+        x, y = self.left + 0.6 * (sheet_width - width), self.y + self._depth + 0.35 * (sheet_height - height)
+        rectangle = {"x": x, "y": y, "width": width, "height": height}
+        yield element("rect", **rectangle, fill="none", stroke="currentColor", stroke_width=1.0)
+        yield from _draw_converging_lines(x + width, (y, y + height), right)
 
 
-class Maps(Column):
-    """The channels of an image side by side, with what they hold for a row."""
+class ChannelGrid(Column):
+    """Channels of an image side by side, as pixels with the values of a row."""
 
     def __init__(self, captions: Sequence[str], shape: tuple[int, ...], values: NDArray[Any]) -> None:
         super().__init__(captions)
-        self._values, self._shown = values, min(shape[2], MAPS)
-        self._columns = ceil(sqrt(self._shown))
-        self._rows = ceil(self._shown / self._columns)
-        share = 1.0 if self._shown == 1 else 0.6
-        self._map = tuple(share * side for side in _size(shape))
-        self.height = self._rows * (self._map[0] + APART) - APART
-        self.width = self._columns * (self._map[1] + APART) - APART
-        if self._shown < shape[2]:
-            self.captions = [*captions[:2], f"{self._shown} are shown", *captions[2:]]
+        self._values, self._n_visible = values, min(shape[2], MAX_MAPS)
+        self._n_columns = ceil(sqrt(self._n_visible))
+        self._n_rows = ceil(self._n_visible / self._n_columns)
+        scale = 1.0 if self._n_visible == 1 else 0.6
+        self._map_size = tuple(scale * side for side in _image_size(shape))  # height and width of a channel
+        self.height = self._n_rows * (self._map_size[0] + MAP_GAP) - MAP_GAP
+        self.width = self._n_columns * (self._map_size[1] + MAP_GAP) - MAP_GAP
+        if self._n_visible < shape[2]:
+            self.captions = [*captions[:2], f"first {self._n_visible} shown", *captions[2:]]
 
-    def paint(self) -> Iterator[str]:
-        height, breadth = self._map
-        largest = float(abs(self._values[:, :, : self._shown]).max())
-        for channel in range(self._shown):
-            row, column = divmod(channel, self._columns)
-            place = {
-                "x": self.left + column * (breadth + APART),
-                "y": self.y + row * (height + APART),
-                "width": breadth,
+    def draw(self) -> Iterator[str]:
+        """Yield the image and the frame of each visible channel."""
+        height, width = self._map_size
+        max_abs = float(abs(self._values[:, :, : self._n_visible]).max())
+        for channel in range(self._n_visible):
+            row, column = divmod(channel, self._n_columns)
+            rectangle = {
+                "x": self.left + column * (width + MAP_GAP),
+                "y": self.y + row * (height + MAP_GAP),
+                "width": width,
                 "height": height,
             }
-            image = pixels(self._values[:, :, channel], largest)
+            image = png_data_uri(self._values[:, :, channel], max_abs)
             style = {"preserveAspectRatio": "none", "style": "image-rendering:pixelated"}
-            yield titled(f"{self.captions[0]}: channel {channel}", "image", href=image, **place, **style)
-            yield element("rect", **place, fill="none", stroke="currentColor", stroke_opacity=0.45)
+            yield titled_element(f"{self.captions[0]}: channel {channel}", "image", href=image, **rectangle, **style)
+            yield element("rect", **rectangle, fill="none", stroke="currentColor", stroke_opacity=0.45)
 
-    def window(self, tall: float, wide: float, right: Column) -> Iterator[str]:
-        """That the next layer looks at all of them."""
-        yield from _meeting(self.right, self.face, right)
+    def draw_window(self, height_fraction: float, width_fraction: float, right: Column) -> Iterator[str]:
+        """Yield lines from the whole grid to the column of the next layer; no window is drawn."""
+        yield from _draw_converging_lines(self.right, self.right_edge, right)
 
 
-def _meeting(x: float, ends: tuple[float, float], right: Column) -> Iterator[str]:
-    """Two lines that meet at a column."""
+def _draw_converging_lines(x: float, ends: tuple[float, float], right: Column) -> Iterator[str]:
+    """Yield two dashed lines that meet at the center of a column."""
     for y in ends:
-        yield thin(x, y, right.left, right.y + right.height / 2)
+        yield dashed_line(x, y, right.left, right.y + right.height / 2)
 
 
-def thin(x1: float, y1: float, x2: float, y2: float) -> str:
-    """A line that says where something comes from."""
+def dashed_line(x1: float, y1: float, x2: float, y2: float) -> str:
+    """Return a dashed line between two columns."""
     ends = {"x1": float(x1), "y1": float(y1), "x2": float(x2), "y2": float(y2)}
     return element("line", **ends, stroke="currentColor", stroke_opacity=0.45, stroke_dasharray="3 3")
 
 
-def _size(shape: tuple[int, ...]) -> tuple[float, float]:
-    """Height and width of an image in the drawing: larger ones are larger, but not by as much."""
+def _image_size(shape: tuple[int, ...]) -> tuple[float, float]:
+    """Return height and width of an image in the drawing; they grow with the square root of its longer side."""
     longest = max(shape[:2])
     scale = min(120.0, max(14.0, 15 * sqrt(longest))) / longest
     return shape[0] * scale, shape[1] * scale
 
 
-def short(value: float) -> str:
-    """A number in five letters at most, if it is not enormous."""
+def format_short(value: float) -> str:
+    """Return a number rounded to at most six characters, short enough for the circle of a neuron."""
     size = abs(value)
     if size < 1e4:
         return f"{value:.{2 if size < 10 else 1 if size < 100 else 0}f}"

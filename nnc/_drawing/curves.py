@@ -1,4 +1,4 @@
-"""What changes from epoch to epoch as curves: small ones as SVG, smaller ones in characters."""
+"""Training curves as small SVG drawings and as lines of block characters."""
 
 from __future__ import annotations
 
@@ -8,54 +8,55 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from nnc._drawing.svg import NEGATIVE, POSITIVE, Drawing, element, number, text, width
+from nnc._drawing.svg import NEGATIVE, POSITIVE, Drawing, element, format_number, text, text_width
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
-    Column = NDArray[np.float64]
+    Values = NDArray[np.float64]
 
-BLOCKS, LETTERS = "▁▂▃▄▅▆▇█", "_.-:=+*#"  # the second where the first cannot be printed
-DECADES = 100  # where the largest number of a curve is so many times the smallest, its scale is logarithmic
-POINTS = 200  # of a curve; of longer ones the least and the largest of each stretch
+BLOCKS = "▁▂▃▄▅▆▇█"  # characters of a sparkline, from the lowest to the highest value
+ASCII_BLOCKS = "_.-:=+*#"  # replacement for BLOCKS if the terminal cannot encode them
+MIN_LOG_RATIO = 100  # a scale is logarithmic if its largest value exceeds the smallest by more than this factor
+MAX_POINTS = 200  # points of a drawn curve; longer curves are reduced to minimum and maximum of each interval
 COLORS = (POSITIVE, NEGATIVE, "#299a80", "#a06cc4", "#8a8f98")
-DASHES = (None, "6 2", "2 2", "8 2 2 2", "4 4")  # so that nobody needs the colours
-PANEL, TALL = 250.0, 140.0  # of the part within the axes
-LEFT, TOP, FOOT, RIGHT = 52.0, 30.0, 40.0, 18.0
-SMALL = 10
+DASHES = (None, "6 2", "2 2", "8 2 2 2", "4 4")  # dash patterns distinguish the curves without colors
+PANEL_WIDTH, PANEL_HEIGHT = 250.0, 140.0  # pixels inside the axes
+LEFT_MARGIN, TOP_MARGIN, BOTTOM_MARGIN, RIGHT_MARGIN = 52.0, 30.0, 40.0, 18.0  # pixels around the axes
+FONT_SIZE = 10  # pixels
 
 
 class Scale(NamedTuple):
-    """From a number to its share of the way from the lowest to the highest."""
+    """Linear or logarithmic map from the range [low, high] to [0, 1]."""
 
     low: float
     high: float
     is_log: bool
 
     @classmethod
-    def of(cls, values: Column) -> Scale:
-        """One on which these values fill the way; those that are not finite do not count."""
+    def from_values(cls, values: Values) -> Scale:
+        """Return the scale for the range of the finite values; it is logarithmic if the range is large."""
         finite = values[np.isfinite(values)]
         if not len(finite):
             return cls(0.0, 1.0, False)
         low, high = float(finite.min()), float(finite.max())
-        return cls(low, high, low > 0 and high > DECADES * low)
+        return cls(low, high, low > 0 and high > MIN_LOG_RATIO * low)
 
-    def shares(self, values: Column) -> Column:
-        """From 0 to 1; a half where all are the same, NaN of what is not finite."""
+    def normalize(self, values: Values) -> Values:
+        """Map values to [0, 1]; values that are not finite become NaN, and all others 0.5 if the range is empty."""
         values = np.where(np.isfinite(values), values, np.nan)
         low, high = self.low, self.high
         if self.is_log:
             values, low, high = np.log10(values), log10(low), log10(high)
         if not high > low:
             return np.where(np.isnan(values), np.nan, 0.5)
-        # halves, for the way from -1e308 to 1e308 is longer than the largest number
+        # Halves avoid an overflow of the range from -1e308 to 1e308.
         return (values / 2 - low / 2) / (high / 2 - low / 2)
 
     def ticks(self) -> list[float]:
-        """Some round numbers on the way."""
+        """Return round numbers within the range, for the labels of an axis."""
         if self.is_log:
             powers = range(ceil(log10(self.low)), floor(log10(self.high)) + 1)
             return [10.0**power for power in powers[:: ceil(len(powers) / 5)]]
@@ -63,114 +64,125 @@ class Scale(NamedTuple):
         if not span > 0:
             return [self.low]
         unit = 10.0 ** floor(log10(span))
-        step = next(unit * times for times in (1, 2, 5, 10) if unit * times >= span)
+        step = next(unit * factor for factor in (1, 2, 5, 10) if unit * factor >= span)
         first, last = ceil(self.low / step), floor(self.high / step)
-        return [step * times for times in range(first, last + 1)]
+        return [step * factor for factor in range(first, last + 1)]
 
 
-def blocks(values: Column, most: int = 40) -> str:
-    """A curve in one line, of so many characters at most: ▁ stands for the lowest number, █ for the highest, a blank
-    for what is not finite. On a logarithmic scale where the numbers are of several magnitudes."""
+def sparkline(values: Values, max_length: int = 40) -> str:
+    """Return a curve as a line of block characters, with blanks for values that are not finite.
+
+    Parameters
+    ----------
+    values : array (n,)
+        The lowest value is drawn as ▁, the highest as █. The scale is logarithmic if the range is large.
+    max_length : int, default 40
+        Maximum number of characters. A longer curve is reduced to the medians of intervals.
+    """
     try:
         BLOCKS.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
-        letters = BLOCKS
+        blocks = BLOCKS
     except UnicodeEncodeError:
-        letters = LETTERS
-    if len(values) > most:  # the middle of each stretch, which one number that is far off does not move
-        values = np.array([np.median(part) for part in np.array_split(values, most)])
+        blocks = ASCII_BLOCKS
+    if len(values) > max_length:  # the median is robust to single outliers
+        values = np.array([np.median(interval) for interval in np.array_split(values, max_length)])
     return "".join(
-        " " if np.isnan(share) else letters[min(7, int(8 * share))]
-        for share in Scale.of(values).shares(values).tolist()
+        " " if np.isnan(fraction) else blocks[min(7, int(8 * fraction))]
+        for fraction in Scale.from_values(values).normalize(values).tolist()
     )
 
 
-def panels(history: Mapping[str, Column]) -> list[dict[str, Column]]:
-    """The columns of a history that make up a picture: losses, metrics, and the learning rate where it changes."""
+def group_panels(history: Mapping[str, Values]) -> list[dict[str, Values]]:
+    """Return the columns of a history for each panel: losses, metrics, and the learning rate if it changes."""
     losses = {name: history[name] for name in ("loss", "val_loss") if name in history}
     metrics = {name: history[name] for name in history if name not in (*losses, "lr", "epoch_seconds")}
-    rate = {"lr": history["lr"]} if "lr" in history and len(np.unique(history["lr"])) > 1 else {}
-    return [panel for panel in (losses, metrics, rate) if panel]
+    learning_rate = {"lr": history["lr"]} if "lr" in history and len(np.unique(history["lr"])) > 1 else {}
+    return [panel for panel in (losses, metrics, learning_rate) if panel]
 
 
-# ---------------------------------------------------------------------------------------------- as SVG
+# ---------------------------------------------------------------------------------------------- SVG
 
 
-def draw(panels: Sequence[Mapping[str, Column]], best: int | None, title: str, description: str) -> Drawing:
-    """Panels of curves beside each other.
+def draw(panels: Sequence[Mapping[str, Values]], best: int | None, title: str, description: str) -> Drawing:
+    """Draw panels of curves side by side.
 
     Parameters
     ----------
     panels : sequence of dict of arrays (epochs,)
-        For each panel its curves by their names.
+        Curves of each panel, by name.
     best : int, optional
-        An epoch to mark, counted from 1.
+        Epoch to mark, counted from 1.
     title, description : str
-        As of a Drawing.
+        Texts of the `Drawing`.
     """
     parts: list[str] = []
-    for place, curves in enumerate(panels):
-        parts += _panel(curves, best, place * (LEFT + PANEL + RIGHT) + LEFT)
-    return Drawing(title, description, len(panels) * (LEFT + PANEL + RIGHT), TOP + TALL + FOOT, parts)
+    width = LEFT_MARGIN + PANEL_WIDTH + RIGHT_MARGIN
+    for i, curves in enumerate(panels):
+        parts += _draw_panel(curves, best, i * width + LEFT_MARGIN)
+    return Drawing(title, description, len(panels) * width, TOP_MARGIN + PANEL_HEIGHT + BOTTOM_MARGIN, parts)
 
 
-def _panel(curves: Mapping[str, Column], best: int | None, left: float) -> Iterator[str]:
-    epochs = max(len(column) for column in curves.values())
-    across, up = Scale(1.0, float(max(epochs, 2)), False), Scale.of(np.concatenate([*curves.values()]))
-    yield element(
-        "rect", x=left, y=TOP, width=PANEL, height=TALL, fill="none", stroke="currentColor", stroke_opacity=0.4
-    )
-    for tick in up.ticks():
-        y = _y(up, tick)
-        yield _line(left, y, left + PANEL, y, 0.15)
-        yield text(left - 6, y + 3.5, f"{tick:.4g}", text_anchor="end", font_size=SMALL)
-    for tick in across.ticks():
+def _draw_panel(curves: Mapping[str, Values], best: int | None, left: float) -> Iterator[str]:
+    """Yield the elements of a panel whose axes begin at x = left."""
+    epochs = max(len(curve) for curve in curves.values())
+    x_scale = Scale(1.0, float(max(epochs, 2)), False)
+    y_scale = Scale.from_values(np.concatenate([*curves.values()]))
+    bottom = TOP_MARGIN + PANEL_HEIGHT
+    size = {"width": PANEL_WIDTH, "height": PANEL_HEIGHT}
+    yield element("rect", x=left, y=TOP_MARGIN, **size, fill="none", stroke="currentColor", stroke_opacity=0.4)
+    for tick in y_scale.ticks():
+        y = TOP_MARGIN + PANEL_HEIGHT * (1 - _normalize_number(y_scale, tick))
+        yield _line(left, y, left + PANEL_WIDTH, y, 0.15)
+        yield text(left - 6, y + 3.5, f"{tick:.4g}", text_anchor="end", font_size=FONT_SIZE)
+    for tick in x_scale.ticks():
         if tick == int(tick):
-            x = left + PANEL * _share(across, tick)
-            yield _line(x, TOP + TALL, x, TOP + TALL + 4, 0.4)
-            yield text(x, TOP + TALL + 15, f"{tick:.0f}", text_anchor="middle", font_size=SMALL)
-    said = "epoch" if best is None else f"epoch (best: {best})"
-    yield text(left + PANEL / 2, TOP + TALL + 30, said, text_anchor="middle", font_size=SMALL)
+            x = left + PANEL_WIDTH * _normalize_number(x_scale, tick)
+            yield _line(x, bottom, x, bottom + 4, 0.4)
+            yield text(x, bottom + 15, f"{tick:.0f}", text_anchor="middle", font_size=FONT_SIZE)
+    axis_label = "epoch" if best is None else f"epoch (best: {best})"
+    yield text(left + PANEL_WIDTH / 2, bottom + 30, axis_label, text_anchor="middle", font_size=FONT_SIZE)
     if best is not None:
-        x = left + PANEL * _share(across, float(best))
-        yield _line(x, TOP, x, TOP + TALL, 0.6, "2 3")
-    at = left
-    for place, (name, column) in enumerate(curves.items()):
-        style = {"stroke": COLORS[place % 5], "stroke_width": 1.8, "stroke_dasharray": DASHES[place % 5]}
-        along = left + PANEL * across.shares(np.arange(1.0, len(column) + 1))
-        for points in _stretches(along, TOP + TALL * (1 - up.shares(column))):
+        x = left + PANEL_WIDTH * _normalize_number(x_scale, float(best))
+        yield _line(x, TOP_MARGIN, x, bottom, 0.6, "2 3")
+    legend_x = left
+    for i, (name, curve) in enumerate(curves.items()):
+        style = {"stroke": COLORS[i % 5], "stroke_width": 1.8, "stroke_dasharray": DASHES[i % 5]}
+        xs = left + PANEL_WIDTH * x_scale.normalize(np.arange(1.0, len(curve) + 1))
+        for points in _split_at_gaps(xs, TOP_MARGIN + PANEL_HEIGHT * (1 - y_scale.normalize(curve))):
             yield element("polyline", points=points, fill="none", stroke_linejoin="round", **style)
-        label = f"{name} {column[-1]:.4g}"
-        yield element("line", x1=at, y1=TOP - 13.0, x2=at + 18, y2=TOP - 13.0, **style)
-        yield text(at + 23, TOP - 9.5, label, font_size=SMALL)
-        at += width(label, SMALL) + 34
+        label = f"{name} {curve[-1]:.4g}"
+        yield element("line", x1=legend_x, y1=TOP_MARGIN - 13.0, x2=legend_x + 18, y2=TOP_MARGIN - 13.0, **style)
+        yield text(legend_x + 23, TOP_MARGIN - 9.5, label, font_size=FONT_SIZE)
+        legend_x += text_width(label, FONT_SIZE) + 34
 
 
-def _share(scale: Scale, value: float) -> float:
-    return float(scale.shares(np.array([value]))[0])
-
-
-def _y(scale: Scale, value: float) -> float:
-    return TOP + TALL * (1 - _share(scale, value))
+def _normalize_number(scale: Scale, value: float) -> float:
+    return float(scale.normalize(np.array([value]))[0])
 
 
 def _line(x1: float, y1: float, x2: float, y2: float, opacity: float, dashes: str | None = None) -> str:
     ends = {"x1": float(x1), "y1": float(y1), "x2": float(x2), "y2": float(y2)}
-    return element("line", **ends, stroke="currentColor", stroke_opacity=number(opacity, 2), stroke_dasharray=dashes)
+    opacity_text = format_number(opacity, 2)
+    return element("line", **ends, stroke="currentColor", stroke_opacity=opacity_text, stroke_dasharray=dashes)
 
 
-def _stretches(x: Column, y: Column) -> Iterator[str]:
-    """The points of a curve, of each stretch without a gap; one that is alone is twice there, which is a dot."""
-    if len(x) > POINTS:
-        parts = np.array_split(np.arange(len(x)), POINTS // 2)
+def _split_at_gaps(x: Values, y: Values) -> Iterator[str]:
+    """Yield the points of each part of a curve without NaN, for a polyline.
+
+    A part with a single point contains it twice, so that it is drawn as a dot.
+    """
+    if len(x) > MAX_POINTS:
+        intervals = np.array_split(np.arange(len(x)), MAX_POINTS // 2)
         filled = np.where(np.isnan(y), 0.5, y)
-        x_of = [sorted({int(part[filled[part].argmin()]), int(part[filled[part].argmax()])}) for part in parts]
-        kept = np.array([0, *(place for places in x_of for place in places), len(x) - 1])
-        kept = np.unique(kept)
-        x, y = x[kept], y[kept]
+        extremes = [
+            (interval[filled[interval].argmin()], interval[filled[interval].argmax()]) for interval in intervals
+        ]
+        index = np.unique(np.array([0, *(i for pair in extremes for i in pair), len(x) - 1]))
+        x, y = x[index], y[index]
     points: list[str] = []
-    for across, down in zip(x.tolist(), y.tolist(), strict=True):
-        if isfinite(down):
-            points.append(f"{number(across)},{number(down)}")
+    for point_x, point_y in zip(x.tolist(), y.tolist(), strict=True):
+        if isfinite(point_y):
+            points.append(f"{format_number(point_x)},{format_number(point_y)}")
         elif points:
             yield " ".join(points if len(points) > 1 else 2 * points)
             points = []

@@ -1,4 +1,4 @@
-"""What notebooks show of a result: tables, and text as it is printed."""
+"""HTML representations of results for notebooks: tables, paragraphs and preformatted text."""
 
 from __future__ import annotations
 
@@ -12,24 +12,35 @@ if TYPE_CHECKING:
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[object]], caption: str = "") -> str:
-    """A table; what stands in its cells is text."""
-    said = f"<caption>{escape(caption)}</caption>" if caption else ""
-    heads = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in head)
+    """Return an HTML table; the cells are escaped.
+
+    Parameters
+    ----------
+    head : sequence of str
+        Column headings.
+    rows : sequence of sequences
+        Cells of each row, which are converted with `str`.
+    caption : str, default ""
+        Caption of the table; none if empty.
+    """
+    caption_element = f"<caption>{escape(caption)}</caption>" if caption else ""
+    headings = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in head)
     body = "".join("<tr>" + "".join(f"<td>{escape(str(cell))}</td>" for cell in row) + "</tr>" for row in rows)
-    return f"<table>{said}<thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table>"
+    return f"<table>{caption_element}<thead><tr>{headings}</tr></thead><tbody>{body}</tbody></table>"
 
 
 def paragraph(text: str) -> str:
+    """Return text as an HTML paragraph."""
     return f"<p>{escape(text)}</p>"
 
 
-def as_printed(text: str) -> str:
-    """Return text as HTML that keeps its lines and columns."""
+def preformatted(text: str) -> str:
+    """Return text as HTML in a monospaced font, with its lines and blanks preserved."""
     return f'<pre style="font-family:monospace;white-space:pre;overflow-x:auto">{escape(text)}</pre>'
 
 
 class Text(str):
-    """String that prompts show as it is printed, and notebooks in a monospaced font."""
+    """String that an interactive prompt prints without quotes, and a notebook in a monospaced font."""
 
     __slots__ = ()
 
@@ -37,11 +48,15 @@ class Text(str):
         return str(self)
 
     def _repr_html_(self) -> str:
-        return as_printed(self)
+        return preformatted(self)
 
 
-def say(result: Any, file: Any = None) -> None:
-    """Prints what a method has found out, unless a notebook will show it anyway: as the value of the cell."""
+def print_result(result: Any, file: Any = None) -> None:
+    """Print a result to a file or standard output.
+
+    In a notebook nothing is printed to standard output, because the notebook displays the result as the value of the
+    cell.
+    """
     shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
     if file is not None or getattr(shell, "kernel", None) is None:
         print(result, file=file)

@@ -1,4 +1,4 @@
-"""SVG by hand: elements, and pictures made of them, which are readable on light and on dark ground."""
+"""SVG elements as text, and drawings composed of them that are readable on light and dark backgrounds."""
 
 from __future__ import annotations
 
@@ -16,93 +16,107 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-# Blue and orange: nobody who sees badly takes one for the other, and both stand out from white as from black.
+# Blue and orange are distinguishable with any color vision deficiency and visible on white and black.
 POSITIVE, NEGATIVE = "#3584c8", "#dc7414"
 FONT = "system-ui, Segoe UI, DejaVu Sans, sans-serif"
-LETTER = 0.6  # of its height is a letter wide, or less
-# Of a picture that is a file by itself. In a page it has no ground of its own, and the page's colour of letters.
-GROUND = (
+CHARACTER_WIDTH = 0.6  # upper bound of the mean width of a character, as a fraction of the font size
+# Style of a drawing in a file, with a background that follows the color scheme. A drawing inside a page has no
+# background and inherits the text color of the page.
+FILE_STYLE = (
     ".ground{fill:#fff}svg{color:#1f2328;color-scheme:light dark}"
     "@media(prefers-color-scheme:dark){.ground{fill:#0d1117}svg{color:#e6edf3}}"
 )
 
 
-def number(x: float, digits: int = 1) -> str:
-    """With so many decimals, and none that are 0 at the end."""
+def format_number(x: float, digits: int = 1) -> str:
+    """Return a number with at most this many decimals, without trailing zeros."""
     text = f"{x:.{digits}f}".rstrip("0").rstrip(".") if digits else f"{x:.0f}"
     return "0" if text == "-0" else text
 
 
-def element(name: str, *inside: str, **attributes: Any) -> str:
-    """An element; `_` in the name of an attribute stands for `-`. What is inside is SVG already, see `text`."""
-    said = "".join(
-        f' {key.strip("_").replace("_", "-")}="{escape(number(value) if isinstance(value, float) else str(value))}"'
+def element(name: str, *children: str, **attributes: Any) -> str:
+    """Return an SVG element as text.
+
+    Parameters
+    ----------
+    name : str
+    *children : str
+        Content of the element, which is SVG already.
+    **attributes
+        Attributes of the element; those that are None are left out. An underscore in a name stands for a hyphen, and
+        underscores at its end are removed.
+    """
+    attribute_text = "".join(
+        f" {key.strip('_').replace('_', '-')}="
+        f'"{escape(format_number(value) if isinstance(value, float) else str(value))}"'
         for key, value in attributes.items()
         if value is not None
     )
-    return f"<{name}{said}>{''.join(inside)}</{name}>" if inside else f"<{name}{said}/>"
+    return f"<{name}{attribute_text}>{''.join(children)}</{name}>" if children else f"<{name}{attribute_text}/>"
 
 
-def words(content: str) -> str:
-    """Text as it stands in SVG, which has no characters that cannot be seen."""
-    return escape("".join(letter if letter.isprintable() else " " for letter in content))
+def escape_text(content: str) -> str:
+    """Return text escaped for SVG, with blanks in place of characters that are not printable."""
+    return escape("".join(character if character.isprintable() else " " for character in content))
 
 
-def titled(title: str, name: str, **attributes: Any) -> str:
-    """An element with what a browser shows where the mouse rests on it."""
-    return element(name, element("title", words(title)), **attributes)
+def titled_element(title: str, name: str, **attributes: Any) -> str:
+    """Return an element with a title, which browsers show as a tooltip."""
+    return element(name, element("title", escape_text(title)), **attributes)
 
 
 def text(x: float, y: float, content: str, **attributes: Any) -> str:
-    """A line of letters whose foot is at (x, y)."""
-    return element("text", words(content), x=float(x), y=float(y), **attributes)
+    """Return a line of text with its baseline at y and its anchor at x."""
+    return element("text", escape_text(content), x=float(x), y=float(y), **attributes)
 
 
-def width(content: str, size: float = 12) -> float:
-    """How wide a line is at most, more or less: nobody knows the font."""
-    return LETTER * size * len(content)
+def text_width(content: str, font_size: float = 12) -> float:
+    """Return an upper bound of the width of a line of text in pixels; it is an estimate, as the font is unknown."""
+    return CHARACTER_WIDTH * font_size * len(content)
 
 
-def shortened(content: str, most: int = 20) -> str:
-    """A text of so many letters at most."""
-    return content if len(content) <= most else content[: most - 1] + "…"
+def shorten(content: str, max_length: int = 20) -> str:
+    """Return text cut to at most `max_length` characters, with an ellipsis at the end if it is longer."""
+    return content if len(content) <= max_length else content[: max_length - 1] + "…"
 
 
 def sign_color(value: float) -> str:
-    """Blue, or orange where it is below 0."""
+    """Return the color of a number: blue, or orange if it is negative."""
     return NEGATIVE if value < 0 else POSITIVE
 
 
-def pixels(image: NDArray[np.float64], largest: float) -> str:
-    """A matrix as a link to a PNG in itself: blue where it is positive, orange where it is negative, the denser the
-    larger."""
+def png_data_uri(image: NDArray[np.float64], max_abs: float) -> str:
+    """Return a matrix as a PNG image in a data URI.
+
+    Positive numbers are blue and negative ones orange. The opacity is the absolute value divided by `max_abs`.
+    """
     height, columns = image.shape
     rows = bytearray()
     for row in image.tolist():
-        rows.append(0)  # no filter
+        rows.append(0)  # each row of a PNG begins with its filter type; 0 stands for none
         for value in row:
             color = int(sign_color(value)[1:], 16)
-            rows += struct.pack(">I", color << 8 | min(255, round(255 * abs(value) / (largest or 1))))
-    parts = [(b"IHDR", struct.pack(">IIBBBBB", columns, height, 8, 6, 0, 0, 0)), (b"IDAT", zlib.compress(rows, 9))]
+            rows += struct.pack(">I", color << 8 | min(255, round(255 * abs(value) / (max_abs or 1))))
+    chunks = [(b"IHDR", struct.pack(">IIBBBBB", columns, height, 8, 6, 0, 0, 0)), (b"IDAT", zlib.compress(rows, 9))]
     png = b"\x89PNG\r\n\x1a\n"
-    for kind, content in [*parts, (b"IEND", b"")]:
+    for kind, content in [*chunks, (b"IEND", b"")]:
         png += struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
     return "data:image/png;base64," + b64encode(png).decode()
 
 
 class Drawing:
-    """A picture as SVG. Notebooks show it, `str()` is the text of a file, `save` writes that.
+    """SVG drawing. Notebooks display it, `str()` returns the text of an SVG file, and `save` writes the file.
 
     Parameters
     ----------
     title : str
-        What it is, in few words.
+        Short title.
     description : str
-        What is to be seen, for those who do not see it.
+        Description of the content for screen readers.
     width, height : float
-        In pixels, where it is not made smaller to fit.
+        Size in pixels, unless a page reduces it.
     parts : list of str
-        Its elements, in the order in which they are painted.
+        SVG elements, in the order in which they are painted.
     """
 
     title: str
@@ -116,22 +130,22 @@ class Drawing:
         self._parts = parts
 
     def __str__(self) -> str:
-        ground = element("rect", class_="ground", width="100%", height="100%")
-        return self._svg(element("style", GROUND), ground) + "\n"
+        background = element("rect", class_="ground", width="100%", height="100%")
+        return self._svg(element("style", FILE_STYLE), background) + "\n"
 
     def _repr_html_(self) -> str:
         return self._svg()
 
-    def _svg(self, *first: str) -> str:
-        inside = [
-            element("title", words(self.title)),
-            element("desc", words(self.description)),
-            *first,
+    def _svg(self, *background: str) -> str:
+        children = [
+            element("title", escape_text(self.title)),
+            element("desc", escape_text(self.description)),
+            *background,
             *self._parts,
         ]
         return element(
             "svg",
-            "\n" + "\n".join(inside) + "\n",
+            "\n" + "\n".join(children) + "\n",
             xmlns="http://www.w3.org/2000/svg",
             viewBox=f"0 0 {self.width} {self.height}",
             width=self.width,
@@ -144,13 +158,16 @@ class Drawing:
         )
 
     def save(self, path: Any) -> None:
-        """Writes an SVG file: a path, or a text file open for writing. The old file or the new one is there, whole,
-        whatever happens.
+        """Write the drawing to an SVG file. An existing file is replaced only after the new one is complete.
+
+        Parameters
+        ----------
+        path : str, os.PathLike or text file open for writing
 
         Raises
         ------
         OSError
-            The file cannot be written; the message says why and what to do.
+            The file cannot be written; the message tells the reason and a remedy.
         """
         disk.write(path, str(self), "drawing")
 

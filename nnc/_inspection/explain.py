@@ -73,9 +73,9 @@ class Explanation:
         return f"<Explanation: {rows}{_scaled(self)}, lr {self.lr:g}, {self.loss_name} {self.loss:.6g}; print it>"
 
     def _repr_html_(self) -> str:
-        from nnc._drawing.html import as_printed
+        from nnc._drawing.html import preformatted
 
-        return as_printed(str(self))
+        return preformatted(str(self))
 
 
 def explain_step(

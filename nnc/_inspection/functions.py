@@ -58,7 +58,7 @@ class Slope(NamedTuple):
 
 def check_network(network: Any, X: Any, y: Any, eps: float | None) -> GradientCheck:
     """Check the gradients of a network, see `nnc.check_gradients`."""
-    from nnc._drawing.html import say
+    from nnc._drawing.html import print_result
 
     data, model = network.converter.data(X, y), network.model
     found = None if model.loss_function is None else model.with_output_gradients(data)[1]
@@ -66,7 +66,7 @@ def check_network(network: Any, X: Any, y: Any, eps: float | None) -> GradientCh
     check = check_gradients(network, data.X, target, eps, gradients=network.gradients(X, y))
     if model.loss_function is not None:
         check = with_function(check, model.loss_function, model.engine_outputs(data.X), data.target, eps)
-    say(check)
+    print_result(check)
     return check
 
 

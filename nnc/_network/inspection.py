@@ -164,7 +164,7 @@ class Inspection(Prediction):
         ValueError, TypeError
             An argument does not fit.
         """
-        from nnc._drawing.html import say
+        from nnc._drawing.html import print_result
         from nnc._inspection.explain import explain_step
 
         converter = self.converter
@@ -176,5 +176,5 @@ class Inspection(Prediction):
         explanation = explain_step(
             self, data.X, data.target, lr, scaling_X=converter.scaling_X, scaling_y=converter.scaling_y
         )
-        say(explanation)
+        print_result(explanation)
         return explanation

@@ -300,11 +300,12 @@ class History:
         and none at all where there was no epoch."""
         from nnc._drawing import curves
 
-        columns = {name: column for panel in curves.panels(dict(self)) for name, column in panel.items() if len(column)}
+        panels = curves.group_panels(dict(self))
+        columns = {name: column for panel in panels for name, column in panel.items() if len(column)}
         heads = [f"{name}  {column[0]:.4g}" for name, column in columns.items()]
         longest = max(map(len, heads), default=0)
         return [
-            f"{name}{column[0]:>{longest - len(name)}.4g} {curves.blocks(column)} {column[-1]:.4g}"
+            f"{name}{column[0]:>{longest - len(name)}.4g} {curves.sparkline(column)} {column[-1]:.4g}"
             for name, column in columns.items()
         ]
 
@@ -338,7 +339,7 @@ class History:
     def _drawing(self) -> Drawing:
         from nnc._drawing import curves
 
-        panels = curves.panels(dict(self))
+        panels = curves.group_panels(dict(self))
         said = (
             f"{name} from {column[0]:.4g} to {column[-1]:.4g}" for panel in panels for name, column in panel.items()
         )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nnc._data.splits import split
-from nnc._drawing.curves import Scale, panels
+from nnc._drawing.curves import Scale, group_panels
 from nnc._utils.checks import fraction
 from nnc._utils.containers import as_array
 from nnc.plot.axes import axes, checked, matplotlib, whole
@@ -47,7 +47,7 @@ def history(history: Any, ax: Any = None) -> Any:
     """
     if not hasattr(history, "best_epoch"):
         raise TypeError(f"history must be a History, as fit returns it, got {type(history).__name__}")
-    parts = panels(dict(history))
+    parts = group_panels(dict(history))
     rate = parts.pop()["lr"] if "lr" in parts[-1] else None
     below = None
     if ax is None and rate is not None:
@@ -56,7 +56,7 @@ def history(history: Any, ax: Any = None) -> Any:
     ax = axes(ax)
     losses, metrics = parts[0], parts[1] if len(parts) > 1 else {}
     lines = _curves(ax, losses, 0)
-    if Scale.of(np.concatenate([*losses.values()])).is_log:
+    if Scale.from_values(np.concatenate([*losses.values()])).is_log:
         ax.set_yscale("log")
     if metrics:
         right = ax.twinx()

@@ -10,7 +10,7 @@ import numpy as np
 
 from nnc._drawing import curves as drawing
 from nnc._drawing import html
-from nnc._drawing.svg import shortened
+from nnc._drawing.svg import shorten
 from nnc._inspection.text import aligned
 from nnc._utils import disk
 
@@ -89,13 +89,13 @@ class Report:
             yield from self._more()
         if self.curves:
             yield ""
-            yield from aligned([[name, drawing.blocks(curve), _ends(curve)] for name, curve in self.curves.items()])
+            yield from aligned([[name, drawing.sparkline(curve), _ends(curve)] for name, curve in self.curves.items()])
 
     def _head(self) -> list[str]:
         return ["column", "kind", "encoding", *(["importance"] if self.importances is not None else [])]
 
     def _rows(self) -> list[list[str]]:
-        rows = [[shortened(made.column, 30), made.kind, made.made] for made in self.columns[:MOST]]
+        rows = [[shorten(made.column, 30), made.kind, made.made] for made in self.columns[:MOST]]
         if self.importances is not None:
             for row, made in zip(rows, self.columns, strict=False):
                 mean, error = self.importances.get(made.column, NO_IMPORTANCE)
