@@ -1,10 +1,10 @@
-"""Simulation of a pole on a cart (Barto, Sutton and Anderson, 1983), for n carts at once in NumPy."""
+"""Simulation of n poles on carts in NumPy (Barto, Sutton and Anderson, 1983)."""
 
 import numpy as np
 
 GRAVITY, CART, POLE, HALF_LENGTH, FORCE, DT = 9.8, 1.0, 0.1, 0.5, 10.0, 0.02  # m/s^2, kg, kg, m, N, s
-MAX_POSITION, MAX_ANGLE = 2.4, 12 * np.pi / 180  # in m and rad; an episode ends beyond them
-SCALE = np.array([2.4, 3.0, 0.2, 3.0])  # of position, velocity, angle and angular velocity
+MAX_POSITION, MAX_ANGLE = 2.4, 12 * np.pi / 180  # limits of an episode in m and rad
+SCALE = np.array([2.4, 3.0, 0.2, 3.0])  # typical size of position, velocity, angle and angular velocity
 
 
 def next_state(state, right):
@@ -12,10 +12,10 @@ def next_state(state, right):
     x, v, angle, omega = state.T
     force = np.where(right, FORCE, -FORCE)
     sin, cos, mass = np.sin(angle), np.cos(angle), CART + POLE
-    pushed = (force + POLE * HALF_LENGTH * omega**2 * sin) / mass
-    turned = (GRAVITY * sin - cos * pushed) / (HALF_LENGTH * (4 / 3 - POLE * cos**2 / mass))
-    accelerated = pushed - POLE * HALF_LENGTH * turned * cos / mass
-    return np.column_stack([x + DT * v, v + DT * accelerated, angle + DT * omega, omega + DT * turned])
+    push_acceleration = (force + POLE * HALF_LENGTH * omega**2 * sin) / mass
+    angular_acceleration = (GRAVITY * sin - cos * push_acceleration) / (HALF_LENGTH * (4 / 3 - POLE * cos**2 / mass))
+    acceleration = push_acceleration - POLE * HALF_LENGTH * angular_acceleration * cos / mass
+    return np.column_stack([x + DT * v, v + DT * acceleration, angle + DT * omega, omega + DT * angular_acceleration])
 
 
 def has_fallen(state):

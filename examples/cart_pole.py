@@ -1,14 +1,14 @@
 """Balance a pole on a cart: a policy learns from its own trials, by the policy gradient (Williams, 1992).
 
-cart.py simulates 32 carts at once. The network gives the probabilities of pushing to the left and to the right. There
-are no targets: what a push has brought, the sum of the rewards to come, is the weight of the logarithm of its
-probability. So d loss / d P is what `train_step` is given.
+cart.py simulates 32 carts at once. The network predicts the probabilities of pushing to the left and to the right.
+There are no targets. The loss of a push is -log(probability) times its advantage, the sum of the rewards after it
+compared with the average. `train_step` receives the derivative of this loss, d loss / d P.
 """
 
 import numpy as np
 from cart import SCALE, has_fallen, next_state
 from latency import Latency
-from picture import drawn
+from picture import save_picture
 
 from nnc import NeuralNetwork
 
@@ -29,28 +29,28 @@ def trials(n, choose, rng):
 
 
 def advantages(alive):
-    """Return for every step of every trial what it has brought: the discounted steps to come, against the average."""
+    """Return the standardized sum of discounted rewards after each step (steps, n); each step upright has reward 1."""
     returns = np.zeros(alive.shape)
-    coming = np.zeros(alive.shape[1])
+    following = np.zeros(alive.shape[1])
     for step in range(len(alive) - 1, -1, -1):
-        coming = alive[step] * (1 + DISCOUNT * coming)
-        returns[step] = coming
-    usual = returns[alive]
-    return (returns - usual.mean()) / (usual.std() + 1e-9)
+        following = alive[step] * (1 + DISCOUNT * following)
+        returns[step] = following
+    mean, deviation = returns[alive].mean(), returns[alive].std()
+    return (returns - mean) / (deviation + 1e-9)
 
 
 rng = np.random.default_rng(0)
-net = NeuralNetwork([4, 32, 2], activation="tanh", loss="cross_entropy", seed=0)  # for its softmax output
+net = NeuralNetwork([4, 32, 2], activation="tanh", loss="cross_entropy", seed=0)  # the loss selects a softmax output
 predict, step = Latency("predict", net.predict), Latency("train_step", net.stepper("adam", lr=0.02, clip_norm=1.0))
 
 
 def sampled(state):
-    """Push by the network's probabilities."""
+    """Return random pushes with the network's probabilities."""
     return rng.uniform(size=len(state)) < predict(state)[:, 1]
 
 
 def best(state):
-    """Push where the network would rather push."""
+    """Return the more probable pushes."""
     return predict(state)[:, 1] > 0.5
 
 
@@ -67,7 +67,7 @@ for trial in range(1, 201):
     P = net.predict(X)
     chosen = np.arange(len(X)), push
     dP = np.zeros_like(P)
-    dP[chosen] = -advantages(alive)[alive] / P[chosen] / len(X)  # of the mean of -advantage * log P
+    dP[chosen] = -advantages(alive)[alive] / P[chosen] / len(X)  # derivative of the mean of -advantage * log P
     step(X, dP=dP)
 
 _, _, alive = trials(100, best, rng)
@@ -82,4 +82,4 @@ def draw(ax):
     ax.set_ylabel("steps upright")
 
 
-drawn(draw)
+save_picture(draw)

@@ -1,4 +1,4 @@
-"""Train a network and compile it into a C program that needs nothing: in double, in float, in 8-bit whole numbers."""
+"""Train a network and compile it into a C program without libraries: in double, in float and in 8-bit integers."""
 
 import shutil
 import subprocess
@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-from picture import drawn
+from picture import save_picture
 
 from nnc import NeuralNetwork
 from nnc.datasets import load_digits, train_test_split
@@ -15,7 +15,7 @@ MAIN = """
 #include <stdio.h>
 #include "digits.h"
 
-int main(void) {                      /* pixels of one image after the other in, a class each out */
+int main(void) {                      /* reads the pixels of images, prints a class for each */
     REAL in[DIGITS_N_IN], out[DIGITS_N_OUT];
     double pixel;
     int i = 0;
@@ -36,7 +36,7 @@ X, y = load_digits()
 X_train, X_test, y_train, y_test = train_test_split(X, y, seed=0)
 net = NeuralNetwork([64, 32, 10], activation="relu", loss="cross_entropy", scale_X="minmax", seed=0)
 net.fit(X_train, y_train, epochs=40, lr=0.2, batch_size=32)
-print(f"in Python: {net.score(X_test, y_test):.1%} of {len(y_test)} digits are right")
+print(f"in Python: accuracy {net.score(X_test, y_test):.1%} on {len(y_test)} digits")
 
 compiler = shutil.which("cc")
 sizes = {}
@@ -52,13 +52,14 @@ with tempfile.TemporaryDirectory() as folder:
             done = subprocess.run([program], input=pixels, capture_output=True, text=True, check=True)
             classes = np.array(done.stdout.split(), dtype=int)
             agree = np.mean(classes == net.predict_classes(X_test))
-            print(f"in C, {dtype:7}: {np.mean(classes == y_test):.1%} are right, {agree:.1%} as in Python")
-print("" if compiler else "there is no C compiler here, so nothing was compiled", end="")
+            accuracy = np.mean(classes == y_test)
+            print(f"in C, {dtype:7}: accuracy {accuracy:.1%}, {agree:.1%} of the predictions are equal")
+print("" if compiler else "no C compiler found, so nothing was compiled", end="")
 
 
 def draw(ax):
     ax.barh(list(sizes), [size / 1024 for size in sizes.values()])
-    ax.set_xlabel("kB of the header's text")
+    ax.set_xlabel("size of the header in kB")
 
 
-drawn(draw, height=1.8)
+save_picture(draw, height=1.8)

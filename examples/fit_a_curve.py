@@ -1,19 +1,19 @@
-"""Fit a curve to noisy measurements, inside a script: ten small networks, the best one kept.
+"""Fit a curve to noisy measurements: train ten small networks and select the best one.
 
-Training is fast enough to call it where other scripts would call a spline routine.
+Training is fast enough to replace the call of a spline routine in a script.
 """
 
 from time import perf_counter
 
 import numpy as np
-from picture import drawn
+from picture import save_picture
 
 from nnc import NeuralNetwork
 from nnc.datasets import train_test_split
 
 
 def curve(x):
-    """Return what the measurements would be without noise."""
+    """Return the measurements without noise."""
     return np.sin(3 * x) / (1 + x**2)
 
 
@@ -44,4 +44,4 @@ def draw(ax):
     ax.legend()
 
 
-drawn(draw)
+save_picture(draw)

@@ -1,37 +1,41 @@
 """Forecast the demand of the next hour, hour by hour for half a year, and learn from each hour once it is over.
 
-The demand is made up: days, weeks, weather, noise; and after three months many work at home, so that the mornings are
-another world. The rivals know the demand of an hour ago, and that of the same hour a week ago.
+The demand is synthetic: it depends on the hour, the weekday and the weather, and has noise. After three months the peak
+of the morning moves, because many people work at home. The network is compared with two naive forecasts: the demand of
+an hour ago, and the demand of the same hour a week ago.
 """
 
 import numpy as np
 from latency import Latency
-from picture import drawn
+from picture import save_picture
 
 from nnc import OnlineRegressor
 
-DAY, WEEK, HOURS, CHANGE, BEGIN = 24, 168, 26 * 168, 13 * 168, 4 * 168
+DAY, WEEK = 24, 168  # hours
+HOURS, CHANGE = 26 * WEEK, 13 * WEEK  # length of the series, and the hour at which mornings change
+WARM_UP = 4 * WEEK  # hours at the beginning that the errors do not include
 
 
 def demand(rng):
     """Return the demand of every hour in MW, and the temperature."""
     hour = np.arange(HOURS)
-    of_day, weekend = hour % DAY, hour % WEEK >= 5 * DAY
-    peak = np.where(hour < CHANGE, 8, 10)  # of the morning
-    morning = np.exp(-((of_day - peak) ** 2) / 8) * np.where(weekend, 0.3, 1)
-    evening = 1.2 * np.exp(-((of_day - 19) ** 2) / 10)
+    day_hour, weekend = hour % DAY, hour % WEEK >= 5 * DAY
+    peak = np.where(hour < CHANGE, 8, 10)  # hour of the morning peak
+    morning = np.exp(-((day_hour - peak) ** 2) / 8) * np.where(weekend, 0.3, 1)
+    evening = 1.2 * np.exp(-((day_hour - 19) ** 2) / 10)
     change = rng.normal(0, 0.4, HOURS)
     weather = np.empty(HOURS)
     weather[0] = 0
     for t in range(1, HOURS):
         weather[t] = 0.98 * weather[t - 1] + change[t]
-    temperature = 12 + 8 * np.sin(2 * np.pi * hour / (52 * WEEK)) + 3 * np.sin(2 * np.pi * (of_day - 9) / DAY) + weather
+    yearly, daily = np.sin(2 * np.pi * hour / (52 * WEEK)), np.sin(2 * np.pi * (day_hour - 9) / DAY)
+    temperature = 12 + 8 * yearly + 3 * daily + weather
     heating = 2.0 * np.maximum(0, 15 - temperature)
     return 60 + 30 * morning + 25 * evening + heating + rng.normal(0, 1, HOURS), temperature
 
 
 def features(t, load, temperature):
-    """Return what is known at hour t of hour t + 1, for which there is a weather forecast."""
+    """Return the features of hour t + 1 that are available at hour t, with a weather forecast."""
     next_hour = t + 1
     row = {f"{lag} h ago": load[next_hour - lag] for lag in (1, 2, 3, DAY, WEEK)}
     row["temperature"] = temperature[next_hour]
@@ -46,34 +50,34 @@ load, temperature = demand(np.random.default_rng(0))
 model = OnlineRegressor(hidden=(32,), activation="tanh", lr=0.001, seed=0)
 predict, learn = Latency("predict_one", model.predict_one), Latency("learn_one", model.learn_one)
 
-errors = {"network": [], "as an hour ago": [], "as a week ago": []}
+errors = {"network": [], "an hour ago": [], "a week ago": []}
 for t in range(WEEK, HOURS - 1):
     row, truth = features(t, load, temperature), load[t + 1]
-    guesses = predict(row), load[t], load[t + 1 - WEEK]
-    for of, guess in zip(errors.values(), guesses, strict=True):
-        of.append(abs(guess - truth))
+    forecasts = predict(row), load[t], load[t + 1 - WEEK]
+    for series, forecast in zip(errors.values(), forecasts, strict=True):
+        series.append(abs(forecast - truth))
     learn(row, truth)
 
-print("mean absolute error, MW    before the change   the month after it   after that")
-for name, found in errors.items():
+print("mean absolute error, MW    before the change    first month after     later months")
+for name, series_errors in errors.items():
     month = CHANGE - WEEK + 4 * WEEK
-    parts = found[BEGIN : CHANGE - WEEK], found[CHANGE - WEEK : month], found[month:]
+    parts = series_errors[WARM_UP : CHANGE - WEEK], series_errors[CHANGE - WEEK : month], series_errors[month:]
     print(f"{name:20}", *(f"{np.mean(part):20.2f}" for part in parts))
-mean = {name: np.mean(found[BEGIN:]) for name, found in errors.items()}
-rival = min(mean["as an hour ago"], mean["as a week ago"])
-print(f"the error of the network is {mean['network'] / rival:.0%} of that of its better rival")
+mean = {name: np.mean(series_errors[WARM_UP:]) for name, series_errors in errors.items()}
+naive = min(mean["an hour ago"], mean["a week ago"])
+print(f"the network has {mean['network'] / naive:.0%} of the error of the better naive forecast")
 for call in (predict, learn):
     print(call)
 
 
 def draw(ax):
-    for name, found in errors.items():
-        weeks = len(found) // WEEK
-        ax.plot(np.reshape(found[: weeks * WEEK], (weeks, WEEK)).mean(axis=1), label=name)
+    for name, series_errors in errors.items():
+        weeks = len(series_errors) // WEEK
+        ax.plot(np.reshape(series_errors[: weeks * WEEK], (weeks, WEEK)).mean(axis=1), label=name)
     ax.axvline((CHANGE - WEEK) / WEEK, color="gray", linestyle=":")
-    ax.set_xlabel("week; mornings change at the dotted line")
+    ax.set_xlabel("week; the morning peak moves at the dotted line")
     ax.set_ylabel("mean error, MW")
     ax.legend()
 
 
-drawn(draw)
+save_picture(draw)

@@ -1,11 +1,11 @@
-"""Say how sure a prediction is: intervals that hold the truth in nine of ten cases, whatever the noise.
+"""Predict intervals that contain the true value in nine of ten cases: by quantiles and by conformal prediction.
 
-The noise grows with x. Two networks learn the quantiles of 5 and 95 %, whose band follows the noise. An ensemble with
-conformal intervals promises its share of new rows, however good or bad its networks are.
+The noise grows with x. Two networks predict the quantiles of 5 and 95 %. An ensemble with conformal intervals has the
+promised coverage on test rows, whatever the error of its networks.
 """
 
 import numpy as np
-from picture import drawn
+from picture import save_picture
 
 import nnc
 from nnc import NeuralNetwork
@@ -28,15 +28,15 @@ networks = nnc.clones(NeuralNetwork([1, 16, 1], activation="tanh", loss="mse", s
 rows = [rng.integers(0, len(x_train), len(x_train)) for _ in networks]
 nnc.fit_many(networks, x_train, y_train, rows=rows, **options)
 ensemble = nnc.Ensemble(networks)
-held, new = slice(0, 200), slice(200, None)
-conformal = ensemble.conformal(x_test[held], y_test[held], level=0.9)
+calibration, test = slice(0, 200), slice(200, None)
+conformal = ensemble.conformal(x_test[calibration], y_test[calibration], level=0.9)
 
 for name, (lower, upper) in {
-    "quantiles": (low.predict(x_test[new]), high.predict(x_test[new])),
-    "conformal": conformal.predict_interval(x_test[new]),
+    "quantiles": (low.predict(x_test[test]), high.predict(x_test[test])),
+    "conformal": conformal.predict_interval(x_test[test]),
 }.items():
-    inside = np.mean((lower <= y_test[new]) & (y_test[new] <= upper))
-    print(f"{name}: {inside:.0%} of {len(y_test[new])} new rows are inside, mean width {np.mean(upper - lower):.2f}")
+    covered = np.mean((lower <= y_test[test]) & (y_test[test] <= upper))
+    print(f"{name}: {covered:.0%} of {len(y_test[test])} new rows are covered, mean width {np.mean(upper - lower):.2f}")
 
 
 def draw(ax):
@@ -45,8 +45,8 @@ def draw(ax):
     ax.fill_between(grid[:, 0], low.predict(grid)[:, 0], high.predict(grid)[:, 0], alpha=0.4, label="quantiles")
     for bound in conformal.predict_interval(grid):
         ax.plot(grid, bound, "k--", linewidth=0.8)
-    ax.plot(grid, ensemble.predict(grid), "k", linewidth=1.2, label="ensemble, and its conformal interval")
+    ax.plot(grid, ensemble.predict(grid), "k", linewidth=1.2, label="ensemble with conformal interval")
     ax.legend()
 
 
-drawn(draw)
+save_picture(draw)

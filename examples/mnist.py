@@ -1,11 +1,10 @@
-"""Handwritten digits at 99.6 %: a small convolutional network that never sees the same image twice.
+"""Classify handwritten digits with an accuracy of 99.6 %: a small convolutional network on augmented images.
 
     python examples/mnist.py FOLDER [--epochs 18] [--seed 0] [--lenet] [--fashion] [--pictures FOLDER]
 
-FOLDER has the four files of MNIST, as they are known (train-images-idx3-ubyte.gz, ...). --lenet trains LeNet-5 on the
-images as they are instead, in some seconds. --fashion says that FOLDER has Fashion-MNIST, clothes in the same form.
---pictures saves two pictures there (needs matplotlib): the filters of the first layer, and the images that the network
-gets wrong.
+FOLDER contains the four files of MNIST under their original names (train-images-idx3-ubyte.gz, ...). --lenet trains
+LeNet-5 without augmentation, in a few seconds. --fashion reads Fashion-MNIST, images of clothes in the same format.
+--pictures saves two pictures (needs matplotlib): the filters of the first layer, and the misclassified images.
 """
 
 import argparse
@@ -22,12 +21,12 @@ LENET = [Input(28, 28, 1), Conv2D(6, 5), MaxPool2D(2), Conv2D(16, 5), MaxPool2D(
 
 def main():
     parser = argparse.ArgumentParser(description="Train a convolutional network on MNIST.")
-    parser.add_argument("folder", help="where the files of MNIST are")
-    parser.add_argument("--epochs", type=int, help="default: 18, of LeNet-5 and of clothes 10")
+    parser.add_argument("folder", help="folder with the files of MNIST")
+    parser.add_argument("--epochs", type=int, help="default: 18, or 10 with --lenet or --fashion")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--lenet", action="store_true", help="LeNet-5, on the images as they are")
-    parser.add_argument("--fashion", action="store_true", help="the folder has Fashion-MNIST")
-    parser.add_argument("--pictures", type=Path, help="a folder for two pictures")
+    parser.add_argument("--lenet", action="store_true", help="train LeNet-5 without augmentation")
+    parser.add_argument("--fashion", action="store_true", help="the folder contains Fashion-MNIST")
+    parser.add_argument("--pictures", type=Path, help="folder for two pictures")
     arguments = parser.parse_args()
     data = (load_fashion_mnist if arguments.fashion else load_mnist)(arguments.folder)
     net = NeuralNetwork(
@@ -35,11 +34,12 @@ def main():
         scale_X="pixels", seed=arguments.seed,
     )  # fmt: skip
     print(net.summary())
-    began = perf_counter()
+    start = perf_counter()
 
     def report(record):
-        right = net.score(data.X_test, data.y_test)
-        print(f"epoch {record.epoch:2d}, {perf_counter() - began:4.0f} s: loss {record.loss:.4f}, test {right:.2%}")
+        accuracy = net.score(data.X_test, data.y_test)
+        seconds = perf_counter() - start
+        print(f"epoch {record.epoch:2d}, {seconds:4.0f} s: loss {record.loss:.4f}, accuracy {accuracy:.2%}")
 
     if arguments.lenet:
         epochs = arguments.epochs or 10
@@ -52,18 +52,17 @@ def main():
         distortions = {"shift": 1, "rotate": 0, "zoom": 0.05, "flip": "horizontal"} if arguments.fashion else {}
         images = nnc.augment(data.X_train, data.y_train, batch_size=128, seed=arguments.seed, **distortions)
         net.fit_batches(images, epochs=epochs, optimizer="adam", lr=nnc.OneCycleLR(4e-3), callback=report)
-    guesses = net.predict_classes(data.X_test)
-    wrong = (guesses != data.y_test).nonzero()[0]
-    print(
-        f"{len(wrong)} of {len(data.y_test)} test images are wrong: {1 - len(wrong) / len(data.y_test):.2%} are right"
-    )
+    predictions = net.predict_classes(data.X_test)
+    errors = (predictions != data.y_test).nonzero()[0]
+    accuracy = 1 - len(errors) / len(data.y_test)
+    print(f"{len(errors)} of {len(data.y_test)} test images are misclassified: accuracy {accuracy:.2%}")
     if arguments.pictures:
         arguments.pictures.mkdir(parents=True, exist_ok=True)
-        draw(net, data, guesses, wrong, arguments.pictures)
+        draw(net, data, predictions, errors, arguments.pictures)
 
 
-def draw(net, data, guesses, wrong, folder):
-    """Save pictures of the filters and of what is wrong."""
+def draw(net, data, predictions, errors, folder):
+    """Save pictures of the filters and of the misclassified images."""
     from matplotlib import pyplot
 
     kernel = net.layers[0].kernel
@@ -76,12 +75,12 @@ def draw(net, data, guesses, wrong, folder):
     figure, axes = pyplot.subplots(5, 10, figsize=(10, 6.5))
     for ax in axes.flat:
         ax.set_axis_off()
-    for place, ax in zip(wrong, axes.flat, strict=False):
-        ax.imshow(data.X_test[place], cmap="gray_r")
-        ax.set_title(f"{data.y_test[place]}, not {guesses[place]}", fontsize=8)
-    figure.suptitle("Images that it gets wrong: what they are, and not what it says")
-    figure.savefig(folder / "wrong.png", dpi=150)
-    print(f"pictures: {folder / 'filters.png'}, {folder / 'wrong.png'}")
+    for index, ax in zip(errors, axes.flat, strict=False):
+        ax.imshow(data.X_test[index], cmap="gray_r")
+        ax.set_title(f"{data.y_test[index]}, not {predictions[index]}", fontsize=8)
+    figure.suptitle("Misclassified images: label, not prediction")
+    figure.savefig(folder / "errors.png", dpi=150)
+    print(f"pictures: {folder / 'filters.png'}, {folder / 'errors.png'}")
 
 
 if __name__ == "__main__":

@@ -1,127 +1,137 @@
 """Swing a pendulum up with a motor that is too weak to lift it: model-predictive control on a learned model.
 
-A network learns from random pushes how angle and angular velocity change in a twentieth of a second. The controller
-never sees the equations. Before each push it plans two seconds ahead on the network: it takes the best of some random
-plans and the plan of before, and improves it by the iterative linear-quadratic regulator (Li and Todorov, 2004), which
-goes backwards through time on the model's derivatives. These are `jacobian`, of all steps of the plan in one call.
+A network learns from random pushes how angle and angular velocity change in 0.05 s. The controller uses only this
+model. Before each push it plans two seconds ahead: it selects the best of some random plans and the previous plan, and
+improves it by the iterative linear-quadratic regulator (Li and Todorov, 2004). The regulator needs the derivatives of
+the model; one call of `jacobian` returns them for all steps of the plan.
 """
 
 import numpy as np
 from latency import Latency
-from picture import drawn
+from picture import save_picture
 
 from nnc import NeuralNetwork
 
-GRAVITY, DT, MOST, FASTEST = 10.0, 0.05, 2.0, 8.0  # the pendulum of 1 m and 1 kg: lifting it takes a torque of 5
-AHEAD, PLANS, ROUNDS = 40, 32, 4
-WEIGHTS, EFFORT = np.array([1.0, 0.1]), 0.001  # of the squares of angle, velocity and torque in the cost of a step
-SHARES = np.array([1.0, 0.5, 0.2, 0.05])  # of an improvement, which are tried
-# About how much angle and velocity change in a step, so that what the network predicts is of size 1.
-CHANGE = np.array([0.4, 1.2])
+GRAVITY, DT = 10.0, 0.05  # m/s^2, s; the pendulum has 1 m and 1 kg
+MAX_TORQUE, MAX_VELOCITY = 2.0, 8.0  # N m, rad/s; lifting the pendulum without swinging needs 5 N m
+HORIZON_STEPS, RANDOM_PLANS, MAX_IMPROVEMENTS = 40, 32, 4
+STATE_WEIGHTS, TORQUE_WEIGHT = np.array([1.0, 0.1]), 0.001  # of squared angle, velocity and torque in the cost
+STEP_SIZES = np.array([1.0, 0.5, 0.2, 0.05])  # fractions of an improvement that are tried
+CHANGE_SCALE = np.array([0.4, 1.2])  # typical change of angle and velocity in a step; scales the targets to about 1
 
 
-def swung(state, torque):
-    """Return what the real pendulum does; the angle is 0 at the top."""
+def next_state(state, torque):
+    """Return the next state (..., 2) of the real pendulum; the angle is 0 at the top."""
     angle, omega = state[..., 0], state[..., 1]
-    omega = np.clip(omega + DT * (1.5 * GRAVITY * np.sin(angle) + 3 * torque), -FASTEST, FASTEST)
+    omega = np.clip(omega + DT * (1.5 * GRAVITY * np.sin(angle) + 3 * torque), -MAX_VELOCITY, MAX_VELOCITY)
     return np.stack([angle + DT * omega, omega], axis=-1)
 
 
-def seen(state, torque):
-    """Return the rows that the network sees: of the angle the sine and cosine, which do not jump."""
+def network_inputs(state, torque):
+    """Return the inputs of the network (n, 4): cosine and sine of the angle, velocity and torque, scaled."""
     angle, omega = state[..., 0], state[..., 1]
-    return np.column_stack([np.cos(angle), np.sin(angle), omega / FASTEST, torque / MOST])
+    return np.column_stack([np.cos(angle), np.sin(angle), omega / MAX_VELOCITY, torque / MAX_TORQUE])
 
 
-def upright(state):
-    """Return angle and velocity with the angle counted from the top, from -pi to pi."""
+def wrapped(state):
+    """Return angle and velocity, with the angle between -pi and pi."""
     return np.stack([(state[..., 0] + np.pi) % (2 * np.pi) - np.pi, state[..., 1]], axis=-1)
 
 
 def cost(path, plans):
-    """Return the cost of each plan that leads along a path."""
-    return (upright(path[1:]) ** 2 @ WEIGHTS + EFFORT * plans**2).sum(axis=0)
+    """Return the cost (n,) of plans (steps, n) with their paths (steps + 1, n, 2)."""
+    return (wrapped(path[1:]) ** 2 @ STATE_WEIGHTS + TORQUE_WEIGHT * plans**2).sum(axis=0)
 
 
 rng = np.random.default_rng(0)
-states = np.column_stack([rng.uniform(-np.pi, np.pi, 4000), rng.uniform(-FASTEST, FASTEST, 4000)])
-torques = rng.uniform(-MOST, MOST, 4000)
+states = np.column_stack([rng.uniform(-np.pi, np.pi, 4000), rng.uniform(-MAX_VELOCITY, MAX_VELOCITY, 4000)])
+torques = rng.uniform(-MAX_TORQUE, MAX_TORQUE, 4000)
 net = NeuralNetwork([4, 32, 32, 2], activation="tanh", loss="mse", dtype="float32", seed=0)
-X, y = seen(states, torques), (swung(states, torques) - states) / CHANGE
+X, y = network_inputs(states, torques), (next_state(states, torques) - states) / CHANGE_SCALE
 net.fit(X, y, epochs=60, batch_size=50, optimizer="adam", lr=0.005)
 net.fit(X, y, epochs=20, batch_size=50, lr=0.0005)
-print(f"model: R^2 {net.score(X, y):.5f} of {len(X)} random pushes")
+print(f"model: R^2 {net.score(X, y):.5f} on {len(X)} random pushes")
 predict, jacobian = Latency("predict", net.predict), Latency("jacobian", net.jacobian)
 
 
 def rollout(state, plans, torque_at=None):
-    """Return the path (steps + 1, n, 2) that plans (steps, n) lead along by the network, and the plans; these may
-    follow the path, by a function of step and states."""
+    """Return the path (steps + 1, n, 2) that the network predicts for plans (steps, n), and the plans.
+
+    If given, torque_at(step, states) replaces the torques of the plans.
+    """
     path, plans = [np.broadcast_to(state, (plans.shape[1], 2))], plans.copy()
     for t, torque in enumerate(plans):
         if torque_at is not None:
             torque[:] = torque_at(t, path[-1])
-        path.append(path[-1] + CHANGE * predict(seen(path[-1], torque)))
+        path.append(path[-1] + CHANGE_SCALE * predict(network_inputs(path[-1], torque)))
     return np.array(path), plans
 
 
 def derivatives(path, plan):
-    """Return d next state / d state (steps, 2, 2) and d next state / d torque (steps, 2) along a path, by the chain
-    rule from the columns that the network sees."""
-    by_column = CHANGE[:, None] * jacobian(seen(path[:-1], plan))
+    """Return d next state / d state (steps, 2, 2) and d next state / d torque (steps, 2) along a path.
+
+    They follow by the chain rule from the derivatives by the inputs of the network.
+    """
+    by_input = CHANGE_SCALE[:, None] * jacobian(network_inputs(path[:-1], plan))
     angle = path[:-1, :1]
-    by_angle = by_column[:, :, 1] * np.cos(angle) - by_column[:, :, 0] * np.sin(angle)
-    by_state = np.eye(2) + np.stack([by_angle, by_column[:, :, 2] / FASTEST], axis=2)
-    return by_state, by_column[:, :, 3] / MOST
+    by_angle = by_input[:, :, 1] * np.cos(angle) - by_input[:, :, 0] * np.sin(angle)
+    by_state = np.eye(2) + np.stack([by_angle, by_input[:, :, 2] / MAX_VELOCITY], axis=2)
+    return by_state, by_input[:, :, 3] / MAX_TORQUE
 
 
 def improvement(path, plan):
-    """Return how the torques should change, and how that should follow the state: step by step from the last, the
-    minimum of the cost to come, which is taken as quadratic."""
+    """Return the changes of the torques (steps,) and their feedback gains on the state (steps, 2).
+
+    Backwards from the last step, they minimize the quadratic approximation of the remaining cost.
+    """
     A, B = derivatives(path, plan)
-    ahead = 2 * WEIGHTS * upright(path)
-    slope, curve = np.zeros(2), np.zeros((2, 2))
-    push, follow = np.zeros(len(plan)), np.zeros((len(plan), 2))
+    cost_gradients = 2 * STATE_WEIGHTS * wrapped(path)
+    value_gradient, value_hessian = np.zeros(2), np.zeros((2, 2))
+    change, gain = np.zeros(len(plan)), np.zeros((len(plan), 2))
     for t in range(len(plan) - 1, -1, -1):
-        slope, curve = slope + ahead[t + 1], curve + np.diag(2 * WEIGHTS)
-        by_torque, bend = B[t] @ slope + 2 * EFFORT * plan[t], B[t] @ curve @ B[t] + 2 * EFFORT
-        push[t] = np.clip(plan[t] - by_torque / bend, -MOST, MOST) - plan[t]
-        if abs(plan[t] + push[t]) < MOST:  # else it stays there, whatever the state
-            follow[t] = -(B[t] @ curve @ A[t]) / bend
-        closed = A[t] + np.outer(B[t], follow[t])
-        slope = closed.T @ (slope + curve @ B[t] * push[t]) + 2 * EFFORT * (plan[t] + push[t]) * follow[t]
-        curve = closed.T @ curve @ closed + 2 * EFFORT * np.outer(follow[t], follow[t])
-    return push, follow
+        value_gradient = value_gradient + cost_gradients[t + 1]
+        value_hessian = value_hessian + np.diag(2 * STATE_WEIGHTS)
+        by_torque = B[t] @ value_gradient + 2 * TORQUE_WEIGHT * plan[t]
+        curvature = B[t] @ value_hessian @ B[t] + 2 * TORQUE_WEIGHT
+        change[t] = np.clip(plan[t] - by_torque / curvature, -MAX_TORQUE, MAX_TORQUE) - plan[t]
+        if abs(plan[t] + change[t]) < MAX_TORQUE:  # at a limit the torque does not depend on the state
+            gain[t] = -(B[t] @ value_hessian @ A[t]) / curvature
+        closed = A[t] + np.outer(B[t], gain[t])
+        torque_derivative = 2 * TORQUE_WEIGHT * (plan[t] + change[t])
+        value_gradient = closed.T @ (value_gradient + value_hessian @ B[t] * change[t]) + torque_derivative * gain[t]
+        value_hessian = closed.T @ value_hessian @ closed + 2 * TORQUE_WEIGHT * np.outer(gain[t], gain[t])
+    return change, gain
 
 
-def planned(state, before):
-    """Return a better plan than the one of before, from this state on."""
-    plans = rng.uniform(-MOST, MOST, (AHEAD // 5, PLANS)).repeat(5, axis=0)
-    plans[:, 0] = before
+def improved_plan(state, previous):
+    """Return a plan from this state, improved from the best of random plans and the previous plan."""
+    plans = rng.uniform(-MAX_TORQUE, MAX_TORQUE, (HORIZON_STEPS // 5, RANDOM_PLANS)).repeat(5, axis=0)
+    plans[:, 0] = previous
     path, plans = rollout(state, plans)
     costs = cost(path, plans)
-    for _ in range(ROUNDS):
+    for _ in range(MAX_IMPROVEMENTS):
         least = costs.argmin()
-        known, plan, value = path[:, least], plans[:, least], costs[least]
-        push, follow = improvement(known, plan)
+        best_path, plan, value = path[:, least], plans[:, least], costs[least]
+        change, gain = improvement(best_path, plan)
 
-        def following(t, states, known=known, plan=plan, push=push, follow=follow):
-            return np.clip(plan[t] + SHARES * push[t] + (states - known[t]) @ follow[t], -MOST, MOST)
+        def torque_at(t, states, best_path=best_path, plan=plan, change=change, gain=gain):
+            torque = plan[t] + STEP_SIZES * change[t] + (states - best_path[t]) @ gain[t]
+            return np.clip(torque, -MAX_TORQUE, MAX_TORQUE)
 
-        path, plans = rollout(state, np.zeros((AHEAD, len(SHARES))), following)
+        path, plans = rollout(state, np.zeros((HORIZON_STEPS, len(STEP_SIZES))), torque_at)
         costs = cost(path, plans)
         if costs.min() >= value:
             return plan
     return plans[:, costs.argmin()]
 
 
-plan_ahead = Latency("a plan", planned)
-state, plan, degrees = np.array([np.pi, 0.0]), np.zeros(AHEAD), []
+plan_ahead = Latency("plan", improved_plan)
+state, plan, degrees = np.array([np.pi, 0.0]), np.zeros(HORIZON_STEPS), []
 for step in range(1, 161):
     plan = plan_ahead(state, plan)
-    state = swung(state, plan[0])
+    state = next_state(state, plan[0])
     plan = np.append(plan[1:], 0.0)
-    degrees.append(abs(np.degrees(upright(state)[0])))
+    degrees.append(abs(np.degrees(wrapped(state)[0])))
     if step % 20 == 0:
         print(f"after {DT * step:.0f} s: {degrees[-1]:5.1f} degrees from the top")
 print(f"in the last 2 s: {max(degrees[-40:]):.1f} degrees from the top at most")
@@ -135,4 +145,4 @@ def draw(ax):
     ax.set_ylabel("degrees from the top")
 
 
-drawn(draw)
+save_picture(draw)

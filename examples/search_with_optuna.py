@@ -1,12 +1,12 @@
-"""A search by Optuna (pip install optuna) whose trials are folds, trained side by side by nnc.fit_many.
+"""Search for hyperparameters with Optuna (pip install optuna); nnc.fit_many trains the folds of a trial together.
 
-nnc.search is random search with successive halving. Where trials are few and long, a sampler that learns from the
-trials before is worth its time: this is the recipe.
+nnc.search is random search with successive halving. A sampler that learns from earlier trials, as here, pays where
+trials are few and long.
 """
 
 import numpy as np
 import optuna
-from picture import drawn
+from picture import save_picture
 
 import nnc
 from nnc import NeuralNetwork
@@ -15,7 +15,7 @@ FOLDS = 4
 
 
 def objective(trial, X, y):
-    """The loss of held-out rows, the mean over the folds."""
+    """Return the validation loss, averaged over the folds."""
     width = trial.suggest_int("width", 4, 64, log=True)
     options = {
         "lr": trial.suggest_float("lr", 1e-4, 1e-1, log=True),
@@ -24,9 +24,9 @@ def objective(trial, X, y):
     }
     net = NeuralNetwork([X.shape[1], width, 1], activation="tanh", loss="mse", scale_X="standardize", seed=trial.number)
     networks = nnc.clones(net, FOLDS)
-    held = np.arange(len(X)) % FOLDS
-    nnc.fit_many(networks, X, y, rows=[held != k for k in range(FOLDS)], epochs=40, optimizer="adam", **options)
-    return np.mean([network.evaluate_loss(X[held == k], y[held == k]) for k, network in enumerate(networks)])
+    fold = np.arange(len(X)) % FOLDS
+    nnc.fit_many(networks, X, y, rows=[fold != k for k in range(FOLDS)], epochs=40, optimizer="adam", **options)
+    return np.mean([network.evaluate_loss(X[fold == k], y[fold == k]) for k, network in enumerate(networks)])
 
 
 def main(trials=20):
@@ -40,12 +40,12 @@ def main(trials=20):
 
     def draw(ax):
         ax.plot([trial.value for trial in study.trials], "o", label="trials")
-        ax.plot(np.minimum.accumulate([trial.value for trial in study.trials]), label="the best so far")
+        ax.plot(np.minimum.accumulate([trial.value for trial in study.trials]), label="lowest so far")
         ax.set_xlabel("trial")
-        ax.set_ylabel("loss of held-out rows")
+        ax.set_ylabel("loss of fold-out rows")
         ax.legend()
 
-    drawn(draw)
+    save_picture(draw)
     return study.best_value
 
 

@@ -1,11 +1,11 @@
 """Forecast the next day of a series, hour by hour, from the two days before: one network with 24 outputs.
 
-The series is made up: days, a weekly rhythm, a slow drift, noise. It is learned from the first 40 weeks and judged on
-the last 8, beside the guess that tomorrow will be as today.
+The series is synthetic: a daily and a weekly rhythm, a slow drift and noise. The first 40 weeks are training data, the
+last 8 are test data. The network is compared with the naive forecast that tomorrow repeats today.
 """
 
 import numpy as np
-from picture import drawn
+from picture import save_picture
 
 from nnc import NeuralNetwork
 
@@ -18,10 +18,10 @@ daily = np.sin(2 * np.pi * (hour % DAY - 9) / DAY) + 0.5 * np.sin(4 * np.pi * (h
 drift = np.cumsum(rng.normal(scale=0.02, size=hour.size))
 series = 50 + 10 * daily * np.where(weekend, 0.5, 1) + 3 * drift + rng.normal(size=hour.size)
 
-# A row is what is known at midnight: 48 hours, and the day of the week that begins.
+# A row has the data available at midnight: the last 48 hours, and the weekday of the day that begins.
 midnights = np.arange(2 * DAY, hour.size - DAY + 1, DAY)
 past = np.array([series[t - 2 * DAY : t] for t in midnights])
-level = past[:, -DAY:].mean(axis=1, keepdims=True)  # the network sees and gives differences from the last day's mean
+level = past[:, -DAY:].mean(axis=1, keepdims=True)  # inputs and targets are differences from the mean of the last day
 day = np.eye(7)[midnights // DAY % 7]
 X, y = np.hstack([past - level, day]), np.array([series[t : t + DAY] for t in midnights]) - level
 train, test = midnights < (WEEKS - TEST) * WEEK, midnights >= (WEEKS - TEST) * WEEK
@@ -29,17 +29,17 @@ train, test = midnights < (WEEKS - TEST) * WEEK, midnights >= (WEEKS - TEST) * W
 net = NeuralNetwork([X.shape[1], 32, DAY], activation="relu", loss="mse", scale_X="standardize", seed=0)
 net.fit(X[train], y[train], epochs=300, optimizer="adam", lr=0.003, batch_size=16, l2=1e-3, validation=0.2, patience=30)
 
-guesses = net.predict(X[test])
-error, naive = np.abs(guesses - y[test]).mean(), np.abs(past[test, -DAY:] - level[test] - y[test]).mean()
-print(f"mean absolute error: {error:.2f}, as today {naive:.2f}: {error / naive:.0%} of it")
+forecasts = net.predict(X[test])
+error, naive = np.abs(forecasts - y[test]).mean(), np.abs(past[test, -DAY:] - level[test] - y[test]).mean()
+print(f"mean absolute error: {error:.2f}, naive forecast {naive:.2f}, ratio {error / naive:.0%}")
 
 
 def draw(ax):
-    shown = np.arange(7 * DAY)
-    ax.plot(shown, (y[test] + level[test])[:7].ravel(), "k", linewidth=1, label="what came")
-    ax.plot(shown, (guesses + level[test])[:7].ravel(), label="forecast at midnight")
+    hours = np.arange(7 * DAY)
+    ax.plot(hours, (y[test] + level[test])[:7].ravel(), "k", linewidth=1, label="observed")
+    ax.plot(hours, (forecasts + level[test])[:7].ravel(), label="forecast at midnight")
     ax.set_xlabel("hour")
     ax.legend()
 
 
-drawn(draw)
+save_picture(draw)

@@ -1,9 +1,9 @@
-"""A web service that answers with a network, and learns from what it is told (FastAPI; extra [examples]).
+"""Web service that predicts with a network and trains it on labelled rows (FastAPI; extra [examples]).
 
     uvicorn --app-dir examples web_service:app
     curl localhost:8000/predict -H "content-type: application/json" -d '{"rows": [[5.9, 3.0, 5.1, 1.8]]}'
 
-Predictions may be asked for while the network learns; two trainings wait for each other.
+Predictions are allowed while the network trains; training requests wait for each other.
 """
 
 from threading import Lock
@@ -19,7 +19,7 @@ names = [IRIS_CLASSES[label] for label in y]
 net = NeuralNetwork([4, 16, 3], activation="tanh", loss="cross_entropy", scale_X="standardize", seed=0)
 net.fit(X, names, epochs=100, lr=0.1, batch_size=10)
 step = net.stepper("sgd", lr=0.01)
-one_at_a_time = Lock()
+training_lock = Lock()
 app = FastAPI(title="Iris")
 
 
@@ -32,11 +32,11 @@ class Examples(Rows):
 
 
 @app.post("/predict")
-def predict(question: Rows):
-    """The species of each flower, and how probable each species is."""
+def predict(request: Rows):
+    """Return the species of each flower and the probability of each species."""
     try:
-        probabilities = net.predict_proba(question.rows)
-    except (ValueError, TypeError) as error:  # nnc's messages say what is wrong with the rows
+        probabilities = net.predict_proba(request.rows)
+    except (ValueError, TypeError) as error:  # the messages of nnc name the error in the rows
         raise HTTPException(422, str(error)) from error
     return {
         "species": net.classes[probabilities.argmax(axis=1)].tolist(),
@@ -46,9 +46,9 @@ def predict(question: Rows):
 
 @app.post("/learn")
 def learn(examples: Examples):
-    """One step of training on flowers whose species has become known."""
+    """Take one training step on labelled flowers."""
     try:
-        with one_at_a_time:
+        with training_lock:
             return {"loss": step(examples.rows, examples.labels)}
     except (ValueError, TypeError) as error:
         raise HTTPException(422, str(error)) from error
@@ -56,5 +56,5 @@ def learn(examples: Examples):
 
 @app.get("/network")
 def network():
-    """The network as the JSON document that `NeuralNetwork.load` reads."""
+    """Return the network as the JSON document that `nnc.load` reads."""
     return {"summary": net.summary(), "document": net.to_json()}

@@ -373,7 +373,7 @@ def test_the_example_on_mnist(options, tmp_path):
     command = [sys.executable, str(EXAMPLE), str(tmp_path), "--epochs", "4", *options]
     run = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "epoch  4" in run.stdout
-    assert "test images are wrong" in run.stdout
+    assert "test images are misclassified" in run.stdout
 
 
 def test_the_network_for_small_images_says_what_it_takes():
