@@ -2,9 +2,10 @@ from collections.abc import Callable, Iterable
 from types import FrameType, TracebackType
 from typing import Any, Self
 
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from nnc._data.derivatives import GradientsLike
+from nnc._model.model import Model
 from nnc._training.step import GeneralStep
 
 class TrainingLock:
@@ -21,6 +22,20 @@ class SnapshotLock:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
+
+class CustomStep:
+    def __init__(self, training: Any, model: Model) -> None: ...
+    def run(
+        self,
+        X: NDArray[Any],
+        Y: NDArray[Any],
+        row: int,
+        size: int,
+        rates: float | NDArray[Any],
+        seconds: float,
+        total: float,
+        penalties: float,
+    ) -> tuple[int, float, float]: ...
 
 class Stepper:
     def __init__(self, general: GeneralStep, network: Any = None) -> None: ...

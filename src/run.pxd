@@ -61,6 +61,7 @@ cdef struct Run:
     double target_loss    # the run ends at an epoch with at most this loss
     bint one_row          # this run uses one_row.pxd
     bint resident         # all rows fit one block, which is loaded only once
+    bint is_forwarded     # the block holds the activations of the batch: omit the forward pass
     int threads           # number of threads that call train()
     Barrier barrier       # barrier of these threads
     double seconds        # time limit of a call of train() with several threads, in seconds
@@ -264,7 +265,7 @@ cdef inline void train(Run* run, int thread, Py_ssize_t blocks) noexcept nogil:
             high = share_start(rows, thread + 1, threads, GRAIN)
             if not run.resident:
                 fetch(&net.block, &run.data, row, low, high)
-            if forward(net, low, high, rows, thread, run.drop_key, drops, row - batch_start):
+            if not run.is_forwarded and forward(net, low, high, rows, thread, run.drop_key, drops, row - batch_start):
                 break
             output_delta(net, low, high, scale, thread)
             if backward(net, low, high, rows, thread):

@@ -1,6 +1,107 @@
 # Single training steps. Included by _team.pyx.
 
 
+cdef class CustomStep:
+    """Training step with a custom loss on a prepared run of the core, on one thread.
+
+    Parameters
+    ----------
+    training : Training
+        Prepared run, for batches of at least as many rows as those of a step.
+    model : Model
+        The network of the run, which has a custom loss.
+    """
+    cdef object training          # keeps `single` alive
+    cdef object custom            # CustomLoss
+    cdef SnapshotLock snapshot_lock
+    cdef Single* single
+    cdef Py_ssize_t n_out
+
+    def __init__(self, training, model):
+        self.training, self.custom, self.snapshot_lock = training, model.custom, model.snapshot_lock
+        self.single = <Single*>PyCapsule_GetPointer(training.single, NULL)
+        self.n_out = model.sizes[len(model.sizes) - 1]
+
+    def run(self, X, Y, Py_ssize_t row, Py_ssize_t size, rates, double seconds, double total, double penalties):
+        """Take steps on consecutive batches, until the rows or the time are used up.
+
+        Parameters
+        ----------
+        X : real array (n, n_in)
+        Y : real array (n, k)
+            Targets as the loss function takes them.
+        row : int
+            First row of the next batch.
+        size : int
+            Rows in a batch; the last batch may have fewer.
+        rates : float or sequence of float
+            Learning rate of all steps or of each.
+        seconds : float
+            Time limit, after which no further step begins.
+        total, penalties : float
+            Sums over the rows of earlier batches: of the loss without penalties, and of the penalties.
+
+        Returns
+        -------
+        row : int
+            First row of the batch after the last step.
+        total, penalties : float
+            The sums with these batches. `total` is NaN if an output is not finite or the next step would make
+            parameters infinite or NaN; these keep their values.
+        """
+        cdef double deadline = now() + seconds, penalty
+        cdef Py_ssize_t n = len(X), end, step = 0
+        cdef bint is_constant = isinstance(rates, float)
+        while row < n:
+            end = min(n, row + size)
+            batch, targets = X[row:end], Y[row:end]
+            answer = self.begin(batch, targets)
+            if answer is None:
+                return row, NAN, penalties
+            self.snapshot_lock.acquire()
+            try:
+                if not self.finish(batch, targets, answer[1], rates if is_constant else rates[step]):
+                    return row, NAN, penalties
+            finally:
+                self.snapshot_lock.release()
+            penalty = self.training.penalty
+            # rounded as by BatchLoop.train_on(), whose loss of a step includes the penalties
+            total += (<double>answer[0] + penalty - penalty) * (end - row)
+            penalties += penalty * (end - row)
+            row, step = end, step + 1
+            if now() > deadline:
+                break
+        return row, total, penalties
+
+    cdef begin(self, X, Y):
+        # Call the loss function with the outputs for X, in an array that the function may change or store. Return the
+        # loss and the derivative as the function returns it; None if the core cannot read X and Y directly, or if an
+        # output is not finite.
+        if Y.ndim != 2:
+            return None
+        P = empty((len(X), self.n_out), X.dtype)
+        if not self.single.outputs(self.single.what, X, Y, Y.shape[1], P):
+            return None
+        return self.custom.call(P, Y)
+
+    cdef bint finish(self, X, Y, dP, double rate) except -1:
+        # Take the step after `begin`; return False if parameters would not be finite.
+        cdef double product
+        if not self.single.finish(self.single.what, X, dP, rate, &product):
+            dP = self.converted(X, Y, dP)
+            self.single.finish(self.single.what, X, dP, rate, &product)
+        if product - product != 0:
+            self.converted(X, Y, dP)      # raises if dP is not finite
+            return False
+        return True
+
+    cdef converted(self, X, Y, dP):
+        # Check and convert the derivative. The outputs are computed again, as the function may have changed its own.
+        P = empty((len(X), self.n_out), X.dtype)
+        self.training.outputs(X, P, 1, 0)
+        return self.custom.derivative(P, Y, dP)
+
+
 cdef class Stepper:
     """Training steps of one network, made by `NeuralNetwork.stepper`.
 
@@ -32,8 +133,8 @@ cdef class Stepper:
     cdef object model, state, converter, stack
     cdef object network_state     # None after plain descent, which leaves no state in the network
     cdef object training          # keeps `single` alive
-    cdef object custom            # CustomLoss if the step computes such a loss, else None
-    cdef Py_ssize_t n_out
+    cdef CustomStep custom_step   # for a custom loss, else None
+    cdef Py_ssize_t batch_rows    # rows that the run was prepared for
     cdef double rate              # learning rate of the state
     cdef TrainingLock training_lock       # of the model
     cdef SnapshotLock snapshot_lock
@@ -164,7 +265,7 @@ cdef class Stepper:
         try:
             if (self.converter is not None and sample_weight is None and (y if self.takes_gradient else dP) is None
                     and self.is_unchanged(network)):
-                if self.custom is None:
+                if self.custom_step is None:
                     loss = self.repeat(general, network, X, dP if self.takes_gradient else y, lr)
                 else:
                     loss = self.repeat_custom(general, network, X, y, lr)
@@ -182,12 +283,13 @@ cdef class Stepper:
     cdef int prepare(self, general, network, converter, bint takes_gradient) except -1:
         # Remember what the step that was just taken depended on.
         self.model, self.converter, self.takes_gradient = network.model, converter, takes_gradient
-        self.custom = None if takes_gradient else self.model.custom
-        self.n_out = self.model.sizes[len(self.model.sizes) - 1]
         self.state, self.network_state, self.stack = general.state, network.state, self.model.stack
         self.training_lock, self.snapshot_lock = self.model.training_lock, self.model.snapshot_lock
         self.training, self.rate = general.training, self.state.lr
         self.single = <Single*>PyCapsule_GetPointer(self.training.single, NULL)
+        self.batch_rows = general.shape[0]
+        is_custom = self.model.custom is not None and not takes_gradient
+        self.custom_step = CustomStep(self.training, self.model) if is_custom else None
         self.next_acquisition = self.training_lock.acquisitions + 1
         return 0
 
@@ -225,40 +327,36 @@ cdef class Stepper:
             lock.release()
 
     cdef repeat_custom(self, general, network, X, Y, lr):
-        # Repeat a step with a custom loss. The loss function is called with new outputs, which it may change or store.
-        cdef double product, rate = self.rate if lr is None or lr is self.last_lr else lr
+        # Repeat a step with a custom loss; return None, with nothing done, if the core cannot read X and Y directly.
+        cdef double rate = self.rate if lr is None or lr is self.last_lr else lr
         cdef SnapshotLock lock = self.snapshot_lock
-        cdef object state = self.state, training = self.training, custom = self.custom
-        if not (type(X) is type(Y) is ndarray and Y.ndim == 2):
-            return None
-        P = empty((len(X), self.n_out), X.dtype)
-        if not self.single.outputs(self.single.what, X, Y, Y.shape[1], P):
+        # alive until the step is over, even if the stepper is closed
+        cdef object state = self.state
+        cdef CustomStep custom_step = self.custom_step
+        if not (type(X) is type(Y) is ndarray and len(X) == self.batch_rows):
             return None
         try:
-            loss, dP = custom.call(P, Y)
+            answer = custom_step.begin(X, Y)
+            if answer is None:
+                return None
+            lock.acquire()
+            try:
+                if not custom_step.finish(X, Y, answer[1], rate):
+                    self.converter = None
+                    general.fail(network, X, Y, "y", rate)
+                if not (lr is None or lr is self.last_lr):
+                    self.rate, self.last_lr = rate, float(lr)
+                    state.lr = general.lr = self.last_lr
+                return answer[0] + custom_step.training.penalty
+            finally:
+                lock.release()
         except ValueError as error:
             raise general.custom_error(network, error, X, Y, rate) from None
-        lock.acquire()
-        try:
-            if not self.single.take(self.single.what, X, dP, rate, &product):
-                dP = general.custom_derivative(network, X, Y, dP, rate)           # converts dP
-                if not self.single.take(self.single.what, X, dP, rate, &product):
-                    return None
-            if product - product != 0:
-                self.converter = None
-                general.custom_derivative(network, X, Y, dP, rate)        # raises if dP is not finite
-                general.fail(network, X, Y, "y", rate)
-            if not (lr is None or lr is self.last_lr):
-                self.rate, self.last_lr = rate, float(lr)
-                state.lr = general.lr = self.last_lr
-            return loss + training.penalty
-        finally:
-            lock.release()
 
     def close(self):
         """Release the network and everything prepared for it."""
         self.network = self.general = self.training = self.converter = self.model = None
-        self.state = self.network_state = self.stack = self.custom = None
+        self.state = self.network_state = self.stack = self.custom_step = None
         self.training_lock, self.snapshot_lock = None, None
 
     def __enter__(self):

@@ -79,11 +79,13 @@ typedef struct {
 /* Single training steps of a prepared run. Arguments may be objects of any type. A function returns 0, with nothing
    done, if they must be converted first.
 
-       step      train on X and y with this learning rate, and write the loss before the step
-       outputs   write the outputs before that step into P, for a custom loss against targets y (n, k) */
+       take      train on X and y with this learning rate, and write the loss before the step
+       outputs   write the outputs before the step into P, for a custom loss against targets y (n, k)
+       finish    take the step after `outputs` from dP, the derivative of the custom loss by P */
 typedef struct {
     int (*take)(void *what, PyObject *X, PyObject *y, double rate, double *loss);
     int (*outputs)(void *what, PyObject *X, PyObject *y, Py_ssize_t k, PyObject *P);
+    int (*finish)(void *what, PyObject *X, PyObject *dP, double rate, double *loss);
     void *what;
 } Single;
 

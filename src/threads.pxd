@@ -18,6 +18,7 @@ cdef extern from "threads.h" nogil:
     ctypedef struct Single:
         bint (*take)(void* what, object X, object y, double rate, double* loss) noexcept
         bint (*outputs)(void* what, object X, object y, Py_ssize_t k, object P) noexcept
+        bint (*finish)(void* what, object X, object dP, double rate, double* loss) noexcept
         void* what
     double now()
     void barrier_init(Barrier* b, long threads)

@@ -57,7 +57,7 @@ cdef class Training:
         cdef int l
         memset(run, 0, sizeof(Run))
         self.of_thread = Task(work_on_run, run)
-        self.of_array = Single(take_single, outputs_of_single, <void*>self)
+        self.of_array = Single(take_single, outputs_of_single, finish_single, <void*>self)
         self.is_brief = engine.plan.image_layers == 0 and batch_size * engine.size <= BRIEF
         # the arrays themselves: views of them take time
         self.keep_alive = [engine, params, X, Y, labels, weights, order, moments, None, rows]
@@ -429,14 +429,15 @@ cdef bint take_single(void* what, X, Y, double rate, double* loss) noexcept:
 
 cdef bint outputs_of_single(void* what, X, Y, Py_ssize_t k, P) noexcept:
     # Write the outputs for X in the step to come into P, for a custom loss against targets Y (n, k). Return False,
-    # with nothing of use in P, if `take` would refuse X, if Y is not such an array, or if Y or an output is not finite.
+    # with nothing of use in P, if X or Y is not such an array, or if Y or an output is not finite. There may be fewer
+    # rows than in a batch.
     cdef Training self = <Training>what
     cdef Run* run = &self.run
     cdef double largest
     cdef Py_ssize_t m = 0, n_out = run.net.layers[run.net.count - 1].n_out
     cdef Data data = data_as_is(X, P, run.net.layers[0].n_in, n_out, PyBUF_WRITABLE)
     cdef const real* targets = rows_of(Y, k, 0, &m)
-    if data.n != run.batch or targets is NULL or m != data.n or k == 0:
+    if data.n == 0 or data.n > run.batch or targets is NULL or m != data.n or k == 0:
         return False
     if self.is_brief:
         find_outputs(run, &data)
@@ -445,6 +446,21 @@ cdef bint outputs_of_single(void* what, X, Y, Py_ssize_t k, P) noexcept:
             find_outputs(run, &data)
     return (first_not_finite(targets, m * k, &largest) < 0 and
             first_not_finite(data.Y, m * n_out, &largest) < 0)
+
+
+cdef bint finish_single(void* what, X, dP, double rate, double* loss) noexcept:
+    # Take the step on X from the derivatives dP by the outputs that `outputs_of_single` has just computed for X. A
+    # batch of one block does not need another forward pass. Return False, with nothing done, if dP is no array that the
+    # engine can use directly.
+    cdef Training self = <Training>what
+    cdef Run* run = &self.run
+    cdef Data data = data_as_is(X, dP, run.net.layers[0].n_in, run.net.layers[run.net.count - 1].n_out)
+    if data.n == 0 or data.n > run.batch:
+        return False
+    run.is_forwarded = data.n <= run.net.block.size and run.nets is NULL
+    loss[0] = self.descend(data, rate)
+    run.is_forwarded = False
+    return True
 
 
 cdef void find_outputs(Run* run, const Data* data) noexcept nogil:

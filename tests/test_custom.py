@@ -502,6 +502,41 @@ def test_repeated_step_has_bits_of_the_first_ones(name, dtype):
         assert net.params.tobytes() == other.params.tobytes()
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", RETURNS)
+def test_fit_takes_the_steps_of_a_stepper(name, dtype):
+    """Several batches, the last one smaller than the others."""
+    net = NeuralNetwork([4, 7, 3], activation="tanh", loss=RETURNS[name], dtype=dtype, seed=3)
+    other = net.copy()
+    X, y = data(net)
+    history = net.fit(X, y, epochs=2, batch_size=16, shuffle=False, optimizer="adam", lr=0.01, dropout=0.2, l2=1e-3)
+    step = other.stepper("adam", 0.01, dropout=0.2, l2=1e-3)
+    for loss in history.loss:
+        parts = [slice(start, start + 16) for start in range(0, 50, 16)]
+        losses = [step(X[part], y[part]) for part in parts]
+        assert np.average(losses, weights=[len(X[part]) for part in parts]) == pytest.approx(loss, rel=1e-12)
+    assert net.params.tobytes() == other.params.tobytes()
+
+
+def test_function_may_keep_the_outputs_of_a_fit():
+    kept = []
+
+    def loss(P, Y):
+        assert not Y.flags.writeable
+        kept.append(P)
+        return mse(P, Y)
+
+    net = NeuralNetwork([4, 7, 3], activation="tanh", loss=loss, seed=3)
+    other = net.copy()
+    X, y = data(net)
+    net.fit(X, y, epochs=1, batch_size=20, shuffle=False, lr=0.1)
+    first, second, third = kept
+    assert np.array_equal(first, other.predict(X[:20]))
+    assert not np.shares_memory(first, second)
+    assert len(third) == 10
+    assert y.flags.writeable
+
+
 def test_repeated_step_takes_targets_of_any_width():
     def loss(P, Y):
         return (P**2).mean() + Y.shape[1] * Y.sum(), 2 * P / P.size

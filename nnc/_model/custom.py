@@ -60,8 +60,9 @@ class CustomLoss:
 
     def call(self, P: NDArray[Any], Y: NDArray[Any]) -> tuple[float, Any]:
         """Return the loss, and the derivative as the function returns it; the function may change P."""
-        Y = Y.view()
-        Y.flags.writeable = False
+        if Y.flags.writeable:
+            Y = Y.view()
+            Y.flags.writeable = False
         try:
             answer = self.function(P, Y)
         except Exception as error:

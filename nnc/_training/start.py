@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
     Batches: TypeAlias = Iterable[tuple[ArrayLike, ...]] | Callable[[], Iterable[tuple[ArrayLike, ...]]]
 
+CHUNK_BYTES = 1 << 18  # of inputs that are selected at once for a custom loss: several batches, or one
+
 
 def fit_arrays(network: Trainable, X: ArrayLike, y: ArrayLike, arguments: FitArguments) -> History:
     """Train a network on arrays, as `NeuralNetwork.fit` does."""
@@ -133,7 +135,8 @@ def loop_on(
         from nnc._training.custom import CustomLossLoop
 
         state.streams = state.streams.copy()
-        passes = epochs_of(model, state.streams, rows, size, shuffles)
+        chunk = size * max(1, CHUNK_BYTES * n // (size * rows.source.X.nbytes))
+        passes = epochs_of(model, state.streams, rows, chunk, shuffles)
         return CustomLossLoop(model, converter, passes, options, state, validation, rows, -(-n // size))
     if shuffles:
         options.order = np.arange(n, dtype=np.int32)

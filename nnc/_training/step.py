@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy import ndarray
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
     from nnc._data.converter import DataConverter
     from nnc._data.derivatives import GradientsLike
-    from nnc._model.custom import CustomLoss
     from nnc._registry.optimizers import Optimizer
     from nnc._training.arguments import FitArguments, Rate
     from nnc._training.trainable import Trainable
@@ -337,19 +336,6 @@ class GeneralStep:
         assert model.heads is not None
         slope = model.heads.backpropagate(P, Y)
         return float((model.heads.outputs(P) * Y).sum()), slope
-
-    def custom_derivative(
-        self, network: Trainable, X: NDArray[Any], Y: NDArray[Any], dP: Any, rate: float
-    ) -> NDArray[Any]:
-        """Return what the function of a custom loss has returned as derivative, checked and converted."""
-        model = network.model
-        custom = cast("CustomLoss", model.custom)
-        P = np.empty((len(X), model.sizes[-1]), model.dtype)
-        self.training.outputs(X, P, 1, 0)  # anew, as the function may have changed its own
-        try:
-            return custom.derivative(P, Y, dP)
-        except ValueError as error:
-            raise self.custom_error(network, error, X, Y, rate) from None
 
     def custom_error(
         self, network: Trainable, error: ValueError, X: NDArray[Any], Y: NDArray[Any], rate: float
