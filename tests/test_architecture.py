@@ -1,4 +1,4 @@
-"""docs/architecture.md names only things that exist, fits on a few pages, and has short sentences like docs/lab/."""
+"""Pages name only things that exist and have short sentences; docs/architecture.md fits on a few printed pages."""
 
 import ast
 import builtins
@@ -18,14 +18,16 @@ SUFFIXES = ("py", "pyx", "pxd", "pxi", "h", "md", "json")
 SOURCE_NAME = re.compile(rf"[\w./-]+\.(?:{'|'.join(SUFFIXES)})\b|(?:nnc|src|tests|tools|docs|benchmarks)/[\w./-]*")
 LINE_COMMENT = re.compile(r"#.*")
 OTHER_NAMES = {"ffast", "math", "nnc", "import"}  # the compiler flag, the package itself and a keyword
+# Names in the recipes of CONTRIBUTING.md that belong to other packages or are placeholders.
+RECIPE_NAMES = {"f_NAME", "d_NAME", "torch", "nn", "functional", "Math", "h"}
 
 pytestmark = pytest.mark.skipif(not (HOME / "src").is_dir(), reason="needs the checkout")
 
 
-def python_names():
-    """Return all names that nnc/ defines: modules, classes, functions, parameters, variables, attributes."""
+def python_names(folder="nnc"):
+    """Return all names that a folder defines: modules, classes, functions, parameters, variables, attributes."""
     names = set()
-    for path in (HOME / "nnc").rglob("*.py"):
+    for path in (HOME / folder).rglob("*.py"):
         names.add(path.stem)
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
@@ -60,17 +62,24 @@ def known():
     return python_names() | core_names() | house_names() | set(dir(builtins)) | OTHER_NAMES
 
 
-def missing(text):
+def is_file_name(name):
+    """Return whether a file exists: in the checkout, in src/, or, for a bare file name, anywhere in nnc/ or tests/."""
+    exists = any((folder / name).exists() for folder in (HOME, HOME / "src"))
+    return exists or ("/" not in name and any(any((HOME / folder).rglob(name)) for folder in ("nnc", "tests")))
+
+
+def missing(text, extra_names=frozenset()):
     """Return the files and names in code spans and code blocks of a page that do not exist."""
     faults = []
     fences = FENCE.findall(text)
     spans = re.findall(r"`([^`]+)`", FENCE.sub("", text))
     for part in [*spans, *fences]:
         for name in SOURCE_NAME.findall(part):
-            if not any((folder / name).exists() for folder in (HOME, HOME / "src")):
+            if not is_file_name(name):
                 faults.append(name)
     for span in spans:
-        faults += [name for name in re.findall(r"[A-Za-z_]\w*", SOURCE_NAME.sub("", span)) if name not in known()]
+        names = re.findall(r"[A-Za-z_]\w*", SOURCE_NAME.sub("", span))
+        faults += [name for name in names if name not in known() and name not in extra_names]
     return faults
 
 
@@ -121,6 +130,12 @@ def test_diagram_shows_each_import_from_above():
 
 def test_glossary_names_only_what_exists():
     assert not missing((DOCS / "glossary.md").read_text(encoding="utf-8"))
+
+
+def test_recipes_for_contributors_name_only_what_exists():
+    text = (HOME / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    recipes = text.split("## How to add an activation")[1].split("## Rules for changes")[0]
+    assert not missing(recipes.replace("`python tools/", "`tools/"), python_names("tests") | RECIPE_NAMES)
 
 
 def test_names_that_do_not_exist_are_found():
