@@ -105,7 +105,7 @@ def test_both_slopes_of_a_pair_make_one_difference(name):
     row, z = LOSSES[name], np.random.default_rng(0).normal(size=(5, N))
     y = TARGETS[row.target_type](np.random.default_rng(1))[:5].astype(float)
     output = ACTIVATIONS[row.output]
-    p = output.values(z)
+    p = output.compute(z)
     slope = row.compute_derivative(y, p, 0.0)
     delta = (
         slope * output.compute_derivative(z, p)
@@ -253,5 +253,5 @@ def test_activations_of_the_reference(name):
 @rows("name", reference.LOSSES)
 def test_losses_of_the_reference(name):
     row = LOSSES[name]
-    assert reference.LOSSES[name](6) == row.squared_error_factor_error_factor / row.divisor(2, 3)
+    assert reference.LOSSES[name](6) == row.squared_error_factor / row.divisor(2, 3)
     assert reference.NeuralNetwork([2, 1], loss=name).activations[-1] == row.output

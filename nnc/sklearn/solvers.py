@@ -187,7 +187,7 @@ class Solvers:
         loss = offset = 0.0
         gradient = np.zeros(len(packed))
         for part in self._blocks(data):
-            share = part.weight / total
+            share = part.total_weight / total
             part_loss, part_gradient = loss_and_gradient(net.model, part)
             loss += share * part_loss
             offset += share * mean(self._offsets(part.Y), part.weights)
