@@ -128,9 +128,9 @@ def test_learning_curve(ax):
 
 def test_learning_curve_refuses():
     net = NeuralNetwork([3, 1], loss="mse", seed=0)
-    with pytest.raises(ValueError, match="sizes must be shares of the rows, above 0 and 1 at most, got 2"):
+    with pytest.raises(ValueError, match="sizes must be fractions of the rows, positive and at most 1, got 2"):
         plot.learning_curve(net, X, X[:, 0], sizes=[2], epochs=1)
-    with pytest.raises(ValueError, match="sizes must have a share of the rows at least, got none"):
+    with pytest.raises(ValueError, match="sizes must contain at least one fraction of the rows, got none"):
         plot.learning_curve(net, X, X[:, 0], sizes=[], epochs=1)
     with pytest.raises(ValueError, match="y must have one row for each row of X"):
         plot.learning_curve(net, X, X[:5, 0], epochs=1)
@@ -239,7 +239,7 @@ def test_calibration_of_yes_and_no():
     net = NeuralNetwork([3, 1], loss="bce", seed=0)
     net.fit(X, yes, epochs=10, lr=0.001)
     ax = plot.predictions(net, X, yes)
-    assert labels(ax) == ("predicted probability of yes", "share of yes")
+    assert labels(ax) == ("predicted probability of yes", "fraction of yes")
     line = ax.get_lines()[1].get_xydata()
     assert (line[:, 1] <= 1).all()
 
@@ -250,21 +250,21 @@ def test_intervals(regressor, ax):
     assert plot.predictions(regressor, X, y, ax, kind="intervals", band=(P - 1, P + 1)) is ax
     held = ((y >= P - 1) & (y <= P + 1)).mean()
     assert [text.get_text() for text in ax.get_legend().get_texts()] == [
-        f"band, which holds {held:.0%} of the rows", "predicted", "true",
+        f"interval, covers {held:.0%} of the rows", "predicted", "true",
     ]  # fmt: skip
     assert np.allclose(ax.get_lines()[0].get_ydata(), np.sort(P))
     lower, upper = (NeuralNetwork([3, 1], loss=nnc.Quantile(tau), seed=0) for tau in (0.1, 0.9))
     upper.biases[0][:] = 1000
     lower.biases[0][:] = -1000
     again = plot.predictions(regressor, X, y, kind="intervals", band=(lower, upper))
-    assert again.get_legend().get_texts()[0].get_text() == "band, which holds 100% of the rows"
+    assert again.get_legend().get_texts()[0].get_text() == "interval, covers 100% of the rows"
 
 
 def test_intervals_of_ensembles(regressor):
     y = 100 + 10 * X[:, 0]
     band = nnc.Ensemble([regressor, regressor.copy()]).conformal(X, y, 0.8).predict_interval(X)
     label = plot.predictions(regressor, X, y, kind="intervals", band=band).get_legend().get_texts()[0].get_text()
-    share = int(re.fullmatch(r"band, which holds (\d+)% of the rows", label)[1])
+    share = int(re.fullmatch(r"interval, covers (\d+)% of the rows", label)[1])
     assert 80 <= share <= 85
 
 
@@ -285,27 +285,27 @@ def test_what_is_drawn_is_seen_on_every_ground(style, classifier, regressor):
 def test_predictions_refuse(classifier, regressor):
     y = X[:, 0]
     for call, message in (
-        (lambda: plot.confusion_matrix(regressor, X, y), "confusion_matrix needs a network of classes"),
-        (lambda: plot.predictions(regressor, X, y, kind="calibration"), "kind must be one for numbers here"),
-        (lambda: plot.predictions(classifier, X, LABELS, kind="residuals"), "kind must be one for classes here"),
-        (lambda: plot.predictions(regressor, X, y, kind="intervals"), "band must be given with kind='intervals'"),
-        (lambda: plot.predictions(regressor, X, y, band=(y, y)), "band must be given with kind='intervals'"),
+        (lambda: plot.confusion_matrix(regressor, X, y), "net must be a classifier for confusion_matrix"),
+        (lambda: plot.predictions(regressor, X, y, kind="calibration"), "kind must be 'actual', 'residuals'"),
+        (lambda: plot.predictions(classifier, X, LABELS, kind="residuals"), "kind must be 'calibration' for"),
+        (lambda: plot.predictions(regressor, X, y, kind="intervals"), "band must be passed with kind='intervals'"),
+        (lambda: plot.predictions(regressor, X, y, band=(y, y)), "band must be passed with kind='intervals'"),
         (lambda: plot.predictions(regressor, X, y, kind="shape"), "kind must be"),
         (lambda: plot.predictions(regressor, X, y, kind="intervals", band=(y, y[:3])), "band must have shape"),
-        (lambda: plot.decision_boundary(classifier, X, features=(0, 3)), "features must be two inputs of 0 to 2"),
-        (lambda: plot.decision_boundary(classifier, X, features=(1, 1)), "features must be two inputs of 0 to 2"),
-        (lambda: plot.decision_boundary(NeuralNetwork([3, 2]), X), "decision_boundary needs one output or classes"),
-        (lambda: plot.confusion_matrix(NeuralNetwork([3, 2], loss="bce"), X, y), "needs one class for each row"),
+        (lambda: plot.decision_boundary(classifier, X, features=(0, 3)), "must be two different indices from 0 to 2"),
+        (lambda: plot.decision_boundary(classifier, X, features=(1, 1)), "must be two different indices from 0 to 2"),
+        (lambda: plot.decision_boundary(NeuralNetwork([3, 2]), X), "net must be a classifier or have one output"),
+        (lambda: plot.confusion_matrix(NeuralNetwork([3, 2], loss="bce"), X, y), "must predict one class for each row"),
     ):
         with pytest.raises(ValueError, match=message):
             call()
     for call, message in (
-        (lambda: plot.decision_boundary(classifier, X, features="ab"), "features must be the numbers of two inputs"),
+        (lambda: plot.decision_boundary(classifier, X, features="ab"), "features must be the indices of two inputs"),
         (lambda: plot.predictions(regressor, X, y, kind="intervals", band=y), "band must be .lower, upper."),
-        (lambda: plot.history([1, 2]), "history must be a History, as fit returns it, got list"),
+        (lambda: plot.history([1, 2]), "history must be the History that fit returns, got list"),
         (lambda: plot.weights("net"), "net must be a NeuralNetwork, got str"),
-        (lambda: plot.weights(classifier, ax=3), "ax must be the Axes of matplotlib, got int"),
-        (lambda: plot.weights(classifier, layer=0.5), "layer must be a whole number, got 0.5"),
+        (lambda: plot.weights(classifier, ax=3), "ax must be Axes of matplotlib, got int"),
+        (lambda: plot.weights(classifier, layer=0.5), "layer must be an integer, got 0.5"),
     ):
         with pytest.raises(TypeError, match=message):
             call()
@@ -320,7 +320,7 @@ def test_weights(classifier, ax):
     assert (image.get_array() == classifier.weights[1]).all()
     assert image.norm.vmax == -image.norm.vmin == abs(classifier.weights[1]).max()  # 0 is white
     assert ax.get_title() == "Output Layer"
-    with pytest.raises(ValueError, match="layer must be from 0 to 1, the layers that have weights, got 2"):
+    with pytest.raises(ValueError, match="layer must be from 0 to 1, the index of a layer with weights, got 2"):
         plot.weights(classifier, layer=2)
 
 
@@ -370,9 +370,9 @@ def test_filters_of_a_dense_layer(classifier):
     assert (shown[3:5, 4:7] == net.weights[0][:, 4].reshape(2, 3)).all()
     few = plot.filters(net, shape=(2, 3), most=4).images[0].get_array()
     assert few.shape == (5, 7)
-    with pytest.raises(ValueError, match="shape must be given for Hidden Layer 1, a dense layer"):
+    with pytest.raises(ValueError, match="shape must be the height and width of the inputs of Hidden Layer 1"):
         plot.filters(net)
-    with pytest.raises(ValueError, match="shape must have the 6 inputs of Hidden Layer 1, got 2 x 2"):
+    with pytest.raises(ValueError, match="shape must contain the 6 inputs of Hidden Layer 1, got 2 x 2"):
         plot.filters(net, shape=(2, 2))
 
 

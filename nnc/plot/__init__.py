@@ -1,11 +1,11 @@
-"""Pictures of networks and their results, drawn with matplotlib (extra `[plot]`).
+"""Plots of networks and their results, drawn with matplotlib (extra `[plot]`).
 
 >>> import nnc
 >>> ax = nnc.plot.history(history)
 >>> ax.figure.savefig("history.png")
 
-Each function draws into the Axes that it is given, or else into those of a new figure, and returns them. None shows
-anything: that is for `matplotlib.pyplot.show()`, or for a notebook. They need no screen.
+Each function draws into the Axes `ax`, by default into the Axes of a new figure, and returns the Axes. The functions do
+not open a window; call `matplotlib.pyplot.show()` outside of notebooks.
 """
 
 from nnc.plot.layers import activations, filters, weights

@@ -1,4 +1,4 @@
-"""What all plots have in common: axes, colours, and what they ask of a network."""
+"""Functions shared by all plots: creation of axes, colors, and checks of the network."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from nnc._drawing.svg import NEGATIVE, POSITIVE
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-# Colours that everybody can tell apart (Okabe and Ito, 2008), each with a marker of its own.
+# Colors that are distinguishable with any color vision deficiency (Okabe and Ito, 2008), and a marker for each of them.
 COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000")
 MARKERS = "osD^vPX*"
 
 
 def matplotlib(module: str) -> Any:
-    """A module of matplotlib.
+    """Import and return a module of matplotlib.
 
     Raises
     ------
     ImportError
-        matplotlib is not installed; the message says how to do that.
+        matplotlib is not installed; the message tells how to install it.
     """
     try:
         return import_module(f"matplotlib.{module}")
@@ -34,79 +34,85 @@ def matplotlib(module: str) -> Any:
 
 
 def axes(ax: Any, size: tuple[float, float] | None = None) -> Any:
-    """The Axes that were given, or those of a new figure of this size in inches."""
+    """Return `ax` if it is Axes, or the Axes of a new figure of this size in inches if it is None."""
     if ax is None:
         return matplotlib("pyplot").figure(figsize=size, layout="constrained").add_subplot()
     if not (hasattr(ax, "plot") and hasattr(ax, "figure")):
-        raise TypeError(f"ax must be the Axes of matplotlib, got {type(ax).__name__}")
+        raise TypeError(f"ax must be Axes of matplotlib, got {type(ax).__name__}")
     return ax
 
 
-def whole(axis: Any) -> None:
-    """Ticks at whole numbers alone."""
-    axis.set_major_locator(matplotlib("ticker").MaxNLocator(integer=True, min_n_ticks=1))  # one number has one
+def set_integer_ticks(axis: Any) -> None:
+    """Restrict the ticks of an axis to integers."""
+    # With min_n_ticks=1, an axis with a single integer has a tick.
+    axis.set_major_locator(matplotlib("ticker").MaxNLocator(integer=True, min_n_ticks=1))
 
 
-def ink() -> Any:
-    """The colour of letters, which can be seen on the ground of the style that is chosen, light or dark."""
+def text_color() -> Any:
+    """Return the text color of the current style, which is readable on its background."""
     return matplotlib("pyplot").rcParams["text.color"]
 
 
-def checked(net: Any) -> Any:
-    """The network, which is one."""
+def check_network(net: Any) -> Any:
+    """Return the network, or raise TypeError if it is none."""
     if not hasattr(net, "converter"):
         raise TypeError(f"net must be a NeuralNetwork, got {type(net).__name__}")
     return net
 
 
-def classes(net: Any, function: str) -> list[Any]:
-    """What the classes of a network are called, in the order of their numbers."""
-    if not checked(net).converter.loss.is_classification:
-        raise ValueError(f"{function} needs a network of classes, this one has the loss {net.loss_name!r} of numbers")
+def class_names(net: Any, function: str) -> list[Any]:
+    """Return the classes of a network, or raise ValueError if it does not predict one class for each row."""
+    if not check_network(net).converter.loss.is_classification:
+        raise ValueError(f"net must be a classifier for {function}, got one with the regression loss {net.loss_name!r}")
     if net.loss_name == "bce" and net.sizes[-1] > 1:
-        raise ValueError(f"{function} needs one class for each row, this network says yes or no {net.sizes[-1]} times")
+        raise ValueError(
+            f"net must predict one class for each row for {function}, got a network with {net.sizes[-1]} binary outputs"
+        )
     return list(range(max(2, net.sizes[-1]))) if net.classes is None else net.classes.tolist()
 
 
-def known_classes(net: Any, X: Any, y: Any) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
-    """The numbers of the classes of rows, of those that the network predicts, and its outputs."""
+def predict_indices(net: Any, X: Any, y: Any) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+    """Return the indices of the true classes (n,), the indices of the predicted classes (n,), and the outputs."""
     data = net.converter.data(X, y)
     P = net.model.predict(data.X)
-    known = data.labels if data.labels is not None else net.converter.class_index(data.Y)
-    return np.asarray(known), net.converter.class_index(P), P
+    true = data.labels if data.labels is not None else net.converter.class_index(data.Y)
+    return np.asarray(true), net.converter.class_index(P), P
 
 
-def layer_at(net: Any, layer: int) -> Any:
-    """The layer with weights of this number, counted from 0, or from the last one if it is negative."""
-    computing = checked(net)._layers_with_weights()
-    if isinstance(layer, bool) or not hasattr(layer, "__index__"):
-        raise TypeError(f"layer must be a whole number, got {layer!r}")
-    if not -len(computing) <= layer < len(computing):
-        raise ValueError(f"layer must be from 0 to {len(computing) - 1}, the layers that have weights, got {layer}")
-    return computing[layer]
+def parametric_layer(net: Any, index: int) -> Any:
+    """Return a layer with weights by its index among these layers; negative indices count from the last one."""
+    layers = check_network(net)._layers_with_weights()
+    if isinstance(index, bool) or not hasattr(index, "__index__"):
+        raise TypeError(f"layer must be an integer, got {index!r}")
+    if not -len(layers) <= index < len(layers):
+        raise ValueError(f"layer must be from 0 to {len(layers) - 1}, the index of a layer with weights, got {index}")
+    return layers[index]
 
 
-def signed(ax: Any, table: NDArray[Any], aspect: str | None = None, **bar: Any) -> None:
-    """A table of numbers in colours, on a scale that has 0 in its middle, and the bar that explains them."""
-    largest = float(np.nanmax(abs(table), initial=0.0)) or 1.0
+def draw_matrix(ax: Any, matrix: NDArray[Any], aspect: str | None = None, **colorbar: Any) -> None:
+    """Draw a matrix in colors from negative to positive, with 0 in white, and a color bar."""
+    max_abs = float(np.nanmax(abs(matrix), initial=0.0)) or 1.0
     colors = matplotlib("colors").LinearSegmentedColormap.from_list("signs", [NEGATIVE, "white", POSITIVE])
-    colors = colors.with_extremes(bad="0.75")  # where there is no number
-    shown = ax.imshow(table, colors, vmin=-largest, vmax=largest, aspect=aspect, interpolation="nearest")
-    ax.figure.colorbar(shown, ax=ax, **bar)
+    colors = colors.with_extremes(bad="0.75")  # NaN is gray
+    image = ax.imshow(matrix, colors, vmin=-max_abs, vmax=max_abs, aspect=aspect, interpolation="nearest")
+    ax.figure.colorbar(image, ax=ax, **colorbar)
 
 
-def mosaic(ax: Any, images: NDArray[Any], columns: int) -> Any:
-    """Images (n, height, width) side by side, so many in a row, on a scale that has 0 in its middle; a new figure is as
-    wide or high as they need. The Axes."""
+def draw_mosaic(ax: Any, images: NDArray[Any], columns: int) -> Any:
+    """Draw images (n, height, width) in a grid with this number of columns, and return the Axes.
+
+    The colors are those of `draw_matrix`. The size of a new figure depends on the size of the grid.
+    """
     n, height, width = images.shape
     rows = -(-n // columns)
-    whole_image = np.full((rows * (height + 1) - 1, columns * (width + 1) - 1), np.nan)
-    for place, image in enumerate(images):
-        y, x = place // columns * (height + 1), place % columns * (width + 1)
-        whole_image[y : y + height, x : x + width] = image
-    high, wide = whole_image.shape
-    inches = min(5.0 / wide, 4.2 / high)
-    ax = axes(ax, (max(3.0, inches * wide + 1.4), max(2.4, inches * high + 0.6)))  # a bar beside it, a title above
-    signed(ax, whole_image, shrink=0.8)
+    grid = np.full((rows * (height + 1) - 1, columns * (width + 1) - 1), np.nan)
+    for i, image in enumerate(images):
+        y, x = i // columns * (height + 1), i % columns * (width + 1)
+        grid[y : y + height, x : x + width] = image
+    grid_height, grid_width = grid.shape
+    pixel_inches = min(5.0 / grid_width, 4.2 / grid_height)
+    # The figure has room for a color bar at the side and a title above.
+    ax = axes(ax, (max(3.0, pixel_inches * grid_width + 1.4), max(2.4, pixel_inches * grid_height + 0.6)))
+    draw_matrix(ax, grid, shrink=0.8)
     ax.set(xticks=[], yticks=[])
     return ax

@@ -1,4 +1,4 @@
-"""What a network makes of rows, beside what is known of them."""
+"""Plots that compare the predictions of a network with true classes and values."""
 
 from __future__ import annotations
 
@@ -8,7 +8,16 @@ import numpy as np
 
 from nnc._utils.arrays import finite, numbers
 from nnc._utils.checks import count, flag, one_of
-from nnc.plot.axes import COLORS, MARKERS, axes, checked, classes, ink, known_classes, matplotlib
+from nnc.plot.axes import (
+    COLORS,
+    MARKERS,
+    axes,
+    check_network,
+    class_names,
+    matplotlib,
+    predict_indices,
+    text_color,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,24 +25,26 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 KINDS = ("actual", "residuals", "calibration", "intervals")
-POINTS = 2000  # rows that are drawn as dots at most
-FAINT = 500  # dots, from which on they are seen through
+MAX_POINTS = 2000  # rows that are drawn as dots; of more rows a regular subset is drawn
+MAX_OPAQUE_POINTS = 500  # with more dots, the dots are more transparent
 
 
 def confusion_matrix(net: Any, X: ArrayLike, y: Any, ax: Any = None, *, normalize: bool = False) -> Any:
-    """Draws how often rows of each class are taken for which one.
+    """Draw the confusion matrix: how often rows of each true class are predicted as each class.
+
+    The color is the fraction of the rows of the true class, so that rare classes are visible.
 
     Parameters
     ----------
     net : NeuralNetwork
-        Of classes, one for each row.
+        Classifier with one class for each row.
     X : array (n, n_in)
     y : array (n,), or (n, n_out)
-        As in `evaluate_loss`.
+        Targets as in `evaluate_loss`.
     ax : matplotlib.axes.Axes, optional
-        Where to draw. Default: a new figure.
+        Axes to draw into. Default: the Axes of a new figure.
     normalize : bool, default False
-        Whether to tell the share of each class, in place of numbers of rows.
+        Whether the cells contain fractions of the true class instead of numbers of rows.
 
     Returns
     -------
@@ -44,25 +55,25 @@ def confusion_matrix(net: Any, X: ArrayLike, y: Any, ax: Any = None, *, normaliz
     ImportError
         matplotlib is not installed.
     ValueError, TypeError
-        An argument is not one of these, or X and y do not fit the network.
+        An argument is invalid, or X and y do not match the network.
     """
-    names, normalize = classes(net, "confusion_matrix"), flag("normalize", normalize)
-    known, predicted, _ = known_classes(net, X, y)
+    names, normalize = class_names(net, "confusion_matrix"), flag("normalize", normalize)
+    true, predicted, _ = predict_indices(net, X, y)
     n = len(names)
-    table = np.bincount(known * n + predicted, minlength=n * n).reshape(n, n)
-    shares = table / np.maximum(table.sum(axis=1, keepdims=True), 1)  # a colour says how a class fares, however rare
+    counts = np.bincount(true * n + predicted, minlength=n * n).reshape(n, n)
+    fractions = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     ax = axes(ax, (max(5.0, 0.45 * n + 2), max(4.0, 0.4 * n + 1.6)))
-    shown = ax.imshow(shares, "Blues", vmin=0, vmax=1)
+    image = ax.imshow(fractions, "Blues", vmin=0, vmax=1)
     if n <= 20:
-        for (i, j), share in np.ndenumerate(shares):
-            said = f"{share:.2f}" if normalize else f"{table[i, j]}"
-            size = 10 if n <= 12 else 7
-            ax.text(j, i, said, ha="center", va="center", color="white" if share > 0.5 else "black", fontsize=size)
-        turn = 45 if max(len(str(name)) for name in names) > 4 else 0
-        ax.set_xticks(range(n), names, rotation=turn, ha="right" if turn else "center")
+        style = {"ha": "center", "va": "center", "fontsize": 10 if n <= 12 else 7}
+        for (i, j), fraction in np.ndenumerate(fractions):
+            cell = f"{fraction:.2f}" if normalize else f"{counts[i, j]}"
+            ax.text(j, i, cell, color="white" if fraction > 0.5 else "black", **style)
+        rotation = 45 if max(len(str(name)) for name in names) > 4 else 0
+        ax.set_xticks(range(n), names, rotation=rotation, ha="right" if rotation else "center")
         ax.set_yticks(range(n), names)
     ax.set(xlabel="predicted class", ylabel="true class")
-    ax.figure.colorbar(shown, ax=ax, label="share of the true class")
+    ax.figure.colorbar(image, ax=ax, label="fraction of the true class")
     return ax
 
 
@@ -75,24 +86,25 @@ def decision_boundary(
     features: tuple[int, int] = (0, 1),
     resolution: int = 200,
 ) -> Any:
-    """Draws what a network predicts everywhere in the plane of two inputs, the others being held at their medians.
+    """Draw the predictions of a network in the plane of two inputs, with the other inputs at their medians.
 
-    Of classes, the colour is the predicted one, the denser the surer it is; of numbers, the colour is the output.
+    For a classifier, the color is the predicted class, and more opaque colors mean larger probabilities. For
+    regression, the color is the output.
 
     Parameters
     ----------
     net : NeuralNetwork
-        Of classes, one for each row, or with one output.
+        Classifier with one class for each row, or regression network with one output.
     X : array (n, n_in)
-        Rows, which say what part of the plane is drawn, and are drawn as dots.
+        Rows that are drawn as dots; their range determines the drawn part of the plane.
     y : array (n,), or (n, n_out), optional
-        As in `evaluate_loss`: the colours of the dots.
+        Targets as in `evaluate_loss`, which determine the colors of the dots.
     ax : matplotlib.axes.Axes, optional
-        Where to draw. Default: a new figure.
+        Axes to draw into. Default: the Axes of a new figure.
     features : (int, int), default (0, 1)
-        The inputs that lie across and upwards.
+        Indices of the inputs on the horizontal and on the vertical axis.
     resolution : int, default 200
-        Points in each direction.
+        Number of grid points along each axis.
 
     Returns
     -------
@@ -103,79 +115,82 @@ def decision_boundary(
     ImportError
         matplotlib is not installed.
     ValueError, TypeError
-        An argument is not one of these, or X or y does not fit the network.
+        An argument is invalid, or X or y does not match the network.
     """
-    converter, n_in = checked(net).converter, net.sizes[0]
+    converter, n_in = check_network(net).converter, net.sizes[0]
     resolution = count("resolution", resolution, 2)
-    across, up = _pair(features, n_in)
+    features = _check_features(features, n_in)
     rows = converter.rows(X)
     grid = np.tile(np.median(rows, axis=0).astype(float), (resolution * resolution, 1))
-    lines = [_reach(rows[:, feature], resolution) for feature in (across, up)]
-    grid[:, across], grid[:, up] = (side.ravel() for side in np.meshgrid(*lines))
-    extent = (lines[0][0], lines[0][-1], lines[1][0], lines[1][-1])
+    x_grid, y_grid = (_spread(rows[:, feature], resolution) for feature in features)
+    for feature, coordinates in zip(features, np.meshgrid(x_grid, y_grid), strict=True):
+        grid[:, feature] = coordinates.ravel()
+    extent = (x_grid[0], x_grid[-1], y_grid[0], y_grid[-1])
     P = net.model.predict(converter.inputs(grid))
     ax = axes(ax)
     if converter.loss.is_classification:
         _draw_classes(net, ax, P, resolution, extent)
     elif net.sizes[-1] != 1:
-        raise ValueError(f"decision_boundary needs one output or classes, this network has {net.sizes[-1]} outputs")
+        raise ValueError(
+            f"net must be a classifier or have one output for decision_boundary, got {net.sizes[-1]} outputs"
+        )
     else:
-        heights = converter.undo(P).reshape(resolution, resolution)
-        shown = ax.contourf(*lines, heights, 20, cmap="viridis")
-        ax.figure.colorbar(shown, ax=ax, label="output")
-    kept = _some(len(rows))
-    places = rows[kept][:, [across, up]].T
+        outputs = converter.undo(P).reshape(resolution, resolution)
+        contours = ax.contourf(x_grid, y_grid, outputs, 20, cmap="viridis")
+        ax.figure.colorbar(contours, ax=ax, label="output")
+    index = _select_points(len(rows))
+    points = rows[index][:, list(features)].T
     if y is None:
-        ax.scatter(*places, s=18, color="black", edgecolors="white", linewidths=0.6)
+        ax.scatter(*points, s=18, color="black", edgecolors="white", linewidths=0.6)
     elif converter.loss.is_classification:
-        known, _, _ = known_classes(net, X, y)
-        for number, name in enumerate(classes(net, "decision_boundary")):
-            of_class = known[kept] == number
-            style = {"color": COLORS[number % 8], "marker": MARKERS[number % 8], "edgecolors": ink()}
-            ax.scatter(*places[:, of_class], s=26, linewidths=0.6, label=str(name), **style)
+        true, _, _ = predict_indices(net, X, y)
+        for i, name in enumerate(class_names(net, "decision_boundary")):
+            style = {"color": COLORS[i % 8], "marker": MARKERS[i % 8], "edgecolors": text_color()}
+            ax.scatter(*points[:, true[index] == i], s=26, linewidths=0.6, label=str(name), **style)
         ax.legend()
     else:
-        targets = converter.undo(converter.data(X, y).Y)[kept, 0]
-        ax.scatter(*places, s=26, c=targets, norm=shown.norm, cmap="viridis", edgecolors="white", linewidths=0.8)
+        targets = converter.undo(converter.data(X, y).Y)[index, 0]
+        ax.scatter(*points, s=26, c=targets, norm=contours.norm, cmap="viridis", edgecolors="white", linewidths=0.8)
     names = net.feature_names or [f"input {i}" for i in range(n_in)]
-    ax.set(xlabel=names[across], ylabel=names[up], xlim=extent[:2], ylim=extent[2:])
+    ax.set(xlabel=names[features[0]], ylabel=names[features[1]], xlim=extent[:2], ylim=extent[2:])
     return ax
 
 
-def _pair(features: Any, n_in: int) -> tuple[int, int]:
+def _check_features(features: Any, n_in: int) -> tuple[int, int]:
+    """Return the indices of two different inputs, or raise an error if there are no such inputs."""
     try:
-        across, up = (int(feature.__index__()) for feature in features)
+        first, second = (int(feature.__index__()) for feature in features)
     except (TypeError, ValueError, AttributeError):
-        raise TypeError(f"features must be the numbers of two inputs, got {features!r}") from None
-    if not (0 <= across < n_in and 0 <= up < n_in and across != up):
-        raise ValueError(f"features must be two inputs of 0 to {n_in - 1}, got {features!r}")
-    return across, up
+        raise TypeError(f"features must be the indices of two inputs, got {features!r}") from None
+    if not (0 <= first < n_in and 0 <= second < n_in and first != second):
+        raise ValueError(f"features must be two different indices from 0 to {n_in - 1}, got {features!r}")
+    return first, second
 
 
-def _reach(values: NDArray[Any], resolution: int) -> NDArray[np.float64]:
-    """Numbers from a little below the least of them to a little above the largest."""
+def _spread(values: NDArray[Any], resolution: int) -> NDArray[np.float64]:
+    """Return evenly spaced numbers that cover the range of the values and a margin on both sides."""
     low, high = float(values.min()), float(values.max())
-    beyond = 0.08 * (high - low) or 1.0
-    return np.linspace(low - beyond, high + beyond, resolution)
+    margin = 0.08 * (high - low) or 1.0
+    return np.linspace(low - margin, high + margin, resolution)
 
 
 def _draw_classes(net: Any, ax: Any, P: NDArray[Any], resolution: int, extent: tuple[float, ...]) -> None:
-    """The plane in the colours of classes, and lines between them."""
-    n = len(classes(net, "decision_boundary"))
+    """Draw the plane in the colors of the predicted classes, with lines at the boundaries."""
+    n = len(class_names(net, "decision_boundary"))
     index = net.converter.class_index(P)
-    if net.loss_name == "hinge":  # whose outputs are no probabilities
-        sure = np.full(len(P), 0.5)
+    if net.loss_name == "hinge":  # the outputs are not probabilities
+        certainty = np.full(len(P), 0.5)
     else:
         best = P.max(axis=1) if P.shape[1] > 1 else np.maximum(P[:, 0], 1 - P[:, 0])
-        sure = (best - 1 / n) / (1 - 1 / n)
+        certainty = (best - 1 / n) / (1 - 1 / n)
     colors = np.array([matplotlib("colors").to_rgb(color) for color in COLORS])[index % 8]
-    image = np.concatenate([colors, (0.12 + 0.4 * sure)[:, None]], axis=1).reshape(resolution, resolution, 4)
+    image = np.concatenate([colors, (0.12 + 0.4 * certainty)[:, None]], axis=1).reshape(resolution, resolution, 4)
     ax.imshow(image, extent=extent, origin="lower", aspect="auto", interpolation="nearest")
-    lines = [np.linspace(extent[i], extent[i + 1], resolution) for i in (0, 2)]
-    for number in range(n):
-        inside = (index == number).reshape(resolution, resolution)
-        if inside.any() and not inside.all():
-            ax.contour(*lines, inside, [0.5], colors=[ink()], linewidths=0.8)
+    coordinates = [np.linspace(extent[i], extent[i + 1], resolution) for i in (0, 2)]
+    for i in range(n):
+        is_class = (index == i).reshape(resolution, resolution)
+        if is_class.any() and not is_class.all():
+            ax.contour(*coordinates, is_class, [0.5], colors=[text_color()], linewidths=0.8)
 
 
 def predictions(
@@ -188,28 +203,28 @@ def predictions(
     band: Sequence[Any] | None = None,
     bins: int = 10,
 ) -> Any:
-    """Draws predictions beside true values.
+    """Draw predictions compared with true values.
 
     Parameters
     ----------
     net : NeuralNetwork
     X : array (n, n_in)
     y : array (n, n_out), or (n,)
-        As in `evaluate_loss`.
+        Targets as in `evaluate_loss`.
     ax : matplotlib.axes.Axes, optional
-        Where to draw. Default: a new figure.
+        Axes to draw into. Default: the Axes of a new figure.
     kind : str, optional
-        - "actual": predicted over true values; default for numbers;
-        - "residuals": true minus predicted values, over what is predicted;
-        - "calibration": how often predictions of classes are right, over how sure they are, and the expected
-          calibration error: the mean of the distance between both, each bin counting as its rows (Naeini, Cooper and
-          Hauskrecht, 2015); default for classes;
-        - "intervals": true values, in the order of what is predicted, and a band around them.
+        - "actual": predicted values over true values; the default for regression;
+        - "residuals": true minus predicted values, over predicted values;
+        - "calibration": accuracy over predicted probability, in bins; the default for classification. The legend shows
+          the expected calibration error, the mean absolute difference of accuracy and probability, weighted by the rows
+          of the bins (Naeini, Cooper and Hauskrecht, 2015);
+        - "intervals": predicted intervals and true values, sorted by the predicted value.
     band : (lower, upper), with "intervals"
-        Two networks, such as those of nnc.Quantile(0.05) and nnc.Quantile(0.95), or two arrays of n numbers, such as
-        what `predict_interval` of an ensemble or of conformal intervals returns.
+        Bounds of the intervals: two networks, such as networks with the losses nnc.Quantile(0.05) and
+        nnc.Quantile(0.95), or two arrays of n numbers, such as those returned by `predict_interval`.
     bins : int, default 10
-        Of "calibration".
+        Number of bins for "calibration".
 
     Returns
     -------
@@ -220,96 +235,100 @@ def predictions(
     ImportError
         matplotlib is not installed.
     ValueError, TypeError
-        An argument is not one of these, or X and y do not fit the network.
+        An argument is invalid, or X and y do not match the network.
     """
-    of_classes = checked(net).converter.loss.is_classification
-    kind = one_of("kind", kind or ("calibration" if of_classes else "actual"), KINDS)
+    is_classifier = check_network(net).converter.loss.is_classification
+    kind = one_of("kind", kind or ("calibration" if is_classifier else "actual"), KINDS)
     bins = count("bins", bins)
-    if (kind == "calibration") != of_classes:
-        raise ValueError(f"kind must be one for {'classes' if of_classes else 'numbers'} here, got {kind!r}")
+    if (kind == "calibration") != is_classifier:
+        expected = "'calibration' for a classifier" if is_classifier else "'actual', 'residuals' or 'intervals' here"
+        raise ValueError(f"kind must be {expected}, got {kind!r}")
     if (kind == "intervals") != (band is not None):
-        raise ValueError(f"band must be given with kind='intervals' and with no other, got {band!r} and {kind!r}")
+        raise ValueError(f"band must be passed with kind='intervals' and only then, got {band!r} with {kind!r}")
     if kind == "calibration":
-        return _calibration(net, X, y, ax, bins)
+        return _draw_calibration(net, X, y, ax, bins)
     data = net.converter.data(X, y)
-    known, predicted = net.converter.undo(data.Y), net.converter.undo(net.model.predict(data.X))
+    true, predicted = net.converter.undo(data.Y), net.converter.undo(net.model.predict(data.X))
     if kind == "intervals":
         assert band is not None
-        return _intervals(X, known, predicted, band, ax)
+        return _draw_intervals(X, true, predicted, band, ax)
     ax = axes(ax)
-    errors = known - predicted
-    kept = _some(len(known))
-    for output in range(known.shape[1]):
-        x, height = (known, predicted) if kind == "actual" else (predicted, errors)
-        style = {"color": COLORS[output % 8], "marker": MARKERS[output % 8], "alpha": _alpha(kept)}
-        label = f"output {output}" if known.shape[1] > 1 else None
-        ax.scatter(x[kept, output], height[kept, output], s=16, linewidths=0, label=label, **style)
-    said = f"root mean squared error {np.sqrt((errors**2).mean()):.4g}"
+    residuals = true - predicted
+    index = _select_points(len(true))
+    x_values, y_values = (true, predicted) if kind == "actual" else (predicted, residuals)
+    for i in range(true.shape[1]):
+        style = {"color": COLORS[i % 8], "marker": MARKERS[i % 8], "alpha": _opacity(index)}
+        label = f"output {i}" if true.shape[1] > 1 else None
+        ax.scatter(x_values[index, i], y_values[index, i], s=16, linewidths=0, label=label, **style)
     if kind == "actual":
-        ends = [min(known.min(), predicted.min()), max(known.max(), predicted.max())]
+        ends = [min(true.min(), predicted.min()), max(true.max(), predicted.max())]
         ax.plot(ends, ends, color="gray", linestyle="--", linewidth=1, label="predicted = true")
         ax.set(xlabel="true value", ylabel="predicted value")
     else:
         ax.axhline(0, color="gray", linestyle="--", linewidth=1)
         ax.set(xlabel="predicted value", ylabel="residual, true - predicted")
-    ax.set_title(said)
+    ax.set_title(f"root mean squared error {np.sqrt((residuals**2).mean()):.4g}")
     if ax.get_legend_handles_labels()[0]:
         ax.legend()
     return ax
 
 
-def _some(n: int) -> NDArray[np.intp]:
-    """Rows to be drawn as dots: all, or as many as can be told apart, evenly."""
-    return np.unique(np.linspace(0, n - 1, min(n, POINTS)).astype(np.intp))
+def _select_points(n: int) -> NDArray[np.intp]:
+    """Return the indices of the rows to draw as dots: all rows, or MAX_POINTS evenly spaced ones."""
+    return np.unique(np.linspace(0, n - 1, min(n, MAX_POINTS)).astype(np.intp))
 
 
-def _alpha(kept: NDArray[Any]) -> float:
-    return 0.8 if len(kept) <= FAINT else 0.35
+def _opacity(points: NDArray[Any]) -> float:
+    return 0.8 if len(points) <= MAX_OPAQUE_POINTS else 0.35
 
 
-def _calibration(net: Any, X: Any, y: Any, ax: Any, bins: int) -> Any:
-    """How often a class is the right one, over how probable the network takes it to be."""
-    names = classes(net, "predictions of kind 'calibration'")
+def _draw_calibration(net: Any, X: Any, y: Any, ax: Any, bins: int) -> Any:
+    """Draw the accuracy in bins of the predicted probability, and return the Axes."""
+    names = class_names(net, "predictions of kind 'calibration'")
     net.converter.check_probabilities()
-    known, predicted, P = known_classes(net, X, y)
+    true, predicted, P = predict_indices(net, X, y)
     if P.shape[1] == 1:
-        sure, right, what = P[:, 0], known == 1, f"predicted probability of {names[1]}"
+        probability, is_correct, xlabel = P[:, 0], true == 1, f"predicted probability of {names[1]}"
     else:
-        sure, right, what = P.max(axis=1), known == predicted, "probability of the predicted class, mean of a bin"
-    place = np.minimum((sure * bins).astype(int), bins - 1)
-    rows = np.bincount(place, minlength=bins)
-    filled = rows > 0
-    means, shares = (np.bincount(place, part, bins)[filled] / rows[filled] for part in (sure, right))
-    error = float((abs(means - shares) * rows[filled]).sum() / len(sure))
+        xlabel = "probability of the predicted class, mean of a bin"
+        probability, is_correct = P.max(axis=1), true == predicted
+    bin_index = np.minimum((probability * bins).astype(int), bins - 1)
+    counts = np.bincount(bin_index, minlength=bins)
+    filled = counts > 0
+    means, accuracies = (
+        np.bincount(bin_index, values, bins)[filled] / counts[filled] for values in (probability, is_correct)
+    )
+    error = float((abs(means - accuracies) * counts[filled]).sum() / len(probability))
     ax = axes(ax)
     ax.plot([0, 1], [0, 1], color="gray", linestyle="--", linewidth=1, label="perfectly calibrated")
-    ax.plot(means, shares, "o-", color=COLORS[0], label=f"network (expected calibration error {error:.3f})")
+    ax.plot(means, accuracies, "o-", color=COLORS[0], label=f"network (expected calibration error {error:.3f})")
     centers = (np.arange(bins) + 0.5) / bins
-    ax.bar(centers, rows / len(sure), 1 / bins, color=COLORS[0], alpha=0.2, label="share of the rows")
-    ylabel = "accuracy" if P.shape[1] > 1 else f"share of {names[1]}"
-    ax.set(xlim=(0, 1), ylim=(0, 1.02), xlabel=what, ylabel=ylabel)
+    ax.bar(centers, counts / len(probability), 1 / bins, color=COLORS[0], alpha=0.2, label="fraction of the rows")
+    ylabel = "accuracy" if P.shape[1] > 1 else f"fraction of {names[1]}"
+    ax.set(xlim=(0, 1), ylim=(0, 1.02), xlabel=xlabel, ylabel=ylabel)
     ax.legend()
     return ax
 
 
-def _intervals(X: Any, known: NDArray[Any], predicted: NDArray[Any], band: Any, ax: Any) -> Any:
-    """Rows in the order of their predictions, and the band that should hold them."""
-    n = len(known)
-    if known.shape[1] != 1:
-        raise ValueError(f"intervals are of one output, this network has {known.shape[1]}")
+def _draw_intervals(X: Any, true: NDArray[Any], predicted: NDArray[Any], band: Any, ax: Any) -> Any:
+    """Draw intervals, predictions and true values, sorted by the prediction, and return the Axes."""
+    n = len(true)
+    if true.shape[1] != 1:
+        raise ValueError(f"net must have one output for kind='intervals', got {true.shape[1]} outputs")
     if not isinstance(band, (tuple, list)) or len(band) != 2:
         raise TypeError(f"band must be (lower, upper), two networks or two arrays, got {type(band).__name__}")
-    ends = [part.predict(X) if hasattr(part, "converter") else numbers("band", part) for part in band]
-    low, high = (finite("band", np.reshape(end, -1), (n,), np.dtype(float)) for end in ends)
+    bounds = [bound.predict(X) if hasattr(bound, "converter") else numbers("band", bound) for bound in band]
+    lower, upper = (finite("band", np.reshape(bound, -1), (n,), np.dtype(float)) for bound in bounds)
     order = np.argsort(predicted[:, 0], kind="stable")
-    held = float(((low <= known[:, 0]) & (known[:, 0] <= high)).mean())
-    places = np.arange(1, n + 1)
+    coverage = float(((lower <= true[:, 0]) & (true[:, 0] <= upper)).mean())
+    x = np.arange(1, n + 1)
     ax = axes(ax)
-    label = f"band, which holds {held:.0%} of the rows"
-    ax.fill_between(places, low[order], high[order], color=COLORS[4], alpha=0.35, linewidth=0, label=label)
-    ax.plot(places, predicted[order, 0], color=COLORS[0], label="predicted")
-    kept = _some(n)
-    ax.scatter(places[kept], known[order, 0][kept], s=12, color=ink(), alpha=_alpha(kept), linewidths=0, label="true")
+    label = f"interval, covers {coverage:.0%} of the rows"
+    ax.fill_between(x, lower[order], upper[order], color=COLORS[4], alpha=0.35, linewidth=0, label=label)
+    ax.plot(x, predicted[order, 0], color=COLORS[0], label="predicted")
+    index = _select_points(n)
+    style = {"color": text_color(), "alpha": _opacity(index), "linewidths": 0}
+    ax.scatter(x[index], true[order, 0][index], s=12, label="true", **style)
     ax.set(xlabel="rows, sorted by the predicted value", ylabel="value")
     ax.legend()
     return ax

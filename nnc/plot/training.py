@@ -1,4 +1,4 @@
-"""How a training went."""
+"""Plots of training: loss history and learning curve."""
 
 from __future__ import annotations
 
@@ -10,86 +10,86 @@ from nnc._data.splits import split
 from nnc._drawing.curves import Scale, group_panels
 from nnc._utils.checks import fraction
 from nnc._utils.containers import as_array
-from nnc.plot.axes import axes, checked, matplotlib, whole
+from nnc.plot.axes import axes, check_network, matplotlib, set_integer_ticks
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from numpy.typing import ArrayLike, NDArray
+    from numpy.typing import ArrayLike
 
-FEW = 30  # epochs: each is a dot, too
-STYLES = ("-", "--", "-.", ":")  # so that nobody needs the colours; the last is that of the best epoch, too
+MAX_MARKED_EPOCHS = 30  # curves with at most this many epochs have a marker for each epoch
+LINE_STYLES = ("-", "--", "-.", ":")  # line styles distinguish the curves without colors
 
 
 def history(history: Any, ax: Any = None) -> Any:
-    """Draws the losses over the epochs, the best epoch marked, and metrics on an axis of their own at the right.
+    """Draw losses and metrics over the epochs, and mark the best epoch.
 
-    In a new figure, a learning rate that changes has a panel of its own below. A loss of several magnitudes has a
-    logarithmic axis.
+    Metrics have a separate axis at the right. The axis of the losses is logarithmic if their range is large. A new
+    figure has a second panel for the learning rate if it changes.
 
     Parameters
     ----------
     history : History
     ax : matplotlib.axes.Axes, optional
-        Where to draw. Default: a new figure.
+        Axes to draw into. Default: the Axes of a new figure.
 
     Returns
     -------
     matplotlib.axes.Axes
-        Of the losses; `ax.figure.savefig("history.png")` writes it to a file.
+        Axes of the losses; `ax.figure.savefig("history.png")` writes the figure to a file.
 
     Raises
     ------
     ImportError
         matplotlib is not installed.
     TypeError
-        `history` or `ax` is something else.
+        `history` or `ax` has another type.
     """
     if not hasattr(history, "best_epoch"):
-        raise TypeError(f"history must be a History, as fit returns it, got {type(history).__name__}")
-    parts = group_panels(dict(history))
-    rate = parts.pop()["lr"] if "lr" in parts[-1] else None
-    below = None
-    if ax is None and rate is not None:
+        raise TypeError(f"history must be the History that fit returns, got {type(history).__name__}")
+    panels = group_panels(dict(history))
+    learning_rates = panels.pop()["lr"] if "lr" in panels[-1] else None
+    rate_ax = None
+    if ax is None and learning_rates is not None:
         figure = matplotlib("pyplot").figure(layout="constrained")
-        ax, below = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
+        ax, rate_ax = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
     ax = axes(ax)
-    losses, metrics = parts[0], parts[1] if len(parts) > 1 else {}
-    lines = _curves(ax, losses, 0)
+    losses, metrics = panels[0], panels[1] if len(panels) > 1 else {}
+    lines = _draw_curves(ax, losses, 0)
     if Scale.from_values(np.concatenate([*losses.values()])).is_log:
         ax.set_yscale("log")
     if metrics:
-        right = ax.twinx()
-        lines += _curves(right, metrics, len(losses))  # goes on with the colours of the losses
-        right.set_ylabel(", ".join(metrics))
-        ax.set_zorder(right.get_zorder() + 1)  # with the legend
+        metric_ax = ax.twinx()
+        lines += _draw_curves(metric_ax, metrics, len(losses))  # the colors continue those of the losses
+        metric_ax.set_ylabel(", ".join(metrics))
+        ax.set_zorder(metric_ax.get_zorder() + 1)  # draw the legend above the metrics
         ax.patch.set_visible(False)
     if history.best_epoch is not None:
         label = f"best epoch, {history.best_epoch}"
         lines.append(ax.axvline(history.best_epoch, color="gray", linestyle=":", label=label))
     ax.set_ylabel("loss")
     ax.legend(handles=lines, loc="center right" if metrics else "best")
-    lowest = ax if below is None else below
-    if below is not None:
-        _curves(below, {"lr": rate}, 0)
-        below.set_ylabel("learning rate")
-    lowest.set_xlabel("epoch")
-    whole(lowest.xaxis)
+    bottom_ax = ax if rate_ax is None else rate_ax
+    if rate_ax is not None:
+        _draw_curves(rate_ax, {"lr": learning_rates}, 0)
+        rate_ax.set_ylabel("learning rate")
+    bottom_ax.set_xlabel("epoch")
+    set_integer_ticks(bottom_ax.xaxis)
     return ax
 
 
-def _curves(ax: Any, columns: Mapping[str, Any], first: int) -> list[Any]:
-    """Lines over the epochs, with the colours from the one of number `first` on."""
+def _draw_curves(ax: Any, columns: Mapping[str, Any], first_color: int) -> list[Any]:
+    """Draw columns of a history over the epochs and return the lines; the colors start at index `first_color`."""
     return [
         ax.plot(
             range(1, len(column) + 1),
             column,
-            color=f"C{number}",
-            linestyle=STYLES[number % 4],
-            marker="." if len(column) <= FEW else "",
+            color=f"C{i}",
+            linestyle=LINE_STYLES[i % 4],
+            marker="." if len(column) <= MAX_MARKED_EPOCHS else "",
             label=name,
         )[0]
-        for number, (name, column) in enumerate(columns.items(), first)
+        for i, (name, column) in enumerate(columns.items(), first_color)
     ]
 
 
@@ -104,26 +104,26 @@ def learning_curve(
     seed: int = 0,
     **options: Any,
 ) -> Any:
-    """Draws how good a network gets with how many rows: whether more of them would help.
+    """Draw the score of a network over the number of training rows, which shows whether more rows would help.
 
-    Copies of the network are trained on more and more of the rows, and scored on those and on rows that are kept apart.
-    The network stays as it is.
+    Copies of the network are trained on increasing parts of the rows. Each copy is scored on its training rows and on
+    validation rows. The network itself does not change.
 
     Parameters
     ----------
     net : NeuralNetwork
-        What the copies begin as.
+        Network to copy.
     X : array (n, n_in)
     y : array (n, n_out), or (n,)
-        As in `fit`.
+        Targets as in `fit`.
     ax : matplotlib.axes.Axes, optional
-        Where to draw. Default: a new figure.
+        Axes to draw into. Default: the Axes of a new figure.
     sizes : sequence of float, default (0.1, 0.2, 0.4, 0.7, 1.0)
-        Shares of the training rows.
+        Fractions of the training rows.
     validation : float, default 0.2
-        The share of all rows that is kept apart.
+        Fraction of all rows that is used for validation.
     seed : int, default 0
-        Of the split. Classes have the same share everywhere.
+        Seed of the split, which is stratified by class.
     **options
         Arguments of `fit`, such as epochs=100, optimizer="adam".
 
@@ -136,35 +136,32 @@ def learning_curve(
     ImportError
         matplotlib is not installed.
     ValueError, TypeError
-        An argument is not one of these, or `fit` refuses one of its own.
+        An argument is invalid, or `fit` refuses one of the options.
     DivergedError
-        A training diverged.
+        The training of a copy diverged.
     """
     array, targets = as_array("X", X), as_array("y", y)
     if array.ndim == 0 or targets.ndim == 0 or len(array) != len(targets):
         raise ValueError(f"y must have one row for each row of X, got shapes {targets.shape} and {array.shape}")
-    labels = targets if checked(net).converter.loss.is_classification and targets.ndim == 1 else None
-    train, apart = split(len(array), fraction("validation", validation), seed, labels, "validation")
+    labels = targets if check_network(net).converter.loss.is_classification and targets.ndim == 1 else None
+    train, held_out = split(len(array), fraction("validation", validation), seed, labels, "validation")
+    train_labels = None if labels is None else labels[train]
     counts, scores = [], []
-    for share in sorted(map(float, sizes)):
-        if not 0 < share <= 1:
-            raise ValueError(f"sizes must be shares of the rows, above 0 and 1 at most, got {share:g}")
-        rows = train if share == 1 else train[_part(len(train), share, seed, None if labels is None else labels[train])]
+    for size in sorted(map(float, sizes)):
+        if not 0 < size <= 1:
+            raise ValueError(f"sizes must be fractions of the rows, positive and at most 1, got {size:g}")
+        rows = train if size == 1 else train[split(len(train), size, seed, train_labels, "sizes")[1]]
         trained = net.copy()
         trained.fit(array[rows], targets[rows], **options)
         counts.append(len(rows))
-        scores.append([trained.score(array[some], targets[some]) for some in (rows, apart)])
+        scores.append([trained.score(array[index], targets[index]) for index in (rows, held_out)])
     if not counts:
-        raise ValueError("sizes must have a share of the rows at least, got none")
+        raise ValueError("sizes must contain at least one fraction of the rows, got none")
     ax = axes(ax)
-    for place, (label, style) in enumerate((("training", "o-"), (f"validation, {len(apart)} rows", "s--"))):
-        ax.plot(counts, [pair[place] for pair in scores], style, color=f"C{place}", label=label)
+    for i, (label, style) in enumerate((("training", "o-"), (f"validation, {len(held_out)} rows", "s--"))):
+        ax.plot(counts, [pair[i] for pair in scores], style, color=f"C{i}", label=label)
     ax.set(xlabel="training rows", ylabel="accuracy" if net.converter.loss.is_classification else "R²")
     ax.set_xlim(left=0)
-    whole(ax.xaxis)
+    set_integer_ticks(ax.xaxis)
     ax.legend()
     return ax
-
-
-def _part(n: int, share: float, seed: int, labels: NDArray[Any] | None) -> NDArray[np.intp]:
-    return split(n, share, seed, labels, "sizes")[1]
