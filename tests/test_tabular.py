@@ -20,8 +20,16 @@ from nnc import _serialization  # noqa: E402
 from nnc._drawing.svg import text_width  # noqa: E402
 from nnc._serialization import ModelFileError  # noqa: E402
 from nnc.tabular import LeakageWarning, TableClassifier, TableRegressor, file, read_table  # noqa: E402
-from nnc.tabular.recipe import CLASSES, PRESETS, Task, loss_by_rule, members_by_rule, network, options  # noqa: E402
-from nnc.tabular.training import FOLDS, Member, Rows, Spec, Training  # noqa: E402
+from nnc.tabular.recipe import (  # noqa: E402
+    CROSS_ENTROPY,
+    PRESETS,
+    Task,
+    build_network,
+    choose_loss,
+    choose_member_count,
+    fit_options,
+)
+from nnc.tabular.training import FOLDS, Member, MemberSpec, Rows, Training  # noqa: E402
 
 KINDS = (TableClassifier, TableRegressor)
 
@@ -237,15 +245,15 @@ def test_a_seed_repeats_to_the_bit(kind, table, labels):
 
 
 def test_members_by_rule():
-    assert [members_by_rule(preset, 500) for preset in PRESETS] == list(PRESETS.values())
-    counts = [members_by_rule("default", 10**k) for k in range(2, 8)]
+    assert [choose_member_count(preset, 500) for preset in PRESETS] == list(PRESETS.values())
+    counts = [choose_member_count("default", 10**k) for k in range(2, 8)]
     assert counts == sorted(counts, reverse=True)
     assert counts[-1] == 2
 
 
 def training(n=23, task=None, bins=False, seed=0, kind=Training):
     rng = np.random.default_rng(3)
-    task = Task(CLASSES, 3) if task is None else task
+    task = Task(CROSS_ENTROPY, 3) if task is None else task
     y = np.sort(rng.integers(0, 3, n)).astype(np.int32) if task.kind == "classes" else rng.standard_normal((n, 1))
     X = rng.standard_normal((n, 2)).astype(np.float32)
     return kind(task, Rows(X, X if bins else None, y, None), seed, 1)
@@ -253,12 +261,12 @@ def training(n=23, task=None, bins=False, seed=0, kind=Training):
 
 def test_every_row_is_held_out_in_one_fold():
     work = training(53)
-    held = np.stack([work.held(fold) for fold in range(FOLDS)])
+    held = np.stack([work.held_out_mask(fold) for fold in range(FOLDS)])
     assert (held.sum(axis=0) == 1).all()
     for label in range(3):
         counts = held[:, work.rows.y == label].sum(axis=1)
         assert counts.max() - counts.min() <= 1
-    assert not work.held(None).any()
+    assert not work.held_out_mask(None).any()
 
 
 @pytest.mark.parametrize(
@@ -284,14 +292,14 @@ def test_members_are_validated_on_the_folds_in_turn(bins, count, folds):
 
         def train(self, asked):
             specs.extend(asked)
-            self.members = dict.fromkeys(specs, Member(Spec(0, False, 0), None, whole=False))
+            self.members = dict.fromkeys(specs, Member(MemberSpec(0, False, 0), None, complete=False))
 
         def better(self, pairs, part=None):
             return (False, True)
 
     training(bins=bins, kind=RecordedTraining).run(count)
     assert [spec.fold for spec in specs] == folds
-    assert [spec.place for spec in specs] == list(range(count))
+    assert [spec.number for spec in specs] == list(range(count))
 
 
 @pytest.mark.parametrize("bins", [False, True])
@@ -311,7 +319,7 @@ def test_members_of_few_rows_learn_from_all_of_them(bins, count):
     assert [spec.fold for spec in specs] == [None] * count
 
 
-@pytest.mark.parametrize("task", [Task(CLASSES, 3), Task("squared_error", 1)])
+@pytest.mark.parametrize("task", [Task(CROSS_ENTROPY, 3), Task("squared_error", 1)])
 def test_members_behind_the_cross_validation_learn_from_all_rows_for_the_epochs_that_were_best(task):
     work = training(200, task)
     members = work.run(7)
@@ -321,12 +329,12 @@ def test_members_behind_the_cross_validation_learn_from_all_rows_for_the_epochs_
     for member in checked:
         curve = np.array(member.curve) * (1 if task.kind == "classes" else -1)
         best.append(np.flatnonzero(curve == curve.max())[-1] + 1)
-    last = work.lasting(False)
+    last = work.best_epoch_count(False)
     assert last == sorted(best)[2]
-    assert work.lasting(True) is None
-    arguments = {k: v for k, v in options(task, 160).items() if k not in ("metrics", "monitor", "restore_best")}
+    assert work.best_epoch_count(True) is None
+    arguments = {k: v for k, v in fit_options(task, 160).items() if k not in ("metrics", "monitor", "restore_best")}
     for member in whole:
-        net = network(task, 2, work.seed_of(member.spec))
+        net = build_network(task, 2, work.member_seed(member.spec))
         net.fit(work.rows.plain, work.y, callback=lambda record: record.epoch == last, **arguments)
         assert net.params.tobytes() == member.network.params.tobytes()
         assert member.curve == ()
@@ -335,9 +343,9 @@ def test_members_behind_the_cross_validation_learn_from_all_rows_for_the_epochs_
 @pytest.mark.parametrize(
     ("task", "plain", "bins", "kept"),
     [
-        (Task(CLASSES, 3), 1, 0.7, (True,)),
-        (Task(CLASSES, 3), 1, 1.4, (False,)),
-        (Task(CLASSES, 3), 1, 1.2, (False, True)),
+        (Task(CROSS_ENTROPY, 3), 1, 0.7, (True,)),
+        (Task(CROSS_ENTROPY, 3), 1, 1.4, (False,)),
+        (Task(CROSS_ENTROPY, 3), 1, 1.2, (False, True)),
         (Task("squared_error", 1), 1, 0.9, (True,)),
         (Task("squared_error", 1), 1, 1.2, (False,)),
         (Task("squared_error", 1), 1, 1.05, (False, True)),
@@ -345,25 +353,25 @@ def test_members_behind_the_cross_validation_learn_from_all_rows_for_the_epochs_
 )
 def test_which_encoding_is_kept(task, plain, bins, kept):
     work = training(task=task, bins=True)
-    net = network(work.task, 2, 0)
+    net = build_network(work.task, 2, 0)
     for fold in range(2):
-        work.members[Spec(2 * fold, False, fold)] = Member(Spec(2 * fold, False, fold), net, plain)
-        work.members[Spec(2 * fold + 1, True, fold)] = Member(Spec(2 * fold + 1, True, fold), net, bins)
-    work.members[Spec(9, True, 4)] = Member(Spec(9, True, 4), net, 0.0)  # not one of the pairs
-    assert work.better(2) == kept
+        work.members[MemberSpec(2 * fold, False, fold)] = Member(MemberSpec(2 * fold, False, fold), net, plain)
+        work.members[MemberSpec(2 * fold + 1, True, fold)] = Member(MemberSpec(2 * fold + 1, True, fold), net, bins)
+    work.members[MemberSpec(9, True, 4)] = Member(MemberSpec(9, True, 4), net, 0.0)  # not one of the pairs
+    assert work.select_encodings(2) == kept
 
 
 def test_the_loss_follows_the_targets():
     rng = np.random.default_rng(0)
     prices, even = rng.lognormal(2, 0.6, (500, 1)), rng.normal(50, 5, (500, 1))
-    assert loss_by_rule(prices) == loss_by_rule(1e300 * prices) == loss_by_rule(1e-300 * prices) == "poisson"
-    assert loss_by_rule(even) == loss_by_rule(np.zeros((9, 1))) == loss_by_rule(np.ones((9, 1))) == "squared_error"
-    assert loss_by_rule(prices - 1.01 * prices.min()) == "squared_error"  # one is below 0
-    assert loss_by_rule(np.hstack([prices, even])) == "squared_error"
-    assert loss_by_rule(np.hstack([prices, prices**2])) == "poisson"
+    assert choose_loss(prices) == choose_loss(1e300 * prices) == choose_loss(1e-300 * prices) == "poisson"
+    assert choose_loss(even) == choose_loss(np.zeros((9, 1))) == choose_loss(np.ones((9, 1))) == "squared_error"
+    assert choose_loss(prices - 1.01 * prices.min()) == "squared_error"  # one is below 0
+    assert choose_loss(np.hstack([prices, even])) == "squared_error"
+    assert choose_loss(np.hstack([prices, prices**2])) == "poisson"
     low = (prices < np.median(prices))[:, 0]
     twice = np.concatenate([prices[low], prices[low], prices[~low]])
-    assert loss_by_rule(prices, 1.0 + low) == loss_by_rule(twice)
+    assert choose_loss(prices, 1.0 + low) == choose_loss(twice)
 
 
 def test_the_loss_that_was_chosen_is_named_and_makes_the_model_again(table):
@@ -381,8 +389,8 @@ def test_the_loss_that_was_chosen_is_named_and_makes_the_model_again(table):
 
 def test_steps_follow_the_rows():
     task = Task("squared_error", 1)
-    assert [options(task, rows)["batch_size"] for rows in (3, 40, 2400, 10**6)] == [3, 32, 32, 64]
-    assert [options(task, rows)["epochs"] for rows in (3, 600, 10**6)] == [112, 94, 56]
+    assert [fit_options(task, rows)["batch_size"] for rows in (3, 40, 2400, 10**6)] == [3, 32, 32, 64]
+    assert [fit_options(task, rows)["epochs"] for rows in (3, 600, 10**6)] == [112, 94, 56]
 
 
 def test_bins_are_chosen_where_numbers_jump():
@@ -403,7 +411,7 @@ def test_callback_and_progress(table, capfd):
     model = TableRegressor(
         "fast", members=2, n_jobs=1, progress=True, callback=lambda place, record: seen.append((place, record.epoch))
     ).fit(*table)
-    epochs = options(Task("squared_error", 1), 320)["epochs"]
+    epochs = fit_options(Task("squared_error", 1), 320)["epochs"]
     done = [sum(at == place for at, _ in seen) for place in range(2)]
     assert sorted(seen) == [(place, epoch) for place in range(2) for epoch in range(1, done[place] + 1)]
     assert f"{2 * epochs}/{2 * epochs}" in capfd.readouterr().err
@@ -421,16 +429,16 @@ def test_a_training_that_is_past_its_best_is_ended(table, set_limit):
             spared[place] = record.epoch, record["skipped_epochs"]
 
     model = TableRegressor("fast", random_state=0, callback=see).fit(X, y)
-    epochs = options(Task("squared_error", 1), 240)["epochs"]
+    epochs = fit_options(Task("squared_error", 1), 240)["epochs"]
     assert spared
     assert model.complete_
     assert set(spared.values()) == {(epochs // 2, epochs - epochs // 2)}
     assert all(seen.count(place) == (epochs // 2 if place in spared else epochs) for place in set(seen))
 
-    set_limit("nnc.tabular.training.PAST", 0.0)
+    set_limit("nnc.tabular.training.MAX_BEST_EPOCH_FRACTION", 0.0)
     whole = TableRegressor("fast", random_state=0).fit(X, y)
     pairs = list(zip(model.model_.members, whole.model_.members, strict=True))
-    assert {member.spec.place for member, _ in pairs} & set(spared)
+    assert {member.spec.number for member, _ in pairs} & set(spared)
     for member, other in pairs:
         n = len(member.curve)
         assert other.curve[:n] == member.curve
@@ -493,7 +501,7 @@ def test_resumed_fit_gives_the_same_estimates(tmp_path, table, labels, place):
 
 
 def test_a_network_of_an_epoch_for_which_there_was_no_time_is_in_no_checkpoint(tmp_path, table, set_limit):
-    set_limit("nnc.tabular.training.PACE", 0.0)
+    set_limit("nnc.tabular.training.CHECKPOINT_SECONDS", 0.0)
     arguments = {"members": 1, "random_state": 0, "checkpoint": tmp_path / "fit.json"}
     model = TableRegressor(max_seconds=1e-9, **arguments).fit(*table)
     assert not model.complete_

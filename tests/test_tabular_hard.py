@@ -31,8 +31,8 @@ def first(n):
 
 @pytest.fixture(autouse=True)
 def _few_epochs(set_limit):
-    set_limit("nnc.tabular.recipe.EPOCHS", 8)
-    set_limit("nnc.tabular.recipe.MOST_EPOCHS", 8)
+    set_limit("nnc.tabular.recipe.MIN_EPOCHS", 8)
+    set_limit("nnc.tabular.recipe.MAX_EPOCHS", 8)
 
 
 # ------------------------------------------------------------------------------------------ ends
@@ -212,7 +212,7 @@ def test_weights_of_classes_that_are_none(weight, error, message):
 
 
 def test_importances_and_calibration_are_of_the_rows_that_count(set_limit):
-    set_limit("nnc.tabular.recipe.MOST_EPOCHS", 40)
+    set_limit("nnc.tabular.recipe.MAX_EPOCHS", 40)
     n = 600
     Z = np.random.default_rng(1).standard_normal((n, 2))
     counts = np.arange(n) % 2 == 0
@@ -246,8 +246,8 @@ def test_counts_of_nothing(y, tmp_path):
 
 
 def test_what_is_learned_from_held_out_rows_does_not_grow_with_members(monkeypatch, set_limit):
-    set_limit("nnc.tabular.training.MAX_JUDGED_OUTPUTS", 90)
-    set_limit("nnc.tabular.training.MIN_JUDGED_ROWS", 10)
+    set_limit("nnc.tabular.training.MAX_ESTIMATE_OUTPUTS", 90)
+    set_limit("nnc.tabular.training.MIN_ESTIMATE_ROWS", 10)
     rows = []
     right = held_out.fit_temperature
     # The number of rows that calibration reads is visible in no result.
@@ -263,9 +263,9 @@ def test_what_is_learned_from_held_out_rows_does_not_grow_with_members(monkeypat
 
 
 def test_a_fit_takes_less_memory_than_another_table(set_limit):
-    set_limit("nnc.tabular.recipe.EPOCHS", 1)
-    set_limit("nnc.tabular.recipe.MOST_EPOCHS", 1)
-    set_limit("nnc.tabular.estimator.MOST_NUMBERS", 0)  # as with a million rows: bins are not tried
+    set_limit("nnc.tabular.recipe.MIN_EPOCHS", 1)
+    set_limit("nnc.tabular.recipe.MAX_EPOCHS", 1)
+    set_limit("nnc.tabular.estimator.MAX_BINNED_VALUES", 0)  # as with a million rows: bins are not tried
     set_limit("nnc._parallel.source.COPIED", 1 << 14)
     Z = np.random.default_rng(0).standard_normal((40_000, 20))
     y = Z[:, 0] + Z[:, 1] ** 2

@@ -13,8 +13,8 @@ from sklearn.model_selection import train_test_split
 import nnc
 from nnc.tabular import TableClassifier, TableRegressor
 from nnc.tabular.held_out import expected_gain, predict_held_out
-from nnc.tabular.recipe import CLASSES, Task
-from nnc.tabular.snapshots import PARTS
+from nnc.tabular.recipe import CROSS_ENTROPY, Task
+from nnc.tabular.snapshots import N_PARTS
 from nnc.tabular.temperature import expected_calibration_error
 from nnc.tabular.training import Rows, Training
 
@@ -112,7 +112,9 @@ def test_calibration_error_is_that_of_new_rows():
 @pytest.mark.parametrize("kind", ["classes", "numbers"])
 def test_labels_of_a_part_change_nothing_in_its_predictions(kind, set_limit):
     """Two trainings are alike but for the labels of one part of a fold, which no network of that fold learns from."""
-    set_limit("nnc.tabular.training.PAST", -1)  # the rule that ends a training early uses all held-out rows
+    set_limit(
+        "nnc.tabular.training.MAX_BEST_EPOCH_FRACTION", -1
+    )  # the rule that ends a training early uses all held-out rows
     from nnc.tabular.frames import read_table
     from nnc.tabular.model import TableModel
     from nnc.tabular.schema import Schema
@@ -121,27 +123,32 @@ def test_labels_of_a_part_change_nothing_in_its_predictions(kind, set_limit):
     rng = np.random.default_rng(0)
     X = rng.standard_normal((120, 3)).astype(np.float32)
     classes = kind == "classes"
-    task = Task(CLASSES, 2) if classes else Task("squared_error", 1)
+    task = Task(CROSS_ENTROPY, 2) if classes else Task("squared_error", 1)
     y = (X[:, 0] > 0).astype(np.int32) if classes else X[:, :1].astype(np.float64)
 
     def answers(targets):
         rows = Rows(X, None, targets, None)
         training = Training(task, rows, 0, 1)
-        training.order = order  # which for classes depends on the labels
+        training.row_order = order  # which for classes depends on the labels
         training.scaling, training.y = scaling, targets if scaling is None else scaling.apply(targets, np.float32)
         members = training.run(1)
         schema = Schema.learn(read_table(X))
         target = Target(1, np.arange(2) if classes else None)
         bounds = None if classes else np.array([[-9.0], [9.0]])
         model = TableModel(task, schema, target, members, scaling, bounds, X.mean(axis=0), {"seed": 0})
-        return predict_held_out(model, rows, training.judges())[0]
+        return predict_held_out(model, rows, training.held_out_networks())[0]
 
     first = Training(task, Rows(X, None, y, None), 0, 1)
-    order, scaling, held, part = first.order, first.scaling, np.flatnonzero(first.held(0)), first.parts(0)
+    order, scaling, held, part = (
+        first.row_order,
+        first.scaling,
+        np.flatnonzero(first.held_out_mask(0)),
+        first.held_out_parts(0),
+    )
     expected = answers(y)
     assert np.array_equal(expected.rows, held)
     changed_somewhere = False
-    for j in range(PARTS):
+    for j in range(N_PARTS):
         other = y.copy()
         other[held[part == j]] = 1 - other[held[part == j]] if classes else -3 * other[held[part == j]]
         found = answers(other)

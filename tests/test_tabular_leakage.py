@@ -20,8 +20,8 @@ POSITIVE = np.where(RNG.random(N) < 0.4, RNG.lognormal(size=N), np.nan)
 
 @pytest.fixture(autouse=True)
 def _one_epoch(set_limit):
-    set_limit("nnc.tabular.recipe.EPOCHS", 1)
-    set_limit("nnc.tabular.recipe.MOST_EPOCHS", 1)
+    set_limit("nnc.tabular.recipe.MIN_EPOCHS", 1)
+    set_limit("nnc.tabular.recipe.MAX_EPOCHS", 1)
 
 
 def reported(X, y):

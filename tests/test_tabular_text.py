@@ -136,9 +136,7 @@ def test_lost_columns_that_look_like_numbers_are_reported(write):
 
 def test_a_comma_that_no_cell_explains_separates_thousands_and_is_reported():
     texts = ["1,234", "5,678", "999", "12,345"] * 5
-    with pytest.warns(
-        ColumnWarning, match=r"the comma in '.*' may be a decimal mark or a .* read as \d{4,}; "
-    ):
+    with pytest.warns(ColumnWarning, match=r"the comma in '.*' may be a decimal mark or a .* read as \d{4,}; "):
         schema = learned(texts)
     assert read(schema, ["1,234"]).tolist() == [1234]
     for deciding, value in (("0,5", 1.234), ("1,234.5", 1234), ("12,34", 1.234)):
@@ -379,8 +377,8 @@ def test_a_model_keeps_the_convention_in_its_file(tmp_path, set_limit, data):
         [written(value, convention, around), noise]
         for value, noise in zip(values, rng.normal(size=len(y)), strict=True)
     ]
-    set_limit("nnc.tabular.recipe.EPOCHS", 2)
-    set_limit("nnc.tabular.recipe.MOST_EPOCHS", 2)
+    set_limit("nnc.tabular.recipe.MIN_EPOCHS", 2)
+    set_limit("nnc.tabular.recipe.MAX_EPOCHS", 2)
     model = TableRegressor("fast", members=1, random_state=0).fit(texts, y)
     model.save(tmp_path / "model.json")
     same = nnc.load(tmp_path / "model.json")

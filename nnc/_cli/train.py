@@ -19,9 +19,9 @@ from nnc._inspection.text import aligned
 from nnc._utils.checks import counted
 from nnc.tabular import TableClassifier, TableRegressor, read_table
 from nnc.tabular.format_search import find_format
-from nnc.tabular.recipe import members_by_rule
+from nnc.tabular.recipe import choose_member_count
 from nnc.tabular.text_values import NumberFormat
-from nnc.tabular.training import epochs_in_all
+from nnc.tabular.training import total_epochs
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -64,8 +64,8 @@ def run(arguments: Namespace) -> int:
         with open_log(arguments.log, arguments.resume) as log:
             facts = {"rows": len(X), "columns": X.width, "target": y.name, "seed": arguments.seed}
             log.write("start", time=current_time(), **origin, **facts)
-            n = arguments.members or members_by_rule(arguments.preset, len(X))
-            with ProgressBar(screen, epochs_in_all(len(X), n - count_trained_networks(unfinished))) as bar:
+            n = arguments.members or choose_member_count(arguments.preset, len(X))
+            with ProgressBar(screen, total_epochs(len(X), n - count_trained_networks(unfinished))) as bar:
 
                 def show_epoch(network: int, record: Any) -> None:
                     log.epoch(network, record)

@@ -15,7 +15,7 @@ from nnc._utils.checks import flag, not_negative, store_arguments
 from nnc._utils.docstrings import documented
 from nnc._utils.sklearn_private import StrOptions
 from nnc.tabular.estimator import TableEstimator
-from nnc.tabular.recipe import CLASSES, Task
+from nnc.tabular.recipe import CROSS_ENTROPY, Task
 from nnc.tabular.target import Target
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ class TableClassifier(ClassifierMixin, TableEstimator):
         return target
 
     def _task(self, target: Target, y: NDArray[Any], weights: NDArray[np.float64] | None) -> Task:
-        return Task(CLASSES, len(_labels(target)))
+        return Task(CROSS_ENTROPY, len(_labels(target)))
 
     def _class_weight(self, target: Target) -> Any:
         if not isinstance(self.class_weight, dict):

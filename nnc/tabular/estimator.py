@@ -25,11 +25,11 @@ from nnc.tabular.frames import read_table
 from nnc.tabular.held_out import evaluate, find_importances
 from nnc.tabular.leakage import warn_of_leakage
 from nnc.tabular.model import TableModel
-from nnc.tabular.recipe import PRESETS, members_by_rule
+from nnc.tabular.recipe import PRESETS, choose_member_count
 from nnc.tabular.schema import N_BINS, Schema
 from nnc.tabular.selection import without_outliers
 from nnc.tabular.summary import summary
-from nnc.tabular.training import MOST_NUMBERS, Rows, Training, epochs_in_all, with_progress_bar
+from nnc.tabular.training import MAX_BINNED_VALUES, Rows, Training, total_epochs, with_progress_bar
 
 if TYPE_CHECKING:
     from typing import Self
@@ -68,13 +68,13 @@ def _that_count(table: Table, y: NDArray[Any], weights: NDArray[np.float64]) -> 
 
 def _schema(table: Table) -> Schema:
     """That of the training rows, with scores of numbers unless there are so many that bins will not do either."""
-    return Schema.learn(table, scores=len(table) * len(table.columns) * (N_BINS + 2) <= MOST_NUMBERS)
+    return Schema.learn(table, scores=len(table) * len(table.columns) * (N_BINS + 2) <= MAX_BINNED_VALUES)
 
 
 def _rows(schema: Schema, table: Table, y: NDArray[Any], weights: NDArray[np.float64] | None) -> Rows:
     """The training rows as networks see them."""
     wide = schema.width(bins=True)
-    binned = wide > schema.width() and len(table) * wide <= MOST_NUMBERS
+    binned = wide > schema.width() and len(table) * wide <= MAX_BINNED_VALUES
     bins = schema.encode(table, bins=True) if binned else None
     plain = schema.encode(table) if bins is None else np.ascontiguousarray(bins[:, : schema.width()])
     return Rows(plain, bins, y, weights)
@@ -221,7 +221,7 @@ class TableEstimator(BaseEstimator):
         if weights is not None and task.quantiles:
             raise ValueError("sample_weight does not go with quantiles: their loss has no weights")
         n = len(table)
-        count = members_by_rule(self.preset, n) if self.members is None else int(self.members)
+        count = choose_member_count(self.preset, n) if self.members is None else int(self.members)
         schema = _schema(table)
         warn_of_leakage(schema, table, encoded, seed)
         rows = _rows(schema, table, encoded, weights)
@@ -232,7 +232,7 @@ class TableEstimator(BaseEstimator):
             file.write_checkpoint(self.checkpoint, key, members)
 
         left = None if self.max_seconds is None else max(1e-3, self.max_seconds - (perf_counter() - began))
-        with with_progress_bar(self.callback, self.progress, epochs_in_all(n, count - len(done))) as callback:
+        with with_progress_bar(self.callback, self.progress, total_epochs(n, count - len(done))) as callback:
             training = Training(
                 task, rows, seed, self.n_jobs, left, callback, None if self.checkpoint is None else keep
             )
@@ -247,7 +247,7 @@ class TableEstimator(BaseEstimator):
                 "rows": n,
                 "weighted": sample_weight is not None,
                 "class_weight": self._class_weight(target),
-                "complete": not training.over,
+                "complete": not training.stopped,
                 "target": name if isinstance(name := getattr(y, "name", None), str) else None,
             }
             model = TableModel(
@@ -263,7 +263,7 @@ class TableEstimator(BaseEstimator):
             evaluate(model, rows, training, seed)
             facts["seconds"] = perf_counter() - began
             self.model_ = model
-            if self.checkpoint is not None and not training.over:
+            if self.checkpoint is not None and not training.stopped:
                 file.remove_checkpoint(self.checkpoint)
         return self
 

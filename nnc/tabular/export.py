@@ -30,7 +30,7 @@ def program(model: TableModel) -> TableProgram:
         "float32",
         (len(schema.columns),),
         (),
-        task.outputs,
+        task.n_network_outputs,
         "multiclass" if classes else "regression",
         0.0,
         classes,

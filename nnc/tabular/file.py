@@ -33,12 +33,12 @@ from nnc._utils import disk, fields
 from nnc.tabular.held_out import find_importances
 from nnc.tabular.intervals import Spread
 from nnc.tabular.model import WIDEST, TableModel
-from nnc.tabular.recipe import CLASSES, LOSSES, NUMBERS, PRESETS, Task
+from nnc.tabular.recipe import CROSS_ENTROPY, ENGINE_LOSSES, PRESETS, SQUARED_ERROR, Task
 from nnc.tabular.schema import Schema
 from nnc.tabular.selection import Gain
-from nnc.tabular.snapshots import PARTS, HeldOut, with_params
+from nnc.tabular.snapshots import N_PARTS, HeldOut, with_params
 from nnc.tabular.target import Target
-from nnc.tabular.training import Member, Spec
+from nnc.tabular.training import Member, MemberSpec
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -89,7 +89,8 @@ def _test_row(model: TableModel) -> NDArray[np.float32]:
 
 
 def _said(member: Member) -> dict[str, Any]:
-    return {**member.spec._asdict(), "curve": list(member.curve)}
+    spec = member.spec
+    return {"place": spec.number, "bins": spec.bins, "fold": spec.fold, "curve": list(member.curve)}
 
 
 def _or_null(value: float) -> float | None:
@@ -137,13 +138,13 @@ def model_of(table: dict[str, Any], networks: Sequence[NeuralNetwork]) -> TableM
     for i, (spec, network) in enumerate(zip(given, networks, strict=False)):
         member = _member(spec, network, f"members[{i}]")
         width = schema.width(bins=member.spec.bins)
-        if (network.sizes[0], network.sizes[-1]) != (width, task.outputs):
+        if (network.sizes[0], network.sizes[-1]) != (width, task.n_network_outputs):
             found = f"{network.sizes[0]} inputs and {network.sizes[-1]} outputs"
-            raise ValueError(f"networks[{i}] has {found}, expected {width} and {task.outputs}")
+            raise ValueError(f"networks[{i}] has {found}, expected {width} and {task.n_network_outputs}")
         members.append(member)
     scaling = fields.member(table, "scaling", dict, type(None))
     scaling = None if scaling is None else Scaling.from_dict(scaling)
-    if (scaling is not None) != task.scales or (scaling is not None and scaling.shift.shape != (task.n_out,)):
+    if (scaling is not None) != task.scales_targets or (scaling is not None and scaling.shift.shape != (task.n_out,)):
         raise ValueError("scaling does not fit task")
     bounds = _matrix(table, "bounds", 2, task.n_out)
     bins = any(member.spec.bins for member in members)
@@ -172,7 +173,9 @@ def _member(given: Any, network: NeuralNetwork, where: str) -> Member:
     place = fields.unsigned(members, "place", 0, f"{where}.", bits=31) or 0
     fold = fields.unsigned(members, "fold", None, f"{where}.", bits=31)
     curve = fields.member(members, "curve", list, where=f"{where}.")
-    return Member(Spec(place, bins, fold), network, curve=tuple(fields.vector(curve, len(curve), f"{where}.curve")))
+    return Member(
+        MemberSpec(place, bins, fold), network, curve=tuple(fields.vector(curve, len(curve), f"{where}.curve"))
+    )
 
 
 def _spread_document(spread: Spread | None) -> dict[str, Any] | None:
@@ -219,13 +222,13 @@ def _matrix(table: dict[str, Any], key: str, rows: int, n: int) -> NDArray[np.fl
 
 def _task(given: dict[str, Any], target: Target) -> Task:
     fields.exactly(given, ("loss", "quantiles"), "task")
-    loss = fields.name(given, "loss", (CLASSES, *LOSSES), "task.")
+    loss = fields.name(given, "loss", (CROSS_ENTROPY, *ENGINE_LOSSES), "task.")
     quantiles = fields.member(given, "quantiles", list, where="task.")
     found = fields.vector(quantiles, len(quantiles), "task.quantiles")
-    if not all(0 < a < 1 for a in found) or sorted(set(found)) != found or (found and loss != NUMBERS):
+    if not all(0 < a < 1 for a in found) or sorted(set(found)) != found or (found and loss != SQUARED_ERROR):
         raise ValueError(f"task.quantiles is {fields.shown(found)}, expected rising numbers between 0 and 1")
     classes = target.classes
-    if (classes is not None) != (loss == CLASSES):
+    if (classes is not None) != (loss == CROSS_ENTROPY):
         raise ValueError("target does not fit task: one of them has classes, and the other numbers")
     return Task(loss, target.n_outputs if classes is None else len(classes), tuple(found))
 
@@ -340,7 +343,7 @@ def _member_of_checkpoint(given: Any, i: int, network: NeuralNetwork, params: Se
     member = _member(given, network, where)
     snapshots = fields.member(given, "snapshots", list, where=f"{where}.")
     errors = fields.member(given, "errors", list, where=f"{where}.")
-    n_parts = 0 if member.spec.fold is None else PARTS
+    n_parts = 0 if member.spec.fold is None else N_PARTS
     if len(snapshots) not in (0, n_parts) or len(errors) != n_parts:
         found = f"{len(snapshots)} snapshots and {len(errors)} errors"
         raise ValueError(f"{where} has {found}, expected {n_parts} of each")

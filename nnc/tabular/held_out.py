@@ -12,7 +12,7 @@ import numpy as np
 from nnc._data.metrics import METRICS
 from nnc.tabular.explain import permutation_importances
 from nnc.tabular.selection import MAX_COMPARED_ROWS, MAX_ERROR_RATIO, gain_over_one
-from nnc.tabular.snapshots import TINY, HeldOut, Shuffle
+from nnc.tabular.snapshots import EPSILON, HeldOut, ImportanceData
 from nnc.tabular.temperature import expected_calibration_error, fit_temperature, with_temperature
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from nnc.tabular.model import TableModel
     from nnc.tabular.selection import Gain
-    from nnc.tabular.snapshots import Judge
+    from nnc.tabular.snapshots import HeldOutNetwork
     from nnc.tabular.training import Member, Rows, Training
 
 MAX_SHUFFLED_ROWS = 1000  # held-out rows that importances are computed with
@@ -64,7 +64,7 @@ class Predictions(NamedTuple):
     gain: float = 0.0
 
 
-def predict_held_out(model: TableModel, rows: Rows, judges: Sequence[Judge]) -> tuple[Predictions, float]:
+def predict_held_out(model: TableModel, rows: Rows, judges: Sequence[HeldOutNetwork]) -> tuple[Predictions, float]:
     """Return predictions for the rows of all judges, and the temperature that is fitted on all of them.
 
     The probabilities of a part have the temperature that is fitted on the other parts. The temperature is 1 for
@@ -79,12 +79,12 @@ def predict_held_out(model: TableModel, rows: Rows, judges: Sequence[Judge]) -> 
     weights = None if rows.weights is None else rows.weights[indices]
     if classes:
         y, row_weights = rows.y[indices][inverse], None if weights is None else weights[inverse]
-        temperature = fit_temperature(np.log(np.maximum(outputs, TINY)), y, row_weights)
+        temperature = fit_temperature(np.log(np.maximum(outputs, EPSILON)), y, row_weights)
         outputs = _calibrated(outputs, y, row_weights, part)
     else:
         outputs = model.meant(outputs)
     networks = np.bincount(inverse, minlength=len(indices))
-    mean = np.zeros((len(indices), model.task.outputs))
+    mean = np.zeros((len(indices), model.task.n_network_outputs))
     np.add.at(mean, inverse, outputs / networks[inverse, None])  # a sum of the outputs might overflow
     gain = expected_gain(outputs, inverse, mean, networks, weights) if classes else 0.0
     return Predictions(indices, model.formed(mean), networks, gain), temperature
@@ -149,7 +149,7 @@ def _calibrated(
     for j in np.unique(part):
         own, other = part == j, part != j
         if other.any():
-            logits = np.log(np.maximum(P[other], TINY))
+            logits = np.log(np.maximum(P[other], EPSILON))
             temperature = fit_temperature(logits, y[other], None if weights is None else weights[other])
             calibrated[own] = with_temperature(P[own], temperature)
     return calibrated
@@ -170,7 +170,7 @@ def member_spread(model: TableModel, rows: Rows, training: Training, seed: int) 
     rows that they have learned from is multiplied by `unseen_ratio`. No targets are used.
     """
     some = np.sort(np.random.default_rng([seed, 4]).permutation(len(rows.y))[:MAX_SPREAD_ROWS])
-    learned = np.stack([~training.held(member.spec.fold)[some] for member in model.members])
+    learned = np.stack([~training.held_out_mask(member.spec.fold)[some] for member in model.members])
     counts = learned.sum(axis=0)
     if counts.max() < 2:
         return np.zeros(model.task.n_out)
@@ -205,11 +205,11 @@ def unseen_ratio(
     totals, counts = np.zeros((2, model.task.n_out)), np.zeros((2, 1))
     members = training.members
     for spec, member in members.items():
-        partner = members.get(spec._replace(place=spec.place + 1, bins=True))
+        partner = members.get(spec._replace(number=spec.number + 1, bins=True))
         if spec.fold is None or spec.bins or partner is None:
             continue
         squares = (_middle_output(model, member, inputs) - _middle_output(model, partner, inputs)) ** 2
-        held = training.held(spec.fold)[some]
+        held = training.held_out_mask(spec.fold)[some]
         for i, part in enumerate((held, ~held)):
             totals[i] += squares[part].sum(axis=0)
             counts[i] += part.sum()
@@ -286,14 +286,14 @@ def compare_members(model: TableModel, rows: Rows, training: Training, error: fl
         None if no row was learned by two members, and for classes if nearly all answers for learned rows are right.
     """
     some = np.random.default_rng([seed, 5]).permutation(len(rows.y))[:MAX_COMPARED_ROWS]
-    learned = np.stack([~training.held(member.spec.fold)[some] for member in model.members])
+    learned = np.stack([~training.held_out_mask(member.spec.fold)[some] for member in model.members])
     several = learned.sum(axis=0) > 1
     if not several.any():
         return None
     some, learned = some[several], learned[:, several]
     inputs, truth = rows.inputs(True in model.encodings)[some], rows.y[some]
     weights = None if rows.weights is None else rows.weights[some]
-    mean, errors = np.zeros((len(some), model.task.outputs)), []
+    mean, errors = np.zeros((len(some), model.task.n_network_outputs)), []
     for member, own in zip(model.members, learned, strict=True):
         output = model.output(member, model.seen_by(member, inputs))
         errors.append(model.row_errors(model.formed(output), truth))
@@ -320,7 +320,7 @@ def evaluate(model: TableModel, rows: Rows, training: Training, seed: int) -> No
         It has trained the members.
     seed : int
     """
-    judges = training.judges()
+    judges = training.held_out_networks()
     if not judges:
         return
     predictions, temperature = predict_held_out(model, rows, judges)
@@ -339,12 +339,12 @@ def evaluate(model: TableModel, rows: Rows, training: Training, seed: int) -> No
     order = np.random.default_rng([seed, 3]).permutation(len(indices))
     some = np.sort(indices[order[:MAX_SHUFFLED_ROWS]])
     model.held_out = HeldOut(len(indices), score, calibration_error, temperature, scores)
-    model.shuffle = Shuffle(
+    model.shuffle = ImportanceData(
         rows.plain[some],
         rows.bins[some] if rows.bins is not None and any(judge.bins for judge in judges) else None,
         rows.y[some],
         None if rows.weights is None else rows.weights[some],
-        [judge.within(some) for judge in judges],
+        [judge.restrict(some) for judge in judges],
     )
     if len(model.schema.names) <= MAX_COLUMNS:
         find_importances(model)
@@ -366,14 +366,16 @@ def find_importances(model: TableModel) -> tuple[NDArray[np.float64], NDArray[np
     return model.importances
 
 
-def _importances(model: TableModel, shuffle: Shuffle, seed: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _importances(
+    model: TableModel, shuffle: ImportanceData, seed: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return by how much the score falls if a column is permuted, and the standard errors, (columns,) each.
 
     The score is the accuracy, or the mean R^2 of the targets.
     """
     inputs = shuffle.plain if shuffle.bins is None else shuffle.bins
     width, n = shuffle.plain.shape[1], len(shuffle.y)
-    times = np.bincount(np.concatenate([judge.rows for judge in shuffle.judges]), minlength=n)[:, None]
+    times = np.bincount(np.concatenate([judge.rows for judge in shuffle.networks]), minlength=n)[:, None]
     if model.task.kind != "classes":
         units = target_units(model)
         y, weights = shuffle.y / units, shuffle.weights
@@ -381,8 +383,8 @@ def _importances(model: TableModel, shuffle: Shuffle, seed: int) -> tuple[NDArra
         variance = np.where(variance > 0, variance, 1)
 
     def losses(X: NDArray[np.float32]) -> NDArray[np.float64]:
-        mean = np.zeros((n, model.task.outputs))
-        for judge in shuffle.judges:
+        mean = np.zeros((n, model.task.n_network_outputs))
+        for judge in shuffle.networks:
             some = X[judge.rows] if judge.bins else np.ascontiguousarray(X[judge.rows, :width])
             mean[judge.rows] += model.meant(judge.network.predict(some).astype(np.float64)) / times[judge.rows]
         answers = model.formed(mean)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from nnc.tabular.recipe import Task
     from nnc.tabular.schema import Schema
     from nnc.tabular.selection import Gain
-    from nnc.tabular.snapshots import Shuffle
+    from nnc.tabular.snapshots import ImportanceData
     from nnc.tabular.target import Target
     from nnc.tabular.training import Member, Rows
 
@@ -63,7 +63,7 @@ class TableModel:
         Score of all members less that of one; None for one member, and without held-out rows.
     importances : (mean, standard_error) or None
         Of the columns, see `find_importances`.
-    shuffle : Shuffle or None
+    shuffle : ImportanceData or None
         Data that importances are computed from, until they are known.
     """
 
@@ -79,7 +79,7 @@ class TableModel:
     spread: Spread | None = None
     gain: Gain | None = None
     importances: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None
-    shuffle: Shuffle | None = None
+    shuffle: ImportanceData | None = None
 
     def __post_init__(self) -> None:
         n_targets = 1 if self.task.kind == "classes" else self.task.n_out

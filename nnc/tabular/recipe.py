@@ -1,7 +1,7 @@
-"""What the networks of a table are like, and how they are trained: chosen once, so that nobody has to.
+"""Recipe for the networks of a table: architecture, loss, and options of the training.
 
-It follows RealMLP-TD (Holzmueller, Grinsztajn and Steinwart, 2024) as far as that paid here, with smaller networks,
-fewer epochs, and several networks in place of one. The measurements are in docs/lab/tables.md.
+It is based on RealMLP-TD (Holzmueller, Grinsztajn and Steinwart, 2024). The networks are smaller and have fewer epochs,
+and several of them form an ensemble. The measurements are in docs/lab/tables.md.
 """
 
 from __future__ import annotations
@@ -26,126 +26,143 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-PRESETS = {"fast": 3, "default": 12, "best": 24}  # networks that are trained, of up to MANY rows
-MANY, LEAST_MEMBERS = 10_000, 2
-DEPTH, WIDTH = 3, 128  # of the hidden layers
-EPOCHS, MOST_EPOCHS, LEAST_STEPS = 56, 112, 1800  # more epochs of few rows, so that there are so many steps
-BATCH, LARGE_BATCH, LARGE = 32, 64, 4000  # the larger one of so many rows
-LOOK, PAST = 1 / 2, 1 / 4  # shares of the epochs: at the first it ends, if the best one was before the second
-RATES = {"classes": 0.0025, "numbers": 0.0044}
-SMOOTHING = 0.1  # of labels
-SCALE_RATE = 6.0  # times the others'
-AS_FAST = 256  # inputs of which the first layer learns as fast as the others
+PRESETS = {"fast": 3, "default": 12, "best": 24}  # number of networks for tables of up to FULL_PRESET_ROWS rows
+FULL_PRESET_ROWS = 10_000  # tables with more rows need fewer networks
+MIN_MEMBERS = 2  # smallest number of networks for large tables
+DEPTH, WIDTH = 3, 128  # number of hidden layers, and units of each
+MIN_EPOCHS, MAX_EPOCHS = 56, 112  # range of the number of epochs
+TARGET_STEPS = 1800  # small tables get more epochs, up to MAX_EPOCHS, to reach this number of steps
+SMALL_BATCH_ROWS, LARGE_BATCH_ROWS = 32, 64  # rows of a mini-batch
+MIN_LARGE_DATA_ROWS = 4000  # training rows from which on the larger mini-batch is used
+STOP_CHECK_FRACTION = 1 / 2  # fraction of the epochs after which a network may stop early
+MAX_BEST_EPOCH_FRACTION = 1 / 4  # it stops if its best epoch is in this first fraction of the epochs
+LEARNING_RATES = {"classes": 0.0025, "numbers": 0.0044}  # initial learning rate for classification and regression
+LABEL_SMOOTHING = 0.1
+SCALE_LR_FACTOR = 6.0  # factor of the learning rate for the Scale layer
+REFERENCE_INPUTS = 256  # number of inputs for which the first layer has the learning rate of the other layers
 
-TINY = np.finfo(np.float64).tiny
+SMALLEST_NORMAL = np.finfo(np.float64).tiny
 
-# What losses of numbers are called by scikit-learn, and by the engine.
-LOSSES = {"squared_error": "mse", "absolute_error": "mae", "poisson": "poisson"}
-CLASSES, NUMBERS, COUNTS = "cross_entropy", "squared_error", "poisson"  # what is learned where nothing is said
-SKEWED = 0.5  # the skewness of targets from which on their loss is that of counts
+# Losses for regression: the name in scikit-learn, and the name in the engine.
+ENGINE_LOSSES = {"squared_error": "mse", "absolute_error": "mae", "poisson": "poisson"}
+CROSS_ENTROPY, SQUARED_ERROR, POISSON = "cross_entropy", "squared_error", "poisson"
+MIN_POISSON_SKEWNESS = 0.5  # skewness of the targets above which Poisson's loss is the default
 
 
 class Task(Value):
-    """What the networks of a table have to learn.
+    """Task of the networks of a table.
 
     Parameters
     ----------
     loss : str
-        CLASSES, or a key of LOSSES.
+        CROSS_ENTROPY, or a key of ENGINE_LOSSES.
     n_out : int
-        Classes, or targets.
+        Number of classes or targets.
     quantiles : tuple of float
-        In place of the loss of numbers: each network has an output for each of them, and each target.
+        Quantiles to predict instead of a statistic of `loss`; a network then has an output for each quantile and
+        target.
     """
 
-    loss: str = field(check=partial(one_of, names=(CLASSES, *LOSSES)))
+    loss: str = field(check=partial(one_of, names=(CROSS_ENTROPY, *ENGINE_LOSSES)))
     n_out: int
     quantiles: tuple[float, ...] = ()
 
     @property
     def kind(self) -> str:
-        return "classes" if self.loss == CLASSES else "numbers"
+        """Return "classes" for classification and "numbers" for regression."""
+        return "classes" if self.loss == CROSS_ENTROPY else "numbers"
 
     @property
-    def outputs(self) -> int:
-        """Of a network."""
+    def n_network_outputs(self) -> int:
+        """Number of outputs of a network."""
         return self.n_out * max(1, len(self.quantiles))
 
     @property
-    def scales(self) -> bool:
+    def scales_targets(self) -> bool:
         """Whether targets are scaled for the networks."""
-        return self.loss != CLASSES
+        return self.loss != CROSS_ENTROPY
 
     @property
     def metric(self) -> str | None:
-        """What says which epoch was the best; None: the loss."""
+        """Metric that selects the best epoch; None for the loss."""
         return "accuracy" if self.kind == "classes" else None
 
 
-def loss_by_rule(y: NDArray[np.float64], weights: NDArray[np.float64] | None = None) -> str:
-    """The loss of targets (n, n_out) where none is said. Both predict the mean. That of counts goes for what is 0 or
-    more and mostly small, whose large values are the less certain ones: prices, durations, amounts."""
+def choose_loss(y: NDArray[np.float64], weights: NDArray[np.float64] | None = None) -> str:
+    """Return the default loss for targets (n, n_out): Poisson's loss or the squared error, which both predict the mean.
+
+    Poisson's loss is for targets that are 0 or more and skewed to the right, whose large values are less certain, such
+    as prices, durations and amounts.
+    """
     largest = y.max(axis=0)
     if y.min() < 0 or not largest.all():
-        return NUMBERS
+        return SQUARED_ERROR
     z = y / largest
     z = z - np.average(z, axis=0, weights=weights)
-    deviation, third = (np.average(z**power, axis=0, weights=weights) for power in (2, 3))
-    return COUNTS if np.all(third > SKEWED * deviation**1.5) else NUMBERS
+    variance, third_moment = (np.average(z**power, axis=0, weights=weights) for power in (2, 3))
+    return POISSON if np.all(third_moment > MIN_POISSON_SKEWNESS * variance**1.5) else SQUARED_ERROR
 
 
-def members_by_rule(preset: str, rows: int) -> int:
-    """How many networks a preset trains: fewer of more rows, since each has seen more."""
-    most = PRESETS[preset]
-    return most if rows <= MANY else max(LEAST_MEMBERS, round(most * sqrt(MANY / rows)))
+def choose_member_count(preset: str, rows: int) -> int:
+    """Return the number of networks of a preset for a number of training rows.
+
+    Large tables need fewer networks, because each network learns from more rows.
+    """
+    count = PRESETS[preset]
+    return count if rows <= FULL_PRESET_ROWS else max(MIN_MEMBERS, round(count * sqrt(FULL_PRESET_ROWS / rows)))
 
 
-def network(task: Task, n_in: int, seed: int) -> NeuralNetwork:
-    """A network before its training. One rate fits all widths: weights are drawn from N(0, 1 / inputs), biases from
-    N(0, 1), the last layer's are 0, and the first layer learns as if its inputs were larger by sqrt(AS_FAST / n_in)."""
-    gain = sqrt(AS_FAST / n_in)
+def build_network(task: Task, n_in: int, seed: int) -> NeuralNetwork:
+    """Return an untrained network.
+
+    The initial weights are from N(0, 1 / inputs), the biases from N(0, 1), and the last layer is 0. One learning rate
+    fits all numbers of inputs: the first layer learns as if its inputs were larger by sqrt(REFERENCE_INPUTS / n_in).
+    """
+    gain = sqrt(REFERENCE_INPUTS / n_in)
     first = Dense(WIDTH, init="lecun_normal", lr_factor=gain, bias_lr_factor=1 / gain)
     inner = [Dense(WIDTH, init="lecun_normal") for _ in range(DEPTH - 1)]
-    loss: Any = CrossEntropy(SMOOTHING) if task.kind == "classes" else LOSSES[task.loss]
+    loss: Any = CrossEntropy(LABEL_SMOOTHING) if task.kind == "classes" else ENGINE_LOSSES[task.loss]
     if task.quantiles:
         loss = Heads([Head(task.n_out, Quantile(q)) for q in task.quantiles])
     net = NeuralNetwork(
-        [Input(n_in), Scale(lr_factor=SCALE_RATE), first, *inner, Dense(task.outputs, init="zeros")],
+        [Input(n_in), Scale(lr_factor=SCALE_LR_FACTOR), first, *inner, Dense(task.n_network_outputs, init="zeros")],
         activation="elu" if task.kind == "classes" else "silu",
         loss=loss,
         dtype="float32",
         seed=seed,
     )
     rng = np.random.default_rng(seed)
-    biases: list[Any] = [None, *(rng.standard_normal(WIDTH) for _ in range(DEPTH)), np.zeros(task.outputs)]
+    biases: list[Any] = [None, *(rng.standard_normal(WIDTH) for _ in range(DEPTH)), np.zeros(task.n_network_outputs)]
     net.biases = biases
     return net
 
 
-def scaling_of(task: Task, y: NDArray[Any]) -> Scaling | None:
-    """That of targets (n, n_out), which networks learn scaled: standardized, or counts by their mean, as they stay 0 or
-    more."""
+def fit_target_scaling(task: Task, y: NDArray[Any]) -> Scaling | None:
+    """Return the scaling of targets (n, n_out) for the networks, or None for classes.
+
+    Targets are standardized; those of Poisson's loss are divided by their mean, so that they stay 0 or more.
+    """
     if task.loss == "poisson":
         mean = y.mean(axis=0)
-        return Scaling("standardize", np.zeros(len(mean)), 1 / np.where(mean > 0, np.maximum(mean, TINY), 1))
-    return Standardize().fit(y) if task.scales else None
+        return Scaling("standardize", np.zeros(len(mean)), 1 / np.where(mean > 0, np.maximum(mean, SMALLEST_NORMAL), 1))
+    return Standardize().fit(y) if task.scales_targets else None
 
 
-def steps_of(rows: int) -> tuple[int, int]:
-    """Rows in a batch, and epochs, for so many training rows."""
-    batch = min(rows, LARGE_BATCH if rows >= LARGE else BATCH)
-    epochs = max(EPOCHS, min(MOST_EPOCHS, LEAST_STEPS // -(-rows // batch)))
+def batch_and_epochs(rows: int) -> tuple[int, int]:
+    """Return the rows of a mini-batch and the number of epochs for a number of training rows."""
+    batch = min(rows, LARGE_BATCH_ROWS if rows >= MIN_LARGE_DATA_ROWS else SMALL_BATCH_ROWS)
+    epochs = max(MIN_EPOCHS, min(MAX_EPOCHS, TARGET_STEPS // -(-rows // batch)))
     return batch, epochs
 
 
-def options(task: Task, rows: int) -> dict[str, Any]:
-    """The arguments of `fit`, for so many training rows."""
-    batch, epochs = steps_of(rows)
+def fit_options(task: Task, rows: int) -> dict[str, Any]:
+    """Return the arguments of `NeuralNetwork.fit` for a number of training rows."""
+    batch, epochs = batch_and_epochs(rows)
     return {
         "epochs": epochs,
         "batch_size": batch,
         "optimizer": Adam(betas=(0.9, 0.95)),
-        "lr": PerStep(CosineLogLR(RATES[task.kind])),
+        "lr": PerStep(CosineLogLR(LEARNING_RATES[task.kind])),
         "metrics": task.metric or (),
         "restore_best": "last",
         "monitor": task.metric,

@@ -11,7 +11,7 @@ from nnc._utils.checks import flag, store_arguments, within
 from nnc._utils.docstrings import documented
 from nnc._utils.sklearn_private import StrOptions
 from nnc.tabular.estimator import TableEstimator
-from nnc.tabular.recipe import LOSSES, NUMBERS, Task, loss_by_rule
+from nnc.tabular.recipe import ENGINE_LOSSES, SQUARED_ERROR, Task, choose_loss
 from nnc.tabular.target import Target
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class TableRegressor(MultiOutputMixin, RegressorMixin, TableEstimator):
 
     _parameter_constraints = {  # noqa: RUF012
         **TableEstimator._parameter_constraints,
-        "loss": [StrOptions(set(LOSSES)), None],
+        "loss": [StrOptions(set(ENGINE_LOSSES)), None],
         "quantiles": ["array-like", None],
     }
     loss: str | None
@@ -82,13 +82,13 @@ class TableRegressor(MultiOutputMixin, RegressorMixin, TableEstimator):
 
     def _task(self, target: Target, y: NDArray[Any], weights: NDArray[np.float64] | None) -> Task:
         quantiles = self._quantiles()
-        loss = NUMBERS if quantiles else self.loss or loss_by_rule(y, weights)
+        loss = SQUARED_ERROR if quantiles else self.loss or choose_loss(y, weights)
         return Task(loss, target.n_outputs, quantiles)
 
     def _quantiles(self) -> tuple[float, ...]:
         if self.quantiles is None:
             return ()
-        if self.loss not in (None, NUMBERS):
+        if self.loss not in (None, SQUARED_ERROR):
             raise ValueError(f"loss must be left out with quantiles, which have their own, got {self.loss!r}")
         quantiles = tuple(inside("a quantile", float(q)) for q in self.quantiles)
         if not quantiles or list(quantiles) != sorted(set(quantiles)):

@@ -1,10 +1,10 @@
-"""Cross-fitted snapshots of the networks of a cross-validation, which predict held-out rows without having seen them.
+"""Cross-fitted snapshots of the networks of a cross-validation, for estimates on held-out rows.
 
 A network of the cross-validation is restored to its best epoch on its held-out rows. Its predictions for these rows are
-therefore too good: on pure noise they reach an accuracy of 0.6 with two balanced classes. So the held-out rows of a
-fold are divided into PARTS parts. The predictions for a part come from the parameters at the epoch that is the best on
-the other parts, in the encoding that is the better one on the other parts. Only the rule that ends a training early
-(`Watch` in training.py) uses all held-out rows of a fold: its effect on the estimates is too small to be seen on noise.
+therefore too good: on pure noise they reach an accuracy of 0.6 with two balanced classes. The held-out rows of a fold
+are divided into N_PARTS parts. The predictions for a part come from the best epoch and the better encoding on the other
+parts. Only the rule that stops a training early (`MemberCallback` in training.py) uses all held-out rows of a fold; its
+effect on the estimates is too small to be detected on noise.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from nnc._registry.losses import ROWS
-from nnc.tabular.recipe import COUNTS, LOSSES
+from nnc.tabular.recipe import ENGINE_LOSSES, POISSON
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from nnc._network import NeuralNetwork
     from nnc.tabular.recipe import Task
 
-PARTS = 10  # of the held-out rows of a fold
-OTHERS = 1 - np.eye(PARTS)
-TINY = 1e-30
+N_PARTS = 10  # number of parts of the held-out rows of a fold
+OTHER_PARTS = 1 - np.eye(N_PARTS)  # matrix that sums over the other parts
+EPSILON = 1e-30  # lower bound of probabilities in logarithms, and of divisors
 
 
 class HeldOut(NamedTuple):
@@ -41,8 +41,8 @@ class HeldOut(NamedTuple):
     temperature : float
         Temperature of the probabilities, fitted on all held-out rows; 1 for regression.
     scores : array (rows, n_targets)
-        Nonconformity scores of the held-out rows that calibrate sets and intervals, see `TableModel.nonconformity`, in
-        random order. With a spread they are divided by it.
+        Nonconformity scores of the held-out rows that calibrate sets and intervals, in random order. With a spread they
+        are divided by it. See `TableModel.nonconformity`.
     """
 
     n: int
@@ -52,66 +52,94 @@ class HeldOut(NamedTuple):
     scores: NDArray[np.float64]
 
 
-class Judge(NamedTuple):
-    """A snapshot of a network, and the held-out rows that it predicts."""
+class HeldOutNetwork(NamedTuple):
+    """A snapshot of a network, and the held-out rows that it predicts.
+
+    Attributes
+    ----------
+    network : NeuralNetwork
+    bins : bool
+        Whether its inputs include the piecewise-linear encoding.
+    rows : int array (n,)
+        Rows that were held out from its training and from the choice of its epoch and encoding.
+    part : int array (n,)
+        Part of each of these rows.
+    """
 
     network: NeuralNetwork
-    bins: bool  # encoding of its inputs
-    rows: NDArray[np.intp]  # held out from its training, and from the choice of its epoch and encoding
-    part: NDArray[np.int8]  # of these rows
+    bins: bool
+    rows: NDArray[np.intp]
+    part: NDArray[np.int8]
 
-    def within(self, some: NDArray[np.intp]) -> Judge:
-        """Return the judge with indices into some rows, increasing, in place of numbers of rows."""
-        there = np.isin(self.rows, some)
-        return Judge(self.network, self.bins, np.searchsorted(some, self.rows[there]), self.part[there])
+    def restrict(self, sample: NDArray[np.intp]) -> HeldOutNetwork:
+        """Return the network with its rows in a sorted sample of rows, as indices into the sample."""
+        in_sample = np.isin(self.rows, sample)
+        rows = np.searchsorted(sample, self.rows[in_sample])
+        return HeldOutNetwork(self.network, self.bins, rows, self.part[in_sample])
 
 
-class Shuffle(NamedTuple):
-    """Data that importances are computed from."""
+class ImportanceData(NamedTuple):
+    """Data from which importances are computed.
+
+    Attributes
+    ----------
+    plain : float32 array (n, width)
+        Plain features of held-out rows.
+    bins : float32 array (n, width with bins) or None
+        Plain features and bins; None if no network uses bins.
+    y : array (n,) or (n, n_targets)
+    weights : array (n,) or None
+        Sample weights.
+    networks : list of HeldOutNetwork
+        Networks with indices into these arrays as rows.
+    """
 
     plain: NDArray[np.float32]
     bins: NDArray[np.float32] | None
     y: NDArray[Any]
     weights: NDArray[np.float64] | None
-    judges: list[Judge]  # whose rows are indices into these arrays
+    networks: list[HeldOutNetwork]
 
 
 def row_errors(task: Task, P: NDArray[Any], y: NDArray[Any]) -> NDArray[np.float64]:
-    """Return the error of each row (n,), of outputs P (n, outputs) of a network and its targets y.
+    """Return the error of each row (n,) for outputs P (n, outputs) of a network and targets y.
 
-    It is 1 for a wrong class and 0 for the right one, or the loss that a network for numbers is trained with.
+    The error is 1 for a wrong class and 0 for the right one; for regression it is the loss of the training.
     """
     if task.kind == "classes":
         return np.asarray(P.argmax(axis=1) != y, np.float64)
     P = P.astype(np.float64)
-    loss, parameter, z = LOSSES[task.loss], np.zeros(1), P
+    loss, parameter, z = ENGINE_LOSSES[task.loss], np.zeros(1), P
     if task.quantiles:
         loss, parameter = "quantile", np.repeat(task.quantiles, task.n_out)
-    elif task.loss == COUNTS:
-        z = np.log(np.maximum(P, TINY))
+    elif task.loss == POISSON:
+        z = np.log(np.maximum(P, EPSILON))
     return np.asarray(ROWS[loss].compute_terms(y, P, z, parameter).mean(axis=1))
 
 
 class Snapshots:
-    """Parameters of a network at the epochs that parts of its held-out rows choose for one another.
+    """Parameters of a network at the best epochs for parts of its held-out rows.
 
     Parameters
     ----------
     task : Task
     network : NeuralNetwork
-        It is being trained.
+        Network that is being trained.
     y : array (n,) or (n, outputs)
-        Targets of the held-out rows, as the network is trained on them.
+        Targets of the held-out rows, scaled as for the training.
     weights : array (n,), optional
+        Sample weights.
     part : int array (n,)
-        The part of each held-out row, from 0 to PARTS - 1; rows with -1 are not used.
+        Part of each held-out row, from 0 to N_PARTS - 1; rows with -1 are not used.
 
     Attributes
     ----------
     params : list of arrays
-        For each part the parameters at the epoch with the smallest error on the other parts, the last of equal ones.
-    errors : array (PARTS,)
-        That error: the share of wrong classes, or the mean loss.
+        For each part, the parameters at the epoch with the smallest error on the other parts; of equal epochs the last.
+    errors : array (N_PARTS,)
+        Smallest error for each part: the fraction of wrong classes, or the mean loss.
+    totals : array (N_PARTS,)
+        For each part, the sum of the weights of the other parts, or the number of their rows.
     """
 
     def __init__(
@@ -126,22 +154,22 @@ class Snapshots:
         self.rows = slice(None) if len(used) == len(part) else used
         self.task, self.network, self.y, self.part = task, network, y[self.rows], part[self.rows]
         self.weights = None if weights is None else weights[self.rows]
-        self.totals = np.maximum(self.sums_of_others(self.weights), TINY)  # of no rows every epoch is as good
+        self.totals = np.maximum(self.sums_of_others(self.weights), EPSILON)  # without rows all errors are 0
         self.params: list[NDArray[np.float32]] = []
-        self.errors = np.full(PARTS, np.inf)
+        self.errors = np.full(N_PARTS, np.inf)
 
     def sums_of_others(self, values: NDArray[np.float64] | None) -> NDArray[np.float64]:
-        """Return for each part the sum of the values of the other parts; their number of rows without values."""
-        return OTHERS @ np.bincount(self.part, values, PARTS)
+        """Return for each part the sum of the values of the other parts, or their number of rows if values is None."""
+        return OTHER_PARTS @ np.bincount(self.part, values, N_PARTS)
 
     def update(self, P: NDArray[Any]) -> None:
-        """Compare the parameters after an epoch, with outputs P (n, outputs), with the best ones before."""
+        """Record the parameters after an epoch, with outputs P (n, outputs), for the parts for which they are best."""
         errors = row_errors(self.task, P[self.rows], self.y)
         errors = self.sums_of_others(errors if self.weights is None else errors * self.weights) / self.totals
         better = ~(errors > self.errors)
         if better.any():
             params = self.network.params
-            self.params = [params if better[j] or not self.params else self.params[j] for j in range(PARTS)]
+            self.params = [params if better[j] or not self.params else self.params[j] for j in range(N_PARTS)]
             self.errors = np.where(better, errors, self.errors)
 
 

@@ -1,7 +1,8 @@
-"""The members of a table's model: which rows each is held against, on what they are trained, and which are kept.
+"""Training of the members of a table model, and selection of their encoding.
 
-The first of them are a cross-validation: each learns from four fifths of the rows, and is held against the rest, which
-say which encoding is kept and which epoch was the best. The others learn from all rows, for as many epochs.
+The first members are a cross-validation: each learns from four fifths of the rows and is validated on the other rows,
+which determine its best epoch and the better encoding. The other members learn from all rows, for the median of these
+best epochs.
 """
 
 from __future__ import annotations
@@ -21,8 +22,15 @@ from nnc._parallel.fit import outcomes_of, shown_progress
 from nnc._parallel.per_network import PerNetwork
 from nnc._parallel.source import Apart
 from nnc._utils.processors import get_num_threads
-from nnc.tabular.recipe import LOOK, PAST, network, options, scaling_of, steps_of
-from nnc.tabular.snapshots import PARTS, Judge, Snapshots, with_params
+from nnc.tabular.recipe import (
+    MAX_BEST_EPOCH_FRACTION,
+    STOP_CHECK_FRACTION,
+    batch_and_epochs,
+    build_network,
+    fit_options,
+    fit_target_scaling,
+)
+from nnc.tabular.snapshots import N_PARTS, HeldOutNetwork, Snapshots, with_params
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -35,66 +43,105 @@ if TYPE_CHECKING:
     from nnc._training.history import History
     from nnc.tabular.recipe import Task
 
-FOLDS = 5  # a member of the cross-validation learns from all rows but one of so many parts
-PACE = 5.0  # seconds from one checkpoint to the next: all networks are written each time
-LEAST_ROWS = 2 * FOLDS  # with fewer none are held out
-MIN_JUDGED_ROWS, MAX_JUDGED_ROWS = 2000, 1 << 18  # rows that estimates are made with, of all folds
-MAX_JUDGED_OUTPUTS = 1 << 20  # outputs for them
-ALIKE = {"classes": 0.25, "numbers": 0.06}  # so much the errors of both encodings may differ for both to be kept
-NUMBERED = 1 << 22  # numbers of rows of the members that are trained in one call
-MOST_NUMBERS = 100_000_000  # of inputs with bins, in all rows: beyond, the plain encoding has to do
+FOLDS = 5  # number of parts of the rows in the cross-validation; each member holds one of them out
+MIN_CROSS_VALIDATION_ROWS = 2 * FOLDS  # with fewer training rows, no rows are held out
+CHECKPOINT_SECONDS = 5.0  # shortest time between two checkpoints, each of which writes all networks
+MIN_ESTIMATE_ROWS, MAX_ESTIMATE_ROWS = 2000, 1 << 18  # held-out rows of all folds on which estimates are based
+MAX_ESTIMATE_OUTPUTS = 1 << 20  # network outputs for these rows, which limit their number to MIN_ESTIMATE_ROWS or more
+MAX_ERROR_DIFFERENCE = {"classes": 0.25, "numbers": 0.06}  # both encodings are used up to this relative difference
+MAX_ROW_INDICES = 1 << 22  # row indices of all members that are trained in one call, which take memory
+MAX_BINNED_VALUES = 100_000_000  # elements of the encoded training rows with bins; larger tables have no bins
 
 
-def learned_from(rows: int) -> int:
-    """How many of so many rows a member of the cross-validation learns from."""
-    return rows if rows < LEAST_ROWS else rows - rows // FOLDS
+def n_fold_training_rows(rows: int) -> int:
+    """Return from how many of the training rows a member of the cross-validation learns."""
+    return rows if rows < MIN_CROSS_VALIDATION_ROWS else rows - rows // FOLDS
 
 
-def epochs_in_all(rows: int, count: int) -> int:
-    """Those of so many members, where there are so many rows."""
-    return count * steps_of(learned_from(rows))[1]
+def total_epochs(rows: int, count: int) -> int:
+    """Return the number of epochs of `count` members in total, for a number of training rows."""
+    return count * batch_and_epochs(n_fold_training_rows(rows))[1]
 
 
-class Spec(NamedTuple):
-    """Which member it is."""
+class MemberSpec(NamedTuple):
+    """Identity of a member.
 
-    place: int  # says the seed
-    bins: bool  # which encoding it sees
-    fold: int | None  # which rows it is held against; None: it learns from all
+    Attributes
+    ----------
+    number : int
+        Number of the member, from 0, which determines its seed.
+    bins : bool
+        Whether its inputs include the piecewise-linear encoding.
+    fold : int or None
+        Fold that is held out; None if the member learns from all rows.
+    """
+
+    number: int
+    bins: bool
+    fold: int | None
 
 
 class Member(NamedTuple):
-    """A member that has been trained."""
+    """A trained member.
 
-    spec: Spec
+    Attributes
+    ----------
+    spec : MemberSpec
+    network : NeuralNetwork
+    error : float
+        Validation error at the best epoch, see `Training.member_error`; NaN without held-out rows.
+    complete : bool
+        Whether the training was not interrupted.
+    curve : tuple of float
+        Validation accuracy, or validation loss, after each epoch; () without held-out rows.
+    params : tuple of arrays
+        Parameters for each part of the held-out rows, see `Snapshots`.
+    errors : tuple of float
+        Error for each part of the held-out rows, see `Snapshots`.
+    """
+
+    spec: MemberSpec
     network: NeuralNetwork
-    error: float = nan  # on its held-out rows, see Training.error
-    whole: bool = True  # whether its training came to its end
-    curve: tuple[float, ...] = ()  # after each epoch: its accuracy on these rows, or its loss
-    params: tuple[NDArray[np.float32], ...] = ()  # for each part of these rows, see Snapshots
-    errors: tuple[float, ...] = ()  # the same
+    error: float = nan
+    complete: bool = True
+    curve: tuple[float, ...] = ()
+    params: tuple[NDArray[np.float32], ...] = ()
+    errors: tuple[float, ...] = ()
 
 
 class Rows(NamedTuple):
-    """The training rows."""
+    """The encoded training rows.
 
-    plain: NDArray[np.float32]  # (n, width)
-    bins: NDArray[np.float32] | None  # (n, width with bins); None where that is not tried
-    y: NDArray[Any]  # (n, n_out), or int32 (n,) of classes
+    Attributes
+    ----------
+    plain : float32 array (n, width)
+        Plain features.
+    bins : float32 array (n, width with bins) or None
+        Plain features and bins; None if the encoding with bins is not used.
+    y : float64 array (n, n_out) or int32 array (n,)
+        Targets, or class indices.
+    weights : float64 array (n,) or None
+        Sample weights.
+    """
+
+    plain: NDArray[np.float32]
+    bins: NDArray[np.float32] | None
+    y: NDArray[Any]
     weights: NDArray[np.float64] | None
 
     def inputs(self, bins: bool) -> NDArray[np.float32]:
+        """Return the inputs of networks with or without bins."""
         return self.bins if bins and self.bins is not None else self.plain
 
 
 @contextmanager
 def with_progress_bar(callback: Callable[[int, Any], Any] | None, bar: bool, epochs: int) -> Iterator[Any]:
-    """Yield the callback of the members; if `bar`, it also advances a progress bar of `epochs` epochs in total."""
+    """Yield the callback of the members, which with `bar` also advances a progress bar of `epochs` epochs."""
     with shown_progress(epochs, bar, "epoch") as advance:
         lock = Lock()
 
         def advance_and_call(member: int, record: Any) -> Any:
-            with lock:  # members are trained in several threads
+            with lock:  # several threads train members
                 advance(1 + record.get("skipped_epochs", 0))
             return None if callback is None else callback(member, record)
 
@@ -102,27 +149,29 @@ def with_progress_bar(callback: Callable[[int, Any], Any] | None, bar: bool, epo
 
 
 @dataclass(eq=False)
-class Watch:
-    """Callback of a member, which ends its training.
+class MemberCallback:
+    """Callback of a member, which stops its training.
 
-    Each cycle of the learning rate is twice as long as the one before. The third cycle ends by LOOK. If it has not
-    improved the result on held-out rows, the fourth is skipped.
+    Each cycle of the learning rate is twice as long as the previous one. The third cycle ends at STOP_CHECK_FRACTION
+    of the epochs. If it has not improved the validation result, the fourth cycle is skipped.
 
     Parameters
     ----------
-    place : int
-        `Spec.place` of the member.
+    member : int
+        Number of the member.
     epochs : int
         Epochs of the learning rate schedule.
     last : int or None
-        Last epoch to train; None if held-out rows determine it.
+        Last epoch to train; None if the held-out rows determine it.
     callback : callable or None
-        See Training.
+        Callback of the user, see `Training`.
     snapshots : Snapshots or None
-        Updated after each epoch.
+        Snapshots to update after each epoch; None without held-out rows.
+    best : int
+        Best epoch so far.
     """
 
-    place: int
+    member: int
     epochs: int
     last: int | None
     callback: Callable[[int, Any], Any] | None
@@ -136,30 +185,55 @@ class Watch:
         if record["best"]:
             self.best = epoch
         if self.last is None:
-            over = epoch == round(LOOK * self.epochs) and self.best <= PAST * self.epochs
+            is_check = epoch == round(STOP_CHECK_FRACTION * self.epochs)
+            stop = is_check and self.best <= MAX_BEST_EPOCH_FRACTION * self.epochs
         else:
-            over = epoch == self.last
-        if over and epoch < self.epochs:
+            stop = epoch == self.last
+        if stop and epoch < self.epochs:
             record["skipped_epochs"] = self.epochs - epoch
-        return bool(self.callback is not None and self.callback(self.place, record)) or over
+        return bool(self.callback is not None and self.callback(self.member, record)) or stop
 
 
 class Training:
-    """How members are trained.
+    """Training of the members of a table model.
 
     Parameters
     ----------
     task : Task
     rows : Rows
+        The training rows.
     seed : int
     n_jobs : int or None
+        Number of networks that are trained at a time.
     seconds : float or None
-        After so many no member is begun, and those that are being trained end with what they have reached.
+        Time limit in seconds. At the limit no member is started, and running trainings stop.
     callback : callable or None
-        Called with the member's place and the Record after each epoch, in the thread of the member. The last record
-        of a member that stops early has "skipped_epochs", the number of epochs of its schedule that are not trained.
-    keep : callable or None
-        Called with the members that have come to their end, now and then and where the training is ended.
+        Called with the number of the member and the Record after each epoch, in the thread of the member. The last
+        record of a member that stops early has "skipped_epochs", the number of epochs of its schedule that are not
+        trained.
+    save_members : callable or None
+        Called with the complete members from time to time, and when the training is interrupted.
+
+    Attributes
+    ----------
+    members : dict of MemberSpec to Member
+        Members that have been trained.
+    stopped : bool
+        Whether Ctrl-C or the time limit ended the training early.
+    diverged : DivergedError or None
+        Error of the last member whose training diverged.
+    scaling : Scaling or None
+        Scaling of the targets.
+    y : array
+        Targets as networks learn them: scaled, and repeated for each quantile.
+    deadline : float or None
+        Time limit on the clock of `time.monotonic`.
+    last_checkpoint : float
+        Time of the last checkpoint on the same clock.
+    epochs_override : int or None
+        Number of epochs instead of that of the recipe.
+    n_pairs : int
+        Number of first folds in which both encodings are trained.
     """
 
     def __init__(
@@ -170,77 +244,94 @@ class Training:
         n_jobs: int | None,
         seconds: float | None = None,
         callback: Callable[[int, Any], Any] | None = None,
-        keep: Callable[[Sequence[Member]], object] | None = None,
+        save_members: Callable[[Sequence[Member]], object] | None = None,
     ) -> None:
         self.task, self.rows, self.seed, self.n_jobs = task, rows, seed, n_jobs
-        self.callback, self.keep = callback, keep
-        self.end = None if seconds is None else monotonic() + seconds
-        self.scaling = scaling_of(task, rows.y)
+        self.callback, self.save_members = callback, save_members
+        self.deadline = None if seconds is None else monotonic() + seconds
+        self.scaling = fit_target_scaling(task, rows.y)
         self.y = rows.y if self.scaling is None else self.scaling.apply(rows.y, np.float32)
         if task.quantiles:
             self.y = np.tile(self.y, len(task.quantiles))
-        self.members: dict[Spec, Member] = {}
+        self.members: dict[MemberSpec, Member] = {}
         self.diverged: DivergedError | None = None
-        self.kept = monotonic()  # the last time
-        self.over = False  # before its end: by Ctrl-C, or for the time
-        self.epochs: int | None = None  # where it is not the recipe that says it
-        self.pairs = 0  # the first folds, in which both encodings are tried
+        self.last_checkpoint = monotonic()
+        self.stopped = False
+        self.epochs_override: int | None = None
+        self.n_pairs = 0
 
-    # ------------------------------------------------------------------------------------------ the whole
+    # ------------------------------------------------------------------------------------------ all members
 
     def run(self, count: int, done: Iterable[Member] = ()) -> list[Member]:
-        """Trains so many members, without those that are `done`, and returns those that are kept.
+        """Train `count` members, except those that are `done`, and return the members of the model.
 
-        One for each fold is the cross-validation, those behind it learn from all rows. Where there are two encodings,
-        it begins with pairs, one of each on the same rows, which say whether the rest have one of them or both.
+        One member for each fold is the cross-validation; the members after it learn from all rows. With two encodings
+        the cross-validation begins with pairs of members, one of each encoding, that hold out the same fold. The pairs
+        determine whether the other members have one encoding or both.
         """
         self.members = {member.spec: member for member in done}
-        folds = FOLDS if len(self.rows.y) >= LEAST_ROWS else 0
-        pairs = min(folds, max(1, count // 5)) if self.rows.bins is not None and count > 1 else 0
-        self.pairs = pairs
-        first = [Spec(2 * fold + bins, bool(bins), fold) for fold in range(pairs) for bins in (0, 1)]
-        self.train(first)
-        kept = self.better(pairs) if pairs else (False,)
-        rest = range(len(first), count)
-        specs = [Spec(i, kept[i % len(kept)], i - pairs if i - pairs < folds else None) for i in rest]
+        n_folds = FOLDS if len(self.rows.y) >= MIN_CROSS_VALIDATION_ROWS else 0
+        n_pairs = min(n_folds, max(1, count // 5)) if self.rows.bins is not None and count > 1 else 0
+        self.n_pairs = n_pairs
+        pairs = [MemberSpec(2 * fold + bins, bool(bins), fold) for fold in range(n_pairs) for bins in (0, 1)]
+        self.train(pairs)
+        encodings = self.select_encodings(n_pairs) if n_pairs else (False,)
+        specs = [
+            MemberSpec(i, encodings[i % len(encodings)], i - n_pairs if i - n_pairs < n_folds else None)
+            for i in range(len(pairs), count)
+        ]
         self.train([spec for spec in specs if spec.fold is not None])
-        if self.members or not folds:
+        if self.members or not n_folds:
             self.train([spec for spec in specs if spec.fold is None])
-        if not self.members and self.diverged is None and self.end is not None and monotonic() > self.end:
-            self.end, self.over = None, False  # the time was too short for an epoch: one gets it
-            self.epochs, self.keep = 1, None
-            kept = (False,)
-            self.train([Spec(0, False, 0 if folds else None)])
-            self.over = True
-        members = [member for spec, member in sorted(self.members.items()) if spec.bins in kept]
-        finished = [member for member in members if member.whole]
+        if not self.members and self.diverged is None and self.deadline is not None and monotonic() > self.deadline:
+            # The time limit was too short for any epoch: train one member for one epoch.
+            self.deadline, self.stopped = None, False
+            self.epochs_override, self.save_members = 1, None
+            encodings = (False,)
+            self.train([MemberSpec(0, False, 0 if n_folds else None)])
+            self.stopped = True
+        members = [member for spec, member in sorted(self.members.items()) if spec.bins in encodings]
+        complete = [member for member in members if member.complete]
         if not members and self.diverged is not None:
             raise self.diverged
         if not members:
-            raise KeyboardInterrupt("no network had been trained for an epoch")
-        return finished or members
+            raise KeyboardInterrupt("fit was interrupted before the first epoch of any network was complete")
+        return complete or members
 
-    def discard(self, specs: Iterable[Spec]) -> None:
-        """Forget members that are not part of the model, so that they judge no held-out rows."""
+    def discard(self, specs: Iterable[MemberSpec]) -> None:
+        """Delete members that are not part of the model, so that estimates on held-out rows do not use them."""
         for spec in specs:
             del self.members[spec]
 
-    def better(self, pairs: int, part: int | None = None) -> tuple[bool, ...]:
-        """Return the encodings that are kept: (False,), (True,) or both; without the held-out rows of a part."""
+    def select_encodings(self, pairs: int, part: int | None = None) -> tuple[bool, ...]:
+        """Return the encodings that the model uses, based on the errors of the pairs.
+
+        Parameters
+        ----------
+        pairs : int
+            Number of folds with a member of each encoding.
+        part : int, optional
+            Part of the held-out rows that is not used. Default: all held-out rows are used.
+
+        Returns
+        -------
+        tuple of bool
+            (False,) without bins, (True,) with bins, or both if the errors are similar.
+        """
         errors = {bins: [] for bins in (False, True)}  # type: dict[bool, list[float]]
         for spec, member in self.members.items():
             if spec.fold is not None and spec.fold < pairs:
                 errors[spec.bins].append(member.error if part is None else member.errors[part])
         if not all(errors.values()):
             return (bool(errors[True]),)
-        plain, bins = (float(np.mean(errors[encoding])) for encoding in (False, True))
-        least = 1 - ALIKE[self.task.kind]
-        if bins < least * plain:
+        plain_error, bins_error = (float(np.mean(errors[encoding])) for encoding in (False, True))
+        min_ratio = 1 - MAX_ERROR_DIFFERENCE[self.task.kind]
+        if bins_error < min_ratio * plain_error:
             return (True,)
-        return (False,) if plain < least * bins else (False, True)
+        return (False,) if plain_error < min_ratio * bins_error else (False, True)
 
-    def error(self, history: History) -> float:
-        """Of a member, on its held-out rows: its share of wrong classes, or its loss."""
+    def member_error(self, history: History) -> float:
+        """Return the validation error of a member at its best epoch: the fraction of wrong classes, or the loss."""
         if "val_loss" not in history or not history.epochs:
             return nan
         best = (history.best_epoch or history.epochs) - 1
@@ -248,141 +339,147 @@ class Training:
             return 1 - float(history[f"val_{self.task.metric}"][best])
         return float(history["val_loss"][best])
 
-    def curve(self, history: History) -> tuple[float, ...]:
-        """What is told of a member's training: what is not known of an epoch, as Ctrl-C came before it, is left out."""
+    def validation_curve(self, history: History) -> tuple[float, ...]:
+        """Return the validation accuracy or loss after each epoch, without an epoch that Ctrl-C interrupted."""
         name = f"val_{self.task.metric or 'loss'}"
         return tuple(filter(isfinite, history[name].tolist())) if name in history else ()
 
-    def lasting(self, bins: bool) -> int | None:
-        """How many epochs were the best in the cross-validation, of an encoding; None where nothing is known. The best
-        is the later of equals, as `restore_best="last"` has it."""
+    def best_epoch_count(self, bins: bool) -> int | None:
+        """Return the median of the best epochs of the cross-validation with an encoding; None without held-out rows.
+
+        Of equal epochs the last one is the best, as with `restore_best="last"`.
+        """
         best = min if self.task.metric is None else max
         curves = [member.curve[::-1] for member in self.members.values() if member.spec.bins is bins and member.curve]
         return median_high([len(curve) - curve.index(best(curve)) for curve in curves]) if curves else None
 
-    # ------------------------------------------------------------------------------------------ some of them
+    # ------------------------------------------------------------------------------------------ some members
 
-    def train(self, specs: Sequence[Spec]) -> None:
-        """Trains those that are not there yet."""
+    def train(self, specs: Sequence[MemberSpec]) -> None:
+        """Train the members that have not been trained yet."""
         specs = [spec for spec in specs if spec not in self.members]
-        size = max(self.n_jobs or get_num_threads(), NUMBERED // len(self.y))
-        if self.keep is not None:
+        size = max(self.n_jobs or get_num_threads(), MAX_ROW_INDICES // len(self.y))
+        if self.save_members is not None:
             size = min(size, 2 * (self.n_jobs or 1))
         try:
             for start in range(0, len(specs), max(size, 1)):
                 for bins in (False, True):
-                    self.train_alike([spec for spec in specs[start : start + size] if spec.bins is bins], bins)
-                if self.over or monotonic() - self.kept > PACE:
-                    self.keep_whole()
-                if self.over:
+                    self.train_encoding([spec for spec in specs[start : start + size] if spec.bins is bins], bins)
+                if self.stopped or monotonic() - self.last_checkpoint > CHECKPOINT_SECONDS:
+                    self.save_complete()
+                if self.stopped:
                     return
-        except KeyboardInterrupt:  # between two trainings, which take it themselves
+        except KeyboardInterrupt:  # during a training, Ctrl-C is handled there and raises nothing
             if not self.members:
                 raise
-            self.over = True
-            self.keep_whole()
+            self.stopped = True
+            self.save_complete()
         except BaseException:
-            self.keep_whole()
+            self.save_complete()
             raise
 
-    def keep_whole(self) -> None:
-        """Writes down those that have come to their end."""
-        whole = [member for member in self.members.values() if member.whole]
-        if self.keep is not None and whole:
-            self.keep(whole)
-            self.kept = monotonic()
+    def save_complete(self) -> None:
+        """Pass the members whose training is complete to `save_members`."""
+        complete = [member for member in self.members.values() if member.complete]
+        if self.save_members is not None and complete:
+            self.save_members(complete)
+            self.last_checkpoint = monotonic()
 
-    def train_alike(self, specs: Sequence[Spec], bins: bool) -> None:
-        """Those of one encoding, which are all held against rows, or none of them."""
-        if not specs or self.over:
+    def train_encoding(self, specs: Sequence[MemberSpec], bins: bool) -> None:
+        """Train members of one encoding; either all of them hold out rows, or none of them."""
+        if not specs or self.stopped:
             return
-        seconds = None if self.end is None else self.end - monotonic()
+        seconds = None if self.deadline is None else self.deadline - monotonic()
         if seconds is not None and seconds <= 0:
-            self.over = True
+            self.stopped = True
             return
         X, y, weights = self.rows.inputs(bins), self.y, self.rows.weights
-        networks = [network(self.task, X.shape[1], self.seed_of(spec)) for spec in specs]
-        arguments = options(self.task, learned_from(len(y)))
-        if self.epochs is not None:
-            arguments["epochs"] = self.epochs
+        networks = [build_network(self.task, X.shape[1], self.member_seed(spec)) for spec in specs]
+        arguments = fit_options(self.task, n_fold_training_rows(len(y)))
+        if self.epochs_override is not None:
+            arguments["epochs"] = self.epochs_override
         last = None
-        held = [self.held(spec.fold) for spec in specs]
+        held_out = [self.held_out_mask(spec.fold) for spec in specs]
         snapshots = [
-            None if spec.fold is None else self.snapshots(spec.fold, net)
+            None if spec.fold is None else self.create_snapshots(spec.fold, net)
             for spec, net in zip(specs, networks, strict=True)
         ]
         if specs[0].fold is None:
             del arguments["metrics"], arguments["monitor"], arguments["restore_best"]
-            last = self.lasting(bins) or arguments["epochs"]
+            last = self.best_epoch_count(bins) or arguments["epochs"]
         else:
-            arguments["validation"] = PerNetwork(Apart(np.flatnonzero(rows)) for rows in held)
+            arguments["validation"] = PerNetwork(Apart(np.flatnonzero(mask)) for mask in held_out)
         arguments["callback"] = PerNetwork(
-            Watch(spec.place, arguments["epochs"], last, self.callback, shots)
+            MemberCallback(spec.number, arguments["epochs"], last, self.callback, shots)
             for spec, shots in zip(specs, snapshots, strict=True)
         )
-        rows = [np.flatnonzero(~rows) for rows in held]
+        rows = [np.flatnonzero(~mask) for mask in held_out]
         arguments["sample_weight"] = weights
         outcomes = outcomes_of(networks, X, y, rows, arguments, self.n_jobs, seconds=seconds)
         for spec, net, outcome, shots in zip(specs, networks, outcomes, snapshots, strict=True):
-            self.over = self.over or outcome.history.stop_reason == "interrupt"
+            self.stopped = self.stopped or outcome.history.stop_reason == "interrupt"
             if outcome.error is not None:
                 self.diverged = outcome.error
             elif outcome.history.epochs:
-                whole = outcome.history.stop_reason != "interrupt"
-                error, curve = self.error(outcome.history), self.curve(outcome.history)
-                chosen = ((), ()) if shots is None else (tuple(shots.params), tuple(shots.errors.tolist()))
-                self.members[spec] = Member(spec, net, error, whole, curve, *chosen)
+                complete = outcome.history.stop_reason != "interrupt"
+                error, curve = self.member_error(outcome.history), self.validation_curve(outcome.history)
+                cross_fitted = ((), ()) if shots is None else (tuple(shots.params), tuple(shots.errors.tolist()))
+                self.members[spec] = Member(spec, net, error, complete, curve, *cross_fitted)
 
-    def seed_of(self, spec: Spec) -> int:
-        """Of a member's weights, and of the order of its rows."""
-        return int(np.random.default_rng([self.seed, 0, spec.place]).integers(2**31))
+    def member_seed(self, spec: MemberSpec) -> int:
+        """Return the seed of the weights of a member and of the order of its rows."""
+        return int(np.random.default_rng([self.seed, 0, spec.number]).integers(2**31))
 
-    def held(self, fold: int | None) -> NDArray[np.bool_]:
-        """Return which rows are held out in a fold: each row in one of FOLDS, with the same share of every class."""
-        held = np.zeros(len(self.rows.y), bool)
+    def held_out_mask(self, fold: int | None) -> NDArray[np.bool_]:
+        """Return the mask (n,) of the rows that a fold holds out.
+
+        Each row is in one of FOLDS folds. The proportions of the classes are the same in all folds.
+        """
+        mask = np.zeros(len(self.rows.y), bool)
         if fold is not None:
-            held[self.order[fold::FOLDS]] = True
-        return held
+            mask[self.row_order[fold::FOLDS]] = True
+        return mask
 
     @cached_property
-    def order(self) -> NDArray[np.int32]:
-        """The rows in random order, for classification class by class."""
+    def row_order(self) -> NDArray[np.int32]:
+        """Row indices in random order, for classification sorted by class."""
         order = np.random.default_rng([self.seed, 1]).permutation(len(self.rows.y)).astype(np.int32)
         return order[np.argsort(self.rows.y[order], kind="stable")] if self.task.kind == "classes" else order
 
-    def parts(self, fold: int) -> NDArray[np.int8]:
-        """Return the part of each held-out row of a fold, see Snapshots; -1 for rows that estimates do without."""
+    def held_out_parts(self, fold: int) -> NDArray[np.int8]:
+        """Return the part of each held-out row of a fold, see `Snapshots`; -1 for rows that estimates do not use."""
         n = len(self.rows.y)
-        rows, part = self.order[fold::FOLDS], np.full(n, -1, np.int8)
-        part[rows] = np.arange(len(rows)) % PARTS
-        most = min(MAX_JUDGED_ROWS, MAX_JUDGED_OUTPUTS // self.task.outputs // 2)  # a row has up to two networks
-        most = max(MIN_JUDGED_ROWS, most)
-        if most < n:
-            part[np.random.default_rng([self.seed, 2]).permutation(n)[most:]] = -1
+        rows, part = self.row_order[fold::FOLDS], np.full(n, -1, np.int8)
+        part[rows] = np.arange(len(rows)) % N_PARTS
+        limit = min(MAX_ESTIMATE_ROWS, MAX_ESTIMATE_OUTPUTS // self.task.n_network_outputs // 2)  # two networks a row
+        limit = max(MIN_ESTIMATE_ROWS, limit)
+        if limit < n:
+            part[np.random.default_rng([self.seed, 2]).permutation(n)[limit:]] = -1
         return part[np.sort(rows)]
 
-    def snapshots(self, fold: int, network: NeuralNetwork) -> Snapshots:
-        """Return the observer of a network whose training begins."""
-        held, weights = self.held(fold), self.rows.weights
-        return Snapshots(self.task, network, self.y[held], None if weights is None else weights[held], self.parts(fold))
+    def create_snapshots(self, fold: int, network: NeuralNetwork) -> Snapshots:
+        """Return the snapshots of a network before its training, for the held-out rows of a fold."""
+        mask, weights = self.held_out_mask(fold), self.rows.weights
+        weights = None if weights is None else weights[mask]
+        return Snapshots(self.task, network, self.y[mask], weights, self.held_out_parts(fold))
 
-    def judges(self) -> list[Judge]:
-        """Return the networks that predict held-out rows, those that are neither trained nor chosen with these rows."""
+    def held_out_networks(self) -> list[HeldOutNetwork]:
+        """Return the networks that predict held-out rows; these rows neither trained nor selected them."""
         members = [member for _, member in sorted(self.members.items()) if member.params]
-        members = [member for member in members if member.whole] or members
-        parts: dict[tuple[Spec, int], list[int]] = {}  # of a member and its parameters
-        for part in range(PARTS):
-            kept = self.better(self.pairs, part)
+        members = [member for member in members if member.complete] or members
+        parts: dict[tuple[MemberSpec, int], list[int]] = {}  # parts by member and identity of its parameters
+        for part in range(N_PARTS):
+            encodings = self.select_encodings(self.n_pairs, part)
             for spec, *_, params, _ in members:
-                if spec.fold is not None and (spec.fold >= self.pairs or spec.bins in kept):
+                if spec.fold is not None and (spec.fold >= self.n_pairs or spec.bins in encodings):
                     parts.setdefault((spec, id(params[part])), []).append(part)
-        judges = [self.judge(self.members[spec], chosen) for (spec, _), chosen in parts.items()]
-        return [judge for judge in judges if len(judge.rows)]
+        networks = [self.held_out_network(self.members[spec], indices) for (spec, _), indices in parts.items()]
+        return [network for network in networks if len(network.rows)]
 
-    def judge(self, member: Member, parts: list[int]) -> Judge:
+    def held_out_network(self, member: Member, parts: list[int]) -> HeldOutNetwork:
         """Return the network that predicts some parts of the held-out rows of a member."""
         assert member.spec.fold is not None
-        rows, part = np.flatnonzero(self.held(member.spec.fold)), self.parts(member.spec.fold)
-        own = np.isin(part, parts)
+        rows, part = np.flatnonzero(self.held_out_mask(member.spec.fold)), self.held_out_parts(member.spec.fold)
+        in_parts = np.isin(part, parts)
         network = with_params(member.network, member.params[parts[0]])
-        return Judge(network, member.spec.bins, rows[own], part[own])
+        return HeldOutNetwork(network, member.spec.bins, rows[in_parts], part[in_parts])
