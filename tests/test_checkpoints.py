@@ -51,8 +51,9 @@ def network(dtype="float64", **settings):
 
 
 def bits(net):
-    """All that training has changed, the time apart."""
+    """All that training has changed, except the time and the settings of the last fit."""
     document = net._document(checkpoint=True)
+    del document["settings"]
     if document["training"]:
         document["training"]["history"].pop("seconds")
     return document

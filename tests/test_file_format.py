@@ -14,6 +14,7 @@ import nnc
 from nnc import NeuralNetwork
 from nnc._registry import activations, losses, optimizers
 from nnc._serialization import document
+from nnc._serialization.training import TRAINING_KEYS
 from nnc.layers import in_files
 from nnc.layers.base import LEARNING
 
@@ -34,8 +35,8 @@ def validator():
 def test_the_schema_has_every_name():
     assert NETWORK["loss"]["enum"] == [*losses.NAMES, losses.CUSTOM]
     assert SCHEMA["$defs"]["activation"]["enum"] == list(activations.NAMES)
-    assert SCHEMA["$defs"]["training"]["properties"]["optimizer"]["properties"]["name"]["enum"] == list(optimizers.ROWS)
-    assert SCHEMA["$defs"]["training"]["required"] == list(document.TRAINING_KEYS)
+    assert SCHEMA["$defs"]["optimizer"]["properties"]["name"]["enum"] == list(optimizers.ROWS)
+    assert SCHEMA["$defs"]["training"]["required"] == list(TRAINING_KEYS)
     assert set(SCHEMA["$defs"]["learning"]["properties"]) == {*LEARNING, "missed_steps"}
     kinds = {
         part["properties"]["type"]["const"] for part in SCHEMA["$defs"].values() if "type" in part.get("properties", ())
@@ -98,6 +99,8 @@ def test_checkpoints_of_every_optimizer_are_valid():
         (["training", "steps"], -1),
         (["training", "moments"], None),
         (["seed"], 2**64),
+        (["settings", "preset"], "other"),
+        (["settings", "batch_size"], 0),
     ],
 )
 def test_what_is_wrong_is_not_valid(place, value):
@@ -147,7 +150,7 @@ def test_the_checksum_is_what_the_page_says(exported):
             return [changed(value) for value in part]
         return int(part) if isinstance(part, float) and part == int(part) else part
 
-    left_out = ("sha256", "dropout", "learning", "feature_names")
+    left_out = ("sha256", "dropout", "learning", "feature_names", "settings")
     for net in exported[0].values():
         whole = json.loads(net.to_json())
         said = {key: value for key, value in whole.items() if key not in left_out}

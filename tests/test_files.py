@@ -31,7 +31,7 @@ from hypothesis import strategies as st
 from nnc import _serialization
 from nnc._registry import activations, losses, optimizers
 from nnc._serialization import ModelFileError
-from nnc._serialization.document import TRAINING_KEYS
+from nnc._serialization.training import TRAINING_KEYS
 from nnc._utils import disk
 
 ROOT = Path(_serialization.__file__).parent.parent.parent  # of the package
@@ -55,6 +55,7 @@ def document(**changes: Any) -> dict[str, Any]:
         "dropout": None,
         "learning": None,
         "feature_names": None,
+        "settings": None,
         "loss_function": None,
         "heads": None,
         "self_test": None,
@@ -74,6 +75,7 @@ def checkpoint(**changes: Any) -> dict[str, Any]:
     whole["scale_X"] = {"type": "standardize", "shift": [1.0, -2.0], "factor": [0.5, 2.0]}
     whole["scale_y"] = {"type": "minmax", "shift": [0.25], "factor": [4.0]}
     whole["self_test"] = {"X": [0.5, -0.25], "P": [0.125]}
+    whole["settings"] = {"preset": "plain", "optimizer": adam, "lr": schedule, "batch_size": 32, "epochs": None}
     return {**whole, "training": training, **changes}
 
 

@@ -1,5 +1,6 @@
 """`preset` of fit: the automatic rule, switched on and off, and the settings that it resolves to."""
 
+import json
 import pickle
 
 import numpy as np
@@ -159,6 +160,53 @@ def test_history_and_summary_show_the_settings():
     assert named.history.settings["lr"] == "<lambda>"
     assert pickle.loads(pickle.dumps(named.history)).settings == named.history.settings
     assert nnc.History.from_dict(net.history.to_dict()).settings is None
+
+
+@pytest.mark.parametrize("name", ["net.json", "net.safetensors"])
+@pytest.mark.parametrize("checkpoint", [False, True])
+@pytest.mark.parametrize(
+    "named",
+    [
+        {},
+        {"lr": 0.1, "batch_size": 16},
+        {"lr": nnc.Warmup(nnc.CosineLR(0.1, epochs=9), epochs=2), "optimizer": nnc.Adam(betas=(0.8, 0.9))},
+        {"optimizer": "lbfgs"},
+        {"lr": lambda epoch: 0.1},
+    ],
+)
+def test_files_keep_the_settings(tmp_path, name, checkpoint, named):
+    net = fitted(epochs=4, **named)
+    net.save(tmp_path / name, checkpoint=checkpoint)
+    loaded = nnc.load(tmp_path / name)
+    line = next(line for line in net.summary().splitlines() if line.startswith("preset"))
+    assert line in loaded.summary().splitlines()
+    if checkpoint:
+        assert loaded.history.settings == net.history.settings
+    again = tmp_path / f"again_{name}"
+    loaded.save(again, checkpoint=checkpoint)
+    assert again.read_bytes() == (tmp_path / name).read_bytes()
+    assert loaded.copy().summary() == loaded.summary()
+    loaded.fit(X, Y, epochs=2, lr=0.5, optimizer="sgd")
+    assert line not in loaded.summary().splitlines()
+
+
+def test_wrong_settings_of_a_file_are_refused(tmp_path):
+    net = fitted(epochs=4)
+    document = json.loads(net.to_json())
+    for member, value in (
+        ("preset", "other"),
+        ("optimizer", None),
+        ("lr", []),
+        ("lr", {"name": "other"}),
+        ("batch_size", 0),
+        ("epochs", 1.5),
+        ("epochs", -1),
+    ):
+        wrong = {**document, "settings": {**document["settings"], member: value}}
+        with pytest.raises(nnc.ModelFileError, match=r"settings|schedule"):
+            nnc.from_json(json.dumps(wrong))
+    more = {**document, "settings": {**document["settings"], "later": 1}}
+    assert nnc.from_json(json.dumps(more)).predict(X).tobytes() == net.predict(X).tobytes()
 
 
 def test_unknown_presets_are_refused():

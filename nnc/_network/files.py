@@ -84,11 +84,13 @@ class Files(Prediction):
 
     def _document(self, checkpoint: bool, numbers: Callable[[NDArray[Any]], Any] = shortest) -> dict[str, Any]:
         from nnc import _serialization
+        from nnc._training.options import settings_to_dict
 
         with self.model.snapshot_lock:
             self._catch_up()
             state = self.state if checkpoint else None
             training = None if state is None else state.to_dict(self.model, numbers)
+            settings = self._fit_settings if self.state is None else self.state.settings or self._fit_settings
             data = self.converter.to_dict()
             return {
                 **self.model.to_dict(() if state is None else state.missed, numbers),
@@ -96,6 +98,7 @@ class Files(Prediction):
                 "seed": self.seed,
                 "shuffle_position": self.streams.draws,
                 "dropout_position": self.streams.drops,
+                "settings": None if settings is None else settings_to_dict(settings),
                 "self_test": _serialization.compute_self_test(self.predict, self.sizes[0], data["scale_X"]),
                 "training": training,
             }
@@ -103,6 +106,7 @@ class Files(Prediction):
     @classmethod
     def _from_document(cls, document: dict[str, Any], where: str, loss: Any) -> Self:
         from nnc import _serialization
+        from nnc._training.options import settings_from_dict
         from nnc._training.state import TrainingState
 
         named = document["loss_function"]
@@ -140,6 +144,10 @@ class Files(Prediction):
             if document["training"] is not None:
                 network.state = TrainingState.from_dict(document["training"], network.model, streams)
                 network.state.missed = missed_steps(document["learning"])
+            if document["settings"] is not None:
+                network._fit_settings = settings_from_dict(document["settings"], network.converter)
+                if network.state is not None:
+                    network.state.histories[-1].settings = network._fit_settings
             if document["self_test"] is not None:
                 P = network.predict([document["self_test"]["X"]])[0]
                 _serialization.verify_self_test(document, P.tolist(), where)

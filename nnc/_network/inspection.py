@@ -56,11 +56,11 @@ class Inspection(Prediction):
         return f"{self.dtype.name}, loss {loss}{scaled}"
 
     def _curves(self) -> list[str]:
-        history = self.history
-        if history is None or not history.epochs:
-            return []
         from nnc._training.history import settings_lines
 
+        history = self.history
+        if history is None or not history.epochs:
+            return settings_lines(self._fit_settings)
         trained = f"trained for {history.untracked_epochs + history.epochs:,} epochs"
         return [trained, *settings_lines(history.settings), *history.curves()]
 

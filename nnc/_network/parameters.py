@@ -60,6 +60,7 @@ class Parameters(Explained):
     state: TrainingState | None
     _steps: Stepper | None  # prepared by `train_step`
     _has_automatic_loss: bool  # whether the loss is "auto" and the first training has not chosen it yet
+    _fit_settings: dict[str, Any] | None = None  # settings of the last fit before the network was saved and loaded
     _init: str | None  # initialization of the weights; None: by activation
 
     @explains_arguments(elsewhere="fit")

@@ -20,12 +20,16 @@ docs/file-format.md describes all members and the layers of images. Some members
     Scaling of each column of the inputs or targets: scaled = (raw - shift) * factor. "standardize" and "minmax" tell
     how shift and factor were computed. {"type": "pixels", "shift": 0.0, "factor": 0.00392156862745098} has one number
     for all columns; the factor is 1 / 255.
-`dropout`, `learning`, `feature_names`
+`dropout`, `learning`, `feature_names`, `settings`
     Members that were added later. Readers that do not know them ignore them, and the checksum does not include them.
 `learning`
     Options of each parametric layer, or null for the defaults: {"trainable": false, "lr_factor": 0.1, "bias_lr_factor":
     0.1}. Options with default values (true, 1.0, 1.0) are omitted. In a checkpoint, "missed_steps" is the number of
     steps in which the layer was frozen.
+`settings`
+    Settings of the last fit, which summaries show: {"preset": "auto" or "plain", "optimizer": {"name": "adam", its
+    options}, "lr": null, a number, a schedule or the name of a function, "batch_size": 32, "epochs": 20 or null}. No
+    prediction and no later training depends on them. Unknown members are ignored.
 `training`
     Training state of a checkpoint: {"optimizer": {"name": "adam", its options}, "steps": 0, "powers": [3 numbers],
     "epoch": 0, "schedule": null or {"name": ..., options}, "moments": [a vector of all parameters, ...], "history":
@@ -54,8 +58,9 @@ from itertools import pairwise
 from math import prod
 from typing import TYPE_CHECKING
 
-from nnc._registry import activations, losses, optimizers
+from nnc._registry import activations, losses
 from nnc._registry.heads import Heads
+from nnc._serialization.training import COUNTER_BITS, checked_settings, checked_training
 from nnc._utils import fields
 from nnc._utils.fields import LARGEST
 from nnc.layers import Dense, Input, in_files
@@ -82,9 +87,6 @@ FORMAT_CONTENTS = {
     "nnc-table": "a model of a table",
 }
 LATEST_VERSION = 2  # format version of networks; a file has version 1 if that can express its content
-TRAINING_KEYS = ("optimizer", "steps", "powers", "epoch", "schedule", "moments", "history")
-COUNTER_BITS = 53  # size limit of counters of steps and epochs, which a float64 represents exactly
-MAX_NESTED_SCHEDULES = 8
 CHECK_FILE = "check that it is the right file"  # last part of messages about a file with other content
 EDIT_REMEDY = "correct it there, or save the network again"  # last part of messages about a document
 
@@ -178,7 +180,7 @@ def validated_document(document: dict[str, Any]) -> dict[str, Any]:
     n_params = sum(
         sum(map(len, layer["W"])) + (0 if layer["b"] is None else len(layer["b"])) for layer in layers if "W" in layer
     )
-    training = _checked_training(document.get("training"), n_params, LARGEST[dtype])
+    training = checked_training(document.get("training"), n_params, LARGEST[dtype])
     return {
         "format": FORMAT,
         "version": version,
@@ -199,6 +201,7 @@ def validated_document(document: dict[str, Any]) -> dict[str, Any]:
             document.get("learning"), [layer["type"] for layer in layers if "W" in layer], training
         ),
         "feature_names": _checked_names(document.get("feature_names"), n_in),
+        "settings": checked_settings(document.get("settings")),
         "self_test": _checked_self_test(document.get("self_test"), n_in, n_out),
         "training": training,
     }
@@ -443,102 +446,3 @@ def _checked_self_test(test: Any, n_in: int, n_out: int) -> dict[str, Any] | Non
         key: fields.vector(fields.member(test, key, list, where="self_test."), n, f"self_test.{key}", dimension)
         for key, n, dimension in (("X", n_in, "n_in"), ("P", n_out, "n_out"))
     }
-
-
-def _checked_training(training: Any, n_params: int, largest: float) -> dict[str, Any] | None:
-    """Return the validated training state of a network with `n_params` parameters, which are at most `largest`."""
-    if training is None:
-        return None
-    where = "training."
-    by_rule = "by_rule" in fields.members_of(training, "training")
-    fields.exactly(training, (*TRAINING_KEYS, *["by_rule"] * by_rule), "training")
-    optimizer = _checked_optimizer(fields.member(training, "optimizer", dict, where=where), where + "optimizer")
-    powers = fields.vector(fields.member(training, "powers", list, where=where), 3, where + "powers")
-    schedule = fields.member(training, "schedule", dict, type(None), where=where)
-    moments = fields.member(training, "moments", list, where=where)
-    n_moments = optimizers.ROWS[optimizer["name"]].count_moments(optimizer)
-    if len(moments) != n_moments:
-        name = fields.shown(optimizer["name"])
-        raise ValueError(f"training.moments has {len(moments)} vectors, expected {n_moments} for optimizer {name}")
-    if not all(0 <= power <= 1 for power in powers):
-        i = next(i for i, power in enumerate(powers) if not 0 <= power <= 1)
-        raise ValueError(f"training.powers[{i}] is {fields.shown(powers[i])}, expected a number from 0 to 1")
-    moments = fields.matrix(moments, n_params, lambda i: f"training.moments[{i}]", "the number of parameters", largest)
-    if optimizers.ROWS[optimizer["name"]].base_moments and fields.least(moments[-1]) < 0:
-        i = next(i for i, number in enumerate(moments[-1]) if number < 0)
-        location = f"training.moments[{len(moments) - 1}][{i}]"
-        raise ValueError(f"{location} is {fields.shown(moments[-1][i])}, expected a number of at least 0")
-    if by_rule and not (
-        fields.member(training, "by_rule", bool, where=where)
-        and optimizer["name"] == "adam"
-        and (schedule is None or (schedule.get("name") == "PerStep" and schedule.get("epochs") is not None))
-    ):
-        expected = 'true, with the optimizer "adam" and the schedule null or "PerStep" with epochs'
-        raise ValueError(f"{where}by_rule is {fields.shown(training['by_rule'])}, expected {expected}")
-    return {
-        "optimizer": optimizer,
-        "steps": fields.unsigned(training, "steps", 0, where, COUNTER_BITS),
-        "powers": powers,
-        "epoch": fields.unsigned(training, "epoch", 0, where, COUNTER_BITS),
-        "schedule": None if schedule is None else _checked_schedule(schedule, where + "schedule"),
-        "moments": moments,
-        "history": _checked_history(fields.member(training, "history", dict, where=where)),
-        **({"by_rule": True} if by_rule else {}),
-    }
-
-
-def _checked_optimizer(optimizer: dict[str, Any], where: str) -> dict[str, Any]:
-    """Return the validated name and options of an optimizer."""
-    name = fields.name(optimizer, "name", tuple(optimizers.ROWS), where + ".")
-    defaults = optimizers.ROWS[name].defaults()
-    fields.exactly(optimizer, ("name", *defaults), where)
-    checked_members: dict[str, Any] = {"name": name}
-    for key, default in defaults.items():
-        location = f"{where}.{key}"
-        if type(default) is bool:
-            checked_members[key] = fields.member(optimizer, key, bool, where=where + ".")
-        elif type(default) is int:
-            checked_members[key] = fields.unsigned(optimizer, key, 0, where + ".")
-        elif type(default) is tuple:
-            checked_members[key] = fields.vector(fields.member(optimizer, key, list, where=where + "."), 2, location)
-        else:
-            checked_members[key] = fields.number(optimizer[key], location)
-    return checked_members
-
-
-def _checked_schedule(schedule: dict[str, Any], where: str, depth: int = 1) -> dict[str, Any]:
-    """Return the validated options of a schedule: numbers, strings, null and at most one nested schedule.
-
-    Their meaning is checked later, when the schedule is created.
-    """
-    if depth > MAX_NESTED_SCHEDULES:
-        raise ValueError(f"{where} is nested too deeply, expected at most {MAX_NESTED_SCHEDULES} nested schedules")
-    if depth == 1:
-        fields.member(schedule, "name", str, where=where + ".")
-    checked_members: dict[str, Any] = {}
-    for key, value in schedule.items():
-        location = f"{where}.{fields.shown(key)[1:-1]}"
-        if type(value) is dict:
-            if dict in map(type, checked_members.values()):
-                raise ValueError(f"{location} is a second object, expected at most one in a schedule")
-            checked_members[key] = _checked_schedule(value, location, depth + 1)
-        elif value is None or type(value) is str:
-            checked_members[key] = value
-        else:
-            number = fields.number(value, location, "null, a string, an object or a finite number")
-            checked_members[key] = value if type(value) is int else number
-    return checked_members
-
-
-def _checked_history(history: dict[str, Any]) -> dict[str, Any]:
-    """Return the validated columns of a history, which have the same length."""
-    n = len(fields.member(history, "loss", list, where="training.history."))
-    checked_columns: dict[str, Any] = {}
-    for key in dict.fromkeys(("loss", "lr", "seconds", *history)):
-        column = fields.member(history, key, list, where="training.history.")
-        location = f"training.history.{fields.shown(key)[1:-1]}"
-        # Only other columns may have null, which is replaced by 0 for the check.
-        filled = column if key in ("loss", "lr", "seconds") else [0.0 if x is None else x for x in column]
-        numbers = fields.vector(filled, n, location, "the length of loss")
-        checked_columns[key] = [None if x is None else number for x, number in zip(column, numbers, strict=True)]
-    return checked_columns

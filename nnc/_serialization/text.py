@@ -44,7 +44,7 @@ NETWORKS_MISMATCH = (
     "its networks do not match its checksum (sha256): one was removed, added or replaced; use another copy"
 )
 # Members that the first versions of nnc ignore. The checksum excludes them, so that those versions accept such files.
-NOT_IN_CHECKSUM = ("dropout", "feature_names", "learning")
+NOT_IN_CHECKSUM = ("dropout", "feature_names", "learning", "settings")
 TOLERANCES = {"float64": 1e-9, "float32": 1e-4}  # tolerances of self-tests, also in exported code
 
 
@@ -145,8 +145,8 @@ def _text(value: Any, indent: str = "") -> str:
 def checksum(document: dict[str, Any]) -> str:
     """Return the SHA-256 of the content of a validated document in hexadecimal, independent of its layout as text.
 
-    The hash is computed from JSON text with sorted keys and without blanks. It excludes "sha256" itself, "dropout",
-    "learning", "feature_names", and members that are null.
+    The hash is computed from JSON text with sorted keys and without blanks. It excludes "sha256" itself, the members in
+    `NOT_IN_CHECKSUM`, and members that are null.
 
     A list of numbers, or a list of such lists, is replaced by the SHA-256 of its numbers in order, each as 8 bytes of
     an IEEE 754 double in little-endian order. This is much faster than formatting the numbers, and independent of their
@@ -192,9 +192,7 @@ def _refuse_size(text: str) -> None:
     n_bytes = 96 * text.count("[") + 256 * text.count("{") + 32 * text.count('"')
     # A number needs 42 bytes. Commas are counted only if one for every second character would exceed the limit.
     if n_bytes + 21 * length > limit and n_bytes + 42 * text.count(",") > limit:
-        raise ValueError(
-            f"its {length} characters would need more than {limit >> 20} MiB of memory; {CHECK_FILE}"
-        )
+        raise ValueError(f"its {length} characters would need more than {limit >> 20} MiB of memory; {CHECK_FILE}")
 
 
 def loads(text: str, where: str = "the JSON text", content: str = "network") -> Any:
@@ -376,9 +374,7 @@ def read(source: Any, content: str = "network") -> Any:
         except disk.WrongBeginningError:
             raise ValueError(f'it does not begin with "{{", as {WITH_ARTICLE[content]} does; {CHECK_FILE}') from None
         if not text and not isinstance(source, disk.PATH):
-            raise ValueError(
-                "the file is empty, or its position is at the end; open it again, or call file.seek(0)"
-            )
+            raise ValueError("the file is empty, or its position is at the end; open it again, or call file.seek(0)")
     return loads(text, where, content)
 
 

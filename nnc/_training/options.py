@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from nnc._registry import losses
+from nnc._registry.optimizers import optimizer_from_dict
 from nnc._utils import processors
 from nnc._utils.checks import count, flag, fraction, no_nan, not_negative, one_of, positive
 from nnc._utils.random import DROPOUT
@@ -159,6 +160,32 @@ def resolved_settings(
         "lr": lr if hasattr(state.optimizer, "lr") else None,
         "batch_size": batch_size,
         "epochs": options.epochs,
+        "scale_X": converter.scaler_X,
+        "scale_y": converter.scaler_y,
+    }
+
+
+def settings_to_dict(settings: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings of a History as plain values for files, which contain the scalings elsewhere."""
+    lr = settings["lr"]
+    return {
+        **{name: settings[name] for name in ("preset", "batch_size", "epochs")},
+        "optimizer": settings["optimizer"].to_dict(),
+        "lr": lr.to_dict() if hasattr(lr, "to_dict") else lr,
+    }
+
+
+def settings_from_dict(document: dict[str, Any], converter: DataConverter) -> dict[str, Any]:
+    """Return the settings that `settings_to_dict` has converted, with the scalings of a network."""
+    from nnc._training.schedules import schedule_from_dict
+
+    lr = document["lr"]
+    return {
+        "preset": document["preset"],
+        "optimizer": optimizer_from_dict(document["optimizer"]),
+        "lr": schedule_from_dict(lr) if isinstance(lr, dict) else lr,
+        "batch_size": document["batch_size"],
+        "epochs": document["epochs"],
         "scale_X": converter.scaler_X,
         "scale_y": converter.scaler_y,
     }

@@ -231,6 +231,13 @@ class TrainingState:
         history.untracked_epochs = max(0, self.epoch - history.epochs)
         return history
 
+    @property
+    def settings(self) -> dict[str, Any] | None:
+        """The resolved settings of the last fit, as `History.settings`; None before the first one."""
+        if self.current is not None:
+            return self.current().settings
+        return self.histories[-1].settings if self.histories else None
+
     def remember(self, history: History) -> None:
         """Adds a fit that is over. Of very many, the last are kept: a network that is trained on and on takes no more
         and more memory."""

@@ -22,6 +22,7 @@ _TYPES = {
     int: "a whole number",
     str: "a name",
     bool: "true or false",
+    float: "a number",
     list: "a list",
     dict: "an object",
     type(None): "null",
