@@ -11,7 +11,7 @@ import numpy as np
 from nnc import reference
 from nnc._drawing.html import paragraph, print_result, table
 from nnc._network import NeuralNetwork
-from nnc._utils.arrays import numbers
+from nnc._utils.arrays import as_real_array
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -200,8 +200,8 @@ def compare(
     if stack.has_dropout:
         raise ValueError("layers must have no Dropout to be compared: the plain-Python reference drops nothing")
     # Both get the numbers that the engine sees: in float32, the inputs are rounded before the comparison.
-    inputs = numbers("X", X).astype(start.dtype)
-    targets = numbers("y", y).astype(start.dtype)
+    inputs = as_real_array("X", X).astype(start.dtype)
+    targets = as_real_array("y", y).astype(start.dtype)
     rows, columns = inputs.tolist(), (targets[:, None] if targets.ndim == 1 else targets).tolist()
     settings: dict[str, Any] = {"epochs": epochs, "lr": lr, "batch_size": batch_size}
     slow_start: dict[str, Any] = {

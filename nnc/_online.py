@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nnc._network import NeuralNetwork
-from nnc._utils.checks import count, finite, is_bool, not_negative, positive
+from nnc._utils.checks import check_count, check_finite, check_not_negative, check_positive, is_bool
 from nnc._utils.containers import is_missing
 from nnc._utils.random import checked_seed
 
@@ -115,9 +115,9 @@ class _Online:
         if not isinstance(hidden, (list, tuple)):
             raise TypeError(f"hidden must be the widths of the hidden layers, such as (16,), got {hidden!r}")
         for width in hidden:
-            count("hidden", width)
-        positive("lr", lr)
-        not_negative("l2", l2)
+            check_count("hidden", width)
+        check_positive("lr", lr)
+        check_not_negative("l2", l2)
         self._drawn = checked_seed(seed)
         self._features: dict[Hashable, Running] = {}  # in the order of the inputs
         self._network: NeuralNetwork | None = None
@@ -200,7 +200,7 @@ def _numbers(x: Mapping[Hashable, Any]) -> dict[Hashable, float | None]:
 
 
 def _number(name: str, value: Any) -> float:
-    return float(value) if is_bool(value) else finite(name, value)
+    return float(value) if is_bool(value) else check_finite(name, value)
 
 
 def _label(value: Hashable) -> Hashable:
@@ -364,7 +364,7 @@ class OnlineRegressor(_Online):
         ValueError, TypeError
             y is missing, infinite or no number, or a feature is infinite or no number. The model is unchanged.
         """
-        target, values = finite("y", y), _numbers(x)  # all checks, before anything changes
+        target, values = check_finite("y", y), _numbers(x)  # all checks, before anything changes
         self._update(values)
         self._target.update(target)
         self._learn(values, 1, np.array([[self._target.scaled(target)]]))

@@ -9,7 +9,7 @@ from typing import ClassVar
 import pytest
 
 from nnc import SGD, Adam, AdamW, Constant, Huber, Warmup
-from nnc._utils.checks import positive
+from nnc._utils.checks import check_positive
 from nnc._utils.value import Value, field
 
 
@@ -17,7 +17,7 @@ class Point(Value):
     """A point."""
 
     kind: ClassVar[str] = "point"
-    x: float = field(check=positive)
+    x: float = field(check=check_positive)
     y: float = 2.0
 
     def __post_init__(self):

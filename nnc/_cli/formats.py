@@ -23,7 +23,7 @@ from tempfile import NamedTemporaryFile
 from typing import TYPE_CHECKING, NamedTuple
 
 from nnc._utils import disk
-from nnc._utils.checks import counted
+from nnc._utils.checks import pluralize
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -338,8 +338,8 @@ def _detect_encoding(file: TableFile, options: TextOptions) -> str:
     location = f"line {line_number}, column {column} of {file.name}"
     if n_utf8_lines:
         raise TableFileError(
-            f"{location} is not UTF-8, in contrast to {counted(n_utf8_lines, 'other line')}: {_shorten(cell)!r}; save "
-            "the whole file as UTF-8"
+            f"{location} is not UTF-8, in contrast to {pluralize(n_utf8_lines, 'other line')}: {_shorten(cell)!r}; "
+            "save the whole file as UTF-8"
         )
     decoded = [(name, _try_decode(cell, name)) for name in SUGGESTED_ENCODINGS]
     suggestions = ", ".join(f"{_shorten(text)!r} in {name}" for name, text in decoded if text is not None)

@@ -16,7 +16,7 @@ from nnc._cli.runs import check_files, count_trained_networks, current_time, ope
 from nnc._cli.screen import ProgressBar, Screen, format_record
 from nnc._cli.terminal import print_text
 from nnc._inspection.text import aligned
-from nnc._utils.checks import counted
+from nnc._utils.checks import pluralize
 from nnc.tabular import TableClassifier, TableRegressor, read_table
 from nnc.tabular.format_search import find_format
 from nnc.tabular.recipe import choose_member_count
@@ -107,7 +107,7 @@ def _read_data(arguments: Namespace, file: TableFile, screen: Screen) -> tuple[p
     if mixed is not None:
         screen.warn(
             f"{mixed.location}: {mixed.example!r} is not a number; the target is read as text because of "
-            f"{counted(mixed.n_text, 'such cell')}; leave a cell empty if its number is missing"
+            f"{pluralize(mixed.n_text, 'such cell')}; leave a cell empty if its number is missing"
         )
     elif (example := _find_formatted_number(frame.select(target))) is not None:
         screen.warn(
@@ -121,7 +121,7 @@ def _read_data(arguments: Namespace, file: TableFile, screen: Screen) -> tuple[p
         n, row = y.null_count(), int(y.is_null().arg_max() or 0)
         if n == len(y):
             raise TableFileError(f"the target, column {target!r} of {file.name}, is empty")
-        screen.warn(f"ignored {counted(n, 'row')} without a value of {target}; the first is {file.location(row)}")
+        screen.warn(f"ignored {pluralize(n, 'row')} without a value of {target}; the first is {file.location(row)}")
         frame = frame.filter(has_target)
         y = frame[target]
     if len(frame) < 2:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nnc._data.targets import as_given
-from nnc._utils.arrays import numbers
-from nnc._utils.checks import count, counted, finite, flag, within
+from nnc._utils.arrays import as_real_array
+from nnc._utils.checks import build_check, check_bool, check_count, check_finite, pluralize
 from nnc._utils.random import AUGMENT, Stream, Streams, checked_seed, mix
 
 if TYPE_CHECKING:
@@ -103,13 +103,13 @@ def augment(
     --------
     net.fit_batches(nnc.augment(X, y, shift=2, rotate=10, seed=0), epochs=10)
     """
-    images = numbers("X", X)
+    images = as_real_array("X", X)
     one = _shape(images, shape)
     out = min(one[:2]) - 1  # a pixel farther there might be nothing left
     of = f" for images of shape {one}"
     distortion = Distortion(
         one,
-        int(_up_to(out, "shift", count("shift", shift, 0), of)),
+        int(_up_to(out, "shift", check_count("shift", shift, 0), of)),
         _up_to(180, "rotate", rotate),
         _up_to(10, "zoom", zoom),
         _flips(flip),
@@ -119,18 +119,18 @@ def augment(
     )
     others = {"y": as_given(y)}
     if sample_weight is not None:
-        others["sample_weight"] = numbers("sample_weight", sample_weight)
+        others["sample_weight"] = as_real_array("sample_weight", sample_weight)
     for name, array in others.items():
         if array.ndim == 0 or len(array) != len(images):
-            got = f"shape {array.shape} for {counted(len(images), 'image')}"
+            got = f"shape {array.shape} for {pluralize(len(images), 'image')}"
             raise ValueError(f"{name} must have one row for each image of X, got {got}")
     return Augmented(
         [images, *others.values()],
         distortion,
-        count("batch_size", batch_size),
-        flag("shuffle", shuffle),
+        check_count("batch_size", batch_size),
+        check_bool("shuffle", shuffle),
         checked_seed(seed),
-        count("epoch", epoch, 0),
+        check_count("epoch", epoch, 0),
     )
 
 
@@ -319,7 +319,7 @@ def _shape(images: NDArray[Any], shape: Sequence[int] | None) -> tuple[int, ...]
         return images.shape[1:]
     if not isinstance(shape, (tuple, list)) or len(shape) not in (2, 3):
         raise ValueError(f"shape must be (height, width) or (height, width, channels), got {shown(shape)}")
-    checked = tuple(count("shape", n) for n in shape)
+    checked = tuple(check_count("shape", n) for n in shape)
     if images.ndim != 2 or images.shape[1] != prod(checked) or len(images) == 0:
         expected = f"(n, {prod(checked)}), rows of images of shape {checked}"
         raise ValueError(f"X must have shape {expected}, got {images.shape}")
@@ -327,7 +327,7 @@ def _shape(images: NDArray[Any], shape: Sequence[int] | None) -> tuple[int, ...]
 
 
 def _up_to(most: int, name: str, value: Any, of: str = "") -> float:
-    return within(lambda number: 0 <= number <= most, f"from 0 to {most}{of}")(name, value)
+    return build_check(lambda number: 0 <= number <= most, f"from 0 to {most}{of}")(name, value)
 
 
 def _work(images: NDArray[Any], shape: tuple[int, ...]) -> np.dtype[Any]:
@@ -347,7 +347,7 @@ def _flips(flip: Any) -> bool:
 
 def _fill(fill: Any, dtype: np.dtype[Any]) -> Any:
     """The background as X can hold it."""
-    number = finite("fill", fill)
+    number = check_finite("fill", fill)
     if dtype.kind == "f":
         fits = abs(number) <= float(np.finfo(dtype).max)
     else:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nnc._utils.checks import flag, within
+from nnc._utils.checks import build_check, check_bool
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     Predicted = tuple[NDArray[Any], NDArray[Any]]
 
-checked_level = within(lambda x: 0 < x < 1, "above 0 and below 1")
+checked_level = build_check(lambda x: 0 < x < 1, "above 0 and below 1")
 
 
 def quantile(scores: NDArray[Any], level: float) -> NDArray[Any]:
@@ -172,4 +172,4 @@ class ConformalSets:
         bool array (n, n_classes)
             In the order of `predict_proba`.
         """
-        return classes_within(self._predict_proba(X), self._limit, flag("allow_empty", allow_empty))
+        return classes_within(self._predict_proba(X), self._limit, check_bool("allow_empty", allow_empty))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from nnc._data import targets
 from nnc._data.rows import TargetConversion
-from nnc._utils.checks import one_of
+from nnc._utils.checks import check_choice
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -66,4 +66,4 @@ def as_scaler(name: str, value: Any) -> Scaler | None:
 
     if isinstance(value, Scaler):
         return value
-    return SCALERS[one_of(name, value, SCALERS, " or an object such as nnc.Standardize()")]()
+    return SCALERS[check_choice(name, value, SCALERS, " or an object such as nnc.Standardize()")]()

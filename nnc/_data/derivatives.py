@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy import ndarray
 
-from nnc._utils.arrays import as_rows, cast, not_finite, numbers
+from nnc._utils.arrays import as_contiguous, as_matrix, as_real_array, not_finite_error
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,14 +37,14 @@ def by_outputs(converter: DataConverter, X: Any, dP: Any) -> tuple[NDArray[Any],
         if dP.shape == (rows.shape[0], n_out) and flags.c_contiguous and flags.aligned:
             return rows, dP
     rows = converter.checked_inputs(X)
-    given = numbers("dP", dP)
-    values = as_rows(given, len(rows))
+    given = as_real_array("dP", dP)
+    values = as_matrix(given, len(rows))
     if values.shape != (len(rows), n_out):
         expected = f"({len(rows)}, {n_out}), that of the outputs for X"
         raise ValueError(f"dP must have shape {expected}, got {given.shape}")
     if converter.scaler_y is not None:
         values = values / converter.known_y().factor
-    slopes = cast(values, model.dtype)
+    slopes = as_contiguous(values, model.dtype)
     check_finite(converter, rows, slopes)
     return rows, slopes
 
@@ -55,7 +55,7 @@ def check_finite(converter: DataConverter, rows: NDArray[Any], slopes: NDArray[A
     for name, array, shape in (("dP", slopes, ()), ("X", rows, model.input_shape)):
         position, _ = model.core.scan(array)
         if position >= 0:
-            raise not_finite(name, array, position, shape=shape)
+            raise not_finite_error(name, array, position, shape=shape)
     model.check_parameters()
 
 
@@ -73,13 +73,13 @@ def flat_gradient(model: Model, gradients: GradientsLike) -> NDArray[Any]:
         They have another form, or are not numbers. Finiteness is not checked, see `check_gradient`.
     """
     if isinstance(gradients, ndarray):
-        flat = numbers("gradients", gradients)
+        flat = as_real_array("gradients", gradients)
         if flat.shape != (model.n_params,):
             raise ValueError(
                 f"gradients must have shape ({model.n_params},), that of net.params, or be a list of (dW, db) for each "
                 f"layer, got shape {flat.shape}"
             )
-        return cast(flat, model.dtype)
+        return as_contiguous(flat, model.dtype)
     if not isinstance(gradients, (list, tuple)):
         raise TypeError(
             "gradients must be a list of (dW, db) for each layer, as net.gradients(X, y) returns it, or a vector, "
@@ -100,14 +100,14 @@ def flat_gradient(model: Model, gradients: GradientsLike) -> NDArray[Any]:
             if own is None or part is None:
                 expected = "None, as the layer has no biases" if own is None else f"an array of shape {own.shape}"
                 raise TypeError(f"{letter} in gradients[{number}] must be {expected}, got {shown(part)}")
-            array = numbers(f"{letter} in gradients[{number}]", part)
+            array = as_real_array(f"{letter} in gradients[{number}]", part)
             if array.shape != own.shape:
                 raise ValueError(
                     f"{letter} in gradients[{number}] must have shape {own.shape}, that of {letter[1]} of the layer, "
                     f"got {array.shape}"
                 )
             parts.append(array.ravel())
-    return cast(np.concatenate(parts), model.dtype)
+    return as_contiguous(np.concatenate(parts), model.dtype)
 
 
 def check_gradient(model: Model, flat: NDArray[Any]) -> None:

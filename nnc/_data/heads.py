@@ -9,7 +9,7 @@ import numpy as np
 from nnc._data.scaling import Pixels, Scaling
 from nnc._data.targets import check_range, labels, probabilities
 from nnc._model.heads import MISSING
-from nnc._utils.arrays import as_rows, cast, numbers
+from nnc._utils.arrays import as_contiguous, as_matrix, as_real_array
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 def targets(heads: Heads, y: Any, n: int, dtype: np.dtype[Any]) -> NDArray[Any]:
     """y as targets (n, n_out), labels as rows with a 1; NaN where there is no target."""
-    given = numbers("y", y)
-    values = as_rows(given, n)
+    given = as_real_array("y", y)
+    values = as_matrix(given, n)
     widths = [head.n for head in heads.heads]
     narrow = [1 if head.row.target_type == "probabilities" else head.n for head in heads.heads]
     if heads.ordered and values.shape == (n, widths[0]) != (n, sum(narrow)):
@@ -31,7 +31,7 @@ def targets(heads: Heads, y: Any, n: int, dtype: np.dtype[Any]) -> NDArray[Any]:
     elif values.shape != (n, sum(widths)):
         shapes = " or ".join(f"({n}, {columns})" for columns in dict.fromkeys((sum(widths), sum(narrow))))
         raise ValueError(f"y must have shape {shapes} to fit the heads {heads}, got {given.shape}")
-    parts = np.split(cast(values, dtype), np.cumsum(widths)[:-1], axis=1)
+    parts = np.split(as_contiguous(values, dtype), np.cumsum(widths)[:-1], axis=1)
     Y = np.full((n, heads.n_out), np.nan, dtype)
     for number, (head, part, columns) in enumerate(zip(heads.heads, parts, heads.slices, strict=True), 1):
         try:

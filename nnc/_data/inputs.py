@@ -8,8 +8,8 @@ import numpy as np
 from numpy import ndarray
 
 from nnc._registry import losses
-from nnc._utils.arrays import cast, not_finite, numbers, shape_text
-from nnc._utils.checks import counted
+from nnc._utils.arrays import as_contiguous, as_real_array, describe_shape, not_finite_error
+from nnc._utils.checks import pluralize
 
 if TYPE_CHECKING:
     from typing import Self
@@ -118,7 +118,7 @@ class InputConversion:
 
     def array(self, X: Any, learn: bool = False) -> NDArray[Any]:
         """X as an array of numbers; where its columns have names, in the order that the first fit has met."""
-        array = numbers("X", X)
+        array = as_real_array("X", X)
         if type(X) in (np.ndarray, np.memmap, list, tuple):
             return array
         from nnc._data import names
@@ -135,7 +135,7 @@ class InputConversion:
     def rows(self, X: ArrayLike, learn: bool = False) -> NDArray[Any]:
         """X as rows (n, n_in), as they come."""
         n_in, shape = self.model.sizes[0], self.model.input_shape
-        rows = given = numbers("X", X) if type(X) is np.ndarray else self.array(X, learn)
+        rows = given = as_real_array("X", X) if type(X) is np.ndarray else self.array(X, learn)
         if len(shape) == 3:
             from nnc._data import images
 
@@ -143,8 +143,8 @@ class InputConversion:
         elif rows.ndim == 1:
             rows = rows[:, None] if n_in == 1 else rows[None]
         if rows.ndim != 2 or rows.shape[1] != n_in:
-            expected = counted(n_in, "column")
-            raise ValueError(f"X must have {expected} to fit this network, got {shape_text(given.shape)}")
+            expected = pluralize(n_in, "column")
+            raise ValueError(f"X must have {expected} to fit this network, got {describe_shape(given.shape)}")
         if len(rows) == 0:
             raise ValueError(f"X must have at least one row, got shape {given.shape}")
         if len(rows) > 2**31 - 1:
@@ -164,7 +164,7 @@ class InputConversion:
         """X as rows (n, n_in) of the model's dtype, scaled, not yet known to be finite."""
         rows = self.rows(X, learn)
         if self.scaler_X is None:
-            return cast(rows, self.model.dtype)
+            return as_contiguous(rows, self.model.dtype)
         if learn:
             self.learn_scaling(rows)
         return known_scaling("scale_X", self.scaling_X).apply(rows, self.model.dtype)
@@ -179,7 +179,7 @@ class InputConversion:
         rows = self.inputs(X, learn)
         position, largest = self.model.core.scan(rows)
         if position >= 0:
-            raise not_finite("X", rows, position, numbers, self.model.input_shape)
+            raise not_finite_error("X", rows, position, numbers, self.model.input_shape)
         if learn:
             self.largest = max(self.largest, largest)
         return rows

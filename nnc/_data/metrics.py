@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nnc._utils.arrays import numbers
-from nnc._utils.checks import flag, one_of, optional
+from nnc._utils.arrays import as_real_array
+from nnc._utils.checks import allow_none, check_bool, check_choice
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -331,8 +331,8 @@ class Metric:
             raise TypeError(f"name must be a text, got {shown(self.name)}")
         if not callable(self.function):
             raise TypeError(f"function must be one of y_true and y_pred, got {shown(self.function)}")
-        optional(lambda name, value: one_of(name, value, TAKES))("takes", self.takes)
-        optional(flag)("larger_is_better", self.larger_is_better)
+        allow_none(lambda name, value: check_choice(name, value, TAKES))("takes", self.takes)
+        allow_none(check_bool)("larger_is_better", self.larger_is_better)
 
     def __call__(self, *arguments: Any, **named: Any) -> float:
         """What `function` returns."""
@@ -395,7 +395,7 @@ def as_metric(argument: str, value: Any, loss: LossRow) -> Metric:
     elif callable(value) and not isinstance(value, type):
         metric = Metric(getattr(value, "__name__", type(value).__name__), value)
     else:
-        metric = METRICS[one_of(argument, value, known, ", or a function of y_true and y_pred")]
+        metric = METRICS[check_choice(argument, value, known, ", or a function of y_true and y_pred")]
     if metric.is_for(loss):
         return metric
     if metric.takes == "probabilities" and loss.target_type == "plus_minus_one":
@@ -408,7 +408,7 @@ def as_metric(argument: str, value: Any, loss: LossRow) -> Metric:
 
 def _pair(y_true: ArrayLike, y_pred: ArrayLike) -> tuple[NDArray[Any], NDArray[Any]]:
     """Both as arrays of one shape; a column stands for a vector."""
-    true, predicted = numbers("y_true", y_true), numbers("y_pred", y_pred)
+    true, predicted = as_real_array("y_true", y_true), as_real_array("y_pred", y_pred)
     shapes = true.shape, predicted.shape
     true, predicted = (a[:, 0] if a.ndim == 2 and a.shape[1] == 1 else a for a in (true, predicted))
     if true.shape != predicted.shape or true.ndim not in (1, 2) or true.size == 0:
@@ -422,7 +422,7 @@ def _pair(y_true: ArrayLike, y_pred: ArrayLike) -> tuple[NDArray[Any], NDArray[A
 def _weights(sample_weight: ArrayLike | None, rows: int) -> NDArray[np.float64]:
     if sample_weight is None:
         return np.ones(rows)
-    weights = numbers("sample_weight", sample_weight).astype(np.float64)
+    weights = as_real_array("sample_weight", sample_weight).astype(np.float64)
     if weights.shape != (rows,):
         raise ValueError(f"sample_weight must have one number for each of the {rows} rows, got shape {weights.shape}")
     if not (weights.min() >= 0 and 0 < weights.sum() < np.inf):
@@ -459,7 +459,7 @@ def _scored(
     y_true: ArrayLike, y_score: ArrayLike, sample_weight: ArrayLike | None
 ) -> tuple[NDArray[np.bool_], NDArray[np.float64], NDArray[np.float64]]:
     """Whether each row is of each class that has a column, and its scores; of two classes class 1 alone."""
-    true, score = numbers("y_true", y_true), numbers("y_score", y_score).astype(np.float64)
+    true, score = as_real_array("y_true", y_true), as_real_array("y_score", y_score).astype(np.float64)
     score = score[:, None] if score.ndim == 1 else score
     if score.ndim != 2 or score.size == 0 or true.shape not in (score.shape, score.shape[:1], (len(score), 1)):
         raise ValueError(

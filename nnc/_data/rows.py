@@ -11,7 +11,7 @@ from nnc._data import targets
 from nnc._data.inputs import known_scaling, learned_scaling
 from nnc._data.outputs import OutputConversion
 from nnc._model.data import Data
-from nnc._utils.arrays import as_rows, cast, finite, not_finite, numbers
+from nnc._utils.arrays import as_contiguous, as_finite_array, as_matrix, as_real_array, not_finite_error
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -120,7 +120,7 @@ class TargetConversion(OutputConversion):
         if self.model.loss_function is not None:
             what = "a loss that is a function, which weighs rows itself: let weights be a column of y"
             raise ValueError(f"{name} does not go with {what if self.model.heads is None else 'heads'}")
-        array = finite(name, weights, (n,), self.model.dtype)
+        array = as_finite_array(name, weights, (n,), self.model.dtype)
         if array.min() < 0 or not array.any():
             raise ValueError(f"{name} must be 0 or more, and not 0 for all rows, got {array.min():g} at least")
         with np.errstate(over="ignore"):
@@ -160,13 +160,13 @@ class TargetConversion(OutputConversion):
                     self.scaling_y = heads.scaling_of_targets(model.heads.definition, self.scaler_y, Y)
                 Y = known_scaling("scale_y", self.scaling_y).apply(Y, model.dtype)
             return heads.encode_missing(Y), None
-        given = numbers("y", y) if model.custom is not None else targets.as_targets(y, row.name)
+        given = as_real_array("y", y) if model.custom is not None else targets.as_targets(y, row.name)
         if model.custom is not None:
             from nnc._model import custom
 
             values = custom.targets(given, n)
         else:
-            values = as_rows(given, n)
+            values = as_matrix(given, n)
         if values.shape != (n, n_out) and (model.custom is None or self.scaler_y is not None):
             labels = f", or be {n} labels" if row.target_type == "probabilities" else ""
             raise ValueError(
@@ -174,14 +174,14 @@ class TargetConversion(OutputConversion):
                 f"got shape {given.shape}{targets.class_hint(values, (n, n_out))}"
             )
         if self.scaler_y is None:
-            Y = cast(values, model.dtype)
+            Y = as_contiguous(values, model.dtype)
         else:
             if learn and self.scaling_y is None:  # in one order, for a mean has other last bits in another
                 self.scaling_y = learned_scaling("scale_y", self.scaler_y, np.ascontiguousarray(values), "y")
             Y = known_scaling("scale_y", self.scaling_y).apply(values, model.dtype)
         position, _ = model.core.scan(Y)
         if position >= 0:
-            raise not_finite("y", Y, position)
+            raise not_finite_error("y", Y, position)
         targets.check_range(Y, row.name)
         if row.target_type == "probabilities":
             return targets.probabilities(Y)
@@ -199,7 +199,7 @@ class TargetConversion(OutputConversion):
                 continue
             if array.dtype.kind == "f" and not isinstance(array, np.memmap) and not np.isfinite(array).all():
                 wide = array.reshape(len(array), -1)
-                raise not_finite(name, wide, int((~np.isfinite(wide)).argmax()))
+                raise not_finite_error(name, wide, int((~np.isfinite(wide)).argmax()))
         train, test = split(len(X), share, key, classes, name="validation")
         if sample_weight is None:
             return X[train], y[train], None, (X[test], y[test])

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from nnc._utils.arrays import numbers, shape_text
-from nnc._utils.checks import counted, finite
+from nnc._utils.arrays import as_real_array, describe_shape
+from nnc._utils.checks import check_finite, pluralize
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -65,7 +65,7 @@ class Scaler(ABC):
         TypeError
             It is not an array of real numbers.
         """
-        return self._fit(numbers(name, array), name)
+        return self._fit(as_real_array(name, array), name)
 
     @abstractmethod
     def _fit(self, rows: NDArray[Any], name: str) -> Scaling:
@@ -177,7 +177,7 @@ class MinMax(Learned):
     name = "minmax"
 
     def __post_init__(self) -> None:
-        low, high = finite("low", self.low), finite("high", self.high)
+        low, high = check_finite("low", self.low), check_finite("high", self.high)
         if not low < high:
             raise ValueError(f"low must be below high, got low {low} and high {high}")
         object.__setattr__(self, "low", low)
@@ -264,10 +264,10 @@ class Scaling:
     def _map(
         self, array: ArrayLike, dtype: DTypeLike, f: Callable[[NDArray[np.float64]], NDArray[np.float64]]
     ) -> NDArray[Any]:
-        given, n, each = numbers("array", array), self.shift.size, self.shift.ndim == 1
+        given, n, each = as_real_array("array", array), self.shift.size, self.shift.ndim == 1
         if each and (given.ndim not in (1, 2) or (given.shape[-1] != n and (given.ndim == 2 or n > 1))):
-            expected = counted(n, "column")
-            raise ValueError(f"array must have {expected} to fit this scaling, got {shape_text(given.shape)}")
+            expected = pluralize(n, "column")
+            raise ValueError(f"array must have {expected} to fit this scaling, got {describe_shape(given.shape)}")
         rows = given.reshape(-1, n)
         out = np.empty(rows.shape, dtype)
         at = 0
@@ -312,7 +312,7 @@ class Scaling:
 
 def _statistic(what: str, given: Any) -> float | tuple[float, ...]:
     """A mean or standard deviation, or one for each column."""
-    array = numbers(what, given).astype(np.float64)
+    array = as_real_array(what, given).astype(np.float64)
     if array.ndim > 1 or array.size == 0:
         raise ValueError(f"{what} must be a number, or one for each column, got shape {array.shape}")
     wrong = ~np.isfinite(array) | (array <= 0 if what == "std" else False)

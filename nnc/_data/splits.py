@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nnc._utils.checks import real
+from nnc._utils.checks import check_real
 from nnc._utils.containers import as_array
 from nnc._utils.random import Stream, mix
 
@@ -51,7 +51,7 @@ def split(
     TypeError
         size is no number, or seed no whole number.
     """
-    share = real(name, size)
+    share = check_real(name, size)
     if not abs(share) < 2**63:
         raise ValueError(f"{name} must be a fraction of the rows or a number of rows, got {shown(size)}")
     n_small = int(size) if isinstance(size, Integral) else round(share * n)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nnc._registry import losses
-from nnc._utils.arrays import numbers
-from nnc._utils.checks import real
+from nnc._utils.arrays import as_real_array
+from nnc._utils.checks import check_real
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -72,7 +72,7 @@ CLASS_LOSS = 'for classes pass loss="cross_entropy" to NeuralNetwork, with one o
 def as_targets(y: Any, loss: str) -> NDArray[Any]:
     """Return y as an array of numbers. The TypeError for text names the loss for classes."""
     try:
-        return numbers("y", y)
+        return as_real_array("y", y)
     except TypeError:
         for index, value in np.ndenumerate(as_given(y).astype(object)):
             if index and isinstance(value, (str, bytes)):  # a single text is no column of labels
@@ -153,7 +153,9 @@ def encode(values: NDArray[Any], classes: NDArray[Any]) -> NDArray[np.int32]:
     """The place of every label among the classes."""
     wrong: Any = np.ones(len(values), bool)
     if (values.dtype.kind == "U") == (classes.dtype.kind == "U"):
-        same, changed = (values, False) if values.dtype.kind == "U" else _as_type(numbers("y", values), classes.dtype)
+        same, changed = (
+            (values, False) if values.dtype.kind == "U" else _as_type(as_real_array("y", values), classes.dtype)
+        )
         sorter = np.argsort(classes)
         places = np.searchsorted(classes, same, sorter=sorter)
         index = sorter[np.minimum(places, len(classes) - 1)]
@@ -178,7 +180,7 @@ def _as_type(values: NDArray[Any], dtype: np.dtype[Any]) -> tuple[NDArray[Any], 
 def labels(y: NDArray[Any], n_out: int) -> NDArray[np.int32]:
     """Whole numbers from 0 to n_out - 1, in an array of their own: the core reads with them, also when the user's have
     changed since."""
-    y = numbers("y", y)
+    y = as_real_array("y", y)
     if y.dtype.kind == "f":
         fractions = y != np.floor(y)
         if fractions.any():
@@ -248,7 +250,7 @@ def _by_class(weight: Mapping[Any, Any], classes: NDArray[Any], expected: str) -
     for label, value in weight.items():
         if label not in known:
             raise ValueError(f"{expected}, got one for {label!r}")
-        table[known[label]] = real(f"class_weight[{label!r}]", value)
+        table[known[label]] = check_real(f"class_weight[{label!r}]", value)
     if not ((table >= 0) & (table < np.inf)).all():
         raise ValueError(f"{expected}, finite and 0 or more, got {dict(weight)!r}")
     return table

@@ -20,7 +20,7 @@ from nnc._drawing.svg import (
     titled_element,
 )
 from nnc._registry import losses
-from nnc._utils.checks import count
+from nnc._utils.checks import check_count
 from nnc.layers.base import shape_text
 from nnc.layers.dense import Dense
 from nnc.layers.image import Flatten, GlobalAvgPool2D, Pool
@@ -69,7 +69,7 @@ def draw(net: Any, row: Any = None, neurons: int = 10) -> Drawing:
         An argument is invalid.
     """
     stack: Stack = net.model.stack
-    neurons = count("neurons", neurons, 2)
+    neurons = check_count("neurons", neurons, 2)
     outputs, user_outputs = (None, None) if row is None else _compute_outputs(net, row)
     columns = list(_build_columns(net, neurons, outputs, user_outputs))
     width = _arrange(columns)

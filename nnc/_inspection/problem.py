@@ -8,8 +8,8 @@ import numpy as np
 
 from nnc._inspection.ways import Way, names, ways
 from nnc._registry import activations, losses
-from nnc._utils.arrays import numbers, shape_text
-from nnc._utils.checks import counted
+from nnc._utils.arrays import as_real_array, describe_shape
+from nnc._utils.checks import pluralize
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -62,8 +62,8 @@ class Problem:
         if rows.ndim == 1:
             rows = rows[:, None] if n_in == 1 else rows[None]
         if rows.ndim != 2 or rows.shape[1] != n_in or len(rows) == 0:
-            expected = counted(n_in, "column")
-            raise ValueError(f"X must have {expected} and at least one row, got {shape_text(np.shape(X))}")
+            expected = pluralize(n_in, "column")
+            raise ValueError(f"X must have {expected} and at least one row, got {describe_shape(np.shape(X))}")
         n = len(rows)
         targets = _numbers("y", y)
         if self.loss.target_type == "probabilities" and targets.shape in ((n,), (n, 1)):
@@ -146,7 +146,7 @@ def _flat(rows: Array, shape: Shape) -> Array:
 
 
 def _numbers(name: str, value: ArrayLike) -> Array:
-    array = numbers(name, value).astype(np.float64)
+    array = as_real_array(name, value).astype(np.float64)
     if not np.isfinite(array).all():
         place = np.argwhere(~np.isfinite(array))[0]
         where = ", ".join(f"{word} {i}" for word, i in zip(("row", "column"), place, strict=False))

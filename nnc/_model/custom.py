@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nnc._utils.arrays import as_rows, cast, numbers
-from nnc._utils.checks import real
+from nnc._utils.arrays import as_contiguous, as_matrix, as_real_array
+from nnc._utils.checks import check_real
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -74,17 +74,17 @@ class CustomLoss:
         if type(loss) is not float:
             if np.ndim(loss):
                 raise ValueError(f"{self._call(P, Y)} must return one number as loss, got shape {np.shape(loss)}")
-            loss = real("the loss", loss.item() if hasattr(loss, "item") else loss)
+            loss = check_real("the loss", loss.item() if hasattr(loss, "item") else loss)
         if not math.isfinite(loss):
             raise NoNumberError(f"{self._call(P, Y)} has returned {loss} as loss, for finite outputs {_range(P)}")
         return loss, answer[1]
 
     def derivative(self, P: NDArray[Any], Y: NDArray[Any], dP: Any) -> NDArray[Any]:
         """Return a derivative that `call` has returned, checked and in the dtype of P."""
-        dP = numbers("d loss / d P", dP)
+        dP = as_real_array("d loss / d P", dP)
         if dP.shape != P.shape:
             raise ValueError(f"{self._call(P, Y)} must return d loss / d P of the shape of P, got {dP.shape}")
-        slopes = cast(dP, P.dtype)
+        slopes = as_contiguous(dP, P.dtype)
         if not np.isfinite(slopes).all():
             row, column = np.argwhere(~np.isfinite(slopes))[0]
             at = f"row {row}, column {column}, where P is {P[row, column]:g}"
@@ -118,8 +118,8 @@ def _range(P: NDArray[Any]) -> str:
 
 def targets(y: Any, n: int) -> NDArray[Any]:
     """What such a function takes as targets of n rows: numbers (n, k), a vector as a column."""
-    given = numbers("y", y)
-    values = as_rows(given, n)
+    given = as_real_array("y", y)
+    values = as_matrix(given, n)
     if values.ndim != 2 or len(values) != n or not values.size:
         raise ValueError(f"y must have shape ({n},) or ({n}, k), one row for each row of X, got {given.shape}")
     return values

@@ -12,7 +12,7 @@ import numpy as np
 from nnc._model import cores, initializers
 from nnc._registry import activations, losses
 from nnc._team import SnapshotLock, TrainingLock
-from nnc._utils.arrays import aligned_zeros, not_finite, shortest
+from nnc._utils.arrays import aligned_zeros, not_finite_error, to_lists
 from nnc._utils.random import Stream
 
 if TYPE_CHECKING:
@@ -267,14 +267,14 @@ class Model:
             for view, vector in zip(views, vectors, strict=True):
                 view[...] = vector
 
-    def lists(self, numbers: Callable[[NDArray[Any]], Any] = shortest) -> list[tuple[Any, ...]]:
+    def lists(self, numbers: Callable[[NDArray[Any]], Any] = to_lists) -> list[tuple[Any, ...]]:
         """W and b of every layer that computes, and its statistics, as plain lists or what `numbers` makes of them."""
         return [
             (numbers(W), None if b is None else numbers(b), *map(numbers, statistics))
             for W, b, statistics in zip(self.W, self.b, self.statistics, strict=True)
         ]
 
-    def to_dict(self, missed: Sequence[int] = (), numbers: Callable[[NDArray[Any]], Any] = shortest) -> dict[str, Any]:
+    def to_dict(self, missed: Sequence[int] = (), numbers: Callable[[NDArray[Any]], Any] = to_lists) -> dict[str, Any]:
         """What a document holds of it, of arrays what `numbers` makes of them; `missed` are the steps that each layer
         was frozen in."""
         return {
@@ -333,7 +333,7 @@ class Model:
             out = np.empty((X.shape[0], self.sizes[-1]), self.dtype)
         position = self.engine.predict(self.theta_view, X, out)
         if position >= 0:
-            raise not_finite("X", X, position, shape=self.input_shape)
+            raise not_finite_error("X", X, position, shape=self.input_shape)
         return out if self.heads is None else self.heads.outputs(out)
 
     def engine_outputs(self, X: NDArray[Any]) -> NDArray[Any]:
@@ -440,7 +440,7 @@ class Model:
         J = np.empty((X.shape[0], self.sizes[-1], self.sizes[0]), self.dtype)
         position = self.engine.input_jacobian(self.theta_view, X, J)
         if position >= 0:
-            raise not_finite("X", X, position, shape=self.input_shape)
+            raise not_finite_error("X", X, position, shape=self.input_shape)
         return J
 
     def jacobian(self, X: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:

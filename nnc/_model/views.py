@@ -6,8 +6,8 @@ import operator
 from math import prod
 from typing import TYPE_CHECKING, Any, overload
 
-from nnc._utils.arrays import finite
-from nnc._utils.checks import flag, positive
+from nnc._utils.arrays import as_finite_array
+from nnc._utils.checks import check_bool, check_positive
 from nnc.layers.base import shape_text
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ class Layer:
     @kernel.setter
     def kernel(self, value: ArrayLike) -> None:
         kernel = self.kernel
-        kernel[...] = finite("kernel", value, kernel.shape, kernel.dtype)
+        kernel[...] = as_finite_array("kernel", value, kernel.shape, kernel.dtype)
 
     @property
     def b(self) -> NDArray[Any] | None:
@@ -121,7 +121,7 @@ class Layer:
 
     @trainable.setter
     def trainable(self, value: bool) -> None:
-        self._change_learning(trainable=flag("trainable", value))
+        self._change_learning(trainable=check_bool("trainable", value))
 
     @property
     def lr_factor(self) -> float:
@@ -130,7 +130,7 @@ class Layer:
 
     @lr_factor.setter
     def lr_factor(self, value: float) -> None:
-        self._change_learning(lr_factor=positive("lr_factor", value))
+        self._change_learning(lr_factor=check_positive("lr_factor", value))
 
     @property
     def bias_lr_factor(self) -> float:
@@ -141,7 +141,7 @@ class Layer:
     def bias_lr_factor(self, value: float) -> None:
         if self.kind.columnwise and self.b is None:
             raise AttributeError(f"{self.name} ({self.kind!r}) has no biases")
-        self._change_learning(bias_lr_factor=positive("bias_lr_factor", value))
+        self._change_learning(bias_lr_factor=check_positive("bias_lr_factor", value))
 
     @property
     def _computing(self) -> base.ParametricLayer:
@@ -233,7 +233,7 @@ class Arrays:
             if value is not None:
                 raise ValueError(f"{name} must be None, for the layer has none, got {value!r}")
             return None
-        return finite(name, value, view.shape, view.dtype)  # type: ignore[arg-type]
+        return as_finite_array(name, value, view.shape, view.dtype)  # type: ignore[arg-type]
 
     @staticmethod
     def _write(view: NDArray[Any] | None, value: NDArray[Any] | None) -> None:

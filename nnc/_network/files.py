@@ -9,7 +9,7 @@ import numpy as np
 from nnc._model.cores import checked_dtype
 from nnc._network.prediction import Prediction
 from nnc._registry import losses
-from nnc._utils.arrays import shortest
+from nnc._utils.arrays import to_lists
 from nnc.layers.stack import missed_steps, unstack
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ class Files(Prediction):
 
         return _serialization.dumps(self._document(checkpoint))
 
-    def _document(self, checkpoint: bool, numbers: Callable[[NDArray[Any]], Any] = shortest) -> dict[str, Any]:
+    def _document(self, checkpoint: bool, numbers: Callable[[NDArray[Any]], Any] = to_lists) -> dict[str, Any]:
         from nnc import _serialization
         from nnc._training.options import settings_to_dict
 

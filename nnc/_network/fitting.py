@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from nnc._network.parameters import Parameters
 from nnc._training.arguments import FitArguments
-from nnc._utils.checks import explains_arguments
+from nnc._utils.checks import suggest_arguments
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 class Fitting(Parameters):
     """Training on arrays, on batches and in single steps."""
 
-    @explains_arguments(elsewhere="__init__")
+    @suggest_arguments(elsewhere="__init__")
     def fit(
         self,
         X: ArrayLike,
@@ -312,7 +312,7 @@ class Fitting(Parameters):
             loss = steps.take(self, X, y, sample_weight, dP, lr, optimizer)
         return loss  # type: ignore[return-value]
 
-    @explains_arguments(elsewhere="fit")
+    @suggest_arguments(elsewhere="fit")
     def apply_gradients(
         self,
         gradients: GradientsLike,
@@ -362,7 +362,7 @@ class Fitting(Parameters):
             steps = self._steps = new_stepper(optimizer, lr, FitArguments(reset_optimizer=reset_optimizer))
             steps.take_gradients(self, gradients, lr, optimizer)
 
-    @explains_arguments(elsewhere="fit")
+    @suggest_arguments(elsewhere="fit")
     def stepper(
         self,
         optimizer: str | Optimizer | None = None,

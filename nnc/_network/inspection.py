@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from nnc._network.prediction import Prediction
 from nnc._registry import losses
-from nnc._utils.checks import positive
+from nnc._utils.checks import check_positive
 
 if TYPE_CHECKING:
     from typing import IO
@@ -172,7 +172,7 @@ class Inspection(Prediction):
             raise ValueError(
                 f"explain_step knows single losses that have a name, got the loss {self.model.loss_function}"
             )
-        data, lr = converter.data(X, y), positive("lr", lr)
+        data, lr = converter.data(X, y), check_positive("lr", lr)
         explanation = explain_step(
             self, data.X, data.target, lr, scaling_X=converter.scaling_X, scaling_y=converter.scaling_y
         )

@@ -12,9 +12,9 @@ from nnc._model.cores import checked_dtype
 from nnc._model.model import Model
 from nnc._model.views import Arrays, Layer
 from nnc._registry import initializers, losses
-from nnc._utils.arrays import finite, frozen
+from nnc._utils.arrays import as_finite_array, read_only
 from nnc._utils.attributes import Explained
-from nnc._utils.checks import explains_arguments, flag, one_of
+from nnc._utils.checks import check_bool, check_choice, suggest_arguments
 from nnc._utils.random import Streams, checked_seed
 from nnc.layers.stack import stack
 
@@ -63,7 +63,7 @@ class Parameters(Explained):
     _fit_settings: dict[str, Any] | None = None  # settings of the last fit before the network was saved and loaded
     _init: str | None  # initialization of the weights; None: by activation
 
-    @explains_arguments(elsewhere="fit")
+    @suggest_arguments(elsewhere="fit")
     def __init__(
         self,
         layers: Sequence[int | base.Layer],
@@ -85,7 +85,7 @@ class Parameters(Explained):
 
             loss = PROVISIONAL_LOSS
         name, parameter = losses.as_loss(loss)
-        made = stack(layers, activation, output, name, flag("bias", bias))
+        made = stack(layers, activation, output, name, check_bool("bias", bias))
         if self._has_automatic_loss and (output is not None or made.activations[-1] != losses.ROWS[name].output):
             raise ValueError(
                 f"output must be left out with loss='auto', which chooses it, got {output or made.activations[-1]!r}"
@@ -109,7 +109,7 @@ class Parameters(Explained):
 
     def _initialize(self, init: str | Sequence[ArrayLike] | None) -> None:
         if init is None or isinstance(init, str):
-            self._init = None if init is None else one_of("init", init, initializers.NAMES)
+            self._init = None if init is None else check_choice("init", init, initializers.NAMES)
             self.model.draw_weights(self._init, self.streams.root)
         else:
             Arrays("init", self.model.W).assign(init)
@@ -198,7 +198,7 @@ class Parameters(Explained):
         """What `predict_classes` answers with, in the order of the outputs, where `fit` has found it in its labels;
         None where labels are the numbers of the outputs."""
         classes = self.converter.classes
-        return None if classes is None else frozen(classes.copy())
+        return None if classes is None else read_only(classes.copy())
 
     @property
     def feature_names(self) -> tuple[str, ...] | None:
@@ -256,11 +256,11 @@ class Parameters(Explained):
         Reading makes a copy, which is read-only so that no change to it gets lost; assign the whole to change the
         network: `net.params = 0.99 * net.params`.
         """
-        return frozen(self.model.params)
+        return read_only(self.model.params)
 
     @params.setter
     def params(self, values: ArrayLike) -> None:
-        self.model.params = finite("params", values, (self.n_params,), self.dtype)
+        self.model.params = as_finite_array("params", values, (self.n_params,), self.dtype)
 
     @property
     def layers(self) -> tuple[Layer, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from nnc._network import NeuralNetwork
-from nnc._utils.checks import flag
+from nnc._utils.checks import check_bool
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -72,7 +72,7 @@ def from_torch(
     """
     from nnc._interop.read_torch import read
 
-    return read(NeuralNetwork._from_parts, module, shape, loss, flag("verify", verify))
+    return read(NeuralNetwork._from_parts, module, shape, loss, check_bool("verify", verify))
 
 
 def from_keras(model: Any, loss: str | Loss | None = None, verify: bool = True) -> NeuralNetwork:
@@ -95,7 +95,7 @@ def from_keras(model: Any, loss: str | Loss | None = None, verify: bool = True) 
     """
     from nnc._interop.keras_layers import read
 
-    return read(NeuralNetwork._from_parts, model, loss, flag("verify", verify))
+    return read(NeuralNetwork._from_parts, model, loss, check_bool("verify", verify))
 
 
 def from_onnx(path: Any, loss: str | Loss | None = None, verify: bool = False) -> NeuralNetwork:
@@ -128,4 +128,4 @@ def from_onnx(path: Any, loss: str | Loss | None = None, verify: bool = False) -
     """
     from nnc._interop.read_onnx import read
 
-    return read(NeuralNetwork._from_parts, path, loss, flag("verify", verify))
+    return read(NeuralNetwork._from_parts, path, loss, check_bool("verify", verify))

@@ -7,7 +7,7 @@ from reprlib import repr as shown
 
 from nnc._network import NeuralNetwork
 from nnc._registry import initializers
-from nnc._utils.checks import count, one_of
+from nnc._utils.checks import check_choice, check_count
 from nnc._utils.random import Streams, checked_seed
 
 
@@ -38,13 +38,13 @@ def clones(
     """
     if not isinstance(net, NeuralNetwork):
         raise TypeError(f"net must be a network, got {type(net).__name__}")
-    n = count("n", n)
+    n = check_count("n", n)
     if seeds is not None and not isinstance(seeds, Iterable):
         raise TypeError(f"seeds must be numbers, one for each clone, got {shown(seeds)}")
     given = [(net.seed + i) % 2**64 for i in range(n)] if seeds is None else [checked_seed(seed) for seed in seeds]
     if len(given) != n:
         raise ValueError(f"seeds must be {n}, one for each clone, got {len(given)}")
-    init = None if init is None else one_of("init", init, initializers.NAMES)
+    init = None if init is None else check_choice("init", init, initializers.NAMES)
     return [_clone(net, seed, init) for seed in given]
 
 

@@ -11,7 +11,7 @@ from nnc._data.conformal import ConformalIntervals, ConformalSets, checked_level
 from nnc._network import NeuralNetwork
 from nnc._parallel.fit import checked_networks
 from nnc._registry import activations, losses
-from nnc._utils.arrays import numbers
+from nnc._utils.arrays import as_real_array
 from nnc._utils.attributes import Explained
 
 if TYPE_CHECKING:
@@ -198,7 +198,7 @@ class Ensemble(Explained):
             mean, deviation = self._moments(rows)
             return mean, deviation + usual
 
-        truth = numbers("y", y).astype(np.float64)  # data.target may be rounded to float32
+        truth = as_real_array("y", y).astype(np.float64)  # data.target may be rounded to float32
         return ConformalIntervals(predict, X, truth.reshape(len(data.X), -1), level)
 
     def score(self, X: ArrayLike, y: Any, sample_weight: ArrayLike | None = None, metric: Any = None) -> float:

@@ -21,7 +21,7 @@ from nnc._training.advice import DivergedWarning
 from nnc._training.arguments import DEFAULTS, FitArguments
 from nnc._training.callbacks import bar_of
 from nnc._training.start import is_fraction
-from nnc._utils.checks import count, counted, flag
+from nnc._utils.checks import check_bool, check_count, pluralize
 from nnc._utils.containers import as_array
 from nnc._utils.processors import get_num_threads
 
@@ -122,7 +122,7 @@ def outcomes_of(
     seconds: float | None = None,
 ) -> list[Outcome]:
     """Trains all networks, for so many seconds at most; the arguments are those of fit_many."""
-    n_threads = get_num_threads() if n_jobs is None else count("n_jobs", n_jobs)
+    n_threads = get_num_threads() if n_jobs is None else check_count("n_jobs", n_jobs)
     if executor is not None:
         check_executor(executor, n_jobs)
     source = Source(X, y)
@@ -163,7 +163,7 @@ def choose_losses(networks: Sequence[NeuralNetwork], y: Any) -> None:
 @contextmanager
 def shown_progress(total: int, progress: Any, unit: str = "network") -> Iterator[Callable[[int], object]]:
     """Yield a function to call with the number of units that are done; show a bar meanwhile if `progress`."""
-    if not flag("progress", progress):
+    if not check_bool("progress", progress):
         yield lambda n: None
         return
     bar = bar_of(total, unit)()
@@ -238,7 +238,7 @@ def arguments_of(given: Mapping[str, Any], n: int) -> list[FitArguments]:
     for name, values in differing.items():
         if len(values) != n:
             raise ValueError(
-                f"{name} must have one value for each of {counted(n, 'network')}, got {len(values)}; "
+                f"{name} must have one value for each of {pluralize(n, 'network')}, got {len(values)}; "
                 "leave PerNetwork out where the value applies to all networks"
             )
     common = {name: value for name, value in given.items() if name not in differing}
@@ -255,7 +255,9 @@ def _each(name: str, values: Any, networks: Sequence[Any], check: Any) -> list[A
     except TypeError:
         raise TypeError(f"{name} must be a sequence with one item for each network, got {shown(values)}") from None
     if len(found) != len(networks):
-        raise ValueError(f"{name} must have one item for each of {counted(len(networks), 'network')}, got {len(found)}")
+        raise ValueError(
+            f"{name} must have one item for each of {pluralize(len(networks), 'network')}, got {len(found)}"
+        )
     return [None if value is None else check(f"{name}[{i}]", value) for i, value in enumerate(found)]
 
 
@@ -288,6 +290,6 @@ def told(outcomes: Sequence[Outcome], seconds: float, stacklevel: int) -> ManyHi
         found[DivergedWarning] = [(i, str(error)) for i, error in diverged.items()]
     for kind, cases in found.items():
         i, message = cases[0]
-        more = f" (and so of {counted(len(cases) - 1, 'other network')})" if len(cases) > 1 else ""
+        more = f" (and so of {pluralize(len(cases) - 1, 'other network')})" if len(cases) > 1 else ""
         warnings.warn(f"networks[{i}]{more}: {message}", kind, stacklevel)
     return ManyHistory([outcome.history for outcome in outcomes], diverged, seconds)

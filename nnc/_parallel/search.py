@@ -20,7 +20,7 @@ from nnc._training.defaults import chosen
 from nnc._training.options import left_to_rule
 from nnc._training.schedules import Schedule
 from nnc._training.start import is_fraction, with_checked_batches
-from nnc._utils.checks import count, flag, fraction, optional, positive
+from nnc._utils.checks import allow_none, check_bool, check_count, check_fraction, check_positive
 from nnc._utils.random import Stream, checked_seed, mix
 
 if TYPE_CHECKING:
@@ -204,11 +204,11 @@ def search(
     >>> result.network.predict(X)
     """
     began = perf_counter()
-    epochs, trials, root = count("epochs", epochs), count("trials", trials), checked_seed(seed)
-    folds = 1 if folds is None else count("folds", folds, 2)
+    epochs, trials, root = check_count("epochs", epochs), check_count("trials", trials), checked_seed(seed)
+    folds = 1 if folds is None else check_count("folds", folds, 2)
     if folds > 1 and validation is not None:
         raise ValueError("validation and folds both say what trials are judged by: give one of them")
-    limit = optional(positive)("max_seconds", max_seconds)
+    limit = allow_none(check_positive)("max_seconds", max_seconds)
     draws = {name: _drawer(name, value) for name, value in _checked_space(space, fit_options).items()}
     rng = np.random.default_rng(root)
     table = [
@@ -219,7 +219,7 @@ def search(
     validation, counted = 0.2 if validation is None else validation, fit_options.get("sample_weight")
     held = _held_out(table[0].networks[0], X, y, counted, validation, folds, test, root)
     alive, stopped = table, False
-    for goal in _rounds(epochs, trials) if flag("halving", halving) else [epochs]:
+    for goal in _rounds(epochs, trials) if check_bool("halving", halving) else [epochs]:
         seconds = None if limit is None else max(1e-3, began + limit - perf_counter())
         elsewhere = {"n_jobs": n_jobs, "executor": executor, "progress": progress, "seconds": seconds}
         stopped = _train(alive, goal, epochs, X, y, held, fit_options, elsewhere)
@@ -353,7 +353,7 @@ def _held_out(
     strata = targets.strata(known[1], network.model.loss, converter.classes)
     left = np.arange(n)
     if is_fraction(test):
-        left, out = split(n, fraction("test", test), mix(seed), strata, name="test")
+        left, out = split(n, check_fraction("test", test), mix(seed), strata, name="test")
         test = tuple(part[out] for part in known)
     if inner:
         strata = None if strata is None else strata[left]
@@ -374,7 +374,7 @@ def _parts(
 ) -> list[tuple[NDArray[np.intp], NDArray[np.intp]]]:
     """Return for each fold the rows to learn from and those that judge, of n rows."""
     if folds == 1:
-        return [split(n, fraction("validation", validation), seed, strata, name="validation")]
+        return [split(n, check_fraction("validation", validation), seed, strata, name="validation")]
     if n < folds:
         raise ValueError(f"folds must be at most the number of rows, {n}, got {folds}")
     classes = np.zeros(n) if strata is None else np.unique(strata, return_inverse=True)[1]

@@ -13,7 +13,7 @@ from nnc._data.splits import split
 from nnc._model.data import Chosen
 from nnc._training.dataset import Dataset
 from nnc._training.start import is_fraction
-from nnc._utils.checks import fraction
+from nnc._utils.checks import check_fraction
 from nnc._utils.random import SPLIT
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ class Taken:
             return index, None
         y = targets.beside(self.converter.rows(self.X), self._y)
         index = np.arange(self.n) if index is None else index
-        share, key = fraction("validation", validation), network.streams.key(SPLIT)
+        share, key = check_fraction("validation", validation), network.streams.key(SPLIT)
         strata = targets.strata(y[index], network.model.loss, self.converter.classes)
         train, test = split(len(index), share, key, strata, name="validation")
         return index[train], index[test]

@@ -17,7 +17,7 @@ from nnc._training.options import left_to_rule
 from nnc._training.start import begin, loop_on, prepare, with_checked_batches
 from nnc._training.state import continued
 from nnc._training.threads import SLICE, settle
-from nnc._utils.arrays import constant
+from nnc._utils.arrays import constant_array
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -121,7 +121,7 @@ class Outcome(NamedTuple):
 
 def untouched() -> Outcome:
     """Of a network whose turn did not come."""
-    none = {name: constant(0.0, 0) for name in ("loss", "lr", "epoch_seconds")}
+    none = {name: constant_array(0.0, 0) for name in ("loss", "lr", "epoch_seconds")}
     return Outcome(History(none, 0.0, "interrupt"))
 
 

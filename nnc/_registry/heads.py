@@ -9,7 +9,7 @@ from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 from nnc._registry import activations, losses
-from nnc._utils.checks import count, flag, one_of, positive
+from nnc._utils.checks import check_bool, check_choice, check_count, check_positive
 from nnc._utils.value import Value, field
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def _loss(name: str, value: Any) -> str | losses.Loss:
 
 
 def _output(name: str, value: Any) -> str:
-    return one_of(name, value, activations.NAMES)
+    return check_choice(name, value, activations.NAMES)
 
 
 class Head(Value):
@@ -50,9 +50,9 @@ class Head(Value):
         An argument is not one of these, or the output does not go with the loss.
     """
 
-    n: int = field(check=count)
+    n: int = field(check=check_count)
     loss: str | losses.Loss = field(default="mse", check=_loss)
-    weight: float = field(default=1.0, check=positive)
+    weight: float = field(default=1.0, check=check_positive)
     output: str | None = field(default=None, check=_output)
 
     def __post_init__(self) -> None:
@@ -120,8 +120,8 @@ class Heads(losses.Composite):
     """
 
     heads: Sequence[Head] = field(check=_heads)
-    missing: bool = field(default=False, check=flag)
-    ordered: bool = field(default=False, check=flag)
+    missing: bool = field(default=False, check=check_bool)
+    ordered: bool = field(default=False, check=check_bool)
 
     def __post_init__(self) -> None:
         if self.ordered and len({head.n for head in self.heads}) > 1:

@@ -10,7 +10,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from nnc._registry import activations, formulas
-from nnc._utils.checks import fraction, one_of, positive, within
+from nnc._utils.checks import build_check, check_choice, check_fraction, check_positive
 from nnc._utils.value import Value, field
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class Huber(Loss):
 
     name: ClassVar[str] = "huber"
     parameter_text: ClassVar[str] = "a number above 0 (delta)"
-    delta: float = field(default=1.0, check=positive)
+    delta: float = field(default=1.0, check=check_positive)
 
 
 def _tau(name: str, value: Any) -> float | tuple[float, ...]:
@@ -64,7 +64,7 @@ def _tau(name: str, value: Any) -> float | tuple[float, ...]:
     return taus
 
 
-_one_tau = within(lambda x: 0 < x < 1, "above 0 and below 1")
+_one_tau = build_check(lambda x: 0 < x < 1, "above 0 and below 1")
 
 
 class Quantile(Loss):
@@ -105,7 +105,7 @@ class CrossEntropy(Loss):
 
     name: ClassVar[str] = "cross_entropy"
     parameter_text: ClassVar[str] = "a number from 0 to below 1 (label smoothing)"
-    label_smoothing: float = field(default=0.0, check=fraction)
+    label_smoothing: float = field(default=0.0, check=check_fraction)
 
 
 class LossRow(Value):
@@ -294,7 +294,7 @@ def as_loss(value: Any) -> tuple[str, float]:
         raise TypeError(f"loss must be a name or an object such as {value.__name__}(), got the class itself")
     if isinstance(value, Composite) or callable(value):
         return CUSTOM, 0.0
-    row = ROWS[one_of("loss", value, NAMES)]
+    row = ROWS[check_choice("loss", value, NAMES)]
     return row.name, row.default_parameter or 0.0
 
 

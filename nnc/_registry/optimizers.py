@@ -12,7 +12,15 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from nnc._utils.checks import MAX_SIZE, count, flag, fraction, not_negative, one_of, positive
+from nnc._utils.checks import (
+    MAX_SIZE,
+    check_bool,
+    check_choice,
+    check_count,
+    check_fraction,
+    check_not_negative,
+    check_positive,
+)
 from nnc._utils.value import Value, field
 
 if TYPE_CHECKING:
@@ -47,12 +55,12 @@ def _pair(name: str, value: Any) -> tuple[Any, Any]:
 
 def _fractions(name: str, value: Any) -> tuple[float, float]:
     low, high = _pair(name, value)
-    return fraction(f"{name}[0]", low), fraction(f"{name}[1]", high)
+    return check_fraction(f"{name}[0]", low), check_fraction(f"{name}[1]", high)
 
 
 def _around_1(name: str, value: Any) -> tuple[float, float]:
     low, high = _pair(name, value)
-    low, high = positive(f"{name}[0]", low), positive(f"{name}[1]", high)
+    low, high = check_positive(f"{name}[0]", low), check_positive(f"{name}[1]", high)
     if not low < 1 < high:
         raise ValueError(f"{name} must be one number below 1 and one above, got {value!r}")
     return low, high
@@ -60,7 +68,7 @@ def _around_1(name: str, value: Any) -> tuple[float, float]:
 
 def _range(name: str, value: Any) -> tuple[float, float]:
     low, high = _pair(name, value)
-    low, high = positive(f"{name}[0]", low), positive(f"{name}[1]", high)
+    low, high = check_positive(f"{name}[0]", low), check_positive(f"{name}[1]", high)
     if not low <= high:
         raise ValueError(f"{name} must be the smallest step and the largest, got {value!r}")
     return low, high
@@ -123,10 +131,10 @@ class SGD(Optimizer):
     """
 
     name: ClassVar[str] = "sgd"
-    lr: float = field(default=1e-3, check=positive)
-    momentum: float = field(default=0.0, check=fraction)
-    nesterov: bool = field(default=False, check=flag)
-    weight_decay: float = field(default=0.0, check=not_negative)
+    lr: float = field(default=1e-3, check=check_positive)
+    momentum: float = field(default=0.0, check=check_fraction)
+    nesterov: bool = field(default=False, check=check_bool)
+    weight_decay: float = field(default=0.0, check=check_not_negative)
 
     def __post_init__(self) -> None:
         if self.nesterov and not self.momentum:
@@ -154,10 +162,10 @@ class Adam(Optimizer):
 
     name: ClassVar[str] = "adam"
     base_moments: ClassVar[int] = 2
-    lr: float = field(default=1e-3, check=positive)
+    lr: float = field(default=1e-3, check=check_positive)
     betas: tuple[float, float] = field(default=(0.9, 0.999), check=_fractions)
-    eps: float = field(default=1e-8, check=positive)
-    weight_decay: float = field(default=0.0, check=not_negative)
+    eps: float = field(default=1e-8, check=check_positive)
+    weight_decay: float = field(default=0.0, check=check_not_negative)
 
     def core_settings(self) -> dict[str, Any]:
         beta1, beta2 = self.betas
@@ -198,11 +206,11 @@ class RMSprop(Optimizer):
 
     name: ClassVar[str] = "rmsprop"
     base_moments: ClassVar[int] = 1
-    lr: float = field(default=1e-2, check=positive)
-    alpha: float = field(default=0.99, check=fraction)
-    eps: float = field(default=1e-8, check=positive)
-    weight_decay: float = field(default=0.0, check=not_negative)
-    momentum: float = field(default=0.0, check=fraction)
+    lr: float = field(default=1e-2, check=check_positive)
+    alpha: float = field(default=0.99, check=check_fraction)
+    eps: float = field(default=1e-8, check=check_positive)
+    weight_decay: float = field(default=0.0, check=check_not_negative)
+    momentum: float = field(default=0.0, check=check_fraction)
 
     def core_settings(self) -> dict[str, Any]:
         constants = {"beta2": self.alpha, "eps": self.eps, "decay": self.weight_decay, "momentum": self.momentum}
@@ -223,10 +231,10 @@ class Adagrad(Optimizer):
 
     name: ClassVar[str] = "adagrad"
     base_moments: ClassVar[int] = 1
-    lr: float = field(default=1e-2, check=positive)
-    lr_decay: float = field(default=0.0, check=not_negative)
-    weight_decay: float = field(default=0.0, check=not_negative)
-    eps: float = field(default=1e-10, check=positive)
+    lr: float = field(default=1e-2, check=check_positive)
+    lr_decay: float = field(default=0.0, check=check_not_negative)
+    weight_decay: float = field(default=0.0, check=check_not_negative)
+    eps: float = field(default=1e-10, check=check_positive)
 
     def core_settings(self) -> dict[str, Any]:
         constants = {"lr_decay": self.lr_decay, "decay": self.weight_decay, "eps": self.eps}
@@ -250,11 +258,11 @@ class NAdam(Optimizer):
 
     name: ClassVar[str] = "nadam"
     base_moments: ClassVar[int] = 2
-    lr: float = field(default=2e-3, check=positive)
+    lr: float = field(default=2e-3, check=check_positive)
     betas: tuple[float, float] = field(default=(0.9, 0.999), check=_fractions)
-    eps: float = field(default=1e-8, check=positive)
-    weight_decay: float = field(default=0.0, check=not_negative)
-    momentum_decay: float = field(default=4e-3, check=not_negative)
+    eps: float = field(default=1e-8, check=check_positive)
+    weight_decay: float = field(default=0.0, check=check_not_negative)
+    momentum_decay: float = field(default=4e-3, check=check_not_negative)
 
     def core_settings(self) -> dict[str, Any]:
         beta1, beta2 = self.betas
@@ -279,7 +287,7 @@ class Rprop(Optimizer):
     name: ClassVar[str] = "rprop"
     base_moments: ClassVar[int] = 2
     stores_step_sizes: ClassVar[bool] = True
-    lr: float = field(default=1e-2, check=positive)
+    lr: float = field(default=1e-2, check=check_positive)
     etas: tuple[float, float] = field(default=(0.5, 1.2), check=_around_1)
     step_sizes: tuple[float, float] = field(default=(1e-6, 50.0), check=_range)
 
@@ -298,7 +306,7 @@ class LBFGS(Optimizer):
     """
 
     name: ClassVar[str] = "lbfgs"
-    history_size: int = field(default=10, check=partial(count, most=MAX_SIZE))
+    history_size: int = field(default=10, check=partial(check_count, maximum=MAX_SIZE))
 
 
 class LevenbergMarquardt(Optimizer):
@@ -312,7 +320,7 @@ class LevenbergMarquardt(Optimizer):
     """
 
     name: ClassVar[str] = "levenberg_marquardt"
-    damping: float = field(default=1e-3, check=positive)
+    damping: float = field(default=1e-3, check=check_positive)
 
 
 ROWS: dict[str, type[Optimizer]] = {
@@ -331,13 +339,13 @@ def as_optimizer(value: Any) -> Optimizer:
         return value
     if isinstance(value, type) and issubclass(value, Optimizer):
         raise TypeError(f"optimizer must be a name or an object such as {value.__name__}(), got the class itself")
-    return _DEFAULTS[one_of("optimizer", value, NAMES, ", or an object such as nnc.Adam(lr=0.01)")]
+    return _DEFAULTS[check_choice("optimizer", value, NAMES, ", or an object such as nnc.Adam(lr=0.01)")]
 
 
 def optimizer_from_dict(document: dict[str, Any]) -> Optimizer:
     """The optimizer that `to_dict` described; ValueError or TypeError for anything else."""
     constants = dict(document)
-    kind = ROWS[one_of("the optimizer's name", constants.pop("name", None), ROWS)]
+    kind = ROWS[check_choice("the optimizer's name", constants.pop("name", None), ROWS)]
     unknown = set(constants) - set(kind._fields)
     if unknown:
         raise ValueError(f"{kind.name} has no {sorted(unknown)[0]!r}")

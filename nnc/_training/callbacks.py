@@ -9,7 +9,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from nnc._utils import disk
-from nnc._utils.checks import count, flag, positive
+from nnc._utils.checks import check_bool, check_count, check_positive
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -79,8 +79,8 @@ def pace(callback: Callable[[Record], Any]) -> tuple[int | None, float | None]:
     if every is not None and seconds is not None:
         raise ValueError(f"a callback must have `every` or `seconds`, and not both, got {every!r} and {seconds!r}")
     return (
-        None if every is None else count("every of the callback", every),
-        None if seconds is None else positive("seconds of the callback", seconds),
+        None if every is None else check_count("every of the callback", every),
+        None if seconds is None else check_positive("seconds of the callback", seconds),
     )
 
 
@@ -210,8 +210,8 @@ class Checkpoint:
 
     def __init__(self, path: str | os.PathLike[str], every: int = 1, best_only: bool = False) -> None:
         self.path = disk.as_path("path", path)
-        self.every = count("every", every)
-        self.best_only = flag("best_only", best_only)
+        self.every = check_count("every", every)
+        self.best_only = check_bool("best_only", best_only)
 
     def open(self) -> None:
         """Raises where nothing could be saved, before a training that is to be saved."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from nnc._training.schedules import ReduceLROnPlateau, Schedule
-from nnc._utils.checks import count, fraction, not_negative
+from nnc._utils.checks import check_count, check_fraction, check_not_negative
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -36,8 +36,8 @@ class Changes:
 
     def __call__(self, training: CoreTraining, epoch: int) -> None:
         """To be called before an epoch, counted from 0 since the optimizer began."""
-        decay = not_negative("weight_decay", self.decay(epoch)) if callable(self.decay) else self.decay
-        shares = [fraction("dropout", share(epoch)) if callable(share) else share for share in self.shares]
+        decay = check_not_negative("weight_decay", self.decay(epoch)) if callable(self.decay) else self.decay
+        shares = [check_fraction("dropout", share(epoch)) if callable(share) else share for share in self.shares]
         training.change(decay, self.model.by_engine_layer(shares, 0.0) if shares else ())
 
 
@@ -50,7 +50,7 @@ def changes(arguments: FitArguments, model: Model, state: TrainingState) -> tupl
         An argument is no schedule, function or number, or does not go with the network or the optimizer.
     """
     epochs, decay, dropout = arguments.epochs, arguments.weight_decay, arguments.dropout
-    last = None if epochs is None else state.epoch + count("epochs", epochs)
+    last = None if epochs is None else state.epoch + check_count("epochs", epochs)
     shares = model.stack.hidden_dropout_rates(dropout) if callable(dropout) else dropout
     if not isinstance(shares, (list, tuple)):
         shares = []
@@ -64,7 +64,7 @@ def changes(arguments: FitArguments, model: Model, state: TrainingState) -> tupl
     if callable(decay):
         decay = _known("weight_decay", decay, last)
     elif decay is not None:
-        decay = not_negative("weight_decay", decay)
+        decay = check_not_negative("weight_decay", decay)
     if not scheduled and not callable(decay):
         return arguments, None
     own = getattr(state.optimizer, "weight_decay", 0.0)

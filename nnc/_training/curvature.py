@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from nnc._utils.arrays import numbers
-from nnc._utils.checks import count, not_negative, positive
+from nnc._utils.arrays import as_real_array
+from nnc._utils.checks import check_count, check_not_negative, check_positive
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -121,10 +121,10 @@ def levenberg_marquardt(
         An argument is not one of these. What the callables raise passes through, except KeyboardInterrupt, which ends
         early with the best parameters.
     """
-    current, epochs = _start(params, dtype), count("epochs", epochs)
-    damping = positive("damping", damping)
-    gradient_tolerance = not_negative("gradient_tolerance", gradient_tolerance)
-    step_tolerance = not_negative("step_tolerance", step_tolerance)
+    current, epochs = _start(params, dtype), check_count("epochs", epochs)
+    damping = check_positive("damping", damping)
+    gradient_tolerance = check_not_negative("gradient_tolerance", gradient_tolerance)
+    step_tolerance = check_not_negative("step_tolerance", step_tolerance)
     losses: list[float] = []
 
     def result(reason: str) -> Result:
@@ -250,10 +250,10 @@ def lbfgs(
         An argument is not one of these. What the callables raise passes through, except KeyboardInterrupt, which ends
         early with the best parameters.
     """
-    current, epochs = _start(params, dtype), count("epochs", epochs)
-    history_size = count("history_size", history_size)
-    gradient_tolerance = not_negative("gradient_tolerance", gradient_tolerance)
-    loss_tolerance = not_negative("loss_tolerance", loss_tolerance)
+    current, epochs = _start(params, dtype), check_count("epochs", epochs)
+    history_size = check_count("history_size", history_size)
+    gradient_tolerance = check_not_negative("gradient_tolerance", gradient_tolerance)
+    loss_tolerance = check_not_negative("loss_tolerance", loss_tolerance)
     known = [(np.asarray(s, np.float64), np.asarray(y, np.float64)) for s, y in pairs]
     known = [pair for pair in known if _is_convex(*pair)][-history_size:]
     losses: list[float] = []
@@ -406,7 +406,7 @@ def _cubic_minimum(a: _Point, b: _Point) -> float:
 
 
 def _start(params: ArrayLike, dtype: DTypeLike) -> Vector:
-    start = _rounded(np.array(numbers("params", params), np.float64), dtype)
+    start = _rounded(np.array(as_real_array("params", params), np.float64), dtype)
     if start.ndim != 1 or len(start) == 0:
         raise ValueError(f"params must be a vector of one number at least, got shape {start.shape}")
     if not np.isfinite(start).all():

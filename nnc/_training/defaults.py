@@ -13,7 +13,7 @@ import numpy as np
 from nnc._registry.optimizers import as_optimizer
 from nnc._training.options import STOPPING
 from nnc._training.schedules import CosineLR, PerStep
-from nnc._utils.checks import count
+from nnc._utils.checks import check_count
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -89,7 +89,7 @@ def filled(arguments: FitArguments, n: int, model: Model, before: TrainingState 
         continues
         and before is not None
         and isinstance(before.schedule, PerStep)
-        and count("epochs", epochs) <= (before.schedule.epochs or 0) - before.epoch
+        and check_count("epochs", epochs) <= (before.schedule.epochs or 0) - before.epoch
     ):
         filled.lr = before.schedule
         return filled

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nnc._utils import disk
-from nnc._utils.arrays import constant
+from nnc._utils.arrays import constant_array
 
 if TYPE_CHECKING:
     import os
@@ -162,7 +162,7 @@ class History:
         except KeyError:
             raise KeyError(f"the history has no {name!r}, it has {', '.join(self._columns)}") from None
         if isinstance(column, float):
-            column = self._columns[name] = constant(column, self.epochs)
+            column = self._columns[name] = constant_array(column, self.epochs)
         return column
 
     def __contains__(self, name: object) -> bool:

@@ -9,7 +9,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from nnc._utils import disk
-from nnc._utils.checks import count, flag
+from nnc._utils.checks import check_bool, check_count
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -51,8 +51,8 @@ class CSVLogger:
 
     def __init__(self, path: str | os.PathLike[str], append: bool = False, every: int = 1) -> None:
         self.path = disk.as_path("path", path)
-        self.append = flag("append", append)
-        self.every = count("every", every)
+        self.append = check_bool("append", append)
+        self.every = check_count("every", every)
         self._columns: list[str] | None = None
 
     def open(self) -> None:
@@ -124,8 +124,8 @@ class TensorBoard:
                 f'TensorBoard needs tensorboardX ({error}); install it with pip install "nnc-cython[tensorboard]"'
             ) from error
         self.log_dir = None if log_dir is None else disk.as_path("log_dir", log_dir)
-        self.every = count("every", every)
-        self.histograms = flag("histograms", histograms)
+        self.every = check_count("every", every)
+        self.histograms = check_bool("histograms", histograms)
         self._new_writer = SummaryWriter
         self._writer: Any = None
 

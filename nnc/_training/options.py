@@ -10,7 +10,15 @@ import numpy as np
 from nnc._registry import losses
 from nnc._registry.optimizers import optimizer_from_dict
 from nnc._utils import processors
-from nnc._utils.checks import count, flag, fraction, no_nan, not_negative, one_of, positive
+from nnc._utils.checks import (
+    check_bool,
+    check_choice,
+    check_count,
+    check_fraction,
+    check_not_nan,
+    check_not_negative,
+    check_positive,
+)
 from nnc._utils.random import DROPOUT
 
 if TYPE_CHECKING:
@@ -111,7 +119,7 @@ def left_to_rule(arguments: FitArguments, state: TrainingState | None) -> bool:
     learning rate. A fit without epochs and without a stopping rule begins anew.
     """
     if arguments.preset is not None:
-        return one_of("preset", arguments.preset, PRESETS) == "auto"
+        return check_choice("preset", arguments.preset, PRESETS) == "auto"
     if arguments.lr is not None or arguments.optimizer is not None:
         return False
     is_open = arguments.epochs is None and all(getattr(arguments, rule) is None for rule in STOPPING)
@@ -123,7 +131,7 @@ def checked_options(arguments: FitArguments, network: Trainable, state: Training
     model = network.model
     epochs = arguments.epochs
     if epochs is not None:
-        epochs = count("epochs", epochs)
+        epochs = check_count("epochs", epochs)
     elif all(getattr(arguments, rule) is None for rule in STOPPING):
         raise TypeError(
             "epochs must be given where no other rule ends the training: "
@@ -195,21 +203,21 @@ def checked_threads(n_threads: int | None) -> int | None:
     """Check a number of threads, of which no more are used than processors or MAX_THREADS."""
     if n_threads is None:
         return None
-    threads = count("n_threads", n_threads)
+    threads = check_count("n_threads", n_threads)
     return threads if threads <= MAX_THREADS else min(threads, max(MAX_THREADS, processors.cpu_count()))
 
 
 def _check_stopping(arguments: FitArguments, options: TrainingOptions) -> None:
     """Check what may end the run, and which weights it ends with."""
     if arguments.patience is not None:
-        options.patience = count("patience", arguments.patience)
+        options.patience = check_count("patience", arguments.patience)
         options.keeps_best = "first"
     if arguments.target_loss is not None:
-        options.target_loss = no_nan("target_loss", arguments.target_loss)
+        options.target_loss = check_not_nan("target_loss", arguments.target_loss)
     if arguments.max_seconds is not None:
-        options.max_seconds = positive("max_seconds", arguments.max_seconds)
+        options.max_seconds = check_positive("max_seconds", arguments.max_seconds)
     if arguments.min_delta is not None:
-        options.min_delta = not_negative("min_delta", arguments.min_delta)
+        options.min_delta = check_not_negative("min_delta", arguments.min_delta)
     elif options.epochs is None and options.patience is not None:
         options.min_share = MIN_IMPROVEMENT_SHARE
     if arguments.restore_best is not None:
@@ -222,11 +230,11 @@ def _which_best(restore_best: bool | str) -> str:
         if restore_best == "last":
             return restore_best
         raise ValueError(f'restore_best must be True, False or "last", got {shown(restore_best)}')
-    return "first" if flag("restore_best", restore_best) else ""
+    return "first" if check_bool("restore_best", restore_best) else ""
 
 
 def _check_display(arguments: FitArguments, options: TrainingOptions, network: Trainable, state: TrainingState) -> None:
-    progress, verbose = flag("progress", arguments.progress), arguments.verbose
+    progress, verbose = check_bool("progress", arguments.progress), arguments.verbose
     if verbose not in (0, 1, 2):
         raise ValueError(f"verbose must be 0, 1 or 2, got {shown(verbose)}")
     if progress and verbose:
@@ -253,16 +261,16 @@ def settings(arguments: FitArguments, model: Model, state: TrainingState) -> dic
         told["learning"] = model.core_learning_options(state.missed)
     l1, l2, decay = arguments.l1, arguments.l2, arguments.weight_decay
     if not (_is_zero(l1) and _is_zero(l2)):
-        told.update(l1=not_negative("l1", l1), l2=not_negative("l2", l2))
+        told.update(l1=check_not_negative("l1", l1), l2=check_not_negative("l2", l2))
     if arguments.clip_norm is not None:
-        told["clip_norm"] = positive("clip_norm", arguments.clip_norm)
+        told["clip_norm"] = check_positive("clip_norm", arguments.clip_norm)
     if arguments.clip_value is not None:
-        told["clip_value"] = positive("clip_value", arguments.clip_value)
+        told["clip_value"] = check_positive("clip_value", arguments.clip_value)
     if arguments.max_norm is not None:
-        told["max_norm"] = positive("max_norm", arguments.max_norm)
+        told["max_norm"] = check_positive("max_norm", arguments.max_norm)
     if decay is not None:  # a function stands for one that is not 0, or the run would be laid out for none
-        told["decay"] = 1.0 if callable(decay) else not_negative("weight_decay", decay)
-    if flag("regularize_bias", arguments.regularize_bias):
+        told["decay"] = 1.0 if callable(decay) else check_not_negative("weight_decay", decay)
+    if check_bool("regularize_bias", arguments.regularize_bias):
         told["biases_too"] = True
     if model.has_dropout or not _is_zero(arguments.dropout):
         dropout = cast("float | Sequence[float]", arguments.dropout)  # numbers stand for schedules, see changes.py
@@ -290,7 +298,7 @@ def dropout_settings(dropout: float | Sequence[float], model: Model, state: Trai
             raise ValueError(
                 f"dropout must be one number or one for each of the {n_hidden} hidden layers, got {dropout!r}"
             )
-        shares = model.by_engine_layer([fraction("dropout", share) for share in shares], 0.0)
+        shares = model.by_engine_layer([check_fraction("dropout", share) for share in shares], 0.0)
     return {"dropout": shares, "drop_key": state.streams.key(DROPOUT)}
 
 
@@ -306,7 +314,7 @@ def _check_metrics(arguments: FitArguments, options: TrainingOptions, model: Mod
         monitor = "val_loss" if validated else "loss"
     elif isinstance(monitor, str) and monitor not in columns and prefix + monitor in columns:
         monitor = prefix + monitor
-    one_of("monitor", monitor, columns)
+    check_choice("monitor", monitor, columns)
     better = monitor in metrics and metrics[monitor].larger_is_better
     if better is None:
         raise ValueError(

@@ -15,7 +15,7 @@ from functools import partial
 from reprlib import repr as shown
 from typing import TYPE_CHECKING, Any
 
-from nnc._utils.checks import count, not_negative, positive, real, within
+from nnc._utils.checks import build_check, check_count, check_not_negative, check_positive, check_real
 from nnc._utils.value import Value, field
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ __all__ = [
 
 
 def _length(name: str, value: Any) -> int | None:
-    return None if value is None else count(name, value)
+    return None if value is None else check_count(name, value)
 
 
 def _follower(name: str, value: Any) -> Schedule:
@@ -91,7 +91,7 @@ class Constant(Schedule):
         The learning rate.
     """
 
-    lr: float = field(check=positive)
+    lr: float = field(check=check_positive)
 
     def __call__(self, epoch: int) -> float:
         return self.lr
@@ -110,9 +110,9 @@ class StepLR(Schedule):
         The factor of each change.
     """
 
-    lr: float = field(check=positive)
-    step_size: int = field(check=count)
-    gamma: float = field(default=0.1, check=positive)
+    lr: float = field(check=check_positive)
+    step_size: int = field(check=check_count)
+    gamma: float = field(default=0.1, check=check_positive)
 
     def __call__(self, epoch: int) -> float:
         return self.lr * _power(self.gamma, epoch // self.step_size)
@@ -130,8 +130,8 @@ class ExponentialLR(Schedule):
         largest rate that works.
     """
 
-    lr: float = field(check=positive)
-    gamma: float = field(check=positive)
+    lr: float = field(check=check_positive)
+    gamma: float = field(check=check_positive)
 
     def __call__(self, epoch: int) -> float:
         return self.lr * _power(self.gamma, epoch)
@@ -152,9 +152,9 @@ class CosineLR(Schedule):
         At most lr.
     """
 
-    lr: float = field(check=positive)
+    lr: float = field(check=check_positive)
     epochs: int | None = field(default=None, check=_length)
-    min_lr: float = field(default=0.0, check=not_negative)
+    min_lr: float = field(default=0.0, check=check_not_negative)
 
     def __post_init__(self) -> None:
         _check_order(self.min_lr, self.lr)
@@ -178,9 +178,9 @@ class CosineLogLR(Schedule):
         Number of waves, at most 64.
     """
 
-    lr: float = field(check=positive)
+    lr: float = field(check=check_positive)
     epochs: int | None = field(default=None, check=_length)
-    cycles: int = field(default=4, check=partial(count, most=64))
+    cycles: int = field(default=4, check=partial(check_count, maximum=64))
 
     def __call__(self, epoch: int) -> float:
         share = min(epoch / _known(self, self.epochs), 1)
@@ -209,11 +209,11 @@ class OneCycleLR(Schedule):
         First rate / last rate.
     """
 
-    max_lr: float = field(check=positive)
+    max_lr: float = field(check=check_positive)
     epochs: int | None = field(default=None, check=_length)
-    pct_start: float = field(default=0.3, check=within(lambda x: 0 <= x <= 1, "from 0 to 1"))
-    div_factor: float = field(default=25.0, check=positive)
-    final_div_factor: float = field(default=1e4, check=positive)
+    pct_start: float = field(default=0.3, check=build_check(lambda x: 0 <= x <= 1, "from 0 to 1"))
+    div_factor: float = field(default=25.0, check=check_positive)
+    final_div_factor: float = field(default=1e4, check=check_positive)
 
     def __call__(self, epoch: int) -> float:
         epochs = _known(self, self.epochs)
@@ -244,8 +244,8 @@ class Warmup(Schedule):
     """
 
     schedule: Schedule = field(check=_follower)
-    epochs: int = field(check=count)
-    start_factor: float = field(default=1 / 3, check=within(lambda x: 0 < x <= 1, "above 0 and at most 1"))
+    epochs: int = field(check=check_count)
+    start_factor: float = field(default=1 / 3, check=build_check(lambda x: 0 < x <= 1, "above 0 and at most 1"))
 
     def __call__(self, epoch: int) -> float:
         factor = self.start_factor + (1 - self.start_factor) * min(epoch / self.epochs, 1)
@@ -324,11 +324,11 @@ class ReduceLROnPlateau(Schedule):
     is, whose negative counts as the loss. As there, a change of the rate by 1e-8 or less is left out.
     """
 
-    lr: float = field(check=positive)
-    factor: float = field(default=0.1, check=within(lambda x: 0 < x < 1, "above 0 and below 1"))
-    patience: int = field(default=10, check=partial(count, least=0))
-    threshold: float = field(default=1e-4, check=within(lambda x: 0 <= x < 1, "at least 0 and below 1"))
-    min_lr: float = field(default=0.0, check=not_negative)
+    lr: float = field(check=check_positive)
+    factor: float = field(default=0.1, check=build_check(lambda x: 0 < x < 1, "above 0 and below 1"))
+    patience: int = field(default=10, check=partial(check_count, minimum=0))
+    threshold: float = field(default=1e-4, check=build_check(lambda x: 0 <= x < 1, "at least 0 and below 1"))
+    min_lr: float = field(default=0.0, check=check_not_negative)
 
     def __post_init__(self) -> None:
         _check_order(self.min_lr, self.lr)
@@ -354,8 +354,10 @@ class ReduceLROnPlateau(Schedule):
         if not isinstance(state, dict) or set(state) != {"lr", "best", "wait"}:
             raise ValueError(f"a state of ReduceLROnPlateau must be an object of lr, best and wait, got {shown(state)}")
         try:
-            best = math.inf if state["best"] is None else real("best", state["best"])
-            return PlateauState(self, not_negative("lr", state["lr"]), best, count("wait", state["wait"], least=0))
+            best = math.inf if state["best"] is None else check_real("best", state["best"])
+            return PlateauState(
+                self, check_not_negative("lr", state["lr"]), best, check_count("wait", state["wait"], minimum=0)
+            )
         except TypeError as error:
             raise ValueError(str(error)) from None
 

@@ -17,7 +17,7 @@ from nnc._training.dataset import Dataset
 from nnc._training.loop import TrainingLoop
 from nnc._training.options import TrainingOptions, checked_options, left_to_rule
 from nnc._training.state import TrainingState
-from nnc._utils.checks import count, flag, fraction
+from nnc._utils.checks import check_bool, check_count, check_fraction
 from nnc._utils.random import SHUFFLE, SPLIT
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def array_loop(network: Trainable, X: ArrayLike, y: ArrayLike, arguments: FitArg
     rows = X if isinstance(X, np.memmap) else converter.array(X, learn=True)
     validation = arguments.validation
     if is_fraction(validation):
-        share = fraction("validation", validation)
+        share = check_fraction("validation", validation)
         rows, y, weights, held = converter.split(rows, y, arguments.sample_weight, share, streams.key(SPLIT))
         arguments = arguments.replaced(sample_weight=weights, validation=held)
     batch_size, by_rule = arguments.batch_size, left_to_rule(arguments, network.state)
@@ -84,11 +84,11 @@ def is_fraction(validation: float | Sequence[ArrayLike] | None) -> TypeGuard[flo
 
 def with_checked_batches(arguments: FitArguments) -> FitArguments:
     """Check shuffle and batch_size; return the arguments with an int of Python for the latter."""
-    flag("shuffle", arguments.shuffle)
+    check_bool("shuffle", arguments.shuffle)
     size = arguments.batch_size
     if size is None or (type(size) is int and size > 0):
         return arguments
-    return arguments.replaced(batch_size=count("batch_size", size))
+    return arguments.replaced(batch_size=check_count("batch_size", size))
 
 
 def prepare(

@@ -11,8 +11,8 @@ import numpy as np
 
 from nnc._registry.optimizers import as_optimizer, optimizer_from_dict
 from nnc._training.history import History
-from nnc._utils.arrays import constant, shortest
-from nnc._utils.checks import count, flag, positive, real
+from nnc._utils.arrays import constant_array, to_lists
+from nnc._utils.checks import check_bool, check_count, check_positive, check_real
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -132,7 +132,7 @@ class TrainingState:
         An optimizer with the settings of the one before continues it. Another one starts anew, and with `reset` so does
         the same one.
         """
-        reset = flag("reset_optimizer", reset)
+        reset = check_bool("reset_optimizer", reset)
         if reset and before is not None:
             optimizer, before = optimizer or before.optimizer, None
         elif before is not None and optimizer is not None:
@@ -148,10 +148,10 @@ class TrainingState:
             if isinstance(lr, type):
                 raise TypeError(f"lr must be a number, a schedule or a function, got the class {lr.__name__}")
             if callable(lr):
-                state.follow(lr, None if epochs is None else count("epochs", epochs))
+                state.follow(lr, None if epochs is None else check_count("epochs", epochs))
                 state.rates(state.epoch, state.epoch + 1)  # whether it gives one
             else:
-                state.lr, state.schedule, state.plateau = positive("lr", lr), None, None
+                state.lr, state.schedule, state.plateau = check_positive("lr", lr), None, None
         elif state.schedule is left_behind:
             left_behind(state.epoch)
         elif state.by_rule:  # steps and batches, whose number is not known, go on at the optimizer's own rate
@@ -284,7 +284,7 @@ class TrainingState:
         value = self.schedule(epoch)
         if not isinstance(value, (float, int, np.floating, np.integer)):
             raise TypeError(f"lr must give a number, got {value!r} for epoch {epoch}")
-        return real("lr", value)
+        return check_real("lr", value)
 
     @property
     def next_rate(self) -> float:
@@ -307,7 +307,7 @@ class TrainingState:
             by_step = self.schedule.at(steps)  # type: ignore[union-attr]
             return np.array([by_step(step) for step in range(first * steps, last * steps)], np.float64)
         if self.schedule is None or self.plateau is not None:
-            return constant(self.lr if self.plateau is None else self.plateau.lr, last - first)
+            return constant_array(self.lr if self.plateau is None else self.plateau.lr, last - first)
         rates = np.array([self.rate(epoch) for epoch in range(first, last)], np.float64)
         wrong = ~((rates >= 0) & (rates < np.inf))
         if wrong.any():
@@ -317,7 +317,7 @@ class TrainingState:
 
     # ------------------------------------------------------------------------------------------ files and copies
 
-    def to_dict(self, model: Model, numbers: Callable[[NDArray[Any]], Any] = shortest) -> dict[str, Any]:
+    def to_dict(self, model: Model, numbers: Callable[[NDArray[Any]], Any] = to_lists) -> dict[str, Any]:
         """What a checkpoint holds of it, of arrays what `numbers` makes of them."""
         self.catch_up()
         history = self.history.to_dict()

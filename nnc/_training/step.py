@@ -15,8 +15,8 @@ from nnc._team import Stepper
 from nnc._training.divergence import divergence, too_fast
 from nnc._training.options import settings
 from nnc._training.state import BEGIN_ANEW, TrainingState
-from nnc._utils.arrays import not_finite
-from nnc._utils.checks import finite, positive
+from nnc._utils.arrays import not_finite_error
+from nnc._utils.checks import check_finite, check_positive
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -162,7 +162,7 @@ class GeneralStep:
         """Add `weight` times the gradients to those that the next `apply` uses."""
         flat = flat_gradient(network.model, gradients)
         check_gradient(network.model, flat)
-        scaled = flat if weight == 1 else flat.dtype.type(finite("weight", weight)) * flat
+        scaled = flat if weight == 1 else flat.dtype.type(check_finite("weight", weight)) * flat
         self.sum = scaled.copy() if self.sum is None else self.sum + scaled
 
     def apply(self, network: Trainable, gradients: GradientsLike | None, lr: Rate | None) -> None:
@@ -215,7 +215,9 @@ class GeneralStep:
     def accepts_rate(self, lr: Rate | None) -> bool:
         """Return whether the next step may use this learning rate while everything else stays prepared."""
         state, are_numbers = self.state, isinstance(lr, float) and isinstance(self.lr, float)
-        return are_numbers and state is not None and not state.optimizer.stores_step_sizes and positive("lr", lr) > 0
+        return (
+            are_numbers and state is not None and not state.optimizer.stores_step_sizes and check_positive("lr", lr) > 0
+        )
 
     def prepare(
         self,
@@ -391,7 +393,7 @@ class GeneralStep:
             if rows is not None:
                 position, largest = network.model.core.scan(rows)
                 if position >= 0:
-                    raise not_finite(name, rows, position, shape=network.model.input_shape if name == "X" else ())
+                    raise not_finite_error(name, rows, position, shape=network.model.input_shape if name == "X" else ())
         return largest
 
     def fail(self, network: Trainable, X: NDArray[Any] | None, Y: NDArray[Any] | None, what: str, rate: float) -> None:

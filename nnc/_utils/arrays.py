@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nnc._utils.checks import counted
+from nnc._utils.checks import pluralize
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 SIMPLE = {float, int, bool, str, list, tuple}  # what a list holds that needs no closer look
 
 
-def numbers(name: str, value: Any) -> NDArray[Any]:
+def as_real_array(name: str, value: Any) -> NDArray[Any]:
     """`value` as an array of real numbers: booleans, integers or floats."""
     if type(value) is np.ndarray and value.dtype.kind in "biuf":
         return value
@@ -31,14 +31,14 @@ def numbers(name: str, value: Any) -> NDArray[Any]:
     return as_numbers(name, value)
 
 
-def as_rows(array: NDArray[Any], n: int) -> NDArray[Any]:
+def as_matrix(array: NDArray[Any], n: int) -> NDArray[Any]:
     """A vector as the only one of n rows, or as a column; whatever else as it is."""
     if array.ndim != 1:
         return array
     return array[None] if n == 1 and len(array) > 1 else array[:, None]
 
 
-def cast(array: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
+def as_contiguous(array: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
     """By rows and in this dtype; what is too large for it becomes infinite, without a warning: the checks that follow
     refuse it."""
     if type(array) is np.ndarray and array.dtype == dtype and array.flags.c_contiguous and array.flags.aligned:
@@ -47,10 +47,10 @@ def cast(array: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
         return np.require(array, dtype, ["C", "ALIGNED"])
 
 
-def finite(name: str, value: ArrayLike, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
-    array = numbers(name, value)
+def as_finite_array(name: str, value: ArrayLike, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+    array = as_real_array(name, value)
     if array.shape == shape:
-        array = cast(array, dtype).reshape(shape)
+        array = as_contiguous(array, dtype).reshape(shape)
     if array.shape != shape:
         raise ValueError(f"{name} must have shape {shape}, got {array.shape}")
     if not np.isfinite(array).all():
@@ -71,7 +71,7 @@ def check_out(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
     raise kind(f"out must be a C-contiguous, writable array of shape {shape} and dtype {dtype}, got {found}")
 
 
-def not_finite(
+def not_finite_error(
     name: str,
     rows: NDArray[Any],
     position: int,
@@ -89,10 +89,10 @@ def not_finite(
     return ValueError(f"{name} must be finite in {rows.dtype}, got {rows[row, column]} in {place}")
 
 
-def shape_text(shape: tuple[int, ...]) -> str:
+def describe_shape(shape: tuple[int, ...]) -> str:
     """What came, for a message about columns."""
     if len(shape) == 2:
-        return f"{counted(shape[1], 'column')} (shape {shape})"
+        return f"{pluralize(shape[1], 'column')} (shape {shape})"
     return f"shape {shape}"
 
 
@@ -103,22 +103,22 @@ def aligned_zeros(n: int, dtype: np.dtype[Any]) -> NDArray[Any]:
     return buffer[start : start + n * dtype.itemsize].view(dtype)
 
 
-def constant(value: float, n: int) -> NDArray[np.float64]:
+def constant_array(value: float, n: int) -> NDArray[np.float64]:
     """n times the same number, read-only, in the memory of one."""
     return np.ndarray(n, np.float64, pack("d", value), 0, (0,))
 
 
-def frozen(array: NDArray[Any]) -> NDArray[Any]:
+def read_only(array: NDArray[Any]) -> NDArray[Any]:
     array.flags.writeable = False
     return array
 
 
-def shortest(array: NDArray[Any]) -> Any:
+def to_lists(array: NDArray[Any]) -> Any:
     """As lists of floats; those of float32 rounded to the 9 digits that tell them apart."""
     if array.dtype == np.float64:
         return array.tolist()
     if array.ndim == 2:
-        return [shortest(row) for row in array]
+        return [to_lists(row) for row in array]
     from nnc._utils.fields import LARGEST
 
     largest = LARGEST["float32"]  # which 9 digits round up, out of the range

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import wraps
 from numbers import Integral  # what NumPy's integers are, too
-from reprlib import repr as shown  # short, whatever the value is
+from reprlib import repr as short_repr
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def store_arguments(instance: object, arguments: dict[str, Any]) -> None:
             setattr(instance, name, value)
 
 
-def counted(n: int, word: str) -> str:
+def pluralize(n: int, word: str) -> str:
     """1 column, 2 columns."""
     return f"{n} {word}" if n == 1 else f"{n} {word}s"
 
@@ -35,91 +35,91 @@ def is_bool(value: Any) -> bool:
     return kind is bool or (kind.__module__ == "numpy" and kind.__name__ in ("bool", "bool_"))
 
 
-def real(name: str, value: Any) -> float:
+def check_real(name: str, value: Any) -> float:
     """`value` as a float, which may be infinite or NaN."""
     if type(value) is float:
         return value
     if is_bool(value) or isinstance(value, (str, bytes)):
-        raise TypeError(f"{name} must be a number, got {shown(value)}")
+        raise TypeError(f"{name} must be a number, got {short_repr(value)}")
     try:
         return float(value)
     except (TypeError, ValueError):
-        raise TypeError(f"{name} must be a number, got {shown(value)}") from None
+        raise TypeError(f"{name} must be a number, got {short_repr(value)}") from None
     except OverflowError:  # an integer of more than 308 digits
         raise ValueError(f"{name} must be a number in the range of a float, got a larger one") from None
 
 
-def count(name: str, value: Any, least: int = 1, most: int = MAX_COUNT) -> int:
-    if type(value) is int and least <= value <= most:
+def check_count(name: str, value: Any, minimum: int = 1, maximum: int = MAX_COUNT) -> int:
+    if type(value) is int and minimum <= value <= maximum:
         return value
     if is_bool(value) or not isinstance(value, (int, Integral)):
-        raise TypeError(f"{name} must be a whole number, got {shown(value)}")
-    if value < least:
-        raise ValueError(f"{name} must be {least} or more, got {shown(value)}")
-    if int(value) > most:
-        raise ValueError(f"{name} must be {most} or less, got {shown(value)}")
+        raise TypeError(f"{name} must be a whole number, got {short_repr(value)}")
+    if value < minimum:
+        raise ValueError(f"{name} must be {minimum} or more, got {short_repr(value)}")
+    if int(value) > maximum:
+        raise ValueError(f"{name} must be {maximum} or less, got {short_repr(value)}")
     return int(value)
 
 
-def size(name: str, value: Any) -> int:
+def check_size(name: str, value: Any) -> int:
     """Return a size of a layer: a whole number from 1 on that files can hold."""
-    return count(name, value, most=MAX_SIZE)
+    return check_count(name, value, maximum=MAX_SIZE)
 
 
-def within(fits: Callable[[float], bool], expected: str) -> Callable[[str, Any], float]:
+def build_check(fits: Callable[[float], bool], expected: str) -> Callable[[str, Any], float]:
     """Return a check whether a number fits; `expected` describes such numbers in its message."""
 
     def check(name: str, value: Any) -> float:
-        number = real(name, value)
+        number = check_real(name, value)
         if not fits(number):
-            raise ValueError(f"{name} must be {expected}, got {shown(value)}")
+            raise ValueError(f"{name} must be {expected}, got {short_repr(value)}")
         return number
 
     return check
 
 
-no_nan = within(lambda number: number == number, "a number")
-finite = within(lambda number: abs(number) < INFINITY, "a finite number")
-positive = within(lambda number: 0 < number < INFINITY, "a positive finite number")
-not_negative = within(lambda number: 0 <= number < INFINITY, "a finite number, 0 or more")
-fraction = within(lambda number: 0 <= number < 1, "at least 0 and less than 1")
+check_not_nan = build_check(lambda number: number == number, "a number")
+check_finite = build_check(lambda number: abs(number) < INFINITY, "a finite number")
+check_positive = build_check(lambda number: 0 < number < INFINITY, "a positive finite number")
+check_not_negative = build_check(lambda number: 0 <= number < INFINITY, "a finite number, 0 or more")
+check_fraction = build_check(lambda number: 0 <= number < 1, "at least 0 and less than 1")
 
 
-def pair(name: str, value: Any) -> tuple[int, int]:
+def check_pair(name: str, value: Any) -> tuple[int, int]:
     """Two whole numbers, 1 or more; one stands for both."""
     if not isinstance(value, (tuple, list)):
-        return (size(name, value),) * 2
+        return (check_size(name, value),) * 2
     if len(value) != 2:
-        raise ValueError(f"{name} must be one whole number or two, got {shown(value)}")
+        raise ValueError(f"{name} must be one whole number or two, got {short_repr(value)}")
     first, second = value
-    return size(name, first), size(name, second)
+    return check_size(name, first), check_size(name, second)
 
 
-def optional(check: Callable[[str, Any], Any]) -> Callable[[str, Any], Any]:
+def allow_none(check: Callable[[str, Any], Any]) -> Callable[[str, Any], Any]:
     """The same check, which lets None pass."""
     return lambda name, value: None if value is None else check(name, value)
 
 
-def flag(name: str, value: Any) -> bool:
+def check_bool(name: str, value: Any) -> bool:
     if type(value) is bool:
         return value
     if not is_bool(value):
-        raise TypeError(f"{name} must be True or False, got {shown(value)}")
+        raise TypeError(f"{name} must be True or False, got {short_repr(value)}")
     return bool(value)
 
 
-def one_of(name: str, value: Any, names: Collection[str], hint: str = "") -> str:
-    if not isinstance(value, str) or value not in names:
-        message = f"{name} must be one of {', '.join(names)}{hint}, got {shown(value)}"
+def check_choice(name: str, value: Any, choices: Collection[str], hint: str = "") -> str:
+    if not isinstance(value, str) or value not in choices:
+        message = f"{name} must be one of {', '.join(choices)}{hint}, got {short_repr(value)}"
         if isinstance(value, str):
             from nnc._utils.names import suggestion
 
-            message += suggestion(value, names)
+            message += suggestion(value, choices)
         raise ValueError(message)
     return value
 
 
-def explains_arguments(elsewhere: str) -> Callable[[F], F]:
+def suggest_arguments(elsewhere: str) -> Callable[[F], F]:
     """Makes the TypeError of a method about an unknown argument say what was meant, perhaps an argument of the method
     `elsewhere`. The signature stays as it is."""
 

@@ -11,7 +11,7 @@ from math import ceil
 from typing import Any
 
 from nnc._team import ActiveCount
-from nnc._utils.checks import count
+from nnc._utils.checks import check_count
 
 VARIABLES = ("NNC_NUM_THREADS", "OMP_NUM_THREADS", "LOKY_MAX_CPU_COUNT")
 POOLS = ("concurrent.futures.thread", "concurrent.futures.process")  # where the functions of workers are
@@ -36,7 +36,7 @@ def set_num_threads(n: int | None) -> None:
         n is no whole number, 1 or more.
     """
     global _said
-    _said = None if n is None else count("n", n)
+    _said = None if n is None else check_count("n", n)
 
 
 def get_num_threads() -> int:

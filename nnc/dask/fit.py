@@ -19,7 +19,7 @@ from nnc._parallel.fit import checked_networks, choosing_losses, jobs_of, shown_
 from nnc._parallel.source import Source
 from nnc._parallel.work import Job, Outcome, untouched
 from nnc._team import Interrupt
-from nnc._utils.checks import positive
+from nnc._utils.checks import check_positive
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -84,7 +84,7 @@ def fit_many(
     """
     began = perf_counter()
     networks = checked_networks("networks", networks)
-    timeout = positive("timeout", timeout)
+    timeout = check_positive("timeout", timeout)
     if client is None:
         try:
             client = default_client()

@@ -18,7 +18,7 @@ from nnc._parallel.per_network import PerNetwork
 from nnc._training.arguments import FitArguments
 from nnc._training.defaults import OPTIMIZER, RATE, batch_of
 from nnc._utils import disk
-from nnc._utils.checks import count
+from nnc._utils.checks import check_count
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -69,7 +69,7 @@ def fit_partitions(
         The checkpoint can neither be read nor written.
     """
     networks = checked_networks("networks", networks)
-    passes = count("passes", passes)
+    passes = check_count("passes", passes)
     for name, remedy in REFUSED.items():
         if name in fit_options:
             raise TypeError(f"fit_partitions has no argument {name!r}; {remedy}")

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nnc._utils import disk
-from nnc._utils.checks import counted
+from nnc._utils.checks import pluralize
 
 if TYPE_CHECKING:
     from typing import BinaryIO
@@ -73,7 +73,7 @@ def read_idx(path: str | bytes | os.PathLike[Any]) -> NDArray[Any]:
 def _array(file: BinaryIO) -> NDArray[Any]:
     dtype, shape = _header(file)
     size = math.prod(shape) * dtype.itemsize
-    promise = f"the header promises {' x '.join(map(str, shape))} numbers of {dtype.name}, {counted(size, 'byte')}"
+    promise = f"the header promises {' x '.join(map(str, shape))} numbers of {dtype.name}, {pluralize(size, 'byte')}"
     if size > LARGEST:
         raise _WrongContentError(f"{promise}, more than the {LARGEST >> 30} GiB that are read; is it the right file?")
     content = bytearray()  # which the array lies in afterwards
@@ -91,7 +91,7 @@ def _header(file: BinaryIO) -> tuple[np.dtype[Any], tuple[int, ...]]:
     """The type, as it is in the file, and the shape."""
     magic = _read(file, 4)
     if len(magic) < 4:
-        raise _WrongContentError(f"it ends after {counted(len(magic), 'byte')}; get it again")
+        raise _WrongContentError(f"it ends after {pluralize(len(magic), 'byte')}; get it again")
     if magic[:2] != b"\0\0":
         raise _WrongContentError(f"it begins with the bytes {magic.hex(' ')}, an IDX file with 00 00")
     kind, n_dimensions = magic[2:]
@@ -104,7 +104,8 @@ def _header(file: BinaryIO) -> tuple[np.dtype[Any], tuple[int, ...]]:
         )
     sizes = _read(file, 4 * n_dimensions)
     if len(sizes) < 4 * n_dimensions:
-        raise _WrongContentError(f"it ends within the sizes of its {counted(n_dimensions, 'dimension')}; get it again")
+        n_text = pluralize(n_dimensions, "dimension")
+        raise _WrongContentError(f"it ends within the sizes of its {n_text}; get it again")
     dtype, shape = np.dtype(TYPES[kind]).newbyteorder(">"), unpack(f">{n_dimensions}I", sizes)
     if math.prod(max(1, n) for n in shape) * dtype.itemsize > sys.maxsize:  # which NumPy refuses for 0 numbers, too
         raise _WrongContentError(f"its sizes, {' x '.join(map(str, shape))}, are more than an array can have")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from nnc._utils import disk
-from nnc._utils.checks import counted
+from nnc._utils.checks import pluralize
 from nnc.datasets.idx import read_idx
 
 if TYPE_CHECKING:
@@ -165,8 +165,8 @@ def _part(of_images: str, of_labels: str, name: str) -> tuple[NDArray[np.uint8],
             raise OSError(f"cannot load {name}: {path!r} must hold {expected} of type uint8, got {found}")
     if len(images) != len(labels):
         raise OSError(
-            f"cannot load {name}: images and labels must be as many, got {counted(len(images), 'image')} in "
-            f"{of_images!r} and {counted(len(labels), 'label')} in {of_labels!r}"
+            f"cannot load {name}: images and labels must be as many, got {pluralize(len(images), 'image')} in "
+            f"{of_images!r} and {pluralize(len(labels), 'label')} in {of_labels!r}"
         )
     if labels.max() > 9:
         raise OSError(f"cannot load {name}: labels must be from 0 to 9, got {labels.max()} in {of_labels!r}")

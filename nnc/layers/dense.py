@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from nnc._registry.activations import NAMES as ACTIVATIONS
 from nnc._registry.initializers import NAMES as INITIALIZERS
-from nnc._utils.checks import flag, one_of, optional, positive, size
+from nnc._utils.checks import allow_none, check_bool, check_choice, check_positive, check_size
 from nnc._utils.value import field
 from nnc.layers.base import Array, ParametricLayer
 
@@ -48,13 +48,13 @@ class Dense(ParametricLayer):
     type: ClassVar[str] = "dense"
     matrix_axes: ClassVar[tuple[str, str]] = ("n_in", "n_out")
 
-    n: int = field(check=size)
-    activation: str | None = field(default=None, check=optional(partial(one_of, names=ACTIVATIONS)))
-    bias: bool | None = field(default=None, check=optional(flag))
-    init: str | None = field(default=None, check=optional(partial(one_of, names=INITIALIZERS)))
-    trainable: bool = field(default=True, check=flag)
-    lr_factor: float = field(default=1.0, check=positive)
-    bias_lr_factor: float = field(default=1.0, check=positive)
+    n: int = field(check=check_size)
+    activation: str | None = field(default=None, check=allow_none(partial(check_choice, choices=ACTIVATIONS)))
+    bias: bool | None = field(default=None, check=allow_none(check_bool))
+    init: str | None = field(default=None, check=allow_none(partial(check_choice, choices=INITIALIZERS)))
+    trainable: bool = field(default=True, check=check_bool)
+    lr_factor: float = field(default=1.0, check=check_positive)
+    bias_lr_factor: float = field(default=1.0, check=check_positive)
 
     def output_shape(self, input_shape: Shape) -> Shape:
         if len(input_shape) != 1:

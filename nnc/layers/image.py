@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from nnc._registry.activations import NAMES as ACTIVATIONS
 from nnc._registry.initializers import NAMES as INITIALIZERS
 from nnc._utils import fields
-from nnc._utils.checks import flag, one_of, optional, pair, positive, size
+from nnc._utils.checks import allow_none, check_bool, check_choice, check_pair, check_positive, check_size
 from nnc._utils.value import field
 from nnc.layers.base import Array, Layer, ParametricLayer, shape_text
 
@@ -94,16 +94,16 @@ class Conv2D(ParametricLayer):
     type: ClassVar[str] = "conv2d"
     matrix_axes: ClassVar[tuple[str, str]] = ("size x channels", "filters")
 
-    filters: int = field(check=size)
-    size: Any = field(check=pair)  # (int, int); any, for one number is taken, too
-    activation: str | None = field(default=None, check=optional(partial(one_of, names=ACTIVATIONS)))
-    stride: Any = field(default=(1, 1), check=pair)
-    padding: str = field(default="valid", check=partial(one_of, names=PADDINGS))
-    bias: bool | None = field(default=None, check=optional(flag))
-    init: str | None = field(default=None, check=optional(partial(one_of, names=INITIALIZERS)))
-    trainable: bool = field(default=True, check=flag)
-    lr_factor: float = field(default=1.0, check=positive)
-    bias_lr_factor: float = field(default=1.0, check=positive)
+    filters: int = field(check=check_size)
+    size: Any = field(check=check_pair)  # (int, int); any, for one number is taken, too
+    activation: str | None = field(default=None, check=allow_none(partial(check_choice, choices=ACTIVATIONS)))
+    stride: Any = field(default=(1, 1), check=check_pair)
+    padding: str = field(default="valid", check=partial(check_choice, choices=PADDINGS))
+    bias: bool | None = field(default=None, check=allow_none(check_bool))
+    init: str | None = field(default=None, check=allow_none(partial(check_choice, choices=INITIALIZERS)))
+    trainable: bool = field(default=True, check=check_bool)
+    lr_factor: float = field(default=1.0, check=check_positive)
+    bias_lr_factor: float = field(default=1.0, check=check_positive)
 
     def output_shape(self, input_shape: Shape) -> Shape:
         if self.padding == "same":
@@ -193,8 +193,8 @@ class Pool(Layer):
 
     takes: ClassVar[str]  # which
 
-    size: Any = field(check=pair)  # (int, int); any, for one number is taken, too
-    stride: Any = field(default=None, check=optional(pair))
+    size: Any = field(check=check_pair)  # (int, int); any, for one number is taken, too
+    stride: Any = field(default=None, check=allow_none(check_pair))
 
     def __post_init__(self) -> None:
         self.__dict__["stride"] = self.stride or self.size

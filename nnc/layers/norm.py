@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from nnc._registry import activations
 from nnc._utils import fields
-from nnc._utils.checks import flag, one_of, positive, within
+from nnc._utils.checks import build_check, check_bool, check_choice, check_positive
 from nnc._utils.value import field
 from nnc.layers.base import Array, ParametricLayer
 
@@ -64,12 +64,12 @@ class BatchNorm(ParametricLayer):
     normalizes: ClassVar[bool] = True
     columnwise: ClassVar[bool] = True
 
-    activation: str = field(default="identity", check=partial(one_of, names=activations.HIDDEN))
-    momentum: float = field(default=0.1, check=within(lambda x: 0 <= x <= 1, "from 0 to 1"))
-    eps: float = field(default=1e-5, check=positive)
-    trainable: bool = field(default=True, check=flag)
-    lr_factor: float = field(default=1.0, check=positive)
-    bias_lr_factor: float = field(default=1.0, check=positive)
+    activation: str = field(default="identity", check=partial(check_choice, choices=activations.HIDDEN))
+    momentum: float = field(default=0.1, check=build_check(lambda x: 0 <= x <= 1, "from 0 to 1"))
+    eps: float = field(default=1e-5, check=check_positive)
+    trainable: bool = field(default=True, check=check_bool)
+    lr_factor: float = field(default=1.0, check=check_positive)
+    bias_lr_factor: float = field(default=1.0, check=check_positive)
 
     @property
     def bias(self) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from nnc._utils.checks import count
+from nnc._utils.checks import check_count
 from nnc.layers.dense import Dense
 from nnc.layers.image import Conv2D, MaxPool2D
 from nnc.layers.shape import Dropout, Input
@@ -43,7 +43,7 @@ def small_images(classes: int, height: int = 28, width: int = 28, channels: int 
     net.fit_batches(nnc.augment(X, y, batch_size=128), epochs=18, optimizer="adam", lr=nnc.OneCycleLR(4e-3))
     """
     for name, value in (("height", height), ("width", width)):
-        count(name, value, 12)
+        check_count(name, value, 12)
     return [
         Input(height, width, channels),
         Conv2D(16, 3, padding="same"),
@@ -55,5 +55,5 @@ def small_images(classes: int, height: int = 28, width: int = 28, channels: int 
         Dropout(0.25),
         Dense(128),
         Dropout(0.5),
-        Dense(count("classes", classes, 2)),
+        Dense(check_count("classes", classes, 2)),
     ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from nnc._utils import fields
-from nnc._utils.checks import finite, flag, positive
+from nnc._utils.checks import check_bool, check_finite, check_positive
 from nnc._utils.value import field
 from nnc.layers.base import Array, ParametricLayer
 
@@ -49,9 +49,9 @@ class Scale(ParametricLayer):
     matrix_axes: ClassVar[tuple[str, str]] = ("s", "n")
     columnwise: ClassVar[bool] = True
 
-    init: float = field(default=1.0, check=finite)
-    trainable: bool = field(default=True, check=flag)
-    lr_factor: float = field(default=1.0, check=positive)
+    init: float = field(default=1.0, check=check_finite)
+    trainable: bool = field(default=True, check=check_bool)
+    lr_factor: float = field(default=1.0, check=check_positive)
 
     @property
     def activation(self) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from nnc._utils.checks import fraction, optional, size
+from nnc._utils.checks import allow_none, check_fraction, check_size
 from nnc._utils.value import field
 from nnc.layers.base import Layer
 
@@ -36,9 +36,9 @@ class Input(Layer):
 
     type: ClassVar[str] = "input"
 
-    n: int = field(check=size)
-    width: int | None = field(default=None, check=optional(size))
-    channels: int | None = field(default=None, check=optional(size))
+    n: int = field(check=check_size)
+    width: int | None = field(default=None, check=allow_none(check_size))
+    channels: int | None = field(default=None, check=allow_none(check_size))
 
     def __post_init__(self) -> None:
         if self.width is None and self.channels is not None:
@@ -87,7 +87,7 @@ class Dropout(Layer):
 
     type: ClassVar[str] = "dropout"
 
-    rate: float = field(check=fraction)
+    rate: float = field(check=check_fraction)
 
     def output_shape(self, input_shape: Shape) -> Shape:
         return input_shape

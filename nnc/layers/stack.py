@@ -7,7 +7,7 @@ from math import prod
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from nnc._registry import activations, losses
-from nnc._utils.checks import MAX_SIZE, count, one_of
+from nnc._utils.checks import MAX_SIZE, check_choice, check_count
 from nnc._utils.value import Value
 from nnc.layers.base import Layer, ParametricLayer
 from nnc.layers.dense import Dense
@@ -239,7 +239,7 @@ def stack(layers: Any, activation: Any, output: Any, loss: str, bias: bool) -> S
     if output is None:
         output = losses.ROWS[loss].output
     else:
-        one_of("output", output, activations.NAMES)
+        check_choice("output", output, activations.NAMES)
     for place, name in zip(places, [*hidden, output], strict=True):
         kind = kinds[place]
         if isinstance(kind, ParametricLayer):
@@ -269,7 +269,7 @@ def _kinds(layers: Any) -> list[Layer]:
             kinds.append(entry)
             continue
         try:
-            size = count("layers", entry)
+            size = check_count("layers", entry)
         except (TypeError, ValueError):
             raise ValueError(message) from None
         if size > MAX_SIZE:
@@ -296,14 +296,14 @@ def _kinds(layers: Any) -> list[Layer]:
 def _hidden_activations(activation: Any, n_hidden: int) -> list[str]:
     expected = f"activation must be one name or one for each of the {n_hidden} hidden layers"
     if isinstance(activation, str):
-        return [one_of("activation", activation, activations.HIDDEN, _output_hint(activation))] * n_hidden
+        return [check_choice("activation", activation, activations.HIDDEN, _output_hint(activation))] * n_hidden
     try:
         hidden = list(activation)
     except TypeError:
         raise TypeError(f"{expected}, got {activation!r}") from None
     if len(hidden) != n_hidden:
         raise ValueError(f"{expected}, got {len(hidden)}: {activation!r}")
-    return [one_of("activation", name, activations.HIDDEN, _output_hint(name)) for name in hidden]
+    return [check_choice("activation", name, activations.HIDDEN, _output_hint(name)) for name in hidden]
 
 
 def _output_hint(name: Any) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import ceil, sqrt
 from typing import TYPE_CHECKING, Any
 
-from nnc._utils.checks import count
+from nnc._utils.checks import check_count
 from nnc.plot.axes import axes, draw_matrix, draw_mosaic, parametric_layer, set_integer_ticks
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def filters(net: Any, ax: Any = None, *, layer: int = 0, shape: tuple[int, int] 
     ValueError, TypeError
         An argument is invalid, or the inputs of a dense layer are not images of this shape.
     """
-    view, most = parametric_layer(net, layer), count("most", most)
+    view, most = parametric_layer(net, layer), check_count("most", most)
     if hasattr(view.kind, "filters"):
         kernel = view.kernel.transpose(3, 2, 0, 1)  # axes: filter, channel, y, x
         n, channels = kernel.shape[:2]
@@ -91,7 +91,7 @@ def filters(net: Any, ax: Any = None, *, layer: int = 0, shape: tuple[int, int] 
     elif shape is None:
         raise ValueError(f"shape must be the height and width of the inputs of {view.name}, a dense layer, got None")
     else:
-        height, width = (count("shape", side) for side in shape)
+        height, width = (check_count("shape", side) for side in shape)
         if height * width != view.n_in:
             raise ValueError(f"shape must contain the {view.n_in} inputs of {view.name}, got {height} x {width}")
         images = view.W.T.reshape(-1, height, width)

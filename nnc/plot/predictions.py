@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nnc._utils.arrays import finite, numbers
-from nnc._utils.checks import count, flag, one_of
+from nnc._utils.arrays import as_finite_array, as_real_array
+from nnc._utils.checks import check_bool, check_choice, check_count
 from nnc.plot.axes import (
     COLORS,
     MARKERS,
@@ -57,7 +57,7 @@ def confusion_matrix(net: Any, X: ArrayLike, y: Any, ax: Any = None, *, normaliz
     ValueError, TypeError
         An argument is invalid, or X and y do not match the network.
     """
-    names, normalize = class_names(net, "confusion_matrix"), flag("normalize", normalize)
+    names, normalize = class_names(net, "confusion_matrix"), check_bool("normalize", normalize)
     true, predicted, _ = predict_indices(net, X, y)
     n = len(names)
     counts = np.bincount(true * n + predicted, minlength=n * n).reshape(n, n)
@@ -118,7 +118,7 @@ def decision_boundary(
         An argument is invalid, or X or y does not match the network.
     """
     converter, n_in = check_network(net).converter, net.sizes[0]
-    resolution = count("resolution", resolution, 2)
+    resolution = check_count("resolution", resolution, 2)
     features = _check_features(features, n_in)
     rows = converter.rows(X)
     grid = np.tile(np.median(rows, axis=0).astype(float), (resolution * resolution, 1))
@@ -238,8 +238,8 @@ def predictions(
         An argument is invalid, or X and y do not match the network.
     """
     is_classifier = check_network(net).converter.loss.is_classification
-    kind = one_of("kind", kind or ("calibration" if is_classifier else "actual"), KINDS)
-    bins = count("bins", bins)
+    kind = check_choice("kind", kind or ("calibration" if is_classifier else "actual"), KINDS)
+    bins = check_count("bins", bins)
     if (kind == "calibration") != is_classifier:
         expected = "'calibration' for a classifier" if is_classifier else "'actual', 'residuals' or 'intervals' here"
         raise ValueError(f"kind must be {expected}, got {kind!r}")
@@ -317,8 +317,8 @@ def _draw_intervals(X: Any, true: NDArray[Any], predicted: NDArray[Any], band: A
         raise ValueError(f"net must have one output for kind='intervals', got {true.shape[1]} outputs")
     if not isinstance(band, (tuple, list)) or len(band) != 2:
         raise TypeError(f"band must be (lower, upper), two networks or two arrays, got {type(band).__name__}")
-    bounds = [bound.predict(X) if hasattr(bound, "converter") else numbers("band", bound) for bound in band]
-    lower, upper = (finite("band", np.reshape(bound, -1), (n,), np.dtype(float)) for bound in bounds)
+    bounds = [bound.predict(X) if hasattr(bound, "converter") else as_real_array("band", bound) for bound in band]
+    lower, upper = (as_finite_array("band", np.reshape(bound, -1), (n,), np.dtype(float)) for bound in bounds)
     order = np.argsort(predicted[:, 0], kind="stable")
     coverage = float(((lower <= true[:, 0]) & (true[:, 0] <= upper)).mean())
     x = np.arange(1, n + 1)

@@ -8,7 +8,7 @@ import numpy as np
 
 from nnc._data.splits import split
 from nnc._drawing.curves import Scale, group_panels
-from nnc._utils.checks import fraction
+from nnc._utils.checks import check_fraction
 from nnc._utils.containers import as_array
 from nnc.plot.axes import axes, check_network, matplotlib, set_integer_ticks
 
@@ -144,7 +144,7 @@ def learning_curve(
     if array.ndim == 0 or targets.ndim == 0 or len(array) != len(targets):
         raise ValueError(f"y must have one row for each row of X, got shapes {targets.shape} and {array.shape}")
     labels = targets if check_network(net).converter.loss.is_classification and targets.ndim == 1 else None
-    train, held_out = split(len(array), fraction("validation", validation), seed, labels, "validation")
+    train, held_out = split(len(array), check_fraction("validation", validation), seed, labels, "validation")
     train_labels = None if labels is None else labels[train]
     counts, scores = [], []
     for size in sorted(map(float, sizes)):

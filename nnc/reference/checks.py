@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from nnc._utils.checks import counted
+from nnc._utils.checks import pluralize
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -57,7 +57,7 @@ def rows_of(name: str, table: Any, shape: tuple[int, ...], n_rows: int | None = 
         raise ValueError(f"{name} must have {n_rows or 'at least 1'} rows, got {len(rows)}")
     for r, row in enumerate(rows):
         if len(row) != n_columns:
-            raise ValueError(f"{name} must have {counted(n_columns, 'column')}, got {len(row)} in row {r}")
+            raise ValueError(f"{name} must have {pluralize(n_columns, 'column')}, got {len(row)} in row {r}")
         for c, number in enumerate(row):
             if not math.isfinite(number):
                 raise ValueError(f"{name} must be finite, got {number} in row {r}, column {c}")

@@ -12,7 +12,7 @@ from sklearn.utils.validation import check_is_fitted, column_or_1d
 
 from nnc._registry import losses
 from nnc._registry.losses import CrossEntropy
-from nnc._utils.arrays import cast
+from nnc._utils.arrays import as_contiguous
 from nnc._utils.checks import store_arguments
 from nnc._utils.docstrings import documented
 from nnc._utils.sklearn_private import StrOptions
@@ -121,7 +121,7 @@ class MLPClassifier(Estimator, neural_network.MLPClassifier):
             return np.where(y, 1, -1).astype(dtype), None
         if self.out_activation_ == "softmax":
             return None, y.argmax(axis=1).astype(np.int32)
-        Y = cast(y, np.dtype(dtype))
+        Y = as_contiguous(y, np.dtype(dtype))
         if isinstance(self.loss, CrossEntropy):  # of two classes
             Y = Y * (1 - self.loss.label_smoothing) + self.loss.label_smoothing / 2
         return Y, None

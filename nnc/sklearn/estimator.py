@@ -21,7 +21,7 @@ from nnc._registry import optimizers
 from nnc._registry.activations import HIDDEN
 from nnc._registry.losses import as_loss
 from nnc._registry.optimizers import LBFGS, SGD, Adam, NAdam, Optimizer, as_optimizer
-from nnc._utils.arrays import cast
+from nnc._utils.arrays import as_contiguous
 from nnc._utils.random import Streams
 from nnc._utils.sklearn_private import Interval, StrOptions, checked_sample_weight, fit_context
 from nnc.sklearn.solvers import Solvers
@@ -214,7 +214,7 @@ class Estimator(Solvers):
 
     def _targets(self: Any, y: NDArray[Any], dtype: Any) -> tuple[NDArray[Any] | None, NDArray[np.int32] | None]:
         """y (n, n_outputs_) as the engine takes it: targets or labels."""
-        return cast(y, np.dtype(dtype)), None
+        return as_contiguous(y, np.dtype(dtype)), None
 
     def _validation_targets(self, y: NDArray[Any]) -> NDArray[Any]:
         """Return checked targets of validation rows as _validate_input returns those for training."""
@@ -226,9 +226,9 @@ class Estimator(Solvers):
                 f"X and y must have {net.sizes[0]} and {net.sizes[-1]} columns, as when this model was first fitted, "
                 f"got {X.shape[1]} and {y.shape[1]}"
             )
-        rows = X if issparse(X) else cast(X, net.dtype)
+        rows = X if issparse(X) else as_contiguous(X, net.dtype)
         Y, index = self._targets(y, net.dtype)
-        return Data(rows, Y, index, None if weights is None else cast(weights, net.dtype))
+        return Data(rows, Y, index, None if weights is None else as_contiguous(weights, net.dtype))
 
     # ------------------------------------------------------------------------------------------ training
 
@@ -351,7 +351,7 @@ class Estimator(Solvers):
         out = np.empty((X.shape[0], net.sizes[-1]), net.dtype)
         start = 0
         for part in self._blocks(Data(X.tocsr() if issparse(X) else X, None, None)):
-            rows = cast(part.X, net.dtype)
+            rows = as_contiguous(part.X, net.dtype)
             net.model.predict(rows, out[start : start + len(rows)])
             start += len(rows)
         return out

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nnc._interop.table import ColumnFormulas
-from nnc._utils.checks import fraction
+from nnc._utils.checks import check_fraction
 from nnc._utils.value import field
 from nnc.tabular.cells import Column, as_levels, wrong_kind_error
 from nnc.tabular.encoding import Encoding, text_list
@@ -46,7 +46,7 @@ class Category(Encoding):
 
     levels: tuple[str, ...] = field(check=text_list)
     rare: tuple[str, ...] = field(check=text_list)
-    missing: float = field(check=fraction)
+    missing: float = field(check=check_fraction)
 
     def __post_init__(self) -> None:
         if len(self.levels) < 2 - bool(self.rare) or not set(self.levels).isdisjoint(self.rare):

@@ -11,7 +11,7 @@ from sklearn.base import ClassifierMixin
 from sklearn.exceptions import DataConversionWarning
 from sklearn.utils.class_weight import compute_sample_weight
 
-from nnc._utils.checks import flag, not_negative, store_arguments
+from nnc._utils.checks import check_bool, check_not_negative, store_arguments
 from nnc._utils.docstrings import documented
 from nnc._utils.sklearn_private import StrOptions
 from nnc.tabular.estimator import TableEstimator
@@ -90,7 +90,7 @@ class TableClassifier(ClassifierMixin, TableEstimator):
             return self.class_weight
         labels, weights = _labels(target).tolist(), dict.fromkeys(range(len(_labels(target))))
         for label, weight in self.class_weight.items():
-            weights[place_of(labels, "class_weight", label)] = not_negative(f"class_weight[{label!r}]", weight)
+            weights[place_of(labels, "class_weight", label)] = check_not_negative(f"class_weight[{label!r}]", weight)
         return list(weights.values())
 
     def _weights(self, y: NDArray[Any], weights: NDArray[np.float64] | None, target: Target) -> Any:
@@ -150,7 +150,7 @@ class TableClassifier(ClassifierMixin, TableEstimator):
         TypeError
             `allow_empty` is not a bool.
         """
-        return self._model().classes_within(self._table(X), level, flag("allow_empty", allow_empty))
+        return self._model().classes_within(self._table(X), level, check_bool("allow_empty", allow_empty))
 
     def explain(self, X: Any, label: Any = None) -> Explanations:
         """What each column gives to the probability of a class, for each row: integrated gradients (Sundararajan, Taly

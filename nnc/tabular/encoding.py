@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import numpy as np
 
-from nnc._utils.checks import finite, within
+from nnc._utils.checks import build_check, check_finite
 from nnc._utils.value import Value
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ def number_list(name: str, value: Any) -> tuple[float, ...]:
     """Return a list of finite numbers as a tuple; raise ValueError for anything else."""
     if not isinstance(value, (list, tuple)):
         raise ValueError(f"{name} must be a list of numbers, got {shown(value)}")
-    return tuple(finite(f"{name}[{i}]", number) for i, number in enumerate(value))
+    return tuple(check_finite(f"{name}[{i}]", number) for i, number in enumerate(value))
 
 
 def increasing_list(name: str, value: Any) -> tuple[float, ...]:
@@ -148,7 +148,7 @@ def knot_list(name: str, value: Any) -> tuple[float, ...]:
     return increasing_list(name, value)
 
 
-scale_factor = within(
+scale_factor = build_check(
     lambda x: 2 * SMALLEST_NORMAL <= x <= sys.float_info.max, f"from {2 * SMALLEST_NORMAL} to {sys.float_info.max}"
 )
 

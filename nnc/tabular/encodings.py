@@ -19,7 +19,7 @@ import numpy as np
 
 from nnc._interop.table import ColumnFormulas
 from nnc._utils import fields
-from nnc._utils.checks import counted, finite, fraction
+from nnc._utils.checks import check_finite, check_fraction, pluralize
 from nnc._utils.value import field
 from nnc.tabular.categories import Category, OrderedCategory
 from nnc.tabular.cells import Column, as_dates, as_numbers
@@ -124,7 +124,7 @@ class WithIndicator(Encoding):
         Fraction of the training rows without a value.
     """
 
-    missing: float = field(check=fraction)
+    missing: float = field(check=check_fraction)
 
     @property
     def width(self) -> int:
@@ -174,7 +174,7 @@ class Number(WithIndicator):
     code_meaning = "a number"
     added_fields = {"knots": (), "scores": ()}  # noqa: RUF012 (it is never changed)
 
-    median: float = field(check=finite)
+    median: float = field(check=check_finite)
     scale: float = field(check=scale_factor)
     edges: tuple[float, ...] = field(check=edge_list)
     knots: tuple[float, ...] = field(check=knot_list)
@@ -308,8 +308,8 @@ class Binary(WithIndicator):
     type = "binary"
     code_meaning = "a number"
 
-    low: float = field(check=finite)
-    high: float = field(check=finite)
+    low: float = field(check=check_finite)
+    high: float = field(check=check_finite)
 
     def __post_init__(self) -> None:
         if not self.low / 2 < self.high / 2:
@@ -476,7 +476,7 @@ def _text_encoding(column: Column, missing: float, n_present: int) -> Encoding:
     if n_levels == 1:
         return _constant_encoding(missing)
     if n_levels > MAX_CATEGORY_LEVELS and 2 * n_levels > n_present:  # most levels have a single row
-        reason = f"{n_levels} different texts in {counted(n_present, 'row')}"
+        reason = f"{n_levels} different texts in {pluralize(n_present, 'row')}"
         return Presence(reason) if missing else LeftOut(reason)
     category = Category.learn(column, counts, missing)
     if not column.order or category.is_binary:

@@ -16,7 +16,7 @@ from nnc._serialization import ModelFileError
 from nnc._serialization.models import load_model
 from nnc._team import Interrupt
 from nnc._utils import disk
-from nnc._utils.arrays import finite
+from nnc._utils.arrays import as_finite_array
 from nnc._utils.sklearn_private import HasMethods, Interval, StrOptions
 from nnc.tabular import file
 from nnc.tabular.explain import Explanations
@@ -48,7 +48,7 @@ LEAST_WEIGHT = 1e-30  # of the largest: what is below is none in float32
 
 
 def _weights(weights: Any, n: int) -> NDArray[np.float64]:
-    array: NDArray[np.float64] = finite("sample_weight", weights, (n,), np.dtype(np.float64))
+    array: NDArray[np.float64] = as_finite_array("sample_weight", weights, (n,), np.dtype(np.float64))
     if array.min() < 0 or not array.any():
         raise ValueError(f"sample_weight must be 0 or more, and not zero for all rows, got {array.min():g} at least")
     scaled: NDArray[np.float64] = array / array.max()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from nnc._utils.checks import count, positive
+from nnc._utils.checks import check_count, check_positive
 from nnc._utils.random import Stream, checked_seed, mix
 
 if TYPE_CHECKING:
@@ -86,7 +86,9 @@ def permutation_importances(
         are 0 for a column without encoded columns; the standard error is NaN for a single row.
     """
     key, n = mix(checked_seed(seed)), len(X)
-    orders = [np.argsort(Stream(mix(key + i)).uniform((n,)), kind="stable") for i in range(count("repeats", repeats))]
+    orders = [
+        np.argsort(Stream(mix(key + i)).uniform((n,)), kind="stable") for i in range(check_count("repeats", repeats))
+    ]
     share = np.full(n, 1 / n) if weights is None else weights / weights.sum()
     effective = 1 / (share**2).sum()  # number of rows, if weights differ (Kish, 1965)
     base, changed = losses(X), X.copy()
@@ -147,7 +149,7 @@ def integrated_gradients(
     ValueError
         The gradients do not add up to the values, by one percent or more: they are not those of `value`.
     """
-    positive("tolerance", tolerance)
+    check_positive("tolerance", tolerance)
     X = np.asarray(X, np.float64)
     n, width = X.shape
     ways = X - baseline

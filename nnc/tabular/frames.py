@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import narwhals.stable.v2 as nw  # a dependency of scikit-learn
 import numpy as np
 
-from nnc._utils.checks import counted
+from nnc._utils.checks import pluralize
 from nnc._utils.containers import as_array, column_names
 from nnc.tabular import cells
 from nnc.tabular.zones import zone_name
@@ -96,7 +96,7 @@ def read_table(X: Any, names: Sequence[str] | None = None) -> Table:
     container_names, (n, n_columns), columns = _read_frame(X) or _read_array(X)
     if names is not None:
         if isinstance(names, str) or len(names) != n_columns:
-            raise ValueError(f"names must be {counted(n_columns, 'name')}, one for each column, got {shown(names)}")
+            raise ValueError(f"names must be {pluralize(n_columns, 'name')}, one for each column, got {shown(names)}")
         container_names = list(names)
     if n == 0 or n_columns == 0:
         what = "sample" if n_columns else "feature"

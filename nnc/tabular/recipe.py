@@ -18,7 +18,7 @@ from nnc._registry.heads import Head, Heads
 from nnc._registry.losses import CrossEntropy, Quantile
 from nnc._registry.optimizers import Adam
 from nnc._training.schedules import CosineLogLR, PerStep
-from nnc._utils.checks import one_of
+from nnc._utils.checks import check_choice
 from nnc._utils.value import Value, field
 from nnc.layers import Dense, Input, Scale
 
@@ -63,7 +63,7 @@ class Task(Value):
         target.
     """
 
-    loss: str = field(check=partial(one_of, names=(CROSS_ENTROPY, *ENGINE_LOSSES)))
+    loss: str = field(check=partial(check_choice, choices=(CROSS_ENTROPY, *ENGINE_LOSSES)))
     n_out: int
     quantiles: tuple[float, ...] = ()
 

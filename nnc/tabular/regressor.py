@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from sklearn.base import MultiOutputMixin, RegressorMixin
 
-from nnc._utils.checks import flag, store_arguments, within
+from nnc._utils.checks import build_check, check_bool, store_arguments
 from nnc._utils.docstrings import documented
 from nnc._utils.sklearn_private import StrOptions
 from nnc.tabular.estimator import TableEstimator
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from nnc.tabular.explain import Explanations
     from nnc.tabular.model import TableModel
 
-inside = within(lambda x: 0 < x < 1, "above 0 and below 1")
+inside = build_check(lambda x: 0 < x < 1, "above 0 and below 1")
 
 
 class TableRegressor(MultiOutputMixin, RegressorMixin, TableEstimator):
@@ -147,7 +147,7 @@ class TableRegressor(MultiOutputMixin, RegressorMixin, TableEstimator):
             `clip` is not a bool.
         """
         model = self._model()
-        low, high = model.interval(self._table(X), level, flag("clip", clip))
+        low, high = model.interval(self._table(X), level, check_bool("clip", clip))
         return model.target.decode(low), model.target.decode(high)
 
     def explain(self, X: Any, target: int = 0) -> Explanations:

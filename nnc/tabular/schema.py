@@ -21,7 +21,7 @@ import numpy as np
 
 from nnc._interop.table import RawColumn
 from nnc._utils import fields
-from nnc._utils.checks import count, counted
+from nnc._utils.checks import check_count, pluralize
 from nnc._utils.names import meant
 from nnc.tabular import encodings
 from nnc.tabular.categories import Category
@@ -173,7 +173,7 @@ class Schema:
         ValueError
             No column carries information: in each one all values are equal, or nearly all texts are different.
         """
-        count("bins", bins)
+        check_count("bins", bins)
         columns: list[ColumnSchema] = []
         first_names: dict[tuple[Any, ...], str] = {}
         for column in table:
@@ -192,7 +192,7 @@ class Schema:
         schema = cls(tuple(columns), table.named)
         if schema.width() == 0:
             reasons = "; ".join(f"{column.column!r} is {column.made}" for column in schema.describe()[:3])
-            rows = counted(len(table), "row")
+            rows = pluralize(len(table), "row")
             raise ValueError(f"X must have a column that carries information, got none in {rows}: {reasons}")
         return schema
 
@@ -332,7 +332,7 @@ class Schema:
         if not by_name:
             if len(table.columns) != len(self.columns):
                 raise ValueError(
-                    f"X must have {counted(len(self.columns), 'column')}, as in training, got {len(table.columns)}"
+                    f"X must have {pluralize(len(self.columns), 'column')}, as in training, got {len(table.columns)}"
                 )
             return list(range(len(self.columns)))
         index = {name: j for j, name in enumerate(names)}

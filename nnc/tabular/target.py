@@ -8,8 +8,8 @@ import numpy as np
 
 from nnc._data import targets
 from nnc._utils import fields
-from nnc._utils.arrays import numbers
-from nnc._utils.checks import counted
+from nnc._utils.arrays import as_real_array
+from nnc._utils.checks import pluralize
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -87,7 +87,7 @@ class Target:
             return targets.encode(_labels(y, n), self.classes)
         found = _numbers(y, n)
         if found.shape[1] != self.n_outputs:
-            raise ValueError(f"y must have {counted(self.n_outputs, 'output')}, as in the fit, got {found.shape[1]}")
+            raise ValueError(f"y must have {pluralize(self.n_outputs, 'output')}, as in the fit, got {found.shape[1]}")
         return found
 
     def decode(self, values: NDArray[Any]) -> NDArray[Any]:
@@ -133,7 +133,7 @@ def _labels(y: Any, n: int) -> NDArray[Any]:
 
 
 def _numbers(y: Any, n: int) -> NDArray[np.float64]:
-    values = numbers("y", y)
+    values = as_real_array("y", y)
     _check_rows(values, n)
     rows = values.astype(np.float64).reshape(n, -1)
     if not np.isfinite(rows).all():

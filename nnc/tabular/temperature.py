@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nnc._utils import arrays
-from nnc._utils.checks import count, positive
+from nnc._utils.checks import check_count, check_positive
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -86,7 +86,7 @@ def with_temperature(P: ArrayLike, temperature: float) -> NDArray[np.float64]:
     float64 array (n, classes)
         Rows add up to 1.
     """
-    logs = np.log(np.maximum(np.asarray(P, np.float64), TINY)) / positive("temperature", temperature)
+    logs = np.log(np.maximum(np.asarray(P, np.float64), TINY)) / check_positive("temperature", temperature)
     powers = np.exp(logs - logs.max(axis=-1, keepdims=True))
     scaled: NDArray[np.float64] = powers / powers.sum(axis=-1, keepdims=True)
     return scaled
@@ -122,7 +122,7 @@ def expected_calibration_error(
     probabilities, truth = _checked("P", P, index)
     best = probabilities.max(axis=1)
     right = probabilities.argmax(axis=1) == truth
-    part = np.clip(np.ceil(best * count("bins", bins)).astype(int) - 1, 0, bins - 1)
+    part = np.clip(np.ceil(best * check_count("bins", bins)).astype(int) - 1, 0, bins - 1)
     weights = _weights(sample_weight, len(best))
     return float(abs(np.bincount(part, weights * (right - best), bins)).sum() / weights.sum())
 
@@ -130,14 +130,14 @@ def expected_calibration_error(
 def _weights(sample_weight: Any, n: int) -> NDArray[np.float64]:
     if sample_weight is None:
         return np.ones(n)
-    weights: NDArray[np.float64] = arrays.finite("sample_weight", sample_weight, (n,), np.dtype(np.float64))
+    weights: NDArray[np.float64] = arrays.as_finite_array("sample_weight", sample_weight, (n,), np.dtype(np.float64))
     if weights.min() < 0 or not weights.any():
         raise ValueError(f"sample_weight must be 0 or more, and not 0 for all rows, got {weights.min():g} at least")
     return weights
 
 
 def _checked(name: str, values: Any, index: Any) -> tuple[NDArray[np.float64], NDArray[Any]]:
-    array, truth = arrays.numbers(name, values).astype(np.float64), arrays.numbers("index", index)
+    array, truth = arrays.as_real_array(name, values).astype(np.float64), arrays.as_real_array("index", index)
     if array.ndim != 2 or len(array) == 0 or array.shape[1] < 2:
         raise ValueError(f"{name} must have shape (rows, classes), two classes or more, got {array.shape}")
     if truth.shape != (len(array),) or truth.dtype.kind not in "iu":
