@@ -75,7 +75,6 @@ def checkpoint(**changes: Any) -> dict[str, Any]:
     whole["scale_X"] = {"type": "standardize", "shift": [1.0, -2.0], "factor": [0.5, 2.0]}
     whole["scale_y"] = {"type": "minmax", "shift": [0.25], "factor": [4.0]}
     whole["self_test"] = {"X": [0.5, -0.25], "P": [0.125]}
-    whole["settings"] = {"preset": "plain", "optimizer": adam, "lr": schedule, "batch_size": 32, "epochs": None}
     return {**whole, "training": training, **changes}
 
 
