@@ -131,8 +131,9 @@ cdef inline double loss_of_head(const Heads* heads, const Head* head, const real
     if by_rows or size != rows * n:
         for j in range(0 if by_rows else rows * n, size):
             z[j] = y[j] = mask[j] = 0
-    for i in range(rows):
-        for j in range(n):
+    # columns outside: heads have few outputs, and inner loops of one or two steps are slow
+    for j in range(n):
+        for i in range(rows):
             z[i * width + j] = Z[i * ld + head.first + j]
             y[i * width + j] = Y[i * ld + head.first + j]
             mask[i * width + j] = 1
@@ -155,8 +156,8 @@ cdef inline double loss_of_head(const Heads* heads, const Head* head, const real
             differentiate_rows(head.activation, z, p, d, rows, n, width)
         elif not from_logits(head.loss):
             differentiate(head.activation, z, p, d, size)
-    for i in range(rows):
-        for j in range(n):
+    for j in range(n):
+        for i in range(rows):
             D[i * ld + head.first + j] = d[i * width + j]
     if head.loss == CROSS_ENTROPY and heads.missing == heads.missing:
         for i in range(rows):
