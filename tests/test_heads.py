@@ -565,11 +565,6 @@ def test_ensembles_of_heads(tmp_path):
         nnc.Ensemble([network(), network(loss=MISSING)])
 
 
-def test_other_formats_have_no_heads(tmp_path):
-    with pytest.raises(ValueError, match="a network with heads cannot be exported"):
-        network().to_c(tmp_path / "net.h")
-
-
 def test_what_it_is_called():
     net = network()
     assert net.loss_name == "custom"

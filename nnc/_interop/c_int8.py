@@ -252,7 +252,7 @@ def _compare(net: Any, P: NDArray[Any], Q: NDArray[Any], X: Any, y: Any) -> Quan
     converter, error, agreement = net.converter, float(abs(P - Q).max()), None
     if converter.loss.is_classification:
         agreement = float((converter.class_index(P) == converter.class_index(Q)).mean())
-    if y is None:
+    if y is None or net.heads is not None:  # score requires a single loss
         return Quantization(error, agreement)
     data, metric = converter.data(X, y), net._metric(None)
     score, score_int8 = (converter.measure_in_units(metric, data, outputs) for outputs in (P, Q))

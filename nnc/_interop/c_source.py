@@ -154,6 +154,20 @@ static inline void ${name}_softmax($real *a, int n)
         a[i] /= sum;
 }
 """,
+    "sort": """\
+/* Sort the quantiles of each target, in place: each group of m numbers has one quantile of all targets. */
+static inline void ${name}_sort($real *a, int n, int m)
+{
+    int i;
+    for (i = m; i < n; i++) {
+        const $real number = a[i];
+        int j = i - m;
+        for (; j >= 0 && a[j] > number; j -= m)
+            a[j + m] = a[j];
+        a[j + m] = number;
+    }
+}
+""",
     "sigmoid_of": """\
 static inline $real ${name}_sigmoid_of($real z)
 {
@@ -390,6 +404,11 @@ class Source(Writer):
         elif not row.elementwise:
             self.function(operation.name)
         self.calls.append(f"{self.name}_{operation.name}({self.current}, {prod(operation.output_shape)});")
+
+    def sort(self, operation: op.Sort) -> None:
+        """Add the call that sorts the quantiles of each target, which works in place."""
+        n = prod(operation.output_shape)
+        self.calls.append(f"{self.function('sort')}({self.current}, {n}, {n // operation.groups});")
 
     def function_call(self, function: str, *arguments: str) -> str:
         """Return the C expression for a function in the formula of an activation."""

@@ -326,6 +326,8 @@ def evaluate(operation: op.Operation, x: Array) -> Array:
         return ((groups - operation.minus) * operation.times + operation.plus).reshape(x.shape)
     if isinstance(operation, op.Activate):
         return activations.ROWS[operation.name].compute(x)
+    if isinstance(operation, op.Sort):
+        return np.sort(x.reshape(len(x), operation.groups, -1), axis=1).reshape(x.shape)
     outputs = x
     if isinstance(operation, (op.MatMul, op.Conv)):
         if isinstance(operation, op.Conv):

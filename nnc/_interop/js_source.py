@@ -99,6 +99,14 @@ function Phi_of(z) {
   return z > 0 ? 1 - tail : tail;
 }
 """,
+    "sortGroups": """
+// Sort the quantiles of each target. Each group has one quantile of all targets.
+function sortGroups(x, groups) {
+  const n = x.length / groups;
+  const sorted = Array.from({ length: n }, (_, j) => x.filter((_, i) => i % n === j).sort((a, b) => a - b));
+  return x.map((_, i) => sorted[i % n][Math.floor(i / n)]);
+}
+""",
     "softmax": """
 function softmax(x) {
   const largest = x.reduce((a, b) => Math.max(a, b));

@@ -272,6 +272,14 @@ class Graph(Writer):
             raise ValueError(f"the activation {operation.name!r} is not supported in ONNX models")
         return self.composed(COMPOSED[operation.name], value)
 
+    def sort(self, operation: op.Sort, value: str) -> str:
+        """Add the nodes that sort the quantiles of each target."""
+        n, count = prod(operation.output_shape), self.tensor([operation.groups], (1,), "int64")
+        groups = self.tensor([-1, operation.groups, n // operation.groups], (3,), "int64")
+        value = self.node("Reshape", value, groups)
+        value = self.node("TopK", value, count, axis=1, largest=0, unused_output="quantile_indices")
+        return self.node("Flatten", value, axis=1)
+
     def number(self, value: float) -> str:
         """Add a constant tensor that is one number, and return its name."""
         return self.tensor([value], ())

@@ -14,7 +14,7 @@ from nnc._registry import activations, losses
 from nnc._utils.fields import LARGEST
 from nnc._utils.value import Value
 from nnc.layers import Input, in_files
-from nnc.layers.operations import Activate, AvgPool, Conv, Flatten, MatMul, MaxPool, Operation, Scale
+from nnc.layers.operations import Activate, AvgPool, Conv, Flatten, MatMul, MaxPool, Operation, Scale, Sort
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -78,10 +78,8 @@ def build_program(document: dict[str, Any]) -> Program:
     Raises
     ------
     ValueError
-        The network has heads, or a layer that other formats do not support.
+        The network has heads with output activations, or a layer that other formats do not support.
     """
-    if document.get("heads") is not None:
-        raise ValueError("a network with heads cannot be exported; other formats support only one output activation")
     layers = document["layers"]
     shape, operations, sizes = build_operations(document)
     n_out = sizes[-1]
@@ -107,7 +105,7 @@ def build_operations(document: dict[str, Any]) -> tuple[Shape, tuple[Operation, 
     """Return the shape of a row, the operations and the sizes of a validated document.
 
     The sizes are the number of inputs, and the number of outputs of each parametric layer. Raise ValueError if a layer
-    is not supported in other formats.
+    or a head is not supported in other formats.
     """
     layer_classes, layers = in_files(), document["layers"]
     first = layers[0]
@@ -122,9 +120,26 @@ def build_operations(document: dict[str, Any]) -> tuple[Shape, tuple[Operation, 
         below = kind.output_shape(below)
         if "W" in layer:
             sizes.append(math.prod(below))
+    operations += _sort_of_heads(below, document.get("heads"))
     if document["scale_y"] is not None:
         operations.append(_target_unscaling(below, document["scale_y"]))
     return shape, tuple(operations), sizes
+
+
+def _sort_of_heads(shape: Shape, heads: dict[str, Any] | None) -> list[Operation]:
+    """Return the operation that sorts the predictions of heads, such as those of several quantiles, or an empty list.
+
+    Raise ValueError if a head has an output activation, which belongs only to its outputs.
+    """
+    if heads is None:
+        return []
+    for head in heads["heads"]:
+        if head["output"] != "identity":
+            raise ValueError(
+                "heads must have the identity as output activation in other formats, such as those of nnc.Quantile, "
+                f"got {head['output']!r}"
+            )
+    return [Sort(shape, shape, len(heads["heads"]))] if heads.get("ordered") else []
 
 
 def build_programs(documents: Sequence[dict[str, Any]], predict: Callable[[Any], Any]) -> list[Program]:
@@ -172,6 +187,7 @@ METHODS: dict[type[Operation], str] = {
     AvgPool: "pool",
     Flatten: "flatten",
     Activate: "activate",
+    Sort: "sort",
 }
 
 # Functions that compute (x - minus) * times + plus one after the other, with the operator of each.

@@ -81,6 +81,13 @@ def softplus_of(z):
 def Phi_of(z):
     return math.erfc(-z / math.sqrt(2)) / 2
 """,
+    "sortGroups": '''
+def sortGroups(x, groups):
+    """Sort the quantiles of each target. Each group has one quantile of all targets."""
+    n = len(x) // groups
+    columns = [sorted(x[j::n]) for j in range(n)]
+    return [number for group in zip(*columns) for number in group]
+''',
     "softmax": """
 def softmax(x):
     largest = max(x)

@@ -10,7 +10,7 @@ from nnc._interop.parts import Parts
 from nnc._interop.program import Program, build_program
 from nnc._registry import losses
 from nnc.layers import in_files
-from nnc.layers.operations import Activate, MatMul, Scale
+from nnc.layers.operations import Activate, MatMul, Scale, Sort
 
 MISSING_MESSAGE = 'nnc.sklearn needs scikit-learn 1.7 or later ({}); install it with pip install "nnc-cython[sklearn]"'
 
@@ -188,6 +188,8 @@ def _dense_layers(document: dict[str, Any], program: Program, estimator: str) ->
             coefs[-1], intercepts[-1] = coefs[-1] * times, intercepts[-1] * times + plus
             names[-1] = {"sigmoid": "logistic"}.get(operation.name, operation.name)
             times, plus = np.ones(operation.output_shape), np.zeros(operation.output_shape)
+        elif isinstance(operation, Sort):
+            raise ValueError(f"{estimator} cannot sort its outputs, which a network with several quantiles does")
         else:
             raise ValueError(f"{estimator} supports an activation only directly after a dense layer")
     coefs[-1], intercepts[-1] = coefs[-1] * times, intercepts[-1] * times + plus

@@ -157,6 +157,10 @@ class Script(Writer):
             self.functions[operation.name] = self.with_dependencies(text, operation.name)
         self.call(operation.name)
 
+    def sort(self, operation: op.Sort) -> None:
+        """Add the statement that sorts the quantiles of each target."""
+        self.call("sortGroups", operation.groups)
+
 
 def head_values(program: Program) -> dict[str, Any]:
     """Return values for the placeholders that the heads of Python and JavaScript modules share."""

@@ -29,11 +29,14 @@ class ContainerGraph(Graph):
         super().__init__(dtype)
         self.scope, self.container, self.output_names = scope, container, output_names
 
-    def node(self, operator: str, *inputs: str, name: str | None = None, **attributes: Any) -> str:
+    def node(
+        self, operator: str, *inputs: str, name: str | None = None, unused_output: str = "", **attributes: Any
+    ) -> str:
         """Add a node, and return the name of its output."""
+        unused = [self.scope.get_unique_variable_name(unused_output)] if unused_output else []
         output: str = self.output_names[name] if name else self.scope.get_unique_variable_name(operator)
         unique = self.scope.get_unique_operator_name(operator)
-        self.container.add_node(operator, [*inputs], [output], name=unique, **attributes)
+        self.container.add_node(operator, [*inputs], [output, *unused], name=unique, **attributes)
         return output
 
     def tensor(self, values: Sequence[Any], shape: Sequence[int], element_type: str | None = None) -> str:

@@ -125,6 +125,22 @@ class ModuleBuilder(Writer):
         classes["softplus"] = partial(nn.Softplus, threshold=SOFTPLUS_THRESHOLD)
         self.modules.append(classes[operation.name]())
 
+    def sort(self, operation: op.Sort) -> None:
+        """Add the module that sorts the quantiles of each target."""
+        self.modules.append(SortGroups(operation.groups))
+
+
+class SortGroups(nn.Module):
+    """Sort the quantiles of each target; each group has one quantile of all targets."""
+
+    def __init__(self, groups: int) -> None:
+        super().__init__()
+        self.groups = groups
+
+    def forward(self, x: Any) -> Any:
+        """Return the sorted outputs of a batch."""
+        return x.reshape(len(x), self.groups, -1).sort(dim=1).values.flatten(1)
+
 
 class Exp(nn.Module):
     """Exponential function, for which PyTorch has no module."""

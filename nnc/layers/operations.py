@@ -67,7 +67,16 @@ class Activate(Operation):
     name: str
 
 
-ALL = (Scale, MatMul, Conv, MaxPool, AvgPool, Flatten, Activate)
+class Sort(Operation):
+    """The numbers j, j + n, j + 2 n, ... sorted for each j < n, where n is the length of a group.
+
+    The groups are the quantiles of a network, in each of which there is a number for each target.
+    """
+
+    groups: int
+
+
+ALL = (Scale, MatMul, Conv, MaxPool, AvgPool, Flatten, Activate, Sort)
 
 
 def with_activation(operation: Operation, name: str) -> list[Any]:
