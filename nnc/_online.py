@@ -1,21 +1,20 @@
-"""Learning from a stream, row by row, where rows are dicts: `learn_one`, `predict_one` and `predict_proba_one`, as
-river has them.
+"""Online learning from a stream of rows, which are dicts, with the interface of river.
 
     model = OnlineClassifier(classes=["ham", "spam"])
     for x, y in stream:
-        guess = model.predict_one(x)
+        prediction = model.predict_one(x)
         model.learn_one(x, y)
 
-The learning rate is constant, so that a model follows data that change. Inputs, and targets that are numbers, are
-standardized by their mean and variance so far (Welford, 1962). One bad row does not spoil a model: a number far from
-those before it is clipped, in the row and in the statistics (see `Running`), the gradient of a row is clipped to a norm
-of 1, and a row with a number that is not finite is refused.
+The learning rate is constant, so a model follows changes of the data. Inputs and numeric targets are standardized by
+the mean and variance of the stream so far (Welford, 1962). Three measures protect a model from a single bad row. A
+number far from the mean is clipped, in the row and in the statistics (see `RunningStatistics`). The gradient of a row
+is clipped to a norm of 1. A row with an infinite number is refused.
 """
 
 from __future__ import annotations
 
 import math
-from reprlib import repr as shown
+from reprlib import repr as short_repr
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -30,19 +29,21 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-LIMIT = 10.0  # standard deviations from the mean that a scaled number has at most
-UPDATE_LIMIT = 30.0  # the same for the statistics, where rare but regular events (0.1 % of the rows) have to count
-WARM_UP_ROWS = 10  # numbers that are stored, so that a bad one among them does not set the scale
-MAX_MAGNITUDE = 1e100  # larger numbers count as this one, whose square is a float
-CLIP_NORM = 1.0  # of the gradient of a row
+MAX_SCALED = 10.0  # limit of standardized numbers, in standard deviations
+# Limit of numbers that update the statistics, in standard deviations. It is larger than MAX_SCALED, because rare but
+# regular events, in 0.1 % of the rows, must influence the scale.
+MAX_UPDATE = 30.0
+WARM_UP_ROWS = 10  # first numbers of a stream, which are clipped around their median
+MAX_MAGNITUDE = 1e100  # numbers are clipped to this magnitude, so that their squares do not overflow
+CLIP_NORM = 1.0  # maximum norm of the gradient of a row
 
 
-class Running:
+class RunningStatistics:
     """Mean and standard deviation of a stream of numbers, robust against single outliers.
 
-    An update is clipped to UPDATE_LIMIT standard deviations around the mean so far. The first WARM_UP_ROWS numbers are
-    stored and clipped around their median instead, by their median absolute deviation, because a bad number among them
-    would set the scale of all that follow.
+    An update is clipped to MAX_UPDATE standard deviations from the current mean. The first WARM_UP_ROWS numbers are
+    stored, and clipped around their median in units of their median absolute deviation. Otherwise a bad number among
+    them would determine the scale of all later numbers.
     """
 
     n: int
@@ -56,17 +57,17 @@ class Running:
         self.n, self.mean, self.squares, self.first = 0, 0.0, 0.0, []
 
     def update(self, value: float) -> None:
-        """Include one more finite number."""
+        """Add a finite number to the statistics."""
         value = _clip(value, 0.0, MAX_MAGNITUDE)
         if self.first is None:
-            self._add(_clip(value, self.mean, UPDATE_LIMIT * self.deviation))
+            self._add(_clip(value, self.mean, MAX_UPDATE * self.deviation))
             return
         self.first.append(value)
-        middle = _median(self.first)
-        spread = _median([abs(number - middle) for number in self.first]) or max(1.0, abs(middle))
+        median = _median(self.first)
+        deviation = _median([abs(number - median) for number in self.first]) or max(1.0, abs(median))
         self.n, self.mean, self.squares = 0, 0.0, 0.0
         for number in self.first:
-            self._add(_clip(number, middle, UPDATE_LIMIT * spread))
+            self._add(_clip(number, median, MAX_UPDATE * deviation))
         if self.n == WARM_UP_ROWS:
             self.first = None
 
@@ -78,12 +79,12 @@ class Running:
 
     @property
     def deviation(self) -> float:
-        """The standard deviation, 1 if all numbers are the same."""
+        """Standard deviation of the numbers, or 1 if all numbers are equal."""
         return math.sqrt(self.squares / self.n) if self.squares > 0 else 1.0
 
-    def scaled(self, value: float) -> float:
-        """Return the number in standard deviations from the mean, clipped to LIMIT."""
-        return _clip((value - self.mean) / self.deviation, 0.0, LIMIT)
+    def standardize(self, value: float) -> float:
+        """Return the number in standard deviations from the mean, clipped to MAX_SCALED."""
+        return _clip((value - self.mean) / self.deviation, 0.0, MAX_SCALED)
 
 
 def _clip(value: float, center: float, distance: float) -> float:
@@ -94,8 +95,8 @@ def _median(values: list[float]) -> float:
     return sorted(values)[len(values) // 2]
 
 
-class _Online:
-    """What both have: the network, which gets an input for each feature as it comes up."""
+class _OnlineModel:
+    """Base class of the online models: a network that gets a new input for each new feature of the stream."""
 
     hidden: Sequence[int]
     activation: str
@@ -105,7 +106,7 @@ class _Online:
     seed: int | None
 
     _loss: str
-    _said: tuple[str, ...] = ()  # arguments beside those that both have
+    _extra_arguments: tuple[str, ...] = ()  # arguments of the subclass for the repr
 
     def __init__(
         self, hidden: Sequence[int], activation: str, optimizer: Any, lr: float, l2: float, seed: int | None
@@ -118,73 +119,75 @@ class _Online:
             check_count("hidden", width)
         check_positive("lr", lr)
         check_not_negative("l2", l2)
-        self._drawn = checked_seed(seed)
-        self._features: dict[Hashable, Running] = {}  # in the order of the inputs
+        self._network_seed = checked_seed(seed)
+        self._features: dict[Hashable, RunningStatistics] = {}  # in the order of the inputs of the network
         self._network: NeuralNetwork | None = None
         self._step: Callable[..., float] | None = None
-        self._connect(1, 2)  # what is wrong with the rest is said here
+        self._expand_network(1, 2)  # raises an error if one of the other arguments is invalid
         self._network = self._step = None
 
     @property
     def network(self) -> NeuralNetwork | None:
-        """What has been learned so far, of the scaled features in the order of `features`; None before that."""
+        """Network whose inputs are the standardized `features`; None before the first row is learned."""
         return self._network
 
     @property
     def features(self) -> tuple[Hashable, ...]:
-        """The names of the features that came so far, in the order of the network's inputs."""
+        """Names of the features seen so far, in the order of the inputs of the network."""
         return tuple(self._features)
 
     def __repr__(self) -> str:
-        names = [*self._said, "hidden", "activation", "optimizer", "lr", "l2", "seed"]
+        names = [*self._extra_arguments, "hidden", "activation", "optimizer", "lr", "l2", "seed"]
         return f"{type(self).__name__}({', '.join(f'{name}={getattr(self, name)!r}' for name in names)})"
 
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "_step": None}
 
-    def _connect(self, n_in: int, n_out: int) -> None:
-        """Makes a network of so many inputs and outputs that says what the one before has said: what comes in anew has
-        no weight yet. The optimizer begins anew."""
-        before = self._network
-        net = NeuralNetwork([n_in, *self.hidden, n_out], activation=self.activation, loss=self._loss, seed=self._drawn)
-        if before is not None:
-            for new, old in zip((*net.weights, *net.biases), (*before.weights, *before.biases), strict=True):
+    def _expand_network(self, n_in: int, n_out: int) -> None:
+        """Replace the network by one with more inputs or outputs that computes the same function.
+
+        The weights of the new inputs and outputs are 0. The state of the optimizer is reset.
+        """
+        previous, sizes = self._network, [n_in, *self.hidden, n_out]
+        net = NeuralNetwork(sizes, activation=self.activation, loss=self._loss, seed=self._network_seed)
+        if previous is not None:
+            for new, old in zip((*net.weights, *net.biases), (*previous.weights, *previous.biases), strict=True):
                 new[...] = 0
                 new[tuple(map(slice, old.shape))] = old
-        self._network, self._step = net, self._stepper(net)
+        self._network, self._step = net, self._create_stepper(net)
 
-    def _stepper(self, net: NeuralNetwork) -> Callable[..., float]:
+    def _create_stepper(self, net: NeuralNetwork) -> Callable[..., float]:
         return net.stepper(self.optimizer, self.lr, l2=self.l2, clip_norm=CLIP_NORM)
 
     def _row(self, values: dict[Hashable, float | None], n_in: int) -> NDArray[np.float64]:
-        """Return the features as a row of `n_in` inputs; a missing one is at its mean."""
+        """Return the standardized features as a row of `n_in` inputs; missing features are 0, their mean."""
         row = np.zeros((1, n_in))
-        for column, (name, running) in zip(range(n_in), self._features.items(), strict=False):
+        for column, (name, statistics) in zip(range(n_in), self._features.items(), strict=False):
             value = values.get(name)
             if value is not None:
-                row[0, column] = running.scaled(value)
+                row[0, column] = statistics.standardize(value)
         return row
 
     def _learn(self, values: dict[Hashable, float | None], n_out: int, target: NDArray[Any]) -> None:
-        """Take a training step on one row, after `_update`."""
+        """Train one step on a row that `_update` has added to the statistics."""
         net, n_in = self._network, max(1, len(self._features))
         if net is None or net.sizes[0] < n_in or net.sizes[-1] < n_out:
-            self._connect(n_in, n_out)
-        elif self._step is None:  # after pickle
-            self._step = self._stepper(net)
+            self._expand_network(n_in, n_out)
+        elif self._step is None:  # the stepper is not pickled
+            self._step = self._create_stepper(net)
         assert self._step is not None
         self._step(self._row(values, n_in), target)
 
     def _update(self, values: dict[Hashable, float | None]) -> None:
-        """Include a row in the statistics; new features get an order that does not depend on the order of the row."""
+        """Add a row to the statistics; new features are sorted, so that the order within the row has no influence."""
         for name in sorted((name for name in values if name not in self._features), key=repr):
-            self._features[name] = Running()
+            self._features[name] = RunningStatistics()
         for name, value in values.items():
             if value is not None:
                 self._features[name].update(value)
 
     def _outputs(self, x: Mapping[Hashable, Any]) -> NDArray[Any] | None:
-        """Return the outputs for a row, None before anything was learned."""
+        """Return the outputs for a row, or None if there is no network yet."""
         values = _numbers(x)
         if self._network is None:
             return None
@@ -193,9 +196,9 @@ class _Online:
 
 
 def _numbers(x: Mapping[Hashable, Any]) -> dict[Hashable, float | None]:
-    """Return the features as finite numbers, None for missing ones."""
+    """Return the features as finite numbers, and None for missing values."""
     if not hasattr(x, "items"):
-        raise TypeError(f"x must be a dict of features by name, got {shown(x)}")
+        raise TypeError(f"x must be a dict of features by name, got {short_repr(x)}")
     return {name: None if is_missing(value) else _number(f"x[{name!r}]", value) for name, value in x.items()}
 
 
@@ -203,41 +206,43 @@ def _number(name: str, value: Any) -> float:
     return float(value) if is_bool(value) else check_finite(name, value)
 
 
-def _label(value: Hashable) -> Hashable:
-    """Return the class, unless it is missing or not hashable."""
+def _check_label(value: Hashable) -> Hashable:
+    """Return a class label, or raise an error if it is missing or not hashable."""
     try:
         hash(value)
     except TypeError:
-        raise TypeError(f"y must be a class: a string, a number or a boolean, got {shown(value)}") from None
+        raise TypeError(f"y must be a class (a string, a number or a boolean), got {short_repr(value)}") from None
     if is_missing(value):
-        raise ValueError(f"y must be a class, got the missing value {value!r}; leave the row out")
+        raise ValueError(f"y must be a class, got the missing value {value!r}; skip the row")
     return value
 
 
-class OnlineClassifier(_Online):
-    """Learns classes from a stream.
+class OnlineClassifier(_OnlineModel):
+    """Classifier that learns from a stream of rows, one at a time.
 
     Parameters
     ----------
     classes : iterable, optional
-        All that may come, two at least: strings, numbers, booleans. Default: those that come, each from then on.
+        All classes, at least two: strings, numbers or booleans. Default: each class is added when it first occurs.
     hidden : sequence of int, default (16,)
         Widths of the hidden layers.
     activation : str, default "relu"
+        Activation of the hidden layers.
     optimizer : str or object, default "adam"
-        A first-order one, as in `NeuralNetwork.fit`.
+        First-order optimizer, as in `NeuralNetwork.fit`.
     lr : float, default 0.005
-        Learning rate, which does not decay.
+        Constant learning rate.
     l2 : float, default 0
         Penalty: l2 sum W**2 / 2 is added to the loss of each row.
     seed : int, optional
-        Of the first weights. Default: a random one.
+        Seed of the initial weights. Default: a random seed.
 
     Attributes
     ----------
     network : NeuralNetwork or None
+        Network whose inputs are the standardized features; None before the first training step.
     features : tuple
-        What stands for the network's inputs, which are standardized.
+        Names of the features, in the order of the inputs of the network.
 
     Examples
     --------
@@ -248,7 +253,7 @@ class OnlineClassifier(_Online):
 
     classes: tuple[Hashable, ...] | None
 
-    _loss, _said = "cross_entropy", ("classes",)
+    _loss, _extra_arguments = "cross_entropy", ("classes",)
 
     def __init__(
         self,
@@ -261,72 +266,78 @@ class OnlineClassifier(_Online):
         seed: int | None = None,
     ) -> None:
         super().__init__(hidden, activation, optimizer, lr, l2, seed)
-        self.classes = None if classes is None else tuple(map(_label, classes))
-        self._places = {label: place for place, label in enumerate(dict.fromkeys(self.classes or ()))}  # at the output
-        if classes is not None and len(self._places) < 2:
-            raise ValueError(f"classes must be two or more, got {self.classes!r}")
+        self.classes = None if classes is None else tuple(map(_check_label, classes))
+        # Index of the output for each class.
+        self._class_index = {label: i for i, label in enumerate(dict.fromkeys(self.classes or ()))}
+        if classes is not None and len(self._class_index) < 2:
+            raise ValueError(f"classes must contain at least two classes, got {self.classes!r}")
 
     def learn_one(self, x: Mapping[Hashable, Any], y: Hashable) -> None:
-        """Learns from one row.
+        """Train one step on a row.
 
         Parameters
         ----------
         x : dict
-            Features by name: numbers or booleans. One that is missing (not in the dict, None, NaN, NaT or NA) counts as
-            average; a new one is learned from here on. A number more than 10 standard deviations from the mean so far
-            counts as 10, and changes the scale only a little.
+            Features by name: numbers or booleans. A missing feature (not in the dict, None, NaN, NaT or NA) is replaced
+            by its mean. A new feature becomes an additional input. A number more than 10 standard deviations from the
+            mean counts as 10 standard deviations, and changes the scale only a little.
         y : hashable
-            The class.
+            Class of the row.
 
         Raises
         ------
         ValueError, TypeError
-            y is missing (None, NaN, NaT, NA) or none of the declared classes, or a feature is infinite or no number.
-            The model is unchanged.
+            y is missing (None, NaN, NaT, NA) or is not one of the declared classes, or a feature is infinite or not a
+            number. The model does not change.
         """
-        y, values = _label(y), _numbers(x)  # all checks, before anything changes
-        if self.classes is not None and y not in self._places:
-            raise ValueError(f"y must be one of the classes {', '.join(map(repr, self._places))}, got {y!r}")
+        y, values = _check_label(y), _numbers(x)  # all checks precede the first change of the model
+        if self.classes is not None and y not in self._class_index:
+            raise ValueError(f"y must be one of the classes {', '.join(map(repr, self._class_index))}, got {y!r}")
         self._update(values)
-        self._places.setdefault(y, len(self._places))
-        if len(self._places) > 1:  # one class needs no network
-            self._learn(values, len(self._places), np.array([self._places[y]]))
+        self._class_index.setdefault(y, len(self._class_index))
+        if len(self._class_index) > 1:  # a single class needs no network
+            self._learn(values, len(self._class_index), np.array([self._class_index[y]]))
 
     def predict_proba_one(self, x: Mapping[Hashable, Any]) -> dict[Hashable, float]:
-        """The probability of every class that is known; all are equal before the first row.
+        """Return the probability of each class seen or declared so far.
+
+        Without a training step, all probabilities are equal.
 
         Parameters
         ----------
         x : dict
+            Features as in `learn_one`.
 
         Returns
         -------
         dict
+            Probabilities by class.
         """
         outputs = self._outputs(x)
         if outputs is None:
-            return {label: 1 / len(self._places) for label in self._places}
-        return dict(zip(self._places, outputs.tolist(), strict=True))
+            return {label: 1 / len(self._class_index) for label in self._class_index}
+        return dict(zip(self._class_index, outputs.tolist(), strict=True))
 
     def predict_one(self, x: Mapping[Hashable, Any]) -> Any:
-        """The most probable class; None before one is known."""
-        found = self.predict_proba_one(x)
-        return max(found, key=found.__getitem__) if found else None
+        """Return the most probable class, or None if there is no class yet."""
+        probabilities = self.predict_proba_one(x)
+        return max(probabilities, key=probabilities.__getitem__) if probabilities else None
 
 
-class OnlineRegressor(_Online):
-    """Learns numbers from a stream: by the squared error of what is standardized.
+class OnlineRegressor(_OnlineModel):
+    """Regressor that learns from a stream of rows, one at a time, by the squared error of standardized targets.
 
     Parameters
     ----------
     hidden, activation, optimizer, lr, l2, seed
-        As in `OnlineClassifier`.
+        Settings as in `OnlineClassifier`.
 
     Attributes
     ----------
     network : NeuralNetwork or None
-        Its output is in standard deviations of the targets so far, from their mean.
+        Network whose output is the standardized target; None before the first row.
     features : tuple
+        Names of the features, in the order of the inputs of the network.
 
     Examples
     --------
@@ -347,34 +358,36 @@ class OnlineRegressor(_Online):
         seed: int | None = None,
     ) -> None:
         super().__init__(hidden, activation, optimizer, lr, l2, seed)
-        self._target = Running()
+        self._target_statistics = RunningStatistics()
 
     def learn_one(self, x: Mapping[Hashable, Any], y: float) -> None:
-        """Learns from one row.
+        """Train one step on a row.
 
         Parameters
         ----------
         x : dict
-            As in `OnlineClassifier.learn_one`.
+            Features as in `OnlineClassifier.learn_one`.
         y : float
-            The number. As with features, one more than 10 standard deviations from the mean so far counts as 10.
+            Target. As for features, a number more than 10 standard deviations from the mean counts as 10 standard
+            deviations.
 
         Raises
         ------
         ValueError, TypeError
-            y is missing, infinite or no number, or a feature is infinite or no number. The model is unchanged.
+            y is missing, infinite or not a number, or a feature is infinite or not a number. The model does not change.
         """
-        target, values = check_finite("y", y), _numbers(x)  # all checks, before anything changes
+        target, values = check_finite("y", y), _numbers(x)  # all checks precede the first change of the model
         self._update(values)
-        self._target.update(target)
-        self._learn(values, 1, np.array([[self._target.scaled(target)]]))
+        self._target_statistics.update(target)
+        self._learn(values, 1, np.array([[self._target_statistics.standardize(target)]]))
 
     def predict_one(self, x: Mapping[Hashable, Any]) -> float:
-        """The number that is expected; 0 before the first row.
+        """Return the predicted target, or 0 before the first row.
 
         Parameters
         ----------
         x : dict
+            Features as in `learn_one`.
 
         Returns
         -------
@@ -383,4 +396,4 @@ class OnlineRegressor(_Online):
         outputs = self._outputs(x)
         if outputs is None:
             return 0.0
-        return float(outputs[0]) * self._target.deviation + self._target.mean
+        return float(outputs[0]) * self._target_statistics.deviation + self._target_statistics.mean

@@ -1,4 +1,4 @@
-"""The online models as estimators of river (extra `[river]`), for its pipelines, metrics and evaluations.
+"""Online models as estimators of river, for its pipelines, metrics and evaluations (extra `[river]`).
 
 from river import compose, datasets, evaluate, metrics
 from nnc.river import Classifier
@@ -19,7 +19,13 @@ __all__ = ["Classifier", "Regressor"]
 
 
 class Classifier(OnlineClassifier, base.Classifier):
-    __doc__ = OnlineClassifier.__doc__
+    """Classifier of river that learns from a stream of rows; see `nnc.OnlineClassifier`.
+
+    Parameters
+    ----------
+    classes, hidden, activation, optimizer, lr, l2, seed
+        Settings as in `nnc.OnlineClassifier`.
+    """
 
     @property
     def _multiclass(self) -> bool:
@@ -27,4 +33,10 @@ class Classifier(OnlineClassifier, base.Classifier):
 
 
 class Regressor(OnlineRegressor, base.Regressor):
-    __doc__ = OnlineRegressor.__doc__
+    """Regressor of river that learns from a stream of rows; see `nnc.OnlineRegressor`.
+
+    Parameters
+    ----------
+    hidden, activation, optimizer, lr, l2, seed
+        Settings as in `nnc.OnlineRegressor`.
+    """

@@ -10,7 +10,7 @@ import pytest
 
 import nnc
 from nnc import OnlineClassifier, OnlineRegressor
-from nnc._online import Running
+from nnc._online import RunningStatistics
 
 
 def stream(n, rng, weight=1.0):
@@ -23,13 +23,13 @@ def stream(n, rng, weight=1.0):
 
 def test_running_mean_and_deviation():
     values = np.random.default_rng(0).normal(1e6, 1e-3, 1000)
-    running = Running()
+    running = RunningStatistics()
     for value in values.tolist():
         running.update(value)
     assert running.mean == pytest.approx(values.mean(), rel=1e-14)
     assert running.deviation == pytest.approx(values.std(), rel=1e-6)
-    assert running.scaled(1e9) == 10
-    assert Running().deviation == 1
+    assert running.standardize(1e9) == 10
+    assert RunningStatistics().deviation == 1
 
 
 @pytest.mark.parametrize("classes", [None, ["below", "above"]])
@@ -99,7 +99,7 @@ def test_what_a_network_has_learned_stays_when_it_grows():
     probe = {"a": 6.0, "b": -80.0}
     before = model.predict_proba_one(probe)
     model._update({"new": 1.0})
-    model._connect(3, 3)
+    model._expand_network(3, 3)
     grown = model.network.predict([[*model._row(probe, 3)[0]]])[0]
     assert grown[:2] / grown[:2].sum() == pytest.approx(list(before.values()), rel=1e-12)
     model.learn_one(probe, "another")
@@ -135,7 +135,7 @@ def test_copies_go_on_as_the_model_does(way, optimizer):
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda: OnlineClassifier(classes=["a"]), ValueError, r"classes must be two or more, got \('a',\)"),
+        (lambda: OnlineClassifier(classes=["a"]), ValueError, r"classes must contain at least two classes"),
         (lambda: OnlineClassifier(["a", "b"]).learn_one({}, "c"), ValueError, "y must be one of the classes 'a', 'b'"),
         (lambda: OnlineRegressor().learn_one({"a": "red"}, 1.0), TypeError, r"x\['a'\] must be a number, got 'red'"),
         (lambda: OnlineRegressor().learn_one({"a": math.inf}, 1.0), ValueError, r"x\['a'\] must be a finite number"),
@@ -146,7 +146,7 @@ def test_copies_go_on_as_the_model_does(way, optimizer):
         (lambda: OnlineRegressor().learn_one({"a": -math.inf}, 1), ValueError, r"x\['a'\] must be a finite number"),
         (lambda: OnlineRegressor().learn_one({"a": 10**400}, 1), ValueError, r"x\['a'\] must be a number in the range"),
         (lambda: OnlineRegressor().learn_one([1.0], 1), TypeError, r"x must be a dict of features .*got \[1.0\]"),
-        (lambda: OnlineClassifier().learn_one({}, ["a"]), TypeError, r"y must be a class: .*got \['a'\]"),
+        (lambda: OnlineClassifier().learn_one({}, ["a"]), TypeError, r"y must be a class .*got \['a'\]"),
         (lambda: OnlineRegressor(lr=0), ValueError, "lr must be"),
         (lambda: OnlineRegressor(hidden=8), TypeError, r"hidden must be the widths .* such as \(16,\), got 8"),
         (lambda: OnlineRegressor(hidden=(0,)), ValueError, "hidden must be 1 or more, got 0"),

@@ -1,11 +1,11 @@
-"""Two small real data sets, larger ones from files that you have, and a seeded split into train and test.
+"""Small real data sets, loaders for MNIST and Fashion-MNIST, and a seeded split into train and test rows.
 
 >>> from nnc.datasets import load_digits, train_test_split
 >>> X, y = load_digits()
 >>> X_train, X_test, y_train, y_test = train_test_split(X / 16, y, test_size=450)
 
-The files of the small ones are in this folder (nothing is downloaded) and under CC BY 4.0; README.md beside them has
-the details. MNIST and Fashion-MNIST are loaded from a folder of yours.
+Nothing is downloaded. The small data sets are files of this package with the license CC BY 4.0; README.md in the same
+folder has the details. MNIST and Fashion-MNIST are loaded from a folder that you pass.
 """
 
 from __future__ import annotations
@@ -53,15 +53,15 @@ def load_digits() -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     Returns
     -------
     X : ndarray of float64, shape (1797, 64)
-        The pixels, row by row, as whole numbers from 0 (paper) to 16 (ink). `X[i].reshape(8, 8)` is image i.
+        Pixels, row by row, as integers from 0 (paper) to 16 (ink). `X[i].reshape(8, 8)` is image i.
     y : ndarray of int64, shape (1797,)
-        The digit, 0 to 9.
+        Digits from 0 to 9.
 
     Notes
     -----
-    The test part of "Optical Recognition of Handwritten Digits" by E. Alpaydin and C. Kaynak (1998), UCI
-    Machine Learning Repository, https://doi.org/10.24432/C50P49, license CC BY 4.0. The same rows in the
-    same order as in scikit-learn's function of this name.
+    The data set is the test part of "Optical Recognition of Handwritten Digits" by E. Alpaydin and C. Kaynak (1998),
+    UCI Machine Learning Repository, https://doi.org/10.24432/C50P49, license CC BY 4.0. Rows and order are the same as
+    in `sklearn.datasets.load_digits`.
     """
     return _load("digits.csv.gz", np.uint8)
 
@@ -72,15 +72,15 @@ def load_iris() -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     Returns
     -------
     X : ndarray of float64, shape (150, 4)
-        Sepal length, sepal width, petal length, petal width, in centimeters (`IRIS_FEATURES`).
+        Sepal length, sepal width, petal length and petal width in centimeters (`IRIS_FEATURES`).
     y : ndarray of int64, shape (150,)
-        The species: 0, 1 or 2 (`IRIS_CLASSES`). The rows are in the order of the species.
+        Species: 0, 1 or 2 (`IRIS_CLASSES`). The rows are sorted by species.
 
     Notes
     -----
-    "Iris" by R. A. Fisher (1936), UCI Machine Learning Repository, https://doi.org/10.24432/C56C76, license
-    CC BY 4.0, with the two rows that differ from Fisher's paper corrected. The same rows in the same order
-    as in scikit-learn's function of this name.
+    The data set is "Iris" by R. A. Fisher (1936), UCI Machine Learning Repository, https://doi.org/10.24432/C56C76,
+    license CC BY 4.0. Two rows that differ from Fisher's paper are corrected. Rows and order are the same as in
+    `sklearn.datasets.load_iris`.
     """
     return _load("iris.csv", np.float64)
 
@@ -88,19 +88,20 @@ def load_iris() -> tuple[NDArray[np.float64], NDArray[np.int64]]:
 def train_test_split(
     X: ArrayLike, y: ArrayLike, *, test_size: float = 0.25, seed: int = 0, stratify: bool = False
 ) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any]]:
-    """Split rows into a train and a test part, in an order that only the seed decides.
+    """Split rows into a train and a test part.
 
     Parameters
     ----------
     X, y : array_like
         Inputs and targets with the same number of rows n.
     test_size : float or int, default 0.25
-        The test part: a fraction of the rows (a float between 0 and 1), or a number of rows (an int).
+        Size of the test part: a fraction of the rows (a float between 0 and 1), or a number of rows (an int).
     seed : int, default 0
-        The same seed gives the same split everywhere and always.
+        Seed of the random order. The same seed gives the same split on all platforms and with all versions.
     stratify : bool, default False
-        Whether every class has its share in both parts, `y` being labels (n,). A class of two or more rows has one at
-        least in each part, even if that changes the size of the test; the only row of a class is in the train part.
+        Whether both parts have the same proportions of the classes; `y` must be labels of shape (n,). A class with at
+        least two rows has at least one row in each part, even if that changes the size of the test part. The only row
+        of a class is in the train part.
 
     Returns
     -------
@@ -110,10 +111,10 @@ def train_test_split(
     Raises
     ------
     ValueError
-        If the numbers of rows differ, if one of the two parts would be empty, if `test_size` is not finite, or if `y`
-        is no vector with stratify.
+        X and y have different numbers of rows, one of the two parts would be empty, `test_size` is not finite, or `y`
+        is not one-dimensional with stratify=True.
     TypeError
-        If `test_size` is no number, or `seed` no whole number.
+        `test_size` is not a number, or `seed` is not an integer.
     """
     X, y = as_array("X", X), as_array("y", y)
     n = len(X)
