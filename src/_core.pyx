@@ -1,9 +1,9 @@
-# The door: what Python calls. Compiled once per instruction set and precision as nnc._core_<instruction
-# set>_<precision>.
+# Compiled core: everything that Python calls. Compiled once per instruction set and precision, as
+# nnc._core_<instruction set>_<precision>.
 #
-# Everything that comes in has been checked in nnc/_data/converter.py and nnc/_training/options.py:
-# shapes fit, rows are contiguous, numbers are finite, labels are in range; what ends in _as_is looks itself.
-# Each call owns its buffers, so one network may predict in several threads at once.
+# nnc/_data/converter.py and nnc/_training/options.py have checked all arguments: shapes fit, rows are contiguous,
+# numbers are finite, and labels are in range. Only functions whose names end in _as_is check their arrays themselves.
+# Each call allocates its own buffers, so several threads may predict with one network at the same time.
 
 from cpython.buffer cimport PyBUF_C_CONTIGUOUS, PyBUF_FORMAT, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.pycapsule cimport PyCapsule_GetPointer, PyCapsule_New
@@ -44,26 +44,27 @@ cimport tiny
 import numpy
 from numpy import dtype, empty
 
-# The position of a name is its number in layer.pxd, activations.pxd, losses.pxd and optimizers.pxd.
+# The position of a name is its number in the enums of layer.pxd, activations.pxd, losses.pxd and optimizers.pxd.
 from nnc._registry.activations import NAMES as ACTIVATIONS
 from nnc._registry.losses import IN_ENGINE as LOSSES
 from nnc._registry.optimizers import METHODS
 from nnc.layers import KINDS
 
-LANES = VL                # numbers in a vector: rows of parameters are padded to a multiple of it
-REAL_BYTES = sizeof(real)
-TILE = TILE_ROWS, TILE_VECS   # of matmul.pxd
+LANES = VL                # numbers in a vector; rows of parameters are padded to a multiple of it
+REAL_BYTES = sizeof(real)  # size of a number
+TILE = TILE_ROWS, TILE_VECS   # rows and vectors of the register tile of matmul.pxd
 
-cdef char FORMAT = b"f" if sizeof(real) == 4 else b"d"      # of a number in a buffer
-cdef object DTYPE = dtype("f" if sizeof(real) == 4 else "d")
-cdef object ndarray = numpy.ndarray       # a C variable: a name of the module is looked up at each use
+cdef char FORMAT = b"f" if sizeof(real) == 4 else b"d"      # buffer format of a number
+cdef object DTYPE = dtype("f" if sizeof(real) == 4 else "d")  # dtype of all arrays of numbers
+cdef object ndarray = numpy.ndarray       # C variable, because a module attribute is looked up at each use
 
 cdef enum:
-    BRIEF = 1 << 13       # rows times parameters of a call that is over before it would pay to give Python's lock away
+    # rows x parameters of a call up to which the GIL is kept; releasing it would take longer than the call
+    BRIEF = 1 << 13
 
 
 def scan(const real[:, ::1] X):
-    """(the place of the first NaN or infinity in X, counted row by row, or -1; the largest absolute value before it)"""
+    """Return (index of the first NaN or infinity in X in row-major order, or -1; largest absolute value before it)."""
     cdef double largest
     cdef Py_ssize_t position
     with nogil:
@@ -72,7 +73,7 @@ def scan(const real[:, ::1] X):
 
 
 def largest(const real[:, ::1] X, const real[:, ::1] Y):
-    """The largest absolute value in X, where all of X is finite, and of Y unless that is None; else None."""
+    """Return the largest absolute value of X, or None if X or Y contains NaN or infinity. Y may be None."""
     cdef double found, unused
     cdef bint finite
     cdef const real* y = &Y[0, 0] if Y is not None else NULL
@@ -83,8 +84,10 @@ def largest(const real[:, ::1] X, const real[:, ::1] Y):
 
 
 def largest_as_is(X, Y, Py_ssize_t n_in, Py_ssize_t n_out):
-    """Return the largest absolute value of X, or None unless `data_as_is` accepts X and Y and all numbers are
-    finite."""
+    """Return the largest absolute value of X.
+
+    Return None unless `data_as_is` accepts X and Y and all numbers are finite.
+    """
     cdef Data data = data_as_is(X, Y, n_in, n_out)
     cdef double found, unused
     cdef bint finite
@@ -97,18 +100,18 @@ def largest_as_is(X, Y, Py_ssize_t n_in, Py_ssize_t n_out):
 
 
 def is_finite(const real[::1] params):
-    """Whether all of them are numbers."""
+    """Return whether all parameters are finite."""
     cdef double largest
     return first_not_finite(&params[0], params.shape[0], &largest) < 0
 
 
 def known(real[::1] params):
-    """What every call takes as parameters, as it takes it fastest: asking an array what it is takes time."""
+    """Return a typed memoryview of the parameters, which other calls accept without checking the buffer again."""
     return params
 
 
 def are_shares(const real[:, ::1] Y):
-    """Whether all numbers of Y lie between 0 and 1."""
+    """Return whether all numbers of Y are between 0 and 1."""
     cdef const real* y = &Y[0, 0]
     cdef Py_ssize_t i
     for i in range(Y.shape[0] * Y.shape[1]):
@@ -118,7 +121,7 @@ def are_shares(const real[:, ::1] Y):
 
 
 def as_labels(const int64_t[::1] y, int[::1] labels, Py_ssize_t n_out):
-    """Writes y into labels; returns whether all of it lies between 0 and n_out - 1."""
+    """Copy y to labels. Return whether all numbers of y are between 0 and n_out - 1."""
     cdef Py_ssize_t i
     for i in range(y.shape[0]):
         if not 0 <= y[i] < n_out:
@@ -128,11 +131,12 @@ def as_labels(const int64_t[::1] y, int[::1] labels, Py_ssize_t n_out):
 
 
 def one_hot(const real[:, ::1] Y, int[::1] labels):
-    """Writes the column of the 1 in each row of Y into labels; returns whether each has one, and zeros else."""
+    """Write the class index of each one-hot row of Y to labels. Return whether all rows are one-hot."""
     return are_one_hot(&Y[0, 0], Y.shape[0], Y.shape[1], &labels[0])
 
 
 cdef bint are_one_hot(const real* Y, Py_ssize_t n, Py_ssize_t n_out, int* labels) noexcept:
+    # Write the class index of each one-hot row of Y (n, n_out) to labels. Return whether all rows are one-hot.
     cdef Py_ssize_t i, j
     cdef int found
     for i in range(n):
@@ -150,7 +154,7 @@ cdef bint are_one_hot(const real* Y, Py_ssize_t n, Py_ssize_t n_out, int* labels
 
 cdef Data as_data(const real[:, ::1] X, const real[:, ::1] Y, const int[::1] labels, const real[::1] weights,
                   int[::1] order, int[::1] rows=None):
-    # Rows that are a part of these arrays are taken in their order where there is no other.
+    # Return the data of these arrays. `rows` selects a part of them, in its order unless there is another `order`.
     cdef Data data = Data(X.shape[0], &X[0, 0], NULL, NULL, NULL, 0, NULL, NULL)
     if rows is not None:
         data.n, data.rows, data.order = rows.shape[0], &rows[0], &rows[0]
@@ -167,9 +171,10 @@ cdef Data as_data(const real[:, ::1] X, const real[:, ::1] Y, const int[::1] lab
 
 
 cdef real* rows_of(array, Py_ssize_t columns, int how, Py_ssize_t* n) noexcept:
-    # The numbers of an array of any kind, and of how many rows; NULL where they are not (n, columns) as the engine
-    # takes them. `how` may ask for one that can be written to. A typed view would say the same, for three times as
-    # long, and a format takes NumPy longer than all the rest.
+    # Return the numbers of any array-like object and write its number of rows. Return NULL unless it is a buffer of
+    # reals (n, columns) that the engine can use directly. `access` may require a writable buffer. A typed memoryview
+    # would make the same check in three times the time. The format is not requested if the dtype is known, because
+    # creating it is slow.
     cdef Py_buffer buffer
     cdef real* numbers = NULL
     cdef bint known = type(array) is ndarray and array.dtype is DTYPE
@@ -186,9 +191,9 @@ cdef real* rows_of(array, Py_ssize_t columns, int how, Py_ssize_t* n) noexcept:
 
 
 cdef Data data_as_is(X, Y, Py_ssize_t n_in, Py_ssize_t n_out, int access=0) noexcept:
-    # The check that all functions share whose names end in _as_is: X and Y may be any objects. The result has no rows
-    # unless X (n, n_in) and Y (n, n_out) are buffers that the engine can use directly. With PyBUF_WRITABLE, Y is an
-    # array for outputs, which must not overlap X, or None for one that the caller allocates.
+    # Return X (n, n_in) and Y (n, n_out) as data: the common check of all functions whose names end in _as_is. X and Y
+    # may be any objects. The result has no rows unless both are buffers that the engine can use directly. With
+    # PyBUF_WRITABLE, Y is an array for outputs, which must not overlap X, or None for one that the caller allocates.
     cdef Py_ssize_t n = 0, m = 0
     cdef const real* rows = rows_of(X, n_in, 0, &n)
     cdef const real* targets
@@ -201,7 +206,8 @@ cdef Data data_as_is(X, Y, Py_ssize_t n_in, Py_ssize_t n_out, int access=0) noex
 
 
 cdef bint labels_of(array, int* labels, Py_ssize_t n, Py_ssize_t n_out) noexcept:
-    # Writes them into labels; False where they are not n numbers of classes, as NumPy has integers.
+    # Copy an array of n class indices to labels. Return False unless it is an integer array (n) with numbers below
+    # n_out.
     cdef Py_buffer buffer
     cdef int64_t label
     cdef Py_ssize_t i
@@ -221,7 +227,8 @@ cdef bint labels_of(array, int* labels, Py_ssize_t n, Py_ssize_t n_out) noexcept
 
 
 cdef Data as_labelled(X, y, Py_ssize_t n_in, Py_ssize_t n_out, int* labels, Py_ssize_t n) noexcept:
-    # The same of n rows X and numbers of classes, or one-hot rows, y; the numbers go into labels.
+    # Return n rows X and their class indices (or one-hot rows) y as data, as data_as_is() does. The indices are written
+    # to `labels`.
     cdef Py_ssize_t m = 0, k = 0
     cdef const real* rows = rows_of(X, n_in, 0, &m)
     cdef const real* targets
@@ -235,14 +242,15 @@ cdef Data as_labelled(X, y, Py_ssize_t n_in, Py_ssize_t n_out, int* labels, Py_s
 
 
 cdef int number_of(str what, name, tuple names) except -1:
-    # The number that a name stands for.
+    # Return the position of a name in `names`; raise ValueError if it is not there. `argument` is the name of the
+    # argument.
     if name not in names:
         raise ValueError(f"{what} must be one of {', '.join(names)}, got {name!r}")
     return names.index(name)
 
 
 cdef Shape shape_of(tuple shape) except *:
-    # A vector is one pixel.
+    # Return a shape tuple as a struct. A vector is an image of one pixel.
     cdef Shape made = Shape(1, 1, shape[len(shape) - 1])
     if len(shape) == 3:
         made.height, made.width = shape[0], shape[1]
@@ -252,7 +260,7 @@ cdef Shape shape_of(tuple shape) except *:
 
 
 cdef int describe(Layer* layer, dict description) except -1:
-    # Fills in what a description says of a layer.
+    # Set the fields of a layer from its description, a dict; raise an error if an option is missing or unknown.
     cdef dict rest = dict(description)
     layer.kind = number_of("kind", rest.pop("kind"), KINDS)
     layer.in_shape, layer.out_shape = shape_of(rest.pop("input_shape")), shape_of(rest.pop("output_shape"))
@@ -275,7 +283,7 @@ cdef int describe(Layer* layer, dict description) except -1:
 
 
 cdef void* reserve(Arena* arena, Py_ssize_t block) except NULL:
-    # The memory that was counted, which the caller frees.
+    # Allocate the memory that the arena has counted, and restart the arena at its address. The caller frees the memory.
     cdef void* memory = malloc(arena.used + ALIGNMENT)
     if memory is NULL:
         raise MemoryError(f"no memory for the activations of {block} rows ({arena.used} bytes)")
@@ -285,7 +293,7 @@ cdef void* reserve(Arena* arena, Py_ssize_t block) except NULL:
 
 cdef void* open_network(Network* net, const Plan* plan, const real* params, Py_ssize_t block, Purpose purpose,
                         const Data* data) except NULL:
-    # A network with all its buffers, in one piece of memory that the caller frees.
+    # Set up a network with all its buffers in one block of memory. Return the block, which the caller frees.
     cdef Arena arena = Arena(0, 0)
     lay_out(net, plan, &arena, block, purpose, data, 1, False)
     cdef void* memory = reserve(&arena, block)
@@ -295,7 +303,7 @@ cdef void* open_network(Network* net, const Plan* plan, const real* params, Py_s
 
 
 cdef bint are_finite(const Data* data, const Layer* layers, int count) noexcept nogil:
-    # Whether the inputs and targets of these layers are.
+    # Return whether all inputs and targets are finite.
     cdef double largest
     return (first_not_finite(data.X, data.n * layers[0].n_in, &largest) < 0 and
             (data.Y is NULL or first_not_finite(data.Y, data.n * layers[count - 1].n_out, &largest) < 0))
@@ -303,8 +311,8 @@ cdef bint are_finite(const Data* data, const Layer* layers, int count) noexcept 
 
 cdef double descend(const Plan* of, const real* params, const Data* data, real* gradient, real* input_gradient,
                     bint checked) except? -1:
-    # The loss of all rows, its gradient, padded as the parameters are, and its derivative by the inputs (n, n_in),
-    # unless that is NULL. Where X and Y have not been checked and are not finite, the loss is NaN, and nothing is done.
+    # Return the loss of all rows. Write its gradient, padded like the parameters, and its derivative by the inputs (n,
+    # n_in) unless input_gradient is NULL. If `checked` is false and X or Y is not finite, do nothing and return NaN.
     cdef Network net
     cdef Plan by = of[0]
     cdef const Plan* plan = &by
@@ -339,16 +347,29 @@ include "training.pxi"
 
 
 def shuffle(int[::1] order, uint64_t key, uint64_t draws):
-    """Puts rows in the order that an epoch takes them in; returns how many numbers of the stream have been used
-    then."""
+    """Write a random permutation of the rows to `order`, as an epoch uses it.
+
+    Parameters
+    ----------
+    order : int32 array (n)
+        Result.
+    key : int
+        Key of the random stream.
+    draws : int
+        How many numbers of the stream are used already.
+
+    Returns
+    -------
+    int
+        How many numbers of the stream are used after the call.
+    """
     cdef Data data = Data(order.shape[0], NULL, NULL, NULL, NULL, 0, NULL, &order[0])
     shuffle_rows(&data, key, &draws)
     return draws
 
 
 def shuffle_by(int[::1] order, generator):
-    """Puts these numbers in the order that `RandomState(generator).shuffle(order)` does, a BitGenerator of NumPy's,
-    faster."""
+    """Shuffle `order` (n) like `RandomState(generator).shuffle(order)` of NumPy, but faster."""
     cdef const BitGenerator* bits = <const BitGenerator*>PyCapsule_GetPointer(generator.capsule, "BitGenerator")
     with generator.lock, nogil:
         shuffle_rows_by(&order[0], order.shape[0], bits)

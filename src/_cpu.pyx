@@ -1,5 +1,5 @@
-# Which instruction sets this processor and its operating system offer, and which processor a thread is on. Compiled
-# without any of them.
+# Detection of the instruction sets of this processor and its operating system. Compiled for the baseline instruction
+# set.
 
 from threads cimport processor_number
 
@@ -57,7 +57,7 @@ COMPILER = NNC_COMPILER.decode()
 
 
 def instruction_sets():
-    """Those that this processor can run, the widest vectors first; "baseline" always is one."""
+    """Return the instruction sets that this processor can run, widest vectors first; the last one is "baseline"."""
     found = ["baseline"]
     if has_avx2():
         found.insert(0, "avx2")
@@ -67,5 +67,5 @@ def instruction_sets():
 
 
 def processor():
-    """The number of the processor that the thread is on, or -1 where the system does not tell."""
+    """Return the number of the processor that runs this thread, or -1 if the system does not tell."""
     return processor_number()

@@ -1,9 +1,9 @@
-# Threads, locks, single training steps and Ctrl-C handling. One extension module, because each module costs import time
-# and the stepper calls the locks without going through Python.
+# Threads, locks, single training steps and Ctrl-C handling, in one extension module: each module costs import time, and
+# the stepper calls the locks without going through Python.
 #
-# All of this is Cython because a signal handler may raise between any two bytecodes of a Python function. Compiled code
-# cannot be interrupted, so a lock that was acquired is always released, and a thread team always finishes before its
-# caller continues.
+# This is Cython because a signal handler may raise between any two bytecodes of a Python function. Compiled code cannot
+# be interrupted, so a lock that was acquired is always released, and a thread team always finishes before its caller
+# continues.
 
 from cython cimport critical_section
 from cpython.mem cimport PyMem_Calloc, PyMem_Free
@@ -21,7 +21,7 @@ import _thread
 
 import numpy
 
-cdef object ndarray = numpy.ndarray       # C variables, because module attributes are looked up at each use
+cdef object ndarray = numpy.ndarray       # C variables, because a module attribute is looked up at each use
 cdef object empty = numpy.empty
 
 

@@ -1,7 +1,7 @@
-# What Python asks of a network: a part of _core.pyx.
+# Networks and their evaluation. Included by _core.pyx.
 
 cdef class Engine:
-    """A network's layers as the kernels see them; the numbers stay in arrays of the caller.
+    """Layers of a network in the form that the kernels read. All numbers stay in arrays of the caller.
 
     Parameters
     ----------
@@ -13,22 +13,22 @@ cdef class Engine:
     loss : str
         A name of LOSSES.
     parameter : float
-        Of the loss: huber's delta, quantile's tau, cross_entropy's label smoothing.
+        Parameter of the loss: delta of huber, tau of quantile, label smoothing of cross_entropy.
     heads : sequence of tuples, optional
         Several losses in place of `loss`: (loss, parameter, activation, n, weight) for each, where n is its number of
         outputs. The activation of the last layer must be the identity.
     missing : float, optional
-        A target with this value is missing. Default: all targets of the heads are there.
+        A target with this value is missing. Default: no target is missing.
 
     Raises
     ------
     ValueError, KeyError
-        A name is not known, a description has too much or lacks something, or a layer does not fit on the one below.
+        A name or an option is unknown, an option is missing, or the shapes of two layers do not match.
     """
     cdef Plan plan
     cdef Head* heads
-    cdef readonly Py_ssize_t size     # parameters, padding included
-    cdef readonly tuple layout        # per layer: start, rows of W, padded width, has bias; 2 more rows of a batch norm
+    cdef readonly Py_ssize_t size     # length of the parameter vector, padding included
+    cdef readonly tuple layout  # per layer: start, rows of W, padded width, has bias; a batch norm has 2 more rows
 
     def __cinit__(self, layers, loss, double parameter=0, heads=(), double missing=NAN):
         cdef Plan* plan = &self.plan
@@ -76,6 +76,7 @@ cdef class Engine:
             self.set_heads(heads, missing)
 
     cdef int set_heads(self, heads, double missing) except -1:
+        # Store the heads and use their sum as the loss.
         cdef Plan* plan = &self.plan
         cdef const Layer* last = &plan.layers[plan.count - 1]
         cdef Head* head
@@ -101,23 +102,38 @@ cdef class Engine:
         free(self.heads)
 
     def are_targets(self, Y):
-        """Return whether Y is an array of targets of the heads that needs no conversion; numbers may not be finite."""
+        """Return whether Y needs no conversion to targets of the heads. NaN and infinity are not rejected."""
         cdef Py_ssize_t n = 0, n_out = self.plan.layers[self.plan.count - 1].n_out
         cdef const real* y = rows_of(Y, n_out, 0, &n)
         return y is not NULL and are_targets(&self.plan.heads, y, n, n_out)
 
     def blocks(self, Py_ssize_t batch):
-        """How many threads can share a batch of so many rows by taking whole blocks; 0 where they share rows and
-        parameters."""
+        """Return how many threads can share a batch of `batch` rows by taking whole blocks.
+
+        Return 0 if threads share rows and parameters instead.
+        """
         cdef Py_ssize_t block = block_rows(&self.plan, batch, TRAIN)
         return (batch + block - 1) // block if shares_blocks(&self.plan, batch) else 0
 
     def predict(self, const real[::1] params, const real[:, ::1] X, real[:, ::1] out):
-        """Writes the outputs of the network for the rows of X (n, n_in) into out (n, n_out). Returns -1, or where X is
-        not finite, with nothing done."""
+        """Write the outputs of the network for the rows of X.
+
+        Parameters
+        ----------
+        params : real array (engine.size)
+        X : real array (n, n_in)
+        out : real array (n, n_out)
+            Result.
+
+        Returns
+        -------
+        int
+            Index of the first number of X that is not finite, with nothing written; else -1.
+        """
         return self.outputs_of(&params[0], &X[0, 0], X.shape[0], &out[0, 0])
 
     cdef Py_ssize_t outputs_of(self, const real* params, const real* X, Py_ssize_t n, real* out) except? -1:
+        # Compute predict() on pointers, without the GIL.
         cdef double largest
         cdef Network net
         cdef Plan plan = self.plan
@@ -139,10 +155,10 @@ cdef class Engine:
         return position
 
     # Fast path of frequent calls: X, Y and out may be any objects, and `data_as_is` checks them. All three functions
-    # return None if the arrays must be converted first, or if numbers are not finite.
+    # return None if the arrays must be converted first, or if a number is not finite.
 
     def predict_as_is(self, const real[::1] params, X, out=None):
-        """Return the outputs for the rows of X, written into `out` if given."""
+        """Return the outputs for the rows of X, written to `out` if given."""
         cdef Py_ssize_t m, n_out = self.plan.layers[self.plan.count - 1].n_out
         cdef Data data = data_as_is(X, out, self.plan.layers[0].n_in, n_out, PyBUF_WRITABLE)
         if data.n == 0:
@@ -159,14 +175,26 @@ cdef class Engine:
         return loss if loss < INFINITY else None
 
     def gradients_as_is(self, const real[::1] params, X, Y, real[::1] gradient):
-        """Return the loss, and write its gradient into `gradient` as `gradients` does."""
+        """Return the loss, and write its gradient to `gradient` as `gradients` does."""
         cdef Data data = data_as_is(X, Y, self.plan.layers[0].n_in, self.plan.layers[self.plan.count - 1].n_out)
         cdef double loss = self.gradients_of(&params[0], &data, &gradient[0], NULL) if data.n > 0 else NAN
         return loss if loss < INFINITY else None
 
     def forward(self, const real[::1] params, const real[:, ::1] X, list out_rows):
-        """Writes the outputs of every layer for the rows of X (n, n_in) into the arrays (n, n_out) of `outs`, None for
-        a layer that is not asked for. Returns as `predict` does."""
+        """Write the outputs of each layer for the rows of X.
+
+        Parameters
+        ----------
+        params : real array (engine.size)
+        X : real array (n, n_in)
+        outs : list of real array (n, n_out of the layer) or None
+            Results; None for layers whose outputs are not needed.
+
+        Returns
+        -------
+        int
+            Index of the first number of X that is not finite, with nothing written; else -1.
+        """
         cdef double largest
         cdef Py_ssize_t position
         with nogil:
@@ -199,11 +227,11 @@ cdef class Engine:
 
     def loss(self, const real[::1] params, const real[:, ::1] X, const real[:, ::1] Y, const int[::1] labels,
              const real[::1] weights):
-        """The loss of the rows of X, with the arguments of `gradient`. NaN, with nothing done, where X or Y is not
-        finite."""
+        """Return the loss of the rows of X, with the arguments of `gradient`; NaN if X or Y is not finite."""
         return self.compute_loss(&params[0], as_data(X, Y, labels, weights, None))
 
     cdef double compute_loss(self, const real* params, Data data) except? -1:
+        # Compute loss() on the data, without the GIL.
         cdef const Plan* plan = &self.plan
         cdef EvaluationState state
         cdef Arena arena = Arena(0, 0)
@@ -224,23 +252,45 @@ cdef class Engine:
 
     def gradient(self, const real[::1] params, const real[:, ::1] X, const real[:, ::1] Y, const int[::1] labels,
                  const real[::1] weights, real[::1] gradient, real[:, ::1] input_gradient=None):
-        """The loss of the rows of X against the targets Y (n, n_out), or against labels (n), each row counting
-        `weights` (n) times; its gradient goes into `gradient`, padded as the parameters are, and its derivative by the
-        inputs into `by_inputs` (n, n_in). Where there is a batch norm, these two are of the loss as a training step has
-        it, or with `by_inputs` as `loss` has it."""
+        """Return the loss of the rows of X, and write its gradient.
+
+        Parameters
+        ----------
+        params : real array (engine.size)
+        X : real array (n, n_in)
+        Y : real array (n, n_out) or None
+            Targets.
+        labels : int32 array (n) or None
+            Class indices, in place of Y.
+        weights : real array (n) or None
+            Sample weights.
+        gradient : real array (engine.size)
+            Result, padded like the parameters.
+        input_gradient : real array (n, n_in), optional
+            Derivative of the loss by the inputs.
+
+        Notes
+        -----
+        A batch norm uses batch statistics, as in a training step. With input_gradient it uses running statistics, as in
+        `loss`.
+        """
         cdef Data data = as_data(X, Y, labels, weights, None)
         return descend(&self.plan, &params[0], &data, &gradient[0],
                        NULL if input_gradient is None else &input_gradient[0, 0], True)
 
     def gradients(self, const real[::1] params, const real[:, ::1] X, const real[:, ::1] Y, const int[::1] labels,
                   const real[::1] weights, real[::1] gradient, real[:, ::1] input_gradient=None):
-        """The same, but that the gradient has no padding: of each layer W, row by row, then b. NaN, and nothing of use,
-        where X or Y is not finite."""
+        """Return the loss, and write its gradient without padding: W and then b of each layer, row by row.
+
+        The arguments are those of `gradient`. If X or Y is not finite, return NaN; the contents of `gradient` are
+        unspecified then.
+        """
         cdef Data data = as_data(X, Y, labels, weights, None)
         return self.gradients_of(&params[0], &data, &gradient[0],
                                  NULL if input_gradient is None else &input_gradient[0, 0])
 
     cdef double gradients_of(self, const real* params, const Data* data, real* to, real* input_gradient) except? -1:
+        # Compute gradients() on pointers.
         cdef Arena arena = Arena(0, 0)
         take(&arena, self.size * sizeof(real))
         cdef void* memory = reserve(&arena, 0)
@@ -262,8 +312,17 @@ cdef class Engine:
         return loss
 
     def jacobian(self, const real[::1] params, const real[:, ::1] X, real[:, ::1] P, real[:, :, ::1] J):
-        """Writes the outputs for the rows of X into P (n, n_out) and their derivatives by the parameters, those of W
-        and b layer by layer without padding, into J (n, n_out, parameters)."""
+        """Write the outputs for the rows of X, and their derivatives by the parameters.
+
+        Parameters
+        ----------
+        params : real array (engine.size)
+        X : real array (n, n_in)
+        P : real array (n, n_out)
+            Outputs.
+        J : real array (n, n_out, n_params)
+            Derivatives by W and b of each layer in turn, without padding.
+        """
         cdef Network net
         cdef Py_ssize_t n = X.shape[0], row, rows
         cdef Py_ssize_t block = block_rows(&self.plan, n, TRAIN)
@@ -279,8 +338,10 @@ cdef class Engine:
         free(memory)
 
     def input_jacobian(self, const real[::1] params, const real[:, ::1] X, real[:, :, ::1] J):
-        """Writes the derivatives of the outputs for the rows of X by the inputs into J (n, n_out, n_in). Returns as
-        `predict` does."""
+        """Write the derivatives of the outputs by the inputs to J (n, n_out, n_in).
+
+        Return the index of the first number of X that is not finite, with nothing written; else -1.
+        """
         cdef double largest
         cdef Network net
         cdef Plan plan = self.plan
@@ -308,20 +369,20 @@ cdef class Engine:
 
 
 cdef class Evaluation:
-    """The loss of a network over rows, and its outputs for them, worked out by any number of threads.
+    """Loss and outputs of a network for given rows, computed by any number of threads.
 
     Parameters
     ----------
     engine : Engine
     params : real array (engine.size)
     X, Y, labels, weights : arrays
-        As for Training.
+        As in Training.
     out : real array (n, n_out) or None
-        Gets the outputs.
+        Result: the outputs.
     threads : int
-        How many threads will do it.
+        Number of threads.
     rows : int32 array (m) or None
-        As for Training.
+        As in Training.
     """
     cdef EvaluationState state
     cdef Task of_thread
@@ -347,11 +408,12 @@ cdef class Evaluation:
         free(self.memory)
 
     def restart(self):
-        """Begins anew, with the parameters as they are now."""
+        """Start again with the current parameters."""
         restart(&self.state)
 
     @property
     def done(self):
+        # Return whether all rows are evaluated.
         return is_done(&self.state)
 
     @property
@@ -360,17 +422,20 @@ cdef class Evaluation:
 
     @property
     def loss(self):
-        """The loss, once all is done."""
+        """Loss of all rows, valid when `done` is true."""
         return plain_loss(&self.state) * self.scale
 
     @property
     def task(self):
-        """For the threads of a team: each goes on for up to so many blocks of rows. It is good for as long as this
-        object is."""
+        """Capsule of a Task for a Team: each thread evaluates up to `amount` blocks of rows.
+
+        The capsule must not be used after this object is deleted.
+        """
         return PyCapsule_New(&self.of_thread, NULL, NULL)
 
 
 cdef void work_on_parts(void* state, int thread, Py_ssize_t blocks) noexcept nogil:
+    # Task function: evaluate up to `blocks` blocks of rows as thread number `thread`.
     cdef unsigned int mode = flush_denormals()
     evaluate(<EvaluationState*>state, thread, blocks)
     restore_denormals(mode)

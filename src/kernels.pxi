@@ -1,12 +1,32 @@
-# A part of _core.pyx: the kernels one by one, for the tests and for `python -m benchmarks --roofline`.
+# Kernels for tests and for `python -m benchmarks --roofline`. Included by _core.pyx.
 
 def product(const real[:, ::1] A, bint transposed, const real[:, ::1] B, real[:, ::1] C, const real[::1] start=None,
             double scale=1, bint add=False, Py_ssize_t repeat=1, bint guarded=False, bint rectify=False,
             bint scattered=False):
-    """C = start + A @ B or C += scale * A @ B, with A.T for A where `transposed`; `scattered` takes the way for rows
-    that lie anywhere. B and C have rows of whole vectors, those of C longer than B's perhaps. Where `rectify`, negative
-    numbers become 0. Returns whether a part of C was left as it was because it would not have become finite, which
-    happens where `guarded`."""
+    """Compute C = start + A @ B, or C += scale * A @ B if `add`.
+
+    Parameters
+    ----------
+    A : real array (m, k), or (k, m) if `transposed`
+        With `scattered`, the kernel for rows at any distance is used for a transposed A.
+    B : real array (k, n)
+        n is a multiple of LANES.
+    C : real array (m, ldc)
+        Result. ldc >= n is a multiple of LANES.
+    start : real array (n), optional
+        Default: zeros.
+    repeat : int, default 1
+        Number of repetitions, for timing.
+    guarded : bool, default False
+        Elements of C that would not be finite keep their values.
+    rectify : bool, default False
+        Replace negative elements by 0.
+
+    Returns
+    -------
+    bool
+        Whether an element kept its value because of `guarded`.
+    """
     cdef Py_ssize_t m = C.shape[0], n = B.shape[1], k = B.shape[0], ldc = C.shape[1], _
     cdef matmul.Layout layout = matmul.ROWS
     cdef const real* first = NULL
@@ -31,8 +51,19 @@ PRODUCTS = "forward", "backward", "gradient"     # of a convolutional layer
 
 
 def convolve(Engine engine, const real[::1] params, const real[:, ::1] X, str product, Py_ssize_t repeat=1):
-    """Runs one of the PRODUCTS of the convolution that stands on the input of the engine, on all images X: its output,
-    the derivative by the images or the gradient of the parameters, of deltas that are all the same."""
+    """Run one product of the convolutional layer above the input of `engine`, for timing.
+
+    Parameters
+    ----------
+    engine : Engine
+    params : real array (engine.size)
+    X : real array (n, n_in)
+        Images.
+    product : {"forward", "backward", "gradient"}
+        The output, the derivative by the images, or the gradient of the parameters, given constant deltas.
+    repeat : int, default 1
+        Number of repetitions.
+    """
     cdef Network net
     cdef Plan plan = engine.plan
     cdef Data data = as_data(X, None, None, None, None)
@@ -57,12 +88,12 @@ def convolve(Engine engine, const real[::1] params, const real[:, ::1] X, str pr
 
 
 def dropped(uint64_t key, Py_ssize_t row, double dropout_rate, real[::1] mask):
-    """Writes the mask of a row of units into `mask`: 0 for about this share of them."""
+    """Write the dropout mask of a row of units: 0 with probability dropout_rate, else 1 / (1 - dropout_rate)."""
     mask_row(key, row, dropout_rate, &mask[0], mask.shape[0])
 
 
 def activate(str name, const real[::1] Z, real[::1] A, real[::1] D=None):
-    """A = f(Z); D = D * f'(Z) where D is given. Lengths are whole vectors."""
+    """Compute A = f(Z), and D = D * f'(Z) if D is given. Lengths are multiples of LANES."""
     cdef int kind = ACTIVATIONS.index(name)
     activations.activate(kind, &Z[0], &A[0], Z.shape[0])
     if D is not None:
@@ -70,7 +101,7 @@ def activate(str name, const real[::1] Z, real[::1] A, real[::1] D=None):
 
 
 def function(str name, const real[::1] x, real[::1] out):
-    """out = exp, expm1, log or log1p of x, each on the range that vmath.pxd gives it. Lengths are whole vectors."""
+    """Compute out = exp, expm1, log or log1p of x, in the range of vmath.pxd. Lengths are multiples of LANES."""
     cdef Py_ssize_t i
     for i from 0 <= i < x.shape[0] by VL:
         if name == "exp":
@@ -84,20 +115,22 @@ def function(str name, const real[::1] x, real[::1] out):
 
 
 def divide_by_root(const real[::1] x, const real[::1] square, double root, double eps, real[::1] out):
-    """out = x / (root * sqrt(square) + eps). Lengths are whole vectors."""
+    """Compute out = x / (root_factor * sqrt(square) + eps). Lengths are multiples of LANES."""
     cdef Py_ssize_t i
     for i from 0 <= i < x.shape[0] by VL:
         store(&out[i], divide_vec_by_root(load(&x[i]), load(&square[i]), <real>root, <real>eps))
 
 
 def softmax(const real[:, ::1] Z, Py_ssize_t n, real[:, ::1] A, real[::1] log_sum, real[::1] scratch):
-    """A = softmax of the first n columns of Z, log_sum = log(sum(exp)) of each row; scratch has room for
-    Z.shape[1] vectors, and for whole vectors of rows behind them."""
+    """Compute A = softmax of the first n columns of Z, and log_sum = log(sum(exp(Z))) of each row.
+
+    The workspace `scratch` must have space for Z.shape[1] vectors, plus the rows rounded up to whole vectors.
+    """
     activations.softmax(&Z[0, 0], &A[0, 0], &log_sum[0], Z.shape[0], n, Z.shape[1], &scratch[0])
 
 
 def transpose(const real[:, ::1] square, real[:, ::1] out):
-    """out = square.T, both LANES x LANES."""
+    """Compute out = square.T, where both are LANES x LANES."""
     cdef vec v[MAX_LANES]
     cdef int i
     for i in range(VL):
@@ -108,9 +141,11 @@ def transpose(const real[:, ::1] square, real[:, ::1] out):
 
 
 def multiply_adds(Py_ssize_t repeat, double factor=0.999, double term=1e-3):
-    """Runs TILE_ROWS * TILE_VECS independent chains of `repeat` multiply-adds on vectors in registers, to measure the
-    processor's peak. Returns a number so that nothing is optimised away; factor and term are arguments so that no chain
-    is: a compiler that knows them leaves out one that stays where it began."""
+    """Run TILE_ROWS * TILE_VECS independent chains of multiply-adds in registers, to measure the peak speed.
+
+    Each chain has `repeat` steps. The sum of all chains is returned so that the compiler cannot remove them. factor and
+    term are arguments because a compiler that knew them could remove a chain that does not change.
+    """
     cdef vec acc[TILE_ROWS * TILE_VECS]
     cdef vec x = splat(<real>factor), y = splat(<real>term), total = splat(0)
     cdef Py_ssize_t _

@@ -5,11 +5,12 @@ cdef enum:
 
 
 cdef void wait(PyThread_type_lock lock) noexcept nogil:
+    # Block until the lock is acquired.
     PyThread_acquire_lock(lock, WAIT_LOCK)
 
 
 cdef class TrainingLock:
-    """Non-blocking lock for everything that changes a network: raises RuntimeError if it is held already.
+    """Non-blocking lock for everything that changes a network. Acquiring it twice raises RuntimeError.
 
     Parameters
     ----------
@@ -17,8 +18,8 @@ cdef class TrainingLock:
         Text of the error.
     """
     cdef str message
-    cdef counter is_held
-    # lets a stepper detect whether anybody else held the lock since its last step
+    cdef counter is_held  # whether a thread holds the lock
+    # number of acquisitions; shows a stepper whether anybody else held the lock since its last step
     cdef unsigned long long acquisitions
 
     def __cinit__(self, str message):
@@ -50,11 +51,11 @@ cdef class SnapshotLock:
     awaited : bool
         Whether another thread waits for the lock.
     """
-    cdef counter state            # FREE, HELD, or CONTENDED: held, and others wait or have just waited
+    cdef counter state            # FREE, HELD, or CONTENDED: held, and other threads wait or waited recently
     cdef counter waiting          # number of waiting threads
     cdef counter owner            # identifier of the thread that holds the lock, or 0
     cdef int depth                # nested acquisitions by the owner
-    cdef PyThread_type_lock wakeup        # held except in passing: a waiting thread blocks on it and then tries again
+    cdef PyThread_type_lock wakeup  # held except during a wake-up: a waiting thread blocks on it, and then tries again
 
     def __cinit__(self):
         self.wakeup = PyThread_allocate_lock()
@@ -99,7 +100,7 @@ cdef class SnapshotLock:
 
 
 cdef class LockGroup:
-    """Several locks acquired as one: either all of them, or none if acquiring one raises.
+    """Several locks that are acquired as one: if acquiring one raises, none is held.
 
     Parameters
     ----------
