@@ -1,12 +1,12 @@
-# The loss of several heads: each has some of the outputs, with a loss, an activation and a weight of its own.
+# Losses of several heads. Each head has some of the outputs, with its own loss, activation and weight.
 #
 # The last layer of the network has the identity as activation, so its outputs are the net inputs of the heads. The
 # columns of a head are copied to a workspace, where the functions of activations.pxd and losses.pxd are applied, and
 # the deltas are copied back.
 #
-# A head has the loss weight * sum / divisor, where the divisor of its loss depends on the rows of the batch and, with
-# missing targets, on the terms that are there. The engine divides the loss by the rows of the batch, as the mean over
-# rows of a single loss. So the terms of a head are multiplied by
+# A head has the loss weight * sum / divisor. The divisor depends on the rows of the batch and, with missing targets, on
+# the terms that are present. The engine divides the loss by the rows of the batch, like the mean over rows of a single
+# loss. So the terms of a head are multiplied by
 #
 #     factor = weight * rows / divisor
 
@@ -19,20 +19,20 @@ from layer cimport GRAIN, padded
 from rows cimport Data
 
 cdef struct Head:
-    int loss
-    double parameter      # of the loss
-    int activation
+    int loss              # a Loss
+    double parameter      # parameter of the loss
+    int activation        # an Activation
     Py_ssize_t first      # column of its first output
-    Py_ssize_t n          # outputs
-    double weight
+    Py_ssize_t n          # number of outputs
+    double weight         # weight of its loss
 
 cdef struct Heads:
-    int count             # 0 for a single loss
-    const Head* of
-    double missing        # a target with this value is missing; NaN if all targets are there
-    double* factors       # (threads, count)
-    real* space           # (threads, space_size)
-    Py_ssize_t space_size
+    int count             # number of heads; 0 for a single loss
+    const Head* of        # (count) the heads, owned by the Engine
+    double missing        # value of a missing target; NaN if no target is missing
+    double* factors       # (threads, count) factors of the current batch
+    real* space           # (threads, space_size) workspace
+    Py_ssize_t space_size  # numbers per thread
     Py_ssize_t room       # numbers in each matrix of the workspace: GRAIN rows of the widest head
 
 
@@ -49,8 +49,8 @@ cdef inline void lay_out(Heads* heads, Arena* arena, int threads) noexcept nogil
 
 
 cdef inline bint are_targets(const Heads* heads, const real* Y, Py_ssize_t n, Py_ssize_t n_out) noexcept nogil:
-    # Return whether n rows have targets in the range of their losses, and none is missing. Those of cross-entropy must
-    # be one-hot here. The caller checks that they are finite.
+    # Return whether n rows of targets are in the range of their losses, and none is missing. Targets of cross-entropy
+    # must be one-hot. The caller checks that the targets are finite.
     cdef const Head* head
     cdef const real* y
     cdef Py_ssize_t i, j, ones, zeros
@@ -79,7 +79,8 @@ cdef inline bint are_targets(const Heads* heads, const real* Y, Py_ssize_t n, Py
 
 cdef inline double rows_with_targets(const Heads* heads, const Head* head, const Data* data, Py_ssize_t low,
                                      Py_ssize_t high, Py_ssize_t n_out) noexcept nogil:
-    # Return the terms of a head that have targets, in rows: the sum of the weights of their rows, divided by head.n.
+    # Return the number of terms of a head that have targets, in rows: the sum of the weights of their rows, divided by
+    # head.n.
     cdef double total = 0
     cdef real missing = <real>heads.missing
     cdef Py_ssize_t i, j, row, count
@@ -94,7 +95,7 @@ cdef inline double rows_with_targets(const Heads* heads, const Head* head, const
 
 cdef inline void begin_batch(const Heads* heads, const Data* data, Py_ssize_t low, Py_ssize_t high, double rows,
                              Py_ssize_t n_out, int thread) noexcept nogil:
-    # Compute the factors for the batch of rows low to high of the data, whose weights add up to `rows`.
+    # Compute the factors for the batch of rows low to high of the data, whose weights sum to `rows`.
     cdef const Head* head
     cdef double present
     cdef int h
@@ -107,7 +108,7 @@ cdef inline void begin_batch(const Heads* heads, const Data* data, Py_ssize_t lo
 
 
 cdef inline void leave_out(real missing, real* y, real* mask, Py_ssize_t size) noexcept nogil:
-    # Set targets that are missing and their mask to 0.
+    # Set missing targets and their mask to 0.
     cdef Py_ssize_t j
     for j in range(size):
         if y[j] == missing:
@@ -124,7 +125,7 @@ cdef inline double loss_of_head(const Heads* heads, const Head* head, const real
     cdef real* mask = d + heads.room
     cdef real* log_sum = mask + heads.room
     cdef real* scratch = log_sum + GRAIN + VL
-    cdef bint by_rows = head.activation == SOFTMAX    # else the terms are one vector, with padding only at the end
+    cdef bint by_rows = head.activation == SOFTMAX    # otherwise all terms are one vector, with padding only at its end
     cdef Py_ssize_t n = head.n, width = padded(n) if by_rows else n, size = padded(rows * width), i, j
     cdef real smoothing = <real>label_smoothing(head.loss, head.parameter)
     cdef double total

@@ -1,49 +1,60 @@
-# What Python trains with: a part of _core.pyx.
+# Training runs. Included by _core.pyx.
 
 cdef class Training:
-    """A run of epochs that can be taken further piece by piece; see train() in run.pxd.
+    """Training run that is advanced piece by piece; see train() in run.pxd.
 
     Parameters
     ----------
     engine : Engine
     params : real array (engine.size)
         Trained in place.
-    X, Y, labels, weights : arrays
-        Inputs (n, n_in) and targets (n, n_out), or labels (n) and Y None; how much each row counts (n), or None.
+    X : real array (n, n_in)
+        Inputs.
+    Y : real array (n, n_out) or None
+        Targets.
+    labels : int32 array (n) or None
+        Class indices, in place of Y.
+    weights : real array (n) or None
+        Sample weights.
     batch_size : int
+        Rows of a mini-batch.
     order : int32 array (n) or None
-        The order in which rows are taken; None takes them as they lie.
+        Indices of the rows in the order of an epoch. None: the order of X.
     moments : real array (k, engine.size) or None
-        What the optimizer keeps beside the parameters: m the first row, v the last.
+        Moments of the optimizer: m is the first row, v the last.
     settings : dict
-        "method", a name of METHODS, and what differs from the defaults: the fields of Optimizer in optimizers.pxd;
-        "key", "draws", "shuffles", "drop_key", "drops", "target_loss", "loss_factor", "delta_factor", "by_rows" of Run
-        in run.pxd; "generator", a BitGenerator of NumPy's by which orders are drawn as shuffle_by does it, of which
-        nobody draws meanwhile; "dropout", a number for each hidden layer; "learning", for each layer None, or (factor
-        of its learning rates, 0 where it is frozen; once more of its biases'; steps that it was frozen in before).
+        "method", a name of METHODS, is required. All others have defaults:
+
+        - fields of Optimizer in optimizers.pxd;
+        - "key", "draws", "shuffles", "drop_key", "drops", "target_loss", "loss_factor", "delta_factor" and "by_rows" of
+          Run in run.pxd;
+        - "generator": a NumPy BitGenerator that draws the orders, as in `shuffle_by`; nothing else may use it
+        meanwhile; - "dropout": a dropout rate for each hidden layer; - "learning": for each layer None, or (factor of
+        its learning rates, 0 if it is frozen; additional factor for its
+          biases; steps in which it was frozen so far).
     threads : int
-        How many threads will do it at most.
+        Maximum number of threads.
     rows : int32 array (m) or None
-        Which rows of X and the others there are: a part of these arrays, which is not copied. `order` is (m) then.
+        Indices of the rows of the arrays that belong to the run, which are not copied. `order` has length m then.
 
     Raises
     ------
     ValueError, KeyError
-        There is a setting that is none of these, or no "method".
+        A setting is unknown, or "method" is missing.
     """
     cdef Run run
     cdef Task of_thread
     cdef Single of_array
-    cdef void* memory
-    cdef Layer* layers            # the engine's, with what this run drops of their outputs, and how they learn
-    cdef Own* own
-    cdef double rate              # of all epochs, where there is one
-    cdef bint is_brief            # a step takes less than to let other threads have Python's lock meanwhile
-    cdef readonly Py_ssize_t singles      # single steps, those that were none left out
-    cdef bint is_labelled
-    cdef int* labels              # those of a single step, once there was one
+    cdef void* memory             # block of memory with all buffers of the run
+    cdef Layer* layers            # copies of the engine's layers, with the options of this run
+    cdef Own* own                 # learning rate factors of the layers
+    cdef double rate              # constant learning rate of the current epochs
+    cdef bint is_brief            # a step is so short that the GIL is kept
+    cdef readonly Py_ssize_t singles      # number of single steps that were taken
+    cdef bint is_labelled         # targets are class indices
+    cdef int* labels              # buffer for the labels of a single step, allocated by the first one
     cdef real* gradient           # buffer of apply(), allocated by its first call
-    cdef object keep_alive
+    cdef object keep_alive        # arrays whose memory the run uses
     cdef dict settings            # keeps `generator` alive
 
     def __cinit__(self, Engine engine, params, X, Y, labels, weights, Py_ssize_t batch_size, order,
@@ -59,7 +70,7 @@ cdef class Training:
         self.of_thread = Task(work_on_run, run)
         self.of_array = Single(take_single, outputs_of_single, finish_single, <void*>self)
         self.is_brief = engine.plan.image_layers == 0 and batch_size * engine.size <= BRIEF
-        # the arrays themselves: views of them take time
+        # the arrays themselves, because creating memoryviews takes time
         self.keep_alive = [engine, params, X, Y, labels, weights, order, moments, None, rows]
         if labels is weights is order is rows is None:
             run.data = data_as_is(X, Y, plan.layers[0].n_in, plan.layers[plan.count - 1].n_out)
@@ -101,6 +112,7 @@ cdef class Training:
         self.fetch_all()
 
     cdef int set(self, str name, value) except -1:
+        # Set the field of the optimizer or of the run that has this name; raise ValueError if there is none.
         cdef Run* run = &self.run
         if set_constant(&run.optimizer, name, value):
             return 0
@@ -122,13 +134,14 @@ cdef class Training:
             run.by_rows = value
         elif name == "shuffles":
             run.shuffles = run.shuffles and value
-        elif name == "generator":                     # the settings keep it alive
+        elif name == "generator":                     # kept alive by self.settings
             run.bits = <const BitGenerator*>PyCapsule_GetPointer(value.capsule, "BitGenerator")
-        elif name not in ("method", "dropout", "learning"):      # which are not set by themselves
+        elif name not in ("method", "dropout", "learning"):      # the exceptions are read elsewhere
             raise ValueError(f"there is no setting {name!r}")
         return 0
 
     cdef set_learning(self, Layer* layers, learning):
+        # Set the learning rate factors of the layers.
         cdef Own* own
         cdef int l
         if not any(learning):
@@ -154,8 +167,15 @@ cdef class Training:
         free(self.gradient)
 
     def change(self, double decay, dropout):
-        """Another weight decay from here on, and other shares of outputs to drop: a number for each hidden layer, of
-        which those that began with 0 drop nothing. There has to have been a decay at first."""
+        """Change the weight decay and the dropout rates of the following steps.
+
+        Parameters
+        ----------
+        decay : float
+            New weight decay. The run must have started with a weight decay other than 0.
+        dropout : sequence of float
+            Rate for each hidden layer. A rate of 0 at the start of the run cannot be changed.
+        """
         cdef int l, t
         self.run.optimizer.decay = decay
         for l, dropped in enumerate(dropout):
@@ -164,12 +184,23 @@ cdef class Training:
                 self.run.nets[t].layers[l].dropped = dropped
 
     def refresh(self):
-        """To be called where the parameters may have been changed from outside."""
+        """Update copies of the parameters. Call this after the parameters were changed outside of the run."""
         refresh_network(&self.run.net)
 
     def plan(self, losses, rates, Py_ssize_t epochs, bint of_steps=False):
-        """Goes on to epoch `epochs`; losses gets the loss of each, rates has its learning rate, or that of each step,
-        or is that of all."""
+        """Set the epochs to run and their learning rates.
+
+        Parameters
+        ----------
+        losses : float64 array (epochs)
+            Receives the loss of each epoch.
+        rates : float, or float64 array
+            Learning rate of all epochs, or of each epoch, or of each step.
+        epochs : int
+            Epoch at which the run stops.
+        of_steps : bool, default False
+            Whether `rates` has one number per step.
+        """
         cdef double[::1] of_epochs = losses
         cdef const double[:] lr
         self.keep_alive[8] = losses, rates
@@ -179,13 +210,15 @@ cdef class Training:
             self.run.rates, self.run.rate_stride = &self.rate, 0
         else:
             lr = rates
-            # 0 where all are the same
+            # 0 if all learning rates are the same
             self.run.rates, self.run.rate_stride = &lr[0], lr.strides[0] // <Py_ssize_t>sizeof(double)
         self.run.epochs, self.run.rates_of_steps = epochs, of_steps
 
     def feed(self, X, Y, labels, weights):
-        """Other rows, whole arrays, take the place of the data, no more of them than a batch has or as many as there
-        were, and are epoch 0 of a run that goes on with what the optimizer keeps."""
+        """Replace the data by other rows and start at epoch 0 again. The state of the optimizer is kept.
+
+        The number of rows must be at most the batch size, or the same as before.
+        """
         cdef Run* run = &self.run
         cdef int l
         self.keep_alive[2:6] = X, Y, labels, weights
@@ -197,12 +230,13 @@ cdef class Training:
         self.fetch_all()
 
     cdef void let_go(self) noexcept:
+        # Forget the pointers to data, losses and learning rates.
         cdef Run* run = &self.run
         run.data = Data(0, NULL, NULL, NULL, NULL, 0, NULL, NULL)
         run.losses, run.rates, run.epochs = NULL, NULL, 0
 
     cdef fetch_all(self):
-        # Where all rows are one block, it stays as it is.
+        # If all rows fit one block, load them once.
         cdef Run* run = &self.run
         run.resident = not run.net.is_tiny and run.net.block.size == run.data.n and run.data.order is NULL
         if run.net.is_tiny:
@@ -212,13 +246,27 @@ cdef class Training:
 
     @property
     def task(self):
-        """For the threads of a team: each takes the run so many blocks of rows further, or as far as it comes in time.
-        It is good for as long as this object is."""
+        """Capsule of a Task for a Team: each thread trains for up to `amount` blocks, or until the time limit.
+
+        The capsule must not be used after this object is deleted.
+        """
         return PyCapsule_New(&self.of_thread, NULL, NULL)
 
     def outputs(self, const real[:, ::1] X, real[:, ::1] out, int threads, int thread, amount=None):
-        """Writes what the network gives for rows of X in the step to come into out (n, n_out), as thread number
-        `thread` of so many that all make this call."""
+        """Write the outputs for the rows of X, as the next step will compute them, with its dropout masks.
+
+        Parameters
+        ----------
+        X : real array (n, n_in)
+        out : real array (n, n_out)
+            Result.
+        threads : int
+            Number of threads that make this call.
+        thread : int
+            Number of this thread.
+        amount : optional
+            Ignored; passed by Team.run.
+        """
         with nogil:
             mode = flush_denormals()
             give_outputs(&self.run, &X[0, 0], X.shape[0], thread, threads, &out[0, 0])
@@ -226,9 +274,14 @@ cdef class Training:
 
     def step(self, const real[:, ::1] X, const real[:, ::1] Y, const int[::1] labels, const real[::1] weights,
              double rate):
-        """One step on these rows, as many as a batch has, at this learning rate, on the weights as they are now;
-        returns the loss before it. NaN, with nothing done, where X, Y or the loss is not finite; and where the step was
-        not whole, see broken_layer."""
+        """Take one step on these rows, as many as in a batch, with the current parameters.
+
+        Returns
+        -------
+        float
+            Loss before the step. NaN if X, Y or the loss is not finite, with nothing done, or if the step was
+            incomplete, see `broken_layer`.
+        """
         return self.descend(as_data(X, Y, labels, weights, None), rate)
 
     def apply(self, const real[::1] gradient, double rate):
@@ -250,7 +303,7 @@ cdef class Training:
         """
         cdef Network* net = &self.run.net
         cdef Engine engine = self.keep_alive[0]
-        cdef bint has_gradient = net.layers[0].gradient is not NULL       # which its own steps need
+        cdef bint has_gradient = net.layers[0].gradient is not NULL       # the run's own steps use it too
         cdef double largest
         cdef Py_ssize_t position
         cdef int l
@@ -265,7 +318,7 @@ cdef class Training:
                 if not has_gradient:
                     set_gradient(net, self.gradient)
                 unpack_gradient(net, &gradient[0])
-                net.refreshed = True      # as in take_step(): each step refreshes the network before it is read
+                net.refreshed = True      # as in take_step(): each step starts with refresh()
                 step_along(&self.run, rate)
                 for l in range(0 if has_gradient else net.count):
                     net.layers[l].gradient = NULL
@@ -281,6 +334,7 @@ cdef class Training:
         return PyCapsule_New(&self.of_array, NULL, NULL)
 
     cdef double descend(self, Data data, double rate) noexcept:
+        # Take a step on these rows; the part of `step` without Python objects.
         cdef Run* run = &self.run
         cdef double loss = NAN
         run.data = data
@@ -299,7 +353,15 @@ cdef class Training:
         return loss
 
     def resume(self, int threads, double seconds=1e9):
-        """To be called before each round of work, by so many threads; two or more of them may take so long."""
+        """Prepare the next round of work. Call this before each round.
+
+        Parameters
+        ----------
+        threads : int
+            Number of threads in this round.
+        seconds : float, optional
+            Time limit of the round if there are several threads.
+        """
         self.run.pause = False
         self.run.seconds = seconds
         self.run.threads = threads
@@ -309,38 +371,40 @@ cdef class Training:
             self.run.net.barrier = &self.run.barrier
 
     def abort(self):
-        """To be called where a thread does not come: those that wait for it leave its work. A step that was not whole
-        is none."""
+        """Release threads that wait for a thread that has failed. An incomplete step is discarded."""
         barrier_abort(&self.run.barrier)
 
     @property
     def alone(self):
-        """Whether one thread has to do it, however many there are."""
+        """Whether only one thread can work on this run."""
         return self.run.net.is_tiny or self.run.one_row
 
     @property
     def epoch(self):
-        """Epochs that are complete."""
+        """Number of complete epochs."""
         return self.run.epoch
 
     @property
     def done(self):
+        # Return whether the run has ended.
         return self.run.stop or self.run.epoch >= self.run.epochs or is_broken(&self.run.net)
 
     @property
     def ended(self):
-        """Whether something has ended the run before its last epoch."""
+        """Whether the run has stopped before its last epoch."""
         return self.run.stop or is_broken(&self.run.net)
 
     @property
     def lost(self):
-        """Whether the run has ended at a batch whose loss is not finite, before its step."""
+        """Whether the loss of a batch was not finite. The step on this batch was not taken."""
         return self.run.lost
 
     @property
     def broken_layer(self):
-        """The first layer, counted from 1, in which the last step would have made parameters infinite or NaN, which
-        kept their values then; 0 where there is none."""
+        """Number of the first layer, from 1, whose parameters the last step would have made infinite or NaN, or 0.
+
+        These parameters have kept their values.
+        """
         cdef int l
         for l in range(self.run.net.count):
             if self.run.net.layers[l].broken:
@@ -349,35 +413,50 @@ cdef class Training:
 
     @property
     def block(self):
-        """Rows in a block."""
+        """Number of rows in a block."""
         return self.run.net.block.size
 
     @property
     def penalty(self):
-        """What the penalties have added to the loss of the last epoch."""
+        """Penalties that are included in the loss of the last epoch."""
         return self.run.penalty
 
     @property
     def row(self):
-        """Rows of the next epoch that have been worked on."""
+        """Number of rows of the current epoch that are processed already."""
         return self.run.row
 
     @property
     def counters(self):
-        """What goes on from run to run: numbers drawn for the order and for dropout; steps, and the three products of
-        optimizers.pxd."""
+        """Counters that continue in the next run.
+
+        Random numbers used for orders, random numbers used for dropout, steps, and (power1, power2, mu_product) of the
+        optimizer.
+        """
         cdef Optimizer* o = &self.run.optimizer
         return self.run.draws, self.run.drops, o.steps, (o.power1, o.power2, o.mu_product)
 
     @property
     def rises(self):
-        """(epochs in a row, up to now, that have raised the loss; the loss before them)"""
+        """Number of consecutive epochs, up to the last one, that increased the loss, and the loss before them."""
         return self.run.rises, self.run.loss_before_rise
 
     def looks_well(self, ends, int rises, double fraction):
-        """Whether nothing of the run is remarkable: the loss has not risen in so many epochs in a row up to now, no
-        hidden layer has such a share of its outputs at its ends or beyond, as `idle` has it, and the first two weights
-        of each differ."""
+        """Return whether the run shows no sign of a problem.
+
+        Parameters
+        ----------
+        ends : sequence of (float, float) or None
+            As in `saturated_fractions`.
+        rises : int
+            The loss must not have increased in this many consecutive epochs.
+        fraction : float
+            No hidden layer may have a larger fraction of saturated outputs.
+
+        Notes
+        -----
+        The first two weights of each hidden layer must also differ.
+        """
         cdef const Layer* layer
         cdef int l
         cdef Py_ssize_t rows = smaller(self.run.net.block.size, self.run.batch)
@@ -392,8 +471,13 @@ cdef class Training:
         return True
 
     def idle(self, ends):
-        """Of each hidden layer the share of its outputs in one of the last blocks that lie at its ends or beyond, which
-        are (low, high) for each of these layers; 0.0 where they are None."""
+        """Return the fraction of saturated outputs of each hidden layer, in one of the last blocks.
+
+        Parameters
+        ----------
+        ends : sequence of (float, float) or None
+            For each hidden layer, outputs <= low or >= high are saturated. None gives a fraction of 0.0.
+        """
         cdef const Network* net = &self.run.net
         cdef Py_ssize_t rows = smaller(net.block.size, self.run.batch)
         cdef int l
@@ -407,6 +491,8 @@ cdef class Training:
 
 
 cdef bint take_single(void* what, X, Y, double rate, double* loss) noexcept:
+    # Take a step on X and Y, which may be any objects. Return False, with nothing done, if they must be converted
+    # first.
     cdef Training self = <Training>what
     cdef const Network* net = &self.run.net
     cdef Py_ssize_t n_in = net.layers[0].n_in, n_out = net.layers[net.count - 1].n_out
@@ -464,7 +550,7 @@ cdef bint finish_single(void* what, X, dP, double rate, double* loss) noexcept:
 
 
 cdef void find_outputs(Run* run, const Data* data) noexcept nogil:
-    # Write the outputs for data.X in the step to come into data.Y.
+    # Write the outputs for data.X, as the next step will compute them, to data.Y.
     cdef unsigned int mode = flush_denormals()
     refresh_network(&run.net)
     give_outputs(run, data.X, data.n, 0, 1, <real*>data.Y)
@@ -472,16 +558,18 @@ cdef void find_outputs(Run* run, const Data* data) noexcept nogil:
 
 
 cdef void take_step(Run* run) noexcept nogil:
+    # Take a step on run.data, unless they are not finite.
     if are_finite(&run.data, run.net.layers, run.net.count):
         if not run.one_row:
             run.net.refreshed = True
             refresh_network(&run.net)
         if run.net.is_tiny:
             tiny.fetch(&run.net, &run.data)
-        work_on_run(run, 0, run.batch)        # blocks, at most
+        work_on_run(run, 0, run.batch)        # the maximum number of blocks
 
 
 cdef void work_on_run(void* what, int thread, Py_ssize_t blocks) noexcept nogil:
+    # Task function: train for up to `blocks` blocks as thread number `thread`.
     cdef Run* run = <Run*>what
     cdef unsigned int mode = flush_denormals()
     if run.net.is_tiny:
@@ -494,18 +582,22 @@ cdef void work_on_run(void* what, int thread, Py_ssize_t blocks) noexcept nogil:
 
 
 def work_each(list trainings, Py_ssize_t blocks):
-    """Advance single-threaded runs by `blocks` blocks, one after the other, without the GIL; return the seconds of
-    each.
+    """Train single-threaded runs for `blocks` blocks each, one after the other, without the GIL.
 
     Parameters
     ----------
     trainings : list of Training
     blocks : int
+
+    Returns
+    -------
+    list of float
+        Seconds of each run.
     """
     cdef Py_ssize_t k, count = len(trainings)
     cdef Training training
     cdef Run** runs = <Run**>malloc(count * (sizeof(Run*) + sizeof(double)) + sizeof(double))
-    cdef double* moments = <double*>(runs + count)        # when run k begins, and when the last one ends
+    cdef double* moments = <double*>(runs + count)        # start time of each run, and the end of the last one
     if runs is NULL:
         raise MemoryError
     try:
