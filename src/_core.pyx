@@ -16,7 +16,7 @@ from simd cimport (real, vec, VL, TILE_ROWS, TILE_VECS, load, madd, store, splat
                    restore_denormals)
 from simd cimport divide_by_root as divide_vec_by_root
 from squares cimport MAX_LANES, transpose as transpose_square
-from arena cimport ALIGNMENT, EVALUATE, PREDICT, TRAIN, Arena, Purpose, take
+from arena cimport ALIGNMENT_BYTES, EVALUATE, PREDICT, TRAIN, Arena, Purpose, allocate
 cimport activations
 cimport conv
 cimport matmul
@@ -24,7 +24,7 @@ cimport vmath
 from dropout cimport mask_row
 from losses cimport HEADS, loss_scale
 from heads cimport Head, are_targets
-from optimizers cimport Optimizer, Own, begin_own, complete_settings, no_optimizer, set_constant
+from optimizers cimport Optimizer, ParamGroup, init_param_group, complete_settings, default_optimizer, set_constant
 from threads cimport Single, Task, barrier_abort, barrier_init, now, smaller
 from layer cimport BATCH_NORM, CONV2D, DENSE, FLATTEN, INPUT, SCALE, Layer, Shape, set_row_pointers, parameter_count
 from images cimport copy_outputs
@@ -33,11 +33,11 @@ from rows cimport (BitGenerator, Data, fetch, first_not_finite, shuffle as shuff
                    shuffle_by as shuffle_rows_by, sum_weights)
 from network cimport (Network, Plan, backward, begin_batch, block_rows, forward, is_broken, lay_out, learn,
                       output_delta, predict, refresh as refresh_network, set_gradient, set_moments, set_parameters,
-                      share_beyond, shares_blocks, sum_grain_losses, unpack_gradient, unpad)
+                      fraction_beyond, shares_blocks, sum_grain_losses, unpack_gradient, unpad)
 from pixels cimport is_faster as is_faster_by_pixels
 from jacobian cimport input_jacobian as input_jacobian_of_rows, jacobian as jacobian_of_rows
-from evaluation cimport EvaluationState, evaluate, is_done, lay_out as lay_out_parts, plain_loss, restart
-from run cimport Run, give_outputs, lay_out as lay_out_run, set_run_parameters, step_along, train
+from evaluation cimport EvaluationState, evaluate, is_done, lay_out as lay_out_evaluation, plain_loss, restart
+from run cimport Run, compute_outputs, lay_out as lay_out_run, set_run_parameters, apply_gradient, train
 cimport one_row
 cimport tiny
 
@@ -51,19 +51,19 @@ from nnc._registry.optimizers import METHODS
 from nnc.layers import KINDS
 
 LANES = VL                # numbers in a vector; rows of parameters are padded to a multiple of it
-REAL_BYTES = sizeof(real)  # size of a number
+REAL_BYTES = sizeof(real)  # size of a number in bytes
 TILE = TILE_ROWS, TILE_VECS   # rows and vectors of the register tile of matmul.pxd
 
-cdef char FORMAT = b"f" if sizeof(real) == 4 else b"d"      # buffer format of a number
+cdef char FORMAT = b"f" if sizeof(real) == 4 else b"d"      # format character of a number in Python buffers
 cdef object DTYPE = dtype("f" if sizeof(real) == 4 else "d")  # dtype of all arrays of numbers
 cdef object ndarray = numpy.ndarray       # C variable, because a module attribute is looked up at each use
 
 cdef enum:
     # rows x parameters of a call up to which the GIL is kept; releasing it would take longer than the call
-    BRIEF = 1 << 13
+    MAX_GIL_WORK = 1 << 13
 
 
-def scan(const real[:, ::1] X):
+def find_not_finite(const real[:, ::1] X):
     """Return (index of the first NaN or infinity in X in row-major order, or -1; largest absolute value before it)."""
     cdef double largest
     cdef Py_ssize_t position
@@ -72,31 +72,31 @@ def scan(const real[:, ::1] X):
     return position, largest
 
 
-def largest(const real[:, ::1] X, const real[:, ::1] Y):
+def largest_absolute(const real[:, ::1] X, const real[:, ::1] Y):
     """Return the largest absolute value of X, or None if X or Y contains NaN or infinity. Y may be None."""
-    cdef double found, unused
+    cdef double largest_in_X, largest_in_Y
     cdef bint finite
     cdef const real* y = &Y[0, 0] if Y is not None else NULL
     with nogil:
-        finite = first_not_finite(&X[0, 0], X.shape[0] * X.shape[1], &found) < 0
-        finite = finite and (y is NULL or first_not_finite(y, Y.shape[0] * Y.shape[1], &unused) < 0)
-    return found if finite else None
+        finite = first_not_finite(&X[0, 0], X.shape[0] * X.shape[1], &largest_in_X) < 0
+        finite = finite and (y is NULL or first_not_finite(y, Y.shape[0] * Y.shape[1], &largest_in_Y) < 0)
+    return largest_in_X if finite else None
 
 
-def largest_as_is(X, Y, Py_ssize_t n_in, Py_ssize_t n_out):
+def largest_absolute_as_is(X, Y, Py_ssize_t n_in, Py_ssize_t n_out):
     """Return the largest absolute value of X.
 
     Return None unless `data_as_is` accepts X and Y and all numbers are finite.
     """
     cdef Data data = data_as_is(X, Y, n_in, n_out)
-    cdef double found, unused
+    cdef double largest_in_X, largest_in_Y
     cdef bint finite
     if data.n == 0:
         return None
     with nogil:
-        finite = (first_not_finite(data.X, data.n * n_in, &found) < 0 and
-                  first_not_finite(data.Y, data.n * n_out, &unused) < 0)
-    return found if finite else None
+        finite = (first_not_finite(data.X, data.n * n_in, &largest_in_X) < 0 and
+                  first_not_finite(data.Y, data.n * n_out, &largest_in_Y) < 0)
+    return largest_in_X if finite else None
 
 
 def is_finite(const real[::1] params):
@@ -105,12 +105,12 @@ def is_finite(const real[::1] params):
     return first_not_finite(&params[0], params.shape[0], &largest) < 0
 
 
-def known(real[::1] params):
+def typed_params(real[::1] params):
     """Return a typed memoryview of the parameters, which other calls accept without checking the buffer again."""
     return params
 
 
-def are_shares(const real[:, ::1] Y):
+def are_fractions(const real[:, ::1] Y):
     """Return whether all numbers of Y are between 0 and 1."""
     cdef const real* y = &Y[0, 0]
     cdef Py_ssize_t i
@@ -120,7 +120,7 @@ def are_shares(const real[:, ::1] Y):
     return True
 
 
-def as_labels(const int64_t[::1] y, int[::1] labels, Py_ssize_t n_out):
+def write_labels(const int64_t[::1] y, int[::1] labels, Py_ssize_t n_out):
     """Copy y to labels. Return whether all numbers of y are between 0 and n_out - 1."""
     cdef Py_ssize_t i
     for i in range(y.shape[0]):
@@ -130,7 +130,7 @@ def as_labels(const int64_t[::1] y, int[::1] labels, Py_ssize_t n_out):
     return True
 
 
-def one_hot(const real[:, ::1] Y, int[::1] labels):
+def one_hot_labels(const real[:, ::1] Y, int[::1] labels):
     """Write the class index of each one-hot row of Y to labels. Return whether all rows are one-hot."""
     return are_one_hot(&Y[0, 0], Y.shape[0], Y.shape[1], &labels[0])
 
@@ -138,17 +138,17 @@ def one_hot(const real[:, ::1] Y, int[::1] labels):
 cdef bint are_one_hot(const real* Y, Py_ssize_t n, Py_ssize_t n_out, int* labels) noexcept:
     # Write the class index of each one-hot row of Y (n, n_out) to labels. Return whether all rows are one-hot.
     cdef Py_ssize_t i, j
-    cdef int found
+    cdef int largest_in_X
     for i in range(n):
-        found = -1
+        largest_in_X = -1
         for j in range(n_out):
-            if Y[i * n_out + j] == 1 and found < 0:
-                found = <int>j
+            if Y[i * n_out + j] == 1 and largest_in_X < 0:
+                largest_in_X = <int>j
             elif Y[i * n_out + j] != 0:
                 return False
-        if found < 0:
+        if largest_in_X < 0:
             return False
-        labels[i] = found
+        labels[i] = largest_in_X
     return True
 
 
@@ -164,27 +164,27 @@ cdef Data as_data(const real[:, ::1] X, const real[:, ::1] Y, const int[::1] lab
         data.labels = &labels[0]
     if weights is not None:
         data.weights = &weights[0]
-    data.weight = sum_weights(&data, 0, data.n)
+    data.weight_sum = sum_weights(&data, 0, data.n)
     if order is not None:
         data.order = &order[0]
     return data
 
 
-cdef real* rows_of(array, Py_ssize_t columns, int how, Py_ssize_t* n) noexcept:
+cdef real* matrix_of(array, Py_ssize_t columns, int access, Py_ssize_t* n) noexcept:
     # Return the numbers of any array-like object and write its number of rows. Return NULL unless it is a buffer of
     # reals (n, columns) that the engine can use directly. `access` may require a writable buffer. A typed memoryview
     # would make the same check in three times the time. The format is not requested if the dtype is known, because
     # creating it is slow.
     cdef Py_buffer buffer
     cdef real* numbers = NULL
-    cdef bint known = type(array) is ndarray and array.dtype is DTYPE
+    cdef bint typed_params = type(array) is ndarray and array.dtype is DTYPE
     try:
-        PyObject_GetBuffer(array, &buffer, PyBUF_C_CONTIGUOUS | how | (0 if known else PyBUF_FORMAT))
+        PyObject_GetBuffer(array, &buffer, PyBUF_C_CONTIGUOUS | access | (0 if typed_params else PyBUF_FORMAT))
     except Exception:
         return NULL
     if (buffer.ndim == 2 and buffer.shape[0] > 0 and buffer.shape[1] == columns
         and <size_t>buffer.buf % sizeof(real) == 0
-            and (known or buffer.format is not NULL and buffer.format[0] == FORMAT and buffer.format[1] == 0)):
+            and (typed_params or buffer.format is not NULL and buffer.format[0] == FORMAT and buffer.format[1] == 0)):
         n[0], numbers = buffer.shape[0], <real*>buffer.buf
     PyBuffer_Release(&buffer)
     return numbers
@@ -195,108 +195,108 @@ cdef Data data_as_is(X, Y, Py_ssize_t n_in, Py_ssize_t n_out, int access=0) noex
     # may be any objects. The result has no rows unless both are buffers that the engine can use directly. With
     # PyBUF_WRITABLE, Y is an array for outputs, which must not overlap X, or None for one that the caller allocates.
     cdef Py_ssize_t n = 0, m = 0
-    cdef const real* rows = rows_of(X, n_in, 0, &n)
+    cdef const real* rows = matrix_of(X, n_in, 0, &n)
     cdef const real* targets
     if rows is not NULL and access and Y is None:
         return Data(n, rows, NULL, NULL, NULL, n, NULL, NULL)
-    targets = rows_of(Y, n_out, access, &m) if rows is not NULL else NULL
+    targets = matrix_of(Y, n_out, access, &m) if rows is not NULL else NULL
     if targets is NULL or n != m or access and targets < rows + n * n_in and rows < targets + n * n_out:
         return Data(0, NULL, NULL, NULL, NULL, 0, NULL, NULL)
     return Data(n, rows, targets, NULL, NULL, n, NULL, NULL)
 
 
-cdef bint labels_of(array, int* labels, Py_ssize_t n, Py_ssize_t n_out) noexcept:
+cdef bint read_labels(array, int* labels, Py_ssize_t n, Py_ssize_t n_out) noexcept:
     # Copy an array of n class indices to labels. Return False unless it is an integer array (n) with numbers below
     # n_out.
     cdef Py_buffer buffer
     cdef int64_t label
     cdef Py_ssize_t i
-    cdef bint right
+    cdef bint is_valid
     try:
         PyObject_GetBuffer(array, &buffer, PyBUF_FORMAT | PyBUF_C_CONTIGUOUS)
     except Exception:
         return False
-    right = (buffer.ndim == 1 and buffer.shape[0] == n and buffer.format is not NULL and buffer.format[0] in b"ilq"
-             and buffer.format[1] == 0 and <size_t>buffer.buf % buffer.itemsize == 0)
-    for i in range(n if right else 0):
+    is_valid = (buffer.ndim == 1 and buffer.shape[0] == n and buffer.format is not NULL and buffer.format[0] in b"ilq"
+                and buffer.format[1] == 0 and <size_t>buffer.buf % buffer.itemsize == 0)
+    for i in range(n if is_valid else 0):
         label = (<int64_t*>buffer.buf)[i] if buffer.itemsize == sizeof(int64_t) else (<int*>buffer.buf)[i]
-        right = right and 0 <= label < n_out
+        is_valid = is_valid and 0 <= label < n_out
         labels[i] = <int>label
     PyBuffer_Release(&buffer)
-    return right
+    return is_valid
 
 
-cdef Data as_labelled(X, y, Py_ssize_t n_in, Py_ssize_t n_out, int* labels, Py_ssize_t n) noexcept:
+cdef Data labelled_data_as_is(X, y, Py_ssize_t n_in, Py_ssize_t n_out, int* labels, Py_ssize_t n) noexcept:
     # Return n rows X and their class indices (or one-hot rows) y as data, as data_as_is() does. The indices are written
     # to `labels`.
     cdef Py_ssize_t m = 0, k = 0
-    cdef const real* rows = rows_of(X, n_in, 0, &m)
+    cdef const real* rows = matrix_of(X, n_in, 0, &m)
     cdef const real* targets
-    cdef bint right = rows is not NULL and m == n
-    if right and not labels_of(y, labels, n, n_out):
-        targets = rows_of(y, n_out, 0, &k)
-        right = targets is not NULL and k == n and are_one_hot(targets, n, n_out, labels)
-    if not right:
+    cdef bint is_valid = rows is not NULL and m == n
+    if is_valid and not read_labels(y, labels, n, n_out):
+        targets = matrix_of(y, n_out, 0, &k)
+        is_valid = targets is not NULL and k == n and are_one_hot(targets, n, n_out, labels)
+    if not is_valid:
         return Data(0, NULL, NULL, NULL, NULL, 0, NULL, NULL)
     return Data(n, rows, NULL, labels, NULL, n, NULL, NULL)
 
 
-cdef int number_of(str what, name, tuple names) except -1:
+cdef int name_index(str argument, name, tuple names) except -1:
     # Return the position of a name in `names`; raise ValueError if it is not there. `argument` is the name of the
     # argument.
     if name not in names:
-        raise ValueError(f"{what} must be one of {', '.join(names)}, got {name!r}")
+        raise ValueError(f"{argument} must be one of {', '.join(names)}, got {name!r}")
     return names.index(name)
 
 
-cdef Shape shape_of(tuple shape) except *:
+cdef Shape parse_shape(tuple shape) except *:
     # Return a shape tuple as a struct. A vector is an image of one pixel.
-    cdef Shape made = Shape(1, 1, shape[len(shape) - 1])
+    cdef Shape result = Shape(1, 1, shape[len(shape) - 1])
     if len(shape) == 3:
-        made.height, made.width = shape[0], shape[1]
-    if len(shape) not in (1, 3) or made.height < 1 or made.width < 1 or made.channels < 1:
-        raise ValueError(f"a shape is (n,) or (height, width, channels), each one at least, got {shape}")
-    return made
+        result.height, result.width = shape[0], shape[1]
+    if len(shape) not in (1, 3) or result.height < 1 or result.width < 1 or result.channels < 1:
+        raise ValueError(f"a shape must be (n,) or (height, width, channels) with numbers of at least 1, got {shape}")
+    return result
 
 
-cdef int describe(Layer* layer, dict description) except -1:
+cdef int parse_layer(Layer* layer, dict description) except -1:
     # Set the fields of a layer from its description, a dict; raise an error if an option is missing or unknown.
-    cdef dict rest = dict(description)
-    layer.kind = number_of("kind", rest.pop("kind"), KINDS)
-    layer.in_shape, layer.out_shape = shape_of(rest.pop("input_shape")), shape_of(rest.pop("output_shape"))
+    cdef dict options = dict(description)
+    layer.kind = name_index("kind", options.pop("kind"), KINDS)
+    layer.in_shape, layer.out_shape = parse_shape(options.pop("input_shape")), parse_shape(options.pop("output_shape"))
     layer.n_in = layer.in_shape.height * layer.in_shape.width * layer.in_shape.channels
     layer.n_out = layer.out_shape.height * layer.out_shape.width * layer.out_shape.channels
     layer.activation = activations.IDENTITY
     if layer.kind == DENSE or layer.kind == CONV2D:
-        layer.activation = number_of("activation", rest.pop("activation"), ACTIVATIONS)
-        layer.bias = rest.pop("bias")
+        layer.activation = name_index("activation", options.pop("activation"), ACTIVATIONS)
+        layer.bias = options.pop("bias")
     elif layer.kind == BATCH_NORM:
-        layer.activation = number_of("activation", rest.pop("activation"), ACTIVATIONS)
-        layer.momentum, layer.eps = rest.pop("momentum"), rest.pop("eps")
+        layer.activation = name_index("activation", options.pop("activation"), ACTIVATIONS)
+        layer.momentum, layer.eps = options.pop("momentum"), options.pop("eps")
     if layer.kind not in (DENSE, FLATTEN, INPUT, BATCH_NORM, SCALE):
-        layer.window_height, layer.window_width = rest.pop("window")
-        layer.stride_y, layer.stride_x = rest.pop("stride")
-        layer.pad_y, layer.pad_x = rest.pop("pad") if layer.kind == CONV2D else (0, 0)
-    for key in rest:
-        raise ValueError(f"a layer of kind {KINDS[layer.kind]} has no {key!r}")
+        layer.window_height, layer.window_width = options.pop("window")
+        layer.stride_y, layer.stride_x = options.pop("stride")
+        layer.pad_y, layer.pad_x = options.pop("pad") if layer.kind == CONV2D else (0, 0)
+    for key in options:
+        raise ValueError(f"a layer of kind {KINDS[layer.kind]} has no option {key!r}")
     return 0
 
 
-cdef void* reserve(Arena* arena, Py_ssize_t block) except NULL:
+cdef void* allocate_arena(Arena* arena, Py_ssize_t block) except NULL:
     # Allocate the memory that the arena has counted, and restart the arena at its address. The caller frees the memory.
-    cdef void* memory = malloc(arena.used + ALIGNMENT)
+    cdef void* memory = malloc(arena.used + ALIGNMENT_BYTES)
     if memory is NULL:
-        raise MemoryError(f"no memory for the activations of {block} rows ({arena.used} bytes)")
-    arena[0] = Arena((<size_t>memory + ALIGNMENT - 1) // ALIGNMENT * ALIGNMENT, 0)
+        raise MemoryError(f"cannot allocate the buffers for a block of {block} rows ({arena.used} bytes)")
+    arena[0] = Arena((<size_t>memory + ALIGNMENT_BYTES - 1) // ALIGNMENT_BYTES * ALIGNMENT_BYTES, 0)
     return memory
 
 
-cdef void* open_network(Network* net, const Plan* plan, const real* params, Py_ssize_t block, Purpose purpose,
-                        const Data* data) except NULL:
+cdef void* allocate_network(Network* net, const Plan* plan, const real* params, Py_ssize_t block, Purpose purpose,
+                            const Data* data) except NULL:
     # Set up a network with all its buffers in one block of memory. Return the block, which the caller frees.
     cdef Arena arena = Arena(0, 0)
     lay_out(net, plan, &arena, block, purpose, data, 1, False)
-    cdef void* memory = reserve(&arena, block)
+    cdef void* memory = allocate_arena(&arena, block)
     lay_out(net, plan, &arena, block, purpose, data, 1, False)
     set_parameters(net, <real*>params)
     return memory
@@ -309,23 +309,23 @@ cdef bint are_finite(const Data* data, const Layer* layers, int count) noexcept 
             (data.Y is NULL or first_not_finite(data.Y, data.n * layers[count - 1].n_out, &largest) < 0))
 
 
-cdef double descend(const Plan* of, const real* params, const Data* data, real* gradient, real* input_gradient,
-                    bint checked) except? -1:
+cdef double compute_gradient(const Plan* plan_source, const real* params, const Data* data, real* gradient,
+                             real* input_gradient, bint checked) except? -1:
     # Return the loss of all rows. Write its gradient, padded like the parameters, and its derivative by the inputs (n,
     # n_in) unless input_gradient is NULL. If `checked` is false and X or Y is not finite, do nothing and return NaN.
     cdef Network net
-    cdef Plan by = of[0]
-    cdef const Plan* plan = &by
-    by.needs_input_gradient = by.use_running_stats = input_gradient is not NULL
+    cdef Plan plan_copy = plan_source[0]
+    cdef const Plan* plan = &plan_copy
+    plan_copy.needs_input_gradient = plan_copy.use_running_stats = input_gradient is not NULL
     cdef Py_ssize_t row, rows, n = data.n, block = block_rows(plan, data.n, TRAIN)
-    cdef double total = 0, scale = loss_scale(plan.loss, data.weight, plan.layers[plan.count - 1].n_out)
-    cdef void* memory = open_network(&net, plan, params, block, TRAIN, data)
+    cdef double total = 0, scale = loss_scale(plan.loss, data.weight_sum, plan.layers[plan.count - 1].n_out)
+    cdef void* memory = allocate_network(&net, plan, params, block, TRAIN, data)
     set_gradient(&net, gradient)
     with nogil:
         mode = flush_denormals()
         if not (checked or are_finite(data, plan.layers, plan.count)):
             total, n = NAN, 0
-        begin_batch(&net, data, 0, n, data.weight, 0)
+        begin_batch(&net, data, 0, n, data.weight_sum, 0)
         for row from 0 <= row < n by block:
             rows = smaller(block, n - row)
             fetch(&net.block, data, row, 0, rows)

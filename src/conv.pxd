@@ -14,7 +14,7 @@
 from libc.string cimport memcpy, memset
 from simd cimport (TILE_PIXELS, always_inlined, never_inlined, real, vec, VL, all_finite, if_finite, load, madd, splat,
                    store)
-from arena cimport TRAIN, Arena, Purpose, take, take_zeros
+from arena cimport TRAIN, Arena, Purpose, allocate, allocate_zeros
 from activations cimport RELU, activate, differentiate, needs_net_input, f_relu
 from threads cimport smaller
 from layer cimport CONV2D, GRAIN, MAX_POOL, Layer, biases, padded, parameter_count, parameter_rows
@@ -33,15 +33,15 @@ cdef struct Window:       # Operands of a tile, which sums over rows of contiguo
     const real* x         # first input vector of the first pixel
     Py_ssize_t x_row      # distance of the rows, in numbers
     Py_ssize_t pixel      # distance of the pixels of the tile, in numbers
-    Py_ssize_t rows       # rows to sum over
-    Py_ssize_t n          # vectors in a row
+    Py_ssize_t rows       # number of rows to sum over
+    Py_ssize_t n          # number of vectors in a row
     const real* w         # weights: one row for each vector
     Py_ssize_t w_row      # distance from the first vector of a row to that of the next, in numbers
     Py_ssize_t ldw        # row length of w, in numbers
     const real* start     # initial value of each filter (the bias), or NULL for 0
     real* out             # first output vector
     Py_ssize_t out_pixel  # distance of output pixels, in numbers
-    bint rectify          # apply relu
+    bint rectify          # apply relu to the outputs
 
 
 cdef inline void set_sizes(Layer* layer) noexcept nogil:
@@ -77,7 +77,7 @@ cdef inline Py_ssize_t delta_width(const Layer* layer) noexcept nogil:
 cdef inline bint can_fuse_pool(const Layer* layer, const Layer* next_layer) noexcept nogil:
     # Return whether the max-pool of the next layer can be fused into this convolution: its windows do not overlap, and
     # the derivative of the activation follows from its value.
-    return (layer.kind == CONV2D and next_layer.kind == MAX_POOL and layer.dropped == 0
+    return (layer.kind == CONV2D and next_layer.kind == MAX_POOL and layer.dropout_rate == 0
             and not needs_net_input(layer.activation) and
             layer.stride_y == 1 and layer.stride_x == 1 and
             next_layer.stride_y == next_layer.window_height and next_layer.stride_x == next_layer.window_width)
@@ -108,10 +108,10 @@ cdef inline void allocate_fused(Layer* layer, Arena* arena, Py_ssize_t rows, bin
     # some rows (lowest layer) or for the whole image in the layout of the backward product.
     cdef Py_ssize_t row = layer.out_shape.width * layer.neurons * VL
     layer.fused_height = rows
-    layer.A = layer.Z = layer.out = <real*>take(arena, threads * rows * row * sizeof(real))
+    layer.A = layer.Z = layer.out = <real*>allocate(arena, threads * rows * row * sizeof(real))
     layer.group_reals = (band_rows(layer) * row if lowest else
                          layer.out_shape.height * delta_width(layer) * layer.neurons * VL)
-    layer.D = <real*>take_zeros(arena, threads * layer.group_reals * sizeof(real)) if with_delta else NULL
+    layer.D = <real*>allocate_zeros(arena, threads * layer.group_reals * sizeof(real)) if with_delta else NULL
 
 
 cdef inline void lay_out(Layer* layer, Arena* arena, bint lowest, Purpose purpose, Py_ssize_t grains,
@@ -119,23 +119,23 @@ cdef inline void lay_out(Layer* layer, Arena* arena, bint lowest, Purpose purpos
     # Allocate the buffers of this layer for the forward pass, the gradient and the backward product.
     cdef size_t group = VL * sizeof(real)
     if needs_padding(layer):
-        layer.padded_input = <real*>take_zeros(arena, threads * band_reals(layer, band_rows(layer)) * sizeof(real))
+        layer.padded_input = <real*>allocate_zeros(arena, threads * band_reals(layer, band_rows(layer)) * sizeof(real))
     if purpose == TRAIN:
         if not layer.frozen:
-            layer.sums = <real*>take(arena, threads * parameter_rows(layer) * layer.neurons * group)
-            layer.slots = <real*>take(arena, grains * parameter_count(layer) * sizeof(real))
-            layer.panels = <real*>take(arena, threads * band_rows(layer) *
-                                       panel_reals(layer.out_shape.width, layer.neurons) * sizeof(real))
+            layer.sums = <real*>allocate(arena, threads * parameter_rows(layer) * layer.neurons * group)
+            layer.slots = <real*>allocate(arena, grains * parameter_count(layer) * sizeof(real))
+            layer.panels = <real*>allocate(arena, threads * band_rows(layer) *
+                                           panel_reals(layer.out_shape.width, layer.neurons) * sizeof(real))
             if layer.in_shape.channels * group % CONFLICT_STRIDE_BYTES == 0:
-                layer.channel_planes = <real*>take_zeros(arena, threads * layer.in_shape.channels * plane_reals(layer) *
-                                                         sizeof(real))
+                layer.channel_planes = <real*>allocate_zeros(arena, threads * layer.in_shape.channels *
+                                                             plane_reals(layer) * sizeof(real))
         if not lowest:
-            layer.WT = <real*>take_zeros(arena, layer.window_height * layer.window_width * layer.neurons * layer.ldt *
-                                         sizeof(real))
+            layer.WT = <real*>allocate_zeros(arena, layer.window_height * layer.window_width * layer.neurons *
+                                             layer.ldt * sizeof(real))
             layer.delta_copy = layer.D
             if layer.fused_height == 0:
-                layer.delta_copy = <real*>take_zeros(arena, threads * layer.out_shape.height * delta_width(layer) *
-                                                     layer.neurons * group)
+                layer.delta_copy = <real*>allocate_zeros(arena, threads * layer.out_shape.height * delta_width(layer) *
+                                                         layer.neurons * group)
 
 
 cdef inline const real* load_band(const Layer* layer, Py_ssize_t first, int thread, Py_ssize_t low, Py_ssize_t count,
@@ -471,7 +471,7 @@ cdef inline void fill_slot(const Layer* layer, Py_ssize_t first, Py_ssize_t high
                 pool.backward_row(next_layer, first, y // layer.fused_height + i, thread,
                                   d + i * layer.fused_height * spec.d_row, spec.d_row)
         if layer.fused_height == 0 or layer.delta_copy is not NULL:
-            d += spec.rows * spec.d_row   # otherwise the next rows overwrite these
+            d += spec.rows * spec.d_row   # without a copy of all deltas, the next rows overwrite these
         sum_taps(&spec)
         y += spec.rows
     if (first + VL) % GRAIN == 0 or first + VL >= high:

@@ -2,7 +2,7 @@
 
 from simd cimport LINE_REALS, never_inlined, real, vec, VL, all_finite, if_finite, load, madd, splat, store, sum_lanes
 from squares cimport MAX_LANES, transpose
-from arena cimport TRAIN, Arena, Purpose, take, take_zeros
+from arena cimport TRAIN, Arena, Purpose, allocate, allocate_zeros
 from activations cimport RELU, SOFTMAX, activate, softmax
 from matmul cimport ROWS, PrefetchQueue, Layout, Rows, product
 from threads cimport smaller
@@ -22,18 +22,18 @@ cdef inline void set_sizes(Layer* layer, bint lowest) noexcept nogil:
     layer.ldt = padded(layer.n_in)
     layer.narrow = not lowest and layer.n_out * 4 <= VL and layer.n_in >= 4 * VL
     if not layer.narrow and layer.ldt * <Py_ssize_t>sizeof(real) % CONFLICT_STRIDE_BYTES == 0:
-        layer.ldt += LINE_REALS               # as in padded(); possible here because WT is never an array of the caller
+        layer.ldt += LINE_REALS               # avoid cache conflicts as padded() does
 
 
 cdef inline void lay_out(Layer* layer, Arena* arena, bint lowest, Purpose purpose, Py_ssize_t block) noexcept nogil:
     # Allocate WT, or the copy of the deltas, where this layer needs them.
     cdef size_t size = layer.n_out * layer.ldt * sizeof(real)
-    if layer.narrow:                          # its loops read whole rows of WT, padding included
-        layer.WT = <real*>take_zeros(arena, size)
+    if layer.narrow:                          # a narrow layer reads whole rows of WT, padding included
+        layer.WT = <real*>allocate_zeros(arena, size)
     elif purpose == TRAIN and not lowest and layer.deltas_in_lanes:
-        layer.delta_copy = <real*>take(arena, round_up_to_groups(block) * layer.n_out * sizeof(real))
+        layer.delta_copy = <real*>allocate(arena, round_up_to_groups(block) * layer.n_out * sizeof(real))
     elif purpose == TRAIN and not lowest:
-        layer.WT = <real*>take(arena, size)
+        layer.WT = <real*>allocate(arena, size)
 
 
 cdef inline void forward(const Layer* layer, const real** X, Py_ssize_t first, Py_ssize_t rows,
@@ -100,7 +100,7 @@ cdef inline void input_backward(const Layer* layer, Py_ssize_t first, Py_ssize_t
         for i in range(rows):
             D = layer.D + (first + i) * layer.ld
             s0 = s1 = splat(0)
-            for j from 0 <= j < layer.ld by VL:       # two alternating sums hide the latency
+            for j from 0 <= j < layer.ld by VL:       # two alternating sums hide the latency of multiply-adds
                 s0, s1 = s1, madd(load(D + j), load(w + j), s0)
             out[i * layer.n_in + k] = sum_lanes(s0 + s1)
 
@@ -164,7 +164,7 @@ cdef inline void narrow_forward(const Layer* layer, const real** X, Py_ssize_t r
         for j in range(layer.n_out):
             w = layer.WT + j * layer.ldt
             s0 = s1 = splat(0)
-            for k from 0 <= k < layer.ldt by VL:      # two alternating sums hide the latency
+            for k from 0 <= k < layer.ldt by VL:      # two alternating sums hide the latency of multiply-adds
                 s0, s1 = s1, madd(load(X[i] + k), load(w + k), s0)
             Z[i * layer.ld + j] = sum_lanes(s0 + s1) + (0 if b is NULL else b[j])
 

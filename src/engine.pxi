@@ -36,40 +36,40 @@ cdef class Engine:
         cdef int l
         plan.count = len(layers)
         if plan.count == 0:
-            raise ValueError("a network has one layer at least")
-        plan.loss, plan.parameter = number_of("loss", loss, LOSSES), parameter
+            raise ValueError("layers must contain at least one layer")
+        plan.loss, plan.parameter = name_index("loss", loss, LOSSES), parameter
         plan.layers = <Layer*>calloc(plan.count, sizeof(Layer))
         if plan.layers is NULL:
             raise MemoryError
         layout = []
         for l in range(plan.count):
             layer = &plan.layers[l]
-            describe(layer, layers[l])
+            parse_layer(layer, layers[l])
             if l > 0 and (layer.n_in != (layer - 1).n_out or
                           layer.kind != DENSE and memcmp(&layer.in_shape, &(layer - 1).out_shape, sizeof(Shape)) != 0):
-                raise ValueError(f"layer {l + 1} takes {layer.n_in} inputs, "
-                                 f"and the one below has {(layer - 1).n_out} outputs")
+                raise ValueError(f"layer {l + 1} has {layer.n_in} inputs, "
+                                 f"but the layer below has {(layer - 1).n_out} outputs")
             if l == 0 and layer.kind == BATCH_NORM:
-                raise ValueError("the first layer is a batch norm, which stands on another layer")
+                raise ValueError("the first layer must not be a batch norm")
             set_sizes(layer, l == 0)
-            plan.norms += layer.kind == BATCH_NORM
+            plan.batch_norms += layer.kind == BATCH_NORM
             if layer.kind == SCALE or layer.kind == BATCH_NORM and not layer.in_lanes:
                 if not is_consistent(layer):
-                    raise ValueError(f"layer {l + 1}, {layers[l]}, gives another number of outputs than it takes")
+                    raise ValueError(f"layer {l + 1}, {layers[l]}, must have as many outputs as inputs")
                 if l > 0 and (layer - 1).in_lanes:
-                    raise ValueError(f"layer {l + 1} is a scale and stands on images, with no flatten between them")
+                    raise ValueError(f"layer {l + 1} is a scale and needs rows as inputs; add a flatten below it")
             elif layer.kind != DENSE:
                 if (l != plan.image_layers or (l == 0) != (layer.kind == INPUT) or l > 0 and not (layer - 1).in_lanes
                         or not is_consistent(layer)):
-                    raise ValueError(f"layer {l + 1}, {layers[l]}, does not stand on images, the input lowest, "
-                                     "or does not fit there")
+                    raise ValueError(f"layer {l + 1}, {layers[l]}, needs images as inputs and a window inside them; "
+                                     "only the first layer is an input")
                 plan.image_layers += 1
             elif l > 0 and (layer - 1).in_lanes:
-                raise ValueError(f"layer {l + 1} is dense and stands on images, with no flatten between them")
+                raise ValueError(f"layer {l + 1} is dense and needs rows as inputs; add a flatten below it")
             layout.append((plan.size, layer.rows, layer.ld, bool(layer.bias)))
             plan.size += parameter_count(layer)
         if plan.layers[plan.count - 1].kind != DENSE:
-            raise ValueError("the last layer has to be a dense one")
+            raise ValueError("the last layer must be dense")
         plan.fuse_pools = True
         self.layout, self.size = tuple(layout), plan.size
         if heads:
@@ -87,14 +87,14 @@ cdef class Engine:
             raise MemoryError
         for h, (loss, parameter, activation, n, weight) in enumerate(heads):
             head = &self.heads[h]
-            head.loss, head.parameter = number_of("loss", loss, LOSSES), parameter
-            head.activation = number_of("activation", activation, ACTIVATIONS)
+            head.loss, head.parameter = name_index("loss", loss, LOSSES), parameter
+            head.activation = name_index("activation", activation, ACTIVATIONS)
             head.first, head.n, head.weight = first, n, weight
             first += head.n
         if first != last.n_out or last.activation != activations.IDENTITY:
-            raise ValueError(f"heads must have {last.n_out} outputs, and the last layer the identity, got {heads}")
+            raise ValueError(f"heads must have {last.n_out} outputs, on a last layer with the identity, got {heads}")
         plan.loss = HEADS
-        plan.heads.count, plan.heads.of, plan.heads.missing = len(heads), self.heads, missing
+        plan.heads.count, plan.heads.items, plan.heads.missing = len(heads), self.heads, missing
         return 0
 
     def __dealloc__(self):
@@ -104,7 +104,7 @@ cdef class Engine:
     def are_targets(self, Y):
         """Return whether Y needs no conversion to targets of the heads. NaN and infinity are not rejected."""
         cdef Py_ssize_t n = 0, n_out = self.plan.layers[self.plan.count - 1].n_out
-        cdef const real* y = rows_of(Y, n_out, 0, &n)
+        cdef const real* y = matrix_of(Y, n_out, 0, &n)
         return y is not NULL and are_targets(&self.plan.heads, y, n, n_out)
 
     def blocks(self, Py_ssize_t batch):
@@ -130,9 +130,9 @@ cdef class Engine:
         int
             Index of the first number of X that is not finite, with nothing written; else -1.
         """
-        return self.outputs_of(&params[0], &X[0, 0], X.shape[0], &out[0, 0])
+        return self.compute_outputs(&params[0], &X[0, 0], X.shape[0], &out[0, 0])
 
-    cdef Py_ssize_t outputs_of(self, const real* params, const real* X, Py_ssize_t n, real* out) except? -1:
+    cdef Py_ssize_t compute_outputs(self, const real* params, const real* X, Py_ssize_t n, real* out) except? -1:
         # Compute predict() on pointers, without the GIL.
         cdef double largest
         cdef Network net
@@ -140,7 +140,7 @@ cdef class Engine:
         cdef Py_ssize_t position, row, rows, n_in = plan.layers[0].n_in
         cdef Py_ssize_t block = block_rows(&plan, n, PREDICT)
         plan.by_pixels = plan.image_layers > 0 and is_faster_by_pixels(plan.layers, plan.image_layers, n)
-        cdef void* memory = open_network(&net, &plan, params, block, PREDICT, NULL)
+        cdef void* memory = allocate_network(&net, &plan, params, block, PREDICT, NULL)
         cdef const Layer* last = &net.layers[net.count - 1]
         with nogil:
             position = first_not_finite(X, n * n_in, &largest)
@@ -165,8 +165,8 @@ cdef class Engine:
             return None
         if out is None:
             out = empty((data.n, n_out), DTYPE)
-            data.Y = rows_of(out, n_out, PyBUF_WRITABLE, &m)
-        return out if self.outputs_of(&params[0], data.X, data.n, <real*>data.Y) < 0 else None
+            data.Y = matrix_of(out, n_out, PyBUF_WRITABLE, &m)
+        return out if self.compute_outputs(&params[0], data.X, data.n, <real*>data.Y) < 0 else None
 
     def loss_as_is(self, const real[::1] params, X, Y):
         """Return the loss of the rows of X against the targets Y."""
@@ -177,7 +177,7 @@ cdef class Engine:
     def gradients_as_is(self, const real[::1] params, X, Y, real[::1] gradient):
         """Return the loss, and write its gradient to `gradient` as `gradients` does."""
         cdef Data data = data_as_is(X, Y, self.plan.layers[0].n_in, self.plan.layers[self.plan.count - 1].n_out)
-        cdef double loss = self.gradients_of(&params[0], &data, &gradient[0], NULL) if data.n > 0 else NAN
+        cdef double loss = self.compute_gradients(&params[0], &data, &gradient[0], NULL) if data.n > 0 else NAN
         return loss if loss < INFINITY else None
 
     def forward(self, const real[::1] params, const real[:, ::1] X, list out_rows):
@@ -206,7 +206,7 @@ cdef class Engine:
         plan.fuse_pools = False
         cdef Py_ssize_t n = X.shape[0], row, rows
         cdef Py_ssize_t block = block_rows(&self.plan, n, PREDICT)
-        cdef void* memory = open_network(&net, &plan, &params[0], block, PREDICT, NULL)
+        cdef void* memory = allocate_network(&net, &plan, &params[0], block, PREDICT, NULL)
         cdef real[:, ::1] out
         cdef int l
         mode = flush_denormals()
@@ -237,16 +237,17 @@ cdef class Engine:
         cdef Arena arena = Arena(0, 0)
         cdef double loss = NAN
         state.threads, state.data, state.out = 1, data, NULL
-        lay_out_parts(&state, plan, &arena, <real*>params)
-        cdef void* memory = reserve(&arena, block_rows(plan, data.n, EVALUATE))
-        lay_out_parts(&state, plan, &arena, <real*>params)
+        lay_out_evaluation(&state, plan, &arena, <real*>params)
+        cdef void* memory = allocate_arena(&arena, block_rows(plan, data.n, EVALUATE))
+        lay_out_evaluation(&state, plan, &arena, <real*>params)
         with nogil:
             if are_finite(&state.data, plan.layers, plan.count):
                 mode = flush_denormals()
                 restart(&state)
                 evaluate(&state, 0, state.data.n)
                 restore_denormals(mode)
-                loss = plain_loss(&state) * loss_scale(plan.loss, state.data.weight, plan.layers[plan.count - 1].n_out)
+                loss = (plain_loss(&state) *
+                        loss_scale(plan.loss, state.data.weight_sum, plan.layers[plan.count - 1].n_out))
         free(memory)
         return loss
 
@@ -275,8 +276,8 @@ cdef class Engine:
         `loss`.
         """
         cdef Data data = as_data(X, Y, labels, weights, None)
-        return descend(&self.plan, &params[0], &data, &gradient[0],
-                       NULL if input_gradient is None else &input_gradient[0, 0], True)
+        return compute_gradient(&self.plan, &params[0], &data, &gradient[0],
+                                NULL if input_gradient is None else &input_gradient[0, 0], True)
 
     def gradients(self, const real[::1] params, const real[:, ::1] X, const real[:, ::1] Y, const int[::1] labels,
                   const real[::1] weights, real[::1] gradient, real[:, ::1] input_gradient=None):
@@ -286,26 +287,27 @@ cdef class Engine:
         unspecified then.
         """
         cdef Data data = as_data(X, Y, labels, weights, None)
-        return self.gradients_of(&params[0], &data, &gradient[0],
-                                 NULL if input_gradient is None else &input_gradient[0, 0])
+        return self.compute_gradients(&params[0], &data, &gradient[0],
+                                      NULL if input_gradient is None else &input_gradient[0, 0])
 
-    cdef double gradients_of(self, const real* params, const Data* data, real* to, real* input_gradient) except? -1:
+    cdef double compute_gradients(self, const real* params, const Data* data, real* out,
+                                  real* input_gradient) except? -1:
         # Compute gradients() on pointers.
         cdef Arena arena = Arena(0, 0)
-        take(&arena, self.size * sizeof(real))
-        cdef void* memory = reserve(&arena, 0)
-        cdef real* padded = <real*>take(&arena, self.size * sizeof(real))
+        allocate(&arena, self.size * sizeof(real))
+        cdef void* memory = allocate_arena(&arena, 0)
+        cdef real* padded = <real*>allocate(&arena, self.size * sizeof(real))
         cdef double loss
         cdef const Layer* layer
         cdef Py_ssize_t i
         cdef int l
         try:
-            loss = descend(&self.plan, params, data, padded, input_gradient, False)
+            loss = compute_gradient(&self.plan, params, data, padded, input_gradient, False)
             for l in range(self.plan.count):
                 layer = &self.plan.layers[l]
                 for i in range(layer.rows + layer.bias):
-                    memcpy(to, padded + i * layer.ld, layer.out_shape.channels * sizeof(real))
-                    to += layer.out_shape.channels
+                    memcpy(out, padded + i * layer.ld, layer.out_shape.channels * sizeof(real))
+                    out += layer.out_shape.channels
                 padded += parameter_count(layer)
         finally:
             free(memory)
@@ -327,7 +329,7 @@ cdef class Engine:
         cdef Py_ssize_t n = X.shape[0], row, rows
         cdef Py_ssize_t block = block_rows(&self.plan, n, TRAIN)
         cdef Data data = as_data(X, P, None, None, None)
-        cdef void* memory = open_network(&net, &self.plan, &params[0], block, TRAIN, &data)
+        cdef void* memory = allocate_network(&net, &self.plan, &params[0], block, TRAIN, &data)
         cdef const Layer* last = &net.layers[net.count - 1]
         with nogil:
             for row from 0 <= row < n by block:
@@ -349,11 +351,11 @@ cdef class Engine:
         cdef Py_ssize_t position, n = X.shape[0], row, rows
         cdef Py_ssize_t block = block_rows(&plan, n, TRAIN)
         cdef Data data = as_data(X, None, None, None, None)
-        cdef void* memory = open_network(&net, &plan, &params[0], block, TRAIN, &data)
+        cdef void* memory = allocate_network(&net, &plan, &params[0], block, TRAIN, &data)
         net.input_gradient = <real*>malloc(block * net.block.n_in * sizeof(real))
         if net.input_gradient is NULL:
             free(memory)
-            raise MemoryError(f"no memory for the derivatives of {block} rows")
+            raise MemoryError(f"cannot allocate the derivatives of {block} rows")
         with nogil:
             position = first_not_finite(&X[0, 0], n * X.shape[1], &largest)
             if position < 0:
@@ -385,7 +387,7 @@ cdef class Evaluation:
         As in Training.
     """
     cdef EvaluationState state
-    cdef Task of_thread
+    cdef Task task_struct
     cdef void* memory
     cdef double scale
     cdef object keep_alive
@@ -395,13 +397,13 @@ cdef class Evaluation:
         cdef const Plan* plan = &engine.plan
         cdef Arena arena = Arena(0, 0)
         self.keep_alive = engine, params, X, Y, labels, weights, out, rows
-        self.of_thread = Task(work_on_parts, &self.state)
+        self.task_struct = Task(evaluate_task, &self.state)
         self.state.out = NULL if out is None else &out[0, 0]
         self.state.threads, self.state.data = threads, as_data(X, Y, labels, weights, None, rows)
-        self.scale = loss_scale(plan.loss, self.state.data.weight, plan.layers[plan.count - 1].n_out)
-        lay_out_parts(&self.state, plan, &arena, <real*>&params[0])
-        self.memory = reserve(&arena, block_rows(plan, self.state.data.n, EVALUATE))
-        lay_out_parts(&self.state, plan, &arena, <real*>&params[0])
+        self.scale = loss_scale(plan.loss, self.state.data.weight_sum, plan.layers[plan.count - 1].n_out)
+        lay_out_evaluation(&self.state, plan, &arena, <real*>&params[0])
+        self.memory = allocate_arena(&arena, block_rows(plan, self.state.data.n, EVALUATE))
+        lay_out_evaluation(&self.state, plan, &arena, <real*>&params[0])
         self.restart()
 
     def __dealloc__(self):
@@ -431,10 +433,10 @@ cdef class Evaluation:
 
         The capsule must not be used after this object is deleted.
         """
-        return PyCapsule_New(&self.of_thread, NULL, NULL)
+        return PyCapsule_New(&self.task_struct, NULL, NULL)
 
 
-cdef void work_on_parts(void* state, int thread, Py_ssize_t blocks) noexcept nogil:
+cdef void evaluate_task(void* state, int thread, Py_ssize_t blocks) noexcept nogil:
     # Task function: evaluate up to `blocks` blocks of rows as thread number `thread`.
     cdef unsigned int mode = flush_denormals()
     evaluate(<EvaluationState*>state, thread, blocks)

@@ -3,7 +3,7 @@
 
 from libc.string cimport memcpy
 from simd cimport real
-from arena cimport EVALUATE, Arena, take
+from arena cimport EVALUATE, Arena, allocate
 from threads cimport share_start, smaller
 from layer cimport GRAIN, Layer
 from rows cimport Data, fetch
@@ -12,7 +12,7 @@ from network cimport (Network, Plan, begin_batch, block_rows, forward, lay_out a
 
 cdef struct EvaluationMember:  # state of one thread
     Network net           # network with its own buffers
-    Py_ssize_t row        # next row
+    Py_ssize_t row        # next row to evaluate
 
 # Evaluation by several threads.
 cdef struct EvaluationState:
@@ -27,8 +27,8 @@ cdef inline void lay_out(EvaluationState* state, const Plan* plan, Arena* arena,
     # Allocate all buffers in the arena, and set the parameters.
     cdef Network net
     cdef int t
-    state.members = <EvaluationMember*>take(arena, state.threads * sizeof(EvaluationMember))
-    state.grain_losses = <double*>take(arena, (state.data.n + GRAIN - 1) // GRAIN * sizeof(double))
+    state.members = <EvaluationMember*>allocate(arena, state.threads * sizeof(EvaluationMember))
+    state.grain_losses = <double*>allocate(arena, (state.data.n + GRAIN - 1) // GRAIN * sizeof(double))
     for t in range(state.threads):
         lay_out_network(&net, plan, arena, block_rows(plan, state.data.n, EVALUATE), EVALUATE, &state.data, 1, False)
         if arena.base:
@@ -42,7 +42,7 @@ cdef inline void restart(EvaluationState* state) noexcept nogil:
     for t in range(state.threads):
         state.members[t].row = share_start(state.data.n, t, state.threads, GRAIN)
         refresh(&state.members[t].net)
-        begin_batch(&state.members[t].net, &state.data, 0, state.data.n, state.data.weight, 0)
+        begin_batch(&state.members[t].net, &state.data, 0, state.data.n, state.data.weight_sum, 0)
 
 
 cdef inline bint is_done(const EvaluationState* state) noexcept nogil:

@@ -11,7 +11,7 @@
 #     factor = weight * rows / divisor
 
 from simd cimport real, VL, load, splat, store
-from arena cimport Arena, take
+from arena cimport Arena, allocate
 from activations cimport IDENTITY, SOFTMAX, activate, differentiate, differentiate_rows, softmax
 from losses cimport (BCE, CROSS_ENTROPY, HINGE, POISSON, cross_entropy, elementwise_loss, from_logits, label_smoothing,
                      loss_scale)
@@ -19,21 +19,21 @@ from layer cimport GRAIN, padded
 from rows cimport Data
 
 cdef struct Head:
-    int loss              # a Loss
+    int loss              # loss of the head (enum Loss)
     double parameter      # parameter of the loss
-    int activation        # an Activation
+    int activation        # activation of the head (enum Activation)
     Py_ssize_t first      # column of its first output
     Py_ssize_t n          # number of outputs
-    double weight         # weight of its loss
+    double weight         # factor of its loss
 
 cdef struct Heads:
     int count             # number of heads; 0 for a single loss
-    const Head* of        # (count) the heads, owned by the Engine
+    const Head* items     # (count) the heads, owned by the Engine
     double missing        # value of a missing target; NaN if no target is missing
     double* factors       # (threads, count) factors of the current batch
-    real* space           # (threads, space_size) workspace
-    Py_ssize_t space_size  # numbers per thread
-    Py_ssize_t room       # numbers in each matrix of the workspace: GRAIN rows of the widest head
+    real* workspace       # (threads, workspace_size) workspace
+    Py_ssize_t workspace_size  # size of the workspace of a thread, in numbers
+    Py_ssize_t matrix_reals  # numbers in each matrix of the workspace: GRAIN rows of the widest head
 
 
 cdef inline void lay_out(Heads* heads, Arena* arena, int threads) noexcept nogil:
@@ -41,11 +41,11 @@ cdef inline void lay_out(Heads* heads, Arena* arena, int threads) noexcept nogil
     cdef Py_ssize_t widest = 0
     cdef int h
     for h in range(heads.count):
-        widest = max(widest, padded(heads.of[h].n))
-    heads.room = GRAIN * widest
-    heads.space_size = 5 * heads.room + 2 * (GRAIN + VL) + widest * VL
-    heads.factors = <double*>take(arena, threads * heads.count * sizeof(double))
-    heads.space = <real*>take(arena, threads * heads.space_size * sizeof(real))
+        widest = max(widest, padded(heads.items[h].n))
+    heads.matrix_reals = GRAIN * widest
+    heads.workspace_size = 5 * heads.matrix_reals + 2 * (GRAIN + VL) + widest * VL
+    heads.factors = <double*>allocate(arena, threads * heads.count * sizeof(double))
+    heads.workspace = <real*>allocate(arena, threads * heads.workspace_size * sizeof(real))
 
 
 cdef inline bint are_targets(const Heads* heads, const real* Y, Py_ssize_t n, Py_ssize_t n_out) noexcept nogil:
@@ -54,12 +54,12 @@ cdef inline bint are_targets(const Heads* heads, const real* Y, Py_ssize_t n, Py
     cdef const Head* head
     cdef const real* y
     cdef Py_ssize_t i, j, ones, zeros
-    cdef bint right = True
+    cdef bint is_valid = True
     cdef int h
     for h in range(heads.count):
-        head = &heads.of[h]
+        head = &heads.items[h]
         if not (head.loss == BCE or head.loss == POISSON or head.loss == HINGE or head.loss == CROSS_ENTROPY):
-            continue                          # any number is a target
+            continue                          # this loss accepts any number as target
         for i in range(n):
             y = Y + i * n_out + head.first
             ones = zeros = 0
@@ -67,14 +67,14 @@ cdef inline bint are_targets(const Heads* heads, const real* Y, Py_ssize_t n, Py
                 ones += y[j] == 1
                 zeros += y[j] == 0
                 if head.loss == BCE:
-                    right = right and 0 <= y[j] <= 1
+                    is_valid = is_valid and 0 <= y[j] <= 1
                 elif head.loss == POISSON:
-                    right = right and 0 <= y[j]
+                    is_valid = is_valid and 0 <= y[j]
                 elif head.loss == HINGE:
-                    right = right and (y[j] == 1 or y[j] == -1)
+                    is_valid = is_valid and (y[j] == 1 or y[j] == -1)
             if head.loss == CROSS_ENTROPY:
-                right = right and ones == 1 and zeros == head.n - 1
-    return right
+                is_valid = is_valid and ones == 1 and zeros == head.n - 1
+    return is_valid
 
 
 cdef inline double rows_with_targets(const Heads* heads, const Head* head, const Data* data, Py_ssize_t low,
@@ -100,14 +100,14 @@ cdef inline void begin_batch(const Heads* heads, const Data* data, Py_ssize_t lo
     cdef double present
     cdef int h
     for h in range(heads.count):
-        head = &heads.of[h]
+        head = &heads.items[h]
         present = rows
         if heads.missing == heads.missing:
             present = rows_with_targets(heads, head, data, low, high, n_out)
         heads.factors[thread * heads.count + h] = head.weight * rows * loss_scale(head.loss, present, head.n)
 
 
-cdef inline void leave_out(real missing, real* y, real* mask, Py_ssize_t size) noexcept nogil:
+cdef inline void mask_missing(real missing, real* y, real* mask, Py_ssize_t size) noexcept nogil:
     # Set missing targets and their mask to 0.
     cdef Py_ssize_t j
     for j in range(size):
@@ -116,14 +116,14 @@ cdef inline void leave_out(real missing, real* y, real* mask, Py_ssize_t size) n
 
 
 cdef inline double loss_of_head(const Heads* heads, const Head* head, const real* Z, const real* Y, real* D, real scale,
-                                Py_ssize_t rows, Py_ssize_t ld, real* space) noexcept nogil:
+                                Py_ssize_t rows, Py_ssize_t ld, real* workspace) noexcept nogil:
     # Return the plain sum of the loss of a head over at most GRAIN rows, and write its columns of D.
-    cdef real* z = space
-    cdef real* p = z + heads.room
-    cdef real* y = p + heads.room
-    cdef real* d = y + heads.room
-    cdef real* mask = d + heads.room
-    cdef real* log_sum = mask + heads.room
+    cdef real* z = workspace
+    cdef real* p = z + heads.matrix_reals
+    cdef real* y = p + heads.matrix_reals
+    cdef real* d = y + heads.matrix_reals
+    cdef real* mask = d + heads.matrix_reals
+    cdef real* log_sum = mask + heads.matrix_reals
     cdef real* scratch = log_sum + GRAIN + VL
     cdef bint by_rows = head.activation == SOFTMAX    # otherwise all terms are one vector, with padding only at its end
     cdef Py_ssize_t n = head.n, width = padded(n) if by_rows else n, size = padded(rows * width), i, j
@@ -139,7 +139,7 @@ cdef inline double loss_of_head(const Heads* heads, const Head* head, const real
             y[i * width + j] = Y[i * ld + head.first + j]
             mask[i * width + j] = 1
     if heads.missing == heads.missing:
-        leave_out(<real>heads.missing, y, mask, size)
+        mask_missing(<real>heads.missing, y, mask, size)
     if smoothing != 0:
         for j from 0 <= j < size by VL:
             store(y + j, (<real>(1 - smoothing) * load(y + j) + splat(<real>(smoothing / n))) * load(mask + j))
@@ -172,12 +172,13 @@ cdef inline double loss_of_heads(const Heads* heads, const real* Z, const real* 
     # Return the sum of the losses of all heads over at most GRAIN rows, each times its factor, and write D, times
     # `scale`.
     cdef const double* factors = heads.factors + thread * heads.count
-    cdef real* space = heads.space + thread * heads.space_size
+    cdef real* workspace = heads.workspace + thread * heads.workspace_size
     cdef double total = 0
     cdef Py_ssize_t i, j
     cdef int h
     for h in range(heads.count):
-        total += factors[h] * loss_of_head(heads, &heads.of[h], Z, Y, D, <real>(scale * factors[h]), rows, ld, space)
+        total += factors[h] * loss_of_head(heads, &heads.items[h], Z, Y, D, <real>(scale * factors[h]), rows, ld,
+                                           workspace)
     for i in range(rows):
         for j in range(n_out, ld):
             D[i * ld + j] = 0

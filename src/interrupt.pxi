@@ -14,7 +14,7 @@ cdef class Interrupt:
     seconds : float, optional
         Time limit, after which the object behaves as if Ctrl-C had been pressed.
     """
-    cdef double since             # time of the interrupt, or 0
+    cdef double interrupted_at    # time of the interrupt, or 0
     cdef double deadline          # end of the time limit, or 0
     cdef bint handles_signal
 
@@ -23,26 +23,26 @@ cdef class Interrupt:
             self.deadline = now() + <double>seconds
 
     def __bool__(self):
-        return self.since > 0 or (self.deadline > 0 and now() > self.deadline)
+        return self.interrupted_at > 0 or (self.deadline > 0 and now() > self.deadline)
 
     def __reduce__(self):         # another process has its own Ctrl-C and its own clock
         return Interrupt, (None if self.deadline == 0 else max(0.0, self.deadline - now()),)
 
     def stop(self):
         """Behave as if Ctrl-C had been pressed, to end runs because another one failed."""
-        if self.since == 0:
-            self.since = now()
+        if self.interrupted_at == 0:
+            self.interrupted_at = now()
 
-    def note(self, number, frame):
+    def handle_signal(self, number, frame):
         """Handle SIGINT."""
-        if self.since > 0 and now() - self.since > REPEAT_SECONDS:
+        if self.interrupted_at > 0 and now() - self.interrupted_at > REPEAT_SECONDS:
             raise KeyboardInterrupt
         self.stop()
 
     def __enter__(self):
         if getsignal(SIGINT) is default_int_handler:
             try:
-                signal(SIGINT, self.note)
+                signal(SIGINT, self.handle_signal)
                 self.handles_signal = True
             except ValueError as error:
                 # raised by the handler of another signal, which ran first
@@ -52,12 +52,12 @@ cdef class Interrupt:
         return self
 
     def __exit__(self, kind, error, trace):
-        raised = None
+        handler_error = None
         while self.handles_signal:
             try:
                 signal(SIGINT, default_int_handler)
                 self.handles_signal = False
-            except BaseException as another:      # raised by the handler of another signal, which ran first
-                raised = another
-        if raised is not None:
-            raise raised
+            except BaseException as raised:        # raised by the handler of another signal, which ran first
+                handler_error = raised
+        if handler_error is not None:
+            raise handler_error

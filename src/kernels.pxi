@@ -47,7 +47,7 @@ def product(const real[:, ::1] A, bint transposed, const real[:, ::1] B, real[:,
     return broken
 
 
-PRODUCTS = "forward", "backward", "gradient"     # of a convolutional layer
+PRODUCTS = "forward", "backward", "gradient"     # the three products of a convolutional layer
 
 
 def convolve(Engine engine, const real[::1] params, const real[:, ::1] X, str product, Py_ssize_t repeat=1):
@@ -68,9 +68,9 @@ def convolve(Engine engine, const real[::1] params, const real[:, ::1] X, str pr
     cdef Plan plan = engine.plan
     cdef Data data = as_data(X, None, None, None, None)
     cdef Py_ssize_t n = X.shape[0], first, i, _
-    cdef int which = PRODUCTS.index(product)
+    cdef int index = PRODUCTS.index(product)
     plan.needs_input_gradient = True
-    cdef void* memory = open_network(&net, &plan, &params[0], n, TRAIN, &data)
+    cdef void* memory = allocate_network(&net, &plan, &params[0], n, TRAIN, &data)
     cdef const Layer* layer = &net.layers[1]
     with nogil:
         predict(&net, &X[0, 0], n)
@@ -78,16 +78,16 @@ def convolve(Engine engine, const real[::1] params, const real[:, ::1] X, str pr
             layer.D[i] = <real>0.01
         for _ in range(repeat):
             for first from 0 <= first < n by VL:
-                if which == 0:
+                if index == 0:
                     conv.forward(layer, first, 0)
-                elif which == 1:
+                elif index == 1:
                     conv.backward(layer, &net.layers[0], first, 0)
                 else:
                     conv.fill_slot(layer, first, n, 0)
     free(memory)
 
 
-def dropped(uint64_t key, Py_ssize_t row, double dropout_rate, real[::1] mask):
+def dropout_mask(uint64_t key, Py_ssize_t row, double dropout_rate, real[::1] mask):
     """Write the dropout mask of a row of units: 0 with probability dropout_rate, else 1 / (1 - dropout_rate)."""
     mask_row(key, row, dropout_rate, &mask[0], mask.shape[0])
 
@@ -100,7 +100,7 @@ def activate(str name, const real[::1] Z, real[::1] A, real[::1] D=None):
         activations.differentiate(kind, &Z[0], &A[0], &D[0], Z.shape[0])
 
 
-def function(str name, const real[::1] x, real[::1] out):
+def vector_function(str name, const real[::1] x, real[::1] out):
     """Compute out = exp, expm1, log or log1p of x, in the range of vmath.pxd. Lengths are multiples of LANES."""
     cdef Py_ssize_t i
     for i from 0 <= i < x.shape[0] by VL:

@@ -3,16 +3,16 @@
 
 from libc.stdint cimport uint64_t
 from simd cimport LINE_REALS, real, VL, load, store
-from arena cimport Arena, take
+from arena cimport Arena, allocate
 from activations cimport differentiate
 from dropout cimport mask_row
-from optimizers cimport Own
+from optimizers cimport ParamGroup
 from threads cimport share_start
 
 cdef enum:
     GRAIN = 16            # threads divide rows into multiples of this many; a multiple of VL in every build
-    SMALL_GRAIN = 4       # the same for whole blocks per thread, and for the rows of W in layers without WT
-    HALF_PAGE_BYTES = 2048  # avoid row lengths that are a multiple of this
+    SMALL_GRAIN = 4       # like GRAIN, for whole blocks per thread and for the rows of W in layers without WT
+    HALF_PAGE_BYTES = 2048  # row lengths that are a multiple of this many bytes are avoided
 
 cdef enum Kind:           # numbered in the order of KINDS in nnc/layers
     DENSE
@@ -20,9 +20,9 @@ cdef enum Kind:           # numbered in the order of KINDS in nnc/layers
     MAX_POOL
     AVG_POOL
     FLATTEN
-    INPUT                 # of images: converts rows to lanes
-    BATCH_NORM            # of rows or images
-    SCALE                 # of rows
+    INPUT                 # first layer of a network of images: converts rows to lanes
+    BATCH_NORM            # batch normalization of rows or images
+    SCALE                 # scaling of rows
 
 cdef struct Shape:        # shape of an image, in pixels
     Py_ssize_t height
@@ -30,8 +30,8 @@ cdef struct Shape:        # shape of an image, in pixels
     Py_ssize_t channels
 
 cdef struct Layer:
-    int kind              # a Kind
-    int activation        # an Activation
+    int kind              # kind of the layer (enum Kind)
+    int activation        # activation function (enum Activation)
     Py_ssize_t n_in       # numbers per row of inputs and of outputs
     Py_ssize_t n_out
     Py_ssize_t ld  # row length of W, Z, A and D: n_out padded (CONV2D: neurons padded); the padding of W and D is zero
@@ -47,7 +47,7 @@ cdef struct Layer:
     Py_ssize_t stride_x
     Py_ssize_t pad_y      # rows of zeros above the image, and columns of zeros to its left
     Py_ssize_t pad_x
-    bint bias             # has a bias
+    bint bias             # the layer has a bias
     bint narrow           # dense with few outputs and many inputs: vectors run along the inputs
     # dense, above a FLATTEN without dropout: writes deltas in lanes directly into D of the FLATTEN
     bint deltas_in_lanes
@@ -62,7 +62,7 @@ cdef struct Layer:
     real* A               # (rows of the block, ld) activations
     real* D               # (rows of the block, ld) deltas d loss / d Z, for images one group per thread; or NULL
     real* log_sum         # (rows of the block) log(sum(exp(Z))) of a softmax output with cross-entropy, else NULL
-    double dropped        # probability that training sets an output to zero
+    double dropout_rate   # probability that training sets an output to zero
     real* mask  # (rows of the block, ld) 0 for a dropped output, else 1 / (1 - dropout_rate); NULL without dropout
     real* out             # (rows of the block, ld) inputs of the next layer: A, or A times the mask
     const real** out_rows  # (rows of the block) pointers to the rows of `out` and of D
@@ -85,7 +85,8 @@ cdef struct Layer:
     real* chunk_sums      # (chunks of rows, 4, ld) partial sums of the chunks, only for training
     bint use_running_stats  # BATCH_NORM: uses running statistics, which all threads share
     bint frozen  # parameters do not change in this run; no deltas are computed below the lowest trainable layer
-    Own* own  # learning rate factors of this layer, or NULL if it has those of the run; owned by the Training
+    # learning rate factors of this layer, or NULL if it has those of the run; owned by the Training
+    ParamGroup* param_group
     bint broken           # a step would have made parameters infinite or NaN; these have kept their values
 
 
@@ -160,12 +161,12 @@ cdef inline void allocate_lane_outputs(Layer* layer, Arena* arena, Py_ssize_t co
     # Allocate outputs of images in lanes for `count` rows: A, and optionally separate net inputs Z and deltas D.
     cdef size_t group = VL * layer.n_out * sizeof(real)
     cdef size_t numbers = round_up_to_groups(count) * layer.n_out * sizeof(real)
-    layer.A = <real*>take(arena, numbers)
-    layer.Z = <real*>take(arena, numbers) if keep_z else layer.A
-    layer.D = <real*>take(arena, numbers if layer.kind == BATCH_NORM else threads * group) if with_delta else NULL
+    layer.A = <real*>allocate(arena, numbers)
+    layer.Z = <real*>allocate(arena, numbers) if keep_z else layer.A
+    layer.D = <real*>allocate(arena, numbers if layer.kind == BATCH_NORM else threads * group) if with_delta else NULL
     layer.group_reals = VL * layer.n_out
-    layer.mask = <real*>take(arena, numbers) if layer.dropped > 0 else NULL
-    layer.out = <real*>take(arena, numbers) if layer.dropped > 0 else layer.A
+    layer.mask = <real*>allocate(arena, numbers) if layer.dropout_rate > 0 else NULL
+    layer.out = <real*>allocate(arena, numbers) if layer.dropout_rate > 0 else layer.A
     layer.out_rows, layer.delta_rows = NULL, NULL
 
 
@@ -174,13 +175,13 @@ cdef inline void allocate_row_outputs(Layer* layer, Arena* arena, Py_ssize_t cou
     # Allocate outputs of rows for `count` rows, `size` numbers in total: A, and optionally separate net inputs Z and
     # deltas D.
     cdef size_t numbers = size * sizeof(real), pointers = count * sizeof(real*)
-    layer.A = <real*>take(arena, numbers)
-    layer.Z = <real*>take(arena, numbers) if keep_z else layer.A
-    layer.D = <real*>take(arena, numbers) if with_delta else NULL
-    layer.mask = <real*>take(arena, numbers) if layer.dropped > 0 else NULL
-    layer.out = <real*>take(arena, numbers) if layer.dropped > 0 else layer.A
-    layer.out_rows = <const real**>take(arena, pointers)
-    layer.delta_rows = <const real**>take(arena, pointers) if with_delta else NULL
+    layer.A = <real*>allocate(arena, numbers)
+    layer.Z = <real*>allocate(arena, numbers) if keep_z else layer.A
+    layer.D = <real*>allocate(arena, numbers) if with_delta else NULL
+    layer.mask = <real*>allocate(arena, numbers) if layer.dropout_rate > 0 else NULL
+    layer.out = <real*>allocate(arena, numbers) if layer.dropout_rate > 0 else layer.A
+    layer.out_rows = <const real**>allocate(arena, pointers)
+    layer.delta_rows = <const real**>allocate(arena, pointers) if with_delta else NULL
     if arena.base:
         set_row_pointers(layer.out_rows, layer.out, layer.ld, count)
         if with_delta:
@@ -193,7 +194,7 @@ cdef inline void drop(const Layer* layer, uint64_t key, Py_ssize_t block_start, 
     # block_start of the batch.
     cdef Py_ssize_t i, j
     for i in range(first, first + rows):
-        mask_row(key, block_start + i, layer.dropped, layer.mask + i * layer.ld, layer.ld)
+        mask_row(key, block_start + i, layer.dropout_rate, layer.mask + i * layer.ld, layer.ld)
         for j from i * layer.ld <= j < (i + 1) * layer.ld by VL:
             store(layer.out + j, load(layer.A + j) * load(layer.mask + j))
 

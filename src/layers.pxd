@@ -4,7 +4,7 @@
 
 from libc.stdint cimport uint64_t
 from simd cimport VL, real
-from arena cimport TRAIN, Arena, Purpose, take
+from arena cimport TRAIN, Arena, Purpose, allocate
 from matmul cimport PrefetchQueue, Layout
 from threads cimport smaller
 from layer cimport (BATCH_NORM, CONV2D, DENSE, FLATTEN, INPUT, MAX_POOL, SCALE, GRAIN, Layer, drop, padded,
@@ -79,7 +79,7 @@ cdef inline void lay_out(Layer* layer, Arena* arena, bint lowest, Purpose purpos
     elif layer.kind == BATCH_NORM:
         norm.lay_out(layer, arena, block, purpose, use_running_stats, threads)
     elif layer.kind == MAX_POOL and purpose == TRAIN:
-        layer.argmax = <real*>take(arena, grains * GRAIN * layer.n_out * sizeof(real))
+        layer.argmax = <real*>allocate(arena, grains * GRAIN * layer.n_out * sizeof(real))
 
 
 cdef inline void forward(const Layer* layer, const real** X, Py_ssize_t first, Py_ssize_t rows, int thread,

@@ -1,7 +1,7 @@
 # Locks of a network. Included by _team.pyx.
 
 cdef enum:
-    FREE, HELD, CONTENDED         # states of a SnapshotLock
+    FREE, HELD, CONTENDED  # states of a SnapshotLock
 
 
 cdef void wait(PyThread_type_lock lock) noexcept nogil:
@@ -108,7 +108,7 @@ cdef class LockGroup:
         Acquired in this order and released in reverse order.
     """
     cdef list locks
-    cdef Py_ssize_t held
+    cdef Py_ssize_t acquired
 
     def __cinit__(self, locks):
         self.locks = list(locks)
@@ -117,26 +117,26 @@ cdef class LockGroup:
         try:
             for lock in self.locks:
                 lock.__enter__()
-                self.held += 1
+                self.acquired += 1
         except BaseException as error:
             self.__exit__(None, error, None)
             raise
 
     def __exit__(self, kind, error, trace):
-        while self.held > 0:
-            self.held -= 1
-            self.locks[self.held].__exit__(kind, error, trace)
+        while self.acquired > 0:
+            self.acquired -= 1
+            self.locks[self.acquired].__exit__(kind, error, trace)
 
 
 cdef class ActiveCount:
     """Context manager that counts the threads inside it: `len(active)`."""
-    cdef counter inside
+    cdef counter thread_count
 
     def __len__(self):
-        return counter_get(&self.inside)
+        return counter_get(&self.thread_count)
 
     def __enter__(self):
-        counter_add(&self.inside, 1)
+        counter_add(&self.thread_count, 1)
 
     def __exit__(self, kind, error, trace):
-        counter_add(&self.inside, -1)
+        counter_add(&self.thread_count, -1)

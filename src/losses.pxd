@@ -40,7 +40,7 @@ cdef enum Loss:           # numbered in the order of the rows in nnc/_registry
     QUANTILE
     HINGE
     CUSTOM
-    HEADS                 # has no row in nnc/_registry
+    HEADS                 # sum of several losses; without a row in nnc/_registry
 
 
 cdef inline bint from_logits(int loss) noexcept nogil:
@@ -65,7 +65,7 @@ cdef inline double loss_scale(int loss, double rows, Py_ssize_t n) noexcept nogi
         return 1.0
     if loss == HALF_SSE:
         return 0.5
-    if rows == 0:         # all weights are zero
+    if rows == 0:         # all sample weights are zero
         return 0
     if loss == CROSS_ENTROPY or loss == HEADS:
         return 1.0 / rows
@@ -91,11 +91,11 @@ cdef inline vec error_loss(int loss, vec e, real c, vec* derivative) noexcept no
     if loss == HUBER:
         derivative[0] = a = clamp(e, -c, c)
         return a * (e - <real>0.5 * a)
-    if loss == LOG_COSH:  # |e| + log((1 + exp(-2 |e|)) / 2)
+    if loss == LOG_COSH:  # log cosh e = |e| + log((1 + exp(-2 |e|)) / 2)
         derivative[0] = tanh(e)
         a = vabs(e)
         return a + log1p(exp(<real>-2 * a)) - splat(<real>0.693147180559945309417)
-    derivative[0] = if_negative(e, splat(-c), if_less(splat(0), e, splat(1 - c), splat(0)))  # QUANTILE
+    derivative[0] = if_negative(e, splat(-c), if_less(splat(0), e, splat(1 - c), splat(0)))  # quantile loss
     return e * derivative[0]
 
 

@@ -39,7 +39,7 @@ cdef struct PrefetchQueue:
     const real* X         # (any number of rows, n) matrix that contains the rows
     const int* order      # index of the next row
     const int* end        # end of the indices
-    Py_ssize_t n          # numbers in a row
+    Py_ssize_t n          # length of a row, in numbers
     Py_ssize_t offset     # numbers of the next row that are prefetched already
 
 cdef struct ProductOptions:
@@ -105,7 +105,7 @@ cdef inline always_inlined tile(Layout layout, int rows, int vecs, Py_ssize_t k_
                 acc[i * vecs + j] = madd(scale, acc[i * vecs + j], load(C + i * ldc + j * VL))
     if opt.broken is not NULL:
         for j in range(vecs):
-            b[j] = acc[j] - acc[j]                # 0 if finite, else NaN
+            b[j] = acc[j] - acc[j]                # 0 if the number is finite, else NaN
             for i in range(1, rows):
                 b[j] = madd(acc[i * vecs + j], splat(0), b[j])
         for j in range(1, vecs):

@@ -5,7 +5,7 @@ from libc.stdint cimport uint64_t
 from libc.string cimport memcpy, memset
 from simd cimport never_inlined, real, VL
 from squares cimport SQUARE_REALS
-from arena cimport EVALUATE, PREDICT, TRAIN, Arena, Purpose, take
+from arena cimport EVALUATE, PREDICT, TRAIN, Arena, Purpose, allocate
 from activations cimport differentiate_rows, needs_net_input
 from losses cimport from_logits, label_smoothing, loss_of_rows, needs_log_sum
 from optimizers cimport Optimizer, update_group, penalty
@@ -22,22 +22,22 @@ from rows cimport Block, Data, lay_out as lay_out_rows
 from heads cimport Heads, begin_batch as begin_batch_of_heads, lay_out as lay_out_heads, loss_of_heads
 
 cdef enum:
-    BLOCK_BYTES = 1 << 19     # size of a block: its activations and deltas fit the second-level cache of a core
-    BLOCK_ROWS = 256          # minimum rows of a block, for which the gradient's products are near their highest speed
+    BLOCK_BYTES = 1 << 19  # size of a block: its activations and deltas fit the second-level cache of a core
+    BLOCK_ROWS = 256      # minimum rows of a block, for which the gradient's products are near their highest speed
     MAX_SHARED_PARAM_BYTES = 1 << 17  # threads take whole blocks only if all parameters have at most this size
-    MIN_SHARED_WORK = 300000  # and only if a batch has at least this many rows x parameters
-    IMAGE_BYTES = 1 << 25     # size of a block of images, which is processed in groups, so it need not fit a cache
+    MIN_SHARED_WORK = 300000  # threads take whole blocks only if rows x parameters of a batch are at least this
+    IMAGE_BYTES = 1 << 25  # size of a block of images, which is processed in groups, so it need not fit a cache
 
 cdef struct Plan:         # description of a network, without parameters and buffers
     int count             # number of layers
     int image_layers      # number of layers of images, which are the lowest ones and run group by group
     bint fuse_pools  # fuse each max-pool into the convolution below it; the full convolution output is never stored
     bint needs_input_gradient  # compute the derivative of the loss by the inputs
-    int norms             # number of BATCH_NORM layers
+    int batch_norms       # number of BATCH_NORM layers
     bint by_pixels        # use the layout of pixels.pxd, for predictions of few images
     bint use_running_stats  # BATCH_NORM uses running statistics even if the gradient is computed
     Layer* layers         # (count) layers, owned by the Engine or Training
-    int loss              # a Loss
+    int loss              # loss of the network (enum Loss)
     double parameter      # parameter of the loss; double because Cython would convert a real to float
     Heads heads           # heads of the network, without buffers
     Py_ssize_t size       # length of the parameter vector, padding included
@@ -47,13 +47,13 @@ cdef struct Network:
     int count             # number of layers
     int image_layers      # number of layers of images, which are the lowest ones and run group by group
     Layer* layers         # (count) layers
-    int loss              # a Loss
+    int loss              # loss of the network (enum Loss)
     real parameter        # parameter of the loss
-    Heads heads           # heads with buffers
+    Heads heads           # heads of the network, with buffers
     real* input_gradient  # (rows of the block, n_in) derivative of the loss by the inputs, or NULL
     bint is_tiny          # the buffers have the layout of tiny.pxd
     bint by_pixels        # the layers of images have the layout of pixels.pxd
-    bint norms            # the backward pass collects sums of deltas for BATCH_NORM layers
+    bint batch_norms      # the backward pass collects sums of deltas for BATCH_NORM layers
     bint waits_for_batch  # threads wait for each other at BATCH_NORM layers, for the statistics of the whole batch
     bint refreshed        # each step starts with refresh(), so no step needs to update WT at its end
     Barrier* barrier      # barrier of the threads of a training, or NULL for one thread
@@ -62,13 +62,13 @@ cdef struct Network:
     double* grain_losses  # (grains of the block) plain sum of the loss over each grain of rows
     double block_loss     # plain sum of the loss over the block, if threads take whole blocks
     real* scratch         # (threads, scratch_size) workspace
-    Py_ssize_t scratch_size  # numbers per thread
+    Py_ssize_t scratch_size  # size of the workspace of a thread, in numbers
 
 
 cdef inline bint shares_blocks(const Plan* plan, Py_ssize_t batch) noexcept nogil:
     # Return whether the threads of a batch take whole blocks. This pays if there are few parameters, so that adding
     # gradients is cheaper than reading what other threads have written, and enough work for threads at all.
-    return (plan.image_layers == 0 and plan.norms == 0 and
+    return (plan.image_layers == 0 and plan.batch_norms == 0 and
             plan.size * <Py_ssize_t>sizeof(real) <= MAX_SHARED_PARAM_BYTES and batch * plan.size >= MIN_SHARED_WORK and
             batch >= 2 * GRAIN)
 
@@ -77,7 +77,7 @@ cdef inline Py_ssize_t block_rows(const Plan* plan, Py_ssize_t batch, Purpose pu
     # Return the number of rows of a block for this batch size.
     cdef Py_ssize_t width = 0, max_rows, count
     cdef int l
-    if plan.norms > 0 and purpose == TRAIN and not plan.use_running_stats:
+    if plan.batch_norms > 0 and purpose == TRAIN and not plan.use_running_stats:
         return batch                          # batch statistics need all rows between two layers
     for l in range(plan.count):
         width += ((plan.layers[l].n_out if plan.layers[l].in_lanes else plan.layers[l].ld) *
@@ -98,7 +98,7 @@ cdef inline never_inlined lay_out(Network* net, const Plan* plan, Arena* arena, 
                                   const Data* data, int threads, bint is_tiny) noexcept nogil:
     # Allocate all buffers of the network in the arena, for `block` rows and `threads` threads. Never inlined, to save
     # code.
-    cdef Layer* arena_layers = <Layer*>take(arena, plan.count * sizeof(Layer))
+    cdef Layer* arena_layers = <Layer*>allocate(arena, plan.count * sizeof(Layer))
     cdef Layer layer
     cdef const Layer* last = &plan.layers[plan.count - 1]
     cdef Py_ssize_t grains = (block + GRAIN - 1) // GRAIN, widest = 0, j
@@ -114,7 +114,7 @@ cdef inline never_inlined lay_out(Network* net, const Plan* plan, Arena* arena, 
         trainable_below = trainable_below or layer.rows > 0 and not layer.frozen
         with_delta = trainable_below and purpose == TRAIN or output and purpose != PREDICT
         layer.deltas_in_lanes = (layer.kind == DENSE and not layer.narrow and l > 0 and
-                                 plan.layers[l - 1].kind == FLATTEN and plan.layers[l - 1].dropped == 0)
+                                 plan.layers[l - 1].kind == FLATTEN and plan.layers[l - 1].dropout_rate == 0)
         if plan.by_pixels and l < plan.image_layers and layer.kind != FLATTEN:
             pixels.lay_out(&layer, arena, block)
         else:
@@ -122,14 +122,14 @@ cdef inline never_inlined lay_out(Network* net, const Plan* plan, Arena* arena, 
                                     block, SQUARE_REALS if is_tiny else
                                     (block if layer.kind != FLATTEN else round_up_to_groups(block)) * layer.ld,
                                     keep_z, with_delta, lowest, threads)
-        if layer.in_lanes and layer.dropped > 0:
+        if layer.in_lanes and layer.dropout_rate > 0:
             widest = max(widest, padded(layer.n_out))
         if l > 0 and arena.base:
             layer.input = arena_layers[l - 1].out
         if not is_tiny and (not plan.by_pixels or layer.kind == DENSE or layer.kind == BATCH_NORM):
             layers.lay_out(&layer, arena, lowest, purpose, block, plan.use_running_stats, threads)
         if output and purpose != PREDICT and needs_log_sum(plan.loss):
-            layer.log_sum = <real*>take(arena, (grains * GRAIN + VL) * sizeof(real))
+            layer.log_sum = <real*>allocate(arena, (grains * GRAIN + VL) * sizeof(real))
         widest = max(widest, layer.ld)
         if arena.base:
             arena_layers[l] = layer
@@ -143,23 +143,23 @@ cdef inline never_inlined lay_out(Network* net, const Plan* plan, Arena* arena, 
     if plan.heads.count > 0 and purpose != PREDICT:
         lay_out_heads(&net.heads, arena, threads)
     net.is_tiny, net.by_pixels = is_tiny, plan.by_pixels
-    net.norms = plan.norms > 0 and purpose == TRAIN
-    net.waits_for_batch = net.norms and not plan.use_running_stats
+    net.batch_norms = plan.batch_norms > 0 and purpose == TRAIN
+    net.waits_for_batch = net.batch_norms and not plan.use_running_stats
     net.barrier = NULL
     net.scratch_size = widest * (STRIP_ROWS if <int>STRIP_ROWS > <int>VL else VL) + grains * GRAIN + VL
-    net.scratch = <real*>take(arena, threads * net.scratch_size * sizeof(real))
+    net.scratch = <real*>allocate(arena, threads * net.scratch_size * sizeof(real))
     net.block.size, net.block.n_in, net.block.n_out, net.block.ld = block, plan.layers[0].n_in, last.n_out, last.ld
     net.block.smoothing = label_smoothing(plan.loss, plan.parameter)
     if is_tiny:
         lay_out_rows(&net.block, arena, NULL, plan.layers)
-        net.block.X = <real*>take(arena, SQUARE_REALS * sizeof(real))
-        net.block.Y = <real*>take(arena, SQUARE_REALS * sizeof(real))
-        net.output_mask = <real*>take(arena, SQUARE_REALS * sizeof(real))
+        net.block.X = <real*>allocate(arena, SQUARE_REALS * sizeof(real))
+        net.block.Y = <real*>allocate(arena, SQUARE_REALS * sizeof(real))
+        net.output_mask = <real*>allocate(arena, SQUARE_REALS * sizeof(real))
     else:
         lay_out_rows(&net.block, arena, data, plan.layers)
         if purpose != PREDICT:
-            net.grain_losses = <double*>take(arena, grains * sizeof(double))
-            net.output_mask = <real*>take(arena, last.ld * sizeof(real))
+            net.grain_losses = <double*>allocate(arena, grains * sizeof(double))
+            net.output_mask = <real*>allocate(arena, last.ld * sizeof(real))
             if arena.base:
                 for j in range(last.ld):
                     net.output_mask[j] = 1 if j < last.n_out else 0
@@ -324,7 +324,7 @@ cdef inline bint backward(const Network* net, Py_ssize_t low, Py_ssize_t high, P
     # Run the backward pass of rows low <= i < high: the deltas of all layers by the chain rule, and the gradients of
     # convolutions. Return whether a thread that was waited for has failed, as forward() does.
     cdef int l, start = net.count - 1
-    if net.norms:
+    if net.batch_norms:
         for l in range(net.count - 1, 0, -1):
             if net.layers[l].kind == BATCH_NORM and not net.layers[l].frozen:
                 backward_range(net, start, l, low, high, thread)
@@ -377,8 +377,8 @@ cdef inline never_inlined learn(const Network* net, Py_ssize_t rows, bint first_
         if not layer.frozen:
             learn_layer(layer, X, layout, rows, first_row(layer, thread, threads), end_row(layer, thread, threads),
                         first_block, last_block,
-                        optimizer if layer.own is NULL or optimizer is NULL else &layer.own.optimizer, squares,
-                        net.scratch + thread * net.scratch_size, queue if l == 0 else NULL)
+                        optimizer if layer.param_group is NULL or optimizer is NULL else &layer.param_group.optimizer,
+                        squares, net.scratch + thread * net.scratch_size, queue if l == 0 else NULL)
             if last_block and optimizer is not NULL and squares is NULL:
                 update_transpose(net, layer, thread, threads)
         if squares is not NULL:
@@ -390,8 +390,8 @@ cdef inline void update_groups(const Network* net, const Optimizer* optimizer) n
     # Update the optimizers of layers with their own learning rates to the current step of the run.
     cdef int l
     for l in range(net.count):
-        if net.layers[l].own is not NULL:
-            update_group(net.layers[l].own, optimizer)
+        if net.layers[l].param_group is not NULL:
+            update_group(net.layers[l].param_group, optimizer)
 
 
 cdef inline void step(const Network* net, const Optimizer* optimizer, const double* squares, int thread,
@@ -415,7 +415,7 @@ cdef inline void step(const Network* net, const Optimizer* optimizer, const doub
             layer.broken = True
             continue
         step_layer(layer, first_row(layer, thread, threads), end_row(layer, thread, threads),
-                   optimizer if layer.own is NULL else &layer.own.optimizer,
+                   optimizer if layer.param_group is NULL else &layer.param_group.optimizer,
                    optimizer.clip_norm / length if length > optimizer.clip_norm else 1)
         update_transpose(net, layer, thread, threads)
 
@@ -478,7 +478,7 @@ cdef inline void unpad(const real* rows, const Layer* layer, Py_ssize_t n, real*
         memcpy(out + i * layer.n_out, rows + i * layer.ld, layer.n_out * sizeof(real))
 
 
-cdef inline double share_beyond(const Network* net, int l, Py_ssize_t rows, double low, double high) noexcept nogil:
+cdef inline double fraction_beyond(const Network* net, int l, Py_ssize_t rows, double low, double high) noexcept nogil:
     # Return the fraction of the outputs of layer l that are <= low or >= high, for the first `rows` rows of the block.
     # If the layer has a fused max-pool, count the outputs of the pool.
     cdef const Layer* layer = &net.layers[l + (net.layers[l].fused_height > 0)]

@@ -13,14 +13,14 @@ from libc.string cimport memset
 from simd cimport (always_inlined, never_inlined, real, vec, VL, all_finite, if_finite, load, madd, splat, store,
                    sum_lanes)
 from squares cimport MAX_LANES
-from arena cimport TRAIN, Arena, Purpose, take
+from arena cimport TRAIN, Arena, Purpose, allocate
 from activations cimport RELU, activate, f_relu
 from threads cimport smaller
 from layer cimport GRAIN, Layer, biases, padded, running_mean, running_variance
 from images cimport group_deltas, group_start
 
 cdef enum Statistic:      # numbers per channel, which each thread has
-    MEAN                  # mean
+    MEAN                  # mean of the batch, or running mean
     SCALE                 # gamma / sqrt(variance + eps)
     INVERSE_STD           # 1 / sqrt(variance + eps)
     VARIANCE              # unbiased variance, for the running variance
@@ -45,10 +45,10 @@ cdef inline void set_sizes(Layer* layer) noexcept nogil:
 cdef inline void lay_out(Layer* layer, Arena* arena, Py_ssize_t block, Purpose purpose, bint use_running_stats,
                          int threads) noexcept nogil:
     # Allocate statistics per thread and partial sums of chunks.
-    layer.statistics = <real*>take(arena, threads * STATISTIC_COUNT * layer.ld * sizeof(real))
+    layer.statistics = <real*>allocate(arena, threads * STATISTIC_COUNT * layer.ld * sizeof(real))
     layer.use_running_stats = use_running_stats or layer.frozen or purpose != TRAIN
     if purpose == TRAIN:
-        layer.chunk_sums = <real*>take(arena, 4 * ((block + VL - 1) // VL) * layer.ld * sizeof(real))
+        layer.chunk_sums = <real*>allocate(arena, 4 * ((block + VL - 1) // VL) * layer.ld * sizeof(real))
 
 
 cdef inline Py_ssize_t chunk_rows(const Layer* layer) noexcept nogil:

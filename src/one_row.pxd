@@ -22,7 +22,7 @@ cdef enum:
     MAX_PARAMETERS = 1 << 17  # largest parameter vector for which this run is faster, in numbers
 
 
-cdef inline bint suits(const Run* run, const Plan* plan) noexcept nogil:
+cdef inline bint is_supported(const Run* run, const Plan* plan) noexcept nogil:
     # Return whether this file supports the run and is faster.
     cdef const Optimizer* optimizer = &run.optimizer
     cdef const Layer* layer
@@ -30,9 +30,9 @@ cdef inline bint suits(const Run* run, const Plan* plan) noexcept nogil:
     for l in range(plan.count):
         layer = &plan.layers[l]
         if (layer.kind != DENSE or layer.narrow or layer.n_in > K_BLOCK_ROWS or layer.n_out > K_BLOCK_ROWS
-                or layer.dropped > 0):
+                or layer.dropout_rate > 0):
             return False
-        if layer.frozen or layer.own is not NULL:
+        if layer.frozen or layer.param_group is not NULL:
             return False
     return (run.batch == 1 and plan.loss != HEADS and plan.size <= MAX_PARAMETERS and run.data.weights is NULL
             and optimizer.clip_norm == 0 and optimizer.max_norm == 0 and optimizer.l1 == 0 and optimizer.l2 == 0)
@@ -124,9 +124,9 @@ cdef inline void train(Run* run, Py_ssize_t steps) noexcept nogil:
         total += net.grain_losses[0]
         loss = loss_of_epoch(run, total) if row == n - 1 else total
         if not loss - loss == 0:              # the loss is not finite: take no step
-            run.lost = run.stop = True
+            run.diverged = run.stop = True
             break
-        optimizer.lr = optimizer.bias_lr = run.rates[rate_index(run, epoch, row) * run.rate_stride]
+        optimizer.lr = optimizer.bias_lr = run.learning_rates[rate_index(run, epoch, row) * run.rate_stride]
         if not optimizer.plain:
             count_step(optimizer, 1)
         X = net.block.inputs

@@ -22,10 +22,10 @@ cdef enum Method:         # numbered in the order of the rows in nnc/_registry
     RPROP
 
 cdef enum:
-    MANY_STEPS = 100000000    # limit for the loop over the steps of a resumed run
+    MAX_RESUMED_STEPS = 100000000  # limit for the loop over the past steps of a resumed run
 
 cdef struct Optimizer:
-    int method            # a Method
+    int method            # optimizer (enum Method)
     bint plain  # gradient descent without penalties and clipping, which can be fused into the gradient's product
     double lr             # learning rate
     double bias_lr        # learning rate of the biases
@@ -36,9 +36,10 @@ cdef struct Optimizer:
     double beta1
     double beta2
     double eps            # rmsprop: v = beta2 v + (1 - beta2) g**2, then momentum on g / (sqrt(v) + eps)
-    bint eps_last         # adam as in section 2 of Kingma and Ba: eps is added to sqrt(v) before the bias correction
+    # adam as in section 2 of Kingma and Ba: eps is added to sqrt(v) before the bias correction
+    bint eps_before_bias_correction
     double lr_decay       # adagrad: v += g**2, p -= lr / (1 + (t - 1) lr_decay) g / (sqrt(v) + eps)
-    double momentum_decay   # nadam (Dozat 2016): mu = beta1 (1 - momentum_decay**t / 2)
+    double momentum_decay  # nadam (Dozat 2016): mu = beta1 (1 - momentum_decay**t / 2)
     # rprop (iRprop-, Igel and Huesken 2003): the step size v grows by the factor `up` while the gradient keeps its
     # sign, shrinks by `down` when the sign changes, and stays between `smallest` and `largest`.
     double down
@@ -50,7 +51,7 @@ cdef struct Optimizer:
     double l1             # penalties l1 sum |p| + l2 sum p**2 / 2 of the loss: g += l1 sign(p) + l2 p before clipping
     double l2
     bint mean_penalty     # divide the penalties by the rows of the batch, as scikit-learn does
-    double rows           # that number of rows, or 1
+    double rows           # divisor of the penalties: rows of the batch if mean_penalty is set, else 1
     bint biases_too       # apply penalties and decay to biases as well
     double clip_value     # clip g to -clip_value <= g <= clip_value; 0: no clipping
     double clip_norm      # scale g down to this Euclidean norm of the whole gradient; 0: no clipping
@@ -62,14 +63,14 @@ cdef struct Optimizer:
     double mu_next
     double mu_product
 
-cdef struct Own:              # learning rates of one layer, where they differ from those of the run
-    double lr_factor          # factor of all learning rates of the layer
-    double bias_lr_factor     # additional factor for its biases
-    Py_ssize_t missed         # steps in which the layer was frozen, which its optimizer does not count
-    Optimizer optimizer       # copy of the run's optimizer with these changes
+cdef struct ParamGroup:       # learning rates of one layer, where they differ from those of the run
+    double lr_factor      # factor of all learning rates of the layer
+    double bias_lr_factor  # additional factor for its biases
+    Py_ssize_t frozen_steps  # steps in which the layer was frozen, which its optimizer does not count
+    Optimizer optimizer   # copy of the run's optimizer with these changes
 
 
-cdef inline Optimizer no_optimizer() noexcept nogil:
+cdef inline Optimizer default_optimizer() noexcept nogil:
     # Return an optimizer with the default options.
     cdef Optimizer o
     memset(&o, 0, sizeof(Optimizer))
@@ -101,7 +102,7 @@ cdef inline bint set_constant(Optimizer* o, str name, value) except -1:
     elif name == "nesterov":
         o.nesterov = value
     elif name == "eps_last":
-        o.eps_last = value
+        o.eps_before_bias_correction = value
     elif name == "lr_decay":
         o.lr_decay = value
     elif name == "momentum_decay":
@@ -137,7 +138,7 @@ cdef inline bint set_constant(Optimizer* o, str name, value) except -1:
 
 cdef inline void complete_settings(Optimizer* o) noexcept nogil:
     # Compute the fields that follow from the options. eps is at least the smallest normal number.
-    o.eps = max(o.eps, DBL_MIN if sizeof(real) == sizeof(double) else FLT_MIN)     # avoids 0 / 0 in the padding
+    o.eps = max(o.eps, DBL_MIN if sizeof(real) == sizeof(double) else FLT_MIN)     # eps > 0 avoids 0 / 0 in the padding
     o.plain = o.method == SGD and o.decay == 0 and o.l1 == 0 and o.l2 == 0 and o.clip_value == 0 and o.clip_norm == 0
 
 
@@ -168,28 +169,28 @@ cdef inline double nadam_momentum(const Optimizer* o, Py_ssize_t step) noexcept 
     return o.beta1 * (1 - 0.5 * power(o.momentum_decay, step))
 
 
-cdef inline void begin_own(Own* own, const Optimizer* o) noexcept nogil:
+cdef inline void init_param_group(ParamGroup* param_group, const Optimizer* o) noexcept nogil:
     # Initialize the group at the start of a run, after o.steps steps. Only 1 - mu_product is used later, so a product
     # below the rounding error may stay as it is.
-    cdef Py_ssize_t step = 0, steps = min(o.steps - own.missed, <Py_ssize_t>MANY_STEPS)
-    own.optimizer.mu_product = 1
-    if o.method == NADAM and own.missed > 0:
-        while step < steps and own.optimizer.mu_product > 1e-20:
+    cdef Py_ssize_t step = 0, steps = min(o.steps - param_group.frozen_steps, <Py_ssize_t>MAX_RESUMED_STEPS)
+    param_group.optimizer.mu_product = 1
+    if o.method == NADAM and param_group.frozen_steps > 0:
+        while step < steps and param_group.optimizer.mu_product > 1e-20:
             step += 1
-            own.optimizer.mu_product *= nadam_momentum(o, step)
+            param_group.optimizer.mu_product *= nadam_momentum(o, step)
 
 
-cdef inline void update_group(Own* own, const Optimizer* o) noexcept nogil:
+cdef inline void update_group(ParamGroup* param_group, const Optimizer* o) noexcept nogil:
     # Copy the optimizer of the run, at its current step, to the group, with the group's learning rates and step count.
-    cdef double mu_product = own.optimizer.mu_product
-    cdef Optimizer* group = &own.optimizer
+    cdef double mu_product = param_group.optimizer.mu_product
+    cdef Optimizer* group = &param_group.optimizer
     group[0] = o[0]
-    group.lr *= own.lr_factor
-    group.bias_lr *= own.lr_factor * own.bias_lr_factor
-    if group.plain and own.bias_lr_factor != 1:   # the fused product has a single learning rate
+    group.lr *= param_group.lr_factor
+    group.bias_lr *= param_group.lr_factor * param_group.bias_lr_factor
+    if group.plain and param_group.bias_lr_factor != 1:  # the fused product has a single learning rate
         group.plain, group.rows = False, 1
-    if own.missed > 0 and not o.plain:
-        group.steps -= own.missed
+    if param_group.frozen_steps > 0 and not o.plain:
+        group.steps -= param_group.frozen_steps
         group.power1, group.power2 = power(o.beta1, group.steps), power(o.beta2, group.steps)
         if o.method == NADAM:
             group.mu, group.mu_next = nadam_momentum(o, group.steps), nadam_momentum(o, group.steps + 1)
@@ -291,7 +292,7 @@ cdef inline vec adam(const Optimizer* o, double learning_rate, real* p, const re
     # Take a step of Adam (Kingma and Ba 2015), with p multiplied by `shrink` first (decoupled weight decay).
     cdef real b1 = <real>o.beta1, b2 = <real>o.beta2, c1 = <real>(1 - o.beta1), c2 = <real>(1 - o.beta2)
     cdef real step = <real>(learning_rate / (1 - o.power1)), root = <real>(1 / sqrt_double(1 - o.power2))
-    cdef real eps = <real>(o.eps / sqrt_double(1 - o.power2)) if o.eps_last else <real>o.eps
+    cdef real eps = <real>(o.eps / sqrt_double(1 - o.power2)) if o.eps_before_bias_correction else <real>o.eps
     cdef vec x, y, mean, square, nonfinite = splat(0)
     cdef Py_ssize_t i
     for i from 0 <= i < size by VL:

@@ -5,7 +5,7 @@
 
 from libc.string cimport memcpy
 from simd cimport never_inlined, real, vec, VL, load, splat, store, vmax
-from arena cimport Arena, take, take_zeros
+from arena cimport Arena, allocate, allocate_zeros
 from activations cimport RELU, activate
 from matmul cimport ROWS, Rows, ProductOptions, product_by_rows
 from layer cimport BATCH_NORM, CONV2D, FLATTEN, INPUT, MAX_POOL, Layer, biases, set_row_pointers, padded
@@ -42,16 +42,16 @@ cdef inline void lay_out(Layer* layer, Arena* arena, Py_ssize_t count) noexcept 
         return
     layer.in_lanes = False
     layer.ld = padded(layer.out_shape.channels)
-    layer.A = layer.Z = layer.out = <real*>take(arena, count * pixel_count(layer) * layer.ld * sizeof(real))
+    layer.A = layer.Z = layer.out = <real*>allocate(arena, count * pixel_count(layer) * layer.ld * sizeof(real))
     if layer.kind == CONV2D:
-        layer.padded_input = <real*>take_zeros(arena, padded_height(layer) * padded_width(layer) *
-                                               layer.in_shape.channels * sizeof(real) + slack)
-        layer.sums = <real*>take(arena, layer.out_shape.width * layer.rows * sizeof(real) + slack)
-        layer.out_rows = <const real**>take(arena, layer.out_shape.width * sizeof(real*))
+        layer.padded_input = <real*>allocate_zeros(arena, padded_height(layer) * padded_width(layer) *
+                                                   layer.in_shape.channels * sizeof(real) + slack)
+        layer.sums = <real*>allocate(arena, layer.out_shape.width * layer.rows * sizeof(real) + slack)
+        layer.out_rows = <const real**>allocate(arena, layer.out_shape.width * sizeof(real*))
         if arena.base:
             set_row_pointers(layer.out_rows, layer.sums, layer.rows, layer.out_shape.width)
     elif layer.kind != BATCH_NORM:
-        layer.padded_input = <real*>take(arena, layer.n_in * sizeof(real) + slack)
+        layer.padded_input = <real*>allocate(arena, layer.n_in * sizeof(real) + slack)
 
 
 cdef inline void copy_vectors(const real* x, Py_ssize_t n, real* out) noexcept nogil:

@@ -4,7 +4,7 @@ from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memcpy
 from simd cimport LINE_REALS, real, vec, VL, all_finite, load, prefetch, splat, store, vabs, vmax
 from squares cimport MAX_LANES
-from arena cimport Arena, take, take_zeros
+from arena cimport Arena, allocate, allocate_zeros
 from dropout cimport random_uint64
 from matmul cimport PrefetchQueue
 from threads cimport smaller
@@ -22,7 +22,7 @@ cdef struct Data:
     const real* Y         # (rows of the array, n_out) targets, or NULL if there are labels
     const int* labels     # (rows of the array) class indices, or NULL
     const real* weights   # (rows of the array) sample weights, or NULL
-    double weight         # sum of the weights; n without weights
+    double weight_sum     # sum of the weights; n without weights
     const int* rows       # (n) indices of the rows of the arrays that belong to the data; NULL: all rows
     int* order            # (n) row indices in the order of the epoch; NULL: the order of the arrays
 
@@ -34,7 +34,7 @@ cdef struct BitGenerator:     # NumPy's bitgen_t, declared with the same layout 
     uint64_t (*next_raw)(void* state) noexcept nogil
 
 cdef struct Block:
-    Py_ssize_t size       # capacity in rows
+    Py_ssize_t size       # capacity of the block in rows
     Py_ssize_t n_in       # columns of the inputs
     Py_ssize_t n_out      # columns of the targets
     Py_ssize_t ld         # row length of the targets: n_out, padded
@@ -51,19 +51,19 @@ cdef struct Block:
 cdef inline void lay_out(Block* block, Arena* arena, const Data* data, const Layer* lowest) noexcept nogil:
     # Allocate the buffers of the block for rows of `data`. If data is NULL, allocate only the pointers to inputs.
     block.X, block.Y, block.labels, block.weights, block.scattered = NULL, NULL, NULL, NULL, False
-    block.inputs = <const real**>take(arena, block.size * sizeof(real*))
+    block.inputs = <const real**>allocate(arena, block.size * sizeof(real*))
     if data is NULL:
         return
     block.scattered = data.order is not NULL and lowest.ld < MIN_GATHER_VECTORS * VL
     if data.order is not NULL and not block.scattered:
         block.ldx = gathered_stride(block.n_in)
-        block.X = <real*>take(arena, block.size * block.ldx * sizeof(real))
+        block.X = <real*>allocate(arena, block.size * block.ldx * sizeof(real))
     if data.labels is not NULL and block.smoothing == 0:
-        block.labels = <int*>take(arena, block.size * sizeof(int))
+        block.labels = <int*>allocate(arena, block.size * sizeof(int))
     else:
-        block.Y = <real*>take_zeros(arena, block.size * block.ld * sizeof(real))
+        block.Y = <real*>allocate_zeros(arena, block.size * block.ld * sizeof(real))
     if data.weights is not NULL:
-        block.weights = <real*>take(arena, block.size * sizeof(real))
+        block.weights = <real*>allocate(arena, block.size * sizeof(real))
 
 
 cdef inline Py_ssize_t gathered_stride(Py_ssize_t n) noexcept nogil:
@@ -181,7 +181,7 @@ cdef inline Py_ssize_t first_not_finite(const real* x, Py_ssize_t size, double* 
             zero, maximum = splat(0), largest_so_far
             for j from i <= j < i + step by VL:
                 a = load(x + j)
-                zero = zero + (a - a)     # 0 if all numbers are finite, else NaN
+                zero = zero + (a - a)     # the sum is 0 if all numbers are finite, else NaN
                 maximum = vmax(vabs(a), maximum)
             if all_finite(zero):
                 largest_so_far = maximum

@@ -9,7 +9,7 @@
 from libc.stdint cimport uint64_t
 from libc.string cimport memcpy
 from simd cimport LINE_REALS, real, vec, VL, load, store
-from arena cimport TRAIN, Arena, take, take_zeros
+from arena cimport TRAIN, Arena, allocate, allocate_zeros
 from losses cimport loss_scale
 from optimizers cimport Optimizer, count_step
 from matmul cimport PrefetchQueue
@@ -34,11 +34,12 @@ cdef struct Run:
     Py_ssize_t batch      # batch size in rows
     Py_ssize_t epochs     # epoch at which train() stops
     double* losses        # (epochs) loss of each epoch; owned by the caller
-    const double* rates   # learning rates; that of epoch e is rates[e * rate_stride]; owned by the caller
+    const double* learning_rates  # that of epoch e is learning_rates[e * rate_stride]; owned by the caller
     Py_ssize_t rate_stride  # distance of two learning rates, in numbers; 0 for a constant
-    bint rates_of_steps  # one learning rate per step: that of step s in epoch e is rates[(e * steps + s) * rate_stride]
-    Py_ssize_t epoch      # current epoch
-    Py_ssize_t row        # first row of the next block
+    # each step has its own learning rate: that of step s in epoch e is learning_rates[(e * steps + s) * rate_stride]
+    bint rate_per_step
+    Py_ssize_t epoch      # index of the current epoch
+    Py_ssize_t row        # index of the first row of the next block
     double total          # plain sum of the loss in the epoch so far
     double penalty        # penalties in the epoch so far
     double weight         # sum of the sample weights of the current batch
@@ -50,22 +51,22 @@ cdef struct Run:
     uint64_t draws
     bint shuffles         # draw a new order of the rows for each epoch
     # NumPy bit generator that replaces the shuffle stream; each order is a shuffle of the previous one; or NULL
-    const BitGenerator* bits
+    const BitGenerator* generator
     uint64_t drop_key     # dropout stream, and how many steps have used it
     uint64_t drops
     int rises             # number of consecutive epochs that increased the loss, and the loss before them
     double loss_before_rise
     double previous_loss  # loss of the previous epoch
-    bint lost             # the loss is not finite; the step of its batch was not taken
+    bint diverged         # the loss is not finite; the step of its batch was not taken
     bint stop             # the run ends: it has diverged or reached target_loss
     double target_loss    # the run ends at an epoch with at most this loss
     bint one_row          # this run uses one_row.pxd
     bint resident         # all rows fit one block, which is loaded only once
-    bint is_forwarded     # the block holds the activations of the batch: omit the forward pass
+    bint is_forwarded     # the block holds the activations of the batch: skip the forward pass
     int threads           # number of threads that call train()
     Barrier barrier       # barrier of these threads
     double seconds        # time limit of a call of train() with several threads, in seconds
-    bint pause            # the time limit has passed
+    bint pause            # the time limit has passed, so train() returns
 
 
 cdef inline void lay_out(Run* run, const Plan* plan, Arena* arena, Py_ssize_t block, int threads,
@@ -79,29 +80,29 @@ cdef inline void lay_out(Run* run, const Plan* plan, Arena* arena, Py_ssize_t bl
     # the first network shares the buffers of run.net, the others have their own; each has its own gradient
     if shares_blocks(plan, run.batch):
         run.net_count = <int>smaller(threads, (run.batch + block - 1) // block)
-        run.nets = <Network*>take(arena, run.net_count * sizeof(Network))
+        run.nets = <Network*>allocate(arena, run.net_count * sizeof(Network))
         for t in range(run.net_count):
             if t == 0:
                 net = run.net
-                net.layers = <Layer*>take(arena, plan.count * sizeof(Layer))
+                net.layers = <Layer*>allocate(arena, plan.count * sizeof(Layer))
                 if arena.base:
                     memcpy(net.layers, run.net.layers, plan.count * sizeof(Layer))
             else:
                 lay_out_network(&net, plan, arena, block, TRAIN, &run.data, 1, False)
-            gradient = <real*>take(arena, plan.size * sizeof(real))
+            gradient = <real*>allocate(arena, plan.size * sizeof(real))
             if arena.base:
                 set_gradient(&net, gradient)
                 run.nets[t] = net
     # the gradient is accumulated over blocks, or its norm is needed
     if block < run.batch or run.optimizer.clip_norm > 0:
-        gradient = <real*>take(arena, plan.size * sizeof(real))
+        gradient = <real*>allocate(arena, plan.size * sizeof(real))
         if arena.base:
             set_gradient(&run.net, gradient)
     if run.optimizer.clip_norm > 0:
         for l in range(plan.count):
             rows += parameter_rows(&plan.layers[l])
-        # zeros, because frozen layers never write theirs
-        run.squares = <double*>take_zeros(arena, rows * sizeof(double))
+        # zeros, because frozen layers do not write their norms
+        run.squares = <double*>allocate_zeros(arena, rows * sizeof(double))
 
 
 cdef inline void set_run_parameters(Run* run, real* params) noexcept nogil:
@@ -113,8 +114,8 @@ cdef inline void set_run_parameters(Run* run, real* params) noexcept nogil:
             run.nets[t].layers[l].W, run.nets[t].layers[l].WT = run.net.layers[l].W, run.net.layers[l].WT
 
 
-cdef inline void give_outputs(const Run* run, const real* X, Py_ssize_t n, int thread, int threads,
-                              real* out) noexcept nogil:
+cdef inline void compute_outputs(const Run* run, const real* X, Py_ssize_t n, int thread, int threads,
+                                 real* out) noexcept nogil:
     # Compute the outputs for n rows of inputs into out (n, n_out), as the next step will compute them, dropout
     # included. The thread computes the same part of each block, so that no thread waits for another.
     cdef const Network* net = &run.net
@@ -169,7 +170,7 @@ cdef inline void add_gradients(const Run* run, int count, bint first, int thread
 
 cdef inline double loss_of_epoch(const Run* run, double total) noexcept nogil:
     # Return the loss of an epoch, given the plain sum over all rows.
-    cdef double scale = loss_scale(run.net.loss, run.data.weight, run.net.layers[run.net.count - 1].n_out)
+    cdef double scale = loss_scale(run.net.loss, run.data.weight_sum, run.net.layers[run.net.count - 1].n_out)
     return total * (run.loss_factor * scale) + run.penalty
 
 
@@ -188,18 +189,18 @@ cdef inline void end_epoch(Run* run, Py_ssize_t epoch, double loss) noexcept nog
 
 cdef inline Py_ssize_t rate_index(const Run* run, Py_ssize_t epoch, Py_ssize_t row) noexcept nogil:
     # Return the index of the learning rate for the batch that starts with row `row`.
-    return epoch * ((run.data.n + run.batch - 1) // run.batch) + row // run.batch if run.rates_of_steps else epoch
+    return epoch * ((run.data.n + run.batch - 1) // run.batch) + row // run.batch if run.rate_per_step else epoch
 
 
 cdef inline void draw_order(Run* run) noexcept nogil:
     # Draw the order of the rows for the next epoch.
-    if run.bits is NULL:
+    if run.generator is NULL:
         shuffle(&run.data, run.key, &run.draws)
     else:
-        shuffle_by(run.data.order, run.data.n, run.bits)
+        shuffle_by(run.data.order, run.data.n, run.generator)
 
 
-cdef inline void step_along(Run* run, double rate) noexcept nogil:
+cdef inline void apply_gradient(Run* run, double rate) noexcept nogil:
     # Take one optimizer step with the gradients in run.net.layers, which do not come from rows of the run. The calls
     # are those of train() for the last block of a batch, on one thread.
     cdef Network* net = &run.net
@@ -270,9 +271,10 @@ cdef inline void train(Run* run, int thread, Py_ssize_t blocks) noexcept nogil:
             output_delta(net, low, high, scale, thread)
             if backward(net, low, high, rows, thread):
                 break
-        batch_factor = (batch_end - batch_start) * run.data.weight / (n * weight) if run.by_rows and weight != 0 else 1
+        batch_factor = ((batch_end - batch_start) * run.data.weight_sum / (n * weight)
+                        if run.by_rows and weight != 0 else 1)
         if thread == 0 and last:
-            optimizer.lr = optimizer.bias_lr = run.rates[rate_index(run, epoch, batch_start) * run.rate_stride]
+            optimizer.lr = optimizer.bias_lr = run.learning_rates[rate_index(run, epoch, batch_start) * run.rate_stride]
             if not optimizer.plain:
                 before = optimizer[0]
                 count_step(optimizer, weight)
@@ -281,10 +283,10 @@ cdef inline void train(Run* run, int thread, Py_ssize_t blocks) noexcept nogil:
                 if batch_start == 0:
                     run.penalty = 0
                 if weight != 0:
-                    run.penalty += (sum_penalties(net, optimizer) / optimizer.rows * (weight / run.data.weight) *
+                    run.penalty += (sum_penalties(net, optimizer) / optimizer.rows * (weight / run.data.weight_sum) *
                                     batch_factor)
         aborted = threads > 1 and barrier_wait(&run.barrier)
-        count = 0                             # number of blocks, if each thread has taken one
+        count = 0                             # stays 0 unless each thread has taken a block of its own
         if run.nets is NULL:
             total += sum_grain_losses(net, rows) * batch_factor
         else:
@@ -295,7 +297,7 @@ cdef inline void train(Run* run, int thread, Py_ssize_t blocks) noexcept nogil:
         # a thread has failed, or the loss is not finite: take no step
         if aborted or not loss - loss == 0:
             if thread == 0:
-                run.lost = run.stop = not aborted
+                run.diverged = run.stop = not aborted
                 if last and not optimizer.plain:
                     optimizer[0] = before
             break

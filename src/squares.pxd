@@ -3,9 +3,9 @@
 from simd cimport vec, VL
 
 
-cdef enum:                # lanes of the widest vector
-    MAX_LANES = 16        # numbers in a square
-    SQUARE_REALS = VL * VL
+cdef enum:
+    MAX_LANES = 16        # lanes of the widest vector register
+    SQUARE_REALS = VL * VL  # numbers in a square of VL vectors
 
 
 cdef extern from "simd.h" nogil:

@@ -23,11 +23,11 @@ cdef struct Taps:
     Py_ssize_t channel    # distance of the channels of the image
     Py_ssize_t window_height  # taps in a column of the window
     Py_ssize_t window_width  # taps in a row of the window
-    const real* d         # deltas
+    const real* d         # first delta
     Py_ssize_t d_row      # distance of the rows of deltas
     real* panel           # workspace for contiguous copies of the deltas of a column's filters
-    Py_ssize_t rows       # rows of deltas
-    Py_ssize_t width      # pixels in a row of deltas
+    Py_ssize_t rows       # number of rows of deltas
+    Py_ssize_t width      # number of pixels in a row of deltas
     Py_ssize_t filters    # number of filters
     real* sums            # (taps, filters) vectors of sums, then those of the bias
     bint add              # add to the sums instead of replacing them
@@ -35,8 +35,8 @@ cdef struct Taps:
 
 cdef struct Tap:
     const real* x         # image number under this tap, for the first pixel
-    Py_ssize_t ky         # row of the window
-    Py_ssize_t kx         # column of the window
+    Py_ssize_t ky         # row of the tap in the window
+    Py_ssize_t kx         # column of the tap in the window
     real* sums            # sums of the first filter
 
 
@@ -138,7 +138,7 @@ cdef inline always_inlined column(int filters, const Taps* spec, Py_ssize_t q) n
     cdef int j
     for j in range(filters):
         zeros[j] = splat(0)
-    if spec.d_row == spec.width * filters * VL:  # the deltas of all filters are contiguous
+    if spec.d_row == spec.width * filters * VL:  # these filters are all filters, so their deltas are contiguous already
         delta_rows = spec.d
         sum_deltas(False, filters, spec, bias, q)
     else:                 # copy, because with many filters few pixels would fit into the L1 cache

@@ -1,8 +1,8 @@
 # A team of threads that lives as long as one training. Included by _team.pyx.
 
 cdef enum:
-    CLEAR, SET, SLEEPING          # states of an Event; SLEEPING: clear, and the waiting thread blocks on its lock
-    SPINS_PER_CLOCK_READ = 64     # reads of an event's state between two reads of the clock
+    CLEAR, SET, SLEEPING  # states of an Event; SLEEPING: clear, and the waiting thread blocks on its lock
+    SPINS_PER_CLOCK_READ = 64  # reads of an event's state between two reads of the clock
 
 cdef double SPIN_SECONDS = 300e-6         # spin at most this long before sleeping
 cdef double PREEMPTED_SECONDS = 100e-6    # a yield that takes longer shows that other processes want the processor
@@ -11,13 +11,13 @@ cdef double WAIT_SMOOTHING = 0.25         # weight of the last wait in the movin
 
 cdef struct Event:                # for one waiting and one setting thread; waiting clears it
     counter state
-    PyThread_type_lock lock       # held except in passing: a sleeping thread blocks on it
-    double usual_wait             # moving average of the waiting time in seconds
+    PyThread_type_lock lock  # held except in passing: a sleeping thread blocks on it
+    double usual_wait     # moving average of the waiting time in seconds
 
 cdef struct Member:
-    Event start                   # set by the caller when there is work
-    Event done                    # set by the member when the work is done
-    bint placed                   # the member has moved to its processor
+    Event start           # set by the caller when there is work
+    Event done            # set by the member when the work is done
+    bint has_moved        # the member has moved to its processor
 
 
 cdef void set_event(Event* event) noexcept nogil:
@@ -75,17 +75,17 @@ cdef class Team:
         first work, and whenever it runs on the caller's processor.
     """
     cdef Member* members          # all threads except the caller
-    cdef readonly int most, size
-    cdef object settle, work, abort, caller
+    cdef readonly int max_threads, size
+    cdef object move_thread, work, abort, caller_thread_id
     cdef Task* task               # work that needs no Python, or NULL
     cdef Py_ssize_t amount
-    cdef int home                 # processor of the caller
+    cdef int caller_processor     # processor of the caller
     cdef object error             # first exception raised by a member
     cdef bint leaving
 
-    def __cinit__(self, int most, settle=None):
-        self.size, self.most, self.settle = 1, most, settle
-        self.members = <Member*>PyMem_Calloc(max(most, 1), sizeof(Member))
+    def __cinit__(self, int max_threads, move_thread=None):
+        self.size, self.max_threads, self.move_thread = 1, max_threads, move_thread
+        self.members = <Member*>PyMem_Calloc(max(max_threads, 1), sizeof(Member))
         if self.members is NULL:
             raise MemoryError
 
@@ -103,8 +103,8 @@ cdef class Team:
         more."""
         cdef Member* member
         if self.size < n_threads:
-            self.caller = _thread.get_native_id()
-        while self.size < min(n_threads, self.most):
+            self.caller_thread_id = _thread.get_native_id()
+        while self.size < min(n_threads, self.max_threads):
             member = &self.members[self.size - 1]
             if not (init_event(&member.start) and init_event(&member.done)):
                 self.free_member(member)
@@ -124,7 +124,8 @@ cdef class Team:
 
     cdef bint needs_no_python(self, Member* member) noexcept nogil:
         # Whether the member can work without the GIL, which the caller may hold.
-        return self.task is not NULL and (self.settle is None or (member.placed and processor_number() != self.home))
+        return self.task is not NULL and (self.move_thread is None or
+                                          (member.has_moved and processor_number() != self.caller_processor))
 
     def serve(self, int thread):
         """Run the loop of a member: work whenever the caller asks for it, until the `with` block is left."""
@@ -139,9 +140,9 @@ cdef class Team:
             if self.leaving:
                 break
             try:
-                if self.settle is not None:
-                    self.settle(self.home, self.caller, self.size)
-                    member.placed = True
+                if self.move_thread is not None:
+                    self.move_thread(self.caller_processor, self.caller_thread_id, self.size)
+                    member.has_moved = True
                 if self.task is NULL:
                     self.work(thread, self.amount)
                 else:
@@ -174,10 +175,10 @@ cdef class Team:
         BaseException
             Any exception of a thread is raised here when all have finished, the caller's own exception first.
         """
-        cdef int others = (self.grow(self.most) if size is None else min(<int>size, self.size)) - 1, k
+        cdef int others = (self.grow(self.max_threads) if size is None else min(<int>size, self.size)) - 1, k
         cdef Task* task = <Task*>PyCapsule_GetPointer(work, NULL) if PyCapsule_CheckExact(work) else NULL
         self.work, self.amount, self.abort, self.error, self.task = work, amount, abort, None, task
-        self.home = processor_number() if others > 0 else -1
+        self.caller_processor = processor_number() if others > 0 else -1
         for k in range(others):
             set_event(&self.members[k].start)
         try:

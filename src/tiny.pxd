@@ -21,7 +21,7 @@ from network cimport Network, Plan, is_broken
 from run cimport Run, end_epoch, loss_of_epoch
 
 
-cdef inline bint suits(const Run* run, const Plan* plan) noexcept nogil:
+cdef inline bint is_supported(const Run* run, const Plan* plan) noexcept nogil:
     # Return whether this file supports the run and is faster. It is faster if rows fill at least half of the lanes and
     # there are at most 8 lanes.
     cdef const Data* data = &run.data
@@ -29,9 +29,9 @@ cdef inline bint suits(const Run* run, const Plan* plan) noexcept nogil:
     if plan.loss == CUSTOM or plan.loss == HEADS:     # a custom loss needs the outputs before the step
         return False
     for l in range(plan.count):
-        if plan.layers[l].frozen or plan.layers[l].own is not NULL:
+        if plan.layers[l].frozen or plan.layers[l].param_group is not NULL:
             return False
-        if plan.layers[l].kind != DENSE or plan.layers[l].dropped > 0:
+        if plan.layers[l].kind != DENSE or plan.layers[l].dropout_rate > 0:
             return False
         if plan.layers[l].n_in > VL or plan.layers[l].n_out > VL:
             return False
@@ -143,7 +143,7 @@ cdef inline void train(Run* run, Py_ssize_t epochs) noexcept nogil:
     cdef Network* net = &run.net
     cdef Layer* out = &net.layers[net.count - 1]
     cdef Py_ssize_t epoch = run.epoch, end = run.epoch + min(run.epochs - run.epoch, epochs)
-    cdef real scale = <real>(run.delta_factor * loss_scale(net.loss, run.data.weight, out.n_out))
+    cdef real scale = <real>(run.delta_factor * loss_scale(net.loss, run.data.weight_sum, out.n_out))
     cdef const real* X
     cdef double loss
     cdef int l
@@ -155,7 +155,7 @@ cdef inline void train(Run* run, Py_ssize_t epochs) noexcept nogil:
         loss = loss_of_epoch(run, elementwise_loss(net.loss, net.parameter, out.Z, out.A, net.block.Y, out.D,
                                                    net.output_mask, scale, 1, out.n_out * VL))
         if not loss - loss == 0:              # the loss is not finite: take no step
-            run.lost = run.stop = True
+            run.diverged = run.stop = True
             break
         if not from_logits(net.loss):
             differentiate(out.activation, out.Z, out.A, out.D, out.n_out * VL)
@@ -163,7 +163,7 @@ cdef inline void train(Run* run, Py_ssize_t epochs) noexcept nogil:
             backward(&net.layers[l], &net.layers[l - 1])
         X = net.block.X
         for l in range(net.count):
-            learn(&net.layers[l], X, run.rates[epoch * run.rate_stride])
+            learn(&net.layers[l], X, run.learning_rates[epoch * run.rate_stride])
             X = net.layers[l].A
         end_epoch(run, epoch, loss)
         epoch += 1

@@ -43,19 +43,19 @@ cdef class Training:
         A setting is unknown, or "method" is missing.
     """
     cdef Run run
-    cdef Task of_thread
+    cdef Task task_struct
     cdef Single of_array
     cdef void* memory             # block of memory with all buffers of the run
     cdef Layer* layers            # copies of the engine's layers, with the options of this run
-    cdef Own* own                 # learning rate factors of the layers
+    cdef ParamGroup* param_groups  # learning rate factors of the layers
     cdef double rate              # constant learning rate of the current epochs
     cdef bint is_brief            # a step is so short that the GIL is kept
-    cdef readonly Py_ssize_t singles      # number of single steps that were taken
+    cdef readonly Py_ssize_t single_steps  # number of single steps that were taken
     cdef bint is_labelled         # targets are class indices
     cdef int* labels              # buffer for the labels of a single step, allocated by the first one
     cdef real* gradient           # buffer of apply(), allocated by its first call
     cdef object keep_alive        # arrays whose memory the run uses
-    cdef dict settings            # keeps `generator` alive
+    cdef dict settings            # keeps the bit generator alive
 
     def __cinit__(self, Engine engine, params, X, Y, labels, weights, Py_ssize_t batch_size, order,
                   real[:, ::1] moments, dict settings, int threads=1, rows=None):
@@ -67,9 +67,9 @@ cdef class Training:
         cdef bint is_tiny
         cdef int l
         memset(run, 0, sizeof(Run))
-        self.of_thread = Task(work_on_run, run)
-        self.of_array = Single(take_single, outputs_of_single, finish_single, <void*>self)
-        self.is_brief = engine.plan.image_layers == 0 and batch_size * engine.size <= BRIEF
+        self.task_struct = Task(train_task, run)
+        self.of_array = Single(step_single, outputs_of_single, finish_single, <void*>self)
+        self.is_brief = engine.plan.image_layers == 0 and batch_size * engine.size <= MAX_GIL_WORK
         # the arrays themselves, because creating memoryviews takes time
         self.keep_alive = [engine, params, X, Y, labels, weights, order, moments, None, rows]
         if labels is weights is order is rows is None:
@@ -80,30 +80,30 @@ cdef class Training:
         run.batch, run.shuffles, run.target_loss = batch_size, order is not None, -1e308
         run.loss_factor = run.delta_factor = 1
         run.previous_loss = 1e308
-        run.optimizer = no_optimizer()
-        run.optimizer.method = number_of("method", settings["method"], METHODS)
+        run.optimizer = default_optimizer()
+        run.optimizer.method = name_index("method", settings["method"], METHODS)
         for name, value in settings.items():
             self.set(name, value)
         complete_settings(&run.optimizer)
         self.settings = settings
         dropout = settings.get("dropout", ())
         if len(dropout) not in (0, plan.count - 1):
-            raise ValueError(f"dropout must have a number for each of {plan.count - 1} hidden layers, "
+            raise ValueError(f"dropout must have one number for each of {plan.count - 1} hidden layers, "
                              f"got {len(dropout)}")
         learning = settings.get("learning", ())
         if len(learning) not in (0, plan.count):
-            raise ValueError(f"learning must have an entry for each of {plan.count} layers, got {len(learning)}")
+            raise ValueError(f"learning must have one entry for each of {plan.count} layers, got {len(learning)}")
         self.layers = plan.layers = <Layer*>malloc(plan.count * sizeof(Layer))
         if plan.layers is NULL:
             raise MemoryError
         memcpy(plan.layers, engine.plan.layers, plan.count * sizeof(Layer))
-        for l, dropped in enumerate(dropout):
-            plan.layers[l].dropped = dropped
+        for l, dropout_rate in enumerate(dropout):
+            plan.layers[l].dropout_rate = dropout_rate
         self.set_learning(plan.layers, learning)
-        is_tiny = tiny.suits(run, &plan)
-        run.one_row = not is_tiny and one_row.suits(run, &plan)
+        is_tiny = tiny.is_supported(run, &plan)
+        run.one_row = not is_tiny and one_row.is_supported(run, &plan)
         lay_out_run(run, &plan, &arena, block, threads, is_tiny)
-        self.memory = reserve(&arena, block)
+        self.memory = allocate_arena(&arena, block)
         lay_out_run(run, &plan, &arena, block, threads, is_tiny)
         set_run_parameters(run, &theta[0])
         if moments is not None and moments.shape[0] > 0:
@@ -134,35 +134,35 @@ cdef class Training:
             run.by_rows = value
         elif name == "shuffles":
             run.shuffles = run.shuffles and value
-        elif name == "generator":                     # kept alive by self.settings
-            run.bits = <const BitGenerator*>PyCapsule_GetPointer(value.capsule, "BitGenerator")
-        elif name not in ("method", "dropout", "learning"):      # the exceptions are read elsewhere
-            raise ValueError(f"there is no setting {name!r}")
+        elif name == "generator":                     # self.settings keeps the generator alive
+            run.generator = <const BitGenerator*>PyCapsule_GetPointer(value.capsule, "BitGenerator")
+        elif name not in ("method", "dropout", "learning"):      # __init__ reads these three itself
+            raise ValueError(f"unknown setting {name!r}")
         return 0
 
     cdef set_learning(self, Layer* layers, learning):
         # Set the learning rate factors of the layers.
-        cdef Own* own
+        cdef ParamGroup* param_group
         cdef int l
         if not any(learning):
             return
-        self.own = <Own*>calloc(len(learning), sizeof(Own))
-        if self.own is NULL:
+        self.param_groups = <ParamGroup*>calloc(len(learning), sizeof(ParamGroup))
+        if self.param_groups is NULL:
             raise MemoryError
         for l, entry in enumerate(learning):
             if entry is None:
                 continue
-            own = &self.own[l]
-            own.lr_factor, own.bias_lr_factor, own.missed = entry
-            layers[l].frozen = own.lr_factor == 0
+            param_group = &self.param_groups[l]
+            param_group.lr_factor, param_group.bias_lr_factor, param_group.frozen_steps = entry
+            layers[l].frozen = param_group.lr_factor == 0
             if not layers[l].frozen:
-                begin_own(own, &self.run.optimizer)
-                layers[l].own = own
+                init_param_group(param_group, &self.run.optimizer)
+                layers[l].param_group = param_group
 
     def __dealloc__(self):
         free(self.memory)
         free(self.layers)
-        free(self.own)
+        free(self.param_groups)
         free(self.labels)
         free(self.gradient)
 
@@ -178,16 +178,16 @@ cdef class Training:
         """
         cdef int l, t
         self.run.optimizer.decay = decay
-        for l, dropped in enumerate(dropout):
-            self.run.net.layers[l].dropped = dropped
+        for l, dropout_rate in enumerate(dropout):
+            self.run.net.layers[l].dropout_rate = dropout_rate
             for t in range(self.run.net_count):
-                self.run.nets[t].layers[l].dropped = dropped
+                self.run.nets[t].layers[l].dropout_rate = dropout_rate
 
     def refresh(self):
         """Update copies of the parameters. Call this after the parameters were changed outside of the run."""
         refresh_network(&self.run.net)
 
-    def plan(self, losses, rates, Py_ssize_t epochs, bint of_steps=False):
+    def set_epochs(self, losses, rates, Py_ssize_t epochs, bint of_steps=False):
         """Set the epochs to run and their learning rates.
 
         Parameters
@@ -207,14 +207,14 @@ cdef class Training:
         self.run.losses = &of_epochs[0]
         if isinstance(rates, float):
             self.rate = rates
-            self.run.rates, self.run.rate_stride = &self.rate, 0
+            self.run.learning_rates, self.run.rate_stride = &self.rate, 0
         else:
             lr = rates
             # 0 if all learning rates are the same
-            self.run.rates, self.run.rate_stride = &lr[0], lr.strides[0] // <Py_ssize_t>sizeof(double)
-        self.run.epochs, self.run.rates_of_steps = epochs, of_steps
+            self.run.learning_rates, self.run.rate_stride = &lr[0], lr.strides[0] // <Py_ssize_t>sizeof(double)
+        self.run.epochs, self.run.rate_per_step = epochs, of_steps
 
-    def feed(self, X, Y, labels, weights):
+    def set_rows(self, X, Y, labels, weights):
         """Replace the data by other rows and start at epoch 0 again. The state of the optimizer is kept.
 
         The number of rows must be at most the batch size, or the same as before.
@@ -224,16 +224,16 @@ cdef class Training:
         self.keep_alive[2:6] = X, Y, labels, weights
         run.data = as_data(X, Y, labels, weights, self.keep_alive[6])
         run.epoch = run.row = run.rises = 0
-        run.total, run.previous_loss, run.stop, run.lost = 0, 1e308, False, False
+        run.total, run.previous_loss, run.stop, run.diverged = 0, 1e308, False, False
         for l in range(run.net.count):
             run.net.layers[l].broken = False
         self.fetch_all()
 
-    cdef void let_go(self) noexcept:
+    cdef void release_rows(self) noexcept:
         # Forget the pointers to data, losses and learning rates.
         cdef Run* run = &self.run
         run.data = Data(0, NULL, NULL, NULL, NULL, 0, NULL, NULL)
-        run.losses, run.rates, run.epochs = NULL, NULL, 0
+        run.losses, run.learning_rates, run.epochs = NULL, NULL, 0
 
     cdef fetch_all(self):
         # If all rows fit one block, load them once.
@@ -250,7 +250,7 @@ cdef class Training:
 
         The capsule must not be used after this object is deleted.
         """
-        return PyCapsule_New(&self.of_thread, NULL, NULL)
+        return PyCapsule_New(&self.task_struct, NULL, NULL)
 
     def outputs(self, const real[:, ::1] X, real[:, ::1] out, int threads, int thread, amount=None):
         """Write the outputs for the rows of X, as the next step will compute them, with its dropout masks.
@@ -269,7 +269,7 @@ cdef class Training:
         """
         with nogil:
             mode = flush_denormals()
-            give_outputs(&self.run, &X[0, 0], X.shape[0], thread, threads, &out[0, 0])
+            compute_outputs(&self.run, &X[0, 0], X.shape[0], thread, threads, &out[0, 0])
             restore_denormals(mode)
 
     def step(self, const real[:, ::1] X, const real[:, ::1] Y, const int[::1] labels, const real[::1] weights,
@@ -282,7 +282,7 @@ cdef class Training:
             Loss before the step. NaN if X, Y or the loss is not finite, with nothing done, or if the step was
             incomplete, see `broken_layer`.
         """
-        return self.descend(as_data(X, Y, labels, weights, None), rate)
+        return self.train_step(as_data(X, Y, labels, weights, None), rate)
 
     def apply(self, const real[::1] gradient, double rate):
         """Take one step of the optimizer with a gradient from outside, which counts as a single step.
@@ -319,12 +319,12 @@ cdef class Training:
                     set_gradient(net, self.gradient)
                 unpack_gradient(net, &gradient[0])
                 net.refreshed = True      # as in take_step(): each step starts with refresh()
-                step_along(&self.run, rate)
+                apply_gradient(&self.run, rate)
                 for l in range(0 if has_gradient else net.count):
                     net.layers[l].gradient = NULL
                 restore_denormals(mode)
         if position < 0:
-            self.singles += not is_broken(net)
+            self.single_steps += not is_broken(net)
         return position
 
     @property
@@ -333,12 +333,12 @@ cdef class Training:
         `step` takes as X and Y. It is good for as long as this object is."""
         return PyCapsule_New(&self.of_array, NULL, NULL)
 
-    cdef double descend(self, Data data, double rate) noexcept:
+    cdef double train_step(self, Data data, double rate) noexcept:
         # Take a step on these rows; the part of `step` without Python objects.
         cdef Run* run = &self.run
         cdef double loss = NAN
         run.data = data
-        run.losses, run.rates, run.rate_stride, run.epochs = &loss, &rate, 0, 1
+        run.losses, run.learning_rates, run.rate_stride, run.epochs = &loss, &rate, 0, 1
         run.epoch = run.row = 0
         run.resident = False
         if self.is_brief:
@@ -346,10 +346,10 @@ cdef class Training:
         else:
             with nogil:
                 take_step(run)
-        self.let_go()
+        self.release_rows()
         if is_broken(&run.net):
             loss = NAN
-        self.singles += loss - loss == 0
+        self.single_steps += loss - loss == 0
         return loss
 
     def resume(self, int threads, double seconds=1e9):
@@ -375,7 +375,7 @@ cdef class Training:
         barrier_abort(&self.run.barrier)
 
     @property
-    def alone(self):
+    def single_threaded(self):
         """Whether only one thread can work on this run."""
         return self.run.net.is_tiny or self.run.one_row
 
@@ -390,14 +390,14 @@ cdef class Training:
         return self.run.stop or self.run.epoch >= self.run.epochs or is_broken(&self.run.net)
 
     @property
-    def ended(self):
+    def stopped(self):
         """Whether the run has stopped before its last epoch."""
         return self.run.stop or is_broken(&self.run.net)
 
     @property
-    def lost(self):
+    def diverged(self):
         """Whether the loss of a batch was not finite. The step on this batch was not taken."""
-        return self.run.lost
+        return self.run.diverged
 
     @property
     def broken_layer(self):
@@ -441,7 +441,7 @@ cdef class Training:
         """Number of consecutive epochs, up to the last one, that increased the loss, and the loss before them."""
         return self.run.rises, self.run.loss_before_rise
 
-    def looks_well(self, ends, int rises, double fraction):
+    def is_healthy(self, ends, int rises, double fraction):
         """Return whether the run shows no sign of a problem.
 
         Parameters
@@ -466,11 +466,11 @@ cdef class Training:
             layer = &self.run.net.layers[l]
             if layer.W is NULL or layer.n_out < 2 or layer.W[0] == layer.W[1]:
                 return False
-            if end is not None and share_beyond(&self.run.net, l, rows, end[0], end[1]) > fraction:
+            if end is not None and fraction_beyond(&self.run.net, l, rows, end[0], end[1]) > fraction:
                 return False
         return True
 
-    def idle(self, ends):
+    def saturated_fractions(self, ends):
         """Return the fraction of saturated outputs of each hidden layer, in one of the last blocks.
 
         Parameters
@@ -486,11 +486,11 @@ cdef class Training:
                              f"got {len(ends)}")
         shares = []
         for l in range(net.count - 1):
-            shares.append(0.0 if ends[l] is None else share_beyond(net, l, rows, ends[l][0], ends[l][1]))
+            shares.append(0.0 if ends[l] is None else fraction_beyond(net, l, rows, ends[l][0], ends[l][1]))
         return shares
 
 
-cdef bint take_single(void* what, X, Y, double rate, double* loss) noexcept:
+cdef bint step_single(void* what, X, Y, double rate, double* loss) noexcept:
     # Take a step on X and Y, which may be any objects. Return False, with nothing done, if they must be converted
     # first.
     cdef Training self = <Training>what
@@ -506,10 +506,10 @@ cdef bint take_single(void* what, X, Y, double rate, double* loss) noexcept:
             self.labels = <int*>malloc(self.run.batch * sizeof(int))
         if self.labels is NULL:
             return False
-        data = as_labelled(X, Y, n_in, n_out, self.labels, self.run.batch)
+        data = labelled_data_as_is(X, Y, n_in, n_out, self.labels, self.run.batch)
     if data.n != self.run.batch:
         return False
-    loss[0] = self.descend(data, rate)
+    loss[0] = self.train_step(data, rate)
     return True
 
 
@@ -522,7 +522,7 @@ cdef bint outputs_of_single(void* what, X, Y, Py_ssize_t k, P) noexcept:
     cdef double largest
     cdef Py_ssize_t m = 0, n_out = run.net.layers[run.net.count - 1].n_out
     cdef Data data = data_as_is(X, P, run.net.layers[0].n_in, n_out, PyBUF_WRITABLE)
-    cdef const real* targets = rows_of(Y, k, 0, &m)
+    cdef const real* targets = matrix_of(Y, k, 0, &m)
     if data.n == 0 or data.n > run.batch or targets is NULL or m != data.n or k == 0:
         return False
     if self.is_brief:
@@ -544,7 +544,7 @@ cdef bint finish_single(void* what, X, dP, double rate, double* loss) noexcept:
     if data.n == 0 or data.n > run.batch:
         return False
     run.is_forwarded = data.n <= run.net.block.size and run.nets is NULL
-    loss[0] = self.descend(data, rate)
+    loss[0] = self.train_step(data, rate)
     run.is_forwarded = False
     return True
 
@@ -553,7 +553,7 @@ cdef void find_outputs(Run* run, const Data* data) noexcept nogil:
     # Write the outputs for data.X, as the next step will compute them, to data.Y.
     cdef unsigned int mode = flush_denormals()
     refresh_network(&run.net)
-    give_outputs(run, data.X, data.n, 0, 1, <real*>data.Y)
+    compute_outputs(run, data.X, data.n, 0, 1, <real*>data.Y)
     restore_denormals(mode)
 
 
@@ -565,10 +565,10 @@ cdef void take_step(Run* run) noexcept nogil:
             refresh_network(&run.net)
         if run.net.is_tiny:
             tiny.fetch(&run.net, &run.data)
-        work_on_run(run, 0, run.batch)        # the maximum number of blocks
+        train_task(run, 0, run.batch)         # a step has at most as many blocks as rows
 
 
-cdef void work_on_run(void* what, int thread, Py_ssize_t blocks) noexcept nogil:
+cdef void train_task(void* what, int thread, Py_ssize_t blocks) noexcept nogil:
     # Task function: train for up to `blocks` blocks as thread number `thread`.
     cdef Run* run = <Run*>what
     cdef unsigned int mode = flush_denormals()
@@ -607,7 +607,7 @@ def work_each(list trainings, Py_ssize_t blocks):
         with nogil:
             for k in range(count):
                 moments[k] = now()
-                work_on_run(runs[k], 0, blocks)
+                train_task(runs[k], 0, blocks)
             moments[count] = now()
         return [moments[k + 1] - moments[k] for k in range(count)]
     finally:

@@ -57,7 +57,7 @@ def test_memory_map_of_the_dtype_is_read_in_place(tmp_path, monkeypatch):
         "core",
         SimpleNamespace(
             Training=lambda *a, **k: taken.append(a[2]) or core.Training(*a, **k),
-            scan=core.scan,
+            find_not_finite=core.find_not_finite,
             is_finite=core.is_finite,
         ),
     )

@@ -52,10 +52,10 @@ def test_layout_says_where_the_parameters_of_each_layer_are(core):
     [
         ({"kind": "dence"}, ValueError, "kind must be one of dense, .*got 'dence'"),
         ({"activation": "tahn"}, ValueError, "activation must be one of .*got 'tahn'"),
-        ({"stride": 2}, ValueError, "a layer of kind dense has no 'stride'"),
-        ({"input_shape": (0,)}, ValueError, "each one at least"),
-        ({"output_shape": (-1,)}, ValueError, "each one at least"),
-        ({"output_shape": (2, 2)}, ValueError, "a shape is"),
+        ({"stride": 2}, ValueError, "a layer of kind dense has no option 'stride'"),
+        ({"input_shape": (0,)}, ValueError, "numbers of at least 1"),
+        ({"output_shape": (-1,)}, ValueError, "numbers of at least 1"),
+        ({"output_shape": (2, 2)}, ValueError, "a shape must be"),
         ({"input_shape": ("3",)}, TypeError, "integer"),
         ({"input_shape": (2.5,)}, TypeError, "integer"),
     ],
@@ -72,9 +72,9 @@ def test_what_a_layer_lacks_is_named(core, key):
 
 
 def test_networks_that_are_none_are_refused(core):
-    with pytest.raises(ValueError, match="one layer at least"):
+    with pytest.raises(ValueError, match="at least one layer"):
         core.Engine([], "sse", 0)
-    with pytest.raises(ValueError, match="layer 2 takes 3 inputs, and the one below has 4 outputs"):
+    with pytest.raises(ValueError, match="layer 2 has 3 inputs, but the layer below has 4 outputs"):
         core.Engine([DENSE, DENSE], "sse", 0)
     with pytest.raises(ValueError, match=r"loss must be one of .*got 'sum'"):
         core.Engine([DENSE], "sum", 0)
@@ -133,7 +133,7 @@ def test_gradient_where_some_layers_have_biases(core, widths, biases):
     ids=lambda settings: next(iter(settings)),
 )
 def test_unknown_settings_are_refused(core, settings):
-    with pytest.raises(ValueError, match=f"there is no setting {next(iter(settings))!r}"):
+    with pytest.raises(ValueError, match=f"unknown setting {next(iter(settings))!r}"):
         training(core, **settings)
 
 
@@ -186,17 +186,17 @@ def test_idle_counts_outputs_beyond_the_ends(core, activation, rows):
     X, Y = rng.normal(size=(rows, 3)).astype(dtype), rng.normal(size=(rows, 2)).astype(dtype)
     moments = np.zeros((0, engine.size), dtype)
     run = core.Training(engine, params, X, Y, None, None, rows, None, moments, {"method": "sgd"})
-    run.plan(np.empty(1), np.zeros(1), 1)
+    run.set_epochs(np.empty(1), np.zeros(1), 1)
     Team(1).run(run.task, 100)
     assert run.epoch == 1
     outs = [np.empty((rows, 6), dtype), np.empty((rows, 2), dtype)]
     engine.forward(params, X, outs)
     outputs = outs[0].astype(float)
     low, high = {"relu": (0.0, np.inf), "sigmoid": (0.1, 0.8), "tanh": (-0.5, 0.75)}[activation]
-    assert run.idle([(low, high)]) == [np.mean((outputs <= low) | (outputs >= high))]
-    assert run.idle([None]) == [0.0]
+    assert run.saturated_fractions([(low, high)]) == [np.mean((outputs <= low) | (outputs >= high))]
+    assert run.saturated_fractions([None]) == [0.0]
     with pytest.raises(ValueError, match="1 hidden layers, got 2"):
-        run.idle([None, None])
+        run.saturated_fractions([None, None])
 
 
 # --------------------------------------------------------------------------------------- steps from gradients
@@ -251,7 +251,7 @@ def test_step_from_gradient_has_bits_of_step_on_rows(core, rows, widths, optimiz
         np.testing.assert_array_equal(moments, twin_moments)
         assert run.counters[2:] == twin.counters[2:]  # steps and powers; no numbers are drawn
         assert run.counters[2:] == twin.counters[2:]  # steps and powers
-        assert (run.singles, run.broken_layer) == (twin.singles, twin.broken_layer)
+        assert (run.single_steps, run.broken_layer) == (twin.single_steps, twin.broken_layer)
 
 
 def test_step_from_gradient_that_is_not_finite_is_none(core):
@@ -259,4 +259,4 @@ def test_step_from_gradient_that_is_not_finite_is_none(core):
     gradient = np.zeros(16, real(core))
     gradient[[7, 9]] = np.nan, np.inf
     assert run.apply(gradient, 0.1) == 7
-    assert run.singles == 0
+    assert run.single_steps == 0

@@ -242,7 +242,7 @@ def call(core, name, x):
     if name in HIDDEN:
         core.activate(name, source.array, out.array)
     else:
-        core.function(name, source.array, out.array)
+        core.vector_function(name, source.array, out.array)
     assert source.intact()
     assert out.intact()
     return out.array[: len(x)]
@@ -592,12 +592,12 @@ def test_first_not_finite(core, columns):
     for rows in range(1, 2 * core.LANES + 3):
         values = np.random.default_rng(rows).choice([0, 1.5, -1e30, 1e30], (rows, columns))
         X = Guarded(values, real(core), offset=rows % 4)  # between two zones of NaN
-        assert core.scan(X.array)[0] == -1
+        assert core.find_not_finite(X.array)[0] == -1
         for place in range(rows * columns):
             for bad in (np.nan, np.inf, -np.inf):
                 X.array.flat[place] = bad
                 X.array.flat[min(place + 2, rows * columns - 1)] = bad
-                assert core.scan(X.array)[0] == place
+                assert core.find_not_finite(X.array)[0] == place
                 X.array[...] = values
 
 
@@ -606,22 +606,22 @@ def test_first_not_finite_of_many(core):
     n = 40 * core.LANES + 3
     values = np.random.default_rng(0).standard_normal(n)
     X = Guarded(values.reshape(1, n), real(core))
-    assert core.scan(X.array) == (-1, abs(X.array).max())
+    assert core.find_not_finite(X.array) == (-1, abs(X.array).max())
     for place in (0, 1, *(k * core.LANES + d for k in (1, 16, 17, 32, 33, 40) for d in (-1, 0, 1)), n - 1):
         for bad in (np.nan, np.inf):
             X.array[...] = values
             X.array[0, place] = bad
             X.array[0, min(place + 20, n - 1)] = bad
-            assert core.scan(X.array) == (place, abs(X.array[0, :place]).max(initial=0))
+            assert core.find_not_finite(X.array) == (place, abs(X.array[0, :place]).max(initial=0))
 
 
 def test_first_not_finite_takes_every_finite_number(core):
     kind = np.finfo(real(core))
     values = [kind.max, -kind.max, kind.tiny, kind.smallest_subnormal, 0.0, -0.0] * 30
     values = np.array(values, real(core)).reshape(-1, 4)
-    assert core.scan(values)[0] == -1
+    assert core.find_not_finite(values)[0] == -1
     values.flags.writeable = False
-    assert core.scan(values)[0] == -1
+    assert core.find_not_finite(values)[0] == -1
 
 
 def test_names_and_sizes(core):
@@ -653,6 +653,6 @@ def test_a_mask_of_dropout_is_what_its_hash_says(core, n, key, row, share):
         x = (x ^ x >> 15) * 0x846CA68B % 2**32
         kept.append((x ^ x >> 16) >= int(share * 2**32))
     mask = Guarded(np.full(n, np.nan), real(core))
-    core.dropped(key, row, share, mask.array)
+    core.dropout_mask(key, row, share, mask.array)
     assert mask.intact()
     assert mask.array.tolist() == np.where(kept, real(core).type(1 / (1 - share)), 0).tolist()

@@ -217,7 +217,7 @@ def test_optimizer(core, optimizer):
     if optimizer.stores_step_sizes:
         moments[-1] = optimizer.lr
     training = core.Training(layer, params, X, Y, None, None, N, None, moments, optimizer.core_settings())
-    training.plan(np.empty(5), np.full(5, optimizer.lr), 5)
+    training.set_epochs(np.empty(5), np.full(5, optimizer.lr), 5)
     while not training.done:
         Team(1).run(training.task, 100)
     p, kept = np.eye(N), {}

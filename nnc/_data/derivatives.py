@@ -53,7 +53,7 @@ def check_finite(converter: DataConverter, rows: NDArray[Any], slopes: NDArray[A
     """Raises where one of the two, or a weight, is not finite."""
     model = converter.model
     for name, array, shape in (("dP", slopes, ()), ("X", rows, model.input_shape)):
-        position, _ = model.core.scan(array)
+        position, _ = model.core.find_not_finite(array)
         if position >= 0:
             raise not_finite_error(name, array, position, shape=shape)
     model.check_parameters()
@@ -112,7 +112,7 @@ def flat_gradient(model: Model, gradients: GradientsLike) -> NDArray[Any]:
 
 def check_gradient(model: Model, flat: NDArray[Any]) -> None:
     """Raise ValueError with layer and index if a number of the vector is not finite."""
-    position, _ = model.core.scan(flat[None])
+    position, _ = model.core.find_not_finite(flat[None])
     if position < 0:
         return
     found = np.zeros(len(flat), bool)

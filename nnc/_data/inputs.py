@@ -177,7 +177,7 @@ class InputConversion:
     def checked_inputs(self, X: ArrayLike, learn: bool = False, numbers: NDArray[Any] | None = None) -> NDArray[Any]:
         """The inputs, known to be finite; `numbers` are what messages call the rows."""
         rows = self.inputs(X, learn)
-        position, largest = self.model.core.scan(rows)
+        position, largest = self.model.core.find_not_finite(rows)
         if position >= 0:
             raise not_finite_error("X", rows, position, numbers, self.model.input_shape)
         if learn:

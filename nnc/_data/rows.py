@@ -68,13 +68,13 @@ class TargetConversion(OutputConversion):
             return None
         if takes == "multilabel" and y.shape == (n, n_out):
             y = y.astype(model.dtype, copy=False)
-            return (X, y, None, None) if model.core.are_shares(y) else None
+            return (X, y, None, None) if model.core.are_fractions(y) else None
         if takes != "probabilities":
             return None
         labels = np.empty(n, np.int32)
         if y.dtype is model.dtype:
-            return (X, None, labels, None) if model.core.one_hot(y, labels) else None
-        if y.shape != (n,) or not model.core.as_labels(np.ascontiguousarray(y, np.int64), labels, n_out):
+            return (X, None, labels, None) if model.core.one_hot_labels(y, labels) else None
+        if y.shape != (n,) or not model.core.write_labels(np.ascontiguousarray(y, np.int64), labels, n_out):
             return None
         return X, None, labels, None
 
@@ -84,10 +84,10 @@ class TargetConversion(OutputConversion):
         model, largest = self.model, None
         if sample_weight is None and self.is_unconverted(X, y):
             rows, Y, labels = X, y, None
-            largest = model.core.largest_as_is(X, y, model.sizes[0], model.sizes[-1])
+            largest = model.core.largest_absolute_as_is(X, y, model.sizes[0], model.sizes[-1])
         elif (ready := self.at_once(X, y, sample_weight)) is not None:
             rows, Y, labels, _ = ready
-            largest = model.core.largest(rows, Y)
+            largest = model.core.largest_absolute(rows, Y)
         if largest is not None:  # all is finite
             if learn:
                 self.largest = max(largest, self.largest)
@@ -179,7 +179,7 @@ class TargetConversion(OutputConversion):
             if learn and self.scaling_y is None:  # in one order, for a mean has other last bits in another
                 self.scaling_y = learned_scaling("scale_y", self.scaler_y, np.ascontiguousarray(values), "y")
             Y = known_scaling("scale_y", self.scaling_y).apply(values, model.dtype)
-        position, _ = model.core.scan(Y)
+        position, _ = model.core.find_not_finite(Y)
         if position >= 0:
             raise not_finite_error("y", Y, position)
         targets.check_range(Y, row.name)

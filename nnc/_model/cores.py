@@ -38,7 +38,7 @@ class CoreTraining(Protocol):
     """A run of the compiled core, `core.Training`; the methods that do not depend on the type of its numbers."""
 
     counters: tuple[Any, ...]
-    singles: int  # single steps
+    single_steps: int  # single steps
 
     def change(self, decay: float, dropout: Sequence[float]) -> None:
         """Set weight decay and the shares of outputs to drop."""

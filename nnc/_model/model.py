@@ -147,7 +147,7 @@ class Model:
         )
         self.snapshot_lock = SnapshotLock()  # no other thread trains while it is held, so reads are consistent
         self.theta = self.zeros()
-        self.theta_view = self.core.known(self.theta)  # as the engine takes it fastest
+        self.theta_view = self.core.typed_params(self.theta)  # as the engine takes it fastest
         self.W, self.b = self.views(self.theta)
         self.statistics = initial_statistics(self)
 
@@ -370,8 +370,8 @@ class Model:
     def saturated_fractions(self, training: Any) -> list[float]:
         """Of each hidden layer the share of its outputs, in one of the last blocks of a run, that are at its ends."""
         if len(self.input_shape) == 1:
-            return training.idle(self.saturation_ranges)  # type: ignore[no-any-return]
-        shares = training.idle(self.by_engine_layer(self.saturation_ranges))
+            return training.saturated_fractions(self.saturation_ranges)  # type: ignore[no-any-return]
+        shares = training.saturated_fractions(self.by_engine_layer(self.saturation_ranges))
         return [shares[place] for place in self.engine_indices[:-1]]
 
     def parametric_number(self, layer: int) -> int:
@@ -398,7 +398,7 @@ class Model:
         assert function is not None
         assert data.Y is not None
         P = self.engine_outputs(data.X)
-        if self.core.scan(P)[0] >= 0:
+        if self.core.find_not_finite(P)[0] >= 0:
             self.check_parameters()
         loss, dP = function(P, data.Y)
         return loss, data.with_targets(dP)

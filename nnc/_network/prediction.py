@@ -151,7 +151,7 @@ class Prediction(Parameters):
 
     def _check_outputs(self, P: NDArray[Any]) -> None:
         """Raises where outputs are not finite because weights are not: NaN has a class and a score like any number."""
-        if self.model.core.scan(P)[0] >= 0:
+        if self.model.core.find_not_finite(P)[0] >= 0:
             self.model.check_parameters()
 
     def evaluate_loss(self, X: ArrayLike, y: Any, sample_weight: ArrayLike | None = None) -> float:

@@ -154,7 +154,7 @@ def train(
             job.prepare(source)
         work = _Work(_groups(jobs, n_threads), len(jobs), interrupt, done)
         with Team(min(n_threads, len(jobs)), settle) as team:
-            work.size = team.grow(team.most)
+            work.size = team.grow(team.max_threads)
             team.run(work, 0, work.size, interrupt.stop)
     return work.outcomes
 
@@ -263,7 +263,7 @@ def _work_each(core: Any, runs: list[TrainingLoop], seconds: float, interrupt: I
             took[run] += part
         if blocks < maxsize:
             blocks = max(1, int(blocks * min(10, SLICE / sum(parts))))
-        going = [run for run in going if not (run.training.ended or run.epoch == run.options.epochs)]
+        going = [run for run in going if not (run.training.stopped or run.epoch == run.options.epochs)]
     now = perf_counter()
     for run in runs:
         run.records.began = now - took[run]

@@ -101,7 +101,7 @@ def _looks_well(run: TrainingLoop, loss: NDArray[np.float64]) -> bool:
         and run.dataset.converter.largest <= LARGE_INPUT
         and (len(loss) < SOME_EPOCHS or loss.item(-1) <= LARGE_LOSS * loss.item(0))
         and not model.has_image_input
-        and run.training.looks_well(model.saturation_ranges, RISES, SATURATED)
+        and run.training.is_healthy(model.saturation_ranges, RISES, SATURATED)
     )
 
 

@@ -133,20 +133,20 @@ class BatchLoop(TrainingLoop):
         if n > room or kinds != there:  # there are more of them, or labels or weights that there were none of
             self.sync()
             self.data = data
-            self.open(self.team.most)
+            self.open(self.team.max_threads)
             if self.options.changes is not None:
                 self.options.changes(self.training, self.records.first + self.epoch)
 
     def step(self, data: Data) -> float:
         """One step on a batch; returns its loss."""
         self.make_room(data)
-        self.training.feed(*data)
+        self.training.set_rows(*data)
         at = self.steps_taken if self.state.changes_by_step else self.complete
         self.one_rate[0], self.one_loss[0] = self.records.rate_of_step(at), np.nan
-        self.training.plan(self.one_loss, self.one_rate, 1)
+        self.training.set_epochs(self.one_loss, self.one_rate, 1)
         while not self.training.done:
             self.run_slice()
-        if self.training.lost or self.training.broken_layer:
+        if self.training.diverged or self.training.broken_layer:
             self.data = data
             self.diverged()
         self.steps_taken += 1

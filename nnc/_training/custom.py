@@ -76,7 +76,7 @@ class CustomLossLoop(BatchLoop):
         P = np.empty((data.n, self.model.sizes[-1]), self.model.dtype)
         threads = self.team.grow(self.tuner.best)
         self.team.run(partial(self.training.outputs, data.X, P, threads), 0, threads)
-        if self.model.core.scan(P)[0] >= 0:
+        if self.model.core.find_not_finite(P)[0] >= 0:
             self.data = data
             self.diverged()
         assert self.model.custom is not None

@@ -153,8 +153,8 @@ class TrainingLoop:
     def enter(self, interrupt: Interrupt | None, team: Team) -> None:
         """Prepare the first epoch."""
         self.interrupt, self.team = interrupt, team
-        self.tuner = self.choose(team.most)
-        self.open(team.most)
+        self.tuner = self.choose(team.max_threads)
+        self.open(team.max_threads)
 
     def go(self) -> History:
         """Run all epochs."""
@@ -272,7 +272,7 @@ class TrainingLoop:
         """Tell the core up to which epoch it runs, on the parameters as they are now: callbacks may change them."""
         records = self.records
         self.training.refresh()
-        self.training.plan(records.losses, records.rates, goal, records.steps_per_epoch > 1)
+        self.training.set_epochs(records.losses, records.rates, goal, records.steps_per_epoch > 1)
 
     def advance(self, goal: int) -> None:
         """Run to the end of epoch `goal` in slices of time, unless something ends the run."""
@@ -280,7 +280,7 @@ class TrainingLoop:
         self.aim(goal)
         while not training.done and not self.interrupt and not self.is_late():
             self.run_slice()
-        if training.lost or training.broken_layer:
+        if training.diverged or training.broken_layer:
             self.diverged()
 
     def run_slice(self) -> None:
@@ -292,7 +292,7 @@ class TrainingLoop:
         if self.options.max_seconds is not None:
             seconds = min(seconds, self.options.max_seconds / 2)
         if threads > 1:
-            threads = 1 if training.alone else self.team.grow(threads)
+            threads = 1 if training.single_threaded else self.team.grow(threads)
         blocks = sys.maxsize
         if threads == 1:
             rate = self.tuner.rates.get(1) or FIRST_MULTIPLY_ADDS_PER_SECOND / self.model.n_params

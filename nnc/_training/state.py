@@ -203,7 +203,7 @@ class TrainingState:
         live = self.live
         if live is not None:
             self.take(live[0].counters)
-            self.counted = live[1] + live[0].singles
+            self.counted = live[1] + live[0].single_steps
 
     def attend(self, training: CoreTraining) -> None:
         """Single steps are taken with this from here on, and counted there."""
@@ -213,7 +213,7 @@ class TrainingState:
     @property
     def epoch(self) -> int:
         live = self.live
-        return self.counted if live is None else live[1] + live[0].singles
+        return self.counted if live is None else live[1] + live[0].single_steps
 
     @epoch.setter
     def epoch(self, epoch: int) -> None:

@@ -327,7 +327,7 @@ class GeneralStep:
         model = network.model
         self.training.refresh()
         self.training.outputs(X, P, 1, 0)
-        if model.core.scan(P)[0] >= 0:
+        if model.core.find_not_finite(P)[0] >= 0:
             self.fail(network, X, Y, "y" if of_targets else "dP", rate)
         if of_targets:
             assert model.custom is not None
@@ -391,7 +391,7 @@ class GeneralStep:
         largest = 0.0
         for name, rows in ((what, Y), ("X", X)):
             if rows is not None:
-                position, largest = network.model.core.scan(rows)
+                position, largest = network.model.core.find_not_finite(rows)
                 if position >= 0:
                     raise not_finite_error(name, rows, position, shape=network.model.input_shape if name == "X" else ())
         return largest
