@@ -25,7 +25,7 @@ from dropout cimport mask_row
 from losses cimport HEADS, loss_scale
 from heads cimport Head, are_targets
 from optimizers cimport Optimizer, ParamGroup, init_param_group, complete_settings, default_optimizer, set_constant
-from threads cimport Single, Task, barrier_abort, barrier_init, now, smaller
+from threads cimport SingleStep, Task, barrier_abort, barrier_init, now, smaller
 from layer cimport BATCH_NORM, CONV2D, DENSE, FLATTEN, INPUT, SCALE, Layer, Shape, set_row_pointers, parameter_count
 from images cimport copy_outputs
 from layers cimport is_consistent, set_sizes

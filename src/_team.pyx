@@ -12,7 +12,7 @@ from libc.math cimport NAN
 from cpython.pythread cimport (WAIT_LOCK, PyThread_acquire_lock, PyThread_allocate_lock, PyThread_free_lock,
                                PyThread_get_thread_ident, PyThread_release_lock, PyThread_type_lock)
 
-from threads cimport (Single, Task, counter, counter_add, spin_until_changed, counter_compare_swap, counter_get,
+from threads cimport (SingleStep, Task, counter, counter_add, spin_until_changed, counter_compare_swap, counter_get,
                       counter_set, counter_swap, now, processor_number, yield_processor)
 
 # The C module: the Python module `signal` converts numbers to enums, which costs 25 microseconds for each fit.

@@ -134,7 +134,7 @@ cdef class Team:
             with nogil:
                 wait_for_event(&member.start)
                 while self.needs_no_python(member):
-                    self.task.work(self.task.what, thread, self.amount)
+                    self.task.work(self.task.context, thread, self.amount)
                     set_event(&member.done)
                     wait_for_event(&member.start)
             if self.leaving:
@@ -147,7 +147,7 @@ cdef class Team:
                     self.work(thread, self.amount)
                 else:
                     with nogil:
-                        self.task.work(self.task.what, thread, self.amount)
+                        self.task.work(self.task.context, thread, self.amount)
             except BaseException as error:
                 with critical_section(self):
                     if self.error is None:
@@ -186,7 +186,7 @@ cdef class Team:
                 work(0, amount)
             else:
                 with nogil:
-                    task.work(task.what, 0, amount)
+                    task.work(task.context, 0, amount)
         except BaseException:
             if abort is not None:
                 abort()

@@ -72,22 +72,22 @@ static inline double now(void) {
 /* Work for a thread team that needs no Python: work(context, thread, amount) does `amount` units, as thread number
    `thread`. */
 typedef struct {
-    void (*work)(void *what, int thread, Py_ssize_t amount);
-    void *what;
+    void (*work)(void *context, int thread, Py_ssize_t amount);
+    void *context;
 } Task;
 
 /* Single training steps of a prepared run. Arguments may be objects of any type. A function returns 0, with nothing
    done, if they must be converted first.
 
-       take      train on X and y with this learning rate, and write the loss before the step
+       step      train on X and y with this learning rate, and write the loss before the step
        outputs   write the outputs before the step into P, for a custom loss against targets y (n, k)
        finish    take the step after `outputs` from dP, the derivative of the custom loss by P */
 typedef struct {
-    int (*take)(void *what, PyObject *X, PyObject *y, double rate, double *loss);
-    int (*outputs)(void *what, PyObject *X, PyObject *y, Py_ssize_t k, PyObject *P);
-    int (*finish)(void *what, PyObject *X, PyObject *dP, double rate, double *loss);
-    void *what;
-} Single;
+    int (*step)(void *context, PyObject *X, PyObject *y, double rate, double *loss);
+    int (*outputs)(void *context, PyObject *X, PyObject *y, Py_ssize_t k, PyObject *P);
+    int (*finish)(void *context, PyObject *X, PyObject *dP, double rate, double *loss);
+    void *context;
+} SingleStep;
 
 typedef struct {
     long threads;

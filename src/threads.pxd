@@ -13,13 +13,13 @@ cdef extern from "threads.h" nogil:
     ctypedef struct Barrier:
         pass
     ctypedef struct Task:
-        void (*work)(void* what, int thread, Py_ssize_t amount) noexcept nogil
-        void* what
-    ctypedef struct Single:
-        bint (*take)(void* what, object X, object y, double rate, double* loss) noexcept
-        bint (*outputs)(void* what, object X, object y, Py_ssize_t k, object P) noexcept
-        bint (*finish)(void* what, object X, object dP, double rate, double* loss) noexcept
-        void* what
+        void (*work)(void* context, int thread, Py_ssize_t amount) noexcept nogil
+        void* context
+    ctypedef struct SingleStep:
+        bint (*step)(void* context, object X, object y, double rate, double* loss) noexcept
+        bint (*outputs)(void* context, object X, object y, Py_ssize_t k, object P) noexcept
+        bint (*finish)(void* context, object X, object dP, double rate, double* loss) noexcept
+        void* context
     double now()
     void barrier_init(Barrier* b, long threads)
     bint barrier_wait(Barrier* b)

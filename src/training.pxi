@@ -44,7 +44,7 @@ cdef class Training:
     """
     cdef Run run
     cdef Task task_struct
-    cdef Single of_array
+    cdef SingleStep step_struct
     cdef void* memory             # block of memory with all buffers of the run
     cdef Layer* layers            # copies of the engine's layers, with the options of this run
     cdef ParamGroup* param_groups  # learning rate factors of the layers
@@ -68,7 +68,7 @@ cdef class Training:
         cdef int l
         memset(run, 0, sizeof(Run))
         self.task_struct = Task(train_task, run)
-        self.of_array = Single(step_single, outputs_of_single, finish_single, <void*>self)
+        self.step_struct = SingleStep(single_step, single_outputs, single_finish, <void*>self)
         self.is_brief = engine.plan.image_layers == 0 and batch_size * engine.size <= MAX_GIL_WORK
         # the arrays themselves, because creating memoryviews takes time
         self.keep_alive = [engine, params, X, Y, labels, weights, order, moments, None, rows]
@@ -328,10 +328,12 @@ cdef class Training:
         return position
 
     @property
-    def single(self):
-        """For what takes such steps again and again, on two arrays of any kind: nothing is done where they are not what
-        `step` takes as X and Y. It is good for as long as this object is."""
-        return PyCapsule_New(&self.of_array, NULL, NULL)
+    def step_capsule(self):
+        """Capsule of a SingleStep, which takes steps like `step` on two arrays of any type.
+
+        Its functions do nothing if the arrays must be converted first. The capsule must not be used after this object
+        is deleted. """
+        return PyCapsule_New(&self.step_struct, NULL, NULL)
 
     cdef double train_step(self, Data data, double rate) noexcept:
         # Take a step on these rows; the part of `step` without Python objects.
@@ -376,7 +378,7 @@ cdef class Training:
 
     @property
     def single_threaded(self):
-        """Whether only one thread can work on this run."""
+        """Return whether only one thread can work on this run."""
         return self.run.net.is_tiny or self.run.one_row
 
     @property
@@ -391,12 +393,12 @@ cdef class Training:
 
     @property
     def stopped(self):
-        """Whether the run has stopped before its last epoch."""
+        """Return whether the run has stopped before its last epoch."""
         return self.run.stop or is_broken(&self.run.net)
 
     @property
     def diverged(self):
-        """Whether the loss of a batch was not finite. The step on this batch was not taken."""
+        """Return whether the loss of a batch was not finite. The step on this batch was not taken."""
         return self.run.diverged
 
     @property
@@ -490,10 +492,10 @@ cdef class Training:
         return shares
 
 
-cdef bint step_single(void* what, X, Y, double rate, double* loss) noexcept:
+cdef bint single_step(void* context, X, Y, double rate, double* loss) noexcept:
     # Take a step on X and Y, which may be any objects. Return False, with nothing done, if they must be converted
     # first.
-    cdef Training self = <Training>what
+    cdef Training self = <Training>context
     cdef const Network* net = &self.run.net
     cdef Py_ssize_t n_in = net.layers[0].n_in, n_out = net.layers[net.count - 1].n_out
     cdef Data data
@@ -513,11 +515,11 @@ cdef bint step_single(void* what, X, Y, double rate, double* loss) noexcept:
     return True
 
 
-cdef bint outputs_of_single(void* what, X, Y, Py_ssize_t k, P) noexcept:
-    # Write the outputs for X in the step to come into P, for a custom loss against targets Y (n, k). Return False,
-    # with nothing of use in P, if X or Y is not such an array, or if Y or an output is not finite. There may be fewer
-    # rows than in a batch.
-    cdef Training self = <Training>what
+cdef bint single_outputs(void* context, X, Y, Py_ssize_t k, P) noexcept:
+    # Write the outputs for X, as the next step will compute them, to P, for a custom loss against targets Y (n, k).
+    # There may be fewer rows than in a batch. Return False, with undefined contents of P, if X or Y must be converted
+    # first, or if Y or an output is not finite.
+    cdef Training self = <Training>context
     cdef Run* run = &self.run
     cdef double largest
     cdef Py_ssize_t m = 0, n_out = run.net.layers[run.net.count - 1].n_out
@@ -526,19 +528,18 @@ cdef bint outputs_of_single(void* what, X, Y, Py_ssize_t k, P) noexcept:
     if data.n == 0 or data.n > run.batch or targets is NULL or m != data.n or k == 0:
         return False
     if self.is_brief:
-        find_outputs(run, &data)
+        write_outputs(run, &data)
     else:
         with nogil:
-            find_outputs(run, &data)
+            write_outputs(run, &data)
     return (first_not_finite(targets, m * k, &largest) < 0 and
             first_not_finite(data.Y, m * n_out, &largest) < 0)
 
 
-cdef bint finish_single(void* what, X, dP, double rate, double* loss) noexcept:
-    # Take the step on X from the derivatives dP by the outputs that `outputs_of_single` has just computed for X. A
-    # batch of one block does not need another forward pass. Return False, with nothing done, if dP is no array that the
-    # engine can use directly.
-    cdef Training self = <Training>what
+cdef bint single_finish(void* context, X, dP, double rate, double* loss) noexcept:
+    # Take the step on X from dP, the derivatives by the outputs that single_outputs() has just computed for X. A batch
+    # of one block needs no second forward pass. Return False, with nothing done, if dP must be converted first.
+    cdef Training self = <Training>context
     cdef Run* run = &self.run
     cdef Data data = data_as_is(X, dP, run.net.layers[0].n_in, run.net.layers[run.net.count - 1].n_out)
     if data.n == 0 or data.n > run.batch:
@@ -549,7 +550,7 @@ cdef bint finish_single(void* what, X, dP, double rate, double* loss) noexcept:
     return True
 
 
-cdef void find_outputs(Run* run, const Data* data) noexcept nogil:
+cdef void write_outputs(Run* run, const Data* data) noexcept nogil:
     # Write the outputs for data.X, as the next step will compute them, to data.Y.
     cdef unsigned int mode = flush_denormals()
     refresh_network(&run.net)
@@ -568,9 +569,9 @@ cdef void take_step(Run* run) noexcept nogil:
         train_task(run, 0, run.batch)         # a step has at most as many blocks as rows
 
 
-cdef void train_task(void* what, int thread, Py_ssize_t blocks) noexcept nogil:
+cdef void train_task(void* context, int thread, Py_ssize_t blocks) noexcept nogil:
     # Task function: train for up to `blocks` blocks as thread number `thread`.
-    cdef Run* run = <Run*>what
+    cdef Run* run = <Run*>context
     cdef unsigned int mode = flush_denormals()
     if run.net.is_tiny:
         tiny.train(run, blocks)

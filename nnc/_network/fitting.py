@@ -303,13 +303,13 @@ class Fitting(Parameters):
         stepper : with penalties, clipping and dropout.
         """
         steps = None if reset_optimizer is not False else self._steps
-        loss = None if steps is None else steps.take(self, X, y, sample_weight, dP, lr, optimizer)
+        loss = None if steps is None else steps.try_step(self, X, y, sample_weight, dP, lr, optimizer)
         if loss is None:
             from nnc._training.step import new_stepper
 
             self._catch_up()
             steps = self._steps = new_stepper(optimizer, lr, FitArguments(reset_optimizer=reset_optimizer))
-            loss = steps.take(self, X, y, sample_weight, dP, lr, optimizer)
+            loss = steps.try_step(self, X, y, sample_weight, dP, lr, optimizer)
         return loss  # type: ignore[return-value]
 
     @suggest_arguments(elsewhere="fit")
@@ -355,12 +355,12 @@ class Fitting(Parameters):
         last bits.
         """
         steps = None if reset_optimizer is not False else self._steps
-        if steps is None or not steps.take_gradients(self, gradients, lr, optimizer):
+        if steps is None or not steps.try_apply(self, gradients, lr, optimizer):
             from nnc._training.step import new_stepper
 
             self._catch_up()
             steps = self._steps = new_stepper(optimizer, lr, FitArguments(reset_optimizer=reset_optimizer))
-            steps.take_gradients(self, gradients, lr, optimizer)
+            steps.try_apply(self, gradients, lr, optimizer)
 
     @suggest_arguments(elsewhere="fit")
     def stepper(
