@@ -345,6 +345,8 @@ include "engine.pxi"
 
 include "training.pxi"
 
+include "run_functions.pxi"
+
 
 def shuffle(int[::1] order, uint64_t key, uint64_t draws):
     """Write a random permutation of the rows to `order`, as an epoch uses it.

@@ -1,0 +1,124 @@
+# Functions that advance a Training without Python objects: single steps, and tasks of a thread team. Included by
+# _core.pyx.
+
+cdef bint single_step(void* context, X, Y, double rate, double* loss) noexcept:
+    # Take a step on X and Y, which may be any objects. Return False, with nothing done, if they must be converted
+    # first.
+    cdef Training self = <Training>context
+    cdef const Network* net = &self.run.net
+    cdef Py_ssize_t n_in = net.layers[0].n_in, n_out = net.layers[net.count - 1].n_out
+    cdef Data data
+    if not self.is_labelled:
+        data = data_as_is(X, Y, n_in, n_out)
+        if data.n > 0 and net.loss == HEADS and not are_targets(&net.heads, data.Y, data.n, n_out):
+            return False
+    else:
+        if self.labels is NULL:
+            self.labels = <int*>malloc(self.run.batch * sizeof(int))
+        if self.labels is NULL:
+            return False
+        data = labelled_data_as_is(X, Y, n_in, n_out, self.labels, self.run.batch)
+    if data.n != self.run.batch:
+        return False
+    loss[0] = self.train_step(data, rate)
+    return True
+
+
+cdef bint single_outputs(void* context, X, Y, Py_ssize_t k, P) noexcept:
+    # Write the outputs for X, as the next step will compute them, to P, for a custom loss against targets Y (n, k).
+    # There may be fewer rows than in a batch. Return False, with undefined contents of P, if X or Y must be converted
+    # first, or if Y or an output is not finite.
+    cdef Training self = <Training>context
+    cdef Run* run = &self.run
+    cdef double largest
+    cdef Py_ssize_t m = 0, n_out = run.net.layers[run.net.count - 1].n_out
+    cdef Data data = data_as_is(X, P, run.net.layers[0].n_in, n_out, PyBUF_WRITABLE)
+    cdef const real* targets = matrix_of(Y, k, 0, &m)
+    if data.n == 0 or data.n > run.batch or targets is NULL or m != data.n or k == 0:
+        return False
+    if self.is_brief:
+        write_outputs(run, &data)
+    else:
+        with nogil:
+            write_outputs(run, &data)
+    return (first_not_finite(targets, m * k, &largest) < 0 and
+            first_not_finite(data.Y, m * n_out, &largest) < 0)
+
+
+cdef bint single_finish(void* context, X, dP, double rate, double* loss) noexcept:
+    # Take the step on X from dP, the derivatives by the outputs that single_outputs() has just computed for X. A batch
+    # of one block needs no second forward pass. Return False, with nothing done, if dP must be converted first.
+    cdef Training self = <Training>context
+    cdef Run* run = &self.run
+    cdef Data data = data_as_is(X, dP, run.net.layers[0].n_in, run.net.layers[run.net.count - 1].n_out)
+    if data.n == 0 or data.n > run.batch:
+        return False
+    run.is_forwarded = data.n <= run.net.block.size and run.nets is NULL
+    loss[0] = self.train_step(data, rate)
+    run.is_forwarded = False
+    return True
+
+
+cdef void write_outputs(Run* run, const Data* data) noexcept nogil:
+    # Write the outputs for data.X, as the next step will compute them, to data.Y.
+    cdef unsigned int mode = flush_denormals()
+    refresh_network(&run.net)
+    compute_outputs(run, data.X, data.n, 0, 1, <real*>data.Y)
+    restore_denormals(mode)
+
+
+cdef void take_step(Run* run) noexcept nogil:
+    # Take a step on run.data, unless they are not finite.
+    if are_finite(&run.data, run.net.layers, run.net.count):
+        if not run.one_row:
+            run.net.refreshed = True
+            refresh_network(&run.net)
+        if run.net.is_tiny:
+            tiny.fetch(&run.net, &run.data)
+        train_task(run, 0, run.batch)         # a step has at most as many blocks as rows
+
+
+cdef void train_task(void* context, int thread, Py_ssize_t blocks) noexcept nogil:
+    # Task function: train for up to `blocks` blocks as thread number `thread`.
+    cdef Run* run = <Run*>context
+    cdef unsigned int mode = flush_denormals()
+    if run.net.is_tiny:
+        tiny.train(run, blocks)
+    elif run.one_row:
+        one_row.train(run, blocks)
+    else:
+        train(run, thread, blocks)
+    restore_denormals(mode)
+
+
+def work_each(list trainings, Py_ssize_t blocks):
+    """Train single-threaded runs for `blocks` blocks each, one after the other, without the GIL.
+
+    Parameters
+    ----------
+    trainings : list of Training
+    blocks : int
+
+    Returns
+    -------
+    list of float
+        Seconds of each run.
+    """
+    cdef Py_ssize_t k, count = len(trainings)
+    cdef Training training
+    cdef Run** runs = <Run**>malloc(count * (sizeof(Run*) + sizeof(double)) + sizeof(double))
+    cdef double* moments = <double*>(runs + count)        # start time of each run, and the end of the last one
+    if runs is NULL:
+        raise MemoryError
+    try:
+        for k in range(count):
+            training = trainings[k]
+            runs[k] = &training.run
+        with nogil:
+            for k in range(count):
+                moments[k] = now()
+                train_task(runs[k], 0, blocks)
+            moments[count] = now()
+        return [moments[k + 1] - moments[k] for k in range(count)]
+    finally:
+        free(runs)
