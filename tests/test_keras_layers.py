@@ -116,7 +116,7 @@ REFUSED = {
     r"\(LeakyReLU\) must have negative_slope=0.01, got 0.3": ((5,), [layers.Dense(3), layers.LeakyReLU()]),
     r"\(ReLU\) must have max_value=None, got 6": ((5,), [layers.Dense(3), layers.ReLU(max_value=6)]),
     r"\(Conv2D\) must have dilation_rate=\(1, 1\), got \(2, 2\)": ((8, 8, 1), [layers.Conv2D(3, 2, dilation_rate=2)]),
-    r"\(MaxPooling2D\) must have windows within the image of \(7, 7, 1\), got padding='same'": (
+    r"\(MaxPooling2D\) must have windows within images of the shape \(7, 7, 1\), got padding='same'": (
         (7, 7, 1),
         [layers.MaxPooling2D(2, padding="same")],
     ),
@@ -156,7 +156,7 @@ REFUSED |= {
     r"\(Dense\) must have one of the activations .*, got <ReLU": ((5,), [layers.Dense(4, layers.ReLU(max_value=1))]),
     r"\(Doubled\) must be one of": ((5,), [Doubled(4)]),
     r"\(Dense\) must be keras.layers.Dense, got another class": ((5,), [type("Dense", (Doubled,), {})(4)]),
-    r"\(ReLU\) must have the methods of its class, got its own call": after_dense(
+    r"\(ReLU\) must have the methods of its class, got replaced methods: call": after_dense(
         changed(layers.ReLU(), "call", lambda inputs: 2 * inputs)
     ),
     r"\(Sequential\) must be one of": ((5,), [keras.Sequential([layers.Dense(4)]), layers.Dense(2)]),
@@ -207,12 +207,12 @@ REFUSED |= {
     r"\(GlobalAveragePooling2D\) must have data_format='channels_last', got": after_conv(
         layers.GlobalAveragePooling2D(data_format="channels_first")
     ),
-    r"\(Dense\) takes vectors, got images \(1, 1, 4\)": (
+    r"\(Dense\) must follow vectors, got images of the shape \(1, 1, 4\)": (
         (8, 8, 2),
         [layers.Conv2D(4, 3), layers.GlobalAveragePooling2D(keepdims=True), layers.Dense(2)],
     ),
-    r"\(Dense\) takes vectors, got images \(6, 6, 1\)": ((6, 6), [layers.Dense(2)]),
-    r"\(Activation\) takes vectors, got images": after_conv(layers.Activation("softmax")),
+    r"\(Dense\) must follow vectors, got images of the shape \(6, 6, 1\)": ((6, 6), [layers.Dense(2)]),
+    r"\(Activation\) must follow vectors, got images": after_conv(layers.Activation("softmax")),
     r"\(Softmax\) must have axis=-1, got 1": ((5,), [layers.Dense(3), layers.Softmax(axis=1)]),
     r"\(Softmax\) must be at the end of the model, got layer": after_dense(layers.Softmax()),
     r"\(Dropout\) must have noise_shape=None, got": after_dense(layers.Dropout(0.5, noise_shape=(None, 1))),
@@ -222,7 +222,7 @@ REFUSED |= {
     r"\(ReLU\) must have negative_slope=0.0, got 0.1": after_dense(layers.ReLU(negative_slope=0.1)),
     r"\(ReLU\) must have threshold=0.0, got 0.5": after_dense(layers.ReLU(threshold=0.5)),
     r"rows of 1 to 3 dimensions, got \(2, 2, 2, 2\)": ((2, 2, 2, 2), [layers.Flatten(), layers.Dense(2)]),
-    r"one input whose shape is known but for the number of rows, got \(None, None, None, 2\)": (
+    r"one input with a fixed shape except for the number of rows, got \(None, None, None, 2\)": (
         (None, None, 2),
         [layers.Conv2D(3, 2), layers.GlobalAveragePooling2D(), layers.Dense(2)],
     ),
@@ -267,7 +267,7 @@ def test_weights_that_are_not_what_the_layer_uses_are_refused():
 def test_model_with_a_method_of_its_own_is_refused():
     model = trained((5,), layers.Dense(3))
     model.call = lambda inputs, training=None, mask=None: 2 * inputs
-    with pytest.raises(ValueError, match="model must have the methods of its class, got its own call"):
+    with pytest.raises(ValueError, match="model must have the methods of its class, got replaced methods: call"):
         nnc.from_keras(model)
 
 

@@ -187,7 +187,7 @@ REFUSED = {
     r"node 'y' \(Gemm\) has transA=1": model([("Gemm", ["X", "W"], ["y"], {"transA": 1})], tensors=[W]),
     r"\(MatMul\) takes 'W', which nothing gives": model([("MatMul", ["X", "W"], ["y"])]),
     r"\(MatMul\) takes 3 numbers, the layer before gives 5": model([("MatMul", ["X", "W"], ["y"])], (5,), [W]),
-    r"\(Relu\) must stand behind a layer with weights": model([("Relu", ["X"], ["y"])]),
+    r"\(Relu\) must follow a layer with weights": model([("Relu", ["X"], ["y"])]),
     r"the last layer must be dense, got BatchNorm\(": model(
         [DENSE, ("Relu", ["z"], ["a"]), ("BatchNormalization", ["a", *"bbbb"], ["y"])], tensors=[W, B]
     ),
@@ -257,7 +257,7 @@ REFUSED = {
     r"'i' is an output that nnc does not support": images(
         ("MaxPool", ["z"], ["a", "i"], {"kernel_shape": [2, 2]}), outputs=["y", "i"]
     ),
-    r"\(Conv\) has zeros around images \[1, 1, 0, 0\]": model(
+    r"\(Conv\) must have the padding 'valid' or 'same', got \[1, 1, 0, 0\]": model(
         [("Conv", ["X", "K"], ["a"], {"auto_pad": "SAME_LOWER", "strides": [2, 2]}), *TAIL], (2, 4, 4), [KERNEL, V]
     ),
     r"\(Conv\) has kernel_shape=\[2, 2\]": model(

@@ -1,7 +1,8 @@
 """Reader of Sequential models of Keras 3.
 
-A layer is read if its exact type is one of Keras and a name in READERS, and its attributes are those in REQUIRED.
-Everything else is refused by name, since it may compute something else: subclasses and replaced methods too.
+A layer is supported if its exact type is a class of Keras whose name is in READERS, and its attributes are those in
+REQUIRED. All other layers are refused with an error that names them, because they may compute something else. This
+includes subclasses and layers with replaced methods.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from nnc._interop.parts import ERRORS, Builder, Parts, check_methods, named, require, scaling
+from nnc._interop.parts import ERRORS, Builder, Parts, check_methods, naming_errors, require_attributes, scaling
 from nnc._interop.verification import check_outputs, random_rows
 from nnc._registry import activations
 
@@ -34,17 +35,17 @@ REQUIRED: dict[str, dict[str, Any]] = {
     "ELU": {"alpha": 1.0},
     "Softmax": {"axis": -1},
 }
-# Names of functions of keras.activations that nnc calls otherwise, and activations that Keras defines otherwise: its
-# leaky_relu has a slope of 0.2.
+# Functions of keras.activations with other names than in nnc.
 RENAMED = {"identity": "linear", "exp": "exponential"}
+# Functions of keras.activations with another definition than in nnc: leaky_relu has the slope 0.2 for negative inputs.
 DIFFERENT = ("leaky_relu",)
 ACTIVATIONS = {RENAMED.get(name, name): name for name in activations.ROWS if name not in DIFFERENT}
-REPLACED_BY_KERAS = ("build", "quantize")  # Keras itself replaces these methods in an instance.
-Network = TypeVar("Network")  # a NeuralNetwork
+REPLACED_BY_KERAS = ("build", "quantize")  # methods that Keras itself replaces in instances
+Network = TypeVar("Network")  # NeuralNetwork, which this package does not import
 
 
 def read(build: Callable[[Parts], Network], model: Any, loss: Any, verify: bool) -> Network:
-    """Return the network that `build` makes of the parts of a model; compare the two if `verify` is true.
+    """Return the network that `build` creates from the parts of a model; compare the two if `verify` is true.
 
     Raises
     ------
@@ -77,14 +78,14 @@ def parts_of(model: Any, loss: Any) -> Parts:
     check_methods(model, "model", REPLACED_BY_KERAS)
     layers, shape = list(model.layers), _input_shape(model)
     for layer in layers:
-        _check_plain(keras, layer, _described(layer))
+        _check_layer(keras, layer, _label(layer))
     _check_dtypes(model, layers)
-    builder, scale = _start(layers, shape)
+    builder, scale = _read_preprocessing(layers, shape)
     for layer in layers:
-        what = _described(layer)
-        with named(what):
-            require(layer, REQUIRED.get(type(layer).__name__, {}), what, optional=True)
-            READERS[type(layer).__name__](builder, layer, what)
+        label = _label(layer)
+        with naming_errors(label):
+            require_attributes(layer, REQUIRED.get(type(layer).__name__, {}), label, optional=True)
+            READERS[type(layer).__name__](builder, layer, label)
     return builder.parts(loss, scale_X=scale)
 
 
@@ -117,7 +118,7 @@ def check(network: Any, model: Any, parts: Parts) -> None:
 
 
 def _keras(model: Any) -> Any:
-    """Return the package keras that the model belongs to; it is not imported before there is a model."""
+    """Return the package keras that a model belongs to, which is imported only if there is a model."""
     keras = sys.modules.get("keras")
     if keras is None or type(model) is not getattr(keras, "Sequential", None):
         subclass = keras is not None and isinstance(model, keras.Sequential)
@@ -129,7 +130,8 @@ def _keras(model: Any) -> Any:
     return keras
 
 
-def _described(layer: Any) -> str:
+def _label(layer: Any) -> str:
+    """Return the label of a layer for messages."""
     return f"layer {layer.name} ({type(layer).__name__})"
 
 
@@ -137,48 +139,49 @@ def _input_shape(model: Any) -> tuple[int, ...]:
     """Return the shape of a row of inputs."""
     shape = getattr(model, "input_shape", None) if model.built else None
     if shape is None:
-        raise ValueError("model must know its input, got one that was not built: call model.build first")
+        raise ValueError("model must have a known input shape, got one that was not built; call model.build first")
     if isinstance(shape, list) or not all(isinstance(n, int) for n in shape[1:]):
-        raise ValueError(f"model must have one input whose shape is known but for the number of rows, got {shape}")
+        raise ValueError(f"model must have one input with a fixed shape except for the number of rows, got {shape}")
     return tuple(shape[1:])
 
 
-def _check_plain(keras: Any, layer: Any, what: str) -> None:
-    """Refuse a layer whose type is not supported, or whose computation was changed from outside."""
+def _check_layer(keras: Any, layer: Any, label: str) -> None:
+    """Raise ValueError if the type of a layer is not supported, or its methods were replaced."""
     name = type(layer).__name__
     if name not in READERS:
-        raise ValueError(f"{what} must be one of {', '.join(READERS)}")
+        raise ValueError(f"{label} must be one of {', '.join(READERS)}")
     if type(layer) is not getattr(keras.layers, name):
-        raise ValueError(f"{what} must be keras.layers.{name}, got another class of this name")
-    check_methods(layer, what, REPLACED_BY_KERAS)
+        raise ValueError(f"{label} must be keras.layers.{name}, got another class of this name")
+    check_methods(layer, label, REPLACED_BY_KERAS)
 
 
 def _check_dtypes(model: Any, layers: list[Any]) -> None:
-    """Refuse a model whose layers compute in different dtypes, or whose inputs are rounded before the first layer."""
+    """Raise ValueError if layers compute in different dtypes, or inputs are rounded before the first layer."""
     policies = {layer.dtype_policy.name: layer for layer in layers}
     for name, layer in policies.items():
         if name not in ("float32", "float64"):
-            raise ValueError(f"{_described(layer)} must have the dtype float32 or float64, got {name}")
+            raise ValueError(f"{_label(layer)} must have the dtype float32 or float64, got {name}")
     if len(policies) > 1:
         raise ValueError(f"model must have layers of one dtype, got {', '.join(sorted(policies))}")
-    (given,) = model.inputs
-    if given.dtype not in (*policies, "float64") or given.sparse or getattr(given, "ragged", False):
-        raise ValueError(f"model must have dense inputs of the dtype {', '.join(policies)}, got {given}")
+    (model_input,) = model.inputs
+    is_dense = not (model_input.sparse or getattr(model_input, "ragged", False))
+    if model_input.dtype not in (*policies, "float64") or not is_dense:
+        raise ValueError(f"model must have dense inputs of the dtype {', '.join(policies)}, got {model_input}")
 
 
-def _start(layers: list[Any], shape: tuple[int, ...]) -> tuple[Builder, dict[str, Any] | None]:
-    """Read what is before the first layer with weights, and remove it: Reshape, and one Rescaling or Normalization."""
+def _read_preprocessing(layers: list[Any], shape: tuple[int, ...]) -> tuple[Builder, dict[str, Any] | None]:
+    """Read and remove the layers before the first layer with weights: Reshape, and one Rescaling or Normalization."""
     scale = None
-    while layers and type(layers[0]).__name__ in BEGINNING:
+    while layers and type(layers[0]).__name__ in PREPROCESSING:
         layer = layers.pop(0)
-        what = _described(layer)
-        require(layer, REQUIRED.get(type(layer).__name__, {}), what, optional=True)
+        label = _label(layer)
+        require_attributes(layer, REQUIRED.get(type(layer).__name__, {}), label, optional=True)
         if type(layer).__name__ == "Reshape":
             shape = tuple(layer.compute_output_shape((None, *shape))[1:])
         elif scale is not None:
-            raise ValueError(f"{what} must be the only layer that scales inputs")
+            raise ValueError(f"{label} must be the only layer that scales inputs")
         else:
-            with named(what):
+            with naming_errors(label):
                 scale = _scaling(layer, shape)
     if not 1 <= len(shape) <= 3:
         raise ValueError(f"model must have rows of 1 to 3 dimensions, got {shape}")
@@ -199,7 +202,7 @@ def _scaling(layer: Any, shape: tuple[int, ...]) -> dict[str, Any]:
         if not (variance >= 0).all():
             raise ValueError("variance must be at least 0")
         factor = 1 / np.maximum(np.sqrt(variance), 1e-7)
-    # Keras has a dimension of 1 for the rows.
+    # Keras stores these arrays with an additional first dimension of size 1.
     return scaling(*(np.broadcast_to(part, (1, *shape)) for part in (shift, factor)))
 
 
@@ -207,66 +210,72 @@ def _scaling(layer: Any, shape: tuple[int, ...]) -> dict[str, Any]:
 
 
 def _array(tensor: Any) -> Any:
-    """Return a weight as an array, None for None."""
+    """Return a weight as an array; None for None."""
     return None if tensor is None else sys.modules["keras"].ops.convert_to_numpy(tensor)
 
 
-def _dense(builder: Builder, layer: Any, what: str) -> None:
-    builder.require_vectors(what)
-    builder.dense(_array(layer.kernel), _array(layer.bias), what)
-    _activation(builder, layer, what)
+def _dense(builder: Builder, layer: Any, label: str) -> None:
+    """Add a Dense layer."""
+    builder.require_vectors(label)
+    builder.dense(_array(layer.kernel), _array(layer.bias), label)
+    _activation(builder, layer, label)
 
 
-def _conv(builder: Builder, layer: Any, what: str) -> None:
+def _conv(builder: Builder, layer: Any, label: str) -> None:
+    """Add a Conv2D layer."""
     pad = "same" if layer.padding == "same" else (0, 0, 0, 0)
-    builder.conv(_array(layer.kernel), _array(layer.bias), layer.strides, pad, what)
-    _activation(builder, layer, what)
+    builder.conv(_array(layer.kernel), _array(layer.bias), layer.strides, pad, label)
+    _activation(builder, layer, label)
 
 
-def _pool(builder: Builder, layer: Any, what: str) -> None:
+def _pool(builder: Builder, layer: Any, label: str) -> None:
+    """Add a MaxPooling2D or AveragePooling2D layer."""
     size, stride = layer.pool_size, layer.strides
-    over = any((n - k) % s for n, k, s in zip(builder.shape, size, stride, strict=False))
-    if layer.padding == "same" and (over or any(k > s for k, s in zip(size, stride, strict=True))):
-        raise ValueError(f"{what} must have windows within the image of {builder.shape}, got padding='same'")
-    builder.pool(type(layer).__name__ == "MaxPooling2D", size, stride, what)
+    has_remainder = any((n - k) % s for n, k, s in zip(builder.shape, size, stride, strict=False))
+    if layer.padding == "same" and (has_remainder or any(k > s for k, s in zip(size, stride, strict=True))):
+        raise ValueError(f"{label} must have windows within images of the shape {builder.shape}, got padding='same'")
+    builder.pool(type(layer).__name__ == "MaxPooling2D", size, stride, label)
 
 
-def _global_pool(builder: Builder, layer: Any, what: str) -> None:
-    builder.global_pool(what)
+def _global_pool(builder: Builder, layer: Any, label: str) -> None:
+    """Add a GlobalAveragePooling2D layer."""
+    builder.global_pool(label)
     if not layer.keepdims:
-        builder.flatten(what)
+        builder.flatten(label)
 
 
-def _norm(builder: Builder, layer: Any, what: str) -> None:
+def _norm(builder: Builder, layer: Any, label: str) -> None:
+    """Add a BatchNormalization layer."""
     if layer.axis not in (-1, len(builder.shape)):
-        raise ValueError(f"{what} must have axis=-1, got {layer.axis}")
+        raise ValueError(f"{label} must have axis=-1, got {layer.axis}")
     mean, variance = _array(layer.moving_mean), _array(layer.moving_variance)
     gamma = _array(layer.gamma) if layer.scale else np.ones_like(mean)
     beta = _array(layer.beta) if layer.center else np.zeros_like(mean)
-    builder.norm(gamma, beta, mean, variance, layer.epsilon, what, 1 - layer.momentum)
+    builder.norm(gamma, beta, mean, variance, layer.epsilon, label, 1 - layer.momentum)
 
 
-def _activation(builder: Builder, layer: Any, what: str) -> None:
-    """Add the activation of a layer, which must be one of Keras' own functions."""
-    function, known = layer.activation, sys.modules["keras"].activations
+def _activation(builder: Builder, layer: Any, label: str) -> None:
+    """Add the activation of a layer, which must be a function of keras.activations."""
+    function, functions = layer.activation, sys.modules["keras"].activations
     if function is None:
         return
-    name = next((ours for theirs, ours in ACTIVATIONS.items() if function is getattr(known, theirs, None)), None)
+    name = next((name for key, name in ACTIVATIONS.items() if function is getattr(functions, key, None)), None)
     if name == "identity":
         return
     if name is None:
         raise ValueError(
-            f"{what} must have one of the activations {', '.join(ACTIVATIONS)}, "
+            f"{label} must have one of the activations {', '.join(ACTIVATIONS)}, "
             f"got {getattr(function, '__name__', function)!r}"
         )
-    builder.activation(name, what)
+    builder.activation(name, label)
 
 
-def _misplaced(builder: Builder, layer: Any, what: str) -> None:
-    raise ValueError(f"{what} must be before all layers with weights and pools")
+def _refuse_preprocessing(builder: Builder, layer: Any, label: str) -> None:
+    """Raise ValueError for a preprocessing layer after the first layer with weights."""
+    raise ValueError(f"{label} must be before all layers with weights and pools")
 
 
-BEGINNING = ("Reshape", "Rescaling", "Normalization")
+PREPROCESSING = ("Reshape", "Rescaling", "Normalization")
 READERS: dict[str, Callable[[Builder, Any, str], None]] = {
     "Dense": _dense,
     "Conv2D": _conv,
@@ -274,13 +283,13 @@ READERS: dict[str, Callable[[Builder, Any, str], None]] = {
     "AveragePooling2D": _pool,
     "GlobalAveragePooling2D": _global_pool,
     "BatchNormalization": _norm,
-    "Flatten": lambda builder, layer, what: builder.flatten(what),
-    "Dropout": lambda builder, layer, what: builder.dropout(layer.rate, what),
-    "SpatialDropout2D": lambda builder, layer, what: builder.dropout(layer.rate, what),
+    "Flatten": lambda builder, layer, label: builder.flatten(label),
+    "Dropout": lambda builder, layer, label: builder.dropout(layer.rate, label),
+    "SpatialDropout2D": lambda builder, layer, label: builder.dropout(layer.rate, label),
     "Activation": _activation,
-    "ReLU": lambda builder, layer, what: builder.activation("relu", what),
-    "LeakyReLU": lambda builder, layer, what: builder.activation("leaky_relu", what),
-    "ELU": lambda builder, layer, what: builder.activation("elu", what),
-    "Softmax": lambda builder, layer, what: builder.activation("softmax", what),
-    **dict.fromkeys(BEGINNING, _misplaced),
+    "ReLU": lambda builder, layer, label: builder.activation("relu", label),
+    "LeakyReLU": lambda builder, layer, label: builder.activation("leaky_relu", label),
+    "ELU": lambda builder, layer, label: builder.activation("elu", label),
+    "Softmax": lambda builder, layer, label: builder.activation("softmax", label),
+    **dict.fromkeys(PREPROCESSING, _refuse_preprocessing),
 }

@@ -1,4 +1,4 @@
-"""From layers of other packages to the parts that a network is put together from."""
+"""Conversion of layers of other packages to the parts from which a network is created."""
 
 from __future__ import annotations
 
@@ -19,56 +19,96 @@ if TYPE_CHECKING:
 
     Array = np.ndarray[Any, Any]
 
-# Reading or calling a damaged or unusual layer may raise these errors.
+# Errors that reading or calling a damaged or unusual layer may raise.
 ERRORS = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 
 
 @contextmanager
-def named(what: str) -> Iterator[None]:
-    """Turn an error into a ValueError that names the layer or module."""
+def naming_errors(label: str) -> Iterator[None]:
+    """Convert an error in the block to a ValueError whose message contains the label of a layer or module."""
     try:
         yield
     except ERRORS as error:
         text = str(error)
-        raise ValueError(text if what in text else f"{what}: {text}") from None
+        raise ValueError(text if label in text else f"{label}: {text}") from None
 
 
-def require(layer: Any, required: Mapping[str, Any], what: str, optional: bool = False) -> None:
-    """Refuse a layer with an attribute that nnc does not support, or without it unless attributes are `optional`."""
+def require_attributes(layer: Any, required: Mapping[str, Any], label: str, optional: bool = False) -> None:
+    """Raise ValueError if an attribute of a layer has a value that nnc does not support.
+
+    Parameters
+    ----------
+    layer : object
+    required : dict of str
+        Supported value of each attribute. A pair of equal numbers is equivalent to this number.
+    label : str
+        Name of the layer in messages.
+    optional : bool
+        Whether the layer may lack the attributes.
+    """
     for name, value in required.items():
-        found = getattr(layer, name, value if optional else "no such attribute")
-        found = tuple(found) if isinstance(found, list) else found
-        if found not in (value, (value, value)):
-            raise ValueError(f"{what} must have {name}={value!r}, got {found!r}")
+        actual = getattr(layer, name, value if optional else "no such attribute")
+        actual = tuple(actual) if isinstance(actual, list) else actual
+        if actual not in (value, (value, value)):
+            raise ValueError(f"{label} must have {name}={value!r}, got {actual!r}")
 
 
-def check_methods(layer: Any, what: str, allowed: Sequence[str] = ()) -> None:
-    """Refuse a layer with methods that were replaced from outside."""
+def check_methods(layer: Any, label: str, allowed: Sequence[str] = ()) -> None:
+    """Raise ValueError if methods of a layer were replaced in the instance, except those in `allowed`."""
     changed = sorted(key for key in vars(layer) if key not in allowed and callable(getattr(type(layer), key, None)))
     if changed:
-        raise ValueError(f"{what} must have the methods of its class, got its own {', '.join(changed)}")
+        raise ValueError(f"{label} must have the methods of its class, got replaced methods: {', '.join(changed)}")
 
 
 class Parts(NamedTuple):
-    """What a network is put together from."""
+    """Arguments and arrays from which a network is created.
 
-    arguments: dict[str, Any]  # of NeuralNetwork
+    Attributes
+    ----------
+    arguments : dict
+        Arguments of NeuralNetwork.
+    weights : list of array
+    biases : list of array or None
+    statistics : list of tuple
+        Running mean and variance of a BatchNorm, () for other layers.
+    classes : array, optional
+        Labels of the classes; None if they are the indices of the outputs.
+    added_output : str, optional
+        Output activation that the loss requires and the original does not have.
+    scale_X, scale_y : dict, optional
+        Scalings as in a document.
+    """
+
+    arguments: dict[str, Any]
     weights: list[Array]
     biases: list[Array | None]
-    statistics: list[tuple[Any, ...]]  # running mean and variance of a BatchNorm, nothing of other layers
-    classes: Array | None = None  # where they are not just the numbers of the outputs
-    added_output: str | None = None  # output activation that the loss requires and the model does not have
-    scale_X: dict[str, Any] | None = None  # as documents have it
+    statistics: list[tuple[Any, ...]]
+    classes: Array | None = None
+    added_output: str | None = None
+    scale_X: dict[str, Any] | None = None
     scale_y: dict[str, Any] | None = None
 
 
 class Builder:
-    """Takes layers one after the other, the lowest first, and refuses what nnc has not, by name.
+    """Collector of layers in the order of the forward pass.
+
+    Its methods add one layer each. They raise ValueError with the label of the layer if nnc does not support it.
 
     Parameters
     ----------
     shape : tuple of int
-        Of a row of inputs: (n,), or (height, width, channels).
+        Shape of one row of inputs: (n,), or (height, width, channels).
+
+    Attributes
+    ----------
+    shape : tuple of int
+        Output shape of the last layer.
+    linear_layer : int or None
+        Index of the last layer with weights, if it has no activation yet.
+    last_label : str or None
+        Label of the last activation, if it is supported only at the output.
+    row_order : array or None
+        Permutation of the rows of the next W, after images were flattened with channels first.
     """
 
     def __init__(self, shape: Shape) -> None:
@@ -77,150 +117,163 @@ class Builder:
         self.weights: list[Array] = []
         self.biases: list[Array | None] = []
         self.statistics: list[tuple[Any, ...]] = []
-        self.open: int | None = None  # the layer that an activation would be that of
-        self.output_only: str | None = None  # the layer read last that only the end of a network may have
-        self.order: Array | None = None  # which row of the next W each input has, where images were flattened otherwise
+        self.linear_layer: int | None = None
+        self.last_label: str | None = None
+        self.row_order: Array | None = None
 
-    def _add(self, kind: Layer, what: str) -> None:
-        if self.output_only is not None:
-            raise ValueError(f"{self.output_only} must be at the end of the model, got {what} after it")
+    def _add(self, layer: Layer, label: str) -> None:
+        """Append a layer, and update the output shape."""
+        if self.last_label is not None:
+            raise ValueError(f"{self.last_label} must be at the end of the model, got {label} after it")
         try:
-            self.shape = kind.output_shape(self.shape)
+            self.shape = layer.output_shape(self.shape)
         except ValueError as error:
-            raise ValueError(f"{what} {error}") from None
-        self.layers.append(kind)
+            raise ValueError(f"{label} {error}") from None
+        self.layers.append(layer)
 
-    def require_vectors(self, what: str) -> None:
-        """Raise a ValueError if the rows before `what` are images."""
+    def require_vectors(self, label: str) -> None:
+        """Raise ValueError if the inputs of the layer with this label are images."""
         if len(self.shape) != 1:
-            raise ValueError(f"{what} takes vectors, got images {self.shape}: flatten them before")
+            raise ValueError(f"{label} must follow vectors, got images of the shape {self.shape}; flatten them before")
 
-    def dense(self, W: Any, b: Any, what: str) -> None:
-        """W (n_in, n_out) and b (n_out,) or None."""
+    def dense(self, W: Any, b: Any, label: str) -> None:
+        """Add a dense layer with W (n_in, n_out), and b (n_out,) or None."""
         W = np.asarray(W)
         if len(self.shape) == 3 and prod(self.shape[:2]) == 1:
-            self.flatten(what)
-        self.require_vectors(what)
+            self.flatten(label)
+        self.require_vectors(label)
         if len(W) != self.shape[0]:
-            raise ValueError(f"{what} takes {len(W)} numbers, the layer before gives {self.shape[0]}")
-        if self.order is not None:
-            W, self.order = W[self.order], None
-        self._add(Dense(W.shape[1], "identity", bias=b is not None), what)
-        self._keep(what, W, b)
+            raise ValueError(f"{label} must have {self.shape[0]} inputs to fit the layer before, got {len(W)}")
+        if self.row_order is not None:
+            W, self.row_order = W[self.row_order], None
+        self._add(Dense(W.shape[1], "identity", bias=b is not None), label)
+        self._add_weights(label, W, b)
 
-    def conv(self, kernel: Any, b: Any, stride: Any, pad: Any, what: str) -> None:
-        """kernel (height, width, channels, filters); pad is "same", or rows and columns of zeros (above, left, below,
-        right)."""
+    def conv(self, kernel: Any, b: Any, stride: Any, pad: Any, label: str) -> None:
+        """Add a convolution with a kernel (height, width, channels, filters).
+
+        `pad` is "same", or the number of rows and columns of zeros: above, left, below, right.
+        """
         kernel = np.asarray(kernel)
         kh, kw, channels, filters = kernel.shape
         if len(self.shape) != 3 or self.shape[2] != channels:
-            raise ValueError(f"{what} takes images of {channels} channels, the layer before gives {self.shape}")
+            raise ValueError(f"{label} must follow images of {channels} channels, got the shape {self.shape}")
         valid, same = (
             Conv2D(filters, (kh, kw), "identity", stride=tuple(map(int, stride)), padding=padding, bias=b is not None)
             for padding in ("valid", "same")
         )
         if pad == "same":
-            kind = same
+            layer = same
         elif not any(pad):
-            kind = valid
+            layer = valid
         else:
-            wanted = [
-                (n + before + behind - k) // s + 1
-                for n, k, s, before, behind in zip(self.shape[:2], (kh, kw), stride, pad[:2], pad[2:], strict=True)
+            sizes = [
+                (n + before + after - k) // s + 1
+                for n, k, s, before, after in zip(self.shape[:2], (kh, kw), stride, pad[:2], pad[2:], strict=True)
             ]
-            if same.pad(self.shape) != tuple(pad[:2]) or list(same.output_shape(self.shape)[:2]) != wanted:
-                raise ValueError(f"{what} has zeros around images {list(pad)}, which is neither none nor 'same'")
-            kind = same
-        self._add(kind, what)
-        self._keep(what, kernel.reshape(-1, filters), b)
+            if same.pad(self.shape) != tuple(pad[:2]) or list(same.output_shape(self.shape)[:2]) != sizes:
+                raise ValueError(f"{label} must have the padding 'valid' or 'same', got {list(pad)}")
+            layer = same
+        self._add(layer, label)
+        self._add_weights(label, kernel.reshape(-1, filters), b)
 
-    def _keep(self, what: str, W: Array, b: Any, *statistics: Any) -> None:
+    def _add_weights(self, label: str, W: Array, b: Any, *statistics: Any) -> None:
+        """Store the weights of the layer that was added last."""
         if not all(np.isfinite(part).all() for part in (W, b, *statistics) if part is not None):
-            raise ValueError(f"{what} must have finite weights, got NaN or infinity")
-        self.open = len(self.layers) - 1
+            raise ValueError(f"{label} must have finite weights, got NaN or infinity")
+        self.linear_layer = len(self.layers) - 1
         self.weights.append(W)
         self.biases.append(None if b is None else np.asarray(b).reshape(-1))
         self.statistics.append(statistics)
 
-    def pool(self, largest: bool, size: Any, stride: Any, what: str) -> None:
-        """A max pool, or one of means, whose windows stay within the image."""
-        kind = MaxPool2D if largest else AvgPool2D
-        self._add(kind(tuple(map(int, size)), tuple(map(int, stride))), what)
+    def pool(self, is_max: bool, size: Any, stride: Any, label: str) -> None:
+        """Add a max-pool, or an average pool if `is_max` is false, without padding."""
+        pool = MaxPool2D if is_max else AvgPool2D
+        self._add(pool(tuple(map(int, size)), tuple(map(int, stride))), label)
 
-    def global_pool(self, what: str) -> None:
-        """The mean of each channel."""
-        self._add(GlobalAvgPool2D(), what)
+    def global_pool(self, label: str) -> None:
+        """Add a layer that averages each channel."""
+        self._add(GlobalAvgPool2D(), label)
 
-    def flatten(self, what: str, channels_first: bool = False) -> None:
-        """An image becomes a vector."""
+    def flatten(self, label: str, channels_first: bool = False) -> None:
+        """Add a layer that flattens images; do nothing for vectors.
+
+        If `channels_first` is true, the original flattens images in the order of channel, height and width, so that the
+        rows of the next W are permuted.
+        """
         if len(self.shape) == 3:
             if channels_first:
                 height, width, channels = self.shape
-                self.order = np.arange(prod(self.shape)).reshape(channels, height, width).transpose(1, 2, 0).ravel()
-            self._add(Flatten(), what)
+                self.row_order = np.arange(prod(self.shape)).reshape(channels, height, width).transpose(1, 2, 0).ravel()
+            self._add(Flatten(), label)
 
-    def dropout(self, rate: float, what: str) -> None:
-        """What training drops; none behind the input, or behind another one."""
+    def dropout(self, rate: float, label: str) -> None:
+        """Add a Dropout layer; do nothing if the rate is 0."""
         if rate > 0:
             if isinstance(self.layers[-1], (Input, Dropout)):
-                raise ValueError(f"{what} stands behind {self.layers[-1]!r}, nnc drops outputs of layers alone")
-            self._add(Dropout(float(rate)), what)
+                raise ValueError(f"{label} must follow a layer with weights or a pool, got {self.layers[-1]!r}")
+            self._add(Dropout(float(rate)), label)
 
     def norm(
-        self, gamma: Any, beta: Any, mean: Any, variance: Any, eps: float, what: str, momentum: float = 0.1
+        self, gamma: Any, beta: Any, mean: Any, variance: Any, eps: float, label: str, momentum: float = 0.1
     ) -> None:
         """Add a batch normalization of each neuron or channel; `momentum` is the weight of a new batch."""
-        given = [np.broadcast_to(part, self.shape[-1:]) for part in (gamma, beta, mean, variance)]
-        if self.order is not None:
-            given = [part[self.order] for part in given]
-        self._add(BatchNorm(momentum=float(momentum), eps=float(eps)), what)
-        gamma, beta, mean, variance = given
+        arrays = [np.broadcast_to(part, self.shape[-1:]) for part in (gamma, beta, mean, variance)]
+        if self.row_order is not None:
+            arrays = [array[self.row_order] for array in arrays]
+        self._add(BatchNorm(momentum=float(momentum), eps=float(eps)), label)
+        gamma, beta, mean, variance = arrays
         if (variance < 0).any():
-            raise ValueError(f"{what} must have running variances of at least 0, got {variance.min():g}")
-        self._keep(what, gamma[None], beta, mean, variance)
+            raise ValueError(f"{label} must have running variances of at least 0, got {variance.min():g}")
+        self._add_weights(label, gamma[None], beta, mean, variance)
 
-    def columns(self, times: Any, what: str) -> None:
-        """A Scale, which has no activation."""
-        self._add(Scale(), what)
-        given = np.broadcast_to(times, self.shape)
-        self._keep(what, (given if self.order is None else given[self.order])[None], None)
-        self.open = None
+    def column_scale(self, times: Any, label: str) -> None:
+        """Add a Scale layer, which multiplies each column by a factor and has no activation."""
+        self._add(Scale(), label)
+        factors = np.broadcast_to(times, self.shape)
+        self._add_weights(label, (factors if self.row_order is None else factors[self.row_order])[None], None)
+        self.linear_layer = None
 
-    def scale(self, times: Any, plus: Any, what: str) -> None:
-        """x * times + plus, of each neuron or channel: taken into the weights of the layer before where it has no
-        activation, else a batch normalization of mean 0 and variance 1."""
+    def scale(self, times: Any, plus: Any, label: str) -> None:
+        """Add x * times + plus for each neuron or channel.
+
+        It is merged into the weights of the last layer if that has no activation. Otherwise it becomes a batch
+        normalization with the mean 0 and the variance 1.
+        """
         times, plus = np.ravel(times), np.ravel(plus)
-        if self.open is None or self.open != len(self.layers) - 1 or isinstance(self.layers[-1], BatchNorm):
+        last = len(self.layers) - 1
+        if self.linear_layer != last or isinstance(self.layers[last], BatchNorm):
             eps = 1e-5
             gamma = times * np.sqrt(1 + np.asarray(eps, times.dtype))
-            self.norm(gamma, plus, np.zeros(1, times.dtype), np.ones(1, times.dtype), eps, what)
+            self.norm(gamma, plus, np.zeros(1, times.dtype), np.ones(1, times.dtype), eps, label)
         else:
-            self._take_in(times, plus)
+            self._merge_scaling(times, plus)
 
-    def _take_in(self, times: Any, plus: Any) -> None:
-        W, b, kind = self.weights[-1], self.biases[-1], self.layers[-1]
-        assert isinstance(kind, ParametricLayer)
+    def _merge_scaling(self, times: Any, plus: Any) -> None:
+        """Multiply the outputs of the last layer by `times` and add `plus`, by changing its weights."""
+        W, b, layer = self.weights[-1], self.biases[-1], self.layers[-1]
+        assert isinstance(layer, ParametricLayer)
         self.weights[-1] = W * times
         self.biases[-1] = np.broadcast_to((0 if b is None else b * times) + plus, W.shape[1:])
-        self.layers[-1] = kind.replace(bias=True)
+        self.layers[-1] = layer.replace(bias=True)
 
-    def activation(self, name: str, what: str) -> None:
-        """Set the activation of the last layer, or of the layer below its max-pools if the activation is monotone."""
+    def activation(self, name: str, label: str) -> None:
+        """Set the activation of the last layer, or of the layer before max-pools if the activation is monotone."""
         if name == "softmax":
-            self.require_vectors(what)
-        place = len(self.layers) - 1
-        while isinstance(self.layers[place], MaxPool2D) and activations.ROWS[name].monotone:
-            place -= 1
-        if isinstance(self.layers[place], Flatten):
-            place -= 1
-        kind = self.layers[place]
-        if self.open != place or not isinstance(kind, ParametricLayer):
-            raise ValueError(f"{what} must stand behind a layer with weights that has no activation yet")
+            self.require_vectors(label)
+        i = len(self.layers) - 1
+        while isinstance(self.layers[i], MaxPool2D) and activations.ROWS[name].monotone:
+            i -= 1
+        if isinstance(self.layers[i], Flatten):
+            i -= 1
+        layer = self.layers[i]
+        if self.linear_layer != i or not isinstance(layer, ParametricLayer):
+            raise ValueError(f"{label} must follow a layer with weights that has no activation yet")
         if name == "softmax" and self.shape == (1,):
-            raise ValueError(f"{what} must have two or more inputs, got 1, whose softmax is always 1")
-        self.layers[place], self.open = kind.replace(activation=name), None
+            raise ValueError(f"{label} must have two or more inputs, got 1, whose softmax is always 1")
+        self.layers[i], self.linear_layer = layer.replace(activation=name), None
         if name not in activations.HIDDEN:
-            self.output_only = what
+            self.last_label = label
 
     def _fold_last_norm(self) -> None:
         """Merge a BatchNorm at the end into the dense layer before it, whose output must be linear.
@@ -234,11 +287,11 @@ class Builder:
         del self.layers[-1]
         (gamma, beta), (mean, variance) = (self.weights.pop()[0], self.biases.pop()), self.statistics.pop()
         times = gamma / np.sqrt(variance + np.asarray(norm.eps, variance.dtype))
-        self._take_in(times, beta - mean * times)
+        self._merge_scaling(times, beta - mean * times)
         self.layers[-1] = before.replace(activation=norm.activation, bias=True)
 
     def parts(self, loss: Any, classes: Any = None, **scalings: Any) -> Parts:
-        """What was taken, as a network: by default with the loss that goes with its output."""
+        """Return the parts of the network. The default loss is the one that matches the output activation."""
         self._fold_last_norm()
         last = self.layers[-1]
         if not isinstance(last, Dense):
@@ -246,7 +299,7 @@ class Builder:
         if loss is None:
             loss = {"softmax": "cross_entropy", "sigmoid": "bce"}.get(str(last.activation), "mse")
         row, added_output = losses.ROWS[losses.as_loss(loss)[0]], None
-        if self.open is not None and row.output_required:  # losses of other packages take net inputs
+        if self.linear_layer is not None and row.output_required:  # losses of other packages contain the output activation
             self.layers[-1], added_output = last.replace(activation=row.output), row.output
         single = all(W.dtype == np.float32 for W in self.weights)
         arguments = {
@@ -263,10 +316,10 @@ class Builder:
 
 
 def scaling(shift: Any, factor: Any) -> dict[str, Any]:
-    """(x - shift) * factor, a number for each column, as documents have it."""
+    """Return the scaling (x - shift) * factor with a number for each column, as in a document."""
     shift, factor = (np.asarray(part, np.float64).ravel() for part in (shift, factor))
     if not (np.isfinite(shift).all() and np.isfinite(factor).all() and factor.all()):
-        raise ValueError("a scaling must have finite numbers and no factor of 0")
+        raise ValueError("scaling must have finite numbers and no factor of 0")
     shift, factor = shift.tolist(), factor.tolist()
     if {*shift} == {0.0} and {*factor} == {1 / 255}:
         return {"type": "pixels", "shift": 0.0, "factor": 1 / 255}

@@ -76,7 +76,7 @@ class Assembly:
             self.charge(128 * size)
             shift = np.broadcast_to(-self.plus / self.times, (size,))
             scalings["scale_X"] = scaling(shift, np.broadcast_to(self.times, (size,)))
-        if self.pending is not None and self.builder.open is None:
+        if self.pending is not None and self.builder.linear_layer is None:
             times, plus, label = self.pending
             self.charge(128 * prod(self.builder.shape))
             times, plus = (np.broadcast_to(part, self.builder.shape).astype(np.float64) for part in (times, plus))
