@@ -110,7 +110,7 @@ def test_models_of_skl2onnx_are_verified(estimator, tmp_path):
 
 @pytest.mark.parametrize(
     ("loss", "method", "message"),
-    [("mse", "predict", "the output 'output' .* differs by"), ("bce", "predict_classes", "the labels 'label'")],
+    [("mse", "predict", "the output 'output' .* differs from"), ("bce", "predict_classes", "the labels 'label'")],
 )
 def test_another_function_is_found(loss, method, message, monkeypatch, tmp_path):
     NeuralNetwork([3, 4, 1], loss=loss, seed=0).to_onnx(tmp_path / "net.onnx")

@@ -299,7 +299,8 @@ class Builder:
         if loss is None:
             loss = {"softmax": "cross_entropy", "sigmoid": "bce"}.get(str(last.activation), "mse")
         row, added_output = losses.ROWS[losses.as_loss(loss)[0]], None
-        if self.linear_layer is not None and row.output_required:  # losses of other packages contain the output activation
+        if self.linear_layer is not None and row.output_required:
+            # Losses of other packages contain the output activation.
             self.layers[-1], added_output = last.replace(activation=row.output), row.output
         single = all(W.dtype == np.float32 for W in self.weights)
         arguments = {

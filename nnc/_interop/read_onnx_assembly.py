@@ -1,4 +1,4 @@
-"""The steps of an ONNX model, told to a Builder in their order, with the scaling of inputs and of outputs."""
+"""Assembly of a network from the steps of an ONNX model, with the scalings of inputs and outputs."""
 
 from __future__ import annotations
 
@@ -16,55 +16,70 @@ if TYPE_CHECKING:
 
 
 class Assembly:
-    """Tells a Builder of steps, and collects the scaling of inputs and of outputs."""
+    """Builder of a network that also collects the scalings of inputs and outputs.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Shape of one row of inputs, channels last.
+    charge : callable
+        Function that limits the size of arrays, see `Reader.charge`.
+
+    Attributes
+    ----------
+    times, plus : float or array
+        Scaling of the inputs: x * times + plus.
+    pending : (times, plus, label) or None
+        Scaling of the outputs of the last layer that is not yet added, and the label of its node.
+    """
 
     def __init__(self, shape: tuple[int, ...], charge: Callable[[int], None]) -> None:
         self.builder, self.charge = Builder(shape), charge
-        self.times: Any = 1.0  # what inputs are multiplied with, one number or one for each; then what is added
+        self.times: Any = 1.0
         self.plus: Any = 0.0
-        self.pending: tuple[Any, Any, str] | None = None  # the same after a layer, and the node
+        self.pending: tuple[Any, Any, str] | None = None
 
-    def begin(self, shape: tuple[int, ...]) -> None:
-        """Take flat rows for images from here on."""
+    def start_images(self, shape: tuple[int, ...]) -> None:
+        """Interpret flat rows of inputs as images of this shape."""
         self.builder = Builder(shape)
 
-    def settle(self) -> None:
-        """Add what outputs of the last layer are scaled by."""
+    def add_pending_scaling(self) -> None:
+        """Add the pending scaling as a layer."""
         if self.pending is not None:
             self.charge(32 * self.builder.shape[-1])
-            self.after_weights(self.pending[2])
+            self.require_weights(self.pending[2])
             self.builder.scale(*self.pending)
             self.pending = None
 
     def scale(self, times: Any, plus: Any, label: str) -> None:
-        """Scale inputs, outputs of a layer, or outputs of the network."""
+        """Add a scaling x * times + plus of the inputs, of the outputs of a layer, or of the outputs of the network."""
         if len(self.builder.layers) == 1:
             times, plus = self._flat(times), self._flat(plus)
             self.times, self.plus = self.times * times, self.plus * times + plus
             return
         if any(n != 1 for part in (times, plus) for n in np.shape(part)[:-1]):
-            raise ValueError(f"{label} has a constant along height or width, which nnc supports only for inputs")
+            raise ValueError(f"{label} has a constant along height or width, which is supported only for inputs")
         dtype = np.dtype(self.builder.weights[-1].dtype if self.builder.weights else np.float64)
         times, plus = (np.ravel(part).astype(dtype) for part in (times, plus))
-        before = self.pending or (dtype.type(1), dtype.type(0))
-        self.pending = before[0] * times, before[1] * times + plus, label
+        previous = self.pending or (dtype.type(1), dtype.type(0))
+        self.pending = previous[0] * times, previous[1] * times + plus, label
 
     def _flat(self, part: Any) -> Any:
-        """Return numbers for inputs in the order that nnc has them in."""
+        """Return numbers of a scaling in the order of the inputs of nnc."""
         if np.size(part) == 1:
             return float(np.asarray(part).item())
         size = prod(self.builder.shape)
         self.charge(32 * size)
         return np.broadcast_to(part, self.builder.shape).astype(np.float64).ravel()
 
-    def after_weights(self, label: str) -> None:
-        """Raise ValueError if there is no layer with weights."""
+    def require_weights(self, label: str) -> None:
+        """Raise ValueError if no layer with weights was added."""
         if not self.builder.weights:
-            raise ValueError(f"{label} must come after a dense or convolutional layer")
+            raise ValueError(f"{label} must follow a dense or convolutional layer")
 
     def norm(self, arrays: list[Array], epsilon: float, label: str) -> None:
         """Add a batch normalization."""
-        self.after_weights(label)
+        self.require_weights(label)
         gamma, beta, mean, variance = arrays
         self.builder.norm(gamma, beta, mean, variance, epsilon, label)
 
@@ -81,12 +96,12 @@ class Assembly:
             self.charge(128 * prod(self.builder.shape))
             times, plus = (np.broadcast_to(part, self.builder.shape).astype(np.float64) for part in (times, plus))
             if classes is not None or loss in ("bce", "cross_entropy", "hinge"):
-                raise ValueError(f"{label} scales outputs of classes, which is not supported")
+                raise ValueError(f"{label} scales the outputs of a classifier, which is not supported")
             scalings["scale_y"] = scaling(plus, 1 / times)
             loss = loss or "mse"
         else:
-            self.settle()
+            self.add_pending_scaling()
         for scale in scalings.values():
             if not np.isfinite([scale["shift"], scale["factor"]]).all():
-                raise ValueError("its scaling is beyond the range of float64")
+                raise ValueError("its scaling is outside the range of float64")
         return self.builder.parts(loss, classes, **scalings)

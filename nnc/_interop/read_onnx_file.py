@@ -1,7 +1,7 @@
-"""Files of ONNX: the messages of a model, checked and decoded. Operators: read_onnx_values.py.
+"""Parser of ONNX files: checks and decodes the messages of a model. read_onnx_values.py handles operators.
 
-Field numbers: https://github.com/onnx/onnx/blob/main/onnx/onnx.proto. A field that is not in a schema here is refused,
-because it may change the meaning of the model.
+Field numbers are those of https://github.com/onnx/onnx/blob/main/onnx/onnx.proto. A field that is in no schema of this
+module is refused, because it may change the meaning of the model.
 """
 
 from __future__ import annotations
@@ -21,15 +21,18 @@ if TYPE_CHECKING:
     Array = np.ndarray[Any, Any]
 
 MAX_IR_VERSION = 14
-OPSETS = {"": (7, 28), "ai.onnx.ml": (1, 5)}  # first and last version of each operator set that is read
-MAX_RANK = 8  # dimensions of a constant
-MAX_TEXT_BYTES = 2**22  # of an array of strings, which takes as much for each as for the longest
-FLOAT, INT, STRING, TENSOR, FLOATS, INTS, STRINGS = 1, 2, 3, 4, 6, 7, 8  # types of attributes
+OPSETS = {"": (7, 28), "ai.onnx.ml": (1, 5)}  # first and last supported version of each operator set
+MAX_RANK = 8  # largest number of dimensions of a constant
+MAX_TEXT_BYTES = 2**22  # size limit of an array of strings, in which every string takes the space of the longest
+# Values of the enumeration AttributeProto.AttributeType.
+FLOAT, INT, STRING, TENSOR, FLOATS, INTS, STRINGS = 1, 2, 3, 4, 6, 7, 8
+# Element types of tensors by the values of the enumeration TensorProto.DataType.
 DTYPES = {
     1: "float32", 2: "uint8", 3: "int8", 4: "uint16", 5: "int16", 6: "int32", 7: "int64", 8: "str", 9: "bool",
     11: "float64", 12: "uint32", 13: "uint64",
 }  # fmt: skip
 
+# Schemas of the messages, as `protobuf.parse` takes them: name and kind of each field by its number.
 MODEL = {
     1: ("ir_version", "int"), 2: ("producer_name", "text"), 3: ("producer_version", "skip"), 4: ("domain", "skip"),
     5: ("model_version", "skip"), 6: ("doc_string", "skip"), 7: ("graph", "message"), 8: ("opset_import", "messages"),
@@ -54,15 +57,17 @@ ATTRIBUTE = {
     15: ("type_protos", "messages"), 20: ("type", "int"), 21: ("ref_attr_name", "text"),
     22: ("sparse_tensor", "message"), 23: ("sparse_tensors", "messages"),
 }  # fmt: skip
-VALUES = {FLOAT: "f", INT: "i", STRING: "s", TENSOR: "t", FLOATS: "floats", INTS: "ints", STRINGS: "strings"}
+# Field of an attribute that has its value, by the type of the attribute.
+VALUE_FIELDS = {FLOAT: "f", INT: "i", STRING: "s", TENSOR: "t", FLOATS: "floats", INTS: "ints", STRINGS: "strings"}
 TENSOR_FIELDS = {
     1: ("dims", "ints"), 2: ("data_type", "int"), 3: ("segment", "message"), 4: ("float_data", "floats"),
     5: ("int32_data", "ints"), 6: ("string_data", "strings"), 7: ("int64_data", "ints"), 8: ("name", "text"),
     9: ("raw_data", "message"), 10: ("double_data", "doubles"), 11: ("uint64_data", "ints"), 12: ("doc_string", "skip"),
     13: ("external_data", "messages"), 14: ("data_location", "int"), 16: ("metadata_props", "skip"),
 }  # fmt: skip
-DATA = {"float32": "float_data", "float64": "double_data", "int64": "int64_data", "str": "string_data"}
-DATA |= {"uint32": "uint64_data", "uint64": "uint64_data"}  # and "int32_data" of all others
+# Field of a tensor that has its numbers, by element type; it is "int32_data" for all other types.
+DATA_FIELDS = {"float32": "float_data", "float64": "double_data", "int64": "int64_data", "str": "string_data"}
+DATA_FIELDS |= {"uint32": "uint64_data", "uint64": "uint64_data"}
 ENTRY = {1: ("key", "text"), 2: ("value", "text")}
 VALUE = {1: ("name", "text"), 2: ("type", "message"), 3: ("doc_string", "skip"), 4: ("metadata_props", "skip")}
 TYPE = {1: ("tensor", "message"), 6: ("denotation", "skip")}
@@ -72,19 +77,51 @@ DIMENSION = {1: ("dim_value", "int"), 2: ("dim_param", "skip"), 3: ("denotation"
 
 
 class Node(NamedTuple):
-    """A node: an operator with its attributes, each a type and a value, and the names of its inputs and outputs."""
+    """A node of a graph.
+
+    Attributes
+    ----------
+    domain : str
+        Domain of its operator set, "" for the standard operators.
+    operator : str
+    opset : int
+        Version of the operator set.
+    label : str
+        Name of the node in messages.
+    inputs, outputs : list of str
+        Names of its input and output values.
+    attributes : dict of str to tuple
+        Type and value of each attribute.
+    """
 
     domain: str
     operator: str
     opset: int
-    label: str  # in messages
+    label: str
     inputs: list[str]
     outputs: list[str]
     attributes: dict[str, tuple[int, Any]]
 
 
 class Model(NamedTuple):
-    """A graph with one input, its dimensions 0 where they are open, and constants that are not decoded yet."""
+    """A graph with one input.
+
+    Attributes
+    ----------
+    producer : str
+        Name of the exporter.
+    nodes : list of Node
+        Nodes that the outputs depend on.
+    constants : Constants
+    input : str
+        Name of the input.
+    dtype : str
+        Element type of the input.
+    dims : list of int
+        Dimensions of the input, 0 for variable dimensions.
+    outputs : list of str
+        Names of the outputs.
+    """
 
     producer: str
     nodes: list[Node]
@@ -96,21 +133,26 @@ class Model(NamedTuple):
 
 
 class Constants:
-    """The initializers of a graph, decoded when they are used.
+    """Initializers of a graph by name, which are decoded on first use.
 
     Parameters
     ----------
     tensors : sequence of dict
-        Parsed by `TENSOR_FIELDS`.
+        Tensors that were parsed with the schema `TENSOR_FIELDS`.
     folder : str
-        Where the files lie that tensors may refer to.
+        Folder of the files that tensors may refer to.
+
+    Attributes
+    ----------
+    external_bytes : int
+        Size of all files that were opened.
     """
 
     def __init__(self, tensors: Sequence[dict[str, Any]], folder: str) -> None:
         self.folder = folder
         self.tensors: dict[str, dict[str, Any]] = {}
         self.arrays: dict[str, Array] = {}
-        self.unread: dict[str, int] = {}  # bytes of each file beside the model that no tensor has read yet
+        self.unread_bytes: dict[str, int] = {}  # number of bytes in each external file that no tensor has read yet
         self.external_bytes = 0
         for tensor in tensors:
             if tensor["name"] in self.tensors:
@@ -135,28 +177,32 @@ class Constants:
             raise ValueError(f"{label} is stored in segments, which is not supported")
         if len(dims) > MAX_RANK or any(n < 0 for n in dims):
             raise ValueError(f"{label} must have at most {MAX_RANK} dimensions, none negative, got {dims[:9]}")
-        name = DATA.get(dtype, "int32_data")
-        if any(len(tensor[field]) for field in {*DATA.values(), "int32_data"} - {name}):
+        name = DATA_FIELDS.get(dtype, "int32_data")
+        if any(len(tensor[field]) for field in {*DATA_FIELDS.values(), "int32_data"} - {name}):
             raise ValueError(f"{label} has numbers of another type than {dtype}")
-        given = [len(tensor[name]) > 0, tensor["raw_data"] is not None, tensor["data_location"] != 0]
-        if sum(given) > 1 or bool(tensor["external_data"]) != given[2] or tensor["data_location"] not in (0, 1):
-            raise ValueError(f"{label} must have its numbers in one place")
+        is_raw, is_external = tensor["raw_data"] is not None, tensor["data_location"] != 0
+        n_sources = (len(tensor[name]) > 0) + is_raw + is_external
+        if n_sources > 1 or bool(tensor["external_data"]) != is_external or tensor["data_location"] not in (0, 1):
+            raise ValueError(f"{label} must have its numbers in exactly one field or file")
         if dtype == "str":
             array = _strings(tensor["string_data"], label)
-        elif given[2]:
+        elif is_external:
             array = np.frombuffer(self._external(tensor, prod(dims) * np.dtype(dtype).itemsize, label), _little(dtype))
-        elif given[1] and dtype == "bool":
+        elif is_raw and dtype == "bool":
             array = _typed([*tensor["raw_data"]], dtype, label)
-        elif given[1]:
+        elif is_raw:
             array = np.frombuffer(tensor["raw_data"], _little(dtype))
         else:
             array = _typed(tensor[name], dtype, label)
         if array.size != prod(dims):
-            raise ValueError(f"{label} has {array.size} numbers, its shape is {dims}")
+            raise ValueError(f"{label} has {array.size} numbers, which does not match its shape {dims}")
         return array.astype(array.dtype.newbyteorder("="), copy=False).reshape(dims)
 
     def _external(self, tensor: dict[str, Any], size: int, label: str) -> bytes:
-        """Read `size` bytes of a tensor in a file next to the model; each byte of such a file is read once."""
+        """Return `size` bytes of a tensor that is stored in a file next to the model.
+
+        The total size of these tensors must not exceed the size of their file.
+        """
         pairs = [parse(entry, ENTRY, label) for entry in tensor["external_data"]]
         entries = {pair["key"]: pair["value"] for pair in pairs}
         location = entries.get("location", "")
@@ -164,45 +210,46 @@ class Constants:
             raise ValueError(f"{label} is in {location!r}, expected a file in the same folder")
         offset, length = (_digits(entries.get(key, ""), label) for key in ("offset", "length"))
         if length not in (None, size):
-            raise ValueError(f"{label} has {length} bytes in {location!r}, its shape and type need {size}")
+            raise ValueError(f"{label} has {length} bytes in {location!r}, expected {size} for its shape and type")
         path = os.path.join(self.folder, location)
         if os.path.exists(path) and not os.path.isfile(path):
             raise ValueError(f"{label} is in {location!r}, which is not a regular file")
         with disk.opened(path, "network") as file:
-            if location not in self.unread:
-                self.unread[location] = os.fstat(file.fileno()).st_size
-                self.external_bytes += self.unread[location]
-            enough = size <= self.unread[location] and size < 2**62
+            if location not in self.unread_bytes:
+                self.unread_bytes[location] = os.fstat(file.fileno()).st_size
+                self.external_bytes += self.unread_bytes[location]
+            is_complete = size <= self.unread_bytes[location] and size < 2**62
             content = b""
-            if enough:
+            if is_complete:
                 file.seek(offset or 0)
                 content = file.read(size)
-                self.unread[location] -= size
-        if not enough:
+                self.unread_bytes[location] -= size
+        if not is_complete:
             raise ValueError(f"{label}: the tensors in {location!r} have more bytes than the file")
         return content
 
 
 def _digits(text: str, label: str) -> int | None:
-    """Return an offset or a length as a number, None if it is absent."""
+    """Return an offset or a length as a number; None if it is absent."""
     if text and not (text.isascii() and text.isdigit() and len(text) < 19):
         raise ValueError(f"{label} has the offset or length {text[:30]!r}, expected a number of bytes")
     return int(text) if text else None
 
 
 def _little(dtype: str) -> Any:
+    """Return a dtype in little-endian byte order."""
     return np.dtype(dtype).newbyteorder("<")
 
 
 def _typed(values: Any, dtype: str, label: str) -> Array:
-    """Return the array of numbers that have a field each."""
+    """Return an array of numbers from a repeated field."""
     if dtype in ("float32", "float64"):
         return np.frombuffer(values, _little(dtype))
     if dtype in ("uint32", "uint64"):
         values = [value & 2**64 - 1 for value in values]
     low, high = (0, 1) if dtype == "bool" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
     if values and not (low <= min(values) and max(values) <= high):
-        raise ValueError(f"{label} has a number beyond the range of {dtype}")
+        raise ValueError(f"{label} has a number outside the range of {dtype}")
     return np.array(values, dtype)
 
 
@@ -215,22 +262,28 @@ def _strings(values: Sequence[bytes], label: str) -> Array:
 
 
 def load(content: bytes, folder: str) -> Model:
-    """Decode a model; `folder` is where the files lie that its tensors may refer to.
+    """Decode the model in the content of a file.
+
+    Parameters
+    ----------
+    content : bytes
+    folder : str
+        Folder of the files that tensors may refer to.
 
     Raises
     ------
     ValueError
-        It is no model, is damaged, or has a part that is not supported; the message names it.
+        The content is not a model, is damaged, or has a part that is not supported; the message names this part.
     OSError
-        The system refuses a file that a tensor refers to.
+        The system refuses to read a file that a tensor refers to.
     """
     model = parse(content, MODEL, "the model")
     if model["graph"] is None:
-        raise ValueError("it is no ONNX model: it has no graph")
+        raise ValueError("it is not an ONNX model: it has no graph")
     if not 3 <= model["ir_version"] <= MAX_IR_VERSION:
         raise ValueError(f"its IR version must be 3 to {MAX_IR_VERSION}, got {model['ir_version']}")
     if model["functions"]:
-        raise ValueError("it has functions of its own, which is not supported")
+        raise ValueError("it defines functions, which is not supported")
     opsets = _opsets(model["opset_import"])
     graph = parse(model["graph"], GRAPH, "the graph")
     for name in ("quantization_annotation", "sparse_initializer"):
@@ -243,10 +296,16 @@ def load(content: bytes, folder: str) -> Model:
         raise ValueError(f"it has {len(inputs)} inputs, expected one")
     dtype, dims = _tensor_type(inputs[0])
     outputs = list(dict.fromkeys(_value(value)["name"] for value in graph["output"]))
-    every = [_RawNode(parse(part, NODE, "a node"), opsets) for part in graph["node"]]
-    nodes = _live(every, outputs, {*constants.tensors, inputs[0]["name"]})
+    all_nodes = [_RawNode(parse(part, NODE, "a node"), opsets) for part in graph["node"]]
+    nodes = _required_nodes(all_nodes, outputs, {*constants.tensors, inputs[0]["name"]})
     return Model(
-        model["producer_name"], [node(constants) for node in nodes], constants, inputs[0]["name"], dtype, dims, outputs
+        model["producer_name"],
+        [node.decode(constants) for node in nodes],
+        constants,
+        inputs[0]["name"],
+        dtype,
+        dims,
+        outputs,
     )
 
 
@@ -263,18 +322,20 @@ def _opsets(parts: Sequence[memoryview]) -> dict[str, int]:
 
 
 def _domain(name: str) -> str:
+    """Return the domain of an operator set, "" for both names of the standard one."""
     return "" if name == "ai.onnx" else name
 
 
 def _value(content: memoryview) -> dict[str, Any]:
+    """Parse the description of an input or output of the graph."""
     return parse(content, VALUE, "an input or output")
 
 
 def _tensor_type(value: dict[str, Any]) -> tuple[str, list[int]]:
-    """Return type and dimensions of an input, 0 where a dimension is open."""
+    """Return the element type and the dimensions of an input, 0 for variable dimensions."""
     label = f"the input {value['name']!r}"
-    kind = parse(value["type"] or b"", TYPE, label)
-    tensor = parse(kind["tensor"] or b"", TENSOR_TYPE, label)
+    value_type = parse(value["type"] or b"", TYPE, label)
+    tensor = parse(value_type["tensor"] or b"", TENSOR_TYPE, label)
     dims = parse(tensor["shape"] or b"", SHAPE, label)["dim"]
     if tensor["elem_type"] not in DTYPES:
         raise ValueError(f"{label} has the data type {tensor['elem_type']}, which is not supported")
@@ -284,40 +345,44 @@ def _tensor_type(value: dict[str, Any]) -> tuple[str, list[int]]:
 
 
 class _RawNode:
-    """A node whose attributes are not decoded yet: nodes that no output needs may have any."""
+    """A parsed node whose attributes are not decoded yet.
+
+    Nodes that no output depends on are never decoded, so that they may have unsupported attributes.
+    """
 
     def __init__(self, node: dict[str, Any], opsets: Mapping[str, int]) -> None:
         self.node, self.opsets = node, opsets
         self.inputs, self.outputs = node["input"], node["output"]
         self.label = f"node {node['name'] or next(iter(self.outputs), '')!r} ({node['op_type']})"
 
-    def __call__(self, constants: Constants) -> Node:
-        """Decode and check it."""
+    def decode(self, constants: Constants) -> Node:
+        """Return the node with decoded attributes; raise ValueError if its operator set is not supported.
+        """
         domain = _domain(self.node["domain"])
         if self.node["overload"] or domain not in OPSETS:
-            raise ValueError(f"{self.label} is of the domain {domain!r}, which is not supported")
+            raise ValueError(f"{self.label} has an operator of the domain {domain!r}, which is not supported")
         first, last = OPSETS[domain]
         opset = self.opsets.get(domain, 0)
         if not first <= opset <= last:
-            raise ValueError(f"version of the operator set {domain!r} must be {first} to {last}, got {opset or 'none'}")
+            raise ValueError(f"the version of operator set {domain!r} must be {first} to {last}, got {opset or 'none'}")
         attributes: dict[str, tuple[int, Any]] = {}
         for part in self.node["attribute"]:
             name, kind, value = self._attribute(part, constants)
             if name in attributes:
-                raise ValueError(f"{self.label} has {name} twice")
+                raise ValueError(f"{self.label} has the attribute {name} twice")
             attributes[name] = kind, value
         return Node(domain, self.node["op_type"], opset, self.label, self.inputs, self.outputs, attributes)
 
     def _attribute(self, content: memoryview, constants: Constants) -> tuple[str, int, Any]:
-        """Return name, type and value of an attribute."""
+        """Return the name, type and value of an attribute."""
         attribute = parse(content, ATTRIBUTE, f"an attribute of {self.label}")
         name, kind = attribute.pop("name"), attribute.pop("type")
-        if kind not in VALUES or attribute["ref_attr_name"]:
-            raise ValueError(f"{self.label} has {name} of a type that is not supported")
-        value = attribute.pop(VALUES[kind])
+        if kind not in VALUE_FIELDS or attribute["ref_attr_name"]:
+            raise ValueError(f"{self.label} has the attribute {name} with a type that is not supported")
+        value = attribute.pop(VALUE_FIELDS[kind])
         others = [other for other in attribute.values() if other is not None]
         if any(other if isinstance(other, (int, float)) else len(other) for other in others):
-            raise ValueError(f"{self.label} has {name} of more than one type")
+            raise ValueError(f"{self.label} has the attribute {name} with values of several types")
         if kind == FLOATS:
             value = np.frombuffer(value, "<f4")
         if kind == TENSOR:
@@ -325,22 +390,25 @@ class _RawNode:
         return name, kind, value
 
 
-def _live(nodes: list[_RawNode], outputs: list[str], given: set[str]) -> list[_RawNode]:
-    """Return the nodes that outputs depend on, in the order of the file, in which each comes after its inputs."""
+def _required_nodes(nodes: list[_RawNode], outputs: list[str], available: set[str]) -> list[_RawNode]:
+    """Return the nodes that outputs depend on, in the order of the file; raise ValueError if it is not topological.
+
+    `available` are the names of the input and of the constants.
+    """
     producers: dict[str, int] = {}
     for i, node in enumerate(nodes):
         for name in filter(None, node.outputs):
-            if name in producers or name in given:
-                raise ValueError(f"{node.label} gives {name!r}, which something else gives, too")
+            if name in producers or name in available:
+                raise ValueError(f"{node.label} has the output {name!r}, which is defined twice")
             producers[name] = i
-    live: set[int] = set()
+    required: set[int] = set()
     pending = [name for name in outputs if name in producers]
     while pending:
         i = producers[pending.pop()]
-        if i not in live:
-            live.add(i)
+        if i not in required:
+            required.add(i)
             for name in filter(None, nodes[i].inputs):
-                if name not in given and producers.get(name, i) >= i:
-                    raise ValueError(f"{nodes[i].label} takes {name!r}, which nothing gives before it")
+                if name not in available and producers.get(name, i) >= i:
+                    raise ValueError(f"{nodes[i].label} has the input {name!r}, which is not defined before it")
             pending += [name for name in nodes[i].inputs if name in producers]
-    return [nodes[i] for i in sorted(live)]
+    return [nodes[i] for i in sorted(required)]

@@ -1,7 +1,7 @@
-"""Activations that ONNX models compose of several operators, recognized by their formulas.
+"""Recognition of activations that ONNX models compute by several operators.
 
-A form is the formula of a tensor as nested tuples, ("x",) being the tensor that the activation is applied to. Sums are
-("+", constant, terms) and products ("*", constant, factors), flattened and sorted, so that order and grouping do not
+A form is the formula of a tensor as nested tuples, where ("x",) is the input of the activation. Sums are ("+",
+constant, terms) and products ("*", constant, factors). They are flattened and sorted, so that order and grouping do not
 matter.
 """
 
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 Form = tuple[Any, ...]
 X: Form = ("x",)
-UNARY = ("Sigmoid", "Tanh", "Relu", "Exp", "Log", "Abs", "Neg", "Erf", "Softplus")
-MAX_BASES = 8  # tensors that a tensor has forms of
-TOLERANCES = {"float32": 5e-7, "float64": 1e-15}  # of constants, relative: some roundings
+UNARY = ("Sigmoid", "Tanh", "Relu", "Exp", "Log", "Abs", "Neg", "Erf", "Softplus")  # operators with one input
+MAX_FORMS = 8  # largest number of forms of one tensor, each relative to another tensor
+TOLERANCES = {"float32": 5e-7, "float64": 1e-15}  # largest relative deviation of constants due to rounding
 
 
 def constant(value: float) -> Form:
@@ -32,27 +32,27 @@ def constant(value: float) -> Form:
 
 
 def combine(operator: str, parts: Sequence[Form]) -> Form | None:
-    """Return the form of an operator of forms, None if it is no part of an activation."""
+    """Return the form of an operator applied to forms; None if it is no part of a known activation."""
     form = _combined(operator, parts)
-    return form if _skeleton(form) in _activations() and all(map(isfinite, _numbers(form))) else None
+    return form if _skeleton(form) in _activations() and all(map(isfinite, _constants(form))) else None
 
 
 def _combined(operator: str, parts: Sequence[Form]) -> Form:
-    """Return the form of an operator of forms."""
+    """Return the form of an operator applied to forms."""
     if operator == "Neg":
-        return _gather("*", [constant(-1.0), *parts])
+        return _flattened("*", [constant(-1.0), *parts])
     if operator in ("Add", "Sub"):
-        second = parts[1] if operator == "Add" else _gather("*", [constant(-1.0), parts[1]])
-        return _gather("+", [parts[0], second])
+        second = parts[1] if operator == "Add" else _flattened("*", [constant(-1.0), parts[1]])
+        return _flattened("+", [parts[0], second])
     if operator == "Mul":
-        return _gather("*", parts)
+        return _flattened("*", parts)
     if operator == "Div" and parts[1][0] == "c" and parts[1][1] != 0:
-        return _gather("*", [parts[0], constant(1 / parts[1][1])])
+        return _flattened("*", [parts[0], constant(1 / parts[1][1])])
     return (operator, *(sorted(parts) if operator in ("Max", "Min") else parts))
 
 
-def _gather(sign: str, parts: Sequence[Form]) -> Form:
-    """Return a sum or a product with its constants in one."""
+def _flattened(sign: str, parts: Sequence[Form]) -> Form:
+    """Return the form of a sum or product, after merging nested ones and their constants."""
     value, others = 0.0 if sign == "+" else 1.0, list[Form]()
     for part in parts:
         numbers = [part[1]] if part[0] in ("c", sign) else []
@@ -66,62 +66,63 @@ def _gather(sign: str, parts: Sequence[Form]) -> Form:
     return (sign, value, tuple(sorted(others)))
 
 
-def _numbers(form: Form) -> list[float]:
-    """Return the constants of a form in their order."""
-    found = []
+def _constants(form: Form) -> list[float]:
+    """Return the constants of a form in order."""
+    constants = []
     for part in form:
-        found += [part] if isinstance(part, float) else _numbers(part) if isinstance(part, tuple) else []
-    return found
+        constants += [part] if isinstance(part, float) else _constants(part) if isinstance(part, tuple) else []
+    return constants
 
 
 def _skeleton(form: Form) -> Form:
-    """Return the form without its constants."""
+    """Return a form without its constants."""
     return tuple(_skeleton(part) if isinstance(part, tuple) else part for part in form if not isinstance(part, float))
 
 
 def activation(form: Form, dtype: str) -> str | None:
-    """Return the name of the activation with this form; constants may differ by some roundings of the dtype."""
-    numbers = _numbers(form)
-    for known, name in _activations().get(_skeleton(form), ()):
-        if all(abs(a - b) <= TOLERANCES[dtype] * abs(b) for a, b in zip(numbers, known, strict=True)):
+    """Return the name of the activation with this form, whose constants may differ by rounding; None for other forms.
+    """
+    numbers = _constants(form)
+    for expected, name in _activations().get(_skeleton(form), ()):
+        if all(abs(a - b) <= TOLERANCES[dtype] * abs(b) for a, b in zip(numbers, expected, strict=True)):
             return name
     return None
 
 
 @cache
 def _activations() -> dict[Form, list[tuple[list[float], str]]]:
-    """Return constants and names of the composed activations by their skeletons, and no names for parts of them.
+    """Return the constants and names of activations by the skeletons of their forms.
 
-    They are those that to_onnx writes, and those of other exporters.
+    The activations are those in `COMPOSED` and `READ_COMPOSED`. Skeletons of parts of their forms have an empty list.
     """
-    forms = [(_written(steps), name) for name, steps in (*COMPOSED.items(), *READ_COMPOSED)]
-    found: dict[Form, list[tuple[list[float], str]]] = {}
+    forms = [(_form_of_formulas(formulas), name) for name, formulas in (*COMPOSED.items(), *READ_COMPOSED)]
+    by_skeleton: dict[Form, list[tuple[list[float], str]]] = {}
     for form, name in forms:
         for part in _parts(form):
-            found.setdefault(_skeleton(part), [])
-        found[_skeleton(form)].append((_numbers(form), name))
-    return found
+            by_skeleton.setdefault(_skeleton(part), [])
+        by_skeleton[_skeleton(form)].append((_constants(form), name))
+    return by_skeleton
 
 
 def _parts(form: Form) -> Iterator[Form]:
-    """Yield all forms that a form is put together from, of sums and products also those of some of their members."""
+    """Yield a form and all forms that it contains, including sums and products of some of its terms and factors."""
     yield form
-    sums = form[0] in ("+", "*")
-    members = form[2] if sums else [part for part in form if isinstance(part, tuple)]
-    for count in range(1, len(members) + 1) if sums else ():
-        for some in combinations(members, count):
-            yield (form[0], form[1], some)
+    is_sum = form[0] in ("+", "*")
+    members = form[2] if is_sum else [part for part in form if isinstance(part, tuple)]
+    for count in range(1, len(members) + 1) if is_sum else ():
+        for subset in combinations(members, count):
+            yield (form[0], form[1], subset)
     for member in members:
         yield from _parts(member)
 
 
-def _written(steps: Sequence[str]) -> Form:
+def _form_of_formulas(formulas: Sequence[str]) -> Form:
     """Return the form of the nodes that nnc/_interop/onnx.py writes for formulas of `COMPOSED`."""
     graph = Graph("float64")
-    end = graph.composed(steps, "x")
+    result = graph.composed(formulas, "x")
     constants = Constants([parse(tensor, TENSOR_FIELDS, "") for tensor in graph.tensors], "")
     forms = {"x": X, **{name: constant(constants[name].item()) for name in constants.tensors}}
     for content in graph.nodes:
         node = parse(content, NODE, "")
         forms[node["output"][0]] = _combined(node["op_type"], [forms[name] for name in node["input"]])
-    return forms[end]
+    return forms[result]

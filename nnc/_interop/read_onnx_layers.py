@@ -1,4 +1,4 @@
-"""Operators of ONNX models that compute: layers, scalings and activations."""
+"""Operators of ONNX models for layers, scalings and activations."""
 
 from __future__ import annotations
 
@@ -36,37 +36,41 @@ if TYPE_CHECKING:
 
 @operator("MatMul", inputs=(2, 2))
 def _mat_mul(call: Call, value: Any, W: Any) -> Rows:
+    """Evaluate a product with a constant matrix."""
     rows = number_rows(call, value, (1,))
     return _dense(call, rows, finite_array(call, W, rows.dtype, 2), None)
 
 
 @operator("Gemm", inputs=(2, 3), alpha=(FLOAT, 1.0), beta=(FLOAT, 1.0), transA=(INT, 0), transB=(INT, 0))
 def _gemm(call: Call, value: Any, W: Any, b: Any = None) -> Rows:
+    """Evaluate a dense layer."""
     rows = number_rows(call, value, (1,))
     call.require(transA=0)
     if b is None and call.node.opset < 11:
-        raise call.error("has no C, which the operator set needs")
+        raise call.error(f"must have an input C in version {call.node.opset} of the operator set")
     W = finite_array(call, W, rows.dtype, 2)
     W = W.T if call["transB"] else W
     if call["alpha"] != 1:
         W = W * W.dtype.type(call["alpha"])
     if b is not None:
-        of_outputs = Rows(W.shape[1:], "c", rows.dtype, None, None, "")
-        b = np.broadcast_to(broadcast(call, of_outputs, b) * W.dtype.type(call["beta"]), W.shape[1:])
+        outputs = Rows(W.shape[1:], "c", rows.dtype, None, None, "")
+        b = np.broadcast_to(broadcast(call, outputs, b) * W.dtype.type(call["beta"]), W.shape[1:])
     return _dense(call, rows, W, b)
 
 
 def _dense(call: Call, rows: Rows, W: Array, b: Array | None) -> Rows:
+    """Return the outputs of a dense layer."""
     if len(W) != rows.dims[0]:
-        raise call.error(f"takes {len(W)} numbers, the layer before gives {rows.dims[0]}")
+        raise call.error(f"must have {rows.dims[0]} inputs to fit the layer before, got {len(W)}")
 
-    def dense(to: Assembly) -> None:
-        to.charge(W.nbytes)
-        to.builder.dense(W, b, call.label)
+    def dense(assembly: Assembly) -> None:
+        assembly.charge(W.nbytes)
+        assembly.builder.dense(W, b, call.label)
 
-    return rows.then(dense, call.label, dims=W.shape[1:])
+    return rows.apply(dense, call.label, dims=W.shape[1:])
 
 
+# Attributes of operators with windows, as `operator` takes them.
 WINDOWS: dict[str, Any] = {
     "auto_pad": (STRING, b"NOTSET"),
     "pads": (INTS, None),
@@ -76,44 +80,45 @@ WINDOWS: dict[str, Any] = {
 
 
 def _windows(call: Call, rows: Rows, size: list[int]) -> tuple[list[int], list[int], tuple[int, ...]]:
-    """Return strides, zeros (above, left, below, right), and height and width of what windows give."""
+    """Return the strides, the padding (above, left, below, right), and the height and width of the output."""
     strides = [1, 1] if call["strides"] is None else call["strides"]
     pads = [0] * 4 if call["pads"] is None else call["pads"]
     bounds = ((size, 2, 1), (strides, 2, 1), (pads, 4, 0))
-    if any(len(part) != n or not all(least <= i < 2**31 for i in part) for part, n, least in bounds):
-        got = f"kernel_shape={size[:9]}, strides={strides[:9]}, pads={pads[:9]}"
-        raise call.error(f"must have windows of two dimensions, got {got}")
+    if any(len(part) != n or not all(minimum <= i < 2**31 for i in part) for part, n, minimum in bounds):
+        actual = f"kernel_shape={size[:9]}, strides={strides[:9]}, pads={pads[:9]}"
+        raise call.error(f"must have windows of two dimensions, got {actual}")
     auto = call["auto_pad"]
     if auto not in (b"NOTSET", b"VALID", b"SAME_UPPER", b"SAME_LOWER") or (auto != b"NOTSET" and any(pads)):
-        raise call.error(f"has auto_pad={auto[:20]!r} with pads={pads}, which nnc does not support")
+        raise call.error(f"has auto_pad={auto[:20]!r} with pads={pads}, which is not supported")
     if auto.startswith(b"SAME"):
         totals = [(-(-n // s) - 1) * s + k - n for n, s, k in zip(rows.dims[1:], strides, size, strict=True)]
         if min(totals) < 0:
-            raise call.error(f"has auto_pad={auto!r} with windows that leave out pixels, which nnc does not support")
+            raise call.error(f"has auto_pad={auto!r} with windows that skip pixels, which is not supported")
         smaller, larger = [n // 2 for n in totals], [n - n // 2 for n in totals]
         pads = smaller + larger if auto == b"SAME_UPPER" else larger + smaller
     sides = zip(rows.dims[1:], size, strides, pads[:2], pads[2:], strict=True)
-    made = tuple((n + before + after - k) // s + 1 for n, k, s, before, after in sides)
-    if min(made) < 1:
+    output_size = tuple((n + before + after - k) // s + 1 for n, k, s, before, after in sides)
+    if min(output_size) < 1:
         raise call.error(f"has a window of {size}, which does not fit into images of {rows.dims[1:]}")
-    return strides, pads, made
+    return strides, pads, output_size
 
 
 @operator("Conv", inputs=(2, 3), group=(INT, 1), dilations=(INTS, None), **WINDOWS)
 def _conv(call: Call, value: Any, W: Any, b: Any = None) -> Rows:
+    """Evaluate a convolution."""
     rows = image(call, value)
     W = finite_array(call, W, rows.dtype, 4)
     call.require(group=1, dilations=[1, 1], kernel_shape=[*W.shape[2:]])
     b = None if b is None else finite_array(call, b, rows.dtype, 1)
     if W.shape[1] != rows.dims[0] or (b is not None and len(b) != len(W)):
-        raise call.error(f"has weights {W.shape} for images of {rows.dims[0]} channels")
-    strides, pads, made = _windows(call, rows, [*W.shape[2:]])
+        raise call.error(f"has weights of the shape {W.shape} for images of {rows.dims[0]} channels")
+    strides, pads, output_size = _windows(call, rows, [*W.shape[2:]])
 
-    def conv(to: Assembly) -> None:
-        to.charge(W.nbytes)
-        to.builder.conv(W.transpose(2, 3, 1, 0), b, strides, tuple(pads), call.label)
+    def conv(assembly: Assembly) -> None:
+        assembly.charge(W.nbytes)
+        assembly.builder.conv(W.transpose(2, 3, 1, 0), b, strides, tuple(pads), call.label)
 
-    return rows.then(conv, call.label, dims=(len(W), *made))
+    return rows.apply(conv, call.label, dims=(len(W), *output_size))
 
 
 @operator(
@@ -121,32 +126,35 @@ def _conv(call: Call, value: Any, W: Any, b: Any = None) -> Rows:
 )
 @operator("AveragePool", ceil_mode=(INT, 0, 10), dilations=(INTS, None, 19), count_include_pad=(INT, 0), **WINDOWS)
 def _pool(call: Call, value: Any) -> Rows:
+    """Evaluate a max-pool or an average pool."""
     rows = image(call, value)
     call.require(ceil_mode=0, dilations=[1, 1])
     size = call["kernel_shape"] or []
-    strides, pads, made = _windows(call, rows, size)
+    strides, pads, output_size = _windows(call, rows, size)
     if any(pads):
-        raise call.error(f"has pads={pads}, nnc supports only pools within the image")
-    largest = call.node.operator == "MaxPool"
-    step = lambda to: to.builder.pool(largest, size, strides, call.label)  # noqa: E731
-    return rows.then(step, call.label, dims=(rows.dims[0], *made))
+        raise call.error(f"must have windows within the image, got pads={pads}")
+    is_max = call.node.operator == "MaxPool"
+    step = lambda assembly: assembly.builder.pool(is_max, size, strides, call.label)  # noqa: E731
+    return rows.apply(step, call.label, dims=(rows.dims[0], *output_size))
 
 
 @operator("GlobalAveragePool")
 def _global_pool(call: Call, value: Any) -> Rows:
+    """Evaluate a global average pool."""
     rows = image(call, value)
-    return rows.then(lambda to: to.builder.global_pool(call.label), call.label, dims=(rows.dims[0], 1, 1))
+    return rows.apply(lambda assembly: assembly.builder.global_pool(call.label), call.label, dims=(rows.dims[0], 1, 1))
 
 
 @operator("ReduceMean", inputs=(1, 2), axes=(INTS, None, 1, 17), keepdims=(INT, 1), noop_with_empty_axes=(INT, 0, 18))
 def _reduce_mean(call: Call, value: Any, axes: Any = None) -> Rows:
+    """Evaluate a mean over height and width, which is a global average pool."""
     rows = number_rows(call, value, (3,))
-    found = axes_of(call, axes, 4, 18)
-    if 0 in found or {rows.axes[axis - 1] for axis in found} != {"h", "w"}:
-        raise call.error("averages over other axes than height and width")
-    kept = [1 if i + 1 in found else n for i, n in enumerate(rows.dims)]
-    pooled = rows.then(lambda to: to.builder.global_pool(call.label), call.label, dims=tuple(kept))
-    return pooled if call["keepdims"] else pooled.then(None, call.label, dims=(max(kept),), axes="c")
+    reduced = axes_of(call, axes, 4, 18)
+    if 0 in reduced or {rows.axes[axis - 1] for axis in reduced} != {"h", "w"}:
+        raise call.error("must average over height and width")
+    dims = [1 if i + 1 in reduced else n for i, n in enumerate(rows.dims)]
+    pooled = rows.apply(lambda assembly: assembly.builder.global_pool(call.label), call.label, dims=tuple(dims))
+    return pooled if call["keepdims"] else pooled.apply(None, call.label, dims=(max(dims),), axes="c")
 
 
 @operator(
@@ -154,23 +162,25 @@ def _reduce_mean(call: Call, value: Any, axes: Any = None) -> Rows:
     training_mode=(INT, 0, 14), outputs=1,
 )  # fmt: skip
 def _batch_norm(call: Call, value: Any, *constants: Any) -> Rows:
+    """Evaluate a batch normalization."""
     rows = number_rows(call, value, (1, 3))
     call.require(training_mode=0, spatial=1)
     if rows.axes[0] != "c":
-        raise call.error("takes images whose channels are not the second axis")
+        raise call.error("must have an input of images whose channels are the second axis")
     arrays = [finite_array(call, array, rows.dtype, 1) for array in constants]
     if any(len(array) != rows.dims[0] for array in arrays) or (arrays[3] < 0).any():
         raise call.error(f"must have {rows.dims[0]} numbers in each constant, and variances of at least 0")
     epsilon = float(np.float32(call["epsilon"]))
-    return rows.then(lambda to: to.norm(arrays, epsilon, call.label), call.label)
+    return rows.apply(lambda assembly: assembly.norm(arrays, epsilon, call.label), call.label)
 
 
 @operator("Dropout", inputs=(1, 3), outputs=2, ratio=(FLOAT, 0.5, 1, 11), seed=(INT, 0, 12))
 def _dropout(call: Call, value: Any, ratio: Any = None, training: Any = None) -> Rows:
+    """Evaluate a dropout, which does nothing in predictions."""
     if training is not None and (not isinstance(training, np.ndarray) or training.dtype != bool or training.any()):
-        raise call.error("has a training_mode that is not False")
+        raise call.error("must have training_mode=False")
     if call.node.opset < 12 and (ratio is not None or training is not None):
-        raise call.error("has inputs that the operator set does not have")
+        raise call.error(f"must have one input in version {call.node.opset} of the operator set")
     return any_rows(call, value)
 
 
@@ -178,17 +188,18 @@ def _dropout(call: Call, value: Any, ratio: Any = None, training: Any = None) ->
 
 
 def _activated(call: Call, rows: Rows, name: str) -> Rows:
-    made = rows.then(lambda to: to.builder.activation(name, call.label), call.label)
-    made.activation = name
-    return made
+    """Return the outputs of an activation."""
+    result = rows.apply(lambda assembly: assembly.builder.activation(name, call.label), call.label)
+    result.activation = name
+    return result
 
 
 def _typed(attributes: Mapping[str, Any]) -> dict[str, Any]:
-    """Return attributes with their types."""
+    """Return the type and value of each attribute."""
     return {name: (FLOAT if isinstance(value, float) else STRING, value) for name, value in attributes.items()}
 
 
-# Operators with attributes that are an activation: its name, the first version, and the attributes that nnc supports.
+# Activations that are one operator with attributes: name in nnc, first version, and supported attributes.
 WRITTEN = {name: (operator, attributes, 1) for name, (operator, attributes, _) in OPERATORS.items() if attributes}
 ACTIVATIONS: dict[str, tuple[str, int, dict[str, Any]]] = {
     operator: (name, since, _typed(attributes))
@@ -198,13 +209,15 @@ ACTIVATIONS: dict[str, tuple[str, int, dict[str, Any]]] = {
 
 
 def _with_attributes(name: str, allowed: Mapping[str, Any], call: Call, value: Any) -> Rows:
+    """Evaluate an activation that is one operator with these attributes."""
     rows = number_rows(call, value)
-    for attribute, (_, wanted) in allowed.items():
-        found = call[attribute]
-        if np.float32(found) != np.float32(wanted) if isinstance(wanted, float) else found != wanted:
-            raise call.error(f"has {attribute}={found!r}, nnc supports only {wanted!r}")
-        if rows.dtype == "float64" and isinstance(wanted, float) and not wanted.is_integer():
-            raise call.error(f"has {attribute} in float32 for numbers of float64; convert the model to float32")
+    for attribute, (_, expected) in allowed.items():
+        actual = call[attribute]
+        if np.float32(actual) != np.float32(expected) if isinstance(expected, float) else actual != expected:
+            raise call.error(f"must have {attribute}={expected!r}, got {actual!r}")
+        # Attributes have only the precision of float32.
+        if rows.dtype == "float64" and isinstance(expected, float) and not expected.is_integer():
+            raise call.error(f"has {attribute} in float32 but numbers in float64; convert the model to float32")
     return _activated(call, rows, name)
 
 
@@ -214,48 +227,52 @@ for _operator, (_name, _since, _allowed) in ACTIVATIONS.items():
 
 @operator("Softmax", axis=(INT, None))
 def _softmax(call: Call, value: Any) -> Rows:
+    """Evaluate a softmax."""
     rows = number_rows(call, value, (1,))
     if call["axis"] not in (None, 1, -1):
-        raise call.error(f"has axis={call['axis']}, nnc supports only 1")
+        raise call.error(f"must have axis=1, got {call['axis']}")
     return _activated(call, rows, "softmax")
 
 
-PLAIN = {operator: name for name, (operator, attributes, _) in OPERATORS.items() if not attributes}
+# Activations that are one operator without attributes: name in nnc by operator.
+WITHOUT_ATTRIBUTES = {operator: name for name, (operator, attributes, _) in OPERATORS.items() if not attributes}
 
 
 @operator(*(name for name in UNARY if name != "Erf"))
 @operator("Erf", since=9)
 def _unary(call: Call, value: Any) -> Rows:
+    """Evaluate an elementwise function, which is an activation or a part of one."""
     rows = number_rows(call, value)
-    name = PLAIN.get(call.node.operator)
-    made = rows.then("unknown", call.label) if name is None else _activated(call, rows, name)
-    return _composed(call, made, [rows])
+    name = WITHOUT_ATTRIBUTES.get(call.node.operator)
+    result = rows.apply("unknown", call.label) if name is None else _activated(call, rows, name)
+    return _composed(call, result, [rows])
 
 
 @operator("Add", "Sub", "Mul", "Div", inputs=(2, 2))
 @operator("Max", "Min", inputs=(2, 2), since=8)
 def _binary(call: Call, first: Any, second: Any) -> Rows:
+    """Evaluate an elementwise operator of two inputs: a scaling, or a part of an activation."""
     rows = number_rows(call, first if isinstance(first, Rows) else second)
-    made = rows.then("unknown", call.label)
+    result = rows.apply("unknown", call.label)
     other = second if rows is first else first
     if isinstance(other, Rows):
         if (other.dims, other.axes, other.dtype) != (rows.dims, rows.axes, rows.dtype):
-            raise call.error("takes two tensors of different shapes or types")
-        return _composed(call, made, [first, second])
+            raise call.error("must have inputs of the same shape and type")
+        return _composed(call, result, [first, second])
     array = broadcast(call, rows, other)
     if call.node.operator in ("Add", "Sub", "Mul", "Div"):
-        made = _affine(call, rows, array, rows is first) or made
+        result = _affine(call, rows, array, rows is first) or result
     if array.size == 1:
         number = constant(array.item())
-        return _composed(call, made, [rows, number] if rows is first else [number, rows])
-    return made
+        return _composed(call, result, [rows, number] if rows is first else [number, rows])
+    return result
 
 
 def _affine(call: Call, rows: Rows, array: Array, rows_first: bool) -> Rows | None:
-    """Return what a constant makes of rows: rows * times + plus."""
+    """Return rows * times + plus for an operator of rows and a constant; None for a constant divided by rows."""
     name, one, zero = call.node.operator, array.dtype.type(1), array.dtype.type(0)
     if name in ("Mul", "Div") and not array.all():
-        raise call.error("has a factor of 0")
+        raise call.error("must have factors that are not 0")
     if name == "Div" and not rows_first:
         return None
     minus_rows, minus_array = name == "Sub" and not rows_first, name == "Sub" and rows_first
@@ -263,14 +280,17 @@ def _affine(call: Call, rows: Rows, array: Array, rows_first: bool) -> Rows | No
         times, plus = array if name == "Mul" else one / array, zero
     else:
         times, plus = -one if minus_rows else one, -array if minus_array else array
-    made = rows.then(lambda to: to.scale(times, plus, call.label), call.label, scales=True)
+    result = rows.apply(lambda assembly: assembly.scale(times, plus, call.label), call.label, is_scaling=True)
     if minus_rows and array.size == 1 and array.item() == 1:
-        made.complement = rows
-    return made
+        result.complement = rows
+    return result
 
 
-def _composed(call: Call, made: Rows, parts: list[Any]) -> Rows:
-    """Return the tensor with its forms; if one of them is that of an activation, as that activation."""
+def _composed(call: Call, rows: Rows, parts: list[Any]) -> Rows:
+    """Add the forms of a tensor that is computed from `parts`; return the outputs of an activation with this form.
+
+    Return the tensor itself if none of its forms is an activation.
+    """
     tensors = [part for part in parts if isinstance(part, Rows)]
     forms = [dict([*part.forms, (part, X)]) for part in tensors]
     for base in forms[0]:
@@ -278,14 +298,14 @@ def _composed(call: Call, made: Rows, parts: list[Any]) -> Rows:
             values = iter(forms)
             form = combine(call.node.operator, [next(values)[base] if isinstance(p, Rows) else p for p in parts])
             if form is not None:
-                made.forms.append((base, form))
-    made.forms = made.forms[-read_onnx_forms.MAX_BASES :]
-    if made.activation:
-        return made
-    for base, form in made.forms:
-        name = read_onnx_forms.activation(form, made.dtype)
+                rows.forms.append((base, form))
+    rows.forms = rows.forms[-read_onnx_forms.MAX_FORMS :]
+    if rows.activation:
+        return rows
+    for base, form in rows.forms:
+        name = read_onnx_forms.activation(form, rows.dtype)
         if name is not None:
             composed = _activated(call, base, name)
-            composed.forms = made.forms
+            composed.forms = rows.forms
             return composed
-    return made
+    return rows

@@ -1,4 +1,4 @@
-"""Operators of ONNX models that change shapes and types, and those that find labels."""
+"""Operators of ONNX models for constants, shapes, element types and labels."""
 
 from __future__ import annotations
 
@@ -39,47 +39,50 @@ if TYPE_CHECKING:
     value_floats=(FLOATS, None, 12), value_ints=(INTS, None, 12),
 )  # fmt: skip
 def _constant(call: Call) -> Array:
-    given = {name: value for name, value in call.attributes.items() if value is not None}
-    if len(given) != 1:
+    """Return the value of a Constant node."""
+    values = {name: value for name, value in call.attributes.items() if value is not None}
+    if len(values) != 1:
         raise call.error("must have one value")
-    ((name, value),) = given.items()
-    kind = {"value_float": np.float32, "value_floats": np.float32}.get(name, np.int64)
-    return value if name == "value" else np.asarray(value, kind)
+    ((name, value),) = values.items()
+    dtype = {"value_float": np.float32, "value_floats": np.float32}.get(name, np.int64)
+    return value if name == "value" else np.asarray(value, dtype)
 
 
 @operator("Identity")
 def _identity(call: Call, value: Any) -> Any:
+    """Return the input."""
     return value
 
 
 @operator("Cast", to=(INT, 0), saturate=(INT, 1, 19), round_mode=(STRING, b"up", 24))
 def _cast(call: Call, value: Any) -> Any:
+    """Evaluate a conversion to another element type."""
     dtype = DTYPES.get(call["to"], f"data type {call['to']}")
     if isinstance(value, Rows) and dtype in FLOAT_DTYPES:
-        return value if value.dtype == dtype else value.then(None, call.label, dtype=dtype)
-    whole = dtype in ("int64", "int32")
+        return value if value.dtype == dtype else value.apply(None, call.label, dtype=dtype)
+    is_integer = dtype in ("int64", "int32")
     if isinstance(value, Sizes) and dtype == "int64":
         return value
-    if isinstance(value, Labels) and whole:
+    if isinstance(value, Labels) and is_integer:
         if value.classes is None:
             return value
         return value._replace(classes=_converted(call, value.classes, dtype))
-    if isinstance(value, np.ndarray) and (whole or dtype in FLOAT_DTYPES):
+    if isinstance(value, np.ndarray) and (is_integer or dtype in FLOAT_DTYPES):
         return _converted(call, value, dtype)
-    raise call.error(f"casts to {dtype}, which nnc does not support here")
+    raise call.error(f"casts to {dtype}, which is not supported here")
 
 
 def _converted(call: Call, array: Array, dtype: str) -> Array:
-    """Return a constant as another type that holds all of it."""
+    """Return a constant in another type; raise ValueError if the type cannot represent all its integers."""
     if array.dtype == dtype:
         return array
     if array.dtype.kind not in "biuf" or (array.dtype.kind == "f") > (np.dtype(dtype).kind == "f"):
-        raise call.error(f"casts a constant from {array.dtype} to {dtype}, which nnc does not support")
+        raise call.error(f"casts a constant from {array.dtype} to {dtype}, which is not supported")
     call.reader.charge(array.size * np.dtype(dtype).itemsize)
-    made = array.astype(dtype)
-    if array.dtype.kind != "f" and (made != array).any():
-        raise call.error(f"casts a constant to {dtype}, which does not hold it")
-    return made
+    converted = array.astype(dtype)
+    if array.dtype.kind != "f" and (converted != array).any():
+        raise call.error(f"casts a constant to {dtype}, which cannot represent it")
+    return converted
 
 
 # ------------------------------------------------------------------------------------------------ shapes
@@ -87,180 +90,191 @@ def _converted(call: Call, array: Array, dtype: str) -> Array:
 
 @operator("Shape", start=(INT, 0, 15), end=(INT, None, 15))
 def _shape(call: Call, value: Any) -> Sizes:
+    """Return the sizes in the shape of a tensor."""
     rows = any_rows(call, value)
     return Sizes([None, *rows.dims][call["start"] : call["end"]])
 
 
 @operator("Gather", inputs=(2, 2), axis=(INT, 0))
 def _gather(call: Call, value: Any, indices: Any) -> Any:
+    """Evaluate an index into sizes, or labels as names of classes."""
     if isinstance(value, np.ndarray) and isinstance(indices, Labels):
         if value.ndim != 1 or call["axis"] not in (0, -1):
-            raise call.error("takes classes that are not one list")
+            raise call.error("must have classes in an array of one dimension")
         return with_classes(call, indices, value)
     if not isinstance(value, Sizes) or value.scalar or call["axis"] not in (0, -1):
-        raise call.error("takes inputs that nnc does not support here")
+        raise call.error("has inputs that are not supported here")
     index = np.asarray(indices) if isinstance(indices, np.ndarray) else None
     if index is None or index.dtype.kind != "i" or index.ndim > 1 or index.size > len(value.values):
-        raise call.error("takes indices that nnc does not support here")
-    places = [axis_index(call, i, len(value.values)) for i in index.ravel().tolist()]
-    return Sizes([value.values[i] for i in places], scalar=index.ndim == 0)
+        raise call.error("has indices that are not supported here")
+    positions = [axis_index(call, i, len(value.values)) for i in index.ravel().tolist()]
+    return Sizes([value.values[i] for i in positions], scalar=index.ndim == 0)
 
 
 @operator("Concat", inputs=(1, 16), axis=(INT, None))
 def _concat(call: Call, *parts: Any) -> Any:
+    """Join sizes to a shape, or the probabilities of two classes."""
     first, second = (*parts, None)[:2]
     if len(parts) == 2 and isinstance(first, Rows) and isinstance(second, Rows) and first.complement is second:
         if second.dims != (1,) or call["axis"] not in (1, -1):
-            raise call.error("must join the probabilities of no and of yes along axis 1")
+            raise call.error("must join the probabilities of two classes along axis 1")
         return Pair(second)
-    made: list[int | None] = []
+    sizes: list[int | None] = []
     for part in parts:
         if isinstance(part, Sizes) and not part.scalar:
-            made += part.values
+            sizes += part.values
         elif isinstance(part, np.ndarray) and part.dtype == "int64" and part.ndim == 1:
-            made += part[:16].tolist()
+            sizes += part[:16].tolist()
         else:
-            raise call.error("joins tensors, which nnc supports only for shapes and for two probabilities")
-    if call["axis"] not in (0, -1) or len(made) > 8:
-        raise call.error("joins sizes that are no shape")
-    return Sizes(made)
+            raise call.error("joins tensors, which is supported only for shapes and for two probabilities")
+    if call["axis"] not in (0, -1) or len(sizes) > 8:
+        raise call.error("must join at most 8 sizes along axis 0")
+    return Sizes(sizes)
 
 
 @operator("Flatten", axis=(INT, 1))
 def _flatten(call: Call, value: Any) -> Rows:
+    """Evaluate a Flatten, which makes a vector of each row."""
     rows = any_rows(call, value, (1, 3))
     if axis_index(call, call["axis"], len(rows.dims) + 1) != 1:
-        raise call.error(f"has axis={call['axis']}, nnc supports only 1")
+        raise call.error(f"must have axis=1, got {call['axis']}")
     return _reshaped(call, rows, (prod(rows.dims),))
 
 
 @operator("Reshape", inputs=(2, 2), allowzero=(INT, 0, 14))
 def _reshape(call: Call, value: Any, shape: Any) -> Any:
+    """Evaluate a Reshape of a constant, of labels, or of rows."""
     target: list[int | None] = shape.values if isinstance(shape, Sizes) and not shape.scalar else []
     if isinstance(shape, np.ndarray):
         target = finite_array(call, shape, "int64", 1)[:9].tolist()
     if not target or len(target) > 8:
-        raise call.error("takes a shape that nnc does not support here")
+        raise call.error("has a shape that is not supported here")
     if isinstance(value, np.ndarray):
         if 0 in target or None in target or (call["allowzero"] not in (0, 1)):
-            raise call.error(f"reshapes a constant to {target}, which nnc does not support")
+            raise call.error(f"reshapes a constant to {target}, which is not supported")
         try:
             return value.reshape([int(n or 0) for n in target])
         except (ValueError, OverflowError):
             raise call.error(f"reshapes a constant of shape {value.shape} to {target}, which does not fit") from None
     if isinstance(value, Labels):
         if value.dims is not None and prod(value.dims) != 1:
-            raise call.error("reshapes several labels of a row, which nnc does not support")
+            raise call.error("reshapes several labels of a row, which is not supported")
         dims = _dims_of(call, (1,) if value.dims is None else value.dims, target, value.dims is None)
         return value._replace(dims=dims)
     rows = any_rows(call, value)
     return _reshaped(call, rows, _dims_of(call, rows.dims, target))
 
 
-def _dims_of(call: Call, dims: tuple[int, ...], target: list[int | None], turned: bool = False) -> tuple[int, ...]:
-    """Return the dimensions of a row after a Reshape that leaves the first axis to rows.
+def _dims_of(
+    call: Call, dims: tuple[int, ...], target: list[int | None], was_transposed: bool = False
+) -> tuple[int, ...]:
+    """Return the dimensions of a row after a Reshape to `target`, whose first axis must be that of rows.
 
-    `turned` is true if the first axis was not that of rows before.
+    `was_transposed` is true if the first axis was not that of rows before.
     """
-    first, *rest = target
+    first, *row_target = target
     if call["allowzero"] not in (0, 1):
-        raise call.error(f"has allowzero={call['allowzero']}")
-    copies = not call["allowzero"] and not turned
-    number = {None, call.reader.batch, -1} if call.reader.batch else {None, -1}
-    if first not in number and not (first == 0 and copies):
-        raise call.error(f"reshapes rows of {dims} to {target}, which does not leave the first axis to rows")
-    sizes = [dims[i] if n == 0 and copies and i < len(dims) else n for i, n in enumerate(rest)]
-    open_sizes = [n for n in sizes if n == -1]
-    if None in sizes or 0 in sizes or any(n < -1 for n in sizes if n is not None) or len(open_sizes) > (first != -1):
-        raise call.error(f"reshapes rows of {dims} to {target}, which nnc does not support")
-    others = prod(n for n in sizes if n is not None and n != -1)
-    made = tuple(prod(dims) // others if n == -1 else int(n or 0) for n in sizes)
-    if prod(made) != prod(dims):
+        raise call.error(f"must have allowzero=0 or 1, got {call['allowzero']}")
+    zero_copies = not call["allowzero"] and not was_transposed  # a 0 in the target keeps the size of this axis
+    row_counts = {None, call.reader.batch, -1} if call.reader.batch else {None, -1}
+    if first not in row_counts and not (first == 0 and zero_copies):
+        raise call.error(f"reshapes rows of {dims} to {target}, whose first axis is not that of rows")
+    sizes = [dims[i] if n == 0 and zero_copies and i < len(dims) else n for i, n in enumerate(row_target)]
+    inferred = [n for n in sizes if n == -1]
+    if None in sizes or 0 in sizes or any(n < -1 for n in sizes if n is not None) or len(inferred) > (first != -1):
+        raise call.error(f"reshapes rows of {dims} to {target}, which is not supported")
+    explicit = prod(n for n in sizes if n is not None and n != -1)
+    new_dims = tuple(prod(dims) // explicit if n == -1 else int(n or 0) for n in sizes)
+    if prod(new_dims) != prod(dims):
         raise call.error(f"reshapes rows of {dims} to {target}, which does not fit")
-    return made
+    return new_dims
 
 
 def _reshaped(call: Call, rows: Rows, dims: tuple[int, ...]) -> Rows:
-    """Return rows with other dimensions, the numbers in the same order."""
+    """Return rows with other dimensions, and the same numbers in the same order."""
     if dims == rows.dims:
         return rows
     axes = "c" * len(dims)
     if len(dims) <= 1 and len(rows.dims) <= 1:
-        return rows.then(None, call.label, dims=dims, axes=axes)
+        return rows.apply(None, call.label, dims=dims, axes=axes)
     if len(dims) <= 1:
         if rows.axes not in ("chw", "hwc"):
-            raise call.error("flattens images whose axes are neither channels first nor channels last")
+            raise call.error("must flatten images with channels first or channels last")
         channels_first, size = rows.axes == "chw", prod(dims)
 
-        def flatten(to: Assembly) -> None:
+        def flatten(assembly: Assembly) -> None:
             if channels_first:
-                to.charge(8 * size)
-            to.builder.flatten(call.label, channels_first=channels_first)
+                assembly.charge(8 * size)
+            assembly.builder.flatten(call.label, channels_first=channels_first)
 
-        return rows.then(flatten, call.label, dims=dims, axes=axes)
-    if len(dims) == 3 and len(rows.dims) == 1 and rows.scaled_input:
+        return rows.apply(flatten, call.label, dims=dims, axes=axes)
+    if len(dims) == 3 and len(rows.dims) == 1 and rows.is_scaled_input:
         axes = call.reader.axes
         height, width, channels = (dims[axes.index(axis)] for axis in "hwc")
         if axes == "chw" and channels != 1 and (height, width) != (1, 1):
-            raise call.error("makes images of several channels, channels first, from rows of numbers")
-        made = rows.then(lambda to: to.begin((height, width, channels)), call.label, dims=dims, axes=axes)
-        made.scaled_input = True
-        return made
-    raise call.error(f"reshapes rows of {rows.dims} to {dims}, which nnc does not support")
+            raise call.error("reshapes vectors to images with channels first, which is supported for one channel only")
+        shape = (height, width, channels)
+        images = rows.apply(lambda assembly: assembly.start_images(shape), call.label, dims=dims, axes=axes)
+        images.is_scaled_input = True
+        return images
+    raise call.error(f"reshapes rows of {rows.dims} to {dims}, which is not supported")
 
 
 @operator("Squeeze", inputs=(1, 2), axes=(INTS, None, 1, 12))
 def _squeeze(call: Call, value: Any, axes: Any = None) -> Any:
+    """Evaluate a Squeeze, which removes axes of size 1."""
     if isinstance(value, np.ndarray):
-        return value.reshape([value.shape[i] for i in _others(call, value.shape, axes)])
+        return value.reshape([value.shape[i] for i in _remaining_axes(call, value.shape, axes)])
     if isinstance(value, Labels) and value.dims is not None:
         shape = (2, *value.dims)
-        return value._replace(dims=tuple(shape[i] for i in _others(call, shape, axes))[1:])
+        return value._replace(dims=tuple(shape[i] for i in _remaining_axes(call, shape, axes))[1:])
     rows = any_rows(call, value)
-    shape = (2, *rows.dims)  # any number of rows but one
-    return _reshaped(call, rows, tuple(shape[i] for i in _others(call, shape, axes))[1:])
+    shape = (2, *rows.dims)  # 2 stands for the number of rows, which is not 1
+    return _reshaped(call, rows, tuple(shape[i] for i in _remaining_axes(call, shape, axes))[1:])
 
 
-def _others(call: Call, shape: tuple[int, ...], axes: Any) -> list[int]:
-    """Return the axes that a Squeeze leaves."""
-    gone = axes_of(call, axes, len(shape), 13)
-    if any(shape[i] != 1 for i in gone):
-        raise call.error("removes an axis that is not 1")
-    return [i for i in range(len(shape)) if i not in gone]
+def _remaining_axes(call: Call, shape: tuple[int, ...], axes: Any) -> list[int]:
+    """Return the axes that a Squeeze keeps."""
+    removed = axes_of(call, axes, len(shape), 13)
+    if any(shape[i] != 1 for i in removed):
+        raise call.error("must remove only axes of size 1")
+    return [i for i in range(len(shape)) if i not in removed]
 
 
 @operator("Unsqueeze", inputs=(1, 2), axes=(INTS, None, 1, 12))
 def _unsqueeze(call: Call, value: Any, axes: Any = None) -> Any:
+    """Evaluate an Unsqueeze, which adds axes of size 1."""
     if isinstance(value, Sizes):
         if not value.scalar or axes_of(call, axes, 1, 13) != [0]:
-            raise call.error("takes sizes, of which nnc supports only one with axes=[0]")
+            raise call.error("must have one size with axes=[0]")
         return Sizes(value.values)
     shape = value.shape if isinstance(value, np.ndarray) else (2, *any_rows(call, value).dims)
     count = np.size(axes) if axes is not None else len(call["axes"] or ())
     if len(shape) + count > 8:
-        raise call.error("makes too many axes")
-    new = axes_of(call, axes, len(shape) + count, 13)
+        raise call.error("must return at most 8 axes")
+    added = axes_of(call, axes, len(shape) + count, 13)
     sizes = iter(shape)
-    made = [1 if i in new else next(sizes) for i in range(len(shape) + count)]
+    new_shape = [1 if i in added else next(sizes) for i in range(len(shape) + count)]
     if isinstance(value, np.ndarray):
-        return value.reshape(made)
-    if 0 in new:
-        raise call.error("adds an axis before rows, which nnc does not support")
-    return _reshaped(call, value, tuple(made[1:]))
+        return value.reshape(new_shape)
+    if 0 in added:
+        raise call.error("adds an axis before that of rows, which is not supported")
+    return _reshaped(call, value, tuple(new_shape[1:]))
 
 
 @operator("Transpose", perm=(INTS, None))
 def _transpose(call: Call, value: Any) -> Any:
+    """Evaluate a permutation of axes."""
     rank = value.ndim if isinstance(value, np.ndarray) else 1 + len(any_rows(call, value).dims)
     perm = [*range(rank)][::-1] if call["perm"] is None else call["perm"]
     if sorted(perm[: rank + 1]) != [*range(rank)]:
-        raise call.error(f"has perm={perm[:9]}, which is no order of {rank} axes")
+        raise call.error(f"must have a permutation of {rank} axes as perm, got {perm[:9]}")
     if isinstance(value, np.ndarray):
         return value.transpose(perm)
     if perm[:1] != [0]:
-        raise call.error(f"has perm={perm}, which moves the axis of rows")
+        raise call.error(f"must keep the axis of rows, got perm={perm}")
     dims, axes = (tuple(part[i - 1] for i in perm[1:]) for part in (value.dims, value.axes))
-    return value.then(None, call.label, dims=dims, axes="".join(axes))
+    return value.apply(None, call.label, dims=dims, axes="".join(axes))
 
 
 # ------------------------------------------------------------------------------------------------ classes
@@ -268,44 +282,48 @@ def _transpose(call: Call, value: Any) -> Any:
 
 @operator("ArgMax", axis=(INT, 0), keepdims=(INT, 1), select_last_index=(INT, 0, 12))
 def _arg_max(call: Call, value: Any) -> Labels:
+    """Return the labels whose outputs are largest."""
     rank = 2 if isinstance(value, Pair) else 1 + len(number_rows(call, value, (1,)).dims)
     call.require(select_last_index=0)
     if axis_index(call, call["axis"], rank) != 1:
-        raise call.error(f"has axis={call['axis']}, nnc supports only 1")
+        raise call.error(f"must have axis=1, got {call['axis']}")
     return Labels(value, None, (1,) if call["keepdims"] else ())
 
 
 @operator("GreaterOrEqual", inputs=(2, 2), since=12)
 def _greater_or_equal(call: Call, value: Any, threshold: Any) -> Labels:
+    """Return labels by a threshold."""
     rows = number_rows(call, value, (1,))
     array = broadcast(call, rows, threshold)
     if array.size != 1:
-        raise call.error("has several thresholds, which nnc does not support")
+        raise call.error("must have one threshold")
     return Labels(rows, array.item(), rows.dims)
 
 
 def with_classes(call: Call, labels: Labels, classes: Array, dims: Any = ()) -> Labels:
-    """Return labels with names."""
+    """Return labels with names of classes."""
     call.reader.charge(classes.nbytes)
     source = labels.source.rows if isinstance(labels.source, Pair) else labels.source
     if labels.classes is not None or len(classes) != max(2, *source.dims):
         raise call.error(f"has {len(classes)} classes for {max(source.dims)} outputs")
     if (labels.threshold is not None and source.dims != (1,)) or len(np.unique(classes)) != len(classes):
-        raise call.error("has classes that are not distinct, or that several outputs share")
+        raise call.error("must have distinct classes, each for one output")
     return labels._replace(classes=classes, dims=labels.dims if dims == () else dims)
 
 
 @operator("ArrayFeatureExtractor", domain="ai.onnx.ml", inputs=(2, 2))
 def _array_feature_extractor(call: Call, value: Any, labels: Any) -> Labels:
-    one_list = isinstance(value, np.ndarray) and value.size == max(value.shape, default=0)
-    if not one_list or not isinstance(labels, Labels):
-        raise call.error("takes inputs that nnc does not support here")
+    """Return labels with names of classes."""
+    is_vector = isinstance(value, np.ndarray) and value.size == max(value.shape, default=0)
+    if not is_vector or not isinstance(labels, Labels):
+        raise call.error("has inputs that are not supported here")
     return with_classes(call, labels, value.ravel(), None)
 
 
 @operator("ZipMap", domain="ai.onnx.ml", classlabels_int64s=(INTS, None), classlabels_strings=(STRINGS, None))
 def _zip_map(call: Call, value: Any) -> Mapped:
-    names = [given for given in (call["classlabels_int64s"], call["classlabels_strings"]) if given is not None]
+    """Return numbers by names of classes."""
+    names = [labels for labels in (call["classlabels_int64s"], call["classlabels_strings"]) if labels is not None]
     width = 2 if isinstance(value, Pair) else number_rows(call, value, (1,)).dims[0]
     if len(names) != 1 or len(names[0]) != width:
         raise call.error(f"must have {width} names of classes")
@@ -314,12 +332,14 @@ def _zip_map(call: Call, value: Any) -> Mapped:
 
 @operator("Scaler", domain="ai.onnx.ml", offset=(FLOATS, None), scale=(FLOATS, None))
 def _scaler(call: Call, value: Any) -> Rows:
+    """Evaluate (x - offset) * scale."""
     rows = any_rows(call, value, (1,))
     offset, factor = call["offset"], call["scale"]
-    given = [part for part in (offset, factor) if part is not None and np.isfinite(part).all()]
-    if [len(part) in (1, rows.dims[0]) for part in given] != [True, True]:
-        raise call.error(f"must have an offset and a scale for each of {rows.dims[0]} numbers")
+    finite = [part for part in (offset, factor) if part is not None and np.isfinite(part).all()]
+    if [len(part) in (1, rows.dims[0]) for part in finite] != [True, True]:
+        raise call.error(f"must have a finite offset and scale for each of {rows.dims[0]} numbers")
     if not factor.all():
-        raise call.error("has a factor of 0")
+        raise call.error("must have factors that are not 0")
     times, plus = factor.astype(np.float64), -offset.astype(np.float64) * factor
-    return rows.then(lambda to: to.scale(times, plus, call.label), call.label, scales=True, dtype="float32")
+    step = lambda assembly: assembly.scale(times, plus, call.label)  # noqa: E731
+    return rows.apply(step, call.label, is_scaling=True, dtype="float32")

@@ -1,8 +1,11 @@
-"""Tensors of ONNX models that have no numbers yet, and the registry of the operators that nnc reads.
+"""Values of tensors while an ONNX model is evaluated symbolically, and the registry of supported operators.
 
-A tensor has a shape, a type, and the step that makes it from another tensor; read_onnx.py tells a Builder of the steps.
-An operator is read only if it is in `OPERATORS`, with the attributes, inputs and outputs that are listed there:
-read_onnx_shapes.py and read_onnx_layers.py add them. Specification: https://onnx.ai/onnx/operators.
+A tensor that depends on the input has a shape, an element type, and the step that computes it from another tensor.
+read_onnx.py applies these steps to an Assembly.
+
+An operator is supported if it is in `OPERATORS`, with the attributes and the numbers of inputs and outputs that are
+listed there. read_onnx_shapes.py and read_onnx_layers.py register operators. Specification:
+https://onnx.ai/onnx/operators.
 """
 
 from __future__ import annotations
@@ -10,6 +13,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
+
+from nnc._utils.checks import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -20,66 +25,88 @@ if TYPE_CHECKING:
     Array = np.ndarray[Any, Any]
 
 FLOAT_DTYPES = ("float32", "float64")
-MAX_OPSET = 1000  # later than every version of an operator set
+MAX_OPSET = 1000  # version that no operator set will have
 
 
 class Context(Protocol):
-    """Part of the reader that operators use."""
+    """Members of the reader that operators use.
 
-    axes: str  # order of the axes of images that are made of flat rows
-    batch: int  # number of rows that the input is declared with, 0 if it is open
+    Attributes
+    ----------
+    axes : str
+        Order of the axes of images in the input, "chw" or "hwc".
+    batch : int
+        Number of rows in the declaration of the input, 0 if it is variable.
+    """
+
+    axes: str
+    batch: int
 
     def charge(self, size: int) -> None:
-        """Count bytes that are made; ValueError if a small file makes many."""
+        """Add to the number of bytes in arrays; raise ValueError if a small file creates large arrays."""
 
 
 # ------------------------------------------------------------------------------------------------ values of tensors
 
 
 class Rows:
-    """A tensor with a row for each row of the input.
+    """A tensor with one row for each row of the input, whose numbers are not known.
 
     Parameters
     ----------
     dims : tuple of int
-        Of a row: () or (n,) of numbers, or those of an image.
+        Shape of a row: (), (n,), or that of an image.
     axes : str
-        What each dimension is: "", "c", or an order of "hwc".
+        Meaning of each dimension: "" for (), "c" for vectors, an order of "hwc" for images.
     dtype : str
-    before : Rows, optional
-        What it is made from; None of the input.
+    previous : Rows, optional
+        Tensor from which this one is computed; None for the input.
     step : callable, optional
-        How it is made, as a function of an Assembly; None if nothing changes. "unknown" if it has a meaning only as a
-        part of a composed activation.
+        Function of an Assembly that adds the computation from `previous`; None if the numbers are the same. "unknown"
+        is a computation that is supported only as a part of a composed activation.
     label : str
-        The node that gives it.
+        Label of the node that computes it.
+
+    Attributes
+    ----------
+    forms : list of (Rows, Form)
+        Formulas of this tensor, each relative to another tensor.
+    activation : str
+        Name of the activation that the step applies, "" for other steps.
+    complement : Rows or None
+        The tensor p if this one is 1 - p.
+    is_scaling : bool
+        Whether the step multiplies by constants and adds constants.
+    is_scaled_input : bool
+        Whether all steps from the input to this tensor are scalings.
     """
 
     def __init__(
-        self, dims: tuple[int, ...], axes: str, dtype: str, before: Rows | None, step: Any, label: str
+        self, dims: tuple[int, ...], axes: str, dtype: str, previous: Rows | None, step: Any, label: str
     ) -> None:
-        self.dims, self.axes, self.dtype, self.before, self.step, self.label = dims, axes, dtype, before, step, label
-        self.forms: list[tuple[Rows, Form]] = []  # formulas, each with the tensor that it is of
-        self.activation = ""  # name of the activation that the step is
-        self.complement: Rows | None = None  # p if it is 1 - p
-        self.scales = False  # whether the step is a multiplication and an addition of constants
-        self.scaled_input = before is None  # whether there are only scalings of the input
+        self.dims, self.axes, self.dtype, self.previous = dims, axes, dtype, previous
+        self.step, self.label = step, label
+        self.forms: list[tuple[Rows, Form]] = []
+        self.activation = ""
+        self.complement: Rows | None = None
+        self.is_scaling = False
+        self.is_scaled_input = previous is None
 
-    def then(self, step: Any, label: str, scales: bool = False, **changes: Any) -> Rows:
-        """Return what a step makes of it."""
-        given = {"dims": self.dims, "axes": self.axes, "dtype": self.dtype} | changes
-        made = Rows(before=self, step=step, label=label, **given)
-        made.scales = scales
-        made.scaled_input = self.scaled_input and (step is None or scales)
-        return made
+    def apply(self, step: Any, label: str, is_scaling: bool = False, **changes: Any) -> Rows:
+        """Return the tensor that a step computes from this one; `changes` are the new dims, axes or dtype."""
+        properties = {"dims": self.dims, "axes": self.axes, "dtype": self.dtype} | changes
+        result = Rows(previous=self, step=step, label=label, **properties)
+        result.is_scaling = is_scaling
+        result.is_scaled_input = self.is_scaled_input and (step is None or is_scaling)
+        return result
 
     def ordered(self, array: Array) -> Array:
-        """Return an array whose axes are those of a row with the axes as nnc has them, channels last."""
+        """Return an array, whose axes are those of a row, with channels last as in nnc."""
         return array.transpose([self.axes.index(axis) for axis in "hwc"]) if len(self.dims) == 3 else array
 
 
 class Pair(NamedTuple):
-    """The probabilities of no and of yes, of which the network gives the latter."""
+    """Probabilities of the classes 0 and 1, where `rows` contains that of class 1."""
 
     rows: Rows
 
@@ -92,23 +119,35 @@ class Mapped(NamedTuple):
 
 
 class Labels(NamedTuple):
-    """A class for each row, or for each output 0 or 1."""
+    """A class for each row, or a class 0 or 1 for each output.
+
+    Attributes
+    ----------
+    source : Rows or Pair
+        Numbers from which the classes are determined.
+    threshold : float or None
+        Smallest number of class 1; None if the class is the index of the largest number.
+    dims : tuple of int or None
+        Shape for one row; None if rows are along the last axis.
+    classes : array, optional
+        Names of the classes.
+    """
 
     source: Rows | Pair
-    threshold: float | None  # None: the largest number decides
-    dims: tuple[int, ...] | None  # of a row; None if rows lie along the last axis
+    threshold: float | None
+    dims: tuple[int, ...] | None
     classes: Array | None = None
 
 
 class Sizes(NamedTuple):
-    """Sizes of a shape, of which None is the number of rows."""
+    """Sizes in a shape, where None is the number of rows; a single size if `scalar` is true."""
 
     values: list[int | None]
     scalar: bool = False
 
 
 class Call:
-    """A node that is evaluated: its checked attributes by their names, and what it needs of the model."""
+    """A node while it is evaluated, with its checked attributes by name and the reader of the model."""
 
     def __init__(self, node: Node, attributes: Mapping[str, Any], reader: Context) -> None:
         self.node, self.attributes, self.reader, self.label = node, attributes, reader, node.label
@@ -117,34 +156,34 @@ class Call:
         return self.attributes[name]
 
     def error(self, problem: str) -> ValueError:
-        """Return an error that names the node."""
+        """Return a ValueError whose message begins with the label of the node."""
         return ValueError(f"{self.label} {problem}")
 
     def require(self, **expected: Any) -> None:
-        """Raise ValueError if an attribute is given and is not as expected."""
+        """Raise ValueError if the node has an attribute with another value than expected."""
         for name, value in expected.items():
             if self[name] is not None and self[name] != value:
-                raise self.error(f"has {name}={self[name]!r}, nnc supports only {value!r}")
+                raise self.error(f"must have {name}={value!r}, got {self[name]!r}")
 
 
-# ------------------------------------------------------------------------------------------------ the whitelist
+# ------------------------------------------------------------------------------------------------ registry
 
 
 class Operator(NamedTuple):
-    """An operator that is read.
+    """A supported operator.
 
     Attributes
     ----------
     function : callable
-        Takes the Call and its inputs, and returns the value of the first output.
+        Function of the Call and its inputs that returns the value of the first output.
     inputs : (int, int)
-        Smallest and largest number of inputs; optional ones may be absent.
+        Smallest and largest number of inputs; optional inputs may be absent.
     attributes : dict of str to tuple
-        Type, default, and the first and the last version of the operator set that has it.
+        Type, default, and first and last version of the operator set with this attribute.
     since : int
-        First version of the operator set that has the operator.
+        First version of the operator set with this operator.
     outputs : int
-        Largest number of outputs, of which only the first may be used.
+        Largest number of outputs, of which only the first one may be used.
     """
 
     function: Callable[..., Any]
@@ -154,18 +193,19 @@ class Operator(NamedTuple):
     outputs: int
 
     def call(self, node: Node, reader: Context, inputs: list[Any]) -> Any:
-        """Evaluate a node after a check of all that it has."""
+        """Return the value of a node; raise ValueError if the node is not supported."""
         least, most = self.inputs
         if node.opset < self.since:
-            raise ValueError(f"{node.label} is not in the operator set {node.opset}")
+            raise ValueError(f"{node.label} requires version {self.since} of the operator set, got {node.opset}")
         if not least <= len(inputs) <= most or any(value is None for value in inputs[:least]):
-            raise ValueError(f"{node.label} has {len(inputs)} inputs, expected {least} to {most}")
+            expected = f"{least} to {most} inputs" if least < most else counted(least, "input")
+            raise ValueError(f"{node.label} must have {expected}, got {len(inputs)}")
         if len([name for name in node.outputs if name]) > self.outputs:
-            raise ValueError(f"{node.label} has more outputs than nnc supports ({self.outputs})")
+            raise ValueError(f"{node.label} must have at most {counted(self.outputs, 'output')}")
         values = {name: allowed[1] for name, allowed in self.attributes.items()}
         for name, (kind, value) in node.attributes.items():
-            wanted, _, since, until = self.attributes.get(name, (None, None, 0, 0))
-            if kind != wanted or not since <= node.opset <= until:
+            expected_kind, _, since, until = self.attributes.get(name, (None, None, 0, 0))
+            if kind != expected_kind or not since <= node.opset <= until:
                 raise ValueError(f"{node.label} has the attribute {name}, which is not supported in this form")
             values[name] = value
         return self.function(Call(node, values, reader), *inputs)
@@ -177,82 +217,98 @@ OPERATORS: dict[tuple[str, str], Operator] = {}
 def operator(
     *names: str, inputs: tuple[int, int] = (1, 1), since: int = 1, outputs: int = 1, domain: str = "", **attributes: Any
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Register a function for operators."""
+    """Return a decorator that registers a function for operators.
+
+    Parameters
+    ----------
+    *names : str
+        Names of the operators.
+    inputs, since, outputs
+        As in `Operator`.
+    domain : str
+        Domain of the operator set.
+    **attributes : tuple
+        Type, default, and optionally first and last version, as in `Operator`.
+    """
 
     def register(function: Callable[..., Any]) -> Callable[..., Any]:
-        full = {name: (*given, *(1, MAX_OPSET)[len(given) - 2 :]) for name, given in attributes.items()}
+        # Missing versions are the first and the last one.
+        complete = {name: (*entry, *(1, MAX_OPSET)[len(entry) - 2 :]) for name, entry in attributes.items()}
         for name in names:
-            OPERATORS[domain, name] = Operator(function, inputs, full, since, outputs)
+            OPERATORS[domain, name] = Operator(function, inputs, complete, since, outputs)
         return function
 
     return register
 
 
 def any_rows(call: Call, value: Any, ranks: tuple[int, ...] = (0, 1, 3)) -> Rows:
-    """Return an input that has to be rows, with this many dimensions each."""
+    """Return an input as Rows; raise ValueError if it has another type or number of dimensions per row."""
     if not isinstance(value, Rows):
-        raise call.error("takes an input that nnc does not support here")
+        raise call.error("has an input that is not supported here")
     if len(value.dims) not in ranks:
-        raise call.error(f"takes rows of shape {value.dims}, which nnc does not support")
+        raise call.error(f"has an input with rows of the shape {value.dims}, which is not supported")
     return value
 
 
 def number_rows(call: Call, value: Any, ranks: tuple[int, ...] = (0, 1, 3)) -> Rows:
-    """Return such rows of float32 or float64."""
+    """Return an input as Rows of float32 or float64 numbers; raise ValueError for other inputs."""
     rows = any_rows(call, value, ranks)
     if rows.dtype not in FLOAT_DTYPES:
-        raise call.error(f"takes numbers of type {rows.dtype}, nnc supports only float32 and float64")
+        raise call.error(f"must have an input of the type float32 or float64, got {rows.dtype}")
     return rows
 
 
 def image(call: Call, value: Any) -> Rows:
-    """Return such rows of images, channels first."""
+    """Return an input as Rows of images with channels first; raise ValueError for other inputs."""
     rows = number_rows(call, value, (3,))
     if rows.axes != "chw":
-        raise call.error("takes images whose channels are not the second axis")
+        raise call.error("must have an input of images whose channels are the second axis")
     return rows
 
 
 def finite_array(call: Call, value: Any, dtype: str, ndim: int | None = None) -> Array:
-    """Return an input that has to be a constant of finite numbers, of this type and number of dimensions."""
+    """Return an input as a constant array of finite numbers with this type and number of dimensions.
+
+    Raise ValueError for other inputs.
+    """
     if not isinstance(value, np.ndarray):
-        raise call.error("takes two inputs that depend on the input of the model, which nnc does not support")
+        raise call.error("must have a constant input, got two inputs that depend on the input of the model")
     if value.dtype != dtype or (ndim is not None and value.ndim != ndim) or not value.size:
-        raise call.error(f"takes a constant {value.dtype} of shape {value.shape}, which nnc does not support here")
-    call.reader.charge(value.nbytes)  # each use takes time, also of a constant that many nodes share
+        raise call.error(f"has a constant {value.dtype} of the shape {value.shape}, which is not supported here")
+    call.reader.charge(value.nbytes)  # a constant counts for each node that uses it, because each use needs time
     if value.dtype.kind == "f" and not np.isfinite(value).all():
-        raise call.error("takes a constant that is not finite")
+        raise call.error("must have finite constants")
     return value
 
 
 def broadcast(call: Call, rows: Rows, value: Any) -> Array:
-    """Return a constant that is broadcast along rows, its axes as nnc has them."""
+    """Return a constant input that is broadcast to the shape of a row, with channels last."""
     array = finite_array(call, value, rows.dtype)
-    wanted = (1, *rows.dims)
-    fits = zip(reversed(array.shape), reversed(wanted), strict=False)
-    if array.ndim > len(wanted) or any(n not in (1, m) for n, m in fits):
-        raise call.error(f"takes a constant of shape {array.shape}, which does not fit rows of shape {rows.dims}")
-    return rows.ordered(array.reshape((1,) * (len(wanted) - array.ndim) + array.shape)[0])
+    shape = (1, *rows.dims)
+    pairs = zip(reversed(array.shape), reversed(shape), strict=False)
+    if array.ndim > len(shape) or any(n not in (1, m) for n, m in pairs):
+        raise call.error(f"has a constant of the shape {array.shape}, which does not fit rows of the shape {rows.dims}")
+    return rows.ordered(array.reshape((1,) * (len(shape) - array.ndim) + array.shape)[0])
 
 
 def axis_index(call: Call, axis: int, rank: int) -> int:
-    """Return an axis counted from the first one."""
+    """Return the index of an axis, which may be counted from the last one; raise ValueError if it does not exist."""
     if not -rank <= axis < rank:
-        raise call.error(f"has axis {axis} of {rank}")
+        raise call.error(f"must have an axis from {-rank} to {rank - 1}, got {axis}")
     return axis % rank
 
 
 def axes_of(call: Call, axes: Any, rank: int, since: int) -> list[int]:
-    """Return the axes of a node, which are an attribute before a version of the operator set, an input from it on."""
+    """Return the axes of a node: an attribute before version `since` of the operator set, an input later."""
     if call.node.opset >= since:
         axes = None if axes is None else finite_array(call, axes, "int64", 1).tolist()
     elif axes is None:
         axes = call["axes"]
     else:
-        raise call.error(f"has axes as an input in the operator set {call.node.opset}")
+        raise call.error(f"must have axes as an attribute in version {call.node.opset} of the operator set")
     if not axes or len(axes) > rank + 1:
-        raise call.error("has no axes, which nnc does not support")
-    found = [axis_index(call, axis, rank) for axis in axes]
-    if len({*found}) != len(found):
-        raise call.error(f"has axes={axes}, which are not distinct")
-    return found
+        raise call.error("must have axes")
+    indices = [axis_index(call, axis, rank) for axis in axes]
+    if len({*indices}) != len(indices):
+        raise call.error(f"must have distinct axes, got {axes}")
+    return indices

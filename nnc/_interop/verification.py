@@ -1,4 +1,4 @@
-"""Comparison of a network that was read from another package with its original, on a few random rows."""
+"""Comparison of a network that was read from another package with its original on random rows."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from nnc._registry import activations
 if TYPE_CHECKING:
     Array = np.ndarray[Any, Any]
 
-N_ROWS = 4  # rows on which the two are compared
-TOLERANCES = {"float32": 1e-5, "float64": 1e-10}  # largest difference, relative to the largest output
+N_ROWS = 4  # number of random rows
+TOLERANCES = {"float32": 1e-5, "float64": 1e-10}  # largest difference of outputs, relative to the largest output
 
 
 def random_rows(network: Any) -> Array:
     """Draw rows of inputs from a standard normal distribution, in the units of the raw inputs if these are scaled.
 
-    The generator is NumPy's with a fixed seed: the global random state of NumPy and of other packages stays unchanged.
+    The generator has a fixed seed, and the global random states of NumPy and of other packages are not used.
 
     Returns
     -------
     array (N_ROWS, n_in) or (N_ROWS, height, width, channels)
-        In the dtype of the network.
+        Rows in the dtype of the network.
     """
     X = np.random.default_rng(0).standard_normal((N_ROWS, prod(network.model.input_shape)))
     if network.converter.scaling_X is not None:
@@ -35,7 +35,7 @@ def random_rows(network: Any) -> Array:
 def check_outputs(network: Any, X: Array, outputs: Array, added_output: str | None, original: str) -> None:
     """Compare the predictions of a network with the outputs of its original for the same rows.
 
-    Predictions in float32 that differ are computed again in float64, so that the rounding of the original alone counts.
+    Predictions in float32 that differ are computed again in float64, so that only rounding by the original remains.
 
     Parameters
     ----------
@@ -47,7 +47,7 @@ def check_outputs(network: Any, X: Array, outputs: Array, added_output: str | No
     added_output : str, optional
         Output activation of the network that the original does not have.
     original : str
-        What messages call the original.
+        Name of the original in messages.
 
     Raises
     ------
@@ -64,7 +64,7 @@ def check_outputs(network: Any, X: Array, outputs: Array, added_output: str | No
     finite = np.isfinite(outputs)
     size = float(np.abs(outputs).max(where=finite, initial=0.0))
     if activations.ROWS[network.activations[-1]].probability:
-        size = 1.0  # a probability near 0 has no relative precision
+        size = 1.0  # probabilities are compared absolutely, because those near 0 have no relative precision
     difference = _difference(P, outputs, finite)
     if not difference <= tolerance * size and network.dtype == np.float32:
         difference = _difference(network.astype(np.float64).predict(X), outputs, finite)
@@ -73,13 +73,13 @@ def check_outputs(network: Any, X: Array, outputs: Array, added_output: str | No
             _message(
                 original,
                 f"outputs differ by up to {difference:.3g} on {N_ROWS} random rows, "
-                f"where outputs are up to {size:.3g} and the tolerance is {tolerance:g} of that",
+                f"expected at most {tolerance:g} times {size:.3g}, the size of the outputs",
             )
         )
 
 
 def _difference(P: Array, outputs: Array, finite: Array) -> float:
-    """Return the largest difference of finite numbers; infinite if others are not equal, NaN included."""
+    """Return the largest difference of finite numbers; infinity if other numbers are not equal."""
     if not np.array_equal(P[~finite], outputs[~finite], equal_nan=True):
         return np.inf
     with np.errstate(all="ignore"):
@@ -87,6 +87,7 @@ def _difference(P: Array, outputs: Array, finite: Array) -> float:
 
 
 def _message(original: str, problem: str) -> str:
+    """Return the message of a failed comparison."""
     return (
         f"the network does not compute what {original} computes: {problem}; "
         "please report this with the model, or pass verify=False to skip the comparison"

@@ -1,4 +1,4 @@
-"""Comparison of a network with the ONNX model that it was read from, by onnx's reference evaluator."""
+"""Comparison of a network with the ONNX model that it was read from, which onnx's reference evaluator runs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from nnc._interop.verification import N_ROWS, TOLERANCES
 if TYPE_CHECKING:
     Array = np.ndarray[Any, Any]
 
-MAX_ROWS = 1000  # of a model whose number of rows is fixed
+MAX_ROWS = 1000  # largest fixed number of rows of a model
 
 
 def require_onnx() -> None:
@@ -25,38 +25,44 @@ def require_onnx() -> None:
 
 
 def check(path: Any, reader: Any, network: Any) -> None:
-    """Compare outputs on random rows; ValueError if they differ or the evaluator cannot run the model."""
+    """Compare outputs on random rows.
+
+    Raises
+    ------
+    ValueError
+        Outputs differ by more than the tolerance, or the evaluator cannot run the model.
+    """
     rows, X = _random_rows(reader, network)
     P = network.predict(X).reshape(len(X), -1)
     dtypes = {value.dtype for value in reader.values.values() if isinstance(value, Rows)}
     tolerance = TOLERANCES["float32" if "float32" in dtypes else "float64"]
     tolerance *= max(1.0, float(np.abs(P).max()), _offset(network))
-    for name, found in zip(reader.model.outputs, _evaluated(path, reader.model.input, rows), strict=True):
+    for name, output in zip(reader.model.outputs, _evaluated(path, reader.model.input, rows), strict=True):
         value = reader.values[name]
         value = value.source if isinstance(value, Mapped) else value
         if isinstance(value, Labels):
-            _check_labels(name, np.asarray(found), network, X, P, tolerance)
+            _check_labels(name, np.asarray(output), network, X, P, tolerance)
             continue
-        wanted = np.hstack([1 - P, P]) if isinstance(value, Pair) else P
-        numbers = np.asarray(found, np.float64).reshape(wanted.shape)
-        if not np.isfinite([numbers, wanted]).all():
+        expected = np.hstack([1 - P, P]) if isinstance(value, Pair) else P
+        numbers = np.asarray(output, np.float64).reshape(expected.shape)
+        if not np.isfinite([numbers, expected]).all():
             raise ValueError(f"the output {name!r} cannot be compared, because it is not finite for random rows")
-        error = np.abs(numbers - wanted).max()
+        error = np.abs(numbers - expected).max()
         if not error <= tolerance:
             raise ValueError(
-                f"the output {name!r} of onnx's reference evaluator differs by {error:.3g} from that of the network, "
-                f"expected at most {tolerance:.3g}; please report it with the file"
+                f"the output {name!r} of onnx's reference evaluator differs from the network by {error:.3g}, "
+                f"expected at most {tolerance:.3g}; please report this with the file"
             )
 
 
 def _random_rows(reader: Any, network: Any) -> tuple[Array, Array]:
-    """Return rows for the model, and the same for the network."""
+    """Return random rows of inputs for the model, and the same rows for the network."""
     n = reader.batch or N_ROWS
     if n > MAX_ROWS:
-        raise ValueError(f"it takes {n} rows at a time, nnc verifies at most {MAX_ROWS}")
+        raise ValueError(f"it must accept at most {MAX_ROWS} rows for a comparison, got {n}; pass verify=False")
     rows = np.random.default_rng(0).standard_normal((n, *reader.input.dims))
     scale = network.converter.scaling_X
-    if scale is not None:  # numbers that the network has at about this size after its scaling
+    if scale is not None:  # after the scaling of the network, inputs have a standard normal distribution
         shape = reader.shape()
         shift, factor = (np.broadcast_to(part, math.prod(shape)).reshape(shape) for part in (scale.shift, scale.factor))
         if len(shape) == 3:
@@ -66,21 +72,21 @@ def _random_rows(reader: Any, network: Any) -> tuple[Array, Array]:
     dtype = reader.input.dtype
     rows = rows.astype(dtype) if dtype.startswith("float") else np.abs(rows).round().clip(0, 127).astype(dtype)
     if not np.isfinite(rows.astype(network.dtype)).all():
-        raise ValueError("it cannot be compared, because its scaling needs inputs beyond the range of its type")
+        raise ValueError("it cannot be compared, because its scaling needs inputs outside the range of its type")
     return rows, np.array([reader.input.ordered(row) for row in rows])
 
 
 def _offset(network: Any) -> float:
-    """Return how much larger inputs are than their scaled values, which costs the model as many digits."""
+    """Return the largest ratio of inputs to scaled inputs, a factor of the rounding error of the model."""
     scale = network.converter.scaling_X
     return 1.0 if scale is None else float(np.abs(np.multiply(scale.shift, scale.factor)).max())
 
 
 def exact_operators(opset: int) -> list[Any]:
-    """Return operators in place of those of onnx's reference evaluator that deviate from the specification.
+    """Return replacements for operators of onnx's reference evaluator that deviate from the specification.
 
-    Its Erf and Gelu round to float32. Before version 14 of the operator set its BatchNormalization updates mean and
-    variance by those of the batch, which the specification has only with further outputs.
+    Its Erf and Gelu round to float32. Before version 14 of the operator set, its BatchNormalization updates mean and
+    variance from the batch, although the specification requires this only with additional outputs.
     """
     from onnx.reference.op_run import OpRun
 
@@ -93,17 +99,17 @@ def exact_operators(opset: int) -> list[Any]:
             return (_erf(x),)
 
     class Gelu(OpRun):  # type: ignore[misc, no-any-unimported, unused-ignore]
-        """Gelu by that error function."""
+        """Gelu in the type of its input."""
 
         op_domain = ""
 
         def _run(self, x: Array, approximate: str = "none") -> tuple[Array]:
             if approximate != "none":
-                raise ValueError(f"Gelu with approximate={approximate!r} is not evaluated")
+                raise ValueError(f"Gelu must have approximate='none', got {approximate!r}")
             return ((0.5 * x * (1 + _erf(x * math.sqrt(0.5)))).astype(x.dtype),)
 
     class BatchNormalization(OpRun):  # type: ignore[misc, no-any-unimported, unused-ignore]
-        """Batch normalization by the mean and the variance that are given."""
+        """Batch normalization with the mean and variance of its inputs."""
 
         op_domain = ""
 
@@ -132,7 +138,7 @@ def _evaluated(path: Any, name: str, rows: Array) -> list[Any]:
         model = onnx.load(path)
         mapped = {node.output[0]: node.input[0] for node in model.graph.node if node.op_type == "ZipMap"}
         names = dict.fromkeys(output.name for output in model.graph.output)
-        nodes = [node for node in model.graph.node if node.op_type != "ZipMap"]  # which the evaluator does not have
+        nodes = [node for node in model.graph.node if node.op_type != "ZipMap"]  # the evaluator does not support it
         del model.graph.node[:]
         model.graph.node.extend(nodes)
         opset = max(opset.version for opset in model.opset_import if opset.domain in ("", "ai.onnx"))
@@ -142,15 +148,18 @@ def _evaluated(path: Any, name: str, rows: Array) -> list[Any]:
         raise ValueError(f"onnx's reference evaluator cannot run it: {error}") from error
 
 
-def _check_labels(name: str, found: Array, network: Any, X: Array, P: Array, tolerance: float) -> None:
-    """Compare labels of the rows whose outputs are not just between two classes."""
+def _check_labels(name: str, evaluated: Array, network: Any, X: Array, P: Array, tolerance: float) -> None:
+    """Compare labels of the rows whose outputs are not at the boundary of two classes."""
     labels = np.asarray(network.predict_classes(X))
-    clear: Array = np.full(len(P), True)
+    is_clear: Array = np.full(len(P), True)
     if labels.ndim == 1 and P.shape[1] > 1:
-        best = np.sort(P, axis=1)
-        clear = best[:, -1] - best[:, -2] > tolerance
+        ascending = np.sort(P, axis=1)
+        is_clear = ascending[:, -1] - ascending[:, -2] > tolerance
     elif network.loss_name in ("bce", "hinge"):
         margins: Array = np.abs(P - (0.5 if network.loss_name == "bce" else 0.0))
-        clear = margins.min(axis=1) > tolerance
-    if not np.array_equal(found.reshape(labels.shape)[clear], labels[clear]):
-        raise ValueError(f"the labels {name!r} of onnx's reference evaluator are not those of the network")
+        is_clear = margins.min(axis=1) > tolerance
+    if not np.array_equal(evaluated.reshape(labels.shape)[is_clear], labels[is_clear]):
+        raise ValueError(
+            f"the labels {name!r} of onnx's reference evaluator differ from those of the network; "
+            "please report this with the file"
+        )
