@@ -1,4 +1,4 @@
-"""The compiled engine and the plain-Python reference, side by side on one problem: `nnc.compare`."""
+"""Comparison of the compiled engine with the plain-Python reference: `nnc.compare`."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ __all__ = ["Comparison", "Difference", "compare"]
 
 _Result = TypeVar("_Result")
 
-# A run is repeated, and the best time counts, until this much time has gone or it was done this often.
-_BUDGET_SECONDS = 0.3
-_MOST_RUNS = 20
+# Each fit is repeated until one of these limits is reached; the shortest time counts.
+_MAX_SECONDS = 0.3
+_MAX_RUNS = 20
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Difference:
     absolute : float
         max |a - b|.
     relative : float
-        max (|a - b| / max(|a|, |b|)), number by number; 0 where both are 0.
+        max (|a - b| / max(|a|, |b|)), element by element; 0 where both are 0.
     """
 
     absolute: float
@@ -57,23 +57,23 @@ class Difference:
 
 @dataclass(frozen=True, repr=False)
 class Comparison:
-    """What `nnc.compare` found; `print` shows it as a table.
+    """Result of `nnc.compare`; `print` shows it as a table.
 
     Attributes
     ----------
     sizes : tuple of int
-        The numbers of inputs, and of the outputs of every layer that has weights.
+        Number of inputs, and of outputs of each layer with weights.
     rows, epochs : int
-        The number of training rows, and how often they were gone through.
+        Number of training rows and of epochs.
     losses, weights, predictions : Difference
-        The largest differences: between the losses of every epoch, between the weights and biases after the
-        last epoch, and between the predictions for all rows.
+        Largest differences between the losses of each epoch, between weights and biases after the last epoch, and
+        between the predictions for all rows.
     engine_seconds, reference_seconds : float
-        The time of `fit`, the best of several runs from the same start (one run if it is long).
+        Time of `fit`: the shortest of several runs from the same weights, or of one run if it is long.
     engine, reference : NeuralNetwork
-        Both networks as trained.
+        The trained networks.
     history : History
-        Of the engine's run.
+        History of the engine.
     """
 
     sizes: tuple[int, ...]
@@ -90,10 +90,11 @@ class Comparison:
 
     @property
     def speedup(self) -> float:
-        """How many times faster the engine was."""
+        """Quotient of the times of reference and engine."""
         return self.reference_seconds / self.engine_seconds
 
-    def _what(self) -> str:
+    def _title(self) -> str:
+        """Return architecture, rows and epochs as text."""
         stack = self.engine.model.stack
         shapes = [
             "x".join(map(str, shape)) for shape in (stack.input_shape, *(layer.output_shape for layer in stack.layers))
@@ -101,20 +102,23 @@ class Comparison:
         return f"network {'-'.join(shapes)}, rows {self.rows}, epochs {self.epochs}"
 
     def _differences(self) -> dict[str, Difference]:
+        """Return the differences by their names in the table."""
         return {"losses": self.losses, "weights and biases": self.weights, "predictions": self.predictions}
 
     def _times(self) -> dict[str, str]:
+        """Return both times by their names in the table."""
         return {
             "plain Python": f"{self.reference_seconds * 1e3:.3f} ms",
             "compiled engine": f"{self.engine_seconds * 1e3:.3f} ms",
         }
 
     def _verdict(self) -> str:
+        """Return the speedup as a sentence."""
         return f"the engine is {self.speedup:,.{0 if self.speedup >= 10 else 1}f} times as fast"
 
     def __str__(self) -> str:
         """Return the table of differences and times."""
-        lines = [self._what(), "", "  largest difference      absolute   relative"]
+        lines = [self._title(), "", "  largest difference      absolute   relative"]
         for name, difference in self._differences().items():
             lines.append(f"    {name:<20}{difference.absolute:>12.1e}{difference.relative:>11.1e}")
         lines += ["", *(f"  {name:<22}{time:>17}" for name, time in self._times().items())]
@@ -122,8 +126,8 @@ class Comparison:
 
     def __repr__(self) -> str:
         largest = max(difference.relative for difference in self._differences().values())
-        said = f"largest relative difference {largest:.1e}, {self._verdict()}"
-        return f"<Comparison: {self._what()}, {said}; print it>"
+        summary = f"largest relative difference {largest:.1e}, {self._verdict()}"
+        return f"<Comparison: {self._title()}, {summary}; print it>"
 
     def _repr_html_(self) -> str:
         differences = [
@@ -131,19 +135,20 @@ class Comparison:
             for name, difference in self._differences().items()
         ]
         return (
-            table(("largest difference", "absolute", "relative"), differences, self._what())
+            table(("largest difference", "absolute", "relative"), differences, self._title())
             + table(("", "time"), [*self._times().items()])
             + paragraph(self._verdict())
         )
 
 
-def _best_time(run: Callable[[], tuple[float, _Result]]) -> tuple[float, _Result]:
-    best, result = run()
-    spent, runs = best, 1
-    while spent < _BUDGET_SECONDS and runs < _MOST_RUNS:
+def _shortest_time(run: Callable[[], tuple[float, _Result]]) -> tuple[float, _Result]:
+    """Call a function that returns its seconds and a result; return the shortest time and the last result."""
+    shortest, result = run()
+    total, runs = shortest, 1
+    while total < _MAX_SECONDS and runs < _MAX_RUNS:
         seconds, result = run()
-        best, spent, runs = min(best, seconds), spent + seconds, runs + 1
-    return best, result
+        shortest, total, runs = min(shortest, seconds), total + seconds, runs + 1
+    return shortest, result
 
 
 def compare(
@@ -158,29 +163,28 @@ def compare(
     file: TextIO | None = None,
     **network_arguments: Any,
 ) -> Comparison:
-    """Train the same network with the compiled engine and in plain Python, and compare numbers and times.
+    """Train a network with the compiled engine and in plain Python, and compare results and times.
 
-    Both start from the same weights and see the rows in the same order, so in float64 they differ only by
-    rounding.
+    Both start from the same weights and use the rows in the same order, so in float64 they differ only by rounding.
 
     Parameters
     ----------
     layers : sequence of int or layers
-        The numbers of inputs, hidden neurons and outputs, or layers of `nnc.layers`, as for `NeuralNetwork`.
+        Numbers of inputs, hidden neurons and outputs, or layers of `nnc.layers`, as for `NeuralNetwork`.
     X : array_like, shape (n, n_in)
-        Inputs; images have shape (n, height, width, channels), too.
+        Inputs. Images may have shape (n, height, width, channels).
     y : array_like, shape (n, n_out) or (n,)
         Targets.
     epochs, lr, batch_size
-        As for `NeuralNetwork.fit`. Plain Python is slow: the 1500 epochs of the tutorial's four rows take
-        about a tenth of a second, and the time grows with epochs, rows and weights.
+        As for `NeuralNetwork.fit`. Plain Python is slow: 1500 epochs of the tutorial's four rows take about 0.1 s, and
+        the time is proportional to epochs, rows and weights.
     verbose : bool, default True
-        Print the result, except in notebooks, which show the value of a cell.
+        Print the result. Notebooks display the returned object instead.
     file : text file, optional
-        Where to print it; standard output by default.
+        File to print to. Default: standard output.
     **network_arguments
-        Everything else goes to `NeuralNetwork`: activation, loss, bias, init, seed (0 if not given), ...
-        The reference has fewer activations and losses than the engine; `nnc.reference` says which.
+        Arguments of `NeuralNetwork`: activation, loss, bias, init, seed (default 0), ... The reference has fewer
+        activations and losses than the engine, see `nnc.reference`.
 
     Returns
     -------
@@ -189,22 +193,22 @@ def compare(
     Raises
     ------
     ValueError
-        If the arguments do not fit each other, or if the reference does not have what is asked for.
+        An argument is invalid, or the reference does not support it.
     ArithmeticError
-        If the training diverges.
+        The training diverges.
     KeyboardInterrupt
-        After Ctrl-C: there is nothing whole to compare then.
+        Ctrl-C was pressed.
     """
     start = NeuralNetwork(layers, **{"seed": 0, **network_arguments})
     stack = start.model.stack
     if stack.has_dropout:
-        raise ValueError("layers must have no Dropout to be compared: the plain-Python reference drops nothing")
-    # Both get the numbers that the engine sees: in float32, the inputs are rounded before the comparison.
+        raise ValueError("layers must not contain Dropout, which the plain-Python reference does not have")
+    # Both networks get inputs in the dtype of the engine, so float32 rounds them before the comparison.
     inputs = as_real_array("X", X).astype(start.dtype)
     targets = as_real_array("y", y).astype(start.dtype)
     rows, columns = inputs.tolist(), (targets[:, None] if targets.ndim == 1 else targets).tolist()
     settings: dict[str, Any] = {"epochs": epochs, "lr": lr, "batch_size": batch_size}
-    slow_start: dict[str, Any] = {
+    reference_arguments: dict[str, Any] = {
         "loss": start.loss_name,
         "init": [W.tolist() for W in start.weights],
         "seed": start.seed,
@@ -215,33 +219,33 @@ def compare(
         begin = perf_counter()
         history = network.fit(inputs, targets, **settings)
         seconds = perf_counter() - begin
-        if history.stop_reason == "interrupt":  # Ctrl-C: the engine stops with what it has, there is no more to compare
+        if history.stop_reason == "interrupt":  # Ctrl-C ended the fit early
             raise KeyboardInterrupt
         return seconds, (network, history)
 
     def run_reference() -> tuple[float, tuple[reference.NeuralNetwork, reference.History]]:
-        network = reference.NeuralNetwork([stack.input, *(layer.kind for layer in stack.layers)], **slow_start)
-        for layer, b in zip(network.computing, start.model.b, strict=True):
+        network = reference.NeuralNetwork([stack.input, *(layer.kind for layer in stack.layers)], **reference_arguments)
+        for layer, b in zip(network.parametric_layers, start.model.b, strict=True):
             layer.b = None if b is None else b.tolist()
         begin = perf_counter()
         history = network.fit(rows, columns, **settings)
         return perf_counter() - begin, (network, history)
 
-    engine_seconds, (engine, history) = _best_time(run_engine)
-    reference_seconds, (slow, slow_history) = _best_time(run_reference)
+    engine_seconds, (engine, history) = _shortest_time(run_engine)
+    reference_seconds, (plain_network, plain_history) = _shortest_time(run_reference)
     comparison = Comparison(
         sizes=engine.sizes,
         rows=len(rows),
         epochs=len(history.loss),
-        losses=Difference.between(history.loss, np.array(slow_history.loss)),
-        weights=Difference.between(_parameters(engine), _parameters(slow)),
+        losses=Difference.between(history.loss, np.array(plain_history.loss)),
+        weights=Difference.between(_parameters(engine), _parameters(plain_network)),
         predictions=Difference.between(
-            np.asarray(engine.predict(inputs), dtype=np.float64), np.array(slow.predict(rows))
+            np.asarray(engine.predict(inputs), dtype=np.float64), np.array(plain_network.predict(rows))
         ),
         engine_seconds=engine_seconds,
         reference_seconds=reference_seconds,
         engine=engine,
-        reference=slow,
+        reference=plain_network,
         history=history,
     )
     if verbose:
@@ -250,5 +254,6 @@ def compare(
 
 
 def _parameters(network: NeuralNetwork | reference.NeuralNetwork) -> NDArray[np.float64]:
+    """Return all weights and biases as one vector."""
     arrays = [a for a in (*network.weights, *network.biases) if a is not None]
     return np.concatenate([np.asarray(a, dtype=np.float64).ravel() for a in arrays])

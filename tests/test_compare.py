@@ -121,5 +121,5 @@ def test_biases_of_some_layers():
 
 
 def test_dropout_is_refused():
-    with pytest.raises(ValueError, match="layers must have no Dropout to be compared"):
+    with pytest.raises(ValueError, match="layers must not contain Dropout"):
         nnc.compare([3, 4, Dropout(0.5), 1], X, Y, epochs=5, verbose=False)

@@ -33,7 +33,8 @@ def pair(layers):
     """An engine and a reference network from one seed, with biases that differ from 0."""
     networks = [kind([*layers, Dense(2)], output="identity", loss="mse", seed=4) for kind in KINDS]
     rng = np.random.default_rng(5)
-    biases = [None if layer.b is None else rng.uniform(-0.5, 0.5, layer.n_out) for layer in networks[1].computing]
+    layers = networks[1].parametric_layers
+    biases = [None if layer.b is None else rng.uniform(-0.5, 0.5, layer.n_out) for layer in layers]
     networks[0].biases = biases
     networks[1].biases = [b for b in biases if b is not None]
     return networks

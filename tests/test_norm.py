@@ -495,7 +495,7 @@ def test_a_batch_of_one_row():
     images.fit(X, Y, epochs=1, lr=0.001, batch_size=1)
     assert np.isfinite(statistics(images)).all()
     plain = reference.NeuralNetwork([3, 2, BatchNorm(), 1], loss="mse")
-    with pytest.raises(ValueError, match="two rows or more"):
+    with pytest.raises(ValueError, match="X must have at least 2 rows"):
         plain.train_step([[1, 2, 3]], [[1]], lr=0.1)
 
 

@@ -52,7 +52,7 @@ def data(net: NeuralNetwork, n: int = 3) -> tuple[NDArray[np.float64], NDArray[n
 
 def numbers(net: NeuralNetwork) -> list[list[float]]:
     """Every row of every W, and every b, as the lists that the network computes with."""
-    return [row for layer in net.computing for row in ([*layer.W, layer.b] if layer.b else layer.W)]
+    return [row for layer in net.parametric_layers for row in ([*layer.W, layer.b] if layer.b else layer.W)]
 
 
 def windowed(images: NDArray[np.float64], size: tuple[int, int], stride: tuple[int, int]) -> NDArray[np.float64]:
@@ -65,7 +65,7 @@ def by_numpy(net: NeuralNetwork, X: NDArray[np.float64]) -> NDArray[np.float64]:
     """The outputs, by NumPy's windows."""
     functions = {"tanh": np.tanh, "relu": lambda z: np.maximum(z, 0), "identity": lambda z: z}
     functions["sigmoid"] = lambda z: 1 / (1 + np.exp(-z))
-    A, computing = X, iter(net.computing)
+    A, computing = X, iter(net.parametric_layers)
     for placed in net.stack.layers:
         kind = placed.kind
         if isinstance(kind, Conv2D):
@@ -101,7 +101,7 @@ def by_numpy(net: NeuralNetwork, X: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def test_convolution_by_hand() -> None:
     net = NeuralNetwork([Input(3, 3, 1), Conv2D(1, 2, "identity"), Dense(1)], output="identity", seed=0)
-    layer = net.computing[0]
+    layer = net.parametric_layers[0]
     layer.W, layer.b = FILTER, [0.5]
     windows = [[1, 2, 4, 5], [2, 3, 5, 6], [4, 5, 7, 8], [5, 6, 8, 9]]
     assert layer.forward([IMAGE]) == [[11.5, 14.5, 20.5, 23.5]]  # 1 * 1 + 2 * 5 + 0.5, ...
@@ -110,15 +110,15 @@ def test_convolution_by_hand() -> None:
     assert dW == [[a + 2 * d] for a, d in zip(windows[0], windows[3], strict=True)]
     assert db == [3.0]
     # Each number by the windows that it is in: the middle is the last of the first one and the first of the last one.
-    assert layer.downward([IMAGE], delta) == [[1, 0, 0, 0, 1 * 2 + 2 * 1, 0, 0, 0, 2 * 2]]
+    assert layer.input_gradient([IMAGE], delta) == [[1, 0, 0, 0, 1 * 2 + 2 * 1, 0, 0, 0, 2 * 2]]
 
 
 def test_zeros_around_an_image() -> None:
     net = NeuralNetwork([Input(3, 3, 1), Conv2D(1, 2, "identity", padding="same"), Dense(1)], seed=0)
-    layer = net.computing[0]
+    layer = net.parametric_layers[0]
     layer.W = FILTER  # of one row and column of zeros the larger half, all of it, comes last
     assert layer.forward([IMAGE]) == [[11, 14, 3, 20, 23, 6, 7, 8, 9]]
-    assert layer.downward([IMAGE], [[1.0]] * 9) == [[1, 1, 1, 1, 3, 3, 1, 3, 3]]
+    assert layer.input_gradient([IMAGE], [[1.0]] * 9) == [[1, 1, 1, 1, 3, 3, 1, 3, 3]]
 
 
 def test_pools_by_hand() -> None:
@@ -129,16 +129,16 @@ def test_pools_by_hand() -> None:
     assert mean.forward([image]) == [[3, 2.5, 2.5, 4, 0.5, 5.5]]
     assert whole.forward([image]) == [[3]]
     # The 5 of the first row, and not that below; the 7 three times.
-    assert largest.downward([image], [[1, 2, 4, 8, 16, 32]]) == [[0, 1, 0, 0, 8, 0, 22, 0, 0, 0, 0, 32]]
-    assert mean.downward([image], [[2, 4, 0, 0, 0, 6]]) == [[1, 1, 2, 2, 0, 0, 0, 0, 0, 0, 3, 3]]
-    assert whole.downward([image], [[12]]) == [[1] * 12]
+    assert largest.input_gradient([image], [[1, 2, 4, 8, 16, 32]]) == [[0, 1, 0, 0, 8, 0, 22, 0, 0, 0, 0, 32]]
+    assert mean.input_gradient([image], [[2, 4, 0, 0, 0, 6]]) == [[1, 1, 2, 2, 0, 0, 0, 0, 0, 0, 3, 3]]
+    assert whole.input_gradient([image], [[12]]) == [[1] * 12]
     assert largest.backward([image], [[0.0]], [[1.0]]) == ([[1.0]], None)
 
 
 @pytest.mark.parametrize(("image", "first"), [([3, 3, 3, 3], 0), ([1, 3, 3, 3], 1), ([1, 2, 3, 3], 2)])
 def test_gradient_goes_to_the_first_of_the_largest(image: list[float], first: int) -> None:
     pool = NeuralNetwork([Input(2, 2, 1), MaxPool2D(2), 1], seed=0).layers[0]
-    assert pool.downward([image], [[1.0]]) == [[float(place == first) for place in range(4)]]
+    assert pool.input_gradient([image], [[1.0]]) == [[float(place == first) for place in range(4)]]
 
 
 def test_channels_are_pooled_one_by_one() -> None:
@@ -220,9 +220,9 @@ def test_training() -> None:
 def test_a_step_is_downhill() -> None:
     net = network(STACKS[4])
     X, y = data(net)
-    before, gradients = [(layer.W, layer.b) for layer in net.computing], net.gradients(X, y)
+    before, gradients = [(layer.W, layer.b) for layer in net.parametric_layers], net.gradients(X, y)
     assert net.train_step(X, y, 0.1) > net.evaluate_loss(X, y)
-    for layer, (W, b), (dW, db) in zip(net.computing, before, gradients, strict=True):
+    for layer, (W, b), (dW, db) in zip(net.parametric_layers, before, gradients, strict=True):
         assert np.array(layer.W) == pytest.approx(np.array(W) - 0.1 * np.array(dW), rel=1e-14)
         assert b
         assert db
@@ -273,15 +273,15 @@ def test_images_may_be_nested() -> None:
         (
             np.zeros((1, 4, 5, 2)),
             TypeError,
-            r"^X must be a list of rows.*: an image must be flat, or nested as its shape",
+            r"^X must be a list of rows.*: an image must be flat or have shape",
         ),
         (
             np.zeros((1, 5, 4, 1)),
             TypeError,
-            r"^X must be a list of rows.*: an image must be flat, or nested as its shape",
+            r"^X must be a list of rows.*: an image must be flat or have shape",
         ),
-        (np.zeros((1, 5, 4)), TypeError, r"^X must be a list of rows.*: an image must be flat, or nested as its shape"),
-        (np.zeros((5, 4, 2)), TypeError, r"^X must be a list of rows.*: an image must be flat, or nested as its shape"),
+        (np.zeros((1, 5, 4)), TypeError, r"^X must be a list of rows.*: an image must be flat or have shape"),
+        (np.zeros((5, 4, 2)), TypeError, r"^X must be a list of rows.*: an image must be flat or have shape"),
         (np.zeros((1, 39)), ValueError, r"^X must have 40 columns, got 39 in row 0$"),
         (np.full((1, 5, 4, 2), np.nan), ValueError, r"^X must be finite, got nan in row 0, column 0$"),
         ([], ValueError, r"^X must have at least 1 rows, got 0$"),
@@ -301,11 +301,11 @@ def test_wrong_images(X: object, error: type[Exception], message: str) -> None:
         ([Input(4, 4, 1), Conv2D(2, 5, "relu"), 1], r"^layers\[1\], .* has a window of 5 x 5, which does not fit into"),
         (
             [Input(4, 4, 1), Conv2D(2, 3, "gelu"), 1],
-            r"^activation 'gelu' is not in the plain-Python reference, which has",
+            r"^activation must be one of .* in the plain-Python reference, got 'gelu'",
         ),
         (
             [3, Dense(4), Dropout(0.5), 1],
-            r"^layer 'Dropout' is not in the plain-Python reference, which has Dense, Conv2",
+            r"^layer must be one of Dense, Conv2.* in the plain-Python reference, got 'Dropout'",
         ),
         ([3, Conv2D(2, 3), 1], r"^layers\[1\], .* takes images"),
     ],

@@ -1,18 +1,20 @@
-"""The network of the tutorials, in plain Python: slow, obvious, and what the compiled engine is measured by.
+"""The network of the tutorials in plain Python: a slow and readable reference for the compiled engine.
 
-Read layers.py first, from top to bottom: activations, a layer, its forward pass and its backward pass (the chain
-rule). Then network.py: the losses, the way through all layers and back, the update and the training loop. images.py has
-the layers of images (a convolution is the dense layer, at every window of an image), norm.py batch normalization,
-scale.py a scale of the columns, first.py and random.py the numbers that a network starts from, checks.py the checks of
-what a user gives.
+Read layers.py first: activations, a dense layer, its forward pass and its backward pass by the chain rule. Then read
+network.py: losses, the forward and backward pass through all layers, the update and the training loop.
 
-The names are those of the engine. X holds n rows of inputs, y the n rows of targets, P the predictions. In a
-layer, W[i][j] weighs input i for neuron j, b[j] is the bias of neuron j, Z = A_in W + b the net input, and
-A_out = f(Z) the output. L is the loss, and dW is short for dL/dW: how much L changes per unit of each weight.
+- images.py: layers for images; a convolution is a dense layer that is applied to every window of an image
+- norm.py, scale.py: batch normalization, and a learned factor for each column
+- build.py, random.py: weight initialization and random numbers
+- checks.py: checks of arguments
+
+Names are those of the engine. X has n rows of inputs, y has n rows of targets and P has n rows of predictions. In a
+layer, W[i][j] is the weight of input i for neuron j, b[j] is the bias of neuron j, Z = A_in W + b is the net input and
+A_out = f(Z) is the output. L is the loss. dW stands for dL/dW, the derivative of L by each weight.
 """
 
 from nnc._inspection.text import inspect_text, layer_text
-from nnc.reference.first import first_layers
+from nnc.reference.build import build_layers
 from nnc.reference.images import AvgPool2D, Conv2D, Flatten, MaxPool2D
 from nnc.reference.layers import ACTIVATIONS, Dense, sigmoid
 from nnc.reference.network import LOSSES, History, NeuralNetwork
@@ -34,7 +36,7 @@ __all__ = [
     "NeuralNetwork",
     "Scale",
     "Stream",
-    "first_layers",
+    "build_layers",
     "inspect_text",
     "layer_text",
     "mix",

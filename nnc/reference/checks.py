@@ -1,4 +1,4 @@
-"""Checks of what a user gives: so that in the network itself no lists of different lengths meet."""
+"""Checks of arguments. They ensure that lists in the network have matching lengths."""
 
 from __future__ import annotations
 
@@ -12,44 +12,55 @@ if TYPE_CHECKING:
     from typing import Any
 
 
-def supported(what: str, names: Iterable[str], known: Iterable[str]) -> None:
+def check_supported(argument: str, names: Iterable[str], supported: Iterable[str]) -> None:
+    """Raise ValueError if the reference does not support one of these names of an argument."""
     for name in names:
-        if name not in list(known):
+        if name not in list(supported):
             raise ValueError(
-                f"{what} {name!r} is not in the plain-Python reference, which has {', '.join(known)}; "
-                "what else there is, the compiled nnc.NeuralNetwork has"
+                f"{argument} must be one of {', '.join(supported)} in the plain-Python reference, got {name!r}; "
+                "nnc.NeuralNetwork supports more"
             )
 
 
-def whole(name: str, value: Any, least: int) -> int:
+def whole_number(name: str, value: Any, minimum: int) -> int:
+    """Return an argument as int; raise TypeError or ValueError if it is no integer from minimum to 2**64 - 1."""
     if isinstance(value, bool) or not hasattr(value, "__index__"):
-        raise TypeError(f"{name} must be a whole number, got {value!r}")
-    if not least <= value < 2**64:
-        raise ValueError(f"{name} must be at least {least} and less than 2**64, got {value}")
+        raise TypeError(f"{name} must be an integer, got {value!r}")
+    if not minimum <= value < 2**64:
+        raise ValueError(f"{name} must be at least {minimum} and less than 2**64, got {value}")
     return int(value)
 
 
 def positive(name: str, value: Any) -> float:
+    """Return an argument as float; raise ValueError if it is not finite and positive."""
     if not hasattr(value, "__float__") or not 0 < value < math.inf:
-        raise ValueError(f"{name} must be a finite number above 0, got {value!r}")
+        raise ValueError(f"{name} must be a finite number greater than 0, got {value!r}")
     return float(value)
 
 
-def same_length(name: str, values: Sequence[Any], of: Sequence[Any]) -> None:
-    if len(values) != len(of):
-        raise ValueError(f"{name} must have {len(of)} items, one per layer, got {len(values)}")
+def check_length(name: str, values: Sequence[Any], expected: int) -> None:
+    """Raise ValueError if an argument does not have one item for each layer."""
+    if len(values) != expected:
+        raise ValueError(f"{name} must have {expected} items, one for each layer, got {len(values)}")
 
 
-def rows_of(name: str, table: Any, shape: tuple[int, ...], n_rows: int | None = None) -> list[list[float]]:
-    """A table of numbers (lists, tuples, arrays) as lists of float, checked. A flat y is a column; rows may be images,
-    lists [row][column][channel] of this shape."""
+def checked_rows(name: str, table: Any, shape: tuple[int, ...], n_rows: int | None = None) -> list[list[float]]:
+    """Return rows of numbers (lists, tuples or an array) as lists of float.
+
+    A flat y becomes a column. Images are flat rows, or nested lists [row][column][channel].
+
+    Raises
+    ------
+    TypeError, ValueError
+        The argument is not a list of n_rows rows of finite numbers, or a row does not have this shape.
+    """
     n_columns = math.prod(shape)
     try:
-        rows = plain(table)
+        rows = as_list(table)
         if name == "y" and rows and not hasattr(rows[0], "__iter__"):
             rows = [[number] for number in rows]
         if len(shape) == 3:
-            rows = [flat(plain(row), shape) for row in rows]
+            rows = [flattened(as_list(row), shape) for row in rows]
         rows = [[float(number) for number in row] for row in rows]
     except (TypeError, ValueError, OverflowError) as error:
         raise TypeError(f"{name} must be a list of rows, each a list of numbers: {error}") from None
@@ -64,18 +75,23 @@ def rows_of(name: str, table: Any, shape: tuple[int, ...], n_rows: int | None = 
     return rows
 
 
-def plain(values: Any) -> list[Any]:
+def as_list(values: Any) -> list[Any]:
+    """Return an array or any iterable as list."""
     return values.tolist() if hasattr(values, "tolist") else list(values)
 
 
-def flat(values: Any, shape: tuple[int, ...]) -> list[Any]:
-    """The numbers of an image [row][column][channel] as one list; what is not nested, is one already. A number of an
-    image with one channel need not be in a list of its own."""
+def flattened(values: Any, shape: tuple[int, ...]) -> list[Any]:
+    """Return the numbers of an image [row][column][channel] as one list.
+
+    A flat list is returned unchanged. The innermost level may be missing if the image has one channel.
+    """
     if not values or not hasattr(values[0], "__len__"):
         return list(values)
     if len(values) != shape[0]:
-        raise ValueError(f"an image must be flat, or nested as its shape is, but one has {len(values)} for {shape[0]}")
-    parts = [flat(part, shape[1:]) for part in values]
+        raise ValueError(
+            f"an image must be flat or have shape {shape}, got {len(values)} parts where {shape[0]} were expected"
+        )
+    parts = [flattened(part, shape[1:]) for part in values]
     if any(len(part) != math.prod(shape[1:]) for part in parts):
-        raise ValueError(f"an image must be flat, or nested as its shape is, but parts of one are not {shape[1:]}")
+        raise ValueError(f"an image must be flat or have shape {shape}, got a part whose shape is not {shape[1:]}")
     return [number for part in parts for number in part]

@@ -1,8 +1,8 @@
-"""The layers of images: convolution, pools, flatten.
+"""Layers for images: convolution, pooling and flattening.
 
-An image of shape (height, width, channels) is a row of numbers like any other, in the order row, column, channel: the
-number of channel c at row y, column x has the place (y * width + x) * channels + c. All that these layers add is which
-numbers of a row are seen together, and that is a window.
+An image of shape (height, width, channels) is stored as one row of numbers, in the order row, column, channel. The
+number of channel c in row y and column x has index (y * width + x) * channels + c. A window lists the indices of the
+numbers that a layer combines.
 """
 
 from __future__ import annotations
@@ -18,16 +18,18 @@ if TYPE_CHECKING:
     from nnc.reference.layers import Gradient, Row, Rows
 
     Pair = tuple[int, int]
-    Window = list[list[int | None]]  # for each of its pixels the place of every channel
+    Window = list[list[int | None]]  # for each pixel the index of each channel
 
 
-def windows(below: Sequence[int], out: Sequence[int], size: Pair, stride: Pair, pad: Pair = (0, 0)) -> list[Window]:
-    """The windows of an image of shape `below`, one for every pixel of the output `out`, row by row.
+def windows(
+    input_shape: Sequence[int], output_shape: Sequence[int], size: Pair, stride: Pair, pad: Pair = (0, 0)
+) -> list[Window]:
+    """Return the windows of an image, one for each pixel of the output, row by row.
 
-    The window of the pixel y, x has its upper left corner at y * stride[0] - pad[0], x * stride[1] - pad[1]. What of it
-    is out of the image has no place: None.
+    The window of output pixel y, x has its upper left corner at y * stride[0] - pad[0], x * stride[1] - pad[1]. Pixels
+    outside of the image have index None.
     """
-    height, width, channels = below
+    height, width, channels = input_shape
 
     def pixel(y: int, x: int) -> list[int | None]:
         inside = 0 <= y < height and 0 <= x < width
@@ -39,55 +41,55 @@ def windows(below: Sequence[int], out: Sequence[int], size: Pair, stride: Pair, 
             for ky in range(size[0])
             for kx in range(size[1])
         ]
-        for y in range(out[0])
-        for x in range(out[1])
+        for y in range(output_shape[0])
+        for x in range(output_shape[1])
     ]
 
 
-def cut(row: Row, n: int) -> list[Row]:
-    """A row in pieces of n numbers."""
+def chunks(row: Row, n: int) -> list[Row]:
+    """Return a row in chunks of n numbers."""
     return [row[first : first + n] for first in range(0, len(row), n)]
 
 
 class Conv2D(Dense):
-    """A convolutional layer: a dense layer whose neurons, the filters, look at every window with the same weights.
+    """Convolutional layer: a dense layer that is applied to each window; its neurons are called filters.
 
-    a[y][x][f] = f(b[f] + the sum over ky, kx and c of
-        image[y * stride[0] + ky - pad[0]][x * stride[1] + kx - pad[1]][c] * W[(ky * size[1] + kx) * channels + c][f])
+    a[y][x][k] = f(b[k] + the sum over ky, kx and c of
+        image[y * stride[0] + ky - pad[0]][x * stride[1] + kx - pad[1]][c] * W[(ky * size[1] + kx) * channels + c][k])
 
-    A row of W is an input, as in every dense layer: here one of the numbers of a window.
+    k is the filter and f the activation. Each row of W belongs to one number of the window.
     """
 
     windows: list[list[int | None]]
 
     def __init__(self, W: list[list[float]], b: list[float] | None, activation: str, windows: list[Window]) -> None:
         super().__init__(W, b, activation)
-        self.windows = [list(chain(*window)) for window in windows]  # the order of the rows of W: ky, kx, channel
+        self.windows = [list(chain(*window)) for window in windows]  # in the order of the rows of W: ky, kx, channel
 
-    def seen(self, images: Rows) -> Rows:
-        """The numbers of every window of every image, 0 out of the image."""
+    def window_rows(self, images: Rows) -> Rows:
+        """Return the numbers of each window of each image as rows, with 0 for padding."""
         return [[0.0 if i is None else image[i] for i in window] for image in images for window in self.windows]
 
     def pixels(self, images: Rows) -> Rows:
-        """Images of outputs as the rows that the dense layer has: a number for each filter, for every window."""
-        return [pixel for image in images for pixel in cut(image, self.n_out)]
+        """Return output images as rows of the dense layer: one row for each window, one number for each filter."""
+        return [pixel for image in images for pixel in chunks(image, self.n_out)]
 
     def forward(self, A_in: Rows) -> Rows:
-        """A_out = f(windows W + b), an image of outputs for every image of inputs."""
-        pixels = super().forward(self.seen(A_in))
+        """Return A_out = f(windows W + b), an output image for each input image."""
+        pixels = super().forward(self.window_rows(A_in))
         n = len(self.windows)
         return [list(chain(*pixels[first : first + n])) for first in range(0, len(pixels), n)]
 
     def backward(self, A_in: Rows, A_out: Rows, dA: Rows) -> tuple[Rows, Gradient]:
-        """delta, a row for every window, and (dW, db)."""
-        # A weight acts in every window, so its gradient is the sum over all windows of all images.
-        return super().backward(self.seen(A_in), self.pixels(A_out), self.pixels(dA))
+        """Return delta with a row for each window, and (dW, db)."""
+        # Weights are used in each window, so their gradient is the sum over all windows of all images.
+        return super().backward(self.window_rows(A_in), self.pixels(A_out), self.pixels(dA))
 
-    def downward(self, A_in: Rows, delta: Rows) -> Rows:
-        """dL/dA_in."""
-        # A number acts through every window that it is in, so its dL/da is the sum over them.
+    def input_gradient(self, A_in: Rows, delta: Rows) -> Rows:
+        """Return dL/dA_in."""
+        # A number contributes to all windows that contain it, so its derivative is the sum over them.
         dA = [[0.0] * len(image) for image in A_in]
-        parts = iter(super().downward(A_in, delta))
+        parts = iter(super().input_gradient(A_in, delta))
         for image in dA:
             for window in self.windows:
                 for i, part in zip(window, next(parts)):
@@ -97,57 +99,57 @@ class Conv2D(Dense):
 
 
 class Pool(Layer):
-    """What pools have in common: a number for each channel of each window, in the order window, channel."""
+    """Base class of pooling layers, whose outputs have the order window, channel."""
 
     windows: list[list[int]]
 
     def __init__(self, windows: list[Window]) -> None:
-        # A pool has no padding, so all pixels have their place.
+        # Pools have no padding, so no index is None.
         self.windows = [[i for i in channel if i is not None] for window in windows for channel in zip(*window)]
 
 
 class MaxPool2D(Pool):
-    """The largest number of each window, channel by channel."""
+    """Maximum of each window and channel."""
 
     def forward(self, A_in: Rows) -> Rows:
-        """a = max of the window."""
+        """Return the maximum of each window."""
         return [[max(image[i] for i in window) for window in self.windows] for image in A_in]
 
-    def downward(self, A_in: Rows, delta: Rows) -> Rows:
-        """dL/dA_in."""
-        # A number acts through every window that it is the largest of; of several that are, it is the first.
+    def input_gradient(self, A_in: Rows, delta: Rows) -> Rows:
+        """Return dL/dA_in."""
+        # The maximum of a window gets its derivative; if several numbers are equal, the first one.
         dA = [[0.0] * len(image) for image in A_in]
-        for image, below, row in zip(A_in, dA, delta):
+        for image, gradient, row in zip(A_in, dA, delta):
             for window, d in zip(self.windows, row):
-                below[max(window, key=lambda i: image[i])] += d
+                gradient[max(window, key=lambda i: image[i])] += d
         return dA
 
 
 class AvgPool2D(Pool):
-    """The mean of each window, channel by channel."""
+    """Mean of each window and channel."""
 
     def forward(self, A_in: Rows) -> Rows:
-        """a = sum of the window / number of its pixels."""
+        """Return the mean of each window."""
         return [[sum(image[i] for i in window) / len(window) for window in self.windows] for image in A_in]
 
-    def downward(self, A_in: Rows, delta: Rows) -> Rows:
-        """dL/dA_in."""
-        # A number acts through every window that it is in, with a weight of 1 / number of its pixels.
+    def input_gradient(self, A_in: Rows, delta: Rows) -> Rows:
+        """Return dL/dA_in."""
+        # A number contributes to each window that contains it with weight 1 / (number of pixels).
         dA = [[0.0] * len(image) for image in A_in]
-        for below, row in zip(dA, delta):
+        for gradient, row in zip(dA, delta):
             for window, d in zip(self.windows, row):
                 for i in window:
-                    below[i] += d / len(window)
+                    gradient[i] += d / len(window)
         return dA
 
 
 class Flatten(Layer):
-    """An image becomes a vector: row, column, channel. That is how it is stored, so there is nothing to do."""
+    """Change of shape from image to vector. Images are stored as vectors, so nothing is computed."""
 
     def forward(self, A_in: Rows) -> Rows:
-        """A_out = A_in."""
+        """Return A_out = A_in."""
         return A_in
 
-    def downward(self, A_in: Rows, delta: Rows) -> Rows:
-        """dL/dA_in = dL/dA_out."""
+    def input_gradient(self, A_in: Rows, delta: Rows) -> Rows:
+        """Return dL/dA_in = dL/dA_out."""
         return delta

@@ -1,4 +1,4 @@
-"""The layers: what each makes of its inputs, and how a change of the loss goes back through it."""
+"""Activations, and the forward and backward pass of a dense layer."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
 
 def sigmoid(z: float) -> float:
-    """1 / (1 + exp(-z)), in a form in which exp cannot overflow."""
+    """Return 1 / (1 + exp(-z)), in a form in which exp cannot overflow."""
     e = math.exp(-abs(z))
     return 1 / (1 + e) if z >= 0 else e / (1 + e)
 
 
-# Each activation f, and its slope df/dz, which for these four can be told from the output a = f(z) alone.
+# Each activation f, and its derivative df/dz as a function of the output a = f(z).
 ACTIVATIONS: dict[str, tuple[Callable[[float], float], Callable[[float], float]]] = {
     "sigmoid": (sigmoid, lambda a: a * (1 - a)),
     "tanh": (math.tanh, lambda a: 1 - a * a),
@@ -30,38 +30,38 @@ ACTIVATIONS: dict[str, tuple[Callable[[float], float], Callable[[float], float]]
 
 
 def transposed(A: Rows) -> Rows:
-    """The columns of A as rows."""
+    """Return the transposed matrix, whose rows are the columns of A."""
     return list(zip(*A))
 
 
 def product(A: Rows, B: Rows) -> list[list[float]]:
-    """The matrix product A B: sum over k of A[i][k] * B[k][j], for every i and j."""
+    """Return the matrix product A B: the sum over k of A[i][k] * B[k][j] for each i and j."""
     columns = transposed(B)
     return [[sum(a * b for a, b in zip(row, column)) for column in columns] for row in A]
 
 
 class Layer(ABC):
-    """What all layers answer. One without activation and weights, as pools are, answers this to `backward`."""
+    """Base class of layers. `backward` is that of layers without activation and weights, such as pools."""
 
     @abstractmethod
     def forward(self, A_in: Rows) -> Rows:
-        """A_out, a row of outputs for every row of inputs."""
+        """Return A_out, a row of outputs for each row of inputs."""
 
     def forward_batch(self, A_in: Rows) -> Rows:
-        """The same in a step of training, which is something else where rows depend on each other."""
+        """Return A_out in a training step. It differs from `forward` if the rows of a batch depend on each other."""
         return self.forward(A_in)
 
     def backward(self, A_in: Rows, A_out: Rows, dA: Rows) -> tuple[Rows, Gradient | None]:
-        """delta, which is dL/dZ, and (dW, db), None where there is nothing to learn; dA is dL/dA_out."""
+        """Return delta = dL/dZ and (dW, db), from dA = dL/dA_out; None in place of (dW, db) without parameters."""
         return dA, None
 
     @abstractmethod
-    def downward(self, A_in: Rows, delta: Rows) -> Rows:
-        """dL/dA_in, which is the dA of the layer below."""
+    def input_gradient(self, A_in: Rows, delta: Rows) -> Rows:
+        """Return dL/dA_in, which is dA of the previous layer."""
 
 
 class Dense(Layer):
-    """A dense layer: every neuron sees every input."""
+    """Dense layer: each neuron is connected to each input."""
 
     b: list[float] | None
     activation: str
@@ -73,24 +73,24 @@ class Dense(Layer):
         self.n_in, self.n_out = len(W), len(W[0])
 
     def forward(self, A_in: Rows) -> Rows:
-        """A_out = f(A_in W + b), a row of outputs for every row of inputs."""
+        """Return A_out = f(A_in W + b), a row of outputs for each row of inputs."""
         f, _ = ACTIVATIONS[self.activation]
         b = self.b or [0.0] * self.n_out
         return [[f(z + b_j) for z, b_j in zip(row, b)] for row in product(A_in, self.W)]
 
     def backward(self, A_in: Rows, A_out: Rows, dA: Rows) -> tuple[Rows, Gradient]:
-        """delta, which is dL/dZ, and (dW, db); dA is dL/dA_out."""
-        # Through the activation: a = f(z), so dL/dz = dL/da * f'(z), which is called delta.
-        _, slope = ACTIVATIONS[self.activation]
-        delta = [[d * slope(a) for d, a in zip(*rows)] for rows in zip(dA, A_out)]
+        """Return delta = dL/dZ and (dW, db), from dA = dL/dA_out."""
+        # Activation: a = f(z), so delta = dL/dz = dL/da * f'(z).
+        _, derivative = ACTIVATIONS[self.activation]
+        delta = [[d * derivative(a) for d, a in zip(*rows)] for rows in zip(dA, A_out)]
 
-        # Z = A_in W + b. A weight acts through its input in every row, so dL/dW = transposed(A_in) delta;
-        # a bias acts through an input of 1, so dL/db = sum over rows of delta.
+        # Z = A_in W + b. Each weight is multiplied by its input in each row, so dL/dW = transposed(A_in) delta.
+        # A bias is multiplied by 1, so dL/db is the sum of delta over the rows.
         dW = product(transposed(A_in), delta)
         db = [sum(column) for column in transposed(delta)] if self.b else None
         return delta, (dW, db)
 
-    def downward(self, A_in: Rows, delta: Rows) -> Rows:
-        """dL/dA_in, which is the dA of the layer below."""
-        # An input acts through its weights to every neuron, so dL/dA_in = delta transposed(W).
+    def input_gradient(self, A_in: Rows, delta: Rows) -> Rows:
+        """Return dL/dA_in, which is dA of the previous layer."""
+        # Each input contributes to all neurons by its weights, so dL/dA_in = delta transposed(W).
         return product(delta, transposed(self.W))

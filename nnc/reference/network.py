@@ -1,4 +1,4 @@
-"""The network: the way forward through its layers, the way back, the update of the weights, the training loop."""
+"""The network: forward pass, backward pass, update of the weights and training loop."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from nnc._inspection.text import network_text
 from nnc._utils import disk
 from nnc.layers import Dropout
 from nnc.layers.stack import stack, unstack
-from nnc.reference.checks import positive, rows_of, same_length, supported, whole
-from nnc.reference.first import first_layers
+from nnc.reference.build import build_layers
+from nnc.reference.checks import check_length, check_supported, checked_rows, positive, whole_number
 from nnc.reference.layers import ACTIVATIONS, Dense
 from nnc.reference.norm import BatchNorm
 from nnc.reference.random import Stream, mix
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from nnc.layers.stack import Stack
     from nnc.reference.layers import Gradient, Layer, Rows
 
-# Each loss is L = scale * sum of (p - y)^2 over all rows and outputs. The mean divides by their number.
+# Each loss is L = scale * sum of (p - y)^2. The scale depends on the number of summands, rows times outputs.
 LOSSES: dict[str, Callable[[int], float]] = {
     "sse": lambda number: 1.0,
     "half_sse": lambda number: 0.5,
@@ -35,12 +35,12 @@ LOSSES: dict[str, Callable[[int], float]] = {
 
 
 def squared_error(P: Rows, y: Rows) -> float:
-    """The sum of (p - y)^2 over all rows and outputs."""
+    """Return the sum of (p - y)^2 over all rows and outputs."""
     return sum((p - t) * (p - t) for rows in zip(P, y) for p, t in zip(*rows))
 
 
 class History:
-    """What a training did: the `loss` of every epoch, the number of `epochs`, the time in `seconds`."""
+    """Result of a fit: the `loss` of each epoch, the number of `epochs` and the time in `seconds`."""
 
     loss: list[float]
     epochs: int
@@ -51,18 +51,31 @@ class History:
 
 
 class NeuralNetwork:
-    """Layers that learn by gradient descent. Arguments and methods are those of the compiled engine.
+    """Network that learns by gradient descent, with the arguments and methods of the compiled network.
 
     Parameters
     ----------
-    layers : number of inputs, neurons of each hidden layer, number of outputs; or layers of nnc.layers, Input first
-    activation : sigmoid, tanh, relu or identity, one for all hidden layers or one each
-    output : activation of the last layer (default: identity for mse, else sigmoid)
-    loss : sse, the sum of (p - y)^2; half_sse, half of it; mse, its mean over rows and outputs
-    bias : whether neurons have a bias
-    init : one of INITIALIZERS (default: he_uniform for relu, else glorot_uniform), or the weights themselves
-    dtype : float64
-    seed : the same gives the same weights and the same order of rows (default: another one every time)
+    layers : sequence of int or layers
+        Numbers of inputs, hidden neurons and outputs; or layers of nnc.layers, beginning with Input.
+    activation : str or sequence of str, default "sigmoid"
+        "sigmoid", "tanh", "relu" or "identity": one for all hidden layers, or one for each.
+    output : str, optional
+        Activation of the last layer. Default: "identity" for mse, otherwise "sigmoid".
+    loss : str, default "sse"
+        "sse" is the sum of (p - y)^2, "half_sse" is half of it, "mse" is its mean over rows and outputs.
+    bias : bool, default True
+        Whether neurons have a bias.
+    init : str or list of matrices, optional
+        One of INITIALIZERS, or the weights. Default: "he_uniform" for relu, otherwise "glorot_uniform".
+    dtype : str, default "float64"
+        Only "float64".
+    seed : int, optional
+        Determines weights and order of rows. Default: random.
+
+    Raises
+    ------
+    ValueError, TypeError
+        An argument is not one of these, or the reference does not support it.
     """
 
     loss_name: str
@@ -72,8 +85,8 @@ class NeuralNetwork:
     activations: tuple[str, ...]
     seed: int
     layers: list[Layer]
-    computing: list[Dense]
-    norms: list[BatchNorm]
+    parametric_layers: list[Dense]
+    norm_layers: list[BatchNorm]
 
     def __init__(
         self,
@@ -88,77 +101,80 @@ class NeuralNetwork:
         seed: int | None = None,
     ) -> None:
         self.loss_name, self.dtype = loss, str(dtype)
-        supported("loss", [loss], LOSSES)
-        supported("dtype", [self.dtype], ["float64"])
+        check_supported("loss", [loss], LOSSES)
+        check_supported("dtype", [self.dtype], ["float64"])
         names = [activation] if isinstance(activation, str) else list(activation)
-        supported("activation", [*names, *([output] if output else [])], ACTIVATIONS)
+        check_supported("activation", [*names, *([output] if output else [])], ACTIVATIONS)
         self.stack = stack(layers, activation, output, loss, bool(bias))
         self.sizes, self.activations = self.stack.sizes, self.stack.activations
-        self.seed = whole("seed", int.from_bytes(os.urandom(4)) if seed is None else seed, 0)
+        self.seed = whole_number("seed", int.from_bytes(os.urandom(4)) if seed is None else seed, 0)
         self._shuffler = Stream(mix(mix(self.seed) + 1))
         draw = init if init is None or isinstance(init, str) else "zeros"
-        self.layers = first_layers(self.stack, draw, self.seed)
-        self.computing = [layer for layer in self.layers if isinstance(layer, Dense)]  # those with weights
-        self.norms = [layer for layer in self.layers if isinstance(layer, BatchNorm)]
+        self.layers = build_layers(self.stack, draw, self.seed)
+        self.parametric_layers = [layer for layer in self.layers if isinstance(layer, Dense)]  # layers with weights
+        self.norm_layers = [layer for layer in self.layers if isinstance(layer, BatchNorm)]
         if draw is not init:
             self.weights = init
 
     @property
     def weights(self) -> Any:
-        """W of every layer that has weights. Assign a list of them to change the network."""
-        return tuple(layer.W for layer in self.computing)
+        """Matrix W of each layer with weights. Assign a list of matrices to change the network."""
+        return tuple(layer.W for layer in self.parametric_layers)
 
     @weights.setter
     def weights(self, values: Any) -> None:
-        same_length("weights", values, self.weights)
-        checked = [rows_of("weights", W, (layer.n_out,), layer.n_in) for layer, W in zip(self.computing, values)]
-        for layer, W in zip(self.computing, checked):
+        check_length("weights", values, len(self.weights))
+        layers = self.parametric_layers
+        checked = [checked_rows("weights", W, (layer.n_out,), layer.n_in) for layer, W in zip(layers, values)]
+        for layer, W in zip(layers, checked):
             layer.W = W
 
     @property
     def bias(self) -> bool:
-        """Whether there are biases, in some layers at least."""
+        """True if at least one layer has biases."""
         return bool(self.biases)
 
     @property
     def biases(self) -> Any:
-        """b of every layer, none without bias. Assign a list of them to change the network."""
-        return tuple(layer.b for layer in self.computing if layer.b)
+        """Vector b of each layer with biases. Assign a list of vectors to change the network."""
+        return tuple(layer.b for layer in self.parametric_layers if layer.b)
 
     @biases.setter
     def biases(self, values: Any) -> None:
-        same_length("biases", values, self.biases)
-        having = [layer for layer in self.computing if layer.b]
-        checked = [rows_of("biases", [b], (layer.n_out,))[0] for layer, b in zip(having, values)]
-        for layer, b in zip(having, checked):
+        check_length("biases", values, len(self.biases))
+        biased = [layer for layer in self.parametric_layers if layer.b]
+        checked = [checked_rows("biases", [b], (layer.n_out,))[0] for layer, b in zip(biased, values)]
+        for layer, b in zip(biased, checked):
             layer.b = b
 
     def predict(self, X: Any) -> Rows:
-        """P, a row of outputs for every row of X. An image is a row of numbers, or lists [row][column][channel]."""
-        return self._forward(rows_of("X", X, self.stack.input_shape))[-1]
+        """Return P, a row of outputs for each row of X. Images are flat rows, or lists [row][column][channel]."""
+        return self._forward(checked_rows("X", X, self.stack.input_shape))[-1]
 
     def _forward(self, X: Rows, training: bool = False) -> list[Rows]:
-        A = [X]  # then the output of every layer in turn, P at last; the backward pass needs them all
+        """Return the inputs, and the outputs of each layer; the backward pass needs all of them."""
+        A = [X]
         for layer in self.layers:
             A.append(layer.forward_batch(A[-1]) if training else layer.forward(A[-1]))
         return A
 
     def evaluate_loss(self, X: Any, y: Any) -> float:
-        """L = scale * sum of (p - y)^2."""
+        """Return the loss, scale * sum of (p - y)^2."""
         X, y = self._data(X, y)
         return self._scale(X) * squared_error(self._forward(X)[-1], y)
 
     def _scale(self, X: Rows) -> float:
+        """Return the factor of the squared error in the loss."""
         return LOSSES[self.loss_name](len(X) * self.sizes[-1])
 
     def gradients(self, X: Any, y: Any) -> list[Gradient]:
-        """(dW, db) of every layer that has weights; db is None without bias."""
+        """Return (dW, db) of each layer with weights; db is None without bias."""
         return self._backward(*self._data(X, y))[1]
 
     def _backward(self, X: Rows, y: Rows) -> tuple[float, list[Gradient]]:
-        """The sum of (p - y)^2, and the gradients by the chain rule, from the last layer to the first."""
+        """Return the sum of (p - y)^2 and the gradients, by the chain rule from the last layer to the first."""
         if len(X) < self.stack.min_batch_rows:
-            raise ValueError("a batch must have two rows or more for a BatchNorm: a single number has no variance")
+            raise ValueError("X must have at least 2 rows for BatchNorm: a single number has no variance")
         A = self._forward(X, training=True)
         P = A[-1]
 
@@ -171,27 +187,28 @@ class NeuralNetwork:
             delta, gradient = layer.backward(A_in, A_out, dA)
             if gradient is not None:
                 gradients.insert(0, gradient)
-            if layer is not self.layers[0]:  # below which there is nothing to learn
-                dA = layer.downward(A_in, delta)
+            if layer is not self.layers[0]:  # nothing needs the derivative by the inputs
+                dA = layer.input_gradient(A_in, delta)
         return squared_error(P, y), gradients
 
     def train_step(self, X: Any, y: Any, lr: float) -> float:
-        """One step of gradient descent on all these rows. Returns the loss before it."""
+        """Take one step of gradient descent on these rows, and return the loss before it."""
         X, y = self._data(X, y)
         return self._scale(X) * self._step(X, y, positive("lr", lr))
 
     def _step(self, X: Rows, y: Rows, lr: float) -> float:
+        """Take one step of gradient descent, and return the sum of (p - y)^2 before it."""
         error, gradients = self._backward(X, y)
-        for placed, layer, (dW, db) in zip(self.stack.parametric_layers, self.computing, gradients):
-            if placed.kind.frozen:
+        for entry, layer, (dW, db) in zip(self.stack.parametric_layers, self.parametric_layers, gradients):
+            if entry.kind.frozen:
                 continue
-            # Downhill: W = W - lr * dL/dW, b = b - lr * dL/db. A layer may have rates of its own.
-            lr_W = lr * placed.kind.lr_factor
-            lr_b = lr_W * placed.kind.bias_lr_factor
+            # Gradient descent: W = W - lr * dL/dW, b = b - lr * dL/db. Layers may have factors of the learning rate.
+            lr_W = lr * entry.kind.lr_factor
+            lr_b = lr_W * entry.kind.bias_lr_factor
             layer.W = [[w - lr_W * d for w, d in zip(*rows)] for rows in zip(layer.W, dW)]
             layer.b = layer.b and db and [b - lr_b * d for b, d in zip(layer.b, db)]
             if isinstance(layer, BatchNorm):
-                layer.run_on()
+                layer.update_running_statistics()
         return error
 
     def fit(
@@ -205,22 +222,44 @@ class NeuralNetwork:
         batch_size: int | None = None,
         shuffle: bool = True,
     ) -> History:
-        """Go through all rows `epochs` times, with a step of gradient descent for every `batch_size` of them.
+        """Train by gradient descent, with one step for each batch of rows.
 
-        `lr` is the learning rate (default 0.001; the compiled network has a rule for fits that name none).
-        Without `batch_size`, all rows are one batch. `shuffle` puts the rows in a new order every epoch. The
-        loss of an epoch is that of its batches, each before its step. If a number is no longer finite,
-        ArithmeticError is raised and that epoch undone.
+        Parameters
+        ----------
+        X, y : lists or arrays (n, n_in) and (n, n_out)
+            Inputs and targets.
+        epochs : int
+            Number of passes over all rows.
+        lr : float, default 0.001
+            Learning rate. The compiled network has another default.
+        optimizer : str, default "sgd"
+            Only "sgd".
+        batch_size : int, optional
+            Rows in a batch. Default: all rows.
+        shuffle : bool, default True
+            Draw a new order of the rows for each epoch.
+
+        Returns
+        -------
+        History
+            The loss of an epoch is the sum over its batches, each computed before its step.
+
+        Raises
+        ------
+        ArithmeticError
+            The loss or a weight is not finite. The weights are those before this epoch.
+        ValueError, TypeError
+            An argument is not as described.
         """
         X, y = self._data(X, y)
-        epochs, lr = whole("epochs", epochs, 0), positive("lr", 0.001 if lr is None else lr)
-        batch_size = len(X) if batch_size is None else whole("batch_size", batch_size, 1)
-        supported("optimizer", [optimizer], ["sgd"])
+        epochs, lr = whole_number("epochs", epochs, 0), positive("lr", 0.001 if lr is None else lr)
+        batch_size = len(X) if batch_size is None else whole_number("batch_size", batch_size, 1)
+        check_supported("optimizer", [optimizer], ["sgd"])
         losses: list[float] = []
         order, start = list(range(len(X))), perf_counter()
         for epoch in range(1, epochs + 1):
-            before = [(layer.W, layer.b) for layer in self.computing]
-            running = [(norm.running_mean, norm.running_var) for norm in self.norms]
+            before = [(layer.W, layer.b) for layer in self.parametric_layers]
+            running = [(norm.running_mean, norm.running_var) for norm in self.norm_layers]
             if shuffle and batch_size < len(X):
                 order = list(range(len(X)))
                 self._shuffler.shuffle(order)
@@ -229,22 +268,23 @@ class NeuralNetwork:
                 batch = order[first : first + batch_size]
                 error += self._step([X[row] for row in batch], [y[row] for row in batch], lr)
             losses.append(self._scale(X) * error)
-            numbers = [w for layer in self.computing for row in [*layer.W, layer.b or []] for w in row]
+            numbers = [w for layer in self.parametric_layers for row in [*layer.W, layer.b or []] for w in row]
             if not all(map(math.isfinite, [losses[-1], *numbers])):
-                for layer, (W, b) in zip(self.computing, before):
+                for layer, (W, b) in zip(self.parametric_layers, before):
                     layer.W, layer.b = W, b
-                for norm, (mean, variance) in zip(self.norms, running):
+                for norm, (mean, variance) in zip(self.norm_layers, running):
                     norm.running_mean, norm.running_var = mean, variance
                 raise ArithmeticError(f"training diverged in epoch {epoch}; try a smaller lr than {lr}")
         return History(losses, perf_counter() - start)
 
     def _data(self, X: Any, y: Any) -> tuple[Rows, Rows]:
-        X = rows_of("X", X, self.stack.input_shape)
-        return X, rows_of("y", y, self.sizes[-1:], len(X))
+        """Return checked inputs and targets."""
+        X = checked_rows("X", X, self.stack.input_shape)
+        return X, checked_rows("y", y, self.sizes[-1:], len(X))
 
     def inspect(self, file: Any = None) -> None:
-        """Print every layer, neuron, weight and bias."""
-        print(network_text(self.stack, [_arrays(layer) for layer in self.computing], (), ()), file=file)
+        """Print all layers, neurons, weights and biases."""
+        print(network_text(self.stack, [_arrays(layer) for layer in self.parametric_layers], (), ()), file=file)
 
     def save(self, path: Any) -> None:
         """Write the network to a JSON file (a path, or an open text file)."""
@@ -252,19 +292,26 @@ class NeuralNetwork:
 
     @classmethod
     def load(cls, path: Any) -> NeuralNetwork:
-        """Read a network that was saved here or by the engine. ValueError names what is not in this reference.
+        """Read a network that the reference or the engine has saved.
 
-        Of a checkpoint the network is read, not where its training was.
+        The training state of a checkpoint is ignored.
+
+        Raises
+        ------
+        ValueError
+            The reference does not support a part of the network.
+        OSError
+            The file cannot be read.
         """
         return cls._from_document(_serialization.read(path), disk.place(path))
 
     def to_json(self) -> str:
-        """The text that `save` writes."""
+        """Return the text that `save` writes."""
         return _serialization.dumps(self._document())
 
     @classmethod
     def from_json(cls, text: str) -> NeuralNetwork:
-        """The network that `to_json` wrote, here or in the engine."""
+        """Return the network of a text from `to_json` of the reference or the engine."""
         return cls._from_document(_serialization.loads(text), "the JSON text")
 
     def _document(self) -> dict[str, Any]:
@@ -275,7 +322,7 @@ class NeuralNetwork:
             "loss": self.loss_name,
             "seed": self.seed,
             "shuffle_position": self._shuffler.position,
-            "layers": self.stack.to_list([_arrays(layer) for layer in self.computing]),
+            "layers": self.stack.to_list([_arrays(layer) for layer in self.parametric_layers]),
             "self_test": {"X": X, "P": P} if all(map(math.isfinite, P)) else None,
         }
 
@@ -284,22 +331,22 @@ class NeuralNetwork:
         for key in ("classes", "scale_X", "scale_y"):
             if document[key] is not None:
                 raise ValueError(
-                    f"{key} is not in the plain-Python reference, which takes numbers and gives numbers as they are; "
-                    "what else there is, the compiled nnc.NeuralNetwork has"
+                    f"{key} is not supported by the plain-Python reference, which neither scales nor encodes; "
+                    "load the file with nnc.load"
                 )
-        # Files hold the rates of Dropout layers for further training; no prediction depends on them.
+        # Predictions do not depend on Dropout layers, which files contain for further training.
         layers = [
             kind for kind in unstack(document["layers"], None, document["learning"]) if not isinstance(kind, Dropout)
         ]
-        computing = [layer for layer in document["layers"] if "W" in layer]
+        parametric_layers = [layer for layer in document["layers"] if "W" in layer]
         network = cls(
             layers,
             loss=document["loss"],
-            init=[layer["W"] for layer in computing],
+            init=[layer["W"] for layer in parametric_layers],
             dtype=document["dtype"],
             seed=document["seed"],
         )
-        for layer, saved in zip(network.computing, computing):
+        for layer, saved in zip(network.parametric_layers, parametric_layers):
             layer.b = saved["b"]
             if isinstance(layer, BatchNorm):
                 layer.running_mean, layer.running_var = saved["running_mean"], saved["running_var"]
@@ -310,6 +357,6 @@ class NeuralNetwork:
 
 
 def _arrays(layer: Dense) -> tuple[Any, ...]:
-    """What a file holds of a layer's numbers."""
+    """Return the arrays of a layer that a file contains."""
     running = (layer.running_mean, layer.running_var) if isinstance(layer, BatchNorm) else ()
     return (layer.W, layer.b, *running)

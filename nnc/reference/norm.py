@@ -1,4 +1,4 @@
-"""Batch normalization: the layer in which the rows of a batch depend on each other."""
+"""Batch normalization, a layer in which the rows of a batch depend on each other."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from nnc.reference.images import cut
+from nnc.reference.images import chunks
 from nnc.reference.layers import ACTIVATIONS, Dense, transposed
 
 if TYPE_CHECKING:
@@ -14,20 +14,20 @@ if TYPE_CHECKING:
 
 
 def normalized(channel: Row, eps: float) -> tuple[list[float], float, float]:
-    """(x - mean) / sqrt(variance + eps) for all numbers of a channel; then their mean and variance."""
+    """Return (x - mean) / sqrt(variance + eps) for the numbers of a channel, their mean and their variance."""
     mean = sum(channel) / len(channel)
     variance = sum((x - mean) * (x - mean) for x in channel) / len(channel)
     return [(x - mean) / math.sqrt(variance + eps) for x in channel], mean, variance
 
 
 class BatchNorm(Dense):
-    """Every channel of a batch gets mean 0 and variance 1, and then a spread gamma and a mean beta, which are learned.
+    """Batch normalization (Ioffe and Szegedy, 2015): standardized channels with a learned scale and offset.
 
     z = gamma * (x - mean) / sqrt(variance + eps) + beta, a = f(z)
 
-    gamma is W, a single row, and beta is b. A channel is a column of the batch; of images, it has a number for each
-    pixel. A step takes mean and variance of its batch; so that a prediction does not depend on the rows beside it, it
-    takes running ones, which each step moves towards those of its batch.
+    gamma is W, with one row, and beta is b. A channel is a column of the batch; for images it includes all pixels. A
+    training step uses mean and variance of its batch. Predictions use running statistics, which each step moves towards
+    those of its batch, so a prediction does not depend on other rows.
     """
 
     momentum: float
@@ -39,51 +39,51 @@ class BatchNorm(Dense):
         super().__init__([[1.0] * channels], [0.0] * channels, activation)
         self.momentum, self.eps = momentum, eps
         self.running_mean, self.running_var = [0.0] * channels, [1.0] * channels
-        self.batch: list[tuple[float, float, int]] = []  # of the last step: mean, variance, and of how many numbers
+        self.batch: list[tuple[float, float, int]] = []  # mean, variance and count of each channel in the last step
 
     def channels(self, A: Rows) -> Rows:
-        """The numbers of each channel, row by row and pixel by pixel."""
-        return transposed([pixel for row in A for pixel in cut(row, self.n_out)])
+        """Return the numbers of each channel, row by row and pixel by pixel."""
+        return transposed([pixel for row in A for pixel in chunks(row, self.n_out)])
 
     def rows(self, channels: list[list[float]], n: int) -> list[Row]:
-        """The opposite: n rows."""
-        flat = list(chain(*zip(*channels)))
-        return cut(flat, len(flat) // n)
+        """Return n rows from the numbers of each channel; the inverse of `channels`."""
+        numbers = list(chain(*zip(*channels)))
+        return chunks(numbers, len(numbers) // n)
 
     def scaled(self, channels: list[list[float]], n: int) -> list[Row]:
-        """a = f(gamma * x + beta)."""
+        """Return f(gamma * x + beta) for standardized channels, as n rows."""
         f, _ = ACTIVATIONS[self.activation]
         return self.rows(
             [[f(g * x + b) for x in channel] for g, b, channel in zip(self.W[0], self.b or [], channels)], n
         )
 
     def forward(self, A_in: Rows) -> list[Row]:
-        """A_out with the running mean and variance."""
+        """Return A_out with the running mean and variance."""
         running = zip(self.channels(A_in), self.running_mean, self.running_var)
         return self.scaled(
             [[(x - mean) / math.sqrt(var + self.eps) for x in channel] for channel, mean, var in running], len(A_in)
         )
 
     def forward_batch(self, A_in: Rows) -> list[Row]:
-        """A_out with mean and variance of the batch."""
-        found = [(*normalized(channel, self.eps), len(channel)) for channel in self.channels(A_in)]
-        self.batch = [(mean, variance, n) for _, mean, variance, n in found]
-        return self.scaled([x for x, *_ in found], len(A_in))
+        """Return A_out with mean and variance of the batch."""
+        standardized = [(*normalized(channel, self.eps), len(channel)) for channel in self.channels(A_in)]
+        self.batch = [(mean, variance, n) for _, mean, variance, n in standardized]
+        return self.scaled([x for x, *_ in standardized], len(A_in))
 
     def backward(self, A_in: Rows, A_out: Rows, dA: Rows) -> tuple[Rows, Gradient]:
-        """delta, a row for every channel, and (dgamma, dbeta)."""
-        _, slope = ACTIVATIONS[self.activation]
+        """Return delta with a row for each channel, and (dgamma, dbeta)."""
+        _, derivative = ACTIVATIONS[self.activation]
         pairs = zip(self.channels(dA), self.channels(A_out))
-        delta = [[d * slope(a) for d, a in zip(*pair)] for pair in pairs]
+        delta = [[d * derivative(a) for d, a in zip(*pair)] for pair in pairs]
 
-        # z = gamma x + beta, with x normalized: dL/dgamma = sum of delta x, dL/dbeta = sum of delta.
+        # z = gamma x + beta with standardized x, so dL/dgamma = sum of delta x, and dL/dbeta = sum of delta.
         x = [normalized(channel, self.eps)[0] for channel in self.channels(A_in)]
         dgamma = [sum(d * x for d, x in zip(*pair)) for pair in zip(delta, x)]
         return delta, ([dgamma], [sum(channel) for channel in delta])
 
-    def downward(self, A_in: Rows, delta: Rows) -> list[Row]:
-        """dL/dA_in."""
-        # A number acts by itself, and through mean and variance on all numbers of its channel. With means over these,
+    def input_gradient(self, A_in: Rows, delta: Rows) -> list[Row]:
+        """Return dL/dA_in."""
+        # A number changes its own output, and by mean and variance all outputs of its channel. With means over these,
         # dL/da = gamma / sqrt(variance + eps) * (delta - mean of delta - x * mean of (delta x)).
         dA: list[list[float]] = []
         for gamma, d, channel in zip(self.W[0], delta, self.channels(A_in)):
@@ -93,9 +93,9 @@ class BatchNorm(Dense):
             dA.append([scale * (a - d_mean - b * dx_mean) for a, b in zip(d, x)])
         return self.rows(dA, len(A_in))
 
-    def run_on(self) -> None:
-        """After a step: running = (1 - momentum) * running + momentum * (that of the batch)."""
-        # The variance of all there may ever be is n / (n - 1) times that of n numbers, on average.
+    def update_running_statistics(self) -> None:
+        """Set running = (1 - momentum) * running + momentum * batch, for mean and variance."""
+        # The factor n / (n - 1) makes the variance of a sample of n numbers an unbiased estimate.
         m = self.momentum
         means, variances = zip(*((mean, variance * n / (n - 1)) for mean, variance, n in self.batch))
         self.running_mean = [(1 - m) * old + m * new for old, new in zip(self.running_mean, means)]

@@ -1,4 +1,4 @@
-"""Random numbers: the same for a seed on every machine, and the same as the compiled engine's."""
+"""Random numbers that depend only on the seed, and are equal to those of the compiled engine."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def mix(z: int) -> int:
-    """Stir the 64 bits of z (the generator splitmix64)."""
+    """Return the output of splitmix64 for the state z (Steele, Lea and Flood, 2014)."""
     z %= 2**64
     z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9 % 2**64
     z = (z ^ z >> 27) * 0x94D049BB133111EB % 2**64
@@ -18,7 +18,7 @@ def mix(z: int) -> int:
 
 
 class Stream:
-    """The random numbers of a key: each is its place in the stream, stirred."""
+    """Counter-based random number generator: each number depends on the key and its position only."""
 
     key: int
     position: int
@@ -27,27 +27,27 @@ class Stream:
         self.key, self.position = key, 0
 
     def bits(self) -> int:
-        """The next 64 bits."""
+        """Return the next 64 random bits."""
         self.position += 1
         return mix(self.key + self.position * 0x9E3779B97F4A7C15)
 
     def uniform(self) -> float:
-        """Evenly from [0, 1)."""
+        """Return a number from the uniform distribution on [0, 1)."""
         return (self.bits() >> 11) * 2.0**-53
 
     def normal(self) -> float:
-        """From the bell curve of mean 0 and variance 1 (the method of Box and Muller)."""
+        """Return a number from the standard normal distribution, by the method of Box and Muller."""
         radius = math.sqrt(-2 * math.log(1 - self.uniform()))
         return radius * math.cos(2 * math.pi * self.uniform())
 
     def shuffle(self, order: list[int]) -> None:
-        """Put a list in random order (the method of Fisher and Yates)."""
+        """Put a list in random order, by the method of Fisher and Yates."""
         for i in range(len(order) - 1, 0, -1):
             j = (self.bits() >> 32) * (i + 1) >> 32
             order[i], order[j] = order[j], order[i]
 
 
-# How a weight is drawn from a stream. Biases start at 0; only uniform draws them too.
+# Functions of stream, fan-in and fan-out that return a random weight. Biases start at 0, except with "uniform".
 INITIALIZERS: dict[str, Callable[[Stream, int, int], float]] = {
     "zeros": lambda stream, n_in, n_out: 0.0,
     "uniform": lambda stream, n_in, n_out: stream.uniform(),

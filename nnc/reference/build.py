@@ -1,0 +1,63 @@
+"""Creation of layers with initial weights from the layers of nnc/layers, which have no weights."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from nnc import layers as kinds
+from nnc.reference.checks import check_supported
+from nnc.reference.images import AvgPool2D, Conv2D, Flatten, MaxPool2D, windows
+from nnc.reference.layers import ACTIVATIONS, Dense
+from nnc.reference.norm import BatchNorm
+from nnc.reference.random import INITIALIZERS, Stream, mix
+from nnc.reference.scale import Scale
+
+if TYPE_CHECKING:
+    from nnc.layers import base
+    from nnc.layers.stack import PlacedLayer, Stack
+    from nnc.reference.layers import Layer
+
+LAYERS = ("Dense", "Conv2D", "MaxPool2D", "AvgPool2D", "GlobalAvgPool2D", "Flatten", "BatchNorm", "Scale")
+
+
+def build_layers(stack: Stack, init: str | None, seed: int) -> list[Layer]:
+    """Return layers with random weights, drawn from one stream: for each layer W row by row, then b."""
+    check_supported("layer", [type(layer.kind).__name__ for layer in stack.layers], LAYERS)
+    check_supported("activation", stack.activations, ACTIVATIONS)
+    stream = Stream(mix(seed))
+    return [_build_layer(layer, init, stream) for layer in stack.layers]
+
+
+def _build_layer(layer: PlacedLayer[base.Layer], init: str | None, stream: Stream) -> Layer:
+    """Return one layer with random weights."""
+    kind, input_shape, output_shape = layer.kind, layer.input_shape, layer.output_shape
+    if isinstance(kind, kinds.Dense):
+        return Dense(*_random_parameters(kind, input_shape, init, stream), str(kind.activation))
+    if isinstance(kind, kinds.Conv2D):
+        positions = windows(input_shape, output_shape, kind.size, kind.stride, kind.pad(input_shape))
+        return Conv2D(*_random_parameters(kind, input_shape, init, stream), str(kind.activation), positions)
+    if isinstance(kind, kinds.BatchNorm):
+        check_supported("layer", ["a frozen BatchNorm"] * kind.frozen, LAYERS)
+        return BatchNorm(input_shape[-1], kind.activation, kind.momentum, kind.eps)
+    if isinstance(kind, kinds.Scale):
+        return Scale(input_shape[0], kind.init)
+    if isinstance(kind, kinds.MaxPool2D):
+        return MaxPool2D(windows(input_shape, output_shape, kind.size, kind.stride))
+    if isinstance(kind, kinds.AvgPool2D):
+        return AvgPool2D(windows(input_shape, output_shape, kind.size, kind.stride))
+    if isinstance(kind, kinds.GlobalAvgPool2D):  # a single window covers the image
+        return AvgPool2D(windows(input_shape, output_shape, (input_shape[0], input_shape[1]), (1, 1)))
+    return Flatten()
+
+
+def _random_parameters(
+    kind: kinds.Dense | kinds.Conv2D, input_shape: tuple[int, ...], init: str | None, stream: Stream
+) -> tuple[list[list[float]], list[float] | None]:
+    """Return random W and b of a layer."""
+    name = kind.init or init or ("he_uniform" if kind.activation == "relu" else "glorot_uniform")
+    check_supported("init", [name], INITIALIZERS)
+    array = kind.parameter_arrays(input_shape)[0]  # shape, fan-in and fan-output_shape of W
+    n_in, n_out = array.shape
+    W = [[INITIALIZERS[name](stream, array.fan_in, array.fan_out) for _ in range(n_out)] for _ in range(n_in)]
+    b = [stream.uniform() if name == "uniform" else 0.0 for _ in range(n_out)] if kind.bias else None
+    return W, b
