@@ -29,14 +29,11 @@ class ContainerGraph(Graph):
         super().__init__(dtype)
         self.scope, self.container, self.output_names = scope, container, output_names
 
-    def node(
-        self, operator: str, *inputs: str, name: str | None = None, unused_output: str = "", **attributes: Any
-    ) -> str:
+    def node(self, operator: str, *inputs: str, name: str | None = None, **attributes: Any) -> str:
         """Add a node, and return the name of its output."""
-        unused = [self.scope.get_unique_variable_name(unused_output)] if unused_output else []
         output: str = self.output_names[name] if name else self.scope.get_unique_variable_name(operator)
         unique = self.scope.get_unique_operator_name(operator)
-        self.container.add_node(operator, [*inputs], [output, *unused], name=unique, **attributes)
+        self.container.add_node(operator, [*inputs], [output], name=unique, **attributes)
         return output
 
     def tensor(self, values: Sequence[Any], shape: Sequence[int], element_type: str | None = None) -> str:
@@ -76,10 +73,15 @@ def _convert(scope: Any, operator: Any, container: Any) -> None:
     Raises
     ------
     ValueError
-        skl2onnx does not support the classes of the estimator.
+        skl2onnx does not support the classes or the loss of the estimator.
     """
     estimator = operator.raw_operator
     document = estimator.network_._whole()
+    if document["heads"] is not None:
+        raise ValueError(
+            "skl2onnx cannot convert an MLPRegressor with several quantiles; use network_.to_onnx(path), whose output "
+            "has all of them"
+        )
     _check_classes(estimator, document)
     program = build_program(document)
     dtype = "float64" if type(operator.inputs[0].type).__name__ == "DoubleTensorType" else "float32"

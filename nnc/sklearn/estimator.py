@@ -212,6 +212,10 @@ class Estimator(Solvers):
         """How much each row counts."""
         return sample_weight
 
+    def _columns_of(self, y: NDArray[Any]) -> NDArray[Any]:
+        """Return checked targets with one column for each output of the network."""
+        return y.reshape(len(y), -1)
+
     def _targets(self: Any, y: NDArray[Any], dtype: Any) -> tuple[NDArray[Any] | None, NDArray[np.int32] | None]:
         """y (n, n_outputs_) as the engine takes it: targets or labels."""
         return as_contiguous(y, np.dtype(dtype)), None
@@ -281,7 +285,7 @@ class Estimator(Solvers):
         X, y = self._validate_input(X, y, incremental, reset=first_pass)
         if sample_weight is not None:
             sample_weight = checked_sample_weight(sample_weight, X)
-        y = y.reshape(len(y), -1)
+        y = self._columns_of(y)
         weights = self._weights_of(y, sample_weight, incremental)
         self.n_outputs_ = y.shape[1]
         self._random_state = check_random_state(self.random_state)
@@ -338,7 +342,7 @@ class Estimator(Solvers):
         y = self._validation_targets(y)
         if issparse(X):
             X = X.toarray()
-        return X, y.reshape(len(y), -1), None if weights is None else checked_sample_weight(weights, X)
+        return X, self._columns_of(y), None if weights is None else checked_sample_weight(weights, X)
 
     # ------------------------------------------------------------------------------------------ predictions
 

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.special import xlogy
 from sklearn import neural_network
+from sklearn.utils.validation import check_is_fitted
 
 from nnc._data.metrics import r2
+from nnc._registry.heads import Heads
 from nnc._registry.losses import Huber, Quantile
 from nnc._utils.checks import store_arguments
 from nnc._utils.docstrings import documented
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from nnc._model.data import Data
+    from nnc._network import NeuralNetwork
     from nnc._registry.losses import Loss
 
 
@@ -28,7 +31,10 @@ class MLPRegressor(Estimator, neural_network.MLPRegressor):
         "scikit-learn's MLPRegressor, trained by nnc.",
         """
         loss : str or object
-            Also "mae", "huber", "log_cosh", "quantile", nnc.Huber(delta) or nnc.Quantile(tau).""",
+            Also "mae", "huber", "log_cosh", "quantile", nnc.Huber(delta) or nnc.Quantile(tau). With several quantiles,
+            such as nnc.Quantile([0.1, 0.5, 0.9]), `predict` returns the one that is closest to the median, and
+            `predict_quantiles` returns all of them. `n_outputs_` is then the number of targets times quantiles;
+            sample weights are not supported.""",
         before="dropout",
     )
 
@@ -76,6 +82,60 @@ class MLPRegressor(Estimator, neural_network.MLPRegressor):
     ) -> None:
         store_arguments(self, locals())
 
+    @property
+    def _taus(self) -> tuple[float, ...]:
+        """The levels of several quantiles; empty for all other losses."""
+        return self.loss.tau if isinstance(self.loss, Quantile) and isinstance(self.loss.tau, tuple) else ()
+
+    def predict_quantiles(self, X: Any) -> NDArray[Any]:
+        """Predict all quantiles of a model that was fitted with several, such as loss=nnc.Quantile([0.1, 0.5, 0.9]).
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            The input data.
+
+        Returns
+        -------
+        quantiles : ndarray of shape (n_samples, n_quantiles) or (n_samples, n_quantiles, n_targets)
+            In the order of the levels. Quantiles do not cross: each is at least as large as the one before.
+        """
+        check_is_fitted(self)
+        if not self._taus:
+            raise ValueError(
+                f"loss must be several quantiles for predict_quantiles, such as nnc.Quantile([0.1, 0.5, 0.9]), got "
+                f"{self.loss!r}"
+            )
+        quantiles = self._by_quantile(self._forward_pass_fast(X))
+        return quantiles[:, :, 0] if quantiles.shape[2] == 1 else quantiles
+
+    def _by_quantile(self, P: NDArray[Any]) -> NDArray[Any]:
+        """Return outputs (n, n_outputs_) as an array (n, n_quantiles, n_targets)."""
+        return P.reshape(len(P), len(self._taus), -1)
+
+    def _closest_to_median(self, P: NDArray[Any]) -> NDArray[Any]:
+        """Return the outputs (n, n_targets) of the quantile that is closest to the median."""
+        index = min(range(len(self._taus)), key=lambda i: abs(self._taus[i] - 0.5))
+        return self._by_quantile(P)[:, index]
+
+    def _predict(self, X: Any, check_input: bool = True) -> NDArray[Any]:
+        P = self._forward_pass_fast(X, check_input=check_input)
+        if self._taus:
+            P = self._closest_to_median(P)
+        return P.ravel() if P.shape[1] == 1 else P
+
+    def _columns_of(self, y: NDArray[Any]) -> NDArray[Any]:
+        return np.tile(super()._columns_of(y), (1, len(self._taus) or 1))
+
+    def _weights_of(self, y: NDArray[Any], sample_weight: Any, incremental: bool) -> Any:
+        if sample_weight is not None and self._taus:
+            raise ValueError("sample_weight is not supported with several quantiles; fit one model per quantile")
+        return super()._weights_of(y, sample_weight, incremental)
+
+    def _fits(self, net: NeuralNetwork) -> bool:
+        heads = Heads.of_quantiles(self.loss, net.sizes[-1]) if self._taus else None
+        return super()._fits(net) and net.heads == heads
+
     def _output_activation(self) -> str:
         return "exp" if self.loss == "poisson" else "identity"
 
@@ -93,5 +153,8 @@ class MLPRegressor(Estimator, neural_network.MLPRegressor):
 
     def _score_of(self, data: Data, outputs: NDArray[Any]) -> float:
         """R^2 of outputs, NaN where they are not finite."""
-        assert data.Y is not None
-        return r2(data.Y, outputs, data.weights) if np.isfinite(outputs).all() else np.nan
+        Y = data.Y
+        assert Y is not None
+        if self._taus:
+            Y, outputs = self._by_quantile(Y)[:, 0], self._closest_to_median(outputs)
+        return r2(Y, outputs, data.weights) if np.isfinite(outputs).all() else np.nan
