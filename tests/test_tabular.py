@@ -209,7 +209,7 @@ def test_few_rows(n):
     y = np.array(["a", "b"])[np.arange(n) % 2]
     assert set(TableClassifier("fast", random_state=0).fit(X, y).predict(X)) <= {"a", "b"}
     if n < 10:
-        with pytest.raises(ValueError, match="no rows were held out"):
+        with pytest.raises(ValueError, match="held-out rows"):
             model.predict_interval(X)
 
 

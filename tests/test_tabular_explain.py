@@ -98,7 +98,7 @@ def test_contributions_of_many_rows_are_those_of_each():
 
 def test_gradients_of_something_else():
     with pytest.raises(
-        ValueError, match=r"^gradient must be that of value, got one whose integral is .* of row 0 differ"
+        ValueError, match=r"^gradient must be the gradient of value, got the integral .* for row 0"
     ):
         integrated_gradients(lambda A: A.sum(axis=1), lambda A: np.zeros_like(A), X, np.zeros(5), GROUPS)
     with pytest.raises(ValueError, match=r"^tolerance must be a positive"):
@@ -160,11 +160,11 @@ def test_calibration_error():
 @pytest.mark.parametrize(
     ("logits", "index", "message"),
     [
-        (np.ones(3), [0, 0, 0], r"{} must have shape \(rows, classes\), two classes or more, got \(3,\)"),
-        (np.ones((3, 1)), [0, 0, 0], r"{} must have shape \(rows, classes\), two classes or more, got \(3, 1\)"),
-        (np.ones((3, 2)), [0, 0], r"index must be 3 whole numbers, one a row, got int64 of \(2,\)"),
-        (np.ones((3, 2)), [0.0, 0, 0], r"index must be 3 whole numbers, one a row, got float64 of \(3,\)"),
-        (np.ones((3, 2)), [0, 0, 2], r"index must lie from 0 to 1, got 0 to 2"),
+        (np.ones(3), [0, 0, 0], r"{} must have shape \(rows, classes\) with two classes or more, got \(3,\)"),
+        (np.ones((3, 1)), [0, 0, 0], r"{} must have shape \(rows, classes\) with two classes or more, got \(3, 1\)"),
+        (np.ones((3, 2)), [0, 0], r"index must be 3 integers, one for each row, got int64 of \(2,\)"),
+        (np.ones((3, 2)), [0.0, 0, 0], r"index must be 3 integers, one for each row, got float64 of \(3,\)"),
+        (np.ones((3, 2)), [0, 0, 2], r"index must be from 0 to 1, got 0 to 2"),
         (np.array([[0, 1], [np.nan, 0]]), [0, 0], r"{} must be finite, got nan in row 1, column 0"),
     ],
 )
@@ -177,7 +177,7 @@ def test_rows_that_cannot_be_judged(logits, index, message):
 
 def test_weights_that_say_nothing():
     for weights in (np.zeros(3000), np.arange(3000) - 1):
-        with pytest.raises(ValueError, match=r"^sample_weight must be 0 or more, and not 0 for all rows"):
+        with pytest.raises(ValueError, match=r"^sample_weight must be 0 or more, and above 0 for some row"):
             fit_temperature(LOGITS, INDEX, weights)
 
 

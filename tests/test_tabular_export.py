@@ -13,7 +13,7 @@ pd = pytest.importorskip("pandas")
 from nnc.tabular import TableClassifier, TableRegressor, read_table  # noqa: E402
 from nnc.tabular.encoding import Encoding  # noqa: E402
 from nnc.tabular.encodings import ENCODINGS  # noqa: E402
-from nnc.tabular.export import program  # noqa: E402
+from nnc.tabular.export import build_table_program  # noqa: E402
 
 WARNINGS = ["-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-Wdouble-promotion", "-pedantic", "-Werror"]
 UBSAN = ["-fsanitize=undefined,float-cast-overflow", "-fno-sanitize-recover=all"]
@@ -133,7 +133,7 @@ def test_what_is_written_has_the_widths_of_the_encodings(trained):
 
 def test_codes(trained, rows):
     codes = trained["numbers"].codes(rows)
-    few = program(trained["numbers"]._model()).columns[2]
+    few = build_table_program(trained["numbers"]._model()).columns[2]
     assert codes.shape == (120, 19)
     assert codes[0, 2] == -1
     assert np.isnan(codes[10]).sum() == 18

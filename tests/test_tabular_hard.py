@@ -101,7 +101,7 @@ def test_ctrl_c_during_validation_discards_the_unmeasured_epoch(kind, epoch, mon
 def wide_table():
     """A table with one column more than those whose importances a fit computes."""
     rng = np.random.default_rng(3)
-    return np.concatenate([X, rng.standard_normal((120, held_out.MAX_COLUMNS - 2))], axis=1)
+    return np.concatenate([X, rng.standard_normal((120, held_out.MAX_AUTO_IMPORTANCE_COLUMNS - 2))], axis=1)
 
 
 def test_inspecting_a_model_computes_no_importances(wide_table, make_fail):
@@ -118,7 +118,7 @@ def test_inspecting_a_model_computes_no_importances(wide_table, make_fail):
 
 
 def test_importances_of_wide_tables_are_computed_on_request(wide_table, tmp_path):
-    """Above `MAX_COLUMNS` columns importances exist only after `find_importances`, which needs held-out rows."""
+    """Wide tables have importances only after `find_importances`, which needs held-out rows."""
     model = TableRegressor("fast", members=1, random_state=0).fit(wide_table, Y)
     assert not hasattr(model, "feature_importances_")
     assert "importance" not in str(model.report())
@@ -128,7 +128,7 @@ def test_importances_of_wide_tables_are_computed_on_request(wide_table, tmp_path
     assert "importance" in str(model.report())
     nothing = TableRegressor("fast", members=1).fit(X[:8], Y[:8])  # no row was held out
     assert not hasattr(nothing, "feature_importances_")
-    with pytest.raises(ValueError, match="no rows were held out"):
+    with pytest.raises(ValueError, match="held-out rows"):
         nothing.find_importances()
     nothing.save(tmp_path / "model.json")
     assert not hasattr(nnc.load(tmp_path / "model.json"), "feature_importances_")
@@ -284,7 +284,7 @@ def test_the_row_of_a_message_is_that_of_the_table(set_limit):
     model = TableRegressor("fast", members=1, random_state=0).fit(X, Y)
     rows = X.astype(object)
     rows[:, 1] = [f"{x:f}" for x in X[:, 1]]
-    set_limit("nnc.tabular.model.BLOCK", 5 * 3)
+    set_limit("nnc.tabular.model.MAX_BLOCK_VALUES", 5 * 3)
     np.testing.assert_allclose(model.predict(rows), model.predict(X), atol=1e-3)
     rows[117, 1] = "none"
     with pytest.raises(CellError, match=r"in column 'x1', as the training rows had, got 'none' in row 117$") as caught:

@@ -152,9 +152,9 @@ def test_labels_of_a_part_change_nothing_in_its_predictions(kind, set_limit):
         other = y.copy()
         other[held[part == j]] = 1 - other[held[part == j]] if classes else -3 * other[held[part == j]]
         found = answers(other)
-        same = [answer.argmax(axis=1) if classes else answer for answer in (found.answers, expected.answers)]
+        same = [answer.argmax(axis=1) if classes else answer for answer in (found.values, expected.values)]
         assert np.array_equal(same[0][part == j], same[1][part == j])  # the temperature depends on all snapshots
-        changed_somewhere |= not np.array_equal(found.answers, expected.answers)
+        changed_somewhere |= not np.array_equal(found.values, expected.values)
     assert changed_somewhere  # the parts choose for one another
 
 

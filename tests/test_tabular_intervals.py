@@ -10,7 +10,7 @@ pytest.importorskip("sklearn", "1.9")
 
 import nnc
 from nnc.tabular import TableClassifier, TableRegressor, file, read_table
-from nnc.tabular.intervals import MIN_ROWS, calibrate
+from nnc.tabular.intervals import MIN_SPREAD_ROWS, calibrate
 
 MODELS = Path(__file__).parent / "models"
 NEW = [[0.5, -0.25, "a"], [-1.25, 0.75, "b"], [2.5, None, "c"], [0.0, 0.0, "d"]]
@@ -61,7 +61,7 @@ def test_marginal_coverage_is_the_level(make):
 
 def test_calibration_is_exact_where_the_spread_is_wrong():
     """Over many draws the coverage is from level to level + 1 / (n + 1), although 60 rows of noise fit no spread."""
-    shares, n, level = [], MIN_ROWS, 0.9
+    shares, n, level = [], MIN_SPREAD_ROWS, 0.9
     for seed in range(150):
         rng = np.random.default_rng(seed)
         inputs, errors = rng.standard_normal((n + 200, 3)).astype(np.float32), rng.exponential(size=(n + 200, 1))
@@ -103,10 +103,10 @@ def test_each_target_is_clipped_by_its_own_sign():
 
 
 def test_few_held_out_rows_give_intervals_of_one_width():
-    X, y = noisy(np.random.default_rng(0), MIN_ROWS - 1)
+    X, y = noisy(np.random.default_rng(0), MIN_SPREAD_ROWS - 1)
     low, high = TableRegressor("fast", members=5, random_state=0).fit(X, y).predict_interval(X, 0.95)
     assert np.ptp(high - low) < 1e-12
-    X, y = noisy(np.random.default_rng(0), 2 * MIN_ROWS)
+    X, y = noisy(np.random.default_rng(0), 2 * MIN_SPREAD_ROWS)
     low, high = TableRegressor("fast", members=5, random_state=0).fit(X, y).predict_interval(X, 0.95)
     assert np.ptp(high - low) > 0.01
 
@@ -197,7 +197,8 @@ def test_a_member_that_predicts_far_too_much_does_not_spoil_the_mean():
     regressor = TableRegressor(loss="poisson", random_state=21).fit(X[known], y[known])
     model = regressor.model_
     encoded = model.schema.encode(read_table(X[new]), bins=True in model.encodings)
-    each = [np.clip(model.output(member, model.seen_by(member, encoded)), *model.bounds) for member in model.members]
+    outputs = [model.member_output(member, model.member_inputs(member, encoded)) for member in model.members]
+    each = [np.clip(output, *model.bounds) for output in outputs]
     errors = [np.sqrt(np.mean((answer[:, 0] - y[new]) ** 2)) for answer in each]
     assert max(errors) < 2 * np.median(errors)
     assert np.sqrt(np.mean((regressor.predict(X[new]) - y[new]) ** 2)) < 1.05 * np.median(errors)  # without it: 1.39

@@ -81,7 +81,8 @@ def test_a_file_with_one_member_is_small_and_predicts_alone(classifier, tmp_path
     best = max(range(len(curves)), key=lambda i: max(curves[i], default=0))
     assert one.networks_[0].params.tobytes() == classifier.networks_[best].params.tobytes()
     model = classifier.model_
-    alone = model.output(model.members[best], model.seen_by(model.members[best], next(model.blocks(read(X)))))
+    member, encoded = model.members[best], next(model.encoded_blocks(read(X)))
+    alone = model.member_output(member, model.member_inputs(member, encoded))
     assert np.array_equal(one.predict_proba(X), alone)
     assert one.classes_.tolist() == ["high", "low"]
     assert one.held_out_.temperature == classifier.held_out_.temperature
@@ -175,8 +176,9 @@ def test_the_gain_of_several_networks_is_that_on_new_rows():
     for seed in range(2):
         regressor = TableRegressor(members=8, random_state=seed).fit(X[:750], y[:750])
         model = regressor.model_
-        encoded = next(model.blocks(read(X[750:])))
-        answers = [model.formed(model.output(member, model.seen_by(member, encoded))) for member in model.members]
+        encoded = next(model.encoded_blocks(read(X[750:])))
+        outputs = [model.member_output(member, model.member_inputs(member, encoded)) for member in model.members]
+        answers = [model.postprocess(output) for output in outputs]
         single = np.mean([1 - np.mean((answer[:, 0] - y[750:]) ** 2) / y[750:].var() for answer in answers])
         assert model.gain.mean == pytest.approx(regressor.score(X[750:], y[750:]) - single, rel=0.3)
 

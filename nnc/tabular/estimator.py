@@ -20,14 +20,14 @@ from nnc._utils.arrays import as_finite_array
 from nnc._utils.sklearn_private import HasMethods, Interval, StrOptions
 from nnc.tabular import file
 from nnc.tabular.explain import Explanations
-from nnc.tabular.export import program
+from nnc.tabular.export import build_table_program
 from nnc.tabular.frames import read_table
 from nnc.tabular.held_out import evaluate, find_importances
 from nnc.tabular.leakage import warn_of_leakage
 from nnc.tabular.model import TableModel
 from nnc.tabular.recipe import PRESETS, choose_member_count
 from nnc.tabular.schema import N_BINS, Schema
-from nnc.tabular.selection import without_outliers
+from nnc.tabular.selection import remove_outliers
 from nnc.tabular.summary import summary
 from nnc.tabular.training import MAX_BINNED_VALUES, Rows, Training, total_epochs, with_progress_bar
 
@@ -237,7 +237,7 @@ class TableEstimator(BaseEstimator):
                 task, rows, seed, self.n_jobs, left, callback, None if self.checkpoint is None else keep
             )
             trained = training.run(count, done)
-            members = without_outliers(task, trained, rows)
+            members = remove_outliers(task, trained, rows)
             training.discard({member.spec for member in trained} - {member.spec for member in members})
         with Interrupt():  # Ctrl-C comes too late to spare anything, and what has been trained would be lost
             facts = {
@@ -408,7 +408,7 @@ class TableEstimator(BaseEstimator):
 
     def _program(self, members: Any) -> TableProgram:
         """Return the model, or its best members, for the writers of nnc/_interop."""
-        return program(self._model().with_members(self._count(members)))
+        return build_table_program(self._model().with_members(self._count(members)))
 
     def save(self, path: Any, *, members: int | None = None) -> None:
         """Write the model to a JSON file: columns, encodings, networks and what was learned from held-out rows.

@@ -1,5 +1,4 @@
-"""Which columns predictions rest on, whatever makes them of encoded rows: by shuffling columns among many rows, and by
-the gradient on the way to a single one."""
+"""Explanations of predictions: permutation importances of columns, and integrated gradients of single predictions."""
 
 from __future__ import annotations
 
@@ -15,13 +14,13 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    Groups = Sequence[tuple[slice, ...]]  # as Schema.groups gives them
+    Groups = Sequence[tuple[slice, ...]]  # encoded columns of each original column, as Schema.groups returns them
     Function = Callable[[NDArray[Any]], Any]
 
-NODES = 8  # of a stretch of the way
-HALVINGS = 7  # of stretches, at most
-TINY = np.finfo(np.float64).tiny
-NUMBERS = 1 << 21  # that are computed at a time
+N_NODES = 8  # quadrature nodes in a section of the path
+MAX_HALVINGS = 7  # number of times that a section of the path can be halved
+SMALLEST_NORMAL = np.finfo(np.float64).tiny
+MAX_BLOCK_VALUES = 1 << 21  # input values that are processed at a time
 
 
 class Explanations(NamedTuple):
@@ -30,13 +29,13 @@ class Explanations(NamedTuple):
     Attributes
     ----------
     names : tuple of str
-        The columns.
+        Names of the columns.
     contributions : array (n, columns)
-        They add up, with the baseline, to what is predicted: `contributions.sum(axis=1) + baseline`.
+        Contribution of each column to each prediction, which is `contributions.sum(axis=1) + baseline`.
     baseline : array (n,)
-        What is predicted for the mean row of the training.
+        Prediction for the mean row of the training.
     outputs : int array (n,)
-        Which class, or target, is explained.
+        Index of the class or target that is explained.
     """
 
     names: tuple[str, ...]
@@ -61,18 +60,18 @@ def permutation_importances(
     seed: int = 0,
     weights: NDArray[np.float64] | None = None,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return by how much the mean loss of rows rises if a column is permuted among them (Breiman, 2001).
+    """Return the increase of the mean loss if a column is permuted among the rows (Breiman, 2001).
 
     Parameters
     ----------
     losses : callable
         Returns the loss (n,) of each encoded row (n, width). It must not keep its argument.
     X : array (n, width)
-        Encoded rows that the model has neither learned from nor been selected by.
+        Encoded rows that neither trained nor selected the model.
     groups : sequence of tuples of slices
         The encoded columns of each original column, which are permuted together.
     repeats : int, default 5
-        Number of permutations, the same ones for all columns.
+        Number of permutations, which are the same for all columns.
     seed : int, default 0
         Seed of the permutations.
     weights : array (n,), optional
@@ -81,31 +80,32 @@ def permutation_importances(
     Returns
     -------
     mean, standard_error : float64 arrays (columns,)
-        The mean rise over the rows and permutations, and its standard error: the standard deviation over the rows of
-        the rise of a row's loss, averaged over the permutations, divided by the square root of the number of rows. Both
-        are 0 for a column without encoded columns; the standard error is NaN for a single row.
+        The mean increase over the rows and permutations, and its standard error. The standard error is based on the
+        increase of the loss of each row, averaged over the permutations: it is the standard deviation over the rows,
+        divided by the square root of the number of rows. Both are 0 for a column without encoded columns. The standard
+        error is NaN for a single row.
     """
     key, n = mix(checked_seed(seed)), len(X)
     orders = [
         np.argsort(Stream(mix(key + i)).uniform((n,)), kind="stable") for i in range(check_count("repeats", repeats))
     ]
-    share = np.full(n, 1 / n) if weights is None else weights / weights.sum()
-    effective = 1 / (share**2).sum()  # number of rows, if weights differ (Kish, 1965)
+    normalized_weights = np.full(n, 1 / n) if weights is None else weights / weights.sum()
+    effective_rows = 1 / (normalized_weights**2).sum()  # number of rows of equal weight (Kish, 1965)
     base, changed = losses(X), X.copy()
     means, errors = np.zeros(len(groups)), np.zeros(len(groups))
     for j, group in enumerate(groups):
         if not group:
             continue
-        rises = np.zeros(n)
+        increases = np.zeros(n)
         for order in orders:
             for part in group:
                 changed[:, part] = X[order, part]
-            rises += (losses(changed) - base) / repeats
+            increases += (losses(changed) - base) / repeats
         for part in group:
             changed[:, part] = X[:, part]
-        means[j] = share @ rises
-        variance = share @ (rises - means[j]) ** 2
-        errors[j] = np.sqrt(variance / (effective - 1)) if effective > 1 else np.nan
+        means[j] = normalized_weights @ increases
+        variance = normalized_weights @ (increases - means[j]) ** 2
+        errors[j] = np.sqrt(variance / (effective_rows - 1)) if effective_rows > 1 else np.nan
     return means, errors
 
 
@@ -117,75 +117,76 @@ def integrated_gradients(
     groups: Groups,
     tolerance: float = 1e-6,
 ) -> NDArray[np.float64]:
-    """What each column gives to predictions: its gradient on the straight way from the baseline to the row, integrated
-    (Sundararajan, Taly and Yan, 2017).
+    """Return the contribution of each column to predictions by integrated gradients (Sundararajan, Taly and Yan, 2017).
 
-    The way is cut into stretches. On each, the contributions have to add up to the difference of the values at its
-    ends; where they do not, it is halved. What is left, at most `tolerance` unless the function has a jump, is given to
-    the columns in proportion, so that they add up.
+    The gradient of a prediction is integrated on the straight path from the baseline to the row. The path is divided
+    into sections. In each section the contributions must add up to the difference of the predictions at its ends;
+    otherwise the section is halved. The remainder is distributed in proportion to the contributions, so that these add
+    up exactly. It is at most `tolerance`, unless the function has a jump.
 
     Parameters
     ----------
     value : callable
-        Gives predictions (m,) for rows (m, width).
+        Returns the predictions (m,) for rows (m, width).
     gradient : callable
-        Gives their derivatives (m, width).
+        Returns the derivatives (m, width) of these predictions by the rows.
     X : array (n, width)
         Encoded rows.
     baseline : array (width,)
-        Encoded, too: that of which predictions are told apart, such as a mean row.
+        Encoded row with which predictions are compared, such as the mean row.
     groups : sequence of tuples of slices
-        What belongs to each original column.
+        The encoded columns of each original column.
     tolerance : float, default 1e-6
-        Of the sums, in parts of the absolute contributions of a row.
+        Tolerance of the sums, relative to the sum of the absolute contributions of a row.
 
     Returns
     -------
     float64 array (n, columns)
-        Rows add up to value(X) - value(baseline).
+        Contributions. The sum of a row is value(X) - value(baseline).
 
     Raises
     ------
     ValueError
-        The gradients do not add up to the values, by one percent or more: they are not those of `value`.
+        The sums of the integrated gradients differ from the predictions by one percent or more: `gradient` is not the
+        gradient of `value`.
     """
     check_positive("tolerance", tolerance)
     X = np.asarray(X, np.float64)
     n, width = X.shape
-    ways = X - baseline
+    paths = X - baseline
     start, end = float(value(np.asarray(baseline, np.float64)[None])[0]), np.asarray(value(X), np.float64)
     total, scale = np.zeros((n, width)), np.abs(end - start)
     rows, low, high = np.arange(n), np.zeros(n), np.ones(n)
     v_low, v_high = np.full(n, start), end
-    size = max(1, NUMBERS // (NODES * width))
-    for halving in range(HALVINGS + 1):
-        left: list[tuple[NDArray[Any], ...]] = []
+    size = max(1, MAX_BLOCK_VALUES // (N_NODES * width))
+    for halving in range(MAX_HALVINGS + 1):
+        unfinished: list[tuple[NDArray[Any], ...]] = []
         for first in range(0, len(rows), size):
-            part = slice(first, first + size)
-            row, a, b, v_a, v_b = rows[part], low[part], high[part], v_low[part], v_high[part]
-            given = _stretch(gradient, baseline, ways[row], a, b)
+            block = slice(first, first + size)
+            row, a, b, v_a, v_b = rows[block], low[block], high[block], v_low[block], v_high[block]
+            contributions = _integrate_section(gradient, baseline, paths[row], a, b)
             if halving == 0:
-                scale[row] = np.maximum(scale[row], np.abs(given).sum(axis=1))
-            error = np.abs(v_b - v_a - given.sum(axis=1))
-            done = (error <= tolerance * scale[row] * (b - a)) | (halving == HALVINGS)
-            np.add.at(total, row[done], given[done])
+                scale[row] = np.maximum(scale[row], np.abs(contributions).sum(axis=1))
+            error = np.abs(v_b - v_a - contributions.sum(axis=1))
+            done = (error <= tolerance * scale[row] * (b - a)) | (halving == MAX_HALVINGS)
+            np.add.at(total, row[done], contributions[done])
             row, a, b, v_a, v_b = row[~done], a[~done], b[~done], v_a[~done], v_b[~done]
             if len(row):
                 middle = (a + b) / 2
-                v_middle = np.asarray(value(baseline + middle[:, None] * ways[row]), np.float64)
-                left += [(row, a, middle, v_a, v_middle), (row, middle, b, v_middle, v_b)]
-        if not left:
+                v_middle = np.asarray(value(baseline + middle[:, None] * paths[row]), np.float64)
+                unfinished += [(row, a, middle, v_a, v_middle), (row, middle, b, v_middle, v_b)]
+        if not unfinished:
             break
-        rows, low, high, v_low, v_high = map(np.concatenate, zip(*left, strict=True))
-    remainder, shares = end - start - total.sum(axis=1), np.abs(total)
-    wrong = np.abs(remainder) > 0.01 * scale
-    if wrong.any():
-        first = int(wrong.argmax())
+        rows, low, high, v_low, v_high = map(np.concatenate, zip(*unfinished, strict=True))
+    remainder, magnitudes = end - start - total.sum(axis=1), np.abs(total)
+    is_wrong = np.abs(remainder) > 0.01 * scale
+    if is_wrong.any():
+        first = int(is_wrong.argmax())
         raise ValueError(
-            f"gradient must be that of value, got one whose integral is {total[first].sum():g} where the values of row "
-            f"{first} differ by {end[first] - start:g}"
+            f"gradient must be the gradient of value, got the integral {total[first].sum():g} for row {first}, "
+            f"whose values differ by {end[first] - start:g}"
         )
-    total += (remainder / np.maximum(shares.sum(axis=1), TINY))[:, None] * shares
+    total += (remainder / np.maximum(magnitudes.sum(axis=1), SMALLEST_NORMAL))[:, None] * magnitudes
     columns = np.zeros((n, len(groups)))
     for j, group in enumerate(groups):
         for part in group:
@@ -193,13 +194,13 @@ def integrated_gradients(
     return columns
 
 
-def _stretch(
-    gradient: Function, baseline: NDArray[Any], ways: NDArray[Any], a: NDArray[Any], b: NDArray[Any]
+def _integrate_section(
+    gradient: Function, baseline: NDArray[Any], paths: NDArray[Any], a: NDArray[Any], b: NDArray[Any]
 ) -> NDArray[np.float64]:
-    """The contributions (m, width) between two points of each way, by Gauss's and Legendre's rule."""
-    nodes, weights = np.polynomial.legendre.leggauss(NODES)
-    shares = a[:, None] + (b - a)[:, None] * (nodes + 1) / 2
-    points = (baseline + shares[:, :, None] * ways[:, None]).reshape(-1, ways.shape[1])
-    slopes = np.asarray(gradient(points), np.float64).reshape(len(ways), NODES, -1)
-    given: NDArray[np.float64] = ways * np.einsum("mkw,k->mw", slopes, weights / 2) * (b - a)[:, None]
-    return given
+    """Return the contributions (m, width) of the section from a to b of each path, by Gauss-Legendre quadrature."""
+    nodes, weights = np.polynomial.legendre.leggauss(N_NODES)
+    fractions = a[:, None] + (b - a)[:, None] * (nodes + 1) / 2
+    points = (baseline + fractions[:, :, None] * paths[:, None]).reshape(-1, paths.shape[1])
+    derivatives = np.asarray(gradient(points), np.float64).reshape(len(paths), N_NODES, -1)
+    contributions: NDArray[np.float64] = paths * np.einsum("mkw,k->mw", derivatives, weights / 2) * (b - a)[:, None]
+    return contributions

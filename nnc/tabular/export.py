@@ -1,4 +1,4 @@
-"""The model of a table in the formats of others."""
+"""Description of a table model for exporters to ONNX and C."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from nnc.tabular.model import TableModel
 
 
-def program(model: TableModel) -> TableProgram:
-    """Return the model as the writers of nnc/_interop read it."""
+def build_table_program(model: TableModel) -> TableProgram:
+    """Return the description of a model that the writers of nnc/_interop use."""
     task, target, schema, scaling = model.task, model.target, model.schema, model.scaling
     classes = target.classes is not None
     networks, titles = [], []
@@ -24,9 +24,9 @@ def program(model: TableModel) -> TableProgram:
         titles.append("-".join(map(str, sizes)))
     example = schema.example()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ColumnWarning)  # the example may have a text with two meanings
+        warnings.simplefilter("ignore", ColumnWarning)  # the example may have an ambiguous text
         test = {"X": schema.codes(example)[0].tolist(), "P": model.predict(example).ravel().tolist()}
-    whole = Program(
+    interface = Program(
         "float32",
         (len(schema.columns),),
         (),
@@ -38,14 +38,14 @@ def program(model: TableModel) -> TableProgram:
         test,
         ", ".join(dict.fromkeys(titles)),
     )
-    each = max(1, len(task.quantiles))
+    repeats = max(1, len(task.quantiles))
     return TableProgram(
-        whole,
+        interface,
         tuple(schema.raw()),
         tuple(networks),
         model.held_out.temperature if classes else None,
-        None if scaling is None else (scaling.factor.tolist() * each, scaling.shift.tolist() * each),
+        None if scaling is None else (scaling.factor.tolist() * repeats, scaling.shift.tolist() * repeats),
         task.quantiles,
-        model.middle_place,
+        model.median_index,
         None if model.bounds is None else (model.bounds[0].tolist(), model.bounds[1].tolist()),
     )

@@ -32,7 +32,7 @@ from nnc._network import NeuralNetwork
 from nnc._utils import disk, fields
 from nnc.tabular.held_out import find_importances
 from nnc.tabular.intervals import Spread
-from nnc.tabular.model import WIDEST, TableModel
+from nnc.tabular.model import MAX_SAVED_IMPORTANCE_COLUMNS, TableModel
 from nnc.tabular.recipe import CROSS_ENTROPY, ENGINE_LOSSES, PRESETS, SQUARED_ERROR, Task
 from nnc.tabular.schema import Schema
 from nnc.tabular.selection import Gain
@@ -53,7 +53,7 @@ PLAN = 3  # which member learns from what: a checkpoint of another plan is of an
 
 def write(path: Any, model: TableModel, count: int | None = None) -> None:
     """Save a model, or its `count` best members: see `_serialization.write`."""
-    if model.shuffle is not None and len(model.schema.names) <= WIDEST:
+    if model.importance_data is not None and len(model.schema.names) <= MAX_SAVED_IMPORTANCE_COLUMNS:
         find_importances(model)  # which need rows that the file has not
     model = model if count is None else model.with_members(count)
     _serialization.write(path, _networks(model), _table(model))
@@ -119,7 +119,7 @@ def _table(model: TableModel) -> dict[str, Any]:
         "gain": None if model.gain is None else list(model.gain),
         "importances": None if importances is None else [part.tolist() for part in importances],
         "facts": model.facts,
-        "self_test": {"outputs": model.answer(_test_row(model)).ravel().tolist()},
+        "self_test": {"outputs": model.predict_encoded(_test_row(model)).ravel().tolist()},
     }
 
 
@@ -160,7 +160,7 @@ def model_of(table: dict[str, Any], networks: Sequence[NeuralNetwork]) -> TableM
     importances = _matrix(table, "importances", 2, len(schema.names))
     model.importances = None if importances is None else (importances[0], importances[1])
     wanted = fields.member(fields.member(table, "self_test", dict), "outputs", list, where="self_test.")
-    outputs = model.answer(_test_row(model)).ravel()
+    outputs = model.predict_encoded(_test_row(model)).ravel()
     expected = fields.vector(wanted, len(outputs), "self_test.outputs")
     if not np.allclose(outputs, expected, rtol=1e-4, atol=1e-4 * (1 + np.abs(expected).max())):
         raise ValueError("it does not compute what it did when it was saved: self_test.outputs differ")

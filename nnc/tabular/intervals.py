@@ -1,8 +1,8 @@
-"""Prediction intervals of tables: their calibration, and a spread that says where they are wide.
+"""Calibration of prediction intervals, whose width depends on a predicted spread.
 
-The half-width of an interval is q s(x), where s(x) is the predicted size of the error at x and q is the quantile of
-|y - prediction| / s(x) over held-out rows (Lei et al., 2018, section 5.2). The rows that s was fitted on and the rows
-that q is computed from are disjoint, so the coverage does not depend on how good s is.
+The half-width of an interval is q s(x), where s(x) is the predicted magnitude of the error at x and q is the quantile
+of |y - prediction| / s(x) over held-out rows (Lei et al., 2018, section 5.2). s is fitted on other rows than those from
+which q is computed, so the coverage does not depend on the accuracy of s.
 """
 
 from __future__ import annotations
@@ -26,25 +26,26 @@ if TYPE_CHECKING:
 
     from nnc._data.scaling import Scaling
 
-MIN_ROWS = 120  # held-out rows below which all intervals have one width
-MAX_FIT_ROWS = 2000  # held-out rows that a spread is fitted on
-MAX_CALIBRATION_ROWS = 2000  # held-out rows that quantiles are computed from
-NETWORKS, WIDTH, EPOCHS, BATCH = 4, 32, 30, 32  # of a spread; each network validates on another quarter of the rows
+MIN_SPREAD_ROWS = 120  # with fewer held-out rows all intervals have one width
+MAX_FIT_ROWS = 2000  # held-out rows on which a spread is fitted
+MAX_CALIBRATION_ROWS = 2000  # held-out rows from which quantiles are computed
+N_NETWORKS = 4  # networks of a spread; each one is validated on another quarter of the rows
+HIDDEN_UNITS, EPOCHS, BATCH_ROWS = 32, 30, 32  # architecture and training of each network of a spread
 LEARNING_RATE = 0.01
-FLOOR = 0.2  # of the mean error: the smallest spread
+MIN_RELATIVE_SPREAD = 0.2  # smallest spread, relative to the mean error
 
 
 class Spread(NamedTuple):
-    """The predicted size of errors, as the mean of small networks.
+    """Prediction of the magnitude of errors, as the mean of small networks.
 
     Attributes
     ----------
     networks : tuple of NeuralNetwork
-        Their inputs are the encoded columns and the scaled predictions; their outputs are errors divided by `unit`.
+        Networks with the encoded columns and the scaled predictions as inputs, and errors divided by `unit` as outputs.
     unit : array (n_targets,)
         Mean absolute error of the rows of the fit.
     limits : array (2, n_targets)
-        The smallest and the largest mean output; outputs for other rows are clipped to this range.
+        Smallest and largest mean output, to which outputs for other rows are clipped.
     """
 
     networks: tuple[NeuralNetwork, ...]
@@ -52,7 +53,7 @@ class Spread(NamedTuple):
     limits: NDArray[np.float64]
 
     def predict(self, inputs: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Return the sizes of errors (n, n_targets), above 0, for what `inputs_of` returned."""
+        """Return the positive magnitudes of errors (n, n_targets) for inputs from `spread_inputs`."""
         return self.unit * np.clip(mean_output(self.networks, inputs), *self.limits)
 
 
@@ -62,8 +63,8 @@ def mean_output(networks: Sequence[NeuralNetwork], inputs: NDArray[np.float32]) 
     return mean
 
 
-def inputs_of(encoded: NDArray[np.float32], answers: NDArray[np.float64], scaling: Scaling) -> NDArray[np.float32]:
-    """Return the inputs of a spread: encoded columns, and scaled predictions, which asinh compresses."""
+def spread_inputs(encoded: NDArray[np.float32], answers: NDArray[np.float64], scaling: Scaling) -> NDArray[np.float32]:
+    """Return the inputs of a spread: encoded columns, and scaled predictions that are compressed by asinh."""
     return np.hstack([encoded, np.arcsinh(scaling.apply(answers), dtype=np.float32, casting="same_kind")])
 
 
@@ -80,26 +81,26 @@ def calibrate(
     errors : array (n, n_targets)
         Nonconformity scores of all held-out rows.
     inputs : callable or None
-        Returns the inputs of a spread for the held-out rows with these indices. None: no spread is fitted.
+        Returns the inputs of a spread for the held-out rows with these indices. With None, no spread is fitted.
     weights : array (n,), optional
-        Sample weights, for the fit of the spread. Scores are not weighted: the coverage counts every row once.
+        Sample weights for the fit of the spread. Scores are not weighted, so the coverage counts each row once.
     seed : int
 
     Returns
     -------
     spread : Spread or None
-        None without `inputs`, with fewer than MIN_ROWS rows, or where the fit failed.
+        None without `inputs`, with fewer than MIN_SPREAD_ROWS rows, or if the fit failed.
     scores : array (rows, n_targets)
-        Errors divided by the spread, of rows that it was not fitted on; without a spread the errors of any rows.
+        Errors divided by the spread, for rows on which it was not fitted; without a spread the errors.
     """
     n = len(errors)
     order = np.random.default_rng([seed, 3]).permutation(n)
-    if inputs is not None and n >= MIN_ROWS:
-        fit = order[: min(n // 2, MAX_FIT_ROWS)]
-        rest = order[len(fit) :][:MAX_CALIBRATION_ROWS]
-        spread = fit_spread(inputs(fit), errors[fit], None if weights is None else weights[fit], seed)
+    if inputs is not None and n >= MIN_SPREAD_ROWS:
+        fit_rows = order[: min(n // 2, MAX_FIT_ROWS)]
+        calibration_rows = order[len(fit_rows) :][:MAX_CALIBRATION_ROWS]
+        spread = fit_spread(inputs(fit_rows), errors[fit_rows], None if weights is None else weights[fit_rows], seed)
         if spread is not None:
-            return spread, errors[rest] / spread.predict(inputs(rest))
+            return spread, errors[calibration_rows] / spread.predict(inputs(calibration_rows))
     return None, errors[order[:MAX_CALIBRATION_ROWS]]
 
 
@@ -111,9 +112,9 @@ def fit_spread(
     Parameters
     ----------
     inputs : array (n, n_in)
-        From `inputs_of`.
+        Inputs from `spread_inputs`.
     errors : array (n, n_targets)
-        0 or more.
+        Absolute errors.
     weights : array (n,), optional
         Sample weights.
     seed : int
@@ -121,20 +122,20 @@ def fit_spread(
     Returns
     -------
     Spread or None
-        None where errors are not finite or the training of all networks diverged.
+        None if an error is not finite, or if the training of all networks diverged.
     """
     largest = errors.max(axis=0)
     if not np.isfinite(largest).all():
         return None
     largest[largest == 0] = 1
-    relative = errors / largest  # sums of the errors themselves may overflow
+    relative = errors / largest  # the sum of unscaled errors may overflow
     mean = relative.mean(axis=0)
     mean[mean == 0] = 1
     n_targets = errors.shape[1]
-    seeds = np.random.default_rng([seed, 4]).integers(2**31, size=NETWORKS).tolist()
+    seeds = np.random.default_rng([seed, 4]).integers(2**31, size=N_NETWORKS).tolist()
     networks = [
         NeuralNetwork(
-            [Input(inputs.shape[1]), WIDTH, Dense(n_targets, init="zeros")],
+            [Input(inputs.shape[1]), HIDDEN_UNITS, Dense(n_targets, init="zeros")],
             activation="silu",
             loss="poisson",
             dtype="float32",
@@ -144,18 +145,18 @@ def fit_spread(
     ]
     options: dict[str, Any] = {
         "epochs": EPOCHS,
-        "batch_size": BATCH,
+        "batch_size": BATCH_ROWS,
         "optimizer": Adam(),
         "lr": CosineLR(LEARNING_RATE),
-        "validation": PerNetwork(Apart(np.arange(i, len(inputs), NETWORKS)) for i in range(NETWORKS)),
+        "validation": PerNetwork(Apart(np.arange(i, len(inputs), N_NETWORKS)) for i in range(N_NETWORKS)),
         "sample_weight": weights,
         "restore_best": True,
     }
-    rows = [np.flatnonzero(np.arange(len(inputs)) % NETWORKS != i) for i in range(NETWORKS)]
+    rows = [np.flatnonzero(np.arange(len(inputs)) % N_NETWORKS != i) for i in range(N_NETWORKS)]
     outcomes = outcomes_of(networks, inputs, (relative / mean).astype(np.float32), rows, options, 1)
     trained = tuple(net for net, outcome in zip(networks, outcomes, strict=True) if outcome.error is None)
     if not trained:
         return None
     outputs = mean_output(trained, inputs)
-    limits = np.maximum(np.stack([outputs.min(axis=0), outputs.max(axis=0)]), FLOOR)
+    limits = np.maximum(np.stack([outputs.min(axis=0), outputs.max(axis=0)]), MIN_RELATIVE_SPREAD)
     return Spread(trained, mean * largest, limits)

@@ -1,9 +1,9 @@
-"""Columns that determine the target almost exactly: the target itself, a code for it, or what was known only after it.
+"""Detection of target leakage: of columns that determine the target almost exactly.
 
-The target of each row is estimated from a single column without the row itself: by the mean of the other rows with the
-same cell, or, of a number that no other row has, by the mean of the rows with the next lower and the next higher number
-(at both ends by extrapolation). A column leaks if this explains all but a ten-thousandth of the variance of a number,
-or all but a hundredth of the variance of the classes.
+Such a column is the target itself, a code for it, or a later consequence of it. The target of each row is estimated
+from a single column and the other rows. The estimate is the mean of the rows with the same cell. For a number that no
+other row has, it is the mean of the rows with the next smaller and the next larger number, or an extrapolation at both
+ends. A column leaks if this explains 99.99 % of the variance of a number, or 99 % of the variance of the classes.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-MIN_ROWS = 30  # fewer rows may be separated by chance
-MIN_OTHER_ROWS = 10  # rows that do not have the most frequent target, for the same reason
-MAX_ROWS = 4000  # that are looked at
-MAX_UNEXPLAINED = {"numbers": 1e-4, "classes": 1e-2}  # shares of the variance
-BOUNDARY_COST = 1.0  # squared error of the two rows at a boundary between two classes, which is unavoidable
+MIN_ROWS = 30  # a column may separate fewer rows by chance
+MIN_OTHER_ROWS = 10  # rows without the most frequent target; a column may separate fewer rows by chance
+MAX_ROWS = 4000  # rows that are examined
+MAX_UNEXPLAINED = {"numbers": 1e-4, "classes": 1e-2}  # fraction of the variance of the target that a leak may leave
+BOUNDARY_COST = 1.0  # unavoidable squared error of the two rows at a boundary between two classes
 
 
 def warn_of_leakage(schema: Schema, table: Table, y: NDArray[Any], seed: int) -> None:
@@ -36,12 +36,12 @@ def warn_of_leakage(schema: Schema, table: Table, y: NDArray[Any], seed: int) ->
     Parameters
     ----------
     schema : Schema
-        Of this table; columns that it leaves out are not looked at.
+        Schema of this table; columns that it leaves out are not examined.
     table : Table
         The training rows.
     y : array (n,) of class indices, or float array (n, targets)
     seed : int
-        Chooses the rows that are looked at if there are more than 4,000.
+        Seed that selects the examined rows if there are more than 4,000.
     """
     n = len(table)
     rows: Any = slice(None)
@@ -51,48 +51,52 @@ def warn_of_leakage(schema: Schema, table: Table, y: NDArray[Any], seed: int) ->
     targets = [target for column in labels.reshape(len(labels), -1).T for target in _targets(column, y.ndim == 1)]
     if len(labels) < MIN_ROWS or not targets:
         return
-    for known, column in schema.read(part):
+    for column_schema, column in schema.read(part):
         if any(_explains(column, *target) for target in targets):
             warn_user(
-                f"column {known.name!r} determines the target almost exactly; if it is the target in other words, or "
-                "known only after the target, drop it from X",
+                f"column {column_schema.name!r} determines the target almost exactly; if it is the target in other "
+                "words, or known only after the target, drop it from X",
                 LeakageWarning,
             )
 
 
 def _targets(column: NDArray[Any], are_classes: bool) -> list[tuple[Floats, float]]:
-    """Return what is to be explained, as arrays (n, k), and the squared error that is allowed; nothing if nearly all
-    rows have the same target."""
-    different, places, counts = np.unique(column, return_inverse=True, return_counts=True)
-    if len(column) - counts.max() < MIN_OTHER_ROWS * (len(different) - 1 if are_classes else 1):
+    """Return arrays (n, k) to explain, each with the largest squared error that a leak may leave.
+
+    The arrays are one-hot encoded classes, or the number and its rank. The list is empty if nearly all rows have the
+    same target.
+    """
+    distinct, inverse, counts = np.unique(column, return_inverse=True, return_counts=True)
+    if len(column) - counts.max() < MIN_OTHER_ROWS * (len(distinct) - 1 if are_classes else 1):
         return []
     if are_classes:
-        indicators = np.eye(len(different))[places]
+        indicators = np.eye(len(distinct))[inverse]
         total = float(((indicators - indicators.mean(axis=0)) ** 2).sum())
-        return [(indicators, MAX_UNEXPLAINED["classes"] * total + BOUNDARY_COST * (len(different) - 1))]
+        return [(indicators, MAX_UNEXPLAINED["classes"] * total + BOUNDARY_COST * (len(distinct) - 1))]
     scaled = column / max(np.abs(column).max(), np.finfo(np.float64).tiny)
-    found = []
-    for values in (scaled, places.astype(np.float64)):  # ranks, too: of a monotone function they are explained exactly
+    targets = []
+    for values in (scaled, inverse.astype(np.float64)):  # a monotone function of the target explains its ranks exactly
         centred = values - values.mean()
         if total := float((centred**2).sum()):
-            found.append((centred[:, None], MAX_UNEXPLAINED["numbers"] * total))
-    return found
+            targets.append((centred[:, None], MAX_UNEXPLAINED["numbers"] * total))
+    return targets
 
 
 def _explains(column: Column, target: Floats, allowed: float) -> bool:
-    """Return whether a column leaves at most the allowed squared error of a target (n, k)."""
+    """Return whether the squared error of a target (n, k), estimated from a column, is at most `allowed`."""
     cells = column.values
     missing = column.missing
-    different, group = np.unique(cells[~missing], return_inverse=True)
-    n_groups = len(different) + 1  # the last one of the missing
+    distinct, group = np.unique(cells[~missing], return_inverse=True)
+    n_groups = len(distinct) + 1  # the last group has the rows with a missing value
     groups = np.full(len(cells), n_groups - 1)
     groups[~missing] = group
     counts = np.bincount(groups, minlength=n_groups)[:, None]
     sums = np.stack([np.bincount(groups, t, n_groups) for t in target.T], axis=1)
-    alone = counts[groups, 0] == 1
-    others = (sums[groups] - target) / np.maximum(counts[groups] - 1, 1)
-    if column.kind == "number" and len(different) > 2:
+    estimates = (sums[groups] - target) / np.maximum(counts[groups] - 1, 1)  # mean of the other rows of the group
+    if column.kind == "number" and len(distinct) > 2:
         means = (sums / np.maximum(counts, 1))[:-1]
-        between = np.concatenate([[2 * means[1] - means[2]], (means[:-2] + means[2:]) / 2, [2 * means[-2] - means[-3]]])
-        others[alone & ~missing] = between[groups[alone & ~missing]]
-    return float(((target - others) ** 2).sum()) <= allowed
+        first, last = [2 * means[1] - means[2]], [2 * means[-2] - means[-3]]
+        neighbours = np.concatenate([first, (means[:-2] + means[2:]) / 2, last])
+        is_single = (counts[groups, 0] == 1) & ~missing
+        estimates[is_single] = neighbours[groups[is_single]]
+    return float(((target - estimates) ** 2).sum()) <= allowed

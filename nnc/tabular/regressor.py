@@ -104,7 +104,7 @@ class TableRegressor(MultiOutputMixin, RegressorMixin, TableEstimator):
         """What is expected, (n,) or (n, targets) as y was; with `quantiles` the one that is the closest to the
         median."""
         model = self._model()
-        return model.target.decode(model.middle(self._answer(X)))
+        return model.target.decode(model.point_predictions(self._answer(X)))
 
     def predict_quantiles(self, X: Any) -> NDArray[np.float64]:
         """The quantiles of each row, (n, quantiles), or (n, quantiles, targets) where y had several: none is above the
@@ -168,4 +168,4 @@ class TableRegressor(MultiOutputMixin, RegressorMixin, TableEstimator):
         model, table = self._model(), self._table(X)
         if target not in range(model.task.n_out):
             raise ValueError(f"target must be from 0 to {model.task.n_out - 1}, got {target!r}")
-        return self._explained(table, np.full(len(table), model.middle_place * model.task.n_out + target))
+        return self._explained(table, np.full(len(table), model.median_index * model.task.n_out + target))

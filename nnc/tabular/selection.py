@@ -1,4 +1,4 @@
-"""Selection of members: those whose outputs are plausible, and the best ones for a small file."""
+"""Selection of members: removal of members with implausible outputs, and choice of the best ones for a small file."""
 
 from __future__ import annotations
 
@@ -14,10 +14,12 @@ if TYPE_CHECKING:
     from nnc.tabular.recipe import Task
     from nnc.tabular.training import Member, Rows
 
-MAX_OUTPUT_RATIO = 3.0  # largest output for a training row, relative to the median of the members
-MAX_COMPARED_ROWS = 1000  # training rows on which single members are compared with all
-MAX_ERROR_RATIO = 4.0  # of held-out rows to learned rows, up to which these tell the gain for classes
-NOISE_ERRORS = 2.0  # standard errors up to which a difference is noise
+MAX_OUTPUT_RATIO = 3.0  # largest output of a member for a training row, relative to the median of all members
+MAX_COMPARED_ROWS = 1000  # training rows on which single members are compared with the mean of all
+MAX_ERROR_RATIO = (
+    4.0  # no gain is estimated for classes if the error on held-out rows exceeds that on learned rows more
+)
+NOISE_ERRORS = 2.0  # a difference of up to this number of standard errors is noise
 
 
 class Gain(NamedTuple):
@@ -36,25 +38,25 @@ class Gain(NamedTuple):
 
     @property
     def is_noise(self) -> bool:
-        """Whether one member is as good as all within the noise."""
+        """Return whether a single member is as good as all within the noise."""
         return self.mean <= NOISE_ERRORS * self.error
 
     def scaled(self, factor: float) -> Gain:
-        """Return the gain on rows where errors are more frequent by this factor."""
+        """Return the gain on rows on which errors are more frequent by a factor."""
         return Gain(self.mean * factor, self.error * factor)
 
 
-def without_outliers(task: Task, members: Sequence[Member], rows: Rows) -> list[Member]:
-    """Return the members without those that predict far larger numbers than most.
+def remove_outliers(task: Task, members: Sequence[Member], rows: Rows) -> list[Member]:
+    """Return the members without those that predict much larger numbers than most members.
 
-    Outputs under Poisson's loss are exponentials. With a heavy-tailed target a member that learns one extreme row by
-    heart predicts huge numbers for the rows around it, and spoils the mean of all members. Such a member shows on the
-    training rows: its largest output exceeds MAX_OUTPUT_RATIO times the median of the members' largest outputs.
+    With Poisson's loss the outputs are exponentials. If a target is heavy-tailed, a member that overfits one extreme
+    row predicts very large numbers for similar rows, which distort the mean of all members. Such a member is detected
+    on the training rows: its largest output exceeds MAX_OUTPUT_RATIO times the median of the members' largest outputs.
 
     Parameters
     ----------
     task : Task
-        Members of other losses than Poisson's are all kept.
+        Task of the members; only Poisson's loss has outliers.
     members : sequence of Member
     rows : Rows
         The training rows.
@@ -62,45 +64,44 @@ def without_outliers(task: Task, members: Sequence[Member], rows: Rows) -> list[
     Returns
     -------
     list of Member
-        All members where none that has held-out rows would remain.
+        All members if no member with held-out rows would remain.
     """
     if task.loss != "poisson":
         return list(members)
     outputs = (member.network.predict(rows.inputs(member.spec.bins)) for member in members)
     largest = np.stack([output.max(axis=0).astype(np.float64) for output in outputs])
-    plausible = (largest <= MAX_OUTPUT_RATIO * np.median(largest, axis=0)).all(axis=1)
-    kept = [member for member, keep in zip(members, plausible, strict=True) if keep]
-    return kept if any(member.spec.fold is not None for member in kept) else list(members)
+    is_plausible = (largest <= MAX_OUTPUT_RATIO * np.median(largest, axis=0)).all(axis=1)
+    plausible = [member for member, keep in zip(members, is_plausible, strict=True) if keep]
+    return plausible if any(member.spec.fold is not None for member in plausible) else list(members)
 
 
-def gain_over_one(
-    one: NDArray[np.float64],
-    every: NDArray[np.float64],
+def ensemble_gain(
+    member_errors: NDArray[np.float64],
+    ensemble_errors: NDArray[np.float64],
     learned: NDArray[np.bool_],
     weights: NDArray[np.float64] | None,
 ) -> Gain:
-    """Return the gain of the mean of members over a single one, from rows that all of them have learned from.
+    """Return the gain of the mean of members over a single member, from rows that all of them have learned from.
 
-    Members and mean are compared on equal terms, as no row is held out from one of them only. The difference of squared
-    errors is the variance of the members, whatever the targets are (Krogh and Vedelsby, 1995), so for regression it is
-    the same on new rows. Wrong classes are rarer on these rows than on new ones, and so are the differences: see
-    `Gain.scaled`.
+    The comparison is fair, because no row is held out from only one side. The difference of squared errors is the
+    variance of the members for any targets (Krogh and Vedelsby, 1995), so the gain in regression is the same on new
+    rows. In classification errors are rarer on these rows than on new rows, and so are differences; see `Gain.scaled`.
 
     Parameters
     ----------
-    one : array (members, n)
+    member_errors : array (members, n)
         Errors of each member.
-    every : array (n,)
+    ensemble_errors : array (n,)
         Errors of the mean of the members that have learned from a row.
     learned : bool array (members, n)
-        Which members have learned from a row: two or more for each row.
+        Whether a member has learned from a row; two or more members have learned from each row.
     weights : array (n,), optional
         Sample weights.
     """
-    w = np.ones(len(every)) if weights is None else weights
+    w = np.ones(len(ensemble_errors)) if weights is None else weights
     w = w / w.sum()
     counts = learned.sum(axis=0)
-    differences = np.where(learned, one - every, 0)
+    differences = np.where(learned, member_errors - ensemble_errors, 0)
     mean = float(w @ (differences.sum(axis=0) / counts))
     squares = np.where(learned, (differences - mean) ** 2, 0).sum(axis=0) / counts
     return Gain(mean, float(np.sqrt(w**2 @ squares)))
@@ -109,10 +110,11 @@ def gain_over_one(
 def best_members(task: Task, members: Sequence[Member], count: int) -> list[Member]:
     """Return the members with the best scores on their held-out rows, in the order of the model.
 
-    Members that learned from all rows have no score of their own and come after the others.
+    Members that learned from all rows have no held-out score and are chosen last.
     """
 
     def error(i: int) -> float:
+        """Return the smallest validation error of a member."""
         curve = members[i].curve
         if not curve:
             return float("inf")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nnc.tabular import file
-from nnc.tabular.export import program
+from nnc.tabular.export import build_table_program
 from nnc.tabular.report import Report
 
 if TYPE_CHECKING:
@@ -75,8 +75,8 @@ def file_sizes(model: TableModel) -> dict[str, int]:
 
     writers: dict[str, Callable[[TableModel], int]] = {
         "file": lambda part: len(file.text(part)),
-        "ONNX": lambda part: len(to_onnx_table(program(part))),
-        "C": lambda part: len(to_c_table(program(part), "model").encode()),
+        "ONNX": lambda part: len(to_onnx_table(build_table_program(part))),
+        "C": lambda part: len(to_c_table(build_table_program(part), "model").encode()),
     }
     one = model.with_members(1)
     firsts = {name: size(one) for name, size in writers.items()}

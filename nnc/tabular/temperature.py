@@ -1,5 +1,7 @@
-"""Probabilities that mean what they say: how far they are from it, and a temperature that brings them there (Guo,
-Pleiss, Sun and Weinberger, 2017)."""
+"""Temperature that calibrates class probabilities, and the expected calibration error.
+
+The method is that of Guo, Pleiss, Sun and Weinberger (2017).
+"""
 
 from __future__ import annotations
 
@@ -13,80 +15,80 @@ from nnc._utils.checks import check_count, check_positive
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-RANGE = 0.01, 100.0  # of temperatures
-UNKNOWN = 2  # rows of which nothing is known, which stand among the others
-TINY = np.finfo(np.float64).tiny
-NUMBERS = 1 << 16  # that are computed at a time
+TEMPERATURE_RANGE = 0.01, 100.0
+N_UNKNOWN_ROWS = 2  # rows of unknown class that are added to the fit, so that the temperature does not become 0
+SMALLEST_NORMAL = np.finfo(np.float64).tiny
+MAX_BLOCK_VALUES = 1 << 16  # logits that are processed at a time
 
 
 def fit_temperature(logits: ArrayLike, index: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
-    """The temperature T for which softmax(logits / T) has the least cross-entropy on rows that were not learned from.
+    """Return the temperature T for which softmax(logits / T) has the smallest cross-entropy on held-out rows.
 
     Parameters
     ----------
     logits : array (n, classes)
-        Net inputs of softmax, or logarithms of probabilities: what is added to a row does not count.
+        Net inputs of softmax, or log-probabilities. A constant that is added to a row has no effect.
     index : int array (n,)
-        The class of each row.
+        Class index of each row.
     sample_weight : array (n,), optional
-        How much each row counts.
+        Sample weights.
 
     Returns
     -------
     float
-        From 0.01 to 100. Where all rows are right, the cross-entropy would want it ever lower; so two rows whose class
-        nobody knows are added, as Platt (1999) does for two classes.
+        Temperature from 0.01 to 100. If all rows are classified correctly, the cross-entropy decreases down to T = 0.
+        Therefore two rows of unknown class are added, as Platt (1999) does for two classes.
 
     Raises
     ------
     ValueError
-        Shapes do not fit each other, a logit is not finite, or an index is that of no class.
+        Shapes differ, a logit is not finite, or an index is not that of a class.
     """
-    z, truth = _checked("logits", logits, index)
+    z, truth = _check_classified("logits", logits, index)
     n = len(z)
-    weights = _weights(sample_weight, n)
-    unknown = UNKNOWN / (np.count_nonzero(weights) + UNKNOWN)
+    weights = _check_weights(sample_weight, n)
+    unknown = N_UNKNOWN_ROWS / (np.count_nonzero(weights) + N_UNKNOWN_ROWS)
     weights = weights / weights.sum()
     z -= z.max(axis=1, keepdims=True)
     target = weights @ ((1 - unknown) * z[np.arange(n), truth] + unknown * z.mean(axis=1))
-    size = max(1, NUMBERS // z.shape[1])
+    size = max(1, MAX_BLOCK_VALUES // z.shape[1])
 
-    def slope(beta: float) -> float:
-        """Of the cross-entropy by 1 / T, which rises with it."""
+    def derivative(beta: float) -> float:
+        """Return the derivative of the cross-entropy by beta = 1 / T, which increases with beta."""
         total = 0.0
         for start in range(0, n, size):
-            part = z[start : start + size]
-            P = np.exp(beta * part)
-            total += float(weights[start : start + size] @ ((P * part).sum(axis=1) / P.sum(axis=1)))
+            block = z[start : start + size]
+            P = np.exp(beta * block)
+            total += float(weights[start : start + size] @ ((P * block).sum(axis=1) / P.sum(axis=1)))
         return total - float(target)
 
-    low, high = 1 / RANGE[1], 1 / RANGE[0]
-    if slope(low) >= 0:
-        return RANGE[1]
-    if slope(high) <= 0:
-        return RANGE[0]
-    for _ in range(50):  # in halves of the logarithm, until the last bits
+    low, high = 1 / TEMPERATURE_RANGE[1], 1 / TEMPERATURE_RANGE[0]
+    if derivative(low) >= 0:
+        return TEMPERATURE_RANGE[1]
+    if derivative(high) <= 0:
+        return TEMPERATURE_RANGE[0]
+    for _ in range(50):  # bisection of log(beta) up to the last bits
         beta = float(np.sqrt(low * high))
-        low, high = (beta, high) if slope(beta) < 0 else (low, beta)
+        low, high = (beta, high) if derivative(beta) < 0 else (low, beta)
     return 1 / float(np.sqrt(low * high))
 
 
 def with_temperature(P: ArrayLike, temperature: float) -> NDArray[np.float64]:
-    """Probabilities as they are at a temperature: softmax(log(P) / T).
+    """Return probabilities at a temperature: softmax(log(P) / T).
 
     Parameters
     ----------
     P : array (n, classes)
-        0 or more; what a row is multiplied by does not count.
+        Probabilities, which need not be normalized.
     temperature : float
-        Above 0. At 1 rows are divided by their sums, and that is all.
+        Temperature, above 0. At 1 rows are only normalized.
 
     Returns
     -------
     float64 array (n, classes)
-        Rows add up to 1.
+        Normalized probabilities.
     """
-    logs = np.log(np.maximum(np.asarray(P, np.float64), TINY)) / check_positive("temperature", temperature)
+    logs = np.log(np.maximum(np.asarray(P, np.float64), SMALLEST_NORMAL)) / check_positive("temperature", temperature)
     powers = np.exp(logs - logs.max(axis=-1, keepdims=True))
     scaled: NDArray[np.float64] = powers / powers.sum(axis=-1, keepdims=True)
     return scaled
@@ -95,55 +97,58 @@ def with_temperature(P: ArrayLike, temperature: float) -> NDArray[np.float64]:
 def expected_calibration_error(
     P: ArrayLike, index: ArrayLike, bins: int = 15, sample_weight: ArrayLike | None = None
 ) -> float:
-    """How far the largest probabilities are from the shares of rows in which they are right.
+    """Return the difference between the largest probabilities and the accuracy, averaged over bins of probability.
 
     Parameters
     ----------
     P : array (n, classes)
         Probabilities.
     index : int array (n,)
-        The class of each row.
+        Class index of each row.
     bins : int, default 15
-        The range from 0 to 1 is cut into so many equal parts.
+        Number of equal bins in the range from 0 to 1.
     sample_weight : array (n,), optional
-        How much each row counts.
+        Sample weights.
 
     Returns
     -------
     float
-        The mean over the rows of |share of right ones - mean probability| of the part that a row is in (Naeini, Cooper
-        and Hauskrecht, 2015): 0 is best, at most 1.
+        Mean over the rows of |accuracy - mean probability| in the bin of the row (Naeini, Cooper and Hauskrecht, 2015).
+        It is 0 for calibrated probabilities and at most 1.
 
     Raises
     ------
     ValueError
-        As `fit_temperature`.
+        Shapes differ, a probability is not finite, or an index is not that of a class.
     """
-    probabilities, truth = _checked("P", P, index)
+    probabilities, truth = _check_classified("P", P, index)
     best = probabilities.max(axis=1)
-    right = probabilities.argmax(axis=1) == truth
-    part = np.clip(np.ceil(best * check_count("bins", bins)).astype(int) - 1, 0, bins - 1)
-    weights = _weights(sample_weight, len(best))
-    return float(abs(np.bincount(part, weights * (right - best), bins)).sum() / weights.sum())
+    correct = probabilities.argmax(axis=1) == truth
+    bin_index = np.clip(np.ceil(best * check_count("bins", bins)).astype(int) - 1, 0, bins - 1)
+    weights = _check_weights(sample_weight, len(best))
+    return float(abs(np.bincount(bin_index, weights * (correct - best), bins)).sum() / weights.sum())
 
 
-def _weights(sample_weight: Any, n: int) -> NDArray[np.float64]:
+def _check_weights(sample_weight: Any, n: int) -> NDArray[np.float64]:
+    """Return sample weights (n,), 1 by default; raise ValueError if one is negative or all are 0."""
     if sample_weight is None:
         return np.ones(n)
     weights: NDArray[np.float64] = arrays.as_finite_array("sample_weight", sample_weight, (n,), np.dtype(np.float64))
     if weights.min() < 0 or not weights.any():
-        raise ValueError(f"sample_weight must be 0 or more, and not 0 for all rows, got {weights.min():g} at least")
+        found = f"got the smallest {weights.min():g} and the largest {weights.max():g}"
+        raise ValueError(f"sample_weight must be 0 or more, and above 0 for some row, {found}")
     return weights
 
 
-def _checked(name: str, values: Any, index: Any) -> tuple[NDArray[np.float64], NDArray[Any]]:
+def _check_classified(name: str, values: Any, index: Any) -> tuple[NDArray[np.float64], NDArray[Any]]:
+    """Return logits or probabilities and class indices as arrays; raise ValueError if they are invalid."""
     array, truth = arrays.as_real_array(name, values).astype(np.float64), arrays.as_real_array("index", index)
     if array.ndim != 2 or len(array) == 0 or array.shape[1] < 2:
-        raise ValueError(f"{name} must have shape (rows, classes), two classes or more, got {array.shape}")
+        raise ValueError(f"{name} must have shape (rows, classes) with two classes or more, got {array.shape}")
     if truth.shape != (len(array),) or truth.dtype.kind not in "iu":
-        raise ValueError(f"index must be {len(array)} whole numbers, one a row, got {truth.dtype} of {truth.shape}")
+        raise ValueError(f"index must be {len(array)} integers, one for each row, got {truth.dtype} of {truth.shape}")
     if truth.min() < 0 or truth.max() >= array.shape[1]:
-        raise ValueError(f"index must lie from 0 to {array.shape[1] - 1}, got {truth.min()} to {truth.max()}")
+        raise ValueError(f"index must be from 0 to {array.shape[1] - 1}, got {truth.min()} to {truth.max()}")
     if not np.isfinite(array).all():
         row, column = np.argwhere(~np.isfinite(array))[0].tolist()
         raise ValueError(f"{name} must be finite, got {array[row, column]} in row {row}, column {column}")
