@@ -91,7 +91,7 @@ def main(works):
         core = core_of(dtype)
         peaks = {threads: peak(dtype, threads) for threads in sorted({1, n_cores})}
         measured = (f"{rate:.0f} GFLOP/s ({n})" for n, rate in peaks.items())
-        print(f"{cores.chosen()}, {dtype}: measured peak", *measured)
+        print(f"{cores.selected()}, {dtype}: measured peak", *measured)
         print(f"\n{'':28}{'product, GFLOP/s (share of the peak)':^42}{'step, GFLOP/s (share of the peak)':>40}")
         print(f"{'':28}{'forward':>14}{'backward':>14}{'gradient':>14}", *(f"{f'{n} threads':>17}" for n in peaks))
         for work in works:

@@ -22,7 +22,7 @@ import numpy as np
 from nnc._network import NeuralNetwork
 from nnc._utils.checks import check_count, check_finite, check_not_negative, check_positive, is_bool
 from nnc._utils.containers import is_missing
-from nnc._utils.random import checked_seed
+from nnc._utils.random import check_seed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
@@ -119,7 +119,7 @@ class _OnlineModel:
             check_count("hidden", width)
         check_positive("lr", lr)
         check_not_negative("l2", l2)
-        self._network_seed = checked_seed(seed)
+        self._network_seed = check_seed(seed)
         self._features: dict[Hashable, RunningStatistics] = {}  # in the order of the inputs of the network
         self._network: NeuralNetwork | None = None
         self._step: Callable[..., float] | None = None

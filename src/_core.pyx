@@ -46,7 +46,7 @@ from numpy import dtype, empty
 
 # The position of a name is its number in the enums of layer.pxd, activations.pxd, losses.pxd and optimizers.pxd.
 from nnc._registry.activations import NAMES as ACTIVATIONS
-from nnc._registry.losses import IN_ENGINE as LOSSES
+from nnc._registry.losses import ENGINE_LOSSES as LOSSES
 from nnc._registry.optimizers import METHODS
 from nnc.layers import KINDS
 

@@ -69,7 +69,7 @@ def set_limit(monkeypatch):
     return monkeypatch.setattr  # the one place where limits are lowered, for the reasons above
 
 
-VARIANTS = [cores.chosen()] if os.environ.get("NNC_ISA") else cores.available()
+VARIANTS = [cores.selected()] if os.environ.get("NNC_ISA") else cores.available()
 
 
 @pytest.fixture(params=VARIANTS)

@@ -222,15 +222,18 @@ def test_a_file_without_training_goes_on_in_the_streams():
     """The order of rows and the masks are not repeated, whatever came between."""
     net = network()
     net.fit(X, Y, epochs=3, lr=0.001, batch_size=7, dropout=0.2)
-    places = net.streams.draws, net.streams.drops
+    places = net.streams.shuffle_position, net.streams.dropout_position
     assert places == (3 * 49, 3 * 8)
     net.train_step(X, Y)
     net.fit(X, Y, epochs=2, lr=0.001)
     net.fit_batches([(X[:5], Y[:5]), (X, Y)], dropout=0.1)
-    assert net.streams.draws == places[0]
-    assert net.streams.drops == places[1] + 1 + 2 + 2
+    assert net.streams.shuffle_position == places[0]
+    assert net.streams.dropout_position == places[1] + 1 + 2 + 2
     again = nnc.from_json(net.to_json())
-    assert (again.streams.draws, again.streams.drops) == (net.streams.draws, net.streams.drops)
+    assert (again.streams.shuffle_position, again.streams.dropout_position) == (
+        net.streams.shuffle_position,
+        net.streams.dropout_position,
+    )
 
 
 def test_the_history_is_there_again(tmp_path):

@@ -84,7 +84,10 @@ def test_a_memory_map_read_by_batches(tmp_path, kind, shuffle, scale_X):
         found, wanted = net.fit(memmap, Y, **settings), same.fit(array, Y, **settings)
         assert found.loss == pytest.approx(wanted.loss, rel=1e-6)
     assert np.array_equal(net.params, same.params)
-    assert (net.streams.draws, net.streams.drops) == (same.streams.draws, same.streams.drops)
+    assert (net.streams.shuffle_position, net.streams.dropout_position) == (
+        same.streams.shuffle_position,
+        same.streams.dropout_position,
+    )
 
 
 def test_labels_and_class_weights_of_a_memory_map(tmp_path):
@@ -611,7 +614,7 @@ def test_wrong_arguments_change_nothing(wrong, message, trained):
         assert net.to_json(checkpoint=True) == wanted
     else:
         assert (net.state, net.converter.scaling_X, net.converter.scaling_y) == (None, None, None)
-        assert (net.streams.draws, net.streams.drops) == (0, 0)
+        assert (net.streams.shuffle_position, net.streams.dropout_position) == (0, 0)
 
 
 def test_a_callback_with_a_wrong_pace():

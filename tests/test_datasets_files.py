@@ -73,7 +73,7 @@ def test_numbers_are_big_endian(read):
 
 
 def test_more_than_a_piece(read):
-    array = np.arange(disk.PIECE + 5, dtype=np.int32)
+    array = np.arange(disk.CHUNK_BYTES + 5, dtype=np.int32)
     assert np.array_equal(read(content(array)), array)
     assert np.array_equal(read(gzip.compress(content(array), 1)), array)
 

@@ -62,7 +62,7 @@ from nnc import NeuralNetwork
 from nnc._utils import processors
 from nnc._model import cores
 nets = [NeuralNetwork([3, n, 2], dtype=d) for n in (2, 100) for d in ("float64", "float32")]
-print(json.dumps([cores.chosen(), *[type(net.model.engine).__module__ for net in nets]]))
+print(json.dumps([cores.selected(), *[type(net.model.engine).__module__ for net in nets]]))
 """
 
 
@@ -91,7 +91,7 @@ def test_available_ones_go_from_wide_to_narrow():
 def test_unknown_instruction_sets_are_refused(isa, monkeypatch):
     monkeypatch.setenv("NNC_ISA", isa)
     message = "NNC_ISA must name an instruction set that this processor and this build of nnc have"
-    for call in (lambda: NeuralNetwork([3, 1]), nnc.show_config, cores.chosen):
+    for call in (lambda: NeuralNetwork([3, 1]), nnc.show_config, cores.selected):
         with pytest.raises(ImportError) as caught:
             call()
         assert str(caught.value) == f"{message} ({', '.join(AVAILABLE)}), got {isa!r}"

@@ -9,7 +9,7 @@ from nnc import ModelFileError, NeuralNetwork
 from nnc._interop import c_source, onnx, script
 from nnc._interop.program import METHODS, build_program, split_remainders
 from nnc._registry import activations
-from nnc.layers import Dense, in_files
+from nnc.layers import Dense, layer_classes_by_type
 from nnc.layers import operations as op
 from nnc.layers.base import Layer
 
@@ -21,7 +21,7 @@ def document(net):
     return net._whole()
 
 
-@pytest.mark.parametrize("kind", in_files().values())
+@pytest.mark.parametrize("kind", layer_classes_by_type().values())
 def test_every_kind_of_layer_says_how_it_is_written(kind):
     assert kind.operations is not Layer.operations
 
@@ -39,7 +39,7 @@ def test_the_networks_that_are_written_have_every_kind_and_activation(all_export
         net = NeuralNetwork(layers, **arguments)
         seen |= {type(net.model.stack.input), *(type(layer.kind) for layer in net.model.stack.layers)}
         names |= {*net.activations}
-    assert seen == {*in_files().values()}
+    assert seen == {*layer_classes_by_type().values()}
     assert names == {*activations.NAMES}
 
 

@@ -15,8 +15,8 @@ from nnc import NeuralNetwork
 from nnc._registry import activations, losses, optimizers
 from nnc._serialization import document
 from nnc._serialization.training import TRAINING_KEYS
-from nnc.layers import in_files
-from nnc.layers.base import LEARNING
+from nnc.layers import layer_classes_by_type
+from nnc.layers.base import LEARNING_DEFAULTS
 
 DOCS = Path(__file__).parents[1] / "docs"
 if not DOCS.exists():
@@ -37,11 +37,11 @@ def test_the_schema_has_every_name():
     assert SCHEMA["$defs"]["activation"]["enum"] == list(activations.NAMES)
     assert SCHEMA["$defs"]["optimizer"]["properties"]["name"]["enum"] == list(optimizers.ROWS)
     assert SCHEMA["$defs"]["training"]["required"] == list(TRAINING_KEYS)
-    assert set(SCHEMA["$defs"]["learning"]["properties"]) == {*LEARNING, "missed_steps"}
+    assert set(SCHEMA["$defs"]["learning"]["properties"]) == {*LEARNING_DEFAULTS, "missed_steps"}
     kinds = {
         part["properties"]["type"]["const"] for part in SCHEMA["$defs"].values() if "type" in part.get("properties", ())
     }
-    assert kinds == set(in_files())
+    assert kinds == set(layer_classes_by_type())
     assert {place["$ref"].split("/")[-1] for place in SCHEMA["$defs"]["all_layers"]["items"]["oneOf"]} == kinds - {
         "input"
     }
@@ -50,11 +50,11 @@ def test_the_schema_has_every_name():
 
 
 def test_the_page_has_every_member_activation_and_layer():
-    for name in (*NETWORK, *LEARNING):
+    for name in (*NETWORK, *LEARNING_DEFAULTS):
         assert f"`{name}`" in PAGE
     for name in activations.NAMES:
         assert f"\n| {name} | " in PAGE
-    for name in in_files():
+    for name in layer_classes_by_type():
         assert re.search(rf"\n\| [^|\n]*\b{name}\b", PAGE)
 
 

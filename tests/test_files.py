@@ -480,7 +480,7 @@ NAMES = "expected " + " or ".join(activations.NAMES)
         ("dtype", ..., "dtype is missing"),
         ("dtype", "float16", 'dtype is "float16", expected float64 or float32'),
         ("loss", ..., "loss is missing"),
-        ("loss", "mean", f'loss is "mean", expected {" or ".join(losses.IN_ENGINE)}'),
+        ("loss", "mean", f'loss is "mean", expected {" or ".join(losses.ENGINE_LOSSES)}'),
         ("loss", 3, "loss is 3, expected a name"),
         ("seed", -1, "seed is -1, expected a whole number from 0 to 2**64 - 1"),
         ("seed", 2**64, f"seed is {2**64}, expected a whole number from 0 to 2**64 - 1"),
@@ -946,10 +946,10 @@ def test_parts_that_are_refused_where_they_are_built(error: Exception) -> None:
 
 def test_places(tmp_path: Path) -> None:
     path = tmp_path / "net.json"
-    assert disk.place(path) == disk.place(os.fsencode(path)) == repr(str(path))
+    assert disk.describe_source(path) == disk.describe_source(os.fsencode(path)) == repr(str(path))
     with open(path, "w") as file:
-        assert disk.place(file) == f"the open file {str(path)!r}"
-    assert disk.place(io.StringIO()) == "the open file"
+        assert disk.describe_source(file) == f"the open file {str(path)!r}"
+    assert disk.describe_source(io.StringIO()) == "the open file"
 
 
 def test_cross_entropy_needs_softmax() -> None:
@@ -1057,7 +1057,7 @@ def test_networks_that_would_not_be_read_are_not_written(set_limit: Any) -> None
         ModelFileError, match=r"^cannot save the network: its \d+ characters would need more than 0 MiB"
     ):
         _serialization.dumps(wide([[0.0]] * 1000))
-    set_limit("nnc._utils.disk.LARGEST", 100)
+    set_limit("nnc._utils.disk.MAX_FILE_BYTES", 100)
     with pytest.raises(ModelFileError, match=r"^cannot save the network: it has \d+ characters, expected at most 100"):
         _serialization.dumps(document())
     assert refusal(TEXT) == f"it has {len(TEXT)} characters, expected at most 100"
@@ -1073,7 +1073,7 @@ def test_too_large_a_file(tmp_path: Path) -> None:
 
 @posix
 def test_a_file_that_is_larger_than_its_size_says(set_limit: Any) -> None:
-    set_limit("nnc._utils.disk.LARGEST", 2**20)
+    set_limit("nnc._utils.disk.MAX_FILE_BYTES", 2**20)
     reading, writing = os.pipe()
 
     def fill() -> None:
@@ -1102,7 +1102,7 @@ def test_a_long_file_of_something_else_is_not_read(tmp_path: Path, beginning: by
         for source in (path, open(path, encoding="utf-8")):  # noqa: SIM115 (closed below)
             with pytest.raises(ModelFileError) as caught:
                 _serialization.read(source)
-            assert str(caught.value) == f"cannot load the network from {disk.place(source)}: {message}"
+            assert str(caught.value) == f"cannot load the network from {disk.describe_source(source)}: {message}"
         assert tracemalloc.get_traced_memory()[1] < 2**24
     finally:
         tracemalloc.stop()
@@ -1128,7 +1128,7 @@ def test_an_open_file_without_an_end(set_limit: Any) -> None:
         def read(self, size: int | None = -1) -> str:
             return "{" * (size or 0)
 
-    set_limit("nnc._utils.disk.LARGEST", 2**22)
+    set_limit("nnc._utils.disk.MAX_FILE_BYTES", 2**22)
     error = error_of(_serialization.read, Endless())
     assert error.errno == errno.EFBIG
     assert error.strerror == f"cannot load the network from the open file: it is larger than 1 GiB{CHECK}"

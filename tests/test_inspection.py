@@ -182,7 +182,7 @@ PAIRS += [("mse", "tanh", name) for name in activations.NAMES]
 @pytest.mark.parametrize("n", [1, 2])
 @pytest.mark.parametrize(("loss", "activation", "output"), PAIRS)
 def test_every_equation_in_the_text_holds(loss, activation, output, n):
-    net = Stub((3, 4, 2), (activation, output), loss, parameter=0.3 if loss in losses.PARAMETERS else None)
+    net = Stub((3, 4, 2), (activation, output), loss, parameter=0.3 if loss in losses.DEFAULT_PARAMETERS else None)
     found = list(equations(str(explain_step(net, *data(n, 3, 2, loss), 0.25))))
     assert len(found) > n * (6 + 5 + 4) + 2 * (12 + 8)
     for formula, number in found:
@@ -293,7 +293,7 @@ def test_gradients_of_the_engine_are_right(activation, loss, dtype):
 
 @pytest.mark.parametrize(("loss", "activation", "output"), PAIRS)
 def test_slopes_of_every_definition(loss, activation, output):
-    parameter = 0.3 if loss in losses.PARAMETERS else None
+    parameter = 0.3 if loss in losses.DEFAULT_PARAMETERS else None
     net = Stub((3, 4, 2), (activation, output), loss, parameter=parameter, seed=2)
     check = check_gradients(net, *data(5, 3, 2, loss))
     assert check.ok, str(check)

@@ -21,7 +21,7 @@ from nnc.layers import (
     Input,
     MaxPool2D,
     Scale,
-    in_files,
+    layer_classes_by_type,
 )
 from nnc.layers.base import ParametricLayer
 
@@ -309,8 +309,8 @@ EXAMPLES = [  # of every kind, where images of this shape come in, or vectors wh
 
 
 def test_there_is_an_example_of_every_kind():
-    assert {type(kind) for kind, _ in EXAMPLES} == set(in_files().values())
-    assert set(KINDS) <= set(in_files())
+    assert {type(kind) for kind, _ in EXAMPLES} == set(layer_classes_by_type().values())
+    assert set(KINDS) <= set(layer_classes_by_type())
 
 
 @pytest.mark.parametrize(("kind", "below"), EXAMPLES, ids=[repr(kind) for kind, _ in EXAMPLES])

@@ -52,7 +52,10 @@ def scaled():
 def assert_equal(one, other):
     assert one.params.tobytes() == other.params.tobytes()
     assert one.state.moments.tobytes() == other.state.moments.tobytes()
-    assert (one.streams.draws, one.streams.drops) == (other.streams.draws, other.streams.drops)
+    assert (one.streams.shuffle_position, one.streams.dropout_position) == (
+        other.streams.shuffle_position,
+        other.streams.dropout_position,
+    )
     first, second = one.history, other.history
     assert list(first) == list(second)
     for name in first:

@@ -1340,14 +1340,14 @@ def test_names_are_looked_up_only_for_messages():
     from nnc._data.metrics import METRICS
     from nnc._data.scaling import SCALERS
     from nnc._registry import activations, initializers, losses, optimizers
-    from nnc._utils.names import ARGUMENTS, VALUES
+    from nnc._utils.names import ARGUMENT_SYNONYMS, VALUE_SYNONYMS
 
     known = {*activations.NAMES, *initializers.NAMES, *losses.NAMES, *optimizers.NAMES, *SCALERS, *METRICS}
-    assert set(VALUES.values()) <= known
+    assert set(VALUE_SYNONYMS.values()) <= known
     arguments = {
         name for function in (NeuralNetwork, NeuralNetwork.fit) for name in inspect.signature(function).parameters
     }
-    assert {name.partition("=")[0] for name in ARGUMENTS.values()} <= arguments | {"n", "betas", "eps"}
+    assert {name.partition("=")[0] for name in ARGUMENT_SYNONYMS.values()} <= arguments | {"n", "betas", "eps"}
 
 
 # ---------------------------------------------------------------------------------------------- probabilities

@@ -85,11 +85,11 @@ def test_wrong_numbers(monkeypatch, wrong):
 
 
 def test_fits_that_run_at_once_share_the_processors():
-    with processors.at_work:
+    with processors.active_fits:
         assert nnc.get_num_threads() == 8
-        with processors.at_work, processors.at_work:
+        with processors.active_fits, processors.active_fits:
             assert nnc.get_num_threads() == 2
-    with pytest.raises(ZeroDivisionError), processors.at_work:
+    with pytest.raises(ZeroDivisionError), processors.active_fits:
         raise ZeroDivisionError
     assert nnc.get_num_threads() == 8
 
@@ -99,7 +99,7 @@ def test_a_fit_counts_whatever_its_optimizer(optimizer):
     found = []
     X = np.linspace(-1, 1, 20)[:, None]
     network = NeuralNetwork([1, 3, 1], loss="mse", seed=0)
-    with processors.at_work:
+    with processors.active_fits:
         network.fit(X, X**2, epochs=1, optimizer=optimizer, callback=lambda _: found.append(nnc.get_num_threads()))
     assert found == [4]
 

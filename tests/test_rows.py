@@ -44,7 +44,7 @@ def net_inputs(core, n=40):
 
 def test_the_order_is_that_of_the_core(core):
     assert core.ACTIVATIONS == activations.NAMES
-    assert core.LOSSES == losses.IN_ENGINE
+    assert core.LOSSES == losses.ENGINE_LOSSES
     assert core.METHODS == optimizers.METHODS
 
 

@@ -279,11 +279,11 @@ def test_a_header_costs_no_more_than_it_has():
 
 
 def test_a_large_file_of_something_else_is_not_read(tmp_path, set_limit):
-    set_limit("nnc._utils.disk.PIECE", 64)
+    set_limit("nnc._utils.disk.CHUNK_BYTES", 64)
     (tmp_path / "net.safetensors").write_bytes(b"x" * 1000)
     with pytest.raises(ModelFileError, match="it is not a safetensors file"):
         NeuralNetwork.load(tmp_path / "net.safetensors")
-    set_limit("nnc._utils.disk.LARGEST", 999)
+    set_limit("nnc._utils.disk.MAX_FILE_BYTES", 999)
     with pytest.raises(OSError, match="it is larger than"):
         NeuralNetwork.load(tmp_path / "net.safetensors")
     with pytest.raises(ModelFileError, match=r"its file would have \d+ bytes, expected at most 999"):

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::nnc.TrainingWarning")
 LOWEST = [5, Scale(lr_factor=6), Dense(7), Dense(33), Dense(2)]
 BETWEEN = [6, Dense(70), Scale(init=-0.5), Dropout(0.25), Dense(3), Scale(), Scale(init=2), Dense(2)]
 ON_IMAGES = [Input(4, 3, 2), Conv2D(3, 2), Flatten(), Scale(), Dense(5, "identity"), BatchNorm(), Scale(), Dense(2)]
-VARIANTS = [cores.chosen()] if os.environ.get("NNC_ISA") else cores.available()
+VARIANTS = [cores.selected()] if os.environ.get("NNC_ISA") else cores.available()
 ALL = {"lowest": LOWEST, "between": BETWEEN, "on images": ON_IMAGES}
 
 

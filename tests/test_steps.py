@@ -432,7 +432,7 @@ def test_plain_steps_at_another_rate_draw_other_masks():
         net.params = before
         losses.append(net.train_step(X, y, rate))
     assert len(set(losses)) == 3
-    assert net.copy().streams.drops == 3
+    assert net.copy().streams.dropout_position == 3
 
 
 @pytest.mark.filterwarnings("ignore::nnc.TrainingWarning")
@@ -726,7 +726,7 @@ def test_what_has_been_dropped_goes_along(way):
         other = nnc.from_json(net.to_json(checkpoint=True))
     else:
         other = copy.copy(net) if way == "copy" else pickle.loads(pickle.dumps(net))
-    assert other.streams.drops == net.streams.drops == 3
+    assert other.streams.dropout_position == net.streams.dropout_position == 3
     assert other.stepper(dropout=0.5)(X, y) == step(X, y)
 
 

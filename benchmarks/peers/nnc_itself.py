@@ -76,7 +76,7 @@ def fit(work, threads):
 
 def core_of(dtype):
     """The compiled module for such numbers."""
-    return import_module(f"nnc._core_{cores.chosen()}_{cores.PRECISION[np.dtype(dtype)]}")
+    return import_module(f"nnc._core_{cores.selected()}_{cores.PRECISION[np.dtype(dtype)]}")
 
 
 def best(run, rounds=15):

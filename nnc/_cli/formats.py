@@ -199,7 +199,7 @@ def open_table(path: str, options: TextOptions, expected: Collection[str] | None
             local = temporary[-1]
         else:
             local = path
-        with disk.opened(local, "table") as stream:
+        with disk.open_binary(local, "table") as stream:
             digest = file_digest(stream, "sha256").hexdigest()
             stream.seek(0)
             is_gzip = stream.read(2) == b"\x1f\x8b"

@@ -336,6 +336,6 @@ def _digest(files: Sequence[str]) -> str:
     """Return the SHA-256 of the concatenated files."""
     digest = sha256()
     for path in files:
-        with disk.opened(path, "images") as file:
+        with disk.open_binary(path, "images") as file:
             file_digest(file, lambda: digest)
     return digest.hexdigest()

@@ -106,7 +106,7 @@ def write_rows(heading: Sequence[str], rows: Iterable[Sequence[Any]], path: str 
 
 @contextmanager
 def _open_output(path: str, output_format: OutputFormat) -> Iterator[BinaryIO]:
-    with disk.written(path, "table") as file:
+    with disk.atomic_writer(path, "table") as file:
         if output_format.is_gzip:  # name and time are left out, so that equal tables give equal files
             with gzip.GzipFile(filename="", mode="wb", fileobj=file, mtime=0) as compressed:
                 yield compressed  # type: ignore[misc]

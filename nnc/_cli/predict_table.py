@@ -11,7 +11,7 @@ from nnc._cli.arguments import UsageError
 from nnc._cli.formats import TableFileError, TextOptions, open_table
 from nnc._cli.models import refuse_existing
 from nnc._cli.screen import Screen
-from nnc._utils.names import meant
+from nnc._utils.names import find_similar_name
 from nnc.tabular import TableClassifier, TableRegressor
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def _check_columns(required: list[str], present: list[str], file: TableFile, mod
     if not missing:
         return
     others = [column for column in present if column not in required]
-    similar = [name for name in (meant(column, others, {}) for column in missing) if name]
+    similar = [name for name in (find_similar_name(column, others, {}) for column in missing) if name]
     hint = f"; did you mean {', '.join(map(repr, similar[:3]))}?" if similar else ""
     if len(missing) == len(required):
         hint = f"; is {model_name} the model of another table? The columns of {file.name} are {_format_names(present)}"

@@ -78,7 +78,7 @@ def count_trained_networks(unfinished: str) -> int:
     """Return the number of trained networks in the checkpoint of a run, 0 if there is no checkpoint."""
     if not os.path.exists(unfinished):
         return 0
-    with disk.opened(unfinished, "unfinished model") as file:
+    with disk.open_binary(unfinished, "unfinished model") as file:
         try:
             networks = json.load(file)["networks"]
             if isinstance(networks, list):

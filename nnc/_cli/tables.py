@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import polars as pl
 
 from nnc._cli.formats import TableFileError
-from nnc._utils.names import meant
+from nnc._utils.names import find_similar_name
 from nnc.tabular.cells import BOOLEAN_TEXTS, CellError, merges_integers
 
 if TYPE_CHECKING:
@@ -219,7 +219,7 @@ def find_column(name: str, names: Sequence[str], file: TableFile, option: str) -
     """Return the column that is passed with an option, or raise TableFileError if the file has no such column."""
     if name in names:
         return name
-    similar = meant(name, names, {})
+    similar = find_similar_name(name, names, {})
     choices = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
     hint = f"; did you mean {similar!r}?" if similar else ""
     raise TableFileError(f"{option} must be a column of {file.name} ({choices}), got {name!r}{hint}")

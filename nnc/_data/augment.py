@@ -11,7 +11,7 @@ import numpy as np
 from nnc._data.targets import as_given
 from nnc._utils.arrays import as_real_array
 from nnc._utils.checks import build_check, check_bool, check_count, check_finite, pluralize
-from nnc._utils.random import AUGMENT, Stream, Streams, checked_seed, mix
+from nnc._utils.random import AUGMENT, Stream, Streams, check_seed, mix
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -129,7 +129,7 @@ def augment(
         distortion,
         check_count("batch_size", batch_size),
         check_bool("shuffle", shuffle),
-        checked_seed(seed),
+        check_seed(seed),
         check_count("epoch", epoch, 0),
     )
 

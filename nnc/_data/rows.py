@@ -164,7 +164,7 @@ class TargetConversion(OutputConversion):
         if model.custom is not None:
             from nnc._model import custom
 
-            values = custom.targets(given, n)
+            values = custom.as_custom_targets(given, n)
         else:
             values = as_matrix(given, n)
         if values.shape != (n, n_out) and (model.custom is None or self.scaler_y is not None):

@@ -35,7 +35,7 @@ def as_labels(y: Any, n: int) -> NDArray[Any] | None:
     values = as_given(y)
     kind = values.dtype.kind
     if kind in "TO" and values.ndim:  # NumPy 2's strings of any length, and what pandas has
-        from nnc._utils.containers import labels as exact_labels
+        from nnc._utils.containers import convert_labels as exact_labels
 
         values = exact_labels("y", values)
     elif kind in "fMm" and values.ndim and len(values) == values.size and (values != values).any():
@@ -123,9 +123,9 @@ def classes_of(values: list[Any]) -> NDArray[Any]:
     """The classes that a document has, exactly."""
     if isinstance(values[0], str):
         return np.array(values)
-    from nnc._utils.containers import exact_numbers
+    from nnc._utils.containers import as_exact_array
 
-    classes = exact_numbers(values)
+    classes = as_exact_array(values)
     if classes is None:
         raise ValueError(f"classes must be numbers that one type holds exactly, got {shown(np.array(values, object))}")
     return classes

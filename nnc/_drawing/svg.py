@@ -169,7 +169,7 @@ class Drawing:
         OSError
             The file cannot be written; the message tells the reason and a remedy.
         """
-        disk.write(path, str(self), "drawing")
+        disk.write_text(path, str(self), "drawing")
 
     def __repr__(self) -> str:
         return f"<Drawing: {self.title}, {self.width} x {self.height}; print it, or save it as .svg>"

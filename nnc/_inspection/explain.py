@@ -13,7 +13,7 @@ from nnc._inspection.problem import Problem
 from nnc._inspection.steps import LayerStep, layer_steps
 from nnc._inspection.text import scaling_text
 from nnc._registry import activations, losses
-from nnc.layers.base import shape_text
+from nnc.layers.base import format_shape
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -188,7 +188,7 @@ def _forward_lines(step: Explanation, r: int) -> Iterator[str]:
             yield from _pool_lines(pool, r)
         activation = activations.ROWS[layer.activation]
         name, formula = f"{layer.activation}(z)", activation.f_template.format(z="z")
-        windows = "" if layer.windows is None else f"windows of {shape_text(layer.windows.size)}, "
+        windows = "" if layer.windows is None else f"windows of {format_shape(layer.windows.size)}, "
         yield f" {layer.name}: {windows}a = {name}" + ("" if formula == name else f" = {formula}")
         for neuron, row, j, _ in _neurons(layer, r):
             products = [f"{_n(x)} * {_n(w)}" for x, w in zip(layer.inputs_at(row, j), layer.W[:, j], strict=True)]
@@ -222,7 +222,7 @@ def _input_lines(step: Explanation, r: int) -> Iterator[str]:
 def _pool_lines(step: PoolStep, r: int) -> Iterator[str]:
     pool = step.pool
     what = "the largest" if pool.largest else "the mean"
-    yield f" {pool.name}: a = {what} of each window of {shape_text(pool.windows.size)}"
+    yield f" {pool.name}: a = {what} of each window of {format_shape(pool.windows.size)}"
     seen = pool.windows.seen(step.A_in[r : r + 1])[0]
     for output, p, c in _outputs(pool.windows):
         numbers = [_n(a) for a in seen[p, :, c]]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
-from nnc.layers.base import shape_text
+from nnc.layers.base import format_shape
 from nnc.layers.image import Conv2D
 from nnc.layers.stack import layer_name
 
@@ -41,7 +41,7 @@ def summary_table(stack: Stack) -> tuple[list[tuple[str, ...]], str]:
     rows: list[tuple[str, ...]] = [(*heads, *counted)]
     for layer, *counts in zip(stack.layers, *counted.values(), strict=True):
         remark = layer.kind.summary_note + ", frozen" * layer.kind.frozen
-        said = layer.name, shape_text(layer.input_shape), shape_text(layer.output_shape), remark
+        said = layer.name, format_shape(layer.input_shape), format_shape(layer.output_shape), remark
         rows.append((*said, *(f"{count:,}" for count in counts)))
     sums = ", ".join(f"{sum(counts):,} {what}" for what, counts in counted.items())
     return rows, sums + " a row" * stack.has_image_input
@@ -77,7 +77,7 @@ def network_text(
         for layer in stack.layers
         if layer.has_parameters or layer.kind.engine_description(layer.input_shape)  # a Dropout changes no prediction
     ]
-    return _framed(shape_text(stack.input_shape), texts, inputs_scaled, targets_scaled)
+    return _framed(format_shape(stack.input_shape), texts, inputs_scaled, targets_scaled)
 
 
 def _framed(inputs: str, layers: Sequence[str], inputs_scaled: Sequence[str], targets_scaled: Sequence[str]) -> str:
@@ -114,7 +114,7 @@ def placed_text(layer: PlacedLayer[Layer], W: Rows, b: Row | None, *statistics: 
     if layer.has_parameters:
         return f"{layer.name}\n{layer_text(W, b)}"
     remark = f", {layer.kind.summary_note}" if layer.kind.summary_note else ""
-    return f"{layer.name}: {shape_text(layer.input_shape)} -> {shape_text(layer.output_shape)}{remark}"
+    return f"{layer.name}: {format_shape(layer.input_shape)} -> {format_shape(layer.output_shape)}{remark}"
 
 
 def _filters_text(kind: Conv2D, channels: int, W: Rows, b: Row | None) -> str:

@@ -399,7 +399,7 @@ class Source(Writer):
         """Add the call for an activation, which works in place."""
         row = activations.ROWS[operation.name]
         if row.elementwise and operation.name not in self.functions:
-            formula = formulas.in_c(row.f, self.function_call, self.number)
+            formula = formulas.to_c(row.f, self.function_call, self.number)
             self.functions[operation.name] = self.fill(ELEMENTWISE, activation=operation.name, formula=formula)
         elif not row.elementwise:
             self.function(operation.name)

@@ -213,7 +213,7 @@ class TableSource(Source):
 
     def formula(self, text: str) -> str:
         """Return a formula as a C expression."""
-        return formulas.in_c(text, function_call, double_literal)
+        return formulas.to_c(text, function_call, double_literal)
 
     def table_header(self, model: TableProgram, inputs: str) -> str:
         """Return the text of the header, for the operations that were added."""

@@ -155,7 +155,7 @@ export function selfTest() {{
 
 def formula(text: str) -> str:
     """Translate a formula to JavaScript."""
-    return formulas.in_c(text, _function_call, repr)
+    return formulas.to_c(text, _function_call, repr)
 
 
 def _function_call(function: str, *arguments: str) -> str:

@@ -294,7 +294,7 @@ class Graph(Writer):
 
     def formula(self, text: str, names: dict[str, str]) -> str:
         """Add the nodes of a formula whose variables are the values in `names`, and return the name of the result."""
-        return formulas.folded(
+        return formulas.translate(
             text,
             name=names.__getitem__,
             number=self.number,

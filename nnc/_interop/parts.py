@@ -298,7 +298,7 @@ class Builder:
             raise ValueError(f"the last layer must be dense, got {last!r}")
         if loss is None:
             loss = {"softmax": "cross_entropy", "sigmoid": "bce"}.get(str(last.activation), "mse")
-        row, added_output = losses.ROWS[losses.as_loss(loss)[0]], None
+        row, added_output = losses.ROWS[losses.parse_loss(loss)[0]], None
         if self.linear_layer is not None and row.output_required:
             # Losses of other packages contain the output activation.
             self.layers[-1], added_output = last.replace(activation=row.output), row.output

@@ -11,9 +11,9 @@ import struct
 from typing import TYPE_CHECKING, Any
 
 from nnc._registry import activations, losses
-from nnc._utils.fields import LARGEST
+from nnc._utils.fields import MAX_FINITE
 from nnc._utils.value import Value
-from nnc.layers import Input, in_files
+from nnc.layers import Input, layer_classes_by_type
 from nnc.layers.operations import Activate, AvgPool, Conv, Flatten, MatMul, MaxPool, Operation, Scale, Sort
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ def build_operations(document: dict[str, Any]) -> tuple[Shape, tuple[Operation, 
     The sizes are the number of inputs, and the number of outputs of each parametric layer. Raise ValueError if a layer
     or a head is not supported in other formats.
     """
-    layer_classes, layers = in_files(), document["layers"]
+    layer_classes, layers = layer_classes_by_type(), document["layers"]
     first = layers[0]
     shape: Shape = tuple(first["shape"]) if first["type"] == Input.type else (first["n_in"],)
     below, sizes = shape, [math.prod(shape)]
@@ -219,7 +219,7 @@ def scale_functions(operation: Scale, dtype: str) -> list[tuple[str, Sequence[fl
 
 def require_range(numbers: Sequence[float], dtype: str) -> Sequence[float]:
     """Return the numbers unchanged; raise ValueError if one is outside the range of the dtype."""
-    largest = LARGEST[dtype]
+    largest = MAX_FINITE[dtype]
     if not all(abs(number) <= largest for number in numbers):
         number = next(number for number in numbers if not abs(number) <= largest)
         raise ValueError(f"dtype is {dtype!r}, but {number:g}, a number of this network, is outside its range")

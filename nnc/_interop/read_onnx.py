@@ -54,12 +54,12 @@ def read(build: Callable[[Parts], Network], path: Any, loss: Any, verify: bool) 
         `verify` is true and onnx is not installed.
     """
     if loss is not None:
-        losses.as_loss(loss)
+        losses.parse_loss(loss)
     if verify:
         from nnc._interop.verify_onnx import check, require_onnx
 
         require_onnx()
-    with _model_file_errors(disk.place(path)), np.errstate(all="ignore"):
+    with _model_file_errors(disk.describe_source(path)), np.errstate(all="ignore"):
         content = disk.read_bytes(path, "network", lambda piece: piece[:1] in (b"\x08", b"\x12", b"\x3a"))
         reader = Reader(load(content, os.path.dirname(os.fsdecode(path))), len(content))
         network = build(reader.parts(loss))
@@ -76,7 +76,7 @@ def _model_file_errors(where: str) -> Iterator[None]:
         return
     except ModelFileError as error:
         problem = str(error)
-    except disk.WrongBeginningError:
+    except disk.UnexpectedStartError:
         problem = "it is not an ONNX model"
     except MemoryError:
         raise out_of_memory_error(where) from None

@@ -214,7 +214,7 @@ class Constants:
         path = os.path.join(self.folder, location)
         if os.path.exists(path) and not os.path.isfile(path):
             raise ValueError(f"{label} is in {location!r}, which is not a regular file")
-        with disk.opened(path, "network") as file:
+        with disk.open_binary(path, "network") as file:
             if location not in self.unread_bytes:
                 self.unread_bytes[location] = os.fstat(file.fileno()).st_size
                 self.external_bytes += self.unread_bytes[location]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
-from nnc._utils.checks import counted
+from nnc._utils.checks import pluralize
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -198,10 +198,10 @@ class Operator(NamedTuple):
         if node.opset < self.since:
             raise ValueError(f"{node.label} requires version {self.since} of the operator set, got {node.opset}")
         if not least <= len(inputs) <= most or any(value is None for value in inputs[:least]):
-            expected = f"{least} to {most} inputs" if least < most else counted(least, "input")
+            expected = f"{least} to {most} inputs" if least < most else pluralize(least, "input")
             raise ValueError(f"{node.label} must have {expected}, got {len(inputs)}")
         if len([name for name in node.outputs if name]) > self.outputs:
-            raise ValueError(f"{node.label} must have at most {counted(self.outputs, 'output')}")
+            raise ValueError(f"{node.label} must have at most {pluralize(self.outputs, 'output')}")
         values = {name: allowed[1] for name, allowed in self.attributes.items()}
         for name, (kind, value) in node.attributes.items():
             expected_kind, _, since, until = self.attributes.get(name, (None, None, 0, 0))

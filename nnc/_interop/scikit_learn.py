@@ -9,7 +9,7 @@ import numpy as np
 from nnc._interop.parts import Parts
 from nnc._interop.program import Program, build_program
 from nnc._registry import losses
-from nnc.layers import in_files
+from nnc.layers import layer_classes_by_type
 from nnc.layers.operations import Activate, MatMul, Scale, Sort
 
 MISSING_MESSAGE = 'nnc.sklearn needs scikit-learn 1.7 or later ({}); install it with pip install "nnc-cython[sklearn]"'
@@ -166,7 +166,7 @@ def _dense_layers(document: dict[str, Any], program: Program, estimator: str) ->
     Activations have the names of scikit-learn.
     """
     for i, layer in enumerate(document["layers"]):
-        name = in_files()[layer["type"]].__name__
+        name = layer_classes_by_type()[layer["type"]].__name__
         if name not in ("Input", "Dense", "Dropout", "BatchNorm", "Scale"):
             raise ValueError(f"{estimator} supports only dense layers; layer {i} is {name}")
     coefs: list[Any] = []

@@ -55,7 +55,7 @@ def available() -> list[str]:
     return list(_built())
 
 
-def chosen() -> str:
+def selected() -> str:
     """The instruction set that networks use: NNC_ISA, or the widest available.
 
     Raises
@@ -74,7 +74,7 @@ def chosen() -> str:
     return forced
 
 
-def checked_dtype(dtype: Any) -> np.dtype[Any]:
+def check_dtype(dtype: Any) -> np.dtype[Any]:
     """float64 or float32, by whatever name of NumPy's."""
     try:
         checked: np.dtype[Any] | None = np.dtype(dtype)
@@ -86,10 +86,10 @@ def checked_dtype(dtype: Any) -> np.dtype[Any]:
     return checked
 
 
-def core(dtype: np.dtype, widths: Sequence[int]) -> ModuleType:
+def load_core(dtype: np.dtype, widths: Sequence[int]) -> ModuleType:
     """The compiled module for a network of this precision with layers of these widths (the input's left out); without
     them, which lie across vectors, for images."""
-    isa = chosen()
+    isa = selected()
     # A layer that fills less than half of a 64-byte vector is faster on the 32-byte one.
     if isa == "avx512" and not os.environ.get("NNC_ISA") and 0 < max(widths, default=0) * dtype.itemsize <= 32:
         isa = "avx2"
@@ -108,7 +108,7 @@ def show_config() -> None:
     import nnc
     from nnc._utils.processors import get_num_threads
 
-    isa = chosen()
+    isa = selected()
     forced = " (forced by NNC_ISA)" if os.environ.get("NNC_ISA") else ""
     gil = "" if getattr(sys, "_is_gil_enabled", lambda: True)() else ", free-threaded"
     lanes = {p: import_module(f"nnc._core_{isa}_{p}") for p in ("f64", "f32")}

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     Function = Callable[[NDArray[Any], NDArray[Any]], tuple[Any, Any]]
 
 
-class NoNumberError(ValueError):
+class NonFiniteLossError(ValueError):
     """A loss or its derivative is NaN or infinite, though the outputs are finite."""
 
 
@@ -76,7 +76,7 @@ class CustomLoss:
                 raise ValueError(f"{self._call(P, Y)} must return one number as loss, got shape {np.shape(loss)}")
             loss = check_real("the loss", loss.item() if hasattr(loss, "item") else loss)
         if not math.isfinite(loss):
-            raise NoNumberError(f"{self._call(P, Y)} has returned {loss} as loss, for finite outputs {_range(P)}")
+            raise NonFiniteLossError(f"{self._call(P, Y)} has returned {loss} as loss, for finite outputs {_range(P)}")
         return loss, answer[1]
 
     def derivative(self, P: NDArray[Any], Y: NDArray[Any], dP: Any) -> NDArray[Any]:
@@ -88,14 +88,14 @@ class CustomLoss:
         if not np.isfinite(slopes).all():
             row, column = np.argwhere(~np.isfinite(slopes))[0]
             at = f"row {row}, column {column}, where P is {P[row, column]:g}"
-            raise NoNumberError(f"{self._call(P, Y)} has returned {slopes[row, column]} as d loss / d P in {at}")
+            raise NonFiniteLossError(f"{self._call(P, Y)} has returned {slopes[row, column]} as d loss / d P in {at}")
         return slopes
 
     def value(self, P: NDArray[Any], Y: NDArray[Any]) -> float:
         """The loss alone; NaN where it is none."""
         try:
             return self(P, Y)[0] if np.isfinite(P).all() else math.nan
-        except NoNumberError:
+        except NonFiniteLossError:
             return math.nan
 
     def _call(self, P: NDArray[Any], Y: NDArray[Any]) -> str:
@@ -116,7 +116,7 @@ def _range(P: NDArray[Any]) -> str:
     return f"from {P.min():g} to {P.max():g}"
 
 
-def targets(y: Any, n: int) -> NDArray[Any]:
+def as_custom_targets(y: Any, n: int) -> NDArray[Any]:
     """What such a function takes as targets of n rows: numbers (n, k), a vector as a column."""
     given = as_real_array("y", y)
     values = as_matrix(given, n)
@@ -125,6 +125,6 @@ def targets(y: Any, n: int) -> NDArray[Any]:
     return values
 
 
-def placeholder(data: Data, n_out: int) -> Data:
+def zero_target_data(data: Data, n_out: int) -> Data:
     """The rows with derivatives as targets, before there are any."""
     return data.with_targets(np.zeros((data.n, n_out), data.X.dtype))

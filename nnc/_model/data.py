@@ -81,7 +81,7 @@ class Data:
         return self
 
 
-class Chosen(Data):
+class RowSubset(Data):
     """Some rows of others, which stay where they lie: the engine reads them there, and whoever asks for an array gets a
     copy.
 

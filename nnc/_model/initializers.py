@@ -11,12 +11,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from nnc._utils.random import Stream
-    from nnc.layers.base import Array
+    from nnc.layers.base import ParameterArray
 
 CHUNK = 1 << 16  # weights that are drawn at a time, so that a large matrix takes no memory beside its own
 
 
-def draw(W: NDArray[Any], b: NDArray[Any] | None, name: str, array: Array, stream: Stream) -> None:
+def draw_weights(W: NDArray[Any], b: NDArray[Any] | None, name: str, array: ParameterArray, stream: Stream) -> None:
     """Draws the weights of a layer, and where the initialization says so its biases, which are 0 before.
 
     Parameters

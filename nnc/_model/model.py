@@ -115,7 +115,7 @@ class Model:
         self.has_image_input, self.has_dropout = self.stack.has_image_input, self.stack.has_dropout
         self._note_learning()
         self.saturation_ranges = [activations.ROWS[name].saturation_range for name in self.activations[:-1]]
-        self.core = cores.core(self.dtype, () if self.has_image_input else self.sizes[1:])
+        self.core = cores.load_core(self.dtype, () if self.has_image_input else self.sizes[1:])
         made = self.stack.engine_layers()
         self.loss_function = self.custom or self.heads
         heads = {} if self.heads is None else self.heads.engine_arguments()
@@ -136,7 +136,7 @@ class Model:
         """Use another named loss with its default output activation; the parameters stay."""
         self.stack = self.stack.with_output(losses.ROWS[loss].output)
         self.activations = self.stack.activations
-        self.loss, self.loss_parameter = losses.as_loss(loss)
+        self.loss, self.loss_parameter = losses.parse_loss(loss)
         layers = [description for description, _ in self.stack.engine_layers()]
         self.engine, self._linear = self.core.Engine(layers, self.loss, self.loss_parameter), None
 
@@ -249,7 +249,7 @@ class Model:
 
     def unpack(self, values: NDArray[Any], flat: NDArray[Any]) -> None:
         """Writes n_params numbers into a vector in the layout of theta."""
-        fill(self.parts(flat), values)
+        fill_arrays(self.parts(flat), values)
 
     @property
     def params(self) -> NDArray[Any]:
@@ -259,7 +259,7 @@ class Model:
     @params.setter
     def params(self, values: NDArray[Any]) -> None:
         with self.snapshot_lock:
-            fill(self.parts(), values)
+            fill_arrays(self.parts(), values)
 
     def assign_statistics(self, values: Sequence[Sequence[ArrayLike]]) -> None:
         """Those of every layer that computes, of which most have none."""
@@ -298,7 +298,7 @@ class Model:
                 W[...] = kind.init
                 continue
             name = kind.init or init or activations.ROWS[activation].init
-            initializers.draw(W, b, name, kind.parameter_arrays(layer.input_shape)[0], stream)
+            initializers.draw_weights(W, b, name, kind.parameter_arrays(layer.input_shape)[0], stream)
 
     def check_parameters(self, because: str = "", dtype: str | None = None) -> None:
         """Raise ValueError if a parameter or statistic is not finite, or would not be in another dtype.
@@ -464,7 +464,7 @@ def initial_statistics(model: Model) -> list[tuple[NDArray[Any], ...]]:
     return statistics
 
 
-def fill(parts: Sequence[NDArray[Any]], flat: ArrayLike) -> None:
+def fill_arrays(parts: Sequence[NDArray[Any]], flat: ArrayLike) -> None:
     """Writes the numbers of a vector into arrays, one after the other."""
     values, at = np.asarray(flat), 0
     for part in parts:

@@ -54,7 +54,7 @@ class Conversion(Files):
         from nnc._interop.onnx import to_onnx
         from nnc._utils import disk
 
-        disk.replace(path, to_onnx([self._whole()], self._named(dtype)), "network")
+        disk.replace_file(path, to_onnx([self._whole()], self._named(dtype)), "network")
 
     def to_c(
         self, path: Any, name: str | None = None, dtype: Any = None, calibrate: Any = None, validation: Any = None
@@ -107,7 +107,7 @@ class Conversion(Files):
             raise ValueError("calibrate and validation are for dtype='int8'")
         else:
             text, report = to_c([self._whole()], name, self._named(dtype), self.predict), None
-        disk.write(path, text, "network")
+        disk.write_text(path, text, "network")
         return report
 
     def to_python(self, path: Any) -> None:
@@ -132,7 +132,7 @@ class Conversion(Files):
         from nnc._interop.python_source import to_python
         from nnc._utils import disk
 
-        disk.write(path, to_python([self._whole()], self.predict), "network")
+        disk.write_text(path, to_python([self._whole()], self.predict), "network")
 
     def to_js(self, path: Any) -> None:
         """Writes the network as one ES module for browsers and Node.js, without dependencies.
@@ -154,7 +154,7 @@ class Conversion(Files):
         from nnc._interop.js_source import to_js
         from nnc._utils import disk
 
-        disk.write(path, to_js([self._whole()], self.predict), "network")
+        disk.write_text(path, to_js([self._whole()], self.predict), "network")
 
     def to_torch(self) -> Any:
         """The network as an nn.Sequential of PyTorch, in its mode for evaluation, which gives what `predict` does.

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from nnc._model.cores import checked_dtype
+from nnc._model.cores import check_dtype
 from nnc._network.prediction import Prediction
 from nnc._registry import losses
 from nnc._utils.arrays import to_lists
-from nnc.layers.stack import missed_steps, unstack
+from nnc.layers.stack import frozen_steps, layers_from_document
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -96,8 +96,8 @@ class Files(Prediction):
                 **self.model.to_dict(() if state is None else state.missed, numbers),
                 **data,
                 "seed": self.seed,
-                "shuffle_position": self.streams.draws,
-                "dropout_position": self.streams.drops,
+                "shuffle_position": self.streams.shuffle_position,
+                "dropout_position": self.streams.dropout_position,
                 "settings": None if settings is None else settings_to_dict(settings),
                 "self_test": _serialization.compute_self_test(self.predict, self.sizes[0], data["scale_X"]),
                 "training": training,
@@ -124,7 +124,7 @@ class Files(Prediction):
         layers = [layer for layer in document["layers"] if "W" in layer]
         with _serialization.build_errors(where):
             network = cls(
-                unstack(document["layers"], document["dropout"], document["learning"]),
+                layers_from_document(document["layers"], document["dropout"], document["learning"]),
                 loss=loss,
                 init="zeros",
                 dtype=document["dtype"],
@@ -133,7 +133,10 @@ class Files(Prediction):
                 scale_y=document["scale_y"] and document["scale_y"]["type"],
             )
             streams = network.streams
-            streams.draws, streams.drops = document["shuffle_position"], document["dropout_position"]
+            streams.shuffle_position, streams.dropout_position = (
+                document["shuffle_position"],
+                document["dropout_position"],
+            )
             network.weights = [layer["W"] for layer in layers]
             if network.model.stack.bias:
                 network.biases = [layer["b"] for layer in layers]
@@ -143,7 +146,7 @@ class Files(Prediction):
             network.converter.take(document)
             if document["training"] is not None:
                 network.state = TrainingState.from_dict(document["training"], network.model, streams)
-                network.state.missed = missed_steps(document["learning"])
+                network.state.missed = frozen_steps(document["learning"])
             if document["settings"] is not None:
                 network._fit_settings = settings_from_dict(document["settings"], network.converter)
                 if network.state is not None:
@@ -208,4 +211,4 @@ class Files(Prediction):
 
     def _named(self, dtype: Any) -> str:
         """The name of a dtype, by default the network's."""
-        return str((self.dtype if dtype is None else checked_dtype(dtype)).name)
+        return str((self.dtype if dtype is None else check_dtype(dtype)).name)

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nnc._data.converter import DataConverter, as_scaler
-from nnc._model.cores import checked_dtype
+from nnc._model.cores import check_dtype
 from nnc._model.model import Model
 from nnc._model.views import Arrays, Layer
 from nnc._registry import initializers, losses
 from nnc._utils.arrays import as_finite_array, read_only
-from nnc._utils.attributes import Explained
+from nnc._utils.attributes import SuggestsAttributes
 from nnc._utils.checks import check_bool, check_choice, suggest_arguments
-from nnc._utils.random import Streams, checked_seed
-from nnc.layers.stack import stack
+from nnc._utils.random import Streams, check_seed
+from nnc.layers.stack import build_stack
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -39,7 +39,7 @@ PROVISIONAL_LOSS = "mse"  # loss of the engine until then
 LOSS_IS_CHOSEN: AbstractContextManager[None] = nullcontext()
 
 
-class Parameters(Explained):
+class Parameters(SuggestsAttributes):
     """Layers, parameters, random seed and history of a network; the base of all other parts of NeuralNetwork.
 
     Attributes
@@ -84,8 +84,8 @@ class Parameters(Explained):
             from nnc._data.automatic_loss import UndecidedConverter as converter
 
             loss = PROVISIONAL_LOSS
-        name, parameter = losses.as_loss(loss)
-        made = stack(layers, activation, output, name, check_bool("bias", bias))
+        name, parameter = losses.parse_loss(loss)
+        made = build_stack(layers, activation, output, name, check_bool("bias", bias))
         if self._has_automatic_loss and (output is not None or made.activations[-1] != losses.ROWS[name].output):
             raise ValueError(
                 f"output must be left out with loss='auto', which chooses it, got {output or made.activations[-1]!r}"
@@ -99,8 +99,8 @@ class Parameters(Explained):
             from nnc._model.custom import custom_loss
 
             custom = custom_loss(loss, made)
-        self.model = Model(made, name, parameter, checked_dtype(dtype), custom, heads)
-        self.streams = Streams(checked_seed(seed))
+        self.model = Model(made, name, parameter, check_dtype(dtype), custom, heads)
+        self.streams = Streams(check_seed(seed))
         self.converter = converter(self.model, *scalers)
         self.converter.open = frozenset(n for n, s in (("scale_X", scale_X), ("scale_y", scale_y)) if s == "auto")
         self.state = None

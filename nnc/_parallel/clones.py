@@ -8,7 +8,7 @@ from reprlib import repr as shown
 from nnc._network import NeuralNetwork
 from nnc._registry import initializers
 from nnc._utils.checks import check_choice, check_count
-from nnc._utils.random import Streams, checked_seed
+from nnc._utils.random import Streams, check_seed
 
 
 def clones(
@@ -41,7 +41,7 @@ def clones(
     n = check_count("n", n)
     if seeds is not None and not isinstance(seeds, Iterable):
         raise TypeError(f"seeds must be numbers, one for each clone, got {shown(seeds)}")
-    given = [(net.seed + i) % 2**64 for i in range(n)] if seeds is None else [checked_seed(seed) for seed in seeds]
+    given = [(net.seed + i) % 2**64 for i in range(n)] if seeds is None else [check_seed(seed) for seed in seeds]
     if len(given) != n:
         raise ValueError(f"seeds must be {n}, one for each clone, got {len(given)}")
     init = None if init is None else check_choice("init", init, initializers.NAMES)

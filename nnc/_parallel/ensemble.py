@@ -12,7 +12,7 @@ from nnc._network import NeuralNetwork
 from nnc._parallel.fit import checked_networks
 from nnc._registry import activations, losses
 from nnc._utils.arrays import as_real_array
-from nnc._utils.attributes import Explained
+from nnc._utils.attributes import SuggestsAttributes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from nnc._data.converter import DataConverter
 
 
-class Ensemble(Explained):
+class Ensemble(SuggestsAttributes):
     """Networks that were trained for the same, which answer together: with the mean of what they predict.
 
     Parameters
@@ -256,7 +256,7 @@ class Ensemble(Explained):
         from nnc._interop.onnx import to_onnx
         from nnc._utils import disk
 
-        disk.replace(path, to_onnx(self._whole(), self._named(dtype)), "ensemble")
+        disk.replace_file(path, to_onnx(self._whole(), self._named(dtype)), "ensemble")
 
     def to_c(self, path: Any, name: str | None = None, dtype: Any = None) -> None:
         """Writes the ensemble as one header of C, whose outputs are those of the mean, as `NeuralNetwork.to_c` does it;
@@ -271,7 +271,7 @@ class Ensemble(Explained):
         from nnc._utils import disk
 
         name = name_from_path(path) if name is None else name
-        disk.write(path, to_c(self._whole(), name, self._named(dtype), self.predict), "ensemble")
+        disk.write_text(path, to_c(self._whole(), name, self._named(dtype), self.predict), "ensemble")
 
     def to_python(self, path: Any) -> None:
         """Writes the ensemble as one module of plain Python, whose outputs are those of the mean, with what
@@ -279,7 +279,7 @@ class Ensemble(Explained):
         from nnc._interop.python_source import to_python
         from nnc._utils import disk
 
-        disk.write(path, to_python(self._whole(), self.predict), "ensemble")
+        disk.write_text(path, to_python(self._whole(), self.predict), "ensemble")
 
     def to_js(self, path: Any) -> None:
         """Writes the ensemble as one ES module, whose outputs are those of the mean, with what `NeuralNetwork.to_js`
@@ -287,7 +287,7 @@ class Ensemble(Explained):
         from nnc._interop.js_source import to_js
         from nnc._utils import disk
 
-        disk.write(path, to_js(self._whole(), self.predict), "ensemble")
+        disk.write_text(path, to_js(self._whole(), self.predict), "ensemble")
 
     def _whole(self) -> list[dict[str, Any]]:
         """The documents, for other formats."""
@@ -295,10 +295,10 @@ class Ensemble(Explained):
 
     def _named(self, dtype: Any) -> str:
         """The name of a dtype, by default that of the outputs."""
-        from nnc._model.cores import checked_dtype
+        from nnc._model.cores import check_dtype
 
         dtype = np.result_type(*(network.dtype for network in self.networks)) if dtype is None else dtype
-        return str(checked_dtype(dtype).name)
+        return str(check_dtype(dtype).name)
 
 
 def _meaning(network: NeuralNetwork) -> dict[str, Any]:

@@ -224,10 +224,10 @@ def check_names(given: Iterable[str]) -> None:
     known = DEFAULTS.keys() - NOT_HERE
     for name in given:
         if name not in known:
-            from nnc._utils.names import argument_suggestion
+            from nnc._utils.names import suggest_argument
 
             hints = {"n_threads": "; it is 1 here, see n_jobs", "verbose": "; progress=True shows a bar"}
-            hint = hints.get(name) or argument_suggestion(name, known)
+            hint = hints.get(name) or suggest_argument(name, known)
             raise TypeError(f"fit_many has no argument {name!r}{hint}")
 
 

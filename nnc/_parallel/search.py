@@ -21,7 +21,7 @@ from nnc._training.options import left_to_rule
 from nnc._training.schedules import Schedule
 from nnc._training.start import is_fraction, with_checked_batches
 from nnc._utils.checks import allow_none, check_bool, check_count, check_fraction, check_positive
-from nnc._utils.random import Stream, checked_seed, mix
+from nnc._utils.random import Stream, check_seed, mix
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -204,7 +204,7 @@ def search(
     >>> result.network.predict(X)
     """
     began = perf_counter()
-    epochs, trials, root = check_count("epochs", epochs), check_count("trials", trials), checked_seed(seed)
+    epochs, trials, root = check_count("epochs", epochs), check_count("trials", trials), check_seed(seed)
     folds = 1 if folds is None else check_count("folds", folds, 2)
     if folds > 1 and validation is not None:
         raise ValueError("validation and folds both say what trials are judged by: give one of them")

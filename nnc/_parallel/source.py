@@ -10,7 +10,7 @@ import numpy as np
 
 from nnc._data import targets
 from nnc._data.splits import split
-from nnc._model.data import Chosen
+from nnc._model.data import RowSubset
 from nnc._training.dataset import Dataset
 from nnc._training.start import is_fraction
 from nnc._utils.checks import check_fraction
@@ -188,4 +188,4 @@ class Taken:
 def _some(data: Data, index: Index) -> Data:
     """Some rows of what is shared: few are copied, as copies lie together; many would take too much memory."""
     size = data.X.itemsize * data.X.shape[1] * len(index)
-    return data.rows(index) if size <= COPIED else Chosen(data, index)
+    return data.rows(index) if size <= COPIED else RowSubset(data, index)

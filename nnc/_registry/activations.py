@@ -70,22 +70,22 @@ class Activation(Value):
     @property
     def f_template(self) -> str:
         """f with a place {z} for the net input."""
-        return self.textbook or formulas.template(self.f)
+        return self.textbook or formulas.to_template(self.f)
 
     @property
     def derivative_template(self) -> str:
         """The slope with places {z} and {a}."""
-        return self.textbook_derivative or formulas.template(self.derivative)
+        return self.textbook_derivative or formulas.to_template(self.derivative)
 
     @property
     def compute(self) -> Callable[[NDArray[Any]], NDArray[Any]]:
         """f as a function of arrays of z."""
-        return formulas.function(self.f, "z")
+        return formulas.compile_formula(self.f, "z")
 
     @property
     def compute_derivative(self) -> Callable[[NDArray[Any], NDArray[Any]], NDArray[Any]]:
         """The slope as a function of arrays of z and a."""
-        return formulas.function(self.derivative, "z a")
+        return formulas.compile_formula(self.derivative, "z a")
 
 
 ROWS = {

@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-def template(text: str) -> str:
+def to_template(text: str) -> str:
     """The formula as `str.format` takes it, a place for each variable, absolute values between bars."""
     return re.sub(r"\b([acpyz])\b", r"{\1}", re.sub(r"\babs\(([^()]*)\)", r"|\1|", text))
 
 
-def in_c(text: str, call: Callable[..., str], number: Callable[[float], str]) -> str:
+def to_c(text: str, call: Callable[..., str], number: Callable[[float], str]) -> str:
     """The formula in the syntax of C and its kin. `call` writes a function, given its name and arguments, `number` a
     constant."""
 
@@ -33,14 +33,14 @@ def in_c(text: str, call: Callable[..., str], number: Callable[[float], str]) ->
             return f"{sign}{of[0]}"
         return f"{of[0]} {sign} {of[1]}" if sign in COMPARISONS else f"({of[0]} {sign} {of[1]})"
 
-    made = folded(text, str, number, operator, call)
+    made = translate(text, str, number, operator, call)
     return made[1:-1] if made.startswith("(") and made.endswith(")") else made
 
 
 COMPARISONS = (">", ">=", "<", "==")
 
 
-def folded(
+def translate(
     text: str,
     name: Callable[[str], str],
     number: Callable[[float], str],
@@ -75,7 +75,7 @@ def folded(
 
 
 @cache
-def function(text: str, variables: str) -> Callable[..., NDArray[Any]]:
+def compile_formula(text: str, variables: str) -> Callable[..., NDArray[Any]]:
     """The formula as a function of arrays, or of numbers, which variables ("y p z c") names in their order. What it
     returns is new, and has the shape of the first argument."""
     import ast

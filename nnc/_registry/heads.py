@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def _loss(name: str, value: Any) -> str | losses.Loss:
     if callable(value):
         raise TypeError(f"{name} of a head must be a name or an object such as nnc.Huber(), got {value!r}")
-    if losses.as_loss(value)[0] == losses.CUSTOM:
+    if losses.parse_loss(value)[0] == losses.CUSTOM:
         raise TypeError(f"{name} of a head must be a single loss, got {value!r}")
     return value  # type: ignore[no-any-return]
 
@@ -59,7 +59,7 @@ class Head(Value):
         vars(self)["output"] = self.activation.name  # so that what means the same is the same
         if self.parameter == self.row.default_parameter:
             vars(self)["loss"] = self.row.name
-        conflict = losses.mismatch([self.activation.name], self.row.name)
+        conflict = losses.explain_mismatch([self.activation.name], self.row.name)
         if conflict:
             raise ValueError(conflict)
         if self.n == 1 and not self.activation.elementwise:
@@ -68,12 +68,12 @@ class Head(Value):
     @property
     def row(self) -> losses.LossRow:
         """The row of the loss."""
-        return losses.ROWS[losses.as_loss(self.loss)[0]]
+        return losses.ROWS[losses.parse_loss(self.loss)[0]]
 
     @property
     def parameter(self) -> float:
         """That of the loss, 0 where it has none."""
-        return losses.as_loss(self.loss)[1]
+        return losses.parse_loss(self.loss)[1]
 
     @property
     def activation(self) -> activations.Activation:

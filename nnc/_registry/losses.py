@@ -159,32 +159,32 @@ class LossRow(Value):
     @property
     def term_template(self) -> str:
         """The term with places {y}, {p} and {c}."""
-        return self.textbook or formulas.template(self.term)
+        return self.textbook or formulas.to_template(self.term)
 
     @property
     def derivative_template(self) -> str:
         """The slope with the same places."""
-        return self.textbook_derivative or formulas.template(self.derivative)
+        return self.textbook_derivative or formulas.to_template(self.derivative)
 
     @property
     def compute_terms(self) -> Callable[[Array, Array, Array, float | Array], Array]:
         """The term as a function of arrays of y, p and z, and of c."""
-        return formulas.function(self.term, "y p z c")
+        return formulas.compile_formula(self.term, "y p z c")
 
     @property
     def compute_derivative(self) -> Callable[[Array, Array, float], Array]:
         """The slope as a function of arrays of y and p, and of c."""
-        return formulas.function(self.derivative, "y p c")
+        return formulas.compile_formula(self.derivative, "y p c")
 
     @property
     def compute_branch(self) -> Callable[[Array, Array, float], Array] | None:
         """On which side of its bends it is, as a function of arrays of y and p, and of c; None where it has none."""
-        return formulas.function(self.branch_condition, "y p c") if self.branch_condition else None
+        return formulas.compile_formula(self.branch_condition, "y p c") if self.branch_condition else None
 
     @property
     def compute_variance(self) -> Callable[[Array], Array] | None:
         """The variance of targets as a function of an array of their means; None where the loss knows none."""
-        return formulas.function(self.target_variance, "p") if self.target_variance else None
+        return formulas.compile_formula(self.target_variance, "p") if self.target_variance else None
 
     @property
     def default_parameter(self) -> float | None:
@@ -279,12 +279,12 @@ ROWS = {
         LossRow(CUSTOM, "y * p", "y", mean_over="", target_type="output_gradient"),
     )
 }
-IN_ENGINE = tuple(ROWS)
+ENGINE_LOSSES = tuple(ROWS)
 NAMES = tuple(name for name in ROWS if name != CUSTOM)
-PARAMETERS = {kind.name: kind().parameter for kind in Loss.__subclasses__()}  # the defaults
+DEFAULT_PARAMETERS = {kind.name: kind().parameter for kind in Loss.__subclasses__()}  # the defaults
 
 
-def as_loss(value: Any) -> tuple[str, float]:
+def parse_loss(value: Any) -> tuple[str, float]:
     """Name and parameter of a loss that is a name, an object or a function; 0 where it has no parameter."""
     if isinstance(value, Quantile) and isinstance(value.tau, tuple):
         return CUSTOM, 0.0
@@ -304,7 +304,7 @@ def loss_object(name: str, parameter: float | None) -> str | Loss:
     return name if parameter is None or kind is None else kind.of(parameter)
 
 
-def mismatch(names: Sequence[str], loss: str) -> str | None:
+def explain_mismatch(names: Sequence[str], loss: str) -> str | None:
     """Why activations (one a layer, the output's last) and loss do not go together, or None if they do."""
     *hidden, output = names
     for row in activations.ROWS.values():

@@ -331,7 +331,7 @@ _DEFAULTS: dict[str, Optimizer] = {name: kind() for name, kind in ROWS.items()}
 _DEFAULTS["momentum"] = SGD(momentum=0.9)
 
 
-def as_optimizer(value: Any) -> Optimizer:
+def parse_optimizer(value: Any) -> Optimizer:
     """An optimizer by its name, "momentum" being SGD with a momentum of 0.9, or as it is."""
     if isinstance(value, str) and value in _DEFAULTS:
         return _DEFAULTS[value]

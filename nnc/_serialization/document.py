@@ -62,10 +62,10 @@ from nnc._registry import activations, losses
 from nnc._registry.heads import Heads
 from nnc._serialization.training import COUNTER_BITS, checked_settings, checked_training
 from nnc._utils import fields
-from nnc._utils.fields import LARGEST
-from nnc.layers import Dense, Input, in_files
-from nnc.layers.base import LEARNING
-from nnc.layers.stack import MISSED
+from nnc._utils.fields import MAX_FINITE
+from nnc.layers import Dense, Input, layer_classes_by_type
+from nnc.layers.base import LEARNING_DEFAULTS
+from nnc.layers.stack import FROZEN_STEPS_KEY
 
 if TYPE_CHECKING:
     from typing import Any
@@ -149,12 +149,12 @@ def read_networks(document: Any, content: str) -> list[Any]:
 def _check_object(document: Any, content: str) -> None:
     """Raise ValueError unless a document is a JSON object."""
     if type(document) is not dict:
-        raise ValueError(f"it contains {fields.shown(document)}, expected {WITH_ARTICLE[content]}; {CHECK_FILE}")
+        raise ValueError(f"it contains {fields.describe(document)}, expected {WITH_ARTICLE[content]}; {CHECK_FILE}")
 
 
 def _shown_member(document: dict[str, Any], name: str) -> str:
     """Return the value of a member for a message, or "missing"."""
-    return fields.shown(document[name]) if name in document else "missing"
+    return fields.describe(document[name]) if name in document else "missing"
 
 
 def _refuse_other_format(document: dict[str, Any], expected: Any) -> None:
@@ -166,9 +166,9 @@ def _refuse_other_format(document: dict[str, Any], expected: Any) -> None:
 
 def validated_document(document: dict[str, Any]) -> dict[str, Any]:
     """Return a validated copy of a document that has only known members; raise ValueError if it is not valid."""
-    dtype = fields.name(document, "dtype", tuple(LARGEST))
-    loss = fields.name(document, "loss", losses.IN_ENGINE)
-    layers = _checked_layers(fields.member(document, "layers", list), loss, LARGEST[dtype])
+    dtype = fields.choice(document, "dtype", tuple(MAX_FINITE))
+    loss = fields.choice(document, "loss", losses.ENGINE_LOSSES)
+    layers = _checked_layers(fields.member(document, "layers", list), loss, MAX_FINITE[dtype])
     version = _lowest_version(layers)
     has_input_layer = layers[0]["type"] == Input.type
     if document.get("version") == 1 < version:
@@ -180,7 +180,7 @@ def validated_document(document: dict[str, Any]) -> dict[str, Any]:
     n_params = sum(
         sum(map(len, layer["W"])) + (0 if layer["b"] is None else len(layer["b"])) for layer in layers if "W" in layer
     )
-    training = checked_training(document.get("training"), n_params, LARGEST[dtype])
+    training = checked_training(document.get("training"), n_params, MAX_FINITE[dtype])
     return {
         "format": FORMAT,
         "version": version,
@@ -217,19 +217,19 @@ def _checked_layers(members: list[Any], loss: str, largest: float) -> list[dict[
     if not members:
         raise ValueError("layers is empty, expected at least one layer")
     has_input_layer = type(members[0]) is dict and members[0].get("type") == Input.type
-    layer_classes = in_files() if has_input_layer else {Dense.type: Dense}
+    layer_classes = layer_classes_by_type() if has_input_layer else {Dense.type: Dense}
     layers: list[dict[str, Any]] = []
     shape: tuple[int, ...] = ()  # output shape of the previous layer, () before the first one
     for i, layer in enumerate(members):
         where = f"layers[{i}]"
-        name = fields.name(fields.members_of(layer, where), "type", tuple(layer_classes), where + ".")
+        name = fields.choice(fields.json_object(layer, where), "type", tuple(layer_classes), where + ".")
         if name == Input.type and i:
             raise ValueError(f'{where}.type is "{name}", expected another type: only the first layer may be an input')
         layers.append(layer_classes[name].check_document(layer, where))
         shape = _check_shapes(layers[-1], where, shape, largest)
     if layers[-1]["type"] != Dense.type:
         raise ValueError(f'{where}.type is "{name}", expected "{Dense.type}" for the last layer')
-    problem = losses.mismatch([layer["activation"] for layer in layers if "activation" in layer], loss)
+    problem = losses.explain_mismatch([layer["activation"] for layer in layers if "activation" in layer], loss)
     if problem:
         raise ValueError(problem)
     output = layers[-1]["activation"]
@@ -243,7 +243,7 @@ def _check_shapes(layer: dict[str, Any], where: str, input_shape: tuple[int, ...
 
     Expected sizes are computed from the input shape; sizes in the document are only compared with them.
     """
-    layer_object = in_files()[layer["type"]].from_dict(layer)
+    layer_object = layer_classes_by_type()[layer["type"]].from_dict(layer)
     if isinstance(layer_object, Dense) and len(input_shape) < 2:
         n_in = layer["n_in"]
         if input_shape not in ((), (n_in,)):
@@ -274,14 +274,14 @@ def _checked_dropout(dropout: Any, n_hidden: int | None) -> list[float | None] |
     """Return the validated Dropout rates of `n_hidden` hidden layers; None if layers have their own Dropout layers."""
     if dropout is None:
         return None
-    found = fields.shown(dropout)
+    found = fields.describe(dropout)
     if n_hidden is None:
         raise ValueError(f"dropout is {found}, expected null: a network with an input layer has dropout layers instead")
     if type(dropout) is not list or len(dropout) != n_hidden:
         raise ValueError(f"dropout is {found}, expected a list of {n_hidden}, one item for each hidden layer")
     for i, rate in enumerate(dropout):
         if rate is not None and not 0 <= fields.number(rate, f"dropout[{i}]") < 1:
-            raise ValueError(f"dropout[{i}] is {fields.shown(rate)}, expected null or a number from 0 to below 1")
+            raise ValueError(f"dropout[{i}] is {fields.describe(rate)}, expected null or a number from 0 to below 1")
     return [None if rate is None else float(rate) for rate in dropout]
 
 
@@ -293,8 +293,8 @@ def _checked_learning(
         return None
     n = len(types)
     if type(learning) is not list or len(learning) != n:
-        raise ValueError(f"learning is {fields.shown(learning)}, expected a list of {n}, one item for each layer")
-    steps, layer_classes = 0 if training is None else training["steps"], in_files()
+        raise ValueError(f"learning is {fields.describe(learning)}, expected a list of {n}, one item for each layer")
+    steps, layer_classes = 0 if training is None else training["steps"], layer_classes_by_type()
     return [
         None if options is None else _checked_options(options, f"learning[{i}]", layer_classes[name], steps)
         for i, (options, name) in enumerate(zip(learning, types, strict=True))
@@ -303,21 +303,21 @@ def _checked_learning(
 
 def _checked_options(options: Any, where: str, layer_class: type[Layer], steps: int) -> dict[str, Any]:
     """Return the validated learning options of a layer, for a training of `steps` steps."""
-    choices = [key for key in LEARNING if key in layer_class._fields]
-    for key in fields.members_of(options, where):
-        if key not in (*choices, MISSED):
-            raise ValueError(f"{where} has the unknown key {fields.shown(key)}, expected {', '.join(choices)}")
+    choices = [key for key in LEARNING_DEFAULTS if key in layer_class._fields]
+    for key in fields.json_object(options, where):
+        if key not in (*choices, FROZEN_STEPS_KEY):
+            raise ValueError(f"{where} has the unknown key {fields.describe(key)}, expected {', '.join(choices)}")
     checked_members: dict[str, Any] = {}
     for key, value in options.items():
         location = f"{where}.{key}"
-        if key == MISSED:
+        if key == FROZEN_STEPS_KEY:
             checked_members[key] = fields.unsigned(options, key, 0, where + ".", COUNTER_BITS)
             if checked_members[key] > steps:
                 raise ValueError(f"{location} is {value}, expected at most training.steps, which is {steps}")
         elif key == "trainable":
             checked_members[key] = fields.member(options, key, bool, where=where + ".")
         elif not fields.number(value, location) > 0:
-            raise ValueError(f"{location} is {fields.shown(value)}, expected a number above 0")
+            raise ValueError(f"{location} is {fields.describe(value)}, expected a number above 0")
         else:
             checked_members[key] = float(value)
     return checked_members
@@ -328,8 +328,8 @@ def _checked_loss_parameter(value: Any, loss: str) -> float | None:
     loss_class = losses.ROWS[loss].parameter
     if loss_class is None:
         if value is not None:
-            choices = ", ".join(losses.PARAMETERS)
-            found = fields.shown(value)
+            choices = ", ".join(losses.DEFAULT_PARAMETERS)
+            found = fields.describe(value)
             raise ValueError(f'loss_parameter is {found}, expected null for loss "{loss}"; only {choices} have one')
         return None
     if value is None:
@@ -338,7 +338,7 @@ def _checked_loss_parameter(value: Any, loss: str) -> float | None:
     try:
         return loss_class.of(number).parameter
     except ValueError:
-        found = fields.shown(value)
+        found = fields.describe(value)
         raise ValueError(f'loss_parameter is {found}, expected {loss_class.parameter_text} for loss "{loss}"') from None
 
 
@@ -351,7 +351,7 @@ def _checked_loss_function(document: dict[str, Any], loss: str) -> str | None:
         expected = "the name of a function"
     else:
         expected = f'null for loss "{loss}"' + " with heads" * (loss == losses.CUSTOM)
-    raise ValueError(f"loss_function is {'missing' if name is None else fields.shown(name)}, expected {expected}")
+    raise ValueError(f"loss_function is {'missing' if name is None else fields.describe(name)}, expected {expected}")
 
 
 def _checked_heads(members: Any, loss: str, last: dict[str, Any]) -> dict[str, Any] | None:
@@ -363,18 +363,18 @@ def _checked_heads(members: Any, loss: str, last: dict[str, Any]) -> dict[str, A
     if last["activation"] != "identity":
         raise ValueError(f'heads is an object, expected null for the output activation "{last["activation"]}"')
     has_ordered = "ordered" in members  # only files of ordered heads have this member
-    fields.exactly(members, ("heads", "missing", *(("ordered",) * has_ordered)), "heads")
+    fields.check_keys(members, ("heads", "missing", *(("ordered",) * has_ordered)), "heads")
     heads: list[dict[str, Any]] = []
     for i, head in enumerate(fields.member(members, "heads", list, where="heads.")):
         where = f"heads.heads[{i}]"
-        fields.exactly(head, ("n", "loss", "loss_parameter", "weight", "output"), where)
-        loss_name = fields.name(head, "loss", losses.NAMES, where + ".")
+        fields.check_keys(head, ("n", "loss", "loss_parameter", "weight", "output"), where)
+        loss_name = fields.choice(head, "loss", losses.NAMES, where + ".")
         checked_head = {
             "n": fields.unsigned(head, "n", 0, where + "."),
             "loss": loss_name,
             "loss_parameter": _checked_loss_parameter(head["loss_parameter"], loss_name),
             "weight": fields.number(head["weight"], where + ".weight"),
-            "output": fields.name(head, "output", activations.NAMES, where + "."),
+            "output": fields.choice(head, "output", activations.NAMES, where + "."),
         }
         try:
             Heads.from_dict({"heads": [checked_head], "missing": False})
@@ -396,7 +396,7 @@ def _checked_classes(classes: Any, n_out: int) -> list[Any] | None:
     if classes is None:
         return None
     if type(classes) is not list:
-        raise ValueError(f"classes is {fields.shown(classes)}, expected a list or null")
+        raise ValueError(f"classes is {fields.describe(classes)}, expected a list or null")
     n, reason = (2, "because n_out is 1") if n_out == 1 else (n_out, "n_out")
     if len(classes) != n:
         raise ValueError(f"classes has {len(classes)} items, expected {n} ({reason})")
@@ -407,8 +407,8 @@ def _checked_scale(scale: Any, n: int, where: str, dimension: str) -> dict[str, 
     """Return a validated scaling of `n` columns; `dimension` is the name of this number in messages."""
     if scale is None:
         return None
-    fields.exactly(scale, ("type", "shift", "factor"), where)
-    scaling_type = fields.name(scale, "type", ("standardize", "minmax", "pixels"), where + ".")
+    fields.check_keys(scale, ("type", "shift", "factor"), where)
+    scaling_type = fields.choice(scale, "type", ("standardize", "minmax", "pixels"), where + ".")
     shift: Any
     factor: Any
     if scaling_type == "pixels":
@@ -430,10 +430,10 @@ def _checked_names(names: Any, n_in: int) -> list[str] | None:
     if names is None:
         return None
     if type(names) is not list or len(names) != n_in or not set(map(type, names)) <= {str}:
-        raise ValueError(f"feature_names is {fields.shown(names)}, expected a list of {n_in} strings (n_in)")
+        raise ValueError(f"feature_names is {fields.describe(names)}, expected a list of {n_in} strings (n_in)")
     if len(set(names)) < n_in:
         duplicate = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"feature_names has {fields.shown(duplicate)} twice, expected distinct names")
+        raise ValueError(f"feature_names has {fields.describe(duplicate)} twice, expected distinct names")
     return list(names)
 
 
@@ -441,7 +441,7 @@ def _checked_self_test(test: Any, n_in: int, n_out: int) -> dict[str, Any] | Non
     """Return the validated inputs and outputs of a self-test."""
     if test is None:
         return None
-    fields.exactly(test, ("X", "P"), "self_test")
+    fields.check_keys(test, ("X", "P"), "self_test")
     return {
         key: fields.vector(fields.member(test, key, list, where="self_test."), n, f"self_test.{key}", dimension)
         for key, n, dimension in (("X", n_in, "n_in"), ("P", n_out, "n_out"))

@@ -43,4 +43,4 @@ def load_model(path: Any, loss: Any, builders: Mapping[str, Callable[[Any, str, 
         content = text.read(path, kind)
     else:
         kind, content = text.read(path, "model")
-    return builders[kind](content, disk.place(path), loss)
+    return builders[kind](content, disk.describe_source(path), loss)

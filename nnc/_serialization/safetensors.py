@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from nnc._serialization.document import EDIT_REMEDY, ModelFileError, check_network_header, validated_document
 from nnc._serialization.text import CHECKSUM_MISMATCH, document_to_save, drop_nulls, model_file_errors, parse
 from nnc._utils import disk, fields
-from nnc._utils.fields import member, members_of, shown
+from nnc._utils.fields import describe, json_object, member
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,7 +34,7 @@ def is_path(target: Any) -> bool:
     """Return whether a target is a path with the suffix of this format."""
     import os
 
-    return isinstance(target, disk.PATH) and os.fsdecode(target).lower().endswith(SUFFIX)
+    return isinstance(target, disk.PATH_TYPES) and os.fsdecode(target).lower().endswith(SUFFIX)
 
 
 def dumps(document: dict[str, Any]) -> bytes:
@@ -64,9 +64,9 @@ def dumps(document: dict[str, Any]) -> bytes:
     header_bytes = json.dumps(header, separators=(",", ":")).encode()
     header_bytes += b" " * (-len(header_bytes) % 8)  # the tensors are aligned to 8 bytes
     size = 8 + len(header_bytes) + offset
-    if len(header_bytes) > MAX_HEADER_BYTES or size > disk.LARGEST:
+    if len(header_bytes) > MAX_HEADER_BYTES or size > disk.MAX_FILE_BYTES:
         raise ModelFileError(
-            f"cannot save the network: its file would have {size} bytes, expected at most {disk.LARGEST}"
+            f"cannot save the network: its file would have {size} bytes, expected at most {disk.MAX_FILE_BYTES}"
         )
     arrays = (array.data for array in tensors.values())
     return b"".join([len(header_bytes).to_bytes(8, "little"), header_bytes, *arrays])
@@ -88,10 +88,10 @@ def _insert_array(document: Any, name: str, array: NDArray[Any]) -> None:
     for key in name.split("."):
         index: Any = int(key) if type(part) is list and key.isascii() and key.isdecimal() and len(key) < 10 else key
         if not (index < len(part) if type(index) is int else type(part) is dict and index in part):
-            raise ValueError(f"the tensor {shown(name)} does not belong to a member of the network")
+            raise ValueError(f"the tensor {describe(name)} does not belong to a member of the network")
         parent, part = part, part[index]
     if part is not None:
-        raise ValueError(f"{shown(name)} is {shown(part)}, expected null because there is a tensor of this name")
+        raise ValueError(f"{describe(name)} is {describe(part)}, expected null because there is a tensor of this name")
     parent[index] = array
 
 
@@ -141,7 +141,7 @@ def _tensors(content: bytes) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
             "it is not a safetensors file, or incomplete: its first 8 bytes are not the length of a header"
         )
     try:
-        header = members_of(parse(content[8 : 8 + length].decode()), "the header")
+        header = json_object(parse(content[8 : 8 + length].decode()), "the header")
     except UnicodeDecodeError as error:
         raise ValueError(f"its header is not UTF-8 text (invalid byte at position {error.start})") from None
     metadata = member(header, "__metadata__", dict)
@@ -149,8 +149,8 @@ def _tensors(content: bytes) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
     tensors: dict[str, NDArray[Any]] = {}
     for name, tensor in header.items():
         if name != "__metadata__":
-            where = f"{shown(name)[1:-1]}."
-            type_name, shape, begin, end = _tensor_description(members_of(tensor, where[:-1]), where)
+            where = f"{describe(name)[1:-1]}."
+            type_name, shape, begin, end = _tensor_description(json_object(tensor, where[:-1]), where)
             dtype = np.dtype(TYPES[type_name])
             if not begin <= end <= len(data) or end - begin != prod(shape) * dtype.itemsize:
                 found = f"{where}data_offsets are {begin} and {end}"
@@ -165,12 +165,12 @@ def _tensors(content: bytes) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
 
 def _tensor_description(tensor: dict[str, Any], where: str) -> tuple[str, list[int], int, int]:
     """Return the dtype, the shape, and the first and last offset of a tensor in the header."""
-    type_name = fields.name(tensor, "dtype", tuple(TYPES), where)
+    type_name = fields.choice(tensor, "dtype", tuple(TYPES), where)
     shape, offsets = (member(tensor, key, list, where=where) for key in ("shape", "data_offsets"))
     if len(shape) > 2 or not all(type(n) is int and 0 <= n < 2**31 for n in shape):
-        raise ValueError(f"{where}shape is {shown(shape)}, expected at most two whole numbers below 2**31")
+        raise ValueError(f"{where}shape is {describe(shape)}, expected at most two whole numbers below 2**31")
     if len(offsets) != 2 or not all(type(n) is int and n >= 0 for n in offsets):
-        raise ValueError(f"{where}data_offsets is {shown(offsets)}, expected two offsets")
+        raise ValueError(f"{where}data_offsets is {describe(offsets)}, expected two offsets")
     return type_name, shape, offsets[0], offsets[1]
 
 
@@ -179,13 +179,13 @@ def _tensor_description(tensor: dict[str, Any], where: str) -> tuple[str, list[i
 
 def write(path: Any, document: dict[str, Any]) -> None:
     """Save a network whose numbers are arrays, atomically like `text.write`."""
-    disk.replace(path, dumps(document), "network")
+    disk.replace_file(path, dumps(document), "network")
 
 
 def read(path: Any) -> dict[str, Any]:
     """Return the validated document of a file, like `loads` and `text.read`."""
-    where = disk.place(path)
+    where = disk.describe_source(path)
     content = b""
-    with model_file_errors(where), suppress(disk.WrongBeginningError):
+    with model_file_errors(where), suppress(disk.UnexpectedStartError):
         content = disk.read_bytes(path, "network", lambda piece: piece[8:9] == b"{")
     return loads(content, where)

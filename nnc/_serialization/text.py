@@ -25,7 +25,7 @@ from nnc._serialization.document import (
     validated_document,
 )
 from nnc._utils import disk, fields
-from nnc._utils.fields import LARGEST, shown
+from nnc._utils.fields import MAX_FINITE, describe
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -183,8 +183,8 @@ def _canonical(value: Any) -> Any:
 def _refuse_size(text: str) -> None:
     """Raise ValueError if a text is too long, or needs too much memory as Python objects."""
     length = len(text)
-    if length > disk.LARGEST:
-        raise ValueError(f"it has {length} characters, expected at most {disk.LARGEST}")
+    if length > disk.MAX_FILE_BYTES:
+        raise ValueError(f"it has {length} characters, expected at most {disk.MAX_FILE_BYTES}")
     if 64 * length <= ALWAYS_ALLOWED_BYTES:  # nested empty lists need most memory, 44 bytes per character
         return
     limit = min(max(ALWAYS_ALLOWED_BYTES, BYTES_PER_CHARACTER * length), MAX_PARSED_BYTES)
@@ -309,7 +309,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     members: dict[str, Any] = {}
     for key, value in pairs:
         if key in members:
-            raise ValueError(f"the key {shown(key)} occurs twice in one object; remove one of them")
+            raise ValueError(f"the key {describe(key)} occurs twice in one object; remove one of them")
         members[key] = value
     return members
 
@@ -330,8 +330,8 @@ def write(target: Any, document: dict[str, Any] | list[dict[str, Any]], table: d
     temporary file in the same folder (``.nnc-*.tmp``, which remains only if the process is killed), flushed to disk and
     renamed.
 
-    The permissions of an old file are kept, its owner and group as far as the system allows (see `disk.replace`). A
-    symbolic link is kept, and the file that it points to is replaced.
+    The permissions of an old file are kept, its owner and group as far as the system allows (see `disk.replace_file`).
+    A symbolic link is kept, and the file that it points to is replaced.
 
     Parameters
     ----------
@@ -345,9 +345,9 @@ def write(target: Any, document: dict[str, Any] | list[dict[str, Any]], table: d
     ModelFileError
         A document is not valid. The old file is unchanged.
     OSError
-        The system refuses to write, as in `disk.replace`.
+        The system refuses to write, as in `disk.replace_file`.
     """
-    disk.write(target, dumps(document, table), content_of(document, table))
+    disk.write_text(target, dumps(document, table), content_of(document, table))
 
 
 def read(source: Any, content: str = "network") -> Any:
@@ -365,15 +365,15 @@ def read(source: Any, content: str = "network") -> Any:
     ModelFileError
         The file has other content.
     OSError
-        The system refuses to read, the file is larger than `disk.LARGEST`, or there is not enough memory.
+        The system refuses to read, the file is larger than `disk.MAX_FILE_BYTES`, or there is not enough memory.
     """
-    where = disk.place(source)
+    where = disk.describe_source(source)
     with model_file_errors(where, content):
         try:
-            text = disk.read(source, content, "{")
-        except disk.WrongBeginningError:
+            text = disk.read_text(source, content, "{")
+        except disk.UnexpectedStartError:
             raise ValueError(f'it does not begin with "{{", as {WITH_ARTICLE[content]} does; {CHECK_FILE}') from None
-        if not text and not isinstance(source, disk.PATH):
+        if not text and not isinstance(source, disk.PATH_TYPES):
             raise ValueError("the file is empty, or its position is at the end; open it again, or call file.seek(0)")
     return loads(text, where, content)
 
@@ -417,7 +417,7 @@ def self_test_row(n_in: int, scale_X: dict[str, Any] | None = None) -> list[floa
     # Shift and factor may be one number for all columns.
     shifts, factors = (part if type(part) is list else [part] * n_in for part in (scale_X["shift"], scale_X["factor"]))
     raw = [shift + x / factor for x, shift, factor in zip(row, shifts, factors, strict=True)]
-    return [x if abs(x) <= LARGEST["float64"] else 0.0 for x in raw]
+    return [x if abs(x) <= MAX_FINITE["float64"] else 0.0 for x in raw]
 
 
 def compute_self_test(
@@ -453,8 +453,8 @@ def verify_self_test(document: dict[str, Any], outputs: Sequence[float], where: 
     for j, (output, saved) in enumerate(zip(map(float, outputs), document["self_test"]["P"], strict=True)):
         if not abs(output - saved) <= tolerance * (1 + abs(saved)):
             raise ModelFileError(
-                f"cannot load the network from {where}: its self-test failed: output {j} is {shown(output)}, expected "
-                f"{shown(saved)} (tolerance {tolerance:g}); "
+                f"cannot load the network from {where}: its self-test failed: output {j} is {describe(output)}, "
+                f"expected {describe(saved)} (tolerance {tolerance:g}); "
                 'if you edited the file, remove "self_test" and "sha256" from it to accept the edited content; '
                 "otherwise report this error with the output of `nnc config`"
             )

@@ -20,7 +20,7 @@ def checked_settings(settings: Any) -> dict[str, Any] | None:
     if settings is None:
         return None
     where = "settings."
-    fields.members_of(settings, "settings")
+    fields.json_object(settings, "settings")
     lr = fields.member(settings, "lr", type(None), str, dict, float, int, where=where)
     if type(lr) is dict:
         lr = _checked_schedule(lr, where + "lr")
@@ -28,10 +28,10 @@ def checked_settings(settings: Any) -> dict[str, Any] | None:
         lr = fields.number(lr, where + "lr")
     epochs = fields.member(settings, "epochs", type(None), int, where=where)
     return {
-        "preset": fields.name(settings, "preset", ("auto", "plain"), where),
+        "preset": fields.choice(settings, "preset", ("auto", "plain"), where),
         "optimizer": _checked_optimizer(fields.member(settings, "optimizer", dict, where=where), where + "optimizer"),
         "lr": lr,
-        "batch_size": fields.whole(settings.get("batch_size"), where + "batch_size"),
+        "batch_size": fields.size(settings.get("batch_size"), where + "batch_size"),
         "epochs": None if epochs is None else fields.unsigned(settings, "epochs", None, where, COUNTER_BITS),
     }
 
@@ -41,31 +41,31 @@ def checked_training(training: Any, n_params: int, largest: float) -> dict[str, 
     if training is None:
         return None
     where = "training."
-    by_rule = "by_rule" in fields.members_of(training, "training")
-    fields.exactly(training, (*TRAINING_KEYS, *["by_rule"] * by_rule), "training")
+    by_rule = "by_rule" in fields.json_object(training, "training")
+    fields.check_keys(training, (*TRAINING_KEYS, *["by_rule"] * by_rule), "training")
     optimizer = _checked_optimizer(fields.member(training, "optimizer", dict, where=where), where + "optimizer")
     powers = fields.vector(fields.member(training, "powers", list, where=where), 3, where + "powers")
     schedule = fields.member(training, "schedule", dict, type(None), where=where)
     moments = fields.member(training, "moments", list, where=where)
     n_moments = optimizers.ROWS[optimizer["name"]].count_moments(optimizer)
     if len(moments) != n_moments:
-        name = fields.shown(optimizer["name"])
+        name = fields.describe(optimizer["name"])
         raise ValueError(f"training.moments has {len(moments)} vectors, expected {n_moments} for optimizer {name}")
     if not all(0 <= power <= 1 for power in powers):
         i = next(i for i, power in enumerate(powers) if not 0 <= power <= 1)
-        raise ValueError(f"training.powers[{i}] is {fields.shown(powers[i])}, expected a number from 0 to 1")
+        raise ValueError(f"training.powers[{i}] is {fields.describe(powers[i])}, expected a number from 0 to 1")
     moments = fields.matrix(moments, n_params, lambda i: f"training.moments[{i}]", "the number of parameters", largest)
-    if optimizers.ROWS[optimizer["name"]].base_moments and fields.least(moments[-1]) < 0:
+    if optimizers.ROWS[optimizer["name"]].base_moments and fields.smallest(moments[-1]) < 0:
         i = next(i for i, number in enumerate(moments[-1]) if number < 0)
         location = f"training.moments[{len(moments) - 1}][{i}]"
-        raise ValueError(f"{location} is {fields.shown(moments[-1][i])}, expected a number of at least 0")
+        raise ValueError(f"{location} is {fields.describe(moments[-1][i])}, expected a number of at least 0")
     if by_rule and not (
         fields.member(training, "by_rule", bool, where=where)
         and optimizer["name"] == "adam"
         and (schedule is None or (schedule.get("name") == "PerStep" and schedule.get("epochs") is not None))
     ):
         expected = 'true, with the optimizer "adam" and the schedule null or "PerStep" with epochs'
-        raise ValueError(f"{where}by_rule is {fields.shown(training['by_rule'])}, expected {expected}")
+        raise ValueError(f"{where}by_rule is {fields.describe(training['by_rule'])}, expected {expected}")
     return {
         "optimizer": optimizer,
         "steps": fields.unsigned(training, "steps", 0, where, COUNTER_BITS),
@@ -80,9 +80,9 @@ def checked_training(training: Any, n_params: int, largest: float) -> dict[str, 
 
 def _checked_optimizer(optimizer: dict[str, Any], where: str) -> dict[str, Any]:
     """Return the validated name and options of an optimizer."""
-    name = fields.name(optimizer, "name", tuple(optimizers.ROWS), where + ".")
+    name = fields.choice(optimizer, "name", tuple(optimizers.ROWS), where + ".")
     defaults = optimizers.ROWS[name].defaults()
-    fields.exactly(optimizer, ("name", *defaults), where)
+    fields.check_keys(optimizer, ("name", *defaults), where)
     checked_members: dict[str, Any] = {"name": name}
     for key, default in defaults.items():
         location = f"{where}.{key}"
@@ -108,7 +108,7 @@ def _checked_schedule(schedule: dict[str, Any], where: str, depth: int = 1) -> d
         fields.member(schedule, "name", str, where=where + ".")
     checked_members: dict[str, Any] = {}
     for key, value in schedule.items():
-        location = f"{where}.{fields.shown(key)[1:-1]}"
+        location = f"{where}.{fields.describe(key)[1:-1]}"
         if type(value) is dict:
             if dict in map(type, checked_members.values()):
                 raise ValueError(f"{location} is a second object, expected at most one in a schedule")
@@ -127,7 +127,7 @@ def _checked_history(history: dict[str, Any]) -> dict[str, Any]:
     checked_columns: dict[str, Any] = {}
     for key in dict.fromkeys(("loss", "lr", "seconds", *history)):
         column = fields.member(history, key, list, where="training.history.")
-        location = f"training.history.{fields.shown(key)[1:-1]}"
+        location = f"training.history.{fields.describe(key)[1:-1]}"
         # Only other columns may have null, which is replaced by 0 for the check.
         filled = column if key in ("loss", "lr", "seconds") else [0.0 if x is None else x for x in column]
         numbers = fields.vector(filled, n, location, "the length of loss")

@@ -174,7 +174,7 @@ def epochs_of(
 
     def batches() -> Iterator[Data]:
         if shuffles:
-            streams.draws = model.core.shuffle(order, streams.key(SHUFFLE), streams.draws)
+            streams.shuffle_position = model.core.shuffle(order, streams.key(SHUFFLE), streams.shuffle_position)
         for start in range(0, n, batch):
             numbers = order[start : start + batch]
             rows = data.rows(numbers if shuffles else slice(start, start + batch))

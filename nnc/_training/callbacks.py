@@ -209,14 +209,14 @@ class Checkpoint:
     best_only: bool
 
     def __init__(self, path: str | os.PathLike[str], every: int = 1, best_only: bool = False) -> None:
-        self.path = disk.as_path("path", path)
+        self.path = disk.check_path("path", path)
         self.every = check_count("every", every)
         self.best_only = check_bool("best_only", best_only)
 
     def open(self) -> None:
         """Raises where nothing could be saved, before a training that is to be saved."""
         if "{epoch}" not in os.path.dirname(self.path):
-            disk.check_place(self.path.replace("{epoch}", "1"), "network")
+            disk.check_writable(self.path.replace("{epoch}", "1"), "network")
 
     def __call__(self, record: Record) -> None:
         if record.best or not self.best_only:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nnc._model.custom import NoNumberError, placeholder
+from nnc._model.custom import NonFiniteLossError, zero_target_data
 from nnc._team import CustomStep
 from nnc._training.batches import BatchLoop
 from nnc._training.divergence import DivergedError
@@ -31,7 +31,7 @@ class CustomLossLoop(BatchLoop):
 
     def open(self, threads: int) -> None:
         data = self.data
-        self.data = placeholder(data, self.model.sizes[-1])
+        self.data = zero_target_data(data, self.model.sizes[-1])
         super().open(threads)
         self.data = data
         is_one_block = threads == 1 and data.n <= self.training.block
@@ -49,7 +49,7 @@ class CustomLossLoop(BatchLoop):
                     row += size
                 else:
                     row = self.take_steps(self.prepared, data, row, size)
-        except NoNumberError as error:
+        except NonFiniteLossError as error:
             raise no_number(error, self.epoch + 1, self.history("diverged"), self.cause()) from None
 
     def take_steps(self, prepared: CustomStep, data: Data, row: int, size: int) -> int:
@@ -86,7 +86,7 @@ class CustomLossLoop(BatchLoop):
         return loss + float(self.training.penalty)
 
 
-def no_number(error: NoNumberError, epoch: int, history: History, cause: str) -> DivergedError:
+def no_number(error: NonFiniteLossError, epoch: int, history: History, cause: str) -> DivergedError:
     """What to raise in a training for a loss that is none, or its derivative."""
     message = f"{error}; in epoch {epoch} the network keeps the weights from before this step. {cause}"
     return DivergedError(message, history, epoch)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nnc._registry.optimizers import as_optimizer
+from nnc._registry.optimizers import parse_optimizer
 from nnc._training.options import STOPPING
 from nnc._training.schedules import CosineLR, PerStep
 from nnc._utils.checks import check_count
@@ -100,7 +100,7 @@ def filled(arguments: FitArguments, n: int, model: Model, before: TrainingState 
 def _filled_around_named(arguments: FitArguments, n: int, model: Model, before: TrainingState | None) -> FitArguments:
     """Return the arguments of a fit that names its learning rate or optimizer with the other settings of the rule."""
     filled = arguments.replaced()
-    optimizer: Any = as_optimizer(OPTIMIZER if arguments.optimizer is None else arguments.optimizer)
+    optimizer: Any = parse_optimizer(OPTIMIZER if arguments.optimizer is None else arguments.optimizer)
     is_first_order = hasattr(optimizer, "lr")
     if arguments.batch_size is None and is_first_order:
         filled.batch_size = batch_of(n)
@@ -116,7 +116,7 @@ def _filled_around_named(arguments: FitArguments, n: int, model: Model, before: 
 
 def optimizer_to_begin(before: TrainingState | None) -> str | None:
     """Return the rule's optimizer, or None where the state that the network continues has that one."""
-    return None if before is not None and before.optimizer == as_optimizer(OPTIMIZER) else OPTIMIZER
+    return None if before is not None and before.optimizer == parse_optimizer(OPTIMIZER) else OPTIMIZER
 
 
 def scale(converter: DataConverter, open_: frozenset[str], X: NDArray[Any], n: int) -> None:

@@ -149,9 +149,9 @@ class History:
         def __getattr__(self, name: str) -> NDArray[np.float64]:
             if not name.startswith("_") and name in self._columns:
                 return self[name]
-            from nnc._utils.names import unknown_attribute
+            from nnc._utils.names import unknown_attribute_error
 
-            raise unknown_attribute(f"{type(self).__name__!r} object", name, dir(type(self)))
+            raise unknown_attribute_error(f"{type(self).__name__!r} object", name, dir(type(self)))
 
     def __dir__(self) -> list[str]:
         return sorted({*super().__dir__(), *self._columns})
@@ -291,7 +291,7 @@ class History:
         writer.writerow(["epoch", *self._columns])
         columns = [column.tolist() for column in dict(self).values()]
         writer.writerows(zip(range(1, self.epochs + 1), *columns, strict=True))
-        disk.replace(path, text.getvalue().encode(), "history")
+        disk.replace_file(path, text.getvalue().encode(), "history")
 
     # ------------------------------------------------------------------------------------------ to be looked at
 

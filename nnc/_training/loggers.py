@@ -50,24 +50,24 @@ class CSVLogger:
     every: int
 
     def __init__(self, path: str | os.PathLike[str], append: bool = False, every: int = 1) -> None:
-        self.path = disk.as_path("path", path)
+        self.path = disk.check_path("path", path)
         self.append = check_bool("append", append)
         self.every = check_count("every", every)
         self._columns: list[str] | None = None
 
     def open(self) -> None:
         """Raises where nothing could be written, before a training that is to be written down."""
-        disk.check_place(self.path, "log")
+        disk.check_writable(self.path, "log")
 
     def __call__(self, record: Record) -> None:
         row = {"epoch": record.epoch, **record.numbers()}
         columns = [*row]
         if self._columns is None and self.append and os.path.exists(self.path):
-            with disk.opened(self.path, "log") as file:
+            with disk.open_binary(self.path, "log") as file:
                 head = file.readline().decode("utf-8", "replace")
             self._columns = next(csv.reader([head]), None) or None
         if self._columns is None:
-            disk.replace(self.path, _line(columns) + _line(row.values()), "log")
+            disk.replace_file(self.path, _line(columns) + _line(row.values()), "log")
             self._columns = columns
             return
         if columns != self._columns:
@@ -75,7 +75,7 @@ class CSVLogger:
                 f"the log {self.path!r} has the columns {', '.join(self._columns)}, and this fit has "
                 f"{', '.join(columns)}; give it another file"
             )
-        disk.append(self.path, _line(row.values()), "log")
+        disk.append_bytes(self.path, _line(row.values()), "log")
 
     def __repr__(self) -> str:
         return f"CSVLogger({self.path!r}, append={self.append}, every={self.every})"
@@ -123,7 +123,7 @@ class TensorBoard:
             raise ImportError(
                 f'TensorBoard needs tensorboardX ({error}); install it with pip install "nnc-cython[tensorboard]"'
             ) from error
-        self.log_dir = None if log_dir is None else disk.as_path("log_dir", log_dir)
+        self.log_dir = None if log_dir is None else disk.check_path("log_dir", log_dir)
         self.every = check_count("every", every)
         self.histograms = check_bool("histograms", histograms)
         self._new_writer = SummaryWriter

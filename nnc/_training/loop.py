@@ -137,7 +137,7 @@ class TrainingLoop:
         DivergedError
             The loss or the weights are no longer finite.
         """
-        with self.noting(interrupt) as noted, processors.at_work, Team(self.most_threads(), settle) as team:
+        with self.noting(interrupt) as noted, processors.active_fits, Team(self.most_threads(), settle) as team:
             self.enter(noted, team)
             return self.go()
 
@@ -403,7 +403,7 @@ class TrainingLoop:
             state = self.state
             draws = state.take(self.training.counters)
             if self.options.order is not None:  # else the rows are not shuffled, or not by the core
-                state.streams.draws = draws
+                state.streams.shuffle_position = draws
             state.epoch = self.records.first + self.epoch
 
     def report(self) -> History:

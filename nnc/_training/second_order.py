@@ -95,7 +95,7 @@ class SecondOrderLoop(TrainingLoop):
         start = self.start[self.free]
         settings: dict[str, Any] = {"epochs": epochs, "dtype": model.dtype, "keep_going": self.keep_going}
         noting = Interrupt() if interrupt is None else nullcontext(interrupt)
-        with noting as self.interrupt, processors.at_work, Team(1) as self.team:
+        with noting as self.interrupt, processors.active_fits, Team(1) as self.team:
             self.tuner = ThreadTuner([1])
             self.open(1)
             try:

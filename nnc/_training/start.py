@@ -155,10 +155,10 @@ def fit_batches(network: Trainable, batches: Batches, given: Mapping[str, Any]) 
     known = DEFAULTS.keys() - ONLY_FOR_ARRAYS
     unknown = given.keys() - known
     if unknown:
-        from nnc._utils.names import argument_suggestion
+        from nnc._utils.names import suggest_argument
 
         name = min(unknown)
-        raise TypeError(f"fit_batches has no argument {name!r}{argument_suggestion(name, known)}")
+        raise TypeError(f"fit_batches has no argument {name!r}{suggest_argument(name, known)}")
     arguments = FitArguments(**given)
     passes, y = passes_over(batches, arguments.epochs), None
     if network._has_automatic_loss:

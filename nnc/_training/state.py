@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nnc._registry.optimizers import as_optimizer, optimizer_from_dict
+from nnc._registry.optimizers import optimizer_from_dict, parse_optimizer
 from nnc._training.history import History
 from nnc._utils.arrays import constant_array, to_lists
 from nnc._utils.checks import check_bool, check_count, check_positive, check_real
@@ -43,7 +43,7 @@ def continued(current: Optimizer, wanted: str | Optimizer, lr: Rate | None) -> t
     A checkpoint stores the current rate as that of the optimizer, so optimizers that differ only in the rate are equal.
     A rate that is given by an optimizer object is used nevertheless.
     """
-    named = as_optimizer(wanted)
+    named = parse_optimizer(wanted)
     own_rate: float | None = getattr(named, "lr", None)
     rate: float | None = getattr(current, "lr", None)
     is_same = named == current if own_rate is None or rate is None else named.with_lr(rate) == current
@@ -111,7 +111,7 @@ class TrainingState:
     @classmethod
     def new(cls, model: Model, optimizer: str | Optimizer, streams: Streams) -> TrainingState:
         """At the beginning of an optimizer."""
-        chosen = as_optimizer(optimizer)
+        chosen = parse_optimizer(optimizer)
         kept = chosen.n_moments
         moments = np.zeros((kept, model.engine.size), model.dtype) if kept else NO_MOMENTS[model.dtype]
         return cls(chosen, moments, getattr(chosen, "lr", 0.0), streams)
@@ -174,7 +174,7 @@ class TrainingState:
     def counters(self) -> dict[str, Any]:
         """What the core's counters begin with, as it names them, where something has been counted."""
         streams = self.streams
-        if not (self.steps or streams.draws or streams.drops):
+        if not (self.steps or streams.shuffle_position or streams.dropout_position):
             return {}
         power1, power2, mu_product = self.powers
         return {
@@ -182,13 +182,13 @@ class TrainingState:
             "power1": power1,
             "power2": power2,
             "mu_product": mu_product,
-            "draws": streams.draws,
-            "drops": streams.drops,
+            "draws": streams.shuffle_position,
+            "drops": streams.dropout_position,
         }
 
     def take(self, counters: tuple[Any, ...]) -> int:
         """Takes over what the core has counted, but the numbers drawn for shuffling, which it returns."""
-        draws, self.streams.drops, steps, powers = counters
+        draws, self.streams.dropout_position, steps, powers = counters
         missed, more = self.missed, steps - self.steps
         if self.frozen and more > 0:
             missed = tuple(

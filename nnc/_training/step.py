@@ -343,10 +343,10 @@ class GeneralStep:
         self, network: Trainable, error: ValueError, X: NDArray[Any], Y: NDArray[Any], rate: float
     ) -> Exception:
         """Return the error to raise for an error of a custom loss: another one if a number is not finite."""
-        from nnc._model.custom import NoNumberError
+        from nnc._model.custom import NonFiniteLossError
         from nnc._training.custom import no_number
 
-        if not isinstance(error, NoNumberError):
+        if not isinstance(error, NonFiniteLossError):
             return error
         state = self.state
         assert state is not None

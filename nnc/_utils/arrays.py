@@ -26,9 +26,9 @@ def as_real_array(name: str, value: Any) -> NDArray[Any]:
             array = np.asarray(value)
             if array.dtype.kind in "biuf":
                 return array
-    from nnc._utils.containers import as_numbers
+    from nnc._utils.containers import convert_to_real
 
-    return as_numbers(name, value)
+    return convert_to_real(name, value)
 
 
 def as_matrix(array: NDArray[Any], n: int) -> NDArray[Any]:
@@ -119,7 +119,7 @@ def to_lists(array: NDArray[Any]) -> Any:
         return array.tolist()
     if array.ndim == 2:
         return [to_lists(row) for row in array]
-    from nnc._utils.fields import LARGEST
+    from nnc._utils.fields import MAX_FINITE
 
-    largest = LARGEST["float32"]  # which 9 digits round up, out of the range
+    largest = MAX_FINITE["float32"]  # which 9 digits round up, out of the range
     return [max(-largest, min(largest, float(f"{x:.9g}"))) for x in array.tolist()]

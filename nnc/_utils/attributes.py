@@ -5,18 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 
-class ExplainedClass(type):
+class SuggestsAttributesMeta(type):
     """Metaclass whose AttributeError suggests the attribute of the class that may have been meant."""
 
     if not TYPE_CHECKING:  # hidden from type checkers, which would accept every name
 
         def __getattr__(cls, name):
-            from nnc._utils.names import unknown_attribute
+            from nnc._utils.names import unknown_attribute_error
 
-            raise unknown_attribute(f"type object {cls.__name__!r}", name, dir(cls))
+            raise unknown_attribute_error(f"type object {cls.__name__!r}", name, dir(cls))
 
 
-class Explained(metaclass=ExplainedClass):
+class SuggestsAttributes(metaclass=SuggestsAttributesMeta):
     """Base of classes whose AttributeError suggests the attribute that may have been meant."""
 
     if not TYPE_CHECKING:
@@ -24,6 +24,6 @@ class Explained(metaclass=ExplainedClass):
         def __getattr__(self, name):
             if name in dir(type(self)):  # a property has raised the AttributeError: raise that one again
                 return object.__getattribute__(self, name)
-            from nnc._utils.names import unknown_attribute
+            from nnc._utils.names import unknown_attribute_error
 
-            raise unknown_attribute(f"{type(self).__name__!r} object", name, dir(type(self)))
+            raise unknown_attribute_error(f"{type(self).__name__!r} object", name, dir(type(self)))

@@ -112,9 +112,9 @@ def check_choice(name: str, value: Any, choices: Collection[str], hint: str = ""
     if not isinstance(value, str) or value not in choices:
         message = f"{name} must be one of {', '.join(choices)}{hint}, got {short_repr(value)}"
         if isinstance(value, str):
-            from nnc._utils.names import suggestion
+            from nnc._utils.names import suggest_value
 
-            message += suggestion(value, choices)
+            message += suggest_value(value, choices)
         raise ValueError(message)
     return value
 
@@ -140,12 +140,12 @@ def suggest_arguments(elsewhere: str) -> Callable[[F], F]:
 
 def _unknown(method: Any, of: Any, named: Collection[str], elsewhere: str) -> TypeError:
     """What to raise where a method has no argument of one of these names."""
-    from nnc._utils.names import argument_suggestion
+    from nnc._utils.names import suggest_argument
 
     known, cls = _arguments(method), type(of)
     unknown = next(name for name in named if name not in known)
     further = {cls.__name__ if elsewhere == "__init__" else elsewhere: _arguments(getattr(cls, elsewhere))}
-    hint = argument_suggestion(unknown, known, further)
+    hint = suggest_argument(unknown, known, further)
     return TypeError(f"{cls.__name__}.{method.__name__}() got an unexpected keyword argument {unknown!r}{hint}")
 
 

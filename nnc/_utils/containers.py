@@ -18,8 +18,8 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-TIMES = ("date", "time", "duration")  # what the types of dates, times and differences are called
-MISSING = ("NAType", "NaTType")  # what pandas calls the types of its NA and NaT
+TIME_DTYPES = ("date", "time", "duration")  # what the types of dates, times and differences are called
+MISSING_TYPES = ("NAType", "NaTType")  # what pandas calls the types of its NA and NaT
 
 
 def as_array(name: str, value: Any) -> NDArray[Any]:
@@ -104,17 +104,17 @@ def column_names(value: Any, ndim: int = 2) -> list[Any] | None:
 
 def is_missing(value: Any) -> bool:
     """Whether it is None, NaN, NaT or what pandas calls NA."""
-    if value is None or type(value).__name__ in MISSING:
+    if value is None or type(value).__name__ in MISSING_TYPES:
         return True
     return isinstance(value, (Number, np.datetime64, np.timedelta64)) and bool(value != value)
 
 
-def is_number(kind: type) -> bool:
+def is_real_type(kind: type) -> bool:
     """Whether it is a type of real numbers; Decimal is one, too."""
     return issubclass(kind, (Number, np.bool_)) and not issubclass(kind, (complex, np.complexfloating))
 
 
-def as_numbers(name: str, value: Any) -> NDArray[Any]:
+def convert_to_real(name: str, value: Any) -> NDArray[Any]:
     """`value` as an array of booleans, integers or floats; what is no number is refused with its column, the type and
     what to do."""
     array = as_array(name, value)
@@ -122,7 +122,7 @@ def as_numbers(name: str, value: Any) -> NDArray[Any]:
         return _unboxed(name, array, value)
     if array.ndim == 2 and hasattr(type(value), "dtypes"):
         for j, dtype in enumerate(value.dtypes):  # polars would make numbers of dates that stand beside numbers
-            if str(dtype).lower().startswith(TIMES):
+            if str(dtype).lower().startswith(TIME_DTYPES):
                 what = f"dates or times in {_label(j, value)}{_remedy(timedelta(0))}"
                 raise TypeError(f"{name} must be an array of real numbers, got {what}")
     return array
@@ -138,9 +138,9 @@ def _unboxed(name: str, array: NDArray[Any], value: Any) -> NDArray[np.float64]:
     for j, column in enumerate(columns):
         values = column.tolist()
         kinds = set(map(type, values))
-        if kinds == {float} or all(map(is_number, kinds)):
+        if kinds == {float} or all(map(is_real_type, kinds)):
             continue
-        row = next(i for i, x in enumerate(values) if not is_number(type(x)))
+        row = next(i for i, x in enumerate(values) if not is_real_type(type(x)))
         if is_missing(values[row]):
             place = f"row {row}, {_label(j, value)}" if array.ndim > 1 else f"row {row}"
             raise ValueError(
@@ -195,7 +195,7 @@ def _remedy(value: Any) -> str:
 # --------------------------------------------------------------------------------------------- objects as labels
 
 
-def labels(name: str, array: NDArray[Any]) -> NDArray[Any]:
+def convert_labels(name: str, array: NDArray[Any]) -> NDArray[Any]:
     """An array of objects, or of NumPy's strings of any length, as text or as numbers that are exact; what is neither
     stays as it is."""
     width = array.size // max(1, len(array))
@@ -206,8 +206,8 @@ def labels(name: str, array: NDArray[Any]) -> NDArray[Any]:
             raise ValueError(f"{name} must have no missing values, got {item!r} in row {i // width}; leave the row out")
     if any(issubclass(kind, (str, bytes)) for kind in kinds):
         _check_text(name, items, width)
-    elif all(map(is_number, kinds)):
-        exact = exact_numbers(items)
+    elif all(map(is_real_type, kinds)):
+        exact = as_exact_array(items)
         if exact is None:
             found = f"{min(items)!r} and {max(items)!r}"
             raise ValueError(f"{name} must have labels that one type of number holds exactly, got {found}")
@@ -233,7 +233,7 @@ def _check_text(name: str, items: list[Any], width: int) -> None:
             )
 
 
-def exact_numbers(items: list[Any]) -> NDArray[Any] | None:
+def as_exact_array(items: list[Any]) -> NDArray[Any] | None:
     """Numbers as an array: booleans as bool, whole numbers as int64 or else uint64, all others as float64; None where
     that does not hold all the whole ones exactly."""
     kinds = set(map(type, items))

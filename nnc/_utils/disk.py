@@ -14,32 +14,32 @@ if TYPE_CHECKING:
     from io import BufferedReader
     from typing import Any, BinaryIO
 
-PATH = (str, bytes, os.PathLike)  # what names a file; anything else is to be an open one
-LARGEST = 2**30  # bytes of a file that is read, characters of one that is open: some 50 million numbers
-PIECE = 2**20  # as many are read at once
-_TOO_LARGE = f"it is larger than {LARGEST >> 30} GiB; check that it is the right file"
+PATH_TYPES = (str, bytes, os.PathLike)  # what names a file; anything else is to be an open one
+MAX_FILE_BYTES = 2**30  # bytes of a file that is read, characters of one that is open: some 50 million numbers
+CHUNK_BYTES = 2**20  # as many are read at once
+_TOO_LARGE = f"it is larger than {MAX_FILE_BYTES >> 30} GiB; check that it is the right file"
 
 
-class WrongBeginningError(Exception):
+class UnexpectedStartError(Exception):
     """What is read begins with something else than it should."""
 
 
-def place(source: Any) -> str:
+def describe_source(source: Any) -> str:
     """What messages call a path or an open file."""
-    if isinstance(source, PATH):
+    if isinstance(source, PATH_TYPES):
         return repr(os.fsdecode(source))
     name = getattr(source, "name", None)
     return f"the open file {name!r}" if isinstance(name, str) else "the open file"
 
 
-def as_path(name: str, value: Any) -> str:
+def check_path(name: str, value: Any) -> str:
     """An argument that names a file, as text."""
-    if not isinstance(value, PATH):
+    if not isinstance(value, PATH_TYPES):
         raise TypeError(f"{name} must be a path, got {shown(value)}")
     return os.fsdecode(value)
 
 
-def replace(path: Any, content: bytes, what: str) -> None:
+def replace_file(path: Any, content: bytes, what: str) -> None:
     """Save `content` in the file of that path, by way of a temporary one: the old file or the new one is whole there.
 
     An old file's permissions stay, and its owner and group as far as the system allows; where the group cannot stay,
@@ -64,17 +64,17 @@ def replace(path: Any, content: bytes, what: str) -> None:
 
 
 @contextmanager
-def written(path: str, what: str) -> Iterator[BinaryIO]:
+def atomic_writer(path: str, what: str) -> Iterator[BinaryIO]:
     """A file for bytes that are written one after the other, which at the end of the block is saved as `replace` does
     it; an OSError in the block is taken for the system's, and explained. Any error leaves the old file there."""
     try:
         with _in_place_of(path) as file:
             yield file
     except OSError as error:
-        raise explained(error, "save", path, what) from None
+        raise explain_error(error, "save", path, what) from None
 
 
-def check_place(path: str, what: str) -> None:
+def check_writable(path: str, what: str) -> None:
     """Raise what `replace` would where the folder is missing, or a folder has that name: for a file that is written
     later."""
     with _explaining("save", path, what):
@@ -82,7 +82,7 @@ def check_place(path: str, what: str) -> None:
         os.stat(os.path.join(os.path.dirname(path), "."))
 
 
-def append(path: Any, content: bytes, what: str) -> None:
+def append_bytes(path: Any, content: bytes, what: str) -> None:
     """Write `content` behind what is in the file of that path; arguments and errors as for `replace`."""
     path = os.fsdecode(path)
     with _explaining("save", path, what):
@@ -91,15 +91,15 @@ def append(path: Any, content: bytes, what: str) -> None:
             file.write(content)
 
 
-def write(target: Any, text: str, what: str) -> None:
+def write_text(target: Any, text: str, what: str) -> None:
     """Save a text: on a path as `replace` does, in an open text file straight, which is flushed then."""
-    if isinstance(target, PATH):
-        replace(target, text.encode(), what)
+    if isinstance(target, PATH_TYPES):
+        replace_file(target, text.encode(), what)
     else:
         _write_open_file(target, text, what)
 
 
-def read(source: Any, what: str, begins: str) -> str:
+def read_text(source: Any, what: str, begins: str) -> str:
     """Load the text of a path, or what is left of an open text file.
 
     Parameters
@@ -120,7 +120,7 @@ def read(source: Any, what: str, begins: str) -> str:
     UnicodeDecodeError
         It is no text.
     """
-    if not isinstance(source, PATH):
+    if not isinstance(source, PATH_TYPES):
         return _read_open_file(source, what, begins)
     start = begins.encode()
     content = read_bytes(source, what, lambda piece: piece.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(start))
@@ -129,13 +129,13 @@ def read(source: Any, what: str, begins: str) -> str:
 
 def read_bytes(path: Any, what: str, begins: Callable[[bytes], bool]) -> bytes:
     """Load the content of a path, which begins as `begins` has it of a long one: see `read`."""
-    with opened(path, what) as file:
+    with open_binary(path, what) as file:
         _refuse_length(os.fstat(file.fileno()).st_size)
         return b"".join(_pieces(file, begins))
 
 
 @contextmanager
-def opened(path: Any, what: str) -> Iterator[BufferedReader]:
+def open_binary(path: Any, what: str) -> Iterator[BufferedReader]:
     """The file of that path, open for reading bytes; an OSError in the block is taken for the system's, and explained.
 
     Parameters
@@ -159,16 +159,16 @@ def opened(path: Any, what: str) -> Iterator[BufferedReader]:
 def _pieces(file: Any, begins: Callable[[Any], bool]) -> Iterator[Any]:
     """What is left of an open file, whatever its size says."""
     length = 0
-    while piece := file.read(PIECE):
-        if length == 0 and len(piece) == PIECE and not begins(piece):
-            raise WrongBeginningError
+    while piece := file.read(CHUNK_BYTES):
+        if length == 0 and len(piece) == CHUNK_BYTES and not begins(piece):
+            raise UnexpectedStartError
         length += len(piece)
         _refuse_length(length)
         yield piece
 
 
 def _refuse_length(length: int) -> None:
-    if length > LARGEST:
+    if length > MAX_FILE_BYTES:
         raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
 
 
@@ -287,7 +287,7 @@ def _open_file(file: Any, method: str) -> str:
     """What messages call an open file, after a look whether it is one."""
     if not hasattr(file, method):
         raise TypeError(f"expected a path (str or os.PathLike) or an open text file, got {type(file).__name__}")
-    return place(file)
+    return describe_source(file)
 
 
 def _refuse_closed(file: Any, to: str) -> None:
@@ -301,10 +301,10 @@ def _explaining(action: str, path: str, what: str) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError) as error:
-        raise explained(error, action, path, what) from None
+        raise explain_error(error, action, path, what) from None
 
 
-def explained(error: OSError | ValueError, action: str, path: str, what: str) -> OSError:
+def explain_error(error: OSError | ValueError, action: str, path: str, what: str) -> OSError:
     """The error of the system, same class, `errno` and `filename`, with a message that says what to do."""
     code = error.errno if isinstance(error, OSError) else errno.EINVAL
     try:

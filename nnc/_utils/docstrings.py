@@ -3,7 +3,7 @@
 from inspect import cleandoc
 
 
-def documented(base: type, summary: str, own: str = "", before: str = "", end: str = "") -> str:
+def build_docstring(base: type, summary: str, own: str = "", before: str = "", end: str = "") -> str:
     """Return a docstring made of a summary and the sections in the docstring of a base class.
 
     Parameters

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-LARGEST = {
+MAX_FINITE = {
     "float64": sys.float_info.max,
     "float32": (2 - 2**-23) * 2.0**127,
 }  # the finite range of each dtype
@@ -30,7 +30,7 @@ _TYPES = {
 
 
 def matrix(
-    rows: list[Any], n: int, where: Callable[[int], str], of: str = "", largest: float = LARGEST["float64"]
+    rows: list[Any], n: int, where: Callable[[int], str], of: str = "", largest: float = MAX_FINITE["float64"]
 ) -> list[list[float]]:
     """`rows` as lists of n floats, checked at the speed of C; only after an error is its place looked for.
 
@@ -45,7 +45,7 @@ def matrix(
     if not set(map(type, rows)) <= {list} or not set(map(len, rows)) <= {n}:
         for i, row in enumerate(rows):
             if type(row) is not list:
-                raise ValueError(f"{where(i)} is {shown(row)}, expected a list of {n} numbers")
+                raise ValueError(f"{where(i)} is {describe(row)}, expected a list of {n} numbers")
             if len(row) != n:
                 because = f" ({of})" if of else ""
                 raise ValueError(f"{where(i)} has the wrong shape: {len(row)} numbers found, {n} expected{because}")
@@ -58,7 +58,7 @@ def matrix(
     return rows if types <= {float} else [list(map(float, row)) for row in rows]
 
 
-def vector(numbers: list[Any], n: int, where: str, of: str = "", largest: float = LARGEST["float64"]) -> list[float]:
+def vector(numbers: list[Any], n: int, where: str, of: str = "", largest: float = MAX_FINITE["float64"]) -> list[float]:
     """`numbers` as a list of n floats; an array of them stays one."""
     if type(numbers) is not list:
         array: list[float] = _array(numbers, (n,), lambda _: where, of, largest)
@@ -80,52 +80,52 @@ def _array(array: Any, shape: tuple[int, ...], where: Callable[[int], str], of: 
     return array
 
 
-def least(numbers: Any) -> float:
+def smallest(numbers: Any) -> float:
     """The smallest of these numbers."""
     return float(numbers.min() if hasattr(numbers, "dtype") else min(numbers))
 
 
-def numbers(members: dict[str, Any], key: str, *types: type, where: str = "") -> Any:
+def array_member(members: dict[str, Any], key: str, *types: type, where: str = "") -> Any:
     """The member of that key, which has to be an array, or of one of these types."""
     value = members.get(key)
     return value if hasattr(value, "dtype") else member(members, key, *types, where=where)
 
 
-def number(value: Any, where: str, expected: str = "a finite number", largest: float = LARGEST["float64"]) -> float:
+def number(value: Any, where: str, expected: str = "a finite number", largest: float = MAX_FINITE["float64"]) -> float:
     """`value` as a float that is finite, and no larger than `largest`."""
     if type(value) not in (float, int) or not abs(value) <= largest:
-        raise ValueError(f"{where} is {shown(value)}, expected {expected} (up to {largest:.6g})")
+        raise ValueError(f"{where} is {describe(value)}, expected {expected} (up to {largest:.6g})")
     return float(value)
 
 
-def whole(value: Any, where: str) -> int:
+def size(value: Any, where: str) -> int:
     """`value` as a size: a whole number, 1 or more, that the core can count to."""
     if type(value) is not int or not 1 <= value < 2**31:
-        raise ValueError(f"{where} is {shown(value)}, expected a whole number from 1 to 2**31 - 1")
+        raise ValueError(f"{where} is {describe(value)}, expected a whole number from 1 to 2**31 - 1")
     return value
 
 
-def wholes(members: dict[str, Any], key: str, n: int, where: str = "") -> list[int]:
+def sizes(members: dict[str, Any], key: str, n: int, where: str = "") -> list[int]:
     """The member of that key, which has to be a list of n sizes."""
     found = member(members, key, list, where=where)
     if len(found) != n:
-        raise ValueError(f"{where}{key} is {shown(found)}, expected a list of {n} whole numbers")
-    return [whole(value, f"{where}{key}[{i}]") for i, value in enumerate(found)]
+        raise ValueError(f"{where}{key} is {describe(found)}, expected a list of {n} whole numbers")
+    return [size(value, f"{where}{key}[{i}]") for i, value in enumerate(found)]
 
 
-def members_of(part: Any, where: str) -> dict[str, Any]:
+def json_object(part: Any, where: str) -> dict[str, Any]:
     """`part`, which has to be an object."""
     if type(part) is not dict:
-        raise ValueError(f"{where} is {shown(part)}, expected an object")
+        raise ValueError(f"{where} is {describe(part)}, expected an object")
     return part
 
 
-def exactly(part: Any, keys: tuple[str, ...], where: str) -> None:
+def check_keys(part: Any, keys: tuple[str, ...], where: str) -> None:
     """Raise unless `part` is an object that has these keys, all of them and no other."""
-    members_of(part, where)
+    json_object(part, where)
     for key in part:
         if key not in keys:  # it might change what the network computes
-            raise ValueError(f"{where} has the unknown key {shown(key)}, expected {', '.join(keys)}")
+            raise ValueError(f"{where} has the unknown key {describe(key)}, expected {', '.join(keys)}")
     for key in keys:
         if key not in part:
             raise ValueError(f"{where}.{key} is missing")
@@ -137,15 +137,15 @@ def member(members: dict[str, Any], key: str, *types: type, where: str = "") -> 
         raise ValueError(f"{where}{key} is missing")
     if type(members[key]) not in types:
         expected = " or ".join(_TYPES[kind] for kind in types)
-        raise ValueError(f"{where}{key} is {shown(members[key])}, expected {expected}")
+        raise ValueError(f"{where}{key} is {describe(members[key])}, expected {expected}")
     return members[key]
 
 
-def name(members: dict[str, Any], key: str, known: tuple[str, ...], where: str = "") -> str:
+def choice(members: dict[str, Any], key: str, known: tuple[str, ...], where: str = "") -> str:
     """The member of that key, which has to be one of the names that are known."""
     value: str = member(members, key, str, where=where)
     if value not in known:
-        raise ValueError(f"{where}{key} is {shown(value)}, expected {' or '.join(known)}")
+        raise ValueError(f"{where}{key} is {describe(value)}, expected {' or '.join(known)}")
     return value
 
 
@@ -157,20 +157,20 @@ def labels(values: list[Any], where: str) -> list[Any]:
     for i, value in enumerate(values):
         if kind not in (str, int, bool, float) or type(value) is not kind:
             kinds = "only strings, only whole numbers, only booleans or only floats"
-            raise ValueError(f"{where}[{i}] is {shown(value)}, expected {kinds}")
+            raise ValueError(f"{where}[{i}] is {describe(value)}, expected {kinds}")
         if kind is float:
             number(value, f"{where}[{i}]")
         if kind is int and not -(2**63) <= value < 2**64:
             raise ValueError(f"{where}[{i}] is {value}, expected a whole number of 64 bits")
         if kind is str and value.endswith("\0"):  # NumPy's text does not keep it
-            raise ValueError(f"{where}[{i}] is {shown(value)}, expected a string without a NUL at its end")
+            raise ValueError(f"{where}[{i}] is {describe(value)}, expected a string without a NUL at its end")
     if kind is int and min(values) < 0 and max(values) >= 2**63:
         found = f"{min(values)} and {max(values)}"
         raise ValueError(f"{where} has {found}, expected whole numbers that one type of 64 bits holds")
     seen: set[Any] = set()
     for i, value in enumerate(values):
         if value in seen:
-            raise ValueError(f"{where}[{i}] is {shown(value)} once more, expected that all are different")
+            raise ValueError(f"{where}[{i}] is {describe(value)} once more, expected that all are different")
         seen.add(value)
     return list(values)
 
@@ -181,11 +181,11 @@ def unsigned(members: dict[str, Any], key: str, default: int | None, where: str 
     if value is None and default is None:
         return None
     if type(value) is not int or not 0 <= value < 2**bits:
-        raise ValueError(f"{where}{key} is {shown(value)}, expected a whole number from 0 to 2**{bits} - 1")
+        raise ValueError(f"{where}{key} is {describe(value)}, expected a whole number from 0 to 2**{bits} - 1")
     return value
 
 
-def shown(value: Any) -> str:
+def describe(value: Any) -> str:
     """A value in an error message, as JSON writes it: short whatever it is, and printable everywhere."""
     if isinstance(value, list):
         return f"a list of {len(value)}"

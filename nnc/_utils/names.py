@@ -19,7 +19,7 @@ def _by_their_names(names: Mapping[str, str]) -> dict[str, str]:
 
 
 # nnc's names, and those of PyTorch, Keras, scikit-learn and textbooks, without capitals and underscores.
-VALUES = _by_their_names(
+VALUE_SYNONYMS = _by_their_names(
     {
         # activations
         "silu": "swish",
@@ -62,7 +62,7 @@ VALUES = _by_their_names(
         "mape": "meanabsolutepercentageerror",
     }
 )
-ARGUMENTS = _by_their_names(
+ARGUMENT_SYNONYMS = _by_their_names(
     {
         "lr": "learningrate learningrateinit eta rate",
         "validation": "validationsplit validationdata validationfraction evalset",
@@ -113,7 +113,7 @@ FORMER_ATTRIBUTES = {
 }
 
 
-def meant(name: str, known: Iterable[str], others: dict[str, str] = VALUES) -> str | None:
+def find_similar_name(name: str, known: Iterable[str], others: dict[str, str] = VALUE_SYNONYMS) -> str | None:
     """Return the name that was probably meant, or None.
 
     That is the same name in another spelling, the name that `others` has for it, or a similar one.
@@ -132,28 +132,28 @@ def _plain(name: str) -> str:
     return re.sub(r"[\W_]", "", name.lower())
 
 
-def suggestion(name: str, known: Iterable[str]) -> str:
+def suggest_value(name: str, known: Iterable[str]) -> str:
     """Return the end of a message about an unknown value: the value that was probably meant."""
-    found = meant(name, known)
+    found = find_similar_name(name, known)
     return "" if found is None else f"; did you mean {found!r}?"
 
 
-def argument_suggestion(name: str, known: Iterable[str], elsewhere: Mapping[str, Iterable[str]] | None = None) -> str:
+def suggest_argument(name: str, known: Iterable[str], elsewhere: Mapping[str, Iterable[str]] | None = None) -> str:
     """Return the end of a message about an unknown argument: the argument that was probably meant.
 
     `elsewhere` has the arguments of other functions by the names of the functions.
     """
-    found = meant(name, known, ARGUMENTS)
+    found = find_similar_name(name, known, ARGUMENT_SYNONYMS)
     if found is not None:
         return f"; did you mean {found}?"
     for function, arguments in (elsewhere or {}).items():
-        found = meant(name, arguments, ARGUMENTS)
+        found = find_similar_name(name, arguments, ARGUMENT_SYNONYMS)
         if found is not None:
             return f"; did you mean {found} of {function}?"
     return ""
 
 
-def unknown_attribute(owner: str, name: str, known: Iterable[str]) -> AttributeError:
+def unknown_attribute_error(owner: str, name: str, known: Iterable[str]) -> AttributeError:
     """Return the AttributeError for an unknown attribute, with the name that may have been meant.
 
     Parameters
@@ -167,6 +167,6 @@ def unknown_attribute(owner: str, name: str, known: Iterable[str]) -> AttributeE
     hint = ""
     if not name.startswith("_"):
         public = [attribute for attribute in known if not attribute.startswith("_")]
-        found = FORMER_ATTRIBUTES.get(name) or meant(name, public, {})
+        found = FORMER_ATTRIBUTES.get(name) or find_similar_name(name, public, {})
         hint = "" if found is None else f"; did you mean {found}?"
     return AttributeError(f"{owner} has no attribute {name!r}{hint}")

@@ -18,7 +18,7 @@ POOLS = ("concurrent.futures.thread", "concurrent.futures.process")  # where the
 CGROUPS = "/sys/fs/cgroup"
 
 _said: int | None = None  # by set_num_threads
-at_work = ActiveCount()  # fits that share the processors
+active_fits = ActiveCount()  # fits that share the processors
 
 
 def set_num_threads(n: int | None) -> None:
@@ -52,7 +52,7 @@ def get_num_threads() -> int:
     ValueError
         NNC_NUM_THREADS is no whole number, 1 or more.
     """
-    return max(1, _allowed() // max(1, len(at_work)))
+    return max(1, _allowed() // max(1, len(active_fits)))
 
 
 def cpu_count() -> int:

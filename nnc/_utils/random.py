@@ -55,7 +55,7 @@ class Stream:
         return z
 
 
-def checked_seed(seed: Any) -> int:
+def check_seed(seed: Any) -> int:
     """A seed, or where it is None one that the system draws."""
     if seed is None:
         return int.from_bytes(os.urandom(6), "little")
@@ -71,9 +71,9 @@ class Streams:
     ----------
     root : int
         The key of the initial weights, from which the others follow.
-    draws : int
+    shuffle_position : int
         Numbers of the shuffle stream that training has used.
-    drops : int
+    dropout_position : int
         Steps of the dropout stream.
     """
 
@@ -82,7 +82,7 @@ class Streams:
 
     def __init__(self, seed: int) -> None:
         self.seed, self.root = seed, mix(seed)
-        self.draws = self.drops = 0
+        self.shuffle_position = self.dropout_position = 0
 
     def key(self, stream: int) -> int:
         """The key of one of them."""

@@ -121,9 +121,9 @@ class Value:
             raise TypeError(f"{_call(self)} takes at most {len(self._fields)} arguments, got {len(args)}")
         for name in kwargs:
             if name not in self._fields:
-                from nnc._utils.names import argument_suggestion
+                from nnc._utils.names import suggest_argument
 
-                hint = argument_suggestion(name, self._fields)
+                hint = suggest_argument(name, self._fields)
                 raise TypeError(f"{_call(self)} got an unexpected keyword argument {name!r}{hint}")
             if name in list(self._fields)[: len(args)]:
                 raise TypeError(f"{_call(self)} got multiple values for argument {name!r}")

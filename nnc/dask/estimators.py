@@ -11,7 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from nnc._parallel.ensemble import Ensemble
 from nnc._utils.checks import store_arguments
-from nnc._utils.docstrings import documented
+from nnc._utils.docstrings import build_docstring
 from nnc.dask.fit import fit_many
 from nnc.dask.partitions import fit_partitions, partitions_of
 from nnc.sklearn import EnsembleClassifier, EnsembleRegressor
@@ -141,7 +141,7 @@ def _answer(X: Any, local: Any, method: str, n_out: int | None, dtype: Any) -> N
 
 
 class DaskMLPClassifier(_OnDask, EnsembleClassifier):
-    __doc__ = documented(_OnDask, "EnsembleClassifier whose networks are trained on a Dask cluster.")
+    __doc__ = build_docstring(_OnDask, "EnsembleClassifier whose networks are trained on a Dask cluster.")
     _local = EnsembleClassifier
 
     classes_: NDArray[Any]
@@ -165,7 +165,7 @@ class DaskMLPClassifier(_OnDask, EnsembleClassifier):
 
 
 class DaskMLPRegressor(_OnDask, EnsembleRegressor):
-    __doc__ = documented(_OnDask, "EnsembleRegressor whose networks are trained on a Dask cluster.")
+    __doc__ = build_docstring(_OnDask, "EnsembleRegressor whose networks are trained on a Dask cluster.")
     _local = EnsembleRegressor
 
     def predict(self, X: Any) -> Any:

@@ -181,7 +181,7 @@ def _resume(networks: list[NeuralNetwork], path: Any) -> int:
         raise ValueError(f"checkpoint has {len(documents)} networks, expected {len(networks)}")
     for i, (network, document) in enumerate(zip(networks, documents, strict=True)):
         custom = network.model.custom
-        loaded = NeuralNetwork._from_document(document, disk.place(path), getattr(custom, "function", None))
+        loaded = NeuralNetwork._from_document(document, disk.describe_source(path), getattr(custom, "function", None))
         if loaded.model.stack != network.model.stack or loaded.state is None:
             raise ValueError(f"checkpoint has another network in place of networks[{i}], or it was not trained")
         take_back(network, loaded, FitArguments())

@@ -60,13 +60,13 @@ def read_idx(path: str | bytes | os.PathLike[Any]) -> NDArray[Any]:
     At most the bytes announced in the header are read, and at most 4 GiB. Memory is allocated as the content is read.
     So a damaged header, or a small file that decompresses to a very large one, allocates little memory.
     """
-    if not isinstance(path, disk.PATH):
+    if not isinstance(path, disk.PATH_TYPES):
         raise TypeError(f"path must be a path (str or os.PathLike), got {type(path).__name__}")
     try:
-        with disk.opened(path, "IDX file") as file:
+        with disk.open_binary(path, "IDX file") as file:
             return _read_array(_decompress(file) if file.peek(2)[:2] == b"\x1f\x8b" else file)
     except _InvalidContentError as error:
-        raise OSError(f"cannot load the IDX file {disk.place(path)}: {error}") from None
+        raise OSError(f"cannot load the IDX file {disk.describe_source(path)}: {error}") from None
     except MemoryError:
         raise OSError(errno.ENOMEM, "cannot load the IDX file: there is not enough memory", os.fsdecode(path)) from None
 
@@ -80,7 +80,7 @@ def _read_array(file: BinaryIO) -> NDArray[Any]:
             f"{header}, more than the limit of {MAX_ARRAY_BYTES >> 30} GiB; check that it is the right file"
         )
     content = bytearray()  # memory of the returned array
-    while chunk := _read(file, min(disk.PIECE, size - len(content))):
+    while chunk := _read(file, min(disk.CHUNK_BYTES, size - len(content))):
         content += chunk
     if len(content) < size:
         raise _InvalidContentError(

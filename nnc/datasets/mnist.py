@@ -108,7 +108,7 @@ def load_fashion_mnist(folder: str | bytes | os.PathLike[Any]) -> TrainAndTest:
 
 
 def _load(folder: Any, name: str) -> TrainAndTest:
-    if not isinstance(folder, disk.PATH):
+    if not isinstance(folder, disk.PATH_TYPES):
         raise TypeError(f"folder must be a path (str or os.PathLike), got {type(folder).__name__}")
     paths = _find_files(os.fsdecode(folder), name)
     train, test = _read_part(paths[0], paths[1], name), _read_part(paths[2], paths[3], name)
@@ -132,7 +132,7 @@ def _find_files(folder: str, name: str) -> list[str]:
         reason = f"this is not a folder; expected a folder with {_EXPECTED}"
         raise NotADirectoryError(errno.ENOTDIR, f"cannot load {name}: {reason}", folder) from None
     except (OSError, ValueError) as error:
-        raise disk.explained(error, "load", folder, f"folder of {name}") from None
+        raise disk.explain_error(error, "load", folder, f"folder of {name}") from None
     paths, missing = [], []
     for file in _FILES:
         names = [stem + extension for stem in (file, file.replace("-idx", ".idx")) for extension in ("", ".gz")]

@@ -45,7 +45,7 @@ KINDS = (
 )  # the engine's, in the order of src/layer.pxd
 
 
-def in_files() -> dict[str, type[Layer]]:
+def layer_classes_by_type() -> dict[str, type[Layer]]:
     """The kinds that files hold, by their type."""
     from nnc.layers.image import AvgPool2D, Conv2D, Flatten, GlobalAvgPool2D, MaxPool2D
     from nnc.layers.norm import BatchNorm

@@ -16,15 +16,16 @@ if TYPE_CHECKING:
     Shape = tuple[int, ...]  # of one row: (n,) is a vector, (height, width, channels) an image
 
 
-LEARNING = {"trainable": True, "lr_factor": 1.0, "bias_lr_factor": 1.0}  # fields of a kind with weights; as usual
+# Options of a parametric layer that change how it learns, with their defaults.
+LEARNING_DEFAULTS = {"trainable": True, "lr_factor": 1.0, "bias_lr_factor": 1.0}
 
 
-def shape_text(shape: Shape) -> str:
+def format_shape(shape: Shape) -> str:
     """10, or 28 x 28 x 1."""
     return " x ".join(map(str, shape))
 
 
-class Array(Value):
+class ParameterArray(Value):
     """An array of a layer, and what its initial numbers depend on: the inputs of a neuron, and the neurons."""
 
     name: str
@@ -52,11 +53,11 @@ class Layer(Value):
         """The shape of a row that it gives; ValueError, which the stack completes by the layer's place, where it cannot
         take `below`."""
 
-    def parameter_arrays(self, input_shape: Shape) -> tuple[Array, ...]:
+    def parameter_arrays(self, input_shape: Shape) -> tuple[ParameterArray, ...]:
         """Its parameters: a matrix, and perhaps a vector of biases."""
         return ()
 
-    def statistics(self, input_shape: Shape) -> tuple[Array, ...]:
+    def statistics(self, input_shape: Shape) -> tuple[ParameterArray, ...]:
         """Vectors that stand beside its parameters and that no optimizer moves."""
         return ()
 
@@ -74,7 +75,7 @@ class Layer(Value):
         goes with the layer below and what is in its arrays is for whoever knows `below`."""
         from nnc._utils import fields
 
-        fields.exactly(layer, ("type",), where)
+        fields.check_keys(layer, ("type",), where)
         return {"type": cls.type}
 
     @classmethod
@@ -158,7 +159,7 @@ class ParametricLayer(Layer):
     @property
     def learning_options(self) -> dict[str, Any]:
         """How it learns, what is as usual left out."""
-        return {name: getattr(self, name) for name, usual in LEARNING.items() if getattr(self, name) != usual}
+        return {name: getattr(self, name) for name, usual in LEARNING_DEFAULTS.items() if getattr(self, name) != usual}
 
     @classmethod
     def check_array_members(cls, layer: dict[str, Any], where: str) -> dict[str, Any]:
@@ -166,6 +167,6 @@ class ParametricLayer(Layer):
         from nnc._utils import fields
 
         return {
-            "W": fields.numbers(layer, "W", list, where=where + "."),
-            "b": fields.numbers(layer, "b", list, type(None), where=where + "."),
+            "W": fields.array_member(layer, "W", list, where=where + "."),
+            "b": fields.array_member(layer, "b", list, type(None), where=where + "."),
         }

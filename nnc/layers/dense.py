@@ -9,7 +9,7 @@ from nnc._registry.activations import NAMES as ACTIVATIONS
 from nnc._registry.initializers import NAMES as INITIALIZERS
 from nnc._utils.checks import allow_none, check_bool, check_choice, check_positive, check_size
 from nnc._utils.value import field
-from nnc.layers.base import Array, ParametricLayer
+from nnc.layers.base import ParameterArray, ParametricLayer
 
 if TYPE_CHECKING:
     from typing import Self
@@ -61,10 +61,10 @@ class Dense(ParametricLayer):
             raise ValueError(f"takes vectors, got rows of shape {input_shape}")
         return (self.n,)
 
-    def parameter_arrays(self, input_shape: Shape) -> tuple[Array, ...]:
+    def parameter_arrays(self, input_shape: Shape) -> tuple[ParameterArray, ...]:
         n_in, n = input_shape[0], self.n
-        W = Array("W", (n_in, n), n_in, n)
-        return (W, Array("b", (n,), n_in, n)) if self.bias else (W,)
+        W = ParameterArray("W", (n_in, n), n_in, n)
+        return (W, ParameterArray("b", (n,), n_in, n)) if self.bias else (W,)
 
     def engine_description(self, input_shape: Shape) -> dict[str, Any]:
         return {
@@ -85,9 +85,9 @@ class Dense(ParametricLayer):
     def check_document(cls, layer: dict[str, Any], where: str) -> dict[str, Any]:
         from nnc._utils import fields
 
-        fields.exactly(layer, ("type", "n_in", "n_out", "activation", "W", "b"), where)
+        fields.check_keys(layer, ("type", "n_in", "n_out", "activation", "W", "b"), where)
         n_in, n_out = (fields.member(layer, key, int, where=where + ".") for key in ("n_in", "n_out"))
-        activation = fields.name(layer, "activation", ACTIVATIONS, where + ".")
+        activation = fields.choice(layer, "activation", ACTIVATIONS, where + ".")
         if n_in < 1 or n_out < 1:
             raise ValueError(f"{where}.n_in is {n_in} and n_out is {n_out}, expected at least 1")
         made = {"type": cls.type, "n_in": n_in, "n_out": n_out, "activation": activation}

@@ -11,7 +11,7 @@ from nnc._registry.initializers import NAMES as INITIALIZERS
 from nnc._utils import fields
 from nnc._utils.checks import allow_none, check_bool, check_choice, check_pair, check_positive, check_size
 from nnc._utils.value import field
-from nnc.layers.base import Array, Layer, ParametricLayer, shape_text
+from nnc.layers.base import Layer, ParameterArray, ParametricLayer, format_shape
 
 if TYPE_CHECKING:
     from typing import Self
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 PADDINGS = ("valid", "same")
 
 
-def image(input_shape: Shape) -> Shape:
+def check_image_shape(input_shape: Shape) -> Shape:
     """The shape of an image, checked to be one."""
     if len(input_shape) != 3:
         raise ValueError(f"takes images (height, width, channels), got rows of shape {input_shape}")
     return input_shape
 
 
-def window(size: tuple[int, int], stride: tuple[int, int], input_shape: Shape) -> tuple[int, int]:
+def window_output_size(size: tuple[int, int], stride: tuple[int, int], input_shape: Shape) -> tuple[int, int]:
     """Height and width of what a window gives that stays within the image."""
     height, width = ((n - k) // s + 1 if n >= k else 0 for n, k, s in zip(input_shape, size, stride, strict=False))
     if not (height and width):
@@ -45,7 +45,7 @@ def engine_stride(size: tuple[int, int], stride: tuple[int, int], input_shape: S
 
 def stride_text(stride: tuple[int, int], usual: tuple[int, int]) -> str:
     """What there is to say of a stride."""
-    return "" if stride == usual else f", stride {shape_text(stride if len(set(stride)) > 1 else stride[:1])}"
+    return "" if stride == usual else f", stride {format_shape(stride if len(set(stride)) > 1 else stride[:1])}"
 
 
 class Conv2D(ParametricLayer):
@@ -107,9 +107,9 @@ class Conv2D(ParametricLayer):
 
     def output_shape(self, input_shape: Shape) -> Shape:
         if self.padding == "same":
-            height, width = (-(-n // s) for n, s in zip(image(input_shape), self.stride, strict=False))
+            height, width = (-(-n // s) for n, s in zip(check_image_shape(input_shape), self.stride, strict=False))
         else:
-            height, width = window(self.size, self.stride, image(input_shape))
+            height, width = window_output_size(self.size, self.stride, check_image_shape(input_shape))
         return height, width, self.filters
 
     def pad(self, input_shape: Shape) -> tuple[int, int]:
@@ -121,10 +121,10 @@ class Conv2D(ParametricLayer):
         top, left = (max(0, n) // 2 for n in wanted) if self.padding == "same" else (0, 0)
         return top, left
 
-    def parameter_arrays(self, input_shape: Shape) -> tuple[Array, ...]:
+    def parameter_arrays(self, input_shape: Shape) -> tuple[ParameterArray, ...]:
         fan_in, fan_out = prod(self.size) * input_shape[2], prod(self.size) * self.filters
-        W = Array("W", (fan_in, self.filters), fan_in, fan_out)
-        return (W, Array("b", (self.filters,), fan_in, fan_out)) if self.bias else (W,)
+        W = ParameterArray("W", (fan_in, self.filters), fan_in, fan_out)
+        return (W, ParameterArray("b", (self.filters,), fan_in, fan_out)) if self.bias else (W,)
 
     def engine_description(self, input_shape: Shape) -> dict[str, Any]:
         return {
@@ -154,15 +154,15 @@ class Conv2D(ParametricLayer):
 
     @classmethod
     def check_document(cls, layer: dict[str, Any], where: str) -> dict[str, Any]:
-        fields.exactly(layer, ("type", "filters", "size", "stride", "padding", "activation", "W", "b"), where)
+        fields.check_keys(layer, ("type", "filters", "size", "stride", "padding", "activation", "W", "b"), where)
         where += "."
         return {
             "type": cls.type,
-            "filters": fields.whole(layer["filters"], where + "filters"),
-            "size": fields.wholes(layer, "size", 2, where),
-            "stride": fields.wholes(layer, "stride", 2, where),
-            "padding": fields.name(layer, "padding", PADDINGS, where),
-            "activation": fields.name(layer, "activation", ACTIVATIONS, where),
+            "filters": fields.size(layer["filters"], where + "filters"),
+            "size": fields.sizes(layer, "size", 2, where),
+            "stride": fields.sizes(layer, "stride", 2, where),
+            "padding": fields.choice(layer, "padding", PADDINGS, where),
+            "activation": fields.choice(layer, "activation", ACTIVATIONS, where),
             **cls.check_array_members(layer, where[:-1]),
         }
 
@@ -185,7 +185,7 @@ class Conv2D(ParametricLayer):
     @property
     def summary_note(self) -> str:
         same = ", same" if self.padding == "same" else ""
-        return f"{self.activation} of {shape_text(self.size)}{stride_text(self.stride, (1, 1))}{same}"
+        return f"{self.activation} of {format_shape(self.size)}{stride_text(self.stride, (1, 1))}{same}"
 
 
 class Pool(Layer):
@@ -200,7 +200,7 @@ class Pool(Layer):
         self.__dict__["stride"] = self.stride or self.size
 
     def output_shape(self, input_shape: Shape) -> Shape:
-        return *window(self.size, self.stride, image(input_shape)), input_shape[2]
+        return *window_output_size(self.size, self.stride, check_image_shape(input_shape)), input_shape[2]
 
     def engine_description(self, input_shape: Shape) -> dict[str, Any]:
         return {
@@ -216,8 +216,8 @@ class Pool(Layer):
 
     @classmethod
     def check_document(cls, layer: dict[str, Any], where: str) -> dict[str, Any]:
-        fields.exactly(layer, ("type", "size", "stride"), where)
-        size, stride = (fields.wholes(layer, key, 2, where + ".") for key in ("size", "stride"))
+        fields.check_keys(layer, ("type", "size", "stride"), where)
+        size, stride = (fields.sizes(layer, key, 2, where + ".") for key in ("size", "stride"))
         return {"type": cls.type, "size": size, "stride": stride}
 
     @classmethod
@@ -226,7 +226,7 @@ class Pool(Layer):
 
     @property
     def summary_note(self) -> str:
-        return f"{self.takes} of {shape_text(self.size)}{stride_text(self.stride, self.size)}"
+        return f"{self.takes} of {format_shape(self.size)}{stride_text(self.stride, self.size)}"
 
 
 class MaxPool2D(Pool):
@@ -281,7 +281,7 @@ class GlobalAvgPool2D(Layer):
     type: ClassVar[str] = "global_avg_pool2d"
 
     def output_shape(self, input_shape: Shape) -> Shape:
-        return 1, 1, image(input_shape)[2]
+        return 1, 1, check_image_shape(input_shape)[2]
 
     def engine_description(self, input_shape: Shape) -> dict[str, Any]:
         return AvgPool2D((input_shape[0], input_shape[1])).engine_description(input_shape)

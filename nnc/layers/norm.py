@@ -10,7 +10,7 @@ from nnc._registry import activations
 from nnc._utils import fields
 from nnc._utils.checks import build_check, check_bool, check_choice, check_positive
 from nnc._utils.value import field
-from nnc.layers.base import Array, ParametricLayer
+from nnc.layers.base import ParameterArray, ParametricLayer
 
 if TYPE_CHECKING:
     from typing import Self
@@ -82,12 +82,12 @@ class BatchNorm(ParametricLayer):
     def output_shape(self, input_shape: Shape) -> Shape:
         return input_shape
 
-    def parameter_arrays(self, input_shape: Shape) -> tuple[Array, ...]:
+    def parameter_arrays(self, input_shape: Shape) -> tuple[ParameterArray, ...]:
         n = input_shape[-1]
-        return Array("W", (1, n), 1, 1), Array("b", (n,), 1, 1)
+        return ParameterArray("W", (1, n), 1, 1), ParameterArray("b", (n,), 1, 1)
 
-    def statistics(self, input_shape: Shape) -> tuple[Array, ...]:
-        return tuple(Array(name, input_shape[-1:], 1, 1) for name in STATISTICS)
+    def statistics(self, input_shape: Shape) -> tuple[ParameterArray, ...]:
+        return tuple(ParameterArray(name, input_shape[-1:], 1, 1) for name in STATISTICS)
 
     def engine_description(self, input_shape: Shape) -> dict[str, Any]:
         return {
@@ -107,19 +107,19 @@ class BatchNorm(ParametricLayer):
 
     @classmethod
     def check_document(cls, layer: dict[str, Any], where: str) -> dict[str, Any]:
-        fields.exactly(layer, ("type", "activation", "momentum", "eps", "W", "b", *STATISTICS), where)
+        fields.check_keys(layer, ("type", "activation", "momentum", "eps", "W", "b", *STATISTICS), where)
         where += "."
         momentum, eps = (fields.number(layer[key], where + key) for key in ("momentum", "eps"))
         if not 0 <= momentum <= 1:
-            raise ValueError(f"{where}momentum is {fields.shown(layer['momentum'])}, expected a number from 0 to 1")
+            raise ValueError(f"{where}momentum is {fields.describe(layer['momentum'])}, expected a number from 0 to 1")
         if not eps > 0:
-            raise ValueError(f"{where}eps is {fields.shown(layer['eps'])}, expected a number above 0")
+            raise ValueError(f"{where}eps is {fields.describe(layer['eps'])}, expected a number above 0")
         return {
             "type": cls.type,
-            "activation": fields.name(layer, "activation", activations.HIDDEN, where),
+            "activation": fields.choice(layer, "activation", activations.HIDDEN, where),
             "momentum": momentum,
             "eps": eps,
-            **{key: fields.numbers(layer, key, list, where=where) for key in ("W", "b", *STATISTICS)},
+            **{key: fields.array_member(layer, key, list, where=where) for key in ("W", "b", *STATISTICS)},
         }
 
     @classmethod

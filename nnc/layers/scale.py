@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from nnc._utils import fields
 from nnc._utils.checks import check_bool, check_finite, check_positive
 from nnc._utils.value import field
-from nnc.layers.base import Array, ParametricLayer
+from nnc.layers.base import ParameterArray, ParametricLayer
 
 if TYPE_CHECKING:
     from nnc.layers.base import Shape
@@ -72,8 +72,8 @@ class Scale(ParametricLayer):
             )
         return input_shape
 
-    def parameter_arrays(self, input_shape: Shape) -> tuple[Array, ...]:
-        return (Array("W", (1, *input_shape), 1, 1),)
+    def parameter_arrays(self, input_shape: Shape) -> tuple[ParameterArray, ...]:
+        return (ParameterArray("W", (1, *input_shape), 1, 1),)
 
     def engine_description(self, input_shape: Shape) -> dict[str, Any]:
         return {"kind": self.type, "input_shape": input_shape, "output_shape": input_shape}
@@ -83,9 +83,9 @@ class Scale(ParametricLayer):
 
     @classmethod
     def check_document(cls, layer: dict[str, Any], where: str) -> dict[str, Any]:
-        fields.exactly(layer, ("type", "W", "b"), where)
+        fields.check_keys(layer, ("type", "W", "b"), where)
         if layer["b"] is not None:
-            raise ValueError(f"{where}.b is {fields.shown(layer['b'])}, expected null: a scale has no biases")
+            raise ValueError(f"{where}.b is {fields.describe(layer['b'])}, expected null: a scale has no biases")
         return {"type": cls.type, **cls.check_array_members(layer, where)}
 
     def operations(self, input_shape: Shape, layer: dict[str, Any]) -> list[Operation]:

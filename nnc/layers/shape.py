@@ -60,9 +60,9 @@ class Input(Layer):
     def check_document(cls, layer: dict[str, Any], where: str) -> dict[str, Any]:
         from nnc._utils import fields
 
-        fields.exactly(layer, ("type", "shape"), where)
+        fields.check_keys(layer, ("type", "shape"), where)
         n = 1 if isinstance(layer["shape"], list) and len(layer["shape"]) == 1 else 3
-        return {"type": cls.type, "shape": fields.wholes(layer, "shape", n, where + ".")}
+        return {"type": cls.type, "shape": fields.sizes(layer, "shape", n, where + ".")}
 
     @classmethod
     def from_dict(cls, layer: dict[str, Any]) -> Self:
@@ -99,10 +99,10 @@ class Dropout(Layer):
     def check_document(cls, layer: dict[str, Any], where: str) -> dict[str, Any]:
         from nnc._utils import fields
 
-        fields.exactly(layer, ("type", "rate"), where)
+        fields.check_keys(layer, ("type", "rate"), where)
         rate = fields.number(layer["rate"], where + ".rate")
         if not 0 <= rate < 1:
-            raise ValueError(f"{where}.rate is {fields.shown(layer['rate'])}, expected a number from 0 to below 1")
+            raise ValueError(f"{where}.rate is {fields.describe(layer['rate'])}, expected a number from 0 to below 1")
         return {"type": cls.type, "rate": rate}
 
     @classmethod

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from nnc.layers.base import Shape
 
 TOO_LARGE = "layers must make a network that fits into memory, got {}"
-MISSED = "missed_steps"  # in documents, beside the fields that say how a layer learns
+FROZEN_STEPS_KEY = "missed_steps"  # in documents, beside the fields that say how a layer learns
 MAX_PARAMS = 2**40  # parameters of a network
 
 
@@ -146,7 +146,7 @@ class Stack(Value):
         said = list(self.learning_options or [{} for _ in self.parametric_layers])
         for number, steps in enumerate(missed):
             if steps:
-                said[number] = {**said[number], MISSED: steps}
+                said[number] = {**said[number], FROZEN_STEPS_KEY: steps}
         return [each or None for each in said] if any(said) else None
 
     def dropout_to_list(self) -> list[float | None] | None:
@@ -184,33 +184,35 @@ def layer_name(index: int, count: int) -> str:
     return "Output Layer" if index == count - 1 else f"Hidden Layer {index + 1}"
 
 
-def missed_steps(learning: Sequence[dict[str, Any] | None] | None) -> tuple[int, ...]:
+def frozen_steps(learning: Sequence[dict[str, Any] | None] | None) -> tuple[int, ...]:
     """The steps that each layer was frozen in, as a document has them; none at all where there are none."""
-    missed = tuple((each or {}).get(MISSED, 0) for each in learning or ())
+    missed = tuple((each or {}).get(FROZEN_STEPS_KEY, 0) for each in learning or ())
     return missed if any(missed) else ()
 
 
-def unstack(
+def layers_from_document(
     layers: Sequence[dict[str, Any]],
     dropout: Sequence[float | None] | None,
     learning: Sequence[dict[str, Any] | None] | None,
 ) -> list[Layer]:
     """The layers that a document describes."""
-    from nnc.layers import in_files
+    from nnc.layers import layer_classes_by_type
 
-    known, rates = in_files(), iter(learning or ())
+    known, rates = layer_classes_by_type(), iter(learning or ())
     kinds: list[Layer] = [] if layers[0]["type"] == Input.type else [Input(layers[0]["n_in"])]
     for layer, rate in zip(layers, [*(dropout or [None] * (len(layers) - 1)), None], strict=True):
         kind = known[layer["type"]].from_dict(layer)
         if isinstance(kind, ParametricLayer):
-            kind = kind.replace(**{name: value for name, value in (next(rates, None) or {}).items() if name != MISSED})
+            kind = kind.replace(
+                **{name: value for name, value in (next(rates, None) or {}).items() if name != FROZEN_STEPS_KEY}
+            )
         kinds.append(kind)
         if rate is not None:
             kinds.append(Dropout(rate))
     return kinds
 
 
-def stack(layers: Any, activation: Any, output: Any, loss: str, bias: bool) -> Stack:
+def build_stack(layers: Any, activation: Any, output: Any, loss: str, bias: bool) -> Stack:
     """Checks and completes the layers of a network.
 
     Parameters
@@ -348,7 +350,7 @@ def _refuse(made: Stack, loss: str) -> None:
     max_size = max(*made.sizes, *(prod(layer.output_shape) for layer in made.layers))
     if max_size > MAX_SIZE or n_params >= MAX_PARAMS:
         raise ValueError(TOO_LARGE.format(list(made.sizes)))
-    conflict = losses.mismatch(made.activations, loss)
+    conflict = losses.explain_mismatch(made.activations, loss)
     if conflict:
         raise ValueError(conflict)
     if made.activations[-1] == "softmax" and made.sizes[-1] == 1:

@@ -11,7 +11,7 @@ from nnc import _serialization
 from nnc._inspection.text import network_text
 from nnc._utils import disk
 from nnc.layers import Dropout
-from nnc.layers.stack import stack, unstack
+from nnc.layers.stack import build_stack, layers_from_document
 from nnc.reference.build import build_layers
 from nnc.reference.checks import check_length, check_supported, checked_rows, positive, whole_number
 from nnc.reference.layers import ACTIVATIONS, Dense
@@ -105,7 +105,7 @@ class NeuralNetwork:
         check_supported("dtype", [self.dtype], ["float64"])
         names = [activation] if isinstance(activation, str) else list(activation)
         check_supported("activation", [*names, *([output] if output else [])], ACTIVATIONS)
-        self.stack = stack(layers, activation, output, loss, bool(bias))
+        self.stack = build_stack(layers, activation, output, loss, bool(bias))
         self.sizes, self.activations = self.stack.sizes, self.stack.activations
         self.seed = whole_number("seed", int.from_bytes(os.urandom(4)) if seed is None else seed, 0)
         self._shuffler = Stream(mix(mix(self.seed) + 1))
@@ -303,7 +303,7 @@ class NeuralNetwork:
         OSError
             The file cannot be read.
         """
-        return cls._from_document(_serialization.read(path), disk.place(path))
+        return cls._from_document(_serialization.read(path), disk.describe_source(path))
 
     def to_json(self) -> str:
         """Return the text that `save` writes."""
@@ -336,7 +336,9 @@ class NeuralNetwork:
                 )
         # Predictions do not depend on Dropout layers, which files contain for further training.
         layers = [
-            kind for kind in unstack(document["layers"], None, document["learning"]) if not isinstance(kind, Dropout)
+            kind
+            for kind in layers_from_document(document["layers"], None, document["learning"])
+            if not isinstance(kind, Dropout)
         ]
         parametric_layers = [layer for layer in document["layers"] if "W" in layer]
         network = cls(

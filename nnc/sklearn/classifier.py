@@ -14,7 +14,7 @@ from nnc._registry import losses
 from nnc._registry.losses import CrossEntropy
 from nnc._utils.arrays import as_contiguous
 from nnc._utils.checks import store_arguments
-from nnc._utils.docstrings import documented
+from nnc._utils.docstrings import build_docstring
 from nnc._utils.sklearn_private import StrOptions
 from nnc.sklearn.estimator import Estimator
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class MLPClassifier(Estimator, neural_network.MLPClassifier):
-    __doc__ = documented(
+    __doc__ = build_docstring(
         Estimator,
         "scikit-learn's MLPClassifier, trained by nnc.",
         """

@@ -14,9 +14,9 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from nnc._network import NeuralNetwork
 from nnc._parallel.ensemble import Ensemble
 from nnc._parallel.fit import fit_many
-from nnc._registry.optimizers import Optimizer, as_optimizer
+from nnc._registry.optimizers import Optimizer, parse_optimizer
 from nnc._utils.checks import store_arguments
-from nnc._utils.docstrings import documented
+from nnc._utils.docstrings import build_docstring
 from nnc._utils.sklearn_private import Interval, StrOptions, checked_sample_weight
 
 if TYPE_CHECKING:
@@ -161,7 +161,7 @@ class _Bagged(BaseEstimator):
     def _steps(self, m: int) -> dict[str, Any]:
         """The arguments of fit that say what a step does, for m rows."""
         steps: dict[str, Any] = {"optimizer": self.solver, "l2": self.alpha / m}
-        if hasattr(as_optimizer(self.solver), "lr"):  # else it takes all rows at once, and finds its rate itself
+        if hasattr(parse_optimizer(self.solver), "lr"):  # else it takes all rows at once, and finds its rate itself
             steps["batch_size"] = min(200, m) if self.batch_size == "auto" else self.batch_size
             steps["dropout"] = self.dropout
             if isinstance(self.solver, str):
@@ -175,7 +175,7 @@ class _Bagged(BaseEstimator):
 
 
 class EnsembleRegressor(MultiOutputMixin, RegressorMixin, _Bagged):
-    __doc__ = documented(
+    __doc__ = build_docstring(
         _Bagged,
         """Networks that are trained on rows of their own, by nnc.fit_many, and predict with their mean.
 
@@ -213,7 +213,7 @@ class EnsembleRegressor(MultiOutputMixin, RegressorMixin, _Bagged):
 
 
 class EnsembleClassifier(ClassifierMixin, _Bagged):
-    __doc__ = documented(
+    __doc__ = build_docstring(
         _Bagged,
         """Networks that are trained on rows of their own, by nnc.fit_many, and predict with the mean of their
         probabilities.

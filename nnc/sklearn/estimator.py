@@ -19,8 +19,8 @@ from nnc._model.data import Data
 from nnc._network import NeuralNetwork
 from nnc._registry import optimizers
 from nnc._registry.activations import HIDDEN
-from nnc._registry.losses import as_loss
-from nnc._registry.optimizers import LBFGS, SGD, Adam, NAdam, Optimizer, as_optimizer
+from nnc._registry.losses import parse_loss
+from nnc._registry.optimizers import LBFGS, SGD, Adam, NAdam, Optimizer, parse_optimizer
 from nnc._utils.arrays import as_contiguous
 from nnc._utils.random import Streams
 from nnc._utils.sklearn_private import Interval, StrOptions, checked_sample_weight, fit_context
@@ -145,7 +145,7 @@ class Estimator(Solvers):
         if solver == "sgd":
             momentum = min(self.momentum, BELOW_ONE)
             return SGD(rate, momentum, bool(self.nesterovs_momentum and momentum))
-        optimizer = as_optimizer(solver)
+        optimizer = parse_optimizer(solver)
         if isinstance(optimizer, (Adam, NAdam)):
             betas = min(self.beta_1, BELOW_ONE), min(self.beta_2, BELOW_ONE)
             return optimizer.replace(lr=rate, betas=betas, eps=self.epsilon)
@@ -325,7 +325,7 @@ class Estimator(Solvers):
         """Whether the network still is what the parameters say, which may have been set anew."""
         loss, _, _ = self._loss_and_factors()
         asked = *hidden_activations(self.activation, self.n_layers_ - 2), activation_name(self.out_activation_)
-        return net.activations == asked and (net.loss_name, net.loss_parameter or 0.0) == as_loss(loss)
+        return net.activations == asked and (net.loss_name, net.loss_parameter or 0.0) == parse_loss(loss)
 
     def _validated(self: Any, X: Any, y: Any, weights: Any) -> tuple[Any, Any, Any]:
         """Return a user's validation rows, checked as _validate_input checks those for training."""

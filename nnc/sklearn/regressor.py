@@ -13,7 +13,7 @@ from nnc._data.metrics import r2
 from nnc._registry.heads import Heads
 from nnc._registry.losses import Huber, Quantile
 from nnc._utils.checks import store_arguments
-from nnc._utils.docstrings import documented
+from nnc._utils.docstrings import build_docstring
 from nnc._utils.sklearn_private import StrOptions
 from nnc.sklearn.estimator import Estimator
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class MLPRegressor(Estimator, neural_network.MLPRegressor):
-    __doc__ = documented(
+    __doc__ = build_docstring(
         Estimator,
         "scikit-learn's MLPRegressor, trained by nnc.",
         """

@@ -15,7 +15,7 @@ from sklearn.base import is_classifier
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
 
-from nnc._model.model import fill
+from nnc._model.model import fill_arrays
 from nnc._training.advice import TrainingWarning
 from nnc._training.arguments import FitArguments
 from nnc._training.callbacks import Record, asked, tell
@@ -314,7 +314,7 @@ def packed_parameters(model: Model, flat: NDArray[Any] | None = None) -> NDArray
 
 def unpack(model: Model, parameters: NDArray[Any]) -> None:
     """Set the parameters, given in scikit-learn's order."""
-    fill([part for part in (*model.W, *model.b) if part is not None], parameters)
+    fill_arrays([part for part in (*model.W, *model.b) if part is not None], parameters)
 
 
 def loss_and_gradient(model: Model, data: Data) -> tuple[float, NDArray[Any]]:

@@ -43,6 +43,6 @@ __all__ = [
 if not TYPE_CHECKING:  # hidden from type checkers, which would accept every name
 
     def __getattr__(name: str) -> object:
-        from nnc._utils.names import unknown_attribute
+        from nnc._utils.names import unknown_attribute_error
 
-        raise unknown_attribute("module 'nnc.tabular'", name, __all__)
+        raise unknown_attribute_error("module 'nnc.tabular'", name, __all__)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nnc._utils.containers import MISSING, is_missing, is_number
+from nnc._utils.containers import MISSING_TYPES, is_missing, is_real_type
 from nnc.tabular.zones import zone_name
 
 if TYPE_CHECKING:
@@ -221,12 +221,12 @@ def _value_kind(kind: type) -> str | None:
         return DURATION
     if issubclass(kind, (bool, np.bool_)):
         return BOOLEAN
-    return NUMBER if is_number(kind) else None
+    return NUMBER if is_real_type(kind) else None
 
 
 def _object_column(name: str, items: list[Any], is_category: bool) -> Column:
     """Return a column of objects; their types determine its kind."""
-    kinds = {kind for kind in set(map(type, items)) if kind is not type(None) and kind.__name__ not in MISSING}
+    kinds = {kind for kind in set(map(type, items)) if kind is not type(None) and kind.__name__ not in MISSING_TYPES}
     if is_category:
         return _text_column(name, "category", items, str)
     value_kinds = {_value_kind(kind) for kind in kinds}
@@ -268,7 +268,7 @@ def _real_column(name: str, items: list[Any], value_kind: str) -> Column:
     if _has_inexact_integer(items):
         return _text_column(name, "text", items, lambda item: str(int(item)))
     try:
-        values = np.array([np.nan if type(item).__name__ in MISSING else item for item in items], np.float64)
+        values = np.array([np.nan if type(item).__name__ in MISSING_TYPES else item for item in items], np.float64)
     except OverflowError:
         row = next(i for i, item in enumerate(items) if not is_missing(item) and abs(item) > sys.float_info.max)
         raise CellError(

@@ -12,7 +12,7 @@ from sklearn.exceptions import DataConversionWarning
 from sklearn.utils.class_weight import compute_sample_weight
 
 from nnc._utils.checks import check_bool, check_not_negative, store_arguments
-from nnc._utils.docstrings import documented
+from nnc._utils.docstrings import build_docstring
 from nnc._utils.sklearn_private import StrOptions
 from nnc.tabular.estimator import TableEstimator
 from nnc.tabular.recipe import CROSS_ENTROPY, Task
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class TableClassifier(ClassifierMixin, TableEstimator):
-    __doc__ = documented(
+    __doc__ = build_docstring(
         TableEstimator,
         """Classifier of tables with any columns, without required settings: the mean of several small networks.
 

@@ -493,10 +493,10 @@ ENCODINGS: dict[str, type[Encoding]] = {
 
 def read_encoding(document: Any, where: str, kinds: Mapping[str, type[Encoding]] = ENCODINGS) -> Any:
     """Return the encoding of a JSON object; raise ValueError with the location and the reason if it is invalid."""
-    members = fields.members_of(document, where)
-    kind = kinds[fields.name(members, "type", tuple(kinds), f"{where}.")]
+    members = fields.json_object(document, where)
+    kind = kinds[fields.choice(members, "type", tuple(kinds), f"{where}.")]
     members = {**kind.added_fields, **members}
-    fields.exactly(members, ("type", *kind._fields), where)
+    fields.check_keys(members, ("type", *kind._fields), where)
     if kind is Date:
         members["days"] = read_encoding(members["days"], f"{where}.days", {"number": Number})
     return from_members(kind, members, where)

@@ -472,7 +472,7 @@ class TableEstimator(BaseEstimator):
         """
         from nnc._interop.onnx_table import to_onnx_table
 
-        disk.replace(path, to_onnx_table(self._program(members)), "model")
+        disk.replace_file(path, to_onnx_table(self._program(members)), "model")
 
     def to_c(self, path: Any, name: str | None = None, *, members: int | None = None) -> None:
         """Writes the model as one header of C99 (or C++11), which needs nothing but math.h.
@@ -503,7 +503,7 @@ class TableEstimator(BaseEstimator):
         from nnc._interop.c_table import to_c_table
 
         name = name_from_path(path) if name is None else name
-        disk.write(path, to_c_table(self._program(members), name), "model")
+        disk.write_text(path, to_c_table(self._program(members), name), "model")
 
     @classmethod
     def load(cls, path: Any) -> Self:

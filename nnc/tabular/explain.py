@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from nnc._utils.checks import check_count, check_positive
-from nnc._utils.random import Stream, checked_seed, mix
+from nnc._utils.random import Stream, check_seed, mix
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -85,7 +85,7 @@ def permutation_importances(
         divided by the square root of the number of rows. Both are 0 for a column without encoded columns. The standard
         error is NaN for a single row.
     """
-    key, n = mix(checked_seed(seed)), len(X)
+    key, n = mix(check_seed(seed)), len(X)
     orders = [
         np.argsort(Stream(mix(key + i)).uniform((n,)), kind="stable") for i in range(check_count("repeats", repeats))
     ]

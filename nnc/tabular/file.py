@@ -168,7 +168,7 @@ def model_of(table: dict[str, Any], networks: Sequence[NeuralNetwork]) -> TableM
 
 
 def _member(given: Any, network: NeuralNetwork, where: str) -> Member:
-    members = fields.members_of(given, where)
+    members = fields.json_object(given, where)
     bins = fields.member(members, "bins", bool, where=f"{where}.")
     place = fields.unsigned(members, "place", 0, f"{where}.", bits=31) or 0
     fold = fields.unsigned(members, "fold", None, f"{where}.", bits=31)
@@ -189,13 +189,13 @@ def _spread_networks(table: dict[str, Any]) -> int:
     found = table.get("spread")
     if found is None:
         return 0
-    return fields.whole(fields.members_of(found, "spread").get("networks"), "spread.networks")
+    return fields.size(fields.json_object(found, "spread").get("networks"), "spread.networks")
 
 
 def _spread(table: dict[str, Any], task: Task, schema: Schema, networks: Sequence[NeuralNetwork]) -> Spread:
     """Return the spread that a file holds; ValueError where it does not fit the rest."""
-    given = fields.members_of(table["spread"], "spread")
-    fields.exactly(given, ("networks", "unit", "limits"), "spread")
+    given = fields.json_object(table["spread"], "spread")
+    fields.check_keys(given, ("networks", "unit", "limits"), "spread")
     if task.kind == "classes" or task.quantiles:
         raise ValueError("spread is an object, expected null for classes and for quantiles")
     width = schema.width() + task.n_out
@@ -221,12 +221,12 @@ def _matrix(table: dict[str, Any], key: str, rows: int, n: int) -> NDArray[np.fl
 
 
 def _task(given: dict[str, Any], target: Target) -> Task:
-    fields.exactly(given, ("loss", "quantiles"), "task")
-    loss = fields.name(given, "loss", (CROSS_ENTROPY, *ENGINE_LOSSES), "task.")
+    fields.check_keys(given, ("loss", "quantiles"), "task")
+    loss = fields.choice(given, "loss", (CROSS_ENTROPY, *ENGINE_LOSSES), "task.")
     quantiles = fields.member(given, "quantiles", list, where="task.")
     found = fields.vector(quantiles, len(quantiles), "task.quantiles")
     if not all(0 < a < 1 for a in found) or sorted(set(found)) != found or (found and loss != SQUARED_ERROR):
-        raise ValueError(f"task.quantiles is {fields.shown(found)}, expected rising numbers between 0 and 1")
+        raise ValueError(f"task.quantiles is {fields.describe(found)}, expected rising numbers between 0 and 1")
     classes = target.classes
     if (classes is not None) != (loss == CROSS_ENTROPY):
         raise ValueError("target does not fit task: one of them has classes, and the other numbers")
@@ -235,12 +235,12 @@ def _task(given: dict[str, Any], target: Target) -> Task:
 
 def _facts(given: dict[str, Any], target: Target) -> dict[str, Any]:
     keys = "preset", "seed", "trained", "rows", "weighted", "class_weight", "complete", "target", "seconds"
-    fields.exactly(given, keys, "facts")
+    fields.check_keys(given, keys, "facts")
     return {
-        "preset": fields.name(given, "preset", tuple(PRESETS), "facts."),
+        "preset": fields.choice(given, "preset", tuple(PRESETS), "facts."),
         "seed": fields.unsigned(given, "seed", None, "facts."),
-        "trained": fields.whole(given["trained"], "facts.trained"),
-        "rows": fields.whole(given["rows"], "facts.rows"),
+        "trained": fields.size(given["trained"], "facts.trained"),
+        "rows": fields.size(given["rows"], "facts.rows"),
         "weighted": fields.member(given, "weighted", bool, where="facts."),
         "class_weight": _class_weight(given["class_weight"], target),
         "complete": fields.member(given, "complete", bool, where="facts."),
@@ -255,15 +255,15 @@ def _class_weight(given: Any, target: Target) -> Any:
     n = 0 if target.classes is None else len(target.classes)
     if type(given) is not list or len(given) != n:
         expected = 'null, "balanced" or a list with one item for each class' if n else "null"
-        raise ValueError(f"facts.class_weight is {fields.shown(given)}, expected {expected}")
+        raise ValueError(f"facts.class_weight is {fields.describe(given)}, expected {expected}")
     weights = [None if x is None else fields.number(x, f"facts.class_weight[{i}]") for i, x in enumerate(given)]
     if any(weight is not None and weight < 0 for weight in weights):
-        raise ValueError(f"facts.class_weight is {fields.shown(given)}, expected numbers that are 0 or more")
+        raise ValueError(f"facts.class_weight is {fields.describe(given)}, expected numbers that are 0 or more")
     return weights
 
 
 def _held_out(given: dict[str, Any], n_targets: int) -> HeldOut:
-    fields.exactly(given, HeldOut._fields, "held_out")
+    fields.check_keys(given, HeldOut._fields, "held_out")
     scores = fields.member(given, "scores", list, where="held_out.")
     numbers = fields.matrix(scores, n_targets, lambda i: f"held_out.scores[{i}]")
     temperature = fields.number(given["temperature"], "held_out.temperature")
@@ -322,7 +322,7 @@ def read_checkpoint(path: Any, key: str) -> list[Member]:
     if not os.path.exists(path):
         return []
     documents, beside = _serialization.read(path, WHAT)
-    where = disk.place(path)
+    where = disk.describe_source(path)
     if beside.get("fit") != key:
         raise _serialization.ModelFileError(
             f"cannot go on from {where}: it is not a checkpoint of this fit, which has other data or other parameters; "
@@ -349,7 +349,7 @@ def _member_of_checkpoint(given: Any, i: int, network: NeuralNetwork, params: Se
         raise ValueError(f"{where} has {found}, expected {n_parts} of each")
     for index in snapshots:
         if type(index) is not int or not 0 <= index < len(params) or len(params[index]) != network.n_params:
-            raise ValueError(f"{where}.snapshots has {fields.shown(index)}, expected the index of a network like it")
+            raise ValueError(f"{where}.snapshots has {fields.describe(index)}, expected the index of a network like it")
     return member._replace(
         error=_or_nan(given.get("error"), f"{where}.error"),
         params=tuple(params[index] for index in snapshots),

@@ -8,7 +8,7 @@ import numpy as np
 from sklearn.base import MultiOutputMixin, RegressorMixin
 
 from nnc._utils.checks import build_check, check_bool, store_arguments
-from nnc._utils.docstrings import documented
+from nnc._utils.docstrings import build_docstring
 from nnc._utils.sklearn_private import StrOptions
 from nnc.tabular.estimator import TableEstimator
 from nnc.tabular.recipe import ENGINE_LOSSES, SQUARED_ERROR, Task, choose_loss
@@ -24,7 +24,7 @@ inside = build_check(lambda x: 0 < x < 1, "above 0 and below 1")
 
 
 class TableRegressor(MultiOutputMixin, RegressorMixin, TableEstimator):
-    __doc__ = documented(
+    __doc__ = build_docstring(
         TableEstimator,
         """Regressor of tables with any columns, without required settings: the mean of several small networks.
 

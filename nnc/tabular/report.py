@@ -130,7 +130,7 @@ class Report:
         OSError
             The file cannot be written; the message says why and what to do.
         """
-        disk.write(path, PAGE.format(title=escape(self.title), body=self._repr_html_()), "report")
+        disk.write_text(path, PAGE.format(title=escape(self.title), body=self._repr_html_()), "report")
 
 
 def _ends(curve: Any) -> str:

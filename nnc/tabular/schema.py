@@ -22,7 +22,7 @@ import numpy as np
 from nnc._interop.table import RawColumn
 from nnc._utils import fields
 from nnc._utils.checks import check_count, pluralize
-from nnc._utils.names import meant
+from nnc._utils.names import find_similar_name
 from nnc.tabular import encodings
 from nnc.tabular.categories import Category
 from nnc.tabular.cells import KINDS, Column, as_booleans
@@ -350,7 +350,7 @@ class Schema:
     def _missing_columns_error(self, names: Sequence[str], table_names: Sequence[str]) -> ValueError:
         """Return the error for missing columns, with columns of the table that have similar names."""
         others = [name for name in table_names if name not in self.names]
-        similar = [name for name in (meant(name, others, {}) for name in names) if name]
+        similar = [name for name in (find_similar_name(name, others, {}) for name in names) if name]
         hint = f"; did you mean {', '.join(map(repr, similar[:3]))}?" if similar else ""
         more = f" and {len(names) - 5} more" if len(names) > 5 else ""
         return ValueError(
@@ -376,15 +376,15 @@ class Schema:
     @classmethod
     def from_document(cls, document: Any, where: str = "schema") -> Schema:
         """Return the schema of a JSON object; raise ValueError with the location and the reason if it is invalid."""
-        fields.exactly(document, ("named", "columns"), where)
+        fields.check_keys(document, ("named", "columns"), where)
         named = fields.member(document, "named", bool, where=f"{where}.")
         columns = []
         for j, part in enumerate(fields.member(document, "columns", list, where=f"{where}.")):
             location = f"{where}.columns[{j}]"
-            part = {**DEFAULTS_0_1_0, **fields.members_of(part, location)}
-            fields.exactly(part, ("name", "kind", "encoding", "format", "zone"), location)
+            part = {**DEFAULTS_0_1_0, **fields.json_object(part, location)}
+            fields.check_keys(part, ("name", "kind", "encoding", "format", "zone"), location)
             name = fields.member(part, "name", str, where=f"{location}.")
-            kind = fields.name(part, "kind", KINDS, f"{location}.")
+            kind = fields.choice(part, "kind", KINDS, f"{location}.")
             encoding = encodings.read_encoding(part["encoding"], f"{location}.encoding")
             format = read_format(part["format"], f"{location}.format")
             if format is not None and not isinstance(encoding, ENCODINGS_BY_KIND[format.kind]):

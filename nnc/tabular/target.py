@@ -101,8 +101,8 @@ class Target:
     @classmethod
     def from_document(cls, document: Any, where: str = "target") -> Target:
         """Return the target of a document; ValueError with location and reason if it is invalid."""
-        fields.exactly(document, ("n_outputs", "classes"), where)
-        n_outputs = fields.whole(document["n_outputs"], f"{where}.n_outputs")
+        fields.check_keys(document, ("n_outputs", "classes"), where)
+        n_outputs = fields.size(document["n_outputs"], f"{where}.n_outputs")
         given = fields.member(document, "classes", list, type(None), where=f"{where}.")
         if given is None:
             return cls(n_outputs)
@@ -110,7 +110,7 @@ class Target:
             raise ValueError(f"{where}.classes has {len(given)} items, expected 1 and n_outputs 1")
         where, labels = f"{where}.classes[0]", given[0]
         if type(labels) is not list or len(labels) < 2:
-            raise ValueError(f"{where} is {fields.shown(labels)}, expected a list of two labels or more")
+            raise ValueError(f"{where} is {fields.describe(labels)}, expected a list of two labels or more")
         classes = targets.classes_of(fields.labels(labels, where))
         if not np.array_equal(classes, np.sort(classes)):
             raise ValueError(f"{where} is a list that is not sorted, expected a sorted one")

@@ -382,7 +382,7 @@ def read_format(document: Any, where: str) -> Format | None:
     """Return the format of a JSON object, or None for null; raise ValueError with the location if it is invalid."""
     if document is None:
         return None
-    members = fields.members_of(document, where)
-    format = FORMATS[fields.name(members, "type", tuple(FORMATS), f"{where}.")]
-    fields.exactly(members, ("type", *format._fields), where)
+    members = fields.json_object(document, where)
+    format = FORMATS[fields.choice(members, "type", tuple(FORMATS), f"{where}.")]
+    fields.check_keys(members, ("type", *format._fields), where)
     return from_members(format, members, where)

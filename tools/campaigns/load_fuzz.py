@@ -37,7 +37,7 @@ import nnc
 from nnc import _serialization
 from nnc._registry import activations, losses, optimizers
 from nnc._serialization import safetensors
-from nnc.layers import AvgPool2D, Conv2D, Dense, Dropout, GlobalAvgPool2D, Input, MaxPool2D, in_files
+from nnc.layers import AvgPool2D, Conv2D, Dense, Dropout, GlobalAvgPool2D, Input, MaxPool2D, layer_classes_by_type
 
 SLOW = 10  # seconds
 LARGE = 10**6  # numbers in a row, which a small file of images may claim, and only who trains it pays for
@@ -51,7 +51,7 @@ SPECIAL: list[Any] = [
     *optimizers.ROWS,
     *["float32", "float64", "standardize", "minmax", "pixels", "StepLR", "Warmup", "ReduceLROnPlateau", "function"],
     *[{"type": "flatten"}, {"type": "dropout", "rate": 0.5}, {"type": "max_pool2d", "size": [2, 1], "stride": [1, 1]}],
-    *[*in_files(), "same", "valid", [2, 2], [3, 3, 1], {"type": "input", "shape": [3, 3, 1]}],
+    *[*layer_classes_by_type(), "same", "valid", [2, 2], [3, 3, 1], {"type": "input", "shape": [3, 3, 1]}],
 ]
 SCHEDULES: list[Any] = [
     nnc.Constant(0.1),
