@@ -58,19 +58,20 @@ cdef inline bint needs_padding(const Layer* layer) noexcept nogil:
 
 
 cdef inline Py_ssize_t padded_width(const Layer* layer) noexcept nogil:
-    # Return the columns of the image with its padding.
+    # Return the number of columns of the image with its padding.
     cdef Py_ssize_t extent = (layer.out_shape.width - 1) * layer.stride_x + layer.window_width
     return max(layer.in_shape.width + layer.pad_x, extent)
 
 
 cdef inline Py_ssize_t padded_height(const Layer* layer) noexcept nogil:
-    # Return the rows of the image with its padding.
+    # Return the number of rows of the image with its padding.
     cdef Py_ssize_t extent = (layer.out_shape.height - 1) * layer.stride_y + layer.window_height
     return max(layer.in_shape.height + layer.pad_y, extent)
 
 
 cdef inline Py_ssize_t delta_width(const Layer* layer) noexcept nogil:
-    # Return the columns of the deltas with padding on both sides, and with zeros between them if the stride exceeds 1.
+    # Return the number of columns of the deltas with padding on both sides, and zeros between them if the stride
+    # exceeds 1.
     return layer.in_shape.width + layer.window_width - 1
 
 
@@ -92,13 +93,13 @@ cdef inline Py_ssize_t band_rows(const Layer* layer) noexcept nogil:
 
 
 cdef inline Py_ssize_t band_reals(const Layer* layer, Py_ssize_t rows) noexcept nogil:
-    # Return the numbers of the padded images that `rows` rows of outputs depend on.
+    # Return how many numbers of the padded images `rows` rows of outputs depend on.
     return ((rows - 1) * layer.stride_y + layer.window_height) * padded_width(layer) * layer.in_shape.channels * VL
 
 
 cdef inline Py_ssize_t plane_reals(const Layer* layer) noexcept nogil:
-    # Return the numbers per channel plane. One extra vector prevents that the planes of many channels are a power of
-    # two apart.
+    # Return the size of a channel plane in numbers. One extra vector prevents that the planes of many channels are a
+    # power of two apart.
     return band_reals(layer, band_rows(layer)) // layer.in_shape.channels + VL
 
 

@@ -79,8 +79,8 @@ cdef inline bint are_targets(const Heads* heads, const real* Y, Py_ssize_t n, Py
 
 cdef inline double rows_with_targets(const Heads* heads, const Head* head, const Data* data, Py_ssize_t low,
                                      Py_ssize_t high, Py_ssize_t n_out) noexcept nogil:
-    # Return the number of terms of a head that have targets, in rows: the sum of the weights of their rows, divided by
-    # head.n.
+    # Return how many of these rows have targets for the head. Each output with a target counts as the weight of its
+    # row divided by head.n.
     cdef double total = 0
     cdef real missing = <real>heads.missing
     cdef Py_ssize_t i, j, row, count
@@ -132,7 +132,7 @@ cdef inline double loss_of_head(const Heads* heads, const Head* head, const real
     if by_rows or size != rows * n:
         for j in range(0 if by_rows else rows * n, size):
             z[j] = y[j] = mask[j] = 0
-    # columns outside: heads have few outputs, and inner loops of one or two steps are slow
+    # The loop over rows is the inner one, because a head has few outputs, and loops of one or two steps are slow.
     for j in range(n):
         for i in range(rows):
             z[i * width + j] = Z[i * ld + head.first + j]

@@ -45,10 +45,10 @@ cdef class Interrupt:
                 signal(SIGINT, self.handle_signal)
                 self.handles_signal = True
             except ValueError as error:
-                # raised by the handler of another signal, which ran first
+                # an exception from the handler of another signal, which ran first
                 if error.__traceback__.tb_next is not None:
                     raise
-                # otherwise this is not the main thread
+                # without an inner frame: this is not the main thread, which alone may set handlers
         return self
 
     def __exit__(self, kind, error, trace):
@@ -57,7 +57,7 @@ cdef class Interrupt:
             try:
                 signal(SIGINT, default_int_handler)
                 self.handles_signal = False
-            except BaseException as raised:        # raised by the handler of another signal, which ran first
+            except BaseException as raised:        # an exception from the handler of another signal, which ran first
                 handler_error = raised
         if handler_error is not None:
             raise handler_error

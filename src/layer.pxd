@@ -71,9 +71,9 @@ cdef struct Layer:
     Py_ssize_t fused_height  # window height of the max-pool fused into this convolution, or 0
     const real* input     # inputs of a layer of images or of a BATCH_NORM: `out` of the previous layer
     real* argmax          # index of the maximum in each window of a MAX_POOL, same layout as A; NULL unless training
-    # CONV2D: some rows of the images with zero padding, per thread, or NULL; pixels.pxd: one padded image
+    # CONV2D: some rows of the images with zero padding, per thread, or NULL; in pixels.pxd one padded image
     real* padded_input
-    # CONV2D: the same, channel by channel, for the gradient if the distance of pixels is a power of two; or NULL
+    # CONV2D: padded images, one plane per channel, if the distance of pixels is a power of two; or NULL
     real* channel_planes
     real* delta_copy      # copy of the deltas in the layout that the backward product reads, per thread
     real* sums            # CONV2D: gradient of each lane, per thread; pixels.pxd: copies of windows
@@ -108,7 +108,7 @@ cdef inline Py_ssize_t parameter_rows(const Layer* layer) noexcept nogil:
 
 
 cdef inline Py_ssize_t parameter_count(const Layer* layer) noexcept nogil:
-    # Return the numbers of this layer in the parameter vector, including padding and running statistics.
+    # Return how many numbers of the parameter vector belong to this layer, with padding and running statistics.
     return (parameter_rows(layer) + 2 * (layer.kind == BATCH_NORM)) * layer.ld
 
 

@@ -46,7 +46,7 @@ cdef struct Plan:         # description of a network, without parameters and buf
 cdef struct Network:
     int count             # number of layers
     int image_layers      # number of layers of images, which are the lowest ones and run group by group
-    Layer* layers         # (count) layers
+    Layer* layers         # (count) layers of the network
     int loss              # loss of the network (enum Loss)
     real parameter        # parameter of the loss
     Heads heads           # heads of the network, with buffers

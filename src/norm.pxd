@@ -31,8 +31,10 @@ cdef enum Statistic:      # numbers per channel, which each thread has
     STATISTIC_COUNT       # number of statistics
 
 cdef enum:
-    FORWARD = 0  # first of two partial sums of a chunk: the mean of X, and the sum of squared differences from it
-    BACKWARD = 2          # first of two partial sums of a chunk: the sum of the deltas, and of deltas times X - MEAN
+    # partial sums of a chunk, for the statistics: the mean of X, then the sum of squared differences from it
+    FORWARD = 0
+    # partial sums of a chunk, for the gradient: the sum of the deltas, then that of deltas times X - MEAN
+    BACKWARD = 2
 
 
 cdef inline void set_sizes(Layer* layer) noexcept nogil:
@@ -52,12 +54,12 @@ cdef inline void lay_out(Layer* layer, Arena* arena, Py_ssize_t block, Purpose p
 
 
 cdef inline Py_ssize_t chunk_rows(const Layer* layer) noexcept nogil:
-    # Return the rows of a chunk: a group of images, or a grain.
+    # Return the number of rows of a chunk: a group of images, or a grain.
     return VL if layer.in_lanes else GRAIN
 
 
 cdef inline Py_ssize_t pixel_count(const Layer* layer) noexcept nogil:
-    # Return the numbers of a channel per row.
+    # Return how many numbers of a channel a row has.
     return layer.n_out // layer.neurons
 
 

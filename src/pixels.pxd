@@ -14,7 +14,7 @@ cimport norm
 
 
 cdef inline Py_ssize_t pixel_count(const Layer* layer) noexcept nogil:
-    # Return the pixels of an output image.
+    # Return the number of pixels of an output image.
     return layer.out_shape.height * layer.out_shape.width
 
 

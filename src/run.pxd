@@ -47,12 +47,12 @@ cdef struct Run:
     double delta_factor   # factor of the gradient, penalties excepted
     bint by_rows          # average the losses of batches by their rows instead of the weights of the rows
     double* squares       # (parameter rows) squared norms of the gradient's rows, for clipping by the norm; else NULL
-    uint64_t key          # shuffle stream, and how many of its numbers are used
+    uint64_t key          # key of the random stream for shuffling, and how many of its numbers are used
     uint64_t draws
     bint shuffles         # draw a new order of the rows for each epoch
     # NumPy bit generator that replaces the shuffle stream; each order is a shuffle of the previous one; or NULL
     const BitGenerator* generator
-    uint64_t drop_key     # dropout stream, and how many steps have used it
+    uint64_t drop_key     # key of the random stream for dropout, and how many steps have used it
     uint64_t drops
     int rises             # number of consecutive epochs that increased the loss, and the loss before them
     double loss_before_rise
@@ -286,7 +286,8 @@ cdef inline void train(Run* run, int thread, Py_ssize_t blocks) noexcept nogil:
                     run.penalty += (sum_penalties(net, optimizer) / optimizer.rows * (weight / run.data.weight_sum) *
                                     batch_factor)
         aborted = threads > 1 and barrier_wait(&run.barrier)
-        count = 0                             # stays 0 unless each thread has taken a block of its own
+        # number of blocks in this round if each thread processes its own block, else 0
+        count = 0
         if run.nets is NULL:
             total += sum_grain_losses(net, rows) * batch_factor
         else:

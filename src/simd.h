@@ -28,7 +28,7 @@ typedef float real;
 typedef uint32_t real_bits;
 typedef int32_t real_mask;
 enum { MANTISSA_BITS = 23 };
-#define ROUND_MAGIC 12582912.0f /* 1.5 * 2**23: the same for float */
+#define ROUND_MAGIC 12582912.0f /* 1.5 * 2**23: adding it rounds to an integer, which is then in the low bits */
 #define ONE_BITS UINT32_C(0x3F800000)
 #define SQRT_HALF_BITS UINT32_C(0x3F3504F3)
 #endif

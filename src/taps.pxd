@@ -12,9 +12,9 @@ cdef enum:
     COLUMN_FILTERS = 4    # filters of a column of tiles
     MAX_COLUMN_FILTERS = 6  # filters of the widest column: replaces two columns of three where registers are few
 
-# The sums to compute, with all distances in numbers.
+# Description of the sums to compute. All distances are in numbers.
 cdef struct Taps:
-    const real* x         # image number under the first tap, for the first pixel
+    const real* x         # number of the image under the first tap, for the first pixel
     Py_ssize_t x_row      # distance in the image between rows of deltas
     Py_ssize_t x_pixel    # distance in the image between pixels of deltas
     Py_ssize_t tap        # distance of neighboring taps in a row of the window
@@ -34,7 +34,7 @@ cdef struct Taps:
     bint bias             # compute the gradient of the bias too
 
 cdef struct Tap:
-    const real* x         # image number under this tap, for the first pixel
+    const real* x         # number of the image under this tap, for the first pixel
     Py_ssize_t ky         # row of the tap in the window
     Py_ssize_t kx         # column of the tap in the window
     real* sums            # sums of the first filter
@@ -48,7 +48,7 @@ cdef inline Py_ssize_t column_filters(Py_ssize_t filters) noexcept nogil:
 
 
 cdef inline Py_ssize_t panel_reals(Py_ssize_t width, Py_ssize_t filters) noexcept nogil:
-    # Return the numbers of a panel for one row of deltas.
+    # Return the size of a panel for one row of deltas, in numbers.
     return width * smaller(filters, MAX_COLUMN_FILTERS) * VL
 
 

@@ -6,12 +6,12 @@ cdef enum:
 
 cdef double SPIN_SECONDS = 300e-6         # spin at most this long before sleeping
 cdef double PREEMPTED_SECONDS = 100e-6    # a yield that takes longer shows that other processes want the processor
-cdef double MAX_WAIT_SECONDS = 1e-3       # longer waits count as this long
+cdef double MAX_WAIT_SECONDS = 1e-3       # longer waits count as this long in the moving average
 cdef double WAIT_SMOOTHING = 0.25         # weight of the last wait in the moving average
 
-cdef struct Event:                # for one waiting and one setting thread; waiting clears it
+cdef struct Event:                # event for one thread that waits and one that sets it; waiting clears it
     counter state
-    PyThread_type_lock lock  # held except in passing: a sleeping thread blocks on it
+    PyThread_type_lock lock  # held except during a wake-up: a sleeping thread blocks on it
     double usual_wait     # moving average of the waiting time in seconds
 
 cdef struct Member:

@@ -126,7 +126,9 @@ def compiled_texts(path: Path) -> Iterator[Text]:
         elif match.lastgroup == "comment":
             column = match.start() - source.rfind("\n", 0, match.start()) - 1
             lines = [part.strip(" \t/*#") for part in text.splitlines()]
-            comments.append((line, column, " ".join(part for part in lines if part)))
+            follows_code = source[match.start() - column : match.start()].strip()
+            position = -line if follows_code else column  # comments after code are not joined
+            comments.append((line, position, " ".join(part for part in lines if part)))
         elif match.lastgroup == "name":
             yield Text("name", path, line, text)
     yield from joined([comment for comment in comments if comment[2]], path)
