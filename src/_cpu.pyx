@@ -58,12 +58,12 @@ COMPILER = NNC_COMPILER.decode()
 
 def instruction_sets():
     """Return the instruction sets that this processor can run, widest vectors first; the last one is "baseline"."""
-    found = ["baseline"]
+    names = ["baseline"]
     if has_avx2():
-        found.insert(0, "avx2")
+        names.insert(0, "avx2")
     if has_avx512():
-        found.insert(0, "avx512")
-    return found
+        names.insert(0, "avx512")
+    return names
 
 
 def processor():

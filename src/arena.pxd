@@ -25,7 +25,7 @@ cdef inline void* allocate(Arena* arena, size_t size) noexcept nogil:
 
 cdef inline void* allocate_zeros(Arena* arena, size_t size) noexcept nogil:
     # Return the address of `size` bytes that are set to 0, unless base is 0.
-    cdef void* piece = allocate(arena, size)
+    cdef void* buffer = allocate(arena, size)
     if arena.base:
-        memset(piece, 0, size)
-    return piece
+        memset(buffer, 0, size)
+    return buffer

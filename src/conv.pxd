@@ -86,10 +86,10 @@ cdef inline bint can_fuse_pool(const Layer* layer, const Layer* next_layer) noex
 
 cdef inline Py_ssize_t band_rows(const Layer* layer) noexcept nogil:
     # Return the number of output rows that are processed at a time: a multiple of the height of the fused pool.
-    cdef Py_ssize_t least = max(1, layer.fused_height)
+    cdef Py_ssize_t min_rows = max(1, layer.fused_height)
     cdef Py_ssize_t filters = smaller(layer.neurons, COLUMN_FILTERS)
-    cdef Py_ssize_t size = least * layer.out_shape.width * filters * VL * <Py_ssize_t>sizeof(real)
-    return max(1, BAND_BYTES // size) * least
+    cdef Py_ssize_t size = min_rows * layer.out_shape.width * filters * VL * <Py_ssize_t>sizeof(real)
+    return max(1, BAND_BYTES // size) * min_rows
 
 
 cdef inline Py_ssize_t band_reals(const Layer* layer, Py_ssize_t rows) noexcept nogil:
@@ -391,18 +391,18 @@ cdef inline void forward_rows(const Layer* layer, const real* band, Py_ssize_t r
         activate(layer.activation, Z, A, count * layer.out_shape.width * o * VL)
 
 
-cdef inline void backward(const Layer* layer, const Layer* below, Py_ssize_t first, int thread) noexcept nogil:
+cdef inline void backward(const Layer* layer, const Layer* previous, Py_ssize_t first, int thread) noexcept nogil:
     # Compute d loss / d X, the derivative by the images, into D of the previous layer.
     cdef Py_ssize_t y, x, top, left, right, low, high_row, c = layer.in_shape.channels, o = layer.neurons
     cdef Py_ssize_t kh = layer.window_height, kw = layer.window_width, sy = layer.stride_y
     cdef Py_ssize_t span = (layer.out_shape.width - 1) * layer.stride_x
     cdef Py_ssize_t row = delta_width(layer) * o * VL
-    cdef real* spread = layer.delta_copy + thread * layer.out_shape.height * row
-    cdef real* out = group_deltas(below, first, thread)
+    cdef real* delta_copy = layer.delta_copy + thread * layer.out_shape.height * row
+    cdef real* out = group_deltas(previous, first, thread)
     cdef Window window
     cdef int pixels
     if layer.fused_height == 0:
-        spread_deltas(layer, group_deltas(layer, first, thread), spread, row)
+        spread_deltas(layer, group_deltas(layer, first, thread), delta_copy, row)
     window.x_row, window.w_row, window.ldw, window.pixel, window.out_pixel = (-row, sy * kw * o * layer.ldt, layer.ldt,
                                                                               o * VL, c * VL)
     window.start, window.rectify = NULL, False
@@ -421,7 +421,7 @@ cdef inline void backward(const Layer* layer, const Layer* below, Py_ssize_t fir
             left = max(0, x + layer.pad_x - span)
             right = smaller(kw - 1, x + pixels - 1 + layer.pad_x)
             window.n = (right - left + 1) * o if right >= left else 0
-            window.x = spread + (y + layer.pad_y - top) // sy * row + (x - right + kw - 1) * o * VL
+            window.x = delta_copy + (y + layer.pad_y - top) // sy * row + (x - right + kw - 1) * o * VL
             window.w = layer.WT + (top * kw + kw - 1 - right) * o * layer.ldt
             window.out = out + (y * layer.in_shape.width + x) * c * VL
             product(pixels, &window, c)

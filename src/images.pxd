@@ -108,12 +108,12 @@ cdef inline void drop_group(const Layer* layer, uint64_t key, Py_ssize_t block_s
     # numbers.
     cdef const real* masks[MAX_LANES]
     cdef real* mask = group_start(layer, layer.mask, first)
-    cdef Py_ssize_t i, at = first * layer.n_out
+    cdef Py_ssize_t i, offset = first * layer.n_out
     for i in range(rows):
         masks[i] = scratch + i * layer.n_out
         mask_row(key, block_start + first + i, layer.dropout_rate, scratch + i * layer.n_out, layer.n_out)
     to_lanes(masks, rows, True, layer.n_out, mask)
-    for i from at <= i < at + layer.n_out * VL by VL:
+    for i from offset <= i < offset + layer.n_out * VL by VL:
         store(layer.out + i, load(layer.A + i) * load(layer.mask + i))
 
 

@@ -54,15 +54,15 @@ cdef inline void learn(Layer* layer, const real** X, Layout layout, Py_ssize_t r
 cdef inline void step(Layer* layer, Py_ssize_t low, Py_ssize_t high, const Optimizer* optimizer,
                       double scale) noexcept nogil:
     # Take the optimizer step on `scale` times the gradient that learn() has stored, for rows low <= k < high of W.
-    cdef Py_ssize_t top = smaller(high, layer.rows), at = low * layer.ld
+    cdef Py_ssize_t top = smaller(high, layer.rows), offset = low * layer.ld
     cdef vec nonfinite
-    update(optimizer, layer.W + at, layer.gradient + at, layer.m + at, layer.v + at, (top - low) * layer.ld, scale,
-           False, is_penalty_exempt(layer, low), &nonfinite)
+    update(optimizer, layer.W + offset, layer.gradient + offset, layer.m + offset, layer.v + offset,
+           (top - low) * layer.ld, scale, False, is_penalty_exempt(layer, low), &nonfinite)
     flag_if_broken(layer, nonfinite)
     if high > layer.rows:
-        at = layer.rows * layer.ld
-        update(optimizer, layer.W + at, layer.gradient + at, layer.m + at, layer.v + at, layer.ld, scale, True, True,
-               &nonfinite)
+        offset = layer.rows * layer.ld
+        update(optimizer, layer.W + offset, layer.gradient + offset, layer.m + offset, layer.v + offset, layer.ld,
+               scale, True, True, &nonfinite)
         flag_if_broken(layer, nonfinite)
 
 

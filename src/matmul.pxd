@@ -210,18 +210,18 @@ cdef inline always_inlined wide_strip(Layout layout, Py_ssize_t m, Py_ssize_t k_
     remaining_tiles(layout, 1, WIDE_TILE_VECS, m, &i, k_len, A, B, C, start, opt)
 
 
-cdef inline never_inlined wide_by_rows(Py_ssize_t m, Py_ssize_t k_len, Rows A, const real* B, real* C,
-                                       const real* start, const ProductOptions* opt) noexcept nogil:
+cdef inline never_inlined wide_strip_by_rows(Py_ssize_t m, Py_ssize_t k_len, Rows A, const real* B, real* C,
+                                             const real* start, const ProductOptions* opt) noexcept nogil:
     wide_strip(ROWS, m, k_len, A, B, C, start, opt)
 
 
-cdef inline never_inlined wide_by_columns(Py_ssize_t m, Py_ssize_t k_len, Rows A, const real* B, real* C,
-                                          const real* start, const ProductOptions* opt) noexcept nogil:
+cdef inline never_inlined wide_strip_by_columns(Py_ssize_t m, Py_ssize_t k_len, Rows A, const real* B, real* C,
+                                                const real* start, const ProductOptions* opt) noexcept nogil:
     wide_strip(COLUMNS, m, k_len, A, B, C, start, opt)
 
 
-cdef inline never_inlined wide_by_scattered(Py_ssize_t m, Py_ssize_t k_len, Rows A, const real* B, real* C,
-                                            const real* start, const ProductOptions* opt) noexcept nogil:
+cdef inline never_inlined wide_strip_by_scattered(Py_ssize_t m, Py_ssize_t k_len, Rows A, const real* B, real* C,
+                                                  const real* start, const ProductOptions* opt) noexcept nogil:
     wide_strip(SCATTERED, m, k_len, A, B, C, start, opt)
 
 
@@ -229,11 +229,11 @@ cdef inline always_inlined call_wide_strip(Layout layout, Py_ssize_t m, Py_ssize
                                            real* C, const real* start, const ProductOptions* opt) noexcept nogil:
     # Call wide_strip() for this layout, in a function of its own.
     if layout == ROWS:
-        wide_by_rows(m, k_len, A, B, C, start, opt)
+        wide_strip_by_rows(m, k_len, A, B, C, start, opt)
     elif layout == COLUMNS:
-        wide_by_columns(m, k_len, A, B, C, start, opt)
+        wide_strip_by_columns(m, k_len, A, B, C, start, opt)
     else:
-        wide_by_scattered(m, k_len, A, B, C, start, opt)
+        wide_strip_by_scattered(m, k_len, A, B, C, start, opt)
 
 
 cdef inline Py_ssize_t next_strip_vectors(Py_ssize_t vectors) noexcept nogil:

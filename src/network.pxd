@@ -201,11 +201,11 @@ cdef inline void unpack_gradient(const Network* net, const real* values) noexcep
 
 cdef inline void set_moments(const Network* net, real* m, real* v) noexcept nogil:
     # Set the moments of all layers to parts of these vectors of Plan.size numbers.
-    cdef Py_ssize_t at = 0
+    cdef Py_ssize_t offset = 0
     cdef int l
     for l in range(net.count):
-        net.layers[l].m, net.layers[l].v = m + at, v + at
-        at += parameter_count(&net.layers[l])
+        net.layers[l].m, net.layers[l].v = m + offset, v + offset
+        offset += parameter_count(&net.layers[l])
 
 
 cdef inline void refresh(const Network* net) noexcept nogil:
@@ -293,13 +293,14 @@ cdef inline double compute_loss(const Network* net, Py_ssize_t i, Py_ssize_t row
     # Return the plain sum of the loss of rows i to i + rows, and write their delta, times `scale`.
     cdef const Layer* out = &net.layers[net.count - 1]
     cdef const Block* block = &net.block
-    cdef Py_ssize_t at = i * out.ld
+    cdef Py_ssize_t offset = i * out.ld
     if net.heads.count > 0:
-        return loss_of_heads(&net.heads, out.A + at, block.Y + at, out.D + at, scale, rows, out.n_out, out.ld, thread)
-    return loss_of_rows(net.loss, net.parameter, out.Z + at, NULL if out.log_sum is NULL else out.log_sum + i,
-                        out.A + at,
-                        NULL if block.Y is NULL else block.Y + at, NULL if block.labels is NULL else block.labels + i,
-                        out.D + at, net.output_mask, <real>scale, rows, out.ld)
+        return loss_of_heads(&net.heads, out.A + offset, block.Y + offset, out.D + offset, scale, rows, out.n_out,
+                             out.ld, thread)
+    return loss_of_rows(net.loss, net.parameter, out.Z + offset, NULL if out.log_sum is NULL else out.log_sum + i,
+                        out.A + offset, NULL if block.Y is NULL else block.Y + offset,
+                        NULL if block.labels is NULL else block.labels + i, out.D + offset, net.output_mask,
+                        <real>scale, rows, out.ld)
 
 
 cdef inline void output_delta(const Network* net, Py_ssize_t low, Py_ssize_t high, double scale,
@@ -307,7 +308,7 @@ cdef inline void output_delta(const Network* net, Py_ssize_t low, Py_ssize_t hig
     # Compute the delta of the output layer, and the plain sum of the loss of each grain of rows.
     cdef const Layer* out = &net.layers[net.count - 1]
     cdef const real* weights = net.block.weights
-    cdef Py_ssize_t i, k, at = low * out.ld
+    cdef Py_ssize_t i, k, offset = low * out.ld
     for i from low <= i < high by GRAIN:
         if weights is NULL:
             net.grain_losses[i // GRAIN] = compute_loss(net, i, smaller(GRAIN, high - i), scale, thread)
@@ -316,7 +317,8 @@ cdef inline void output_delta(const Network* net, Py_ssize_t low, Py_ssize_t hig
             for k in range(i, smaller(i + GRAIN, high)):
                 net.grain_losses[i // GRAIN] += weights[k] * compute_loss(net, k, 1, scale * weights[k], thread)
     if not from_logits(net.loss):
-        differentiate_rows(out.activation, out.Z + at, out.A + at, out.D + at, high - low, out.n_out, out.ld)
+        differentiate_rows(out.activation, out.Z + offset, out.A + offset, out.D + offset, high - low, out.n_out,
+                           out.ld)
 
 
 cdef inline bint backward(const Network* net, Py_ssize_t low, Py_ssize_t high, Py_ssize_t rows,

@@ -63,14 +63,14 @@ cdef inline Py_ssize_t pixel_count(const Layer* layer) noexcept nogil:
     return layer.n_out // layer.neurons
 
 
-cdef inline real* statistic(const Layer* layer, int thread, int which) noexcept nogil:
+cdef inline real* statistic(const Layer* layer, int thread, int index) noexcept nogil:
     # Return one statistic of all channels for a thread.
-    return layer.statistics + ((0 if layer.use_running_stats else thread) * STATISTIC_COUNT + which) * layer.ld
+    return layer.statistics + ((0 if layer.use_running_stats else thread) * STATISTIC_COUNT + index) * layer.ld
 
 
-cdef inline real* chunk_sum(const Layer* layer, Py_ssize_t first, int which) noexcept nogil:
+cdef inline real* chunk_sum(const Layer* layer, Py_ssize_t first, int index) noexcept nogil:
     # Return the partial sums of the chunk that starts with row `first` of the block.
-    return layer.chunk_sums + (4 * (first // chunk_rows(layer)) + which) * layer.ld
+    return layer.chunk_sums + (4 * (first // chunk_rows(layer)) + index) * layer.ld
 
 
 cdef inline vec lane_mask(Py_ssize_t rows) noexcept nogil:
@@ -120,26 +120,26 @@ cdef inline never_inlined sum_chunk(const Layer* layer, Py_ssize_t first, Py_ssi
     cdef const real* x
     cdef Py_ssize_t c, step = layer.neurons * VL, pixels = pixel_count(layer)
     cdef real n = <real>(rows * pixels)
-    cdef vec sum, of_squares, used = lane_mask(rows), center
+    cdef vec sum, square_sum, used = lane_mask(rows), center
     cdef real difference
     if layer.in_lanes:
         x = layer.input + first * layer.n_in
         for c in range(layer.neurons):
-            sum_vectors(x + c * VL, NULL, pixels, step, splat(0), False, &sum, &of_squares)
+            sum_vectors(x + c * VL, NULL, pixels, step, splat(0), False, &sum, &square_sum)
             mean[c] = sum_lanes(sum * used) / n
-            sum_vectors(x + c * VL, NULL, pixels, step, splat(mean[c]), True, &sum, &of_squares)
+            sum_vectors(x + c * VL, NULL, pixels, step, splat(mean[c]), True, &sum, &square_sum)
             difference = sum_lanes(sum * used) / n
-            squares[c] = sum_lanes(of_squares * used) - n * difference * difference
+            squares[c] = sum_lanes(square_sum * used) - n * difference * difference
             mean[c] += difference
     else:
         x = layer.input + first * layer.ld
         for c from 0 <= c < layer.ld by VL:
-            sum_vectors(x + c, NULL, rows, layer.ld, splat(0), False, &sum, &of_squares)
+            sum_vectors(x + c, NULL, rows, layer.ld, splat(0), False, &sum, &square_sum)
             center = splat(1 / n) * sum
-            sum_vectors(x + c, NULL, rows, layer.ld, center, True, &sum, &of_squares)
+            sum_vectors(x + c, NULL, rows, layer.ld, center, True, &sum, &square_sum)
             sum = splat(1 / n) * sum
             store(mean + c, center + sum)
-            store(squares + c, of_squares - splat(n) * sum * sum)
+            store(squares + c, square_sum - splat(n) * sum * sum)
 
 
 cdef inline never_inlined sum_chunk_deltas(const Layer* layer, Py_ssize_t first, Py_ssize_t rows,
@@ -151,19 +151,19 @@ cdef inline never_inlined sum_chunk_deltas(const Layer* layer, Py_ssize_t first,
     cdef const real* x
     cdef const real* d
     cdef Py_ssize_t c
-    cdef vec sum, of_products
+    cdef vec sum, product_sum
     if layer.in_lanes:
         x, d = layer.input + first * layer.n_in, group_deltas(layer, first, thread)
         for c in range(layer.neurons):
             sum_vectors(x + c * VL, d + c * VL, pixel_count(layer), layer.neurons * VL, splat(mean[c]), True, &sum,
-                        &of_products)
-            total[c], products[c] = sum_lanes(sum), sum_lanes(of_products)
+                        &product_sum)
+            total[c], products[c] = sum_lanes(sum), sum_lanes(product_sum)
     else:
         x, d = layer.input + first * layer.ld, layer.D + first * layer.ld
         for c from 0 <= c < layer.ld by VL:
-            sum_vectors(x + c, d + c, rows, layer.ld, load(mean + c), True, &sum, &of_products)
+            sum_vectors(x + c, d + c, rows, layer.ld, load(mean + c), True, &sum, &product_sum)
             store(total + c, sum)
-            store(products + c, of_products)
+            store(products + c, product_sum)
 
 
 cdef inline never_inlined combine_chunks(const Layer* layer, Py_ssize_t rows, int thread) noexcept nogil:
@@ -263,8 +263,8 @@ cdef inline never_inlined backward(const Layer* layer, const Layer* previous, Py
     # Compute d loss / d X of a group of images, or of `rows` rows, into D of the previous layer.
     cdef const real* mean = statistic(layer, thread, MEAN)
     cdef const real* scale = statistic(layer, thread, SCALE)
-    cdef const real* pull = statistic(layer, thread, X_FACTOR)
-    cdef const real* shift = statistic(layer, thread, OFFSET)
+    cdef const real* x_factor = statistic(layer, thread, X_FACTOR)
+    cdef const real* offset = statistic(layer, thread, OFFSET)
     cdef const real* x
     cdef const real* d
     cdef real* out
@@ -277,7 +277,7 @@ cdef inline never_inlined backward(const Layer* layer, const Layer* previous, Py
         for _ in range(pixel_count(layer)):
             for c in range(layer.neurons):
                 store(out, used * madd(splat(scale[c]), load(d),
-                                       madd(splat(pull[c]), load(x) - splat(mean[c]), splat(shift[c]))))
+                                       madd(splat(x_factor[c]), load(x) - splat(mean[c]), splat(offset[c]))))
                 x += VL
                 d += VL
                 out += VL
@@ -286,7 +286,7 @@ cdef inline never_inlined backward(const Layer* layer, const Layer* previous, Py
         for _ in range(rows):
             for c from 0 <= c < layer.ld by VL:
                 store(out + c, madd(load(scale + c), load(d + c),
-                                    madd(load(pull + c), load(x + c) - load(mean + c), load(shift + c))))
+                                    madd(load(x_factor + c), load(x + c) - load(mean + c), load(offset + c))))
             x += layer.ld
             d += layer.ld
             out += layer.ld
@@ -310,17 +310,17 @@ cdef inline never_inlined gradient(const Layer* layer, Py_ssize_t low, Py_ssize_
 cdef inline never_inlined update_running_statistics(Layer* layer) noexcept nogil:
     # Update the running statistics after a step. A value that would not be finite is not stored, and the layer is
     # marked broken.
-    cdef real* running = running_mean(layer)
-    cdef real* of_batch = statistic(layer, 0, MEAN)
+    cdef real* running_statistic = running_mean(layer)
+    cdef real* batch_statistic = statistic(layer, 0, MEAN)
     cdef Py_ssize_t c
     cdef vec old, x
     cdef int _
     for _ in range(2):
         for c from 0 <= c < layer.ld by VL:
-            old = load(running + c)
-            x = madd(splat(<real>layer.momentum), load(of_batch + c) - old, old)
+            old = load(running_statistic + c)
+            x = madd(splat(<real>layer.momentum), load(batch_statistic + c) - old, old)
             if not all_finite(x):
                 layer.broken = True
                 x = if_finite(x, x, old)
-            store(running + c, x)
-        running, of_batch = running_variance(layer), statistic(layer, 0, VARIANCE)
+            store(running_statistic + c, x)
+        running_statistic, batch_statistic = running_variance(layer), statistic(layer, 0, VARIANCE)

@@ -197,9 +197,9 @@ cdef inline void update_group(ParamGroup* param_group, const Optimizer* o) noexc
             group.mu_product = mu_product * group.mu
 
 
-cdef inline void store_if_finite(real* to, vec check, vec x) noexcept nogil:
+cdef inline void store_if_finite(real* out, vec check, vec x) noexcept nogil:
     # Store x in the lanes where `check` is finite.
-    store(to, if_finite(check, x, load(to)))
+    store(out, if_finite(check, x, load(out)))
 
 
 cdef inline double penalty(const Optimizer* o, const real* p, Py_ssize_t size, bint bias) noexcept nogil:

@@ -56,9 +56,9 @@ cdef inline always_inlined forward_row_as(const Layer* layer, Py_ssize_t height,
                                           Py_ssize_t y, const real* x) noexcept nogil:
     # Compute row y of the outputs for a window of height x width.
     cdef Py_ssize_t c, ky, kx, pixel = layer.out_shape.channels * VL, row = layer.in_shape.width * pixel
-    cdef Py_ssize_t at = y * layer.out_shape.width * pixel, _
-    cdef real* a = group_start(layer, layer.A, first) + at
-    cdef real* argmax = NULL if layer.argmax is NULL else group_start(layer, layer.argmax, first) + at
+    cdef Py_ssize_t offset = y * layer.out_shape.width * pixel, _
+    cdef real* a = group_start(layer, layer.A, first) + offset
+    cdef real* argmax = NULL if layer.argmax is NULL else group_start(layer, layer.argmax, first) + offset
     cdef vec scale = splat(<real>1 / <real>(height * width)), result, index, z
     for _ in range(layer.out_shape.width):
         for c from 0 <= c < pixel by VL:
@@ -88,9 +88,9 @@ cdef inline always_inlined forward_row_as(const Layer* layer, Py_ssize_t height,
 cdef inline always_inlined backward_row_as(const Layer* layer, Py_ssize_t height, Py_ssize_t width, Py_ssize_t first,
                                            Py_ssize_t y, int thread, real* x, Py_ssize_t row) noexcept nogil:
     # Propagate the deltas of row y for a window of height x width.
-    cdef Py_ssize_t c, ky, kx, pixel = layer.out_shape.channels * VL, at = y * layer.out_shape.width * pixel, _
-    cdef const real* d = group_deltas(layer, first, thread) + at
-    cdef const real* argmax = NULL if layer.argmax is NULL else group_start(layer, layer.argmax, first) + at
+    cdef Py_ssize_t c, ky, kx, pixel = layer.out_shape.channels * VL, offset = y * layer.out_shape.width * pixel, _
+    cdef const real* d = group_deltas(layer, first, thread) + offset
+    cdef const real* argmax = NULL if layer.argmax is NULL else group_start(layer, layer.argmax, first) + offset
     cdef vec scale = splat(<real>1 / <real>(height * width)), delta, index, z
     # windows without overlap write each of their inputs once
     cdef bint no_overlap = layer.stride_y >= height and layer.stride_x >= width

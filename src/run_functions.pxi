@@ -107,7 +107,7 @@ def work_each(list trainings, Py_ssize_t blocks):
     cdef Py_ssize_t k, count = len(trainings)
     cdef Training training
     cdef Run** runs = <Run**>malloc(count * (sizeof(Run*) + sizeof(double)) + sizeof(double))
-    cdef double* moments = <double*>(runs + count)        # start time of each run, and the end of the last one
+    cdef double* times = <double*>(runs + count)          # start time of each run, and the end of the last one
     if runs is NULL:
         raise MemoryError
     try:
@@ -116,9 +116,9 @@ def work_each(list trainings, Py_ssize_t blocks):
             runs[k] = &training.run
         with nogil:
             for k in range(count):
-                moments[k] = now()
+                times[k] = now()
                 train_task(runs[k], 0, blocks)
-            moments[count] = now()
-        return [moments[k + 1] - moments[k] for k in range(count)]
+            times[count] = now()
+        return [times[k + 1] - times[k] for k in range(count)]
     finally:
         free(runs)

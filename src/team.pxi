@@ -25,10 +25,10 @@ cdef void set_event(Event* event) noexcept nogil:
         PyThread_release_lock(event.lock)
 
 
-cdef bint spin_for_event(Event* event, double began) noexcept nogil:
+cdef bint spin_for_event(Event* event, double start_seconds) noexcept nogil:
     # Spin until the event is set, the time is up, or another process wants the processor. Return whether it is set.
-    cdef double moment = began
-    while moment - began < SPIN_SECONDS:
+    cdef double moment = start_seconds
+    while moment - start_seconds < SPIN_SECONDS:
         if spin_until_changed(&event.state, CLEAR, SPINS_PER_CLOCK_READ):
             return True
         moment = now()
@@ -42,12 +42,12 @@ cdef bint spin_for_event(Event* event, double began) noexcept nogil:
 
 cdef void wait_for_event(Event* event) noexcept nogil:
     # Wait until the event is set, and clear it. Waking a thread that sleeps takes about 50 microseconds.
-    cdef double began = now()
-    cdef bint is_set = event.usual_wait < SPIN_SECONDS and spin_for_event(event, began)
+    cdef double start_seconds = now()
+    cdef bint is_set = event.usual_wait < SPIN_SECONDS and spin_for_event(event, start_seconds)
     if not is_set and counter_compare_swap(&event.state, CLEAR, SLEEPING):
         wait(event.lock)
     counter_set(&event.state, CLEAR)
-    event.usual_wait += WAIT_SMOOTHING * (min(now() - began, MAX_WAIT_SECONDS) - event.usual_wait)
+    event.usual_wait += WAIT_SMOOTHING * (min(now() - start_seconds, MAX_WAIT_SECONDS) - event.usual_wait)
 
 
 cdef bint init_event(Event* event):
@@ -81,7 +81,7 @@ cdef class Team:
     cdef Py_ssize_t amount
     cdef int caller_processor     # processor of the caller
     cdef object error             # first exception raised by a member
-    cdef bint leaving
+    cdef bint is_closing
 
     def __cinit__(self, int max_threads, move_thread=None):
         self.size, self.max_threads, self.move_thread = 1, max_threads, move_thread
@@ -137,7 +137,7 @@ cdef class Team:
                     self.task.work(self.task.context, thread, self.amount)
                     set_event(&member.done)
                     wait_for_event(&member.start)
-            if self.leaving:
+            if self.is_closing:
                 break
             try:
                 if self.move_thread is not None:
@@ -203,7 +203,7 @@ cdef class Team:
 
     def __exit__(self, kind, error, trace):
         cdef int k
-        self.leaving = True
+        self.is_closing = True
         for k in range(self.size - 1):
             set_event(&self.members[k].start)
         for k in range(self.size - 1):

@@ -82,12 +82,12 @@ cdef inline void forward(const Layer* layer, const real* X) noexcept nogil:
         activate(layer.activation, layer.Z, layer.A, layer.n_out * VL)
 
 
-cdef inline always_inlined backward_as(int activation, const Layer* layer, const Layer* below) noexcept nogil:
+cdef inline always_inlined backward_as(int activation, const Layer* layer, const Layer* previous) noexcept nogil:
     # Compute delta of the previous layer for an activation that is a literal.
     cdef const real* W = layer.W
     cdef const real* D = layer.D
-    cdef const real* A = below.A
-    cdef real* out = below.D
+    cdef const real* A = previous.A
+    cdef real* out = previous.D
     cdef Py_ssize_t j, k, n_in = layer.n_in, n_out = layer.n_out
     cdef vec d, a
     for k in range(n_in):
@@ -99,17 +99,17 @@ cdef inline always_inlined backward_as(int activation, const Layer* layer, const
         store(out + k * VL, d * activation_derivative(activation, a, a))
 
 
-cdef inline void backward(const Layer* layer, const Layer* below) noexcept nogil:
+cdef inline void backward(const Layer* layer, const Layer* previous) noexcept nogil:
     # Compute delta of the previous layer = (W @ delta) * f'(its Z).
-    if below.activation == SIGMOID:
-        backward_as(SIGMOID, layer, below)
-    elif below.activation == TANH:
-        backward_as(TANH, layer, below)
-    elif below.activation == RELU:
-        backward_as(RELU, layer, below)
+    if previous.activation == SIGMOID:
+        backward_as(SIGMOID, layer, previous)
+    elif previous.activation == TANH:
+        backward_as(TANH, layer, previous)
+    elif previous.activation == RELU:
+        backward_as(RELU, layer, previous)
     else:
-        backward_as(IDENTITY, layer, below)
-        differentiate(below.activation, below.Z, below.A, below.D, below.n_out * VL)
+        backward_as(IDENTITY, layer, previous)
+        differentiate(previous.activation, previous.Z, previous.A, previous.D, previous.n_out * VL)
 
 
 cdef inline void learn(Layer* layer, const real* X, double lr) noexcept nogil:

@@ -187,7 +187,7 @@ cdef class Training:
         """Update copies of the parameters. Call this after the parameters were changed outside of the run."""
         refresh_network(&self.run.net)
 
-    def set_epochs(self, losses, rates, Py_ssize_t epochs, bint of_steps=False):
+    def set_epochs(self, losses, rates, Py_ssize_t epochs, bint per_step=False):
         """Set the epochs to run and their learning rates.
 
         Parameters
@@ -198,13 +198,13 @@ cdef class Training:
             Learning rate of all epochs, or of each epoch, or of each step.
         epochs : int
             Epoch at which the run stops.
-        of_steps : bool, default False
+        per_step : bool, default False
             Whether `rates` has one number per step.
         """
-        cdef double[::1] of_epochs = losses
+        cdef double[::1] epoch_losses = losses
         cdef const double[:] lr
         self.keep_alive[8] = losses, rates
-        self.run.losses = &of_epochs[0]
+        self.run.losses = &epoch_losses[0]
         if isinstance(rates, float):
             self.rate = rates
             self.run.learning_rates, self.run.rate_stride = &self.rate, 0
@@ -212,7 +212,7 @@ cdef class Training:
             lr = rates
             # 0 if all learning rates are the same
             self.run.learning_rates, self.run.rate_stride = &lr[0], lr.strides[0] // <Py_ssize_t>sizeof(double)
-        self.run.epochs, self.run.rate_per_step = epochs, of_steps
+        self.run.epochs, self.run.rate_per_step = epochs, per_step
 
     def set_rows(self, X, Y, labels, weights):
         """Replace the data by other rows and start at epoch 0 again. The state of the optimizer is kept.
@@ -486,7 +486,7 @@ cdef class Training:
         if len(ends) != net.count - 1:
             raise ValueError(f"ends must have a pair or None for each of {net.count - 1} hidden layers, "
                              f"got {len(ends)}")
-        shares = []
+        fractions = []
         for l in range(net.count - 1):
-            shares.append(0.0 if ends[l] is None else fraction_beyond(net, l, rows, ends[l][0], ends[l][1]))
-        return shares
+            fractions.append(0.0 if ends[l] is None else fraction_beyond(net, l, rows, ends[l][0], ends[l][1]))
+        return fractions
