@@ -21,6 +21,7 @@ cdef struct Member:
 
 
 cdef void set_event(Event* event) noexcept nogil:
+    # Set the event, and wake a thread that sleeps.
     if counter_swap(&event.state, SET) == SLEEPING:
         PyThread_release_lock(event.lock)
 
@@ -51,6 +52,7 @@ cdef void wait_for_event(Event* event) noexcept nogil:
 
 
 cdef bint init_event(Event* event):
+    # Initialize an event. Return False if there is no memory for its lock.
     event.lock = PyThread_allocate_lock()
     if event.lock is NULL:
         return False
@@ -64,13 +66,15 @@ cdef void free_event(Event* event) noexcept:
 
 
 cdef class Team:
-    """Threads that work together inside a `with` block. Initially only the calling thread is a member: `size` is 1.
+    """Threads that work together inside a `with` block.
+
+    Initially only the calling thread is a member, and `size` is 1.
 
     Parameters
     ----------
-    most : int
+    max_threads : int
         Maximum number of threads, including the calling thread.
-    settle : callable, optional
+    move_thread : callable, optional
         Called by every other thread with the caller's processor, the caller's native thread id and `size`: before its
         first work, and whenever it runs on the caller's processor.
     """
@@ -81,7 +85,7 @@ cdef class Team:
     cdef Py_ssize_t amount
     cdef int caller_processor     # processor of the caller
     cdef object error             # first exception raised by a member
-    cdef bint is_closing
+    cdef bint is_closing          # the `with` block ends
 
     def __cinit__(self, int max_threads, move_thread=None):
         self.size, self.max_threads, self.move_thread = 1, max_threads, move_thread
@@ -99,8 +103,10 @@ cdef class Team:
         return self
 
     def grow(self, int n_threads):
-        """Start threads until the team has `n_threads`, and return how many of them exist: fewer if the system refuses
-        more."""
+        """Start threads until the team has `n_threads`, and return how many of them exist.
+
+        The number is smaller than n_threads if the system refuses to start more threads.
+        """
         cdef Member* member
         if self.size < n_threads:
             self.caller_thread_id = _thread.get_native_id()
@@ -123,12 +129,12 @@ cdef class Team:
         free_event(&member.done)
 
     cdef bint needs_no_python(self, Member* member) noexcept nogil:
-        # Whether the member can work without the GIL, which the caller may hold.
+        # Return whether the member can work without the GIL, which the caller may hold.
         return self.task is not NULL and (self.move_thread is None or
                                           (member.has_moved and processor_number() != self.caller_processor))
 
     def serve(self, int thread):
-        """Run the loop of a member: work whenever the caller asks for it, until the `with` block is left."""
+        """Run the loop of a member: work whenever the caller asks for it, until the `with` block ends."""
         cdef Member* member = &self.members[thread - 1]
         while True:
             with nogil:
@@ -163,12 +169,13 @@ cdef class Team:
         Parameters
         ----------
         work : callable or capsule
-            The capsule of a Task is run without Python.
+            A capsule contains a Task, which runs without Python.
         amount : int
+            Passed to `work`: how much each thread does, for example in blocks.
         size : int, optional
-            Number of threads to use, of those that exist. Default: `most`, started if needed.
+            Number of threads, at most those that exist. Default: `max_threads`; missing threads are started.
         abort : callable, optional
-            Called by a thread that raises, for threads that wait for it.
+            Called by a thread that raises, to release threads that wait for it.
 
         Raises
         ------

@@ -28,10 +28,10 @@ cdef class Training:
         - fields of Optimizer in optimizers.pxd;
         - "key", "draws", "shuffles", "drop_key", "drops", "target_loss", "loss_factor", "delta_factor" and "by_rows" of
           Run in run.pxd;
-        - "generator": a NumPy BitGenerator that draws the orders, as in `shuffle_by`; nothing else may use it
-        meanwhile; - "dropout": a dropout rate for each hidden layer; - "learning": for each layer None, or (factor of
-        its learning rates, 0 if it is frozen; additional factor for its
-          biases; steps in which it was frozen so far).
+        - "generator": a NumPy BitGenerator that draws the orders, as in `shuffle_by`; nothing else may use it then;
+        - "dropout": a dropout rate for each hidden layer;
+        - "learning": for each layer None, or a tuple (factor of its learning rates, 0 if it is frozen; additional
+          factor for its biases; steps in which it was frozen so far).
     threads : int
         Maximum number of threads.
     rows : int32 array (m) or None
