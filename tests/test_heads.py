@@ -541,7 +541,7 @@ def test_they_go_along(way, tmp_path):
     [
         (('"weight": 0.5', '"weight": 0'), r"heads.heads\[1\] is not a valid head: weight must be"),
         (('"weight": 0.5', '"weight": "a"'), r"heads.heads\[1\].weight is"),
-        (('"n": 2', '"n": 3'), r"heads have 6 outputs, expected 5 \(n_out\)"),
+        (('"n": 2', '"n": 3'), r"heads have 6 outputs in total, expected 5 \(n_out\)"),
         (('"loss": "mse"', '"loss": "mes"'), r'heads.heads\[0\].loss is "mes"'),
         (('"output": "softmax"', '"output": "tanh"'), r"heads.heads\[1\] is not a valid head: .*softmax"),
         (('"missing": false', '"missing": 0'), "heads.missing is"),

@@ -122,7 +122,7 @@ INT8_FUNCTIONS["avg_pool_int8"] = _int8_variant(
     ("sum += first[(ky * width + kx) * channels];", "sum += first[(ky * width + kx) * channels] + 128;"),
     ("*out++ = sum / (int8_t)(kh * kw);", "*out++ = (int8_t)((2 * sum + kh * kw) / (2 * kh * kw) - 128);"),
 )
-TYPE_BYTES = {"int8_t": 1, "int32_t": 4}  # size of the integer types
+TYPE_BYTES = {"int8_t": 1, "int32_t": 4}  # bytes of one number of each integer type
 
 
 class Int8Source(Source):
@@ -136,7 +136,7 @@ class Int8Source(Source):
 
     def __init__(self, name: str) -> None:
         super().__init__(name, "float32")
-        self.int8_buffers = {"p": 0, "q": 0}  # number of elements of each buffer
+        self.int8_buffers = {"p": 0, "q": 0}  # number of elements that each buffer needs
         self.current_int8 = ""  # name of the buffer that the next operation reads; "" before the inputs are quantized
 
     def integers(self, kind: str, values: Any, c_type: str = "int8_t") -> str:
@@ -252,7 +252,7 @@ def _compare(net: Any, P: NDArray[Any], Q: NDArray[Any], X: Any, y: Any) -> Quan
     converter, error, agreement = net.converter, float(abs(P - Q).max()), None
     if converter.loss.is_classification:
         agreement = float((converter.class_index(P) == converter.class_index(Q)).mean())
-    if y is None or net.heads is not None:  # score requires a single loss
+    if y is None or net.heads is not None:  # networks with heads have no single score
         return Quantization(error, agreement)
     data, metric = converter.data(X, y), net._metric(None)
     score, score_int8 = (converter.measure_in_units(metric, data, outputs) for outputs in (P, Q))

@@ -57,8 +57,8 @@ static inline void ${name}_%s(const $real *in, const $real *numbers, int m, $rea
         out[i] = in[i] %s numbers[i %% m];
 }
 """
-SCALES = {what: SCALE % (what, sign) for what, sign in SCALE_SIGNS.items()}
-# A header contains only the functions that it calls.
+SCALES = {function: SCALE % (function, sign) for function, sign in SCALE_SIGNS.items()}
+# Functions by name. A header contains only those that it calls.
 FUNCTIONS = {
     **SCALES,
     "subtract": "/* The m operands are repeated for all n inputs. */\n" + SCALES["subtract"],
@@ -302,7 +302,7 @@ class Source(Writer):
         self.functions: dict[str, str] = {}
         self.calls: list[str] = []
         self.current = "in"  # name of the array that the next operation reads
-        self.buffers = {"a": 0, "b": 0, "sum": 0}  # number of elements of each buffer
+        self.buffers = {"a": 0, "b": 0, "sum": 0}  # number of elements that each buffer needs
         self.n_summed = 0  # number of networks whose outputs were added to the sum
         self.constant_bytes = 0
         self.element_bytes = 4 if dtype == "float32" else 8

@@ -105,7 +105,7 @@ class QuantizedLayer(Value):
 
 
 class LookupTable(Value):
-    """An activation as a table.
+    """An activation that is read from a table.
 
     Attributes
     ----------
@@ -197,7 +197,7 @@ class Quantization(Value):
 
     @property
     def text(self) -> str:
-        """One sentence about the comparison for people."""
+        """Summary of the comparison in one sentence."""
         results = [f"outputs differ by at most {self.error:.3g}"]
         if self.agreement is not None:
             results.append(f"{self.agreement:.2%} of rows get the same class")
@@ -235,7 +235,7 @@ def quantize(program: Program, X: Array) -> QuantizedNetwork:
             layers.append(_quantize_layer(operation, current, output_range))
             current = output_range
         elif isinstance(operation, op.Activate):
-            if operation.name != "relu":  # the range of the layer before a relu begins at 0
+            if operation.name != "relu":  # a relu needs no table: the range of the layer before it begins at 0
                 output_range = ranges[i + 1]
                 inputs = current.dequantize(np.arange(-128, 128))
                 outputs = activations.ROWS[operation.name].compute(inputs[:, None])

@@ -101,14 +101,15 @@ def check(network: Any, model: Any, parts: Parts) -> None:
     """
     ops, shape = _keras(model).ops, model.input_shape[1:]
     X = random_rows(network)
-    n_rows = model.input_shape[0] or len(X)  # a model may be built for batches of one size
+    n_rows = model.input_shape[0] or len(X)  # the model may accept only batches of a fixed size
     X = np.resize(X, (n_rows, *X.shape[1:]))
     try:
         # Keras would convert an array of float64 to float32, unlike a tensor.
         rows = ops.convert_to_tensor(X.reshape(n_rows, *shape), dtype=X.dtype.name)
         outputs = ops.convert_to_numpy(model(rows, training=False))
         one = ops.ones((1, 1), dtype=X.dtype.name)
-        precision = ops.convert_to_numpy(ops.matmul(one, one)).dtype  # most backends multiply float64 in float32
+        # Most backends multiply matrices of float64 in float32.
+        precision = ops.convert_to_numpy(ops.matmul(one, one)).dtype
     except ERRORS as error:
         raise ValueError(f"model must accept rows of the shape {shape}, got the error: {error}") from None
     check_outputs(network, X, outputs.astype(precision), parts.added_output, "model")
@@ -190,14 +191,14 @@ def _read_preprocessing(layers: list[Any], shape: tuple[int, ...]) -> tuple[Buil
 
 def _scaling(layer: Any, shape: tuple[int, ...]) -> dict[str, Any]:
     """Return shift and factor of a Rescaling or Normalization, as documents have them."""
-    if type(layer).__name__ == "Rescaling":  # x * scale + offset
+    if type(layer).__name__ == "Rescaling":  # the layer computes x * scale + offset
         factor, offset = (np.asarray(part, np.float64) for part in (layer.scale, layer.offset))
         if not factor.all():
             raise ValueError("scale must not be 0")
         if factor.ndim and sys.modules["keras"].config.image_data_format() != "channels_last":
             raise ValueError("scale must be one number if keras.config.image_data_format() is not 'channels_last'")
         shift = -offset / factor
-    else:  # (x - mean) / standard deviation
+    else:  # the layer computes (x - mean) / sqrt(variance)
         shift, variance = (np.asarray(_array(part), np.float64) for part in (layer.mean, layer.variance))
         if not (variance >= 0).all():
             raise ValueError("variance must be at least 0")

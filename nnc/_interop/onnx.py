@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     Value = tuple[str, str, tuple[int, ...]]  # name, element type and shape of one row of an input or output
 
 IR_VERSION, OPSET = 8, 17
-MAX_MODEL_BYTES = 2**31 - 1  # size limit of protocol buffers
+MAX_MODEL_BYTES = 2**31 - 1  # largest size of a protocol buffer message
 FLOAT, INT, TENSOR, INTS = 1, 2, 4, 7  # values of the enumeration AttributeProto.AttributeType
-TO_CHANNELS_FIRST, TO_CHANNELS_LAST = [0, 3, 1, 2], [0, 2, 3, 1]  # orders of axes for Transpose
+TO_CHANNELS_FIRST, TO_CHANNELS_LAST = [0, 3, 1, 2], [0, 2, 3, 1]  # permutations of axes for Transpose
 # Values of the enumeration TensorProto.DataType by element type.
 ELEMENT_TYPES = {"float32": 1, "int64": 7, "string": 8, "bool": 9, "float64": 11, "uint64": 13}
 STRUCT_CODES = {"float32": "f", "int64": "q", "bool": "?", "float64": "d", "uint64": "Q"}  # for struct.pack

@@ -136,8 +136,7 @@ def _sort_of_heads(shape: Shape, heads: dict[str, Any] | None) -> list[Operation
     for head in heads["heads"]:
         if head["output"] != "identity":
             raise ValueError(
-                "heads must have the identity as output activation in other formats, such as those of nnc.Quantile, "
-                f"got {head['output']!r}"
+                f"heads must have the output activation 'identity' to be exported, got {head['output']!r}"
             )
     return [Sort(shape, shape, len(heads["heads"]))] if heads.get("ordered") else []
 

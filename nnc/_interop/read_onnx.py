@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 Network = TypeVar("Network")  # nnc.NeuralNetwork, which this package does not import
 MAX_EXTRA_BYTES = 2**22  # size limit of arrays that a model creates, in addition to twice the size of its files
-MAX_MESSAGE_CHARACTERS = 500  # longer error messages are cut
+MAX_MESSAGE_CHARACTERS = 500  # error messages are cut to this length
 
 
 def read(build: Callable[[Parts], Network], path: Any, loss: Any, verify: bool) -> Network:
@@ -129,7 +129,7 @@ class Reader:
         return "chw"
 
     def _input(self) -> Rows:
-        """Return the input as a tensor."""
+        """Return the symbolic tensor of the input."""
         dims, nodes = tuple(self.model.dims[1:]), self.model.nodes
         if dims == (0,):  # the number of inputs is variable: use the size of the first matrix
             for node in nodes:

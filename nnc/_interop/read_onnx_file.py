@@ -356,8 +356,7 @@ class _RawNode:
         self.label = f"node {node['name'] or next(iter(self.outputs), '')!r} ({node['op_type']})"
 
     def decode(self, constants: Constants) -> Node:
-        """Return the node with decoded attributes; raise ValueError if its operator set is not supported.
-        """
+        """Return the node with decoded attributes; raise ValueError if its operator set is not supported."""
         domain = _domain(self.node["domain"])
         if self.node["overload"] or domain not in OPSETS:
             raise ValueError(f"{self.label} has an operator of the domain {domain!r}, which is not supported")

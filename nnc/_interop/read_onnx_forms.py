@@ -80,8 +80,7 @@ def _skeleton(form: Form) -> Form:
 
 
 def activation(form: Form, dtype: str) -> str | None:
-    """Return the name of the activation with this form, whose constants may differ by rounding; None for other forms.
-    """
+    """Return the name of the activation with this form up to rounding of its constants; None for other forms."""
     numbers = _constants(form)
     for expected, name in _activations().get(_skeleton(form), ()):
         if all(abs(a - b) <= TOLERANCES[dtype] * abs(b) for a, b in zip(numbers, expected, strict=True)):

@@ -175,7 +175,7 @@ def _dims_of(
     first, *row_target = target
     if call["allowzero"] not in (0, 1):
         raise call.error(f"must have allowzero=0 or 1, got {call['allowzero']}")
-    zero_copies = not call["allowzero"] and not was_transposed  # a 0 in the target keeps the size of this axis
+    zero_copies = not call["allowzero"] and not was_transposed  # a size of 0 then means that the axis keeps its size
     row_counts = {None, call.reader.batch, -1} if call.reader.batch else {None, -1}
     if first not in row_counts and not (first == 0 and zero_copies):
         raise call.error(f"reshapes rows of {dims} to {target}, whose first axis is not that of rows")

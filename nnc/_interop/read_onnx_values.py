@@ -43,7 +43,7 @@ class Context(Protocol):
     batch: int
 
     def charge(self, size: int) -> None:
-        """Add to the number of bytes in arrays; raise ValueError if a small file creates large arrays."""
+        """Count the bytes of new arrays; raise ValueError if a small file creates large arrays."""
 
 
 # ------------------------------------------------------------------------------------------------ values of tensors
@@ -232,7 +232,7 @@ def operator(
     """
 
     def register(function: Callable[..., Any]) -> Callable[..., Any]:
-        # Missing versions are the first and the last one.
+        # The defaults of the first and the last version are 1 and MAX_OPSET.
         complete = {name: (*entry, *(1, MAX_OPSET)[len(entry) - 2 :]) for name, entry in attributes.items()}
         for name in names:
             OPERATORS[domain, name] = Operator(function, inputs, complete, since, outputs)

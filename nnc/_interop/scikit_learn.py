@@ -189,7 +189,7 @@ def _dense_layers(document: dict[str, Any], program: Program, estimator: str) ->
             names[-1] = {"sigmoid": "logistic"}.get(operation.name, operation.name)
             times, plus = np.ones(operation.output_shape), np.zeros(operation.output_shape)
         elif isinstance(operation, Sort):
-            raise ValueError(f"{estimator} cannot sort its outputs, which a network with several quantiles does")
+            raise ValueError(f"{estimator} does not support the sorted outputs of a network with several quantiles")
         else:
             raise ValueError(f"{estimator} supports an activation only directly after a dense layer")
     coefs[-1], intercepts[-1] = coefs[-1] * times, intercepts[-1] * times + plus

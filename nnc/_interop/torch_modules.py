@@ -16,7 +16,7 @@ try:
 except ImportError as error:
     raise ImportError(f"this needs PyTorch ({error}); install it with pip install torch") from error
 
-SOFTPLUS_THRESHOLD = 40.0  # PyTorch returns z for softplus(z) above this z; from 37 on that is exact in float64
+SOFTPLUS_THRESHOLD = 40.0  # PyTorch returns z for softplus(z) above this z, which is exact in float64 from 37 on
 # Name in nnc of each activation module, and attributes that the module must have.
 ACTIVATIONS: dict[type, tuple[str, dict[str, Any]]] = {
     nn.Sigmoid: ("sigmoid", {}),
@@ -131,7 +131,7 @@ class ModuleBuilder(Writer):
 
 
 class SortGroups(nn.Module):
-    """Sort the quantiles of each target; each group has one quantile of all targets."""
+    """Sorting of the quantiles of each target, where each group of columns has one quantile of all targets."""
 
     def __init__(self, groups: int) -> None:
         super().__init__()

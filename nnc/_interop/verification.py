@@ -12,7 +12,7 @@ from nnc._registry import activations
 if TYPE_CHECKING:
     Array = np.ndarray[Any, Any]
 
-N_ROWS = 4  # number of random rows
+N_ROWS = 4  # number of random rows on which outputs are compared
 TOLERANCES = {"float32": 1e-5, "float64": 1e-10}  # largest difference of outputs, relative to the largest output
 
 

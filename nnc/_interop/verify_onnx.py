@@ -13,7 +13,7 @@ from nnc._interop.verification import N_ROWS, TOLERANCES
 if TYPE_CHECKING:
     Array = np.ndarray[Any, Any]
 
-MAX_ROWS = 1000  # largest fixed number of rows of a model
+MAX_ROWS = 1000  # largest number of rows that are compared, if the model requires a fixed number
 
 
 def require_onnx() -> None:
@@ -77,7 +77,7 @@ def _random_rows(reader: Any, network: Any) -> tuple[Array, Array]:
 
 
 def _offset(network: Any) -> float:
-    """Return the largest ratio of inputs to scaled inputs, a factor of the rounding error of the model."""
+    """Return the size of the shift in units of scaled inputs, a factor of the rounding errors of the model."""
     scale = network.converter.scaling_X
     return 1.0 if scale is None else float(np.abs(np.multiply(scale.shift, scale.factor)).max())
 
@@ -138,7 +138,7 @@ def _evaluated(path: Any, name: str, rows: Array) -> list[Any]:
         model = onnx.load(path)
         mapped = {node.output[0]: node.input[0] for node in model.graph.node if node.op_type == "ZipMap"}
         names = dict.fromkeys(output.name for output in model.graph.output)
-        nodes = [node for node in model.graph.node if node.op_type != "ZipMap"]  # the evaluator does not support it
+        nodes = [node for node in model.graph.node if node.op_type != "ZipMap"]  # the evaluator has no ZipMap
         del model.graph.node[:]
         model.graph.node.extend(nodes)
         opset = max(opset.version for opset in model.opset_import if opset.domain in ("", "ai.onnx"))

@@ -87,8 +87,8 @@ FORMAT_CONTENTS = {
     "nnc-table": "a model of a table",
 }
 LATEST_VERSION = 2  # format version of networks; a file has version 1 if that can express its content
-CHECK_FILE = "check that it is the right file"  # last part of messages about a file with other content
-EDIT_REMEDY = "correct it there, or save the network again"  # last part of messages about a document
+CHECK_FILE = "check that it is the right file"  # remedy in messages about a file with other content
+EDIT_REMEDY = "correct it there, or save the network again"  # remedy in messages about a member of a document
 
 
 class ModelFileError(OSError, ValueError):
@@ -106,8 +106,8 @@ def detect_content(document: Any) -> str:
     for content, name in formats.items():
         if document.get("format") == name:
             return content
-    found, expected = _shown_member(document, "format"), ", ".join(f'"{name}"' for name in FORMAT_CONTENTS)
-    raise ValueError(f"it is not a model of nnc: format is {found}, expected one of {expected}; {CHECK_FILE}")
+    actual, expected = _shown_member(document, "format"), ", ".join(f'"{name}"' for name in FORMAT_CONTENTS)
+    raise ValueError(f"it is not a model of nnc: format is {actual}, expected one of {expected}; {CHECK_FILE}")
 
 
 def check_network_header(document: Any) -> None:
@@ -115,12 +115,12 @@ def check_network_header(document: Any) -> None:
     _check_object(document, "network")
     _refuse_other_format(document, FORMAT)
     if document.get("format") != FORMAT:
-        found = _shown_member(document, "format")
-        raise ValueError(f'it is not a network of nnc: format is {found}, expected "{FORMAT}"; {CHECK_FILE}')
+        actual = _shown_member(document, "format")
+        raise ValueError(f'it is not a network of nnc: format is {actual}, expected "{FORMAT}"; {CHECK_FILE}')
     version = document.get("version")
     if type(version) is not int or version < 1:
-        found = _shown_member(document, "version")
-        raise ValueError(f"version is {found}, expected a whole number from 1 to {LATEST_VERSION}; {EDIT_REMEDY}")
+        actual = _shown_member(document, "version")
+        raise ValueError(f"version is {actual}, expected a whole number from 1 to {LATEST_VERSION}; {EDIT_REMEDY}")
     if version > LATEST_VERSION:
         raise ValueError(
             f"it was written by a later version of nnc (its format version is {version}, the latest supported one is "
@@ -138,8 +138,8 @@ def read_networks(document: Any, content: str) -> list[Any]:
     _refuse_other_format(document, header["format"])
     for name, expected in header.items():
         if type(document.get(name)) is not type(expected) or document[name] != expected:
-            found = _shown_member(document, name)
-            raise ValueError(f"it is not a supported {content}: {name} is {found}, expected {expected!r}")
+            actual = _shown_member(document, name)
+            raise ValueError(f"it is not a supported {content}: {name} is {actual}, expected {expected!r}")
     networks: list[Any] = fields.member(document, "networks", list)
     if not networks:
         raise ValueError(f"networks is empty, expected at least one network; {EDIT_REMEDY}")
@@ -159,9 +159,9 @@ def _shown_member(document: dict[str, Any], name: str) -> str:
 
 def _refuse_other_format(document: dict[str, Any], expected: Any) -> None:
     """Raise ValueError if a document has another format of nnc than expected."""
-    found = document.get("format")
-    if type(found) is str and found != expected and found in FORMAT_CONTENTS:
-        raise ValueError(f"it is {FORMAT_CONTENTS[found]}; load it with nnc.load")
+    name = document.get("format")
+    if type(name) is str and name != expected and name in FORMAT_CONTENTS:
+        raise ValueError(f"it is {FORMAT_CONTENTS[name]}; load it with nnc.load")
 
 
 def validated_document(document: dict[str, Any]) -> dict[str, Any]:
@@ -257,9 +257,9 @@ def _check_shapes(layer: dict[str, Any], where: str, input_shape: tuple[int, ...
         name, location, (*rows, n) = array.name, f"{where}.{array.name}", array.shape
         row_dimension, column_dimension = layer_object.matrix_axes
         if rows and len(layer[name]) != rows[0]:
-            found = len(layer[name])
+            n_rows = len(layer[name])
             raise ValueError(
-                f"{location} has the wrong shape: {found} rows found, {rows[0]} expected ({row_dimension})"
+                f"{location} has the wrong shape: {n_rows} rows found, {rows[0]} expected ({row_dimension})"
             )
         if rows:
             layer[name] = fields.matrix(layer[name], n, f"{location}[{{}}]".format, column_dimension, largest)
@@ -274,11 +274,11 @@ def _checked_dropout(dropout: Any, n_hidden: int | None) -> list[float | None] |
     """Return the validated Dropout rates of `n_hidden` hidden layers; None if layers have their own Dropout layers."""
     if dropout is None:
         return None
-    found = fields.describe(dropout)
+    actual = fields.describe(dropout)
     if n_hidden is None:
-        raise ValueError(f"dropout is {found}, expected null: a network with an input layer has dropout layers instead")
+        raise ValueError(f"dropout is {actual}, expected null; networks with an input layer have Dropout layers")
     if type(dropout) is not list or len(dropout) != n_hidden:
-        raise ValueError(f"dropout is {found}, expected a list of {n_hidden}, one item for each hidden layer")
+        raise ValueError(f"dropout is {actual}, expected a list of {n_hidden}, one item for each hidden layer")
     for i, rate in enumerate(dropout):
         if rate is not None and not 0 <= fields.number(rate, f"dropout[{i}]") < 1:
             raise ValueError(f"dropout[{i}] is {fields.describe(rate)}, expected null or a number from 0 to below 1")
@@ -329,8 +329,8 @@ def _checked_loss_parameter(value: Any, loss: str) -> float | None:
     if loss_class is None:
         if value is not None:
             choices = ", ".join(losses.DEFAULT_PARAMETERS)
-            found = fields.describe(value)
-            raise ValueError(f'loss_parameter is {found}, expected null for loss "{loss}"; only {choices} have one')
+            expected = f'null for loss "{loss}"; only {choices} have one'
+            raise ValueError(f"loss_parameter is {fields.describe(value)}, expected {expected}")
         return None
     if value is None:
         return loss_class().parameter
@@ -338,8 +338,8 @@ def _checked_loss_parameter(value: Any, loss: str) -> float | None:
     try:
         return loss_class.of(number).parameter
     except ValueError:
-        found = fields.describe(value)
-        raise ValueError(f'loss_parameter is {found}, expected {loss_class.parameter_text} for loss "{loss}"') from None
+        expected = f'{loss_class.parameter_text} for loss "{loss}"'
+        raise ValueError(f"loss_parameter is {fields.describe(value)}, expected {expected}") from None
 
 
 def _checked_loss_function(document: dict[str, Any], loss: str) -> str | None:
@@ -382,7 +382,8 @@ def _checked_heads(members: Any, loss: str, last: dict[str, Any]) -> dict[str, A
             raise ValueError(f"{where} is not a valid head: {error}") from None
         heads.append(checked_head)
     if sum(head["n"] for head in heads) != last["n_out"]:
-        raise ValueError(f"heads have {sum(head['n'] for head in heads)} outputs, expected {last['n_out']} (n_out)")
+        total = sum(head["n"] for head in heads)
+        raise ValueError(f"heads have {total} outputs in total, expected {last['n_out']} (n_out)")
     checked_members = {"heads": heads, "missing": fields.member(members, "missing", bool, where="heads.")}
     if has_ordered:
         checked_members["ordered"] = fields.member(members, "ordered", bool, where="heads.")

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 SUFFIX = ".safetensors"
 TYPES = {"F64": "<f8", "F32": "<f4"}  # dtypes of NumPy by their names in the format
-MAX_HEADER_BYTES = 100_000_000  # limit of the format
+MAX_HEADER_BYTES = 100_000_000  # largest header that the format allows
 
 
 def is_path(target: Any) -> bool:
@@ -62,7 +62,7 @@ def dumps(document: dict[str, Any]) -> bytes:
         header[name] = {"dtype": type_name, "shape": [*array.shape], "data_offsets": [offset, offset + array.nbytes]}
         offset += array.nbytes
     header_bytes = json.dumps(header, separators=(",", ":")).encode()
-    header_bytes += b" " * (-len(header_bytes) % 8)  # the tensors are aligned to 8 bytes
+    header_bytes += b" " * (-len(header_bytes) % 8)  # padding aligns the tensors to 8 bytes
     size = 8 + len(header_bytes) + offset
     if len(header_bytes) > MAX_HEADER_BYTES or size > disk.MAX_FILE_BYTES:
         raise ModelFileError(
@@ -153,8 +153,8 @@ def _tensors(content: bytes) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
             type_name, shape, begin, end = _tensor_description(json_object(tensor, where[:-1]), where)
             dtype = np.dtype(TYPES[type_name])
             if not begin <= end <= len(data) or end - begin != prod(shape) * dtype.itemsize:
-                found = f"{where}data_offsets are {begin} and {end}"
-                raise ValueError(f"{found}, which does not match its shape, or the file is incomplete")
+                offsets = f"{where}data_offsets are {begin} and {end}"
+                raise ValueError(f"{offsets}, which does not match its shape, or the file is incomplete")
             spans.append((begin, end))
             tensors[name] = np.frombuffer(data[begin:end], dtype).reshape(shape)
     ends = [0, *(end for _, end in sorted(spans))]

@@ -33,9 +33,9 @@ if TYPE_CHECKING:
 
 # Limits for the estimated memory of a JSON text as Python objects. A text that exceeds them is refused before it is
 # parsed. Texts written by `dumps` need up to 10 bytes per character.
-ALWAYS_ALLOWED_BYTES = 2**28  # texts that need less are always accepted
-BYTES_PER_CHARACTER = 16  # largest ratio for other texts
-MAX_PARSED_BYTES = 2**32  # largest size of any text
+ALWAYS_ALLOWED_BYTES = 2**28  # a text that needs less memory is always accepted
+BYTES_PER_CHARACTER = 16  # a longer text may need this much memory for each of its characters
+MAX_PARSED_BYTES = 2**32  # a text that needs more memory is never accepted
 
 CHECKSUM_MISMATCH = (
     "its content does not match its checksum (sha256), so the file was damaged or edited; use another copy"
@@ -185,10 +185,10 @@ def _refuse_size(text: str) -> None:
     length = len(text)
     if length > disk.MAX_FILE_BYTES:
         raise ValueError(f"it has {length} characters, expected at most {disk.MAX_FILE_BYTES}")
-    if 64 * length <= ALWAYS_ALLOWED_BYTES:  # nested empty lists need most memory, 44 bytes per character
+    if 64 * length <= ALWAYS_ALLOWED_BYTES:  # no text needs more than 44 bytes per character
         return
     limit = min(max(ALWAYS_ALLOWED_BYTES, BYTES_PER_CHARACTER * length), MAX_PARSED_BYTES)
-    # Estimated sizes of a list, a dict and half a string, without their elements.
+    # The factors are estimated sizes: 96 bytes per list, 256 per dict and 64 per string, which has two quotes.
     n_bytes = 96 * text.count("[") + 256 * text.count("{") + 32 * text.count('"')
     # A number needs 42 bytes. Commas are counted only if one for every second character would exceed the limit.
     if n_bytes + 21 * length > limit and n_bytes + 42 * text.count(",") > limit:
@@ -231,9 +231,9 @@ def loads(text: str, where: str = "the JSON text", content: str = "network") -> 
         if not text or text.isspace():
             raise ValueError(f"it is empty; save the {content} again")
         document = parse(text)
-        found = detect_content(document) if content == "model" else content
-        result = _network(document) if found == "network" else _container(document, found)
-        return (found, result) if content == "model" else result
+        detected = detect_content(document) if content == "model" else content
+        result = _network(document) if detected == "network" else _container(document, detected)
+        return (detected, result) if content == "model" else result
 
 
 def parse(text: str) -> Any:
@@ -273,8 +273,8 @@ def _network(document: Any) -> dict[str, Any]:
         network = validated_document(document)
     except ValueError as error:
         raise ValueError(f"{error}; {EDIT_REMEDY}") from None
-    found = document.get("sha256")
-    if found is None or found == checksum(network):
+    saved_checksum = document.get("sha256")
+    if saved_checksum is None or saved_checksum == checksum(network):
         return network
     keys = '"sha256"' if network["self_test"] is None else '"sha256" and "self_test"'
     raise ValueError(f"{CHECKSUM_MISMATCH}, or remove {keys} from it to accept the edited content")
@@ -290,9 +290,9 @@ def _container(document: Any, content: str) -> Any:
         except ValueError as error:
             raise ValueError(f"networks[{i}]: {error}") from None
     table = fields.member(document, "table", dict) if content == "table model" else None
-    found = document.get("sha256")
+    saved_checksum = document.get("sha256")
     have_checksums = all("sha256" in member for member in members)
-    if found is not None and have_checksums and found != _joint_checksum(members, table):
+    if saved_checksum is not None and have_checksums and saved_checksum != _joint_checksum(members, table):
         problem = NETWORKS_MISMATCH if table is None else CHECKSUM_MISMATCH
         raise ValueError(f'{problem}, or remove the last "sha256" from it to accept the edited content')
     return networks if table is None else (networks, table)
