@@ -307,7 +307,7 @@ def test_partial_fit():
     for _ in range(2):
         model.partial_fit(dX, da.from_array(names, (chunks,)))
     assert model.predict(dX).compute().shape == (200,)
-    with pytest.raises(ValueError, match=r"y must hold classes of the first fit, \['a', 'b', 'c'\], got 'd'"):
+    with pytest.raises(ValueError, match=r"y must have only classes of the fit, \['a', 'b', 'c'\], got 'd'"):
         model.partial_fit(dX, da.from_array(np.full(200, "d"), (chunks,)))
     twice = nnc.dask.DaskMLPClassifier(**small).partial_fit(dX, da.from_array(names, (chunks,)), passes=2)
     assert np.array_equal(twice.to_local().predict_proba(X), model.to_local().predict_proba(X))

@@ -86,7 +86,8 @@ def test_form(name):
 def parameters(thing):
     """What a section of parameters leaves out of those that there are."""
     documented = {name.strip().lstrip("*") for p in get_doc_object(thing)["Parameters"] for name in p.name.split(",")}
-    if not documented or "Below is what" in (inspect.getdoc(thing) or ""):  # beside another class's
+    # Subclasses of estimators of other packages describe only their additional parameters.
+    if not documented or re.search("Below is what|adds or extends those below", inspect.getdoc(thing) or ""):
         return
     taken = {n for n, p in inspect.signature(thing).parameters.items() if n not in ("self", "cls")}
     if taken - documented:

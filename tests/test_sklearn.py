@@ -38,7 +38,7 @@ import nnc.sklearn as ours
 from nnc import NeuralNetwork
 from nnc.layers import BatchNorm, Dense, Scale
 from nnc.sklearn import MLPClassifier, MLPRegressor
-from nnc.sklearn.runs import Orders
+from nnc.sklearn.runs import RowOrders
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -258,7 +258,7 @@ def test_ends_after_the_same_epoch(seed, patience, rate, batch):
 def test_generators_of_others_are_not_held(random_state, monkeypatch):
     """Who draws from them meanwhile, in another thread, need not wait for the training."""
     free = []
-    go_on = ours.runs.DenseRun.run_slice
+    go_on = ours.runs.DenseLoop.run_slice
 
     def drawing(run):
         thread = threading.Thread(target=run.draw.random.rand, daemon=True)
@@ -284,7 +284,7 @@ def test_generators_of_others_are_not_held(random_state, monkeypatch):
             self.training.resume(*arguments)
 
     # Another thread must draw while the core trains, and only a replaced call can start it then.
-    monkeypatch.setattr(ours.runs.DenseRun, "run_slice", drawing)
+    monkeypatch.setattr(ours.runs.DenseLoop, "run_slice", drawing)
     MLPClassifier(**{**SMALL, "random_state": random_state, "max_iter": 3}).fit(*labels(2))
     assert free == [True] * len(free)
     assert len(free) >= 3
@@ -294,9 +294,9 @@ def test_generators_of_others_are_not_held(random_state, monkeypatch):
 def test_epochs_that_no_rule_can_end_run_in_one_call(monkeypatch, batch):
     """Python regains control only after epochs in which a rule can end the fit, or for a callback."""
     looks = []
-    look = ours.runs.DenseRun.look
+    look = ours.runs.DenseLoop.look
     # The number of epochs in a call of the core is visible in no result, and a callback would change it.
-    monkeypatch.setattr(ours.runs.DenseRun, "look", lambda run: (looks.append(run.epoch), look(run))[1])
+    monkeypatch.setattr(ours.runs.DenseLoop, "look", lambda run: (looks.append(run.epoch), look(run))[1])
     parameters = {**SMALL, "batch_size": batch, "tol": 0}
     MLPClassifier(**parameters, n_iter_no_change=20).fit(*labels(2))
     assert looks == [20]
@@ -313,7 +313,7 @@ def test_orders_are_those_of_numpy(bits):
     core = NeuralNetwork([1, 1]).model.core
     for n in (1, 2, 3, 64, 65, 1797, 70_000):
         theirs, random = np.random.RandomState(bits(3)), np.random.RandomState(bits(3))
-        orders, order = Orders(n, random, core), np.arange(n)
+        orders, order = RowOrders(n, random, core), np.arange(n)
         assert orders.bits is not None  # the core draws
         for _ in range(3):
             order = order[theirs.permutation(n)]
@@ -326,7 +326,7 @@ def test_a_way_of_shuffling_of_ones_own():
         def permutation(self, x):
             return np.arange(x)[::-1]
 
-    orders = Orders(3, Reversing(0), NeuralNetwork([1, 1]).model.core)
+    orders = RowOrders(3, Reversing(0), NeuralNetwork([1, 1]).model.core)
     assert [*orders()] == [2, 1, 0]
     assert [*orders()] == [0, 1, 2]
 
@@ -336,7 +336,7 @@ def test_a_way_of_shuffling_of_ones_own():
 @pytest.mark.parametrize("whole", [True, False])
 def test_sparse_input(set_limit, whole, solver, form):
     if not whole:  # as large ones are treated: batch by batch
-        set_limit("nnc.sklearn.estimator.DENSE_BYTES", 0)
+        set_limit("nnc.sklearn.estimator.MAX_DENSE_BYTES", 0)
         set_limit("nnc.sklearn.solvers.BLOCK_BYTES", 1000)
     X, y = digits(230)
     sparse = getattr(scipy.sparse, form)(X)
@@ -352,7 +352,7 @@ def test_sparse_input(set_limit, whole, solver, form):
 @pytest.mark.parametrize("rate", [1, 1e100, 1e307])
 def test_a_run_that_diverges(set_limit, sparse, rate):
     """It goes on with NaN; whether the weights of the best epoch come back decides if it ends in an error."""
-    set_limit("nnc.sklearn.estimator.DENSE_BYTES", 0)
+    set_limit("nnc.sklearn.estimator.MAX_DENSE_BYTES", 0)
     X, y = numbers()
     X = scipy.sparse.csr_array(X) if sparse else X
     parameters = {**SMALL, "solver": "sgd", "activation": "identity", "learning_rate_init": rate}
@@ -366,7 +366,7 @@ def test_a_run_that_diverges(set_limit, sparse, rate):
 
 
 def test_sparse_counts_with_weights(set_limit):
-    set_limit("nnc.sklearn.estimator.DENSE_BYTES", 0)
+    set_limit("nnc.sklearn.estimator.MAX_DENSE_BYTES", 0)
     X, y = counts(2)
     weights = np.random.default_rng(0).uniform(0.1, 2, len(X))
     parameters = {**SMALL, "loss": "poisson", "shuffle": False}

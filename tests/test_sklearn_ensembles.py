@@ -37,7 +37,7 @@ def test_classifier():
     held = model.conformal(X[1::4], names[1::4], 0.8)
     truth = y[3::4]
     assert held.predict_set(X[3::4])[np.arange(len(truth)), truth].mean() > 0.65
-    with pytest.raises(ValueError, match=r"y must hold classes of the first fit, \['setosa', .*\], got 'rose'"):
+    with pytest.raises(ValueError, match=r"y must have only classes of the fit, \['setosa', .*\], got 'rose'"):
         model.conformal(X[:2], ["setosa", "rose"])
 
 

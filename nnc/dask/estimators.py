@@ -15,7 +15,7 @@ from nnc._utils.docstrings import build_docstring
 from nnc.dask.fit import fit_many
 from nnc.dask.partitions import fit_partitions, partitions_of
 from nnc.sklearn import EnsembleClassifier, EnsembleRegressor
-from nnc.sklearn.ensembles import places_of
+from nnc.sklearn.ensembles import class_indices
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -160,8 +160,8 @@ class DaskMLPClassifier(_OnDask, EnsembleClassifier):
 
     def _encoded(self, y: Any) -> Any:
         if hasattr(y, "map_blocks"):
-            return y.map_blocks(places_of, self.classes_, dtype=np.int64)
-        return y.map_partitions(places_of, self.classes_, meta=np.empty(0, np.int64))
+            return y.map_blocks(class_indices, self.classes_, dtype=np.int64)
+        return y.map_partitions(class_indices, self.classes_, meta=np.empty(0, np.int64))
 
 
 class DaskMLPRegressor(_OnDask, EnsembleRegressor):

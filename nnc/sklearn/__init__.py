@@ -1,16 +1,19 @@
-"""scikit-learn's MLPClassifier and MLPRegressor, trained by nnc: change the import, and the rest stays as it is.
+"""MLPClassifier and MLPRegressor of scikit-learn, trained by nnc.
+
+A program changes only its import:
 
     from nnc.sklearn import MLPClassifier, MLPRegressor
 
-They are scikit-learn's own classes (extra `[sklearn]`), with the training and the forward pass replaced: parameters,
-checks of what comes in, labels, attributes and methods are theirs. Initial weights and the order of the rows follow the
-same draws from `random_state`, the formulas are the same, and so are the weights, to rounding. What nnc has and
-scikit-learn has not comes as further parameters.
+They inherit from the classes of scikit-learn (extra `[sklearn]`) and replace training and forward pass. Parameters,
+checks, labels, attributes and methods are those of scikit-learn. Initial weights and the order of rows follow the same
+random numbers of `random_state`, so the weights are equal up to rounding. Features that only nnc has are additional
+parameters.
 
-EnsembleClassifier and EnsembleRegressor are nnc's own: networks on rows of their own, trained by nnc.fit_many.
+EnsembleClassifier and EnsembleRegressor exist only in nnc: their networks are trained by nnc.fit_many on bootstrap
+samples.
 
-In scikit-learn's loss and gradient a penalty of alpha / 2 is divided by the rows of a batch, or by the sum of their
-weights; the losses of several outputs are added up in the gradient, while the squared error's own value is their mean.
+scikit-learn divides the penalty alpha / 2 by the number of rows in a batch, or by the sum of their weights. In the
+gradient it adds the losses of several outputs, but the value of the squared error is their mean.
 """
 
 from nnc._interop.scikit_learn import MISSING_MESSAGE
@@ -34,8 +37,7 @@ __all__ = [
 
 
 def register_skl2onnx() -> None:
-    """Tells skl2onnx how these estimators are written as ONNX, alone or within a Pipeline: call it once, before
-    `skl2onnx.to_onnx`.
+    """Register the converters of these estimators with skl2onnx. Call it once, before `skl2onnx.to_onnx`.
 
     Raises
     ------

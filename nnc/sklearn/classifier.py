@@ -31,9 +31,9 @@ class MLPClassifier(Estimator, neural_network.MLPClassifier):
         "scikit-learn's MLPClassifier, trained by nnc.",
         """
         loss : "log_loss", "hinge" or nnc.CrossEntropy(label_smoothing=0.1), default="log_loss"
-            With "hinge" there is `decision_function` in place of `predict_proba`.
+            With "hinge" the estimator has `decision_function` instead of `predict_proba`.
         class_weight : dict, "balanced" or, for several labels, a list of dicts, default=None
-            Multiplies the weight of each row by that of its class.""",
+            Factors of the sample weights, by class.""",
         before="dropout",
     )
 
@@ -80,7 +80,7 @@ class MLPClassifier(Estimator, neural_network.MLPClassifier):
         store_arguments(self, locals())
 
     def _kind(self) -> str:
-        """What the label binarizer calls the labels: "multiclass", "binary", "multilabel-indicator"."""
+        """Return the type of the labels: "multiclass", "binary" or "multilabel-indicator"."""
         return str(self._label_binarizer.y_type_)
 
     def _output_activation(self) -> str:
@@ -100,8 +100,8 @@ class MLPClassifier(Estimator, neural_network.MLPClassifier):
             return sample_weight
         if incremental and isinstance(self.class_weight, str):
             raise ValueError(
-                "class_weight 'balanced' is not supported for partial_fit, which does not see all rows: use a dict "
-                "with the weights that sklearn.utils.class_weight.compute_class_weight gives for all of y"
+                "class_weight must be a dict for partial_fit, got 'balanced', which needs all rows; use the "
+                "weights that sklearn.utils.class_weight.compute_class_weight returns for all of y"
             )
         if self._kind().startswith("multilabel"):
             weights = compute_sample_weight(self.class_weight, y.astype(int))
@@ -109,11 +109,11 @@ class MLPClassifier(Estimator, neural_network.MLPClassifier):
             index = y.argmax(axis=1) if y.shape[1] > 1 else y[:, 0].astype(int)
             if isinstance(self.class_weight, str):
                 counts = np.bincount(index, sample_weight, len(self.classes_)).astype(np.float64)
-                there = counts > 0
-                by_class = np.divide(counts.sum() / there.sum(), counts, out=np.ones(len(counts)), where=there)
+                present = counts > 0
+                class_weights = np.divide(counts.sum() / present.sum(), counts, out=np.ones(len(counts)), where=present)
             else:
-                by_class = compute_class_weight(self.class_weight, classes=self.classes_, y=self.classes_[index])
-            weights = by_class[index]
+                class_weights = compute_class_weight(self.class_weight, classes=self.classes_, y=self.classes_[index])
+            weights = class_weights[index]
         return weights if sample_weight is None else weights * sample_weight
 
     def _targets(self, y: NDArray[Any], dtype: Any) -> tuple[NDArray[Any] | None, NDArray[np.int32] | None]:
@@ -122,7 +122,7 @@ class MLPClassifier(Estimator, neural_network.MLPClassifier):
         if self.out_activation_ == "softmax":
             return None, y.argmax(axis=1).astype(np.int32)
         Y = as_contiguous(y, np.dtype(dtype))
-        if isinstance(self.loss, CrossEntropy):  # of two classes
+        if isinstance(self.loss, CrossEntropy):  # label smoothing of two classes
             Y = Y * (1 - self.loss.label_smoothing) + self.loss.label_smoothing / 2
         return Y, None
 
@@ -131,19 +131,19 @@ class MLPClassifier(Estimator, neural_network.MLPClassifier):
             y = column_or_1d(y, warn=True)
         unknown = np.setdiff1d(y if y.ndim == 1 else [], self.classes_)
         if len(unknown):
-            raise ValueError(f"y_val has classes that y has not: {unknown}")
+            raise ValueError(f"y_val must have only classes of y, got {unknown}")
         return self._label_binarizer.transform(y).astype(bool)  # type: ignore[no-any-return]
 
     def _score_of(self, data: Data, outputs: NDArray[Any]) -> float:
-        """The accuracy of outputs."""
+        """Return the accuracy of the outputs."""
         if data.labels is not None:
-            right = outputs.argmax(axis=1) == data.labels
+            correct = outputs.argmax(axis=1) == data.labels
         elif self.loss == "hinge" and self._kind() == "multiclass":
-            right = outputs.argmax(axis=1) == np.asarray(data.Y).argmax(axis=1)
+            correct = outputs.argmax(axis=1) == np.asarray(data.Y).argmax(axis=1)
         else:
-            level = losses.ROWS[self._connect().loss_name].threshold
-            right = ((outputs > level) == (np.asarray(data.Y) > level)).all(axis=1)
-        return float(np.average(right, weights=data.weights))
+            threshold = losses.ROWS[self._connect().loss_name].threshold
+            correct = ((outputs > threshold) == (np.asarray(data.Y) > threshold)).all(axis=1)
+        return float(np.average(correct, weights=data.weights))
 
     def _predict(self, X: Any, check_input: bool = True) -> NDArray[Any]:
         if self.loss != "hinge" or self._kind() == "multiclass":
@@ -155,7 +155,7 @@ class MLPClassifier(Estimator, neural_network.MLPClassifier):
 
     @available_if(lambda self: self.loss != "hinge")
     def predict_proba(self, X: Any) -> NDArray[Any]:
-        """Probability estimates.
+        """Return the probability of each class.
 
         Parameters
         ----------
@@ -169,7 +169,7 @@ class MLPClassifier(Estimator, neural_network.MLPClassifier):
 
     @available_if(lambda self: self.loss != "hinge")
     def predict_log_proba(self, X: Any) -> NDArray[Any]:
-        """The logarithm of `predict_proba`.
+        """Return the logarithm of `predict_proba`.
 
         Parameters
         ----------
@@ -183,7 +183,7 @@ class MLPClassifier(Estimator, neural_network.MLPClassifier):
 
     @available_if(lambda self: self.loss == "hinge")
     def decision_function(self, X: Any) -> NDArray[Any]:
-        """The outputs of the network, above 0 for a class that is predicted.
+        """Return the outputs of the network; classes with positive outputs are predicted.
 
         Parameters
         ----------

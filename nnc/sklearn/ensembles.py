@@ -1,4 +1,4 @@
-"""Ensembles of networks as estimators of scikit-learn's kind."""
+"""Ensembles of networks as scikit-learn estimators."""
 
 from __future__ import annotations
 
@@ -36,44 +36,46 @@ class _Bagged(BaseEstimator):
     hidden_layer_sizes : tuple of int, default=(100,)
         Widths of the hidden layers of each network.
     activation : str or list of str, default="relu"
-        Of the hidden layers, as in nnc.NeuralNetwork.
+        Activation of the hidden layers, as in nnc.NeuralNetwork.
     n_estimators : int, default=10
-        Networks, which differ in their initial weights, and with bagging in their rows.
+        Number of networks. They differ in their initial weights, and in their rows if `bootstrap` is True.
     max_samples : int or float, default=1.0
-        Rows that each network learns from, or their share of all.
+        Number of training rows of each network, or their fraction of all rows.
     bootstrap : bool, default=True
-        Whether these are drawn with replacement.
+        Whether training rows are drawn with replacement.
     solver : str or nnc optimizer, default="adam"
         As `optimizer` of nnc.NeuralNetwork.fit.
     alpha : float, default=0.0001
-        Penalty: the loss gets alpha sum W**2 / (2 rows that the network learns from).
+        Penalty: alpha * sum of W**2 / (2 * number of training rows) is added to the loss.
     batch_size : int or "auto", default="auto"
-        "auto" is 200, or all rows where there are fewer.
+        "auto" is the minimum of 200 and the number of training rows.
     learning_rate_init : float, default=0.001
         Learning rate.
     max_iter : int, default=200
-        Epochs.
+        Maximum number of epochs.
     early_stopping : bool, default=False
-        Whether a share of each network's rows is held out, and its training ends where they do not get better.
+        Whether part of the rows of each network is validation data, whose loss ends its training.
     validation_fraction : float, default=0.1
-        That share.
+        Fraction of the rows for early stopping.
     n_iter_no_change : int, default=10
-        Epochs without getting better after which it ends.
+        Epochs without improvement after which early stopping ends a training.
     dropout : float, default=0.0
-        The share of a layer's outputs that each training step drops.
+        Fraction of the outputs of each hidden layer that a training step sets to 0.
     random_state : int, RandomState or None, default=None
-        Determines seeds and rows. The result does not depend on n_jobs.
+        Determines initial weights and rows. The result does not depend on n_jobs.
     n_jobs : int, default=None
-        Networks that are trained at a time. Default: as nnc.get_num_threads says.
+        Networks that are trained at the same time. Default: nnc.get_num_threads().
 
     Attributes
     ----------
     ensemble_ : nnc.Ensemble
-        `ensemble_.save("model.json")`, `ensemble_.to_onnx("model.onnx")`.
+        The fitted ensemble, with `save` and `to_onnx`.
     estimators_ : list of nnc.NeuralNetwork
+        The networks.
     history_ : nnc.ManyHistory
+        Losses of all networks.
     n_iter_ : int
-        Epochs of the network that took most.
+        Largest number of epochs of a network.
     """
 
     estimators_: list[NeuralNetwork]
@@ -83,7 +85,7 @@ class _Bagged(BaseEstimator):
     n_features_in_: int
     max_samples: float
 
-    _parameter_constraints = {  # noqa: RUF012 (scikit-learn's name and form)
+    _parameter_constraints = {  # noqa: RUF012 (scikit-learn requires this name)
         "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
         "activation": [str, list, tuple],
         "n_estimators": [Interval(Integral, 1, None, closed="left")],
@@ -125,7 +127,7 @@ class _Bagged(BaseEstimator):
         store_arguments(self, locals())
 
     def _fit(self, X: Any, y: Any, sample_weight: Any, n_out: int, **arguments: Any) -> Self:
-        """Trains networks with so many outputs, and these further arguments of NeuralNetwork."""
+        """Train networks with n_out outputs and these arguments of NeuralNetwork."""
         n, rng = len(X), check_random_state(self.random_state)
         m = self.max_samples if isinstance(self.max_samples, Integral) else max(1, int(self.max_samples * n))
         if m > n:
@@ -149,7 +151,7 @@ class _Bagged(BaseEstimator):
         return fit_many(networks, X, y, n_jobs=self.n_jobs, **options)
 
     def _networks(self, rng: Any, n_in: int, n_out: int, **arguments: Any) -> list[NeuralNetwork]:
-        """As they are before any training."""
+        """Return untrained networks with random seeds."""
         widths = np.atleast_1d(self.hidden_layer_sizes).tolist()
         activation = list(self.activation) if isinstance(self.activation, tuple) else self.activation
         seeds = rng.randint(2**31 - 1, size=self.n_estimators).tolist()
@@ -159,9 +161,9 @@ class _Bagged(BaseEstimator):
         ]
 
     def _steps(self, m: int) -> dict[str, Any]:
-        """The arguments of fit that say what a step does, for m rows."""
+        """Return the arguments of fit that define a training step, for m training rows."""
         steps: dict[str, Any] = {"optimizer": self.solver, "l2": self.alpha / m}
-        if hasattr(parse_optimizer(self.solver), "lr"):  # else it takes all rows at once, and finds its rate itself
+        if hasattr(parse_optimizer(self.solver), "lr"):  # other optimizers use all rows and need no learning rate
             steps["batch_size"] = min(200, m) if self.batch_size == "auto" else self.batch_size
             steps["dropout"] = self.dropout
             if isinstance(self.solver, str):
@@ -177,15 +179,15 @@ class _Bagged(BaseEstimator):
 class EnsembleRegressor(MultiOutputMixin, RegressorMixin, _Bagged):
     __doc__ = build_docstring(
         _Bagged,
-        """Networks that are trained on rows of their own, by nnc.fit_many, and predict with their mean.
+        """Ensemble of networks for regression, trained by nnc.fit_many; the prediction is their mean.
 
-        Inputs and targets are standardized by each network. The loss is the mean squared error.""",
+        Each network standardizes inputs and targets. The loss is the mean squared error.""",
     )
 
-    _arguments = {"loss": "mse", "scale_y": "standardize"}  # noqa: RUF012 (of NeuralNetwork)
+    _arguments = {"loss": "mse", "scale_y": "standardize"}  # noqa: RUF012 (arguments of NeuralNetwork)
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
-        """Trains the networks on X (n, n_in) and y (n,) or (n, n_out)."""
+        """Train the networks on X (n, n_in) and y (n,) or (n, n_out)."""
         self._validate_params()
         X, y = validate_data(self, X, y, dtype=np.float64, multi_output=True, y_numeric=True, ensure_min_samples=2)
         self._single = y.ndim == 1
@@ -193,70 +195,70 @@ class EnsembleRegressor(MultiOutputMixin, RegressorMixin, _Bagged):
         return self._fit(X, Y, sample_weight, Y.shape[1], **self._arguments)
 
     def predict(self, X: Any) -> NDArray[Any]:
-        """The mean of what the networks predict, (n,) or (n, n_out) as y was."""
+        """Return the mean prediction of the networks, (n,) or (n, n_out) like y in `fit`."""
         X = self._checked(X)
-        return self._formed(self.ensemble_.predict(X))
+        return self._like_y(self.ensemble_.predict(X))
 
     def predict_interval(self, X: Any, level: float = 0.9) -> tuple[NDArray[Any], NDArray[Any]]:
-        """How sure the networks are of the mean: see nnc.Ensemble.predict_interval."""
+        """Return lower and upper ends of intervals for the mean; see nnc.Ensemble.predict_interval."""
         X = self._checked(X)
         low, high = self.ensemble_.predict_interval(X, level)
-        return self._formed(low), self._formed(high)
+        return self._like_y(low), self._like_y(high)
 
     def conformal(self, X: Any, y: Any, level: float = 0.9) -> ConformalIntervals:
-        """Intervals for targets, by rows that were held out: see nnc.Ensemble.conformal."""
+        """Return conformal intervals, calibrated on rows that were not in `fit`; see nnc.Ensemble.conformal."""
         X = self._checked(X)
         return self.ensemble_.conformal(X, np.asarray(y, np.float64), level)  # type: ignore[return-value]
 
-    def _formed(self, P: NDArray[Any]) -> NDArray[Any]:
+    def _like_y(self, P: NDArray[Any]) -> NDArray[Any]:
         return P[:, 0] if self._single else P
 
 
 class EnsembleClassifier(ClassifierMixin, _Bagged):
     __doc__ = build_docstring(
         _Bagged,
-        """Networks that are trained on rows of their own, by nnc.fit_many, and predict with the mean of their
-        probabilities.
+        """Ensemble of networks for classification, trained by nnc.fit_many; probabilities are averaged.
 
-        Inputs are standardized by each network. The loss is the cross-entropy.""",
+        Each network standardizes its inputs. The loss is the cross-entropy.""",
         end="classes_ : array (n_classes,)",
     )
 
     classes_: NDArray[Any]
-    _arguments = {"loss": "cross_entropy"}  # noqa: RUF012 (of NeuralNetwork)
+    _arguments = {"loss": "cross_entropy"}  # noqa: RUF012 (arguments of NeuralNetwork)
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
-        """Trains the networks on X (n, n_in) and labels y (n,)."""
+        """Train the networks on X (n, n_in) and labels y (n,)."""
         self._validate_params()
         X, y = validate_data(self, X, y, dtype=np.float64, ensure_min_samples=2)
         check_classification_targets(y)
         self.classes_, index = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
-            raise ValueError(f"y must have two classes or more, got 1 class: {self.classes_.tolist()}")
+            raise ValueError(f"y must have at least two classes, got one: {self.classes_.tolist()}")
         return self._fit(X, index, sample_weight, len(self.classes_), **self._arguments)
 
     def predict_proba(self, X: Any) -> NDArray[Any]:
-        """The probability of each class, (n, n_classes) in the order of `classes_`."""
+        """Return the probability of each class (n, n_classes), in the order of `classes_`."""
         X = self._checked(X)
         return self.ensemble_.predict_proba(X)
 
     def predict(self, X: Any) -> NDArray[Any]:
-        """The most probable class of every row, (n,)."""
+        """Return the most probable class of each row (n,)."""
         index = self.predict_proba(X).argmax(axis=1)
-        found: NDArray[Any] = self.classes_[index]
-        return found
+        labels: NDArray[Any] = self.classes_[index]
+        return labels
 
     def conformal(self, X: Any, y: Any, level: float = 0.9) -> ConformalSets:
-        """Sets of classes, by rows that were held out: see nnc.Ensemble.conformal."""
+        """Return conformal sets of classes, calibrated on rows that were not in `fit`; see nnc.Ensemble.conformal."""
         X = self._checked(X)
-        return self.ensemble_.conformal(X, places_of(y, self.classes_), level)  # type: ignore[return-value]
+        return self.ensemble_.conformal(X, class_indices(y, self.classes_), level)  # type: ignore[return-value]
 
 
-def places_of(y: Any, classes: NDArray[Any]) -> NDArray[np.int64]:
-    """The numbers of labels among the classes, which are sorted."""
+def class_indices(y: Any, classes: NDArray[Any]) -> NDArray[np.int64]:
+    """Return the index of each label in the sorted classes; raise ValueError for other labels."""
     labels = np.asarray(y)
-    places = np.searchsorted(classes, labels)
-    wrong = classes[np.minimum(places, len(classes) - 1)] != labels
-    if wrong.any():
-        raise ValueError(f"y must hold classes of the first fit, {classes.tolist()}, got {labels[wrong].tolist()[0]!r}")
-    return places
+    index = np.searchsorted(classes, labels)
+    unknown = classes[np.minimum(index, len(classes) - 1)] != labels
+    if unknown.any():
+        label = labels[unknown].tolist()[0]
+        raise ValueError(f"y must have only classes of the fit, {classes.tolist()}, got {label!r}")
+    return index

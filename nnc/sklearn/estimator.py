@@ -1,4 +1,4 @@
-"""What the classifier and the regressor have in common: their network, its training, its predictions."""
+"""Base class of MLPClassifier and MLPRegressor: network, training and predictions."""
 
 from __future__ import annotations
 
@@ -31,16 +31,15 @@ if TYPE_CHECKING:
 
     from nnc._registry.losses import Loss
 
-DENSE_BYTES = 1 << 28  # a sparse X that takes no more than this is made dense at once, others batch by batch
+MAX_DENSE_BYTES = 1 << 28  # a larger sparse X is converted to dense rows batch by batch
 SOLVERS = tuple(optimizers.ROWS)
-BELOW_ONE = float(np.nextafter(1, 0))
+LARGEST_BELOW_ONE = float(np.nextafter(1, 0))
 
 
 class Estimator(Solvers):
-    """Base class of both estimators, which comes before scikit-learn's class among the bases.
+    """Base class of both estimators; it precedes the class of scikit-learn in the list of bases.
 
-    All of scikit-learn's parameters and attributes are there, with the same meanings and defaults. Below is what
-    scikit-learn has not.
+    Parameters and attributes of scikit-learn have their meanings and defaults there. nnc adds or extends those below.
 
     Parameters
     ----------
@@ -54,22 +53,22 @@ class Estimator(Solvers):
     learning_rate : str, schedule or callable
         Also a schedule such as nnc.CosineLR(0.1), or a function of the epoch, for every stochastic solver.
     dropout : float or list of one for each hidden layer, default=0.0
-        The share of a layer's outputs that each training step drops.
+        Fraction of the outputs of each hidden layer that a training step sets to 0.
     max_seconds : float, default=None
-        Ends the training after this time.
+        Training ends after this time.
     callback : callable or list of them, default=None
-        Called after every iteration with a record: `epoch`, `loss`, `val_loss` and `val_score` where there are
-        validation rows, `lr`, `seconds`, `best`, `network`. Returns True to end the training.
+        Called after each iteration with a record of `epoch`, `loss`, `lr`, `seconds`, `best` and `network`, and with
+        validation rows `val_loss` and `val_score`. Training ends if it returns True.
     n_threads : int, default=None
-        Default: as many as pay, and no more than joblib, threadpoolctl and the usual environment variables allow. The
-        result is the same for every number.
+        Number of threads. Default: chosen by measurement, within the limits of joblib, threadpoolctl and environment
+        variables. The result does not depend on it.
 
     Attributes
     ----------
     network_ : nnc.NeuralNetwork
-        The network, whose weights `coefs_` are: `network_.save("model.json")`, `network_.inspect()`.
+        The trained network. `coefs_` are views of its weights.
     validation_loss_curve_ : list or None
-        The loss of the validation rows after every iteration, without the penalty; None where there are none.
+        Loss of the validation rows after each iteration, without penalty; None without validation rows.
     """
 
     coefs_: list[NDArray[Any]]
@@ -84,7 +83,7 @@ class Estimator(Solvers):
     validation_scores_: list[float] | None
     best_validation_score_: float | None
 
-    _parameter_constraints = {  # noqa: RUF012 (scikit-learn's name and form)
+    _parameter_constraints = {  # noqa: RUF012 (scikit-learn requires this name)
         "activation": [StrOptions({*HIDDEN, "logistic"}), list, tuple],
         "solver": [StrOptions(set(SOLVERS)), Optimizer],
         "learning_rate": [StrOptions({"constant", "invscaling", "adaptive"}), callable],
@@ -98,21 +97,21 @@ class Estimator(Solvers):
 
     @property
     def network_(self) -> NeuralNetwork:
-        """The network itself: `coefs_` and `intercepts_` are views of its weights and biases."""
+        """The trained network; `coefs_` and `intercepts_` are views of its weights and biases."""
         check_is_fitted(self, "coefs_")
         return self._connect()
 
     def _connect(self: Any) -> NeuralNetwork:
-        """The network whose weights are coefs_ and intercepts_, also after others have been assigned."""
+        """Return the network whose weights are coefs_ and intercepts_, also after assignments to them."""
         net: NeuralNetwork | None = vars(self).get("_network")
         if net is not None:
-            parts, own = [*self.coefs_, *self.intercepts_], [*net.model.W, *net.model.b]
-            if len(parts) == len(own) and all(a is b for a, b in zip(parts, own, strict=True)):
+            assigned, views = [*self.coefs_, *self.intercepts_], [*net.model.W, *net.model.b]
+            if len(assigned) == len(views) and all(a is b for a, b in zip(assigned, views, strict=True)):
                 return net
         return self._adopt()  # type: ignore[no-any-return]
 
     def _adopt(self: Any, dtype: Any = None) -> NeuralNetwork:
-        """Makes a network of coefs_ and intercepts_, which become views of its own."""
+        """Create a network with the values of coefs_ and intercepts_, and make these views of its weights."""
         net, old = NeuralNetwork._from_parts(parts_of(self, dtype, strict=False)), vars(self).get("_network")
         if old is not None:
             net.streams = old.streams
@@ -135,21 +134,21 @@ class Estimator(Solvers):
         if net is not None:
             self.coefs_, self.intercepts_ = list(net.model.W), list(net.model.b)
 
-    # ------------------------------------------------------------------------------------------ what is asked for
+    # ------------------------------------------------------------------------------------------ arguments
 
     def _optimizer_of(self: Any) -> Optimizer:
         solver = self.solver
         if isinstance(solver, Optimizer):
             return solver
-        rate = self.learning_rate_init
+        learning_rate = self.learning_rate_init
         if solver == "sgd":
-            momentum = min(self.momentum, BELOW_ONE)
-            return SGD(rate, momentum, bool(self.nesterovs_momentum and momentum))
+            momentum = min(self.momentum, LARGEST_BELOW_ONE)
+            return SGD(learning_rate, momentum, bool(self.nesterovs_momentum and momentum))
         optimizer = parse_optimizer(solver)
         if isinstance(optimizer, (Adam, NAdam)):
-            betas = min(self.beta_1, BELOW_ONE), min(self.beta_2, BELOW_ONE)
-            return optimizer.replace(lr=rate, betas=betas, eps=self.epsilon)
-        return optimizer.with_lr(rate) if hasattr(optimizer, "lr") else optimizer
+            betas = min(self.beta_1, LARGEST_BELOW_ONE), min(self.beta_2, LARGEST_BELOW_ONE)
+            return optimizer.replace(lr=learning_rate, betas=betas, eps=self.epsilon)
+        return optimizer.with_lr(learning_rate) if hasattr(optimizer, "lr") else optimizer
 
     def _is_stochastic(self) -> bool:
         return hasattr(self._optimizer_of(), "lr")
@@ -163,10 +162,10 @@ class Estimator(Solvers):
 
     @abstractmethod
     def _loss_and_factors(self) -> tuple[str | Loss, float, float]:
-        """The engine's loss, and what it and its gradient are multiplied by to be scikit-learn's."""
+        """Return the loss, and the factors that make its value and its gradient those of scikit-learn."""
 
     def _offsets(self, Y: NDArray[Any] | None) -> NDArray[np.float64] | None:
-        """What scikit-learn's loss of each row has beside the engine's."""
+        """Return for each row the term that only the loss of scikit-learn contains, or None."""
         return None
 
     # ------------------------------------------------------------------------------------------ before training
@@ -189,18 +188,18 @@ class Estimator(Solvers):
             vars(self).pop(name, None)
 
     def _begin_curves(self: Any, stops_early: bool) -> None:
-        """The attributes that follow the epochs, where an earlier fit has not left them as this one needs them."""
-        known = vars(self)
-        self.loss_curve_: list[float] = known.get("loss_curve_", [])
-        if known.get("best_validation_score_" if stops_early else "best_loss_") is None:
+        """Set the attributes that record epochs, unless they continue those of an earlier fit."""
+        attributes = vars(self)
+        self.loss_curve_: list[float] = attributes.get("loss_curve_", [])
+        if attributes.get("best_validation_score_" if stops_early else "best_loss_") is None:
             self._no_improvement_count = 0
             self.validation_scores_: list[float] | None = [] if stops_early else None
             self.best_validation_score_ = -np.inf if stops_early else None
             self.best_loss_ = None if stops_early else np.inf
-        self.validation_loss_curve_ = known.get("validation_loss_curve_")
+        self.validation_loss_curve_ = attributes.get("validation_loss_curve_")
 
     def _init_coef(self: Any, fan_in: int, fan_out: int, dtype: Any) -> tuple[NDArray[Any], NDArray[Any]]:
-        # The weights of an output layer depend on the activation of the layer below, as in scikit-learn.
+        # As in scikit-learn, the weights of the output layer depend on the activation of the last hidden layer.
         names = [self.activation] if isinstance(self.activation, str) else list(self.activation)
         name = activation_name(names[min(len(self.coefs_), len(names) - 1)]) if names else "relu"
         bound = np.sqrt((2.0 if name == "sigmoid" else 6.0) / (fan_in + fan_out))
@@ -209,7 +208,7 @@ class Estimator(Solvers):
         return W.astype(dtype, copy=False), b.astype(dtype, copy=False)
 
     def _weights_of(self: Any, y: NDArray[Any], sample_weight: Any, incremental: bool) -> Any:
-        """How much each row counts."""
+        """Return the sample weights, with class weights if there are any."""
         return sample_weight
 
     def _columns_of(self, y: NDArray[Any]) -> NDArray[Any]:
@@ -217,7 +216,7 @@ class Estimator(Solvers):
         return y.reshape(len(y), -1)
 
     def _targets(self: Any, y: NDArray[Any], dtype: Any) -> tuple[NDArray[Any] | None, NDArray[np.int32] | None]:
-        """y (n, n_outputs_) as the engine takes it: targets or labels."""
+        """Return y (n, n_outputs_) as targets or as indices of classes for the engine."""
         return as_contiguous(y, np.dtype(dtype)), None
 
     def _validation_targets(self, y: NDArray[Any]) -> NDArray[Any]:
@@ -227,7 +226,7 @@ class Estimator(Solvers):
     def _data(self: Any, net: NeuralNetwork, X: Any, y: NDArray[Any], weights: Any) -> Data:
         if X.shape[1] != net.sizes[0] or y.shape[1] != net.sizes[-1]:
             raise ValueError(
-                f"X and y must have {net.sizes[0]} and {net.sizes[-1]} columns, as when this model was first fitted, "
+                f"X and y must have {net.sizes[0]} and {net.sizes[-1]} columns, as in the first fit, "
                 f"got {X.shape[1]} and {y.shape[1]}"
             )
         rows = X if issparse(X) else as_contiguous(X, net.dtype)
@@ -258,8 +257,8 @@ class Estimator(Solvers):
         sample_weight : array-like of shape (n_samples,), default=None
             Sample weights.
         X_val, y_val, sample_weight_val : as X, y and sample_weight, default=None
-            Rows that are not trained on. Their loss after every iteration is in `validation_loss_curve_`, and with
-            `early_stopping` they take the place of a fraction of X.
+            Validation rows. Their loss after each iteration is in `validation_loss_curve_`, and with `early_stopping`
+            they replace the fraction of X.
 
         Returns
         -------
@@ -292,7 +291,7 @@ class Estimator(Solvers):
         optimizer = self._optimizer_of()
         if first_pass:
             self._initialize(y, [X.shape[1], *hidden, self.n_outputs_], X.dtype)
-        # L-BFGS and its like need double precision, which scikit-learn gives them, too
+        # Second-order solvers run in float64, as in scikit-learn.
         dtype = None if hasattr(optimizer, "lr") else np.float64
         net = self._connect()
         if dtype not in (None, net.dtype) or not self._fits(net):
@@ -303,13 +302,13 @@ class Estimator(Solvers):
             validation = self._validated(*validation)
         if issparse(X):
             X = X.tocsr()
-            if prod(X.shape) * net.dtype.itemsize <= DENSE_BYTES:
+            if prod(X.shape) * net.dtype.itemsize <= MAX_DENSE_BYTES:
                 X = X.toarray()
         if hasattr(optimizer, "lr"):
-            with net.model.training_lock:  # or a step that is taken meanwhile would be lost
+            with net.model.training_lock:  # rejects training steps of other threads meanwhile
                 self._train(net, optimizer, X, y, weights, incremental, validation)
         elif np.any(self.dropout):
-            raise ValueError(f"dropout is for stochastic solvers, got it with {self.solver!r}")
+            raise ValueError(f"dropout must be 0 with solver {self.solver!r}, got {self.dropout!r}")
         elif isinstance(optimizer, LBFGS):
             self._minimize(net, optimizer, X, y, weights, validation)
         else:
@@ -322,13 +321,13 @@ class Estimator(Solvers):
         return self
 
     def _fits(self: Any, net: NeuralNetwork) -> bool:
-        """Whether the network still is what the parameters say, which may have been set anew."""
+        """Return whether the network agrees with the parameters, which set_params may have changed."""
         loss, _, _ = self._loss_and_factors()
-        asked = *hidden_activations(self.activation, self.n_layers_ - 2), activation_name(self.out_activation_)
-        return net.activations == asked and (net.loss_name, net.loss_parameter or 0.0) == parse_loss(loss)
+        expected = *hidden_activations(self.activation, self.n_layers_ - 2), activation_name(self.out_activation_)
+        return net.activations == expected and (net.loss_name, net.loss_parameter or 0.0) == parse_loss(loss)
 
     def _validated(self: Any, X: Any, y: Any, weights: Any) -> tuple[Any, Any, Any]:
-        """Return a user's validation rows, checked as _validate_input checks those for training."""
+        """Return validation rows of the caller, checked like training rows in `_validate_input`."""
         X, y = validate_data(
             self,
             X,

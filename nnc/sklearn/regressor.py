@@ -147,12 +147,12 @@ class MLPRegressor(Estimator, neural_network.MLPRegressor):
         return self.loss, 1, 1
 
     def _offsets(self, Y: NDArray[Any] | None) -> NDArray[np.float64] | None:
-        if self.loss != "poisson" or Y is None:  # whose deviance is 0 for a perfect prediction
+        if self.loss != "poisson" or Y is None:  # the deviance of scikit-learn is 0 for exact predictions
             return None
         return np.asarray((xlogy(Y, Y) - Y).sum(axis=1, dtype=np.float64))
 
     def _score_of(self, data: Data, outputs: NDArray[Any]) -> float:
-        """R^2 of outputs, NaN where they are not finite."""
+        """Return R^2 of the outputs, or NaN if they are not finite."""
         Y = data.Y
         assert Y is not None
         if self._taus:

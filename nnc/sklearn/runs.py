@@ -1,4 +1,4 @@
-"""What is done while an estimator is trained: scikit-learn's rules after an epoch, and the order of the rows."""
+"""Training loops of the estimators, with scikit-learn's rules after each epoch and its order of rows."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
     from nnc._training.state import TrainingState
 
 
-class _Watched(TrainingLoop):
-    """What is done after an epoch of a stochastic solver: scikit-learn's rules, in its order."""
+class EstimatorLoop(TrainingLoop):
+    """Training loop of a stochastic solver, with the stopping rules of scikit-learn."""
 
-    def watch_for(self, estimator: Any, rows: int, factor: float) -> None:
-        """`factor` is what scikit-learn's loss is larger by than the engine's; the offsets come on top of it."""
+    def set_estimator(self, estimator: Any, rows: int, factor: float) -> None:
+        """Set the estimator, its number of rows and the quotient of scikit-learn's loss and the engine's."""
         self.estimator, self.n, self.factor = estimator, rows, factor
         self.is_plain, self.every = False, 1
-        self.lost = False  # the weights have stopped being finite
+        self.has_nan = False  # whether a weight is not finite
         self.val_offset = 0.0
         validation, columns = self.dataset.validation, self.records.columns
         if validation is not None:
@@ -42,11 +42,13 @@ class _Watched(TrainingLoop):
             columns["val_score"] = []
 
     def diverged(self) -> None:
-        # scikit-learn goes on with weights that are NaN and says so when it is over; so does this, but computes no more
+        """Set all weights to NaN after a loss that is not finite."""
+        # scikit-learn continues with NaN weights and warns at the end. Here no further steps are computed.
         self.params[...] = np.nan
-        self.lost = True
+        self.has_nan = True
 
     def look(self) -> str:
+        """Apply the stopping rules to all new epochs; return the reason to stop, or ""."""
         reason = ""
         while not reason and self.epoch > self.seen:
             self.seen += 1
@@ -56,6 +58,7 @@ class _Watched(TrainingLoop):
         return reason or ("max_seconds" if self.is_late() else "")
 
     def after_epoch(self, epoch: int) -> str:
+        """Update the attributes of the estimator after an epoch; return the reason to stop, or ""."""
         estimator, state = self.estimator, self.state
         losses = self.records.losses
         loss = losses[epoch - 1] = float(losses[epoch - 1]) + self.offset()
@@ -70,36 +73,36 @@ class _Watched(TrainingLoop):
             values = self.records.columns["val_loss"]
             loss = values[-1] = values[-1] * self.factor + self.val_offset
             estimator.validation_loss_curve_.append(loss)
-        better = self.improve(estimator) if estimator.early_stopping else _improve_loss(estimator)
+        is_best = self.improve(estimator) if estimator.early_stopping else _improve_loss(estimator)
         if state.plateau is not None:
             state.plateau.observe(loss)
         optimizer = estimator._optimizer
         optimizer.iteration_ends(estimator.t_)
         reason = ""
         if estimator._no_improvement_count > estimator.n_iter_no_change:
-            what = "Validation score" if estimator.early_stopping else "Training loss"
+            quantity = "Validation score" if estimator.early_stopping else "Training loss"
             message = (
-                f"{what} did not improve more than tol={estimator.tol:f} for {estimator.n_iter_no_change} consecutive "
-                "epochs."
+                f"{quantity} did not improve more than tol={estimator.tol:f} for {estimator.n_iter_no_change} "
+                "consecutive epochs."
             )
             if optimizer.trigger_stopping(message, estimator.verbose):
                 reason = "converged"
             else:
                 estimator._no_improvement_count = 0
         if isinstance(optimizer, SGDOptimizer) and optimizer.learning_rate != state.lr:
-            # scikit-learn's velocity has the rate in it, and keeps what it had when the rate changes
+            # The velocity of scikit-learn contains the learning rate, and is not changed with it.
             state.moments *= state.lr / optimizer.learning_rate
             state.lr = optimizer.learning_rate
-        if self.call_back(epoch, better, last=bool(reason) or epoch == self.options.epochs):
+        if self.call_back(epoch, is_best, last=bool(reason) or epoch == self.options.epochs):
             reason = reason or "callback"
         return reason
 
     def offset(self) -> float:
-        """What scikit-learn's loss of this epoch has beside the engine's."""
+        """Return the term of this epoch that only the loss of scikit-learn contains."""
         return 0.0
 
     def improve(self, estimator: Any) -> bool:
-        """Counts epochs without a better validation score, and keeps the weights of the best."""
+        """Update the validation score, store the best weights, and return whether the score is the best."""
         assert self.evaluator is not None
         score = estimator._score_of(self.dataset.validation, self.evaluator.outputs)
         estimator.validation_scores_.append(score)
@@ -113,14 +116,13 @@ class _Watched(TrainingLoop):
         return True
 
 
-class DenseRun(_Watched):
-    """Rows in an array, which the core goes through by itself.
+class DenseLoop(EstimatorLoop):
+    """Training loop on an array; the core runs whole epochs.
 
     Parameters
     ----------
     draw : callable or None
-        Draws the order of an epoch from scikit-learn's random numbers, into `options.order` where that matters; None
-        keeps the order of the rows.
+        Writes the order of an epoch to `options.order`, from scikit-learn's random numbers. None keeps the order.
     """
 
     def __init__(
@@ -135,50 +137,54 @@ class DenseRun(_Watched):
         state: TrainingState,
     ) -> None:
         super().__init__(net.model, Dataset(net.converter, data, validation), options, state)
-        self.watch_for(estimator, len(data.X), factor)
+        self.set_estimator(estimator, len(data.X), factor)
         self.offsets = estimator._offsets(data.Y)
-        self.draw, self.drawn = draw, 0
-        self.core_draws = "generator" in options.settings
-        self.lost_epochs = 0
-        # Whether nobody wants to see or to change anything before a rule may end it.
+        self.draw, self.drawn_epochs = draw, 0
+        self.core_shuffles = "generator" in options.settings
+        self.nan_epochs = 0
+        # Several epochs may run in one call if nothing but the patience is checked after each of them.
         weighted = self.offsets is not None and data.weights is not None
-        self.is_unwatched = (
-            (options.order is None or self.core_draws)
+        self.skips_checks = (
+            (options.order is None or self.core_shuffles)
             and not (estimator.verbose or validation or options.callbacks or state.plateau or weighted)
             and estimator.learning_rate != "invscaling"
         )
 
     @property
     def epoch(self) -> int:
-        return super().epoch + self.lost_epochs
+        """Number of completed epochs."""
+        return super().epoch + self.nan_epochs
 
     def goal(self) -> int:
-        self.every = self.epochs_alone()
+        """Return the epoch after which the stopping rules are checked next."""
+        self.every = self.unchecked_epochs()
         return super().goal()
 
-    def epochs_alone(self) -> int:
-        """How many epochs can go by before a rule can end it, which is looked at after the last of them."""
-        if self.lost or not self.is_unwatched:
+    def unchecked_epochs(self) -> int:
+        """Return the number of epochs until a stopping rule can apply; it is checked after the last of them."""
+        if self.has_nan or not self.skips_checks:
             return 1
         patience = self.estimator.n_iter_no_change - self.estimator._no_improvement_count
         assert self.options.epochs is not None
-        left = self.options.epochs - self.epoch
-        return left if patience >= left else max(1, int(patience) + 1)
+        remaining = self.options.epochs - self.epoch
+        return remaining if patience >= remaining else max(1, int(patience) + 1)
 
     def advance(self, goal: int) -> None:
-        if self.lost or not self.core_draws:
-            while self.draw is not None and self.drawn < goal:
+        """Train until this epoch is complete."""
+        if self.has_nan or not self.core_shuffles:
+            while self.draw is not None and self.drawn_epochs < goal:
                 self.draw()
-                self.drawn += 1
-        self.records.losses[self.epoch : goal] = np.nan  # until the core knows better
-        if not self.lost:
+                self.drawn_epochs += 1
+        self.records.losses[self.epoch : goal] = np.nan  # the core overwrites completed epochs
+        if not self.has_nan:
             super().advance(goal)
-        if self.lost and self.epoch < goal:
-            self.lost_epochs += 1
-        if self.core_draws:
-            self.drawn = self.epoch
+        if self.has_nan and self.epoch < goal:
+            self.nan_epochs += 1
+        if self.core_shuffles:
+            self.drawn_epochs = self.epoch
 
     def offset(self) -> float:
+        """Return the weighted mean of the offsets of this epoch."""
         if self.offsets is None or self.data.weights is None:
             return mean(self.offsets, None)
         n, batch, order = self.n, self.batch_size, self.options.order
@@ -189,8 +195,8 @@ class DenseRun(_Watched):
         return total / n
 
 
-class SparseRun(_Watched, BatchLoop):
-    """Rows of a sparse matrix, of which one batch at a time is made dense."""
+class SparseLoop(EstimatorLoop, BatchLoop):
+    """Training loop on a sparse matrix, which is converted to dense rows batch by batch."""
 
     def __init__(
         self,
@@ -204,12 +210,13 @@ class SparseRun(_Watched, BatchLoop):
         state: TrainingState,
     ) -> None:
         BatchLoop.__init__(self, net.model, net.converter, passes, options, state, validation)
-        self.watch_for(estimator, rows, factor)
+        self.set_estimator(estimator, rows, factor)
 
     def advance(self, goal: int) -> None:
+        """Train until this epoch is complete."""
         total = 0.0
         for data in self.batches():
-            loss = np.nan if self.lost else self.step(data) + mean(self.estimator._offsets(data.Y), data.weights)
+            loss = np.nan if self.has_nan else self.step(data) + mean(self.estimator._offsets(data.Y), data.weights)
             total += loss * len(data.X)
             if self.interrupt or self.is_late():
                 return
@@ -219,11 +226,12 @@ class SparseRun(_Watched, BatchLoop):
 
 
 def mean(offsets: NDArray[Any] | None, weights: NDArray[Any] | None) -> float:
+    """Return the weighted mean of the offsets, or 0 without offsets."""
     return 0.0 if offsets is None else float(np.average(offsets, weights=weights))
 
 
 def _improve_loss(estimator: Any) -> bool:
-    """Count epochs without a lower loss, and remember the lowest one; return whether this is the lowest."""
+    """Count epochs without a lower loss, store the lowest one, and return whether this one is the lowest."""
     loss = estimator.loss_curve_[-1]
     improves = _improves(estimator, -loss, -estimator.best_loss_)
     if improves:
@@ -237,20 +245,21 @@ def _improves(estimator: Any, score: float, best: float) -> bool:
     return score > best
 
 
-class Orders:
-    """The orders of epochs as scikit-learn draws them, each from the one before: a shuffle of it.
+class RowOrders:
+    """Row orders of epochs as in scikit-learn: each is a shuffle of the previous one.
 
-    The core does it, by the numbers that NumPy would take, since a call of NumPy's takes as long as some steps of a
-    small network.
+    The core shuffles with the bit generator of NumPy, because a call of NumPy takes as long as several steps of a small
+    network.
     """
 
     def __init__(self, n: int, random: Any, core: Any) -> None:
         self.order = np.arange(n, dtype=np.int32)
         self.random, self.core = random, core
-        # what NumPy lets others draw from; not if somebody has a way of shuffling of his own
+        # Subclasses of RandomState may override the shuffle, so the core does not use their bit generator.
         self.bits = getattr(random, "_bit_generator", None) if type(random) is np.random.RandomState else None
 
     def __call__(self) -> NDArray[np.int32]:
+        """Return the order of the next epoch; the array is reused."""
         if self.bits is None:
             self.order[...] = self.order[self.random.permutation(len(self.order))]
         else:
@@ -258,8 +267,8 @@ class Orders:
         return self.order
 
 
-def batches(data: Data, batch: int, draw: Orders | None) -> Iterator[Data]:
-    """One epoch over the rows of a sparse matrix."""
+def batches(data: Data, batch: int, draw: RowOrders | None) -> Iterator[Data]:
+    """Yield the batches of one epoch over the rows of a sparse matrix, as dense rows."""
     n = data.X.shape[0]
     order = np.arange(n) if draw is None else draw()
     for start in range(0, n, batch):

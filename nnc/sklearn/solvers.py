@@ -1,4 +1,4 @@
-"""Solvers: the training of both estimators, as scikit-learn does it."""
+"""Solvers: training of both estimators with the algorithms of scikit-learn."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from nnc._training.options import TrainingOptions, callbacks_of, dropout_setting
 from nnc._training.options import settings as core_settings
 from nnc._training.state import TrainingState
 from nnc._utils.sklearn_private import BaseOptimizer, SGDOptimizer, checked_iterations
-from nnc.sklearn.runs import DenseRun, Orders, SparseRun, batches, mean
+from nnc.sklearn.runs import DenseLoop, RowOrders, SparseLoop, batches, mean
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from nnc._network import NeuralNetwork
     from nnc._registry.optimizers import LBFGS, Optimizer
 
-BLOCK_BYTES = 1 << 24  # rows of a sparse X that are made dense at a time outside of training
+BLOCK_BYTES = 1 << 24  # size of a block of dense rows that predictions from a sparse X use
 
 
 class Solvers:
@@ -56,26 +56,26 @@ class Solvers:
         incremental: bool,
         validation: Any,
     ) -> None:
-        """A stochastic solver."""
+        """Train with a stochastic solver."""
         if self.early_stopping and validation is None:
             X, y, weights, validation = self._split(X, y, weights)
         n = len(y)
         batch = self._rows_in_batch(n)
         data = self._data(net, X, y, weights)
-        held_data = None if validation is None else self._data(net, *validation)
+        validation_data = None if validation is None else self._data(net, *validation)
         self._begin_curves(self.early_stopping)
-        if held_data is not None and self.validation_loss_curve_ is None:
+        if validation_data is not None and self.validation_loss_curve_ is None:
             self.validation_loss_curve_ = []
         state = self._state_for(net, optimizer, incremental)
         _, loss_factor, _ = self._loss_and_factors()
         settings = self._settings(net, state)
-        draw = Orders(n, self._random_state, net.model.core) if self.shuffle else None
-        # a single batch has all rows in any order, and those of a sparse matrix come in theirs
+        draw = RowOrders(n, self._random_state, net.model.core) if self.shuffle else None
+        # A single batch needs no order, and `batches` applies the order to sparse rows.
         order = draw.order if draw is not None and batch < n and not issparse(X) else None
         if order is not None and draw is not None and draw.bits is not None and isinstance(self.random_state, Integral):
-            settings["generator"] = draw.bits  # which nobody else has, so that nobody has to wait for it
+            settings["generator"] = draw.bits  # created from an int, so no other thread uses it
         else:
-            settings["shuffles"] = False  # the order is drawn here, if at all
+            settings["shuffles"] = False  # RowOrders draws the order
         options = TrainingOptions(1 if incremental else self.max_iter, settings)
         options.batch_size, options.order = batch, order
         options.n_threads, options.max_seconds = self.n_threads, self.max_seconds
@@ -83,15 +83,15 @@ class Solvers:
         run: Any
         if issparse(X):
             passes = partial(batches, data, batch, draw)
-            run = SparseRun(self, loss_factor, n, net, passes, held_data, options, state)
+            run = SparseLoop(self, loss_factor, n, net, passes, validation_data, options, state)
         else:
-            run = DenseRun(self, loss_factor, draw, net, data, held_data, options, state)
+            run = DenseLoop(self, loss_factor, draw, net, data, validation_data, options, state)
         if self.early_stopping and not self.loss_curve_:
-            run.monitor.keep(run.params)  # where no score is a number
+            run.monitor.keep(run.params)  # returned if each score is NaN
         self.n_iter_ = 0
         net.state = state
         reason = run.run().stop_reason
-        state.forget()  # what loss_curve_ and its like tell
+        state.forget()  # loss_curve_ and other attributes contain it
         if run.monitor.params is not None:
             run.params[...] = run.monitor.params
         if not self.loss_curve_:  # max_seconds was too short for one epoch
@@ -109,18 +109,18 @@ class Solvers:
     def _split(self: Any, X: Any, y: NDArray[Any], weights: Any) -> tuple[Any, NDArray[Any], Any, Any]:
         """Return the rows to train on and, for early stopping, those of scikit-learn's validation set."""
         stratify = y if is_classifier(self) and self.n_outputs_ == 1 else None
-        rows, held = train_test_split(
+        rows, validation_rows = train_test_split(
             np.arange(len(y)),
             random_state=self._random_state,
             test_size=self.validation_fraction,
             stratify=stratify,
         )
-        if len(held) < 2:
+        if len(validation_rows) < 2:
             raise ValueError(
                 "The validation set is too small. Increase 'validation_fraction' or the size of your dataset."
             )
-        X_val = X[held].toarray() if issparse(X) else X[held]
-        validation = X_val, y[held], None if weights is None else weights[held]
+        X_val = X[validation_rows].toarray() if issparse(X) else X[validation_rows]
+        validation = X_val, y[validation_rows], None if weights is None else weights[validation_rows]
         return X[rows], y[rows], None if weights is None else weights[rows], validation
 
     def _rows_in_batch(self: Any, n: int) -> int:
@@ -134,10 +134,10 @@ class Solvers:
         return int(min(self.batch_size, n))
 
     def _settings(self: Any, net: NeuralNetwork, state: TrainingState) -> dict[str, Any]:
-        """Return the settings of the core by which it computes as scikit-learn does."""
+        """Return the settings of the core that yield the formulas of scikit-learn."""
         _, loss_factor, delta_factor = self._loss_and_factors()
         settings: dict[str, Any] = {
-            **core_settings(FitArguments(), net.model, state),  # of layers that learn otherwise
+            **core_settings(FitArguments(), net.model, state),  # learning rate factors and frozen layers
             "l2": self.alpha,
             "mean_penalty": True,
             "by_rows": True,
@@ -150,64 +150,64 @@ class Solvers:
         return settings
 
     def _state_for(self: Any, net: NeuralNetwork, optimizer: Optimizer, incremental: bool) -> TrainingState:
-        """What the optimizer goes on from: in partial_fit from where it is, in fit anew."""
+        """Return the training state: partial_fit continues the last one, fit begins a new one."""
         schedule = self.learning_rate if callable(self.learning_rate) else None
-        kept = vars(self).get("_optimizer") if incremental else None
-        state = None if kept is None or net.state is None else net.state.successor(net.streams)
+        previous = vars(self).get("_optimizer") if incremental else None
+        state = None if previous is None or net.state is None else net.state.successor(net.streams)
         if state is None:
             state = TrainingState.begin(None, net.model, optimizer, schedule, self.max_iter, net.streams)
-            if kept is not None:
-                state.lr = kept.learning_rate
+            if previous is not None:
+                state.lr = previous.learning_rate
         else:
             state.refuse_rest(
                 "learning_rate", "give the schedule as many epochs as there will be calls of partial_fit, or call fit"
             )
-        if kept is None and self.solver == "sgd" and schedule is None:
+        if previous is None and self.solver == "sgd" and schedule is None:
             rate, rule = self.learning_rate_init, self.learning_rate
             self._optimizer = SGDOptimizer([], rate, rule, self.momentum, self.nesterovs_momentum, self.power_t)
-        elif kept is None:
+        elif previous is None:
             self._optimizer = BaseOptimizer(state.lr)
         return state
 
-    # ------------------------------------------------------------------------------------------ all rows at once
+    # ------------------------------------------------------------------------------------------ second-order solvers
 
     def _loss_grad_lbfgs(
-        self: Any, packed: NDArray[np.float64], X: Any, y: NDArray[Any], sample_weight: Any, *buffers: Any
+        self: Any, parameters: NDArray[np.float64], X: Any, y: NDArray[Any], sample_weight: Any, *buffers: Any
     ) -> tuple[float, NDArray[np.float64]]:
-        """The loss and its gradient, in scikit-learn's order: all weights, then all biases."""
+        """Return the loss and its gradient in scikit-learn's order: all weights, then all biases."""
         net = self._connect()
-        return self._objective(net, packed, self._data(net, X, y, sample_weight))  # type: ignore[no-any-return]
+        return self._objective(net, parameters, self._data(net, X, y, sample_weight))  # type: ignore[no-any-return]
 
     def _objective(
-        self: Any, net: NeuralNetwork, packed: NDArray[np.float64], data: Data
+        self: Any, net: NeuralNetwork, parameters: NDArray[np.float64], data: Data
     ) -> tuple[float, NDArray[np.float64]]:
-        unpack(net.model, packed)
+        set_parameters(net.model, parameters)
         _, loss_factor, delta_factor = self._loss_and_factors()
         total = float(data.total_weight)
         loss = offset = 0.0
-        gradient = np.zeros(len(packed))
+        gradient = np.zeros(len(parameters))
         for part in self._blocks(data):
-            share = part.total_weight / total
+            fraction = part.total_weight / total
             part_loss, part_gradient = loss_and_gradient(net.model, part)
-            loss += share * part_loss
-            offset += share * mean(self._offsets(part.Y), part.weights)
-            gradient += share * part_gradient
+            loss += fraction * part_loss
+            offset += fraction * mean(self._offsets(part.Y), part.weights)
+            gradient += fraction * part_gradient
         gradient *= delta_factor
         n_weights = sum(W.size for W in net.weights)
-        W = packed[:n_weights]
+        W = parameters[:n_weights]
         gradient[:n_weights] += self.alpha / total * W
         return loss_factor * loss + offset + 0.5 * self.alpha * float(W @ W) / total, gradient
 
     def _minimize(
         self: Any, net: NeuralNetwork, optimizer: LBFGS, X: Any, y: NDArray[Any], weights: Any, validation: Any
     ) -> None:
-        """L-BFGS-B, called as scikit-learn does."""
+        """Train with L-BFGS-B of SciPy, called as in scikit-learn."""
         data = self._data(net, X, y, weights)
         hook = Hook(self, net, validation)
         try:
             result = scipy.optimize.minimize(
-                lambda packed: self._objective(net, packed, data),
-                packed_parameters(net.model),
+                lambda parameters: self._objective(net, parameters, data),
+                parameter_vector(net.model),
                 method="L-BFGS-B",
                 jac=True,
                 callback=hook if hook.is_needed else None,
@@ -220,14 +220,14 @@ class Solvers:
             )
         finally:
             tell(hook.calls, "close")
-        unpack(net.model, result.x)
+        set_parameters(net.model, result.x)
         self.n_iter_ = result.nit if hook.stopped else checked_iterations("lbfgs", result, self.max_iter)
         self.loss_ = float(result.fun)
 
     def _least_squares(
         self: Any, net: NeuralNetwork, optimizer: Optimizer, X: Any, y: NDArray[Any], weights: Any, validation: Any
     ) -> None:
-        """Levenberg and Marquardt's method."""
+        """Train with the Levenberg-Marquardt method."""
         X = X.toarray() if issparse(X) else X
         self._begin_curves(False)
         total = float(len(X) if weights is None else np.sum(weights))
@@ -257,7 +257,7 @@ class Solvers:
             warnings.warn(message, ConvergenceWarning, stacklevel=5)
 
     def _blocks(self: Any, data: Data) -> Iterator[Data]:
-        """The data as the engine takes it: as it is, or a sparse X some rows at a time."""
+        """Yield the data for the engine: unchanged, or a sparse X in blocks of dense rows."""
         if not issparse(data.X):
             yield data
             return
@@ -268,7 +268,7 @@ class Solvers:
 
 
 class Hook:
-    """Callback that scipy calls after each iteration of L-BFGS."""
+    """Callback of SciPy after each iteration of L-BFGS."""
 
     def __init__(self, estimator: Any, net: NeuralNetwork, validation: Any) -> None:
         self.estimator, self.net = estimator, net
@@ -278,14 +278,15 @@ class Hook:
         self.calls = callbacks_of(estimator.callback)
         tell(self.calls, "open")
         self.is_needed = bool(validation or self.calls or estimator.max_seconds or estimator.verbose)
-        self.began = perf_counter()
+        self.start = perf_counter()
         self.epoch = 0
         self.best = np.inf
         self.stopped = False
 
     def __call__(self, intermediate_result: Any) -> None:
+        """Record the iteration; raise StopIteration to end the training."""
         estimator, net = self.estimator, self.net
-        unpack(net.model, intermediate_result.x)
+        set_parameters(net.model, intermediate_result.x)
         self.epoch += 1
         record = Record(epoch=self.epoch, loss=float(intermediate_result.fun))
         if estimator.verbose:
@@ -296,28 +297,28 @@ class Hook:
             record["val_loss"] = net.model.compute_loss(self.validation) * factor + offset
             estimator.validation_loss_curve_.append(record.val_loss)
         value = record.get("val_loss", record.loss)
-        record.update(lr=np.nan, seconds=perf_counter() - self.began, best=value < self.best, network=net)
+        record.update(lr=np.nan, seconds=perf_counter() - self.start, best=value < self.best, network=net)
         self.best = min(self.best, value)
-        late = estimator.max_seconds is not None and record.seconds >= estimator.max_seconds
+        is_over = estimator.max_seconds is not None and record.seconds >= estimator.max_seconds
         for call in self.calls:
-            late = asked(call, record) or late
-        if late:
+            is_over = asked(call, record) or is_over
+        if is_over:
             self.stopped = True
             raise StopIteration
 
 
-def packed_parameters(model: Model, flat: NDArray[Any] | None = None) -> NDArray[Any]:
+def parameter_vector(model: Model, vector: NDArray[Any] | None = None) -> NDArray[Any]:
     """Return the parameters, or an array of their layout, in scikit-learn's order: all weights, then all biases."""
-    W, b = (model.W, model.b) if flat is None else model.views(flat)
+    W, b = (model.W, model.b) if vector is None else model.views(vector)
     return np.concatenate([part.ravel() for part in (*W, *b) if part is not None])
 
 
-def unpack(model: Model, parameters: NDArray[Any]) -> None:
+def set_parameters(model: Model, parameters: NDArray[Any]) -> None:
     """Set the parameters, given in scikit-learn's order."""
     fill_arrays([part for part in (*model.W, *model.b) if part is not None], parameters)
 
 
 def loss_and_gradient(model: Model, data: Data) -> tuple[float, NDArray[Any]]:
     """Return the loss of all rows, and its gradient in scikit-learn's order."""
-    flat = model.zeros()
-    return model.gradient(data, flat), packed_parameters(model, flat)
+    vector = model.zeros()
+    return model.gradient(data, vector), parameter_vector(model, vector)
