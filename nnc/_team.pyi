@@ -105,7 +105,7 @@ class Team:
     def grow(self, n_threads: int) -> int: ...
     def run(
         self,
-        work: Callable[[int, int], object] | Any,  # or a capsule of a Task
+        work: Callable[[int, int], object] | Any,  # a capsule that contains a Task is allowed too
         amount: int = 0,
         size: int | None = None,
         abort: Callable[[], object] | None = None,
