@@ -87,7 +87,7 @@ def written(all_trained, headers):
         name = f"{re.sub('[^a-z]', '_', what)}_int8"
         net = networks["float32"]
         net.to_c(headers / f"{name}.h", dtype="int8", calibrate=X)
-        made[name] = quantize(exchange.build_program(net._whole()), rows.astype("float64")).predict, net, rows
+        made[name] = quantize(exchange.build_program(net._export_document()), rows.astype("float64")).predict, net, rows
     return made
 
 
@@ -250,7 +250,7 @@ def test_a_label_that_utf_8_cannot_hold_is_named(tmp_path):
 
 def test_operations_in_floats_are_what_the_network_computes(exported):
     networks, X = exported
-    made = exchange.build_program(networks["float64"]._whole())
+    made = exchange.build_program(networks["float64"]._export_document())
     outputs = X.reshape(len(X), -1)
     for operation in made.operations:
         outputs = evaluate(operation, outputs)
@@ -272,7 +272,7 @@ def test_little_is_lost(exported, tmp_path):
 def test_a_scale_behind_the_input_is_a_part_of_its_scaling(all_trained):
     networks, X = all_trained["scaled columns of scaled numbers"]
     net = networks["float64"]
-    made = quantize(exchange.build_program(net._whole()), X)
+    made = quantize(exchange.build_program(net._export_document()), X)
     assert [type(layer.operation).__name__ for layer in made.layers] == ["MatMul", "Activate"]
     scaling = net.converter.scaling_X
     np.testing.assert_allclose(made.times, scaling.factor * net.weights[0][0], rtol=1e-14)
@@ -322,7 +322,7 @@ def test_arguments_of_whole_numbers(tmp_path):
 
 
 def test_what_scales_between_layers():
-    made = exchange.build_program(NeuralNetwork([3, 4, 1], activation="tanh", loss="mse", seed=0)._whole())
+    made = exchange.build_program(NeuralNetwork([3, 4, 1], activation="tanh", loss="mse", seed=0)._export_document())
     first, *others = made.operations
     X = np.random.default_rng(0).normal(0, 1, (50, 3))
     scale = op.Scale((4,), (4,), [0.5] * 4, [2.0, 1, -1, 3], [1.0] * 4)

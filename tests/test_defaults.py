@@ -83,7 +83,7 @@ def test_epochs_are_those_that_are_said(way, tmp_path):
     if way == "a file":
         rows = np.memmap(tmp_path / "rows", dtype=np.float64, mode="w+", shape=X.shape)
         rows[:] = X
-    said.converter.scale_by(nnc.Standardize(), None if way == "a function" else nnc.Standardize())
+    said.converter.set_scalers(nnc.Standardize(), None if way == "a function" else nnc.Standardize())
     history = left_out.fit(rows, Y / 1000, epochs=7)
     rate = nnc.PerStep(nnc.CosineLR(0.02))
     wanted = said.fit(X, Y / 1000, epochs=7, batch_size=32, optimizer="adam", lr=rate)

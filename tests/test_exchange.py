@@ -18,7 +18,7 @@ WITH_DTYPE = ("to_onnx", "to_c")
 
 
 def document(net):
-    return net._whole()
+    return net._export_document()
 
 
 @pytest.mark.parametrize("kind", layer_classes_by_type().values())

@@ -80,13 +80,13 @@ def test_one_image_is_a_row_by_itself(images):
 
 def test_what_is_ready_goes_to_the_engine_as_it_is():
     net = network()
-    rows = net.converter.ready(GRAY)
+    rows = net.converter.rows_as_is(GRAY)
     assert rows.shape == (24, 42)
     assert np.shares_memory(rows, GRAY)
     flat = GRAY.reshape(24, -1)
-    assert net.converter.ready(flat) is flat
+    assert net.converter.rows_as_is(flat) is flat
     for X in (GRAY.astype("f4"), GRAY[:0], GRAY[:, :6], GRAY[0], np.asfortranarray(flat), COLOR, GRAY.tolist()):
-        assert net.converter.ready(X) is None
+        assert net.converter.rows_as_is(X) is None
     assert np.shares_memory(net.converter.rows(GRAY[..., 0]), GRAY)
 
 

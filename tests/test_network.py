@@ -752,8 +752,8 @@ def test_the_engine_gets_aligned_numbers():
     assert rows.flags.aligned
     assert Y.flags.aligned
     rows = X4.astype(float)
-    assert net.converter.ready(rows) is rows
-    assert net.converter.ready(unaligned(X4)) is None
+    assert net.converter.rows_as_is(rows) is rows
+    assert net.converter.rows_as_is(unaligned(X4)) is None
     net = NeuralNetwork([3, 2], loss="cross_entropy", seed=0)
     labels = np.zeros(17, np.uint8)[1:].view(np.int32)
     assert not labels.flags.aligned

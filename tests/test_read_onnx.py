@@ -27,7 +27,7 @@ def test_every_network_comes_back(exported, dtype, tmp_path):
     assert again.dtype == net.dtype
     P = net.predict(X)
     assert np.abs(again.predict(X) - P).max() <= (1e-12 if dtype == "float64" else 3e-6) * max(1, np.abs(P).max())
-    kinds = {layer["type"] for layer in net._whole()["layers"]}
+    kinds = {layer["type"] for layer in net._export_document()["layers"]}
     # A dense layer may take in a batch norm, and a scale comes back as one, or behind the input as that of X.
     assert again.activations == net.activations or kinds & {"batch_norm", "scale"}
     if net.classes is not None:
@@ -415,7 +415,9 @@ def test_arrays_of_a_small_file_are_bounded(tmp_path):
         assert peak < len(content) + 2**26
 
 
-WHOLE = to_onnx([NeuralNetwork([3, 4, 2], activation="gelu", loss="cross_entropy", seed=0)._whole()], "float64")
+WHOLE = to_onnx(
+    [NeuralNetwork([3, 4, 2], activation="gelu", loss="cross_entropy", seed=0)._export_document()], "float64"
+)
 
 
 @given(st.binary(max_size=30), st.integers(0, len(WHOLE)), st.integers(0, 30))

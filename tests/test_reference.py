@@ -417,9 +417,7 @@ def test_self_test_is_written_and_verified(tmp_path: Path) -> None:
     assert test == {"X": _serialization.self_test_row(3), "P": net.predict([_serialization.self_test_row(3)])[0]}
     test["P"][1] += 1e-8
     _serialization.write(tmp_path / "net.json", document)
-    message = (
-        r"^cannot load the network from '.*net\.json': its self-test failed: output 1 "
-    )
+    message = r"^cannot load the network from '.*net\.json': its self-test failed: output 1 "
     with pytest.raises(_serialization.ModelFileError, match=message):
         NeuralNetwork.load(tmp_path / "net.json")
     message = r"^cannot load the network from the JSON text: its self-test failed"
@@ -436,6 +434,7 @@ def test_network_whose_outputs_are_not_finite_has_no_self_test() -> None:
 
 
 # ------------------------------------------------------------------------------------ checks
+
 
 def unsupported(argument: str, supported: str, value: str) -> str:
     return (

@@ -99,9 +99,7 @@ def test_a_path_says_the_format(tmp_path):
     assert (tmp_path / "net.SafeTensors").read_bytes()[8:9] == b"{"
     net.save(tmp_path / "net.json")
     (tmp_path / "json.safetensors").write_bytes((tmp_path / "net.json").read_bytes())
-    with pytest.raises(
-        ModelFileError, match=r"json.safetensors': it is not a safetensors file, or incomplete"
-    ):
+    with pytest.raises(ModelFileError, match=r"json.safetensors': it is not a safetensors file, or incomplete"):
         NeuralNetwork.load(tmp_path / "json.safetensors")
     (tmp_path / "tensors.json").write_bytes((tmp_path / "net.SafeTensors").read_bytes())
     with pytest.raises(ModelFileError):

@@ -97,9 +97,7 @@ def test_contributions_of_many_rows_are_those_of_each():
 
 
 def test_gradients_of_something_else():
-    with pytest.raises(
-        ValueError, match=r"^gradient must be the gradient of value, got the integral .* for row 0"
-    ):
+    with pytest.raises(ValueError, match=r"^gradient must be the gradient of value, got the integral .* for row 0"):
         integrated_gradients(lambda A: A.sum(axis=1), lambda A: np.zeros_like(A), X, np.zeros(5), GROUPS)
     with pytest.raises(ValueError, match=r"^tolerance must be a positive"):
         integrated_gradients(lambda A: A.sum(axis=1), np.ones_like, X, np.zeros(5), GROUPS, tolerance=0)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nnc._data.targets import as_given
+from nnc._data.targets import as_label_array
 from nnc._utils.arrays import as_real_array
 from nnc._utils.checks import build_check, check_bool, check_count, check_finite, pluralize
 from nnc._utils.random import AUGMENT, Stream, Streams, check_seed, mix
@@ -117,7 +117,7 @@ def augment(
         _fill(fill, images.dtype),
         _work(images, one),
     )
-    others = {"y": as_given(y)}
+    others = {"y": as_label_array(y)}
     if sample_weight is not None:
         others["sample_weight"] = as_real_array("sample_weight", sample_weight)
     for name, array in others.items():

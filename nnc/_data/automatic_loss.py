@@ -24,7 +24,7 @@ class UndecidedConverter(DataConverter):
             'the network has loss="auto", which the targets of its first training choose; fit it first, or name a loss'
         )
 
-    rows = array = at_once = data = ready = _refuse
+    rows = array = data = rows_as_is = data_as_is = _refuse
 
     def to_dict(self) -> dict[str, Any]:
         """Raise ModelFileError, because files need a loss."""
@@ -57,7 +57,7 @@ def choose_loss(y: Any, n_out: int, is_batch: bool = False) -> str:
     ValueError
         A batch has integers of one value for one output: they may be one of two classes, or numbers.
     """
-    values = targets.as_given(y)
+    values = targets.as_label_array(y)
     labels = targets.as_labels(y, len(values) if values.ndim else 0)
     if labels is None or labels.dtype.kind not in "Ubiu":
         return "mse"

@@ -36,7 +36,7 @@ class DataConverter(TargetConversion):
             "feature_names": None if self.feature_names is None else list(self.feature_names),
         }
 
-    def scalings(self) -> dict[str, str]:
+    def describe_scalings(self) -> dict[str, str]:
         """How inputs and targets are scaled, those that are."""
         known = {"inputs": (self.scaler_X, self.scaling_X), "targets": (self.scaler_y, self.scaling_y)}
         return {
@@ -45,10 +45,10 @@ class DataConverter(TargetConversion):
             if scaler is not None
         }
 
-    def take(self, document: dict[str, Any]) -> None:
+    def restore(self, document: dict[str, Any]) -> None:
         """Takes over what `to_dict` wrote; ValueError where it is none."""
         if document["classes"] is not None:
-            self.classes = targets.classes_of(document["classes"])
+            self.classes = targets.classes_from_list(document["classes"])
         if document["feature_names"] is not None:
             self.feature_names = tuple(document["feature_names"])
         for name in ("scale_X", "scale_y"):

@@ -27,10 +27,10 @@ if TYPE_CHECKING:
     GradientsLike: TypeAlias = Sequence[tuple[ArrayLike, ArrayLike | None]] | NDArray[Any]
 
 
-def by_outputs(converter: DataConverter, X: Any, dP: Any) -> tuple[NDArray[Any], NDArray[Any]]:
+def engine_output_gradient(converter: DataConverter, X: Any, dP: Any) -> tuple[NDArray[Any], NDArray[Any]]:
     """X as rows, and the derivative by what `predict` makes of them as one by the engine's outputs. What most calls
     bring can go there as it is, and is not yet known to be finite."""
-    model, rows = converter.model, converter.ready(X)
+    model, rows = converter.model, converter.rows_as_is(X)
     n_out = model.sizes[-1]
     if rows is not None and type(dP) is ndarray and dP.dtype is model.dtype and converter.scaler_y is None:
         flags = dP.flags
@@ -43,7 +43,7 @@ def by_outputs(converter: DataConverter, X: Any, dP: Any) -> tuple[NDArray[Any],
         expected = f"({len(rows)}, {n_out}), that of the outputs for X"
         raise ValueError(f"dP must have shape {expected}, got {given.shape}")
     if converter.scaler_y is not None:
-        values = values / converter.known_y().factor
+        values = values / converter.target_scaling().factor
     slopes = as_contiguous(values, model.dtype)
     check_finite(converter, rows, slopes)
     return rows, slopes
@@ -131,7 +131,7 @@ def vjp(converter: DataConverter, X: ArrayLike, dP: ArrayLike) -> tuple[Gradient
     """Compute a vector-Jacobian product, see `NeuralNetwork.vjp`."""
     model = converter.model
     given = X if type(X) is ndarray else converter.array(X)
-    rows, slopes = by_outputs(converter, given, dP)
+    rows, slopes = engine_output_gradient(converter, given, dP)
     if model.heads is not None:
         slopes = model.heads.backpropagate(model.engine_outputs(rows), slopes)
     flat, dX = np.empty(model.n_params, model.dtype), np.empty(rows.shape, model.dtype)
@@ -139,13 +139,13 @@ def vjp(converter: DataConverter, X: ArrayLike, dP: ArrayLike) -> tuple[Gradient
     if product - product != 0:
         check_finite(converter, rows, slopes)
     if converter.scaling_X is not None:
-        dX = converter.by_inputs(dX, given)
+        dX = converter.input_gradient(dX, given)
     return model.split(flat), dX if given.shape == dX.shape else dX.reshape(given.shape)
 
 
 def jacobian(converter: DataConverter, X: ArrayLike) -> NDArray[Any]:
     """Compute the derivatives of the outputs by the inputs, see `NeuralNetwork.jacobian`."""
-    model, rows, single = converter.model, converter.ready(X), False
+    model, rows, single = converter.model, converter.rows_as_is(X), False
     if rows is None:
         array = converter.array(X)
         rows, single = converter.checked_inputs(array), converter.is_single(array)
@@ -154,7 +154,7 @@ def jacobian(converter: DataConverter, X: ArrayLike) -> NDArray[Any]:
         by_input = model.heads.differentiate_predictions(model.engine_outputs(rows), J.transpose(0, 2, 1))
         J = np.ascontiguousarray(by_input.transpose(0, 2, 1))
     if converter.scaler_y is not None:
-        J = (J / converter.known_y().factor[:, None]).astype(model.dtype)
+        J = (J / converter.target_scaling().factor[:, None]).astype(model.dtype)
     if converter.scaling_X is not None:
         J = (J * converter.scaling_X.factor).astype(model.dtype)
     if model.has_image_input:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nnc._data.scaling import Pixels, Scaling
-from nnc._data.targets import check_range, labels, probabilities
+from nnc._data.targets import check_range, checked_labels, split_one_hot
 from nnc._model.heads import MISSING
 from nnc._utils.arrays import as_contiguous, as_matrix, as_real_array
 
@@ -58,7 +58,7 @@ def scaling_without_data(heads: Heads, scaler: Scaler) -> Scaling | None:
         )
     if isinstance(scaler, Pixels) and not scaled.all():
         raise ValueError(f"scale_y must not be 'pixels', one factor for all columns, with the heads {heads}")
-    scaling = scaler.known("scale_y", (heads.n_out,))
+    scaling = scaler.scaling_without_data("scale_y", (heads.n_out,))
     if scaling is None or isinstance(scaler, Pixels):
         return scaling
     return Scaling(scaler.name, np.where(scaled, scaling.shift, 0), np.where(scaled, scaling.factor, 1))
@@ -104,8 +104,8 @@ def _of_head(head: Head, part: NDArray[Any], missing: bool) -> NDArray[Any]:
     rows = there.all(axis=1)
     Y = np.full((len(part), head.n), np.nan, part.dtype)
     if part.shape[1] < head.n:
-        Y[rows] = np.eye(head.n, dtype=part.dtype)[labels(part[rows, 0], head.n)]
+        Y[rows] = np.eye(head.n, dtype=part.dtype)[checked_labels(part[rows, 0], head.n)]
     elif rows.any():
-        probabilities(part[rows])
+        split_one_hot(part[rows])
         Y[rows] = part[rows]
     return Y

@@ -54,49 +54,57 @@ class InputConversion:
     scaler_X: Scaler | None
     scaler_y: Scaler | None
     is_direct: bool
-    largest: float
-    numbered: bool = False
-    open: frozenset[str] = frozenset()
+    max_abs_input: float
+    labels_are_indices: bool = False
+    automatic_scalings: frozenset[str] = frozenset()
 
     def __init__(self, model: Model, scaler_X: Scaler | None, scaler_y: Scaler | None) -> None:
         self.model = model
         self.loss = losses.ROWS[model.loss]
         if scaler_y is not None and self.loss.target_type not in ("continuous", "output_gradient"):
             raise ValueError(f"scale_y is for losses of numbers that may be scaled, got it with {self.loss.name!r}")
-        self.scale_by(scaler_X, scaler_y)
-        self.scaling_X: Scaling | None = None if scaler_X is None else scaler_X.known("scale_X", model.input_shape)
-        self.scaling_y: Scaling | None = None if scaler_y is None else scaler_y.known("scale_y", model.sizes[-1:])
+        self.set_scalers(scaler_X, scaler_y)
+        self.scaling_X: Scaling | None = (
+            None if scaler_X is None else scaler_X.scaling_without_data("scale_X", model.input_shape)
+        )
+        self.scaling_y: Scaling | None = (
+            None if scaler_y is None else scaler_y.scaling_without_data("scale_y", model.sizes[-1:])
+        )
         if scaler_y is not None and model.heads is not None:
             from nnc._data import heads
 
             self.scaling_y = heads.scaling_without_data(model.heads.definition, scaler_y)
         self.classes: NDArray[Any] | None = None
         self.feature_names: tuple[str, ...] | None = None
-        self.largest = 0.0
+        self.max_abs_input = 0.0
 
-    def scale_by(self, scaler_X: Scaler | None, scaler_y: Scaler | None) -> None:
+    def set_scalers(self, scaler_X: Scaler | None, scaler_y: Scaler | None) -> None:
         """Chooses how scalings are found."""
         self.scaler_X, self.scaler_y = scaler_X, scaler_y
         self.is_direct = scaler_X is scaler_y is None and not self.model.has_image_input
 
-    def learner(self) -> Self:
+    def copy_for_fit(self) -> Self:
         """A copy for a fit, which learns."""
         other = object.__new__(type(self))  # whose fields are named here: by their dict it takes four microseconds
         other.model, other.loss, other.scaler_X, other.scaler_y = self.model, self.loss, self.scaler_X, self.scaler_y
         other.is_direct = self.is_direct
-        other.scaling_X, other.scaling_y, other.largest = self.scaling_X, self.scaling_y, 0.0
-        other.classes, other.feature_names, other.numbered = self.classes, self.feature_names, self.numbered
+        other.scaling_X, other.scaling_y, other.max_abs_input = self.scaling_X, self.scaling_y, 0.0
+        other.classes, other.feature_names, other.labels_are_indices = (
+            self.classes,
+            self.feature_names,
+            self.labels_are_indices,
+        )
         return other
 
     def copy(self, model: Model | None = None) -> Self:
         """One that learns for itself, for this model or another of the same layers."""
-        other = self.learner()
-        other.largest, other.open = self.largest, self.open
+        other = self.copy_for_fit()
+        other.max_abs_input, other.automatic_scalings = self.max_abs_input, self.automatic_scalings
         if model is not None:
             other.model = model
         return other
 
-    def ready(self, X: Any) -> NDArray[Any] | None:
+    def rows_as_is(self, X: Any) -> NDArray[Any] | None:
         """X as rows, where it can go to the engine as it is; what most calls of predict bring, so it is asked first."""
         model = self.model
         if type(X) is not ndarray or X.dtype is not model.dtype or self.scaler_X is not None:
@@ -110,7 +118,7 @@ class InputConversion:
         lies = flags.carray or (flags.c_contiguous and flags.aligned)
         return X if n_in == model.sizes[0] and n > 0 and lies else None
 
-    def is_lazy(self, X: Any) -> bool:
+    def converts_by_batch(self, X: Any) -> bool:
         """Whether X, which lies in a file, would have to be converted: that is done batch by batch then."""
         return isinstance(X, np.memmap) and (
             X.dtype != self.model.dtype or not X.flags.c_contiguous or self.scaler_X is not None
@@ -166,13 +174,13 @@ class InputConversion:
         if self.scaler_X is None:
             return as_contiguous(rows, self.model.dtype)
         if learn:
-            self.learn_scaling(rows)
-        return known_scaling("scale_X", self.scaling_X).apply(rows, self.model.dtype)
+            self.fit_input_scaling(rows)
+        return require_scaling("scale_X", self.scaling_X).apply(rows, self.model.dtype)
 
-    def learn_scaling(self, rows: NDArray[Any]) -> None:
+    def fit_input_scaling(self, rows: NDArray[Any]) -> None:
         """Finds the scaling of inputs, where one is wanted and not known."""
         if self.scaler_X is not None and self.scaling_X is None:
-            self.scaling_X = learned_scaling("scale_X", self.scaler_X, rows, "X")
+            self.scaling_X = fit_scaling("scale_X", self.scaler_X, rows, "X")
 
     def checked_inputs(self, X: ArrayLike, learn: bool = False, numbers: NDArray[Any] | None = None) -> NDArray[Any]:
         """The inputs, known to be finite; `numbers` are what messages call the rows."""
@@ -181,11 +189,11 @@ class InputConversion:
         if position >= 0:
             raise not_finite_error("X", rows, position, numbers, self.model.input_shape)
         if learn:
-            self.largest = max(self.largest, largest)
+            self.max_abs_input = max(self.max_abs_input, largest)
         return rows
 
 
-def learned_scaling(name: str, scaler: Scaler, rows: NDArray[Any], what: str) -> Scaling:
+def fit_scaling(name: str, scaler: Scaler, rows: NDArray[Any], what: str) -> Scaling:
     """The scaling of these rows, of which every later one is scaled: a single one says nothing of how wide they lie."""
     if len(rows) < 2:
         raise ValueError(
@@ -196,7 +204,7 @@ def learned_scaling(name: str, scaler: Scaler, rows: NDArray[Any], what: str) ->
     return scaler.fit(rows, what)
 
 
-def known_scaling(name: str, scaling: Scaling | None) -> Scaling:
+def require_scaling(name: str, scaling: Scaling | None) -> Scaling:
     if scaling is None:
         raise ValueError(f"{name} is not known before the first fit, which finds the scaling")
     return scaling

@@ -345,7 +345,7 @@ class Metric:
         return self.takes is None or (self.takes == "values") != loss.is_classification
 
     @property
-    def is_given(self) -> bool:
+    def is_custom(self) -> bool:
         """Whether it is the user's, and no row of METRICS."""
         return METRICS.get(self.name) is not self
 

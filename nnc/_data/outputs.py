@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nnc._data.inputs import InputConversion, known_scaling
+from nnc._data.inputs import InputConversion, require_scaling
 from nnc._registry import activations
 from nnc._utils.arrays import check_out
 
@@ -22,15 +22,15 @@ if TYPE_CHECKING:
 class OutputConversion(InputConversion):
     """Convert the outputs of the engine to predictions, and measure them."""
 
-    def undo(self, P: NDArray[Any]) -> NDArray[Any]:
+    def unscale(self, P: NDArray[Any]) -> NDArray[Any]:
         """Outputs as users read them: the scaling of the targets undone."""
         if self.scaler_y is None:
             return P
-        return known_scaling("scale_y", self.scaling_y).undo(P, self.model.dtype)
+        return require_scaling("scale_y", self.scaling_y).undo(P, self.model.dtype)
 
-    def known_y(self) -> Scaling:
+    def target_scaling(self) -> Scaling:
         """The scaling of targets; raises where none is known yet."""
-        return known_scaling("scale_y", self.scaling_y)
+        return require_scaling("scale_y", self.scaling_y)
 
     def predict_into(self, out: NDArray[Any], rows: NDArray[Any], single: bool) -> NDArray[Any]:
         """Writes what the model makes of rows into `out`, of which `predict` gives the only row where it is single."""
@@ -40,10 +40,10 @@ class OutputConversion(InputConversion):
         if self.scaler_y is None and not np.may_share_memory(out, rows):
             model.predict(rows, out[None] if single else out)
         else:
-            out[...] = self.undo(model.predict(rows)).reshape(out.shape)
+            out[...] = self.unscale(model.predict(rows)).reshape(out.shape)
         return out
 
-    def by_inputs(self, gradient: NDArray[Any], X: ArrayLike) -> NDArray[Any]:
+    def input_gradient(self, gradient: NDArray[Any], X: ArrayLike) -> NDArray[Any]:
         """A gradient by the engine's inputs as one by the X that they came from, of whose shape images have it."""
         if self.scaling_X is not None:
             gradient = (gradient * self.scaling_X.factor).astype(self.model.dtype)
@@ -77,7 +77,7 @@ class OutputConversion(InputConversion):
                 f"{self.model.loss!r}"
             )
 
-    def true_index(self, data: Data) -> NDArray[np.int64]:
+    def true_class_index(self, data: Data) -> NDArray[np.int64]:
         """The classes of targets, as `class_index` has those of outputs."""
         if data.labels is not None:
             return data.labels.astype(np.int64)
@@ -94,23 +94,23 @@ class OutputConversion(InputConversion):
 
     def measure(self, metric: Metric, data: Data, P: NDArray[Any]) -> float:
         """A metric of outputs as the engine gives them."""
-        return self.measure_in_units(metric, data, P if self.scaling_y is None else self.scaling_y.undo(P))
+        return self.measure_unscaled(metric, data, P if self.scaling_y is None else self.scaling_y.undo(P))
 
-    def measure_in_units(self, metric: Metric, data: Data, P: NDArray[Any]) -> float:
+    def measure_unscaled(self, metric: Metric, data: Data, P: NDArray[Any]) -> float:
         """A metric of outputs in the units of the user."""
         named: dict[str, Any] = {} if data.weights is None else {"sample_weight": data.weights}
         if not self.loss.is_classification:
             assert data.Y is not None
             Y = data.Y if self.scaling_y is None else self.scaling_y.undo(data.Y)
             return _number(metric, metric(_read_only(Y), _read_only(P), **named))
-        true, predicted = self.true_index(data), P[:, 0] if P.shape[1] == 1 else P
+        true, predicted = self.true_class_index(data), P[:, 0] if P.shape[1] == 1 else P
         if metric.of_n_classes and true.ndim == 1:  # of all classes, not of those that these rows have
             named["n_classes"] = max(2, self.model.sizes[-1])
         if metric.takes == "probabilities" and P.shape[1] == 1:
             predicted = np.concatenate([1 - P, P], axis=1)
         elif metric.takes in (None, "classes"):
             predicted = self.class_index(P)
-        if self.classes is not None and true.ndim == 1 and metric.is_given:  # as the user has them
+        if self.classes is not None and true.ndim == 1 and metric.is_custom:  # as the user has them
             true = self.classes[true]
             predicted = self.classes[predicted] if metric.takes in (None, "classes") else predicted
         return _number(metric, metric(true, _read_only(predicted), **named))

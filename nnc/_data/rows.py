@@ -8,7 +8,7 @@ import numpy as np
 from numpy import ndarray
 
 from nnc._data import targets
-from nnc._data.inputs import known_scaling, learned_scaling
+from nnc._data.inputs import fit_scaling, require_scaling
 from nnc._data.outputs import OutputConversion
 from nnc._model.data import Data
 from nnc._utils.arrays import as_contiguous, as_finite_array, as_matrix, as_real_array, not_finite_error
@@ -23,8 +23,8 @@ class TargetConversion(OutputConversion):
     """Convert targets and row weights, and split off validation rows."""
 
     classes: NDArray[Any] | None
-    largest: float
-    numbered: bool
+    max_abs_input: float
+    labels_are_indices: bool
     scaling_y: Scaling | None
 
     def is_unconverted(self, X: Any, Y: Any, of_outputs: bool = False) -> bool:
@@ -45,10 +45,10 @@ class TargetConversion(OutputConversion):
         """Return whether the loss is that of several heads and the engine can read their targets from Y as they are."""
         return self.model.heads is not None and self.scaler_y is None and self.model.engine.are_targets(Y)
 
-    def at_once(self, X: Any, y: Any, sample_weight: Any) -> tuple[Any, Any, Any, None] | None:
+    def data_as_is(self, X: Any, y: Any, sample_weight: Any) -> tuple[Any, Any, Any, None] | None:
         """X, Y, labels and no weights as the engine takes them, where nothing is to be converted, or learned of them:
         what most calls bring. X and Y are not yet known to be finite."""
-        if sample_weight is not None or type(y) is not np.ndarray or (X := self.ready(X)) is None:
+        if sample_weight is not None or type(y) is not np.ndarray or (X := self.rows_as_is(X)) is None:
             return None
         model, takes, n = self.model, self.loss.target_type, X.shape[0]
         n_out = model.sizes[-1]
@@ -85,13 +85,13 @@ class TargetConversion(OutputConversion):
         if sample_weight is None and self.is_unconverted(X, y):
             rows, Y, labels = X, y, None
             largest = model.core.largest_absolute_as_is(X, y, model.sizes[0], model.sizes[-1])
-        elif (ready := self.at_once(X, y, sample_weight)) is not None:
+        elif (ready := self.data_as_is(X, y, sample_weight)) is not None:
             rows, Y, labels, _ = ready
             largest = model.core.largest_absolute(rows, Y)
         if largest is not None:  # all is finite
             if learn:
-                self.largest = max(largest, self.largest)
-                self.numbered = self.loss.is_classification and self.classes is None
+                self.max_abs_input = max(largest, self.max_abs_input)
+                self.labels_are_indices = self.loss.is_classification and self.classes is None
             return Data(rows, Y, labels)
         rows = self.checked_inputs(X, learn)
         weights = None if sample_weight is None else self.row_weights("sample_weight", sample_weight, len(rows))
@@ -137,18 +137,18 @@ class TargetConversion(OutputConversion):
         model, row, n_out = self.model, self.loss, self.model.sizes[-1]
         if row.is_classification:
             column = targets.as_labels(y, n)
-            if column is not None and self.classes is None and learn and not self.numbered:
+            if column is not None and self.classes is None and learn and not self.labels_are_indices:
                 self.classes = targets.find_classes(column, row.name, n_out)
-            self.numbered = self.numbered or (learn and self.classes is None)
+            self.labels_are_indices = self.labels_are_indices or (learn and self.classes is None)
             if column is not None and (self.classes is not None or (row.target_type != "multilabel" and n_out > 1)):
                 if self.classes is not None:
-                    index = targets.encode(column, self.classes)
+                    index = targets.class_indices(column, self.classes)
                 else:
-                    index = targets.labels(column, n_out)
+                    index = targets.checked_labels(column, n_out)
                 if row.target_type == "probabilities":
                     return None, index
                 if row.target_type == "plus_minus_one":
-                    return targets.signs(index, n_out, model.dtype), None
+                    return targets.plus_minus_one(index, n_out, model.dtype), None
                 return index[:, None].astype(model.dtype), None
             y = y if column is None else column
         if model.heads is not None:
@@ -158,7 +158,7 @@ class TargetConversion(OutputConversion):
             if self.scaler_y is not None:
                 if learn and self.scaling_y is None:
                     self.scaling_y = heads.scaling_of_targets(model.heads.definition, self.scaler_y, Y)
-                Y = known_scaling("scale_y", self.scaling_y).apply(Y, model.dtype)
+                Y = require_scaling("scale_y", self.scaling_y).apply(Y, model.dtype)
             return heads.encode_missing(Y), None
         given = as_real_array("y", y) if model.custom is not None else targets.as_targets(y, row.name)
         if model.custom is not None:
@@ -177,14 +177,14 @@ class TargetConversion(OutputConversion):
             Y = as_contiguous(values, model.dtype)
         else:
             if learn and self.scaling_y is None:  # in one order, for a mean has other last bits in another
-                self.scaling_y = learned_scaling("scale_y", self.scaler_y, np.ascontiguousarray(values), "y")
-            Y = known_scaling("scale_y", self.scaling_y).apply(values, model.dtype)
+                self.scaling_y = fit_scaling("scale_y", self.scaler_y, np.ascontiguousarray(values), "y")
+            Y = require_scaling("scale_y", self.scaling_y).apply(values, model.dtype)
         position, _ = model.core.find_not_finite(Y)
         if position >= 0:
             raise not_finite_error("y", Y, position)
         targets.check_range(Y, row.name)
         if row.target_type == "probabilities":
-            return targets.probabilities(Y)
+            return targets.split_one_hot(Y)
         return Y, None
 
     def split(self, X: Any, y: Any, sample_weight: Any, share: float, key: int) -> tuple[Any, ...]:
@@ -192,8 +192,8 @@ class TargetConversion(OutputConversion):
         from nnc._data.splits import split
 
         X = X if isinstance(X, np.memmap) else self.array(X, learn=True)
-        y = targets.beside(X, y)
-        classes = targets.strata(y, self.model.loss, self.classes)
+        y = targets.check_row_count(X, y)
+        classes = targets.stratification_labels(y, self.model.loss, self.classes)
         for name, array in (("X", X), ("y", y)):  # here, while rows have the numbers that the user knows
             if name == "y" and self.model.heads is not None:  # which may have none
                 continue
@@ -206,7 +206,7 @@ class TargetConversion(OutputConversion):
         weights = self.row_weights("sample_weight", sample_weight, len(X))
         return X[train], y[train], weights[train], (X[test], y[test], weights[test])
 
-    def weighted(self, data: Data, class_weight: Any) -> Data:
+    def apply_class_weight(self, data: Data, class_weight: Any) -> Data:
         """The data with the weights of classes multiplied into those of the rows."""
         if class_weight is None:
             return data
@@ -216,7 +216,7 @@ class TargetConversion(OutputConversion):
         classes = np.arange(max(2, n_out)) if self.classes is None else self.classes
         if self.loss.target_type == "plus_minus_one" and n_out == 1 and self.classes is None:
             classes = np.array([-1, 1])
-        weights, name = targets.class_weights(self.true_index(data), class_weight, classes), "class_weight"
+        weights, name = targets.class_weights(self.true_class_index(data), class_weight, classes), "class_weight"
         if data.weights is not None:
             with np.errstate(over="ignore", under="ignore"):
                 weights, name = weights * data.weights, "class_weight times sample_weight"

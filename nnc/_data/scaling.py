@@ -38,7 +38,7 @@ class Scaler(ABC):
     name: ClassVar[str]  # in files
 
     @abstractmethod
-    def known(self, name: str, shape: tuple[int, ...]) -> Scaling | None:
+    def scaling_without_data(self, name: str, shape: tuple[int, ...]) -> Scaling | None:
         """The scaling of rows of this shape, where it does not depend on what is scaled; `name` is the argument that
         messages begin with."""
 
@@ -77,7 +77,7 @@ class Learned(Scaler):
 
     target: ClassVar[float]  # where the origin of a column goes
 
-    def known(self, name: str, shape: tuple[int, ...]) -> Scaling | None:
+    def scaling_without_data(self, name: str, shape: tuple[int, ...]) -> Scaling | None:
         return None
 
     @abstractmethod
@@ -87,7 +87,7 @@ class Learned(Scaler):
         """Origin and factor of columns whose smallest number is `low` and whose largest low + 2 half."""
 
     def _fit(self, rows: NDArray[Any], name: str) -> Scaling:
-        known = self.known(name, rows.shape[1:] or (1,))
+        known = self.scaling_without_data(name, rows.shape[1:] or (1,))
         if known is not None:
             return known
         if rows.ndim not in (1, 2) or rows.size == 0:
@@ -136,7 +136,7 @@ class Standardize(Learned):
     def __repr__(self) -> str:
         return "Standardize()" if self.mean is self.std is None else f"Standardize(mean={self.mean}, std={self.std})"
 
-    def known(self, name: str, shape: tuple[int, ...]) -> Scaling | None:
+    def scaling_without_data(self, name: str, shape: tuple[int, ...]) -> Scaling | None:
         if self.mean is None or self.std is None:
             return None
         mean, std = (_spread(name, what, getattr(self, what), shape) for what in ("mean", "std"))
@@ -199,11 +199,11 @@ class Pixels(Scaler):
 
     name = "pixels"
 
-    def known(self, name: str, shape: tuple[int, ...]) -> Scaling:
+    def scaling_without_data(self, name: str, shape: tuple[int, ...]) -> Scaling:
         return Scaling(self.name, np.array(0.0), np.array(1 / 255))
 
     def _fit(self, rows: NDArray[Any], name: str) -> Scaling:
-        return self.known(name, rows.shape[1:])
+        return self.scaling_without_data(name, rows.shape[1:])
 
 
 SCALERS: dict[str, type[Scaler]] = {kind.name: kind for kind in (Standardize, MinMax, Pixels)}

@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-def as_given(y: Any) -> NDArray[Any]:
+def as_label_array(y: Any) -> NDArray[Any]:
     """y as an array in which its labels are what they were."""
     return y if type(y) is np.ndarray else _objects(y)
 
 
-def beside(X: NDArray[Any], y: Any) -> NDArray[Any]:
+def check_row_count(X: NDArray[Any], y: Any) -> NDArray[Any]:
     """The same, known to have a row for each of X."""
-    given = as_given(y)
+    given = as_label_array(y)
     if X.ndim == 0 or given.ndim == 0 or len(X) != len(given):
         raise ValueError(f"y must have one row for each row of X, got shapes {given.shape} and {X.shape}")
     return given
@@ -32,7 +32,7 @@ def beside(X: NDArray[Any], y: Any) -> NDArray[Any]:
 
 def as_labels(y: Any, n: int) -> NDArray[Any] | None:
     """y as a vector (n,) if it has one value for each of the n rows, else None. Bytes and dates become text."""
-    values = as_given(y)
+    values = as_label_array(y)
     kind = values.dtype.kind
     if kind in "TO" and values.ndim:  # NumPy 2's strings of any length, and what pandas has
         from nnc._utils.containers import convert_labels as exact_labels
@@ -74,7 +74,7 @@ def as_targets(y: Any, loss: str) -> NDArray[Any]:
     try:
         return as_real_array("y", y)
     except TypeError:
-        for index, value in np.ndenumerate(as_given(y).astype(object)):
+        for index, value in np.ndenumerate(as_label_array(y).astype(object)):
             if index and isinstance(value, (str, bytes)):  # a single text is no column of labels
                 raise TypeError(
                     f"y must be numbers for the loss {loss!r}, got the text {brief(value)} in row {index[0]}; "
@@ -114,12 +114,12 @@ def find_classes(values: NDArray[Any], loss: str, n_out: int) -> NDArray[Any] | 
     if text:
         raise ValueError(
             f"y must have {expected} classes to fit this network of {n_out} output{'s' * (n_out > 1)}, "
-            f"got {len(classes)}: {shown(classes)}"
+            f"got {len(classes)}: {list_classes(classes)}"
         )
     return None
 
 
-def classes_of(values: list[Any]) -> NDArray[Any]:
+def classes_from_list(values: list[Any]) -> NDArray[Any]:
     """The classes that a document has, exactly."""
     if isinstance(values[0], str):
         return np.array(values)
@@ -127,11 +127,13 @@ def classes_of(values: list[Any]) -> NDArray[Any]:
 
     classes = as_exact_array(values)
     if classes is None:
-        raise ValueError(f"classes must be numbers that one type holds exactly, got {shown(np.array(values, object))}")
+        raise ValueError(
+            f"classes must be numbers that one type holds exactly, got {list_classes(np.array(values, object))}"
+        )
     return classes
 
 
-def strata(y: NDArray[Any], loss: str, classes: NDArray[Any] | None) -> NDArray[Any] | None:
+def stratification_labels(y: NDArray[Any], loss: str, classes: NDArray[Any] | None) -> NDArray[Any] | None:
     """What of each row a fraction for validation keeps the shares of; None where the loss knows no classes."""
     row = losses.ROWS[loss]
     if not row.is_classification:
@@ -144,12 +146,12 @@ def strata(y: NDArray[Any], loss: str, classes: NDArray[Any] | None) -> NDArray[
     return values
 
 
-def shown(classes: NDArray[Any]) -> str:
+def list_classes(classes: NDArray[Any]) -> str:
     names = [repr(value) for value in classes[:6].tolist()]
     return ", ".join(names) + (", ..." if len(classes) > 6 else "")
 
 
-def encode(values: NDArray[Any], classes: NDArray[Any]) -> NDArray[np.int32]:
+def class_indices(values: NDArray[Any], classes: NDArray[Any]) -> NDArray[np.int32]:
     """The place of every label among the classes."""
     wrong: Any = np.ones(len(values), bool)
     if (values.dtype.kind == "U") == (classes.dtype.kind == "U"):
@@ -163,7 +165,8 @@ def encode(values: NDArray[Any], classes: NDArray[Any]) -> NDArray[np.int32]:
     if wrong.any():
         row = int(wrong.argmax())
         raise ValueError(
-            f"y must hold the classes of this network, {shown(classes)}, got {values.tolist()[row]!r} in row {row}"
+            f"y must hold the classes of this network, {list_classes(classes)}, got {values.tolist()[row]!r} in row "
+            f"{row}"
         )
     return index.astype(np.int32)
 
@@ -177,7 +180,7 @@ def _as_type(values: NDArray[Any], dtype: np.dtype[Any]) -> tuple[NDArray[Any], 
         return same, (same.astype(values.dtype) != values) | ((same < 0) != (values < 0))
 
 
-def labels(y: NDArray[Any], n_out: int) -> NDArray[np.int32]:
+def checked_labels(y: NDArray[Any], n_out: int) -> NDArray[np.int32]:
     """Whole numbers from 0 to n_out - 1, in an array of their own: the core reads with them, also when the user's have
     changed since."""
     y = as_real_array("y", y)
@@ -196,7 +199,7 @@ def labels(y: NDArray[Any], n_out: int) -> NDArray[np.int32]:
     return np.array(y, np.int32)
 
 
-def signs(index: NDArray[np.int32], n_out: int, dtype: np.dtype[Any]) -> NDArray[Any]:
+def plus_minus_one(index: NDArray[np.int32], n_out: int, dtype: np.dtype[Any]) -> NDArray[Any]:
     """Labels as hinge takes them: 1 for the class, -1 for the others."""
     if n_out == 1:
         return (2 * index[:, None] - 1).astype(dtype)
@@ -205,7 +208,7 @@ def signs(index: NDArray[np.int32], n_out: int, dtype: np.dtype[Any]) -> NDArray
     return Y
 
 
-def probabilities(Y: NDArray[Any]) -> tuple[NDArray[Any] | None, NDArray[np.int32] | None]:
+def split_one_hot(Y: NDArray[Any]) -> tuple[NDArray[Any] | None, NDArray[np.int32] | None]:
     """Rows that are one-hot as labels, others as they are."""
     sums = Y.sum(axis=1, dtype=np.float64)
     wrong = (Y.min(axis=1) < 0) | (abs(sums - 1) > 1e-5)
@@ -233,7 +236,7 @@ def check_range(Y: NDArray[Any], loss: str) -> None:
 
 def class_weights(index: NDArray[Any], weight: Any, classes: NDArray[Any]) -> NDArray[np.float64]:
     """How much each row counts by its class: "balanced" is n / (number of classes * rows of the class)."""
-    expected = f"class_weight must be 'balanced' or a dict that gives the classes {shown(classes)} a weight"
+    expected = f"class_weight must be 'balanced' or a dict that gives the classes {list_classes(classes)} a weight"
     if isinstance(weight, str) and weight == "balanced":
         counts = np.bincount(index, minlength=len(classes))
         by_class: NDArray[np.float64] = len(index) / (np.count_nonzero(counts) * np.maximum(counts, 1))

@@ -238,7 +238,7 @@ def to_c_int8(net: Any, name: str, calibrate: Any, validation: Any) -> tuple[str
     """
     if calibrate is None:
         raise ValueError("calibrate must be rows of inputs for dtype='int8', which determine the ranges, got None")
-    program, converter = build_program(net._whole()), net.converter
+    program, converter = build_program(net._export_document()), net.converter
     quantized = quantize(program, converter.rows(converter.array(calibrate)).astype(np.float64))
     X, y = (calibrate, None) if validation is None else validation
     rows = converter.rows(converter.array(X)).astype(np.float64)
@@ -255,7 +255,7 @@ def _compare(net: Any, P: NDArray[Any], Q: NDArray[Any], X: Any, y: Any) -> Quan
     if y is None or net.heads is not None:  # networks with heads have no single score
         return Quantization(error, agreement)
     data, metric = converter.data(X, y), net._metric(None)
-    score, score_int8 = (converter.measure_in_units(metric, data, outputs) for outputs in (P, Q))
+    score, score_int8 = (converter.measure_unscaled(metric, data, outputs) for outputs in (P, Q))
     return Quantization(error, agreement, score, score_int8)
 
 

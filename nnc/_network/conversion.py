@@ -23,7 +23,7 @@ class Conversion(Files):
             network.biases.assign(parts.biases)
         network.model.assign_statistics(parts.statistics)
         scalings = {"scale_X": parts.scale_X, "scale_y": parts.scale_y}
-        network.converter.take({"classes": None, "feature_names": None, **scalings})
+        network.converter.restore({"classes": None, "feature_names": None, **scalings})
         network.converter.classes = parts.classes
         return network
 
@@ -54,7 +54,7 @@ class Conversion(Files):
         from nnc._interop.onnx import to_onnx
         from nnc._utils import disk
 
-        disk.replace_file(path, to_onnx([self._whole()], self._named(dtype)), "network")
+        disk.replace_file(path, to_onnx([self._export_document()], self._named(dtype)), "network")
 
     def to_c(
         self, path: Any, name: str | None = None, dtype: Any = None, calibrate: Any = None, validation: Any = None
@@ -106,7 +106,7 @@ class Conversion(Files):
         elif calibrate is not None or validation is not None:
             raise ValueError("calibrate and validation are for dtype='int8'")
         else:
-            text, report = to_c([self._whole()], name, self._named(dtype), self.predict), None
+            text, report = to_c([self._export_document()], name, self._named(dtype), self.predict), None
         disk.write_text(path, text, "network")
         return report
 
@@ -132,7 +132,7 @@ class Conversion(Files):
         from nnc._interop.python_source import to_python
         from nnc._utils import disk
 
-        disk.write_text(path, to_python([self._whole()], self.predict), "network")
+        disk.write_text(path, to_python([self._export_document()], self.predict), "network")
 
     def to_js(self, path: Any) -> None:
         """Writes the network as one ES module for browsers and Node.js, without dependencies.
@@ -154,7 +154,7 @@ class Conversion(Files):
         from nnc._interop.js_source import to_js
         from nnc._utils import disk
 
-        disk.write_text(path, to_js([self._whole()], self.predict), "network")
+        disk.write_text(path, to_js([self._export_document()], self.predict), "network")
 
     def to_torch(self) -> Any:
         """The network as an nn.Sequential of PyTorch, in its mode for evaluation, which gives what `predict` does.
@@ -171,7 +171,7 @@ class Conversion(Files):
         """
         from nnc._interop.torch_modules import to_torch
 
-        return to_torch(self._whole())
+        return to_torch(self._export_document())
 
     def to_sklearn(self) -> Any:
         """Convert the network to scikit-learn's own MLPClassifier, or MLPRegressor if outputs are no probabilities
@@ -187,4 +187,4 @@ class Conversion(Files):
         """
         from nnc._interop.scikit_learn import to_mlp
 
-        return to_mlp(self._whole(), self.classes)
+        return to_mlp(self._export_document(), self.classes)

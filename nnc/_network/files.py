@@ -143,7 +143,7 @@ class Files(Prediction):
             network.model.assign_statistics(
                 [[layer[key] for key in ("running_mean", "running_var") if key in layer] for layer in layers]
             )
-            network.converter.take(document)
+            network.converter.restore(document)
             if document["training"] is not None:
                 network.state = TrainingState.from_dict(document["training"], network.model, streams)
                 network.state.missed = frozen_steps(document["learning"])
@@ -203,7 +203,7 @@ class Files(Prediction):
         if self.state is not None:
             self.state.unpack(self.model, self.streams)
 
-    def _whole(self) -> dict[str, Any]:
+    def _export_document(self) -> dict[str, Any]:
         """The document, for other formats."""
         from nnc import _serialization
 

@@ -39,7 +39,7 @@ def input_gradients(net: NeuralNetwork, X: ArrayLike, y: Any) -> NDArray[Any]:
     data = net.converter.data(X, y)
     by_inputs = np.empty(data.X.shape, net.dtype)
     net.model.gradient(data, net.model.zeros(), by_inputs)
-    return net.converter.by_inputs(by_inputs, X)
+    return net.converter.input_gradient(by_inputs, X)
 
 
 def check_gradients(net: NeuralNetwork, X: ArrayLike, y: Any, eps: float | None = None) -> GradientCheck:

@@ -51,7 +51,7 @@ class Inspection(Prediction):
 
     def _loss_and_scalings(self) -> str:
         """Return precision, loss and scalings for the last line of a summary."""
-        scaled = "".join(f", {what} scaled ({how})" for what, how in self.converter.scalings().items())
+        scaled = "".join(f", {what} scaled ({how})" for what, how in self.converter.describe_scalings().items())
         loss = self.model.loss_function or self.loss_name
         return f"{self.dtype.name}, loss {loss}{scaled}"
 
@@ -133,7 +133,7 @@ class Inspection(Prediction):
         from nnc._inspection.text import network_text, scaling_text
 
         converter = self.converter
-        lines = {what: [f"Scaled: {how}"] for what, how in converter.scalings().items()}
+        lines = {what: [f"Scaled: {how}"] for what, how in converter.describe_scalings().items()}
         if converter.scaling_X is not None:
             lines["inputs"] += scaling_text("Input", converter.scaling_X)
         if converter.scaling_y is not None:

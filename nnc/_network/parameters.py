@@ -102,7 +102,9 @@ class Parameters(SuggestsAttributes):
         self.model = Model(made, name, parameter, check_dtype(dtype), custom, heads)
         self.streams = Streams(check_seed(seed))
         self.converter = converter(self.model, *scalers)
-        self.converter.open = frozenset(n for n, s in (("scale_X", scale_X), ("scale_y", scale_y)) if s == "auto")
+        self.converter.automatic_scalings = frozenset(
+            n for n, s in (("scale_X", scale_X), ("scale_y", scale_y)) if s == "auto"
+        )
         self.state = None
         self._steps = None
         self._initialize(init)
@@ -113,7 +115,7 @@ class Parameters(SuggestsAttributes):
             self.model.draw_weights(self._init, self.streams.root)
         else:
             Arrays("init", self.model.W).assign(init)
-            self.converter.open = frozenset()
+            self.converter.automatic_scalings = frozenset()
 
     def _choosing_loss(self, y: Any, is_batch: bool = False) -> AbstractContextManager[None]:
         """Return the context of a training on these targets, which choose the loss if it is "auto"."""
@@ -148,22 +150,22 @@ class Parameters(SuggestsAttributes):
             self._change_loss(PROVISIONAL_LOSS, UndecidedConverter)
 
     def _change_loss(self, loss: str, converter: type[DataConverter]) -> None:
-        before, scalings = self.converter, self.converter.open
+        before, scalings = self.converter, self.converter.automatic_scalings
         self.model.change_loss(loss)
         self.converter = converter(self.model, before.scaler_X, before.scaler_y)
-        self.converter.open = scalings
+        self.converter.automatic_scalings = scalings
         self._has_automatic_loss = converter is not DataConverter
 
-    def _open_scalings(self) -> frozenset[str]:
+    def _automatic_scalings(self) -> frozenset[str]:
         """Return the names of the scalings that a fit may choose.
 
         There are none where the weights are not those of the seed any more: they belong to rows as they are.
         """
-        if not self.converter.open:
-            return self.converter.open
+        if not self.converter.automatic_scalings:
+            return self.converter.automatic_scalings
         drawn = self.model.with_zero_parameters()
         drawn.draw_weights(self._init, self.streams.root)
-        return self.converter.open if np.array_equal(drawn.theta, self.model.theta) else frozenset()
+        return self.converter.automatic_scalings if np.array_equal(drawn.theta, self.model.theta) else frozenset()
 
     @property
     def sizes(self) -> tuple[int, ...]:

@@ -47,7 +47,7 @@ class Prediction(Parameters):
             P = model.engine.predict_as_is(model.theta_view, X, out)
             if P is not None:
                 return P  # type: ignore[no-any-return]
-        rows = converter.ready(X)
+        rows = converter.rows_as_is(X)
         if rows is None:
             array = converter.array(X)
             rows, single = converter.inputs(array), converter.is_single(array)
@@ -55,7 +55,7 @@ class Prediction(Parameters):
             return converter.predict_into(out, rows, single)
         P = model.predict(rows)
         if converter.scaler_y is not None:
-            P = converter.undo(P)
+            P = converter.unscale(P)
         return P[0] if single else P
 
     def predict_classes(self, X: ArrayLike) -> NDArray[Any]:
@@ -183,7 +183,7 @@ class Prediction(Parameters):
                 return found
         if model.custom is not None:
             return model.compute_loss(converter.data(X, y, sample_weight))
-        data = converter.at_once(X, y, sample_weight) or converter.data(X, y, sample_weight)
+        data = converter.data_as_is(X, y, sample_weight) or converter.data(X, y, sample_weight)
         loss: float = model.engine.loss(model.theta_view, *data)
         if not loss < np.inf:
             converter.data(X, y, sample_weight)  # raises where they are not finite
@@ -218,7 +218,7 @@ class Prediction(Parameters):
         as_is = sample_weight is None and converter.is_unconverted(X, y) and len(X) >= model.min_batch_rows  # type: ignore[arg-type]
         if as_is and model.engine.gradients_as_is(model.theta_view, X, y, flat) is not None:
             return model.split(flat)
-        data: Any = None if model.custom is not None else converter.at_once(X, y, sample_weight)
+        data: Any = None if model.custom is not None else converter.data_as_is(X, y, sample_weight)
         if data is None:
             data = converter.data(X, y, sample_weight)
             if model.custom is not None:

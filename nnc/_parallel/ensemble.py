@@ -187,7 +187,7 @@ class Ensemble(SuggestsAttributes):
         data = self._lead.data(X, y)
         if self._lead.loss.is_classification:
             self._lead.check_probabilities()
-            index = self._lead.true_index(data)
+            index = self._lead.true_class_index(data)
             if index.ndim == 2:
                 raise ValueError("conformal needs one class a row, and with the loss 'bce' each output is for itself")
             return ConformalSets(self.predict_proba, X, index, level)
@@ -211,7 +211,7 @@ class Ensemble(SuggestsAttributes):
         if not np.isfinite(P).all():  # NaN has a class and a score like any number
             for network in self.networks:
                 network.model.check_parameters()
-        return lead.converter.measure_in_units(metric, data, P)
+        return lead.converter.measure_unscaled(metric, data, P)
 
     # ------------------------------------------------------------------------------------------ files
 
@@ -256,7 +256,7 @@ class Ensemble(SuggestsAttributes):
         from nnc._interop.onnx import to_onnx
         from nnc._utils import disk
 
-        disk.replace_file(path, to_onnx(self._whole(), self._named(dtype)), "ensemble")
+        disk.replace_file(path, to_onnx(self._export_documents(), self._named(dtype)), "ensemble")
 
     def to_c(self, path: Any, name: str | None = None, dtype: Any = None) -> None:
         """Writes the ensemble as one header of C, whose outputs are those of the mean, as `NeuralNetwork.to_c` does it;
@@ -271,7 +271,7 @@ class Ensemble(SuggestsAttributes):
         from nnc._utils import disk
 
         name = name_from_path(path) if name is None else name
-        disk.write_text(path, to_c(self._whole(), name, self._named(dtype), self.predict), "ensemble")
+        disk.write_text(path, to_c(self._export_documents(), name, self._named(dtype), self.predict), "ensemble")
 
     def to_python(self, path: Any) -> None:
         """Writes the ensemble as one module of plain Python, whose outputs are those of the mean, with what
@@ -279,7 +279,7 @@ class Ensemble(SuggestsAttributes):
         from nnc._interop.python_source import to_python
         from nnc._utils import disk
 
-        disk.write_text(path, to_python(self._whole(), self.predict), "ensemble")
+        disk.write_text(path, to_python(self._export_documents(), self.predict), "ensemble")
 
     def to_js(self, path: Any) -> None:
         """Writes the ensemble as one ES module, whose outputs are those of the mean, with what `NeuralNetwork.to_js`
@@ -287,11 +287,11 @@ class Ensemble(SuggestsAttributes):
         from nnc._interop.js_source import to_js
         from nnc._utils import disk
 
-        disk.write_text(path, to_js(self._whole(), self.predict), "ensemble")
+        disk.write_text(path, to_js(self._export_documents(), self.predict), "ensemble")
 
-    def _whole(self) -> list[dict[str, Any]]:
+    def _export_documents(self) -> list[dict[str, Any]]:
         """The documents, for other formats."""
-        return [network._whole() for network in self.networks]
+        return [network._export_document() for network in self.networks]
 
     def _named(self, dtype: Any) -> str:
         """The name of a dtype, by default that of the outputs."""

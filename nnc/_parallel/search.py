@@ -331,7 +331,7 @@ def _held_out(
 ) -> HeldOut:
     """Return fractions of the rows, or folds, with the same share of every class and the weights of their rows, or
     other rows."""
-    converter = network.converter.learner()
+    converter = network.converter.copy_for_fit()
     array = converter.array(X, learn=True)
     rows = converter.rows(array)
     n = len(rows)
@@ -347,10 +347,10 @@ def _held_out(
         test = None
     if not inner and not is_fraction(test):
         return HeldOut(array, n, None, [tuple(validation)], None if test is None else tuple(test), False)
-    known = [rows, targets.beside(rows, y)]
+    known = [rows, targets.check_row_count(rows, y)]
     if sample_weight is not None:
         known.append(converter.row_weights("sample_weight", sample_weight, n))
-    strata = targets.strata(known[1], network.model.loss, converter.classes)
+    strata = targets.stratification_labels(known[1], network.model.loss, converter.classes)
     left = np.arange(n)
     if is_fraction(test):
         left, out = split(n, check_fraction("test", test), mix(seed), strata, name="test")

@@ -97,7 +97,7 @@ class Taken:
     def __init__(self, converter: DataConverter, source: Source) -> None:
         pairs = (converter.scaler_X, converter.scaling_X), (converter.scaler_y, converter.scaling_y)
         self.scales = any(scaler is not None and scaling is None for scaler, scaling in pairs)
-        self.converter = converter.learner()
+        self.converter = converter.copy_for_fit()
         self.X = self.converter.array(source.X, learn=True)
         self._y = source.y
         self.n = len(self.converter.rows(self.X))
@@ -126,10 +126,10 @@ class Taken:
             return np.arange(self.n) if index is None else index, validation.rows
         if not is_fraction(validation):
             return index, None
-        y = targets.beside(self.converter.rows(self.X), self._y)
+        y = targets.check_row_count(self.converter.rows(self.X), self._y)
         index = np.arange(self.n) if index is None else index
         share, key = check_fraction("validation", validation), network.streams.key(SPLIT)
-        strata = targets.strata(y[index], network.model.loss, self.converter.classes)
+        strata = targets.stratification_labels(y[index], network.model.loss, self.converter.classes)
         train, test = split(len(index), share, key, strata, name="validation")
         return index[train], index[test]
 
@@ -164,7 +164,7 @@ class Taken:
             return Dataset(converter, data if weights is None else data.with_weights(weights), held)
         if self.scales:  # with the scaling of its own rows, as if there were no others
             converter.scaling_X, converter.scaling_y = chosen.scaling_X, chosen.scaling_y
-            rows, y = converter.rows(self.X), targets.as_given(self._y)
+            rows, y = converter.rows(self.X), targets.as_label_array(self._y)
             data = converter.data(rows[index], y[index], learn=True)
             held = converter.data(rows[apart], y[apart]) if apart is not None else converter.validation(validation)
             if weights is not None:

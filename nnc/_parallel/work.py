@@ -86,7 +86,7 @@ class Job:
         if self.is_automatic:
             from nnc._training.defaults import chosen
 
-            taken, converter = source.taken(converter), converter.learner()
+            taken, converter = source.taken(converter), converter.copy_for_fit()
             rows = taken.parted(network, arguments, self.index)[0]
             n = taken.n if rows is None else len(rows)
             arguments = chosen(arguments, network, converter, taken.X, n, network.state)

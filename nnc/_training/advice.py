@@ -98,7 +98,7 @@ def _looks_well(run: TrainingLoop, loss: NDArray[np.float64]) -> bool:
     return (
         run.is_plain
         and run.state.schedule is None
-        and run.dataset.converter.largest <= LARGE_INPUT
+        and run.dataset.converter.max_abs_input <= LARGE_INPUT
         and (len(loss) < SOME_EPOCHS or loss.item(-1) <= LARGE_LOSS * loss.item(0))
         and not model.has_image_input
         and run.training.is_healthy(model.saturation_ranges, RISES, SATURATED)
@@ -160,11 +160,11 @@ def _found(run: TrainingLoop, history: History) -> Iterator[tuple[type[TrainingW
                 f"and outputs of {model.activations[-1]} only from {low:g} to {high:g}: scale the targets into that "
                 'range, or choose another output, such as output="identity"',
             )
-    if run.dataset.converter.largest > LARGE_INPUT:
+    if run.dataset.converter.max_abs_input > LARGE_INPUT:
         yield (
             UnscaledInputWarning,
-            f"X reaches up to {run.dataset.converter.largest:g}, and networks learn best from inputs around -1 to 1: "
-            f'pass scale_X="{scaler_for(run.dataset.converter.largest)}" to NeuralNetwork, or scale X',
+            f"X reaches up to {run.dataset.converter.max_abs_input:g}, and networks learn best from inputs around -1 "
+            f'to 1: pass scale_X="{scaler_for(run.dataset.converter.max_abs_input)}" to NeuralNetwork, or scale X',
         )
     yield from _about_layers(run, equal, output_stuck)
 

@@ -55,7 +55,7 @@ def chosen(
     before: TrainingState | None,
 ) -> FitArguments:
     """Return the arguments of a fit on n rows of X after the automatic rule, and set the scalings of `converter`."""
-    scale(converter, network._open_scalings(), X, n)
+    scale(converter, network._automatic_scalings(), X, n)
     return filled(arguments, n, network.model, before)
 
 
@@ -130,8 +130,8 @@ def scale(converter: DataConverter, open_: frozenset[str], X: NDArray[Any], n: i
             scaler_X = Standardize() if n > 1 else None
         elif X.dtype == np.uint8:
             scaler_X = Pixels()
-            converter.scaling_X = scaler_X.known("scale_X", model.input_shape)
+            converter.scaling_X = scaler_X.scaling_without_data("scale_X", model.input_shape)
     of_numbers = converter.loss.target_type == "continuous" and model.activations[-1] == "identity"
     if "scale_y" in open_ and of_numbers and n > 1 and model.custom is None and model.heads is None:
         scaler_y = Standardize()
-    converter.scale_by(scaler_X, scaler_y)
+    converter.set_scalers(scaler_X, scaler_y)

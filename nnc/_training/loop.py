@@ -430,4 +430,4 @@ class TrainingLoop:
 
     def cause(self) -> str:
         """Return the most likely cause of a divergence, and what to do."""
-        return too_fast(self.records.rate_of(self.epoch), self.dataset.converter.largest)
+        return too_fast(self.records.rate_of(self.epoch), self.dataset.converter.max_abs_input)

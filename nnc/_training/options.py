@@ -349,7 +349,7 @@ def _named_metrics(values: Measure | Sequence[Measure], prefix: str, loss: LossR
 def check_weights(metrics: Mapping[str, Metric], rows: Data) -> None:
     """Raise where rows have weights, and the function of a metric does not take any."""
     for metric in () if rows.weights is None else metrics.values():
-        if metric.is_given and not metric.takes_weights:
+        if metric.is_custom and not metric.takes_weights:
             raise ValueError(
                 f"metrics: the function of {metric.name!r} has to take sample_weight, as rows have weights"
             )

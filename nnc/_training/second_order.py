@@ -122,7 +122,7 @@ class SecondOrderLoop(TrainingLoop):
                 raise
 
     def cause(self) -> str:
-        return f"Probably {unscaled(self.dataset.converter.largest)}."
+        return f"Probably {unscaled(self.dataset.converter.max_abs_input)}."
 
     def loss_of(self, params: Vector) -> float:
         self.model.params = self.whole(params)

@@ -54,7 +54,7 @@ def begin(network: Trainable, run: TrainingLoop) -> None:
 def array_loop(network: Trainable, X: ArrayLike, y: ArrayLike, arguments: FitArguments) -> TrainingLoop:
     """Return the training loop of `fit`. X is converted to an array here, and to rows for the engine in `Dataset`."""
     arguments = with_checked_batches(arguments)
-    converter, streams = network.converter.learner(), network.streams
+    converter, streams = network.converter.copy_for_fit(), network.streams
     rows = X if isinstance(X, np.memmap) else converter.array(X, learn=True)
     validation = arguments.validation
     if is_fraction(validation):
@@ -70,7 +70,12 @@ def array_loop(network: Trainable, X: ArrayLike, y: ArrayLike, arguments: FitArg
         state, options = prepare(network, arguments, not names_rate, "auto")
     else:
         state, options = prepare(network, arguments, False)
-    if batch_size is not None and hasattr(state.optimizer, "lr") and converter.is_lazy(rows) and batch_size < len(rows):
+    if (
+        batch_size is not None
+        and hasattr(state.optimizer, "lr")
+        and converter.converts_by_batch(rows)
+        and batch_size < len(rows)
+    ):
         state.streams = streams.copy()  # the first batch draws from them, and may be refused
         passes = _lazy_passes(converter, state, rows, y, arguments, batch_size)
         return _batch_loop(network, converter, state, passes, arguments, options, -(-len(rows) // batch_size))
@@ -121,7 +126,7 @@ def loop_on(
     """Return the training loop on rows that have been converted."""
     model, converter, rows, validation = network.model, dataset.converter, dataset.rows, dataset.validation
     if arguments.class_weight is not None:
-        rows = converter.weighted(rows, arguments.class_weight)
+        rows = converter.apply_class_weight(rows, arguments.class_weight)
     n = rows.n
     size = n if options.batch_size is None else min(n, options.batch_size)
     shuffles, is_first_order = arguments.shuffle and size < n, hasattr(state.optimizer, "lr")
@@ -199,7 +204,7 @@ def with_first_target(passes: Callable[[], Iterator[Any]]) -> tuple[Any, Callabl
 
 def batch_loop(network: Trainable, batches: Callable[[], Iterator[Any]], arguments: FitArguments) -> BatchLoop:
     """Return the training loop of `fit_batches`."""
-    model, converter, epochs = network.model, network.converter.learner(), arguments.epochs
+    model, converter, epochs = network.model, network.converter.copy_for_fit(), arguments.epochs
     if is_fraction(arguments.validation):
         raise TypeError(f"validation must be (X, y) with batches, got {arguments.validation!r}")
     optimizer, by_rule = arguments.optimizer, left_to_rule(arguments, network.state)
@@ -252,11 +257,11 @@ def _lazy_passes(
     """Return the epochs of rows that stay in their file: each batch is read when it is needed."""
     X = converter.rows(X)
     n = len(X)
-    converter.learn_scaling(X)
+    converter.fit_input_scaling(X)
     Y, labels = converter.targets(y, n, learn=True)
     weights = arguments.sample_weight
     rows = Data(X, Y, labels, None if weights is None else converter.row_weights("sample_weight", weights, n))
-    rows = converter.weighted(rows, arguments.class_weight)
+    rows = converter.apply_class_weight(rows, arguments.class_weight)
 
     def read(rows: Data, numbers: NDArray[Any]) -> Data:
         return rows.with_inputs(converter.checked_inputs(rows.X, learn=True, numbers=numbers))

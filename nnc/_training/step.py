@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy import ndarray
 
-from nnc._data.derivatives import by_outputs, check_gradient, flat_gradient
+from nnc._data.derivatives import check_gradient, engine_output_gradient, flat_gradient
 from nnc._team import Stepper
 from nnc._training.divergence import divergence, too_fast
 from nnc._training.options import settings
@@ -293,7 +293,7 @@ class GeneralStep:
             if state.plateau is not None:
                 state.plateau.observe(loss)
         if dP is None:
-            converter.numbered = converter.loss.is_classification and converter.classes is None
+            converter.labels_are_indices = converter.loss.is_classification and converter.classes is None
         is_plain = weights is None and state.schedule is None and (model.heads is None or not is_custom)
         return loss, converter if is_plain and self.is_repeatable(converter, X, y, labels, dP) else None
 
@@ -356,12 +356,12 @@ class GeneralStep:
     def data(network: Trainable, X: ArrayLike, y: ArrayLike | None, sample_weight: ArrayLike | None) -> Any:
         """Return the updated converter, and X, Y, labels and weights as the engine takes them."""
         converter = network.converter
-        ready = converter.at_once(X, y, sample_weight) if network.model.custom is None else None
+        ready = converter.data_as_is(X, y, sample_weight) if network.model.custom is None else None
         if ready is not None:
             return converter, *ready
         if y is None:
             raise TypeError("y must be an array of real numbers, got None; or dP takes its place")
-        learner = converter.learner()
+        learner = converter.copy_for_fit()
         return learner, *learner.data(X, y, sample_weight, learn=True)
 
     @staticmethod
@@ -377,7 +377,7 @@ class GeneralStep:
                 "dP must be left out where the network has BatchNorm: it is the derivative by what predict returns, "
                 "with running statistics, and a step takes those of its rows"
             )
-        return network.converter, *by_outputs(network.converter, X, dP)
+        return network.converter, *engine_output_gradient(network.converter, X, dP)
 
     @staticmethod
     def check(network: Trainable, X: NDArray[Any], Y: NDArray[Any] | None, what: str) -> float:

@@ -25,5 +25,5 @@ class Trainable(Protocol):
     def _choosing_loss(self, y: Any, is_batch: bool = False) -> AbstractContextManager[None]:
         """Return the context of a training on these targets, which choose the loss if it is "auto"."""
 
-    def _open_scalings(self) -> frozenset[str]:
+    def _automatic_scalings(self) -> frozenset[str]:
         """Return the names of the scalings that this fit may choose."""

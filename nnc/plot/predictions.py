@@ -135,7 +135,7 @@ def decision_boundary(
             f"net must be a classifier or have one output for decision_boundary, got {net.sizes[-1]} outputs"
         )
     else:
-        outputs = converter.undo(P).reshape(resolution, resolution)
+        outputs = converter.unscale(P).reshape(resolution, resolution)
         contours = ax.contourf(x_grid, y_grid, outputs, 20, cmap="viridis")
         ax.figure.colorbar(contours, ax=ax, label="output")
     index = _select_points(len(rows))
@@ -149,7 +149,7 @@ def decision_boundary(
             ax.scatter(*points[:, true[index] == i], s=26, linewidths=0.6, label=str(name), **style)
         ax.legend()
     else:
-        targets = converter.undo(converter.data(X, y).Y)[index, 0]
+        targets = converter.unscale(converter.data(X, y).Y)[index, 0]
         ax.scatter(*points, s=26, c=targets, norm=contours.norm, cmap="viridis", edgecolors="white", linewidths=0.8)
     names = net.feature_names or [f"input {i}" for i in range(n_in)]
     ax.set(xlabel=names[features[0]], ylabel=names[features[1]], xlim=extent[:2], ylim=extent[2:])
@@ -248,7 +248,7 @@ def predictions(
     if kind == "calibration":
         return _draw_calibration(net, X, y, ax, bins)
     data = net.converter.data(X, y)
-    true, predicted = net.converter.undo(data.Y), net.converter.undo(net.model.predict(data.X))
+    true, predicted = net.converter.unscale(data.Y), net.converter.unscale(net.model.predict(data.X))
     if kind == "intervals":
         assert band is not None
         return _draw_intervals(X, true, predicted, band, ax)

@@ -19,7 +19,7 @@ def build_table_program(model: TableModel) -> TableProgram:
     classes = target.classes is not None
     networks, titles = [], []
     for member in model.members:
-        _, operations, sizes = build_operations(member.network._whole())
+        _, operations, sizes = build_operations(member.network._export_document())
         networks.append(TableNetwork(member.spec.bins, operations))
         titles.append("-".join(map(str, sizes)))
     example = schema.example()

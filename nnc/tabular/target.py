@@ -84,7 +84,7 @@ class Target:
             A label is none of the classes, a number is missing or infinite, or the shape is another than in the fit.
         """
         if self.classes is not None:
-            return targets.encode(_labels(y, n), self.classes)
+            return targets.class_indices(_labels(y, n), self.classes)
         found = _numbers(y, n)
         if found.shape[1] != self.n_outputs:
             raise ValueError(f"y must have {pluralize(self.n_outputs, 'output')}, as in the fit, got {found.shape[1]}")
@@ -111,7 +111,7 @@ class Target:
         where, labels = f"{where}.classes[0]", given[0]
         if type(labels) is not list or len(labels) < 2:
             raise ValueError(f"{where} is {fields.describe(labels)}, expected a list of two labels or more")
-        classes = targets.classes_of(fields.labels(labels, where))
+        classes = targets.classes_from_list(fields.labels(labels, where))
         if not np.array_equal(classes, np.sort(classes)):
             raise ValueError(f"{where} is a list that is not sorted, expected a sorted one")
         return cls(n_outputs, classes)
@@ -119,7 +119,7 @@ class Target:
 
 def _labels(y: Any, n: int) -> NDArray[Any]:
     """Return y as labels (n,)."""
-    values = targets.as_given(y)
+    values = targets.as_label_array(y)
     _check_rows(values, n)
     if values.size != n:
         raise ValueError(f"y must be one column of labels, got {values.shape[1]}: fit a model for each")
