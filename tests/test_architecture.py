@@ -13,6 +13,12 @@ DOCS = HOME / "docs"
 PAGE = DOCS / "architecture.md"
 MAX_LINES = 300
 MAX_SENTENCE_WORDS = 40
+MAX_CODE_COLUMNS = 88  # the site shows lines up to this length without scrolling
+PAGES = [
+    *(HOME / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")),
+    HOME / "nnc/datasets/README.md",
+    *sorted(DOCS.rglob("*.md")),
+]
 FENCE = re.compile(r"^```.*?^```\n", re.DOTALL | re.MULTILINE)
 SUFFIXES = ("py", "pyx", "pxd", "pxi", "h", "md", "json")
 SOURCE_NAME = re.compile(rf"[\w./-]+\.(?:{'|'.join(SUFFIXES)})\b|(?:nnc|src|tests|tools|docs|benchmarks)/[\w./-]*")
@@ -87,8 +93,8 @@ def sentences(text):
     """Return the sentences of a page; each cell of a table and each item of a list stands alone."""
     lines = []
     for line in FENCE.sub("\n", text).splitlines():
-        if line.startswith("|"):
-            lines += [part for cell in line.strip("|").split("|") for part in ("", cell.strip())]
+        if line.lstrip().startswith("|"):
+            lines += [part for cell in line.strip(" |").split("|") for part in ("", cell.strip())]
         elif re.match(r"#|\s*(?:[-*]|\d+\.) ", line):
             lines += ["", line.strip()]
         else:
@@ -149,13 +155,17 @@ def test_architecture_fits_on_a_few_pages():
     assert len(PAGE.read_text(encoding="utf-8").splitlines()) <= MAX_LINES
 
 
-PAGES_WITH_SHORT_SENTENCES = [PAGE, DOCS / "glossary.md", *sorted(DOCS.glob("lab/*.md"))]
-
-
-@pytest.mark.parametrize("page", PAGES_WITH_SHORT_SENTENCES, ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(HOME)))
 def test_sentences_are_short(page):
     text = page.read_text(encoding="utf-8")
     assert not [part for part in sentences(text) if len(part.split()) > MAX_SENTENCE_WORDS]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(HOME)))
+def test_lines_of_code_fit_the_page(page):
+    blocks = re.findall(r"^```(?:python|sh|c)\n(.*?)^```", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    lines = [line for block in blocks for line in block.splitlines()]
+    assert not [line for line in lines if len(line) > MAX_CODE_COLUMNS]
 
 
 def test_every_page_of_the_lab_is_listed():

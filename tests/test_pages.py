@@ -1,5 +1,4 @@
-"""The site says what nnc does: the code on its pages runs and prints what stands below it, every public name has an
-example."""
+"""The code on the pages of the site runs and prints the output below it, and every public name has an example."""
 
 import importlib
 import json
@@ -24,17 +23,18 @@ TWINS = runpy.run_path(str(PAGES.parent / "twins.py"))
 
 API = sorted(DOCS.glob("api/*.md"))
 OBJECTS = re.compile(r"^\.\. auto\w+:: nnc\.([\w.]+)", re.MULTILINE)
+PUBLIC_MODULES = {"", ".datasets", ".layers", ".plot", ".reference", ".sklearn", ".tabular", ".dask", ".river"}
 
 
 @pytest.mark.parametrize("page", TOOL["of_site"](), ids=lambda page: f"{page.parent.name}/{page.stem}")
-def test_what_a_page_says(page, tmp_path, monkeypatch):
+def test_code_of_page_runs_and_prints_the_output(page, tmp_path, monkeypatch):
     monkeypatch.setenv("MPLBACKEND", "agg")
-    left = None in run(page, tmp_path)
+    has_skipped_blocks = None in run(page, tmp_path)
     for picture in re.findall(r"!\[[^]]*\]\(([\w.-]+)\)", page.read_text(encoding="utf-8")):
-        assert left or (tmp_path / picture).stat().st_size > 0
+        assert has_skipped_blocks or (tmp_path / picture).stat().st_size > 0
 
 
-def test_another_output_is_found(tmp_path):
+def test_different_output_raises(tmp_path):
     page = tmp_path / "page.md"
     page.write_text("```python\nprint(1)\n```\n\n```text\n2\n```\n", encoding="utf-8")
     with pytest.raises(AssertionError, match="line 2: this prints\n1"):
@@ -43,8 +43,8 @@ def test_another_output_is_found(tmp_path):
     assert run(page, tmp_path) == [None]
 
 
-@pytest.mark.skipif(os.name == "nt", reason="pages have commands of another shell")
-def test_commands_of_a_shell(tmp_path):
+@pytest.mark.skipif(os.name == "nt", reason="pages contain commands of a POSIX shell")
+def test_shell_commands_of_page_run(tmp_path):
     page = tmp_path / "page.md"
     page.write_text("```console\n$ echo 1 > a.txt\n$ cat a.txt\n1\n```\n", encoding="utf-8")
     assert run(page, tmp_path) == ["$ echo 1 > a.txt\n$ cat a.txt\n1\n"]
@@ -53,7 +53,7 @@ def test_commands_of_a_shell(tmp_path):
         run(page, tmp_path)
 
 
-def test_the_site_shows_what_was_printed(tmp_path):
+def test_site_shows_actual_output(tmp_path):
     page = tmp_path / "page.md"
     page.write_text("```python\nprint(1)\n```\n\n```text\n...\n```\n" * 2, encoding="utf-8")
     text = page.read_text(encoding="utf-8").replace("...", "1...", 1)
@@ -63,132 +63,141 @@ def test_the_site_shows_what_was_printed(tmp_path):
 
 
 @pytest.mark.parametrize("page", TWINS["translations"](), ids=lambda page: page.name)
-def test_translations_fit_their_twins(page):
+def test_translation_belongs_to_current_page(page):
     assert TWINS["faults"](page) == []
-    twin = TWINS["MARK"].match(page.read_text(encoding="utf-8"))[1]
-    there = (DOCS.parent / twin).read_text(encoding="utf-8")
-    assert page.name in there  # a link from each to the other
-    assert Path(twin).name in page.read_text(encoding="utf-8").split("\n", 1)[1]
+    original = TWINS["MARK"].match(page.read_text(encoding="utf-8"))[1]
+    text = (DOCS.parent / original).read_text(encoding="utf-8")
+    assert page.name in text  # both pages link to each other
+    assert Path(original).name in page.read_text(encoding="utf-8").split("\n", 1)[1]
 
 
-def test_a_translation_that_is_behind_is_found(tmp_path):
+def test_outdated_translation_is_reported(tmp_path):
     page = TWINS["translations"]()[0]
     text = page.read_text(encoding="utf-8")
     page = tmp_path / page.name
     page.write_text(re.sub("as of \\w+", "as of 0123456789ab", text), encoding="utf-8")
     assert "has changed since" in TWINS["faults"](page)[0]
     page.write_text(text.replace("epochs=1500", "epochs=150", 1), encoding="utf-8")
-    assert "has other code" in TWINS["faults"](page)[0]
+    assert "has other code" in TWINS["faults"](page)[-1]
 
 
-def text_of(room):
-    """The file that says what a public module offers."""
-    path = Path(nnc.__file__).parent / room
+def source_of(module):
+    """Return the source of a public module, without importing it."""
+    path = Path(nnc.__file__).parent / module
     return (path / "__init__.py" if path.is_dir() else path.with_suffix(".py")).read_text(encoding="utf-8")
 
 
-def public():
-    """All that has to be in the reference."""
+def public_names():
+    """Yield all names that the reference must contain."""
     modules = {"datasets", "layers", "plot", "reference", "__version__"}
     yield from set(nnc.__all__) - modules
     for name in ("datasets", "layers"):
-        yield from (f"{name}.{inside}" for inside in getattr(nnc, name).__all__)
-    for name in ("plot", "sklearn", "dask", "tabular", "river"):  # which need not be installed
-        listed = text_of(name).split("\n__all__ = [")[1].split("]")[0]
-        yield from (f"{name}.{inside}" for inside in re.findall(r'"(\w+)"', listed))
+        yield from (f"{name}.{member}" for member in getattr(nnc, name).__all__)
+    for name in ("plot", "sklearn", "dask", "tabular", "river"):  # their dependencies may be missing
+        members = source_of(name).split("\n__all__ = [")[1].split("]")[0]
+        yield from (f"{name}.{member}" for member in re.findall(r'"(\w+)"', members))
 
 
-def test_every_public_name_is_in_the_reference_with_an_example():
-    described = set()
+def sections(page):
+    """Return the sections of a page of the reference, one for each entry."""
+    return re.split(r"^#+ ", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
+
+
+def test_every_public_name_is_in_reference_with_example():
+    documented = set()
     for page in API:
-        for section in re.split(r"^#+ ", page.read_text(encoding="utf-8"), flags=re.MULTILINE):
+        for section in sections(page):
             names = OBJECTS.findall(section)
             assert not names or "```python" in section, f"{page.name} has no example of {names}"
-            described.update(names)
-    assert not sorted(set(public()) - described)
+            documented.update(names)
+    assert not sorted(set(public_names()) - documented)
+
+
+def test_entries_of_reference_begin_with_their_signature():
+    for page in API:
+        for section in sections(page):
+            heading, _, body = section.partition("\n")
+            if OBJECTS.search(section):
+                assert body.lstrip().startswith("```{eval-rst}"), f"{page.name}: {heading} begins without a signature"
 
 
 CLASSES = re.compile(r"^\.\. autoclass:: (nnc\.[\w.]+)\n((?:   :.*\n)*)", re.MULTILINE)
 NEEDS = {"nnc.sklearn": "sklearn", "nnc.tabular": "sklearn", "nnc.dask": "distributed", "nnc.river": "river"}
-# What scikit-learn gives its estimators for its own ends.
-OF_SCIKIT_LEARN = re.compile("set_\\w+_request|get_metadata_routing|get_params|set_params")
+# Methods that scikit-learn adds to all estimators.
+SCIKIT_LEARN_METHODS = re.compile("set_\\w+_request|get_metadata_routing|get_params|set_params")
 
 
-def described():
-    """Classes of the reference, with the page and the options that say which of their members are described."""
+def documented_classes():
+    """Yield the classes of the reference: the page, the name and the options of autodoc."""
     for page in API:
         for name, options in CLASSES.findall(page.read_text(encoding="utf-8")):
             yield pytest.param(page, name, dict(re.findall(r":([\w-]+): *(.*)", options)), id=name)
 
 
-def members_of(described, options):
-    """The members of a class that a page describes, as autodoc chooses them."""
+def documented_members(documented, options):
+    """Return the members of a class that a page documents, by the rules of autodoc."""
     if "members" not in options:
         return set()
-    left_out = set(re.findall(r"\w+", options.get("exclude-members", "")))
-    given = re.findall(r"\w+", options["members"])
-    there = given or (dir(described) if "inherited-members" in options else vars(described))
-    return {name for name in there if given or (name[0] != "_" and getattr(described, name).__doc__)} - left_out
+    excluded = set(re.findall(r"\w+", options.get("exclude-members", "")))
+    explicit = re.findall(r"\w+", options["members"])
+    names = explicit or (dir(documented) if "inherited-members" in options else vars(documented))
+    return {name for name in names if explicit or (name[0] != "_" and getattr(documented, name).__doc__)} - excluded
 
 
-@pytest.mark.parametrize(("page", "name", "options"), [*described()])
-def test_every_method_in_the_reference_has_an_example(page, name, options):
-    """And every method of an estimator is in the reference, also those that it has from scikit-learn."""
-    room, _, last = name.rpartition(".")
-    pytest.importorskip(NEEDS.get(room, "nnc"))
-    described = getattr(importlib.import_module(room), last)
-    members = members_of(described, options)
+@pytest.mark.parametrize(("page", "name", "options"), [*documented_classes()])
+def test_every_method_in_reference_has_an_example(page, name, options):
+    """Test also that the reference contains every method of an estimator, including inherited ones."""
+    module, _, class_name = name.rpartition(".")
+    pytest.importorskip(NEEDS.get(module, "nnc"))
+    documented = getattr(importlib.import_module(module), class_name)
+    members = documented_members(documented, options)
     code = "\n".join(block[2] for block in blocks(page))
     assert not sorted(member for member in members if not re.search(rf"\.{member}\b", code))
-    if hasattr(described, "get_params"):
-        methods = {method for method in dir(described) if method[0] != "_" and callable(getattr(described, method))}
-        assert not sorted(method for method in methods - members if not OF_SCIKIT_LEARN.fullmatch(method))
+    if hasattr(documented, "get_params"):
+        methods = {method for method in dir(documented) if method[0] != "_" and callable(getattr(documented, method))}
+        assert not sorted(method for method in methods - members if not SCIKIT_LEARN_METHODS.fullmatch(method))
 
 
-ROOMS = {"", ".datasets", ".layers", ".plot", ".reference", ".sklearn", ".tabular", ".dask", ".river"}
-
-
-def test_users_are_shown_what_is_public_alone():
-    """The pages and the examples import from no other module; what a room offers stands in its `__all__`."""
+def test_pages_and_examples_import_only_public_modules():
     examples = DOCS.parent.glob("examples/*.py")
     guides = [*DOCS.glob("*.md"), *DOCS.glob("guide/*.md"), *DOCS.glob("notebooks/*.md")]
     for page in [DOCS.parent / "README.md", *guides, *API, *examples]:
         for module in re.findall(r"^ *(?:from|import) nnc([\w.]*)", page.read_text(encoding="utf-8"), re.MULTILINE):
-            assert module in ROOMS, f"{page.name} imports from nnc{module}"
-    said = (DOCS / "guide/what-there-is.md").read_text(encoding="utf-8").split("## Public modules")[1]
-    assert {"", *re.findall(r"`nnc(\.\w+)`", said.split("All other modules")[0])} == ROOMS
-    for room in ROOMS:
-        assert "\n__all__ = " in text_of(room[1:])
+            assert module in PUBLIC_MODULES, f"{page.name} imports from nnc{module}"
+    section = (DOCS / "guide/what-there-is.md").read_text(encoding="utf-8").split("## Public modules")[1]
+    assert {"", *re.findall(r"`nnc(\.\w+)`", section.split("All other modules")[0])} == PUBLIC_MODULES
+    for module in PUBLIC_MODULES:
+        assert "\n__all__ = " in source_of(module[1:])
 
 
-def test_the_site_can_be_searched_in_chinese(monkeypatch):
+def test_site_search_splits_chinese_text(monkeypatch):
     for package in ("sphinx", "furo", "babel", "jupytext", "nbclient"):
         pytest.importorskip(package)
-    monkeypatch.syspath_prepend(DOCS)  # takes back at the end what docs/conf.py adds
+    monkeypatch.syspath_prepend(DOCS)  # restores sys.path, which docs/conf.py extends
     search = runpy.run_path(str(DOCS / "conf.py"))["SearchBoth"]
-    assert search.language_name == "English"  # by which browsers find the stemmer
-    asked = "用Adam优化器, learning_rate 学习率 3"
+    assert search.language_name == "English"  # the browser selects the stemmer by this name
+    query = "用Adam优化器, learning_rate 学习率 3"
     words = ["用", "Adam", "优化", "化器", "learning_rate", "学习", "习率", "3"]
-    assert list(search({}).split(asked)) == words
+    assert list(search({}).split(query)) == words
     node = shutil.which("node")
-    if node is not None:  # what browsers do
-        program = f"{search.js_splitter_code}; console.log(JSON.stringify(splitQuery({json.dumps(asked)})))"
+    if node is not None:  # run the code of the browser
+        program = f"{search.js_splitter_code}; console.log(JSON.stringify(splitQuery({json.dumps(query)})))"
         assert json.loads(subprocess.run([node, "-e", program], capture_output=True, check=True).stdout) == words
 
 
-def test_what_pages_show_of_other_files_is_there():
-    shown = 0
+def test_included_parts_of_source_files_exist():
+    count = 0
     for page in DOCS.glob("guide/*.md"):
         text = page.read_text(encoding="utf-8")
         for file, options in re.findall(r"^```\{literalinclude\} (\S+)\n((?::.*\n)*)", text, re.MULTILINE):
             source = (page.parent / file).read_text(encoding="utf-8")
             for mark in re.findall(r'^:(?:start-at|end-before): "?(.*?)"?$', options, re.MULTILINE):
-                assert mark in source, f"{page.name} shows {file} from or to {mark!r}"
-                shown += 1
-    assert shown > 10
+                assert mark in source, f"{page.name} includes {file} from or to {mark!r}"
+                count += 1
+    assert count > 10
 
 
-def test_every_page_is_in_the_contents():
+def test_every_page_is_in_a_toctree():
     listed = set()
     for page in DOCS.rglob("*.md"):
         text = page.read_text(encoding="utf-8")
