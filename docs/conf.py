@@ -1,8 +1,8 @@
-"""How the site is made, in both languages: `python tools/build_site.py build/site` (extra `[docs]`).
+"""Sphinx configuration of the site: `python tools/build_site.py build/site` builds both languages (extra `[docs]`).
 
-Before anything is read, the code of the pages is run (tools/pages.py), and has to print what they say. The pictures
-that it writes stay beside the pages, which show them. The Chinese site has the same pages, translated where there is a
-catalog (tools/catalogs.py).
+The build first runs the code of all pages (tools/pages.py) and compares its output with the output on the page. The
+pictures that the code writes are stored next to the pages. The Chinese site has the same pages; those with a catalog
+are translated (tools/catalogs.py).
 """
 
 from __future__ import annotations
@@ -39,19 +39,19 @@ extensions = ["myst_parser", "sphinx.ext.autodoc", "numpydoc", "sphinx_copybutto
 exclude_patterns = ["nnc-network.schema.json"]
 myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 3
-nitpicky = True  # links inside have to lead somewhere
-default_role = "code"  # what docstrings put between single backticks
+nitpicky = True  # report broken internal links
+default_role = "code"  # text between single backticks in docstrings
 
-autodoc_typehints = "none"  # the text of the docstrings has them, in words
+autodoc_typehints = "none"  # the docstrings describe the types
 autodoc_member_order = "bysource"
-autodoc_mock_imports = ["dask", "distributed", "river"]  # what they are needed for is documented without them
+autodoc_mock_imports = ["dask", "distributed", "river"]  # optional packages that may be missing
 python_maximum_signature_line_length = 88
-numpydoc_show_class_members = False  # autodoc lists them
+numpydoc_show_class_members = False  # autodoc lists the members
 
-language = "en"  # tools/build_site.py makes the other site, with language zh_CN
+language = "en"  # tools/build_site.py overrides it with zh_CN for the Chinese site
 locale_dirs = ["locale"]
-gettext_compact = False  # a catalog for each page
-gettext_location = False  # messages stand in the order of the page
+gettext_compact = False  # one catalog for each page
+gettext_location = False  # no line numbers, which change often
 
 html_theme = "furo"
 html_title = f"nnc {version}"
@@ -60,24 +60,27 @@ html_css_files = ["site.css"]
 html_show_sphinx = False
 html_theme_options = {"top_of_page_buttons": []}
 
-# Pages of the repository that stand outside of this folder, and where the site has them.
-OUTSIDE = {
+# Pages of the repository outside of this folder, and their paths on the site.
+EXTERNAL_PAGES = {
     "CHANGELOG.md": "project/changelog.md",
     "CONTRIBUTING.md": "project/contributing.md",
     "SECURITY.md": "project/security.md",
     "benchmarks/README.md": "project/benchmarks.md",
     "nnc/datasets/README.md": "project/datasets.md",
 }
-PRINTED = {}  # by page, what its blocks have printed
+OUTPUTS = {}  # output of each block, by page
 TRANSLATED = set(catalogs.translated(DOCS))
 NOTEBOOKS = sorted(DOCS.glob("notebooks/*.md"))
 
 
-class SearchBoth(SearchEnglish):
-    """English words, and Chinese text, which has no blanks between words, as pairs of characters. Browsers split what
-    is asked for in the same way, and show the pages that have all of it."""
+class BilingualSearch(SearchEnglish):
+    """Search index for English and Chinese.
 
-    lang = "en_zh"  # and the name of the language stays, which is that of the stemmer in browsers
+    Chinese text has no blanks between words, so it is split into pairs of characters. The browser splits a query in the
+    same way and shows the pages that contain all parts.
+    """
+
+    lang = "en_zh"  # language_name remains "English", by which the browser selects the stemmer
     runs = re.compile(r"[\u4e00-\u9fff]+|(?:(?![\u4e00-\u9fff])\w)+")
     js_splitter_code = r"""
 var splitQuery = (query) =>
@@ -96,16 +99,18 @@ var splitQuery = (query) =>
                 yield run
 
 
-html_search_language = SearchBoth.lang
+html_search_language = BilingualSearch.lang
 
 
-def with_links_inside(text, folder):
-    """The text of a page in this folder, with links that lead to pages of the site. Other files and folders of the
-    repository are no part of it: links to them become code."""
+def convert_links(text, folder):
+    """Return the text of a page with links to pages of the site.
+
+    Links to other files of the repository, which the site does not contain, become code.
+    """
 
     def link(match):
         file = (folder / match[2]).resolve()
-        inside = OUTSIDE.get(file.relative_to(DOCS.parent).as_posix())
+        inside = EXTERNAL_PAGES.get(file.relative_to(DOCS.parent).as_posix())
         if inside is None and DOCS not in file.parents:
             return f"`{file.relative_to(DOCS.parent).as_posix()}`"
         return f"[{match[1]}](/{inside or file.relative_to(DOCS).as_posix()}{match[3] or ''})"
@@ -113,38 +118,37 @@ def with_links_inside(text, folder):
     return re.sub(r"(?<!!)\[([^]]+)\]\((?!https?:)([\w./-]+)(#[\w-]+)?\)", link, text)
 
 
-def lead_links(app, docname, content):
+def convert_page(app, docname, content):
     page, text = DOCS / f"{docname}.md", content[0]
     if page in NOTEBOOKS:
         is_site = app.builder.format == "html"
         text = notebooks.as_page(notebooks.executed(page) if is_site else notebooks.read(page))
-    elif page in PRINTED:
-        text = pages.filled(text, PRINTED[page])
+    elif page in OUTPUTS:
+        text = pages.filled(text, OUTPUTS[page])
     if app.config.language == "zh_CN" and docname in TRANSLATED:
         text = with_translated_code(text, docname)
-    content[0] = with_links_inside(text, page.parent)
+    content[0] = convert_links(text, page.parent)
 
 
-def lead_links_of_included(app, path, docname, content):
-    content[0] = with_links_inside(content[0], (DOCS / path).parent)
+def convert_included_text(app, path, docname, content):
+    content[0] = convert_links(content[0], (DOCS / path).parent)
 
 
-def escape_bars(app, what, name, obj, options, lines):
-    """Docstrings are written for `help`: a bar in them stands for an absolute value, a star for several numbers."""
+def escape_docstring(app, what, name, obj, options, lines):
+    """Escape bars (absolute values) and stars (variable arguments) in docstrings, which are not reStructuredText."""
     lines[:] = [line if ">>>" in line else re.sub(r"(\||(?<=, )\*(?=\w))", r"\\\1", line) for line in lines]
 
 
-def name_attributes(app, what, name, obj, options, lines):
-    """What numpydoc makes links of, which lead nowhere or anywhere: attributes that a class describes itself. And links
-    of scikit-learn's docstrings, which lead to places of its own site."""
+def remove_links(app, what, name, obj, options, lines):
+    """Remove links to attributes, which numpydoc creates, and links of scikit-learn's docstrings to its own site."""
     lines[:] = [re.sub(r":obj:`(\w+) <[^>]*>`", r"**\1**", line) for line in lines]
     lines[:] = [re.sub(r":(?:ref|term|class|meth|func):`~?([^<`]+?)(?: <[^`]*>)?`", r"\1", line) for line in lines]
 
 
 def run_pages(app):
-    """Run the code of all pages and the examples, which leave their pictures beside the pages, and the notebooks."""
-    if app.builder.format == "html":  # and not where messages are taken out
-        PRINTED.update({page: pages.shown(page) for page in pages.of_site()})
+    """Run the code of all pages, the examples and the notebooks; their pictures are stored next to the pages."""
+    if app.builder.format == "html":  # not for the extraction of messages
+        OUTPUTS.update({page: pages.shown(page) for page in pages.of_site()})
         pages.draw_examples(DOCS / "guide/examples.md")
         for page in NOTEBOOKS:
             notebooks.executed(page)
@@ -168,18 +172,20 @@ def mark_english_pages(app, env):
                 title += [nodes.Text(" "), nodes.emphasis("", "EN")]
 
 
-def say_what_is_not_translated(app, doctree):
-    """Of a page with a catalog nothing stays English on the Chinese site: neither what the catalog lacks nor what
-    Sphinx could not put into the page, such as a heading that is a list in the translation ("1. ", not "1\\. ")."""
+def report_untranslated_texts(app, doctree):
+    """Report texts of translated pages that are English on the Chinese site.
+
+    The catalog lacks them, or Sphinx cannot insert them, such as a heading that is a list in the translation ("1. "
+    instead of "1\\. ").
+    """
     if app.config.language == "zh_CN" and app.env.docname in TRANSLATED:
         for node in doctree.findall(nodes.TextElement):
             if node.get("translated") is False:
                 logger.warning("not translated: %s", node.astext()[:60], location=node)
 
 
-def begin_page(app, pagename, templatename, context, doctree):
-    """Each page begins with a link to the same page in the other language, where there is one, and a notebook with
-    one to its file."""
+def add_page_header(app, pagename, templatename, context, doctree):
+    """Add a link to the same page in the other language, and to the file of a notebook."""
     if doctree is None or app.builder.name != "html":
         return
     chinese, translated = app.config.language == "zh_CN", pagename in TRANSLATED
@@ -200,8 +206,8 @@ def begin_page(app, pagename, templatename, context, doctree):
         context["body"] = f'<p class="above">{" · ".join(above)}</p>{context["body"]}'
 
 
-def offer_notebooks(app, error):
-    """Notebooks as files of Jupyter, beside their pages."""
+def write_notebooks(app, error):
+    """Write the notebooks as files of Jupyter next to their pages."""
     if error is None and app.builder.name == "html":
         for page in NOTEBOOKS:
             name = page.relative_to(DOCS).with_suffix("").as_posix()
@@ -211,13 +217,13 @@ def offer_notebooks(app, error):
 
 
 def setup(app):
-    app.add_search_language(SearchBoth)
+    app.add_search_language(BilingualSearch)
     app.connect("builder-inited", run_pages)
-    app.connect("source-read", lead_links)
-    app.connect("include-read", lead_links_of_included)
-    app.connect("autodoc-process-docstring", escape_bars, priority=100)  # before numpydoc
-    app.connect("autodoc-process-docstring", name_attributes, priority=900)  # behind it
-    app.connect("doctree-read", say_what_is_not_translated)
+    app.connect("source-read", convert_page)
+    app.connect("include-read", convert_included_text)
+    app.connect("autodoc-process-docstring", escape_docstring, priority=100)  # before numpydoc
+    app.connect("autodoc-process-docstring", remove_links, priority=900)  # after numpydoc
+    app.connect("doctree-read", report_untranslated_texts)
     app.connect("env-updated", mark_english_pages)
-    app.connect("html-page-context", begin_page)
-    app.connect("build-finished", offer_notebooks)
+    app.connect("html-page-context", add_page_header)
+    app.connect("build-finished", write_notebooks)

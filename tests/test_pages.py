@@ -174,7 +174,7 @@ def test_site_search_splits_chinese_text(monkeypatch):
     for package in ("sphinx", "furo", "babel", "jupytext", "nbclient"):
         pytest.importorskip(package)
     monkeypatch.syspath_prepend(DOCS)  # restores sys.path, which docs/conf.py extends
-    search = runpy.run_path(str(DOCS / "conf.py"))["SearchBoth"]
+    search = runpy.run_path(str(DOCS / "conf.py"))["BilingualSearch"]
     assert search.language_name == "English"  # the browser selects the stemmer by this name
     query = "用Adam优化器, learning_rate 学习率 3"
     words = ["用", "Adam", "优化", "化器", "learning_rate", "学习", "习率", "3"]
