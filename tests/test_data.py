@@ -301,7 +301,7 @@ def test_labels_of_objects_that_are_none():
     for wrong in (3, [1], b"b"):
         objects = np.empty(len(X), object)
         objects[:] = [wrong if i == 3 else "a" for i in range(len(X))]
-        with pytest.raises(TypeError, match=r"y must have labels of one kind, got (3|\[1\]|b'b') in row 3 beside 'a'"):
+        with pytest.raises(TypeError, match=r"y must have labels of one type, got (3|\[1\]|b'b') in row 3 and 'a'"):
             NeuralNetwork([3, 4, 2], loss="cross_entropy").fit(X, objects, epochs=1, lr=0.001)
     lists = np.empty(len(X), object)
     lists[:] = [[1, 2] if i == 3 else 1 for i in range(len(X))]

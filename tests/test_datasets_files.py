@@ -261,7 +261,7 @@ def test_no_path(path):
 
 @pytest.mark.parametrize("path", ["", "a\0b"])
 def test_impossible_paths(path):
-    with pytest.raises(OSError, match="cannot load the IDX file: this is no possible path"):
+    with pytest.raises(OSError, match="cannot load the IDX file: the path is not valid"):
         read_idx(path)
     with pytest.raises(OSError, match=r"cannot load (the folder of )?MNIST: "):
         load_mnist(path)

@@ -1135,7 +1135,7 @@ def test_an_open_file_without_an_end(set_limit: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "where", ["json.loads", "nnc._utils.disk._pieces", "nnc._serialization.text.validated_document"]
+    "where", ["json.loads", "nnc._utils.disk._chunks", "nnc._serialization.text.validated_document"]
 )
 def test_a_lack_of_memory(tmp_path: Path, make_fail: Any, where: str) -> None:
     path = tmp_path / "net.json"
@@ -1258,7 +1258,7 @@ def test_load_below_a_file(tmp_path: Path) -> None:
     check(error_of(_serialization.read, path), NotADirectoryError, errno.ENOTDIR, path, message)
 
 
-IMPOSSIBLE = "this is no possible path; pass the name of a file"
+IMPOSSIBLE = "the path is not valid; pass the name of a file"
 
 
 def test_load_impossible_path() -> None:
@@ -1313,7 +1313,7 @@ def test_save_into_missing_folder(tmp_path: Path) -> None:
     path = tmp_path / "models" / "net.json"
     message = (
         f"cannot save the network: the folder {str(path.parent)!r} does not exist; "
-        "make it first, or save somewhere else"
+        "create it first, or save somewhere else"
     )
     check(error_of(_serialization.write, path, document()), FileNotFoundError, errno.ENOENT, path, message)
 
@@ -1360,7 +1360,7 @@ def test_save_onto_device() -> None:
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here")
 def test_save_on_full_device() -> None:
-    message = "cannot save the network: the disk is full (an old file is still whole); make room and save again"
+    message = "cannot save the network: the disk is full (an existing file is unchanged); free some space and save again"
     check(error_of(_serialization.write, "/dev/full", document()), OSError, errno.ENOSPC, "/dev/full", message)
     file = open("/dev/full", "w")  # noqa: SIM115 (closing it fails as well)
     error = error_of(_serialization.write, file, document())
@@ -1369,7 +1369,7 @@ def test_save_on_full_device() -> None:
     assert error.errno == errno.ENOSPC
     assert error.strerror == (
         "cannot save the network to the open file '/dev/full': No space left on device; "
-        "what was written so far is not whole"
+        "the file is incomplete"
     )
 
 
@@ -1422,7 +1422,7 @@ def test_a_path_is_the_same_in_both_directions(
 @posix
 def test_a_missing_folder_is_named_as_it_stands(tmp_path: Path) -> None:
     path = f"{tmp_path}/none/../new.json"
-    message = f"the folder '{tmp_path}/none/..' does not exist; make it first, or save somewhere else"
+    message = f"the folder '{tmp_path}/none/..' does not exist; create it first, or save somewhere else"
     check(
         error_of(_serialization.write, path, document()),
         FileNotFoundError,
@@ -1569,7 +1569,7 @@ def test_save_without_permission_on_the_folder(folder: Path) -> None:
     _serialization.write(path, document())
     folder.chmod(0o500)
     message = (
-        f"cannot save the network: you have no permission to make files in the folder {str(folder)!r}; "
+        f"cannot save the network: you have no permission to create files in the folder {str(folder)!r}; "
         "change its permissions, or save somewhere else"
     )
     for name in ("net.json", "new.json"):
@@ -1720,7 +1720,7 @@ def test_whatever_happens_the_old_file_is_whole(
         _serialization.write(path, document(seed=8))
         assert _serialization.read(path)["seed"] == 8
     elif isinstance(error, OSError):
-        message = "cannot save the network: the disk is full (an old file is still whole); make room and save again"
+        message = "cannot save the network: the disk is full (an existing file is unchanged); free some space and save again"
         check(error_of(_serialization.write, path, document(seed=8)), OSError, errno.ENOSPC, path, message)
         assert path.read_text() == TEXT
     else:
@@ -1759,8 +1759,8 @@ def test_old_file_that_is_open_elsewhere(tmp_path: Path, make_fail: Any) -> None
     _serialization.write(path, document())
     make_fail("os.replace", PermissionError(errno.EACCES, "Access is denied", "source", None, str(path)))  # as Windows
     message = (
-        "cannot save the network: the old file cannot be replaced; it may still be open, in this program "
-        "(was it closed after reading or writing?) or in another one: close it and save again"
+        "cannot save the network: the existing file cannot be replaced, because it may be open "
+        "in this program or another one; close it and save again"
     )
     check(error_of(_serialization.write, path, document(seed=8)), PermissionError, errno.EACCES, path, message)
     assert path.read_text() == TEXT

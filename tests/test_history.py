@@ -236,7 +236,7 @@ def test_csv_that_cannot_be_written(tmp_path):
     assert caught.value.filename == missing
     with pytest.raises(IsADirectoryError, match="cannot save the history: this is a folder"):
         history().to_csv(tmp_path)
-    with pytest.raises(OSError, match="cannot save the history: this is no possible path"):
+    with pytest.raises(OSError, match="cannot save the history: the path is not valid"):
         history().to_csv("")
     with pytest.raises(TypeError):
         history().to_csv(None)

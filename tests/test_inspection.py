@@ -257,7 +257,7 @@ def test_vectors():
             [[0, 0]],
             0.1,
             TypeError,
-            r"^X must be an array of real numbers, got elements of type <U1; make numbers of text",
+            r"^X must be an array of real numbers, got elements of type <U1; convert digits",
         ),
         ([[1, 2, 3]], [[0]], 0.1, ValueError, r"^y must have shape \(1, 2\), one row for .*, got shape \(1, 1\)$"),
         ([[1, 2, 3]], [[0, math.inf]], 0.1, ValueError, r"^y must be finite, got inf in row 0, column 1$"),

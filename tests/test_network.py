@@ -1434,9 +1434,9 @@ def test_predict_over_its_own_inputs(shift):
         (np.empty((4, 3)), ValueError, r"got shape \(4, 3\) and dtype float64"),
         (np.empty(4), ValueError, r"got shape \(4,\) and dtype float64"),
         (np.empty((4, 2), "f"), ValueError, r"got shape \(4, 2\) and dtype float32"),
-        (np.empty((2, 4)).T, ValueError, "got one that lies otherwise in memory"),
-        (np.empty((4, 4))[:, ::2], ValueError, "got one that lies otherwise in memory"),
-        (np.broadcast_to(0.0, (4, 2)), ValueError, "got a read-only one"),
+        (np.empty((2, 4)).T, ValueError, "got an array that is not contiguous"),
+        (np.empty((4, 4))[:, ::2], ValueError, "got an array that is not contiguous"),
+        (np.broadcast_to(0.0, (4, 2)), ValueError, "got a read-only array"),
     ],
 )
 def test_predict_refuses_another_out(out, error, got):

@@ -1,1 +1,1 @@
-"""What stands on nothing else of nnc."""
+"""Helper functions that import nothing else of nnc."""

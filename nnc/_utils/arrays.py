@@ -1,4 +1,4 @@
-"""What comes in and what goes out: arrays, checked and converted to what the engine takes."""
+"""Checks and conversions of arrays."""
 
 from __future__ import annotations
 
@@ -14,15 +14,30 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 
-SIMPLE = {float, int, bool, str, list, tuple}  # what a list holds that needs no closer look
+PLAIN_TYPES = {float, int, bool, str, list, tuple}  # a list of these is converted by NumPy without further checks
 
 
 def as_real_array(name: str, value: Any) -> NDArray[Any]:
-    """`value` as an array of real numbers: booleans, integers or floats."""
+    """Return `value` as an array of booleans, integers or floats.
+
+    Parameters
+    ----------
+    name : str
+        Name of the argument, for messages.
+    value : array_like
+        Array, list, frame, table or tensor.
+
+    Raises
+    ------
+    ValueError
+        The rows have different lengths, or an element is masked or missing.
+    TypeError
+        An element is not a real number.
+    """
     if type(value) is np.ndarray and value.dtype.kind in "biuf":
         return value
-    if type(value) in (list, tuple) and set(map(type, value)) <= SIMPLE:
-        with suppress(ValueError):  # told of below
+    if type(value) in (list, tuple) and set(map(type, value)) <= PLAIN_TYPES:
+        with suppress(ValueError):  # convert_to_real raises it with a better message
             array = np.asarray(value)
             if array.dtype.kind in "biuf":
                 return array
@@ -32,15 +47,18 @@ def as_real_array(name: str, value: Any) -> NDArray[Any]:
 
 
 def as_matrix(array: NDArray[Any], n: int) -> NDArray[Any]:
-    """A vector as the only one of n rows, or as a column; whatever else as it is."""
+    """Return a vector as a matrix: one row if n is 1, otherwise a column. Return other arrays unchanged."""
     if array.ndim != 1:
         return array
     return array[None] if n == 1 and len(array) > 1 else array[:, None]
 
 
 def as_contiguous(array: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
-    """By rows and in this dtype; what is too large for it becomes infinite, without a warning: the checks that follow
-    refuse it."""
+    """Return the array C-contiguous, aligned and in this dtype.
+
+    Numbers that are too large for the dtype become infinite without a warning, because the checks that follow reject
+    infinite numbers.
+    """
     if type(array) is np.ndarray and array.dtype == dtype and array.flags.c_contiguous and array.flags.aligned:
         return array
     with np.errstate(over="ignore"):
@@ -48,6 +66,7 @@ def as_contiguous(array: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
 
 
 def as_finite_array(name: str, value: ArrayLike, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Return `value` as an array of this shape and dtype; raise ValueError unless all its numbers are finite."""
     array = as_real_array(name, value)
     if array.shape == shape:
         array = as_contiguous(array, dtype).reshape(shape)
@@ -59,67 +78,80 @@ def as_finite_array(name: str, value: ArrayLike, shape: tuple[int, ...], dtype: 
 
 
 def check_out(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
-    """Raises where results of this shape and dtype cannot be written into `out` as they come."""
+    """Raise ValueError or TypeError unless `out` is a writable, C-contiguous array of this shape and dtype."""
     if isinstance(out, np.ndarray) and out.shape == shape and out.dtype == dtype:
         flags = out.flags
         if flags.c_contiguous and flags.aligned and flags.writeable:
             return
-        found = "one that lies otherwise in memory" if flags.writeable else "a read-only one"
+        got = "an array that is not contiguous" if flags.writeable else "a read-only array"
     else:
-        found = f"shape {out.shape} and dtype {out.dtype}" if isinstance(out, np.ndarray) else type(out).__name__
-    kind = ValueError if isinstance(out, np.ndarray) else TypeError
-    raise kind(f"out must be a C-contiguous, writable array of shape {shape} and dtype {dtype}, got {found}")
+        got = f"shape {out.shape} and dtype {out.dtype}" if isinstance(out, np.ndarray) else type(out).__name__
+    error = ValueError if isinstance(out, np.ndarray) else TypeError
+    raise error(f"out must be a C-contiguous, writable array of shape {shape} and dtype {dtype}, got {got}")
 
 
 def not_finite_error(
     name: str,
     rows: NDArray[Any],
     position: int,
-    numbers: NDArray[Any] | None = None,
+    row_numbers: NDArray[Any] | None = None,
     shape: tuple[int, ...] = (),
 ) -> ValueError:
-    """What to raise for this element; `numbers` are the numbers of the rows, if they are not counted from 0, `shape` is
-    that of a row."""
+    """Return the ValueError for an element that is not finite.
+
+    Parameters
+    ----------
+    name : str
+        Name of the argument.
+    rows : array (n, n_in)
+    position : int
+        Index of the element in the flattened rows.
+    row_numbers : int array (n,), optional
+        Numbers of the rows for the message. Default: 0 to n - 1.
+    shape : tuple of int, optional
+        Shape of a row, if rows are images.
+    """
     row, column = divmod(position, rows.shape[1])
-    number = row if numbers is None else numbers[row]
-    place = f"row {number}, column {column}"
+    number = row if row_numbers is None else row_numbers[row]
+    location = f"row {number}, column {column}"
     if len(shape) == 3:
         y, x, channel = np.unravel_index(column, shape)
-        place = f"row {y}, column {x}, channel {channel} of image {number}"
-    return ValueError(f"{name} must be finite in {rows.dtype}, got {rows[row, column]} in {place}")
+        location = f"row {y}, column {x}, channel {channel} of image {number}"
+    return ValueError(f"{name} must be finite in {rows.dtype}, got {rows[row, column]} in {location}")
 
 
 def describe_shape(shape: tuple[int, ...]) -> str:
-    """What came, for a message about columns."""
+    """Return the text for a shape in a message about the number of columns."""
     if len(shape) == 2:
         return f"{pluralize(shape[1], 'column')} (shape {shape})"
     return f"shape {shape}"
 
 
 def aligned_zeros(n: int, dtype: np.dtype[Any]) -> NDArray[Any]:
-    """Zeros that begin at a cache line, as the kernels' vectors do."""
+    """Return n zeros that start at a cache line of 64 bytes, as the kernels require."""
     buffer = np.zeros(n * dtype.itemsize + 64, np.uint8)
     start = -buffer.ctypes.data % 64
     return buffer[start : start + n * dtype.itemsize].view(dtype)
 
 
 def constant_array(value: float, n: int) -> NDArray[np.float64]:
-    """n times the same number, read-only, in the memory of one."""
+    """Return a read-only array that repeats one number n times and stores it once."""
     return np.ndarray(n, np.float64, pack("d", value), 0, (0,))
 
 
 def read_only(array: NDArray[Any]) -> NDArray[Any]:
+    """Make an array read-only, and return it."""
     array.flags.writeable = False
     return array
 
 
 def to_lists(array: NDArray[Any]) -> Any:
-    """As lists of floats; those of float32 rounded to the 9 digits that tell them apart."""
+    """Return an array as nested lists of floats; round float32 to 9 digits, which identify each number."""
     if array.dtype == np.float64:
         return array.tolist()
     if array.ndim == 2:
         return [to_lists(row) for row in array]
     from nnc._utils.fields import MAX_FINITE
 
-    largest = MAX_FINITE["float32"]  # which 9 digits round up, out of the range
+    largest = MAX_FINITE["float32"]  # with 9 digits it is rounded up, out of the range of float32
     return [max(-largest, min(largest, float(f"{x:.9g}"))) for x in array.tolist()]

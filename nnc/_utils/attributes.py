@@ -19,10 +19,10 @@ class SuggestsAttributesMeta(type):
 class SuggestsAttributes(metaclass=SuggestsAttributesMeta):
     """Base of classes whose AttributeError suggests the attribute that may have been meant."""
 
-    if not TYPE_CHECKING:
+    if not TYPE_CHECKING:  # hidden for the same reason
 
         def __getattr__(self, name):
-            if name in dir(type(self)):  # a property has raised the AttributeError: raise that one again
+            if name in dir(type(self)):  # a property raised an AttributeError: evaluate it again to raise that one
                 return object.__getattribute__(self, name)
             from nnc._utils.names import unknown_attribute_error
 

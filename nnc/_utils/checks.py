@@ -1,17 +1,21 @@
-"""Checks of numbers, whose messages name the argument, what was expected and what came. They need no NumPy."""
+"""Checks of arguments, without NumPy.
+
+A function check_x(name, value) returns the value, converted to a built-in type. Its TypeError or ValueError names the
+argument, the expected values and the value that came.
+"""
 
 from __future__ import annotations
 
 from functools import wraps
-from numbers import Integral  # what NumPy's integers are, too
+from numbers import Integral  # NumPy registers its integers as Integral
 from reprlib import repr as short_repr
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
-MAX_COUNT = 2**53 - 1  # largest whole number that is exact as a float and that files hold
-MAX_SIZE = 2**31 - 1  # largest size, stride or number of neurons that files hold
+MAX_COUNT = 2**53 - 1  # largest count, because floats and JSON numbers are exact up to it
+MAX_SIZE = 2**31 - 1  # largest size, stride or number of neurons, because the core stores them as int32
 INFINITY = float("inf")
 
 F = TypeVar("F", bound="Callable[..., Any]")
@@ -25,18 +29,18 @@ def store_arguments(instance: object, arguments: dict[str, Any]) -> None:
 
 
 def pluralize(n: int, word: str) -> str:
-    """1 column, 2 columns."""
+    """Return a count with its noun, in the plural unless n is 1: "1 column", "2 columns"."""
     return f"{n} {word}" if n == 1 else f"{n} {word}s"
 
 
 def is_bool(value: Any) -> bool:
-    """Whether it is True or False, of Python or of NumPy."""
-    kind = type(value)
-    return kind is bool or (kind.__module__ == "numpy" and kind.__name__ in ("bool", "bool_"))
+    """Return whether the value is a bool of Python or of NumPy."""
+    cls = type(value)
+    return cls is bool or (cls.__module__ == "numpy" and cls.__name__ in ("bool", "bool_"))
 
 
 def check_real(name: str, value: Any) -> float:
-    """`value` as a float, which may be infinite or NaN."""
+    """Return `value` as a float, which may be infinite or NaN."""
     if type(value) is float:
         return value
     if is_bool(value) or isinstance(value, (str, bytes)):
@@ -50,6 +54,7 @@ def check_real(name: str, value: Any) -> float:
 
 
 def check_count(name: str, value: Any, minimum: int = 1, maximum: int = MAX_COUNT) -> int:
+    """Return `value` as an int from `minimum` to `maximum`."""
     if type(value) is int and minimum <= value <= maximum:
         return value
     if is_bool(value) or not isinstance(value, (int, Integral)):
@@ -62,16 +67,16 @@ def check_count(name: str, value: Any, minimum: int = 1, maximum: int = MAX_COUN
 
 
 def check_size(name: str, value: Any) -> int:
-    """Return a size of a layer: a whole number from 1 on that files can hold."""
+    """Return a size of a layer as an int from 1 to MAX_SIZE."""
     return check_count(name, value, maximum=MAX_SIZE)
 
 
-def build_check(fits: Callable[[float], bool], expected: str) -> Callable[[str, Any], float]:
-    """Return a check whether a number fits; `expected` describes such numbers in its message."""
+def build_check(is_valid: Callable[[float], bool], expected: str) -> Callable[[str, Any], float]:
+    """Return a check for numbers that are valid; `expected` describes them in its message."""
 
     def check(name: str, value: Any) -> float:
         number = check_real(name, value)
-        if not fits(number):
+        if not is_valid(number):
             raise ValueError(f"{name} must be {expected}, got {short_repr(value)}")
         return number
 
@@ -86,7 +91,7 @@ check_fraction = build_check(lambda number: 0 <= number < 1, "at least 0 and les
 
 
 def check_pair(name: str, value: Any) -> tuple[int, int]:
-    """Two whole numbers, 1 or more; one stands for both."""
+    """Return two sizes as ints of at least 1; a single number stands for both."""
     if not isinstance(value, (tuple, list)):
         return (check_size(name, value),) * 2
     if len(value) != 2:
@@ -96,11 +101,12 @@ def check_pair(name: str, value: Any) -> tuple[int, int]:
 
 
 def allow_none(check: Callable[[str, Any], Any]) -> Callable[[str, Any], Any]:
-    """The same check, which lets None pass."""
+    """Return a check that accepts None in addition to the values of `check`."""
     return lambda name, value: None if value is None else check(name, value)
 
 
 def check_bool(name: str, value: Any) -> bool:
+    """Return `value` as a bool of Python."""
     if type(value) is bool:
         return value
     if not is_bool(value):
@@ -109,6 +115,7 @@ def check_bool(name: str, value: Any) -> bool:
 
 
 def check_choice(name: str, value: Any, choices: Collection[str], hint: str = "") -> str:
+    """Return `value`, which must be one of the strings `choices`; `hint` is added to the list in the message."""
     if not isinstance(value, str) or value not in choices:
         message = f"{name} must be one of {', '.join(choices)}{hint}, got {short_repr(value)}"
         if isinstance(value, str):
@@ -120,37 +127,44 @@ def check_choice(name: str, value: Any, choices: Collection[str], hint: str = ""
 
 
 def suggest_arguments(elsewhere: str) -> Callable[[F], F]:
-    """Makes the TypeError of a method about an unknown argument say what was meant, perhaps an argument of the method
-    `elsewhere`. The signature stays as it is."""
+    """Return a decorator that adds a suggestion to the TypeError about an unknown argument of a method.
+
+    The signature of the method does not change.
+
+    Parameters
+    ----------
+    elsewhere : str
+        Another method of the class, whose arguments are suggested as well.
+    """
 
     def decorate(method: F) -> F:
         @wraps(method)
-        def explained(*args: Any, **named: Any) -> Any:
+        def wrapper(*args: Any, **kwargs: Any) -> Any:
             try:
-                return method(*args, **named)
+                return method(*args, **kwargs)
             except TypeError:
-                if all(name in _arguments(method) for name in named):  # it comes from within
+                if all(name in _arguments(method) for name in kwargs):  # the body of the method has raised it
                     raise
-                raise _unknown(method, args[0], named, elsewhere) from None
+                raise _unknown_argument_error(method, args[0], kwargs, elsewhere) from None
 
-        return explained  # type: ignore[return-value]
+        return wrapper  # type: ignore[return-value]
 
     return decorate
 
 
-def _unknown(method: Any, of: Any, named: Collection[str], elsewhere: str) -> TypeError:
-    """What to raise where a method has no argument of one of these names."""
+def _unknown_argument_error(method: Any, instance: Any, names: Collection[str], elsewhere: str) -> TypeError:
+    """Return the TypeError for the first of these names that is not an argument of the method."""
     from nnc._utils.names import suggest_argument
 
-    known, cls = _arguments(method), type(of)
-    unknown = next(name for name in named if name not in known)
-    further = {cls.__name__ if elsewhere == "__init__" else elsewhere: _arguments(getattr(cls, elsewhere))}
-    hint = suggest_argument(unknown, known, further)
+    arguments, cls = _arguments(method), type(instance)
+    unknown = next(name for name in names if name not in arguments)
+    others = {cls.__name__ if elsewhere == "__init__" else elsewhere: _arguments(getattr(cls, elsewhere))}
+    hint = suggest_argument(unknown, arguments, others)
     return TypeError(f"{cls.__name__}.{method.__name__}() got an unexpected keyword argument {unknown!r}{hint}")
 
 
 def _arguments(function: Any) -> tuple[str, ...]:
-    """The names of what a function takes, but for self."""
+    """Return the names of the arguments of a method without `self`."""
     code = getattr(function, "__wrapped__", function).__code__
     names: tuple[str, ...] = code.co_varnames[1 : code.co_argcount + code.co_kwonlyargcount]
     return names

@@ -1,4 +1,4 @@
-"""Files that are whole whatever happens, and what the system refuses, said so that one can act."""
+"""Atomic writing and guarded reading of files, with error messages that name a remedy."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import errno
 import os
 import stat
 from contextlib import contextmanager, suppress
-from reprlib import repr as shown
+from reprlib import repr as short_repr
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -14,18 +14,18 @@ if TYPE_CHECKING:
     from io import BufferedReader
     from typing import Any, BinaryIO
 
-PATH_TYPES = (str, bytes, os.PathLike)  # what names a file; anything else is to be an open one
-MAX_FILE_BYTES = 2**30  # bytes of a file that is read, characters of one that is open: some 50 million numbers
-CHUNK_BYTES = 2**20  # as many are read at once
+PATH_TYPES = (str, bytes, os.PathLike)  # types of a path; other arguments must be open files
+MAX_FILE_BYTES = 2**30  # longest file that is read, in bytes, or in characters for an open text file
+CHUNK_BYTES = 2**20  # bytes or characters of one read operation
 _TOO_LARGE = f"it is larger than {MAX_FILE_BYTES >> 30} GiB; check that it is the right file"
 
 
 class UnexpectedStartError(Exception):
-    """What is read begins with something else than it should."""
+    """A long file begins differently than the expected format."""
 
 
 def describe_source(source: Any) -> str:
-    """What messages call a path or an open file."""
+    """Return the text for a path or an open file in messages."""
     if isinstance(source, PATH_TYPES):
         return repr(os.fsdecode(source))
     name = getattr(source, "name", None)
@@ -33,174 +33,177 @@ def describe_source(source: Any) -> str:
 
 
 def check_path(name: str, value: Any) -> str:
-    """An argument that names a file, as text."""
+    """Return an argument that is a path as a string; raise TypeError for other types."""
     if not isinstance(value, PATH_TYPES):
-        raise TypeError(f"{name} must be a path, got {shown(value)}")
+        raise TypeError(f"{name} must be a path, got {short_repr(value)}")
     return os.fsdecode(value)
 
 
-def replace_file(path: Any, content: bytes, what: str) -> None:
-    """Save `content` in the file of that path, by way of a temporary one: the old file or the new one is whole there.
+def replace_file(path: Any, content: bytes, noun: str) -> None:
+    """Write `content` to a file atomically, by way of a temporary file in the same folder.
 
-    An old file's permissions stay, and its owner and group as far as the system allows; where the group cannot stay,
-    the new one gets no permissions. Access lists, extended attributes and further names (hard links) of it do not.
+    The permissions of an existing file are kept, and its owner and group if the system allows it. If the group cannot
+    be kept, the group of the new file gets no permissions. Access lists, extended attributes and hard links are lost.
 
     Parameters
     ----------
     path : str, bytes or os.PathLike
     content : bytes
-    what : str
-        What messages call that which is saved: "network", "history".
+    noun : str
+        Name of the content in messages: "network", "history".
 
     Raises
     ------
     OSError
-        The system refuses: FileNotFoundError, PermissionError and so on, with errno and filename, and a message that
-        says what to do. The old file is untouched.
+        The system refuses. The subclass, errno and filename are those of the system, and the message names a remedy.
+        An existing file is unchanged.
     """
     path = os.fsdecode(path)
-    with _explaining("save", path, what), _in_place_of(path) as file:
+    with _explaining("save", path, noun), _replacing(path) as file:
         file.write(content)
 
 
 @contextmanager
-def atomic_writer(path: str, what: str) -> Iterator[BinaryIO]:
-    """A file for bytes that are written one after the other, which at the end of the block is saved as `replace` does
-    it; an OSError in the block is taken for the system's, and explained. Any error leaves the old file there."""
+def atomic_writer(path: str, noun: str) -> Iterator[BinaryIO]:
+    """Yield a file for bytes, which replaces the file at `path` at the end of the block, as `replace_file` does.
+
+    An OSError in the block is explained. After any error an existing file is unchanged.
+    """
     try:
-        with _in_place_of(path) as file:
+        with _replacing(path) as file:
             yield file
     except OSError as error:
-        raise explain_error(error, "save", path, what) from None
+        raise explain_error(error, "save", path, noun) from None
 
 
-def check_writable(path: str, what: str) -> None:
-    """Raise what `replace` would where the folder is missing, or a folder has that name: for a file that is written
-    later."""
-    with _explaining("save", path, what):
-        _refuse_folder(path)
+def check_writable(path: str, noun: str) -> None:
+    """Raise the OSError of a later `replace_file` now if the folder is missing or the path is a folder."""
+    with _explaining("save", path, noun):
+        _check_is_file_path(path)
         os.stat(os.path.join(os.path.dirname(path), "."))
 
 
-def append_bytes(path: Any, content: bytes, what: str) -> None:
-    """Write `content` behind what is in the file of that path; arguments and errors as for `replace`."""
+def append_bytes(path: Any, content: bytes, noun: str) -> None:
+    """Append `content` to a file; arguments and errors are those of `replace_file`."""
     path = os.fsdecode(path)
-    with _explaining("save", path, what):
-        _refuse_folder(path)
+    with _explaining("save", path, noun):
+        _check_is_file_path(path)
         with open(path, "ab") as file:
             file.write(content)
 
 
-def write_text(target: Any, text: str, what: str) -> None:
-    """Save a text: on a path as `replace` does, in an open text file straight, which is flushed then."""
+def write_text(target: Any, text: str, noun: str) -> None:
+    """Write a text to a path as `replace_file` does, or to an open text file, which is flushed."""
     if isinstance(target, PATH_TYPES):
-        replace_file(target, text.encode(), what)
+        replace_file(target, text.encode(), noun)
     else:
-        _write_open_file(target, text, what)
+        _write_open_file(target, text, noun)
 
 
-def read_text(source: Any, what: str, begins: str) -> str:
-    """Load the text of a path, or what is left of an open text file.
+def read_text(source: Any, noun: str, prefix: str) -> str:
+    """Read the text of a path, or the rest of an open text file.
 
     Parameters
     ----------
     source : str, bytes, os.PathLike or text file
-    what : str
-        As for `replace`.
-    begins : str
-        What the text begins with, blanks aside. Of a long one that is looked at before the rest is read, so that a
-        device without an end, or a gigabyte of something else, costs next to nothing.
+    noun : str
+        Name of the content in messages: "network", "history".
+    prefix : str
+        Expected beginning of the text after white space. It is compared after the first chunk of a long file, so that
+        an endless device or a large file of another format is not read to its end.
 
     Raises
     ------
     OSError
-        The system refuses, as for `replace`; it is larger than LARGEST; there is not enough memory.
-    WrongBeginningError
-        It is long, and begins otherwise.
+        The system refuses, the file is larger than MAX_FILE_BYTES, or there is not enough memory.
+    UnexpectedStartError
+        The file is longer than CHUNK_BYTES and does not begin with `prefix`.
     UnicodeDecodeError
-        It is no text.
+        The file is not UTF-8 text.
     """
     if not isinstance(source, PATH_TYPES):
-        return _read_open_file(source, what, begins)
-    start = begins.encode()
-    content = read_bytes(source, what, lambda piece: piece.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(start))
+        return _read_open_file(source, noun, prefix)
+    start = prefix.encode()
+    content = read_bytes(source, noun, lambda chunk: chunk.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(start))
     return content.decode("utf-8")
 
 
-def read_bytes(path: Any, what: str, begins: Callable[[bytes], bool]) -> bytes:
-    """Load the content of a path, which begins as `begins` has it of a long one: see `read`."""
-    with open_binary(path, what) as file:
-        _refuse_length(os.fstat(file.fileno()).st_size)
-        return b"".join(_pieces(file, begins))
+def read_bytes(path: Any, noun: str, has_prefix: Callable[[bytes], bool]) -> bytes:
+    """Read the bytes of a path; `has_prefix` checks the first chunk of a long file, see `read_text`."""
+    with open_binary(path, noun) as file:
+        _check_length(os.fstat(file.fileno()).st_size)
+        return b"".join(_chunks(file, has_prefix))
 
 
 @contextmanager
-def open_binary(path: Any, what: str) -> Iterator[BufferedReader]:
-    """The file of that path, open for reading bytes; an OSError in the block is taken for the system's, and explained.
+def open_binary(path: Any, noun: str) -> Iterator[BufferedReader]:
+    """Yield the file of a path, open for reading bytes; explain an OSError in the block.
 
     Parameters
     ----------
     path : str, bytes or os.PathLike
-    what : str
-        As for `replace`.
+    noun : str
+        Name of the content in messages: "network", "history".
 
     Raises
     ------
     OSError
-        The system refuses, as for `replace`.
+        The system refuses, as for `replace_file`.
     """
     path = os.fsdecode(path)
-    with _explaining("load", path, what):
-        _refuse_folder(path)
+    with _explaining("load", path, noun):
+        _check_is_file_path(path)
         with open(path, "rb") as file:
             yield file
 
 
-def _pieces(file: Any, begins: Callable[[Any], bool]) -> Iterator[Any]:
-    """What is left of an open file, whatever its size says."""
+def _chunks(file: Any, has_prefix: Callable[[Any], bool]) -> Iterator[Any]:
+    """Yield the rest of an open file in chunks; its size may be unknown, as that of a pipe is."""
     length = 0
-    while piece := file.read(CHUNK_BYTES):
-        if length == 0 and len(piece) == CHUNK_BYTES and not begins(piece):
+    while chunk := file.read(CHUNK_BYTES):
+        if length == 0 and len(chunk) == CHUNK_BYTES and not has_prefix(chunk):
             raise UnexpectedStartError
-        length += len(piece)
-        _refuse_length(length)
-        yield piece
+        length += len(chunk)
+        _check_length(length)
+        yield chunk
 
 
-def _refuse_length(length: int) -> None:
+def _check_length(length: int) -> None:
+    """Raise OSError if a file of this length is too large."""
     if length > MAX_FILE_BYTES:
         raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
 
 
-def _refuse_folder(path: str) -> None:
-    if not path:  # which stands for the current folder in some functions
+def _check_is_file_path(path: str) -> None:
+    """Raise OSError if the path is empty or a folder."""
+    if not path:  # some functions of os take it for the current folder
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
-    if os.path.isdir(path):  # of a folder, Windows says only that permission is denied
+    if os.path.isdir(path):  # Windows would report only that permission is denied
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
 
 
 @contextmanager
-def _in_place_of(path: str) -> Iterator[BinaryIO]:
-    """A file to be written, which at the end of the block takes the place of that path."""
-    _refuse_folder(path)
+def _replacing(path: str) -> Iterator[BinaryIO]:
+    """Yield a temporary file that replaces the file at `path` at the end of the block."""
+    _check_is_file_path(path)
     old: os.stat_result | None = None
     try:
-        old = os.stat(path)  # finds it as open does
+        old = os.stat(path)  # follows symbolic links, as `open` does
     except FileNotFoundError:
-        path = _target(path)
+        path = _resolve_new_path(path)
     else:
-        if not stat.S_ISREG(old.st_mode):  # a pipe or a device is written to, never replaced
+        if not stat.S_ISREG(old.st_mode):  # a pipe or a device is written to and not replaced
             with open(path, "wb") as device:
                 yield device
             return
-        path = os.path.realpath(path, strict=True)  # or an error on the way would have the link replaced
-        with open(path, "ab"):  # may it be written? The rename below would not ask
+        path = os.path.realpath(path, strict=True)  # replace the target of a symbolic link, not the link
+        with open(path, "ab"):  # check the permission to write, because the rename below does not check it
             pass
     folder = os.path.dirname(path)
     temporary = os.path.join(folder, f".nnc-{os.urandom(8).hex()}.tmp")
 
     def opener(name: str, flags: int) -> int:
-        # At no moment can more people read it than the file that it replaces, and it is not yet of that one's group.
+        # If a file is replaced, only its owner may read the temporary file, which does not have its group yet.
         return os.open(name, flags, 0o666 if old is None else old.st_mode & 0o700)
 
     try:
@@ -209,15 +212,15 @@ def _in_place_of(path: str) -> Iterator[BinaryIO]:
             file.flush()
             os.fsync(file.fileno())
         if old is not None:
-            mode = old.st_mode & (0o777 if _give(temporary, old) else 0o707)
-            with suppress(OSError):  # some file systems have no permissions
+            mode = old.st_mode & (0o777 if _copy_owner(temporary, old) else 0o707)
+            with suppress(OSError):  # some file systems do not support permissions
                 os.chmod(temporary, mode)
         os.replace(temporary, path)
     except BaseException:
         with suppress(OSError):
             os.unlink(temporary)
         raise
-    with suppress(OSError):  # the new name to the disk as well, where system and folder allow it
+    with suppress(OSError):  # write the folder entry to the disk as well, if the system allows it
         handle = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(handle)
@@ -225,118 +228,133 @@ def _in_place_of(path: str) -> Iterator[BinaryIO]:
             os.close(handle)
 
 
-def _target(path: str) -> str:
-    """Where the system would make the file of a path that is not there: behind links, and in a folder that is there."""
+def _resolve_new_path(path: str) -> str:
+    """Return the path at which `open` would create a missing file: links are followed, and the folder must exist."""
     folder, name = os.path.split(path)
     path = os.path.join(os.path.realpath(folder, strict=True), name)
-    return _target(os.path.join(os.path.dirname(path), os.readlink(path))) if os.path.islink(path) else path
+    if os.path.islink(path):
+        return _resolve_new_path(os.path.join(os.path.dirname(path), os.readlink(path)))
+    return path
 
 
-def _give(path: str, old: os.stat_result) -> bool:
-    """Give a file the owner and the group of another one as far as the system allows: whether it has that group now."""
+def _copy_owner(path: str, old: os.stat_result) -> bool:
+    """Set the owner and group of a file to those of another one if possible; return whether the group is equal now."""
     if not hasattr(os, "chown"):
         return True
     with suppress(OSError):
         new = os.stat(path)
         if (new.st_uid, new.st_gid) == (old.st_uid, old.st_gid):
             return True
-        with suppress(OSError):  # of a file that belongs to someone else, only the group, and that not always
+        with suppress(OSError):  # an unprivileged process may change the group at most
             os.chown(path, -1, old.st_gid)
             os.chown(path, old.st_uid, -1)
         return os.stat(path).st_gid == old.st_gid
     return False
 
 
-def _write_open_file(file: Any, text: str, what: str) -> None:
-    to = f"save the {what} to {_open_file(file, 'write')}"
-    how = "open it with open(path, 'w', encoding='utf-8'), or pass the path"
-    _refuse_closed(file, to)
+def _write_open_file(file: Any, text: str, noun: str) -> None:
+    """Write a text to an open text file, and flush it."""
+    action = f"save the {noun} to {_describe_open_file(file, 'write')}"
+    remedy = "open it with open(path, 'w', encoding='utf-8'), or pass the path"
+    _check_not_closed(file, action)
     try:
         file.write(text)
         if hasattr(file, "flush"):
-            file.flush()  # a full disk shows here, not when the file is closed
+            file.flush()  # report a full disk now and not when the file is closed
     except TypeError:
-        raise OSError(f"cannot {to}: the file is open in binary mode; {how}") from None
-    except ValueError:  # io.UnsupportedOperation is one
-        raise OSError(f"cannot {to}: the file is open for reading only; {how}") from None
+        raise OSError(f"cannot {action}: the file is open in binary mode; {remedy}") from None
+    except ValueError:  # io.UnsupportedOperation is a subclass
+        raise OSError(f"cannot {action}: the file is open for reading only; {remedy}") from None
     except OSError as error:
-        raise OSError(error.errno, f"cannot {to}: {error.strerror}; what was written so far is not whole") from None
+        raise OSError(error.errno, f"cannot {action}: {error.strerror}; the file is incomplete") from None
 
 
-def _read_open_file(file: Any, what: str, begins: str) -> str:
-    to = f"load the {what} from {_open_file(file, 'read')}"
-    how = "open it with open(path, encoding='utf-8'), or pass the path"
-    _refuse_closed(file, to)
+def _read_open_file(file: Any, noun: str, prefix: str) -> str:
+    """Read the rest of an open text file."""
+    action = f"load the {noun} from {_describe_open_file(file, 'read')}"
+    remedy = "open it with open(path, encoding='utf-8'), or pass the path"
+    _check_not_closed(file, action)
     try:
         is_text = isinstance(file.read(0), str)
-        pieces = _pieces(file, lambda piece: piece.removeprefix("\ufeff").lstrip().startswith(begins))
-        text = "".join(pieces) if is_text else ""
-    except UnicodeDecodeError:  # which is for who knows what should be in it
+        chunks = _chunks(file, lambda chunk: chunk.removeprefix("\ufeff").lstrip().startswith(prefix))
+        text = "".join(chunks) if is_text else ""
+    except UnicodeDecodeError:  # a subclass of ValueError; the caller knows the format and explains it
         raise
-    except ValueError:  # io.UnsupportedOperation is one
-        raise OSError(f"cannot {to}: the file is open for writing only; {how}") from None
+    except ValueError:  # io.UnsupportedOperation is a subclass
+        raise OSError(f"cannot {action}: the file is open for writing only; {remedy}") from None
     except OSError as error:
-        why = _TOO_LARGE if error.errno == errno.EFBIG else f"{error.strerror}; check the disk and try again"
-        raise OSError(error.errno, f"cannot {to}: {why}") from None
+        reason = _TOO_LARGE if error.errno == errno.EFBIG else f"{error.strerror}; check the disk and try again"
+        raise OSError(error.errno, f"cannot {action}: {reason}") from None
     if not is_text:
-        raise OSError(f"cannot {to}: the file is open in binary mode; {how}")
+        raise OSError(f"cannot {action}: the file is open in binary mode; {remedy}")
     return text
 
 
-def _open_file(file: Any, method: str) -> str:
-    """What messages call an open file, after a look whether it is one."""
+def _describe_open_file(file: Any, method: str) -> str:
+    """Return the text for an open file in messages; raise TypeError if the object does not have the method."""
     if not hasattr(file, method):
         raise TypeError(f"expected a path (str or os.PathLike) or an open text file, got {type(file).__name__}")
     return describe_source(file)
 
 
-def _refuse_closed(file: Any, to: str) -> None:
+def _check_not_closed(file: Any, action: str) -> None:
+    """Raise OSError if the file is closed."""
     if getattr(file, "closed", False):
-        raise OSError(f"cannot {to}: the file is closed; do it inside the `with` block, or pass the path")
+        raise OSError(f"cannot {action}: the file is closed; do it inside the `with` block, or pass the path")
 
 
 @contextmanager
-def _explaining(action: str, path: str, what: str) -> Iterator[None]:
-    """Raise errors of the system as `explained` returns them."""
+def _explaining(action: str, path: str, noun: str) -> Iterator[None]:
+    """Replace an error of the system in the block by that of `explain_error`."""
     try:
         yield
     except (OSError, ValueError) as error:
-        raise explain_error(error, action, path, what) from None
+        raise explain_error(error, action, path, noun) from None
 
 
-def explain_error(error: OSError | ValueError, action: str, path: str, what: str) -> OSError:
-    """The error of the system, same class, `errno` and `filename`, with a message that says what to do."""
+def explain_error(error: OSError | ValueError, action: str, path: str, noun: str) -> OSError:
+    """Return an error of the same class, `errno` and `filename` as that of the system, with a remedy in its message.
+
+    Parameters
+    ----------
+    error : OSError or ValueError
+        Error of the system. A ValueError is raised for paths with a NUL character.
+    action : {"save", "load"}
+    path : str
+    noun : str
+        Name of the content in messages: "network", "history".
+    """
     code = error.errno if isinstance(error, OSError) else errno.EINVAL
     try:
         full = os.path.realpath(path)
-    except (OSError, ValueError):  # no current folder, no possible path
+    except (OSError, ValueError):  # there is no current folder, or the path is not valid
         full = path
     folder = os.path.dirname(full)
     if not path or isinstance(error, ValueError):
-        why = "this is no possible path; pass the name of a file"
+        reason = "the path is not valid; pass the name of a file"
     elif isinstance(error, FileNotFoundError) and action == "save":
-        folder = os.path.dirname(path) if os.path.exists(folder) else folder  # as it stands, where ".." hides it
-        why = f"the folder {folder!r} does not exist; make it first, or save somewhere else"
+        folder = os.path.dirname(path) if os.path.exists(folder) else folder  # ".." after a missing folder is resolved
+        reason = f"the folder {folder!r} does not exist; create it first, or save somewhere else"
     elif isinstance(error, FileNotFoundError):
-        why = f"there is no file {full!r}; check the name and the folder"
+        reason = f"there is no file {full!r}; check the name and the folder"
     elif isinstance(error, IsADirectoryError):
-        why = "this is a folder; add the name of a file in it"
+        reason = "this is a folder; add the name of a file in it"
     elif isinstance(error, NotADirectoryError):
-        why = "a part of the path that should be a folder is a file; check the path"
+        reason = "a part of the path that should be a folder is a file; check the path"
     elif isinstance(error, PermissionError) and action == "load":
-        why = "you have no permission to read it; change its permissions, or ask its owner to"
-    elif isinstance(error, PermissionError) and error.filename2 is not None:  # from the rename
-        why = (
-            "the old file cannot be replaced; it may still be open, in this program (was it closed after "
-            "reading or writing?) or in another one: close it and save again"
+        reason = "you have no permission to read it; change its permissions, or ask its owner to"
+    elif isinstance(error, PermissionError) and error.filename2 is not None:  # os.replace has raised it
+        reason = (
+            "the existing file cannot be replaced, because it may be open in this program or another one; "
+            "close it and save again"
         )
     elif isinstance(error, PermissionError):
-        to = "write this file" if error.filename == full else f"make files in the folder {folder!r}"
-        why = f"you have no permission to {to}; change its permissions, or save somewhere else"
+        task = "write this file" if error.filename == full else f"create files in the folder {folder!r}"
+        reason = f"you have no permission to {task}; change its permissions, or save somewhere else"
     elif code == errno.EFBIG and action == "load":
-        why = _TOO_LARGE
+        reason = _TOO_LARGE
     elif code in (errno.ENOSPC, errno.EDQUOT):
-        why = "the disk is full (an old file is still whole); make room and save again"
+        reason = "the disk is full (an existing file is unchanged); free some space and save again"
     else:
-        why = f"{error.strerror}; check the path and the disk"
-    return OSError(code, f"cannot {action} the {what}: {why}", path)
+        reason = f"{error.strerror}; check the path and the disk"
+    return OSError(code, f"cannot {action} the {noun}: {reason}", path)
