@@ -649,8 +649,8 @@ OBJECT = "expected null, a string, an object or a finite number (up to 1.79769e+
         ("classes", [0.5, math.inf], f"classes[1] is Infinity, {LARGEST}"),
         ("classes", [1, math.nan], f"classes[1] is NaN, {LARGEST}"),
         ("classes", [0, 2**64], f"classes[1] is {2**64}, expected a whole number of 64 bits"),
-        ("classes", ["a", "a"], 'classes[1] is "a" once more, expected that all are different'),
-        ("classes", [1.0, 1], "classes[1] is 1.0 once more, expected that all are different"),
+        ("classes", ["a", "a"], 'classes[1] is "a", which occurs twice, expected distinct labels'),
+        ("classes", [1.0, 1], "classes[1] is 1.0, which occurs twice, expected distinct labels"),
         ("scale_X", 3, "scale_X is 3, expected an object"),
         ("scale_X extra", 3, 'scale_X has the unknown key "extra", expected type, shift, factor'),
         ("scale_X shift", ..., "scale_X.shift is missing"),
@@ -771,7 +771,7 @@ def test_classes_of_several_outputs(classes: list[Any]) -> None:
     if len(classes) > 3:
         assert refusal(json.dumps(whole)) == "classes has 4 items, expected 3 (n_out)" + FIX
     elif classes[0] == classes[2]:
-        assert refusal(json.dumps(whole)) == 'classes[2] is "a" once more, expected that all are different' + FIX
+        assert refusal(json.dumps(whole)) == 'classes[2] is "a", which occurs twice, expected distinct labels' + FIX
     else:
         assert _serialization.loads(_serialization.dumps(whole)) == whole
 
@@ -779,7 +779,7 @@ def test_classes_of_several_outputs(classes: list[Any]) -> None:
 @pytest.mark.parametrize(
     ("classes", "message"),
     [
-        ([-1, 2**63], f"classes has -1 and {2**63}, expected whole numbers that one type of 64 bits holds"),
+        ([-1, 2**63], f"classes has -1 and {2**63}, expected whole numbers that fit into int64 or uint64"),
         (["a", "a\0"], 'classes[1] is "a\\x00", expected a string without a NUL at its end'),
     ],
 )
@@ -891,7 +891,7 @@ def test_many_classes_are_compared_once() -> None:
     whole = wide([[0.5] * n]) | {"classes": [*map(str, range(n - 1)), "0"]}
 
     def refused() -> None:
-        with pytest.raises(ModelFileError, match=r'classes\[49999\] is "0" once more'):
+        with pytest.raises(ModelFileError, match=r'classes\[49999\] is "0", which occurs twice'):
             _serialization.dumps(whole)
 
     assert lines_of(refused) < 10 * n  # each with each would be n * n / 2

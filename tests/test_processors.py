@@ -35,7 +35,7 @@ def eight_processors(monkeypatch, set_limit, tmp_path):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.delitem(sys.modules, "threadpoolctl", raising=False)  # other tests may have loaded it
     monkeypatch.setattr(processors, "cpu_count", lambda: 8)  # the machine that runs the tests may have fewer
-    set_limit("nnc._utils.processors.CGROUPS", str(tmp_path / "cgroup"))
+    set_limit("nnc._utils.processors.CGROUP_FOLDER", str(tmp_path / "cgroup"))
     processors._quota.cache_clear()
     yield
     nnc.set_num_threads(None)
@@ -124,17 +124,17 @@ def test_the_quota_of_a_container(monkeypatch, tmp_path):
     for folder in (two, one):
         folder.mkdir()
     (two / "cpu.max").write_text("150000 100000\n")
-    assert processors._of_group(str(two)) == 1.5
+    assert processors._group_quota(str(two)) == 1.5
     (two / "cpu.max").write_text("max 100000\n")
-    assert processors._of_group(str(two)) > 1e9
+    assert processors._group_quota(str(two)) > 1e9
     (one / "cpu.cfs_quota_us").write_text("50000\n")
     (one / "cpu.cfs_period_us").write_text("100000\n")
-    assert processors._of_group(str(one)) == 0.5
+    assert processors._group_quota(str(one)) == 0.5
     (one / "cpu.cfs_quota_us").write_text("-1\n")
-    assert processors._of_group(str(one)) > 1e9
+    assert processors._group_quota(str(one)) > 1e9
     (two / "cpu.max").write_text("what?")
-    assert processors._of_group(str(two)) > 1e9
-    assert processors._of_group(str(tmp_path / "none")) > 1e9
+    assert processors._group_quota(str(two)) > 1e9
+    assert processors._group_quota(str(tmp_path / "none")) > 1e9
     assert processors._quota() >= 1
 
 

@@ -37,7 +37,7 @@ def as_real_array(name: str, value: Any) -> NDArray[Any]:
     if type(value) is np.ndarray and value.dtype.kind in "biuf":
         return value
     if type(value) in (list, tuple) and set(map(type, value)) <= PLAIN_TYPES:
-        with suppress(ValueError):  # convert_to_real raises it with a better message
+        with suppress(ValueError):  # convert_to_real raises a ValueError with a better message
             array = np.asarray(value)
             if array.dtype.kind in "biuf":
                 return array

@@ -85,7 +85,7 @@ def _location(index: list[int]) -> str:
 
 def _describe_scalar(value: Any) -> str:
     """Return the type of a value that NumPy does not convert to an array, and the remedy."""
-    for method in ("toarray", "collect", "to_numpy"):  # sparse matrices of SciPy, lazy frames of polars, others
+    for method in ("toarray", "collect", "to_numpy"):  # conversions of sparse matrices, lazy frames and others
         if callable(getattr(value, method, None)):
             return f"a {type(value).__name__}; pass the result of its method {method}()"
     if hasattr(value, "__arrow_c_stream__"):

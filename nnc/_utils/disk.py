@@ -176,7 +176,7 @@ def _check_length(length: int) -> None:
 
 def _check_is_file_path(path: str) -> None:
     """Raise OSError if the path is empty or a folder."""
-    if not path:  # some functions of os take it for the current folder
+    if not path:  # an empty path means the current folder in some functions of os
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
     if os.path.isdir(path):  # Windows would report only that permission is denied
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
@@ -263,7 +263,7 @@ def _write_open_file(file: Any, text: str, noun: str) -> None:
             file.flush()  # report a full disk now and not when the file is closed
     except TypeError:
         raise OSError(f"cannot {action}: the file is open in binary mode; {remedy}") from None
-    except ValueError:  # io.UnsupportedOperation is a subclass
+    except ValueError:  # io.UnsupportedOperation is a subclass of ValueError
         raise OSError(f"cannot {action}: the file is open for reading only; {remedy}") from None
     except OSError as error:
         raise OSError(error.errno, f"cannot {action}: {error.strerror}; the file is incomplete") from None
@@ -280,7 +280,7 @@ def _read_open_file(file: Any, noun: str, prefix: str) -> str:
         text = "".join(chunks) if is_text else ""
     except UnicodeDecodeError:  # a subclass of ValueError; the caller knows the format and explains it
         raise
-    except ValueError:  # io.UnsupportedOperation is a subclass
+    except ValueError:  # io.UnsupportedOperation is a subclass of ValueError
         raise OSError(f"cannot {action}: the file is open for writing only; {remedy}") from None
     except OSError as error:
         reason = _TOO_LARGE if error.errno == errno.EFBIG else f"{error.strerror}; check the disk and try again"
@@ -333,7 +333,7 @@ def explain_error(error: OSError | ValueError, action: str, path: str, noun: str
     if not path or isinstance(error, ValueError):
         reason = "the path is not valid; pass the name of a file"
     elif isinstance(error, FileNotFoundError) and action == "save":
-        folder = os.path.dirname(path) if os.path.exists(folder) else folder  # ".." after a missing folder is resolved
+        folder = os.path.dirname(path) if os.path.exists(folder) else folder  # realpath drops a folder before ".."
         reason = f"the folder {folder!r} does not exist; create it first, or save somewhere else"
     elif isinstance(error, FileNotFoundError):
         reason = f"there is no file {full!r}; check the name and the folder"
@@ -343,7 +343,7 @@ def explain_error(error: OSError | ValueError, action: str, path: str, noun: str
         reason = "a part of the path that should be a folder is a file; check the path"
     elif isinstance(error, PermissionError) and action == "load":
         reason = "you have no permission to read it; change its permissions, or ask its owner to"
-    elif isinstance(error, PermissionError) and error.filename2 is not None:  # os.replace has raised it
+    elif isinstance(error, PermissionError) and error.filename2 is not None:  # only os.replace sets filename2
         reason = (
             "the existing file cannot be replaced, because it may be open in this program or another one; "
             "close it and save again"

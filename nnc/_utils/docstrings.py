@@ -9,15 +9,15 @@ def build_docstring(base: type, summary: str, own: str = "", before: str = "", e
     Parameters
     ----------
     base : type
-        The first paragraph of its docstring is left out.
+        Class whose docstring provides the sections; its first paragraph is omitted.
     summary : str
-        The first paragraphs.
+        First paragraphs of the new docstring.
     own : str
-        Parameters that the base class does not have.
+        Descriptions of parameters that the base class does not have.
     before : str
-        The parameter of the base class that follows them.
+        Parameter of the base class before which `own` is inserted.
     end : str
-        Text that follows the sections.
+        Text after the sections.
     """
     _, _, sections = cleandoc(base.__doc__ or "").partition("\n\n")
     sections = sections.replace(f"\n{before} : ", f"\n{cleandoc(own)}\n{before} : ") if own else sections

@@ -1,4 +1,4 @@
-"""Suggestions for unknown names in error messages: names of other packages, former names and typing errors.
+"""Suggestions for unknown names in error messages: synonyms from other packages, former names and typing errors.
 
 This module is imported only when a message is needed.
 """
@@ -13,13 +13,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 
-def _by_their_names(names: Mapping[str, str]) -> dict[str, str]:
-    """Return nnc's name for each name that is used elsewhere."""
-    return {theirs: ours for ours, others in names.items() for theirs in others.split()}
+def _invert(names: Mapping[str, str]) -> dict[str, str]:
+    """Return a dict from each synonym to its name; the values of `names` are synonyms separated by spaces."""
+    return {synonym: name for name, synonyms in names.items() for synonym in synonyms.split()}
 
 
-# nnc's names, and those of PyTorch, Keras, scikit-learn and textbooks, without capitals and underscores.
-VALUE_SYNONYMS = _by_their_names(
+# Synonyms in PyTorch, Keras, scikit-learn and textbooks, in lower case without underscores, for each name of nnc.
+VALUE_SYNONYMS = _invert(
     {
         # activations
         "silu": "swish",
@@ -38,7 +38,7 @@ VALUE_SYNONYMS = _by_their_names(
         "sse": "sumofsquares",
         "quantile": "pinball",
         "poisson": "poissonnllloss",
-        # initial weights
+        # initializers
         "glorot_uniform": "xavier xavieruniform glorot",
         "glorot_normal": "xaviernormal",
         "he_uniform": "kaiming kaiminguniform he",
@@ -62,7 +62,7 @@ VALUE_SYNONYMS = _by_their_names(
         "mape": "meanabsolutepercentageerror",
     }
 )
-ARGUMENT_SYNONYMS = _by_their_names(
+ARGUMENT_SYNONYMS = _invert(
     {
         "lr": "learningrate learningrateinit eta rate",
         "validation": "validationsplit validationdata validationfraction evalset",
@@ -94,7 +94,7 @@ ARGUMENT_SYNONYMS = _by_their_names(
         "eps": "epsilon",
     }
 )
-# Former names of methods and attributes, and the present ones, which error messages suggest.
+# Present names of methods and attributes for each former name.
 FORMER_ATTRIBUTES = {
     "bias": "biases",
     "forgotten": "untracked_epochs",
@@ -113,60 +113,69 @@ FORMER_ATTRIBUTES = {
 }
 
 
-def find_similar_name(name: str, known: Iterable[str], others: dict[str, str] = VALUE_SYNONYMS) -> str | None:
-    """Return the name that was probably meant, or None.
+def find_similar_name(name: str, choices: Iterable[str], synonyms: dict[str, str] = VALUE_SYNONYMS) -> str | None:
+    """Return the choice that was probably meant, or None.
 
-    That is the same name in another spelling, the name that `others` has for it, or a similar one.
+    It is the same name in another spelling, the choice of which `name` is a synonym, or the most similar choice.
     """
-    plain = {_plain(one): one for one in known}
-    key = _plain(name)
-    if key in plain:
-        return plain[key]
-    if others.get(key) is not None and _plain(others[key].partition("=")[0]) in plain:
-        return others[key]
-    similar = get_close_matches(key, plain, n=1, cutoff=0.75)
-    return plain[similar[0]] if similar else None
+    by_key = {_normalize(choice): choice for choice in choices}
+    key = _normalize(name)
+    if key in by_key:
+        return by_key[key]
+    if synonyms.get(key) is not None and _normalize(synonyms[key].partition("=")[0]) in by_key:
+        return synonyms[key]
+    similar = get_close_matches(key, by_key, n=1, cutoff=0.75)
+    return by_key[similar[0]] if similar else None
 
 
-def _plain(name: str) -> str:
+def _normalize(name: str) -> str:
+    """Return a name in lower case without underscores and punctuation."""
     return re.sub(r"[\W_]", "", name.lower())
 
 
-def suggest_value(name: str, known: Iterable[str]) -> str:
+def suggest_value(name: str, choices: Iterable[str]) -> str:
     """Return the end of a message about an unknown value: the value that was probably meant."""
-    found = find_similar_name(name, known)
-    return "" if found is None else f"; did you mean {found!r}?"
+    suggestion = find_similar_name(name, choices)
+    return "" if suggestion is None else f"; did you mean {suggestion!r}?"
 
 
-def suggest_argument(name: str, known: Iterable[str], elsewhere: Mapping[str, Iterable[str]] | None = None) -> str:
+def suggest_argument(name: str, arguments: Iterable[str], others: Mapping[str, Iterable[str]] | None = None) -> str:
     """Return the end of a message about an unknown argument: the argument that was probably meant.
 
-    `elsewhere` has the arguments of other functions by the names of the functions.
+    Parameters
+    ----------
+    name : str
+        The unknown argument.
+    arguments : iterable of str
+        Arguments of the function that was called.
+    others : dict, optional
+        Arguments of other functions, by the name of the function.
     """
-    found = find_similar_name(name, known, ARGUMENT_SYNONYMS)
-    if found is not None:
-        return f"; did you mean {found}?"
-    for function, arguments in (elsewhere or {}).items():
-        found = find_similar_name(name, arguments, ARGUMENT_SYNONYMS)
-        if found is not None:
-            return f"; did you mean {found} of {function}?"
+    suggestion = find_similar_name(name, arguments, ARGUMENT_SYNONYMS)
+    if suggestion is not None:
+        return f"; did you mean {suggestion}?"
+    for function, choices in (others or {}).items():
+        suggestion = find_similar_name(name, choices, ARGUMENT_SYNONYMS)
+        if suggestion is not None:
+            return f"; did you mean {suggestion} of {function}?"
     return ""
 
 
-def unknown_attribute_error(owner: str, name: str, known: Iterable[str]) -> AttributeError:
+def unknown_attribute_error(owner: str, name: str, attributes: Iterable[str]) -> AttributeError:
     """Return the AttributeError for an unknown attribute, with the name that may have been meant.
 
     Parameters
     ----------
     owner : str
-        The object in the words of Python's message: "'NeuralNetwork' object".
+        The object as the messages of Python name it: "'NeuralNetwork' object".
     name : str
-    known : iterable of str
-        The names of its attributes.
+        The unknown attribute.
+    attributes : iterable of str
+        Names of the existing attributes.
     """
     hint = ""
     if not name.startswith("_"):
-        public = [attribute for attribute in known if not attribute.startswith("_")]
-        found = FORMER_ATTRIBUTES.get(name) or find_similar_name(name, public, {})
-        hint = "" if found is None else f"; did you mean {found}?"
+        public = [attribute for attribute in attributes if not attribute.startswith("_")]
+        suggestion = FORMER_ATTRIBUTES.get(name) or find_similar_name(name, public, {})
+        hint = "" if suggestion is None else f"; did you mean {suggestion}?"
     return AttributeError(f"{owner} has no attribute {name!r}{hint}")

@@ -1,5 +1,8 @@
-"""How many threads a fit may use where that is left to nnc: the processors that the process may have, divided among the
-fits that run at once, and what the user and other libraries say."""
+"""Default for the largest number of threads of a fit.
+
+It is the number of processors that the process may use, or a smaller limit of the user or of other libraries, divided
+by the number of fits that run at the same time.
+"""
 
 from __future__ import annotations
 
@@ -13,64 +16,69 @@ from typing import Any
 from nnc._team import ActiveCount
 from nnc._utils.checks import check_count
 
-VARIABLES = ("NNC_NUM_THREADS", "OMP_NUM_THREADS", "LOKY_MAX_CPU_COUNT")
-POOLS = ("concurrent.futures.thread", "concurrent.futures.process")  # where the functions of workers are
-CGROUPS = "/sys/fs/cgroup"
+VARIABLES = ("NNC_NUM_THREADS", "OMP_NUM_THREADS", "LOKY_MAX_CPU_COUNT")  # environment variables with a thread count
+POOL_MODULES = ("concurrent.futures.thread", "concurrent.futures.process")  # modules of the functions that workers run
+CGROUP_FOLDER = "/sys/fs/cgroup"  # file system of the control groups of Linux
 
-_said: int | None = None  # by set_num_threads
-active_fits = ActiveCount()  # fits that share the processors
+_limit: int | None = None  # thread count that set_num_threads has set
+active_fits = ActiveCount()  # number of fits that run now and share the processors
 
 
 def set_num_threads(n: int | None) -> None:
-    """Limits the threads of every fit of this process that does not name `n_threads` itself. What a fit computes does
-    not depend on their number.
+    """Limit the number of threads of each fit in this process that is called without `n_threads`.
+
+    The results of a fit do not depend on the number of threads.
 
     Parameters
     ----------
     n : int or None
-        None takes the limit away.
+        Largest number of threads; None removes the limit.
 
     Raises
     ------
     TypeError, ValueError
-        n is no whole number, 1 or more.
+        n is not a whole number of at least 1.
     """
-    global _said
-    _said = None if n is None else check_count("n", n)
+    global _limit
+    _limit = None if n is None else check_count("n", n)
 
 
 def get_num_threads() -> int:
-    """The most threads that a fit takes here and now where `n_threads` is left out. Whether they pay is measured.
+    """Return the largest number of threads of a fit that is called now without `n_threads`.
 
-    It is the number of processors that the process may use, or less: where a container has a share of them, where
-    `set_num_threads`, NNC_NUM_THREADS, OMP_NUM_THREADS, LOKY_MAX_CPU_COUNT or threadpoolctl says so, and 1 in a worker
-    of joblib's, of concurrent.futures' or of multiprocessing's pools, whose neighbors have work, too. Fits that run at
-    once share them.
+    The fit measures how many of these threads are fastest. The limit is the number of processors that the process may
+    use, or less:
+
+    - A container may have a smaller quota of processor time.
+    - `set_num_threads`, NNC_NUM_THREADS, OMP_NUM_THREADS, LOKY_MAX_CPU_COUNT and threadpoolctl may set a lower limit.
+    - The limit is 1 in a worker of joblib, concurrent.futures or a pool of multiprocessing, because the other workers
+      use the other processors.
+    - Fits that run at the same time share the limit.
 
     Raises
     ------
     ValueError
-        NNC_NUM_THREADS is no whole number, 1 or more.
+        NNC_NUM_THREADS is not a whole number of at least 1.
     """
     return max(1, _allowed() // max(1, len(active_fits)))
 
 
 def cpu_count() -> int:
-    """Processors that this process may use."""
+    """Return the number of processors that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def _allowed() -> int:
-    """What one fit alone may use."""
-    said = [n for n in (_said, *map(_variable, VARIABLES)) if n is not None]
-    workers = _in_pool() or _in_joblib()
-    return 1 if workers else min([cpu_count(), _quota(), *said, *_of_libraries()])
+    """Return the limit if only one fit runs."""
+    limits = [n for n in (_limit, *map(_variable, VARIABLES)) if n is not None]
+    is_worker = _in_pool() or _in_joblib()
+    return 1 if is_worker else min([cpu_count(), _quota(), *limits, *_library_limits()])
 
 
 def _variable(name: str) -> int | None:
-    """What an environment variable says; of OpenMP's, which may be a list, the first number."""
+    """Return the thread count in an environment variable, or None; of a list, as OMP_NUM_THREADS may be, the first."""
     text = os.environ.get(name, "").split(",")[0].strip()
     if text.isdecimal() and int(text) > 0:
         return int(text)
@@ -81,48 +89,49 @@ def _variable(name: str) -> int | None:
 
 @cache
 def _quota() -> int:
-    """The processors that the control groups of the process give it time of, rounded up; of groups within groups, the
-    least."""
+    """Return the smallest processor quota of the control groups of this process, rounded up to whole processors."""
     quotas = [float(sys.maxsize)]
     with suppress(OSError, ValueError), open("/proc/self/cgroup") as file:
         for line in file:
             _, controllers, path = line.rstrip("\n").split(":", 2)
             if controllers and "cpu" not in controllers.split(","):
                 continue
-            root = CGROUPS if not controllers else os.path.join(CGROUPS, "cpu")
+            root = CGROUP_FOLDER if not controllers else os.path.join(CGROUP_FOLDER, "cpu")
             parts = path.strip("/").split("/")
-            for depth in range(len(parts) + 1):  # a container may see its own group as the root
-                quotas.append(_of_group(os.path.join(root, *parts[:depth])))
+            for depth in range(len(parts) + 1):  # in a container, its own group may be mounted as the root
+                quotas.append(_group_quota(os.path.join(root, *parts[:depth])))
     return max(1, ceil(min(quotas)))
 
 
-def _of_group(folder: str) -> float:
-    """The quota of a control group, version 2 or 1."""
+def _group_quota(folder: str) -> float:
+    """Return the processor quota of a control group of version 2 or 1; sys.maxsize if it has none."""
     with suppress(OSError, ValueError):
         with open(os.path.join(folder, "cpu.max")) as file:
             quota, period = file.read().split()
         return sys.maxsize if quota == "max" else int(quota) / int(period)
     with suppress(OSError, ValueError):
         with open(os.path.join(folder, "cpu.cfs_quota_us")) as file:
-            whole = int(file.read())
+            quota_us = int(file.read())
         with open(os.path.join(folder, "cpu.cfs_period_us")) as file:
-            return sys.maxsize if whole < 0 else whole / int(file.read())
+            return sys.maxsize if quota_us < 0 else quota_us / int(file.read())
     return sys.maxsize
 
 
 def _in_pool() -> bool:
-    """Whether this is a worker of concurrent.futures' or of multiprocessing's pools."""
+    """Return whether this thread or process is a worker of concurrent.futures or of a pool of multiprocessing."""
     threads: Any = sys.modules.get("threading")
     processes: Any = sys.modules.get("multiprocessing.process")
     process = processes.current_process() if processes else None
     workers = (threads.current_thread() if threads else None, process)
-    homes = {getattr(getattr(worker, "_target", None), "__module__", "") for worker in workers}
-    return not homes.isdisjoint(POOLS) or (process is not None and process.daemon)
+    modules = {getattr(getattr(worker, "_target", None), "__module__", "") for worker in workers}
+    return not modules.isdisjoint(POOL_MODULES) or (process is not None and process.daemon)
 
 
 def _in_joblib() -> bool:
-    """Whether this is a worker of joblib's. In its processes of loky the main thread is none: joblib has set
-    OMP_NUM_THREADS there to what is its share."""
+    """Return whether this thread is a worker thread of joblib.
+
+    The main thread of a worker process of loky does not count, because joblib sets OMP_NUM_THREADS in that process.
+    """
     joblib: Any = sys.modules.get("joblib.parallel")
     if joblib is None:
         return False
@@ -134,8 +143,8 @@ def _in_joblib() -> bool:
     return bool(backend.nesting_level)
 
 
-def _of_libraries() -> list[int]:
-    """What threadpoolctl has set BLAS and OpenMP to."""
+def _library_limits() -> list[int]:
+    """Return the thread counts that threadpoolctl has set for BLAS and OpenMP libraries."""
     if "threadpoolctl" not in sys.modules:
         return []
     limits = [library.num_threads for library in _controller().lib_controllers]
@@ -144,4 +153,5 @@ def _of_libraries() -> list[int]:
 
 @cache
 def _controller() -> Any:
+    """Return the controller of threadpoolctl; its search for libraries is slow."""
     return sys.modules["threadpoolctl"].ThreadpoolController()

@@ -1,7 +1,7 @@
 """Random numbers: splitmix64 (Steele, Lea, Flood, OOPSLA 2014).
 
-One generator of a few lines serves everything that is drawn, here, in the compiled core (the order of rows) and in
-`nnc.reference`: so a seed means the same numbers in all three, on every machine and with every NumPy.
+One generator draws all random numbers: here, in the compiled core (shuffling and dropout) and in `nnc.reference`. A
+seed therefore yields the same numbers in all three, on each machine and with each version of NumPy.
 """
 
 from __future__ import annotations
@@ -15,48 +15,56 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-SHUFFLE, DROPOUT, SPLIT, AUGMENT = 1, 2, 3, 4  # the streams of a seed beside that of a network's initial weights
-_GOLDEN = 0x9E3779B97F4A7C15
+SHUFFLE, DROPOUT, SPLIT, AUGMENT = 1, 2, 3, 4  # numbers of the streams of a seed; initial weights use the root key
+_GOLDEN_RATIO = 0x9E3779B97F4A7C15  # 2**64 divided by the golden ratio: the increment of splitmix64
 _MASK = (1 << 64) - 1
 _FACTORS = 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
-_NUMBERS = tuple(map(np.uint64, (_GOLDEN, *_FACTORS, 30, 27, 31, 11)))  # as NumPy takes them: making them takes time
+_CONSTANTS = tuple(map(np.uint64, (_GOLDEN_RATIO, *_FACTORS, 30, 27, 31, 11)))  # converted once for NumPy
 
 
 def mix(z: int) -> int:
-    """The finalizer of splitmix64: a bijection of 64-bit numbers that leaves no pattern."""
+    """Return the finalizer of splitmix64, a bijection of 64-bit integers whose results look random."""
     z = ((z ^ (z >> 30)) * _FACTORS[0]) & _MASK
     z = ((z ^ (z >> 27)) * _FACTORS[1]) & _MASK
     return z ^ (z >> 31)
 
 
 class Stream:
-    """Number i of the stream of a key is mix(key + (i + 1) * golden ratio); here as uniforms in [0, 1)."""
+    """Stream of uniform random numbers in [0, 1).
+
+    Number i of the stream is the upper 53 bits of mix(key + (i + 1) * _GOLDEN_RATIO), divided by 2**53.
+
+    Parameters
+    ----------
+    key : int
+        64-bit integer that identifies the stream.
+    """
 
     def __init__(self, key: int) -> None:
         self._key = key
-        self._drawn = 0
+        self._position = 0  # how many numbers have been drawn
 
     def uniform(self, shape: tuple[int, ...]) -> NDArray[np.float64]:
-        """The next numbers, 53 bits each, as an array of the given shape."""
+        """Return the next uniform numbers as an array of this shape."""
         n = prod(shape)
-        i = np.arange(self._drawn + 1, self._drawn + n + 1, dtype=np.uint64)
-        self._drawn += n
-        golden, first, second, s30, s27, s31, s11 = _NUMBERS
-        z = i * golden + np.uint64(self._key)
+        i = np.arange(self._position + 1, self._position + n + 1, dtype=np.uint64)
+        self._position += n
+        golden_ratio, first, second, s30, s27, s31, s11 = _CONSTANTS
+        z = i * golden_ratio + np.uint64(self._key)
         z = (z ^ (z >> s30)) * first
         z = (z ^ (z >> s27)) * second
         z ^= z >> s31
         return (z >> s11).astype(np.float64).reshape(shape) * 2.0**-53
 
     def normal(self, shape: tuple[int, ...]) -> NDArray[np.float64]:
-        """Standard normal numbers by the transform of Box and Muller (1958), two uniforms each."""
+        """Return standard normal numbers by the transform of Box and Muller (1958); each uses two uniform numbers."""
         u = self.uniform((*shape, 2))
         z: NDArray[np.float64] = np.sqrt(-2 * np.log(1 - u[..., 0])) * np.cos(2 * np.pi * u[..., 1])
         return z
 
 
 def check_seed(seed: Any) -> int:
-    """A seed, or where it is None one that the system draws."""
+    """Return the seed as an int, or a random seed from the system if it is None."""
     if seed is None:
         return int.from_bytes(os.urandom(6), "little")
     if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2**64:
@@ -65,16 +73,21 @@ def check_seed(seed: Any) -> int:
 
 
 class Streams:
-    """The streams of random numbers that training draws from: their keys follow from the seed.
+    """Streams of random numbers of a network, whose keys follow from its seed.
+
+    Parameters
+    ----------
+    seed : int
+        64-bit integer.
 
     Attributes
     ----------
     root : int
-        The key of the initial weights, from which the others follow.
+        Key of the stream of initial weights, from which the other keys follow.
     shuffle_position : int
-        Numbers of the shuffle stream that training has used.
+        How many numbers of the shuffle stream training has drawn.
     dropout_position : int
-        Steps of the dropout stream.
+        How many steps with dropout training has run.
     """
 
     seed: int
@@ -85,11 +98,11 @@ class Streams:
         self.shuffle_position = self.dropout_position = 0
 
     def key(self, stream: int) -> int:
-        """The key of one of them."""
+        """Return the key of a stream: SHUFFLE, DROPOUT, SPLIT or AUGMENT."""
         return mix((self.root + stream) & (2**64 - 1))
 
     def copy(self) -> Streams:
-        """One that goes on by itself."""
+        """Return a copy whose positions change independently."""
         other = object.__new__(type(self))
         other.__dict__.update(self.__dict__)
         return other

@@ -1,14 +1,14 @@
-"""Names of scikit-learn's private modules that nnc uses; no other module imports from these.
+"""Names from private modules of scikit-learn; only this module imports from them.
 
-They have no public equivalent: the checks of parameters and of weights that all its estimators share, and the objects
-in which its multilayer perceptrons keep their learning rate.
+They have no public equivalent: the validation of parameters and sample weights that all estimators of scikit-learn
+share, and the optimizer objects that store the learning rate of its multilayer perceptrons.
 """
 
 from __future__ import annotations
 
 import sklearn
 
-MIN_VERSION = (1, 7)
+MIN_VERSION = (1, 7)  # oldest supported version of scikit-learn
 
 if tuple(map(int, sklearn.__version__.split(".")[:2])) < MIN_VERSION:
     raise ImportError(f"scikit-learn must be 1.7 or later, got {sklearn.__version__}")
@@ -21,8 +21,8 @@ try:
     from sklearn.utils.validation import _check_sample_weight as checked_sample_weight
 except ImportError as error:
     raise ImportError(
-        f"scikit-learn {sklearn.__version__} has changed a private module that nnc uses ({error}): install "
-        '"scikit-learn>=1.7,<1.10", or a later nnc'
+        f"scikit-learn {sklearn.__version__} has changed a private module that nnc uses ({error}); install "
+        '"scikit-learn>=1.7,<1.10", or a later version of nnc'
     ) from error
 
 __all__ = [

@@ -1,10 +1,10 @@
-"""A class for values with named fields that do not change: a frozen dataclass that takes no time to make.
+"""Base class for immutable values with named and checked fields, like a frozen dataclass.
 
     class Step(Value):
         epochs: int
-        lr: float = field(default=1e-3, check=positive)
+        lr: float = field(default=1e-3, check=check_positive)
 
-Everybody who imports nnc waits until its classes are made, and `dataclass` compiles some functions for each of them.
+`dataclass` compiles several functions for each class, which would slow down `import nnc`; a subclass of Value does not.
 """
 
 from __future__ import annotations
@@ -20,31 +20,40 @@ _MISSING: Any = object()
 
 
 class Field:
-    """What is known of a field: its default, and what checks a value, given the name and the value, and converts it."""
+    """Default and check of a field.
+
+    Parameters
+    ----------
+    default : object
+        _MISSING for a required field.
+    check : callable(name, value), optional
+        Returns the converted value, or raises ValueError or TypeError.
+    """
 
     def __init__(self, default: Any, check: Callable[[str, Any], Any] | None) -> None:
         self.default, self.check = default, check
 
     @property
     def required(self) -> bool:
-        """Whether it has no default."""
+        """Return whether the field has no default."""
         return self.default is _MISSING
 
 
 def field(*, default: Any = _MISSING, check: Callable[[str, Any], Any] | None = None) -> Any:
-    """A field that is more than a name and a default."""
+    """Return a field with a default or a check; see `Field`."""
     return Field(default, check)
 
 
 def _call(value: Value) -> str:
+    """Return the name of the constructor for messages."""
     return f"{type(value).__qualname__}.__init__()"
 
 
 class _Signature:
-    """The signature of a class, made when it is asked for."""
+    """Descriptor that builds the signature of a class when it is needed."""
 
     def __get__(self, instance: Value | None, cls: type[Value]) -> Signature:
-        if instance is not None:  # which has none, or one of its own
+        if instance is not None:  # only classes have a signature
             raise AttributeError("__signature__")
         from inspect import Parameter, Signature
 
@@ -53,25 +62,26 @@ class _Signature:
             Parameter(
                 name,
                 Parameter.POSITIONAL_OR_KEYWORD,
-                default=Parameter.empty if known.required else known.default,
+                default=Parameter.empty if spec.required else spec.default,
                 annotation=annotations[name],
             )
-            for name, known in cls._fields.items()
+            for name, spec in cls._fields.items()
         ]
         return Signature(parameters, return_annotation=None)
 
 
 @dataclass_transform(frozen_default=True, field_specifiers=(field,))
 class Value:
-    """Its fields are what a subclass annotates, but for ClassVar, after those of its base.
+    """Base class of immutable values.
 
-    A subclass may give a field of its base another default. `__post_init__`, if there is one, sees the whole.
+    The fields are the annotated names of a subclass, except for ClassVar, after the fields of its base class. A
+    subclass may change the default of an inherited field. `__post_init__` checks conditions on several fields.
     """
 
     _fields: ClassVar[dict[str, Field]] = {}
-    _defaults: ClassVar[dict[str, Any]] = {}  # of all fields, in their order: _MISSING of those without
-    _checks: ClassVar[dict[str, Callable[[str, Any], Any]]] = {}
-    _required: ClassVar[frozenset[str]] = frozenset()
+    _defaults: ClassVar[dict[str, Any]] = {}  # defaults of all fields in order; _MISSING for required ones
+    _checks: ClassVar[dict[str, Callable[[str, Any], Any]]] = {}  # checks of the fields that have one
+    _required: ClassVar[frozenset[str]] = frozenset()  # names of the fields without a default
     __signature__: ClassVar[Any] = _Signature()
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -80,43 +90,43 @@ class Value:
         for name, annotation in cls.__annotations__.items():
             if str(annotation).removeprefix("typing.").startswith("ClassVar"):
                 continue
-            found = vars(cls).get(name, _MISSING)
-            if isinstance(found, Field):
-                fields[name] = found
+            default = vars(cls).get(name, _MISSING)
+            if isinstance(default, Field):
+                fields[name] = default
             else:
-                fields[name] = Field(found, fields[name].check if name in fields else None)
+                fields[name] = Field(default, fields[name].check if name in fields else None)
             if not fields[name].required:
                 setattr(cls, name, fields[name].default)
             elif name in vars(cls):
                 delattr(cls, name)
         cls._fields = fields
-        cls._defaults = {name: known.default for name, known in fields.items()}
-        cls._checks = {name: known.check for name, known in fields.items() if known.check is not None}
-        cls._required = frozenset(name for name, known in fields.items() if known.required)
+        cls._defaults = {name: spec.default for name, spec in fields.items()}
+        cls._checks = {name: spec.check for name, spec in fields.items() if spec.check is not None}
+        cls._required = frozenset(name for name, spec in fields.items() if spec.required)
 
     def __init__(self, /, *args: Any, **kwargs: Any) -> None:
-        given = dict(zip(self._fields, args, strict=False))
-        if kwargs or len(args) > len(given):
-            self._refuse(args, kwargs)
-            given.update(kwargs)
-        if not given.keys() >= self._required:
-            missing = [name for name in self._fields if name in self._required and name not in given]
+        arguments = dict(zip(self._fields, args, strict=False))
+        if kwargs or len(args) > len(arguments):
+            self._check_arguments(args, kwargs)
+            arguments.update(kwargs)
+        if not arguments.keys() >= self._required:
+            missing = [name for name in self._fields if name in self._required and name not in arguments]
             raise TypeError(f"{_call(self)} missing required arguments: {', '.join(map(repr, missing))}")
         self.__dict__.update(self._defaults)
-        self._set(given)
+        self._set(arguments)
 
-    def _set(self, given: dict[str, Any]) -> None:
-        """Gives fields these values, checked."""
+    def _set(self, arguments: dict[str, Any]) -> None:
+        """Check and set the values of some fields."""
         values, defaults = self.__dict__, self._defaults
-        values.update(given)
+        values.update(arguments)
         if self._checks:
-            for name, value in given.items():
+            for name, value in arguments.items():
                 if value is not defaults[name] and name in self._checks:
                     values[name] = self._checks[name](name, value)
         self.__post_init__()
 
-    def _refuse(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Raises where there are arguments that the class has not, or one twice."""
+    def _check_arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Raise TypeError if an argument is unknown or occurs twice."""
         if len(args) > len(self._fields):
             raise TypeError(f"{_call(self)} takes at most {len(self._fields)} arguments, got {len(args)}")
         for name in kwargs:
@@ -129,7 +139,7 @@ class Value:
                 raise TypeError(f"{_call(self)} got multiple values for argument {name!r}")
 
     def __post_init__(self) -> None:
-        """Checks what concerns more than one field."""
+        """Check conditions on several fields."""
 
     def __setattr__(self, name: str, value: Any) -> None:
         raise AttributeError(f"cannot assign to field {name!r}")
@@ -138,6 +148,7 @@ class Value:
         raise AttributeError(f"cannot delete field {name!r}")
 
     def _values(self) -> tuple[Any, ...]:
+        """Return the values of all fields in order."""
         return tuple(getattr(self, name) for name in self._fields)
 
     def __eq__(self, other: object) -> bool:
@@ -153,9 +164,9 @@ class Value:
         return f"{type(self).__qualname__}({fields})"
 
     def replace(self, **changes: Any) -> Self:
-        """The same with other values of some fields, which are checked."""
+        """Return a copy with other values of some fields, which are checked."""
         if not changes.keys() <= self._fields.keys():
-            self._refuse((), changes)
+            self._check_arguments((), changes)
         other = object.__new__(type(self))
         other.__dict__.update(self.__dict__)
         other._set(changes)
