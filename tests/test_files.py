@@ -1258,6 +1258,7 @@ def test_load_below_a_file(tmp_path: Path) -> None:
     check(error_of(_serialization.read, path), NotADirectoryError, errno.ENOTDIR, path, message)
 
 
+DISK_FULL = "the disk is full (an existing file is unchanged); free some space and save again"
 IMPOSSIBLE = "the path is not valid; pass the name of a file"
 
 
@@ -1360,7 +1361,7 @@ def test_save_onto_device() -> None:
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here")
 def test_save_on_full_device() -> None:
-    message = "cannot save the network: the disk is full (an existing file is unchanged); free some space and save again"
+    message = f"cannot save the network: {DISK_FULL}"
     check(error_of(_serialization.write, "/dev/full", document()), OSError, errno.ENOSPC, "/dev/full", message)
     file = open("/dev/full", "w")  # noqa: SIM115 (closing it fails as well)
     error = error_of(_serialization.write, file, document())
@@ -1720,7 +1721,7 @@ def test_whatever_happens_the_old_file_is_whole(
         _serialization.write(path, document(seed=8))
         assert _serialization.read(path)["seed"] == 8
     elif isinstance(error, OSError):
-        message = "cannot save the network: the disk is full (an existing file is unchanged); free some space and save again"
+        message = f"cannot save the network: {DISK_FULL}"
         check(error_of(_serialization.write, path, document(seed=8)), OSError, errno.ENOSPC, path, message)
         assert path.read_text() == TEXT
     else:
