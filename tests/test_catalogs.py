@@ -31,12 +31,13 @@ def test_a_translation_fits_its_page(page, templates):
     assert list(CATALOGS["faults"](templates / f"{page}.pot", FOLDER / f"{page}.po")) == []
 
 
-def test_the_first_pages_are_translated(templates):
-    first = ["first-network", "from-scratch", "images", "tables", "choosing", "errors"]
-    assert {"index", *(f"guide/{page}" for page in first)} <= set(PAGES)
+def test_first_page_guides_and_notebooks_are_translated(templates):
+    docs = CATALOGS["DOCS"]
+    pages = [page.relative_to(docs).with_suffix("").as_posix() for page in docs.glob("[gn]*/*.md")]
+    assert {"index", *pages} <= set(PAGES)
     assert "```" not in "".join((FOLDER / f"{page}.po").read_text(encoding="utf-8") for page in PAGES)
-    for page in PAGES:  # so the test above has something to look at
-        assert (templates / f"{page}.pot").read_text(encoding="utf-8").count("\nmsgid") > 10
+    for page in PAGES:  # the extraction of messages must not return empty templates
+        assert (templates / f"{page}.pot").read_text(encoding="utf-8").count("\nmsgid") > 4
 
 
 CODE = """Call `fit`:
