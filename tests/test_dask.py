@@ -138,7 +138,7 @@ def test_a_worker_holds_the_data_once_and_one_that_comes_fetches_it(tmp_path):
         held = [thing for thing in gc.get_objects() if type(thing) is Source]
         pages = int(Path("/proc/self/statm").read_text().split()[1]) if os.path.exists("/proc/self/statm") else 0
         with open(seen / str(os.getpid()), "a") as file:
-            file.write(f"{len(held)} {sum(len(one._taken) for one in held)} {pages * os.sysconf('SC_PAGE_SIZE')}\n")
+            file.write(f"{len(held)} {sum(len(one._converted) for one in held)} {pages * os.sysconf('SC_PAGE_SIZE')}\n")
         until = time.monotonic() + 30
         while len(os.listdir(seen)) < 3 and time.monotonic() < until:  # until the one that comes has something to do
             time.sleep(0.01)
@@ -174,8 +174,8 @@ def test_a_worker_holds_the_data_once_and_one_that_comes_fetches_it(tmp_path):
 def test_what_waits_for_data_of_a_frozen_worker_is_done_by_others(tmp_path, set_limit, monkeypatch):
     from nnc.dask.fit import _Run
 
-    set_limit("nnc.dask.fit.SILENT_SECONDS", 3.0)
-    guard, begun = _Run.guard, tmp_path / "begun"
+    set_limit("nnc.dask.fit.MAX_SILENT_SECONDS", 3.0)
+    check_workers, begun = _Run.check_workers, tmp_path / "begun"
 
     def resent(run):  # the new worker has a task moved to it, then a result is lost, so that data is sent anew
         if not hasattr(run, "first"):
@@ -183,15 +183,15 @@ def test_what_waits_for_data_of_a_frozen_worker_is_done_by_others(tmp_path, set_
         if len(run._workers()) == 2 and not hasattr(run, "moved"):
             (run.moved,) = set(run._workers()) - {run.first}
             run.submit([*run.pending][-1], [run.moved])
-            run.data = run._send([run.moved])
-        guard(run)
+            run.data = run._send_data([run.moved])
+        check_workers(run)
 
     def begin(record):
         begun.touch()
 
     begin.every = 100
     # The scheduler moves tasks and loses results at moments that a client cannot choose.
-    monkeypatch.setattr(_Run, "guard", resent)
+    monkeypatch.setattr(_Run, "check_workers", resent)
     here, away = networks(8), networks(8)
     options = {"epochs": 1500, "batch_size": 8}
     nnc.fit_many(here, X, Y, **options)
@@ -223,9 +223,9 @@ def test_interrupts_end_the_tasks_and_a_lost_scheduler_is_said(tmp_path):
 
 
 def test_what_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="client must be given"):
+    with pytest.raises(ValueError, match="client must be passed"):
         nnc.dask.fit_many(networks(2), X, Y, epochs=1)
-    with pytest.raises(TypeError, match=r"client must be a distributed.Client"):
+    with pytest.raises(TypeError, match=r"client must be a synchronous distributed.Client"):
         nnc.dask.fit_many(networks(2), X, Y, 3, epochs=1)
 
 

@@ -85,7 +85,7 @@ def test_the_spread_of_the_networks(numbers):
     every = numbers.predict_all(X)
     assert np.allclose((low + high) / 2, every.mean(axis=0))
     assert np.allclose((high - low) / 2, every.std(axis=0, ddof=1))
-    with pytest.raises(ValueError, match="two networks"):
+    with pytest.raises(ValueError, match="two or more networks"):
         nnc.Ensemble(numbers.networks[:1]).predict_interval(X)
     with pytest.raises(ValueError, match="level must be above 0 and below 1, got 1"):
         numbers.predict_interval(X, 1)
@@ -198,7 +198,7 @@ def test_what_conformal_refuses(numbers, classes):
     with pytest.raises(ValueError, match="classes of this network"):
         classes.conformal(X, np.full(200, "oak"))
     several = nnc.Ensemble([NeuralNetwork([3, 2], loss="bce")])
-    with pytest.raises(ValueError, match=r"each output is for itself|predict_proba"):
+    with pytest.raises(ValueError, match=r"one class for each row|predict_proba"):
         several.conformal(X, (Y > 0).astype(float))
     assert quantile(np.arange(1.0, 20), 0.9) == 18
     assert quantile(np.arange(1.0, 20), 0.95) == 19
@@ -209,8 +209,8 @@ def test_networks_that_do_not_go_together(classes):
     for other, what in (
         (NeuralNetwork([2, 1], loss="mse"), "inputs"),
         (NeuralNetwork([3, 2], loss="mse"), "number of outputs"),
-        (NeuralNetwork([3, 1], loss="bce"), "kind of targets"),
-        (NeuralNetwork([3, 1], loss="mse", output="sigmoid"), "bounds of outputs"),
+        (NeuralNetwork([3, 1], loss="bce"), "type of targets"),
+        (NeuralNetwork([3, 1], loss="mse", output="sigmoid"), "output range"),
     ):
         with pytest.raises(ValueError, match=rf"networks must have the same {what}, .* in networks\[1\]"):
             nnc.Ensemble([one, other])

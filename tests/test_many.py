@@ -17,7 +17,7 @@ import pytest
 import nnc
 from nnc import NeuralNetwork
 from nnc._parallel import source
-from nnc._parallel.fit import outcomes_of
+from nnc._parallel.fit import train_networks
 from nnc._parallel.source import Source
 from nnc._training.arguments import FitArguments
 
@@ -200,11 +200,11 @@ def test_going_on_and_options_of_their_own():
 
 def test_data_is_taken_in_once_and_not_copied():
     source, networks = Source(X, Y), regressors()
-    taken = [source.taken(network.converter) for network in networks]
-    assert taken[0] is taken[2] is taken[4]
-    assert taken[1] is taken[3]
-    assert np.shares_memory(taken[0].data.X, X)
-    dataset = taken[0].rows_of(networks[0], networks[0].converter, FitArguments(), None, np.ones(90))
+    converted = [source.convert(network.converter) for network in networks]
+    assert converted[0] is converted[2] is converted[4]
+    assert converted[1] is converted[3]
+    assert np.shares_memory(converted[0].data.X, X)
+    dataset = converted[0].build_dataset(networks[0], networks[0].converter, FitArguments(), None, np.ones(90))
     assert np.shares_memory(dataset.rows.X, X)
 
 
@@ -227,7 +227,7 @@ def test_one_that_diverges_does_not_end_the_others():
         else:
             with pytest.raises(nnc.DivergedError):
                 network.fit(X, Y, epochs=20, lr=lr)
-    with pytest.warns(nnc.DivergedWarning, match=r"networks\[1\] \(and so of 1 other network\)"):
+    with pytest.warns(nnc.DivergedWarning, match=r"networks\[1\] \(and 1 other network\)"):
         history = nnc.fit_many(many, X, Y, epochs=20, lr=nnc.PerNetwork(rates))
     assert list(history.diverged) == [1, 4]
     assert isinstance(history.diverged[1], nnc.DivergedError)
@@ -318,7 +318,7 @@ def test_warnings_are_one_of_each_kind():
         warnings.simplefilter("always")
         nnc.fit_many(networks, X, Y > 0, epochs=1, lr=0.001)
     assert [entry.category for entry in caught] == [nnc.EqualNeuronsWarning]
-    assert str(caught[0].message).startswith("networks[0] (and so of 4 other networks): ")
+    assert str(caught[0].message).startswith("networks[0] (and 4 other networks): ")
     assert caught[0].filename == __file__
 
 
@@ -331,10 +331,10 @@ def test_warnings_are_one_of_each_kind():
         ({"epochs": 1, "lr": nnc.PerNetwork([0.1, 0.1, 0.1, -1, 0.1, 0.1])}, ValueError, "lr must be a positive"),
         ({"epochs": 1, "rows": [[0, 1]]}, ValueError, "rows must have one item for each of 6 networks, got 1"),
         ({"epochs": 1, "rows": 3}, TypeError, "rows must be a sequence"),
-        ({"epochs": 1, "rows": [[90]] * 6}, ValueError, r"rows\[0\] must lie between 0 and 89, got 90"),
+        ({"epochs": 1, "rows": [[90]] * 6}, ValueError, r"rows\[0\] must be from 0 to 89, got 90"),
         ({"epochs": 1, "rows": [[]] * 6}, ValueError, r"rows\[0\]"),
         ({"epochs": 1, "rows": [[True]] * 6}, ValueError, "mask"),
-        ({"epochs": 1, "rows": [[0.5]] * 6}, ValueError, "numbers of rows"),
+        ({"epochs": 1, "rows": [[0.5]] * 6}, ValueError, "row indices"),
         ({"epochs": 1, "lr": [0.1] * 6}, TypeError, r"lr must be .* got \[0.1"),
         ({"epochs": 1, "lr": (0.1,) * 6}, TypeError, r"lr must be .* got \(0.1"),
         ({"epochs": 1, "sample_weight": nnc.PerNetwork(np.ones((5, 90)))}, ValueError, "sample_weight must have one"),
@@ -391,11 +391,11 @@ def test_clones():
     drawn = nnc.clones(net, 2, seeds=[1, 2], init="he_normal")
     fresh = NeuralNetwork([3, 5, 2], activation="tanh", dtype="float32", init="he_normal", seed=2)
     assert drawn[1].params.tobytes() == fresh.params.tobytes()
-    with pytest.raises(ValueError, match="seeds must be 3"):
+    with pytest.raises(ValueError, match="seeds must contain 3 seeds"):
         nnc.clones(net, 3, seeds=[1])
-    with pytest.raises(TypeError, match="seeds must be numbers, one for each clone, got 3"):
+    with pytest.raises(TypeError, match="seeds must be integers, one for each clone, got 3"):
         nnc.clones(net, 3, seeds=3)
-    with pytest.raises(TypeError, match="net must be a network"):
+    with pytest.raises(TypeError, match="net must be a NeuralNetwork"):
         nnc.clones([net], 3)
 
 
@@ -477,16 +477,18 @@ def test_classes_and_scalings_come_back(processes):
 
 
 @pytest.mark.parametrize("scaler", ["pixels", nnc.Standardize(1, 2), "learned"])
-def test_networks_of_one_known_scaling_take_the_rows_once(scaler, monkeypatch):
+def test_networks_with_equal_scaling_convert_the_rows_once(scaler, monkeypatch):
     """A copy of the rows for each of them would be much of them."""
     first = NeuralNetwork([3, 4, 1], loss="mse", scale_X="standardize" if scaler == "learned" else scaler, seed=0)
     if scaler == "learned":
         first.fit(X, Y, epochs=1, lr=0.001)
-    copies, taken, take = [pickle.loads(pickle.dumps(first)) for _ in range(5)], [], source.Taken
+    copies, conversions, convert = [pickle.loads(pickle.dumps(first)) for _ in range(5)], [], source.ConvertedData
     # The conversions of X only cost memory, of which pools of threads need more than the rows.
-    monkeypatch.setattr(source, "Taken", lambda *arguments: taken.append(take(*arguments)) or taken[-1])
+    monkeypatch.setattr(
+        source, "ConvertedData", lambda *arguments: conversions.append(convert(*arguments)) or conversions[-1]
+    )
     nnc.fit_many(copies, X, Y, epochs=2, lr=0.001)
-    assert len(taken) == 1
+    assert len(conversions) == 1
     first.fit(X, Y, epochs=2, lr=0.001)
     assert_equal(copies[0], first)
 
@@ -513,9 +515,9 @@ def test_ctrl_c_drops_what_has_not_begun(ctrl_c):
 
 
 def test_what_is_no_executor():
-    with pytest.raises(TypeError, match="executor must have a method submit"):
+    with pytest.raises(TypeError, match="executor must have the method submit"):
         nnc.fit_many(regressors(), X, Y, epochs=1, executor=3)
-    with ThreadPoolExecutor(1) as executor, pytest.raises(ValueError, match="n_jobs is for the threads"):
+    with ThreadPoolExecutor(1) as executor, pytest.raises(ValueError, match="n_jobs must not be passed"):
         nnc.fit_many(regressors(), X, Y, epochs=1, executor=executor, n_jobs=2)
 
 
@@ -540,10 +542,10 @@ def test_rows_are_read_where_they_lie_to_the_same_bits(width, batch, shuffle, we
             continue
         found = []
         for copied, given in ((2**40, "arrays"), (2**40, "rows"), (0, "rows")):
-            set_limit("nnc._parallel.source.COPIED", copied)
+            set_limit("nnc._parallel.source.MAX_COPY_BYTES", copied)
             kind, n_out = mean_square if loss == "function" else loss, 3 if y is labels else 1
             nets = [NeuralNetwork([5, width, n_out], loss=kind, dtype="float32", seed=seed) for seed in range(3)]
-            held = [source.Apart(index) for index in apart]
+            held = [source.ValidationRows(index) for index in apart]
             if given == "arrays":
                 held = [(X[index], y[index], *([weights[i, index]] * weighted)) for i, index in enumerate(apart)]
             options = {
@@ -554,7 +556,7 @@ def test_rows_are_read_where_they_lie_to_the_same_bits(width, batch, shuffle, we
                 "validation": nnc.PerNetwork(held),
             }
             options["sample_weight"] = nnc.PerNetwork(weights) if weighted else None
-            outcomes = outcomes_of(nets, X, y, rows, options, 2)
+            outcomes = train_networks(nets, X, y, rows, options, 2)
             columns = [outcome.history[name].tobytes() for outcome in outcomes for name in ("loss", "val_loss")]
             found.append(([net.params.tobytes() for net in nets], columns))
         assert found[0] == found[1] == found[2]

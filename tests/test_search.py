@@ -9,7 +9,7 @@ import pytest
 
 import nnc
 from nnc import NeuralNetwork
-from nnc._parallel.search import _rounds
+from nnc._parallel.search import _round_ends
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(120, 3))
@@ -27,10 +27,10 @@ def run(**options):
 
 
 def test_rounds():
-    assert _rounds(81, 27) == [3, 9, 27, 81]
-    assert _rounds(81, 3) == [27, 81]
-    assert _rounds(81, 1) == [81]
-    assert _rounds(2, 100) == [2]
+    assert _round_ends(81, 27) == [3, 9, 27, 81]
+    assert _round_ends(81, 3) == [27, 81]
+    assert _round_ends(81, 1) == [81]
+    assert _round_ends(2, 100) == [2]
 
 
 def test_the_best_third_goes_on():
@@ -74,7 +74,7 @@ def test_a_training_on_all_rows_that_comes_out_worse_is_not_the_result(large, op
         space, of_all = {"lr": [lr]}, {"batch_size": 16, "optimizer": "adam", "test": 0, **options}
         return nnc.search(deep, space, inputs, targets, epochs=27, trials=9, n_jobs=1, **of_all)
 
-    with pytest.warns(nnc.LearningRateWarning, match="the network is that of the trial") as warned:
+    with pytest.warns(nnc.LearningRateWarning, match="the result is the network of the trial") as warned:
         result = best(large)
     assert warned[0].filename == __file__
     assert result.network.evaluate_loss(inputs, targets) < 2 * result.loss < 0.3
@@ -221,14 +221,14 @@ def test_distributions_of_scipy():
         ({"space": {"lr": []}}, ValueError, r"space\['lr'\] must be a list"),
         ({"space": {"lr": (2, 1)}}, ValueError, "low < high"),
         ({"space": {"lr": (0.0, 1.0, "log")}}, ValueError, "log"),
-        ({"space": {"epochs": [1]}}, ValueError, "space must not have 'epochs'"),
-        ({"folds": 3, "validation": 0.2}, ValueError, "give one of them"),
+        ({"space": {"epochs": [1]}}, ValueError, "space must not contain 'epochs'"),
+        ({"folds": 3, "validation": 0.2}, ValueError, "must not be passed together with folds"),
         ({"folds": 1000}, ValueError, "folds must be at most the number of rows, 120"),
         ({"validation": 3.0}, ValueError, "validation"),
         ({"validation": X}, TypeError, "validation must be a fraction"),
         ({"trials": 0}, ValueError, "trials"),
         ({"epoch": 3}, TypeError, "no argument 'epoch'"),
-        ({"make": lambda seed, width: 3}, TypeError, "what make gives must hold networks"),
+        ({"make": lambda seed, width: 3}, TypeError, "the result of make must contain only NeuralNetworks"),
     ],
 )
 def test_what_is_refused(arguments, error, message):

@@ -266,7 +266,7 @@ def test_a_fit_takes_less_memory_than_another_table(set_limit):
     set_limit("nnc.tabular.recipe.MIN_EPOCHS", 1)
     set_limit("nnc.tabular.recipe.MAX_EPOCHS", 1)
     set_limit("nnc.tabular.estimator.MAX_BINNED_VALUES", 0)  # as with a million rows: bins are not tried
-    set_limit("nnc._parallel.source.COPIED", 1 << 14)
+    set_limit("nnc._parallel.source.MAX_COPY_BYTES", 1 << 14)
     Z = np.random.default_rng(0).standard_normal((40_000, 20))
     y = Z[:, 0] + Z[:, 1] ** 2
     for model, target in ((TableRegressor("fast", members=2), y), (TableClassifier("fast", members=2), y > 0.5)):

@@ -1,1 +1,1 @@
-"""Many networks at once: trained in one call, as an ensemble, as a search."""
+"""Functions for many networks: training in one call, ensembles, and hyperparameter search."""

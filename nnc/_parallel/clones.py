@@ -1,9 +1,9 @@
-"""clones: the same network with other seeds."""
+"""`clones`: copies of an untrained network with other seeds."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from reprlib import repr as shown
+from reprlib import repr as short_repr
 
 from nnc._network import NeuralNetwork
 from nnc._registry import initializers
@@ -14,18 +14,21 @@ from nnc._utils.random import Streams, check_seed
 def clones(
     net: NeuralNetwork, n: int, seeds: Iterable[int] | None = None, init: str | None = None
 ) -> list[NeuralNetwork]:
-    """Networks like this one before any training, with other seeds: restarts, or the members of an ensemble.
+    """Return untrained networks with the same layers and settings and with other seeds.
+
+    They can be used as restarts or as members of an ensemble.
 
     Parameters
     ----------
     net : NeuralNetwork
-        It stays as it is. What it has learned, classes and scalings among it, is not handed on.
+        Network to clone, which does not change. Its weights, classes and scalings are not copied.
     n : int
-        How many.
+        Number of clones.
     seeds : iterable of int, optional
-        One for each. Default: that of `net` and those that follow it.
+        Seed of each clone. Default: the seed of `net` and the integers after it.
     init : str, optional
-        As in `NeuralNetwork`, whose argument a network does not remember.
+        Weight initialization, as in `NeuralNetwork`. Default: the initialization for the activation; a network does not
+        store its own `init`.
 
     Returns
     -------
@@ -34,18 +37,18 @@ def clones(
     Raises
     ------
     ValueError, TypeError
-        An argument is not one of these, or there are not n seeds.
+        An argument is invalid, or there are not n seeds.
     """
     if not isinstance(net, NeuralNetwork):
-        raise TypeError(f"net must be a network, got {type(net).__name__}")
+        raise TypeError(f"net must be a NeuralNetwork, got {type(net).__name__}")
     n = check_count("n", n)
     if seeds is not None and not isinstance(seeds, Iterable):
-        raise TypeError(f"seeds must be numbers, one for each clone, got {shown(seeds)}")
-    given = [(net.seed + i) % 2**64 for i in range(n)] if seeds is None else [check_seed(seed) for seed in seeds]
-    if len(given) != n:
-        raise ValueError(f"seeds must be {n}, one for each clone, got {len(given)}")
+        raise TypeError(f"seeds must be integers, one for each clone, got {short_repr(seeds)}")
+    checked = [(net.seed + i) % 2**64 for i in range(n)] if seeds is None else [check_seed(seed) for seed in seeds]
+    if len(checked) != n:
+        raise ValueError(f"seeds must contain {n} seeds, one for each clone, got {len(checked)}")
     init = None if init is None else check_choice("init", init, initializers.NAMES)
-    return [_clone(net, seed, init) for seed in given]
+    return [_clone(net, seed, init) for seed in checked]
 
 
 def _clone(net: NeuralNetwork, seed: int, init: str | None) -> NeuralNetwork:

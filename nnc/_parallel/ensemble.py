@@ -1,4 +1,4 @@
-"""Ensemble: networks that answer together."""
+"""`Ensemble`: networks whose predictions are averaged."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from nnc._data.conformal import ConformalIntervals, ConformalSets, checked_level
 from nnc._network import NeuralNetwork
-from nnc._parallel.fit import checked_networks
+from nnc._parallel.fit import check_networks
 from nnc._registry import activations, losses
 from nnc._utils.arrays import as_real_array
 from nnc._utils.attributes import SuggestsAttributes
@@ -23,24 +23,25 @@ if TYPE_CHECKING:
 
 
 class Ensemble(SuggestsAttributes):
-    """Networks that were trained for the same, which answer together: with the mean of what they predict.
+    """Ensemble of networks that were trained for the same task; it predicts the mean of their predictions.
 
     Parameters
     ----------
     networks : sequence of NeuralNetwork
-        Different objects with the same inputs and outputs. Layers and precision may differ; what outputs mean, classes
-        and names of columns may not. They are kept, not copied.
+        Different objects with the same inputs, outputs, classes, feature names and type of loss. Layers and precision
+        may differ. The ensemble stores the networks, not copies.
 
     Attributes
     ----------
     networks : tuple of NeuralNetwork
+        Members of the ensemble.
     classes : array or None
-        As of a network.
+        Classes of the members, as `NeuralNetwork.classes`.
 
     Raises
     ------
     ValueError, TypeError
-        It is no such sequence, or they do not go together.
+        `networks` is not a sequence of networks, or the networks differ in one of these properties.
 
     Examples
     --------
@@ -53,24 +54,24 @@ class Ensemble(SuggestsAttributes):
     networks: tuple[NeuralNetwork, ...]
 
     def __init__(self, networks: Sequence[NeuralNetwork]) -> None:
-        self.networks = tuple(checked_networks("networks", networks))
-        first = _meaning(self.networks[0])
+        self.networks = tuple(check_networks("networks", networks))
+        first = _common_properties(self.networks[0])
         for i, network in enumerate(self.networks[1:], 1):
-            for what, value in _meaning(network).items():
-                if value != first[what]:
+            for name, value in _common_properties(network).items():
+                if value != first[name]:
                     raise ValueError(
-                        f"networks must have the same {what}, got {first[what]} in networks[0] and {value} in "
+                        f"networks must have the same {name}, got {first[name]} in networks[0] and {value} in "
                         f"networks[{i}]"
                     )
 
     @property
-    def _lead(self) -> DataConverter:
-        """What outputs mean, as the first network has it: each fit gives a network another one."""
+    def _converter(self) -> DataConverter:
+        """Current converter of the first network; a fit replaces the converter of a network."""
         return self.networks[0].converter
 
     @property
     def classes(self) -> NDArray[Any] | None:
-        """What `predict_classes` answers with, as `NeuralNetwork.classes`."""
+        """Classes that `predict_classes` returns, as `NeuralNetwork.classes`."""
         return self.networks[0].classes
 
     def __len__(self) -> int:
@@ -80,158 +81,169 @@ class Ensemble(SuggestsAttributes):
         sizes = list(dict.fromkeys("-".join(map(str, network.sizes)) for network in self.networks))
         return f"<Ensemble: {len(self)} networks, {', '.join(sizes[:3])}{', ...' * (len(sizes) > 3)}>"
 
-    # ------------------------------------------------------------------------------------------ what it predicts
+    # ------------------------------------------------------------------------------------------ prediction
 
     def predict_all(self, X: ArrayLike) -> NDArray[Any]:
-        """What each network predicts.
+        """Return the predictions of each network.
 
         Parameters
         ----------
         X : array (n, n_in)
-            As in `NeuralNetwork.predict`.
+            Inputs as in `NeuralNetwork.predict`.
 
         Returns
         -------
         array (n_networks, n, n_out)
-            (n_networks, n_out) where X is one row. float64, unless all networks are of float32.
+            The shape is (n_networks, n_out) if X is a single row. The dtype is float64, unless all networks have
+            float32.
 
         Raises
         ------
         ValueError, TypeError
-            As in `NeuralNetwork.predict`.
+            X is invalid, as in `NeuralNetwork.predict`.
         """
         return np.stack([network.predict(X) for network in self.networks])
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:
-        """The mean of what the networks predict, (n, n_out) for rows X (n, n_in)."""
+        """Return the mean of the predictions of the networks, (n, n_out) for rows X (n, n_in)."""
         mean: NDArray[Any] = self.predict_all(X).mean(axis=0)
         return mean
 
     def predict_proba(self, X: ArrayLike) -> NDArray[Any]:
-        """The mean of the probabilities of every class, (n, n_classes), as `NeuralNetwork.predict_proba` has them."""
+        """Return the mean probability of each class, (n, n_classes), as in `NeuralNetwork.predict_proba`."""
         mean: NDArray[Any] = np.mean([network.predict_proba(X) for network in self.networks], axis=0)
         return mean
 
     def predict_classes(self, X: ArrayLike) -> NDArray[Any]:
-        """The class that the mean of the outputs speaks for, as `NeuralNetwork.predict_classes`."""
-        index = self._lead.class_index(np.atleast_2d(self.predict(X)))
-        classes = self._lead.classes
+        """Return the class with the largest mean output, as in `NeuralNetwork.predict_classes`."""
+        index = self._converter.class_index(np.atleast_2d(self.predict(X)))
+        classes = self._converter.classes
         return index if classes is None or index.ndim == 2 else classes[index]
 
     def predict_interval(self, X: ArrayLike, level: float = 0.9) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Where the networks see the answer: the mean and, to both sides, so many standard deviations that a normal
-        distribution has a share of `level` there.
+        """Return intervals from the mean and the standard deviation of the networks, assuming a normal distribution.
 
-        The variance is that of the networks, and where the loss says how far targets lie from their mean ("poisson",
-        whose variance is the mean), that on top. With other losses the interval says how sure the networks are of the
-        mean, and not where targets lie: see `conformal`.
+        The variance is the variance of the networks. For the loss "poisson" the variance of the targets, which equals
+        the mean, is added. With other losses, the interval describes only the uncertainty of the mean and does not
+        cover a fraction `level` of the targets; `conformal` does.
 
         Parameters
         ----------
         X : array (n, n_in)
         level : float, default 0.9
-            Above 0 and below 1.
+            Probability of the interval, between 0 and 1.
 
         Returns
         -------
         low, high : array (n, n_out)
-            Within what outputs can be, as from 0 to 1 of probabilities.
+            Bounds, clipped to the range of the outputs, such as 0 to 1 for probabilities.
 
         Raises
         ------
         ValueError
-            There is one network only, or an argument does not fit.
+            The ensemble has a single network, or an argument is invalid.
         """
         if len(self) == 1:
-            raise ValueError("predict_interval needs two networks or more, got 1; see conformal")
+            raise ValueError("predict_interval requires two or more networks, got 1; use conformal instead")
         z = NormalDist().inv_cdf((1 + checked_level("level", level)) / 2)
         mean, deviation = self._moments(X)
         low, high = -np.inf, np.inf
-        if self._lead.scaler_y is None:
+        if self._converter.scaler_y is None:
             low, high = activations.ROWS[self.networks[0].activations[-1]].output_range
         return np.maximum(mean - z * deviation, low), np.minimum(mean + z * deviation, high)
 
     def _moments(self, X: ArrayLike) -> tuple[NDArray[Any], NDArray[Any]]:
-        """The mean, and the standard deviation of a target as far as the networks know of it."""
+        """Return the mean of the predictions and the standard deviation, as described for `predict_interval`."""
         P = self.predict_all(X)
         mean, variance = P.mean(axis=0), P.var(axis=0, ddof=1) if len(P) > 1 else np.zeros(P.shape[1:], P.dtype)
-        noise = self._lead.loss.compute_variance
-        return mean, np.sqrt(variance if noise is None else variance + noise(mean))
+        target_variance = self._converter.loss.compute_variance
+        return mean, np.sqrt(variance if target_variance is None else variance + target_variance(mean))
 
     def conformal(self, X: ArrayLike, y: Any, level: float = 0.9) -> ConformalIntervals | ConformalSets:
-        """Intervals for targets, or sets of classes, that hold the truth in a share of `level` of all rows.
+        """Calibrate prediction intervals or sets of classes that cover the true target of a fraction `level` of rows.
 
         Parameters
         ----------
         X, y : arrays
-            Rows that no network has learned from, as in `NeuralNetwork.score`. They must not be validation rows that
-            have chosen an epoch (`restore_best`, `patience`) or a network: sets and intervals would be too small.
+            Held-out rows, as in `NeuralNetwork.score`. They must neither have trained the networks nor have been
+            validation rows that selected an epoch (`restore_best`, `patience`) or a network. Otherwise the sets and
+            intervals would be too small.
         level : float, default 0.9
-            Above 0 and below 1. It needs level / (1 - level) rows at least, and some hundred to be exact.
+            Coverage, between 0 and 1. At least level / (1 - level) rows are required; the coverage is accurate with
+            some hundred rows.
 
         Returns
         -------
         ConformalIntervals or ConformalSets
-            `predict_interval(X)` gives (low, high), wider where the networks differ more: the distance is measured in
-            their standard deviation plus its median over the held-out rows. They do not follow noise that all networks
-            predict alike: `nnc.tabular.TableRegressor` scales its intervals by a predicted spread instead. Where the
-            loss is one of classes `predict_set(X)` says which are in the set.
+            For regression, `predict_interval(X)` of the result returns (low, high). The intervals are wider if the
+            networks differ more. Distances are measured in units of the standard deviation of the networks plus its
+            median over the held-out rows. Noise that all networks predict alike does not change the width;
+            `nnc.tabular.TableRegressor` scales its intervals by a predicted spread instead. For classification,
+            `predict_set(X)` of the result returns which classes are in the set.
 
         Raises
         ------
         ValueError, TypeError
-            There are too few rows, an argument does not fit, or outputs are neither numbers nor the probabilities of
-            classes of which a row has one.
+            There are too few rows, an argument is invalid, or the outputs are neither numbers nor the probabilities of
+            mutually exclusive classes.
         """
         level = checked_level("level", level)
-        data = self._lead.data(X, y)
-        if self._lead.loss.is_classification:
-            self._lead.check_probabilities()
-            index = self._lead.true_class_index(data)
+        data = self._converter.data(X, y)
+        if self._converter.loss.is_classification:
+            self._converter.check_probabilities()
+            index = self._converter.true_class_index(data)
             if index.ndim == 2:
-                raise ValueError("conformal needs one class a row, and with the loss 'bce' each output is for itself")
+                raise ValueError(
+                    "networks must predict one class for each row for conformal, got several binary outputs with the "
+                    "loss 'bce'"
+                )
             return ConformalSets(self.predict_proba, X, index, level)
-        usual = np.median(self._moments(X)[1], axis=0)
-        usual = np.where(usual > 0, usual, 1)
+        median_deviation = np.median(self._moments(X)[1], axis=0)
+        median_deviation = np.where(median_deviation > 0, median_deviation, 1)
 
         def predict(rows: Any) -> tuple[NDArray[Any], NDArray[Any]]:
             mean, deviation = self._moments(rows)
-            return mean, deviation + usual
+            return mean, deviation + median_deviation
 
-        truth = as_real_array("y", y).astype(np.float64)  # data.target may be rounded to float32
-        return ConformalIntervals(predict, X, truth.reshape(len(data.X), -1), level)
+        targets = as_real_array("y", y).astype(np.float64)  # the targets in `data` may be rounded to float32
+        return ConformalIntervals(predict, X, targets.reshape(len(data.X), -1), level)
 
     def score(self, X: ArrayLike, y: Any, sample_weight: ArrayLike | None = None, metric: Any = None) -> float:
-        """Return the score of the predictions, with the arguments and errors of `NeuralNetwork.score`: accuracy or R^2
-        without `metric`. It is that of new rows if X has neither trained a network nor chosen an epoch."""
-        lead = self.networks[0]
-        metric = lead._metric(metric)
-        data = lead.converter.data(X, y, sample_weight)
+        """Return the score of the predictions: accuracy or R^2 by default, or the given metric.
+
+        Arguments and errors are those of `NeuralNetwork.score`. The score is an estimate for new rows if X was neither
+        used to train the networks nor to select an epoch.
+        """
+        network = self.networks[0]
+        metric = network._metric(metric)
+        data = network.converter.data(X, y, sample_weight)
         P = self.predict(X).reshape(len(data.X), -1)
-        if not np.isfinite(P).all():  # NaN has a class and a score like any number
-            for network in self.networks:
-                network.model.check_parameters()
-        return lead.converter.measure_unscaled(metric, data, P)
+        if not np.isfinite(P).all():  # raise an error, because a score of NaN outputs would look valid
+            for member in self.networks:
+                member.model.check_parameters()
+        return network.converter.measure_unscaled(metric, data, P)
 
     # ------------------------------------------------------------------------------------------ files
 
     def save(self, path: Any) -> None:
-        """Writes all networks to one JSON file: a path, or a text file open for writing. As `NeuralNetwork.save` does
-        it: atomically, exact to the bit, with the same errors."""
+        """Write all networks to one JSON file (a path, or a text file open for writing).
+
+        As in `NeuralNetwork.save`, the file is replaced atomically, contains the exact bits of the parameters, and the
+        same errors are raised.
+        """
         from nnc import _serialization
 
         _serialization.write(path, [network._document(checkpoint=False) for network in self.networks])
 
     @classmethod
     def load(cls, path: Any, loss: Any = None) -> Ensemble:
-        """Reads an ensemble from a file that `save` has written, with the arguments, checks and errors of
-        `NeuralNetwork.load`."""
+        """Load an ensemble that was saved with `save`; arguments and errors are those of `NeuralNetwork.load`."""
         from nnc._serialization.models import load_model
 
         return load_model(path, loss, {"ensemble": cls._from_documents})
 
     def to_json(self) -> str:
-        """The ensemble as the text that `save` writes."""
+        """Return the content of the file that `save` writes."""
         from nnc import _serialization
 
         return _serialization.dumps([network._document(checkpoint=False) for network in self.networks])
@@ -245,72 +257,83 @@ class Ensemble(SuggestsAttributes):
             return cls(networks)
 
     def to_onnx(self, path: Any, dtype: Any = None) -> None:
-        """Writes the ensemble as one ONNX model, whose outputs are those of the mean, as `NeuralNetwork.to_onnx` does
-        it; in float64, unless all networks are of float32 or dtype says another.
+        """Write an ONNX model that computes the mean of the networks.
+
+        Parameters
+        ----------
+        path : str, os.PathLike or binary file
+        dtype : {"float64", "float32"}, optional
+            Default: float64, unless all networks have float32.
 
         Raises
         ------
         OSError, ValueError
-            As `NeuralNetwork.to_onnx`.
+            The model cannot be written, as in `NeuralNetwork.to_onnx`.
         """
         from nnc._interop.onnx import to_onnx
         from nnc._utils import disk
 
-        disk.replace_file(path, to_onnx(self._export_documents(), self._named(dtype)), "ensemble")
+        disk.replace_file(path, to_onnx(self._export_documents(), self._dtype_name(dtype)), "ensemble")
 
     def to_c(self, path: Any, name: str | None = None, dtype: Any = None) -> None:
-        """Writes the ensemble as one header of C, whose outputs are those of the mean, as `NeuralNetwork.to_c` does it;
-        in double or float, as in `to_onnx`, and not in whole numbers.
+        """Write a C header that computes the mean of the networks.
+
+        Parameters
+        ----------
+        path : str, os.PathLike or text file
+        name : str, optional
+            Prefix of the names in the header. Default: derived from the path.
+        dtype : {"float64", "float32"}, optional
+            Type of the numbers, double or float. Default: float64, unless all networks have float32. Quantization to
+            integers is not supported.
 
         Raises
         ------
         OSError, ValueError
-            As `NeuralNetwork.to_c`.
+            The header cannot be written, as in `NeuralNetwork.to_c`.
         """
         from nnc._interop.c_source import name_from_path, to_c
         from nnc._utils import disk
 
         name = name_from_path(path) if name is None else name
-        disk.write_text(path, to_c(self._export_documents(), name, self._named(dtype), self.predict), "ensemble")
+        disk.write_text(path, to_c(self._export_documents(), name, self._dtype_name(dtype), self.predict), "ensemble")
 
     def to_python(self, path: Any) -> None:
-        """Writes the ensemble as one module of plain Python, whose outputs are those of the mean, with what
-        `NeuralNetwork.to_python` writes and raises."""
+        """Write a module of plain Python that computes the mean of the networks; see `NeuralNetwork.to_python`."""
         from nnc._interop.python_source import to_python
         from nnc._utils import disk
 
         disk.write_text(path, to_python(self._export_documents(), self.predict), "ensemble")
 
     def to_js(self, path: Any) -> None:
-        """Writes the ensemble as one ES module, whose outputs are those of the mean, with what `NeuralNetwork.to_js`
-        writes and raises."""
+        """Write a JavaScript module (ES module) that computes the mean of the networks; see `NeuralNetwork.to_js`."""
         from nnc._interop.js_source import to_js
         from nnc._utils import disk
 
         disk.write_text(path, to_js(self._export_documents(), self.predict), "ensemble")
 
     def _export_documents(self) -> list[dict[str, Any]]:
-        """The documents, for other formats."""
+        """Return the documents of the networks for the writers of other formats."""
         return [network._export_document() for network in self.networks]
 
-    def _named(self, dtype: Any) -> str:
-        """The name of a dtype, by default that of the outputs."""
+    def _dtype_name(self, dtype: Any) -> str:
+        """Return the name of a dtype; the default is the dtype of the outputs."""
         from nnc._model.cores import check_dtype
 
         dtype = np.result_type(*(network.dtype for network in self.networks)) if dtype is None else dtype
         return str(check_dtype(dtype).name)
 
 
-def _meaning(network: NeuralNetwork) -> dict[str, Any]:
-    """What networks of an ensemble have in common."""
+def _common_properties(network: NeuralNetwork) -> dict[str, Any]:
+    """Return the properties that must be equal for all networks of an ensemble, by their names in messages."""
     loss, output = losses.ROWS[network.model.loss], network.activations[-1]
     classes = network.classes
     return {
         "inputs": network.model.input_shape,
         "number of outputs": network.sizes[-1],
-        "kind of targets": loss.target_type,
-        "bounds of outputs": activations.ROWS[output].output_range if network.converter.scaler_y is None else None,
-        "noise": loss.target_variance,
+        "type of targets": loss.target_type,
+        "output range": activations.ROWS[output].output_range if network.converter.scaler_y is None else None,
+        "target variance": loss.target_variance,
         "heads": network.heads,
         "classes": None if classes is None else classes.tolist(),
         "feature_names": network.feature_names,

@@ -1,10 +1,10 @@
-"""fit_many: many networks in one call."""
+"""`fit_many`: training of many networks in one call."""
 
 from __future__ import annotations
 
 import warnings
 from contextlib import contextmanager
-from reprlib import repr as shown
+from reprlib import repr as short_repr
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ from nnc._data.automatic_loss import choose_loss
 from nnc._network import NeuralNetwork
 from nnc._parallel.history import ManyHistory
 from nnc._parallel.per_network import PerNetwork
-from nnc._parallel.source import Held, Source
+from nnc._parallel.source import SharedValidation, Source
 from nnc._parallel.work import Job, Outcome, train
 from nnc._team import Interrupt
 from nnc._training.advice import DivergedWarning
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from nnc._training.advice import TrainingWarning
 
-NOT_HERE = {"n_threads", "progress", "verbose"}  # arguments of `fit` that each network has not for itself
+EXCLUDED_ARGUMENTS = {"n_threads", "progress", "verbose"}  # arguments of `fit` that fit_many does not pass on
 
 
 def fit_many(
@@ -46,57 +46,59 @@ def fit_many(
     progress: bool = False,
     **fit_options: Any,
 ) -> ManyHistory:
-    """Trains many networks on the same data, one in each thread, the longest first.
+    """Train many networks on the same data in parallel, each network in one thread.
 
-    Each ends with the weights, to the last bit, that its own `fit` on its rows would have given it, whatever n_jobs is.
+    Each network gets the same weights, to the last bit, as by its own `fit` on its rows, for any n_jobs. The networks
+    with the longest estimated training start first.
 
     Parameters
     ----------
     networks : sequence of NeuralNetwork
-        All different objects, of any shapes that fit the data. They are trained in place.
+        Different objects, of any architectures that match the data. They are trained in place.
     X, y : arrays
-        As in `NeuralNetwork.fit`. They are checked and converted once, and shared by all networks that take them alike.
+        Data as in `NeuralNetwork.fit`. They are checked and converted once for all networks with the same conversion.
         The classes of labels, and a loss that is "auto", are found from all rows.
     rows : sequence of int arrays or masks, optional
-        The rows that each network learns from, None for all of them: folds, or a bootstrap, in which rows may come
-        several times. Where they take more than 4 MB they are read where they lie; fewer are copied when the network's
-        turn comes, so `n_jobs` of them at a time.
+        Training rows of each network, None for all rows: folds, or bootstrap samples, which contain rows several times.
+        Rows of more than 4 MB are not copied; fewer rows are copied when the training of the network starts, so at
+        most `n_jobs` copies exist at the same time.
     n_jobs : int, optional
-        How many networks are trained at a time, each by one thread. Default: what `nnc.get_num_threads()` says.
+        Number of networks that are trained at the same time, each by one thread. Default: `nnc.get_num_threads()`.
     executor : object with `submit`, optional
-        Trains elsewhere, in place of n_jobs: what has `submit` as concurrent.futures has it, a ProcessPoolExecutor, the
-        `get_executor()` of a Dask client, mpi4py's MPIPoolExecutor. Tasks of up to a second, longer where X and y are
-        large, some for each worker, take X, y and some networks along, each of one thread; what they have learned comes
-        back into the networks. Where the machines of workers differ, so may the last bits. Ctrl-C drops the tasks that
-        have not begun. On a cluster see nnc.dask.fit_many, which sends X and y once.
+        Trains on an executor instead of `n_jobs` threads: an object with the method `submit` of concurrent.futures,
+        such as a ProcessPoolExecutor, the `get_executor()` of a Dask client, or mpi4py's MPIPoolExecutor. Each task
+        contains X, y and some networks, uses one thread, and takes up to a second, or longer if X and y are large. The
+        trained parameters are copied back into the networks. The last bits may differ if the workers have different
+        processors. Ctrl-C cancels the tasks that have not started. On a cluster, `nnc.dask.fit_many` sends X and y
+        only once.
     progress : bool, default False
-        Shows a progress bar (extra `[progress]`), which counts networks.
+        Whether to show a progress bar that counts networks (extra `[progress]`).
     **fit_options
-        The other arguments of `NeuralNetwork.fit` except n_threads, progress and verbose. A value applies to all
+        Other arguments of `NeuralNetwork.fit`, except n_threads, progress and verbose. A value applies to all
         networks; `nnc.PerNetwork([0.1, 0.01])` has one value for each network. `sample_weight` has one weight for each
-        row of X, whatever `rows` is; arrays of weights are not copied. Callbacks are called in the thread of their
+        row of X, independent of `rows`; arrays of weights are not copied. Callbacks are called in the thread of their
         network.
 
     Returns
     -------
     ManyHistory
-        A sequence of one History for each network. Ctrl-C ends all, each with what it has reached; those whose turn had
-        not come are as they were.
+        Sequence of the History of each network. Ctrl-C ends all trainings; networks whose training had not started are
+        unchanged.
 
     Raises
     ------
     ValueError, TypeError
-        An argument is not one of these, or the data does not fit a network: nothing has been trained then, unless it is
-        what a network finds wrong with its own rows.
+        An argument is invalid, or the data does not match a network. Nothing is trained then, unless the error concerns
+        only the rows of a single network.
 
     Warns
     -----
     DivergedWarning
-        A network came to numbers that are not finite. It has the last finite weights, `diverged` of the history has the
-        error, and the others are trained on.
+        The training of a network diverged. The network has its last finite weights, `diverged` of the history contains
+        the error, and the other networks are trained further.
     TrainingWarning
-        One of its subclasses for the first network that shows a common mistake, which says of how many it is true. Of
-        trainings of some milliseconds the first ten are looked at.
+        A network shows a common mistake. There is one warning for each mistake (a subclass), with the number of
+        networks that it concerns. Of trainings shorter than 5 ms only the first ten networks are checked.
 
     Examples
     --------
@@ -104,13 +106,13 @@ def fit_many(
     >>> history = nnc.fit_many(networks, X, y, epochs=100, optimizer="adam", lr=nnc.PerNetwork([0.001, 0.01] * 10))
     >>> best = networks[history.loss.argmin()]
     """
-    began = perf_counter()
-    networks = checked_networks("networks", networks)
-    outcomes = outcomes_of(networks, X, y, rows, fit_options, n_jobs, executor, progress)
-    return told(outcomes, perf_counter() - began, stacklevel=3)
+    start = perf_counter()
+    networks = check_networks("networks", networks)
+    outcomes = train_networks(networks, X, y, rows, fit_options, n_jobs, executor, progress)
+    return build_history(outcomes, perf_counter() - start, stacklevel=3)
 
 
-def outcomes_of(
+def train_networks(
     networks: Sequence[NeuralNetwork],
     X: Any,
     y: Any,
@@ -121,24 +123,24 @@ def outcomes_of(
     progress: Any = False,
     seconds: float | None = None,
 ) -> list[Outcome]:
-    """Trains all networks, for so many seconds at most; the arguments are those of fit_many."""
+    """Train all networks with the arguments of fit_many, for at most `seconds`, and return their outcomes."""
     n_threads = get_num_threads() if n_jobs is None else check_count("n_jobs", n_jobs)
     if executor is not None:
         check_executor(executor, n_jobs)
     source = Source(X, y)
-    with choosing_losses(networks, y):
-        jobs = jobs_of(networks, source, rows, options)
-        with shown_progress(len(networks), progress) as done, Interrupt(seconds) as interrupt:
+    with choose_losses_or_restore(networks, y):
+        jobs = build_jobs(networks, source, rows, options)
+        with progress_bar(len(networks), progress) as advance, Interrupt(seconds) as interrupt:
             if executor is None:
-                return train(jobs, source, n_threads, interrupt, done)
+                return train(jobs, source, n_threads, interrupt, advance)
             from nnc._parallel.executors import train_on
 
-            return train_on(executor, jobs, source, interrupt, done)
+            return train_on(executor, jobs, source, interrupt, advance)
 
 
 @contextmanager
-def choosing_losses(networks: Sequence[NeuralNetwork], y: Any) -> Iterator[None]:
-    """Choose each loss that is "auto" by y, but restore "auto" if the data is refused before a network has trained."""
+def choose_losses_or_restore(networks: Sequence[NeuralNetwork], y: Any) -> Iterator[None]:
+    """Choose the losses that are "auto" from y, and restore "auto" if an invalid argument prevents the training."""
     undecided = [network for network in networks if network._has_automatic_loss]
     try:
         choose_losses(undecided, y)
@@ -150,7 +152,7 @@ def choosing_losses(networks: Sequence[NeuralNetwork], y: Any) -> Iterator[None]
 
 
 def choose_losses(networks: Sequence[NeuralNetwork], y: Any) -> None:
-    """Choose by y the loss of each network whose loss is "auto"."""
+    """Choose the loss of each network whose loss is "auto" from the targets y."""
     loss_by_width: dict[int, str] = {}
     for network in networks:
         if network._has_automatic_loss:
@@ -161,8 +163,8 @@ def choose_losses(networks: Sequence[NeuralNetwork], y: Any) -> None:
 
 
 @contextmanager
-def shown_progress(total: int, progress: Any, unit: str = "network") -> Iterator[Callable[[int], object]]:
-    """Yield a function to call with the number of units that are done; show a bar meanwhile if `progress`."""
+def progress_bar(total: int, progress: Any, unit: str = "network") -> Iterator[Callable[[int], object]]:
+    """Show a progress bar if `progress` is true; yield a function that adds a number of completed units."""
     if not check_bool("progress", progress):
         yield lambda n: None
         return
@@ -174,122 +176,120 @@ def shown_progress(total: int, progress: Any, unit: str = "network") -> Iterator
 
 
 def check_executor(executor: Any, n_jobs: Any) -> None:
-    """Raises where it is none, or n_jobs is said beside it."""
+    """Raise an error if the executor has no method `submit`, or if `n_jobs` is passed as well."""
     if not callable(getattr(executor, "submit", None)):
-        raise TypeError(f"executor must have a method submit, as those of concurrent.futures, got {shown(executor)}")
-    if n_jobs is not None:
-        raise ValueError(
-            f"n_jobs is for the threads of this process, and with an executor the workers are its own: got {n_jobs!r}"
+        raise TypeError(
+            f"executor must have the method submit, like executors of concurrent.futures, got {short_repr(executor)}"
         )
+    if n_jobs is not None:
+        raise ValueError(f"n_jobs must not be passed with an executor, which has its own workers, got {n_jobs!r}")
 
 
-def checked_networks(name: str, networks: Any) -> list[NeuralNetwork]:
-    """Networks that are all different objects."""
+def check_networks(name: str, networks: Any) -> list[NeuralNetwork]:
+    """Return the networks as a list, or raise an error if they are not different NeuralNetworks."""
     try:
-        found = list(networks)
+        members = list(networks)
     except TypeError:
-        raise TypeError(f"{name} must be a sequence of networks, got {shown(networks)}") from None
-    if not found:
-        raise ValueError(f"{name} must hold at least one network, got none")
+        raise TypeError(f"{name} must be a sequence of networks, got {short_repr(networks)}") from None
+    if not members:
+        raise ValueError(f"{name} must contain at least one network, got none")
     seen: dict[int, int] = {}
-    for i, network in enumerate(found):
+    for i, network in enumerate(members):
         if not isinstance(network, NeuralNetwork):
-            raise TypeError(f"{name} must hold networks, got {shown(network)} in {name}[{i}]")
+            raise TypeError(f"{name} must contain only NeuralNetworks, got {short_repr(network)} in {name}[{i}]")
         if id(network) in seen:
             first = seen[id(network)]
             raise ValueError(f"{name} must be different objects, got the same one in {name}[{first}] and {name}[{i}]")
         seen[id(network)] = i
-    return found
+    return members
 
 
-def jobs_of(networks: Sequence[NeuralNetwork], source: Source, rows: Any, given: Any) -> list[Job]:
+def build_jobs(networks: Sequence[NeuralNetwork], source: Source, rows: Any, options: Any) -> list[Job]:
     """Return a job for each network, from the arguments of fit_many."""
-    validation = given.get("validation")
+    validation = options.get("validation")
     if validation is not None and not isinstance(validation, PerNetwork) and not is_fraction(validation):
-        source.validation, given = validation, {**given, "validation": Held.HELD}
-    arguments = arguments_of(given, len(networks))
-    n = source.taken(networks[0].converter).n
-    indices = _each("rows", rows, networks, lambda name, value: index_of(name, value, n))
+        source.validation, options = validation, {**options, "validation": SharedValidation.SHARED}
+    arguments = split_arguments(options, len(networks))
+    n = source.convert(networks[0].converter).n
+    row_indices = _check_rows(rows, len(networks), n)
     jobs = []
-    for i, (network, own_arguments) in enumerate(zip(networks, arguments, strict=True)):
-        sample_weight, own_arguments.sample_weight = own_arguments.sample_weight, None
-        job = Job(i, network, own_arguments, indices[i], sample_weight)
-        job.take(source)  # or the data does not fit it
+    for i, (network, network_arguments) in enumerate(zip(networks, arguments, strict=True)):
+        sample_weight, network_arguments.sample_weight = network_arguments.sample_weight, None
+        job = Job(i, network, network_arguments, row_indices[i], sample_weight)
+        job.convert(source)  # raises an error if the data does not match the network
         jobs.append(job)
     return jobs
 
 
-def check_names(given: Iterable[str]) -> None:
-    """Raise where one of these is no argument that `fit_many` hands on to `fit`."""
-    known = DEFAULTS.keys() - NOT_HERE
-    for name in given:
-        if name not in known:
+def check_names(names: Iterable[str]) -> None:
+    """Raise TypeError if a name is not an argument that `fit_many` passes on to `fit`."""
+    choices = DEFAULTS.keys() - EXCLUDED_ARGUMENTS
+    for name in names:
+        if name not in choices:
             from nnc._utils.names import suggest_argument
 
-            hints = {"n_threads": "; it is 1 here, see n_jobs", "verbose": "; progress=True shows a bar"}
-            hint = hints.get(name) or suggest_argument(name, known)
+            hints = {"n_threads": "; use n_jobs, each network has one thread", "verbose": "; use progress=True"}
+            hint = hints.get(name) or suggest_argument(name, choices)
             raise TypeError(f"fit_many has no argument {name!r}{hint}")
 
 
-def arguments_of(given: Mapping[str, Any], n: int) -> list[FitArguments]:
+def split_arguments(options: Mapping[str, Any], n: int) -> list[FitArguments]:
     """Return the arguments of `fit` for each of n networks."""
-    check_names(given)
-    differing = {name: value for name, value in given.items() if isinstance(value, PerNetwork)}
+    check_names(options)
+    differing = {name: value for name, value in options.items() if isinstance(value, PerNetwork)}
     for name, values in differing.items():
         if len(values) != n:
             raise ValueError(
                 f"{name} must have one value for each of {pluralize(n, 'network')}, got {len(values)}; "
-                "leave PerNetwork out where the value applies to all networks"
+                "pass a value that applies to all networks without PerNetwork"
             )
-    common = {name: value for name, value in given.items() if name not in differing}
+    common = {name: value for name, value in options.items() if name not in differing}
     common["n_threads"] = 1
     return [FitArguments(**common, **{name: values[i] for name, values in differing.items()}) for i in range(n)]
 
 
-def _each(name: str, values: Any, networks: Sequence[Any], check: Any) -> list[Any]:
-    """One value for each network, None where there is none."""
-    if values is None:
-        return [None] * len(networks)
+def _check_rows(rows: Any, n_networks: int, n: int) -> list[NDArray[np.intp] | None]:
+    """Return the row indices of each network, or None for all rows, from the argument `rows` of fit_many."""
+    if rows is None:
+        return [None] * n_networks
     try:
-        found = list(values)
+        items = list(rows)
     except TypeError:
-        raise TypeError(f"{name} must be a sequence with one item for each network, got {shown(values)}") from None
-    if len(found) != len(networks):
-        raise ValueError(
-            f"{name} must have one item for each of {pluralize(len(networks), 'network')}, got {len(found)}"
-        )
-    return [None if value is None else check(f"{name}[{i}]", value) for i, value in enumerate(found)]
+        raise TypeError(f"rows must be a sequence with one item for each network, got {short_repr(rows)}") from None
+    if len(items) != n_networks:
+        raise ValueError(f"rows must have one item for each of {pluralize(n_networks, 'network')}, got {len(items)}")
+    return [None if item is None else _row_index(f"rows[{i}]", item, n) for i, item in enumerate(items)]
 
 
-def index_of(name: str, rows: Any, n: int) -> NDArray[np.intp]:
-    """The numbers of rows that are given by these, or by a mask."""
+def _row_index(name: str, rows: Any, n: int) -> NDArray[np.intp]:
+    """Return the indices of rows, from indices or a mask of n rows."""
     array = as_array(name, rows)
     if array.ndim != 1 or array.dtype.kind not in "iub":
-        expected = f"be numbers of rows, or a mask of {n}"
-        raise ValueError(f"{name} must {expected}, got {array.dtype} of shape {array.shape}")
+        expected = f"row indices (n,) or a mask ({n},)"
+        raise ValueError(f"{name} must be {expected}, got {array.dtype} of shape {array.shape}")
     if array.dtype.kind == "b":
         if len(array) != n:
-            raise ValueError(f"{name} must have one item for each of {n} rows where it is a mask, got {len(array)}")
+            raise ValueError(f"{name} must have one item for each of {n} rows if it is a mask, got {len(array)}")
         array = np.flatnonzero(array)
     if not len(array):
-        raise ValueError(f"{name} must name at least one row, got none")
+        raise ValueError(f"{name} must select at least one row, got none")
     if array.min() < 0 or array.max() >= n:
-        wrong = array[(array < 0) | (array >= n)][0]
-        raise ValueError(f"{name} must lie between 0 and {n - 1}, got {wrong}")
+        invalid = array[(array < 0) | (array >= n)][0]
+        raise ValueError(f"{name} must be from 0 to {n - 1}, got {invalid}")
     return array.astype(np.intp, copy=False)
 
 
-def told(outcomes: Sequence[Outcome], seconds: float, stacklevel: int) -> ManyHistory:
-    """The history of all, after warnings: one of each kind."""
+def build_history(outcomes: Sequence[Outcome], seconds: float, stacklevel: int) -> ManyHistory:
+    """Return the histories of all networks, and issue one warning for each kind of problem."""
     diverged = {i: outcome.error for i, outcome in enumerate(outcomes) if outcome.error is not None}
-    found: dict[type[TrainingWarning], list[tuple[int, str]]] = {}
+    findings: dict[type[TrainingWarning], list[tuple[int, str]]] = {}
     for i, outcome in enumerate(outcomes):
         for kind, message in outcome.findings:
-            found.setdefault(kind, []).append((i, message))
+            findings.setdefault(kind, []).append((i, message))
     if diverged:
-        found[DivergedWarning] = [(i, str(error)) for i, error in diverged.items()]
-    for kind, cases in found.items():
+        findings[DivergedWarning] = [(i, str(error)) for i, error in diverged.items()]
+    for kind, cases in findings.items():
         i, message = cases[0]
-        more = f" (and so of {pluralize(len(cases) - 1, 'other network')})" if len(cases) > 1 else ""
+        more = f" (and {pluralize(len(cases) - 1, 'other network')})" if len(cases) > 1 else ""
         warnings.warn(f"networks[{i}]{more}: {message}", kind, stacklevel)
     return ManyHistory([outcome.history for outcome in outcomes], diverged, seconds)

@@ -1,4 +1,4 @@
-"""ManyHistory: what a call of fit_many did, network by network."""
+"""`ManyHistory`: the histories of the networks of a call of fit_many."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ if TYPE_CHECKING:
 
 
 class ManyHistory(Sequence["History"]):
-    """What a call of fit_many did: a sequence of one History for each network, in their order.
+    """Sequence of the histories of a call of fit_many, one for each network, in the order of the networks.
 
     Attributes
     ----------
     loss : float64 array (n_networks,)
-        The training loss of the last epoch of each; NaN of one that had none.
+        Training loss of the last epoch of each network; NaN for a network without an epoch.
     val_loss : float64 array (n_networks,) or None
-        The same of validation rows; None where no network had any.
+        Validation loss of the last epoch of each network; None if no network had validation rows.
     epochs : int array (n_networks,)
-        Epochs that were completed.
+        Number of completed epochs of each network.
     stop_reasons : tuple of str
-        As `History.stop_reason`; "interrupt" also of networks that Ctrl-C has left as they were.
+        `History.stop_reason` of each network; "interrupt" also for networks whose training had not started at Ctrl-C.
     diverged : dict of int to DivergedError
-        The networks, counted from 0, that came to numbers that are not finite.
+        Errors of the networks that diverged, by their indices.
     seconds : float
         Wall time of the whole call.
     """
@@ -55,27 +55,27 @@ class ManyHistory(Sequence["History"]):
 
     @property
     def loss(self) -> NDArray[np.float64]:
-        """The training loss of the last epoch of each network."""
+        """Training loss of the last epoch of each network; NaN for a network without an epoch."""
         return self._last("loss")
 
     @property
     def val_loss(self) -> NDArray[np.float64] | None:
-        """The validation loss of the last epoch of each network."""
+        """Validation loss of the last epoch of each network; None if no network had validation rows."""
         return self._last("val_loss") if any("val_loss" in history for history in self._histories) else None
 
     @property
     def epochs(self) -> NDArray[np.int64]:
-        """The epochs that each network has completed."""
+        """Number of completed epochs of each network."""
         return np.array([history.epochs for history in self._histories], np.int64)
 
     @property
     def stop_reasons(self) -> tuple[str, ...]:
-        """Why the training of each network ended."""
+        """Reason for the end of the training of each network, as `History.stop_reason`."""
         return tuple(history.stop_reason for history in self._histories)
 
     def __repr__(self) -> str:
         n, loss = len(self), self.loss
-        known = loss[np.isfinite(loss)]
-        losses = f", loss {known.min():.6g} to {known.max():.6g}" if len(known) else ""
+        finite = loss[np.isfinite(loss)]
+        losses = f", loss {finite.min():.6g} to {finite.max():.6g}" if len(finite) else ""
         diverged = f", {len(self.diverged)} diverged" if self.diverged else ""
         return f"<ManyHistory: {n} networks, {self.epochs.sum()} epochs in {self.seconds:.3g} s{losses}{diverged}>"

@@ -1,9 +1,9 @@
-"""PerNetwork: values of an argument of `fit_many` that differ between the networks."""
+"""`PerNetwork`: values of an argument of `fit_many` that differ between the networks."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from reprlib import repr as shown
+from reprlib import repr as short_repr
 from typing import Any, overload
 
 
@@ -30,7 +30,7 @@ class PerNetwork(Sequence[Any]):
 
     def __init__(self, values: Iterable[Any]) -> None:
         if not isinstance(values, Iterable) or isinstance(values, (str, bytes)):
-            raise TypeError(f"values must be a sequence with one value for each network, got {shown(values)}")
+            raise TypeError(f"values must be a sequence with one value for each network, got {short_repr(values)}")
         self._values = tuple(values)
 
     @overload
@@ -38,8 +38,8 @@ class PerNetwork(Sequence[Any]):
     @overload
     def __getitem__(self, index: slice) -> PerNetwork: ...
     def __getitem__(self, index: int | slice) -> Any:
-        found = self._values[index]
-        return PerNetwork(found) if isinstance(index, slice) else found
+        result = self._values[index]
+        return PerNetwork(result) if isinstance(index, slice) else result
 
     def __len__(self) -> int:
         return len(self._values)

@@ -1,10 +1,10 @@
-"""Random search over options and widths, with successive halving."""
+"""`search`: random search of hyperparameters with successive halving."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from reprlib import repr as shown
+from reprlib import repr as short_repr
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ import numpy as np
 
 from nnc._data import targets
 from nnc._data.splits import split
-from nnc._parallel.fit import NOT_HERE, check_names, checked_networks, choose_losses, outcomes_of
+from nnc._parallel.fit import EXCLUDED_ARGUMENTS, check_names, check_networks, choose_losses, train_networks
 from nnc._parallel.per_network import PerNetwork
 from nnc._training.advice import LearningRateWarning
 from nnc._training.arguments import DEFAULTS, FitArguments
@@ -31,9 +31,9 @@ if TYPE_CHECKING:
     from nnc._network import NeuralNetwork
 
 
-TEST = 0.1  # default fraction of the rows that are set aside for the final estimate
-WORSE = 0.25  # of the loss of the best trial: so much may be added by training on all rows
-REST = 3  # one of so many trials goes on to the next round, which is so many times as long
+DEFAULT_TEST_FRACTION = 0.1  # fraction of the rows that is set aside for the final estimate of the loss
+MAX_LOSS_INCREASE = 0.25  # allowed increase of the loss by training on all rows, relative to the loss of the best trial
+REDUCTION_FACTOR = 3  # each round keeps one of this many trials, and is this many times as long
 
 
 class SearchResult:
@@ -42,21 +42,21 @@ class SearchResult:
     Attributes
     ----------
     table : list of dict
-        A row for each trial, those that were trained longest first, and of these the best: "loss" (of the rows that
-        were held out, the mean over folds), "epochs" that it was given, "seed", then the parameters by their names.
+        One row for each trial: "loss" (on the validation rows, mean over folds), "epochs" (maximum number of epochs),
+        "seed", and the parameters by name. The trials that were trained longest come first, sorted by their loss.
     best : dict
-        The parameters of the first row.
+        Parameters of the best trial, the first row.
     loss : float
-        Its loss. It is the smallest one of many trials on the rows that select, so it is too low an estimate of the
-        loss on new rows: see `test_loss`.
+        Loss of the best trial. It is the minimum over many trials on the rows that selected the trial, so it
+        underestimates the loss on new rows; see `test_loss`.
     test_loss : float or None
-        The loss of the best trial on the test rows, which neither train nor select a trial; the mean over folds. It
-        estimates the loss on new rows without bias for the networks of the trial. `network` has learned from more rows
-        than these, so it is usually slightly better. None without test rows.
+        Loss of the best trial on the test rows, which neither trained nor selected a trial; the mean over folds. It is
+        an unbiased estimate of the loss on new rows for the networks of the trial. `network` was trained on more rows,
+        so it is usually slightly better. None without test rows.
     network : NeuralNetwork
-        Made of them and trained on all rows for as many epochs. Where Ctrl-C or max_seconds has ended the search,
-        `validation` has brought other rows, or the training on all rows has come to something worse (see Warns of
-        `search`), it is the network of the trial, with folds that of the first one.
+        Network with the best parameters, trained on all rows for the same number of epochs. In three cases it is the
+        network of the best trial, with folds the network of the first fold: Ctrl-C or max_seconds ended the search;
+        `validation` consists of separate rows; or the training on all rows gave a worse loss (see Warns of `search`).
     seconds : float
         Wall time of the whole search.
     """
@@ -80,7 +80,7 @@ class SearchResult:
 
     @property
     def loss(self) -> float:
-        """The loss of the best trial."""
+        """Loss of the best trial on the rows that selected it."""
         return float(self.table[0]["loss"])
 
     def __repr__(self) -> str:
@@ -90,35 +90,37 @@ class SearchResult:
 
 
 class Trial:
-    """Parameters, and the networks that they are tried with, one for each fold."""
+    """Sample of the parameters, and its networks, one for each fold."""
 
     def __init__(self, make: Callable[..., NeuralNetwork], seed: int, parameters: dict[str, Any], folds: int) -> None:
         self.seed, self.parameters = seed, parameters
         self.options = {name: value for name, value in parameters.items() if name in DEFAULTS}
         self._make = make
-        self.networks = [self.network() for _ in range(folds)]
+        self.networks = [self.create_network() for _ in range(folds)]
         self.loss, self.epochs = np.inf, 0
-        self.batch_sizes: list[int | None] = [None] * folds  # chosen by the automatic rule in the first round
+        self.batch_sizes: list[int | None] = [None] * folds  # automatic batch sizes, chosen in the first round
 
-    def judge(self, held: HeldOut) -> None:
-        """Set `loss` to the loss on the rows that select."""
-        self.loss = self.mean_loss(held.apart)
+    def evaluate(self, held_out: HeldOut) -> None:
+        """Set `loss` to the mean loss on the validation rows."""
+        self.loss = self.mean_loss(held_out.validation)
 
-    def mean_loss(self, apart: Sequence[tuple[Any, ...]]) -> float:
-        """Return the mean loss of the networks, each on its rows; infinite if a network had no turn, has diverged, or
-        has outputs that are not finite."""
+    def mean_loss(self, rows: Sequence[tuple[Any, ...]]) -> float:
+        """Return the mean loss of the networks, each on its own rows.
+
+        The loss is infinite if a network has not been trained, has diverged, or has outputs that are not finite.
+        """
         losses = []
-        for network, rows in zip(self.networks, apart, strict=True):
+        for network, network_rows in zip(self.networks, rows, strict=True):
             history = network.history
             failed = history is None or history.stop_reason == "diverged"
-            losses.append(np.inf if failed else network.evaluate_loss(*rows))
+            losses.append(np.inf if failed else network.evaluate_loss(*network_rows))
         mean = float(np.mean(losses))
-        return mean if mean < np.inf else np.inf  # NaN is worse than any, too
+        return mean if mean < np.inf else np.inf  # replaces NaN, which could not be sorted
 
-    def network(self) -> NeuralNetwork:
-        """A new one of these parameters."""
-        made = {name: value for name, value in self.parameters.items() if name not in DEFAULTS}
-        return checked_networks("what make gives", [self._make(seed=self.seed, **made)])[0]
+    def create_network(self) -> NeuralNetwork:
+        """Return a new network with the parameters of the trial."""
+        arguments = {name: value for name, value in self.parameters.items() if name not in DEFAULTS}
+        return check_networks("the result of make", [self._make(seed=self.seed, **arguments)])[0]
 
 
 def search(
@@ -140,60 +142,65 @@ def search(
     progress: bool = False,
     **fit_options: Any,
 ) -> SearchResult:
-    """Looks for good options by random search with successive halving: all trials are trained for some epochs, the best
-    third goes on for three times as many, and so on (Jamieson and Talwalkar, 2016).
+    """Search for good hyperparameters by random search with successive halving.
+
+    All trials are trained for some epochs, the best third of them for three times as many epochs, and so on (Jamieson
+    and Talwalkar, 2016).
 
     Parameters
     ----------
     make : callable
-        `make(seed=..., **parameters)` gives a new NeuralNetwork of the parameters of `space` that are no arguments of
-        `fit`.
+        `make(seed=..., **parameters)` returns a new NeuralNetwork with the parameters of `space` that are not arguments
+        of `fit`.
     space : dict
-        By name, of arguments of `fit` and of make: a list to choose from; (low, high), two whole numbers or two floats,
-        each between them as likely; (low, high, "log") for floats whose logarithm is evenly spread; or what has `rvs`
-        as distributions of scipy.stats.
+        Values of arguments of `fit` and of `make`, by name: a list of choices; (low, high), two integers or two floats,
+        for a uniform distribution; (low, high, "log") for floats with a uniform logarithm; or an object with the method
+        `rvs`, such as a distribution of scipy.stats.
     X, y : arrays
-        As in `NeuralNetwork.fit`.
+        Data as in `NeuralNetwork.fit`.
     epochs : int
-        Of the trials that get all.
+        Number of epochs of the last round.
     validation : fraction, (X, y) or (X, y, sample_weight), optional
-        What trials are judged by, the loss of these rows: a share of X, by default a fifth, with their weights where
-        `sample_weight` is given, or others.
+        Rows whose loss selects the trials: a fraction of X, with the weights of `sample_weight` if these are passed, or
+        separate rows. Default: a fifth of X.
     folds : int, optional
-        In place of it: each trial has so many networks, each of which is judged by another part of X.
+        Number of folds of a cross-validation, which replaces `validation`: each trial has one network for each fold.
     test : fraction, (X, y) or (X, y, sample_weight), optional
-        Rows for `SearchResult.test_loss`, which neither train nor judge a trial: a fraction of X, 0 for none, or other
-        rows. Default: a tenth of X, of which the final network learns too; none if `validation` is other rows.
+        Rows for `SearchResult.test_loss`, which neither train nor select a trial: a fraction of X, 0 for none, or
+        separate rows. Default: a tenth of X, on which the final network is trained too; none if `validation` consists
+        of separate rows.
     trials : int, default 30
+        Number of trials.
     seed : int, optional
-        Determines all that is drawn. With it, and without max_seconds, a search gives the same to the last bit,
-        whatever n_jobs and executor are.
+        Seed of all random numbers. With a seed and without max_seconds, the result is the same to the last bit for any
+        n_jobs and executor.
     max_seconds : float, optional
-        Ends the search; the trial that is best by then counts, with its network as it is. Where the search ends before,
-        training the best network on all rows comes on top.
+        Time limit of the search. At the limit the search returns the best trial so far, with its network. The final
+        training on all rows is not included in the limit.
     halving : bool, default True
-        False gives all trials all epochs.
+        Whether to use successive halving. If False, all trials are trained for all epochs.
     n_jobs, executor, progress
-        As in `nnc.fit_many`.
+        Arguments of `nnc.fit_many`.
     **fit_options
-        Further arguments of `fit` that are the same for all.
+        Arguments of `fit` that are the same for all trials.
 
     Returns
     -------
     SearchResult
-        Ctrl-C ends the search with what has been reached.
+        Ctrl-C ends the search; the result is then based on the trials so far.
 
     Raises
     ------
     ValueError, TypeError
-        An argument is not one of these.
+        An argument is invalid.
 
     Warns
     -----
     LearningRateWarning
-        The network that was trained on all rows is far worse on those that were held out, though it has learned from
-        them, than that of the trial, which is the result then: so trainings come out where the rate is large to the
-        end, and the best of many trials was a lucky one. A rate that falls is a remedy (`lr=nnc.CosineLR(0.1)`).
+        The network trained on all rows has a much larger loss on the validation rows than the network of the best
+        trial, although it was trained on these rows too; the result is then the network of the trial. This happens if
+        the learning rate is large until the end, because the best of many trials then has a small loss by chance. A
+        decreasing learning rate is a remedy (`lr=nnc.CosineLR(0.1)`).
 
     Examples
     --------
@@ -203,67 +210,67 @@ def search(
     >>> result = nnc.search(make, space, X, y, epochs=81, trials=27, optimizer="adam", seed=0)
     >>> result.network.predict(X)
     """
-    began = perf_counter()
+    start = perf_counter()
     epochs, trials, root = check_count("epochs", epochs), check_count("trials", trials), check_seed(seed)
     folds = 1 if folds is None else check_count("folds", folds, 2)
     if folds > 1 and validation is not None:
-        raise ValueError("validation and folds both say what trials are judged by: give one of them")
+        raise ValueError("validation must not be passed together with folds, which defines the validation rows")
     limit = allow_none(check_positive)("max_seconds", max_seconds)
-    draws = {name: _drawer(name, value) for name, value in _checked_space(space, fit_options).items()}
+    samplers = {name: _build_sampler(name, value) for name, value in _check_space(space, fit_options).items()}
     rng = np.random.default_rng(root)
     table = [
-        Trial(make, mix((root + t) % 2**64), {name: draw(rng) for name, draw in draws.items()}, folds)
+        Trial(make, mix((root + t) % 2**64), {name: sample(rng) for name, sample in samplers.items()}, folds)
         for t in range(trials)
     ]
     choose_losses([network for trial in table for network in trial.networks], y)
-    validation, counted = 0.2 if validation is None else validation, fit_options.get("sample_weight")
-    held = _held_out(table[0].networks[0], X, y, counted, validation, folds, test, root)
-    alive, stopped = table, False
-    for goal in _rounds(epochs, trials) if check_bool("halving", halving) else [epochs]:
-        seconds = None if limit is None else max(1e-3, began + limit - perf_counter())
-        elsewhere = {"n_jobs": n_jobs, "executor": executor, "progress": progress, "seconds": seconds}
-        stopped = _train(alive, goal, epochs, X, y, held, fit_options, elsewhere)
-        for trial in alive:
-            trial.judge(held)
+    validation, sample_weight = 0.2 if validation is None else validation, fit_options.get("sample_weight")
+    held_out = _split_rows(table[0].networks[0], X, y, sample_weight, validation, folds, test, root)
+    active, stopped = table, False
+    for last_epoch in _round_ends(epochs, trials) if check_bool("halving", halving) else [epochs]:
+        seconds = None if limit is None else max(1e-3, start + limit - perf_counter())
+        run_options = {"n_jobs": n_jobs, "executor": executor, "progress": progress, "seconds": seconds}
+        stopped = _train(active, last_epoch, epochs, X, y, held_out, fit_options, run_options)
+        for trial in active:
+            trial.evaluate(held_out)
         if stopped:
             break
-        alive = sorted(alive, key=lambda trial: trial.loss)[: -(-len(alive) // REST)]
-    table.sort(key=lambda trial: (-trial.epochs, trial.loss))  # losses after other numbers of epochs say little
+        active = sorted(active, key=lambda trial: trial.loss)[: -(-len(active) // REDUCTION_FACTOR)]
+    table.sort(key=lambda trial: (-trial.epochs, trial.loss))  # losses are comparable only for equal numbers of epochs
     best = table[0]
     network = best.networks[0]
-    if held.of_all and not stopped:
-        network = best.network()
+    if held_out.is_from_X and not stopped:
+        network = best.create_network()
         options = {**fit_options, **best.options, "epochs": best.epochs}
         _fit_all([network], X, y, None, options, n_jobs=n_jobs)
-        loss = float(np.mean([network.evaluate_loss(*apart) for apart in held.apart]))
-        if not loss - best.loss <= WORSE * abs(best.loss) and best.loss < np.inf:
+        loss = float(np.mean([network.evaluate_loss(*rows) for rows in held_out.validation]))
+        if not loss - best.loss <= MAX_LOSS_INCREASE * abs(best.loss) and best.loss < np.inf:
             network = best.networks[0]
             warnings.warn(
-                f"trained on all rows, the best parameters came to a loss of {loss:.4g} on the rows that were held out "
-                f"of the trial, and the trial itself to {best.loss:.4g}: the network is that of the trial. Where the "
-                "learning rate is large to the end, the best of many trials is a lucky one: let it fall, as "
-                "lr=nnc.CosineLR(0.1) does, or try smaller ones",
+                f"training on all rows with the best parameters gave a loss of {loss:.4g} on the validation rows, the "
+                f"trial itself {best.loss:.4g}; the result is the network of the trial. If the learning rate is large "
+                "until the end, the best of many trials has a small loss by chance: use a decreasing learning rate, "
+                "such as lr=nnc.CosineLR(0.1), or a smaller one",
                 LearningRateWarning,
                 stacklevel=2,
             )
-    rows = [{"loss": one.loss, "epochs": one.epochs, "seed": one.seed, **one.parameters} for one in table]
-    test_loss = None if held.test is None else best.mean_loss([held.test] * folds)
-    return SearchResult(rows, best.parameters, network, perf_counter() - began, test_loss)
+    rows = [{"loss": trial.loss, "epochs": trial.epochs, "seed": trial.seed, **trial.parameters} for trial in table]
+    test_loss = None if held_out.test is None else best.mean_loss([held_out.test] * folds)
+    return SearchResult(rows, best.parameters, network, perf_counter() - start, test_loss)
 
 
-def _checked_space(space: Any, fit_options: Mapping[str, Any]) -> Mapping[str, Any]:
+def _check_space(space: Any, fit_options: Mapping[str, Any]) -> Mapping[str, Any]:
     if not isinstance(space, Mapping) or not all(isinstance(name, str) for name in space):
-        raise TypeError(f"space must be a dict of names and what they are drawn from, got {shown(space)}")
+        raise TypeError(f"space must be a dict of values by argument name, got {short_repr(space)}")
     for name in space:
-        if name in fit_options or name in NOT_HERE | {"epochs", "validation", "sample_weight", "seed"}:
-            raise ValueError(f"space must not have {name!r}, which search is told, or decides, itself")
+        if name in fit_options or name in EXCLUDED_ARGUMENTS | {"epochs", "validation", "sample_weight", "seed"}:
+            raise ValueError(f"space must not contain {name!r}, which is an argument of search or set by search")
     return space
 
 
-def _drawer(name: str, value: Any) -> Callable[[np.random.Generator], Any]:
-    """A function that draws a value of a parameter."""
+def _build_sampler(name: str, value: Any) -> Callable[[np.random.Generator], Any]:
+    """Return a function that draws a value of a parameter."""
     if hasattr(value, "rvs"):
-        return lambda rng: _plain(value.rvs(random_state=rng))
+        return lambda rng: _to_python(value.rvs(random_state=rng))
     if isinstance(value, list) and value:
         return lambda rng: value[int(rng.integers(len(value)))]
     if isinstance(value, tuple) and len(value) in (2, 3) and all(isinstance(end, (int, float)) for end in value[:2]):
@@ -276,109 +283,109 @@ def _drawer(name: str, value: Any) -> Callable[[np.random.Generator], Any]:
             return lambda rng: float(rng.uniform(low, high))
     raise ValueError(
         f"space[{name!r}] must be a list, (low, high), (low, high, 'log') with 0 < low < high, or a distribution with "
-        f"rvs, got {shown(value)}"
+        f"rvs, got {short_repr(value)}"
     )
 
 
-def _plain(value: Any) -> Any:
-    """A number of NumPy's as one of Python's."""
+def _to_python(value: Any) -> Any:
+    """Return a number of NumPy as a number of Python, and any other value unchanged."""
     return value.item() if isinstance(value, np.generic) else value
 
 
-def _rounds(epochs: int, trials: int) -> list[int]:
-    """The epochs that trials have had at the end of each round, the last of which has one trial or few."""
-    rounds = [epochs]
-    while trials > 1 and rounds[0] >= REST:
-        rounds.insert(0, rounds[0] // REST)
-        trials = -(-trials // REST)
-    return rounds
+def _round_ends(epochs: int, trials: int) -> list[int]:
+    """Return the number of epochs at the end of each round; the last round has one or few trials."""
+    ends = [epochs]
+    while trials > 1 and ends[0] >= REDUCTION_FACTOR:
+        ends.insert(0, ends[0] // REDUCTION_FACTOR)
+        trials = -(-trials // REDUCTION_FACTOR)
+    return ends
 
 
 class HeldOut:
-    """Rows that trials are judged by, and that the best one is tested on.
+    """Validation rows, which select the trials, and test rows for the best trial.
 
     Attributes
     ----------
     X : array
-        All rows, as they came.
+        All rows, without conversion.
     sizes : list of int
-        Number of rows that each network learns from.
-    rows : list of int array, or None
-        The rows that the network of each fold learns from; None for all rows.
-    apart : list of (X, y) or (X, y, sample_weight)
-        The rows that it is judged by.
+        Number of training rows of the network of each fold.
+    train : list of int array, or None
+        Indices of the training rows of the network of each fold; None for all rows.
+    validation : list of (X, y) or (X, y, sample_weight)
+        Validation rows of the network of each fold.
     test : (X, y), (X, y, sample_weight) or None
-        The rows that the best trial is tested on.
-    of_all : bool
-        Whether the rows that judge belong to X: the best network learns from them too.
+        Test rows.
+    is_from_X : bool
+        Whether the validation rows belong to X. Then the final network is trained on them too.
     """
 
     def __init__(
         self,
         X: NDArray[Any],
         n: int,
-        rows: list[NDArray[np.intp]] | None,
-        apart: list[tuple[Any, ...]],
+        train: list[NDArray[np.intp]] | None,
+        validation: list[tuple[Any, ...]],
         test: tuple[Any, ...] | None,
-        of_all: bool,
+        is_from_X: bool,
     ) -> None:
-        self.X, self.rows, self.apart, self.test, self.of_all = X, rows, apart, test, of_all
-        self.sizes = [n] if rows is None else [len(each) for each in rows]
+        self.X, self.train, self.validation, self.test, self.is_from_X = X, train, validation, test, is_from_X
+        self.sizes = [n] if train is None else [len(index) for index in train]
 
 
-def _held_out(
+def _split_rows(
     network: NeuralNetwork, X: Any, y: Any, sample_weight: Any, validation: Any, folds: int, test: Any, seed: int
 ) -> HeldOut:
-    """Return fractions of the rows, or folds, with the same share of every class and the weights of their rows, or
-    other rows."""
+    """Return the validation and test rows: stratified parts of X with their weights, or separate rows."""
     converter = network.converter.copy_for_fit()
     array = converter.array(X, learn=True)
     rows = converter.rows(array)
     n = len(rows)
-    inner = folds > 1 or is_fraction(validation)
-    if not inner:
+    is_from_X = folds > 1 or is_fraction(validation)
+    if not is_from_X:
         _check_rows("validation", validation)
     if test is None:
-        enough = 0 < round(TEST * n) <= n - max(folds, 2)
-        test = TEST if inner and enough else 0
+        is_large_enough = 0 < round(DEFAULT_TEST_FRACTION * n) <= n - max(folds, 2)
+        test = DEFAULT_TEST_FRACTION if is_from_X and is_large_enough else 0
     if not is_fraction(test):
         _check_rows("test", test)
     elif test == 0:
         test = None
-    if not inner and not is_fraction(test):
+    if not is_from_X and not is_fraction(test):
         return HeldOut(array, n, None, [tuple(validation)], None if test is None else tuple(test), False)
-    known = [rows, targets.check_row_count(rows, y)]
+    columns = [rows, targets.check_row_count(rows, y)]
     if sample_weight is not None:
-        known.append(converter.row_weights("sample_weight", sample_weight, n))
-    strata = targets.stratification_labels(known[1], network.model.loss, converter.classes)
-    left = np.arange(n)
+        columns.append(converter.row_weights("sample_weight", sample_weight, n))
+    strata = targets.stratification_labels(columns[1], network.model.loss, converter.classes)
+    remaining = np.arange(n)
     if is_fraction(test):
-        left, out = split(n, check_fraction("test", test), mix(seed), strata, name="test")
-        test = tuple(part[out] for part in known)
-    if inner:
-        strata = None if strata is None else strata[left]
-        parts = [(left[train], left[out]) for train, out in _parts(len(left), validation, folds, seed, strata)]
-        apart = [tuple(part[out] for part in known) for _, out in parts]
+        remaining, test_index = split(n, check_fraction("test", test), mix(seed), strata, name="test")
+        test = tuple(column[test_index] for column in columns)
+    if is_from_X:
+        strata = None if strata is None else strata[remaining]
+        folds_index = _split_folds(len(remaining), validation, folds, seed, strata)
+        train = [remaining[index] for index, _ in folds_index]
+        validation_rows = [tuple(column[remaining[index]] for column in columns) for _, index in folds_index]
     else:
-        parts, apart = [(left, left[:0])], [tuple(validation)]
-    return HeldOut(array, n, [train for train, _ in parts], apart, None if test is None else tuple(test), inner)
+        train, validation_rows = [remaining], [tuple(validation)]
+    return HeldOut(array, n, train, validation_rows, None if test is None else tuple(test), is_from_X)
 
 
 def _check_rows(name: str, value: Any) -> None:
     if not isinstance(value, (tuple, list)) or len(value) not in (2, 3):
-        raise TypeError(f"{name} must be a fraction, (X, y) or (X, y, sample_weight), got {shown(value)}")
+        raise TypeError(f"{name} must be a fraction, (X, y) or (X, y, sample_weight), got {short_repr(value)}")
 
 
-def _parts(
+def _split_folds(
     n: int, validation: Any, folds: int, seed: int, strata: NDArray[Any] | None
 ) -> list[tuple[NDArray[np.intp], NDArray[np.intp]]]:
-    """Return for each fold the rows to learn from and those that judge, of n rows."""
+    """Return the indices of the training and validation rows of each fold, of n rows."""
     if folds == 1:
         return [split(n, check_fraction("validation", validation), seed, strata, name="validation")]
     if n < folds:
         raise ValueError(f"folds must be at most the number of rows, {n}, got {folds}")
     classes = np.zeros(n) if strata is None else np.unique(strata, return_inverse=True)[1]
-    order = np.lexsort((Stream(mix(seed)).uniform((n,)), classes))  # class by class, shuffled in each
+    order = np.lexsort((Stream(mix(seed)).uniform((n,)), classes))  # sorted by class, random within each class
     fold = np.empty(n, np.intp)
     fold[order] = np.arange(n) % folds
     return [(np.flatnonzero(fold != k), np.flatnonzero(fold == k)) for k in range(folds)]
@@ -386,52 +393,59 @@ def _parts(
 
 def _train(
     trials: list[Trial],
-    goal: int,
+    last_epoch: int,
     epochs: int,
     X: Any,
     y: Any,
-    held: HeldOut,
-    common: Mapping[str, Any],
-    elsewhere: dict[str, Any],
+    held_out: HeldOut,
+    fit_options: Mapping[str, Any],
+    run_options: dict[str, Any],
 ) -> bool:
-    """Train all trials up to epoch `goal`; return whether Ctrl-C or the time limit has ended that."""
-    check_names(common)
+    """Train all trials up to the end of a round; return whether Ctrl-C or the time limit has stopped the training."""
+    check_names(fit_options)
     networks = [network for trial in trials for network in trial.networks]
     arguments: list[dict[str, Any]] = []
-    by_rule = []
+    automatic_networks = []
     for trial in trials:
-        shared = {**common, **trial.options, "epochs": goal - trial.epochs}
-        if isinstance(shared.get("lr"), Schedule):
-            shared["lr"] = shared["lr"].resolved(epochs)  # whatever the round
-        if trial.epochs:  # it goes on
+        trial_options = {**fit_options, **trial.options, "epochs": last_epoch - trial.epochs}
+        if isinstance(trial_options.get("lr"), Schedule):
+            # The length of the schedule is the number of epochs of all rounds.
+            trial_options["lr"] = trial_options["lr"].resolved(epochs)
+        if trial.epochs:  # later rounds continue with optimizer and schedule of the first round
             continued = ("optimizer", "lr", "preset", "reset_optimizer")
-            shared = {name: value for name, value in shared.items() if name not in continued}
-        for fold, (network, n) in enumerate(zip(trial.networks, held.sizes, strict=True)):
-            own = with_checked_batches(FitArguments(**shared))
-            if not trial.epochs and left_to_rule(own, network.state):  # the next rounds continue its schedule
-                if not own.names_rate:
-                    by_rule.append(network)
-                own = chosen(own, network, network.converter, held.X, n, None)
-                if isinstance(own.lr, Schedule):
-                    own.lr = own.lr.resolved(epochs)
-                own.preset, trial.batch_sizes[fold] = "plain", own.batch_size
-            elif own.batch_size is None:
-                own.batch_size = trial.batch_sizes[fold]
-            arguments.append(own.given())
-        trial.epochs = goal
-    names = dict.fromkeys(name for given in arguments for name in given)
-    options = {name: PerNetwork(given.get(name, DEFAULTS.get(name)) for given in arguments) for name in names}
-    rows = None if held.rows is None else held.rows * len(trials)
-    stopped = _fit_all(networks, X, y, rows, options, **elsewhere)
-    for network in by_rule:
+            trial_options = {name: value for name, value in trial_options.items() if name not in continued}
+        for fold, (network, n) in enumerate(zip(trial.networks, held_out.sizes, strict=True)):
+            network_arguments = with_checked_batches(FitArguments(**trial_options))
+            if not trial.epochs and left_to_rule(network_arguments, network.state):
+                if not network_arguments.names_rate:
+                    automatic_networks.append(network)
+                network_arguments = chosen(network_arguments, network, network.converter, held_out.X, n, None)
+                if isinstance(network_arguments.lr, Schedule):
+                    network_arguments.lr = network_arguments.lr.resolved(epochs)
+                network_arguments.preset, trial.batch_sizes[fold] = "plain", network_arguments.batch_size
+            elif network_arguments.batch_size is None:
+                network_arguments.batch_size = trial.batch_sizes[fold]
+            arguments.append(network_arguments.given())
+        trial.epochs = last_epoch
+    names = dict.fromkeys(name for network_options in arguments for name in network_options)
+    options = {
+        name: PerNetwork(network_options.get(name, DEFAULTS.get(name)) for network_options in arguments)
+        for name in names
+    }
+    rows = None if held_out.train is None else held_out.train * len(trials)
+    stopped = _fit_all(networks, X, y, rows, options, **run_options)
+    for network in automatic_networks:
         if network.state is not None:
             network.state.by_rule = True
     return stopped
 
 
 def _fit_all(
-    networks: list[NeuralNetwork], X: Any, y: Any, rows: Any, options: Mapping[str, Any], **elsewhere: Any
+    networks: list[NeuralNetwork], X: Any, y: Any, rows: Any, options: Mapping[str, Any], **run_options: Any
 ) -> bool:
-    """fit_many without warnings, which would be of trials that are given up; returns whether it was ended early."""
-    outcomes = outcomes_of(networks, X, y, rows, options, **elsewhere)
+    """Train networks without the warnings of fit_many, and return whether the training was stopped early.
+
+    Most of the warnings would concern trials that are discarded.
+    """
+    outcomes = train_networks(networks, X, y, rows, options, **run_options)
     return any(outcome.history.stop_reason == "interrupt" for outcome in outcomes)

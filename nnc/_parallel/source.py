@@ -1,4 +1,4 @@
-"""X and y of many networks, taken in once for all that take them alike; and the rows of each."""
+"""Shared data of many networks: X and y are converted once for all networks with the same conversion."""
 
 from __future__ import annotations
 
@@ -26,166 +26,187 @@ if TYPE_CHECKING:
 
     Index = NDArray[np.intp]
 
-COPIED = 1 << 22  # bytes up to which the inputs of a network are copied: more of them are read where all rows lie
+MAX_COPY_BYTES = 1 << 22  # limit of the inputs that are copied for a network; larger subsets are read from the shared X
 
 
-class Held(Enum):
-    """Stands among the arguments of a network where its validation rows are those of the source."""
+class SharedValidation(Enum):
+    """Value of the argument `validation` of a network that uses the validation rows of the source."""
 
-    HELD = "the validation rows of all networks"
+    SHARED = "the validation rows of all networks"
 
 
-class Apart(NamedTuple):
-    """Stands among the arguments of a network where its validation rows are some of X, with their y and weights."""
+class ValidationRows(NamedTuple):
+    """Value of the argument `validation` of a network that uses rows of X, by their indices."""
 
     rows: Index
 
 
 class Source:
-    """X and y as they came, and the validation rows that are the same for all. It may go to another process, where it
-    is taken in anew, once.
+    """X, y and the shared validation rows as they were passed; converted data are cached for each kind of network.
+
+    The cache is not pickled. In another process the data are converted again, once.
 
     Parameters
     ----------
     X, y : arrays
-        As in `NeuralNetwork.fit`.
+        Data as in `NeuralNetwork.fit`.
     validation : tuple, optional
-        As there, and no fraction.
+        Validation rows as in `NeuralNetwork.fit`, but not a fraction.
     """
 
     def __init__(self, X: Any, y: Any, validation: Any = None) -> None:
         self.X, self.y, self.validation = X, y, validation
-        self._taken: dict[Any, Taken] = {}
+        self._converted: dict[Any, ConvertedData] = {}
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Source, (self.X, self.y, self.validation)
 
-    def taken(self, converter: DataConverter) -> Taken:
-        """X and y as a network with this converter takes them, and all of its kind."""
-        key = _kind(converter)
-        if key not in self._taken:
-            self._taken[key] = Taken(converter, self)
-        return self._taken[key]
+    def convert(self, converter: DataConverter) -> ConvertedData:
+        """Return the data for networks with this converter, or from the cache if an equal converter was used before."""
+        key = _conversion_key(converter)
+        if key not in self._converted:
+            self._converted[key] = ConvertedData(converter, self)
+        return self._converted[key]
 
 
-def _kind(converter: DataConverter) -> Any:
-    """What decides how X and y are taken."""
+def _conversion_key(converter: DataConverter) -> Any:
+    """Return all properties of a converter and its network on which the conversion of X and y depends."""
     model, classes = converter.model, converter.classes
-    known = None if classes is None else (classes.dtype.str, classes.tobytes())
-    scalings = (converter.scaler_X, _numbers(converter.scaling_X)), (converter.scaler_y, _numbers(converter.scaling_y))
+    labels = None if classes is None else (classes.dtype.str, classes.tobytes())
+    scalings = (
+        (converter.scaler_X, _scaling_key(converter.scaling_X)),
+        (converter.scaler_y, _scaling_key(converter.scaling_y)),
+    )
     heads = None if model.heads is None else model.heads.definition
-    return model.dtype, model.input_shape, model.sizes[-1], model.loss, heads, known, converter.feature_names, scalings
+    return model.dtype, model.input_shape, model.sizes[-1], model.loss, heads, labels, converter.feature_names, scalings
 
 
-def _numbers(scaling: Scaling | None) -> tuple[bytes, bytes] | None:
+def _scaling_key(scaling: Scaling | None) -> tuple[bytes, bytes] | None:
     return None if scaling is None else (scaling.shift.tobytes(), scaling.factor.tobytes())
 
 
-class Taken:
-    """X and y as one kind of network takes them.
+class ConvertedData:
+    """X and y of a source, converted for one kind of network.
 
     Attributes
     ----------
     X : array
-        As it came, with its columns in order.
+        X without conversion, with the columns in the order of the network's feature names.
     n : int
-        How many rows there are.
+        Number of rows.
     converter : DataConverter
-        What was learned of all rows, once there is `data`: classes, names of columns, scalings.
+        Converter with the classes, feature names and scalings of all rows, as soon as `data` has been used.
+    learns_scaling : bool
+        Whether the networks scale X or y and have no scaling yet. Then each network learns a scaling from its own rows.
     """
 
     def __init__(self, converter: DataConverter, source: Source) -> None:
         pairs = (converter.scaler_X, converter.scaling_X), (converter.scaler_y, converter.scaling_y)
-        self.scales = any(scaler is not None and scaling is None for scaler, scaling in pairs)
+        self.learns_scaling = any(scaler is not None and scaling is None for scaler, scaling in pairs)
         self.converter = converter.copy_for_fit()
         self.X = self.converter.array(source.X, learn=True)
         self._y = source.y
         self.n = len(self.converter.rows(self.X))
-        self.given = source.validation
+        self._source_validation = source.validation
 
     @cached_property
-    def _both(self) -> tuple[Data, Data | None]:
-        """Made when the first network wants it: those that turn out to be of another kind want no more than n."""
+    def _converted(self) -> tuple[Data, Data | None]:
+        """Converted rows and shared validation rows.
+
+        They are converted on first use, because the automatic settings may replace the converter of the networks.
+        """
         data = self.converter.data(self.X, self._y, learn=True)
-        return data, None if self.scales else self.converter.validation(self.given)
+        return data, None if self.learns_scaling else self.converter.validation(self._source_validation)
 
     @property
     def data(self) -> Data:
         """All rows."""
-        return self._both[0]
+        return self._converted[0]
 
     @property
-    def held(self) -> Data | None:
-        """The validation rows that are the same for all networks."""
-        return self._both[1]
+    def shared_validation(self) -> Data | None:
+        """Validation rows of the source; None if there are none or each network has to convert them itself."""
+        return self._converted[1]
 
-    def parted(self, network: Any, arguments: FitArguments, index: Index | None) -> tuple[Index | None, Index | None]:
-        """The rows that a network learns from, and those that it is held against; None: all, and none."""
+    def split_rows(
+        self, network: Any, arguments: FitArguments, index: Index | None
+    ) -> tuple[Index | None, Index | None]:
+        """Return the indices of the training rows and of the validation rows of a network.
+
+        None stands for all training rows, and for no validation rows from X.
+        """
         validation: Any = arguments.validation
-        if isinstance(validation, Apart):
+        if isinstance(validation, ValidationRows):
             return np.arange(self.n) if index is None else index, validation.rows
         if not is_fraction(validation):
             return index, None
         y = targets.check_row_count(self.converter.rows(self.X), self._y)
         index = np.arange(self.n) if index is None else index
-        share, key = check_fraction("validation", validation), network.streams.key(SPLIT)
+        fraction, key = check_fraction("validation", validation), network.streams.key(SPLIT)
         strata = targets.stratification_labels(y[index], network.model.loss, self.converter.classes)
-        train, test = split(len(index), share, key, strata, name="validation")
-        return index[train], index[test]
+        train, held_out = split(len(index), fraction, key, strata, name="validation")
+        return index[train], index[held_out]
 
-    def rows_of(
-        self, network: Any, chosen: DataConverter, arguments: FitArguments, index: Index | None, weights: Any
+    def build_dataset(
+        self, network: Any, job_converter: DataConverter, arguments: FitArguments, index: Index | None, weights: Any
     ) -> Dataset:
         """Return the training and validation rows of one network.
 
         Parameters
         ----------
         network : NeuralNetwork
-        chosen : DataConverter
-            The one that has been asked for, see Source.taken.
+        job_converter : DataConverter
+            Converter of the network, for which `Source.convert` has returned this object.
         arguments : FitArguments
-            Of its `fit`.
+            Arguments of the `fit` of the network.
         index : array (m,), optional
-            The rows that it learns from. Default: all.
+            Indices of the rows of the network. Default: all rows.
         weights : array (n,), optional
-            How much each of all rows counts.
+            Weights of all rows.
         """
         data = self.data
         validation: Any = arguments.validation
-        converter, held = self.converter.copy(network.model), None
-        common = validation is Held.HELD
-        if common:
-            validation = self.given
+        converter = self.converter.copy(network.model)
+        is_shared = validation is SharedValidation.SHARED
+        if is_shared:
+            validation = self._source_validation
         if weights is not None:
             weights = converter.row_weights("sample_weight", weights, data.n)
-        index, apart = self.parted(network, arguments, index)
+        index, validation_index = self.split_rows(network, arguments, index)
         if index is None:
-            held = self.held if common and self.held is not None else converter.validation(validation)
-            return Dataset(converter, data if weights is None else data.with_weights(weights), held)
-        if self.scales:  # with the scaling of its own rows, as if there were no others
-            converter.scaling_X, converter.scaling_y = chosen.scaling_X, chosen.scaling_y
+            held_out = self.shared_validation if is_shared else None
+            if held_out is None:
+                held_out = converter.validation(validation)
+            return Dataset(converter, data if weights is None else data.with_weights(weights), held_out)
+        if self.learns_scaling:  # the scaling depends only on the rows of this network
+            converter.scaling_X, converter.scaling_y = job_converter.scaling_X, job_converter.scaling_y
             rows, y = converter.rows(self.X), targets.as_label_array(self._y)
             data = converter.data(rows[index], y[index], learn=True)
-            held = converter.data(rows[apart], y[apart]) if apart is not None else converter.validation(validation)
+            if validation_index is None:
+                held_out = converter.validation(validation)
+            else:
+                held_out = converter.data(rows[validation_index], y[validation_index])
+                if weights is not None:
+                    held_out = held_out.with_weights(weights[validation_index])
             if weights is not None:
                 data = data.with_weights(weights[index])
-                held = held if apart is None or held is None else held.with_weights(weights[apart])
         else:
             data = data if weights is None else data.with_weights(weights)
-            if common:
-                held = self.held
-            elif apart is None:
-                held = converter.validation(validation)
+            if is_shared:
+                held_out = self.shared_validation
+            elif validation_index is None:
+                held_out = converter.validation(validation)
             else:
-                held = _some(data, apart)
-            data = _some(data, index)
+                held_out = _select_rows(data, validation_index)
+            data = _select_rows(data, index)
         if weights is not None:
-            for part in (index,) if apart is None else (index, apart):
-                converter.row_weights("sample_weight", weights[part], len(part))  # which may be too small together
-        return Dataset(converter, data, held)
+            # The sum of the weights of these rows may be too small, though the sum of all weights is valid.
+            for part in (index,) if validation_index is None else (index, validation_index):
+                converter.row_weights("sample_weight", weights[part], len(part))
+        return Dataset(converter, data, held_out)
 
 
-def _some(data: Data, index: Index) -> Data:
-    """Some rows of what is shared: few are copied, as copies lie together; many would take too much memory."""
+def _select_rows(data: Data, index: Index) -> Data:
+    """Return rows of the shared data: a copy, which is faster to read, or a view if the copy would be too large."""
     size = data.X.itemsize * data.X.shape[1] * len(index)
-    return data.rows(index) if size <= COPIED else RowSubset(data, index)
+    return data.rows(index) if size <= MAX_COPY_BYTES else RowSubset(data, index)

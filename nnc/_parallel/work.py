@@ -1,4 +1,4 @@
-"""Training of many networks in this process: each thread takes one network after the other, the longest first."""
+"""Training of many networks in this process: each thread trains one network after another, the longest first."""
 
 from __future__ import annotations
 
@@ -30,47 +30,51 @@ if TYPE_CHECKING:
 
     Findings = list[tuple[type[TrainingWarning], str]]
 
-# What a fit takes, roughly: what is done beside its steps, and for each step, multiply-add and epoch. It decides about
-# the order and about what is done together, never about a result.
+# Estimates of the duration of a fit: overhead of a fit, of a step, and of a multiply-add. They influence the order and
+# the grouping of the networks, but not the results.
 FIT_SECONDS, STEP_SECONDS, MULTIPLY_ADD_SECONDS = 5e-5, 1.5e-7, 5e-11
-MANY_EPOCHS = 1000  # where another rule ends a training
-GROUP_SECONDS = 0.01  # train small networks of up to this duration in one call of the core
-# What is looked at for warnings takes as long as a short training: of those only the first ones are.
-SHORT, FIRST = 0.005, 10
+ASSUMED_EPOCHS = 1000  # estimate of the number of epochs of a training without the argument `epochs`
+GROUP_SECONDS = 0.01  # train small networks of up to this total duration in one call of the core
+# The checks for warnings take about as long as a training of MIN_CHECKED_SECONDS. Shorter trainings are checked only
+# for the first MAX_SHORT_CHECKS networks.
+MIN_CHECKED_SECONDS, MAX_SHORT_CHECKS = 0.005, 10
 
 
 class Job:
-    """A network, and what it is to learn.
+    """Training of one network in a call of fit_many.
 
     Parameters
     ----------
-    place : int
-        Its number among the networks.
+    position : int
+        Index of the network among the networks of the call.
     network : NeuralNetwork
     arguments : FitArguments
-        Of its `fit`.
-    index : int array, optional
-        Its rows.
+        Arguments of the `fit` of the network.
+    row_index : int array, optional
+        Indices of its rows. Default: all rows.
     weights : array (n,), optional
-        How much each of all rows counts.
+        Weights of all rows.
     """
 
-    def __init__(self, place: int, network: Any, arguments: FitArguments, index: Any, weights: Any) -> None:
-        self.place, self.network, self.arguments, self.index, self.weights = place, network, arguments, index, weights
+    def __init__(self, position: int, network: Any, arguments: FitArguments, row_index: Any, weights: Any) -> None:
+        self.position, self.network, self.arguments = position, network, arguments
+        self.row_index, self.weights = row_index, weights
 
-    def __reduce__(self) -> tuple[Any, ...]:  # to another process, where it is prepared anew
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Converted data and training state are not pickled; the other process calls `prepare` again. A pickled network
+        # loses a learning rate schedule that is a function. If this training continues the schedule, pass it as `lr`.
         state, arguments = self.network.state, self.arguments
-        is_open = arguments.lr is None and not arguments.reset_optimizer and not left_to_rule(arguments, state)
-        if state is not None and is_open and arguments.optimizer is not None:
-            is_open = continued(state.optimizer, arguments.optimizer, None) == (None, None)
-        if state is not None and is_open and state.schedule is not None and not hasattr(state.schedule, "to_dict"):
-            arguments = arguments.replaced(lr=state.schedule)  # a function, which a pickled network leaves behind
-        return Job, (self.place, self.network, arguments, self.index, self.weights)
+        continues = arguments.lr is None and not arguments.reset_optimizer and not left_to_rule(arguments, state)
+        if state is not None and continues and arguments.optimizer is not None:
+            continues = continued(state.optimizer, arguments.optimizer, None) == (None, None)
+        if state is not None and continues and state.schedule is not None and not hasattr(state.schedule, "to_dict"):
+            arguments = arguments.replaced(lr=state.schedule)
+        return Job, (self.position, self.network, arguments, self.row_index, self.weights)
 
     def prepare(self, source: Source) -> None:
-        """Checks all that can be checked before its turn, and says what it will take."""
-        if not hasattr(self, "taken"):  # it has come from another process
-            self.take(source)
+        """Check the arguments as far as possible before the training, and estimate its duration."""
+        if not hasattr(self, "converted"):  # the job was pickled
+            self.convert(source)
         self.network.model.check_parameters()
         self.state: TrainingState
         self.options: TrainingOptions
@@ -79,50 +83,54 @@ class Job:
         self.state, self.options = prepare(self.network, self.completed, by_rule, preset)
         self.seconds = self.estimate()
 
-    def take(self, source: Source) -> None:
-        """Finds out how its network takes the data, and by which arguments it learns, some of which a rule may say."""
+    def convert(self, source: Source) -> None:
+        """Convert the data for the network, and complete its arguments by the automatic settings."""
         network, converter, arguments = self.network, self.network.converter, with_checked_batches(self.arguments)
         self.is_automatic = left_to_rule(arguments, network.state)
         if self.is_automatic:
             from nnc._training.defaults import chosen
 
-            taken, converter = source.taken(converter), converter.copy_for_fit()
-            rows = taken.parted(network, arguments, self.index)[0]
-            n = taken.n if rows is None else len(rows)
-            arguments = chosen(arguments, network, converter, taken.X, n, network.state)
-        self.converter, self.completed = converter, arguments  # those that a rule has chosen included
-        self.taken = source.taken(converter)
-        self.rows = self.taken.data.n if self.index is None else len(self.index)
+            converted, converter = source.convert(converter), converter.copy_for_fit()
+            rows = converted.split_rows(network, arguments, self.row_index)[0]
+            n = converted.n if rows is None else len(rows)
+            arguments = chosen(arguments, network, converter, converted.X, n, network.state)
+        self.converter, self.completed = converter, arguments
+        self.converted = source.convert(converter)
+        self.n_rows = self.converted.data.n if self.row_index is None else len(self.row_index)
 
     def estimate(self) -> float:
-        """The seconds that it takes, roughly."""
-        batch = min(self.rows, self.completed.batch_size or self.rows)
-        steps = -(-self.rows // batch)
-        epoch: float = steps * STEP_SECONDS + 3 * self.rows * self.network.model.n_params * MULTIPLY_ADD_SECONDS
-        return FIT_SECONDS + (self.completed.epochs or MANY_EPOCHS) * epoch
+        """Return the estimated duration of the training in seconds."""
+        batch = min(self.n_rows, self.completed.batch_size or self.n_rows)
+        steps = -(-self.n_rows // batch)
+        epoch: float = steps * STEP_SECONDS + 3 * self.n_rows * self.network.model.n_params * MULTIPLY_ADD_SECONDS
+        return FIT_SECONDS + (self.completed.epochs or ASSUMED_EPOCHS) * epoch
 
-    def findings(self, run: TrainingLoop, history: History) -> Findings:
-        """What is to be warned of."""
-        return [] if self.seconds < SHORT and self.place >= FIRST else [*findings(run, history)]
+    def find_problems(self, run: TrainingLoop, history: History) -> Findings:
+        """Return the warnings for a training; a short training is checked only for the first networks."""
+        if self.seconds < MIN_CHECKED_SECONDS and self.position >= MAX_SHORT_CHECKS:
+            return []
+        return [*findings(run, history)]
 
-    def run(self) -> TrainingLoop:
-        """Return its training loop, on its rows."""
-        dataset = self.taken.rows_of(self.network, self.converter, self.completed, self.index, self.weights)
+    def create_loop(self) -> TrainingLoop:
+        """Return the training loop on the rows of the network."""
+        dataset = self.converted.build_dataset(
+            self.network, self.converter, self.completed, self.row_index, self.weights
+        )
         return loop_on(self.network, dataset, self.completed, self.options, self.state)
 
 
 class Outcome(NamedTuple):
-    """What came of a job."""
+    """Result of a job: history, error if the training diverged, and warnings."""
 
     history: History
     error: DivergedError | None = None
     findings: Findings = []  # noqa: RUF012
 
 
-def untouched() -> Outcome:
-    """Of a network whose turn did not come."""
-    none = {name: constant_array(0.0, 0) for name in ("loss", "lr", "epoch_seconds")}
-    return Outcome(History(none, 0.0, "interrupt"))
+def untrained_outcome() -> Outcome:
+    """Return the outcome of a network whose training has not started."""
+    columns = {name: constant_array(0.0, 0) for name in ("loss", "lr", "epoch_seconds")}
+    return Outcome(History(columns, 0.0, "interrupt"))
 
 
 def train(
@@ -130,44 +138,45 @@ def train(
     source: Source,
     n_threads: int,
     interrupt: Interrupt,
-    done: Callable[[int], object] = lambda n: None,
+    advance: Callable[[int], object] = lambda n: None,
 ) -> list[Outcome]:
-    """Trains networks in this process.
+    """Train the networks of all jobs in this process.
 
     Parameters
     ----------
     jobs : sequence of Job
     source : Source
     n_threads : int
+        Number of threads, each of which trains one network at a time.
     interrupt : Interrupt
-        Inside its `with`: ends all of them.
-    done : callable
-        Told of so many networks that are trained, by any thread.
+        Ends all trainings; this function must be called inside its `with` block.
+    advance : callable
+        Is called with the number of networks that have been trained, in the thread that trained them.
 
     Returns
     -------
     list of Outcome
-        One for each job.
+        One outcome for each job.
     """
     with LockGroup(job.network.model.training_lock for job in jobs):
-        for job in jobs:  # before anything changes
+        for job in jobs:  # all checks precede the first change of a network
             job.prepare(source)
-        work = _Work(_groups(jobs, n_threads), len(jobs), interrupt, done)
+        worker = _Worker(_group_jobs(jobs, n_threads), len(jobs), interrupt, advance)
         with Team(min(n_threads, len(jobs)), settle) as team:
-            work.size = team.grow(team.max_threads)
-            team.run(work, 0, work.size, interrupt.stop)
-    return work.outcomes
+            worker.n_threads = team.grow(team.max_threads)
+            team.run(worker, 0, worker.n_threads, interrupt.stop)
+    return worker.outcomes
 
 
 class Group(NamedTuple):
-    """Jobs that one thread trains together, each with its index, and their estimated duration."""
+    """Jobs that one thread trains together, each with its index, and their estimated duration in seconds."""
 
     seconds: float
     jobs: list[tuple[int, Job]]
 
 
-def _groups(jobs: Sequence[Job], n_threads: int) -> list[Group]:
-    """Return the jobs in the order in which threads take them: the longest first, short ones in groups."""
+def _group_jobs(jobs: Sequence[Job], n_threads: int) -> list[Group]:
+    """Return groups of jobs in the order of their training: the longest jobs first, short jobs in groups."""
     limit = min(GROUP_SECONDS, sum(job.seconds for job in jobs) / (8 * n_threads))
     groups: list[Group] = []
     for index, job in sorted(enumerate(jobs), key=lambda item: item[1].seconds, reverse=True):
@@ -178,27 +187,27 @@ def _groups(jobs: Sequence[Job], n_threads: int) -> list[Group]:
     return groups
 
 
-class _Work:
-    """What a thread of the team does, which it is called with."""
+class _Worker:
+    """Function that each thread of the team calls: it trains groups of jobs until the queue is empty."""
 
     def __init__(
         self,
         groups: list[Group],
-        count: int,
+        n_jobs: int,
         interrupt: Interrupt,
-        done: Callable[[int], object],
+        advance: Callable[[int], object],
     ) -> None:
-        self.queue, self.interrupt, self.done = deque(groups), interrupt, done
-        self.outcomes = [untouched()] * count
-        self.at_home = Semaphore(0)
-        self.size = 1
+        self.queue, self.interrupt, self.advance = deque(groups), interrupt, advance
+        self.outcomes = [untrained_outcome()] * n_jobs
+        self.finished_threads = Semaphore(0)  # counts the threads that are done, without the main thread
+        self.n_threads = 1
 
     def __call__(self, thread: int, amount: int) -> None:
         try:
             while self.queue and not self.interrupt:
                 try:
                     group = self.queue.popleft()
-                except IndexError:  # another thread has taken the last one
+                except IndexError:  # another thread has removed the last group
                     break
                 self.train(group)
         except BaseException:
@@ -206,21 +215,22 @@ class _Work:
             raise
         finally:
             if thread:
-                self.at_home.release()
-        if not thread:  # the main thread waits here, where Ctrl-C reaches it
-            for _ in range(self.size - 1):
-                self.at_home.acquire()
+                self.finished_threads.release()
+        if not thread:  # the main thread waits here, where Ctrl-C can interrupt it
+            for _ in range(self.n_threads - 1):
+                self.finished_threads.acquire()
 
     def train(self, group: Group) -> None:
-        runs = [(at, job, job.run()) for at, job in group.jobs]
-        together: dict[Any, list[TrainingLoop]] = {}
+        """Train the networks of a group, those without callbacks and validation in one call of the core."""
+        runs = [(index, job, job.create_loop()) for index, job in group.jobs]
+        plain_runs: dict[Any, list[TrainingLoop]] = {}
         for _, job, run in runs:
             if len(runs) > 1 and type(run) is TrainingLoop and run.is_plain:
                 begin(job.network, run)
-                together.setdefault(run.model.core, []).append(run)
-        for core, small in together.items():
-            _work_each(core, small, group.seconds, self.interrupt)
-        for at, job, run in runs:
+                plain_runs.setdefault(run.model.core, []).append(run)
+        for core, core_runs in plain_runs.items():
+            _train_together(core, core_runs, group.seconds, self.interrupt)
+        for index, job, run in runs:
             try:
                 if run.training is not None:
                     history = run.go()
@@ -229,41 +239,45 @@ class _Work:
                 else:
                     begin(job.network, run)
                     history = run.run(self.interrupt)
-                self.outcomes[at] = Outcome(history, None, job.findings(run, history))
+                self.outcomes[index] = Outcome(history, None, job.find_problems(run, history))
             except DivergedError as error:
-                self.outcomes[at] = Outcome(error.history, error)
+                self.outcomes[index] = Outcome(error.history, error)
             except BaseException as error:
-                error.add_note(f"in networks[{job.place}] of fit_many")
+                error.add_note(f"in networks[{job.position}] of fit_many")
                 raise
-        self.done(len(group.jobs))
+        self.advance(len(group.jobs))
 
 
-def _work_each(core: Any, runs: list[TrainingLoop], seconds: float, interrupt: Interrupt) -> None:
+def _train_together(core: Any, runs: list[TrainingLoop], seconds: float, interrupt: Interrupt) -> None:
     """Train runs without callbacks or validation to their ends, unless they are interrupted.
 
-    All runs advance in one call of the core for each slice of time, which takes the GIL once for all of them.
+    All runs advance in one call of the core for each slice of time, so the GIL is acquired once for all of them.
 
     Parameters
     ----------
+    core : module
+        Build of the core that all runs use.
+    runs : list of TrainingLoop
     seconds : float
-        Estimated duration of all runs.
+        Estimated total duration of the runs.
+    interrupt : Interrupt
     """
     for run in runs:
         run.enter(interrupt, Team(1))
-    steps = -(-runs[0].data.n // runs[0].batch_size) * (runs[0].options.epochs or MANY_EPOCHS)
+    steps = -(-runs[0].data.n // runs[0].batch_size) * (runs[0].options.epochs or ASSUMED_EPOCHS)
     blocks = maxsize if seconds <= SLICE else max(1, int(steps * SLICE / seconds))
-    took = dict.fromkeys(runs, 0.0)
-    going = runs
-    while going and not interrupt:
-        for run in going:
+    durations = dict.fromkeys(runs, 0.0)
+    active = runs
+    while active and not interrupt:
+        for run in active:
             run.aim(run.goal())
-        with LockGroup(run.model.snapshot_lock for run in going):
-            parts = core.work_each([run.training for run in going], blocks)
-        for run, part in zip(going, parts, strict=True):
-            took[run] += part
+        with LockGroup(run.model.snapshot_lock for run in active):
+            slice_durations = core.work_each([run.training for run in active], blocks)
+        for run, duration in zip(active, slice_durations, strict=True):
+            durations[run] += duration
         if blocks < maxsize:
-            blocks = max(1, int(blocks * min(10, SLICE / sum(parts))))
-        going = [run for run in going if not (run.training.stopped or run.epoch == run.options.epochs)]
+            blocks = max(1, int(blocks * min(10, SLICE / sum(slice_durations))))
+        active = [run for run in active if not (run.training.stopped or run.epoch == run.options.epochs)]
     now = perf_counter()
     for run in runs:
-        run.records.began = now - took[run]
+        run.records.began = now - durations[run]

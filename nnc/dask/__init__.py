@@ -1,4 +1,4 @@
-"""Many networks on a Dask cluster (extra `[dask]`).
+"""Training of many networks on a Dask cluster (extra `[dask]`).
 
     import nnc.dask
     from distributed import Client
@@ -6,7 +6,7 @@
     with Client("tcp://scheduler:8786"):
         history = nnc.dask.fit_many(networks, X, y, epochs=100, optimizer="adam")
 
-DaskMLPClassifier and DaskMLPRegressor need scikit-learn, too.
+DaskMLPClassifier and DaskMLPRegressor also need scikit-learn.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Ensembles of networks as estimators on Dask collections."""
+"""Ensembles of networks as scikit-learn estimators for Dask collections."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from sklearn.utils.validation import check_is_fitted
 
 from nnc._parallel.ensemble import Ensemble
 from nnc._utils.checks import store_arguments
-from nnc._utils.docstrings import build_docstring
 from nnc.dask.fit import fit_many
 from nnc.dask.partitions import fit_partitions, partitions_of
 from nnc.sklearn import EnsembleClassifier, EnsembleRegressor
@@ -24,18 +23,8 @@ if TYPE_CHECKING:
     from nnc._parallel.history import ManyHistory
 
 
-class _OnDask:
-    """Base class of both estimators.
-
-    All parameters of the estimator of nnc.sklearn but n_jobs and all of its attributes are there. Below is what it has
-    not. X, y and sample_weight are dask arrays, data frames or series, partitions of any sizes, or what the estimator
-    takes anyway.
-
-    Parameters
-    ----------
-    client : distributed.Client, default=None
-        Default: the one that was made last.
-    """
+class _DaskEstimator:
+    """Base class of the estimators for Dask: constructor, training, and prediction by partitions."""
 
     estimators_: list[NeuralNetwork]
     ensemble_: Ensemble
@@ -72,29 +61,54 @@ class _OnDask:
         return fit_many(networks, X, y, self.client, **options)
 
     def fit(self: Any, X: Any, y: Any, sample_weight: Any = None) -> Any:
-        """Trains the networks on the cluster, each on rows of all partitions, which are put together first: they have
-        to fit into the memory of this process and of a worker. Labels are those of all partitions."""
+        """Train the networks on the cluster, each on rows of all partitions.
+
+        The partitions are concatenated first, so they must fit into the memory of this process and of a worker.
+
+        Parameters
+        ----------
+        X : array or dask collection (n, n_in)
+        y : array or dask collection (n,) or (n, n_out)
+        sample_weight : array or dask collection (n,), optional
+
+        Returns
+        -------
+        self
+        """
         X, y, sample_weight = dask.compute(X, y, sample_weight)
         return super().fit(X, y, sample_weight)  # type: ignore[misc]
 
     def partial_fit(
         self: Any, X: Any, y: Any, sample_weight: Any = None, *, passes: int = 1, checkpoint: Any = None
     ) -> Any:
-        """Trains all networks, in this process, on one partition after the other, for data that fits no machine: see
-        nnc.dask.fit_partitions, whose `passes` and `checkpoint` it takes. Called again it goes on."""
-        lengths, found = zip(*dask.compute(*map(dask.delayed(_told_of), partitions_of("y", y))), strict=True)
-        begins = not hasattr(self, "estimators_")
-        if begins:
+        """Train all networks in this process, on one partition after another; for data larger than the memory.
+
+        Further calls continue the training.
+
+        Parameters
+        ----------
+        X, y, sample_weight : dask collections
+            Data with equal partitions.
+        passes, checkpoint
+            Arguments of `nnc.dask.fit_partitions`.
+
+        Returns
+        -------
+        self
+        """
+        lengths, values = zip(*dask.compute(*map(dask.delayed(_summarize), partitions_of("y", y))), strict=True)
+        is_first = not hasattr(self, "estimators_")
+        if is_first:
             self._validate_params()
-            n_out = self._learn_outputs([values for values in found if values is not None])
+            n_out = self._learn_outputs([part for part in values if part is not None])
             rng = check_random_state(self.random_state)
             self.n_features_in_ = X.shape[1]
             self.estimators_ = self._networks(rng, X.shape[1], n_out, **self._arguments)
         steps = self._steps(max(1, sum(lengths)))
-        if not begins:
+        if not is_first:
             steps.pop("optimizer")
             steps.pop("lr", None)
-        target = self._encoded(y)
+        target = self._encode(y)
         fit_partitions(
             self.estimators_, X, target, sample_weight=sample_weight, passes=passes, checkpoint=checkpoint, **steps
         )
@@ -102,7 +116,7 @@ class _OnDask:
         return self
 
     def to_local(self: Any) -> Any:
-        """The same, trained, as an estimator that needs no cluster."""
+        """Return the trained estimator as an estimator of nnc.sklearn, which needs no cluster."""
         check_is_fitted(self)
         parameters = {name: value for name, value in self.get_params(deep=False).items() if name != "client"}
         local = self._local(**parameters)
@@ -111,8 +125,8 @@ class _OnDask:
         )
         return local
 
-    def _by_partition(self: Any, method: str, X: Any, n_out: int | None, dtype: Any) -> Any:
-        """What a method of the local estimator answers, as a lazy dask array where X is a collection."""
+    def _map_partitions(self: Any, method: str, X: Any, n_out: int | None, dtype: Any) -> Any:
+        """Return the result of a method of the local estimator; it is a lazy dask array if X is a dask collection."""
         local = self.to_local()
         if not dask.is_dask_collection(X):
             return getattr(local, method)(X)
@@ -121,61 +135,90 @@ class _OnDask:
         X = X.rechunk({1: -1})
         shape = {"drop_axis": 1} if n_out is None else {"chunks": (X.chunks[0], (n_out,))}
         return X.map_blocks(
-            _answer, local, method, n_out, dtype, dtype=dtype, meta=np.empty((0,) * X.ndim, dtype), **shape
+            _call_method, local, method, n_out, dtype, dtype=dtype, meta=np.empty((0,) * X.ndim, dtype), **shape
         )
 
 
-def _told_of(part: Any) -> tuple[int, Any]:
-    """How many rows a partition of y has, and which values, or where there are several columns the first row."""
+def _summarize(part: Any) -> tuple[int, Any]:
+    """Return the number of rows of a partition of y, and its distinct values, or the first row of several columns."""
     values = np.asarray(part)
     if not len(values):
         return 0, None
     return len(values), np.unique(values) if values.ndim == 1 else values[:1]
 
 
-def _answer(X: Any, local: Any, method: str, n_out: int | None, dtype: Any) -> NDArray[Any]:
-    """What a partition is answered with."""
+def _call_method(X: Any, local: Any, method: str, n_out: int | None, dtype: Any) -> NDArray[Any]:
+    """Return the result of a method for a partition, which may be empty."""
     if not len(X):
         return np.empty((0,) if n_out is None else (0, n_out), dtype)
     return np.asarray(getattr(local, method)(X), dtype)
 
 
-class DaskMLPClassifier(_OnDask, EnsembleClassifier):
-    __doc__ = build_docstring(_OnDask, "EnsembleClassifier whose networks are trained on a Dask cluster.")
+class DaskMLPClassifier(_DaskEstimator, EnsembleClassifier):
+    """EnsembleClassifier whose networks are trained on a Dask cluster.
+
+    Parameters and attributes are those of nnc.sklearn.EnsembleClassifier, except n_jobs.
+    The class adds or extends those below.
+
+    X, y and sample_weight may be dask arrays, data frames or series, with partitions of any sizes, or any type that
+    EnsembleClassifier accepts.
+
+    Parameters
+    ----------
+    client : distributed.Client, default=None
+        Client of the cluster. Default: the client that was created last.
+    """
+
     _local = EnsembleClassifier
 
     classes_: NDArray[Any]
 
     def predict(self, X: Any) -> Any:
-        """The most probable class of every row; lazy, partition by partition, where X is a dask collection."""
-        return self._by_partition("predict", X, None, self.classes_.dtype)
+        """Return the most probable class of each row; a lazy dask array if X is a dask collection."""
+        return self._map_partitions("predict", X, None, self.classes_.dtype)
 
     def predict_proba(self, X: Any) -> Any:
-        """The probability of each class; lazy as `predict`."""
-        return self._by_partition("predict_proba", X, len(self.classes_), np.dtype(np.float64))
+        """Return the probability of each class (n, n_classes); a lazy dask array if X is a dask collection."""
+        return self._map_partitions("predict_proba", X, len(self.classes_), np.dtype(np.float64))
 
-    def _learn_outputs(self, found: list[Any]) -> int:
-        self.classes_ = np.unique(np.concatenate(found))
+    def _learn_outputs(self, values: list[Any]) -> int:
+        """Set the classes from the distinct values of the partitions, and return the number of outputs."""
+        self.classes_ = np.unique(np.concatenate(values))
         return len(self.classes_)
 
-    def _encoded(self, y: Any) -> Any:
+    def _encode(self, y: Any) -> Any:
+        """Return the indices of the classes as a dask collection."""
         if hasattr(y, "map_blocks"):
             return y.map_blocks(class_indices, self.classes_, dtype=np.int64)
         return y.map_partitions(class_indices, self.classes_, meta=np.empty(0, np.int64))
 
 
-class DaskMLPRegressor(_OnDask, EnsembleRegressor):
-    __doc__ = build_docstring(_OnDask, "EnsembleRegressor whose networks are trained on a Dask cluster.")
+class DaskMLPRegressor(_DaskEstimator, EnsembleRegressor):
+    """EnsembleRegressor whose networks are trained on a Dask cluster.
+
+    Parameters and attributes are those of nnc.sklearn.EnsembleRegressor, except n_jobs.
+    The class adds or extends those below.
+
+    X, y and sample_weight may be dask arrays, data frames or series, with partitions of any sizes, or any type that
+    EnsembleRegressor accepts.
+
+    Parameters
+    ----------
+    client : distributed.Client, default=None
+        Client of the cluster. Default: the client that was created last.
+    """
+
     _local = EnsembleRegressor
 
     def predict(self, X: Any) -> Any:
-        """The mean of what the networks predict; lazy, partition by partition, where X is a dask collection."""
+        """Return the mean prediction of the networks; a lazy dask array if X is a dask collection."""
         n_out = None if self._single else self.estimators_[0].sizes[-1]
-        return self._by_partition("predict", X, n_out, np.dtype(np.float64))
+        return self._map_partitions("predict", X, n_out, np.dtype(np.float64))
 
-    def _learn_outputs(self, found: list[Any]) -> int:
-        self._single = found[0].ndim == 1
-        return 1 if self._single else int(found[0].shape[1])
+    def _learn_outputs(self, values: list[Any]) -> int:
+        """Set whether y is one-dimensional, and return the number of outputs."""
+        self._single = values[0].ndim == 1
+        return 1 if self._single else int(values[0].shape[1])
 
-    def _encoded(self, y: Any) -> Any:
+    def _encode(self, y: Any) -> Any:
         return y

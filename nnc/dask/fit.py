@@ -1,4 +1,4 @@
-"""fit_many on the workers of a Dask cluster: whatever happens to them, what comes back is what one machine gives."""
+"""`fit_many` on the workers of a Dask cluster, with the same results as on one machine even if workers fail."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from distributed import Client, Reschedule, default_client, get_worker
 from distributed.scheduler import KilledWorker
 from distributed.worker import thread_state
 
-from nnc._parallel.executors import LOOK_SECONDS, take_back, tasks_of, work_on
-from nnc._parallel.fit import checked_networks, choosing_losses, jobs_of, shown_progress, told
+from nnc._parallel.executors import POLL_SECONDS, copy_training, group_jobs, run_task
+from nnc._parallel.fit import build_history, build_jobs, check_networks, choose_losses_or_restore, progress_bar
 from nnc._parallel.source import Source
-from nnc._parallel.work import Job, Outcome, untouched
+from nnc._parallel.work import Job, Outcome, untrained_outcome
 from nnc._team import Interrupt
 from nnc._utils.checks import check_positive
 
@@ -29,10 +29,11 @@ if TYPE_CHECKING:
     from nnc._network import NeuralNetwork
     from nnc._parallel.history import ManyHistory
 
-GUARD_SECONDS = 1.0  # from one look at the workers to the next
-SILENT_SECONDS = 10.0  # without a sign of life, of which there is one a second: what a worker has is given to others
-GATHER_SECONDS = 10.0  # for a result to come over
-ATTEMPTS = 20  # to send what has got lost again
+CHECK_SECONDS = 1.0  # interval between two checks of the workers
+# After this time without a heartbeat, which a worker sends every second, its tasks are submitted to other workers too.
+MAX_SILENT_SECONDS = 10.0
+MAX_GATHER_SECONDS = 10.0  # limit for the transfer of a result
+MAX_ATTEMPTS = 20  # limit of the submissions of a task
 
 
 def fit_many(
@@ -46,71 +47,80 @@ def fit_many(
     progress: bool = False,
     **fit_options: Any,
 ) -> ManyHistory:
-    """Trains many networks on the workers of a Dask cluster: `nnc.fit_many`, with the same bits on workers of the same
-    kind of processor, for any number of them.
+    """Train many networks on the workers of a Dask cluster, like `nnc.fit_many`.
 
-    X and y go to the scheduler once, and from worker to worker as they are needed: each holds them once. A task is one
-    network or some small ones, up to a second by a rough estimate; the workers' threads take them, each with one thread
-    of the engine. A worker that is lost costs its own tasks, which others do again; what a worker has that gives no
-    sign of life for ten seconds is given to others as well, and what comes first counts.
+    The results are the same to the last bit for any number of workers with the same type of processor.
+
+    X and y are sent to the scheduler once, and from worker to worker when they are needed; each worker stores them
+    once. A task trains one network, or several small ones, with an estimated duration of up to a second. Each task uses
+    one thread of a worker. If a worker is lost, other workers repeat its tasks. The tasks of a worker without heartbeat
+    for ten seconds are submitted to other workers as well, and the first result is used.
 
     Parameters
     ----------
     networks, X, y
-        As in `nnc.fit_many`. X and y have to fit into the memory of a worker.
+        Arguments of `nnc.fit_many`. X and y must fit into the memory of a worker.
     client : distributed.Client, optional
-        Default: the one that was made last.
+        Client of the cluster. Default: the client that was created last.
     rows
-        As in `nnc.fit_many`.
+        Argument of `nnc.fit_many`.
     timeout : float, default 30
-        Seconds until a scheduler that cannot be reached counts as lost.
+        Time in seconds after which an unreachable scheduler is considered lost.
     progress, **fit_options
-        As in `nnc.fit_many`.
+        Arguments of `nnc.fit_many`.
 
     Returns
     -------
     ManyHistory
-        Ctrl-C cancels the tasks, which end within a second or two; the networks whose results had come have them, the
-        others are as they were.
+        Histories of the networks. Ctrl-C cancels the tasks, which end within a second or two; networks without a result
+        are unchanged.
 
     Raises
     ------
     ValueError, TypeError
-        As in `nnc.fit_many`, or there is no client.
+        An argument is invalid, as in `nnc.fit_many`, or there is no client.
     ConnectionError
-        The scheduler is lost, or has no workers. The networks whose results had come have them.
+        The scheduler is lost or has no workers. Networks without a result are unchanged.
     distributed.KilledWorker
-        A task has ended several workers, out of memory perhaps.
+        Several workers died during a task, possibly because of too little memory.
     """
-    began = perf_counter()
-    networks = checked_networks("networks", networks)
+    start = perf_counter()
+    networks = check_networks("networks", networks)
     timeout = check_positive("timeout", timeout)
     if client is None:
         try:
             client = default_client()
         except ValueError:
-            raise ValueError("client must be given where no distributed.Client has been made") from None
+            raise ValueError("client must be passed, because no distributed.Client has been created") from None
     if not isinstance(client, Client) or client.asynchronous:
-        raise TypeError(f"client must be a distributed.Client that is not asynchronous, got {client!r}")
+        raise TypeError(f"client must be a synchronous distributed.Client, got {client!r}")
     source = Source(X, y)
-    with choosing_losses(networks, y):
-        jobs = jobs_of(networks, source, rows, fit_options)
+    with choose_losses_or_restore(networks, y):
+        jobs = build_jobs(networks, source, rows, fit_options)
         for job in jobs:
             job.prepare(source)
-        with shown_progress(len(networks), progress) as done, Interrupt() as interrupt:
-            outcomes = _Run(client, source, jobs, timeout, interrupt, done).run()
-    return told(outcomes, perf_counter() - began, stacklevel=3)
+        with progress_bar(len(networks), progress) as advance, Interrupt() as interrupt:
+            outcomes = _Run(client, source, jobs, timeout, interrupt, advance).run()
+    return build_history(outcomes, perf_counter() - start, stacklevel=3)
 
 
 class _Run:
-    """One call of fit_many.
+    """Tasks and results of one call of fit_many.
 
     Attributes
     ----------
-    pending : dict
-        By the number of a task the futures that may bring its result.
-    data_of : dict
-        By the key of each of these the data that it was given.
+    outcomes : dict of int to Outcome
+        Outcome of each job, by its position.
+    finished : SimpleQueue of (int, Future)
+        Finished futures with the indices of their tasks, in the order of their completion.
+    pending : dict of int to list of Future
+        Futures of each unfinished task, by the index of the task; a task may have been submitted several times.
+    data_of : dict of str to Future
+        Data that each future of `pending` uses, by the key of the future.
+    attempts : dict of int to int
+        Number of submissions of each task.
+    silent : set of str
+        Addresses of the workers without heartbeat.
     """
 
     def __init__(
@@ -120,12 +130,12 @@ class _Run:
         jobs: Sequence[Job],
         timeout: float,
         interrupt: Interrupt,
-        done: Callable[[int], object],
+        advance: Callable[[int], object],
     ) -> None:
         self.client, self.source, self.jobs, self.timeout = client, source, jobs, timeout
-        self.interrupt, self.done = interrupt, done
-        self.outcomes = {job.place: untouched() for job in jobs}
-        self.arrived: SimpleQueue[tuple[int, Any]] = SimpleQueue()
+        self.interrupt, self.advance = interrupt, advance
+        self.outcomes = {job.position: untrained_outcome() for job in jobs}
+        self.finished: SimpleQueue[tuple[int, Any]] = SimpleQueue()
         self.pending: dict[int, list[Any]] = {}
         self.data_of: dict[str, Any] = {}
         self.attempts: dict[int, int] = {}
@@ -133,155 +143,167 @@ class _Run:
         self.name = f"nnc-fit_many-{uuid4().hex}"
 
     def run(self) -> list[Outcome]:
-        """Until all results have come."""
+        """Submit all tasks, wait for their results, and return the outcomes of the jobs."""
         client = self.client
         try:
             client.wait_for_workers(1, timeout=self.timeout)
         except TimeoutError:
-            raise ConnectionError(f"the scheduler has no workers, after {self.timeout:g} s: {self._where()}") from None
-        self.groups = tasks_of(self.jobs, max(1, sum(client.nthreads().values())), 0)
-        self.data = self._send(None)
+            raise ConnectionError(
+                f"the scheduler at {self._scheduler_address()} has had no workers for {self.timeout:g} s; start workers"
+            ) from None
+        self.groups = group_jobs(self.jobs, max(1, sum(client.nthreads().values())), 0)
+        self.data = self._send_data(None)
         try:
             for task in range(len(self.groups)):
                 self.submit(task)
-            guarded = monotonic()
+            last_check = monotonic()
             while self.pending and not self.interrupt:
                 with suppress(Empty):
-                    self.take(*self.arrived.get(timeout=LOOK_SECONDS))
+                    self.handle_finished(*self.finished.get(timeout=POLL_SECONDS))
                     continue
                 if client.status != "running":
                     self._wait_for_scheduler()
-                if monotonic() - guarded > GUARD_SECONDS:
-                    self.guard()
-                    guarded = monotonic()
+                if monotonic() - last_check > CHECK_SECONDS:
+                    self.check_workers()
+                    last_check = monotonic()
         finally:
             self._cancel([future for futures in self.pending.values() for future in futures])
-        return [self.outcomes[job.place] for job in self.jobs]
+        return [self.outcomes[job.position] for job in self.jobs]
 
-    def _where(self) -> str:
+    def _scheduler_address(self) -> str:
         return str(getattr(self.client.scheduler, "address", self.client))
 
-    def _send(self, workers: list[str] | None) -> Any:
-        """Sends the data to the scheduler, as a task that any of these workers can do, or any worker at all. The others
-        fetch it from those that have it; where all of these are lost, it is done again. Its key does not begin as those
-        of other tasks do: the scheduler would take them for as short as this one is, and leave them all to the worker
-        that has the data."""
-        return self._submit(_as_it_is, self.source, key=f"nnc-data-{uuid4().hex}", workers=workers)
+    def _send_data(self, workers: list[str] | None) -> Any:
+        """Submit a task that returns the data, preferably on one of these workers, and return its future.
+
+        Other workers fetch the data from the workers that store it. If all of these are lost, Dask repeats the task.
+        The prefix of the key differs from that of the training tasks. Otherwise the scheduler would expect these to be
+        as short as this task, and would run all of them on the worker that stores the data.
+        """
+        return self._submit(_identity, self.source, key=f"nnc-data-{uuid4().hex}", workers=workers)
 
     def _submit(self, function: Any, *arguments: Any, workers: list[str] | None, key: str) -> Any:
-        """Workers that are named are preferred, but they may be lost as well."""
+        """Submit a function; `workers` are preferred, but other workers may run it, in case these are lost."""
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Sending large graph")  # networks and data are as large as they are
+            warnings.filterwarnings("ignore", "Sending large graph")  # the size of networks and data is no mistake
             return self.client.submit(
                 function, *arguments, key=key, workers=workers, allow_other_workers=workers is not None, pure=False
             )
 
     def submit(self, task: int, workers: list[str] | None = None) -> None:
-        """Gives a task to the scheduler, also where another copy of it is out."""
+        """Submit a task, possibly in addition to an earlier submission of the same task."""
         attempt = self.attempts[task] = self.attempts.get(task, 0) + 1
-        if attempt > ATTEMPTS:
-            raise ConnectionError(f"a task got lost {ATTEMPTS} times on the cluster of {self._where()}")
+        if attempt > MAX_ATTEMPTS:
+            raise ConnectionError(
+                f"the cluster at {self._scheduler_address()} lost a task {MAX_ATTEMPTS} times; check its workers"
+            )
         key = f"{self.name}-{task}-{attempt}"
         self.data_of[key] = self.data
-        future = self._submit(_work, self.groups[task], self.data, key=key, workers=workers)
+        future = self._submit(_train_on_worker, self.groups[task], self.data, key=key, workers=workers)
         self.pending.setdefault(task, []).append(future)
-        future.add_done_callback(lambda finished: self.arrived.put((task, finished)))
+        future.add_done_callback(lambda finished: self.finished.put((task, finished)))
 
-    def take(self, task: int, future: Any) -> None:
-        """A future is done, one way or another."""
-        if task not in self.pending:  # a copy has been faster
+    def handle_finished(self, task: int, future: Any) -> None:
+        """Store the result of a finished future, raise its error, or submit the task again if the result is lost."""
+        if task not in self.pending:  # another submission of the task has finished earlier
             return
         if future.status == "error":
             error = future.exception()
             if not isinstance(error, KilledWorker) or len(self.pending[task]) == 1:
                 raise error
         if future.status == "finished":
-            with suppress(TimeoutError, OSError, KeyError):  # where it lies is lost, or silent: it is done again
-                results = future.result(timeout=GATHER_SECONDS)
+            # One of these errors is raised if the worker that stores the result is lost or does not respond.
+            with suppress(TimeoutError, OSError, KeyError):
+                results = future.result(timeout=MAX_GATHER_SECONDS)
                 for job, (network, outcome) in zip(self.groups[task], results, strict=True):
-                    take_back(job.network, network, job.arguments)
-                    self.outcomes[job.place] = outcome
-                futures = self.pending.pop(task)
-                self._cancel(futures)
-                for each in futures:
-                    del self.data_of[each.key]
-                self.done(len(self.groups[task]))
+                    copy_training(job.network, network, job.arguments)
+                    self.outcomes[job.position] = outcome
+                submissions = self.pending.pop(task)
+                self._cancel(submissions)
+                for submission in submissions:
+                    del self.data_of[submission.key]
+                self.advance(len(self.groups[task]))
                 return
         self.pending[task].remove(future)
         del self.data_of[future.key]
         if self.client.status != "running":
             self._wait_for_scheduler()
-        if not self.pending[task]:  # the scheduler is another one, which knows of nothing
-            self.data = self._send([address for address in self._workers() if address not in self.silent])
+        if not self.pending[task]:  # a restarted scheduler has lost the data, too
+            self.data = self._send_data([address for address in self._workers() if address not in self.silent])
             self.submit(task)
 
-    def guard(self) -> None:
-        """What silent workers have is given to others as well, and so is what waits for data that they have: others may
-        be fetching it from them, without end."""
-        seen = {address: worker["last_seen"] for address, worker in self._workers().items()}
-        latest = max(seen.values(), default=0.0)
-        silent = {address for address, last in seen.items() if latest - last > SILENT_SECONDS}
-        alive = [address for address in seen if address not in silent]
-        if not alive:
+    def check_workers(self) -> None:
+        """Submit the tasks of silent workers again, and tasks that wait for data from silent workers.
+
+        The scheduler would let other workers try to fetch data from a silent worker without end.
+        """
+        heartbeats = {address: worker["last_seen"] for address, worker in self._workers().items()}
+        latest = max(heartbeats.values(), default=0.0)
+        silent = {address for address, time in heartbeats.items() if latest - time > MAX_SILENT_SECONDS}
+        responsive = [address for address in heartbeats if address not in silent]
+        if not responsive:
             return
         self.silent = silent
         if not silent:
             return
-        at = {key: address for address, keys in self.client.processing().items() for key in keys}
-        data = {of.key: of for of in (self.data, *self.data_of.values())}
-        there = {key: {*has} or {at.get(key)} for key, has in self.client.who_has([*data.values()]).items()}
-        if there[self.data.key] & silent:
-            self.data = self._send(alive)
+        worker_of = {key: address for address, keys in self.client.processing().items() for key in keys}
+        data_futures = {future.key: future for future in (self.data, *self.data_of.values())}
+        stored_on = self.client.who_has([*data_futures.values()])
+        # Workers that store the data, or the worker that computes it.
+        sources = {key: {*addresses} or {worker_of.get(key)} for key, addresses in stored_on.items()}
+        if sources[self.data.key] & silent:
+            self.data = self._send_data(responsive)
 
         def is_stuck(key: str) -> bool:
-            address, holders = at.get(key), there[self.data_of[key].key]
-            return address in silent or bool(holders & silent and address not in holders)
+            address, data_sources = worker_of.get(key), sources[self.data_of[key].key]
+            return address in silent or bool(data_sources & silent and address not in data_sources)
 
-        for task in [task for task, futures in self.pending.items() if all(is_stuck(each.key) for each in futures)]:
-            self.submit(task, alive)
+        stuck = [task for task, futures in self.pending.items() if all(is_stuck(future.key) for future in futures)]
+        for task in stuck:
+            self.submit(task, responsive)
 
     def _workers(self) -> dict[str, Any]:
         workers: dict[str, Any] = self.client.scheduler_info(n_workers=-1)["workers"]
         return workers
 
     def _wait_for_scheduler(self) -> None:
-        """Until the client has found it again; ConnectionError where it does not."""
-        until = monotonic() + self.timeout
+        """Wait until the client is connected again; raise ConnectionError after the timeout."""
+        deadline = monotonic() + self.timeout
         while self.client.status != "running":
-            if monotonic() > until or self.client.status in ("closed", "closing"):
-                done = sum(outcome.history.epochs > 0 for outcome in self.outcomes.values())
+            if monotonic() > deadline or self.client.status in ("closed", "closing"):
+                n_trained = sum(outcome.history.epochs > 0 for outcome in self.outcomes.values())
                 raise ConnectionError(
-                    f"the scheduler at {self._where()} is lost: {done} of {len(self.jobs)} networks are trained, the "
-                    "others are as they were"
+                    f"the scheduler at {self._scheduler_address()} is lost: {n_trained} of {len(self.jobs)} networks "
+                    "are trained, the others are unchanged; restart the scheduler"
                 )
-            sleep(LOOK_SECONDS)
+            sleep(POLL_SECONDS)
 
     def _cancel(self, futures: list[Any]) -> None:
         if self.client.status == "running" and futures:
-            with suppress(Exception):  # it is but tidying up
+            with suppress(Exception):  # the results do not depend on the cancellation
                 self.client.cancel(futures, force=True)
 
 
-def _as_it_is(source: Source) -> Source:
+def _identity(source: Source) -> Source:
     return source
 
 
-def _work(jobs: list[Job], source: Source) -> Any:
-    """A task, on a worker, which has something better to do once nobody waits for it any more."""
-    interrupt, over = Interrupt(), Event()
-    Thread(target=_watch, args=(get_worker(), thread_state.key, interrupt, over), daemon=True).start()
+def _train_on_worker(jobs: list[Job], source: Source) -> Any:
+    """Train the networks of a task on a worker, unless the task is cancelled."""
+    interrupt, finished = Interrupt(), Event()
+    Thread(target=_watch_cancellation, args=(get_worker(), thread_state.key, interrupt, finished), daemon=True).start()
     try:
-        results = work_on(jobs, source, interrupt)
+        results = run_task(jobs, source, interrupt)
     finally:
-        over.set()
+        finished.set()
     if interrupt:
-        raise Reschedule  # where it is waited for after all
+        raise Reschedule  # Dask runs the task again if its result is required after all
     return results
 
 
-def _watch(worker: Any, key: str, interrupt: Interrupt, over: Event) -> None:
-    """Ends a task that was cancelled, which Dask does with none that has begun."""
-    while not over.wait(GUARD_SECONDS):
+def _watch_cancellation(worker: Any, key: str, interrupt: Interrupt, finished: Event) -> None:
+    """Interrupt the training if the task is cancelled, because Dask does not end tasks that have started."""
+    while not finished.wait(CHECK_SECONDS):
         task = worker.state.tasks.get(key)
         if task is None or task.state == "cancelled":
             interrupt.stop()

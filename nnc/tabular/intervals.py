@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from nnc._network import NeuralNetwork
-from nnc._parallel.fit import outcomes_of
+from nnc._parallel.fit import train_networks
 from nnc._parallel.per_network import PerNetwork
-from nnc._parallel.source import Apart
+from nnc._parallel.source import ValidationRows
 from nnc._registry.optimizers import Adam
 from nnc._training.schedules import CosineLR
 from nnc.layers import Dense, Input
@@ -148,12 +148,12 @@ def fit_spread(
         "batch_size": BATCH_ROWS,
         "optimizer": Adam(),
         "lr": CosineLR(LEARNING_RATE),
-        "validation": PerNetwork(Apart(np.arange(i, len(inputs), N_NETWORKS)) for i in range(N_NETWORKS)),
+        "validation": PerNetwork(ValidationRows(np.arange(i, len(inputs), N_NETWORKS)) for i in range(N_NETWORKS)),
         "sample_weight": weights,
         "restore_best": True,
     }
     rows = [np.flatnonzero(np.arange(len(inputs)) % N_NETWORKS != i) for i in range(N_NETWORKS)]
-    outcomes = outcomes_of(networks, inputs, (relative / mean).astype(np.float32), rows, options, 1)
+    outcomes = train_networks(networks, inputs, (relative / mean).astype(np.float32), rows, options, 1)
     trained = tuple(net for net, outcome in zip(networks, outcomes, strict=True) if outcome.error is None)
     if not trained:
         return None

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from nnc._parallel.fit import outcomes_of, shown_progress
+from nnc._parallel.fit import progress_bar, train_networks
 from nnc._parallel.per_network import PerNetwork
-from nnc._parallel.source import Apart
+from nnc._parallel.source import ValidationRows
 from nnc._utils.processors import get_num_threads
 from nnc.tabular.recipe import (
     MAX_BEST_EPOCH_FRACTION,
@@ -137,7 +137,7 @@ class Rows(NamedTuple):
 @contextmanager
 def with_progress_bar(callback: Callable[[int, Any], Any] | None, bar: bool, epochs: int) -> Iterator[Any]:
     """Yield the callback of the members, which with `bar` also advances a progress bar of `epochs` epochs."""
-    with shown_progress(epochs, bar, "epoch") as advance:
+    with progress_bar(epochs, bar, "epoch") as advance:
         lock = Lock()
 
         def advance_and_call(member: int, record: Any) -> Any:
@@ -408,14 +408,14 @@ class Training:
             del arguments["metrics"], arguments["monitor"], arguments["restore_best"]
             last = self.best_epoch_count(bins) or arguments["epochs"]
         else:
-            arguments["validation"] = PerNetwork(Apart(np.flatnonzero(mask)) for mask in held_out)
+            arguments["validation"] = PerNetwork(ValidationRows(np.flatnonzero(mask)) for mask in held_out)
         arguments["callback"] = PerNetwork(
             MemberCallback(spec.number, arguments["epochs"], last, self.callback, shots)
             for spec, shots in zip(specs, snapshots, strict=True)
         )
         rows = [np.flatnonzero(~mask) for mask in held_out]
         arguments["sample_weight"] = weights
-        outcomes = outcomes_of(networks, X, y, rows, arguments, self.n_jobs, seconds=seconds)
+        outcomes = train_networks(networks, X, y, rows, arguments, self.n_jobs, seconds=seconds)
         for spec, net, outcome, shots in zip(specs, networks, outcomes, snapshots, strict=True):
             self.stopped = self.stopped or outcome.history.stop_reason == "interrupt"
             if outcome.error is not None:
