@@ -301,7 +301,7 @@ def test_scores_on_other_rows(tmp_path):
 
 def test_ranges_hold_zero_exactly():
     for low, high in ((-1.0, 3.0), (0.0, 5.0), (2.0, 5.0), (-4.0, -1.0), (0.0, 0.0)):
-        values = Range.of(low, high)
+        values = Range.from_bounds(low, high)
         assert -128 <= values.zero <= 127
         ends = values.dequantize(values.quantize(np.array([low, high])))
         assert np.abs(ends - [low, high]).max() <= values.scale

@@ -48,19 +48,19 @@ $columns
 #define ${NAME}_N_IN $n_in
 #define ${NAME}_N_OUT $n_out
 """
-INPUTS = """\
+ENCODE_INPUTS = """\
 /* Encode a row of raw columns as inputs of the networks. */
 static inline void ${name}_inputs(const double *row, float *in)
 {
 $columns
 }
 """
-COLUMN = """\
-    { /* $name_of_column */
+ENCODE_COLUMN = """\
+    { /* $column */
         const double x = row[$j];
 $lines
     }"""
-PROBABILITIES = """\
+ADD_PROBABILITIES = """\
 /* Add the probabilities of a network, calibrated by the temperature $temperature, to out. */
 static inline void ${name}_add_outputs(const float *P, double *out)
 {
@@ -78,7 +78,7 @@ static inline void ${name}_add_outputs(const float *P, double *out)
         out[i] += powers[i] / sum;
 }
 """
-NUMBERS = """\
+ADD_OUTPUTS = """\
 /* Add the outputs of a network to out. */
 static inline void ${name}_add_outputs(const float *P, double *out)
 {
@@ -87,7 +87,7 @@ static inline void ${name}_add_outputs(const float *P, double *out)
         out[i] += (double)P[i];
 }
 """
-SCALED = """\
+ADD_SCALED_OUTPUTS = """\
 /* Convert the outputs of a network to the units of the targets, and add them to out. */
 static inline void ${name}_add_outputs(const float *P, double *out)
 {
@@ -185,11 +185,11 @@ class TableSource(Source):
             offset += encodings[j].width(formula)
         self.buffers = {"in": offset, **self.buffers}
         texts = [
-            self.fill(COLUMN, name_of_column=in_comment(column.name), j=j, lines=indent("\n".join(lines[j]), " " * 8))
+            self.fill(ENCODE_COLUMN, column=in_comment(column.name), j=j, lines=indent("\n".join(lines[j]), " " * 8))
             for j, column in enumerate(model.columns)
             if column.formulas.plain
         ]
-        return self.fill(INPUTS, columns="\n".join(texts))
+        return self.fill(ENCODE_INPUTS, columns="\n".join(texts))
 
     def variables(self, column: RawColumn) -> list[str]:
         """Return the definitions of the variables in the formulas of a column."""
@@ -277,8 +277,8 @@ class TableSource(Source):
         """Return the function that adds the outputs of a network."""
         if model.temperature is not None:
             smallest, temperature = map(double_literal, (sys.float_info.min, model.temperature))
-            return self.fill(PROBABILITIES, smallest=smallest, temperature=temperature)
+            return self.fill(ADD_PROBABILITIES, smallest=smallest, temperature=temperature)
         if model.target_scaling is None:
-            return self.fill(NUMBERS)
+            return self.fill(ADD_OUTPUTS)
         factor, shift = map(double_initializer, model.target_scaling)
-        return self.fill(SCALED, factor=factor, shift=shift)
+        return self.fill(ADD_SCALED_OUTPUTS, factor=factor, shift=shift)

@@ -38,7 +38,7 @@ class Range(Value):
     zero: int
 
     @classmethod
-    def of(cls, low: float, high: float) -> Range:
+    def from_bounds(cls, low: float, high: float) -> Range:
         """Return the range from low to high, extended to contain 0, which is represented exactly."""
         low, high = min(low, 0.0), max(high, 0.0)
         scale = (high - low) / 255 or 1.0
@@ -281,7 +281,7 @@ def _ranges(operations: list[Any], X: Array) -> list[Range]:
             low[i], high[i] = min(low[i], x.min()), max(high[i], x.max())
             if i < len(operations):
                 x = evaluate(operations[i], x)
-    return [Range.of(float(a), float(b)) for a, b in zip(low, high, strict=True)]
+    return [Range.from_bounds(float(a), float(b)) for a, b in zip(low, high, strict=True)]
 
 
 def _quantize_layer(operation: Any, input_range: Range, output_range: Range | None) -> QuantizedLayer:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from nnc._interop.parts import ERRORS, Builder, Parts, check_methods, naming_errors, require_attributes, scaling
+from nnc._interop.parts import LAYER_ERRORS, Builder, Parts, check_methods, naming_errors, require_attributes, scaling
 from nnc._interop.verification import check_outputs, random_rows
 from nnc._registry import activations
 
@@ -38,8 +38,8 @@ REQUIRED: dict[str, dict[str, Any]] = {
 # Functions of keras.activations with other names than in nnc.
 RENAMED = {"identity": "linear", "exp": "exponential"}
 # Functions of keras.activations with another definition than in nnc: leaky_relu has the slope 0.2 for negative inputs.
-DIFFERENT = ("leaky_relu",)
-ACTIVATIONS = {RENAMED.get(name, name): name for name in activations.ROWS if name not in DIFFERENT}
+DIFFERENT_DEFINITIONS = ("leaky_relu",)
+ACTIVATIONS = {RENAMED.get(name, name): name for name in activations.ROWS if name not in DIFFERENT_DEFINITIONS}
 REPLACED_BY_KERAS = ("build", "quantize")  # methods that Keras itself replaces in instances
 Network = TypeVar("Network")  # NeuralNetwork, which this package does not import
 
@@ -110,7 +110,7 @@ def check(network: Any, model: Any, parts: Parts) -> None:
         one = ops.ones((1, 1), dtype=X.dtype.name)
         # Most backends multiply matrices of float64 in float32.
         precision = ops.convert_to_numpy(ops.matmul(one, one)).dtype
-    except ERRORS as error:
+    except LAYER_ERRORS as error:
         raise ValueError(f"model must accept rows of the shape {shape}, got the error: {error}") from None
     check_outputs(network, X, outputs.astype(precision), parts.added_output, "model")
 

@@ -265,8 +265,8 @@ class Graph(Writer):
 
     def activate(self, operation: op.Activate, value: str) -> str:
         """Add the nodes of an activation: one operator, or the operators of its formula."""
-        operator, attributes, exact = OPERATORS.get(operation.name, ("", {}, False))
-        if operator and (exact or self.dtype == "float32"):
+        operator, attributes, is_exact = OPERATORS.get(operation.name, ("", {}, False))
+        if operator and (is_exact or self.dtype == "float32"):
             return self.node(operator, value, **attributes)
         if operation.name not in COMPOSED:
             raise ValueError(f"the activation {operation.name!r} is not supported in ONNX models")

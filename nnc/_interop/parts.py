@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     Array = np.ndarray[Any, Any]
 
 # Errors that reading or calling a damaged or unusual layer may raise.
-ERRORS = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+LAYER_ERRORS = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 
 
 @contextmanager
@@ -28,7 +28,7 @@ def naming_errors(label: str) -> Iterator[None]:
     """Convert an error in the block to a ValueError whose message contains the label of a layer or module."""
     try:
         yield
-    except ERRORS as error:
+    except LAYER_ERRORS as error:
         text = str(error)
         raise ValueError(text if label in text else f"{label}: {text}") from None
 

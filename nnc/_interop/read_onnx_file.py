@@ -187,11 +187,12 @@ class Constants:
         if dtype == "str":
             array = _strings(tensor["string_data"], label)
         elif is_external:
-            array = np.frombuffer(self._external(tensor, prod(dims) * np.dtype(dtype).itemsize, label), _little(dtype))
+            content = self._external(tensor, prod(dims) * np.dtype(dtype).itemsize, label)
+            array = np.frombuffer(content, _little_endian(dtype))
         elif is_raw and dtype == "bool":
             array = _typed([*tensor["raw_data"]], dtype, label)
         elif is_raw:
-            array = np.frombuffer(tensor["raw_data"], _little(dtype))
+            array = np.frombuffer(tensor["raw_data"], _little_endian(dtype))
         else:
             array = _typed(tensor[name], dtype, label)
         if array.size != prod(dims):
@@ -236,7 +237,7 @@ def _digits(text: str, label: str) -> int | None:
     return int(text) if text else None
 
 
-def _little(dtype: str) -> Any:
+def _little_endian(dtype: str) -> Any:
     """Return a dtype in little-endian byte order."""
     return np.dtype(dtype).newbyteorder("<")
 
@@ -244,7 +245,7 @@ def _little(dtype: str) -> Any:
 def _typed(values: Any, dtype: str, label: str) -> Array:
     """Return an array of numbers from a repeated field."""
     if dtype in ("float32", "float64"):
-        return np.frombuffer(values, _little(dtype))
+        return np.frombuffer(values, _little_endian(dtype))
     if dtype in ("uint32", "uint64"):
         values = [value & 2**64 - 1 for value in values]
     low, high = (0, 1) if dtype == "bool" else (np.iinfo(dtype).min, np.iinfo(dtype).max)

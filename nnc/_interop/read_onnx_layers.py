@@ -187,7 +187,7 @@ def _dropout(call: Call, value: Any, ratio: Any = None, training: Any = None) ->
 # ------------------------------------------------------------------------------------------------ activations
 
 
-def _activated(call: Call, rows: Rows, name: str) -> Rows:
+def _apply_activation(call: Call, rows: Rows, name: str) -> Rows:
     """Return the outputs of an activation."""
     result = rows.apply(lambda assembly: assembly.builder.activation(name, call.label), call.label)
     result.activation = name
@@ -218,7 +218,7 @@ def _with_attributes(name: str, allowed: Mapping[str, Any], call: Call, value: A
         # Attributes have only the precision of float32.
         if rows.dtype == "float64" and isinstance(expected, float) and not expected.is_integer():
             raise call.error(f"has {attribute} in float32 but numbers in float64; convert the model to float32")
-    return _activated(call, rows, name)
+    return _apply_activation(call, rows, name)
 
 
 for _operator, (_name, _since, _allowed) in ACTIVATIONS.items():
@@ -231,7 +231,7 @@ def _softmax(call: Call, value: Any) -> Rows:
     rows = number_rows(call, value, (1,))
     if call["axis"] not in (None, 1, -1):
         raise call.error(f"must have axis=1, got {call['axis']}")
-    return _activated(call, rows, "softmax")
+    return _apply_activation(call, rows, "softmax")
 
 
 # Activations that are one operator without attributes: name in nnc by operator.
@@ -244,7 +244,7 @@ def _unary(call: Call, value: Any) -> Rows:
     """Evaluate an elementwise function, which is an activation or a part of one."""
     rows = number_rows(call, value)
     name = WITHOUT_ATTRIBUTES.get(call.node.operator)
-    result = rows.apply("unknown", call.label) if name is None else _activated(call, rows, name)
+    result = rows.apply("unknown", call.label) if name is None else _apply_activation(call, rows, name)
     return _composed(call, result, [rows])
 
 
@@ -305,7 +305,7 @@ def _composed(call: Call, rows: Rows, parts: list[Any]) -> Rows:
     for base, form in rows.forms:
         name = read_onnx_forms.activation(form, rows.dtype)
         if name is not None:
-            composed = _activated(call, base, name)
+            composed = _apply_activation(call, base, name)
             composed.forms = rows.forms
             return composed
     return rows

@@ -292,7 +292,7 @@ def _arg_max(call: Call, value: Any) -> Labels:
 
 @operator("GreaterOrEqual", inputs=(2, 2), since=12)
 def _greater_or_equal(call: Call, value: Any, threshold: Any) -> Labels:
-    """Return labels by a threshold."""
+    """Return the labels that a comparison with a threshold determines."""
     rows = number_rows(call, value, (1,))
     array = broadcast(call, rows, threshold)
     if array.size != 1:

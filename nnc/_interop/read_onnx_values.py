@@ -101,7 +101,7 @@ class Rows:
         return result
 
     def ordered(self, array: Array) -> Array:
-        """Return an array, whose axes are those of a row, with channels last as in nnc."""
+        """Return an array with the axes of a row, transposed to channels last as in nnc."""
         return array.transpose([self.axes.index(axis) for axis in "hwc"]) if len(self.dims) == 3 else array
 
 
@@ -194,11 +194,12 @@ class Operator(NamedTuple):
 
     def call(self, node: Node, reader: Context, inputs: list[Any]) -> Any:
         """Return the value of a node; raise ValueError if the node is not supported."""
-        least, most = self.inputs
+        min_inputs, max_inputs = self.inputs
         if node.opset < self.since:
             raise ValueError(f"{node.label} requires version {self.since} of the operator set, got {node.opset}")
-        if not least <= len(inputs) <= most or any(value is None for value in inputs[:least]):
-            expected = f"{least} to {most} inputs" if least < most else pluralize(least, "input")
+        if not min_inputs <= len(inputs) <= max_inputs or any(value is None for value in inputs[:min_inputs]):
+            is_range = min_inputs < max_inputs
+            expected = f"{min_inputs} to {max_inputs} inputs" if is_range else pluralize(min_inputs, "input")
             raise ValueError(f"{node.label} must have {expected}, got {len(inputs)}")
         if len([name for name in node.outputs if name]) > self.outputs:
             raise ValueError(f"{node.label} must have at most {pluralize(self.outputs, 'output')}")

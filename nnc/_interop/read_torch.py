@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from nnc._interop.parts import ERRORS, Builder, Parts, check_methods, naming_errors, require_attributes, scaling
+from nnc._interop.parts import LAYER_ERRORS, Builder, Parts, check_methods, naming_errors, require_attributes, scaling
 from nnc._interop.torch_modules import ACTIVATIONS, Exp, Scale
 from nnc._interop.verification import check_outputs, random_rows
 
@@ -118,7 +118,7 @@ def check(network: Any, module: Any, parts: Parts) -> None:
     try:
         with _evaluation(module), torch.autocast(device.type, enabled=False):
             outputs = module(rows.to(device)).cpu().numpy()
-    except ERRORS as error:
+    except LAYER_ERRORS as error:
         shape = tuple(rows.shape[1:])
         raise ValueError(f"module must accept rows of the shape {shape}, got the error: {error}") from None
     check_outputs(network, X, outputs, parts.added_output, "module")

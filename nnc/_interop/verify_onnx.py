@@ -37,7 +37,7 @@ def check(path: Any, reader: Any, network: Any) -> None:
     dtypes = {value.dtype for value in reader.values.values() if isinstance(value, Rows)}
     tolerance = TOLERANCES["float32" if "float32" in dtypes else "float64"]
     tolerance *= max(1.0, float(np.abs(P).max()), _offset(network))
-    for name, output in zip(reader.model.outputs, _evaluated(path, reader.model.input, rows), strict=True):
+    for name, output in zip(reader.model.outputs, _reference_outputs(path, reader.model.input, rows), strict=True):
         value = reader.values[name]
         value = value.source if isinstance(value, Mapped) else value
         if isinstance(value, Labels):
@@ -129,7 +129,7 @@ def _erf(x: Array) -> Array:
     return np.array([math.erf(value) for value in x.ravel()], x.dtype).reshape(x.shape)
 
 
-def _evaluated(path: Any, name: str, rows: Array) -> list[Any]:
+def _reference_outputs(path: Any, name: str, rows: Array) -> list[Any]:
     """Return the outputs of onnx's reference evaluator."""
     import onnx
     from onnx.reference import ReferenceEvaluator
