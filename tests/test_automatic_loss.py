@@ -264,8 +264,8 @@ def test_what_is_known_before():
     assert "loss auto" in net.summary()
     assert net.sizes == (4, 8, 3)
     assert net.n_params == 67
-    with pytest.raises(ValueError, match="output must be left out with loss='auto'"):
+    with pytest.raises(ValueError, match="output must be None with loss='auto'"):
         network(3, output="softmax")
-    with pytest.raises(ValueError, match=r"output must be left out with loss='auto'.* got 'tanh'"):
+    with pytest.raises(ValueError, match=r"output must be None with loss='auto'.* got 'tanh'"):
         NeuralNetwork([4, nnc.layers.Dense(1, "tanh")], loss="auto")
     assert repr(eval(repr(net), {"NeuralNetwork": NeuralNetwork})) == repr(net)

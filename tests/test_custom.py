@@ -330,7 +330,7 @@ def test_a_training_that_diverges():
             ValueError,
             r"'levenberg_marquardt' is for squared losses \(sse, half_sse, mse\), got mse$",
         ),
-        (lambda net, X, y: net.explain_step(X, y), ValueError, "explain_step knows single losses that have a name"),
+        (lambda net, X, y: net.explain_step(X, y), ValueError, "explain_step requires a loss with a name"),
         (
             lambda net, X, y: net.evaluate_loss(X, y[:4]),
             ValueError,
@@ -368,7 +368,7 @@ def test_files_keep_the_name(tmp_path, capsys):
     net, X, y = trained()
     path = tmp_path / "net.json"
     net.save(path, checkpoint=True)
-    with pytest.raises(TypeError, match=r"loss must be the function 'mse', .*net.json' and in no file: .*loss=mse\)"):
+    with pytest.raises(TypeError, match=r"loss must be the function 'mse', .*net.json' was saved with this one, .*loss=mse\)"):
         NeuralNetwork.load(path)
     loaded = NeuralNetwork.load(path, loss=mse)
     assert loaded.to_json(checkpoint=True) == net.to_json(checkpoint=True)

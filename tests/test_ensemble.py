@@ -65,7 +65,7 @@ def test_it_knows_what_its_networks_learn_later():
 def test_several_heads_have_no_one_score():
     heads = nnc.Heads([nnc.Head(1, "mse"), nnc.Head(2, "cross_entropy")])
     ensemble = nnc.Ensemble(nnc.clones(NeuralNetwork([3, 4, 3], loss=heads, seed=0), 2))
-    with pytest.raises(ValueError, match="score is of one loss, and there are several heads"):
+    with pytest.raises(ValueError, match="score requires a network with a single loss"):
         ensemble.score(X, np.column_stack([X[:, 0], X[:, 1] > 0]))
 
 

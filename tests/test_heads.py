@@ -496,7 +496,7 @@ def test_quantiles_that_do_not_fit(made, error, message):
         ),
         (lambda: network().predict_classes(np.zeros((1, 4))), ValueError, "predict_classes is for one loss"),
         (lambda: network().predict_proba(np.zeros((1, 4))), ValueError, "predict_proba is for one loss"),
-        (lambda: network().score(*data(network())), ValueError, "score is of one loss"),
+        (lambda: network().score(*data(network())), ValueError, "score requires a network with a single loss"),
         (
             lambda: network().fit(*data(network()), epochs=1, lr=0.001, metrics=["r2"]),
             ValueError,
@@ -507,7 +507,7 @@ def test_quantiles_that_do_not_fit(made, error, message):
             ValueError,
             "sample_weight does not go with heads",
         ),
-        (lambda: network().explain_step(*data(network())), ValueError, "explain_step knows single losses"),
+        (lambda: network().explain_step(*data(network())), ValueError, "explain_step requires a loss with a name"),
         (lambda: network().fit(*data(network()), epochs=1, optimizer="levenberg_marquardt"), ValueError, "squared"),
         (lambda: TWO.split(np.zeros((2, 4))), ValueError, "P must have 5 columns"),
     ],

@@ -1,4 +1,4 @@
-"""NeuralNetwork, put together from one mixin per topic."""
+"""The class NeuralNetwork, which combines one base class per topic."""
 
 from __future__ import annotations
 
@@ -10,91 +10,97 @@ from nnc._network.inspection import Inspection
 
 
 class NeuralNetwork(Fitting, Inspection, Conversion):
-    """A network of layers: an input, any number of hidden layers, an output.
+    """Feedforward neural network, trained by gradient descent with backpropagation.
 
-    A dense layer computes A = f(b + A_below @ W). Training is gradient descent on the loss by backpropagation.
+    A dense layer computes A = f(X @ W + b) from the outputs X of the layer before it.
 
     Parameters
     ----------
     layers : sequence of int or of layers
-        The input, every hidden layer, the output: [3, 4, 1] is the tutorial's network. A number is the width of the
-        input or of a dense layer; objects of nnc.layers say more: [Input(3), Dense(4, "tanh"), Dropout(0.2), Dense(1)],
-        or of images [Input(28, 28, 1), Conv2D(8, 3), MaxPool2D(2), Flatten(), 10]. Both may be mixed. What a layer says
-        of itself goes before the arguments below. BatchNorm and Scale say all of themselves.
-    activation : str or sequence of str
-        Of the hidden layers but BatchNorm and Scale, one name for all or one for each: "sigmoid", "tanh", "relu",
-        "gelu" or another one of the list in docs/guide/what-there-is.md; formulas are in docs/file-format.md.
+        The input, all hidden layers and the output layer in order. An int is the number of inputs or the number of
+        units of a dense layer: [3, 4, 1]. Objects of `nnc.layers` have more options: [Input(3), Dense(4, "tanh"),
+        Dropout(0.2), Dense(1)], or for images [Input(28, 28, 1), Conv2D(8, 3), MaxPool2D(2), Flatten(), 10]. Both forms
+        may be mixed. Options of a layer object take precedence over the arguments below. BatchNorm and Scale use none
+        of these arguments.
+    activation : str or sequence of str, default "sigmoid"
+        Activation of the hidden layers: one name for all, or one for each hidden layer except BatchNorm and Scale.
+        Examples are "sigmoid", "tanh", "relu" and "gelu"; docs/guide/what-there-is.md lists all of them with their
+        formulas.
     output : str, optional
-        Of the last layer: one of those, "softmax" or "exp". Default: the partner of the loss (below).
-    loss : str, object or callable
-        With targets Y, outputs P, m rows and n outputs:
+        Activation of the output layer: one of these, "softmax" or "exp". Default: the default output of the loss.
+    loss : str, object or callable, default "sse"
+        The loss for targets Y (m, n) and outputs P (m, n):
 
         - "sse": sum (Y - P)**2, default output sigmoid;
         - "half_sse": sum (Y - P)**2 / 2, default output sigmoid;
         - "mse": sum (Y - P)**2 / (m n), default output identity;
         - "bce": -sum (Y log P + (1 - Y) log(1 - P)) / (m n), output sigmoid;
-        - "cross_entropy": -sum (Y log P) / m, output softmax; with label smoothing `nnc.CrossEntropy(0.1)`;
-        - "mae": sum |Y - P| / (m n), default output identity, as for the next three;
-        - "huber": the mean of (Y - P)**2 / 2 where |Y - P| <= delta, of delta (|Y - P| - delta / 2) elsewhere; delta is
-          1, else `nnc.Huber(delta)`;
-        - "log_cosh": the mean of log cosh(Y - P);
-        - "quantile": the mean of max(tau (Y - P), (tau - 1) (Y - P)); tau is 0.5, else `nnc.Quantile(tau)`;
-          with several, `nnc.Quantile([0.1, 0.5, 0.9])`, the sum of theirs, an output for each and sorted predictions;
+        - "cross_entropy": -sum (Y log P) / m, output softmax; `nnc.CrossEntropy(0.1)` adds label smoothing;
+        - "mae": sum |Y - P| / (m n), default output identity;
+        - "huber": the mean of (Y - P)**2 / 2 where |Y - P| <= delta, and of delta (|Y - P| - delta / 2) elsewhere,
+          default output identity; delta is 1, or d with `nnc.Huber(d)`;
+        - "log_cosh": the mean of log cosh(Y - P), default output identity;
+        - "quantile": the mean of max(tau (Y - P), (tau - 1) (Y - P)), default output identity; tau is 0.5, or t with
+          `nnc.Quantile(t)`. `nnc.Quantile([0.1, 0.5, 0.9])` is the sum of several such losses; each has its own output,
+          and predictions are sorted;
         - "poisson": sum (P - Y log P) / (m n) for counts Y, output exp;
         - "hinge": the mean of max(0, 1 - Y P) for Y = -1 or 1, default output identity.
 
         "bce", "cross_entropy" and "poisson" are computed from the net input of the output layer; the first two never
-        overflow. A row with a sample weight counts as so many rows.
+        overflow. Means and sums use sample weights: a row of weight w counts as w rows.
 
-        Or a function(P, Y) -> (loss, d loss / d P) of NumPy arrays, default output identity: P (n, n_out) as the output
-        layer gives it, Y (n, k) the targets as numbers of the same dtype, of any k, a vector as a column, both scaled
-        where `scale_y` is given; the derivative has the shape of P. It is called once a step, and gets rows of a batch
-        or of validation; the loss of an epoch is the mean over its rows. It weighs rows itself, so weights are a column
-        of Y; it goes with every optimizer but Levenberg and Marquardt's, and with `dropout`, whose outputs it sees.
-        Files keep its name, and `load` asks for it.
-
-        Or `nnc.Heads`: several losses, each of some of the outputs, with output activations of their own.
-
-        Or "auto": the targets of the first training choose the loss and its default output activation:
+        "auto" lets the targets of the first training choose the loss and its default output:
 
         - "cross_entropy" for two or more outputs if y is one column of text, booleans or integers;
         - "bce" for one output if y is one column of text, booleans, or integers of two different values;
         - "mse" for everything else, which includes all floats.
 
         `fit` and `nnc.fit_many` decide from all of y; `fit_batches`, `train_step` and a stepper from the first batch.
-        Only integers of a single value for one output do not suffice: such a first batch raises ValueError. Before the
-        first training, other calls that take data and `save` raise ValueError. The network is then the same as with
-        that loss in the constructor. `output` must be left out.
+        A first batch with one output whose integers are all equal raises ValueError, because it does not show whether
+        they are classes. Before the first training, other calls that take data and `save` raise ValueError. After it,
+        the network is the same as with that loss in the constructor. `output` must be None.
+
+        A function (P, Y) -> (loss, d loss / d P) of NumPy arrays is a custom loss, default output identity. P (m, n)
+        are the outputs. Y (m, k) are the targets as numbers of the same dtype; a vector becomes one column, and k may
+        differ from n. Both are scaled if `scale_y` is given. The derivative must have the shape of P. The function is
+        called once per step with the rows of a batch, or with validation rows; the loss of an epoch is the mean over
+        its rows. Sample weights are not supported; pass them as a column of Y. All optimizers except
+        Levenberg-Marquardt support custom losses. With `dropout`, P has the outputs after dropout. Files contain only
+        the name of the function; pass it to `load`.
+
+        `nnc.Heads` combines several losses; each applies to some of the outputs, which have their own activation.
     bias : bool, default True
         Whether the layers have biases.
     init : str or sequence of arrays, optional
-        "uniform" (0 to 1, biases too), "glorot_uniform", "glorot_normal", "he_uniform", "he_normal", "lecun_uniform",
-        "lecun_normal", "zeros", or the weight matrices themselves, W (n_in, n_out) of each layer. Default:
-        "he_uniform" for relu and the activations that resemble it, "lecun_normal" for selu, "glorot_uniform" for the
-        others. Biases start at 0.
-    dtype : "float64" or "float32"
-        Of the parameters and of all arithmetic. NumPy's types do as well.
+        Weight initialization: "uniform" (weights and biases from 0 to 1), "glorot_uniform", "glorot_normal",
+        "he_uniform", "he_normal", "lecun_uniform", "lecun_normal" or "zeros"; or the weight matrices W (n_in, n_out) of
+        all layers. Default: "he_uniform" for relu and similar activations, "lecun_normal" for selu, and
+        "glorot_uniform" for the others. Except with "uniform", biases are 0 at first.
+    dtype : {"float64", "float32"} or NumPy dtype, default "float64"
+        Dtype of the parameters and of all computations.
     seed : int, optional
-        From 0 to 2**64 - 1. Makes the initial weights, the order of rows and dropout reproducible to the last bit.
-        Default: a random one, which `net.seed` tells.
-    scale_X, scale_y : "standardize", "minmax", "pixels", an object or None, default "auto"
-        Scales inputs, or targets: `nnc.Standardize()` (mean 0, standard deviation 1), `nnc.MinMax(low, high)`, or
-        `nnc.Pixels()`, which divides by 255. The first `fit` finds the scaling, where it is not known as that of pixels
-        or by `nnc.Standardize(mean, std)`, files keep it, and `predict` undoes that of the targets: a network takes and
-        gives raw numbers. Losses are those of the scaled targets; only losses of numbers go with scale_y. "auto" is
-        None but where the network, whose weights nobody has given, begins with a `fit` that names no rate or optimizer.
+        Seed from 0 to 2**64 - 1. It determines the initial weights, the order of the rows and dropout, so that results
+        are reproducible to the last bit. Default: a random seed, which is available as `net.seed`.
+    scale_X, scale_y : str, object or None, default "auto"
+        Scaling of the inputs and of the targets: "standardize" or `nnc.Standardize()` (mean 0, standard deviation 1),
+        "minmax" or `nnc.MinMax(low, high)`, "pixels" or `nnc.Pixels()` (division by 255), or None. The first `fit`
+        computes the scaling from its rows, unless it is known beforehand, as with "pixels" and
+        `nnc.Standardize(mean, std)`. The network then takes raw inputs and returns predictions in the units of the
+        targets; files contain the scaling. Losses are computed from scaled targets. `scale_y` requires a regression
+        loss. "auto" means None, unless the first fit uses the automatic rule (see `fit`) and the weights are those of
+        the seed.
 
     Raises
     ------
     ValueError, TypeError
-        An argument is not one of these, or the output does not go with the loss.
+        An argument is invalid, or the output activation is not compatible with the loss.
 
     Notes
     -----
-    With u uniform from -1 to 1 and z standard normal, a weight is u sqrt(6 / (n_in + n_out)) for "glorot_uniform",
-    z sqrt(2 / (n_in + n_out)) for "glorot_normal" (Glorot and Bengio, 2010), u sqrt(6 / n_in) for "he_uniform" and
-    z sqrt(2 / n_in) for "he_normal" (He, Zhang, Ren and Sun, 2015), u sqrt(3 / n_in) for "lecun_uniform" and
-    z sqrt(1 / n_in) for "lecun_normal" (LeCun, Bottou, Orr and Mueller, 1998).
+    Let u be uniform from -1 to 1 and z standard normal. The initial weights are u sqrt(6 / (n_in + n_out)) for
+    "glorot_uniform", z sqrt(2 / (n_in + n_out)) for "glorot_normal" (Glorot and Bengio, 2010), u sqrt(6 / n_in) for
+    "he_uniform", z sqrt(2 / n_in) for "he_normal" (He, Zhang, Ren and Sun, 2015), u sqrt(3 / n_in) for "lecun_uniform"
+    and z sqrt(1 / n_in) for "lecun_normal" (LeCun, Bottou, Orr and Mueller, 1998).
 
     Examples
     --------
@@ -105,9 +111,9 @@ class NeuralNetwork(Fitting, Inspection, Conversion):
 
 
 def _rename_methods() -> None:
-    """Let messages and pickles name the methods of the mixins by the class that users know."""
-    for part in NeuralNetwork.__mro__[1:-1]:
-        for name, member in vars(part).items():
+    """Set the module and the qualified name of all methods to those of NeuralNetwork, for messages and pickles."""
+    for base in NeuralNetwork.__mro__[1:-1]:
+        for name, member in vars(base).items():
             if isinstance(member, FunctionType):
                 member.__module__, member.__qualname__ = __name__, f"NeuralNetwork.{name}"
 

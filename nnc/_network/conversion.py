@@ -1,4 +1,4 @@
-"""Conversion of a network to and from other libraries and languages."""
+"""Methods that convert a network to other formats, libraries and languages."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ if TYPE_CHECKING:
 
 
 class Conversion(Files):
-    """Export to scikit-learn, PyTorch, ONNX, C, Python and JavaScript."""
+    """Export methods for ONNX, C, Python, JavaScript, PyTorch and scikit-learn."""
 
     @classmethod
     def _from_parts(cls, parts: Parts) -> Self:
-        """The network that is put together from these."""
+        """Return a network from the arguments, parameters and scalings that a reader of another format has found."""
         network = cls(**parts.arguments)
         network.weights = parts.weights
         if network.model.stack.bias:
@@ -28,72 +28,78 @@ class Conversion(Files):
         return network
 
     def to_onnx(self, path: Any, dtype: Any = None) -> None:
-        """Writes the network as an ONNX model, which onnxruntime and many others run: standard operators of opset 17.
+        """Write the network as an ONNX model, which onnxruntime and other programs can run.
 
-        The input is "X" (n, n_in), or (n, height, width, channels), any number of raw rows: scalings are in the graph.
-        Where the loss is one of classes, the outputs are "label" (n,), what `predict_classes` answers, and
-        "probabilities" (n, n_classes), as `predict_proba` has them ("output" with "hinge", whose outputs are none);
-        of other networks "output" (n, n_out), what `predict` gives.
+        The model has standard operators of opset 17. Its input "X" (n, n_in), or (n, height, width, channels) for
+        images, has any number of raw rows, because the scalings are a part of the graph. The outputs of a classifier
+        are "label" (n,), the result of `predict_classes`, and "probabilities" (n, n_classes), the result of
+        `predict_proba`; with the loss "hinge" the second output is "output", the result of `predict`. Other networks
+        have only "output" (n, n_out).
 
         Parameters
         ----------
         path : str or os.PathLike
-            Replaced whole, as `save` does.
-        dtype : "float64" or "float32", optional
-            Of the input, the arithmetic and the output. Default: the network's. onnxruntime has most operators in
-            float32 alone: convolutions, for one.
+            The file, which is written atomically as by `save`.
+        dtype : {"float64", "float32"}, optional
+            Dtype of the input, the computation and the output. Default: that of the network. onnxruntime supports some
+            operators only in float32, such as convolutions.
 
         Raises
         ------
         OSError
-            The file cannot be written, as in `save`; a ModelFileError where a parameter is NaN or infinite.
+            The file cannot be written, as in `save`.
+        ModelFileError
+            A parameter is NaN or infinite.
         ValueError
-            dtype is neither or does not hold a parameter, a kind of layer has no form there, or the model would be
+            `dtype` is invalid, a parameter is outside its range, ONNX does not support a layer, or the model would be
             larger than 2 GiB.
         """
         from nnc._interop.onnx import to_onnx
         from nnc._utils import disk
 
-        disk.replace_file(path, to_onnx([self._export_document()], self._named(dtype)), "network")
+        disk.replace_file(path, to_onnx([self._export_document()], self._dtype_name(dtype)), "network")
 
     def to_c(
         self, path: Any, name: str | None = None, dtype: Any = None, calibrate: Any = None, validation: Any = None
     ) -> Quantization | None:
-        """Writes the network as one header of C99 (or C++11), which needs nothing but math.h: constants, plain loops,
-        static memory.
+        """Write the network as a C99 or C++11 header, which needs only math.h and static memory.
 
-        `name_predict(in, out)` makes of NAME_N_IN raw inputs NAME_N_OUT outputs as `predict` gives them; where the loss
-        is one of classes, `name_class(out)` is the number of the class and `name_labels[...]` its name.
-        `name_self_test()` is 0 where all of this computes what the network does.
+        `name_predict(in, out)` computes the NAME_N_OUT outputs of `predict` from NAME_N_IN raw inputs. For
+        classification, `name_class(out)` returns the index of the class, and `name_labels[index]` is its name.
+        `name_self_test()` returns 0 if the compiled code reproduces the outputs of the network.
 
         Parameters
         ----------
         path : str or os.PathLike
-            Replaced whole, as `save` does.
+            The file, which is written atomically as by `save`.
         name : str, optional
-            What all names in the header begin with. Default: the file's.
-        dtype : "float64", "float32" or "int8", optional
-            double or float. Default: the network's. With "int8" the layers compute in whole numbers of 8 bits, with
-            sums of 32: weights take a quarter of float's memory, and no unit for floats is needed but for what comes in
-            and goes out.
+            Prefix of all names in the header. Default: the name of the file.
+        dtype : {"float64", "float32", "int8"}, optional
+            Type of the numbers: double, float, or 8-bit integers. Default: that of the network. With "int8" the layers
+            compute with 8-bit integers and 32-bit sums. Weights take a quarter of the memory of floats, and only inputs
+            and outputs need floating-point arithmetic.
         calibrate : array (n, n_in), optional
-            With "int8": rows, some hundred, from which it follows how large numbers get between layers.
+            Some hundred rows of inputs, which determine the ranges of all values; required with "int8".
         validation : (X, y), optional
-            With "int8": rows to compare both on. Default: those of `calibrate`, of which no score is known.
+            Rows on which the quantized network is compared with the original; only with "int8". Default: the rows of
+            `calibrate`, without scores.
 
         Returns
         -------
-        Quantization, with "int8"
-            How much is lost: the largest error of an output, the share of rows that get the same class, both scores.
-            The header says so, too.
+        Quantization or None
+            With "int8" the comparison: the largest error of an output, the fraction of rows with the same class, and
+            the scores of both networks. The header contains it as a comment.
 
         Raises
         ------
         OSError
-            The file cannot be written, as in `save`; a ModelFileError where a parameter is NaN or infinite.
+            The file cannot be written, as in `save`.
+        ModelFileError
+            A parameter is NaN or infinite.
         ValueError
-            name is no identifier of C, dtype is none of these or does not hold a parameter, a kind of layer has no form
-            there, a label has a NUL or is no text of UTF-8, or calibrate is missing with "int8" or given without.
+            `name` is not a C identifier; `dtype` is invalid, or a parameter is outside its range; C headers do not
+            support a layer; a label contains NUL or is not valid text; `calibrate` is missing with "int8"; or
+            `calibrate` or `validation` is given without "int8".
         """
         from nnc._interop.c_source import name_from_path, to_c
         from nnc._utils import disk
@@ -104,30 +110,32 @@ class Conversion(Files):
 
             text, report = to_c_int8(self, name, calibrate, validation)
         elif calibrate is not None or validation is not None:
-            raise ValueError("calibrate and validation are for dtype='int8'")
+            raise ValueError(f"calibrate and validation must be None unless dtype is 'int8', got dtype={dtype!r}")
         else:
-            text, report = to_c([self._export_document()], name, self._named(dtype), self.predict), None
+            text, report = to_c([self._export_document()], name, self._dtype_name(dtype), self.predict), None
         disk.write_text(path, text, "network")
         return report
 
     def to_python(self, path: Any) -> None:
-        """Writes the network as one module of plain Python, which needs nothing but the standard library.
+        """Write the network as a Python module, which needs only the standard library.
 
-        `predict(row)` makes of a list of raw numbers a list of outputs as `predict` gives them; where the loss is one
-        of classes, `predict_class(row)` gives one of `CLASSES`. `self_test()` raises where this is not what the network
-        computes.
+        `predict(row)` of the module returns the outputs of `predict` as a list, for a list of raw inputs. For
+        classification, `predict_class(row)` returns one of `CLASSES`. `self_test()` raises AssertionError unless the
+        module reproduces the outputs of the network.
 
         Parameters
         ----------
         path : str or os.PathLike
-            Replaced whole, as `save` does.
+            The file, which is written atomically as by `save`.
 
         Raises
         ------
         OSError
-            The file cannot be written, as in `save`; a ModelFileError where a parameter is NaN or infinite.
+            The file cannot be written, as in `save`.
+        ModelFileError
+            A parameter is NaN or infinite.
         ValueError
-            A kind of layer has no form there.
+            The format does not support a layer.
         """
         from nnc._interop.python_source import to_python
         from nnc._utils import disk
@@ -135,20 +143,20 @@ class Conversion(Files):
         disk.write_text(path, to_python([self._export_document()], self.predict), "network")
 
     def to_js(self, path: Any) -> None:
-        """Writes the network as one ES module for browsers and Node.js, without dependencies.
+        """Write the network as a JavaScript module (ES module) for browsers and Node.js, without dependencies.
 
-        It exports `predict(row)`, which makes of an array of raw numbers an array of outputs as `predict` gives them;
-        where the loss is one of classes, `predictClass(row)`, which gives one of `classes`; and `selfTest()`, whether
-        this is what the network computes.
+        `predict(row)` of the module returns the outputs of `predict` as an array, for an array of raw inputs. For
+        classification, `predictClass(row)` returns one of `classes`. `selfTest()` returns whether the module reproduces
+        the outputs of the network.
 
         Parameters
         ----------
         path : str or os.PathLike
-            Replaced whole, as `save` does.
+            The file, which is written atomically as by `save`.
 
         Raises
         ------
-        OSError, ValueError
+        OSError, ModelFileError, ValueError
             As in `to_python`.
         """
         from nnc._interop.js_source import to_js
@@ -157,33 +165,45 @@ class Conversion(Files):
         disk.write_text(path, to_js([self._export_document()], self.predict), "network")
 
     def to_torch(self) -> Any:
-        """The network as an nn.Sequential of PyTorch, in its mode for evaluation, which gives what `predict` does.
+        """Convert the network to a PyTorch nn.Sequential in evaluation mode, which returns the outputs of `predict`.
 
-        It takes raw rows of the network's dtype; images channels first, as PyTorch has them. What Dropout drops in
-        training is not in it.
+        The module takes raw rows of the network's dtype. Images have channels first, as usual in PyTorch. Dropout
+        layers are omitted.
+
+        Returns
+        -------
+        torch.nn.Sequential
 
         Raises
         ------
         ImportError
             PyTorch is not installed.
+        ModelFileError
+            A parameter is NaN or infinite.
         ValueError
-            A kind of layer has no form there. A ModelFileError where a parameter is NaN or infinite.
+            The format does not support a layer.
         """
         from nnc._interop.torch_modules import to_torch
 
         return to_torch(self._export_document())
 
     def to_sklearn(self) -> Any:
-        """Convert the network to scikit-learn's own MLPClassifier, or MLPRegressor if outputs are no probabilities
-        (extra `[sklearn]`): trained, in float64, with scalings merged into the first and the last weights.
+        """Convert the network to a fitted MLPClassifier or MLPRegressor of scikit-learn (extra `[sklearn]`).
+
+        It is an MLPClassifier if the outputs are probabilities. Its parameters are float64, and scalings are merged
+        into the weights of the first and the last layer.
+
+        Returns
+        -------
+        sklearn.neural_network.MLPClassifier or MLPRegressor
 
         Raises
         ------
         ImportError
             scikit-learn is not installed.
         ValueError
-            It has other layers than dense ones, different activations in its hidden layers or others than identity,
-            sigmoid, tanh and relu, or an output that scikit-learn's MLP has not.
+            The estimator does not support the network: it has other layers than dense ones, different activations in
+            its hidden layers, a hidden activation other than identity, sigmoid, tanh and relu, or another output.
         """
         from nnc._interop.scikit_learn import to_mlp
 

@@ -1,4 +1,4 @@
-"""Files, copies and pickles of a network."""
+"""Methods of a network for files, copies and pickles."""
 
 from __future__ import annotations
 
@@ -21,24 +21,29 @@ if TYPE_CHECKING:
 
 
 class Files(Prediction):
-    """Saving, loading and copying."""
+    """Save, load and copy methods."""
 
     def save(self, path: Any, checkpoint: bool = False) -> None:
-        """Writes the network to a JSON file: a path, or a text file open for writing. A path that ends with
-        ".safetensors" becomes a file of that format, which holds numbers as bytes: for large networks, 30 times faster.
+        """Save the network to a JSON or safetensors file.
 
-        With checkpoint=True the file holds all that training goes on from as well: what the optimizer keeps, the
-        learning rate or its schedule (a function excepted: give it again), the epoch, and the history.
+        Every number is read back to the same bits. The file is written atomically: to a temporary file in the same
+        folder, which then replaces an existing file. An existing file keeps its permissions, and its owner and group if
+        the system allows that.
 
-        A path is written to a temporary file beside it, which then takes its place: whatever happens, the old file or
-        the new one is there, whole. Every number reads back to the same bits. Permissions of an old file stay, and its
-        owner and group where the system lets you give them.
+        Parameters
+        ----------
+        path : str, os.PathLike or text file
+            The path of the file, or a text file that is open for writing. A path ending in ".safetensors" is written in
+            that binary format, which is 30 times faster for large networks.
+        checkpoint : bool, default False
+            Whether the file also contains the training state: the moments of the optimizer, the learning rate or its
+            schedule, the epoch and the history. A learning rate that is a function is not saved.
 
         Raises
         ------
         OSError
-            The file cannot be written; the message says why and what to do. A missing folder is a FileNotFoundError, no
-            permission a PermissionError, a folder in place of a file an IsADirectoryError.
+            The file cannot be written; the message names the cause and a remedy. A missing folder raises
+            FileNotFoundError, missing permission PermissionError, and the path of a folder IsADirectoryError.
         ModelFileError
             A parameter is NaN or infinite. Nothing was written.
         """
@@ -52,42 +57,69 @@ class Files(Prediction):
 
     @classmethod
     def load(cls, path: Any, loss: LossFunction | None = None) -> Self:
-        """Read a network from a JSON file: a path, or a text file open for reading; from a safetensors file where a
-        path ends with ".safetensors". `nnc.load` reads models of all classes.
+        """Load a network from a JSON or safetensors file.
+
+        `nnc.load` opens files of all classes.
 
         Parameters
         ----------
-        path : path or file
+        path : str, os.PathLike or text file
+            The path of the file, or a text file that is open for reading. A path ending in ".safetensors" is read in
+            that format.
         loss : callable, optional
-            The function that is the network's loss, of which the file has only the name; for others it is not used.
+            Custom loss function of the network. Files contain only its name. It is not used for other losses.
+
+        Returns
+        -------
+        NeuralNetwork
+            A network with the same predictions to the last bit on the same kind of processor.
 
         Raises
         ------
         TypeError
-            The loss of the network is a function, and it is not given.
+            The network has a custom loss function, and `loss` is not given.
         OSError
-            The file cannot be read; the message says why and what to do. A missing file is a FileNotFoundError, no
-            permission a PermissionError, a folder in place of a file an IsADirectoryError. More than 1 GiB are refused;
-            a lack of memory is an OSError, too.
+            The file cannot be read, or it is larger than 1 GiB, or there is not enough memory; the message names the
+            cause and a remedy. A missing file raises FileNotFoundError, missing permission PermissionError, and the
+            path of a folder IsADirectoryError.
         ModelFileError
-            The file does not hold a network that this version can use; an OSError and a ValueError.
+            The file does not contain a network that this version of nnc can read. It is an OSError and a ValueError.
         """
         from nnc._serialization.models import load_model
 
         return load_model(path, loss, {"network": cls._from_document})
 
     def to_json(self, checkpoint: bool = False) -> str:
-        """The network as the text that `save` writes; raises ModelFileError where a parameter is NaN or infinite."""
+        """Return the JSON text that `save` writes.
+
+        Parameters
+        ----------
+        checkpoint : bool, default False
+            As in `save`.
+
+        Returns
+        -------
+        str
+
+        Raises
+        ------
+        ModelFileError
+            A parameter is NaN or infinite.
+        """
         from nnc import _serialization
 
         return _serialization.dumps(self._document(checkpoint))
 
     def _document(self, checkpoint: bool, numbers: Callable[[NDArray[Any]], Any] = to_lists) -> dict[str, Any]:
+        """Return the document of the network, see nnc/_serialization/document.py.
+
+        `numbers` converts each array; by default arrays become lists.
+        """
         from nnc import _serialization
         from nnc._training.options import settings_to_dict
 
         with self.model.snapshot_lock:
-            self._catch_up()
+            self._update_counters()
             state = self.state if checkpoint else None
             training = None if state is None else state.to_dict(self.model, numbers)
             settings = self._fit_settings if self.state is None else self.state.settings or self._fit_settings
@@ -105,21 +137,31 @@ class Files(Prediction):
 
     @classmethod
     def _from_document(cls, document: dict[str, Any], where: str, loss: Any) -> Self:
+        """Return the network of a validated document.
+
+        Parameters
+        ----------
+        document : dict
+        where : str
+            Name of the file in error messages.
+        loss : callable or None
+            Custom loss function, if the document has one.
+        """
         from nnc import _serialization
         from nnc._training.options import settings_from_dict
         from nnc._training.state import TrainingState
 
-        named = document["loss_function"]
+        function_name = document["loss_function"]
         if document["heads"] is not None:
             from nnc._registry.heads import Heads
 
             loss = Heads.from_dict(document["heads"])
-        elif named is None:
+        elif function_name is None:
             loss = losses.loss_object(document["loss"], document["loss_parameter"])
         elif not callable(loss):
             raise TypeError(
-                f"loss must be the function {named!r}, which is the loss of the network in {where} and in no file: "
-                f"load(path, loss={named}); got {loss!r}"
+                f"loss must be the function {function_name!r}, because files do not contain custom losses and {where} "
+                f"was saved with this one, got {loss!r}; pass it as load(path, loss={function_name})"
             )
         layers = [layer for layer in document["layers"] if "W" in layer]
         with _serialization.build_errors(where):
@@ -157,26 +199,33 @@ class Files(Prediction):
         return network
 
     def astype(self, dtype: Any) -> Self:
-        """An independent copy in another precision, "float64" or "float32", without an optimizer.
+        """Return an independent copy in another precision, without training state.
+
+        Parameters
+        ----------
+        dtype : {"float64", "float32"} or NumPy dtype
+
+        Returns
+        -------
+        NeuralNetwork
 
         Raises
         ------
         ValueError, TypeError
-            dtype is none of these, or a parameter is not finite or beyond its range.
+            `dtype` is invalid, or a parameter is not finite or outside the range of `dtype`.
         """
-        name = self._named(dtype)
+        name = self._dtype_name(dtype)
         self.model.check_parameters(dtype=name)
         document = {**self._document(checkpoint=False, numbers=np.array), "dtype": name, "self_test": None}
         return self._from_document(document, "astype", getattr(self.model.custom, "function", None))
 
     def copy(self) -> Self:
-        """An independent copy of all that there is: parameters, optimizer, positions in the streams of random
-        numbers."""
+        """Return an independent copy, which includes the optimizer and the positions of the random streams."""
         other = object.__new__(type(self))
         vars(other).update(vars(self))
-        other._steps = None
+        other._stepper = None
         with self.model.snapshot_lock:
-            self._catch_up()
+            self._update_counters()
             other.model, other.streams = self.model.copy(), self.streams.copy()
             other.converter = self.converter.copy(other.model)
             if self.state is not None:
@@ -191,24 +240,25 @@ class Files(Prediction):
         return self.copy()
 
     def __getstate__(self) -> dict[str, Any]:
-        still = self.copy()
-        if still.state is not None:
-            still.state = still.state.packed(still.model)
-            still.state.leave_function()
-        return dict(vars(still))
+        snapshot = self.copy()
+        if snapshot.state is not None:
+            snapshot.state = snapshot.state.packed(snapshot.model)
+            snapshot.state.leave_function()
+        return dict(vars(snapshot))
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        with getattr(self, "model", state["model"]).training_lock:  # a stepper notices that somebody has had it
+        # A stepper prepares its next step again if the lock was acquired meanwhile.
+        with getattr(self, "model", state["model"]).training_lock:
             vars(self).update(state)
         if self.state is not None:
             self.state.unpack(self.model, self.streams)
 
     def _export_document(self) -> dict[str, Any]:
-        """The document, for other formats."""
+        """Return the validated document for exporters."""
         from nnc import _serialization
 
         return _serialization.document_to_save(self._document(checkpoint=False))
 
-    def _named(self, dtype: Any) -> str:
-        """The name of a dtype, by default the network's."""
+    def _dtype_name(self, dtype: Any) -> str:
+        """Return the name of a dtype; None is the dtype of the network."""
         return str((self.dtype if dtype is None else check_dtype(dtype)).name)

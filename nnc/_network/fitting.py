@@ -1,4 +1,4 @@
-"""Training of a network."""
+"""Training methods of a network."""
 
 from __future__ import annotations
 
@@ -60,131 +60,137 @@ class Fitting(Parameters):
         verbose: int = 0,
         n_threads: int | None = None,
     ) -> History:
-        """Trains the network, going on from where it is.
+        """Train the network, starting from its current parameters.
 
         Parameters
         ----------
         X : array (n, n_in)
-            Or a frame, a tensor, lists. Names of columns are remembered, see `feature_names`. A numpy.memmap of the
-            network's dtype is used where it is; another one is read batch by batch, where batch_size is given and
-            `validation` is no fraction.
-        y : array (n, n_out), or (n,)
-            As in `evaluate_loss`. Labels of any kind with "cross_entropy", "bce" (two of them, one output) and "hinge":
-            the first fit learns which classes there are, see `classes`. Bytes and dates become text.
+            Rows of inputs: an array, a data frame, a tensor or lists. The network stores column names, see
+            `feature_names`. A numpy.memmap of the network's dtype is not copied. A memmap of another dtype is converted
+            batch by batch if `batch_size` is given and `validation` is not a fraction.
+        y : array (n, n_out) or (n,)
+            Targets as in `evaluate_loss`. With "cross_entropy", "hinge", and "bce" with one output, y may have labels
+            of any type; the first fit learns the classes, see `classes`. Bytes and dates become text.
         epochs : int, optional
-            Passes over the data. May be left out where another rule ends the training: patience, target_loss,
-            max_seconds or a callback; or with lr and optimizer, see Notes.
+            Number of passes over the rows. It may be omitted if another rule ends the training (patience, target_loss,
+            max_seconds or a callback), or if the automatic rule chooses it (see Notes).
         lr : float, schedule or callable, optional
-            Learning rate: a number, a schedule such as nnc.CosineLR(0.1), or a function of the epoch, which is counted
-            from 0 since the optimizer began. A function has to be given again after `load`. Default: as before, at
-            first the optimizer's; without one see Notes.
+            Learning rate: a number, a schedule such as nnc.CosineLR(0.1), or a function of the epoch. Epochs are
+            counted from 0 since the optimizer started. A function must be passed again after `load`. Default: the
+            current learning rate or schedule. The first fit uses the default of the optimizer; without an optimizer see
+            Notes.
         optimizer : str or object, optional
             "sgd", "momentum" (SGD with momentum 0.9), "adam", "adamw", "rmsprop", "adagrad", "nadam", "rprop", "lbfgs",
-            "levenberg_marquardt", or an object such as nnc.SGD(lr=0.1, momentum=0.9). One with the settings of the
-            optimizer before continues it, with its moments and its place in the schedule, also after `load` of a
-            checkpoint; another one starts anew. Default: the optimizer before; at first "sgd", without lr see Notes.
-        preset : "auto", "plain" or None, default None
-            How settings are chosen that are not named. "auto" applies the automatic rule (see Notes) to each setting
-            that is not named: optimizer, lr, batch_size, epochs, scalings. "plain" switches the rule off: plain
-            gradient descent with all rows in a step. None is "auto" if neither lr nor optimizer is named and the
-            network has no optimizer of an earlier plain fit to continue with; otherwise it is "plain".
-            `history.settings` and `summary` show the resolved settings.
+            "levenberg_marquardt", or an object such as nnc.SGD(lr=0.1, momentum=0.9). If it has the settings of the
+            current optimizer, that one continues with its moments and its position in the schedule, also after `load`
+            of a checkpoint. Otherwise a new optimizer starts. Default: the current optimizer; the first fit uses "sgd",
+            without lr see Notes.
+        preset : {"auto", "plain"}, optional
+            Choice of the settings that are not named. "auto" applies the automatic rule (see Notes) to each setting
+            that is not named: optimizer, lr, batch_size, epochs and scalings. "plain" does not apply it: gradient
+            descent with all rows in each step. The default is "auto" if neither lr nor optimizer is named, and the
+            network has no optimizer of an earlier plain fit to continue; otherwise it is "plain". `history.settings`
+            and `summary` show the resolved settings.
         reset_optimizer : bool, default False
-            Whether the optimizer starts anew, whatever its settings: with moments, steps and epochs at 0.
+            Whether to start the optimizer anew: with moments, steps and epochs at 0.
         batch_size : int, optional
-            Rows in a step; the last of an epoch takes what is left. Default: all, one step an epoch, but see Notes.
+            Number of rows in each step; the last batch of an epoch has the remaining rows. Default: all rows, or the
+            choice of the automatic rule (see Notes).
         shuffle : bool, default True
-            Whether mini-batches take the rows in a new order every epoch, which `seed` determines. One batch of all
-            rows is not shuffled.
+            Whether the rows get a new random order in each epoch, which `seed` determines. A single batch of all rows
+            is not shuffled.
         sample_weight : array (n,), optional
-            How much each row counts: a row of weight 2 is as good as two rows, but to a BatchNorm, to which all count
-            the same.
+            Weight of each row in the loss: weight 2 has the effect of two equal rows. BatchNorm statistics ignore it.
         class_weight : "balanced" or dict, optional
-            Multiplies the weight of each row by that of its class; "balanced" is n / (number of classes * rows of it).
-        validation : (X, y), (X, y, sample_weight) or a fraction, optional
-            Rows whose loss is computed after every epoch, and which are not trained on. A fraction of the rows is split
-            off by `seed`, with the same share of every class.
-        metrics : str, function or nnc.Metric, or several in a list
-            Columns of the History, of the validation rows where there are any (then "val_accuracy" and so on), else of
-            the training rows. With losses of classes "accuracy", "balanced_accuracy", "f1", "precision", "recall",
-            "auc", "log_loss", else "r2", "mae", "mape", "rmse", as scikit-learn has them (see nnc._data.metrics); a
-            function of y_true and y_pred, such as scikit-learn's, by its name: nnc.Metric says more about it.
+            Weight of each class, by which the weight of each row is multiplied. "balanced" is
+            n / (number of classes * number of rows of the class).
+        validation : (X, y), (X, y, sample_weight) or float, optional
+            Validation rows, which do not train; their loss is computed after each epoch. A fraction splits off that
+            part of the rows: `seed` determines which ones, and all classes keep their proportions.
+        metrics : str, function or nnc.Metric, or a list of them
+            Additional columns of the History, computed on the validation rows (then "val_accuracy" and so on) or,
+            without validation, on the training rows. For classification: "accuracy", "balanced_accuracy", "f1",
+            "precision", "recall", "auc", "log_loss". For regression: "r2", "mae", "mape", "rmse". They are defined as
+            in scikit-learn. A function of y_true and y_pred, such as those of scikit-learn, gets its own name;
+            nnc.Metric has options.
         l1, l2 : float, default 0
-            Penalties: the loss gets l1 sum |W| + l2 sum W**2 / 2.
+            Penalty l1 sum |W| + l2 sum W**2 / 2, which is added to the loss.
         weight_decay : float, schedule or callable, optional
-            In place of the optimizer's, in this fit: a number, or one for each epoch as `lr` has them.
-        dropout : float, schedule or callable, or one for each hidden layer, default 0
-            The share of a layer's outputs that each training step drops; the others are scaled up (Srivastava et al.,
-            2014). `predict` drops nothing. A schedule or a function gives the share of each epoch, as `lr` does its
-            rate. One for all drops nothing of a Scale.
+            Weight decay of this fit, instead of that of the optimizer: a number, or a schedule or function of the epoch
+            as for `lr`.
+        dropout : float, schedule or callable, or a list with one for each hidden layer, default 0
+            Fraction of the outputs of a layer that each training step sets to 0; the other outputs are scaled up
+            (Srivastava et al., 2014). A schedule or function gives the fraction of each epoch. `predict` does not use
+            dropout. A single value does not apply to Scale layers.
         clip_norm, clip_value : float, optional
-            Scales the gradient down to this Euclidean norm; keeps each of its numbers within -clip_value to clip_value.
+            Limit of the Euclidean norm of the gradient, to which it is scaled down; limit of the absolute value of each
+            element of the gradient.
         max_norm : float, optional
-            Scales the incoming weights of a neuron down to this Euclidean norm after each step.
+            Limit of the Euclidean norm of the incoming weights of each unit, to which they are scaled down after each
+            step.
         regularize_bias : bool, default False
-            Whether penalties and weight decay work on biases, too, on gamma and beta of a BatchNorm and on a Scale.
+            Whether penalties and weight decay also apply to biases, to gamma and beta of BatchNorm, and to Scale.
         patience : int, optional
-            Ends the training after so many epochs of this call in a row without an improvement by more than
+            Early stopping: the training ends after this number of consecutive epochs without improvement by more than
             `min_delta`.
         min_delta : float, optional
-            Default: 0 with `epochs`. Without them patience may have to end the training alone, and a loss can go on
-            falling by less and less: an improvement is more than 1e-4 of the best value so far then.
+            Smallest improvement that counts for `patience`. Default: 0 if `epochs` is given, otherwise 1e-4 of the best
+            value so far, so that a slow decrease of the loss does not prevent the end of the training.
         monitor : str, optional
-            What has to improve: "loss", "val_loss" or a metric. Default: "val_loss" with validation, else "loss".
+            Quantity that must improve: "loss", "val_loss" or a metric. Default: "val_loss" with validation rows,
+            otherwise "loss".
         restore_best : bool or "last", optional
-            Whether the network ends with the weights of the best epoch, the first of equal ones, or with "last" the
-            last. Default: with patience. Validation rows are the better judge, as the training loss of an epoch is that
-            of the weights during it. Their loss at the best epoch is too low an estimate of the loss on new rows.
+            Whether the network gets the weights of the best epoch at the end. Of equally good epochs True selects the
+            first one, "last" the last one. Default: True with `patience`. Use validation rows to select epochs: the
+            training loss of an epoch is computed while the weights still change. The validation loss of the best epoch
+            underestimates the loss of new rows.
         target_loss : float, optional
-            Ends the training after an epoch whose training loss is this or less.
+            The training ends after an epoch whose training loss is at most this value.
         max_seconds : float, optional
-            Ends the training after this time, within an epoch, too.
-        callback : callable or several, optional
-            Called with a Record after every epoch; where it has an attribute `every`, after every so many epochs and
-            the last one; where it has an attribute `seconds`, with so much time in between at least, and after the last
-            one. Returns True to end the training. A call costs some ten microseconds, in which a tiny network trains
-            for a hundred epochs: let `every` or `seconds` ask for less there. Where it has a method `open`, that is
-            called before the first epoch; `close`, when the training is over, however it ends. See nnc.Checkpoint,
-            nnc.CSVLogger, nnc.TensorBoard.
+            The training ends after this time, also in the middle of an epoch.
+        callback : callable or list of callables, optional
+            Function that is called with a Record after each epoch; it returns True to end the training. Optional
+            attributes change how often it is called: `every` (number of epochs between two calls) and `seconds`
+            (minimum time between two calls); the last epoch always has a call. A call takes about ten microseconds, in
+            which a tiny network trains 100 epochs. A method `open` is called before the first epoch, and `close` after
+            the training, even if it fails. See nnc.Checkpoint, nnc.CSVLogger and nnc.TensorBoard.
         progress : bool, default False
-            Shows a progress bar (extra `[progress]`).
+            Whether to show a progress bar (extra `[progress]`).
         verbose : {0, 1, 2}, default 0
-            1 prints lines of epochs as Keras does, ten a second at most and the last one; 2 prints each epoch, which
-            takes longer than an epoch of a small network.
+            1 prints lines like those of Keras, at most ten per second; 2 prints a line for each epoch, which takes more
+            time than an epoch of a small network.
         n_threads : int, optional
-            Default: as many as are measured to pay, up to `nnc.get_num_threads()`; 1 starts no thread. The result is
-            the same to the last bit for every number.
+            Number of threads; 1 starts no thread. Default: the number that is measured to be fastest, at most
+            `nnc.get_num_threads()`. The result is the same to the last bit for each number.
 
         Returns
         -------
         History
-            The loss of every epoch, the time, and why training ended. Ctrl-C ends it early with what has been reached,
-            but for one of less than a millisecond.
+            Loss of each epoch, duration, and the reason for the end. Ctrl-C ends the training early and returns the
+            epochs so far, unless the training takes less than a millisecond.
 
         Raises
         ------
         ValueError, TypeError
-            An argument is not one of these, or the data does not fit the network.
+            An argument is invalid, or the data does not fit the network.
         DivergedError
-            The loss or the weights stopped being finite. The network has the last finite weights.
+            The loss or a parameter is no longer finite. The network keeps the last finite parameters.
 
         Warns
         -----
         TrainingWarning
-            One of its subclasses, where the training shows a common mistake: see nnc._training.advice.
+            The training shows a common mistake; see the subclasses in nnc._training.advice.
 
-        Notes
-        -----
-        The automatic rule, as in `fit(X, y)` and `fit(X, y, epochs=50)`, trains by Adam. Its rate falls step by step
-        along half a wave of the cosine, to 0 from 0.02, or 0.02 sqrt(64 / k) where a neuron has k > 64 inputs; with
-        patience, target_loss or max_seconds and no epochs it is 0.001. A step takes a hundredth of the rows, at least
-        32 and at most 256 (one more where one would be left over). There are 20 epochs, or more until there are 10,000
-        steps. With scale_X and scale_y "auto", a new network standardizes inputs, and targets if they are numbers and
-        the output is the identity, and divides images of uint8 by 255. The next such fit continues the schedule for the
-        epochs that are left, or begins anew.
+        Notes ----- The automatic rule applies to `fit(X, y)` and `fit(X, y, epochs=50)`. It trains with Adam. The
+        learning rate follows half a cosine wave in each step, from 0.02 to 0; if a unit has k > 64 inputs, it starts at
+        0.02 sqrt(64 / k). With patience, target_loss or max_seconds and without epochs it is constant at 0.001. A batch
+        has 1/100 of the rows, at least 32 and at most 256, and one more if a single row would remain. The number of
+        epochs is 20, or more to reach 10,000 steps. If `scale_X` and `scale_y` are "auto", a new network standardizes
+        the inputs, and also the targets for regression with an identity output; images of uint8 are divided by 255. The
+        next fit by this rule continues the schedule for the remaining epochs, or starts a new one.
 
-        With `preset="auto"`, a named optimizer object whose lr is not its default also names the learning rate.
-        Second-order optimizers have no learning rate and take all rows in a step.
+        With `preset="auto"`, an optimizer object whose lr is not the default also names the learning rate. Second-order
+        optimizers have no learning rate and use all rows in each step.
         """
         from nnc._training.start import fit_arrays
 
@@ -228,20 +234,22 @@ class Fitting(Parameters):
         epochs: int | None = 1,
         **options: Any,
     ) -> History:
-        """Trains on batches that come one after the other, such as from a generator: one step each, and no more than
-        one is held in memory.
+        """Train on batches from an iterable such as a generator, with one step per batch.
+
+        Only one batch is in memory at a time.
 
         Parameters
         ----------
         batches : iterable of (X, y) or (X, y, sample_weight), or callable
-            X (n, n_in) and y as in `fit`, any number of rows. For several epochs something that can be gone through
-            several times, such as a list, or a function that gives a new iterator for every epoch. The first batch of
-            all is what scalings, and a loss that is "auto", are found from; it must have all classes where those are
-            not the numbers of outputs.
+            Batches with X (n, n_in) and y as in `fit`; the number of rows may differ. More than one epoch requires an
+            iterable that can be iterated several times, such as a list, or a function that returns a new iterator for
+            each epoch. The very first batch determines scalings, classes, and a loss that is "auto"; it must contain
+            all classes unless labels are the indices of the outputs.
         epochs : int or None, default 1
+            Number of passes over the batches.
         **options
-            The other arguments of `fit` but batch_size, shuffle, sample_weight and class_weight; `validation` is no
-            fraction here. Where `fit` goes by its Notes, Adam's rate is 0.001.
+            Other arguments of `fit` except batch_size, shuffle, sample_weight and class_weight. `validation` must not
+            be a fraction. If the automatic rule of `fit` applies, the learning rate of Adam is 0.001.
 
         Returns
         -------
@@ -267,31 +275,34 @@ class Fitting(Parameters):
         dP: ArrayLike | None = None,
         reset_optimizer: bool = False,
     ) -> float:
-        """One step of training on all these rows: `fit` with one epoch, without its history. Everything that does not
-        change from one call to the next is prepared once, so a step of few rows takes microseconds.
+        """Take one training step with all given rows.
+
+        This is `fit` with one epoch and without a history. Repeated calls reuse all preparations, so a step with few
+        rows takes microseconds.
 
         Parameters
         ----------
         X, y : arrays
-            As in `evaluate_loss`. C-contiguous arrays of the network's dtype are taken as they are.
+            Rows as in `evaluate_loss`. C-contiguous arrays of the network's dtype are not copied.
         lr : float, schedule or callable, optional
-            As in `fit`: kept from here on, a schedule counts steps as epochs. Default: as before; with plain descent on
-            a network that has no optimizer, which keeps nothing, 0.01.
+            Learning rate as in `fit`, also for the following steps; a schedule counts steps instead of epochs. Default:
+            the current one. Gradient descent on a network without an optimizer uses 0.01.
         optimizer : str or object, optional
-            As in `fit`, a first-order one: the same settings continue it, whether `fit` or a step has begun it.
-            Default: the one of the network; on a network that has none plain gradient descent, which leaves none
-            behind.
+            First-order optimizer as in `fit`. One with the settings of the current optimizer continues that one, which
+            `fit` or a step may have started. Default: the current optimizer of the network. A network without an
+            optimizer takes a step of gradient descent and still has no optimizer afterwards.
         sample_weight : array (n,), optional
-            As in `evaluate_loss`.
+            Weight of each row, as in `evaluate_loss`.
         dP : array (n, n_out), optional
-            In place of y: d loss / d P of a loss of your own, as in `vjp`; not where there is a BatchNorm.
+            Derivative d loss / d P of a loss that the caller has computed, as in `vjp`, instead of y. Networks with
+            BatchNorm do not support it.
         reset_optimizer : bool, default False
-            As in `fit`, before this step.
+            Whether to start the optimizer anew before this step.
 
         Returns
         -------
         float
-            The loss before the step, penalties included; with dP the sum of dP * P in place of it.
+            The loss before the step, including penalties; with dP the sum of dP * P.
 
         Raises
         ------
@@ -300,16 +311,16 @@ class Fitting(Parameters):
 
         See Also
         --------
-        stepper : with penalties, clipping and dropout.
+        stepper : Single steps with penalties, clipping and dropout.
         """
-        steps = None if reset_optimizer is not False else self._steps
-        loss = None if steps is None else steps.try_step(self, X, y, sample_weight, dP, lr, optimizer)
+        stepper = None if reset_optimizer is not False else self._stepper
+        loss = None if stepper is None else stepper.try_step(self, X, y, sample_weight, dP, lr, optimizer)
         if loss is None:
             from nnc._training.step import new_stepper
 
-            self._catch_up()
-            steps = self._steps = new_stepper(optimizer, lr, FitArguments(reset_optimizer=reset_optimizer))
-            loss = steps.try_step(self, X, y, sample_weight, dP, lr, optimizer)
+            self._update_counters()
+            stepper = self._stepper = new_stepper(optimizer, lr, FitArguments(reset_optimizer=reset_optimizer))
+            loss = stepper.try_step(self, X, y, sample_weight, dP, lr, optimizer)
         return loss  # type: ignore[return-value]
 
     @suggest_arguments(elsewhere="fit")
@@ -321,46 +332,45 @@ class Fitting(Parameters):
         *,
         reset_optimizer: bool = False,
     ) -> None:
-        """Take one step of the optimizer from given gradients.
+        """Take one step of the optimizer with given gradients.
 
-        `net.apply_gradients(net.gradients(X, y))` does what `net.train_step(X, y)` does. Gradients of several losses,
-        micro-batches or workers can be added before the step.
+        `net.apply_gradients(net.gradients(X, y))` has the effect of `net.train_step(X, y)`. Gradients of several
+        losses, micro-batches or workers can be added before the step.
 
         Parameters
         ----------
         gradients : list of (dW, db), or array (n_params,)
-            As `gradients` and `vjp` return them, one pair for each layer with weights, db None without biases; or one
-            vector in the order of `params`. Other dtypes are converted to that of the network.
+            Gradients as `gradients` and `vjp` return them: one pair for each parametric layer, where db is None for a
+            layer without biases. Or one vector in the order of `params`. Other dtypes are converted to that of the
+            network.
         lr : float, schedule or callable, optional
-            As in `train_step`; not nnc.ReduceLROnPlateau, which needs the loss of each step.
+            Learning rate as in `train_step`, except nnc.ReduceLROnPlateau, which needs the loss of each step.
         optimizer, reset_optimizer
             As in `train_step`.
 
         Raises
         ------
         ValueError, TypeError
-            The gradients have other shapes than the parameters, or hold NaN or infinity; the network has BatchNorm,
-            whose running statistics a gradient does not contain; or its loss is "auto" and no training has chosen it.
+            The gradients do not have the shapes of the parameters, or contain NaN or infinity. The network has
+            BatchNorm, whose running statistics a gradient does not contain. The loss is still "auto".
         DivergedError
-            The step would have made weights infinite or NaN, which keep their values.
+            The step would make a parameter infinite or NaN; the parameters do not change.
 
         See Also
         --------
-        stepper : with penalties and clipping, and a sum over several gradients.
+        stepper : Single steps with penalties and clipping, and sums of several gradients.
 
-        Notes
-        -----
-        The step has the same bits as that of `train_step` with the same gradient. `train_step` adds the gradient of a
-        large batch (300,000 rows x parameters or more) in another order than `gradients`, so that it may differ in the
-        last bits.
+        Notes ----- With the same gradient, the parameters are equal to those after `train_step` to the last bit. For
+        large batches (300,000 rows x parameters or more), `train_step` sums the gradient in another order than
+        `gradients`, so the last bits may differ.
         """
-        steps = None if reset_optimizer is not False else self._steps
-        if steps is None or not steps.try_apply(self, gradients, lr, optimizer):
+        stepper = None if reset_optimizer is not False else self._stepper
+        if stepper is None or not stepper.try_apply(self, gradients, lr, optimizer):
             from nnc._training.step import new_stepper
 
-            self._catch_up()
-            steps = self._steps = new_stepper(optimizer, lr, FitArguments(reset_optimizer=reset_optimizer))
-            steps.try_apply(self, gradients, lr, optimizer)
+            self._update_counters()
+            stepper = self._stepper = new_stepper(optimizer, lr, FitArguments(reset_optimizer=reset_optimizer))
+            stepper.try_apply(self, gradients, lr, optimizer)
 
     @suggest_arguments(elsewhere="fit")
     def stepper(
@@ -377,24 +387,24 @@ class Fitting(Parameters):
         max_norm: float | None = None,
         regularize_bias: bool = False,
     ) -> Stepper:
-        """A function for a loop of your own: each call takes one step, as `train_step` does.
+        """Return a function for custom training loops, which takes one step per call.
 
         Parameters
         ----------
         optimizer, lr
             As in `train_step`.
         reset_optimizer : bool, default False
-            As in `fit`, before the first step.
+            Whether to start the optimizer anew before the first step.
         l1, l2, dropout, clip_norm, clip_value, max_norm, regularize_bias
             As in `fit`.
 
         Returns
         -------
         nnc.Stepper
-            `step(X, y, sample_weight=None)`, or `step(X, dP=dP)`, returns what `train_step` does.
-            `step.apply(gradients)` does what `apply_gradients` does, and `step.lr` is the learning rate, which can be
-            changed. The stepper holds the network until `step.close()`, or the end of `with net.stepper(...) as step:`.
-            It is not pickled with the network.
+            `step(X, y, sample_weight=None)` and `step(X, dP=dP)` take a step and return the result of `train_step`.
+            `step.apply(gradients)` is `apply_gradients`. `step.lr` is the learning rate, which can be assigned. The
+            stepper refers to the network until `step.close()`, or the end of `with net.stepper(...) as step:`. It is
+            not pickled with the network.
 
         Examples
         --------

@@ -1,4 +1,4 @@
-"""Functions of a network that are called less often than its methods."""
+"""Functions for networks that are used less often than the methods: gradient checks and input gradients."""
 
 from __future__ import annotations
 
@@ -15,67 +15,69 @@ if TYPE_CHECKING:
 
 
 def input_gradients(net: NeuralNetwork, X: ArrayLike, y: Any) -> NDArray[Any]:
-    """Compute the derivative of the loss with respect to the inputs, d loss / d X.
+    """Compute the derivatives of the loss with respect to the inputs, d loss / d X.
 
-    A BatchNorm uses its running statistics, as in `NeuralNetwork.evaluate_loss`.
+    BatchNorm layers use their running statistics, as in `NeuralNetwork.evaluate_loss`.
 
     Parameters
     ----------
     net : NeuralNetwork
-    X : array (n, n_in)
-    y : array (n, n_out), or (n,)
-        As in `NeuralNetwork.evaluate_loss`.
+    X, y : arrays
+        Rows as in `NeuralNetwork.evaluate_loss`.
 
     Returns
     -------
-    array (n, n_in), of images in the shape of X
+    array (n, n_in)
+        Derivatives with respect to raw inputs; for images in the shape of X.
 
     Raises
     ------
     ValueError, TypeError
         `net` is not a NeuralNetwork, or X or y does not fit the network.
     """
-    checked_network(net)
+    check_is_network(net)
     data = net.converter.data(X, y)
-    by_inputs = np.empty(data.X.shape, net.dtype)
-    net.model.gradient(data, net.model.zeros(), by_inputs)
-    return net.converter.input_gradient(by_inputs, X)
+    gradient = np.empty(data.X.shape, net.dtype)
+    net.model.gradient(data, net.model.zeros(), gradient)
+    return net.converter.input_gradient(gradient, X)
 
 
 def check_gradients(net: NeuralNetwork, X: ArrayLike, y: Any, eps: float | None = None) -> GradientCheck:
-    """Compare the gradients of backpropagation with definitions and differences, in float64.
+    """Verify the gradients of backpropagation by other methods, in float64.
 
-    Each gradient is compared with the derivative by the definition, and with central differences of the loss where
-    these are exact enough. If the loss is a function, its derivative is compared with differences of it. An error of
-    1e-5 in one gradient is found, in a float32 network 1e-2. Where rounding or a bend hides an error, the check says so
-    (see `nnc._inspection.gradients.check_gradients`).
+    Each gradient is compared with the derivative computed directly from its definition, and with central differences of
+    the loss if these are accurate enough. If the loss is a function, its derivative is compared with differences of it.
+    The check detects a relative error of 1e-5 in one gradient, or 1e-2 for a float32 network. It reports gradients
+    whose errors could be hidden by rounding or by a kink of an activation (see
+    `nnc._inspection.gradients.check_gradients`).
 
     Parameters
     ----------
     net : NeuralNetwork
     X, y : arrays
-        As in `NeuralNetwork.evaluate_loss`.
+        Rows as in `NeuralNetwork.evaluate_loss`.
     eps : float, optional
-        The largest difference of a parameter; by default 0.01. It is made smaller until the slope is exact enough.
+        Largest difference of a parameter. It is decreased until the central difference is accurate enough. Default:
+        0.01.
 
     Returns
     -------
     GradientCheck
-        The verdict. It is printed, except in notebooks, which show the value of a cell. `ok` is True if something in
-        every layer could be compared and nothing is wrong.
+        The result, which is also printed, except in notebooks, which show the value of a cell. `ok` is True if no error
+        was found and some gradients of each layer could be compared.
 
     Raises
     ------
     ValueError, TypeError
-        `net` is not a NeuralNetwork, or an argument does not fit.
+        `net` is not a NeuralNetwork, or an argument is invalid.
     """
     from nnc._inspection.functions import check_network
 
-    checked_network(net)
+    check_is_network(net)
     return check_network(net, X, y, eps)
 
 
-def checked_network(net: Any) -> None:
-    """Raise TypeError unless `net` is a network."""
+def check_is_network(net: Any) -> None:
+    """Raise TypeError if `net` is not a NeuralNetwork."""
     if not isinstance(net, NeuralNetwork):
         raise TypeError(f"net must be a NeuralNetwork, got {type(net).__name__}")

@@ -1,4 +1,4 @@
-"""Texts and drawings of a network."""
+"""Methods of a network that describe it as text and as drawings."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ if TYPE_CHECKING:
 
 
 class Inspection(Prediction):
-    """Summaries, drawings and worked examples."""
+    """Summary, drawing and explanation methods."""
 
     def __repr__(self) -> str:
         model, converter = self.model, self.converter
         arguments = model.stack.constructor_arguments()
         layers, bias = arguments.pop("layers"), arguments.pop("bias", None)
         if self._has_automatic_loss:
-            del arguments["output"]  # which the constructor refuses
-        plain = self.loss_parameter == losses.ROWS[model.loss].default_parameter
-        named = self.loss_name if plain else losses.loss_object(model.loss, model.loss_parameter)
-        arguments["loss"] = model.loss_function or named
+            del arguments["output"]  # the constructor accepts no output with loss="auto"
+        has_default_parameter = self.loss_parameter == losses.ROWS[model.loss].default_parameter
+        loss = self.loss_name if has_default_parameter else losses.loss_object(model.loss, model.loss_parameter)
+        arguments["loss"] = model.loss_function or loss
         arguments |= {} if bias is None else {"bias": bias}
         arguments |= {"dtype": model.dtype.name, "seed": self.seed}
         scalers = {"scale_X": converter.scaler_X, "scale_y": converter.scaler_y}
@@ -36,13 +36,15 @@ class Inspection(Prediction):
         return f"NeuralNetwork({layers!r}, {', '.join(f'{name}={value!r}' for name, value in arguments.items())})"
 
     def summary(self) -> str:
-        """Describe the network as a table of its layers: shapes, activation, number of parameters, for images also
-        multiplications per row. Below it are the loss, scalings, and small curves of the training.
+        """Describe the network as a table of its layers.
+
+        The table has shapes, activations and numbers of parameters, and for images also multiplications per row. Below
+        it are the loss, the scalings, the settings of the last fit, and small curves of the training.
 
         Returns
         -------
         str
-            Prompts show it as printed, notebooks as HTML with columns of one width.
+            An interactive prompt shows it as printed text, a notebook as HTML in a fixed-width font.
         """
         from nnc._drawing.html import Text
         from nnc._inspection.text import summary_text
@@ -50,12 +52,13 @@ class Inspection(Prediction):
         return Text("\n".join([f"{summary_text(self.model.stack)}, {self._loss_and_scalings()}", *self._curves()]))
 
     def _loss_and_scalings(self) -> str:
-        """Return precision, loss and scalings for the last line of a summary."""
+        """Return the dtype, the loss and the scalings for the last line of the table."""
         scaled = "".join(f", {what} scaled ({how})" for what, how in self.converter.describe_scalings().items())
         loss = self.model.loss_function or self.loss_name
         return f"{self.dtype.name}, loss {loss}{scaled}"
 
     def _curves(self) -> list[str]:
+        """Return the lines of a summary about the training: number of epochs, settings and curves."""
         from nnc._training.history import settings_lines
 
         history = self.history
@@ -65,54 +68,54 @@ class Inspection(Prediction):
         return [trained, *settings_lines(history.settings), *history.curves()]
 
     def draw(self, row: ArrayLike | None = None, *, neurons: int = 10) -> Drawing:
-        """Draw the network as SVG, without another package.
+        """Draw the network as SVG, without other packages.
 
-        Neurons are circles; weights are lines whose colour is their sign and whose thickness is their size; images are
-        stacks of their channels. Notebooks show the drawing; `net.draw().save("net.svg")` and `to_svg` write it to a
-        file.
+        Neurons are circles. Weights are lines; the color shows the sign, and the thickness the absolute value. Images
+        are stacks of channels. Notebooks show the drawing; `net.draw().save("net.svg")` and `to_svg` write a file.
 
         Parameters
         ----------
         row : array (n_in,), optional
-            One row of inputs, for which the outputs of every layer are drawn, too.
+            One row of inputs, for which the drawing also shows the outputs of all layers.
         neurons : int, default 10
-            Largest number of neurons shown in a layer, 2 or more. Of larger layers the first and the last are shown.
+            Largest number of neurons shown per layer, at least 2. Of a larger layer the first and the last neurons are
+            shown.
 
         Returns
         -------
         Drawing
-            `str()` of it is SVG.
+            `str()` returns the SVG text.
 
         Raises
         ------
         ValueError, TypeError
-            An argument is not one of these.
+            An argument is invalid.
         """
         from nnc._drawing.network import draw
 
         return draw(self, row, neurons)
 
     def to_svg(self, path: Any = None, row: ArrayLike | None = None, *, neurons: int = 10) -> str:
-        """Return the drawing of `draw` as SVG, which follows whether the page is light or dark.
+        """Return the drawing of `draw` as SVG text with colors for light and dark pages.
 
         Parameters
         ----------
         path : str, os.PathLike or text file, optional
-            Where to write it. Until the new file is complete, an old one stays.
+            File to write, atomically as by `save`.
         row, neurons
             As in `draw`.
 
         Returns
         -------
         str
-            The text of the file.
+            The SVG text.
 
         Raises
         ------
         ValueError, TypeError
-            An argument is not one of these.
+            An argument is invalid.
         OSError
-            The file cannot be written; the message says why and what to do.
+            The file cannot be written; the message names the cause and a remedy.
         """
         drawing = self.draw(row, neurons=neurons)
         if path is not None:
@@ -129,7 +132,13 @@ class Inspection(Prediction):
         return table(head, rows, "NeuralNetwork") + summary + self.draw()._repr_html_() + trained
 
     def inspect(self, file: IO[str] | None = None) -> None:
-        """Prints all layers, neurons, weights, biases and scalings, to `file` or to the standard output."""
+        """Print all layers, neurons, weights, biases and scalings.
+
+        Parameters
+        ----------
+        file : text file, optional
+            Default: the standard output.
+        """
         from nnc._inspection.text import network_text, scaling_text
 
         converter = self.converter
@@ -142,27 +151,29 @@ class Inspection(Prediction):
         print(network_text(self.model.stack, self.model.lists(), inputs, targets), file=file)
 
     def explain_step(self, X: ArrayLike, y: Any, lr: float = 0.5) -> Explanation:
-        """A step of gradient descent by hand: every number of the forward pass, the loss, the chain rule and the
-        update, with its formula, as if every layer learned at this rate. The network is not changed.
+        """Print and return one step of gradient descent with all intermediate results.
+
+        The text contains the formula and the value of each number in the forward pass, the loss, the backward pass and
+        the update. All layers learn, with the same learning rate. The network does not change.
 
         Parameters
         ----------
         X, y : arrays
-            One row, or a few; as in `evaluate_loss`. Where the network scales them, the text says how and contains the
-            scaled numbers.
+            One row, or a few rows, as in `evaluate_loss`. If the network scales them, the text contains the scaling and
+            the scaled numbers.
         lr : float, default 0.5
             Learning rate.
 
         Returns
         -------
         Explanation
-            Its text is printed, too, except in notebooks, which show the value of a cell; its attributes hold the
-            numbers.
+            The numbers as attributes, and the text. The text is also printed, except in notebooks, which show the value
+            of a cell.
 
         Raises
         ------
         ValueError, TypeError
-            An argument does not fit.
+            An argument is invalid, or the loss is a function or has heads.
         """
         from nnc._drawing.html import print_result
         from nnc._inspection.explain import explain_step
@@ -170,7 +181,8 @@ class Inspection(Prediction):
         converter = self.converter
         if self.model.loss_function is not None:
             raise ValueError(
-                f"explain_step knows single losses that have a name, got the loss {self.model.loss_function}"
+                f"explain_step requires a loss with a name, got {self.model.loss_function}; explain a network with a "
+                "similar loss, such as 'mse'"
             )
         data, lr = converter.data(X, y), check_positive("lr", lr)
         explanation = explain_step(

@@ -34,9 +34,9 @@ if TYPE_CHECKING:
     from nnc.layers import base
 
 
-AUTO = "auto"  # a loss that the first training chooses
-PROVISIONAL_LOSS = "mse"  # loss of the engine until then
-LOSS_IS_CHOSEN: AbstractContextManager[None] = nullcontext()
+AUTO = "auto"  # value of the argument `loss` that lets the first training choose the loss
+PROVISIONAL_LOSS = "mse"  # loss of the engine while the loss is "auto"
+EMPTY_CONTEXT: AbstractContextManager[None] = nullcontext()
 
 
 class Parameters(SuggestsAttributes):
@@ -45,11 +45,11 @@ class Parameters(SuggestsAttributes):
     Attributes
     ----------
     model : Model
-        The layers on the compiled engine, and their parameters.
+        Layers, parameters and compiled engine.
     converter : DataConverter
-        Converts inputs, targets and outputs.
+        Conversion of inputs, targets and outputs.
     streams : Streams
-        Random numbers.
+        Random number streams.
     state : TrainingState or None
         Optimizer, learning rate and history; None before the first fit.
     """
@@ -58,10 +58,10 @@ class Parameters(SuggestsAttributes):
     converter: DataConverter
     streams: Streams
     state: TrainingState | None
-    _steps: Stepper | None  # prepared by `train_step`
+    _stepper: Stepper | None  # stepper that `train_step` and `apply_gradients` reuse
     _has_automatic_loss: bool  # whether the loss is "auto" and the first training has not chosen it yet
     _fit_settings: dict[str, Any] | None = None  # settings of the last fit before the network was saved and loaded
-    _init: str | None  # initialization of the weights; None: by activation
+    _init_name: str | None  # name of the weight initialization; None: each activation has its own
 
     @suggest_arguments(elsewhere="fit")
     def __init__(
@@ -85,49 +85,50 @@ class Parameters(SuggestsAttributes):
 
             loss = PROVISIONAL_LOSS
         name, parameter = losses.parse_loss(loss)
-        made = build_stack(layers, activation, output, name, check_bool("bias", bias))
-        if self._has_automatic_loss and (output is not None or made.activations[-1] != losses.ROWS[name].output):
+        stack = build_stack(layers, activation, output, name, check_bool("bias", bias))
+        if self._has_automatic_loss and (output is not None or stack.activations[-1] != losses.ROWS[name].output):
             raise ValueError(
-                f"output must be left out with loss='auto', which chooses it, got {output or made.activations[-1]!r}"
+                f"output must be None with loss='auto', which chooses it, got {output or stack.activations[-1]!r}"
             )
         custom = heads = None
         if isinstance(loss, (losses.Composite, losses.Quantile)) and name == losses.CUSTOM:
             from nnc._model.heads import heads_loss
 
-            heads = heads_loss(loss, made)
+            heads = heads_loss(loss, stack)
         elif name == losses.CUSTOM:
             from nnc._model.custom import custom_loss
 
-            custom = custom_loss(loss, made)
-        self.model = Model(made, name, parameter, check_dtype(dtype), custom, heads)
+            custom = custom_loss(loss, stack)
+        self.model = Model(stack, name, parameter, check_dtype(dtype), custom, heads)
         self.streams = Streams(check_seed(seed))
         self.converter = converter(self.model, *scalers)
         self.converter.automatic_scalings = frozenset(
-            n for n, s in (("scale_X", scale_X), ("scale_y", scale_y)) if s == "auto"
+            argument for argument, scaler in (("scale_X", scale_X), ("scale_y", scale_y)) if scaler == "auto"
         )
         self.state = None
-        self._steps = None
+        self._stepper = None
         self._initialize(init)
 
     def _initialize(self, init: str | Sequence[ArrayLike] | None) -> None:
+        """Set the initial weights and biases."""
         if init is None or isinstance(init, str):
-            self._init = None if init is None else check_choice("init", init, initializers.NAMES)
-            self.model.draw_weights(self._init, self.streams.root)
+            self._init_name = None if init is None else check_choice("init", init, initializers.NAMES)
+            self.model.draw_weights(self._init_name, self.streams.root)
         else:
             Arrays("init", self.model.W).assign(init)
             self.converter.automatic_scalings = frozenset()
 
     def _choosing_loss(self, y: Any, is_batch: bool = False) -> AbstractContextManager[None]:
-        """Return the context of a training on these targets, which choose the loss if it is "auto"."""
+        """Return a context for a training on these targets, in which they have chosen a loss that is "auto"."""
         if not self._has_automatic_loss or y is None:
-            return LOSS_IS_CHOSEN
+            return EMPTY_CONTEXT
         from nnc._data.automatic_loss import choose_loss
 
         return self._using_loss(choose_loss(y, self.model.sizes[-1], is_batch))
 
     @contextmanager
     def _using_loss(self, loss: str) -> Iterator[None]:
-        """Replace the loss "auto" by this one, but restore it if the data is refused before the first step."""
+        """Replace the loss "auto"; restore it if the data is rejected before the first step."""
         try:
             self._set_loss(loss)
             yield
@@ -136,105 +137,115 @@ class Parameters(SuggestsAttributes):
             raise
 
     def _set_loss(self, loss: str) -> None:
-        """Replace the loss "auto" by this one.
+        """Replace the loss "auto" by the given one.
 
-        All output activations that "auto" can choose have the same initialization, so the parameters stay.
+        The parameters do not change, because all output activations that "auto" can choose have the same
+        initialization.
         """
         self._change_loss(loss, DataConverter)
 
     def _restore_automatic_loss(self) -> None:
-        """Undo `_set_loss` unless a training has begun."""
+        """Undo `_set_loss` unless a training has started."""
         if self.state is None:
             from nnc._data.automatic_loss import UndecidedConverter
 
             self._change_loss(PROVISIONAL_LOSS, UndecidedConverter)
 
-    def _change_loss(self, loss: str, converter: type[DataConverter]) -> None:
-        before, scalings = self.converter, self.converter.automatic_scalings
+    def _change_loss(self, loss: str, converter_class: type[DataConverter]) -> None:
+        """Change the loss of the engine, and create a new converter with the same scalings."""
+        previous = self.converter
         self.model.change_loss(loss)
-        self.converter = converter(self.model, before.scaler_X, before.scaler_y)
-        self.converter.automatic_scalings = scalings
-        self._has_automatic_loss = converter is not DataConverter
+        self.converter = converter_class(self.model, previous.scaler_X, previous.scaler_y)
+        self.converter.automatic_scalings = previous.automatic_scalings
+        self._has_automatic_loss = converter_class is not DataConverter
 
     def _automatic_scalings(self) -> frozenset[str]:
-        """Return the names of the scalings that a fit may choose.
+        """Return which of "scale_X" and "scale_y" a fit may choose.
 
-        There are none where the weights are not those of the seed any more: they belong to rows as they are.
+        The set is empty if the weights are no longer those of the seed, because such weights fit unscaled rows.
         """
         if not self.converter.automatic_scalings:
             return self.converter.automatic_scalings
-        drawn = self.model.with_zero_parameters()
-        drawn.draw_weights(self._init, self.streams.root)
-        return self.converter.automatic_scalings if np.array_equal(drawn.theta, self.model.theta) else frozenset()
+        initial = self.model.with_zero_parameters()
+        initial.draw_weights(self._init_name, self.streams.root)
+        return self.converter.automatic_scalings if np.array_equal(initial.theta, self.model.theta) else frozenset()
 
     @property
     def sizes(self) -> tuple[int, ...]:
-        """Width of the input and of every layer that computes: how many numbers a row has there."""
+        """Number of values in one row of the input and of the output of each parametric layer."""
         return self.model.sizes
 
     @property
     def activations(self) -> tuple[str, ...]:
-        """The activation of every layer that computes, the output's last."""
+        """Activation of each parametric layer; the last one is that of the output layer."""
         return self.model.activations
 
     @property
     def loss_name(self) -> str:
-        """The name of the loss; "custom" for a function or for several heads, "auto" until the first fit chooses it.
+        """Name of the loss; `evaluate_loss` computes its value.
 
-        `evaluate_loss` computes the loss.
+        It is "custom" for a function and for several heads, and "auto" until the first training chooses the loss.
         """
         return AUTO if self._has_automatic_loss else self.model.loss
 
     @property
     def heads(self) -> Heads | None:
-        """The heads, where these are the loss."""
+        """Heads of the network if its loss is `nnc.Heads` or has several quantiles, else None."""
         return None if self.model.heads is None else self.model.heads.definition
 
     @property
     def loss_parameter(self) -> float | None:
-        """huber's delta, quantile's tau, cross_entropy's label smoothing; None for the other losses."""
+        """Parameter of the loss: delta of "huber", tau of "quantile", label smoothing of "cross_entropy", else None."""
         return self.model.loss_parameter if losses.ROWS[self.model.loss].parameter else None
 
     @property
     def classes(self) -> NDArray[Any] | None:
-        """What `predict_classes` answers with, in the order of the outputs, where `fit` has found it in its labels;
-        None where labels are the numbers of the outputs."""
+        """Class of each output in order, as the first training has learned them from its labels.
+
+        None if labels are the indices of the outputs, if there was no training, and for regression.
+        """
         classes = self.converter.classes
         return None if classes is None else read_only(classes.copy())
 
     @property
     def feature_names(self) -> tuple[str, ...] | None:
-        """What the columns of X were called in the first `fit` on a frame, whose later ones are put in this order; None
-        where they had no names."""
+        """Names of the columns of X in the first `fit` on a data frame; None if the columns had no names.
+
+        Later data frames may have the columns in any order.
+        """
         return self.converter.feature_names
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """The type of the parameters and of all arithmetic."""
+        """Dtype of the parameters and of all computations."""
         return self.model.dtype
 
     @property
     def seed(self) -> int:
-        """The seed that was given, or drawn where none was."""
+        """Seed of the network: the argument `seed`, or the random seed that was drawn instead."""
         return self.streams.seed
 
     @property
     def n_params(self) -> int:
-        """How many weights and biases there are."""
+        """Number of parameters: all elements of the weights and biases."""
         return self.model.n_params
 
     @property
     def history(self) -> History | None:
-        """The table of all epochs since the optimizer began, those before a checkpoint included; None before the first
-        fit. Single steps have no row, and neither have fits before the last 1000 or epochs before the last 100,000:
-        `history.untracked_epochs` counts them."""
+        """Loss and other values of all epochs since the optimizer started, including those before a checkpoint.
+
+        None before the first fit. Single steps have no row. Only the last 1000 fits and about 100,000 epochs are kept;
+        `history.untracked_epochs` is the number of the other epochs and steps.
+        """
         with self.model.snapshot_lock:
             return None if self.state is None else self.state.history
 
     @property
     def weights(self) -> Arrays:
-        """W (n_in, n_out) of every layer, as views: `net.weights[0][2, 1] = 0.5` changes the network, and so does
-        `net.weights[0] = W` and `net.weights = [W, ...]`, which copy the values."""
+        """Weight matrices W (n_in, n_out) of all parametric layers, as views.
+
+        `net.weights[0][2, 1] = 0.5` changes the network. `net.weights[0] = W` and `net.weights = [W, ...]` copy values.
+        """
         return Arrays("weights", self.model.W)
 
     @weights.setter
@@ -243,8 +254,10 @@ class Parameters(SuggestsAttributes):
 
     @property
     def biases(self) -> Arrays:
-        """b (n_out,) of every layer, as views, assigned as `weights` is; None of a layer without, and none at all where
-        no layer has them."""
+        """Bias vectors b (n_out,) of all parametric layers, as views, which can be assigned like `weights`.
+
+        An item is None if that layer has no biases; there are no items if no layer has biases.
+        """
         return Arrays("biases", self.model.b if self.model.stack.bias else [])
 
     @biases.setter
@@ -253,10 +266,10 @@ class Parameters(SuggestsAttributes):
 
     @property
     def params(self) -> NDArray[Any]:
-        """All parameters in one vector (n_params,): layer by layer W, row by row, then b.
+        """All parameters as one vector (n_params,): for each layer the rows of W, then b.
 
-        Reading makes a copy, which is read-only so that no change to it gets lost; assign the whole to change the
-        network: `net.params = 0.99 * net.params`.
+        Reading returns a copy, which is read-only because changing it would have no effect. Assign a vector to change
+        the network: `net.params = 0.99 * net.params`.
         """
         return read_only(self.model.params)
 
@@ -266,16 +279,16 @@ class Parameters(SuggestsAttributes):
 
     @property
     def layers(self) -> tuple[Layer, ...]:
-        """A light view of every layer but the input, the output last."""
-        return tuple(Layer(self.model, place) for place in range(len(self.model.stack.layers)))
+        """Views of all layers except the input, in order."""
+        return tuple(Layer(self.model, index) for index in range(len(self.model.stack.layers)))
 
     def _layers_with_weights(self) -> tuple[Layer, ...]:
-        """Return views of the layers that have weights, the output last."""
-        places = [place for place, layer in enumerate(self.model.stack.layers) if layer.has_parameters]
-        return tuple(Layer(self.model, place) for place in places)
+        """Return views of the parametric layers in order."""
+        layers = enumerate(self.model.stack.layers)
+        return tuple(Layer(self.model, index) for index, layer in layers if layer.has_parameters)
 
-    def _catch_up(self) -> None:
-        """Update the positions of the random streams with the draws of single steps."""
-        for state in (self.state, None if self._steps is None else self._steps.general.state):
+    def _update_counters(self) -> None:
+        """Add the steps and random draws of single steps to the counters of the training state."""
+        for state in (self.state, None if self._stepper is None else self._stepper.general.state):
             if state is not None:
                 state.catch_up()

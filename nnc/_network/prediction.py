@@ -1,4 +1,4 @@
-"""Outputs, losses, scores and derivatives of a network."""
+"""Methods of a network that compute outputs, losses, scores and derivatives."""
 
 from __future__ import annotations
 
@@ -17,66 +17,68 @@ if TYPE_CHECKING:
 
 
 class Prediction(Parameters):
-    """Computations that do not change the network."""
+    """Methods that do not change the network."""
 
     def predict(self, X: ArrayLike, out: NDArray[Any] | None = None) -> NDArray[Any]:
-        """The outputs of the network.
+        """Compute the outputs of the network.
 
         Parameters
         ----------
         X : array (n, n_in)
-            Rows of inputs. A vector is one row, or where the network has one input, one column. Images, here and
-            elsewhere: (n, height, width, channels), (n, height, width) of one channel, or one of these without n.
+            Rows of inputs. A vector is one row; if the network has one input, it is one column. Images have the shape
+            (n, height, width, channels), or (n, height, width) if there is one channel; a single image has no n.
         out : array, optional
-            Written into and returned, in place of a new array: of the shape and dtype below, C-contiguous.
+            C-contiguous array of the shape and dtype of the result, which is written and returned instead of a new
+            array.
 
         Returns
         -------
         array (n, n_out)
-            In the network's dtype; (n_out,) where X was a vector that is one row. NaN where weights are NaN, which
-            `fit`, `save`, `predict_classes`, `score` and `evaluate_loss` refuse: this call has no time to look.
+            Outputs in the dtype of the network, in the units of the targets. The shape is (n_out,) if X is a vector
+            that is one row. Outputs are NaN if parameters are NaN, which this method does not check.
 
         Raises
         ------
         ValueError, TypeError
-            X does not fit the network or holds NaN or infinity, or out is no such array.
+            X does not fit the network or contains NaN or infinity, or `out` is not such an array.
         """
-        converter, model, single = self.converter, self.model, False
-        direct = converter.is_direct and model.heads is None and (out is None or type(out) is np.ndarray)
-        if direct and type(X) is np.ndarray:
+        converter, model, is_single = self.converter, self.model, False
+        is_direct = converter.is_direct and model.heads is None and (out is None or type(out) is np.ndarray)
+        if is_direct and type(X) is np.ndarray:
             P = model.engine.predict_as_is(model.theta_view, X, out)
             if P is not None:
                 return P  # type: ignore[no-any-return]
         rows = converter.rows_as_is(X)
         if rows is None:
             array = converter.array(X)
-            rows, single = converter.inputs(array), converter.is_single(array)
+            rows, is_single = converter.inputs(array), converter.is_single(array)
         if out is not None:
-            return converter.predict_into(out, rows, single)
+            return converter.predict_into(out, rows, is_single)
         P = model.predict(rows)
         if converter.scaler_y is not None:
             P = converter.unscale(P)
-        return P[0] if single else P
+        return P[0] if is_single else P
 
     def predict_classes(self, X: ArrayLike) -> NDArray[Any]:
-        """The most probable class of every row.
+        """Predict the class of each row.
 
         Parameters
         ----------
         X : array (n, n_in)
-            As in `predict`; a vector that is one row counts as n = 1.
+            Rows as in `predict`; a vector that is one row counts as n = 1.
 
         Returns
         -------
         array (n,)
-            With two or more outputs the index of the largest one; with one output 1 where a sigmoid is at least 0.5, or
-            with "hinge" where it is at least 0, else 0. Where labels were of another kind, the class of that index.
-            With "bce" and several outputs (n, n_out), each 0 or 1 for itself.
+            With several outputs, the class of the largest output. With one output, the second class if the output is at
+            least 0.5 (at least 0 with the loss "hinge"), otherwise the first one. Classes are those in `classes`, or
+            indices 0, 1, ... if `classes` is None. With "bce" and several outputs, the result (n, n_out) is 0 or 1 for
+            each output separately.
 
         Raises
         ------
         ValueError
-            The network has one output and it is no sigmoid, or X does not fit the network.
+            The network has one output that is not a sigmoid, or X does not fit the network.
         TypeError
             X is not an array of real numbers.
         """
@@ -87,48 +89,48 @@ class Prediction(Parameters):
         return index if classes is None or index.ndim == 2 else classes[index]
 
     def predict_proba(self, X: ArrayLike) -> NDArray[Any]:
-        """The probability of every class.
+        """Predict the probability of each class.
 
         Parameters
         ----------
         X : array (n, n_in)
-            As in `predict`; a vector that is one row counts as n = 1.
+            Rows as in `predict`; a vector that is one row counts as n = 1.
 
         Returns
         -------
         array (n, n_classes)
-            In the order of `classes`; with one sigmoid output the columns of no and yes. With "bce" and several outputs
-            (n, n_out), the probability of yes of each for itself.
+            Probabilities in the order of `classes`. With one sigmoid output there are two columns. With "bce" and
+            several outputs, the result (n, n_out) has the probability that each label applies.
 
         Raises
         ------
         ValueError, TypeError
-            The outputs are no probabilities, as with "hinge" and with losses of numbers; or X does not fit the network.
+            The outputs are not probabilities, as with "hinge" and regression losses, or X does not fit the network.
         """
         self.converter.check_probabilities()
         P = np.atleast_2d(self.predict(X))
         return np.concatenate([1 - P, P], axis=1) if P.shape[1] == 1 else P
 
     def score(self, X: ArrayLike, y: Any, sample_weight: ArrayLike | None = None, metric: Any = None) -> float:
-        """How good the predictions are.
+        """Compute a metric of the predictions for given rows.
 
         Parameters
         ----------
         X : array (n, n_in)
-        y : array (n, n_out), or (n,)
-            As in `evaluate_loss`.
+            Rows as in `predict`.
+        y : array (n, n_out) or (n,)
+            Targets as in `evaluate_loss`.
         sample_weight : array (n,), optional
-            How much each row counts.
+            Weight of each row.
         metric : str, function or nnc.Metric, optional
-            As in `fit`.
+            Metric as in `fit`. Default: "accuracy" for classification, otherwise "r2".
 
         Returns
         -------
         float
-            That of the metric. Without one, with "bce", "cross_entropy" and "hinge" the accuracy: the share of rows
-            whose classes are all predicted. Else R^2, 1 - (sum of squared errors) / (sum of squared differences from
-            the mean), averaged over the outputs; for an output whose targets are all the same 1 if they are predicted
-            exactly, else 0.
+            The value of the metric. The accuracy is the fraction of rows for which all classes are predicted. R^2 is
+            1 - (sum of squared errors) / (sum of squared deviations from the mean), averaged over the outputs. For an
+            output with constant targets it is 1 if all predictions are exact, else 0.
 
         Raises
         ------
@@ -141,31 +143,38 @@ class Prediction(Parameters):
         return self.converter.measure(metric, data, P)
 
     def _metric(self, metric: Any) -> Metric:
-        """What `score` measures."""
+        """Return the metric of `score`; raise ValueError if the network has heads."""
         from nnc._data.metrics import as_metric
 
         if self.heads is not None:
-            raise ValueError("score is of one loss, and there are several heads: split what predict returns")
+            raise ValueError(
+                "score requires a network with a single loss, got one with heads; split the outputs with "
+                "net.heads.split(net.predict(X)) and compute a metric of each head"
+            )
         row = losses.ROWS[self.model.loss]
         return as_metric("metric", ("accuracy" if row.is_classification else "r2") if metric is None else metric, row)
 
     def _check_outputs(self, P: NDArray[Any]) -> None:
-        """Raises where outputs are not finite because weights are not: NaN has a class and a score like any number."""
+        """Raise ValueError if outputs are not finite because of the parameters.
+
+        Without this check, NaN would get a class and a score.
+        """
         if self.model.core.find_not_finite(P)[0] >= 0:
             self.model.check_parameters()
 
     def evaluate_loss(self, X: ArrayLike, y: Any, sample_weight: ArrayLike | None = None) -> float:
-        """Compute the network's loss on these rows, as defined for the constructor's argument `loss`.
+        """Compute the loss of given rows, as defined by the argument `loss` of the constructor.
 
         Parameters
         ----------
         X : array (n, n_in)
-        y : array (n, n_out), or (n,)
-            Targets; a vector is a column. For "cross_entropy" labels (n,) from 0 to n_out - 1, or rows of
-            probabilities (n, n_out) that sum to 1, such as one-hot ones; for "bce" numbers from 0 to 1; for "poisson"
-            numbers from 0; for "hinge" -1 and 1. Where `fit` has met classes of another kind, such as strings, those.
+            Rows as in `predict`.
+        y : array (n, n_out) or (n,)
+            Targets; a vector is one column. "cross_entropy" takes labels (n,) from 0 to n_out - 1, or probabilities (n,
+            n_out) whose rows sum to 1, such as one-hot vectors. "bce" takes numbers from 0 to 1, "poisson" numbers of
+            at least 0, "hinge" -1 and 1. After a fit with other labels, such as text, these labels.
         sample_weight : array (n,), optional
-            How much each row counts: finite, 0 or more, not all 0.
+            Weight of each row: finite, at least 0, and not all 0.
 
         Returns
         -------
@@ -174,39 +183,38 @@ class Prediction(Parameters):
         Raises
         ------
         ValueError, TypeError
-            X or y does not fit the network, or holds NaN or infinity.
+            X or y does not fit the network, or contains NaN or infinity.
         """
         model, converter = self.model, self.converter
         if sample_weight is None and converter.is_unconverted(X, y):
-            found: float | None = model.engine.loss_as_is(model.theta_view, X, y)
-            if found is not None:
-                return found
+            loss_as_is: float | None = model.engine.loss_as_is(model.theta_view, X, y)
+            if loss_as_is is not None:
+                return loss_as_is
         if model.custom is not None:
             return model.compute_loss(converter.data(X, y, sample_weight))
         data = converter.data_as_is(X, y, sample_weight) or converter.data(X, y, sample_weight)
         loss: float = model.engine.loss(model.theta_view, *data)
         if not loss < np.inf:
-            converter.data(X, y, sample_weight)  # raises where they are not finite
+            converter.data(X, y, sample_weight)  # raises an error if X or y is not finite
             model.check_parameters()
         return loss
 
     def gradients(
         self, X: ArrayLike, y: Any, sample_weight: ArrayLike | None = None
     ) -> list[tuple[NDArray[Any], NDArray[Any] | None]]:
-        """The gradient of the loss on these rows by backpropagation. Where there is a BatchNorm it is that of a step of
-        training, which takes mean and variance of these rows.
+        """Compute the gradient of the loss of given rows by backpropagation.
+
+        BatchNorm layers use the mean and variance of these rows, as in a training step.
 
         Parameters
         ----------
-        X : array (n, n_in)
-        y : array (n, n_out), or (n,)
-        sample_weight : array (n,), optional
-            As in `evaluate_loss`.
+        X, y, sample_weight : arrays
+            Rows as in `evaluate_loss`.
 
         Returns
         -------
-        list of (dW, db), one for each layer
-            dW (n_in, n_out) and db (n_out,), None of a layer without biases.
+        list of (dW, db)
+            One pair for each parametric layer: dW (n_in, n_out), and db (n_out,) or None if the layer has no biases.
 
         Raises
         ------
@@ -233,69 +241,72 @@ class Prediction(Parameters):
         return model.split(flat)
 
     def forward(self, X: ArrayLike) -> list[NDArray[Any]]:
-        """The outputs of every layer.
+        """Compute the outputs of all parametric layers.
 
         Parameters
         ----------
         X : array (n, n_in)
+            Rows as in `predict`.
 
         Returns
         -------
-        list of arrays (n, *shape_out of the layer)
-            The last one is what `predict` returns, before a scaling of the targets is undone.
+        list of arrays (n, *output shape)
+            One array for each parametric layer. The last one is the result of `predict` in the units of scaled targets.
 
         Raises
         ------
         ValueError, TypeError
-            X does not fit the network or holds NaN or infinity.
+            X does not fit the network or contains NaN or infinity.
         """
         return self.model.forward(self.converter.checked_inputs(X))
 
     def vjp(self, X: ArrayLike, dP: ArrayLike) -> tuple[list[tuple[NDArray[Any], NDArray[Any] | None]], NDArray[Any]]:
-        """The gradient of a loss of your own, by backpropagation of its derivative by the outputs: the vector-Jacobian
-        product.
+        """Compute a vector-Jacobian product: the gradient of any loss from its derivative with respect to the outputs.
 
         Parameters
         ----------
         X : array (n, n_in)
+            Rows as in `predict`.
         dP : array (n, n_out)
-            d loss / d P, where P is what `predict` returns for X: probabilities where the output is softmax or sigmoid,
-            whose own derivatives are taken here, and raw numbers where `scale_y` scales targets.
+            d loss / d P, where P is the result of `predict` for X: probabilities if the output is softmax or sigmoid,
+            and numbers in the units of the targets if `scale_y` is used.
 
         Returns
         -------
-        gradients : list of (dW, db), one for each layer
-            As `gradients` has them.
+        gradients : list of (dW, db)
+            Derivatives of the loss with respect to the parameters, as `gradients` returns them.
         dX : array of the shape of X
-            d loss / d X, by the raw X where `scale_X` scales it.
+            d loss / d X for raw inputs.
 
         Raises
         ------
         ValueError, TypeError
-            X or dP does not fit the network, or holds NaN or infinity.
+            X or dP does not fit the network, or contains NaN or infinity.
 
         Examples
         --------
         >>> P = net.predict(X)
-        >>> gradients, dX = net.vjp(X, 2 * (P - Y) / P.size)  # of the mean squared error
+        >>> gradients, dX = net.vjp(X, 2 * (P - Y) / P.size)  # gradient of the mean squared error
         """
         return derivatives.vjp(self.converter, X, dP)
 
     def jacobian(self, X: ArrayLike) -> NDArray[Any]:
-        """How the outputs change with the inputs, d P / d X.
+        """Compute the derivatives of the outputs with respect to the inputs, d P / d X.
 
         Parameters
         ----------
         X : array (n, n_in)
+            Rows as in `predict`.
 
         Returns
         -------
-        array (n, n_out, n_in), of images (n, n_out, height, width, channels)
-            Of what `predict` returns by the raw X; without n where X was a vector that is one row.
+        array (n, n_out, n_in), for images (n, n_out, height, width, channels)
+            Derivatives of the result of `predict` with respect to the raw inputs; without n if X is a vector that is
+            one row.
 
         Raises
         ------
         ValueError, TypeError
-            X does not fit the network or holds NaN or infinity.
+            X does not fit the network or contains NaN or infinity.
         """
         return derivatives.jacobian(self.converter, X)

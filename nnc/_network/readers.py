@@ -1,4 +1,4 @@
-"""Networks read from models of other packages."""
+"""Functions that convert models of other packages to networks."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ if TYPE_CHECKING:
 
 
 def from_sklearn(mlp: Any, dtype: Any = None) -> NeuralNetwork:
-    """Read a network from a trained MLPClassifier or MLPRegressor of scikit-learn or nnc (extra `[sklearn]`).
+    """Convert a fitted MLPClassifier or MLPRegressor of scikit-learn or nnc (extra `[sklearn]`) to a network.
 
-    Classes that are dates become text, as in `fit`.
+    Classes that are dates become text, as in `NeuralNetwork.fit`.
 
     Parameters
     ----------
     mlp : MLPClassifier or MLPRegressor
-    dtype : dtype, optional
-        Precision of the network: float32 or float64. Default: that of the weights.
+    dtype : {"float64", "float32"} or NumPy dtype, optional
+        Dtype of the network. Default: that of the weights.
 
     Returns
     -------
@@ -33,9 +33,9 @@ def from_sklearn(mlp: Any, dtype: Any = None) -> NeuralNetwork:
     ImportError
         scikit-learn is not installed.
     TypeError
-        It is not an MLPClassifier or MLPRegressor, but a subclass or something else.
+        `mlp` is not an MLPClassifier or MLPRegressor, or an instance of a subclass.
     ValueError
-        It has not been trained, or a network cannot have its classes.
+        `mlp` is not fitted, or a network does not support its classes.
     """
     from nnc._interop.scikit_learn import parts_of
 
@@ -45,28 +45,34 @@ def from_sklearn(mlp: Any, dtype: Any = None) -> NeuralNetwork:
 def from_torch(
     module: Any, shape: Sequence[int] | None = None, loss: str | Loss | None = None, verify: bool = True
 ) -> NeuralNetwork:
-    """Read a network from a PyTorch nn.Sequential; its predictions equal the module's in evaluation mode.
+    """Convert a PyTorch nn.Sequential to a network with the same predictions as the module in evaluation mode.
 
-    docs/exchange.md lists the modules that are read; others are refused, and so are subclasses, hooks and other
-    attributes. Images are channels last here: `net.predict(x.permute(0, 2, 3, 1))`.
+    docs/exchange.md lists the supported modules. Other modules, subclasses, hooks and additional attributes are
+    rejected. Images have channels last in nnc: `net.predict(x.permute(0, 2, 3, 1))`.
 
     Parameters
     ----------
     module : torch.nn.Sequential
     shape : (height, width, channels), optional
-        Shape of an image; needed if the first layer is one for images.
+        Shape of an image, which is required if the first layer processes images.
     loss : str or object, optional
-        Default: "cross_entropy" with a softmax at the end, "bce" with a sigmoid, else "mse". PyTorch's losses take
-        net inputs: with "cross_entropy" or "bce" here, an output without an activation gets theirs.
+        Loss of the network. Default: "cross_entropy" if the last module is a softmax, "bce" if it is a sigmoid,
+        otherwise "mse". If the module ends with net inputs, as usual for the losses of PyTorch, pass "cross_entropy" or
+        "bce": the network then gets the output activation of this loss.
     verify : bool, default True
-        Compare outputs on 4 random rows; the tolerance is 1e-5 of the largest one in float32, 1e-10 in float64.
+        Whether to compare the outputs for 4 random rows. The tolerance is 1e-5 of the largest output in float32, and
+        1e-10 in float64.
+
+    Returns
+    -------
+    NeuralNetwork
 
     Raises
     ------
     ImportError
         PyTorch is not installed.
     TypeError
-        `module` is not an nn.Sequential, or another argument is of a wrong type.
+        `module` is not an nn.Sequential, or another argument has a wrong type.
     ValueError
         A module in it is not supported, which the message names, or the outputs differ.
     """
@@ -76,9 +82,9 @@ def from_torch(
 
 
 def from_keras(model: Any, loss: str | Loss | None = None, verify: bool = True) -> NeuralNetwork:
-    """Read a network from a Sequential model of Keras 3; its predictions equal the model's outside training.
+    """Convert a Sequential model of Keras 3 to a network with the same predictions as the model in inference mode.
 
-    docs/exchange.md lists the layers that are read; subclasses, other layers and other attributes are refused.
+    docs/exchange.md lists the supported layers. Other layers, subclasses and additional attributes are rejected.
 
     Parameters
     ----------
@@ -86,10 +92,14 @@ def from_keras(model: Any, loss: str | Loss | None = None, verify: bool = True) 
     loss, verify : optional
         As in `from_torch`.
 
+    Returns
+    -------
+    NeuralNetwork
+
     Raises
     ------
     TypeError
-        `model` is not a Sequential model, or another argument is of a wrong type.
+        `model` is not a Sequential model, or another argument has a wrong type.
     ValueError
         A layer in it is not supported, which the message names, or the outputs differ.
     """
@@ -99,32 +109,38 @@ def from_keras(model: Any, loss: str | Loss | None = None, verify: bool = True) 
 
 
 def from_onnx(path: Any, loss: str | Loss | None = None, verify: bool = False) -> NeuralNetwork:
-    """Read the network of an ONNX model, whose predictions are the same to rounding.
+    """Read an ONNX model as a network with the same predictions up to rounding.
 
-    Models of `to_onnx`, skl2onnx, PyTorch and Keras are read if nnc has their layers. Operators, attributes and
-    types that docs/exchange.md does not list are refused. The onnx package is needed only to verify. Images are
-    channels last here, however the model has them; names of classes and the scaling of inputs come along.
+    Supported are models of `to_onnx`, skl2onnx, PyTorch and Keras whose layers exist in nnc. Operators, attributes and
+    types that docs/exchange.md does not list are rejected. The package onnx is needed only if `verify` is true. Images
+    have channels last in nnc, even if the model has channels first. Class names and input scaling become parts of the
+    network.
 
     Parameters
     ----------
     path : str or os.PathLike
     loss : str or object, optional
-        As in `from_torch`; with labels and no probabilities "hinge".
+        Loss of the network as in `from_torch`; the default is "hinge" for labels without probabilities.
     verify : bool, default False
-        Compare outputs and labels with those of onnx's reference evaluator on 4 random rows, to a tolerance of 1e-5
-        in float32 and 1e-10 in float64. This runs the model: the file's size does not bound time and memory.
+        Whether to compare outputs and labels with those of onnx's reference evaluator for 4 random rows. The tolerance
+        is 1e-5 in float32 and 1e-10 in float64. This executes the model, whose time and memory may be much larger than
+        the size of the file suggests.
+
+    Returns
+    -------
+    NeuralNetwork
 
     Raises
     ------
     OSError
         The file cannot be read, as in `load`.
     ModelFileError
-        It is no ONNX model, or has a part that is not supported, which the message names; or the comparison fails.
-        It is an OSError and a ValueError.
+        The file is not an ONNX model, has an unsupported part, which the message names, or the comparison fails. It is
+        an OSError and a ValueError.
     ImportError
-        `verify` is true and onnx is not installed.
+        `verify` is true, and onnx is not installed.
     TypeError, ValueError
-        `loss` or `verify` is of another type or unknown.
+        `loss` or `verify` is invalid.
     """
     from nnc._interop.read_onnx import read
 
