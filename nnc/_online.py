@@ -106,7 +106,7 @@ class _OnlineModel:
     seed: int | None
 
     _loss: str
-    _extra_arguments: tuple[str, ...] = ()  # arguments of the subclass for the repr
+    _extra_arguments: tuple[str, ...] = ()  # additional arguments of the subclass, for repr
 
     def __init__(
         self, hidden: Sequence[int], activation: str, optimizer: Any, lr: float, l2: float, seed: int | None
@@ -120,10 +120,10 @@ class _OnlineModel:
         check_positive("lr", lr)
         check_not_negative("l2", l2)
         self._network_seed = check_seed(seed)
-        self._features: dict[Hashable, RunningStatistics] = {}  # in the order of the inputs of the network
+        self._features: dict[Hashable, RunningStatistics] = {}  # ordered like the inputs of the network
         self._network: NeuralNetwork | None = None
         self._step: Callable[..., float] | None = None
-        self._expand_network(1, 2)  # raises an error if one of the other arguments is invalid
+        self._expand_network(1, 2)  # this raises an error if one of the other arguments is invalid
         self._network = self._step = None
 
     @property
@@ -173,7 +173,7 @@ class _OnlineModel:
         net, n_in = self._network, max(1, len(self._features))
         if net is None or net.sizes[0] < n_in or net.sizes[-1] < n_out:
             self._expand_network(n_in, n_out)
-        elif self._step is None:  # the stepper is not pickled
+        elif self._step is None:  # the model was unpickled, and pickles do not contain the stepper
             self._step = self._create_stepper(net)
         assert self._step is not None
         self._step(self._row(values, n_in), target)

@@ -331,7 +331,7 @@ def test_warnings_are_one_of_each_kind():
         ({"epochs": 1, "lr": nnc.PerNetwork([0.1, 0.1, 0.1, -1, 0.1, 0.1])}, ValueError, "lr must be a positive"),
         ({"epochs": 1, "rows": [[0, 1]]}, ValueError, "rows must have one item for each of 6 networks, got 1"),
         ({"epochs": 1, "rows": 3}, TypeError, "rows must be a sequence"),
-        ({"epochs": 1, "rows": [[90]] * 6}, ValueError, r"rows\[0\] must be from 0 to 89, got 90"),
+        ({"epochs": 1, "rows": [[90]] * 6}, ValueError, r"rows\[0\] must contain indices from 0 to 89, got 90"),
         ({"epochs": 1, "rows": [[]] * 6}, ValueError, r"rows\[0\]"),
         ({"epochs": 1, "rows": [[True]] * 6}, ValueError, "mask"),
         ({"epochs": 1, "rows": [[0.5]] * 6}, ValueError, "row indices"),

@@ -29,7 +29,7 @@ TUTORIAL_NETWORK: dict[str, Any] = {"bias": False, "init": "uniform", "loss": "s
 TUTORIAL_ITERATIONS = 1500
 
 MIN_TEST_ACCURACY = 0.95  # required accuracy on the test digits
-MAX_RELATIVE_DIFFERENCE = 1e-9  # allowed between engine and reference; rounding errors of 1500 steps are far smaller
+MAX_RELATIVE_DIFFERENCE = 1e-9  # of engine and plain Python; the rounding errors of 1500 steps are far smaller
 
 # Bits for the directions in which lines leave a cell. Their sum is the index of the character in _LINES.
 _UP, _DOWN, _LEFT, _RIGHT = 1, 2, 4, 8
@@ -66,13 +66,13 @@ def draw_network(sizes: Sequence[int], activations: Sequence[str], style: str = 
         Drawing of several lines, without a newline at the end.
     """
     # A neuron is 5 characters wide. A connection is 19 characters wide: 3 of line, a bar, 11 of line, a bar, 3 of line.
-    node, wire = 5, 19
+    node_width, line_width = 5, 19
     columns = [[f"({i})" for i in range(n)] if n <= 6 else ["(0)", "(1)", ":", f"({n - 1})"] for n in sizes]
     height = 2 * max(map(len, columns)) - 1
     middle = height // 2
-    width = len(sizes) * (node + wire)
+    width = len(sizes) * (node_width + line_width)
     directions = [[0] * width for _ in range(height)]
-    texts: list[tuple[int, int, str]] = []  # row, column of the center, and characters of each text
+    texts: list[tuple[int, int, str]] = []  # each text with its row and the column of its center
 
     def draw_horizontal(row: int, begin: int, end: int) -> None:
         for column in range(begin, end):
@@ -85,27 +85,27 @@ def draw_network(sizes: Sequence[int], activations: Sequence[str], style: str = 
             directions[row + 1][column] |= _UP
 
     for k, labels in enumerate(columns):
-        x = k * (node + wire)
-        left_bar, right_bar = x - 4, x + node + 3
+        x = k * (node_width + line_width)
+        left_bar, right_bar = x - 4, x + node_width + 3
         top = middle - len(labels) + 1
         bottom = middle + len(labels) - 1
         for i, label in enumerate(labels):
-            texts.append((top + 2 * i, x + node // 2, label))
+            texts.append((top + 2 * i, x + node_width // 2, label))
             if k > 0 and label != ":":
                 draw_horizontal(top + 2 * i, left_bar, x)
             if k < len(sizes) - 1 and label != ":":
-                draw_horizontal(top + 2 * i, x + node - 1, right_bar)
+                draw_horizontal(top + 2 * i, x + node_width - 1, right_bar)
         if k > 0:
             draw_vertical(left_bar, top, bottom)
         if k < len(sizes) - 1:
             draw_vertical(right_bar, top, bottom)
-            next_bar = x + node + wire - 4
+            next_bar = x + node_width + line_width - 4
             draw_horizontal(middle, right_bar, next_bar)
             texts.append((middle, (right_bar + next_bar) // 2, f" {sizes[k]} x {sizes[k + 1]} "))
 
     titles = ["inputs", *(f"hidden {k}" for k in range(1, len(sizes) - 1)), "output"]
     for row, captions in ((-3, titles), (-2, ["", *activations])):
-        texts += [(row, k * (node + wire) + node // 2, caption) for k, caption in enumerate(captions)]
+        texts += [(row, k * (node_width + line_width) + node_width // 2, caption) for k, caption in enumerate(captions)]
     grid = [[" "] * width for _ in range(3)] + [[_LINES[style][bits] for bits in row] for row in directions]
     for row, center, text in texts:
         begin = max(0, center - len(text) // 2)

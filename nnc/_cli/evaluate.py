@@ -34,7 +34,7 @@ CLASSIFICATION_METRICS = {
     "calibration_error": "calibration error",
     "auc": "area under the ROC curve",
 }
-MAX_CONFUSION_CLASSES = 12  # with more classes the confusion matrix does not fit into 80 columns
+MAX_CONFUSION_CLASSES = 12  # the confusion matrix of more classes does not fit into 80 columns of a terminal
 
 
 def run(arguments: Namespace) -> int:

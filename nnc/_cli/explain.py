@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from nnc.tabular.estimator import TableEstimator
     from nnc.tabular.explain import Explanations
 
-BAR_WIDTH = 30  # characters
-MAX_PRINTED_COLUMNS = 12  # columns with smaller contributions are summed up in one line
+BAR_WIDTH = 30  # length of the longest bar in characters
+MAX_PRINTED_COLUMNS = 12  # number of printed contributions; the smaller ones are summed up in one line
 
 
 def run(arguments: Namespace) -> int:

@@ -34,7 +34,7 @@ CHUNK_BYTES = 1 << 20  # bytes, or characters of text, that are read at a time
 SAMPLE_BYTES = 1 << 16  # bytes, or characters of text, at the start of a file in which the separator is detected
 MAX_SAMPLE_RECORDS = 50  # records from which the separator is detected
 SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
-SUGGESTED_ENCODINGS = ("gb18030", "big5", "shift_jis", "euc_kr", "cp1252")  # tried on a cell that is not UTF-8
+SUGGESTED_ENCODINGS = ("gb18030", "big5", "shift_jis", "euc_kr", "cp1252")  # suggested for a cell that is not UTF-8
 BYTE_ORDER_MARKS = {codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF32_BE: "utf-32",
                     codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}  # fmt: skip
 BINARY_SIGNATURES = {b"PAR1": "parquet", b"ARROW1": "feather"}
@@ -226,7 +226,7 @@ def _copy_standard_input(copy: BinaryIO) -> None:
         raise TableFileError("standard input is closed; pass a file, or pipe a table into the command")
     stream: Any = sys.stdin.buffer
     can_select = False
-    with suppress(OSError):  # raised by a stream without a file descriptor
+    with suppress(OSError):  # a stream without a file descriptor raises OSError
         can_select = os.name == "posix" and stream.fileno() >= 0
     while True:
         if can_select:

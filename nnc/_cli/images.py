@@ -39,12 +39,12 @@ if TYPE_CHECKING:
 # Images are scaled to sides in this range of pixels, for which the default network is designed.
 MIN_IMAGE_SIDE, MAX_IMAGE_SIDE = 12, 40
 VALIDATION_FRACTION = 0.2  # fraction of the images that is held out for validation
-BATCH_SIZE = 128  # images in a mini-batch; a quarter of it for a small training set
-SMALL_SET_IMAGES = 2000  # training sets with fewer images are small
+BATCH_SIZE = 128  # images in a mini-batch; a small training set has mini-batches of a quarter of this size
+SMALL_SET_IMAGES = 2000  # a training set with fewer images is small
 MIN_EPOCHS, MAX_EPOCHS = 18, 90  # bounds of the default number of epochs
 MIN_STEPS = 1500  # the default number of epochs gives at least this number of steps, up to MAX_EPOCHS
-LEARNING_RATE = 4e-3  # maximum of the one-cycle schedule
-GRAY_MODES = ("1", "L")  # image modes of Pillow
+LEARNING_RATE = 4e-3  # maximum learning rate of the one-cycle schedule
+GRAY_MODES = ("1", "L")  # modes of gray images in Pillow
 TABLE_OPTIONS = ("drop", "task", "loss", "preset", "members", "jobs")
 
 
@@ -96,7 +96,7 @@ def train(arguments: Namespace) -> int:
             )
         assert net.history is not None
         trained_epochs, seconds = net.history.epochs, net.history.seconds
-        is_complete = trained_epochs >= epochs  # also true if Ctrl-C comes after the last epoch
+        is_complete = trained_epochs >= epochs  # Ctrl-C after the last epoch does not make a run incomplete
         if not is_complete:
             net = best_net
         score = net.score(X_val, y_val)

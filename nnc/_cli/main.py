@@ -56,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         with raise_on_termination():
             status = _run(list(sys.argv[1:] if argv is None else argv))
             sys.stdout.flush()
-    except SystemExit:  # raised by argparse for --help, --version and invalid arguments
+    except SystemExit:  # argparse exits after --help and --version, and for invalid arguments
         _flush()
         raise
     except TerminatedError as error:
@@ -140,7 +140,7 @@ def _flush() -> None:
 
 def _discard_output() -> None:
     """Redirect standard output to the null device, so that Python does not fail to flush its buffer at exit."""
-    with suppress(OSError):  # raised by a stream without a file descriptor
+    with suppress(OSError):  # a stream without a file descriptor raises OSError
         descriptor = sys.stdout.fileno()
         devnull = os.open(os.devnull, os.O_WRONLY)
         os.dup2(devnull, descriptor)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from nnc import Ensemble, NeuralNetwork
 
-SIGNATURE_BYTES = 8  # length of the start of a file by which images and arrays are recognized
+SIGNATURE_BYTES = 8  # number of bytes at the start of a file from which images and arrays are recognized
 IMAGE_SIGNATURES = (b"\x89PNG", b"\xff\xd8", b"GIF8", b"BM", b"RIFF")
 
 

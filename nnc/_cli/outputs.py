@@ -34,7 +34,7 @@ BINARY_FORMATS = {
 class OutputFormat(NamedTuple):
     """Format of an output file."""
 
-    kind: str  # one of the kinds of TableFile
+    kind: str  # name of the format, as TableFile.kind
     separator: str = ","
     is_gzip: bool = False
 

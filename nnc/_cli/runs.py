@@ -55,7 +55,7 @@ def check_files(arguments: Namespace, unfinished: str) -> None:
     """
     if arguments.resume:
         if not os.path.exists(unfinished):
-            raise FileNotFoundError(f"--resume requires the checkpoint of an unfinished run, {unfinished}: not found")
+            raise FileNotFoundError(f"--resume requires the checkpoint of an unfinished run: there is no {unfinished}")
     elif os.path.exists(unfinished) and not arguments.force:
         raise FileExistsError(
             f"{unfinished} is the checkpoint of an unfinished run; continue it with --resume, or start again with "

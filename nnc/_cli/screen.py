@@ -51,7 +51,7 @@ class ProgressBar:
 
     def __init__(self, screen: Screen, total: int) -> None:
         self.screen, self.total, self.completed = screen, max(total, 1), 0
-        self.start_time = self.line_time = monotonic()  # seconds; start of the training and time of the last line
+        self.start_time = self.line_time = monotonic()  # start of the training and time of the last line, in seconds
         self.lock = Lock()
         self.is_live = screen.console.is_terminal and not screen.quiet
         self.progress = Progress(
@@ -64,7 +64,9 @@ class ProgressBar:
             self.progress.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self.is_live:
             self.progress.stop()
 

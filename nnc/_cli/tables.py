@@ -22,16 +22,18 @@ BATCH_ROWS = 50_000  # rows that are read and predicted at a time
 MISSING_VALUES = ("NA", "N/A", "n/a", "NaN", "nan", "NULL", "null", "None", "<NA>", "#N/A", "?")
 # Numbers as in nnc.tabular.cells: digits with a leading 0 are text, because they may be a postal code.
 NUMBER = r"^[+-]?(?:(?:(?:0|[1-9]\d*)(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?|(?i:inf(?:inity)?))$"
-ARGUMENT_NAME = re.compile(r"^(X|y)(?= must|:)")  # argument at the start of an error message of nnc.tabular
+ARGUMENT_NAME = re.compile(
+    r"^(X|y)(?= must|:)"
+)  # name of the invalid argument at the start of an error message of nnc.tabular
 ARGUMENT_DESCRIPTIONS = {"X": "the table {}", "y": "the target of {}"}
-MIN_INEXACT_DIGITS = 16  # shorter integers are exact in float64
-NUMERIC_FRACTION = 0.9  # minimum fraction of numbers among the cells of a text column to report the other cells
+MIN_INEXACT_DIGITS = 16  # integers with fewer digits are exact in float64
+NUMERIC_FRACTION = 0.9  # a text column with at least this fraction of numbers probably contains typing errors
 
 
 class MixedColumn(NamedTuple):
     """Column of text in which most cells are numbers."""
 
-    column: str
+    name: str
     n_text: int  # number of cells that are not numbers
     example: str  # first cell that is not a number
     location: str  # location of this cell in the file
@@ -112,14 +114,15 @@ def _convert(file: TableFile, batch: pl.DataFrame, kinds: Mapping[str, str], sta
     cells = batch.select(_strip_cells(pl.all()))
     numbers = [name for name in batch.columns if kinds.get(name) == "number"]
     booleans = [name for name in batch.columns if kinds.get(name) == "boolean"]
-    typed = cells.with_columns(_to_numbers(pl.col(numbers), file), _to_booleans(pl.col(booleans)))
-    for name, before, after in zip(cells.columns, cells.null_count().row(0), typed.null_count().row(0), strict=True):
-        if after > before:
-            row = int((cells[name].is_not_null() & typed[name].is_null()).arg_max() or 0)
+    converted = cells.with_columns(_to_numbers(pl.col(numbers), file), _to_booleans(pl.col(booleans)))
+    null_counts = zip(cells.columns, cells.null_count().row(0), converted.null_count().row(0), strict=True)
+    for name, n_missing, n_null in null_counts:
+        if n_null > n_missing:
+            row = int((cells[name].is_not_null() & converted[name].is_null()).arg_max() or 0)
             expected = "a number" if name in numbers else "true or false"
             location = file.location(start + row, name)
             raise TableFileError(f"{location}: expected {expected}, as in training, found {cells[name][row]!r}")
-    return typed
+    return converted
 
 
 @contextmanager

@@ -61,7 +61,7 @@ def replace_closed_streams() -> None:
     os.close(descriptor)
     if sys.stdout is None:
         sys.stdout = ClosedOutput()
-    if sys.stderr is None:  # print(..., file=None) would write error messages to standard output
+    if sys.stderr is None:  # otherwise print(..., file=sys.stderr) would write to standard output
         sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
 
 

@@ -103,11 +103,11 @@ def _read_data(arguments: Namespace, file: TableFile, screen: Screen) -> tuple[p
     screen.print(f"{file.name}: {len(frame):,} rows, {frame.width:,} columns; {file}")
     target = tables.find_column(arguments.target, frame.columns, file, "--target")
     # Schema.learn warns about the other columns.
-    mixed = next((mixed for mixed in mixed_columns if mixed.column == target), None)
-    if mixed is not None:
+    mixed_target = next((column for column in mixed_columns if column.name == target), None)
+    if mixed_target is not None:
         screen.warn(
-            f"{mixed.location}: {mixed.example!r} is not a number; the target is read as text because of "
-            f"{pluralize(mixed.n_text, 'such cell')}; leave a cell empty if its number is missing"
+            f"{mixed_target.location}: {mixed_target.example!r} is not a number; the target is read as text because of "
+            f"{pluralize(mixed_target.n_text, 'such cell')}; leave a cell empty if its number is missing"
         )
     elif (example := _find_formatted_number(frame.select(target))) is not None:
         screen.warn(

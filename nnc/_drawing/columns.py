@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 FONT_SIZE, SMALL_FONT_SIZE = 12, 10
 NEURON_RADIUS = 12.0
 NEURON_PITCH = 32.0  # distance between the centers of neighbouring neurons
-MAX_SHEETS = 8  # channels in the drawing of a stack
-SHEET_OFFSET = 5.0  # offset between the sheets of a stack, to the right and upwards
-MAX_MAPS = 16  # channels that are drawn side by side
-MAP_GAP = 3.0  # gap between channels that are drawn side by side
+MAX_SHEETS = 8  # maximum number of channels in the drawing of a stack
+SHEET_OFFSET = 5.0  # offset between two sheets of a stack, to the right and upwards
+MAX_MAPS = 16  # maximum number of channels that are drawn side by side
+MAP_GAP = 3.0  # gap between two channels that are drawn side by side
 
 
 class Column(ABC):
@@ -168,7 +168,7 @@ class ChannelStack(Column):
     def __init__(self, captions: Sequence[str], shape: tuple[int, ...]) -> None:
         super().__init__(captions)
         self._sheet_size = _image_size(shape)  # height and width of a sheet
-        self._depth = SHEET_OFFSET * (min(shape[2], MAX_SHEETS) - 1)  # offset of the last sheet
+        self._depth = SHEET_OFFSET * (min(shape[2], MAX_SHEETS) - 1)  # horizontal and vertical offset of the last sheet
         self.height, self.width = (side + self._depth for side in self._sheet_size)
 
     @property
@@ -181,12 +181,12 @@ class ChannelStack(Column):
         (height, width), depth = self._sheet_size, self._depth
         style = {"stroke": "currentColor", "stroke_width": 1.2, "fill_opacity": 0.07}
         offset = depth
-        while offset > 0:  # the visible edges of the sheets behind the first one
+        while offset > 0:  # draw the visible edges of the sheets behind the first one
             x, y = format_number(self.left + offset), format_number(self.y + depth - offset)
             start = f"M{x} {format_number(self.y + depth - offset + SHEET_OFFSET)}V{y}"
-            outside = f"h{format_number(width)}v{format_number(height)}h{format_number(-SHEET_OFFSET)}"
-            inside = f"v{format_number(SHEET_OFFSET - height)}h{format_number(SHEET_OFFSET - width)}z"
-            yield element("path", d=f"{start}{outside}{inside}", **style)
+            outer_edge = f"h{format_number(width)}v{format_number(height)}h{format_number(-SHEET_OFFSET)}"
+            inner_edge = f"v{format_number(SHEET_OFFSET - height)}h{format_number(SHEET_OFFSET - width)}z"
+            yield element("path", d=f"{start}{outer_edge}{inner_edge}", **style)
             offset -= SHEET_OFFSET
         yield element("rect", x=self.left, y=self.y + depth, width=width, height=height, **style)
 

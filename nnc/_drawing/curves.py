@@ -23,9 +23,9 @@ MIN_LOG_RATIO = 100  # a scale is logarithmic if its largest value exceeds the s
 MAX_POINTS = 200  # points of a drawn curve; longer curves are reduced to minimum and maximum of each interval
 COLORS = (POSITIVE, NEGATIVE, "#299a80", "#a06cc4", "#8a8f98")
 DASHES = (None, "6 2", "2 2", "8 2 2 2", "4 4")  # dash patterns distinguish the curves without colors
-PANEL_WIDTH, PANEL_HEIGHT = 250.0, 140.0  # pixels inside the axes
-LEFT_MARGIN, TOP_MARGIN, BOTTOM_MARGIN, RIGHT_MARGIN = 52.0, 30.0, 40.0, 18.0  # pixels around the axes
-FONT_SIZE = 10  # pixels
+PANEL_WIDTH, PANEL_HEIGHT = 250.0, 140.0  # size inside the axes in pixels
+LEFT_MARGIN, TOP_MARGIN, BOTTOM_MARGIN, RIGHT_MARGIN = 52.0, 30.0, 40.0, 18.0  # space around the axes in pixels
+FONT_SIZE = 10  # height of the letters in pixels
 
 
 class Scale(NamedTuple):
@@ -173,9 +173,9 @@ def _split_at_gaps(x: Values, y: Values) -> Iterator[str]:
     """
     if len(x) > MAX_POINTS:
         intervals = np.array_split(np.arange(len(x)), MAX_POINTS // 2)
-        filled = np.where(np.isnan(y), 0.5, y)
+        finite_y = np.where(np.isnan(y), 0.5, y)
         extremes = [
-            (interval[filled[interval].argmin()], interval[filled[interval].argmax()]) for interval in intervals
+            (interval[finite_y[interval].argmin()], interval[finite_y[interval].argmax()]) for interval in intervals
         ]
         index = np.unique(np.array([0, *(i for pair in extremes for i in pair), len(x) - 1]))
         x, y = x[index], y[index]

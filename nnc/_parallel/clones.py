@@ -44,11 +44,13 @@ def clones(
     n = check_count("n", n)
     if seeds is not None and not isinstance(seeds, Iterable):
         raise TypeError(f"seeds must be integers, one for each clone, got {short_repr(seeds)}")
-    checked = [(net.seed + i) % 2**64 for i in range(n)] if seeds is None else [check_seed(seed) for seed in seeds]
-    if len(checked) != n:
-        raise ValueError(f"seeds must contain {n} seeds, one for each clone, got {len(checked)}")
+    checked_seeds = (
+        [(net.seed + i) % 2**64 for i in range(n)] if seeds is None else [check_seed(seed) for seed in seeds]
+    )
+    if len(checked_seeds) != n:
+        raise ValueError(f"seeds must contain {n} seeds, one for each clone, got {len(checked_seeds)}")
     init = None if init is None else check_choice("init", init, initializers.NAMES)
-    return [_clone(net, seed, init) for seed in checked]
+    return [_clone(net, seed, init) for seed in checked_seeds]
 
 
 def _clone(net: NeuralNetwork, seed: int, init: str | None) -> NeuralNetwork:

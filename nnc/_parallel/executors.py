@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 POLL_SECONDS = 0.1  # interval between checks for Ctrl-C
 # Estimated duration of a task: longer than its transfer, and short enough to repeat it if it is lost.
 MIN_TASK_SECONDS, MAX_TASK_SECONDS = 0.1, 1.0
-TRANSFER_BYTES_PER_SECOND = 1e8  # estimate for X and y, which are sent with each task
+TRANSFER_BYTES_PER_SECOND = 1e8  # estimated rate of the transfer of X and y, which are sent with each task
 TASKS_PER_WORKER = 4
 
 

@@ -141,12 +141,12 @@ def train_networks(
 @contextmanager
 def choose_losses_or_restore(networks: Sequence[NeuralNetwork], y: Any) -> Iterator[None]:
     """Choose the losses that are "auto" from y, and restore "auto" if an invalid argument prevents the training."""
-    undecided = [network for network in networks if network._has_automatic_loss]
+    undecided_networks = [network for network in networks if network._has_automatic_loss]
     try:
-        choose_losses(undecided, y)
+        choose_losses(undecided_networks, y)
         yield
     except (TypeError, ValueError):
-        for network in undecided:
+        for network in undecided_networks:
             network._restore_automatic_loss()
         raise
 
@@ -216,7 +216,7 @@ def build_jobs(networks: Sequence[NeuralNetwork], source: Source, rows: Any, opt
     for i, (network, network_arguments) in enumerate(zip(networks, arguments, strict=True)):
         sample_weight, network_arguments.sample_weight = network_arguments.sample_weight, None
         job = Job(i, network, network_arguments, row_indices[i], sample_weight)
-        job.convert(source)  # raises an error if the data does not match the network
+        job.convert(source)  # this raises an error if the data does not match the network
         jobs.append(job)
     return jobs
 
@@ -236,16 +236,16 @@ def check_names(names: Iterable[str]) -> None:
 def split_arguments(options: Mapping[str, Any], n: int) -> list[FitArguments]:
     """Return the arguments of `fit` for each of n networks."""
     check_names(options)
-    differing = {name: value for name, value in options.items() if isinstance(value, PerNetwork)}
-    for name, values in differing.items():
+    network_values = {name: value for name, value in options.items() if isinstance(value, PerNetwork)}
+    for name, values in network_values.items():
         if len(values) != n:
             raise ValueError(
                 f"{name} must have one value for each of {pluralize(n, 'network')}, got {len(values)}; "
                 "pass a value that applies to all networks without PerNetwork"
             )
-    common = {name: value for name, value in options.items() if name not in differing}
+    common = {name: value for name, value in options.items() if name not in network_values}
     common["n_threads"] = 1
-    return [FitArguments(**common, **{name: values[i] for name, values in differing.items()}) for i in range(n)]
+    return [FitArguments(**common, **{name: values[i] for name, values in network_values.items()}) for i in range(n)]
 
 
 def _check_rows(rows: Any, n_networks: int, n: int) -> list[NDArray[np.intp] | None]:
@@ -269,13 +269,13 @@ def _row_index(name: str, rows: Any, n: int) -> NDArray[np.intp]:
         raise ValueError(f"{name} must be {expected}, got {array.dtype} of shape {array.shape}")
     if array.dtype.kind == "b":
         if len(array) != n:
-            raise ValueError(f"{name} must have one item for each of {n} rows if it is a mask, got {len(array)}")
+            raise ValueError(f"{name} must have one item for each of {n} rows, because it is a mask, got {len(array)}")
         array = np.flatnonzero(array)
     if not len(array):
         raise ValueError(f"{name} must select at least one row, got none")
     if array.min() < 0 or array.max() >= n:
         invalid = array[(array < 0) | (array >= n)][0]
-        raise ValueError(f"{name} must be from 0 to {n - 1}, got {invalid}")
+        raise ValueError(f"{name} must contain indices from 0 to {n - 1}, got {invalid}")
     return array.astype(np.intp, copy=False)
 
 

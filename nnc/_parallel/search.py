@@ -115,7 +115,7 @@ class Trial:
             failed = history is None or history.stop_reason == "diverged"
             losses.append(np.inf if failed else network.evaluate_loss(*network_rows))
         mean = float(np.mean(losses))
-        return mean if mean < np.inf else np.inf  # replaces NaN, which could not be sorted
+        return mean if mean < np.inf else np.inf  # a mean of NaN becomes infinite, so that trials can be sorted
 
     def create_network(self) -> NeuralNetwork:
         """Return a new network with the parameters of the trial."""
@@ -225,16 +225,17 @@ def search(
     choose_losses([network for trial in table for network in trial.networks], y)
     validation, sample_weight = 0.2 if validation is None else validation, fit_options.get("sample_weight")
     held_out = _split_rows(table[0].networks[0], X, y, sample_weight, validation, folds, test, root)
-    active, stopped = table, False
+    active_trials, stopped = table, False
     for last_epoch in _round_ends(epochs, trials) if check_bool("halving", halving) else [epochs]:
         seconds = None if limit is None else max(1e-3, start + limit - perf_counter())
         run_options = {"n_jobs": n_jobs, "executor": executor, "progress": progress, "seconds": seconds}
-        stopped = _train(active, last_epoch, epochs, X, y, held_out, fit_options, run_options)
-        for trial in active:
+        stopped = _train(active_trials, last_epoch, epochs, X, y, held_out, fit_options, run_options)
+        for trial in active_trials:
             trial.evaluate(held_out)
         if stopped:
             break
-        active = sorted(active, key=lambda trial: trial.loss)[: -(-len(active) // REDUCTION_FACTOR)]
+        n_kept = -(-len(active_trials) // REDUCTION_FACTOR)
+        active_trials = sorted(active_trials, key=lambda trial: trial.loss)[:n_kept]
     table.sort(key=lambda trial: (-trial.epochs, trial.loss))  # losses are comparable only for equal numbers of epochs
     best = table[0]
     network = best.networks[0]
@@ -385,7 +386,9 @@ def _split_folds(
     if n < folds:
         raise ValueError(f"folds must be at most the number of rows, {n}, got {folds}")
     classes = np.zeros(n) if strata is None else np.unique(strata, return_inverse=True)[1]
-    order = np.lexsort((Stream(mix(seed)).uniform((n,)), classes))  # sorted by class, random within each class
+    order = np.lexsort(
+        (Stream(mix(seed)).uniform((n,)), classes)
+    )  # rows sorted by class, in random order within each class
     fold = np.empty(n, np.intp)
     fold[order] = np.arange(n) % folds
     return [(np.flatnonzero(fold != k), np.flatnonzero(fold == k)) for k in range(folds)]
@@ -412,8 +415,8 @@ def _train(
             # The length of the schedule is the number of epochs of all rounds.
             trial_options["lr"] = trial_options["lr"].resolved(epochs)
         if trial.epochs:  # later rounds continue with optimizer and schedule of the first round
-            continued = ("optimizer", "lr", "preset", "reset_optimizer")
-            trial_options = {name: value for name, value in trial_options.items() if name not in continued}
+            first_round_options = ("optimizer", "lr", "preset", "reset_optimizer")
+            trial_options = {name: value for name, value in trial_options.items() if name not in first_round_options}
         for fold, (network, n) in enumerate(zip(trial.networks, held_out.sizes, strict=True)):
             network_arguments = with_checked_batches(FitArguments(**trial_options))
             if not trial.epochs and left_to_rule(network_arguments, network.state):

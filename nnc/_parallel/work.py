@@ -73,14 +73,14 @@ class Job:
 
     def prepare(self, source: Source) -> None:
         """Check the arguments as far as possible before the training, and estimate its duration."""
-        if not hasattr(self, "converted"):  # the job was pickled
+        if not hasattr(self, "converted_data"):  # the job was unpickled, and pickles do not contain the data
             self.convert(source)
         self.network.model.check_parameters()
         self.state: TrainingState
         self.options: TrainingOptions
         by_rule = self.is_automatic and not self.arguments.names_rate
         preset = "auto" if self.is_automatic else "plain"
-        self.state, self.options = prepare(self.network, self.completed, by_rule, preset)
+        self.state, self.options = prepare(self.network, self.completed_arguments, by_rule, preset)
         self.seconds = self.estimate()
 
     def convert(self, source: Source) -> None:
@@ -90,20 +90,20 @@ class Job:
         if self.is_automatic:
             from nnc._training.defaults import chosen
 
-            converted, converter = source.convert(converter), converter.copy_for_fit()
-            rows = converted.split_rows(network, arguments, self.row_index)[0]
-            n = converted.n if rows is None else len(rows)
-            arguments = chosen(arguments, network, converter, converted.X, n, network.state)
-        self.converter, self.completed = converter, arguments
-        self.converted = source.convert(converter)
-        self.n_rows = self.converted.data.n if self.row_index is None else len(self.row_index)
+            converted_data, converter = source.convert(converter), converter.copy_for_fit()
+            rows = converted_data.split_rows(network, arguments, self.row_index)[0]
+            n = converted_data.n if rows is None else len(rows)
+            arguments = chosen(arguments, network, converter, converted_data.X, n, network.state)
+        self.converter, self.completed_arguments = converter, arguments
+        self.converted_data = source.convert(converter)
+        self.n_rows = self.converted_data.data.n if self.row_index is None else len(self.row_index)
 
     def estimate(self) -> float:
         """Return the estimated duration of the training in seconds."""
-        batch = min(self.n_rows, self.completed.batch_size or self.n_rows)
+        batch = min(self.n_rows, self.completed_arguments.batch_size or self.n_rows)
         steps = -(-self.n_rows // batch)
         epoch: float = steps * STEP_SECONDS + 3 * self.n_rows * self.network.model.n_params * MULTIPLY_ADD_SECONDS
-        return FIT_SECONDS + (self.completed.epochs or ASSUMED_EPOCHS) * epoch
+        return FIT_SECONDS + (self.completed_arguments.epochs or ASSUMED_EPOCHS) * epoch
 
     def find_problems(self, run: TrainingLoop, history: History) -> Findings:
         """Return the warnings for a training; a short training is checked only for the first networks."""
@@ -113,10 +113,10 @@ class Job:
 
     def create_loop(self) -> TrainingLoop:
         """Return the training loop on the rows of the network."""
-        dataset = self.converted.build_dataset(
-            self.network, self.converter, self.completed, self.row_index, self.weights
+        dataset = self.converted_data.build_dataset(
+            self.network, self.converter, self.completed_arguments, self.row_index, self.weights
         )
-        return loop_on(self.network, dataset, self.completed, self.options, self.state)
+        return loop_on(self.network, dataset, self.completed_arguments, self.options, self.state)
 
 
 class Outcome(NamedTuple):
@@ -199,7 +199,7 @@ class _Worker:
     ) -> None:
         self.queue, self.interrupt, self.advance = deque(groups), interrupt, advance
         self.outcomes = [untrained_outcome()] * n_jobs
-        self.finished_threads = Semaphore(0)  # counts the threads that are done, without the main thread
+        self.finished_threads = Semaphore(0)  # number of finished threads, without the main thread
         self.n_threads = 1
 
     def __call__(self, thread: int, amount: int) -> None:
@@ -267,17 +267,17 @@ def _train_together(core: Any, runs: list[TrainingLoop], seconds: float, interru
     steps = -(-runs[0].data.n // runs[0].batch_size) * (runs[0].options.epochs or ASSUMED_EPOCHS)
     blocks = maxsize if seconds <= SLICE else max(1, int(steps * SLICE / seconds))
     durations = dict.fromkeys(runs, 0.0)
-    active = runs
-    while active and not interrupt:
-        for run in active:
+    active_runs = runs
+    while active_runs and not interrupt:
+        for run in active_runs:
             run.aim(run.goal())
-        with LockGroup(run.model.snapshot_lock for run in active):
-            slice_durations = core.work_each([run.training for run in active], blocks)
-        for run, duration in zip(active, slice_durations, strict=True):
+        with LockGroup(run.model.snapshot_lock for run in active_runs):
+            slice_durations = core.work_each([run.training for run in active_runs], blocks)
+        for run, duration in zip(active_runs, slice_durations, strict=True):
             durations[run] += duration
         if blocks < maxsize:
             blocks = max(1, int(blocks * min(10, SLICE / sum(slice_durations))))
-        active = [run for run in active if not (run.training.stopped or run.epoch == run.options.epochs)]
+        active_runs = [run for run in active_runs if not (run.training.stopped or run.epoch == run.options.epochs)]
     now = perf_counter()
     for run in runs:
         run.records.began = now - durations[run]

@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 CHECK_SECONDS = 1.0  # interval between two checks of the workers
 # After this time without a heartbeat, which a worker sends every second, its tasks are submitted to other workers too.
 MAX_SILENT_SECONDS = 10.0
-MAX_GATHER_SECONDS = 10.0  # limit for the transfer of a result
-MAX_ATTEMPTS = 20  # limit of the submissions of a task
+MAX_GATHER_SECONDS = 10.0  # time limit for the transfer of a result
+MAX_ATTEMPTS = 20  # maximum number of submissions of a task
 
 
 def fit_many(
@@ -119,7 +119,7 @@ class _Run:
         Data that each future of `pending` uses, by the key of the future.
     attempts : dict of int to int
         Number of submissions of each task.
-    silent : set of str
+    silent_workers : set of str
         Addresses of the workers without heartbeat.
     """
 
@@ -139,7 +139,7 @@ class _Run:
         self.pending: dict[int, list[Any]] = {}
         self.data_of: dict[str, Any] = {}
         self.attempts: dict[int, int] = {}
-        self.silent: set[str] = set()
+        self.silent_workers: set[str] = set()
         self.name = f"nnc-fit_many-{uuid4().hex}"
 
     def run(self) -> list[Outcome]:
@@ -185,7 +185,7 @@ class _Run:
     def _submit(self, function: Any, *arguments: Any, workers: list[str] | None, key: str) -> Any:
         """Submit a function; `workers` are preferred, but other workers may run it, in case these are lost."""
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Sending large graph")  # the size of networks and data is no mistake
+            warnings.filterwarnings("ignore", "Sending large graph")  # large networks and data are intended
             return self.client.submit(
                 function, *arguments, key=key, workers=workers, allow_other_workers=workers is not None, pure=False
             )
@@ -228,8 +228,8 @@ class _Run:
         del self.data_of[future.key]
         if self.client.status != "running":
             self._wait_for_scheduler()
-        if not self.pending[task]:  # a restarted scheduler has lost the data, too
-            self.data = self._send_data([address for address in self._workers() if address not in self.silent])
+        if not self.pending[task]:  # a restarted scheduler has also lost the data
+            self.data = self._send_data([address for address in self._workers() if address not in self.silent_workers])
             self.submit(task)
 
     def check_workers(self) -> None:
@@ -239,28 +239,30 @@ class _Run:
         """
         heartbeats = {address: worker["last_seen"] for address, worker in self._workers().items()}
         latest = max(heartbeats.values(), default=0.0)
-        silent = {address for address, time in heartbeats.items() if latest - time > MAX_SILENT_SECONDS}
-        responsive = [address for address in heartbeats if address not in silent]
-        if not responsive:
+        silent_workers = {address for address, time in heartbeats.items() if latest - time > MAX_SILENT_SECONDS}
+        responsive_workers = [address for address in heartbeats if address not in silent_workers]
+        if not responsive_workers:
             return
-        self.silent = silent
-        if not silent:
+        self.silent_workers = silent_workers
+        if not silent_workers:
             return
         worker_of = {key: address for address, keys in self.client.processing().items() for key in keys}
         data_futures = {future.key: future for future in (self.data, *self.data_of.values())}
         stored_on = self.client.who_has([*data_futures.values()])
         # Workers that store the data, or the worker that computes it.
         sources = {key: {*addresses} or {worker_of.get(key)} for key, addresses in stored_on.items()}
-        if sources[self.data.key] & silent:
-            self.data = self._send_data(responsive)
+        if sources[self.data.key] & silent_workers:
+            self.data = self._send_data(responsive_workers)
 
         def is_stuck(key: str) -> bool:
             address, data_sources = worker_of.get(key), sources[self.data_of[key].key]
-            return address in silent or bool(data_sources & silent and address not in data_sources)
+            return address in silent_workers or bool(data_sources & silent_workers and address not in data_sources)
 
-        stuck = [task for task, futures in self.pending.items() if all(is_stuck(future.key) for future in futures)]
-        for task in stuck:
-            self.submit(task, responsive)
+        stuck_tasks = [
+            task for task, futures in self.pending.items() if all(is_stuck(future.key) for future in futures)
+        ]
+        for task in stuck_tasks:
+            self.submit(task, responsive_workers)
 
     def _workers(self) -> dict[str, Any]:
         workers: dict[str, Any] = self.client.scheduler_info(n_workers=-1)["workers"]

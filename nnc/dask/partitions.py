@@ -78,14 +78,15 @@ def fit_partitions(
             raise TypeError(f"fit_partitions has no argument {name!r}; {remedy}")
     parts = [partitions_of(name, part) for name, part in (("X", X), ("y", y), ("sample_weight", sample_weight))]
     if len(parts[0]) != len(parts[1]) or (sample_weight is not None and len(parts[2]) != len(parts[0])):
-        raise ValueError(f"y must have the partitions of X, got {len(parts[1])} and {len(parts[0])} partitions")
-    undecided = [network for network in networks if network._has_automatic_loss]
+        raise ValueError(f"y must have as many partitions as X, got {len(parts[1])} and {len(parts[0])}")
+    undecided_networks = [network for network in networks if network._has_automatic_loss]
     new = _learn_classes(networks, parts[1])
     first_options: dict[str, list[Any]] = {}
     for name in ("optimizer", "lr"):
         value = fit_options.pop(name, None)
         first_options[name] = list(value) if isinstance(value, PerNetwork) else [value] * len(networks)
-    automatic = [  # indices of the networks with automatic settings, as far as these do not depend on the total size
+    # Indices of the networks with automatic settings, except for settings that depend on the total number of rows.
+    automatic_indices = [
         i
         for i, (network, *values) in enumerate(zip(networks, *first_options.values(), strict=False))
         if values == [None, None] and (network.state is None or network.state.by_rule)
@@ -101,8 +102,8 @@ def fit_partitions(
             continue
         options: dict[str, list[Any]]
         options = {name: [*values] if number == 1 else [None] * len(values) for name, values in first_options.items()}
-        options["batch_size"] = [batch_of(len(rows)) if i in automatic else None for i in range(len(networks))]
-        for i in automatic:
+        options["batch_size"] = [batch_of(len(rows)) if i in automatic_indices else None for i in range(len(networks))]
+        for i in automatic_indices:
             options["lr"][i], options["optimizer"][i] = RATE, OPTIMIZER if networks[i].state is None else None
         try:
             per_network = {name: PerNetwork(values) for name, values in options.items()}
@@ -111,11 +112,11 @@ def fit_partitions(
             for network in new:
                 if network.state is None:  # the network has not been trained
                     network.converter.classes = None
-            for network in undecided:
+            for network in undecided_networks:
                 network._restore_automatic_loss()
             raise
         finally:
-            for i in automatic:
+            for i in automatic_indices:
                 state = networks[i].state
                 if state is not None:  # the network has been trained
                     state.by_rule = True

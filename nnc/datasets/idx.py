@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 TYPES = {8: "uint8", 9: "int8", 11: "int16", 12: "int32", 13: "float32", 14: "float64"}
-MAX_DIMENSIONS = 32  # limit that all versions of NumPy support
-MAX_ARRAY_BYTES = 2**32  # limit of the decompressed numbers, because a small file may decompress to any size
+MAX_DIMENSIONS = 32  # maximum number of dimensions in all versions of NumPy
+MAX_ARRAY_BYTES = 2**32  # maximum size of the decompressed numbers, because a small file may decompress to any size
 
 
 class _InvalidContentError(Exception):
@@ -79,7 +79,7 @@ def _read_array(file: BinaryIO) -> NDArray[Any]:
         raise _InvalidContentError(
             f"{header}, more than the limit of {MAX_ARRAY_BYTES >> 30} GiB; check that it is the right file"
         )
-    content = bytearray()  # memory of the returned array
+    content = bytearray()  # the returned array is a view of this memory
     while chunk := _read(file, min(disk.CHUNK_BYTES, size - len(content))):
         content += chunk
     if len(content) < size:
@@ -134,6 +134,8 @@ def _read(file: BinaryIO, n: int) -> bytes:
     except EOFError:
         raise _InvalidContentError("the gzip stream is truncated; download the file again") from None
     except (error, OSError) as reason:
-        if isinstance(reason, OSError) and reason.errno is not None:  # raised by the system; errors of gzip lack errno
+        if (
+            isinstance(reason, OSError) and reason.errno is not None
+        ):  # errors of the system have an errno, those of gzip do not
             raise
         raise _InvalidContentError(f"the gzip stream is damaged ({reason}); download the file again") from None

@@ -27,7 +27,7 @@ FASHION_MNIST_CLASSES = (
     "Bag",
     "Ankle boot",
 )
-_FILES = [f"{part}-{what}-ubyte" for part in ("train", "t10k") for what in ("images-idx3", "labels-idx1")]
+_FILES = [f"{part}-{content}-ubyte" for part in ("train", "t10k") for content in ("images-idx3", "labels-idx1")]
 _EXPECTED = f"the files {', '.join(_FILES[:-1])} and {_FILES[-1]}, each with or without .gz, with '-' or '.' before idx"
 
 

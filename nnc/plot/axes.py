@@ -93,7 +93,7 @@ def draw_matrix(ax: Any, matrix: NDArray[Any], aspect: str | None = None, **colo
     """Draw a matrix in colors from negative to positive, with 0 in white, and a color bar."""
     max_abs = float(np.nanmax(abs(matrix), initial=0.0)) or 1.0
     colors = matplotlib("colors").LinearSegmentedColormap.from_list("signs", [NEGATIVE, "white", POSITIVE])
-    colors = colors.with_extremes(bad="0.75")  # NaN is gray
+    colors = colors.with_extremes(bad="0.75")  # NaN is drawn in gray
     image = ax.imshow(matrix, colors, vmin=-max_abs, vmax=max_abs, aspect=aspect, interpolation="nearest")
     ax.figure.colorbar(image, ax=ax, **colorbar)
 

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 KINDS = ("actual", "residuals", "calibration", "intervals")
-MAX_POINTS = 2000  # rows that are drawn as dots; of more rows a regular subset is drawn
-MAX_OPAQUE_POINTS = 500  # with more dots, the dots are more transparent
+MAX_POINTS = 2000  # maximum number of rows that are drawn as dots; of more rows a regular subset is drawn
+MAX_OPAQUE_POINTS = 500  # more dots than this number are drawn with more transparency
 
 
 def confusion_matrix(net: Any, X: ArrayLike, y: Any, ax: Any = None, *, normalize: bool = False) -> Any:
@@ -178,7 +178,7 @@ def _draw_classes(net: Any, ax: Any, P: NDArray[Any], resolution: int, extent: t
     """Draw the plane in the colors of the predicted classes, with lines at the boundaries."""
     n = len(class_names(net, "decision_boundary"))
     index = net.converter.class_index(P)
-    if net.loss_name == "hinge":  # the outputs are not probabilities
+    if net.loss_name == "hinge":  # the outputs of this loss are not probabilities
         certainty = np.full(len(P), 0.5)
     else:
         best = P.max(axis=1) if P.shape[1] > 1 else np.maximum(P[:, 0], 1 - P[:, 0])
@@ -294,11 +294,11 @@ def _draw_calibration(net: Any, X: Any, y: Any, ax: Any, bins: int) -> Any:
         probability, is_correct = P.max(axis=1), true == predicted
     bin_index = np.minimum((probability * bins).astype(int), bins - 1)
     counts = np.bincount(bin_index, minlength=bins)
-    filled = counts > 0
+    is_filled = counts > 0
     means, accuracies = (
-        np.bincount(bin_index, values, bins)[filled] / counts[filled] for values in (probability, is_correct)
+        np.bincount(bin_index, values, bins)[is_filled] / counts[is_filled] for values in (probability, is_correct)
     )
-    error = float((abs(means - accuracies) * counts[filled]).sum() / len(probability))
+    error = float((abs(means - accuracies) * counts[is_filled]).sum() / len(probability))
     ax = axes(ax)
     ax.plot([0, 1], [0, 1], color="gray", linestyle="--", linewidth=1, label="perfectly calibrated")
     ax.plot(means, accuracies, "o-", color=COLORS[0], label=f"network (expected calibration error {error:.3f})")
