@@ -527,13 +527,13 @@ NAMES = "expected " + " or ".join(activations.NAMES)
             0.1,
             'layers[0] has the unknown key "alpha", expected type, n_in, n_out, activation, W, b',
         ),
-        ("layers 0 activation", "softmax", 'activation "softmax" is for the output layer only'),
-        ("layers 0 activation", "exp", 'activation "exp" is for the output layer only'),
+        ("layers 0 activation", "softmax", 'activation "softmax" is possible only for the output layer'),
+        ("layers 0 activation", "exp", 'activation "exp" is possible only for the output layer'),
         ("layers 1 activation", "softmax", 'layers[1].n_out is 1, expected at least 2 for the activation "softmax"'),
         (
             "loss",
             "cross_entropy",
-            'output "sigmoid" does not go with loss "cross_entropy", which needs "softmax"',
+            'output must be "softmax" for loss "cross_entropy", got "sigmoid"',
         ),
     ],
     ids=lambda value: repr(value)[:30],
@@ -579,17 +579,17 @@ def test_binary_cross_entropy_needs_sigmoid() -> None:
     whole = document(loss="bce")
     assert _serialization.loads(json.dumps(whole)) == whole
     whole["layers"][1]["activation"] = "tanh"
-    message = 'output "tanh" does not go with loss "bce", which needs "sigmoid"'
+    message = 'output must be "sigmoid" for loss "bce", got "tanh"'
     assert refusal(json.dumps(whole)) == message + FIX
 
 
 def test_poisson_needs_exp_and_exp_goes_with_others() -> None:
     whole = document(loss="poisson")
-    assert refusal(json.dumps(whole)) == 'output "sigmoid" does not go with loss "poisson", which needs "exp"' + FIX
+    assert refusal(json.dumps(whole)) == 'output must be "exp" for loss "poisson", got "sigmoid"' + FIX
     whole["layers"][1]["activation"] = "exp"
     for loss in ("poisson", "sse", "mae", "hinge"):
         assert _serialization.loads(json.dumps({**whole, "loss": loss}))["loss"] == loss
-    message = 'output "exp" does not go with loss "bce", which needs "sigmoid"'
+    message = 'output must be "sigmoid" for loss "bce", got "exp"'
     assert refusal(json.dumps({**whole, "loss": "bce"})) == message + FIX
 
 

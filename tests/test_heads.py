@@ -439,8 +439,8 @@ def test_derivatives_of_quantiles_are_those_of_sorted_predictions(tmp_path):
 @pytest.mark.parametrize(
     ("made", "error", "message"),
     [
-        (lambda: nnc.Quantile([0.5]), ValueError, "tau must be a number, or two or more increasing ones"),
-        (lambda: nnc.Quantile([0.5, 0.1]), ValueError, "tau must be a number, or two or more increasing ones"),
+        (lambda: nnc.Quantile([0.5]), ValueError, "tau must be a number, or at least two numbers"),
+        (lambda: nnc.Quantile([0.5, 0.1]), ValueError, "tau must be a number, or at least two numbers"),
         (lambda: nnc.Quantile([0.5, 1.0]), ValueError, r"tau\[1\] must be above 0 and below 1"),
         (lambda: network([4, 4], loss=QUANTILES), ValueError, "layers must end with 3 outputs for each target"),
         (lambda: Head(3, QUANTILES), TypeError, "loss of a head must be a single loss"),
@@ -468,7 +468,7 @@ def test_quantiles_that_do_not_fit(made, error, message):
         (lambda: Head(2, "mes"), ValueError, "loss must be one of"),
         (lambda: Head(2, print), TypeError, "loss of a head must be a name or an object"),
         (lambda: Head(2, weight=0), ValueError, "weight must be"),
-        (lambda: Head(2, "cross_entropy", output="sigmoid"), ValueError, 'needs "softmax"'),
+        (lambda: Head(2, "cross_entropy", output="sigmoid"), ValueError, 'output must be "softmax"'),
         (lambda: Head(1, "cross_entropy"), ValueError, "a softmax output needs two or more neurons"),
         (lambda: Heads([]), TypeError, r"heads must be a list of nnc.Head, .* got \[\]"),
         (lambda: Heads(["mse"]), TypeError, "heads must be a list of nnc.Head"),

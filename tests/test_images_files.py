@@ -231,7 +231,7 @@ GONE = object()
         ("1 size", [9, 2], "layers[1] has a window of 9 x 2, which does not fit into images of shape (8, 7, 2)"),
         ("1 stride", [1, 0], "layers[1].stride[1] is 0, expected a whole number from 1 to 2**31 - 1"),
         ("1 padding", "full", 'layers[1].padding is "full", expected valid or same'),
-        ("1 activation", "softmax", 'activation "softmax" is for the output layer only'),
+        ("1 activation", "softmax", 'activation "softmax" is possible only for the output layer'),
         ("1 W", GONE, "layers[1].W is missing"),
         ("1 W", None, "layers[1].W is null, expected a list"),
         ("1 W", [], "layers[1].W has the wrong shape: 0 rows found, 12 expected (size x channels)"),
@@ -251,7 +251,7 @@ GONE = object()
         ("8", {"type": "max_pool2d", "size": [2, 2], "stride": [2, 2]},
          "layers[8] takes images (height, width, channels), got rows of shape (6,)"),
         ("9", GONE, 'layers[8].type is "dropout", expected "dense" for the last layer'),
-        ("9 activation", "tanh", 'output "tanh" does not go with loss "cross_entropy", which needs "softmax"'),
+        ("9 activation", "tanh", 'output must be "softmax" for loss "cross_entropy", got "tanh"'),
     ],
 )  # fmt: skip
 def test_layers_with_something_wrong(place, value, message):

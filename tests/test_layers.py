@@ -221,8 +221,8 @@ def test_files_with_a_wrong_dropout(dropout, problem):
         ([3, "relu", 1], {}, ValueError, "layers must be a sequence"),
         ([Input(3)], {}, ValueError, "layers must be a sequence"),
         ([3, Dense(1, "tanh")], {"output": "sigmoid"}, ValueError, "output must be left out where the last layer says"),
-        ([3, Dense(1, "tanh")], {"loss": "bce"}, ValueError, 'output "tanh" does not go with loss "bce"'),
-        ([3, Dense(4, "softmax"), 2], {}, ValueError, 'activation "softmax" is for the output layer only'),
+        ([3, Dense(1, "tanh")], {"loss": "bce"}, ValueError, 'output must be "sigmoid" for loss "bce", got "tanh"'),
+        ([3, Dense(4, "softmax"), 2], {}, ValueError, 'activation "softmax" is possible only for the output layer'),
         ([3, 4, 1], {"activation": ["relu", "tanh"]}, ValueError, "one for each of the 1 hidden layers, got 2"),
     ],
 )

@@ -101,7 +101,7 @@ def test_wrong_sizes(sizes, message):
         (ValueError, f"activation must be one of {NAMES}, got 5", {"activation": [5]}),
         (
             ValueError,
-            f"activation must be one of {NAMES} (softmax is for the output alone), got",
+            f"activation must be one of {NAMES} (softmax is possible only for the output layer), got",
             {"activation": "softmax"},
         ),
         (
@@ -121,12 +121,12 @@ def test_wrong_sizes(sizes, message):
         (ValueError, f"loss must be one of {', '.join(losses.NAMES)}, got None", {"loss": None}),
         (
             ValueError,
-            'output "tanh" does not go with loss "bce", which needs "sigmoid"',
+            'output must be "sigmoid" for loss "bce", got "tanh"',
             {"loss": "bce", "output": "tanh"},
         ),
         (
             ValueError,
-            'output "sigmoid" does not go with loss "cross_entropy", which needs "softmax"',
+            'output must be "softmax" for loss "cross_entropy", got "sigmoid"',
             {"loss": "cross_entropy", "output": "sigmoid"},
         ),
         (

@@ -1,2 +1,4 @@
-"""What there is to choose from, a row for each name: whoever needs to know something of an activation, a loss or an
-optimizer asks its row."""
+"""Tables of activations, losses, optimizers and initializers, with one row for each name.
+
+A row has all facts that other modules need, such as formulas, default partners and constants.
+"""

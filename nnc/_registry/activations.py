@@ -21,35 +21,36 @@ INF = float("inf")
 
 
 class Activation(Value):
-    """An activation: its formula (see formulas.py), and what else is to be known of it.
+    """Formula and properties of an activation function.
 
     Attributes
     ----------
     name : str
-    f, slope : str
-        The output by the net input z, and da/dz by z and a.
-    textbook, shown_slope : str
-        The same as a textbook has them, where that is another form.
+    f, derivative : str
+        Formulas (see formulas.py) of the output a = f(z) for the net input z, and of da/dz as a function of z and a.
+    textbook, textbook_derivative : str
+        The formulas as textbooks write them, if they are different; for texts only.
     init : str
-        Of the weights before it. The default, Glorot and Bengio's (2010), is for what is linear around 0; He et al.'s
-        (2015) for what rectifies, whose units pass on half of the variance; LeCun et al.'s (1998) for selu, whose
-        constants were found for it.
+        Default initialization of the weights before it. Glorot and Bengio (2010) derive theirs for functions that are
+        linear around 0, He et al. (2015) for rectifiers, which halve the variance, and LeCun et al. (1998) is the one
+        for which the constants of selu were derived.
     output_only : bool
-        It is for the output layer alone.
+        Whether only the output layer may have it.
     elementwise : bool
-        An output depends on its own net input alone.
+        Whether each output depends on one net input only.
     probability : bool
-        Outputs are probabilities: a single one says yes from 0.5 on.
+        Whether outputs are probabilities. The threshold of a single output is 0.5 then.
     nonsmooth_at_zero : bool
-        Its slope jumps at z = 0, or the slope's slope does.
-    saturation_range : two floats, optional
-        Outputs at them or beyond have a slope of zero, or nearly: they are within 1 % of the range to its ends.
+        Whether the first or second derivative jumps at z = 0.
+    saturation_range : (float, float), optional
+        A unit is saturated if its output is at most the first number or at least the second one. The derivative is
+        zero or small there: these numbers are within 1 % of the ends of the output range.
     dead_when_saturated : bool
-        The slope is zero there.
+        Whether the derivative of a saturated unit is exactly zero.
     monotone : bool
-        It never falls, so the largest output is that of the largest net input.
-    output_range : two floats
-        Between which outputs lie; rounded to a digit that matters for no target.
+        Whether the function never decreases, so that the largest net input has the largest output.
+    output_range : (float, float)
+        Bounds of the outputs, rounded to the digits that matter for a warning about targets.
     """
 
     name: str
@@ -69,22 +70,22 @@ class Activation(Value):
 
     @property
     def f_template(self) -> str:
-        """f with a place {z} for the net input."""
+        """Return the formula of f as a format string with the field {z}."""
         return self.textbook or formulas.to_template(self.f)
 
     @property
     def derivative_template(self) -> str:
-        """The slope with places {z} and {a}."""
+        """Return the formula of the derivative as a format string with the fields {z} and {a}."""
         return self.textbook_derivative or formulas.to_template(self.derivative)
 
     @property
     def compute(self) -> Callable[[NDArray[Any]], NDArray[Any]]:
-        """f as a function of arrays of z."""
+        """Return f as a function of an array of z."""
         return formulas.compile_formula(self.f, "z")
 
     @property
     def compute_derivative(self) -> Callable[[NDArray[Any], NDArray[Any]], NDArray[Any]]:
-        """The slope as a function of arrays of z and a."""
+        """Return the derivative as a function of arrays of z and a."""
         return formulas.compile_formula(self.derivative, "z a")
 
 
@@ -166,7 +167,7 @@ ROWS = {
         Activation(
             "softmax",
             "softmax(z)",
-            "1",  # times what the other outputs add
+            "1",  # not used: the derivative is a matrix, which callers compute from the outputs
             textbook="exp({z}) / (sum of exp(z) over the neurons)",
             output_only=True,
             elementwise=False,

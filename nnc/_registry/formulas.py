@@ -1,8 +1,7 @@
-"""The formulas of the rows: texts that people read, and that become functions of arrays.
+"""Formulas of activations and losses as texts, which are displayed, evaluated with NumPy or translated for exports.
 
-A formula is an expression of Python with two liberties: `^` is the power, and `x if condition else y` chooses number by
-number. Besides the variables it has the functions of `_of_arrays`, each of which is defined where its usual form would
-overflow, or lose digits.
+A formula is an expression of Python with two differences: `^` is the power, and `x if condition else y` is evaluated
+elementwise. It consists of variables and the functions of `_array_functions`, which avoid overflow and loss of digits.
 """
 
 from __future__ import annotations
@@ -17,27 +16,38 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+COMPARISONS = (">", ">=", "<", "==")  # operators whose result is a condition
+
+
 def to_template(text: str) -> str:
-    """The formula as `str.format` takes it, a place for each variable, absolute values between bars."""
+    """Return the formula as a format string with a field for each variable, and |x| in place of abs(x)."""
     return re.sub(r"\b([acpyz])\b", r"{\1}", re.sub(r"\babs\(([^()]*)\)", r"|\1|", text))
 
 
 def to_c(text: str, call: Callable[..., str], number: Callable[[float], str]) -> str:
-    """The formula in the syntax of C and its kin. `call` writes a function, given its name and arguments, `number` a
-    constant."""
+    """Return the formula in the syntax of C, which JavaScript shares.
 
-    def operator(sign: str, *of: str) -> str:
+    Parameters
+    ----------
+    text : str
+        The formula.
+    call : callable
+        Returns the text of a function call, given the name of the function and the texts of its arguments.
+    number : callable
+        Returns the text of a constant.
+    """
+
+    def operator(sign: str, *operands: str) -> str:
         if sign == "if":
-            return "({} ? {} : {})".format(*of)
-        if len(of) == 1:
-            return f"{sign}{of[0]}"
-        return f"{of[0]} {sign} {of[1]}" if sign in COMPARISONS else f"({of[0]} {sign} {of[1]})"
+            return "({} ? {} : {})".format(*operands)
+        if len(operands) == 1:
+            return f"{sign}{operands[0]}"
+        left, right = operands
+        return f"{left} {sign} {right}" if sign in COMPARISONS else f"({left} {sign} {right})"
 
-    made = translate(text, str, number, operator, call)
-    return made[1:-1] if made.startswith("(") and made.endswith(")") else made
+    translated = translate(text, str, number, operator, call)
+    return translated[1:-1] if translated.startswith("(") and translated.endswith(")") else translated
 
-
-COMPARISONS = (">", ">=", "<", "==")
 
 
 def translate(
@@ -47,60 +57,83 @@ def translate(
     operator: Callable[..., str],
     call: Callable[..., str],
 ) -> str:
-    """The formula put together in another language: from what `name` makes of variables and `number` of constants up.
-    `operator` gets a sign and what it stands between, or "if", the condition and both choices; `call` a function and
-    its arguments."""
+    """Return the formula in another language, translated from its syntax tree.
+
+    Parameters
+    ----------
+    text : str
+        The formula.
+    name, number : callable
+        Return the text of a variable and of a constant.
+    operator : callable
+        Returns the text of an operation, given its sign and the texts of its operands. The sign "if" has the operands
+        condition, value if true and value if false.
+    call : callable
+        Returns the text of a function call, given the name of the function and the texts of its arguments.
+    """
     import ast
 
     signs = {ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/", ast.USub: "-"}
     signs |= {ast.Gt: ">", ast.GtE: ">=", ast.Lt: "<", ast.Eq: "=="}
 
-    def of(node: Any) -> str:
+    def convert(node: Any) -> str:
         if isinstance(node, ast.BinOp):
-            return operator(signs[type(node.op)], of(node.left), of(node.right))
+            return operator(signs[type(node.op)], convert(node.left), convert(node.right))
         if isinstance(node, ast.UnaryOp):
             if isinstance(node.operand, ast.Constant):
                 return number(-float(node.operand.value))  # type: ignore[arg-type]
-            return operator(signs[type(node.op)], of(node.operand))
+            return operator(signs[type(node.op)], convert(node.operand))
         if isinstance(node, ast.IfExp):
-            return operator("if", of(node.test), of(node.body), of(node.orelse))
+            return operator("if", convert(node.test), convert(node.body), convert(node.orelse))
         if isinstance(node, ast.Compare):
-            return operator(signs[type(node.ops[0])], of(node.left), of(node.comparators[0]))
+            return operator(signs[type(node.ops[0])], convert(node.left), convert(node.comparators[0]))
         if isinstance(node, ast.Call):
             assert isinstance(node.func, ast.Name)
-            return call(node.func.id, *map(of, node.args))
+            return call(node.func.id, *map(convert, node.args))
         return name(node.id) if isinstance(node, ast.Name) else number(float(node.value))
 
-    return of(ast.parse(text, mode="eval").body)
+    return convert(ast.parse(text, mode="eval").body)
 
 
 @cache
 def compile_formula(text: str, variables: str) -> Callable[..., NDArray[Any]]:
-    """The formula as a function of arrays, or of numbers, which variables ("y p z c") names in their order. What it
-    returns is new, and has the shape of the first argument."""
+    """Return the formula as a function of arrays or numbers.
+
+    The result of the function is a new array with the shape of its first argument.
+
+    Parameters
+    ----------
+    text : str
+        The formula.
+    variables : str
+        Names of the arguments of the function in order, separated by spaces, such as "y p z c".
+    """
     import ast
 
     import numpy as np
 
-    class Choices(ast.NodeTransformer):
+    class ReplaceIf(ast.NodeTransformer):
+        """Replace `x if condition else y` by `where(condition, x, y)`."""
+
         def visit_IfExp(self, node: ast.IfExp) -> ast.AST:
             self.generic_visit(node)
             return ast.Call(ast.Name("where", ast.Load()), [node.test, node.body, node.orelse], [])
 
     names = variables.split()
     tree = ast.parse(f"lambda {', '.join(names)}: {text.replace('^', '**')}", text, "eval")
-    code = compile(ast.fix_missing_locations(Choices().visit(tree)), text, "eval")
-    compute = eval(code, {"__builtins__": {}, **_of_arrays()})
+    code = compile(ast.fix_missing_locations(ReplaceIf().visit(tree)), text, "eval")
+    compute = eval(code, {"__builtins__": {}, **_array_functions()})
 
-    def on_arrays(*arguments: Any) -> NDArray[Any]:
+    def evaluate(*arguments: Any) -> NDArray[Any]:
         result = np.broadcast_to(compute(*arguments), np.shape(arguments[0]))
         return np.array(result, bool if result.dtype == bool else np.result_type(result, arguments[0]))
 
-    return on_arrays
+    return evaluate
 
 
 @cache
-def _of_arrays() -> dict[str, Callable[..., Any]]:
+def _array_functions() -> dict[str, Callable[..., Any]]:
+    """Return the functions that formulas may call, by name."""
     import math
 
     import numpy as np
@@ -124,8 +157,8 @@ def _of_arrays() -> dict[str, Callable[..., Any]]:
         "sigmoid": lambda z: np.exp(-np.logaddexp(0, -z)),
         "softplus": lambda z: np.logaddexp(0, z),
         "log_cosh": lambda z: np.logaddexp(z, -z) - math.log(2),
-        "Phi": lambda z: erfc(-z / math.sqrt(2)) / 2,  # the normal distribution, and its density
-        "phi": lambda z: np.exp(-z * z / 2) / math.sqrt(2 * math.pi),
-        "softmax": softmax,  # these two of a row of numbers
+        "Phi": lambda z: erfc(-z / math.sqrt(2)) / 2,  # distribution function of the standard normal distribution
+        "phi": lambda z: np.exp(-z * z / 2) / math.sqrt(2 * math.pi),  # density of the standard normal distribution
+        "softmax": softmax,  # softmax and log_softmax are functions of a whole row
         "log_softmax": lambda z: z - np.logaddexp.reduce(z, axis=1, keepdims=True),
     }

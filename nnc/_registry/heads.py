@@ -1,4 +1,4 @@
-"""Several losses in one network, each of some outputs with an activation of their own.
+"""Losses with several heads: groups of outputs with their own activation and loss.
 
 NeuralNetwork([8, 32, 4], loss=nnc.Heads([nnc.Head(1, "mse"), nnc.Head(3, "cross_entropy", weight=0.5)]))
 """
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 
 def _loss(name: str, value: Any) -> str | losses.Loss:
+    """Return the loss of a head, which must be a name or an object with a single loss."""
     if callable(value):
         raise TypeError(f"{name} of a head must be a name or an object such as nnc.Huber(), got {value!r}")
     if losses.parse_loss(value)[0] == losses.CUSTOM:
@@ -27,27 +28,28 @@ def _loss(name: str, value: Any) -> str | losses.Loss:
 
 
 def _output(name: str, value: Any) -> str:
+    """Return the name of the activation of a head."""
     return check_choice(name, value, activations.NAMES)
 
 
 class Head(Value):
-    """Some of the outputs of a network, and their loss.
+    """Group of outputs of a network with one activation and one loss.
 
     Parameters
     ----------
     n : int
-        How many outputs.
+        Number of outputs.
     loss : str or object, default "mse"
-        One of those that `NeuralNetwork` knows by name.
+        A loss of `NeuralNetwork` by name, or an object such as `Huber()`.
     weight : float, default 1
-        What the loss is multiplied by, above 0.
+        Positive factor of the loss.
     output : str, optional
-        The activation. Default: the partner of the loss.
+        Activation of the outputs. Default: the partner of the loss.
 
     Raises
     ------
     ValueError, TypeError
-        An argument is not one of these, or the output does not go with the loss.
+        An argument is not valid, or the loss requires another activation.
     """
 
     n: int = field(check=check_count)
@@ -56,7 +58,7 @@ class Head(Value):
     output: str | None = field(default=None, check=_output)
 
     def __post_init__(self) -> None:
-        vars(self)["output"] = self.activation.name  # so that what means the same is the same
+        vars(self)["output"] = self.activation.name  # set defaults explicitly, so that equal heads compare equal
         if self.parameter == self.row.default_parameter:
             vars(self)["loss"] = self.row.name
         conflict = losses.explain_mismatch([self.activation.name], self.row.name)
@@ -67,17 +69,17 @@ class Head(Value):
 
     @property
     def row(self) -> losses.LossRow:
-        """The row of the loss."""
+        """Return the row of the loss."""
         return losses.ROWS[losses.parse_loss(self.loss)[0]]
 
     @property
     def parameter(self) -> float:
-        """That of the loss, 0 where it has none."""
+        """Return the parameter of the loss, or 0 if it has none."""
         return losses.parse_loss(self.loss)[1]
 
     @property
     def activation(self) -> activations.Activation:
-        """The row of the output."""
+        """Return the row of the activation."""
         return activations.ROWS[self.row.output if self.output is None else self.output]
 
     def __str__(self) -> str:
@@ -86,6 +88,7 @@ class Head(Value):
 
 
 def _heads(name: str, value: Any) -> tuple[Head, ...]:
+    """Return a list or tuple of heads as a tuple."""
     heads = tuple(value) if isinstance(value, (list, tuple)) else ()
     if not heads or not all(isinstance(head, Head) for head in heads):
         raise TypeError(f"{name} must be a list of nnc.Head, such as [nnc.Head(1), nnc.Head(2)], got {value!r}")
@@ -93,23 +96,24 @@ def _heads(name: str, value: Any) -> tuple[Head, ...]:
 
 
 class Heads(losses.Composite):
-    """The loss of a network with several heads: the sum of theirs, each times its weight. The outputs of the network
-    are those of the first head, then those of the second, and so on.
+    """Loss of a network with several heads: the weighted sum of the losses of the heads.
 
-    Targets are one column for each output. Or where heads have "cross_entropy", one of labels from 0 to n - 1 for each
-    of these heads, and those of the others as before. `scale_y` of the network scales the targets of losses of numbers,
-    each column by itself, and leaves those of the other heads unchanged; predictions are in the units of the targets,
-    and losses in scaled ones.
+    The outputs of the network are those of the first head, then those of the second head, and so on.
+
+    The targets have one column for each output. A head with the loss "cross_entropy" may have a single column of labels
+    from 0 to n - 1 instead. `scale_y` of the network scales the columns of heads with numeric targets and leaves those
+    of the other heads unchanged. Predictions are in the units of the targets, and losses are those of the scaled
+    targets.
 
     Parameters
     ----------
     heads : list of Head
     missing : bool, default False
-        Whether NaN in y means that there is no target: that term is left out, of "cross_entropy" the row of that head.
-        A mean is one of the terms that there are, and 0 where there is none.
+        Whether NaN in y marks a missing target, which does not contribute to the loss. For "cross_entropy", all targets
+        of the row and head are missing then. A mean is over the existing targets, and 0 if there is none.
     ordered : bool, default False
-        Whether predictions of the heads, which have the same number of outputs, are sorted: the first output of all
-        heads, the second of all, and so on. y may have the columns of one head then, which are the targets of all. See
+        Whether the predictions of the heads are sorted: output k of all heads is sorted for each k. All heads must have
+        the same number of outputs, and y may have the columns of a single head, which are the targets of each head. See
         `nnc.Quantile`.
 
     Examples
@@ -125,7 +129,7 @@ class Heads(losses.Composite):
 
     def __post_init__(self) -> None:
         if self.ordered and len({head.n for head in self.heads}) > 1:
-            raise ValueError(f"heads must have the same number of outputs with ordered=True, got {self}")
+            raise ValueError(f"heads must have the same number of outputs if ordered=True, got {self}")
 
     @classmethod
     def of_quantiles(cls, quantile: losses.Quantile, n_out: int) -> Heads:
@@ -134,7 +138,7 @@ class Heads(losses.Composite):
         Raises
         ------
         ValueError
-            n_out is no multiple of the number of quantiles.
+            n_out is not a multiple of the number of quantiles.
         """
         taus = quantile.tau
         assert isinstance(taus, tuple)
@@ -146,17 +150,17 @@ class Heads(losses.Composite):
 
     @property
     def n_out(self) -> int:
-        """Outputs of all heads."""
+        """Return the number of outputs of all heads."""
         return sum(head.n for head in self.heads)
 
     @property
     def slices(self) -> list[slice]:
-        """The columns of each head."""
+        """Return the columns of each head."""
         ends = [*accumulate(head.n for head in self.heads)]
         return [slice(end - head.n, end) for head, end in zip(self.heads, ends, strict=True)]
 
     def split(self, P: NDArray[Any]) -> list[NDArray[Any]]:
-        """The outputs (n, n_out) of the network, or targets like them, as those of each head, views of them."""
+        """Return views of the columns of each head in outputs or targets (n, n_out)."""
         if P.shape[-1] != self.n_out:
             raise ValueError(f"P must have {self.n_out} columns, one for each output, got shape {P.shape}")
         return [P[..., columns] for columns in self.slices]
@@ -165,7 +169,7 @@ class Heads(losses.Composite):
         return " + ".join(map(str, self.heads))
 
     def to_dict(self) -> dict[str, Any]:
-        """What a document has of it."""
+        """Return the description of the heads for a model file."""
         heads = [
             {
                 "n": head.n,
@@ -179,10 +183,10 @@ class Heads(losses.Composite):
         return {"heads": heads, "missing": self.missing, **({"ordered": True} if self.ordered else {})}
 
     @classmethod
-    def from_dict(cls, d: dict[str, Any]) -> Heads:
-        """The heads in a checked document."""
+    def from_dict(cls, document: dict[str, Any]) -> Heads:
+        """Return the heads that a checked description of a model file describes."""
         heads = []
-        for head in d["heads"]:
+        for head in document["heads"]:
             loss = losses.loss_object(head["loss"], head["loss_parameter"])
             heads.append(Head(head["n"], loss, weight=head["weight"], output=head["output"]))
-        return cls(heads, missing=d["missing"], ordered=d.get("ordered", False))
+        return cls(heads, missing=document["missing"], ordered=document.get("ordered", False))

@@ -1,4 +1,4 @@
-"""Initial weights: a row for each name."""
+"""Weight initializations, with one row for each."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ from nnc._utils.value import Value
 
 
 class Initializer(Value):
-    """How a weight is drawn.
+    """Distribution of initial weights.
 
     Attributes
     ----------
     name : str
-    distribution : str
-        "zeros"; "unit", uniform from 0 to 1; "symmetric", uniform from -sqrt(6 / fan) to sqrt(6 / fan); "normal", with
-        the variance 2 / fan.
-    fans : str
-        What `fan` is: "in" the inputs of a neuron, "both" these and the neurons of the layer, "twice" twice the inputs,
-        or "".
+    distribution : {"zeros", "unit", "symmetric", "normal"}
+        "zeros": all weights are 0. "unit": uniform from 0 to 1. "symmetric": uniform from -sqrt(6 / fan) to
+        sqrt(6 / fan). "normal": normal with mean 0 and variance 2 / fan.
+    fans : {"in", "both", "twice", ""}
+        Definition of fan by the numbers of inputs (fan-in) and outputs (fan-out) of the layer. "in": fan-in. "both":
+        fan-in + fan-out. "twice": 2 fan-in. "": the distribution does not use it.
     draws_biases : bool
-        Whether biases are drawn as well; else they start at 0.
+        Whether biases are drawn from the distribution; otherwise they are 0.
     """
 
     name: str
@@ -27,12 +27,12 @@ class Initializer(Value):
     draws_biases: bool = False
 
     def fan(self, fan_in: int, fan_out: int) -> int:
-        """What a variance is divided by."""
+        """Return the number by which the variance is divided."""
         return {"both": fan_in + fan_out, "twice": 2 * fan_in}.get(self.fans, fan_in)
 
 
 _ROWS = (
-    Initializer("uniform", "unit", draws_biases=True),  # the tutorial's
+    Initializer("uniform", "unit", draws_biases=True),  # as in the tutorial
     Initializer("glorot_uniform", "symmetric", "both"),  # Glorot and Bengio (2010)
     Initializer("glorot_normal", "normal", "both"),
     Initializer("he_uniform", "symmetric", "in"),  # He, Zhang, Ren and Sun (2015)

@@ -1,5 +1,6 @@
-"""The losses, a row each, and those that have a parameter as objects. Their kernels are in src/losses.pxd, in the same
-order.
+"""Losses, with one row for each, and the classes of losses with a parameter.
+
+The kernels are in src/losses.pxd, in the order of ROWS.
 
     NeuralNetwork([8, 20, 1], loss=Quantile(0.9))
 """
@@ -22,32 +23,35 @@ if TYPE_CHECKING:
 
 
 class Loss(Value):
-    """A loss with its parameter, its only field."""
+    """Loss with a parameter, which is its only field."""
 
     name: ClassVar[str]
-    parameter_text: ClassVar[str]  # of the parameter, as files say it
+    parameter_text: ClassVar[str]  # description of valid parameters, for messages about files
 
     @property
     def parameter(self) -> float:
-        """The number itself."""
+        """Return the parameter."""
         return float(*self._values())
 
     @classmethod
     def of(cls, parameter: float) -> Loss:
-        """The loss with this parameter."""
+        """Return the loss with this parameter."""
         return cls(**dict.fromkeys(cls._fields, parameter))
 
 
 class Composite(Value):
-    """A loss that is made of others: what the engine does not know."""
+    """Base class of losses that combine several losses, such as `Heads`."""
 
 
 class Huber(Loss):
-    """e**2 / 2 for errors |e| <= delta, beyond them delta (|e| - delta / 2): large errors count less (Huber, 1964).
+    """Huber loss (Huber, 1964), in which large errors count less than in the squared error.
+
+    For an error e, the loss is e**2 / 2 if |e| <= delta, and delta (|e| - delta / 2) otherwise.
 
     Parameters
     ----------
     delta : float, default 1
+        Absolute error from which the loss is linear.
     """
 
     name: ClassVar[str] = "huber"
@@ -56,11 +60,12 @@ class Huber(Loss):
 
 
 def _tau(name: str, value: Any) -> float | tuple[float, ...]:
+    """Return one quantile as a float, or several ones as an increasing tuple."""
     if not isinstance(value, (list, tuple)):
         return _one_tau(name, value)
     taus = tuple(_one_tau(f"{name}[{i}]", tau) for i, tau in enumerate(value))
     if len(taus) < 2 or any(low >= high for low, high in pairwise(taus)):
-        raise ValueError(f"{name} must be a number, or two or more increasing ones, got {value!r}")
+        raise ValueError(f"{name} must be a number, or at least two numbers in increasing order, got {value!r}")
     return taus
 
 
@@ -68,18 +73,20 @@ _one_tau = build_check(lambda x: 0 < x < 1, "above 0 and below 1")
 
 
 class Quantile(Loss):
-    """The pinball loss max(tau (Y - P), (tau - 1) (Y - P)), whose minimum is the tau-quantile (Koenker and Bassett,
-    1978).
+    """Quantile loss or pinball loss, whose minimum is the tau-quantile of the targets (Koenker and Bassett, 1978).
 
-    With several tau, the network has as many outputs for each target: all targets of the first quantile, then those of
-    the second, and so on. The loss is the sum of theirs, and `net.heads` has it as heads. Training and losses use the
-    outputs as they are. Predictions of a target are sorted, so that quantiles do not cross; the sorted ones are at
-    least as close to the true quantiles (Chernozhukov, Fernandez-Val and Galichon, 2010).
+    The loss of a target y and an output p is max(tau (y - p), (tau - 1) (y - p)).
+
+    With several quantiles, the network has one output for each quantile of each target: first the outputs of all
+    targets for the first quantile, then those for the second quantile, and so on. The loss is the sum of the losses of
+    the quantiles, and `net.heads` has one head for each. Training uses the outputs in this order. Predictions of a
+    target are sorted, so that quantiles do not cross. The sorted predictions are at least as close to the true
+    quantiles (Chernozhukov, Fernandez-Val and Galichon, 2010).
 
     Parameters
     ----------
     tau : float or list of float, default 0.5
-        Above 0 and below 1, several ones increasing; 0.5 is half of the absolute error.
+        Quantiles between 0 and 1, in increasing order. For 0.5 the loss is half of the absolute error.
 
     Examples
     --------
@@ -94,13 +101,15 @@ class Quantile(Loss):
 
 
 class CrossEntropy(Loss):
-    """Cross-entropy with label smoothing: a share of each row's probability is spread evenly over all classes, so that
-    Y becomes (1 - label_smoothing) Y + label_smoothing / n_out (Szegedy et al., 2016).
+    """Cross-entropy with label smoothing (Szegedy et al., 2016).
+
+    A fraction of the probability of each row is distributed evenly over all classes: the targets Y are replaced by
+    (1 - label_smoothing) Y + label_smoothing / n_out.
 
     Parameters
     ----------
     label_smoothing : float, default 0
-        At least 0 and less than 1.
+        Fraction of at least 0 and less than 1.
     """
 
     name: ClassVar[str] = "cross_entropy"
@@ -109,37 +118,38 @@ class CrossEntropy(Loss):
 
 
 class LossRow(Value):
-    """A loss: the formula of its terms (see formulas.py), and what else is to be known of it.
+    """Formula and properties of a loss function.
 
-    With y the target, p the output, z its net input and c the parameter, the loss is the sum of the terms of all rows
-    and outputs, divided by the number of what `mean` names.
+    The loss is the sum of a term over all rows and outputs, divided by the number of rows or terms if it is a mean. The
+    variables of the term are the target y, the output p, its net input z and the parameter c.
 
     Attributes
     ----------
     name : str
-    term, slope : str
-        The term by y, p, z and c, and its derivative by p.
-    textbook, shown_slope : str
-        The same as a textbook has them, where that is another form.
-    mean_over : str
-        "terms", "rows", or "" for a sum.
+    term, derivative : str
+        Formulas (see formulas.py) of the term as a function of y, p, z and c, and of its derivative with respect to p.
+    textbook, textbook_derivative : str
+        The formulas as textbooks write them, if they are different; for texts only.
+    mean_over : {"terms", "rows", ""}
+        Count by which the sum is divided; "" for a sum.
     output : str
-        The activation that is its natural partner.
+        Default activation of the output layer.
     output_required : bool
-        It goes with that one alone, since it is computed from z. The product of both slopes is p - y then, in which
-        nothing can be divided by 0.
+        Whether the loss is possible only with this activation, because it is computed from z. The product of the
+        derivatives of loss and activation is then p - y, so that no division by 0 occurs.
     target_type : str
-        What targets are: "numbers"; "counts", 0 or more; "shares", from 0 to 1, the outputs independent of each other;
-        "signs", -1 and 1; "probabilities", which add up to 1 over the outputs, or labels; "slopes", derivatives of
-        another loss by the outputs.
+        Type of the targets. "continuous": numbers. "counts": numbers of at least 0. "multilabel": probabilities of
+        independent outputs. "plus_minus_one": -1 or 1. "probabilities": numbers that add up to 1 over the outputs, or
+        labels. "output_gradient": derivatives of another loss with respect to the outputs.
     parameter : type of Loss, optional
-        The class whose objects have the parameter.
+        Class of the loss objects with a parameter.
     branch_condition : str
-        A condition that turns where the slope jumps.
+        Formula of a condition that changes its value where the derivative jumps.
     squared_error_factor : float
-        Where it is no more than a squared error, the factor of that.
+        Factor if the term is a multiple of the squared error, otherwise 0.
     target_variance : str
-        Where it is the likelihood of a distribution whose mean says all, the variance of that by p.
+        Formula of the variance of a target as a function of its mean p, if the loss is the negative log-likelihood of a
+        distribution with this variance.
     """
 
     name: str
@@ -158,64 +168,64 @@ class LossRow(Value):
 
     @property
     def term_template(self) -> str:
-        """The term with places {y}, {p} and {c}."""
+        """Return the formula of the term as a format string with the fields {y}, {p} and {c}."""
         return self.textbook or formulas.to_template(self.term)
 
     @property
     def derivative_template(self) -> str:
-        """The slope with the same places."""
+        """Return the formula of the derivative as a format string with the same fields."""
         return self.textbook_derivative or formulas.to_template(self.derivative)
 
     @property
     def compute_terms(self) -> Callable[[Array, Array, Array, float | Array], Array]:
-        """The term as a function of arrays of y, p and z, and of c."""
+        """Return the term as a function of arrays of y, p and z, and of c."""
         return formulas.compile_formula(self.term, "y p z c")
 
     @property
     def compute_derivative(self) -> Callable[[Array, Array, float], Array]:
-        """The slope as a function of arrays of y and p, and of c."""
+        """Return the derivative with respect to p as a function of arrays of y and p, and of c."""
         return formulas.compile_formula(self.derivative, "y p c")
 
     @property
     def compute_branch(self) -> Callable[[Array, Array, float], Array] | None:
-        """On which side of its bends it is, as a function of arrays of y and p, and of c; None where it has none."""
+        """Return `branch_condition` as a function of arrays of y and p, and of c; None if the loss is smooth."""
         return formulas.compile_formula(self.branch_condition, "y p c") if self.branch_condition else None
 
     @property
     def compute_variance(self) -> Callable[[Array], Array] | None:
-        """The variance of targets as a function of an array of their means; None where the loss knows none."""
+        """Return `target_variance` as a function of an array of means, or None if the loss has none."""
         return formulas.compile_formula(self.target_variance, "p") if self.target_variance else None
 
     @property
     def default_parameter(self) -> float | None:
-        """The parameter where nothing is said; None where there is none."""
+        """Return the default of the parameter, or None if the loss has no parameter."""
         return None if self.parameter is None else self.parameter().parameter
 
     @property
     def is_classification(self) -> bool:
-        """Whether targets may be classes."""
+        """Return whether targets may be classes."""
         return self.target_type in ("multilabel", "plus_minus_one", "probabilities")
 
     @property
     def is_sum(self) -> bool:
-        """Whether it is a sum over the rows, no mean."""
+        """Return whether the loss is a sum and not a mean."""
         return self.mean_over == ""
 
     @property
     def threshold(self) -> float:
-        """From where on a single output, or its target, says yes."""
+        """Return the smallest value of a single output, or its target, that means the second class."""
         return 0.0 if self.target_type == "plus_minus_one" else 0.5
 
     def divisor(self, rows: float, n_out: int) -> float:
-        """What the sum of the terms is divided by."""
+        """Return the number by which the sum of the terms is divided."""
         return {"": 1, "rows": rows, "terms": rows * n_out}[self.mean_over]
 
 
-# What stands in the engine for a loss that it does not know: targets are the derivatives of that by the outputs, so
-# this sum has its gradient.
+# Loss of the engine in place of a loss that is computed in Python. Its targets are the derivatives of that loss with
+# respect to the outputs, so that the gradients of both are equal.
 CUSTOM = "custom"
 
-# The squared errors of the tutorial go with its sigmoid; the mean squared error is regression's.
+# The sums of squared errors have sigmoid outputs, as in the tutorial; the mean squared error is for regression.
 ROWS = {
     row.name: row
     for row in (
@@ -281,11 +291,11 @@ ROWS = {
 }
 ENGINE_LOSSES = tuple(ROWS)
 NAMES = tuple(name for name in ROWS if name != CUSTOM)
-DEFAULT_PARAMETERS = {kind.name: kind().parameter for kind in Loss.__subclasses__()}  # the defaults
+DEFAULT_PARAMETERS = {loss_class.name: loss_class().parameter for loss_class in Loss.__subclasses__()}
 
 
 def parse_loss(value: Any) -> tuple[str, float]:
-    """Name and parameter of a loss that is a name, an object or a function; 0 where it has no parameter."""
+    """Return the name and the parameter (0 if there is none) of a loss, which is a name, an object or a function."""
     if isinstance(value, Quantile) and isinstance(value.tau, tuple):
         return CUSTOM, 0.0
     if isinstance(value, Loss):
@@ -299,18 +309,18 @@ def parse_loss(value: Any) -> tuple[str, float]:
 
 
 def loss_object(name: str, parameter: float | None) -> str | Loss:
-    """The loss of this name, with its parameter where it has one."""
-    kind = ROWS[name].parameter
-    return name if parameter is None or kind is None else kind.of(parameter)
+    """Return the loss of this name as an object if it has a parameter, otherwise the name."""
+    loss_class = ROWS[name].parameter
+    return name if parameter is None or loss_class is None else loss_class.of(parameter)
 
 
-def explain_mismatch(names: Sequence[str], loss: str) -> str | None:
-    """Why activations (one a layer, the output's last) and loss do not go together, or None if they do."""
-    *hidden, output = names
+def explain_mismatch(layer_activations: Sequence[str], loss: str) -> str | None:
+    """Return why these activations of the layers are not possible with the loss, or None if they are."""
+    *hidden, output = layer_activations
     for row in activations.ROWS.values():
         if row.output_only and row.name in hidden:
-            return f'activation "{row.name}" is for the output layer only'
-    needed = ROWS[loss].output if ROWS[loss].output_required else output
-    if output != needed:
-        return f'output "{output}" does not go with loss "{loss}", which needs "{needed}"'
+            return f'activation "{row.name}" is possible only for the output layer'
+    required = ROWS[loss].output if ROWS[loss].output_required else output
+    if output != required:
+        return f'output must be "{required}" for loss "{loss}", got "{output}"'
     return None

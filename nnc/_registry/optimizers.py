@@ -3,8 +3,8 @@
     net.fit(X, y, epochs=100, optimizer="adam")
     net.fit(X, y, epochs=100, optimizer=SGD(lr=0.1, momentum=0.9, nesterov=True))
 
-With p a parameter, g its gradient and t the number of the step. `weight_decay` adds weight_decay p to the gradient
-after clipping, on weights and not on biases, unless fit's `regularize_bias` says so.
+In the formulas, p is a parameter, g its gradient and t the number of the step, counted from 1. `weight_decay` adds
+weight_decay p to the gradient of each weight after clipping, and with `regularize_bias=True` also to that of biases.
 """
 
 from __future__ import annotations
@@ -42,10 +42,12 @@ __all__ = [
 ]
 
 
-METHODS = ("sgd", "momentum", "adam", "rmsprop", "adagrad", "nadam", "rprop")  # in the order of src/optimizers.pxd
+# Update rules of the core, in the order of src/optimizers.pxd.
+METHODS = ("sgd", "momentum", "adam", "rmsprop", "adagrad", "nadam", "rprop")
 
 
 def _pair(name: str, value: Any) -> tuple[Any, Any]:
+    """Return the two items of a sequence."""
     try:
         low, high = value
     except (TypeError, ValueError):
@@ -54,32 +56,40 @@ def _pair(name: str, value: Any) -> tuple[Any, Any]:
 
 
 def _fractions(name: str, value: Any) -> tuple[float, float]:
+    """Return two numbers of at least 0 and less than 1."""
     low, high = _pair(name, value)
     return check_fraction(f"{name}[0]", low), check_fraction(f"{name}[1]", high)
 
 
 def _around_1(name: str, value: Any) -> tuple[float, float]:
+    """Return two positive numbers, the first below 1 and the second above 1."""
     low, high = _pair(name, value)
     low, high = check_positive(f"{name}[0]", low), check_positive(f"{name}[1]", high)
     if not low < 1 < high:
-        raise ValueError(f"{name} must be one number below 1 and one above, got {value!r}")
+        raise ValueError(f"{name} must be a number below 1 and a number above 1, got {value!r}")
     return low, high
 
 
 def _range(name: str, value: Any) -> tuple[float, float]:
+    """Return two positive numbers in increasing order."""
     low, high = _pair(name, value)
     low, high = check_positive(f"{name}[0]", low), check_positive(f"{name}[1]", high)
     if not low <= high:
-        raise ValueError(f"{name} must be the smallest step and the largest, got {value!r}")
+        raise ValueError(f"{name} must be the smallest step and the largest step, got {value!r}")
     return low, high
 
 
 class Optimizer(Value):
-    """What all optimizers are: constants that can be compared, hashed, pickled and written to a file.
+    """Base class of optimizers: constants that can be compared, hashed, pickled and written to a file.
 
-    The constants are the fields. `kept` is how many numbers there are for each parameter, besides those of a momentum
-    that is not 0 and of a history. The last of them, where there are any, is never negative: a mean of squares, or with
-    `keeps_steps` a step, at first the learning rate.
+    Attributes
+    ----------
+    name : str
+    base_moments : int
+        Numbers that the optimizer stores for each parameter, in addition to those of a momentum above 0 and of a
+        history. The last of them is never negative: it is a mean of squares, or a step size.
+    stores_step_sizes : bool
+        Whether the last of them is a step size, which starts at the learning rate.
     """
 
     name: ClassVar[str]
@@ -88,46 +98,49 @@ class Optimizer(Value):
 
     @classmethod
     def defaults(cls) -> dict[str, Any]:
-        """The constants where nothing is said."""
+        """Return the defaults of the constants."""
         return {name: constant.default for name, constant in cls._fields.items()}
 
     @classmethod
     def count_moments(cls, constants: Mapping[str, Any]) -> int:
-        """How many numbers it keeps for each parameter with these constants."""
+        """Return how many numbers an optimizer with these constants stores for each parameter."""
         return cls.base_moments + bool(constants.get("momentum", 0)) + 2 * int(constants.get("history_size", 0))
 
     @property
     def n_moments(self) -> int:
-        """How many numbers it keeps for each parameter."""
+        """Return how many numbers the optimizer stores for each parameter."""
         return self.count_moments(vars(self))
 
     def core_settings(self) -> dict[str, Any]:
-        """The constants as the compiled core names them."""
-        return {"method": "sgd"}  # what has no loop in the core has none of its constants
+        """Return the constants with the names of the compiled core."""
+        return {"method": "sgd"}  # second-order methods run in Python and do not use the update of the core
 
     def with_lr(self, lr: float) -> Self:
-        """The same with another learning rate."""
+        """Return a copy with another learning rate."""
         return self.replace(lr=lr)
 
     def to_dict(self) -> dict[str, Any]:
-        """The name and the constants: plain values, as JSON has them."""
+        """Return the name and the constants as values of JSON."""
         constants = {key: list(value) if isinstance(value, tuple) else value for key, value in vars(self).items()}
         return {"name": self.name, **constants}
 
 
 class SGD(Optimizer):
-    """Gradient descent: p -= lr g; with momentum m = momentum m + g, p -= lr m, by Nesterov p -= lr (g + momentum m)
-    (Sutskever et al., 2013). m starts as g.
+    """Stochastic gradient descent, optionally with momentum (Sutskever et al., 2013).
+
+    Without momentum, p -= lr g. With momentum, m = momentum m + g, where m is g in the first step, and p -= lr m, or
+    with Nesterov's momentum p -= lr (g + momentum m).
 
     Parameters
     ----------
     lr : float, default 1e-3
         Learning rate.
     momentum : float, default 0
-        At least 0 and less than 1.
+        Factor of at least 0 and less than 1.
     nesterov : bool, default False
-        Needs a momentum.
+        Whether to use Nesterov's momentum, which requires a momentum above 0.
     weight_decay : float, default 0
+        Factor of the penalty.
     """
 
     name: ClassVar[str] = "sgd"
@@ -138,7 +151,7 @@ class SGD(Optimizer):
 
     def __post_init__(self) -> None:
         if self.nesterov and not self.momentum:
-            raise ValueError("nesterov=True needs a momentum above 0, got momentum=0")
+            raise ValueError("momentum must be above 0 if nesterov=True, got 0")
 
     def core_settings(self) -> dict[str, Any]:
         if not self.momentum:
@@ -148,16 +161,21 @@ class SGD(Optimizer):
 
 
 class Adam(Optimizer):
-    """Adam (Kingma and Ba, 2015): m = beta1 m + (1 - beta1) g, v = beta2 v + (1 - beta2) g**2, and with m and v divided
-    by 1 - beta**t, p -= lr m / (sqrt(v) + eps).
+    """Adam (Kingma and Ba, 2015).
+
+    m = beta1 m + (1 - beta1) g and v = beta2 v + (1 - beta2) g**2. With the bias corrections m' = m / (1 - beta1**t)
+    and v' = v / (1 - beta2**t), the update is p -= lr m' / (sqrt(v') + eps).
 
     Parameters
     ----------
     lr : float, default 1e-3
         Learning rate.
     betas : (float, float), default (0.9, 0.999)
+        Decay rates of the running means of gradients and of their squares.
     eps : float, default 1e-8
+        Number that is added to the denominator.
     weight_decay : float, default 0
+        Factor of the penalty.
     """
 
     name: ClassVar[str] = "adam"
@@ -173,14 +191,16 @@ class Adam(Optimizer):
 
 
 class AdamW(Adam):
-    """Adam with decoupled weight decay (Loshchilov and Hutter, 2019): p -= lr weight_decay p before the step, and
-    nothing is added to the gradient.
+    """Adam with decoupled weight decay (Loshchilov and Hutter, 2019).
+
+    Before the step of Adam, p -= lr weight_decay p. The gradient does not contain the decay.
 
     Parameters
     ----------
     lr, betas, eps
-        As Adam's.
+        See `Adam`.
     weight_decay : float, default 0.01
+        Factor of the decay.
     """
 
     name: ClassVar[str] = "adamw"
@@ -191,17 +211,23 @@ class AdamW(Adam):
 
 
 class RMSprop(Optimizer):
-    """RMSprop (Hinton, 2012): v = alpha v + (1 - alpha) g**2, p -= lr g / (sqrt(v) + eps); with momentum
-    m = momentum m + g / (sqrt(v) + eps), p -= lr m.
+    """RMSprop (Hinton, 2012).
+
+    v = alpha v + (1 - alpha) g**2 and p -= lr g / (sqrt(v) + eps). With momentum, m = momentum m + g / (sqrt(v) + eps)
+    and p -= lr m.
 
     Parameters
     ----------
     lr : float, default 0.01
         Learning rate.
     alpha : float, default 0.99
+        Decay rate of the running mean of squared gradients.
     eps : float, default 1e-8
+        Number that is added to the denominator.
     weight_decay : float, default 0
+        Factor of the penalty.
     momentum : float, default 0
+        Factor of at least 0 and less than 1.
     """
 
     name: ClassVar[str] = "rmsprop"
@@ -218,15 +244,20 @@ class RMSprop(Optimizer):
 
 
 class Adagrad(Optimizer):
-    """Adagrad (Duchi, Hazan and Singer, 2011): v += g**2, p -= lr / (1 + (t - 1) lr_decay) g / (sqrt(v) + eps).
+    """Adagrad (Duchi, Hazan and Singer, 2011).
+
+    v += g**2 and p -= lr / (1 + (t - 1) lr_decay) g / (sqrt(v) + eps).
 
     Parameters
     ----------
     lr : float, default 0.01
         Learning rate.
     lr_decay : float, default 0
+        Decay of the learning rate with the number of steps.
     weight_decay : float, default 0
+        Factor of the penalty.
     eps : float, default 1e-10
+        Number that is added to the denominator.
     """
 
     name: ClassVar[str] = "adagrad"
@@ -242,18 +273,24 @@ class Adagrad(Optimizer):
 
 
 class NAdam(Optimizer):
-    """Adam with Nesterov's momentum (Dozat, 2016): with mu_t = beta1 (1 - 0.96**(t momentum_decay) / 2) and M_t the
-    product of all mu up to t, p -= lr ((1 - mu_t) / (1 - M_t) g + mu_(t+1) / (1 - M_(t+1)) m) / (sqrt(v) + eps), where
-    v is divided by 1 - beta2**t.
+    """Adam with Nesterov's momentum (Dozat, 2016).
+
+    m and v are the running means of `Adam`. Let mu_t = beta1 (1 - 0.96**(t momentum_decay) / 2), M_t the product of
+    mu_1 to mu_t, and v' = v / (1 - beta2**t). The update is
+    p -= lr ((1 - mu_t) / (1 - M_t) g + mu_(t+1) / (1 - M_(t+1)) m) / (sqrt(v') + eps).
 
     Parameters
     ----------
     lr : float, default 2e-3
         Learning rate.
     betas : (float, float), default (0.9, 0.999)
+        Decay rates of the running means of gradients and of their squares.
     eps : float, default 1e-8
+        Number that is added to the denominator.
     weight_decay : float, default 0
+        Factor of the penalty.
     momentum_decay : float, default 4e-3
+        Speed at which mu_t approaches beta1.
     """
 
     name: ClassVar[str] = "nadam"
@@ -271,17 +308,20 @@ class NAdam(Optimizer):
 
 
 class Rprop(Optimizer):
-    """Resilient backpropagation, iRprop- (Igel and Huesken, 2003): every parameter has a step of its own, which grows
-    by etas[1] while its gradient keeps its sign and shrinks by etas[0] where it changes; p -= sign(g) step. For full
-    batches: the signs of mini-batches say little.
+    """Resilient backpropagation in the variant iRprop- (Igel and Huesken, 2003).
+
+    Each parameter has its own step size, and p -= sign(g) step. The step size is multiplied by etas[1] while the sign
+    of the gradient stays, and by etas[0] when it changes. Use full batches, because the signs of gradients of
+    mini-batches are mostly noise.
 
     Parameters
     ----------
     lr : float, default 0.01
-        The steps at first.
+        Initial step size.
     etas : (float, float), default (0.5, 1.2)
+        Factors of the step size, below 1 and above 1.
     step_sizes : (float, float), default (1e-6, 50)
-        The smallest and the largest step.
+        Smallest and largest step size.
     """
 
     name: ClassVar[str] = "rprop"
@@ -297,12 +337,14 @@ class Rprop(Optimizer):
 
 
 class LBFGS(Optimizer):
-    """L-BFGS (Liu and Nocedal, 1989), full batch: for small networks and smooth losses. It has no learning rate.
+    """L-BFGS (Liu and Nocedal, 1989), a second-order method for small networks with a smooth loss.
+
+    It uses full batches and has no learning rate.
 
     Parameters
     ----------
     history_size : int, default 10
-        From how many steps, and the changes of the gradient in them, it estimates the curvature.
+        Number of recent steps from which the curvature is estimated.
     """
 
     name: ClassVar[str] = "lbfgs"
@@ -310,13 +352,15 @@ class LBFGS(Optimizer):
 
 
 class LevenbergMarquardt(Optimizer):
-    """Levenberg and Marquardt's method (Marquardt, 1963), full batch, for squared losses: Gauss and Newton's step,
-    damped until it lowers the loss. For networks of up to some thousand parameters. It has no learning rate.
+    """Levenberg-Marquardt method (Marquardt, 1963) for squared losses and up to a few thousand parameters.
+
+    Each step is a Gauss-Newton step, whose damping is increased until the step decreases the loss. The method uses full
+    batches and has no learning rate.
 
     Parameters
     ----------
     damping : float, default 1e-3
-        At first.
+        Initial damping.
     """
 
     name: ClassVar[str] = "levenberg_marquardt"
@@ -324,15 +368,16 @@ class LevenbergMarquardt(Optimizer):
 
 
 ROWS: dict[str, type[Optimizer]] = {
-    kind.name: kind for kind in (SGD, Adam, AdamW, RMSprop, Adagrad, NAdam, Rprop, LBFGS, LevenbergMarquardt)
+    optimizer.name: optimizer
+    for optimizer in (SGD, Adam, AdamW, RMSprop, Adagrad, NAdam, Rprop, LBFGS, LevenbergMarquardt)
 }
 NAMES = (*ROWS, "momentum")
-_DEFAULTS: dict[str, Optimizer] = {name: kind() for name, kind in ROWS.items()}
+_DEFAULTS: dict[str, Optimizer] = {name: optimizer() for name, optimizer in ROWS.items()}
 _DEFAULTS["momentum"] = SGD(momentum=0.9)
 
 
 def parse_optimizer(value: Any) -> Optimizer:
-    """An optimizer by its name, "momentum" being SGD with a momentum of 0.9, or as it is."""
+    """Return the optimizer of a name, or an optimizer unchanged; "momentum" is SGD with a momentum of 0.9."""
     if isinstance(value, str) and value in _DEFAULTS:
         return _DEFAULTS[value]
     if isinstance(value, Optimizer):
@@ -343,10 +388,10 @@ def parse_optimizer(value: Any) -> Optimizer:
 
 
 def optimizer_from_dict(document: dict[str, Any]) -> Optimizer:
-    """The optimizer that `to_dict` described; ValueError or TypeError for anything else."""
+    """Return the optimizer that `to_dict` has described; raise ValueError or TypeError for other documents."""
     constants = dict(document)
-    kind = ROWS[check_choice("the optimizer's name", constants.pop("name", None), ROWS)]
-    unknown = set(constants) - set(kind._fields)
+    optimizer_class = ROWS[check_choice("the name of the optimizer", constants.pop("name", None), ROWS)]
+    unknown = set(constants) - set(optimizer_class._fields)
     if unknown:
-        raise ValueError(f"{kind.name} has no {sorted(unknown)[0]!r}")
-    return kind(**constants)
+        raise ValueError(f"{optimizer_class.name} has no {sorted(unknown)[0]!r}")
+    return optimizer_class(**constants)

@@ -310,7 +310,7 @@ def _hidden_activations(activation: Any, n_hidden: int) -> list[str]:
 
 def _output_hint(name: Any) -> str:
     row = activations.ROWS.get(name) if isinstance(name, str) else None
-    return f" ({name} is for the output alone)" if row is not None and row.output_only else ""
+    return f" ({name} is possible only for the output layer)" if row is not None and row.output_only else ""
 
 
 def _placed(kinds: Sequence[Layer]) -> Stack:
