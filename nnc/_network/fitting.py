@@ -181,13 +181,15 @@ class Fitting(Parameters):
         TrainingWarning
             The training shows a common mistake; see the subclasses in nnc._training.advice.
 
-        Notes ----- The automatic rule applies to `fit(X, y)` and `fit(X, y, epochs=50)`. It trains with Adam. The
-        learning rate follows half a cosine wave in each step, from 0.02 to 0; if a unit has k > 64 inputs, it starts at
-        0.02 sqrt(64 / k). With patience, target_loss or max_seconds and without epochs it is constant at 0.001. A batch
-        has 1/100 of the rows, at least 32 and at most 256, and one more if a single row would remain. The number of
-        epochs is 20, or more to reach 10,000 steps. If `scale_X` and `scale_y` are "auto", a new network standardizes
-        the inputs, and also the targets for regression with an identity output; images of uint8 are divided by 255. The
-        next fit by this rule continues the schedule for the remaining epochs, or starts a new one.
+        Notes
+        -----
+        The automatic rule applies to `fit(X, y)` and `fit(X, y, epochs=50)`. It trains with Adam. The learning rate
+        follows half a cosine wave in each step, from 0.02 to 0; if a unit has k > 64 inputs, it starts at 0.02 sqrt(64
+        / k). With patience, target_loss or max_seconds and without epochs it is constant at 0.001. A batch has 1/100 of
+        the rows, at least 32 and at most 256, and one more if a single row would remain. The number of epochs is 20, or
+        more to reach 10,000 steps. If `scale_X` and `scale_y` are "auto", a new network standardizes the inputs, and
+        also the targets for regression with an identity output; images of uint8 are divided by 255. The next fit by
+        this rule continues the schedule for the remaining epochs, or starts a new one.
 
         With `preset="auto"`, an optimizer object whose lr is not the default also names the learning rate. Second-order
         optimizers have no learning rate and use all rows in each step.
@@ -360,9 +362,11 @@ class Fitting(Parameters):
         --------
         stepper : Single steps with penalties and clipping, and sums of several gradients.
 
-        Notes ----- With the same gradient, the parameters are equal to those after `train_step` to the last bit. For
-        large batches (300,000 rows x parameters or more), `train_step` sums the gradient in another order than
-        `gradients`, so the last bits may differ.
+        Notes
+        -----
+        With the same gradient, the parameters are equal to those after `train_step` to the last bit. For large batches
+        (300,000 rows x parameters or more), `train_step` sums the gradient in another order than `gradients`, so the
+        last bits may differ.
         """
         stepper = None if reset_optimizer is not False else self._stepper
         if stepper is None or not stepper.try_apply(self, gradients, lr, optimizer):
