@@ -202,7 +202,7 @@ def test_fit_many_chooses_for_each_network():
 
 def test_fit_many_that_is_refused_leaves_all_losses_open():
     networks = [network(2), network(1)]
-    with pytest.raises(ValueError, match="scale_y is for losses of numbers"):
+    with pytest.raises(ValueError, match="scale_y must be None with the loss"):
         nnc.fit_many([*networks, network(1, scale_y="standardize")], X, TWO * 1, epochs=2, lr=0.1)
     with pytest.raises(ValueError, match="epochs must be"):
         nnc.fit_many(networks, X, TWO, epochs=-1)

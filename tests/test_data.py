@@ -555,7 +555,7 @@ WRONG = [
     ({"sample_weight": [1, 2], "validation": 0.2}, r"sample_weight must have shape \(60,\), got \(2,\)"),
     ({"class_weight": "balanced"}, "class_weight is for losses of classes, got it with 'mse'"),
     ({"validation": 1.0}, "validation must be at least 0 and less than 1, got 1.0"),
-    ({"validation": 0.001}, "validation must leave rows on both sides"),
+    ({"validation": 0.001}, "validation must leave rows in both parts"),
     ({"validation": True}, "validation must be a number, got True"),
     ({"validation": X}, r"validation must be \(X, y\), \(X, y, sample_weight\) or a fraction, got ndarray"),
     ({"validation": (X, Y[:5])}, r"validation: y must have shape \(60, 2\)"),

@@ -84,7 +84,7 @@ def test_split_shuffles_evenly():
 
 @pytest.mark.parametrize("test_size", [0, 10, -1, 0.0, 1.0, 1.5, 0.01])
 def test_split_without_rows_on_one_side(test_size):
-    with pytest.raises(ValueError, match="test_size must leave rows on both sides"):
+    with pytest.raises(ValueError, match="test_size must leave rows in both parts"):
         train_test_split(range(10), range(10), test_size=test_size)
 
 

@@ -494,8 +494,8 @@ def test_quantiles_that_do_not_fit(made, error, message):
             ValueError,
             "scale_y needs two or more targets to find the scaling of an output, got 1 for output 1",
         ),
-        (lambda: network().predict_classes(np.zeros((1, 4))), ValueError, "predict_classes is for one loss"),
-        (lambda: network().predict_proba(np.zeros((1, 4))), ValueError, "predict_proba is for one loss"),
+        (lambda: network().predict_classes(np.zeros((1, 4))), ValueError, "predict_classes requires"),
+        (lambda: network().predict_proba(np.zeros((1, 4))), ValueError, "predict_proba requires"),
         (lambda: network().score(*data(network())), ValueError, "score requires a network with a single loss"),
         (
             lambda: network().fit(*data(network()), epochs=1, lr=0.001, metrics=["r2"]),

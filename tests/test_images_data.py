@@ -9,7 +9,7 @@ import pytest
 
 import nnc
 from nnc import NeuralNetwork, Pixels
-from nnc._data.images import layout
+from nnc._data.images import count_images
 from nnc._data.scaling import Scaling
 from nnc.layers import Conv2D, Input, MaxPool2D
 
@@ -107,7 +107,7 @@ def test_what_is_ready_goes_to_the_engine_as_it_is():
     ],
 )
 def test_layout(shape, image, wanted):
-    assert layout(shape, image) == wanted
+    assert count_images(shape, image) == wanted
 
 
 @pytest.mark.parametrize(

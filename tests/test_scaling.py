@@ -318,7 +318,7 @@ def test_a_network_does_not_learn_a_scaling_from_one_row(name, scaler, tmp_path)
         lambda net: net.fit_batches([(X[:1], y[:1]), (X, y)], epochs=3, lr=0.001),
     ):
         net = NeuralNetwork([3, 2, 1], loss="mse", seed=0, **{name: scaler})
-        with pytest.raises(ValueError, match=f"{name} needs two rows or more to find the scaling from, got 1.*{said}"):
+        with pytest.raises(ValueError, match=f"{name} needs two rows or more to find the scaling, got 1.*{said}"):
             learn(net)
         assert (net.converter.scaling_X, net.converter.scaling_y, net.state) == (None, None, None)
         net.train_step(X, y)

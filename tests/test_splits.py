@@ -81,12 +81,12 @@ def test_train_test_split_with_shares():
 
 @pytest.mark.parametrize("size", [0, 10, 0.0, 1.0, 0.01, -3])
 def test_no_rows_on_one_side(size):
-    with pytest.raises(ValueError, match="validation must leave rows on both sides"):
+    with pytest.raises(ValueError, match="validation must leave rows in both parts"):
         split(10, size, name="validation")
 
 
 def test_wrong_labels():
-    with pytest.raises(ValueError, match=r"labels must be one for each of the 3 rows, got shape \(2,\)"):
+    with pytest.raises(ValueError, match=r"labels must have one item for each of the 3 rows, got shape \(2,\)"):
         split(3, 1, labels=[0, 1])
     with pytest.raises(ValueError, match=r"got shape \(3, 1\)"):
         split(3, 1, labels=[[0], [1], [1]])

@@ -712,7 +712,7 @@ def test_functions_as_metrics_of_numbers():
     ("options", "message"),
     [
         ({"metrics": abs, "monitor": "abs"}, "nothing says which way 'abs' is better: give nnc.Metric"),
-        ({"metrics": lambda y, p: "good"}, "the metric '<lambda>' must give a number, got 'good'"),
+        ({"metrics": lambda y, p: "good"}, "the metric '<lambda>' must return a number, got 'good'"),
         ({"metrics": nnc.Metric("loss", abs)}, "metrics: the name 'loss' is taken"),
         ({"metrics": ["r2", nnc.Metric("r2", abs)]}, "metrics: the name 'r2' is taken"),
         ({"metrics": nnc.Metric("a", abs, "classes")}, "metrics: 'a' is for losses of classes, and 'mse' is one of n"),
@@ -795,7 +795,7 @@ def test_numbers_of_numpy_are_numbers():
         ({"metrics": np.array([])}, "metrics must be names or functions"),
         ({"monitor": np.array(["loss", "r2"])}, "monitor must be one of loss"),
         ({"lr": lambda epoch: 10**400}, "lr must be a number in the range of a float"),
-        ({"metrics": lambda y, p: 10**400}, "must give a number"),
+        ({"metrics": lambda y, p: 10**400}, "must return a number"),
     ],
 )
 def test_what_is_no_name_and_no_number_is_refused_in_words(options, message):

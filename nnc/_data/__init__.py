@@ -1,1 +1,1 @@
-"""What comes in: X, y and weights, checked, scaled and split; and how good what comes out is."""
+"""Conversion of X, y and sample weights for the engine: checks, scaling, splits, classes and metrics."""

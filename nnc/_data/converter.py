@@ -1,4 +1,4 @@
-"""DataConverter: conversion between what users bring and what the engine takes, and its place in files."""
+"""DataConverter: conversion between the data of the user and the arrays of the engine, and its entry in files."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class DataConverter(TargetConversion):
     feature_names: tuple[str, ...] | None
 
     def to_dict(self) -> dict[str, Any]:
-        """What a document holds of it; ModelFileError where a scaling is wanted and not known."""
+        """Return the entries of a document; raise ModelFileError if a scaling is not computed yet."""
         from nnc._serialization.document import ModelFileError
 
         pairs = (self.scaler_X, self.scaling_X), (self.scaler_y, self.scaling_y)
@@ -37,16 +37,16 @@ class DataConverter(TargetConversion):
         }
 
     def describe_scalings(self) -> dict[str, str]:
-        """How inputs and targets are scaled, those that are."""
-        known = {"inputs": (self.scaler_X, self.scaling_X), "targets": (self.scaler_y, self.scaling_y)}
+        """Return descriptions of the scalings of "inputs" and "targets"; data without scaling is omitted."""
+        pairs = {"inputs": (self.scaler_X, self.scaling_X), "targets": (self.scaler_y, self.scaling_y)}
         return {
-            what: scaler.name if scaling is not None else f"{scaler.name}, not known before the first fit"
-            for what, (scaler, scaling) in known.items()
+            data: scaler.name if scaling is not None else f"{scaler.name}, not known before the first fit"
+            for data, (scaler, scaling) in pairs.items()
             if scaler is not None
         }
 
     def restore(self, document: dict[str, Any]) -> None:
-        """Takes over what `to_dict` wrote; ValueError where it is none."""
+        """Set classes, scalings and feature names to those in a document; raise ValueError if they are invalid."""
         if document["classes"] is not None:
             self.classes = targets.classes_from_list(document["classes"])
         if document["feature_names"] is not None:
@@ -59,7 +59,7 @@ class DataConverter(TargetConversion):
 
 
 def as_scaler(name: str, value: Any) -> Scaler | None:
-    """A scaler by its name or as it is, or None, as for now with "auto"."""
+    """Return a scaler for its name, or an object unchanged; None and "auto" become None."""
     if value is None or (isinstance(value, str) and value == "auto"):
         return None
     from nnc._data.scaling import SCALERS, Scaler

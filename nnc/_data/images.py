@@ -1,37 +1,37 @@
-"""Images as rows of numbers: which shapes an array of them may have. Channels come last."""
+"""Shapes of arrays of images. Images have channels last."""
 
 from __future__ import annotations
 
 from math import prod
 
 
-def layout(given: tuple[int, ...], image: tuple[int, ...]) -> tuple[int, bool]:
-    """How many images an array holds, and whether it is one by itself.
+def count_images(shape: tuple[int, ...], image_shape: tuple[int, ...]) -> tuple[int, bool]:
+    """Return the number of images in an array, and whether it is a single image without the dimension n.
 
     Parameters
     ----------
-    given : tuple of int
-        The shape of the array: (n, height, width, channels), (n, height * width * channels), or of one channel (n,
-        height, width); or one of these without n.
-    image : (height, width, channels)
-        What a network takes.
+    shape : tuple of int
+        Shape of the array: (n, height, width, channels), (n, height * width * channels), or (n, height, width) for one
+        channel; or one of these without n.
+    image_shape : (height, width, channels)
+        Shape of the images that the network takes.
 
     Raises
     ------
     ValueError
-        It is of another shape; where channels come first, the message has what helps.
+        The array has another shape. The message contains a remedy for channels first.
     """
-    height, width, channels = image
-    known = [image, *([(height, width)] if channels == 1 else []), (prod(image),)]
-    if given[1:] in known:
-        return given[0], False
-    if given in known:
+    height, width, channels = image_shape
+    row_shapes = [image_shape, *([(height, width)] if channels == 1 else []), (prod(image_shape),)]
+    if shape[1:] in row_shapes:
+        return shape[0], False
+    if shape in row_shapes:
         return 1, True
-    several = [f"(n, {', '.join(map(str, shape))})" for shape in known]
+    expected = [f"(n, {', '.join(map(str, row_shape))})" for row_shape in row_shapes]
     hint = ""
-    if given[-3:] == (channels, height, width) and len(given) in (3, 4):
-        hint = f"; channels come last: X.transpose({'0, 2, 3, 1' if len(given) == 4 else '1, 2, 0'})"
+    if shape[-3:] == (channels, height, width) and len(shape) in (3, 4):
+        hint = f"; channels come last: X.transpose({'0, 2, 3, 1' if len(shape) == 4 else '1, 2, 0'})"
     raise ValueError(
-        f"X must have shape {', '.join(several[:-1])} or {several[-1]} to fit this network, or be one such image, got "
-        f"shape {given}{hint}"
+        f"X must have shape {', '.join(expected[:-1])} or {expected[-1]} to fit this network, or be one such image, "
+        f"got shape {shape}{hint}"
     )

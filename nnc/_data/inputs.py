@@ -22,32 +22,32 @@ if TYPE_CHECKING:
 
 
 class InputConversion:
-    """What the first fit has learned about the rows of a model, and the conversion of inputs.
+    """Conversion of inputs to rows for the engine, with the properties of X and y that the first fit has learned.
 
-    A fit learns on a copy, which replaces the object of the network unless something was refused.
+    A fit learns with a copy, which replaces the converter of the network if all data is valid.
 
     Parameters
     ----------
     model : Model
     scaler_X, scaler_y : Scaler or None
-        How scalings are found.
+        Rules that compute the scalings; None for no scaling.
 
     Attributes
     ----------
     scaling_X, scaling_y : Scaling or None
-        None until the first fit, if they are found from rows.
+        None before the first fit if they are computed from rows.
     classes : array or None
-        The labels of the outputs, unless labels are their numbers.
+        Class of each output; None if labels are the indices of the outputs.
     feature_names : tuple of str or None
-        The names of the columns of X in the first fit.
+        Names of the columns of X in the first fit.
     is_direct : bool
-        Whether numbers pass to the engine and back unchanged.
-    largest : float
-        The largest absolute value of the inputs of the last fit.
-    numbered : bool
-        Whether targets have been learned that are numbers of outputs, where labels could be others, which are refused.
-    open : set of str
-        Scalings that the first fit may choose, if it begins with the weights of the network's seed.
+        Whether the engine receives inputs and returns outputs without conversion.
+    max_abs_input : float
+        Largest absolute value of the inputs of the last fit.
+    labels_are_indices : bool
+        Whether a fit had targets that are indices of outputs; other labels are then rejected.
+    automatic_scalings : set of str
+        Those of "scale_X" and "scale_y" that are "auto": the first fit may choose them.
     """
 
     loss: LossRow
@@ -62,7 +62,7 @@ class InputConversion:
         self.model = model
         self.loss = losses.ROWS[model.loss]
         if scaler_y is not None and self.loss.target_type not in ("continuous", "output_gradient"):
-            raise ValueError(f"scale_y is for losses of numbers that may be scaled, got it with {self.loss.name!r}")
+            raise ValueError(f"scale_y must be None with the loss {self.loss.name!r}, whose targets cannot be scaled")
         self.set_scalers(scaler_X, scaler_y)
         self.scaling_X: Scaling | None = (
             None if scaler_X is None else scaler_X.scaling_without_data("scale_X", model.input_shape)
@@ -79,13 +79,13 @@ class InputConversion:
         self.max_abs_input = 0.0
 
     def set_scalers(self, scaler_X: Scaler | None, scaler_y: Scaler | None) -> None:
-        """Chooses how scalings are found."""
+        """Set the rules that compute the scalings."""
         self.scaler_X, self.scaler_y = scaler_X, scaler_y
         self.is_direct = scaler_X is scaler_y is None and not self.model.has_image_input
 
     def copy_for_fit(self) -> Self:
-        """A copy for a fit, which learns."""
-        other = object.__new__(type(self))  # whose fields are named here: by their dict it takes four microseconds
+        """Return a copy that a fit changes."""
+        other = object.__new__(type(self))  # copying each field is 4 us faster than copying the dict
         other.model, other.loss, other.scaler_X, other.scaler_y = self.model, self.loss, self.scaler_X, self.scaler_y
         other.is_direct = self.is_direct
         other.scaling_X, other.scaling_y, other.max_abs_input = self.scaling_X, self.scaling_y, 0.0
@@ -97,7 +97,7 @@ class InputConversion:
         return other
 
     def copy(self, model: Model | None = None) -> Self:
-        """One that learns for itself, for this model or another of the same layers."""
+        """Return an independent copy for this model, or for another model with the same layers."""
         other = self.copy_for_fit()
         other.max_abs_input, other.automatic_scalings = self.max_abs_input, self.automatic_scalings
         if model is not None:
@@ -105,7 +105,10 @@ class InputConversion:
         return other
 
     def rows_as_is(self, X: Any) -> NDArray[Any] | None:
-        """X as rows, where it can go to the engine as it is; what most calls of predict bring, so it is asked first."""
+        """Return X as rows if the engine can read it without conversion, else None.
+
+        This is the fast path of `predict`.
+        """
         model = self.model
         if type(X) is not ndarray or X.dtype is not model.dtype or self.scaler_X is not None:
             return None
@@ -114,40 +117,40 @@ class InputConversion:
                 return None
             X = X.reshape(len(X), model.sizes[0])
         (n, n_in), flags = X.shape, X.flags
-        # carray is both and writeable, which most arrays are
-        lies = flags.carray or (flags.c_contiguous and flags.aligned)
-        return X if n_in == model.sizes[0] and n > 0 and lies else None
+        # Most arrays have the flag carray: contiguous, aligned and writeable.
+        is_readable = flags.carray or (flags.c_contiguous and flags.aligned)
+        return X if n_in == model.sizes[0] and n > 0 and is_readable else None
 
     def converts_by_batch(self, X: Any) -> bool:
-        """Whether X, which lies in a file, would have to be converted: that is done batch by batch then."""
+        """Return whether X is a memory-mapped file that needs a conversion, which is then done batch by batch."""
         return isinstance(X, np.memmap) and (
             X.dtype != self.model.dtype or not X.flags.c_contiguous or self.scaler_X is not None
         )
 
     def array(self, X: Any, learn: bool = False) -> NDArray[Any]:
-        """X as an array of numbers; where its columns have names, in the order that the first fit has met."""
+        """Return X as an array of numbers; named columns get the order of the first fit."""
         array = as_real_array("X", X)
         if type(X) in (np.ndarray, np.memmap, list, tuple):
             return array
         from nnc._data import names
 
-        found = names.of(X, array.ndim, self.model.sizes[0])
-        if found is None:
+        column_names = names.names_of(X, array.ndim, self.model.sizes[0])
+        if column_names is None:
             return array
         if self.feature_names is not None:
-            return names.in_order(array, found, self.feature_names)
+            return names.reorder_columns(array, column_names, self.feature_names)
         if learn and array.ndim == 2:
-            self.feature_names = names.to_remember(found, self.model.sizes[0])
+            self.feature_names = names.distinct_names(column_names, self.model.sizes[0])
         return array
 
     def rows(self, X: ArrayLike, learn: bool = False) -> NDArray[Any]:
-        """X as rows (n, n_in), as they come."""
+        """Return X as rows (n, n_in) without scaling, in their own dtype."""
         n_in, shape = self.model.sizes[0], self.model.input_shape
         rows = given = as_real_array("X", X) if type(X) is np.ndarray else self.array(X, learn)
         if len(shape) == 3:
             from nnc._data import images
 
-            rows = given.reshape(images.layout(given.shape, shape)[0], n_in)
+            rows = given.reshape(images.count_images(given.shape, shape)[0], n_in)
         elif rows.ndim == 1:
             rows = rows[:, None] if n_in == 1 else rows[None]
         if rows.ndim != 2 or rows.shape[1] != n_in:
@@ -160,16 +163,16 @@ class InputConversion:
         return rows
 
     def is_single(self, array: NDArray[Any]) -> bool:
-        """Whether an array is one row by itself."""
+        """Return whether an array is a single row without the dimension n."""
         shape = self.model.input_shape
         if len(shape) == 1:
             return array.ndim == 1 and shape[0] > 1
         from nnc._data import images
 
-        return images.layout(array.shape, shape)[1]
+        return images.count_images(array.shape, shape)[1]
 
     def inputs(self, X: ArrayLike, learn: bool = False) -> NDArray[Any]:
-        """X as rows (n, n_in) of the model's dtype, scaled, not yet known to be finite."""
+        """Return X as scaled rows (n, n_in) of the model's dtype; they may contain NaN and infinity."""
         rows = self.rows(X, learn)
         if self.scaler_X is None:
             return as_contiguous(rows, self.model.dtype)
@@ -178,12 +181,15 @@ class InputConversion:
         return require_scaling("scale_X", self.scaling_X).apply(rows, self.model.dtype)
 
     def fit_input_scaling(self, rows: NDArray[Any]) -> None:
-        """Finds the scaling of inputs, where one is wanted and not known."""
+        """Compute the scaling of the inputs if there is a rule for it and it is not known yet."""
         if self.scaler_X is not None and self.scaling_X is None:
             self.scaling_X = fit_scaling("scale_X", self.scaler_X, rows, "X")
 
     def checked_inputs(self, X: ArrayLike, learn: bool = False, numbers: NDArray[Any] | None = None) -> NDArray[Any]:
-        """The inputs, known to be finite; `numbers` are what messages call the rows."""
+        """Return scaled rows (n, n_in) after checking that all are finite.
+
+        `numbers` are the row indices of the caller, for messages.
+        """
         rows = self.inputs(X, learn)
         position, largest = self.model.core.find_not_finite(rows)
         if position >= 0:
@@ -194,17 +200,21 @@ class InputConversion:
 
 
 def fit_scaling(name: str, scaler: Scaler, rows: NDArray[Any], what: str) -> Scaling:
-    """The scaling of these rows, of which every later one is scaled: a single one says nothing of how wide they lie."""
+    """Return the scaling that a rule computes from rows.
+
+    Raise ValueError for a single row, because its values have no spread.
+    """
     if len(rows) < 2:
         raise ValueError(
-            f"{name} needs two rows or more to find the scaling from, got 1: train with more rows first (fit, or a "
-            f"larger first batch), say what is known of them ({name}=nnc.Standardize(mean=..., std=...)), or take "
-            "nnc.OnlineRegressor or nnc.OnlineClassifier, which find it as rows come"
+            f"{name} needs two rows or more to find the scaling, got 1; train with more rows first (fit, or a larger "
+            f"first batch), pass known statistics ({name}=nnc.Standardize(mean=..., std=...)), or use "
+            "nnc.OnlineRegressor or nnc.OnlineClassifier, which update the scaling with each row"
         )
     return scaler.fit(rows, what)
 
 
 def require_scaling(name: str, scaling: Scaling | None) -> Scaling:
+    """Return a scaling; raise ValueError if it is not computed yet."""
     if scaling is None:
-        raise ValueError(f"{name} is not known before the first fit, which finds the scaling")
+        raise ValueError(f"{name} is not known before the first fit, which computes the scaling; fit the network first")
     return scaling

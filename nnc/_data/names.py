@@ -1,4 +1,4 @@
-"""The names of columns: what a fit has met is held against what comes later."""
+"""Column names of X: those of the first fit, and those of later data frames."""
 
 from __future__ import annotations
 
@@ -12,36 +12,40 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-MOST = 5  # names in a message
+MAX_NAMES_IN_MESSAGE = 5
 
 
-def of(X: Any, ndim: int, n_in: int) -> list[Any] | None:
-    """The names of the columns of X, or of the elements where it is one row; None where none of them is a name."""
-    found = column_names(X, ndim) if ndim == 2 or n_in > 1 else None  # a vector is a column of a network of one input
-    return found if found and any(isinstance(name, str) for name in found) else None
+def names_of(X: Any, ndim: int, n_in: int) -> list[Any] | None:
+    """Return the column names of X, or the names of its elements if X is one row; None if none of them is text."""
+    # For a network with one input, a vector is a column, so its elements have no column names.
+    names = column_names(X, ndim) if ndim == 2 or n_in > 1 else None
+    return names if names and any(isinstance(name, str) for name in names) else None
 
 
-def to_remember(found: Sequence[Any], n_in: int) -> tuple[str, ...] | None:
-    """The names that a network keeps: those that tell all its columns apart."""
-    named = len(set(found)) == len(found) == n_in and all(isinstance(name, str) for name in found)
-    return tuple(map(str, found)) if named else None
+def distinct_names(names: Sequence[Any], n_in: int) -> tuple[str, ...] | None:
+    """Return the names as a tuple, or None unless they are n_in different texts."""
+    are_distinct = len(set(names)) == len(names) == n_in and all(isinstance(name, str) for name in names)
+    return tuple(map(str, names)) if are_distinct else None
 
 
-def in_order(array: NDArray[Any], found: Sequence[Any], known: tuple[str, ...]) -> NDArray[Any]:
-    """The columns of an array in the order of the names that are known; ValueError where they are not these names."""
-    if tuple(found) == known:
+def reorder_columns(array: NDArray[Any], names: Sequence[Any], feature_names: tuple[str, ...]) -> NDArray[Any]:
+    """Return the columns of an array in the order of the feature names; raise ValueError if the names differ."""
+    if tuple(names) == feature_names:
         return array
-    missing, unknown = [name for name in known if name not in found], [name for name in found if name not in known]
-    twice = [name for name in known if found.count(name) > 1]
-    problems = {"without": missing, "with the unknown": unknown, "with more than one": twice}
-    text = " and ".join(f"{how} {_listed(names)}" for how, names in problems.items() if names)
+    missing = [name for name in feature_names if name not in names]
+    unknown = [name for name in names if name not in feature_names]
+    repeated = [name for name in feature_names if names.count(name) > 1]
+    problems = {"without": missing, "with the unknown": unknown, "with more than one": repeated}
+    text = " and ".join(f"{problem} {_listed(columns)}" for problem, columns in problems.items() if columns)
     if text:
         raise ValueError(
-            f"X must have the columns that the network was trained on, {_listed(known)}, got it {text}; "
-            "an array without names is taken as it is"
+            f"X must have the columns that the network was trained on, {_listed(feature_names)}, got it {text}; "
+            "pass an array without names to skip this check"
         )
-    return array[..., [found.index(name) for name in known]]
+    return array[..., [names.index(name) for name in feature_names]]
 
 
 def _listed(names: Sequence[Any]) -> str:
-    return ", ".join(map(shown, names[:MOST])) + (f" and {len(names) - MOST} more" if len(names) > MOST else "")
+    """Return the names for a message, at most `MAX_NAMES_IN_MESSAGE` of them."""
+    n_more = len(names) - MAX_NAMES_IN_MESSAGE
+    return ", ".join(map(shown, names[:MAX_NAMES_IN_MESSAGE])) + (f" and {n_more} more" if n_more > 0 else "")

@@ -1,4 +1,4 @@
-"""Interpretation of outputs: classes, probabilities and metrics, in the units of the user."""
+"""Conversion of outputs to predictions: classes, probabilities, numbers in the units of the targets, and metrics."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ class OutputConversion(InputConversion):
     """Convert the outputs of the engine to predictions, and measure them."""
 
     def unscale(self, P: NDArray[Any]) -> NDArray[Any]:
-        """Outputs as users read them: the scaling of the targets undone."""
+        """Return outputs in the units of the targets."""
         if self.scaler_y is None:
             return P
         return require_scaling("scale_y", self.scaling_y).undo(P, self.model.dtype)
 
     def target_scaling(self) -> Scaling:
-        """The scaling of targets; raises where none is known yet."""
+        """Return the scaling of the targets; raise ValueError if it is not computed yet."""
         return require_scaling("scale_y", self.scaling_y)
 
     def predict_into(self, out: NDArray[Any], rows: NDArray[Any], single: bool) -> NDArray[Any]:
-        """Writes what the model makes of rows into `out`, of which `predict` gives the only row where it is single."""
+        """Compute predictions into `out`, whose shape has no dimension n if `single` is true."""
         model = self.model
         n_out = model.sizes[-1]
         check_out(out, (n_out,) if single else (len(rows), n_out), model.dtype)
@@ -44,16 +44,22 @@ class OutputConversion(InputConversion):
         return out
 
     def input_gradient(self, gradient: NDArray[Any], X: ArrayLike) -> NDArray[Any]:
-        """A gradient by the engine's inputs as one by the X that they came from, of whose shape images have it."""
+        """Convert derivatives with respect to the engine's inputs to derivatives with respect to raw inputs X.
+
+        For images, the result has the shape of X.
+        """
         if self.scaling_X is not None:
             gradient = (gradient * self.scaling_X.factor).astype(self.model.dtype)
         return gradient.reshape(np.shape(X)) if self.model.has_image_input else gradient
 
     def class_index(self, P: NDArray[Any]) -> NDArray[np.int64]:
-        """The number of the class that outputs speak for; for several yes or no (n, n_out)."""
+        """Return the index of the predicted class of each row, or (n, n_out) 0 and 1 for multilabel outputs."""
         model = self.model
         if model.heads is not None:
-            raise ValueError("predict_classes is for one loss, and this network has several heads: split its outputs")
+            raise ValueError(
+                "predict_classes requires a network with a single loss, got one with heads; split the outputs with "
+                "net.heads.split(net.predict(X))"
+            )
         output = activations.ROWS[model.activations[-1]]
         if model.sizes[-1] == 1 and self.loss.target_type != "plus_minus_one" and not output.probability:
             raise ValueError(
@@ -63,13 +69,16 @@ class OutputConversion(InputConversion):
         return self._index(P)
 
     def check_probabilities(self) -> None:
-        """Raises where outputs are not the probabilities of classes."""
+        """Raise ValueError if the outputs are not probabilities of classes."""
         output = activations.ROWS[self.model.activations[-1]]
         several = output.elementwise and self.model.sizes[-1] > 1 and self.loss.target_type != "multilabel"
         if self.model.heads is not None:
-            raise ValueError("predict_proba is for one loss, and this network has several heads: split its outputs")
+            raise ValueError(
+                "predict_proba requires a network with a single loss, got one with heads; split the outputs with "
+                "net.heads.split(net.predict(X))"
+            )
         if self.loss.target_type == "plus_minus_one":
-            raise ValueError("predict_proba needs probabilities, and outputs for the loss 'hinge' are only margins")
+            raise ValueError("predict_proba needs probabilities, but outputs for the loss 'hinge' are only margins")
         if not output.probability or self.scaler_y is not None or several:
             raise ValueError(
                 "predict_proba needs a softmax output, one sigmoid output or the loss 'bce', this network has "
@@ -78,13 +87,14 @@ class OutputConversion(InputConversion):
             )
 
     def true_class_index(self, data: Data) -> NDArray[np.int64]:
-        """The classes of targets, as `class_index` has those of outputs."""
+        """Return the index of the true class of each row, as `class_index` does for outputs."""
         if data.labels is not None:
             return data.labels.astype(np.int64)
         assert data.Y is not None
         return self._index(data.Y)
 
     def _index(self, values: NDArray[Any]) -> NDArray[np.int64]:
+        """Return the class index of each row of outputs or targets (n, n_out)."""
         if self.model.sizes[-1] == 1:
             return (values[:, 0] >= self.loss.threshold).astype(np.int64)
         if self.loss.target_type == "multilabel":
@@ -93,41 +103,41 @@ class OutputConversion(InputConversion):
         return index
 
     def measure(self, metric: Metric, data: Data, P: NDArray[Any]) -> float:
-        """A metric of outputs as the engine gives them."""
+        """Compute a metric of outputs of the engine."""
         return self.measure_unscaled(metric, data, P if self.scaling_y is None else self.scaling_y.undo(P))
 
     def measure_unscaled(self, metric: Metric, data: Data, P: NDArray[Any]) -> float:
-        """A metric of outputs in the units of the user."""
+        """Compute a metric of outputs in the units of the targets."""
         named: dict[str, Any] = {} if data.weights is None else {"sample_weight": data.weights}
         if not self.loss.is_classification:
             assert data.Y is not None
             Y = data.Y if self.scaling_y is None else self.scaling_y.undo(data.Y)
             return _number(metric, metric(_read_only(Y), _read_only(P), **named))
         true, predicted = self.true_class_index(data), P[:, 0] if P.shape[1] == 1 else P
-        if metric.of_n_classes and true.ndim == 1:  # of all classes, not of those that these rows have
+        if metric.of_n_classes and true.ndim == 1:  # the rows may lack some of the classes
             named["n_classes"] = max(2, self.model.sizes[-1])
         if metric.takes == "probabilities" and P.shape[1] == 1:
             predicted = np.concatenate([1 - P, P], axis=1)
         elif metric.takes in (None, "classes"):
             predicted = self.class_index(P)
-        if self.classes is not None and true.ndim == 1 and metric.is_custom:  # as the user has them
+        if self.classes is not None and true.ndim == 1 and metric.is_custom:  # a custom metric gets labels
             true = self.classes[true]
             predicted = self.classes[predicted] if metric.takes in (None, "classes") else predicted
         return _number(metric, metric(true, _read_only(predicted), **named))
 
 
 def _read_only(values: NDArray[Any]) -> NDArray[Any]:
-    """Return a read-only view, for functions of the user."""
+    """Return a read-only view, which a custom metric cannot change."""
     view = values.view()
     view.flags.writeable = False
     return view
 
 
 def _number(metric: Metric, value: Any) -> float:
-    """What a metric has come to, which has to be a number."""
+    """Return the result of a metric as float; raise TypeError if it is not a number."""
     try:
         if np.ndim(value) == 0:
             return float(value)
     except (TypeError, ValueError, OverflowError):
         pass
-    raise TypeError(f"the metric {metric.name!r} must give a number, got {shown(value)}")
+    raise TypeError(f"the metric {metric.name!r} must return a number, got {shown(value)}")

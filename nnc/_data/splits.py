@@ -1,4 +1,4 @@
-"""A seeded split of row numbers into two parts, also one that keeps the share of every class."""
+"""Random split of row indices into two parts, optionally stratified by class."""
 
 from __future__ import annotations
 
@@ -22,54 +22,57 @@ if TYPE_CHECKING:
 def split(
     n: int, size: float, seed: int = 0, labels: ArrayLike | None = None, name: str = "size"
 ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Divide the numbers 0 to n - 1 into a large and a small part, in an order that only the seed decides.
+    """Split the indices 0 to n - 1 at random into a large and a small part.
 
     Parameters
     ----------
     n : int
-        How many rows there are.
+        Number of rows.
     size : float or int
-        The small part: a fraction of the rows (a float between 0 and 1), or a number of rows (an int).
+        Size of the small part: a fraction of the rows (a float between 0 and 1), or a number of rows (an int).
     seed : int, default 0
-        The same seed gives the same split everywhere and always.
+        The same seed gives the same split on all systems.
     labels : array (n,), optional
-        The class of every row. Then every class has its share in both parts, rounded by the method of the largest
-        remainder (Hare and Niemeyer) so that the whole has the size that was asked for. A class of two or more rows has
-        one at least in each part, even if that changes the size; the only row of a class is in the large part.
+        Class of each row, for a stratified split. Each class keeps its proportion in both parts; numbers of rows are
+        rounded by the largest remainder method (Hare and Niemeyer), so that the small part has the requested size. A
+        class with two or more rows has at least one row in each part, even if that changes the size. The single row of
+        a class is in the large part.
     name : str
-        What messages call `size`.
+        Name of the argument `size` in messages.
 
     Returns
     -------
     large, small : int arrays
-        Shuffled.
+        Indices in random order.
 
     Raises
     ------
     ValueError
-        One of the two parts would be empty, size is not finite, or there are not n labels.
+        One of the parts would be empty, `size` is not finite, or `labels` does not have n items.
     TypeError
-        size is no number, or seed no whole number.
+        `size` is not a number, or `seed` is not an integer.
     """
-    share = check_real(name, size)
-    if not abs(share) < 2**63:
+    fraction = check_real(name, size)
+    if not abs(fraction) < 2**63:
         raise ValueError(f"{name} must be a fraction of the rows or a number of rows, got {shown(size)}")
-    n_small = int(size) if isinstance(size, Integral) else round(share * n)
+    n_small = int(size) if isinstance(size, Integral) else round(fraction * n)
     if not 0 < n_small < n:
-        raise ValueError(f"{name} must leave rows on both sides: {size!r} of {n} rows makes {n_small}")
-    # A random number per row, from the generator that the networks use; sorting by them is the shuffle.
-    order = np.argsort(Stream(mix(_whole("seed", seed) % 2**64)).uniform((n,)), kind="stable")
+        raise ValueError(f"{name} must leave rows in both parts, got {size!r}, which selects {n_small} of {n} rows")
+    # Sorting by one random number per row shuffles the indices.
+    order = np.argsort(Stream(mix(_as_integer("seed", seed) % 2**64)).uniform((n,)), kind="stable")
     if labels is None:
         return order[n_small:], order[:n_small]
     array = as_array("labels", labels)
     if array.shape != (n,):
-        raise ValueError(f"labels must be one for each of the {n} rows, got shape {array.shape}")
+        raise ValueError(f"labels must have one item for each of the {n} rows, got shape {array.shape}")
     _, classes, counts = np.unique(array, return_inverse=True, return_counts=True)
     quotas = _quotas(counts, n_small)
     if not quotas.any():
-        raise ValueError(f"{name} must leave rows on both sides: every class has one row, so none can be taken out")
-    # The first rows of each class in the shuffled order: sorted by class, a row's place in its class is its distance
-    # from where the class begins.
+        raise ValueError(
+            f"{name} must leave rows in both parts, but each class has a single row, which is always in the large part"
+        )
+    # The small part gets the first rows of each class in the shuffled order. After sorting by class, the position of a
+    # row within its class is its index minus the start of the class.
     shuffled = classes[order]
     by_class = np.argsort(shuffled, kind="stable")
     starts = np.cumsum(counts) - counts
@@ -78,7 +81,8 @@ def split(
     return order[~small], order[small]
 
 
-def _whole(name: str, value: Any) -> int:
+def _as_integer(name: str, value: Any) -> int:
+    """Return an integer of any type as int; raise TypeError for other values."""
     try:
         return operator.index(value)
     except TypeError:
@@ -86,12 +90,15 @@ def _whole(name: str, value: Any) -> int:
 
 
 def _quotas(counts: NDArray[Any], total: int) -> NDArray[np.int64]:
-    """How many rows of each class make `total` rows, as near as one row on each side allows."""
+    """Return the number of rows of each class in the small part, which has `total` rows if possible.
+
+    Each class with two or more rows keeps at least one row in both parts.
+    """
     exact = counts * (total / counts.sum())
-    least, most = np.minimum(counts - 1, 1), counts - 1
-    quotas: NDArray[np.int64] = np.clip(np.floor(exact).astype(np.int64), least, most)
-    while quotas.sum() < min(total, most.sum()):
-        quotas[np.argmax(np.where(quotas < most, exact - quotas, -np.inf))] += 1
-    while quotas.sum() > max(total, least.sum()):
-        quotas[np.argmin(np.where(quotas > least, exact - quotas, np.inf))] -= 1
+    lower, upper = np.minimum(counts - 1, 1), counts - 1
+    quotas: NDArray[np.int64] = np.clip(np.floor(exact).astype(np.int64), lower, upper)
+    while quotas.sum() < min(total, upper.sum()):
+        quotas[np.argmax(np.where(quotas < upper, exact - quotas, -np.inf))] += 1
+    while quotas.sum() > max(total, lower.sum()):
+        quotas[np.argmin(np.where(quotas > lower, exact - quotas, np.inf))] -= 1
     return quotas
