@@ -66,13 +66,13 @@ def test_batches_one_by_one_and_threads(n_threads):
         ({"weight_decay": -1}, "weight_decay must be a finite number, 0 or more, got -1"),
         ({"weight_decay": lambda epoch: -1}, "weight_decay must be a finite number, 0 or more, got -1"),
         ({"weight_decay": nnc.CosineLR, "optimizer": "adam"}, "weight_decay must be a number, a schedule or a functi"),
-        ({"weight_decay": 0.1, "optimizer": "rprop"}, "weight_decay does not go with the optimizer 'rprop', got 0.1"),
-        ({"weight_decay": 0.1, "optimizer": "lbfgs"}, "weight_decay does not go with the optimizer 'lbfgs', got 0.1"),
-        ({"dropout": SHARE, "optimizer": "lbfgs"}, "dropout does not go with the optimizer 'lbfgs'"),
+        ({"weight_decay": 0.1, "optimizer": "rprop"}, "weight_decay must be left out with the optimizer 'rprop'"),
+        ({"weight_decay": 0.1, "optimizer": "lbfgs"}, "weight_decay must be left out with the optimizer 'lbfgs'"),
+        ({"dropout": SHARE, "optimizer": "lbfgs"}, "dropout must be left out with the optimizer 'lbfgs'"),
         ({"dropout": lambda epoch: 1.0}, "dropout must be at least 0 and less than 1, got 1.0"),
         ({"dropout": nnc.ReduceLROnPlateau(0.1)}, "dropout must be a number, a schedule or a function of the epoch"),
         ({"dropout": [SHARE]}, "dropout must be one number or one for each of the 2 hidden layers"),
-        ({"dropout": nnc.CosineLR(0.1), "epochs": None, "patience": 3}, "dropout must have a length of its own where"),
+        ({"dropout": nnc.CosineLR(0.1), "epochs": None, "patience": 3}, "dropout must have a length if"),
     ],
 )
 def test_what_is_wrong_is_said(options, message):

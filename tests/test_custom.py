@@ -328,7 +328,7 @@ def test_a_training_that_diverges():
         (
             lambda net, X, y: net.fit(X, y, epochs=1, optimizer="levenberg_marquardt"),
             ValueError,
-            r"'levenberg_marquardt' is for squared losses \(sse, half_sse, mse\), got mse$",
+            r"loss must be a squared error \(sse, half_sse, mse\) for the optimizer 'levenberg_marquardt', got mse$",
         ),
         (lambda net, X, y: net.explain_step(X, y), ValueError, "explain_step requires a loss with a name"),
         (

@@ -106,7 +106,7 @@ def test_labels_and_class_weights_of_a_memory_map(tmp_path):
             metrics=["f1"],
         )
     assert np.array_equal(nets[0].params, nets[1].params)
-    with pytest.raises(ValueError, match="metrics need validation rows"):
+    with pytest.raises(ValueError, match=r"validation must be \(X, y\) for metrics"):
         nets[0].fit(memmap, labels, epochs=2, batch_size=8, metrics=["f1"])
 
 
@@ -240,18 +240,18 @@ def test_batches_of_changing_sizes_and_kinds():
     ("batches", "settings", "error", "message"),
     [
         (lambda: iter(cut(X, Y)), {"epochs": 0}, ValueError, "epochs must be 1 or more, got 0"),
-        (iter(cut(X, Y)), {"epochs": 2}, ValueError, "batches must be a list or a function .* and epochs=2"),
-        (iter(cut(X, Y)), {"epochs": None, "max_seconds": 1}, ValueError, "batches must be a list or a function"),
-        ([], {}, ValueError, "batches must give at least one batch, got none"),
-        (lambda: iter([]), {}, ValueError, "batches must give at least one batch, got none"),
+        (iter(cut(X, Y)), {"epochs": 2}, ValueError, "batches must be a list, or a function .* and epochs=2"),
+        (iter(cut(X, Y)), {"epochs": None, "max_seconds": 1}, ValueError, "batches must be a list, or a function"),
+        ([], {}, ValueError, "batches must yield at least one batch, got none"),
+        (lambda: iter([]), {}, ValueError, "batches must yield at least one batch, got none"),
         (5, {}, TypeError, "batches must be an iterable or a function, got 5"),
         ((X, Y), {}, TypeError, r"batches must give \(X, y\) or \(X, y, sample_weight\), got ndarray"),
         ([(X,)], {}, TypeError, r"batches must give \(X, y\)"),
         ([(X, Y[:3])], {}, ValueError, r"y must have shape \(60, 2\)"),
         (cut(X, Y), {"batch_size": 3}, TypeError, "fit_batches has no argument 'batch_size'"),
-        (cut(X, Y), {"validation": 0.2}, TypeError, r"validation must be \(X, y\) with batches, got 0.2"),
-        (cut(X, Y), {"metrics": "r2"}, ValueError, "metrics need validation rows"),
-        (cut(X, Y), {"optimizer": "lbfgs"}, ValueError, "'lbfgs' takes all rows at once"),
+        (cut(X, Y), {"validation": 0.2}, TypeError, r"validation must be \(X, y\) for batches, got 0.2"),
+        (cut(X, Y), {"metrics": "r2"}, ValueError, r"validation must be \(X, y\) for metrics"),
+        (cut(X, Y), {"optimizer": "lbfgs"}, ValueError, "optimizer must not be 'lbfgs' for batches"),
     ],
 )
 def test_batches_that_are_refused(batches, settings, error, message):
@@ -546,8 +546,8 @@ WRONG = [
     ({"optimizer": "adm"}, "optimizer must be one of sgd, adam, "),
     ({"optimizer": nnc.Adam}, r"optimizer must be a name or an object such as Adam\(\)"),
     ({"optimizer": "lbfgs", "lr": 0.1}, "lr is for optimizers that have a learning rate, 'lbfgs' has none"),
-    ({"optimizer": "lbfgs", "batch_size": 5}, "'lbfgs' takes all rows at once, got batch_size=5"),
-    ({"optimizer": "levenberg_marquardt", "dropout": 0.5}, "dropout does not go with the optimizer"),
+    ({"optimizer": "lbfgs", "batch_size": 5}, "batch_size must be left out with the optimizer 'lbfgs', .*, got 5"),
+    ({"optimizer": "levenberg_marquardt", "dropout": 0.5}, "dropout must be left out with the optimizer"),
     ({"batch_size": 0}, "batch_size must be 1 or more, got 0"),
     ({"shuffle": 1}, "shuffle must be True or False, got 1"),
     ({"sample_weight": [1, 2]}, r"sample_weight must have shape \(60,\), got \(2,\)"),

@@ -48,9 +48,9 @@ def test_learns_numbers():
     [(4, 32, 10_000), (33, 33, 10_000), (64, 32, 5000), (1000, 32, 313), (9701, 98, 102), (300_000, 256, 20)],
 )
 def test_is_the_fit_that_says_all_of_it(n, batch, epochs):
-    from nnc._training.defaults import filled
+    from nnc._training.defaults import fill_arguments
 
-    arguments = filled(FitArguments(), n, NeuralNetwork([1, 1]).model, None)
+    arguments = fill_arguments(FitArguments(), n, NeuralNetwork([1, 1]).model, None)
     assert arguments.given() == {
         "batch_size": batch,
         "epochs": epochs,

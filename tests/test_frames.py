@@ -269,7 +269,7 @@ def test_weights_that_a_callback_makes_infinite(batches):
 
     spoil.every = 2
     net = regressor()
-    with pytest.raises(ValueError, match=r"got inf in W\[0, 0\] of its Output Layer, which a callback has put there"):
+    with pytest.raises(ValueError, match=r"got inf in W\[0, 0\] of its Output Layer, which a callback has assigned"):
         net.fit_batches([(X, Y)], epochs=9, lr=0.001, callback=spoil) if batches else net.fit(
             X, Y, epochs=9, lr=0.001, callback=spoil
         )

@@ -250,7 +250,7 @@ def test_layers_that_make_no_network(layers, message):
 def test_levenberg_marquardt_is_for_dense_layers():
     net, X, Y = small(), rng.uniform(size=(5, 4, 4, 2)), np.zeros((5, 2))
     with pytest.raises(
-        ValueError, match="'levenberg_marquardt' knows dense layers only, and this network is one of images"
+        ValueError, match="optimizer must not be 'levenberg_marquardt' for a network of images"
     ):
         net.fit(X, Y, epochs=1, optimizer="levenberg_marquardt")
     assert net.state is None

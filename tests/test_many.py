@@ -495,7 +495,7 @@ def test_networks_with_equal_scaling_convert_the_rows_once(scaler, monkeypatch):
 
 def test_an_exception_in_a_worker(processes):
     networks = regressors()
-    with pytest.raises(ValueError, match="takes all rows at once"):
+    with pytest.raises(ValueError, match="batch_size must be left out"):
         nnc.fit_many(networks, X, Y, epochs=2, batch_size=4, optimizer="lbfgs", executor=processes)
     networks[0].fit(X, Y, epochs=1, lr=0.001)
 

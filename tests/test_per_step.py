@@ -94,7 +94,7 @@ def test_by_step_as_pytorch_does_it():
 
 def test_by_step_where_steps_are_not_known():
     batches = [(ROWS[:8], TARGETS[:8]), (ROWS[8:], TARGETS[8:])]
-    with pytest.raises(ValueError, match="lr: PerStep has to know how many batches there are"):
+    with pytest.raises(ValueError, match="lr must not be PerStep for batches"):
         network().fit_batches(batches, epochs=2, lr=PerStep(CosineLR(0.1)))
     with pytest.raises(ValueError, match="lr must have a length of its own where epochs is not given"):
         network().fit(ROWS, TARGETS, patience=3, lr=PerStep(CosineLR(0.1)))

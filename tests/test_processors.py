@@ -14,14 +14,14 @@ import pytest
 import nnc
 from nnc import NeuralNetwork
 from nnc._training.threads import (
-    COMPARE_SECONDS,
+    COMPARISON_SECONDS,
     MIN_TRIAL_SECONDS,
     TRIAL_SECONDS,
     WARM_UP_SECONDS,
     ThreadTuner,
     borrow_tuner,
-    doubling,
     return_tuner,
+    thread_counts,
 )
 from nnc._utils import processors
 
@@ -222,10 +222,10 @@ class Busy(Machine):
 
 @pytest.mark.parametrize("best", [1, 2, 4, 8, 12])
 def test_the_fastest_number_of_threads_is_found(best):
-    rates = {n: 1e6 * (2 if n == best else 0.5 + 0.01 * n) for n in doubling(12)}
+    rates = {n: 1e6 * (2 if n == best else 0.5 + 0.01 * n) for n in thread_counts(12)}
     machine = Machine(rates).run(20)
     assert machine.best == best
-    comparisons = 1 + 20 / COMPARE_SECONDS[1]
+    comparisons = 1 + 20 / COMPARISON_SECONDS[1]
     assert sum(machine.seconds.values()) - machine.seconds[best] <= comparisons * 4.01 * (
         TRIAL_SECONDS + WARM_UP_SECONDS
     )
@@ -289,7 +289,7 @@ def test_fewer_threads_if_more_bring_nothing():
 @pytest.mark.parametrize("rows", [1, 100, 0.9 * MIN_TRIAL_SECONDS * 1e6])
 def test_short_runs_have_no_trials(rows):
     machine = Machine({1: 1e6, 2: 2e6})
-    machine.tuner.rates[1] = 1e6
+    machine.tuner.throughput[1] = 1e6
     assert set(machine.run(10, left=rows).seconds) == {1}
 
 
@@ -306,7 +306,7 @@ def test_a_change_is_noticed():
     machine.run(0.3)
     assert machine.best == 1
     machine.rates[2] = 1.9e6  # only a comparison can notice
-    machine.run(COMPARE_SECONDS[1] + 0.1)
+    machine.run(COMPARISON_SECONDS[1] + 0.1)
     assert machine.best == 2
 
 
@@ -316,7 +316,7 @@ def test_a_short_disturbance_has_no_lasting_effect():
     machine.run(0.15)
     assert machine.best == 1
     machine.rates[2] = 1.6e6
-    machine.run(COMPARE_SECONDS[0] + 0.1)
+    machine.run(COMPARISON_SECONDS[0] + 0.1)
     assert machine.best == 2
 
 
@@ -324,7 +324,7 @@ def test_comparisons_are_rare():
     machine = Machine({1: 1e6, 2: 2e6}).run(60)
     before = machine.seconds[1]
     machine.run(60)
-    assert machine.seconds[1] - before < (60 / COMPARE_SECONDS[1] + 1) * 1.01 * (TRIAL_SECONDS + WARM_UP_SECONDS)
+    assert machine.seconds[1] - before < (60 / COMPARISON_SECONDS[1] + 1) * 1.01 * (TRIAL_SECONDS + WARM_UP_SECONDS)
 
 
 def test_a_limit_holds_while_it_runs():

@@ -532,8 +532,8 @@ def test_lm_where_the_matrix_is_not_positive_definite(monkeypatch):
 @pytest.mark.parametrize(
     ("start", "settings", "message"),
     [
-        ([[1.0]], {}, r"params must be a vector of one number at least, got shape \(1, 1\)"),
-        ([], {}, r"params must be a vector of one number at least, got shape \(0,\)"),
+        ([[1.0]], {}, r"params must be a vector of at least one number, got shape \(1, 1\)"),
+        ([], {}, r"params must be a vector of at least one number, got shape \(0,\)"),
         ([1.0, np.nan], {}, "params must be finite, got nan"),
         (["a"], {}, "params must be an array of real numbers"),
         ([1.0, 1.0], {"epochs": 0}, "epochs must be 1 or more, got 0"),

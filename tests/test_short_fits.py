@@ -62,7 +62,7 @@ def test_a_refused_fit_changes_nothing(options, data):
     net.fit(X, Y, epochs=1, lr=0.1)  # nothing is left in the way
 
 
-@pytest.mark.parametrize("method", ["open", "sync", "history"])
+@pytest.mark.parametrize("method", ["create_training", "save_progress", "history"])
 def test_ctrl_c_ends_the_loop_around_short_fits(method, monkeypatch):
     net, same = network(), network()
     undisturbed, calls = getattr(TrainingLoop, method), []
@@ -77,7 +77,7 @@ def test_ctrl_c_ends_the_loop_around_short_fits(method, monkeypatch):
     monkeypatch.setattr(TrainingLoop, method, disturbed)
     with pytest.raises(KeyboardInterrupt):
         net.fit(X, Y, epochs=2, lr=0.1)
-    done = 0 if method == "open" else 2
+    done = 0 if method == "create_training" else 2
     assert net.history.epochs == done
     if done:
         assert net.history.stop_reason == "interrupt"

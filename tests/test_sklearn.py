@@ -293,19 +293,19 @@ def test_generators_of_others_are_not_held(random_state, monkeypatch):
 @pytest.mark.parametrize("batch", [50, 230])
 def test_epochs_that_no_rule_can_end_run_in_one_call(monkeypatch, batch):
     """Python regains control only after epochs in which a rule can end the fit, or for a callback."""
-    looks = []
-    look = ours.runs.DenseLoop.look
+    checks = []
+    check_epoch = ours.runs.DenseLoop.check_epoch
     # The number of epochs in a call of the core is visible in no result, and a callback would change it.
-    monkeypatch.setattr(ours.runs.DenseLoop, "look", lambda run: (looks.append(run.epoch), look(run))[1])
+    monkeypatch.setattr(ours.runs.DenseLoop, "check_epoch", lambda run: (checks.append(run.epoch), check_epoch(run))[1])
     parameters = {**SMALL, "batch_size": batch, "tol": 0}
     MLPClassifier(**parameters, n_iter_no_change=20).fit(*labels(2))
-    assert looks == [20]
-    looks.clear()
+    assert checks == [20]
+    checks.clear()
     MLPClassifier(**{**parameters, "tol": 1e9}, n_iter_no_change=4).fit(*labels(2))
-    assert looks == [5, 6]  # the first epoch is better than none, the next five are not
-    looks.clear()
+    assert checks == [5, 6]  # the first epoch is better than none, the next five are not
+    checks.clear()
     MLPClassifier(**parameters, n_iter_no_change=20, callback=lambda record: None).fit(*labels(2))
-    assert looks == [*range(1, 21)]
+    assert checks == [*range(1, 21)]
 
 
 @pytest.mark.parametrize("bits", [np.random.MT19937, np.random.PCG64])

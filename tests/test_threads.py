@@ -135,7 +135,7 @@ def test_a_thread_that_fails_ends_the_fit(monkeypatch, make_fail, batch_size):
     net, plain = network(), network()
     for each in (net, plain):
         each.fit(X, Y, epochs=3, lr=0.1, batch_size=batch_size, optimizer="adam", n_threads=2)
-    make_fail("nnc._training.loop.settle", MemoryError("no more"))
+    make_fail("nnc._training.loop.avoid_caller_processor", MemoryError("no more"))
     with pytest.raises(MemoryError, match="no more"):
         net.fit(X, Y, epochs=1000, n_threads=3, batch_size=batch_size, validation=(X, Y))
     monkeypatch.undo()
@@ -574,9 +574,9 @@ def test_an_exception_of_a_callback_is_no_interrupt():
     ("optimizer", "where"),
     [
         ("sgd", "loop.TrainingLoop.advance"),
-        ("lbfgs", "second_order.SecondOrderLoop.stored_pairs"),
+        ("lbfgs", "second_order.SecondOrderLoop.read_pairs"),
         ("lbfgs", "second_order.SecondOrderLoop.objective"),
-        ("levenberg_marquardt", "second_order.SecondOrderLoop.loss_of"),
+        ("levenberg_marquardt", "second_order.SecondOrderLoop.compute_loss"),
     ],
 )
 def test_memory_error_of_an_optimizer_is_raised(monkeypatch, make_fail, optimizer, where):

@@ -25,7 +25,7 @@ from nnc import SGD, DivergedError, NeuralNetwork, _cpu
 from nnc._registry.activations import HIDDEN
 from nnc._team import Interrupt, Team
 from nnc._training import loop
-from nnc._training.threads import ThreadTuner, may_move, settle
+from nnc._training.threads import ThreadTuner, avoid_caller_processor, may_set_affinity
 from nnc._utils import processors
 
 OPTIMIZERS = ("sgd", "momentum", "adam")
@@ -119,7 +119,7 @@ def test_slices_do_not_change_the_result(set_limit, dtype, optimizer):
     """Python gets control back in the middle of epochs and batches, as often as can be."""
     settings = {"loss": "cross_entropy", "dtype": dtype, "epochs": 2, "optimizer": optimizer, "batch_size": 700}
     wanted = trained([10, 1000, 3], 900, **settings)
-    set_limit("nnc._training.threads.SLICE", 0)
+    set_limit("nnc._training.threads.SLICE_SECONDS", 0)
     for n_threads in (1, 2):
         assert trained([10, 1000, 3], 900, n_threads=n_threads, **settings) == wanted
 
@@ -689,7 +689,7 @@ def test_a_step_that_was_not_taken_does_not_count():
     net = NeuralNetwork([2, 3, 1], activation="identity", loss="mse", seed=1)
     fresh = net.copy()
     error = diverged(net, X, 1e200 * y, epochs=1, lr=0.1, optimizer="adam")
-    assert "the loss of epoch 1 is not finite, though the outputs of layer 2 are" in str(error)
+    assert "the loss of epoch 1 is not finite, but the outputs of layer 2 are" in str(error)
     net.fit(X, y, epochs=3)
     fresh.fit(X, y, epochs=3, lr=0.1, optimizer="adam")
     assert net.params.tobytes() == fresh.params.tobytes()
@@ -729,7 +729,7 @@ def test_weights_that_overflow_in_the_last_step(epochs, dtype):
 @pytest.mark.parametrize("n_threads", [1, 2])
 def test_divergence_at_the_end_of_a_slice(set_limit, lr, n_threads):
     """One block of rows a slice: the weights overflow in one slice, the loss in the next."""
-    set_limit("nnc._training.threads.SLICE", 0)
+    set_limit("nnc._training.threads.SLICE_SECONDS", 0)
     net = NeuralNetwork([50, 200, 1], activation="identity", loss="mse", seed=0)
     X, y = data(50, 50, 1)
     diverged(net, X, 100 * y, epochs=50, lr=lr, n_threads=n_threads)
@@ -936,7 +936,7 @@ def test_changing_the_number_of_threads_changes_no_bit(monkeypatch, set_limit):
     assert len({net.params.tobytes() for net in nets}) == 1
 
 
-@pytest.mark.skipif(not may_move(), reason="threads may not choose their processors here")
+@pytest.mark.skipif(not may_set_affinity(), reason="threads may not choose their processors here")
 def test_a_thread_leaves_the_processor_of_the_caller(monkeypatch, make_fail):
     """Threads avoid the caller's processor if there is one for each; the caller's own affinity stays unchanged."""
     allowed = os.sched_getaffinity(0)
@@ -947,7 +947,7 @@ def test_a_thread_leaves_the_processor_of_the_caller(monkeypatch, make_fail):
 
     def masks(n_threads):
         seen = []
-        with Team(n_threads, lambda _, caller, size: settle(home, caller, size)) as team:
+        with Team(n_threads, lambda _, caller, size: avoid_caller_processor(home, caller, size)) as team:
             team.run(lambda thread, _: seen.append((thread, os.sched_getaffinity(0))))
         return dict(seen)
 

@@ -16,8 +16,8 @@ from nnc._parallel.fit import EXCLUDED_ARGUMENTS, check_names, check_networks, c
 from nnc._parallel.per_network import PerNetwork
 from nnc._training.advice import LearningRateWarning
 from nnc._training.arguments import DEFAULTS, FitArguments
-from nnc._training.defaults import chosen
-from nnc._training.options import left_to_rule
+from nnc._training.defaults import automatic_arguments
+from nnc._training.options import uses_automatic_settings
 from nnc._training.schedules import Schedule
 from nnc._training.start import is_fraction, with_checked_batches
 from nnc._utils.checks import allow_none, check_bool, check_count, check_fraction, check_positive
@@ -98,7 +98,9 @@ class Trial:
         self._make = make
         self.networks = [self.create_network() for _ in range(folds)]
         self.loss, self.epochs = np.inf, 0
-        self.batch_sizes: list[int | None] = [None] * folds  # automatic batch sizes, chosen in the first round
+        self.batch_sizes: list[int | None] = [
+            None
+        ] * folds  # automatic batch sizes, chosen in the first round
 
     def evaluate(self, held_out: HeldOut) -> None:
         """Set `loss` to the mean loss on the validation rows."""
@@ -419,10 +421,12 @@ def _train(
             trial_options = {name: value for name, value in trial_options.items() if name not in first_round_options}
         for fold, (network, n) in enumerate(zip(trial.networks, held_out.sizes, strict=True)):
             network_arguments = with_checked_batches(FitArguments(**trial_options))
-            if not trial.epochs and left_to_rule(network_arguments, network.state):
-                if not network_arguments.names_rate:
+            if not trial.epochs and uses_automatic_settings(network_arguments, network.state):
+                if not network_arguments.sets_rate:
                     automatic_networks.append(network)
-                network_arguments = chosen(network_arguments, network, network.converter, held_out.X, n, None)
+                network_arguments = automatic_arguments(
+                    network_arguments, network, network.converter, held_out.X, n, None
+                )
                 if isinstance(network_arguments.lr, Schedule):
                     network_arguments.lr = network_arguments.lr.resolved(epochs)
                 network_arguments.preset, trial.batch_sizes[fold] = "plain", network_arguments.batch_size
@@ -439,7 +443,7 @@ def _train(
     stopped = _fit_all(networks, X, y, rows, options, **run_options)
     for network in automatic_networks:
         if network.state is not None:
-            network.state.by_rule = True
+            network.state.is_automatic = True
     return stopped
 
 

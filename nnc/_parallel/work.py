@@ -13,10 +13,10 @@ from nnc._training.advice import findings
 from nnc._training.divergence import DivergedError
 from nnc._training.history import History
 from nnc._training.loop import TrainingLoop
-from nnc._training.options import left_to_rule
+from nnc._training.options import uses_automatic_settings
 from nnc._training.start import begin, loop_on, prepare, with_checked_batches
 from nnc._training.state import continued
-from nnc._training.threads import SLICE, settle
+from nnc._training.threads import SLICE_SECONDS, avoid_caller_processor
 from nnc._utils.arrays import constant_array
 
 if TYPE_CHECKING:
@@ -64,7 +64,9 @@ class Job:
         # Converted data and training state are not pickled; the other process calls `prepare` again. A pickled network
         # loses a learning rate schedule that is a function. If this training continues the schedule, pass it as `lr`.
         state, arguments = self.network.state, self.arguments
-        continues = arguments.lr is None and not arguments.reset_optimizer and not left_to_rule(arguments, state)
+        continues = (
+            arguments.lr is None and not arguments.reset_optimizer and not uses_automatic_settings(arguments, state)
+        )
         if state is not None and continues and arguments.optimizer is not None:
             continues = continued(state.optimizer, arguments.optimizer, None) == (None, None)
         if state is not None and continues and state.schedule is not None and not hasattr(state.schedule, "to_dict"):
@@ -78,7 +80,7 @@ class Job:
         self.network.model.check_parameters()
         self.state: TrainingState
         self.options: TrainingOptions
-        by_rule = self.is_automatic and not self.arguments.names_rate
+        by_rule = self.is_automatic and not self.arguments.sets_rate
         preset = "auto" if self.is_automatic else "plain"
         self.state, self.options = prepare(self.network, self.completed_arguments, by_rule, preset)
         self.seconds = self.estimate()
@@ -86,14 +88,14 @@ class Job:
     def convert(self, source: Source) -> None:
         """Convert the data for the network, and complete its arguments by the automatic settings."""
         network, converter, arguments = self.network, self.network.converter, with_checked_batches(self.arguments)
-        self.is_automatic = left_to_rule(arguments, network.state)
+        self.is_automatic = uses_automatic_settings(arguments, network.state)
         if self.is_automatic:
-            from nnc._training.defaults import chosen
+            from nnc._training.defaults import automatic_arguments
 
             converted_data, converter = source.convert(converter), converter.copy_for_fit()
             rows = converted_data.split_rows(network, arguments, self.row_index)[0]
             n = converted_data.n if rows is None else len(rows)
-            arguments = chosen(arguments, network, converter, converted_data.X, n, network.state)
+            arguments = automatic_arguments(arguments, network, converter, converted_data.X, n, network.state)
         self.converter, self.completed_arguments = converter, arguments
         self.converted_data = source.convert(converter)
         self.n_rows = self.converted_data.data.n if self.row_index is None else len(self.row_index)
@@ -162,7 +164,7 @@ def train(
         for job in jobs:  # all checks precede the first change of a network
             job.prepare(source)
         worker = _Worker(_group_jobs(jobs, n_threads), len(jobs), interrupt, advance)
-        with Team(min(n_threads, len(jobs)), settle) as team:
+        with Team(min(n_threads, len(jobs)), avoid_caller_processor) as team:
             worker.n_threads = team.grow(team.max_threads)
             team.run(worker, 0, worker.n_threads, interrupt.stop)
     return worker.outcomes
@@ -233,7 +235,7 @@ class _Worker:
         for index, job, run in runs:
             try:
                 if run.training is not None:
-                    history = run.go()
+                    history = run.run_epochs()
                 elif self.interrupt:
                     continue
                 else:
@@ -263,21 +265,21 @@ def _train_together(core: Any, runs: list[TrainingLoop], seconds: float, interru
     interrupt : Interrupt
     """
     for run in runs:
-        run.enter(interrupt, Team(1))
+        run.start(interrupt, Team(1))
     steps = -(-runs[0].data.n // runs[0].batch_size) * (runs[0].options.epochs or ASSUMED_EPOCHS)
-    blocks = maxsize if seconds <= SLICE else max(1, int(steps * SLICE / seconds))
+    blocks = maxsize if seconds <= SLICE_SECONDS else max(1, int(steps * SLICE_SECONDS / seconds))
     durations = dict.fromkeys(runs, 0.0)
     active_runs = runs
     while active_runs and not interrupt:
         for run in active_runs:
-            run.aim(run.goal())
+            run.set_goal(run.next_check())
         with LockGroup(run.model.snapshot_lock for run in active_runs):
             slice_durations = core.work_each([run.training for run in active_runs], blocks)
         for run, duration in zip(active_runs, slice_durations, strict=True):
             durations[run] += duration
         if blocks < maxsize:
-            blocks = max(1, int(blocks * min(10, SLICE / sum(slice_durations))))
+            blocks = max(1, int(blocks * min(10, SLICE_SECONDS / sum(slice_durations))))
         active_runs = [run for run in active_runs if not (run.training.stopped or run.epoch == run.options.epochs)]
     now = perf_counter()
     for run in runs:
-        run.records.began = now - durations[run]
+        run.records.start_time = now - durations[run]

@@ -1,6 +1,6 @@
-"""Warnings after a training that shows a common mistake: one each, with what to do.
+"""Warnings about common mistakes, which `fit` issues after the training.
 
-They are classes of their own, so that they can be turned off::
+Each message names a remedy. Each kind of warning has its own class, which a filter can turn off::
 
     warnings.simplefilter("ignore", nnc.TrainingWarning)
 """
@@ -14,7 +14,7 @@ import numpy as np
 
 from nnc._registry import activations
 from nnc._training.batches import BatchLoop
-from nnc._training.divergence import LARGE_INPUT, scaler_for
+from nnc._training.divergence import LARGE_INPUT, suggested_scaler
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -26,187 +26,214 @@ if TYPE_CHECKING:
     from nnc._training.loop import TrainingLoop
     from nnc._training.options import TrainingOptions
 
-SATURATED = 0.99  # share of a layer's outputs that are near the ends of their range
-RISES = 5  # epochs in a row
-FEW = 8  # rows say nothing about a layer
-FALLING = 0.1  # share of what is monitored: what falls by more within the patience is not at its end
-SPENT = 1e-4  # a rate below this share of the schedule's largest one trains hardly anything
-MANY = 0.1  # share of the epochs
-LARGE_LOSS = 0.01  # share of the first one: where the last is larger, and there were some epochs, it is worth a look
-SOME_EPOCHS = 10
+SATURATED_FRACTION = 0.99  # warn if more than this fraction of a layer's outputs is at the ends of their range
+MIN_RISING_EPOCHS = 5  # warn if the loss has risen in at least this many epochs in a row
+MIN_LAYER_ROWS = 8  # judge the outputs of a layer only from at least this many rows
+MIN_DECREASE = 0.1  # warn if the monitored value has decreased by a larger fraction within `patience` epochs
+MIN_RATE_FRACTION = 1e-4  # learning rates below this fraction of the schedule's peak have no effect
+MAX_WASTED_FRACTION = 0.1  # warn if more than this fraction of the epochs had such a learning rate
+LARGE_LOSS_RATIO = 0.01  # check the targets if the last loss is larger than this fraction of the first loss
+MIN_CHECKED_EPOCHS = 10  # check the targets only after at least this many epochs
 MIN_VALIDATION_ROWS = 20  # the loss of fewer rows is too noisy to show overfitting
-OVERFIT_VAL_RATIO = 1.5  # last validation loss divided by the lowest one
-OVERFIT_LOSS_RATIO = 0.5  # last training loss divided by that of the epoch with the lowest validation loss
+OVERFIT_VAL_RATIO = 1.5  # warn if the last validation loss divided by the lowest one exceeds this number
+OVERFIT_LOSS_RATIO = 0.5  # warn only if the training loss has fallen below this fraction since the best epoch
 
 
 class TrainingWarning(UserWarning):
-    """What the warnings of this module have in common."""
+    """Base class of the warnings after a training."""
 
 
 class NotConvergedWarning(TrainingWarning):
-    """All epochs are done, and the loss was to fall further: `target_loss` has not been met, or, with `patience`, what
-    is monitored was still falling markedly."""
+    """The training ended before it converged.
+
+    All epochs are done, but the loss has not reached `target_loss`, or the value that `patience` monitors was still
+    improving by more than 10 % within the last `patience` epochs.
+    """
 
 
 class DeadLayerWarning(TrainingWarning):
-    """A relu layer puts out nothing but zeros, so nothing below it learns."""
+    """All outputs of a relu layer are zero, so the layers below it do not learn."""
 
 
 class SaturatedLayerWarning(TrainingWarning):
-    """A layer of sigmoid or tanh is nearly always at an end of its range, where its derivative vanishes; the output
-    layer though many targets are at the other end."""
+    """Nearly all outputs of a sigmoid or tanh layer are at an end of their range, where the derivative is almost 0.
+
+    For the output layer, this is a mistake only if many targets are at the other end.
+    """
 
 
 class DivergedWarning(TrainingWarning):
-    """Of many networks that were trained at once, one has come to numbers that are not finite: it has the last finite
-    weights, and the others are trained on."""
+    """One of many networks in `fit_many` has diverged.
+
+    It keeps its last finite weights. The training of the other networks continues.
+    """
 
 
 class EqualNeuronsWarning(TrainingWarning):
-    """All neurons of a hidden layer are the same, as with init="zeros", and so are their gradients: they stay it, and
-    the layer can do no more than a single neuron."""
+    """All neurons of a hidden layer have the same weights, for example with init="zeros".
+
+    Their gradients are equal too, so the neurons remain equal, and the layer is equivalent to a single neuron.
+    """
 
 
 class TargetRangeWarning(TrainingWarning):
-    """Targets lie where the output layer cannot reach, such as 5 or -1 for a sigmoid."""
+    """Targets are outside the range of the output layer, such as 5 or -1 for a sigmoid."""
 
 
 class LearningRateWarning(TrainingWarning):
-    """The learning rate is too large, as the loss has risen for several epochs in a row; or its schedule has ended, and
-    many epochs had a rate of nearly 0."""
+    """The learning rate is too large or almost 0.
+
+    Either the loss has risen in several epochs in a row, or the schedule gave a learning rate of almost 0 in many
+    epochs.
+    """
 
 
 class OverfittingWarning(TrainingWarning):
-    """The last validation loss is more than 1.5 times the lowest one, while the training loss has fallen below half of
-    its value at that epoch. From 20 validation rows on, and not with `restore_best` or `patience`, which keep the best
-    weights."""
+    """The validation loss has risen while the training loss has fallen.
+
+    The last validation loss is more than 1.5 times the lowest one, and the training loss has fallen below half of its
+    value at that epoch. The warning needs at least 20 validation rows. It is not issued with `restore_best` or
+    `patience`, which keep the best weights.
+    """
 
 
 class UnscaledInputWarning(TrainingWarning):
-    """Inputs are so large that training is slow, or diverges."""
+    """Inputs are so large that the training is slow or diverges."""
 
 
 def advise(run: TrainingLoop, history: History, stacklevel: int) -> None:
-    """Looks at a training that is over, in some microseconds, and warns the caller of `fit`, so many frames up."""
+    """Warn the caller of `fit`, which is `stacklevel` frames up, about each mistake that the training shows."""
     for kind, message in findings(run, history):
         warnings.warn(message, kind, stacklevel)
 
 
-def _looks_well(run: TrainingLoop, loss: NDArray[np.float64]) -> bool:
-    """Whether there is nothing to find, seen at one glance: nearly always in short runs."""
+def _is_unremarkable(run: TrainingLoop, loss: NDArray[np.float64]) -> bool:
+    """Return whether a quick check, which takes about a microsecond, shows that there is nothing to warn about."""
     model = run.model
     return (
         run.is_plain
         and run.state.schedule is None
         and run.dataset.converter.max_abs_input <= LARGE_INPUT
-        and (len(loss) < SOME_EPOCHS or loss.item(-1) <= LARGE_LOSS * loss.item(0))
+        and (len(loss) < MIN_CHECKED_EPOCHS or loss.item(-1) <= LARGE_LOSS_RATIO * loss.item(0))
         and not model.has_image_input
-        and run.training.is_healthy(model.saturation_ranges, RISES, SATURATED)
+        and run.training.is_healthy(model.saturation_ranges, MIN_RISING_EPOCHS, SATURATED_FRACTION)
     )
 
 
 def findings(run: TrainingLoop, history: History) -> Iterable[tuple[type[TrainingWarning], str]]:
-    """The mistakes, one by one."""
+    """Return the class and the message of each warning about a training."""
     loss = history.loss
-    return () if not len(loss) or _looks_well(run, loss) else _found(run, history)
+    return () if not len(loss) or _is_unremarkable(run, loss) else _check(run, history)
 
 
-def _found(run: TrainingLoop, history: History) -> Iterator[tuple[type[TrainingWarning], str]]:
-    """What takes longer, where something looks bad."""
+def _check(run: TrainingLoop, history: History) -> Iterator[tuple[type[TrainingWarning], str]]:
+    """Yield the class and the message of each warning about a training."""
     model, options, loss = run.model, run.options, history.loss
     epochs = len(loss)
     if history.stop_reason == "epochs" and (options.target_loss is not None or options.patience is not None):
-        unmet = _unmet(options, history)
+        unmet = _unmet_goal(options, history)
         if unmet:
             yield (
                 NotConvergedWarning,
-                f"the training ended after {epochs} epochs, {unmet}: give it more epochs or a larger learning rate",
+                f"the training ended after {epochs} epochs, {unmet}; use more epochs or a larger learning rate",
             )
     overfitting = _overfitting(run, history)
     if overfitting:
         yield OverfittingWarning, overfitting
-    equal = _equal(model)
+    equal = _layers_of_equal_neurons(model)
     if equal:
         yield (
             EqualNeuronsWarning,
-            f"all neurons of {_layers(model, equal)} are the same, and stay so, as their gradients are: give them "
-            'different initial weights (leave out init="zeros")',
+            f"all neurons of {_layer_names(model, equal)} have the same weights and the same gradients, so they stay "
+            'equal; use different initial weights (leave out init="zeros")',
         )
-    output_stuck = 0.0
-    rises, risen_from = run.rises()
-    if rises >= RISES and loss[-1] > 1.5 * abs(risen_from):
+    saturated_outputs = 0.0
+    n_rising, loss_before = run.loss_rises()
+    if n_rising >= MIN_RISING_EPOCHS and loss[-1] > 1.5 * abs(loss_before):
         yield (
             LearningRateWarning,
-            f"the loss has risen in the last {rises} epochs, from {risen_from:.4g} to {loss[-1]:.4g}: try a "
+            f"the loss has risen in the last {n_rising} epochs, from {loss_before:.4g} to {loss[-1]:.4g}; try a "
             f"learning rate smaller than {history.lr[-1]:g}",
         )
-    elif run.state.schedule is not None and (spent := _spent(run, history)):
+    elif run.state.schedule is not None and (n_wasted := _count_wasted_epochs(run, history)):
         yield (
             LearningRateWarning,
-            f"the learning rate of {run.state.schedule!r} was next to nothing, {history.lr[-1]:g} at last, in {spent} "
-            f"of {epochs} epochs: give fit fewer epochs, the schedule more, or lr again",
+            f"the learning rate of {run.state.schedule!r} was almost 0, at last {history.lr[-1]:g}, in {n_wasted} of "
+            f"{epochs} epochs; use fewer epochs, a longer schedule, or pass lr again",
         )
-    elif model.loss_function is None and epochs >= SOME_EPOCHS and not equal and not loss[-1] <= LARGE_LOSS * loss[0]:
-        from nnc._training.second_look import stuck_output, targets_beyond
+    elif (
+        model.loss_function is None
+        and epochs >= MIN_CHECKED_EPOCHS
+        and not equal
+        and not loss[-1] <= LARGE_LOSS_RATIO * loss[0]
+    ):
+        from nnc._training.output_checks import saturated_output_fraction, unreachable_targets
 
-        beyond, scaled = targets_beyond(run), "scaled " if run.dataset.converter.scaler_y is not None else ""
-        few = run.data.n < FEW and isinstance(run, BatchLoop)
-        output_stuck = 0.0 if beyond or few else stuck_output(run)
-        if beyond:
+        limits, scaled = unreachable_targets(run), "scaled " if run.dataset.converter.scaler_y is not None else ""
+        if limits:
             low, high = activations.ROWS[model.activations[-1]].output_range
             yield (
                 TargetRangeWarning,
-                f"the {scaled}targets reach from {beyond[0]:g} to {beyond[1]:g}, "
-                f"and outputs of {model.activations[-1]} only from {low:g} to {high:g}: scale the targets into that "
+                f"the {scaled}targets range from {limits[0]:g} to {limits[1]:g}, "
+                f"but outputs of {model.activations[-1]} only from {low:g} to {high:g}; scale the targets into that "
                 'range, or choose another output, such as output="identity"',
             )
-    if run.dataset.converter.max_abs_input > LARGE_INPUT:
+        elif run.data.n >= MIN_LAYER_ROWS or not isinstance(run, BatchLoop):
+            saturated_outputs = saturated_output_fraction(run)
+    largest = run.dataset.converter.max_abs_input
+    if largest > LARGE_INPUT:
         yield (
             UnscaledInputWarning,
-            f"X reaches up to {run.dataset.converter.max_abs_input:g}, and networks learn best from inputs around -1 "
-            f'to 1: pass scale_X="{scaler_for(run.dataset.converter.max_abs_input)}" to NeuralNetwork, or scale X',
+            f"X reaches up to {largest:g}, but networks learn best from inputs between about -1 and 1; "
+            f'pass scale_X="{suggested_scaler(largest)}" to NeuralNetwork, or scale X',
         )
-    yield from _about_layers(run, equal, output_stuck)
+    yield from _check_layers(run, equal, saturated_outputs)
 
 
-def _about_layers(
-    run: TrainingLoop, equal: list[int], output_stuck: float
+def _check_layers(
+    run: TrainingLoop, equal: list[int], saturated_outputs: float
 ) -> Iterator[tuple[type[TrainingWarning], str]]:
-    """Find layers that hardly learn.
+    """Yield warnings about layers that hardly learn.
 
     Parameters
     ----------
     run : TrainingLoop
+        Completed training.
     equal : list of int
-        Hidden layers to leave out.
-    output_stuck : float
-        Share of the outputs of the last layer that are at the wrong end of their range.
+        Hidden layers to skip, counted from 0.
+    saturated_outputs : float
+        Fraction of the outputs of the last layer that are at the wrong end of their range.
     """
     model = run.model
-    shares = [(l, share) for l, share in enumerate(_idle(run)) if share > SATURATED and l not in equal]
-    if output_stuck > SATURATED:
-        shares.append((len(model.activations) - 1, output_stuck))
-    if not shares:
+    fractions = {
+        l: fraction
+        for l, fraction in enumerate(_saturated_fractions(run))
+        if fraction > SATURATED_FRACTION and l not in equal
+    }
+    if saturated_outputs > SATURATED_FRACTION:
+        fractions[len(model.activations) - 1] = saturated_outputs
+    if not fractions:
         return
-    rows_of = [activations.ROWS[name] for name in model.activations]
-    dead = [l for l, share in shares if rows_of[l].dead_when_saturated and share == 1]
-    stuck = [l for l, _ in shares if not rows_of[l].dead_when_saturated]
+    can_die = [activations.ROWS[name].dead_when_saturated for name in model.activations]
+    dead = [l for l, fraction in fractions.items() if can_die[l] and fraction == 1]
+    saturated = [l for l in fractions if not can_die[l]]
     if dead:
         yield (
             DeadLayerWarning,
-            f"{_layers(model, dead)} put{'s' * (len(dead) == 1)} out nothing but zeros, so the layers below have "
-            "stopped learning: try a smaller learning rate, leaky_relu, or other initial weights (another seed)",
+            f"all outputs of {_layer_names(model, dead)} are zero, so the layers below have stopped learning; try a "
+            "smaller learning rate, leaky_relu, or other initial weights (another seed)",
         )
-    if stuck:
-        least = min(share for l, share in shares if l in stuck)
+    if saturated:
         yield (
             SaturatedLayerWarning,
-            f"{least:.0%} of the outputs of {_layers(model, stuck)} are at an end of their range, where a layer hardly "
-            "learns: scale the inputs, or try a smaller learning rate or smaller initial weights",
+            f"{min(fractions[l] for l in saturated):.0%} of the outputs of {_layer_names(model, saturated)} are at an "
+            "end of their range, where a layer hardly learns; scale the inputs, or try a smaller learning rate or "
+            "smaller initial weights",
         )
 
 
-def _layers(model: Model, layers: list[int]) -> str:
+def _layer_names(model: Model, layers: list[int]) -> str:
+    """Return the names of layers, counted from 0, for a message."""
     hidden = [l for l in layers if l < len(model.activations) - 1]
     names = " and ".join(f"{l + 1} ({model.activations[l]})" for l in hidden)
     parts = [f"hidden layer{'s' * (len(hidden) > 1)} {names}"] if hidden else []
@@ -215,25 +242,28 @@ def _layers(model: Model, layers: list[int]) -> str:
     return " and ".join(parts)
 
 
-def _unmet(options: TrainingOptions, history: History) -> str:
-    """What was to end the training and has not, in words; nothing where its end by `epochs` is as good. With patience,
-    epochs are an upper limit, and all is well unless what is monitored has got markedly better of late."""
+def _unmet_goal(options: TrainingOptions, history: History) -> str:
+    """Return which goal the training missed because its epochs were over, as a clause; empty if it missed none.
+
+    With `patience`, `epochs` is an upper limit: the goal is missed only if the monitored value was still improving.
+    """
     if options.target_loss is not None:
-        return f"before its target_loss of {options.target_loss:g} was met"
+        return f"before the loss reached target_loss={options.target_loss:g}"
     assert options.patience is not None
-    late = min(options.patience, history.epochs // 2)
-    if not late:
+    n_last = min(options.patience, history.epochs // 2)
+    if not n_last:
         return ""
     values = -history[options.monitor] if options.larger_is_better else history[options.monitor]
-    before, lately = values[:-late].min(), values[-late:].min()
-    way = "rising" if options.larger_is_better else "falling"
-    return f"while {options.monitor} was still {way}" if before - lately > FALLING * abs(before) else ""
+    earlier, last = values[:-n_last].min(), values[-n_last:].min()
+    direction = "rising" if options.larger_is_better else "falling"
+    is_improving = earlier - last > MIN_DECREASE * abs(earlier)
+    return f"while {options.monitor} was still {direction}" if is_improving else ""
 
 
 def _overfitting(run: TrainingLoop, history: History) -> str:
     """Return the message of an OverfittingWarning, empty if the validation loss does not show overfitting."""
     loss, val_loss, validation = history.loss, history.val_loss, run.dataset.validation
-    if validation is None or val_loss is None or validation.n < MIN_VALIDATION_ROWS or run.options.keeps_best:
+    if validation is None or val_loss is None or validation.n < MIN_VALIDATION_ROWS or run.options.restore_best:
         return ""
     best = int(val_loss.argmin())
     lowest, last = float(val_loss[best]), float(val_loss[-1])
@@ -244,50 +274,56 @@ def _overfitting(run: TrainingLoop, history: History) -> str:
     return (
         f"val_loss has risen from {lowest:.4g} after epoch {best + 1} of {len(loss)} to {last:.4g}, while loss has "
         f"fallen from {loss[best]:.4g} to {loss[-1]:.4g}: the network overfits; pass restore_best=True or patience=20 "
-        "to keep the weights of the best epoch, or give it more rows, weight decay, dropout or fewer neurons"
+        "to keep the weights of the best epoch, or use more rows, weight decay, dropout or fewer neurons"
     )
 
 
-def _equal(model: Model) -> list[int]:
-    """The hidden layers whose neurons have the same weights, those that go out included."""
-    found = []
+def _layers_of_equal_neurons(model: Model) -> list[int]:
+    """Return the hidden layers, counted from 0, whose neurons all have the same incoming and outgoing weights."""
+    layers = []
     for l, W in enumerate(model.W[:-1]):
-        if W.size < 2 or W.item(0) != W.item(1):  # nearly always
+        if W.size < 2 or W.item(0) != W.item(1):  # true for nearly all networks, so the comparison below is rare
             continue
         if W.shape[1] > 1 and not model.stack.parametric_layers[l].kind.columnwise:
             b, out = model.b[l], model.W[l + 1]
             if (W[:, :1] == W).all() and (b is None or (b == b[0]).all()) and (out == out[0]).all():
-                found.append(l)
-    return found
+                layers.append(l)
+    return layers
 
 
-def _spent(run: TrainingLoop, history: History) -> int:
-    """In how many epochs the rate of a schedule was next to nothing; 0 where they are few, or patience has seen to it
-    that they are. A plateau may have lowered its rate in this fit, as nothing was to be gained any more."""
+def _count_wasted_epochs(run: TrainingLoop, history: History) -> int:
+    """Return the number of epochs in which the learning rate of a schedule was almost 0.
+
+    Return 0 if they are few, if `patience` ended the training, or if a plateau decreased the rate in this fit, because
+    the loss then did not improve any more.
+    """
     if history.stop_reason == "patience":
         return 0
     peak = getattr(run.state.schedule, "peak", 0.0)
-    spent = int((history.lr < SPENT * peak).sum())
-    return spent if spent > (history.epochs - 1 if run.state.plateau is not None else MANY * history.epochs) else 0
+    n_wasted = int((history.lr < MIN_RATE_FRACTION * peak).sum())
+    limit = history.epochs - 1 if run.state.plateau is not None else MAX_WASTED_FRACTION * history.epochs
+    return n_wasted if n_wasted > limit else 0
 
 
-def _idle(run: TrainingLoop) -> list[float]:
-    """Of each hidden layer the share of outputs whose derivative is nearly zero. The last block is at hand; where
-    it looks bad, more rows are asked: it may have been a single one. Where there are none, as a batch is all that is
-    held, and the batch is small, nothing can be said."""
-    if run.training.epoch:  # else the training went on elsewhere
-        shares = run.model.saturated_fractions(run.training)
-        if not shares or max(shares) <= SATURATED:
-            return shares
-    from nnc._training.second_look import sample
+def _saturated_fractions(run: TrainingLoop) -> list[float]:
+    """Return the fraction of saturated outputs, whose derivative is almost 0, of each hidden layer.
 
-    rows = sample(run.data).X
-    if len(rows) < FEW and isinstance(run, BatchLoop):
+    The core reports the fractions for the last block of rows. If they are large, they are computed for more rows. The
+    list is empty if only a small batch is in memory.
+    """
+    if run.training.epoch:  # 0 if the core has not trained this run
+        fractions = run.model.saturated_fractions(run.training)
+        if not fractions or max(fractions) <= SATURATED_FRACTION:
+            return fractions
+    from nnc._training.output_checks import sample_rows
+
+    rows = sample_rows(run.data).X
+    if len(rows) < MIN_LAYER_ROWS and isinstance(run, BatchLoop):
         return []
     outs = run.model.forward(rows)
-    shares = [0.0] * len(run.model.saturation_ranges)
-    for l, (ends, out) in enumerate(zip(run.model.saturation_ranges, outs[:-1], strict=True)):
-        if ends is not None:
-            low, high = ends
-            shares[l] = float(((out <= low) | (out >= high)).mean())
-    return shares
+    fractions = [0.0] * len(run.model.saturation_ranges)
+    for l, (limits, out) in enumerate(zip(run.model.saturation_ranges, outs[:-1], strict=True)):
+        if limits is not None:
+            low, high = limits
+            fractions[l] = float(((out <= low) | (out >= high)).mean())
+    return fractions

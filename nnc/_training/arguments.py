@@ -1,4 +1,4 @@
-"""The arguments of a fit as the caller gives them."""
+"""Unchecked arguments of `fit` and `fit_batches`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class FitArguments:
-    """The arguments of `NeuralNetwork.fit` next to X and y, with its defaults; nothing is checked here."""
+    """Unchecked arguments of `NeuralNetwork.fit`, except X and y, with the defaults of that method."""
 
     def __init__(
         self,
@@ -88,12 +88,12 @@ class FitArguments:
         self.n_threads = n_threads
 
     @property
-    def names_rate(self) -> bool:
-        """Whether the learning rate or the optimizer is named."""
+    def sets_rate(self) -> bool:
+        """Whether the caller sets the learning rate or the optimizer."""
         return self.lr is not None or self.optimizer is not None
 
     def replaced(self, **changes: Any) -> Self:
-        """Return a copy with other values of some arguments."""
+        """Return a copy in which these arguments have other values."""
         other = copy(self)
         for name, value in changes.items():
             setattr(other, name, value)
@@ -101,13 +101,14 @@ class FitArguments:
 
     def given(self) -> dict[str, Any]:
         """Return the arguments that differ from their defaults, by name."""
-        given = {}
+        changed = {}
         for name, default in DEFAULTS.items():
             value = getattr(self, name)
             if type(value) is not type(default) or value != default:
-                given[name] = value
-        return given
+                changed[name] = value
+        return changed
 
 
 DEFAULTS: Mapping[str, Any] = FitArguments.__init__.__kwdefaults__ or {}  # in the order of the signature
-ONLY_FOR_ARRAYS = frozenset({"batch_size", "shuffle", "sample_weight", "class_weight"})  # refused by `fit_batches`
+# arguments that `fit_batches` does not have
+ONLY_FOR_ARRAYS = frozenset({"batch_size", "shuffle", "sample_weight", "class_weight"})

@@ -1,4 +1,4 @@
-"""Training on batches that arrive one by one."""
+"""Training on batches that are read one after the other."""
 
 from __future__ import annotations
 
@@ -26,158 +26,197 @@ if TYPE_CHECKING:
 
 
 class BatchLoop(TrainingLoop):
-    """One call of `fit_batches`: one step for each batch; no more than one batch is in memory.
+    """Training run of one call of `fit_batches`: one step per batch, with one batch in memory.
 
     Parameters
     ----------
     model : Model
+        Network to train.
     converter : DataConverter
-    passes : callable
-        Returns an iterator of Data for each epoch.
+        Conversion of the batches.
+    start_epoch : callable
+        Function that returns an iterator of the batches (Data) of an epoch.
     options : TrainingOptions
+        Checked arguments of the fit.
     state : TrainingState
+        State to continue, which the run updates.
     validation : Data, optional
-    whole : Data, optional
-        All rows, where they are at hand: metrics are computed on them where there are no validation rows.
-    number : int, optional
-        Number of batches in an epoch, where that is known.
+        Validation rows.
+    all_rows : Data, optional
+        All training rows if they are in memory. Metrics are computed on them if there are no validation rows.
+    n_batches : int, optional
+        Number of batches in an epoch, if known. `PerStep` schedules need it.
+
+    Attributes
+    ----------
+    pending : Data or None
+        First batch, which `__init__` has read; None after it has trained.
+    rows_per_step : int or None
+        Value of `batch_size`; None if each batch is one step.
+    completed_epochs : int
+        Number of complete epochs.
+    steps_taken : int
+        Number of steps.
+    total, penalties, weight : float
+        Sums over the rows of the current epoch: of the losses without penalties, of the penalties, and of the sample
+        weights.
+    is_sum_loss : bool
+        Whether the loss of an epoch is the sum of the losses of its batches instead of their mean.
     """
 
     def __init__(
         self,
         model: Model,
         converter: DataConverter,
-        passes: Callable[[], Iterator[Data]],
+        start_epoch: Callable[[], Iterator[Data]],
         options: TrainingOptions,
         state: TrainingState,
         validation: Data | None = None,
-        whole: Data | None = None,
-        number: int | None = None,
+        all_rows: Data | None = None,
+        n_batches: int | None = None,
     ) -> None:
-        if state.changes_by_step and number is None:
-            raise ValueError("lr: PerStep has to know how many batches there are, which come one by one here")
-        self.passes = passes
-        self.iterator = passes()
+        if state.changes_by_step and n_batches is None:
+            raise ValueError(
+                "lr must not be PerStep for batches, whose number in an epoch is not known; give a schedule of epochs"
+            )
+        self.start_epoch = start_epoch
+        self.iterator = start_epoch()
         first = next(self.iterator, None)
         if first is None:
-            raise ValueError("batches must give at least one batch, got none")
-        dataset = Dataset(converter, first if whole is None else whole, validation)
+            raise ValueError("batches must yield at least one batch, got none")
+        dataset = Dataset(converter, first if all_rows is None else all_rows, validation)
         self.rows_per_step = options.batch_size
         options.batch_size = min(first.n, options.batch_size or first.n)
         super().__init__(model, dataset, options, state, first.rows(slice(options.batch_size)))
         if state.changes_by_step:
-            self.records.steps_per_epoch = number or 1
-        self.waiting: Data | None = first
-        self.complete = self.steps_taken = 0
-        self.total = self.penalties = self.weight = 0.0  # sums over the rows of an epoch
-        self.adds_up = model.loss_function is None and losses.ROWS[model.loss].is_sum
-        self.is_plain, self.every = False, 1
-        self.one_loss, self.one_rate = np.empty(1), np.empty(1)
+            self.records.steps_per_epoch = n_batches or 1
+        self.pending: Data | None = first
+        self.completed_epochs = self.steps_taken = 0
+        self.total = self.penalties = self.weight = 0.0
+        self.is_sum_loss = model.loss_function is None and losses.ROWS[model.loss].is_sum
+        self.is_plain, self.check_interval = False, 1
+        self.step_loss, self.step_rate = np.empty(1), np.empty(1)
 
     @property
     def epoch(self) -> int:
-        return self.complete
+        return self.completed_epochs
 
-    def rises(self) -> tuple[int, float]:
-        losses = self.records.losses[: self.complete]
-        fallen = np.flatnonzero(losses[1:] <= losses[:-1])
-        last = int(fallen[-1]) + 1 if len(fallen) else 0
+    def loss_rises(self) -> tuple[int, float]:
+        losses = self.records.losses[: self.completed_epochs]
+        decreases = np.flatnonzero(losses[1:] <= losses[:-1])
+        last = int(decreases[-1]) + 1 if len(decreases) else 0
         return len(losses) - 1 - last, float(losses[last])
 
-    def most_threads(self) -> int:
+    def max_threads(self) -> int:
         self.batch_size = self.data.n
-        return super().most_threads()
+        return super().max_threads()
 
-    def open(self, threads: int) -> None:
-        self.batch_size = self.data.n  # for which the core has memory then
-        super().open(threads)
+    def create_training(self, threads: int) -> None:
+        self.batch_size = self.data.n  # the core allocates memory for this number of rows
+        super().create_training(threads)
 
     def batches(self) -> Iterator[Data]:
-        """The batches of the next epoch, the one that was needed to begin included."""
-        if self.waiting is not None:
-            yield self.waiting
-            self.waiting = None
+        """Yield the batches of the next epoch, including the first batch, which was read before."""
+        if self.pending is not None:
+            yield self.pending
+            self.pending = None
             yield from self.iterator
         else:
-            yield from self.passes()
+            yield from self.start_epoch()
 
     def advance(self, goal: int) -> None:
-        """One epoch."""
+        """Train for one epoch, unless Ctrl-C or the time limit ends the run."""
         self.total = self.penalties = self.weight = 0.0
         self.training.refresh()
         for data in self.batches():
             self.train_on(data)
-            if self.interrupt or self.is_late():
+            if self.interrupt or self.is_out_of_time():
                 return
         weight = self.weight
         if not weight:
-            raise ValueError(f"batches must give at least one batch an epoch, got none in epoch {self.complete + 1}")
+            epoch = self.completed_epochs + 1
+            raise ValueError(f"batches must yield at least one batch in each epoch, got none in epoch {epoch}")
         with self.model.snapshot_lock:
-            loss = self.total if self.adds_up else self.total / weight
-            self.records.losses[self.complete] = loss + self.penalties / weight
-            self.complete += 1
-            self.mark(perf_counter())
+            loss = self.total if self.is_sum_loss else self.total / weight
+            self.records.losses[self.completed_epochs] = loss + self.penalties / weight
+            self.completed_epochs += 1
+            self.record_time(perf_counter())
 
     def train_on(self, data: Data) -> None:
-        """Take a step on a batch, and add its loss to that of the epoch."""
+        """Take a step on a batch, and add its loss to the sums of the epoch."""
         rows, loss = data.total_weight, self.step(data)
         penalty = self.training.penalty
-        self.total += (loss - penalty) * (1.0 if self.adds_up else rows)
+        self.total += (loss - penalty) * (1.0 if self.is_sum_loss else rows)
         self.penalties += penalty * rows
         self.weight += rows
 
-    def make_room(self, data: Data) -> None:
-        """Opens the core's run anew where there is no room in it for these rows."""
+    def ensure_capacity(self, data: Data) -> None:
+        """Create another run of the core if the memory of the current one does not fit these rows."""
         self.model.check_batch_rows(data.n)
-        (n, *kinds), (room, *there) = data.layout, self.data.layout
-        if n > room or kinds != there:  # there are more of them, or labels or weights that there were none of
-            self.sync()
+        (n, *parts), (capacity, *allocated) = data.layout, self.data.layout
+        if n > capacity or parts != allocated:  # more rows than before, or labels or weights for the first time
+            self.save_progress()
             self.data = data
-            self.open(self.team.max_threads)
-            if self.options.changes is not None:
-                self.options.changes(self.training, self.records.first + self.epoch)
+            self.create_training(self.team.max_threads)
+            if self.options.epoch_settings is not None:
+                self.options.epoch_settings(self.training, self.records.earlier_epochs + self.epoch)
 
     def step(self, data: Data) -> float:
-        """One step on a batch; returns its loss."""
-        self.make_room(data)
+        """Take a step on a batch, and return its loss before the step, penalties included."""
+        self.ensure_capacity(data)
         self.training.set_rows(*data)
-        at = self.steps_taken if self.state.changes_by_step else self.complete
-        self.one_rate[0], self.one_loss[0] = self.records.rate_of_step(at), np.nan
-        self.training.set_epochs(self.one_loss, self.one_rate, 1)
+        at = self.steps_taken if self.state.changes_by_step else self.completed_epochs
+        self.step_rate[0], self.step_loss[0] = self.records.rate_of_step(at), np.nan
+        self.training.set_epochs(self.step_loss, self.step_rate, 1)
         while not self.training.done:
             self.run_slice()
         if self.training.diverged or self.training.broken_layer:
             self.data = data
-            self.diverged()
+            self.raise_divergence()
         self.steps_taken += 1
-        return float(self.one_loss[0])
+        return float(self.step_loss[0])
 
-    def rows_left(self) -> float:
+    def remaining_rows(self) -> float:
         return np.inf
 
-    def mark(self, now: float) -> None:
-        self.records.marks.append((self.complete, now - self.records.began))
+    def record_time(self, now: float) -> None:
+        self.records.time_points.append((self.completed_epochs, now - self.records.start_time))
 
 
-def epochs_of(
+def epoch_batches(
     model: Model,
     streams: Streams,
     data: Data,
-    batch: int,
+    batch_size: int,
     shuffles: bool,
-    read: Callable[[Data, NDArray[Any]], Data] | None = None,
+    convert: Callable[[Data, NDArray[Any]], Data] | None = None,
 ) -> Callable[[], Iterator[Data]]:
-    """Epochs over rows that are at hand, which are shuffled as the core does it. `read` makes of a batch, with the
-    numbers of its rows, what the engine takes, where that is not done yet."""
+    """Return a function that starts an epoch: it returns an iterator of the batches of `data`.
+
+    Parameters
+    ----------
+    model : Model
+        Its core shuffles the rows, in the same order as for a fit on arrays.
+    streams : Streams
+        Random streams of the fit.
+    data : Data
+        All rows.
+    batch_size : int
+        Rows in a batch.
+    shuffles : bool
+        Draw a new order of the rows for each epoch.
+    convert : callable, optional
+        Conversion of a batch, called with the batch and the indices of its rows.
+    """
     n = data.n
     order = np.arange(n, dtype=np.int32)
 
     def batches() -> Iterator[Data]:
         if shuffles:
             streams.shuffle_position = model.core.shuffle(order, streams.key(SHUFFLE), streams.shuffle_position)
-        for start in range(0, n, batch):
-            numbers = order[start : start + batch]
-            rows = data.rows(numbers if shuffles else slice(start, start + batch))
-            yield rows if read is None else read(rows, numbers)
+        for start in range(0, n, batch_size):
+            indices = order[start : start + batch_size]
+            rows = data.rows(indices if shuffles else slice(start, start + batch_size))
+            yield rows if convert is None else convert(rows, indices)
 
     return batches

@@ -1,12 +1,12 @@
-"""Two optimizers that take all rows at once and learn about the curvature: for small networks, where they need tens of
-epochs instead of thousands.
+"""Levenberg-Marquardt and L-BFGS: optimizers that estimate the curvature of the loss from all rows.
 
-Both work on one float64 vector of parameters and an objective given as functions. An epoch is one iteration. Neither
-raises a loss: what they return is the best that they have seen.
+They train small networks in tens of iterations instead of thousands of epochs.
 
-Both can go on where they ended, to the bit: what an iteration does, and whether there is one more, follows from the
-parameters and what is handed on (the damping; the pairs) alone. So all of these lie on the grid of the dtype in which
-they are stored.
+Both minimize an objective, given as functions, over a float64 vector of parameters. An epoch is one iteration. The loss
+never increases, so the result has the lowest loss of all iterations.
+
+A run that continues an earlier one has the same result, to the last bit, as one long run: an iteration depends only on
+the parameters and on the damping or the pairs. All of these are rounded to the dtype in which a checkpoint stores them.
 """
 
 from __future__ import annotations
@@ -30,32 +30,31 @@ if TYPE_CHECKING:
 
 __all__ = ["Result", "lbfgs", "levenberg_marquardt"]
 
-MAX_DAMPING = 1e12  # a step so damped is lost in the rounding of the parameters
+MAX_DAMPING = 1e12  # larger values make steps smaller than the rounding of the parameters
 MIN_DAMPING = 1e-15
 
-DECREASE, CURVATURE = 1e-4, 0.9  # c1 and c2 of Wolfe's conditions
+DECREASE, CURVATURE = 1e-4, 0.9  # c1 and c2 of the Wolfe conditions
 MAX_TRIALS = 40  # points of a line search
-MIN_COSINE = 1e-10  # of the angle between a step and the change of the gradient, that they say something
+MIN_COSINE = 1e-10  # use a pair only if the angle between step and change of the gradient has a larger cosine
 
 
 class Result(NamedTuple):
-    """What an optimizer has reached.
+    """Result of an optimizer.
 
     Attributes
     ----------
     params : float64 array (n,)
         The best parameters.
     losses : list of float
-        The loss before the first iteration and after each: one number more than there were iterations. So `losses[:-1]`
-        are the losses before each step, as in `History.loss` for the full batch, and `losses[-1]` is the loss at
-        `params`.
+        Loss before the first iteration and after each iteration. `losses[:-1]` are the losses before each step, as in
+        `History.loss` for the full batch, and `losses[-1]` is the loss at `params`.
     reason : str
-        "epochs" (all done), "converged" (nothing left to gain), "callback" (`keep_going` said no), "interrupt" (Ctrl-C)
-        or "diverged" (the loss or its derivatives are not finite, and there is no way around).
+        "epochs" (all iterations are done), "converged", "callback" (`keep_going` returned False), "interrupt" (Ctrl-C)
+        or "diverged" (the loss or its derivatives are not finite, for shorter steps too).
     damping : float or None
-        Of Levenberg and Marquardt's method at last, from which it can go on.
+        Last damping of Levenberg-Marquardt, with which a further call can continue.
     pairs : list of (array (n,), array (n,)) or None
-        Steps and changes of the gradient of L-BFGS at last, from which it can go on.
+        Last steps and changes of the gradient of L-BFGS, with which a further call can continue.
     """
 
     params: NDArray[np.float64]
@@ -80,36 +79,36 @@ def levenberg_marquardt(
     dtype: DTypeLike = np.float64,
     keep_going: Hook | None = None,
 ) -> Result:
-    """Least squares by the method of Levenberg (1944) and Marquardt (1963).
+    """Minimize a sum of squares by the method of Levenberg (1944) and Marquardt (1963).
 
     With residuals r and their Jacobian J, an iteration solves (J'J + damping D) step = -J'r, where D is the diagonal of
-    J'J. A step that lowers the loss is taken, and the damping divided by 10; until there is one, the damping is
-    multiplied by 10. So every iteration takes the Jacobian once and lowers the loss.
+    J'J. The damping is multiplied by 10 until a step decreases the loss. After that step, it is divided by 10. Each
+    iteration computes the Jacobian once and decreases the loss.
 
     Parameters
     ----------
     residuals_and_jacobian : callable
-        residuals_and_jacobian(params) gives pairs of some rows of r (rows,) and of J (rows, n), J[i, j] = dr[i] /
-        dparams[j], block by block. Only J'J (n, n) and J'r are kept.
+        residuals_and_jacobian(params) yields blocks of rows: r (rows,) and J (rows, n), with J[i, j] = dr[i] /
+        dparams[j]. Only J'J (n, n) and J'r are stored.
     loss_of : callable
-        loss_of(params) is the loss: any number that grows with the sum of r**2. Where it is not finite, the step is
-        refused.
+        loss_of(params) returns the loss, an increasing function of the sum of r**2. A step is rejected if the loss is
+        not finite.
     params : array (n,)
-        Where to start; left as it is.
+        Initial parameters, which are not changed.
     epochs : int
-        Iterations at most.
+        Maximum number of iterations.
     damping : float, default 1e-3
-        At first.
+        Initial damping.
     gradient_tolerance : float, default 1e-12
-        It has converged when no column of J has a larger cosine of its angle to r.
+        The method has converged if the cosine of the angle between r and each column of J is at most this number.
     step_tolerance : float, default 1e-12
-        It has converged when the length of a step, in the units of D, is at most so much of that of params, or when no
-        step lowers the loss and the damping exceeds 1e12.
+        The method has converged if the length of a step, in the units of D, is at most this fraction of the length of
+        params. It has also converged if no step decreases the loss and the damping exceeds 1e12.
     dtype : dtype, default float64
-        All params that it tries are rounded to this one.
+        All parameters are rounded to this dtype.
     keep_going : callable, optional
-        keep_going(epoch, loss, params, damping) after each iteration, counted from 1, with what it has reached; False
-        ends.
+        Called as keep_going(epoch, loss, params, damping) after each iteration. Epochs are counted from 1. The method
+        ends if it returns False.
 
     Returns
     -------
@@ -118,8 +117,8 @@ def levenberg_marquardt(
     Raises
     ------
     ValueError, TypeError
-        An argument is not one of these. What the callables raise passes through, except KeyboardInterrupt, which ends
-        early with the best parameters.
+        An argument is invalid. Exceptions of the callables are not caught, except KeyboardInterrupt, which ends the
+        method with the best parameters so far.
     """
     current, epochs = _start(params, dtype), check_count("epochs", epochs)
     damping = check_positive("damping", damping)
@@ -138,17 +137,18 @@ def levenberg_marquardt(
             A, g, squares = _normal_equations(residuals_and_jacobian(current), len(current))
             if not (np.isfinite(A).all() and np.isfinite(g).all()):
                 return result("diverged")
-            # In units of the lengths of J's columns the diagonal is 1. A parameter that hardly matters counts as one
-            # that matters a little: otherwise it takes giant steps, and the damping against them stops all others too.
+            # Divide each column of J by its length, so that the diagonal of A becomes 1. The length has a lower limit:
+            # otherwise a parameter with little influence would take giant steps, and the damping needed against them
+            # would stop all other parameters.
             diagonal = A.diagonal()
             scale = np.sqrt(np.maximum(diagonal, np.finfo(np.float64).eps * diagonal.max()))
             if not g.any() or np.max(np.abs(g) / scale) <= gradient_tolerance * np.sqrt(squares):
                 return result("converged")
             A /= scale[:, None] * scale
             g /= scale
-            tried = damping  # an iteration that comes to nothing leaves the damping as it is
+            trial_damping = damping  # keep the damping if no step decreases the loss
             while True:
-                step = _damped_step(A, g, tried)
+                step = _damped_step(A, g, trial_damping)
                 if step is not None:
                     if np.linalg.norm(step) <= step_tolerance * np.linalg.norm(current * scale):
                         return result("converged")
@@ -156,12 +156,12 @@ def levenberg_marquardt(
                     loss = float(loss_of(trial)) if np.isfinite(trial).all() else math.inf
                     if loss < losses[-1]:
                         break
-                tried *= 10
-                if tried > MAX_DAMPING:
+                trial_damping *= 10
+                if trial_damping > MAX_DAMPING:
                     return result("converged")
             current = trial
             losses.append(loss)
-            damping = max(tried / 10, MIN_DAMPING)
+            damping = max(trial_damping / 10, MIN_DAMPING)
             if keep_going is not None and not keep_going(epoch, loss, current, damping):
                 return result("callback")
     except KeyboardInterrupt:
@@ -170,12 +170,12 @@ def levenberg_marquardt(
 
 
 def _normal_equations(blocks: Iterable[tuple[ArrayLike, ArrayLike]], n: int) -> tuple[Vector, Vector, float]:
-    """J'J (n, n), J'r (n,) and r'r, summed over blocks of rows."""
+    """Return J'J (n, n), J'r (n,) and r'r, summed over blocks of rows."""
     A, g, squares = np.zeros((n, n)), np.zeros(n), 0.0
     for residuals, jacobian in blocks:
         r, J = np.asarray(residuals, np.float64), np.asarray(jacobian, np.float64)
         if r.ndim != 1 or J.shape != (len(r), n):
-            expected = f"a block must have residuals (rows,) and a Jacobian (rows, {n})"
+            expected = f"residuals_and_jacobian must yield residuals (rows,) and a Jacobian (rows, {n})"
             raise ValueError(f"{expected}, got {r.shape} and {J.shape}")
         with np.errstate(over="ignore", invalid="ignore"):
             A += J.T @ J
@@ -185,7 +185,7 @@ def _normal_equations(blocks: Iterable[tuple[ArrayLike, ArrayLike]], n: int) -> 
 
 
 def _damped_step(A: Vector, g: Vector, damping: float) -> Vector | None:
-    """The solution of (A + damping) step = -g, or None where that matrix is not positive definite."""
+    """Return the solution of (A + damping I) step = -g, or None if that matrix is not positive definite."""
     damped = A + damping * np.eye(len(g))
     try:
         np.linalg.cholesky(damped)
@@ -210,35 +210,35 @@ def lbfgs(
     dtype: DTypeLike = np.float64,
     keep_going: Hook | None = None,
 ) -> Result:
-    """L-BFGS (Liu and Nocedal, 1989).
+    """Minimize a function by L-BFGS (Liu and Nocedal, 1989).
 
-    An iteration multiplies the gradient by an estimate of the inverse Hessian, which the last steps and the changes of
-    the gradient in them make up, and searches that direction for a point that meets the strong Wolfe conditions. Where
-    it finds none, it forgets the pairs and tries the direction of steepest descent.
+    An iteration estimates the inverse Hessian from the last steps and the changes of the gradient along them, and
+    multiplies the gradient by it. A line search in that direction finds a point that satisfies the strong Wolfe
+    conditions. If it finds none, the pairs are deleted and the direction of steepest descent is searched.
 
     Parameters
     ----------
     loss_and_gradient : callable
-        loss_and_gradient(params) gives the loss and its gradient (n,). Where they are not finite, a shorter step is
-        tried.
+        loss_and_gradient(params) returns the loss and its gradient (n,). A shorter step is tried if they are not
+        finite.
     params : array (n,)
-        Where to start; left as it is.
+        Initial parameters, which are not changed.
     epochs : int
-        Iterations at most; most of them call loss_and_gradient once, some a few times.
+        Maximum number of iterations. Most iterations call loss_and_gradient once.
     history_size : int, default 10
-        From how many steps the curvature is estimated.
+        Number of steps from which the curvature is estimated.
     pairs : iterable of (array (n,), array (n,)), optional
-        Steps and changes of the gradient to go on from, the latest last: those of the Result before. Where they do not
-        fit, they cost time and nothing else.
+        Steps and changes of the gradient of an earlier call, the latest last. Pairs of another function cost some
+        time but do no harm.
     gradient_tolerance : float, default 1e-9
-        It has converged when no element of the gradient is larger.
+        The method has converged if the absolute value of each element of the gradient is at most this number.
     loss_tolerance : float, default 1e-14
-        It has converged when no step is found that lowers the loss by more than this share of it.
+        The method has converged if no step decreases the loss by more than this fraction of it.
     dtype : dtype, default float64
-        All params that it tries, and the pairs, are rounded to this one.
+        All parameters and the pairs are rounded to this dtype.
     keep_going : callable, optional
-        keep_going(epoch, loss, params, pairs) after each iteration, counted from 1, with what it has reached; False
-        ends. The list of pairs goes on changing.
+        Called as keep_going(epoch, loss, params, pairs) after each iteration. Epochs are counted from 1. The method
+        ends if it returns False. Later iterations change the list of pairs.
 
     Returns
     -------
@@ -247,45 +247,45 @@ def lbfgs(
     Raises
     ------
     ValueError, TypeError
-        An argument is not one of these. What the callables raise passes through, except KeyboardInterrupt, which ends
-        early with the best parameters.
+        An argument is invalid. Exceptions of the callables are not caught, except KeyboardInterrupt, which ends the
+        method with the best parameters so far.
     """
     current, epochs = _start(params, dtype), check_count("epochs", epochs)
     history_size = check_count("history_size", history_size)
     gradient_tolerance = check_not_negative("gradient_tolerance", gradient_tolerance)
     loss_tolerance = check_not_negative("loss_tolerance", loss_tolerance)
-    known = [(np.asarray(s, np.float64), np.asarray(y, np.float64)) for s, y in pairs]
-    known = [pair for pair in known if _is_convex(*pair)][-history_size:]
+    stored = [(np.asarray(s, np.float64), np.asarray(y, np.float64)) for s, y in pairs]
+    stored = [pair for pair in stored if _is_convex(*pair)][-history_size:]
     losses: list[float] = []
-    blocked = False  # since the loss was last lowered, it or its gradient has not been finite
+    is_blocked = False  # whether a point of the current iteration had a loss or gradient that was not finite
 
     def result(reason: str) -> Result:
-        return Result(current, losses, reason, pairs=known)
+        return Result(current, losses, reason, pairs=stored)
 
     def evaluate(params: Vector) -> tuple[float, Vector]:
         loss, gradient = loss_and_gradient(params)
         return float(loss), np.array(gradient, np.float64)
 
     def search() -> _Point | None:
-        """Along the direction that the pairs suggest; None where nothing worth a step is found."""
-        direction = _direction(gradient, known)
+        """Search along the direction of L-BFGS; return None if no point decreases the loss enough."""
+        direction = _direction(gradient, stored)
         slope = _dot(gradient, direction)
         if not -math.inf < slope < 0:
             return None
 
-        def at(t: float) -> _Point:
-            nonlocal blocked
+        def evaluate_at(t: float) -> _Point:
+            nonlocal is_blocked
             with np.errstate(over="ignore", invalid="ignore"):
                 params = _rounded(current + t * direction, dtype)
             if np.isfinite(params).all():
                 loss, gradient = evaluate(params)
                 if math.isfinite(loss) and np.isfinite(gradient).all():
                     return _Point(t, params, loss, gradient, _dot(gradient, direction))
-            blocked = True
+            is_blocked = True
             return _Point(t, params, math.inf, params, math.nan)
 
-        found = _line_search(at, _Point(0.0, current, losses[-1], gradient, slope))
-        return found if losses[-1] - found.loss > loss_tolerance * abs(losses[-1]) else None
+        point = _line_search(evaluate_at, _Point(0.0, current, losses[-1], gradient, slope))
+        return point if losses[-1] - point.loss > loss_tolerance * abs(losses[-1]) else None
 
     try:
         loss, gradient = evaluate(current)
@@ -295,21 +295,21 @@ def lbfgs(
         for epoch in range(1, epochs + 1):
             if np.abs(gradient).max() <= gradient_tolerance:
                 return result("converged")
-            blocked = False
-            found = search()
-            if found is None and known:  # rounding has spoiled them, or they are from elsewhere
-                known.clear()
-                found = search()
-            if found is None:
-                return result("diverged" if blocked else "converged")
+            is_blocked = False
+            point = search()
+            if point is None and stored:  # the pairs may have rounding errors or belong to another function
+                stored.clear()
+                point = search()
+            if point is None:
+                return result("diverged" if is_blocked else "converged")
             with np.errstate(over="ignore"):
-                pair = _rounded(found.params - current, dtype), _rounded(found.gradient - gradient, dtype)
+                pair = _rounded(point.params - current, dtype), _rounded(point.gradient - gradient, dtype)
             if _is_convex(*pair):
-                known.append(pair)
-                del known[:-history_size]
-            current, gradient = found.params, found.gradient
-            losses.append(found.loss)
-            if keep_going is not None and not keep_going(epoch, found.loss, current, known):
+                stored.append(pair)
+                del stored[:-history_size]
+            current, gradient = point.params, point.gradient
+            losses.append(point.loss)
+            if keep_going is not None and not keep_going(epoch, point.loss, current, stored):
                 return result("callback")
     except KeyboardInterrupt:
         return result("interrupt")
@@ -317,20 +317,23 @@ def lbfgs(
 
 
 def _dot(a: Vector, b: Vector) -> float:
-    """The scalar product; by einsum, since BLAS may add in an order that depends on threads and on where arrays lie."""
+    """Return the scalar product.
+
+    The order of the sums of BLAS may depend on threads and on memory addresses; that of einsum does not.
+    """
     return float(np.einsum("i,i", a, b))
 
 
 def _is_convex(step: Vector, change: Vector) -> bool:
-    """Whether the gradient has grown along the step, by enough to say something about the curvature."""
+    """Return whether the gradient increases along the step by enough to estimate the curvature."""
     return _dot(step, change) > MIN_COSINE * math.sqrt(_dot(step, step) * _dot(change, change)) > 0
 
 
 def _direction(gradient: Vector, pairs: list[Pair]) -> Vector:
-    """The negative gradient times the estimated inverse Hessian (Nocedal and Wright, 2006, algorithm 7.4)."""
+    """Return minus the gradient times the estimated inverse Hessian (Nocedal and Wright, 2006, algorithm 7.4)."""
     direction: Vector = -gradient
-    if not pairs:  # no curvature is known, so no length either: at most 1
-        largest = float(np.abs(gradient).max())  # whose square may be out of range
+    if not pairs:  # without curvature, limit the length to 1
+        largest = float(np.abs(gradient).max())  # divide by it, because its square may overflow
         direction /= max(1.0, largest * math.sqrt(_dot(gradient / largest, gradient / largest)))
         return direction
     factors = []
@@ -349,27 +352,27 @@ def _direction(gradient: Vector, pairs: list[Pair]) -> Vector:
 
 
 class _Point(NamedTuple):
-    """A point of a line search, `t` times the direction away from where it started."""
+    """Point of a line search at the initial point plus `t` times the direction."""
 
     t: float
     params: Vector
-    loss: float  # infinite where it or the gradient is not finite
+    loss: float  # infinity if the loss or the gradient is not finite
     gradient: Vector
-    slope: float  # of the loss along the direction
+    slope: float  # derivative of the loss by t
 
 
-def _line_search(at: Callable[[float], _Point], start: _Point) -> _Point:
-    """A point that meets the strong Wolfe conditions (Nocedal and Wright, 2006, algorithms 3.5 and 3.6 in one). Where
-    rounding leaves none to be found, the best that meets the first of them; `start` where there is none either.
+def _line_search(evaluate_at: Callable[[float], _Point], start: _Point) -> _Point:
+    """Return a point that satisfies the strong Wolfe conditions (Nocedal and Wright, 2006, algorithms 3.5 and 3.6).
 
-    `low` is the best point so far that has lowered the loss enough. From there the loss falls in the direction of
-    `high`, where a minimum lies in between; before there is such a bracket, towards larger t.
+    If rounding errors prevent that, return the best point with a sufficient decrease, or `start` if there is none.
     """
+    # `low` is the best point so far with a sufficient decrease. The loss decreases from `low` towards `high`, and a
+    # minimum lies between them. While `high` is None, the loss decreases towards larger t.
     low, high = start, None
     t, width = 1.0, math.inf
     for _ in range(MAX_TRIALS):
-        trial = at(t)
-        if np.array_equal(trial.params, low.params):  # nothing is left between low and high
+        trial = evaluate_at(t)
+        if np.array_equal(trial.params, low.params):  # no representable point is left between low and high
             break
         if not trial.loss < low.loss or trial.loss > start.loss + DECREASE * t * start.slope:
             high = trial
@@ -382,39 +385,40 @@ def _line_search(at: Callable[[float], _Point], start: _Point) -> _Point:
         if high is None:
             t *= 4
             continue
-        width, before = abs(high.t - low.t), width
-        share = (_cubic_minimum(low, high) - low.t) / (high.t - low.t)
-        # The middle where the cubic has no minimum well inside, or where the bracket has hardly become smaller.
-        if width > before / 2 or not 0.01 <= share <= 0.99:
-            share = 0.5
-        t = low.t + share * (high.t - low.t)
+        width, previous_width = abs(high.t - low.t), width
+        fraction = (_cubic_minimum(low, high) - low.t) / (high.t - low.t)
+        # Bisect if the minimum of the cubic is not well inside the bracket, or if the bracket has hardly shrunk.
+        if width > previous_width / 2 or not 0.01 <= fraction <= 0.99:
+            fraction = 0.5
+        t = low.t + fraction * (high.t - low.t)
     return low
 
 
 def _cubic_minimum(a: _Point, b: _Point) -> float:
-    """Where the cubic with the losses and slopes of both points has its minimum; NaN where it has none."""
+    """Return t at the minimum of the cubic with the losses and slopes of both points; NaN if it has no minimum."""
     d1 = a.slope + b.slope - 3 * (a.loss - b.loss) / (a.t - b.t)
-    square = d1 * d1 - a.slope * b.slope
-    if not square >= 0:
+    discriminant = d1 * d1 - a.slope * b.slope
+    if not discriminant >= 0:
         return math.nan
-    d2 = math.copysign(math.sqrt(square), b.t - a.t)
+    d2 = math.copysign(math.sqrt(discriminant), b.t - a.t)
     denominator = b.slope - a.slope + 2 * d2
     return b.t - (b.t - a.t) * (b.slope + d2 - d1) / denominator if denominator else math.nan
 
 
-# ------------------------------------------------------------------------------------------------------- both
+# ----------------------------------------------------------------------------------------------------- shared
 
 
 def _start(params: ArrayLike, dtype: DTypeLike) -> Vector:
+    """Return the initial parameters, checked and rounded to the dtype."""
     start = _rounded(np.array(as_real_array("params", params), np.float64), dtype)
     if start.ndim != 1 or len(start) == 0:
-        raise ValueError(f"params must be a vector of one number at least, got shape {start.shape}")
+        raise ValueError(f"params must be a vector of at least one number, got shape {start.shape}")
     if not np.isfinite(start).all():
         raise ValueError(f"params must be finite, got {start[~np.isfinite(start)][0]}")
     return start
 
 
 def _rounded(values: Vector, dtype: DTypeLike) -> Vector:
-    """The same in float64, on the grid of the dtype; infinite where they are out of its range."""
+    """Return float64 values rounded to the dtype; infinity for values out of its range."""
     with np.errstate(over="ignore", under="ignore"):
         return values.astype(dtype).astype(np.float64)

@@ -1,4 +1,4 @@
-"""The rows of a run, converted once for the engine."""
+"""Training and validation rows of a run, converted once for the engine."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ if TYPE_CHECKING:
 
 
 class Dataset:
-    """Training and validation rows as the engine takes them.
+    """Training and validation rows as arrays of the engine.
 
     Parameters
     ----------
     converter : DataConverter
-        The conversion with what it has learned from these rows: classes, column names and scalings.
+        Conversion that has learned classes, column names and scalings from these rows.
     rows : Data
-        Inputs, targets and weights of the training rows; of batches that arrive one by one, the first batch.
+        Inputs, targets and weights of the training rows. For batches that are read one after the other, the first one.
     validation : Data, optional
+        Validation rows.
     """
 
     __slots__ = ("converter", "rows", "validation")
@@ -31,12 +32,12 @@ class Dataset:
 
     @classmethod
     def from_arrays(cls, converter: DataConverter, X: ArrayLike, y: ArrayLike, arguments: FitArguments) -> Dataset:
-        """Convert the arrays of a fit; `converter` learns from them."""
+        """Convert the arrays of a fit. `converter` learns classes and scalings from them."""
         rows = converter.data(X, y, arguments.sample_weight, learn=True)
         validation = arguments.validation
         return cls(converter, rows, None if validation is None else converter.validation(validation))
 
     @property
-    def measured(self) -> Data:
-        """The rows that metrics are computed on."""
+    def metric_rows(self) -> Data:
+        """Rows on which metrics are computed: the validation rows, or the training rows if there are none."""
         return self.rows if self.validation is None else self.validation

@@ -1,6 +1,6 @@
-"""The automatic rule of `fit`: epochs, batch size, optimizer, learning rate and scalings that are not named.
+"""Automatic settings of `fit`: epochs, batch size, optimizer, learning rate and scalings that the caller does not set.
 
-The rule was chosen with benchmarks/defaults.py.
+The values were chosen with benchmarks/defaults.py.
 """
 
 from __future__ import annotations
@@ -24,114 +24,143 @@ if TYPE_CHECKING:
     from nnc._training.state import TrainingState
     from nnc._training.trainable import Trainable
 
-OPTIMIZER, RATE = "adam", 0.001  # where it is not known how long; its own
-PEAK, FEW_INPUTS = 0.02, 64  # the rate of the first step, where no neuron has more inputs; the last one's is next to 0
-STEPS, EPOCHS = 10_000, 20  # at least
-FEWEST, MOST = 32, 256  # rows of a step, in between a hundredth of all
-ENDS = {*STOPPING} - {"callback"}  # end a training without epochs; a callback may only look on
+OPTIMIZER = "adam"
+LEARNING_RATE = 0.001  # constant learning rate of a fit whose number of epochs is not known
+PEAK_LEARNING_RATE = 0.02  # learning rate of the first step if no neuron has more than MAX_PEAK_INPUTS inputs
+MAX_PEAK_INPUTS = 64
+MIN_STEPS, MIN_EPOCHS = 10_000, 20
+MIN_BATCH_ROWS, MAX_BATCH_ROWS = 32, 256  # limits of the batch size, which is a hundredth of the rows between them
+STOPPING_RULES = {*STOPPING} - {"callback"}  # arguments that replace `epochs`; a callback may only watch
 
 
-def falling(model: Model) -> CosineLR:
-    """The rate. A step of Adam changes each weight by as much, and so what a neuron adds up by the more, the more
-    inputs it has."""
-    most = max(len(W) for W in model.W if W is not None)
-    return CosineLR(PEAK * min(1.0, sqrt(FEW_INPUTS / most)))
+def default_schedule(model: Model) -> CosineLR:
+    """Return the schedule of the learning rate.
+
+    A step of Adam changes all weights by about the same amount. The net input of a neuron therefore changes the more,
+    the more inputs the neuron has, so the learning rate decreases with the number of inputs.
+    """
+    n_inputs = max(len(W) for W in model.W if W is not None)
+    return CosineLR(PEAK_LEARNING_RATE * min(1.0, sqrt(MAX_PEAK_INPUTS / n_inputs)))
 
 
-def batch_of(n: int) -> int:
-    """How many of n rows a step takes."""
-    batch = min(max(FEWEST, n // 100), MOST)
-    while batch < n and n % batch == 1:  # a BatchNorm needs two rows
-        batch += 1
-    return batch
+def default_batch_size(n: int) -> int:
+    """Return the batch size for n rows."""
+    batch_size = min(max(MIN_BATCH_ROWS, n // 100), MAX_BATCH_ROWS)
+    while batch_size < n and n % batch_size == 1:  # a BatchNorm needs two rows in the last batch
+        batch_size += 1
+    return batch_size
 
 
-def chosen(
+def default_epochs(n: int, batch_size: int) -> int:
+    """Return the number of epochs for n rows, with at least MIN_EPOCHS epochs and MIN_STEPS steps."""
+    return max(MIN_EPOCHS, -(-MIN_STEPS // -(-n // batch_size)))
+
+
+def automatic_arguments(
     arguments: FitArguments,
     network: Trainable,
     converter: DataConverter,
     X: NDArray[Any],
     n: int,
-    before: TrainingState | None,
+    previous_state: TrainingState | None,
 ) -> FitArguments:
-    """Return the arguments of a fit on n rows of X after the automatic rule, and set the scalings of `converter`."""
-    scale(converter, network._automatic_scalings(), X, n)
-    return filled(arguments, n, network.model, before)
+    """Return the arguments of a fit on n rows with automatic settings, and choose the scalings of `converter`."""
+    choose_scalings(converter, network._automatic_scalings(), X, n)
+    return fill_arguments(arguments, n, network.model, previous_state)
 
 
-def filled(arguments: FitArguments, n: int, model: Model, before: TrainingState | None) -> FitArguments:
-    """Return the arguments of a fit, those that are not named replaced by the rule's.
+def fill_arguments(arguments: FitArguments, n: int, model: Model, previous_state: TrainingState | None) -> FitArguments:
+    """Return the arguments of a fit with automatic settings for those that the caller does not set.
 
     Parameters
     ----------
     arguments : FitArguments
+        Arguments of the caller.
     n : int
         Number of rows.
     model : Model
-    before : TrainingState or None
-        The state that the network could continue. Where that followed this rule, the fit continues it for the epochs
-        that are left, as from a checkpoint, and where the length is not known; else Adam begins anew.
+        Network to train.
+    previous_state : TrainingState or None
+        State that the network could continue. If its settings were automatic too, the fit continues it for the epochs
+        that are left, as from a checkpoint, or if the number of epochs is not known. Otherwise Adam starts anew.
     """
-    if arguments.names_rate:
-        return _filled_around_named(arguments, n, model, before)
-    batch = arguments.batch_size or batch_of(n)
-    filled = arguments.replaced(batch_size=batch)
-    continues = before is not None and before.by_rule and not arguments.reset_optimizer
+    if arguments.sets_rate:
+        return _fill_around_rate(arguments, n, model, previous_state)
+    batch_size = arguments.batch_size or default_batch_size(n)
+    result = arguments.replaced(batch_size=batch_size)
+    continues = previous_state is not None and previous_state.is_automatic and not arguments.reset_optimizer
     epochs = arguments.epochs
-    if epochs is None and any(getattr(arguments, name) is not None for name in ENDS):  # at Adam's own rate
-        filled.lr = RATE
+    if epochs is None and any(getattr(arguments, name) is not None for name in STOPPING_RULES):
+        result.lr = LEARNING_RATE
         if not continues:
-            filled.optimizer, filled.reset_optimizer = OPTIMIZER, True
-        return filled
+            result.optimizer, result.reset_optimizer = OPTIMIZER, True
+        return result
     if epochs is None:
-        filled.epochs = max(EPOCHS, -(-STEPS // -(-n // batch)))
+        result.epochs = default_epochs(n, batch_size)
     elif (
         continues
-        and before is not None
-        and isinstance(before.schedule, PerStep)
-        and check_count("epochs", epochs) <= (before.schedule.epochs or 0) - before.epoch
+        and previous_state is not None
+        and isinstance(previous_state.schedule, PerStep)
+        and check_count("epochs", epochs) <= (previous_state.schedule.epochs or 0) - previous_state.epoch
     ):
-        filled.lr = before.schedule
-        return filled
-    filled.lr, filled.optimizer, filled.reset_optimizer = PerStep(falling(model)), OPTIMIZER, True
-    return filled
+        result.lr = previous_state.schedule
+        return result
+    result.lr, result.optimizer, result.reset_optimizer = PerStep(default_schedule(model)), OPTIMIZER, True
+    return result
 
 
-def _filled_around_named(arguments: FitArguments, n: int, model: Model, before: TrainingState | None) -> FitArguments:
-    """Return the arguments of a fit that names its learning rate or optimizer with the other settings of the rule."""
-    filled = arguments.replaced()
+def _fill_around_rate(
+    arguments: FitArguments, n: int, model: Model, previous_state: TrainingState | None
+) -> FitArguments:
+    """Return the arguments of a fit that sets its learning rate or optimizer, with the other settings automatic."""
+    result = arguments.replaced()
     optimizer: Any = parse_optimizer(OPTIMIZER if arguments.optimizer is None else arguments.optimizer)
     is_first_order = hasattr(optimizer, "lr")
     if arguments.batch_size is None and is_first_order:
-        filled.batch_size = batch_of(n)
-    is_ended = any(getattr(arguments, name) is not None for name in ENDS)
-    if arguments.epochs is None and not is_ended:
-        filled.epochs = max(EPOCHS, -(-STEPS // -(-n // (filled.batch_size or n))))
+        result.batch_size = default_batch_size(n)
+    has_stopping_rule = any(getattr(arguments, name) is not None for name in STOPPING_RULES)
+    if arguments.epochs is None and not has_stopping_rule:
+        result.epochs = default_epochs(n, result.batch_size or n)
     if arguments.optimizer is None:
-        filled.optimizer = optimizer_to_begin(before)
+        result.optimizer = optimizer_to_begin(previous_state)
     elif arguments.lr is None and is_first_order and optimizer.lr == type(optimizer)().lr:
-        filled.lr = None if filled.epochs is None else PerStep(falling(model))
-    return filled
+        result.lr = None if result.epochs is None else PerStep(default_schedule(model))
+    return result
 
 
-def optimizer_to_begin(before: TrainingState | None) -> str | None:
-    """Return the rule's optimizer, or None where the state that the network continues has that one."""
-    return None if before is not None and before.optimizer == parse_optimizer(OPTIMIZER) else OPTIMIZER
+def optimizer_to_begin(previous_state: TrainingState | None) -> str | None:
+    """Return the automatic optimizer, or None if the state that the network continues already has it."""
+    is_current = previous_state is not None and previous_state.optimizer == parse_optimizer(OPTIMIZER)
+    return None if is_current else OPTIMIZER
 
 
-def scale(converter: DataConverter, open_: frozenset[str], X: NDArray[Any], n: int) -> None:
-    """Chooses the scalings that a fresh network leaves open. Images of whole bytes are pixels, others stay as they are;
-    of targets, those are scaled that are numbers of any size."""
+def choose_scalings(converter: DataConverter, automatic: frozenset[str], X: NDArray[Any], n: int) -> None:
+    """Set the scalings of a new network that are "auto".
+
+    Inputs are standardized, except images: those of dtype uint8 are scaled as pixels, others are not scaled. Targets
+    are standardized if they may be any numbers.
+
+    Parameters
+    ----------
+    converter : DataConverter
+        Conversion of the fit.
+    automatic : set of str
+        Scalings to choose: "scale_X", "scale_y", both or none.
+    X : array
+        Inputs.
+    n : int
+        Number of rows.
+    """
     from nnc._data.scaling import Pixels, Standardize
 
     model, scaler_X, scaler_y = converter.model, converter.scaler_X, converter.scaler_y
-    if "scale_X" in open_:
+    if "scale_X" in automatic:
         if len(model.input_shape) == 1:
             scaler_X = Standardize() if n > 1 else None
         elif X.dtype == np.uint8:
             scaler_X = Pixels()
             converter.scaling_X = scaler_X.scaling_without_data("scale_X", model.input_shape)
-    of_numbers = converter.loss.target_type == "continuous" and model.activations[-1] == "identity"
-    if "scale_y" in open_ and of_numbers and n > 1 and model.custom is None and model.heads is None:
+    is_regression = converter.loss.target_type == "continuous" and model.activations[-1] == "identity"
+    if "scale_y" in automatic and is_regression and n > 1 and model.custom is None and model.heads is None:
         scaler_y = Standardize()
     converter.set_scalers(scaler_X, scaler_y)

@@ -1,4 +1,4 @@
-"""Numbers that are not finite: the error that ends a training then, and what most likely was the cause."""
+"""Divergence: the error for a loss or parameters that are not finite, and its most likely cause."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ if TYPE_CHECKING:
     from nnc._model.model import Model
     from nnc._training.history import History
 
-LARGE_INPUT = 100  # beyond it inputs count as not scaled
-CHUNK = 4096  # rows that are looked at at a time
+LARGE_INPUT = 100  # inputs with larger absolute values count as not scaled
+CHUNK_ROWS = 4096  # search outputs that are not finite in this many rows at a time
 
 
 class DivergedError(ArithmeticError):
-    """The loss or the weights stopped being finite. The network keeps the last finite weights.
+    """The loss or the weights are no longer finite. The network keeps the last finite weights.
 
     Attributes
     ----------
     history : History
-        The epochs before.
+        The complete epochs.
     epoch : int
-        The epoch, counted from 1, in which the loss or the weights stopped being finite.
+        Epoch of the divergence, counted from 1.
     layer : int or None
-        The first layer, counted from 1, whose outputs are not finite, or that a step would have given weights that are
-        not finite; the last one where only the loss was not.
+        First layer, counted from 1, whose outputs or next weights are not finite. The last layer if only the loss is
+        not finite.
     """
 
     def __init__(self, message: str, history: History, epoch: int, layer: int | None = None) -> None:
@@ -40,47 +40,69 @@ class DivergedError(ArithmeticError):
         return type(self), (str(self), self.history, self.epoch, self.layer)
 
 
-def divergence(
+def divergence_error(
     model: Model, X: NDArray[Any] | None, broken_layer: int, epoch: int, history: History, cause: str
 ) -> DivergedError:
-    """Return the error to raise for a training that has come to numbers that are not finite.
+    """Return the error to raise after a divergence.
 
-    X are the rows of the last step; None for a step from gradients, which has broken a layer.
+    Parameters
+    ----------
+    model : Model
+        Network with its last finite parameters.
+    X : array (n, n_in) or None
+        Rows of the last step; None for a step from gradients.
+    broken_layer : int
+        Layer of the core, counted from 1, in which a step would make parameters infinite or NaN; 0 if only the loss is
+        not finite.
+    epoch : int
+        Epoch of the divergence, counted from 1.
+    history : History
+        The complete epochs.
+    cause : str
+        Sentence about the most likely cause.
     """
     layer = model.parametric_number(broken_layer)
     if layer:
         what = f"a step of epoch {epoch} would make weights in layer {layer} infinite or NaN"
     else:
         assert X is not None
-        broken, last = _broken_outputs(model, X), len(model.activations)
+        broken, last = _first_broken_layer(model, X), len(model.activations)
         layer = broken or last
         what = f"the loss of epoch {epoch} is not finite, "
-        what += f"as outputs of layer {layer} are not" if broken else f"though the outputs of layer {last} are"
+        what += f"because outputs of layer {layer} are not finite" if broken else f"but the outputs of layer {last} are"
     return DivergedError(f"{what}; the network keeps the last finite weights. {cause}", history, epoch, layer)
 
 
-def _broken_outputs(model: Model, X: NDArray[Any]) -> int:
-    """The first layer, counted from 1, with outputs that are not finite; 0 where there is none."""
-    beyond = len(model.activations) + 1
-    found = beyond
-    for start in range(0, len(X), CHUNK):
-        outs = model.forward(X[start : start + CHUNK])
-        found = next((l for l, A in enumerate(outs[: found - 1], 1) if not np.isfinite(A).all()), found)
-    return found if found < beyond else 0
+def _first_broken_layer(model: Model, X: NDArray[Any]) -> int:
+    """Return the first layer, counted from 1, with outputs that are not finite; 0 if all outputs are finite."""
+    no_layer = len(model.activations) + 1
+    first = no_layer
+    for start in range(0, len(X), CHUNK_ROWS):
+        outs = model.forward(X[start : start + CHUNK_ROWS])
+        first = next((l for l, A in enumerate(outs[: first - 1], 1) if not np.isfinite(A).all()), first)
+    return first if first < no_layer else 0
 
 
-def too_fast(rate: float, largest: float) -> str:
-    """What most likely made it diverge at this rate, for inputs of this size."""
-    return f"The learning rate of {rate:g} may be too large, or {unscaled(largest)}."
+def likely_cause(rate: float, largest: float) -> str:
+    """Return a sentence about the most likely cause of a divergence.
+
+    Parameters
+    ----------
+    rate : float
+        Learning rate of the last step.
+    largest : float
+        Largest absolute value of the inputs.
+    """
+    return f"The learning rate of {rate:g} may be too large, or {scaling_advice(largest)}."
 
 
-def scaler_for(largest: float) -> str:
-    """What should scale inputs that reach so far; bytes are pixels."""
+def suggested_scaler(largest: float) -> str:
+    """Return the name of a scaling for inputs with this largest absolute value; 255 indicates pixels."""
     return "pixels" if largest == 255 else "standardize"
 
 
-def unscaled(largest: float) -> str:
-    """What should be scaled, by the largest of the inputs."""
+def scaling_advice(largest: float) -> str:
+    """Return a clause that names the values to scale, for inputs with this largest absolute value."""
     if largest > LARGE_INPUT:
-        return f'X, which reaches up to {largest:g}, needs scaling (scale_X="{scaler_for(largest)}")'
+        return f'X, which reaches up to {largest:g}, needs scaling (scale_X="{suggested_scaler(largest)}")'
     return "the targets or inputs need scaling"

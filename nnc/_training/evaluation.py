@@ -14,21 +14,24 @@ if TYPE_CHECKING:
     from nnc._training.dataset import Dataset
     from nnc._training.options import TrainingOptions
 
-SLICE_MULTIPLY_ADDS = 1e9  # of an evaluation between two looks at Ctrl-C
+SLICE_MULTIPLY_ADDS = 1e9  # check for Ctrl-C after this much work
 
 
 class Evaluator:
-    """Compute the validation loss and the metrics of the epochs of a run.
+    """Computation of the validation loss and the metrics after each epoch.
 
     Parameters
     ----------
     model : Model
+        Network in training.
     dataset : Dataset
+        Its `metric_rows` are evaluated.
     options : TrainingOptions
+        Source of the metrics.
     columns : dict of lists
-        The values are appended to these, the loss to "val_loss".
-    outputs : array, optional
-        Receives the outputs for the rows that are measured.
+        Destination of the values: each metric has a list, and the validation loss the list "val_loss".
+    outputs : array (n, n_out), optional
+        Destination of the outputs.
     """
 
     def __init__(
@@ -40,19 +43,31 @@ class Evaluator:
         outputs: NDArray[np.floating] | None = None,
     ) -> None:
         self.model, self.dataset, self.options, self.columns = model, dataset, options, columns
-        self.evaluation: Any = None  # of the core
+        self.evaluation: Any = None  # core.Evaluation, created by the first call of evaluate()
         if outputs is None and (options.metrics or options.callbacks) and model.custom is None:
-            outputs = np.empty((dataset.measured.n, model.sizes[-1]), model.dtype)
+            outputs = np.empty((dataset.metric_rows.n, model.sizes[-1]), model.dtype)
         self.outputs = outputs
 
     def evaluate(self, team: Team, n_threads: int, interrupt: Interrupt | None, block: int) -> None:
-        """Append the values of an epoch; NaN where Ctrl-C has ended the evaluation early."""
+        """Append the values of an epoch; NaN if Ctrl-C has interrupted the evaluation.
+
+        Parameters
+        ----------
+        team : Team
+            Threads of the run.
+        n_threads : int
+            Number of threads to use.
+        interrupt : Interrupt or None
+            Context that records Ctrl-C.
+        block : int
+            Rows in a block of the core.
+        """
         if self.model.custom is not None:
             self._evaluate_custom()
             return
         dataset, threads = self.dataset, team.grow(n_threads)
         if self.evaluation is None or self.evaluation.threads != threads:
-            self.evaluation = self.model.evaluation(dataset.measured, self.outputs, threads)
+            self.evaluation = self.model.evaluation(dataset.metric_rows, self.outputs, threads)
         self.evaluation.restart()
         blocks = max(1, int(SLICE_MULTIPLY_ADDS / (len(self.model.theta) * block)))
         while not self.evaluation.done and not interrupt:
@@ -65,7 +80,8 @@ class Evaluator:
         self._append_metrics(self.outputs if done else None)
 
     def _evaluate_custom(self) -> None:
-        rows, custom = self.dataset.measured, self.model.custom
+        """Append the values of an epoch for a custom loss."""
+        rows, custom = self.dataset.metric_rows, self.model.custom
         assert custom is not None
         P = self.outputs = self.model.engine_outputs(rows.X)
         if self.dataset.validation is not None:
@@ -74,7 +90,8 @@ class Evaluator:
         self._append_metrics(P)
 
     def _append_metrics(self, P: NDArray[np.floating] | None) -> None:
+        """Append each metric of the outputs P; NaN if P is None."""
         dataset = self.dataset
         for name, metric in self.options.metrics.items():
-            value = np.nan if P is None else dataset.converter.measure(metric, dataset.measured, P)
+            value = np.nan if P is None else dataset.converter.measure(metric, dataset.metric_rows, P)
             self.columns[name].append(value)

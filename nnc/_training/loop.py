@@ -1,7 +1,7 @@
-"""The training loop: from options, rows and state through the compiled core to a History.
+"""Training loop of `fit`.
 
-The core runs the epochs. Python gets control back about every 50 ms, and after each epoch that something depends on:
-validation, patience, a metric or a callback.
+The compiled core runs the epochs. Control returns to Python about every 50 ms, to notice Ctrl-C, and after each epoch
+that needs Python: for validation, patience, a metric or a callback.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ import numpy as np
 
 from nnc._team import Interrupt, Team
 from nnc._training.callbacks import CallbackRunner, Record
-from nnc._training.divergence import DivergedError, divergence, too_fast
+from nnc._training.divergence import DivergedError, divergence_error, likely_cause
 from nnc._training.evaluation import Evaluator
 from nnc._training.options import check_weights, resolved_settings
 from nnc._training.records import CHUNK_EPOCHS, EpochRecords
 from nnc._training.stopping import Monitor
-from nnc._training.threads import ThreadTuner, borrow_tuner, doubling, return_tuner, settle
+from nnc._training.threads import ThreadTuner, avoid_caller_processor, borrow_tuner, return_tuner, thread_counts
 from nnc._utils import processors
 
 if TYPE_CHECKING:
@@ -33,49 +33,62 @@ if TYPE_CHECKING:
     from nnc._training.options import TrainingOptions
     from nnc._training.state import TrainingState
 
-GIVE_WAY_SECONDS = 0.001  # to a thread that wants to read the parameters
-MIN_THREAD_MULTIPLY_ADDS = 100_000  # of a thread between two barriers: with fewer it cannot be faster
-MAX_SHORT_MULTIPLY_ADDS = 1_000_000  # of a run that leaves Ctrl-C to its caller: at most a millisecond
-NOT_NOTED: AbstractContextManager[None] = nullcontext()
-FIRST_MULTIPLY_ADDS_PER_SECOND = 3e8  # assumed for the first slice of a run
+YIELD_SECONDS = 0.001  # sleep this long if another thread waits to read the parameters
+MIN_THREAD_MULTIPLY_ADDS = 100_000  # use a further thread only for this much work between two barriers
+MAX_SHORT_MULTIPLY_ADDS = 1_000_000  # runs up to this size take at most a millisecond and do not handle Ctrl-C
+NO_INTERRUPT: AbstractContextManager[None] = nullcontext()
+ASSUMED_MULTIPLY_ADDS_PER_SECOND = 3e8  # speed that is assumed for the first slice of a run
 
 
 class TrainingLoop:
-    """One call of `fit` on arrays.
+    """Training run of one call of `fit` on arrays.
 
     Parameters
     ----------
     model : Model
+        Network to train.
     dataset : Dataset
+        Training and validation rows.
     options : TrainingOptions
+        Checked arguments of the fit.
     state : TrainingState
-        Updated by the run.
+        State to continue, which the run updates.
     first_batch : Data, optional
-        The rows that the core is opened for. Default: all rows.
+        Rows for which the core allocates memory. Default: all rows.
 
     Attributes
     ----------
     training : core.Training
-        The compiled run, once it has been opened.
+        Run of the compiled core; None before `create_training`.
     records : EpochRecords
+        Losses, learning rates and times of the epochs.
     monitor : Monitor
+        Early stopping.
     evaluator : Evaluator or None
+        Validation loss and metrics.
     callbacks : CallbackRunner or None
-    every : int
-        Number of epochs after which Python has to look at the run; 0: never.
-    seen : int
-        Epochs that were looked at.
+        Callbacks and the display of the progress.
+    is_plain : bool
+        Whether Python has nothing to do between epochs.
+    check_interval : int
+        Number of epochs between two calls of `check_epoch`; 0 if no epoch needs a check.
+    checked_epochs : int
+        Number of epochs that `check_epoch` has processed.
+    check_seconds : float
+        Time spent in `check_epoch`.
+    tuner_key : tuple or None
+        Kind of work for which the chosen number of threads is stored.
     rows_by_threads : dict of int to int
-        Rows that were trained on by this number of threads together.
+        Number of training rows for each number of threads.
     """
 
-    every = 0
-    seen = 0
-    looking_seconds = 0.0  # spent between epochs
+    check_interval = 0
+    checked_epochs = 0
+    check_seconds = 0.0
     training: Any = None
     evaluator: Evaluator | None = None
     callbacks: CallbackRunner | None = None
-    work_kind: tuple[Any, ...] | None = None  # under which the best number of threads is remembered
+    tuner_key: tuple[Any, ...] | None = None
 
     def __init__(
         self,
@@ -94,105 +107,118 @@ class TrainingLoop:
             model.check_batch_rows(n if size >= n else n % size or size, None if size in (1, n) or size > n else n)
         steps = -(-n // size) if state.changes_by_step else 1
         self.is_plain = options.is_plain and dataset.validation is None and state.plateau is None
-        # Where another rule may end the run, memory is allocated as it is needed; else at once, or refused at once.
-        space = options.epochs or CHUNK_EPOCHS
+        # Memory for all epochs is allocated now, so a lack of memory is noticed before the training. A run that may
+        # stop early begins with less.
+        capacity = options.epochs or CHUNK_EPOCHS
         if not self.is_plain and options.may_stop_early:
-            space = min(16 * CHUNK_EPOCHS, space)
-        self.records = EpochRecords(state, space, steps)
+            capacity = min(16 * CHUNK_EPOCHS, capacity)
+        self.records = EpochRecords(state, capacity, steps)
         self.monitor = Monitor(options)
         self.rows_by_threads: dict[int, int] = {}
         self.settings = resolved_settings(dataset.converter, options, state, size)
         if not self.is_plain:
-            self.prepare_to_look()
+            self.prepare_checks()
 
-    def prepare_to_look(self) -> None:
-        """Prepare what happens between epochs."""
+    def prepare_checks(self) -> None:
+        """Prepare validation, metrics, early stopping and callbacks."""
         options, dataset, columns = self.options, self.dataset, self.records.columns
         if dataset.validation is not None:
             columns["val_loss"] = []
         for name in options.metrics:
             columns[name] = []
         if dataset.validation is not None or options.metrics:
-            check_weights(options.metrics, dataset.measured)
+            check_weights(options.metrics, dataset.metric_rows)
             self.evaluator = Evaluator(self.model, dataset, options, columns)
-        watches = options.patience is not None or bool(options.keeps_best) or self.state.plateau is not None
-        if self.evaluator is not None or watches or options.changes is not None:
-            self.every = 1
+        is_monitored = options.patience is not None or bool(options.restore_best) or self.state.plateau is not None
+        if self.evaluator is not None or is_monitored or options.epoch_settings is not None:
+            self.check_interval = 1
         callbacks = options.callbacks if options.display is None else [*options.callbacks, options.display]
         if callbacks:
-            self.callbacks = CallbackRunner(callbacks, self.records.began)
+            self.callbacks = CallbackRunner(callbacks, self.records.start_time)
 
-    # ------------------------------------------------------------------------------------------ the run
+    # ------------------------------------------------------------------------------------------ run
 
     def run(self, interrupt: Interrupt | None = None) -> History:
-        """Train; return the History.
+        """Train, and return the History.
 
         Parameters
         ----------
         interrupt : Interrupt, optional
-            Of many runs at once, inside its `with`; by default its own.
+            Active context that several runs share. By default the run creates one of its own.
 
         Raises
         ------
         DivergedError
-            The loss or the weights are no longer finite.
+            The loss or a parameter is no longer finite.
         """
-        with self.noting(interrupt) as noted, processors.active_fits, Team(self.most_threads(), settle) as team:
-            self.enter(noted, team)
-            return self.go()
+        with (
+            self.interrupt_context(interrupt) as active,
+            processors.active_fits,
+            Team(self.max_threads(), avoid_caller_processor) as team,
+        ):
+            self.start(active, team)
+            return self.run_epochs()
 
-    def noting(self, interrupt: Interrupt | None) -> AbstractContextManager[Interrupt | None]:
-        """Return the context in which Ctrl-C is noted instead of raised.
+    def interrupt_context(self, interrupt: Interrupt | None) -> AbstractContextManager[Interrupt | None]:
+        """Return the context in which Ctrl-C ends the run instead of raising KeyboardInterrupt.
 
-        A short run is over before Ctrl-C could be noticed: it leaves Ctrl-C to the caller, whose loop it ends.
+        A short run ends before Ctrl-C could be noticed, so it does not handle Ctrl-C, which then ends the loop of the
+        caller.
         """
         if interrupt is not None or (self.is_plain and self.is_short):
-            return NOT_NOTED if interrupt is None else nullcontext(interrupt)
+            return NO_INTERRUPT if interrupt is None else nullcontext(interrupt)
         return Interrupt()
 
-    def enter(self, interrupt: Interrupt | None, team: Team) -> None:
+    def start(self, interrupt: Interrupt | None, team: Team) -> None:
         """Prepare the first epoch."""
         self.interrupt, self.team = interrupt, team
-        self.tuner = self.choose(team.max_threads)
-        self.open(team.max_threads)
+        self.tuner = self.create_tuner(team.max_threads)
+        self.create_training(team.max_threads)
 
-    def go(self) -> History:
-        """Run all epochs."""
+    def run_epochs(self) -> History:
+        """Run all epochs, and return the History."""
         reason = ""
         try:
             while not reason and self.epoch != self.options.epochs:
-                self.advance(self.goal())
-                reason = self.look()
+                self.advance(self.next_check())
+                reason = self.check_epoch()
             return self.finish(reason or "epochs")
         except BaseException as error:
             self.fail(error)
             raise
         finally:
-            if self.work_kind is not None:
-                return_tuner(self.work_kind, self.tuner)
+            if self.tuner_key is not None:
+                return_tuner(self.tuner_key, self.tuner)
 
     def fail(self, error: BaseException) -> None:
-        """End the run after an exception, wherever it came from."""
-        if self.state.current is not None:  # else the run was over
+        """End the run after an exception."""
+        if self.state.current is not None:  # None if the run has already ended
             reasons = {DivergedError: "diverged", KeyboardInterrupt: "interrupt"}
             try:
                 self.close(reasons.get(type(error), "error"))
             finally:
-                self.state.current = None  # which refers to the run
+                self.state.current = None  # drop the reference to the run
                 self.close_callbacks()
 
     def finish(self, reason: str) -> History:
-        """End the run regularly."""
+        """End the run without an exception, and return the History."""
         return self.close(reason, restores=True)
 
     def close(self, reason: str, restores: bool = False) -> History:
-        """Write the results into the state; other threads see the run before or after that.
+        """Write the results into the state, and return the History.
 
-        `restores` is whether the parameters of the best epoch replace the last ones, if they are kept.
+        Other threads see the network either before or after this change.
+
+        Parameters
+        ----------
+        reason : str
+            Why the run ended, for `History.stop_reason`.
+        restores : bool
+            Replace the last parameters by those of the best epoch, if these were saved.
         """
         best = self.monitor.params
         with self.model.snapshot_lock:
-            self.sync()
+            self.save_progress()
             history = self.history(reason)
             self.state.remember(history)
             if restores and best is not None:
@@ -201,14 +227,14 @@ class TrainingLoop:
         return history
 
     def close_callbacks(self) -> None:
-        """Tell the callbacks, once, that the run is over."""
+        """Close the callbacks once."""
         callbacks, self.callbacks = self.callbacks, None
         if callbacks is not None:
             callbacks.close()
 
     @property
     def is_short(self) -> bool:
-        """Whether the run is over before anybody could wait for it."""
+        """Whether the run takes at most about a millisecond."""
         options, model = self.options, self.model
         work = 3 * (options.epochs or MAX_SHORT_MULTIPLY_ADDS) * self.data.n * model.n_params
         is_small = work <= MAX_SHORT_MULTIPLY_ADDS and not model.has_image_input
@@ -216,218 +242,233 @@ class TrainingLoop:
 
     @property
     def epoch(self) -> int:
-        """Number of epochs of this fit that are complete."""
+        """Number of complete epochs of this fit."""
         return int(self.training.epoch)
 
-    def rises(self) -> tuple[int, float]:
-        """Return how many of the last epochs in a row have raised the loss, and the loss before them."""
+    def loss_rises(self) -> tuple[int, float]:
+        """Return for how many epochs in a row the loss has risen, and the loss before them."""
         rises: tuple[int, float] = self.training.rises
         return rises
 
     # ------------------------------------------------------------------------------------------ threads and the core
 
-    def most_threads(self) -> int:
-        """Return the largest number of threads that may pay."""
+    def max_threads(self) -> int:
+        """Return the largest number of threads that may speed up the run."""
         model, batch = self.model, self.batch_size
         if self.options.n_threads is not None:
             return self.options.n_threads
-        pay = model.engine.blocks(batch) or 3 * model.n_params * batch // MIN_THREAD_MULTIPLY_ADDS
-        return min(processors.get_num_threads(), pay) if pay > 1 else 1
+        useful = model.engine.blocks(batch) or 3 * model.n_params * batch // MIN_THREAD_MULTIPLY_ADDS
+        return min(processors.get_num_threads(), useful) if useful > 1 else 1
 
-    def choose(self, most: int) -> ThreadTuner:
+    def create_tuner(self, most: int) -> ThreadTuner:
         """Return the tuner that chooses the number of threads of each slice."""
         model, batch = self.model, self.batch_size
         if most == 1 or self.options.n_threads is not None:
             return ThreadTuner([most])
         optimizer = type(self.state.optimizer)
-        self.work_kind = model.core.__name__, model.input_shape, *model.sizes, model.n_params, batch, optimizer
-        return borrow_tuner(self.work_kind, doubling(most), processors.get_num_threads)
+        self.tuner_key = model.core.__name__, model.input_shape, *model.sizes, model.n_params, batch, optimizer
+        return borrow_tuner(self.tuner_key, thread_counts(most), processors.get_num_threads)
 
-    def open(self, threads: int) -> None:
-        """Open the core's run for so many threads."""
+    def create_training(self, threads: int) -> None:
+        """Create the run of the core, with memory for this number of threads."""
         options, state, model = self.options, self.state, self.model
         settings = {**state.optimizer.core_settings(), **options.settings, **state.counters()}
         rows, moments = self.data.source, state.moments if len(state.moments) else None
         arrays = rows.X, rows.Y, rows.labels, rows.weights, self.batch_size, options.order, moments, settings, threads
         self.training = model.core.Training(model.engine, model.theta_view, *arrays, self.data.index)
-        state.current = self.report
+        state.current = self.current_history
 
-    def goal(self) -> int:
-        """Return the epoch up to which the core runs before Python has to look."""
+    def next_check(self) -> int:
+        """Return the epoch at which the core returns to Python, and prepare learning rates up to it."""
         epoch, options = self.epoch, self.options
-        first = self.records.first
-        if options.changes is not None:
-            options.changes(self.training, first + epoch)
+        first = self.records.earlier_epochs
+        if options.epoch_settings is not None:
+            options.epoch_settings(self.training, first + epoch)
         goal = sys.maxsize if options.epochs is None else options.epochs
-        if self.every:
-            goal = min(goal, epoch + self.every)
+        if self.check_interval:
+            goal = min(goal, epoch + self.check_interval)
         if self.callbacks is not None:
-            training_seconds = perf_counter() - self.records.began - self.looking_seconds
+            training_seconds = perf_counter() - self.records.start_time - self.check_seconds
             goal = min(goal, epoch + self.callbacks.epochs_until_due(epoch, first, training_seconds))
-        if goal > self.records.planned:
+        if goal > self.records.planned_epochs:
             self.records.plan(epoch, goal)
-        return min(goal, self.records.planned)
+        return min(goal, self.records.planned_epochs)
 
-    def aim(self, goal: int) -> None:
-        """Tell the core up to which epoch it runs, on the parameters as they are now: callbacks may change them."""
+    def set_goal(self, goal: int) -> None:
+        """Set the epoch at which the core returns.
+
+        The core reads the parameters again, because a callback may have changed them.
+        """
         records = self.records
         self.training.refresh()
         self.training.set_epochs(records.losses, records.rates, goal, records.steps_per_epoch > 1)
 
     def advance(self, goal: int) -> None:
-        """Run to the end of epoch `goal` in slices of time, unless something ends the run."""
+        """Train until epoch `goal` is complete, in slices of time.
+
+        Ctrl-C, the time limit or divergence may end the run earlier.
+        """
         training = self.training
-        self.aim(goal)
-        while not training.done and not self.interrupt and not self.is_late():
+        self.set_goal(goal)
+        while not training.done and not self.interrupt and not self.is_out_of_time():
             self.run_slice()
         if training.diverged or training.broken_layer:
-            self.diverged()
+            self.raise_divergence()
 
     def run_slice(self) -> None:
-        """Run the core for one slice: on one thread for a number of blocks of rows, on a team for a time."""
+        """Run the core for one slice: a number of blocks of rows on one thread, or a time limit on several threads."""
         training, n = self.training, self.data.n
         began = perf_counter()
-        left, before = self.rows_left(), training.epoch * n + training.row
-        threads, seconds = self.tuner.next(left)
+        rows_before = training.epoch * n + training.row
+        threads, seconds = self.tuner.next(self.remaining_rows())
         if self.options.max_seconds is not None:
             seconds = min(seconds, self.options.max_seconds / 2)
         if threads > 1:
             threads = 1 if training.single_threaded else self.team.grow(threads)
         blocks = sys.maxsize
         if threads == 1:
-            rate = self.tuner.rates.get(1) or FIRST_MULTIPLY_ADDS_PER_SECOND / self.model.n_params
+            rate = self.tuner.throughput.get(1) or ASSUMED_MULTIPLY_ADDS_PER_SECOND / self.model.n_params
             blocks = max(1, int(rate * seconds / training.block))
         training.resume(threads, seconds)
-        if self.model.snapshot_lock.awaited:  # or this thread would lock it again before the other one is awake
-            sleep(GIVE_WAY_SECONDS)
-        with self.model.snapshot_lock:  # together with what `history` reads
+        if self.model.snapshot_lock.awaited:  # without a pause, this thread would acquire it again first
+            sleep(YIELD_SECONDS)
+        with self.model.snapshot_lock:  # also protects the records that `history` reads
             began = perf_counter()
             self.team.run(training.task, blocks, threads, training.abort)
             now = perf_counter()
-            rows = training.epoch * n + training.row - before
+            rows = training.epoch * n + training.row - rows_before
             self.rows_by_threads[threads] = self.rows_by_threads.get(threads, 0) + rows
-            self.mark(now)
+            self.record_time(now)
         if rows:
             self.tuner.record(threads, rows, now - began)
 
-    def mark(self, now: float) -> None:
-        """Record the time."""
-        self.records.mark(self.training.epoch + self.training.row / self.data.n, now)
+    def record_time(self, now: float) -> None:
+        """Record the time of the current position in the run."""
+        self.records.record_time(self.training.epoch + self.training.row / self.data.n, now)
 
-    def rows_left(self) -> float:
-        """Return how many rows are still to be trained on, at most."""
+    def remaining_rows(self) -> float:
+        """Return the number of rows until the last epoch ends; infinity if `epochs` is None."""
         epochs = self.options.epochs
         return np.inf if epochs is None else (epochs - self.epoch) * self.data.n
 
-    def reached_target(self) -> bool:
+    def has_reached_target(self) -> bool:
         """Return whether the last loss is at most `target_loss`."""
         target = self.options.target_loss
         return target is not None and self.epoch > 0 and bool(self.records.losses[self.epoch - 1] <= target)
 
-    def is_late(self) -> bool:
-        """Return whether `max_seconds` are over."""
+    def is_out_of_time(self) -> bool:
+        """Return whether the time limit `max_seconds` has passed."""
         limit = self.options.max_seconds
-        return limit is not None and perf_counter() - self.records.began >= limit
+        return limit is not None and perf_counter() - self.records.start_time >= limit
 
     # ------------------------------------------------------------------------------------------ after an epoch
 
-    def look(self) -> str:
-        """Do what happens between epochs; return the reason why the training ends, or ""."""
+    def check_epoch(self) -> str:
+        """Evaluate the last epoch and call the callbacks; return the reason to stop, or "" to continue."""
         if self.is_plain:
             return "interrupt" if self.interrupt else ""
         epoch = self.epoch
         reason = ""
-        if epoch > self.seen and (self.every or self.callbacks is not None):
+        if epoch > self.checked_epochs and (self.check_interval or self.callbacks is not None):
             began = perf_counter()
-            better = self.watch(epoch)
-            self.seen = epoch
+            is_best = self.monitor_epoch(epoch)
+            self.checked_epochs = epoch
             if self.monitor.is_out_of_patience(epoch):
                 reason = "patience"
-            is_last = epoch == self.options.epochs or self.reached_target() or self.is_late()
-            if self.call_back(epoch, better, bool(reason or self.interrupt) or is_last):
+            is_last = epoch == self.options.epochs or self.has_reached_target() or self.is_out_of_time()
+            if self.run_callbacks(epoch, is_best, bool(reason or self.interrupt) or is_last):
                 reason = "callback"
-            self.looking_seconds += perf_counter() - began
-        if self.reached_target():
+            self.check_seconds += perf_counter() - began
+        if self.has_reached_target():
             reason = "target_loss"
         elif self.interrupt:
             reason = "interrupt"
-        elif self.is_late():
+        elif self.is_out_of_time():
             reason = "max_seconds"
-        if reason and epoch:  # for callbacks that were not due before the epoch became the last one
-            self.call_back(epoch, better=False, last=True)
+        if reason and epoch:  # some callbacks are due only because the epoch is now known to be the last one
+            self.run_callbacks(epoch, is_best=False, is_last=True)
         return reason
 
-    def watch(self, epoch: int) -> bool:
-        """Evaluate an epoch; return whether it is the best so far, also of epochs that were not looked at."""
+    def monitor_epoch(self, epoch: int) -> bool:
+        """Evaluate an epoch; return whether it is the best one so far.
+
+        Epochs since the last check count too: their training losses are known.
+        """
         options, losses = self.options, self.records.losses
         self.evaluate()
         values = self.records.columns.get(options.monitor)
         if values is None:
-            at = self.seen + int(losses[self.seen : epoch].argmin())
-            value = float(losses[at])
+            index = self.checked_epochs + int(losses[self.checked_epochs : epoch].argmin())
+            value = float(losses[index])
         else:
-            at, value = epoch - 1, values[-1]
+            index, value = epoch - 1, values[-1]
         signed = -value if options.larger_is_better else value
         if self.state.plateau is not None:
             self.state.plateau.observe(signed)
-        return self.monitor.observe(signed, at + 1, epoch, self.params)
+        return self.monitor.observe(signed, index + 1, epoch, self.params)
 
     def evaluate(self) -> None:
         """Compute the validation loss and the metrics."""
         if self.evaluator is not None:
             self.evaluator.evaluate(self.team, self.tuner.best, self.interrupt, self.training.block)
 
-    def call_back(self, epoch: int, better: bool, last: bool) -> bool:
+    def run_callbacks(self, epoch: int, is_best: bool, is_last: bool) -> bool:
         """Call the callbacks that are due; return whether one of them ends the training."""
         if self.callbacks is None:
             return False
-        due = self.callbacks.due(epoch, self.records.first + epoch, last)
+        due = self.callbacks.due(epoch, self.records.earlier_epochs + epoch, is_last)
         if not due:
             return False
-        self.sync()
+        self.save_progress()
         records = self.records
-        record = Record(epoch=records.first + epoch, loss=float(records.losses[epoch - 1]))
+        record = Record(epoch=records.earlier_epochs + epoch, loss=float(records.losses[epoch - 1]))
         record.update((name, values[-1]) for name, values in records.columns.items())
-        record.update(lr=records.rate_of(epoch - 1), seconds=perf_counter() - records.began)
-        better = better and self.monitor.beats_earlier_fits(list(self.state.histories))
-        record.update(best=better, network=self.options.network)
+        record.update(lr=records.rate_of_epoch(epoch - 1), seconds=perf_counter() - records.start_time)
+        is_best = is_best and self.monitor.beats_earlier_fits(list(self.state.histories))
+        record.update(best=is_best, network=self.options.network)
         if self.evaluator is not None and self.dataset.validation is not None:
             record.outputs = self.evaluator.outputs
         stop = self.callbacks.call(due, record, epoch)
-        self.model.check_parameters(", which a callback has put there")
+        self.model.check_parameters(", which a callback has assigned")
         return stop
 
-    def sync(self) -> None:
-        """Write the progress of the run into the state, as a checkpoint needs it; other threads may call this, too."""
+    def save_progress(self) -> None:
+        """Write the progress of the run into the state, for checkpoints. Any thread may call this method."""
         with self.model.snapshot_lock:
             state = self.state
             draws = state.take(self.training.counters)
-            if self.options.order is not None:  # else the rows are not shuffled, or not by the core
+            if self.options.order is not None:  # None if the core does not shuffle
                 state.streams.shuffle_position = draws
-            state.epoch = self.records.first + self.epoch
+            state.epoch = self.records.earlier_epochs + self.epoch
 
-    def report(self) -> History:
-        """Return the History up to now."""
-        self.sync()
+    def current_history(self) -> History:
+        """Save the progress, and return the History of the run so far."""
+        self.save_progress()
         return self.history("epochs")
 
     def history(self, reason: str) -> History:
-        """Return the History of the epochs that are complete."""
+        """Return the History of the complete epochs.
+
+        Parameters
+        ----------
+        reason : str
+            Value of `History.stop_reason`.
+        """
         rows = self.rows_by_threads
         threads = max(rows, key=rows.__getitem__) if len(rows) > 1 else next(iter(rows), 1)
         return self.records.history(self.epoch, reason, self.monitor.best_epoch, threads, self.settings)
 
     # ------------------------------------------------------------------------------------------ divergence
 
-    def diverged(self) -> None:
-        """Raise DivergedError: the core has come to numbers that are not finite.
+    def raise_divergence(self) -> None:
+        """Raise DivergedError after the core has computed numbers that are not finite.
 
-        Where the loss was not finite, the core took no step; in a step, parameters that would not have been finite
-        kept their values.
+        The parameters are finite: the core takes no step if the loss is not finite, and it keeps the old value of each
+        parameter that a step would make infinite or NaN.
         """
         X, layer, history = self.data.X, self.training.broken_layer, self.history("diverged")
-        raise divergence(self.model, X, layer, self.epoch + 1, history, self.cause())
+        raise divergence_error(self.model, X, layer, self.epoch + 1, history, self.divergence_cause())
 
-    def cause(self) -> str:
-        """Return the most likely cause of a divergence, and what to do."""
-        return too_fast(self.records.rate_of(self.epoch), self.dataset.converter.max_abs_input)
+    def divergence_cause(self) -> str:
+        """Return a sentence about the most likely cause of a divergence."""
+        return likely_cause(self.records.rate_of_epoch(self.epoch), self.dataset.converter.max_abs_input)

@@ -33,12 +33,12 @@ if TYPE_CHECKING:
     from nnc._registry.losses import LossRow
     from nnc._training.arguments import Callback, FitArguments, Measure, Rate
     from nnc._training.callbacks import Lines, Progress
-    from nnc._training.changes import Changes
+    from nnc._training.epoch_settings import EpochSettings
     from nnc._training.state import TrainingState
     from nnc._training.trainable import Trainable
 
 NO_METRICS: Mapping[str, Metric] = {}
-MIN_IMPROVEMENT_SHARE = 1e-4  # of the best value, where only patience may end a training whose loss creeps down
+MIN_RELATIVE_IMPROVEMENT = 1e-4  # of the best value, where only patience may end a training whose loss creeps down
 RESERVED = ("loss", "val_loss", "lr", "epoch_seconds", "seconds", "epoch", "best", "network")  # of a record, a History
 MAX_THREADS = 64  # or the number of processors: more threads would only wait for each other
 PRESETS = ("auto", "plain")  # values of `preset` besides None
@@ -61,9 +61,9 @@ class TrainingOptions:
         None: all rows.
     order : int array or None
         Order of the rows, which the core shuffles; None where it takes them in theirs.
-    min_share : float
+    min_relative_delta : float
         Share of the best value that is added to `min_delta`.
-    keeps_best : str
+    restore_best : str
         Which of the best weights the network ends with: the "first" or the "last" of equally good ones, or "".
     changes : Changes or None
         Sets weight decay and dropout before each epoch.
@@ -83,13 +83,13 @@ class TrainingOptions:
     larger_is_better: bool = False
     patience: int | None = None
     min_delta: float = 0.0
-    min_share: float = 0.0
-    keeps_best: str = ""
+    min_relative_delta: float = 0.0
+    restore_best: str = ""
     target_loss: float | None = None
     max_seconds: float | None = None
     callbacks: Sequence[Callback] = ()
     display: Progress | Lines | None = None
-    changes: Changes | None = None
+    epoch_settings: EpochSettings | None = None
     network: Trainable | None = None
     preset: str = "plain"
 
@@ -109,10 +109,12 @@ class TrainingOptions:
     @property
     def is_plain(self) -> bool:
         """Whether nothing happens between epochs, except with validation rows."""
-        return not (self.may_stop_early or self.display or self.metrics or self.keeps_best or self.changes is not None)
+        return not (
+            self.may_stop_early or self.display or self.metrics or self.restore_best or self.epoch_settings is not None
+        )
 
 
-def left_to_rule(arguments: FitArguments, state: TrainingState | None) -> bool:
+def uses_automatic_settings(arguments: FitArguments, state: TrainingState | None) -> bool:
     """Return whether a fit follows the rule of nnc/_training/defaults.py, which `preset` decides.
 
     If `preset` is None, that is where neither an argument nor the state that the network continues determines the
@@ -123,7 +125,7 @@ def left_to_rule(arguments: FitArguments, state: TrainingState | None) -> bool:
     if arguments.lr is not None or arguments.optimizer is not None:
         return False
     is_open = arguments.epochs is None and all(getattr(arguments, rule) is None for rule in STOPPING)
-    return state is None or state.by_rule or is_open
+    return state is None or state.is_automatic or is_open
 
 
 def checked_options(arguments: FitArguments, network: Trainable, state: TrainingState) -> TrainingOptions:
@@ -138,13 +140,13 @@ def checked_options(arguments: FitArguments, network: Trainable, state: Training
             "patience, target_loss, max_seconds or a callback"
         )
     threads = checked_threads(arguments.n_threads)
-    dropout, changes = arguments.dropout, None
+    dropout, epoch_settings = arguments.dropout, None
     if arguments.weight_decay is not None or callable(dropout) or isinstance(dropout, (list, tuple)):
-        from nnc._training.changes import changes as changes_of
+        from nnc._training.epoch_settings import schedule_settings
 
-        arguments, changes = changes_of(arguments, model, state)
+        arguments, epoch_settings = schedule_settings(arguments, model, state)
     options = TrainingOptions(epochs, settings(arguments, model, state))
-    options.n_threads, options.changes = threads, changes
+    options.n_threads, options.epoch_settings = threads, epoch_settings
     options.batch_size = arguments.batch_size
     _check_stopping(arguments, options)
     if _are_given(arguments.metrics) or arguments.monitor is not None or arguments.validation is not None:
@@ -211,7 +213,7 @@ def _check_stopping(arguments: FitArguments, options: TrainingOptions) -> None:
     """Check what may end the run, and which weights it ends with."""
     if arguments.patience is not None:
         options.patience = check_count("patience", arguments.patience)
-        options.keeps_best = "first"
+        options.restore_best = "first"
     if arguments.target_loss is not None:
         options.target_loss = check_not_nan("target_loss", arguments.target_loss)
     if arguments.max_seconds is not None:
@@ -219,9 +221,9 @@ def _check_stopping(arguments: FitArguments, options: TrainingOptions) -> None:
     if arguments.min_delta is not None:
         options.min_delta = check_not_negative("min_delta", arguments.min_delta)
     elif options.epochs is None and options.patience is not None:
-        options.min_share = MIN_IMPROVEMENT_SHARE
+        options.min_relative_delta = MIN_RELATIVE_IMPROVEMENT
     if arguments.restore_best is not None:
-        options.keeps_best = _which_best(arguments.restore_best)
+        options.restore_best = _which_best(arguments.restore_best)
 
 
 def _which_best(restore_best: bool | str) -> str:

@@ -1,4 +1,4 @@
-"""A run with one of the optimizers of curvature.py, which take all rows at once."""
+"""Training with L-BFGS or Levenberg-Marquardt, which use all rows in each iteration."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from nnc._registry import losses
 from nnc._registry.optimizers import LBFGS, LevenbergMarquardt
 from nnc._team import Interrupt, Team
 from nnc._training.curvature import lbfgs, levenberg_marquardt
-from nnc._training.divergence import unscaled
+from nnc._training.divergence import scaling_advice
 from nnc._training.loop import TrainingLoop
 from nnc._training.threads import ThreadTuner
 from nnc._utils import processors
@@ -31,45 +31,75 @@ if TYPE_CHECKING:
 
 
 class SecondOrderLoop(TrainingLoop):
-    """One call of `fit` with one of these optimizers."""
+    """Training run of one call of `fit` with L-BFGS or Levenberg-Marquardt.
+
+    Parameters
+    ----------
+    model, dataset, options, state
+        As in `TrainingLoop`.
+
+    Attributes
+    ----------
+    completed_epochs : int
+        Number of complete epochs, which are iterations of the optimizer.
+    stop_reason : str
+        Why `check_epoch` ended the run, or "".
+    previous_loss : float
+        Loss before the current epoch.
+    memory : float, list of pairs or None
+        Damping of Levenberg-Marquardt or pairs of L-BFGS; None before the run.
+    scale : float
+        Factor of the sum of squared errors in the loss.
+    trainable : slice or bool array (n_params,)
+        Parameters of layers that are not frozen.
+    penalized : bool array
+        Trainable parameters to which `l2` applies.
+    """
 
     def __init__(self, model: Model, dataset: Dataset, options: TrainingOptions, state: TrainingState) -> None:
         data, settings = dataset.rows, options.settings
         loss = losses.ROWS[model.loss]
         for name in ("dropout", "clip_norm", "clip_value", "max_norm", "l1"):
             if settings.get(name):
-                raise ValueError(f"{name} does not go with the optimizer {state.optimizer.name!r}")
+                raise ValueError(f"{name} must be left out with the optimizer {state.optimizer.name!r}")
         if options.batch_size is not None and options.batch_size < data.n:
-            raise ValueError(f"{state.optimizer.name!r} takes all rows at once, got batch_size={options.batch_size}")
+            raise ValueError(
+                f"batch_size must be left out with the optimizer {state.optimizer.name!r}, which uses all rows in each "
+                f"iteration, got {options.batch_size}"
+            )
         if model.stack.has_batch_norm:
             raise ValueError(
-                f"{state.optimizer.name!r} tries points that it does not take, and a BatchNorm gathers its running "
-                "statistics from steps that are taken: use another optimizer"
+                f"optimizer must not be {state.optimizer.name!r} for a network with BatchNorm, whose running "
+                "statistics would include rejected steps; use another optimizer"
             )
         if isinstance(state.optimizer, LevenbergMarquardt) and model.has_image_input:
-            raise ValueError("'levenberg_marquardt' knows dense layers only, and this network is one of images")
-        if isinstance(state.optimizer, LevenbergMarquardt) and not loss.squared_error_factor:
-            known = ", ".join(row.name for row in losses.ROWS.values() if row.squared_error_factor)
             raise ValueError(
-                f"'levenberg_marquardt' is for squared losses ({known}), got {model.loss_function or model.loss!r}"
+                "optimizer must not be 'levenberg_marquardt' for a network of images, because it supports only dense "
+                "layers; use another optimizer"
+            )
+        if isinstance(state.optimizer, LevenbergMarquardt) and not loss.squared_error_factor:
+            choices = ", ".join(row.name for row in losses.ROWS.values() if row.squared_error_factor)
+            raise ValueError(
+                f"loss must be a squared error ({choices}) for the optimizer 'levenberg_marquardt', "
+                f"got {model.loss_function or model.loss!r}"
             )
         for layer in model.stack.parametric_layers:
             if not layer.kind.frozen and (layer.kind.lr_factor, layer.kind.bias_lr_factor) != (1, 1):
                 raise ValueError(
-                    f"{layer.name} has an lr_factor, which is for optimizers that have a learning rate: "
-                    f"{state.optimizer.name!r} has none"
+                    f"lr_factor of {layer.name} must be 1 for the optimizer {state.optimizer.name!r}, which has no "
+                    "learning rate"
                 )
         super().__init__(model, dataset, options, state)
-        self.is_plain, self.every = False, 1
-        self.complete = 0
-        self.reason = ""
-        self.before = math.nan  # the loss before the epoch
-        self.memory: Any = None  # what the optimizer goes on from: the damping, or the pairs
-        self.scale = loss.squared_error_factor / loss.divisor(data.total_weight, model.sizes[-1])  # of squared errors
+        self.is_plain, self.check_interval = False, 1
+        self.completed_epochs = 0
+        self.stop_reason = ""
+        self.previous_loss = math.nan
+        self.memory: Any = None
+        self.scale = loss.squared_error_factor / loss.divisor(data.total_weight, model.sizes[-1])
         self.l2 = settings.get("l2", 0.0)
-        self.free: Any = slice(None)  # which parameters learn
+        self.trainable: Any = slice(None)
         if model.frozen:
-            self.free = np.concatenate(
+            self.trainable = np.concatenate(
                 [
                     np.full(layer.kind.n_params(layer.input_shape), not layer.kind.frozen)
                     for layer in model.stack.parametric_layers
@@ -82,74 +112,83 @@ class SecondOrderLoop(TrainingLoop):
                 for name, part in zip("Wb", parts, strict=True)
                 if part is not None
             ]
-        )[self.free]
+        )[self.trainable]
 
     @property
     def epoch(self) -> int:
-        return self.complete
+        return self.completed_epochs
 
     def run(self, interrupt: Interrupt | None = None) -> History:
         model, optimizer = self.model, self.state.optimizer
         epochs = MAX_COUNT if self.options.epochs is None else self.options.epochs
-        self.start = model.params.astype(np.float64)
-        start = self.start[self.free]
-        settings: dict[str, Any] = {"epochs": epochs, "dtype": model.dtype, "keep_going": self.keep_going}
-        noting = Interrupt() if interrupt is None else nullcontext(interrupt)
-        with noting as self.interrupt, processors.active_fits, Team(1) as self.team:
+        self.initial_params = model.params.astype(np.float64)
+        start = self.initial_params[self.trainable]
+        settings: dict[str, Any] = {"epochs": epochs, "dtype": model.dtype, "keep_going": self.continue_after}
+        context = Interrupt() if interrupt is None else nullcontext(interrupt)
+        with context as self.interrupt, processors.active_fits, Team(1) as self.team:
             self.tuner = ThreadTuner([1])
-            self.open(1)
+            self.create_training(1)
             try:
                 if isinstance(optimizer, LevenbergMarquardt):
                     self.memory = optimizer.damping
-                    self.before = self.loss_of(start)
+                    self.previous_loss = self.compute_loss(start)
                     result = levenberg_marquardt(
-                        self.least_squares, self.loss_of, start, damping=optimizer.damping, **settings
+                        self.least_squares, self.compute_loss, start, damping=optimizer.damping, **settings
                     )
                 else:
                     assert isinstance(optimizer, LBFGS)
-                    self.memory = self.stored_pairs()
-                    self.before = self.objective(start)[0]
+                    self.memory = self.read_pairs()
+                    self.previous_loss = self.objective(start)[0]
                     result = lbfgs(
-                        self.objective, start, history_size=optimizer.history_size, pairs=self.memory, **settings
+                        self.objective,
+                        start,
+                        history_size=optimizer.history_size,
+                        pairs=self.memory,
+                        **settings,
                     )
                     self.memory = result.pairs
-                model.params = self.whole(result.params)
+                model.params = self.full_vector(result.params)
                 if result.reason == "diverged":
-                    self.diverged()
-                return self.finish(self.reason or result.reason)
+                    self.raise_divergence()
+                return self.finish(self.stop_reason or result.reason)
             except BaseException as error:
                 self.fail(error)
                 raise
 
-    def cause(self) -> str:
-        return f"Probably {unscaled(self.dataset.converter.max_abs_input)}."
+    def divergence_cause(self) -> str:
+        return f"Probably {scaling_advice(self.dataset.converter.max_abs_input)}."
 
-    def loss_of(self, params: Vector) -> float:
-        self.model.params = self.whole(params)
+    def compute_loss(self, params: Vector) -> float:
+        """Return the loss at these trainable parameters, penalty included."""
+        self.model.params = self.full_vector(params)
         return self.model.compute_loss(self.data) + self.penalty(params)
 
-    def whole(self, params: Vector, frozen: float | None = None) -> Vector:
-        """Those of all layers, of those that learn: the others stay as they are, or are a number."""
-        if isinstance(self.free, slice):
+    def full_vector(self, params: Vector, frozen: float | None = None) -> Vector:
+        """Return a vector of all parameters with these trainable ones.
+
+        Frozen parameters have their initial values, or the value `frozen`.
+        """
+        if isinstance(self.trainable, slice):
             return params
-        whole = self.start.copy() if frozen is None else np.full(len(self.start), frozen)
-        whole[self.free] = params
-        return whole
+        vector = self.initial_params.copy() if frozen is None else np.full(len(self.initial_params), frozen)
+        vector[self.trainable] = params
+        return vector
 
     def penalty(self, params: Vector) -> float:
+        """Return the L2 penalty."""
         return 0.5 * self.l2 * float(params[self.penalized] @ params[self.penalized]) if self.l2 else 0.0
 
     def objective(self, params: Vector) -> tuple[float, Vector]:
-        """The loss and its gradient."""
-        self.model.params = self.whole(params)
+        """Return the loss and its gradient, penalty included."""
+        self.model.params = self.full_vector(params)
         loss, gradient = self.model.loss_and_gradient(self.data)
-        return loss + self.penalty(params), gradient[self.free] + self.l2 * self.penalized * params
+        return loss + self.penalty(params), gradient[self.trainable] + self.l2 * self.penalized * params
 
     def least_squares(self, params: Vector) -> Iterator[tuple[Vector, Vector]]:
-        """Residuals and their derivatives, some rows at a time."""
+        """Yield residuals and their derivatives by the trainable parameters, for some rows at a time."""
         model, (X, Y, _, weights) = self.model, self.data
         assert Y is not None
-        model.params = self.whole(params)
+        model.params = self.full_vector(params)
         n_out = Y.shape[1]
         rows = max(1, int(1e6 / (n_out * len(params))))
         for start in range(0, len(X), rows):
@@ -160,26 +199,27 @@ class SecondOrderLoop(TrainingLoop):
             if weights is not None:
                 root = np.sqrt(weights[part].astype(np.float64))
                 r, J64 = r * root[:, None], J64 * root[:, None, None]
-            yield r.ravel(), J64.reshape(-1, J64.shape[-1])[:, self.free]
-        if self.l2:  # the penalty as further residuals
+            yield r.ravel(), J64.reshape(-1, J64.shape[-1])[:, self.trainable]
+        if self.l2:  # the squared residuals of this block add up to the penalty
             root_l2 = math.sqrt(self.l2 / (2 * self.scale))
             yield root_l2 * params[self.penalized], root_l2 * np.eye(len(params))[self.penalized]
 
-    def keep_going(self, epoch: int, loss: float, params: Vector, memory: float | list[Pair]) -> bool:
+    def continue_after(self, epoch: int, loss: float, params: Vector, memory: float | list[Pair]) -> bool:
+        """Record an iteration; return whether the optimizer should continue."""
         records = self.records
-        records.plan(self.complete, epoch)
+        records.plan(self.completed_epochs, epoch)
         with self.model.snapshot_lock:
-            records.losses[epoch - 1], self.before = self.before, loss
-            self.complete, self.memory = epoch, memory
-            self.model.params = self.whole(params)
-            records.marks.append((epoch, perf_counter() - records.began))
-        self.reason = self.look()
-        return not self.reason
+            records.losses[epoch - 1], self.previous_loss = self.previous_loss, loss
+            self.completed_epochs, self.memory = epoch, memory
+            self.model.params = self.full_vector(params)
+            records.time_points.append((epoch, perf_counter() - records.start_time))
+        self.stop_reason = self.check_epoch()
+        return not self.stop_reason
 
-    def sync(self) -> None:
+    def save_progress(self) -> None:
         with self.model.snapshot_lock:
-            super().sync()
-            if self.memory is None:  # it ended before it began
+            super().save_progress()
+            if self.memory is None:  # the run ended before the first iteration
                 return
             if isinstance(self.state.optimizer, LevenbergMarquardt):
                 self.state.optimizer = LevenbergMarquardt(damping=self.memory)
@@ -187,9 +227,9 @@ class SecondOrderLoop(TrainingLoop):
             self.state.moments[...] = 0
             for rows, vectors in zip(np.split(self.state.moments, 2), zip(*self.memory, strict=True), strict=False):
                 for row, vector in zip(rows, vectors, strict=False):
-                    self.model.unpack(self.whole(vector, frozen=0.0), row)
+                    self.model.unpack(self.full_vector(vector, frozen=0.0), row)
 
-    def stored_pairs(self) -> list[Pair]:
-        """L-BFGS's pairs as `sync` wrote them. The rows beyond, which are zero, make pairs that it does not take."""
-        flat = [self.model.pack(row)[self.free].astype(np.float64) for row in self.state.moments]
+    def read_pairs(self) -> list[Pair]:
+        """Return the pairs of L-BFGS that `save_progress` wrote. Unused rows are zero pairs, which L-BFGS ignores."""
+        flat = [self.model.pack(row)[self.trainable].astype(np.float64) for row in self.state.moments]
         return list(zip(flat[: len(flat) // 2], flat[len(flat) // 2 :], strict=True))

@@ -12,10 +12,10 @@ from nnc._data.rows import unpack_batch
 from nnc._model.data import Data
 from nnc._training.advice import advise
 from nnc._training.arguments import DEFAULTS, ONLY_FOR_ARRAYS, FitArguments
-from nnc._training.batches import BatchLoop, epochs_of
+from nnc._training.batches import BatchLoop, epoch_batches
 from nnc._training.dataset import Dataset
 from nnc._training.loop import TrainingLoop
-from nnc._training.options import TrainingOptions, checked_options, left_to_rule
+from nnc._training.options import TrainingOptions, checked_options, uses_automatic_settings
 from nnc._training.state import TrainingState
 from nnc._utils.checks import check_bool, check_count, check_fraction
 from nnc._utils.random import SHUFFLE, SPLIT
@@ -32,12 +32,12 @@ if TYPE_CHECKING:
 
     Batches: TypeAlias = Iterable[tuple[ArrayLike, ...]] | Callable[[], Iterable[tuple[ArrayLike, ...]]]
 
-CHUNK_BYTES = 1 << 18  # of inputs that are selected at once for a custom loss: several batches, or one
+CHUNK_BYTES = 1 << 18  # with a custom loss, select the rows of several batches at once, up to this size
 
 
 def fit_arrays(network: Trainable, X: ArrayLike, y: ArrayLike, arguments: FitArguments) -> History:
-    """Train a network on arrays, as `NeuralNetwork.fit` does."""
-    with network.model.training_lock, network._choosing_loss(y):  # before it is asked what the fit continues
+    """Train a network on arrays; see `NeuralNetwork.fit`."""
+    with network.model.training_lock, network._choosing_loss(y):  # acquired before the state to continue is read
         run = array_loop(network, X, y, arguments)
         begin(network, run)
         history = run.run()
@@ -46,28 +46,31 @@ def fit_arrays(network: Trainable, X: ArrayLike, y: ArrayLike, arguments: FitArg
 
 
 def begin(network: Trainable, run: TrainingLoop) -> None:
-    """Give the network the state of the run and what its rows have taught."""
+    """Set the state, the random streams and the data conversion of the network to those of the run."""
     with network.model.snapshot_lock:
         network.state, network.streams, network.converter = run.state, run.state.streams, run.dataset.converter
 
 
 def array_loop(network: Trainable, X: ArrayLike, y: ArrayLike, arguments: FitArguments) -> TrainingLoop:
-    """Return the training loop of `fit`. X is converted to an array here, and to rows for the engine in `Dataset`."""
+    """Return the training loop of `fit`.
+
+    X is converted to an array here, and to rows of the engine in `Dataset`.
+    """
     arguments = with_checked_batches(arguments)
     converter, streams = network.converter.copy_for_fit(), network.streams
     rows = X if isinstance(X, np.memmap) else converter.array(X, learn=True)
     validation = arguments.validation
     if is_fraction(validation):
-        share = check_fraction("validation", validation)
-        rows, y, weights, held = converter.split(rows, y, arguments.sample_weight, share, streams.key(SPLIT))
-        arguments = arguments.replaced(sample_weight=weights, validation=held)
-    batch_size, by_rule = arguments.batch_size, left_to_rule(arguments, network.state)
-    if by_rule:
-        from nnc._training.defaults import chosen
+        fraction = check_fraction("validation", validation)
+        rows, y, weights, held_out = converter.split(rows, y, arguments.sample_weight, fraction, streams.key(SPLIT))
+        arguments = arguments.replaced(sample_weight=weights, validation=held_out)
+    batch_size, is_automatic = arguments.batch_size, uses_automatic_settings(arguments, network.state)
+    if is_automatic:
+        from nnc._training.defaults import automatic_arguments
 
-        names_rate = arguments.names_rate
-        arguments = chosen(arguments, network, converter, rows, len(converter.rows(rows)), network.state)
-        state, options = prepare(network, arguments, not names_rate, "auto")
+        sets_rate = arguments.sets_rate
+        arguments = automatic_arguments(arguments, network, converter, rows, len(converter.rows(rows)), network.state)
+        state, options = prepare(network, arguments, not sets_rate, "auto")
     else:
         state, options = prepare(network, arguments, False)
     if (
@@ -76,19 +79,19 @@ def array_loop(network: Trainable, X: ArrayLike, y: ArrayLike, arguments: FitArg
         and converter.converts_by_batch(rows)
         and batch_size < len(rows)
     ):
-        state.streams = streams.copy()  # the first batch draws from them, and may be refused
-        passes = _lazy_passes(converter, state, rows, y, arguments, batch_size)
-        return _batch_loop(network, converter, state, passes, arguments, options, -(-len(rows) // batch_size))
+        state.streams = streams.copy()  # the first batch draws random numbers, and an error in it must not change them
+        start_epoch = _lazy_epochs(converter, state, rows, y, arguments, batch_size)
+        return _batch_loop(network, converter, state, start_epoch, arguments, options, -(-len(rows) // batch_size))
     return loop_on(network, Dataset.from_arrays(converter, rows, y, arguments), arguments, options, state)
 
 
 def is_fraction(validation: float | Sequence[ArrayLike] | None) -> TypeGuard[float]:
-    """Return whether the argument asks for a fraction of the rows."""
+    """Return whether `validation` is a fraction of the rows."""
     return isinstance(validation, (float, int, np.floating))
 
 
 def with_checked_batches(arguments: FitArguments) -> FitArguments:
-    """Check shuffle and batch_size; return the arguments with an int of Python for the latter."""
+    """Return the arguments after a check of `shuffle` and `batch_size`, which becomes a Python int."""
     check_bool("shuffle", arguments.shuffle)
     size = arguments.batch_size
     if size is None or (type(size) is int and size > 0):
@@ -97,24 +100,25 @@ def with_checked_batches(arguments: FitArguments) -> FitArguments:
 
 
 def prepare(
-    network: Trainable, arguments: FitArguments, by_rule: bool, preset: str = "plain"
+    network: Trainable, arguments: FitArguments, is_automatic: bool, preset: str = "plain"
 ) -> tuple[TrainingState, TrainingOptions]:
-    """Return the state that a run continues and its options; all arguments are checked that do not need the data.
+    """Return the state and the options of a run, after checking all arguments that do not depend on the data.
 
     Parameters
     ----------
     network : NeuralNetwork
+        Network to train.
     arguments : FitArguments
-        With those that the rule of nnc/_training/defaults.py has filled in.
-    by_rule : bool
-        Whether the rule has chosen both optimizer and learning rate.
+        Arguments, including those that `automatic_arguments` has chosen.
+    is_automatic : bool
+        Whether optimizer and learning rate were chosen automatically.
     preset : "auto" or "plain"
-        Whether the rule has chosen any setting.
+        Whether any setting was chosen automatically.
     """
     optimizer, lr, epochs = arguments.optimizer, arguments.lr, arguments.epochs
     reset = arguments.reset_optimizer
     state = TrainingState.begin(network.state, network.model, optimizer, lr, epochs, network.streams, reset)
-    state.by_rule = by_rule
+    state.is_automatic = is_automatic
     options = checked_options(arguments, network, state)
     options.preset = preset
     return state, options
@@ -123,14 +127,14 @@ def prepare(
 def loop_on(
     network: Trainable, dataset: Dataset, arguments: FitArguments, options: TrainingOptions, state: TrainingState
 ) -> TrainingLoop:
-    """Return the training loop on rows that have been converted."""
+    """Return the training loop for converted rows."""
     model, converter, rows, validation = network.model, dataset.converter, dataset.rows, dataset.validation
     if arguments.class_weight is not None:
         rows = converter.apply_class_weight(rows, arguments.class_weight)
     n = rows.n
     size = n if options.batch_size is None else min(n, options.batch_size)
     shuffles, is_first_order = arguments.shuffle and size < n, hasattr(state.optimizer, "lr")
-    if rows.index is not None and not (shuffles and is_first_order):  # which read all rows where they are
+    if rows.index is not None and not (shuffles and is_first_order):  # only shuffled runs read rows by their index
         rows = rows.materialize()
     if validation is not None and model.custom is not None:
         validation = validation.materialize()
@@ -141,8 +145,8 @@ def loop_on(
 
         state.streams = state.streams.copy()
         chunk = size * max(1, CHUNK_BYTES * n // (size * rows.source.X.nbytes))
-        passes = epochs_of(model, state.streams, rows, chunk, shuffles)
-        return CustomLossLoop(model, converter, passes, options, state, validation, rows, -(-n // size))
+        start_epoch = epoch_batches(model, state.streams, rows, chunk, shuffles)
+        return CustomLossLoop(model, converter, start_epoch, options, state, validation, rows, -(-n // size))
     if shuffles:
         options.order = np.arange(n, dtype=np.int32)
         options.settings["key"] = state.streams.key(SHUFFLE)
@@ -155,98 +159,112 @@ def loop_on(
     return SecondOrderLoop(model, dataset, options, state)
 
 
-def fit_batches(network: Trainable, batches: Batches, given: Mapping[str, Any]) -> History:
-    """Train a network on batches, as `NeuralNetwork.fit_batches` does; `given` are the other arguments by name."""
-    known = DEFAULTS.keys() - ONLY_FOR_ARRAYS
-    unknown = given.keys() - known
+def fit_batches(network: Trainable, batches: Batches, settings: Mapping[str, Any]) -> History:
+    """Train a network on batches; see `NeuralNetwork.fit_batches`.
+
+    Parameters
+    ----------
+    network : NeuralNetwork
+        Network to train.
+    batches : iterable or callable
+        The batches.
+    settings : dict
+        The other arguments by name.
+    """
+    choices = DEFAULTS.keys() - ONLY_FOR_ARRAYS
+    unknown = settings.keys() - choices
     if unknown:
         from nnc._utils.names import suggest_argument
 
         name = min(unknown)
-        raise TypeError(f"fit_batches has no argument {name!r}{suggest_argument(name, known)}")
-    arguments = FitArguments(**given)
-    passes, y = passes_over(batches, arguments.epochs), None
+        raise TypeError(f"fit_batches has no argument {name!r}{suggest_argument(name, choices)}")
+    arguments = FitArguments(**settings)
+    start_epoch, y = as_epoch_starter(batches, arguments.epochs), None
     if network._has_automatic_loss:
-        y, passes = with_first_target(passes)
+        y, start_epoch = with_first_target(start_epoch)
     with network.model.training_lock, network._choosing_loss(y, is_batch=True):
-        run = batch_loop(network, passes, arguments)
+        run = batch_loop(network, start_epoch, arguments)
         begin(network, run)
         history = run.run()
         advise(run, history, stacklevel=4)  # the caller of `fit_batches`
         return history
 
 
-def passes_over(batches: Batches, epochs: int | None) -> Callable[[], Iterator[Any]]:
-    """Return a function that returns an iterator over the batches for each epoch."""
+def as_epoch_starter(batches: Batches, epochs: int | None) -> Callable[[], Iterator[Any]]:
+    """Return a function that starts an epoch: it returns an iterator over the batches."""
     if callable(batches):
         return lambda: iter(batches())
     try:
-        one_pass = iter(batches) is batches
+        is_iterator = iter(batches) is batches
     except TypeError:
         raise TypeError(f"batches must be an iterable or a function, got {shown(batches)}") from None
-    if one_pass and epochs != 1:
+    if is_iterator and epochs != 1:
         raise ValueError(
-            "batches must be a list or a function that returns a new iterator for every epoch if there is more than "
-            f"one epoch, got an iterator, which ends with the first, and epochs={epochs}"
+            "batches must be a list, or a function that returns a new iterator for each epoch, if there is more than "
+            f"one epoch, got an iterator, which ends with the first epoch, and epochs={epochs}"
         )
     return lambda: iter(batches)
 
 
-def with_first_target(passes: Callable[[], Iterator[Any]]) -> tuple[Any, Callable[[], Iterator[Any]]]:
-    """Return y of the first batch, and a function like `passes` that yields this batch again."""
-    iterator = passes()
+def with_first_target(start_epoch: Callable[[], Iterator[Any]]) -> tuple[Any, Callable[[], Iterator[Any]]]:
+    """Return y of the first batch, and a function like `start_epoch` that yields this batch again."""
+    iterator = start_epoch()
     first = next(iterator, None)
     if first is None:
-        raise ValueError("batches must give at least one batch, got none")
-    begun = [chain([first], iterator)]
-    return unpack_batch(first)[1], lambda: begun.pop() if begun else passes()
+        raise ValueError("batches must yield at least one batch, got none")
+    first_epoch = [chain([first], iterator)]
+    return unpack_batch(first)[1], lambda: first_epoch.pop() if first_epoch else start_epoch()
 
 
 def batch_loop(network: Trainable, batches: Callable[[], Iterator[Any]], arguments: FitArguments) -> BatchLoop:
     """Return the training loop of `fit_batches`."""
     model, converter, epochs = network.model, network.converter.copy_for_fit(), arguments.epochs
     if is_fraction(arguments.validation):
-        raise TypeError(f"validation must be (X, y) with batches, got {arguments.validation!r}")
-    optimizer, by_rule = arguments.optimizer, left_to_rule(arguments, network.state)
-    if by_rule and optimizer is None:  # the part of the rule that does not depend on the number of rows
+        raise TypeError(f"validation must be (X, y) for batches, got {arguments.validation!r}")
+    optimizer, is_automatic = arguments.optimizer, uses_automatic_settings(arguments, network.state)
+    if is_automatic and optimizer is None:  # the number of rows, which other automatic settings need, is not known
         from nnc._training.defaults import optimizer_to_begin
 
         optimizer = optimizer_to_begin(network.state)
     lr, reset = arguments.lr, arguments.reset_optimizer
     state = TrainingState.begin(network.state, model, optimizer, lr, epochs, network.streams, reset)
-    state.by_rule = by_rule and not arguments.names_rate
+    state.is_automatic = is_automatic and not arguments.sets_rate
     if not hasattr(state.optimizer, "lr"):
-        raise ValueError(f"{state.optimizer.name!r} takes all rows at once, so it does not go with batches")
+        raise ValueError(
+            f"optimizer must not be {state.optimizer.name!r} for batches, because it uses all rows in each iteration; "
+            "use another optimizer, or fit"
+        )
     options = checked_options(arguments, network, state)
-    options.preset = "auto" if by_rule else "plain"
+    options.preset = "auto" if is_automatic else "plain"
 
-    def passes() -> Iterator[Data]:
+    def start_epoch() -> Iterator[Data]:
         return map(converter.batch, batches())
 
-    return _batch_loop(network, converter, state, passes, arguments, options)
+    return _batch_loop(network, converter, state, start_epoch, arguments, options)
 
 
 def _batch_loop(
     network: Trainable,
     converter: DataConverter,
     state: TrainingState,
-    passes: Callable[[], Iterator[Data]],
+    start_epoch: Callable[[], Iterator[Data]],
     arguments: FitArguments,
     options: TrainingOptions,
-    number: int | None = None,
+    n_batches: int | None = None,
 ) -> BatchLoop:
+    """Return the training loop on batches, for the loss of the network."""
     if options.metrics and arguments.validation is None:
-        raise ValueError("metrics need validation rows where rows come batch by batch, got validation=None")
+        raise ValueError("validation must be (X, y) for metrics on batches, got None")
     kind = BatchLoop
     if network.model.custom is not None:
         from nnc._training.custom import CustomLossLoop
 
         kind = CustomLossLoop
     validation = converter.validation(arguments.validation)
-    return kind(network.model, converter, passes, options, state, validation, number=number)
+    return kind(network.model, converter, start_epoch, options, state, validation, n_batches=n_batches)
 
 
-def _lazy_passes(
+def _lazy_epochs(
     converter: DataConverter,
     state: TrainingState,
     X: NDArray[Any],
@@ -254,7 +272,7 @@ def _lazy_passes(
     arguments: FitArguments,
     batch_size: int,
 ) -> Callable[[], Iterator[Data]]:
-    """Return the epochs of rows that stay in their file: each batch is read when it is needed."""
+    """Return a function that starts an epoch on rows of a memory-mapped file, which reads one batch at a time."""
     X = converter.rows(X)
     n = len(X)
     converter.fit_input_scaling(X)
@@ -263,7 +281,7 @@ def _lazy_passes(
     rows = Data(X, Y, labels, None if weights is None else converter.row_weights("sample_weight", weights, n))
     rows = converter.apply_class_weight(rows, arguments.class_weight)
 
-    def read(rows: Data, numbers: NDArray[Any]) -> Data:
-        return rows.with_inputs(converter.checked_inputs(rows.X, learn=True, numbers=numbers))
+    def read_batch(rows: Data, indices: NDArray[Any]) -> Data:
+        return rows.with_inputs(converter.checked_inputs(rows.X, learn=True, numbers=indices))
 
-    return epochs_of(converter.model, state.streams, rows, batch_size, arguments.shuffle, read)
+    return epoch_batches(converter.model, state.streams, rows, batch_size, arguments.shuffle, read_batch)

@@ -78,7 +78,7 @@ class TrainingState:
         Brings all of this up to date with the fit that is going on, and gives its History.
     live : (core.Training, int) or None
         What single steps are taken with, which counts them, and the epoch at which it began.
-    by_rule : bool
+    is_automatic : bool
         Whether optimizer, rate and batches were left to nnc/_training/defaults.py.
     """
 
@@ -97,7 +97,7 @@ class TrainingState:
     missed: tuple[int, ...] = ()  # the steps that each was frozen in, which its optimizer does not count
     current: Callable[[], History] | None = None
     live: tuple[CoreTraining, int] | None = None
-    by_rule: bool = False
+    is_automatic: bool = False
 
     def __init__(self, optimizer: Optimizer, moments: NDArray[Any], lr: float, streams: Streams) -> None:
         self.optimizer, self.moments, self.lr, self.streams = optimizer, moments, lr, streams
@@ -141,7 +141,7 @@ class TrainingState:
             state = cls.new(model, "sgd" if optimizer is None else optimizer, streams)
         else:
             state = before.successor(streams)
-            state.by_rule = state.by_rule and lr is None
+            state.is_automatic = state.is_automatic and lr is None
         if lr is not None:
             if not hasattr(state.optimizer, "lr"):
                 raise ValueError(f"lr is for optimizers that have a learning rate, {state.optimizer.name!r} has none")
@@ -154,7 +154,7 @@ class TrainingState:
                 state.lr, state.schedule, state.plateau = check_positive("lr", lr), None, None
         elif state.schedule is left_behind:
             left_behind(state.epoch)
-        elif state.by_rule:  # steps and batches, whose number is not known, go on at the optimizer's own rate
+        elif state.is_automatic:  # steps and batches, whose number is not known, go on at the optimizer's own rate
             state.schedule = None
         if state.schedule is not None:
             state.refuse_rest("lr", BEGIN_ANEW)
@@ -334,7 +334,7 @@ class TrainingState:
             "schedule": self._schedule_to_dict(),
             "moments": [numbers(model.pack(row)) for row in self.moments],
             "history": columns,
-            **({"by_rule": True} if self.by_rule else {}),
+            **({"by_rule": True} if self.is_automatic else {}),
         }
 
     @classmethod
@@ -346,7 +346,7 @@ class TrainingState:
         power1, power2, mu_product = document["powers"]
         state.powers = power1, power2, mu_product
         state.steps, state.epoch = document["steps"], document["epoch"]
-        state.by_rule = document.get("by_rule", False)
+        state.is_automatic = document.get("by_rule", False)
         state._take_schedule(document["schedule"])
         columns = dict(document["history"])
         columns["epoch_seconds"] = columns.pop("seconds")

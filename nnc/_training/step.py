@@ -12,7 +12,7 @@ from numpy import ndarray
 
 from nnc._data.derivatives import check_gradient, engine_output_gradient, flat_gradient
 from nnc._team import Stepper
-from nnc._training.divergence import divergence, too_fast
+from nnc._training.divergence import divergence_error, likely_cause
 from nnc._training.options import settings
 from nnc._training.state import BEGIN_ANEW, TrainingState
 from nnc._utils.arrays import not_finite_error
@@ -98,7 +98,7 @@ class GeneralStep:
         if before is None and wanted is None and lr is None:
             lr = FIRST_RATE
         state = TrainingState.begin(before, model, wanted, lr, 1, network.streams, self.resets)
-        state.by_rule = state.by_rule and self.optimizer is None
+        state.is_automatic = state.is_automatic and self.optimizer is None
         if not hasattr(state.optimizer, "lr"):
             raise ValueError(
                 f"optimizer must be one that takes single steps, got {state.optimizer.name!r}, "
@@ -350,7 +350,7 @@ class GeneralStep:
             return error
         state = self.state
         assert state is not None
-        return no_number(error, state.epoch + 1, state.history, too_fast(rate, self.check(network, X, Y, "y")))
+        return no_number(error, state.epoch + 1, state.history, likely_cause(rate, self.check(network, X, Y, "y")))
 
     @staticmethod
     def data(network: Trainable, X: ArrayLike, y: ArrayLike | None, sample_weight: ArrayLike | None) -> Any:
@@ -408,7 +408,7 @@ class GeneralStep:
         if X is None:
             cause = f"The learning rate of {rate:g} or the gradients may be too large."
         else:
-            cause = too_fast(rate, self.check(network, X, Y, what))
+            cause = likely_cause(rate, self.check(network, X, Y, what))
         history = state.history
         history.stop_reason = "diverged"
-        raise divergence(network.model, X, training.broken_layer, state.epoch + 1, history, cause)
+        raise divergence_error(network.model, X, training.broken_layer, state.epoch + 1, history, cause)

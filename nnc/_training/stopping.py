@@ -1,4 +1,4 @@
-"""Early stopping: the best value so far, patience, and the weights to restore."""
+"""Early stopping: best value so far, patience, and parameters to restore."""
 
 from __future__ import annotations
 
@@ -14,35 +14,51 @@ if TYPE_CHECKING:
 
 
 class Monitor:
-    """Follow the value that a run monitors. Smaller is better: the sign of other values is changed.
+    """Observer of the monitored value of a run.
+
+    A smaller value is better. The caller negates values of which larger ones are better.
 
     Parameters
     ----------
     options : TrainingOptions
+        Patience, thresholds, and whether to restore the best parameters.
 
     Attributes
     ----------
     best : float
-        The best value of this run.
+        Best value of this run.
     best_epoch : int or None
-        Its epoch, counted from 1.
-    improved : int
-        The last epoch with an improvement by more than the threshold; patience counts from it.
+        Epoch of the best value, counted from 1.
+    last_improvement : int
+        Last epoch that improved the value by more than the threshold. Patience counts from it.
     params : array or None
-        The parameters at the end of the best epoch, where they are kept.
+        Copy of the parameters at the end of the best epoch, if the run restores them.
+    earlier_best : float or None
+        Best value of the fits that this run continues; None before it is computed.
     """
 
     best = np.inf
     best_epoch: int | None = None
-    improved = 0
+    last_improvement = 0
     params: NDArray[np.floating] | None = None
     earlier_best: float | None = None
 
     def __init__(self, options: TrainingOptions) -> None:
         self.options = options
 
-    def observe(self, value: float, number: int, epoch: int, params: NDArray[np.floating]) -> bool:
-        """Take account of the value of epoch `number` at the end of `epoch`, which may be a later one.
+    def observe(self, value: float, value_epoch: int, epoch: int, params: NDArray[np.floating]) -> bool:
+        """Update the best value.
+
+        Parameters
+        ----------
+        value : float
+            Monitored value.
+        value_epoch : int
+            Epoch of the value, counted from 1.
+        epoch : int
+            Last complete epoch, which may be later than `value_epoch`.
+        params : array
+            Parameters after `epoch`.
 
         Returns
         -------
@@ -51,33 +67,36 @@ class Monitor:
         """
         options = self.options
         threshold = options.min_delta
-        if options.min_share and self.best_epoch is not None:
-            threshold += options.min_share * abs(self.best)
+        if options.min_relative_delta and self.best_epoch is not None:
+            threshold += options.min_relative_delta * abs(self.best)
         if value < self.best - threshold:
-            self.improved = number
-        elif not (options.keeps_best == "last" and value == self.best < np.inf):
+            self.last_improvement = value_epoch
+        elif not (options.restore_best == "last" and value == self.best < np.inf):
             return False
-        self.best, self.best_epoch = value, number
-        if number != epoch:
+        self.best, self.best_epoch = value, value_epoch
+        if value_epoch != epoch:
             return False
-        if options.keeps_best:
-            self.keep(params)
+        if options.restore_best:
+            self.save_params(params)
         return True
 
-    def keep(self, params: NDArray[np.floating]) -> None:
-        """Copy these parameters."""
+    def save_params(self, params: NDArray[np.floating]) -> None:
+        """Copy the parameters of the best epoch."""
         if self.params is None:
             self.params = np.empty_like(params)
         self.params[...] = params
 
     def is_out_of_patience(self, epoch: int) -> bool:
-        """Return whether the last improvement is too many epochs ago."""
+        """Return whether the last improvement is at least `patience` epochs ago."""
         patience = self.options.patience
-        return patience is not None and epoch - self.improved >= patience
+        return patience is not None and epoch - self.last_improvement >= patience
 
     def beats_earlier_fits(self, histories: list[History]) -> bool:
-        """Return whether the best value is better than all of these fits, which this one continues."""
-        if self.best == np.inf:  # not followed here
+        """Return whether the best value is better than in all fits that this run continues.
+
+        Return True if this run has not observed any value.
+        """
+        if self.best == np.inf:
             return True
         if self.earlier_best is None:
             name, sign = self.options.monitor, -1 if self.options.larger_is_better else 1

@@ -1,7 +1,7 @@
-"""Number of threads of a fit, and where they run.
+"""Number of threads of a fit, and the processors on which they run.
 
-A team of threads (src/team.pxi) starts with a fit and ends with it. Nothing outlives the fit: nothing sleeps in an idle
-process, has to survive a fork, or is left at exit. Starting a thread costs about 50 microseconds, so only fits that
+A team of threads (src/team.pxi) starts with a fit and ends with it. An idle process has no sleeping threads, and there
+is nothing to restore after a fork or to stop at exit. Starting a thread takes about 50 microseconds, so only fits that
 take much longer use more than one thread.
 """
 
@@ -19,21 +19,22 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Sequence
 
 
-SLICE = 0.05  # seconds that the core runs before Python checks for interrupts and callbacks
-WARM_UP_SECONDS = 0.004  # ignore the start of a trial: new threads are being placed on processors
+SLICE_SECONDS = 0.05  # the core runs this long before Python checks for Ctrl-C and callbacks
+WARM_UP_SECONDS = 0.004  # ignore this part of a trial, in which the system places new threads on processors
 TRIAL_SECONDS = 0.02  # measure each thread count for this long
 MIN_TRIAL_SECONDS = 0.01  # do not benchmark thread counts in runs shorter than this
 MIN_THREADED_SECONDS = 0.002  # keep shorter runs on one thread
 AVERAGING_SECONDS = 0.1  # time constant of the average throughput
-MIN_SPEEDUP = 1.03  # required throughput of more threads, relative to fewer
-RATE_CHANGE = 1.25  # compare again if the throughput has changed by this factor
-COMPARE_SECONDS = 0.5, 10.0  # of work between comparisons: after a change of throughput or choice, and otherwise
-MAX_TUNERS = 64  # kinds of work whose tuners are stored
+MIN_SPEEDUP = 1.03  # use more threads only if they increase the throughput by this factor
+MAX_THROUGHPUT_RATIO = 1.25  # compare again if the throughput has changed by more than this factor
+# seconds of training between comparisons: after a change of the throughput or the choice, and otherwise
+COMPARISON_SECONDS = 0.5, 10.0
+MAX_TUNERS = 64  # store the tuners of at most this many kinds of work
 
 
 @cache
-def may_move() -> bool:
-    """Return whether a thread may choose its processors: under a seccomp filter, the call can end the process."""
+def may_set_affinity() -> bool:
+    """Return whether a thread may choose its processors; under a seccomp filter, the call could end the process."""
     try:
         with open("/proc/self/status") as file:  # Linux
             return "\nSeccomp:\t0\n" in file.read()
@@ -41,13 +42,22 @@ def may_move() -> bool:
         return False
 
 
-def settle(home: int, caller: int, size: int) -> None:
-    """Move the thread to another processor than the caller's, among those that the caller may use.
+def avoid_caller_processor(home: int, caller: int, size: int) -> None:
+    """Move the current thread to a processor other than that of the caller of the team.
 
-    Some systems wake a thread on the processor of the thread that woke it, where it waits for milliseconds even if
-    other processors are idle.
+    Some systems wake a thread on the processor of the thread that wakes it. There it would wait for milliseconds, even
+    if other processors are idle.
+
+    Parameters
+    ----------
+    home : int
+        Processor of the caller.
+    caller : int
+        Native thread id of the caller, whose set of allowed processors is used.
+    size : int
+        Number of threads in the team.
     """
-    if _cpu.processor() != home or not may_move():
+    if _cpu.processor() != home or not may_set_affinity():
         return
     with suppress(Exception):  # placement is only an optimization
         allowed = os.sched_getaffinity(caller)
@@ -56,7 +66,7 @@ def settle(home: int, caller: int, size: int) -> None:
 
 
 class ThreadTuner:
-    """Choose the number of threads by timing the training itself.
+    """Choice of the number of threads from measurements during the training.
 
     The result of a fit does not depend on the number of threads, so the number may change between slices. Short trials
     propose a candidate; sustained throughput decides, because a trial overestimates multi-threading on a loaded
@@ -73,90 +83,111 @@ class ThreadTuner:
     ----------
     best : int
         The fastest candidate.
-    rates : dict of int to float
-        Rows per second of each candidate: of its last trial, or averaged over the last `AVERAGING_SECONDS`.
+    throughput : dict of int to float
+        Rows per second of each candidate: in its last trial, or averaged over the last `AVERAGING_SECONDS`.
+    trials : list of int
+        Candidates of the current comparison that are still to be tried, the current one first.
+    is_trial : bool
+        Whether the current slice is part of a trial.
+    is_proposed : bool
+        Whether `best` is known only from its trial. The next slice replaces its throughput.
+    rows, seconds : float
+        Rows and duration of the current trial. `seconds` is negative during the warm-up.
+    work_seconds : float
+        Duration of the training since the last comparison.
+    comparison_interval : float
+        Duration of the training until the next comparison, in seconds.
+    previous_best, previous_throughput : int, float
+        Result of the last comparison.
     """
 
     def __init__(self, candidates: Sequence[int], limit: Callable[[], int] | None = None) -> None:
         self.candidates, self.limit = candidates, limit
         self.best = candidates[0]
-        self.rates: dict[int, float] = {}
-        self.trials: list[int] = []  # candidates that are still to be tried, the current one first
-        self.is_trial = False  # whether the current slice belongs to the trial
-        self.is_proposed = False  # whether the best is known only from its trial, which the next slice replaces
-        self.rows, self.seconds = 0.0, -WARM_UP_SECONDS  # of the current trial
-        self.work_seconds, self.interval = 0.0, 0.0  # since the last comparison, and until the next one
-        self.chosen, self.reference = candidates[0], 0.0  # fastest candidate in it, and its throughput
+        self.throughput: dict[int, float] = {}
+        self.trials: list[int] = []
+        self.is_trial = self.is_proposed = False
+        self.rows, self.seconds = 0.0, -WARM_UP_SECONDS
+        self.work_seconds, self.comparison_interval = 0.0, 0.0
+        self.previous_best, self.previous_throughput = candidates[0], 0.0
 
     def next(self, rows_left: float) -> tuple[int, float]:
-        """Return the number of threads for the next slice, and its length in seconds."""
-        seconds_left = rows_left / self.rates[self.best] if self.best in self.rates else inf
+        """Return the number of threads for the next slice, and its length in seconds.
+
+        Parameters
+        ----------
+        rows_left : float
+            Rows until the end of the run.
+        """
+        seconds_left = rows_left / self.throughput[self.best] if self.best in self.throughput else inf
         may_try = seconds_left > MIN_TRIAL_SECONDS and len(self.candidates) > 1
-        if may_try and not self.trials and self.work_seconds >= self.interval:
-            most = max(self.candidates[0], self.limit() if self.limit else self.candidates[-1])
-            self.trials = [n for n in self.candidates if n <= most]
-            self.rates = {n: rate for n, rate in self.rates.items() if n <= most}
+        if may_try and not self.trials and self.work_seconds >= self.comparison_interval:
+            limit = max(self.candidates[0], self.limit() if self.limit else self.candidates[-1])
+            self.trials = [n for n in self.candidates if n <= limit]
+            self.throughput = {n: rate for n, rate in self.throughput.items() if n <= limit}
         self.is_trial = may_try and bool(self.trials)
         if self.is_trial:
             return self.trials[0], -self.seconds if self.seconds < 0 else TRIAL_SECONDS - self.seconds
-        return self.best if seconds_left > MIN_THREADED_SECONDS else self.candidates[0], SLICE
+        return self.best if seconds_left > MIN_THREADED_SECONDS else self.candidates[0], SLICE_SECONDS
 
     def record(self, n_threads: int, rows: float, seconds: float) -> None:
-        """Take account of a slice in which so many threads worked on so many rows."""
+        """Record the number of rows and the duration of a slice with this number of threads."""
         self.work_seconds += seconds
         if self.is_trial:
             if self.seconds < 0:
-                self.rates.setdefault(n_threads, rows / seconds)  # an estimate until the trial is over
+                self.throughput.setdefault(n_threads, rows / seconds)  # an estimate until the trial ends
                 self.seconds = min(self.seconds + seconds, 0.0)
                 return
             self.rows, self.seconds = self.rows + rows, self.seconds + seconds
-            self.rates[n_threads] = self.rows / self.seconds
+            self.throughput[n_threads] = self.rows / self.seconds
             if self.seconds >= 0.8 * TRIAL_SECONDS:
                 self.finish_trial()
             return
-        before = self.rates.setdefault(n_threads, rows / seconds)
+        average = self.throughput.setdefault(n_threads, rows / seconds)
         weight = 1.0 if self.is_proposed else min(1.0, seconds / AVERAGING_SECONDS)
-        self.rates[n_threads] += weight * (rows / seconds - before)
+        self.throughput[n_threads] += weight * (rows / seconds - average)
         self.is_proposed = False
         self.choose()
-        if not self.reference / RATE_CHANGE < self.rates.get(self.best, 0.0) < self.reference * RATE_CHANGE:
-            self.interval = COMPARE_SECONDS[0]
+        ratio, previous = MAX_THROUGHPUT_RATIO, self.previous_throughput
+        if not previous / ratio < self.throughput.get(self.best, 0.0) < previous * ratio:
+            self.comparison_interval = COMPARISON_SECONDS[0]
 
     def finish_trial(self) -> None:
-        """Go on to the next candidate; after the last one, choose the fastest."""
+        """Start the trial of the next candidate, or choose the fastest one after the last trial."""
         del self.trials[0]
         self.rows, self.seconds = 0.0, -WARM_UP_SECONDS
         if not self.trials:
             self.choose()
             self.is_proposed = True
-            self.interval = COMPARE_SECONDS[self.best == self.chosen]
-            self.work_seconds, self.chosen, self.reference = 0.0, self.best, self.rates.get(self.best, 0.0)
+            self.comparison_interval = COMPARISON_SECONDS[self.best == self.previous_best]
+            self.work_seconds, self.previous_best = 0.0, self.best
+            self.previous_throughput = self.throughput.get(self.best, 0.0)
 
     def choose(self) -> None:
-        """Set `best` to the candidate with the highest throughput, preferring fewer threads."""
+        """Set `best` to the fastest candidate; more threads must be faster by the factor `MIN_SPEEDUP`."""
         self.best = self.candidates[0]
         for n in self.candidates:
-            if self.rates.get(n, 0.0) > MIN_SPEEDUP * self.rates.get(self.best, 0.0):
+            if self.throughput.get(n, 0.0) > MIN_SPEEDUP * self.throughput.get(self.best, 0.0):
                 self.best = n
 
 
-_tuners: dict[Hashable, ThreadTuner] = {}  # of runs that are over, by the kind of work
+_tuners: dict[Hashable, ThreadTuner] = {}  # tuners of completed runs, by the kind of work
 
 
 def borrow_tuner(work: Hashable, candidates: Sequence[int], limit: Callable[[], int]) -> ThreadTuner:
-    """Return the tuner of the last run of this kind of work, or a new one. No other run has it meanwhile."""
+    """Return the tuner of the last run of this kind of work, or a new one; no other run uses it at the same time."""
     tuner = _tuners.pop(work, None)
     return tuner if tuner is not None and tuner.candidates == candidates else ThreadTuner(candidates, limit)
 
 
 def return_tuner(work: Hashable, tuner: ThreadTuner) -> None:
     """Store a tuner for the next run of this kind of work."""
-    _tuners.pop(work, None)  # so that it becomes the last
+    _tuners.pop(work, None)  # reinsert it as the latest
     _tuners[work] = tuner
-    for old in [*_tuners][:-MAX_TUNERS]:
-        _tuners.pop(old, None)  # another thread may have removed it
+    for oldest in [*_tuners][:-MAX_TUNERS]:
+        _tuners.pop(oldest, None)  # another thread may have removed it
 
 
-def doubling(most: int) -> list[int]:
-    """Return 1, 2, 4 and so on, and `most`."""
-    return [1 << k for k in range(most.bit_length()) if 1 << k < most] + [most]
+def thread_counts(maximum: int) -> list[int]:
+    """Return the powers of two below `maximum`, and `maximum`."""
+    return [1 << k for k in range(maximum.bit_length()) if 1 << k < maximum] + [maximum]

@@ -1,4 +1,4 @@
-"""The parts of a network that training uses."""
+"""Interface of a network in training."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Trainable(Protocol):
-    """A network: a NeuralNetwork, which is defined in a package above this one."""
+    """Attributes of a NeuralNetwork that training uses. Its class belongs to a higher layer of the package."""
 
     model: Model
     converter: DataConverter
@@ -23,7 +23,7 @@ class Trainable(Protocol):
     _has_automatic_loss: bool
 
     def _choosing_loss(self, y: Any, is_batch: bool = False) -> AbstractContextManager[None]:
-        """Return the context of a training on these targets, which choose the loss if it is "auto"."""
+        """Return the context of a training. If the loss is "auto", the targets `y` choose the loss."""
 
     def _automatic_scalings(self) -> frozenset[str]:
-        """Return the names of the scalings that this fit may choose."""
+        """Return the names of the scalings that are "auto" and that the next fit chooses."""

@@ -16,7 +16,7 @@ from nnc._parallel.executors import copy_training
 from nnc._parallel.fit import check_networks, choose_losses, fit_many
 from nnc._parallel.per_network import PerNetwork
 from nnc._training.arguments import FitArguments
-from nnc._training.defaults import OPTIMIZER, RATE, batch_of
+from nnc._training.defaults import LEARNING_RATE, OPTIMIZER, default_batch_size
 from nnc._utils import disk
 from nnc._utils.checks import check_count
 
@@ -89,7 +89,7 @@ def fit_partitions(
     automatic_indices = [
         i
         for i, (network, *values) in enumerate(zip(networks, *first_options.values(), strict=False))
-        if values == [None, None] and (network.state is None or network.state.by_rule)
+        if values == [None, None] and (network.state is None or network.state.is_automatic)
     ]
     # State of an earlier training that is continued, whose epochs count too.
     previous = networks[0].state if first_options["optimizer"][:1] == [None] else None
@@ -102,9 +102,11 @@ def fit_partitions(
             continue
         options: dict[str, list[Any]]
         options = {name: [*values] if number == 1 else [None] * len(values) for name, values in first_options.items()}
-        options["batch_size"] = [batch_of(len(rows)) if i in automatic_indices else None for i in range(len(networks))]
+        options["batch_size"] = [
+            default_batch_size(len(rows)) if i in automatic_indices else None for i in range(len(networks))
+        ]
         for i in automatic_indices:
-            options["lr"][i], options["optimizer"][i] = RATE, OPTIMIZER if networks[i].state is None else None
+            options["lr"][i], options["optimizer"][i] = LEARNING_RATE, OPTIMIZER if networks[i].state is None else None
         try:
             per_network = {name: PerNetwork(values) for name, values in options.items()}
             fit_many(networks, rows, target, sample_weight=weights, epochs=1, **{**per_network, **fit_options})
@@ -119,7 +121,7 @@ def fit_partitions(
             for i in automatic_indices:
                 state = networks[i].state
                 if state is not None:  # the network has been trained
-                    state.by_rule = True
+                    state.is_automatic = True
         if checkpoint is not None:
             _serialization.write(os.fspath(checkpoint), [network._document(checkpoint=True) for network in networks])
 

@@ -30,7 +30,7 @@ class EstimatorLoop(TrainingLoop):
     def set_estimator(self, estimator: Any, rows: int, factor: float) -> None:
         """Set the estimator, its number of rows and the quotient of scikit-learn's loss and the engine's."""
         self.estimator, self.n, self.factor = estimator, rows, factor
-        self.is_plain, self.every = False, 1
+        self.is_plain, self.check_interval = False, 1
         self.has_nan = False  # whether a weight is not finite
         self.val_offset = 0.0
         validation, columns = self.dataset.validation, self.records.columns
@@ -41,21 +41,21 @@ class EstimatorLoop(TrainingLoop):
         if estimator.early_stopping:
             columns["val_score"] = []
 
-    def diverged(self) -> None:
+    def raise_divergence(self) -> None:
         """Set all weights to NaN after a loss that is not finite."""
         # scikit-learn continues with NaN weights and warns at the end. Here no further steps are computed.
         self.params[...] = np.nan
         self.has_nan = True
 
-    def look(self) -> str:
+    def check_epoch(self) -> str:
         """Apply the stopping rules to all new epochs; return the reason to stop, or ""."""
         reason = ""
-        while not reason and self.epoch > self.seen:
-            self.seen += 1
-            reason = self.after_epoch(self.seen)
+        while not reason and self.epoch > self.checked_epochs:
+            self.checked_epochs += 1
+            reason = self.after_epoch(self.checked_epochs)
         if self.interrupt:
             return "interrupt"
-        return reason or ("max_seconds" if self.is_late() else "")
+        return reason or ("max_seconds" if self.is_out_of_time() else "")
 
     def after_epoch(self, epoch: int) -> str:
         """Update the attributes of the estimator after an epoch; return the reason to stop, or ""."""
@@ -93,7 +93,7 @@ class EstimatorLoop(TrainingLoop):
             # The velocity of scikit-learn contains the learning rate, and is not changed with it.
             state.moments *= state.lr / optimizer.learning_rate
             state.lr = optimizer.learning_rate
-        if self.call_back(epoch, is_best, last=bool(reason) or epoch == self.options.epochs):
+        if self.run_callbacks(epoch, is_best, is_last=bool(reason) or epoch == self.options.epochs):
             reason = reason or "callback"
         return reason
 
@@ -112,7 +112,7 @@ class EstimatorLoop(TrainingLoop):
         if not _improves(estimator, score, estimator.best_validation_score_):
             return False
         estimator.best_validation_score_ = score
-        self.monitor.keep(self.params)
+        self.monitor.save_params(self.params)
         return True
 
 
@@ -155,10 +155,10 @@ class DenseLoop(EstimatorLoop):
         """Number of completed epochs."""
         return super().epoch + self.nan_epochs
 
-    def goal(self) -> int:
+    def next_check(self) -> int:
         """Return the epoch after which the stopping rules are checked next."""
-        self.every = self.unchecked_epochs()
-        return super().goal()
+        self.check_interval = self.unchecked_epochs()
+        return super().next_check()
 
     def unchecked_epochs(self) -> int:
         """Return the number of epochs until a stopping rule can apply; it is checked after the last of them."""
@@ -204,12 +204,12 @@ class SparseLoop(EstimatorLoop, BatchLoop):
         factor: float,
         rows: int,
         net: NeuralNetwork,
-        passes: Any,
+        start_epoch: Any,
         validation: Data | None,
         options: TrainingOptions,
         state: TrainingState,
     ) -> None:
-        BatchLoop.__init__(self, net.model, net.converter, passes, options, state, validation)
+        BatchLoop.__init__(self, net.model, net.converter, start_epoch, options, state, validation)
         self.set_estimator(estimator, rows, factor)
 
     def advance(self, goal: int) -> None:
@@ -218,11 +218,11 @@ class SparseLoop(EstimatorLoop, BatchLoop):
         for data in self.batches():
             loss = np.nan if self.has_nan else self.step(data) + mean(self.estimator._offsets(data.Y), data.weights)
             total += loss * len(data.X)
-            if self.interrupt or self.is_late():
+            if self.interrupt or self.is_out_of_time():
                 return
-        self.records.losses[self.complete] = total / self.n
-        self.complete += 1
-        self.mark(perf_counter())
+        self.records.losses[self.completed_epochs] = total / self.n
+        self.completed_epochs += 1
+        self.record_time(perf_counter())
 
 
 def mean(offsets: NDArray[Any] | None, weights: NDArray[Any] | None) -> float:

@@ -82,12 +82,12 @@ class Solvers:
         options.network, options.callbacks = net, callbacks_of(self.callback)
         run: Any
         if issparse(X):
-            passes = partial(batches, data, batch, draw)
-            run = SparseLoop(self, loss_factor, n, net, passes, validation_data, options, state)
+            start_epoch = partial(batches, data, batch, draw)
+            run = SparseLoop(self, loss_factor, n, net, start_epoch, validation_data, options, state)
         else:
             run = DenseLoop(self, loss_factor, draw, net, data, validation_data, options, state)
         if self.early_stopping and not self.loss_curve_:
-            run.monitor.keep(run.params)  # returned if each score is NaN
+            run.monitor.save_params(run.params)  # returned if each score is NaN
         self.n_iter_ = 0
         net.state = state
         reason = run.run().stop_reason

@@ -1,0 +1,63 @@
+"""Checks of outputs and targets after a training whose loss is still large, on a sample of its rows."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from nnc._registry import activations, losses
+
+if TYPE_CHECKING:
+    from nnc._model.data import Data
+    from nnc._training.loop import TrainingLoop
+
+MAX_SAMPLE_ROWS = 1000
+MIN_OUTSIDE_FRACTION = 0.01  # of targets outside the output range
+RANGE_TOLERANCE = 0.01  # targets count as outside if they exceed the output range by this fraction of their own range
+MIN_WRONG_FRACTION = 0.2  # of rows with an output at the wrong end of its range
+
+
+def sample_rows(data: Data) -> Data:
+    """Return at most about `MAX_SAMPLE_ROWS` rows with positive weights, evenly spaced."""
+    if data.weights is None and data.n <= MAX_SAMPLE_ROWS:
+        return data
+    weighted = np.arange(data.n) if data.weights is None else np.flatnonzero(data.weights)
+    return data.rows(weighted[:: -(-len(weighted) // MAX_SAMPLE_ROWS)])
+
+
+def unreachable_targets(run: TrainingLoop) -> tuple[float, float] | None:
+    """Return the smallest and the largest target if a part of the targets is outside the output range, else None."""
+    low, high = activations.ROWS[run.model.activations[-1]].output_range
+    # targets of losses that require an output activation are checked before the training
+    if low == -high == -np.inf or losses.ROWS[run.model.loss].output_required:
+        return None
+    Y = sample_rows(run.data).target
+    smallest, largest = float(Y.min()), float(Y.max())
+    if low <= smallest and largest <= high:
+        return None
+    with np.errstate(all="ignore"):
+        margin = RANGE_TOLERANCE * (largest - smallest)
+        outside = (low - margin > Y) | (high + margin < Y)
+    return (smallest, largest) if outside.mean() > MIN_OUTSIDE_FRACTION else None
+
+
+def saturated_output_fraction(run: TrainingLoop) -> float:
+    """Return the fraction of outputs at an end of their range, or 0 if few rows have their targets at the other end.
+
+    Return 0 too if the derivative of the output activation is not a factor of the gradient, because the layer then
+    learns in spite of saturation.
+    """
+    row = activations.ROWS[run.model.activations[-1]]
+    if row.saturation_range is None or losses.ROWS[run.model.loss].output_required:
+        return 0.0
+    low, high = row.saturation_range
+    rows = sample_rows(run.data)
+    P, Y = run.model.forward(rows.X)[-1], rows.target
+    if low < P.min() and P.max() < high:
+        return 0.0
+    with np.errstate(all="ignore"):
+        is_wrong = low < Y if row.dead_when_saturated else abs(P - Y) > (high - low) / 2
+    if is_wrong.any(axis=1).mean() < MIN_WRONG_FRACTION:
+        return 0.0
+    return float(((low >= P) | (high <= P)).mean())
