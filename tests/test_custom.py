@@ -241,7 +241,7 @@ def test_check_gradients_leaves_bends_out():
     X, y = data(net, 4)
     y[1] = net.predict(X[1:2])
     layer = nnc.check_gradients(net, X, y).layers[-1]
-    assert (layer.checked, layer.bends, layer.wrong) == (9, 3, False)
+    assert (layer.checked, layer.kinks, layer.wrong) == (9, 3, False)
 
 
 def test_no_function_changes_the_data():

@@ -99,7 +99,7 @@ def test_weights_and_params():
 
 def test_summary():
     assert lenet(dtype="float32", scale_X="pixels").summary().splitlines() == [
-        "layer           inputs       outputs      what it does      parameters  multiply-adds",
+        "layer           inputs       outputs      description       parameters  multiply-adds",
         "Hidden Layer 1  28 x 28 x 1  24 x 24 x 6  relu of 5 x 5     156         86,400",
         "MaxPool2D       24 x 24 x 6  12 x 12 x 6  largest of 2 x 2  0           0",
         "Hidden Layer 2  12 x 12 x 6  8 x 8 x 16   relu of 5 x 5     2,416       153,600",

@@ -111,7 +111,7 @@ def test_worked_example_in_numbers(worked_example):
     assert step.terms == pytest.approx(np.array([[0.274811083, 0.023560026]]), abs=5e-10)
     assert step.loss == pytest.approx(0.298371109, abs=5e-10)
     assert output.dA[0, 0] == pytest.approx(0.74136507, abs=5e-9)
-    assert output.slope[0, 0] == pytest.approx(0.186815602, abs=5e-10)
+    assert output.derivative[0, 0] == pytest.approx(0.186815602, abs=5e-10)
     assert output.dW[0, 0] == pytest.approx(0.08216704, abs=5e-9)
     assert output.new_W.T.ravel() == pytest.approx([0.35891648, 0.408666186, 0.511301270, 0.561370121], abs=5e-9)
     assert hidden.dW[0, 0] == pytest.approx(0.000438568, abs=5e-10)
@@ -273,7 +273,7 @@ def test_wrong_arguments(X, y, lr, error, message):
 
 
 def test_wrong_labels():
-    with pytest.raises(ValueError, match=r"^y must hold labels from 0 to 2, got 0 to 3$"):
+    with pytest.raises(ValueError, match=r"^y must contain labels from 0 to 2, got 0 to 3$"):
         explain_step(Stub((1, 3), ("softmax",), "cross_entropy"), [[1], [2]], [0, 3], 0.1)
 
 
@@ -287,7 +287,7 @@ def test_gradients_of_the_engine_are_right(activation, loss, dtype):
     net = NeuralNetwork([3, 5, 4, 2], activation=activation, loss=loss, dtype=dtype, seed=3)
     check = check_gradients(net, *data(6, 3, 2, loss))
     assert check.ok, str(check)
-    assert [layer.checked + layer.bends + layer.uncertain for layer in check.layers] == [20, 24, 10]
+    assert [layer.checked + layer.kinks + layer.uncertain for layer in check.layers] == [20, 24, 10]
     assert sum(layer.uncertain for layer in check.layers) <= {"float64": 0, "float32": 2}[dtype]
 
 
@@ -355,9 +355,9 @@ def test_parameters_at_a_bend_are_left_out(activation):
     check = check_gradients(net, [[0.0, 0.0]], [[1.0]])  # every net input is 0
     hidden, output = check.layers
     assert check.ok
-    assert (hidden.checked, hidden.bends) == (6, 3)  # the weights have no influence, the biases move along the bend
-    assert " (3 more are at a bend), ok" in str(hidden)
-    assert (output.checked, output.bends) == (4, 0)
+    assert (hidden.checked, hidden.kinks) == (6, 3)  # the weights have no influence, the biases move along the bend
+    assert " (3 more are at a kink), ok" in str(hidden)
+    assert (output.checked, output.kinks) == (4, 0)
 
 
 def test_gradients_can_be_given():
@@ -375,8 +375,8 @@ def test_nothing_to_compare():
     check = check_gradients(net, [[1.0]], [[1.0]])
     assert (check.ok, check.wrong) == (False, False)
     assert str(check).splitlines() == [
-        "Output Layer: 0 of 1 parameters (1 more are at a bend), nothing to compare",
-        "Whether the gradients are right is open: bends and rounding leave nothing to compare in Output Layer",
+        "Output Layer: 0 of 1 parameters (1 more are at a kink), nothing to compare",
+        "The gradients could not be checked: kinks and rounding leave nothing to compare in Output Layer",
     ]
 
 

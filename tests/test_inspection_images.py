@@ -44,11 +44,11 @@ class Plain:
 
     @property
     def weights(self):
-        return [np.array(layer.W) for layer in self.net.computing]
+        return [np.array(layer.W) for layer in self.net.parametric_layers]
 
     @property
     def biases(self):
-        return [None if layer.b is None else np.array(layer.b) for layer in self.net.computing]
+        return [None if layer.b is None else np.array(layer.b) for layer in self.net.parametric_layers]
 
     def gradients(self, X, y):
         gradients = [(np.array(dW), None if db is None else np.array(db)) for dW, db in self.net.gradients(X, y)]
@@ -82,7 +82,7 @@ def test_gradients_are_right_by_differences_too(layers):
     net = Plain(layers)
     check = check_gradients(net, *data(net))
     assert check.ok, str(check)
-    assert sum(layer.uncertain + layer.bends for layer in check.layers) == 0
+    assert sum(layer.uncertain + layer.kinks for layer in check.layers) == 0
     for layer in check.layers:
         assert layer.by_both >= 0.35 * layer.n_params, str(check)  # some have a gradient of 0, or nearly
         assert layer.by_differences == pytest.approx(layer.by_definition, rel=1e-7)
@@ -120,9 +120,9 @@ def pooled(values, W=1.0, activation="identity"):
 
 
 def test_largest_number_is_a_bend_where_two_are_the_same():
-    assert (pooled([[1, 2], [3, 5]]).bends, pooled([[1, 2], [3, 5]]).by_both) == (0, 2)
+    assert (pooled([[1, 2], [3, 5]]).kinks, pooled([[1, 2], [3, 5]]).by_both) == (0, 2)
     # Two fives: whichever it is, weight and bias act on it alike.
-    assert (pooled([[1, 5], [3, 5]]).bends, pooled([[1, 5], [3, 5]]).by_both) == (0, 2)
+    assert (pooled([[1, 5], [3, 5]]).kinks, pooled([[1, 5], [3, 5]]).by_both) == (0, 2)
 
 
 def test_rounding_that_decides_on_the_largest_number():
@@ -131,8 +131,8 @@ def test_rounding_that_decides_on_the_largest_number():
     net.net.weights = [[[0.1], [0.2]], net.net.weights[1]]
     for last, bends in ((1.0, [3, 2]), (1.01, [0, 0])):  # 0.1 * 2 + 0.2 * 1 and 0.1 * 1 + 0.2 * 1.5
         hidden, output = check_gradients(net, [[2.0, 1.0, 1.5 * last]], [[0.3, 0.4]]).layers
-        assert [hidden.bends, hidden.by_both] == [bends[0], 3 - bends[0]]
-        assert output.bends == 0
+        assert [hidden.kinks, hidden.by_both] == [bends[0], 3 - bends[0]]
+        assert output.kinks == 0
 
 
 def test_background_does_not_hide_anything():
@@ -142,7 +142,7 @@ def test_background_does_not_hide_anything():
     X[:, 4:7, 5:9] = np.random.default_rng(0).uniform(0, 1, (2, 3, 4, 1))
     check = check_gradients(net, X, [[0.3, 0.4], [0.1, 0.2]])
     assert check.ok, str(check)
-    assert sum(layer.bends + layer.uncertain for layer in check.layers) == 0
+    assert sum(layer.kinks + layer.uncertain for layer in check.layers) == 0
     assert all(layer.by_both >= 0.5 * layer.n_params for layer in check.layers), str(check)  # others are behind a relu
 
 
@@ -194,7 +194,7 @@ Row 0
   Neuron 0: dL/da = (2.5 - 1.5) = 1
             da/dz = 1
             delta = 1 * 1 = 1
- MaxPool2D: dL/da, for the first of the largest
+ MaxPool2D: dL/da, for the first maximum
   Channel 0, pixel 0, 0 (largest at 0, 0): dL/da = 1 * 2 = 2
   Channel 0, pixel 1, 0 (largest at 1, 1): dL/da = 1 * 4 = 4
  Hidden Layer 1: da/dz = (1 if z > 0 else 0)
@@ -212,7 +212,7 @@ Row 0
             delta = 4 * 1 = 4
 
 Gradients and step: dL/dw = delta * input; w - 0.5 * dL/dw
- Hidden Layer 1: weights by row, column and channel of a window; without windows whose delta is 0
+ Hidden Layer 1: weights by row, column and channel of a window; windows with delta 0 are omitted
   Filter 0
    Weight 0, 0, 0: dL/dw = 2 * 1 + 4 * 3 = 14
              w = 0.5 - 0.5 * 14 = -6.5

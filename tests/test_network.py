@@ -448,10 +448,10 @@ def test_a_step_says_what_is_scaled(capsys):
     assert (step.scaling_X, step.scaling_y) == (net.converter.scaling_X, net.converter.scaling_y)
     assert capsys.readouterr().out.splitlines()[:8] == [
         "One step of gradient descent: 1 row, scaled inputs and targets, loss mse, lr 0.5",
-        "Inputs are scaled (minmax); below are the scaled numbers",
+        "Inputs are scaled (minmax); the text below shows the scaled numbers",
         " Input 0: (raw - 10) * 0.25",
         " Input 1: (raw + 4) * 0.5",
-        "Targets, and outputs with them, are scaled (standardize); below are the scaled numbers",
+        "Targets and outputs are scaled (standardize); the text below shows the scaled numbers",
         " Output 0: (raw - 5) * 0.5",
         "",
         "Forward: z = sum of input * weight + bias, a = f(z)",

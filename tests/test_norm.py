@@ -470,7 +470,7 @@ def test_what_it_refuses():
         net.fit(X, Y, epochs=1, optimizer="levenberg_marquardt")
     with pytest.raises(ValueError, match="dropout must be said by Dropout layers"):
         net.fit(X, Y, epochs=1, lr=0.001, dropout=0.5)
-    with pytest.raises(ValueError, match="explain_step follows rows one by one"):
+    with pytest.raises(ValueError, match="net must not contain BatchNorm"):
         net.explain_step(X[:2], Y[:2])
 
 

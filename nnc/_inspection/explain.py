@@ -1,4 +1,4 @@
-"""A step of gradient descent with all its numbers, in a text that one can check with a pocket calculator."""
+"""Explanation of a gradient descent step: a text with each sum and each product, to be checked by hand."""
 
 from __future__ import annotations
 
@@ -18,39 +18,42 @@ from nnc.layers.base import format_shape
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
+    from nnc._inspection.connections import Windows
     from nnc._inspection.problem import Array, Network
     from nnc._inspection.steps import PoolStep
     from nnc._inspection.text import Scaling
-    from nnc._inspection.ways import Windows
 
-MANY = 12  # more neurons, inputs or rows than that, and only the first few are in a text
-FEW = 3
-PIXELS = 36  # as many numbers of all channels of an image together are shown, and windows in a sum
+MAX_SHOWN = 12  # neurons, inputs or rows that the text shows; of more, it shows the first SHORTENED
+SHORTENED = 3
+MAX_SHOWN_PIXELS = 36  # numbers of an image, all channels together, and windows in a sum
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Explanation:
-    """A step of gradient descent. Its `str()` is a text that one can check with a pocket calculator.
+    """Quantities of a gradient descent step. `str()` returns a text with each sum and each product.
 
     Attributes
     ----------
     lr : float
+        Learning rate.
     loss_name : str
+        Name of the loss.
     loss_parameter : float or None
+        Parameter of the loss, such as delta of Huber.
     X : array (n, n_in)
-        As the first layer sees them.
+        Scaled inputs.
     y : array (n, n_out)
-        Targets as the loss sees them; labels are one-hot rows here, with the label smoothing in them.
+        Scaled targets; for labels one-hot rows with label smoothing.
     P : array (n, n_out)
         Outputs of the network before the step.
     terms : array (n, n_out)
-        What each output of each row adds to the loss.
+        Contribution of each output of each row to the loss.
     loss : float
-        The sum of the terms.
+        Sum of the terms.
     layers : tuple of LayerStep
-        The output layer is the last.
+        Quantities of each layer; the last one is the output layer.
     scaling_X, scaling_y : Scaling or None
-        How X and y were made from raw numbers, where they were: (raw - shift) * factor.
+        Scaling of X and y: (raw - shift) * factor.
     """
 
     lr: float
@@ -87,19 +90,20 @@ def explain_step(
     scaling_X: Scaling | None = None,
     scaling_y: Scaling | None = None,
 ) -> Explanation:
-    """One step of plain gradient descent, w = w - lr dL/dw, with every number on the way. The network stays as it is.
+    """Explain one step of plain gradient descent, w = w - lr dL/dw, with every number. The network does not change.
 
     Parameters
     ----------
     net : NeuralNetwork
+        The network.
     X : array (n, n_in)
-        Inputs as the first layer sees them. A vector is one row, or where the network has one input, one column.
+        Scaled inputs. A vector is one row, or one column if the network has one input.
     y : array (n, n_out), or (n,)
-        Targets as the loss sees them; labels from 0 to n_out - 1 for "cross_entropy", 1 and -1 for "hinge".
+        Scaled targets; labels from 0 to n_out - 1 for "cross_entropy", 1 and -1 for "hinge".
     lr : float
         Learning rate.
     scaling_X, scaling_y : Scaling, optional
-        How X and y were made from raw numbers, for the text to say.
+        Scaling of X and y, which the text describes.
 
     Returns
     -------
@@ -114,10 +118,10 @@ def explain_step(
     if isinstance(lr, (bool, str)) or not hasattr(lr, "__float__") or not 0 < lr < math.inf:
         raise ValueError(f"lr must be a positive finite number, got {lr!r}")
     problem = Problem(net, X, y)
-    if any(way.norm for way in problem.ways):
+    if any(connection.norm for connection in problem.connections):
         raise ValueError(
-            "explain_step follows rows one by one, and a BatchNorm makes those of a batch depend on each other: "
-            "check_gradients holds such a network against the definitions, and nnc.reference has the formulas"
+            "net must not contain BatchNorm, whose rows depend on each other; use check_gradients, or read the "
+            "formulas in nnc.reference"
         )
     steps = layer_steps(problem, float(lr))
     terms = problem.terms(steps[-1].Z, steps[-1].A)
@@ -137,28 +141,29 @@ def explain_step(
     )
 
 
-# ---------------------------------------------------------------------------------------------- its text
+# ---------------------------------------------------------------------------------------------- text
 
 
 def _lines(step: Explanation) -> Iterator[str]:
+    """Yield all lines of the text."""
     rows = _first(len(step.X))
     plural = "s" if len(step.X) > 1 else ""
     rows_are = f"{len(step.X)} row{plural}{_scaled(step)}"
     yield f"One step of gradient descent: {rows_are}, loss {step.loss_name}, lr {step.lr:g}"
-    yield from _scaling_lines("Inputs are", "Input", step.scaling_X)
-    yield from _scaling_lines("Targets, and outputs with them, are", "Output", step.scaling_y)
+    yield from _scaling_lines("Inputs", "Input", step.scaling_X)
+    yield from _scaling_lines("Targets and outputs", "Output", step.scaling_y)
     yield ""
     yield "Forward: z = sum of input * weight + bias, a = f(z)"
     for r in rows:
         yield from _forward_lines(step, r)
-    yield from _left_out(len(step.X), "row")
+    yield from _omitted(len(step.X), "row")
     yield ""
     yield from _loss_lines(step, rows)
     yield ""
     yield "Backward: delta = dL/dz = dL/da * da/dz, from the last layer to the first"
     for r in rows:
         yield from _backward_lines(step, r)
-    yield from _left_out(len(step.X), "row")
+    yield from _omitted(len(step.X), "row")
     yield ""
     per_row = " of every row, added up" if len(step.X) > 1 else ""
     yield f"Gradients and step: dL/dw = delta * input{per_row}; w - {step.lr:g} * dL/dw"
@@ -167,21 +172,23 @@ def _lines(step: Explanation) -> Iterator[str]:
 
 
 def _scaled(step: Explanation) -> str:
-    """What of a step is scaled, for its heading."""
+    """Return the scaled quantities as text for the heading."""
     names = ["inputs"] if step.scaling_X is not None else []
     names += ["targets"] if step.scaling_y is not None else []
     return f", scaled {' and '.join(names)}" if names else ""
 
 
-def _scaling_lines(what: str, column: str, scaling: Scaling | None) -> Iterator[str]:
+def _scaling_lines(quantity: str, column: str, scaling: Scaling | None) -> Iterator[str]:
+    """Yield the lines about the scaling of a quantity, if it is scaled."""
     if scaling is not None:
-        yield f"{what} scaled ({scaling.type}); below are the scaled numbers"
+        yield f"{quantity} are scaled ({scaling.type}); the text below shows the scaled numbers"
         lines = list(scaling_text(column, scaling, ".9g"))
         yield from (lines[i] for i in _first(len(lines)))
-        yield from _left_out(len(lines), column.lower(), " ")
+        yield from _omitted(len(lines), column.lower(), " ")
 
 
 def _forward_lines(step: Explanation, r: int) -> Iterator[str]:
+    """Yield the lines of the forward pass of row r."""
     yield from _input_lines(step, r)
     for layer in step.layers:
         for pool in layer.pools:
@@ -199,39 +206,42 @@ def _forward_lines(step: Explanation, r: int) -> Iterator[str]:
             if not activation.elementwise:
                 formula = f"exp({z:.9g}) / ({_added([f'exp({other:.9g})' for other in layer.Z[row]])})"
             yield f"{'':12}a = {_equal(formula, layer.A[row, j])}"
-        yield from _left_out_neurons(layer)
+        yield from _omitted_neurons(layer)
 
 
 def _input_lines(step: Explanation, r: int) -> Iterator[str]:
+    """Yield the inputs of row r."""
     first = step.layers[0]
     windows = first.pools[0].pool.windows if first.pools else first.windows
     if windows is None:
         yield f"Row {r}: inputs {_listed(step.X[r])}"
         return
-    height, width, channels = windows.below
+    height, width, channels = windows.input_shape
     yield f"Row {r}: an image of {height} x {width}"
     image = step.X[r].reshape(height, width, channels)
     for c in _first(channels):
         if channels > 1:
             yield f" Channel {c}"
         yield from (f"  {_listed(image[y, :, c])}" for y in _first(height))
-        yield from _left_out(height, "row")
-    yield from _left_out(channels, "channel", " ")
+        yield from _omitted(height, "row")
+    yield from _omitted(channels, "channel", " ")
 
 
 def _pool_lines(step: PoolStep, r: int) -> Iterator[str]:
+    """Yield the lines of the forward pass of a pool for row r."""
     pool = step.pool
-    what = "the largest" if pool.largest else "the mean"
-    yield f" {pool.name}: a = {what} of each window of {format_shape(pool.windows.size)}"
-    seen = pool.windows.seen(step.A_in[r : r + 1])[0]
+    statistic = "the largest" if pool.is_max else "the mean"
+    yield f" {pool.name}: a = {statistic} of each window of {format_shape(pool.windows.size)}"
+    windows = pool.windows.gather(step.A_in[r : r + 1])[0]
     for output, p, c in _outputs(pool.windows):
-        numbers = [_n(a) for a in seen[p, :, c]]
-        formula = f"max({_added(numbers, separator=', ')})" if pool.largest else f"({_added(numbers)}) / {len(numbers)}"
-        yield f"  {output}: a = {formula} = {step.A[r, p * seen.shape[2] + c]:.9g}"
-    yield from _left_out_pixels(pool.windows, "channel")
+        numbers = [_n(a) for a in windows[p, :, c]]
+        formula = f"max({_added(numbers, separator=', ')})" if pool.is_max else f"({_added(numbers)}) / {len(numbers)}"
+        yield f"  {output}: a = {formula} = {step.A[r, p * windows.shape[2] + c]:.9g}"
+    yield from _omitted_pixels(pool.windows, "channel")
 
 
 def _loss_lines(step: Explanation, rows: range) -> Iterator[str]:
+    """Yield the lines about the loss."""
     loss = losses.ROWS[step.loss_name]
     (n, n_out), c = step.y.shape, step.loss_parameter
     by = {"": "", "rows": f" / {n}", "terms": f" / {n * n_out}"}[loss.mean_over]
@@ -243,180 +253,193 @@ def _loss_lines(step: Explanation, rows: range) -> Iterator[str]:
         for j in _first(n_out):
             text = loss.term_template.format(y=_n(step.y[r, j]), p=_n(step.P[r, j]), c=c)
             yield f" Row {r}, output {j}: {text}{by} = {step.terms[r, j]:.9g}"
-        yield from _left_out(n_out, "output")
-    yield from _left_out(n, "row")
+        yield from _omitted(n_out, "output")
+    yield from _omitted(n, "row")
     yield f" L = {_equal(_added(list(map(_n, step.terms.ravel()))), step.loss)}"
 
 
 def _backward_lines(step: Explanation, r: int) -> Iterator[str]:
+    """Yield the lines of the backward pass of row r."""
     loss = losses.ROWS[step.loss_name]
     divisor = loss.divisor(*step.y.shape)
     by = f" / {divisor}" if divisor > 1 else ""
     yield f"Row {r}"
     for l in range(len(step.layers) - 1, -1, -1):
-        layer, above = step.layers[l], step.layers[l + 1] if l + 1 < len(step.layers) else None
-        simple = above is None and loss.output_required
+        layer, next_layer = step.layers[l], step.layers[l + 1] if l + 1 < len(step.layers) else None
+        simple = next_layer is None and loss.output_required
         softmax = not activations.ROWS[layer.activation].elementwise and not simple
-        slope_text = activations.ROWS[layer.activation].derivative_template
+        derivative_text = activations.ROWS[layer.activation].derivative_template
         if simple:
             yield f" {layer.name}: dL/da * da/dz = (p - y){by}"
         elif softmax:
             yield f" {layer.name}: delta = a * (dL/da - sum of a * dL/da over the neurons)"
         else:
-            yield f" {layer.name}: da/dz = {slope_text.format(z='z', a='a')}"
+            yield f" {layer.name}: da/dz = {derivative_text.format(z='z', a='a')}"
         for neuron, row, j, i in _neurons(layer, r):
-            y, a, z = (_n(table[row, j]) for table in (step.y if above is None else layer.A, layer.A, layer.Z))
+            y, a, z = (_n(table[row, j]) for table in (step.y if next_layer is None else layer.A, layer.A, layer.Z))
             dA, delta = layer.dA[row, j], layer.delta[row, j]
             if simple:
                 yield f"  {neuron}: delta = ({a} - {y}){by} = {delta:.9g}"
                 continue
-            if above is None:
+            if next_layer is None:
                 text = loss.derivative_template.format(y=y, p=a, c=step.loss_parameter) + by
             else:
-                text = _effects(above.pools[0] if above.pools else above, r, i)
+                text = _effects(next_layer.pools[0] if next_layer.pools else next_layer, r, i)
             yield f"  {neuron}: dL/da = {_equal(text, dA)}"
             if softmax:
                 total = float(layer.A[row] @ layer.dA[row])
                 yield f"{'':12}delta = {a} * ({_n(dA)} - {_n(total)}) = {delta:.9g}"
             else:
-                yield f"{'':12}da/dz = {_equal(slope_text.format(z=z, a=a), layer.slope[row, j])}"
-                yield f"{'':12}delta = {_n(dA)} * {_n(layer.slope[row, j])} = {delta:.9g}"
-        yield from _left_out_neurons(layer)
-        behind: PoolStep | LayerStep = layer
+                yield f"{'':12}da/dz = {_equal(derivative_text.format(z=z, a=a), layer.derivative[row, j])}"
+                yield f"{'':12}delta = {_n(dA)} * {_n(layer.derivative[row, j])} = {delta:.9g}"
+        yield from _omitted_neurons(layer)
+        following: PoolStep | LayerStep = layer
         for pool in layer.pools[::-1] if l > 0 else ():
-            yield from _back_through_pool_lines(pool, behind, r)
-            behind = pool
+            yield from _pool_backward_lines(pool, following, r)
+            following = pool
 
 
-def _back_through_pool_lines(step: PoolStep, above: PoolStep | LayerStep, r: int) -> Iterator[str]:
+def _pool_backward_lines(step: PoolStep, following: PoolStep | LayerStep, r: int) -> Iterator[str]:
+    """Yield the lines of the backward pass of a pool for row r."""
     pool, windows = step.pool, step.pool.windows
-    yield f" {pool.name}: dL/da, for " + ("the first of the largest" if pool.largest else "all in equal shares")
+    yield f" {pool.name}: dL/da, for " + ("the first maximum" if pool.is_max else "each number in equal parts")
     winners = pool.winners(step.A_in[r : r + 1])[0]
     for output, p, c in _outputs(windows):
         i = p * winners.shape[2] + c
-        y, x = divmod(int(windows.places[p, winners[p, :, c].argmax(), c]) // windows.below[2], windows.below[1])
-        place = f" (largest at {y}, {x})" if pool.largest else ""
-        yield f"  {output}{place}: dL/da = {_equal(_effects(above, r, i), step.dA[r, i])}"
-    yield from _left_out_pixels(windows, "channel")
+        _, width, channels = windows.input_shape
+        y, x = divmod(int(windows.indices[p, winners[p, :, c].argmax(), c]) // channels, width)
+        position = f" (largest at {y}, {x})" if pool.is_max else ""
+        yield f"  {output}{position}: dL/da = {_equal(_effects(following, r, i), step.dA[r, i])}"
+    yield from _omitted_pixels(windows, "channel")
 
 
-def _effects(above: PoolStep | LayerStep, r: int, i: int) -> str:
-    """How number i of row r acts on the loss: the sum of what it does to all that it goes into, but for windows that do
-    nothing."""
-    if isinstance(above, LayerStep) and above.columnwise:
-        return f"{_n(above.delta[r, i])} * {_n(above.W[0, i])}"
-    if isinstance(above, LayerStep) and above.windows is None:
-        return _added([f"{_n(d)} * {_n(w)}" for d, w in zip(above.delta[r], above.W[i], strict=True)])
-    windows = above.windows if isinstance(above, LayerStep) else above.pool.windows
+def _effects(following: PoolStep | LayerStep, r: int, i: int) -> str:
+    """Return dL/da of number i of row r as a sum over all numbers that depend on it; terms of 0 are omitted."""
+    if isinstance(following, LayerStep) and following.columnwise:
+        return f"{_n(following.delta[r, i])} * {_n(following.W[0, i])}"
+    if isinstance(following, LayerStep) and following.windows is None:
+        return _added([f"{_n(d)} * {_n(w)}" for d, w in zip(following.delta[r], following.W[i], strict=True)])
+    windows = following.windows if isinstance(following, LayerStep) else following.pool.windows
     assert windows is not None
-    pixels, size, channels = windows.places.shape
+    pixels, size, channels = windows.indices.shape
     effects = []
-    for p, k, c in np.argwhere(windows.places == i).tolist():
-        if isinstance(above, LayerStep):
-            delta, w = above.delta[r * pixels + p], above.W[k * channels + c]
+    for p, k, c in np.argwhere(windows.indices == i).tolist():
+        if isinstance(following, LayerStep):
+            delta, w = following.delta[r * pixels + p], following.W[k * channels + c]
             effects += [f"{_n(d)} * {_n(weight)}" for d, weight in zip(delta, w, strict=True) if d != 0]
-        elif not above.pool.largest:
-            effects.append(f"{_n(above.dA[r, p * channels + c])} / {size}")
-        elif above.pool.winners(above.A_in[r : r + 1])[0, p, k, c]:
-            effects.append(_n(above.dA[r, p * channels + c]))
+        elif not following.pool.is_max:
+            effects.append(f"{_n(following.dA[r, p * channels + c])} / {size}")
+        elif following.pool.winners(following.A_in[r : r + 1])[0, p, k, c]:
+            effects.append(_n(following.dA[r, p * channels + c]))
     return _added(effects) or "0"
 
 
 def _step_lines(layer: LayerStep, lr: float) -> Iterator[str]:
+    """Yield the lines about gradients and new weights of a layer."""
     windows, (n_in, n_out) = layer.windows, layer.W.shape
     order = (
-        "" if windows is None else ": weights by row, column and channel of a window; without windows whose delta is 0"
+        "" if windows is None else ": weights by row, column and channel of a window; windows with delta 0 are omitted"
     )
     yield f" {layer.name}{order}"
     for j in _first(n_out):
         yield f"  {'Neuron' if windows is None else 'Filter'} {j}"
         delta = layer.delta[:, j]
         rows = range(len(delta)) if windows is None else np.flatnonzero(delta).tolist()
-        many = MANY if windows is None else PIXELS
+        limit = MAX_SHOWN if windows is None else MAX_SHOWN_PIXELS
         for i in _first(n_in):
-            weight = str(i) if windows is None else _at(i, *windows.size[1:], windows.below[2])
+            weight = str(i) if windows is None else _at(i, *windows.size[1:], windows.input_shape[2])
             inputs = layer.inputs_of(i, j)
-            products = _added([f"{_n(delta[row])} * {_n(inputs[row])}" for row in rows], many=many) or "0"
+            products = _added([f"{_n(delta[row])} * {_n(inputs[row])}" for row in rows], limit=limit) or "0"
             yield f"   Weight {weight}: dL/dw = {_equal(products, layer.dW[i, j])}"
             new = f"{layer.W[i, j]:.9g} - {lr:g} * {_n(layer.dW[i, j])} = {layer.new_W[i, j]:.9g}"
             yield f"{'':13}w = {new}"
-        yield from _left_out(n_in, "weight", "   ")
+        yield from _omitted(n_in, "weight", "   ")
         if layer.b is not None and layer.db is not None and layer.new_b is not None:
-            yield f"   Bias: dL/db = {_equal(_added([_n(delta[row]) for row in rows], many=many) or '0', layer.db[j])}"
+            deltas = _added([_n(delta[row]) for row in rows], limit=limit) or "0"
+            yield f"   Bias: dL/db = {_equal(deltas, layer.db[j])}"
             yield f"{'':9}b = {layer.b[j]:.9g} - {lr:g} * {_n(layer.db[j])} = {layer.new_b[j]:.9g}"
-    yield from _left_out(n_out, "neuron" if windows is None else "filter")
+    yield from _omitted(n_out, "neuron" if windows is None else "filter")
 
 
 def _neurons(layer: LayerStep, r: int) -> Iterator[tuple[str, int, int, int]]:
-    """What is shown of a layer for row r of X: its name, its row and column in the arrays of the layer, and its place
-    among all outputs for r."""
+    """Yield the neurons that the text shows for row r of X.
+
+    Each item is the name, the row and column in the arrays of the layer, and the index among all outputs of row r.
+    """
     if layer.windows is None:
         yield from ((f"Neuron {j}", r, j, j) for j in _first(layer.A.shape[1]))
     else:
         for output, p, j in _outputs(layer.windows, "Filter"):
-            yield output, r * len(layer.windows.places) + p, j, p * layer.windows.out[2] + j
+            yield output, r * len(layer.windows.indices) + p, j, p * layer.windows.output_shape[2] + j
 
 
-def _left_out_neurons(layer: LayerStep) -> Iterator[str]:
+def _omitted_neurons(layer: LayerStep) -> Iterator[str]:
+    """Yield lines with the number of omitted neurons or pixels."""
     if layer.windows is None:
-        yield from _left_out(layer.A.shape[1], "neuron")
+        yield from _omitted(layer.A.shape[1], "neuron")
     else:
-        yield from _left_out_pixels(layer.windows, "filter")
+        yield from _omitted_pixels(layer.windows, "filter")
 
 
 def _outputs(windows: Windows, channel: str = "Channel") -> Iterator[tuple[str, int, int]]:
-    """What is shown of an image that windows give: name, pixel and channel."""
-    for c in _first(windows.out[2]):
+    """Yield the name, pixel and channel of the output numbers that the text shows."""
+    for c in _first(windows.output_shape[2]):
         for p in range(_pixels(windows)):
-            yield f"{channel} {c}, pixel {_at(p, windows.out[1])}", p, c
+            yield f"{channel} {c}, pixel {_at(p, windows.output_shape[1])}", p, c
 
 
 def _pixels(windows: Windows) -> int:
-    """How many of the pixels are shown."""
-    return len(windows.places) if math.prod(windows.out) <= PIXELS else min(FEW, len(windows.places))
+    """Return the number of pixels that the text shows."""
+    n = len(windows.indices)
+    return n if math.prod(windows.output_shape) <= MAX_SHOWN_PIXELS else min(SHORTENED, n)
 
 
-def _left_out_pixels(windows: Windows, channel: str) -> Iterator[str]:
-    more = len(windows.places) - _pixels(windows)
+def _omitted_pixels(windows: Windows, channel: str) -> Iterator[str]:
+    """Yield lines with the number of omitted pixels and channels."""
+    more = len(windows.indices) - _pixels(windows)
     if more:
         yield f"  ... and {more} more pixels of each {channel}"
-    yield from _left_out(windows.out[2], channel)
+    yield from _omitted(windows.output_shape[2], channel)
 
 
-def _at(place: int, *sizes: int) -> str:
-    """A place as row, column, ..., of which all but the first have these sizes."""
+def _at(index: int, *sizes: int) -> str:
+    """Return a flat index as text "row, column, ..."; sizes are those of all axes but the first."""
     parts: list[str] = []
     for size in reversed(sizes):
-        place, part = divmod(place, size)
+        index, part = divmod(index, size)
         parts.insert(0, str(part))
-    return ", ".join([str(place), *parts])
+    return ", ".join([str(index), *parts])
 
 
-def _first(n: int, many: int = MANY) -> range:
-    return range(n if n <= many else FEW)
+def _first(n: int, limit: int = MAX_SHOWN) -> range:
+    """Return the indices that the text shows of n items."""
+    return range(n if n <= limit else SHORTENED)
 
 
-def _left_out(n: int, what: str, indent: str = "  ") -> Iterator[str]:
-    if n > MANY:
-        yield f"{indent}... and {n - FEW} more {what}s"
+def _omitted(n: int, noun: str, indent: str = "  ") -> Iterator[str]:
+    """Yield a line with the number of omitted items, if any."""
+    if n > MAX_SHOWN:
+        yield f"{indent}... and {n - SHORTENED} more {noun}s"
 
 
 def _n(number: float) -> str:
-    """A number within a formula."""
+    """Return a number as text within a formula, negative ones in parentheses."""
     return f"{number + 0.0:.9g}" if number >= 0 else f"({number:.9g})"  # -0.0 + 0.0 is 0.0
 
 
 def _equal(formula: str, number: float) -> str:
+    """Return "formula = number", or only the number if the formula is the same text."""
     return f"{number:.9g}" if formula == _n(number) else f"{formula} = {number:.9g}"
 
 
 def _listed(numbers: Array) -> str:
+    """Return numbers separated by commas."""
     return ", ".join(f"{numbers[i] + 0.0:.9g}" for i in _first(len(numbers))) + "".join(
-        _left_out(len(numbers), "number", " ")
+        _omitted(len(numbers), "number", " ")
     )
 
 
-def _added(terms: list[str], last: list[str] | None = None, many: int = MANY, separator: str = " + ") -> str:
-    """A sum as text; of many terms the first few, and the last ones at any rate."""
-    more = [f"({len(terms) - FEW} more)"] if len(terms) > many else []
-    return separator.join([terms[i] for i in _first(len(terms), many)] + more + (last or []))
+def _added(terms: list[str], last: list[str] | None = None, limit: int = MAX_SHOWN, separator: str = " + ") -> str:
+    """Return a sum as text; if there are more than `limit` terms, only the first ones, followed by `last`."""
+    more = [f"({len(terms) - SHORTENED} more)"] if len(terms) > limit else []
+    return separator.join([terms[i] for i in _first(len(terms), limit)] + more + (last or []))

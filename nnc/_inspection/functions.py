@@ -1,4 +1,4 @@
-"""A loss function of the user's held against differences: is the derivative that it returns that of its loss?"""
+"""Comparison of the derivative that a custom loss function returns with finite differences of its loss."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 import numpy as np
 
 from nnc._inspection.gradients import (
-    COMPARABLE,
-    LEAST,
-    SAMPLE,
-    STEPS,
+    MAX_ROUNDING,
+    MAX_SAMPLED,
+    MAX_STEPS,
+    MIN_SCALE,
     TOLERANCE,
     GradientCheck,
     LayerCheck,
@@ -23,13 +23,13 @@ from nnc._inspection.gradients import (
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-LEAST_OUTPUT = 1e-3  # a difference is so many times eps wide at least, and for larger outputs by as much wider
-BENT = 0.01  # of the larger slope: a bend turns by more
-ROUNDINGS = 8  # of the loss, that may be in a difference
+MIN_OUTPUT_SCALE = 1e-3  # the step of a difference is eps times the output, or times this if the output is smaller
+MIN_KINK = 0.01  # smallest change of the slope that counts as a kink, relative to the slope
+ROUNDING_ERRORS = 8  # assumed rounding errors of the loss in a difference, in units of its precision
 
 
 class LossFunction(Protocol):
-    """Interface of a loss that is a user's function, see `CustomLoss` in nnc/_model/custom.py."""
+    """Interface of a custom loss function, see `CustomLoss` in nnc/_model/custom.py."""
 
     name: str
 
@@ -39,21 +39,22 @@ class LossFunction(Protocol):
 
 @dataclass(frozen=True)
 class FunctionCheck(LayerCheck):
-    """What was found of the function, as of a layer whose parameters are the outputs P."""
+    """Result for a loss function; the outputs P take the index of parameters."""
 
-    what: ClassVar[str] = "outputs"
+    noun: ClassVar[str] = "outputs"
 
     @property
-    def ways(self) -> str:
+    def values_text(self) -> str:
+        """Values of the worst derivative by both methods, as text."""
         return f"{self.by_backpropagation:.9g} by the function, {self.by_differences:.9g} by differences"
 
 
 class Slope(NamedTuple):
-    """The slope of the loss by an output, how far it may be from the true one, and whether there is a bend."""
+    """Derivative of the loss by an output, its error, and whether the loss has a kink there."""
 
     value: float
     error: float
-    bend: bool
+    is_kink: bool
 
 
 def check_network(network: Any, X: Any, y: Any, eps: float | None) -> GradientCheck:
@@ -61,8 +62,8 @@ def check_network(network: Any, X: Any, y: Any, eps: float | None) -> GradientCh
     from nnc._drawing.html import print_result
 
     data, model = network.converter.data(X, y), network.model
-    found = None if model.loss_function is None else model.with_output_gradients(data)[1]
-    target = data.target if found is None else found.target
+    custom = None if model.loss_function is None else model.with_output_gradients(data)[1]
+    target = data.target if custom is None else custom.target
     check = check_gradients(network, data.X, target, eps, gradients=network.gradients(X, y))
     if model.loss_function is not None:
         check = with_function(check, model.loss_function, model.engine_outputs(data.X), data.target, eps)
@@ -73,45 +74,45 @@ def check_network(network: Any, X: Any, y: Any, eps: float | None) -> GradientCh
 def with_function(
     check: GradientCheck, function: LossFunction, P: NDArray[Any], Y: NDArray[Any], eps: float | None
 ) -> GradientCheck:
-    """The check of a network's layers and that of its loss function, at these outputs and targets, in float64.
+    """Return the check of the layers extended by a check of the loss function at these outputs and targets.
 
-    About 1000 of the outputs are looked at, always the same ones. Differences are extrapolated as in `check_gradients`;
-    where they do not come to rest, or the slopes on both sides differ, nothing is said.
+    About 1000 of the outputs are compared, always the same ones, in float64. Differences are extrapolated as in
+    `check_gradients`. An output is not compared if the extrapolation does not converge or the loss has a kink there.
     """
     P = P.astype(np.float64)
     Y = Y.astype(np.float64)
-    _, found = function(P, Y)
+    _, derivative = function(P, Y)
     tolerance = TOLERANCE["float64"]
-    least = LEAST["float64"] * float(abs(found).max())
-    places = np.arange(P.size)
-    if P.size > SAMPLE:
-        places = np.sort(np.random.default_rng(0).choice(places, SAMPLE, False))
+    least = MIN_SCALE["float64"] * float(abs(derivative).max())
+    indices = np.arange(P.size)
+    if P.size > MAX_SAMPLED:
+        indices = np.sort(np.random.default_rng(0).choice(indices, MAX_SAMPLED, False))
     worst: tuple[bool, float, int, float] = (False, -1.0, -1, math.nan)
-    checked = bends = 0
+    checked = kinks = 0
     with np.errstate(all="ignore"):
-        for place in places.tolist():
-            given = float(found.flat[place])
-            slope = _slope(function, P, Y, place, 0.01 if eps is None else float(eps))
-            scale = max(abs(given), abs(slope.value), least)
-            bends += slope.bend
-            if slope.bend or not slope.error <= COMPARABLE * tolerance * scale:
+        for index in indices.tolist():
+            returned = float(derivative.flat[index])
+            slope = _slope(function, P, Y, index, 0.01 if eps is None else float(eps))
+            scale = max(abs(returned), abs(slope.value), least)
+            kinks += slope.is_kink
+            if slope.is_kink or not slope.error <= MAX_ROUNDING * tolerance * scale:
                 continue
             checked += 1
-            gap = abs(given - slope.value)
+            gap = abs(returned - slope.value)
             wrong = gap > slope.error + tolerance * scale
-            worst = max(worst, (wrong, gap / scale if scale else 0.0, place, slope.value))
-    wrong, difference, place, value = worst
-    at = "" if place < 0 else f"P[{', '.join(map(str, divmod(place, P.shape[1])))}]"
+            worst = max(worst, (wrong, gap / scale if scale else 0.0, index, slope.value))
+    wrong, difference, index, value = worst
+    at = "" if index < 0 else f"P[{', '.join(map(str, divmod(index, P.shape[1])))}]"
     layer = FunctionCheck(
         f"Loss function {function.name!r}",
         n_params=P.size,
         checked=checked,
-        bends=bends,
-        uncertain=len(places) - checked - bends,
+        kinks=kinks,
+        uncertain=len(indices) - checked - kinks,
         by_both=checked,
         difference=max(difference, 0.0),
         worst=at,
-        by_backpropagation=float(found.flat[place]) if at else math.nan,
+        by_backpropagation=float(derivative.flat[index]) if at else math.nan,
         by_definition=math.nan,
         by_differences=value,
         wrong=wrong,
@@ -119,28 +120,28 @@ def with_function(
     return GradientCheck((*check.layers, layer), check.tolerance)
 
 
-def _slope(function: LossFunction, P: NDArray[Any], Y: NDArray[Any], place: int, eps: float) -> Slope:
-    """By central differences, extrapolated."""
-    here, output = function.value(P, Y), float(P.flat[place])
-    h = eps * min(1.0, max(abs(output), LEAST_OUTPUT))
+def _slope(function: LossFunction, P: NDArray[Any], Y: NDArray[Any], index: int, eps: float) -> Slope:
+    """Return the derivative by output number `index` from extrapolated central differences."""
+    loss, output = function.value(P, Y), float(P.flat[index])
+    h = eps * min(1.0, max(abs(output), MIN_OUTPUT_SCALE))
     best, least = math.nan, math.inf
-    before: list[float] = []
+    coarser: list[float] = []
     jumps: list[float] = []
-    for _ in range(STEPS):
+    for _ in range(MAX_STEPS):
         ends = []
-        for moved in (output + h, output - h):
+        for shifted in (output + h, output - h):
             other = P.copy()
-            other.flat[place] = moved
+            other.flat[index] = shifted
             ends.append(function.value(other, Y))
         high, low = ends
-        jumps.append(abs(high - 2 * here + low) / h)
-        rounding = ROUNDINGS * np.finfo(np.float64).eps * (abs(high) + abs(low)) / (2 * h)
-        before, slope, error = extrapolated((high - low) / (2 * h), before, rounding)
+        jumps.append(abs(high - 2 * loss + low) / h)
+        rounding = ROUNDING_ERRORS * np.finfo(np.float64).eps * (abs(high) + abs(low)) / (2 * h)
+        coarser, slope, error = extrapolated((high - low) / (2 * h), coarser, rounding)
         if error < least:
             best, least = slope, error
-        if not math.isfinite(before[0]):
-            before = []
+        if not math.isfinite(coarser[0]):
+            coarser = []
         h /= 4
-    # The slopes on both sides come together as h does; in a bend they stay apart.
-    apart = jumps[-1] > max(jumps[-2] / 2, BENT * max(abs(high - here), abs(here - low)) / (4 * h))
-    return Slope(best, least, apart)
+    # The difference of the slopes on both sides is proportional to h, except at a kink.
+    is_kink = jumps[-1] > max(jumps[-2] / 2, MIN_KINK * max(abs(high - loss), abs(loss - low)) / (4 * h))
+    return Slope(best, least, is_kink)

@@ -1,7 +1,7 @@
-"""Batch normalization by its definition, and how far rounding may take it.
+"""Batch normalization by its definition, with first-order bounds of its rounding errors.
 
-Rows are those of the batch, or the pixels of all its images; a column is a channel, whose numbers all depend on each
-other. For nnc/_inspection/rounding.py errors go through mean and variance to first order.
+Rows are those of the batch, or the pixels of all its images; columns are channels. nnc/_inspection/rounding.py uses the
+bounds.
 """
 
 from __future__ import annotations
@@ -17,46 +17,50 @@ if TYPE_CHECKING:
 
 
 class Norm:
-    """x = (X - mean) / sqrt(variance + eps), column by column, which a layer then multiplies with gamma.
+    """Normalization x = (X - mean) / sqrt(variance + eps) of each column; the layer multiplies x by gamma.
 
     Parameters
     ----------
     eps : float
+        Added to the variance.
     """
 
     def __init__(self, eps: float) -> None:
         self.eps = eps
 
     def _parts(self, X: Array) -> tuple[Array, Array, Array]:
-        """X - mean, the variance, and 1 / sqrt(variance + eps)."""
-        apart = X - X.mean(axis=0)
-        variance = (apart**2).mean(axis=0)
-        return apart, variance, 1 / np.sqrt(variance + self.eps)
+        """Return X - mean, the variance, and 1 / sqrt(variance + eps)."""
+        deviation = X - X.mean(axis=0)
+        variance = (deviation**2).mean(axis=0)
+        return deviation, variance, 1 / np.sqrt(variance + self.eps)
 
     def forward(self, X: Array) -> Array:
-        apart, _, inverse = self._parts(X)
-        return apart * inverse
+        """Return the normalized rows."""
+        deviation, _, inverse = self._parts(X)
+        return deviation * inverse
 
     def backward(self, X: Array, gamma: Array, delta: Array) -> Array:
-        """dL/dX."""
-        apart, _, inverse = self._parts(X)
-        x = apart * inverse
+        """Return dL/dX from delta = dL/dz, with z = gamma x + beta."""
+        deviation, _, inverse = self._parts(X)
+        x = deviation * inverse
         dX: Array = gamma * inverse * (delta - delta.mean(axis=0) - x * (delta * x).mean(axis=0))
         return dX
 
     def errors(self, X: Array, E: Array, eps: float, terms: float) -> tuple[Array, Array]:
-        """The errors of x, by those of X, and the relative ones of 1 / sqrt(variance + eps); a sum over a channel is
-        right to `terms` eps of its absolute values."""
-        apart, variance, inverse = self._parts(X)
+        """Return bounds of the error of x and of the relative error of 1 / sqrt(variance + eps).
+
+        E is the error of X. A sum over a channel has an error of at most `terms` eps times its absolute values.
+        """
+        deviation, variance, inverse = self._parts(X)
         of_mean = E.mean(axis=0) + terms * eps * abs(X).mean(axis=0)
-        of_variance = 2 * (abs(apart) * E).mean(axis=0) + (terms + 2) * eps * variance
+        of_variance = 2 * (abs(deviation) * E).mean(axis=0) + (terms + 2) * eps * variance
         relative = of_variance * inverse**2 / 2 + 3 * eps
-        return inverse * (E + of_mean + eps * abs(apart)) + abs(apart) * inverse * relative, relative
+        return inverse * (E + of_mean + eps * abs(deviation)) + abs(deviation) * inverse * relative, relative
 
     def back_through(
         self, X: Array, E_X: Array, gamma: Array, delta: Array, E: Array, eps: float, terms: float
     ) -> Array:
-        """The errors of dL/dX, by those of X and of delta."""
+        """Return bounds of the error of dL/dX, from the errors of X and of delta."""
         E_x, relative = self.errors(X, E_X, eps, terms)
         _, _, inverse = self._parts(X)
         x, size = self.forward(X), abs(delta)
@@ -68,6 +72,6 @@ class Norm:
         error: Array = abs(gamma) * inverse * (inner + abs(delta - mean - x * product) * (relative + 2 * eps))
         return error
 
-    def bends_below(self, gamma: Array, bends: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """Which numbers of X act through a number that is at a bend: all of its channel do."""
-        return np.broadcast_to(bends.any(axis=0) & (gamma != 0), bends.shape)
+    def input_kinks(self, gamma: Array, kinks: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Return a mask of X that is True in channels with a kink, because all numbers of a channel interact."""
+        return np.broadcast_to(kinks.any(axis=0) & (gamma != 0), kinks.shape)

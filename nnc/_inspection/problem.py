@@ -1,4 +1,4 @@
-"""A network and some rows of data, computed by the definitions of the rows in nnc/_registry, in float64."""
+"""Forward pass and loss of a network in float64, computed from the formulas in nnc/_registry."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from nnc._inspection.ways import Way, names, ways
+from nnc._inspection.connections import Connection, connections, equivalence_labels
 from nnc._registry import activations, losses
 from nnc._utils.arrays import as_real_array, describe_shape
 from nnc._utils.checks import pluralize
@@ -23,8 +23,10 @@ if TYPE_CHECKING:
 
 
 class Network(Protocol):
-    """What is looked into: `nnc.NeuralNetwork`, or anything that offers this of it. Where it has a `model`, too, its
-    layers are those of `model.stack`; without, all are dense."""
+    """Interface of the inspected network, such as `nnc.NeuralNetwork`.
+
+    If it has an attribute `model`, its layers are those of `model.stack`. Otherwise all layers are dense.
+    """
 
     @property
     def sizes(self) -> tuple[int, ...]: ...
@@ -44,18 +46,18 @@ class Network(Protocol):
 
 
 class Problem:
-    """A network's parameters and some rows of data, copied in float64, and the loss of both."""
+    """Copy of a network's parameters and of rows of data in float64, with forward pass and loss."""
 
     def __init__(self, net: Network, X: ArrayLike, y: ArrayLike) -> None:
         self.activations, self.loss = [activations.ROWS[name] for name in net.activations], losses.ROWS[net.loss_name]
-        given = self.loss.default_parameter if net.loss_parameter is None else net.loss_parameter
-        self.parameter = float(given or 0.0)
+        parameter = self.loss.default_parameter if net.loss_parameter is None else net.loss_parameter
+        self.parameter = float(parameter or 0.0)
         self.W = [np.array(W, np.float64) for W in net.weights]
         biases = [*net.biases] or [None] * len(self.W)
         self.b = [None if b is None else np.array(b, np.float64) for b in biases]
         n_in, n_out = net.sizes[0], net.sizes[-1]
         stack = None if (model := getattr(net, "model", None)) is None else model.stack
-        self.ways = [Way() for _ in self.W] if stack is None else ways(stack.layers)
+        self.connections = [Connection() for _ in self.W] if stack is None else connections(stack.layers)
         rows = _numbers("X", X)
         if stack is not None and stack.has_image_input:
             rows = _flat(rows, stack.input_shape)
@@ -69,7 +71,8 @@ class Problem:
         if self.loss.target_type == "probabilities" and targets.shape in ((n,), (n, 1)):
             labels = targets.reshape(n)
             if not np.isin(labels, np.arange(n_out)).all():
-                raise ValueError(f"y must hold labels from 0 to {n_out - 1}, got {labels.min():g} to {labels.max():g}")
+                extremes = f"{labels.min():g} to {labels.max():g}"
+                raise ValueError(f"y must contain labels from 0 to {n_out - 1}, got {extremes}")
             targets = np.eye(n_out)[labels.astype(np.int64)]
         elif targets.ndim == 1:
             targets = targets[None] if n == 1 and len(targets) == n_out else targets[:, None]
@@ -82,63 +85,70 @@ class Problem:
             targets = (1 - self.parameter) * targets + self.parameter / n_out
         self.X, self.y = rows, targets
         self.divisor = self.loss.divisor(n, n_out)
-        self.names = names(self.ways, rows, [W.shape[1] for W in self.W])
+        self.labels = equivalence_labels(self.connections, rows, [W.shape[1] for W in self.W])
 
     def forward(self) -> tuple[list[list[Array]], list[Array], list[Array], list[Array], list[Array]]:
-        """Of every layer what goes into the pools before it and comes out of them, its rows, these as inputs, net
-        inputs and outputs. A convolution has a row for each window of each image, and inputs of a BatchNorm are
-        normalized rows."""
+        """Return for each layer: inputs and output of its pools, rows, inputs, net inputs and outputs.
+
+        A convolution has a row for each window of each image. The inputs of BatchNorm are its normalized rows.
+        """
         images, rows, A_in, Z, A = [], [], [], [], [self.X]
         for k, row in enumerate(self.activations):
-            images.append(self.ways[k].pooled(self.images(A[-1])))
-            rows.append(self.ways[k].rows(images[-1][-1]))
+            images.append(self.connections[k].pool_inputs(self.images(A[-1])))
+            rows.append(self.connections[k].rows(images[-1][-1]))
             A_in.append(self._inputs(k, rows[-1]))
             Z.append(self._net_inputs(k, A_in[-1]))
             A.append(row.compute(Z[-1]))
         return images, rows, A_in, Z, A[1:]
 
     def images(self, A: Array) -> Array:
-        """Outputs of a layer as rows, one for each row of X."""
+        """Return outputs of a layer with one row for each row of X."""
         return A.reshape(len(self.X), -1)
 
     def _inputs(self, k: int, rows: Array) -> Array:
-        norm = self.ways[k].norm
+        """Return the inputs of layer k: its rows, normalized for BatchNorm."""
+        norm = self.connections[k].norm
         return rows if norm is None else norm.forward(rows)
 
     def _net_inputs(self, k: int, A_in: Array) -> Array:
+        """Return the net inputs of layer k."""
         b = self.b[k]
-        Z = self.ways[k].times(A_in, self.W[k])
+        Z = self.connections[k].multiply(A_in, self.W[k])
         return Z if b is None else Z + b
 
     def terms(self, Z: Array, P: Array) -> Array:
+        """Return the contribution (n, n_out) of each output to the loss."""
         return self.loss.compute_terms(self.y, P, Z, self.parameter) / self.divisor
 
-    def slope(self, P: Array) -> Array:
-        with np.errstate(divide="ignore", invalid="ignore"):  # where p is 0 or 1
+    def loss_derivative(self, P: Array) -> Array:
+        """Return the derivative (n, n_out) of the loss by the outputs."""
+        with np.errstate(divide="ignore", invalid="ignore"):  # p may be 0 or 1
             return self.loss.compute_derivative(self.y, P, self.parameter) / self.divisor
 
     def loss_from(self, l: int, Z: Array) -> tuple[float, list[Array], list[NDArray[Any]]]:
-        """The loss if layer l had the net inputs Z, the net inputs from there on, and on which side of each bend all
-        numbers then are: of a pool, which of a window is the largest."""
-        nets, sides, A = [], [], Z
+        """Return the loss if layer l had the net inputs Z, the net inputs from there on, and the side of each kink.
+
+        The side of a kink is the sign of the net input of relu, and the index of the maximum of a pool window.
+        """
+        net_inputs, sides, A = [], [], Z
         for k, row in enumerate(self.activations[l:], l):
             if k > l:
-                images = self.ways[k].pooled(self.images(A))
-                for pool, image, called in zip(self.ways[k].pools, images, self.names[k], strict=False):
-                    if pool.largest:
-                        sides.append(np.where(pool.winners(image), pool.windows.seen(called), 0).sum(axis=2))
-                Z = self._net_inputs(k, self._inputs(k, self.ways[k].rows(images[-1])))
+                images = self.connections[k].pool_inputs(self.images(A))
+                for pool, image, labels in zip(self.connections[k].pools, images, self.labels[k], strict=False):
+                    if pool.is_max:
+                        sides.append(np.where(pool.winners(image), pool.windows.gather(labels), 0).sum(axis=2))
+                Z = self._net_inputs(k, self._inputs(k, self.connections[k].rows(images[-1])))
             A = row.compute(Z)
-            nets.append(Z)
+            net_inputs.append(Z)
             if row.nonsmooth_at_zero:
                 sides.append(Z > 0)
         if self.loss.compute_branch is not None:
             sides.append(self.loss.compute_branch(self.y, A, self.parameter))
-        return float(self.terms(Z, A).sum()), nets, sides
+        return float(self.terms(Z, A).sum()), net_inputs, sides
 
 
 def _flat(rows: Array, shape: Shape) -> Array:
-    """Images (height, width, channels) as rows; those of one channel have no third dimension at times."""
+    """Return images (height, width, channels) as flat rows; the channel axis of one channel may be missing."""
     shapes = [shape, *([shape[:2]] if shape[2] == 1 else [])]
     if rows.shape in shapes:
         rows = rows[None]
@@ -146,9 +156,10 @@ def _flat(rows: Array, shape: Shape) -> Array:
 
 
 def _numbers(name: str, value: ArrayLike) -> Array:
+    """Return an argument as float64 array; raise ValueError if it is not finite."""
     array = as_real_array(name, value).astype(np.float64)
     if not np.isfinite(array).all():
-        place = np.argwhere(~np.isfinite(array))[0]
-        where = ", ".join(f"{word} {i}" for word, i in zip(("row", "column"), place, strict=False))
-        raise ValueError(f"{name} must be finite, got {array[tuple(place)]}{where and ' in ' + where}")
+        index = np.argwhere(~np.isfinite(array))[0]
+        where = ", ".join(f"{word} {i}" for word, i in zip(("row", "column"), index, strict=False))
+        raise ValueError(f"{name} must be finite, got {array[tuple(index)]}{where and ' in ' + where}")
     return array

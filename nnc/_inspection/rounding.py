@@ -1,18 +1,19 @@
-"""How far rounding may take a gradient: a running error analysis (Wilkinson, 1963; Higham, 2002, section 3.3).
+"""Bounds of the rounding errors of gradients: a running error analysis (Wilkinson, 1963; Higham, 2002, section 3.3).
 
-Beside every number of a step stands a bound of its error, to first order, which goes the way of the number itself:
-forward through the layers, back through the slopes, and into the sums of the gradients. It holds for whoever computes
-by these definitions in this precision, whatever the order, if
+Each number of a step gets a first-order bound of its error. The bounds are propagated like the numbers: forward through
+the layers, backward through the derivatives, and into the sums of the gradients. They hold for any implementation of
+the definitions in this precision, in any order of summation, under these assumptions:
 
-- a sum of n terms is right to (min(n, 4 sqrt(n)) + 2) eps / 2 of the sum of their absolute values: n eps / 2 is
-  certain, and errors that are independent of each other add up to sqrt(n) of them;
-- a function is right to 3 eps for an argument that is right to eps;
-- a slope that is computed from the output has the error of the output, which is what 1 - a leaves of a saturated one;
-- a pool takes the largest number of a window, which may be any that errors allow: where it is one of several, their
-  gradients are at a bend.
+- The error of a sum of n terms is at most (min(n, 4 sqrt(n)) + 2) eps / 2 times the sum of their absolute values.
+  n eps / 2 is the worst case; independent errors add up to about sqrt(n) of them.
+- The relative error of a function is at most 3 eps if that of its argument is eps.
+- A derivative that is computed from the output has the error of the output. This matters for saturated units, whose
+  1 - a is small.
+- A max-pool may select any number that is the maximum within the errors. If there are several, their gradients are at a
+  kink.
 
-Near a trained network's minimum errors are much larger than the precision suggests: p - y has lost the digits that both
-have in common, and the sum over the rows those that cancel.
+Near the minimum of a trained network relative errors are much larger than eps, because p - y and the sum over the rows
+cancel leading digits.
 """
 
 from __future__ import annotations
@@ -28,46 +29,51 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from nnc._inspection.connections import Connection
     from nnc._inspection.problem import Array, Problem
     from nnc._inspection.steps import LayerStep, PoolStep
-    from nnc._inspection.ways import Way
     from nnc._registry.activations import Activation
 
     Mask = NDArray[np.bool_]
 
-FIRST_ORDER = 0.01  # net inputs with larger errors are beyond an analysis to first order
+MAX_FIRST_ORDER_ERROR = 0.01  # a first-order analysis does not hold for net inputs with larger errors
 
 
 class Bounds(NamedTuple):
-    """Of one step: for every layer the errors of its gradient and which of its parameters are at a bend, those of the
-    bias in a last row; and the error of the loss."""
+    """Errors of the gradients of each layer, masks of parameters at kinks, and the error of the loss.
+
+    The last row of each array is the bias.
+    """
 
     errors: list[Array]
-    bends: list[Mask]
+    kinks: list[Mask]
     loss: float
 
 
 class _Forward(NamedTuple):
-    """Errors of a layer's rows, of these as inputs (of a BatchNorm they are normalized), net inputs, outputs and
-    slopes, and which neurons are at a bend."""
+    """Errors of a layer in the forward pass, and a mask of neurons at kinks.
+
+    The errors are those of rows, inputs (normalized rows for BatchNorm), net inputs, outputs and derivatives.
+    """
 
     rows: Array
     A_in: Array
     Z: Array
     A: Array
-    slope: Array
-    bends: Mask
+    derivative: Array
+    kinks: Mask
 
 
 def bounds(problem: Problem, steps: Sequence[LayerStep], dtype: Any) -> Bounds:
-    """The errors of a step that is computed in this precision. Where a number is out of its range, or nearly, they are
-    infinite."""
+    """Return the errors of a step that is computed in this precision.
+
+    Errors are infinite where a number is close to overflow.
+    """
     limits = np.finfo(dtype)
     eps, tiny, largest = float(limits.eps), float(limits.tiny), 1e-4 * float(limits.max)
 
     def within(error: Array, *values: Array) -> Array:
-        """The error of values in the range, infinite where one is too large; where there is an error at all, a number
-        may also be so small that it becomes 0."""
+        """Return the error, increased by a possible underflow, and infinite where a value is close to overflow."""
         error = np.where(error > 0, error + tiny, error)
         for value in values:
             error = np.where(abs(value) < largest, error, np.inf)
@@ -75,114 +81,116 @@ def bounds(problem: Problem, steps: Sequence[LayerStep], dtype: Any) -> Bounds:
 
     with np.errstate(all="ignore"):
         forward: list[_Forward] = []
-        E = abs(problem.X - problem.X.astype(dtype))  # such inputs are rounded first
-        rivals: list[list[Mask]] = []
+        E = abs(problem.X - problem.X.astype(dtype))  # the inputs are rounded to this precision
+        candidates: list[list[Mask]] = []
         for l, (row, step) in enumerate(zip(problem.activations, steps, strict=True)):
-            rivals.append([])
-            for place, pool in enumerate(step.pools):
-                if pool.pool.largest:
-                    rivals[l].append(_rivals(pool, E, problem.names[l][place]))
+            candidates.append([])
+            for index, pool in enumerate(step.pools):
+                if pool.pool.is_max:
+                    candidates[l].append(_candidates(pool, E, problem.labels[l][index]))
                 else:
-                    rivals[l].append(np.zeros(1, bool))
-                E = within(_through_pool(pool, E, eps), pool.A)
-            way = problem.ways[l]
-            forward.append(_forward(row, step, way, way.rows(E), eps, within))
+                    candidates[l].append(np.zeros(1, bool))
+                E = within(_pool_errors(pool, E, eps), pool.A)
+            connection = problem.connections[l]
+            forward.append(_forward(row, step, connection, connection.rows(E), eps, within))
             E = problem.images(forward[-1].A)
-        last, top = forward[-1], steps[-1]
+        last, output = forward[-1], steps[-1]
         E_y = eps * abs(problem.y)
-        E_dA, bends = _of_output_gradient(problem, top, last.A + E_y, eps)
+        E_dA, kinks = _output_gradient_error(problem, output, last.A + E_y, eps)
         errors: list[Array] = []
         masks: list[Mask] = []
         for l in range(len(steps) - 1, -1, -1):
-            step, way, errors_of = steps[l], problem.ways[l], forward[l]
+            step, connection, layer_errors = steps[l], problem.connections[l], forward[l]
             if l == len(steps) - 1 and problem.loss.output_required:
-                E = within((errors_of.A + E_y) / problem.divisor, step.A)
+                E = within((layer_errors.A + E_y) / problem.divisor, step.A)
             elif not problem.activations[l].elementwise:
-                E = within(_back_through_softmax(step, errors_of.A, E_dA, eps), step.dA)
-                bends = np.broadcast_to(bends.any(axis=1, keepdims=True), step.A.shape)
+                E = within(_softmax_error(step, layer_errors.A, E_dA, eps), step.dA)
+                kinks = np.broadcast_to(kinks.any(axis=1, keepdims=True), step.A.shape)
             else:
-                slope, dA = abs(step.slope) + errors_of.slope, abs(step.dA)
-                E = within(E_dA * slope + dA * errors_of.slope, step.dA)
-                bends = (bends & (slope > 0)) | (errors_of.bends & (dA + E_dA > 0))
+                derivative, dA = abs(step.derivative) + layer_errors.derivative, abs(step.dA)
+                E = within(E_dA * derivative + dA * layer_errors.derivative, step.dA)
+                kinks = (kinks & (derivative > 0)) | (layer_errors.kinks & (dA + E_dA > 0))
             E = within(E + 2 * eps * abs(step.delta), step.delta)
-            inputs, E_inputs = step.A_in, errors_of.A_in
+            inputs, E_inputs = step.A_in, layer_errors.A_in
             delta = abs(step.delta)
             E_part = E + _terms(len(inputs)) * eps * delta
-            error = way.summed(abs(inputs), E_part) + way.summed(E_inputs, delta + E)
-            mask = way.summed(((inputs != 0) | (E_inputs > 0)).astype(int), bends.astype(int)) > 0
-            if step.b is not None:  # the weight of one more input, which is always 1
-                error, mask = np.vstack([error, E_part.sum(axis=0)]), np.vstack([mask, bends.any(axis=0)])
+            error = connection.weight_sums(abs(inputs), E_part) + connection.weight_sums(E_inputs, delta + E)
+            mask = connection.weight_sums(((inputs != 0) | (E_inputs > 0)).astype(int), kinks.astype(int)) > 0
+            if step.b is not None:  # the bias is the weight of an input that is always 1
+                error, mask = np.vstack([error, E_part.sum(axis=0)]), np.vstack([mask, kinks.any(axis=0)])
             errors.insert(0, within(error))
             masks.insert(0, mask)
             W = abs(step.W)
             if step.norm is not None and step.X is not None:
                 terms = _terms(len(inputs))
-                E = step.norm.back_through(step.X, errors_of.rows, step.W[0], step.delta, E, eps, terms)
-                bends = step.norm.bends_below(step.W[0], bends)
+                E = step.norm.back_through(step.X, layer_errors.rows, step.W[0], step.delta, E, eps, terms)
+                kinks = step.norm.input_kinks(step.W[0], kinks)
             else:
-                terms = _terms((1 if way.columnwise else W.shape[1]) * way.terms)
-                E = way.back(E + terms * eps * delta, W)
-                bends = way.back(bends.astype(int), (W != 0).astype(int)) > 0
-            E_dA, bends = within(way.joined(E)), way.joined(bends)
-            for pool, mask in zip(step.pools[::-1], rivals[l][::-1], strict=True):
-                E_dA, bends = _back_through_pool(pool, E_dA, bends, mask, eps)
+                terms = _terms((1 if connection.columnwise else W.shape[1]) * connection.max_uses)
+                E = connection.multiply_transposed(E + terms * eps * delta, W)
+                kinks = connection.multiply_transposed(kinks.astype(int), (W != 0).astype(int)) > 0
+            E_dA, kinks = within(connection.sum_rows(E)), connection.sum_rows(kinks)
+            for pool, mask in zip(step.pools[::-1], candidates[l][::-1], strict=True):
+                E_dA, kinks = _pool_backward_errors(pool, E_dA, kinks, mask, eps)
                 E_dA = within(E_dA)
-            if l > 0:  # from images to a row for each window
+            if l > 0:  # from one row for each image to one row for each window
                 shape = steps[l - 1].A.shape
-                E_dA, bends = E_dA.reshape(shape), bends.reshape(shape)
-        return Bounds(errors, masks, _of_loss(problem, top, last, eps))
+                E_dA, kinks = E_dA.reshape(shape), kinks.reshape(shape)
+        return Bounds(errors, masks, _loss_error(problem, output, last, eps))
 
 
-def _of_output_gradient(problem: Problem, top: LayerStep, error: Array, eps: float) -> tuple[Array, Mask]:
+def _output_gradient_error(problem: Problem, output: LayerStep, error: Array, eps: float) -> tuple[Array, Mask]:
     """Return the error of the derivative of the loss by the outputs, and where the loss may have a kink."""
-    ends = _around(top.A, error)
-    E_dA = _largest_change(top.dA, map(problem.slope, ends)) + 2 * eps * abs(top.dA)
+    ends = _around(output.A, error)
+    E_dA = _largest_change(output.dA, map(problem.loss_derivative, ends)) + 2 * eps * abs(output.dA)
     if problem.loss.compute_branch is None:
-        return E_dA, np.zeros(top.A.shape, bool)
+        return E_dA, np.zeros(output.A.shape, bool)
     below, above = (problem.loss.compute_branch(problem.y, p, problem.parameter) for p in ends)
-    bends = below != above
-    return np.where(bends, 0.0, E_dA), bends
+    kinks = below != above
+    return np.where(kinks, 0.0, E_dA), kinks
 
 
 def _terms(n: int) -> float:
-    """How many eps of the absolute values a sum of n terms may be wrong by."""
+    """Return the error of a sum of n terms, in units of eps times the sum of their absolute values."""
     return (float(min(n, 4 * n**0.5)) + 2) / 2
 
 
 def _around(center: Array, reach: Array) -> tuple[Array, Array]:
-    """Both ends of an interval, around 0 as well."""
+    """Return both ends of an interval, which has a positive width even for a reach of 0."""
     reach = np.maximum(reach, np.finfo(np.float64).tiny)
     return center - reach, center + reach
 
 
 def _largest_change(middle: Array, others: Iterable[Array]) -> Array:
+    """Return the largest absolute difference from `middle`, element by element."""
     changes: Array = np.max([abs(other - middle) for other in others], axis=0)
     return changes
 
 
 def _forward(
-    row: Activation, step: LayerStep, way: Way, E_in: Array, eps: float, within: Callable[..., Array]
+    row: Activation, step: LayerStep, connection: Connection, E_in: Array, eps: float, within: Callable[..., Array]
 ) -> _Forward:
+    """Return the errors of a layer from those of its rows."""
     W, b, Z, A = abs(step.W), 0.0 if step.b is None else abs(step.b), step.Z, step.A
     E_rows = E_in
     if step.norm is not None and step.X is not None:
         E_in, _ = step.norm.errors(step.X, E_rows, eps, _terms(len(Z)))
-    E = way.times(E_in, W) + _terms(len(W) + 1) * eps * (way.times(abs(step.A_in), W) + b)
-    E = within(np.where(E < FIRST_ORDER, E, np.inf), Z, A)
+    E = connection.multiply(E_in, W) + _terms(len(W) + 1) * eps * (connection.multiply(abs(step.A_in), W) + b)
+    E = within(np.where(E < MAX_FIRST_ORDER_ERROR, E, np.inf), Z, A)
     if not row.elementwise:
         reach = E + eps * abs(Z).max(axis=1, keepdims=True)
         E_A = within(A * (reach + (A * reach).sum(axis=1, keepdims=True)) + 3 * eps * A)
         return _Forward(E_rows, E_in, E, E_A, np.zeros(Z.shape), np.zeros(Z.shape, bool))
     ends = _around(Z, E + eps * abs(Z))
     E_A = within(_largest_change(A, map(row.compute, ends)) + 3 * eps * abs(A))
-    slopes = (row.compute_derivative(z, a) for z, a in product(ends, _around(A, E_A)))
-    E_slope = within(_largest_change(step.slope, slopes) + 3 * eps * abs(step.slope))
-    bends = (ends[0] <= 0) & (ends[1] >= 0) if row.nonsmooth_at_zero else np.zeros(Z.shape, bool)
-    return _Forward(E_rows, E_in, E, E_A, np.where(bends, 0.0, E_slope), bends)
+    derivatives = (row.compute_derivative(z, a) for z, a in product(ends, _around(A, E_A)))
+    E_derivative = within(_largest_change(step.derivative, derivatives) + 3 * eps * abs(step.derivative))
+    kinks = (ends[0] <= 0) & (ends[1] >= 0) if row.nonsmooth_at_zero else np.zeros(Z.shape, bool)
+    return _Forward(E_rows, E_in, E, E_A, np.where(kinks, 0.0, E_derivative), kinks)
 
 
-def _back_through_softmax(step: LayerStep, E_A: Array, E_dA: Array, eps: float) -> Array:
-    """The error of delta = a * (dL/da - sum of a * dL/da over the neurons)."""
+def _softmax_error(step: LayerStep, E_A: Array, E_dA: Array, eps: float) -> Array:
+    """Return the error of delta = a * (dL/da - sum of a * dL/da over the neurons)."""
     A, dA = step.A, abs(step.dA)
     mean = (step.A * step.dA).sum(axis=1, keepdims=True)
     E_mean = (E_A * dA + A * E_dA + _terms(A.shape[1]) * eps * A * dA).sum(axis=1, keepdims=True)
@@ -190,46 +198,55 @@ def _back_through_softmax(step: LayerStep, E_A: Array, E_dA: Array, eps: float) 
     return error
 
 
-def _through_pool(step: PoolStep, E: Array, eps: float) -> Array:
-    """The errors of what a pool gives, by those of its inputs."""
+def _pool_errors(step: PoolStep, E: Array, eps: float) -> Array:
+    """Return the errors of the outputs of a pool from those of its inputs."""
     windows = step.pool.windows
-    errors: Array = windows.seen(E)
-    if step.pool.largest:
+    errors: Array = windows.gather(E)
+    if step.pool.is_max:
         pooled: Array = errors.max(axis=2)
     else:
-        pooled = (errors + (_terms(errors.shape[2]) + 1) * eps * abs(windows.seen(step.A_in))).mean(axis=2)
+        pooled = (errors + (_terms(errors.shape[2]) + 1) * eps * abs(windows.gather(step.A_in))).mean(axis=2)
     return pooled.reshape(step.A.shape)
 
 
-def _rivals(step: PoolStep, E: Array, names: NDArray[np.int64]) -> Mask:
-    """Which numbers of windows may be the largest, where errors of E decide on that and it makes a difference."""
+def _candidates(step: PoolStep, E: Array, labels: NDArray[np.int64]) -> Mask:
+    """Return a mask of numbers that may be the maximum of their window within the errors E.
+
+    It is False in windows whose candidates are all the same function of the parameters.
+    """
     windows = step.pool.windows
-    A, E, called = windows.seen(step.A_in), windows.seen(E), windows.seen(names)
-    winner = np.where(step.pool.winners(step.A_in), called, 0).sum(axis=2, keepdims=True)
-    able = (A - E).max(axis=2, keepdims=True) <= A + E
-    rivals: Mask = able & (able & (called != winner)).any(axis=2, keepdims=True)
-    return rivals
+    A, E, labels = windows.gather(step.A_in), windows.gather(E), windows.gather(labels)
+    winner = np.where(step.pool.winners(step.A_in), labels, 0).sum(axis=2, keepdims=True)
+    possible = (A - E).max(axis=2, keepdims=True) <= A + E
+    candidates: Mask = possible & (possible & (labels != winner)).any(axis=2, keepdims=True)
+    return candidates
 
 
-def _back_through_pool(step: PoolStep, E: Array, bends: Mask, rivals: Mask, eps: float) -> tuple[Array, Mask]:
-    """The errors of dL/da of a pool's inputs and which of these are at a bend, by those of its outputs."""
-    pool, shares = step.pool, step.pool.shares(step.A_in)
-    E_parts = shares * pool.per_window(E + (_terms(shares.shape[2]) + 1) * eps * abs(step.dA))
-    at_bends = (shares > 0) & pool.per_window(bends) | rivals & pool.per_window((abs(step.dA) + E > 0) | bends)
-    return pool.windows.added(E_parts), pool.windows.added(at_bends)
+def _pool_backward_errors(step: PoolStep, E: Array, kinks: Mask, candidates: Mask, eps: float) -> tuple[Array, Mask]:
+    """Return errors of dL/da and kinks of the inputs of a pool from those of its outputs."""
+    pool, derivatives = step.pool, step.pool.derivatives(step.A_in)
+    E_parts = derivatives * pool.per_window(E + (_terms(derivatives.shape[2]) + 1) * eps * abs(step.dA))
+    unclear = candidates & pool.per_window((abs(step.dA) + E > 0) | kinks)
+    at_kinks = (derivatives > 0) & pool.per_window(kinks) | unclear
+    return pool.windows.scatter_add(E_parts), pool.windows.scatter_add(at_kinks)
 
 
-def _of_loss(problem: Problem, top: LayerStep, last: _Forward, eps: float) -> float:
-    """The error of the loss. A squared error has no more than that of the output; one that is computed from the net
-    input is a difference of larger numbers."""
-    terms = problem.terms(top.Z, top.A)
-    reach = last.Z + eps * abs(top.Z)
+def _loss_error(problem: Problem, output: LayerStep, last: _Forward, eps: float) -> float:
+    """Return the error of the loss.
+
+    The error of a squared error follows from that of the output. A loss that is computed from the net input is a
+    difference of larger numbers, whose rounding errors are added.
+    """
+    terms = problem.terms(output.Z, output.A)
+    reach = last.Z + eps * abs(output.Z)
     if not problem.activations[-1].elementwise:
         reach = reach.max(axis=1, keepdims=True)
-    by = abs(top.delta) * reach if problem.loss.output_required else abs(top.dA) * (last.A + eps * abs(problem.y))
-    error = float((by + (3 + _terms(terms.size)) * eps * abs(terms)).sum())
+    change = abs(output.delta) * reach
+    if not problem.loss.output_required:
+        change = abs(output.dA) * (last.A + eps * abs(problem.y))
+    error = float((change + (3 + _terms(terms.size)) * eps * abs(terms)).sum())
     if not problem.loss.squared_error_factor:
-        Z = abs(top.Z).max(axis=1, keepdims=True)
-        taking_part = (1 + Z) * (1 + abs(problem.y)) + abs(top.A)
-        error += 3 * eps * float(taking_part.sum()) / problem.divisor
+        Z = abs(output.Z).max(axis=1, keepdims=True)
+        operands = (1 + Z) * (1 + abs(problem.y)) + abs(output.A)
+        error += 3 * eps * float(operands.sum()) / problem.divisor
     return error

@@ -1,4 +1,4 @@
-"""What a network is, as text: of plain lists, so that the reference has it without NumPy."""
+"""Text of `summary` and `inspect`, from plain lists, so that the reference can use it without NumPy."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Scaling(Protocol):
-    """scaled = (raw - shift) * factor, column by column; see nnc/_data/scaling.py."""
+    """Interface of a scaling, scaled = (raw - shift) * factor for each column; see nnc/_data/scaling.py."""
 
     @property
     def type(self) -> str: ...
@@ -30,31 +30,33 @@ class Scaling(Protocol):
 
 
 def summary_table(stack: Stack) -> tuple[list[tuple[str, ...]], str]:
-    """The table of `summary`, its head first, and the sums below it: name, what comes in and goes out, activation and
-    number of parameters of every layer, and where rows are images, the multiply-adds of one: in a dense layer that is
-    the size of its W."""
+    """Return the rows of the table of `summary`, headings first, and the line of totals.
+
+    Each layer has its name, input and output shape, activation and number of parameters. Networks for images also have
+    the multiply-adds for one row; in a dense layer these are the number of weights.
+    """
     counted = {"parameters": [layer.kind.n_params(layer.input_shape) for layer in stack.layers]}
     heads = ("layer", "inputs", "neurons", "activation")
     if stack.has_image_input:
         counted["multiply-adds"] = [layer.kind.multiply_adds(layer.input_shape) for layer in stack.layers]
-        heads = ("layer", "inputs", "outputs", "what it does")
+        heads = ("layer", "inputs", "outputs", "description")
     rows: list[tuple[str, ...]] = [(*heads, *counted)]
     for layer, *counts in zip(stack.layers, *counted.values(), strict=True):
         remark = layer.kind.summary_note + ", frozen" * layer.kind.frozen
-        said = layer.name, format_shape(layer.input_shape), format_shape(layer.output_shape), remark
-        rows.append((*said, *(f"{count:,}" for count in counts)))
-    sums = ", ".join(f"{sum(counts):,} {what}" for what, counts in counted.items())
+        cells = layer.name, format_shape(layer.input_shape), format_shape(layer.output_shape), remark
+        rows.append((*cells, *(f"{count:,}" for count in counts)))
+    sums = ", ".join(f"{sum(counts):,} {noun}" for noun, counts in counted.items())
     return rows, sums + " a row" * stack.has_image_input
 
 
 def summary_text(stack: Stack) -> str:
-    """The same as text."""
+    """Return the table of `summary` as text."""
     rows, sums = summary_table(stack)
     return "\n".join([*aligned(rows), sums])
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Rows of cells as lines in which columns stand below each other."""
+    """Return rows of cells as lines with aligned columns."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
@@ -62,8 +64,10 @@ def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
 def inspect_text(
     layers: Sequence[tuple[Rows, Row | None]], inputs_scaled: Sequence[str] = (), targets_scaled: Sequence[str] = ()
 ) -> str:
-    """The text of `inspect`, for (W, b) of dense layers in plain lists; b is None without bias. Lines on scalings stand
-    with the inputs, and below the output layer."""
+    """Return the text of `inspect` for dense layers, given as (W, b) in plain lists; b is None without bias.
+
+    The lines about scaling of inputs follow the inputs, those about targets follow the output layer.
+    """
     texts = [f"{layer_name(i, len(layers))}\n{layer_text(W, b)}" for i, (W, b) in enumerate(layers)]
     return _framed(str(len(layers[0][0])), texts, inputs_scaled, targets_scaled)
 
@@ -71,16 +75,17 @@ def inspect_text(
 def network_text(
     stack: Stack, arrays: Sequence[tuple[Any, ...]], inputs_scaled: Sequence[str], targets_scaled: Sequence[str]
 ) -> str:
-    """The same for layers of all kinds; `arrays` are those of the layers that compute."""
+    """Return the text of `inspect` for layers of any kind; `arrays` are those of the layers with parameters."""
     texts = [
         placed_text(layer, *([], None) if layer.parametric_index is None else arrays[layer.parametric_index])
         for layer in stack.layers
-        if layer.has_parameters or layer.kind.engine_description(layer.input_shape)  # a Dropout changes no prediction
+        if layer.has_parameters or layer.kind.engine_description(layer.input_shape)  # predictions ignore Dropout
     ]
     return _framed(format_shape(stack.input_shape), texts, inputs_scaled, targets_scaled)
 
 
 def _framed(inputs: str, layers: Sequence[str], inputs_scaled: Sequence[str], targets_scaled: Sequence[str]) -> str:
+    """Return the text of all layers between horizontal lines."""
     lines = ["------", f"* Inputs: {inputs}", *inputs_scaled, "------"]
     for index, layer in enumerate(layers):
         lines += [("* " if index == len(layers) - 1 else "") + layer, "------"]
@@ -90,16 +95,16 @@ def _framed(inputs: str, layers: Sequence[str], inputs_scaled: Sequence[str], ta
 
 
 def scaling_text(column: str, scaling: Scaling, digits: str = "") -> Iterator[str]:
-    """A line for each column of a scaling, which is called so, or one for all: how it comes from a raw number."""
-    one = not getattr(scaling.shift, "ndim", 1)
-    pairs = [(scaling.shift, scaling.factor)] if one else zip(scaling.shift, scaling.factor, strict=True)
+    """Yield the formula of the scaling of each column, or one formula if all columns share it."""
+    is_shared = not getattr(scaling.shift, "ndim", 1)
+    pairs = [(scaling.shift, scaling.factor)] if is_shared else zip(scaling.shift, scaling.factor, strict=True)
     for index, (shift, factor) in enumerate(pairs):
-        sign, name = "+" if shift < 0 else "-", f"Every {column.lower()}" if one else f"{column} {index}"
+        sign, name = "+" if shift < 0 else "-", f"Every {column.lower()}" if is_shared else f"{column} {index}"
         yield f" {name}: (raw {sign} {abs(float(shift)):{digits}}) * {float(factor):{digits}}"
 
 
 def placed_text(layer: PlacedLayer[Layer], W: Rows, b: Row | None, *statistics: Row) -> str:
-    """A layer of any kind, its name first."""
+    """Return the text of a layer of any kind, beginning with its name."""
     if statistics:
         lines = [f"{layer.name}, {layer.kind.summary_note}", f"Channels: {len(W[0])}"]
         for channel, (gamma, beta, mean, variance) in enumerate(zip(W[0], b or (), *statistics, strict=True)):
@@ -118,7 +123,7 @@ def placed_text(layer: PlacedLayer[Layer], W: Rows, b: Row | None, *statistics: 
 
 
 def _filters_text(kind: Conv2D, channels: int, W: Rows, b: Row | None) -> str:
-    """The filters of a convolutional layer, each as the rows of its window, channel by channel."""
+    """Return the filters of a convolution as text: the rows of the window for each channel."""
     height, width = kind.size
     lines = [f"Filters: {kind.filters}"]
     longest = max(len(str(weight)) for row in W for weight in row)
@@ -135,7 +140,7 @@ def _filters_text(kind: Conv2D, channels: int, W: Rows, b: Row | None) -> str:
 
 
 def layer_text(W: Rows, b: Row | None) -> str:
-    """The part of `inspect_text` about the neurons of a layer."""
+    """Return the neurons of a dense layer as text."""
     lines = [f"Neurons: {len(W[0])}"]
     for neuron, weights in enumerate(zip(*W, strict=True)):
         lines += [f" Neuron {neuron}", *(f"  Weight: {weight!s}" for weight in weights)]

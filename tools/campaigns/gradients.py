@@ -171,15 +171,15 @@ def findings(run: Run, rng: np.random.Generator, counts: Counter[str]) -> Iterat
     counts[f"{kind}: networks"] += 1
     counts[f"{kind}: networks that are ok"] += check.ok
     for layer in check.layers:
-        for name in ("n_params", "checked", "bends", "uncertain", "by_both"):
+        for name in ("n_params", "checked", "kinks", "uncertain", "by_both"):
             counts[f"{kind}: parameters, {name}"] += getattr(layer, name)
         if layer.wrong:
             yield f"false alarm: {layer}"
-        if layer.checked + layer.bends + layer.uncertain != layer.n_params or (layer.ok and not layer.checked):
+        if layer.checked + layer.kinks + layer.uncertain != layer.n_params or (layer.ok and not layer.checked):
             yield f"counts: {layer}"
     planted = []
     for l, layer in enumerate(compare(Problem(net, data.X, data.target), gradients, net.dtype)[0]):
-        places = np.argwhere(layer.compared & (layer.scale == np.maximum(abs(layer.found), abs(layer.wanted))))
+        places = np.argwhere(layer.compared & (layer.scale == np.maximum(abs(layer.computed), abs(layer.expected))))
         if len(places) == 0:
             continue
         i, j = rng.choice(places)

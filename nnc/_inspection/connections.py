@@ -1,0 +1,218 @@
+"""Connections from one layer with weights to the next: pooling, windows of a convolution and normalization.
+
+Images are rows of numbers in the order row, column, channel. A convolution is treated as a dense layer with one row for
+each window of each image. This module computes these rows.
+"""
+
+from __future__ import annotations
+
+from math import prod
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nnc._inspection.norm import Norm
+from nnc.layers import AvgPool2D, BatchNorm, Conv2D, GlobalAvgPool2D, MaxPool2D
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from numpy.typing import NDArray
+
+    from nnc.layers.base import Layer, Shape
+    from nnc.layers.stack import PlacedLayer
+
+    Array = NDArray[np.float64]
+    Pair = tuple[int, int]
+
+
+class Windows:
+    """Windows of an image, one for each pixel of the output.
+
+    Attributes
+    ----------
+    input_shape, output_shape : (height, width, channels)
+        Shapes of the input image and of the output.
+    size : (height, width)
+        Size of a window.
+    indices : int array (pixels, height * width of a window, channels)
+        Index of each number in the row of its image; for padding the length of the row.
+    """
+
+    def __init__(self, input_shape: Shape, output_shape: Shape, size: Pair, stride: Pair, pad: Pair = (0, 0)) -> None:
+        self.input_shape, self.output_shape, self.size = input_shape, output_shape, size
+        height, width, channels = input_shape
+        y, x = (np.arange(output_shape[i])[:, None] * stride[i] + np.arange(size[i]) - pad[i] for i in (0, 1))
+        y, x = y[:, None, :, None], x[:, None, :]  # axes: row and column of the pixel, row and column in the window
+        inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
+        indices = (y * width + x)[..., None] * channels + np.arange(channels)
+        self.indices = np.where(inside[..., None], indices, prod(input_shape)).reshape(-1, prod(size), channels)
+
+    def gather(self, A: NDArray[Any], outside: int = 0) -> NDArray[Any]:
+        """Return the numbers of all windows (n, pixels, window, channels) of rows (n, n_in)."""
+        padding_column = np.full((len(A), 1), outside, A.dtype)
+        return np.hstack([A, padding_column])[:, self.indices]
+
+    def scatter_add(self, parts: NDArray[Any]) -> NDArray[Any]:
+        """Return rows (n, n_in) with the sum over all windows that contain a number; the transpose of `gather`."""
+        total = np.zeros((len(parts), prod(self.input_shape) + 1), parts.dtype)
+        for k in range(self.indices.shape[1]):  # within one k only the index of padding occurs twice
+            total[:, self.indices[:, k]] += parts[:, :, k]
+        return total[:, :-1]
+
+
+class Pool:
+    """Max-pool or average pool.
+
+    Attributes
+    ----------
+    name : str
+        Name of the layer.
+    windows : Windows
+        Windows of the pool.
+    is_max : bool
+        True for the maximum, False for the mean.
+    """
+
+    def __init__(self, layer: PlacedLayer[Layer]) -> None:
+        kind, self.name, self.is_max = layer.kind, layer.name, isinstance(layer.kind, MaxPool2D)
+        if isinstance(kind, (MaxPool2D, AvgPool2D)):
+            size, stride = kind.size, kind.stride
+        else:
+            size = stride = layer.input_shape[0], layer.input_shape[1]
+        self.windows = Windows(layer.input_shape, layer.output_shape, size, stride)
+
+    def forward(self, A: Array) -> Array:
+        """Return the outputs (n, n_out) of inputs (n, n_in)."""
+        gathered = self.windows.gather(A)
+        outputs: Array = gathered.max(axis=2) if self.is_max else gathered.mean(axis=2)
+        return outputs.reshape(len(A), -1)
+
+    def winners(self, A: Array) -> NDArray[np.bool_]:
+        """Return a mask of the maximum of each window and channel; of equal numbers the first one."""
+        gathered = self.windows.gather(A)
+        first: NDArray[np.bool_] = gathered.argmax(axis=2)[:, :, None] == np.arange(gathered.shape[2])[:, None]
+        return first
+
+    def derivatives(self, A: Array) -> Array:
+        """Return the derivatives of the outputs by the numbers of their windows."""
+        if self.is_max:
+            return self.winners(A).astype(np.float64)
+        return np.full((len(A), *self.windows.indices.shape), 1 / self.windows.indices.shape[1])
+
+    def per_window(self, d: NDArray[Any]) -> NDArray[Any]:
+        """Return numbers of the outputs with an axis that broadcasts over the window."""
+        pixels, _, channels = self.windows.indices.shape
+        return d.reshape(len(d), pixels, 1, channels)
+
+    def backward(self, A: Array, dA: Array) -> Array:
+        """Return dL/dA of the inputs A, from dL/dA of the outputs."""
+        return self.windows.scatter_add(self.derivatives(A) * self.per_window(dA))
+
+
+class Connection:
+    """Connection from the outputs of a layer with weights, or the inputs, to the next layer with weights.
+
+    Attributes
+    ----------
+    pools : tuple of Pool
+        Pools in between, in order.
+    windows : Windows or None
+        Windows of a convolution, or the pixels of a BatchNorm of images; each is a row. None for a dense layer.
+    norm : Norm or None
+        Normalization of the rows, for BatchNorm.
+    columnwise : bool
+        True if neuron j is connected to input j only, as in BatchNorm and Scale.
+    """
+
+    def __init__(self, layers: Iterable[PlacedLayer[Layer]] = ()) -> None:
+        layers = list(layers)
+        self.pools = tuple(
+            Pool(layer) for layer in layers if isinstance(layer.kind, (MaxPool2D, AvgPool2D, GlobalAvgPool2D))
+        )
+        self.windows: Windows | None = None
+        self.norm: Norm | None = None
+        self.columnwise = False
+        for layer in layers[-1:]:
+            kind, input_shape = layer.kind, layer.input_shape
+            self.columnwise = kind.columnwise
+            if isinstance(kind, Conv2D):
+                self.windows = Windows(input_shape, layer.output_shape, kind.size, kind.stride, kind.pad(input_shape))
+            if isinstance(kind, BatchNorm):
+                self.norm = Norm(kind.eps)
+                self.windows = Windows(input_shape, input_shape, (1, 1), (1, 1)) if len(input_shape) == 3 else None
+
+    def multiply(self, A: Array, W: Array) -> Array:
+        """Return the products A W of inputs and weights."""
+        return A * W if self.columnwise else A @ W
+
+    def multiply_transposed(self, D: NDArray[Any], W: NDArray[Any]) -> NDArray[Any]:
+        """Return D W', the sum over the neurons of D multiply weight for each input."""
+        product: NDArray[Any] = D * W if self.columnwise else D @ W.T
+        return product
+
+    def weight_sums(self, A: Array, D: Array) -> Array:
+        """Return A' D, the sum over the rows of input multiply D for each weight."""
+        return (A * D).sum(axis=0, keepdims=True) if self.columnwise else A.T @ D
+
+    @property
+    def max_uses(self) -> int:
+        """Largest number of rows that contain the same number."""
+        return 1 if self.windows is None else self.windows.indices.shape[1]
+
+    def pool_inputs(self, A: Array) -> list[Array]:
+        """Return the inputs of each pool, and the outputs of the last one."""
+        images = [A]
+        for pool in self.pools:
+            images.append(pool.forward(images[-1]))
+        return images
+
+    def rows(self, A: NDArray[Any], outside: int = 0) -> NDArray[Any]:
+        """Return outputs of the last pool as rows of inputs of the layer."""
+        if self.windows is None:
+            return A
+        return self.windows.gather(A, outside).reshape(-1, self.windows.indices[0].size)
+
+    def sum_rows(self, parts: NDArray[Any]) -> NDArray[Any]:
+        """Return for each number of the images the sum over the rows that contain it; the transpose of `rows`."""
+        if self.windows is None:
+            return parts
+        return self.windows.scatter_add(parts.reshape(-1, *self.windows.indices.shape))
+
+
+def connections(layers: Iterable[PlacedLayer[Layer]]) -> list[Connection]:
+    """Return the connection to each layer with weights."""
+    result, between = [], []
+    for layer in layers:
+        between.append(layer)
+        if layer.has_parameters:
+            result.append(Connection(between))
+            between = []
+    return result
+
+
+def equivalence_labels(connections: list[Connection], X: Array, widths: list[int]) -> list[list[NDArray[np.int64]]]:
+    """Return labels of the numbers that enter each pool; equal labels mean equal functions of the parameters.
+
+    This is true, for example, for all windows on a uniform background. The gradient does not depend on which of such
+    numbers is the maximum, although they may differ by rounding. `widths` are the numbers of neurons of each layer.
+    """
+    labels: list[list[NDArray[np.int64]]] = [[] for _ in connections]
+    last = max((l for l, way in enumerate(connections) if any(pool.is_max for pool in way.pools)), default=-1)
+    current: NDArray[Any] = np.unique(X, return_inverse=True)[1].reshape(X.shape)
+    for l, way in enumerate(connections[: last + 1]):
+        for pool in way.pools:
+            labels[l].append(current)
+            gathered = np.moveaxis(pool.windows.gather(current), 2, 3)
+            current = _row_labels(gathered.reshape(-1, gathered.shape[3])).reshape(len(X), -1)
+        if way.columnwise:  # the function depends on the channel only
+            current = current * widths[l] + np.arange(current.shape[1]) % widths[l]
+            continue
+        rows = _row_labels(way.rows(current, -1))
+        current = (rows[:, None] * widths[l] + np.arange(widths[l])).reshape(len(X), -1)
+    return labels
+
+
+def _row_labels(rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return a label for each row; equal rows have equal labels."""
+    return np.unique(rows, axis=0, return_inverse=True)[1].reshape(-1)
