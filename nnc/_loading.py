@@ -80,8 +80,8 @@ def _build_table_model(content: Any, where: str, loss: LossFunction | None) -> T
     """Return the model of a table from the checked content of a file or a text."""
     from nnc.tabular import TableClassifier, TableRegressor, file
 
-    model = file.built(content, where)
-    return TableClassifier._of_model(model) if model.task.kind == "classes" else TableRegressor._of_model(model)
+    model = file.build_model(content, where)
+    return TableClassifier._from_model(model) if model.task.kind == "classes" else TableRegressor._from_model(model)
 
 
 BUILDERS: dict[str, Callable[[Any, str, Any], NeuralNetwork | Ensemble | TableClassifier | TableRegressor]] = {

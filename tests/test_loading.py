@@ -109,7 +109,7 @@ def test_tables_refuse_the_files_of_others(tmp_path):
     NeuralNetwork([3, 2], seed=1).save(tmp_path / "net.json")
     with pytest.raises(nnc.ModelFileError, match=r"it is a single network; load it with nnc\.load"):
         tabular.TableClassifier.load(tmp_path / "net.json")
-    with pytest.raises(nnc.ModelFileError, match=r"load it with TableRegressor\.load, or with nnc\.load"):
+    with pytest.raises(nnc.ModelFileError, match=r"load it with TableRegressor\.load or nnc\.load"):
         tabular.TableClassifier.load(MODELS / "table_counts.json")
 
 

@@ -148,17 +148,17 @@ def test_quantiles():
     assert np.array_equal(model.predict(X), Q[:, 1])
     low, high = model.predict_interval(X, 0.8)
     assert 0.75 < np.mean((low <= y) & (y <= high)) < 0.95
-    with pytest.raises(ValueError, match="sample_weight does not go with quantiles"):
+    with pytest.raises(ValueError, match="sample_weight must be None with quantiles"):
         model.fit(X, y, np.ones(600))
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"quantiles": [0.5, 0.1]}, "quantiles must rise"),
+        ({"quantiles": [0.5, 0.1]}, "quantiles must be one or several increasing"),
         ({"quantiles": [0.5, 1]}, "above 0 and below 1"),
-        ({"quantiles": [0.5], "loss": "poisson"}, "loss must be left out"),
-        ({"loss": "poisson"}, "y must be counts"),
+        ({"quantiles": [0.5], "loss": "poisson"}, "loss must be None with quantiles"),
+        ({"loss": "poisson"}, "y must be 0 or more with loss"),
     ],
 )
 def test_what_regressors_refuse(arguments, message, table):
@@ -197,7 +197,7 @@ def test_weights_of_rows_and_classes(table, labels):
     assert balanced > plain
     by_dict = TableClassifier("fast", class_weight={1: 19.0}, random_state=0).fit(X, rare).predict(X).sum()
     assert by_dict > plain
-    with pytest.raises(ValueError, match=r"class_weight must be of the classes of y, \[0, 1\], got 2"):
+    with pytest.raises(ValueError, match=r"class_weight must be one of the classes of y, \[0, 1\], got 2"):
         TableClassifier(class_weight={2: 1.0}).fit(X, rare)
 
 
@@ -597,7 +597,7 @@ def test_importances_and_explanations(classifier, regressor, table, labels):
     low = classifier.explain(X[:20], "low")
     np.testing.assert_allclose(low.contributions.sum(axis=1) + low.baseline, P[:, 1], atol=1e-5)
     assert "town" in str(low)
-    with pytest.raises(ValueError, match="label must be of the classes of y"):
+    with pytest.raises(ValueError, match="label must be one of the classes of y"):
         classifier.explain(X[:2], "lowest")
 
 
@@ -605,12 +605,12 @@ def test_report(classifier):
     text = str(classifier.report())
     for name in ("x", "town", "same", "TableClassifier('fast', members=3, random_state=1)", "calibration error"):
         assert name in text
-    assert "accuracy that chooses the epoch" in text
+    assert "validation accuracy" in text
     html = classifier.report()._repr_html_()
     assert "<table" in html
     for x, label in re.findall(r'<text x="([\d.]+)" y="20.5" font-size="10">([^<]*)<', html):
         assert float(x) + text_width(label, 10) <= 320, f"{label!r} reaches beyond the picture"
-    assert "accuracy that chooses the epoch" in html
+    assert "validation accuracy" in html
 
 
 # ------------------------------------------------------------------------------------------ files
@@ -631,7 +631,7 @@ def test_files_are_exact(classifier, regressor, table, tmp_path):
             assert (tmp_path / "again.json").read_bytes() == path.read_bytes()
     low, _ = nnc.load(path).predict_interval(X)
     assert np.array_equal(low, regressor.predict_interval(X)[0])
-    with pytest.raises(ModelFileError, match=r"it is one of numbers, load it with TableRegressor.load"):
+    with pytest.raises(ModelFileError, match=r"it is a TableRegressor, expected .*; load it with TableRegressor.load"):
         TableClassifier.load(path)
     with pytest.raises(ModelFileError, match=r"it is a model of a table; load it with nnc.load"):
         nnc.NeuralNetwork.load(path)
@@ -673,7 +673,7 @@ def test_hostile_files(classifier, tmp_path):
             part[place[-1]] = new
             try:
                 with _serialization.build_errors("a file"):
-                    model = file.model_of(changed, networks)
+                    model = file.parse_model(changed, networks)
             except ModelFileError:
                 refused += 1
             else:

@@ -217,7 +217,7 @@ def test_report_as_text():
     many = str(report(n_columns=70))
     assert "a<49>" in many
     assert "a<50>" not in many
-    assert many.splitlines()[-1] == "and 21 more"
+    assert many.splitlines()[-1] == "and 21 more columns"
 
 
 def test_report_as_html(tmp_path):

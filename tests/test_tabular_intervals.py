@@ -152,9 +152,9 @@ def test_sets_are_never_empty_by_default():
         ({"unit": [-1.0]}, "unit above 0"),
         ({"unit": [1.0, 1.0]}, "spread.unit"),
         ({"unit": [float("inf")]}, "spread.unit"),
-        ({"limits": [[2.0], [1.0]]}, "rising limits"),
+        ({"limits": [[2.0], [1.0]]}, "limits above 0 that do not decrease"),
         ({"limits": [[1.0]]}, "limits has 1 rows"),
-        ({"limits": None}, "rising limits"),
+        ({"limits": None}, "limits above 0 that do not decrease"),
         ({"more": 1}, "unknown key"),
     ],
 )
@@ -166,7 +166,7 @@ def test_what_files_with_a_wrong_spread_say(part, message, tmp_path):
     assert table["spread"]["networks"] == 4
     table["spread"] |= part
     with pytest.raises(ValueError, match=message):
-        file.model_of(table, networks)
+        file.parse_model(table, networks)
 
 
 def test_files_of_0_1_0_predict_what_they_did():

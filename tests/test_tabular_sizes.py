@@ -125,7 +125,7 @@ def test_exports_with_fewer_members_answer_as_the_small_model(name, members, req
 @pytest.mark.parametrize("members", [0, 7, 1.0, True, "1", -1])
 @pytest.mark.parametrize("method", ["save", "to_onnx", "to_c"])
 def test_members_that_there_are_not_are_refused(method, members, classifier, tmp_path):
-    expected = f"members must be a whole number from 1 to 6, the networks of the model, got {members!r}"
+    expected = f"members must be a whole number from 1 to 6, the number of networks, got {members!r}"
     with pytest.raises(ValueError, match=f"^{re.escape(expected)}$"):
         getattr(classifier, method)(tmp_path / "model.h", members=members)
     assert not list(tmp_path.iterdir())

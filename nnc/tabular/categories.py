@@ -64,7 +64,7 @@ class Category(Encoding):
 
     @property
     def is_binary(self) -> bool:
-        """Whether a single feature with the values -1 and 1 encodes the levels."""
+        """Return whether a single feature with the values -1 and 1 encodes the levels."""
         return len(self.levels) == 2 and not self.rare
 
     @property

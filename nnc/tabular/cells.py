@@ -101,7 +101,7 @@ class Column:
 
     @property
     def is_text(self) -> bool:
-        """Whether the values are indices into `levels`."""
+        """Return whether the values are indices into `levels`."""
         return self.kind in ("text", "category")
 
     @property

@@ -1,4 +1,4 @@
-"""TableClassifier."""
+"""Classifier of tables."""
 
 from __future__ import annotations
 
@@ -71,29 +71,30 @@ class TableClassifier(ClassifierMixin, TableEstimator):
     ) -> None:
         store_arguments(self, locals())
 
-    def _target(self, y: Any, n: int) -> Target:
+    def _read_target(self, y: Any, n: int) -> Target:
         target = Target.of_classes(y, n)
-        labels = _labels(target)
-        broken = labels[labels % 1 != 0] if labels.dtype.kind == "f" else labels[:0]
-        if len(broken):
-            raise ValueError(f"Unknown label type: continuous: y has {broken[0]:g}; TableRegressor predicts numbers")
+        labels = _classes(target)
+        fractional = labels[labels % 1 != 0] if labels.dtype.kind == "f" else labels[:0]
+        if len(fractional):
+            number = f"{fractional[0]:g}"
+            raise ValueError(f"Unknown label type: continuous: y has {number}; use TableRegressor to predict numbers")
         if getattr(y, "ndim", 1) == 2:
-            what = "A column-vector y was passed when a 1d array was expected: y.ravel() is one"
-            warnings.warn(what, DataConversionWarning, stacklevel=3)
+            message = "A column-vector y was passed when a 1d array was expected; pass y.ravel()"
+            warnings.warn(message, DataConversionWarning, stacklevel=3)
         return target
 
-    def _task(self, target: Target, y: NDArray[Any], weights: NDArray[np.float64] | None) -> Task:
-        return Task(CROSS_ENTROPY, len(_labels(target)))
+    def _build_task(self, target: Target, y: NDArray[Any], weights: NDArray[np.float64] | None) -> Task:
+        return Task(CROSS_ENTROPY, len(_classes(target)))
 
     def _class_weight(self, target: Target) -> Any:
         if not isinstance(self.class_weight, dict):
             return self.class_weight
-        labels, weights = _labels(target).tolist(), dict.fromkeys(range(len(_labels(target))))
+        labels, weights = _classes(target).tolist(), dict.fromkeys(range(len(_classes(target))))
         for label, weight in self.class_weight.items():
-            weights[place_of(labels, "class_weight", label)] = check_not_negative(f"class_weight[{label!r}]", weight)
+            weights[label_index(labels, "class_weight", label)] = check_not_negative(f"class_weight[{label!r}]", weight)
         return list(weights.values())
 
-    def _weights(self, y: NDArray[Any], weights: NDArray[np.float64] | None, target: Target) -> Any:
+    def _row_weights(self, y: NDArray[Any], weights: NDArray[np.float64] | None, target: Target) -> Any:
         weight = self._class_weight(target)
         if weight is None:
             return weights
@@ -104,44 +105,67 @@ class TableClassifier(ClassifierMixin, TableEstimator):
         return by_class if weights is None else by_class * weights
 
     @classmethod
-    def _settings(cls, model: TableModel) -> dict[str, Any]:
+    def _model_parameters(cls, model: TableModel) -> dict[str, Any]:
         weight = model.facts["class_weight"]
         if isinstance(weight, list):
-            pairs = zip(_labels(model.target).tolist(), weight, strict=True)
+            pairs = zip(_classes(model.target).tolist(), weight, strict=True)
             weight = {label: w for label, w in pairs if w is not None}
         return {"class_weight": weight}
 
     @property
     def classes_(self) -> NDArray[Any]:
-        return _labels(self._model().target)
+        """Labels of the classes, array (n_classes,)."""
+        return _classes(self._model().target)
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
-        """The probability of each class, (n, n_classes) in the order of `classes_`, at the temperature that held-out
-        rows ask for (Guo, Pleiss, Sun and Weinberger, 2017)."""
-        return self._answer(X)
+        """Return the probabilities of the classes, calibrated on held-out rows.
+
+        The calibration divides the log-probabilities by a temperature (Guo, Pleiss, Sun and Weinberger, 2017).
+
+        Parameters
+        ----------
+        X : frame or array (n, columns)
+
+        Returns
+        -------
+        float64 array (n, n_classes)
+            Probabilities in the order of `classes_`.
+        """
+        return self._predict(X)
 
     def predict(self, X: Any) -> NDArray[Any]:
-        """The most probable class of each row, (n,)."""
-        labels: NDArray[Any] = self.classes_[self._answer(X).argmax(axis=1)]
+        """Return the label of the most probable class of each row.
+
+        Parameters
+        ----------
+        X : frame or array (n, columns)
+
+        Returns
+        -------
+        array (n,)
+        """
+        labels: NDArray[Any] = self.classes_[self._predict(X).argmax(axis=1)]
         return labels
 
     def predict_set(self, X: Any, level: float = 0.9, *, allow_empty: bool = False) -> NDArray[np.bool_]:
-        """Return which classes are in a set that holds the true class in a share of `level` of all rows: all classes
-        that are probable enough, by held-out rows (conformal prediction: see nnc._data.conformal).
+        """Return sets of classes that contain the true class in a fraction `level` of all rows.
+
+        A set has all classes whose probability exceeds a threshold, which is calibrated on held-out rows (conformal
+        prediction, see nnc._data.conformal).
 
         Parameters
         ----------
         X : frame or array (n, columns)
         level : float, default 0.9
-            Above 0 and below 1.
+            Coverage, above 0 and below 1.
         allow_empty : bool, default False
-            By default the most probable class stands in for an empty set, so the coverage may exceed `level`. True
-            leaves sets empty where no class is probable enough.
+            Whether sets may be empty. By default an empty set is replaced by the most probable class, so the coverage
+            may exceed `level`.
 
         Returns
         -------
         bool array (n, n_classes)
-            In the order of `classes_`.
+            Whether each class is in the set, in the order of `classes_`.
 
         Raises
         ------
@@ -153,35 +177,39 @@ class TableClassifier(ClassifierMixin, TableEstimator):
         return self._model().classes_within(self._table(X), level, check_bool("allow_empty", allow_empty))
 
     def explain(self, X: Any, label: Any = None) -> Explanations:
-        """What each column gives to the probability of a class, for each row: integrated gradients (Sundararajan, Taly
-        and Yan, 2017) from the mean row of the training to this one.
+        """Return the contribution of each column to the probability of a class.
+
+        Contributions are integrated gradients (Sundararajan, Taly and Yan, 2017) from the mean row of the training to
+        each row.
 
         Parameters
         ----------
         X : frame or array (n, columns)
         label : optional
-            The class. Default: for each row the most probable one.
+            Label of the class. Default: the most probable class of each row.
 
         Returns
         -------
         Explanations
-            `contributions` (n, columns), which with `baseline` (n,) add up to `predictions` (n,).
+            `contributions` (n, columns) and `baseline` (n,). The sum of the contributions of a row and its baseline is
+            the probability.
         """
         table = self._table(X)
         if label is None:
             outputs = self._model().predict(table).argmax(axis=1)
         else:
-            outputs = np.full(len(table), place_of(self.classes_.tolist(), "label", label))
-        return self._explained(table, outputs)
+            outputs = np.full(len(table), label_index(self.classes_.tolist(), "label", label))
+        return self._explain_outputs(table, outputs)
 
 
-def _labels(target: Target) -> NDArray[Any]:
+def _classes(target: Target) -> NDArray[Any]:
+    """Return the labels of the classes of a target that has classes."""
     assert target.classes is not None
     return target.classes
 
 
-def place_of(labels: list[Any], name: str, label: Any) -> int:
-    """Which of the classes a label is; ValueError where it is none."""
+def label_index(labels: list[Any], name: str, label: Any) -> int:
+    """Return the index of a label; raise ValueError if it is not one of the labels."""
     if label not in labels:
-        raise ValueError(f"{name} must be of the classes of y, {shown(labels)}, got {label!r}")
+        raise ValueError(f"{name} must be one of the classes of y, {shown(labels)}, got {label!r}")
     return labels.index(label)

@@ -1,4 +1,4 @@
-"""What TableClassifier and TableRegressor have in common."""
+"""Base class of TableClassifier and TableRegressor."""
 
 from __future__ import annotations
 
@@ -44,95 +44,93 @@ if TYPE_CHECKING:
     from nnc.tabular.snapshots import HeldOut
     from nnc.tabular.target import Target
 
-LEAST_WEIGHT = 1e-30  # of the largest: what is below is none in float32
+MIN_WEIGHT_RATIO = 1e-30  # sample weights below this fraction of the largest one count as 0, as in float32
+CLASS_NAMES = {"classes": "TableClassifier", "numbers": "TableRegressor"}  # estimators by kind of task
 
 
-def _weights(weights: Any, n: int) -> NDArray[np.float64]:
+def _check_weights(weights: Any, n: int) -> NDArray[np.float64]:
+    """Return sample weights (n,), scaled to a maximum of 1; raise ValueError if they are invalid."""
     array: NDArray[np.float64] = as_finite_array("sample_weight", weights, (n,), np.dtype(np.float64))
     if array.min() < 0 or not array.any():
-        raise ValueError(f"sample_weight must be 0 or more, and not zero for all rows, got {array.min():g} at least")
+        raise ValueError(
+            f"sample_weight must be 0 or more, and not zero for all rows, got a minimum of {array.min():g}"
+        )
     scaled: NDArray[np.float64] = array / array.max()
     return scaled
 
 
-def _that_count(table: Table, y: NDArray[Any], weights: NDArray[np.float64]) -> Any:
-    """The rows that have a weight; the others are as if they were not there, so every member has some to learn from,
-    and those of the cross-validation some to be held against."""
-    count = (weights > 0) & (weights >= LEAST_WEIGHT * weights.max())
-    if count.sum() < 2:
-        raise ValueError(f"sample_weight and class_weight must leave two rows or more that count, got {count.sum()}")
-    if not count.all():
-        table, y, weights = table.take(count), y[count], weights[count]
+def _drop_unweighted_rows(table: Table, y: NDArray[Any], weights: NDArray[np.float64]) -> Any:
+    """Return table, y and weights without the rows of weight 0, so that each fold has rows with a weight."""
+    has_weight = (weights > 0) & (weights >= MIN_WEIGHT_RATIO * weights.max())
+    if has_weight.sum() < 2:
+        raise ValueError(f"sample_weight and class_weight must be above 0 for two rows or more, got {has_weight.sum()}")
+    if not has_weight.all():
+        table, y, weights = table.take(has_weight), y[has_weight], weights[has_weight]
     return table, y, weights / weights.max()
 
 
-def _schema(table: Table) -> Schema:
-    """That of the training rows, with scores of numbers unless there are so many that bins will not do either."""
+def _learn_schema(table: Table) -> Schema:
+    """Return the schema of the training rows; large tables have neither normal scores nor bins."""
     return Schema.learn(table, scores=len(table) * len(table.columns) * (N_BINS + 2) <= MAX_BINNED_VALUES)
 
 
-def _rows(schema: Schema, table: Table, y: NDArray[Any], weights: NDArray[np.float64] | None) -> Rows:
-    """The training rows as networks see them."""
-    wide = schema.width(bins=True)
-    binned = wide > schema.width() and len(table) * wide <= MAX_BINNED_VALUES
-    bins = schema.encode(table, bins=True) if binned else None
+def _encode_rows(schema: Schema, table: Table, y: NDArray[Any], weights: NDArray[np.float64] | None) -> Rows:
+    """Return the encoded training rows, with bins if a column has bins and the table is not too large."""
+    width = schema.width(bins=True)
+    has_bins = width > schema.width() and len(table) * width <= MAX_BINNED_VALUES
+    bins = schema.encode(table, bins=True) if has_bins else None
     plain = schema.encode(table) if bins is None else np.ascontiguousarray(bins[:, : schema.width()])
     return Rows(plain, bins, y, weights)
 
 
-NAMES = {"classes": "TableClassifier", "numbers": "TableRegressor"}
-
-
 class TableEstimator(BaseEstimator):
-    """A model of a table that needs nothing to be set.
+    """Model of a table without required settings.
 
     Parameters
     ----------
     preset : {"fast", "default", "best"}, default="default"
-        Number of networks: "fast" trains few and "best" many, in the same way.
+        Number of networks: few for "fast" and many for "best". All of them are trained in the same way.
     members : int, default=None
-        Number of networks. Default: by the preset and the number of rows. With the same `random_state`, data and
-        `members`, the model is the same to the last bit for every n_jobs.
+        Number of networks. Default: chosen by the preset and the number of rows.
     max_seconds : float, default=None
-        Time limit of the training in seconds. The model then consists of the networks that are complete, or if there
-        are none, of those whose training has begun.
+        Time limit of the training in seconds. The model then has the networks that are complete, or if there are none,
+        the networks whose training has begun.
     n_jobs : int, default=None
         Number of networks that are trained at a time. Default: `nnc.get_num_threads()`.
     random_state : int, RandomState or None, default=None
-        Seed of all random numbers; `seed_` is the seed that was used.
+        Seed of all random numbers. With equal seed, data and `members`, models are equal to the last bit.
     checkpoint : path, default=None
-        File that is written every few seconds once networks are complete, and when the fit ends early. A fit of the
-        same data with the same parameters continues from it, to the same model. A complete fit deletes the file.
+        File with the complete networks, written every few seconds and when the fit ends early. A fit with the same data
+        and parameters resumes from it, to the same model. A complete fit deletes the file.
     callback : callable, default=None
-        Called after each epoch of each network with the network's number and its record (see NeuralNetwork.fit), in the
-        thread that trains it. The last record of a network that stops early has "skipped_epochs", the number of
-        epochs of its schedule that are not trained.
+        Called after each epoch of each network, in its thread, with its number and its record (see NeuralNetwork.fit).
+        The last record of a network that stops early has "skipped_epochs", the number of epochs that it omits.
     progress : bool, default=False
-        Shows a progress bar of epochs (extra `[progress]`).
+        Whether a progress bar of epochs is shown (extra `[progress]`).
 
     Attributes
     ----------
     n_features_in_ : int
+        Number of columns of X.
     target_name_ : str or None
         Name of y, if it was a series with a name.
     feature_names_in_ : array of str
         Names of the columns, if X has names.
     n_members_ : int
-        Number of networks of the fit; a valid `members`.
+        Number of networks of the fit, a value for `members`.
     seed_ : int
-        Seed of the fit; a valid `random_state`.
+        Seed of the fit, a value for `random_state`.
     complete_ : bool
-        Whether all networks were trained to their end: neither Ctrl-C nor `max_seconds` has ended the fit early.
+        Whether the training of all networks is complete: neither Ctrl-C nor `max_seconds` ended the fit early.
     networks_ : list of nnc.NeuralNetwork
         Networks whose mean is the prediction.
     held_out_ : HeldOut
-        Estimates of the quality of the model on new rows: `score` (accuracy or R^2), `calibration_error`,
-        `temperature`, and `n`, the number of held-out rows that they are made with. These rows neither train nor select
-        the networks that predict them: other held-out rows choose the epoch and the encoding. `score` includes how
-        much the mean of all networks improves on one of them.
+        Estimates of the quality of the model on new rows: `score` (accuracy or R^2 of the mean of all networks),
+        `calibration_error`, `temperature`, and `n`, the number of held-out rows on which they are based. These rows
+        neither train nor select the networks that predict them.
     """
 
-    _parameter_constraints = {  # noqa: RUF012 (scikit-learn's name and form)
+    _parameter_constraints = {  # noqa: RUF012 (scikit-learn requires this name and form)
         "preset": [StrOptions(set(PRESETS))],
         "members": [Interval(Integral, 1, None, closed="left"), None],
         "max_seconds": [Interval(Real, 0, None, closed="neither"), None],
@@ -153,43 +151,43 @@ class TableEstimator(BaseEstimator):
     progress: bool
 
     model_: TableModel
-    _kind: ClassVar[str]  # of its tasks
+    _kind: ClassVar[str]  # kind of the tasks of the estimator, a key of CLASS_NAMES
 
     # ------------------------------------------------------------------------------------------ training
 
     @abstractmethod
-    def _task(self, target: Target, y: NDArray[Any], weights: NDArray[np.float64] | None) -> Task:
-        """What the networks are to learn, of targets as `Target.encode` gives them."""
+    def _build_task(self, target: Target, y: NDArray[Any], weights: NDArray[np.float64] | None) -> Task:
+        """Return the task of the networks for targets from `Target.encode`."""
 
     @abstractmethod
-    def _target(self, y: Any, n: int) -> Target:
-        """What y is."""
+    def _read_target(self, y: Any, n: int) -> Target:
+        """Return the kind of the targets y for n rows; raise ValueError or TypeError if y is invalid."""
 
     def _class_weight(self, target: Target) -> Any:
-        """As the facts of a model have it."""
+        """Return the class weights for the facts of the model; None for regression."""
         return None
 
-    def _weights(self, y: NDArray[Any], weights: NDArray[np.float64] | None, target: Target) -> Any:
-        """How much each row counts, where rows may have weights themselves."""
+    def _row_weights(self, y: NDArray[Any], weights: NDArray[np.float64] | None, target: Target) -> Any:
+        """Return the weight of each row, which combines sample weights and class weights; None without weights."""
         return weights
 
     @classmethod
     @abstractmethod
-    def _settings(cls, model: TableModel) -> dict[str, Any]:
-        """The parameters of its own that a model follows from."""
+    def _model_parameters(cls, model: TableModel) -> dict[str, Any]:
+        """Return the parameters of the subclass with which a model was fitted."""
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
-        """Trains a model.
+        """Train the model.
 
         Parameters
         ----------
         X : frame or array (n, columns)
-            A frame of pandas, polars or pyarrow, or what else narwhals reads, or an array or a list of rows: numbers,
-            booleans, categories, text and dates, any of them missing.
+            A frame of pandas, polars or pyarrow, any other frame that narwhals supports, an array, or a list of rows.
+            Cells are numbers, booleans, categories, text or dates, and may be missing.
         y : array (n,), or (n, targets) of numbers
-            None may be missing.
+            Labels or numbers, which must not be missing.
         sample_weight : array (n,), optional
-            How much each row counts. A row of weight 0 is as if it were not there, but for its label: it is a class.
+            Weight of each row. A row of weight 0 is ignored, but its label counts as a class.
 
         Returns
         -------
@@ -198,48 +196,48 @@ class TableEstimator(BaseEstimator):
         Raises
         ------
         ValueError, TypeError
-            A parameter, or the data, is not as it has to be: the message names the column, the row and what is there.
+            A parameter or the data is invalid. For data the message names the column, the row and the cell.
         """
         self._validate_params()
-        began = perf_counter()
+        start = perf_counter()
         if y is None:
             raise ValueError(f"{type(self).__name__} requires y to be passed, but the target y is None")
         table = read_table(X)
         if len(table) < 2:
             raise ValueError("X must have two rows or more, got n_samples=1")
-        target = self._target(y, len(table))
+        target = self._read_target(y, len(table))
         seed = self.random_state
         if not isinstance(seed, Integral):
             seed = int(check_random_state(seed).randint(2**31 - 1))
         seed = int(seed)
         encoded = target.encode(y, len(table))
-        weights = None if sample_weight is None else _weights(sample_weight, len(table))
-        weights = self._weights(encoded, weights, target)
+        weights = None if sample_weight is None else _check_weights(sample_weight, len(table))
+        weights = self._row_weights(encoded, weights, target)
         if weights is not None:
-            table, encoded, weights = _that_count(table, encoded, weights)
-        task = self._task(target, encoded, weights)
+            table, encoded, weights = _drop_unweighted_rows(table, encoded, weights)
+        task = self._build_task(target, encoded, weights)
         if weights is not None and task.quantiles:
-            raise ValueError("sample_weight does not go with quantiles: their loss has no weights")
+            raise ValueError("sample_weight must be None with quantiles, whose loss does not support weights")
         n = len(table)
         count = choose_member_count(self.preset, n) if self.members is None else int(self.members)
-        schema = _schema(table)
+        schema = _learn_schema(table)
         warn_of_leakage(schema, table, encoded, seed)
-        rows = _rows(schema, table, encoded, weights)
+        rows = _encode_rows(schema, table, encoded, weights)
         key = file.fingerprint(rows, task, self.preset, seed, count) if self.checkpoint is not None else ""
         done = file.read_checkpoint(self.checkpoint, key) if self.checkpoint is not None else []
 
-        def keep(members: Any) -> None:
+        def save_members(members: Any) -> None:
             file.write_checkpoint(self.checkpoint, key, members)
 
-        left = None if self.max_seconds is None else max(1e-3, self.max_seconds - (perf_counter() - began))
+        seconds = None if self.max_seconds is None else max(1e-3, self.max_seconds - (perf_counter() - start))
         with with_progress_bar(self.callback, self.progress, total_epochs(n, count - len(done))) as callback:
             training = Training(
-                task, rows, seed, self.n_jobs, left, callback, None if self.checkpoint is None else keep
+                task, rows, seed, self.n_jobs, seconds, callback, None if self.checkpoint is None else save_members
             )
             trained = training.run(count, done)
             members = remove_outliers(task, trained, rows)
             training.discard({member.spec for member in trained} - {member.spec for member in members})
-        with Interrupt():  # Ctrl-C comes too late to spare anything, and what has been trained would be lost
+        with Interrupt():  # defer Ctrl-C: it would save little time now and lose the trained networks
             facts = {
                 "preset": self.preset,
                 "seed": seed,
@@ -261,19 +259,21 @@ class TableEstimator(BaseEstimator):
                 facts,
             )
             evaluate(model, rows, training, seed)
-            facts["seconds"] = perf_counter() - began
+            facts["seconds"] = perf_counter() - start
             self.model_ = model
             if self.checkpoint is not None and not training.stopped:
                 file.remove_checkpoint(self.checkpoint)
         return self
 
-    # ------------------------------------------------------------------------------------------ what it says
+    # ------------------------------------------------------------------------------------------ predictions
 
     def _model(self) -> TableModel:
+        """Return the fitted model; raise NotFittedError if there is none."""
         check_is_fitted(self, "model_")
         return self.model_
 
     def _table(self, X: Any) -> Table:
+        """Return X as a table; raise ValueError if the number of unnamed columns differs from the fit."""
         names = self._model().schema.names
         table = read_table(X)
         if not (table.named or table.numbered) and len(table.names) != len(names):
@@ -283,11 +283,12 @@ class TableEstimator(BaseEstimator):
             )
         return table
 
-    def _answer(self, X: Any) -> NDArray[np.float64]:
+    def _predict(self, X: Any) -> NDArray[np.float64]:
+        """Return the predictions of the model for X, see `TableModel.predict`."""
         return self._model().predict(self._table(X))
 
-    def _explained(self, table: Table, outputs: NDArray[np.intp]) -> Explanations:
-        """Of the outputs with these numbers, one for each row."""
+    def _explain_outputs(self, table: Table, outputs: NDArray[np.intp]) -> Explanations:
+        """Return the explanations of one output for each row, given by the indices of the outputs."""
         contributions = np.empty((len(table), len(self.model_.schema.names)))
         baseline = np.empty(len(table))
         for output in np.unique(outputs):
@@ -295,42 +296,50 @@ class TableEstimator(BaseEstimator):
             contributions[rows], baseline[rows] = self.model_.explain(table.take(rows), int(output))
         return Explanations(self.model_.schema.names, contributions, baseline, outputs)
 
-    # ------------------------------------------------------------------------------------------ what it is
+    # ------------------------------------------------------------------------------------------ attributes
 
     @property
     def n_features_in_(self) -> int:
+        """Number of columns of X in the fit."""
         return len(self._model().schema.names)
 
     @property
     def feature_names_in_(self) -> NDArray[Any]:
+        """Names of the columns of X in the fit, array (columns,) of str."""
         schema = self._model().schema
         if not schema.named:
-            raise AttributeError("X had no names of columns in the fit")
+            raise AttributeError("feature_names_in_ does not exist, because X had no column names in fit")
         return np.array(schema.names, dtype=object)
 
     @property
     def target_name_(self) -> str | None:
+        """Name of y, or None."""
         name: str | None = self._model().facts["target"]
         return name
 
     @property
     def n_members_(self) -> int:
+        """Number of networks of the fit."""
         return int(self._model().facts["trained"])
 
     @property
     def seed_(self) -> int:
+        """Seed of the fit."""
         return int(self._model().facts["seed"])
 
     @property
     def complete_(self) -> bool:
+        """Return whether the training of all networks is complete."""
         return bool(self._model().facts["complete"])
 
     @property
     def networks_(self) -> list[NeuralNetwork]:
+        """Networks whose mean is the prediction."""
         return [member.network for member in self._model().members]
 
     @property
     def held_out_(self) -> HeldOut:
+        """Estimates of the quality of the model on new rows."""
         return self._model().held_out
 
     def __sklearn_is_fitted__(self) -> bool:
@@ -345,12 +354,11 @@ class TableEstimator(BaseEstimator):
 
     @property
     def feature_importances_(self) -> NDArray[np.float64]:
-        """Permutation importances (columns,): by how much the score falls if a column is permuted (Breiman, 2001).
+        """Permutation importances (columns,): the decrease of the score if a column is permuted (Breiman, 2001).
 
-        The score is the accuracy, or R^2, the mean over several targets, of held-out rows, by networks that these rows
-        have neither trained nor selected. The importance of a column without information is 0 on average;
-        `feature_importances_std_` tells by how much it may differ from 0. `fit` computes importances for tables of up
-        to 100 columns. For wider tables this is an AttributeError until `find_importances` is called.
+        The score is the accuracy, or the mean R^2 of the targets, on held-out rows. The importance of a column without
+        information is 0 on average; its standard error is `feature_importances_std_`. `fit` computes importances for up
+        to 100 columns; for wider tables the attribute exists after a call of `find_importances`.
         """
         return self._importances("feature_importances_")[0]
 
@@ -358,83 +366,83 @@ class TableEstimator(BaseEstimator):
     def feature_importances_std_(self) -> NDArray[np.float64]:
         """Standard errors of `feature_importances_`, (columns,).
 
-        They include the sampling of the held-out rows, the permutations, and the correlation between folds: a column
-        without information has an importance within two standard errors of 0 in 95 % of tables or more. In a file that
-        nnc 0.1.0 has written they are the standard deviations over permutations only.
+        In at least 95 % of tables the importance of a column without information is within two standard errors of 0. In
+        files written by nnc 0.1.0 they are the standard deviations over permutations only.
         """
         return self._importances("feature_importances_std_")[1]
 
     def _importances(self, name: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return importances and standard errors; raise AttributeError for attribute `name` if they do not exist."""
         importances = self._model().importances
         if importances is None:
-            raise AttributeError(f"{name} is not known yet: call find_importances()")
+            raise AttributeError(f"{name} is not computed yet; call find_importances()")
         return importances
 
     def find_importances(self) -> NDArray[np.float64]:
-        """Compute `feature_importances_`, (columns,), if that is not done yet: minutes for some thousand columns.
+        """Return `feature_importances_`, (columns,); the first call may take minutes for some thousand columns.
 
         Raises
         ------
         ValueError
-            No rows were held out, as there were fewer than 10, or the model comes from a file that has none.
+            There are no held-out rows, because the training had fewer than 10 rows or the model comes from a file.
         """
         return find_importances(self._model())[0]
 
     def report(self) -> Report:
-        """Return a summary of the fit: the columns and what was made of each, the networks, how good they are on rows
-        that were held out, what the columns are worth, and the sizes of files. `print(model.report())`; notebooks show
-        it as HTML."""
-        return summary(type(self).__name__, self._call(), self._model())
+        """Return a report of the fit.
 
-    def _call(self) -> str:
-        """What makes the same model again, of the same data."""
+        It lists the networks, their score on held-out rows, the sizes of files, and the encoding and the importance of
+        each column. `print(model.report())` shows it as text; notebooks show it as HTML.
+        """
+        return summary(type(self).__name__, self._reproducing_call(), self._model())
+
+    def _reproducing_call(self) -> str:
+        """Return the expression that fits the same model again from the same data."""
         model, defaults = self._model(), type(self)().get_params()
         facts = model.facts
-        said = {"members": facts["trained"], **self._settings(model), "random_state": facts["seed"]}
-        told = [repr(facts["preset"]), *(f"{k}={v!r}" for k, v in said.items() if v != defaults[k])]
-        return f"{type(self).__name__}({', '.join(told)}).fit(X, y{', sample_weight' * facts['weighted']})"
+        parameters = {"members": facts["trained"], **self._model_parameters(model), "random_state": facts["seed"]}
+        arguments = [repr(facts["preset"]), *(f"{k}={v!r}" for k, v in parameters.items() if v != defaults[k])]
+        return f"{type(self).__name__}({', '.join(arguments)}).fit(X, y{', sample_weight' * facts['weighted']})"
 
     # ------------------------------------------------------------------------------------------ files
 
-    def _count(self, members: Any) -> int:
-        """Return how many members are to be written, checked; all by default."""
+    def _member_count(self, members: Any) -> int:
+        """Return the checked number of members to write, by default all."""
         n = len(self._model().members)
         if members is None:
             return n
         if isinstance(members, bool) or not isinstance(members, (int, np.integer)) or not 1 <= members <= n:
-            expected = f"a whole number from 1 to {n}, the networks of the model"
-            raise ValueError(f"members must be {expected}, got {members!r}")
+            raise ValueError(f"members must be a whole number from 1 to {n}, the number of networks, got {members!r}")
         return int(members)
 
     def _program(self, members: Any) -> TableProgram:
-        """Return the model, or its best members, for the writers of nnc/_interop."""
-        return build_table_program(self._model().with_members(self._count(members)))
+        """Return a description of the model, or of its best members, for the writers of nnc/_interop."""
+        return build_table_program(self._model().with_members(self._member_count(members)))
 
     def save(self, path: Any, *, members: int | None = None) -> None:
-        """Write the model to a JSON file: columns, encodings, networks and what was learned from held-out rows.
+        """Save the model to a JSON file, with its schema, networks and estimates on held-out rows.
 
         Parameters
         ----------
         path : str, os.PathLike or text file
-            As in `NeuralNetwork.save`: atomically, exact to the bit.
+            Output file, which is replaced atomically as in `NeuralNetwork.save`. Numbers are exact to the last bit.
         members : int, default=None
-            How many networks are written: those with the best scores on their held-out rows. `report()` says where one
-            is as good as all. Default: all.
+            Number of networks to save, those with the best held-out scores; see `report()`. Default: all.
 
         Raises
         ------
         OSError
-            It cannot be written; the message says why and what to do.
+            The file cannot be written.
         ValueError
-            members is not from 1 to the number of networks.
+            `members` is not from 1 to the number of networks.
         """
-        file.write(path, self._model(), self._count(members))
+        file.write(path, self._model(), self._member_count(members))
 
     def codes(self, X: Any) -> NDArray[np.float64]:
-        """A table as the matrix (n, columns) that models take which `to_onnx` and `to_c` write.
+        """Return a table as input of the models that `to_onnx` and `to_c` write.
 
-        Numbers are as they are, booleans 0 and 1, dates seconds since 1970 (local time if the column has a time zone);
-        text has its index in the list of its column, which stands in the file, or else -1. What is missing is NaN.
+        Booleans are 0 and 1, and dates are seconds since 1970 (in local time if the column has a time zone). A text is
+        its index in the list of texts of the column in the exported file, or -1. Missing values are NaN.
 
         Parameters
         ----------
@@ -448,56 +456,49 @@ class TableEstimator(BaseEstimator):
         return self._model().schema.codes(table)
 
     def to_onnx(self, path: Any, *, members: int | None = None) -> None:
-        """Writes the model as one ONNX model: the encoding of the columns, the networks and what is made of their
-        outputs, in standard operators of opset 17.
+        """Export the model to ONNX, with the encoding of the columns and the postprocessing of the outputs.
 
-        The input is "X" (n, columns), float64: what `codes` gives. The metadata have "columns", as JSON the name of
-        each, what its numbers mean, and the "levels" of text. Outputs are "label" (n,) and "probabilities"
-        (n, n_classes), or "output" (n, targets), what `predict` gives, and "quantiles" (n, quantiles, targets) where
-        that is what was asked for.
+        The operators are those of opset 17. The input is "X" (n, columns), float64, the result of `codes`. The metadata
+        have "columns", a JSON list of the name, the meaning and the "levels" of each column. Outputs of a classifier
+        are "label" (n,) and "probabilities" (n, n_classes). Those of a regressor are "output" (n, targets), the result
+        of `predict`, and with `quantiles` also "quantiles" (n, quantiles, targets).
 
         Parameters
         ----------
         path : str or os.PathLike
-            Replaced whole, as `save` does.
+            Output file, which is replaced atomically as in `save`.
         members : int, default=None
-            How many networks are written, as in `save`.
+            Number of networks to export, as in `save`.
 
         Raises
         ------
-        OSError
-            The file cannot be written, as in `save`.
-        ValueError
-            The model would be larger than 2 GiB, or members is not from 1 to the number of networks.
+        OSError, ValueError
+            As in `save`; also ValueError if the model would be larger than 2 GiB.
         """
         from nnc._interop.onnx_table import to_onnx_table
 
         disk.replace_file(path, to_onnx_table(self._program(members)), "model")
 
     def to_c(self, path: Any, name: str | None = None, *, members: int | None = None) -> None:
-        """Writes the model as one header of C99 (or C++11), which needs nothing but math.h.
+        """Export the model as a header of C99 (or C++11), which requires only math.h.
 
-        `name_predict(in, out)` makes of NAME_N_IN raw columns, which are what `codes` gives, NAME_N_OUT outputs: the
-        probabilities of the classes (`name_class(out)` is the number of the class and `name_labels[...]` its name), or
-        what is predicted, all targets of the first quantile before those of the next where quantiles were asked for.
-        The texts of column j are `name_levelsj`. `name_self_test()` is 0 where all of this computes what the model
-        does.
+        `name_predict(in, out)` computes NAME_N_OUT outputs, probabilities or predictions, from NAME_N_IN raw columns, a
+        row of `codes`. Quantiles are grouped by quantile. `name_class(out)` is the index of the class, `name_labels`
+        are the labels, and `name_levelsj` the texts of column j. `name_self_test()` is 0 if the code is correct.
 
         Parameters
         ----------
         path : str or os.PathLike
-            Replaced whole, as `save` does.
+            Output file, which is replaced atomically as in `save`.
         name : str, optional
-            What all names in the header begin with. Default: the file's.
+            Prefix of all names in the header. Default: the name of the file.
         members : int, default=None
-            How many networks are written, as in `save`.
+            Number of networks to export, as in `save`.
 
         Raises
         ------
-        OSError
-            The file cannot be written, as in `save`.
-        ValueError
-            name is no identifier of C, or members is not from 1 to the number of networks.
+        OSError, ValueError
+            As in `save`; also ValueError if `name` is not a C identifier.
         """
         from nnc._interop.c_source import name_from_path
         from nnc._interop.c_table import to_c_table
@@ -507,41 +508,41 @@ class TableEstimator(BaseEstimator):
 
     @classmethod
     def load(cls, path: Any) -> Self:
-        """Reads a model that `save` has written.
+        """Load a model that `save` has written.
 
         Parameters
         ----------
         path : str, os.PathLike or text file
+            File of the model.
 
         Returns
         -------
         TableClassifier or TableRegressor
-            It predicts as the one that was saved, to the last bit on the same kind of processor. Its parameters are
-            those that say how it would be trained again.
+            Estimator with the predictions of the saved model, to the last bit on the same kind of processor.
 
         Raises
         ------
         OSError
-            It cannot be read, or is no such model (ModelFileError): the message says why and what to do.
+            The file cannot be read, or it has another kind of model (ModelFileError).
         """
-        return load_model(path, None, {file.WHAT: cls._from_content})
+        return load_model(path, None, {file.FILE_KIND: cls._from_content})
 
     @classmethod
     def _from_content(cls, content: Any, where: str, loss: None) -> Self:
         """Return the estimator for the checked content of a file, which error messages call `where`."""
-        model = file.built(content, where)
+        model = file.build_model(content, where)
         if model.task.kind != cls._kind:
             raise ModelFileError(
-                f"cannot load the model from {where}: it is one of {model.task.kind}, load it with "
-                f"{NAMES[model.task.kind]}.load, or with nnc.load"
+                f"cannot load the model from {where}: it is a {CLASS_NAMES[model.task.kind]}, expected a "
+                f"{cls.__name__}; load it with {CLASS_NAMES[model.task.kind]}.load or nnc.load"
             )
-        return cls._of_model(model)
+        return cls._from_model(model)
 
     @classmethod
-    def _of_model(cls, model: TableModel) -> Self:
-        """The estimator that would make such a model again."""
+    def _from_model(cls, model: TableModel) -> Self:
+        """Return a fitted estimator with the model and with the parameters that train it again."""
         facts = model.facts
-        settings = cls._settings(model)
-        estimator = cls(facts["preset"], members=facts["trained"], random_state=facts["seed"], **settings)
+        parameters = cls._model_parameters(model)
+        estimator = cls(facts["preset"], members=facts["trained"], random_state=facts["seed"], **parameters)
         estimator.model_ = model
         return estimator

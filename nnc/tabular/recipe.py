@@ -79,7 +79,7 @@ class Task(Value):
 
     @property
     def scales_targets(self) -> bool:
-        """Whether targets are scaled for the networks."""
+        """Return whether targets are scaled for the networks."""
         return self.loss != CROSS_ENTROPY
 
     @property

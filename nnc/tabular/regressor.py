@@ -1,4 +1,4 @@
-"""TableRegressor."""
+"""Regressor of tables."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from nnc.tabular.explain import Explanations
     from nnc.tabular.model import TableModel
 
-inside = build_check(lambda x: 0 < x < 1, "above 0 and below 1")
+check_quantile = build_check(lambda x: 0 < x < 1, "above 0 and below 1")
 
 
 class TableRegressor(MultiOutputMixin, RegressorMixin, TableEstimator):
@@ -73,71 +73,97 @@ class TableRegressor(MultiOutputMixin, RegressorMixin, TableEstimator):
     ) -> None:
         store_arguments(self, locals())
 
-    def _target(self, y: Any, n: int) -> Target:
+    def _read_target(self, y: Any, n: int) -> Target:
         self._quantiles()
         target = Target.of_numbers(y, n)
         if self.loss == "poisson" and np.min(target.encode(y, n)) < 0:
-            raise ValueError(f"y must be counts, 0 or more, with loss='poisson', got {np.min(target.encode(y, n)):g}")
+            raise ValueError(f"y must be 0 or more with loss='poisson', got {np.min(target.encode(y, n)):g}")
         return target
 
-    def _task(self, target: Target, y: NDArray[Any], weights: NDArray[np.float64] | None) -> Task:
+    def _build_task(self, target: Target, y: NDArray[Any], weights: NDArray[np.float64] | None) -> Task:
         quantiles = self._quantiles()
         loss = SQUARED_ERROR if quantiles else self.loss or choose_loss(y, weights)
         return Task(loss, target.n_outputs, quantiles)
 
     def _quantiles(self) -> tuple[float, ...]:
+        """Return the quantiles as a tuple, () by default; raise ValueError if they are invalid."""
         if self.quantiles is None:
             return ()
         if self.loss not in (None, SQUARED_ERROR):
-            raise ValueError(f"loss must be left out with quantiles, which have their own, got {self.loss!r}")
-        quantiles = tuple(inside("a quantile", float(q)) for q in self.quantiles)
+            raise ValueError(f"loss must be None with quantiles, which have their own loss, got {self.loss!r}")
+        quantiles = tuple(check_quantile("a quantile", float(q)) for q in self.quantiles)
         if not quantiles or list(quantiles) != sorted(set(quantiles)):
-            raise ValueError(f"quantiles must rise, got {list(quantiles)}")
+            raise ValueError(f"quantiles must be one or several increasing numbers, got {list(quantiles)}")
         return quantiles
 
     @classmethod
-    def _settings(cls, model: TableModel) -> dict[str, Any]:
+    def _model_parameters(cls, model: TableModel) -> dict[str, Any]:
         quantiles = list(model.task.quantiles)
         return {"loss": None, "quantiles": quantiles} if quantiles else {"loss": model.task.loss, "quantiles": None}
 
     def predict(self, X: Any) -> NDArray[np.float64]:
-        """What is expected, (n,) or (n, targets) as y was; with `quantiles` the one that is the closest to the
-        median."""
+        """Return the predicted targets, or with `quantiles` the quantile closest to the median.
+
+        Parameters
+        ----------
+        X : frame or array (n, columns)
+
+        Returns
+        -------
+        float64 array (n,) or (n, targets)
+        """
         model = self._model()
-        return model.target.decode(model.point_predictions(self._answer(X)))
+        return model.target.decode(model.point_predictions(self._predict(X)))
 
     def predict_quantiles(self, X: Any) -> NDArray[np.float64]:
-        """The quantiles of each row, (n, quantiles), or (n, quantiles, targets) where y had several: none is above the
-        next."""
+        """Return the predicted quantiles of each row, sorted so that they do not cross.
+
+        Parameters
+        ----------
+        X : frame or array (n, columns)
+
+        Returns
+        -------
+        float64 array (n, quantiles) or (n, quantiles, targets)
+
+        Raises
+        ------
+        ValueError
+            The model was fitted without `quantiles`.
+        """
         model = self._model()
         if not model.task.quantiles:
-            raise ValueError("predict_quantiles needs quantiles: TableRegressor(quantiles=[0.1, 0.5, 0.9])")
-        answers = self._answer(X)
-        return answers[:, :, 0] if model.target.n_outputs == 1 else answers
+            raise ValueError(
+                "predict_quantiles requires a model with quantiles; use TableRegressor(quantiles=[0.1, 0.5, 0.9])"
+            )
+        predictions = self._predict(X)
+        return predictions[:, :, 0] if model.target.n_outputs == 1 else predictions
 
     def predict_interval(
         self, X: Any, level: float = 0.9, *, clip: bool = True
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return intervals that hold the target in a share of `level` of all rows.
+        """Return intervals that contain the target in a fraction `level` of all rows.
 
-        They are conformal, calibrated on held-out rows (see nnc._data.conformal), and wide where the errors are large:
-        their half-width is a multiple of a spread, which small networks predict from the columns and the prediction
-        (Lei et al., 2018). One half of the held-out rows fits the spread, the other half finds the multiple. With fewer
-        than 120 held-out rows all intervals have one width. With `quantiles` they follow the outer quantiles (Romano,
-        Patterson and Candes, 2019). The share counts each row once, whatever sample weights the training had.
+        The intervals are conformal and calibrated on held-out rows (see nnc._data.conformal). Their half-width is a
+        multiple of a spread, which small networks predict from the columns and the prediction (Lei et al., 2018).
+        Therefore they are wide where errors are large. Half of the held-out rows are used to fit the spread, and the
+        other half to calculate the multiple. With fewer than 120 held-out rows all intervals have one width. With
+        `quantiles` the intervals are based on the outer quantiles (Romano, Patterson and Candes, 2019). The coverage
+        counts each row once, also if the training had sample weights.
 
         Parameters
         ----------
         X : frame or array (n, columns)
         level : float, default 0.9
-            Above 0 and below 1. It needs level / (1 - level) calibration rows: half of the held-out rows, or all of
-            them where they are fewer than 120 or `quantiles` are given.
+            Coverage, above 0 and below 1. It requires level / (1 - level) calibration rows. These are half of the
+            held-out rows, or all of them if there are fewer than 120 or the model has `quantiles`.
         clip : bool, default True
-            Replace ends below 0 by 0 for targets that were never negative in the training, as with Poisson's loss.
+            Whether ends below 0 are replaced by 0 for targets that were never negative in the training.
 
         Returns
         -------
-        (low, high) : arrays (n,) or (n, targets)
+        low, high : float64 arrays (n,) or (n, targets)
+            Ends of the intervals.
 
         Raises
         ------
@@ -151,21 +177,24 @@ class TableRegressor(MultiOutputMixin, RegressorMixin, TableEstimator):
         return model.target.decode(low), model.target.decode(high)
 
     def explain(self, X: Any, target: int = 0) -> Explanations:
-        """What each column gives to a prediction, for each row: integrated gradients (Sundararajan, Taly and Yan, 2017)
-        from the mean row of the training to this one. A prediction is explained as it is before it is kept between the
-        least and the largest target.
+        """Return the contribution of each column to a prediction.
+
+        Contributions are integrated gradients (Sundararajan, Taly and Yan, 2017) from the mean row of the training to
+        each row. They explain the prediction before it is clipped to the range of the training targets.
 
         Parameters
         ----------
         X : frame or array (n, columns)
         target : int, default 0
-            Which one, where y had several.
+            Index of the target, if y has several.
 
         Returns
         -------
         Explanations
+            `contributions` (n, columns) and `baseline` (n,). The sum of the contributions of a row and its baseline is
+            the prediction.
         """
         model, table = self._model(), self._table(X)
         if target not in range(model.task.n_out):
             raise ValueError(f"target must be from 0 to {model.task.n_out - 1}, got {target!r}")
-        return self._explained(table, np.full(len(table), model.median_index * model.task.n_out + target))
+        return self._explain_outputs(table, np.full(len(table), model.median_index * model.task.n_out + target))

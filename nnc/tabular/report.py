@@ -1,4 +1,4 @@
-"""What a fit of a table has come to, as text and as HTML."""
+"""Report of a fit, as text and as HTML."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     from nnc.tabular.schema import ColumnDescription
 
-MOST = 50  # columns that are told of
-NO_IMPORTANCE = 0.0, 0.0  # of a column that is not listed
+MAX_COLUMNS = 50  # columns that a report lists
+NO_IMPORTANCE = 0.0, 0.0  # importance and standard error of a column without them
 PAGE = """<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -44,21 +44,22 @@ th, td {{ text-align: left; padding: 0.2em 0.8em 0.2em 0 }}
 
 @dataclass(eq=False, repr=False)
 class Report:
-    """What a fit has come to. `print(report)` shows it as text, a notebook as tables and curves, and
-    `save("report.html")` writes that as a page.
+    """Report of a fit.
+
+    `print(report)` shows it as text, a notebook shows tables and curves, and `save("report.html")` writes a page.
 
     Parameters
     ----------
     title : str
-        What was fitted.
+        Title, such as the class name of the estimator.
     facts : mapping of str to str
-        What is to be said of it: {"rows": "2,400, and 600 to validate", "time": "7.9 s"}.
+        Properties of the fit and their values, such as {"rows": "2,400, and 600 to validate", "time": "7.9 s"}.
     columns : sequence of ColumnDescription
-        The columns and what was made of them, from `Schema.describe`.
+        Columns and their encodings, from `Schema.describe`.
     importances : mapping of str to (float, float), optional
-        By how much the score falls if a column is permuted, and the standard error. The columns are sorted by it.
+        Importance of each column and its standard error. The columns are sorted by importance.
     curves : mapping of str to sequence of float, optional
-        What changed from epoch to epoch, such as the scores of validation rows of each network.
+        Values after each epoch, such as validation scores.
     """
 
     title: str
@@ -69,7 +70,7 @@ class Report:
 
     def __post_init__(self) -> None:
         if (importances := self.importances) is not None:
-            self.columns = sorted(self.columns, key=lambda made: -importances.get(made.column, NO_IMPORTANCE)[0])
+            self.columns = sorted(self.columns, key=lambda column: -importances.get(column.column, NO_IMPORTANCE)[0])
         self.curves = {name: np.asarray(curve, np.float64) for name, curve in self.curves.items()}
 
     # ------------------------------------------------------------------------------------------ as text
@@ -81,6 +82,7 @@ class Report:
         return str(self)
 
     def _lines(self) -> Iterator[str]:
+        """Yield the lines of the report as text."""
         yield self.title
         yield from aligned([[f"  {name}", fact] for name, fact in self.facts.items()])
         if self.columns:
@@ -92,19 +94,22 @@ class Report:
             yield from aligned([[name, drawing.sparkline(curve), _ends(curve)] for name, curve in self.curves.items()])
 
     def _head(self) -> list[str]:
+        """Return the headings of the table of columns."""
         return ["column", "kind", "encoding", *(["importance"] if self.importances is not None else [])]
 
     def _rows(self) -> list[list[str]]:
-        rows = [[shorten(made.column, 30), made.kind, made.made] for made in self.columns[:MOST]]
+        """Return the rows of the table of columns."""
+        rows = [[shorten(column.column, 30), column.kind, column.made] for column in self.columns[:MAX_COLUMNS]]
         if self.importances is not None:
-            for row, made in zip(rows, self.columns, strict=False):
-                mean, error = self.importances.get(made.column, NO_IMPORTANCE)
+            for row, column in zip(rows, self.columns, strict=False):
+                mean, error = self.importances.get(column.column, NO_IMPORTANCE)
                 row.append(f"{mean:.4f} +- {error:.4f}")
         return rows
 
     def _more(self) -> list[str]:
-        n = len(self.columns) - MOST
-        return [f"and {n:,} more"] if n > 0 else []
+        """Return a line with the number of columns that are not listed, or nothing."""
+        n = len(self.columns) - MAX_COLUMNS
+        return [f"and {n:,} more columns"] if n > 0 else []
 
     # ------------------------------------------------------------------------------------------ as HTML
 
@@ -115,23 +120,28 @@ class Report:
             *map(html.paragraph, self._more()),
         ]
         if self.curves:
-            said = (f"{name} {_ends(curve)}" for name, curve in self.curves.items())
+            descriptions = (f"{name} {_ends(curve)}" for name, curve in self.curves.items())
             panels = [{name: curve} for name, curve in self.curves.items()]
-            picture = drawing.draw(panels, None, f"{self.title}: from epoch to epoch", ", ".join(said))
+            picture = drawing.draw(panels, None, f"{self.title}: training curves", ", ".join(descriptions))
             parts.append(picture._repr_html_())
         return "".join(parts)
 
     def save(self, path: Any) -> None:
-        """Writes a page in HTML: a path, or a text file open for writing. The old file or the new one is there, whole,
-        whatever happens.
+        """Save the report as an HTML page.
+
+        Parameters
+        ----------
+        path : str, os.PathLike or text file
+            Output file. A file at the path is replaced atomically.
 
         Raises
         ------
         OSError
-            The file cannot be written; the message says why and what to do.
+            The file cannot be written; the message has the reason and a remedy.
         """
         disk.write_text(path, PAGE.format(title=escape(self.title), body=self._repr_html_()), "report")
 
 
 def _ends(curve: Any) -> str:
+    """Return the first and the last value of a curve as text."""
     return f"from {curve[0]:.4g} to {curve[-1]:.4g}"

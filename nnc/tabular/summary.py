@@ -1,4 +1,4 @@
-"""The report of a fitted model of a table."""
+"""Contents of the report of a fitted table model."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from nnc.tabular.report import Report
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from numpy.typing import NDArray
+
     from nnc.tabular.model import TableModel
 
 
@@ -22,53 +24,60 @@ def summary(title: str, call: str, model: TableModel) -> Report:
     Parameters
     ----------
     title : str
-        Class of the estimator.
+        Class name of the estimator.
     call : str
         Expression that fits the same model again.
     model : TableModel
     """
-    facts, held = model.facts, model.held_out
-    encodings = {True: "numbers in bins", False: "plain numbers"}
-    told = {
+    facts, held_out = model.facts, model.held_out
+    encodings = {True: "piecewise-linear encoding", False: "plain encoding"}
+    sizes = model.members[0].network.sizes
+    lines = {
         **({} if facts["target"] is None else {"target": facts["target"]}),
         "rows": f"{facts['rows']:,}",
-        "networks": f"{len(model.members)} of {facts['trained']} trained, each of {model.members[0].network.sizes}",
+        "networks": f"{len(model.members)} of {facts['trained']} trained, with layer sizes {sizes}",
         "inputs": " and ".join(encodings[bins] for bins in sorted(model.encodings)),
         "time": f"{facts['seconds']:.1f} s",
         "reproduce with": call,
     }
     if not facts["complete"]:
-        told["ended early"] = "by Ctrl-C or max_seconds: the call above trains all networks"
-    measure = "accuracy" if model.task.kind == "classes" else "R^2"
-    if held.n:
-        told["held-out rows"] = f"{held.n:,}: {measure} {held.score:.4g}"
+        lines["ended early"] = "by Ctrl-C or max_seconds; the call above trains all networks"
+    metric = "accuracy" if model.task.kind == "classes" else "R^2"
+    if held_out.n:
+        lines["held-out rows"] = f"{held_out.n:,}: {metric} {held_out.score:.4g}"
         if model.task.kind == "classes":
-            told["held-out rows"] += f", calibration error {held.calibration_error:.3g}"
-    told["size"] = ", ".join(f"{name} {in_words(size)}" for name, size in file_sizes(model).items())
+            lines["held-out rows"] += f", calibration error {held_out.calibration_error:.3g}"
+    lines["size"] = ", ".join(f"{name} {format_size(size)}" for name, size in file_sizes(model).items())
     if model.gain is not None and model.gain.is_noise:
-        told["one network"] = (
-            f"as good within noise: all together gain {model.gain.mean:.2g} +- {model.gain.error:.2g} in {measure}; "
-            "members=1 of save, to_onnx and to_c writes the best one"
+        lines["one network"] = (
+            f"as good within noise: the gain of all networks in {metric} is {model.gain.mean:.2g} +- "
+            f"{model.gain.error:.2g}; use members=1 in save, to_onnx and to_c to write the best network"
         )
     importances = None
     if model.importances is not None:
         pairs = zip(*(part.tolist() for part in model.importances), strict=True)
         importances = dict(zip(model.schema.names, pairs, strict=True))
+    return Report(title, lines, model.schema.describe(), importances, _mean_curve(model))
+
+
+def _mean_curve(model: TableModel) -> dict[str, NDArray[np.float64]]:
+    """Return the validation accuracy or loss after each epoch, averaged over the members, with its name."""
     curves = [member.curve for member in model.members if member.curve]
-    shown = {}
-    if curves:
-        name, best = ("accuracy", max) if model.task.kind == "classes" else ("loss", min)
-        most = max(map(len, curves))  # a member that was over earlier stays as good as it is
-        whole = [[*curve, *[best(curve)] * (most - len(curve))] for curve in curves]
-        shown[f"{name} that chooses the epoch"] = np.mean(whole, axis=0)
-    return Report(title, told, model.schema.describe(), importances, shown)
+    if not curves:
+        return {}
+    metric, best = ("accuracy", max) if model.task.kind == "classes" else ("loss", min)
+    n_epochs = max(map(len, curves))
+    extended = [
+        [*curve, *[best(curve)] * (n_epochs - len(curve))] for curve in curves
+    ]  # best value after an early stop
+    return {f"validation {metric}": np.mean(extended, axis=0)}
 
 
 def file_sizes(model: TableModel) -> dict[str, int]:
-    """Return the size in bytes of the model's file and of its exports as ONNX and C.
+    """Return the sizes in bytes of the model file and of its exports to ONNX and C.
 
-    Files with one and with two members are made in memory; each further member adds as much as the second one, in
-    proportion to its parameters.
+    Files with one and with two members are created in memory. Each further member adds the size of the second one, in
+    proportion to its number of parameters.
     """
     from nnc._interop.c_table import to_c_table
     from nnc._interop.onnx_table import to_onnx_table
@@ -79,17 +88,17 @@ def file_sizes(model: TableModel) -> dict[str, int]:
         "C": lambda part: len(to_c_table(build_table_program(part), "model").encode()),
     }
     one = model.with_members(1)
-    firsts = {name: size(one) for name, size in writers.items()}
+    first_sizes = {name: size(one) for name, size in writers.items()}
     if len(model.members) == 1:
-        return firsts
+        return first_sizes
     two = model.with_members(2)
     params = [sum(member.network.n_params for member in part.members) for part in (one, two, model)]
-    share = (params[2] - params[0]) / (params[1] - params[0])
-    return {name: round(first + (writers[name](two) - first) * share) for name, first in firsts.items()}
+    ratio = (params[2] - params[0]) / (params[1] - params[0])
+    return {name: round(first + (writers[name](two) - first) * ratio) for name, first in first_sizes.items()}
 
 
-def in_words(size: int) -> str:
-    """Return a size in bytes with a unit: "7.4 MB"."""
+def format_size(size: int) -> str:
+    """Return a size in bytes as text with a unit, such as "7.4 MB"."""
     for unit, factor in (("GB", 1e9), ("MB", 1e6)):
         if size >= factor:
             return f"{size / factor:.3g} {unit}"

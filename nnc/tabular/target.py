@@ -16,14 +16,15 @@ if TYPE_CHECKING:
 
 
 class Target:
-    """The kind of targets of a fit.
+    """Kind of the targets of a fit: classes, or a number of columns of numbers.
 
     Attributes
     ----------
     n_outputs : int
-        Columns of numbers; predictions are vectors if it is 1, whether y was one or a column (n, 1). 1 for classes.
-    classes : array, or None
-        Sorted as scikit-learn sorts them; None for numbers.
+        Number of columns of numbers; 1 for classes. Predictions for a single column are vectors, also if y had the
+        shape (n, 1).
+    classes : array or None
+        Labels of the classes, sorted as in scikit-learn; None for numbers.
     """
 
     n_outputs: int
@@ -39,9 +40,9 @@ class Target:
         Parameters
         ----------
         y : array (n,) or (n, 1)
-            Text, numbers, booleans, dates (which become text), or what frames have of these.
+            Text, numbers, booleans or dates (which become text), in an array, a list or a column of a frame.
         n : int
-            The rows of X.
+            Number of rows of X.
 
         Returns
         -------
@@ -50,9 +51,9 @@ class Target:
         Raises
         ------
         ValueError
-            There are not n rows, several columns or only one class, or a label is missing.
+            y has another number of rows, several columns or only one class, or a label is missing.
         TypeError
-            Labels are of several kinds.
+            Labels have different kinds, such as text and numbers.
         """
         labels = _labels(y, n)
         classes = np.unique(labels)
@@ -67,62 +68,58 @@ class Target:
         Raises
         ------
         ValueError
-            There are not n rows, or a number is missing or infinite.
+            y has another number of rows, or a number is missing or infinite.
         """
         return cls(_numbers(y, n).shape[1])
 
     def encode(self, y: Any, n: int) -> NDArray[Any]:
-        """Encode a y of n rows.
-
-        Returns
-        -------
-        int32 array (n,) of indices of classes, or float64 array (n, n_outputs)
+        """Return y with n rows as class indices, int32 array (n,), or as numbers, float64 array (n, n_outputs).
 
         Raises
         ------
         ValueError
-            A label is none of the classes, a number is missing or infinite, or the shape is another than in the fit.
+            A label is not one of the classes, a number is missing or infinite, or the shape differs from the fit.
         """
         if self.classes is not None:
             return targets.class_indices(_labels(y, n), self.classes)
-        found = _numbers(y, n)
-        if found.shape[1] != self.n_outputs:
-            raise ValueError(f"y must have {pluralize(self.n_outputs, 'output')}, as in the fit, got {found.shape[1]}")
-        return found
+        values = _numbers(y, n)
+        if values.shape[1] != self.n_outputs:
+            raise ValueError(f"y must have {pluralize(self.n_outputs, 'output')}, as in the fit, got {values.shape[1]}")
+        return values
 
     def decode(self, values: NDArray[Any]) -> NDArray[Any]:
-        """Return numbers (n, n_outputs) as y had them: (n,) of a single output."""
+        """Return numbers (n, n_outputs) in the shape of predictions: (n,) for a single output."""
         return values[:, 0] if self.n_outputs == 1 else values
 
     def document(self) -> dict[str, Any]:
-        """Return the target as JSON holds it, exactly: the classes are a list in a list."""
+        """Return the target as a JSON object, without rounding; the list of classes is an item of another list."""
         return {"n_outputs": self.n_outputs, "classes": None if self.classes is None else [self.classes.tolist()]}
 
     @classmethod
     def from_document(cls, document: Any, where: str = "target") -> Target:
-        """Return the target of a document; ValueError with location and reason if it is invalid."""
+        """Return the target of a JSON object; raise ValueError with the location and the reason if it is invalid."""
         fields.check_keys(document, ("n_outputs", "classes"), where)
         n_outputs = fields.size(document["n_outputs"], f"{where}.n_outputs")
-        given = fields.member(document, "classes", list, type(None), where=f"{where}.")
-        if given is None:
+        class_lists = fields.member(document, "classes", list, type(None), where=f"{where}.")
+        if class_lists is None:
             return cls(n_outputs)
-        if len(given) != n_outputs or n_outputs != 1:
-            raise ValueError(f"{where}.classes has {len(given)} items, expected 1 and n_outputs 1")
-        where, labels = f"{where}.classes[0]", given[0]
+        if len(class_lists) != n_outputs or n_outputs != 1:
+            raise ValueError(f"{where}.classes has {len(class_lists)} items, expected 1 and n_outputs 1")
+        where, labels = f"{where}.classes[0]", class_lists[0]
         if type(labels) is not list or len(labels) < 2:
             raise ValueError(f"{where} is {fields.describe(labels)}, expected a list of two labels or more")
         classes = targets.classes_from_list(fields.labels(labels, where))
         if not np.array_equal(classes, np.sort(classes)):
-            raise ValueError(f"{where} is a list that is not sorted, expected a sorted one")
+            raise ValueError(f"{where} is not sorted, expected a sorted list")
         return cls(n_outputs, classes)
 
 
 def _labels(y: Any, n: int) -> NDArray[Any]:
-    """Return y as labels (n,)."""
+    """Return y as labels (n,); raise ValueError or TypeError if it is invalid."""
     values = targets.as_label_array(y)
     _check_rows(values, n)
     if values.size != n:
-        raise ValueError(f"y must be one column of labels, got {values.shape[1]}: fit a model for each")
+        raise ValueError(f"y must be one column of labels, got {values.shape[1]}; fit a model for each column")
     labels = targets.as_labels(values.reshape(n), n)
     if labels is None or labels.dtype.kind not in "Ubiuf":
         raise TypeError(f"y must have labels that are text or numbers, got elements of type {values.dtype}")
@@ -133,16 +130,18 @@ def _labels(y: Any, n: int) -> NDArray[Any]:
 
 
 def _numbers(y: Any, n: int) -> NDArray[np.float64]:
+    """Return y as finite numbers (n, outputs); raise ValueError or TypeError if it is invalid."""
     values = as_real_array("y", y)
     _check_rows(values, n)
     rows = values.astype(np.float64).reshape(n, -1)
     if not np.isfinite(rows).all():
         row, column = np.argwhere(~np.isfinite(rows))[0].tolist()
-        where = f"row {row}" if values.ndim == 1 else f"row {row}, column {column}"
-        raise ValueError(f"y must be finite, got {rows[row, column]} in {where}; leave the row out")
+        location = f"row {row}" if values.ndim == 1 else f"row {row}, column {column}"
+        raise ValueError(f"y must be finite, got {rows[row, column]} in {location}; remove the row")
     return rows
 
 
 def _check_rows(values: NDArray[Any], n: int) -> None:
+    """Raise ValueError if y does not have one row for each of the n rows of X."""
     if values.ndim not in (1, 2) or len(values) != n or values.size == 0:
         raise ValueError(f"y must have one row for each of the {n} rows of X, got shape {values.shape}")

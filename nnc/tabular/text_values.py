@@ -199,7 +199,7 @@ class NumberFormat(Format):
 
     @property
     def is_plain(self) -> bool:
-        """Whether the format is that of Python's numbers."""
+        """Return whether the format is that of Python's numbers."""
         return (self.decimal, self.grouping, self.percent, self.currency) == (".", "", False, "")
 
     @property

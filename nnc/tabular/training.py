@@ -179,6 +179,7 @@ class MemberCallback:
     best: int = 0
 
     def __call__(self, record: Record) -> bool:
+        """Update the snapshots after an epoch, call the callback of the user, and return whether training stops."""
         epoch: int = record["epoch"]
         if self.snapshots is not None and isfinite(record["val_loss"]):
             self.snapshots.update(record.outputs)
