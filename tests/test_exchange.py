@@ -48,7 +48,7 @@ class Unwritten(Dense):
 
 
 def test_a_kind_that_has_no_form_elsewhere_is_refused_by_name():
-    with pytest.raises(ValueError, match=r"Unwritten cannot be written in other formats yet; save\(\) keeps it"):
+    with pytest.raises(ValueError, match=r"Unwritten is not supported in other formats; use save\(\)"):
         Unwritten(2).operations((3,), {})
 
 

@@ -246,10 +246,10 @@ GONE = object()
         ("3 stride", GONE, "layers[3].stride is missing"),
         ("3 size", [7, 1], "layers[3] has a window of 7 x 1, which does not fit into images of shape (6, 6, 3)"),
         ("6", {"type": "flatten", "n": 1}, 'layers[6] has the unknown key "n", expected type'),
-        ("6", {"type": "dropout", "rate": 0.0}, "layers[7] takes vectors, got rows of shape (1, 3, 4)"),
+        ("6", {"type": "dropout", "rate": 0.0}, "layers[7] must have vectors as inputs, got rows of shape (1, 3, 4)"),
         ("7 n_in", 10, "layers[7].n_in is 10, expected 12, the n_out of the layer before"),
         ("8", {"type": "max_pool2d", "size": [2, 2], "stride": [2, 2]},
-         "layers[8] takes images (height, width, channels), got rows of shape (6,)"),
+         "layers[8] must have images (height, width, channels) as inputs, got rows of shape (6,)"),
         ("9", GONE, 'layers[8].type is "dropout", expected "dense" for the last layer'),
         ("9 activation", "tanh", 'output must be "softmax" for loss "cross_entropy", got "tanh"'),
     ],
@@ -303,7 +303,7 @@ def test_layers_in_an_order_that_makes_no_sense():
     del whole["self_test"]
     whole["layers"].insert(1, {"type": "dropout", "rate": 0.5})
     with pytest.raises(
-        ModelFileError, match=r"layers\[1\] is Dropout\(0.5\) behind Input\(8, 7, 2\): it drops outputs"
+        ModelFileError, match=r"layers\[1\] must come after .* got Dropout\(0.5\) after Input\(8, 7, 2\)"
     ):
         nnc.from_json(unsigned(whole))
 

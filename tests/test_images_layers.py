@@ -235,11 +235,11 @@ def test_layers_of_images_are_values():
         ),
         (
             [Input(4, 4, 1), Flatten(), Conv2D(2, 3), 2],
-            r"layers\[2\], Conv2D.* takes images \(height, width, channels\)",
+            r"layers\[2\], Conv2D.* must have images \(height, width, channels\) as inputs",
         ),
-        ([3, MaxPool2D(2), 2], r"layers\[1\], MaxPool2D\(2\), takes images .* got rows of shape \(3,\)"),
+        ([3, MaxPool2D(2), 2], r"layers\[1\], MaxPool2D\(2\), must have images .* got rows of shape \(3,\)"),
         ([Input(4, 4, 1), Conv2D(2, 3)], "layers must end with a Dense, the output"),
-        ([Input(4, 4, 1), Dropout(0.5), 2], r"layers\[1\] is Dropout\(0.5\) behind Input\(4, 4, 1\)"),
+        ([Input(4, 4, 1), Dropout(0.5), 2], r"layers\[1\] must come after .* got Dropout\(0.5\) after Input"),
     ],
 )
 def test_layers_that_make_no_network(layers, message):

@@ -87,7 +87,7 @@ SIZES = (
 @pytest.mark.parametrize(
     ("sizes", "message"),
     [(bad, SIZES + repr(bad)) for bad in ([3], [], 5, None, "34", [3, 0, 1], [3, -1], [3.0, 1], [True, 1], [[3], 1])]
-    + [([3, 2**31], "layers must make a network that fits into memory, got [3, 2147483648]")],
+    + [([3, 2**31], "layers must describe a network that fits into memory, got [3, 2147483648]")],
 )
 def test_wrong_sizes(sizes, message):
     refused(ValueError, message, NeuralNetwork, sizes)

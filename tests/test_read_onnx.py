@@ -330,7 +330,7 @@ REFUSED = {
     "it creates arrays that are much larger": model(
         [("Mul", ["X", "c"], ["m"]), ("Conv", ["m", "K"], ["a"]), *TAIL], (2, 2**13, 2**13), [C, KERNEL, V]
     ),
-    "layers must make a network that fits into memory": model(
+    "layers must describe a network that fits into memory": model(
         [("Conv", ["X", "K"], ["a"]), *TAIL], (2, 2**31 - 1, 2**31 - 1), [KERNEL, V]
     ),
     r"\(Max\) must have 2 inputs, got 60": model([DENSE, ("Max", ["z"] * 60, ["y"])], tensors=[W]),

@@ -307,7 +307,7 @@ def test_wrong_images(X: object, error: type[Exception], message: str) -> None:
             [3, Dense(4), Dropout(0.5), 1],
             r"^layer must be one of Dense, Conv2.* in the plain-Python reference, got 'Dropout'",
         ),
-        ([3, Conv2D(2, 3), 1], r"^layers\[1\], .* takes images"),
+        ([3, Conv2D(2, 3), 1], r"^layers\[1\], .* must have images"),
     ],
 )
 def test_wrong_layers(layers: list[Layer | int], message: str) -> None:

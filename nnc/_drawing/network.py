@@ -115,7 +115,7 @@ def _compute_outputs(net: Any, row: Any) -> tuple[Values, Values]:
         elif isinstance(kind, Pool):
             windows = np.lib.stride_tricks.sliding_window_view(outputs[-1], kind.size, (0, 1))
             windows = windows[:: kind.stride[0], :: kind.stride[1]]
-            outputs.append(windows.max((3, 4)) if kind.takes == "largest" else windows.mean((3, 4)))
+            outputs.append(windows.max((3, 4)) if kind.statistic == "largest" else windows.mean((3, 4)))
         elif isinstance(kind, GlobalAvgPool2D):
             outputs.append(outputs[-1].mean((0, 1), keepdims=True))
         elif isinstance(kind, Flatten):

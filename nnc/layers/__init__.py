@@ -1,4 +1,4 @@
-"""Kinds of layers, as objects without weights: what a network is made of.
+"""Layer objects without weights, from which networks are built.
 
 from nnc.layers import Dense, Dropout, Input
 net = NeuralNetwork([Input(3), Dense(4, "tanh"), Dropout(0.2), Dense(1)])
@@ -27,7 +27,7 @@ _HOME = {
     "BatchNorm": "norm",
     "Scale": "scale",
     "small_images": "recipes",
-}  # the module that each of the names lives in that come on first use
+}  # module of each name that is imported on first use
 __all__ = [
     "AvgPool2D", "BatchNorm", "Conv2D", "Dense", "Dropout", "Flatten", "GlobalAvgPool2D", "Input", "MaxPool2D",
     "Scale", "small_images",
@@ -42,20 +42,20 @@ KINDS = (
     "input",
     "batch_norm",
     "scale",
-)  # the engine's, in the order of src/layer.pxd
+)  # layer types of the engine, in the order of src/layer.pxd
 
 
 def layer_classes_by_type() -> dict[str, type[Layer]]:
-    """The kinds that files hold, by their type."""
+    """Return the layer classes of model files by their `type`."""
     from nnc.layers.image import AvgPool2D, Conv2D, Flatten, GlobalAvgPool2D, MaxPool2D
     from nnc.layers.norm import BatchNorm
     from nnc.layers.scale import Scale
 
-    kinds = (Input, Dense, Dropout, Conv2D, MaxPool2D, AvgPool2D, GlobalAvgPool2D, Flatten, BatchNorm, Scale)
-    return {kind.type: kind for kind in kinds}
+    classes = (Input, Dense, Dropout, Conv2D, MaxPool2D, AvgPool2D, GlobalAvgPool2D, Flatten, BatchNorm, Scale)
+    return {layer_class.type: layer_class for layer_class in classes}
 
 
-if not TYPE_CHECKING:  # kinds that not every network has: whoever has none need not wait for them
+if not TYPE_CHECKING:  # classes that few networks use are imported on first use
 
     def __getattr__(name: str) -> object:
         if name not in __all__:

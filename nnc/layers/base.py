@@ -1,4 +1,4 @@
-"""What a kind of layer answers, whoever asks: the constructor, the engine, files, `summary`."""
+"""Base classes of layer objects, which describe layers to the constructor, the engine, model files and exporters."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from nnc.layers.operations import Operation
 
-    Shape = tuple[int, ...]  # of one row: (n,) is a vector, (height, width, channels) an image
+    Shape = tuple[int, ...]  # shape of one row: (n,) is a vector, (height, width, channels) an image
 
 
 # Options of a parametric layer that change how it learns, with their defaults.
@@ -21,12 +21,12 @@ LEARNING_DEFAULTS = {"trainable": True, "lr_factor": 1.0, "bias_lr_factor": 1.0}
 
 
 def format_shape(shape: Shape) -> str:
-    """10, or 28 x 28 x 1."""
+    """Return a shape as text: "10" or "28 x 28 x 1"."""
     return " x ".join(map(str, shape))
 
 
 class ParameterArray(Value):
-    """An array of a layer, and what its initial numbers depend on: the inputs of a neuron, and the neurons."""
+    """Name and shape of an array of parameters, with the fan-in and fan-out that its initialization uses."""
 
     name: str
     shape: tuple[int, ...]
@@ -35,44 +35,60 @@ class ParameterArray(Value):
 
 
 class Layer(Value):
-    """A layer without weights. What is asked of it is asked with `below`, the shape of a row that it gets.
+    """Base class of layer objects, which have options but no weights.
 
-    A kind that is not ParametricLayer has no weights: it says a shape, or something of the layer before it, or pools.
+    Most methods take `input_shape`, the shape of one row before the layer, without the batch dimension.
     """
 
-    type: ClassVar[str]
-    matrix_axes: ClassVar[tuple[str, str]] = (
-        "",
-        "",
-    )  # what the rows and the columns of its matrix are, in messages on files
-    normalizes: ClassVar[bool] = False  # whether it needs a batch of rows, and keeps what it has found of them
-    columnwise: ClassVar[bool] = False  # whether W is a row, a number for each column or channel: there are no neurons
+    type: ClassVar[str]  # name of the layer type in model files
+    matrix_axes: ClassVar[tuple[str, str]] = ("", "")  # names of the rows and columns of W in messages about files
+    normalizes: ClassVar[bool] = False  # whether it normalizes batches and has running statistics
+    columnwise: ClassVar[bool] = False  # whether W has one row: a factor for each column or channel
 
     @abstractmethod
     def output_shape(self, input_shape: Shape) -> Shape:
-        """The shape of a row that it gives; ValueError, which the stack completes by the layer's place, where it cannot
-        take `below`."""
+        """Return the shape of one row after the layer.
+
+        Raises
+        ------
+        ValueError
+            The layer does not support this input shape. The message continues "layers[i], the layer object, ".
+        """
 
     def parameter_arrays(self, input_shape: Shape) -> tuple[ParameterArray, ...]:
-        """Its parameters: a matrix, and perhaps a vector of biases."""
+        """Return the parameters of the layer: none, W, or W and b."""
         return ()
 
     def statistics(self, input_shape: Shape) -> tuple[ParameterArray, ...]:
-        """Vectors that stand beside its parameters and that no optimizer moves."""
+        """Return the running statistics of the layer, which are saved but not changed by the optimizer."""
         return ()
 
     def engine_description(self, input_shape: Shape) -> dict[str, Any] | None:
-        """What the engine takes, None where it is no layer there."""
+        """Return the arguments of the layer in the engine, or None if the engine does not have it."""
         return None
 
     def to_dict(self, input_shape: Shape) -> dict[str, Any]:
-        """What files hold of it, its arrays excepted."""
+        """Return the description of the layer for a model file, without its arrays."""
         return {"type": self.type}
 
     @classmethod
     def check_document(cls, layer: dict[str, Any], where: str) -> dict[str, Any]:
-        """What a file says of such a layer; ValueError with place and reason where that is no such layer. Whether it
-        goes with the layer below and what is in its arrays is for whoever knows `below`."""
+        """Return the checked description of such a layer in a model file.
+
+        The caller checks the input shape and the numbers in the arrays.
+
+        Parameters
+        ----------
+        layer : dict
+            JSON object of the layer.
+        where : str
+            Location of the object for messages.
+
+        Raises
+        ------
+        ValueError
+            The object does not describe such a layer.
+        """
         from nnc._utils import fields
 
         fields.check_keys(layer, ("type",), where)
@@ -80,90 +96,109 @@ class Layer(Value):
 
     @classmethod
     def from_dict(cls, layer: dict[str, Any]) -> Self:
-        """The kind that such members describe."""
+        """Return the layer that a checked description of a model file describes."""
         return cls()
 
     def operations(self, input_shape: Shape, layer: dict[str, Any]) -> list[Operation]:
-        """What it does to a row in `predict`, for other formats. `layer` is what a document holds of it."""
-        raise ValueError(f"{type(self).__name__} cannot be written in other formats yet; save() keeps it")
+        """Return the operations of the layer in `predict`, for exporters.
+
+        Parameters
+        ----------
+        input_shape : tuple of int
+        layer : dict
+            Description of the layer with its arrays, as in a model file.
+        """
+        raise ValueError(f"{type(self).__name__} is not supported in other formats; use save()")
 
     @property
     def summary_note(self) -> str:
-        """What there is to it, in `summary`."""
+        """Return the text of the last column of `summary`."""
         return ""
 
     @property
     def frozen(self) -> bool:
-        """Whether it has weights, and these do not learn."""
+        """Return whether the layer has parameters that training does not change."""
         return False
 
     def multiply_adds(self, input_shape: Shape) -> int:
-        """Of a row."""
+        """Return the number of multiplications in the forward pass of one row."""
         return 0
 
     def n_params(self, input_shape: Shape) -> int:
-        """How many numbers its arrays have."""
+        """Return the number of parameters."""
         return sum(prod(array.shape) for array in self.parameter_arrays(input_shape))
 
     def __repr__(self) -> str:
-        plain = type(self)(**{name: getattr(self, name) for name, known in self._fields.items() if known.required})
+        required = {name: getattr(self, name) for name, spec in self._fields.items() if spec.required}
+        default = type(self)(**required)
         values = []
-        for place, (name, known) in enumerate(self._fields.items()):
+        for i, (name, spec) in enumerate(self._fields.items()):
             value = getattr(self, name)
-            if known.required or value != getattr(plain, name):
+            if spec.required or value != getattr(default, name):
                 text = repr(value[0] if isinstance(value, tuple) and len({*value}) == 1 else value)
-                values.append(text if place == 0 or known.required else f"{name}={text}")
+                values.append(text if i == 0 or spec.required else f"{name}={text}")
         return f"{type(self).__name__}({', '.join(values)})"
 
 
 class ParametricLayer(Layer):
-    """A kind with weights. What it does not say, None, the network says; one that works by columns says all."""
+    """Base class of layers with trainable parameters.
+
+    An option that is None takes its value from the network; columnwise layers have no such options.
+    """
 
     @property
     @abstractmethod
     def activation(self) -> str | None:
-        """A field of every such kind, as the next ones."""
+        """Return the name of the activation."""
 
     @property
     @abstractmethod
-    def bias(self) -> bool | None: ...
+    def bias(self) -> bool | None:
+        """Return whether the layer has biases."""
 
     @property
     @abstractmethod
     def init(self) -> str | float | None:
-        """How weights are drawn, or the number that all of them are at first."""
+        """Return the name of the weight initialization, or the initial value of all weights."""
 
     @property
     @abstractmethod
-    def trainable(self) -> bool: ...
+    def trainable(self) -> bool:
+        """Return whether training changes the parameters."""
 
     @property
     @abstractmethod
-    def lr_factor(self) -> float: ...
+    def lr_factor(self) -> float:
+        """Return the factor of the learning rate for the parameters of the layer."""
 
     @property
     @abstractmethod
-    def bias_lr_factor(self) -> float: ...
+    def bias_lr_factor(self) -> float:
+        """Return the additional factor of the learning rate for the biases."""
 
     @abstractmethod
-    def engine_description(self, input_shape: Shape) -> dict[str, Any]: ...
+    def engine_description(self, input_shape: Shape) -> dict[str, Any]:
+        """Return the arguments of the layer in the engine."""
 
     @property
     def summary_note(self) -> str:
+        """Return the text of the last column of `summary`: the activation."""
         return str(self.activation)
 
     @property
     def frozen(self) -> bool:
+        """Return whether training does not change the parameters."""
         return not self.trainable
 
     @property
     def learning_options(self) -> dict[str, Any]:
-        """How it learns, what is as usual left out."""
-        return {name: getattr(self, name) for name, usual in LEARNING_DEFAULTS.items() if getattr(self, name) != usual}
+        """Return the options that change how the layer learns, without those that have their default."""
+        options = {name: getattr(self, name) for name in LEARNING_DEFAULTS}
+        return {name: value for name, value in options.items() if value != LEARNING_DEFAULTS[name]}
 
     @classmethod
     def check_array_members(cls, layer: dict[str, Any], where: str) -> dict[str, Any]:
-        """The members that every such layer has; their numbers are not looked at."""
+        """Return W and b of a description in a model file; the caller checks their shapes and numbers."""
         from nnc._utils import fields
 
         return {

@@ -1,4 +1,4 @@
-"""The dense layer: A = f(b + A_below @ W)."""
+"""Dense layer: A = f(A_in @ W + b)."""
 
 from __future__ import annotations
 
@@ -19,30 +19,30 @@ if TYPE_CHECKING:
 
 
 class Dense(ParametricLayer):
-    """A dense layer: each neuron sees all outputs of the layer below.
+    """Dense layer, in which each neuron is connected to all outputs of the previous layer.
 
     Parameters
     ----------
     n : int
-        Neurons.
+        Number of neurons.
     activation : str, optional
-        As `NeuralNetwork` names them. Default: the network's `activation`, for the last layer its `output`.
+        Name of an activation of `NeuralNetwork`. Default: `activation` of the network, or `output` for the last layer.
     bias : bool, optional
-        Default: the network's.
+        Whether the layer has biases. Default: `bias` of the network.
     init : str, optional
-        How the weights are drawn, as `NeuralNetwork` names it. Default: the network's.
+        Name of a weight initialization of `NeuralNetwork`. Default: `init` of the network.
     trainable : bool, default True
-        Whether training changes it: the weights of a frozen layer stay as they are. A network lets it be changed
-        between two trainings: `net.layers[0].trainable = False`; so the next two.
+        Whether training changes the parameters. It can be changed in a network between two fits:
+        `net.layers[0].trainable = False`. So can the next two options.
     lr_factor : float, default 1
-        What every learning rate is multiplied by here.
+        Factor of the learning rate for the parameters of this layer.
     bias_lr_factor : float, default 1
-        What those of the biases are multiplied by once more.
+        Additional factor of the learning rate for the biases.
 
     Raises
     ------
     ValueError, TypeError
-        An argument is not one of these.
+        An argument is not valid.
     """
 
     type: ClassVar[str] = "dense"
@@ -57,16 +57,19 @@ class Dense(ParametricLayer):
     bias_lr_factor: float = field(default=1.0, check=check_positive)
 
     def output_shape(self, input_shape: Shape) -> Shape:
+        """Return the shape of one row after the layer."""
         if len(input_shape) != 1:
-            raise ValueError(f"takes vectors, got rows of shape {input_shape}")
+            raise ValueError(f"must have vectors as inputs, got rows of shape {input_shape}")
         return (self.n,)
 
     def parameter_arrays(self, input_shape: Shape) -> tuple[ParameterArray, ...]:
+        """Return the parameters of the layer."""
         n_in, n = input_shape[0], self.n
         W = ParameterArray("W", (n_in, n), n_in, n)
         return (W, ParameterArray("b", (n,), n_in, n)) if self.bias else (W,)
 
     def engine_description(self, input_shape: Shape) -> dict[str, Any]:
+        """Return the arguments of the layer in the engine."""
         return {
             "kind": self.type,
             "input_shape": input_shape,
@@ -76,13 +79,16 @@ class Dense(ParametricLayer):
         }
 
     def multiply_adds(self, input_shape: Shape) -> int:
+        """Return the number of multiplications in the forward pass of one row."""
         return input_shape[0] * self.n
 
     def to_dict(self, input_shape: Shape) -> dict[str, Any]:
+        """Return the description of the layer for a model file, without its arrays."""
         return {"type": self.type, "n_in": input_shape[0], "n_out": self.n, "activation": self.activation}
 
     @classmethod
     def check_document(cls, layer: dict[str, Any], where: str) -> dict[str, Any]:
+        """Return the checked description of such a layer in a model file."""
         from nnc._utils import fields
 
         fields.check_keys(layer, ("type", "n_in", "n_out", "activation", "W", "b"), where)
@@ -90,15 +96,17 @@ class Dense(ParametricLayer):
         activation = fields.choice(layer, "activation", ACTIVATIONS, where + ".")
         if n_in < 1 or n_out < 1:
             raise ValueError(f"{where}.n_in is {n_in} and n_out is {n_out}, expected at least 1")
-        made = {"type": cls.type, "n_in": n_in, "n_out": n_out, "activation": activation}
-        return {**made, **cls.check_array_members(layer, where)}
+        description = {"type": cls.type, "n_in": n_in, "n_out": n_out, "activation": activation}
+        return {**description, **cls.check_array_members(layer, where)}
 
     @classmethod
     def from_dict(cls, layer: dict[str, Any]) -> Self:
+        """Return the layer that a checked description of a model file describes."""
         return cls(layer["n_out"], layer["activation"], bias=layer["b"] is not None)
 
     def operations(self, input_shape: Shape, layer: dict[str, Any]) -> list[Operation]:
+        """Return the operations of the layer in `predict`, for exporters."""
         from nnc.layers import operations
 
-        made = operations.MatMul(input_shape, (self.n,), layer["W"], layer["b"])
-        return operations.with_activation(made, layer["activation"])
+        product = operations.MatMul(input_shape, (self.n,), layer["W"], layer["b"])
+        return operations.with_activation(product, layer["activation"])

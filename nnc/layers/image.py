@@ -23,79 +23,79 @@ PADDINGS = ("valid", "same")
 
 
 def check_image_shape(input_shape: Shape) -> Shape:
-    """The shape of an image, checked to be one."""
+    """Return the shape of an image; raise ValueError for other shapes."""
     if len(input_shape) != 3:
-        raise ValueError(f"takes images (height, width, channels), got rows of shape {input_shape}")
+        raise ValueError(f"must have images (height, width, channels) as inputs, got rows of shape {input_shape}")
     return input_shape
 
 
 def window_output_size(size: tuple[int, int], stride: tuple[int, int], input_shape: Shape) -> tuple[int, int]:
-    """Height and width of what a window gives that stays within the image."""
+    """Return the height and width of the output for windows that stay within the image."""
     height, width = ((n - k) // s + 1 if n >= k else 0 for n, k, s in zip(input_shape, size, stride, strict=False))
     if not (height and width):
-        what = " x ".join(map(str, size))
-        raise ValueError(f"has a window of {what}, which does not fit into images of shape {input_shape}")
+        raise ValueError(f"has a window of {format_shape(size)}, which does not fit into images of shape {input_shape}")
     return height, width
 
 
 def engine_stride(size: tuple[int, int], stride: tuple[int, int], input_shape: Shape) -> list[int]:
-    """Return the stride without what lies beyond a single window, because buffers of the engine grow with it."""
+    """Return the stride, at most window plus image: larger strides also yield one window, but larger buffers."""
     return [min(s, k + n) for s, k, n in zip(stride, size, input_shape, strict=False)]
 
 
-def stride_text(stride: tuple[int, int], usual: tuple[int, int]) -> str:
-    """What there is to say of a stride."""
-    return "" if stride == usual else f", stride {format_shape(stride if len(set(stride)) > 1 else stride[:1])}"
+def stride_text(stride: tuple[int, int], default: tuple[int, int]) -> str:
+    """Return the text for a stride in `summary`, "" for the default."""
+    return "" if stride == default else f", stride {format_shape(stride if len(set(stride)) > 1 else stride[:1])}"
 
 
 class Conv2D(ParametricLayer):
-    """A convolutional layer: each filter looks at all windows of the image with the same weights.
+    """Convolutional layer, in which each filter is applied to all windows of the image.
 
-    Its output at row y, column x is f(b + the sum over ky, kx, c of image[y * stride + ky, x * stride + kx, c] *
-    kernel[ky, kx, c]): the cross-correlation that all frameworks call a convolution.
+    The output of a filter at row y and column x is f(b + sum over ky, kx, c of
+    image[y * stride + ky, x * stride + kx, c] * kernel[ky, kx, c]). Frameworks call this cross-correlation a
+    convolution.
 
     Parameters
     ----------
     filters : int
-        Channels of the output.
+        Number of output channels.
     size : int or (int, int)
         Height and width of the window.
     activation : str, optional
-        As `NeuralNetwork` names them. Default: the network's `activation`.
+        Name of an activation of `NeuralNetwork`. Default: `activation` of the network.
     stride : int or (int, int), default 1
-        Pixels from window to window, downwards and to the right.
+        Distance between windows in pixels, vertically and horizontally.
     padding : {"valid", "same"}
-        "valid": windows stay within the image, (height - size) // stride + 1 of them below each other. "same":
-        ceil(height / stride), with zeros around the image; of an odd number of rows or columns of zeros the larger half
-        comes last.
+        "valid": windows stay within the image, and the output height is (height - size) // stride + 1. "same": zeros
+        are added around the image, and the output height is ceil(height / stride). If the number of rows or columns of
+        zeros is odd, one more is added at the bottom or right.
     bias : bool, optional
-        Default: the network's.
+        Whether the layer has biases. Default: `bias` of the network.
     init : str, optional
-        How the weights are drawn, as `NeuralNetwork` names it. Default: the network's.
+        Name of a weight initialization of `NeuralNetwork`. Default: `init` of the network.
     trainable : bool, default True
-        Whether training changes it: the weights of a frozen layer stay as they are. A network lets it be changed
-        between two trainings: `net.layers[0].trainable = False`; so the next two.
+        Whether training changes the parameters. It can be changed in a network between two fits:
+        `net.layers[0].trainable = False`. So can the next two options.
     lr_factor : float, default 1
-        What every learning rate is multiplied by here.
+        Factor of the learning rate for the parameters of this layer.
     bias_lr_factor : float, default 1
-        What those of the biases are multiplied by once more.
+        Additional factor of the learning rate for the biases.
 
     Raises
     ------
     ValueError, TypeError
-        An argument is not one of these.
+        An argument is not valid.
 
     Notes
     -----
-    W is a matrix (size * size * channels, filters), its rows in the order ky, kx, channel; a layer of a network offers
-    it as `kernel` (size, size, channels, filters), too.
+    W is a matrix (size * size * channels, filters) with rows in the order ky, kx, channel. Layers of a network also
+    have it as `kernel` (size, size, channels, filters).
     """
 
     type: ClassVar[str] = "conv2d"
     matrix_axes: ClassVar[tuple[str, str]] = ("size x channels", "filters")
 
     filters: int = field(check=check_size)
-    size: Any = field(check=check_pair)  # (int, int); any, for one number is taken, too
+    size: Any = field(check=check_pair)  # (int, int); the constructor also accepts one number
     activation: str | None = field(default=None, check=allow_none(partial(check_choice, choices=ACTIVATIONS)))
     stride: Any = field(default=(1, 1), check=check_pair)
     padding: str = field(default="valid", check=partial(check_choice, choices=PADDINGS))
@@ -106,6 +106,7 @@ class Conv2D(ParametricLayer):
     bias_lr_factor: float = field(default=1.0, check=check_positive)
 
     def output_shape(self, input_shape: Shape) -> Shape:
+        """Return the shape of one row after the layer."""
         if self.padding == "same":
             height, width = (-(-n // s) for n, s in zip(check_image_shape(input_shape), self.stride, strict=False))
         else:
@@ -113,20 +114,22 @@ class Conv2D(ParametricLayer):
         return height, width, self.filters
 
     def pad(self, input_shape: Shape) -> tuple[int, int]:
-        """Rows of zeros above the image, and columns to the left of it."""
-        wanted = (
+        """Return the number of rows of zeros above the image and of columns of zeros to its left."""
+        missing = (
             (out - 1) * s + k - n
             for out, s, k, n in zip(self.output_shape(input_shape), self.stride, self.size, input_shape, strict=False)
         )
-        top, left = (max(0, n) // 2 for n in wanted) if self.padding == "same" else (0, 0)
+        top, left = (max(0, n) // 2 for n in missing) if self.padding == "same" else (0, 0)
         return top, left
 
     def parameter_arrays(self, input_shape: Shape) -> tuple[ParameterArray, ...]:
+        """Return the parameters of the layer."""
         fan_in, fan_out = prod(self.size) * input_shape[2], prod(self.size) * self.filters
         W = ParameterArray("W", (fan_in, self.filters), fan_in, fan_out)
         return (W, ParameterArray("b", (self.filters,), fan_in, fan_out)) if self.bias else (W,)
 
     def engine_description(self, input_shape: Shape) -> dict[str, Any]:
+        """Return the arguments of the layer in the engine."""
         return {
             "kind": self.type,
             "input_shape": input_shape,
@@ -139,10 +142,12 @@ class Conv2D(ParametricLayer):
         }
 
     def multiply_adds(self, input_shape: Shape) -> int:
-        of_window: int = prod(self.size) * input_shape[2]
-        return prod(self.output_shape(input_shape)) * of_window
+        """Return the number of multiplications in the forward pass of one row."""
+        window_size: int = prod(self.size) * input_shape[2]
+        return prod(self.output_shape(input_shape)) * window_size
 
     def to_dict(self, input_shape: Shape) -> dict[str, Any]:
+        """Return the description of the layer for a model file, without its arrays."""
         return {
             "type": self.type,
             "filters": self.filters,
@@ -154,6 +159,7 @@ class Conv2D(ParametricLayer):
 
     @classmethod
     def check_document(cls, layer: dict[str, Any], where: str) -> dict[str, Any]:
+        """Return the checked description of such a layer in a model file."""
         fields.check_keys(layer, ("type", "filters", "size", "stride", "padding", "activation", "W", "b"), where)
         where += "."
         return {
@@ -168,41 +174,46 @@ class Conv2D(ParametricLayer):
 
     @classmethod
     def from_dict(cls, layer: dict[str, Any]) -> Self:
+        """Return the layer that a checked description of a model file describes."""
         filters, size, activation = layer["filters"], layer["size"], layer["activation"]
         return cls(filters, size, activation, layer["stride"], layer["padding"], layer["b"] is not None)
 
     def operations(self, input_shape: Shape, layer: dict[str, Any]) -> list[Operation]:
+        """Return the operations of the layer in `predict`, for exporters."""
         from nnc.layers import operations
 
         out, (top, left) = self.output_shape(input_shape), self.pad(input_shape)
-        # The windows end where the image and its zeros do, or before.
+        # With a stride, the last window may end before the end of the zeros.
         ends = [(n - 1) * s + k for n, s, k in zip(out, self.stride, self.size, strict=False)]
         bottom, right = (max(0, end - n - pad) for end, n, pad in zip(ends, input_shape, (top, left), strict=False))
         pad = (top, left, bottom, right)
-        made = operations.Conv(input_shape, out, layer["W"], layer["b"], self.size, self.stride, pad)
-        return operations.with_activation(made, layer["activation"])
+        convolution = operations.Conv(input_shape, out, layer["W"], layer["b"], self.size, self.stride, pad)
+        return operations.with_activation(convolution, layer["activation"])
 
     @property
     def summary_note(self) -> str:
+        """Return the text of the last column of `summary`."""
         same = ", same" if self.padding == "same" else ""
         return f"{self.activation} of {format_shape(self.size)}{stride_text(self.stride, (1, 1))}{same}"
 
 
 class Pool(Layer):
-    """What pools have in common: a number for each window of each channel."""
+    """Base class of pooling layers, whose output has one number for each window and channel."""
 
-    takes: ClassVar[str]  # which
+    statistic: ClassVar[str]  # text for the result of a window in `summary`
 
-    size: Any = field(check=check_pair)  # (int, int); any, for one number is taken, too
+    size: Any = field(check=check_pair)  # (int, int); the constructor also accepts one number
     stride: Any = field(default=None, check=allow_none(check_pair))
 
     def __post_init__(self) -> None:
         self.__dict__["stride"] = self.stride or self.size
 
     def output_shape(self, input_shape: Shape) -> Shape:
+        """Return the shape of one row after the layer."""
         return *window_output_size(self.size, self.stride, check_image_shape(input_shape)), input_shape[2]
 
     def engine_description(self, input_shape: Shape) -> dict[str, Any]:
+        """Return the arguments of the layer in the engine."""
         return {
             "kind": self.type,
             "input_shape": input_shape,
@@ -212,97 +223,109 @@ class Pool(Layer):
         }
 
     def to_dict(self, input_shape: Shape) -> dict[str, Any]:
+        """Return the description of the layer for a model file, without its arrays."""
         return {"type": self.type, "size": list(self.size), "stride": list(self.stride)}
 
     @classmethod
     def check_document(cls, layer: dict[str, Any], where: str) -> dict[str, Any]:
+        """Return the checked description of such a layer in a model file."""
         fields.check_keys(layer, ("type", "size", "stride"), where)
         size, stride = (fields.sizes(layer, key, 2, where + ".") for key in ("size", "stride"))
         return {"type": cls.type, "size": size, "stride": stride}
 
     @classmethod
     def from_dict(cls, layer: dict[str, Any]) -> Self:
+        """Return the layer that a checked description of a model file describes."""
         return cls(layer["size"], layer["stride"])
 
     @property
     def summary_note(self) -> str:
-        return f"{self.takes} of {format_shape(self.size)}{stride_text(self.stride, self.size)}"
+        """Return the text of the last column of `summary`."""
+        return f"{self.statistic} of {format_shape(self.size)}{stride_text(self.stride, self.size)}"
 
 
 class MaxPool2D(Pool):
-    """The largest number of each window, channel by channel.
+    """Max-pooling: maximum over each window for each channel.
 
     Parameters
     ----------
     size : int or (int, int)
         Height and width of the window.
     stride : int or (int, int), optional
-        Pixels from window to window. Default: the size. Windows stay within the image; rows and columns that are left
-        over are passed over.
+        Distance between windows in pixels. Default: the size. Windows stay within the image; remaining rows and columns
+        are ignored.
 
     Notes
     -----
-    The gradient goes to the first of the largest.
+    If several numbers of a window are the maximum, the gradient flows to the first of them.
     """
 
     type: ClassVar[str] = "max_pool2d"
-    takes: ClassVar[str] = "largest"
+    statistic: ClassVar[str] = "largest"
 
     def operations(self, input_shape: Shape, layer: dict[str, Any]) -> list[Operation]:
+        """Return the operations of the layer in `predict`, for exporters."""
         from nnc.layers import operations
 
         return [operations.MaxPool(input_shape, self.output_shape(input_shape), self.size, self.stride)]
 
 
 class AvgPool2D(Pool):
-    """The mean of each window, channel by channel.
+    """Average pooling: mean over each window for each channel.
 
     Parameters
     ----------
     size : int or (int, int)
         Height and width of the window.
     stride : int or (int, int), optional
-        Pixels from window to window. Default: the size. Windows stay within the image; rows and columns that are left
-        over are passed over.
+        Distance between windows in pixels. Default: the size. Windows stay within the image; remaining rows and columns
+        are ignored.
     """
 
     type: ClassVar[str] = "avg_pool2d"
-    takes: ClassVar[str] = "mean"
+    statistic: ClassVar[str] = "mean"
 
     def operations(self, input_shape: Shape, layer: dict[str, Any]) -> list[Operation]:
+        """Return the operations of the layer in `predict`, for exporters."""
         from nnc.layers import operations
 
         return [operations.AvgPool(input_shape, self.output_shape(input_shape), self.size, self.stride)]
 
 
 class GlobalAvgPool2D(Layer):
-    """The mean of each channel over the whole image."""
+    """Global average pooling: mean of each channel over the image."""
 
     type: ClassVar[str] = "global_avg_pool2d"
 
     def output_shape(self, input_shape: Shape) -> Shape:
+        """Return the shape of one row after the layer."""
         return 1, 1, check_image_shape(input_shape)[2]
 
     def engine_description(self, input_shape: Shape) -> dict[str, Any]:
+        """Return the arguments of the layer in the engine."""
         return AvgPool2D((input_shape[0], input_shape[1])).engine_description(input_shape)
 
     def operations(self, input_shape: Shape, layer: dict[str, Any]) -> list[Operation]:
+        """Return the operations of the layer in `predict`, for exporters."""
         return AvgPool2D((input_shape[0], input_shape[1])).operations(input_shape, layer)
 
     @property
     def summary_note(self) -> str:
+        """Return the text of the last column of `summary`."""
         return "mean of all"
 
 
 class Flatten(Layer):
-    """Images become vectors: height, width, channel, the last one fastest. It may be left out before a Dense."""
+    """Conversion of images to vectors in the order row, column, channel; it is inserted before a Dense if missing."""
 
     type: ClassVar[str] = "flatten"
 
     def output_shape(self, input_shape: Shape) -> Shape:
+        """Return the shape of one row after the layer."""
         return (prod(input_shape),)
 
     def engine_description(self, input_shape: Shape) -> dict[str, Any] | None:
+        """Return the arguments of the layer in the engine, or None for vectors."""
         return (
             {"kind": self.type, "input_shape": input_shape, "output_shape": self.output_shape(input_shape)}
             if len(input_shape) == 3
@@ -310,6 +333,7 @@ class Flatten(Layer):
         )
 
     def operations(self, input_shape: Shape, layer: dict[str, Any]) -> list[Operation]:
+        """Return the operations of the layer in `predict`, for exporters."""
         from nnc.layers import operations
 
         return [operations.Flatten(input_shape, self.output_shape(input_shape))] if len(input_shape) == 3 else []

@@ -22,41 +22,45 @@ STATISTICS = ("running_mean", "running_var")
 
 
 class BatchNorm(ParametricLayer):
-    """Batch normalization (Ioffe and Szegedy, 2015): A = f(Z), Z = gamma (X - mean) / sqrt(variance + eps) + beta, for
-    each neuron of a dense layer, and for each channel of images.
+    """Batch normalization (Ioffe and Szegedy, 2015) with an activation.
 
-    It stands between a layer and the activation that the other one leaves to it: `Conv2D(16, 3, "identity",
-    bias=False), BatchNorm("relu")`, where beta takes the place of the bias.
+    A = f(gamma (X - mean) / sqrt(variance + eps) + beta), for each neuron of a dense layer or each channel of images.
+
+    It follows a layer with the activation "identity" and without biases, because beta replaces them:
+    `Conv2D(16, 3, "identity", bias=False), BatchNorm("relu")`.
 
     Parameters
     ----------
     activation : str, default "identity"
-        f, as `NeuralNetwork` names them, whatever the network's own `activation` is.
+        Name of an activation of `NeuralNetwork` for hidden layers. `activation` of the network is not used.
     momentum : float, default 0.1
-        From 0 to 1: running = (1 - momentum) running + momentum (that of the batch), after each step. Keras calls 1
-        minus this number momentum.
+        Number from 0 to 1. After each step, running = (1 - momentum) running + momentum (statistic of the batch). Keras
+        calls 1 minus this number momentum.
     eps : float, default 1e-5
-        Above 0.
+        Positive number that is added to the variance.
     trainable : bool, default True
-        Whether training changes it. A frozen one stays as it is: it takes the running statistics, and does not move
-        them. It can be changed between two trainings, as the next two: `net.layers[1].trainable = False`.
-    lr_factor, bias_lr_factor : float, default 1
-        What every learning rate is multiplied by here, and those of beta once more.
+        Whether training changes the parameters. A frozen layer normalizes with the running statistics and does not
+        update them. It can be changed in a network between two fits: `net.layers[1].trainable = False`. So can the
+        next two options.
+    lr_factor : float, default 1
+        Factor of the learning rate for gamma and beta.
+    bias_lr_factor : float, default 1
+        Additional factor of the learning rate for beta.
 
     Raises
     ------
     ValueError, TypeError
-        An argument is not one of these.
+        An argument is not valid.
 
     Notes
     -----
-    A training step, and `gradients`, take mean and variance of the rows of the batch, those of images over all pixels:
-    each row counts once, whatever its sample weight. Everything else, such as `predict`, `evaluate_loss` and a
-    validation, uses the running statistics. They begin with 0 and 1 and are updated with the unbiased variance,
-    n / (n - 1) times that of the batch.
+    Training steps and `gradients` use the mean and variance of the rows of the batch, for images over all pixels;
+    sample weights do not affect them. All other methods, such as `predict` and `evaluate_loss`, and the validation use
+    the running statistics. They start with mean 0 and variance 1, and are updated with the unbiased variance, which is
+    n / (n - 1) times the variance of the batch.
 
-    gamma, at first 1, is the layer's W (1, channels), and beta, at first 0, its b: the layer is one of those that
-    compute, in `net.weights`, `net.sizes` and so on. Penalties and weight decay pass both over, as they do biases.
+    gamma is the W (1, channels) of the layer and starts at 1; beta is its b and starts at 0. The layer therefore occurs
+    in `net.weights`, `net.sizes` and similar lists. Penalties and weight decay do not apply to gamma and beta.
     """
 
     type: ClassVar[str] = "batch_norm"
@@ -73,23 +77,29 @@ class BatchNorm(ParametricLayer):
 
     @property
     def bias(self) -> bool:
+        """Return True, because beta is a bias."""
         return True
 
     @property
     def init(self) -> float:
+        """Return the initial value of gamma."""
         return 1.0
 
     def output_shape(self, input_shape: Shape) -> Shape:
+        """Return the shape of one row after the layer."""
         return input_shape
 
     def parameter_arrays(self, input_shape: Shape) -> tuple[ParameterArray, ...]:
+        """Return the parameters of the layer."""
         n = input_shape[-1]
         return ParameterArray("W", (1, n), 1, 1), ParameterArray("b", (n,), 1, 1)
 
     def statistics(self, input_shape: Shape) -> tuple[ParameterArray, ...]:
+        """Return the running statistics of the layer."""
         return tuple(ParameterArray(name, input_shape[-1:], 1, 1) for name in STATISTICS)
 
     def engine_description(self, input_shape: Shape) -> dict[str, Any]:
+        """Return the arguments of the layer in the engine."""
         return {
             "kind": self.type,
             "input_shape": input_shape,
@@ -100,13 +110,16 @@ class BatchNorm(ParametricLayer):
         }
 
     def multiply_adds(self, input_shape: Shape) -> int:
+        """Return the number of multiplications in the forward pass of one row."""
         return prod(input_shape)
 
     def to_dict(self, input_shape: Shape) -> dict[str, Any]:
+        """Return the description of the layer for a model file, without its arrays."""
         return {"type": self.type, "activation": self.activation, "momentum": self.momentum, "eps": self.eps}
 
     @classmethod
     def check_document(cls, layer: dict[str, Any], where: str) -> dict[str, Any]:
+        """Return the checked description of such a layer in a model file."""
         fields.check_keys(layer, ("type", "activation", "momentum", "eps", "W", "b", *STATISTICS), where)
         where += "."
         momentum, eps = (fields.number(layer[key], where + key) for key in ("momentum", "eps"))
@@ -124,15 +137,18 @@ class BatchNorm(ParametricLayer):
 
     @classmethod
     def from_dict(cls, layer: dict[str, Any]) -> Self:
+        """Return the layer that a checked description of a model file describes."""
         return cls(layer["activation"], layer["momentum"], layer["eps"])
 
     def operations(self, input_shape: Shape, layer: dict[str, Any]) -> list[Operation]:
+        """Return the operations of the layer in `predict`, for exporters."""
         from nnc.layers import operations
 
         times = [g / sqrt(v + self.eps) for g, v in zip(layer["W"][0], layer["running_var"], strict=True)]
-        made = operations.Scale(input_shape, input_shape, layer["running_mean"], times, layer["b"])
-        return operations.with_activation(made, self.activation)
+        scale = operations.Scale(input_shape, input_shape, layer["running_mean"], times, layer["b"])
+        return operations.with_activation(scale, self.activation)
 
     @property
     def summary_note(self) -> str:
+        """Return the text of the last column of `summary`."""
         return "batch norm" if self.activation == "identity" else f"{self.activation} of batch norm"

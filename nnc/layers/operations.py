@@ -1,7 +1,7 @@
-"""What layers do to a row, in the few operations that every language has. A kind of layer says which ones it is made
-of, and who writes a network in another format writes operations: it knows no kind of layer.
+"""Operations on one row by which layers are described to exporters.
 
-An image is an array (height, width, channels). Numbers and matrices are lists, as documents hold them.
+Each layer class returns its operations. An exporter translates operations and does not know layer classes. An image is
+an array (height, width, channels). Vectors and matrices are lists, as in model files.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from nnc._utils.value import Value
 
 
 class Operation(Value):
-    """What it gets and gives are the shapes of a row."""
+    """Base class of operations, with the shapes of one row before and after the operation."""
 
     input_shape: tuple[int, ...]
     output_shape: tuple[int, ...]
 
 
 class Scale(Operation):
-    """(x - minus) * times + plus: of each a number for every number of a row, or for every channel, or one for all."""
+    """(x - minus) * times + plus; each list has one number for each number of a row, for each channel, or for all."""
 
     minus: list[float]
     times: list[float]
@@ -27,42 +27,42 @@ class Scale(Operation):
 
 
 class MatMul(Operation):
-    """x @ W + b; W (numbers in, numbers out), b may be None."""
+    """x @ W + b, where W has the shape (n_in, n_out) and b may be None."""
 
     W: list[list[float]]
     b: list[float] | None
 
 
 class Conv(Operation):
-    """A cross-correlation with zeros around the image, then + b. Rows of W are in the order of ky, kx and channel."""
+    """Cross-correlation of an image with zero padding, plus b; the rows of W are in the order ky, kx, channel."""
 
     W: list[list[float]]
     b: list[float] | None
     window: tuple[int, int]
     stride: tuple[int, int]
-    pad: tuple[int, int, int, int]  # rows above, columns to the left, rows below, columns to the right
+    pad: tuple[int, int, int, int]  # zeros at the top, left, bottom and right
 
 
 class MaxPool(Operation):
-    """The largest number of each window, channel by channel."""
+    """Maximum over each window for each channel."""
 
     window: tuple[int, int]
     stride: tuple[int, int]
 
 
 class AvgPool(Operation):
-    """The mean of each window, channel by channel."""
+    """Mean over each window for each channel."""
 
     window: tuple[int, int]
     stride: tuple[int, int]
 
 
 class Flatten(Operation):
-    """An image becomes a vector: height, width, channel, the last one fastest."""
+    """Conversion of an image to a vector in the order row, column, channel."""
 
 
 class Activate(Operation):
-    """An activation, by its name."""
+    """Activation function with this name."""
 
     name: str
 
@@ -80,7 +80,7 @@ ALL = (Scale, MatMul, Conv, MaxPool, AvgPool, Flatten, Activate, Sort)
 
 
 def with_activation(operation: Operation, name: str) -> list[Any]:
-    """An operation, and the activation behind it."""
+    """Return an operation followed by an activation, which is omitted if it is the identity."""
     return (
         [operation]
         if name == "identity"

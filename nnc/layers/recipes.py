@@ -1,4 +1,4 @@
-"""Layers that have proved themselves, for whoever does not want to choose."""
+"""Lists of layers that work well for common tasks."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ if TYPE_CHECKING:
 
 
 def small_images(classes: int, height: int = 28, width: int = 28, channels: int = 1) -> list[Layer]:
-    """The layers of a small network that tells images of some 20 to 40 pixels a side apart.
+    """Return the layers of a small network that classifies images with sides of 20 to 40 pixels.
 
-    Twice two convolutions of 3 x 3 and a pool, then a dense layer, with dropout where many weights are: simple parts of
-    the networks of Simonyan and Zisserman (2015), as small as digits allow. What was reached with it is in
-    docs/performance.md.
+    The network has two blocks of two 3 x 3 convolutions and a max-pool, then a hidden dense layer, with dropout before
+    the dense layers. It is a small variant of the networks of Simonyan and Zisserman (2015). Its accuracy on MNIST is
+    in docs/performance.md.
 
     Parameters
     ----------
     classes : int
-        Two or more: the neurons of the output.
+        Number of classes, at least 2.
     height, width, channels : int
-        Of an image; 12 pixels a side at least.
+        Shape of an image; height and width are at least 12 pixels.
 
     Returns
     -------
-    list of layers
-        For `NeuralNetwork(layers, activation="relu", loss="cross_entropy", dtype="float32")`.
+    list of Layer
+        Argument of `NeuralNetwork(layers, activation="relu", loss="cross_entropy", dtype="float32")`.
 
     Raises
     ------
     ValueError, TypeError
-        An argument is not one of these.
+        An argument is not valid.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""A learnable scale of the columns of a row."""
+"""Layer that multiplies each column by a trainable factor."""
 
 from __future__ import annotations
 
@@ -15,34 +15,36 @@ if TYPE_CHECKING:
 
 
 class Scale(ParametricLayer):
-    """A learnable scale: each number of a row times one of its own, y_k = s_k x_k. Behind the input it learns how much
-    each column matters, which on tables is worth a few percent of the error (the scaling layer of RealMLP: Holzmueller,
-    Grinsztajn and Steinwart, 2024; there with a rate of 6 times the others').
+    """Layer with one trainable factor for each column: y_k = s_k x_k.
 
-    It stands where rows are plain numbers, behind the input or between dense layers: `[Input(8), Scale(lr_factor=6),
-    128, 128, 1]`.
+    After the input it learns the importance of each column, which reduces the error on tables by a few percent. It is
+    the scaling layer of RealMLP (Holzmueller, Grinsztajn and Steinwart, 2024), whose learning rate is 6 times that of
+    the other layers.
+
+    Its inputs are vectors, so it comes after the input or between dense layers:
+    `[Input(8), Scale(lr_factor=6), 128, 128, 1]`.
 
     Parameters
     ----------
     init : float, default 1
-        What every s_k is at first, in a new network.
+        Initial value of all factors.
     trainable : bool, default True
-        Whether training changes it. It can be changed between two trainings, as the next one:
-        `net.layers[0].trainable = False`.
+        Whether training changes the factors. It can be changed in a network between two fits:
+        `net.layers[0].trainable = False`. So can the next option.
     lr_factor : float, default 1
-        What every learning rate is multiplied by here.
+        Factor of the learning rate for this layer.
 
     Raises
     ------
     ValueError, TypeError
-        An argument is not one of these.
+        An argument is not valid.
 
     Notes
     -----
-    s is the layer's W (1, n), with no bias and no activation: the layer is one of those that compute, in `net.weights`,
-    `net.sizes` and so on. Penalties, weight decay and `max_norm` pass it over, as penalties do biases (with
-    `regularize_bias` they do not); its gradient counts in `clip_norm`. A number that is the `dropout` of all hidden
-    layers drops nothing here: a Dropout behind it does.
+    The factors are the W (1, n) of the layer, which has no biases and no activation. The layer therefore occurs in
+    `net.weights`, `net.sizes` and similar lists. `max_norm` does not apply to it; penalties and weight decay apply only
+    with `regularize_bias=True`. Its gradient contributes to the norm of `clip_norm`. The argument `dropout` of `fit`
+    does not apply to its outputs; use a Dropout layer after it instead.
     """
 
     type: ClassVar[str] = "scale"
@@ -55,45 +57,55 @@ class Scale(ParametricLayer):
 
     @property
     def activation(self) -> str:
+        """Return the name of the identity."""
         return "identity"
 
     @property
     def bias(self) -> bool:
+        """Return False, because the layer has no biases."""
         return False
 
     @property
     def bias_lr_factor(self) -> float:
+        """Return the default, because the layer has no biases."""
         return 1.0
 
     def output_shape(self, input_shape: Shape) -> Shape:
+        """Return the shape of one row after the layer."""
         if len(input_shape) != 1:
             raise ValueError(
-                f"takes rows of plain numbers, got {input_shape}: put a Flatten before it, or take a BatchNorm"
+                f"must have vectors as inputs, got rows of shape {input_shape}; add a Flatten, or use BatchNorm"
             )
         return input_shape
 
     def parameter_arrays(self, input_shape: Shape) -> tuple[ParameterArray, ...]:
+        """Return the parameters of the layer."""
         return (ParameterArray("W", (1, *input_shape), 1, 1),)
 
     def engine_description(self, input_shape: Shape) -> dict[str, Any]:
+        """Return the arguments of the layer in the engine."""
         return {"kind": self.type, "input_shape": input_shape, "output_shape": input_shape}
 
     def multiply_adds(self, input_shape: Shape) -> int:
+        """Return the number of multiplications in the forward pass of one row."""
         return input_shape[0]
 
     @classmethod
     def check_document(cls, layer: dict[str, Any], where: str) -> dict[str, Any]:
+        """Return the checked description of such a layer in a model file."""
         fields.check_keys(layer, ("type", "W", "b"), where)
         if layer["b"] is not None:
             raise ValueError(f"{where}.b is {fields.describe(layer['b'])}, expected null: a scale has no biases")
         return {"type": cls.type, **cls.check_array_members(layer, where)}
 
     def operations(self, input_shape: Shape, layer: dict[str, Any]) -> list[Operation]:
+        """Return the operations of the layer in `predict`, for exporters."""
         from nnc.layers import operations
 
-        nothing = [0.0] * input_shape[0]
-        return [operations.Scale(input_shape, input_shape, nothing, list(layer["W"][0]), nothing)]
+        zeros = [0.0] * input_shape[0]
+        return [operations.Scale(input_shape, input_shape, zeros, list(layer["W"][0]), zeros)]
 
     @property
     def summary_note(self) -> str:
+        """Return the text of the last column of `summary`."""
         return "scale"

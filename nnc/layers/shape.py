@@ -1,4 +1,4 @@
-"""Kinds that do not compute: they say a shape, or something of the layer before them."""
+"""Layers without parameters for the input shape and for dropout."""
 
 from __future__ import annotations
 
@@ -16,22 +16,23 @@ if TYPE_CHECKING:
 
 
 class Input(Layer):
-    """What comes in: `Input(n)` are rows of n numbers, `Input(height, width, channels)` images. The first of a
-    network's layers; a number there means the same as Input(n).
+    """Shape of the inputs: `Input(n)` for rows of n numbers, `Input(height, width, channels)` for images.
+
+    It is the first layer of a network. The number n in its place means Input(n).
 
     Parameters
     ----------
     n : int
-        Numbers in a row; of images their height.
+        Number of inputs, or height of the images.
     width : int, optional
-        Of images.
+        Width of the images.
     channels : int, optional
-        Of images: 1 (the default), or 3 of colour, say. They come last in every array.
+        Channels of the images, the last dimension of their arrays. Default: 1.
 
     Raises
     ------
     ValueError, TypeError
-        An argument is not one of these.
+        An argument is not valid.
     """
 
     type: ClassVar[str] = "input"
@@ -42,22 +43,26 @@ class Input(Layer):
 
     def __post_init__(self) -> None:
         if self.width is None and self.channels is not None:
-            raise ValueError("width must be given where channels are, as in Input(28, 28, 1)")
+            raise ValueError("width must be set if channels is set, as in Input(28, 28, 1), got None")
         if self.width is not None and self.channels is None:
             self.__dict__["channels"] = 1
 
     def output_shape(self, input_shape: Shape) -> Shape:
+        """Return the shape of one row after the layer."""
         return (self.n,) if self.width is None else (self.n, self.width, self.channels or 1)
 
     def engine_description(self, input_shape: Shape) -> dict[str, Any] | None:
+        """Return the arguments of the layer in the engine, or None for vectors."""
         shape = self.output_shape(input_shape)
         return {"kind": self.type, "input_shape": shape, "output_shape": shape} if len(shape) == 3 else None
 
     def to_dict(self, input_shape: Shape) -> dict[str, Any]:
+        """Return the description of the layer for a model file, without its arrays."""
         return {"type": self.type, "shape": list(self.output_shape(input_shape))}
 
     @classmethod
     def check_document(cls, layer: dict[str, Any], where: str) -> dict[str, Any]:
+        """Return the checked description of such a layer in a model file."""
         from nnc._utils import fields
 
         fields.check_keys(layer, ("type", "shape"), where)
@@ -66,9 +71,11 @@ class Input(Layer):
 
     @classmethod
     def from_dict(cls, layer: dict[str, Any]) -> Self:
+        """Return the layer that a checked description of a model file describes."""
         return cls(*layer["shape"])
 
     def operations(self, input_shape: Shape, layer: dict[str, Any]) -> list[Operation]:
+        """Return the operations of the layer in `predict`, for exporters."""
         return []
 
     def __repr__(self) -> str:
@@ -76,13 +83,14 @@ class Input(Layer):
 
 
 class Dropout(Layer):
-    """Each step of training drops a share of the outputs of the layer before, and scales the others up by
-    1 / (1 - rate) (Srivastava et al., 2014). `predict` drops nothing.
+    """Dropout (Srivastava et al., 2014), which sets random outputs of the previous layer to 0 in each training step.
+
+    The other outputs are multiplied by 1 / (1 - rate). `predict` does not drop outputs.
 
     Parameters
     ----------
     rate : float
-        At least 0 and less than 1.
+        Fraction of the outputs to drop, at least 0 and less than 1.
     """
 
     type: ClassVar[str] = "dropout"
@@ -90,13 +98,16 @@ class Dropout(Layer):
     rate: float = field(check=check_fraction)
 
     def output_shape(self, input_shape: Shape) -> Shape:
+        """Return the shape of one row after the layer."""
         return input_shape
 
     def to_dict(self, input_shape: Shape) -> dict[str, Any]:
+        """Return the description of the layer for a model file, without its arrays."""
         return {"type": self.type, "rate": self.rate}
 
     @classmethod
     def check_document(cls, layer: dict[str, Any], where: str) -> dict[str, Any]:
+        """Return the checked description of such a layer in a model file."""
         from nnc._utils import fields
 
         fields.check_keys(layer, ("type", "rate"), where)
@@ -107,11 +118,14 @@ class Dropout(Layer):
 
     @classmethod
     def from_dict(cls, layer: dict[str, Any]) -> Self:
+        """Return the layer that a checked description of a model file describes."""
         return cls(layer["rate"])
 
-    def operations(self, input_shape: Shape, layer: dict[str, Any]) -> list[Operation]:  # of training alone
+    def operations(self, input_shape: Shape, layer: dict[str, Any]) -> list[Operation]:
+        """Return the operations of the layer in `predict`, for exporters."""
         return []
 
     @property
     def summary_note(self) -> str:
+        """Return the text of the last column of `summary`."""
         return f"drops {self.rate:g}"

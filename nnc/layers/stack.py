@@ -1,4 +1,4 @@
-"""From what a user writes (numbers, objects, names) to a checked list of layers; and the names that people read."""
+"""The list of layers of a network: parsing, checks, shapes, names and description in model files."""
 
 from __future__ import annotations
 
@@ -18,42 +18,55 @@ if TYPE_CHECKING:
 
     from nnc.layers.base import Shape
 
-TOO_LARGE = "layers must make a network that fits into memory, got {}"
-FROZEN_STEPS_KEY = "missed_steps"  # in documents, beside the fields that say how a layer learns
-MAX_PARAMS = 2**40  # parameters of a network
+TOO_LARGE = "layers must describe a network that fits into memory, got {}"
+FROZEN_STEPS_KEY = "missed_steps"  # key of a layer's frozen steps in the member "learning" of model files
+MAX_PARAMS = 2**40  # largest number of parameters of a network
 
 
 K = TypeVar("K", bound=Layer, covariant=True)
 
 
 class PlacedLayer(Value, Generic[K]):
-    """A layer at its place: complete, with the shapes of a row that it gets and gives."""
+    """Layer of a network with its shapes and name.
+
+    Attributes
+    ----------
+    kind : Layer
+        The layer object with all options set.
+    input_shape, output_shape : tuple of int
+        Shapes of one row before and after the layer.
+    name : str
+        Name for people: "Hidden Layer 1", "Dropout of Hidden Layer 1", "Flatten".
+    parametric_index : int or None
+        Index among the parametric layers; None if the layer has no parameters.
+    """
 
     kind: K
     input_shape: Shape
     output_shape: Shape
     name: str
-    parametric_index: int | None  # among the layers that compute
+    parametric_index: int | None
 
     @property
     def has_parameters(self) -> bool:
+        """Return whether the layer has parameters."""
         return self.parametric_index is not None
 
 
 class Stack(Value):
-    """The checked layers of a network.
+    """Checked list of the layers of a network.
 
     Attributes
     ----------
     input : Input
     layers : tuple of PlacedLayer
-        All but the input.
+        All layers after the input.
     parametric_layers : tuple of PlacedLayer
-        Those with weights.
+        The layers with parameters.
     sizes : tuple of int
-        Numbers in a row of the input and of every layer that computes.
+        Numbers in one row of the input and of the output of each parametric layer.
     activations : tuple of str
-        Of the layers that compute.
+        Activations of the parametric layers.
     """
 
     input: Input
@@ -64,32 +77,35 @@ class Stack(Value):
 
     @property
     def input_shape(self) -> Shape:
-        """Of a row of inputs: (n,), or (height, width, channels)."""
+        """Return the shape of one row of inputs: (n,), or (height, width, channels)."""
         return self.input.output_shape(())
 
     @property
     def has_image_input(self) -> bool:
-        """Whether rows are images."""
+        """Return whether the inputs are images."""
         return len(self.input_shape) == 3
 
     @property
     def has_batch_norm(self) -> bool:
-        """Whether a layer normalizes batches."""
+        """Return whether a layer normalizes batches."""
         return any(layer.kind.normalizes for layer in self.parametric_layers)
 
     @property
     def min_batch_rows(self) -> int:
-        """The fewest rows that a training step can take: a layer that normalizes needs two numbers of a channel."""
-        learning = (layer for layer in self.parametric_layers if layer.kind.normalizes and not layer.kind.frozen)
-        return 1 + any(prod(layer.output_shape) == layer.output_shape[-1] for layer in learning)
+        """Return the smallest batch size of a training step.
+
+        It is 2 if a trainable BatchNorm has one number per row and channel, because one number has no variance.
+        """
+        norms = (layer for layer in self.parametric_layers if layer.kind.normalizes and not layer.kind.frozen)
+        return 1 + any(prod(layer.output_shape) == layer.output_shape[-1] for layer in norms)
 
     @property
     def lists_all_layers(self) -> bool:
-        """Whether files hold all layers, and not only those that compute, because some are not dense."""
+        """Return whether model files list all layers; they list only the dense layers if there are no other types."""
         return not all(isinstance(layer.kind, (Dense, Dropout)) for layer in self.layers)
 
     def engine_layers(self) -> list[tuple[dict[str, Any], PlacedLayer[Layer] | None]]:
-        """The layers of the engine, the lowest first: what it takes, and which layer that is, None for the input."""
+        """Return the description of each layer in the engine, with the layer itself, or None for the input."""
         pairs: list[tuple[dict[str, Any] | None, PlacedLayer[Layer] | None]]
         pairs = [(self.input.engine_description(()), None)]
         pairs += [(layer.kind.engine_description(layer.input_shape), layer) for layer in self.layers]
@@ -97,97 +113,109 @@ class Stack(Value):
 
     @property
     def dropout_rates(self) -> tuple[float | None, ...]:
-        """The rate of the Dropout behind each layer of the engine but the last, None where there is none."""
+        """Return the rate of the Dropout after each layer of the engine except the last; None without Dropout."""
         rates: list[float | None] = [None] * len(self.engine_layers())
-        place = -1 if self.input.engine_description(()) is None else 0
+        index = -1 if self.input.engine_description(()) is None else 0  # of the current layer in the engine
         for layer in self.layers:
             if isinstance(layer.kind, Dropout):
-                rates[place] = layer.kind.rate
+                rates[index] = layer.kind.rate
             else:
-                place += layer.kind.engine_description(layer.input_shape) is not None
+                index += layer.kind.engine_description(layer.input_shape) is not None
         return tuple(rates[:-1])
 
     @property
     def has_dropout(self) -> bool:
-        """Whether there are Dropout layers."""
+        """Return whether there are Dropout layers."""
         return any(isinstance(layer.kind, Dropout) for layer in self.layers)
 
-    def hidden_dropout_rates(self, share: Any) -> list[Any]:
-        """What each hidden layer drops where one share is said for all: a Scale nothing."""
-        return [0.0 if layer.kind.columnwise else share for layer in self.parametric_layers[:-1]]
+    def hidden_dropout_rates(self, rate: Any) -> list[Any]:
+        """Return the dropout rate of each hidden layer if `rate` is for all; columnwise layers have no dropout."""
+        return [0.0 if layer.kind.columnwise else rate for layer in self.parametric_layers[:-1]]
 
     @property
     def bias(self) -> bool | tuple[bool, ...]:
-        """Whether the layers have biases; one answer for each where they differ."""
-        each = tuple(bool(layer.kind.bias) for layer in self.parametric_layers)
-        return each[0] if len(set(each)) == 1 else each
+        """Return whether the layers have biases, as one bool for each layer if they differ."""
+        biases = tuple(bool(layer.kind.bias) for layer in self.parametric_layers)
+        return biases[0] if len(set(biases)) == 1 else biases
 
     @property
     def learning_options(self) -> tuple[dict[str, Any], ...]:
-        """How each layer that computes learns, what is as usual left out; none at all where nothing is said."""
-        each = tuple(layer.kind.learning_options for layer in self.parametric_layers)
-        return each if any(each) else ()
+        """Return the learning options of each parametric layer that differ from the defaults; () if none differs."""
+        options = tuple(layer.kind.learning_options for layer in self.parametric_layers)
+        return options if any(options) else ()
 
-    def with_layer_options(self, number: int, **fields: Any) -> Stack:
-        """The same with other values of such fields of a layer that computes as no shape depends on."""
-        old = self.parametric_layers[number]
-        new = old.replace(kind=old.kind.replace(**fields))
+    def with_layer_options(self, index: int, **options: Any) -> Stack:
+        """Return a copy in which one parametric layer has other options, which must not change shapes."""
+        old = self.parametric_layers[index]
+        new = old.replace(kind=old.kind.replace(**options))
         layers = tuple(new if layer is old else layer for layer in self.layers)
-        computing = (*self.parametric_layers[:number], new, *self.parametric_layers[number + 1 :])
-        return self.replace(layers=layers, parametric_layers=computing)
+        parametric_layers = (*self.parametric_layers[:index], new, *self.parametric_layers[index + 1 :])
+        return self.replace(layers=layers, parametric_layers=parametric_layers)
 
     def with_output(self, activation: str) -> Stack:
-        """Return the layers with another activation of the output."""
+        """Return a copy with another activation of the output."""
         stack = self.with_layer_options(len(self.parametric_layers) - 1, activation=activation)
         return stack.replace(activations=(*self.activations[:-1], activation))
 
-    def learning_to_list(self, missed: Sequence[int] = ()) -> list[dict[str, Any] | None] | None:
-        """What a document holds of how layers learn; `missed` are the steps that each was frozen in."""
-        said = list(self.learning_options or [{} for _ in self.parametric_layers])
-        for number, steps in enumerate(missed):
+    def learning_to_list(self, frozen_steps: Sequence[int] = ()) -> list[dict[str, Any] | None] | None:
+        """Return the member "learning" of model files.
+
+        Parameters
+        ----------
+        frozen_steps : sequence of int, optional
+            Number of steps in which each parametric layer was frozen.
+        """
+        options = list(self.learning_options or [{} for _ in self.parametric_layers])
+        for index, steps in enumerate(frozen_steps):
             if steps:
-                said[number] = {**said[number], FROZEN_STEPS_KEY: steps}
-        return [each or None for each in said] if any(said) else None
+                options[index] = {**options[index], FROZEN_STEPS_KEY: steps}
+        return [layer_options or None for layer_options in options] if any(options) else None
 
     def dropout_to_list(self) -> list[float | None] | None:
-        """What a document holds of it: None where there is no Dropout at all, or it stands among the layers."""
+        """Return the member "dropout" of model files; None if they list the Dropout layers or there are none."""
         return list(self.dropout_rates) if self.has_dropout and not self.lists_all_layers else None
 
     def to_list(self, arrays: Sequence[tuple[Any, ...]]) -> list[dict[str, Any]]:
-        """What a document holds of the layers: all of them where some are not dense, else those that compute. `arrays`
-        are W and b of these, and what they have beside them."""
-        made = [self.input.to_dict(())] if self.lists_all_layers else []
+        """Return the member "layers" of model files.
+
+        Parameters
+        ----------
+        arrays : sequence of tuple
+            W, b and the running statistics of each parametric layer.
+        """
+        documents = [self.input.to_dict(())] if self.lists_all_layers else []
         for layer in self.layers if self.lists_all_layers else self.parametric_layers:
-            made.append(layer.kind.to_dict(layer.input_shape))
+            documents.append(layer.kind.to_dict(layer.input_shape))
             if layer.parametric_index is not None:
                 names = ("W", "b", *(array.name for array in layer.kind.statistics(layer.input_shape)))
-                made[-1].update(zip(names, arrays[layer.parametric_index], strict=True))
-        return made
+                documents[-1].update(zip(names, arrays[layer.parametric_index], strict=True))
+        return documents
 
     def constructor_arguments(self) -> dict[str, Any]:
-        """What to call the constructor with for such layers, in the shortest form."""
+        """Return the shortest arguments of `NeuralNetwork` that yield these layers."""
         *hidden, output = (layer.kind.activation for layer in self.parametric_layers if not layer.kind.columnwise)
         activation: Any = (hidden[0] if len(set(hidden)) == 1 else hidden) or "sigmoid"
-        alike = isinstance(self.bias, bool)
+        has_equal_biases = isinstance(self.bias, bool)
         layers: list[int | Layer] = [self.input if self.has_image_input else self.input.n]
         for layer in self.layers:
             kind = layer.kind
             if isinstance(kind, ParametricLayer) and not kind.columnwise:
-                kind = kind.replace(activation=None, init=None, bias=None if alike or kind.bias else False)
+                bias = None if has_equal_biases or kind.bias else False
+                kind = kind.replace(activation=None, init=None, bias=bias)
             layers.append(kind.n if isinstance(kind, Dense) and kind == Dense(kind.n) else kind)
-        made = {"layers": layers, "activation": activation, "output": output}
-        return {**made, "bias": self.bias} if alike else made
+        arguments = {"layers": layers, "activation": activation, "output": output}
+        return {**arguments, "bias": self.bias} if has_equal_biases else arguments
 
 
 def layer_name(index: int, count: int) -> str:
-    """What people call a layer that computes: "Hidden Layer 1", ..., "Output Layer"."""
+    """Return the name of a parametric layer for people: "Hidden Layer 1", ..., "Output Layer"."""
     return "Output Layer" if index == count - 1 else f"Hidden Layer {index + 1}"
 
 
 def frozen_steps(learning: Sequence[dict[str, Any] | None] | None) -> tuple[int, ...]:
-    """The steps that each layer was frozen in, as a document has them; none at all where there are none."""
-    missed = tuple((each or {}).get(FROZEN_STEPS_KEY, 0) for each in learning or ())
-    return missed if any(missed) else ()
+    """Return the frozen steps of each layer in the member "learning" of a model file; () if all are 0."""
+    steps = tuple((options or {}).get(FROZEN_STEPS_KEY, 0) for options in learning or ())
+    return steps if any(steps) else ()
 
 
 def layers_from_document(
@@ -195,66 +223,65 @@ def layers_from_document(
     dropout: Sequence[float | None] | None,
     learning: Sequence[dict[str, Any] | None] | None,
 ) -> list[Layer]:
-    """The layers that a document describes."""
+    """Return the layer objects that the members "layers", "dropout" and "learning" of a model file describe."""
     from nnc.layers import layer_classes_by_type
 
-    known, rates = layer_classes_by_type(), iter(learning or ())
-    kinds: list[Layer] = [] if layers[0]["type"] == Input.type else [Input(layers[0]["n_in"])]
+    layer_classes, options_of_layers = layer_classes_by_type(), iter(learning or ())
+    objects: list[Layer] = [] if layers[0]["type"] == Input.type else [Input(layers[0]["n_in"])]
     for layer, rate in zip(layers, [*(dropout or [None] * (len(layers) - 1)), None], strict=True):
-        kind = known[layer["type"]].from_dict(layer)
+        kind = layer_classes[layer["type"]].from_dict(layer)
         if isinstance(kind, ParametricLayer):
-            kind = kind.replace(
-                **{name: value for name, value in (next(rates, None) or {}).items() if name != FROZEN_STEPS_KEY}
-            )
-        kinds.append(kind)
+            options = next(options_of_layers, None) or {}
+            kind = kind.replace(**{name: value for name, value in options.items() if name != FROZEN_STEPS_KEY})
+        objects.append(kind)
         if rate is not None:
-            kinds.append(Dropout(rate))
-    return kinds
+            objects.append(Dropout(rate))
+    return objects
 
 
 def build_stack(layers: Any, activation: Any, output: Any, loss: str, bias: bool) -> Stack:
-    """Checks and completes the layers of a network.
+    """Return the checked layers of a network, with all options set.
 
     Parameters
     ----------
     layers : sequence of int or Layer
         The input first.
     activation : str or sequence of str
-        Of the hidden layers that do not say their own: one name for all, or one for each hidden layer of neurons.
+        Activation of the hidden layers without their own: one name for all, or one for each layer that is not
+        columnwise.
     output : str, optional
-        Of the last layer, if that does not say its own. Default: the partner of the loss.
+        Activation of the last layer, if it does not have its own. Default: the partner of the loss.
     loss : str
+        Name of the loss.
     bias : bool
-        Of the layers that do not say their own.
+        Whether layers without this option have biases.
 
     Raises
     ------
     ValueError, TypeError
-        An argument is not one of these, or they do not go together.
+        An argument is not valid, or the layers, the activations and the loss do not fit together.
     """
-    kinds = _kinds(layers)
-    places = [place for place, kind in enumerate(kinds) if isinstance(kind, ParametricLayer) and not kind.columnwise]
-    hidden = _hidden_activations(activation, len(places) - 1)
+    kinds = _parse_layers(layers)
+    indices = [i for i, kind in enumerate(kinds) if isinstance(kind, ParametricLayer) and not kind.columnwise]
+    hidden = _parse_hidden_activations(activation, len(indices) - 1)
     last = kinds[-1]
     if isinstance(last, ParametricLayer) and last.activation and output not in (None, last.activation):
-        raise ValueError(f"output must be left out where the last layer says its own, got {output!r} and {last!r}")
+        raise ValueError(f"output must not be set if the last layer has an activation, got {output!r} and {last!r}")
     if output is None:
         output = losses.ROWS[loss].output
     else:
         check_choice("output", output, activations.NAMES)
-    for place, name in zip(places, [*hidden, output], strict=True):
-        kind = kinds[place]
+    for i, name in zip(indices, [*hidden, output], strict=True):
+        kind = kinds[i]
         if isinstance(kind, ParametricLayer):
-            kinds[place] = kind.replace(
-                activation=kind.activation or name, bias=bias if kind.bias is None else kind.bias
-            )
-    made = _placed(kinds)
-    _refuse(made, loss)
-    return made
+            kinds[i] = kind.replace(activation=kind.activation or name, bias=bias if kind.bias is None else kind.bias)
+    stack = _compute_shapes(kinds)
+    _check_stack(stack, loss)
+    return stack
 
 
-def _kinds(layers: Any) -> list[Layer]:
-    """The layers as objects, in an order that makes sense."""
+def _parse_layers(layers: Any) -> list[Layer]:
+    """Return the argument `layers` as layer objects; raise ValueError or TypeError if their order is not possible."""
     message = (
         "layers must be a sequence of at least two positive whole numbers, such as [3, 4, 1], or of layers such as "
         f"[Input(3), Dense(4), Dense(1)], got {layers!r}"
@@ -264,9 +291,9 @@ def _kinds(layers: Any) -> list[Layer]:
     except TypeError:
         raise ValueError(message) from None
     kinds: list[Layer] = []
-    for place, entry in enumerate(entries):
+    for i, entry in enumerate(entries):
         if isinstance(entry, type) and issubclass(entry, Layer):
-            raise TypeError(f"layers[{place}] must be an object such as {entry.__name__}(4), got the class itself")
+            raise TypeError(f"layers[{i}] must be an object such as {entry.__name__}(4), got the class itself")
         if isinstance(entry, Layer):
             kinds.append(entry)
             continue
@@ -276,26 +303,31 @@ def _kinds(layers: Any) -> list[Layer]:
             raise ValueError(message) from None
         if size > MAX_SIZE:
             raise ValueError(TOO_LARGE.format(entries))
-        kinds.append((Dense if place else Input)(size))
+        kinds.append((Dense if i else Input)(size))
     if len(kinds) < 2:
         raise ValueError(message)
     if not isinstance(kinds[0], Input):
         raise ValueError(f"layers must begin with the input, a number or Input(n), got {kinds[0]!r}")
-    for place, (below, kind) in enumerate(pairwise(kinds), 1):
+    for i, (previous, kind) in enumerate(pairwise(kinds), 1):
         if isinstance(kind, Input):
-            raise ValueError(f"layers[{place}] is {kind!r}, which only the first of the layers can be")
-        if kind.normalizes and not any(isinstance(other, ParametricLayer) for other in kinds[:place]):
-            what = "it stands behind a Dense or Conv2D; inputs are scaled by scale_X"
-            raise ValueError(f"layers[{place}] is {kind!r} behind {below!r}: {what}")
-        if isinstance(kind, Dropout) and isinstance(below, (Input, Dropout)):
-            what = "it drops outputs of a layer that computes, such as Dense"
-            raise ValueError(f"layers[{place}] is {kind!r} behind {below!r}: {what}")
+            raise ValueError(f"layers[{i}] must not be an Input, which is possible only as layers[0], got {kind!r}")
+        if kind.normalizes and not any(isinstance(other, ParametricLayer) for other in kinds[:i]):
+            raise ValueError(
+                f"layers[{i}] must come after a Dense or Conv2D, got {kind!r} after {previous!r}; "
+                "scale inputs with scale_X"
+            )
+        if isinstance(kind, Dropout) and isinstance(previous, (Input, Dropout)):
+            raise ValueError(
+                f"layers[{i}] must come after a layer with outputs to drop, such as Dense, got {kind!r} after "
+                f"{previous!r}"
+            )
     if not isinstance(kinds[-1], Dense):
         raise ValueError(f"layers must end with a Dense, the output, got {kinds[-1]!r}")
     return kinds
 
 
-def _hidden_activations(activation: Any, n_hidden: int) -> list[str]:
+def _parse_hidden_activations(activation: Any, n_hidden: int) -> list[str]:
+    """Return the argument `activation` as one name for each hidden layer."""
     expected = f"activation must be one name or one for each of the {n_hidden} hidden layers"
     if isinstance(activation, str):
         return [check_choice("activation", activation, activations.HIDDEN, _output_hint(activation))] * n_hidden
@@ -309,51 +341,53 @@ def _hidden_activations(activation: Any, n_hidden: int) -> list[str]:
 
 
 def _output_hint(name: Any) -> str:
+    """Return a note for the message about an activation that only the output layer may have."""
     row = activations.ROWS.get(name) if isinstance(name, str) else None
     return f" ({name} is possible only for the output layer)" if row is not None and row.output_only else ""
 
 
-def _placed(kinds: Sequence[Layer]) -> Stack:
+def _compute_shapes(kinds: Sequence[Layer]) -> Stack:
+    """Return the layers with their shapes and names; insert a Flatten between images and a Dense."""
     first = kinds[0]
     assert isinstance(first, Input)
     shape = first.output_shape(())
     count = sum(isinstance(kind, ParametricLayer) for kind in kinds)
     layers: list[PlacedLayer[Layer]] = []
-    computing: list[PlacedLayer[ParametricLayer]] = []
-    for place, kind in enumerate(kinds[1:], 1):
+    parametric_layers: list[PlacedLayer[ParametricLayer]] = []
+    for i, kind in enumerate(kinds[1:], 1):
         if isinstance(kind, Dense) and len(shape) == 3:
             from nnc.layers.image import Flatten
 
             layers.append(PlacedLayer(Flatten(), shape, (prod(shape),), "Flatten", None))
             shape = layers[-1].output_shape
         try:
-            out = kind.output_shape(shape)
+            output_shape = kind.output_shape(shape)
         except ValueError as error:
-            raise ValueError(f"layers[{place}], {kind!r}, {error}") from None
-        index = len(computing)
+            raise ValueError(f"layers[{i}], {kind!r}, {error}") from None
+        index = len(parametric_layers)
         if isinstance(kind, ParametricLayer):
-            computing.append(PlacedLayer(kind, shape, out, layer_name(index, count), index))
-            layers.append(computing[-1])
+            parametric_layers.append(PlacedLayer(kind, shape, output_shape, layer_name(index, count), index))
+            layers.append(parametric_layers[-1])
         elif isinstance(kind, Dropout):
-            layers.append(PlacedLayer(kind, shape, out, f"Dropout of {layers[-1].name}", None))
+            layers.append(PlacedLayer(kind, shape, output_shape, f"Dropout of {layers[-1].name}", None))
         else:
-            layers.append(PlacedLayer(kind, shape, out, type(kind).__name__, None))
-        shape = out
-    names = tuple(str(layer.kind.activation) for layer in computing)
-    sizes = (prod(first.output_shape(())), *(prod(layer.output_shape) for layer in computing))
-    return Stack(first, tuple(layers), tuple(computing), sizes, names)
+            layers.append(PlacedLayer(kind, shape, output_shape, type(kind).__name__, None))
+        shape = output_shape
+    names = tuple(str(layer.kind.activation) for layer in parametric_layers)
+    sizes = (prod(first.output_shape(())), *(prod(layer.output_shape) for layer in parametric_layers))
+    return Stack(first, tuple(layers), tuple(parametric_layers), sizes, names)
 
 
-def _refuse(made: Stack, loss: str) -> None:
-    """Raises where the layers do not go together, or with the loss."""
-    n_params = sum(layer.kind.n_params(layer.input_shape) for layer in made.layers)
-    max_size = max(*made.sizes, *(prod(layer.output_shape) for layer in made.layers))
+def _check_stack(stack: Stack, loss: str) -> None:
+    """Raise ValueError if the network is too large or the activations are not possible with the loss."""
+    n_params = sum(layer.kind.n_params(layer.input_shape) for layer in stack.layers)
+    max_size = max(*stack.sizes, *(prod(layer.output_shape) for layer in stack.layers))
     if max_size > MAX_SIZE or n_params >= MAX_PARAMS:
-        raise ValueError(TOO_LARGE.format(list(made.sizes)))
-    conflict = losses.explain_mismatch(made.activations, loss)
-    if conflict:
-        raise ValueError(conflict)
-    if made.activations[-1] == "softmax" and made.sizes[-1] == 1:
+        raise ValueError(TOO_LARGE.format(list(stack.sizes)))
+    mismatch = losses.explain_mismatch(stack.activations, loss)
+    if mismatch:
+        raise ValueError(mismatch)
+    if stack.activations[-1] == "softmax" and stack.sizes[-1] == 1:
         raise ValueError(
             "a softmax output needs two or more neurons, got 1; for two classes in one output use loss='bce'"
         )
