@@ -3,7 +3,7 @@
 from inspect import cleandoc
 
 
-def build_docstring(base: type, summary: str, own: str = "", before: str = "", end: str = "") -> str:
+def build_docstring(base: type, summary: str, extra: str = "", before: str = "", end: str = "") -> str:
     """Return a docstring made of a summary and the sections in the docstring of a base class.
 
     Parameters
@@ -12,13 +12,13 @@ def build_docstring(base: type, summary: str, own: str = "", before: str = "", e
         Class whose docstring provides the sections; its first paragraph is omitted.
     summary : str
         First paragraphs of the new docstring.
-    own : str
+    extra : str
         Descriptions of parameters that the base class does not have.
     before : str
-        Parameter of the base class before which `own` is inserted.
+        Parameter of the base class before which `extra` is inserted.
     end : str
         Text after the sections.
     """
     _, _, sections = cleandoc(base.__doc__ or "").partition("\n\n")
-    sections = sections.replace(f"\n{before} : ", f"\n{cleandoc(own)}\n{before} : ") if own else sections
+    sections = sections.replace(f"\n{before} : ", f"\n{cleandoc(extra)}\n{before} : ") if extra else sections
     return "\n\n".join(filter(None, [cleandoc(summary), sections, cleandoc(end)]))

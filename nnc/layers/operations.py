@@ -40,7 +40,7 @@ class Conv(Operation):
     b: list[float] | None
     window: tuple[int, int]
     stride: tuple[int, int]
-    pad: tuple[int, int, int, int]  # zeros at the top, left, bottom and right
+    pad: tuple[int, int, int, int]  # numbers of rows or columns of zeros at the top, left, bottom and right
 
 
 class MaxPool(Operation):
@@ -68,21 +68,20 @@ class Activate(Operation):
 
 
 class Sort(Operation):
-    """The numbers j, j + n, j + 2 n, ... sorted for each j < n, where n is the length of a group.
+    """Sorting of the quantiles of each target.
 
-    The groups are the quantiles of a network, in each of which there is a number for each target.
+    The row consists of `groups` groups with n numbers each, one group for each quantile. For each j < n, the numbers
+    j, j + n, j + 2 n, ... are sorted.
     """
 
-    groups: int
+    groups: int  # number of quantiles
 
 
+# All classes of operations.
 ALL = (Scale, MatMul, Conv, MaxPool, AvgPool, Flatten, Activate, Sort)
 
 
 def with_activation(operation: Operation, name: str) -> list[Any]:
     """Return an operation followed by an activation, which is omitted if it is the identity."""
-    return (
-        [operation]
-        if name == "identity"
-        else [operation, Activate(operation.output_shape, operation.output_shape, name)]
-    )
+    shape = operation.output_shape
+    return [operation] if name == "identity" else [operation, Activate(shape, shape, name)]

@@ -115,7 +115,7 @@ class Stack(Value):
     def dropout_rates(self) -> tuple[float | None, ...]:
         """Return the rate of the Dropout after each layer of the engine except the last; None without Dropout."""
         rates: list[float | None] = [None] * len(self.engine_layers())
-        index = -1 if self.input.engine_description(()) is None else 0  # of the current layer in the engine
+        index = -1 if self.input.engine_description(()) is None else 0  # index of the current layer in the engine
         for layer in self.layers:
             if isinstance(layer.kind, Dropout):
                 rates[index] = layer.kind.rate
