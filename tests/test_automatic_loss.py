@@ -185,7 +185,7 @@ def test_iterator_is_new_for_each_epoch():
 
 @pytest.mark.parametrize(
     ("batches", "message"),
-    [([], "at least one batch, got none"), ([X], r"batches must give \(X, y\)"), (3, "batches must be an iterable")],
+    [([], "at least one batch, got none"), ([X], r"batches must contain \(X, y\)"), (3, "batches must be an iterable")],
 )
 def test_batches_that_are_refused_leave_the_loss_open(batches, message):
     net = network(3)

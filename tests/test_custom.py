@@ -318,12 +318,12 @@ def test_a_training_that_diverges():
         (
             lambda net, X, y: net.evaluate_loss(X, y, np.ones(5)),
             ValueError,
-            "sample_weight does not go with a loss that is a f",
+            "sample_weight is not supported with a custom loss",
         ),
         (
             lambda net, X, y: net.fit(X, y, epochs=1, lr=0.001, class_weight="balanced"),
             ValueError,
-            "class_weight is for losses",
+            "class_weight requires a loss for classes",
         ),
         (
             lambda net, X, y: net.fit(X, y, epochs=1, optimizer="levenberg_marquardt"),

@@ -170,7 +170,7 @@ def test_a_head_without_any_target_learns_nothing():
         (
             TWO,
             np.full((5, 3), np.nan),
-            "head 1, mse of 2 identity: y must be finite, got nan in row 0, column 0; missing",
+            "head 1, mse of 2 identity: y must be finite, got nan in row 0, column 0; pass missing",
         ),
         (MISSING, np.full((5, 3), np.inf), "head 1, mse of 2 identity: y must be finite, got inf in row 0, column 0"),
         (TWO, np.full((5, 3), 3.0), "head 2, 0.5 cross_entropy of 3 softmax: y must hold labels from 0 to 2"),
@@ -479,7 +479,7 @@ def test_quantiles_that_do_not_fit(made, error, message):
         (
             lambda: network([4, 3], loss=Heads([Head(3, "bce")]), scale_y="standardize"),
             ValueError,
-            "scale_y is for losses of numbers .* heads that have none: bce of 3 sigmoid",
+            "scale_y must be None with these heads, .*: bce of 3 sigmoid",
         ),
         (lambda: network(scale_y="pixels"), ValueError, "scale_y must not be 'pixels'"),
         (
@@ -505,7 +505,7 @@ def test_quantiles_that_do_not_fit(made, error, message):
         (
             lambda: network().evaluate_loss(*data(network()), np.ones(40)),
             ValueError,
-            "sample_weight does not go with heads",
+            "sample_weight is not supported with heads",
         ),
         (lambda: network().explain_step(*data(network())), ValueError, "explain_step requires a loss with a name"),
         (lambda: network().fit(*data(network()), epochs=1, optimizer="levenberg_marquardt"), ValueError, "squared"),

@@ -90,5 +90,5 @@ def test_wrong_labels():
         split(3, 1, labels=[0, 1])
     with pytest.raises(ValueError, match=r"got shape \(3, 1\)"):
         split(3, 1, labels=[[0], [1], [1]])
-    with pytest.raises(ValueError, match="every class has one row"):
+    with pytest.raises(ValueError, match="each class has a single row"):
         split(3, 1, labels=[0, 1, 2])

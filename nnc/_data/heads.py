@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def targets(heads: Heads, y: Any, n: int, dtype: np.dtype[Any]) -> NDArray[Any]:
-    """y as targets (n, n_out), labels as rows with a 1; NaN where there is no target."""
+    """Convert y to targets (n, n_out) with one-hot classes; missing targets are NaN."""
     given = as_real_array("y", y)
     values = as_matrix(given, n)
     widths = [head.n for head in heads.heads]
@@ -35,7 +35,7 @@ def targets(heads: Heads, y: Any, n: int, dtype: np.dtype[Any]) -> NDArray[Any]:
     Y = np.full((n, heads.n_out), np.nan, dtype)
     for number, (head, part, columns) in enumerate(zip(heads.heads, parts, heads.slices, strict=True), 1):
         try:
-            Y[:, columns] = _of_head(head, part, heads.missing)
+            Y[:, columns] = _convert_head(head, part, heads.missing)
         except ValueError as error:
             raise ValueError(f"head {number}, {head}: {error}") from None
     return Y
@@ -47,17 +47,19 @@ def encode_missing(Y: NDArray[Any]) -> NDArray[Any]:
 
 
 def scaling_without_data(heads: Heads, scaler: Scaler) -> Scaling | None:
-    """Return the scaling of the targets that needs no data, or None if it is found from data.
+    """Return the scaling of the targets if it is known without data, else None.
 
-    Only targets of losses of numbers are scaled.
+    Only targets of regression losses are scaled.
     """
     scaled = _is_scaled(heads)
     if not scaled.any():
         raise ValueError(
-            f"scale_y is for losses of numbers that may be scaled, got it with heads that have none: {heads}"
+            f"scale_y must be None with these heads, because the targets of none of their losses can be scaled: {heads}"
         )
     if isinstance(scaler, Pixels) and not scaled.all():
-        raise ValueError(f"scale_y must not be 'pixels', one factor for all columns, with the heads {heads}")
+        raise ValueError(
+            f"scale_y must not be 'pixels' with the heads {heads}, because it would scale the targets of all heads"
+        )
     scaling = scaler.scaling_without_data("scale_y", (heads.n_out,))
     if scaling is None or isinstance(scaler, Pixels):
         return scaling
@@ -65,12 +67,12 @@ def scaling_without_data(heads: Heads, scaler: Scaler) -> Scaling | None:
 
 
 def scaling_of_targets(heads: Heads, scaler: Scaler, Y: NDArray[Any]) -> Scaling:
-    """Return the scaling of targets (n, n_out) in which NaN is no target.
+    """Return the scaling of targets (n, n_out) whose missing values are NaN.
 
     Raises
     ------
     ValueError
-        A column that is scaled has fewer than two targets.
+        A column to scale has fewer than two targets.
     """
     shift, factor = np.zeros(heads.n_out), np.ones(heads.n_out)
     for j in np.flatnonzero(_is_scaled(heads)):
@@ -86,22 +88,26 @@ def scaling_of_targets(heads: Heads, scaler: Scaler, Y: NDArray[Any]) -> Scaling
 
 
 def _is_scaled(heads: Heads) -> NDArray[np.bool_]:
-    """Return for each output whether its targets can be scaled."""
+    """Return a mask (n_out,) of the outputs whose targets can be scaled."""
     return np.repeat([head.row.target_type == "continuous" for head in heads.heads], [head.n for head in heads.heads])
 
 
-def _of_head(head: Head, part: NDArray[Any], missing: bool) -> NDArray[Any]:
-    there = ~np.isnan(part)
-    bad = ~np.isfinite(part) & ~(~there & missing)
-    if bad.any():
-        row, column = np.argwhere(bad)[0]
-        remedy = "; missing=True leaves it out" if not there[row, column] else ""
+def _convert_head(head: Head, part: NDArray[Any], missing: bool) -> NDArray[Any]:
+    """Return the targets (n, head.n) of one head, where NaN stands for a missing target.
+
+    `part` (n, 1) or (n, head.n) are its columns of y. NaN is allowed only if `missing` is true.
+    """
+    is_present = ~np.isnan(part)
+    is_invalid = ~np.isfinite(part) & ~(~is_present & missing)
+    if is_invalid.any():
+        row, column = np.argwhere(is_invalid)[0]
+        remedy = "; pass missing=True to nnc.Heads for missing targets" if not is_present[row, column] else ""
         raise ValueError(f"y must be finite, got {part[row, column]} in row {row}, column {column}{remedy}")
     if head.row.target_type != "probabilities":
-        if there.any():
-            check_range(part[there], head.row.name)
+        if is_present.any():
+            check_range(part[is_present], head.row.name)
         return part
-    rows = there.all(axis=1)
+    rows = is_present.all(axis=1)
     Y = np.full((len(part), head.n), np.nan, part.dtype)
     if part.shape[1] < head.n:
         Y[rows] = np.eye(head.n, dtype=part.dtype)[checked_labels(part[rows, 0], head.n)]

@@ -46,8 +46,10 @@ class TargetConversion(OutputConversion):
         return self.model.heads is not None and self.scaler_y is None and self.model.engine.are_targets(Y)
 
     def data_as_is(self, X: Any, y: Any, sample_weight: Any) -> tuple[Any, Any, Any, None] | None:
-        """X, Y, labels and no weights as the engine takes them, where nothing is to be converted, or learned of them:
-        what most calls bring. X and Y are not yet known to be finite."""
+        """Return X, Y, labels and None for the engine if no conversion is needed and nothing is learned, else None.
+
+        This is the fast path of training steps and losses. X and Y may contain NaN and infinity.
+        """
         if sample_weight is not None or type(y) is not np.ndarray or (X := self.rows_as_is(X)) is None:
             return None
         model, takes, n = self.model, self.loss.target_type, X.shape[0]
@@ -79,8 +81,11 @@ class TargetConversion(OutputConversion):
         return X, None, labels, None
 
     def data(self, X: Any, y: Any, sample_weight: Any = None, learn: bool = False) -> Data:
-        """X as rows, y as targets (n, n_out) or as labels (n,), all finite. With `learn`, as in `fit`, a scaling or
-        classes that are not known yet are found."""
+        """Convert X, y and weights for the engine, after checking that all are finite.
+
+        y becomes targets (n, n_out) or class indices (n,). If `learn` is true, as in `fit`, this also computes scalings
+        and classes that are not known yet.
+        """
         model, largest = self.model, None
         if sample_weight is None and self.is_unconverted(X, y):
             rows, Y, labels = X, y, None
@@ -88,7 +93,7 @@ class TargetConversion(OutputConversion):
         elif (ready := self.data_as_is(X, y, sample_weight)) is not None:
             rows, Y, labels, _ = ready
             largest = model.core.largest_absolute(rows, Y)
-        if largest is not None:  # all is finite
+        if largest is not None:  # all numbers are finite
             if learn:
                 self.max_abs_input = max(largest, self.max_abs_input)
                 self.labels_are_indices = self.loss.is_classification and self.classes is None
@@ -102,7 +107,7 @@ class TargetConversion(OutputConversion):
         return self.data(*unpack_batch(batch), learn=True)
 
     def validation(self, validation: Any) -> Data | None:
-        """The rows of `fit`'s argument, no fraction."""
+        """Convert the argument `validation` of `fit`, which is not a fraction."""
         if validation is None:
             return None
         if not isinstance(validation, (tuple, list)) or len(validation) not in (2, 3):
@@ -112,28 +117,31 @@ class TargetConversion(OutputConversion):
         try:
             return self.data(*validation)
         except (TypeError, ValueError) as error:
-            kind = TypeError if isinstance(error, TypeError) else ValueError
-            raise kind(f"validation: {error}") from None
+            error_class = TypeError if isinstance(error, TypeError) else ValueError
+            raise error_class(f"validation: {error}") from None
 
     def row_weights(self, name: str, weights: Any, n: int) -> NDArray[Any]:
-        """Return checked weights of the rows."""
+        """Return validated row weights in the model's dtype."""
         if self.model.loss_function is not None:
-            what = "a loss that is a function, which weighs rows itself: let weights be a column of y"
-            raise ValueError(f"{name} does not go with {what if self.model.heads is None else 'heads'}")
+            remedy = "a custom loss; pass the weights as a column of y" if self.model.heads is None else "heads"
+            raise ValueError(f"{name} is not supported with {remedy}")
         array = as_finite_array(name, weights, (n,), self.model.dtype)
         if array.min() < 0 or not array.any():
             raise ValueError(f"{name} must be 0 or more, and not 0 for all rows, got {array.min():g} at least")
         with np.errstate(over="ignore"):
             total, limits = array.sum(dtype=np.float64), np.finfo(array.dtype)
-        if not limits.tiny <= total <= limits.max:  # what gradients are divided by
+        if not limits.tiny <= total <= limits.max:  # gradients are divided by the sum
             raise ValueError(
                 f"{name} must have a sum from {limits.tiny:.3g} to {limits.max:.3g}, the range of {array.dtype}, "
-                f"got {total:.3g}; what counts is how the weights compare, so divide all of them by the largest"
+                f"got {total:.3g}; only ratios of weights matter, so divide all of them by the largest"
             )
         return array
 
     def targets(self, y: Any, n: int, learn: bool) -> tuple[NDArray[Any] | None, NDArray[np.int32] | None]:
-        """y as targets (n, n_out) or as labels (n,)."""
+        """Convert y to targets (n, n_out) and None, or to None and class indices (n,).
+
+        If `learn` is true, this also learns the classes and the scaling of the targets.
+        """
         model, row, n_out = self.model, self.loss, self.model.sizes[-1]
         if row.is_classification:
             column = targets.as_labels(y, n)
@@ -176,7 +184,7 @@ class TargetConversion(OutputConversion):
         if self.scaler_y is None:
             Y = as_contiguous(values, model.dtype)
         else:
-            if learn and self.scaling_y is None:  # in one order, for a mean has other last bits in another
+            if learn and self.scaling_y is None:  # contiguous, because the last bits of a mean depend on the order
                 self.scaling_y = fit_scaling("scale_y", self.scaler_y, np.ascontiguousarray(values), "y")
             Y = require_scaling("scale_y", self.scaling_y).apply(values, model.dtype)
         position, _ = model.core.find_not_finite(Y)
@@ -187,32 +195,36 @@ class TargetConversion(OutputConversion):
             return targets.split_one_hot(Y)
         return Y, None
 
-    def split(self, X: Any, y: Any, sample_weight: Any, share: float, key: int) -> tuple[Any, ...]:
-        """The rows to train on, and those to validate on: X, y, sample_weight, (X, y) or (X, y, sample_weight)."""
+    def split(self, X: Any, y: Any, sample_weight: Any, fraction: float, key: int) -> tuple[Any, ...]:
+        """Split off a fraction of the rows for validation.
+
+        Return X, y and sample_weight of the training rows, and (X, y) or (X, y, sample_weight) of the validation rows.
+        `key` determines the random split.
+        """
         from nnc._data.splits import split
 
         X = X if isinstance(X, np.memmap) else self.array(X, learn=True)
         y = targets.check_row_count(X, y)
         classes = targets.stratification_labels(y, self.model.loss, self.classes)
-        for name, array in (("X", X), ("y", y)):  # here, while rows have the numbers that the user knows
-            if name == "y" and self.model.heads is not None:  # which may have none
+        for name, array in (("X", X), ("y", y)):  # checked before the split, so that messages have the caller's indices
+            if name == "y" and self.model.heads is not None:  # heads may have missing targets
                 continue
             if array.dtype.kind == "f" and not isinstance(array, np.memmap) and not np.isfinite(array).all():
                 wide = array.reshape(len(array), -1)
                 raise not_finite_error(name, wide, int((~np.isfinite(wide)).argmax()))
-        train, test = split(len(X), share, key, classes, name="validation")
+        train, test = split(len(X), fraction, key, classes, name="validation")
         if sample_weight is None:
             return X[train], y[train], None, (X[test], y[test])
         weights = self.row_weights("sample_weight", sample_weight, len(X))
         return X[train], y[train], weights[train], (X[test], y[test], weights[test])
 
     def apply_class_weight(self, data: Data, class_weight: Any) -> Data:
-        """The data with the weights of classes multiplied into those of the rows."""
+        """Return the data with row weights multiplied by the weights of the classes."""
         if class_weight is None:
             return data
         n_out = self.model.sizes[-1]
         if not self.loss.is_classification or (self.loss.target_type == "multilabel" and n_out > 1):
-            raise ValueError(f"class_weight is for losses of classes, got it with {self.model.loss!r}")
+            raise ValueError(f"class_weight requires a loss for classes, got the loss {self.model.loss!r}")
         classes = np.arange(max(2, n_out)) if self.classes is None else self.classes
         if self.loss.target_type == "plus_minus_one" and n_out == 1 and self.classes is None:
             classes = np.array([-1, 1])
@@ -226,6 +238,6 @@ class TargetConversion(OutputConversion):
 def unpack_batch(batch: Any) -> tuple[Any, Any, Any]:
     """Return X, y and sample_weight of a batch of `fit_batches`; sample_weight is None if the batch has none."""
     if not isinstance(batch, (tuple, list)) or len(batch) not in (2, 3):
-        raise TypeError(f"batches must give (X, y) or (X, y, sample_weight), got {type(batch).__name__}")
+        raise TypeError(f"batches must contain (X, y) or (X, y, sample_weight), got {type(batch).__name__}")
     X, y, sample_weight = batch if len(batch) == 3 else (*batch, None)
     return X, y, sample_weight

@@ -1,4 +1,4 @@
-"""What y means: targets as numbers, labels, or classes of any kind, checked against the loss."""
+"""Conversion of y to targets or class indices, and checks of y for the loss."""
 
 from __future__ import annotations
 
@@ -18,35 +18,35 @@ if TYPE_CHECKING:
 
 
 def as_label_array(y: Any) -> NDArray[Any]:
-    """y as an array in which its labels are what they were."""
+    """Return y as an array that contains all labels exactly."""
     return y if type(y) is np.ndarray else _objects(y)
 
 
 def check_row_count(X: NDArray[Any], y: Any) -> NDArray[Any]:
-    """The same, known to have a row for each of X."""
-    given = as_label_array(y)
-    if X.ndim == 0 or given.ndim == 0 or len(X) != len(given):
-        raise ValueError(f"y must have one row for each row of X, got shapes {given.shape} and {X.shape}")
-    return given
+    """Return y as an array with exact labels; raise ValueError unless it has one row for each row of X."""
+    array = as_label_array(y)
+    if X.ndim == 0 or array.ndim == 0 or len(X) != len(array):
+        raise ValueError(f"y must have one row for each row of X, got shapes {array.shape} and {X.shape}")
+    return array
 
 
 def as_labels(y: Any, n: int) -> NDArray[Any] | None:
-    """y as a vector (n,) if it has one value for each of the n rows, else None. Bytes and dates become text."""
+    """Return y as a vector (n,) if it has one value for each of the n rows, else None. Bytes and dates become text."""
     values = as_label_array(y)
     kind = values.dtype.kind
-    if kind in "TO" and values.ndim:  # NumPy 2's strings of any length, and what pandas has
+    if kind in "TO" and values.ndim:  # StringDType of NumPy 2, and objects as pandas has them
         from nnc._utils.containers import convert_labels as exact_labels
 
         values = exact_labels("y", values)
     elif kind in "fMm" and values.ndim and len(values) == values.size and (values != values).any():
         row = int((values != values).argmax())
         found = values.reshape(-1)[row]
-        raise ValueError(f"y must have no missing values, got {found} in row {row}; leave the row out")
+        raise ValueError(f"y must have no missing values, got {found} in row {row}; remove the row")
     if values.dtype.kind in "SMm":
         try:
             values = values.astype(str)
         except UnicodeDecodeError as error:
-            raise TypeError(f"y must hold text or numbers, got bytes that are no ASCII text: {error}") from None
+            raise TypeError(f"y must hold text or numbers, got bytes that are not ASCII text: {error}") from None
     if values.shape in ((n,), (n, 1)):
         return values.reshape(n)
     if values.dtype.kind == "U":
@@ -55,7 +55,7 @@ def as_labels(y: Any, n: int) -> NDArray[Any] | None:
 
 
 def _objects(y: Any) -> NDArray[Any]:
-    """What is no plain array as one; a list whose labels NumPy would change as it is, object by object."""
+    """Convert y to an array; the array has dtype object if NumPy would change labels of a list."""
     from nnc._utils.containers import as_array
 
     values = as_array("y", y)
@@ -75,7 +75,7 @@ def as_targets(y: Any, loss: str) -> NDArray[Any]:
         return as_real_array("y", y)
     except TypeError:
         for index, value in np.ndenumerate(as_label_array(y).astype(object)):
-            if index and isinstance(value, (str, bytes)):  # a single text is no column of labels
+            if index and isinstance(value, (str, bytes)):  # not for a single text, which is not a column of labels
                 raise TypeError(
                     f"y must be numbers for the loss {loss!r}, got the text {brief(value)} in row {index[0]}; "
                     f"{CLASS_LOSS}; convert digits with astype(float)"
@@ -92,8 +92,11 @@ def class_hint(values: NDArray[Any], shape: tuple[int, int]) -> str:
 
 
 def find_classes(values: NDArray[Any], loss: str, n_out: int) -> NDArray[Any] | None:
-    """The classes that labels stand for, sorted; None where they are what the loss takes anyway: 0 to n_out - 1 for
-    cross_entropy, numbers from 0 to 1 for bce, -1 and 1 for hinge. True and False are classes where both are there."""
+    """Return the sorted classes of labels, or None if the loss accepts the labels as numbers.
+
+    Such numbers are 0 to n_out - 1 for cross_entropy, 0 to 1 for bce, and -1 and 1 for hinge. Booleans are classes if
+    both values occur.
+    """
     row = losses.ROWS[loss]
     if not row.is_classification or (row.target_type == "multilabel" and n_out > 1):
         return None
@@ -120,7 +123,7 @@ def find_classes(values: NDArray[Any], loss: str, n_out: int) -> NDArray[Any] | 
 
 
 def classes_from_list(values: list[Any]) -> NDArray[Any]:
-    """The classes that a document has, exactly."""
+    """Return the classes in a document as an array that represents them exactly."""
     if isinstance(values[0], str):
         return np.array(values)
     from nnc._utils.containers import as_exact_array
@@ -134,7 +137,7 @@ def classes_from_list(values: list[Any]) -> NDArray[Any]:
 
 
 def stratification_labels(y: NDArray[Any], loss: str, classes: NDArray[Any] | None) -> NDArray[Any] | None:
-    """What of each row a fraction for validation keeps the shares of; None where the loss knows no classes."""
+    """Return the labels by which a validation split is stratified; None for regression losses."""
     row = losses.ROWS[loss]
     if not row.is_classification:
         return None
@@ -147,12 +150,13 @@ def stratification_labels(y: NDArray[Any], loss: str, classes: NDArray[Any] | No
 
 
 def list_classes(classes: NDArray[Any]) -> str:
+    """Return the first classes as text for messages."""
     names = [repr(value) for value in classes[:6].tolist()]
     return ", ".join(names) + (", ..." if len(classes) > 6 else "")
 
 
 def class_indices(values: NDArray[Any], classes: NDArray[Any]) -> NDArray[np.int32]:
-    """The place of every label among the classes."""
+    """Return the index of each label in the classes; raise ValueError for other labels."""
     wrong: Any = np.ones(len(values), bool)
     if (values.dtype.kind == "U") == (classes.dtype.kind == "U"):
         same, changed = (
@@ -172,7 +176,10 @@ def class_indices(values: NDArray[Any], classes: NDArray[Any]) -> NDArray[np.int
 
 
 def _as_type(values: NDArray[Any], dtype: np.dtype[Any]) -> tuple[NDArray[Any], Any]:
-    """Numbers in another type, and which of them that has changed: large ones must not meet in float64."""
+    """Return numbers in another dtype, and a mask of those that the conversion has changed.
+
+    Comparing large integers as float64 would make different ones equal.
+    """
     if values.dtype == dtype:
         return values, False
     with np.errstate(all="ignore"):
@@ -181,8 +188,10 @@ def _as_type(values: NDArray[Any], dtype: np.dtype[Any]) -> tuple[NDArray[Any], 
 
 
 def checked_labels(y: NDArray[Any], n_out: int) -> NDArray[np.int32]:
-    """Whole numbers from 0 to n_out - 1, in an array of their own: the core reads with them, also when the user's have
-    changed since."""
+    """Return labels as a new int32 array; raise ValueError unless all are integers from 0 to n_out - 1.
+
+    The array is a copy, because the core uses labels as indices and the caller may change y during the training.
+    """
     y = as_real_array("y", y)
     if y.dtype.kind == "f":
         fractions = y != np.floor(y)
@@ -200,7 +209,7 @@ def checked_labels(y: NDArray[Any], n_out: int) -> NDArray[np.int32]:
 
 
 def plus_minus_one(index: NDArray[np.int32], n_out: int, dtype: np.dtype[Any]) -> NDArray[Any]:
-    """Labels as hinge takes them: 1 for the class, -1 for the others."""
+    """Return targets of the hinge loss for class indices: 1 for the class, -1 for the other classes."""
     if n_out == 1:
         return (2 * index[:, None] - 1).astype(dtype)
     Y = np.full((len(index), n_out), -1, dtype)
@@ -209,7 +218,10 @@ def plus_minus_one(index: NDArray[np.int32], n_out: int, dtype: np.dtype[Any]) -
 
 
 def split_one_hot(Y: NDArray[Any]) -> tuple[NDArray[Any] | None, NDArray[np.int32] | None]:
-    """Rows that are one-hot as labels, others as they are."""
+    """Return None and class indices if all rows of probabilities are one-hot, else the rows and None.
+
+    Raise ValueError if a row is not a probability distribution.
+    """
     sums = Y.sum(axis=1, dtype=np.float64)
     wrong = (Y.min(axis=1) < 0) | (abs(sums - 1) > 1e-5)
     if wrong.any():
@@ -223,20 +235,23 @@ def split_one_hot(Y: NDArray[Any]) -> tuple[NDArray[Any] | None, NDArray[np.int3
 
 
 def check_range(Y: NDArray[Any], loss: str) -> None:
-    """Raises where the loss is not made for such targets."""
-    takes = losses.ROWS[loss].target_type
-    if takes == "multilabel" and (Y.min() < 0 or Y.max() > 1):
+    """Raise ValueError if a target is outside the range of the loss."""
+    target_type = losses.ROWS[loss].target_type
+    if target_type == "multilabel" and (Y.min() < 0 or Y.max() > 1):
         found = f"values from {Y.min():g} to {Y.max():g}"
         raise ValueError(f"y must lie between 0 and 1 for the loss {loss!r}, got {found}")
-    if takes == "counts" and Y.min() < 0:
+    if target_type == "counts" and Y.min() < 0:
         raise ValueError(f"y must be 0 or more for the loss {loss!r}, got {Y.min():g}")
-    if takes == "plus_minus_one" and not (abs(Y) == 1).all():
+    if target_type == "plus_minus_one" and not (abs(Y) == 1).all():
         raise ValueError(f"y must be -1 or 1 for the loss {loss!r}, got {Y[abs(Y) != 1][0]:g}")
 
 
 def class_weights(index: NDArray[Any], weight: Any, classes: NDArray[Any]) -> NDArray[np.float64]:
-    """How much each row counts by its class: "balanced" is n / (number of classes * rows of the class)."""
-    expected = f"class_weight must be 'balanced' or a dict that gives the classes {list_classes(classes)} a weight"
+    """Return the weight of each row by its class.
+
+    "balanced" means n / (number of classes * number of rows of the class).
+    """
+    expected = f"class_weight must be 'balanced' or a dict of weights for the classes {list_classes(classes)}"
     if isinstance(weight, str) and weight == "balanced":
         counts = np.bincount(index, minlength=len(classes))
         by_class: NDArray[np.float64] = len(index) / (np.count_nonzero(counts) * np.maximum(counts, 1))
@@ -248,12 +263,13 @@ def class_weights(index: NDArray[Any], weight: Any, classes: NDArray[Any]) -> ND
 
 
 def _by_class(weight: Mapping[Any, Any], classes: NDArray[Any], expected: str) -> NDArray[np.float64]:
+    """Return the weight of each class; classes that are not in `weight` have weight 1."""
     table = np.ones(len(classes))
-    known = {value: place for place, value in enumerate(classes.tolist())}
+    index_of_class = {value: index for index, value in enumerate(classes.tolist())}
     for label, value in weight.items():
-        if label not in known:
-            raise ValueError(f"{expected}, got one for {label!r}")
-        table[known[label]] = check_real(f"class_weight[{label!r}]", value)
+        if label not in index_of_class:
+            raise ValueError(f"{expected}, got a weight for {label!r}")
+        table[index_of_class[label]] = check_real(f"class_weight[{label!r}]", value)
     if not ((table >= 0) & (table < np.inf)).all():
         raise ValueError(f"{expected}, finite and 0 or more, got {dict(weight)!r}")
     return table
