@@ -342,7 +342,7 @@ def test_bias_of_layer_without_biases_is_refused():
     gradients = net.gradients(X, y)
     assert gradients[0][1] is None
     net.apply_gradients(gradients)
-    with pytest.raises(TypeError, match=r"db in gradients\[0\] must be None, as the layer has no biases"):
+    with pytest.raises(TypeError, match=r"db in gradients\[0\] must be None for a layer without biases"):
         net.apply_gradients(changed(gradients, 0, db=np.zeros(7)))
 
 

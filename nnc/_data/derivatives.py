@@ -1,7 +1,7 @@
-"""Derivatives by the outputs and by the inputs, between the units that users know and those of the engine.
+"""Derivatives with respect to outputs and inputs, converted between the units of the user and those of the engine.
 
-What `predict` returns is P = Q / factor_y + shift_y for outputs Q of the engine, whose inputs are
-(X - shift_X) factor_X; so d/dQ = d/dP / factor_y, and d/dX is the derivative by the engine's inputs times factor_X.
+The engine receives (X - shift_X) factor_X and returns Q; `predict` returns P = Q / factor_y + shift_y. The chain rule
+gives d/dQ = d/dP / factor_y, and d/dX is the derivative with respect to the engine's inputs times factor_X.
 """
 
 from __future__ import annotations
@@ -28,8 +28,10 @@ if TYPE_CHECKING:
 
 
 def engine_output_gradient(converter: DataConverter, X: Any, dP: Any) -> tuple[NDArray[Any], NDArray[Any]]:
-    """X as rows, and the derivative by what `predict` makes of them as one by the engine's outputs. What most calls
-    bring can go there as it is, and is not yet known to be finite."""
+    """Return X as rows, and dP as derivative with respect to the outputs of the engine.
+
+    Arrays that the engine can read directly are returned unchanged, and may contain NaN and infinity.
+    """
     model, rows = converter.model, converter.rows_as_is(X)
     n_out = model.sizes[-1]
     if rows is not None and type(dP) is ndarray and dP.dtype is model.dtype and converter.scaler_y is None:
@@ -40,19 +42,18 @@ def engine_output_gradient(converter: DataConverter, X: Any, dP: Any) -> tuple[N
     given = as_real_array("dP", dP)
     values = as_matrix(given, len(rows))
     if values.shape != (len(rows), n_out):
-        expected = f"({len(rows)}, {n_out}), that of the outputs for X"
-        raise ValueError(f"dP must have shape {expected}, got {given.shape}")
+        raise ValueError(f"dP must have shape ({len(rows)}, {n_out}) like the outputs for X, got {given.shape}")
     if converter.scaler_y is not None:
         values = values / converter.target_scaling().factor
-    slopes = as_contiguous(values, model.dtype)
-    check_finite(converter, rows, slopes)
-    return rows, slopes
+    output_gradient = as_contiguous(values, model.dtype)
+    check_finite(converter, rows, output_gradient)
+    return rows, output_gradient
 
 
-def check_finite(converter: DataConverter, rows: NDArray[Any], slopes: NDArray[Any]) -> None:
-    """Raises where one of the two, or a weight, is not finite."""
+def check_finite(converter: DataConverter, rows: NDArray[Any], output_gradient: NDArray[Any]) -> None:
+    """Raise ValueError if a derivative, an input or a parameter is not finite."""
     model = converter.model
-    for name, array, shape in (("dP", slopes, ()), ("X", rows, model.input_shape)):
+    for name, array, shape in (("dP", output_gradient, ()), ("X", rows, model.input_shape)):
         position, _ = model.core.find_not_finite(array)
         if position >= 0:
             raise not_finite_error(name, array, position, shape=shape)
@@ -70,13 +71,13 @@ def flat_gradient(model: Model, gradients: GradientsLike) -> NDArray[Any]:
     Raises
     ------
     TypeError, ValueError
-        They have another form, or are not numbers. Finiteness is not checked, see `check_gradient`.
+        The gradients do not have this form, or are not numbers. NaN and infinity are allowed, see `check_gradient`.
     """
     if isinstance(gradients, ndarray):
         flat = as_real_array("gradients", gradients)
         if flat.shape != (model.n_params,):
             raise ValueError(
-                f"gradients must have shape ({model.n_params},), that of net.params, or be a list of (dW, db) for each "
+                f"gradients must have shape ({model.n_params},) like net.params, or be a list of (dW, db) for each "
                 f"layer, got shape {flat.shape}"
             )
         return as_contiguous(flat, model.dtype)
@@ -88,22 +89,24 @@ def flat_gradient(model: Model, gradients: GradientsLike) -> NDArray[Any]:
     if len(gradients) != len(model.W):
         raise ValueError(
             f"gradients must have a pair (dW, db) for each of the {len(model.W)} layers with weights, "
-            f"got {len(gradients)}; add arrays, as + joins two lists"
+            f"got {len(gradients)}; add the arrays of two lists, because + concatenates lists"
         )
     parts = []
     for number, (pair, W, b) in enumerate(zip(gradients, model.W, model.b, strict=True)):
         if not isinstance(pair, (list, tuple)) or len(pair) != 2:
             raise TypeError(f"gradients[{number}] must be a pair (dW, db), got {shown(pair)}")
-        for letter, part, own in (("dW", pair[0], W), ("db", pair[1], b)):
-            if own is None and part is None:
+        for letter, part, parameter in (("dW", pair[0], W), ("db", pair[1], b)):
+            if parameter is None and part is None:
                 continue
-            if own is None or part is None:
-                expected = "None, as the layer has no biases" if own is None else f"an array of shape {own.shape}"
+            if parameter is None or part is None:
+                expected = (
+                    "None for a layer without biases" if parameter is None else f"an array of shape {parameter.shape}"
+                )
                 raise TypeError(f"{letter} in gradients[{number}] must be {expected}, got {shown(part)}")
             array = as_real_array(f"{letter} in gradients[{number}]", part)
-            if array.shape != own.shape:
+            if array.shape != parameter.shape:
                 raise ValueError(
-                    f"{letter} in gradients[{number}] must have shape {own.shape}, that of {letter[1]} of the layer, "
+                    f"{letter} in gradients[{number}] must have shape {parameter.shape} like {letter[1]} of the layer, "
                     f"got {array.shape}"
                 )
             parts.append(array.ravel())
@@ -115,9 +118,9 @@ def check_gradient(model: Model, flat: NDArray[Any]) -> None:
     position, _ = model.core.find_not_finite(flat[None])
     if position < 0:
         return
-    found = np.zeros(len(flat), bool)
-    found[position] = True
-    for number, (dW, db) in enumerate(model.split(found)):
+    mask = np.zeros(len(flat), bool)
+    mask[position] = True
+    for number, (dW, db) in enumerate(model.split(mask)):
         for letter, part in (("dW", dW), ("db", db)):
             if part is not None and part.any():
                 index = ", ".join(map(str, np.argwhere(part)[0]))
@@ -131,24 +134,26 @@ def vjp(converter: DataConverter, X: ArrayLike, dP: ArrayLike) -> tuple[Gradient
     """Compute a vector-Jacobian product, see `NeuralNetwork.vjp`."""
     model = converter.model
     given = X if type(X) is ndarray else converter.array(X)
-    rows, slopes = engine_output_gradient(converter, given, dP)
+    rows, output_gradient = engine_output_gradient(converter, given, dP)
     if model.heads is not None:
-        slopes = model.heads.backpropagate(model.engine_outputs(rows), slopes)
+        output_gradient = model.heads.backpropagate(model.engine_outputs(rows), output_gradient)
     flat, dX = np.empty(model.n_params, model.dtype), np.empty(rows.shape, model.dtype)
-    product: float = model.output_gradient_engine.gradients(model.theta_view, rows, slopes, None, None, flat, dX)
+    product: float = model.output_gradient_engine.gradients(
+        model.theta_view, rows, output_gradient, None, None, flat, dX
+    )
     if product - product != 0:
-        check_finite(converter, rows, slopes)
+        check_finite(converter, rows, output_gradient)
     if converter.scaling_X is not None:
         dX = converter.input_gradient(dX, given)
     return model.split(flat), dX if given.shape == dX.shape else dX.reshape(given.shape)
 
 
 def jacobian(converter: DataConverter, X: ArrayLike) -> NDArray[Any]:
-    """Compute the derivatives of the outputs by the inputs, see `NeuralNetwork.jacobian`."""
-    model, rows, single = converter.model, converter.rows_as_is(X), False
+    """Compute the derivatives of the outputs with respect to the inputs, see `NeuralNetwork.jacobian`."""
+    model, rows, is_single = converter.model, converter.rows_as_is(X), False
     if rows is None:
         array = converter.array(X)
-        rows, single = converter.checked_inputs(array), converter.is_single(array)
+        rows, is_single = converter.checked_inputs(array), converter.is_single(array)
     J = model.input_jacobian(rows)
     if model.heads is not None:
         by_input = model.heads.differentiate_predictions(model.engine_outputs(rows), J.transpose(0, 2, 1))
@@ -159,4 +164,4 @@ def jacobian(converter: DataConverter, X: ArrayLike) -> NDArray[Any]:
         J = (J * converter.scaling_X.factor).astype(model.dtype)
     if model.has_image_input:
         J = J.reshape(*J.shape[:2], *model.input_shape)
-    return J[0] if single else J
+    return J[0] if is_single else J
