@@ -16,6 +16,7 @@ MAX_SENTENCE_WORDS = 40
 MAX_CODE_COLUMNS = 88  # the site shows lines up to this length without scrolling
 PAGES = [
     *(HOME / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")),
+    HOME / "benchmarks/README.md",
     HOME / "nnc/datasets/README.md",
     *sorted(DOCS.rglob("*.md")),
 ]
