@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 NUMBER_TEXT = re.compile(r"\s*[+-]?(?:(?:0|[1-9]\d*)(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?\s*", re.ASCII)
 DATE_TEXT = re.compile(r"\s*\d{4}-\d\d-\d\d(?:[ T].*)?\s*", re.ASCII)
 KINDS = ("number", "boolean", "text", "category", "date")
-BOOLEAN_TEXTS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}  # in lower case
+BOOLEAN_TEXTS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}  # all in lower case
 MAX_EXACT_INTEGER = 2**53  # float64 represents all integers up to this one exactly
 MAX_MERGED_FRACTION = (
     0.01  # fraction of distinct integers that float64 may merge; integers that lose more are identifiers
@@ -35,7 +35,7 @@ MAX_MERGED_FRACTION = (
 
 
 class CellError(ValueError):
-    """An invalid cell.
+    """Error for an invalid cell of a table.
 
     Parameters
     ----------
@@ -230,7 +230,7 @@ def _object_column(name: str, items: list[Any], is_category: bool) -> Column:
     if is_category:
         return _text_column(name, "category", items, str)
     value_kinds = {_value_kind(kind) for kind in kinds}
-    if len(value_kinds) > 1 and NUMBER in value_kinds:  # the only number may be NaN, a missing value
+    if len(value_kinds) > 1 and NUMBER in value_kinds:  # NaN among other objects is a missing value, not a number
         value_kinds = {_value_kind(type(item)) for item in _distinct(name, items) if not is_missing(item)}
     if value_kinds <= {NUMBER, BOOLEAN}:
         return _real_column(name, items, BOOLEAN if value_kinds == {BOOLEAN} else NUMBER)
@@ -318,6 +318,7 @@ def _distinct(name: str, items: list[Any]) -> Iterable[Any]:
 
 
 def _decode(item: str | bytes) -> str:
+    """Return text; decode bytes as UTF-8."""
     return item.decode() if isinstance(item, bytes) else str(item)
 
 
@@ -453,6 +454,7 @@ def wrong_kind_error(column: Column, expected: str, row: int) -> CellError:
 
 
 def _parse_number(text: str) -> float:
+    """Return the finite number that a text represents; raise ValueError for any other text."""
     if not NUMBER_TEXT.fullmatch(text):
         raise ValueError(text)
     value = float(text)
@@ -462,6 +464,7 @@ def _parse_number(text: str) -> float:
 
 
 def _parse_date(text: str) -> float:
+    """Return the date that a text represents in seconds since 1970; raise ValueError for any other text."""
     moment = iso_date(text)
     if moment is None:
         raise ValueError(text)

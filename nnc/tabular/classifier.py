@@ -72,6 +72,7 @@ class TableClassifier(ClassifierMixin, TableEstimator):
         store_arguments(self, locals())
 
     def _read_target(self, y: Any, n: int) -> Target:
+        """Return the kind of the targets y for n rows; raise ValueError or TypeError if y is invalid."""
         target = Target.of_classes(y, n)
         labels = _classes(target)
         fractional = labels[labels % 1 != 0] if labels.dtype.kind == "f" else labels[:0]
@@ -84,9 +85,11 @@ class TableClassifier(ClassifierMixin, TableEstimator):
         return target
 
     def _build_task(self, target: Target, y: NDArray[Any], weights: NDArray[np.float64] | None) -> Task:
+        """Return the task of the networks."""
         return Task(CROSS_ENTROPY, len(_classes(target)))
 
     def _class_weight(self, target: Target) -> Any:
+        """Return the parameter `class_weight`; a dict becomes a list with a weight or None for each class."""
         if not isinstance(self.class_weight, dict):
             return self.class_weight
         labels, weights = _classes(target).tolist(), dict.fromkeys(range(len(_classes(target))))
@@ -95,6 +98,7 @@ class TableClassifier(ClassifierMixin, TableEstimator):
         return list(weights.values())
 
     def _row_weights(self, y: NDArray[Any], weights: NDArray[np.float64] | None, target: Target) -> Any:
+        """Return the product of the sample weight and the class weight of each row; None without weights."""
         weight = self._class_weight(target)
         if weight is None:
             return weights
@@ -106,6 +110,7 @@ class TableClassifier(ClassifierMixin, TableEstimator):
 
     @classmethod
     def _model_parameters(cls, model: TableModel) -> dict[str, Any]:
+        """Return the parameters of the subclass with which a model was fitted."""
         weight = model.facts["class_weight"]
         if isinstance(weight, list):
             pairs = zip(_classes(model.target).tolist(), weight, strict=True)

@@ -97,6 +97,7 @@ class Encoding(Value, ABC):
 
 
 def _to_json(value: Any) -> Any:
+    """Return the value of a field as JSON."""
     if isinstance(value, Encoding):
         return value.document()
     return list(value) if isinstance(value, tuple) else value

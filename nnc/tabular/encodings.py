@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
 MAX_CATEGORY_LEVELS = 10  # levels up to which text is always categorical; with more levels it may identify the rows
 MAX_SCALED = 1e18  # scaled numbers are clipped to this magnitude, whose square is finite
-SCORE_INTERVALS = 32  # intervals of equal numbers of training rows on which the normal score is linear
+SCORE_INTERVALS = 32  # intervals with equal numbers of training rows; the normal score is linear in each of them
 TAIL_FRACTION = 0.0005  # probability beyond the normal scores of the smallest and of the largest number
 
 

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from nnc.tabular.target import Target
 
 MIN_WEIGHT_RATIO = 1e-30  # sample weights below this fraction of the largest one count as 0, as in float32
-CLASS_NAMES = {"classes": "TableClassifier", "numbers": "TableRegressor"}  # estimators by kind of task
+CLASS_NAMES = {"classes": "TableClassifier", "numbers": "TableRegressor"}  # estimator for each kind of task
 
 
 def _check_weights(weights: Any, n: int) -> NDArray[np.float64]:
@@ -237,7 +237,7 @@ class TableEstimator(BaseEstimator):
             trained = training.run(count, done)
             members = remove_outliers(task, trained, rows)
             training.discard({member.spec for member in trained} - {member.spec for member in members})
-        with Interrupt():  # defer Ctrl-C: it would save little time now and lose the trained networks
+        with Interrupt():  # ignore Ctrl-C: it would save little time now and lose the trained networks
             facts = {
                 "preset": self.preset,
                 "seed": seed,

@@ -90,7 +90,7 @@ def permutation_importances(
         np.argsort(Stream(mix(key + i)).uniform((n,)), kind="stable") for i in range(check_count("repeats", repeats))
     ]
     normalized_weights = np.full(n, 1 / n) if weights is None else weights / weights.sum()
-    effective_rows = 1 / (normalized_weights**2).sum()  # number of rows of equal weight (Kish, 1965)
+    effective_rows = 1 / (normalized_weights**2).sum()  # effective number of rows for unequal weights (Kish, 1965)
     base, changed = losses(X), X.copy()
     means, errors = np.zeros(len(groups)), np.zeros(len(groups))
     for j, group in enumerate(groups):

@@ -100,6 +100,7 @@ def _member_document(member: Member) -> dict[str, Any]:
 
 
 def _nan_to_null(value: float) -> float | None:
+    """Return a finite number, or None for NaN and infinity."""
     return float(value) if np.isfinite(value) else None
 
 
@@ -268,7 +269,7 @@ def _parse_facts(document: dict[str, Any], target: Target) -> dict[str, Any]:
 
 
 def _parse_class_weight(value: Any, target: Target) -> Any:
-    """Return None, "balanced", or a list with a weight or None for each class."""
+    """Return the class weights of a file: None, "balanced", or a list with a weight or None for each class."""
     if value is None or (value == "balanced" and target.classes is not None):
         return value
     n = 0 if target.classes is None else len(target.classes)
@@ -381,6 +382,7 @@ def _parse_checkpoint_member(
 
 
 def _null_to_nan(value: Any, where: str) -> float:
+    """Return the number of a file, or NaN for null."""
     return np.nan if value is None else fields.number(value, where)
 
 

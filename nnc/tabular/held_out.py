@@ -26,10 +26,10 @@ if TYPE_CHECKING:
     from nnc.tabular.snapshots import HeldOutNetwork
     from nnc.tabular.training import Member, Rows, Training
 
-MAX_IMPORTANCE_ROWS = 1000  # held-out rows from which importances are computed
-MAX_SPREAD_ROWS = 500  # training rows from which the spread of the members is computed
+MAX_IMPORTANCE_ROWS = 1000  # largest number of held-out rows from which importances are computed
+MAX_SPREAD_ROWS = 500  # largest number of training rows from which the spread of the members is computed
 BLOCK_ROWS = 1 << 12  # rows that are copied and predicted at a time
-MAX_PERMUTATIONS, MAX_REPEATS = 60, 5  # permutations of all columns together, and of one column
+MAX_PERMUTATIONS, MAX_REPEATS = 60, 5  # largest number of permutations of all columns together, and of one column
 MAX_AUTO_IMPORTANCE_COLUMNS = 100  # fit computes importances up to this number; they need up to a tenth of its time
 # Standard errors are multiplied by this factor, because errors in different folds are correlated: networks of a fold
 # learn from the held-out rows of the other folds (Bengio and Grandvalet, 2004). For noise columns, importances divided
@@ -163,7 +163,7 @@ def _calibrate_parts(
 
 
 def target_units(model: TableModel) -> NDArray[np.float64]:
-    """Return units (n_targets,) in which squares are finite: half the range of each target, or half its magnitude."""
+    """Return units (n_targets,) in which squares are finite: half the range, or half the magnitude of a constant."""
     assert model.bounds is not None
     low, high = model.bounds / 2
     units: NDArray[np.float64] = np.where(high > low, high - low, np.maximum(np.abs(high), 1))
@@ -371,7 +371,9 @@ def find_importances(model: TableModel) -> tuple[NDArray[np.float64], NDArray[np
     """
     if model.importances is None:
         if model.importance_data is None:
-            raise ValueError("importances need held-out rows: fit held out none, or the file does not contain any")
+            raise ValueError(
+                "importances require held-out rows, got none; fit with 10 rows or more and compute them before save"
+            )
         model.importances = _importances(model, model.importance_data, model.facts["seed"])
         model.importance_data = None
     return model.importances
@@ -392,6 +394,7 @@ def _importances(model: TableModel, data: ImportanceData, seed: int) -> tuple[ND
         variance = np.where(variance > 0, variance, 1)
 
     def losses(X: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Return the loss (n,) of each row, predicted by the networks from which it was held out."""
         mean = np.zeros((n, model.task.n_network_outputs))
         for network, bins, rows, _ in data.networks:
             outputs = network.predict(X[rows] if bins else np.ascontiguousarray(X[rows, :width]))

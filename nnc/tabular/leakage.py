@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 MIN_ROWS = 30  # a column may separate fewer rows by chance
 MIN_OTHER_ROWS = 10  # rows without the most frequent target; a column may separate fewer rows by chance
-MAX_ROWS = 4000  # rows that are examined
+MAX_ROWS = 4000  # largest number of rows that are examined
 MAX_UNEXPLAINED = {"numbers": 1e-4, "classes": 1e-2}  # fraction of the variance of the target that a leak may leave
 BOUNDARY_COST = 1.0  # unavoidable squared error of the two rows at a boundary between two classes
 

@@ -188,6 +188,7 @@ class TableModel:
         """
 
         def inputs(part: NDArray[np.intp]) -> NDArray[np.float32]:
+            """Return the inputs of the spread for some of the held-out rows."""
             assert self.scaling is not None
             return spread_inputs(rows.plain[index[part]], predictions[part], self.scaling)
 
@@ -222,7 +223,7 @@ class TableModel:
         """Return the nonconformity score (n_targets,) that a fraction `level` of all rows does not exceed."""
         level = checked_level("level", level)
         if not len(self.held_out.scores):
-            raise ValueError("sets and intervals need held-out rows, which fit has for 10 training rows or more")
+            raise ValueError("sets and intervals require held-out rows, got none; fit with 10 rows or more")
         return quantile(self.held_out.scores, level)
 
     def interval(self, table: Table, level: float, clip: bool) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -270,15 +271,18 @@ class TableModel:
         width = self.schema.width()
 
         def select_inputs(member: Member, inputs: NDArray[Any]) -> NDArray[Any]:
+            """Return the part of encoded rows that is the input of a member."""
             return inputs if member.spec.bins else np.ascontiguousarray(inputs[:, :width])
 
         def value(inputs: NDArray[Any]) -> NDArray[Any]:
+            """Return the output (m,) of the mean of all members for encoded rows."""
             mean: NDArray[Any] = np.mean(
                 [self.convert_outputs(net.predict(select_inputs(m, inputs)))[:, output] for m, net in members], axis=0
             )
             return mean
 
         def gradient(inputs: NDArray[Any]) -> NDArray[Any]:
+            """Return the derivatives (m, width) of this output by the encoded rows."""
             total = np.zeros(inputs.shape)
             for member, net in members:
                 rows = select_inputs(member, inputs)

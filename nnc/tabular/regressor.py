@@ -74,6 +74,7 @@ class TableRegressor(MultiOutputMixin, RegressorMixin, TableEstimator):
         store_arguments(self, locals())
 
     def _read_target(self, y: Any, n: int) -> Target:
+        """Return the kind of the targets y for n rows; raise ValueError or TypeError if y is invalid."""
         self._quantiles()
         target = Target.of_numbers(y, n)
         if self.loss == "poisson" and np.min(target.encode(y, n)) < 0:
@@ -81,6 +82,7 @@ class TableRegressor(MultiOutputMixin, RegressorMixin, TableEstimator):
         return target
 
     def _build_task(self, target: Target, y: NDArray[Any], weights: NDArray[np.float64] | None) -> Task:
+        """Return the task of the networks."""
         quantiles = self._quantiles()
         loss = SQUARED_ERROR if quantiles else self.loss or choose_loss(y, weights)
         return Task(loss, target.n_outputs, quantiles)
@@ -98,6 +100,7 @@ class TableRegressor(MultiOutputMixin, RegressorMixin, TableEstimator):
 
     @classmethod
     def _model_parameters(cls, model: TableModel) -> dict[str, Any]:
+        """Return the parameters of the subclass with which a model was fitted."""
         quantiles = list(model.task.quantiles)
         return {"loss": None, "quantiles": quantiles} if quantiles else {"loss": model.task.loss, "quantiles": None}
 

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     from nnc.tabular.schema import ColumnDescription
 
-MAX_COLUMNS = 50  # columns that a report lists
-NO_IMPORTANCE = 0.0, 0.0  # importance and standard error of a column without them
+MAX_COLUMNS = 50  # largest number of columns that a report lists
+NO_IMPORTANCE = 0.0, 0.0  # importance and standard error that are shown for a column without an entry
 PAGE = """<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -114,6 +114,7 @@ class Report:
     # ------------------------------------------------------------------------------------------ as HTML
 
     def _repr_html_(self) -> str:
+        """Return the report as HTML for notebooks."""
         parts = [
             html.table(["property", "value"], list(self.facts.items()), self.title),
             *([html.table(self._head(), self._rows())] if self.columns else []),

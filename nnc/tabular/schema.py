@@ -401,7 +401,7 @@ class Schema:
 
 
 def _coded_levels(encoding: Encoding) -> tuple[str, ...]:
-    """Return the texts whose index is their code, () for an encoding that is not of text."""
+    """Return the texts of a categorical encoding in the order of their codes, or () for another encoding."""
     return encoding.coded_levels if isinstance(encoding, Category) else ()
 
 
@@ -443,6 +443,6 @@ def _fingerprint(encoding: Encoding, column: Column) -> tuple[Any, ...]:
     """Return a key that is equal for columns with equal cells."""
     cells = encoding.read_cells(column)
     if cells.dtype.kind == "f":
-        cells = np.where(np.isnan(cells), np.nan, cells) + 0.0  # NaN and zero have several bit patterns
+        cells = np.where(np.isnan(cells), np.nan, cells) + 0.0  # a single bit pattern each for NaN and zero
     digest = blake2b(np.ascontiguousarray(cells).data).digest()
     return type(encoding), getattr(encoding, "levels", ()), digest

@@ -16,9 +16,8 @@ if TYPE_CHECKING:
 
 MAX_OUTPUT_RATIO = 3.0  # largest output of a member for a training row, relative to the median of all members
 MAX_COMPARED_ROWS = 1000  # training rows on which single members are compared with the mean of all
-MAX_ERROR_RATIO = (
-    4.0  # no gain is estimated for classes if the error on held-out rows exceeds that on learned rows more
-)
+# The gain for classes is not estimated if the error on held-out rows exceeds that on learned rows by a larger factor.
+MAX_ERROR_RATIO = 4.0
 NOISE_ERRORS = 2.0  # a difference of up to this number of standard errors is noise
 
 

@@ -69,7 +69,7 @@ def _mean_curve(model: TableModel) -> dict[str, NDArray[np.float64]]:
     n_epochs = max(map(len, curves))
     extended = [
         [*curve, *[best(curve)] * (n_epochs - len(curve))] for curve in curves
-    ]  # best value after an early stop
+    ]  # after an early stop the best value is repeated
     return {f"validation {metric}": np.mean(extended, axis=0)}
 
 

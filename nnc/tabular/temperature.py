@@ -97,7 +97,7 @@ def with_temperature(P: ArrayLike, temperature: float) -> NDArray[np.float64]:
 def expected_calibration_error(
     P: ArrayLike, index: ArrayLike, bins: int = 15, sample_weight: ArrayLike | None = None
 ) -> float:
-    """Return the difference between the largest probabilities and the accuracy, averaged over bins of probability.
+    """Return the expected calibration error: the mean difference between largest probability and accuracy.
 
     Parameters
     ----------

@@ -110,7 +110,7 @@ class Format(Value):
         return Column(column.name, self.kind, values[column.values])
 
     def convert_values(self, column: Column) -> Column:
-        """Return a column that is not text as this format would; raise CellError if its values may differ."""
+        """Return a column without text as `read` would; raise CellError if its values may differ from those of text."""
         return column
 
     def document(self) -> dict[str, Any]:
@@ -130,7 +130,7 @@ def _require_text(column: Column, expected: str) -> None:
 
 
 def _choice(*values: Any) -> Callable[[str, Any], Any]:
-    """Return a check of fields that accepts only these values, with the type of the first one."""
+    """Return a function that checks that a field has one of some values, which have the same type."""
 
     def check(name: str, value: Any) -> Any:
         if value not in values or type(value) is not type(values[0]):

@@ -46,15 +46,15 @@ if TYPE_CHECKING:
 FOLDS = 5  # number of parts of the rows in the cross-validation; each member holds one of them out
 MIN_CROSS_VALIDATION_ROWS = 2 * FOLDS  # with fewer training rows, no rows are held out
 CHECKPOINT_SECONDS = 5.0  # shortest time between two checkpoints, each of which writes all networks
-MIN_ESTIMATE_ROWS, MAX_ESTIMATE_ROWS = 2000, 1 << 18  # held-out rows of all folds on which estimates are based
-MAX_ESTIMATE_OUTPUTS = 1 << 20  # network outputs for these rows, which limit their number to MIN_ESTIMATE_ROWS or more
+MIN_ESTIMATE_ROWS, MAX_ESTIMATE_ROWS = 2000, 1 << 18  # limits of the held-out rows on which estimates are based
+MAX_ESTIMATE_OUTPUTS = 1 << 20  # network outputs for these rows, if there are more than MIN_ESTIMATE_ROWS rows
 MAX_ERROR_DIFFERENCE = {"classes": 0.25, "numbers": 0.06}  # both encodings are used up to this relative difference
-MAX_ROW_INDICES = 1 << 22  # row indices of all members that are trained in one call, which take memory
+MAX_ROW_INDICES = 1 << 22  # row indices in memory, which limit the number of members that are trained in one call
 MAX_BINNED_VALUES = 100_000_000  # elements of the encoded training rows with bins; larger tables have no bins
 
 
 def n_fold_training_rows(rows: int) -> int:
-    """Return from how many of the training rows a member of the cross-validation learns."""
+    """Return the number of rows from which a member of the cross-validation learns."""
     return rows if rows < MIN_CROSS_VALIDATION_ROWS else rows - rows // FOLDS
 
 
@@ -141,6 +141,7 @@ def with_progress_bar(callback: Callable[[int, Any], Any] | None, bar: bool, epo
         lock = Lock()
 
         def advance_and_call(member: int, record: Any) -> Any:
+            """Advance the progress bar by an epoch and call the callback of the user."""
             with lock:  # several threads train members
                 advance(1 + record.get("skipped_epochs", 0))
             return None if callback is None else callback(member, record)
@@ -370,7 +371,7 @@ class Training:
                     self.save_complete()
                 if self.stopped:
                     return
-        except KeyboardInterrupt:  # during a training, Ctrl-C is handled there and raises nothing
+        except KeyboardInterrupt:  # a running training handles Ctrl-C itself and does not raise
             if not self.members:
                 raise
             self.stopped = True
@@ -452,7 +453,9 @@ class Training:
         n = len(self.rows.y)
         rows, part = self.row_order[fold::FOLDS], np.full(n, -1, np.int8)
         part[rows] = np.arange(len(rows)) % N_PARTS
-        limit = min(MAX_ESTIMATE_ROWS, MAX_ESTIMATE_OUTPUTS // self.task.n_network_outputs // 2)  # two networks a row
+        limit = min(
+            MAX_ESTIMATE_ROWS, MAX_ESTIMATE_OUTPUTS // self.task.n_network_outputs // 2
+        )  # up to two networks predict a row
         limit = max(MIN_ESTIMATE_ROWS, limit)
         if limit < n:
             part[np.random.default_rng([self.seed, 2]).permutation(n)[limit:]] = -1

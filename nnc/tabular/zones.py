@@ -87,7 +87,8 @@ def _require_zone(name: str) -> tzinfo:
     zone = _find_zone(name)
     if zone is None:
         raise ValueError(
-            f"dates must have a time zone that this system knows, got {name!r}; install the data: pip install tzdata"
+            f"dates must have a time zone that this system knows, got {name!r}; install time zone data: "
+            "pip install tzdata"
         )
     return zone
 
