@@ -22,8 +22,8 @@ Tables require the extra [cli]: pip install "nnc-cython[cli]"
 """
 
 
-MAX_INTEGER = 2**31 - 1  # limit of the size of a layer, also used for all other integer options
-MAX_SEED = 2**32 - 1  # limit of random_state in scikit-learn
+MAX_INTEGER = 2**31 - 1  # largest size of a layer, and the limit of all other integer options
+MAX_SEED = 2**32 - 1  # largest random_state that scikit-learn accepts
 
 
 class UsageError(Exception):

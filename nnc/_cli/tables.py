@@ -194,7 +194,7 @@ def _to_booleans(cells: pl.Expr) -> pl.Expr:
 
 @contextmanager
 def _convert_errors(file: TableFile) -> Iterator[None]:
-    """Raise TableFileError with the location in the file in place of an error of polars."""
+    """Convert an error of polars to a TableFileError that tells the location in the file."""
     try:
         yield
     except pl.exceptions.PolarsError as error:

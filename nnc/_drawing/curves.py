@@ -23,8 +23,8 @@ MIN_LOG_RATIO = 100  # a scale is logarithmic if its largest value exceeds the s
 MAX_POINTS = 200  # points of a drawn curve; longer curves are reduced to minimum and maximum of each interval
 COLORS = (POSITIVE, NEGATIVE, "#299a80", "#a06cc4", "#8a8f98")
 DASHES = (None, "6 2", "2 2", "8 2 2 2", "4 4")  # dash patterns distinguish the curves without colors
-PANEL_WIDTH, PANEL_HEIGHT = 250.0, 140.0  # size inside the axes in pixels
-LEFT_MARGIN, TOP_MARGIN, BOTTOM_MARGIN, RIGHT_MARGIN = 52.0, 30.0, 40.0, 18.0  # space around the axes in pixels
+PANEL_WIDTH, PANEL_HEIGHT = 250.0, 140.0  # size of the plot area in pixels
+LEFT_MARGIN, TOP_MARGIN, BOTTOM_MARGIN, RIGHT_MARGIN = 52.0, 30.0, 40.0, 18.0  # space around the plot area in pixels
 FONT_SIZE = 10  # height of the letters in pixels
 
 

@@ -90,7 +90,7 @@ class SearchResult:
 
 
 class Trial:
-    """Sample of the parameters, and its networks, one for each fold."""
+    """Parameters drawn from the search space, and the networks with these parameters, one for each fold."""
 
     def __init__(self, make: Callable[..., NeuralNetwork], seed: int, parameters: dict[str, Any], folds: int) -> None:
         self.seed, self.parameters = seed, parameters

@@ -120,7 +120,7 @@ class ConvertedData:
 
     @property
     def data(self) -> Data:
-        """All rows."""
+        """Converted rows of the source."""
         return self._converted[0]
 
     @property

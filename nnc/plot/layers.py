@@ -80,7 +80,7 @@ def filters(net: Any, ax: Any = None, *, layer: int = 0, shape: tuple[int, int] 
     """
     view, most = parametric_layer(net, layer), check_count("most", most)
     if hasattr(view.kind, "filters"):
-        kernel = view.kernel.transpose(3, 2, 0, 1)  # axes: filter, channel, y, x
+        kernel = view.kernel.transpose(3, 2, 0, 1)  # the axes are filter, channel, y and x
         n, channels = kernel.shape[:2]
         images, columns = kernel.reshape(-1, *kernel.shape[2:]), channels
         if channels == 1:
