@@ -90,7 +90,7 @@ def test_available_ones_go_from_wide_to_narrow():
 @pytest.mark.parametrize("isa", ["sse9", "avx", "avx512f", " ", "avx2;ls"])
 def test_unknown_instruction_sets_are_refused(isa, monkeypatch):
     monkeypatch.setenv("NNC_ISA", isa)
-    message = "NNC_ISA must name an instruction set that this processor and this build of nnc have"
+    message = "NNC_ISA must be an instruction set of this processor and this build of nnc"
     for call in (lambda: NeuralNetwork([3, 1]), nnc.show_config, cores.selected):
         with pytest.raises(ImportError) as caught:
             call()
@@ -157,8 +157,9 @@ def test_source_without_a_core_says_so(code, tmp_path):
     result = run(code, tmp_path)
     assert result.returncode == 1
     last = result.stderr.splitlines()[-1]
-    assert last.startswith(f"ImportError: nnc was imported from {target}, which holds its source but no compiled core.")
-    assert "Run Python from another folder" in last
+    place = f"nnc was imported from {target}, which contains its source without the compiled core."
+    assert last.startswith(f"ImportError: {place}")
+    assert "Run Python in another folder" in last
     assert "pip install -e ." in last
     assert "During handling" not in result.stderr
 
@@ -170,7 +171,7 @@ def test_command_line_without_a_core_says_so(arguments, tmp_path):
     assert result.returncode == 1
     assert result.stdout == ""
     (line,) = result.stderr.splitlines()
-    assert line.startswith(f"nnc: nnc was imported from {target}, which holds its source but no compiled core.")
+    assert line.startswith(f"nnc: nnc was imported from {target}, which contains its source without the compiled core.")
 
 
 def test_source_without_a_core_is_good_for_the_rest(tmp_path):
@@ -206,7 +207,7 @@ def test_a_broken_core_is_an_error(name, tmp_path):
     assert result.returncode == 1
     assert "ImportError" in result.stderr.splitlines()[-1]
     assert name in result.stderr.splitlines()[-1]
-    assert "holds its source but no compiled core" not in result.stderr
+    assert "contains its source without the compiled core" not in result.stderr
 
 
 # -------------------------------------------------------------------------------------------- imports

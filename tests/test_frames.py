@@ -236,7 +236,7 @@ def test_scores_of_enormous_numbers():
 def test_weights_that_are_not_finite_by_hand(optimizer, value, shown):
     net = classifier()
     net.weights[0][1, 2] = value
-    place = rf"^the weights of the network must be finite, got {shown} in W\[1, 2\] of its Hidden Layer 1; assign"
+    place = rf"^the weights of the network must be finite, got {shown} in W\[1, 2\] of Hidden Layer 1; assign"
     y = [0, 1] * 20
     for call in (
         lambda: net.fit(X, y, epochs=1, optimizer=optimizer),
@@ -256,7 +256,7 @@ def test_weights_that_are_not_finite_by_hand(optimizer, value, shown):
         net.to_json()
     net.weights[0][1, 2] = 0.5
     net.biases[1][0] = value
-    with pytest.raises(ValueError, match=rf"got {shown} in b\[0\] of its Output Layer; assign"):
+    with pytest.raises(ValueError, match=rf"got {shown} in b\[0\] of Output Layer; assign"):
         net.fit(X, y, epochs=1, optimizer=optimizer)
     net.biases[1][0] = 0
     net.fit(X, y, epochs=1, optimizer=optimizer)
@@ -269,7 +269,7 @@ def test_weights_that_a_callback_makes_infinite(batches):
 
     spoil.every = 2
     net = regressor()
-    with pytest.raises(ValueError, match=r"got inf in W\[0, 0\] of its Output Layer, which a callback has assigned"):
+    with pytest.raises(ValueError, match=r"got inf in W\[0, 0\] of Output Layer, which a callback has assigned"):
         net.fit_batches([(X, Y)], epochs=9, lr=0.001, callback=spoil) if batches else net.fit(
             X, Y, epochs=9, lr=0.001, callback=spoil
         )

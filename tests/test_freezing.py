@@ -343,7 +343,7 @@ def test_what_is_wrong_is_said():
         record.network.layers[0].trainable = True
 
     net.layers[2].trainable = True
-    with pytest.raises(RuntimeError, match="is being trained: trainable of a layer can be changed before and after"):
+    with pytest.raises(RuntimeError, match="trainable of a layer must be set before or after a training"):
         net.fit(X, Y, epochs=1, lr=0.001, callback=thaw)
     assert not net.layers[0].trainable
 

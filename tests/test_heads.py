@@ -474,8 +474,8 @@ def test_quantiles_that_do_not_fit(made, error, message):
         (lambda: Heads(["mse"]), TypeError, "heads must be a list of nnc.Head"),
         (lambda: Heads(Head(1)), TypeError, "heads must be a list of nnc.Head"),
         (lambda: Heads([Head(1)], missing="yes"), TypeError, "missing must be"),
-        (lambda: network([4, 6]), ValueError, "loss must have heads of 6 outputs together, got 5"),
-        (lambda: network([4, 5], output="tanh"), ValueError, "output must be left out where heads have their own"),
+        (lambda: network([4, 6]), ValueError, "loss must have heads with 6 outputs in total, got 5"),
+        (lambda: network([4, 5], output="tanh"), ValueError, "output must be None with heads"),
         (
             lambda: network([4, 3], loss=Heads([Head(3, "bce")]), scale_y="standardize"),
             ValueError,

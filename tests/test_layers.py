@@ -95,7 +95,7 @@ def test_each_layer_has_a_bias_or_none(biases, tmp_path):
     net.explain_step(X[:1], Y[:1])
     net.inspect()
     net.params = net.params + 1
-    with pytest.raises(ValueError, match=r"biases\[\d\] must be None, for the layer has none"):
+    with pytest.raises(ValueError, match=r"biases\[\d\] must be None for a layer without biases"):
         net.biases = [np.zeros(n) for n in (4, 5, 1)]
     net.biases = [None if b is None else b + 1 for b in net.biases]
     net.save(tmp_path / "net.json", checkpoint=True)

@@ -340,7 +340,7 @@ def test_what_a_network_says_of_it():
     norm = net.layers[1]
     norm.gamma[...] = 2
     assert (net.weights[1] == 2).all()
-    with pytest.raises(AttributeError, match="has no running_var, which only a BatchNorm has"):
+    with pytest.raises(AttributeError, match="only BatchNorm has running_var"):
         _ = net.layers[0].running_var
 
 
@@ -435,7 +435,7 @@ def test_other_files_that_are_wrong():
     said = document()
     del said["layers"][1], said["sha256"], said["self_test"]
     said["layers"][0]["shape"] = [7]
-    with pytest.raises(ModelFileError, match="stands behind a Dense or Conv2D"):
+    with pytest.raises(ModelFileError, match="must come after a Dense or Conv2D"):
         nnc.from_json(json.dumps(said))
     for shape in ([5, 1], [], 5, [0]):
         said = document()
@@ -459,7 +459,7 @@ def test_what_it_refuses():
         with pytest.raises((ValueError, TypeError)):
             made()
     for layers in ([5, BatchNorm(), 2], [Input(5, 5), BatchNorm(), 2], [Input(5, 5), MaxPool2D(2), BatchNorm(), 2]):
-        with pytest.raises(ValueError, match="stands behind a Dense or Conv2D; inputs are scaled by scale_X"):
+        with pytest.raises(ValueError, match="must come after a Dense or Conv2D"):
             NeuralNetwork(layers)
     with pytest.raises(ValueError, match="must end with a Dense"):
         NeuralNetwork([5, 2, BatchNorm()])
@@ -476,7 +476,7 @@ def test_what_it_refuses():
 
 def test_a_batch_of_one_row():
     net, (X, Y) = network(DENSE), data(DENSE, 21)
-    one = "two rows or more in every batch where a BatchNorm stands behind a dense layer, but one has a single row"
+    one = "at least 2 rows in each batch for a BatchNorm after a dense layer, got a batch of 1 row"
     calls = (
         lambda: net.train_step(X[:1], Y[:1]), lambda: net.gradients(X[:1], Y[:1]),
         lambda: net.fit(X, Y, epochs=1, lr=0.001, batch_size=1), lambda: net.fit(X[:1], Y[:1], epochs=1, lr=0.001),
@@ -485,7 +485,7 @@ def test_a_batch_of_one_row():
     for call in calls:
         with pytest.raises(ValueError, match=one):
             call()
-    with pytest.raises(ValueError, match="but batch_size leaves one of 21 rows for the last"):
+    with pytest.raises(ValueError, match="got 1 row in the last batch of 21 rows"):
         net.fit(X, Y, epochs=1, lr=0.001, batch_size=20)
     net.fit(X, Y, epochs=1, lr=0.001, batch_size=19)
     assert net.predict(X[:1]).shape == (1, 2)

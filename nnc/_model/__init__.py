@@ -1,1 +1,1 @@
-"""What a run needs of a network: the layers on a compiled engine, one flat vector of parameters and its views."""
+"""Model: layers on the compiled engine, the parameter vector and views of it."""

@@ -1,6 +1,6 @@
-"""Which compiled core a network uses: the one for this processor's instruction set and the network's precision.
+"""Selection of the build of the core: by the instruction set of the processor and the dtype of the network.
 
-The environment variable NNC_ISA (baseline, avx2 or avx512) forces one.
+The environment variable NNC_ISA (baseline, avx2 or avx512) overrides the selection.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 PRECISION = {np.dtype(np.float64): "f64", np.dtype(np.float32): "f32"}
 
 try:
-    import nnc._cpu as _cpu  # not `from nnc import`, which would lose the class of the error
+    import nnc._cpu as _cpu  # `from nnc import _cpu` would raise ImportError instead
 except ModuleNotFoundError as error:
     if error.name != "nnc._cpu":
         raise
     home = os.path.dirname(os.path.dirname(__file__))
     raise ImportError(
-        f"nnc was imported from {home}, which holds its source but no compiled core. "
-        "Run Python from another folder, so that the installed nnc is found, or build the core here "
+        f"nnc was imported from {home}, which contains its source without the compiled core. "
+        "Run Python in another folder to import the installed nnc, or build the core here "
         "with `pip install -e .`.",
         name="nnc",
         path=__file__,
@@ -35,47 +35,48 @@ except ModuleNotFoundError as error:
 
 
 class CoreTraining(Protocol):
-    """A run of the compiled core, `core.Training`; the methods that do not depend on the type of its numbers."""
+    """Interface of `core.Training`, a run of the compiled core, for both dtypes."""
 
     counters: tuple[Any, ...]
-    single_steps: int  # single steps
+    single_steps: int  # capsule with the functions of single steps
 
     def change(self, decay: float, dropout: Sequence[float]) -> None:
-        """Set weight decay and the shares of outputs to drop."""
+        """Set weight decay and the dropout rate of each layer."""
 
 
 @cache
 def _built() -> list[str]:
+    """Return the instruction sets of the processor for which cores are installed."""
     home = [os.path.dirname(_cpu.__file__)]
     return [isa for isa in _cpu.instruction_sets() if PathFinder.find_spec(f"_core_{isa}_f64", home)]
 
 
 def available() -> list[str]:
-    """The instruction sets that this processor runs and this installation was built for, the widest vectors first."""
+    """Return the instruction sets that the processor and this installation support, widest vectors first."""
     return list(_built())
 
 
 def selected() -> str:
-    """The instruction set that networks use: NNC_ISA, or the widest available.
+    """Return the instruction set for networks: NNC_ISA, or the one with the widest vectors.
 
     Raises
     ------
     ImportError
-        NNC_ISA names an instruction set that is unknown, not built, or not this processor's.
+        NNC_ISA is not the name of a supported instruction set.
     """
     forced = os.environ.get("NNC_ISA", "").lower()
     if not forced:
         return available()[0]
     if forced not in available():
         raise ImportError(
-            f"NNC_ISA must name an instruction set that this processor and this build of nnc have "
+            f"NNC_ISA must be an instruction set of this processor and this build of nnc "
             f"({', '.join(available())}), got {forced!r}"
         )
     return forced
 
 
 def check_dtype(dtype: Any) -> np.dtype[Any]:
-    """float64 or float32, by whatever name of NumPy's."""
+    """Return float64 or float32 from any NumPy name of it; raise ValueError for others."""
     try:
         checked: np.dtype[Any] | None = np.dtype(dtype)
     except TypeError:
@@ -87,8 +88,7 @@ def check_dtype(dtype: Any) -> np.dtype[Any]:
 
 
 def load_core(dtype: np.dtype, widths: Sequence[int]) -> ModuleType:
-    """The compiled module for a network of this precision with layers of these widths (the input's left out); without
-    them, which lie across vectors, for images."""
+    """Return the core for a network of this dtype and these layer widths without the input; no widths for images."""
     isa = selected()
     # A layer that fills less than half of a 64-byte vector is faster on the 32-byte one.
     if isa == "avx512" and not os.environ.get("NNC_ISA") and 0 < max(widths, default=0) * dtype.itemsize <= 32:
@@ -96,12 +96,11 @@ def load_core(dtype: np.dtype, widths: Sequence[int]) -> ModuleType:
     return _module(f"nnc._core_{isa}_{PRECISION[dtype]}")
 
 
-_module = cache(import_module)  # which takes a microsecond to find what is there
+_module = cache(import_module)  # import_module takes a microsecond for loaded modules
 
 
 def show_config() -> None:
-    """Prints the version, the instruction sets (chosen, available), the compiler, threads and the sizes of the number
-    types."""
+    """Print version, instruction sets, compiler, maximum of threads and vector sizes."""
     import platform
     import sys
 

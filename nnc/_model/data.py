@@ -1,4 +1,4 @@
-"""What the engine takes."""
+"""Data in the form that the engine requires."""
 
 from __future__ import annotations
 
@@ -13,15 +13,17 @@ if TYPE_CHECKING:
 
 
 class Data:
-    """Inputs (n, n_in), then targets (n, n_out) or labels (n,), and how much each row counts. It is taken apart in this
-    order: `Training(engine, params, *data.source, ..., rows=data.index)`."""
+    """Inputs X (n, n_in), targets Y (n, n_out) or labels (n,), and sample weights (n,) for the engine.
+
+    Unpacking yields them in this order: `Training(engine, params, *data.source, ..., rows=data.index)`.
+    """
 
     X: NDArray[Any]
     Y: NDArray[Any] | None
     labels: NDArray[np.int32] | None
     weights: NDArray[Any] | None
-    index: NDArray[np.int32] | None = None  # which rows of `whole` they are; None: all
-    n: int  # how many rows there are
+    index: NDArray[np.int32] | None = None  # rows of `source`; None for all
+    n: int  # number of rows
 
     __slots__ = ("X", "Y", "labels", "n", "weights")
 
@@ -39,96 +41,103 @@ class Data:
 
     @property
     def source(self) -> Data:
-        """The arrays as they lie."""
+        """Data that contains the rows, without selection."""
         return self
 
     @property
     def target(self) -> NDArray[Any]:
-        """Targets or labels, whichever there are."""
+        """Targets or labels."""
         target = self.Y if self.labels is None else self.labels
         assert target is not None
         return target
 
     @property
     def layout(self) -> tuple[int, bool, bool]:
-        """What the engine lays out its memory for: how many rows there are, and which of the others."""
-        whole = self.source
-        return self.n, whole.Y is None, whole.weights is None
+        """Number of rows, whether there are no targets, and whether there are no weights; determines the buffers."""
+        source = self.source
+        return self.n, source.Y is None, source.weights is None
 
     @property
     def total_weight(self) -> float:
-        """What all rows count together."""
+        """Sum of the sample weights."""
         return self.n if self.weights is None else float(self.weights.sum(dtype=np.float64))
 
     def with_inputs(self, X: NDArray[Any]) -> Data:
-        """The same rows with other inputs."""
+        """Return the rows with other inputs."""
         return Data(X, self.Y, self.labels, self.weights)
 
     def with_targets(self, Y: NDArray[Any]) -> Data:
-        """The same inputs with other targets."""
+        """Return the inputs with other targets."""
         return Data(self.X, Y)
 
     def with_weights(self, weights: NDArray[Any]) -> Data:
-        """The same rows, each counting so much."""
+        """Return the rows with other sample weights."""
         return Data(self.X, self.Y, self.labels, weights)
 
     def rows(self, index: NDArray[Any] | slice) -> Data:
-        """Some of the rows."""
+        """Return the selected rows."""
         return Data(*[None if part is None else _selected(part, index) for part in self])  # type: ignore[arg-type]
 
     def materialize(self) -> Data:
-        """The same as arrays of their own."""
+        """Return the rows as contiguous arrays."""
         return self
 
 
 class RowSubset(Data):
-    """Some rows of others, which stay where they lie: the engine reads them there, and whoever asks for an array gets a
-    copy.
+    """Selected rows of other data, which are not copied; the engine reads them by their index.
 
     Parameters
     ----------
     source : Data
+        Data with all rows.
     index : int array (n,)
-        Which rows.
+        Indices of the selected rows.
     """
 
     index: NDArray[np.int32]
 
-    __slots__ = ("_whole", "index")
+    __slots__ = ("_source", "index")
 
-    def __init__(self, whole: Data, index: NDArray[Any]) -> None:
-        self._whole, self.index = whole, index.astype(np.int32, copy=False)
+    def __init__(self, source: Data, index: NDArray[Any]) -> None:
+        self._source, self.index = source, index.astype(np.int32, copy=False)
         self.n = len(self.index)
 
     @property
     def source(self) -> Data:
-        return self._whole
+        """Data with all rows."""
+        return self._source
 
     @property
     def X(self) -> NDArray[Any]:  # type: ignore[override]
-        return self._whole.X[self.index]
+        """Copy of the inputs of the selected rows."""
+        return self._source.X[self.index]
 
     @property
     def Y(self) -> NDArray[Any] | None:  # type: ignore[override]
-        return None if self._whole.Y is None else self._whole.Y[self.index]
+        """Copy of the targets of the selected rows."""
+        return None if self._source.Y is None else self._source.Y[self.index]
 
     @property
     def labels(self) -> NDArray[np.int32] | None:  # type: ignore[override]
-        return None if self._whole.labels is None else self._whole.labels[self.index]
+        """Copy of the labels of the selected rows."""
+        return None if self._source.labels is None else self._source.labels[self.index]
 
     @property
     def weights(self) -> NDArray[Any] | None:  # type: ignore[override]
-        return None if self._whole.weights is None else self._whole.weights[self.index]
+        """Copy of the sample weights of the selected rows."""
+        return None if self._source.weights is None else self._source.weights[self.index]
 
     def rows(self, index: NDArray[Any] | slice) -> Data:
-        return self._whole.rows(self.index[index])
+        """Return rows that are selected among these."""
+        return self._source.rows(self.index[index])
 
     def materialize(self) -> Data:
-        return self._whole.rows(self.index)
+        """Return a copy of the selected rows."""
+        return self._source.rows(self.index)
 
 
 def _selected(part: NDArray[Any], index: NDArray[Any] | slice) -> NDArray[Any]:
-    """Return some rows of an array or a sparse matrix."""
+    """Return the selected rows of an array or a sparse matrix."""
     if type(part) is np.ndarray and isinstance(index, np.ndarray):
-        return part.take(index, axis=0)  # needs a third of the time of part[index]
+        return part.take(index, axis=0)  # takes a third of the time of part[index]
     return part[index]

@@ -26,11 +26,12 @@ MISSING = float(np.finfo(np.float32).min)
 
 
 class HeadsLoss:
-    """Definition of the loss, and the activations of the outputs.
+    """Loss of several heads as a function of their net inputs, and the activations of the heads.
 
     Parameters
     ----------
     heads : Heads
+        Definition of the heads.
     """
 
     name = "heads"
@@ -77,7 +78,7 @@ class HeadsLoss:
         return values.reshape(*values.shape[:-1], len(self.definition.heads), -1)
 
     def _order(self, Z: NDArray[Any]) -> NDArray[np.intp]:
-        """Return for each row and prediction which output it is (n, n_out)."""
+        """Return for each row and prediction the index of its output (n, n_out)."""
         P = Z.copy()
         for head, columns in zip(self.definition.heads, self.definition.slices, strict=True):
             P[:, columns] = head.activation.compute(Z[:, columns])
@@ -109,49 +110,50 @@ class HeadsLoss:
             z = Z[:, columns]
             p = head.activation.compute(z)
             d = D[..., columns]
-            wide = (len(Z), *[1] * (D.ndim - 2), head.n)
+            shape = (len(Z), *[1] * (D.ndim - 2), head.n)
             if head.activation.elementwise:
-                d *= head.activation.compute_derivative(z, p).reshape(wide)
+                d *= head.activation.compute_derivative(z, p).reshape(shape)
             else:
-                p = p.reshape(wide)
+                p = p.reshape(shape)
                 d[...] = p * (d - (p * d).sum(axis=-1, keepdims=True))
         return D
 
 
 def heads_loss(loss: Heads | Quantile, stack: Stack) -> HeadsLoss:
-    """Return heads, or those of several quantiles, on these layers; ValueError if they do not fit."""
+    """Return the loss of heads, or of several quantiles, for these layers; raise ValueError if they do not fit."""
     heads = Heads.of_quantiles(loss, stack.sizes[-1]) if isinstance(loss, Quantile) else loss
     if heads.n_out != stack.sizes[-1]:
-        raise ValueError(f"loss must have heads of {stack.sizes[-1]} outputs together, got {heads.n_out}: {heads}")
+        raise ValueError(f"loss must have heads with {stack.sizes[-1]} outputs in total, got {heads.n_out}: {heads}")
     if stack.activations[-1] != "identity":
-        raise ValueError(f"output must be left out where heads have their own, got {stack.activations[-1]!r}")
+        output = stack.activations[-1]
+        raise ValueError(f"output must be None with heads, which have their own activations, got {output!r}")
     return HeadsLoss(heads)
 
 
 def _differentiate(head: Head, Z: NDArray[Any], Y: NDArray[Any], missing: bool) -> tuple[float, NDArray[Any]]:
-    """Return the loss of a head without its weight, and the derivative by Z with it.
+    """Return the loss of a head without its weight, and the derivative by Z with the weight.
 
-    With `missing`, a target that is MISSING is left out.
+    If `missing` is True, targets equal to MISSING do not contribute.
     """
     row, c, n = head.row, head.parameter, head.n
-    there: Any = True
+    present: Any = True
     rows: float = len(Y)
     if missing:
-        there = Y != MISSING
+        present = Y != MISSING
         if row.target_type == "probabilities":
-            there[...] = there.all(axis=1, keepdims=True)
-        rows = np.count_nonzero(there) / n
-        Y = np.where(there, Y, 0)
+            present[...] = present.all(axis=1, keepdims=True)
+        rows = np.count_nonzero(present) / n
+        Y = np.where(present, Y, 0)
     if row.target_type == "probabilities" and c:
-        Y = (1 - c) * Y + c / n  # smoothed
+        Y = (1 - c) * Y + c / n  # label smoothing
     P = head.activation.compute(Z)
     divisor = row.divisor(rows, n) or 1
-    loss = float(row.compute_terms(Y, P, Z, c).sum(dtype=np.float64, where=there)) / divisor
+    loss = float(row.compute_terms(Y, P, Z, c).sum(dtype=np.float64, where=present)) / divisor
     if row.output_required:
-        slope = P - Y
+        derivative = P - Y
     elif head.activation.elementwise:
-        slope = row.compute_derivative(Y, P, c) * head.activation.compute_derivative(Z, P)
+        derivative = row.compute_derivative(Y, P, c) * head.activation.compute_derivative(Z, P)
     else:
-        dP = row.compute_derivative(Y, P, c) * there
-        slope, there = P * (dP - (P * dP).sum(axis=1, keepdims=True)), True
-    return loss, slope * (there * (head.weight / divisor))
+        dP = row.compute_derivative(Y, P, c) * present
+        derivative, present = P * (dP - (P * dP).sum(axis=1, keepdims=True)), True
+    return loss, derivative * (present * (head.weight / divisor))

@@ -1,4 +1,4 @@
-"""Initial weights, drawn by the rows of nnc/_registry/initializers.py."""
+"""Weight initialization by the rows of nnc/_registry/initializers.py."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ if TYPE_CHECKING:
     from nnc._utils.random import Stream
     from nnc.layers.base import ParameterArray
 
-CHUNK = 1 << 16  # weights that are drawn at a time, so that a large matrix takes no memory beside its own
+CHUNK_WEIGHTS = 1 << 16  # weights that are drawn at a time, to limit the memory of temporary arrays
 
 
 def draw_weights(W: NDArray[Any], b: NDArray[Any] | None, name: str, array: ParameterArray, stream: Stream) -> None:
-    """Draws the weights of a layer, and where the initialization says so its biases, which are 0 before.
+    """Draw the weights of a layer, and the biases if the initialization draws them; other biases stay 0.
 
     Parameters
     ----------
     W, b : arrays (n_in, n_out) and (n_out,)
-        Written into.
+        Arrays to fill.
     name : str
-        Of a row of INITIALIZERS.
-    array : Array
-        What the kind of layer says of W.
+        Name of a row of INITIALIZERS.
+    array : ParameterArray
+        Fan-in and fan-out of W.
     """
     row = INITIALIZERS[name]
     fan = row.fan(array.fan_in, array.fan_out)
-    height = max(1, CHUNK // W.shape[1])
+    height = max(1, CHUNK_WEIGHTS // W.shape[1])
     for start in range(0, len(W), height):
         rows = W[start : start + height]
         if row.distribution == "normal":

@@ -1,4 +1,4 @@
-"""Views of a network's layers: what `net.layers`, `net.weights` and `net.biases` hand out."""
+"""Views of the parameters of a network: `net.layers`, `net.weights` and `net.biases`."""
 
 from __future__ import annotations
 
@@ -22,36 +22,37 @@ if TYPE_CHECKING:
 
 
 class Layer:
-    """A view of one layer of a network: `W` and `b` can be read, changed in place and assigned."""
+    """View of one layer of a network. `W` and `b` can be read, changed in place and assigned."""
 
-    def __init__(self, model: Model, place: int) -> None:
+    def __init__(self, model: Model, number: int) -> None:
         self._model = model
-        self._place = place
+        self._number = number
 
     @property
     def _placed(self) -> PlacedLayer[base.Layer]:
-        return self._model.stack.layers[self._place]
+        """Entry of the layer in the stack."""
+        return self._model.stack.layers[self._number]
 
     @property
     def name(self) -> str:
-        """What `inspect` calls it: "Hidden Layer 1", ..., "Output Layer"."""
+        """Name of the layer: "Hidden Layer 1", ..., "Output Layer"."""
         return self._placed.name
 
     @property
     def kind(self) -> base.Layer:
-        """What it is, complete: Dense(4, "tanh", bias=True), say."""
+        """Layer object with all options, such as Dense(4, "tanh", bias=True)."""
         return self._placed.kind
 
     @property
     def _index(self) -> int:
-        """Its place among the layers that compute."""
+        """Index among the layers with parameters; AttributeError if the layer has none."""
         if self._placed.parametric_index is None:
             raise AttributeError(f"{self.name} ({self.kind!r}) has no weights")
         return self._placed.parametric_index
 
     @property
     def W(self) -> NDArray[Any]:
-        """Weights (n_in, n_out), a view; of a convolutional layer (size * size * channels, filters), see `kernel`."""
+        """View of the weights (n_in, n_out); for Conv2D (height * width * channels, filters), see `kernel`."""
         return self._model.W[self._index]
 
     @W.setter
@@ -60,13 +61,12 @@ class Layer:
 
     @property
     def kernel(self) -> NDArray[Any]:
-        """Of a Conv2D the weights as (height, width, channels, filters) of its windows, a view; AttributeError of any
-        other layer."""
+        """View of the weights (height, width, channels, filters) of a Conv2D; AttributeError for other layers."""
         kind = self.kind
         from nnc.layers.image import Conv2D
 
         if not isinstance(kind, Conv2D):
-            raise AttributeError(f"{self.name} ({kind!r}) has no kernel, which only a Conv2D has")
+            raise AttributeError(f"only Conv2D has a kernel, and {self.name} is {kind!r}")
         return self.W.reshape(*kind.size, self.shape_in[2], kind.filters)
 
     @kernel.setter
@@ -76,7 +76,7 @@ class Layer:
 
     @property
     def b(self) -> NDArray[Any] | None:
-        """Biases (n_out,), a view; None where the layer has none."""
+        """View of the biases (n_out,), or None without biases."""
         return self._model.b[self._index]
 
     @b.setter
@@ -85,38 +85,42 @@ class Layer:
 
     @property
     def gamma(self) -> NDArray[Any]:
-        """Of a BatchNorm the factors (channels,), a view; AttributeError of any other layer, as for the next three."""
-        return self._of_norm("gamma", self._model.W)[0]  # type: ignore[no-any-return]
+        """View of the factors (channels,) of a BatchNorm; AttributeError for other layers."""
+        return self._batch_norm_array("gamma", self._model.W)[0]  # type: ignore[no-any-return]
 
     @property
     def beta(self) -> NDArray[Any]:
-        """What a BatchNorm adds (channels,), a view."""
-        return self._of_norm("beta", self._model.b)  # type: ignore[no-any-return]
+        """View of the offsets (channels,) of a BatchNorm; AttributeError for other layers."""
+        return self._batch_norm_array("beta", self._model.b)  # type: ignore[no-any-return]
 
     @property
     def running_mean(self) -> NDArray[Any]:
-        """The running mean (channels,) of a BatchNorm, a view."""
-        return self._of_norm("running_mean", self._model.statistics)[0]  # type: ignore[no-any-return]
+        """View of the running mean (channels,) of a BatchNorm; AttributeError for other layers."""
+        return self._batch_norm_array("running_mean", self._model.statistics)[0]  # type: ignore[no-any-return]
 
     @property
     def running_var(self) -> NDArray[Any]:
-        """The running variance (channels,) of a BatchNorm, a view."""
-        return self._of_norm("running_var", self._model.statistics)[1]  # type: ignore[no-any-return]
+        """View of the running variance (channels,) of a BatchNorm; AttributeError for other layers."""
+        return self._batch_norm_array("running_var", self._model.statistics)[1]  # type: ignore[no-any-return]
 
-    def _of_norm(self, name: str, values: Sequence[Any]) -> Any:
+    def _batch_norm_array(self, name: str, values: Sequence[Any]) -> Any:
+        """Return the entry of this layer, or raise AttributeError if it is no BatchNorm."""
         if not self.kind.normalizes:
-            raise AttributeError(f"{self.name} ({self.kind!r}) has no {name}, which only a BatchNorm has")
+            raise AttributeError(f"only BatchNorm has {name}, and {self.name} is {self.kind!r}")
         return values[self._index]
 
     @property
     def activation(self) -> str:
-        """The name of its activation."""
+        """Name of the activation."""
         return self._model.activations[self._index]
 
     @property
     def trainable(self) -> bool:
-        """Whether training changes it. Assign False to freeze the layer: its weights, and what the optimizer keeps of
-        them, stay as they are until it is True again. A layer without weights takes either, and stays as it is."""
+        """True if training changes the layer; False for layers without parameters.
+
+        Assign False to freeze the layer: its parameters and their optimizer moments do not change until it is True
+        again. Assignments to layers without parameters have no effect.
+        """
         return self._placed.has_parameters and not self.kind.frozen
 
     @trainable.setter
@@ -125,8 +129,8 @@ class Layer:
 
     @property
     def lr_factor(self) -> float:
-        """What every learning rate is multiplied by here. Can be assigned."""
-        return self._computing.lr_factor
+        """Factor of the learning rate in this layer; can be assigned."""
+        return self._parametric_kind.lr_factor
 
     @lr_factor.setter
     def lr_factor(self, value: float) -> None:
@@ -134,8 +138,8 @@ class Layer:
 
     @property
     def bias_lr_factor(self) -> float:
-        """What those of the biases are multiplied by once more. Can be assigned."""
-        return self._computing.bias_lr_factor
+        """Additional factor of the learning rate of the biases; can be assigned."""
+        return self._parametric_kind.bias_lr_factor
 
     @bias_lr_factor.setter
     def bias_lr_factor(self, value: float) -> None:
@@ -144,10 +148,12 @@ class Layer:
         self._change_learning(bias_lr_factor=check_positive("bias_lr_factor", value))
 
     @property
-    def _computing(self) -> base.ParametricLayer:
+    def _parametric_kind(self) -> base.ParametricLayer:
+        """Layer object; AttributeError if the layer has no parameters."""
         return self._model.stack.parametric_layers[self._index].kind
 
     def _change_learning(self, **fields: Any) -> None:
+        """Change learning options; raise AttributeError if the layer has no parameters."""
         if self._placed.has_parameters:
             self._model.set_learning_options(self._index, **fields)
         elif "trainable" not in fields:
@@ -155,42 +161,41 @@ class Layer:
 
     @property
     def shape_in(self) -> tuple[int, ...]:
-        """The shape of a row that comes in: (n,), or (height, width, channels) of an image."""
+        """Shape of a row of inputs: (n,), or (height, width, channels) for images."""
         return self._placed.input_shape
 
     @property
     def shape_out(self) -> tuple[int, ...]:
-        """The shape of a row that goes out."""
+        """Shape of a row of outputs."""
         return self._placed.output_shape
 
     @property
     def n_in(self) -> int:
-        """How many numbers come in with a row."""
+        """Number of inputs of a row."""
         return prod(self.shape_in)
 
     @property
     def n_out(self) -> int:
-        """How many numbers go out with a row: of a dense layer its neurons."""
+        """Number of outputs of a row; the number of neurons of a dense layer."""
         return prod(self.shape_out)
 
     def inspect(self, file: IO[str] | None = None) -> None:
-        """Prints the layer's neurons or filters, weights and biases, to `file` or to the standard output."""
+        """Print neurons or filters with weights and biases to `file`, by default the standard output."""
         from nnc._inspection.text import placed_text
 
         print(placed_text(self._placed, *(self.lists() if self._placed.has_parameters else ([], None))), file=file)
 
     def lists(self) -> tuple[Any, ...]:
-        """W and b, and what a BatchNorm has beside them, as plain lists of the shortest numbers that read back to the
-        same bits."""
+        """Return W, b and running statistics as lists of numbers that are exact to the last bit."""
         return self._model.lists()[self._index]
 
     def __repr__(self) -> str:
-        what = self.activation if self._placed.has_parameters else repr(self.kind)
-        return f"<{self.name}: {format_shape(self.shape_in)} -> {format_shape(self.shape_out)}, {what}>"
+        description = self.activation if self._placed.has_parameters else repr(self.kind)
+        return f"<{self.name}: {format_shape(self.shape_in)} -> {format_shape(self.shape_out)}, {description}>"
 
 
 class Arrays:
-    """The weights or biases of a network, one view a layer; assigning copies values in, shapes checked."""
+    """Weights or biases of a network, a view for each layer; assignments check shapes and copy values."""
 
     def __init__(self, name: str, views: Sequence[NDArray[Any] | None]) -> None:
         self._name = name
@@ -207,15 +212,15 @@ class Arrays:
         return self._views[index]
 
     def __setitem__(self, index: int, value: ArrayLike | None) -> None:
-        place = operator.index(index)
-        checked = self._checked(place, value)
-        self._write(self._views[place], checked)
+        index = operator.index(index)
+        checked = self._checked(index, value)
+        self._write(self._views[index], checked)
 
     def __iter__(self) -> Iterator[NDArray[Any]]:
         return iter(self._views)  # type: ignore[arg-type]
 
     def assign(self, values: Sequence[ArrayLike | None]) -> None:
-        """All of them at once; nothing changes if one does not fit."""
+        """Assign all arrays; nothing changes if one of them has a wrong shape."""
         expected = f"{self._name} must be {len(self)} arrays, one for each layer"
         try:
             values = list(values)
@@ -228,15 +233,17 @@ class Arrays:
             self._write(view, value)
 
     def _checked(self, index: int, value: ArrayLike | None) -> NDArray[Any] | None:
+        """Return a value as array of the right shape and dtype, or raise an error."""
         view, name = self._views[index], f"{self._name}[{index}]"
         if view is None:
             if value is not None:
-                raise ValueError(f"{name} must be None, for the layer has none, got {value!r}")
+                raise ValueError(f"{name} must be None for a layer without biases, got {value!r}")
             return None
         return as_finite_array(name, value, view.shape, view.dtype)  # type: ignore[arg-type]
 
     @staticmethod
     def _write(view: NDArray[Any] | None, value: NDArray[Any] | None) -> None:
+        """Copy a value into a view, which may be None."""
         if view is not None:
             view[...] = value
 
