@@ -587,8 +587,8 @@ WRONG = [
     ({"min_delta": np.nan}, "min_delta must be a finite number, 0 or more, got nan"),
     ({"max_seconds": np.nan}, "max_seconds must be a positive finite number, got nan"),
     ({"max_seconds": 0}, "max_seconds must be a positive finite number, got 0"),
-    ({"callback": 3}, "callback must be a function of an epoch's record, or several, got 3"),
-    ({"callback": [print, None]}, "callback must be a function of an epoch's record, or several, got None"),
+    ({"callback": 3}, "callback must be a function of a record or a list of functions, got 3"),
+    ({"callback": [print, None]}, "callback must be a function of a record or a list of functions, got None"),
     ({"progress": 1}, "progress must be True or False, got 1"),
     ({"n_threads": 0}, "n_threads must be 1 or more, got 0"),
     ({"X": X[:, :2]}, r"X must have 3 columns to fit this network, got 2 columns \(shape \(60, 2\)\)"),
@@ -631,18 +631,18 @@ def test_a_callback_with_a_wrong_pace():
 
 
 @pytest.mark.parametrize(
-    ("pace", "message"),
+    ("call_interval", "message"),
     [
         ({"seconds": 0}, "seconds of the callback must be a positive"),
         ({"seconds": "1"}, "seconds of the callback must be a number"),
         ({"seconds": 1, "every": 2}, "`every` or `seconds`, and not both"),
     ],
 )
-def test_a_callback_with_a_wrong_time(pace, message):
+def test_a_callback_with_a_wrong_time(call_interval, message):
     def callback(record):
         return None
 
-    vars(callback).update(pace)
+    vars(callback).update(call_interval)
     with pytest.raises((ValueError, TypeError), match=message):
         regressor().fit(X, Y, epochs=3, lr=0.001, callback=callback)
 

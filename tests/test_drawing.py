@@ -355,7 +355,7 @@ def test_history_as_svg(tmp_path):
     for place, a in enumerate(boxes):
         for b in boxes[place + 1 :]:
             assert a[2] <= b[0] or b[2] <= a[0] or a[3] <= b[1] or b[3] <= a[1]
-    with pytest.raises(ValueError, match="the history must have an epoch to be drawn, got none"):
+    with pytest.raises(ValueError, match="the history must have at least one epoch"):
         History({"loss": np.empty(0)}, 0.0, "interrupt").to_svg()
 
 

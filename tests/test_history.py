@@ -50,7 +50,7 @@ def test_without_validation():
     h = history()
     assert h.val_loss is None
     assert "val_loss" not in h
-    with pytest.raises(KeyError, match="no 'val_loss', it has loss, lr, epoch_seconds"):
+    with pytest.raises(KeyError, match="no column 'val_loss'; its columns are loss, lr, epoch_seconds"):
         h["val_loss"]
     with pytest.raises(AttributeError, match="'History' object has no attribute 'accuracy'"):
         h.accuracy  # noqa: B018
@@ -157,8 +157,8 @@ def test_to_dict():
         ({"loss": None}, "'loss' of a history must be a list of numbers, got None"),
         ({"loss": [1, "2"]}, "'loss' of a history must be a list of numbers, got "),
         ({"loss": [1, True]}, "'loss' of a history must be a list of numbers"),
-        ({"loss": [1, 10**400]}, "'loss' of a history must hold numbers in the range of a float"),
-        ({"lr": [0.1]}, "one length, got 2 numbers of loss and 1 of lr"),
+        ({"loss": [1, 10**400]}, "'loss' of a history must have numbers in the range of a float"),
+        ({"lr": [0.1]}, "the same length, got 2 numbers of loss and 1 of lr"),
         ({3: [1, 2]}, "columns of a history must have names, got 3"),
         ({"_columns": [1, 2]}, "columns of a history must have names, got '_columns'"),
         ({"seconds": "1"}, "seconds of a history must be a finite number, 0 or more, got '1'"),

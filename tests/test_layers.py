@@ -252,7 +252,7 @@ def test_layers_with_something_wrong(make, error, message):
 
 def test_dropout_beside_dropout_layers():
     net = NeuralNetwork([3, 4, Dropout(0.2), 1])
-    with pytest.raises(ValueError, match=r"dropout must be left out where the network has Dropout layers, got 0\.5"):
+    with pytest.raises(ValueError, match=r"dropout must be left out if the network has Dropout layers, got 0\.5"):
         net.fit(X, Y, epochs=1, lr=0.001, dropout=0.5)
     with pytest.raises(ValueError, match="dropout must be left out with the optimizer 'lbfgs'"):
         net.fit(X, Y, epochs=1, optimizer="lbfgs")

@@ -1147,8 +1147,7 @@ def test_full_batch_is_the_default(net):
         (TypeError, "epochs must be a whole number, got True", {"epochs": True}),
         (
             TypeError,
-            "epochs must be given where no other rule ends the training: patience, target_loss, max_seconds or a "
-            "callback",
+            "epochs must be set if no other argument ends the training",
             {"epochs": None, "lr": 0.1},
         ),
         (ValueError, "lr must be a positive finite number, got 0", {"lr": 0}),

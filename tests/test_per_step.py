@@ -99,7 +99,7 @@ def test_by_step_where_steps_are_not_known():
     with pytest.raises(ValueError, match="lr must have a length of its own where epochs is not given"):
         network().fit(ROWS, TARGETS, patience=3, lr=PerStep(CosineLR(0.1)))
     for wrong in (PerStep(CosineLR(0.1)), ReduceLROnPlateau(0.1)):
-        with pytest.raises(ValueError, match="schedule must be neither PerStep nor ReduceLROnPlateau, got"):
+        with pytest.raises(ValueError, match="schedule must not be PerStep or ReduceLROnPlateau, got"):
             PerStep(wrong)
     with pytest.raises(TypeError, match="schedule must be a Schedule"):
         PerStep(0.1)

@@ -175,7 +175,7 @@ def test_rules_together(rules, reason, batches):
 
 def test_no_rule():
     for fit in (lambda: regressor().fit(X, Y, lr=0.1), lambda: regressor().fit_batches([(X, Y)], epochs=None)):
-        with pytest.raises(TypeError, match="epochs must be given where no other rule ends the training"):
+        with pytest.raises(TypeError, match="epochs must be set if no other argument ends the training"):
             fit()
 
 
@@ -711,12 +711,12 @@ def test_functions_as_metrics_of_numbers():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"metrics": abs, "monitor": "abs"}, "nothing says which way 'abs' is better: give nnc.Metric"),
+        ({"metrics": abs, "monitor": "abs"}, "monitor must be a metric with a known direction, got 'abs'"),
         ({"metrics": lambda y, p: "good"}, "the metric '<lambda>' must return a number, got 'good'"),
-        ({"metrics": nnc.Metric("loss", abs)}, "metrics: the name 'loss' is taken"),
-        ({"metrics": ["r2", nnc.Metric("r2", abs)]}, "metrics: the name 'r2' is taken"),
+        ({"metrics": nnc.Metric("loss", abs)}, "metrics must not use the name 'loss' again"),
+        ({"metrics": ["r2", nnc.Metric("r2", abs)]}, "metrics must not use the name 'r2' again"),
         ({"metrics": nnc.Metric("a", abs, "classes")}, "metrics: 'a' is for losses of classes, and 'mse' is one of n"),
-        ({"metrics": lambda y, p: 0.0, "sample_weight": np.ones(60)}, "'<lambda>' has to take sample_weight, as rows"),
+        ({"metrics": lambda y, p: 0.0, "sample_weight": np.ones(60)}, "but the function of '<lambda>' does not"),
         ({"metrics": dict}, "metrics must be one of r2, mae, rmse, mape, or a function of y_true"),
         ({"restore_best": "first"}, "restore_best must be True, False or \"last\", got 'first'"),
     ],

@@ -19,7 +19,7 @@ from nnc._parallel.work import Job, Outcome, train
 from nnc._team import Interrupt
 from nnc._training.advice import DivergedWarning
 from nnc._training.arguments import DEFAULTS, FitArguments
-from nnc._training.callbacks import bar_of
+from nnc._training.callbacks import bar_factory
 from nnc._training.start import is_fraction
 from nnc._utils.checks import check_bool, check_count, pluralize
 from nnc._utils.containers import as_array
@@ -168,7 +168,7 @@ def progress_bar(total: int, progress: Any, unit: str = "network") -> Iterator[C
     if not check_bool("progress", progress):
         yield lambda n: None
         return
-    bar = bar_of(total, unit)()
+    bar = bar_factory(total, unit)()
     try:
         yield bar.update
     finally:

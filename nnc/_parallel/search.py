@@ -98,9 +98,7 @@ class Trial:
         self._make = make
         self.networks = [self.create_network() for _ in range(folds)]
         self.loss, self.epochs = np.inf, 0
-        self.batch_sizes: list[int | None] = [
-            None
-        ] * folds  # automatic batch sizes, chosen in the first round
+        self.batch_sizes: list[int | None] = [None] * folds  # automatic batch sizes, chosen in the first round
 
     def evaluate(self, held_out: HeldOut) -> None:
         """Set `loss` to the mean loss on the validation rows."""

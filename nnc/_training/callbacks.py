@@ -1,5 +1,4 @@
-"""What `fit` calls after an epoch: the record that a callback gets, when a callback has its turn, and callbacks that
-are more than a function."""
+"""Callbacks: the record of an epoch, the schedule of the calls, and the callbacks of nnc."""
 
 from __future__ import annotations
 
@@ -16,15 +15,16 @@ if TYPE_CHECKING:
 
 
 class Record(dict[str, Any]):
-    """What a callback gets after an epoch; items can be read as attributes.
+    """Argument of a callback: the numbers of an epoch, which can also be read as attributes.
 
-    "epoch" (counted from 1, over all fits that this one goes on from), "loss", "val_loss" and the metrics where there
-    are any, "lr", "seconds" since the fit began, "best" (no epoch before was better), "network".
+    The items are "epoch" (counted from 1, including the fits that this one continues), "loss", "lr", "seconds" (since
+    the start of the fit), "best" (whether no earlier epoch was better) and "network". "val_loss" and the metrics are
+    items if the fit computes them.
 
     Attributes
     ----------
     outputs : array (n, n_out) or None
-        Outputs for the validation rows, which the next epoch overwrites; None without validation rows.
+        Outputs for the validation rows, which the next epoch overwrites. None without validation rows.
     """
 
     outputs: Any = None
@@ -36,22 +36,28 @@ class Record(dict[str, Any]):
             raise AttributeError(f"the record has no {name!r}, it has {', '.join(self)}") from None
 
     def numbers(self) -> dict[str, float]:
-        """What loggers take: the losses and metrics, lr and seconds."""
+        """Return the numbers for loggers: losses, metrics, lr and seconds."""
         return {name: value for name, value in self.items() if name not in ("epoch", "best", "network")}
 
 
 class Call:
-    """A callback, and when it was called last. It has its turn after every epoch, unless its attribute `every` asks for
-    every so many, or `seconds` for so much time in between at least.
+    """Callback of a run and the time of its last call.
+
+    A callback is called after each epoch. If it has an attribute `every`, it is called after this number of epochs. If
+    it has an attribute `seconds`, it is called after this time at the earliest.
 
     Attributes
     ----------
+    callback : callable
+        Function of a Record.
     every : int or None
-        None where it waits for `seconds`.
+        Number of epochs between two calls; None if `seconds` determines the calls.
+    seconds : float
+        Minimum time between two calls.
     epoch : int
-        Of this fit, the last that it was called for.
+        Epoch of the last call, counted from 1 in this fit; 0 before the first call.
     at : float
-        When that was over, or the fit began.
+        End of the last call, or start of the fit, by `perf_counter`.
     """
 
     callback: Callable[[Record], Any]
@@ -62,30 +68,33 @@ class Call:
 
     __slots__ = ("at", "callback", "epoch", "every", "seconds")
 
-    def __init__(self, callback: Callable[[Record], Any], began: float) -> None:
-        self.callback, self.epoch, self.at = callback, 0, began
-        every, seconds = pace(callback)
+    def __init__(self, callback: Callable[[Record], Any], start_time: float) -> None:
+        self.callback, self.epoch, self.at = callback, 0, start_time
+        every, seconds = call_interval(callback)
         self.seconds = seconds or 0.0
         self.every = None if seconds is not None else every or 1
 
     def is_due(self, epoch: int, now: float) -> bool:
-        """Whether it has its turn after this epoch, counted over all fits."""
+        """Return whether the callback is due after this epoch, counted over all fits."""
         return now - self.at >= self.seconds if self.every is None else epoch % self.every == 0
 
 
-def pace(callback: Callable[[Record], Any]) -> tuple[int | None, float | None]:
-    """The attributes `every` and `seconds` of a callback, checked."""
+def call_interval(callback: Callable[[Record], Any]) -> tuple[int | None, float | None]:
+    """Return the attributes `every` and `seconds` of a callback, after a check."""
     every, seconds = getattr(callback, "every", None), getattr(callback, "seconds", None)
     if every is not None and seconds is not None:
-        raise ValueError(f"a callback must have `every` or `seconds`, and not both, got {every!r} and {seconds!r}")
+        raise ValueError(f"a callback must have only one of `every` and `seconds`, got {every!r} and {seconds!r}")
     return (
         None if every is None else check_count("every of the callback", every),
         None if seconds is None else check_positive("seconds of the callback", seconds),
     )
 
 
-def asked(callback: Callable[[Record], Any], record: Record) -> bool:
-    """Calls it; returns whether it ends the training. An exception comes out as it is, with a note that names it."""
+def call_callback(callback: Callable[[Record], Any], record: Record) -> bool:
+    """Call a callback, and return whether it ends the training.
+
+    An exception gets a note that names the callback and the epoch.
+    """
     try:
         return bool(callback(record))
     except Exception as error:
@@ -93,9 +102,11 @@ def asked(callback: Callable[[Record], Any], record: Record) -> bool:
         raise
 
 
-def tell(callbacks: Iterable[Any], event: str) -> None:
-    """Calls the method of those that have one of this name: "open", for their training is about to begin, or "close",
-    for it is over."""
+def call_method(callbacks: Iterable[Any], event: str) -> None:
+    """Call a method of all callbacks that have it.
+
+    `event` is the name of the method: "open" before the first epoch, "close" after the last one.
+    """
     for callback in callbacks:
         method = getattr(callback, event, None)
         if callable(method):
@@ -103,22 +114,23 @@ def tell(callbacks: Iterable[Any], event: str) -> None:
 
 
 class CallbackRunner:
-    """Call the callbacks of a run when they are due. Made before the first epoch, of which it tells them.
+    """Runner of the callbacks of a run. The constructor calls their method `open`.
 
     Parameters
     ----------
     callbacks : sequence of callables
-    began : float
-        Time of the start, by `perf_counter`.
+        Functions of a Record.
+    start_time : float
+        Start of the run, by `perf_counter`, in seconds.
     """
 
-    def __init__(self, callbacks: Sequence[Callable[[Record], Any]], began: float) -> None:
-        self.calls = [Call(callback, began) for callback in callbacks]
-        tell(callbacks, "open")
+    def __init__(self, callbacks: Sequence[Callable[[Record], Any]], start_time: float) -> None:
+        self.calls = [Call(callback, start_time) for callback in callbacks]
+        call_method(callbacks, "open")
 
     def close(self) -> None:
-        """Tell them that the run is over."""
-        tell((call.callback for call in self.calls), "close")
+        """Call the method `close` of the callbacks."""
+        call_method((call.callback for call in self.calls), "close")
 
     def epochs_until_due(self, epoch: int, first: int, training_seconds: float) -> int:
         """Return how many epochs run before the next callback is due.
@@ -126,11 +138,11 @@ class CallbackRunner:
         Parameters
         ----------
         epoch : int
-            Epochs of this run up to now.
+            Number of complete epochs of this run.
         first : int
-            Epochs before this run.
+            Number of epochs before this run.
         training_seconds : float
-            What the epochs of this run took.
+            Duration of the epochs of this run.
         """
         return min(
             self._epochs_for(call, epoch, training_seconds)
@@ -141,67 +153,68 @@ class CallbackRunner:
 
     @staticmethod
     def _epochs_for(call: Call, epoch: int, training_seconds: float) -> int:
-        """Return the number of epochs until a callback that waits for some time is due."""
+        """Return the estimated number of epochs until a callback with the attribute `seconds` is due."""
         per_second = epoch / max(training_seconds, 1e-9)
         return max(1, int(per_second * (call.at + call.seconds - perf_counter())))
 
     def due(self, epoch: int, total: int, last: bool) -> list[Call]:
-        """Return the calls that are due after an epoch; all that have not been made after the last one.
+        """Return the calls that are due after an epoch. After the last epoch, all callbacks are due.
 
         Parameters
         ----------
         epoch, total : int
-            Number of the epoch in this run, and over all fits.
+            Epoch in this run, and over all fits, counted from 1.
         last : bool
+            Whether this is the last epoch.
         """
         now = perf_counter()
         return [call for call in self.calls if call.epoch != epoch and (last or call.is_due(total, now))]
 
     def call(self, due: Sequence[Call], record: Record, epoch: int) -> bool:
-        """Call them; return whether one of them ends the training."""
+        """Call the callbacks, and return whether one of them ends the training."""
         stop = False
         for call in due:
             call.epoch = epoch
-            stop = asked(call.callback, record) or stop
+            stop = call_callback(call.callback, record) or stop
             call.at = perf_counter()
         return stop
 
 
-def judged(record: Record, form: Callable[[float], str]) -> dict[str, str]:
-    """The losses and metrics of a record, as text."""
+def format_numbers(record: Record, form: Callable[[float], str]) -> dict[str, str]:
+    """Return the losses and metrics of a record as text."""
     return {name: form(value) for name, value in record.numbers().items() if name not in ("lr", "seconds")}
 
 
 class Checkpoint:
-    """Saves the network, with all that training goes on from, after every so many epochs and at the end.
+    """Callback that saves the network with its training state at regular intervals and after the last epoch.
 
     Parameters
     ----------
     path : str or os.PathLike
-        The file. A "{epoch}" in it is replaced by the number of the epoch, so that all of them are kept; else each
-        takes the place of the one before, whole.
+        File to write. "{epoch}" in the name is replaced by the number of the epoch, so that each checkpoint has its own
+        file. Otherwise each checkpoint atomically replaces the previous one.
     every : int, default 1
-        Epochs from one to the next.
+        Number of epochs between two checkpoints.
     best_only : bool, default False
-        Only where no epoch before was better, by what `fit` monitors, those before a `load` included.
+        Save only if the monitored value is the best one so far, including the epochs before a `load`.
 
     Raises
     ------
     TypeError, ValueError
-        An argument is not one of these.
+        An argument is invalid.
     OSError
-        From `fit`: the network cannot be saved there; a missing folder is noticed before the first epoch.
+        `fit` raises it if the network cannot be saved. A missing folder is detected before the first epoch.
 
     Notes
     -----
-    With patience, the file has the weights of its epoch, from which training goes on, and not those of the best one
-    that `fit` ends with.
+    With patience, the file has the weights of its epoch, with which the training continues. `fit` itself ends with the
+    weights of the best epoch.
 
     Examples
     --------
     >>> net.fit(X, y, epochs=1000, optimizer="adam", callback=Checkpoint("run.json", every=50))
     >>> net = NeuralNetwork.load("run.json")
-    >>> net.fit(X, y, epochs=1000)  # goes on as if nothing had happened, where other arguments are the same, too
+    >>> net.fit(X, y, epochs=1000)  # continues exactly, if the other arguments are the same too
     """
 
     path: str
@@ -214,7 +227,7 @@ class Checkpoint:
         self.best_only = check_bool("best_only", best_only)
 
     def open(self) -> None:
-        """Raises where nothing could be saved, before a training that is to be saved."""
+        """Raise OSError if the file cannot be written."""
         if "{epoch}" not in os.path.dirname(self.path):
             disk.check_writable(self.path.replace("{epoch}", "1"), "network")
 
@@ -226,8 +239,8 @@ class Checkpoint:
         return f"Checkpoint({self.path!r}, every={self.every}, best_only={self.best_only})"
 
 
-def bar_of(total: int | None, unit: str) -> Callable[[], Any]:
-    """A function that shows a bar of tqdm; ImportError where that is not installed."""
+def bar_factory(total: int | None, unit: str) -> Callable[[], Any]:
+    """Return a function that creates a progress bar of tqdm; raise ImportError if tqdm is not installed."""
     try:
         from tqdm.auto import tqdm  # type: ignore[import-untyped,import-not-found,unused-ignore]
     except ImportError as error:
@@ -238,14 +251,14 @@ def bar_of(total: int | None, unit: str) -> Callable[[], Any]:
 
 
 class Progress:
-    """A progress bar (tqdm, extra `[progress]`): what `fit(progress=True)` shows.
+    """Progress bar of `fit(progress=True)`. It needs tqdm (extra `[progress]`).
 
     Parameters
     ----------
     epochs : int or None
-        How many there will be, if that is known.
+        Number of epochs, if known.
     first : int, default 0
-        Epochs that were done before, by the fits that this one goes on from.
+        Number of epochs of the fits that this one continues.
 
     Raises
     ------
@@ -253,70 +266,71 @@ class Progress:
         tqdm is not installed.
     """
 
-    seconds: float = 0.05  # from one look to the next: nobody sees more
+    seconds: float = 0.05  # minimum time between two updates; faster updates would not be visible
 
     def __init__(self, epochs: int | None, first: int = 0) -> None:
         self._first = first
-        self._new_bar = bar_of(epochs, "epoch")
+        self._new_bar = bar_factory(epochs, "epoch")
         self._bar: Any = None
 
     def open(self) -> None:
-        """Shows the bar."""
+        """Show the bar."""
         self._bar = self._new_bar()
 
     def __call__(self, record: Record) -> None:
         if self._bar is None:
             self.open()
-        self._bar.set_postfix(judged(record, "{:.4g}".format), refresh=False)
+        self._bar.set_postfix(format_numbers(record, "{:.4g}".format), refresh=False)
         self._bar.update(record.epoch - self._first - self._bar.n)
 
     def close(self) -> None:
-        """Leaves the bar as it is."""
+        """Stop updating the bar, which remains visible."""
         if self._bar is not None:
             self._bar.close()
 
 
 class Lines:
-    """A line for an epoch, in the form that Keras gives it: what `fit(verbose=1)` prints.
+    """Lines of `fit(verbose=1)` and `fit(verbose=2)`, in the format of Keras.
 
     Parameters
     ----------
     epochs : int or None
-        How many there will be, if that is known.
+        Number of epochs, if known.
     first : int, default 0
-        Epochs that were done before, by the fits that this one goes on from.
+        Number of epochs of the fits that this one continues.
     all_epochs : bool, default False
-        Whether each has its line; else ten a second at most have one, and the last.
+        Print a line for each epoch. Otherwise at most ten lines per second are printed, and one for the last epoch.
     """
 
     def __init__(self, epochs: int | None, first: int = 0, all_epochs: bool = False) -> None:
         if all_epochs:
             self.every = 1
         else:
-            self.seconds = 0.1  # a line takes longer than many an epoch
+            self.seconds = 0.1  # printing a line may take longer than an epoch
         self._of = "" if epochs is None else f"/{first + epochs}"
         self._epoch, self._at = first, 0.0
 
     def open(self) -> None:
-        """There is nothing to be shown before the first epoch."""
+        """Do nothing before the first epoch."""
 
     def __call__(self, record: Record) -> None:
-        each = (record.seconds - self._at) / max(record.epoch - self._epoch, 1)
+        epoch_seconds = (record.seconds - self._at) / max(record.epoch - self._epoch, 1)
         self._epoch, self._at = record.epoch, record.seconds
-        numbers = {**judged(record, _plain), "lr": _plain(record.lr)}
-        said = [
-            f"{_time(record.seconds)} - {_time(each)}/epoch",
+        numbers = {**format_numbers(record, _plain), "lr": _plain(record.lr)}
+        parts = [
+            f"{_time(record.seconds)} - {_time(epoch_seconds)}/epoch",
             *(f"{name}: {text}" for name, text in numbers.items()),
         ]
-        print(f"Epoch {record.epoch}{self._of} - {' - '.join(said)}", flush=True)
+        print(f"Epoch {record.epoch}{self._of} - {' - '.join(parts)}", flush=True)
 
 
 def _plain(value: float) -> str:
-    """Four decimals, or four behind the first digit of what is small."""
+    """Return a number with four decimals, or in scientific notation if it is small."""
     return f"{value:.4f}" if abs(value) > 1e-3 or value == 0 else f"{value:.4e}"
 
 
 def _time(seconds: float) -> str:
+    """Return a time with a unit."""
     for unit, factor in (("s", 1.0), ("ms", 1e3)):
         if seconds * factor >= 1:
             return f"{seconds * factor:.0f}{unit}"

@@ -1,4 +1,4 @@
-"""History: what a call of fit did, epoch by epoch."""
+"""History of a fit: losses, metrics, learning rates and times of its epochs."""
 
 from __future__ import annotations
 
@@ -29,69 +29,56 @@ _TOTALS = (
     "best_epoch",
     "untracked_epochs",
     "n_threads",
-)  # what stands beside the columns in a dict
+)  # members of a dict that are not columns
 
 
 class History:
-    """What a call of fit did: a table with one row for each epoch, and how the whole ended.
+    """Table with one row per epoch of a fit, and the reason why the fit ended.
 
-    Its columns are read by name, as `history["loss"]`, or as attributes, as `history.loss`; `history.keys()` and
-    iteration give the names, and `dict(history)` is a plain dict, which pandas.DataFrame takes.
+    Columns can be read by name, such as `history["loss"]`, or as attributes, such as `history.loss`. `history.keys()`
+    and iteration yield the names. `dict(history)` is a plain dict, from which pandas.DataFrame creates a table. Metrics
+    are further columns, such as "accuracy" and "val_accuracy".
 
     Parameters
     ----------
     columns : dict of float64 arrays (epochs,)
-        The columns by name, "loss" among them. The dict is kept, not copied.
-    seconds : float
-        Wall time of the whole call.
-    stop_reason : str
-        See below.
-    best_epoch : int, optional
-        See below.
-    untracked_epochs : int, default 0
-        See below.
-    n_threads : int, optional
-        See below.
-    settings : dict, optional
-        See below.
+        Columns by name, including "loss". The dict is not copied.
+    seconds, stop_reason, best_epoch, untracked_epochs, n_threads, settings
+        Values of the attributes.
 
     Attributes
     ----------
     loss : float64 array (epochs,)
-        The training loss of every epoch. Each batch is taken before its step: so for the full batch it is the loss
-        before the epoch's step; for mini-batches the losses of an epoch's batches are added up (sse, half_sse) or
-        averaged over its rows (mse, bce, cross_entropy).
+        Training loss of each epoch. The loss of a batch is computed before its step. The loss of an epoch is the sum of
+        the losses of its batches (sse, half_sse) or their mean over the rows (mse, bce, cross_entropy).
     val_loss : float64 array (epochs,) or None
-        The loss of the validation rows after every epoch; None where there were none.
+        Loss of the validation rows after each epoch; None without validation rows.
     lr : float64 array (epochs,)
-        The learning rate.
+        Learning rate.
     epoch_seconds : float64 array (epochs,)
-        Wall time of every epoch.
+        Wall time of each epoch.
     seconds : float
-        Wall time of the whole call.
+        Wall time of the fit.
     epochs : int
-        Epochs that were completed.
+        Number of complete epochs.
     stop_reason : str
-        "epochs" (all done), "max_seconds", "target_loss", "patience" (no progress for so long), "callback" (it said
-        so), "converged" (nothing left to gain), "interrupt" (Ctrl-C), "diverged" (in a DivergedError's history) or
-        "error" (in `net.history`, where an exception of a callback, say, has ended it).
+        Why the fit ended: "epochs" (all epochs are done), "max_seconds", "target_loss", "patience", "callback",
+        "converged", "interrupt" (Ctrl-C), "diverged" (in the history of a DivergedError) or "error" (another exception,
+        for example of a callback).
     best_epoch : int or None
-        The epoch with the best value of what was monitored, counted from 1; None where no epoch was looked at.
+        Epoch with the best monitored value, counted from 1; None if no value was monitored.
     untracked_epochs : int
-        Epochs of the training that have no row in the table. `net.history` keeps the last 1000 fits, and of longer ones
-        the last 100,000 epochs at least; what is older is counted here, and so are single steps. Rows are counted from
-        1 all the same.
+        Number of epochs of the training without a row in the table: single steps, and epochs of old fits. `net.history`
+        stores at most 1000 fits, and at least the last 100,000 epochs. Rows are counted from 1 nevertheless.
     n_threads : int or None
-        How many threads have worked on most of the rows together. What they compute does not depend on it.
+        Number of threads that trained on most rows. The result of a fit does not depend on it.
     settings : dict or None
-        The resolved settings of the fit, in `net.history` of the last one: "preset" ("auto" or "plain"), "optimizer",
-        "lr" (a number, a schedule, or the name of a function), "batch_size", "epochs", "scale_X" and "scale_y". None in
-        a history that was read from a file or a dict.
-
-    Metrics that were asked for are further columns, such as "accuracy" and "val_accuracy".
+        Resolved settings of the last fit: "preset" ("auto" or "plain"), "optimizer", "lr" (a number, a schedule or the
+        name of a function), "batch_size", "epochs", "scale_X" and "scale_y". None if they are not known, for example in
+        a history that was created from a dict.
     """
 
-    _columns: dict[str, NDArray[np.float64] | float]  # a number stands for the same one in every epoch
+    _columns: dict[str, NDArray[np.float64] | float]  # a number is the constant value of all epochs
     seconds: float
     stop_reason: str
     best_epoch: int | None
@@ -121,30 +108,30 @@ class History:
 
     @property
     def epochs(self) -> int:
-        """Epochs that were completed."""
+        """Number of complete epochs."""
         return len(self._columns["loss"])  # type: ignore[arg-type]
 
     @property
     def loss(self) -> NDArray[np.float64]:
-        """The training loss of every epoch."""
+        """Training loss of each epoch."""
         return self._columns["loss"]  # type: ignore[return-value]
 
     @property
     def val_loss(self) -> NDArray[np.float64] | None:
-        """The loss of the validation rows after every epoch, None where there were none."""
+        """Loss of the validation rows after each epoch; None without validation rows."""
         return self["val_loss"] if "val_loss" in self._columns else None
 
     @property
     def lr(self) -> NDArray[np.float64]:
-        """The learning rate of every epoch."""
+        """Learning rate of each epoch."""
         return self["lr"]
 
     @property
     def epoch_seconds(self) -> NDArray[np.float64]:
-        """Wall time of every epoch."""
+        """Wall time of each epoch, in seconds."""
         return self["epoch_seconds"]
 
-    if not TYPE_CHECKING:  # or every misspelled attribute would be a column to type checkers
+    if not TYPE_CHECKING:  # hidden from type checkers, which would accept misspelled attributes
 
         def __getattr__(self, name: str) -> NDArray[np.float64]:
             if not name.startswith("_") and name in self._columns:
@@ -160,7 +147,7 @@ class History:
         try:
             column = self._columns[name]
         except KeyError:
-            raise KeyError(f"the history has no {name!r}, it has {', '.join(self._columns)}") from None
+            raise KeyError(f"the history has no column {name!r}; its columns are {', '.join(self._columns)}") from None
         if isinstance(column, float):
             column = self._columns[name] = constant_array(column, self.epochs)
         return column
@@ -172,7 +159,7 @@ class History:
         return iter(self._columns)
 
     def keys(self) -> KeysView[str]:
-        """The names of the columns."""
+        """Return the names of the columns."""
         return self._columns.keys()
 
     def __repr__(self) -> str:
@@ -180,29 +167,31 @@ class History:
         return f"<History: {self._length()}{last}{self._best()}, stopped by {self.stop_reason}>"
 
     def __str__(self) -> str:
-        """What `print` shows: how it ended, and of each column a small curve from its first number to its last."""
+        """Return a text with the end of the fit, its settings, and a small curve of each column."""
         return "\n".join([self._ending(), *settings_lines(self.settings), *self.curves()])
 
     def _ending(self) -> str:
+        """Return a line with the number of epochs and the reason of the end."""
         return f"{self._length()}, stopped by {self.stop_reason}{self._best()}"
 
     def _length(self) -> str:
-        which = f"{self.epochs} of {self.untracked_epochs + self.epochs}" if self.untracked_epochs else f"{self.epochs}"
-        return f"{which} epochs in {self.seconds:.3g} s"
+        """Return the number of epochs and the wall time as text."""
+        total = f" of {self.untracked_epochs + self.epochs}" if self.untracked_epochs else ""
+        return f"{self.epochs}{total} epochs in {self.seconds:.3g} s"
 
     def _best(self) -> str:
+        """Return the best epoch as text; "" if there is none."""
         return "" if self.best_epoch is None else f", best epoch {self.best_epoch}"
 
-    # ------------------------------------------------------------------------------------------ in other forms
+    # ------------------------------------------------------------------------------------------ conversion
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (dict(self), *(getattr(self, name) for name in _TOTALS), self.settings)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain lists and numbers: the columns by name, then seconds, stop_reason, best_epoch, untracked_epochs and
-        n_threads.
+        """Return the columns and the other attributes except `settings` as plain lists and numbers.
 
-        JSON has no NaN and no infinity: None stands for both.
+        NaN and infinity become None, because JSON does not have them.
         """
         columns = {
             name: [x if abs(x) < np.inf else None for x in column.tolist()] for name, column in dict(self).items()
@@ -211,17 +200,17 @@ class History:
 
     @classmethod
     def from_dict(cls, d: Any) -> History:
-        """The history that `to_dict` wrote; None in a column becomes NaN.
+        """Return the history from the output of `to_dict`. None in a column becomes NaN.
 
         Parameters
         ----------
         d : dict
-            "loss" and "stop_reason" are needed. Every list is a column.
+            "loss" and "stop_reason" are required. Each list is a column.
 
         Raises
         ------
         ValueError
-            It is anything else; the message says what is wrong. No other exception comes out of a wrong `d`.
+            `d` does not describe a history. No other exception is raised.
         """
         if not isinstance(d, dict):
             raise ValueError(f"a history must be an object, got {shown(d)}")
@@ -232,7 +221,7 @@ class History:
         for name, column in columns.items():
             if len(column) != epochs:
                 lengths = f"{epochs} numbers of loss and {len(column)} of {name}"
-                raise ValueError(f"all columns of a history must have one length, got {lengths}")
+                raise ValueError(f"all columns of a history must have the same length, got {lengths}")
         seconds, reason, best = d.get("seconds", 0.0), d.get("stop_reason"), d.get("best_epoch")
         if type(seconds) not in (int, float) or not 0 <= seconds < np.inf:
             raise ValueError(f"the seconds of a history must be a finite number, 0 or more, got {shown(seconds)}")
@@ -253,10 +242,11 @@ class History:
 
     @classmethod
     def joined(cls, *parts: History) -> History:
-        """The history of a run that went on: the epochs of all parts, the last of which ended it.
+        """Return the history of a training that consists of several fits.
 
-        A column that only some of them have is NaN in the epochs of the others. `best_epoch` counts from the beginning;
-        it is that of the last part that has one. `untracked_epochs` is that of the first part.
+        A column is NaN in the epochs of fits that do not have it. `best_epoch` is that of the last fit that has one,
+        counted from the beginning. `untracked_epochs` is that of the first fit. The other attributes are those of the
+        last fit.
         """
         names = {name: None for part in parts for name in part._columns}
         columns = {
@@ -272,16 +262,21 @@ class History:
         return cls(columns, seconds, last.stop_reason, best, parts[0].untracked_epochs, last.n_threads, last.settings)
 
     def to_csv(self, path: str | os.PathLike[str]) -> None:
-        """Writes a CSV file: a header, then one row for each epoch, which is the first column and counted from 1.
+        """Write a CSV file with a header and one row for each epoch.
 
-        Every number reads back to the same bits. As with `NeuralNetwork.save`, the old file or the new one is there,
-        whole, whatever happens.
+        The first column is the epoch, counted from 1. Numbers are written with all digits, so reading them gives the
+        same bits. The file is replaced atomically, as in `NeuralNetwork.save`.
+
+        Parameters
+        ----------
+        path : str or os.PathLike
+            File to write.
 
         Raises
         ------
         OSError
-            The file cannot be written; the message says why and what to do. A missing folder is a FileNotFoundError, no
-            permission a PermissionError, a folder in place of a file an IsADirectoryError.
+            The file cannot be written: FileNotFoundError for a missing folder, PermissionError without permission,
+            IsADirectoryError if the path is a folder. The message names the cause and a remedy.
         """
         import csv
         import io
@@ -293,11 +288,13 @@ class History:
         writer.writerows(zip(range(1, self.epochs + 1), *columns, strict=True))
         disk.replace_file(path, text.getvalue().encode(), "history")
 
-    # ------------------------------------------------------------------------------------------ to be looked at
+    # ------------------------------------------------------------------------------------------ display
 
     def curves(self) -> list[str]:
-        """A line for each column, with a curve of block characters; none of the learning rate where that is constant,
-        and none at all where there was no epoch."""
+        """Return a line with a curve of block characters for each column.
+
+        A constant learning rate has no line. The list is empty without epochs.
+        """
         from nnc._drawing import curves
 
         panels = curves.group_panels(dict(self))
@@ -310,59 +307,60 @@ class History:
         ]
 
     def to_svg(self, path: str | os.PathLike[str] | IO[str] | None = None) -> str:
-        """Small curves of the losses, of the metrics and of a learning rate that changes, as SVG: what notebooks show.
+        """Return an SVG image of the losses, the metrics and a learning rate that changes, as notebooks show it.
 
         Parameters
         ----------
         path : str, os.PathLike or text file, optional
-            Where it is written to; the old file or the new one is there, whole.
+            File to write, which is replaced atomically.
 
         Returns
         -------
         str
-            The text of the file.
+            Text of the image.
 
         Raises
         ------
         ValueError
-            There was no epoch.
+            The history has no epoch.
         OSError
-            The file cannot be written; the message says why and what to do.
+            The file cannot be written. The message names the cause and a remedy.
         """
         if not self.epochs:
-            raise ValueError("the history must have an epoch to be drawn, got none")
+            raise ValueError("the history must have at least one epoch for an image, got none")
         drawing = self._drawing()
         if path is not None:
             drawing.save(path)
         return str(drawing)
 
     def _drawing(self) -> Drawing:
+        """Return the drawing of the curves."""
         from nnc._drawing import curves
 
         panels = curves.group_panels(dict(self))
-        said = (
+        ranges = (
             f"{name} from {column[0]:.4g} to {column[-1]:.4g}" for panel in panels for name, column in panel.items()
         )
-        return curves.draw(panels, self.best_epoch, "Training history", f"{self.epochs} epochs: {', '.join(said)}.")
+        return curves.draw(panels, self.best_epoch, "Training history", f"{self.epochs} epochs: {', '.join(ranges)}.")
 
     def _repr_html_(self) -> str:
         from nnc._drawing.html import paragraph
 
-        said = "".join(map(paragraph, [self._ending(), *settings_lines(self.settings)]))
-        return said + (self._drawing()._repr_html_() if self.epochs else "")
+        text = "".join(map(paragraph, [self._ending(), *settings_lines(self.settings)]))
+        return text + (self._drawing()._repr_html_() if self.epochs else "")
 
     def plot(self, ax: Any = None) -> Any:
-        """Draws the losses over the epochs with matplotlib (extra `[plot]`), see `nnc.plot.history`.
+        """Plot the losses over the epochs with matplotlib (extra `[plot]`); see `nnc.plot.history`.
 
         Parameters
         ----------
         ax : matplotlib.axes.Axes, optional
-            Where to draw. Default: a new figure.
+            Axes for the plot. Default: a new figure.
 
         Returns
         -------
         matplotlib.axes.Axes
-            Of the losses; `ax.figure.savefig("history.png")` writes it to a file.
+            Axes of the losses; `ax.figure.savefig("history.png")` writes the plot to a file.
 
         Raises
         ------
@@ -375,15 +373,16 @@ class History:
 
 
 def settings_lines(settings: dict[str, Any] | None) -> list[str]:
-    """Return the settings of a fit as a line of text; no line where they are not known."""
+    """Return a line of text with the settings of a fit; an empty list if they are not known."""
     if settings is None:
         return []
     names = ("lr", "batch_size", "epochs", "scale_X", "scale_y")
-    named = [f"{name} {settings[name]}" for name in names if settings[name] is not None]
-    return [f"preset {settings['preset']}: {', '.join([settings['optimizer'].name, *named])}"]
+    parts = [f"{name} {settings[name]}" for name in names if settings[name] is not None]
+    return [f"preset {settings['preset']}: {', '.join([settings['optimizer'].name, *parts])}"]
 
 
 def _column(name: str, values: list[float | None]) -> NDArray[np.float64]:
+    """Return a column from a list of numbers, after a check."""
     if not isinstance(name, str) or name.startswith("_"):
         raise ValueError(f"the columns of a history must have names, got {shown(name)}")
     if not isinstance(values, list) or not set(map(type, values)) <= {int, float, type(None)}:
@@ -391,4 +390,4 @@ def _column(name: str, values: list[float | None]) -> NDArray[np.float64]:
     try:
         return np.array([np.nan if value is None else value for value in values], np.float64)
     except OverflowError:
-        raise ValueError(f"{shown(name)} of a history must hold numbers in the range of a float") from None
+        raise ValueError(f"{shown(name)} of a history must have numbers in the range of a float") from None

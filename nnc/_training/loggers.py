@@ -1,4 +1,4 @@
-"""Callbacks that write what `fit` tells after an epoch to where other programs look at it."""
+"""Callbacks that write losses and metrics to files of other programs: CSV and TensorBoard."""
 
 from __future__ import annotations
 
@@ -17,28 +17,30 @@ if TYPE_CHECKING:
     from nnc._training.callbacks import Record
 
 
-_OPENED = itertools.count()
+_WRITER_NUMBERS = itertools.count()  # numbers in the names of TensorBoard files
 
 
 class CSVLogger:
-    """Writes a row of a CSV file after every so many epochs and the last one, which other programs can follow: epoch,
-    loss, val_loss and metrics where there are any, lr, seconds. Every number reads back to the same bits.
+    """Callback that writes a row of a CSV file at regular intervals and after the last epoch.
+
+    The columns are epoch, loss, val_loss and metrics (if the fit computes them), lr and seconds. Numbers are written
+    with all digits, so reading them gives the same bits.
 
     Parameters
     ----------
     path : str or os.PathLike
-        The file. The first row takes the place of what was in it; further fits with the same object go on in it.
+        File to write. The first row replaces the content of the file. Later fits with the same object append to it.
     append : bool, default False
-        Go on at the end of the file, whose columns have to be the same.
+        Append to the existing file, which must have the same columns.
     every : int, default 1
-        Epochs from one row to the next.
+        Number of epochs between two rows.
 
     Raises
     ------
     ValueError
-        From `fit`: the file, or the fit before, has other columns.
+        `fit` raises it if the file, or an earlier fit with this object, has other columns.
     OSError
-        From `fit`: the file cannot be written; the message says why and what to do.
+        `fit` raises it if the file cannot be written. The message names the cause and a remedy.
 
     Examples
     --------
@@ -56,7 +58,7 @@ class CSVLogger:
         self._columns: list[str] | None = None
 
     def open(self) -> None:
-        """Raises where nothing could be written, before a training that is to be written down."""
+        """Raise OSError if the file cannot be written."""
         disk.check_writable(self.path, "log")
 
     def __call__(self, record: Record) -> None:
@@ -72,8 +74,8 @@ class CSVLogger:
             return
         if columns != self._columns:
             raise ValueError(
-                f"the log {self.path!r} has the columns {', '.join(self._columns)}, and this fit has "
-                f"{', '.join(columns)}; give it another file"
+                f"the log {self.path!r} must have the columns of this fit, {', '.join(columns)}, got "
+                f"{', '.join(self._columns)}; use another file"
             )
         disk.append_bytes(self.path, _line(row.values()), "log")
 
@@ -82,23 +84,26 @@ class CSVLogger:
 
 
 def _line(cells: Iterable[str | float]) -> bytes:
+    """Return a line of a CSV file."""
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerow(cells)
     return text.getvalue().encode()
 
 
 class TensorBoard:
-    """Writes losses, metrics and the learning rate for TensorBoard (extra `[tensorboard]`, which is tensorboardX) after
-    every so many epochs and the last one, under the names that a History has for them.
+    """Callback that writes losses, metrics and the learning rate for TensorBoard.
+
+    It writes at regular intervals and after the last epoch, under the names of the columns of a History. It needs
+    tensorboardX (extra `[tensorboard]`).
 
     Parameters
     ----------
     log_dir : str or os.PathLike, optional
-        The folder of the run, which is made where it is missing. Default: one in runs/, named by the time.
+        Folder of the run, which is created if it is missing. Default: a folder in runs/ that is named by the time.
     every : int, default 1
-        Epochs from one to the next.
+        Number of epochs between two writes.
     histograms : bool, default False
-        Whether to write the distribution of the weights and biases of each layer as well.
+        Also write histograms of the weights and biases of each layer.
 
     Raises
     ------
@@ -131,7 +136,7 @@ class TensorBoard:
 
     def __call__(self, record: Record) -> None:
         if self._writer is None:
-            suffix = f".{os.getpid()}.{next(_OPENED):06}"  # for its names change but once a second
+            suffix = f".{os.getpid()}.{next(_WRITER_NUMBERS):06}"  # otherwise files of the same second have one name
             self._writer = self._new_writer(self.log_dir, flush_secs=5, filename_suffix=suffix)
             self.log_dir = self._writer.logdir
         for name, value in record.numbers().items():
@@ -141,11 +146,11 @@ class TensorBoard:
             for layer, W, b in zip(layers, record.network.model.W, record.network.model.b, strict=True):
                 for letter, part in (("W", W), ("b", b)):
                     if part is not None:
-                        name = f"{layer.name}/{letter}".replace(" ", "_")  # a tag has no blanks
+                        name = f"{layer.name}/{letter}".replace(" ", "_")  # tags must not contain blanks
                         self._writer.add_histogram(name, part, record.epoch)
 
     def close(self) -> None:
-        """Writes all that is still in memory. `fit` calls it at the end; a later fit goes on in the same folder."""
+        """Write the buffered data. `fit` calls this method at its end; a later fit continues in the same folder."""
         if self._writer is not None:
             self._writer.close()
             self._writer = None

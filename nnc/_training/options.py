@@ -1,4 +1,4 @@
-"""The options of a run: the arguments of `fit`, each checked once."""
+"""Checked options of a run, made from the arguments of `fit`."""
 
 from __future__ import annotations
 
@@ -38,41 +38,59 @@ if TYPE_CHECKING:
     from nnc._training.trainable import Trainable
 
 NO_METRICS: Mapping[str, Metric] = {}
-MIN_RELATIVE_IMPROVEMENT = 1e-4  # of the best value, where only patience may end a training whose loss creeps down
-RESERVED = ("loss", "val_loss", "lr", "epoch_seconds", "seconds", "epoch", "best", "network")  # of a record, a History
-MAX_THREADS = 64  # or the number of processors: more threads would only wait for each other
-PRESETS = ("auto", "plain")  # values of `preset` besides None
-STOPPING = ("patience", "target_loss", "max_seconds", "callback")  # arguments that may end a training before its epochs
+# Without `epochs`, `patience` counts an epoch as an improvement only from this fraction of the best value on. Otherwise
+# a loss that decreases very slowly would never end the training.
+MIN_RELATIVE_IMPROVEMENT = 1e-4
+# names in a Record or a History that a metric must not have
+RESERVED = ("loss", "val_loss", "lr", "epoch_seconds", "seconds", "epoch", "best", "network")
+MAX_THREADS = 64  # limit of `n_threads` on computers with fewer processors, on which more threads only wait
+PRESETS = ("auto", "plain")  # values of `preset`, besides None
+STOPPING = ("patience", "target_loss", "max_seconds", "callback")  # arguments that can replace `epochs`
 
 
 class TrainingOptions:
-    """What a run does, next to its data and the state that it continues. The defaults ask for nothing.
+    """Options of a run. The defaults stand for a run without metrics, stopping rules and callbacks.
 
     Parameters
     ----------
     epochs : int or None
-        None where another rule ends the run.
+        Number of epochs; None if another rule ends the run.
     settings : dict
-        Settings of core.Training: penalties, clipping, dropout, how layers learn.
+        Settings of core.Training: penalties, clipping, dropout, and the learning options of layers.
 
     Attributes
     ----------
     batch_size : int or None
-        None: all rows.
-    order : int array or None
-        Order of the rows, which the core shuffles; None where it takes them in theirs.
+        Rows in a batch; None for all rows.
+    order : int array (n,) or None
+        Buffer in which the core shuffles the indices of the rows; None to keep their order.
+    n_threads : int or None
+        Maximum number of threads; None to choose it by measurement.
+    metrics : dict
+        Metrics by the names of their columns.
+    monitor : str
+        Column whose values determine the best epoch.
+    larger_is_better : bool
+        Whether larger values of `monitor` are better.
+    patience, target_loss, max_seconds : number or None
+        Stopping rules, as in `fit`.
+    min_delta : float
+        Smallest improvement that counts for `patience`.
     min_relative_delta : float
-        Share of the best value that is added to `min_delta`.
+        Fraction of the best value that is added to `min_delta`.
     restore_best : str
-        Which of the best weights the network ends with: the "first" or the "last" of equally good ones, or "".
-    changes : Changes or None
-        Sets weight decay and dropout before each epoch.
+        Which of several equally good epochs supplies the final parameters: "first" or "last"; "" to keep the last
+        parameters.
+    callbacks : sequence of callables
+        Callbacks of the caller.
+    epoch_settings : EpochSettings or None
+        Schedules of weight decay and dropout.
     display : Progress, Lines or None
-        Shows the progress.
-    network : object
-        What a Record calls the network.
+        Display of the progress.
+    network : NeuralNetwork or None
+        Value of `network` in a Record.
     preset : "auto" or "plain"
-        The resolved preset.
+        Whether any setting was chosen automatically.
     """
 
     batch_size: int | None = None
@@ -98,7 +116,7 @@ class TrainingOptions:
 
     @property
     def may_stop_early(self) -> bool:
-        """Whether another rule may end the run before its epochs are over."""
+        """Whether a stopping rule or a callback may end the run before its last epoch."""
         return (
             self.patience is not None
             or self.target_loss is not None
@@ -108,36 +126,35 @@ class TrainingOptions:
 
     @property
     def is_plain(self) -> bool:
-        """Whether nothing happens between epochs, except with validation rows."""
+        """Whether Python has nothing to do between epochs if there are no validation rows."""
         return not (
             self.may_stop_early or self.display or self.metrics or self.restore_best or self.epoch_settings is not None
         )
 
 
 def uses_automatic_settings(arguments: FitArguments, state: TrainingState | None) -> bool:
-    """Return whether a fit follows the rule of nnc/_training/defaults.py, which `preset` decides.
+    """Return whether a fit chooses settings automatically, as nnc/_training/defaults.py describes.
 
-    If `preset` is None, that is where neither an argument nor the state that the network continues determines the
-    learning rate. A fit without epochs and without a stopping rule begins anew.
+    The argument `preset` decides. If it is None, settings are automatic if neither the arguments nor the state that the
+    network continues set the learning rate. A fit without epochs and without a stopping rule starts anew.
     """
     if arguments.preset is not None:
         return check_choice("preset", arguments.preset, PRESETS) == "auto"
     if arguments.lr is not None or arguments.optimizer is not None:
         return False
-    is_open = arguments.epochs is None and all(getattr(arguments, rule) is None for rule in STOPPING)
-    return state is None or state.is_automatic or is_open
+    starts_anew = arguments.epochs is None and all(getattr(arguments, rule) is None for rule in STOPPING)
+    return state is None or state.is_automatic or starts_anew
 
 
 def checked_options(arguments: FitArguments, network: Trainable, state: TrainingState) -> TrainingOptions:
-    """Check the arguments of a fit, as far as the data is not needed."""
+    """Return the options of a fit, after checking all arguments that do not depend on the data."""
     model = network.model
     epochs = arguments.epochs
     if epochs is not None:
         epochs = check_count("epochs", epochs)
     elif all(getattr(arguments, rule) is None for rule in STOPPING):
         raise TypeError(
-            "epochs must be given where no other rule ends the training: "
-            "patience, target_loss, max_seconds or a callback"
+            "epochs must be set if no other argument ends the training (patience, target_loss, max_seconds or callback)"
         )
     threads = checked_threads(arguments.n_threads)
     dropout, epoch_settings = arguments.dropout, None
@@ -149,7 +166,7 @@ def checked_options(arguments: FitArguments, network: Trainable, state: Training
     options.n_threads, options.epoch_settings = threads, epoch_settings
     options.batch_size = arguments.batch_size
     _check_stopping(arguments, options)
-    if _are_given(arguments.metrics) or arguments.monitor is not None or arguments.validation is not None:
+    if _is_set(arguments.metrics) or arguments.monitor is not None or arguments.validation is not None:
         _check_metrics(arguments, options, model)
     if arguments.callback is not None:
         options.callbacks, options.network = callbacks_of(arguments.callback), network
@@ -160,9 +177,9 @@ def checked_options(arguments: FitArguments, network: Trainable, state: Training
 def resolved_settings(
     converter: DataConverter, options: TrainingOptions, state: TrainingState, batch_size: int
 ) -> dict[str, Any]:
-    """Return the settings of a run for its History: those that were named and those that were chosen."""
+    """Return the settings of a run for its History, including those that were chosen automatically."""
     lr: Any = state.lr if state.schedule is None else state.schedule
-    if callable(lr) and not hasattr(lr, "to_dict"):  # a function, which a History could not be pickled with
+    if callable(lr) and not hasattr(lr, "to_dict"):  # replace a function by its name, as functions cannot be pickled
         lr = getattr(lr, "__name__", type(lr).__name__)
     return {
         "preset": options.preset,
@@ -186,7 +203,7 @@ def settings_to_dict(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def settings_from_dict(document: dict[str, Any], converter: DataConverter) -> dict[str, Any]:
-    """Return the settings that `settings_to_dict` has converted, with the scalings of a network."""
+    """Return the settings from the output of `settings_to_dict` and the scalings of the network."""
     from nnc._training.schedules import schedule_from_dict
 
     lr = document["lr"]
@@ -202,7 +219,7 @@ def settings_from_dict(document: dict[str, Any], converter: DataConverter) -> di
 
 
 def checked_threads(n_threads: int | None) -> int | None:
-    """Check a number of threads, of which no more are used than processors or MAX_THREADS."""
+    """Return a number of threads, checked and limited to MAX_THREADS or the number of processors."""
     if n_threads is None:
         return None
     threads = check_count("n_threads", n_threads)
@@ -210,7 +227,7 @@ def checked_threads(n_threads: int | None) -> int | None:
 
 
 def _check_stopping(arguments: FitArguments, options: TrainingOptions) -> None:
-    """Check what may end the run, and which weights it ends with."""
+    """Check and set the stopping rules, and which parameters the run restores."""
     if arguments.patience is not None:
         options.patience = check_count("patience", arguments.patience)
         options.restore_best = "first"
@@ -223,11 +240,11 @@ def _check_stopping(arguments: FitArguments, options: TrainingOptions) -> None:
     elif options.epochs is None and options.patience is not None:
         options.min_relative_delta = MIN_RELATIVE_IMPROVEMENT
     if arguments.restore_best is not None:
-        options.restore_best = _which_best(arguments.restore_best)
+        options.restore_best = _parse_restore_best(arguments.restore_best)
 
 
-def _which_best(restore_best: bool | str) -> str:
-    """Return which of the best weights the network ends with."""
+def _parse_restore_best(restore_best: bool | str) -> str:
+    """Return the value of `TrainingOptions.restore_best`."""
     if isinstance(restore_best, str):
         if restore_best == "last":
             return restore_best
@@ -236,11 +253,12 @@ def _which_best(restore_best: bool | str) -> str:
 
 
 def _check_display(arguments: FitArguments, options: TrainingOptions, network: Trainable, state: TrainingState) -> None:
+    """Check and set the display of the progress."""
     progress, verbose = check_bool("progress", arguments.progress), arguments.verbose
     if verbose not in (0, 1, 2):
         raise ValueError(f"verbose must be 0, 1 or 2, got {shown(verbose)}")
     if progress and verbose:
-        raise ValueError(f"verbose must be left out where progress=True shows a bar, got {verbose}")
+        raise ValueError(f"verbose must be left out if progress=True shows a bar, got {verbose}")
     if progress or verbose:
         from nnc._training.callbacks import Lines, Progress
 
@@ -250,84 +268,82 @@ def _check_display(arguments: FitArguments, options: TrainingOptions, network: T
 
 
 def _is_zero(value: Rate | Sequence[Rate] | None) -> bool:
-    """Return whether an argument is 0; what is no number is left to its check."""
+    """Return whether an argument is the number 0."""
     return isinstance(value, (float, int)) and value == 0
 
 
 def settings(arguments: FitArguments, model: Model, state: TrainingState) -> dict[str, Any]:
-    """Return the settings of the core next to the optimizer's constants."""
-    told: dict[str, Any] = {}
+    """Return the settings of the core, except the constants of the optimizer."""
+    core_settings: dict[str, Any] = {}
     if model.has_learning_options or state.missed:
         if all(model.frozen or [False]):
-            raise ValueError("all layers are frozen, so nothing would be learned: let one be trainable")
-        told["learning"] = model.core_learning_options(state.missed)
+            raise ValueError("the network must have a trainable layer, but all layers are frozen; set trainable=True")
+        core_settings["learning"] = model.core_learning_options(state.missed)
     l1, l2, decay = arguments.l1, arguments.l2, arguments.weight_decay
     if not (_is_zero(l1) and _is_zero(l2)):
-        told.update(l1=check_not_negative("l1", l1), l2=check_not_negative("l2", l2))
+        core_settings.update(l1=check_not_negative("l1", l1), l2=check_not_negative("l2", l2))
     if arguments.clip_norm is not None:
-        told["clip_norm"] = check_positive("clip_norm", arguments.clip_norm)
+        core_settings["clip_norm"] = check_positive("clip_norm", arguments.clip_norm)
     if arguments.clip_value is not None:
-        told["clip_value"] = check_positive("clip_value", arguments.clip_value)
+        core_settings["clip_value"] = check_positive("clip_value", arguments.clip_value)
     if arguments.max_norm is not None:
-        told["max_norm"] = check_positive("max_norm", arguments.max_norm)
-    if decay is not None:  # a function stands for one that is not 0, or the run would be laid out for none
-        told["decay"] = 1.0 if callable(decay) else check_not_negative("weight_decay", decay)
+        core_settings["max_norm"] = check_positive("max_norm", arguments.max_norm)
+    if decay is not None:  # for a function, any positive number makes the core prepare weight decay
+        core_settings["decay"] = 1.0 if callable(decay) else check_not_negative("weight_decay", decay)
     if check_bool("regularize_bias", arguments.regularize_bias):
-        told["biases_too"] = True
+        core_settings["biases_too"] = True
     if model.has_dropout or not _is_zero(arguments.dropout):
-        dropout = cast("float | Sequence[float]", arguments.dropout)  # numbers stand for schedules, see changes.py
-        told.update(dropout_settings(dropout, model, state))
-    return told
+        dropout = cast("float | Sequence[float]", arguments.dropout)  # schedule_settings() has replaced schedules
+        core_settings.update(dropout_settings(dropout, model, state))
+    return core_settings
 
 
 def dropout_settings(dropout: float | Sequence[float], model: Model, state: TrainingState) -> dict[str, Any]:
-    """Return the settings of dropout, of the argument of a fit or of the Dropout layers of the network."""
+    """Return the dropout settings of the core, from the argument of a fit or from the Dropout layers."""
     stack = model.stack
     if _is_zero(dropout):
         if not model.has_dropout:
             return {}
-        shares = [rate or 0.0 for rate in stack.dropout_rates]
+        rates = [rate or 0.0 for rate in stack.dropout_rates]
     elif model.has_dropout:
-        raise ValueError(f"dropout must be left out where the network has Dropout layers, got {dropout!r}")
+        raise ValueError(f"dropout must be left out if the network has Dropout layers, got {dropout!r}")
     elif stack.has_batch_norm:
-        raise ValueError(f"dropout must be said by Dropout layers where the network has BatchNorm, got {dropout!r}")
+        raise ValueError(f"dropout must be left out if the network has BatchNorm, got {dropout!r}; use Dropout layers")
     else:
         n_hidden = len(stack.parametric_layers) - 1
-        shares = (
-            stack.hidden_dropout_rates(dropout) if np.ndim(dropout) == 0 else list(cast("Sequence[float]", dropout))
-        )
-        if len(shares) != n_hidden or (not n_hidden and np.ndim(dropout) == 0):
+        rates = stack.hidden_dropout_rates(dropout) if np.ndim(dropout) == 0 else list(cast("Sequence[float]", dropout))
+        if len(rates) != n_hidden or (not n_hidden and np.ndim(dropout) == 0):
             raise ValueError(
                 f"dropout must be one number or one for each of the {n_hidden} hidden layers, got {dropout!r}"
             )
-        shares = model.by_engine_layer([check_fraction("dropout", share) for share in shares], 0.0)
-    return {"dropout": shares, "drop_key": state.streams.key(DROPOUT)}
+        rates = model.by_engine_layer([check_fraction("dropout", rate) for rate in rates], 0.0)
+    return {"dropout": rates, "drop_key": state.streams.key(DROPOUT)}
 
 
 def _check_metrics(arguments: FitArguments, options: TrainingOptions, model: Model) -> None:
-    """Check the metrics, and which column is monitored."""
-    values, monitor, validated = arguments.metrics, arguments.monitor, arguments.validation is not None
-    if model.heads is not None and _are_given(values):
-        raise ValueError("metrics are of one loss, and this network has several heads: a callback can take them")
-    prefix = "val_" if validated else ""
+    """Check and set the metrics and the monitored column."""
+    values, monitor, has_validation = arguments.metrics, arguments.monitor, arguments.validation is not None
+    if model.heads is not None and _is_set(values):
+        raise ValueError("metrics must be left out for a network with several heads; compute them in a callback")
+    prefix = "val_" if has_validation else ""
     metrics = _named_metrics(values, prefix, losses.ROWS[model.loss])
-    columns = ["loss", *(["val_loss"] if validated else []), *metrics]
+    columns = ["loss", *(["val_loss"] if has_validation else []), *metrics]
     if monitor is None:
-        monitor = "val_loss" if validated else "loss"
+        monitor = "val_loss" if has_validation else "loss"
     elif isinstance(monitor, str) and monitor not in columns and prefix + monitor in columns:
         monitor = prefix + monitor
     check_choice("monitor", monitor, columns)
-    better = monitor in metrics and metrics[monitor].larger_is_better
-    if better is None:
+    larger_is_better = monitor in metrics and metrics[monitor].larger_is_better
+    if larger_is_better is None:
         raise ValueError(
-            f"monitor: nothing says which way {monitor!r} is better: give "
-            f"nnc.Metric({metrics[monitor].name!r}, function, larger_is_better=True) or False"
+            f"monitor must be a metric with a known direction, got {monitor!r}; pass the metric as "
+            f"nnc.Metric({metrics[monitor].name!r}, function, larger_is_better=True) or with False"
         )
-    options.metrics, options.monitor, options.larger_is_better = metrics, monitor, better
+    options.metrics, options.monitor, options.larger_is_better = metrics, monitor, larger_is_better
 
 
-def _are_given(metrics: Measure | Sequence[Measure]) -> bool:
-    """Return whether the argument names any metric."""
+def _is_set(metrics: Measure | Sequence[Measure]) -> bool:
+    """Return whether the argument contains a metric."""
     return not isinstance(metrics, (list, tuple)) or len(metrics) > 0
 
 
@@ -343,29 +359,31 @@ def _named_metrics(values: Measure | Sequence[Measure], prefix: str, loss: LossR
     for metric in (as_metric("metrics", value, loss) for value in values):
         name = prefix + metric.name
         if metrics.get(name, metric) is not metric or name in RESERVED:
-            raise ValueError(f"metrics: the name {metric.name!r} is taken, give nnc.Metric(another_name, function)")
+            raise ValueError(
+                f"metrics must not use the name {metric.name!r} again; pass nnc.Metric(another_name, function)"
+            )
         metrics[name] = metric
     return metrics
 
 
 def check_weights(metrics: Mapping[str, Metric], rows: Data) -> None:
-    """Raise where rows have weights, and the function of a metric does not take any."""
+    """Raise ValueError if rows have weights, but the function of a metric has no argument for them."""
     for metric in () if rows.weights is None else metrics.values():
         if metric.is_custom and not metric.takes_weights:
             raise ValueError(
-                f"metrics: the function of {metric.name!r} has to take sample_weight, as rows have weights"
+                f"metrics must accept sample_weight if rows have weights, but the function of {metric.name!r} does not"
             )
 
 
 def callbacks_of(callback: Callback | Sequence[Callback] | None) -> list[Callback]:
-    """Return the argument as a list of functions, checked."""
+    """Return the callbacks as a list, after a check."""
     if callback is None:
         return []
-    from nnc._training.callbacks import pace
+    from nnc._training.callbacks import call_interval
 
     callbacks = list(callback) if isinstance(callback, (list, tuple)) else [cast("Callback", callback)]
     for function in callbacks:
         if not callable(function) or isinstance(function, type):
-            raise TypeError(f"callback must be a function of an epoch's record, or several, got {function!r}")
-        pace(function)
+            raise TypeError(f"callback must be a function of a record or a list of functions, got {function!r}")
+        call_interval(function)
     return callbacks

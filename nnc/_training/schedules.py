@@ -1,10 +1,10 @@
-"""Learning rate schedules: the rate of every epoch, by PyTorch's formulas in closed form.
+"""Learning rate schedules, by PyTorch's formulas in closed form.
 
     net.fit(X, y, epochs=200, lr=CosineLR(0.1))
     net.fit(X, y, epochs=200, lr=Warmup(StepLR(0.1, step_size=50), epochs=5))
 
-A schedule is a constant: calling it with the number of an epoch, counted from 0, gives that epoch's rate, whenever and
-however often. Only ReduceLROnPlateau depends on how the training goes; what it has seen is in a separate PlateauState.
+A schedule is an immutable function of the epoch, which is counted from 0. Only ReduceLROnPlateau depends on the
+training; its state is a separate object, PlateauState.
 """
 
 from __future__ import annotations
@@ -37,53 +37,56 @@ __all__ = [
 ]
 
 
-def _length(name: str, value: Any) -> int | None:
+def _optional_count(name: str, value: Any) -> int | None:
+    """Check a positive integer or None."""
     return None if value is None else check_count(name, value)
 
 
-def _follower(name: str, value: Any) -> Schedule:
+def _check_warmup_schedule(name: str, value: Any) -> Schedule:
+    """Check the schedule of a Warmup."""
     if not isinstance(value, Schedule):
         raise TypeError(f"{name} must be a Schedule, such as Constant(0.1), got {shown(value)}")
     if isinstance(value, (Warmup, PerStep, ReduceLROnPlateau)):
-        raise ValueError(f"{name} must be none of Warmup, PerStep and ReduceLROnPlateau, got {shown(value)}")
+        raise ValueError(f"{name} must not be Warmup, PerStep or ReduceLROnPlateau, got {shown(value)}")
     return value
 
 
-def _by_number(name: str, value: Any) -> Schedule:
+def _check_step_schedule(name: str, value: Any) -> Schedule:
+    """Check the schedule of a PerStep."""
     if not isinstance(value, Schedule):
         raise TypeError(f"{name} must be a Schedule, such as CosineLR(0.1), got {shown(value)}")
     if isinstance(value, (PerStep, ReduceLROnPlateau)):
-        raise ValueError(f"{name} must be neither PerStep nor ReduceLROnPlateau, got {shown(value)}")
+        raise ValueError(f"{name} must not be PerStep or ReduceLROnPlateau, got {shown(value)}")
     return value
 
 
 class Schedule(Value, ABC):
-    """What all schedules can do. They compare equal by their constants, can be hashed and pickled."""
+    """Base class of schedules. They are compared by their constants and can be hashed and pickled."""
 
     @abstractmethod
     def __call__(self, epoch: int) -> float:
-        """The learning rate of an epoch, counted from 0."""
+        """Return the learning rate of an epoch, counted from 0."""
 
     @property
     def peak(self) -> float:
-        """The largest rate, growing ones excepted: what the others are small beside."""
+        """Largest learning rate. For a growing ExponentialLR, the first one."""
         return float(vars(self).get("lr", 0.0))
 
     def is_over(self, epoch: int) -> bool:
-        """Whether the rate is 0 from this epoch on."""
+        """Return whether the learning rate is 0 from this epoch on."""
         return self(epoch) == 0
 
     def resolved(self, epochs: int) -> Self:
-        """This schedule for a fit of so many epochs: where a length was left as None, `epochs` takes its place."""
+        """Return the schedule for a fit of this number of epochs, which replaces a length of None."""
         return self.replace(epochs=epochs) if vars(self).get("epochs", epochs) is None else self
 
     def to_dict(self) -> dict[str, Any]:
-        """The class as "name", and the constants by their names: plain values, as JSON has them."""
+        """Return the name of the class as "name" and the constants by their names, as plain values for JSON."""
         return {"name": type(self).__name__, **vars(self)}
 
 
 class Constant(Schedule):
-    """The same rate in every epoch.
+    """Constant learning rate.
 
     Parameters
     ----------
@@ -98,16 +101,16 @@ class Constant(Schedule):
 
 
 class StepLR(Schedule):
-    """lr gamma**k from epoch k step_size on.
+    """Learning rate lr gamma**k from epoch k step_size on, for k = 0, 1, 2 and so on.
 
     Parameters
     ----------
     lr : float
-        The rate of the first epochs.
+        Learning rate of the first epochs.
     step_size : int
-        After how many epochs the rate changes.
+        Number of epochs between two changes.
     gamma : float, default 0.1
-        The factor of each change.
+        Factor of each change.
     """
 
     lr: float = field(check=check_positive)
@@ -119,15 +122,15 @@ class StepLR(Schedule):
 
 
 class ExponentialLR(Schedule):
-    """lr gamma**epoch.
+    """Learning rate lr gamma**epoch.
 
     Parameters
     ----------
     lr : float
-        The rate of the first epoch.
+        Learning rate of the first epoch.
     gamma : float
-        The factor from each epoch to the next: below 1 the rate falls, above 1 it grows, as in a search for the
-        largest rate that works.
+        Factor between two epochs. Below 1 the learning rate decreases. Above 1 it grows, which is useful to find the
+        largest learning rate that works.
     """
 
     lr: float = field(check=check_positive)
@@ -138,85 +141,90 @@ class ExponentialLR(Schedule):
 
 
 class CosineLR(Schedule):
-    """Half a wave of the cosine from lr down to min_lr (Loshchilov and Hutter, 2017, without restarts):
-    min_lr + (lr - min_lr) (1 + cos(pi epoch / epochs)) / 2.
+    """Cosine decay from lr to min_lr (Loshchilov and Hutter, 2017, without restarts).
+
+    The learning rate is min_lr + (lr - min_lr) (1 + cos(pi epoch / epochs)) / 2.
 
     Parameters
     ----------
     lr : float
-        The rate of the first epoch.
+        Learning rate of the first epoch.
     epochs : int, optional
-        When min_lr is reached; there it stays. Default: all epochs of the fit. A fit that would begin with a rate of 0
-        is refused: give lr again.
+        Epoch at which min_lr is reached and from which it is constant. Default: all epochs of the fit. A fit that would
+        begin with a learning rate of 0 raises ValueError; pass lr again.
     min_lr : float, default 0
-        At most lr.
+        Lowest learning rate, at most lr.
     """
 
     lr: float = field(check=check_positive)
-    epochs: int | None = field(default=None, check=_length)
+    epochs: int | None = field(default=None, check=_optional_count)
     min_lr: float = field(default=0.0, check=check_not_negative)
 
     def __post_init__(self) -> None:
         _check_order(self.min_lr, self.lr)
 
     def __call__(self, epoch: int) -> float:
-        return _cosine(self.lr, self.min_lr, min(epoch / _known(self, self.epochs), 1))
+        return _cosine(self.lr, self.min_lr, min(epoch / _require_epochs(self, self.epochs), 1))
 
 
 class CosineLogLR(Schedule):
-    """Waves of the cosine, each twice as long as the one before, between 0 and lr:
-    lr (1 - cos(2 pi log2(1 + (2**cycles - 1) epoch / epochs))) / 2 (Holzmueller, Grinsztajn and Steinwart, 2024, for
-    tables). The first rate is 0: with few epochs, `PerStep(CosineLogLR(lr))` loses a step by that and no epoch.
+    """Cosine waves between 0 and lr, each twice as long as the previous one.
+
+    The learning rate is lr (1 - cos(2 pi log2(1 + (2**cycles - 1) epoch / epochs))) / 2, proposed for tables by
+    Holzmueller, Grinsztajn and Steinwart (2024). The first learning rate is 0. With few epochs, use
+    `PerStep(CosineLogLR(lr))`, which wastes a step instead of an epoch.
 
     Parameters
     ----------
     lr : float
-        The largest rate, in the middle of each wave.
+        Largest learning rate, in the middle of each wave.
     epochs : int, optional
-        The length of all waves; from there on the rate is 0. Default: all epochs of the fit.
+        Total length of the waves, after which the learning rate is 0. Default: all epochs of the fit.
     cycles : int, default 4
         Number of waves, at most 64.
     """
 
     lr: float = field(check=check_positive)
-    epochs: int | None = field(default=None, check=_length)
+    epochs: int | None = field(default=None, check=_optional_count)
     cycles: int = field(default=4, check=partial(check_count, maximum=64))
 
     def __call__(self, epoch: int) -> float:
-        share = min(epoch / _known(self, self.epochs), 1)
-        return self.lr / 2 * (1 - math.cos(2 * math.pi * math.log2(1 + (2**self.cycles - 1) * share)))
+        progress = min(epoch / _require_epochs(self, self.epochs), 1)
+        return self.lr / 2 * (1 - math.cos(2 * math.pi * math.log2(1 + (2**self.cycles - 1) * progress)))
 
     def is_over(self, epoch: int) -> bool:
-        return epoch >= _known(self, self.epochs)
+        return epoch >= _require_epochs(self, self.epochs)
 
 
 class OneCycleLR(Schedule):
-    """From max_lr / div_factor up to max_lr, then down to max_lr / (div_factor final_div_factor), each along half a
-    wave of the cosine (Smith and Topin, 2017).
+    """One cycle (Smith and Topin, 2017): the learning rate rises to max_lr and then decreases.
+
+    It rises from max_lr / div_factor to max_lr, then decreases to max_lr / (div_factor final_div_factor). Each part is
+    half a cosine wave.
 
     Parameters
     ----------
     max_lr : float
-        The largest rate.
+        Largest learning rate.
     epochs : int, optional
-        The length of the cycle, whose last rate stays, which trains next to nothing. Default: all epochs of the fit.
+        Length of the cycle. After it, the last learning rate is constant and almost 0. Default: all epochs of the fit.
     pct_start : float, default 0.3
-        The share of the epochs in which the rate rises, from 0 to 1: max_lr is reached in epoch pct_start epochs - 1,
-        counted from 0.
+        Fraction of the epochs in which the learning rate rises, from 0 to 1. It reaches max_lr in epoch
+        pct_start epochs - 1, counted from 0.
     div_factor : float, default 25
-        max_lr / first rate.
+        Quotient of max_lr and the first learning rate.
     final_div_factor : float, default 1e4
-        First rate / last rate.
+        Quotient of the first and the last learning rate.
     """
 
     max_lr: float = field(check=check_positive)
-    epochs: int | None = field(default=None, check=_length)
+    epochs: int | None = field(default=None, check=_optional_count)
     pct_start: float = field(default=0.3, check=build_check(lambda x: 0 <= x <= 1, "from 0 to 1"))
     div_factor: float = field(default=25.0, check=check_positive)
     final_div_factor: float = field(default=1e4, check=check_positive)
 
     def __call__(self, epoch: int) -> float:
-        epochs = _known(self, self.epochs)
+        epochs = _require_epochs(self, self.epochs)
         epoch = min(epoch, epochs - 1)
         first_lr = self.max_lr / self.div_factor
         top = self.pct_start * epochs - 1
@@ -230,20 +238,19 @@ class OneCycleLR(Schedule):
 
 
 class Warmup(Schedule):
-    """Another schedule, whose rates are multiplied by a factor that grows linearly from start_factor to 1.
+    """Linear warm-up of another schedule: its learning rates times a factor that grows from start_factor to 1.
 
     Parameters
     ----------
     schedule : Schedule
-        Any of the others; its epochs count from the beginning of the warm-up. ReduceLROnPlateau is refused, since its
-        rates do not depend on the epoch.
+        Any other schedule except ReduceLROnPlateau and PerStep. Its epochs include those of the warm-up.
     epochs : int
-        When the factor is 1; there it stays.
+        Epoch at which the factor reaches 1.
     start_factor : float, default 1/3
-        The factor of the first epoch, above 0 and at most 1.
+        Factor of the first epoch, above 0 and at most 1.
     """
 
-    schedule: Schedule = field(check=_follower)
+    schedule: Schedule = field(check=_check_warmup_schedule)
     epochs: int = field(check=check_count)
     start_factor: float = field(default=1 / 3, check=build_check(lambda x: 0 < x <= 1, "above 0 and at most 1"))
 
@@ -263,26 +270,27 @@ class Warmup(Schedule):
 
 
 class PerStep(Schedule):
-    """Another schedule, which counts steps in place of epochs: its rate changes from batch to batch, its lengths are
-    steps, and one that it does not say is all steps of the fit. Batches that come one by one (`fit_batches`) are
-    refused, since their number is not known.
+    """Another schedule as a function of the step instead of the epoch.
+
+    The learning rate changes with each batch, and lengths of the schedule are numbers of steps. `fit_batches` does not
+    support it, because the number of batches is not known.
 
     Parameters
     ----------
     schedule : Schedule
-        Any of the others but ReduceLROnPlateau.
+        Any other schedule except ReduceLROnPlateau. A length of None becomes the number of steps in `epochs`.
     epochs : int, optional
-        Whose steps a length is that the schedule does not say. Default: all epochs of the fit.
+        Number of epochs for a schedule without a length. Default: all epochs of the fit.
     """
 
-    schedule: Schedule = field(check=_by_number)
-    epochs: int | None = field(default=None, check=_length)
+    schedule: Schedule = field(check=_check_step_schedule)
+    epochs: int | None = field(default=None, check=_optional_count)
 
     def __call__(self, epoch: int) -> float:
         return self.at(1)(epoch)
 
     def at(self, steps: int) -> Schedule:
-        """The schedule by numbers of steps, so many of which make an epoch."""
+        """Return the schedule as a function of the step, for this number of steps in an epoch."""
         return self.schedule if self.epochs is None else self.schedule.resolved(self.epochs * steps)
 
     @property
@@ -300,28 +308,29 @@ class PerStep(Schedule):
 
 
 class ReduceLROnPlateau(Schedule):
-    """A rate that is multiplied by `factor` when a loss has stopped falling.
+    """Learning rate that is multiplied by `factor` when the monitored loss no longer decreases.
 
-    The rate is not one of the epoch: `state = schedule.start()` begins, `state.lr` is the rate of the next epoch, and
-    `state.observe(loss)` after every epoch may lower it.
+    The learning rate is not a function of the epoch. `state = schedule.start()` creates the state, `state.lr` is the
+    learning rate of the next epoch, and `state.observe(loss)` after each epoch may decrease it.
 
     Parameters
     ----------
     lr : float
-        The first rate.
+        First learning rate.
     factor : float, default 0.1
-        Above 0 and below 1.
+        Factor of each decrease, above 0 and below 1.
     patience : int, default 10
-        How many epochs in a row may pass without a lower loss; the one after them lowers the rate.
+        Number of epochs in a row without a lower loss that are tolerated. The next such epoch decreases the learning
+        rate.
     threshold : float, default 1e-4
-        A loss counts as lower when it is below best - threshold |best|; at least 0 and below 1.
+        A loss counts as lower if it is below best - threshold |best|. At least 0 and below 1.
     min_lr : float, default 0
-        The rate never falls below, at most lr.
+        Lowest learning rate, at most lr.
 
     Notes
     -----
-    As PyTorch's class of this name with threshold_mode "rel" and mode "min", or "max" for what is better the larger it
-    is, whose negative counts as the loss. As there, a change of the rate by 1e-8 or less is left out.
+    The rules are those of PyTorch's class of this name with threshold_mode "rel" and mode "min". Values of which larger
+    ones are better are negated. As in PyTorch, a decrease by at most 1e-8 is omitted.
     """
 
     lr: float = field(check=check_positive)
@@ -335,24 +344,26 @@ class ReduceLROnPlateau(Schedule):
 
     def __call__(self, epoch: int) -> float:
         raise TypeError(
-            "the rate of ReduceLROnPlateau does not depend on the epoch: use state = schedule.start(), state.lr and, "
-            "after every epoch, state.observe(loss)"
+            "the learning rate of ReduceLROnPlateau is not a function of the epoch; use state = schedule.start(), "
+            "state.lr and, after each epoch, state.observe(loss)"
         )
 
     def start(self) -> PlateauState:
-        """The state before the first epoch."""
+        """Return the state before the first epoch."""
         return PlateauState(self, self.lr)
 
     def resume(self, state: Any) -> PlateauState:
-        """The state that `PlateauState.to_dict` wrote.
+        """Return the state from the output of `PlateauState.to_dict`.
 
         Raises
         ------
         ValueError
-            It is anything else.
+            `state` is not such a dict.
         """
         if not isinstance(state, dict) or set(state) != {"lr", "best", "wait"}:
-            raise ValueError(f"a state of ReduceLROnPlateau must be an object of lr, best and wait, got {shown(state)}")
+            raise ValueError(
+                f"a state of ReduceLROnPlateau must be an object with lr, best and wait, got {shown(state)}"
+            )
         try:
             best = math.inf if state["best"] is None else check_real("best", state["best"])
             return PlateauState(
@@ -363,18 +374,18 @@ class ReduceLROnPlateau(Schedule):
 
 
 class PlateauState:
-    """How far a training with ReduceLROnPlateau has come.
+    """State of a training with ReduceLROnPlateau.
 
     Attributes
     ----------
     schedule : ReduceLROnPlateau
-        The constants.
+        Constants of the schedule.
     lr : float
-        The rate of the next epoch.
+        Learning rate of the next epoch.
     best : float
-        The lowest loss so far, infinity before the first epoch.
+        Lowest loss so far; infinity before the first epoch.
     wait : int
-        Epochs since then, or since the rate was lowered.
+        Number of epochs since the lowest loss or since the last decrease of the learning rate.
     """
 
     schedule: ReduceLROnPlateau
@@ -392,7 +403,7 @@ class PlateauState:
         return f"PlateauState({', '.join(f'{name}={value!r}' for name, value in vars(self).items())})"
 
     def observe(self, value: float) -> None:
-        """Takes in the loss of the epoch that has ended. NaN is no lower loss."""
+        """Update the state with the loss of an epoch. NaN does not count as a lower loss."""
         constants = self.schedule
         if value < self.best * (1 - constants.threshold if self.best > 0 else 1 + constants.threshold):
             self.best = float(value)
@@ -406,7 +417,7 @@ class PlateauState:
                 self.lr = lower
 
     def to_dict(self) -> dict[str, Any]:
-        """lr, best (None for infinity, which JSON does not have) and wait; `schedule.resume` reads them."""
+        """Return lr, best and wait for `schedule.resume`. An infinite `best` becomes None, for JSON."""
         return {"lr": self.lr, "best": self.best if math.isfinite(self.best) else None, "wait": self.wait}
 
 
@@ -427,17 +438,17 @@ SCHEDULES: dict[str, type[Schedule]] = {
 
 
 def schedule_from_dict(d: Any) -> Schedule:
-    """The schedule that `to_dict` wrote.
+    """Return the schedule from the output of `Schedule.to_dict`.
 
     Parameters
     ----------
     d : dict
-        "name" and the constants; those that have a default may be missing.
+        "name" and the constants. Constants with a default may be missing.
 
     Raises
     ------
     ValueError
-        It is anything else; the message says what is wrong. No other exception comes out of a wrong `d`.
+        `d` does not describe a schedule. No other exception is raised.
     """
     if not isinstance(d, dict):
         raise ValueError(f"a schedule must be an object with a name and constants, got {shown(d)}")
@@ -446,42 +457,45 @@ def schedule_from_dict(d: Any) -> Schedule:
         raise ValueError(f"the name of a schedule must be one of {', '.join(SCHEDULES)}, got {shown(name)}")
     kind = SCHEDULES[name]
     constants = {key: value for key, value in d.items() if key != "name"}
-    known = {name: constant.required for name, constant in kind._fields.items()}
+    choices = {name: constant.required for name, constant in kind._fields.items()}
     for key in constants:
-        if key not in known:
-            raise ValueError(f"the schedule {name} has the unknown constant {shown(key)}, expected {', '.join(known)}")
-    for key, needed in known.items():
-        if needed and key not in constants:
-            raise ValueError(f"the schedule {name} lacks its constant {key}")
+        if key not in choices:
+            raise ValueError(f"constants of the schedule {name} must be {', '.join(choices)}, got {shown(key)}")
+    for key, is_required in choices.items():
+        if is_required and key not in constants:
+            raise ValueError(f"the schedule {name} must have the constant {key}")
     try:
         if kind in (Warmup, PerStep) and isinstance(d["schedule"], dict):
-            # Said before reading it: it may be nested endlessly.
+            # This check precedes the recursion, which could otherwise be very deep.
             if d["schedule"].get("name") in (name, PerStep.__name__):
-                raise ValueError(f"schedule must not be a {d['schedule']['name']} again")
+                raise ValueError(f"schedule must not be another {d['schedule']['name']}")
             constants["schedule"] = schedule_from_dict(d["schedule"])
         return kind(**constants)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"the schedule {name} is wrong: {error}") from None
+        raise ValueError(f"the schedule {name} is invalid: {error}") from None
 
 
 def _power(base: float, exponent: int) -> float:
+    """Return base**exponent; infinity if it overflows."""
     try:
         return base**exponent
-    except OverflowError:  # a rate that has grown beyond all bounds
+    except OverflowError:
         return math.inf
 
 
-def _cosine(start: float, end: float, share: float) -> float:
-    """From start (share 0) to end (share 1) along half a wave."""
-    return end + (start - end) / 2 * (1 + math.cos(math.pi * share))
+def _cosine(start: float, end: float, progress: float) -> float:
+    """Return a point of half a cosine wave from `start` (progress 0) to `end` (progress 1)."""
+    return end + (start - end) / 2 * (1 + math.cos(math.pi * progress))
 
 
-def _known(schedule: Schedule, epochs: int | None) -> int:
+def _require_epochs(schedule: Schedule, epochs: int | None) -> int:
+    """Return the length of a schedule; raise ValueError if it has none."""
     if epochs is None:
-        raise ValueError(f"{schedule!r} has no length yet: give it epochs, or call resolved(epochs)")
+        raise ValueError(f"{schedule!r} must have a length; set epochs, or call resolved(epochs)")
     return epochs
 
 
 def _check_order(min_lr: float, lr: float) -> None:
+    """Raise ValueError if min_lr exceeds lr."""
     if min_lr > lr:
         raise ValueError(f"min_lr must be at most lr, which is {lr!r}, got {min_lr!r}")

@@ -18,7 +18,7 @@ from sklearn.model_selection import train_test_split
 from nnc._model.model import fill_arrays
 from nnc._training.advice import TrainingWarning
 from nnc._training.arguments import FitArguments
-from nnc._training.callbacks import Record, asked, tell
+from nnc._training.callbacks import Record, call_callback, call_method
 from nnc._training.options import TrainingOptions, callbacks_of, dropout_settings
 from nnc._training.options import settings as core_settings
 from nnc._training.state import TrainingState
@@ -219,7 +219,7 @@ class Solvers:
                 },
             )
         finally:
-            tell(hook.calls, "close")
+            call_method(hook.calls, "close")
         set_parameters(net.model, result.x)
         self.n_iter_ = result.nit if hook.stopped else checked_iterations("lbfgs", result, self.max_iter)
         self.loss_ = float(result.fun)
@@ -276,7 +276,7 @@ class Hook:
         if self.validation is not None and estimator.validation_loss_curve_ is None:
             estimator.validation_loss_curve_ = []
         self.calls = callbacks_of(estimator.callback)
-        tell(self.calls, "open")
+        call_method(self.calls, "open")
         self.is_needed = bool(validation or self.calls or estimator.max_seconds or estimator.verbose)
         self.start = perf_counter()
         self.epoch = 0
@@ -301,7 +301,7 @@ class Hook:
         self.best = min(self.best, value)
         is_over = estimator.max_seconds is not None and record.seconds >= estimator.max_seconds
         for call in self.calls:
-            is_over = asked(call, record) or is_over
+            is_over = call_callback(call, record) or is_over
         if is_over:
             self.stopped = True
             raise StopIteration
