@@ -1,4 +1,4 @@
-"""The plain-Python layers of images: formulas against NumPy, gradients against differences, worked examples, checks."""
+"""Tests of the plain-Python image layers against NumPy, numerical derivatives and examples worked out by hand."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from nnc.layers.base import Layer
 
-# An image of 3 x 3, and a filter of 2 x 2 that can be multiplied in the head.
+# The image has 3 x 3 pixels. The filter has 2 x 2 weights, so that its products can be checked by hand.
 IMAGE = [1, 2, 3, 4, 5, 6, 7, 8, 9]
 FILTER = [[1.0], [0.0], [0.0], [2.0]]
 
@@ -37,69 +37,69 @@ STACKS: list[list[Layer]] = [
 ]
 
 
-def network(layers: list[Layer], seed: int = 3, loss: str = "mse") -> NeuralNetwork:
-    """With biases that are not 0, and two outputs."""
+def build_network(layers: list[Layer], seed: int = 3, loss: str = "mse") -> NeuralNetwork:
+    """Return a network of these layers with two outputs and nonzero biases."""
     net = NeuralNetwork([*layers, Dense(2)], output="identity", loss=loss, seed=seed)
     stream = Stream(mix(seed) + 7)
     net.biases = [[stream.uniform() - 0.4 for _ in b] for b in net.biases]
     return net
 
 
-def data(net: NeuralNetwork, n: int = 3) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def random_data(net: NeuralNetwork, n: int = 3) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     rng = np.random.default_rng(net.sizes[0])
     return rng.uniform(-1, 1, (n, *net.stack.input_shape)), rng.uniform(0, 1, (n, 2))
 
 
-def numbers(net: NeuralNetwork) -> list[list[float]]:
-    """Every row of every W, and every b, as the lists that the network computes with."""
+def parameter_rows(net: NeuralNetwork) -> list[list[float]]:
+    """Return all rows of all W, and all b, as the lists that the network computes with."""
     return [row for layer in net.parametric_layers for row in ([*layer.W, layer.b] if layer.b else layer.W)]
 
 
-def windowed(images: NDArray[np.float64], size: tuple[int, int], stride: tuple[int, int]) -> NDArray[np.float64]:
-    """(n, height, width, channels) as (n, height of the output, width of the output, channels, *size)."""
-    every = np.lib.stride_tricks.sliding_window_view(images, size, axis=(1, 2))
-    return every[:, :: stride[0], :: stride[1]]
+def sliding_windows(images: NDArray[np.float64], size: tuple[int, int], stride: tuple[int, int]) -> NDArray[np.float64]:
+    """Return the windows of images as array (n, output height, output width, channels, *size)."""
+    windows = np.lib.stride_tricks.sliding_window_view(images, size, axis=(1, 2))
+    return windows[:, :: stride[0], :: stride[1]]
 
 
-def by_numpy(net: NeuralNetwork, X: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The outputs, by NumPy's windows."""
+def predict_with_numpy(net: NeuralNetwork, X: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the outputs of a network, computed with NumPy's sliding windows."""
     functions = {"tanh": np.tanh, "relu": lambda z: np.maximum(z, 0), "identity": lambda z: z}
     functions["sigmoid"] = lambda z: 1 / (1 + np.exp(-z))
-    A, computing = X, iter(net.parametric_layers)
-    for placed in net.stack.layers:
-        kind = placed.kind
-        if isinstance(kind, Conv2D):
-            layer = next(computing)
-            if kind.padding == "same":
-                around = [(0, 0)]
-                for n, k, s in zip(A.shape[1:3], kind.size, kind.stride, strict=True):
-                    missing = max(0, (math.ceil(n / s) - 1) * s + k - n)
-                    around.append((missing // 2, missing - missing // 2))
-                A = np.pad(A, (*around, (0, 0)))
-            kernel = np.reshape(layer.W, (*kind.size, A.shape[3], kind.filters))
+    A, parametric_layers = X, iter(net.parametric_layers)
+    for stack_layer in net.stack.layers:
+        layer_spec = stack_layer.kind
+        if isinstance(layer_spec, Conv2D):
+            layer = next(parametric_layers)
+            if layer_spec.padding == "same":
+                padding = [(0, 0)]
+                for n, k, s in zip(A.shape[1:3], layer_spec.size, layer_spec.stride, strict=True):
+                    padded = max(0, (math.ceil(n / s) - 1) * s + k - n)
+                    padding.append((padded // 2, padded - padded // 2))
+                A = np.pad(A, (*padding, (0, 0)))
+            kernel = np.reshape(layer.W, (*layer_spec.size, A.shape[3], layer_spec.filters))
             b = 0.0 if layer.b is None else np.array(layer.b)
             A = functions[layer.activation](
-                np.einsum("nyxcuv,uvcf->nyxf", windowed(A, kind.size, kind.stride), kernel) + b
+                np.einsum("nyxcuv,uvcf->nyxf", sliding_windows(A, layer_spec.size, layer_spec.stride), kernel) + b
             )
-        elif isinstance(kind, MaxPool2D):
-            A = windowed(A, kind.size, kind.stride or kind.size).max(axis=(4, 5))
-        elif isinstance(kind, AvgPool2D):
-            A = windowed(A, kind.size, kind.stride or kind.size).mean(axis=(4, 5))
-        elif isinstance(kind, GlobalAvgPool2D):
+        elif isinstance(layer_spec, MaxPool2D):
+            A = sliding_windows(A, layer_spec.size, layer_spec.stride or layer_spec.size).max(axis=(4, 5))
+        elif isinstance(layer_spec, AvgPool2D):
+            A = sliding_windows(A, layer_spec.size, layer_spec.stride or layer_spec.size).mean(axis=(4, 5))
+        elif isinstance(layer_spec, GlobalAvgPool2D):
             A = A.mean(axis=(1, 2), keepdims=True)
-        elif isinstance(kind, Flatten):
+        elif isinstance(layer_spec, Flatten):
             A = A.reshape(len(A), -1)
         else:
-            layer = next(computing)
+            layer = next(parametric_layers)
             A = functions[layer.activation](A @ np.array(layer.W) + np.array(layer.b))
-        assert A.shape[1:] == placed.output_shape
+        assert A.shape[1:] == stack_layer.output_shape
     return A
 
 
 # --------------------------------------------------------------------------------- worked examples
 
 
-def test_convolution_by_hand() -> None:
+def test_convolution_matches_example_by_hand() -> None:
     net = NeuralNetwork([Input(3, 3, 1), Conv2D(1, 2, "identity"), Dense(1)], output="identity", seed=0)
     layer = net.parametric_layers[0]
     layer.W, layer.b = FILTER, [0.5]
@@ -109,39 +109,40 @@ def test_convolution_by_hand() -> None:
     assert delta == [[1.0], [0.0], [0.0], [2.0]]
     assert dW == [[a + 2 * d] for a, d in zip(windows[0], windows[3], strict=True)]
     assert db == [3.0]
-    # Each number by the windows that it is in: the middle is the last of the first one and the first of the last one.
+    # The derivative by a pixel sums over the windows that contain it: the center is the last pixel of the first window
+    # and the first pixel of the last window.
     assert layer.input_gradient([IMAGE], delta) == [[1, 0, 0, 0, 1 * 2 + 2 * 1, 0, 0, 0, 2 * 2]]
 
 
-def test_zeros_around_an_image() -> None:
+def test_same_padding_matches_example_by_hand() -> None:
     net = NeuralNetwork([Input(3, 3, 1), Conv2D(1, 2, "identity", padding="same"), Dense(1)], seed=0)
     layer = net.parametric_layers[0]
-    layer.W = FILTER  # of one row and column of zeros the larger half, all of it, comes last
+    layer.W = FILTER  # one row and one column of zeros are missing; they are added at the end
     assert layer.forward([IMAGE]) == [[11, 14, 3, 20, 23, 6, 7, 8, 9]]
     assert layer.input_gradient([IMAGE], [[1.0]] * 9) == [[1, 1, 1, 1, 3, 3, 1, 3, 3]]
 
 
-def test_pools_by_hand() -> None:
+def test_pools_match_example_by_hand() -> None:
     image = [1, 5, 3, 2, 5, 0, 7, 1, 1, 0, 2, 9]  # 3 x 4
     pools: list[Layer] = [MaxPool2D(2, stride=1), AvgPool2D((1, 2)), GlobalAvgPool2D()]
-    largest, mean, whole = (NeuralNetwork([Input(3, 4, 1), pool, 1], seed=0).layers[0] for pool in pools)
-    assert largest.forward([image]) == [[5, 7, 7, 5, 7, 9]]
-    assert mean.forward([image]) == [[3, 2.5, 2.5, 4, 0.5, 5.5]]
-    assert whole.forward([image]) == [[3]]
-    # The 5 of the first row, and not that below; the 7 three times.
-    assert largest.input_gradient([image], [[1, 2, 4, 8, 16, 32]]) == [[0, 1, 0, 0, 8, 0, 22, 0, 0, 0, 0, 32]]
-    assert mean.input_gradient([image], [[2, 4, 0, 0, 0, 6]]) == [[1, 1, 2, 2, 0, 0, 0, 0, 0, 0, 3, 3]]
-    assert whole.input_gradient([image], [[12]]) == [[1] * 12]
-    assert largest.backward([image], [[0.0]], [[1.0]]) == ([[1.0]], None)
+    max_pool, avg_pool, global_pool = (NeuralNetwork([Input(3, 4, 1), pool, 1], seed=0).layers[0] for pool in pools)
+    assert max_pool.forward([image]) == [[5, 7, 7, 5, 7, 9]]
+    assert avg_pool.forward([image]) == [[3, 2.5, 2.5, 4, 0.5, 5.5]]
+    assert global_pool.forward([image]) == [[3]]
+    # The gradient of a tie goes to the first 5, in the upper row. The 7 is the maximum of three windows.
+    assert max_pool.input_gradient([image], [[1, 2, 4, 8, 16, 32]]) == [[0, 1, 0, 0, 8, 0, 22, 0, 0, 0, 0, 32]]
+    assert avg_pool.input_gradient([image], [[2, 4, 0, 0, 0, 6]]) == [[1, 1, 2, 2, 0, 0, 0, 0, 0, 0, 3, 3]]
+    assert global_pool.input_gradient([image], [[12]]) == [[1] * 12]
+    assert max_pool.backward([image], [[0.0]], [[1.0]]) == ([[1.0]], None)
 
 
 @pytest.mark.parametrize(("image", "first"), [([3, 3, 3, 3], 0), ([1, 3, 3, 3], 1), ([1, 2, 3, 3], 2)])
-def test_gradient_goes_to_the_first_of_the_largest(image: list[float], first: int) -> None:
+def test_max_pool_gradient_goes_to_first_maximum(image: list[float], first: int) -> None:
     pool = NeuralNetwork([Input(2, 2, 1), MaxPool2D(2), 1], seed=0).layers[0]
-    assert pool.input_gradient([image], [[1.0]]) == [[float(place == first) for place in range(4)]]
+    assert pool.input_gradient([image], [[1.0]]) == [[float(index == first) for index in range(4)]]
 
 
-def test_channels_are_pooled_one_by_one() -> None:
+def test_channels_are_pooled_separately() -> None:
     net = NeuralNetwork([Input(2, 2, 2), MaxPool2D(2), 1], seed=0)
     assert net.layers[0].forward([[1, 8, 2, 7, 3, 6, 4, 5]]) == [[4, 8]]
 
@@ -150,33 +151,33 @@ def test_channels_are_pooled_one_by_one() -> None:
 
 
 @pytest.mark.parametrize("layers", STACKS, ids=str)
-def test_outputs_are_those_of_numpy(layers: list[Layer]) -> None:
-    net = network(layers)
-    X, _ = data(net)
-    assert np.array(net.predict(X)) == pytest.approx(by_numpy(net, X), rel=1e-13, abs=1e-14)
+def test_outputs_match_numpy(layers: list[Layer]) -> None:
+    net = build_network(layers)
+    X, _ = random_data(net)
+    assert np.array(net.predict(X)) == pytest.approx(predict_with_numpy(net, X), rel=1e-13, abs=1e-14)
 
 
-def gradients_are_slopes(net: NeuralNetwork) -> None:
-    X, y = data(net)
+def assert_gradients_match_numerical_derivatives(net: NeuralNetwork) -> None:
+    X, y = random_data(net)
     gradients = net.gradients(X, y)
     assert len(gradients) == len(net.weights)
     rows = [row for dW, db in gradients for row in ([*dW, db] if db else dW)]
     h = 1e-6
-    largest = max(abs(slope) for row in rows for slope in row)
-    for row, slopes in zip(numbers(net), rows, strict=True):
-        for j, slope in enumerate(slopes):
-            was = row[j]
-            row[j] = was + h
-            above = net.evaluate_loss(X, y)
-            row[j] = was - h
-            below = net.evaluate_loss(X, y)
-            row[j] = was
-            assert slope == pytest.approx((above - below) / (2 * h), rel=1e-6, abs=1e-7 * largest)
+    max_pool = max(abs(derivative) for row in rows for derivative in row)
+    for row, derivatives in zip(parameter_rows(net), rows, strict=True):
+        for j, derivative in enumerate(derivatives):
+            original = row[j]
+            row[j] = original + h
+            loss_above = net.evaluate_loss(X, y)
+            row[j] = original - h
+            loss_below = net.evaluate_loss(X, y)
+            row[j] = original
+            assert derivative == pytest.approx((loss_above - loss_below) / (2 * h), rel=1e-6, abs=1e-7 * max_pool)
 
 
 @pytest.mark.parametrize("layers", STACKS, ids=str)
-def test_gradients_are_the_slopes_of_the_loss(layers: list[Layer]) -> None:
-    gradients_are_slopes(network(layers))
+def test_gradients_match_numerical_derivatives(layers: list[Layer]) -> None:
+    assert_gradients_match_numerical_derivatives(build_network(layers))
 
 
 PAIRS = st.tuples(st.integers(1, 3), st.integers(1, 3))
@@ -191,25 +192,25 @@ POOLS = st.builds(MaxPool2D, PAIRS, PAIRS) | st.builds(AvgPool2D, PAIRS, PAIRS) 
     st.lists(CONVOLUTIONS | POOLS, min_size=1, max_size=3),
     st.integers(0, 99),
 )
-def test_any_layers(first: Input, layers: list[Layer], seed: int) -> None:
+def test_random_layers_match_numpy_and_numerical_derivatives(first: Input, layers: list[Layer], seed: int) -> None:
     try:
-        net = network([first, *layers], seed, "half_sse")
+        net = build_network([first, *layers], seed, "half_sse")
     except ValueError as error:
-        assert "does not fit into images" in str(error)  # noqa: PT017 (most do)
+        assert "does not fit into images" in str(error)  # noqa: PT017 (many drawn windows are too large)
         return
-    X, _ = data(net)
-    assert np.array(net.predict(X)) == pytest.approx(by_numpy(net, X), rel=1e-12, abs=1e-13)
-    gradients_are_slopes(net)
+    X, _ = random_data(net)
+    assert np.array(net.predict(X)) == pytest.approx(predict_with_numpy(net, X), rel=1e-12, abs=1e-13)
+    assert_gradients_match_numerical_derivatives(net)
 
 
 # ---------------------------------------------------------------------------------------- networks
 
 
-def test_training() -> None:
-    """Bars that lie, and bars that stand."""
-    lying = [[float(row == k) for row in range(6) for _ in range(6)] for k in range(6)]
-    standing = [[float(column == k) for _ in range(6) for column in range(6)] for k in range(6)]
-    X, y = lying + standing, [[1.0, 0.0]] * 6 + [[0.0, 1.0]] * 6
+def test_training_separates_horizontal_from_vertical_bars() -> None:
+    """Train on images of one horizontal or vertical bar."""
+    horizontal = [[float(row == k) for row in range(6) for _ in range(6)] for k in range(6)]
+    vertical = [[float(column == k) for _ in range(6) for column in range(6)] for k in range(6)]
+    X, y = horizontal + vertical, [[1.0, 0.0]] * 6 + [[0.0, 1.0]] * 6
     net = NeuralNetwork([Input(6, 6, 1), Conv2D(2, 3, "relu"), MaxPool2D(2), Flatten(), 2], seed=2)
     assert (net.sizes, net.activations) == ((36, 32, 2), ("relu", "sigmoid"))
     loss = net.fit(X, y, epochs=100, lr=0.2, batch_size=3).loss
@@ -217,9 +218,9 @@ def test_training() -> None:
     assert [[round(p) for p in row] for row in net.predict(X)] == y
 
 
-def test_a_step_is_downhill() -> None:
-    net = network(STACKS[4])
-    X, y = data(net)
+def test_training_step_follows_negative_gradient() -> None:
+    net = build_network(STACKS[4])
+    X, y = random_data(net)
     before, gradients = [(layer.W, layer.b) for layer in net.parametric_layers], net.gradients(X, y)
     assert net.train_step(X, y, 0.1) > net.evaluate_loss(X, y)
     for layer, (W, b), (dW, db) in zip(net.parametric_layers, before, gradients, strict=True):
@@ -229,15 +230,15 @@ def test_a_step_is_downhill() -> None:
         assert np.array(layer.b) == pytest.approx(np.array(b) - 0.1 * np.array(db), rel=1e-14)
 
 
-def test_flatten_may_be_left_out() -> None:
-    with_it, without = (
+def test_flatten_before_dense_layer_is_optional() -> None:
+    with_flatten, without_flatten = (
         NeuralNetwork([Input(4, 4, 1), Conv2D(2, 3, "relu"), *between, 3], seed=2) for between in ([Flatten()], [])
     )
     X = [[i / 16 for i in range(16)]]
-    assert with_it.predict(X) == without.predict(X)
+    assert with_flatten.predict(X) == without_flatten.predict(X)
 
 
-def test_initial_weights_run_through_the_layers_in_one_stream() -> None:
+def test_initial_weights_of_all_layers_come_from_one_stream() -> None:
     stream = Stream(mix(5))
     u = [stream.uniform() for _ in range(100)]
     layers = [Input(4, 4, 2), Conv2D(3, (1, 2), init="uniform"), MaxPool2D(2), Dense(1, init="glorot_uniform")]
@@ -245,25 +246,25 @@ def test_initial_weights_run_through_the_layers_in_one_stream() -> None:
     assert net.weights[0] == [u[0:3], u[3:6], u[6:9], u[9:12]]
     assert net.biases[0] == u[12:15]
     assert net.weights[1] == [[(2 * x - 1) * math.sqrt(6 / 7)] for x in u[15:21]]
-    # Inputs of a filter are the numbers of its window; its outputs are as many for each input as the window has pixels.
+    # Fan-in of a filter: the numbers in its window. Fan-out: number of filters times pixels of the window.
     (W, _) = NeuralNetwork([Input(4, 4, 2), Conv2D(3, (1, 2), "tanh"), 1], seed=5).weights
     assert W[0] == [(2 * x - 1) * math.sqrt(6 / (4 + 6)) for x in u[:3]]
     (W, _) = NeuralNetwork([Input(4, 4, 2), Conv2D(3, (1, 2), "relu"), 1], seed=5).weights
     assert W[0] == [(2 * x - 1) * math.sqrt(6 / 4) for x in u[:3]]
 
 
-# ------------------------------------------------------------------------------------ what comes in
+# ------------------------------------------------------------------------------------ inputs
 
 
-def test_images_may_be_nested() -> None:
-    net = network(STACKS[3])
-    X, y = data(net)
+def test_nested_and_flat_images_give_same_predictions() -> None:
+    net = build_network(STACKS[3])
+    X, y = random_data(net)
     flat = X.reshape(len(X), -1).tolist()
     for rows in (X, X.tolist(), list(X), [image.tolist() for image in X], [image.ravel() for image in X]):
         assert net.predict(rows) == net.predict(flat)
         assert net.evaluate_loss(rows, y) == net.evaluate_loss(flat, y)
-    net = network(STACKS[0])
-    X, _ = data(net)
+    net = build_network(STACKS[0])
+    X, _ = random_data(net)
     assert net.predict(X[..., 0]) == net.predict(X) == net.predict(X.reshape(3, 25))
 
 
@@ -290,9 +291,9 @@ def test_images_may_be_nested() -> None:
         ([1, 2], TypeError, r"^X must be a list of rows, each a list of numbers: "),
     ],
 )
-def test_wrong_images(X: object, error: type[Exception], message: str) -> None:
+def test_invalid_images_raise_error(X: object, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
-        network(STACKS[1]).predict(X)
+        build_network(STACKS[1]).predict(X)
 
 
 @pytest.mark.parametrize(
@@ -310,11 +311,11 @@ def test_wrong_images(X: object, error: type[Exception], message: str) -> None:
         ([3, Conv2D(2, 3), 1], r"^layers\[1\], .* must have images"),
     ],
 )
-def test_wrong_layers(layers: list[Layer | int], message: str) -> None:
+def test_invalid_layers_raise_value_error(layers: list[Layer | int], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         NeuralNetwork(layers)
 
 
-def test_what_a_reference_offers() -> None:
+def test_layer_classes_of_reference_have_docstrings() -> None:
     for name in ("Conv2D", "MaxPool2D", "AvgPool2D", "Flatten", "Dense"):
         assert getattr(reference, name).__doc__
