@@ -92,7 +92,8 @@ class Case:
     """A loss in nnc and in PyTorch, with the kind of its targets and the distance of outputs from a kink."""
 
     def __init__(self, in_nnc, in_torch, targets="numbers", from_logits=False, kink=None):
-        self.in_nnc, self.in_torch, self.targets, self.from_logits, self.kink = in_nnc, in_torch, targets, from_logits, kink
+        self.in_nnc, self.in_torch, self.targets = in_nnc, in_torch, targets
+        self.from_logits, self.kink = from_logits, kink
         self.name = in_nnc if isinstance(in_nnc, str) else in_nnc.name
         self.is_sum = self.name in ("sse", "half_sse")
         self.requires_output = self.name in ("bce", "cross_entropy", "poisson")  # these determine the output activation
@@ -498,7 +499,7 @@ def image_problems(draw):
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     loss = draw(st.sampled_from(["mse", "cross_entropy of labels", "huber"]))
     layers, rows = draw(image_layers()), draw(st.integers(1, 33))
-    net = NeuralNetwork(layers, loss=CASES[loss].ours, seed=int(rng.integers(2**63)))
+    net = NeuralNetwork(layers, loss=CASES[loss].in_nnc, seed=int(rng.integers(2**63)))
     net.params = net.params + rng.uniform(-0.1, 0.1, net.n_params)  # biases start at 0
     X = rng.uniform(-1, 1, (rows, *net.model.input_shape))
     return SimpleNamespace(net=net, case=CASES[loss], X=X, y=CASES[loss].draw(rng, rows, net.sizes[-1]))

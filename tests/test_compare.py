@@ -1,3 +1,5 @@
+"""Tests of `nnc.compare`, which trains one network with the engine and with the plain-Python reference."""
+
 import io
 import signal
 import threading
@@ -13,7 +15,7 @@ X = np.array([[0, 0, 1], [0, 1, 1], [1, 0, 1], [1, 1, 1]])
 Y = np.array([[0], [1], [1], [0]])
 
 
-def test_the_tutorial_in_both(capsys):
+def test_compare_reports_agreement_on_tutorial(capsys):
     result = nnc.compare([3, 4, 1], X, Y, epochs=200, bias=False, init="uniform")
     assert isinstance(result, Comparison)
     assert result.losses.relative < 1e-12
@@ -26,7 +28,7 @@ def test_the_tutorial_in_both(capsys):
     assert capsys.readouterr().out == f"{result}\n"
 
 
-def test_the_networks_in_the_result_are_trained():
+def test_result_contains_both_trained_networks():
     result = nnc.compare([3, 4, 1], X, Y, epochs=1500, bias=False, init="uniform", verbose=False)
     assert np.abs(result.engine.predict(X) - Y).max() < 0.1
     assert np.abs(np.array(result.reference.predict(X.tolist())) - Y).max() < 0.1
@@ -34,7 +36,7 @@ def test_the_networks_in_the_result_are_trained():
 
 @pytest.mark.parametrize("activation", ["sigmoid", "tanh", "relu"])
 @pytest.mark.parametrize("batch_size", [1, 7, None])
-def test_batches_are_the_same_in_both(activation, batch_size):
+def test_mini_batch_training_agrees(activation, batch_size):
     rng = np.random.default_rng(0)
     inputs, targets = rng.random((20, 4)), rng.random(20)
     result = nnc.compare(
@@ -52,12 +54,12 @@ def test_batches_are_the_same_in_both(activation, batch_size):
     assert result.predictions.absolute < 1e-12
 
 
-def test_float32_differs_by_its_rounding_only():
+def test_float32_differs_only_by_rounding():
     result = nnc.compare([3, 4, 1], X, Y, epochs=100, lr=0.5, dtype="float32", verbose=False)
     assert 0 < result.losses.relative < 1e-4
 
 
-def test_printing():
+def test_report_is_written_to_file():
     out = io.StringIO()
     result = nnc.compare([3, 4, 1], X, Y, epochs=10, file=out)
     text = out.getvalue()
@@ -69,25 +71,25 @@ def test_printing():
     assert "largest relative difference" in repr(result)
 
 
-def test_quiet(capsys):
+def test_verbose_false_prints_nothing(capsys):
     nnc.compare([3, 4, 1], X, Y, epochs=10, verbose=False)
     assert capsys.readouterr().out == ""
 
 
-def test_a_result_cannot_be_changed():
+def test_result_is_immutable():
     result = nnc.compare([3, 4, 1], X, Y, epochs=1, verbose=False)
     with pytest.raises(AttributeError):
         result.epochs = 2
 
 
-def test_difference():
+def test_difference_is_largest_absolute_and_relative_difference():
     zeros = np.zeros(3)
     assert Difference.between(zeros, zeros) == Difference(0.0, 0.0)
     assert Difference.between(np.array([4.0, 0.0, 1.0]), np.array([3.0, 0.5, 1.0])) == Difference(1.0, 1.0)
     assert Difference.between(np.array([-2.0]), np.array([2.0])) == Difference(4.0, 2.0)
 
 
-def test_interrupt_ends_the_comparison(make_fail):
+def test_interrupt_ends_comparison(make_fail):
     """Ctrl-C in the fit of the engine raises KeyboardInterrupt, and the reference is not trained."""
     make_fail("nnc.reference.NeuralNetwork.fit", AssertionError("the reference was trained"))
     timer = threading.Timer(0.5, signal.raise_signal, [signal.SIGINT])
@@ -99,27 +101,27 @@ def test_interrupt_ends_the_comparison(make_fail):
         timer.cancel()
 
 
-def test_divergence():
+def test_divergence_raises_arithmetic_error():
     with pytest.raises(ArithmeticError, match="not finite"):
         nnc.compare([3, 1], X, Y, loss="mse", epochs=1000, lr=100.0)
 
 
-def test_what_the_reference_does_not_have():
+def test_compare_rejects_activation_without_reference():
     with pytest.raises(ValueError, match="gelu"):
         nnc.compare([3, 4, 1], X, Y, epochs=1, activation="gelu", verbose=False)
 
 
-def test_arguments_that_do_not_fit():
+def test_compare_rejects_data_of_wrong_shape():
     with pytest.raises(ValueError, match="columns"):
         nnc.compare([2, 4, 1], X, Y, epochs=1, verbose=False)
 
 
-def test_biases_of_some_layers():
+def test_bias_in_one_of_two_layers_agrees():
     result = nnc.compare([3, Dense(4, bias=False), 1], X, Y, epochs=50, verbose=False)
     assert result.losses.relative < 1e-12
     assert result.weights.relative < 1e-9
 
 
-def test_dropout_is_refused():
+def test_compare_rejects_dropout():
     with pytest.raises(ValueError, match="layers must not contain Dropout"):
         nnc.compare([3, 4, Dropout(0.5), 1], X, Y, epochs=5, verbose=False)

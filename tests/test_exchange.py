@@ -1,4 +1,4 @@
-"""What all writers of other formats stand on: no kind of layer and no operation is forgotten, and what is refused."""
+"""Tests of the common base of all exports: every layer and operation is supported, and errors leave no file."""
 
 import json
 
@@ -13,47 +13,47 @@ from nnc.layers import Dense, layer_classes_by_type
 from nnc.layers import operations as op
 from nnc.layers.base import Layer
 
-WRITERS = {"to_onnx": onnx.Graph, "to_c": c_source.Source, "to_python": script.Script, "to_js": script.Script}
-WITH_DTYPE = ("to_onnx", "to_c")
+WRITER_CLASSES = {"to_onnx": onnx.Graph, "to_c": c_source.Source, "to_python": script.Script, "to_js": script.Script}
+METHODS_WITH_DTYPE = ("to_onnx", "to_c")
 
 
-def document(net):
+def export_document(net):
     return net._export_document()
 
 
-@pytest.mark.parametrize("kind", layer_classes_by_type().values())
-def test_every_kind_of_layer_says_how_it_is_written(kind):
-    assert kind.operations is not Layer.operations
+@pytest.mark.parametrize("layer_class", layer_classes_by_type().values())
+def test_every_layer_class_defines_its_operations(layer_class):
+    assert layer_class.operations is not Layer.operations
 
 
-@pytest.mark.parametrize("writer", WRITERS)
-def test_every_operation_has_a_writer_in_every_format(writer):
+@pytest.mark.parametrize("writer", WRITER_CLASSES)
+def test_every_writer_supports_every_operation(writer):
     assert set(op.ALL) == set(METHODS)
-    assert {*METHODS.values()} <= {*dir(WRITERS[writer])}
-    assert {kind for kind in vars(op).values() if isinstance(kind, type) and kind.__base__ is op.Operation} == {*op.ALL}
+    assert {*METHODS.values()} <= {*dir(WRITER_CLASSES[writer])}
+    assert {part for part in vars(op).values() if isinstance(part, type) and part.__base__ is op.Operation} == {*op.ALL}
 
 
-def test_the_networks_that_are_written_have_every_kind_and_activation(all_exported):
-    seen, names = set(), set()
+def test_exported_networks_cover_all_layers_and_activations(all_exported):
+    layer_classes, activation_names = set(), set()
     for layers, arguments in all_exported:
         net = NeuralNetwork(layers, **arguments)
-        seen |= {type(net.model.stack.input), *(type(layer.kind) for layer in net.model.stack.layers)}
-        names |= {*net.activations}
-    assert seen == {*layer_classes_by_type().values()}
-    assert names == {*activations.NAMES}
+        layer_classes |= {type(net.model.stack.input), *(type(layer.kind) for layer in net.model.stack.layers)}
+        activation_names |= {*net.activations}
+    assert layer_classes == {*layer_classes_by_type().values()}
+    assert activation_names == {*activations.NAMES}
 
 
-class Unwritten(Dense):
+class UnsupportedLayer(Dense):
     operations = Layer.operations
 
 
-def test_a_kind_that_has_no_form_elsewhere_is_refused_by_name():
-    with pytest.raises(ValueError, match=r"Unwritten is not supported in other formats; use save\(\)"):
-        Unwritten(2).operations((3,), {})
+def test_layer_without_operations_raises_error_with_its_name():
+    with pytest.raises(ValueError, match=r"UnsupportedLayer is not supported in other formats; use save\(\)"):
+        UnsupportedLayer(2).operations((3,), {})
 
 
-@pytest.mark.parametrize("method", WRITERS)
-def test_a_network_that_is_not_finite_is_refused_and_nothing_is_written(method, tmp_path):
+@pytest.mark.parametrize("method", WRITER_CLASSES)
+def test_export_rejects_nan_and_writes_no_file(method, tmp_path):
     net = NeuralNetwork([3, 4, 1], seed=0)
     net.weights[0][1, 2] = np.nan
     with pytest.raises(ModelFileError, match=r"cannot save the network: layers\[0\].W\[1\]\[2\] is NaN"):
@@ -61,20 +61,20 @@ def test_a_network_that_is_not_finite_is_refused_and_nothing_is_written(method, 
     assert not [*tmp_path.iterdir()]
 
 
-@pytest.mark.parametrize("method", WRITERS)
-def test_a_scaling_that_is_not_known_is_refused(method, tmp_path):
+@pytest.mark.parametrize("method", WRITER_CLASSES)
+def test_export_rejects_scaling_before_first_fit(method, tmp_path):
     with pytest.raises(ModelFileError, match="its scaling is not known before the first fit"):
         getattr(NeuralNetwork([3, 4, 1], scale_X="minmax"), method)(tmp_path / "net")
 
 
-@pytest.mark.parametrize("method", WRITERS)
-def test_a_file_that_cannot_be_written_says_why(method, tmp_path):
+@pytest.mark.parametrize("method", WRITER_CLASSES)
+def test_export_rejects_missing_folder(method, tmp_path):
     with pytest.raises(FileNotFoundError, match="cannot save the network"):
         getattr(NeuralNetwork([3, 4, 1], seed=0), method)(tmp_path / "missing" / "net")
 
 
-@pytest.mark.parametrize("method", WITH_DTYPE)
-def test_a_dtype_is_one_of_two_and_holds_every_number(method, tmp_path):
+@pytest.mark.parametrize("method", METHODS_WITH_DTYPE)
+def test_export_rejects_unknown_dtype_and_float32_overflow(method, tmp_path):
     net = NeuralNetwork([3, 4, 1], seed=0)
     with pytest.raises(ValueError, match=r"dtype must be .*'float64' or 'float32'.*, got 'float16'"):
         getattr(net, method)(tmp_path / "net", dtype="float16")
@@ -85,15 +85,15 @@ def test_a_dtype_is_one_of_two_and_holds_every_number(method, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["net"]
 
 
-def test_a_document_that_was_read_is_a_program_too():
+def test_program_of_loaded_document_equals_program_of_network():
     net = NeuralNetwork([3, 4, 1], seed=0)
-    made = build_program(json.loads(net.to_json()) | {"classes": None, "scale_X": None, "scale_y": None})
-    assert made == build_program(document(net))
-    assert [type(step) for step in made.operations] == [op.MatMul, op.Activate] * 2
-    assert (made.title, made.n_in, made.task) == ("3-4-1", 3, "regression")
+    program = build_program(json.loads(net.to_json()) | {"classes": None, "scale_X": None, "scale_y": None})
+    assert program == build_program(export_document(net))
+    assert [type(step) for step in program.operations] == [op.MatMul, op.Activate] * 2
+    assert (program.title, program.n_in, program.task) == ("3-4-1", 3, "regression")
 
 
-def test_halves_add_up_to_the_number():
+def test_float32_parts_add_up_to_float64_number():
     numbers = [2000.123456789, -1e-30, 0.0, 3.0]
     first, remainders = split_remainders(numbers, "float32")
     assert np.float32(first).tolist() == first
@@ -101,7 +101,7 @@ def test_halves_add_up_to_the_number():
     assert split_remainders(numbers, "float64") == (numbers, [0.0] * 4)
 
 
-def test_onnx_of_more_than_2_gib_is_refused(set_limit, tmp_path):
+def test_to_onnx_rejects_more_than_2_gib(set_limit, tmp_path):
     set_limit("nnc._interop.onnx.MAX_MODEL_BYTES", 8 * 15)
     net = NeuralNetwork([3, 4, 1], seed=0)
     with pytest.raises(ValueError, match="an ONNX file must be smaller than 2 GiB, got"):

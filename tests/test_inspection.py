@@ -1,4 +1,4 @@
-"""A step explained, the worked example that everybody knows first; gradients held against differences."""
+"""Tests of `explain_step` on published and random examples, and of `check_gradients`."""
 
 import itertools
 import math
@@ -15,11 +15,11 @@ from nnc._inspection.gradients import check_gradients
 from nnc._registry import activations, losses
 from nnc.datasets import load_iris
 
-PARTNERS = {"bce": "sigmoid", "cross_entropy": "softmax", "poisson": "exp"}
+OUTPUT_ACTIVATIONS = {"bce": "sigmoid", "cross_entropy": "softmax", "poisson": "exp"}
 
 
-class Stub:
-    """A network in NumPy, whose gradients are those of its explained step, times `wrong`."""
+class StubNetwork:
+    """A network in NumPy whose gradients are those of `explain_step`, multiplied by `gradient_factors`."""
 
     def __init__(self, sizes, activations, loss, *, bias=True, dtype="float64", parameter=None, seed=1):
         rng = np.random.default_rng(seed)
@@ -28,14 +28,14 @@ class Stub:
         self.loss_parameter = losses.ROWS[loss].default_parameter if parameter is None else parameter
         self.weights = [rng.normal(0, 0.6, shape).astype(dtype) for shape in itertools.pairwise(sizes)]
         self.biases = [rng.normal(0, 0.3, n).astype(dtype) for n in sizes[1:] if bias]
-        self.wrong = [1.0] * len(self.weights)
+        self.gradient_factors = [1.0] * len(self.weights)
 
     def gradients(self, X, y):
         layers = explain_step(self, X, y, 1.0).layers
-        return [(f * layer.dW, layer.db) for f, layer in zip(self.wrong, layers, strict=True)]
+        return [(factor * layer.dW, layer.db) for factor, layer in zip(self.gradient_factors, layers, strict=True)]
 
 
-def data(n, n_in, n_out, loss, seed=2):
+def random_data(n, n_in, n_out, loss, seed=2):
     rng = np.random.default_rng(seed)
     X = rng.normal(size=(n, n_in))
     if loss == "cross_entropy":
@@ -47,7 +47,7 @@ def data(n, n_in, n_out, loss, seed=2):
 
 @pytest.fixture
 def worked_example():
-    """One neuron's incoming weights are a column of W."""
+    """Return network, X and y of Matt Mazur's example; a column of W holds the incoming weights of one neuron."""
     weights = [[[0.15, 0.25], [0.20, 0.30]], [[0.40, 0.50], [0.45, 0.55]]]
     net = NeuralNetwork([2, 2, 2], loss="half_sse", init=weights)
     net.biases = [[0.35, 0.35], [0.60, 0.60]]
@@ -104,7 +104,7 @@ Gradients and step: dL/dw = delta * input; w - 0.5 * dL/dw
 """
 
 
-def test_worked_example_in_numbers(worked_example):
+def test_explained_numbers_match_published_example(worked_example):
     step = explain_step(*worked_example, 0.5)
     hidden, output = step.layers
     assert output.A[0].tolist() == pytest.approx([0.75136507, 0.772928465], abs=5e-9)
@@ -119,7 +119,7 @@ def test_worked_example_in_numbers(worked_example):
     assert repr(step) == "<Explanation: 1 row, lr 0.5, half_sse 0.298371; print it>"
 
 
-def test_worked_example_in_words(worked_example):
+def test_explained_text_matches_published_example(worked_example):
     net, X, y = worked_example
     before = net.params
     text = str(explain_step(net, X, y, 0.5))
@@ -129,23 +129,23 @@ def test_worked_example_in_words(worked_example):
     assert np.array_equal(net.params, before)
 
 
-def test_a_formula_that_is_the_name_is_said_once():
+def test_formula_equal_to_activation_name_is_printed_once():
     net = NeuralNetwork([2, 2, 1], activation="tanh", loss="mse", seed=1)
     text = str(explain_step(net, [[0.1, 0.2]], [[1.0]], 0.5))
     assert " Hidden Layer 1: a = tanh(z)\n" in text
 
 
-def partner(loss, other="identity"):
-    return PARTNERS.get(loss, other)
+def output_activation(loss, default="identity"):
+    return OUTPUT_ACTIVATIONS.get(loss, default)
 
 
 @pytest.mark.parametrize("n", [1, 3])
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("loss", losses.NAMES)
 @pytest.mark.parametrize("activation", activations.HIDDEN)
-def test_step_is_that_of_the_engine(activation, loss, bias, n):
+def test_explained_step_matches_engine(activation, loss, bias, n):
     net = NeuralNetwork([3, 4, 2], activation=activation, loss=loss, bias=bias, seed=3)
-    X, y = data(n, 3, 2, loss)
+    X, y = random_data(n, 3, 2, loss)
     step = explain_step(net, X, y, 0.1)
     outputs = step.P
     assert outputs is step.layers[-1].A
@@ -160,41 +160,42 @@ def test_step_is_that_of_the_engine(activation, loss, bias, n):
     assert all(layer.new_b is None for layer in step.layers) == (not bias)
 
 
-NAMES = {name: getattr(math, name) for name in ("exp", "log", "tanh", "cosh")}
-NAMES |= {"max": max, "min": min, "abs": abs, "sign": np.sign, "Phi": lambda z: math.erfc(-z / math.sqrt(2)) / 2}
-NAMES |= {"phi": lambda z: math.exp(-z * z / 2) / math.sqrt(2 * math.pi)}
-NAMES |= {"softplus": lambda z: math.log1p(math.exp(z)), "sigmoid": lambda z: 1 / (1 + math.exp(-z))}
+FUNCTIONS = {name: getattr(math, name) for name in ("exp", "log", "tanh", "cosh")}
+FUNCTIONS |= {"max": max, "min": min, "abs": abs, "sign": np.sign, "Phi": lambda z: math.erfc(-z / math.sqrt(2)) / 2}
+FUNCTIONS |= {"phi": lambda z: math.exp(-z * z / 2) / math.sqrt(2 * math.pi)}
+FUNCTIONS |= {"softplus": lambda z: math.log1p(math.exp(z)), "sigmoid": lambda z: 1 / (1 + math.exp(-z))}
 
 
 def equations(text):
-    """All formulas in the text that have no variables, with the number behind each."""
+    """Yield each formula without variables in the text, with its result."""
     for line in text.splitlines():
-        found = re.search(r"(?:z|a|da/dz|dL/da|dL/dw|dL/db|delta|w|b|L|output \d+)(?: =|:) (.*) = (\S+)$", line)
-        if found and not re.search(r"\b[zapy]\b", found[1]):
-            yield re.sub(r"\|(.*?)\|", r"abs(\1)", found[1].replace("^", "**")), float(found[2])
+        match = re.search(r"(?:z|a|da/dz|dL/da|dL/dw|dL/db|delta|w|b|L|output \d+)(?: =|:) (.*) = (\S+)$", line)
+        if match and not re.search(r"\b[zapy]\b", match[1]):
+            yield re.sub(r"\|(.*?)\|", r"abs(\1)", match[1].replace("^", "**")), float(match[2])
 
 
-PAIRS = [(loss, "tanh", partner(loss)) for loss in losses.NAMES]
+PAIRS = [(loss, "tanh", output_activation(loss)) for loss in losses.NAMES]
 PAIRS += [("sse", name, "softmax") for name in activations.HIDDEN]
 PAIRS += [("mse", "tanh", name) for name in activations.NAMES]
 
 
 @pytest.mark.parametrize("n", [1, 2])
 @pytest.mark.parametrize(("loss", "activation", "output"), PAIRS)
-def test_every_equation_in_the_text_holds(loss, activation, output, n):
-    net = Stub((3, 4, 2), (activation, output), loss, parameter=0.3 if loss in losses.DEFAULT_PARAMETERS else None)
-    found = list(equations(str(explain_step(net, *data(n, 3, 2, loss), 0.25))))
-    assert len(found) > n * (6 + 5 + 4) + 2 * (12 + 8)
-    for formula, number in found:
-        assert eval(formula, NAMES) == pytest.approx(number, rel=1e-6, abs=1e-7), formula
+def test_equations_in_text_are_correct(loss, activation, output, n):
+    parameter = 0.3 if loss in losses.DEFAULT_PARAMETERS else None
+    net = StubNetwork((3, 4, 2), (activation, output), loss, parameter=parameter)
+    pairs = list(equations(str(explain_step(net, *random_data(n, 3, 2, loss), 0.25))))
+    assert len(pairs) > n * (6 + 5 + 4) + 2 * (12 + 8)
+    for formula, number in pairs:
+        assert eval(formula, FUNCTIONS) == pytest.approx(number, rel=1e-6, abs=1e-7), formula
 
 
-def test_text_of_a_large_network_is_short():
+def test_text_of_large_network_is_abridged():
     net = NeuralNetwork([784, 300, 10], activation="relu", loss="cross_entropy", seed=1)
-    X, y = data(50, 784, 10, "cross_entropy")
+    X, y = random_data(50, 784, 10, "cross_entropy")
     text = str(explain_step(net, X, y, 0.1))
     assert len(text) < 40_000
-    for left_out in (
+    for omission in (
         "  ... and 297 more neurons",
         "  ... and 47 more rows",
         "   ... and 781 more weights",
@@ -202,19 +203,19 @@ def test_text_of_a_large_network_is_short():
         " + (781 more) + 0 = ",
         " + (497 more) = ",
     ):
-        assert left_out in text
+        assert omission in text
 
 
-def test_layer_of_twelve_is_shown_whole_and_one_of_thirteen_is_not():
+def test_text_abridges_layers_of_more_than_12_neurons():
     for n_out in (12, 13):
-        net = Stub((2, n_out), ("tanh",), "mse")
-        text = str(explain_step(net, *data(1, 2, n_out, "mse"), 1.0))
+        net = StubNetwork((2, n_out), ("tanh",), "mse")
+        text = str(explain_step(net, *random_data(1, 2, n_out, "mse"), 1.0))
         assert ("Neuron 11:" in text) == (n_out == 12)
         assert ("... and 10 more neurons" in text) == (n_out == 13)
 
 
-def test_label_smoothing_is_told():
-    net = Stub((3, 4), ("softmax",), "cross_entropy", parameter=0.2)
+def test_text_explains_label_smoothing():
+    net = StubNetwork((3, 4), ("softmax",), "cross_entropy", parameter=0.2)
     step = explain_step(net, [[1, 2, 3]], [2], 0.1)
     assert step.y == pytest.approx(np.array([[0.05, 0.05, 0.85, 0.05]]))
     assert step.loss == pytest.approx(-float((step.y * np.log(step.P)).sum()))
@@ -222,9 +223,9 @@ def test_label_smoothing_is_told():
     assert step.loss_parameter == 0.2
 
 
-def test_saturated_outputs_have_finite_numbers():
+def test_saturated_outputs_give_finite_loss_and_gradients():
     for loss in ("bce", "cross_entropy", "poisson"):
-        net = Stub((1, 2), (PARTNERS[loss],), loss)
+        net = StubNetwork((1, 2), (OUTPUT_ACTIVATIONS[loss],), loss)
         net.weights = [np.array([[-800.0, 800.0 if loss != "poisson" else -800.0]])]
         step = explain_step(net, [[1.0]], [[1.0, 0.0]], 0.1)
         assert math.isfinite(step.loss)
@@ -232,10 +233,10 @@ def test_saturated_outputs_have_finite_numbers():
         assert "nan" not in str(step)
 
 
-def test_vectors():
-    net = Stub((2, 1), ("tanh",), "mse")
+def test_vectors_become_one_row_or_one_column():
+    net = StubNetwork((2, 1), ("tanh",), "mse")
     assert explain_step(net, [1.0, 2.0], [0.5], 0.1).X.shape == (1, 2)
-    net = Stub((1, 2), ("tanh",), "mse")
+    net = StubNetwork((1, 2), ("tanh",), "mse")
     assert explain_step(net, [1.0, 2.0], [[0.5, 1], [0, 0]], 0.1).X.shape == (2, 1)
     assert explain_step(net, [1.0], [0.5, 1.0], 0.1).y.shape == (1, 2)
 
@@ -267,54 +268,54 @@ def test_vectors():
         ([[1, 2, 3]], [[0, 0]], "fast", ValueError, r"^lr must be a positive finite number, got 'fast'$"),
     ],
 )
-def test_wrong_arguments(X, y, lr, error, message):
+def test_explain_step_rejects_invalid_arguments(X, y, lr, error, message):
     with pytest.raises(error, match=message):
-        explain_step(Stub((3, 2), ("tanh",), "mse"), X, y, lr)
+        explain_step(StubNetwork((3, 2), ("tanh",), "mse"), X, y, lr)
 
 
-def test_wrong_labels():
+def test_explain_step_rejects_labels_out_of_range():
     with pytest.raises(ValueError, match=r"^y must contain labels from 0 to 2, got 0 to 3$"):
-        explain_step(Stub((1, 3), ("softmax",), "cross_entropy"), [[1], [2]], [0, 3], 0.1)
+        explain_step(StubNetwork((1, 3), ("softmax",), "cross_entropy"), [[1], [2]], [0, 3], 0.1)
 
 
-# ------------------------------------------------------------------------------ gradients, checked
+# ------------------------------------------------------------------------------ check_gradients
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("loss", losses.NAMES)
 @pytest.mark.parametrize("activation", activations.HIDDEN)
-def test_gradients_of_the_engine_are_right(activation, loss, dtype):
+def test_engine_gradients_pass_check(activation, loss, dtype):
     net = NeuralNetwork([3, 5, 4, 2], activation=activation, loss=loss, dtype=dtype, seed=3)
-    check = check_gradients(net, *data(6, 3, 2, loss))
+    check = check_gradients(net, *random_data(6, 3, 2, loss))
     assert check.ok, str(check)
     assert [layer.checked + layer.kinks + layer.uncertain for layer in check.layers] == [20, 24, 10]
     assert sum(layer.uncertain for layer in check.layers) <= {"float64": 0, "float32": 2}[dtype]
 
 
 @pytest.mark.parametrize(("loss", "activation", "output"), PAIRS)
-def test_slopes_of_every_definition(loss, activation, output):
+def test_derivatives_of_all_definitions_match_differences(loss, activation, output):
     parameter = 0.3 if loss in losses.DEFAULT_PARAMETERS else None
-    net = Stub((3, 4, 2), (activation, output), loss, parameter=parameter, seed=2)
-    check = check_gradients(net, *data(5, 3, 2, loss))
+    net = StubNetwork((3, 4, 2), (activation, output), loss, parameter=parameter, seed=2)
+    check = check_gradients(net, *random_data(5, 3, 2, loss))
     assert check.ok, str(check)
     assert [layer.by_both for layer in check.layers] == [16, 10]
     assert all(layer.by_differences == pytest.approx(layer.by_definition, rel=1e-7) for layer in check.layers)
 
 
-def test_wrong_definition_of_a_slope_is_found_by_differences(monkeypatch):
+def test_check_detects_wrong_derivative_in_definition(monkeypatch):
     tanh = activations.ROWS["tanh"]
     monkeypatch.setitem(activations.ROWS, "tanh", tanh.replace(derivative="1.00001 * (1 - a^2)"))
-    check = check_gradients(Stub((3, 4, 2), ("tanh", "identity"), "mse"), *data(5, 3, 2, "mse"))
+    check = check_gradients(StubNetwork((3, 4, 2), ("tanh", "identity"), "mse"), *random_data(5, 3, 2, "mse"))
     assert [layer.wrong for layer in check.layers] == [True, False]
     assert check.worst.by_backpropagation == check.worst.by_definition
     assert check.difference == pytest.approx(1e-5, rel=0.1)
 
 
 @pytest.mark.parametrize(("dtype", "factor"), [("float64", 1 + 1e-5), ("float32", 1.01), ("float64", math.nan)])
-def test_wrong_gradients_are_found(dtype, factor):
-    net = Stub((3, 4, 2), ("tanh", "identity"), "mse", dtype=dtype)
-    net.wrong[1] = factor
-    check = check_gradients(net, *data(5, 3, 2, "mse"))
+def test_check_detects_wrong_gradients(dtype, factor):
+    net = StubNetwork((3, 4, 2), ("tanh", "identity"), "mse", dtype=dtype)
+    net.gradient_factors[1] = factor
+    check = check_gradients(net, *random_data(5, 3, 2, "mse"))
     assert not check.ok
     assert [layer.ok for layer in check.layers] == [True, False]
     assert check.worst.name == "Output Layer"
@@ -326,51 +327,51 @@ def test_wrong_gradients_are_found(dtype, factor):
     assert last.endswith({"float64": " 1e-06", "float32": " 0.001"}[dtype] + " allowed, and rounding")
 
 
-def test_wrong_bias_gradient_is_named():
-    net = Stub((3, 2), ("identity",), "mse")
-    right = net.gradients
-    net.gradients = lambda X, y: [(dW, db * [1, 1.5]) for dW, db in right(X, y)]
-    check = check_gradients(net, *data(5, 3, 2, "mse"))
+def test_check_names_wrong_bias_gradient():
+    net = StubNetwork((3, 2), ("identity",), "mse")
+    gradients = net.gradients
+    net.gradients = lambda X, y: [(dW, db * [1, 1.5]) for dW, db in gradients(X, y)]
+    check = check_gradients(net, *random_data(5, 3, 2, "mse"))
     assert check.worst.worst == "b[1]"
     assert check.worst.by_backpropagation == pytest.approx(1.5 * check.worst.by_differences)
     assert check.worst.difference == pytest.approx(1 / 3)
 
 
-def test_one_wrong_weight_among_small_gradients_is_found():
-    net = Stub((3, 4, 2), ("tanh", "identity"), "sse", bias=False)
-    X, y = data(5, 3, 2, "sse")
+def test_check_detects_wrong_sign_of_small_gradient():
+    net = StubNetwork((3, 4, 2), ("tanh", "identity"), "sse", bias=False)
+    X, y = random_data(5, 3, 2, "sse")
     X[:, 2] *= 1e-3
-    right = net.gradients(X, y)
-    right[0][0][2, 1] *= -1
-    net.gradients = lambda X, y: right
+    gradients = net.gradients(X, y)
+    gradients[0][0][2, 1] *= -1
+    net.gradients = lambda X, y: gradients
     check = check_gradients(net, X, y)
     assert check.worst.name == "Hidden Layer 1"
     assert check.worst.worst == "W[2, 1]"
 
 
 @pytest.mark.parametrize("activation", ["relu", "leaky_relu", "elu"])
-def test_parameters_at_a_bend_are_left_out(activation):
-    net = Stub((2, 3, 1), (activation, "identity"), "mse")
+def test_parameters_at_kink_are_omitted(activation):
+    net = StubNetwork((2, 3, 1), (activation, "identity"), "mse")
     net.biases = [np.zeros(3), np.zeros(1)]
     check = check_gradients(net, [[0.0, 0.0]], [[1.0]])  # every net input is 0
     hidden, output = check.layers
     assert check.ok
-    assert (hidden.checked, hidden.kinks) == (6, 3)  # the weights have no influence, the biases move along the bend
+    assert (hidden.checked, hidden.kinks) == (6, 3)  # the weights have no influence; the biases are at the kink
     assert " (3 more are at a kink), ok" in str(hidden)
     assert (output.checked, output.kinks) == (4, 0)
 
 
-def test_gradients_can_be_given():
-    net = Stub((3, 4, 2), ("tanh", "identity"), "mse")
-    X, y = data(5, 3, 2, "mse")
-    right = net.gradients(X, y)
+def test_gradients_argument_replaces_network_gradients():
+    net = StubNetwork((3, 4, 2), ("tanh", "identity"), "mse")
+    X, y = random_data(5, 3, 2, "mse")
+    gradients = net.gradients(X, y)
     net.gradients = None
-    assert check_gradients(net, X, y, gradients=right).ok
-    assert not check_gradients(net, X, y, gradients=[(2 * dW, db) for dW, db in right]).ok
+    assert check_gradients(net, X, y, gradients=gradients).ok
+    assert not check_gradients(net, X, y, gradients=[(2 * dW, db) for dW, db in gradients]).ok
 
 
-def test_nothing_to_compare():
-    net = Stub((1, 1), ("relu",), "mse", bias=False)
+def test_check_reports_nothing_to_compare_at_kinks():
+    net = StubNetwork((1, 1), ("relu",), "mse", bias=False)
     net.weights = [np.zeros((1, 1))]
     check = check_gradients(net, [[1.0]], [[1.0]])
     assert (check.ok, check.wrong) == (False, False)
@@ -380,25 +381,25 @@ def test_nothing_to_compare():
     ]
 
 
-def test_a_layer_with_nothing_to_compare_is_not_passed_over():
-    net = Stub((3, 4, 2), ("tanh", "identity"), "sse")
-    X, y = data(5, 3, 2, "sse")
+def test_layer_without_comparable_gradients_fails_check():
+    net = StubNetwork((3, 4, 2), ("tanh", "identity"), "sse")
+    X, y = random_data(5, 3, 2, "sse")
     hidden, output = (check := check_gradients(net, X * 300, y)).layers  # all outputs of tanh are 1 to rounding
     assert (hidden.checked, hidden.uncertain, hidden.ok, output.ok) == (0, 16, False, True)
     assert (check.ok, check.wrong) == (False, False)
     assert str(hidden) == "Hidden Layer 1: 0 of 16 parameters (rounding may hide errors in 16 more), nothing to compare"
-    gross = [(dW + 0.1, db) for dW, db in net.gradients(X * 300, y)]
-    assert check_gradients(net, X * 300, y, gradients=gross).layers[0].wrong
+    wrong_gradients = [(dW + 0.1, db) for dW, db in net.gradients(X * 300, y)]
+    assert check_gradients(net, X * 300, y, gradients=wrong_gradients).layers[0].wrong
 
 
-def test_gradients_out_of_range_are_not_compared():
-    net = Stub((2, 3, 1), ("identity", "identity"), "mse", dtype="float32", bias=False)
+def test_overflowing_losses_make_check_uncertain():
+    net = StubNetwork((2, 3, 1), ("identity", "identity"), "mse", dtype="float32", bias=False)
     hidden, output = (check := check_gradients(net, [[1e30, 1e30]], [[0.0]])).layers
     assert (hidden.uncertain, output.uncertain, check.ok, check.wrong) == (6, 3, False, False)
 
 
-def test_trained_networks_are_not_called_wrong():
-    """Their gradients are small, the rounding of their loss is not."""
+def test_check_accepts_trained_networks():
+    """Gradients of trained networks may be smaller than the rounding error of the loss."""
     net = NeuralNetwork([2, 4, 1], loss="bce", seed=1)
     X, y = [[0, 0], [0, 1], [1, 0], [1, 1]], [0, 1, 1, 0]
     net.fit(X, y, epochs=20_000, lr=1.0)
@@ -413,27 +414,27 @@ def test_trained_networks_are_not_called_wrong():
         assert check.ok, str(check)
 
 
-def test_sample_of_a_large_network():
+def test_check_of_large_network_compares_a_sample():
     net = NeuralNetwork([200, 100, 3], activation="tanh", loss="cross_entropy", seed=1)
-    X, y = data(4, 200, 3, "cross_entropy")
+    X, y = random_data(4, 200, 3, "cross_entropy")
     check = check_gradients(net, X, y)
     assert check.ok, str(check)
     assert [(layer.checked, layer.n_params) for layer in check.layers] == [(20100, 20100), (303, 303)]
     assert 400 < check.layers[0].by_both <= 500
-    assert repr(check) == repr(check_gradients(net, X, y))  # which may hold NaNs, where no difference was taken
+    assert repr(check) == repr(check_gradients(net, X, y))  # compared as text, because NaN marks omitted differences
 
 
-def test_large_losses_do_not_look_like_wrong_gradients():
-    net = Stub((3, 4, 2), ("tanh", "identity"), "sse")
-    X, y = data(5, 3, 2, "sse")
+def test_check_accepts_gradients_of_large_losses():
+    net = StubNetwork((3, 4, 2), ("tanh", "identity"), "sse")
+    X, y = random_data(5, 3, 2, "sse")
     assert not check_gradients(net, X * 300, y + 1e7).wrong
     assert check_gradients(net, X, y + 1e7).ok
 
 
-def test_step_of_the_differences():
-    net = Stub((3, 4, 2), ("tanh", "identity"), "mse")
-    X, y = data(5, 3, 2, "mse")
-    for eps, by_both in ((0.5, [16, 10]), (1e-3, [16, 10]), (1e-13, [0, 0])):  # no gradient is blamed for the step
+def test_eps_sets_step_of_differences_and_is_validated():
+    net = StubNetwork((3, 4, 2), ("tanh", "identity"), "mse")
+    X, y = random_data(5, 3, 2, "mse")
+    for eps, by_both in ((0.5, [16, 10]), (1e-3, [16, 10]), (1e-13, [0, 0])):  # no eps makes a correct gradient fail
         check = check_gradients(net, X, y, eps=eps)
         assert check.ok
         assert [layer.by_both for layer in check.layers] == by_both
@@ -442,7 +443,7 @@ def test_step_of_the_differences():
             check_gradients(net, X, y, eps=eps)
 
 
-def test_anything_that_offers_the_same_is_a_network():
-    part = Stub((2, 1), ("tanh",), "mse")
+def test_check_gradients_accepts_any_object_with_network_attributes():
+    stub = StubNetwork((2, 1), ("tanh",), "mse")
     names = ("sizes", "activations", "loss_name", "loss_parameter", "dtype", "weights", "biases", "gradients")
-    assert check_gradients(SimpleNamespace(**{name: getattr(part, name) for name in names}), [[1, 2]], [0]).ok
+    assert check_gradients(SimpleNamespace(**{name: getattr(stub, name) for name in names}), [[1, 2]], [0]).ok

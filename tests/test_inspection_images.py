@@ -1,4 +1,4 @@
-"""Networks for images: gradients held against differences, bends of pools, and a step explained number by number."""
+"""Tests of `explain_step` and `check_gradients` for image networks, including kinks of max-pooling."""
 
 import math
 import re
@@ -29,8 +29,11 @@ STACKS = [
 ]
 
 
-class Plain:
-    """The network in plain Python, as `nnc._inspection` takes networks, whose gradients can be made `wrong`."""
+class Adapter:
+    """The plain-Python network with the attributes that `nnc._inspection` reads.
+
+    `gradient_factors` multiplies single gradients, given layer and index of the weight.
+    """
 
     def __init__(self, layers, loss="mse", output="identity", seed=3, dtype="float64"):
         layers = layers if isinstance(layers[-1], Dense) and layers[-1].n < 3 else [*layers, Dense(2)]
@@ -40,7 +43,7 @@ class Plain:
         self.model = SimpleNamespace(stack=self.net.stack)
         self.sizes, self.activations, self.loss_name = self.net.sizes, self.net.activations, loss
         self.loss_parameter, self.dtype, self.bias = None, np.dtype(dtype), self.net.stack.bias
-        self.wrong = {}
+        self.gradient_factors = {}
 
     @property
     def weights(self):
@@ -52,23 +55,23 @@ class Plain:
 
     def gradients(self, X, y):
         gradients = [(np.array(dW), None if db is None else np.array(db)) for dW, db in self.net.gradients(X, y)]
-        for (l, place), factor in self.wrong.items():
-            gradients[l][0][place] *= factor
+        for (l, index), factor in self.gradient_factors.items():
+            gradients[l][0][index] *= factor
         return gradients
 
 
-def data(net, n=4):
+def random_data(net, n=4):
     rng = np.random.default_rng(net.sizes[0])
     return rng.uniform(-1, 1, (n, *net.model.stack.input_shape)), rng.uniform(0, 1, (n, 2))
 
 
-# -------------------------------------------------------------------------------------- gradients, checked
+# -------------------------------------------------------------------------------------- check_gradients
 
 
 @pytest.mark.parametrize("layers", STACKS, ids=str)
-def test_definitions_are_those_of_the_reference(layers):
-    net = Plain(layers)
-    X, y = data(net)
+def test_explained_step_matches_reference(layers):
+    net = Adapter(layers)
+    X, y = random_data(net)
     step = explain_step(net, X, y, 0.1)
     assert pytest.approx(np.array(net.net.predict(X)), rel=1e-13, abs=1e-14) == step.P
     assert step.loss == pytest.approx(net.net.evaluate_loss(X, y), rel=1e-13)
@@ -78,87 +81,88 @@ def test_definitions_are_those_of_the_reference(layers):
 
 
 @pytest.mark.parametrize("layers", STACKS, ids=str)
-def test_gradients_are_right_by_differences_too(layers):
-    net = Plain(layers)
-    check = check_gradients(net, *data(net))
+def test_gradients_match_differences(layers):
+    net = Adapter(layers)
+    check = check_gradients(net, *random_data(net))
     assert check.ok, str(check)
     assert sum(layer.uncertain + layer.kinks for layer in check.layers) == 0
     for layer in check.layers:
-        assert layer.by_both >= 0.35 * layer.n_params, str(check)  # some have a gradient of 0, or nearly
+        assert layer.by_both >= 0.35 * layer.n_params, str(check)  # other gradients are 0 or almost 0
         assert layer.by_differences == pytest.approx(layer.by_definition, rel=1e-7)
 
 
 @pytest.mark.parametrize("layers", STACKS, ids=str)
-def test_wrong_gradients_are_found(layers):
-    net = Plain(layers)
-    X, y = data(net)
+def test_check_detects_wrong_gradients(layers):
+    net = Adapter(layers)
+    X, y = random_data(net)
     for l, layer in enumerate(explain_step(net, X, y, 0.1).layers):
-        place = np.unravel_index(abs(layer.dW).argmax(), layer.dW.shape)
-        net.wrong = {(l, place): 1 + 1e-5}
+        index = np.unravel_index(abs(layer.dW).argmax(), layer.dW.shape)
+        net.gradient_factors = {(l, index): 1 + 1e-5}
         check = check_gradients(net, X, y)
         assert [layer.wrong for layer in check.layers] == [k == l for k in range(len(check.layers))]
-        assert check.worst.worst == f"W[{place[0]}, {place[1]}]"
+        assert check.worst.worst == f"W[{index[0]}, {index[1]}]"
 
 
-def test_images_in_every_form():
-    net = Plain(STACKS[0])
-    X, y = data(net)
+def test_nested_and_flat_images_give_same_checks():
+    net = Adapter(STACKS[0])
+    X, y = random_data(net)
     checks = [check_gradients(net, form, y) for form in (X, X[..., 0], X.reshape(len(X), -1))]
     assert checks[0] == checks[1] == checks[2]
-    one = [explain_step(net, form, y[:1], 0.1).loss for form in (X[0], X[0, ..., 0], X[:1])]
-    assert one[0] == one[1] == one[2]
+    losses = [explain_step(net, form, y[:1], 0.1).loss for form in (X[0], X[0, ..., 0], X[:1])]
+    assert losses[0] == losses[1] == losses[2]
     with pytest.raises(ValueError, match=r"^X must have 25 columns and at least one row"):
         explain_step(net, X[:, :4], y, 0.1)
 
 
-def pooled(values, W=1.0, activation="identity"):
-    """A filter of one number, so that the pool sees the image times W, and a largest number for the output."""
-    net = Plain([Input(*np.shape(values), 1), Conv2D(1, 1, activation), MaxPool2D(2), Flatten()])
+def check_max_pool(values, W=1.0, activation="identity"):
+    """Return the check of a 1 x 1 convolution, so that the max-pool receives the image times W."""
+    net = Adapter([Input(*np.shape(values), 1), Conv2D(1, 1, activation), MaxPool2D(2), Flatten()])
     net.net.weights = [[[W]], net.net.weights[1]]
     net.net.biases = [[0.0], net.net.biases[1]]
     return check_gradients(net, np.array([values], float), [[0.3, 0.4]]).layers[0]
 
 
-def test_largest_number_is_a_bend_where_two_are_the_same():
-    assert (pooled([[1, 2], [3, 5]]).kinks, pooled([[1, 2], [3, 5]]).by_both) == (0, 2)
-    # Two fives: whichever it is, weight and bias act on it alike.
-    assert (pooled([[1, 5], [3, 5]]).kinks, pooled([[1, 5], [3, 5]]).by_both) == (0, 2)
+def test_tie_in_max_pool_is_no_kink_if_parameters_act_alike():
+    assert (check_max_pool([[1, 2], [3, 5]]).kinks, check_max_pool([[1, 2], [3, 5]]).by_both) == (0, 2)
+    # The maximum 5 occurs twice: weight and bias have the same effect on both pixels.
+    assert (check_max_pool([[1, 5], [3, 5]]).kinks, check_max_pool([[1, 5], [3, 5]]).by_both) == (0, 2)
 
 
-def test_rounding_that_decides_on_the_largest_number():
-    """One window that comes to the same number as another one, but by other weights."""
-    net = Plain([Input(1, 3, 1), Conv2D(1, (1, 2), "identity"), MaxPool2D((1, 2)), Flatten()])
+def test_tie_between_windows_with_different_weights_is_kink():
+    """Two windows have the same output, but its derivatives by the weights differ."""
+    net = Adapter([Input(1, 3, 1), Conv2D(1, (1, 2), "identity"), MaxPool2D((1, 2)), Flatten()])
     net.net.weights = [[[0.1], [0.2]], net.net.weights[1]]
-    for last, bends in ((1.0, [3, 2]), (1.01, [0, 0])):  # 0.1 * 2 + 0.2 * 1 and 0.1 * 1 + 0.2 * 1.5
+    for last, kinks in ((1.0, [3, 2]), (1.01, [0, 0])):  # 0.1 * 2 + 0.2 * 1 and 0.1 * 1 + 0.2 * 1.5
         hidden, output = check_gradients(net, [[2.0, 1.0, 1.5 * last]], [[0.3, 0.4]]).layers
-        assert [hidden.kinks, hidden.by_both] == [bends[0], 3 - bends[0]]
+        assert [hidden.kinks, hidden.by_both] == [kinks[0], 3 - kinks[0]]
         assert output.kinks == 0
 
 
-def test_background_does_not_hide_anything():
-    """Most windows see nothing but the same background, so that most pools have a tie."""
-    net = Plain([Input(12, 12, 1), Conv2D(3, 3, "tanh"), MaxPool2D(2), Conv2D(2, 2, "relu"), MaxPool2D(2), Flatten()])
+def test_ties_in_constant_background_are_no_kinks():
+    """Most windows cover only the constant background, so most pools have ties."""
+    net = Adapter([Input(12, 12, 1), Conv2D(3, 3, "tanh"), MaxPool2D(2), Conv2D(2, 2, "relu"), MaxPool2D(2), Flatten()])
     X = np.full((2, 12, 12, 1), 0.25)
     X[:, 4:7, 5:9] = np.random.default_rng(0).uniform(0, 1, (2, 3, 4, 1))
     check = check_gradients(net, X, [[0.3, 0.4], [0.1, 0.2]])
     assert check.ok, str(check)
     assert sum(layer.kinks + layer.uncertain for layer in check.layers) == 0
-    assert all(layer.by_both >= 0.5 * layer.n_params for layer in check.layers), str(check)  # others are behind a relu
+    # The gradients of the other parameters are 0 because of relu.
+    assert all(layer.by_both >= 0.5 * layer.n_params for layer in check.layers), str(check)
 
 
-def test_winner_that_changes_between_both_ends_of_a_difference():
-    """A pool is a bend to differences: with steps as large as these, one that is passed makes another slope."""
-    net = Plain([Input(1, 2, 1), Conv2D(1, 1, "identity"), MaxPool2D((1, 2)), Flatten()])
+def test_change_of_maximum_between_two_losses_is_detected():
+    """A step that changes the maximum of a pool crosses a kink; `loss_from` returns the indices of the maxima."""
+    net = Adapter([Input(1, 2, 1), Conv2D(1, 1, "identity"), MaxPool2D((1, 2)), Flatten()])
     X = [[0.5, 0.5 + 1e-9]]
     problem = Problem(net, X, [[0.3, 0.4]])
     _, _, _, Z, _ = problem.forward()
     same, other = (problem.loss_from(0, Z[0] + np.array([[step], [0.0]]))[2] for step in (1e-10, 1e-8))
-    here = problem.loss_from(0, Z[0])[2]
-    assert all((a == b).all() for a, b in zip(here, same, strict=True))
-    assert not all((a == b).all() for a, b in zip(here, other, strict=True))
+    base = problem.loss_from(0, Z[0])[2]
+    assert all((a == b).all() for a, b in zip(base, same, strict=True))
+    assert not all((a == b).all() for a, b in zip(base, other, strict=True))
 
 
-# ------------------------------------------------------------------------------------------ a step, explained
+# ------------------------------------------------------------------------------------------ explain_step
 
 TEXT = """\
 One step of gradient descent: 1 row, loss half_sse, lr 0.5
@@ -232,50 +236,50 @@ Gradients and step: dL/dw = delta * input; w - 0.5 * dL/dw
              w = 4 - 0.5 * 0.5 = 3.75"""
 
 
-def test_a_step_by_hand():
-    net = Plain([Input(3, 3, 1), Conv2D(1, 2, "relu"), MaxPool2D((1, 2)), Dense(1, bias=False)], "half_sse")
+def test_explained_text_matches_example_by_hand():
+    net = Adapter([Input(3, 3, 1), Conv2D(1, 2, "relu"), MaxPool2D((1, 2)), Dense(1, bias=False)], "half_sse")
     net.net.weights = [[[0.5], [-1], [1], [0.25]], [[2], [4]]]
     net.net.biases = [[-1]]
     assert str(explain_step(net, [[1, 0, 2, 0, 3, 1, 2, 1, 0]], [[1.5]], 0.5)) == TEXT
 
 
-NAMES = {"exp": math.exp, "tanh": math.tanh, "max": max}
+FUNCTIONS = {"exp": math.exp, "tanh": math.tanh, "max": max}
 
 
 def equations(text):
-    """All formulas in the text that have no variables and are whole, with the number behind each."""
+    """Yield each complete formula without variables in the text, with its result."""
     for line in text.splitlines():
-        found = re.search(r"(?:z|a|da/dz|dL/da|dL/dw|dL/db|delta|w|b|L|output \d+)(?: =|:) (.*) = (\S+)$", line)
-        if found and not re.search(r"\b[zapy]\b| more\)", found[1]):
-            yield found[1].replace("^", "**"), float(found[2])
+        match = re.search(r"(?:z|a|da/dz|dL/da|dL/dw|dL/db|delta|w|b|L|output \d+)(?: =|:) (.*) = (\S+)$", line)
+        if match and not re.search(r"\b[zapy]\b| more\)", match[1]):
+            yield match[1].replace("^", "**"), float(match[2])
 
 
 @pytest.mark.parametrize("n", [1, 2])
 @pytest.mark.parametrize("layers", STACKS, ids=str)
-def test_every_equation_in_the_text_holds(layers, n):
-    net = Plain(layers)
-    X, y = data(net, n)
-    found = list(equations(str(explain_step(net, X, y, 0.25))))
-    assert len(found) > 30
-    for formula, number in found:
-        assert eval(formula, NAMES) == pytest.approx(number, rel=1e-6, abs=1e-7), formula
+def test_equations_in_text_are_correct(layers, n):
+    net = Adapter(layers)
+    X, y = random_data(net, n)
+    pairs = list(equations(str(explain_step(net, X, y, 0.25))))
+    assert len(pairs) > 30
+    for formula, number in pairs:
+        assert eval(formula, FUNCTIONS) == pytest.approx(number, rel=1e-6, abs=1e-7), formula
 
 
-def test_text_of_a_6_x_6_image_is_whole():
-    net = Plain([Input(6, 6, 1), Conv2D(1, 3, "tanh"), AvgPool2D(2), Flatten()])
-    text = str(explain_step(net, *data(net, 1), 0.5))
+def test_text_of_6_x_6_image_is_complete():
+    net = Adapter([Input(6, 6, 1), Conv2D(1, 3, "tanh"), AvgPool2D(2), Flatten()])
+    text = str(explain_step(net, *random_data(net, 1), 0.5))
     assert "more" not in text
     assert text.count("Filter 0, pixel ") == 2 * 16
     assert len(max((line for line in text.splitlines() if "Weight" in line), key=len).split(" + ")) == 16
 
 
-def test_text_of_a_large_network_is_short():
+def test_text_of_large_network_is_abridged():
     layers = [Input(28, 28, 3), Conv2D(20, 5, "relu"), MaxPool2D(2), Conv2D(16, 5, "relu"), GlobalAvgPool2D()]
-    net = Plain(layers)
-    X, y = data(net, 1)
+    net = Adapter(layers)
+    X, y = random_data(net, 1)
     text = str(explain_step(net, X, y, 0.1))
     assert len(text) < 40_000
-    for left_out in (
+    for omission in (
         "... and 25 more numbers",
         "... and 25 more rows",
         "... and 573 more pixels of each filter",
@@ -286,4 +290,4 @@ def test_text_of_a_large_network_is_short():
         " + (61 more)) / 64 = ",
         " + (72 more) + ",
     ):
-        assert left_out in text, left_out
+        assert omission in text, omission
