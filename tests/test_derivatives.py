@@ -102,7 +102,7 @@ def test_shapes_of_one_row_and_one_column():
     ("X", "dP", "message"),
     [
         (np.zeros((2, 4)), np.zeros((3, 3)), r"dP must have shape \(2, 3\) like the outputs for X, got \(3, 3\)"),
-        (np.zeros((2, 4)), np.zeros(3), r"dP must have shape \(2, 3\), .*got \(3,\)"),
+        (np.zeros((2, 4)), np.zeros(3), r"dP must have shape \(2, 3\) .*got \(3,\)"),
         (np.zeros((2, 4)), [[0, 0, np.nan], [0, 0, 0]], "dP must be finite in float64, got nan in row 0, column 2"),
         (np.zeros((2, 4)), np.full((2, 3), np.inf), "dP must be finite in float64, got inf in row 0, column 0"),
         (np.full((2, 4), np.nan), np.zeros((2, 3)), "X must be finite in float64, got nan in row 0, column 0"),

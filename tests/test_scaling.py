@@ -24,7 +24,7 @@ X = RNG.normal(3, [1, 10, 1e-3], (500, 3))
 @pytest.fixture(params=[1, 7, 1 << 17])
 def blocks(request, set_limit):
     """Blocks of one row, of some and of all."""
-    set_limit("nnc._data.scaling.BLOCK", 3 * request.param)
+    set_limit("nnc._data.scaling.BLOCK_NUMBERS", 3 * request.param)
 
 
 @pytest.mark.usefixtures("blocks")

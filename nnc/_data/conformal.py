@@ -1,9 +1,9 @@
-"""Conformal prediction with held-out rows: intervals and sets of classes with a guaranteed coverage, whatever model has
-made the predictions (Vovk, Gammerman and Shafer, 2005; Lei et al., 2018).
+"""Conformal prediction with held-out rows: intervals and sets of classes with a guaranteed coverage for any model.
 
-The guarantee is for new rows that are exchangeable with the held-out rows, which the model must not have learned from.
-Averaged over all draws of both, the share of new rows whose truth is inside is at least `level`, and at most
-1 / (n + 1) more where no two scores are equal.
+The method is described by Vovk, Gammerman and Shafer (2005) and Lei et al. (2018). The guarantee requires that new rows
+are exchangeable with the held-out rows, and that the model was not trained on the held-out rows. The expected fraction
+of new rows whose true value is inside is at least `level`. It is at most `level` + 1 / (n + 1) if no two scores are
+equal.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
     Predicted = tuple[NDArray[Any], NDArray[Any]]
 
-checked_level = build_check(lambda x: 0 < x < 1, "above 0 and below 1")
+check_level = build_check(lambda x: 0 < x < 1, "above 0 and below 1")
 
 
 def quantile(scores: NDArray[Any], level: float) -> NDArray[Any]:
-    """Return the score that a new row exceeds in a share of at most 1 - level of all draws.
+    """Return the score that a new row exceeds with a probability of at most 1 - level.
 
     Parameters
     ----------
@@ -47,17 +47,17 @@ def quantile(scores: NDArray[Any], level: float) -> NDArray[Any]:
     n = len(scores)
     rank = ceil(round((n + 1) * level, 9))
     if rank > n:
-        least = ceil(round(level / (1 - level), 9))
-        raise ValueError(f"a level of {level:g} needs {least} held-out rows or more, got {n}")
-    found: NDArray[Any] = np.partition(scores, rank - 1, axis=0)[rank - 1]
-    return found
+        min_rows = ceil(round(level / (1 - level), 9))
+        raise ValueError(f"a level of {level:g} needs {min_rows} held-out rows or more, got {n}")
+    score: NDArray[Any] = np.partition(scores, rank - 1, axis=0)[rank - 1]
+    return score
 
 
 def half_width(factor: Any, scale: Any) -> NDArray[np.float64]:
-    """Return half-widths of intervals that hold each y whose score |y - center| / scale is at most `factor`.
+    """Return half-widths of intervals that contain each y whose score |y - center| / scale is at most `factor`.
 
-    The product of factor and scale may be rounded to less than |y - center|. The result is larger by four units in the
-    last place, which exceeds all rounding errors of the score and of the product.
+    The result is four units in the last place larger than factor * scale, so that rounding errors of the score and of
+    the product cannot exclude such a y.
     """
     widths: NDArray[np.float64] = np.asarray(factor, np.float64) * scale * (1 + 4 * np.finfo(np.float64).eps)
     return widths
@@ -73,7 +73,7 @@ def classes_within(P: NDArray[Any], limit: Any, allow_empty: bool) -> NDArray[np
     limit : float or array (1,)
         Quantile of the scores 1 - P of the true classes.
     allow_empty : bool
-        False adds the most probable class where no class is in the set.
+        If false, the most probable class is added to each empty set.
 
     Returns
     -------
@@ -87,8 +87,9 @@ def classes_within(P: NDArray[Any], limit: Any, allow_empty: bool) -> NDArray[np
 
 
 class ConformalIntervals:
-    """Intervals for numbers: from center - q scale to center + q scale, where q is the quantile of
-    |y - center| / scale over the held-out rows.
+    """Prediction intervals from center - q scale to center + q scale.
+
+    q is the quantile of |y - center| / scale over the held-out rows.
 
     Parameters
     ----------
@@ -98,7 +99,7 @@ class ConformalIntervals:
         Held-out rows.
     y : array (n, n_out)
     level : float
-        Share of rows whose y is to lie inside, for each output separately.
+        Fraction of rows whose y should be inside, for each output separately.
 
     Attributes
     ----------
@@ -127,8 +128,9 @@ class ConformalIntervals:
 
 
 class ConformalSets:
-    """Sets of classes: all with 1 - P <= q, where q is the quantile of 1 - P of the true class over the held-out rows
-    (Sadinle, Lei and Wasserman, 2019).
+    """Prediction sets with all classes for which 1 - P <= q (Sadinle, Lei and Wasserman, 2019).
+
+    q is the quantile of 1 - P of the true class over the held-out rows.
 
     Parameters
     ----------
@@ -139,13 +141,13 @@ class ConformalSets:
     index : int array (n,)
         Index of the true class of each held-out row.
     level : float
-        Share of rows whose class is to be in the set.
+        Fraction of rows whose class should be in the set.
 
     Attributes
     ----------
     level : float
     threshold : float
-        The smallest probability of a class in a set, up to rounding: 1 - q.
+        Smallest probability of a class in a set up to rounding, 1 - q.
     """
 
     level: float
@@ -164,8 +166,8 @@ class ConformalSets:
         ----------
         X : array (n, n_in)
         allow_empty : bool, default False
-            By default the most probable class stands in for an empty set, so the coverage may exceed `level`. True
-            leaves sets empty where no class is probable enough.
+            Whether sets may be empty. If false, a set without a sufficiently probable class contains the most probable
+            class, so that the coverage may exceed `level`.
 
         Returns
         -------

@@ -1,11 +1,10 @@
-"""Scaling of columns: scaled = (raw - shift) * factor, with a shift and a factor for each column, or one for all.
+"""Affine scaling of columns: scaled = (raw - shift) * factor, with one shift and factor per column, or one for all.
 
     scaling = Standardize().fit(X)
-    scaling.apply(X, "float32")  # columns of mean 0 and standard deviation 1
+    scaling.apply(X, "float32")  # columns with mean 0 and standard deviation 1
     scaling.undo(scaled)
 
-Nothing here makes a float64 copy of the whole data: rows are taken in blocks, so an array may be a numpy.memmap that is
-larger than the memory.
+Rows are processed in blocks, so that an array may be a numpy.memmap that is larger than the memory.
 """
 
 from __future__ import annotations
@@ -28,54 +27,56 @@ if TYPE_CHECKING:
 
 __all__ = ["MinMax", "Pixels", "Scaler", "Scaling", "Standardize"]
 
-BLOCK = 1 << 17  # numbers that are taken at a time: 1 MiB of float64
-TINY = float(np.finfo(np.float64).tiny)
+BLOCK_NUMBERS = 1 << 17  # numbers in a block of rows, 1 MiB of float64
+MIN_SPREAD = float(np.finfo(np.float64).tiny)  # lower bound of ranges and standard deviations, by which we divide
 
 
 class Scaler(ABC):
-    """A rule for choosing shift and factor."""
+    """Rule that computes shift and factor."""
 
-    name: ClassVar[str]  # in files
+    name: ClassVar[str]  # name of the rule in files
 
     @abstractmethod
     def scaling_without_data(self, name: str, shape: tuple[int, ...]) -> Scaling | None:
-        """The scaling of rows of this shape, where it does not depend on what is scaled; `name` is the argument that
-        messages begin with."""
+        """Return the scaling of rows of this shape if it does not depend on the data, else None.
+
+        `name` is the name of the argument in messages.
+        """
 
     def fit(self, array: ArrayLike, name: str = "array") -> Scaling:
-        """The scaling of these columns.
+        """Compute the scaling of the columns of an array.
 
         Parameters
         ----------
         array : array (rows, n), or (rows,) for one column
-            Real numbers of any type, at least one row. The statistics are computed in float64.
+            Real numbers of any dtype, at least one row. Statistics are computed in float64.
         name : str
-            What messages call it.
+            Name of the array in messages.
 
         Returns
         -------
         Scaling
-            A column that is the same number in all rows gets the factor 1, and becomes 0 (with MinMax, `low`). What is
-            known beforehand is that, whatever the rows are.
+            The factor of a constant column is 1, so that it becomes 0, or `low` with MinMax. A scaling that is known
+            without data does not depend on the array.
 
         Raises
         ------
         ValueError
-            The array has no rows or no columns, or holds NaN or infinity: the message says in which row and column.
+            The array has no rows or no columns, or contains NaN or infinity; the message names row and column.
         TypeError
-            It is not an array of real numbers.
+            `array` is not an array of real numbers.
         """
         return self._fit(as_real_array(name, array), name)
 
     @abstractmethod
     def _fit(self, rows: NDArray[Any], name: str) -> Scaling:
-        """The same of what is an array of numbers."""
+        """Compute the scaling of an array of real numbers, like `fit`."""
 
 
-class Learned(Scaler):
-    """One that depends on the numbers of each column."""
+class DataScaler(Scaler):
+    """Rule that computes shift and factor from the values of each column."""
 
-    target: ClassVar[float]  # where the origin of a column goes
+    target: ClassVar[float]  # scaled value of the origin of a column
 
     def scaling_without_data(self, name: str, shape: tuple[int, ...]) -> Scaling | None:
         return None
@@ -84,19 +85,19 @@ class Learned(Scaler):
     def _choose(
         self, low: NDArray[np.float64], half: NDArray[np.float64], rows: NDArray[Any]
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Origin and factor of columns whose smallest number is `low` and whose largest low + 2 half."""
+        """Return origin and factor of columns with the minimum `low` and the maximum low + 2 half."""
 
     def _fit(self, rows: NDArray[Any], name: str) -> Scaling:
-        known = self.scaling_without_data(name, rows.shape[1:] or (1,))
-        if known is not None:
-            return known
+        scaling = self.scaling_without_data(name, rows.shape[1:] or (1,))
+        if scaling is not None:
+            return scaling
         if rows.ndim not in (1, 2) or rows.size == 0:
             raise ValueError(f"{name} must have shape (rows, columns), at least one of each, got {rows.shape}")
         rows = rows[:, None] if rows.ndim == 1 else rows
         low, high = _extremes(name, rows)
         constant = low == high
-        half = np.maximum(high / 2 - low / 2, TINY)  # the halves do not overflow
-        with np.errstate(all="ignore"):  # Scaling looks at what comes out
+        half = np.maximum(high / 2 - low / 2, MIN_SPREAD)  # high - low might overflow
+        with np.errstate(all="ignore"):  # Scaling checks the results
             origin, factor = self._choose(low, half, rows)
             origin, factor = np.where(constant, low, origin), np.where(constant, 1.0, factor)
             shift = origin - self.target / factor
@@ -104,20 +105,22 @@ class Learned(Scaler):
 
 
 @dataclass(frozen=True, repr=False)
-class Standardize(Learned):
-    """Columns get mean 0 and standard deviation 1 (the one of the population: divided by n, not n - 1).
+class Standardize(DataScaler):
+    """Scaling of columns to mean 0 and standard deviation 1.
+
+    The standard deviation is that of the population: the sum of squares is divided by n, not n - 1.
 
     Parameters
     ----------
     mean, std : number or sequence of numbers, optional
-        What is known of the columns beforehand, both or neither: one number for all of them, one for each, or of images
-        one for each channel. Finite, std above 0. Nothing is found from rows then, so that training may begin with a
-        single one. Default: the first fit finds them.
+        Known statistics of the columns, both or neither: one number for all columns, one for each column, or for images
+        one for each channel. They must be finite, and std positive. Training may then start with a single row. Default:
+        the first fit computes them.
 
     Raises
     ------
     ValueError, TypeError
-        Only one of them is given, or they are anything else. That they do not fit a network is said by it.
+        Only one of the arguments is given, or one is invalid. A network raises ValueError for a wrong number of values.
     """
 
     mean: float | tuple[float, ...] | None = None
@@ -140,14 +143,14 @@ class Standardize(Learned):
         if self.mean is None or self.std is None:
             return None
         mean, std = (_spread(name, what, getattr(self, what), shape) for what in ("mean", "std"))
-        with np.errstate(over="ignore"):  # Scaling looks at what comes out
+        with np.errstate(over="ignore"):  # Scaling checks the results
             return Scaling(self.name, mean, 1 / std)
 
     def _choose(
         self, low: NDArray[np.float64], half: NDArray[np.float64], rows: NDArray[Any]
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        # With u from -1 to 1 nothing overflows, and where a column is a small variation of a large number, the
-        # variation is all that is left. Blocks are merged as in Chan, Golub and LeVeque (1979).
+        # u has values from -1 to 1, which avoids overflow, and cancellation in columns with a small variation of a
+        # large number. Blocks are merged as in Chan, Golub and LeVeque (1979).
         center = low + half
         n, mean, squares = 0, np.zeros(len(low)), np.zeros(len(low))
         for block in _blocks(rows):
@@ -158,17 +161,17 @@ class Standardize(Learned):
             squares += ((u - block_mean) ** 2).sum(axis=0) + delta**2 * (n * m / (n + m))
             n += m
             mean += delta * (m / n)
-        return center + half * mean, 1 / np.maximum(half * np.sqrt(squares / n), TINY)
+        return center + half * mean, 1 / np.maximum(half * np.sqrt(squares / n), MIN_SPREAD)
 
 
 @dataclass(frozen=True)
-class MinMax(Learned):
-    """The smallest number of each column becomes `low`, the largest `high`.
+class MinMax(DataScaler):
+    """Scaling of the minimum of each column to `low` and of the maximum to `high`.
 
     Parameters
     ----------
     low, high : float, default 0 and 1
-        Finite, low < high.
+        Finite numbers with low < high.
     """
 
     low: float = 0.0
@@ -195,7 +198,7 @@ class MinMax(Learned):
 
 @dataclass(frozen=True)
 class Pixels(Scaler):
-    """Pixels from 0 to 255, as those of uint8, become 0 to 1: all columns are divided by 255, nothing learned."""
+    """Scaling of pixels from 0 to 255, such as those of uint8, to numbers from 0 to 1: division by 255."""
 
     name = "pixels"
 
@@ -211,14 +214,14 @@ SCALERS: dict[str, type[Scaler]] = {kind.name: kind for kind in (Standardize, Mi
 
 @dataclass(frozen=True, eq=False)
 class Scaling:
-    """scaled = (raw - shift) * factor, column by column.
+    """Affine map of columns, scaled = (raw - shift) * factor.
 
     Attributes
     ----------
-    type : str
-        "standardize", "minmax" or "pixels": which rule chose it.
+    type : {"standardize", "minmax", "pixels"}
+        Name of the rule that computed the scaling.
     shift, factor : float64 array (n,), read-only
-        Finite; no factor is 0. Of "pixels" (), one number for any columns.
+        Finite numbers for each column; no factor is 0. With "pixels" the shape is (), one number for all columns.
     """
 
     type: str
@@ -237,35 +240,36 @@ class Scaling:
             raise ValueError(f"column {j} cannot be scaled: both must be finite and the factor not 0, got {pair}")
 
     def apply(self, array: ArrayLike, dtype: DTypeLike = np.float64) -> NDArray[Any]:
-        """(array - shift) * factor, computed in float64.
+        """Compute (array - shift) * factor in float64.
 
         Parameters
         ----------
-        array : array (rows, n), or a vector: one row (n,), or where n is 1, one column (rows,)
-            NaN and infinity stay what they are. With one number for all columns, an array of any shape.
+        array : array (rows, n), or a vector
+            A vector is one row (n,), or one column (rows,) if n is 1. NaN and infinity are allowed. If shift and factor
+            are single numbers, the array may have any shape.
         dtype : dtype, default float64
-            Of the result; what is too large for it becomes infinite.
+            Dtype of the result. Numbers outside of its range become infinite.
 
         Returns
         -------
-        array of this dtype, of the shape of `array`
+        array of the shape of `array`
 
         Raises
         ------
         ValueError, TypeError
-            It does not have n columns, or is not an array of real numbers.
+            `array` does not have n columns, or is not an array of real numbers.
         """
         return self._map(array, dtype, lambda block: (block - self.shift) * self.factor)
 
     def undo(self, array: ArrayLike, dtype: DTypeLike = np.float64) -> NDArray[Any]:
-        """array / factor + shift: from scaled numbers back to raw ones, as `apply` in all else."""
+        """Compute array / factor + shift, the inverse of `apply`, with the same arguments and errors."""
         return self._map(array, dtype, lambda block: block / self.factor + self.shift)
 
     def _map(
         self, array: ArrayLike, dtype: DTypeLike, f: Callable[[NDArray[np.float64]], NDArray[np.float64]]
     ) -> NDArray[Any]:
-        given, n, each = as_real_array("array", array), self.shift.size, self.shift.ndim == 1
-        if each and (given.ndim not in (1, 2) or (given.shape[-1] != n and (given.ndim == 2 or n > 1))):
+        given, n, has_columns = as_real_array("array", array), self.shift.size, self.shift.ndim == 1
+        if has_columns and (given.ndim not in (1, 2) or (given.shape[-1] != n and (given.ndim == 2 or n > 1))):
             expected = pluralize(n, "column")
             raise ValueError(f"array must have {expected} to fit this scaling, got {describe_shape(given.shape)}")
         rows = given.reshape(-1, n)
@@ -278,17 +282,17 @@ class Scaling:
         return out.reshape(given.shape)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, as they stand in a network's file."""
+        """Return the scaling as plain values for files."""
         return {"type": self.type, "shift": self.shift.tolist(), "factor": self.factor.tolist()}
 
     @classmethod
     def from_dict(cls, d: Any) -> Scaling:
-        """The scaling that `to_dict` wrote.
+        """Return the scaling that `to_dict` has converted.
 
         Raises
         ------
         ValueError
-            It is anything else; the message says what is wrong. No other exception comes out of a wrong `d`.
+            `d` is not the result of `to_dict`. No other exception is raised for an invalid `d`.
         """
         if not isinstance(d, dict) or set(d) != {"type", "shift", "factor"}:
             raise ValueError(f"a scaling must be an object of type, shift and factor, got {shown(d)}")
@@ -311,7 +315,7 @@ class Scaling:
 
 
 def _statistic(what: str, given: Any) -> float | tuple[float, ...]:
-    """A mean or standard deviation, or one for each column."""
+    """Return a validated mean or standard deviation: a number, or a tuple with one for each column."""
     array = as_real_array(what, given).astype(np.float64)
     if array.ndim > 1 or array.size == 0:
         raise ValueError(f"{what} must be a number, or one for each column, got shape {array.shape}")
@@ -323,29 +327,29 @@ def _statistic(what: str, given: Any) -> float | tuple[float, ...]:
 
 
 def _spread(name: str, what: str, given: float | tuple[float, ...], shape: tuple[int, ...]) -> NDArray[np.float64]:
-    """Numbers as `_statistic` gives them as one for each column of rows of this shape, whose last axis is channels."""
+    """Return a statistic as one number for each column of rows of this shape, whose last axis is the channels."""
     n = math.prod(shape)
     if isinstance(given, tuple) and len(given) not in (n, shape[-1]):
         channels = f", or {shape[-1]}, one for each channel" if len(shape) > 1 else ""
         raise ValueError(
             f"{name}: {what} must be one number, or {n}, one for each column{channels}, got {len(given)} numbers"
         )
-    return np.resize(np.array(given), n)  # again and again, as channels lie
+    return np.resize(np.array(given), n)  # repeats the numbers of channels for each pixel
 
 
 def _blocks(rows: NDArray[Any]) -> Iterator[NDArray[np.float64]]:
-    """The rows as float64, some at a time."""
-    height = max(1, BLOCK // rows.shape[1])
+    """Yield blocks of rows as float64."""
+    height = max(1, BLOCK_NUMBERS // rows.shape[1])
     for start in range(0, len(rows), height):
         yield rows[start : start + height].astype(np.float64, copy=False)
 
 
 def _extremes(name: str, rows: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The smallest and the largest number of each column."""
+    """Return the minimum and the maximum of each column; raise ValueError if a number is not finite."""
     low, high = np.full(rows.shape[1], np.inf), np.full(rows.shape[1], -np.inf)
     start = 0
     for block in _blocks(rows):
-        np.minimum(low, block.min(axis=0), out=low)  # NaN goes through
+        np.minimum(low, block.min(axis=0), out=low)  # NaN is propagated
         np.maximum(high, block.max(axis=0), out=high)
         if not np.isfinite([low, high]).all():
             row, column = np.argwhere(~np.isfinite(block))[0]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nnc._data.conformal import ConformalIntervals, ConformalSets, checked_level
+from nnc._data.conformal import ConformalIntervals, ConformalSets, check_level
 from nnc._network import NeuralNetwork
 from nnc._parallel.fit import check_networks
 from nnc._registry import activations, losses
@@ -145,7 +145,7 @@ class Ensemble(SuggestsAttributes):
         """
         if len(self) == 1:
             raise ValueError("predict_interval requires two or more networks, got 1; use conformal instead")
-        z = NormalDist().inv_cdf((1 + checked_level("level", level)) / 2)
+        z = NormalDist().inv_cdf((1 + check_level("level", level)) / 2)
         mean, deviation = self._moments(X)
         low, high = -np.inf, np.inf
         if self._converter.scaler_y is None:
@@ -187,7 +187,7 @@ class Ensemble(SuggestsAttributes):
             There are too few rows, an argument is invalid, or the outputs are neither numbers nor the probabilities of
             mutually exclusive classes.
         """
-        level = checked_level("level", level)
+        level = check_level("level", level)
         data = self._converter.data(X, y)
         if self._converter.loss.is_classification:
             self._converter.check_probabilities()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nnc._data.conformal import checked_level, classes_within, half_width, quantile
+from nnc._data.conformal import check_level, classes_within, half_width, quantile
 from nnc._data.metrics import METRICS
 from nnc.tabular.cells import CellError
 from nnc.tabular.explain import integrated_gradients
@@ -221,7 +221,7 @@ class TableModel:
 
     def score_threshold(self, level: float) -> NDArray[np.float64]:
         """Return the nonconformity score (n_targets,) that a fraction `level` of all rows does not exceed."""
-        level = checked_level("level", level)
+        level = check_level("level", level)
         if not len(self.held_out.scores):
             raise ValueError("sets and intervals require held-out rows, got none; fit with 10 rows or more")
         return quantile(self.held_out.scores, level)
