@@ -278,7 +278,7 @@ def changed(gradients, layer, dW=None, db=None):
 
 WRONG = {
     "no pairs": (lambda g: [g[0][0], g[1][0]], TypeError, r"gradients\[0\] must be a pair \(dW, db\)"),
-    "two lists joined": (lambda g: g + g, ValueError, r"a pair \(dW, db\) for each of the 2 layers.*got 4; add the arrays"),
+    "two lists joined": (lambda g: g + g, ValueError, r"a pair \(dW, db\) for each of the 2 layers.*got 4; add the"),
     "a number": (lambda g: 1.0, TypeError, "gradients must be a list of .*got float"),
     "a short vector": (lambda g: flat(g)[:-1], ValueError, r"gradients must have shape \(59,\).*got shape \(58,\)"),
     "complex": (lambda g: flat(g) + 0j, TypeError, "gradients must be an array of real numbers"),

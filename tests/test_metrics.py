@@ -117,7 +117,7 @@ def test_auc_and_log_loss_of_several_classes():
     assert auc(y[few], scores[few]) == pytest.approx(np.mean(each), rel=1e-14)
     with pytest.raises(ValueError, match="classes must be from 0 to 2, got 3"):
         auc(y, scores[:, :3])
-    with pytest.raises(ValueError, match=r"y_prob must hold probabilities, from 0 to 1, got -1 to 0\.5"):
+    with pytest.raises(ValueError, match=r"y_prob must contain probabilities from 0 to 1, got -1 to 0\.5"):
         log_loss([0, 1], [-1, 0.5])
 
 
@@ -225,7 +225,7 @@ def test_what_is_known_about_them():
         (0, 0, None, r"one shape, .* got \(\) and \(\)"),
         (["a"], ["b"], None, "y_true must be an array of real numbers"),
         ([0, 1], [0, 1], [1], r"sample_weight must have one number for each of the 2 rows, got shape \(1,\)"),
-        ([0, 1], [0, 1], [1, -1], "sample_weight must hold finite numbers, none negative and not all 0"),
+        ([0, 1], [0, 1], [1, -1], "sample_weight must contain finite numbers, none negative and not all 0"),
         ([0, 1], [0, 1], [0, 0], "not all 0"),
         ([0, 1], [0, 1], [1, np.nan], "finite"),
     ],
@@ -237,14 +237,14 @@ def test_wrong_arguments(name, y_true, y_pred, sample_weight, message):
 
 @pytest.mark.parametrize("metric", [accuracy, f1])
 def test_wrong_classes(metric):
-    with pytest.raises(TypeError, match="y_pred must hold classes, which are whole numbers, got elements"):
+    with pytest.raises(TypeError, match="y_pred must contain class indices, which are integers, got dtype"):
         metric([0, 1], [0.2, 0.8])
-    with pytest.raises(ValueError, match="y_true must hold classes from 0, got -1"):
+    with pytest.raises(ValueError, match="y_true must contain class indices of at least 0, got -1"):
         metric([0, -1], [0, 1])
 
 
 def test_wrong_classes_for_f1():
     with pytest.raises(ValueError, match="classes must be from 0 to 2, got 3"):
         f1([0, 1], [0, 3], n_classes=3)
-    with pytest.raises(ValueError, match="classes must be 0 or 1 where a row has several of them"):
+    with pytest.raises(ValueError, match="labels must be 0 or 1 if a row has several of them"):
         f1([[0, 2]], [[0, 1]])

@@ -1,8 +1,8 @@
-"""Metrics: how good predictions are, in numbers that people read; as scikit-learn computes them.
+"""Metrics of predictions, defined as in scikit-learn.
 
 METRICS["f1"](y_true, y_pred)
 METRICS["mae"](y_true, y_pred, sample_weight=weights)
-net.fit(X, y, epochs=10, metrics=["auc", cohen_kappa_score])  # functions of the user's, too
+net.fit(X, y, epochs=10, metrics=["auc", cohen_kappa_score])  # a name, and a function of scikit-learn
 """
 
 from __future__ import annotations
@@ -42,55 +42,55 @@ __all__ = [
 
 
 def accuracy(y_true: ArrayLike, y_pred: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
-    """The share of rows that are predicted rightly.
+    """Compute the fraction of rows with a correct prediction.
 
     Parameters
     ----------
-    y_true, y_pred : whole numbers (rows,), or (rows, n)
-        Classes. With several in a row all of them have to be right.
+    y_true, y_pred : int array (rows,) or (rows, n)
+        Class indices, or n labels of 0 and 1 per row. A row with several labels is correct if all of them are.
     sample_weight : array (rows,), optional
-        How much each row counts: not negative, not all 0. Default: all the same.
+        Weight of each row: at least 0, and not all 0. Default: equal weights.
 
     Returns
     -------
     float
-        From 0 to 1.
+        A number from 0 to 1.
 
     Raises
     ------
     ValueError, TypeError
-        An argument is not one of these.
+        An argument is invalid.
     """
     true, predicted, weights = _classes(y_true, y_pred, sample_weight)
-    right = true == predicted
-    return float(_mean(right if right.ndim == 1 else right.all(axis=1), weights))
+    is_correct = true == predicted
+    return float(_mean(is_correct if is_correct.ndim == 1 else is_correct.all(axis=1), weights))
 
 
 def f1(
     y_true: ArrayLike, y_pred: ArrayLike, sample_weight: ArrayLike | None = None, n_classes: int | None = None
 ) -> float:
-    """The harmonic mean of precision and recall: 2 TP / (2 TP + FP + FN).
+    """Compute the F1 score, the harmonic mean of precision and recall: 2 TP / (2 TP + FP + FN).
 
     Parameters
     ----------
-    y_true, y_pred : whole numbers (rows,), or (rows, n) of 0 and 1
-        Classes from 0. Several in a row are yes or no, each for itself.
+    y_true, y_pred : int array (rows,), or (rows, n) of 0 and 1
+        Class indices, or n labels per row.
     sample_weight : array (rows,), optional
         As in `accuracy`.
     n_classes : int, optional
-        How many classes there are. Default: as many as the largest number says, at least 2.
+        Number of classes. Default: the largest index plus 1, at least 2.
 
     Returns
     -------
     float
-        From 0 to 1. For two classes the F1 of class 1 (scikit-learn's average="binary"). For more the plain mean over
-        the classes that are in `y_true` or `y_pred`, and for rows (rows, n) that over the columns (average="macro").
-        Where precision or recall would be 0 / 0, because a class was not there or was never predicted, F1 is 0.
+        A number from 0 to 1. For two classes it is the F1 score of class 1 (average="binary" in scikit-learn). For more
+        classes it is the mean over the classes that occur in `y_true` or `y_pred`, and for (rows, n) the mean over the
+        columns (average="macro"). It is 0 if precision or recall would be 0 / 0.
 
     Raises
     ------
     ValueError, TypeError
-        An argument is not one of these.
+        An argument is invalid.
     """
     return _by_class(_f1, y_true, y_pred, sample_weight, n_classes)
 
@@ -98,35 +98,38 @@ def f1(
 def precision(
     y_true: ArrayLike, y_pred: ArrayLike, sample_weight: ArrayLike | None = None, n_classes: int | None = None
 ) -> float:
-    """The share of rows predicted to be of a class that are: TP / (TP + FP), over the classes as `f1` has it."""
+    """Compute the precision TP / (TP + FP), with the arguments and the average over classes of `f1`."""
     return _by_class(lambda both, true, predicted: _quotient(both, predicted), y_true, y_pred, sample_weight, n_classes)
 
 
 def recall(
     y_true: ArrayLike, y_pred: ArrayLike, sample_weight: ArrayLike | None = None, n_classes: int | None = None
 ) -> float:
-    """The share of the rows of a class that are predicted to be: TP / (TP + FN), over the classes as `f1` has it."""
+    """Compute the recall TP / (TP + FN), with the arguments and the average over classes of `f1`."""
     return _by_class(lambda both, true, predicted: _quotient(both, true), y_true, y_pred, sample_weight, n_classes)
 
 
 def balanced_accuracy(y_true: ArrayLike, y_pred: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
-    """The mean of the recall of all classes in `y_true`, where several stand in a row the mean over the columns;
-    arguments as in `accuracy`."""
+    """Compute the mean recall of all classes in `y_true`.
+
+    For (rows, n) it is the mean over the columns. The arguments are those of `accuracy`.
+    """
     true, predicted, weights = _classes(y_true, y_pred, sample_weight)
     columns = ((true, predicted),) if true.ndim == 1 else zip(true.T, predicted.T, strict=True)
     means = []
     for t, p in columns:
-        both, there, _ = _counts(t, p, weights, max(int(t.max()), int(p.max())) + 1)
-        means.append((both[there > 0] / there[there > 0]).mean())
+        both, counts, _ = _counts(t, p, weights, max(int(t.max()), int(p.max())) + 1)
+        means.append((both[counts > 0] / counts[counts > 0]).mean())
     return float(np.mean(means))
 
 
 def _f1(both: NDArray[np.float64], true: NDArray[np.float64], predicted: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the F1 score of each class from the weights that `_counts` returns."""
     return _quotient(2 * both, true + predicted)
 
 
 def _quotient(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
-    """0 where it would be 0 / 0."""
+    """Return a / b, and 0 for 0 / 0."""
     quotient: NDArray[np.float64] = a / np.where(b > 0, b, 1)
     return quotient
 
@@ -134,10 +137,9 @@ def _quotient(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.floa
 def _counts(
     true: NDArray[np.intp], predicted: NDArray[np.intp], weights: NDArray[np.float64], n: int
 ) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
-    """Of each class the weight of the rows that are rightly predicted to be of it, that are of it, that are predicted
-    to be."""
-    right = true == predicted
-    both = np.bincount(true[right], weights[right], n)
+    """Return three sums of weights for each class: rows correctly predicted, rows of the class, and rows predicted."""
+    is_correct = true == predicted
+    both = np.bincount(true[is_correct], weights[is_correct], n)
     return both, np.bincount(true, weights, n), np.bincount(predicted, weights, n)
 
 
@@ -148,11 +150,14 @@ def _by_class(
     sample_weight: ArrayLike | None,
     n_classes: int | None,
 ) -> float:
-    """What `measure` makes of the counts of each class, brought to one number as `f1` says."""
+    """Return the average over the classes of a measure, as described in `f1`.
+
+    `measure` computes one number per class from the weights that `_counts` returns.
+    """
     true, predicted, weights = _classes(y_true, y_pred, sample_weight)
     if true.ndim == 2:
         if max(true.max(), predicted.max()) > 1:
-            raise ValueError("classes must be 0 or 1 where a row has several of them")
+            raise ValueError("labels must be 0 or 1 if a row has several of them")
         columns = zip(true.T, predicted.T, strict=True)
         return float(np.mean([measure(*_counts(t, p, weights, 2))[1] for t, p in columns]))
     n = max(int(true.max()), int(predicted.max())) + 1
@@ -163,34 +168,36 @@ def _by_class(
     by_class = measure(*_counts(true, predicted, weights, n_classes))
     if n_classes == 2:
         return float(by_class[1])
-    there = np.bincount(true, minlength=n_classes) + np.bincount(predicted, minlength=n_classes) > 0
-    return float(by_class[there].mean())
+    occurs = np.bincount(true, minlength=n_classes) + np.bincount(predicted, minlength=n_classes) > 0
+    return float(by_class[occurs].mean())
 
 
 def auc(y_true: ArrayLike, y_score: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
-    """The area under the receiver operating characteristic: how probable it is that a row of a class has a larger score
-    for it than a row of another one, where equal scores count half.
+    """Compute the area under the receiver operating characteristic (ROC) curve.
+
+    It is the probability that a row of the class has a larger score than a row of another class; equal scores count
+    1/2.
 
     Parameters
     ----------
-    y_true : whole numbers (rows,), or (rows, n) of 0 and 1
-        Classes from 0; several in a row are yes or no, each for itself.
+    y_true : int array (rows,), or (rows, n) of 0 and 1
+        Class indices, or n labels per row.
     y_score : array (rows,) or (rows, n)
-        Scores of class 1, or of every class: probabilities, or anything that grows with them.
+        Scores of class 1, or of each class: probabilities, or any increasing function of them.
     sample_weight : array (rows,), optional
         As in `accuracy`.
 
     Returns
     -------
     float
-        Of two classes that of class 1. Of more the plain mean over the classes, each against all others
-        (multi_class="ovr"), and for rows (rows, n) that over the columns. A class that no row has, or all of them, has
-        no such area and is left out; NaN where nothing is left.
+        The area of class 1 for two classes. For more classes it is the mean over the classes, each against all others
+        (multi_class="ovr" in scikit-learn), and for (rows, n) the mean over the columns. Classes of no row or of all
+        rows have no area and are omitted; NaN if there are no others.
 
     Raises
     ------
     ValueError, TypeError
-        An argument is not one of these.
+        An argument is invalid.
     """
     true, score, weights = _scored(y_true, y_score, sample_weight)
     areas = [_area(true[:, j], score[:, j], weights) for j in range(score.shape[1])]
@@ -199,95 +206,97 @@ def auc(y_true: ArrayLike, y_score: ArrayLike, sample_weight: ArrayLike | None =
 
 
 def _area(true: NDArray[np.bool_], score: NDArray[np.float64], weights: NDArray[np.float64]) -> float:
-    """Of one class, by the sums of the weights of yes and of no up to each score."""
+    """Return the area of one class, or NaN if all rows or no rows belong to it."""
     _, rank = np.unique(score, return_inverse=True)
-    yes, no = np.bincount(rank, weights * true), np.bincount(rank, weights * ~true)
-    below = np.cumsum(no) - 0.5 * no
-    total = yes.sum() * no.sum()
-    return float(yes @ below / total) if total > 0 else math.nan
+    positive, negative = np.bincount(rank, weights * true), np.bincount(rank, weights * ~true)
+    negative_below = np.cumsum(negative) - 0.5 * negative
+    total = positive.sum() * negative.sum()
+    return float(positive @ negative_below / total) if total > 0 else math.nan
 
 
 def log_loss(y_true: ArrayLike, y_prob: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
-    """The mean of -log(probability of the class that a row is of).
+    """Compute the mean of -log(predicted probability of the true class).
 
     Parameters
     ----------
-    y_true : whole numbers (rows,), or (rows, n) of 0 and 1
+    y_true : int array (rows,), or (rows, n) of 0 and 1
         As in `auc`.
     y_prob : array (rows,) or (rows, n)
-        Probabilities of class 1, or of every class; they count as no nearer to 0 and 1 than rounding in their type.
+        Probabilities of class 1, or of each class. They are clipped to [eps, 1 - eps] for the eps of their dtype.
     sample_weight : array (rows,), optional
         As in `accuracy`.
 
     Returns
     -------
     float
-        Where several classes stand in a row, the mean over the columns, too.
+        The mean over the rows, and for (rows, n) of labels also over the columns.
 
     Raises
     ------
     ValueError, TypeError
-        An argument is not one of these.
+        An argument is invalid.
     """
     true, prob, weights = _scored(y_true, y_prob, sample_weight)
     if prob.min() < 0 or prob.max() > 1:
-        raise ValueError(f"y_prob must hold probabilities, from 0 to 1, got {prob.min():g} to {prob.max():g}")
+        raise ValueError(f"y_prob must contain probabilities from 0 to 1, got {prob.min():g} to {prob.max():g}")
     given = np.asarray(y_prob).dtype
     eps = np.finfo(given if given.kind == "f" else np.float64).eps
     prob = np.clip(prob, eps, 1 - eps)
-    alone = prob.shape[1] == 1 or np.ndim(y_true) == 2
-    each = np.where(true, np.log(prob), np.log1p(-prob) if alone else 0.0)
-    return -float(_mean(each.mean(axis=1) if alone else each.sum(axis=1), weights))
+    is_binary = prob.shape[1] == 1 or np.ndim(y_true) == 2
+    log_likelihood = np.where(true, np.log(prob), np.log1p(-prob) if is_binary else 0.0)
+    return -float(_mean(log_likelihood.mean(axis=1) if is_binary else log_likelihood.sum(axis=1), weights))
 
 
 def r2(y_true: ArrayLike, y_pred: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
-    """R^2, the share of the variance that is explained: 1 - sum (y_true - y_pred)^2 / sum (y_true - mean)^2.
+    """Compute the coefficient of determination R^2, 1 - sum (y_true - y_pred)^2 / sum (y_true - mean)^2.
 
     Parameters
     ----------
-    y_true, y_pred : array (rows,), or (rows, n)
+    y_true, y_pred : array (rows,) or (rows, n)
         Finite numbers.
     sample_weight : array (rows,), optional
-        How much each row counts, in the mean too: not negative, not all 0. Default: all the same.
+        Weight of each row, also in the mean: at least 0, and not all 0. Default: equal weights.
 
     Returns
     -------
     float
-        The plain mean over the outputs; at most 1, and below 0 where the mean of `y_true` would predict better. An
-        output whose targets are all the same counts 1 if they are predicted exactly, else 0.
+        The mean over the outputs. It is at most 1, and negative if the mean of `y_true` is a better prediction. For an
+        output with constant targets it is 1 if all predictions are exact, else 0.
 
     Raises
     ------
     ValueError, TypeError
-        An argument is not one of these.
+        An argument is invalid.
     """
     true, predicted, weights = _values(y_true, y_pred, sample_weight)
-    scale, own = _scale(true, predicted), _scale(true)
+    scale, true_scale = _scale(true, predicted), _scale(true)
     errors = _mean((true / scale - predicted / scale) ** 2, weights)
-    true = true / own
-    spread = _mean((true - _mean(true, weights)) ** 2, weights)
-    constant = (true == true[0]).all(axis=0) | (spread == 0)
-    with np.errstate(over="ignore"):  # predictions that are far enough off have no R^2 but -inf
-        explained = 1 - errors / np.where(constant, 1, spread) * np.float64(scale / own) ** 2
+    true = true / true_scale
+    variance = _mean((true - _mean(true, weights)) ** 2, weights)
+    constant = (true == true[0]).all(axis=0) | (variance == 0)
+    with np.errstate(over="ignore"):  # R^2 of predictions with a huge error is -inf
+        explained = 1 - errors / np.where(constant, 1, variance) * np.float64(scale / true_scale) ** 2
     return float(np.where(constant, errors == 0, explained).mean())
 
 
 def mae(y_true: ArrayLike, y_pred: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
-    """The mean of |y_true - y_pred|, over the rows and then over the outputs; arguments as in `r2`."""
+    """Compute the mean absolute error over rows and outputs; the arguments are those of `r2`."""
     true, predicted, weights = _values(y_true, y_pred, sample_weight)
     return float(_mean(abs(true - predicted), weights).mean())
 
 
 def rmse(y_true: ArrayLike, y_pred: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
-    """The root of the mean of (y_true - y_pred)^2 over the rows, then the mean over outputs; arguments as in `r2`."""
+    """Compute the root mean squared error of each output, and return its mean; the arguments are those of `r2`."""
     true, predicted, weights = _values(y_true, y_pred, sample_weight)
     scale = _scale(true, predicted)
     return float((scale * np.sqrt(_mean((true / scale - predicted / scale) ** 2, weights))).mean())
 
 
 def mape(y_true: ArrayLike, y_pred: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
-    """The mean of |y_true - y_pred| / |y_true|, over the rows and then over the outputs: a share, no percentage. As in
-    scikit-learn a target nearer to 0 than 2.2e-16 counts as that. Arguments as in `r2`."""
+    """Compute the mean of |y_true - y_pred| / |y_true| over rows and outputs, as a fraction, not a percentage.
+
+    As in scikit-learn, |y_true| is at least 2.2e-16. The arguments are those of `r2`.
+    """
     true, predicted, weights = _values(y_true, y_pred, sample_weight)
     return float(_mean(abs(true - predicted) / np.maximum(abs(true), np.finfo(np.float64).eps), weights).mean())
 
@@ -297,27 +306,27 @@ TAKES = ("classes", "scores", "probabilities", "values")
 
 @dataclass(frozen=True)
 class Metric:
-    """A function of targets and predictions, and what to know about it.
+    """Metric: a function of targets and predictions, with its name and properties.
 
     Parameters
     ----------
     name : str
-        What it is called in a History.
+        Name of the column in a History.
     function : callable
-        function(y_true, y_pred) gives a number; where rows have weights, it has to take sample_weight=, too.
-    takes : str, optional
-        What y_pred is. With losses of classes "classes" (the default), as predict_classes gives them; "probabilities",
-        as predict_proba does; or "scores", outputs as predict gives them, those of a single one as a vector: y_true
-        are classes then. With losses of numbers "values" (the default): y_true (n, n_out) and what predict gives.
+        function(y_true, y_pred) returns a number. If rows have weights, it must accept sample_weight as keyword.
+    takes : {"classes", "probabilities", "scores", "values"}, optional
+        Form of y_pred. For classification, y_true are classes, and y_pred is the result of predict_classes ("classes",
+        the default), of predict_proba ("probabilities"), or of predict ("scores"; a vector if there is one output). For
+        regression, y_true (n, n_out) are targets, and y_pred is the result of predict ("values", the default).
     larger_is_better : bool, optional
-        Which way is better, which has to be known of what is monitored.
+        Whether larger values are better, which must be known for `monitor`.
     of_n_classes : bool, default False
-        Whether the function takes the number of classes, n_classes=.
+        Whether the function accepts the number of classes as keyword n_classes.
 
     Raises
     ------
     ValueError, TypeError
-        An argument is not one of these.
+        An argument is invalid.
     """
 
     name: str
@@ -330,33 +339,33 @@ class Metric:
         if not isinstance(self.name, str) or not self.name:
             raise TypeError(f"name must be a text, got {shown(self.name)}")
         if not callable(self.function):
-            raise TypeError(f"function must be one of y_true and y_pred, got {shown(self.function)}")
+            raise TypeError(f"function must be a function of y_true and y_pred, got {shown(self.function)}")
         allow_none(lambda name, value: check_choice(name, value, TAKES))("takes", self.takes)
         allow_none(check_bool)("larger_is_better", self.larger_is_better)
 
     def __call__(self, *arguments: Any, **named: Any) -> float:
-        """What `function` returns."""
+        """Return the result of `function`."""
         return self.function(*arguments, **named)
 
     def is_for(self, loss: LossRow) -> bool:
-        """Whether outputs for that loss are what it takes."""
-        if self.takes == "probabilities" and loss.target_type == "plus_minus_one":  # whose outputs are margins
+        """Return whether the metric can be computed for networks with this loss."""
+        if self.takes == "probabilities" and loss.target_type == "plus_minus_one":  # outputs of hinge are margins
             return False
         return self.takes is None or (self.takes == "values") != loss.is_classification
 
     @property
     def is_custom(self) -> bool:
-        """Whether it is the user's, and no row of METRICS."""
+        """Whether the metric is not one of METRICS."""
         return METRICS.get(self.name) is not self
 
     @property
     def takes_weights(self) -> bool:
-        """Whether its function takes weights of rows."""
+        """Whether the function accepts sample_weight."""
         from inspect import Parameter, signature
 
         try:
             parameters = signature(self.function).parameters
-        except (TypeError, ValueError):  # compiled, and says nothing of itself
+        except (TypeError, ValueError):  # a compiled function without a signature
             return False
         return "sample_weight" in parameters or any(p.kind is Parameter.VAR_KEYWORD for p in parameters.values())
 
@@ -380,14 +389,14 @@ METRICS = {
 
 
 def as_metric(argument: str, value: Any, loss: LossRow) -> Metric:
-    """A metric by its name, or of a function of the user's, that goes with the loss.
+    """Return a metric for a name, a function or a Metric, after checking that it supports the loss.
 
     Raises
     ------
     ValueError, TypeError
-        It is none, or does not go with the loss.
+        `value` is not a metric, or does not support the loss.
     """
-    known = [name for name, metric in METRICS.items() if metric.is_for(loss)]
+    choices = [name for name, metric in METRICS.items() if metric.is_for(loss)]
     if isinstance(value, str) and value in METRICS:
         metric = METRICS[value]
     elif isinstance(value, Metric):
@@ -395,7 +404,7 @@ def as_metric(argument: str, value: Any, loss: LossRow) -> Metric:
     elif callable(value) and not isinstance(value, type):
         metric = Metric(getattr(value, "__name__", type(value).__name__), value)
     else:
-        metric = METRICS[check_choice(argument, value, known, ", or a function of y_true and y_pred")]
+        metric = METRICS[check_choice(argument, value, choices, ", or a function of y_true and y_pred")]
     if metric.is_for(loss):
         return metric
     if metric.takes == "probabilities" and loss.target_type == "plus_minus_one":
@@ -403,41 +412,42 @@ def as_metric(argument: str, value: Any, loss: LossRow) -> Metric:
     else:
         kinds = ("numbers", "classes") if loss.is_classification else ("classes", "numbers")
         why = f"is for losses of {kinds[0]}, and {loss.name!r} is one of {kinds[1]}"
-    raise ValueError(f"{argument}: {metric.name!r} {why}: choose from {', '.join(known)}")
+    raise ValueError(f"{argument}: {metric.name!r} {why}: choose from {', '.join(choices)}")
 
 
 def _pair(y_true: ArrayLike, y_pred: ArrayLike) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Both as arrays of one shape; a column stands for a vector."""
+    """Return both arrays with the same shape; one column becomes a vector."""
     true, predicted = as_real_array("y_true", y_true), as_real_array("y_pred", y_pred)
     shapes = true.shape, predicted.shape
     true, predicted = (a[:, 0] if a.ndim == 2 and a.shape[1] == 1 else a for a in (true, predicted))
     if true.shape != predicted.shape or true.ndim not in (1, 2) or true.size == 0:
         raise ValueError(
-            f"y_true and y_pred must have one shape, (rows,) or (rows, n), and a row at least, got {shapes[0]} and "
-            f"{shapes[1]}"
+            f"y_true and y_pred must have the same shape (rows,) or (rows, n), with at least one row, got {shapes[0]} "
+            f"and {shapes[1]}"
         )
     return true, predicted
 
 
 def _weights(sample_weight: ArrayLike | None, rows: int) -> NDArray[np.float64]:
+    """Return validated row weights as float64."""
     if sample_weight is None:
         return np.ones(rows)
     weights = as_real_array("sample_weight", sample_weight).astype(np.float64)
     if weights.shape != (rows,):
         raise ValueError(f"sample_weight must have one number for each of the {rows} rows, got shape {weights.shape}")
     if not (weights.min() >= 0 and 0 < weights.sum() < np.inf):
-        raise ValueError("sample_weight must hold finite numbers, none negative and not all 0")
+        raise ValueError("sample_weight must contain finite numbers, none negative and not all 0")
     return weights
 
 
 def _scale(*arrays: NDArray[np.float64]) -> float:
-    """A power of 2, by which no number is rounded, that keeps squares in range; 1 for all but enormous numbers."""
+    """Return a power of 2 by which numbers are divided so that their squares do not overflow; 1 for usual numbers."""
     largest = float(max(abs(array).max() for array in arrays))
     return 2.0 ** (math.frexp(largest)[1] - 1) if 1e150 < largest < math.inf else 1.0
 
 
 def _mean(values: NDArray[Any], weights: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Over the rows."""
+    """Return the weighted mean over the rows."""
     mean: NDArray[np.float64] = weights @ values / weights.sum()
     return mean
 
@@ -445,12 +455,13 @@ def _mean(values: NDArray[Any], weights: NDArray[np.float64]) -> NDArray[np.floa
 def _classes(
     y_true: ArrayLike, y_pred: ArrayLike, sample_weight: ArrayLike | None
 ) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float64]]:
+    """Return true and predicted class indices, and row weights."""
     pair = _pair(y_true, y_pred)
     for name, array in zip(("y_true", "y_pred"), pair, strict=True):
         if array.dtype.kind == "f":
-            raise TypeError(f"{name} must hold classes, which are whole numbers, got elements of type {array.dtype}")
+            raise TypeError(f"{name} must contain class indices, which are integers, got dtype {array.dtype}")
         if array.min() < 0:
-            raise ValueError(f"{name} must hold classes from 0, got {array.min()}")
+            raise ValueError(f"{name} must contain class indices of at least 0, got {array.min()}")
     true, predicted = (array.astype(np.intp, copy=False) for array in pair)
     return true, predicted, _weights(sample_weight, len(true))
 
@@ -458,20 +469,23 @@ def _classes(
 def _scored(
     y_true: ArrayLike, y_score: ArrayLike, sample_weight: ArrayLike | None
 ) -> tuple[NDArray[np.bool_], NDArray[np.float64], NDArray[np.float64]]:
-    """Whether each row is of each class that has a column, and its scores; of two classes class 1 alone."""
+    """Return a mask (rows, columns) of the true classes, the scores (rows, columns), and the row weights.
+
+    There is one column per class; two classes have only the column of class 1.
+    """
     true, score = as_real_array("y_true", y_true), as_real_array("y_score", y_score).astype(np.float64)
     score = score[:, None] if score.ndim == 1 else score
     if score.ndim != 2 or score.size == 0 or true.shape not in (score.shape, score.shape[:1], (len(score), 1)):
         raise ValueError(
-            "y_true and y_score must have one shape, or y_score a column for each class, and a row at least, got "
-            f"{true.shape} and {np.shape(y_score)}"
+            "y_true and y_score must have the same shape, or y_score one column for each class, with at least one row, "
+            f"got {true.shape} and {np.shape(y_score)}"
         )
     true, _, weights = _classes(true, true, sample_weight)
     if true.ndim == 1 and score.shape[1] == 2:
         score = score[:, 1:]
-    most = score.shape[1] - 1 if true.ndim == 1 and score.shape[1] > 1 else 1
-    if true.max() > most:
-        raise ValueError(f"classes must be from 0 to {most}, got {true.max()}")
+    max_index = score.shape[1] - 1 if true.ndim == 1 and score.shape[1] > 1 else 1
+    if true.max() > max_index:
+        raise ValueError(f"classes must be from 0 to {max_index}, got {true.max()}")
     if true.ndim == 1:
         true = true[:, None] == (np.arange(score.shape[1]) if score.shape[1] > 1 else 1)
     return true.astype(bool), score, weights
@@ -480,6 +494,6 @@ def _scored(
 def _values(
     y_true: ArrayLike, y_pred: ArrayLike, sample_weight: ArrayLike | None
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Float64, one column for each output."""
+    """Return targets and predictions as float64 with one column for each output, and row weights."""
     true, predicted = (a[:, None] if a.ndim == 1 else a for a in _pair(y_true, y_pred))
     return true.astype(np.float64), predicted.astype(np.float64), _weights(sample_weight, len(true))
