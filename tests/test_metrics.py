@@ -219,10 +219,10 @@ def test_what_is_known_about_them():
 @pytest.mark.parametrize(
     ("y_true", "y_pred", "sample_weight", "message"),
     [
-        ([0, 1], [0, 1, 1], None, r"one shape, .* got \(2,\) and \(3,\)"),
-        ([[0, 1]], [[0], [1]], None, r"one shape, .* got \(1, 2\) and \(2, 1\)"),
-        (np.zeros(0, int), np.zeros(0, int), None, r"a row at least, got \(0,\)"),
-        (0, 0, None, r"one shape, .* got \(\) and \(\)"),
+        ([0, 1], [0, 1, 1], None, r"the same shape.* got \(2,\) and \(3,\)"),
+        ([[0, 1]], [[0], [1]], None, r"the same shape.* got \(1, 2\) and \(2, 1\)"),
+        (np.zeros(0, int), np.zeros(0, int), None, r"at least one row, got \(0,\)"),
+        (0, 0, None, r"the same shape.* got \(\) and \(\)"),
         (["a"], ["b"], None, "y_true must be an array of real numbers"),
         ([0, 1], [0, 1], [1], r"sample_weight must have one number for each of the 2 rows, got shape \(1,\)"),
         ([0, 1], [0, 1], [1, -1], "sample_weight must contain finite numbers, none negative and not all 0"),

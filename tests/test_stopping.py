@@ -518,7 +518,7 @@ def test_progress(capsys):
 def test_no_bar_is_left_where_the_data_is_refused(capsys, wrong):
     pytest.importorskip("tqdm")
     arguments = {"y": Y, "epochs": 3, "progress": True, **wrong}
-    with pytest.raises(ValueError, match=r"y must|class_weight is"):
+    with pytest.raises(ValueError, match=r"y must|class_weight requires"):
         regressor().fit(X, **arguments)
     assert capsys.readouterr().err == ""
 
