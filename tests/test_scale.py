@@ -319,7 +319,7 @@ def test_second_order_methods_take_it(optimizer):
     assert abs(one.layers[0].W).max() > 0.1 > abs(both.layers[0].W).max()
     assert abs(one.weights[1]).max() < 0.1
     net.layers[0].lr_factor = 6.0
-    with pytest.raises(ValueError, match="Hidden Layer 1 has an lr_factor"):
+    with pytest.raises(ValueError, match="lr_factor of Hidden Layer 1 must be 1"):
         net.fit(X, Y, epochs=1, optimizer=optimizer)
 
 
