@@ -1,9 +1,7 @@
-"""What the tests share: the compiled variants they run in, and how hypothesis searches.
+"""Shared fixtures: builds of the core, hypothesis profiles, failure injection and networks for the exporters.
 
-Networks of every kind to be written in the formats of others stand here, too.
-
-With NNC_ISA set, everything runs in that variant. Without it, tests of the kernels and of the gradients go
-through all variants that this processor runs, all others use the one that networks choose by themselves.
+If NNC_ISA is set, all tests run with that instruction set. Otherwise, tests of kernels and gradients run once for each
+instruction set that this processor supports, and all other tests use the one that networks choose automatically.
 """
 
 import os
@@ -20,20 +18,22 @@ from nnc._model import cores
 from nnc._registry import activations
 from nnc.layers import AvgPool2D, BatchNorm, Conv2D, Dense, Dropout, Flatten, GlobalAvgPool2D, Input, MaxPool2D, Scale
 
-# Shells start what runs in the background with Ctrl-C ignored, and so would do all that tests start.
+# Shells ignore Ctrl-C in background jobs, and processes that the tests start would inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
-if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:  # as after nohup
+if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:  # nohup ignores SIGHUP
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
-# Derandomized, so that a run of the tests is the same every time; --hypothesis-profile=search looks further.
+# Examples are derandomized, so that test runs are repeatable; --hypothesis-profile=search tries new and more examples.
 settings.register_profile("nnc", derandomize=True, deadline=None, max_examples=60)
 settings.register_profile("search", deadline=None, max_examples=5000)
 settings.load_profile("nnc")
 
 
 def pytest_addoption(parser):
-    parser.addoption("--but-passed", metavar="FILE", help="leave out what the output of `pytest -rp` says has passed")
+    parser.addoption(
+        "--but-passed", metavar="FILE", help="deselect tests that passed according to FILE, an output of `pytest -rp`"
+    )
 
 
 def pytest_collection_modifyitems(config, items):
@@ -47,14 +47,14 @@ def pytest_collection_modifyitems(config, items):
 def make_fail(monkeypatch):
     """Return a function that makes the function at a dotted path raise an error.
 
-    It stands in for failures that a test cannot cause itself: a broken disk, a lack of memory, Ctrl-C at one moment.
+    It simulates failures that a test cannot cause: a broken disk, a lack of memory, Ctrl-C at an exact moment.
     """
 
     def replace(path, error):
         def failing(*_, **__):
             raise error
 
-        monkeypatch.setattr(path, failing)  # the one place where calls are made to fail, for the reasons above
+        monkeypatch.setattr(path, failing)  # the only place that makes calls fail, for the reasons above
 
     return replace
 
@@ -63,10 +63,10 @@ def make_fail(monkeypatch):
 def set_limit(monkeypatch):
     """Return a function that sets the constant at a dotted path, or by name in a module loaded from a file.
 
-    Limits of the package lie far above what a test can afford: files of a gigabyte, millions of rows, minutes. A test
-    of what happens beyond one of them lowers it.
+    Limits of the package are too high for a test: gigabytes, millions of rows, minutes. A test of the behaviour beyond
+    a limit lowers it.
     """
-    return monkeypatch.setattr  # the one place where limits are lowered, for the reasons above
+    return monkeypatch.setattr  # the only place that lowers limits, for the reasons above
 
 
 VARIANTS = [cores.selected()] if os.environ.get("NNC_ISA") else cores.available()
@@ -74,18 +74,18 @@ VARIANTS = [cores.selected()] if os.environ.get("NNC_ISA") else cores.available(
 
 @pytest.fixture(params=VARIANTS)
 def isa(request, monkeypatch):
-    """Each instruction set in turn, forced for the networks that the test makes."""
+    """Force one instruction set for the networks of the test; the test runs once for each."""
     monkeypatch.setenv("NNC_ISA", request.param)
     return request.param
 
 
 @pytest.fixture(scope="session", params=[f"{isa}_{kind}" for isa in VARIANTS for kind in ("f64", "f32")])
 def core(request):
-    """Each compiled core in turn."""
+    """Return one build of the compiled core; the test runs once for each."""
     return import_module(f"nnc._core_{request.param}")
 
 
-# ----------------------------------------------------------------------------------- networks that leave for elsewhere
+# ----------------------------------------------------------------------------------- networks for the exporters
 
 IMAGES = [
     Input(8, 7, 2),
@@ -99,7 +99,7 @@ IMAGES = [
     3,
 ]
 CLASSES = {"loss": "cross_entropy", "activation": "relu"}
-# Layers, arguments of the network, and labels to learn; where there are none, numbers.
+# Layers, arguments of the network, and class labels; None for numeric targets.
 EXPORTED = {
     "the tutorial's": ([3, 4, 1], {}, None),
     "one layer": ([3, 2], {"loss": "mse", "bias": False}, None),
@@ -147,45 +147,48 @@ EXPORTED = {
 
 @pytest.fixture(scope="session")
 def all_exported():
-    """Layers and arguments of all of them."""
+    """Return layers and arguments of all networks in EXPORTED."""
     return [(layers, arguments) for layers, arguments, _ in EXPORTED.values()]
 
 
-def _trained(name):
-    layers, arguments, names = EXPORTED[name]
-    made = {}
+def _train_exported(name):
+    """Return the network `name` of EXPORTED, trained in both dtypes, and its input rows."""
+    layers, arguments, labels = EXPORTED[name]
+    networks = {}
     for dtype in ("float64", "float32"):
         net = NeuralNetwork(layers, seed=1, dtype=dtype, **arguments)
         rng = np.random.default_rng(0)
         X = rng.normal(2000, 5, (30, net.sizes[0])) if "scale_X" in arguments else rng.normal(0, 1, (30, net.sizes[0]))
         y = rng.integers(0, 2, (30, net.sizes[-1]))
         X = X.astype("float32").astype(dtype)
-        net.fit(X, y if names is None else np.array(names)[np.arange(30) % len(names)], epochs=3, lr=1e-3)
-        made[dtype] = net
-    return made, X.reshape(-1, *net.model.input_shape)
+        net.fit(X, y if labels is None else np.array(labels)[np.arange(30) % len(labels)], epochs=3, lr=1e-3)
+        networks[dtype] = net
+    return networks, X.reshape(-1, *net.model.input_shape)
 
 
 @pytest.fixture(scope="session")
 def all_trained():
-    """All of them by their names: in float64 and float32, by the dtype's name, and rows, far from 0 where they are
-    scaled."""
-    return {name: _trained(name) for name in EXPORTED}
+    """Return a dict from each name in EXPORTED to its trained networks and rows.
+
+    The trained networks are a dict from "float64" and "float32" to a network. Rows of scaled networks are far from 0.
+    """
+    return {name: _train_exported(name) for name in EXPORTED}
 
 
 @pytest.fixture(scope="session", params=EXPORTED)
 def exported(request):
-    """Each of them in turn."""
-    return _trained(request.param)
+    """Return the trained networks and rows of one entry of EXPORTED; the test runs once for each."""
+    return _train_exported(request.param)
 
 
 @pytest.fixture(scope="session")
 def twin():
-    """A network in PyTorch, for what is held against that."""
+    """Return a function that computes the outputs of a network in PyTorch, for comparisons."""
     torch = pytest.importorskip("torch")
     from torch_functions import torch_activation
 
-    def of(net, X, parameters=None):
-        """The network in PyTorch, perhaps with other parameters: its outputs for X, and these layer by layer."""
+    def compute_in_torch(net, X, parameters=None):
+        """Return the outputs of `net` for X in PyTorch, and its parameters (W and b of each layer) as tensors."""
         F, parts, A = torch.nn.functional, [], X
         convolution = len(net.model.input_shape) == 3
         A = A.permute(0, 3, 1, 2) if convolution else A
@@ -211,4 +214,4 @@ def twin():
                 A = torch_activation(layer.activation)(A)
         return A, parts
 
-    return of
+    return compute_in_torch

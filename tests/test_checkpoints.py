@@ -1,5 +1,7 @@
-"""Training that goes on after save and load, in another process, from a pickle or a copy: to the last bit as if there
-had been no break."""
+"""Tests that resumed training gives the same bits as uninterrupted training.
+
+Training resumes after save and load, in another process, from a pickle, and from a copy.
+"""
 
 import copy
 import os
@@ -50,8 +52,8 @@ def network(dtype="float64", **settings):
     return NeuralNetwork([3, 9, 5, 2], **{"activation": "tanh", "loss": "mse", "dtype": dtype, "seed": 4, **settings})
 
 
-def bits(net):
-    """All that training has changed, except the time and the settings of the last fit."""
+def training_result(net):
+    """Return everything that training changes, except times and the settings of the last fit."""
     document = net._document(checkpoint=True)
     del document["settings"]
     if document["training"]:
@@ -64,53 +66,55 @@ def through_file(net, tmp_path):
     return NeuralNetwork.load(tmp_path / "net.json")
 
 
-def goes_on(tmp_path, net, begin, further, first=50, second=50, break_=through_file):
-    """Whether `first` and `second` epochs with a break between are as good as both at once; what is the same in both
-    fits is in `further`, what is said once in `begin`."""
-    whole, part = net, net.copy()
-    whole.fit(X, Y, epochs=first + second, **begin, **further)
+def check_resume(tmp_path, net, begin, further, first=50, second=50, break_=through_file):
+    """Assert that `first` epochs, a break and `second` epochs give the same result as one fit.
+
+    Both fits get the options `further`; only the first one gets `begin`. `break_` returns the network to resume.
+    """
+    uninterrupted, part = net, net.copy()
+    uninterrupted.fit(X, Y, epochs=first + second, **begin, **further)
     part.fit(X, Y, epochs=first, **begin, **further)
     again = break_(part, tmp_path)
-    assert bits(again) == bits(part)
+    assert training_result(again) == training_result(part)
     history = again.fit(X, Y, epochs=second, **further)
     assert history.epochs == second
-    assert bits(again) == bits(whole)
-    assert again.params.tobytes() == whole.params.tobytes()
+    assert training_result(again) == training_result(uninterrupted)
+    assert again.params.tobytes() == uninterrupted.params.tobytes()
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=repr)
-def test_every_optimizer(tmp_path, optimizer, dtype):
+def test_checkpoint_resumes_each_optimizer(tmp_path, optimizer, dtype):
     begin = {"optimizer": optimizer, "lr": 0.01}
-    goes_on(tmp_path, network(dtype), begin, {"n_threads": 1})
+    check_resume(tmp_path, network(dtype), begin, {"n_threads": 1})
     further = {"n_threads": 2, "batch_size": 7, "dropout": [0.2, 0.1], "l2": 0.01, "clip_norm": 1.0}
-    goes_on(tmp_path, network(dtype), begin, further, first=49, second=51)
+    check_resume(tmp_path, network(dtype), begin, further, first=49, second=51)
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "nadam"])
 @pytest.mark.parametrize("schedule", SCHEDULES, ids=repr)
-def test_every_schedule(tmp_path, schedule, optimizer):
+def test_checkpoint_resumes_each_schedule(tmp_path, schedule, optimizer):
     further = {"batch_size": 16, "clip_value": 0.1, "validation": (XV, YV), "metrics": ["r2"]}
-    goes_on(tmp_path, network(), {"optimizer": optimizer, "lr": schedule}, further)
+    check_resume(tmp_path, network(), {"optimizer": optimizer, "lr": schedule}, further)
 
 
-@pytest.mark.filterwarnings("ignore::nnc.LearningRateWarning")  # of a plateau that has lowered it
+@pytest.mark.filterwarnings("ignore::nnc.LearningRateWarning")  # ReduceLROnPlateau has reduced the learning schedule
 @pytest.mark.parametrize("metric", ["r2", "mae"])
-def test_a_plateau_of_a_metric(tmp_path, metric):
+def test_checkpoint_resumes_plateau_schedule_of_metric(tmp_path, metric):
     further = {"validation": (XV, YV), "metrics": [metric], "monitor": metric, "batch_size": 7}
     schedule = nnc.ReduceLROnPlateau(0.2, factor=0.5, patience=1)
     net = network()
-    goes_on(tmp_path, net, {"lr": schedule}, further)
+    check_resume(tmp_path, net, {"lr": schedule}, further)
     assert net.state.plateau.lr < 0.2
 
 
-def test_a_schedule_that_is_a_function_is_given_again(tmp_path):
-    def rate(epoch):
+def test_function_as_schedule_must_be_passed_again(tmp_path):
+    def schedule(epoch):
         return 0.1 / (1 + epoch)
 
-    goes_on(tmp_path, network(), {"optimizer": "adam"}, {"lr": rate})
+    check_resume(tmp_path, network(), {"optimizer": "adam"}, {"lr": schedule})
     net = network()
-    net.fit(X, Y, epochs=2, lr=rate)
+    net.fit(X, Y, epochs=2, lr=schedule)
     again = through_file(through_file(net, tmp_path), tmp_path)
     for other in (again, pickle.loads(pickle.dumps(net))):
         with pytest.raises(ValueError, match="lr was a function when the network was saved"):
@@ -120,13 +124,13 @@ def test_a_schedule_that_is_a_function_is_given_again(tmp_path):
 
 
 @pytest.mark.parametrize("settings", [{"weights": True}, {"max_norm": 1.0, "l1": 1e-3, "regularize_bias": True}])
-def test_weights_and_penalties(tmp_path, settings):
+def test_checkpoint_resumes_fit_with_sample_weight_or_penalties(tmp_path, settings):
     if settings.pop("weights", False):
         settings["sample_weight"] = rng.uniform(0, 2, len(X))
-    goes_on(tmp_path, network(), {"optimizer": "adam"}, {"batch_size": 9, **settings})
+    check_resume(tmp_path, network(), {"optimizer": "adam"}, {"batch_size": 9, **settings})
 
 
-def test_labels_and_scaling(tmp_path):
+def test_checkpoint_resumes_fit_with_labels_and_scaling(tmp_path):
     labels = np.array(["lo", "mid", "hi"])[np.digitize(Y[:, 0], [-0.3, 0.3])]
     net = NeuralNetwork([3, 6, 3], loss=nnc.CrossEntropy(0.1), scale_X="standardize", seed=2)
     part = net.copy()
@@ -135,7 +139,7 @@ def test_labels_and_scaling(tmp_path):
     part.fit(100 + 7 * X, labels, epochs=11, optimizer="adam", **settings)
     again = through_file(part, tmp_path)
     again.fit(100 + 7 * X, labels, epochs=19, **settings)
-    assert bits(again) == bits(net)
+    assert training_result(again) == training_result(net)
     assert again.classes.tolist() == ["hi", "lo", "mid"]
 
 
@@ -145,29 +149,29 @@ SECOND_ORDER = ["lbfgs", nnc.LBFGS(history_size=3), "levenberg_marquardt", nnc.L
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("optimizer", SECOND_ORDER, ids=repr)
 @pytest.mark.parametrize("first", [2, 25])
-def test_second_order_methods(tmp_path, optimizer, dtype, first):
+def test_checkpoint_resumes_second_order_optimizers(tmp_path, optimizer, dtype, first):
     begin = {"optimizer": optimizer}
     further = {"l2": 1e-3, "sample_weight": rng.uniform(0, 2, len(X)), "validation": (XV, YV)}
     for break_ in (through_file, by_pickle(5), lambda net, tmp_path: net):
-        goes_on(tmp_path, network(dtype), begin, further, first, 60 - first, break_)
-    goes_on(tmp_path, network(dtype), begin, {}, first, 60 - first)
+        check_resume(tmp_path, network(dtype), begin, further, first, 60 - first, break_)
+    check_resume(tmp_path, network(dtype), begin, {}, first, 60 - first)
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("optimizer", SECOND_ORDER[::2])
-def test_checkpoints_amid_second_order_methods(tmp_path, optimizer, dtype):
+def test_checkpoint_callback_resumes_second_order_optimizers(tmp_path, optimizer, dtype):
     net = network(dtype)
     net.fit(X, Y, epochs=30, optimizer=optimizer, callback=Checkpoint(tmp_path / "net-{epoch}.json", every=4))
     for epoch in (4, 8, 20, 28):
         again = NeuralNetwork.load(tmp_path / f"net-{epoch}.json")
         again.fit(X, Y, epochs=30 - epoch)
-        assert bits(again) == bits(net)
+        assert training_result(again) == training_result(net)
 
 
-@pytest.mark.filterwarnings("ignore::nnc.TrainingWarning")  # rounding says where it ends
+@pytest.mark.filterwarnings("ignore::nnc.TrainingWarning")  # rounding decides when the fit ends
 @pytest.mark.parametrize("optimizer", SECOND_ORDER[::2])
-def test_second_order_methods_where_weights_were_changed(optimizer):
-    """What they have learned is from elsewhere then; it costs some epochs at most."""
+def test_second_order_optimizers_recover_from_changed_weights(optimizer):
+    """The stored curvature belongs to other weights, which may cost some epochs but must not prevent progress."""
     net = network()
     net.fit(X, Y, epochs=60, optimizer=optimizer)
     for scale in (0.1, -1.0, 2.0):
@@ -178,7 +182,7 @@ def test_second_order_methods_where_weights_were_changed(optimizer):
         assert net.evaluate_loss(X, Y) < 0.5 * before
 
 
-def test_a_history_that_is_not_full(tmp_path):
+def test_checkpoint_keeps_partly_filled_lbfgs_history(tmp_path):
     net = network("float32")
     net.fit(X, Y, epochs=3, optimizer=nnc.LBFGS(history_size=5))
     used = net.state.moments.any(axis=1).tolist()
@@ -187,20 +191,20 @@ def test_a_history_that_is_not_full(tmp_path):
 
 
 @pytest.mark.parametrize("batch_size", [None, 7])
-def test_batches_go_on(tmp_path, batch_size):
+def test_checkpoint_resumes_fit_batches(tmp_path, batch_size):
     batches = [(X[start : start + 7], Y[start : start + 7]) for start in range(0, 50, 7)]
-    whole, part = network(), network()
-    whole.fit_batches(batches, epochs=10, optimizer="adam", dropout=0.2)
+    uninterrupted, part = network(), network()
+    uninterrupted.fit_batches(batches, epochs=10, optimizer="adam", dropout=0.2)
     part.fit_batches(batches, epochs=4, optimizer="adam", dropout=0.2)
     again = through_file(part, tmp_path)
     again.fit_batches(batches, epochs=6, dropout=0.2)
-    assert bits(again) == bits(whole)
+    assert training_result(again) == training_result(uninterrupted)
 
 
-# ------------------------------------------------------------------------------------- what load brings back
+# ------------------------------------------------------------------------------------- state after load
 
 
-def test_the_optimizer_goes_on_until_another_is_named(tmp_path):
+def test_loaded_network_continues_optimizer_until_another_is_passed(tmp_path):
     net = network()
     net.fit(X, Y, epochs=5, optimizer="adam", lr=0.02)
     again = through_file(net, tmp_path)
@@ -210,7 +214,7 @@ def test_the_optimizer_goes_on_until_another_is_named(tmp_path):
     assert again.fit(X, Y, epochs=2, lr=0.5).lr.tolist() == [0.5, 0.5]
     assert again.fit(X, Y, epochs=1).lr.tolist() == [0.5]
     assert again.state.steps == 10
-    fresh = nnc.from_json(again.to_json())  # without the training
+    fresh = nnc.from_json(again.to_json())  # this file has no training state
     assert fresh.state is None
     again.fit(X, Y, epochs=3, optimizer="rmsprop")
     fresh.fit(X, Y, epochs=3, optimizer="rmsprop")
@@ -218,17 +222,17 @@ def test_the_optimizer_goes_on_until_another_is_named(tmp_path):
     assert again.state.history.epochs == 3
 
 
-def test_a_file_without_training_goes_on_in_the_streams():
-    """The order of rows and the masks are not repeated, whatever came between."""
+def test_file_without_training_state_continues_random_streams():
+    """Row orders and dropout masks are not repeated after any sequence of training calls."""
     net = network()
     net.fit(X, Y, epochs=3, lr=0.001, batch_size=7, dropout=0.2)
-    places = net.streams.shuffle_position, net.streams.dropout_position
-    assert places == (3 * 49, 3 * 8)
+    positions = net.streams.shuffle_position, net.streams.dropout_position
+    assert positions == (3 * 49, 3 * 8)
     net.train_step(X, Y)
     net.fit(X, Y, epochs=2, lr=0.001)
     net.fit_batches([(X[:5], Y[:5]), (X, Y)], dropout=0.1)
-    assert net.streams.shuffle_position == places[0]
-    assert net.streams.dropout_position == places[1] + 1 + 2 + 2
+    assert net.streams.shuffle_position == positions[0]
+    assert net.streams.dropout_position == positions[1] + 1 + 2 + 2
     again = nnc.from_json(net.to_json())
     assert (again.streams.shuffle_position, again.streams.dropout_position) == (
         net.streams.shuffle_position,
@@ -236,7 +240,7 @@ def test_a_file_without_training_goes_on_in_the_streams():
     )
 
 
-def test_the_history_is_there_again(tmp_path):
+def test_loaded_history_has_values_of_all_fits(tmp_path):
     net = network()
     first = net.fit(X, Y, epochs=4, lr=nnc.StepLR(0.1, 2))
     second = net.fit(X, Y, epochs=3, validation=(XV, YV), metrics=["mae"])
@@ -266,25 +270,25 @@ def by_pickle(protocol):
     ],
     ids=["copy()", "copy", "deepcopy", *[f"pickle{n}" for n in range(pickle.HIGHEST_PROTOCOL + 1)]],
 )
-def test_copies_carry_the_training(tmp_path, break_, dtype):
+def test_copy_and_pickle_resume_training(tmp_path, break_, dtype):
     further = {"batch_size": 7, "dropout": 0.1}
     schedule = nnc.ReduceLROnPlateau(0.02, factor=0.5, patience=1)
-    goes_on(tmp_path, network(dtype), {"optimizer": "adam", "lr": schedule}, further, 10, 10, break_)
+    check_resume(tmp_path, network(dtype), {"optimizer": "adam", "lr": schedule}, further, 10, 10, break_)
 
 
-@pytest.mark.filterwarnings("ignore::nnc.LearningRateWarning")  # of a plateau that has lowered it
-def test_copies_are_independent():
+@pytest.mark.filterwarnings("ignore::nnc.LearningRateWarning")  # ReduceLROnPlateau has reduced the learning schedule
+def test_training_a_copy_leaves_original_unchanged():
     net = network()
     net.fit(X, Y, epochs=20, optimizer="adam", lr=nnc.ReduceLROnPlateau(0.5, factor=0.5, patience=0))
     twin = net.copy()
-    before = bits(net)
+    before = training_result(net)
     twin.fit(X, Y, epochs=30)
     twin.params = np.zeros(twin.n_params)
-    assert bits(net) == before
+    assert training_result(net) == before
     assert twin.state.plateau.lr < net.state.plateau.lr
 
 
-def test_a_function_as_learning_rate_does_not_keep_a_network_from_being_pickled():
+def test_network_with_function_as_learning_rate_can_be_pickled():
     net = network()
     net.fit(X, Y, epochs=3, optimizer="adam", lr=lambda epoch: 0.01)
     assert net.copy().state.rates(0, 2).tolist() == [0.01, 0.01]
@@ -294,7 +298,7 @@ def test_a_function_as_learning_rate_does_not_keep_a_network_from_being_pickled(
     assert again.fit(X, Y, epochs=1, lr=lambda epoch: 0.02).lr.tolist() == [0.02]
 
 
-# -------------------------------------------------------------------------------------- in other processes
+# -------------------------------------------------------------------------------------- other processes
 
 CHILD = """
 import os, signal, sys
@@ -330,16 +334,16 @@ def run(code, *arguments, expected=0, **environment):
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
-def test_a_new_process_goes_on(tmp_path, dtype):
+def test_new_process_resumes_to_same_bits(tmp_path, dtype):
     path = tmp_path / "net.json"
-    whole = run("sys.stdout.buffer.write(first(None, 100).params.tobytes())", dtype)
+    expected = run("sys.stdout.buffer.write(first(None, 100).params.tobytes())", dtype)
     run("first(None, 50).save(sys.argv[2], checkpoint=True)", dtype, path)
     load = "sys.stdout.buffer.write(go_on(nnc.NeuralNetwork.load(sys.argv[2]), 50).params.tobytes())"
-    assert run(load, dtype, path) == whole
+    assert run(load, dtype, path) == expected
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
-def test_second_order_methods_in_a_new_process(tmp_path, dtype):
+def test_new_process_resumes_second_order_optimizers(tmp_path, dtype):
     begin = """
 for name in ("lbfgs", "levenberg_marquardt"):
     net = nnc.NeuralNetwork([5, 8, 3], activation="tanh", loss="mse", dtype=sys.argv[1], seed=3)
@@ -352,19 +356,19 @@ for name in ("lbfgs", "levenberg_marquardt"):
     net.fit(*data(), epochs=20, l2=1e-3)
     net.save(sys.argv[2] + name, checkpoint=True)
 """
-    run(begin, dtype, tmp_path / "whole-", 40)
+    run(begin, dtype, tmp_path / "uninterrupted-", 40)
     run(begin, dtype, tmp_path / "part-", 20)
     run(go_on, dtype, tmp_path / "part-")
     for name in ("lbfgs", "levenberg_marquardt"):
-        part, whole = (NeuralNetwork.load(tmp_path / f"{which}-{name}") for which in ("part", "whole"))
-        assert bits(part) == bits(whole)
+        part, uninterrupted = (NeuralNetwork.load(tmp_path / f"{run}-{name}") for run in ("part", "uninterrupted"))
+        assert training_result(part) == training_result(uninterrupted)
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
-def test_a_process_that_is_killed(tmp_path):
-    """Somewhere between two checkpoints, or in the middle of writing one."""
+def test_checkpoint_of_killed_process_resumes_to_same_bits(tmp_path):
+    """The process is killed between two checkpoints or during the writing of one."""
     path = tmp_path / "net.json"
-    whole = run("sys.stdout.buffer.write(first(None, 100).params.tobytes())", "float64")
+    expected = run("sys.stdout.buffer.write(first(None, 100).params.tobytes())", "float64")
     endless = """
 def slow(record):
     import time
@@ -383,12 +387,12 @@ first(None, 100, callback=[nnc.Checkpoint(sys.argv[2], every=5), slow])
     assert 5 <= epoch < 100
     assert epoch % 5 == 0
     load = "sys.stdout.buffer.write(go_on(nnc.NeuralNetwork.load(sys.argv[2]), int(sys.argv[3])).params.tobytes())"
-    assert run(load, "float64", path, 100 - epoch) == whole
+    assert run(load, "float64", path, 100 - epoch) == expected
 
 
 @pytest.mark.skipif(len(cores.available()) < 2, reason="needs a processor that runs two variants")
-def test_pickles_and_files_move_between_instruction_sets(tmp_path):
-    """Where rows are padded to another width; the moments arrive as they are."""
+def test_pickles_and_files_resume_with_another_instruction_set(tmp_path):
+    """Instruction sets differ in the padding of rows; parameters and moments are unchanged."""
     dump = """
 import pickle
 net = first(None, 20)
@@ -419,28 +423,28 @@ assert np.array_equal(net.params, again.params)
 # ------------------------------------------------------------------------------------------- Checkpoint
 
 
-def test_checkpoints_are_those_of_their_epochs(tmp_path):
+def test_checkpoint_has_state_of_its_epoch(tmp_path):
     net = network()
     net.fit(X, Y, epochs=3, optimizer="adam")
     net.fit(X, Y, epochs=9, callback=Checkpoint(tmp_path / "net-{epoch}.json", every=4))
     assert sorted(os.listdir(tmp_path)) == ["net-12.json", "net-4.json", "net-8.json"]
     for epoch in (4, 8, 12):
-        same = network()
-        same.fit(X, Y, epochs=epoch, optimizer="adam")
-        assert bits(NeuralNetwork.load(tmp_path / f"net-{epoch}.json")) == bits(same)
+        reference = network()
+        reference.fit(X, Y, epochs=epoch, optimizer="adam")
+        assert training_result(NeuralNetwork.load(tmp_path / f"net-{epoch}.json")) == training_result(reference)
 
 
 @pytest.mark.parametrize(
     "rule", [{"target_loss": 1e9}, {"max_seconds": 0.05}, {"epochs": 7}, {"patience": 1, "min_delta": 1e9}]
 )
-def test_the_last_epoch_is_saved_however_training_ends(tmp_path, rule):
+def test_checkpoint_saves_last_epoch_for_each_stop_reason(tmp_path, rule):
     path = tmp_path / "net.json"
     net = network()
     net.fit(X, Y, restore_best=False, callback=Checkpoint(path, every=10**6), **rule)
     assert np.array_equal(NeuralNetwork.load(path).state.history.loss, net.state.history.loss)
 
 
-def test_best_only(tmp_path):
+def test_best_only_saves_best_epoch(tmp_path):
     path = tmp_path / "best.json"
     net = network()
     history = net.fit(
@@ -448,12 +452,12 @@ def test_best_only(tmp_path):
     )
     assert history.best_epoch < 40
     assert NeuralNetwork.load(path).state.epoch == history.best_epoch
-    same = network()
-    same.fit(X, Y, epochs=history.best_epoch, lr=0.3, batch_size=3)
-    assert np.array_equal(NeuralNetwork.load(path).params, same.params)
+    reference = network()
+    reference.fit(X, Y, epochs=history.best_epoch, lr=0.3, batch_size=3)
+    assert np.array_equal(NeuralNetwork.load(path).params, reference.params)
 
 
-def test_the_best_of_a_run_is_not_replaced_by_a_worse_one_when_it_goes_on(tmp_path):
+def test_resumed_fit_replaces_best_checkpoint_only_by_better_one(tmp_path):
     best, last = tmp_path / "best.json", tmp_path / "last.json"
     settings = {"validation": (XV, YV), "lr": 0.1}
     network().fit(X, Y, epochs=40, callback=[Checkpoint(best, best_only=True), Checkpoint(last)], **settings)
@@ -471,9 +475,9 @@ def test_the_best_of_a_run_is_not_replaced_by_a_worse_one_when_it_goes_on(tmp_pa
 
 
 @pytest.mark.parametrize("rule", ["max_seconds", "interrupt"])
-def test_the_last_epoch_is_saved_where_training_ends_within_the_next(tmp_path, rule):
-    """Though validation has looked at it before it was known to be the last."""
-    many, path = np.tile(X, (100, 1)), tmp_path / "net.json"
+def test_checkpoint_saves_last_complete_epoch_if_next_is_cut_short(tmp_path, rule):
+    """The validation of an epoch ends before it is known that this is the last complete epoch."""
+    large_X, path = np.tile(X, (100, 1)), tmp_path / "net.json"
     net = NeuralNetwork([3, 200, 200, 2], loss="mse", seed=0)
     calls = []
 
@@ -485,10 +489,10 @@ def test_the_last_epoch_is_saved_where_training_ends_within_the_next(tmp_path, r
     stop.every = 1
     callbacks = [Checkpoint(path, every=1000), stop]
     limit = {"max_seconds": 1.0} if rule == "max_seconds" else {}
-    old = signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background inherits an ignored one
+    old = signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs ignore SIGINT
     try:
         history = net.fit(
-            many, np.tile(Y, (100, 1)), epochs=1000, batch_size=8, validation=(XV, YV), callback=callbacks, **limit
+            large_X, np.tile(Y, (100, 1)), epochs=1000, batch_size=8, validation=(XV, YV), callback=callbacks, **limit
         )
     finally:
         signal.signal(signal.SIGINT, old)
@@ -497,7 +501,7 @@ def test_the_last_epoch_is_saved_where_training_ends_within_the_next(tmp_path, r
     assert NeuralNetwork.load(path).history.epochs == history.epochs
 
 
-def test_the_history_of_all_fits(tmp_path):
+def test_history_of_network_covers_all_fits(tmp_path):
     net = network()
     assert net.history is None
     first = net.fit(X, Y, epochs=3, lr=0.001, validation=(XV, YV))
@@ -507,14 +511,14 @@ def test_the_history_of_all_fits(tmp_path):
     assert net.history.epochs == 3
 
 
-def test_one_file_takes_the_place_of_the_other(tmp_path):
+def test_checkpoint_replaces_previous_file(tmp_path):
     network().fit(X, Y, epochs=6, lr=0.001, callback=Checkpoint(str(tmp_path / "net.json"), every=2))
     assert os.listdir(tmp_path) == ["net.json"]
     assert NeuralNetwork.load(tmp_path / "net.json").state.epoch == 6
 
 
 @pytest.mark.parametrize("kind", [Checkpoint, nnc.CSVLogger])
-def test_a_folder_that_is_not_there_is_noticed_before_the_first_epoch(tmp_path, kind):
+def test_missing_folder_raises_before_first_epoch(tmp_path, kind):
     net = network()
     before = net.params
     (tmp_path / "file").touch()
@@ -532,11 +536,11 @@ def test_a_folder_that_is_not_there_is_noticed_before_the_first_epoch(tmp_path, 
     assert (tmp_path / "net-2.json").exists()
 
 
-def test_folders_may_come_with_their_epochs(tmp_path):
-    def make(record):
+def test_folder_with_epoch_in_name_may_be_created_during_fit(tmp_path):
+    def create_folder(record):
         (tmp_path / str(record.epoch)).mkdir()
 
-    network().fit(X, Y, epochs=2, lr=0.001, callback=[make, Checkpoint(tmp_path / "{epoch}" / "net.json")])
+    network().fit(X, Y, epochs=2, lr=0.001, callback=[create_folder, Checkpoint(tmp_path / "{epoch}" / "net.json")])
     assert (tmp_path / "2" / "net.json").exists()
 
 
@@ -549,10 +553,10 @@ def test_folders_may_come_with_their_epochs(tmp_path):
         ({"path": "a", "best_only": 1}, "best_only must be True or False, got 1"),
     ],
 )
-def test_wrong_arguments(arguments, message):
+def test_checkpoint_rejects_invalid_arguments(arguments, message):
     with pytest.raises((TypeError, ValueError), match=message):
         Checkpoint(**arguments)
 
 
-def test_repr():
+def test_repr_of_checkpoint_can_be_evaluated():
     assert eval(repr(Checkpoint("a.json", every=3)), {"Checkpoint": Checkpoint}).every == 3

@@ -1,4 +1,4 @@
-"""JSON files: the round trip to the bit, atomic saving, every error with its class, errno and message."""
+"""Tests of JSON files: exact round trips, atomic saving, and errors with class, errno and message."""
 
 from __future__ import annotations
 
@@ -34,23 +34,23 @@ from nnc._serialization import ModelFileError
 from nnc._serialization.training import TRAINING_KEYS
 from nnc._utils import disk
 
-ROOT = Path(_serialization.__file__).parent.parent.parent  # of the package
+ROOT = Path(_serialization.__file__).parent.parent.parent  # directory that contains the package
 MAX32 = 3.4028234663852886e38
 
-posix = pytest.mark.skipif(os.name != "posix", reason="files behave otherwise here")
+posix = pytest.mark.skipif(os.name != "posix", reason="needs files as POSIX defines them")
 
 
 def document(**changes: Any) -> dict[str, Any]:
-    """A small network, 2-3-1."""
+    """Return the document of a small network with layers 2-3-1."""
     hidden = {"type": "dense", "n_in": 2, "n_out": 3, "activation": "tanh"}
     output = {"type": "dense", "n_in": 3, "n_out": 1, "activation": "sigmoid"}
     hidden |= {"W": [[0.5, -1.25, 1e-3], [0.1, 0.2, 0.3]], "b": [0.0, 1.0, 2.0]}
     output |= {"W": [[1.0], [-2.0], [0.25]], "b": [0.7]}
-    whole = {"format": "nnc-network", "version": 1, "dtype": "float64", "loss": "sse", "loss_parameter": None}
-    whole |= {"seed": 7, "shuffle_position": 12, "dropout_position": 0}
-    whole |= {"classes": None, "scale_X": None, "scale_y": None}
+    model = {"format": "nnc-network", "version": 1, "dtype": "float64", "loss": "sse", "loss_parameter": None}
+    model |= {"seed": 7, "shuffle_position": 12, "dropout_position": 0}
+    model |= {"classes": None, "scale_X": None, "scale_y": None}
     return {
-        **whole,
+        **model,
         "layers": [hidden, output],
         "dropout": None,
         "learning": None,
@@ -65,17 +65,17 @@ def document(**changes: Any) -> dict[str, Any]:
 
 
 def checkpoint(**changes: Any) -> dict[str, Any]:
-    """That network with everything that may stand in a file."""
+    """Return the document of that network with training state and all optional entries."""
     adam = {"name": "adam", "lr": 0.01, "betas": [0.9, 0.999], "eps": 1e-8, "weight_decay": 0.0}
     schedule = {"name": "warmup", "epochs": 5, "then": {"name": "step", "gamma": 0.5, "every": 10, "floor": None}}
     training = {"optimizer": adam, "steps": 30, "powers": [0.5, 0.25, 1.0], "epoch": 3, "schedule": schedule}
     history = {"loss": [3.0, 2.0, 1.5], "lr": [0.01] * 3, "seconds": [0.1] * 3, "r2": [None, 0.5, 0.75]}
     training |= {"moments": [[0.5 * i for i in range(13)], [0.0] * 13], "history": history}
-    whole = document(dropout_position=5, classes=["no", "yes"])
-    whole["scale_X"] = {"type": "standardize", "shift": [1.0, -2.0], "factor": [0.5, 2.0]}
-    whole["scale_y"] = {"type": "minmax", "shift": [0.25], "factor": [4.0]}
-    whole["self_test"] = {"X": [0.5, -0.25], "P": [0.125]}
-    return {**whole, "training": training, **changes}
+    model = document(dropout_position=5, classes=["no", "yes"])
+    model["scale_X"] = {"type": "standardize", "shift": [1.0, -2.0], "factor": [0.5, 2.0]}
+    model["scale_y"] = {"type": "minmax", "shift": [0.25], "factor": [4.0]}
+    model["self_test"] = {"X": [0.5, -0.25], "P": [0.125]}
+    return {**model, "training": training, **changes}
 
 
 TEXT = """\
@@ -119,7 +119,7 @@ SHA = "f03638e74e3fb4603d9df4c39d7951051824a8fd4dfc4132d4762d187827856a"
 TEXT = TEXT.replace("@@", SHA)
 UNSIGNED = TEXT.replace(f',\n  "sha256": "{SHA}"', "")
 
-# What stands behind the layers in the text of `checkpoint`.
+# The text after the layers in the file of `checkpoint`.
 TAIL = """  ],
   "self_test": {
     "X": [0.5, -0.25],
@@ -163,7 +163,7 @@ TAIL = """  ],
 
 
 def wide(rows: list[list[float]], dtype: str = "float64") -> dict[str, Any]:
-    """A network of one layer with these weights."""
+    """Return the document of a network of one layer with the weights `rows`."""
     layer = {"type": "dense", "n_in": len(rows), "n_out": len(rows[0])}
     layer |= {"activation": "identity", "W": rows, "b": None}
     return {"dtype": dtype, "loss": "mse", "layers": [layer]}
@@ -173,53 +173,53 @@ def bits(numbers: list[float]) -> bytes:
     return struct.pack(f"{len(numbers)}d", *numbers)
 
 
-# ------------------------------------------------------------------------------ the round trip
+# ------------------------------------------------------------------------------ round trip
 
 
 def test_text_is_readable() -> None:
     assert _serialization.dumps(document()) == TEXT
 
 
-def test_text_of_a_checkpoint_is_readable() -> None:
+def test_text_of_checkpoint_is_readable() -> None:
     text = _serialization.dumps(checkpoint())
     assert '  "classes": ["no", "yes"],\n  "scale_X": {\n    "type": "standardize",\n    "shift": [1.0, -2.0],' in text
     assert re.sub(r'(?<="sha256": ")\w{64}', "@@", text[text.index('  ],\n  "self_test') :]) == TAIL
     assert _serialization.loads(text) == checkpoint()
 
 
-def test_text_reads_back() -> None:
+def test_text_loads_to_same_document() -> None:
     assert _serialization.loads(TEXT) == document()
     assert _serialization.loads("\ufeff" + TEXT) == document()
 
 
-def test_format_and_version_are_written_and_the_rest_may_be_missing() -> None:
-    short = document()
-    for key in set(short) - {"dtype", "loss", "layers"}:
-        del short[key]
+def test_optional_keys_may_be_missing() -> None:
+    minimal = document()
+    for key in set(minimal) - {"dtype", "loss", "layers"}:
+        del minimal[key]
     expected = document(seed=None, shuffle_position=0)
-    assert _serialization.loads(_serialization.dumps(short)) == expected
-    text = json.dumps({"format": "nnc-network", "version": 1, **short})
+    assert _serialization.loads(_serialization.dumps(minimal)) == expected
+    text = json.dumps({"format": "nnc-network", "version": 1, **minimal})
     assert _serialization.loads(text) == expected
     assert _serialization.loads(_serialization.dumps(document(seed=2**64 - 1)))["seed"] == 2**64 - 1
 
 
-def test_no_bias_is_null() -> None:
-    whole = document()
-    for layer in whole["layers"]:
+def test_missing_bias_is_null() -> None:
+    model = document()
+    for layer in model["layers"]:
         layer["b"] = None
-    assert '"b": null' in _serialization.dumps(whole)
-    assert _serialization.loads(_serialization.dumps(whole)) == whole
+    assert '"b": null' in _serialization.dumps(model)
+    assert _serialization.loads(_serialization.dumps(model)) == model
 
 
-def test_whole_numbers_become_floats() -> None:
-    whole = document()
-    whole["layers"][1]["W"] = [[1], [-2], [2**53 + 1]]
-    loaded = _serialization.loads(json.dumps(whole))["layers"][1]["W"]
+def test_integer_weights_load_as_floats() -> None:
+    model = document()
+    model["layers"][1]["W"] = [[1], [-2], [2**53 + 1]]
+    loaded = _serialization.loads(json.dumps(model))["layers"][1]["W"]
     assert loaded == [[1.0], [-2.0], [2.0**53]]
     assert {type(row[0]) for row in loaded} == {float}
 
 
-def test_unknown_keys_beside_the_network_are_passed_over() -> None:
+def test_unknown_top_level_keys_are_ignored() -> None:
     assert _serialization.loads(json.dumps(document(notes={"author": ["me"]}, epoch=3))) == document()
 
 
@@ -227,24 +227,24 @@ LARGEST64 = sys.float_info.max
 EXTREMES = [0.0, -0.0, 5e-324, -5e-324, 2.225e-308, LARGEST64, -LARGEST64, 0.1, 1 / 3, math.pi, 1e22]
 
 
-def test_extreme_floats_read_back_to_the_same_bits(tmp_path: Path) -> None:
+def test_extreme_floats_load_with_same_bits(tmp_path: Path) -> None:
     _serialization.write(tmp_path / "net.json", wide([EXTREMES]))
     assert bits(_serialization.read(tmp_path / "net.json")["layers"][0]["W"][0]) == bits(EXTREMES)
 
 
 @given(st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=1))
-def test_every_float_reads_back_to_the_same_bits(numbers: list[float]) -> None:
+def test_any_float_loads_with_same_bits(numbers: list[float]) -> None:
     assert bits(_serialization.loads(_serialization.dumps(wide([numbers])))["layers"][0]["W"][0]) == bits(numbers)
 
 
-def test_float32_has_its_own_range() -> None:
+def test_largest_float32_loads_exactly() -> None:
     assert _serialization.loads(_serialization.dumps(wide([[MAX32, -MAX32]], "float32")))["layers"][0]["W"] == [
         [MAX32, -MAX32]
     ]
 
 
-def lines_of(function: Callable[[], Any]) -> int:
-    """How many lines of Python a call takes, those of loops as often as they are gone through."""
+def count_executed_lines(function: Callable[[], Any]) -> int:
+    """Return the number of lines of Python that a call executes, repetitions included."""
     before, count = sys.gettrace(), 0
 
     def trace(frame: Any, event: str, argument: Any) -> Any:
@@ -261,24 +261,26 @@ def lines_of(function: Callable[[], Any]) -> int:
 
 
 @pytest.mark.parametrize(("n_in", "n_out"), [(300, 334), (100_000, 1), (1, 100_000)])
-def test_large_networks_are_not_checked_number_by_number(n_in: int, n_out: int) -> None:
+def test_large_networks_are_not_checked_in_python_loops(n_in: int, n_out: int) -> None:
     draw = random.Random(0).random
-    whole = wide([[draw() for _ in range(n_out)] for _ in range(n_in)])
-    text = _serialization.dumps(whole)
-    assert _serialization.loads(text)["layers"] == whole["layers"]
-    assert lines_of(lambda: _serialization.dumps(whole)) < 5000 + 3.5 * n_in  # of each row, not of each number
-    assert lines_of(lambda: _serialization.loads(text)) < 5000
+    model = wide([[draw() for _ in range(n_out)] for _ in range(n_in)])
+    text = _serialization.dumps(model)
+    assert _serialization.loads(text)["layers"] == model["layers"]
+    assert (
+        count_executed_lines(lambda: _serialization.dumps(model)) < 5000 + 3.5 * n_in
+    )  # a few lines for each row, none for each number
+    assert count_executed_lines(lambda: _serialization.loads(text)) < 5000
 
 
 @pytest.mark.parametrize("kind", [str, Path, os.fsencode])
-def test_paths(tmp_path: Path, kind: Callable[[Any], Any]) -> None:
+def test_write_and_read_accept_all_path_types(tmp_path: Path, kind: Callable[[Any], Any]) -> None:
     path = kind(tmp_path / "grüße 1.json")
     _serialization.write(path, document())
     assert _serialization.read(path) == document()
     assert Path(os.fsdecode(path)).read_text("utf-8") == TEXT
 
 
-def test_relative_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_write_and_read_accept_relative_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     _serialization.write("net.json", document())
     assert _serialization.read("net.json") == document()
@@ -286,7 +288,7 @@ def test_relative_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "latin-1"])
-def test_open_files(tmp_path: Path, encoding: str) -> None:
+def test_write_and_read_accept_open_files(tmp_path: Path, encoding: str) -> None:
     with open(tmp_path / "net.json", "w+", encoding=encoding) as file:
         _serialization.write(file, document())
         assert os.path.getsize(file.name) > 500  # flushed
@@ -295,23 +297,23 @@ def test_open_files(tmp_path: Path, encoding: str) -> None:
         assert not file.closed
 
 
-def test_text_in_memory() -> None:
+def test_write_and_read_accept_string_io() -> None:
     file = io.StringIO()
     _serialization.write(file, document())
     file.seek(0)
     assert _serialization.read(file) == document()
 
 
-def test_module_imports_nothing_heavy() -> None:
+def test_module_imports_only_light_modules() -> None:
     code = "import sys; sys.path.insert(0, sys.argv[1]); import nnc._serialization; print(*sys.modules)"
     command = [sys.executable, "-S", "-E", "-c", code, str(ROOT)]
     loaded = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
     assert {"json", "tempfile", "numpy", "pathlib"}.isdisjoint(loaded)
 
 
-# ------------------------------------------------------------------------------ the checksum
+# ------------------------------------------------------------------------------ checksum
 
-# A definition of its own, after the words of `_serialization.checksum` only.
+# Independent implementation of the checksum, based on the docstring of `_serialization.checksum`.
 
 
 def digest(value: Any) -> Any:
@@ -326,42 +328,42 @@ def digest(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value == int(value) else value
 
 
-@pytest.mark.parametrize("whole", [document(), checkpoint(), checkpoint(classes=[2**63 - 1, 5])])
-def test_checksum_is_what_it_is_said_to_be(whole: dict[str, Any]) -> None:
-    text = json.dumps(digest(whole), sort_keys=True, separators=(",", ":"))
+@pytest.mark.parametrize("model", [document(), checkpoint(), checkpoint(classes=[2**63 - 1, 5])])
+def test_checksum_follows_its_definition(model: dict[str, Any]) -> None:
+    text = json.dumps(digest(model), sort_keys=True, separators=(",", ":"))
     expected = hashlib.sha256(text.encode()).hexdigest()
-    assert _serialization.checksum(whole) == expected
-    assert f'  "sha256": "{expected}"\n}}\n' in _serialization.dumps(whole)
+    assert _serialization.checksum(model) == expected
+    assert f'  "sha256": "{expected}"\n}}\n' in _serialization.dumps(model)
 
 
-def plainly(value: Any) -> Any:
-    """As JavaScript writes numbers: 1 for 1.0."""
+def convert_like_javascript(value: Any) -> Any:
+    """Return the document with integral floats as integers, like JavaScript, which writes 1 for 1.0."""
     if isinstance(value, dict):
-        return {key: plainly(part) for key, part in value.items()}
+        return {key: convert_like_javascript(part) for key, part in value.items()}
     if isinstance(value, list):
-        return [plainly(part) for part in value]
+        return [convert_like_javascript(part) for part in value]
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 @pytest.mark.parametrize("classes", [["no", "yes"], [0.0, 1.0], [0.5, 1.0], [0, 1], [False, True], None])
-def test_checksum_outlives_another_layout(classes: Any) -> None:
-    whole = checkpoint(classes=classes)
-    written = json.loads(_serialization.dumps(whole))
-    assert _serialization.loads(json.dumps(written, indent=1, sort_keys=True)) == whole
-    assert _serialization.loads(json.dumps(plainly(written), separators=(",", ":"))) == whole
-    assert _serialization.loads(json.dumps({**written, "notes": ["mine"]})) == whole
+def test_checksum_does_not_depend_on_layout(classes: Any) -> None:
+    model = checkpoint(classes=classes)
+    written = json.loads(_serialization.dumps(model))
+    assert _serialization.loads(json.dumps(written, indent=1, sort_keys=True)) == model
+    assert _serialization.loads(json.dumps(convert_like_javascript(written), separators=(",", ":"))) == model
+    assert _serialization.loads(json.dumps({**written, "notes": ["mine"]})) == model
 
 
 @given(st.data())
-def test_checksum_finds_every_other_number(data: st.DataObject) -> None:
-    whole = json.loads(_serialization.dumps(checkpoint()))
-    places = [(part, key) for part in containers(whole) for key in keys(part) if type(part[key]) is float]
-    part, key = data.draw(st.sampled_from(places))
-    at_an_end = part[key] in (0.0, 1.0)  # of the range of moments and powers
-    part[key] = math.nextafter(part[key], 0.5 if at_an_end else data.draw(st.sampled_from([-9.0, 9.0])))
-    assert refusal(json.dumps(whole)) == DAMAGED.replace('"sha256"', '"sha256" and "self_test"')
-    del whole["sha256"]
-    assert _serialization.loads(json.dumps(whole))
+def test_checksum_detects_change_of_any_number(data: st.DataObject) -> None:
+    model = json.loads(_serialization.dumps(checkpoint()))
+    locations = [(part, key) for part in containers(model) for key in keys(part) if type(part[key]) is float]
+    part, key = data.draw(st.sampled_from(locations))
+    at_limit = part[key] in (0.0, 1.0)  # limits of the range of moments and powers
+    part[key] = math.nextafter(part[key], 0.5 if at_limit else data.draw(st.sampled_from([-9.0, 9.0])))
+    assert load_error(json.dumps(model)) == DAMAGED.replace('"sha256"', '"sha256" and "self_test"')
+    del model["sha256"]
+    assert _serialization.loads(json.dumps(model))
 
 
 def containers(value: Any) -> Iterator[Any]:
@@ -392,22 +394,23 @@ DAMAGED = (
         ('"@@"', "3"),
     ],
 )
-def test_edited_file(old: str, new: str) -> None:
+def test_checksum_detects_edited_file(old: str, new: str) -> None:
     text = TEXT.replace(old.replace("@@", SHA), new)
     assert text != TEXT
-    assert refusal(text) == DAMAGED
+    assert load_error(text) == DAMAGED
 
 
-def test_edited_file_without_checksum() -> None:
+def test_edited_file_without_checksum_loads() -> None:
     assert _serialization.loads(UNSIGNED) == document()
     assert _serialization.loads(UNSIGNED.replace("0.25", "0.35"))["layers"][1]["W"][2] == [0.35]
     assert _serialization.loads(TEXT.replace(f'"{SHA}"', "null")) == document()
 
 
-# ------------------------------------------------------------------------- what is in the file
+# ------------------------------------------------------------------------- invalid content
 
 
-def refusal(text: str) -> str:
+def load_error(text: str) -> str:
+    """Return the error message of loading `text`, without its beginning."""
     with pytest.raises(ModelFileError) as caught:
         _serialization.loads(text, "'net.json'")
     assert isinstance(caught.value, OSError)
@@ -461,8 +464,8 @@ CHECK = "; check that it is the right file"
     ],
     ids=lambda value: repr(value)[:30],
 )
-def test_text_that_is_no_network(text: str, message: str) -> None:
-    assert refusal(text) == message
+def test_text_that_is_no_network_raises(text: str, message: str) -> None:
+    assert load_error(text) == message
 
 
 FIX = "; correct it there, or save the network again"
@@ -471,7 +474,7 @@ NAMES = "expected " + " or ".join(activations.NAMES)
 
 
 @pytest.mark.parametrize(
-    ("place", "value", "message"),
+    ("location", "value", "message"),
     [
         ("version", ..., "version is missing, expected a whole number from 1 to 2"),
         ("version", "1", 'version is "1", expected a whole number from 1 to 2'),
@@ -538,59 +541,59 @@ NAMES = "expected " + " or ".join(activations.NAMES)
     ],
     ids=lambda value: repr(value)[:30],
 )
-def test_network_with_something_wrong(place: str, value: Any, message: str) -> None:
-    whole = document()
-    *path, last = [int(key) if key.isdigit() else key for key in place.split()]
-    part: Any = whole
+def test_invalid_network_is_neither_loaded_nor_saved(location: str, value: Any, message: str) -> None:
+    model = document()
+    *path, last = [int(key) if key.isdigit() else key for key in location.split()]
+    part: Any = model
     for key in path:
         part = part[key]
     if value is ...:
         del part[last]
     else:
         part[last] = value
-    assert refusal(json.dumps(whole)) == message + FIX
+    assert load_error(json.dumps(model)) == message + FIX
     if last != "version":
         with pytest.raises(ModelFileError) as caught:
-            _serialization.dumps(whole)
+            _serialization.dumps(model)
         assert str(caught.value).startswith(f"cannot save the network: {message}; nothing was written (")
 
 
 @pytest.mark.parametrize("digits", [25, 400, 5000])
-def test_endless_whole_numbers(digits: int) -> None:
+def test_huge_integers_raise_with_location(digits: int) -> None:
     number = "9" * digits
     text = TEXT.replace('"n_in": 2', f'"n_in": {number}')
-    assert refusal(text) == f"layers[0].n_in is {_float(number)}, expected a whole number" + FIX
+    assert load_error(text) == f"layers[0].n_in is {_float(number)}, expected a whole number" + FIX
     if digits > 308:
         text = TEXT.replace("0.25", number)
-        assert refusal(text) == f"layers[1].W[2][0] is Infinity, {LARGEST}" + FIX
+        assert load_error(text) == f"layers[1].W[2][0] is Infinity, {LARGEST}" + FIX
 
 
 def _float(digits: str) -> str:
     return str(float(digits)).replace("inf", "Infinity")
 
 
-def test_sizes_must_follow_each_other() -> None:
-    whole = document()
-    whole["layers"][1] |= {"n_in": 2, "W": [[1.0], [2.0]]}
-    assert refusal(json.dumps(whole)) == "layers[1].n_in is 2, expected 3, the n_out of the layer before" + FIX
+def test_layer_sizes_must_match() -> None:
+    model = document()
+    model["layers"][1] |= {"n_in": 2, "W": [[1.0], [2.0]]}
+    assert load_error(json.dumps(model)) == "layers[1].n_in is 2, expected 3, the n_out of the layer before" + FIX
 
 
 def test_binary_cross_entropy_needs_sigmoid() -> None:
-    whole = document(loss="bce")
-    assert _serialization.loads(json.dumps(whole)) == whole
-    whole["layers"][1]["activation"] = "tanh"
+    model = document(loss="bce")
+    assert _serialization.loads(json.dumps(model)) == model
+    model["layers"][1]["activation"] = "tanh"
     message = 'output must be "sigmoid" for loss "bce", got "tanh"'
-    assert refusal(json.dumps(whole)) == message + FIX
+    assert load_error(json.dumps(model)) == message + FIX
 
 
-def test_poisson_needs_exp_and_exp_goes_with_others() -> None:
-    whole = document(loss="poisson")
-    assert refusal(json.dumps(whole)) == 'output must be "exp" for loss "poisson", got "sigmoid"' + FIX
-    whole["layers"][1]["activation"] = "exp"
+def test_poisson_needs_exp_and_other_losses_accept_exp() -> None:
+    model = document(loss="poisson")
+    assert load_error(json.dumps(model)) == 'output must be "exp" for loss "poisson", got "sigmoid"' + FIX
+    model["layers"][1]["activation"] = "exp"
     for loss in ("poisson", "sse", "mae", "hinge"):
-        assert _serialization.loads(json.dumps({**whole, "loss": loss}))["loss"] == loss
+        assert _serialization.loads(json.dumps({**model, "loss": loss}))["loss"] == loss
     message = 'output must be "sigmoid" for loss "bce", got "exp"'
-    assert refusal(json.dumps({**whole, "loss": "bce"})) == message + FIX
+    assert load_error(json.dumps({**model, "loss": "bce"})) == message + FIX
 
 
 @pytest.mark.parametrize(
@@ -604,32 +607,32 @@ def test_poisson_needs_exp_and_exp_goes_with_others() -> None:
         ("cross_entropy", 1.0, "a number from 0 to below 1 (label smoothing)"),
     ],
 )
-def test_loss_parameter_out_of_range(loss: str, value: float, expected: str) -> None:
+def test_loss_parameter_out_of_range_raises(loss: str, value: float, expected: str) -> None:
     text = json.dumps(with_loss(loss, value))
-    assert refusal(text) == f'loss_parameter is {value}, expected {expected} for loss "{loss}"' + FIX
+    assert load_error(text) == f'loss_parameter is {value}, expected {expected} for loss "{loss}"' + FIX
 
 
 def with_loss(loss: str, parameter: Any) -> dict[str, Any]:
-    whole = document(loss=loss, loss_parameter=parameter)
+    model = document(loss=loss, loss_parameter=parameter)
     if loss == "cross_entropy":
-        whole["layers"][1] |= {"activation": "softmax", "n_out": 2, "W": [[1.0, 2.0]] * 3, "b": [0.0, 0.0]}
-    return whole
+        model["layers"][1] |= {"activation": "softmax", "n_out": 2, "W": [[1.0, 2.0]] * 3, "b": [0.0, 0.0]}
+    return model
 
 
 @pytest.mark.parametrize(("loss", "default"), [("huber", 1.0), ("quantile", 0.5), ("cross_entropy", 0.0)])
-def test_loss_parameter(loss: str, default: float) -> None:
-    whole = with_loss(loss, None)
-    assert _serialization.loads(json.dumps(whole)) == {**whole, "loss_parameter": default}
-    assert f'"loss_parameter": {default},' in _serialization.dumps(whole)
-    whole["loss_parameter"] = 0.75
-    assert _serialization.loads(_serialization.dumps(whole)) == whole
+def test_loss_parameter_has_default_and_is_saved(loss: str, default: float) -> None:
+    model = with_loss(loss, None)
+    assert _serialization.loads(json.dumps(model)) == {**model, "loss_parameter": default}
+    assert f'"loss_parameter": {default},' in _serialization.dumps(model)
+    model["loss_parameter"] = 0.75
+    assert _serialization.loads(_serialization.dumps(model)) == model
     message = f"loss_parameter is NaN, {LARGEST}" + FIX
-    assert refusal(json.dumps({**whole, "loss_parameter": math.nan})) == message
+    assert load_error(json.dumps({**model, "loss_parameter": math.nan})) == message
 
 
-def test_loss_parameter_of_a_loss_without() -> None:
+def test_loss_parameter_of_loss_without_parameter_raises() -> None:
     message = 'loss_parameter is 1.0, expected null for loss "mse"; only huber, quantile, cross_entropy have one'
-    assert refusal(json.dumps(document(loss="mse", loss_parameter=1.0))) == message + FIX
+    assert load_error(json.dumps(document(loss="mse", loss_parameter=1.0))) == message + FIX
 
 
 CHOICE = "expected only strings, only whole numbers, only booleans or only floats"
@@ -638,7 +641,7 @@ OBJECT = "expected null, a string, an object or a finite number (up to 1.79769e+
 
 
 @pytest.mark.parametrize(
-    ("place", "value", "message"),
+    ("location", "value", "message"),
     [
         ("classes", "ab", 'classes is "ab", expected a list or null'),
         ("classes", ["a"], "classes has 1 items, expected 2 (because n_out is 1)"),
@@ -744,19 +747,19 @@ OBJECT = "expected null, a string, an object or a finite number (up to 1.79769e+
     ],
     ids=lambda value: repr(value)[:30],
 )
-def test_checkpoint_with_something_wrong(place: str, value: Any, message: str) -> None:
-    whole = checkpoint()
-    *path, last = [int(key) if key.isdigit() else key for key in place.split(" ")]
-    part: Any = whole
+def test_invalid_checkpoint_is_neither_loaded_nor_saved(location: str, value: Any, message: str) -> None:
+    model = checkpoint()
+    *path, last = [int(key) if key.isdigit() else key for key in location.split(" ")]
+    part: Any = model
     for key in path:
         part = part[key]
     if value is ...:
         del part[last]
     else:
         part[last] = value
-    assert refusal(json.dumps(whole)) == message + FIX
+    assert load_error(json.dumps(model)) == message + FIX
     with pytest.raises(ModelFileError) as caught:
-        _serialization.dumps(whole)
+        _serialization.dumps(model)
     assert str(caught.value).startswith(f"cannot save the network: {message}; nothing was written (")
 
 
@@ -764,16 +767,16 @@ def test_checkpoint_with_something_wrong(place: str, value: Any, message: str) -
     "classes",
     [["a", "b", "a"], [1, 2, 3, 4], ["\ud800", "\x00.", "\u00e9\n"], [-(2**63), 0, 2**63 - 1], [1, 2, 2**64 - 1]],
 )
-def test_classes_of_several_outputs(classes: list[Any]) -> None:
-    whole = document()
-    whole["layers"][1] |= {"n_out": 3, "W": [[1.0, 2.0, 3.0]] * 3, "b": [0.0] * 3}
-    whole["classes"] = classes
+def test_classes_of_several_outputs_must_be_distinct_and_complete(classes: list[Any]) -> None:
+    model = document()
+    model["layers"][1] |= {"n_out": 3, "W": [[1.0, 2.0, 3.0]] * 3, "b": [0.0] * 3}
+    model["classes"] = classes
     if len(classes) > 3:
-        assert refusal(json.dumps(whole)) == "classes has 4 items, expected 3 (n_out)" + FIX
+        assert load_error(json.dumps(model)) == "classes has 4 items, expected 3 (n_out)" + FIX
     elif classes[0] == classes[2]:
-        assert refusal(json.dumps(whole)) == 'classes[2] is "a", which occurs twice, expected distinct labels' + FIX
+        assert load_error(json.dumps(model)) == 'classes[2] is "a", which occurs twice, expected distinct labels' + FIX
     else:
-        assert _serialization.loads(_serialization.dumps(whole)) == whole
+        assert _serialization.loads(_serialization.dumps(model)) == model
 
 
 @pytest.mark.parametrize(
@@ -783,8 +786,8 @@ def test_classes_of_several_outputs(classes: list[Any]) -> None:
         (["a", "a\0"], 'classes[1] is "a\\x00", expected a string without a NUL at its end'),
     ],
 )
-def test_classes_that_no_array_holds(classes: list[Any], message: str) -> None:
-    assert refusal(json.dumps(document(classes=classes))) == message + FIX
+def test_classes_that_fit_no_numpy_dtype_raise(classes: list[Any], message: str) -> None:
+    assert load_error(json.dumps(document(classes=classes))) == message + FIX
 
 
 @pytest.mark.parametrize(
@@ -796,15 +799,15 @@ def test_classes_that_no_array_holds(classes: list[Any], message: str) -> None:
         (["a", "a"], 'feature_names has "a" twice, expected distinct names'),
     ],
 )
-def test_wrong_names_of_columns(names: Any, message: str) -> None:
-    assert refusal(json.dumps(document(feature_names=names))) == message + FIX
+def test_invalid_feature_names_raise(names: Any, message: str) -> None:
+    assert load_error(json.dumps(document(feature_names=names))) == message + FIX
 
 
-def test_names_of_columns_are_not_signed() -> None:
-    """Readers that do not know them pass them over, and the checksum of the rest still fits."""
-    whole = json.loads(_serialization.dumps(document(feature_names=["a", "b"])))
-    assert whole["sha256"] == json.loads(_serialization.dumps(document()))["sha256"]
-    assert _serialization.loads(json.dumps(whole))["feature_names"] == ["a", "b"]
+def test_checksum_excludes_feature_names() -> None:
+    """Older readers ignore feature names, and the checksum must still match for them."""
+    model = json.loads(_serialization.dumps(document(feature_names=["a", "b"])))
+    assert model["sha256"] == json.loads(_serialization.dumps(document()))["sha256"]
+    assert _serialization.loads(json.dumps(model))["feature_names"] == ["a", "b"]
     assert "feature_names" not in json.loads(_serialization.dumps(document()))
 
 
@@ -821,17 +824,17 @@ CONSTANTS |= {"nesterov": False, "history_size": 3, "damping": 1e-3}
         *[("lbfgs", None, 6), ("levenberg_marquardt", None, 0)],
     ],
 )
-def test_every_optimizer(name: str, momentum: float | None, n_moments: int) -> None:
+def test_each_optimizer_has_its_number_of_moments(name: str, momentum: float | None, n_moments: int) -> None:
     constants = {"momentum": momentum, **CONSTANTS}
-    whole = checkpoint()
-    whole["training"] |= {
+    model = checkpoint()
+    model["training"] |= {
         "optimizer": {"name": name, **{key: constants[key] for key in optimizers.ROWS[name]._fields}},
         "moments": [[0.0] * 13] * n_moments,
     }
-    assert _serialization.loads(_serialization.dumps(whole)) == whole
-    whole["training"]["moments"].append([0.0] * 13)
+    assert _serialization.loads(_serialization.dumps(model)) == model
+    model["training"]["moments"].append([0.0] * 13)
     message = f'training.moments has {n_moments + 1} vectors, expected {n_moments} for optimizer "{name}"'
-    assert refusal(json.dumps(whole)) == message + FIX
+    assert load_error(json.dumps(model)) == message + FIX
 
 
 @pytest.mark.parametrize(
@@ -843,64 +846,64 @@ def test_every_optimizer(name: str, momentum: float | None, n_moments: int) -> N
         (True, ".optimizer.history_size is true, expected a whole number from 0 to 2**64 - 1"),
     ],
 )
-def test_a_size_of_the_history_that_is_not_there(size: Any, message: str) -> None:
-    whole = checkpoint()
-    whole["training"] |= {"optimizer": {"name": "lbfgs", "history_size": size}, "moments": [[0.0] * 13] * 2}
-    assert refusal(json.dumps(whole)) == "training" + message + FIX
+def test_invalid_history_size_of_lbfgs_raises(size: Any, message: str) -> None:
+    model = checkpoint()
+    model["training"] |= {"optimizer": {"name": "lbfgs", "history_size": size}, "moments": [[0.0] * 13] * 2}
+    assert load_error(json.dumps(model)) == "training" + message + FIX
 
 
-def test_nesterov_is_a_flag() -> None:
-    whole = checkpoint()
-    whole["training"]["optimizer"] = {"name": "sgd", "lr": 1, "momentum": 0, "nesterov": 0, "weight_decay": 0}
-    whole["training"]["moments"] = []
-    assert refusal(json.dumps(whole)) == "training.optimizer.nesterov is 0, expected true or false" + FIX
-    whole["training"]["optimizer"]["nesterov"] = False
-    assert type(_serialization.loads(json.dumps(whole))["training"]["optimizer"]["lr"]) is float
+def test_nesterov_must_be_boolean() -> None:
+    model = checkpoint()
+    model["training"]["optimizer"] = {"name": "sgd", "lr": 1, "momentum": 0, "nesterov": 0, "weight_decay": 0}
+    model["training"]["moments"] = []
+    assert load_error(json.dumps(model)) == "training.optimizer.nesterov is 0, expected true or false" + FIX
+    model["training"]["optimizer"]["nesterov"] = False
+    assert type(_serialization.loads(json.dumps(model))["training"]["optimizer"]["lr"]) is float
 
 
-def test_training_that_has_just_begun() -> None:
-    whole = checkpoint()
-    whole["training"] |= {"schedule": None, "history": {"loss": [], "lr": [], "seconds": []}}
-    assert _serialization.loads(_serialization.dumps(whole)) == whole
+def test_training_state_with_empty_history_is_valid() -> None:
+    model = checkpoint()
+    model["training"] |= {"schedule": None, "history": {"loss": [], "lr": [], "seconds": []}}
+    assert _serialization.loads(_serialization.dumps(model)) == model
 
 
-def test_schedules_within_schedules() -> None:
-    whole = checkpoint()
+def test_schedules_may_be_nested_8_levels_deep() -> None:
+    model = checkpoint()
     for depth in range(1, 11):
         schedule: dict[str, Any] = {"name": "last"}
         for _ in range(depth - 1):
             schedule = {"name": "warmup", "then": schedule}
-        whole["training"]["schedule"] = schedule
+        model["training"]["schedule"] = schedule
         if depth <= 8:
-            assert _serialization.loads(_serialization.dumps(whole)) == whole
+            assert _serialization.loads(_serialization.dumps(model)) == model
         else:
-            place = "training.schedule" + ".then" * 8
-            message = f"{place} is nested too deeply, expected at most 8 nested schedules"
-            assert refusal(json.dumps(whole)) == message + FIX
+            location = "training.schedule" + ".then" * 8
+            message = f"{location} is nested too deeply, expected at most 8 nested schedules"
+            assert load_error(json.dumps(model)) == message + FIX
 
 
-def test_moments_of_float32_have_its_range() -> None:
-    whole = checkpoint(dtype="float32")
-    whole["training"]["moments"][0][3] = 1e39
+def test_moments_of_float32_network_must_fit_float32() -> None:
+    model = checkpoint(dtype="float32")
+    model["training"]["moments"][0][3] = 1e39
     expected = "expected a finite number (up to 3.40282e+38)"
-    assert refusal(json.dumps(whole)) == f"training.moments[0][3] is 1e+39, {expected}" + FIX
+    assert load_error(json.dumps(model)) == f"training.moments[0][3] is 1e+39, {expected}" + FIX
 
 
-def test_many_classes_are_compared_once() -> None:
+def test_check_for_distinct_classes_takes_linear_time() -> None:
     n = 50_000
-    whole = wide([[0.5] * n]) | {"classes": [*map(str, range(n - 1)), "0"]}
+    model = wide([[0.5] * n]) | {"classes": [*map(str, range(n - 1)), "0"]}
 
-    def refused() -> None:
+    def dump_and_catch() -> None:
         with pytest.raises(ModelFileError, match=r'classes\[49999\] is "0", which occurs twice'):
-            _serialization.dumps(whole)
+            _serialization.dumps(model)
 
-    assert lines_of(refused) < 10 * n  # each with each would be n * n / 2
-
-
-# ------------------------------------------------------------------------------ the self-test
+    assert count_executed_lines(dump_and_catch) < 10 * n  # comparing all pairs would take n * n / 2 steps
 
 
-def test_self_test_row() -> None:
+# ------------------------------------------------------------------------------ self-test
+
+
+def test_self_test_row_is_reproducible_and_in_range() -> None:
     row = _serialization.self_test_row(30)
     assert row == _serialization.self_test_row(30)
     assert row[:4] == [0.5, -0.2, 0.2, -0.5]
@@ -909,19 +912,19 @@ def test_self_test_row() -> None:
     scale = {"type": "standardize", "shift": [100.0, 0.0], "factor": [0.01, 4.0]}
     raw = _serialization.self_test_row(2, scale)
     assert raw == pytest.approx([150.0, -0.05])
-    tiny = {"type": "minmax", "shift": [1e308, 1.0], "factor": [1e-309, -5e-324]}
-    assert all(map(math.isfinite, _serialization.self_test_row(2, tiny)))
+    tiny_factors = {"type": "minmax", "shift": [1e308, 1.0], "factor": [1e-309, -5e-324]}
+    assert all(map(math.isfinite, _serialization.self_test_row(2, tiny_factors)))
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float64", 1e-9), ("float32", 1e-4)])
 @pytest.mark.parametrize("saved", [0.0, 0.125, -1e6])
-def test_self_test_is_verified(dtype: str, tolerance: float, saved: float) -> None:
-    whole = document(dtype=dtype, self_test={"X": [0.5, -0.2], "P": [saved]})
+def test_self_test_rejects_deviations_beyond_tolerance(dtype: str, tolerance: float, saved: float) -> None:
+    model = document(dtype=dtype, self_test={"X": [0.5, -0.2], "P": [saved]})
     close, far = (saved + factor * tolerance * (1 + abs(saved)) for factor in (0.9, 1.2))
-    _serialization.verify_self_test(whole, [close])
+    _serialization.verify_self_test(model, [close])
     for output in (far, math.nan, math.inf):
         with pytest.raises(ModelFileError) as caught:
-            _serialization.verify_self_test(whole, [output], "'net.json'")
+            _serialization.verify_self_test(model, [output], "'net.json'")
         shown = {"nan": "NaN", "inf": "Infinity"}.get(str(output), output)
         assert str(caught.value) == (
             "cannot load the network from 'net.json': its self-test failed: "
@@ -932,7 +935,7 @@ def test_self_test_is_verified(dtype: str, tolerance: float, saved: float) -> No
 
 
 @pytest.mark.parametrize("error", [ValueError("lr is -1"), TypeError("lr is -1"), OverflowError("lr is -1")])
-def test_parts_that_are_refused_where_they_are_built(error: Exception) -> None:
+def test_errors_of_constructors_become_model_file_errors(error: Exception) -> None:
     with pytest.raises(ModelFileError) as caught, _serialization.build_errors("'net.json'"):
         raise error
     assert str(caught.value) == "cannot load the network from 'net.json': lr is -1" + FIX
@@ -944,7 +947,7 @@ def test_parts_that_are_refused_where_they_are_built(error: Exception) -> None:
         pass
 
 
-def test_places(tmp_path: Path) -> None:
+def test_describe_source_names_path_or_open_file(tmp_path: Path) -> None:
     path = tmp_path / "net.json"
     assert disk.describe_source(path) == disk.describe_source(os.fsencode(path)) == repr(str(path))
     with open(path, "w") as file:
@@ -953,20 +956,20 @@ def test_places(tmp_path: Path) -> None:
 
 
 def test_cross_entropy_needs_softmax() -> None:
-    whole = document(loss="cross_entropy", loss_parameter=0.0)
-    whole["layers"][1] |= {"activation": "softmax", "n_out": 2, "W": [[1.0, 2.0]] * 3, "b": [0.0, 0.0]}
-    assert _serialization.loads(json.dumps(whole)) == whole
+    model = document(loss="cross_entropy", loss_parameter=0.0)
+    model["layers"][1] |= {"activation": "softmax", "n_out": 2, "W": [[1.0, 2.0]] * 3, "b": [0.0, 0.0]}
+    assert _serialization.loads(json.dumps(model)) == model
 
 
 @pytest.mark.parametrize("number", [MAX32 * (1 + 1e-15), -1e39, 10**39])
-def test_float32_overflow(number: float) -> None:
+def test_numbers_beyond_float32_raise(number: float) -> None:
     text = json.dumps({"format": "nnc-network", "version": 1, **wide([[number]], "float32")})
     shown = re.escape(str(float(number) if isinstance(number, int) else number))
     expected = rf"layers\[0\]\.W\[0\]\[0\] is {shown}, expected a finite number \(up to 3\.40282e\+38\)"
-    assert re.fullmatch(expected + re.escape(FIX), refusal(text))
+    assert re.fullmatch(expected + re.escape(FIX), load_error(text))
 
 
-def test_network_that_diverged_is_not_saved(tmp_path: Path) -> None:
+def test_save_rejects_nan_and_keeps_old_file(tmp_path: Path) -> None:
     path = tmp_path / "net.json"
     _serialization.write(path, document())
     with pytest.raises(ModelFileError) as caught:
@@ -979,21 +982,21 @@ def test_network_that_diverged_is_not_saved(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["net.json"]
 
 
-def test_claimed_sizes_cost_no_memory() -> None:
+def test_huge_claimed_sizes_allocate_no_memory() -> None:
     tracemalloc.start()
     try:
         for key in ("n_in", "n_out"):
-            refusal(TEXT.replace(f'"{key}": 3', f'"{key}": {10**12}'))
+            load_error(TEXT.replace(f'"{key}": 3', f'"{key}": {10**12}'))
         assert tracemalloc.get_traced_memory()[1] < 2**20
     finally:
         tracemalloc.stop()
 
 
-def test_memory_is_a_small_multiple_of_the_file() -> None:
+def test_memory_of_long_row_is_at_most_16_bytes_per_character() -> None:
     text = TEXT.replace("[0.25]", "[0.25" + ", 1.5" * 200_000 + "]")
     tracemalloc.start()
     try:
-        refusal(text)
+        load_error(text)
         assert tracemalloc.get_traced_memory()[1] < 16 * len(text)
     finally:
         tracemalloc.stop()
@@ -1015,26 +1018,28 @@ COSTLY = {
 
 
 @pytest.mark.parametrize("kind", COSTLY)
-def test_memory_is_64_times_the_file_at_most(tmp_path: Path, kind: str) -> None:
+def test_memory_of_load_is_at_most_64_bytes_per_byte_of_file(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "net.json"
     path.write_text(COSTLY[kind], "utf-8")
     tracemalloc.start()
     try:
         with suppress(ModelFileError):
             _serialization.read(path)
-        most = 64 if getattr(sys, "_is_gil_enabled", lambda: True)() else 72  # whose objects are larger
-        assert tracemalloc.get_traced_memory()[1] < most * path.stat().st_size
+        max_ratio = (
+            64 if getattr(sys, "_is_gil_enabled", lambda: True)() else 72
+        )  # objects of a free-threaded Python are larger
+        assert tracemalloc.get_traced_memory()[1] < max_ratio * path.stat().st_size
     finally:
         tracemalloc.stop()
 
 
 @pytest.mark.parametrize("kind", set(COSTLY) - {"numbers", "wide letters", "one input"})
-def test_texts_that_would_take_much_memory(set_limit: Any, kind: str) -> None:
+def test_text_that_needs_too_much_memory_is_rejected_before_parsing(set_limit: Any, kind: str) -> None:
     set_limit("nnc._serialization.text.ALWAYS_ALLOWED_BYTES", 2**21)
     text = COSTLY[kind]
     tracemalloc.start()
     try:
-        message = refusal(text)
+        message = load_error(text)
         assert tracemalloc.get_traced_memory()[1] < 2**20
     finally:
         tracemalloc.stop()
@@ -1042,15 +1047,15 @@ def test_texts_that_would_take_much_memory(set_limit: Any, kind: str) -> None:
     assert message == f"its {len(text)} characters would need more than {limit} MiB of memory{CHECK}"
 
 
-def test_no_network_is_refused_for_its_memory(set_limit: Any) -> None:
+def test_memory_limit_accepts_valid_networks(set_limit: Any) -> None:
     set_limit("nnc._serialization.text.ALWAYS_ALLOWED_BYTES", 0)
     for rows in ([[0.0]] * 1000, [[0.0] * 1000], [[random.random() for _ in range(30)] for _ in range(30)]):
-        whole = wide(rows)
-        assert _serialization.loads(_serialization.dumps(whole))["layers"] == whole["layers"]
+        model = wide(rows)
+        assert _serialization.loads(_serialization.dumps(model))["layers"] == model["layers"]
     assert _serialization.loads(_serialization.dumps(checkpoint())) == checkpoint()
 
 
-def test_networks_that_would_not_be_read_are_not_written(set_limit: Any) -> None:
+def test_save_rejects_documents_that_load_would_reject(set_limit: Any) -> None:
     set_limit("nnc._serialization.text.ALWAYS_ALLOWED_BYTES", 0)
     set_limit("nnc._serialization.text.MAX_PARSED_BYTES", 10_000)
     with pytest.raises(
@@ -1060,19 +1065,19 @@ def test_networks_that_would_not_be_read_are_not_written(set_limit: Any) -> None
     set_limit("nnc._utils.disk.MAX_FILE_BYTES", 100)
     with pytest.raises(ModelFileError, match=r"^cannot save the network: it has \d+ characters, expected at most 100"):
         _serialization.dumps(document())
-    assert refusal(TEXT) == f"it has {len(TEXT)} characters, expected at most 100"
+    assert load_error(TEXT) == f"it has {len(TEXT)} characters, expected at most 100"
 
 
-def test_too_large_a_file(tmp_path: Path) -> None:
+def test_load_rejects_file_larger_than_limit(tmp_path: Path) -> None:
     path = tmp_path / "net.json"
     path.touch()
-    os.truncate(path, 2**30 + 1)  # takes no room on most disks
+    os.truncate(path, 2**30 + 1)  # a sparse file takes no space on most disks
     message = f"cannot load the network: it is larger than 1 GiB{CHECK}"
-    check(error_of(_serialization.read, path), OSError, errno.EFBIG, path, message)
+    check_os_error(catch_os_error(_serialization.read, path), OSError, errno.EFBIG, path, message)
 
 
 @posix
-def test_a_file_that_is_larger_than_its_size_says(set_limit: Any) -> None:
+def test_load_rejects_endless_pipe(set_limit: Any) -> None:
     set_limit("nnc._utils.disk.MAX_FILE_BYTES", 2**20)
     reading, writing = os.pipe()
 
@@ -1085,14 +1090,14 @@ def test_a_file_that_is_larger_than_its_size_says(set_limit: Any) -> None:
     try:
         path = f"/dev/fd/{reading}"
         message = f"cannot load the network: it is larger than 1 GiB{CHECK}"
-        check(error_of(_serialization.read, path), OSError, errno.EFBIG, path, message)
+        check_os_error(catch_os_error(_serialization.read, path), OSError, errno.EFBIG, path, message)
     finally:
         os.close(reading)
         writer.join()
 
 
 @pytest.mark.parametrize("beginning", [b"\x00", b"0,", b"[", b'["a",', b" "])
-def test_a_long_file_of_something_else_is_not_read(tmp_path: Path, beginning: bytes) -> None:
+def test_load_reads_only_beginning_of_long_foreign_file(tmp_path: Path, beginning: bytes) -> None:
     path = tmp_path / "net.json"
     path.write_bytes(beginning * (2**20 // len(beginning)))
     os.truncate(path, 2**29)
@@ -1109,7 +1114,7 @@ def test_a_long_file_of_something_else_is_not_read(tmp_path: Path, beginning: by
     source.close()
 
 
-def test_a_long_file_may_begin_with_a_mark_and_blanks(tmp_path: Path) -> None:
+def test_long_file_may_begin_with_byte_order_mark_and_blanks(tmp_path: Path) -> None:
     path = tmp_path / "net.json"
     path.write_text("\ufeff \n\t" + TEXT + " " * 2**21, "utf-8")
     assert _serialization.read(path) == document()
@@ -1118,18 +1123,18 @@ def test_a_long_file_may_begin_with_a_mark_and_blanks(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/zero"), reason="no /dev/zero here")
-def test_load_a_device_without_an_end() -> None:
+def test_load_rejects_endless_device() -> None:
     with pytest.raises(ModelFileError, match=r'it does not begin with "\{", as a network does'):
         _serialization.read("/dev/zero")
 
 
-def test_an_open_file_without_an_end(set_limit: Any) -> None:
+def test_load_rejects_endless_open_file(set_limit: Any) -> None:
     class Endless(io.StringIO):
         def read(self, size: int | None = -1) -> str:
             return "{" * (size or 0)
 
     set_limit("nnc._utils.disk.MAX_FILE_BYTES", 2**22)
-    error = error_of(_serialization.read, Endless())
+    error = catch_os_error(_serialization.read, Endless())
     assert error.errno == errno.EFBIG
     assert error.strerror == f"cannot load the network from the open file: it is larger than 1 GiB{CHECK}"
 
@@ -1137,12 +1142,12 @@ def test_an_open_file_without_an_end(set_limit: Any) -> None:
 @pytest.mark.parametrize(
     "where", ["json.loads", "nnc._utils.disk._chunks", "nnc._serialization.text.validated_document"]
 )
-def test_a_lack_of_memory(tmp_path: Path, make_fail: Any, where: str) -> None:
+def test_lack_of_memory_while_loading_raises_os_error(tmp_path: Path, make_fail: Any, where: str) -> None:
     path = tmp_path / "net.json"
     _serialization.write(path, document())
 
     make_fail(where, MemoryError())
-    error = error_of(_serialization.read, path)
+    error = catch_os_error(_serialization.read, path)
     assert error.errno == errno.ENOMEM
     assert error.strerror == (
         f"cannot load the network from {str(path)!r}: there is not enough memory for it; free memory, or "
@@ -1155,7 +1160,7 @@ def test_text_must_be_a_string() -> None:
         _serialization.loads(b"{}")  # type: ignore[arg-type]
 
 
-# ---------------------------------------------------------------------------- anything at all
+# ---------------------------------------------------------------------------- random content
 
 UNSIGNED_CHECKPOINT = re.sub(r',\n  "sha256": "\w+"', "", _serialization.dumps(checkpoint()))
 
@@ -1166,7 +1171,8 @@ json_values = st.recursive(
 )
 
 
-def loads_or_refuses(text: str) -> None:
+def check_load(text: str) -> None:
+    """Assert that `text` loads to a document that can be saved, or raises ModelFileError."""
     try:
         loaded = _serialization.loads(text)
     except ModelFileError:
@@ -1177,13 +1183,13 @@ def loads_or_refuses(text: str) -> None:
 @given(st.text())
 @example("\ufeff")
 @example("\x00")
-def test_any_text(text: str) -> None:
-    loads_or_refuses(text)
+def test_any_text_loads_or_raises_model_file_error(text: str) -> None:
+    check_load(text)
 
 
 @given(st.binary())
 @example(b"\xff\xfe{\x00}\x00")
-def test_any_bytes(content: bytes) -> None:
+def test_any_bytes_raise_model_file_error(content: bytes) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "net.json")
         Path(path).write_bytes(content)
@@ -1192,89 +1198,93 @@ def test_any_bytes(content: bytes) -> None:
 
 
 @given(st.data())
-def test_networks_with_anything_anywhere(data: st.DataObject) -> None:
-    whole = data.draw(st.sampled_from([document(), checkpoint()]))
-    part: Any = whole
+def test_any_value_in_document_loads_or_raises_model_file_error(data: st.DataObject) -> None:
+    model = data.draw(st.sampled_from([document(), checkpoint()]))
+    part: Any = model
     while True:
         key = data.draw(st.sampled_from(list(part) if isinstance(part, dict) else range(len(part))))
         if not isinstance(part[key], (dict, list)) or data.draw(st.booleans()):
             break
         part = part[key]
     part[key] = data.draw(json_values)
-    loads_or_refuses(json.dumps(whole))
+    check_load(json.dumps(model))
 
 
 @given(st.integers(0, len(TEXT)), st.integers(0, 20), st.text(max_size=5))
-def test_texts_with_anything_anywhere(start: int, length: int, middle: str) -> None:
+def test_any_edit_of_text_loads_or_raises_model_file_error(start: int, length: int, middle: str) -> None:
     for text in (TEXT, UNSIGNED):
-        loads_or_refuses(text[:start] + middle + text[start + length :])
+        check_load(text[:start] + middle + text[start + length :])
 
 
 @given(st.data())
-def test_checkpoints_with_anything_in_their_text(data: st.DataObject) -> None:
+def test_any_edit_of_checkpoint_loads_or_raises_model_file_error(data: st.DataObject) -> None:
     start = data.draw(st.integers(0, len(UNSIGNED_CHECKPOINT)))
     middle = data.draw(st.text(max_size=5) | st.sampled_from(["null", "[]", "{}", "-1", "1e999", "true", '"x"']))
     end = start + data.draw(st.integers(0, 20))
-    loads_or_refuses(UNSIGNED_CHECKPOINT[:start] + middle + UNSIGNED_CHECKPOINT[end:])
+    check_load(UNSIGNED_CHECKPOINT[:start] + middle + UNSIGNED_CHECKPOINT[end:])
 
 
 # ------------------------------------------------------------------------------------ loading
 
 
-def error_of(call: Callable[..., Any], *arguments: Any) -> OSError:
-    with pytest.raises(OSError) as caught:  # noqa: PT011 (the whole message is compared)
+def catch_os_error(call: Callable[..., Any], *arguments: Any) -> OSError:
+    with pytest.raises(OSError) as caught:  # noqa: PT011 (the model message is compared)
         call(*arguments)
     assert not isinstance(caught.value, ModelFileError)
     return caught.value
 
 
-def check(error: OSError, kind: type[OSError], code: int, path: object, message: str) -> None:
+def check_os_error(error: OSError, kind: type[OSError], code: int, path: object, message: str) -> None:
     assert type(error) is kind
     assert (error.errno, error.filename) == (code, str(path))
     assert str(error) == f"[Errno {code}] {message}: {str(path)!r}"
 
 
-def test_load_missing_file(tmp_path: Path) -> None:
+def test_load_missing_file_raises(tmp_path: Path) -> None:
     path = tmp_path / "net.json"
     message = f"cannot load the network: there is no file {str(path)!r}; check the name and the folder"
-    check(error_of(_serialization.read, path), FileNotFoundError, errno.ENOENT, path, message)
+    check_os_error(catch_os_error(_serialization.read, path), FileNotFoundError, errno.ENOENT, path, message)
 
 
-def test_load_missing_file_tells_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_load_missing_file_names_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     message = f"cannot load the network: there is no file '{tmp_path}/net.json'; check the name and the folder"
-    check(error_of(_serialization.read, "net.json"), FileNotFoundError, errno.ENOENT, "net.json", message)
+    check_os_error(
+        catch_os_error(_serialization.read, "net.json"), FileNotFoundError, errno.ENOENT, "net.json", message
+    )
 
 
-def test_load_folder(tmp_path: Path) -> None:
+def test_load_of_folder_raises(tmp_path: Path) -> None:
     message = "cannot load the network: this is a folder; add the name of a file in it"
-    check(error_of(_serialization.read, tmp_path), IsADirectoryError, errno.EISDIR, tmp_path, message)
+    check_os_error(catch_os_error(_serialization.read, tmp_path), IsADirectoryError, errno.EISDIR, tmp_path, message)
 
 
-def test_load_below_a_file(tmp_path: Path) -> None:
+def test_load_rejects_path_through_file(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     path = tmp_path / "file" / "net.json"
     message = "cannot load the network: a part of the path that should be a folder is a file; check the path"
-    check(error_of(_serialization.read, path), NotADirectoryError, errno.ENOTDIR, path, message)
+    check_os_error(catch_os_error(_serialization.read, path), NotADirectoryError, errno.ENOTDIR, path, message)
 
 
 DISK_FULL = "the disk is full (an existing file is unchanged); free some space and save again"
 IMPOSSIBLE = "the path is not valid; pass the name of a file"
 
 
-def test_load_impossible_path() -> None:
+def test_load_rejects_invalid_path() -> None:
     message = "cannot load the network: " + IMPOSSIBLE
-    check(error_of(_serialization.read, "a\0b"), OSError, errno.EINVAL, "a\0b", message)
-    error = error_of(_serialization.read, "")
+    check_os_error(catch_os_error(_serialization.read, "a\0b"), OSError, errno.EINVAL, "a\0b", message)
+    error = catch_os_error(_serialization.read, "")
     assert (type(error), error.filename, error.strerror) == (FileNotFoundError, "", message)
 
 
-def test_load_unreadable_disk(tmp_path: Path, make_fail: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_load_from_failing_disk_raises_os_error(
+    tmp_path: Path, make_fail: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     make_fail("builtins.open", OSError(errno.EIO, "Input/output error"))
     message = "cannot load the network: Input/output error; check the path and the disk"
-    error = error_of(_serialization.read, tmp_path / "net.json")
+    error = catch_os_error(_serialization.read, tmp_path / "net.json")
     monkeypatch.undo()
-    check(error, OSError, errno.EIO, tmp_path / "net.json", message)
+    check_os_error(error, OSError, errno.EIO, tmp_path / "net.json", message)
 
 
 @pytest.mark.parametrize(
@@ -1290,7 +1300,7 @@ def test_load_unreadable_disk(tmp_path: Path, make_fail: Any, monkeypatch: pytes
         (b"[]", "it contains a list of 0, expected a network; check that it is the right file"),
     ],
 )
-def test_load_file_with_wrong_content(tmp_path: Path, content: bytes, message: str) -> None:
+def test_load_of_invalid_content_names_file(tmp_path: Path, content: bytes, message: str) -> None:
     path = tmp_path / "net.json"
     path.write_bytes(content)
     with pytest.raises(ModelFileError) as caught:
@@ -1299,7 +1309,7 @@ def test_load_file_with_wrong_content(tmp_path: Path, content: bytes, message: s
 
 
 @pytest.mark.parametrize("thing", [None, 3, 2.5, ["net.json"]])
-def test_neither_path_nor_file(thing: Any) -> None:
+def test_write_and_read_reject_other_types_than_path_and_file(thing: Any) -> None:
     message = rf"^expected a path \(str or os\.PathLike\) or an open text file, got {type(thing).__name__}$"
     with pytest.raises(TypeError, match=message):
         _serialization.read(thing)
@@ -1310,67 +1320,74 @@ def test_neither_path_nor_file(thing: Any) -> None:
 # ------------------------------------------------------------------------------------- saving
 
 
-def test_save_into_missing_folder(tmp_path: Path) -> None:
+def test_save_rejects_missing_folder(tmp_path: Path) -> None:
     path = tmp_path / "models" / "net.json"
     message = (
         f"cannot save the network: the folder {str(path.parent)!r} does not exist; "
         "create it first, or save somewhere else"
     )
-    check(error_of(_serialization.write, path, document()), FileNotFoundError, errno.ENOENT, path, message)
+    check_os_error(
+        catch_os_error(_serialization.write, path, document()), FileNotFoundError, errno.ENOENT, path, message
+    )
 
 
-def test_save_onto_folder(tmp_path: Path) -> None:
+def test_save_rejects_folder_as_path(tmp_path: Path) -> None:
     message = "cannot save the network: this is a folder; add the name of a file in it"
-    check(error_of(_serialization.write, tmp_path, document()), IsADirectoryError, errno.EISDIR, tmp_path, message)
+    check_os_error(
+        catch_os_error(_serialization.write, tmp_path, document()), IsADirectoryError, errno.EISDIR, tmp_path, message
+    )
     assert os.listdir(tmp_path) == []
 
 
-def test_save_below_a_file(tmp_path: Path) -> None:
+def test_save_rejects_path_through_file(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     path = tmp_path / "file" / "net.json"
     message = "cannot save the network: a part of the path that should be a folder is a file; check the path"
-    check(error_of(_serialization.write, path, document()), NotADirectoryError, errno.ENOTDIR, path, message)
+    check_os_error(
+        catch_os_error(_serialization.write, path, document()), NotADirectoryError, errno.ENOTDIR, path, message
+    )
 
 
-def test_save_impossible_path() -> None:
+def test_save_rejects_invalid_path() -> None:
     message = "cannot save the network: " + IMPOSSIBLE
-    check(error_of(_serialization.write, "a\0b", document()), OSError, errno.EINVAL, "a\0b", message)
-    error = error_of(_serialization.write, "", document())
+    check_os_error(catch_os_error(_serialization.write, "a\0b", document()), OSError, errno.EINVAL, "a\0b", message)
+    error = catch_os_error(_serialization.write, "", document())
     assert (type(error), error.filename, error.strerror) == (FileNotFoundError, "", message)
 
 
 @posix
-def test_save_too_long_name(tmp_path: Path) -> None:
+def test_save_rejects_too_long_name(tmp_path: Path) -> None:
     path = tmp_path / ("x" * 300)
     message = f"cannot save the network: {os.strerror(errno.ENAMETOOLONG)}; check the path and the disk"
-    check(error_of(_serialization.write, path, document()), OSError, errno.ENAMETOOLONG, path, message)
+    check_os_error(catch_os_error(_serialization.write, path, document()), OSError, errno.ENAMETOOLONG, path, message)
 
 
 @posix
-def test_save_long_name(tmp_path: Path) -> None:
-    path = tmp_path / ("x" * 255)  # leaves no room for a longer temporary name
+def test_save_accepts_longest_possible_name(tmp_path: Path) -> None:
+    path = tmp_path / ("x" * 255)  # a temporary name must not be longer than this one
     _serialization.write(path, document())
     assert _serialization.read(path) == document()
 
 
 @posix
-def test_save_onto_device() -> None:
+def test_save_to_device_keeps_device() -> None:
     _serialization.write(os.devnull, document())
     assert stat.S_ISCHR(os.stat(os.devnull).st_mode)
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here")
-def test_save_on_full_device() -> None:
+def test_save_to_full_device_raises() -> None:
     message = f"cannot save the network: {DISK_FULL}"
-    check(error_of(_serialization.write, "/dev/full", document()), OSError, errno.ENOSPC, "/dev/full", message)
+    check_os_error(
+        catch_os_error(_serialization.write, "/dev/full", document()), OSError, errno.ENOSPC, "/dev/full", message
+    )
     file = open("/dev/full", "w")  # noqa: SIM115 (closing it fails as well)
-    error = error_of(_serialization.write, file, document())
+    error = catch_os_error(_serialization.write, file, document())
     with suppress(OSError):
         file.close()
     assert error.errno == errno.ENOSPC
     assert error.strerror == (
-        "cannot save the network to the open file '/dev/full': No space left on device; "
-        "the file is incomplete"
+        "cannot save the network to the open file '/dev/full': No space left on device; the file is incomplete"
     )
 
 
@@ -1388,13 +1405,13 @@ def test_save_on_full_device() -> None:
         ("folder/", IsADirectoryError),
         ("folder/..", IsADirectoryError),
         ("folder/../net.json", None),
-        ("link/../net.json", FileNotFoundError),  # beside what it points to
+        ("link/../net.json", FileNotFoundError),  # next to the target of the link
         ("link/../inner/net.json", None),
         ("./net.json", None),
         ("link/net.json", None),
     ],
 )
-def test_a_path_is_the_same_in_both_directions(
+def test_save_and_load_interpret_paths_in_same_way(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, kind: type[OSError] | None
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -1402,18 +1419,18 @@ def test_a_path_is_the_same_in_both_directions(
     (tmp_path / "far" / "inner").mkdir(parents=True)
     (tmp_path / "link").symlink_to("far/inner")
     (tmp_path / "dangling").symlink_to("nowhere/at/all")
-    for place in ("net.json", "link/net.json"):
-        _serialization.write(place, document())
+    for path in ("net.json", "link/net.json"):
+        _serialization.write(path, document())
     before = sorted(map(str, tmp_path.rglob("*")))
     if kind is None:
         _serialization.write(name, document(seed=8))
         assert _serialization.read(name)["seed"] == 8
     elif name != "link/../net.json":
-        assert type(error_of(_serialization.read, name)) is kind
-        assert type(error_of(_serialization.write, name, document(seed=8))) is kind
+        assert type(catch_os_error(_serialization.read, name)) is kind
+        assert type(catch_os_error(_serialization.write, name, document(seed=8))) is kind
         assert _serialization.read("net.json") == document()
     else:
-        assert type(error_of(_serialization.read, name)) is kind
+        assert type(catch_os_error(_serialization.read, name)) is kind
         _serialization.write(name, document(seed=8))
         assert _serialization.read(name)["seed"] == _serialization.read("far/net.json")["seed"] == 8
         os.unlink("far/net.json")
@@ -1421,11 +1438,11 @@ def test_a_path_is_the_same_in_both_directions(
 
 
 @posix
-def test_a_missing_folder_is_named_as_it_stands(tmp_path: Path) -> None:
+def test_message_names_missing_folder_as_passed(tmp_path: Path) -> None:
     path = f"{tmp_path}/none/../new.json"
     message = f"the folder '{tmp_path}/none/..' does not exist; create it first, or save somewhere else"
-    check(
-        error_of(_serialization.write, path, document()),
+    check_os_error(
+        catch_os_error(_serialization.write, path, document()),
         FileNotFoundError,
         errno.ENOENT,
         path,
@@ -1436,50 +1453,52 @@ def test_a_missing_folder_is_named_as_it_stands(tmp_path: Path) -> None:
 # ---------------------------------------------------------------------------------- open files
 
 
-def test_closed_file(tmp_path: Path) -> None:
+def test_write_and_read_reject_closed_file(tmp_path: Path) -> None:
     path = tmp_path / "net.json"
     with open(path, "w") as file:
         _serialization.write(file, document())
-    why = "the file is closed; do it inside the `with` block, or pass the path"
-    where = f"the open file {str(path)!r}"
-    assert str(error_of(_serialization.write, file, document())) == f"cannot save the network to {where}: {why}"
-    assert str(error_of(_serialization.read, file)) == f"cannot load the network from {where}: {why}"
+    reason = "the file is closed; do it inside the `with` block, or pass the path"
+    source = f"the open file {str(path)!r}"
+    assert (
+        str(catch_os_error(_serialization.write, file, document())) == f"cannot save the network to {source}: {reason}"
+    )
+    assert str(catch_os_error(_serialization.read, file)) == f"cannot load the network from {source}: {reason}"
 
 
-def test_file_open_the_wrong_way(tmp_path: Path) -> None:
+def test_write_and_read_reject_file_with_wrong_mode(tmp_path: Path) -> None:
     path = tmp_path / "net.json"
     _serialization.write(path, document())
     with open(path) as file:
-        assert str(error_of(_serialization.write, file, document())) == (
+        assert str(catch_os_error(_serialization.write, file, document())) == (
             f"cannot save the network to the open file {str(path)!r}: the file is open for reading only; "
             "open it with open(path, 'w', encoding='utf-8'), or pass the path"
         )
     with open(path, "a") as file:
-        assert str(error_of(_serialization.read, file)) == (
+        assert str(catch_os_error(_serialization.read, file)) == (
             f"cannot load the network from the open file {str(path)!r}: the file is open for writing only; "
             "open it with open(path, encoding='utf-8'), or pass the path"
         )
     assert _serialization.read(path) == document()
 
 
-def test_binary_file(tmp_path: Path) -> None:
+def test_write_and_read_reject_binary_file(tmp_path: Path) -> None:
     path = tmp_path / "net.json"
     _serialization.write(path, document())
     with open(path, "r+b") as file:
-        assert str(error_of(_serialization.read, file)) == (
+        assert str(catch_os_error(_serialization.read, file)) == (
             f"cannot load the network from the open file {str(path)!r}: the file is open in binary mode; "
             "open it with open(path, encoding='utf-8'), or pass the path"
         )
-        assert str(error_of(_serialization.write, file, document())) == (
+        assert str(catch_os_error(_serialization.write, file, document())) == (
             f"cannot save the network to the open file {str(path)!r}: the file is open in binary mode; "
             "open it with open(path, 'w', encoding='utf-8'), or pass the path"
         )
-    assert str(error_of(_serialization.read, io.BytesIO(b"{}"))).startswith(
+    assert str(catch_os_error(_serialization.read, io.BytesIO(b"{}"))).startswith(
         "cannot load the network from the open file: "
     )
 
 
-def test_file_at_its_end(tmp_path: Path) -> None:
+def test_read_rejects_file_at_its_end(tmp_path: Path) -> None:
     path = tmp_path / "net.json"
     with open(path, "w+") as file:
         _serialization.write(file, document())
@@ -1491,7 +1510,7 @@ def test_file_at_its_end(tmp_path: Path) -> None:
     )
 
 
-def test_open_file_with_wrong_content(tmp_path: Path) -> None:
+def test_read_of_invalid_content_names_open_file(tmp_path: Path) -> None:
     path = tmp_path / "net.json"
     path.write_bytes(b"\xff\xff")
     with open(path, encoding="utf-8") as file, pytest.raises(ModelFileError) as caught:
@@ -1504,12 +1523,12 @@ def test_open_file_with_wrong_content(tmp_path: Path) -> None:
         _serialization.read(io.StringIO("{"))
 
 
-def test_open_file_on_a_broken_disk() -> None:
+def test_read_of_open_file_on_failing_disk_raises() -> None:
     class Broken(io.StringIO):
         def read(self, size: int | None = -1) -> str:
             raise OSError(errno.EIO, "Input/output error")
 
-    error = error_of(_serialization.read, Broken())
+    error = catch_os_error(_serialization.read, Broken())
     assert error.errno == errno.EIO
     assert error.strerror == (
         "cannot load the network from the open file: Input/output error; check the disk and try again"
@@ -1521,9 +1540,9 @@ def test_open_file_on_a_broken_disk() -> None:
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """A folder, and a user without root's rights while the test runs, whom it belongs to."""
+    """Yield a folder of a user without root rights, under whom the test runs."""
     if os.name != "posix":
-        pytest.skip("permissions are others here")
+        pytest.skip("needs permissions as POSIX defines them")
     root = os.geteuid() == 0
     with tempfile.TemporaryDirectory() as name:
         if root:
@@ -1544,15 +1563,15 @@ def folder() -> Iterator[Path]:
                 os.setgroups(groups)
 
 
-def test_load_without_permission(folder: Path) -> None:
+def test_load_without_permission_raises(folder: Path) -> None:
     path = folder / "net.json"
     _serialization.write(path, document())
     path.chmod(0)
     message = "cannot load the network: you have no permission to read it; change its permissions, or ask its owner to"
-    check(error_of(_serialization.read, path), PermissionError, errno.EACCES, path, message)
+    check_os_error(catch_os_error(_serialization.read, path), PermissionError, errno.EACCES, path, message)
 
 
-def test_save_without_permission_on_the_file(folder: Path) -> None:
+def test_save_without_permission_on_file_keeps_old_file(folder: Path) -> None:
     path = folder / "net.json"
     _serialization.write(path, document())
     path.chmod(0o444)
@@ -1560,12 +1579,14 @@ def test_save_without_permission_on_the_file(folder: Path) -> None:
         "cannot save the network: you have no permission to write this file; "
         "change its permissions, or save somewhere else"
     )
-    check(error_of(_serialization.write, path, document(seed=8)), PermissionError, errno.EACCES, path, message)
+    check_os_error(
+        catch_os_error(_serialization.write, path, document(seed=8)), PermissionError, errno.EACCES, path, message
+    )
     assert _serialization.read(path) == document()
     assert os.listdir(folder) == ["net.json"]
 
 
-def test_save_without_permission_on_the_folder(folder: Path) -> None:
+def test_save_without_permission_on_folder_keeps_old_file(folder: Path) -> None:
     path = folder / "net.json"
     _serialization.write(path, document())
     folder.chmod(0o500)
@@ -1574,14 +1595,14 @@ def test_save_without_permission_on_the_folder(folder: Path) -> None:
         "change its permissions, or save somewhere else"
     )
     for name in ("net.json", "new.json"):
-        error = error_of(_serialization.write, folder / name, document(seed=8))
-        check(error, PermissionError, errno.EACCES, folder / name, message)
+        error = catch_os_error(_serialization.write, folder / name, document(seed=8))
+        check_os_error(error, PermissionError, errno.EACCES, folder / name, message)
     assert _serialization.read(path) == document()
     assert os.listdir(folder) == ["net.json"]
 
 
-def test_save_into_a_folder_that_cannot_be_listed(folder: Path) -> None:
-    folder.chmod(0o300)  # so that it cannot be synced either
+def test_save_into_folder_that_cannot_be_listed(folder: Path) -> None:
+    folder.chmod(0o300)  # such a folder cannot be flushed to disk
     _serialization.write(folder / "net.json", document())
     assert _serialization.read(folder / "net.json") == document()
 
@@ -1591,7 +1612,7 @@ def test_save_into_a_folder_that_cannot_be_listed(folder: Path) -> None:
 
 @posix
 @pytest.mark.parametrize("mode", [0o600, 0o640, 0o666, 0o755])
-def test_permissions_of_an_old_file_stay(tmp_path: Path, mode: int) -> None:
+def test_save_keeps_permissions_of_old_file(tmp_path: Path, mode: int) -> None:
     path = tmp_path / "net.json"
     path.write_text("old")
     path.chmod(mode)
@@ -1600,7 +1621,7 @@ def test_permissions_of_an_old_file_stay(tmp_path: Path, mode: int) -> None:
 
 
 @posix
-def test_permissions_of_a_new_file_are_the_usual_ones(tmp_path: Path) -> None:
+def test_permissions_of_new_file_follow_umask(tmp_path: Path) -> None:
     before = os.umask(0o027)
     try:
         _serialization.write(tmp_path / "net.json", document())
@@ -1610,7 +1631,7 @@ def test_permissions_of_a_new_file_are_the_usual_ones(tmp_path: Path) -> None:
 
 
 @posix
-def test_temporary_file_is_not_more_open_than_the_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_temporary_file_has_at_most_permissions_of_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "net.json"
     path.touch(0o600)
     modes = []
@@ -1623,23 +1644,23 @@ def test_temporary_file_is_not_more_open_than_the_old_one(tmp_path: Path, monkey
     assert modes[0] == 0o600
 
 
-root = pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0, reason="only root gives files away")
+root = pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0, reason="only root can change the owner of files")
 
 
 @root
 @pytest.mark.parametrize("mode", [0o600, 0o640, 0o664])
-def test_owner_of_an_old_file_stays(tmp_path: Path, mode: int) -> None:
+def test_save_keeps_owner_and_group_of_old_file(tmp_path: Path, mode: int) -> None:
     path = tmp_path / "net.json"
     path.touch()
     path.chmod(mode)
     os.chown(path, 65533, 65532)
     _serialization.write(path, document())
-    found = path.stat()
-    assert (found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode)) == (65533, 65532, mode)
+    status = path.stat()
+    assert (status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode)) == (65533, 65532, mode)
 
 
 @root
-def test_another_group_gets_no_permissions(tmp_path: Path, make_fail: Any) -> None:
+def test_group_that_cannot_be_kept_gets_no_permissions(tmp_path: Path, make_fail: Any) -> None:
     path = tmp_path / "net.json"
     path.touch()
     path.chmod(0o664)
@@ -1647,16 +1668,16 @@ def test_another_group_gets_no_permissions(tmp_path: Path, make_fail: Any) -> No
 
     make_fail("os.chown", PermissionError(errno.EPERM, "Operation not permitted"))
     _serialization.write(path, document())
-    found = path.stat()
-    assert (found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode)) == (os.geteuid(), os.getegid(), 0o604)
+    status = path.stat()
+    assert (status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode)) == (os.geteuid(), os.getegid(), 0o604)
 
 
 @posix
-def test_link_stays_and_its_target_is_replaced(tmp_path: Path) -> None:
+def test_save_to_link_replaces_its_target(tmp_path: Path) -> None:
     (tmp_path / "deep").mkdir()
     target, link = tmp_path / "deep" / "net.json", tmp_path / "latest.json"
     link.symlink_to("deep/net.json")
-    for seed in (1, 2):  # to a file that is not there yet, and then to one that is
+    for seed in (1, 2):  # the target is missing first and exists later
         _serialization.write(link, document(seed=seed))
         assert link.is_symlink()
         assert _serialization.read(target)["seed"] == seed
@@ -1664,14 +1685,14 @@ def test_link_stays_and_its_target_is_replaced(tmp_path: Path) -> None:
 
 
 @posix
-def test_a_link_stays_where_it_cannot_be_followed(
+def test_save_keeps_link_that_cannot_be_followed(
     tmp_path: Path, make_fail: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _serialization.write(tmp_path / "net.json", document())
     link = tmp_path / "latest.json"
     link.symlink_to("net.json")
     make_fail("os.lstat", OSError(errno.EIO, "Input/output error"))
-    error = error_of(_serialization.write, link, document(seed=8))
+    error = catch_os_error(_serialization.write, link, document(seed=8))
     monkeypatch.undo()
     assert error.errno == errno.EIO
     assert link.is_symlink()
@@ -1679,16 +1700,16 @@ def test_a_link_stays_where_it_cannot_be_followed(
 
 
 @posix
-def test_link_to_itself(tmp_path: Path) -> None:
+def test_save_and_load_reject_link_to_itself(tmp_path: Path) -> None:
     link = tmp_path / "net.json"
     link.symlink_to("net.json")
-    assert error_of(_serialization.write, link, document()).errno == errno.ELOOP
-    assert error_of(_serialization.read, link).errno == errno.ELOOP
+    assert catch_os_error(_serialization.write, link, document()).errno == errno.ELOOP
+    assert catch_os_error(_serialization.read, link).errno == errno.ELOOP
     assert link.is_symlink()
 
 
 @posix
-def test_everything_is_on_the_disk_before_the_old_file_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_new_file_is_flushed_before_old_file_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
     fsync, replace = os.fsync, os.replace
 
@@ -1711,9 +1732,7 @@ def test_everything_is_on_the_disk_before_the_old_file_goes(tmp_path: Path, monk
 @pytest.mark.parametrize(
     "error", [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt(), MemoryError()]
 )
-def test_whatever_happens_the_old_file_is_whole(
-    tmp_path: Path, make_fail: Any, name: str, error: BaseException
-) -> None:
+def test_failed_save_keeps_complete_old_file(tmp_path: Path, make_fail: Any, name: str, error: BaseException) -> None:
     path = tmp_path / "net.json"
     _serialization.write(path, document())
     make_fail(f"os.{name}", error)
@@ -1722,7 +1741,9 @@ def test_whatever_happens_the_old_file_is_whole(
         assert _serialization.read(path)["seed"] == 8
     elif isinstance(error, OSError):
         message = f"cannot save the network: {DISK_FULL}"
-        check(error_of(_serialization.write, path, document(seed=8)), OSError, errno.ENOSPC, path, message)
+        check_os_error(
+            catch_os_error(_serialization.write, path, document(seed=8)), OSError, errno.ENOSPC, path, message
+        )
         assert path.read_text() == TEXT
     else:
         with pytest.raises(type(error)):
@@ -1732,7 +1753,7 @@ def test_whatever_happens_the_old_file_is_whole(
 
 
 @posix
-def test_disk_that_fills_up_halfway(tmp_path: Path) -> None:
+def test_save_that_reaches_size_limit_keeps_old_file(tmp_path: Path) -> None:
     path = tmp_path / "net.json"
     _serialization.write(path, document())
     resource = pytest.importorskip("resource")
@@ -1740,11 +1761,11 @@ def test_disk_that_fills_up_halfway(tmp_path: Path) -> None:
     before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
     try:
-        error = error_of(_serialization.write, path, document(seed=8))
+        error = catch_os_error(_serialization.write, path, document(seed=8))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         signal.signal(signal.SIGXFSZ, before)
-    check(
+    check_os_error(
         error,
         OSError,
         errno.EFBIG,
@@ -1755,30 +1776,34 @@ def test_disk_that_fills_up_halfway(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["net.json"]
 
 
-def test_old_file_that_is_open_elsewhere(tmp_path: Path, make_fail: Any) -> None:
+def test_save_over_locked_file_keeps_old_file(tmp_path: Path, make_fail: Any) -> None:
     path = tmp_path / "net.json"
     _serialization.write(path, document())
-    make_fail("os.replace", PermissionError(errno.EACCES, "Access is denied", "source", None, str(path)))  # as Windows
+    make_fail(
+        "os.replace", PermissionError(errno.EACCES, "Access is denied", "source", None, str(path))
+    )  # the error of Windows
     message = (
         "cannot save the network: the existing file cannot be replaced, because it may be open "
         "in this program or another one; close it and save again"
     )
-    check(error_of(_serialization.write, path, document(seed=8)), PermissionError, errno.EACCES, path, message)
+    check_os_error(
+        catch_os_error(_serialization.write, path, document(seed=8)), PermissionError, errno.EACCES, path, message
+    )
     assert path.read_text() == TEXT
     assert os.listdir(tmp_path) == ["net.json"]
 
 
 @posix
-def test_old_file_that_this_program_has_open(tmp_path: Path) -> None:
+def test_open_old_file_can_be_read_after_save(tmp_path: Path) -> None:
     path = tmp_path / "net.json"
     _serialization.write(path, document())
     with open(path) as file:
         _serialization.write(path, document(seed=8))
-        assert file.read() == TEXT  # who reads the old one reads it to its end
+        assert file.read() == TEXT  # the open file still has the old content
     assert _serialization.read(path)["seed"] == 8
 
 
-SAVE_FOR_EVER = """
+SAVE_FOREVER = """
 import json, sys
 sys.path.insert(0, sys.argv[1])
 from nnc import _serialization
@@ -1792,13 +1817,13 @@ while True:
 
 
 @posix
-def test_killed_process_leaves_a_whole_file(tmp_path: Path) -> None:
+def test_killed_process_leaves_complete_file(tmp_path: Path) -> None:
     path = tmp_path / "net.json"
     draw = random.Random(1)
     texts = [_serialization.dumps(wide([[draw.random() for _ in range(50)] for _ in range(n)])) for n in (40, 120)]
     for _ in range(8):
         with subprocess.Popen(
-            [sys.executable, "-c", SAVE_FOR_EVER, str(ROOT), path],
+            [sys.executable, "-c", SAVE_FOREVER, str(ROOT), path],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -1812,7 +1837,7 @@ def test_killed_process_leaves_a_whole_file(tmp_path: Path) -> None:
             child.send_signal(signal.SIGKILL)
         assert child.returncode == -signal.SIGKILL
         assert path.read_text() in texts
-    left = [name for name in os.listdir(tmp_path) if name != "net.json"]
-    assert all(re.fullmatch(r"\.nnc-[0-9a-f]{16}\.tmp", name) for name in left)
-    _serialization.write(path, document())  # what they left is in nobody's way
+    temporary_files = [name for name in os.listdir(tmp_path) if name != "net.json"]
+    assert all(re.fullmatch(r"\.nnc-[0-9a-f]{16}\.tmp", name) for name in temporary_files)
+    _serialization.write(path, document())  # leftover temporary files do not matter
     assert _serialization.read(path) == document()

@@ -1,4 +1,4 @@
-"""Backpropagation against numerical derivatives, for every activation with every loss and output allowed."""
+"""Tests of backpropagation against numerical derivatives, for each activation with each allowed loss and output."""
 
 from itertools import cycle
 
@@ -9,9 +9,8 @@ from nnc import NeuralNetwork
 from nnc._registry.activations import HIDDEN, ROWS
 from nnc._registry.losses import NAMES as LOSSES
 
-BENT = {
-    row.name for row in ROWS.values() if row.nonsmooth_at_zero
-}  # at 0, where a difference across it says nothing about a slope
+# Activations with a kink at 0: a difference across the kink does not approximate the derivative.
+NONSMOOTH = {row.name for row in ROWS.values() if row.nonsmooth_at_zero}
 H = 1e-4
 PAIRS = [
     *((loss, output) for loss in ("sse", "half_sse", "mse") for output in (*HIDDEN, "softmax")),
@@ -21,7 +20,7 @@ PAIRS = [
     ("mse", "exp"),
     *((loss, output) for loss in ("mae", "huber", "log_cosh", "quantile", "hinge") for output in ("identity", "tanh")),
 ]
-# Cycles of coprime lengths: every depth and size of a batch meets every activation and loss.
+# The cycles have coprime lengths, so that each depth and batch size occurs with each activation and loss.
 DEPTHS = cycle([1, 2, 3, 4, 2, 3, 4])
 BATCHES = cycle([5, 1, 33, 2, 16, 17, 3, 32, 4, 8, 31])
 CASES = [
@@ -32,8 +31,8 @@ CASES = [
 ]
 
 
-def drawn(loss, output, hidden, bias, depth, rows, seed):
-    """A network with weights and data of the size that training meets."""
+def draw_problem(loss, output, hidden, bias, depth, rows, seed):
+    """Return a network, X and y with values of the usual size in training."""
     rng = np.random.default_rng(seed)
     sizes = [3, *rng.integers(2, 7, depth - 1).tolist(), 2 + seed % 2]
     net = NeuralNetwork(sizes, activation=hidden, output=output, loss=loss, bias=bias, seed=seed)
@@ -42,7 +41,7 @@ def drawn(loss, output, hidden, bias, depth, rows, seed):
     X = rng.uniform(-1.5, 1.5, (rows, 3))
     y = rng.uniform(0, 1, (rows, sizes[-1]))
     if loss in ("mae", "quantile"):
-        y += 2 * rng.integers(0, 2, y.shape) - 1  # far from the bend at y = p
+        y += 2 * rng.integers(0, 2, y.shape) - 1  # far from the kink at y = p
     if loss == "hinge":
         y = 2.0 * rng.integers(0, 2, y.shape) - 1
     if loss == "cross_entropy":
@@ -51,7 +50,7 @@ def drawn(loss, output, hidden, bias, depth, rows, seed):
 
 
 def net_inputs(net, X):
-    """Z of every layer, as the output of a network that ends there."""
+    """Yield the net inputs of each layer, computed as output of a truncated network."""
     for depth in range(1, len(net.layers) + 1):
         part = NeuralNetwork(
             net.sizes[: depth + 1],
@@ -66,18 +65,18 @@ def net_inputs(net, X):
         yield part.predict(X)
 
 
-def problem(*case):
-    """The first problem that has slopes, and stays clear of every bend."""
+def find_smooth_problem(*case):
+    """Return the first drawn problem with a nonzero gradient and all net inputs far from kinks."""
     for seed in range(200):
-        net, X, y = drawn(*case, seed)
-        bent = [Z for Z, name in zip(net_inputs(net, X), net.activations, strict=True) if name in BENT]
-        if all(np.abs(Z).min() > 20 * H for Z in bent) and np.any(net.gradients(X, y)[0][0]):
+        net, X, y = draw_problem(*case, seed)
+        nonsmooth = [Z for Z, name in zip(net_inputs(net, X), net.activations, strict=True) if name in NONSMOOTH]
+        if all(np.abs(Z).min() > 20 * H for Z in nonsmooth) and np.any(net.gradients(X, y)[0][0]):
             return net, X, y
-    raise AssertionError("no such problem found")
+    raise AssertionError("no smooth problem actual")
 
 
 def parts(net):
-    """Every W and b of the network, as views."""
+    """Return W and b of all layers, as views."""
     return [part for layer in net.layers for part in ((layer.W, layer.b) if net.model.stack.bias else (layer.W,))]
 
 
@@ -85,43 +84,43 @@ def flat(gradients):
     return np.concatenate([part.ravel() for pair in gradients for part in pair if part is not None])
 
 
-def numerical(net, X, y):
-    """d loss / d parameter by central differences of fourth order, for every parameter."""
-    slopes = []
+def compute_numerical_gradient(net, X, y):
+    """Return d loss / d parameter for each parameter by central differences of fourth order."""
+    derivatives = []
     for part in parts(net):
         for index in np.ndindex(part.shape):
-            kept, at = part[index], []
+            original, losses = part[index], []
             for step in (-2, -1, 1, 2):
-                part[index] = kept + step * H
-                at.append(net.evaluate_loss(X, y))
-            part[index] = kept
-            slopes.append((at[0] - 8 * at[1] + 8 * at[2] - at[3]) / (12 * H))
-    return np.array(slopes)
+                part[index] = original + step * H
+                losses.append(net.evaluate_loss(X, y))
+            part[index] = original
+            derivatives.append((losses[0] - 8 * losses[1] + 8 * losses[2] - losses[3]) / (12 * H))
+    return np.array(derivatives)
 
 
 @pytest.mark.parametrize(("loss", "output", "hidden", "bias", "depth", "rows"), CASES)
-def test_gradients(isa, loss, output, hidden, bias, depth, rows):
-    net, X, y = problem(loss, output, hidden, bias, depth, rows)
+def test_gradient_and_step_match_numerical_derivatives(isa, loss, output, hidden, bias, depth, rows):
+    net, X, y = find_smooth_problem(loss, output, hidden, bias, depth, rows)
     before, value = net.params, net.evaluate_loss(X, y)
     gradients = net.gradients(X, y)
     assert [dW.shape for dW, _ in gradients] == [W.shape for W in net.weights]
     assert [db is None for _, db in gradients] == [not bias] * depth
-    found, wanted = flat(gradients), numerical(net, X, y)
+    actual, expected = flat(gradients), compute_numerical_gradient(net, X, y)
     assert np.array_equal(net.params, before)
-    rounding = 1e-10 * max(value, np.abs(wanted).max())  # of the differences
-    assert (np.abs(found - wanted) <= 1e-7 * np.abs(wanted) + rounding).all()
+    rounding = 1e-10 * max(value, np.abs(expected).max())  # error of the differences
+    assert (np.abs(actual - expected) <= 1e-7 * np.abs(expected) + rounding).all()
 
-    # A step of training goes its own way through the engine, to the same end.
+    # A training step uses another path of the engine and must agree.
     assert net.train_step(X, y, lr=0.1) == pytest.approx(value, rel=1e-13)
-    assert net.params == pytest.approx(before - 0.1 * found, rel=1e-12, abs=1e-13)
+    assert net.params == pytest.approx(before - 0.1 * actual, rel=1e-12, abs=1e-13)
 
 
 @pytest.mark.parametrize("n_out", [1, 2, 3, 4])
 @pytest.mark.parametrize("n_in", [16, 33, 64, 70, 129])
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("bias", [True, False])
-def test_layers_with_few_outputs(isa, n_in, n_out, dtype, bias):
-    """Of one to four outputs over many inputs, which the engine sums in another way, against NumPy."""
+def test_gradients_of_layers_with_few_outputs_match_numpy(isa, n_in, n_out, dtype, bias):
+    """The engine has a special sum for layers with one to four outputs and many inputs."""
     rng = np.random.default_rng(n_in)
     net = NeuralNetwork([5, n_in, n_out], activation="sigmoid", loss="half_sse", bias=bias, dtype=dtype, seed=1)
     for b in net.biases:
@@ -134,29 +133,29 @@ def test_layers_with_few_outputs(isa, n_in, n_out, dtype, bias):
         P = 1 / (1 + np.exp(-(A @ W2 + b2)))
         D2 = (P - y) * P * (1 - P)
         D1 = D2 @ W2.T.astype(float) * A * (1 - A)
-        wanted = [(X.T @ D1, D1.sum(axis=0)), (A.T @ D2, D2.sum(axis=0))]
+        expected = [(X.T @ D1, D1.sum(axis=0)), (A.T @ D2, D2.sum(axis=0))]
         assert net.predict(X) == pytest.approx(P, rel=tolerance)
         assert (net.predict(X[-1:]) == net.predict(X)[-1:]).all()
-        found = net.gradients(X, y)
-        for (dW, db), (exact_W, exact_b) in zip(found, wanted, strict=True):
+        actual = net.gradients(X, y)
+        for (dW, db), (exact_W, exact_b) in zip(actual, expected, strict=True):
             assert dW == pytest.approx(exact_W, rel=tolerance, abs=rows * tolerance)
             assert db is None if not bias else db == pytest.approx(exact_b, rel=tolerance, abs=rows * tolerance)
         before = net.copy()
-        net.train_step(X, y, lr=0.01)  # its own way through the engine
-        for new, old, (dW, _) in zip(net.weights, before.weights, found, strict=True):
+        net.train_step(X, y, lr=0.01)  # a training step uses another path of the engine
+        for new, old, (dW, _) in zip(net.weights, before.weights, actual, strict=True):
             assert new == pytest.approx(old - 0.01 * dW, rel=tolerance, abs=rows * tolerance)
         bits = set()
-        for threads in (1, 2, 3):
+        for n_threads in (1, 2, 3):
             other = before.copy()
-            other.fit(X, y, epochs=3, optimizer="adam", dropout=0.2, n_threads=threads)
+            other.fit(X, y, epochs=3, optimizer="adam", dropout=0.2, n_threads=n_threads)
             bits.add(other.params.tobytes())
         assert len(bits) == 1
 
 
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("rows", [*range(1, 34), 48, 63, 100])
-def test_slope_of_wide_networks(isa, loss, rows):
-    """Layers of several vectors with a tail, along one direction through all parameters."""
+def test_directional_derivative_of_wide_network_matches_differences(isa, loss, rows):
+    """The layers have several vectors and a tail; the direction has a component for each parameter."""
     rng = np.random.default_rng(rows)
     sizes = [rows % 7 + 1, 33, 17 + rows % 9, 40, 19]
     net = NeuralNetwork(sizes, activation=["tanh", "gelu", "silu"], loss=loss, seed=rows)
@@ -164,36 +163,36 @@ def test_slope_of_wide_networks(isa, loss, rows):
     if loss == "cross_entropy":
         y = y / y.sum(axis=1, keepdims=True) if rows % 2 else rng.integers(0, 19, rows)
     if loss in ("mae", "quantile", "huber"):
-        y = 20 * y + 10  # far from their bends
+        y = 20 * y + 10  # far from the kinks of these losses
     if loss == "hinge":
         y = np.ones_like(y)
         net.biases[-1][...] = -10
-    at, direction = net.params, rng.normal(size=net.n_params)
-    slope = flat(net.gradients(X, y)) @ direction
+    center, direction = net.params, rng.normal(size=net.n_params)
+    derivative = flat(net.gradients(X, y)) @ direction
     losses = []
     for step in (-2, -1, 1, 2):
-        net.params = at + step * H * direction
+        net.params = center + step * H * direction
         losses.append(net.evaluate_loss(X, y))
-    wanted = (losses[0] - 8 * losses[1] + 8 * losses[2] - losses[3]) / (12 * H)
-    assert slope == pytest.approx(wanted, rel=1e-7, abs=1e-9 * losses[0])
+    expected = (losses[0] - 8 * losses[1] + 8 * losses[2] - losses[3]) / (12 * H)
+    assert derivative == pytest.approx(expected, rel=1e-7, abs=1e-9 * losses[0])
 
 
 @pytest.mark.parametrize(("loss", "output", "hidden", "bias", "depth", "rows"), CASES[::3])
-def test_gradients_in_float32(isa, loss, output, hidden, bias, depth, rows):
-    net, X, y = problem(loss, output, hidden, bias, depth, rows)
-    wanted = flat(net.gradients(X, y))
+def test_float32_gradients_match_float64(isa, loss, output, hidden, bias, depth, rows):
+    net, X, y = find_smooth_problem(loss, output, hidden, bias, depth, rows)
+    expected = flat(net.gradients(X, y))
     single = NeuralNetwork(
         net.sizes, activation=hidden, output=output, loss=loss, bias=bias, dtype="float32", init=net.weights
     )
     if bias:
         single.biases = net.biases
     assert single.evaluate_loss(X, y) == pytest.approx(net.evaluate_loss(X, y), rel=1e-5)
-    found = flat(single.gradients(X, y))
-    assert found.dtype == np.float32
-    assert found == pytest.approx(wanted, rel=1e-4, abs=5e-5 * np.abs(wanted).max())
+    actual = flat(single.gradients(X, y))
+    assert actual.dtype == np.float32
+    assert actual == pytest.approx(expected, rel=1e-4, abs=5e-5 * np.abs(expected).max())
 
 
-def test_every_combination_is_here_or_refused():
+def test_combinations_outside_pairs_are_rejected():
     for loss in LOSSES:
         for output in (*HIDDEN, "softmax", "exp"):
             if loss in ("bce", "cross_entropy", "poisson") and (loss, output) not in PAIRS:
@@ -203,32 +202,32 @@ def test_every_combination_is_here_or_refused():
 
 @pytest.mark.parametrize("loss", ["bce", "cross_entropy"])
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
-def test_losses_from_logits_never_overflow(isa, loss, dtype):
+def test_losses_of_large_logits_do_not_overflow(isa, loss, dtype):
     net = NeuralNetwork([1, 3], loss=loss, dtype=dtype, init=[[[1e4, 0, -1e4]]])
     X = [[1.0], [-1.0], [0.0]]
     y = np.array([[0, 1, 0], [1, 0, 0], [0, 0, 1]])
     Z = np.array(X) @ [[1e4, 0, -1e4]]
     if loss == "bce":
         terms = np.maximum(Z, 0) - Z * y + np.log1p(np.exp(-np.abs(Z)))
-        wanted, delta = terms.mean(), (np.clip(np.sign(Z) / 2 + 0.5, 0, 1) - y) / 9
+        expected, delta = terms.mean(), (np.clip(np.sign(Z) / 2 + 0.5, 0, 1) - y) / 9
     else:
         P = np.array([[1, 0, 0], [0, 0, 1], [1 / 3, 1 / 3, 1 / 3]])
-        wanted, delta = (1e4 + 2e4 + np.log(3)) / 3, (P - y) / 3
-    assert net.evaluate_loss(X, y) == pytest.approx(wanted, rel=1e-6)
+        expected, delta = (1e4 + 2e4 + np.log(3)) / 3, (P - y) / 3
+    assert net.evaluate_loss(X, y) == pytest.approx(expected, rel=1e-6)
     ((dW, db),) = net.gradients(X, y)
     assert dW == pytest.approx(np.array(X).T @ delta, rel=1e-6, abs=1e-7)
     assert db == pytest.approx(delta.sum(axis=0), rel=1e-6, abs=1e-7)
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
-def test_labels_and_one_hot_rows_are_the_same(isa, dtype):
+def test_labels_and_one_hot_targets_give_same_loss_and_gradients(isa, dtype):
     rng = np.random.default_rng(3)
     net = NeuralNetwork([4, 7, 5], activation="tanh", loss="cross_entropy", dtype=dtype, seed=1)
     X, labels = rng.normal(size=(37, 4)), rng.integers(0, 5, 37)
     one_hot = np.eye(5)[labels]
-    # Nearly one-hot rows go another way through the engine than labels.
-    nearly = one_hot * (1 - 1e-6) + 2e-7
+    # The engine treats nearly one-hot rows as probabilities, not as labels.
+    soft = one_hot * (1 - 1e-6) + 2e-7
     assert net.evaluate_loss(X, one_hot) == net.evaluate_loss(X, labels)
     assert np.array_equal(flat(net.gradients(X, one_hot)), flat(net.gradients(X, labels)))
-    assert net.evaluate_loss(X, nearly) == pytest.approx(net.evaluate_loss(X, labels), rel=1e-5)
-    assert flat(net.gradients(X, nearly)) == pytest.approx(flat(net.gradients(X, labels)), rel=1e-3, abs=1e-5)
+    assert net.evaluate_loss(X, soft) == pytest.approx(net.evaluate_loss(X, labels), rel=1e-5)
+    assert flat(net.gradients(X, soft)) == pytest.approx(flat(net.gradients(X, labels)), rel=1e-3, abs=1e-5)

@@ -1,7 +1,7 @@
-"""Every kernel of the compiled cores against a slow oracle in NumPy, in every variant and both precisions.
+"""Tests of all kernels against oracles in NumPy, for each instruction set and both precisions.
 
-The oracles compute in `longdouble`: 64 bits of mantissa on x86-64, 113 on AArch64 Linux. Where it is no wider
-than a double, the error of the oracle itself is allowed for.
+The oracles compute in `longdouble`: 64 bits of mantissa on x86-64, 113 on AArch64 Linux. If it is no wider
+than a double, the allowed error includes the error of the oracle.
 """
 
 import re
@@ -16,10 +16,10 @@ from nnc._registry.activations import HIDDEN, NAMES
 
 LONG = np.longdouble
 PI = LONG("3.14159265358979323846264338327950288")
-# The largest errors in units in the last place, as the head of src/vmath.pxd states them.
+# Largest errors in ULP, parsed from the comment at the head of src/vmath.pxd.
 HEAD = (Path(__file__).parent.parent / "src" / "vmath.pxd").read_text().split("\n\n")[0]
-STATED = re.findall(r"\b(exp|expm1|tanh|sigmoid|log|log1p) (\d+(?:\.\d+)?)(?=[,;]|\.?\s)", HEAD)
-ULP = {name: float(figure) for name, figure in STATED}
+STATED_ERRORS = re.findall(r"\b(exp|expm1|tanh|sigmoid|log|log1p) (\d+(?:\.\d+)?)(?=[,;]|\.?\s)", HEAD)
+ULP = {name: float(figure) for name, figure in STATED_ERRORS}
 GUARD = 24  # numbers before and after each buffer
 
 
@@ -27,14 +27,14 @@ def real(core):
     return np.dtype(np.float64 if core.REAL_BYTES == 8 else np.float32)
 
 
-def padded(n, core):
+def round_up_to_vectors(n, core):
     return -(-n // core.LANES) * core.LANES
 
 
 class Guarded:
-    """An array between two zones of a pattern that nobody may write to; reading from them gives NaN.
+    """Array arguments_between two guard zones, which must not be written to and read as NaN.
 
-    It begins at a cache line, as the engine's own buffers do, or `offset` numbers after one.
+    The array begins at a cache line, like the buffers of the engine, or `offset` numbers after one.
     """
 
     def __init__(self, values, dtype, offset=0):
@@ -49,33 +49,33 @@ class Guarded:
         self._zones = self._all[:before], self._all[before + values.size :]
         self._pattern = [zone.tobytes() for zone in self._zones]
 
-    def intact(self):
+    def is_intact(self):
         return [zone.tobytes() for zone in self._zones] == self._pattern
 
 
-def guard_all(core, *arrays, offset=0):
+def create_guarded(core, *arrays, offset=0):
     return [Guarded(array, real(core), offset) for array in arrays]
 
 
 def ulps(got, exact):
-    """|got - exact| in units in the last place of the exact value."""
+    """Return |got - exact| in units in the last index of the exact value."""
     kind = np.finfo(got.dtype)
     exponent = np.maximum(np.frexp(exact)[1] - 1, kind.minexp)
     return np.abs(got.astype(LONG) - exact) / np.ldexp(LONG(1), exponent - kind.nmant)
 
 
 def oracle_error(dtype):
-    """How far, in ULP of dtype, the oracle itself may be off."""
+    """Return the largest error of the oracle, in ULP of dtype."""
     return 0.01 if np.finfo(LONG).nmant > np.finfo(dtype).nmant + 8 else 1.0
 
 
 # ---------------------------------------------------------------------------------------------- product
 
 
-def checked_product(core, A, B, C, *, transposed=False, start=None, scale=1.0, add=False, rectify=False, offset=0):
-    """What the kernel makes of C; columns of A that are not used hold NaN. Where rows of A lie is the same to it."""
+def compute_product(core, A, B, C, *, transposed=False, start=None, scale=1.0, add=False, rectify=False, offset=0):
+    """Return C after the product kernel, and check the guard zones; scattered rows of A must give the same result."""
     g_a = Guarded(A, real(core), offset)
-    g_b, g_c = guard_all(core, B, C)
+    g_b, g_c = create_guarded(core, B, C)
     g_s = None if start is None else Guarded(start, real(core))
     first = None if g_s is None else g_s.array
     if transposed:
@@ -84,22 +84,22 @@ def checked_product(core, A, B, C, *, transposed=False, start=None, scale=1.0, a
     core.product(g_a.array, transposed, g_b.array, g_c.array, first, scale, add, rectify=rectify)
     if transposed:
         assert np.array_equal(g_c.array, other, equal_nan=True)
-    assert all(g.intact() for g in (g_a, g_b, g_c, g_s) if g is not None)
+    assert all(g.is_intact() for g in (g_a, g_b, g_c, g_s) if g is not None)
     assert np.array_equal(g_a.array, A, equal_nan=True)
     assert np.array_equal(g_b.array, B)
     return g_c.array
 
 
-def product_case(core, m, vectors, k, transposed=False, extra=0, whole=True, seed=0):
-    """A with `extra` unused columns of NaN, and without them, exactly A @ B, then B, C and the start.
+def build_product_case(core, m, vectors, k, transposed=False, extra=0, integers=True, seed=0):
+    """Return A with `extra` unused columns of NaN, A without them, the exact product A @ B, B, C and start.
 
-    Whole numbers make every sum exact, in whatever order.
+    Integers make each sum exact in any order.
     """
     rng = np.random.default_rng(seed)
     n = vectors * core.LANES
 
     def numbers(*shape):
-        values = rng.integers(-8, 9, shape) if whole else rng.normal(size=shape)
+        values = rng.integers(-8, 9, shape) if integers else rng.normal(size=shape)
         return values.astype(real(core))
 
     used = numbers(k, m) if transposed else numbers(m, k)
@@ -109,7 +109,7 @@ def product_case(core, m, vectors, k, transposed=False, extra=0, whole=True, see
     return A, used, used.astype(np.float64) @ B.astype(np.float64), B, numbers(m, n), numbers(n)
 
 
-# Below 25 rows and 6 vectors every tile, row tail and column tail of every variant occurs; more of B comes in blocks.
+# Up to 25 rows and 6 vectors cover all tiles, row tails and column tails; larger B is processed in blocks.
 @settings(max_examples=150)
 @given(
     m=st.integers(1, 25) | st.integers(44, 60),
@@ -122,86 +122,86 @@ def product_case(core, m, vectors, k, transposed=False, extra=0, whole=True, see
     scale=st.sampled_from([1.0, -0.5, 4.0]),
     seed=st.integers(0, 2**32),
 )
-def test_product_of_whole_numbers_is_exact(core, m, vectors, k, transposed, extra, offset, mode, scale, seed):
-    A, _, exact, B, C, start = product_case(core, m, vectors, k, transposed, extra, seed=seed)
+def test_product_of_integers_is_exact(core, m, vectors, k, transposed, extra, offset, mode, scale, seed):
+    A, _, exact, B, C, start = build_product_case(core, m, vectors, k, transposed, extra, seed=seed)
     if mode == "add":
-        got = checked_product(core, A, B, C, transposed=transposed, scale=scale, add=True, offset=offset)
+        got = compute_product(core, A, B, C, transposed=transposed, scale=scale, add=True, offset=offset)
         assert np.array_equal(got, C + scale * exact)
     elif mode == "start":
         rectify = not transposed and scale < 0
-        got = checked_product(core, A, B, C, transposed=transposed, start=start, rectify=rectify, offset=offset)
+        got = compute_product(core, A, B, C, transposed=transposed, start=start, rectify=rectify, offset=offset)
         assert np.array_equal(got, np.maximum(start + exact, 0) if rectify else start + exact)
     else:
-        C[...] = np.nan  # what stands in C does not matter
-        assert np.array_equal(checked_product(core, A, B, C, transposed=transposed, offset=offset), exact)
+        C[...] = np.nan  # old values of C are not read
+        assert np.array_equal(compute_product(core, A, B, C, transposed=transposed, offset=offset), exact)
 
 
 @pytest.mark.parametrize("transposed", [False, True])
 @pytest.mark.parametrize("m", range(1, 34))
-def test_product_of_every_height(core, m, transposed):
+def test_product_is_exact_for_each_number_of_rows(core, m, transposed):
     for vectors in range(1, 8):
-        A, _, exact, B, C, start = product_case(core, m, vectors, 3, transposed)
-        got = checked_product(core, A, B, C, transposed=transposed, start=start)
+        A, _, exact, B, C, start = build_product_case(core, m, vectors, 3, transposed)
+        got = compute_product(core, A, B, C, transposed=transposed, start=start)
         assert np.array_equal(got, start + exact)
-        got = checked_product(core, A, B, C, transposed=transposed, add=True)
+        got = compute_product(core, A, B, C, transposed=transposed, add=True)
         assert np.array_equal(got, C + exact)
 
 
 @pytest.mark.parametrize("transposed", [False, True])
 @pytest.mark.parametrize("vectors", [1, 2, 5])
 @pytest.mark.parametrize("k", [3, 300])
-def test_a_product_with_longer_rows_of_c(core, vectors, k, transposed):
-    """What the product does not reach becomes zero, or stays where it is added to."""
-    A, _, exact, B, C, start = product_case(core, 11, vectors, k, transposed)
+def test_product_fills_remaining_columns_of_c_with_zeros(core, vectors, k, transposed):
+    """Columns of C beyond the product become zero; with `add`, they keep their values."""
+    A, _, exact, B, C, start = build_product_case(core, 11, vectors, k, transposed)
     n = C.shape[1]
     C = np.hstack([C, np.full((11, 2 * core.LANES), 7, real(core))])
-    got = checked_product(core, A, B, C, transposed=transposed, start=start)
+    got = compute_product(core, A, B, C, transposed=transposed, start=start)
     assert np.array_equal(got[:, :n], start + exact)
     assert (got[:, n:] == 0).all()
-    got = checked_product(core, A, B, C, transposed=transposed, add=True)
+    got = compute_product(core, A, B, C, transposed=transposed, add=True)
     assert np.array_equal(got[:, :n], C[:, :n] + exact)
     assert (got[:, n:] == 7).all()
 
 
-# B is copied together from 384 rows of C on.
+# B is copied to panels if C has at least 384 rows.
 @pytest.mark.parametrize(
     ("m", "vectors", "k"),
     [(3, 1, 5000), (130, 9, 257), (257, 3, 600), (64, 40, 784), (1, 64, 900), (389, 7, 300), (400, 5, 20)],
 )
 @pytest.mark.parametrize("transposed", [False, True])
-def test_product_of_large_operands(core, m, vectors, k, transposed):
-    A, used, exact, B, C, start = product_case(core, m, vectors, k, transposed, extra=1, whole=False)
-    # The classic bound of a sum of k products in any order, and the rounding of this oracle.
+def test_error_of_large_product_is_within_bound(core, m, vectors, k, transposed):
+    A, used, exact, B, C, start = build_product_case(core, m, vectors, k, transposed, extra=1, integers=False)
+    # Standard error bound of a sum of k products in any order, plus the rounding of this oracle.
     magnitude = np.abs(used).astype(np.float64) @ np.abs(B) + np.abs(C) + np.abs(start)
     bound = 1.1 * (k + 3) * np.finfo(real(core)).eps * magnitude
-    for how, wanted in (
+    for how, expected in (
         ({}, exact),
         ({"start": start}, start + exact),
         ({"scale": -0.25, "add": True}, C - 0.25 * exact),
     ):
-        got = checked_product(core, A, B, C, transposed=transposed, **how)
-        assert (np.abs(got - wanted) <= bound).all()
+        got = compute_product(core, A, B, C, transposed=transposed, **how)
+        assert (np.abs(got - expected) <= bound).all()
 
 
 @pytest.mark.parametrize(("vectors", "k"), [(1, 3), (5, 70), (4, 256), (7, 600)])
 @pytest.mark.parametrize("transposed", [False, True])
-def test_a_row_of_a_product_does_not_depend_on_its_neighbors(core, vectors, k, transposed):
-    """So that neither a share of the rows nor a single one gives other bits than the whole."""
-    A, used, _, B, C, start = product_case(core, 400, vectors, k, transposed, whole=False)
+def test_row_of_product_does_not_depend_on_other_rows(core, vectors, k, transposed):
+    """A part of the rows gives the same bits as all rows."""
+    A, used, _, B, C, start = build_product_case(core, 400, vectors, k, transposed, integers=False)
     for how in ({"start": start}, {"scale": -0.3, "add": True}):
-        whole = checked_product(core, A, B, C, transposed=transposed, **how)
+        whole = compute_product(core, A, B, C, transposed=transposed, **how)
         for low, high in ((0, 1), (1, 2), (7, 10), (16, 63), (32, 83), (399, 400)):
             part = np.ascontiguousarray(used.T[:, low:high] if transposed else used[low:high])
-            got = checked_product(core, part, B, C[low:high], transposed=transposed, **how)
+            got = compute_product(core, part, B, C[low:high], transposed=transposed, **how)
             assert got.tobytes() == whole[low:high].tobytes()
 
 
-def test_product_passes_nan_and_infinity_on(core):
-    A, _, _, B, C, _ = product_case(core, 5, 2, 4)
+def test_product_propagates_nan_and_infinity(core):
+    A, _, _, B, C, _ = build_product_case(core, 5, 2, 4)
     B[:] = 1
     A[:] = 1
     A[2, 1], A[4, 3] = np.nan, np.inf
-    got = checked_product(core, A, B, C)
+    got = compute_product(core, A, B, C)
     assert np.isnan(got[2]).all()
     assert (got[4] == np.inf).all()
     assert (got[[0, 1, 3]] == 4).all()
@@ -210,16 +210,16 @@ def test_product_passes_nan_and_infinity_on(core):
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize(("m", "vectors", "k"), [(1, 1, 3), (13, 3, 7), (391, 5, 40), (20, 2, 256)])
 @pytest.mark.parametrize("transposed", [False, True])
-def test_guarded_product_stores_what_is_finite(core, m, vectors, k, transposed, bad):
-    """What would not be finite stays as it is; the rest is as without the guard."""
-    A, _, _, B, C, _ = product_case(core, m, vectors, k, transposed, whole=False)
+def test_guarded_product_stores_only_finite_results(core, m, vectors, k, transposed, bad):
+    """Elements whose result is not finite keep their values; all others are as without the guard."""
+    A, _, _, B, C, _ = build_product_case(core, m, vectors, k, transposed, integers=False)
     unguarded = C.copy()
     assert not core.product(A, transposed, B, unguarded, None, -0.1, True, guarded=False)
     guarded = C.copy()
     assert not core.product(A, transposed, B, guarded, None, -0.1, True, guarded=True)
     assert guarded.tobytes() == unguarded.tobytes()
     A[(k - 1, m // 2) if transposed else (m // 2, k - 1)] = bad
-    C[0, -1] = 0.85 * np.finfo(real(core)).max  # finite, whatever it is added up with
+    C[0, -1] = 0.85 * np.finfo(real(core)).max  # the sum with any update is still finite
     guarded, unguarded = C.copy(), C.copy()
     core.product(A, transposed, B, unguarded, None, -0.1, True, guarded=False)
     assert core.product(A, transposed, B, guarded, None, -0.1, True, guarded=True)
@@ -230,27 +230,27 @@ def test_guarded_product_stores_what_is_finite(core, m, vectors, k, transposed, 
 # -------------------------------------------------------------------------------------- functions, in ULP
 
 
-def whole_vectors(x, core):
+def pad_to_vectors(x, core):
     x = np.asarray(x).astype(real(core))
     return np.concatenate([x, np.repeat(x[-1:], -len(x) % core.LANES)])
 
 
 def call(core, name, x):
-    """The kernel `name` on numbers x; for an activation its values."""
-    (source,) = guard_all(core, whole_vectors(x, core))
+    """Return the results of the kernel `name` for x; for an activation, its values."""
+    (source,) = create_guarded(core, pad_to_vectors(x, core))
     out = Guarded(np.full(len(source.array), np.nan), real(core))
     if name in HIDDEN:
         core.activate(name, source.array, out.array)
     else:
         core.vector_function(name, source.array, out.array)
-    assert source.intact()
-    assert out.intact()
+    assert source.is_intact()
+    assert out.is_intact()
     return out.array[: len(x)]
 
 
 @pytest.mark.parametrize(("root", "eps"), [(1.0, 1e-8), (31.6, 1e-8), (1.05, 1e-3), (1.0, 1e-30), (2.0, 1e31)])
-def test_a_quotient_over_a_root(core, root, eps):
-    """Three roundings at most before the last one, also where it is not taken by the instructions for it."""
+def test_quotient_by_root_has_stated_error(core, root, eps):
+    """There are at most three roundings before the last one, also without instructions for root and quotient."""
     kind, rng, n = np.finfo(real(core)), np.random.default_rng(0), 64_000
     exponents = rng.uniform(np.log2(LONG(kind.tiny)) + 1, np.log2(LONG(kind.max)) - 1, n).astype(float)
     square = np.exp2(exponents).astype(kind.dtype)
@@ -262,7 +262,7 @@ def test_a_quotient_over_a_root(core, root, eps):
     assert ulps(out[normal], exact[normal]).max() < 3.5 + oracle_error(kind.dtype)
 
 
-def test_a_quotient_over_a_root_at_the_ends(core):
+def test_quotient_by_root_of_smallest_and_largest_numbers(core):
     kind = np.finfo(real(core))
     square = np.array([0, kind.tiny / 2, kind.tiny, kind.max], kind.dtype).repeat(core.LANES)
     out = np.empty(len(square), kind.dtype)
@@ -271,8 +271,8 @@ def test_a_quotient_over_a_root_at_the_ends(core):
     assert out.reshape(4, -1)[3] * float(np.sqrt(kind.max)) == pytest.approx(1)
 
 
-# Where a search through some hundred million arguments found the largest errors of one function or another.
-HARD = (
+# Arguments with the largest errors of some function, found by a search over some hundred million arguments.
+HARD_ARGUMENTS = (
     *(5.8429074, 5.8437614, 4.489855445284468, 4.492169863155314),
     *(0.28745365, 0.28323278, 0.34698251863403273, 0.40091538301753715),
     *(1.5762075, 1.4133185, 1.5610417640439447, 1.4028152567986016),
@@ -281,21 +281,21 @@ HARD = (
 )
 
 
-def between(low, high, count=60_000):
-    """Numbers of a range: even, even in magnitude, near the steps of the reduction, and the hard ones."""
+def arguments_between(low, high, count=60_000):
+    """Return numbers of a range: uniform, log-uniform, near the steps of the range reduction, and HARD_ARGUMENTS."""
     rng = np.random.default_rng(0)
-    size = max(abs(low), abs(high))
+    max_magnitude = max(abs(low), abs(high))
     signs = [-1] if high <= 0 else [1] if low >= 0 else [-1, 1]
-    magnitudes = [sign * 10.0 ** rng.uniform(-36, np.log10(size), count) for sign in signs]
-    turns = (np.arange(-300, 301) * 0.5 * np.log(2))[:, None] * (1 + np.linspace(-1e-6, 1e-6, 9))
-    hard = np.outer(signs, HARD)
+    magnitudes = [sign * 10.0 ** rng.uniform(-36, np.log10(max_magnitude), count) for sign in signs]
+    reduction_steps = (np.arange(-300, 301) * 0.5 * np.log(2))[:, None] * (1 + np.linspace(-1e-6, 1e-6, 9))
+    hard = np.outer(signs, HARD_ARGUMENTS)
     even = [rng.uniform(a, b, count) for a, b in ((low, high), (max(low, -3), min(high, 3)))]
-    x = np.concatenate([*even, turns.ravel(), hard.ravel(), *magnitudes])
+    x = np.concatenate([*even, reduction_steps.ravel(), hard.ravel(), *magnitudes])
     return x[(x >= low) & (x <= high)]
 
 
 def limits(core):
-    """The arguments at which exp gives the smallest and the largest normal number."""
+    """Return the arguments at which exp gives the smallest and the largest normal number."""
     kind = np.finfo(real(core))
     return float(np.log(LONG(kind.tiny))), float(np.log(LONG(kind.max)))
 
@@ -306,28 +306,31 @@ def exact_sigmoid(x):
 
 
 FUNCTIONS = {
-    "exp": (np.exp, lambda low, high: between(low, 0)),
-    "expm1": (np.expm1, lambda low, high: between(2 * low, 0)),
-    "log": (np.log, lambda low, high: np.concatenate([between(1, 16), np.exp(between(1, high * 0.9999))])),
-    "log1p": (np.log1p, lambda low, high: between(0, 1)),
-    "sigmoid": (exact_sigmoid, lambda low, high: between(low, -2 * low)),
-    "tanh": (np.tanh, lambda low, high: between(2 * low, -2 * low)),
-}  # the exact function, and its range between the limits of exp
+    "exp": (np.exp, lambda low, high: arguments_between(low, 0)),
+    "expm1": (np.expm1, lambda low, high: arguments_between(2 * low, 0)),
+    "log": (
+        np.log,
+        lambda low, high: np.concatenate([arguments_between(1, 16), np.exp(arguments_between(1, high * 0.9999))]),
+    ),
+    "log1p": (np.log1p, lambda low, high: arguments_between(0, 1)),
+    "sigmoid": (exact_sigmoid, lambda low, high: arguments_between(low, -2 * low)),
+    "tanh": (np.tanh, lambda low, high: arguments_between(2 * low, -2 * low)),
+}  # exact function, and its test arguments for given limits of exp
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
-def test_function_keeps_its_stated_error(core, name):
+def test_function_has_at_most_its_stated_error(core, name):
     exact, arguments = FUNCTIONS[name]
     x = np.unique(arguments(*limits(core)).astype(real(core)))
-    wanted = exact(x.astype(LONG))
-    normal = np.abs(wanted) >= np.finfo(real(core)).tiny  # results below are zero, and tested apart
-    errors = ulps(call(core, name, x), wanted)[normal]
+    expected = exact(x.astype(LONG))
+    normal = np.abs(expected) >= np.finfo(real(core)).tiny  # smaller results are zero and have their own test
+    errors = ulps(call(core, name, x), expected)[normal]
     worst = errors.argmax()
     found = f"{errors[worst]:.3f} ULP at {x[normal][worst]!r}"
     assert errors[worst] <= ULP[name] + oracle_error(real(core)), found
 
 
-def test_every_function_has_a_stated_error():
+def test_each_function_has_stated_error():
     assert ULP.keys() == FUNCTIONS.keys()
     assert max(ULP.values()) <= 3
 
@@ -343,12 +346,12 @@ def test_every_function_has_a_stated_error():
         ("tanh", [(0.0, 0.0), (-0.0, -0.0), (np.inf, 1.0), (-np.inf, -1.0)]),
     ],
 )
-def test_function_is_exact_at_its_limits(core, name, pairs):
-    x, wanted = np.array(pairs).T
+def test_function_is_exact_at_zero_and_infinity(core, name, pairs):
+    x, expected = np.array(pairs).T
     got = call(core, name, x)
-    assert np.array_equal(got, wanted)
+    assert np.array_equal(got, expected)
     if name == "tanh":
-        assert np.array_equal(np.signbit(got), np.signbit(wanted))
+        assert np.array_equal(np.signbit(got), np.signbit(expected))
 
 
 @pytest.mark.parametrize("name", dict.fromkeys([*FUNCTIONS, *HIDDEN]))
@@ -359,24 +362,24 @@ def test_function_of_nan_is_nan(core, name):
 @pytest.mark.parametrize("name", ["exp", "sigmoid"])
 def test_results_below_the_smallest_normal_number_are_zero(core, name):
     low, _ = limits(core)
-    below = low * np.array([1 + 1e-6, 1.01, 1.5, 10, 1e6, 1e30])
-    assert np.array_equal(call(core, name, below), np.zeros(6))
+    arguments = low * np.array([1 + 1e-6, 1.01, 1.5, 10, 1e6, 1e30])
+    assert np.array_equal(call(core, name, arguments), np.zeros(6))
     assert (call(core, name, low * np.array([1 - 1e-6, 0.999])) > 0).all()
 
 
 @pytest.mark.parametrize("name", ["exp", "expm1", "sigmoid", "tanh"])
-def test_function_far_from_zero_is_its_limit(core, name):
-    far = -np.array([2.0**7, 1e3, 1e30, float(np.finfo(real(core)).max)])
+def test_function_of_large_arguments_is_its_limit(core, name):
+    large = -np.array([2.0**7, 1e3, 1e30, float(np.finfo(real(core)).max)])
     limit = {"exp": 0, "sigmoid": 0}.get(name, -1)
     if core.REAL_BYTES == 8:
-        far[0] = -750
-    assert (call(core, name, far) == limit).all()
+        large[0] = -750
+    assert (call(core, name, large) == limit).all()
     if name in ("sigmoid", "tanh"):
-        assert (call(core, name, -far) == 1).all()
+        assert (call(core, name, -large) == 1).all()
 
 
 @pytest.mark.parametrize("name", ["exp", "sigmoid", "tanh"])
-def test_function_never_leaves_its_range(core, name):
+def test_function_stays_within_its_range(core, name):
     x = FUNCTIONS[name][1](*limits(core))
     got = call(core, name, x)
     assert (got <= 1).all()
@@ -387,7 +390,7 @@ def test_function_never_leaves_its_range(core, name):
 
 
 def erfc(x):
-    """erfc(x) for x >= 0: a series of positive terms for small x, a continued fraction for large x."""
+    """Return erfc(x) for x >= 0 by a series of positive terms for small x and a continued fraction for large x."""
     small = np.minimum(x, 2)
     term = total = 2 * small / np.sqrt(PI) * np.exp(-small * small)
     for k in range(1, 90):
@@ -414,14 +417,14 @@ def softplus(z):
     return np.maximum(z, 0) + np.log1p(np.exp(-np.abs(z)))
 
 
-def mish_bend(z):
-    """The slope of tanh(softplus(z))."""
+def tanh_softplus_derivative(z):
+    """Return the derivative of tanh(softplus(z))."""
     return exact_sigmoid(z) / np.cosh(np.minimum(softplus(z), 5000)) ** 2
 
 
 SELU, SELU_A = LONG("1.0507009873554804934193349852946"), LONG("1.6732632423543772848170429916717")
 
-# f(z) and f'(z) by their definitions.
+# Functions that compute f(z) and f'(z) by their definitions.
 ORACLES = {
     "sigmoid": (exact_sigmoid, lambda z: exact_sigmoid(z) * exact_sigmoid(-z)),
     "tanh": (np.tanh, lambda z: 1 / np.cosh(z) ** 2),
@@ -431,7 +434,7 @@ ORACLES = {
     "softplus": (lambda z: np.maximum(z, 0) + np.log1p(np.exp(-np.abs(z))), exact_sigmoid),
     "elu": (lambda z: np.where(z > 0, z, np.expm1(np.minimum(z, 0))), lambda z: np.exp(np.minimum(z, 0))),
     "gelu": (lambda z: z * normal_cdf(z), lambda z: normal_cdf(z) + z * density(z)),
-    "mish": (lambda z: z * np.tanh(softplus(z)), lambda z: np.tanh(softplus(z)) + z * mish_bend(z)),
+    "mish": (lambda z: z * np.tanh(softplus(z)), lambda z: np.tanh(softplus(z)) + z * tanh_softplus_derivative(z)),
     "selu": (
         lambda z: np.where(z > 0, SELU * z, SELU * SELU_A * np.expm1(np.minimum(z, 0))),
         lambda z: np.where(z > 0, SELU, SELU * SELU_A * np.exp(np.minimum(z, 0))),
@@ -441,43 +444,43 @@ ORACLES = {
 
 
 @pytest.mark.parametrize("name", HIDDEN)
-def test_activation_and_its_derivative(core, name):
+def test_activation_and_derivative_have_stated_error(core, name):
     low, high = limits(core)
     dtype = real(core)
-    z = np.unique(np.concatenate([between(low, high, 3000), between(-16, 16, 3000)]).astype(dtype))
+    z = np.unique(np.concatenate([arguments_between(low, high, 3000), arguments_between(-16, 16, 3000)]).astype(dtype))
     z = z[np.abs(z) >= np.finfo(dtype).tiny]
-    (Z,), rng = guard_all(core, whole_vectors(z, core)), np.random.default_rng(0)
+    (Z,), rng = create_guarded(core, pad_to_vectors(z, core)), np.random.default_rng(0)
     A = Guarded(np.full(len(Z.array), np.nan), dtype)
     D = Guarded(rng.choice([-2, -0.5, 0, 1, 4], len(Z.array)), dtype)
     factor = D.array.astype(LONG)
     core.activate(name, Z.array, A.array, D.array)
-    assert Z.intact()
-    assert A.intact()
-    assert D.intact()
-    values, slopes = (f(Z.array.astype(LONG)) for f in ORACLES[name])
-    # Values in ULP: the tail of gelu is that of exp(-z**2 / 2), whose argument is rounded. Slopes absolutely,
-    # as they add up in a gradient; z (1 - sigmoid(z)) in that of silu cancels.
+    assert Z.is_intact()
+    assert A.is_intact()
+    assert D.is_intact()
+    values, derivatives = (f(Z.array.astype(LONG)) for f in ORACLES[name])
+    # Errors of values are in ULP: the tail of gelu is exp(-z**2 / 2), whose argument is rounded. Errors of derivatives
+    # are absolute, because gradients sum them; in the derivative of silu, z (1 - sigmoid(z)) cancels.
     allowed = {"gelu": 5 + Z.array.astype(LONG) ** 2 / 2, "mish": 5, "selu": 4}.get(name, 3)
-    tiny = np.finfo(dtype).tiny
-    small = np.abs(values) < 4 * tiny  # below tiny there is only zero
-    assert (np.abs(A.array - values)[small] <= 4 * tiny).all()
+    smallest = np.finfo(dtype).tiny
+    small = np.abs(values) < 4 * smallest  # results below the smallest normal number are zero
+    assert (np.abs(A.array - values)[small] <= 4 * smallest).all()
     assert ((ulps(A.array, values) <= allowed + oracle_error(dtype)) | small).all()
     allowed = {"silu": 3 + np.abs(Z.array) / 2, "mish": 4 + np.abs(Z.array), "selu": 5}.get(name, 3)
-    assert (np.abs(D.array - factor * slopes) <= allowed * np.finfo(dtype).eps * np.abs(factor)).all()
+    assert (np.abs(D.array - factor * derivatives) <= allowed * np.finfo(dtype).eps * np.abs(factor)).all()
 
 
 @pytest.mark.parametrize("name", HIDDEN)
-def test_activation_in_place(core, name):
-    z = whole_vectors(np.random.default_rng(1).normal(size=50) * 3, core)
-    apart = call(core, name, z)
-    (both,) = guard_all(core, z)
+def test_activation_in_index_gives_same_bits(core, name):
+    z = pad_to_vectors(np.random.default_rng(1).normal(size=50) * 3, core)
+    separate = call(core, name, z)
+    (both,) = create_guarded(core, z)
     core.activate(name, both.array, both.array)
-    assert both.intact()
-    assert both.array.tobytes() == apart.tobytes()
+    assert both.is_intact()
+    assert both.array.tobytes() == separate.tobytes()
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "slope"),
+    ("name", "value", "derivative"),
     [
         ("sigmoid", 0.5, 0.25),
         ("tanh", 0, 1),
@@ -490,44 +493,44 @@ def test_activation_in_place(core, name):
         ("mish", 0, 0.6),
     ],
 )
-def test_activation_at_zero(core, name, value, slope):
+def test_activation_and_derivative_at_both_zeros(core, name, value, derivative):
     for zero in (0.0, -0.0):
-        Z, A, D = guard_all(core, *np.array([[zero], [7.0], [1.0]]) * np.ones(core.LANES))
+        Z, A, D = create_guarded(core, *np.array([[zero], [7.0], [1.0]]) * np.ones(core.LANES))
         core.activate(name, Z.array, A.array, D.array)
         assert (A.array == value).all()
-        assert (D.array == real(core).type(slope)).all()
+        assert (D.array == real(core).type(derivative)).all()
 
 
 # ------------------------------------------------------------------------------------------- softmax
 
 
-def checked_softmax(core, values, in_place=False):
-    """Softmax of the rows of `values`, log(sum(exp)) of each; what stands in the padding does not matter."""
+def compute_softmax(core, values, in_index=False):
+    """Return softmax and log(sum(exp)) of each row of `values`; the padding of the input is NaN."""
     rows, n = values.shape
-    padding = np.full((rows, padded(n, core) - n), np.nan)
+    padding = np.full((rows, round_up_to_vectors(n, core) - n), np.nan)
     Z = Guarded(np.hstack([values, padding]), real(core))
-    A = Z if in_place else Guarded(np.full(Z.array.shape, np.nan), real(core))
-    log_sum = Guarded(np.full(padded(rows, core), np.nan), real(core))
-    scratch = Guarded(np.full(Z.array.shape[1] * core.LANES + padded(rows, core), np.nan), real(core))
+    A = Z if in_index else Guarded(np.full(Z.array.shape, np.nan), real(core))
+    log_sum = Guarded(np.full(round_up_to_vectors(rows, core), np.nan), real(core))
+    scratch = Guarded(np.full(Z.array.shape[1] * core.LANES + round_up_to_vectors(rows, core), np.nan), real(core))
     core.softmax(Z.array, n, A.array, log_sum.array, scratch.array)
-    assert all(buffer.intact() for buffer in (Z, A, log_sum, scratch))
+    assert all(buffer.is_intact() for buffer in (Z, A, log_sum, scratch))
     assert (A.array[:, n:] == 0).all(), "the padding must be zero"
     return A.array[:, :n], log_sum.array[:rows]
 
 
 def compare_softmax(core, values, **how):
     values = np.asarray(values).astype(real(core))
-    P, log_sum = checked_softmax(core, values, **how)
+    P, log_sum = compute_softmax(core, values, **how)
     exact = values.astype(LONG)
     largest = exact.max(axis=1, keepdims=True)
     e = np.exp(exact - largest)
     total = e.sum(axis=1, keepdims=True)
     eps, n = np.finfo(real(core)).eps, values.shape[1]
-    # The rounding of z - largest is what counts where it is large; e adds it to its own error.
+    # The rounding of z - largest dominates if it is large; e adds it to its own error.
     relative = eps * (4 + n + (largest - exact) / 2)
     assert (np.abs(P - e / total) <= relative * (e / total) + np.finfo(real(core)).tiny).all()
-    wanted = (largest + np.log(total))[:, 0]
-    assert (np.abs(log_sum - wanted) <= eps * (np.abs(wanted) + np.abs(largest[:, 0]) + n)).all()
+    expected = (largest + np.log(total))[:, 0]
+    assert (np.abs(log_sum - expected) <= eps * (np.abs(expected) + np.abs(largest[:, 0]) + n)).all()
     assert (np.abs(P.sum(axis=1, dtype=LONG) - 1) <= eps * (4 + n)).all()
     return P
 
@@ -537,15 +540,15 @@ def compare_softmax(core, values, **how):
     n=st.integers(1, 40),
     spread=st.sampled_from([0.0, 1e-3, 1.0, 30.0, 1e3, 1e30]),
     shift=st.sampled_from([0.0, -1.0, 1e4, -1e30]),
-    in_place=st.booleans(),
+    in_index=st.booleans(),
     seed=st.integers(0, 2**32),
 )
-def test_softmax(core, rows, n, spread, shift, in_place, seed):
+def test_softmax_has_stated_error(core, rows, n, spread, shift, in_index, seed):
     values = shift + spread * np.random.default_rng(seed).normal(size=(rows, n))
-    compare_softmax(core, values, in_place=in_place)
+    compare_softmax(core, values, in_index=in_index)
 
 
-def test_softmax_of_extreme_rows(core):
+def test_softmax_of_extreme_values_is_finite(core):
     largest = float(np.finfo(real(core)).max)
     rows = np.array(
         [
@@ -558,7 +561,7 @@ def test_softmax_of_extreme_rows(core):
             [1e-30, 0, -1e-30],
         ]
     )
-    P, log_sum = checked_softmax(core, rows)
+    P, log_sum = compute_softmax(core, rows)
     assert P[[0, 2, 4, 5, 6]] == pytest.approx(1 / 3)
     assert np.array_equal(P[[1, 3]], [[1, 0, 0], [1, 0, 0]])
     log3 = np.log(3)
@@ -566,56 +569,56 @@ def test_softmax_of_extreme_rows(core):
 
 
 @pytest.mark.parametrize("column", range(3))
-def test_softmax_of_nan_is_nan_with_its_logarithm(core, column):
+def test_softmax_and_log_sum_of_nan_are_nan(core, column):
     values = np.zeros((3, 3))
     values[1, column] = np.nan
-    P, log_sum = checked_softmax(core, values)
+    P, log_sum = compute_softmax(core, values)
     assert np.isnan(P[1]).all()
     assert np.isnan(log_sum[1])
     assert P[[0, 2]] == pytest.approx(1 / 3)
 
 
-# ------------------------------------------------------------------------------------------- the rest
+# ------------------------------------------------------------------------------------------- other kernels
 
 
-def test_transpose(core):
+def test_transpose_of_one_tile(core):
     square = np.arange(core.LANES**2).reshape(core.LANES, core.LANES)
-    source, out = guard_all(core, square, np.full(square.shape, np.nan))
+    source, out = create_guarded(core, square, np.full(square.shape, np.nan))
     core.transpose(source.array, out.array)
-    assert source.intact()
-    assert out.intact()
+    assert source.is_intact()
+    assert out.is_intact()
     assert np.array_equal(out.array, square.T)
 
 
 @pytest.mark.parametrize("columns", [1, 3])
-def test_first_not_finite(core, columns):
+def test_find_not_finite_returns_first_index(core, columns):
     for rows in range(1, 2 * core.LANES + 3):
         values = np.random.default_rng(rows).choice([0, 1.5, -1e30, 1e30], (rows, columns))
-        X = Guarded(values, real(core), offset=rows % 4)  # between two zones of NaN
+        X = Guarded(values, real(core), offset=rows % 4)  # arguments_between two zones of NaN
         assert core.find_not_finite(X.array)[0] == -1
-        for place in range(rows * columns):
+        for index in range(rows * columns):
             for bad in (np.nan, np.inf, -np.inf):
-                X.array.flat[place] = bad
-                X.array.flat[min(place + 2, rows * columns - 1)] = bad
-                assert core.find_not_finite(X.array)[0] == place
+                X.array.flat[index] = bad
+                X.array.flat[min(index + 2, rows * columns - 1)] = bad
+                assert core.find_not_finite(X.array)[0] == index
                 X.array[...] = values
 
 
-def test_first_not_finite_of_many(core):
-    """Many vectors are looked through at a time; the largest number is that of those before."""
+def test_find_not_finite_in_long_rows_returns_largest_number_before(core):
+    """The kernel searches many vectors at once; the largest number is that of the elements before the first index."""
     n = 40 * core.LANES + 3
     values = np.random.default_rng(0).standard_normal(n)
     X = Guarded(values.reshape(1, n), real(core))
     assert core.find_not_finite(X.array) == (-1, abs(X.array).max())
-    for place in (0, 1, *(k * core.LANES + d for k in (1, 16, 17, 32, 33, 40) for d in (-1, 0, 1)), n - 1):
+    for index in (0, 1, *(k * core.LANES + d for k in (1, 16, 17, 32, 33, 40) for d in (-1, 0, 1)), n - 1):
         for bad in (np.nan, np.inf):
             X.array[...] = values
-            X.array[0, place] = bad
-            X.array[0, min(place + 20, n - 1)] = bad
-            assert core.find_not_finite(X.array) == (place, abs(X.array[0, :place]).max(initial=0))
+            X.array[0, index] = bad
+            X.array[0, min(index + 20, n - 1)] = bad
+            assert core.find_not_finite(X.array) == (index, abs(X.array[0, :index]).max(initial=0))
 
 
-def test_first_not_finite_takes_every_finite_number(core):
+def test_find_not_finite_accepts_all_finite_numbers(core):
     kind = np.finfo(real(core))
     values = [kind.max, -kind.max, kind.tiny, kind.smallest_subnormal, 0.0, -0.0] * 30
     values = np.array(values, real(core)).reshape(-1, 4)
@@ -624,35 +627,35 @@ def test_first_not_finite_takes_every_finite_number(core):
     assert core.find_not_finite(values)[0] == -1
 
 
-def test_names_and_sizes(core):
+def test_core_states_activations_and_sizes(core):
     assert core.ACTIVATIONS == NAMES
     assert {4: "f32", 8: "f64"}[core.REAL_BYTES] == core.__name__[-3:]
     assert core.LANES * core.REAL_BYTES in (16, 32, 64) or core.LANES == 1
 
 
-def test_chains_that_measure_the_peak_are_all_there(core):
-    # a chain of which the compiler knows that it stays where it began is not computed: that it cannot know of arguments
+def test_multiply_adds_computes_all_chains(core):
+    # The compiler removes chains whose result is constant; it cannot know the result if the operands are arguments.
     chains = core.TILE[0] * core.TILE[1]
     assert core.multiply_adds(3, 2.0, 1.0) == core.LANES * sum(8 * j + 7 for j in range(chains))
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 7, 8, 16, 21, 64])
-@pytest.mark.parametrize(("key", "row", "share"), [(0, 0, 0.5), (2**64 - 1, 77, 0.1), (3**40, 10**6, 0.999)])
-def test_a_mask_of_dropout_is_what_its_hash_says(core, n, key, row, share):
-    def mixed(z):
+@pytest.mark.parametrize(("key", "row", "rate"), [(0, 0, 0.5), (2**64 - 1, 77, 0.1), (3**40, 10**6, 0.999)])
+def test_dropout_mask_follows_definition_of_hash(core, n, key, row, rate):
+    def mix(z):
         z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9 % 2**64
         z = (z ^ z >> 27) * 0x94D049BB133111EB % 2**64
         return z ^ z >> 31
 
-    of_row = mixed((key + row * 0x9E3779B97F4A7C15) % 2**64)
-    low, high = of_row % 2**32, of_row >> 32
-    kept = []
+    row_hash = mix((key + row * 0x9E3779B97F4A7C15) % 2**64)
+    low, high = row_hash % 2**32, row_hash >> 32
+    active = []
     for unit in range(n):
         x = unit * 0x9E3779B9 % 2**32 ^ low
         x = ((x ^ x >> 16) * 0x7FEB352D + high) % 2**32
         x = (x ^ x >> 15) * 0x846CA68B % 2**32
-        kept.append((x ^ x >> 16) >= int(share * 2**32))
+        active.append((x ^ x >> 16) >= int(rate * 2**32))
     mask = Guarded(np.full(n, np.nan), real(core))
-    core.dropout_mask(key, row, share, mask.array)
-    assert mask.intact()
-    assert mask.array.tolist() == np.where(kept, real(core).type(1 / (1 - share)), 0).tolist()
+    core.dropout_mask(key, row, rate, mask.array)
+    assert mask.is_intact()
+    assert mask.array.tolist() == np.where(active, real(core).type(1 / (1 - rate)), 0).tolist()

@@ -1,4 +1,4 @@
-"""NeuralNetwork as users see it: what it takes, what it gives, what it refuses and with which words."""
+"""Tests of the public interface of NeuralNetwork: arguments, attributes, data conversion, results and messages."""
 
 import copy
 import inspect
@@ -27,8 +27,8 @@ def net():
     return NeuralNetwork([3, 4, 1], seed=0)
 
 
-def refused(error, message, call, *arguments, **settings):
-    """The call raises exactly this error, and its message starts with this one."""
+def assert_raises(error, message, call, *arguments, **settings):
+    """Assert that the call raises exactly this class of error, with a message that starts with `message`."""
     with pytest.raises(error) as caught:
         call(*arguments, **settings)
     assert type(caught.value) is error
@@ -38,7 +38,7 @@ def refused(error, message, call, *arguments, **settings):
 # ------------------------------------------------------------------------------------- constructor
 
 
-def test_defaults():
+def test_defaults_of_constructor():
     net = NeuralNetwork([3, 4, 1])
     assert net.sizes == (3, 4, 1)
     assert net.activations == ("sigmoid", "sigmoid")
@@ -54,13 +54,13 @@ def test_defaults():
 @pytest.mark.parametrize(
     "sizes", [[3, 4, 1], (3, 4, 1), np.array([3, 4, 1], np.int8), iter([3, 4, 1]), range(3, 0, -1)]
 )
-def test_kinds_of_sizes(sizes):
+def test_constructor_accepts_any_sequence_of_sizes(sizes):
     net = NeuralNetwork(sizes)
     assert net.sizes in ((3, 4, 1), (3, 2, 1))
     assert all(type(size) is int for size in net.sizes)
 
 
-def test_output_fits_the_loss():
+def test_default_output_activation_follows_loss():
     assert {loss: NeuralNetwork([2, 3], loss=loss).activations[-1] for loss in losses.NAMES} == {
         name: losses.ROWS[name].output for name in losses.NAMES
     }
@@ -71,7 +71,7 @@ def test_output_fits_the_loss():
 
 
 @pytest.mark.parametrize("dtype", ["float32", np.float32, np.dtype("f4"), "f4", "single"])
-def test_kinds_of_dtype(dtype):
+def test_constructor_accepts_all_spellings_of_float32(dtype):
     net = NeuralNetwork([3, 2], dtype=dtype)
     assert net.dtype == np.float32
     assert net.params.dtype == net.weights[0].dtype == net.biases[0].dtype == net.predict(X4).dtype == np.float32
@@ -89,8 +89,8 @@ SIZES = (
     [(bad, SIZES + repr(bad)) for bad in ([3], [], 5, None, "34", [3, 0, 1], [3, -1], [3.0, 1], [True, 1], [[3], 1])]
     + [([3, 2**31], "layers must describe a network that fits into memory, got [3, 2147483648]")],
 )
-def test_wrong_sizes(sizes, message):
-    refused(ValueError, message, NeuralNetwork, sizes)
+def test_constructor_rejects_invalid_sizes(sizes, message):
+    assert_raises(ValueError, message, NeuralNetwork, sizes)
 
 
 @pytest.mark.parametrize(
@@ -167,17 +167,17 @@ def test_wrong_sizes(sizes, message):
         (ValueError, "seed must be a whole number from 0 to 2**64 - 1, or None, got 'a'", {"seed": "a"}),
     ],
 )
-def test_wrong_arguments(error, message, arguments):
-    refused(error, message, NeuralNetwork, [3, 4, 1], **arguments)
+def test_constructor_rejects_invalid_arguments(error, message, arguments):
+    assert_raises(error, message, NeuralNetwork, [3, 4, 1], **arguments)
 
 
-def test_a_network_too_large_for_the_memory():
+def test_constructor_rejects_network_too_large_for_memory():
     with pytest.raises((MemoryError, ValueError)):
         NeuralNetwork([2**20, 2**19])
 
 
 @pytest.mark.parametrize("seed", [0, 2**64 - 1, np.uint64(7), np.int8(7)])
-def test_seeds(seed):
+def test_seed_determines_initial_weights(seed):
     net = NeuralNetwork([3, 4, 1], seed=seed)
     assert net.seed == int(seed)
     assert type(net.seed) is int
@@ -201,7 +201,7 @@ def test_seeds(seed):
         ("zeros", 0, 0, 0),
     ],
 )
-def test_initial_weights(init, mean, deviation, largest):
+def test_initial_weights_have_expected_distribution(init, mean, deviation, largest):
     net = NeuralNetwork([200, 300], init=init, seed=1)
     (W,), (b,) = net.weights, net.biases
     assert W.mean() == pytest.approx(mean, abs=0.01)
@@ -218,21 +218,21 @@ def test_initial_weights(init, mean, deviation, largest):
 
 
 @pytest.mark.parametrize("activation", HIDDEN)
-def test_default_initial_weights(activation):
+def test_default_initialization_follows_activation(activation):
     named_init = ROWS[activation].init
     default, named = (NeuralNetwork([3, 4], output=activation, init=init, seed=1) for init in (None, named_init))
     assert np.array_equal(default.params, named.params)
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
-def test_given_initial_weights(dtype):
+def test_init_copies_given_weights(dtype):
     W = [np.arange(12).reshape(3, 4), [[0.5], [1], [1.5], [2]]]
     net = NeuralNetwork([3, 4, 1], init=W, dtype=dtype)
     assert np.array_equal(net.weights[0], W[0])
     assert np.array_equal(net.weights[1], W[1])
     assert not any(b.any() for b in net.biases)
     net.weights[0][0, 0] = 7
-    assert W[0][0, 0] == 0, "they are copied"
+    assert W[0][0, 0] == 0, "init must be copied"
     again = NeuralNetwork([3, 4, 1], init=net.weights, dtype=dtype)
     assert np.array_equal(again.params, net.params)
 
@@ -240,7 +240,7 @@ def test_given_initial_weights(dtype):
 # ------------------------------------------------------------------------------ weights, biases, params
 
 
-def test_weights_are_views(net):
+def test_weights_are_views_of_parameters(net):
     assert [W.shape for W in net.weights] == [(3, 4), (4, 1)]
     assert [b.shape for b in net.biases] == [(4,), (1,)]
     assert len(net.weights) == len(net.biases) == 2
@@ -252,13 +252,13 @@ def test_weights_are_views(net):
     assert net.params[9] == net.weights[0][2, 1]
     assert net.params[-1] == -1
     assert not np.allclose(net.predict(X4), before)
-    kept = net.weights[0]
+    view = net.weights[0]
     net.fit(X4, Y4, epochs=1, lr=1.0)
-    assert kept is net.weights[0]
-    assert np.shares_memory(kept, net.layers[0].W)
+    assert view is net.weights[0]
+    assert np.shares_memory(view, net.layers[0].W)
 
 
-def test_weights_can_be_assigned(net):
+def test_assigned_weights_and_biases_change_parameters(net):
     net.weights[0] = np.ones((3, 4), np.float32)
     net.biases[-1] = [2]
     assert (net.weights[0] == 1).all()
@@ -294,39 +294,41 @@ def test_weights_can_be_assigned(net):
         (TypeError, "weights must be 2 arrays, one for each layer, got 5", 5),
     ],
 )
-def test_wrong_weights_change_nothing(net, error, message, values):
+def test_rejected_weights_leave_parameters_unchanged(net, error, message, values):
     before = net.params
-    refused(error, message, setattr, net, "weights", values)
+    assert_raises(error, message, setattr, net, "weights", values)
     assert np.array_equal(net.params, before)
 
 
-def test_wrong_weights_of_one_layer(net):
+def test_rejected_weights_of_one_layer_leave_parameters_unchanged(net):
     before = net.params
-    refused(ValueError, "weights[0] must have shape (3, 4), got (4, 3)", net.weights.__setitem__, 0, np.zeros((4, 3)))
-    refused(ValueError, "biases[1] must be finite, got inf", net.biases.__setitem__, 1, [INF])
-    refused(ValueError, "biases[-1] must have shape (1,), got ()", net.biases.__setitem__, -1, 3)
+    assert_raises(
+        ValueError, "weights[0] must have shape (3, 4), got (4, 3)", net.weights.__setitem__, 0, np.zeros((4, 3))
+    )
+    assert_raises(ValueError, "biases[1] must be finite, got inf", net.biases.__setitem__, 1, [INF])
+    assert_raises(ValueError, "biases[-1] must have shape (1,), got ()", net.biases.__setitem__, -1, 3)
     with pytest.raises(IndexError):
         net.weights[2] = np.zeros((3, 4))
     with pytest.raises((TypeError, ValueError)):
         net.weights[0:1] = [np.zeros((3, 4))]
-    refused(ValueError, "biases must be 2 arrays, one for each layer, got 3", setattr, net, "biases", [1, 2, 3])
+    assert_raises(ValueError, "biases must be 2 arrays, one for each layer, got 3", setattr, net, "biases", [1, 2, 3])
     assert np.array_equal(net.params, before)
 
 
 @pytest.mark.parametrize("bias", [True, False])
-def test_params(bias):
+def test_params_can_be_read_and_assigned(bias):
     net = NeuralNetwork([3, 20, 2], bias=bias, seed=1)
     assert net.n_params == len(net.params) == (3 + bias) * 20 + (20 + bias) * 2
     parts = [part for layer in net.layers for part in ((layer.W, layer.b) if bias else (layer.W,))]
     assert np.array_equal(net.params, np.concatenate([part.ravel() for part in parts]))
-    refused(ValueError, "assignment destination is read-only", net.params.__setitem__, 0, 1)
-    wanted = np.arange(net.n_params) / 10
-    net.params = wanted
-    assert np.array_equal(net.params, wanted)
-    assert np.array_equal(net.weights[0], wanted[:60].reshape(3, 20))
-    net.params = wanted.tolist()
+    assert_raises(ValueError, "assignment destination is read-only", net.params.__setitem__, 0, 1)
+    expected = np.arange(net.n_params) / 10
+    net.params = expected
+    assert np.array_equal(net.params, expected)
+    assert np.array_equal(net.weights[0], expected[:60].reshape(3, 20))
+    net.params = expected.tolist()
     net.params = net.params - 1
-    assert np.array_equal(net.params, wanted - 1)
+    assert np.array_equal(net.params, expected - 1)
 
 
 @pytest.mark.parametrize(
@@ -340,50 +342,50 @@ def test_params(bias):
         (ValueError, "params must be an array of numbers with rows of one length", [[1], [2, 3]]),
     ],
 )
-def test_wrong_params_change_nothing(net, error, message, values):
+def test_rejected_params_leave_parameters_unchanged(net, error, message, values):
     before = net.params
-    refused(error, message, setattr, net, "params", values)
+    assert_raises(error, message, setattr, net, "params", values)
     assert np.array_equal(net.params, before)
 
 
-def test_numbers_too_large_for_float32():
-    """They are refused as infinity is, which they would become; without a warning."""
+def test_numbers_beyond_float32_are_rejected():
+    """The conversion to float32 would give infinity; the error comes without a warning of NumPy."""
     net = NeuralNetwork([3, 4, 1], dtype="float32", seed=0)
     before = net.params
-    refused(ValueError, "params must be finite", setattr, net, "params", np.full(21, 1e39))
-    refused(ValueError, "weights[0] must be finite", net.weights.__setitem__, 0, np.full((3, 4), -1e300))
-    refused(ValueError, "biases[0] must be finite", setattr, net, "biases", [[1e39] * 4, [0]])
-    refused(ValueError, "init[0] must be finite", NeuralNetwork, [1, 1], init=[[[1e39]]], dtype="float32")
+    assert_raises(ValueError, "params must be finite", setattr, net, "params", np.full(21, 1e39))
+    assert_raises(ValueError, "weights[0] must be finite", net.weights.__setitem__, 0, np.full((3, 4), -1e300))
+    assert_raises(ValueError, "biases[0] must be finite", setattr, net, "biases", [[1e39] * 4, [0]])
+    assert_raises(ValueError, "init[0] must be finite", NeuralNetwork, [1, 1], init=[[[1e39]]], dtype="float32")
     message = "X must be finite in float32, got inf in row 1, column 2"
     for call in (net.predict, lambda X: net.evaluate_loss(X, [0, 0]), lambda X: net.fit(X, [0, 0], epochs=1, lr=0.001)):
-        refused(ValueError, message, call, [[0, 0, 0], [0, 0, 1e39]])
-    refused(
+        assert_raises(ValueError, message, call, [[0, 0, 0], [0, 0, 1e39]])
+    assert_raises(
         ValueError, "y must be finite in float32, got -inf in row 0, column 0", net.evaluate_loss, [[0, 0, 0]], [-1e300]
     )
     assert np.array_equal(net.params, before)
 
 
-def test_attributes_that_are_fixed(net):
+def test_structural_attributes_are_read_only(net):
     for name in ("sizes", "activations", "loss_name", "dtype", "seed", "n_params", "layers"):
         with pytest.raises(AttributeError):
             setattr(net, name, getattr(net, name))
 
 
-def test_no_biases():
+def test_network_without_bias():
     net = NeuralNetwork([3, 4, 1], bias=False, seed=0)
     assert len(net.biases) == 0
     assert len(net.biases) == 0
     assert list(net.biases) == []
     assert [layer.b for layer in net.layers] == [None, None]
     net.biases = []
-    refused(ValueError, "biases must be 0 arrays", setattr, net, "biases", [[1] * 4, [1]])
+    assert_raises(ValueError, "biases must be 0 arrays", setattr, net, "biases", [[1] * 4, [1]])
     assert np.array_equal(net.predict(np.zeros((1, 3))), 1 / (1 + np.exp(-0.5 * net.weights[1].sum(keepdims=True))))
 
 
 # ------------------------------------------------------------------------------------------- layers
 
 
-def test_layers():
+def test_layers_describe_the_network():
     net = NeuralNetwork([3, 4, 5, 2], activation=["tanh", "relu"], loss="mse", seed=0)
     assert [layer.activation for layer in net.layers] == ["tanh", "relu", "identity"]
     assert [(layer.n_in, layer.n_out) for layer in net.layers] == [(3, 4), (4, 5), (5, 2)]
@@ -401,7 +403,7 @@ def test_layers():
             setattr(layer, name, getattr(layer, name))
 
 
-def test_summary():
+def test_summary_lists_layers_and_parameters():
     net = NeuralNetwork([64, 1000, 10], activation="relu", loss="cross_entropy", dtype="float32")
     assert net.summary().splitlines() == [
         "layer           inputs  neurons  activation  parameters",
@@ -415,32 +417,32 @@ def test_summary():
 
 def scaling_network():
     net = NeuralNetwork([2, 1], init=[[[1.0], [2.0]]], loss="mse", scale_X=MinMax(), scale_y="standardize")
-    before = net.summary(), inspected(net)
+    before = net.summary(), inspect_lines(net)
     net.fit([[10.0, -4.0], [14.0, -2.0]], [[3.0], [7.0]], epochs=1, lr=1e-9)
     net.weights, net.biases = [[[1.0], [2.0]]], [[0.0]]
     return net, before
 
 
-def inspected(net):
+def inspect_lines(net):
     text = io.StringIO()
     net.inspect(file=text)
     return text.getvalue().splitlines()
 
 
-def test_scalings_are_told():
+def test_summary_and_inspect_describe_scalings():
     net, (summary, inspection) = scaling_network()
     unknown = "not known before the first fit"
     assert summary.endswith(f"mse, inputs scaled (minmax, {unknown}), targets scaled (standardize, {unknown})")
     assert inspection[1:4] == ["* Inputs: 2", f"Scaled: minmax, {unknown}", "------"]
     assert inspection[-3:] == ["* Targets", f"Scaled: standardize, {unknown}", "------"]
     assert ", loss mse, inputs scaled (minmax), targets scaled (standardize)\n" in net.summary()
-    lines = inspected(net)
+    lines = inspect_lines(net)
     columns = [" Input 0: (raw - 10.0) * 0.25", " Input 1: (raw + 4.0) * 0.5"]
     assert lines[1:5] == ["* Inputs: 2", "Scaled: minmax", *columns]
     assert lines[-4:] == ["* Targets", "Scaled: standardize", " Output 0: (raw - 5.0) * 0.5", "------"]
 
 
-def test_a_step_says_what_is_scaled(capsys):
+def test_explain_step_describes_scalings(capsys):
     net, _ = scaling_network()
     step = net.explain_step([[12.0, -4.0]], [[7.0]], lr=0.5)
     assert step.X.tolist() == [[0.5, 0.0]]
@@ -489,7 +491,7 @@ Neurons: 2
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
-def test_inspect(dtype):
+def test_inspect_prints_all_parameters_exactly(dtype):
     W = [[[0.15, 0.25], [0.2, 0.3]], [[0.4, 0.5], [0.45, 0.55]]]
     net = NeuralNetwork([2, 2, 2], init=W, dtype=dtype)
     net.biases = [[0.35, 0.35], [0.6, 0.6]]
@@ -500,14 +502,14 @@ def test_inspect(dtype):
     net.inspect(file=given)
     if dtype == "float64":
         assert shown.getvalue() == given.getvalue() == INSPECTED
-    # Of float32 as many digits are shown as read back to the same number.
+    # For float32, the printed digits suffice to read back the same number.
     numbers = [float(line.split()[-1]) for line in given.getvalue().splitlines() if "Weight" in line or "Bias" in line]
     parts = [np.vstack([W, b]).T.ravel() for W, b in zip(net.weights, net.biases, strict=True)]
     assert np.array_equal(np.array(numbers, dtype), np.concatenate(parts))
     assert max(len(line) for line in given.getvalue().splitlines()) < 24
 
 
-def test_inspect_a_layer_without_bias():
+def test_inspect_of_layer_without_bias():
     net = NeuralNetwork([2, 1], init=[[[0.5], [-1e-300]]], bias=False)
     shown = io.StringIO()
     with redirect_stdout(shown):
@@ -529,7 +531,7 @@ each_network = pytest.mark.parametrize("arguments", NETWORKS)
 
 
 def same(a, b):
-    """Whether two networks are equal in all that can be seen, the parameters to the bit."""
+    """Return whether two networks have equal public attributes, parameters and predictions, to the last bit."""
     names = ("sizes", "activations", "loss_name", "dtype", "seed")
     return (
         [getattr(a, name) for name in names] == [getattr(b, name) for name in names]
@@ -545,7 +547,7 @@ def target(net):
 
 
 @each_network
-def test_repr_makes_the_same_network(arguments):
+def test_repr_can_be_evaluated_to_equal_network(arguments):
     net = NeuralNetwork(**arguments)
     assert "\n" not in repr(net)
     again = eval(repr(net))
@@ -553,7 +555,7 @@ def test_repr_makes_the_same_network(arguments):
     assert same(again, net)
 
 
-def test_repr():
+def test_repr_shows_all_arguments():
     assert repr(NeuralNetwork([3, 4, 1], seed=0)) == (
         "NeuralNetwork([3, 4, 1], activation='sigmoid', output='sigmoid', loss='sse', "
         "bias=True, dtype='float64', seed=0)"
@@ -572,23 +574,23 @@ COPIES = {
 
 
 @each_network
-@pytest.mark.parametrize("how", COPIES)
-def test_copies_are_equal_and_independent(arguments, how):
+@pytest.mark.parametrize("method", COPIES)
+def test_copies_are_equal_independent_and_train_alike(arguments, method):
     net = NeuralNetwork(**arguments)
     y = target(net)
     settings = {"lr": 0.05, "batch_size": 3}
     net.fit(X4, y, epochs=3, **settings)
-    twin = COPIES[how](net)
+    twin = COPIES[method](net)
     assert same(twin, net)
     assert not np.shares_memory(twin.weights[0], net.weights[0])
-    # Both go on alike, the order of the rows included.
-    wanted = net.fit(X4, y, epochs=5, **settings).loss
+    # Both continue in the same way, with the same order of rows.
+    expected = net.fit(X4, y, epochs=5, **settings).loss
     assert not same(twin, net)
-    assert np.array_equal(twin.fit(X4, y, epochs=5, **settings).loss, wanted)
+    assert np.array_equal(twin.fit(X4, y, epochs=5, **settings).loss, expected)
     assert same(twin, net)
 
 
-def test_copies_of_a_subclass():
+def test_copies_and_load_keep_subclass():
     class Mine(NeuralNetwork):
         pass
 
@@ -597,8 +599,8 @@ def test_copies_of_a_subclass():
     assert type(Mine.load(io.StringIO(net.to_json()))) is Mine
 
 
-def test_pickle_goes_between_instruction_sets(monkeypatch):
-    """Parameters travel without the padding of the vectors."""
+def test_pickle_can_be_loaded_with_another_instruction_set(monkeypatch):
+    """Pickles contain the parameters without padding."""
     from nnc._model import cores
 
     net = NeuralNetwork([3, 17, 5], activation="tanh", loss="mse", seed=0)
@@ -614,7 +616,7 @@ def test_pickle_goes_between_instruction_sets(monkeypatch):
 
 
 @each_network
-def test_saved_and_loaded_network_has_the_same_bits(arguments, tmp_path):
+def test_loaded_network_has_same_bits(arguments, tmp_path):
     net = NeuralNetwork(**arguments)
     net.fit(X4, target(net), epochs=2, lr=0.05, batch_size=2)
     path = tmp_path / "net.json"
@@ -636,14 +638,14 @@ def test_saved_and_loaded_network_has_the_same_bits(arguments, tmp_path):
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
-def test_extreme_numbers_survive_saving(dtype):
+def test_extreme_numbers_are_saved_exactly(dtype):
     kind = np.finfo(dtype)
     extreme = [0.0, -0.0, kind.max, -kind.max, kind.tiny, kind.smallest_subnormal, 1 / 3, -kind.eps, 1 - kind.eps]
     net = NeuralNetwork([3, 3], dtype=dtype, bias=False, init=[np.array(extreme).reshape(3, 3)])
     assert nnc.from_json(net.to_json()).params.tobytes() == net.params.tobytes()
 
 
-def test_a_network_with_infinity_is_not_saved(tmp_path):
+def test_save_rejects_nonfinite_parameters(tmp_path):
     net = NeuralNetwork([3, 1], seed=0)
     net.weights[0][1, 0] = NAN
     for call in (net.to_json, lambda: net.save(tmp_path / "net.json")):
@@ -652,18 +654,18 @@ def test_a_network_with_infinity_is_not_saved(tmp_path):
     assert os.listdir(tmp_path) == []
 
 
-def test_loading_what_is_no_network(tmp_path):
+def test_load_rejects_missing_and_invalid_files(tmp_path):
     with pytest.raises(FileNotFoundError, match="there is no file"):
         NeuralNetwork.load(tmp_path / "none.json")
     with pytest.raises(ModelFileError, match="it is not JSON"):
         nnc.from_json("{")
 
 
-# ------------------------------------------------------------------------------------ what comes in
+# ------------------------------------------------------------------------------------ data conversion
 
 
 class Wrapped:
-    """Anything with __array__."""
+    """Object that provides only `__array__`."""
 
     def __init__(self, values):
         self._values = np.asarray(values)
@@ -725,28 +727,28 @@ KINDS = {
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_kinds_of_data(kind, dtype):
+def test_each_method_accepts_each_kind_of_array(kind, dtype):
     make = KINDS[kind]
     net = NeuralNetwork([3, 4, 1], dtype=dtype, seed=0)
-    wanted = net.copy()
+    expected = net.copy()
     X, y = make(X4), make(Y4)
-    assert np.array_equal(net.predict(X), wanted.predict(X4.astype(dtype)))
-    assert net.evaluate_loss(X, y) == wanted.evaluate_loss(X4, Y4)
-    assert np.array_equal(net.gradients(X, y)[0][0], wanted.gradients(X4, Y4)[0][0])
-    assert net.score(X, y) == wanted.score(X4, Y4)
-    assert np.array_equal(net.predict_classes(X), wanted.predict_classes(X4))
+    assert np.array_equal(net.predict(X), expected.predict(X4.astype(dtype)))
+    assert net.evaluate_loss(X, y) == expected.evaluate_loss(X4, Y4)
+    assert np.array_equal(net.gradients(X, y)[0][0], expected.gradients(X4, Y4)[0][0])
+    assert net.score(X, y) == expected.score(X4, Y4)
+    assert np.array_equal(net.predict_classes(X), expected.predict_classes(X4))
     for batch_size in (None, 2):
         losses = [
-            n.fit(*d, epochs=3, lr=0.5, batch_size=batch_size).loss for n, d in ((net, (X, y)), (wanted, (X4, Y4)))
+            n.fit(*d, epochs=3, lr=0.5, batch_size=batch_size).loss for n, d in ((net, (X, y)), (expected, (X4, Y4)))
         ]
         assert np.array_equal(*losses)
-    assert net.train_step(X, y, lr=0.1) == wanted.train_step(X4, Y4, lr=0.1)
-    assert np.array_equal(net.params, wanted.params)
-    assert np.array_equal(np.asarray(X), X4), "the data stays as it was"
+    assert net.train_step(X, y, lr=0.1) == expected.train_step(X4, Y4, lr=0.1)
+    assert np.array_equal(net.params, expected.params)
+    assert np.array_equal(np.asarray(X), X4), "the data must not be modified"
 
 
-def test_the_engine_gets_aligned_numbers():
-    """Some processors cannot read others, and in C it is undefined; x86-64 alone would not notice."""
+def test_unaligned_arrays_are_copied_before_use():
+    """Unaligned access is undefined in C and fails on some processors, although not on x86-64."""
     net = NeuralNetwork([3, 1], seed=0)
     rows, Y, *_ = net.converter.data(unaligned(X4), unaligned(Y4))
     assert rows.flags.aligned
@@ -760,7 +762,7 @@ def test_the_engine_gets_aligned_numbers():
     assert net.converter.data(X4, labels).labels.flags.aligned
 
 
-def test_data_of_numpy_subclasses():
+def test_predict_of_ndarray_subclass_returns_ndarray():
     net = NeuralNetwork([3, 1], seed=0)
 
     class Mine(np.ndarray):
@@ -770,20 +772,20 @@ def test_data_of_numpy_subclasses():
     assert type(net.predict(X4.astype(float).view(Mine))) is np.ndarray
 
 
-def test_large_integers_lose_digits_alone():
+def test_large_unsigned_integers_are_converted_to_nearest_float():
     net = NeuralNetwork([1, 1], output="identity", loss="mse", init=[[[1]]])
     assert net.predict(np.array([[2**63]], np.uint64)) == 2.0**63
 
 
 @pytest.mark.parametrize("loss", ["sse", "mse", "bce"])
-def test_flat_targets_are_a_column(loss):
+def test_target_vector_equals_column(loss):
     net = NeuralNetwork([3, 4, 1], loss=loss, seed=0)
     assert net.evaluate_loss(X4, Y4.ravel()) == net.evaluate_loss(X4, Y4) == net.evaluate_loss(X4, Y4.ravel().tolist())
     assert net.score(X4, Y4.ravel()) == net.score(X4, Y4)
     assert net.evaluate_loss(X4[:1], [1]) == net.evaluate_loss(X4[:1], [[1]])
 
 
-def test_a_vector_is_a_row():
+def test_input_vector_is_one_row():
     net = NeuralNetwork([3, 4, 2], seed=0)
     P = net.predict(X4)
     assert net.predict(X4[1]).shape == (2,)
@@ -794,7 +796,7 @@ def test_a_vector_is_a_row():
     assert net.predict_classes(X4[1]).shape == (1,)
 
 
-def test_a_vector_is_a_column_for_one_input():
+def test_input_vector_is_column_if_network_has_one_input():
     net = NeuralNetwork([1, 4, 2], seed=0)
     assert net.predict([0.5, 1, 2]).shape == (3, 2)
     assert np.array_equal(net.predict([0.5, 1, 2]), net.predict([[0.5], [1], [2]]))
@@ -840,21 +842,21 @@ CALLS = {
         (np.array([[INF, 0, 0]], "f4"), ValueError, "X must be finite in float64, got inf in row 0, column 0"),
     ],
 )
-def test_wrong_inputs(net, call, X, error, message):
+def test_each_method_rejects_invalid_inputs(net, call, X, error, message):
     before = net.params
-    refused(error, message, CALLS[call], net, X, [[0]])
+    assert_raises(error, message, CALLS[call], net, X, [[0]])
     assert np.array_equal(net.params, before)
 
 
 @pytest.mark.parametrize("row", [0, 6, 7, 8, 15, 16, 17, 500, 999])
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
-def test_place_of_what_is_not_finite(row, dtype):
+def test_error_names_location_of_first_nonfinite_input(row, dtype):
     net = NeuralNetwork([7, 2], dtype=dtype, seed=0)
     for column in (0, 3, 6):
         X = np.ones((1000, 7), dtype)
         X[row, column] = NAN
         X[-1, -1] = INF if (row, column) != (999, 6) else NAN
-        refused(ValueError, f"X must be finite in {dtype}, got nan in row {row}, column {column}", net.predict, X)
+        assert_raises(ValueError, f"X must be finite in {dtype}, got nan in row {row}, column {column}", net.predict, X)
         X[row, column] = X[-1, -1] = 1
         assert np.isfinite(net.predict(X)).all()
 
@@ -900,11 +902,11 @@ def test_place_of_what_is_not_finite(row, dtype):
         ([0, -INF, 0, 0], ValueError, "y must be finite in float64, got -inf in row 1, column 0"),
     ],
 )
-def test_wrong_targets(net, call, y, error, message):
-    if y is None and call == "train_step":  # which takes another thing in its place
+def test_each_method_rejects_invalid_targets(net, call, y, error, message):
+    if y is None and call == "train_step":  # train_step also accepts dP
         message = "y must be an array of real numbers, got None; or dP takes its place"
     before = net.params
-    refused(error, message, CALLS[call], net, X4, y)
+    assert_raises(error, message, CALLS[call], net, X4, y)
     assert np.array_equal(net.params, before)
 
 
@@ -924,29 +926,29 @@ CLASSES_FOR_NUMBERS = {
 @pytest.mark.parametrize("n_out", [1, 2, 3])
 @pytest.mark.parametrize("loss", ["sse", "mse", "poisson", "bce"])
 @pytest.mark.parametrize("y", CLASSES_FOR_NUMBERS.values(), ids=CLASSES_FOR_NUMBERS)
-def test_labels_with_a_loss_for_numbers_name_the_loss_for_classes(y, loss, n_out):
+def test_labels_with_regression_loss_recommend_cross_entropy(y, loss, n_out):
     net = NeuralNetwork([3, n_out], loss=loss)
     is_text = isinstance(np.asarray(y).item(0), (str, bytes))
     if (n_out == 1 and not is_text) or (n_out == 1 and loss == "bce") or (np.shape(y) == (4, 2) and loss == "bce"):
-        return  # numbers, two classes in one output, or refused for their shape
+        return  # valid as numbers, valid as two classes of one output, or rejected because of the shape
     for call in ("score", "loss", "gradients", "fit", "train_step"):
         with pytest.raises((TypeError, ValueError), match='for classes pass loss="cross_entropy" to NeuralNetwork'):
             CALLS[call](net, X4, y)
 
 
-def test_numbers_that_are_no_labels_do_not_name_the_loss_for_classes():
+def test_invalid_targets_that_are_no_labels_get_no_recommendation():
     for y in ([0.5, 2, 1, 0], [-1, 2, 1, 0], [0, 1, 2], 1):
         with pytest.raises(ValueError, match=r"got shape \([34]?,?\)$"):
             NeuralNetwork([3, 3], loss="mse").fit(X4, y, epochs=1, lr=0.1)
 
 
-def test_targets_of_bce():
+def test_bce_accepts_booleans_and_probabilities_only():
     net = NeuralNetwork([3, 1], loss="bce", seed=0)
     assert net.evaluate_loss(X4, [True, False, True, False]) == net.evaluate_loss(X4, [1.0, 0, 1, 0])
     assert np.isfinite(net.evaluate_loss(X4, [0.1, 0.5, 0.9, 1]))
     for y in ([0, 2, 0, 0], [0, -0.5, 0, 0]):
         message = f"y must lie between 0 and 1 for the loss 'bce', got values from {min(y):g} to {max(y):g}"
-        refused(ValueError, message, net.evaluate_loss, X4, y)
+        assert_raises(ValueError, message, net.evaluate_loss, X4, y)
 
 
 LABELS = {
@@ -964,7 +966,7 @@ LABELS = {
 
 @pytest.mark.parametrize("kind", LABELS)
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
-def test_kinds_of_labels(kind, dtype):
+def test_each_kind_of_labels_gives_same_results(kind, dtype):
     net = NeuralNetwork([3, 5, 3], loss="cross_entropy", dtype=dtype, seed=0)
     other, y = net.copy(), LABELS[kind]
     assert net.evaluate_loss(X4, y) == net.evaluate_loss(X4, [0, 2, 1, 2])
@@ -973,12 +975,12 @@ def test_kinds_of_labels(kind, dtype):
     assert np.array_equal(*losses)
 
 
-def test_labels_of_two_classes_may_be_booleans():
+def test_booleans_are_labels_of_two_classes():
     net = NeuralNetwork([3, 2], loss="cross_entropy", seed=0)
     assert net.evaluate_loss(X4, [True, False, False, True]) == net.evaluate_loss(X4, [1, 0, 0, 1])
 
 
-def test_soft_targets():
+def test_cross_entropy_accepts_probabilities_as_targets():
     net = NeuralNetwork([3, 3], loss="cross_entropy", seed=0)
     soft = np.array([[0.2, 0.3, 0.5], [1, 0, 0], [0, 0.5, 0.5], [1 / 3, 1 / 3, 1 / 3]])
     P = net.predict(X4)
@@ -1012,31 +1014,31 @@ SUM = "y must have rows of probabilities that sum to 1 for the loss 'cross_entro
         ([[1, 0, 0]] * 3 + [[0, NAN, 0]], "y must be finite in float64, got nan in row 3, column 1"),
     ],
 )
-def test_wrong_labels(y, message):
+def test_each_method_rejects_invalid_labels(y, message):
     net = NeuralNetwork([3, 3], loss="cross_entropy", seed=0)
     for call in ("score", "loss", "gradients", "fit", "train_step"):
-        refused(ValueError, message, CALLS[call], net, X4, y)
+        assert_raises(ValueError, message, CALLS[call], net, X4, y)
 
 
-# ------------------------------------------------------------------------------------ what it does
+# ------------------------------------------------------------------------------------ predictions, scores and training
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("rows", [1, 2, 5, 16, 17, 100, 5000])
-def test_predict(rows, dtype):
+def test_predict_matches_numpy(rows, dtype):
     net = NeuralNetwork([3, 20, 2], activation="tanh", loss="mse", dtype=dtype, seed=0)
     X = np.random.default_rng(0).normal(size=(rows, 3)).astype(dtype)
     W, b = [W.astype(float) for W in net.weights], [b.astype(float) for b in net.biases]
-    wanted = np.tanh(X @ W[0] + b[0]) @ W[1] + b[1]
+    expected = np.tanh(X @ W[0] + b[0]) @ W[1] + b[1]
     P = net.predict(X)
     assert P.dtype == dtype
     assert P.shape == (rows, 2)
     assert P.flags.c_contiguous
     assert P.flags.writeable
-    assert np.abs(P - wanted).max() < 20 * np.finfo(dtype).eps
+    assert np.abs(P - expected).max() < 20 * np.finfo(dtype).eps
 
 
-def test_prediction_of_a_row_does_not_depend_on_the_others():
+def test_prediction_of_row_does_not_depend_on_other_rows():
     net = NeuralNetwork([5, 33, 17, 4], activation="gelu", loss="cross_entropy", seed=0)
     X = np.random.default_rng(0).normal(size=(70, 5))
     P = net.predict(X)
@@ -1045,7 +1047,7 @@ def test_prediction_of_a_row_does_not_depend_on_the_others():
         assert np.array_equal(net.predict(X[row:]), P[row:])
 
 
-def test_predict_classes():
+def test_predict_classes_returns_labels_or_thresholds():
     net = NeuralNetwork([1, 3], loss="cross_entropy", init=[[[-1, 0.5, 1]]])
     assert np.array_equal(net.predict_classes([-1, 1, 2]), [0, 2, 2])
     assert net.predict_classes([1]).dtype == np.int64
@@ -1057,10 +1059,10 @@ def test_predict_classes():
     assert np.array_equal(net.predict_classes([-1, 0.5]), [0, 2])
     for output in ("identity", "tanh"):
         message = f"predict_classes needs two or more outputs or a sigmoid output, this network has one {output} output"
-        refused(ValueError, message, NeuralNetwork([1, 1], output=output).predict_classes, [1])
+        assert_raises(ValueError, message, NeuralNetwork([1, 1], output=output).predict_classes, [1])
 
 
-def test_score_is_accuracy():
+def test_score_of_classifier_is_accuracy():
     net = NeuralNetwork([1, 3], loss="cross_entropy", init=[[[-1, 0.5, 1]]])
     assert net.score([-1, 1, 2, -2], [0, 2, 2, 1]) == 0.75
     assert type(net.score([-1], [0])) is float
@@ -1071,7 +1073,7 @@ def test_score_is_accuracy():
 
 
 @pytest.mark.parametrize("loss", ["sse", "half_sse", "mse"])
-def test_score_is_r_squared(loss):
+def test_score_of_regression_is_r_squared(loss):
     net = NeuralNetwork([1, 1], loss=loss, output="identity", init=[[[2]]])
     assert net.score([1, 2, 3], [2, 4, 6]) == 1
     assert net.score([1, 2, 3], [2, 4, 7]) == pytest.approx(
@@ -1085,7 +1087,7 @@ def test_score_is_r_squared(loss):
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
-def test_loss_by_its_definition(dtype):
+def test_loss_matches_its_definition(dtype):
     rng = np.random.default_rng(0)
     X, Y, labels = rng.normal(size=(21, 3)), rng.uniform(size=(21, 4)), rng.integers(0, 4, 21)
     definitions = {
@@ -1097,13 +1099,13 @@ def test_loss_by_its_definition(dtype):
     }
     for loss, definition in definitions.items():
         net = NeuralNetwork([3, 5, 4], loss=loss, dtype=dtype, seed=0)
-        found = net.evaluate_loss(X, labels if loss == "cross_entropy" else Y)
-        assert type(found) is float
-        wanted = definition(net.predict(X).astype(float))
-        assert found == pytest.approx(wanted, rel=1e-13 if dtype == "float64" else 1e-6)
+        actual = net.evaluate_loss(X, labels if loss == "cross_entropy" else Y)
+        assert type(actual) is float
+        expected = definition(net.predict(X).astype(float))
+        assert actual == pytest.approx(expected, rel=1e-13 if dtype == "float64" else 1e-6)
 
 
-def test_gradients_are_the_callers(net):
+def test_gradients_are_independent_arrays(net):
     gradients = net.gradients(X4, Y4)
     assert [(dW.shape, db.shape) for dW, db in gradients] == [((3, 4), (4,)), ((4, 1), (1,))]
     again = net.gradients(X4, Y4)
@@ -1112,7 +1114,7 @@ def test_gradients_are_the_callers(net):
     assert not np.shares_memory(gradients[0][0], net.weights[0])
 
 
-def test_train_step(net):
+def test_train_step_returns_loss_before_step(net):
     other, before = net.copy(), net.evaluate_loss(X4, Y4)
     loss = net.train_step(X4, Y4)
     assert type(loss) is float
@@ -1120,18 +1122,18 @@ def test_train_step(net):
     other.fit(X4, Y4, epochs=1, lr=0.01)
     assert np.array_equal(net.params, other.params)
     assert net.evaluate_loss(X4, Y4) < before
-    refused(ValueError, "lr must be a positive finite number, got 0", net.train_step, X4, Y4, lr=0)
+    assert_raises(ValueError, "lr must be a positive finite number, got 0", net.train_step, X4, Y4, lr=0)
 
 
 @pytest.mark.parametrize(("optimizer", "lr"), [("sgd", 0.001), ("momentum", 0.001), ("adam", 0.001)])
-def test_default_learning_rate_and_momentum(net, optimizer, lr):
+def test_optimizers_have_default_learning_rate_and_momentum(net, optimizer, lr):
     other = net.copy()
     net.fit(X4, Y4, epochs=5, optimizer=optimizer)
     other.fit(X4, Y4, epochs=5, optimizer=nnc.SGD(momentum=0.9) if optimizer == "momentum" else optimizer, lr=lr)
     assert np.array_equal(net.params, other.params)
 
 
-def test_full_batch_is_the_default(net):
+def test_default_batch_has_all_rows(net):
     runs = [
         net.copy().fit(X4, Y4, epochs=5, lr=0.001, batch_size=size, shuffle=True).loss for size in (None, 4, 5, 10**9)
     ]
@@ -1177,13 +1179,13 @@ def test_full_batch_is_the_default(net):
         (TypeError, "n_threads must be a whole number, got 'all'", {"n_threads": "all"}),
     ],
 )
-def test_wrong_settings(net, error, message, settings):
+def test_fit_rejects_invalid_arguments(net, error, message, settings):
     before = net.params
-    refused(error, message, net.fit, X4, Y4, **{"epochs": 3, **settings})
+    assert_raises(error, message, net.fit, X4, Y4, **{"epochs": 3, **settings})
     assert np.array_equal(net.params, before)
 
 
-def test_settings_are_keywords(net):
+def test_options_are_keyword_only(net):
     with pytest.raises(TypeError, match="positional"):
         net.fit(X4, Y4, 10)
     with pytest.raises(TypeError, match="epochs"):
@@ -1192,7 +1194,7 @@ def test_settings_are_keywords(net):
         NeuralNetwork([3, 1], "tanh")
 
 
-def test_numbers_of_other_kinds_as_settings(net):
+def test_fit_accepts_numbers_of_any_type(net):
     from fractions import Fraction
 
     other = net.copy()
@@ -1209,14 +1211,14 @@ def test_numbers_of_other_kinds_as_settings(net):
     assert np.array_equal(net.params, other.params)
 
 
-def test_more_epochs_than_memory(net):
+def test_fit_rejects_more_epochs_than_memory_holds(net):
     with pytest.raises((MemoryError, ValueError)):
         net.fit(X4, Y4, epochs=10**15, lr=0.001)
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
-def test_it_learns(dtype):
-    """Each kind of problem, well enough to see that training does what it is for."""
+def test_training_solves_each_kind_of_problem(dtype):
+    """Training reaches a good score in binary classification, multi-class classification and regression."""
     rng = np.random.default_rng(0)
     X = rng.uniform(-1, 1, (300, 2))
     inside = (X**2).sum(axis=1) < 0.5
@@ -1234,8 +1236,8 @@ def test_it_learns(dtype):
 
 
 @pytest.mark.parametrize("name", ["fit", "predict", "save", "explain_step", "to_json"])
-def test_methods_are_those_of_the_class(name):
-    """Whichever part of it they are defined in: in messages, and where they are pickled."""
+def test_methods_have_qualified_name_of_class(name):
+    """Messages and pickles name NeuralNetwork, not the base class that defines the method."""
     method = getattr(NeuralNetwork, name)
     assert pickle.loads(pickle.dumps(method)) is method
     with pytest.raises(TypeError, match=rf"NeuralNetwork\.{name}\(\) "):
@@ -1246,7 +1248,7 @@ def test_methods_are_those_of_the_class(name):
 
 
 @pytest.mark.parametrize(
-    ("given", "meant"),
+    ("name", "suggestion"),
     [
         ({"activation": "ReLU"}, "relu"),
         ({"activation": ["LeakyReLU"]}, "leaky_relu"),
@@ -1262,19 +1264,21 @@ def test_methods_are_those_of_the_class(name):
         ({"scale_X": "StandardScaler"}, "standardize"),
     ],
 )
-def test_names_of_other_packages(given, meant):
-    with pytest.raises(ValueError, match=f"; did you mean {meant!r}[?]$"):
-        NeuralNetwork([3, 4, 1], **given)
-
-
-@pytest.mark.parametrize(("given", "meant"), [("Adam", "adam"), ("LM", "levenberg_marquardt"), ("RMSProp", "rmsprop")])
-def test_names_of_optimizers(net, given, meant):
-    with pytest.raises(ValueError, match=f"; did you mean {meant!r}[?]$"):
-        net.fit(X4, Y4, epochs=1, optimizer=given)
+def test_errors_suggest_name_for_names_of_other_packages(name, suggestion):
+    with pytest.raises(ValueError, match=f"; did you mean {suggestion!r}[?]$"):
+        NeuralNetwork([3, 4, 1], **name)
 
 
 @pytest.mark.parametrize(
-    ("given", "meant"),
+    ("name", "suggestion"), [("Adam", "adam"), ("LM", "levenberg_marquardt"), ("RMSProp", "rmsprop")]
+)
+def test_errors_suggest_optimizer_for_similar_name(net, name, suggestion):
+    with pytest.raises(ValueError, match=f"; did you mean {suggestion!r}[?]$"):
+        net.fit(X4, Y4, epochs=1, optimizer=name)
+
+
+@pytest.mark.parametrize(
+    ("name", "suggestion"),
     [
         ("random_state", "seed"),
         ("hidden_layer_sizes", "layers"),
@@ -1283,13 +1287,13 @@ def test_names_of_optimizers(net, given, meant):
         ("epochs", "epochs of fit"),
     ],
 )
-def test_arguments_of_other_constructors(given, meant):
-    message = f"NeuralNetwork.__init__() got an unexpected keyword argument {given!r}; did you mean {meant}?"
-    refused(TypeError, message, NeuralNetwork, [3, 4, 1], **{given: 1})
+def test_constructor_suggests_argument_for_similar_name(name, suggestion):
+    message = f"NeuralNetwork.__init__() got an unexpected keyword argument {name!r}; did you mean {suggestion}?"
+    assert_raises(TypeError, message, NeuralNetwork, [3, 4, 1], **{name: 1})
 
 
 @pytest.mark.parametrize(
-    ("given", "meant"),
+    ("name", "suggestion"),
     [
         ("learning_rate", "lr"),
         ("validation_split", "validation"),
@@ -1302,47 +1306,47 @@ def test_arguments_of_other_constructors(given, meant):
         ("decay", "weight_decay"),
     ],
 )
-def test_arguments_of_other_fits(net, given, meant):
-    message = f"NeuralNetwork.fit() got an unexpected keyword argument {given!r}; did you mean {meant}?"
-    refused(TypeError, message, net.fit, X4, Y4, **{given: 1})
+def test_fit_suggests_argument_for_similar_name(net, name, suggestion):
+    message = f"NeuralNetwork.fit() got an unexpected keyword argument {name!r}; did you mean {suggestion}?"
+    assert_raises(TypeError, message, net.fit, X4, Y4, **{name: 1})
 
 
-def test_arguments_that_nobody_knows(net):
-    refused(TypeError, "NeuralNetwork.fit() got an unexpected keyword argument 'zzz'", net.fit, X4, Y4, zzz=1)
-    refused(
+def test_unknown_arguments_raise(net):
+    assert_raises(TypeError, "NeuralNetwork.fit() got an unexpected keyword argument 'zzz'", net.fit, X4, Y4, zzz=1)
+    assert_raises(
         TypeError, "fit_batches has no argument 'callbacks'; did you mean callback?", net.fit_batches, [], callbacks=1
     )
     message = "Adam.__init__() got an unexpected keyword argument 'learning_rate'; did you mean lr?"
-    refused(TypeError, message, nnc.Adam, learning_rate=1)
+    assert_raises(TypeError, message, nnc.Adam, learning_rate=1)
 
 
-def test_signatures_are_those_of_the_methods():
-    """And what comes from within is no matter of arguments."""
+def test_signatures_list_all_arguments():
+    """A TypeError from inside a call is not reported as an unknown argument."""
     assert list(inspect.signature(NeuralNetwork).parameters)[:3] == ["layers", "activation", "output"]
     parameters = inspect.signature(NeuralNetwork.fit).parameters
     assert list(parameters)[:4] == ["self", "X", "y", "epochs"]
     assert inspect.Parameter.VAR_KEYWORD not in {parameter.kind for parameter in parameters.values()}
     net = NeuralNetwork([3, 1])
     with pytest.raises(TypeError, match="of a callback"):
-        net.fit(X4, Y4[:, :1], epochs=1, lr=0.001, callback=raises(TypeError("of a callback")))
+        net.fit(X4, Y4[:, :1], epochs=1, lr=0.001, callback=create_failing_callback(TypeError("of a callback")))
 
 
-def raises(error):
+def create_failing_callback(error):
     def callback(record):
         raise error
 
     return callback
 
 
-def test_names_are_looked_up_only_for_messages():
-    """The tables name nothing that is not there."""
+def test_suggested_names_exist():
+    """All synonyms in the tables lead to existing names."""
     from nnc._data.metrics import METRICS
     from nnc._data.scaling import SCALERS
     from nnc._registry import activations, initializers, losses, optimizers
     from nnc._utils.names import ARGUMENT_SYNONYMS, VALUE_SYNONYMS
 
-    known = {*activations.NAMES, *initializers.NAMES, *losses.NAMES, *optimizers.NAMES, *SCALERS, *METRICS}
-    assert set(VALUE_SYNONYMS.values()) <= known
+    names = {*activations.NAMES, *initializers.NAMES, *losses.NAMES, *optimizers.NAMES, *SCALERS, *METRICS}
+    assert set(VALUE_SYNONYMS.values()) <= names
     arguments = {
         name for function in (NeuralNetwork, NeuralNetwork.fit) for name in inspect.signature(function).parameters
     }
@@ -1352,8 +1356,8 @@ def test_names_are_looked_up_only_for_messages():
 # ---------------------------------------------------------------------------------------------- probabilities
 
 
-def test_predict_proba():
-    for loss in ("bce", "sse"):  # one sigmoid output is the probability of yes
+def test_predict_proba_returns_one_column_per_class():
+    for loss in ("bce", "sse"):  # one sigmoid output is the probability of the second class
         net = NeuralNetwork([3, 4, 1], loss=loss, dtype="float32", seed=0)
         P = net.predict_proba(X4)
         assert (P.shape, P.dtype) == ((4, 2), np.float32)
@@ -1378,7 +1382,7 @@ def test_predict_proba():
         ({"loss": "sse"}, "this network has 2 sigmoid outputs and the loss 'sse'"),
     ],
 )
-def test_outputs_that_are_no_probabilities(settings, message):
+def test_predict_proba_rejects_outputs_that_are_no_probabilities(settings, message):
     with pytest.raises(ValueError, match=message):
         NeuralNetwork([3, 4, 2], **settings).predict_proba(X4)
 
@@ -1390,7 +1394,7 @@ def test_outputs_that_are_no_probabilities(settings, message):
         ("mse", "f1", "r2, mae, rmse, mape"),
     ],
 )
-def test_a_metric_that_does_not_go_with_the_loss(loss, metric, choice):
+def test_fit_rejects_metric_that_does_not_suit_loss(loss, metric, choice):
     net = NeuralNetwork([3, 4, 1], loss=loss, seed=0)
     with pytest.raises(ValueError, match=f"metrics: {metric!r} is for losses of .*: choose from {choice}$"):
         net.fit(X4, [0, 1, 1, 0], epochs=1, lr=0.001, metrics=[metric])
@@ -1406,11 +1410,11 @@ def test_predict_writes_into_out(dtype, scale_y):
     X, y = rng.uniform(-1, 1, (700, 3)).astype(dtype), rng.uniform(0, 1, (700, 3)).astype(dtype)
     net = NeuralNetwork([3, 5, 3], loss="mse", dtype=dtype, seed=0, scale_y=scale_y)
     net.fit(X, y, epochs=2, lr=0.001)
-    wanted = net.predict(X)
+    expected = net.predict(X)
     out = np.full((700, 3), 7, dtype)
     assert net.predict(X, out=out) is out
-    assert np.array_equal(out, wanted)
-    assert np.array_equal(net.predict(X.tolist(), out[:]), wanted)
+    assert np.array_equal(out, expected)
+    assert np.array_equal(net.predict(X.tolist(), out[:]), expected)
     one = np.empty(3, dtype)
     assert net.predict(X[1].tolist(), out=one) is one
     assert np.array_equal(one, net.predict(X[1]))
@@ -1418,12 +1422,12 @@ def test_predict_writes_into_out(dtype, scale_y):
 
 
 @pytest.mark.parametrize("shift", [0, 1])
-def test_predict_over_its_own_inputs(shift):
+def test_predict_may_overwrite_its_inputs(shift):
     buffer = np.random.default_rng(0).uniform(-1, 1, (2001, 3))
     net = NeuralNetwork([3, 5, 3], loss="mse", seed=0)
     X, out = buffer[:2000], buffer[shift : 2000 + shift]
-    wanted = net.predict(X)
-    assert np.array_equal(net.predict(X, out=out), wanted)
+    expected = net.predict(X)
+    assert np.array_equal(net.predict(X, out=out), expected)
 
 
 @pytest.mark.parametrize(
@@ -1438,14 +1442,14 @@ def test_predict_over_its_own_inputs(shift):
         (np.broadcast_to(0.0, (4, 2)), ValueError, "got a read-only array"),
     ],
 )
-def test_predict_refuses_another_out(out, error, got):
+def test_predict_rejects_unsuitable_out(out, error, got):
     net = NeuralNetwork([3, 5, 2], seed=0)
     expected = r"out must be a C-contiguous, writable array of shape \(4, 2\) and dtype float64, "
     with pytest.raises(error, match=expected + got):
         net.predict(np.zeros((4, 3)), out=out)
 
 
-def test_predict_leaves_out_alone_where_X_is_refused():
+def test_predict_leaves_out_unchanged_if_X_is_rejected():
     net, out = NeuralNetwork([3, 5, 2], seed=0), np.ones((2, 2))
     with pytest.raises(ValueError, match="X must be finite"):
         net.predict(np.array([[0.0, 1, 2], [0, np.nan, 1]]), out=out)
@@ -1453,7 +1457,7 @@ def test_predict_leaves_out_alone_where_X_is_refused():
 
 
 @pytest.mark.parametrize("value", [1e300, -3.5e38])
-def test_astype_names_the_parameter_that_is_beyond_the_dtype(value):
+def test_astype_names_parameter_beyond_range_of_dtype(value):
     net = NeuralNetwork([3, 4, nnc.layers.BatchNorm(), 1], loss="mse", seed=0)
     for part, where in ((net.weights[0], "W"), (net.biases[1], "b")):
         before = part.copy()

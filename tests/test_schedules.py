@@ -1,4 +1,4 @@
-"""Schedules: PyTorch's rates, through files and back, and every wrong constant refused."""
+"""Tests of learning rate schedules: values as in PyTorch, serialization, invalid arguments and use in fits."""
 
 import copy
 import json
@@ -52,47 +52,47 @@ def rates(schedule, epochs):
     return [schedule(epoch) for epoch in range(epochs)]
 
 
-# ------------------------------------------------------------------------------------------ against PyTorch
+# ------------------------------------------------------------------------------------------ comparison with PyTorch
 
 
 def torch_rates(make, lr, epochs):
-    """The rates of the schedulers that make(optimizer, torch.optim.lr_scheduler) builds, chained."""
+    """Return the learning rates of the chained schedulers that make(optimizer, torch.optim.lr_scheduler) builds."""
     torch = pytest.importorskip("torch")
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=lr)
     schedulers = make(optimizer, torch.optim.lr_scheduler)
-    found = []
+    learning_rates = []
     for _ in range(epochs):
-        found.append(optimizer.param_groups[0]["lr"])
+        learning_rates.append(optimizer.param_groups[0]["lr"])
         optimizer.step()
         for scheduler in schedulers:
             scheduler.step()
-    return found
+    return learning_rates
 
 
-def close(ours, theirs, relative):
-    return ours == pytest.approx(theirs, rel=relative, abs=1e-18)
+def close(actual, expected, relative):
+    return actual == pytest.approx(expected, rel=relative, abs=1e-18)
 
 
 @pytest.mark.parametrize(("step_size", "gamma"), [(1, 0.9), (3, 0.1), (7, 0.5), (4, 1.5)])
-def test_step(step_size, gamma):
-    theirs = torch_rates(lambda o, s: [s.StepLR(o, step_size, gamma)], 0.3, 60)
-    assert close(rates(StepLR(0.3, step_size, gamma), 60), theirs, 1e-12)
+def test_step_lr_matches_torch(step_size, gamma):
+    expected = torch_rates(lambda o, s: [s.StepLR(o, step_size, gamma)], 0.3, 60)
+    assert close(rates(StepLR(0.3, step_size, gamma), 60), expected, 1e-12)
 
 
 @pytest.mark.parametrize("gamma", [0.5, 0.97, 1.0, 1.2])
-def test_exponential(gamma):
-    theirs = torch_rates(lambda o, s: [s.ExponentialLR(o, gamma)], 0.3, 200)
-    assert close(rates(ExponentialLR(0.3, gamma), 200), theirs, 1e-12)
+def test_exponential_lr_matches_torch(gamma):
+    expected = torch_rates(lambda o, s: [s.ExponentialLR(o, gamma)], 0.3, 200)
+    assert close(rates(ExponentialLR(0.3, gamma), 200), expected, 1e-12)
 
 
 @pytest.mark.parametrize("epochs", [1, 2, 10, 137])
 @pytest.mark.parametrize("min_lr", [0.0, 0.01, 0.3])
-def test_cosine(epochs, min_lr):
-    theirs = torch_rates(lambda o, s: [s.CosineAnnealingLR(o, epochs, min_lr)], 0.3, epochs)
-    assert close(rates(CosineLR(0.3, epochs, min_lr), epochs), theirs, 1e-10)  # theirs is recursive
+def test_cosine_lr_matches_torch(epochs, min_lr):
+    expected = torch_rates(lambda o, s: [s.CosineAnnealingLR(o, epochs, min_lr)], 0.3, epochs)
+    assert close(rates(CosineLR(0.3, epochs, min_lr), epochs), expected, 1e-10)  # PyTorch computes it recursively
 
 
-def test_cosine_stays_at_the_end():
+def test_cosine_lr_stays_at_its_minimum_after_the_end():
     assert rates(CosineLR(0.3, 10, 0.01), 15)[10:] == [0.01] * 5
     assert CosineLR(0.3, 10)(10) == 0
 
@@ -101,24 +101,24 @@ def test_cosine_stays_at_the_end():
 @pytest.mark.parametrize(
     ("pct_start", "div_factor", "final_div_factor"), [(0.3, 25.0, 1e4), (0.0, 2.0, 3.0), (0.9, 4.0, 1.0)]
 )
-def test_one_cycle(epochs, pct_start, div_factor, final_div_factor):
+def test_one_cycle_lr_matches_torch(epochs, pct_start, div_factor, final_div_factor):
     def make(optimizer, schedulers):
         constants = {"pct_start": pct_start, "div_factor": div_factor, "final_div_factor": final_div_factor}
         return [schedulers.OneCycleLR(optimizer, 0.3, epochs, cycle_momentum=False, **constants)]
 
-    theirs = torch_rates(make, 0.3, epochs)
-    ours = rates(OneCycleLR(0.3, epochs, pct_start, div_factor, final_div_factor), epochs)
-    assert close(ours, theirs, 1e-12)
+    expected = torch_rates(make, 0.3, epochs)
+    actual = rates(OneCycleLR(0.3, epochs, pct_start, div_factor, final_div_factor), epochs)
+    assert close(actual, expected, 1e-12)
 
 
-def test_one_cycle_whose_rise_is_one_epoch():
+def test_one_cycle_lr_with_rise_of_one_epoch():
     assert rates(OneCycleLR(0.5, 4, 0.25, 10, 10), 6) == pytest.approx([0.5, 0.37625, 0.12875, 0.005, 0.005, 0.005])
     assert OneCycleLR(0.5, 1, 1.0)(0) == 0.5
 
 
 @pytest.mark.parametrize("start_factor", [1 / 3, 0.001, 1.0])
 @pytest.mark.parametrize("inner", [Constant(0.3), StepLR(0.3, 4, 0.5), ExponentialLR(0.3, 0.9), CosineLR(0.3, 30)])
-def test_warmup(inner, start_factor):
+def test_warmup_matches_torch(inner, start_factor):
     def make(optimizer, schedulers):
         warmup = schedulers.LinearLR(optimizer, start_factor, total_iters=7)
         other = {
@@ -132,7 +132,7 @@ def test_warmup(inner, start_factor):
     assert close(rates(Warmup(inner, 7, start_factor), 30), torch_rates(make, 0.3, 30), 1e-10)
 
 
-# Below 0 PyTorch counts an unchanged loss as a lower one.
+# For negative losses, PyTorch counts an unchanged loss as an improvement.
 LOSSES = st.lists(st.floats(0, 2) | st.sampled_from([0.0, 1.0, math.inf, math.nan]), min_size=1, max_size=80)
 
 
@@ -143,26 +143,26 @@ LOSSES = st.lists(st.floats(0, 2) | st.sampled_from([0.0, 1.0, math.inf, math.na
     threshold=st.sampled_from([0.0, 1e-4, 0.3]),
     min_lr=st.sampled_from([0.0, 1e-3, 0.1]),
 )
-def test_plateau(losses, factor, patience, threshold, min_lr):
+def test_plateau_matches_torch_and_resumes(losses, factor, patience, threshold, min_lr):
     torch = pytest.importorskip("torch")
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)
-    theirs = torch.optim.lr_scheduler.ReduceLROnPlateau(
+    expected = torch.optim.lr_scheduler.ReduceLROnPlateau(
         optimizer, factor=factor, patience=patience, threshold=threshold, min_lr=min_lr
     )
     schedule = ReduceLROnPlateau(0.1, factor, patience, threshold, min_lr)
     state = schedule.start()
     for loss in losses:
-        theirs.step(loss)
+        expected.step(loss)
         state.observe(loss)
         assert state.lr == optimizer.param_groups[0]["lr"]
-        assert (state.best, state.wait) == (theirs.best, theirs.num_bad_epochs)
+        assert (state.best, state.wait) == (expected.best, expected.num_bad_epochs)
         state = schedule.resume(json.loads(json.dumps(state.to_dict(), allow_nan=False)))
 
 
-# ---------------------------------------------------------------------------------------- without PyTorch
+# ---------------------------------------------------------------------------------------- definitions and serialization
 
 
-def test_the_formulas():
+def test_schedules_follow_their_formulas():
     assert rates(Constant(0.5), 3) == [0.5, 0.5, 0.5]
     assert rates(StepLR(1, 2, 0.5), 6) == [1, 1, 0.5, 0.5, 0.25, 0.25]
     assert rates(ExponentialLR(1, 0.5), 4) == [1, 0.5, 0.25, 0.125]
@@ -172,44 +172,44 @@ def test_the_formulas():
     assert (one_cycle[0], one_cycle[3], one_cycle[10]) == pytest.approx((0.1, 1, 0.001))
 
 
-def test_plateau_by_hand():
+def test_plateau_reduces_rate_after_patience():
     state = ReduceLROnPlateau(1.0, factor=0.5, patience=1, threshold=0.1, min_lr=0.3).start()
-    found = []
-    for loss in [10, 9.5, 8, 8, 8, 8, 8, 8, 8]:  # 9.5 is not lower by a tenth
+    learning_rates = []
+    for loss in [10, 9.5, 8, 8, 8, 8, 8, 8, 8]:  # 9.5 is no improvement because of the threshold
         state.observe(loss)
-        found.append(state.lr)
-    assert found == [1, 1, 1, 1, 0.5, 0.5, 0.3, 0.3, 0.3]
+        learning_rates.append(state.lr)
+    assert learning_rates == [1, 1, 1, 1, 0.5, 0.5, 0.3, 0.3, 0.3]
     assert state.best == 8
 
 
-def test_a_growing_rate_ends_in_infinity():
+def test_exponential_lr_overflows_to_infinity_and_underflows_to_zero():
     assert ExponentialLR(1, 10)(400) == math.inf
     assert ExponentialLR(1, 0.1)(400) == 0
 
 
-def test_plateau_has_no_rate_of_an_epoch():
+def test_plateau_cannot_be_called_with_epoch():
     with pytest.raises(TypeError, match=r"schedule\.start\(\)"):
         ReduceLROnPlateau(0.1)(0)
 
 
 @pytest.mark.parametrize("schedule", [CosineLR(0.1), OneCycleLR(0.1), Warmup(CosineLR(0.1), 3)], ids=repr)
-def test_a_length_is_filled_in(schedule):
+def test_resolved_sets_missing_length(schedule):
     with pytest.raises(ValueError, match="must have a length; set epochs, or call resolved"):
         schedule(0)
     resolved = schedule.resolved(30)
     assert all(rate > 0 for rate in rates(resolved, 30))
     assert resolved.resolved(70) == resolved
-    with pytest.raises(ValueError, match="must have a length"):  # the one that the user has is as it was
+    with pytest.raises(ValueError, match="must have a length"):  # the original schedule is unchanged
         schedule(0)
 
 
 @pytest.mark.parametrize("schedule", [s for s in EXAMPLES if "None" not in repr(s)], ids=repr)
-def test_a_length_that_is_there_stays(schedule):
+def test_resolved_keeps_given_length(schedule):
     assert schedule.resolved(1000) == schedule
 
 
 @pytest.mark.parametrize("schedule", EXAMPLES, ids=repr)
-def test_to_a_file_and_back(schedule):
+def test_schedule_survives_dict_pickle_copy_and_repr(schedule):
     d = json.loads(json.dumps(schedule.to_dict(), allow_nan=False))
     assert d["name"] == type(schedule).__name__
     assert schedule_from_dict(d) == schedule
@@ -218,19 +218,19 @@ def test_to_a_file_and_back(schedule):
     assert len({schedule, schedule_from_dict(d)}) == 1
 
 
-def test_all_names_are_there():
+def test_examples_cover_all_schedules():
     assert set(SCHEDULES) == {type(schedule).__name__ for schedule in EXAMPLES}
     assert all(issubclass(kind, Schedule) for kind in SCHEDULES.values())
 
 
-def test_numbers_of_numpy_become_plain():
+def test_to_dict_converts_numpy_numbers():
     np = pytest.importorskip("numpy")
     d = StepLR(np.float32(0.5), np.int64(3)).to_dict()
     assert d == {"name": "StepLR", "lr": 0.5, "step_size": 3, "gamma": 0.1}
     assert [type(value) for value in d.values()] == [str, float, int, float]
 
 
-def test_a_schedule_is_immutable():
+def test_schedule_is_immutable():
     with pytest.raises(AttributeError):
         Constant(0.1).lr = 1
 
@@ -264,14 +264,14 @@ def test_a_schedule_is_immutable():
         (lambda: ReduceLROnPlateau(0.1, min_lr=1), "min_lr must be at most lr"),
     ],
 )
-def test_wrong_constants(make, message):
+def test_schedules_reject_invalid_arguments(make, message):
     with pytest.raises((TypeError, ValueError), match=message):
         make()
 
 
-DEEP = {"name": "Constant", "lr": 0.1}
+NESTED_WARMUP = {"name": "Constant", "lr": 0.1}
 for _ in range(5000):
-    DEEP = {"name": "Warmup", "epochs": 1, "schedule": DEEP}
+    NESTED_WARMUP = {"name": "Warmup", "epochs": 1, "schedule": NESTED_WARMUP}
 
 
 @pytest.mark.parametrize(
@@ -287,14 +287,14 @@ for _ in range(5000):
         ({"name": "Constant", "lr": "much"}, "Constant is invalid: lr must be a number, got 'much'"),
         ({"name": "Constant", "lr": [0.1]}, "Constant is invalid: lr must be a number"),
         ({"name": "CosineLR", "lr": 0.1, "epochs": 2.5}, "CosineLR is invalid: epochs must be a whole number"),
-        ({"name": "Constant", "lr": DEEP}, "Constant is invalid: lr must be a number"),
+        ({"name": "Constant", "lr": NESTED_WARMUP}, "Constant is invalid: lr must be a number"),
         ({"name": "Warmup", "schedule": 3, "epochs": 5}, "Warmup is invalid: schedule must be a Schedule"),
         ({"name": "Warmup", "schedule": {"name": "No"}, "epochs": 5}, "Warmup is invalid: the name of a schedule"),
-        (DEEP, "must not be another Warmup"),
+        (NESTED_WARMUP, "must not be another Warmup"),
     ],
     ids=lambda value: str(value)[:40] if isinstance(value, str) else "",
 )
-def test_wrong_files(d, message):
+def test_schedule_from_dict_rejects_invalid_content(d, message):
     with pytest.raises(ValueError, match=message):
         schedule_from_dict(d)
 
@@ -307,7 +307,7 @@ ANYTHING = st.recursive(
 
 
 @given(name=st.sampled_from(sorted(SCHEDULES)), data=st.data())
-def test_whatever_is_in_a_file_is_read_or_refused(name, data):
+def test_schedule_from_dict_of_any_content_loads_or_raises_value_error(name, data):
     keys = sorted({key for schedule in EXAMPLES for key in schedule.to_dict()} - {"name"})
     d = {"name": name, **data.draw(st.dictionaries(st.sampled_from(keys), ANYTHING))}
     with suppress(ValueError):
@@ -315,16 +315,16 @@ def test_whatever_is_in_a_file_is_read_or_refused(name, data):
 
 
 @given(state=ANYTHING | st.fixed_dictionaries({"lr": ANYTHING, "best": ANYTHING, "wait": ANYTHING}))
-def test_a_state_is_read_or_refused(state):
+def test_plateau_state_of_any_content_loads_or_raises_value_error(state):
     schedule = ReduceLROnPlateau(0.1)
     with suppress(ValueError):
         assert isinstance(schedule.resume(state), PlateauState)
 
 
-# ----------------------------------------------------------------------------------------------- in a fit
+# ----------------------------------------------------------------------------------------------- use in fits
 
-ENDLESS = [nnc.Constant(0.1), nnc.StepLR(0.1, 5), nnc.ExponentialLR(0.1, 0.9), nnc.ReduceLROnPlateau(0.1)]
-WITH_A_LENGTH = [nnc.CosineLR(0.1), nnc.CosineLR(0.1, min_lr=0.01), nnc.OneCycleLR(0.1)]
+ENDLESS_SCHEDULES = [nnc.Constant(0.1), nnc.StepLR(0.1, 5), nnc.ExponentialLR(0.1, 0.9), nnc.ReduceLROnPlateau(0.1)]
+FINITE_SCHEDULES = [nnc.CosineLR(0.1), nnc.CosineLR(0.1, min_lr=0.01), nnc.OneCycleLR(0.1)]
 ROWS = np.arange(12.0).reshape(6, 2) / 12, np.arange(6.0) / 6
 
 
@@ -332,8 +332,10 @@ def network():
     return nnc.NeuralNetwork([2, 3, 1], activation="tanh", loss="mse", seed=0)
 
 
-@pytest.mark.parametrize("schedule", [*WITH_A_LENGTH, *(nnc.Warmup(inner, 3) for inner in WITH_A_LENGTH)], ids=repr)
-def test_where_epochs_are_left_out_a_schedule_needs_a_length(schedule):
+@pytest.mark.parametrize(
+    "schedule", [*FINITE_SCHEDULES, *(nnc.Warmup(inner, 3) for inner in FINITE_SCHEDULES)], ids=repr
+)
+def test_fit_without_epochs_rejects_schedule_without_length(schedule):
     for fit in (
         lambda net: net.fit(*ROWS, max_seconds=0.01, lr=schedule),
         lambda net: net.fit_batches([ROWS], epochs=None, max_seconds=0.01, lr=schedule),
@@ -343,12 +345,12 @@ def test_where_epochs_are_left_out_a_schedule_needs_a_length(schedule):
     assert network().fit(*ROWS, callback=lambda record: record.epoch == 4, lr=schedule.resolved(9)).epochs == 4
 
 
-@pytest.mark.parametrize("schedule", [*ENDLESS, nnc.Warmup(nnc.StepLR(0.1, 5), 3)], ids=repr)
-def test_schedules_without_an_end_need_none(schedule):
+@pytest.mark.parametrize("schedule", [*ENDLESS_SCHEDULES, nnc.Warmup(nnc.StepLR(0.1, 5), 3)], ids=repr)
+def test_fit_without_epochs_accepts_endless_schedules(schedule):
     assert network().fit(*ROWS, callback=lambda record: record.epoch == 4, lr=schedule).epochs == 4
 
 
-OVER = [
+ENDED_SCHEDULES = [
     nnc.CosineLR(0.1),
     nnc.Warmup(nnc.CosineLR(0.1), 3),
     nnc.CosineLR(0.1, epochs=5),
@@ -357,8 +359,8 @@ OVER = [
 
 
 @pytest.mark.filterwarnings("ignore::nnc.LearningRateWarning")
-@pytest.mark.parametrize("schedule", OVER, ids=repr)
-def test_a_fit_whose_schedule_is_over_is_refused(schedule):
+@pytest.mark.parametrize("schedule", ENDED_SCHEDULES, ids=repr)
+def test_fit_after_end_of_schedule_raises(schedule):
     net = network()
     net.fit(*ROWS, epochs=5, lr=schedule)
     before = net.to_json(checkpoint=True)
@@ -374,12 +376,12 @@ def test_a_fit_whose_schedule_is_over_is_refused(schedule):
     assert net.fit(*ROWS, epochs=5, optimizer="sgd", reset_optimizer=True).lr[0] == 0.001
 
 
-def test_a_function_may_begin_with_0():
+def test_learning_rate_function_may_start_at_0():
     assert network().fit(*ROWS, epochs=5, lr=lambda epoch: 0.1 * epoch).lr[0] == 0
 
 
 @pytest.mark.parametrize("value", [65, 1024, 2**63, 10**400, np.inf, 1e308, np.nan])
-def test_waves_without_end_are_refused(value):
+def test_cosine_log_lr_rejects_too_many_cycles(value):
     with pytest.raises((TypeError, ValueError), match=r"^cycles must be "):
         CosineLogLR(0.1, cycles=value)
     rates = [CosineLogLR(0.1, 100, cycles=64)(epoch) for epoch in range(101)]
@@ -387,7 +389,7 @@ def test_waves_without_end_are_refused(value):
 
 
 @pytest.mark.parametrize("value", [2**63, 10**400, np.inf, 1e308])
-def test_lengths_beyond_the_engine_are_refused(value):
+def test_schedules_and_fit_reject_lengths_beyond_2_to_53(value):
     for make in (
         lambda: CosineLR(0.1, value),
         lambda: CosineLogLR(0.1, value),

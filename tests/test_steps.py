@@ -1,4 +1,4 @@
-"""Single steps from Python: `train_step` and `stepper` do what a fit of one epoch does, to the bit, and go on."""
+"""Tests of `train_step` and `stepper`: each step gives the same bits as a fit of one epoch."""
 
 import copy
 import gc
@@ -53,48 +53,48 @@ def data(net, n=6, seed=0):
     return X, rng.uniform(0, 1, (n, net.sizes[-1])).astype(net.dtype)
 
 
-def same(one, other):
+def has_same_params(one, other):
     return one.params.tobytes() == other.params.tobytes()
 
 
-def one_epoch(net, X, y, **options):
+def fit_one_epoch(net, X, y, **options):
     return net.fit(X, y, epochs=1, batch_size=len(X), n_threads=1, **options).loss[-1]
 
 
-# --------------------------------------------------------------------------------------------- a step is a fit
+# ---------------------------------------------------------------------------------------- equivalence of steps and fits
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("optimizer", OPTIMIZERS.values(), ids=OPTIMIZERS)
 @pytest.mark.parametrize("sizes", [(4, 7, 3), (3, 40, 40, 5)], ids=["small", "wide"])
-def test_steps_are_fits_of_one_epoch(sizes, optimizer, dtype):
+def test_step_equals_fit_of_one_epoch(sizes, optimizer, dtype):
     net = network(sizes, dtype)
     other = net.copy()
     X, y = data(net)
     for number in range(6):
-        begun = {"optimizer": optimizer, "lr": 0.01} if number == 0 else {}
-        assert net.train_step(X, y, **begun) == one_epoch(other, X, y, **begun)
-        assert same(net, other)
-    assert one_epoch(net, X, y) == one_epoch(other, X, y)  # and a fit goes on with the steps
-    assert same(net, other)
+        first_options = {"optimizer": optimizer, "lr": 0.01} if number == 0 else {}
+        assert net.train_step(X, y, **first_options) == fit_one_epoch(other, X, y, **first_options)
+        assert has_same_params(net, other)
+    assert fit_one_epoch(net, X, y) == fit_one_epoch(other, X, y)  # a fit continues after the steps
+    assert has_same_params(net, other)
 
 
 @pytest.mark.parametrize("lr", SCHEDULES.values(), ids=SCHEDULES)
-def test_a_schedule_counts_steps(lr):
+def test_schedule_of_train_step_counts_steps(lr):
     net = network()
     other = net.copy()
     X, y = data(net)
     for number in range(5):
-        begun = {"optimizer": "adam", "lr": lr} if number == 0 else {}
-        assert net.train_step(X, y, **begun) == one_epoch(other, X, y, **begun)
-        assert same(net, other)
-    given = network()
-    for _ in range(5):  # told again and again, it goes on all the same
-        given.train_step(X, y, optimizer="adam", lr=lr)
-    assert same(given, net)
+        first_options = {"optimizer": "adam", "lr": lr} if number == 0 else {}
+        assert net.train_step(X, y, **first_options) == fit_one_epoch(other, X, y, **first_options)
+        assert has_same_params(net, other)
+    repeated = network()
+    for _ in range(5):  # repeating the same arguments continues the schedule
+        repeated.train_step(X, y, optimizer="adam", lr=lr)
+    assert has_same_params(repeated, net)
 
 
-def test_a_schedule_that_is_over_is_refused():
+def test_step_after_end_of_schedule_raises():
     net = network()
     X, y = data(net)
     step = net.stepper("adam", nnc.CosineLR(0.02, 3))
@@ -108,99 +108,101 @@ def test_a_schedule_that_is_over_is_refused():
 
 
 @pytest.mark.parametrize("options", OPTIONS, ids=lambda options: "-".join(options) or "none")
-def test_a_stepper_has_the_options_of_fit(options):
+def test_stepper_supports_options_of_fit(options):
     net = network()
     other = net.copy()
     X, y = data(net)
     step = net.stepper("adam", 0.01, **options)
     for number in range(5):
-        begun = {"optimizer": "adam", "lr": 0.01} if number == 0 else {}
-        assert step(X, y) == one_epoch(other, X, y, **begun, **options)
-        assert same(net, other)
+        first_options = {"optimizer": "adam", "lr": 0.01} if number == 0 else {}
+        assert step(X, y) == fit_one_epoch(other, X, y, **first_options, **options)
+        assert has_same_params(net, other)
 
 
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.integers(1, 70), min_size=2, max_size=6), st.sampled_from(["float32", "float64"]), st.booleans())
-def test_the_number_of_rows_may_change(rows, dtype, labels):
+def test_number_of_rows_may_change_between_steps(rows, dtype, labels):
     net = network((4, 9, 3), dtype, "cross_entropy" if labels else "mse")
     other = net.copy()
     for number, n in enumerate(rows):
         X, y = data(net, n, number)
-        begun = {"optimizer": "adam", "lr": 0.01} if number == 0 else {}
-        assert net.train_step(X, y, **begun) == one_epoch(other, X, y, **begun)
-        assert same(net, other)
+        first_options = {"optimizer": "adam", "lr": 0.01} if number == 0 else {}
+        assert net.train_step(X, y, **first_options) == fit_one_epoch(other, X, y, **first_options)
+        assert has_same_params(net, other)
 
 
-def test_a_fresh_network_takes_plain_descent_and_keeps_nothing_of_it():
+def test_first_step_defaults_to_sgd_and_records_no_history():
     net = network()
     other = net.copy()
     X, y = data(net)
     for _ in range(3):
-        assert net.train_step(X, y) == one_epoch(other, X, y, optimizer="sgd", lr=0.01)
-    assert same(net, other)
+        assert net.train_step(X, y) == fit_one_epoch(other, X, y, optimizer="sgd", lr=0.01)
+    assert has_same_params(net, other)
     assert net.history is None
 
 
-def test_a_step_goes_on_with_the_optimizer_of_a_fit():
+def test_step_continues_with_optimizer_of_fit():
     net, twin = network(), network()
     X, y = data(net)
     for one in (net, twin):
         one.fit(X, y, epochs=4, optimizer="adam", lr=0.01, n_threads=1)
     for _ in range(3):
         net.train_step(X, y)
-        one_epoch(twin, X, y)
-    assert same(net, twin)
+        fit_one_epoch(twin, X, y)
+    assert has_same_params(net, twin)
     assert len(net.history.loss) == 4  # steps leave no history
 
 
 @pytest.mark.parametrize("number", [float, np.float64])
 @pytest.mark.parametrize("optimizer", ["sgd", "adam", "rprop"])
-def test_the_rate_may_be_another_one_at_every_step(optimizer, number):
+def test_learning_rate_may_change_at_each_step(optimizer, number):
     net, twin = network(), network()
     X, y = data(net)
-    for at in range(6):
-        rate = number(0.02 / (1 + at))
-        begun = {"optimizer": optimizer} if at == 0 else {}
-        assert net.train_step(X, y, rate, **begun) == one_epoch(twin, X, y, lr=rate, **begun)
-        assert same(net, twin)
+    for index in range(6):
+        learning_rate = number(0.02 / (1 + index))
+        first_options = {"optimizer": optimizer} if index == 0 else {}
+        assert net.train_step(X, y, learning_rate, **first_options) == fit_one_epoch(
+            twin, X, y, lr=learning_rate, **first_options
+        )
+        assert has_same_params(net, twin)
     before = net.params.tobytes()
     with pytest.raises(ValueError, match="lr must be a positive finite number"):
-        net.train_step(X, y, -rate)
-    assert net.train_step(X, y) == one_epoch(twin, X, y)
+        net.train_step(X, y, -learning_rate)
+    assert net.train_step(X, y) == fit_one_epoch(twin, X, y)
     assert before != net.params.tobytes()
-    assert same(net, twin)
+    assert has_same_params(net, twin)
 
 
-def test_another_optimizer_begins_anew():
+def test_different_optimizer_restarts_training_state():
     net, twin = network(), network()
     X, y = data(net)
     for one, optimizer in ((net, "adam"), (net, "momentum")):
         one.train_step(X, y, optimizer=optimizer, lr=0.02)
-        one_epoch(twin, X, y, optimizer=optimizer, lr=0.02)
-    assert same(net, twin)
+        fit_one_epoch(twin, X, y, optimizer=optimizer, lr=0.02)
+    assert has_same_params(net, twin)
 
 
-def test_steps_of_two_networks_and_two_steppers():
+def test_several_steppers_of_one_network_share_training_state():
     net, twin = network(), network()
     X, y = data(net)
     first, second = net.stepper("adam", 0.01), twin.stepper("adam", 0.01)
     for _ in range(3):
         assert first(X, y) == second(X, y)
-    third = net.stepper(lr=0.01)  # goes on with Adam; then the first goes on with that
+    third = net.stepper(lr=0.01)  # continues with Adam; the first stepper then continues from it
     for step in (third, first, net.train_step):
         assert step(X, y) == second(X, y)
-        assert same(net, twin)
+        assert has_same_params(net, twin)
 
 
-# ------------------------------------------------------------------------------------------------ what comes in
+# ------------------------------------------------------------------------------------------------ data conversion
 
 
 @pytest.mark.parametrize("kind", ["lists", "float64", "strided", "fortran", "integers", "read only"])
-def test_other_arrays_cost_their_conversion(kind):
+def test_step_converts_other_arrays_to_same_result(kind):
     net, twin = network(), network()
     X, y = data(net)
     X = np.round(8 * X) if kind == "integers" else X
-    into = {
+    convert = {
         "lists": lambda A: A.tolist(),
         "float64": lambda A: A.astype("float64"),
         "strided": lambda A: np.repeat(A, 2, axis=1)[:, ::2],
@@ -208,13 +210,13 @@ def test_other_arrays_cost_their_conversion(kind):
         "integers": lambda A: A.astype(int) if A is X else A,
         "read only": lambda A: A.view(),
     }[kind]
-    given = into(X), into(y)
+    converted = convert(X), convert(y)
     if kind == "read only":
-        for array in given:
+        for array in converted:
             array.flags.writeable = False
     for _ in range(3):
-        assert net.train_step(*given, 0.01, "adam") == twin.train_step(X, y, 0.01, "adam")
-    assert same(net, twin)
+        assert net.train_step(*converted, 0.01, "adam") == twin.train_step(X, y, 0.01, "adam")
+    assert has_same_params(net, twin)
 
 
 def unaligned(A):
@@ -224,58 +226,58 @@ def unaligned(A):
     return buffer
 
 
-@pytest.mark.parametrize("what", ["targets", "labels", "slopes"])
-def test_kinds_of_steps_in_turns(what):
-    """Arrays that come as they are take a way of their own, which none of the others may leave open or find open."""
-    loss = "cross_entropy" if what == "labels" else "mse"
+@pytest.mark.parametrize("data_kind", ["targets", "labels", "output_gradient"])
+def test_fast_and_general_steps_alternate_with_same_result(data_kind):
+    """Arrays that need no conversion use a fast path; steps of other kinds between them must leave it consistent."""
+    loss = "cross_entropy" if data_kind == "labels" else "mse"
     net, twin = network(loss=loss), network(loss=loss)
     X, y = data(net)
-    slopes = data(network())[1] - net.dtype.type(0.5)
+    dP = data(network())[1] - net.dtype.type(0.5)
     weights = np.linspace(0.5, 2, len(X))
 
-    def freezes(one, trainable):
+    def set_trainable(one, trainable):
         one.layers[0].trainable = trainable
 
     targets = lambda one, of: one.train_step(of(X), of(y))  # noqa: E731
-    by_slopes = lambda one, of: one.train_step(of(X), dP=of(slopes))  # noqa: E731
-    plain = by_slopes if what == "slopes" else targets
+    by_gradient = lambda one, of: one.train_step(of(X), dP=of(dP))  # noqa: E731
+    plain = by_gradient if data_kind == "output_gradient" else targets
     others = [
         targets,
-        by_slopes,
-        lambda one, of: one.train_step(of(X[:4]), dP=of(slopes[:4])),
-        lambda one, of: one.train_step(unaligned(X), dP=of(slopes)),
-        lambda one, of: one.train_step(of(X), dP=unaligned(slopes)),
+        by_gradient,
+        lambda one, of: one.train_step(of(X[:4]), dP=of(dP[:4])),
+        lambda one, of: one.train_step(unaligned(X), dP=of(dP)),
+        lambda one, of: one.train_step(of(X), dP=unaligned(dP)),
         lambda one, of: one.train_step(of(X), of(y[::-1])),
         lambda one, of: one.train_step(of(X), of(y), sample_weight=weights),
         lambda one, of: one.train_step(of(X[:4]), of(y[:4])),
-        lambda one, of: one.train_step(of(X[0]), of(y[:1] if what == "labels" else y[0])),
+        lambda one, of: one.train_step(of(X[0]), of(y[:1] if data_kind == "labels" else y[0])),
         lambda one, of: one.train_step(unaligned(X), of(y)),
         lambda one, of: one.train_step(of(X), unaligned(y)),
-        lambda one, of: one_epoch(one, of(X), of(y)),
+        lambda one, of: fit_one_epoch(one, of(X), of(y)),
         lambda one, of: one.train_step(of(X), of(y), 0.02),
-        lambda one, _: freezes(one, False),
-        lambda one, _: freezes(one, True),
+        lambda one, _: set_trainable(one, False),
+        lambda one, _: set_trainable(one, True),
     ]
     for one in (net, twin):
         one.train_step(X, y, 0.01, "adam")
     for other in others:
         for step in (plain, plain, other, other, plain):
             assert step(net, np.asarray) == step(twin, np.ndarray.tolist)
-            assert same(net, twin)
+            assert has_same_params(net, twin)
 
 
 @pytest.mark.parametrize("scaled", ["scale_X", "scale_y"])
-def test_rows_that_are_scaled_are_not_taken_as_they_are(scaled):
+def test_step_scales_rows_of_matching_dtype(scaled):
     scale = {scaled: nnc.Standardize()}
     net, twin = network(**scale), network(**scale)
     X, y = data(net)
     for _ in range(3):
         assert net.train_step(X, y, 0.01) == twin.train_step(X.tolist(), y.tolist(), 0.01)
-    assert same(net, twin)
+    assert has_same_params(net, twin)
 
 
 @pytest.mark.parametrize(("loss", "wrong"), [("bce", 2.0), ("poisson", -1.0), ("hinge", 0.5)])
-def test_targets_out_of_range_are_refused_at_every_step(loss, wrong):
+def test_step_rejects_targets_out_of_range(loss, wrong):
     net = network(loss=loss)
     X, y = data(net)
     y = np.where(y < 0.5, -1.0 if loss == "hinge" else 0.0, 1.0).astype(net.dtype)
@@ -286,31 +288,31 @@ def test_targets_out_of_range_are_refused_at_every_step(loss, wrong):
         net.train_step(X, y, 0.01)
 
 
-def test_weights_of_rows_and_labels():
+def test_sample_weight_of_step_equals_fit():
     net, twin = network(loss="cross_entropy"), network(loss="cross_entropy")
     X, y = data(net)
     weights = np.linspace(0.5, 2, len(X))
     for number, part in enumerate((weights, None, weights)):
-        begun = {"optimizer": "adam", "lr": 0.01} if number == 0 else {}
-        loss = net.train_step(X, y, sample_weight=part, **begun)
-        assert loss == one_epoch(twin, X, y, sample_weight=part, **begun)
-        assert same(net, twin)
+        first_options = {"optimizer": "adam", "lr": 0.01} if number == 0 else {}
+        loss = net.train_step(X, y, sample_weight=part, **first_options)
+        assert loss == fit_one_epoch(twin, X, y, sample_weight=part, **first_options)
+        assert has_same_params(net, twin)
 
 
-def test_weights_assigned_between_steps_are_seen():
+def test_step_uses_weights_assigned_between_steps():
     net, twin = network(), network()
     X, y = data(net)
     net.train_step(X, y, 0.01, "adam")
-    one_epoch(twin, X, y, optimizer="adam", lr=0.01)
+    fit_one_epoch(twin, X, y, optimizer="adam", lr=0.01)
     for one in (net, twin):
         one.weights[0][...] = 0.25
         one.params = one.params * 2
-    assert net.train_step(X, y) == one_epoch(twin, X, y)
-    assert same(net, twin)
+    assert net.train_step(X, y) == fit_one_epoch(twin, X, y)
+    assert has_same_params(net, twin)
 
 
 @pytest.mark.parametrize(("which", "name"), [("X", "y"), ("y", "y"), ("X", "dP"), ("dP", "dP")])
-def test_rows_that_are_not_finite_leave_the_network_as_it_was(which, name):
+def test_nonfinite_rows_leave_network_unchanged(which, name):
     net = network()
     X, y = data(net)
     step = net.stepper("adam", 0.01)
@@ -324,8 +326,8 @@ def test_rows_that_are_not_finite_leave_the_network_as_it_was(which, name):
     twin = network()
     for _ in range(3):
         twin.train_step(X, lr=0.01, optimizer="adam", **{name: y})
-    step(X, **{name: y})  # as if nothing had been
-    assert same(net, twin)
+    step(X, **{name: y})  # the rejected step had no effect
+    assert has_same_params(net, twin)
 
 
 @pytest.mark.parametrize(
@@ -344,7 +346,7 @@ def test_rows_that_are_not_finite_leave_the_network_as_it_was(which, name):
     ],
     ids=str,
 )
-def test_wrong_labels_are_refused_at_every_step(y):
+def test_step_rejects_invalid_labels(y):
     net, twin = network(loss="cross_entropy"), network(loss="cross_entropy")
     X, labels = data(net, 4)
     for one in (net, twin):
@@ -352,24 +354,24 @@ def test_wrong_labels_are_refused_at_every_step(y):
         one.train_step(X, labels)
     with pytest.raises((TypeError, ValueError), match="y must"):
         net.train_step(X, y)
-    assert same(net, twin)
+    assert has_same_params(net, twin)
     for _ in range(2):
         assert net.train_step(X, labels) == twin.train_step(X, labels.tolist())
-    assert same(net, twin)
+    assert has_same_params(net, twin)
 
 
 @pytest.mark.parametrize("kind", [">i8", ">i4", np.uint8, np.int16, np.uint64])
-def test_labels_of_other_kinds_are_taken_at_every_step(kind):
+def test_step_accepts_labels_of_any_integer_dtype(kind):
     net, twin = network(loss="cross_entropy"), network(loss="cross_entropy")
     X, labels = data(net, 3)
     one_hot = np.eye(3, dtype=net.dtype)[labels]
     for y in (labels, labels.astype(kind), labels, np.repeat(labels, 2).astype(kind)[::2], one_hot, labels):
         for _ in range(2):
             assert net.train_step(X, y, 0.1) == twin.train_step(X, labels.tolist(), 0.1)
-    assert same(net, twin)
+    assert has_same_params(net, twin)
 
 
-def test_a_step_that_is_refused_decides_nothing_about_labels():
+def test_rejected_step_does_not_fix_classes():
     net = network(loss="cross_entropy")
     X, labels = data(net, 3)
     with pytest.raises(ValueError, match="X must be finite"):
@@ -378,19 +380,19 @@ def test_a_step_that_is_refused_decides_nothing_about_labels():
     assert net.classes.tolist() == [1, 2, 3]
 
 
-def test_labels_that_stand_for_others_are_not_taken_as_they_are():
+def test_step_maps_labels_to_classes_of_fit():
     net, twin = network(loss="cross_entropy"), network(loss="cross_entropy")
     X, labels = data(net)
     for one in (net, twin):
         one.fit(X, np.arange(6) % 3 + 1, epochs=1, lr=0.01)  # 1, 2 and 3
     for _ in range(3):
         assert net.train_step(X, labels % 2 + 1) == twin.train_step(X, (labels % 2 + 1).tolist())
-    assert same(net, twin)
+    assert has_same_params(net, twin)
 
 
 @pytest.mark.filterwarnings("ignore::nnc.TrainingWarning")
 @pytest.mark.parametrize("which", [0, 1], ids=["int64", "one-hot"])
-def test_steps_on_labels_that_fail_say_what_slow_ones_do(which):
+def test_errors_of_fast_step_match_general_step(which):
     net = NeuralNetwork([4, 7, 3], activation="relu", loss="cross_entropy", seed=0)
     twin = net.copy()
     X, labels = np.random.default_rng(0).normal(size=(6, 4)), np.arange(6) % 3
@@ -406,11 +408,11 @@ def test_steps_on_labels_that_fail_say_what_slow_ones_do(which):
         with pytest.raises(nnc.DivergedError):  # noqa: PT012
             for factor in (1e200, 1, 1):
                 one.train_step(of(factor * X), of(y), 0.1)
-    assert same(net, twin)
+    assert has_same_params(net, twin)
 
 
-def test_catching_up_twice_counts_once():
-    """As a signal handler does that saves the network while it catches up."""
+def test_repeated_catch_up_counts_steps_once():
+    """A signal handler that saves the network during `catch_up` calls it again."""
     net = network()
     X, y = data(net)
     for _ in range(5):
@@ -423,20 +425,20 @@ def test_catching_up_twice_counts_once():
     assert net.copy().state.epoch == pickle.loads(pickle.dumps(net)).state.epoch == 6
 
 
-def test_plain_steps_at_another_rate_draw_other_masks():
+def test_each_step_draws_new_dropout_mask():
     net = NeuralNetwork([4, 9, nnc.layers.Dropout(0.5), 3], loss="mse", seed=0)
     X, y = data(network(dtype="float64"))
     before = net.params
     losses = []
-    for rate in (0.02, None, 0.03):
+    for learning_rate in (0.02, None, 0.03):
         net.params = before
-        losses.append(net.train_step(X, y, rate))
+        losses.append(net.train_step(X, y, learning_rate))
     assert len(set(losses)) == 3
     assert net.copy().streams.dropout_position == 3
 
 
 @pytest.mark.filterwarnings("ignore::nnc.TrainingWarning")
-def test_divergence_is_told():
+def test_divergence_of_step_raises_with_learning_rate_and_layer():
     net = NeuralNetwork([2, 3, 1], activation="relu", output="identity", seed=0)
     X, y = np.full((2, 2), 1e100), np.zeros((2, 1))
     with pytest.raises(nnc.DivergedError, match="learning rate of 1e\\+200") as caught:
@@ -446,7 +448,7 @@ def test_divergence_is_told():
     assert np.isfinite(net.params).all()
 
 
-def test_a_step_that_is_refused_changes_nothing():
+def test_rejected_step_leaves_optimizer_unchanged():
     net, twin = network(), network()
     X, y = data(net)
     for one in (net, twin):
@@ -460,13 +462,13 @@ def test_a_step_that_is_refused_changes_nothing():
     with pytest.raises(ValueError, match="X must"):
         fresh.train_step(nans, y, 0.01, "adam")
     assert fresh.state is None
-    for _ in range(2):  # with Adam, as if nothing had been
+    for _ in range(2):  # Adam continues as if there had been no rejected step
         assert net.train_step(X, y) == twin.train_step(X, y)
-    assert same(net, twin)
+    assert has_same_params(net, twin)
 
 
 @pytest.mark.parametrize("optimizer", ["lbfgs", "levenberg_marquardt"])
-def test_second_order_takes_no_single_steps(optimizer):
+def test_single_steps_reject_second_order_optimizers(optimizer):
     net = network(dtype="float64")
     X, y = data(net)
     with pytest.raises(ValueError, match="optimizer must be one that takes single steps"):
@@ -480,13 +482,13 @@ def test_second_order_takes_no_single_steps(optimizer):
     ("options", "message"),
     [({"l1": -1}, "l1 must"), ({"dropout": 1.0}, "dropout must"), ({"clip_norm": 0}, "clip_norm must")],
 )
-def test_options_are_checked(options, message):
+def test_stepper_rejects_invalid_options(options, message):
     net = network()
     with pytest.raises(ValueError, match=message):
         net.stepper("adam", 0.01, **options)
 
 
-def test_shapes_are_checked():
+def test_step_rejects_wrong_shapes():
     net = network()
     X, y = data(net)
     net.train_step(X, y)
@@ -496,23 +498,23 @@ def test_shapes_are_checked():
     net.train_step(X, y)
 
 
-# ------------------------------------------------------------------------------------------- between the steps
+# ------------------------------------------------------------------------ copies, files, fits and closing between steps
 
 
-@pytest.mark.parametrize("way", [NeuralNetwork.copy, copy.deepcopy, lambda net: pickle.loads(pickle.dumps(net))])
-def test_a_copy_goes_on_as_the_network_does(way):
+@pytest.mark.parametrize("method", [NeuralNetwork.copy, copy.deepcopy, lambda net: pickle.loads(pickle.dumps(net))])
+def test_copy_continues_steps_like_original(method):
     net = network()
     X, y = data(net)
     for _ in range(3):
         net.train_step(X, y, 0.01, "adam")
-    twin = way(net)
+    twin = method(net)
     for one in (net, twin):
         for _ in range(3):
             one.train_step(X, y)
-    assert same(net, twin)
+    assert has_same_params(net, twin)
 
 
-def test_a_checkpoint_goes_on_as_the_network_does(tmp_path):
+def test_checkpoint_continues_steps_like_original(tmp_path):
     net = network()
     X, y = data(net)
     for _ in range(3):
@@ -522,11 +524,11 @@ def test_a_checkpoint_goes_on_as_the_network_does(tmp_path):
     for one in (net, twin):
         for _ in range(3):
             one.train_step(X, y)
-    assert same(net, twin)
+    assert has_same_params(net, twin)
 
 
 @pytest.mark.parametrize("optimizer", ["adam", nnc.Adam()], ids=["name", "object"])
-def test_a_checkpoint_goes_on_where_the_optimizer_is_named_again(optimizer):
+def test_checkpoint_continues_if_optimizer_is_repeated(optimizer):
     net = network()
     X, y = data(net)
     for _ in range(3):
@@ -535,58 +537,58 @@ def test_a_checkpoint_goes_on_where_the_optimizer_is_named_again(optimizer):
     for one in (net, twin):
         one.train_step(X, y, 0.05, optimizer)
     assert [one.state.to_dict(one.model)["steps"] for one in (net, twin)] == [4, 4]
-    assert same(net, twin)
+    assert has_same_params(net, twin)
     fitted = network()
     fitted.fit(X, y, epochs=2, optimizer="adam", lr=0.05)
     fitted = nnc.from_json(fitted.to_json(checkpoint=True))
     fitted.train_step(X, y, optimizer="adam")
     assert (fitted.state.lr, fitted.state.to_dict(fitted.model)["steps"]) == (0.05, 3)
-    fitted.train_step(X, y, optimizer=nnc.Adam(0.5))  # the same but for its rate
+    fitted.train_step(X, y, optimizer=nnc.Adam(0.5))  # differs only in the learning rate
     assert fitted.state.lr == 0.5
 
 
-def test_a_stepper_that_takes_no_step_changes_nothing():
+def test_stepper_without_steps_has_no_effect():
     net, twin = network(), network()
     X, y = data(net)
     for one in (net, twin):
         one.fit(X, y, epochs=3, optimizer="adam", lr=0.01)
     first = net.stepper()
     net.stepper("sgd")
-    other = net.stepper()  # made before the next step, used behind it
+    other = net.stepper()  # created before the next step, used after it
     for step in (first, first, other, first):
         assert step(X, y) == twin.train_step(X, y)
-        assert same(net, twin)
+        assert has_same_params(net, twin)
     assert net.history.loss.tolist() == twin.history.loss.tolist()
     assert len(net.history.loss) == 3
 
 
-def test_a_fit_between_steps():
+def test_fit_between_steps_continues_training_state():
     net, twin = network(), network()
     X, y = data(net)
     step = net.stepper("adam", 0.01, dropout=0.2)
     for number in range(6):
-        begun = {"optimizer": "adam", "lr": 0.01} if number == 0 else {}
+        first_options = {"optimizer": "adam", "lr": 0.01} if number == 0 else {}
         if number == 3:
             net.fit(X, y, epochs=2, dropout=0.2, n_threads=1)
             twin.fit(X, y, epochs=2, dropout=0.2, n_threads=1)
         step(X, y)
-        one_epoch(twin, X, y, dropout=0.2, **begun)
-        assert same(net, twin)
+        fit_one_epoch(twin, X, y, dropout=0.2, **first_options)
+        assert has_same_params(net, twin)
 
 
-def test_a_stepper_goes_on_with_the_network_whose_state_was_set():
+def test_stepper_continues_from_state_set_by_setstate():
     net, twin = network(), network()
     X, y = data(net)
     state, step = net.__getstate__(), net.stepper("adam", 0.01)
     step(X, y)
     step(X, y)
     net.__setstate__(state)
-    one_epoch(twin, X, y, optimizer="adam", lr=0.01)
+    fit_one_epoch(twin, X, y, optimizer="adam", lr=0.01)
     step(X, y)
-    assert same(net, twin)
+    assert has_same_params(net, twin)
 
 
-def test_a_stepper_can_be_closed():
+def test_closed_stepper_raises_and_releases_network():
     net, twin = network(), network()
     X, y = data(net)
     with net.stepper("adam", 0.01) as step:
@@ -598,16 +600,16 @@ def test_a_stepper_can_be_closed():
         step.close()
     assert net.copy().state.steps == net.state.epoch == 3
     assert net.train_step(X, y) == twin.train_step(X, y)
-    assert same(net, twin)
-    gone, step = weakref.ref(net), net.stepper()
+    assert has_same_params(net, twin)
+    reference, step = weakref.ref(net), net.stepper()
     step(X, y)
     step.close()
     del net
     gc.collect()
-    assert gone() is None
+    assert reference() is None
 
 
-def test_a_stepper_is_left_out_of_a_pickle():
+def test_stepper_cannot_be_pickled_but_its_network_can():
     net, twin = network(), network()
     X, y = data(net)
     step = net.stepper("adam", 0.01)
@@ -623,16 +625,16 @@ def test_a_stepper_is_left_out_of_a_pickle():
         step()
 
 
-def test_steps_do_not_keep_a_network():
+def test_steps_hold_no_reference_to_network():
     net = network()
     net.train_step(*data(net))
-    gone = weakref.ref(net)
+    reference = weakref.ref(net)
     del net
     gc.collect()
-    assert gone() is None
+    assert reference() is None
 
 
-def test_weights_that_are_nan_are_named():
+def test_step_reports_nan_in_weights():
     net = network()
     X, y = data(net)
     net.train_step(X, y)
@@ -641,7 +643,7 @@ def test_weights_that_are_nan_are_named():
         net.train_step(X, y)
 
 
-# --------------------------------------------------------------------------------------------- labels and shares
+# --------------------------------------------------------------------------------------------- targets
 
 
 @pytest.mark.parametrize(
@@ -649,8 +651,8 @@ def test_weights_that_are_nan_are_named():
 )
 @pytest.mark.parametrize("loss", ["cross_entropy", "bce"])
 @pytest.mark.parametrize("call", ["train_step", "evaluate_loss", "gradients", "fit"])
-def test_arrays_of_labels_are_what_lists_are(call, loss, kind):
-    """Lists are looked at closely, what comes as it should is taken at once."""
+def test_label_arrays_give_same_result_as_lists(call, loss, kind):
+    """Lists go through the general conversion, suitable arrays through the fast path."""
     n_out = 2 if loss == "cross_entropy" else 1
     net = NeuralNetwork([4, 7, n_out], loss=loss, seed=5)
     other = net.copy()
@@ -665,26 +667,29 @@ def test_arrays_of_labels_are_what_lists_are(call, loss, kind):
         y = labels.astype(kind)
     options = {"epochs": 2} if call == "fit" else {}
     for _ in range(3):
-        one, same_one = getattr(net, call)(X, y, **options), getattr(other, call)(X.tolist(), y.tolist(), **options)
+        result, list_result = (
+            getattr(net, call)(X, y, **options),
+            getattr(other, call)(X.tolist(), y.tolist(), **options),
+        )
         if call == "gradients":
-            assert all(np.array_equal(a, b) for a, b in zip(sum(one, ()), sum(same_one, ()), strict=True))
+            assert all(np.array_equal(a, b) for a, b in zip(sum(result, ()), sum(list_result, ()), strict=True))
         elif call == "fit":
-            assert one.loss.tolist() == same_one.loss.tolist()
+            assert result.loss.tolist() == list_result.loss.tolist()
         else:
-            assert one == same_one
-        assert same(net, other)
+            assert result == list_result
+        assert has_same_params(net, other)
     assert (net.classes is None) == (other.classes is None)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_a_vector_is_a_column(dtype):
+def test_target_vector_equals_column(dtype):
     net = network((4, 7, 1), dtype)
     other, third = net.copy(), net.copy()
     X, y = data(net)
     for _ in range(3):
         assert net.train_step(X, y[:, 0], 0.1) == other.train_step(X, y, 0.1) == third.train_step(X, y.tolist(), 0.1)
-    assert same(net, other)
-    assert same(net, third)
+    assert has_same_params(net, other)
+    assert has_same_params(net, third)
     assert net.evaluate_loss(X[:1], y[0]) == other.evaluate_loss(X[:1], y[:1])
 
 
@@ -704,7 +709,7 @@ def test_a_vector_is_a_column(dtype):
         ("mse", 1, np.array([[0.5], [np.nan]]), "y must be finite"),
     ],
 )
-def test_wrong_arrays_of_labels_are_refused(loss, n_out, y, message):
+def test_each_method_rejects_invalid_targets(loss, n_out, y, message):
     net = NeuralNetwork([4, 7, n_out], loss=loss, seed=5)
     X = np.ones((len(y), 4))
     for call in (net.evaluate_loss, net.gradients, net.train_step, lambda *data: net.fit(*data, epochs=1, lr=0.001)):
@@ -714,23 +719,23 @@ def test_wrong_arrays_of_labels_are_refused(loss, n_out, y, message):
             call(X * np.inf, np.abs(np.nan_to_num(y)) / 2**64)
 
 
-@pytest.mark.parametrize("way", ["copy", "file", "pickle"])
-def test_what_has_been_dropped_goes_along(way):
-    """A copy drops what the network would have dropped, and not once more what it has."""
+@pytest.mark.parametrize("method", ["copy", "file", "pickle"])
+def test_copy_continues_dropout_masks(method):
+    """A copy continues the sequence of dropout masks; it does not repeat earlier masks."""
     net = network([4, 30, 3], dtype="float64")
     X, y = data(net)
     step = net.stepper("adam", dropout=0.5)
     for _ in range(3):
         step(X, y)
-    if way == "file":
+    if method == "file":
         other = nnc.from_json(net.to_json(checkpoint=True))
     else:
-        other = copy.copy(net) if way == "copy" else pickle.loads(pickle.dumps(net))
+        other = copy.copy(net) if method == "copy" else pickle.loads(pickle.dumps(net))
     assert other.streams.dropout_position == net.streams.dropout_position == 3
     assert other.stepper(dropout=0.5)(X, y) == step(X, y)
 
 
-def test_a_step_that_is_refused_leaves_the_learning_rate():
+def test_rejected_step_leaves_learning_rate_unchanged():
     net = NeuralNetwork([2, 3, 1], loss="mse", seed=0)
     X, y = np.zeros((4, 2)), np.zeros((4, 1))
     net.train_step(X, y, lr=0.1, optimizer="adam")
@@ -743,9 +748,9 @@ def test_a_step_that_is_refused_leaves_the_learning_rate():
     assert net.state.lr == 0.3
 
 
-# ---------------------------------------------------------------------------- an optimizer that is named once more
+# ---------------------------------------------------------------------------- repeated optimizer arguments
 
-WAYS = {
+METHODS = {
     "fit": lambda net, X, y, **options: net.fit(X, y, epochs=1, n_threads=1, **options),
     "fit_batches": lambda net, X, y, **options: net.fit_batches([(X, y)], n_threads=1, **options),
     "train_step": lambda net, X, y, **options: net.train_step(X, y, **options),
@@ -755,7 +760,7 @@ WAYS = {
 }
 
 
-def begun(optimizer="adam", lr=0.01):
+def build_trained(optimizer="adam", lr=0.01):
     net = network()
     X, y = data(net)
     for _ in range(3):
@@ -763,7 +768,7 @@ def begun(optimizer="adam", lr=0.01):
     return net, X, y
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize(
     ("before", "again"),
     [
@@ -774,18 +779,18 @@ def begun(optimizer="adam", lr=0.01):
         ("rprop", "rprop"),
     ],
 )
-def test_optimizer_with_the_same_settings_continues(way, before, again):
-    net, X, y = begun(before)
+def test_optimizer_with_the_same_settings_continues(method, before, again):
+    net, X, y = build_trained(before)
     other = net.copy()
-    WAYS[way](net, X, y, optimizer=again, lr=0.02)
+    METHODS[method](net, X, y, optimizer=again, lr=0.02)
     other.train_step(X, y, 0.02)
-    assert same(net, other)
+    assert has_same_params(net, other)
     net.train_step(X, y)
     other.train_step(X, y)
-    assert same(net, other)
+    assert has_same_params(net, other)
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize(
     ("before", "again", "options"),
     [
@@ -797,16 +802,16 @@ def test_optimizer_with_the_same_settings_continues(way, before, again):
         ("rprop", "rprop", {"reset_optimizer": True}),
     ],
 )
-def test_optimizer_with_other_settings_or_reset_starts_anew(way, before, again, options):
-    net, X, y = begun(before)
+def test_optimizer_with_other_settings_or_reset_starts_fresh(method, before, again, options):
+    net, X, y = build_trained(before)
     fresh = network()
     fresh.params = net.params
-    WAYS[way](net, X, y, optimizer=again, lr=0.02, **options)
+    METHODS[method](net, X, y, optimizer=again, lr=0.02, **options)
     fresh.train_step(X, y, 0.02, before if again is None else again)
-    assert same(net, fresh)
+    assert has_same_params(net, fresh)
     net.train_step(X, y)
     fresh.train_step(X, y)
-    assert same(net, fresh)
+    assert has_same_params(net, fresh)
     assert net.history.untracked_epochs + net.history.epochs == 2
 
 
@@ -816,24 +821,24 @@ def test_fit_of_lbfgs_continues_unless_it_is_reset():
     for net, options in zip(nets, ({}, {"optimizer": "lbfgs"}, {"reset_optimizer": True}), strict=True):
         net.fit(X, y, epochs=3, optimizer="lbfgs")
         net.fit(X, y, epochs=3, **options)
-    assert same(nets[0], nets[1])
+    assert has_same_params(nets[0], nets[1])
     assert [net.history.epochs for net in nets] == [6, 6, 3]
 
 
 def test_stepper_resets_only_before_its_first_step():
-    net, X, y = begun()
+    net, X, y = build_trained()
     fresh = network()
     fresh.params = net.params
     step, twin = net.stepper(lr=0.01, reset_optimizer=True), fresh.stepper("adam", 0.01)
     for _ in range(3):
         step(X, y)
         twin(X, y)
-        assert same(net, fresh)
+        assert has_same_params(net, fresh)
     for one in (net, fresh):
         one.fit(X, y, epochs=2, n_threads=1)
     step(X, y)
     twin(X, y)
-    assert same(net, fresh)
+    assert has_same_params(net, fresh)
 
 
 def test_named_optimizer_continues_its_schedule():
@@ -847,7 +852,7 @@ def test_named_optimizer_continues_its_schedule():
     assert [*third.lr] == [*first.lr]
 
 
-def test_reset_of_the_automatic_rule_starts_it_anew():
+def test_reset_optimizer_restarts_automatic_schedule():
     net = network()
     X, y = data(net)
     first = net.fit(X, y, epochs=4)
@@ -856,8 +861,8 @@ def test_reset_of_the_automatic_rule_starts_it_anew():
     assert net.history.epochs == 2
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_reset_optimizer_is_true_or_false(way):
-    net, X, y = begun()
+@pytest.mark.parametrize("method", METHODS)
+def test_reset_optimizer_rejects_other_types(method):
+    net, X, y = build_trained()
     with pytest.raises(TypeError, match="reset_optimizer must be True or False, got 'yes'"):
-        WAYS[way](net, X, y, reset_optimizer="yes")
+        METHODS[method](net, X, y, reset_optimizer="yes")

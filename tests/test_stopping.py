@@ -1,4 +1,4 @@
-"""When training ends, what it looks at in between, and what the callers of fit see of it."""
+"""Tests of stopping rules, validation, metrics, callbacks, progress bars and interrupts of a fit."""
 
 import itertools
 import json
@@ -35,8 +35,8 @@ def classifier(**settings):
     return NeuralNetwork([3, 8, 3], **{"activation": "tanh", "loss": "cross_entropy", "seed": 1, **settings})
 
 
-def complete(history):
-    """Checks what holds for every history."""
+def check_history(history):
+    """Assert the invariants of every history, and return it."""
     assert {"loss", "lr", "epoch_seconds"} <= set(history)
     assert {len(history[name]) for name in history} == {history.epochs}
     assert history.epoch_seconds.sum() <= history.seconds * 1.001 + 1e-9
@@ -44,51 +44,51 @@ def complete(history):
     return history
 
 
-# ---------------------------------------------------------------------------------------- one rule alone
+# ---------------------------------------------------------------------------------------- single stopping rules
 
 
-def test_epochs():
-    history = complete(regressor().fit(X, Y, epochs=7, lr=0.001))
+def test_fit_stops_after_epochs():
+    history = check_history(regressor().fit(X, Y, epochs=7, lr=0.001))
     assert (history.epochs, history.stop_reason, history.best_epoch) == (7, "epochs", None)
 
 
 @pytest.mark.parametrize("n_threads", [1, 2])
 @pytest.mark.parametrize("epochs", [None, 10**9])
-def test_max_seconds(epochs, n_threads):
-    history = complete(regressor().fit(X, Y, epochs=epochs, lr=0.001, max_seconds=0.1, n_threads=n_threads))
+def test_fit_stops_after_max_seconds(epochs, n_threads):
+    history = check_history(regressor().fit(X, Y, epochs=epochs, lr=0.001, max_seconds=0.1, n_threads=n_threads))
     assert history.stop_reason == "max_seconds"
     assert history.epochs > 0
     assert history.seconds >= 0.1
 
 
 @pytest.mark.parametrize("n_threads", [1, 2])
-def test_max_seconds_within_a_long_epoch(n_threads):
-    big = NeuralNetwork([8, 400, 400, 1], loss="mse", seed=0)
+def test_max_seconds_ends_fit_within_epoch(n_threads):
+    large_net = NeuralNetwork([8, 400, 400, 1], loss="mse", seed=0)
     X, y = np.zeros((200_000, 8)), np.zeros((200_000, 1))
-    before = big.params
-    history = complete(big.fit(X, y, batch_size=500, max_seconds=0.2, lr=0.001, n_threads=n_threads))
+    before = large_net.params
+    history = check_history(large_net.fit(X, y, batch_size=500, max_seconds=0.2, lr=0.001, n_threads=n_threads))
     assert (history.epochs, history.stop_reason) == (0, "max_seconds")
-    assert not np.array_equal(big.params, before)
-    assert np.isfinite(big.params).all()
-    assert big.fit(X[:5], y[:5], epochs=2, lr=0.001).epochs == 2
+    assert not np.array_equal(large_net.params, before)
+    assert np.isfinite(large_net.params).all()
+    assert large_net.fit(X[:5], y[:5], epochs=2, lr=0.001).epochs == 2
 
 
-@pytest.mark.parametrize("watched", [{}, {"validation": (XV, YV)}, {"callback": lambda record: None}])
-def test_target_loss(watched):
+@pytest.mark.parametrize("options", [{}, {"validation": (XV, YV)}, {"callback": lambda record: None}])
+def test_fit_stops_at_target_loss(options):
     reference = regressor().fit(X, Y, epochs=500, lr=0.1).loss
     target = float(reference[200])
     net = regressor()
-    history = complete(net.fit(X, Y, lr=0.1, target_loss=target, **watched))
+    history = check_history(net.fit(X, Y, lr=0.1, target_loss=target, **options))
     assert history.stop_reason == "target_loss"
     assert history.epochs == 1 + int(np.flatnonzero(reference <= target)[0])
     assert history.loss[-1] <= target
-    same = regressor()
-    same.fit(X, Y, epochs=history.epochs, lr=0.1)
-    assert np.array_equal(net.params, same.params)
+    expected = regressor()
+    expected.fit(X, Y, epochs=history.epochs, lr=0.1)
+    assert np.array_equal(net.params, expected.params)
 
 
-def by_hand(values, patience, min_delta=0.0, larger=False):
-    """(epochs until patience ends, best epoch), both counted from 1."""
+def simulate_patience(values, patience, min_delta=0.0, larger=False):
+    """Return the last epoch and the best epoch of early stopping, both counted from 1."""
     best, best_epoch = np.inf, 0
     for epoch, value in enumerate(-np.array(values) if larger else values, 1):
         if value < best - min_delta:
@@ -112,42 +112,42 @@ def by_hand(values, patience, min_delta=0.0, larger=False):
         ("rmse", "rmse", False, "rmse"),
     ],
 )
-def test_patience(monitor, column, validated, metrics, min_delta, restore_best):
+def test_patience_stops_and_restores_best_weights(monitor, column, validated, metrics, min_delta, restore_best):
     settings = {"lr": 0.5, "batch_size": 4, "metrics": metrics, "validation": (XV, YV) if validated else None}
     long = regressor().fit(X, Y, epochs=300, **settings)
-    epochs, best = by_hand(long[column], 5, min_delta, larger="r2" in column)
+    epochs, best = simulate_patience(long[column], 5, min_delta, larger="r2" in column)
     net = regressor()
     history = net.fit(
         X, Y, epochs=300, patience=5, min_delta=min_delta, monitor=monitor, restore_best=restore_best, **settings
     )
-    complete(history)
+    check_history(history)
     assert (history.stop_reason, history.epochs, history.best_epoch) == ("patience", epochs, best)
     for name in history:
         assert name == "epoch_seconds" or np.array_equal(history[name], long[name][:epochs])
-    same = regressor()
-    same.fit(X, Y, epochs=best if restore_best else epochs, **settings)
-    assert np.array_equal(net.params, same.params)
+    expected = regressor()
+    expected.fit(X, Y, epochs=best if restore_best else epochs, **settings)
+    assert np.array_equal(net.params, expected.params)
 
 
-def test_patience_on_accuracy():
+def test_patience_can_monitor_accuracy():
     settings = {"lr": 0.5, "batch_size": 4, "metrics": ["accuracy"], "validation": (XV, LABELS_V)}
     long = classifier().fit(X, LABELS, epochs=200, **settings)
-    epochs, best = by_hand(long.val_accuracy, 7, larger=True)
+    epochs, best = simulate_patience(long.val_accuracy, 7, larger=True)
     net = classifier()
     history = net.fit(X, LABELS, patience=7, monitor="accuracy", **settings)
     assert (history.stop_reason, history.epochs, history.best_epoch) == ("patience", epochs, best)
     assert net.score(XV, LABELS_V) == history.val_accuracy.max()
 
 
-def test_best_epoch_of_a_fit_that_goes_on():
+def test_best_epoch_of_second_fit_counts_from_its_start():
     net = regressor()
     net.fit(X, Y, epochs=5, lr=0.001, validation=(XV, YV))
     history = net.fit(X, Y, epochs=5, lr=0.001, validation=(XV, YV))
-    assert history.best_epoch == 1 + int(history.val_loss.argmin())  # of this fit
+    assert history.best_epoch == 1 + int(history.val_loss.argmin())  # counted from the start of this fit
 
 
-def test_callback_ends_the_training():
-    history = complete(regressor().fit(X, Y, callback=every(3, lambda record: record.epoch >= 9), lr=0.001))
+def test_callback_that_returns_true_ends_fit():
+    history = check_history(regressor().fit(X, Y, callback=call_every(3, lambda record: record.epoch >= 9), lr=0.001))
     assert (history.epochs, history.stop_reason) == (9, "callback")
 
 
@@ -163,17 +163,17 @@ def test_callback_ends_the_training():
 )
 @pytest.mark.filterwarnings("ignore::nnc.NotConvergedWarning")
 @pytest.mark.parametrize("batches", [False, True])
-def test_rules_together(rules, reason, batches):
+def test_first_fulfilled_stopping_rule_ends_fit(rules, reason, batches):
     rules = {**rules, "validation": (XV, YV), "lr": 0.01}
     net = regressor()
     if batches:
         history = net.fit_batches([(X[:30], Y[:30]), (X[30:], Y[30:])], **{"epochs": None, **rules})
     else:
         history = net.fit(X, Y, **rules)
-    assert complete(history).stop_reason == reason
+    assert check_history(history).stop_reason == reason
 
 
-def test_no_rule():
+def test_fit_without_stopping_rule_raises():
     for fit in (lambda: regressor().fit(X, Y, lr=0.1), lambda: regressor().fit_batches([(X, Y)], epochs=None)):
         with pytest.raises(TypeError, match="epochs must be set if no other argument ends the training"):
             fit()
@@ -184,16 +184,16 @@ def test_no_rule():
 
 @pytest.mark.parametrize("n_threads", [1, 2])
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
-def test_validation_loss_and_metrics(dtype, n_threads):
+def test_validation_loss_and_metrics_match_numpy(dtype, n_threads):
     net = regressor(dtype=dtype)
     weights = rng.uniform(0, 2, len(XV))
-    seen = []
+    expected = []
 
-    def look(record):
+    def evaluate(record):
         P = record.network.predict(XV).astype(float)
         errors = YV.astype(dtype) - P
         mean = np.average(YV, axis=0, weights=weights)
-        seen.append(
+        expected.append(
             [
                 record.network.evaluate_loss(XV, YV, weights),
                 np.mean(1 - weights @ errors**2 / (weights @ (YV - mean) ** 2)),
@@ -204,33 +204,39 @@ def test_validation_loss_and_metrics(dtype, n_threads):
 
     metrics = ["r2", "mae", "rmse"]
     history = net.fit(
-        X, Y, epochs=20, lr=0.1, validation=(XV, YV, weights), metrics=metrics, callback=every(1, look),
+        X, Y, epochs=20, lr=0.1, validation=(XV, YV, weights), metrics=metrics, callback=call_every(1, evaluate),
         n_threads=n_threads,
     )  # fmt: skip
-    found = np.transpose([history[f"val_{name}"] for name in ("loss", *metrics)])
-    assert found == pytest.approx(np.array(seen), rel=1e-12 if dtype == "float64" else 1e-5)
+    actual = np.transpose([history[f"val_{name}"] for name in ("loss", *metrics)])
+    assert actual == pytest.approx(np.array(expected), rel=1e-12 if dtype == "float64" else 1e-5)
 
 
-def test_metrics_of_classes():
-    net, seen = classifier(), []
+def test_metrics_of_classifier_match_numpy():
+    net, expected = classifier(), []
 
-    def look(record):
+    def evaluate(record):
         predicted = record.network.predict_classes(XV)
         scores = []
         for c in range(3):
-            both = np.sum((predicted == c) & (c == LABELS_V))
-            scores.append(2 * both / max(1, np.sum(predicted == c) + np.sum(c == LABELS_V)))
-        there = np.union1d(predicted, LABELS_V)
-        seen.append([np.mean(predicted == LABELS_V), np.mean([scores[c] for c in there])])
+            hits = np.sum((predicted == c) & (c == LABELS_V))
+            scores.append(2 * hits / max(1, np.sum(predicted == c) + np.sum(c == LABELS_V)))
+        classes = np.union1d(predicted, LABELS_V)
+        expected.append([np.mean(predicted == LABELS_V), np.mean([scores[c] for c in classes])])
 
     history = net.fit(
-        X, LABELS, epochs=20, lr=0.5, validation=(XV, LABELS_V), metrics=("accuracy", "f1"), callback=every(1, look)
+        X,
+        LABELS,
+        epochs=20,
+        lr=0.5,
+        validation=(XV, LABELS_V),
+        metrics=("accuracy", "f1"),
+        callback=call_every(1, evaluate),
     )
-    assert np.transpose([history.val_accuracy, history.val_f1]) == pytest.approx(np.array(seen), rel=1e-12)
+    assert np.transpose([history.val_accuracy, history.val_f1]) == pytest.approx(np.array(expected), rel=1e-12)
 
 
-def test_f1_counts_the_same_classes_in_every_epoch():
-    """Two of three classes in the validation rows are not a binary problem."""
+def test_f1_averages_over_classes_for_two_of_three_classes():
+    """Validation rows with two of three classes must not be treated as binary classification."""
     two = LABELS_V < 2
     net = classifier()
     history = net.fit(X, LABELS, epochs=300, lr=1.0, validation=(XV[two], LABELS_V[two]), metrics="f1")
@@ -240,43 +246,43 @@ def test_f1_counts_the_same_classes_in_every_epoch():
     assert history.val_f1[-1] == pytest.approx(np.mean(f1), rel=1e-12)
 
 
-def test_metrics_without_validation_are_of_the_training_rows():
+def test_metrics_without_validation_use_training_rows():
     net = classifier()
     history = net.fit(X, LABELS, epochs=5, lr=0.001, batch_size=7, metrics=["accuracy"])
     assert history.accuracy[-1] == net.score(X, LABELS)
     assert "val_accuracy" not in history
 
 
-def test_validation_changes_nothing_else():
-    plain, watched = regressor(), regressor()
+def test_validation_does_not_change_weights():
+    plain, validated = regressor(), regressor()
     plain.fit(X, Y, epochs=10, lr=0.001, batch_size=7)
-    watched.fit(X, Y, epochs=10, lr=0.001, batch_size=7, validation=(XV, YV), metrics=["r2"])
-    assert np.array_equal(plain.params, watched.params)
+    validated.fit(X, Y, epochs=10, lr=0.001, batch_size=7, validation=(XV, YV), metrics=["r2"])
+    assert np.array_equal(plain.params, validated.params)
 
 
-def split(net, X, y, weights, share):
-    return net.converter.split(X, y, weights, share, net.streams.key(SPLIT))
+def split(net, X, y, weights, fraction):
+    return net.converter.split(X, y, weights, fraction, net.streams.key(SPLIT))
 
 
-@pytest.mark.parametrize("share", [0.25, np.float32(0.25), np.float64(0.25)])
-def test_fraction(share):
-    """Rows that are validated on are not trained on, and the seed says which."""
-    marked = np.arange(60) / 60
-    inputs = np.column_stack([marked, X[:, 1:]])
-    histories = [regressor(seed=seed).fit(inputs, Y, epochs=3, lr=0.001, validation=share) for seed in (1, 1, 2)]
+@pytest.mark.parametrize("fraction", [0.25, np.float32(0.25), np.float64(0.25)])
+def test_validation_fraction_splits_rows_by_seed(fraction):
+    """Validation rows are not used for training, and the seed determines them."""
+    row_ids = np.arange(60) / 60
+    inputs = np.column_stack([row_ids, X[:, 1:]])
+    histories = [regressor(seed=seed).fit(inputs, Y, epochs=3, lr=0.001, validation=fraction) for seed in (1, 1, 2)]
     assert np.array_equal(histories[0].val_loss, histories[1].val_loss)
     assert not np.array_equal(histories[0].val_loss, histories[2].val_loss)
     net = regressor()
-    (X_train, y_train, none, (X_val, y_val)) = split(net, inputs, Y, None, 0.25)
-    assert none is None
+    (X_train, y_train, weights, (X_val, y_val)) = split(net, inputs, Y, None, 0.25)
+    assert weights is None
     assert (len(X_train), len(X_val)) == (45, 15)
-    assert set(X_train[:, 0]) | set(X_val[:, 0]) == set(marked)
-    same = regressor()
-    history = same.fit(X_train, y_train, epochs=3, lr=0.001, validation=(X_val, y_val))
+    assert set(X_train[:, 0]) | set(X_val[:, 0]) == set(row_ids)
+    other = regressor()
+    history = other.fit(X_train, y_train, epochs=3, lr=0.001, validation=(X_val, y_val))
     assert np.array_equal(history.val_loss, histories[0].val_loss)
 
 
-def test_fraction_with_weights():
+def test_validation_split_keeps_weight_of_each_row():
     weights = rng.uniform(0.1, 1, 60)
     net = regressor()
     X_train, _, w_train, (X_val, _, w_val) = split(net, X, Y, weights, 0.25)
@@ -287,22 +293,22 @@ def test_fraction_with_weights():
 
 
 @pytest.mark.parametrize("kind", ["labels", "strings", "one-hot", "signs"])
-def test_fraction_keeps_the_share_of_every_class(kind):
+def test_validation_split_is_stratified(kind):
     y = np.repeat([0, 1, 2], [60, 30, 10])
-    given = {
+    targets = {
         "labels": y,
         "strings": np.array(["a", "b", "c"])[y],
         "one-hot": np.eye(3)[y],
         "signs": 2 * np.eye(3)[y] - 1,
     }[kind]
     net = NeuralNetwork([1, 3], loss="hinge" if kind == "signs" else "cross_entropy", seed=3)
-    _, _, _, (_, y_val) = split(net, np.arange(100.0)[:, None], given, None, 0.2)
+    _, _, _, (_, y_val) = split(net, np.arange(100.0)[:, None], targets, None, 0.2)
     counts = np.unique(y_val, axis=0, return_counts=True)[1]
     assert sorted(counts) == [2, 6, 12]
 
 
-def test_fraction_of_soft_targets():
-    """Numbers between 0 and 1 are no classes of one row each."""
+def test_validation_split_of_soft_targets_is_not_stratified():
+    """Numbers between 0 and 1 must not be treated as classes of one row each."""
     net = NeuralNetwork([3, 1], loss="bce", seed=0)
     assert len(net.fit(X, rng.uniform(0, 1, 60), epochs=2, lr=0.001, validation=0.2).val_loss) == 2
 
@@ -310,9 +316,9 @@ def test_fraction_of_soft_targets():
 # ----------------------------------------------------------------------------------- patience without epochs
 
 
-def test_patience_alone_ends_the_creeping_of_a_loss():
-    """Which falls by less and less, and would do so for ever."""
-    labels = (X[:, 0] > 0).astype(int)  # two classes that a line parts: the loss has no minimum
+def test_patience_without_epochs_ignores_tiny_improvements():
+    """The loss decreases forever, by smaller and smaller amounts."""
+    labels = (X[:, 0] > 0).astype(int)  # the classes are linearly separable, so the loss has no minimum
     net = NeuralNetwork([3, 2], loss="cross_entropy", seed=0)
     history = net.fit(X, labels, lr=1.0, patience=3)
     assert history.stop_reason == "patience"
@@ -326,15 +332,15 @@ def test_patience_alone_ends_the_creeping_of_a_loss():
     assert again.fit(X, labels, lr=1.0, patience=3, min_delta=0, max_seconds=0.3).stop_reason == "max_seconds"
 
 
-def test_patience_with_epochs_takes_any_improvement():
+def test_patience_with_epochs_counts_any_improvement():
     runs = [regressor() for _ in range(3)]
-    for net, given in zip(runs, ({}, {"min_delta": 0}, {"min_delta": 0.0}), strict=True):
-        history = net.fit(X, Y, epochs=3000, lr=1e-3, patience=3, **given)
+    for net, options in zip(runs, ({}, {"min_delta": 0}, {"min_delta": 0.0}), strict=True):
+        history = net.fit(X, Y, epochs=3000, lr=1e-3, patience=3, **options)
         assert (history.epochs, history.best_epoch) == (3000, 3000)
         assert np.array_equal(net.params, runs[0].params)
 
 
-def test_patience_alone_with_a_metric_that_is_0_at_first():
+def test_patience_without_epochs_supports_metric_that_starts_at_0():
     history = classifier().fit(X, LABELS, patience=5, lr=0.5, metrics="accuracy", monitor="accuracy")
     assert history.stop_reason == "patience"
     assert history["accuracy"][history.best_epoch - 1] >= history["accuracy"].max() * (1 - 1e-4)
@@ -343,7 +349,7 @@ def test_patience_alone_with_a_metric_that_is_0_at_first():
 # --------------------------------------------------------------------------------------------- callbacks
 
 
-def every(epochs, function):
+def call_every(epochs, function):
     def callback(record):
         return function(record)
 
@@ -351,11 +357,17 @@ def every(epochs, function):
     return callback
 
 
-def test_record():
+def test_record_of_callback_has_values_of_epoch():
     net, records = regressor(), []
     net.fit(X, Y, epochs=4, lr=0.001)
     history = net.fit(
-        X, Y, epochs=6, lr=nnc.StepLR(0.1, 2), validation=(XV, YV), metrics=["mae"], callback=every(1, records.append)
+        X,
+        Y,
+        epochs=6,
+        lr=nnc.StepLR(0.1, 2),
+        validation=(XV, YV),
+        metrics=["mae"],
+        callback=call_every(1, records.append),
     )
     assert [record.epoch for record in records] == [5, 6, 7, 8, 9, 10]
     for column in ("loss", "val_loss", "val_mae", "lr"):
@@ -372,27 +384,34 @@ def test_record():
 
 
 @pytest.mark.parametrize("batches", [False, True])
-def test_several_callbacks_each_at_its_pace(batches):
+def test_each_callback_is_called_at_its_own_interval(batches):
     calls = {1: [], 3: [], 7: []}
-    callbacks = [every(n, lambda record, n=n: calls[n].append(record.epoch)) for n in calls]
+    callbacks = [call_every(n, lambda record, n=n: calls[n].append(record.epoch)) for n in calls]
     net = regressor()
     for epochs in (4, 16):
         if batches:
             net.fit_batches([(X, Y)], epochs=epochs, lr=0.001, callback=callbacks)
         else:
             net.fit(X, Y, epochs=epochs, lr=0.001, callback=tuple(callbacks))
-    assert calls == {1: [*range(1, 21)], 3: [3, 4, 6, 9, 12, 15, 18, 20], 7: [4, 7, 14, 20]}  # and after the last
+    assert calls == {
+        1: [*range(1, 21)],
+        3: [3, 4, 6, 9, 12, 15, 18, 20],
+        7: [4, 7, 14, 20],
+    }  # each is also called after the last epoch
 
 
-def test_all_callbacks_are_called_where_one_ends_the_training():
-    seen = []
-    callbacks = [every(2, lambda record: seen.append("a") or True), every(2, lambda record: seen.append("b"))]
+def test_all_callbacks_are_called_before_one_ends_fit():
+    calls = []
+    callbacks = [
+        call_every(2, lambda record: calls.append("a") or True),
+        call_every(2, lambda record: calls.append("b")),
+    ]
     assert regressor().fit(X, Y, epochs=10, lr=0.001, callback=callbacks).epochs == 2
-    assert seen == ["a", "b"]
+    assert calls == ["a", "b"]
 
 
 @pytest.mark.parametrize("validation", [None, (XV, YV)])
-def test_a_callback_that_asks_for_time_in_between(validation):
+def test_callback_with_seconds_is_called_at_most_that_often(validation):
     for pause in (0, 0.02):
         times, net = [], regressor()
 
@@ -408,29 +427,34 @@ def test_a_callback_that_asks_for_time_in_between(validation):
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "lbfgs"])
-def test_a_callback_is_called_after_every_epoch(optimizer):
-    seen, late = [], []
+def test_callback_is_called_after_each_epoch(optimizer):
+    calls, late_calls = [], []
     net = regressor()
 
-    def at_last(record):
-        late.append(record.epoch)
+    def call_late(record):
+        late_calls.append(record.epoch)
 
-    at_last.seconds = 1000
-    callbacks = [lambda record: seen.append(record.epoch), at_last]
+    call_late.seconds = 1000
+    callbacks = [lambda record: calls.append(record.epoch), call_late]
     net.fit(X, Y, epochs=300, lr=None if optimizer == "lbfgs" else 0.1, optimizer=optimizer, callback=callbacks)
     net.fit_batches([(X, Y), (X, Y)], epochs=3, optimizer="sgd", reset_optimizer=True, callback=callbacks)
-    assert seen == [*range(1, 301), 1, 2, 3]
-    assert late == [300, 3]  # after the last epoch, whatever time it is
+    assert calls == [*range(1, 301), 1, 2, 3]
+    assert late_calls == [300, 3]  # also called after the last epoch, regardless of `seconds`
 
 
-def test_a_progress_bar_asks_for_time_in_between():
+def test_progress_bar_is_updated_at_most_20_times_a_second():
     assert Progress.seconds == 0.05
 
 
-def test_a_callback_sees_the_network_of_its_epoch():
+def test_callback_sees_weights_of_its_epoch():
     states = {}
     regressor().fit(
-        X, Y, epochs=9, lr=0.001, batch_size=7, callback=every(3, lambda r: states.update({r.epoch: r.network.params}))
+        X,
+        Y,
+        epochs=9,
+        lr=0.001,
+        batch_size=7,
+        callback=call_every(3, lambda r: states.update({r.epoch: r.network.params})),
     )
     for epoch, params in states.items():
         net = regressor()
@@ -438,29 +462,29 @@ def test_a_callback_sees_the_network_of_its_epoch():
         assert np.array_equal(net.params, params)
 
 
-def test_best_is_the_best_of_all_epochs():
-    """Also of those that no callback has seen."""
-    seen = []
-    history = regressor().fit(X, Y, epochs=60, lr=1.0, batch_size=3, callback=every(7, seen.append))
+def test_best_of_record_considers_all_epochs():
+    """Epochs without a call of the callback count, too."""
+    records = []
+    history = regressor().fit(X, Y, epochs=60, lr=1.0, batch_size=3, callback=call_every(7, records.append))
     assert history.best_epoch == 1 + int(history.loss.argmin())
-    for record in seen:
+    for record in records:
         assert record.best == (history.loss[: record.epoch].argmin() == record.epoch - 1)
 
 
-def test_callbacks_change_nothing():
-    plain, watched = regressor(), regressor()
+def test_callbacks_do_not_change_weights():
+    plain, observed = regressor(), regressor()
     plain.fit(X, Y, epochs=30, batch_size=7, dropout=0.2, optimizer="adam")
-    watched.fit(
+    observed.fit(
         X, Y, epochs=30, batch_size=7, dropout=0.2, optimizer="adam",
-        callback=every(2, lambda r: not r.network.copy().train_step(X, Y)),
+        callback=call_every(2, lambda r: not r.network.copy().train_step(X, Y)),
     )  # fmt: skip
-    assert np.array_equal(plain.params, watched.params)
+    assert np.array_equal(plain.params, observed.params)
 
 
 @pytest.mark.parametrize("batches", [False, True])
 @pytest.mark.parametrize("validation", [None, (XV, YV)])
-def test_an_exception_in_a_callback(validation, batches):
-    net, same = regressor(), regressor()
+def test_exception_in_callback_keeps_state_of_its_epoch(validation, batches):
+    net, expected = regressor(), regressor()
     handler = signal.getsignal(signal.SIGINT)
 
     def fit(net, epochs, **settings):
@@ -468,41 +492,41 @@ def test_an_exception_in_a_callback(validation, batches):
             return net.fit_batches([(X, Y)], epochs=epochs, validation=validation, **settings)
         return net.fit(X, Y, epochs=epochs, validation=validation, **settings)
 
-    fails = every(4, lambda record: 1 / 0)
+    fails = call_every(4, lambda record: 1 / 0)
     with pytest.raises(ZeroDivisionError) as caught:
         fit(net, 10, optimizer="adam", callback=fails)
     assert caught.value.__notes__ == [f"in the callback {fails!r} after epoch 4"]
     assert caught.traceback[-1].name == "<lambda>"
-    fit(same, 4, optimizer="adam")
-    assert np.array_equal(net.params, same.params)
-    assert fit(net, 6).epochs == fit(same, 6).epochs == 6
-    assert np.array_equal(net.params, same.params)
+    fit(expected, 4, optimizer="adam")
+    assert np.array_equal(net.params, expected.params)
+    assert fit(net, 6).epochs == fit(expected, 6).epochs == 6
+    assert np.array_equal(net.params, expected.params)
     again = nnc.from_json(net.to_json(checkpoint=True))
     assert again.state.history.epochs == 10
     assert signal.getsignal(signal.SIGINT) is handler
 
 
-def test_an_exception_in_a_metric(monkeypatch):
-    """Columns of a history have one length then, too."""
+def test_exception_in_metric_leaves_history_consistent(monkeypatch):
+    """All columns of the history still have the same length."""
     from nnc._data import metrics
 
-    def broken(*arguments):
+    def raise_error(*arguments):
         raise RuntimeError
 
     net = regressor()
-    monkeypatch.setitem(metrics.METRICS, "mae", metrics.Metric("mae", broken, "values", False))
+    monkeypatch.setitem(metrics.METRICS, "mae", metrics.Metric("mae", raise_error, "values", False))
     with pytest.raises(RuntimeError):
         net.fit(X, Y, epochs=3, lr=0.001, validation=(XV, YV), metrics=["r2", "mae"])
     monkeypatch.undo()
     net.fit(X, Y, epochs=2)
-    complete(net.state.history)
+    check_history(net.state.history)
     assert nnc.from_json(net.to_json(checkpoint=True)).state.history.epochs == 3
 
 
 # ---------------------------------------------------------------------------------------------- progress
 
 
-def test_progress(capsys):
+def test_progress_bar_shows_epochs_and_losses(capsys):
     pytest.importorskip("tqdm")
     net = regressor()
     net.fit(X, Y, epochs=10, lr=0.001)
@@ -514,16 +538,16 @@ def test_progress(capsys):
     assert "epoch/s" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("wrong", [{"y": Y[:5]}, {"validation": (XV, YV[:3])}, {"class_weight": "balanced"}])
-def test_no_bar_is_left_where_the_data_is_refused(capsys, wrong):
+@pytest.mark.parametrize("invalid", [{"y": Y[:5]}, {"validation": (XV, YV[:3])}, {"class_weight": "balanced"}])
+def test_rejected_data_shows_no_progress_bar(capsys, invalid):
     pytest.importorskip("tqdm")
-    arguments = {"y": Y, "epochs": 3, "progress": True, **wrong}
+    arguments = {"y": Y, "epochs": 3, "progress": True, **invalid}
     with pytest.raises(ValueError, match=r"y must|class_weight requires"):
         regressor().fit(X, **arguments)
     assert capsys.readouterr().err == ""
 
 
-def test_progress_without_tqdm(monkeypatch):
+def test_progress_without_tqdm_raises_import_error(monkeypatch):
     monkeypatch.setitem(sys.modules, "tqdm", None)
     monkeypatch.setitem(sys.modules, "tqdm.auto", None)
     net = regressor()
@@ -543,15 +567,15 @@ import numpy as np
 import nnc
 from nnc import NeuralNetwork
 
-how = sys.argv[1]
+case = sys.argv[1]
 rng = np.random.default_rng(0)
 X, y = rng.uniform(-1, 1, (50, 8)), rng.uniform(0, 1, (50, 1))
 net = NeuralNetwork([8, 300, 300, 1], loss="mse", seed=0)
 net.fit(X, y, epochs=1, lr=0.001)
 settings = {"epochs": 10**7}
-if how == "validation":  # seconds of it after each epoch, which takes milliseconds
-    many = rng.uniform(-1, 1, (400_000, 8))
-    settings.update(validation=(many, np.zeros((400_000, 1))), metrics=["mae"], n_threads=int(sys.argv[2]))
+if case == "validation":  # an epoch takes milliseconds, its validation seconds
+    X_val = rng.uniform(-1, 1, (400_000, 8))
+    settings.update(validation=(X_val, np.zeros((400_000, 1))), metrics=["mae"], n_threads=int(sys.argv[2]))
 
 def interrupt():
     while signal.getsignal(signal.SIGINT) is signal.default_int_handler:
@@ -561,9 +585,9 @@ def interrupt():
 
 threading.Thread(target=interrupt, daemon=True).start()
 calls = []
-if how == "batches":
+if case == "batches":
     history = net.fit_batches([(X, y)] * 5, callback=calls.append, **settings)
-elif how == "callback":
+elif case == "callback":
     def callback(record):
         calls.append(record.epoch)
         end = time.monotonic() + 0.6
@@ -585,10 +609,10 @@ print(json.dumps({
 
 
 @posix
-@pytest.mark.parametrize("how", [("validation", "1"), ("validation", "2"), ("batches",), ("callback",)])
-def test_interrupt(how):
+@pytest.mark.parametrize("arguments", [("validation", "1"), ("validation", "2"), ("batches",), ("callback",)])
+def test_interrupt_keeps_history_consistent(arguments):
     result = subprocess.run(
-        [sys.executable, "-P", "-W", "error", "-c", INTERRUPTED, *how], capture_output=True, text=True, timeout=60
+        [sys.executable, "-P", "-W", "error", "-c", INTERRUPTED, *arguments], capture_output=True, text=True, timeout=60
     )
     assert result.returncode == 0, result.stderr
     found = json.loads(result.stdout)
@@ -597,7 +621,7 @@ def test_interrupt(how):
     assert found["finite"]
     assert found["goes_on"] == "epochs"
     assert found["checkpoint"] == found["epochs"] + 2
-    assert found["calls"] >= 1  # one after the last epoch at least
+    assert found["calls"] >= 1  # at least the call after the last epoch
 
 
 # ------------------------------------------------------------------------------------------- divergence
@@ -607,47 +631,47 @@ def test_interrupt(how):
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("batches", [False, True])
 @pytest.mark.parametrize(
-    "watched",
+    "options",
     [{}, {"validation": (XV, YV)}, {"patience": 50}, {"callback": "checkpoint"}, {"callback": lambda record: None}],
     ids=["plain", "validation", "patience", "checkpoint", "callback"],
 )
 @pytest.mark.parametrize("lr", [30.0, "large", "largest"])
-def test_divergence(tmp_path, lr, watched, batches, dtype):
+def test_divergence_leaves_network_and_files_finite(tmp_path, lr, options, batches, dtype):
     net = regressor(dtype=dtype, activation="identity")
     largest = float(np.finfo(dtype).max)
-    rate = {"large": largest**0.5, "largest": largest / 2}.get(lr, lr)
+    learning_rate = {"large": largest**0.5, "largest": largest / 2}.get(lr, lr)
     path = tmp_path / "net.json"
-    if watched.get("callback") == "checkpoint":
-        watched = {"callback": nnc.Checkpoint(path)}
+    if options.get("callback") == "checkpoint":
+        options = {"callback": nnc.Checkpoint(path)}
     data = ([(100 * X[:20], Y[:20]), (100 * X[20:], Y[20:])],) if batches else (100 * X, Y)
     with pytest.raises(DivergedError, match="the last finite weights") as caught:
-        (net.fit_batches if batches else net.fit)(*data, epochs=500, lr=rate, **watched)
+        (net.fit_batches if batches else net.fit)(*data, epochs=500, lr=learning_rate, **options)
     error = caught.value
     assert np.isfinite(net.params).all()
     assert f"epoch {error.epoch} " in str(error)
-    assert f"learning rate of {rate:g} " in str(error)
+    assert f"learning rate of {learning_rate:g} " in str(error)
     assert f"layer {error.layer} " in str(error)
-    assert complete(error.history).stop_reason == "diverged"
+    assert check_history(error.history).stop_reason == "diverged"
     assert error.history.epochs == error.epoch - 1
     assert np.isfinite(error.history.loss).all()
     best = error.history.best_epoch
     assert best is None or best <= error.history.epochs
-    again = nnc.from_json(net.to_json(checkpoint=True))  # all that is kept is finite and of one length
+    again = nnc.from_json(net.to_json(checkpoint=True))  # the file has finite numbers and columns of equal length
     assert np.array_equal(again.params, net.params)
     assert not path.exists() or np.isfinite(NeuralNetwork.load(path).params).all()
     net.params = np.zeros(net.n_params)
     assert net.fit(X, Y, epochs=2, lr=1e-3).epochs == 2
 
 
-# ---------------------------------------------------------------------------------- metrics of all kinds, and the best
+# ---------------------------------------------------------------------------------- metrics and the best epoch
 
 
-def test_every_metric_is_scikit_learns_in_a_fit():
+def test_metrics_of_fit_match_scikit_learn():
     metrics = pytest.importorskip("sklearn.metrics")
     weights = np.random.default_rng(0).uniform(size=25)
     names = np.array(["c", "a", "b"])
     net = classifier()
-    chosen = [
+    metric_list = [
         "accuracy",
         "balanced_accuracy",
         "f1",
@@ -658,7 +682,7 @@ def test_every_metric_is_scikit_learns_in_a_fit():
         metrics.cohen_kappa_score,
     ]
     valid = (XV, names[LABELS_V], weights)
-    history = net.fit(X, names[LABELS], epochs=20, lr=0.5, validation=valid, metrics=chosen)
+    history = net.fit(X, names[LABELS], epochs=20, lr=0.5, validation=valid, metrics=metric_list)
     y, predicted, proba = names[LABELS_V], net.predict_classes(XV), net.predict_proba(XV)
     expected = {
         "accuracy": metrics.accuracy_score(y, predicted, sample_weight=weights),
@@ -670,13 +694,13 @@ def test_every_metric_is_scikit_learns_in_a_fit():
         "log_loss": metrics.log_loss(y, proba, labels=net.classes, sample_weight=weights),
         "cohen_kappa_score": metrics.cohen_kappa_score(y, predicted, sample_weight=weights),
     }
-    for name, metric in zip(expected, chosen, strict=True):
+    for name, metric in zip(expected, metric_list, strict=True):
         assert history[f"val_{name}"][-1] == pytest.approx(expected[name], rel=1e-12)
         assert net.score(XV, y, weights, metric=metric) == pytest.approx(expected[name], rel=1e-12)
 
 
 @pytest.mark.parametrize(("loss", "n_out"), [("bce", 1), ("hinge", 1), ("bce", 3)])
-def test_metrics_of_one_output_and_of_several_yes_and_no(loss, n_out):
+def test_metrics_of_binary_outputs_match_scikit_learn(loss, n_out):
     metrics = pytest.importorskip("sklearn.metrics")
     y = (YV[:, :1] > np.array([0.0, 0.1, -0.2])[:n_out]).astype(int)
     net = NeuralNetwork([3, 8, n_out], loss=loss, seed=1)
@@ -692,20 +716,20 @@ def test_metrics_of_one_output_and_of_several_yes_and_no(loss, n_out):
         assert net.score(XV, y, metric=brier) == pytest.approx(np.mean((y - P) ** 2), rel=1e-12)
 
 
-def test_functions_as_metrics_of_numbers():
-    def worst(y_true, y_pred):
+def test_functions_can_be_metrics_of_regression():
+    def max_error(y_true, y_pred):
         assert y_true.shape == y_pred.shape == YV.shape
         with pytest.raises(ValueError, match="read-only"):
             y_true[0] = 0
         return np.abs(y_true - y_pred).max()
 
     net = regressor(scale_y="standardize")
-    history = net.fit(X, Y, epochs=9, lr=0.5, validation=(XV, YV), metrics=["mape", worst])
-    assert history.val_worst[-1] == pytest.approx(np.abs(net.predict(XV) - YV).max(), rel=1e-12)
+    history = net.fit(X, Y, epochs=9, lr=0.5, validation=(XV, YV), metrics=["mape", max_error])
+    assert history.val_max_error[-1] == pytest.approx(np.abs(net.predict(XV) - YV).max(), rel=1e-12)
     assert history.val_mape[-1] == pytest.approx(np.mean(np.abs(net.predict(XV) - YV) / np.abs(YV)), rel=1e-9)
-    down = nnc.Metric("down", worst, larger_is_better=False)
-    history = regressor().fit(X, Y, epochs=50, patience=3, lr=0.5, validation=(XV, YV), metrics=down, monitor="down")
-    assert history.best_epoch == 1 + history.val_down.argmin()
+    metric = nnc.Metric("max", max_error, larger_is_better=False)
+    history = regressor().fit(X, Y, epochs=50, patience=3, lr=0.5, validation=(XV, YV), metrics=metric, monitor="max")
+    assert history.best_epoch == 1 + history.val_max.argmin()
 
 
 @pytest.mark.parametrize(
@@ -721,62 +745,64 @@ def test_functions_as_metrics_of_numbers():
         ({"restore_best": "first"}, "restore_best must be True, False or \"last\", got 'first'"),
     ],
 )
-def test_metrics_that_are_none(options, message):
+def test_fit_and_metric_reject_invalid_metrics(options, message):
     with pytest.raises((TypeError, ValueError)) as caught:
         regressor().fit(X, Y, epochs=2, **options)
     assert message in str(caught.value)
-    for wrong in ({"name": ""}, {"function": 3}, {"takes": "labels"}, {"larger_is_better": 2}):
-        with pytest.raises((TypeError, ValueError), match=f"{next(iter(wrong))} must be"):
-            nnc.Metric(**{"name": "a", "function": abs, **wrong})
+    for invalid in ({"name": ""}, {"function": 3}, {"takes": "labels"}, {"larger_is_better": 2}):
+        with pytest.raises((TypeError, ValueError), match=f"{next(iter(invalid))} must be"):
+            nnc.Metric(**{"name": "a", "function": abs, **invalid})
 
 
-@pytest.mark.parametrize("how", [True, "last"])
+@pytest.mark.parametrize("restore_best", [True, "last"])
 @pytest.mark.parametrize("patience", [None, 40])
-def test_the_best_weights_without_an_early_end_and_the_later_of_equals(how, patience):
+def test_restore_best_selects_first_or_last_of_equal_epochs(restore_best, patience):
     settings = {"lr": 0.5, "batch_size": 4, "metrics": "accuracy", "validation": (XV, LABELS_V)}
     long = classifier().fit(X, LABELS, epochs=60, **settings)
     column = long.val_accuracy
     ties = np.flatnonzero(column == column.max())
     assert len(ties) > 1
     net = classifier()
-    history = net.fit(X, LABELS, epochs=60, monitor="accuracy", restore_best=how, patience=patience, **settings)
+    history = net.fit(
+        X, LABELS, epochs=60, monitor="accuracy", restore_best=restore_best, patience=patience, **settings
+    )
     last = history.epochs
     ties = ties[ties < last]
     assert last == (60 if patience is None else min(60, ties[0] + 1 + patience))
-    assert history.best_epoch == 1 + (ties[0] if how is True else ties[-1])
-    same = classifier()
-    same.fit(X, LABELS, epochs=history.best_epoch, **settings)
-    assert net.params.tobytes() == same.params.tobytes()
-    kept = classifier()
-    kept.fit(X, LABELS, epochs=60, restore_best=False, **settings)
-    assert kept.params.tobytes() != net.params.tobytes()
+    assert history.best_epoch == 1 + (ties[0] if restore_best is True else ties[-1])
+    expected = classifier()
+    expected.fit(X, LABELS, epochs=history.best_epoch, **settings)
+    assert net.params.tobytes() == expected.params.tobytes()
+    final = classifier()
+    final.fit(X, LABELS, epochs=60, restore_best=False, **settings)
+    assert final.params.tobytes() != net.params.tobytes()
 
 
-def test_a_callback_is_opened_before_the_first_epoch():
-    told = []
+def test_callback_is_opened_before_first_epoch_and_closed_at_end():
+    events = []
 
-    class Told:
+    class Recorder:
         def __call__(self, record):
-            told.append(record.epoch)
+            events.append(record.epoch)
 
         def open(self):
-            told.append("open")
+            events.append("open")
 
         def close(self):
-            told.append("close")
+            events.append("close")
 
     net = NeuralNetwork([2, 3, 1], loss="mse", seed=0)
     for options in ({}, {"optimizer": "lbfgs"}):
-        told.clear()
-        net.fit(np.eye(2), np.ones((2, 1)), epochs=2, callback=Told(), **options)
-        assert told[0] == "open"
-        assert told[-1] == "close"
-        assert told.count("open") == told.count("close") == 1
-        assert 1 in told or 3 in told
+        events.clear()
+        net.fit(np.eye(2), np.ones((2, 1)), epochs=2, callback=Recorder(), **options)
+        assert events[0] == "open"
+        assert events[-1] == "close"
+        assert events.count("open") == events.count("close") == 1
+        assert 1 in events or 3 in events
 
 
-def test_numbers_of_numpy_are_numbers():
-    """A whole number of 8 bits has no room for what is made of it."""
+def test_fit_accepts_small_numpy_integers():
+    """Calculations with an 8-bit integer as batch size must not overflow."""
     X, y = np.random.default_rng(0).normal(size=(300, 2)), np.zeros((300, 1))
     for options in ({"epochs": 2, "lr": 0.1}, {}):
         nets = [NeuralNetwork([2, 3, 1], loss="mse", seed=0) for _ in range(3)]
@@ -798,12 +824,12 @@ def test_numbers_of_numpy_are_numbers():
         ({"metrics": lambda y, p: 10**400}, "must return a number"),
     ],
 )
-def test_what_is_no_name_and_no_number_is_refused_in_words(options, message):
+def test_invalid_metric_monitor_or_learning_rate_raises(options, message):
     net = NeuralNetwork([2, 3, 1], loss="mse", seed=0)
     with pytest.raises((TypeError, ValueError), match=message):
         net.fit(np.eye(2), np.ones((2, 1)), **{"epochs": 2, "lr": 0.1, **options})
 
 
-def test_more_threads_than_there_can_be():
+def test_fit_accepts_huge_thread_count():
     net = NeuralNetwork([2, 3, 1], loss="mse", seed=0)
     assert net.fit(np.eye(2), np.ones((2, 1)), epochs=2, lr=0.1, n_threads=10**15).epochs == 2

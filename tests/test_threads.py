@@ -1,5 +1,7 @@
-"""Threads: whatever is raised, wherever and whenever, nobody waits for good, nobody is left, and it is what comes out;
-and networks that several threads use."""
+"""Tests of thread teams and locks.
+
+Exceptions end a fit without deadlocks and without leaked threads, and several threads may use one network.
+"""
 
 import gc
 import json
@@ -31,96 +33,96 @@ def network(**arguments):
     return NeuralNetwork([8, 60, 2], **{"loss": "mse", "seed": 0, **arguments})
 
 
-# ------------------------------------------------------------------------------------------------- the team
+# ------------------------------------------------------------------------------------------------- thread team
 
 
 @pytest.mark.parametrize("n_threads", [1, 2, 3, 5])
-def test_a_team_works_together(n_threads):
-    seen = []
+def test_team_runs_work_in_each_thread(n_threads):
+    calls = []
     with Team(n_threads) as team:
         assert team.size == 1
         assert team.grow(n_threads + 1) == team.size == n_threads
         for amount in range(50):
-            seen.clear()
-            team.run(lambda thread, amount: seen.append((thread, amount)), amount)
-            assert sorted(seen) == [(thread, amount) for thread in range(n_threads)]
-        seen.clear()
-        team.run(lambda thread, _: seen.append(thread), 0, 1)
-        assert seen == [0]
-        assert team.grow(1) == 1  # of those that there are
+            calls.clear()
+            team.run(lambda thread, amount: calls.append((thread, amount)), amount)
+            assert sorted(calls) == [(thread, amount) for thread in range(n_threads)]
+        calls.clear()
+        team.run(lambda thread, _: calls.append(thread), 0, 1)
+        assert calls == [0]
+        assert team.grow(1) == 1  # number of usable threads; none is ended
 
 
-def test_slices_use_the_chosen_threads_where_more_have_started(monkeypatch, set_limit):
-    """Training and validation use two threads when the tuner falls from four to two."""
+def test_slices_use_chosen_thread_count_after_more_threads_started(monkeypatch, set_limit):
+    """Training and validation use two threads after the tuner has reduced the number from four to two."""
     sizes = []
 
-    class Watched(Team):
+    class RecordingTeam(Team):
         def run(self, work, amount=0, size=None, abort=None):
             sizes.append(size)
             super().run(work, amount, size, abort)
 
-    class Falling(ThreadTuner):
+    class DecreasingTuner(ThreadTuner):
         def next(self, rows_left):
             self.best = 4 if not sizes else 2
             return self.best, 0.0
 
     set_limit("nnc._training.loop.MIN_THREAD_MULTIPLY_ADDS", 1)
-    # The number of threads that a single slice uses is visible in no result.
-    monkeypatch.setattr(loop, "Team", Watched)
-    # No setting raises the number above the processors of the machine, which may be two.
+    # No public result shows the number of threads of a single slice.
+    monkeypatch.setattr(loop, "Team", RecordingTeam)
+    # Thread counts are limited by the processors of the machine, which may have only two.
     monkeypatch.setattr(processors, "get_num_threads", lambda: 4)
-    # The measured choice depends on the load of the machine; it must fall at a certain moment here.
-    monkeypatch.setattr(loop, "borrow_tuner", lambda work, sizes, limit: Falling(sizes, limit))
+    # The measured choice depends on the load of the machine; here it must decrease after the first slice.
+    monkeypatch.setattr(loop, "borrow_tuner", lambda work, sizes, limit: DecreasingTuner(sizes, limit))
     network().fit(X, Y, epochs=3, batch_size=100, validation=(X, Y), lr=0.1)
     assert sizes[0] == 4
     assert set(sizes[1:]) == {2}
 
 
-@pytest.mark.parametrize("settles", [False, True])
-def test_a_team_is_woken_however_long_it_has_slept(settles):
-    """Between two pieces of work threads spin, sleep, or are just about to; with Python in the work and without."""
+@pytest.mark.parametrize("has_start_hook", [False, True])
+def test_team_wakes_after_pause_of_any_length(has_start_hook):
+    """Between two calls, threads spin, sleep or are about to sleep; work is done with and without Python code."""
     net = network()
     data = Data(X, Y, None, None)
-    evaluations = {threads: net.model.evaluation(data, None, threads) for threads in (1, 2, 3)}
-    whole = net.evaluate_loss(X, Y)
+    evaluations = {n_threads: net.model.evaluation(data, None, n_threads) for n_threads in (1, 2, 3)}
+    expected = net.evaluate_loss(X, Y)
     pauses = np.random.default_rng(0).choice([0, 2e-5, 2e-4, 3e-4, 4e-4, 2e-3], 200)
-    with Team(3, (lambda *_: None) if settles else None) as team:
+    with Team(3, (lambda *_: None) if has_start_hook else None) as team:
         team.grow(3)
         for k, pause in enumerate(pauses):
             end = time.perf_counter() + pause
             while time.perf_counter() < end:
                 pass
             size = 1 + k % 3
-            evaluation, seen = evaluations[size], []
+            evaluation, threads = evaluations[size], []
             evaluation.restart()
             team.run(evaluation.task, 100, size)
             assert evaluation.done
-            assert evaluation.loss == whole
+            assert evaluation.loss == expected
             if k % 4 == 0:
-                team.run(lambda thread, _, seen=seen: seen.append(thread), 0, size)
-                assert sorted(seen) == list(range(size))
+                team.run(lambda thread, _, threads=threads: threads.append(thread), 0, size)
+                assert sorted(threads) == list(range(size))
 
 
-@pytest.mark.parametrize("who", [0, 1, 2])
-def test_what_one_raises_comes_out_when_all_are_done(who):
+@pytest.mark.parametrize("failing_thread", [0, 1, 2])
+def test_team_raises_exception_after_all_threads_have_finished(failing_thread):
     done, aborted = [], []
 
     def work(thread, _):
-        if thread == who:
+        if thread == failing_thread:
             raise ZeroDivisionError(thread)
         time.sleep(0.01)
         done.append(thread)
 
     with Team(3) as team:
-        with pytest.raises(ZeroDivisionError, match=str(who)):
+        with pytest.raises(ZeroDivisionError, match=str(failing_thread)):
             team.run(work, abort=lambda: aborted.append(1))
-        assert sorted(done) == sorted({0, 1, 2} - {who})
+        assert sorted(done) == sorted({0, 1, 2} - {failing_thread})
         assert aborted == [1]
-        team.run(lambda thread, _: done.append(thread))  # and it goes on
+        team.run(lambda thread, _: done.append(thread))  # the team is still usable
         assert len(done) == 5
 
 
-def test_the_caller_goes_first_where_several_raise():
+def test_exception_of_caller_takes_precedence_over_other_threads():
     def work(thread, _):
         raise [KeyError, ValueError][thread]
 
@@ -129,21 +131,21 @@ def test_the_caller_goes_first_where_several_raise():
 
 
 @pytest.mark.parametrize("batch_size", [None, 20])
-def test_a_thread_that_fails_ends_the_fit(monkeypatch, make_fail, batch_size):
-    """The other threads wait for it at the barrier, without the GIL."""
+def test_failing_thread_ends_fit_and_leaves_weights_unchanged(monkeypatch, make_fail, batch_size):
+    """Without the failing thread, the other threads would wait at the barrier without the GIL."""
     before = threading.active_count()
     net, plain = network(), network()
-    for each in (net, plain):
-        each.fit(X, Y, epochs=3, lr=0.1, batch_size=batch_size, optimizer="adam", n_threads=2)
+    for one in (net, plain):
+        one.fit(X, Y, epochs=3, lr=0.1, batch_size=batch_size, optimizer="adam", n_threads=2)
     make_fail("nnc._training.loop.avoid_caller_processor", MemoryError("no more"))
     with pytest.raises(MemoryError, match="no more"):
         net.fit(X, Y, epochs=1000, n_threads=3, batch_size=batch_size, validation=(X, Y))
     monkeypatch.undo()
     assert net.history.stop_reason == "error"
     assert threading.active_count() == before
-    assert net.params.tobytes() == plain.params.tobytes()  # no step was taken without it
-    for each in (net, plain):
-        each.fit(X, Y, epochs=3, batch_size=batch_size, shuffle=False)
+    assert net.params.tobytes() == plain.params.tobytes()  # the failed fit made no step
+    for one in (net, plain):
+        one.fit(X, Y, epochs=3, batch_size=batch_size, shuffle=False)
     assert net.params.tobytes() == plain.params.tobytes()
 
 
@@ -152,9 +154,9 @@ import os, signal, sys, threading, traceback
 import numpy as np
 from nnc import NeuralNetwork
 
-what, n_threads, milliseconds = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
+case, n_threads, milliseconds = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
 def leave(number, frame):
-    if what == "exit":
+    if case == "exit":
         sys.exit(7)
     raise LookupError("the alarm")
 signal.signal(signal.SIGALRM, leave)
@@ -162,13 +164,13 @@ rng = np.random.default_rng(0)
 X, Y = rng.uniform(-1, 1, (400, 8)), rng.uniform(0, 1, (400, 2))
 net = NeuralNetwork([8, 60, 2], loss="mse", seed=0)
 net.fit(X, Y, epochs=2, n_threads=n_threads)
-signal.setitimer(signal.ITIMER_REAL, milliseconds / 1000, milliseconds / 1000 if what == "again" else 0)
+signal.setitimer(signal.ITIMER_REAL, milliseconds / 1000, milliseconds / 1000 if case == "again" else 0)
 try:
-    net.fit(X, Y, epochs=10**9, n_threads=n_threads, callback=[None, lambda record: None][what == "callback"])
+    net.fit(X, Y, epochs=10**9, n_threads=n_threads, callback=[None, lambda record: None][case == "callback"])
 except LookupError as error:
     signal.setitimer(signal.ITIMER_REAL, 0)
     assert str(error) == "the alarm"
-    if "advance" in [frame.name for frame in traceback.extract_tb(error.__traceback__)]:  # else it rang before the run
+    if "advance" in [frame.name for frame in traceback.extract_tb(error.__traceback__)]:  # raised during training
         assert net.history.stop_reason == "error"
     assert np.isfinite(net.params).all()
     deadline = 100
@@ -176,13 +178,13 @@ except LookupError as error:
         deadline -= 1
         threading.Event().wait(0.01)
     net.fit(X, Y, epochs=3, n_threads=n_threads)
-    print("over", deadline > 0)
+    print("done", deadline > 0)
 """
 
 
-def after_a_signal(what, n_threads, milliseconds):
+def run_with_signal(case, n_threads, milliseconds):
     tasks = len(os.listdir("/proc/self/task")) if os.path.exists("/proc/self/task") else 1
-    arguments = [what, str(n_threads), str(milliseconds), str(max(tasks, 64))]
+    arguments = [case, str(n_threads), str(milliseconds), str(max(tasks, 64))]
     child = subprocess.run(
         [sys.executable, "-P", "-c", SIGNALS, *arguments], capture_output=True, text=True, timeout=60, check=False
     )
@@ -192,38 +194,38 @@ def after_a_signal(what, n_threads, milliseconds):
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs an alarm")
 @pytest.mark.parametrize("n_threads", [1, 2, 3])
-@pytest.mark.parametrize("what", ["alarm", "callback", "exit"])
-def test_exceptions_of_signal_handlers(what, n_threads):
+@pytest.mark.parametrize("case", ["alarm", "callback", "exit"])
+def test_fit_raises_exception_of_signal_handler(case, n_threads):
     for milliseconds in (3, 20, 61):
-        child = after_a_signal(what, n_threads, milliseconds)
-        if what == "exit":
+        child = run_with_signal(case, n_threads, milliseconds)
+        if case == "exit":
             assert child.returncode == 7
         else:
-            assert (child.returncode, child.stdout) == (0, "over True\n")
+            assert (child.returncode, child.stdout) == (0, "done True\n")
 
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs an alarm")
-def test_what_a_handler_raises_is_never_lost_and_everything_is_left():
-    """Whatever it raises: a ValueError is what Python raises, too, where a thread must not set a handler."""
-    interrupt, turn, still, crowd = Interrupt(), TrainingLock("taken"), SnapshotLock(), ActiveCount()
-    every = LockGroup([turn, still])
-    rung = caught = 0
+def test_exception_of_signal_handler_releases_all_locks():
+    """The handler raises ValueError, which Python also raises if a thread other than the main thread sets a handler."""
+    interrupt, training_lock, snapshot_lock, active = Interrupt(), TrainingLock("taken"), SnapshotLock(), ActiveCount()
+    locks = LockGroup([training_lock, snapshot_lock])
+    raised = caught = 0
     expected = False
 
-    def ring(number, frame):
-        nonlocal rung
+    def raise_error(number, frame):
+        nonlocal raised
         if expected:
-            rung += 1
+            raised += 1
             raise ValueError("the alarm")
 
-    before, ctrl_c = signal.signal(signal.SIGALRM, ring), signal.getsignal(signal.SIGINT)
+    before, ctrl_c = signal.signal(signal.SIGALRM, raise_error), signal.getsignal(signal.SIGINT)
     try:
-        while rung < 200:
+        while raised < 200:
             try:
                 signal.setitimer(signal.ITIMER_REAL, 0.0005, 0.01)
                 expected = True
                 while True:
-                    with interrupt, every, crowd:
+                    with interrupt, locks, active:
                         pass
             except ValueError:
                 expected = False
@@ -231,12 +233,12 @@ def test_what_a_handler_raises_is_never_lost_and_everything_is_left():
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
-    assert caught == rung
+    assert caught == raised
     assert signal.getsignal(signal.SIGINT) is ctrl_c
-    assert len(crowd) == 0
-    with turn:
+    assert len(active) == 0
+    with training_lock:
         pass
-    thread = threading.Thread(target=still.__enter__)  # which would wait for good
+    thread = threading.Thread(target=snapshot_lock.__enter__)  # it would wait forever for a lock that was not released
     thread.start()
     thread.join(60)
     assert not thread.is_alive()
@@ -265,63 +267,63 @@ while len(texts) < 5:
 signal.setitimer(signal.ITIMER_REAL, 0)
 for text in texts:
     nnc.from_json(text)  # compares the self-test
-print("over")
+print("done")
 """
 
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs an alarm")
 @pytest.mark.parametrize("optimizer", ["adam", "lbfgs"])
-def test_a_signal_handler_may_save(optimizer):
-    """It runs in the thread that trains, and would wait for that one to pause."""
+def test_signal_handler_may_save_network_during_fit(optimizer):
+    """The handler runs in the training thread, so it must not wait for the snapshot lock of its own thread."""
     child = subprocess.run(
         [sys.executable, "-P", "-c", SAVES, optimizer], capture_output=True, text=True, timeout=60, check=False
     )
-    assert (child.stdout, child.stderr, child.returncode) == ("over\n", "", 0)
+    assert (child.stdout, child.stderr, child.returncode) == ("done\n", "", 0)
 
 
-# ------------------------------------------------------------------------------- one network, several threads
+# ---------------------------------------------------------------------------- locks, and one network in several threads
 
 
-def test_the_one_that_is_still_comes_in_again():
-    still, seen = SnapshotLock(), []
+def test_snapshot_lock_is_reentrant_and_blocks_other_threads():
+    snapshot_lock, entered = SnapshotLock(), []
 
     def other():
-        with still:
-            seen.append("other")
+        with snapshot_lock:
+            entered.append("other")
 
     thread = threading.Thread(target=other)
-    with still:
-        with still, still:
+    with snapshot_lock:
+        with snapshot_lock, snapshot_lock:
             thread.start()
-        while not still.awaited:
+        while not snapshot_lock.awaited:
             time.sleep(0.001)
-        assert not seen
+        assert not entered
     thread.join()
-    assert seen == ["other"]
+    assert entered == ["other"]
 
 
-def test_a_turn_is_for_one():
-    turn = TrainingLock("taken")
-    with turn, pytest.raises(RuntimeError, match="taken"), turn:
+def test_training_lock_rejects_second_owner():
+    lock = TrainingLock("taken")
+    with lock, pytest.raises(RuntimeError, match="taken"), lock:
         pass
-    with turn:
+    with lock:
         pass
 
 
-def test_all_turns_or_none():
+def test_lock_group_acquires_all_locks_or_none():
     first, second = TrainingLock("the first"), TrainingLock("the second")
     with second, pytest.raises(RuntimeError, match="the second"), LockGroup([first, second]):
         pass
-    with LockGroup(turn for turn in (first, second)):
-        for turn in (first, second):
-            with pytest.raises(RuntimeError), turn:
+    with LockGroup(lock for lock in (first, second)):
+        for lock in (first, second):
+            with pytest.raises(RuntimeError), lock:
                 pass
     with first, second:
         pass
 
 
 @pytest.mark.parametrize("train", ["fit", "fit_batches", "train_step"])
-def test_a_second_training_is_refused(train):
+def test_second_training_of_same_network_is_rejected(train):
     net = network()
     calls = {
         "fit": lambda: net.fit(X, Y, epochs=1, lr=0.001),
@@ -347,42 +349,42 @@ def test_a_second_training_is_refused(train):
     assert history.epochs == 3
     assert errors
     assert net.history.epochs == 3
-    calls[train]()  # now it may
+    calls[train]()  # after the fit, it is allowed
 
 
 @pytest.mark.parametrize("train", ["fit", "fit_batches", "fit_many"])
-def test_nobody_trains_where_a_fit_has_asked_what_to_go_on_from(train):
-    """Another one would go on from it as well, and its epochs and steps be forgotten."""
-    net, refused = network(), []
+def test_training_is_rejected_while_fit_reads_its_starting_state(train):
+    """A second training would continue from the same state, and its epochs and steps would be lost."""
+    net, rejections = network(), []
     net.fit(X, Y, epochs=2, optimizer="adam")
 
     def attempt():
         try:
             net.fit(X, Y, epochs=1)
         except RuntimeError as error:
-            refused.append(str(error))
+            rejections.append(str(error))
 
-    def rate(epoch):
+    def schedule(epoch):
         thread = threading.Thread(target=attempt)
         thread.start()
         thread.join()
         return 0.01
 
     if train == "fit":
-        net.fit(X, Y, epochs=3, lr=rate)
+        net.fit(X, Y, epochs=3, lr=schedule)
     elif train == "fit_batches":
-        net.fit_batches([(X, Y)], epochs=3, lr=rate)
+        net.fit_batches([(X, Y)], epochs=3, lr=schedule)
     else:
-        fit_many([net, network(), network()], X, Y, epochs=3, lr=rate)
-    assert len(refused) >= 3
+        fit_many([net, network(), network()], X, Y, epochs=3, lr=schedule)
+    assert len(rejections) >= 3
     assert net.history.epochs == net.state.steps == 5
 
 
-def test_a_run_is_going_on_or_over_to_who_asks():
-    """Also while its callbacks are closed, and of the weights that it ends with."""
+def test_history_and_weights_are_current_when_callbacks_close():
+    """When a callback is closed, it sees the history of all epochs and the final weights, also after an error."""
     net = network()
 
-    class Closed:
+    class CloseRecorder:
         epochs = None
 
         def __call__(self, record):
@@ -391,29 +393,29 @@ def test_a_run_is_going_on_or_over_to_who_asks():
         def close(self):
             self.epochs, self.params = net.history.epochs, net.params
 
-    closed = Closed()
+    recorder = CloseRecorder()
     best = []
     net.fit(
         X,
         Y,
         epochs=4,
         lr=0.001,
-        callback=[closed, lambda record: best.append((record.loss, net.params))],
+        callback=[recorder, lambda record: best.append((record.loss, net.params))],
         restore_best=True,
     )
-    assert closed.epochs == 4
-    assert closed.params.tobytes() == net.params.tobytes()
+    assert recorder.epochs == 4
+    assert recorder.params.tobytes() == net.params.tobytes()
 
     def fails(record):
         raise LookupError
 
     with pytest.raises(LookupError):
-        net.fit(X, Y, epochs=4, lr=0.001, callback=[fails, closed])
-    assert closed.epochs == 5
+        net.fit(X, Y, epochs=4, lr=0.001, callback=[fails, recorder])
+    assert recorder.epochs == 5
     assert net.history.stop_reason == "error"
 
 
-def test_what_closing_raises_leaves_the_history():
+def test_error_in_close_of_callback_keeps_history():
     def fails():
         raise LookupError("closing")
 
@@ -429,14 +431,14 @@ def test_what_closing_raises_leaves_the_history():
 
 @pytest.mark.parametrize("optimizer", ["adam", "lbfgs"])
 @pytest.mark.filterwarnings("ignore::nnc._training.advice.LearningRateWarning")
-def test_a_history_that_others_read_is_whole(optimizer):
+def test_history_read_by_other_threads_is_consistent(optimizer):
     net, problems, counts = network(), [], []
-    net.layers[0].trainable = optimizer == "lbfgs"  # steps that a frozen layer has missed are counted once
-    over = threading.Event()
+    net.layers[0].trainable = optimizer == "lbfgs"  # the missed steps of a frozen layer are counted once
+    stop = threading.Event()
 
     def read():
         try:
-            while not over.is_set():
+            while not stop.is_set():
                 history = net.history
                 if history is not None:
                     counts.append(history.epochs + history.untracked_epochs)
@@ -453,25 +455,24 @@ def test_a_history_that_others_read_is_whole(optimizer):
         if optimizer == "adam":
             net.fit(X, Y, epochs=5, batch_size=50)
             assert net.state.missed == (net.state.steps, 0)
-    over.set()
+    stop.set()
     for reader in readers:
         reader.join()
     assert not problems, problems
     assert counts
 
 
-@pytest.mark.filterwarnings(
-    "ignore::nnc._training.advice.LearningRateWarning"
-)  # how far fits come depends on the clock
-def test_what_other_threads_save_is_of_one_moment():
-    """And what they predict is finite, while the weights change under it."""
+# The number of epochs depends on the speed of the machine, and so does this warning.
+@pytest.mark.filterwarnings("ignore::nnc._training.advice.LearningRateWarning")
+def test_files_saved_during_fit_are_consistent():
+    """Predictions during the fit are finite, although the weights change during a prediction."""
     net = network(dtype="float32")
     texts, problems = [], []
-    over = threading.Event()
+    stop = threading.Event()
 
     def save():
         try:
-            while not over.is_set():
+            while not stop.is_set():
                 texts.append(net.to_json(checkpoint=True))
                 texts.append(pickle.loads(pickle.dumps(net)).to_json(checkpoint=True))
                 assert np.isfinite(net.predict(X)).all()
@@ -485,7 +486,7 @@ def test_what_other_threads_save_is_of_one_moment():
         thread.start()
     for options in ({"optimizer": "adam", "lr": 0.001, "n_threads": 2}, {"batch_size": 50}, {"optimizer": "lbfgs"}):
         net.fit(X, Y, max_seconds=0.6, **options)
-    over.set()
+    stop.set()
     for thread in savers:
         thread.join()
     assert not problems
@@ -495,7 +496,7 @@ def test_what_other_threads_save_is_of_one_moment():
         assert again.state.steps == json.loads(text)["training"]["steps"]
 
 
-def test_two_networks_train_side_by_side():
+def test_concurrent_fits_of_different_networks_are_independent():
     nets = [network(seed=seed) for seed in range(3)]
     plain = [network(seed=seed) for seed in range(3)]
     options = {"epochs": 200, "lr": 0.001, "n_threads": 2}
@@ -504,51 +505,51 @@ def test_two_networks_train_side_by_side():
         thread.start()
     for thread in threads:
         thread.join()
-    for net, same in zip(nets, plain, strict=True):
-        same.fit(X, Y, epochs=200, lr=0.001)
-        assert net.params.tobytes() == same.params.tobytes()
+    for net, reference in zip(nets, plain, strict=True):
+        reference.fit(X, Y, epochs=200, lr=0.001)
+        assert net.params.tobytes() == reference.params.tobytes()
 
 
-# ------------------------------------------------------------------------------ what is the user's, and errors
+# ------------------------------------------------------------------------------ modified arguments and errors
 
 
 @pytest.mark.parametrize("batch_size", [None, 16])
 @pytest.mark.parametrize("kind", [np.int32, np.int64, np.uint8])
-def test_labels_may_change_during_a_fit(kind, batch_size):
-    """What indexes is a copy; wild labels would lead the core out of its memory."""
+def test_changing_labels_during_fit_has_no_effect(kind, batch_size):
+    """The engine copies labels, because invalid ones would make it access memory out of bounds."""
     labels = rng.integers(0, 3, 400).astype(kind)
-    held = labels.copy()
+    validation_labels = labels.copy()
     net, plain = (NeuralNetwork([8, 16, 3], loss="cross_entropy", seed=0) for _ in range(2))
 
-    def scribble(record):
+    def overwrite(record):
         labels[:] = np.iinfo(kind).max
-        held[:] = np.iinfo(kind).max
+        validation_labels[:] = np.iinfo(kind).max
 
-    scribble.every = 1
-    wanted = labels.copy()
+    overwrite.every = 1
+    original = labels.copy()
     options = {"epochs": 20, "batch_size": batch_size}
-    net.fit(X, labels, validation=(X, held), callback=scribble, **options)
-    plain.fit(X, wanted, validation=(X, wanted), **options)
+    net.fit(X, labels, validation=(X, validation_labels), callback=overwrite, **options)
+    plain.fit(X, original, validation=(X, original), **options)
     assert net.params.tobytes() == plain.params.tobytes()
 
 
 @pytest.mark.parametrize("n_threads", [1, 2])
 @pytest.mark.parametrize("part", ["X", "y", "sample_weight"])
-def test_numbers_may_change_during_a_fit(part, n_threads):
-    """They are read where they lie: the result is another one, or diverges, and nothing worse."""
+def test_changing_numbers_during_fit_does_at_most_diverge(part, n_threads):
+    """The engine reads numbers without a copy, so changes affect the result or make it diverge."""
     data = {"X": X.copy(), "y": Y.copy(), "sample_weight": np.ones(400)}
     net = network()
 
-    def scribble(record):
+    def overwrite(record):
         data[part][...] = [1e300, np.nan, -np.inf, 0.5, -1.0][record.epoch % 5]
 
-    scribble.every = 1
+    overwrite.every = 1
     with pytest.raises(DivergedError):
-        net.fit(**data, epochs=20, lr=0.1, batch_size=64, callback=scribble, n_threads=n_threads)
+        net.fit(**data, epochs=20, lr=0.1, batch_size=64, callback=overwrite, n_threads=n_threads)
     assert np.isfinite(net.params).all()
 
 
-def test_an_exception_of_a_callback_is_no_interrupt():
+def test_stop_reason_distinguishes_callback_errors_and_interrupts():
     def fails(record):
         raise LookupError("mine")
 
@@ -590,7 +591,7 @@ def test_memory_error_of_an_optimizer_is_raised(monkeypatch, make_fail, optimize
     assert net.fit(X, Y, epochs=5).epochs == 5
 
 
-def test_nothing_stays_behind_where_memory_is_short_at_the_end(monkeypatch):
+def test_memory_error_at_end_of_fit_releases_run(monkeypatch):
     runs = []
 
     def history(run, reason):
@@ -601,7 +602,7 @@ def test_nothing_stays_behind_where_memory_is_short_at_the_end(monkeypatch):
     gc.disable()
     try:
         with monkeypatch.context() as patch:
-            # Memory cannot be made to end at this moment, and the run is reachable from no public object.
+            # A real lack of memory cannot be timed, and no public object refers to the run.
             patch.setattr(loop.TrainingLoop, "history", history)
             with pytest.raises(MemoryError):
                 net.fit(X, Y, epochs=5, lr=0.001)

@@ -1,4 +1,4 @@
-"""Runs of training: the same bits every time and for every number of threads, and ended as promised."""
+"""Tests of `fit`: reproducibility to the bit, thread counts, divergence, interrupts, memory and thread leaks."""
 
 import _thread
 import contextlib
@@ -38,32 +38,32 @@ def data(rows, n_in, n_out, loss="mse", seed=0):
     return X, rng.integers(0, n_out, rows) if loss == "cross_entropy" else rng.uniform(0, 1, (rows, n_out))
 
 
-def trained(sizes, rows, *, loss="mse", dtype="float64", seed=1, activation="tanh", **settings):
-    """The bits of all parameters and losses after a fit."""
+def fit_bytes(sizes, rows, *, loss="mse", dtype="float64", seed=1, activation="tanh", **settings):
+    """Return the bytes of all parameters and losses after a fit."""
     net = NeuralNetwork(sizes, activation=activation, loss=loss, dtype=dtype, seed=seed)
     X, y = data(rows, sizes[0], sizes[-1], loss)
     history = net.fit(X, y, **{"lr": 0.01, **settings})
     return net.params.tobytes() + history.loss.tobytes()
 
 
-def rows_in_a_block(net, rows):
-    """How many rows of a batch the engine takes at a time."""
+def rows_per_block(net, rows):
+    """Return the number of rows in a block, for a full batch of `rows` rows."""
     twin, blocks = net.copy(), []
     core = twin.model.core
 
-    def training_of(*arguments, **settings):
+    def create_training(*arguments, **settings):
         run = core.Training(*arguments, **settings)
         blocks.append(run.block)
         return run
 
-    twin.model.core = SimpleNamespace(**{**vars(core), "Training": training_of})
+    twin.model.core = SimpleNamespace(**{**vars(core), "Training": create_training})
     y = np.zeros(rows) if net.loss_name == "cross_entropy" else np.zeros((rows, net.sizes[-1]))
     twin.fit(np.ones((rows, net.sizes[0])), y, epochs=1, lr=0.001)
     return blocks[0]
 
 
 def run_child(code, *arguments, timeout=60):
-    """What a Python process of its own prints as JSON."""
+    """Run Python code in a new process and return the JSON value that it prints."""
     result = subprocess.run(
         [sys.executable, "-W", "error", "-c", code, *arguments],
         capture_output=True,
@@ -76,20 +76,20 @@ def run_child(code, *arguments, timeout=60):
     return json.loads(result.stdout)
 
 
-# ------------------------------------------------------------------------------- the same bits again
+# ------------------------------------------------------------------------------- reproducibility
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize(("loss", "batch_size"), [("mse", None), ("mse", 7), ("bce", 16), ("cross_entropy", 1)])
-def test_same_seed_gives_the_same_bits(isa, dtype, optimizer, loss, batch_size):
+def test_same_seed_gives_same_bits(isa, dtype, optimizer, loss, batch_size):
     settings = {"epochs": 20, "optimizer": optimizer, "batch_size": batch_size, "loss": loss, "dtype": dtype}
-    first = trained([3, 17, 4], 50, **settings)
-    assert trained([3, 17, 4], 50, **settings) == first
-    assert trained([3, 17, 4], 50, **settings, seed=2) != first
+    first = fit_bytes([3, 17, 4], 50, **settings)
+    assert fit_bytes([3, 17, 4], 50, **settings) == first
+    assert fit_bytes([3, 17, 4], 50, **settings, seed=2) != first
 
 
-def test_the_order_of_rows_follows_the_seed():
+def test_row_order_depends_on_seed_only_if_shuffled():
     X, y = data(50, 3, 2)
     init = NeuralNetwork([3, 5, 2], seed=0).weights
     losses = []
@@ -103,30 +103,30 @@ def test_the_order_of_rows_follows_the_seed():
 
 
 @pytest.mark.parametrize("batch_size", [None, 8])
-def test_fit_goes_on_where_it_was(batch_size):
+def test_consecutive_fits_equal_one_long_fit(batch_size):
     X, y = data(40, 3, 2)
-    whole, pieces = (NeuralNetwork([3, 6, 2], seed=1) for _ in range(2))
+    long, short = (NeuralNetwork([3, 6, 2], seed=1) for _ in range(2))
     settings = {"lr": 0.05, "batch_size": batch_size, "shuffle": False}
-    wanted = whole.fit(X, y, epochs=30, **settings).loss
-    found = [pieces.fit(X, y, epochs=epochs, **settings).loss for epochs in (1, 9, 20)]
-    assert np.array_equal(np.concatenate(found), wanted)
-    assert np.array_equal(pieces.params, whole.params)
+    expected = long.fit(X, y, epochs=30, **settings).loss
+    losses = [short.fit(X, y, epochs=epochs, **settings).loss for epochs in (1, 9, 20)]
+    assert np.array_equal(np.concatenate(losses), expected)
+    assert np.array_equal(short.params, long.params)
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-def test_slices_do_not_change_the_result(set_limit, dtype, optimizer):
-    """Python gets control back in the middle of epochs and batches, as often as can be."""
+def test_length_of_slices_does_not_change_result(set_limit, dtype, optimizer):
+    """A slice length of 0 returns control to Python after each block, within epochs and batches."""
     settings = {"loss": "cross_entropy", "dtype": dtype, "epochs": 2, "optimizer": optimizer, "batch_size": 700}
-    wanted = trained([10, 1000, 3], 900, **settings)
+    expected = fit_bytes([10, 1000, 3], 900, **settings)
     set_limit("nnc._training.threads.SLICE_SECONDS", 0)
     for n_threads in (1, 2):
-        assert trained([10, 1000, 3], 900, n_threads=n_threads, **settings) == wanted
+        assert fit_bytes([10, 1000, 3], 900, n_threads=n_threads, **settings) == expected
 
 
-# Shapes from the smallest to layers of many vectors; rows that fill no grain, one and some; batches with a rest; rows
-# so long that those of the next batch are asked for; so many outputs that shuffled rows are copied; and one, the last,
-# whose batch is taken in several blocks of rows.
+# The shapes range from the smallest to layers of many vectors. They cover incomplete, single and multiple grains, a
+# smaller last batch, rows long enough to be prefetched, and enough outputs that shuffled rows are copied. The batch of
+# the last one is processed in several blocks of rows.
 SHAPES = [
     ([3, 4, 1], 4, None, "sse", 50),
     ([1, 1], 1, None, "mse", 50),
@@ -146,19 +146,19 @@ SHAPES = [
     [("sgd", "float64"), ("sgd", "float32"), ("momentum", "float64"), ("adam", "float32")],
 )
 @pytest.mark.parametrize(("sizes", "rows", "batch_size", "loss", "epochs"), SHAPES)
-def test_every_number_of_threads_gives_the_same_bits(sizes, rows, batch_size, loss, epochs, optimizer, dtype):
+def test_thread_count_does_not_change_bits(sizes, rows, batch_size, loss, epochs, optimizer, dtype):
     settings = {"loss": loss, "dtype": dtype, "epochs": epochs, "optimizer": optimizer, "batch_size": batch_size}
     settings["activation"] = "gelu" if optimizer == "adam" else "tanh"
-    wanted = trained(sizes, rows, n_threads=1, **settings)
+    expected = fit_bytes(sizes, rows, n_threads=1, **settings)
     for n_threads in (2, 3, 4, 7, None):
-        assert trained(sizes, rows, n_threads=n_threads, **settings) == wanted, f"{n_threads} threads"
+        assert fit_bytes(sizes, rows, n_threads=n_threads, **settings) == expected, f"{n_threads} threads"
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("batch_size", [7, None])
 @pytest.mark.parametrize("optimizer", ["sgd", "momentum", "adam", "rmsprop", "adagrad", "nadam", "rprop"])
-def test_the_padding_of_parameters_stays_zero(optimizer, batch_size, dtype):
-    """Of layers that fill no vector, and of those whose rows are longer so that they do not lie half a page apart."""
+def test_padding_of_parameter_vector_stays_zero(optimizer, batch_size, dtype):
+    """Some rows of W do not fill a vector register, others are extended so that their distance is not half a page."""
     wide = 2048 // np.dtype(dtype).itemsize
     net = NeuralNetwork([3, wide, 5, wide], activation=["sigmoid", "gelu"], loss="cross_entropy", dtype=dtype, seed=1)
     X, y = data(600, 3, wide, "cross_entropy")
@@ -170,58 +170,58 @@ def test_the_padding_of_parameters_stays_zero(optimizer, batch_size, dtype):
     assert not net.model.theta.any()
 
 
-def test_fewer_threads_than_asked_for(monkeypatch):
-    """Where the system refuses more threads, training goes on with those there are."""
-    wanted = trained([7, 33, 5], 100, epochs=5)
+def test_fit_uses_available_threads_if_system_refuses_more(monkeypatch):
+    """Training continues with the existing threads if the system refuses to start more."""
+    expected = fit_bytes([7, 33, 5], 100, epochs=5)
     start, started = _thread.start_new_thread, []
 
-    def only_one(*arguments):
+    def start_only_one(*arguments):
         if started:
             raise RuntimeError("can't start new thread")
         started.append(1)
         return start(*arguments)
 
-    # Limits of the system hold for all processes of a user, and not for root.
-    monkeypatch.setattr(_thread, "start_new_thread", only_one)
-    assert trained([7, 33, 5], 100, epochs=5, n_threads=4) == wanted
+    # A real limit of the system would affect all processes of the user, and root has none.
+    monkeypatch.setattr(_thread, "start_new_thread", start_only_one)
+    assert fit_bytes([7, 33, 5], 100, epochs=5, n_threads=4) == expected
     assert started
     with Team(4) as team:
         assert team.size == 1
 
 
 @pytest.mark.parametrize("n_threads", [1, None])
-def test_small_work_starts_no_thread(make_fail, n_threads):
+def test_small_fit_starts_no_thread(make_fail, n_threads):
     """A fit that is too small for several threads never tries to start one."""
     make_fail("_thread.start_new_thread", AssertionError("a thread was started"))
-    trained([3, 4, 1], 4, epochs=1500, n_threads=n_threads)
+    fit_bytes([3, 4, 1], 4, epochs=1500, n_threads=n_threads)
 
 
-# ------------------------------------------------------------------------- more rows than a block has
+# ------------------------------------------------------------------------- several blocks of rows
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("rows", [700, 1043])
 @pytest.mark.parametrize("loss", ["sse", "bce", "cross_entropy"])
-def test_large_batches_are_taken_in_blocks(isa, loss, rows, dtype):
-    """Against the same in pieces of 16 rows, which always fit into one."""
+def test_large_batch_equals_sum_of_small_pieces(isa, loss, rows, dtype):
+    """Compare several blocks with pieces of 16 rows, each of which always fits into one block."""
     net = NeuralNetwork([5, 1000, 60, 3], activation=["relu", "tanh"], loss=loss, dtype=dtype, seed=1)
     X, y = data(rows, 5, 3, loss)
-    assert 16 <= rows_in_a_block(net, rows) < rows
+    assert 16 <= rows_per_block(net, rows) < rows
     total, gradient = 0.0, [0.0] * 3
     for row in range(0, rows, 16):
-        share = 1 if loss == "sse" else min(16, rows - row) / rows
+        fraction = 1 if loss == "sse" else min(16, rows - row) / rows
         part = X[row : row + 16], y[row : row + 16]
-        total += share * net.evaluate_loss(*part)
+        total += fraction * net.evaluate_loss(*part)
         pieces = net.gradients(*part)
-        gradient = [g + share * np.vstack([dW, db]) for g, (dW, db) in zip(gradient, pieces, strict=True)]
+        gradient = [g + fraction * np.vstack([dW, db]) for g, (dW, db) in zip(gradient, pieces, strict=True)]
     eps = np.finfo(dtype).eps
 
-    def same(found, wanted, allowed):
-        return np.abs(found - wanted).max() <= allowed * eps
+    def same(actual, expected, allowed):
+        return np.abs(actual - expected).max() <= allowed * eps
 
     assert net.evaluate_loss(X, y) == pytest.approx(total, rel=float(100 * eps))
-    for (dW, db), wanted in zip(net.gradients(X, y), gradient, strict=True):
-        assert same(np.vstack([dW, db]), wanted, 100 * np.abs(wanted).max())
+    for (dW, db), expected in zip(net.gradients(X, y), gradient, strict=True):
+        assert same(np.vstack([dW, db]), expected, 100 * np.abs(expected).max())
     P = np.vstack([net.predict(X[row : row + 16]) for row in range(0, rows, 16)])
     assert same(net.predict(X), P, 20)
 
@@ -231,11 +231,11 @@ def test_large_batches_are_taken_in_blocks(isa, loss, rows, dtype):
         assert same(np.vstack([W, b]), old - 0.5 * g, 2 * np.abs(old).max() + 100 * np.abs(g).max())
 
 
-# -------------------------------------------------------------------------------- against NumPy by hand
+# -------------------------------------------------------------------------------- comparison with NumPy
 
 
-class ByHand:
-    """tanh, then identity, mean squared error: the gradient and the three optimizers in a few lines."""
+class NumPyNetwork:
+    """Network with a tanh layer, a linear layer and mean squared error, and three optimizers, in NumPy."""
 
     def __init__(self, net):
         self.parts = [part.copy() for layer in net.layers for part in (layer.W, layer.b)]
@@ -284,39 +284,41 @@ class ByHand:
         ("adam", {}),
     ],
 )
-def test_optimizers_over_100_steps(sizes, rows, batch_size, steps, optimizer, constants):
+def test_optimizers_match_numpy_over_100_steps(sizes, rows, batch_size, steps, optimizer, constants):
     net = NeuralNetwork(sizes, activation="tanh", loss="mse", seed=3)
     X, y = data(rows, sizes[0], sizes[-1])
-    assert rows < 500 or rows_in_a_block(net, rows) < rows
-    by_hand, size = ByHand(net), batch_size or rows
+    assert rows < 500 or rows_per_block(net, rows) < rows
+    reference, size = NumPyNetwork(net), batch_size or rows
     batches = [slice(row, row + size) for row in range(0, rows, size)]
     weights = [len(X[batch]) for batch in batches]
     settings = {"lr": 0.001 if optimizer == "adam" else 0.01, **constants}
-    wanted = []
+    expected = []
     for _ in range(steps // len(batches)):
-        losses = [by_hand.step(X[batch], y[batch], optimizer, **settings) for batch in batches]
-        wanted.append(np.average(losses, weights=weights))
+        losses = [reference.step(X[batch], y[batch], optimizer, **settings) for batch in batches]
+        expected.append(np.average(losses, weights=weights))
     if "momentum" in constants:
         optimizer, constants = SGD(**constants), {}
-    history = net.fit(X, y, epochs=len(wanted), optimizer=optimizer, batch_size=batch_size, shuffle=False, **constants)
-    assert history.loss == pytest.approx(np.array(wanted), rel=1e-10, abs=0)
-    found = [part for layer in net.layers for part in (layer.W, layer.b)]
-    for part, expected in zip(found, by_hand.parts, strict=True):
-        assert part == pytest.approx(expected, rel=1e-10, abs=1e-10)
+    history = net.fit(
+        X, y, epochs=len(expected), optimizer=optimizer, batch_size=batch_size, shuffle=False, **constants
+    )
+    assert history.loss == pytest.approx(np.array(expected), rel=1e-10, abs=0)
+    actual = [part for layer in net.layers for part in (layer.W, layer.b)]
+    for part, expected_part in zip(actual, reference.parts, strict=True):
+        assert part == pytest.approx(expected_part, rel=1e-10, abs=1e-10)
 
 
 @pytest.mark.parametrize("optimizer", ["momentum", "adam"])
-def test_optimizers_in_float32(isa, optimizer):
+def test_optimizers_in_float32_match_float64(isa, optimizer):
     X, y = data(40, 5, 3)
     double, single = (NeuralNetwork([5, 20, 3], activation="tanh", loss="mse", seed=1, dtype=d) for d in ("f8", "f4"))
-    wanted, found = (net.fit(X, y, epochs=50, optimizer=optimizer, lr=0.01).loss for net in (double, single))
-    assert found == pytest.approx(wanted, rel=1e-4)
+    expected, actual = (net.fit(X, y, epochs=50, optimizer=optimizer, lr=0.01).loss for net in (double, single))
+    assert actual == pytest.approx(expected, rel=1e-4)
     assert single.params == pytest.approx(double.params, rel=1e-3, abs=1e-4)
 
 
-# ---------------------------------------------------------------------------------------------- whole blocks
+# ---------------------------------------------------------------------------------------------- blocks as units of work
 
-SHARED = {  # of batches whose blocks threads take whole
+BLOCK_CASES = {  # batches of which each thread processes complete blocks
     "full batch": ([4, 32, 16, 4], 5000, {"loss": "mse", "optimizer": "adam"}),
     "one output": ([8, 100, 1], 610, {"loss": "huber", "optimizer": "momentum", "batch_size": 300}),
     "labels": ([16, 100, 26], 530, {"loss": "cross_entropy", "optimizer": "adam", "batch_size": 200}),
@@ -331,25 +333,25 @@ SHARED = {  # of batches whose blocks threads take whole
 }
 
 
-@pytest.mark.parametrize("case", SHARED)
+@pytest.mark.parametrize("case", BLOCK_CASES)
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
-def test_blocks_that_threads_take_whole_give_the_same_bits(isa, case, dtype):
-    sizes, rows, settings = SHARED[case]
+def test_thread_count_does_not_change_bits_of_complete_blocks(isa, case, dtype):
+    sizes, rows, settings = BLOCK_CASES[case]
     settings = dict(settings)
     net = NeuralNetwork(sizes, dtype=dtype)
     assert net.model.engine.blocks(settings.get("batch_size", rows)) >= 2
     if settings.pop("n_weights", False):
         settings["sample_weight"] = np.random.default_rng(0).uniform(0, 2, rows)
-    wanted = trained(sizes, rows, dtype=dtype, epochs=3, n_threads=1, **settings)
+    expected = fit_bytes(sizes, rows, dtype=dtype, epochs=3, n_threads=1, **settings)
     for n_threads in (2, 3, 4, 7):
-        assert trained(sizes, rows, dtype=dtype, epochs=3, n_threads=n_threads, **settings) == wanted, (
+        assert fit_bytes(sizes, rows, dtype=dtype, epochs=3, n_threads=n_threads, **settings) == expected, (
             f"{n_threads} threads"
         )
 
 
 @pytest.mark.parametrize("loss", ["mse", "cross_entropy"])
 @pytest.mark.parametrize("rows", [700, 4000, 4001])
-def test_the_gradients_of_blocks_add_up(isa, loss, rows):
+def test_step_over_blocks_uses_sum_of_block_gradients(isa, loss, rows):
     X, y = data(rows, 16, 9, loss)
     net = NeuralNetwork([16, 50, 9], loss=loss, seed=1)
     assert net.model.engine.blocks(rows) >= 2
@@ -360,18 +362,18 @@ def test_the_gradients_of_blocks_add_up(isa, loss, rows):
     assert net.params == pytest.approx(before - 0.1 * gradient, rel=1e-12, abs=1e-14)
 
 
-def test_a_loss_in_one_of_several_blocks_is_not_finite(isa):
+def test_nonfinite_loss_in_one_block_leaves_parameters_unchanged(isa):
     X, y = data(4000, 16, 9)
     X[3500] = 1e300
-    wanted = []
+    expected = []
     for n_threads in (1, 2, 4):
         net = NeuralNetwork([16, 50, 9], loss="mse", activation="identity", seed=1)
         before = net.params
         with pytest.raises(DivergedError, match="the loss of epoch 1 is not finite"):
             net.fit(X, y, epochs=5, lr=0.1, n_threads=n_threads)
         assert np.array_equal(net.params, before)
-        wanted.append(net.params.tobytes())
-    assert len(set(wanted)) == 1
+        expected.append(net.params.tobytes())
+    assert len(set(expected)) == 1
 
 
 # ---------------------------------------------------------------------------------------------- copies of weights
@@ -379,22 +381,22 @@ def test_a_loss_in_one_of_several_blocks_is_not_finite(isa):
 
 @pytest.mark.parametrize("hidden", [16, 64, 129])
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
-def test_validation_sees_the_weights_of_every_epoch(isa, hidden, dtype):
+def test_validation_loss_uses_weights_of_its_epoch(isa, hidden, dtype):
     (X, y), validation = data(300, 10, 1), data(100, 10, 1, seed=1)
     net = NeuralNetwork([10, hidden, 1], activation="tanh", loss="mse", dtype=dtype, seed=1)
-    seen = []
+    losses = []
 
-    def look(record):
-        seen.append(net.evaluate_loss(*validation))
+    def evaluate(record):
+        losses.append(net.evaluate_loss(*validation))
 
-    look.every = 1
-    history = net.fit(X, y, epochs=5, lr=0.05, batch_size=32, validation=validation, callback=look)
-    assert history.val_loss.tolist() == pytest.approx(seen, rel=1e-12 if dtype == "float64" else 1e-6)
+    evaluate.every = 1
+    history = net.fit(X, y, epochs=5, lr=0.05, batch_size=32, validation=validation, callback=evaluate)
+    assert history.val_loss.tolist() == pytest.approx(losses, rel=1e-12 if dtype == "float64" else 1e-6)
 
 
 @pytest.mark.parametrize("sizes", [[10, 16, 16, 1], [10, 64, 64, 1], [3, 4, 1]])
 @pytest.mark.parametrize("batches", [False, True])
-def test_weights_that_a_callback_sets_are_trained_on(isa, sizes, batches):
+def test_fit_continues_with_weights_set_by_callback(isa, sizes, batches):
     X, y = data(4, sizes[0], 1)
     net, other = (NeuralNetwork(sizes, activation="tanh", loss="mse", seed=1) for _ in range(2))
 
@@ -417,7 +419,7 @@ def test_weights_that_a_callback_sets_are_trained_on(isa, sizes, batches):
 
 # ---------------------------------------------------------------------------------------------- tiny networks
 
-TINY = [
+TINY_NETWORK_CASES = [
     ("sigmoid", "sse"),
     ("tanh", "half_sse"),
     ("relu", "mse"),
@@ -427,9 +429,11 @@ TINY = [
 ]
 
 
-def both_ways(sizes, rows, activation, loss, bias, dtype, seed, **said):
-    """A fit as it is, and one whose rows have weights, all of them 1, which keeps it from the ways for tiny networks
-    and for single rows."""
+def fit_fast_and_general(sizes, rows, activation, loss, bias, dtype, seed, **options):
+    """Return network, history and error of a fit with the fast path, and of one with the general path.
+
+    Sample weights of 1 disable the fast paths for tiny networks and for single rows.
+    """
     X, y = data(rows, sizes[0], sizes[-1], seed=seed)
     y = np.where(y < 0.5, -1, 1) if loss == "hinge" else y
     if isinstance(loss, nnc.CrossEntropy) or loss == "cross_entropy":
@@ -439,7 +443,7 @@ def both_ways(sizes, rows, activation, loss, bias, dtype, seed, **said):
     for weights in (None, np.ones(rows)):
         net = NeuralNetwork(sizes, activation=activation, loss=loss, bias=bias, dtype=dtype, seed=seed)
         try:
-            history, error = net.fit(X, y, **{"epochs": 30, "lr": 0.1, **said}, sample_weight=weights), None
+            history, error = net.fit(X, y, **{"epochs": 30, "lr": 0.1, **options}, sample_weight=weights), None
         except DivergedError as diverged:
             history, error = diverged.history, diverged
         fits.append((net, history, error))
@@ -450,44 +454,48 @@ def both_ways(sizes, rows, activation, loss, bias, dtype, seed, **said):
 @given(
     sizes=st.lists(st.integers(0, 1000), min_size=2, max_size=4),
     rows=st.integers(0, 1000),
-    partners=st.sampled_from(TINY),
+    functions=st.sampled_from(TINY_NETWORK_CASES),
     bias=st.booleans(),
     dtype=st.sampled_from(["float64", "float32"]),
     seed=st.integers(0, 1000),
 )
 @searching(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_a_tiny_network_gets_the_weights_that_others_get(isa, sizes, rows, partners, bias, dtype, seed):
-    most = NeuralNetwork([1, 1], dtype=dtype).model.core.LANES + 1  # one more than what counts as tiny
-    sizes, rows = [1 + size % most for size in sizes], 1 + rows % most
-    (net, history, _), (other, expected, _) = both_ways(sizes, rows, *partners, bias, dtype, seed, lr=0.01)
+def test_fast_path_for_tiny_networks_gives_same_weights(isa, sizes, rows, functions, bias, dtype, seed):
+    max_size = NeuralNetwork([1, 1], dtype=dtype).model.core.LANES + 1  # tiny networks have at most LANES units
+    sizes, rows = [1 + size % max_size for size in sizes], 1 + rows % max_size
+    (net, history, _), (other, other_history, _) = fit_fast_and_general(
+        sizes, rows, *functions, bias, dtype, seed, lr=0.01
+    )
     assert np.array_equal(net.params, other.params)
-    assert history.loss == pytest.approx(expected.loss, rel=1e-13 if dtype == "float64" else 1e-5)
+    assert history.loss == pytest.approx(other_history.loss, rel=1e-13 if dtype == "float64" else 1e-5)
 
 
 @pytest.mark.filterwarnings("ignore::nnc.TrainingWarning")
 @pytest.mark.parametrize("activation", HIDDEN)
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
-def test_every_activation_of_a_tiny_network(isa, activation, dtype):
-    (net, *_), (other, *_) = both_ways([2, 2, 2, 1], 2, activation, "mse", True, dtype, 1)
+def test_fast_path_for_tiny_networks_supports_each_activation(isa, activation, dtype):
+    (net, *_), (other, *_) = fit_fast_and_general([2, 2, 2, 1], 2, activation, "mse", True, dtype, 1)
     assert np.array_equal(net.params, other.params)
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("lr", [1e3, 1e30, 1e300])
-def test_a_tiny_network_diverges_as_others_do(isa, dtype, lr):
+def test_divergence_of_tiny_network_matches_general_path(isa, dtype, lr):
     lr = lr if dtype == "float64" else min(lr, 1e30)
-    (net, history, error), (other, expected, wanted) = both_ways([2, 2, 1], 2, "identity", "mse", True, dtype, 1, lr=lr)
+    (net, history, error), (other, other_history, other_error) = fit_fast_and_general(
+        [2, 2, 1], 2, "identity", "mse", True, dtype, 1, lr=lr
+    )
     assert np.array_equal(net.params, other.params)
     assert np.isfinite(net.params).all()
-    assert (error.epoch, error.layer, history.epochs) == (wanted.epoch, wanted.layer, expected.epochs)
+    assert (error.epoch, error.layer, history.epochs) == (other_error.epoch, other_error.layer, other_history.epochs)
 
 
-def test_threads_that_are_asked_for_do_not_disturb_a_tiny_network(isa):
-    bits = {trained([3, 2, 1], 2, epochs=50, n_threads=n) for n in (1, 2, 3)}
+def test_thread_count_does_not_change_bits_of_tiny_network(isa):
+    bits = {fit_bytes([3, 2, 1], 2, epochs=50, n_threads=n) for n in (1, 2, 3)}
     assert len(bits) == 1
 
 
-def test_batches_for_a_tiny_network_may_get_smaller(isa):
+def test_tiny_network_accepts_batches_of_different_sizes(isa):
     X, y = data(7, 2, 1)
     sizes = [(0, 2), (2, 4), (4, 5), (5, 7)]
     net, other = (NeuralNetwork([2, 2, 1], loss="mse", seed=1) for _ in range(2))
@@ -498,21 +506,21 @@ def test_batches_for_a_tiny_network_may_get_smaller(isa):
 
 # ---------------------------------------------------------------------------------------------- single rows
 
-SINGLE = [
-    *TINY,
+SINGLE_ROW_CASES = [
+    *TINY_NETWORK_CASES,
     ("leaky_relu", "cross_entropy"),
     ("softplus", nnc.CrossEntropy(0.1)),
     ("selu", "huber"),
 ]
 
 
-def assert_same_way(*network, **said):
-    """One row after another; returns the first fit."""
-    fits = both_ways(*network, **{"epochs": 5, "batch_size": 1, "optimizer": "sgd", "lr": 0.01, **said})
-    (net, history, error), (other, expected, wanted) = fits
+def check_single_rows(*network, **options):
+    """Assert that fits with batches of one row are equal on both paths; return the result of the fast path."""
+    fits = fit_fast_and_general(*network, **{"epochs": 5, "batch_size": 1, "optimizer": "sgd", "lr": 0.01, **options})
+    (net, history, error), (other, other_history, other_error) = fits
     assert np.array_equal(net.params, other.params)
-    assert history.loss.tolist() == expected.loss.tolist()
-    assert (error and (error.epoch, error.layer)) == (wanted and (wanted.epoch, wanted.layer))
+    assert history.loss.tolist() == other_history.loss.tolist()
+    assert (error and (error.epoch, error.layer)) == (other_error and (other_error.epoch, other_error.layer))
     return fits[0]
 
 
@@ -520,7 +528,7 @@ def assert_same_way(*network, **said):
 @given(
     sizes=st.lists(st.integers(1, 40), min_size=2, max_size=4),
     rows=st.integers(1, 9),
-    partners=st.sampled_from(SINGLE),
+    functions=st.sampled_from(SINGLE_ROW_CASES),
     bias=st.booleans(),
     shuffle=st.booleans(),
     optimizer=st.sampled_from(["sgd", "momentum", "adam"]),
@@ -528,53 +536,53 @@ def assert_same_way(*network, **said):
     seed=st.integers(0, 1000),
 )
 @searching(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_single_rows_give_the_weights_that_others_give(
-    isa, sizes, rows, partners, bias, shuffle, optimizer, dtype, seed
+def test_fast_path_for_single_rows_gives_same_weights(
+    isa, sizes, rows, functions, bias, shuffle, optimizer, dtype, seed
 ):
-    assert_same_way(sizes, rows, *partners, bias, dtype, seed, optimizer=optimizer, shuffle=shuffle)
+    check_single_rows(sizes, rows, *functions, bias, dtype, seed, optimizer=optimizer, shuffle=shuffle)
 
 
 @pytest.mark.filterwarnings("ignore::nnc.TrainingWarning")
 @pytest.mark.parametrize("activation", HIDDEN)
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
-def test_every_activation_of_single_rows(isa, activation, dtype):
-    assert_same_way([3, 17, 2], 4, activation, "mse", True, dtype, 1)
+def test_fast_path_for_single_rows_supports_each_activation(isa, activation, dtype):
+    check_single_rows([3, 17, 2], 4, activation, "mse", True, dtype, 1)
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("lr", [1e3, 1e30, 1e300])
 @pytest.mark.parametrize("sizes", [[3, 3, 1], [3, 70, 3]])
-def test_single_rows_diverge_as_others_do(isa, dtype, lr, sizes):
+def test_divergence_of_single_rows_matches_general_path(isa, dtype, lr, sizes):
     lr = lr if dtype == "float64" else min(lr, 1e30)
-    net, _, error = assert_same_way(sizes, 3, "identity", "mse", True, dtype, 1, lr=lr)
+    net, _, error = check_single_rows(sizes, 3, "identity", "mse", True, dtype, 1, lr=lr)
     assert error is not None
     assert np.isfinite(net.params).all()
 
 
-def test_threads_that_are_asked_for_do_not_disturb_single_rows(isa):
-    assert len({trained([20, 30, 3], 6, batch_size=1, epochs=5, n_threads=n) for n in (1, 2, 3)}) == 1
+def test_thread_count_does_not_change_bits_of_single_rows(isa):
+    assert len({fit_bytes([20, 30, 3], 6, batch_size=1, epochs=5, n_threads=n) for n in (1, 2, 3)}) == 1
 
 
 @pytest.mark.parametrize("options", [{"l2": 0.1}, {"clip_norm": 0.1}, {"clip_value": 0.1}, {"dropout": 0.5}])
-def test_single_rows_with_more_than_a_loss(options):
-    """Whatever way they take, it is that of the others."""
-    assert_same_way([5, 20, 2], 4, "tanh", "mse", True, "float64", 1, **options)
+def test_single_rows_with_penalty_clipping_or_dropout_give_same_weights(options):
+    """Fits with these options give the same weights on the path that the engine chooses."""
+    check_single_rows([5, 20, 2], 4, "tanh", "mse", True, "float64", 1, **options)
 
 
 @pytest.mark.parametrize("loss", ["sse", "half_sse", "mse", "bce", "cross_entropy"])
-def test_loss_of_an_epoch(loss):
-    """The sum of its batches' losses, or their mean by rows, each before its step."""
+def test_loss_of_epoch_combines_batch_losses_before_steps(loss):
+    """The loss of an epoch is the sum or the row-weighted mean of the batch losses, each computed before its step."""
     X, y = data(17, 3, 4, loss)
-    whole, steps = (NeuralNetwork([3, 5, 4], loss=loss, seed=1) for _ in range(2))
-    history = whole.fit(X, y, epochs=2, lr=0.1, batch_size=5, shuffle=False)
+    fitted, stepped = (NeuralNetwork([3, 5, 4], loss=loss, seed=1) for _ in range(2))
+    history = fitted.fit(X, y, epochs=2, lr=0.1, batch_size=5, shuffle=False)
     for epoch in range(2):
-        losses = [steps.train_step(X[row : row + 5], y[row : row + 5], lr=0.1) for row in range(0, 17, 5)]
-        wanted = sum(losses) if "sse" in loss and loss != "mse" else np.average(losses, weights=[5, 5, 5, 2])
-        assert history.loss[epoch] == pytest.approx(wanted, rel=1e-13)
-    assert np.array_equal(whole.params, steps.params)
+        losses = [stepped.train_step(X[row : row + 5], y[row : row + 5], lr=0.1) for row in range(0, 17, 5)]
+        expected = sum(losses) if "sse" in loss and loss != "mse" else np.average(losses, weights=[5, 5, 5, 2])
+        assert history.loss[epoch] == pytest.approx(expected, rel=1e-13)
+    assert np.array_equal(fitted.params, stepped.params)
 
 
-def test_history():
+def test_history_describes_fit_and_can_be_pickled():
     net = NeuralNetwork([3, 4, 1], seed=0)
     X, y = data(10, 3, 1)
     history = net.fit(X, y, epochs=7, lr=0.001)
@@ -607,8 +615,8 @@ def diverged(net, X, y, **settings):
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("batch_size", [None, 4])
 @pytest.mark.parametrize(("lr", "n_threads"), [(3, 1), (1e10, 2)])
-def test_divergence(optimizer, dtype, batch_size, lr, n_threads):
-    if optimizer == "adam":  # its steps are about as long as lr, whatever the gradient
+def test_divergence_restores_last_finite_weights(optimizer, dtype, batch_size, lr, n_threads):
+    if optimizer == "adam":  # the length of its steps is about lr for any gradient
         lr *= 1e20 if dtype == "float32" else 1e160
     net = NeuralNetwork([2, 5, 1], activation="identity", loss="mse", dtype=dtype, seed=1)
     X, y = data(13, 2, 1)
@@ -622,7 +630,7 @@ def test_divergence(optimizer, dtype, batch_size, lr, n_threads):
     assert np.isfinite(error.history.loss).all()
     assert f"epoch {error.epoch} " in str(error)
     assert f"learning rate of {lr:g} " in str(error)
-    # The weights are those that step after step leads to, to the bit.
+    # Single steps give the same weights to the last bit.
     size = batch_size or len(X)
     batches = itertools.cycle([(X[i : i + size], y[i : i + size]) for i in range(0, len(X), size)])
     part.fit(*next(batches), epochs=1, optimizer=optimizer, **settings)
@@ -637,23 +645,23 @@ def test_divergence(optimizer, dtype, batch_size, lr, n_threads):
 
 @pytest.mark.parametrize("optimizer", ["sgd", "momentum", "adam"])
 @pytest.mark.parametrize("batch_size", [None, 16])
-def test_a_broken_step_is_the_same_for_every_number_of_threads(optimizer, batch_size):
-    """One row of W would not be finite: it alone keeps its values."""
+def test_thread_count_does_not_change_bits_of_nonfinite_step(optimizer, batch_size):
+    """Only the row of W that would not be finite keeps its values."""
     X, y = data(64, 100, 1)
     X[:, 20] *= 1e18
     y *= 1e3
-    found = set()
+    actual = set()
     for n_threads in (1, 2, 3, 5, 7):
         net = NeuralNetwork([100, 8, 1], activation="tanh", output="identity", loss="mse", dtype="float32", seed=1)
         net.weights[0][20] = 0
         error = diverged(net, X, y, epochs=9, lr=1e22, n_threads=n_threads, optimizer=optimizer, batch_size=batch_size)
         assert np.isfinite(net.params).all()
-        found.add((error.epoch, error.layer, net.params.tobytes()))
-    assert len(found) == 1
+        actual.add((error.epoch, error.layer, net.params.tobytes()))
+    assert len(actual) == 1
 
 
-def test_a_broken_step_of_many_rows():
-    """More than the kernel sums up at a time: the first of them are not taken alone."""
+def test_nonfinite_step_of_many_rows_is_rejected_completely():
+    """The batch has more rows than the kernel sums at once; the step must not use only the first of them."""
     X = np.ones((600, 2)) * 1e150
     X[:500] *= 1e-150
     for optimizer in ("sgd", "momentum", nnc.AdamW(weight_decay=0.5)):
@@ -663,8 +671,8 @@ def test_a_broken_step_of_many_rows():
 
 
 @pytest.mark.parametrize("how", ["fit", "batches", "lbfgs", "levenberg_marquardt"])
-def test_the_layer_that_diverges_is_named(how):
-    """The first one whose outputs are not finite, and what to do where inputs are large."""
+def test_divergence_error_names_layer(how):
+    """The error names the first layer with outputs that are not finite, and recommends scaling for large inputs."""
     X, y = data(20, 3, 1)
     X[7] *= 1e200
     net = NeuralNetwork([3, 4, 5, 1], activation=["tanh", "relu"], output="identity", loss="mse", seed=0)
@@ -684,7 +692,7 @@ def test_the_layer_that_diverges_is_named(how):
     assert np.array_equal(net.params, before)
 
 
-def test_a_step_that_was_not_taken_does_not_count():
+def test_step_rejected_by_divergence_is_not_counted():
     X, y = data(8, 2, 1)
     net = NeuralNetwork([2, 3, 1], activation="identity", loss="mse", seed=1)
     fresh = net.copy()
@@ -695,7 +703,7 @@ def test_a_step_that_was_not_taken_does_not_count():
     assert net.params.tobytes() == fresh.params.tobytes()
 
 
-def test_the_learning_rate_that_is_named_is_that_of_the_epoch():
+def test_divergence_error_states_learning_rate_of_epoch():
     X, y = data(64, 3, 1)
     net = NeuralNetwork([3, 2, 1], activation="identity", loss="mae", seed=1)
     rates = [1e-9, 1.7e308, 1e-5, 1e-5]
@@ -705,8 +713,8 @@ def test_the_learning_rate_that_is_named_is_that_of_the_epoch():
     assert np.isfinite(error.history.val_loss).all()
 
 
-def test_eps_below_the_smallest_normal_number():
-    """It would count as 0, and the padding be 0 / 0."""
+def test_adam_supports_denormal_eps():
+    """A denormal eps counts as 0 inside the engine, where the padding of the parameters must not become 0 / 0."""
     X, y = data(20, 3, 2)
     net = NeuralNetwork([3, 4, 2], loss="mse", dtype="float32", seed=0)
     assert net.fit(X, y, epochs=20, optimizer=nnc.Adam(lr=0.01, eps=1e-45)).loss[-1] < net.copy().evaluate_loss(
@@ -716,8 +724,8 @@ def test_eps_below_the_smallest_normal_number():
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("epochs", [1, 2, 10])
-def test_weights_that_overflow_in_the_last_step(epochs, dtype):
-    """The loss, taken before the step, is still finite then."""
+def test_overflow_in_last_step_leaves_weights_finite(epochs, dtype):
+    """The loss is computed before the step and is still finite."""
     net = NeuralNetwork([1, 1], loss="mse", seed=0, dtype=dtype)
     large = float(np.finfo(dtype).max)
     error = diverged(net, [[1e3]], [1e3], epochs=epochs, lr=large / 10)
@@ -727,8 +735,8 @@ def test_weights_that_overflow_in_the_last_step(epochs, dtype):
 
 @pytest.mark.parametrize("lr", [1e150, 1e306, 1.7e308])
 @pytest.mark.parametrize("n_threads", [1, 2])
-def test_divergence_at_the_end_of_a_slice(set_limit, lr, n_threads):
-    """One block of rows a slice: the weights overflow in one slice, the loss in the next."""
+def test_divergence_between_slices_leaves_weights_finite(set_limit, lr, n_threads):
+    """With one block of rows per slice, the weights overflow in one slice and the loss in the next."""
     set_limit("nnc._training.threads.SLICE_SECONDS", 0)
     net = NeuralNetwork([50, 200, 1], activation="identity", loss="mse", seed=0)
     X, y = data(50, 50, 1)
@@ -740,7 +748,7 @@ def test_divergence_at_the_end_of_a_slice(set_limit, lr, n_threads):
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("lr", [1e3, 1e20, 1e38, 1e300])
 @pytest.mark.parametrize(("loss", "activation"), [("cross_entropy", "relu"), ("bce", "softplus"), ("sse", "gelu")])
-def test_weights_are_finite_after_every_fit(loss, activation, lr, dtype):
+def test_weights_are_finite_after_any_fit(loss, activation, lr, dtype):
     for seed in range(4):
         net = NeuralNetwork([3, 6, 3], activation=activation, loss=loss, dtype=dtype, seed=seed)
         X, y = data(20, 3, 3, loss, seed)
@@ -753,8 +761,8 @@ def test_weights_are_finite_after_every_fit(loss, activation, lr, dtype):
             assert np.isfinite(history.loss).all()
 
 
-def test_diverged_error_survives_pickling():
-    """As it must to come back from a worker process."""
+def test_diverged_error_can_be_pickled():
+    """Worker processes return errors by pickling."""
     history = nnc.History({"loss": np.array([1.0, 2.0])}, 0.5, "diverged")
     error = pickle.loads(pickle.dumps(DivergedError("too large", history, 3)))
     assert isinstance(error, ArithmeticError)
@@ -767,7 +775,7 @@ def test_diverged_error_survives_pickling():
 
 INTERRUPTED = """
 import json, os, signal, sys, threading, time
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background inherits an ignored one
+signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs ignore SIGINT
 import numpy as np
 from nnc import NeuralNetwork
 
@@ -806,25 +814,31 @@ print(json.dumps({
     [
         ([3, 4, 1], 4, {"epochs": 10**8, "lr": 0.001}, True, True),
         ([20, 50, 10], 2000, {"epochs": 10**7, "lr": 0.001, "batch_size": 100}, True, True),
-        ([8, 512, 512, 1], 200_000, {"epochs": 3, "lr": 1e-3, "batch_size": 1000}, False, True),  # an epoch of seconds
-        ([8, 512, 512, 1], 200_000, {"epochs": 3, "lr": 0.001}, False, False),  # a step of many seconds
+        (
+            [8, 512, 512, 1],
+            200_000,
+            {"epochs": 3, "lr": 1e-3, "batch_size": 1000},
+            False,
+            True,
+        ),  # an epoch takes seconds
+        ([8, 512, 512, 1], 200_000, {"epochs": 3, "lr": 0.001}, False, False),  # a step takes many seconds
     ],
     ids=["tutorial", "batches", "long epoch", "long step"],
 )
-def test_interrupt(sizes, rows, settings, epochs, steps, n_threads):
-    """The run would take minutes or hours: an interrupt ends it within an epoch, and even within a step."""
-    found = run_child(INTERRUPTED, json.dumps([sizes, rows, steps, {**settings, "n_threads": n_threads}]))
-    assert found["reason"] == "interrupt"
-    assert found["finite"]
-    assert found["restored"]
-    assert found["goes_on"] == "epochs"
-    assert found["epochs"] == found["losses"]
-    assert epochs or found["epochs"] == 0
-    assert found["changed"] == steps
+def test_interrupt_ends_fit_and_keeps_current_weights(sizes, rows, settings, epochs, steps, n_threads):
+    """Each fit would take minutes or hours; an interrupt ends it within an epoch, or even within a step."""
+    actual = run_child(INTERRUPTED, json.dumps([sizes, rows, steps, {**settings, "n_threads": n_threads}]))
+    assert actual["reason"] == "interrupt"
+    assert actual["finite"]
+    assert actual["restored"]
+    assert actual["goes_on"] == "epochs"
+    assert actual["epochs"] == actual["losses"]
+    assert epochs or actual["epochs"] == 0
+    assert actual["changed"] == steps
 
 
 @posix
-def test_interrupt_of_a_program_with_its_own_handler():
+def test_fit_leaves_custom_interrupt_handler_in_place():
     calls = []
     old = signal.signal(signal.SIGINT, lambda *_: calls.append(1))
     try:
@@ -842,13 +856,13 @@ def test_interrupt_of_a_program_with_its_own_handler():
 
 
 @posix
-def test_second_interrupt_is_raised():
+def test_second_interrupt_after_a_second_raises_error():
     old = signal.signal(signal.SIGINT, signal.default_int_handler)
     with Interrupt() as interrupt:
         assert not interrupt
         signal.raise_signal(signal.SIGINT)
         assert interrupt
-        signal.raise_signal(signal.SIGINT)  # the same key, held down
+        signal.raise_signal(signal.SIGINT)  # key repeat of the first Ctrl-C, ignored
         time.sleep(1.1)
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
@@ -856,7 +870,7 @@ def test_second_interrupt_is_raised():
     signal.signal(signal.SIGINT, old)
 
 
-# ------------------------------------------------------------------ what a run leaves behind: nothing
+# ------------------------------------------------------------------ no leaks and side effects
 
 MEMORY = """
 import json, os, sys
@@ -886,13 +900,13 @@ def calls(number):
         except ValueError:
             pass
 
-grown = []
+growth = []
 for work, warm_up, amount in ((steps, 20, 1000), (calls, 300, 3000)):
     work(warm_up)
     before = used()
     work(amount)
-    grown.append(used() - before)
-print(json.dumps(grown))
+    growth.append(used() - before)
+print(json.dumps(growth))
 """
 
 
@@ -903,11 +917,11 @@ def test_memory_does_not_grow():
     assert calls < 2**20, "in thousands of calls"
 
 
-def threads_now():
+def count_threads():
     return len(os.listdir("/proc/self/task"))
 
 
-def test_changing_the_number_of_threads_changes_no_bit(monkeypatch, set_limit):
+def test_changing_thread_count_between_slices_does_not_change_bits(monkeypatch, set_limit):
     """Parameters are those of a fixed number of threads when each slice uses another number."""
     X, y = data(300, 20, 2)
     used = []
@@ -920,7 +934,7 @@ def test_changing_the_number_of_threads_changes_no_bit(monkeypatch, set_limit):
             return used[-1], 0.0
 
     set_limit("nnc._training.loop.MIN_THREAD_MULTIPLY_ADDS", 1)
-    # No setting raises the number above the processors of the machine, which may be two.
+    # Thread counts are limited by the processors of the machine, which may have only two.
     monkeypatch.setattr(processors, "get_num_threads", lambda: 3)
     # The measured choice depends on the load of the machine; it must change with each slice here.
     monkeypatch.setattr(loop, "borrow_tuner", lambda work, sizes, limit: AlternatingTuner(sizes, limit))
@@ -937,7 +951,7 @@ def test_changing_the_number_of_threads_changes_no_bit(monkeypatch, set_limit):
 
 
 @pytest.mark.skipif(not may_set_affinity(), reason="threads may not choose their processors here")
-def test_a_thread_leaves_the_processor_of_the_caller(monkeypatch, make_fail):
+def test_threads_avoid_processor_of_caller(monkeypatch, make_fail):
     """Threads avoid the caller's processor if there is one for each; the caller's own affinity stays unchanged."""
     allowed = os.sched_getaffinity(0)
     if len(allowed) < 2:
@@ -964,15 +978,15 @@ def test_a_thread_leaves_the_processor_of_the_caller(monkeypatch, make_fail):
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/task"), reason="threads are counted in Linux' /proc")
-def test_no_thread_is_left():
-    before = threads_now()
-    trained([7, 33, 5], 100, epochs=5, n_threads=4)
+def test_fit_leaves_no_thread():
+    before = count_threads()
+    fit_bytes([7, 33, 5], 100, epochs=5, n_threads=4)
     X, y = data(13, 2, 1)
     diverged(NeuralNetwork([2, 1], loss="mse", seed=0), X, y, epochs=1000, lr=1e30, n_threads=4)
     until = time.monotonic() + 10
-    while threads_now() > before and time.monotonic() < until:
+    while count_threads() > before and time.monotonic() < until:
         time.sleep(0.001)
-    assert threads_now() <= before
+    assert count_threads() <= before
 
 
 FORKED = """
@@ -980,7 +994,7 @@ import os, signal, warnings
 import numpy as np
 from nnc import NeuralNetwork
 
-warnings.simplefilter("ignore", DeprecationWarning)  # of forking at all, for the threads of NumPy
+warnings.simplefilter("ignore", DeprecationWarning)  # Python warns about forking because NumPy has threads
 rng = np.random.default_rng(0)
 X, y = rng.uniform(-1, 1, (200, 7)), rng.uniform(0, 1, (200, 5))
 
@@ -1006,20 +1020,20 @@ print([status, os.waitpid(child, 0)[1]])
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_fork_after_a_fit_with_threads():
+def test_fork_after_threaded_fit_can_train():
     assert run_child(FORKED) == [0, 0]
 
 
-def denormals_are_kept():
-    tiny = np.array([2.0**-1070, -(2.0**-1050), 2.0**-1023])
-    return np.array_equal(tiny * 0.5 * 2, tiny) and np.all(tiny + 0.0 != 0) and 2.0**-1070 / 2 > 0
+def denormals_are_preserved():
+    denormals = np.array([2.0**-1070, -(2.0**-1050), 2.0**-1023])
+    return np.array_equal(denormals * 0.5 * 2, denormals) and np.all(denormals + 0.0 != 0) and 2.0**-1070 / 2 > 0
 
 
-def test_numpy_keeps_its_small_numbers():
-    """The engine counts numbers below the smallest normal one as zero, in its own calls alone."""
+def test_engine_leaves_denormals_of_numpy_unchanged():
+    """The engine treats denormals as zero only inside its own calls."""
     X, y = data(30, 3, 2)
     net = NeuralNetwork([3, 40, 2], loss="mse", seed=0)
-    assert denormals_are_kept()
+    assert denormals_are_preserved()
     calls = [
         lambda: net.predict(X),
         lambda: net.predict(X[:1]),
@@ -1032,12 +1046,12 @@ def test_numpy_keeps_its_small_numbers():
     ]
     for call in calls:
         call()
-        assert denormals_are_kept()
+        assert denormals_are_preserved()
 
 
-@pytest.mark.filterwarnings("ignore::nnc.EqualNeuronsWarning")  # as zeros are
+@pytest.mark.filterwarnings("ignore::nnc.EqualNeuronsWarning")  # denormal weights count as equal
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
-def test_tiny_weights(dtype):
+def test_denormal_weights_train_like_zeros(dtype):
     """Weights and inputs below the smallest normal number train like zeros."""
     X, y = data(10, 3, 2)
     net = NeuralNetwork([3, 4, 2], activation="tanh", loss="mse", dtype=dtype, seed=0)
@@ -1049,19 +1063,19 @@ def test_tiny_weights(dtype):
     assert net.biases[1].all()
 
 
-# --------------------------------------------------------------------------------- in several threads
+# --------------------------------------------------------------------------------- concurrent calls
 
 
-def test_fits_and_predictions_at_the_same_time():
-    """Each call owns its buffers: networks train, and one network predicts, in many threads at once."""
-    wanted = [trained([7, 33, 5], 100, seed=seed, epochs=30, batch_size=16) for seed in range(4)]
+def test_concurrent_fits_and_predictions_are_independent():
+    """Each call has its own buffers, so several networks may train while another one predicts, in different threads."""
+    expected = [fit_bytes([7, 33, 5], 100, seed=seed, epochs=30, batch_size=16) for seed in range(4)]
     net = NeuralNetwork([7, 33, 5], seed=9)
     X, _ = data(1000, 7, 5)
     P = net.predict(X)
-    found, same = [None] * 4, []
+    actual, same = [None] * 4, []
 
     def work(number):
-        found[number] = trained([7, 33, 5], 100, seed=number, epochs=30, batch_size=16, n_threads=1 + number % 2)
+        actual[number] = fit_bytes([7, 33, 5], 100, seed=number, epochs=30, batch_size=16, n_threads=1 + number % 2)
         same.append(all(np.array_equal(net.predict(X), P) for _ in range(20)))
 
     threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
@@ -1069,5 +1083,5 @@ def test_fits_and_predictions_at_the_same_time():
         thread.start()
     for thread in threads:
         thread.join()
-    assert found == wanted
+    assert actual == expected
     assert same == [True] * 4
