@@ -1,4 +1,4 @@
-# Ctrl-C during a training. Included by _team.pyx.
+# Interrupt handling: Ctrl-C during a training. Included by _team.pyx.
 
 cdef double REPEAT_SECONDS = 1            # a second Ctrl-C this much later raises KeyboardInterrupt
 

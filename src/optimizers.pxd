@@ -26,7 +26,7 @@ cdef enum:
 
 cdef struct Optimizer:
     int method            # optimizer (enum Method)
-    bint plain  # gradient descent without penalties and clipping, which can be fused into the gradient's product
+    bint plain  # gradient descent without penalties and gradient clipping, which can be fused into the product of dW
     double lr             # learning rate
     double bias_lr        # learning rate of the biases
     double momentum       # momentum: m = momentum m + g, p -= lr m; nesterov: p -= lr (g + momentum m)

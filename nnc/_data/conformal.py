@@ -1,9 +1,9 @@
 """Conformal prediction with held-out rows: intervals and sets of classes with a guaranteed coverage for any model.
 
-The method is described by Vovk, Gammerman and Shafer (2005) and Lei et al. (2018). The guarantee requires that new rows
-are exchangeable with the held-out rows, and that the model was not trained on the held-out rows. The expected fraction
-of new rows whose true value is inside is at least `level`. It is at most `level` + 1 / (n + 1) if no two scores are
-equal.
+The held-out rows are used for the conformal calibration, which chooses the threshold of the nonconformity scores. The
+method is described by Vovk, Gammerman and Shafer (2005) and Lei et al. (2018). The guarantee requires that new rows are
+exchangeable with the held-out rows, and that the model was not trained on the held-out rows. The expected fraction of
+new rows whose true value is inside is at least `level`. It is at most `level` + 1 / (n + 1) if no two scores are equal.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Random split of row indices into two parts, optionally stratified by class."""
+"""Validation split: random split of row indices into two parts, optionally stratified by class."""
 
 from __future__ import annotations
 

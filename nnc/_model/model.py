@@ -51,7 +51,7 @@ class Model:
     loss_function : CustomLoss or HeadsLoss or None
         Custom loss or heads, as a function of the outputs of the engine; None for a named loss.
     theta : array (size,)
-        Parameter vector: all parameters, with rows padded to whole vector registers.
+        All parameters. The padding of the parameter vector extends each row to whole vector registers.
     W : list of arrays (n_in, n_out)
         Weights of the parametric layers, as views of theta without padding.
     b : list of arrays (n_out,) or None

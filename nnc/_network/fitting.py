@@ -123,8 +123,8 @@ class Fitting(Parameters):
             (Srivastava et al., 2014). A schedule or function gives the fraction of each epoch. `predict` does not use
             dropout. A single value does not apply to Scale layers.
         clip_norm, clip_value : float, optional
-            Limit of the Euclidean norm of the gradient, to which it is scaled down; limit of the absolute value of each
-            element of the gradient.
+            Gradient clipping: limit of the Euclidean norm of the gradient, to which it is scaled down; limit of the
+            absolute value of each element of the gradient.
         max_norm : float, optional
             Limit of the Euclidean norm of the incoming weights of each unit, to which they are scaled down after each
             step.

@@ -145,8 +145,8 @@ def _text(value: Any, indent: str = "") -> str:
 def checksum(document: dict[str, Any]) -> str:
     """Return the SHA-256 of the content of a validated document in hexadecimal, independent of its layout as text.
 
-    The hash is computed from JSON text with sorted keys and without blanks. It excludes "sha256" itself, the members in
-    `NOT_IN_CHECKSUM`, and members that are null.
+    This is the checksum of files. The hash is computed from JSON text with sorted keys and without blanks. It excludes
+    "sha256" itself, the members in `NOT_IN_CHECKSUM`, and members that are null.
 
     A list of numbers, or a list of such lists, is replaced by the SHA-256 of its numbers in order, each as 8 bytes of
     an IEEE 754 double in little-endian order. This is much faster than formatting the numbers, and independent of their

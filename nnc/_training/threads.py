@@ -1,4 +1,4 @@
-"""Number of threads of a fit, and the processors on which they run.
+"""Choice of the thread count of a fit, and of the processors on which its threads run.
 
 A team of threads (src/team.pxi) starts with a fit and ends with it. An idle process has no sleeping threads, and there
 is nothing to restore after a fork or to stop at exit. Starting a thread takes about 50 microseconds, so only fits that
