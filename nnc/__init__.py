@@ -1,17 +1,17 @@
-"""nnc: small neural networks, trained at the speed of the processor.
+"""nnc: fast training of small neural networks.
 
     from nnc import NeuralNetwork
     net = NeuralNetwork([3, 4, 1], seed=0)
     history = net.fit(X, y, epochs=1500, lr=1.0)
     net.predict(X)
 
-Names are imported when they are first used, so that `import nnc` costs next to nothing. `_NAMES` and `_MODULES` are the
-only list of public names: `python tools/public_names.py` writes __init__.pyi from it, which type checkers read.
+Names are imported when they are first used, so that `import nnc` is fast. `_NAMES` and `_MODULES` are the only list of
+public names; `python tools/public_names.py` writes __init__.pyi for type checkers from it.
 """
 
 from nnc._version import __version__  # noqa: F401
 
-_MODULES = ("datasets", "layers", "plot", "reference")  # public modules that are attributes without their own import
+_MODULES = ("datasets", "layers", "plot", "reference")  # public modules that are attributes of nnc
 _NAMES = {
     "_comparison": ("compare", "Comparison"),
     "_data.augment": ("augment",),
@@ -76,7 +76,7 @@ _NAMES = {
         "Warmup",
     ),
     "_utils.processors": ("get_num_threads", "set_num_threads"),
-}  # the public names, by the private module that defines them
+}  # public names by the module that defines them
 _HOME = {name: module for module, names in _NAMES.items() for name in names}
 
 __all__ = sorted(("__version__", *_MODULES, *_HOME))

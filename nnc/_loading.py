@@ -1,4 +1,4 @@
-"""nnc.load and nnc.from_json: any model in a file or a text."""
+"""nnc.load and nnc.from_json, which read models of all classes."""
 
 from __future__ import annotations
 
@@ -17,17 +17,16 @@ if TYPE_CHECKING:
 
 
 def load(path: Any, loss: LossFunction | None = None) -> NeuralNetwork | Ensemble | TableClassifier | TableRegressor:
-    """Read a model from a file that `save` of any class of nnc has written.
+    """Load a model of any class from a file that its `save` has written.
 
-    The key "format" of the file says which class it is. The `load` of a class reads files of that class only.
+    The member "format" of the file determines the class. The `load` of a class accepts only files of that class.
 
     Parameters
     ----------
     path : str, os.PathLike or text file
         A path ending in ".safetensors" is read as a network in that format.
     loss : callable, optional
-        The loss function of a network that was trained with a function as its loss; files contain only its name. It is
-        ignored for other models.
+        Custom loss function of the network. Files contain only its name. It is not used for other models.
 
     Returns
     -------
@@ -36,13 +35,13 @@ def load(path: Any, loss: LossFunction | None = None) -> NeuralNetwork | Ensembl
     Raises
     ------
     TypeError
-        The loss of the network is a function, and `loss` is not given.
+        The network has a custom loss function, and `loss` is not given.
     ImportError
-        The file holds the model of a table, and the extra `[tables]` is not installed.
+        The file contains a table model, and the extra `[tables]` is not installed.
     OSError
-        The file cannot be read; the message says why and what to do.
+        The file cannot be read; the message names the cause and a remedy.
     ModelFileError
-        The content of the file is not a model that this version can read. It is an OSError and a ValueError.
+        The file does not contain a model that this version of nnc can read. It is an OSError and a ValueError.
     """
     return load_model(path, loss, BUILDERS)
 
@@ -50,7 +49,7 @@ def load(path: Any, loss: LossFunction | None = None) -> NeuralNetwork | Ensembl
 def from_json(
     text: str, loss: LossFunction | None = None
 ) -> NeuralNetwork | Ensemble | TableClassifier | TableRegressor:
-    """Read a model from the text that `to_json` has returned, or from the content of a JSON file.
+    """Return the model in a text that `to_json` has returned, or in the content of a JSON file.
 
     Parameters
     ----------
@@ -65,11 +64,11 @@ def from_json(
     Raises
     ------
     TypeError
-        `text` is not a str, or the loss of the network is a function, and `loss` is not given.
+        `text` is not a str, or the network has a custom loss function and `loss` is not given.
     ImportError
-        The text holds the model of a table, and the extra `[tables]` is not installed.
+        The text contains a table model, and the extra `[tables]` is not installed.
     ModelFileError
-        The text is not a model that this version can read.
+        The text does not contain a model that this version of nnc can read.
     """
     where = "the JSON text"
     kind, content = _serialization.loads(text, where, "model")

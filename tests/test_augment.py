@@ -31,7 +31,7 @@ def distorted(images, angle=0.0, factor=1.0, shift=(0, 0), fill=0, work=np.float
     """One and the same way for all images."""
     distortion = Distortion(images.shape[1:], 0, 0, 0, False, 0, fill, np.dtype(work))
     shape = len(images), 1
-    places = distortion.places(np.full(shape[0], angle), np.full(shape[0], factor), np.tile(shift, shape))
+    places = distortion.coordinates(np.full(shape[0], angle), np.full(shape[0], factor), np.tile(shift, shape))
     return interpolated(images, *places, fill)
 
 
@@ -319,7 +319,7 @@ def test_numbers_that_are_not_finite_are_for_the_fit_to_refuse():
         ({"X": IMAGES[0, 0]}, r"X must be images .*, got shape \(7,\)$"),
         ({"X": IMAGES[:0]}, r"X must be images .*, got shape \(0, 6, 7\)"),
         ({"X": IMAGES[:, :0]}, r"X must be images .*, got shape \(20, 0, 7\)"),
-        ({"X": IMAGES.astype(np.int64) + 2**60}, r"X must have whole numbers up to 2\*\*53"),
+        ({"X": IMAGES.astype(np.int64) + 2**60}, r"X must have integers up to 2\*\*53"),
         ({"y": LABELS[:19]}, r"y must have one row for each image of X, got shape \(19,\) for 20 images"),
         ({"y": 3}, r"y must have one row for each image of X, got shape \(\)"),
         ({"sample_weight": [1.0]}, r"sample_weight must have one row for each image of X, got shape \(1,\)"),

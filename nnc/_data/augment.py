@@ -1,4 +1,4 @@
-"""Images that are shifted, turned, zoomed and bent anew in every epoch, batch by batch."""
+"""Augmentation of images: batches with new random shifts, rotations, zooms and distortions in each epoch."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
-KNOTS = 8  # along each side of an image that is bent: where it is pulled
-EXACT = 2**53  # whole numbers up to this one are exact in the float64 that they are interpolated in
-PIECE = 2**18  # bytes of images that are interpolated at once: several arrays as large are in use, and in the cache
-WIDE = 2**11  # pixels along a side, beyond which float32 is too coarse for places between them, and their numbers
+N_KNOTS = 8  # knots of an elastic distortion along each side of an image, each with a random displacement
+MAX_EXACT_INTEGER = 2**53  # largest integer up to which float64 represents all integers exactly
+BLOCK_BYTES = 2**18  # size of a block of images that is interpolated at once, so that its arrays fit into the cache
+MAX_FLOAT32_SIDE = 2**11  # sides of more pixels need float64 coordinates, because float32 is not accurate enough
 
 
 def augment(
@@ -41,89 +41,92 @@ def augment(
     seed: int | None = None,
     epoch: int = 0,
 ) -> Augmented:
-    """Batches of images for `fit_batches`, in another order and distorted otherwise in every epoch, so that a network
-    learns what stays the same.
+    """Return augmented batches of images for `fit_batches`.
+
+    Each epoch has a new random order and new random transformations, so that a network learns what they do not change.
 
     Parameters
     ----------
-    X : array_like
-        Images (n, height, width) or (n, height, width, channels), or with `shape` rows of pixels (n, pixels). Numbers
-        of any kind. Not copied: an array in a file (numpy.memmap) is read batch by batch.
-    y : array_like
-        The target or the label of each image, as `fit` takes them.
-    sample_weight : array_like (n,), optional
-        How much each image counts.
+    X : array
+        Images (n, height, width) or (n, height, width, channels), or rows of pixels (n, pixels) with `shape`, of any
+        numeric dtype. X is not copied; a numpy.memmap is read batch by batch.
+    y : array
+        Target or label of each image, as in `fit`.
+    sample_weight : array (n,), optional
+        Weight of each image.
     batch_size : int, default 32
-        Images in a batch; the last one of an epoch may have fewer.
+        Number of images per batch; the last batch of an epoch may have fewer.
     shift : int, default 2
-        How many pixels an image moves at most, down or up and right or left: whole ones, all equally likely. Fewer than
-        its sides have.
+        Largest shift in pixels, down or up and right or left. All integers from -shift to shift are equally likely. It
+        must be smaller than the sides of the image.
     rotate : float, default 10
-        By how many degrees (up to 180) it turns at most about its center, one way or the other.
+        Largest rotation about the center in degrees, from 0 to 180, in both directions.
     zoom : float, default 0.1
-        It gets larger or smaller by a factor from 1 / (1 + zoom) to 1 + zoom, the same for height and width. Up to 10.
+        Images are scaled by a factor from 1 / (1 + zoom) to 1 + zoom, equal for height and width. At most 10.
     flip : False or "horizontal", default False
-        Whether half of the images have left and right exchanged: for things, not for digits and letters.
+        Whether half of the images are mirrored horizontally. This suits most objects, but not digits and letters.
     elastic : float, default 0
-        By how many pixels a place in the image is pulled away, smoothly over the image: the standard deviation, down
-        and right by itself (Simard et al., 2003). 1 is a lot for 28 x 28.
+        Elastic distortion (Simard et al., 2003): standard deviation of a smooth random displacement in pixels, for rows
+        and columns. 1 is a strong distortion of 28 x 28 pixels.
     fill : float, default 0
-        The background: what comes in from outside of the image, a number that X can hold.
+        Value of pixels from outside of the image, which the dtype of X can represent.
     shape : (height, width) or (height, width, channels), optional
-        What the rows of X are images of. Batches have rows then, too.
+        Shape of the images in rows of pixels. The batches then also have rows.
     shuffle : bool, default True
-        Whether every epoch has another order.
+        Whether each epoch has a new random order.
     seed : int, optional
-        From 0 to 2**64 - 1; the same one gives the same batches. Default: a random one, which `seed` of what is
-        returned tells.
+        Seed from 0 to 2**64 - 1, which determines all batches. Default: a random seed, which is available as attribute
+        `seed` of the result.
     epoch : int, default 0
-        The number of the first epoch. A training of which 10 epochs are done goes on with epoch=10 (and the seed)
-        to the batches that it would have had.
+        Number of the first epoch. After 10 epochs of a training, epoch=10 with the same seed continues with the same
+        batches as without interruption.
 
     Returns
     -------
     Augmented
-        Each time that it is gone through it gives the batches of the next epoch, (X, y) or (X, y, sample_weight).
-        `len` of it is their number.
+        An iterable. Each iteration yields the batches (X, y) or (X, y, sample_weight) of the next epoch. `len` is the
+        number of batches.
 
     Raises
     ------
     ValueError, TypeError
-        X is no images, y or sample_weight are not as many, or another argument is not as above.
+        X does not contain images, y or sample_weight has another length, or another argument is invalid.
 
     Notes
     -----
-    An image is flipped, zoomed and turned, bent, shifted, and read by bilinear interpolation (in float64 where X
-    is float64 or of integers of more than 16 bits, otherwise in float32). X keeps its type: integers are rounded to the
-    nearest, from the middle to the even one. Where only shifts and flips are asked for, every pixel stays what it is.
+    An image is flipped, then scaled and rotated, distorted, and shifted. Pixels are computed by bilinear interpolation,
+    in float64 if X is float64 or has integers of more than 16 bits, otherwise in float32. The dtype of X is kept;
+    integers are rounded to the nearest, halves to even. Shifts and flips alone do not change the values of pixels.
 
-    How an image is distorted depends on the seed, the epoch and its place in the order, not on `batch_size`.
+    The transformation of an image depends on the seed, the epoch and its position in the order, not on `batch_size`.
 
     Examples
     --------
     net.fit_batches(nnc.augment(X, y, shift=2, rotate=10, seed=0), epochs=10)
     """
     images = as_real_array("X", X)
-    one = _shape(images, shape)
-    out = min(one[:2]) - 1  # a pixel farther there might be nothing left
-    of = f" for images of shape {one}"
+    image_shape = _image_shape(images, shape)
+    max_shift = min(image_shape[:2]) - 1  # a larger shift might move all pixels out of the image
+    images_text = f" for images of shape {image_shape}"
     distortion = Distortion(
-        one,
-        int(_up_to(out, "shift", check_count("shift", shift, 0), of)),
+        image_shape,
+        int(_up_to(max_shift, "shift", check_count("shift", shift, 0), images_text)),
         _up_to(180, "rotate", rotate),
         _up_to(10, "zoom", zoom),
         _flips(flip),
-        _up_to(out, "elastic", elastic, of),
+        _up_to(max_shift, "elastic", elastic, images_text),
         _fill(fill, images.dtype),
-        _work(images, one),
+        _interpolation_dtype(images, image_shape),
     )
     others = {"y": as_label_array(y)}
     if sample_weight is not None:
         others["sample_weight"] = as_real_array("sample_weight", sample_weight)
     for name, array in others.items():
         if array.ndim == 0 or len(array) != len(images):
-            got = f"shape {array.shape} for {pluralize(len(images), 'image')}"
-            raise ValueError(f"{name} must have one row for each image of X, got {got}")
+            raise ValueError(
+                f"{name} must have one row for each image of X, got shape {array.shape} for "
+                f"{pluralize(len(images), 'image')}"
+            )
     return Augmented(
         [images, *others.values()],
         distortion,
@@ -135,13 +138,14 @@ def augment(
 
 
 class Augmented:
-    """What `augment` returns: an iterable of batches, which can be gone through once for every epoch.
+    """Iterable of the batches of `augment`; each iteration yields the batches of one epoch.
 
     Attributes
     ----------
     seed : int
+        Seed that determines all batches.
     epoch : int
-        The number of the next epoch, which may be set: with 0 everything comes once more.
+        Number of the next epoch. It can be assigned: 0 repeats all batches from the beginning.
     """
 
     seed: int
@@ -163,7 +167,7 @@ class Augmented:
         return -(-len(self._arrays[0]) // self._batch_size)
 
     def __iter__(self) -> Iterator[tuple[NDArray[Any], ...]]:
-        # Here and not where an iterator is made: `fit_batches` makes one just to see what it gets.
+        # A generator starts with its first `next`, so that an iterator that is only created does not count as an epoch.
         stream = Stream(mix((Streams(self.seed).key(AUGMENT) + self.epoch) % 2**64))
         self.epoch += 1
         images, *others = self._arrays
@@ -177,8 +181,10 @@ class Augmented:
 
 
 class Distortion:
-    """How images (m, height, width, ...) are distorted; the arguments are those of `augment`, checked, and `work`, the
-    type that is interpolated in."""
+    """Random transformation of images (m, height, width, ...), with the validated arguments of `augment`.
+
+    `dtype` is the dtype of the interpolation.
+    """
 
     shape: tuple[int, ...]
     shift: int
@@ -187,9 +193,9 @@ class Distortion:
     flips: bool
     elastic: float
     fill: Any
-    work: np.dtype[Any]
+    dtype: np.dtype[Any]
     block: int
-    bumps: list[NDArray[Any]]
+    knot_weights: list[NDArray[Any]]
 
     def __init__(
         self,
@@ -200,21 +206,21 @@ class Distortion:
         flips: bool,
         elastic: float,
         fill: Any,
-        work: np.dtype[Any],
+        dtype: np.dtype[Any],
     ) -> None:
         self.shape, self.shift, self.rotate, self.zoom, self.flips, self.fill = shape, shift, rotate, zoom, flips, fill
-        self.elastic, self.work = elastic, work
-        self.block = max(1, PIECE // (prod(shape) * work.itemsize))
-        self.bumps = [_bumps(n).astype(work) for n in shape[:2]]
+        self.elastic, self.dtype = elastic, dtype
+        self.block = max(1, BLOCK_BYTES // (prod(shape) * dtype.itemsize))
+        self.knot_weights = [_knot_weights(n).astype(dtype) for n in shape[:2]]
 
     def __call__(self, images: NDArray[Any], stream: Stream) -> None:
-        """Distorts the images in place, by numbers that are drawn."""
+        """Transform images in place with random numbers from a stream."""
         for first in range(0, len(images), self.block):
             piece = images[first : first + self.block]
-            self.distort(piece, stream.uniform((len(piece), 5 + (2 * KNOTS**2 if self.elastic else 0))))
+            self.distort(piece, stream.uniform((len(piece), 5 + (2 * N_KNOTS**2 if self.elastic else 0))))
 
     def distort(self, images: NDArray[Any], draws: NDArray[np.float64]) -> None:
-        """The same with numbers from 0 to 1, a row for each image."""
+        """Transform images in place with given random numbers from 0 to 1, one row for each image."""
         if self.flips:
             flipped = draws[:, 4] < 0.5
             images[flipped] = images[flipped, :, ::-1]
@@ -225,92 +231,100 @@ class Distortion:
             return
         angles = np.radians(self.rotate) * (2 * draws[:, 2] - 1)
         factors = (1 + self.zoom) ** (2 * draws[:, 3] - 1)
-        y, x = self.places(angles, factors, shifts)
+        y, x = self.coordinates(angles, factors, shifts)
         if self.elastic:
-            pulls = (draws[:, 5:].astype(self.work) - 0.5) * (sqrt(12) * self.elastic)
-            fields = self.bumps[0] @ pulls.reshape(-1, 2, KNOTS, KNOTS) @ self.bumps[1].T
+            displacements = (draws[:, 5:].astype(self.dtype) - 0.5) * (sqrt(12) * self.elastic)
+            fields = self.knot_weights[0] @ displacements.reshape(-1, 2, N_KNOTS, N_KNOTS) @ self.knot_weights[1].T
             y += fields[:, 0]
             x += fields[:, 1]
         images[...] = interpolated(images, y, x, self.fill)
 
-    def places(
+    def coordinates(
         self, angles: NDArray[Any], factors: NDArray[Any], shifts: NDArray[Any]
     ) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Row and column (m, height, width) of where each pixel comes from: of images that are zoomed by the factors,
-        turned by the angles (radians, counterclockwise) about their center, then shifted (down, right)."""
+        """Return the row and the column (m, height, width) in the image from which each pixel is computed.
+
+        Images are scaled by the factors, rotated about their center by the angles (radians, counterclockwise), and then
+        shifted (down, right).
+        """
         down, right = ((np.arange(n) - (n - 1) / 2) - shifts[:, [i]] for i, n in enumerate(self.shape[:2]))
         cosine, sine = (np.cos(angles) / factors)[:, None], (np.sin(angles) / factors)[:, None]
         center_y, center_x = ((n - 1) / 2 for n in self.shape[:2])
-        # A sum of what depends on the row and what depends on the column: one addition for each pixel.
+        # Each coordinate is the sum of a term for the row and a term for the column: one addition per pixel.
         parts = cosine * down + center_y, sine * right, -sine * down + center_x, cosine * right
-        a, b, c, d = (part.astype(self.work) for part in parts)
+        a, b, c, d = (part.astype(self.dtype) for part in parts)
         return a[:, :, None] + b[:, None], c[:, :, None] + d[:, None]
 
 
 def shifted(images: NDArray[Any], shifts: NDArray[np.intp], fill: Any) -> NDArray[Any]:
-    """Images moved by whole pixels (down, right): windows of what has a border all around."""
+    """Return images shifted by whole pixels (down, right), as windows of images with a border."""
     m, height, width = images.shape[:3]
     border = int(np.abs(shifts).max())
     wide = _framed(images, border, border, fill, images.dtype)
     windows = np.lib.stride_tricks.sliding_window_view(wide, (height, width), axis=(1, 2))
-    found = windows[np.arange(m), border - shifts[:, 0], border - shifts[:, 1]]
-    return found if images.ndim == 3 else np.moveaxis(found, 1, -1)  # the axes of a window come last
+    moved = windows[np.arange(m), border - shifts[:, 0], border - shifts[:, 1]]
+    return moved if images.ndim == 3 else np.moveaxis(moved, 1, -1)  # channels come before the axes of a window
 
 
 def interpolated(images: NDArray[Any], y: NDArray[Any], x: NDArray[Any], fill: Any) -> NDArray[Any]:
-    """What lies at rows y and columns x (m, height, width) between the pixels of the images; y and x are
-    overwritten."""
+    """Return the values of images at rows y and columns x (m, height, width), by bilinear interpolation.
+
+    y and x are overwritten.
+    """
     m, height, width = images.shape[:3]
-    # In a frame that is wide enough for the neighbors of every place that is left.
+    # The frame contains the neighbors of all coordinates after clipping.
     flat = _framed(images, 1, 2, fill, y.dtype).reshape(-1, *images.shape[3:])
-    line, whole = width + 3, (height + 3) * (width + 3)
-    for places, n in ((y, height), (x, width)):
-        np.clip(places, -1, n, out=places)  # farther out there is nothing but the background either
+    row_pixels, image_pixels = width + 3, (height + 3) * (width + 3)
+    for coordinates, n in ((y, height), (x, width)):
+        np.clip(coordinates, -1, n, out=coordinates)  # all pixels outside of the image have the same value
     top, left = np.floor(y), np.floor(x)
     y -= top
     x -= left
-    top *= line
+    top *= row_pixels
     top += left
     index = top.astype(np.intp)
-    index += (np.arange(m) * whole + line + 1)[:, None, None]
+    index += (np.arange(m) * image_pixels + row_pixels + 1)[:, None, None]
     if images.ndim == 4:
         y, x = y[..., None], x[..., None]
-    with np.errstate(over="ignore", invalid="ignore"):  # a fit refuses what is not finite, and says where
-        upper, lower = (_between(flat[i:].take(index, 0), flat[i + 1 :].take(index, 0), x) for i in (0, line))
-        found = _between(upper, lower, y)
-    return np.rint(found, out=found) if images.dtype.kind in "iub" else found
+    with np.errstate(over="ignore", invalid="ignore"):  # `fit_batches` rejects pixels that are not finite
+        upper, lower = (_interpolate(flat[i:].take(index, 0), flat[i + 1 :].take(index, 0), x) for i in (0, row_pixels))
+        values = _interpolate(upper, lower, y)
+    return np.rint(values, out=values) if images.dtype.kind in "iub" else values
 
 
-def _between(a: NDArray[Any], b: NDArray[Any], share: NDArray[Any]) -> NDArray[Any]:
-    """A share of the way from a to b, in the memory of b; where they are the same, they."""
+def _interpolate(a: NDArray[Any], b: NDArray[Any], fraction: NDArray[Any]) -> NDArray[Any]:
+    """Return a + fraction * (b - a) in the memory of b; it is exact if a equals b."""
     b -= a
-    b *= share
+    b *= fraction
     b += a
     return b
 
 
 def _framed(images: NDArray[Any], before: int, after: int, fill: Any, dtype: np.dtype[Any]) -> NDArray[Any]:
-    """The images with a border of background."""
+    """Return images with a border of `before` and `after` pixels of the value `fill`."""
     m, height, width = images.shape[:3]
     wide = np.full((m, height + before + after, width + before + after, *images.shape[3:]), fill, dtype)
     wide[:, before : before + height, before : before + width] = images
     return wide
 
 
-def _bumps(n: int) -> NDArray[np.float64]:
-    """How much each knot pulls at each pixel of a side (n, KNOTS): bell curves as wide as knots are apart. Each row has
-    the length 1, so that where independent pulls meet, their sum spreads as each of them does."""
-    at, knots = np.linspace(0, KNOTS - 1, n), np.arange(KNOTS)
-    bumps: NDArray[np.float64] = np.exp(-((at[:, None] - knots) ** 2) / 2)
-    bumps /= np.linalg.norm(bumps, axis=1, keepdims=True)
-    return bumps
+def _knot_weights(n: int) -> NDArray[np.float64]:
+    """Return the weight of each knot for each of the n pixels along a side (n, N_KNOTS).
+
+    The weights are Gaussian functions whose standard deviation is the distance of two knots. Each row has norm 1, so
+    that a weighted sum of independent displacements has the variance of a single one.
+    """
+    positions, knots = np.linspace(0, N_KNOTS - 1, n), np.arange(N_KNOTS)
+    weights: NDArray[np.float64] = np.exp(-((positions[:, None] - knots) ** 2) / 2)
+    weights /= np.linalg.norm(weights, axis=1, keepdims=True)
+    return weights
 
 
 # ------------------------------------------------------------------------------------------------- arguments
 
 
-def _shape(images: NDArray[Any], shape: Sequence[int] | None) -> tuple[int, ...]:
-    """That of one image."""
+def _image_shape(images: NDArray[Any], shape: Sequence[int] | None) -> tuple[int, ...]:
+    """Return the shape of one image."""
     if shape is None:
         if images.ndim not in (3, 4) or images.size == 0:
             hint = "; rows of pixels need shape=(height, width)" if images.ndim == 2 else ""
@@ -326,27 +340,31 @@ def _shape(images: NDArray[Any], shape: Sequence[int] | None) -> tuple[int, ...]
     return checked
 
 
-def _up_to(most: int, name: str, value: Any, of: str = "") -> float:
-    return build_check(lambda number: 0 <= number <= most, f"from 0 to {most}{of}")(name, value)
+def _up_to(limit: int, name: str, value: Any, images_text: str = "") -> float:
+    """Return a validated number from 0 to the limit; `images_text` names the images in messages."""
+    return build_check(lambda number: 0 <= number <= limit, f"from 0 to {limit}{images_text}")(name, value)
 
 
-def _work(images: NDArray[Any], shape: tuple[int, ...]) -> np.dtype[Any]:
-    """The type to interpolate in."""
-    if images.dtype.kind in "iu" and images.dtype.itemsize == 8 and max(-int(images.min()), int(images.max())) > EXACT:
-        raise ValueError(
-            f"X must have whole numbers up to 2**53, got {images.dtype} with larger ones; make them floats"
-        )
-    return np.result_type(images.dtype, np.float64 if max(shape[:2]) > WIDE else np.float32)
+def _interpolation_dtype(images: NDArray[Any], shape: tuple[int, ...]) -> np.dtype[Any]:
+    """Return the dtype of the interpolation; raise ValueError for integers that float64 cannot represent."""
+    if (
+        images.dtype.kind in "iu"
+        and images.dtype.itemsize == 8
+        and max(-int(images.min()), int(images.max())) > MAX_EXACT_INTEGER
+    ):
+        raise ValueError(f"X must have integers up to 2**53, got {images.dtype} with larger ones; convert X to float64")
+    return np.result_type(images.dtype, np.float64 if max(shape[:2]) > MAX_FLOAT32_SIDE else np.float32)
 
 
 def _flips(flip: Any) -> bool:
+    """Return whether to mirror images."""
     if flip is not False and not (isinstance(flip, str) and flip == "horizontal"):
         raise ValueError(f'flip must be False or "horizontal", got {shown(flip)}')
     return flip is not False
 
 
 def _fill(fill: Any, dtype: np.dtype[Any]) -> Any:
-    """The background as X can hold it."""
+    """Return the fill value in the dtype of X; raise ValueError if the dtype cannot represent it."""
     number = check_finite("fill", fill)
     if dtype.kind == "f":
         fits = abs(number) <= float(np.finfo(dtype).max)
