@@ -117,7 +117,7 @@ def test_function_as_schedule_must_be_passed_again(tmp_path):
     net.fit(X, Y, epochs=2, lr=schedule)
     again = through_file(through_file(net, tmp_path), tmp_path)
     for other in (again, pickle.loads(pickle.dumps(net))):
-        with pytest.raises(ValueError, match="lr was a function when the network was saved"):
+        with pytest.raises(ValueError, match="lr must be passed again, because it was a function"):
             other.fit(X, Y, epochs=1)
         assert other.fit(X, Y, epochs=1, lr=0.25).lr.tolist() == [0.25]
     assert again.fit(X, Y, epochs=1, optimizer="adam").lr.tolist() == [0.001]

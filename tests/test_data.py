@@ -541,11 +541,11 @@ WRONG = [
     ({"lr": 0}, "lr must be a positive finite number, got 0"),
     ({"lr": "fast"}, "lr must be a number, got 'fast'"),
     ({"lr": nnc.CosineLR}, "lr must be a number, a schedule or a function, got the class CosineLR"),
-    ({"epochs": None, "max_seconds": 1, "lr": nnc.CosineLR(0.1)}, "lr must have a length of its own"),
-    ({"lr": lambda epoch: -1.0}, "lr must give a finite number, 0 or more, got -1.0 for epoch [02]"),
+    ({"epochs": None, "max_seconds": 1, "lr": nnc.CosineLR(0.1)}, "lr must have a length"),
+    ({"lr": lambda epoch: -1.0}, "lr must return a finite number, 0 or more, got -1.0 for epoch [02]"),
     ({"optimizer": "adm"}, "optimizer must be one of sgd, adam, "),
     ({"optimizer": nnc.Adam}, r"optimizer must be a name or an object such as Adam\(\)"),
-    ({"optimizer": "lbfgs", "lr": 0.1}, "lr is for optimizers that have a learning rate, 'lbfgs' has none"),
+    ({"optimizer": "lbfgs", "lr": 0.1}, "lr must be left out with the optimizer 'lbfgs'"),
     ({"optimizer": "lbfgs", "batch_size": 5}, "batch_size must be left out with the optimizer 'lbfgs', .*, got 5"),
     ({"optimizer": "levenberg_marquardt", "dropout": 0.5}, "dropout must be left out with the optimizer"),
     ({"batch_size": 0}, "batch_size must be 1 or more, got 0"),
@@ -635,7 +635,7 @@ def test_a_callback_with_a_wrong_pace():
     [
         ({"seconds": 0}, "seconds of the callback must be a positive"),
         ({"seconds": "1"}, "seconds of the callback must be a number"),
-        ({"seconds": 1, "every": 2}, "`every` or `seconds`, and not both"),
+        ({"seconds": 1, "every": 2}, "only one of `every` and `seconds`"),
     ],
 )
 def test_a_callback_with_a_wrong_time(call_interval, message):

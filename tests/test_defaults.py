@@ -261,7 +261,7 @@ def test_goes_with_what_is_said_beside():
     assert history["val_rmse"][-1] < 0.5 * Y.std()
     with pytest.raises(ValueError, match="batch_size must be"):
         net.fit(X, Y, batch_size=0)
-    with pytest.raises(TypeError, match="epochs must be given"):
+    with pytest.raises(TypeError, match="epochs must be set"):
         net.fit(X, Y, lr=0.1)
 
 

@@ -268,9 +268,9 @@ def test_dropout_works_on_steps_on_derivatives():
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({}, "y must be an array of real numbers, got None; or dP takes its place"),
-        ({"y": np.zeros((2, 3)), "dP": np.zeros((2, 3))}, "y must be left out where dP is given"),
-        ({"sample_weight": np.ones(2), "dP": np.zeros((2, 3))}, "sample_weight must be left out where dP is given"),
+        ({}, "y must be an array of real numbers, got None; pass y or dP"),
+        ({"y": np.zeros((2, 3)), "dP": np.zeros((2, 3))}, "y must be left out if dP is given"),
+        ({"sample_weight": np.ones(2), "dP": np.zeros((2, 3))}, "sample_weight must be left out if dP is given"),
     ],
 )
 def test_a_step_takes_targets_or_derivatives(given, message):

@@ -96,7 +96,7 @@ def test_by_step_where_steps_are_not_known():
     batches = [(ROWS[:8], TARGETS[:8]), (ROWS[8:], TARGETS[8:])]
     with pytest.raises(ValueError, match="lr must not be PerStep for batches"):
         network().fit_batches(batches, epochs=2, lr=PerStep(CosineLR(0.1)))
-    with pytest.raises(ValueError, match="lr must have a length of its own where epochs is not given"):
+    with pytest.raises(ValueError, match="lr must have a length if epochs is not given"):
         network().fit(ROWS, TARGETS, patience=3, lr=PerStep(CosineLR(0.1)))
     for wrong in (PerStep(CosineLR(0.1)), ReduceLROnPlateau(0.1)):
         with pytest.raises(ValueError, match="schedule must not be PerStep or ReduceLROnPlateau, got"):

@@ -340,7 +340,7 @@ def test_fit_without_epochs_rejects_schedule_without_length(schedule):
         lambda net: net.fit(*ROWS, max_seconds=0.01, lr=schedule),
         lambda net: net.fit_batches([ROWS], epochs=None, max_seconds=0.01, lr=schedule),
     ):
-        with pytest.raises(ValueError, match="lr must have a length of its own where epochs is not given"):
+        with pytest.raises(ValueError, match="lr must have a length if epochs is not given"):
             fit(network())
     assert network().fit(*ROWS, callback=lambda record: record.epoch == 4, lr=schedule.resolved(9)).epochs == 4
 
@@ -366,7 +366,7 @@ def test_fit_after_end_of_schedule_raises(schedule):
     before = net.to_json(checkpoint=True)
     for again in (net, nnc.from_json(before)):
         for fit in (lambda net: net.fit(*ROWS, epochs=5), lambda net: net.fit_batches([ROWS])):
-            with pytest.raises(ValueError, match=r"is 0 from epoch 5 on .* give lr again.*or reset_optimizer=True"):
+            with pytest.raises(ValueError, match=r"is 0 from epoch 5 on .* pass lr again.*or reset_optimizer=True"):
                 fit(again)
         assert again.to_json(checkpoint=True) == before
     with pytest.raises(ValueError, match="is 0 from epoch 5 on"):

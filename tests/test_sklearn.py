@@ -574,7 +574,7 @@ def test_partial_fit_beyond_the_end_of_a_schedule():
     model = MLPRegressor(**SMALL, learning_rate=nnc.CosineLR(0.1, epochs=3))
     for _ in range(3):
         model.partial_fit(X, y)
-    with pytest.raises(ValueError, match=r"learning_rate, which is CosineLR.* is 0 from epoch 3 on .* or call fit"):
+    with pytest.raises(ValueError, match=r"learning_rate must not be 0 .* CosineLR.* 0 from epoch 3 on .* or call fit"):
         model.partial_fit(X, y)
     assert model.fit(X, y).n_iter_ > 3
 

@@ -102,7 +102,7 @@ def test_step_after_end_of_schedule_raises():
         step(X, y)
     before = net.params.tobytes()
     for further in (step, net.train_step):
-        with pytest.raises(ValueError, match=r"is 0 from epoch 3 on.*begin anew"):
+        with pytest.raises(ValueError, match=r"is 0 from epoch 3 on.*start anew"):
             further(X, y)
     assert net.params.tobytes() == before
 
@@ -418,9 +418,9 @@ def test_repeated_catch_up_counts_steps_once():
     for _ in range(5):
         net.train_step(X, y, 0.01, "adam")
     state = net.state
-    state.catch_up()
+    state.sync_counters()
     assert state.epoch == state.steps == net.history.untracked_epochs == 5
-    state.catch_up()
+    state.sync_counters()
     net.train_step(X[:3], y[:3])
     assert net.copy().state.epoch == pickle.loads(pickle.dumps(net)).state.epoch == 6
 
@@ -471,9 +471,9 @@ def test_rejected_step_leaves_optimizer_unchanged():
 def test_single_steps_reject_second_order_optimizers(optimizer):
     net = network(dtype="float64")
     X, y = data(net)
-    with pytest.raises(ValueError, match="optimizer must be one that takes single steps"):
+    with pytest.raises(ValueError, match="optimizer must support single steps"):
         net.train_step(X, y, optimizer=optimizer)
-    with pytest.raises(ValueError, match="optimizer must be one that takes single steps"):
+    with pytest.raises(ValueError, match="optimizer must support single steps"):
         net.stepper(optimizer)
     assert net.state is None
 

@@ -243,7 +243,7 @@ class Files(Prediction):
         snapshot = self.copy()
         if snapshot.state is not None:
             snapshot.state = snapshot.state.packed(snapshot.model)
-            snapshot.state.leave_function()
+            snapshot.state.replace_function()
         return dict(vars(snapshot))
 
     def __setstate__(self, state: dict[str, Any]) -> None:

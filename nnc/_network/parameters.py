@@ -291,4 +291,4 @@ class Parameters(SuggestsAttributes):
         """Add the steps and random draws of single steps to the counters of the training state."""
         for state in (self.state, None if self._stepper is None else self._stepper.general.state):
             if state is not None:
-                state.catch_up()
+                state.sync_counters()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from nnc._parallel.work import Job, Outcome, train, untrained_outcome
 from nnc._team import Interrupt
-from nnc._training.state import left_behind
+from nnc._training.state import missing_function
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -109,5 +109,5 @@ def copy_training(network: NeuralNetwork, trained: NeuralNetwork, arguments: Fit
         network.converter = trained.converter.copy(network.model)
         network.streams, network.state = trained.streams, trained.state
     state = network.state
-    if state is not None and state.schedule is left_behind:
+    if state is not None and state.schedule is missing_function:
         state.schedule = arguments.lr if callable(arguments.lr) else None if previous is None else previous.schedule

@@ -220,7 +220,7 @@ class TrainingLoop:
         with self.model.snapshot_lock:
             self.save_progress()
             history = self.history(reason)
-            self.state.remember(history)
+            self.state.add_history(history)
             if restores and best is not None:
                 self.params[...] = best
         self.close_callbacks()
@@ -436,7 +436,7 @@ class TrainingLoop:
         """Write the progress of the run into the state, for checkpoints. Any thread may call this method."""
         with self.model.snapshot_lock:
             state = self.state
-            draws = state.take(self.training.counters)
+            draws = state.update_counters(self.training.counters)
             if self.options.order is not None:  # None if the core does not shuffle
                 state.streams.shuffle_position = draws
             state.epoch = self.records.earlier_epochs + self.epoch

@@ -1,5 +1,8 @@
-"""What goes on from fit to fit, and into a checkpoint: the optimizer's moments and steps, the learning rate, the
-history, and how far the streams of random numbers have been used."""
+"""Training state, which continues from fit to fit and which a checkpoint stores.
+
+It consists of the optimizer with its moments and steps, the learning rate, the history, and the positions in the
+streams of random numbers.
+"""
 
 from __future__ import annotations
 
@@ -27,59 +30,73 @@ if TYPE_CHECKING:
     from nnc._utils.random import Streams
 
 NO_MOMENTS = {np.dtype(number): np.zeros((0, 0), number) for number in (np.float32, np.float64)}
-FITS, EPOCHS = 1000, 100_000  # how many of the last ones stand in a checkpoint, the epochs at least
-BEGIN_ANEW = "give lr again, such as lr=0.01, or reset_optimizer=True to begin anew"  # where a schedule is over
-FUNCTION = "function"  # as a file has a learning rate that was a function of the user's
+MAX_STORED_FITS = 1000  # store the histories of at most this many fits
+MIN_STORED_EPOCHS = 100_000  # delete old histories only if at least this many epochs remain
+RESTART_HINT = "pass lr again, such as lr=0.01, or reset_optimizer=True to start anew"  # remedy if a schedule is over
+FUNCTION = "function"  # name in a file for a learning rate that was a function of the caller
 
 
-def left_behind(epoch: int) -> float:
-    """Stands where the learning rate was a function of the user's, which went into no file."""
-    raise ValueError("lr was a function when the network was saved, which no file can hold: give it again")
+def missing_function(epoch: int) -> float:
+    """Raise ValueError. This function replaces a schedule that was a function and could not be saved."""
+    raise ValueError("lr must be passed again, because it was a function, which files cannot store")
 
 
-def continued(current: Optimizer, wanted: str | Optimizer, lr: Rate | None) -> tuple[Optimizer | None, Rate | None]:
-    """Return the optimizer to start with, None to continue with the current one, and the learning rate.
+def continued(current: Optimizer, requested: str | Optimizer, lr: Rate | None) -> tuple[Optimizer | None, Rate | None]:
+    """Return the optimizer to start with, or None to continue the current one, and the learning rate.
 
-    A checkpoint stores the current rate as that of the optimizer, so optimizers that differ only in the rate are equal.
-    A rate that is given by an optimizer object is used nevertheless.
+    A checkpoint stores the current learning rate as that of the optimizer. Optimizers that differ only in the learning
+    rate therefore count as equal, but the learning rate of an optimizer object is used.
     """
-    named = parse_optimizer(wanted)
+    named = parse_optimizer(requested)
     own_rate: float | None = getattr(named, "lr", None)
     rate: float | None = getattr(current, "lr", None)
     is_same = named == current if own_rate is None or rate is None else named.with_lr(rate) == current
     if not is_same:
         return named, lr
-    has_other_rate = own_rate != rate and not isinstance(wanted, str)
+    has_other_rate = own_rate != rate and not isinstance(requested, str)
     return None, own_rate if lr is None and has_other_rate else lr
 
 
 class TrainingState:
-    """What a fit goes on from.
+    """State from which a fit continues.
 
     Parameters
     ----------
     optimizer : Optimizer
-    moments : array (optimizer.moments, size of the model's theta)
+        Optimizer with its constants.
+    moments : array (optimizer.n_moments, size of theta)
+        Moments of the optimizer.
     lr : float
-        Without a schedule.
+        Learning rate if there is no schedule.
     streams : Streams
+        Random streams with their positions.
 
     Attributes
     ----------
     steps, epoch : int
-        Since the optimizer began.
+        Numbers of steps and epochs since the optimizer started.
+    counted_epochs : int
+        Number of epochs without the single steps that `step_run` counts.
     powers : three floats
-        What Adam and NAdam divide by, see src/optimizers.pxd.
+        Bias corrections of Adam and NAdam, see src/optimizers.pxd.
     schedule : Schedule, callable or None
-        None: lr is constant.
+        Learning rate schedule; None if the learning rate is constant.
+    plateau : PlateauState or None
+        State of a ReduceLROnPlateau schedule.
     histories : deque of History
-        Of the fits so far.
+        Histories of the completed fits.
+    stored_epochs : int
+        Number of epochs in `histories`.
+    frozen : tuple of bool
+        Whether each parametric layer is frozen; empty if no layer is frozen.
+    missed : tuple of int
+        Number of steps in which each layer was frozen. The optimizer does not count them for the layer.
     current : callable or None
-        Brings all of this up to date with the fit that is going on, and gives its History.
-    live : (core.Training, int) or None
-        What single steps are taken with, which counts them, and the epoch at which it began.
+        Function that updates the state during a fit and returns the History of this fit.
+    step_run : (core.Training, int) or None
+        Run of the core that takes and counts single steps, and the epoch of its first step.
     is_automatic : bool
-        Whether optimizer, rate and batches were left to nnc/_training/defaults.py.
+        Whether nnc/_training/defaults.py chose optimizer, learning rate and batch size.
     """
 
     optimizer: Optimizer
@@ -88,15 +105,15 @@ class TrainingState:
     streams: Streams
 
     steps: int = 0
-    counted: int = 0  # epochs, when it was last caught up
+    counted_epochs: int = 0
     powers: tuple[float, float, float] = (1.0, 1.0, 1.0)
     schedule: Schedule | Callable[[int], float] | None = None
     plateau: PlateauState | None = None
-    remembered: int = 0  # epochs in the histories
-    frozen: tuple[bool, ...] = ()  # which layers do not learn now; none at all where all do
-    missed: tuple[int, ...] = ()  # the steps that each was frozen in, which its optimizer does not count
+    stored_epochs: int = 0
+    frozen: tuple[bool, ...] = ()
+    missed: tuple[int, ...] = ()
     current: Callable[[], History] | None = None
-    live: tuple[CoreTraining, int] | None = None
+    step_run: tuple[CoreTraining, int] | None = None
     is_automatic: bool = False
 
     def __init__(self, optimizer: Optimizer, moments: NDArray[Any], lr: float, streams: Streams) -> None:
@@ -110,11 +127,11 @@ class TrainingState:
 
     @classmethod
     def new(cls, model: Model, optimizer: str | Optimizer, streams: Streams) -> TrainingState:
-        """At the beginning of an optimizer."""
-        chosen = parse_optimizer(optimizer)
-        kept = chosen.n_moments
-        moments = np.zeros((kept, model.engine.size), model.dtype) if kept else NO_MOMENTS[model.dtype]
-        return cls(chosen, moments, getattr(chosen, "lr", 0.0), streams)
+        """Return the state at the start of an optimizer."""
+        parsed = parse_optimizer(optimizer)
+        n_moments = parsed.n_moments
+        moments = np.zeros((n_moments, model.engine.size), model.dtype) if n_moments else NO_MOMENTS[model.dtype]
+        return cls(parsed, moments, getattr(parsed, "lr", 0.0), streams)
 
     @classmethod
     def begin(
@@ -127,10 +144,10 @@ class TrainingState:
         streams: Streams,
         reset: bool = False,
     ) -> TrainingState:
-        """Return the state that a fit or a step continues, by its arguments; `before` stays as it is.
+        """Return the state that a fit or a step continues. `before`, the state of the network, is not changed.
 
-        An optimizer with the settings of the one before continues it. Another one starts anew, and with `reset` so does
-        the same one.
+        An optimizer with the settings of the previous optimizer continues it. Another optimizer starts anew. With
+        `reset`, each optimizer starts anew.
         """
         reset = check_bool("reset_optimizer", reset)
         if reset and before is not None:
@@ -144,20 +161,22 @@ class TrainingState:
             state.is_automatic = state.is_automatic and lr is None
         if lr is not None:
             if not hasattr(state.optimizer, "lr"):
-                raise ValueError(f"lr is for optimizers that have a learning rate, {state.optimizer.name!r} has none")
+                raise ValueError(
+                    f"lr must be left out with the optimizer {state.optimizer.name!r}, which has no learning rate"
+                )
             if isinstance(lr, type):
                 raise TypeError(f"lr must be a number, a schedule or a function, got the class {lr.__name__}")
             if callable(lr):
-                state.follow(lr, None if epochs is None else check_count("epochs", epochs))
-                state.rates(state.epoch, state.epoch + 1)  # whether it gives one
+                state.set_schedule(lr, None if epochs is None else check_count("epochs", epochs))
+                state.rates(state.epoch, state.epoch + 1)  # raises if the value is not a learning rate
             else:
                 state.lr, state.schedule, state.plateau = check_positive("lr", lr), None, None
-        elif state.schedule is left_behind:
-            left_behind(state.epoch)
-        elif state.is_automatic:  # steps and batches, whose number is not known, go on at the optimizer's own rate
+        elif state.schedule is missing_function:
+            missing_function(state.epoch)
+        elif state.is_automatic:  # the number of steps or batches is not known: use the optimizer's learning rate
             state.schedule = None
         if state.schedule is not None:
-            state.refuse_rest("lr", BEGIN_ANEW)
+            state.check_not_over("lr", RESTART_HINT)
         if state.optimizer.stores_step_sizes and state.steps == 0:
             state.moments[-1] = state.rates(state.epoch, state.epoch + 1)[0]
             model.scale_learning_rates(state.moments[-1])
@@ -165,14 +184,14 @@ class TrainingState:
         return state
 
     def successor(self, streams: Streams) -> TrainingState:
-        """Another one that goes on from here, and from what single steps have counted."""
-        self.catch_up()
+        """Return a copy, with the single steps taken so far, from which a fit continues."""
+        self.sync_counters()
         state = self.__copy__()
-        state.streams, state.live = streams, None
+        state.streams, state.step_run = streams, None
         return state
 
     def counters(self) -> dict[str, Any]:
-        """What the core's counters begin with, as it names them, where something has been counted."""
+        """Return the settings of the core for its counters; an empty dict if all counters are 0."""
         streams = self.streams
         if not (self.steps or streams.shuffle_position or streams.dropout_position):
             return {}
@@ -186,77 +205,91 @@ class TrainingState:
             "drops": streams.dropout_position,
         }
 
-    def take(self, counters: tuple[Any, ...]) -> int:
-        """Takes over what the core has counted, but the numbers drawn for shuffling, which it returns."""
+    def update_counters(self, counters: tuple[Any, ...]) -> int:
+        """Update the state from the counters of the core; return the position in the stream for shuffling."""
         draws, self.streams.dropout_position, steps, powers = counters
-        missed, more = self.missed, steps - self.steps
-        if self.frozen and more > 0:
+        missed, new_steps = self.missed, steps - self.steps
+        if self.frozen and new_steps > 0:
             missed = tuple(
-                n + more * frozen for n, frozen in zip(missed or [0] * len(self.frozen), self.frozen, strict=True)
+                n + new_steps * frozen for n, frozen in zip(missed or [0] * len(self.frozen), self.frozen, strict=True)
             )
-        self.steps, self.missed = steps, missed  # at once: a signal handler that saves may have done the same meanwhile
+        # one statement, because a signal handler that saves the network may have made the same update
+        self.steps, self.missed = steps, missed
         self.powers = powers
         return draws  # type: ignore[no-any-return]
 
-    def catch_up(self) -> None:
-        """Takes over what single steps have counted."""
-        live = self.live
-        if live is not None:
-            self.take(live[0].counters)
-            self.counted = live[1] + live[0].single_steps
+    def sync_counters(self) -> None:
+        """Update the state from the run that counts single steps."""
+        step_run = self.step_run
+        if step_run is not None:
+            self.update_counters(step_run[0].counters)
+            self.counted_epochs = step_run[1] + step_run[0].single_steps
 
-    def attend(self, training: CoreTraining) -> None:
-        """Single steps are taken with this from here on, and counted there."""
-        self.catch_up()
-        self.live = training, self.counted
+    def count_steps_of(self, training: CoreTraining) -> None:
+        """Set the run of the core that takes and counts the next single steps."""
+        self.sync_counters()
+        self.step_run = training, self.counted_epochs
 
     @property
     def epoch(self) -> int:
-        live = self.live
-        return self.counted if live is None else live[1] + live[0].single_steps
+        """Number of epochs since the optimizer started; a single step counts as an epoch."""
+        step_run = self.step_run
+        return self.counted_epochs if step_run is None else step_run[1] + step_run[0].single_steps
 
     @epoch.setter
     def epoch(self, epoch: int) -> None:
-        self.live, self.counted = None, epoch
+        self.step_run, self.counted_epochs = None, epoch
 
-    # ------------------------------------------------------------------------------------------ the history
+    # ------------------------------------------------------------------------------------------ history
 
     @property
     def history(self) -> History:
-        """All epochs since the optimizer began that are remembered, and how many are not."""
+        """History of all stored epochs since the optimizer started, with the number of those that are not stored."""
         current = self.current
         parts = [*self.histories, *([] if current is None else [current()])]
-        none = {name: np.empty(0) for name in ("loss", "lr", "epoch_seconds")}
-        history = History.joined(*parts) if parts else History(none, 0.0, "epochs")
+        empty = {name: np.empty(0) for name in ("loss", "lr", "epoch_seconds")}
+        history = History.joined(*parts) if parts else History(empty, 0.0, "epochs")
         history.untracked_epochs = max(0, self.epoch - history.epochs)
         return history
 
     @property
     def settings(self) -> dict[str, Any] | None:
-        """The resolved settings of the last fit, as `History.settings`; None before the first one."""
+        """Resolved settings of the last fit, as in `History.settings`; None before the first fit."""
         if self.current is not None:
             return self.current().settings
         return self.histories[-1].settings if self.histories else None
 
-    def remember(self, history: History) -> None:
-        """Adds a fit that is over. Of very many, the last are kept: a network that is trained on and on takes no more
-        and more memory."""
+    def add_history(self, history: History) -> None:
+        """Add the history of a completed fit, and delete the oldest histories if there are too many.
+
+        The memory of a network therefore does not grow without limit.
+        """
         self.current = None
         histories = self.histories
         histories.append(history)
-        self.remembered += history.epochs
-        while len(histories) > FITS or (self.remembered > EPOCHS and self.remembered - histories[0].epochs >= EPOCHS):
-            self.remembered -= histories.popleft().epochs
+        self.stored_epochs += history.epochs
+        while len(histories) > MAX_STORED_FITS or (
+            self.stored_epochs > MIN_STORED_EPOCHS and self.stored_epochs - histories[0].epochs >= MIN_STORED_EPOCHS
+        ):
+            self.stored_epochs -= histories.popleft().epochs
 
-    def forget(self) -> None:
-        """Leaves the fits so far out of the history."""
+    def clear_history(self) -> None:
+        """Delete the histories of all fits."""
         self.histories.clear()
-        self.remembered = 0
+        self.stored_epochs = 0
 
-    # ------------------------------------------------------------------------------------------ the learning rate
+    # ------------------------------------------------------------------------------------------ learning rate
 
-    def follow(self, lr: Schedule | Callable[[int], float], epochs: int | None) -> None:
-        """Takes the learning rate from here on: a schedule or a callable of the epoch."""
+    def set_schedule(self, lr: Schedule | Callable[[int], float], epochs: int | None) -> None:
+        """Set a schedule, or a function of the epoch, for the next epochs.
+
+        Parameters
+        ----------
+        lr : Schedule or callable
+            Learning rate.
+        epochs : int or None
+            Number of epochs of the fit, for a schedule without a length.
+        """
         from nnc._training.schedules import ReduceLROnPlateau, Schedule
 
         self.schedule, self.plateau = lr, None
@@ -265,25 +298,32 @@ class TrainingState:
         elif isinstance(lr, Schedule):
             self.schedule = lr.resolved(self.epoch + (epochs or 1))
             if epochs is None and self.schedule != lr:
-                raise ValueError(f"lr must have a length of its own where epochs is not given, got {lr!r}")
+                raise ValueError(f"lr must have a length if epochs is not given, got {lr!r}; set its epochs")
 
-    def refuse_rest(self, name: str, remedy: str) -> None:
-        """Raises where the schedule is over and its rate 0, so that nothing would be learned. A function of the user's
-        may begin with 0."""
+    def check_not_over(self, name: str, remedy: str) -> None:
+        """Raise ValueError if the schedule is over and gives a learning rate of 0 from now on.
+
+        Parameters
+        ----------
+        name : str
+            Argument to name in the message.
+        remedy : str
+            Remedy to name in the message.
+        """
         from nnc._training.schedules import Schedule
 
         if isinstance(self.schedule, Schedule) and self.plateau is None and self.schedule.is_over(self.epoch):
             raise ValueError(
-                f"{name}, which is {self.schedule!r}, is 0 from epoch {self.epoch} on (counted from 0 since the "
-                f"optimizer began), so nothing would be learned: {remedy}"
+                f"{name} must not be 0 in all epochs, but {self.schedule!r} is 0 from epoch {self.epoch} on (counted "
+                f"from 0 since the optimizer started); {remedy}"
             )
 
     def rate(self, epoch: int) -> float:
-        """What the schedule, or the user's function, gives for an epoch."""
+        """Return the learning rate of an epoch from the schedule or the function of the caller."""
         assert self.schedule is not None
         value = self.schedule(epoch)
         if not isinstance(value, (float, int, np.floating, np.integer)):
-            raise TypeError(f"lr must give a number, got {value!r} for epoch {epoch}")
+            raise TypeError(f"lr must return a number, got {value!r} for epoch {epoch}")
         return check_real("lr", value)
 
     @property
@@ -293,7 +333,7 @@ class TrainingState:
 
     @property
     def changes_by_step(self) -> bool:
-        """Whether steps of one epoch may have different rates."""
+        """Whether the steps of an epoch may have different learning rates."""
         if self.schedule is None:
             return False
         from nnc._training.schedules import PerStep
@@ -301,8 +341,10 @@ class TrainingState:
         return isinstance(self.schedule, PerStep)
 
     def rates(self, first: int, last: int, steps: int = 1) -> NDArray[np.float64]:
-        """The learning rates of epochs first <= epoch < last, counted over all fits; of each of their steps, where
-        there are several."""
+        """Return the learning rates of the epochs from `first` to `last` - 1, counted over all fits.
+
+        With `steps` > 1, there is a learning rate for each of the `steps` steps of an epoch.
+        """
         if steps > 1:
             by_step = self.schedule.at(steps)  # type: ignore[union-attr]
             return np.array([by_step(step) for step in range(first * steps, last * steps)], np.float64)
@@ -312,14 +354,14 @@ class TrainingState:
         wrong = ~((rates >= 0) & (rates < np.inf))
         if wrong.any():
             epoch = first + int(wrong.argmax())
-            raise ValueError(f"lr must give a finite number, 0 or more, got {rates[wrong][0]} for epoch {epoch}")
+            raise ValueError(f"lr must return a finite number, 0 or more, got {rates[wrong][0]} for epoch {epoch}")
         return rates
 
     # ------------------------------------------------------------------------------------------ files and copies
 
     def to_dict(self, model: Model, numbers: Callable[[NDArray[Any]], Any] = to_lists) -> dict[str, Any]:
-        """What a checkpoint holds of it, of arrays what `numbers` makes of them."""
-        self.catch_up()
+        """Return the state as the member "training" of a checkpoint; `numbers` converts its arrays."""
+        self.sync_counters()
         history = self.history.to_dict()
         optimizer = self.optimizer.to_dict()
         if "lr" in optimizer:
@@ -339,7 +381,7 @@ class TrainingState:
 
     @classmethod
     def from_dict(cls, document: dict[str, Any], model: Model, streams: Streams) -> TrainingState:
-        """The state that `to_dict` wrote; ValueError or TypeError where it is none."""
+        """Return the state from the output of `to_dict`; raise ValueError or TypeError if it is invalid."""
         state = cls.new(model, optimizer_from_dict(document["optimizer"]), streams)
         for row, values in zip(state.moments, document["moments"], strict=True):
             model.unpack(np.array(values, model.dtype), row)
@@ -347,15 +389,15 @@ class TrainingState:
         state.powers = power1, power2, mu_product
         state.steps, state.epoch = document["steps"], document["epoch"]
         state.is_automatic = document.get("by_rule", False)
-        state._take_schedule(document["schedule"])
+        state._schedule_from_dict(document["schedule"])
         columns = dict(document["history"])
         columns["epoch_seconds"] = columns.pop("seconds")
         total = sum(columns["epoch_seconds"])
-        state.remember(History.from_dict({**columns, "seconds": total, "stop_reason": "epochs"}))
+        state.add_history(History.from_dict({**columns, "seconds": total, "stop_reason": "epochs"}))
         return state
 
     def _schedule_to_dict(self) -> dict[str, Any] | None:
-        """The schedule as a file has it; None for a constant rate. Of a function it says only that there was one."""
+        """Return the schedule for a file; None for a constant rate. A function is replaced by a fixed name."""
         if self.schedule is None:
             return None
         to_dict: Callable[[], dict[str, Any]] | None = getattr(self.schedule, "to_dict", None)
@@ -364,14 +406,14 @@ class TrainingState:
         document = to_dict()
         return document if self.plateau is None else {**document, "state": self.plateau.to_dict()}
 
-    def _take_schedule(self, document: dict[str, Any] | None) -> None:
-        """Goes on with the schedule that `_schedule_to_dict` wrote; ValueError where it is none."""
+    def _schedule_from_dict(self, document: dict[str, Any] | None) -> None:
+        """Set the schedule from the output of `_schedule_to_dict`; raise ValueError if it is invalid."""
         from nnc._training.schedules import ReduceLROnPlateau, schedule_from_dict
 
         if document is None:
             return
         if document == {"name": FUNCTION}:
-            self.schedule = left_behind
+            self.schedule = missing_function
             return
         document = dict(document)
         plateau = document.pop("state", None)
@@ -380,22 +422,22 @@ class TrainingState:
             self.plateau = self.schedule.resume(plateau)
 
     def packed(self, model: Model) -> TrainingState:
-        """A copy that stands for itself, whose moments have no padding: for another core, perhaps."""
-        self.catch_up()
+        """Return an independent copy whose moments have no padding, so that another core can read it."""
+        self.sync_counters()
         histories = deque([self.history])
         other = copy(self)
-        other.histories, other.current, other.live, other.plateau = histories, None, None, copy(self.plateau)
+        other.histories, other.current, other.step_run, other.plateau = histories, None, None, copy(self.plateau)
         other.moments = np.array([model.pack(row) for row in self.moments], model.dtype)
         return other
 
     def unpack(self, model: Model, streams: Streams) -> None:
-        """Undoes what `packed` did to the moments."""
+        """Restore the padding of the moments after `packed`, for this model."""
         flat, self.streams = self.moments, streams
         self.moments = np.zeros((len(flat), model.engine.size), model.dtype)
         for row, values in zip(self.moments, flat, strict=True):
             model.unpack(values, row)
 
-    def leave_function(self) -> None:
-        """To be called where the state goes into another process, which a function does not."""
+    def replace_function(self) -> None:
+        """Replace a schedule that is a function, because functions cannot be sent to another process."""
         if self.schedule is not None and not hasattr(self.schedule, "to_dict"):
-            self.schedule = left_behind
+            self.schedule = missing_function

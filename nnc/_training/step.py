@@ -14,7 +14,7 @@ from nnc._data.derivatives import check_gradient, engine_output_gradient, flat_g
 from nnc._team import Stepper
 from nnc._training.divergence import divergence_error, likely_cause
 from nnc._training.options import settings
-from nnc._training.state import BEGIN_ANEW, TrainingState
+from nnc._training.state import RESTART_HINT, TrainingState
 from nnc._utils.arrays import not_finite_error
 from nnc._utils.checks import check_finite, check_positive
 
@@ -30,13 +30,13 @@ if TYPE_CHECKING:
     from nnc._training.trainable import Trainable
 
 
-FIRST_RATE = 0.01  # learning rate of plain descent on a network without an optimizer
+DEFAULT_RATE = 0.01  # learning rate of plain gradient descent for a network that has no optimizer yet
 
 
 def new_stepper(
     optimizer: str | Optimizer | None, lr: Rate | None, options: FitArguments, network: Trainable | None = None
 ) -> Stepper:
-    """Return a stepper, after checking optimizer, rate and options if the network is given."""
+    """Return a stepper. If the network is given, check optimizer, learning rate and options for it."""
     general = GeneralStep(optimizer, lr, options)
     if network is not None:
         general.start(network)
@@ -94,41 +94,50 @@ class GeneralStep:
 
     def start(self, network: Trainable) -> TrainingState:
         """Return the state that the next step continues from, without changing the network."""
-        model, before, wanted, lr = network.model, network.state, self.optimizer, self.lr
-        if before is None and wanted is None and lr is None:
-            lr = FIRST_RATE
-        state = TrainingState.begin(before, model, wanted, lr, 1, network.streams, self.resets)
+        model, before, optimizer, lr = network.model, network.state, self.optimizer, self.lr
+        if before is None and optimizer is None and lr is None:
+            lr = DEFAULT_RATE
+        state = TrainingState.begin(before, model, optimizer, lr, 1, network.streams, self.resets)
         state.is_automatic = state.is_automatic and self.optimizer is None
         if not hasattr(state.optimizer, "lr"):
             raise ValueError(
-                f"optimizer must be one that takes single steps, got {state.optimizer.name!r}, "
-                "which needs all rows, again and again"
+                f"optimizer must support single steps, got {state.optimizer.name!r}, which needs all rows in each "
+                "iteration; use another optimizer, or fit"
             )
         self.settings = settings(self.options, model, state)
         return state
 
     def is_outdated(self, network: Trainable) -> bool:
-        """Return whether the network's state or layers have changed since the last step, or there was none."""
+        """Return whether there was no step yet, or the state or layers of the network have changed since the last."""
         return self.state is None or network.state is not self.network_state or network.model.stack is not self.stack
 
     def begin(self, network: Trainable, state: TrainingState) -> None:
-        """Continue from this state, and store it in the network unless it is plain descent without an optimizer."""
+        """Continue from this state.
+
+        The network stores the state too, except for plain gradient descent without a named optimizer.
+        """
         self.state, self.training, self.shape, self.resets = state, None, None, False
         if self.optimizer is not None or network.state is not None:
             network.state = state
         self.network_state, self.stack = network.state, network.model.stack
 
     def next_rate(self, lr: Rate | None) -> tuple[Rate | None, float]:
-        """Return the learning rate as it is to be stored, and that of the next step; `lr` is the rate of this call."""
+        """Return the learning rate to store and the learning rate of the next step.
+
+        Parameters
+        ----------
+        lr : float, Schedule, callable or None
+            Learning rate of this call; None for that of earlier calls.
+        """
         state = self.state
         assert state is not None
         if lr is not None and lr is not self.lr:
-            assert not callable(lr)  # a schedule has a stepper of its own
+            assert not callable(lr)  # each schedule has a separate stepper
             rate = float(lr)
         else:
             lr, rate = self.lr, state.next_rate
         if rate == 0:
-            state.refuse_rest("lr", BEGIN_ANEW)
+            state.check_not_over("lr", RESTART_HINT)
         return lr, rate
 
     def rate(self, network: Trainable) -> float:
@@ -231,13 +240,13 @@ class GeneralStep:
         """Prepare a run of the core on this engine for data of this form."""
         model, state = network.model, self.state
         assert state is not None
-        state.catch_up()
+        state.sync_counters()
         constants = {**state.optimizer.core_settings(), **self.settings, **state.counters()}
         n = len(X)
         model.check_batch_rows(n)
         training = model.core.Training(engine, model.theta, X, Y, labels, weights, n, None, state.moments, constants)
         self.training = training
-        state.attend(training)
+        state.count_steps_of(training)
         self.shape = n, Y is None, weights is None, engine is model.engine
 
     def step(
@@ -254,9 +263,9 @@ class GeneralStep:
         Returns
         -------
         loss : float
-            The loss before the step, or the sum of dP * P if dP is given.
+            Loss before the step, or the sum of dP * P if dP is given.
         converter : DataConverter or None
-            The converter by which the data was checked if `Stepper.repeat` can take the next step on data like this.
+            Conversion of the data if `Stepper.repeat` can take the next step on similar arrays, else None.
         """
         if network._has_automatic_loss and dP is None and y is not None:
             with network._choosing_loss(y, is_batch=True):
@@ -269,20 +278,20 @@ class GeneralStep:
             engine, labels, weights = model.output_gradient_engine, None, None
             converter, rows, Y = self.output_gradient(network, X, y, sample_weight, dP)
         if self.is_outdated(network):
-            begun = self.start(network)
+            new_state = self.start(network)
             self.check(network, rows, Y, "y" if dP is None else "dP")
-            self.begin(network, begun)
+            self.begin(network, new_state)
         network.converter = converter
         state = self.state
         assert state is not None
-        given, is_custom = Y, (model.custom if dP is None else model.heads) is not None
-        if is_custom:  # derivatives by the outputs come in place of what is given
+        targets, is_custom = Y, (model.custom if dP is None else model.heads) is not None
+        if is_custom:  # derivatives by the outputs will replace the targets
             Y = np.zeros((len(rows), model.sizes[-1]), model.dtype)
         if self.shape != (len(rows), Y is None, weights is None, engine is model.engine):
             self.prepare(network, engine, rows, Y, labels, weights)
         lr, rate = self.next_rate(lr)
         if is_custom:
-            loss, Y = self.differentiate(network, rows, given, Y, rate, of_targets=dP is None)
+            loss, Y = self.differentiate(network, rows, targets, Y, rate, of_targets=dP is None)
         with model.snapshot_lock:
             product = self.training.step(rows, Y, labels, weights, rate)
             if product - product != 0:
@@ -305,7 +314,7 @@ class GeneralStep:
         labels: NDArray[np.int32] | None,
         dP: ArrayLike | None,
     ) -> bool:
-        """Return whether the core can check and read arrays like these itself."""
+        """Return whether the core can check and read such arrays without a conversion."""
         if labels is not None:
             return type(X) is ndarray and bool(converter.is_direct) and converter.classes is None
         if dP is None:
@@ -319,10 +328,16 @@ class GeneralStep:
 
         Parameters
         ----------
+        network : NeuralNetwork
+            Network in training.
+        X, Y : arrays (n, n_in), (n, k)
+            Rows, and their targets or the derivatives by the outputs of the heads.
         P : array (n, n_out)
             Buffer for the outputs.
+        rate : float
+            Learning rate of the step.
         of_targets : bool
-            Whether Y holds targets; otherwise derivatives by the outputs of the heads.
+            Whether Y has targets instead of derivatives.
         """
         model = network.model
         self.training.refresh()
@@ -336,13 +351,13 @@ class GeneralStep:
             except ValueError as error:
                 raise self.custom_error(network, error, X, Y, rate) from None
         assert model.heads is not None
-        slope = model.heads.backpropagate(P, Y)
-        return float((model.heads.outputs(P) * Y).sum()), slope
+        gradient = model.heads.backpropagate(P, Y)
+        return float((model.heads.outputs(P) * Y).sum()), gradient
 
     def custom_error(
         self, network: Trainable, error: ValueError, X: NDArray[Any], Y: NDArray[Any], rate: float
     ) -> Exception:
-        """Return the error to raise for an error of a custom loss: another one if a number is not finite."""
+        """Return the error to raise for an error of a custom loss: DivergedError if a number is not finite."""
         from nnc._model.custom import NonFiniteLossError
         from nnc._training.custom import no_number
 
@@ -354,39 +369,39 @@ class GeneralStep:
 
     @staticmethod
     def data(network: Trainable, X: ArrayLike, y: ArrayLike | None, sample_weight: ArrayLike | None) -> Any:
-        """Return the updated converter, and X, Y, labels and weights as the engine takes them."""
+        """Return the updated converter, and X, Y, labels and weights as arrays of the engine."""
         converter = network.converter
         ready = converter.data_as_is(X, y, sample_weight) if network.model.custom is None else None
         if ready is not None:
             return converter, *ready
         if y is None:
-            raise TypeError("y must be an array of real numbers, got None; or dP takes its place")
-        learner = converter.copy_for_fit()
-        return learner, *learner.data(X, y, sample_weight, learn=True)
+            raise TypeError("y must be an array of real numbers, got None; pass y or dP")
+        updated = converter.copy_for_fit()
+        return updated, *updated.data(X, y, sample_weight, learn=True)
 
     @staticmethod
     def output_gradient(
         network: Trainable, X: ArrayLike, y: ArrayLike | None, sample_weight: ArrayLike | None, dP: ArrayLike | None
     ) -> Any:
-        """Return the converter, X as the engine takes it, and the derivatives by the outputs of the engine."""
+        """Return the converter, X as an array of the engine, and the derivatives by the outputs of the engine."""
         if y is not None or sample_weight is not None:
             name = "sample_weight" if y is None else "y"
-            raise TypeError(f"{name} must be left out where dP is given, in which all is said of the loss")
+            raise TypeError(f"{name} must be left out if dP is given, because dP replaces the loss")
         if network.model.stack.has_batch_norm:
             raise ValueError(
-                "dP must be left out where the network has BatchNorm: it is the derivative by what predict returns, "
-                "with running statistics, and a step takes those of its rows"
+                "dP must be left out if the network has BatchNorm: it is the derivative by the outputs of predict, "
+                "which uses running statistics, but a step uses the statistics of its rows"
             )
         return network.converter, *engine_output_gradient(network.converter, X, dP)
 
     @staticmethod
     def check(network: Trainable, X: NDArray[Any], Y: NDArray[Any] | None, what: str) -> float:
-        """Raise if weights, inputs or targets are not finite, and return the largest input.
+        """Raise ValueError if weights, inputs or targets are not finite; return the largest absolute input.
 
-        `what` is the name of the argument with the targets.
+        `what` is the name of the argument with the targets: "y", "dP" or "gradients".
         """
         network.model.check_parameters()
-        if what == "y" and network.model.custom is not None:  # checked by the loss itself
+        if what == "y" and network.model.custom is not None:  # the loss function checks them
             Y = None
         largest = 0.0
         for name, rows in ((what, Y), ("X", X)):
@@ -397,14 +412,14 @@ class GeneralStep:
         return largest
 
     def fail(self, network: Trainable, X: NDArray[Any] | None, Y: NDArray[Any] | None, what: str, rate: float) -> None:
-        """Raise the error of a step that was not taken: something is not finite, or the training diverges.
+        """Raise the error of a rejected step: ValueError for data that is not finite, otherwise DivergedError.
 
         X is None for a step from gradients.
         """
         state, training = self.state, self.training
         assert state is not None
-        state.catch_up()
-        self.training = self.shape = state.live = None  # the run cannot be continued
+        state.sync_counters()
+        self.training = self.shape = state.step_run = None  # the run cannot be continued
         if X is None:
             cause = f"The learning rate of {rate:g} or the gradients may be too large."
         else:

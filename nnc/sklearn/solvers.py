@@ -91,7 +91,7 @@ class Solvers:
         self.n_iter_ = 0
         net.state = state
         reason = run.run().stop_reason
-        state.forget()  # loss_curve_ and other attributes contain it
+        state.clear_history()  # loss_curve_ and other attributes contain it
         if run.monitor.params is not None:
             run.params[...] = run.monitor.params
         if not self.loss_curve_:  # max_seconds was too short for one epoch
@@ -159,7 +159,7 @@ class Solvers:
             if previous is not None:
                 state.lr = previous.learning_rate
         else:
-            state.refuse_rest(
+            state.check_not_over(
                 "learning_rate", "give the schedule as many epochs as there will be calls of partial_fit, or call fit"
             )
         if previous is None and self.solver == "sgd" and schedule is None:
