@@ -191,7 +191,7 @@ def test_an_installation_with_fewer_cores(tmp_path):
     assert text.endswith("[[0.5]]\n")
     result = run("import nnc; nnc.NeuralNetwork([2, 1])", tmp_path, isa="avx2")
     assert result.returncode == 1
-    assert "NNC_ISA must name an instruction set" in result.stderr
+    assert "NNC_ISA must be an instruction set" in result.stderr
     assert "(baseline), got 'avx2'" in result.stderr
 
 

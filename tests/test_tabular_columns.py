@@ -99,10 +99,10 @@ def test_missing_numbers_are_the_median_and_marked():
 def test_two_values_are_one_column(values, later, expected):
     schema, _ = learned(values)
     assert encoded(schema, later)[:, 0].tolist() == expected
-    assert schema.describe()[0].made.startswith("-1 for ")
+    assert schema.describe()[0].encoding.startswith("-1 for ")
     schema, _ = learned([*values, None])
     assert encoded(schema, later).T.tolist() == [expected, [float(value is None) for value in later]]
-    assert schema.describe()[0].made.endswith(" % missing")
+    assert schema.describe()[0].encoding.endswith(" % missing")
 
 
 def test_text_has_a_column_for_each_level():
@@ -124,7 +124,7 @@ def test_rare_levels_of_many_are_one():
     later = table({"a": ["k0", "new", "k39"], "other": range(3)})
     assert schema.encode(later)[:, :32].argmax(axis=1).tolist() == [31, 31, 0]
     assert schema.unseen(later) == {"a": {"new": 1}}
-    assert schema.describe()[0].made == "31 categories, and 9 rare ones as one"
+    assert schema.describe()[0].encoding == "31 categories, and 9 rare ones as one"
     for n, rows, width in ((300, 20, 100), (60, 4, 30)):
         _, matrix = learned([f"k{i}" for i in range(n) for _ in range(rows)])
         assert matrix.shape[1] == width + 1
@@ -146,23 +146,23 @@ def test_dates():
     schema, matrix = learned([dt.date(2020, 3, 1 + i) for i in range(20)] + [None])
     assert schema.columns[0].encoding.parts == ("time of year", "day of the week")
     assert matrix[-1].tolist() == [0, 1, 0, 0, 0, 0]
-    assert schema.describe()[0].made == "days, time of year, day of the week, 4.8 % missing"
+    assert schema.describe()[0].encoding == "days, time of year, day of the week, 4.8 % missing"
 
 
 def test_text_of_numbers_and_dates():
     numbers, texts = ["1.5", " -2 ", "3e2", ".5", None] * 3, ["01234", "07000", "12345"] * 5
-    assert Schema.learn(table({"a": numbers})).describe()[0].made == "a number, scaled, 20 % missing"
-    assert Schema.learn(table({"a": texts})).describe()[0].made == "3 categories"
+    assert Schema.learn(table({"a": numbers})).describe()[0].encoding == "a number, scaled, 20 % missing"
+    assert Schema.learn(table({"a": texts})).describe()[0].encoding == "3 categories"
     days = ["2020-01-01", "2020-02-01T12:00", "2020-03-01 12:00:00+02:00"] * 5
     schema, matrix = learned(days)
-    assert schema.describe()[0].made.startswith("days, time of year")
+    assert schema.describe()[0].encoding.startswith("days, time of year")
     moments = [dt.datetime(2020, 1, 1), dt.datetime(2020, 2, 1, 12), dt.datetime(2020, 3, 1, 10)] * 5
     assert np.array_equal(learned(moments)[1], matrix)
     for words in (["2020-02-30", "2020-01-01", "2020-01-02"], ["1e999", "1", "2"]):
-        assert Schema.learn(table({"a": words * 4})).describe()[0].made == "3 categories"
+        assert Schema.learn(table({"a": words * 4})).describe()[0].encoding == "3 categories"
     pd = pytest.importorskip("pandas")
     codes = pd.DataFrame({"a": pd.Categorical(["1", "2", "3"] * 4)})
-    assert Schema.learn(read_table(codes)).describe()[0].made == "3 categories"  # its container says so
+    assert Schema.learn(read_table(codes)).describe()[0].encoding == "3 categories"  # its container says so
 
 
 def test_what_is_left_out():
@@ -174,7 +174,7 @@ def test_what_is_left_out():
     }
     columns = {"first": range(20), **{name: values for name, (values, _) in left.items()}}
     schema = Schema.learn(table(columns))
-    assert [made.made for made in schema.describe()[1:]] == [made for _, made in left.values()]
+    assert [description.encoding for description in schema.describe()[1:]] == [made for _, made in left.values()]
     assert schema.groups(bins=True) == ((slice(0, 1), slice(1, 9)), (), (), (), ())
     assert schema.encode(table({"first": range(3)})).shape == (3, 1)  # they need not be there
     with pytest.raises(ValueError, match=r"that carries information, got none in 20 rows: 'same' is left"):
@@ -185,10 +185,10 @@ def test_columns_where_it_counts_whether_there_is_a_value():
     for values in (["x", None], [5, None], [dt.date(2020, 1, 1), None]):
         schema, matrix = learned(values * 10)
         assert matrix.tolist() == [[1], [-1]] * 10
-        assert schema.describe()[0].made == "only whether there is a value: all values are equal"
+        assert schema.describe()[0].encoding == "only whether there is a value: all values are equal"
     schema, matrix = learned([None if i % 3 else f"n{i}" for i in range(60)])
     assert matrix[:4].tolist() == [[1], [-1], [-1], [1]]
-    assert schema.describe()[0].made == "only whether there is a value: 20 different texts in 20 rows"
+    assert schema.describe()[0].encoding == "only whether there is a value: 20 different texts in 20 rows"
 
 
 def test_bins():
@@ -217,7 +217,7 @@ def test_scores():
     assert np.allclose(score[[0, -1]], [-3.2905, 3.2905], atol=1e-3)
     later = schema.encode(table({"a": [-1e300, 1e300, None]}))[:, 1]
     assert later.tolist() == [score[0], score[-1], score[n // 2]]  # what is missing is the median
-    assert schema.describe()[0].made == "a number, scaled and as a normal score"
+    assert schema.describe()[0].encoding == "a number, scaled and as a normal score"
     plain = Schema.learn(table({"a": values}))
     assert plain.width() == 1
     assert np.array_equal(
@@ -351,8 +351,8 @@ def test_encodings_are_exact(rows, random):
     alone = np.concatenate([schema.encode(read_table([row]), bins=True) for row in rows])
     assert np.array_equal(alone.view(np.int32), matrix.view(np.int32))
     order = random.sample(range(len(rows)), len(rows))
-    assert np.array_equal(schema.encode(t.take(order), bins=True), matrix[order])
-    assert Schema.learn(t.take(order), scores=True) == schema
+    assert np.array_equal(schema.encode(t.select(order), bins=True), matrix[order])
+    assert Schema.learn(t.select(order), scores=True) == schema
 
 
 # --------------------------------------------------------------------------------------------- documents

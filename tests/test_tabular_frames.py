@@ -116,7 +116,7 @@ def test_arrays_keep_their_memory():
         assert table.names == ("x0", "x1", "x2")
         assert not table.named
         assert all(np.shares_memory(found.values, array) for found in table)
-        assert table.take([3, 1]).columns[2].values.tolist() == array[[3, 1], 2].tolist()
+        assert table.select([3, 1]).columns[2].values.tolist() == array[[3, 1], 2].tolist()
     pd = pytest.importorskip("pandas")
     frame = pd.DataFrame(np.asfortranarray(X), columns=list("abc"))
     assert all(np.shares_memory(found.values, frame.to_numpy()) for found in read_table(frame))

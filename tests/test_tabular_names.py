@@ -96,7 +96,7 @@ def test_categories_of_integers_and_integers_are_the_same():
     numbers = [3, 1, 2, 1, 3, 2, 2, 4] * 3
     schema = learned(pd.Categorical(numbers))
     matrix = same(schema, pd.Categorical(numbers))
-    assert schema.describe()[0].made == "4 categories"
+    assert schema.describe()[0].encoding == "4 categories"
     texts = pd.Series(numbers).astype(str)
     for values in (numbers, np.array(numbers, float), np.array(numbers, np.uint8), texts, pd.array(numbers, "Int64")):
         assert np.array_equal(same(schema, values), matrix)
@@ -143,7 +143,7 @@ def test_the_order_of_categories_is_a_column(library):
         pl = pytest.importorskip("polars")
         frame = pl.DataFrame({"a": pl.Series(values, dtype=pl.Enum(SIZES)), "other": range(28)})
     schema = Schema.learn(read_table(frame))
-    assert schema.describe()[0].made == "3 categories, 14 % missing, and their rank"
+    assert schema.describe()[0].encoding == "3 categories, 14 % missing, and their rank"
     matrix = encoded(schema, frame)[:, :5]
     small, medium, large, missing = [1, 0, 0, 0, -0.5], [0, 1, 0, 0, 0], [0, 0, 1, 0, 1], [0, 0, 0, 1, 0]
     assert matrix[:5].tolist() == [small, medium, large, medium, missing]
@@ -161,11 +161,11 @@ def test_the_order_of_categories_is_a_column(library):
 def test_blank_categories_have_no_place_in_the_order():
     values = ["", "a", "b", "c"] * 6
     schema = learned(pd.Categorical(values, ["", "a", "b", "c"], ordered=True))
-    assert schema.describe()[0].made == "3 categories, 25 % missing, and their rank"
+    assert schema.describe()[0].encoding == "3 categories, 25 % missing, and their rank"
     assert same(schema, values)[:4, 4].tolist() == [0, -1, 0, 1]
-    assert learned(pd.cut(np.arange(24.0), 5)).describe()[0].made == "5 categories, and their rank"
+    assert learned(pd.cut(np.arange(24.0), 5)).describe()[0].encoding == "5 categories, and their rank"
 
 
 def test_categories_without_an_order_have_none():
     for values in (pd.Categorical(["S", "M", "L"] * 8), pd.Categorical(["S", "M"] * 12, SIZES, ordered=True)):
-        assert "order" not in learned(values).describe()[0].made
+        assert "order" not in learned(values).describe()[0].encoding

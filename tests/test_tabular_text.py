@@ -37,7 +37,7 @@ def read(schema, values):
 
 
 def made(values):
-    return learned(values).describe()[0].made
+    return learned(values).describe()[0].encoding
 
 
 def german(value, decimals=2):
@@ -86,9 +86,9 @@ def test_signs_of_numbers():
 def test_known_signs_are_missing(sign):
     texts = [*map(str, NUMBERS[:19]), sign]
     schema = learned(texts)
-    assert schema.describe()[0].made == "a number, scaled, 5 % missing"
+    assert schema.describe()[0].encoding == "a number, scaled, 5 % missing"
     assert np.isnan(read(schema, [sign, sign.lower(), "1.5"])).tolist() == [True, True, False]
-    assert learned(["1", "2", "3", sign] * 9).describe()[0].made == "a number, scaled, 25 % missing"
+    assert learned(["1", "2", "3", sign] * 9).describe()[0].encoding == "a number, scaled, 25 % missing"
 
 
 def test_a_few_unreadable_cells_are_missing_and_reported():
@@ -160,7 +160,7 @@ def test_later_numbers_that_may_be_thousands_are_reported():
 
 def test_percentages_are_not_mixed_with_numbers():
     schema = learned([f"{x}%" for x in NUMBERS])
-    assert schema.describe()[0].made == "a number, scaled, read from text such as 12.5%"
+    assert schema.describe()[0].encoding == "a number, scaled, read from text such as 12.5%"
     for value in ("0.03", 0.03, 3):
         with pytest.raises(CellError, match=r"^X must have (numbers|text) such as '?\d+(\.5)?%'? in column 'a'"):
             read(schema, [value])
@@ -175,7 +175,7 @@ def test_integers_beyond_float64_stay_apart():
         assert made(np.repeat(values, 5).tolist()) == "8 categories"
     frame = pl.DataFrame({"a": [*np.repeat(ids[:8], 5).tolist(), None], "other": range(41)})
     schema = Schema.learn(read_table(frame))
-    assert schema.describe()[0].made == "8 categories, 2.4 % missing"
+    assert schema.describe()[0].encoding == "8 categories, 2.4 % missing"
     codes = schema.codes(read_table(frame[::5]))[:, 0]
     assert sorted(codes[:-1]) == list(range(8))
     assert np.array_equal(codes[:3], schema.codes(table(ids[:3].tolist()))[:, 0])
@@ -233,7 +233,7 @@ def test_times_of_day_are_on_a_circle():
     minutes = RNG.integers(0, 1440, 60)
     texts = [f"{m // 60:02}:{m % 60:02}" for m in minutes]
     schema = learned(texts)
-    assert schema.describe()[0].made == "time of day"
+    assert schema.describe()[0].encoding == "time of day"
     assert np.array_equal(read(schema, texts), minutes * 60.0)
     midnight, late = schema.encode(table(["00:00", "23:59"]))[:, 1:3]
     assert abs(midnight - late).max() < 0.01

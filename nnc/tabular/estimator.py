@@ -65,7 +65,7 @@ def _drop_unweighted_rows(table: Table, y: NDArray[Any], weights: NDArray[np.flo
     if has_weight.sum() < 2:
         raise ValueError(f"sample_weight and class_weight must be above 0 for two rows or more, got {has_weight.sum()}")
     if not has_weight.all():
-        table, y, weights = table.take(has_weight), y[has_weight], weights[has_weight]
+        table, y, weights = table.select(has_weight), y[has_weight], weights[has_weight]
     return table, y, weights / weights.max()
 
 
@@ -293,7 +293,7 @@ class TableEstimator(BaseEstimator):
         baseline = np.empty(len(table))
         for output in np.unique(outputs):
             rows = np.flatnonzero(outputs == output)
-            contributions[rows], baseline[rows] = self.model_.explain(table.take(rows), int(output))
+            contributions[rows], baseline[rows] = self.model_.explain(table.select(rows), int(output))
         return Explanations(self.model_.schema.names, contributions, baseline, outputs)
 
     # ------------------------------------------------------------------------------------------ attributes

@@ -63,7 +63,7 @@ class Table:
     def __iter__(self) -> Iterator[Column]:
         return iter(self.columns)
 
-    def take(self, rows: ArrayLike | slice) -> Table:
+    def select(self, rows: ArrayLike | slice) -> Table:
         """Return the table with some of its rows, given by indices, a mask or a slice."""
         return Table([column.select_rows(rows) for column in self.columns], self.named, self.numbered)
 

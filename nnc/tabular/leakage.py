@@ -47,7 +47,7 @@ def warn_of_leakage(schema: Schema, table: Table, y: NDArray[Any], seed: int) ->
     rows: Any = slice(None)
     if n > MAX_ROWS:
         rows = np.random.default_rng([seed, 4]).choice(n, MAX_ROWS, replace=False)
-    part, labels = table.take(rows), y[rows]
+    part, labels = table.select(rows), y[rows]
     targets = [target for column in labels.reshape(len(labels), -1).T for target in _targets(column, y.ndim == 1)]
     if len(labels) < MIN_ROWS or not targets:
         return

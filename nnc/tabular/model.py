@@ -102,7 +102,7 @@ class TableModel:
         size = max(1, MAX_BLOCK_VALUES // self.schema.width(bins))
         for start in range(0, n, size):
             try:
-                encoded = self.schema.encode(table.take(slice(start, start + size)), bins=bins)
+                encoded = self.schema.encode(table.select(slice(start, start + size)), bins=bins)
             except CellError as error:
                 raise error.shifted(start) from None
             yield encoded

@@ -99,7 +99,7 @@ class Report:
 
     def _rows(self) -> list[list[str]]:
         """Return the rows of the table of columns."""
-        rows = [[shorten(column.column, 30), column.kind, column.made] for column in self.columns[:MAX_COLUMNS]]
+        rows = [[shorten(column.column, 30), column.kind, column.encoding] for column in self.columns[:MAX_COLUMNS]]
         if self.importances is not None:
             for row, column in zip(rows, self.columns, strict=False):
                 mean, error = self.importances.get(column.column, NO_IMPORTANCE)

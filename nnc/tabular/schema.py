@@ -60,13 +60,13 @@ class ColumnDescription(NamedTuple):
         Name of the column.
     kind : str
         Kind of the column, one of nnc.tabular.cells.KINDS.
-    made : str
+    encoding : str
         Encoding, such as "a number, scaled", "12 categories, 3 % missing" or "left out: all values are equal".
     """
 
     column: str
     kind: str
-    made: str
+    encoding: str
 
 
 class ColumnSchema(NamedTuple):
@@ -191,7 +191,7 @@ class Schema:
             columns.append(ColumnSchema(column.name, kind, encoding, format, zone))
         schema = cls(tuple(columns), table.named)
         if schema.width() == 0:
-            reasons = "; ".join(f"{column.column!r} is {column.made}" for column in schema.describe()[:3])
+            reasons = "; ".join(f"{column.column!r} is {column.encoding}" for column in schema.describe()[:3])
             rows = pluralize(len(table), "row")
             raise ValueError(f"X must have a column that carries information, got none in {rows}: {reasons}")
         return schema
