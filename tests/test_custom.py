@@ -1,4 +1,4 @@
-"""Losses that are functions of the user's: they train as those that nnc knows, and what they do wrong is said."""
+"""Tests of custom losses: same results as built-in losses, error messages, files and repeated steps."""
 
 import copy
 import functools
@@ -20,14 +20,14 @@ def mse(P, Y):
 
 
 def mixture(P, Y):
-    """Outputs that are no guesses of targets: the density of one number by its mean and the logarithm of its width."""
+    """Return the negative log-likelihood of a normal density whose mean and log-width are the outputs."""
     mean, log_width = P[:, :1], P[:, 1:2]
     u = (Y - mean) / np.exp(log_width)
     return (u**2 / 2 + log_width).mean(), np.hstack([-u / np.exp(log_width), 1 - u**2]) / len(P)
 
 
 def pair(layers=(4, 7, 3), **options):
-    """The same network with the mean squared error by name, and as a function."""
+    """Return two equal networks, one with the loss "mse" and one with the mean squared error as a function."""
     options = {"activation": "tanh", "seed": 3, **options}
     return NeuralNetwork(layers, loss="mse", **options), NeuralNetwork(layers, loss=mse, **options)
 
@@ -65,35 +65,38 @@ FITS = {
 @pytest.mark.filterwarnings("ignore::nnc.TrainingWarning")
 @pytest.mark.parametrize("fit", FITS.values(), ids=FITS)
 @pytest.mark.parametrize("layers", [(4, 7, 3), IMAGES], ids=["dense", "images"])
-def test_a_function_trains_as_the_loss_that_it_is(layers, fit):
+def test_custom_loss_trains_like_built_in_loss(layers, fit):
     one, other = pair(layers)
     X, y = data(one)
     fit = {"epochs": 8, "lr": 0.05, **fit}
     if fit.get("optimizer") == "lbfgs":
         del fit["lr"]
-    history, found = one.fit(X, y, **fit), other.fit(X, y, **fit)
-    assert found.stop_reason == history.stop_reason
+    history, actual = one.fit(X, y, **fit), other.fit(X, y, **fit)
+    assert actual.stop_reason == history.stop_reason
     for name in set(history) - {"epoch_seconds"}:
-        assert found[name] == pytest.approx(history[name], rel=1e-8)
+        assert actual[name] == pytest.approx(history[name], rel=1e-8)
     assert close(one, other)
     fit = {} if fit.get("optimizer") == "lbfgs" else {"lr": 0.05}
-    history, found = one.fit(X, y, epochs=2, **fit), other.fit(X, y, epochs=2, **fit)  # it goes on
-    assert found.loss == pytest.approx(history.loss, rel=1e-8)
+    history, actual = (
+        one.fit(X, y, epochs=2, **fit),
+        other.fit(X, y, epochs=2, **fit),
+    )  # the next fits continue the training
+    assert actual.loss == pytest.approx(history.loss, rel=1e-8)
     assert other.streams.shuffle_position == one.streams.shuffle_position
 
 
-def test_batches_that_come_one_after_the_other():
+def test_fit_batches_with_custom_loss_matches_built_in_loss():
     one, other = pair()
     X, y = data(one)
     batches = [(X[:16], y[:16]), (X[16:20], y[16:20]), (X[20:], y[20:])]
     options = {"epochs": 3, "lr": 0.1, "optimizer": "momentum", "validation": (X, y)}
-    history, found = one.fit_batches(batches, **options), other.fit_batches(batches, **options)
-    assert found.loss == pytest.approx(history.loss, rel=1e-9)
-    assert found.val_loss == pytest.approx(history.val_loss, rel=1e-9)
+    history, actual = one.fit_batches(batches, **options), other.fit_batches(batches, **options)
+    assert actual.loss == pytest.approx(history.loss, rel=1e-9)
+    assert actual.val_loss == pytest.approx(history.val_loss, rel=1e-9)
     assert close(one, other)
 
 
-def test_a_memmap_is_read_batch_by_batch(tmp_path):
+def test_memmap_with_custom_loss_matches_built_in_loss(tmp_path):
     one, other = pair()
     X, y = data(one)
     X.astype(np.float32).tofile(tmp_path / "X")
@@ -104,20 +107,20 @@ def test_a_memmap_is_read_batch_by_batch(tmp_path):
 
 
 @pytest.mark.parametrize("layers", [(4, 300, 3), (4, 40, 40, 3), IMAGES], ids=["wide", "blocks", "images"])
-def test_every_number_of_threads_gives_the_same_bits(layers):
-    """In networks that share rows, and in those that share blocks."""
-    found = []
+def test_thread_count_does_not_change_bits_with_custom_loss(layers):
+    """The networks cover threads that share rows and threads that share blocks."""
+    actual = []
     for n_threads in (1, 2, 3, 5):
         net = pair(layers, dtype="float32")[1]
         X, y = data(net, 1000)
         net.fit(X, y, epochs=2, batch_size=700, lr=0.1, n_threads=n_threads, dropout=0.2)
-        found.append(net.params.tobytes())
-    assert len(set(found)) == 1
+        actual.append(net.params.tobytes())
+    assert len(set(actual)) == 1
 
 
 @pytest.mark.parametrize("options", [{}, {"l2": 0.1}, {"dropout": 0.3}], ids=str)
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
-def test_single_steps(optimizer, options):
+def test_steps_with_custom_loss_match_built_in_loss(optimizer, options):
     one, other = pair()
     X, y = data(one, 6)
     step, other_step = (net.stepper(optimizer, lr=0.01, **options) for net in (one, other))
@@ -131,7 +134,7 @@ def test_single_steps(optimizer, options):
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
-def test_frozen_layers_and_rates_of_their_own(optimizer):
+def test_custom_loss_supports_frozen_layers_and_lr_factor(optimizer):
     one, other = pair([4, Dense(7, trainable=False), Dense(5, lr_factor=0.1), 3])
     X, y = data(one)
     before = one.weights[0].copy()
@@ -142,12 +145,12 @@ def test_frozen_layers_and_rates_of_their_own(optimizer):
     other.train_step(X, dP=mse(other.predict(X), y)[1])
     assert close(one, other)
     assert other.weights[0].tobytes() == before.tobytes()
-    gradients, dX = other.vjp(X, mse(other.predict(X), y)[1])  # of all layers: what is frozen is a matter of training
+    gradients, dX = other.vjp(X, mse(other.predict(X), y)[1])  # vjp includes frozen layers
     assert gradients[0][0].any()
     assert dX.any()
 
 
-def test_many_networks_at_once():
+def test_fit_many_supports_custom_loss():
     networks, others = ([NeuralNetwork([4, 7, 3], loss=mse, seed=seed) for seed in range(3)] for _ in range(2))
     X, y = data(networks[0])
     nnc.fit_many(networks, X, y, epochs=3, lr=0.05, batch_size=16, validation=0.2)
@@ -156,7 +159,7 @@ def test_many_networks_at_once():
         assert net.params.tobytes() == other.params.tobytes()
 
 
-def test_ensembles_keep_the_name(tmp_path):
+def test_ensemble_file_needs_custom_loss_when_loaded(tmp_path):
     networks = [NeuralNetwork([4, 3], loss=mse, seed=seed) for seed in range(2)]
     X, _ = data(networks[0])
     ensemble = nnc.Ensemble(networks)
@@ -170,17 +173,17 @@ def test_ensembles_keep_the_name(tmp_path):
         assert loaded.predict(X).tobytes() == ensemble.predict(X).tobytes()
 
 
-def test_scaled_targets_are_what_the_function_sees():
+def test_custom_loss_receives_scaled_targets():
     one, other = pair(scale_X="standardize", scale_y="standardize")
     X, y = data(one)
     y = 5 + 3 * y
-    history, found = one.fit(X, y, epochs=5, lr=0.1, batch_size=16), other.fit(X, y, epochs=5, lr=0.1, batch_size=16)
-    assert found.loss == pytest.approx(history.loss, rel=1e-9)
+    history, actual = one.fit(X, y, epochs=5, lr=0.1, batch_size=16), other.fit(X, y, epochs=5, lr=0.1, batch_size=16)
+    assert actual.loss == pytest.approx(history.loss, rel=1e-9)
     assert other.predict(X) == pytest.approx(one.predict(X), rel=1e-9)
     assert other.score(X, y) == pytest.approx(one.score(X, y), rel=1e-9)
 
 
-def test_targets_need_not_look_like_outputs():
+def test_targets_may_have_other_width_than_outputs():
     rng = np.random.default_rng(0)
     x = rng.uniform(-1, 1, (400, 1))
     y = (np.sin(3 * x) + np.exp(x - 1) * rng.normal(size=x.shape))[:, 0]
@@ -191,12 +194,12 @@ def test_targets_need_not_look_like_outputs():
     assert np.exp(log_width) == pytest.approx(np.exp([-1.9, -0.1]), rel=0.35)
 
 
-# ------------------------------------------------------------------------------------------------- by itself
+# ------------------------------------------------------------------------------------------------- loss and gradients
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("layers", [(4, 7, 3), IMAGES], ids=["dense", "images"])
-def test_loss_and_gradients(layers, dtype):
+def test_gradients_of_custom_loss_match_built_in_loss(layers, dtype):
     one, other = pair(layers, dtype=dtype)
     X, y = data(one)
     rel = 1e-10 if dtype == "float64" else 1e-3
@@ -208,7 +211,7 @@ def test_loss_and_gradients(layers, dtype):
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
-def test_check_gradients_says_that_all_is_right(dtype, capsys):
+def test_check_gradients_accepts_correct_custom_loss(dtype, capsys):
     net = NeuralNetwork([3, 5, 2], activation="tanh", loss=mixture, dtype=dtype, seed=0)
     check = nnc.check_gradients(net, np.ones((4, 3)), [0.5, 1, -1, 0.1])
     assert check.ok
@@ -218,7 +221,7 @@ def test_check_gradients_says_that_all_is_right(dtype, capsys):
     assert str(check) in capsys.readouterr().out
 
 
-def test_check_gradients_finds_a_wrong_derivative():
+def test_check_gradients_detects_wrong_derivative_of_custom_loss():
     def wrong(P, Y):
         loss, dP = mse(P, Y)
         dP[1, 2] *= 1.0001
@@ -233,7 +236,7 @@ def test_check_gradients_finds_a_wrong_derivative():
     assert "WRONG: largest relative difference 0.0001 at P[1, 2]" in str(check)
 
 
-def test_check_gradients_leaves_bends_out():
+def test_check_gradients_skips_kinks_of_custom_loss():
     def mae(P, Y):
         return abs(P - Y).mean(), np.sign(P - Y) / P.size
 
@@ -244,7 +247,7 @@ def test_check_gradients_leaves_bends_out():
     assert (layer.checked, layer.kinks, layer.wrong) == (9, 3, False)
 
 
-def test_no_function_changes_the_data():
+def test_custom_loss_cannot_modify_data():
     def careless(P, Y):
         P[...] = 0
         Y[...] = 0
@@ -258,7 +261,7 @@ def test_no_function_changes_the_data():
     assert error.value.__notes__ == [note]
 
 
-# ------------------------------------------------------------------------------------------------- what is refused
+# ------------------------------------------------------------------------------------------------- errors
 
 
 def answers(answer):
@@ -268,7 +271,7 @@ def answers(answer):
     return function
 
 
-WRONG = {
+INVALID_RESULTS = {
     "no pair": (lambda P, Y: 1.0, TypeError, r"must return a pair, \(loss, d loss / d P\), got float"),
     "an array": (lambda P, Y: ((P - Y) ** 2, P - Y), ValueError, r"must return one number as loss, got shape \(5, 3\)"),
     "a text": (lambda P, Y: ("1", P), TypeError, "the loss must be a number, got '1'"),
@@ -280,8 +283,8 @@ WRONG = {
 
 
 @pytest.mark.filterwarnings("ignore:divide by zero")
-@pytest.mark.parametrize(("answer", "error", "message"), WRONG.values(), ids=WRONG)
-def test_answers_that_are_none(answer, error, message):
+@pytest.mark.parametrize(("answer", "error", "message"), INVALID_RESULTS.values(), ids=INVALID_RESULTS)
+def test_invalid_result_of_custom_loss_raises(answer, error, message):
     net = NeuralNetwork([4, 3], loss=answers(answer), seed=0)
     X, y = data(net, 5)
     before = net.params
@@ -297,7 +300,7 @@ def test_answers_that_are_none(answer, error, message):
     assert net.params.tobytes() == before.tobytes()
 
 
-def test_a_training_that_diverges():
+def test_divergence_with_custom_loss_raises():
     net = NeuralNetwork([4, 3], loss=mse, seed=0)
     X, y = data(net, 5)
     with (
@@ -342,14 +345,14 @@ def test_a_training_that_diverges():
         (lambda net, X, y: net.evaluate_loss(X, ["a"] * 5), TypeError, "y must be"),
     ],
 )
-def test_what_does_not_go_with_a_function(call, error, message):
+def test_unsupported_options_with_custom_loss_raise(call, error, message):
     net = NeuralNetwork([4, 3], loss=mse, seed=0)
     X, y = data(net, 5)
     with np.errstate(invalid="ignore"), pytest.raises(error, match=message):
         call(net, X, y)
 
 
-def test_a_class_is_no_function():
+def test_loss_rejects_class():
     with pytest.raises(TypeError, match="loss must be a name or an object such as object"):
         NeuralNetwork([4, 3], loss=object)
 
@@ -364,7 +367,7 @@ def trained():
     return net, X, y
 
 
-def test_files_keep_the_name(tmp_path, capsys):
+def test_file_needs_custom_loss_when_loaded(tmp_path, capsys):
     net, X, y = trained()
     path = tmp_path / "net.json"
     net.save(path, checkpoint=True)
@@ -381,7 +384,7 @@ def test_files_keep_the_name(tmp_path, capsys):
     assert "Output Layer" in capsys.readouterr().out
 
 
-def test_a_loss_of_a_file_that_has_its_own_is_not_used(tmp_path):
+def test_load_ignores_custom_loss_for_built_in_loss(tmp_path):
     net = NeuralNetwork([4, 3], loss="mae", seed=0)
     net.save(tmp_path / "net.json")
     assert NeuralNetwork.load(tmp_path / "net.json", loss=mse).loss_name == "mae"
@@ -395,26 +398,26 @@ def test_a_loss_of_a_file_that_has_its_own_is_not_used(tmp_path):
         (('"loss": "custom"', '"loss": "mse"'), 'loss_function is "mse", expected null for loss "mse"'),
     ],
 )
-def test_files_that_are_wrong(change, message):
+def test_file_with_invalid_loss_function_raises(change, message):
     text = trained()[0].to_json()
     assert change[0] in text
     with pytest.raises(nnc.ModelFileError, match=message):
         nnc.from_json(text.replace(*change), loss=mse)
 
 
-def test_a_file_of_another_loss_is_as_it_was():
+def test_file_of_built_in_loss_has_no_loss_function():
     assert "loss_function" not in NeuralNetwork([4, 3], seed=0).to_json()
 
 
 @pytest.mark.parametrize("way", [copy.copy, copy.deepcopy, lambda net: pickle.loads(pickle.dumps(net))])
-def test_copies(way):
+def test_copies_keep_custom_loss(way):
     net, X, y = trained()
     other = way(net)
     assert other.evaluate_loss(X, y) == net.evaluate_loss(X, y)
     assert other.fit(X, y, epochs=2, lr=0.001).loss.tolist() == net.fit(X, y, epochs=2, lr=0.001).loss.tolist()
 
 
-def test_what_it_is_called():
+def test_summary_and_repr_name_custom_loss():
     net = NeuralNetwork([4, 3], loss=mse, seed=0)
     assert (net.loss_name, net.loss_parameter, net.activations) == ("custom", None, ("identity",))
     assert net.summary().endswith("float64, loss mse")
@@ -432,8 +435,8 @@ def test_what_it_is_called():
 
 
 @pytest.mark.parametrize("layers", [(4, 7, 6, 3), IMAGES], ids=["dense", "images"])
-def test_against_torch(twin, layers):
-    """A loss that PyTorch differentiates, in place of a derivative by hand: 50 steps of Adam are the same."""
+def test_custom_loss_by_torch_autograd_matches_torch(twin, layers):
+    """50 steps of Adam agree for a loss that PyTorch differentiates."""
     torch = pytest.importorskip("torch")
 
     def loss_of(P, Y):
@@ -457,12 +460,12 @@ def test_against_torch(twin, layers):
         losses.append(loss.item())
     history = net.fit(X, y, epochs=50, optimizer=nnc.Adam(lr=0.01))
     assert history.loss == pytest.approx(losses, rel=1e-10)
-    wanted = np.concatenate([part.detach().numpy().ravel() for part in parts])
-    assert net.params == pytest.approx(wanted, rel=1e-8, abs=1e-10)
+    expected = np.concatenate([part.detach().numpy().ravel() for part in parts])
+    assert net.params == pytest.approx(expected, rel=1e-8, abs=1e-10)
 
 
-def test_normalized_batches_are_refused():
-    """Their outputs in a step are not those of predict."""
+def test_custom_loss_rejects_batch_norm():
+    """With BatchNorm, the outputs in a step differ from those of predict."""
     with pytest.raises(ValueError, match="loss must be one that has a name where there is a BatchNorm"):
         NeuralNetwork([3, Dense(4, "identity"), BatchNorm(), 1], loss=lambda P, Y: (0.0, P))
 
@@ -489,8 +492,8 @@ RETURNS = {
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("name", RETURNS)
-def test_repeated_step_has_bits_of_the_first_ones(name, dtype):
-    """The second step on arrays of the network's dtype takes a shorter way than one on lists."""
+def test_repeated_step_has_same_bits_as_general_step(name, dtype):
+    """From the second step on, arrays of the network's dtype use a fast path that lists do not use."""
     net = NeuralNetwork([4, 7, 3], activation="tanh", loss=RETURNS[name], dtype=dtype, seed=3)
     other = net.copy()
     X, y = data(net)
@@ -504,8 +507,8 @@ def test_repeated_step_has_bits_of_the_first_ones(name, dtype):
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("name", RETURNS)
-def test_fit_takes_the_steps_of_a_stepper(name, dtype):
-    """Several batches, the last one smaller than the others."""
+def test_fit_with_custom_loss_equals_steps_of_stepper(name, dtype):
+    """The fit has several batches, the last of which is smaller."""
     net = NeuralNetwork([4, 7, 3], activation="tanh", loss=RETURNS[name], dtype=dtype, seed=3)
     other = net.copy()
     X, y = data(net)
@@ -518,26 +521,26 @@ def test_fit_takes_the_steps_of_a_stepper(name, dtype):
     assert net.params.tobytes() == other.params.tobytes()
 
 
-def test_function_may_keep_the_outputs_of_a_fit():
-    kept = []
+def test_custom_loss_may_store_outputs_of_fit():
+    outputs = []
 
     def loss(P, Y):
         assert not Y.flags.writeable
-        kept.append(P)
+        outputs.append(P)
         return mse(P, Y)
 
     net = NeuralNetwork([4, 7, 3], activation="tanh", loss=loss, seed=3)
     other = net.copy()
     X, y = data(net)
     net.fit(X, y, epochs=1, batch_size=20, shuffle=False, lr=0.1)
-    first, second, third = kept
+    first, second, third = outputs
     assert np.array_equal(first, other.predict(X[:20]))
     assert not np.shares_memory(first, second)
     assert len(third) == 10
     assert y.flags.writeable
 
 
-def test_repeated_step_takes_targets_of_any_width():
+def test_repeated_step_accepts_targets_of_any_width():
     def loss(P, Y):
         return (P**2).mean() + Y.shape[1] * Y.sum(), 2 * P / P.size
 
@@ -547,13 +550,13 @@ def test_repeated_step_takes_targets_of_any_width():
     for width in (1, 1, 2, 2, 9, 9):
         Y = np.hstack([y, y, y])[:, :width]
         for targets in (Y, np.ascontiguousarray(Y)):
-            found = net.train_step(X, targets, 0.01, "adam")
-            assert found == other.train_step(X.tolist(), Y.tolist(), 0.01, "adam")
+            actual = net.train_step(X, targets, 0.01, "adam")
+            assert actual == other.train_step(X.tolist(), Y.tolist(), 0.01, "adam")
     assert net.params.tobytes() == other.params.tobytes()
 
 
-class Sometimes:
-    """The mean squared error, with what it returns once in place of that."""
+class FaultyLoss:
+    """Mean squared error whose next result can be replaced once."""
 
     def __init__(self):
         self.once = None
@@ -578,15 +581,15 @@ FAULTS = {
     "no pair": (lambda P, Y: 1.0, TypeError, "must return a pair"),
     "no number": (lambda P, Y: ("1", P), TypeError, "the loss must be a number"),
     "texts": (lambda P, Y: (1.0, [["a"]]), TypeError, "d loss / d P must be an array of real numbers"),
-    "an error": (raising, ValueError, "no loss today\n.*'Sometimes', called with P of shape .* has raised this"),
+    "an error": (raising, ValueError, "no loss today\n.*'FaultyLoss', called with P of shape .* has raised this"),
     "assigned targets": (lambda P, Y: Y.fill(0), ValueError, "read-only"),
 }
 
 
 @pytest.mark.parametrize("name", FAULTS)
-def test_repeated_step_with_a_fault_changes_nothing(name):
+def test_failed_repeated_step_leaves_network_unchanged(name):
     fault, kind, message = FAULTS[name]
-    loss = Sometimes()
+    loss = FaultyLoss()
     net = NeuralNetwork([4, 7, 3], activation="tanh", loss=loss, seed=3)
     other = NeuralNetwork([4, 7, 3], activation="tanh", loss=mse, seed=3)
     X, y = data(net)
@@ -602,7 +605,7 @@ def test_repeated_step_with_a_fault_changes_nothing(name):
 
 
 @pytest.mark.parametrize("what", ["X", "y"])
-def test_repeated_step_refuses_numbers_that_are_not_finite(what):
+def test_repeated_step_rejects_nonfinite_numbers(what):
     net = pair()[1]
     X, y = data(net)
     for _ in range(3):
@@ -627,11 +630,11 @@ def test_repeated_step_that_diverges_keeps_finite_weights():
     assert np.isfinite(net.params).all()
 
 
-def test_function_may_keep_the_outputs_of_repeated_steps():
-    kept = []
+def test_custom_loss_may_store_outputs_of_repeated_steps():
+    outputs = []
 
     def loss(P, Y):
-        kept.append(P)
+        outputs.append(P)
         return mse(P, Y)
 
     net = NeuralNetwork([4, 7, 3], activation="tanh", loss=loss, seed=3)
@@ -640,4 +643,4 @@ def test_function_may_keep_the_outputs_of_repeated_steps():
     for _ in range(4):
         expected.append(net.predict(X))
         net.train_step(X, y, 0.1, "adam")
-    assert np.array_equal(kept, expected)
+    assert np.array_equal(outputs, expected)

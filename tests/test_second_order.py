@@ -1,4 +1,4 @@
-"""The second-order optimizers on problems whose minima are known, and ended in every way there is."""
+"""Tests of L-BFGS and Levenberg-Marquardt on problems with known minima, and of their stop reasons."""
 
 from itertools import pairwise
 
@@ -16,7 +16,7 @@ T = np.linspace(0, 4, 50)
 
 
 class Problem:
-    """Least squares: residuals and their Jacobian, in blocks of some rows, and what both optimizers take."""
+    """Least-squares problem: residuals and Jacobian in blocks of rows, and the functions that both optimizers need."""
 
     def __init__(self, residuals, jacobian, start, minimum, rows=7):
         self.residuals, self.jacobian = residuals, jacobian
@@ -61,23 +61,23 @@ def exponential(noise=0.0):
     return Problem(lambda p: p[0] * np.exp(-p[1] * T) + p[2] - y, jacobian, [1, 0.3, 0], [2.5, 1.3, 0.5])
 
 
-def by_lm(problem, epochs=200, **settings):
+def run_lm(problem, epochs=200, **settings):
     return levenberg_marquardt(problem.blocks, problem.loss, problem.start, epochs=epochs, **settings)
 
 
-def by_lbfgs(problem, epochs=500, **settings):
+def run_lbfgs(problem, epochs=500, **settings):
     return lbfgs(problem.loss_and_gradient, problem.start, epochs=epochs, **settings)
 
 
-BOTH = pytest.mark.parametrize("optimize", [by_lm, by_lbfgs])
+for_both_optimizers = pytest.mark.parametrize("optimize", [run_lm, run_lbfgs])
 
 
 # ------------------------------------------------------------------------------------------ minima
 
 
-@BOTH
+@for_both_optimizers
 @pytest.mark.parametrize("make", [linear, rosenbrock, exponential])
-def test_known_minima(optimize, make):
+def test_optimizers_find_known_minima(optimize, make):
     problem = make()
     start = problem.start.copy()
     params, losses, reason, *_ = optimize(problem)
@@ -90,58 +90,61 @@ def test_known_minima(optimize, make):
     assert np.array_equal(problem.start, start)
 
 
-def test_a_linear_problem_in_one_step():
+def test_lm_solves_linear_problem_in_one_step():
     problem = linear()
-    result = by_lm(problem, epochs=1, damping=1e-14)
+    result = run_lm(problem, epochs=1, damping=1e-14)
     assert result.params == pytest.approx(problem.minimum, rel=1e-12)
     assert result.reason == "epochs"
     assert len(result.losses) == 2
 
 
 @pytest.mark.parametrize("make", [linear, rosenbrock, lambda: exponential(noise=0.3)])
-def test_the_same_as_minpack(make):
+def test_lm_finds_same_minimum_as_minpack(make):
     optimize = pytest.importorskip("scipy.optimize")
     problem = make()
     expected = optimize.least_squares(
         problem.residuals, problem.start, problem.jacobian, method="lm", xtol=1e-15, ftol=1e-15, gtol=1e-15
     )
-    result = by_lm(problem)
+    result = run_lm(problem)
     assert result.losses[-1] == pytest.approx(2 * expected.cost, rel=1e-12, abs=1e-24)
     assert result.params == pytest.approx(expected.x, rel=1e-6)
 
 
 @pytest.mark.parametrize("rows", [1, 3, 50, 1000])
-def test_blocks_do_not_matter(rows):
+def test_lm_result_does_not_depend_on_block_size(rows):
     problem, whole = exponential(), exponential()
     problem.rows, whole.rows = rows, 50
-    assert by_lm(problem, 5).params == pytest.approx(by_lm(whole, 5).params, rel=1e-10)
+    assert run_lm(problem, 5).params == pytest.approx(run_lm(whole, 5).params, rel=1e-10)
 
 
-def test_the_scale_of_the_parameters_does_not_matter():
+def test_lm_result_does_not_depend_on_scale_of_parameters():
     scale = np.array([1e-3, 1.0, 1e3])
     plain = exponential(noise=0.3)
     scaled = Problem(
         lambda p: plain.residuals(p * scale), lambda p: plain.jacobian(p * scale) * scale, plain.start / scale, None
     )
-    found, wanted = by_lm(scaled, 5).losses, by_lm(plain, 5).losses  # rounding says which step is the last, two later
-    assert len(found) == 6
-    assert found == pytest.approx(wanted, rel=1e-9)
+    actual, expected = (
+        run_lm(scaled, 5).losses,
+        run_lm(plain, 5).losses,
+    )  # two steps later, rounding decides which step is the last
+    assert len(actual) == 6
+    assert actual == pytest.approx(expected, rel=1e-9)
 
 
-def test_parameters_that_do_not_matter():
-    # One that the residuals do not depend on, and two of which only the sum counts.
+def test_lm_supports_irrelevant_and_redundant_parameters():
+    # The residuals do not depend on one parameter, and only on the sum of the two others.
     def jacobian(p):
         return np.column_stack([T, T, 0 * T])
 
     problem = Problem(lambda p: (p[0] + p[1]) * T - 3 * T, jacobian, [0, 1, 7], None)
-    result = by_lm(problem)
+    result = run_lm(problem)
     assert result.params[0] + result.params[1] == pytest.approx(3)
     assert result.params[2] == 7
     assert result.reason == "converged"
 
 
 @given(seed=st.integers(0, 2**32 - 1), n=st.integers(1, 8), extra=st.integers(-4, 8))
-def test_random_networks_of_one_neuron(seed, n, extra):
+def test_lm_decreases_loss_of_random_neurons(seed, n, extra):
     rng = np.random.default_rng(seed)
     X, y = rng.normal(size=(max(1, n + extra), n)), rng.normal(size=max(1, n + extra))
 
@@ -149,14 +152,14 @@ def test_random_networks_of_one_neuron(seed, n, extra):
         return X * (1 - np.tanh(X @ p) ** 2)[:, None]
 
     problem = Problem(lambda p: np.tanh(X @ p) - y, jacobian, rng.normal(size=n), None)
-    params, losses, reason, *_ = by_lm(problem, 50)
+    params, losses, reason, *_ = run_lm(problem, 50)
     assert reason in ("converged", "epochs")
     assert losses[-1] == problem.loss(params) <= losses[0]
     assert all(after < before for before, after in pairwise(losses))
 
 
-@BOTH
-def test_at_the_minimum_already(optimize):
+@for_both_optimizers
+def test_start_at_minimum_converges_immediately(optimize):
     problem = rosenbrock()
     problem.start = np.ones(2)
     params, losses, reason, *_ = optimize(problem)
@@ -167,8 +170,8 @@ def test_at_the_minimum_already(optimize):
 # ------------------------------------------------------------------------------------------ L-BFGS
 
 
-def chain(p):
-    """Rosenbrock's function in any number of dimensions, and its gradient; the minimum is 0 where all are 1."""
+def rosenbrock_chain(p):
+    """Return Rosenbrock's function in any number of dimensions and its gradient; the minimum is 0 at (1, ..., 1)."""
     a, b = 10 * (p[1:] - p[:-1] ** 2), 1 - p[:-1]
     gradient = np.zeros(len(p))
     gradient[1:] += 20 * a
@@ -177,7 +180,7 @@ def chain(p):
 
 
 def quadratic(n, condition):
-    """With minimum -1 where all are 3."""
+    """Return a quadratic function with the minimum -1 at (3, ..., 3)."""
     h = np.geomspace(1, condition, n)
 
     def loss_and_gradient(p):
@@ -188,17 +191,17 @@ def quadratic(n, condition):
 
 
 @pytest.mark.parametrize("n", [2, 5, 10, 100])
-def test_rosenbrock_in_many_dimensions(n):
-    params, losses, reason, *_ = lbfgs(chain, np.tile([-1.2, 1], n // 2 + 1)[:n], epochs=2000)
+def test_lbfgs_minimizes_rosenbrock_in_many_dimensions(n):
+    params, losses, reason, *_ = lbfgs(rosenbrock_chain, np.tile([-1.2, 1], n // 2 + 1)[:n], epochs=2000)
     assert reason == "converged"
     if n < 5:  # else there is a second minimum near (-1, 1, ..., 1)
         assert params == pytest.approx(np.ones(n), rel=1e-6)
-    assert np.abs(chain(params)[1]).max() <= 1e-9
+    assert np.abs(rosenbrock_chain(params)[1]).max() <= 1e-9
     assert losses[-1] == pytest.approx(0, abs=1e-15) or losses[-1] == pytest.approx(3.97, abs=0.03)
 
 
 @pytest.mark.parametrize("history_size", [1, 10, 100])
-def test_an_ill_conditioned_quadratic(history_size):
+def test_lbfgs_minimizes_ill_conditioned_quadratic(history_size):
     params, losses, reason, _, pairs = lbfgs(quadratic(20, 1e4), np.zeros(20), epochs=5000, history_size=history_size)
     assert reason == "converged"
     assert losses[-1] == pytest.approx(-1, rel=1e-11)
@@ -207,7 +210,7 @@ def test_an_ill_conditioned_quadratic(history_size):
 
 
 def assert_strong_wolfe(evaluate, points):
-    """The conditions in terms of the whole step, which do not depend on how long a direction was."""
+    """Assert the strong Wolfe conditions for complete steps, which do not depend on the length of the direction."""
     for before, after in pairwise(points):
         (loss0, g0), (loss1, g1) = evaluate(before), evaluate(after)
         slope = float(g0 @ (after - before))
@@ -217,22 +220,22 @@ def assert_strong_wolfe(evaluate, points):
 
 
 @given(seed=st.integers(0, 2**32 - 1), n=st.integers(2, 12), history_size=st.integers(1, 5))
-def test_steps_meet_the_strong_wolfe_conditions(seed, n, history_size):
+def test_lbfgs_steps_meet_strong_wolfe_conditions(seed, n, history_size):
     points = [np.random.default_rng(seed).normal(0, 2, n)]
     lbfgs(
-        chain,
+        rosenbrock_chain,
         points[0],
         epochs=12,
         history_size=history_size,
-        gradient_tolerance=1e-3,  # far from where rounding decides
+        gradient_tolerance=1e-3,  # stop before rounding decides
         keep_going=lambda epoch, loss, params, pairs: not points.append(params),
     )
-    assert_strong_wolfe(chain, points)
+    assert_strong_wolfe(rosenbrock_chain, points)
 
 
 @pytest.mark.parametrize("scale", [1e-12, 1e-4, 1e4, 1e12])
-def test_the_first_step_may_be_far_too_short_or_long(scale):
-    """The scale of the loss says nothing of the length of a step."""
+def test_lbfgs_adapts_length_of_first_step(scale):
+    """The scale of the loss does not determine the length of a step."""
 
     def scaled(p):
         loss, gradient = quadratic(5, 10)(p)
@@ -243,20 +246,20 @@ def test_the_first_step_may_be_far_too_short_or_long(scale):
     assert result.reason == "converged"
 
 
-def test_numbers_that_overflow_when_squared():
+def test_lbfgs_supports_gradients_whose_squares_overflow():
     result = lbfgs(lambda p: (1e200 * float(np.abs(p).sum()), 1e200 * np.sign(p)), [3.0, -2.0], epochs=20)
     assert result.losses[-1] < result.losses[0]
     assert np.isfinite(result.params).all()
 
 
 @given(seed=st.integers(0, 2**32 - 1), bound=st.floats(1e-6, 10), values=st.sampled_from([np.nan, np.inf, -np.inf]))
-def test_no_loss_beyond_a_bound(seed, bound, values):
-    """Where there is none, or a gradient that is none, is too far."""
+def test_lbfgs_stays_where_loss_and_gradient_are_finite(seed, bound, values):
+    """Points with a loss or gradient that is not finite are rejected."""
     rng = np.random.default_rng(seed)
     start = rng.normal(0, 2, 4)
 
     def bounded(p):
-        loss, gradient = chain(p)
+        loss, gradient = rosenbrock_chain(p)
         if np.abs(p - start).max() <= bound:
             return loss, gradient
         return (values, gradient) if seed % 2 else (loss - 1e3, gradient * values)
@@ -264,7 +267,7 @@ def test_no_loss_beyond_a_bound(seed, bound, values):
     params, losses, reason, *_ = lbfgs(bounded, start, epochs=100)
     assert np.abs(params - start).max() <= bound
     assert all(after < before for before, after in pairwise(losses))
-    assert losses[-1] == chain(params)[0]
+    assert losses[-1] == rosenbrock_chain(params)[0]
     assert reason in ("converged", "epochs", "diverged")
     assert len(losses) > 1
 
@@ -272,30 +275,30 @@ def test_no_loss_beyond_a_bound(seed, bound, values):
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("make", [rosenbrock, exponential])
 @pytest.mark.parametrize("first", [1, 2, 7, 20])
-def test_both_go_on_to_the_bit(make, dtype, first):
+def test_resumed_optimizers_give_same_bits(make, dtype, first):
     problem = make()
     settings = {"dtype": dtype, "history_size": 4}
-    whole = by_lbfgs(problem, 35, **settings)
-    part = by_lbfgs(problem, first, **settings)
+    whole = run_lbfgs(problem, 35, **settings)
+    part = run_lbfgs(problem, first, **settings)
     problem.start = part.params
     pairs = [(s.astype(dtype), y.astype(dtype)) for s, y in part.pairs]
-    assert_whole(whole, part, by_lbfgs(problem, 35 - first, pairs=pairs, **settings))
+    assert_resumed(whole, part, run_lbfgs(problem, 35 - first, pairs=pairs, **settings))
 
     problem = make()
-    whole, part = by_lm(problem, 35, dtype=dtype), by_lm(problem, first, dtype=dtype)
+    whole, part = run_lm(problem, 35, dtype=dtype), run_lm(problem, first, dtype=dtype)
     problem.start = part.params
-    assert_whole(whole, part, by_lm(problem, 35 - first, damping=part.damping, dtype=dtype))
+    assert_resumed(whole, part, run_lm(problem, 35 - first, damping=part.damping, dtype=dtype))
 
 
-def assert_whole(whole, part, rest):
+def assert_resumed(whole, part, rest):
     assert part.losses + rest.losses[1:] == whole.losses
     assert np.array_equal(rest.params, whole.params)
     assert (rest.reason, rest.damping) == (whole.reason, whole.damping)
     assert np.array_equal(rest.pairs or [], whole.pairs or [])
 
 
-@BOTH
-def test_points_on_the_grid_of_a_dtype(optimize):
+@for_both_optimizers
+def test_optimizers_evaluate_only_points_of_dtype(optimize):
     problem, points = rosenbrock(), []
     evaluate = problem.residuals
 
@@ -309,20 +312,20 @@ def test_points_on_the_grid_of_a_dtype(optimize):
     assert result.params == pytest.approx([1, 1], rel=1e-3)
 
 
-def test_at_its_end_it_stays():
-    """Going on from where it has converged changes nothing, neither the parameters nor what is handed on."""
-    for optimize in (by_lm, by_lbfgs):
+def test_resume_after_convergence_changes_nothing():
+    """Resuming a converged optimizer changes neither the parameters nor the state for the next call."""
+    for optimize in (run_lm, run_lbfgs):
         problem = exponential(noise=0.3)
         first = optimize(problem)
         problem.start = first.params
-        memory = {"damping": first.damping} if optimize is by_lm else {"pairs": first.pairs}
+        memory = {"damping": first.damping} if optimize is run_lm else {"pairs": first.pairs}
         again = optimize(problem, **memory)
         assert (again.losses, again.reason) == (first.losses[-1:], "converged")
         assert (again.damping, again.pairs) == (first.damping, first.pairs)
 
 
 @given(seed=st.integers(0, 2**32 - 1), scale=st.sampled_from([1e-150, 1e-8, 1.0, 1e8, 1e150, 1e300]))
-def test_pairs_from_elsewhere_do_no_harm(seed, scale):
+def test_lbfgs_converges_with_unrelated_pairs(seed, scale):
     rng = np.random.default_rng(seed)
     pairs = [(scale * rng.normal(size=4), rng.normal(size=4)) for _ in range(6)]
     pairs[2] = np.zeros(4), np.zeros(4)
@@ -331,26 +334,26 @@ def test_pairs_from_elsewhere_do_no_harm(seed, scale):
     assert len(pairs) == 6
 
 
-def test_pairs_of_a_concave_place_are_not_kept():
+def test_lbfgs_discards_pairs_of_negative_curvature():
     result = lbfgs(lambda p: (float(np.cos(p).sum()), -np.sin(p)), [1e-3, 2e-3], epochs=100)
     assert result.losses[-1] == pytest.approx(-2)
     assert all(s @ y > 0 for s, y in result.pairs)
 
 
-def test_its_buffers_are_its_own():
+def test_lbfgs_copies_gradients_of_function():
     """The function may return the same array each time."""
     buffer = np.empty(2)
 
     def reusing(p):
-        loss, buffer[:] = chain(p)
+        loss, buffer[:] = rosenbrock_chain(p)
         return loss, buffer
 
-    assert lbfgs(reusing, [-1.2, 1], epochs=500).losses == lbfgs(chain, [-1.2, 1], epochs=500).losses
+    assert lbfgs(reusing, [-1.2, 1], epochs=500).losses == lbfgs(rosenbrock_chain, [-1.2, 1], epochs=500).losses
 
 
-@pytest.mark.parametrize("function", [chain, quadratic(10, 1e3)])
+@pytest.mark.parametrize("function", [rosenbrock_chain, quadratic(10, 1e3)])
 @pytest.mark.parametrize("epochs", [10, 30])
-def test_no_worse_than_scipy(function, epochs):
+def test_lbfgs_is_no_worse_than_scipy(function, epochs):
     optimize = pytest.importorskip("scipy.optimize")
     start = np.tile([-1.2, 1.0], 5)
     options = {"maxiter": 2 * epochs, "maxcor": 10, "gtol": 0, "ftol": 0}
@@ -368,7 +371,7 @@ def test_no_worse_than_scipy(function, epochs):
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("epochs", [20, 100, 400])
-def test_no_worse_than_scipy_on_a_network(dtype, epochs):
+def test_lbfgs_is_no_worse_than_scipy_on_network(dtype, epochs):
     optimize = pytest.importorskip("scipy.optimize")
     rng = np.random.default_rng(0)
     X = rng.uniform(-1, 1, (200, 3))
@@ -388,18 +391,18 @@ def test_no_worse_than_scipy_on_a_network(dtype, epochs):
     assert net.evaluate_loss(X, Y) <= theirs.fun
 
 
-# ------------------------------------------------------------------------------------------ the end
+# ------------------------------------------------------------------------------------------ stop reasons
 
 
-@BOTH
-def test_epochs(optimize):
+@for_both_optimizers
+def test_optimizers_stop_after_epochs(optimize):
     result = optimize(rosenbrock(), 3)
     assert result.reason == "epochs"
     assert len(result.losses) == 4
 
 
-@BOTH
-def test_keep_going(optimize):
+@for_both_optimizers
+def test_keep_going_sees_each_epoch_and_ends_run(optimize):
     seen = []
 
     def keep_going(epoch, loss, params, memory):
@@ -414,15 +417,15 @@ def test_keep_going(optimize):
     assert np.array_equal(params, seen[-1][2])
 
 
-@BOTH
-def test_an_error_in_keep_going_passes_through(optimize):
+@for_both_optimizers
+def test_error_in_keep_going_is_raised(optimize):
     with pytest.raises(ZeroDivisionError):
         optimize(rosenbrock(), keep_going=lambda epoch, loss, params, memory: 1 / 0)
 
 
-@BOTH
+@for_both_optimizers
 @pytest.mark.parametrize("calls", [0, 5, 20])
-def test_interrupted(optimize, calls):
+def test_interrupt_returns_last_accepted_parameters(optimize, calls):
     problem = rosenbrock()
     residuals, left = problem.residuals, [calls]
 
@@ -443,9 +446,9 @@ def test_interrupted(optimize, calls):
         assert np.array_equal(params, problem.start)
 
 
-@BOTH
+@for_both_optimizers
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_not_finite_from_the_start(optimize, value):
+def test_nonfinite_start_returns_diverged(optimize, value):
     problem = rosenbrock()
     problem.residuals = lambda p: np.array([value, 0.0])
     params, losses, reason, *_ = optimize(problem)
@@ -454,18 +457,18 @@ def test_not_finite_from_the_start(optimize, value):
     assert reason == "diverged"
 
 
-def test_a_jacobian_that_is_not_finite():
+def test_nonfinite_jacobian_returns_diverged():
     problem = rosenbrock()
     jacobian = problem.jacobian
     problem.jacobian = lambda p: jacobian(p) if p[0] < 0 else jacobian(p) * np.nan
-    params, losses, reason, *_ = by_lm(problem)
+    params, losses, reason, *_ = run_lm(problem)
     assert reason == "diverged"
     assert losses[-1] == problem.loss(params) < losses[0]
 
 
-@BOTH
-def test_steps_out_of_the_domain_are_refused(optimize):
-    # From 30, the step of Gauss and Newton for log p = 0 leads to 30 - 30 log 30, which has no logarithm.
+@for_both_optimizers
+def test_steps_out_of_domain_are_rejected(optimize):
+    # From 30, the Gauss-Newton step for log p = 0 leads to 30 - 30 log 30, which is negative and has no logarithm.
     def residuals(p):
         with np.errstate(invalid="ignore", divide="ignore"):
             return np.log(p)
@@ -477,7 +480,7 @@ def test_steps_out_of_the_domain_are_refused(optimize):
     assert reason == "converged"
 
 
-def test_lbfgs_from_where_a_step_overflows():
+def test_lbfgs_recovers_from_step_out_of_domain():
     def loss_and_gradient(p):
         with np.errstate(invalid="ignore"):
             return float((100 * p - np.log(p)).sum()), 100 - 1 / p
@@ -488,7 +491,7 @@ def test_lbfgs_from_where_a_step_overflows():
     assert reason == "converged"
 
 
-def test_lbfgs_where_every_step_fails():
+def test_lbfgs_without_any_finite_step_returns_diverged():
     def loss_and_gradient(p):
         return (1.0, np.ones(2)) if not p.any() else (np.nan, np.ones(2))
 
@@ -498,7 +501,7 @@ def test_lbfgs_where_every_step_fails():
     assert reason == "diverged"
 
 
-def test_lbfgs_in_single_precision():
+def test_lbfgs_converges_in_single_precision():
     # A float32 loss is noisy: the line search fails in the end, which is convergence.
     problem = exponential(noise=0.3)
 
@@ -508,10 +511,10 @@ def test_lbfgs_in_single_precision():
 
     params, _, reason, *_ = lbfgs(loss_and_gradient, problem.start, epochs=500)
     assert reason == "converged"
-    assert problem.loss(params) == pytest.approx(by_lm(problem).losses[-1], rel=1e-5)
+    assert problem.loss(params) == pytest.approx(run_lm(problem).losses[-1], rel=1e-5)
 
 
-def test_lm_where_the_matrix_is_not_positive_definite(monkeypatch):
+def test_lm_increases_damping_until_matrix_is_positive_definite(monkeypatch):
     original, dampings = np.linalg.cholesky, []
 
     def refusing(matrix):
@@ -520,15 +523,15 @@ def test_lm_where_the_matrix_is_not_positive_definite(monkeypatch):
             raise np.linalg.LinAlgError
         return original(matrix)
 
-    monkeypatch.setattr(curvature.np.linalg, "cholesky", refusing)  # rounding does it only on some processors
-    assert by_lm(linear(), 1).reason == "epochs"
+    monkeypatch.setattr(curvature.np.linalg, "cholesky", refusing)  # rounding causes this only on some processors
+    assert run_lm(linear(), 1).reason == "epochs"
     assert dampings == pytest.approx([1e-3, 1e-2, 1e-1, 1])
 
 
 # ------------------------------------------------------------------------------------------ arguments
 
 
-@BOTH
+@for_both_optimizers
 @pytest.mark.parametrize(
     ("start", "settings", "message"),
     [
@@ -541,24 +544,24 @@ def test_lm_where_the_matrix_is_not_positive_definite(monkeypatch):
         ([1.0, 1.0], {"gradient_tolerance": -1}, "gradient_tolerance must be a finite number, 0 or more, got -1"),
     ],
 )
-def test_wrong_arguments(optimize, start, settings, message):
+def test_optimizers_reject_invalid_arguments(optimize, start, settings, message):
     problem = rosenbrock()
     problem.start = start
     with pytest.raises((TypeError, ValueError), match=message):
         optimize(problem, **settings)
 
 
-def test_wrong_constants():
+def test_optimizers_reject_invalid_constants():
     with pytest.raises(ValueError, match="damping must be a positive finite number, got 0"):
-        by_lm(rosenbrock(), damping=0)
+        run_lm(rosenbrock(), damping=0)
     with pytest.raises(ValueError, match="step_tolerance must be a finite number, 0 or more, got nan"):
-        by_lm(rosenbrock(), step_tolerance=np.nan)
+        run_lm(rosenbrock(), step_tolerance=np.nan)
     with pytest.raises(ValueError, match="history_size must be 1 or more, got 0"):
-        by_lbfgs(rosenbrock(), history_size=0)
+        run_lbfgs(rosenbrock(), history_size=0)
 
 
-def test_wrong_blocks():
+def test_lm_rejects_jacobian_of_wrong_shape():
     problem = rosenbrock()
     problem.jacobian = lambda p: np.ones((2, 3))
     with pytest.raises(ValueError, match=r"Jacobian \(rows, 2\), got \(2,\) and \(2, 3\)"):
-        by_lm(problem)
+        run_lm(problem)
