@@ -74,7 +74,7 @@ def test_verbose_is_checked():
 
 
 def test_many_networks_print_no_lines():
-    with pytest.raises(TypeError, match="fit_many has no argument 'verbose'; progress=True shows a bar"):
+    with pytest.raises(TypeError, match="fit_many has no argument 'verbose'; use progress=True"):
         nnc.fit_many([net(), net()], X, Y, epochs=1, verbose=1)
 
 

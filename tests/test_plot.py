@@ -136,7 +136,7 @@ def test_learning_curve_refuses():
         plot.learning_curve(net, X, X[:5, 0], epochs=1)
     with pytest.raises(ValueError, match="validation"):
         plot.learning_curve(net, X, X[:, 0], validation=1.5, epochs=1)
-    with pytest.raises(TypeError, match="epochs must be given"):
+    with pytest.raises(TypeError, match="epochs must be set"):
         plot.learning_curve(net, X, X[:, 0], lr=0.1)
 
 

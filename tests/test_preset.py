@@ -53,7 +53,7 @@ def test_plain_switches_the_rule_off():
         "scale_X": None,
         "scale_y": None,
     }
-    with pytest.raises(TypeError, match="epochs must be given"):
+    with pytest.raises(TypeError, match="epochs must be set"):
         new().fit(X, Y, preset="plain")
 
 
