@@ -1,4 +1,4 @@
-"""Networks as C headers: compiled by each compiler that is here, every warning an error, they predict the same."""
+"""Tests of C headers: with all warnings as errors, every installed compiler compiles them to the same predictions."""
 
 import re
 import shutil
@@ -38,8 +38,8 @@ int main(int n, char **arguments)
     return 2;
 }
 """
-# What all compilers are asked for, but in float64; gcc compiles every network in floats.
-SOME = (
+# Prefixes of the networks that each compiler compiles in float32 and int8. gcc compiles all float networks.
+COMMON_NETWORKS = (
     "scaled numbers",
     "named classes",
     "margins",
@@ -49,7 +49,7 @@ SOME = (
     "gelu",
     "softmax",
 )
-# Reads rows, writes outputs and the label of each.
+# C code that reads rows and prints the outputs and the label of each row.
 BRANCH = """
     if (strcmp(arguments[1], "{name}") == 0) {{
         {real} in[{NAME}_N_IN], out[{NAME}_N_OUT];
@@ -76,29 +76,30 @@ def headers(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def written(all_trained, headers):
-    """Every network by its name in C, and rows."""
-    made = {}
-    for what, (networks, X) in all_trained.items():
+    """Return for each C name: the predict function, the network and rows."""
+    networks_by_name = {}
+    for title, (networks, X) in all_trained.items():
         rows = X.reshape(len(X), -1)
         for dtype, net in networks.items():
-            name = f"{re.sub('[^a-z]', '_', what)}_{dtype}"
+            name = f"{re.sub('[^a-z]', '_', title)}_{dtype}"
             net.to_c(headers / f"{name}.h")
-            made[name] = net.predict, net, rows
-        name = f"{re.sub('[^a-z]', '_', what)}_int8"
+            networks_by_name[name] = net.predict, net, rows
+        name = f"{re.sub('[^a-z]', '_', title)}_int8"
         net = networks["float32"]
         net.to_c(headers / f"{name}.h", dtype="int8", calibrate=X)
-        made[name] = quantize(exchange.build_program(net._export_document()), rows.astype("float64")).predict, net, rows
-    return made
+        quantized = quantize(exchange.build_program(net._export_document()), rows.astype("float64"))
+        networks_by_name[name] = quantized.predict, net, rows
+    return networks_by_name
 
 
 @pytest.fixture(scope="session", params=COMPILERS)
 def program(request, written, headers):
-    """Many of them in one program, by a compiler, and their names."""
+    """Compile the headers to one program with one compiler; return its path and the names of its networks."""
     compiler, *flags = COMPILERS[request.param]
-    some = tuple(re.sub("[^a-z]", "_", what) for what in SOME)
-    whole = request.param == "gcc"
-    names = [name for name in written if name.startswith(some) or (whole and not name.endswith("int8"))]
-    names = [name for name in names if whole or not name.endswith("float64")]
+    prefixes = tuple(re.sub("[^a-z]", "_", prefix) for prefix in COMMON_NETWORKS)
+    is_gcc = request.param == "gcc"
+    names = [name for name in written if name.startswith(prefixes) or (is_gcc and not name.endswith("int8"))]
+    names = [name for name in names if is_gcc or not name.endswith("float64")]
     if shutil.which(compiler) is None:
         pytest.skip(f"there is no {compiler}")
     empty = headers / "empty.c"
@@ -113,14 +114,14 @@ def program(request, written, headers):
         branches.append(BRANCH.format(name=name, NAME=name.upper(), real=real, read=read, label=label))
     includes = "\n".join(f'#include "{name}.h"' for name in names)
     (headers / "all.c").write_text(PROGRAM % (includes, "\n".join(branches)))
-    to = headers / request.param.replace(" ", "_")
-    run = [compiler, *flags, "-O2", *WARNINGS, "-o", to, headers / "all.c", "-lm"]
+    executable = headers / request.param.replace(" ", "_")
+    run = [compiler, *flags, "-O2", *WARNINGS, "-o", executable, headers / "all.c", "-lm"]
     done = subprocess.run(run, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[:3000]
-    return to, names
+    return executable, names
 
 
-def test_headers_predict_what_the_networks_do(program, written):
+def test_compiled_headers_predict_like_networks(program, written):
     program, names = program
     for name in names:
         predict, net, X = written[name]
@@ -140,7 +141,7 @@ def test_headers_predict_what_the_networks_do(program, written):
 
 
 @pytest.mark.skipif(shutil.which("gcc") is None, reason="needs gcc")
-def test_a_header_that_is_not_used_gives_no_warning(written, headers, tmp_path):
+def test_unused_header_gives_no_warning(written, headers, tmp_path):
     for language in (C, CPP):
         (tmp_path / "unused.c").write_text("".join(f'#include "{headers / name}.h"\n' for name in written))
         done = subprocess.run(
@@ -149,7 +150,7 @@ def test_a_header_that_is_not_used_gives_no_warning(written, headers, tmp_path):
         assert done.returncode == 0, done.stderr[:2000]
 
 
-def test_a_header_says_its_names(tmp_path):
+def test_header_names_follow_path_or_argument(tmp_path):
     net = NeuralNetwork([3, 4, 2], loss="cross_entropy", seed=0)
     net.to_c(tmp_path / "my-net.h")
     text = (tmp_path / "my-net.h").read_text()
@@ -165,7 +166,7 @@ def test_a_header_says_its_names(tmp_path):
 
 
 @pytest.mark.skipif(shutil.which("gcc") is None, reason="needs gcc")
-def test_a_self_test_passes_in_the_other_dtype(tmp_path):
+def test_self_test_passes_in_other_dtype(tmp_path):
     for dtype, other in (("float32", "float64"), ("float64", "float32")):
         net = NeuralNetwork([3, 4, 1], seed=0, dtype=dtype)
         net.fit([[0, 0, 1], [1, 0, 1]], [[0], [1]], epochs=2, lr=0.001)
@@ -175,12 +176,12 @@ def test_a_self_test_passes_in_the_other_dtype(tmp_path):
         assert subprocess.run([tmp_path / "net"]).returncode == 0, (dtype, other)
 
 
-def test_names_of_files_become_identifiers():
+def test_file_names_become_c_identifiers():
     paths = ("a/digits.h", "3-4-1.h", "größe.v2.h")
     assert [name_from_path(path) for path in paths] == ["digits", "net_3_4_1", "gr__e_v2"]
 
 
-def test_labels_are_strings_of_c():
+def test_labels_become_escaped_c_strings():
     assert [literal(label) for label in ("a?", 'é"', True, -3, 0.5, "\n7")] == [
         '"a\\077"',
         '"\\303\\251\\042"',
@@ -191,7 +192,7 @@ def test_labels_are_strings_of_c():
     ]
 
 
-ODD_LABELS = [
+SPECIAL_LABELS = [
     "",
     "*/",
     "//",
@@ -207,7 +208,7 @@ ODD_LABELS = [
 ]
 
 
-def classifier(labels):
+def fit_classifier(labels):
     rng = np.random.default_rng(0)
     net = NeuralNetwork([2, len(labels)], loss="cross_entropy", seed=0)
     y = np.array(labels, object)[np.arange(60) % len(labels)]
@@ -216,8 +217,8 @@ def classifier(labels):
 
 
 @pytest.mark.skipif(shutil.which("gcc") is None, reason="needs gcc")
-def test_odd_labels_come_back_from_c(tmp_path):
-    net = classifier(ODD_LABELS)
+def test_special_characters_in_labels_are_preserved_in_c(tmp_path):
+    net = fit_classifier(SPECIAL_LABELS)
     net.to_c(tmp_path / "odd.h", name="odd")
     body = (
         'for (int i = 0; i < ODD_N_OUT; i++) { for (const char *c = odd_labels[i]; *c; c++) printf("%02x", *c & 255); '
@@ -230,35 +231,35 @@ def test_odd_labels_come_back_from_c(tmp_path):
 
 
 @pytest.mark.parametrize("label", ["a\0b", "\x001"])
-def test_a_label_with_a_nul_is_no_string_of_c(tmp_path, label):
-    net = classifier([label, "other"])
+def test_to_c_rejects_label_with_nul_character(tmp_path, label):
+    net = fit_classifier([label, "other"])
     for options in ({}, {"dtype": "int8", "calibrate": np.random.default_rng(0).random((20, 2))}):
         with pytest.raises(ValueError, match=r"labels and names must not contain NUL characters, .*, got '.*x00"):
             net.to_c(tmp_path / "nul.h", **options)
     assert not (tmp_path / "nul.h").exists()
 
 
-def test_a_label_that_utf_8_cannot_hold_is_named(tmp_path):
-    net = classifier(["\ud800", "other"])
+def test_export_rejects_label_that_is_not_valid_unicode(tmp_path):
+    net = fit_classifier(["\ud800", "other"])
     for write in (net.to_c, net.to_onnx):
         with pytest.raises(ValueError, match=r"must be valid Unicode text, got '.ud800'"):
             write(tmp_path / "odd.h")
 
 
-# ------------------------------------------------------------------------------------------------ in whole numbers
+# ------------------------------------------------------------------------------------------------ int8
 
 
-def test_operations_in_floats_are_what_the_network_computes(exported):
+def test_float_operations_compute_network_outputs(exported):
     networks, X = exported
-    made = exchange.build_program(networks["float64"]._export_document())
+    program = exchange.build_program(networks["float64"]._export_document())
     outputs = X.reshape(len(X), -1)
-    for operation in made.operations:
+    for operation in program.operations:
         outputs = evaluate(operation, outputs)
     P = networks["float64"].predict(X)
     assert np.abs(outputs - P).max() <= 1e-12 * max(1, np.abs(P).max())
 
 
-def test_little_is_lost(exported, tmp_path):
+def test_int8_outputs_are_close_to_float_outputs(exported, tmp_path):
     networks, X = exported
     net = networks["float64"]
     report = net.to_c(tmp_path / "net.h", dtype="int8", calibrate=X)
@@ -269,17 +270,17 @@ def test_little_is_lost(exported, tmp_path):
     assert report.score is report.score_int8 is None
 
 
-def test_a_scale_behind_the_input_is_a_part_of_its_scaling(all_trained):
+def test_scale_after_input_is_merged_into_input_scaling(all_trained):
     networks, X = all_trained["scaled columns of scaled numbers"]
     net = networks["float64"]
-    made = quantize(exchange.build_program(net._export_document()), X)
-    assert [type(layer.operation).__name__ for layer in made.layers] == ["MatMul", "Activate"]
+    program = quantize(exchange.build_program(net._export_document()), X)
+    assert [type(layer.operation).__name__ for layer in program.layers] == ["MatMul", "Activate"]
     scaling = net.converter.scaling_X
-    np.testing.assert_allclose(made.times, scaling.factor * net.weights[0][0], rtol=1e-14)
-    np.testing.assert_allclose(made.minus, scaling.shift, rtol=1e-14)
+    np.testing.assert_allclose(program.times, scaling.factor * net.weights[0][0], rtol=1e-14)
+    np.testing.assert_allclose(program.minus, scaling.shift, rtol=1e-14)
 
 
-def test_scores_on_other_rows(tmp_path):
+def test_int8_report_has_scores_on_validation_rows(tmp_path):
     rng = np.random.default_rng(0)
     X = rng.normal(30, 8, (300, 8, 8))
     y = (X[:, :4].mean((1, 2)) > X[:, 4:].mean((1, 2))).astype(int)
@@ -290,16 +291,16 @@ def test_scores_on_other_rows(tmp_path):
     assert report.score == net.score(X[100:], y[100:]) > 0.9
     assert report.score_int8 > report.score - 0.02
     assert report.agreement > 0.97
-    numbers = NeuralNetwork([1, 8, 1], activation="tanh", loss="mse", seed=0, scale_y="standardize")
+    regressor = NeuralNetwork([1, 8, 1], activation="tanh", loss="mse", seed=0, scale_y="standardize")
     x = np.linspace(-2, 2, 100)[:, None]
-    numbers.fit(x, 1000 * np.sin(x), epochs=300, optimizer="adam", lr=0.01)
-    report = numbers.to_c(tmp_path / "net.h", dtype="int8", calibrate=x, validation=(x, 1000 * np.sin(x)))
-    assert report.score == pytest.approx(numbers.score(x, 1000 * np.sin(x)))
+    regressor.fit(x, 1000 * np.sin(x), epochs=300, optimizer="adam", lr=0.01)
+    report = regressor.to_c(tmp_path / "net.h", dtype="int8", calibrate=x, validation=(x, 1000 * np.sin(x)))
+    assert report.score == pytest.approx(regressor.score(x, 1000 * np.sin(x)))
     assert report.score_int8 > report.score - 0.01
     assert "the score is 0.9" in report.text
 
 
-def test_ranges_hold_zero_exactly():
+def test_quantization_range_represents_zero_exactly():
     for low, high in ((-1.0, 3.0), (0.0, 5.0), (2.0, 5.0), (-4.0, -1.0), (0.0, 0.0)):
         values = Range.from_bounds(low, high)
         assert -128 <= values.zero <= 127
@@ -307,7 +308,7 @@ def test_ranges_hold_zero_exactly():
         assert np.abs(ends - [low, high]).max() <= values.scale
 
 
-def test_arguments_of_whole_numbers(tmp_path):
+def test_to_c_rejects_invalid_int8_arguments(tmp_path):
     net = NeuralNetwork([3, 4, 1], seed=0)
     with pytest.raises(ValueError, match="calibrate must be rows of inputs for dtype='int8'"):
         net.to_c(tmp_path / "net.h", dtype="int8")
@@ -321,15 +322,16 @@ def test_arguments_of_whole_numbers(tmp_path):
     assert not [*tmp_path.iterdir()]
 
 
-def test_what_scales_between_layers():
-    made = exchange.build_program(NeuralNetwork([3, 4, 1], activation="tanh", loss="mse", seed=0)._export_document())
-    first, *others = made.operations
+def test_scale_between_layers_is_merged_or_quantized():
+    program = exchange.build_program(NeuralNetwork([3, 4, 1], activation="tanh", loss="mse", seed=0)._export_document())
+    first, *others = program.operations
     X = np.random.default_rng(0).normal(0, 1, (50, 3))
     scale = op.Scale((4,), (4,), [0.5] * 4, [2.0, 1, -1, 3], [1.0] * 4)
-    for operations in ((first, scale, *others), (first, others[0], scale, *others[1:])):  # taken into weights, or not
+    # The first scale is merged into weights; the second one becomes a layer.
+    for operations in ((first, scale, *others), (first, others[0], scale, *others[1:])):
         outputs = X
         for operation in operations:
             outputs = evaluate(operation, outputs)
-        quantized = quantize(made.replace(operations=operations), X)
+        quantized = quantize(program.replace(operations=operations), X)
         assert np.abs(quantized.predict(X) - outputs).max() < 0.02 * np.ptp(outputs)
         assert len(quantized.layers) == (2 if operations[1] is scale else 3)

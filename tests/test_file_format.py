@@ -1,4 +1,4 @@
-"""The page of the file format says what is so: its schema takes every saved file, and its reader reads them."""
+"""Tests of the file format page: its schema accepts every saved file, and its reader predicts like the network."""
 
 import copy
 import json
@@ -32,7 +32,7 @@ def validator():
     return jsonschema.Draft202012Validator(SCHEMA)
 
 
-def test_the_schema_has_every_name():
+def test_schema_contains_all_names():
     assert NETWORK["loss"]["enum"] == [*losses.NAMES, losses.CUSTOM]
     assert SCHEMA["$defs"]["activation"]["enum"] == list(activations.NAMES)
     assert SCHEMA["$defs"]["optimizer"]["properties"]["name"]["enum"] == list(optimizers.ROWS)
@@ -42,14 +42,13 @@ def test_the_schema_has_every_name():
         part["properties"]["type"]["const"] for part in SCHEMA["$defs"].values() if "type" in part.get("properties", ())
     }
     assert kinds == set(layer_classes_by_type())
-    assert {place["$ref"].split("/")[-1] for place in SCHEMA["$defs"]["all_layers"]["items"]["oneOf"]} == kinds - {
-        "input"
-    }
-    known = document.validated_document(json.loads(NeuralNetwork([2, 1], seed=0).to_json()))
-    assert set(NETWORK) == {*known, "sha256"}
+    references = {location["$ref"].split("/")[-1] for location in SCHEMA["$defs"]["all_layers"]["items"]["oneOf"]}
+    assert references == kinds - {"input"}
+    document_keys = document.validated_document(json.loads(NeuralNetwork([2, 1], seed=0).to_json()))
+    assert set(NETWORK) == {*document_keys, "sha256"}
 
 
-def test_the_page_has_every_member_activation_and_layer():
+def test_page_lists_all_members_activations_and_layers():
     for name in (*NETWORK, *LEARNING_DEFAULTS):
         assert f"`{name}`" in PAGE
     for name in activations.NAMES:
@@ -58,14 +57,14 @@ def test_the_page_has_every_member_activation_and_layer():
         assert re.search(rf"\n\| [^|\n]*\b{name}\b", PAGE)
 
 
-def test_every_saved_file_is_valid(exported):
+def test_schema_accepts_every_saved_file(exported):
     checks = validator()
     for net in exported[0].values():
         for checkpoint in (False, True):
             checks.validate(json.loads(net.to_json(checkpoint)))
 
 
-def test_checkpoints_of_every_optimizer_are_valid():
+def test_schema_accepts_checkpoints_of_all_optimizers():
     checks = validator()
     X, y = np.random.default_rng(0).normal(0, 1, (20, 3)), np.zeros(20)
     for name in optimizers.ROWS:
@@ -78,7 +77,7 @@ def test_checkpoints_of_every_optimizer_are_valid():
 
 
 @pytest.mark.parametrize(
-    ("place", "value"),
+    ("location", "value"),
     [
         (["format"], "other"),
         (["version"], 3),
@@ -103,7 +102,7 @@ def test_checkpoints_of_every_optimizer_are_valid():
         (["settings", "batch_size"], 0),
     ],
 )
-def test_what_is_wrong_is_not_valid(place, value):
+def test_schema_rejects_invalid_values(location, value):
     checks = validator()
     net = NeuralNetwork([3, 4, 2], loss="cross_entropy", seed=0, scale_X="standardize")
     net.fit(np.random.default_rng(0).normal(0, 1, (20, 3)), ["a", "b"] * 10, epochs=1, optimizer="adam")
@@ -111,14 +110,14 @@ def test_what_is_wrong_is_not_valid(place, value):
     assert checks.is_valid(whole)
     changed = copy.deepcopy(whole)
     part = changed
-    for key in place[:-1]:
+    for key in location[:-1]:
         part = part[key]
-    part[place[-1]] = value
+    part[location[-1]] = value
     assert not checks.is_valid(changed)
     assert checks.is_valid({**whole, "unknown": 1})
 
 
-def test_the_reader_of_the_page_predicts(tmp_path, monkeypatch, capsys):
+def test_reader_of_page_predicts_like_network(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     net = NeuralNetwork([3, 4, 2], activation="relu", loss="cross_entropy", seed=0, scale_X="standardize")
     net.fit(np.random.default_rng(0).normal(20, 5, (20, 3)), ["no", "yes"] * 10, epochs=1, lr=0.001)
@@ -130,7 +129,7 @@ def test_the_reader_of_the_page_predicts(tmp_path, monkeypatch, capsys):
     assert np.abs(np.array([names["predict"](names["network"], row) for row in rows]) - net.predict(rows)).max() < 1e-12
 
 
-def test_the_example_of_the_page_is_valid_but_for_its_checksum():
+def test_example_of_page_is_valid_except_checksum():
     checks = validator()
     example = json.loads(re.search(r"```json\n(.*?)```", PAGE, re.DOTALL)[1])
     assert [error.json_path for error in checks.iter_errors({**example, "sha256": "0" * 64})] == []
@@ -138,7 +137,7 @@ def test_the_example_of_the_page_is_valid_but_for_its_checksum():
     assert nnc.from_json(json.dumps(example)).classes.tolist() == ["no", "yes"]
 
 
-def test_the_checksum_is_what_the_page_says(exported):
+def test_checksum_follows_definition_of_page(exported):
     def changed(part):
         if isinstance(part, dict):
             return {key: changed(value) for key, value in part.items() if value is not None}
@@ -150,9 +149,9 @@ def test_the_checksum_is_what_the_page_says(exported):
             return [changed(value) for value in part]
         return int(part) if isinstance(part, float) and part == int(part) else part
 
-    left_out = ("sha256", "dropout", "learning", "feature_names", "settings")
+    unchecked_keys = ("sha256", "dropout", "learning", "feature_names", "settings")
     for net in exported[0].values():
         whole = json.loads(net.to_json())
-        said = {key: value for key, value in whole.items() if key not in left_out}
-        text = json.dumps(changed(said), sort_keys=True, separators=(",", ":"))
+        checked_members = {key: value for key, value in whole.items() if key not in unchecked_keys}
+        text = json.dumps(changed(checked_members), sort_keys=True, separators=(",", ":"))
         assert sha256(text.encode("ascii")).hexdigest() == whole["sha256"]

@@ -1,4 +1,4 @@
-"""Allowed imports of the packages of nnc/ and the files of src/, as docs/architecture.md shows them, without cycles.
+"""Tests of the layering of nnc/ and src/: allowed imports as in docs/architecture.md, no cycles, file sizes.
 
 Imports inside functions and those for type checkers count like all others.
 """
@@ -64,7 +64,7 @@ NUMPY_FREE = (
     "_serialization",
     "reference",
 )
-FACES = {"nnc", "nnc.__main__", "nnc._version", "nnc._cpu", "nnc._team"}  # they hand over, or are beneath all
+EXEMPT = {"nnc", "nnc.__main__", "nnc._version", "nnc._cpu", "nnc._team"}  # entry points and lowest modules
 
 pytestmark = pytest.mark.skipif(not (HOME / "src").is_dir(), reason="needs the checkout")
 
@@ -90,19 +90,20 @@ def imports(path):
                 yield whole if whole in MODULES else node.module
 
 
-def room(module):
+def package(module):
     return module.split(".")[1]
 
 
-@pytest.mark.parametrize("module", [module for module in MODULES if module not in FACES])
-def test_rooms_stand_on_those_below(module):
+@pytest.mark.parametrize("module", [module for module in MODULES if module not in EXEMPT])
+def test_packages_import_only_lower_packages(module):
     for other in imports(MODULES[module]):
-        if other.startswith("nnc.") and other not in FACES and not other.startswith("nnc._core"):
-            assert room(other) == room(module) or room(other) in MAY_IMPORT[room(module)], f"{module} imports {other}"
+        if other.startswith("nnc.") and other not in EXEMPT and not other.startswith("nnc._core"):
+            lower, upper = package(other), package(module)
+            assert lower == upper or lower in MAY_IMPORT[upper], f"{module} imports {other}"
 
 
-def circle(graph):
-    """A list of nodes, each of which has an edge to the next and the last to the first; or nothing."""
+def find_cycle(graph):
+    """Return the nodes of a cycle in order, or None."""
     done, path = set(), []
 
     def visit(node):
@@ -119,30 +120,30 @@ def circle(graph):
     return next(filter(None, map(visit, sorted(graph))), None)
 
 
-def test_no_circle_of_modules():
-    graph = {name: {other for other in imports(path) if other in MODULES} - FACES for name, path in MODULES.items()}
-    assert not circle({name: others - {name} for name, others in graph.items() if name not in FACES})
+def test_modules_have_no_import_cycle():
+    graph = {name: {other for other in imports(path) if other in MODULES} - EXEMPT for name, path in MODULES.items()}
+    assert not find_cycle({name: others - {name} for name, others in graph.items() if name not in EXEMPT})
 
 
-def test_no_circle_in_src():
+def test_src_files_have_no_cimport_cycle():
     graph = {}
     for path in (HOME / "src").glob("*.p*x*"):
         text = path.read_text(encoding="utf-8")
         found = set(re.findall(r"^(?:from (\w+) cimport|cimport (\w+))", text, re.MULTILINE))
         graph[path.stem] = {a or b for a, b in found} - {path.stem}
     assert len(graph) > 10
-    assert not circle(graph)
+    assert not find_cycle(graph)
 
 
 @pytest.mark.parametrize("module", [m for m in MODULES if m.removeprefix("nnc.").startswith(NUMPY_FREE)])
-def test_rooms_without_numpy(module):
+def test_packages_without_numpy_do_not_import_it(module):
     text = MODULES[module].read_text(encoding="utf-8")
-    for node in ast.parse(text).body:  # at the top; in a function NumPy may be asked for
+    for node in ast.parse(text).body:  # only at module level; functions may import NumPy
         if isinstance(node, (ast.Import, ast.ImportFrom)):
             assert "numpy" not in ast.unparse(node), f"{module}: {ast.unparse(node)}"
 
 
-def test_the_plain_python_network_and_files_do_without_numpy():
+def test_reference_and_serialization_run_without_numpy():
     code = (
         "import nnc.reference, nnc._serialization, nnc.layers, sys; "
         "nnc.reference.NeuralNetwork([2, 1]); print(*sys.modules)"
@@ -152,9 +153,9 @@ def test_the_plain_python_network_and_files_do_without_numpy():
     assert "numpy" not in done.stdout.split()
 
 
-@pytest.mark.parametrize(("folder", "most"), [("nnc", 550), ("src", 600)])
-def test_no_room_is_a_hall(folder, most):
+@pytest.mark.parametrize(("folder", "max_lines"), [("nnc", 550), ("src", 600)])
+def test_source_files_are_short(folder, max_lines):
     for path in sorted((HOME / folder).rglob("*.p*")):
         if path.suffix in (".py", ".pyx", ".pxd", ".pxi"):
             lines = len(path.read_text(encoding="utf-8").splitlines())
-            assert lines <= most, f"{path.relative_to(HOME)} has {lines} lines"
+            assert lines <= max_lines, f"{path.relative_to(HOME)} has {lines} lines"

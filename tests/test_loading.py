@@ -1,4 +1,4 @@
-"""nnc.load opens the file of any model, and the classes' own `load` only theirs."""
+"""Tests of `nnc.load`, which opens the file of any model, and of the `load` methods of single classes."""
 
 import io
 import json
@@ -24,29 +24,29 @@ def square(P, Y):
 def test_load_opens_a_network(tmp_path, name):
     net = NeuralNetwork([3, 5, 2], activation="tanh", dtype="float32", seed=1)
     net.save(tmp_path / name)
-    same = nnc.load(tmp_path / name)
-    assert type(same) is NeuralNetwork
-    assert same.predict(X).tobytes() == net.predict(X).tobytes()
+    loaded = nnc.load(tmp_path / name)
+    assert type(loaded) is NeuralNetwork
+    assert loaded.predict(X).tobytes() == net.predict(X).tobytes()
 
 
 def test_load_opens_an_ensemble(tmp_path):
     ensemble = nnc.Ensemble(nnc.clones(NeuralNetwork([3, 5, 2], seed=1), 3))
     ensemble.save(tmp_path / "e.json")
-    same = nnc.load(tmp_path / "e.json")
-    assert type(same) is nnc.Ensemble
-    assert same.predict(X).tobytes() == ensemble.predict(X).tobytes()
+    loaded = nnc.load(tmp_path / "e.json")
+    assert type(loaded) is nnc.Ensemble
+    assert loaded.predict(X).tobytes() == ensemble.predict(X).tobytes()
 
 
 @pytest.mark.parametrize(("name", "kind"), [("classes", "TableClassifier"), ("counts", "TableRegressor")])
-def test_load_opens_the_model_of_a_table(name, kind):
+def test_load_opens_table_model(name, kind):
     tabular = pytest.importorskip("nnc.tabular", exc_type=ImportError)
     path = MODELS / f"table_{name}.json"  # written by 0.1.0
-    model, same = nnc.load(path), getattr(tabular, kind).load(path)
+    model, loaded = nnc.load(path), getattr(tabular, kind).load(path)
     assert type(model).__name__ == kind
-    assert [net.params.tobytes() for net in model.networks_] == [net.params.tobytes() for net in same.networks_]
+    assert [net.params.tobytes() for net in model.networks_] == [net.params.tobytes() for net in loaded.networks_]
 
 
-def test_load_reads_open_text_files():
+def test_load_reads_open_text_file():
     net = NeuralNetwork([3, 2], seed=1)
     file = io.StringIO(net.to_json())
     assert nnc.load(file).params.tobytes() == net.params.tobytes()
@@ -54,7 +54,7 @@ def test_load_reads_open_text_files():
         nnc.load(file)
 
 
-def test_load_takes_the_loss_that_is_a_function(tmp_path):
+def test_load_requires_function_of_custom_loss(tmp_path):
     net = NeuralNetwork([3, 1], loss=square, seed=1)
     net.save(tmp_path / "net.json")
     with pytest.raises(TypeError, match=r"load\(path, loss=square\)"):
@@ -62,7 +62,7 @@ def test_load_takes_the_loss_that_is_a_function(tmp_path):
     assert nnc.load(tmp_path / "net.json", loss=square).evaluate_loss(X, X[:, 0]) == net.evaluate_loss(X, X[:, 0])
 
 
-def test_load_names_the_formats(tmp_path):
+def test_load_rejects_other_files_and_names_formats(tmp_path):
     path = tmp_path / "x.json"
     for content, message in (
         ({"format": "other"}, 'format is "other", expected one of "nnc-network", "nnc-ensemble", "nnc-table"'),
@@ -79,7 +79,7 @@ def test_load_names_the_formats(tmp_path):
         nnc.load(tmp_path / "missing.json")
 
 
-def test_classes_refuse_the_files_of_others(tmp_path):
+def test_load_of_class_rejects_files_of_other_models(tmp_path):
     net = NeuralNetwork([3, 2], seed=1)
     net.save(tmp_path / "net.json")
     nnc.Ensemble([net]).save(tmp_path / "e.json")
@@ -92,19 +92,19 @@ def test_classes_refuse_the_files_of_others(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["net.json", "net.safetensors"])
-def test_load_of_a_subclass_returns_the_subclass(tmp_path, name):
+def test_load_of_subclass_returns_subclass(tmp_path, name):
     class Mine(NeuralNetwork):
         pass
 
     net = Mine([3, 2], seed=1)
     net.save(tmp_path / name)
-    same = Mine.load(tmp_path / name)
-    assert type(same) is Mine
-    assert same.params.tobytes() == net.params.tobytes()
+    loaded = Mine.load(tmp_path / name)
+    assert type(loaded) is Mine
+    assert loaded.params.tobytes() == net.params.tobytes()
     assert type(NeuralNetwork.load(tmp_path / name)) is NeuralNetwork
 
 
-def test_tables_refuse_the_files_of_others(tmp_path):
+def test_load_of_table_class_rejects_files_of_other_models(tmp_path):
     tabular = pytest.importorskip("nnc.tabular", exc_type=ImportError)
     NeuralNetwork([3, 2], seed=1).save(tmp_path / "net.json")
     with pytest.raises(nnc.ModelFileError, match=r"it is a single network; load it with nnc\.load"):
@@ -113,7 +113,7 @@ def test_tables_refuse_the_files_of_others(tmp_path):
         tabular.TableClassifier.load(MODELS / "table_counts.json")
 
 
-def test_tables_without_scikit_learn_name_the_extra():
+def test_load_of_table_without_scikit_learn_names_extra():
     code = (
         "import sys; sys.modules['sklearn'] = None; import nnc\n"
         f"try: nnc.load({str(MODELS / 'table_classes.json')!r})\n"
@@ -123,7 +123,7 @@ def test_tables_without_scikit_learn_name_the_extra():
     assert 'pip install "nnc-cython[tables]"' in done.stdout
 
 
-def test_former_loader_of_tables_is_named():
+def test_removed_loader_of_tables_suggests_nnc_load():
     tabular = pytest.importorskip("nnc.tabular", exc_type=ImportError)
     with pytest.raises(AttributeError, match=r"module 'nnc\.tabular' has no attribute 'load'; did you mean nnc\.load"):
         tabular.load  # noqa: B018

@@ -1,4 +1,4 @@
-"""One name for one concept in everything public, and hints in the errors of former names."""
+"""Tests that public names use one name per concept, and that errors suggest similar or current names."""
 
 import importlib
 import inspect
@@ -36,7 +36,7 @@ def message_of(error, function, *arguments, **named):
         ("plot", "draw"),
     ],
 )
-def test_former_attributes_of_a_network_are_named(former, present):
+def test_removed_attribute_suggests_current_name(former, present):
     net = NeuralNetwork([3, 4, 1])
     hint = f"has no attribute {former!r}; did you mean {present}?"
     assert message_of(AttributeError, getattr, net, former) == f"'NeuralNetwork' object {hint}"
@@ -44,26 +44,26 @@ def test_former_attributes_of_a_network_are_named(former, present):
     assert not hasattr(net, former)
 
 
-def test_a_network_has_at_most_45_public_attributes():
-    """Methods and properties, inherited ones included: what is called less often is a function."""
+def test_network_has_at_most_45_public_attributes():
+    """Count methods and properties, including inherited ones; rarely used features are functions."""
     public = [name for name in dir(NeuralNetwork) if not name.startswith("_")]
     assert len(public) <= 45, public
 
 
-def test_unknown_names_of_nnc_are_named():
+def test_unknown_name_of_nnc_suggests_similar_name():
     assert message_of(AttributeError, getattr, nnc, "NeuralNetwrk").endswith("; did you mean NeuralNetwork?")
     assert message_of(AttributeError, getattr, nnc, "zzz") == "module 'nnc' has no attribute 'zzz'"
 
 
-def test_public_names_are_listed_once():
-    """In __init__.py; the stub for type checkers is written from there: python tools/public_names.py."""
+def test_type_stub_matches_public_names():
+    """__init__.py lists the public names; tools/public_names.py writes the stub for type checkers from it."""
     tool = Path(__file__).parent.parent / "tools" / "public_names.py"
     if not tool.exists():
         pytest.skip("needs the checkout")
     assert Path(nnc.__file__).with_suffix(".pyi").read_text(encoding="utf-8") == runpy.run_path(str(tool))["stub"]()
 
 
-def test_dir_is_the_list_of_public_names():
+def test_dir_returns_public_names():
     code = "import nnc; first = dir(nnc); import nnc.layers; nnc.NeuralNetwork; print(first == dir(nnc) == nnc.__all__)"
     done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "True\n"
@@ -71,7 +71,7 @@ def test_dir_is_the_list_of_public_names():
     assert all(hasattr(nnc, name) for name in nnc.__all__)
 
 
-def test_similar_attributes_are_named():
+def test_unknown_attribute_suggests_similar_name():
     net = NeuralNetwork([3, 4, 1])
     ensemble = nnc.Ensemble([net])
     assert message_of(AttributeError, getattr, net, "predct").endswith("; did you mean predict?")
@@ -80,7 +80,7 @@ def test_similar_attributes_are_named():
     assert message_of(AttributeError, getattr, net, "_private") == "'NeuralNetwork' object has no attribute '_private'"
 
 
-def test_attribute_error_of_a_property_is_kept():
+def test_attribute_error_inside_property_is_preserved():
     class Broken(NeuralNetwork):
         @property
         def extra(self):
@@ -89,13 +89,13 @@ def test_attribute_error_of_a_property_is_kept():
     assert "no attribute 'nothing_like_it'" in message_of(AttributeError, getattr, Broken([3, 1]), "extra")
 
 
-def test_former_arguments_of_fit_many_are_named():
+def test_removed_argument_of_fit_many_suggests_current_name():
     call = {"networks": [NeuralNetwork([3, 1])], "X": X, "y": Y, "epochs": 1}
     message = message_of(TypeError, nnc.fit_many, **call, weights=[np.ones(4)])
     assert message == "fit_many has no argument 'weights'; did you mean sample_weight?"
 
 
-def test_per_network_is_a_sequence():
+def test_per_network_behaves_as_sequence():
     rates = nnc.PerNetwork(rate / 10 for rate in (1, 2, 3))
     assert list(rates) == [0.1, 0.2, 0.3]
     assert (len(rates), rates[-1], repr(rates[1:])) == (3, 0.3, "PerNetwork([0.2, 0.3])")
@@ -103,7 +103,7 @@ def test_per_network_is_a_sequence():
         assert message_of(TypeError, nnc.PerNetwork, wrong).startswith("values must be a sequence with one value for")
 
 
-def test_lists_mean_in_fit_many_what_they_mean_in_fit():
+def test_fit_many_applies_list_of_metrics_to_each_network():
     metrics = ["r2", "mae"]
     one, two = (NeuralNetwork([3, 4, 1], loss="mse", seed=seed) for seed in (0, 1))
     data = np.random.default_rng(0).normal(size=(20, 3))
@@ -186,7 +186,7 @@ def test_arguments_have_one_name_per_concept(module):
     assert not wrong
 
 
-def test_losses_have_one_name():
+def test_no_public_method_is_named_loss():
     """`loss` is an argument, or a recorded value; what computes it is called evaluate_loss."""
     for module in MODULES:
         pytest.importorskip(MODULES[module])

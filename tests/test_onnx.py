@@ -1,4 +1,4 @@
-"""ONNX models against what networks predict, by onnx's own checker and reference, and by onnxruntime."""
+"""Tests that exported ONNX models predict like the networks, in onnx's reference evaluator and in onnxruntime."""
 
 import re
 
@@ -17,16 +17,16 @@ from nnc import NeuralNetwork
 from nnc.layers import Conv2D, Input
 
 
-def reference(path):
-    """A function of rows: what onnx's reference makes of a model, outputs by their names."""
+def load_in_reference(path):
+    """Return a function that runs a model in onnx's reference evaluator and returns a dict of its outputs."""
     model = onnx.load(path)
     onnx.checker.check_model(model, full_check=True)
     evaluator = ReferenceEvaluator(model)
     return lambda X: dict(zip(evaluator.output_names, evaluator.run(None, {"X": X}), strict=True))
 
 
-def runtime(path):
-    """The same of onnxruntime."""
+def load_in_runtime(path):
+    """Return a function that runs a model in onnxruntime and returns a dict of its outputs."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
@@ -34,52 +34,52 @@ def runtime(path):
     return lambda X: dict(zip(names, session.run(None, {"X": X}), strict=True))
 
 
-def close(found, wanted, dtype, tolerance):
-    assert found.dtype == dtype
-    assert found.shape == wanted.shape
-    return np.abs(found - wanted).max() <= tolerance * max(1, np.abs(wanted).max())
+def is_close(actual, expected, dtype, tolerance):
+    assert actual.dtype == dtype
+    assert actual.shape == expected.shape
+    return np.abs(actual - expected).max() <= tolerance * max(1, np.abs(expected).max())
 
 
-def is_what_the_network_says(found, net, X, dtype):
-    # onnx's Erf is of float32 whatever comes in.
+def assert_same_outputs(actual, net, X, dtype):
+    # onnx computes Erf in float32 for all input types.
     tolerance = 1e-12 if dtype == "float64" and "gelu" not in net.activations else 1e-6
-    if "label" in found:
+    if "label" in actual:
         labels = net.predict_classes(X)
-        assert found["label"].tolist() == labels.tolist()
-        assert (found["label"].dtype == bool) == (labels.dtype == bool)
-        assert found["label"].shape == labels.shape
-    if "probabilities" in found:
-        assert close(found["probabilities"], net.predict_proba(X), dtype, tolerance)
+        assert actual["label"].tolist() == labels.tolist()
+        assert (actual["label"].dtype == bool) == (labels.dtype == bool)
+        assert actual["label"].shape == labels.shape
+    if "probabilities" in actual:
+        assert is_close(actual["probabilities"], net.predict_proba(X), dtype, tolerance)
     else:
-        assert close(found["output"], net.predict(X), dtype, tolerance)
-    assert found.keys() <= {"label", "probabilities", "output"}
+        assert is_close(actual["output"], net.predict(X), dtype, tolerance)
+    assert actual.keys() <= {"label", "probabilities", "output"}
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
-def test_a_model_predicts_what_the_network_does(exported, dtype, tmp_path):
+def test_onnx_model_predicts_like_network(exported, dtype, tmp_path):
     networks, X = exported
     net, path = networks[dtype], str(tmp_path / "net.onnx")
     net.to_onnx(path)
-    runs, lacking = [reference(path)], ""
+    runs, unsupported_operator = [load_in_reference(path)], ""
     try:
-        runs.append(runtime(path))
+        runs.append(load_in_runtime(path))
     except NotImplemented as error:
-        lacking = re.search(r"an implementation for (\w+)\(", str(error))[1]
-    # What it has is held to the tolerance; these it lacks in float64 as yet, and nothing else.
-    assert not lacking or (dtype, lacking) in (("float64", "Conv"), ("float64", "Erf"))
+        unsupported_operator = re.search(r"an implementation for (\w+)\(", str(error))[1]
+    # onnxruntime supports every operator except these two in float64.
+    assert not unsupported_operator or (dtype, unsupported_operator) in (("float64", "Conv"), ("float64", "Erf"))
     for run in runs:
         for rows in (X.astype(dtype), X[:1].astype(dtype)):  # any number of rows
-            is_what_the_network_says(run(rows), net, rows, dtype)
+            assert_same_outputs(run(rows), net, rows, dtype)
 
 
-def test_a_network_of_float64_is_written_in_float32_where_that_is_asked_for(exported, tmp_path):
+def test_float64_network_can_be_exported_in_float32(exported, tmp_path):
     networks, X = exported
     net, path = networks["float64"], str(tmp_path / "net.onnx")
     net.to_onnx(path, dtype=np.float32)
-    is_what_the_network_says(runtime(path)(X.astype("float32")), net, X.astype("float32"), "float32")
+    assert_same_outputs(load_in_runtime(path)(X.astype("float32")), net, X.astype("float32"), "float32")
 
 
-def test_what_a_model_says_of_itself(tmp_path):
+def test_onnx_model_metadata_is_complete_and_deterministic(tmp_path):
     net = NeuralNetwork([Input(5, 4), Conv2D(2, 2), 3], loss="cross_entropy", dtype="float32", seed=0)
     net.to_onnx(tmp_path / "net.onnx")
     model = onnx.load(tmp_path / "net.onnx")
@@ -95,11 +95,11 @@ def test_what_a_model_says_of_itself(tmp_path):
 
 # ------------------------------------------------------------------------------------------------ with skl2onnx
 
-unfinished = pytest.mark.filterwarnings("ignore:Stochastic Optimizer")
+ignore_convergence = pytest.mark.filterwarnings("ignore:Stochastic Optimizer")
 SETTINGS = {"hidden_layer_sizes": (5, 4), "max_iter": 20, "random_state": 0}
 
 
-@unfinished
+@ignore_convergence
 @pytest.mark.parametrize(
     ("activation", "labels"),
     [
@@ -110,7 +110,7 @@ SETTINGS = {"hidden_layer_sizes": (5, 4), "max_iter": 20, "random_state": 0}
         ("leaky_relu", [7, 3]),
     ],
 )
-def test_estimators_in_pipelines(activation, labels, tmp_path):
+def test_skl2onnx_converts_classifiers_in_pipelines(activation, labels, tmp_path):
     skl2onnx = pytest.importorskip("skl2onnx")
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
@@ -131,9 +131,9 @@ def test_estimators_in_pipelines(activation, labels, tmp_path):
         assert np.abs(probabilities - model.predict_proba(X)).max() < 1e-5
 
 
-@unfinished
+@ignore_convergence
 @pytest.mark.parametrize("labels", [["no", "yes"], [7, 3], ["a", "b", "c"]])
-def test_classifiers_with_hinge_write_scores(labels):
+def test_skl2onnx_converts_hinge_classifiers_to_scores(labels):
     skl2onnx = pytest.importorskip("skl2onnx")
     import nnc.sklearn
 
@@ -152,7 +152,7 @@ def test_classifiers_with_hinge_write_scores(labels):
         assert np.abs(scores - (D if D.ndim == 2 else np.column_stack([-D, D]))).max() < 1e-5
 
 
-@unfinished
+@ignore_convergence
 @pytest.mark.parametrize(
     ("label", "message"),
     [
@@ -160,7 +160,7 @@ def test_classifiers_with_hinge_write_scores(labels):
         ([2**63, 2**63 + 1], r"classes must be integers below 2\*\*63, got 9223372036854775809"),
     ],
 )
-def test_classes_that_skl2onnx_does_not_support_are_refused(label, message):
+def test_skl2onnx_rejects_unsupported_classes(label, message):
     skl2onnx = pytest.importorskip("skl2onnx")
     import nnc.sklearn
 
@@ -171,9 +171,9 @@ def test_classes_that_skl2onnx_does_not_support_are_refused(label, message):
         skl2onnx.to_onnx(model, X[:1])
 
 
-@unfinished
+@ignore_convergence
 @pytest.mark.parametrize("n_out", [1, 2])
-def test_regressors_in_pipelines(n_out):
+def test_skl2onnx_converts_regressors(n_out):
     skl2onnx = pytest.importorskip("skl2onnx")
     from skl2onnx.common.data_types import DoubleTensorType
 

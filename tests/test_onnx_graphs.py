@@ -1,4 +1,4 @@
-"""Random ONNX graphs against onnx's reference evaluator, and `from_onnx(verify=True)`."""
+"""Tests of `from_onnx` on random graphs, against onnx's reference evaluator, and of `verify=True`."""
 
 import importlib.util
 import random
@@ -31,8 +31,8 @@ def campaign():
     return module
 
 
-def read(graph, path):
-    """Read the model of a graph; its network, or None if it is refused."""
+def read_graph(graph, path):
+    """Read the model of a graph; return its network, or None if it is rejected."""
     path.write_bytes(graph.model.SerializeToString())
     with warnings.catch_warnings(), suppress(OSError):
         warnings.simplefilter("error")
@@ -41,9 +41,9 @@ def read(graph, path):
 
 
 def check_outputs(graph, net):
-    """Compare the network with what onnx's reference made of each node."""
+    """Compare the outputs of the network with those of onnx's reference evaluator."""
     X = graph.X
-    if X.ndim == 4:  # channels last, whichever axis the model has them in
+    if X.ndim == 4:  # nnc expects channels last; the model may have them first
         X = X if net.layers[0].shape_in == X.shape[1:] else X.transpose(0, 2, 3, 1)
     P, expected = net.predict(X), np.asarray(graph.expected, np.float64)
     assert P.size == expected.size
@@ -54,16 +54,16 @@ def check_outputs(graph, net):
 
 @settings(max_examples=300)
 @given(st.integers(0, 2**32))
-def test_random_graph_is_read_as_the_same_function_or_refused(campaign, tmp_path_factory, seed):
+def test_random_graph_is_read_correctly_or_rejected(campaign, tmp_path_factory, seed):
     graph = campaign.Graph(random.Random(seed))
-    net = read(graph, tmp_path_factory.getbasetemp() / "graph.onnx")
+    net = read_graph(graph, tmp_path_factory.getbasetemp() / "graph.onnx")
     if net is not None:
         check_outputs(graph, net)
 
 
-def test_a_fair_share_of_random_graphs_is_read(campaign, tmp_path):
+def test_between_20_and_80_percent_of_random_graphs_are_read(campaign, tmp_path):
     graphs = [campaign.Graph(random.Random(seed)) for seed in range(150)]
-    networks = [read(graph, tmp_path / "graph.onnx") for graph in graphs]
+    networks = [read_graph(graph, tmp_path / "graph.onnx") for graph in graphs]
     for graph, net in zip(graphs, networks, strict=True):
         if net is not None:
             check_outputs(graph, net)
@@ -74,24 +74,24 @@ def test_a_fair_share_of_random_graphs_is_read(campaign, tmp_path):
 
 
 @pytest.mark.parametrize("path", MODELS, ids=lambda path: path.stem)
-def test_stored_models_are_verified(path):
+def test_verification_accepts_stored_models(path):
     nnc.from_onnx(path, verify=True)
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
-def test_exported_networks_are_verified(exported, dtype, tmp_path):
+def test_verification_accepts_exported_networks(exported, dtype, tmp_path):
     exported[0][dtype].to_onnx(tmp_path / "net.onnx")
     nnc.from_onnx(tmp_path / "net.onnx", verify=True)
 
 
-def test_outputs_without_their_activation_are_verified(tmp_path):
+def test_verification_accepts_logits_with_loss_argument(tmp_path):
     NeuralNetwork([3, 4, 2], loss="mse", seed=0).to_onnx(tmp_path / "net.onnx")
     net = nnc.from_onnx(tmp_path / "net.onnx", loss="cross_entropy", verify=True)
     assert net.activations[-1] == "softmax"
 
 
 @pytest.mark.parametrize("estimator", ["MLPClassifier", "MLPRegressor"])
-def test_models_of_skl2onnx_are_verified(estimator, tmp_path):
+def test_verification_accepts_models_of_skl2onnx(estimator, tmp_path):
     skl2onnx = pytest.importorskip("skl2onnx")
     from sklearn import neural_network
     from sklearn.pipeline import make_pipeline
@@ -112,42 +112,41 @@ def test_models_of_skl2onnx_are_verified(estimator, tmp_path):
     ("loss", "method", "message"),
     [("mse", "predict", "the output 'output' .* differs from"), ("bce", "predict_classes", "the labels 'label'")],
 )
-def test_another_function_is_found(loss, method, message, monkeypatch, tmp_path):
+def test_verification_detects_different_outputs_and_labels(loss, method, message, monkeypatch, tmp_path):
     NeuralNetwork([3, 4, 1], loss=loss, seed=0).to_onnx(tmp_path / "net.onnx")
-    right = getattr(NeuralNetwork, method)
-    # A file that is read as another function would be a defect of the reader, and none is known.
-    monkeypatch.setattr(NeuralNetwork, method, lambda net, X: 1 - right(net, X))
+    original = getattr(NeuralNetwork, method)
+    # No file is known that the reader reads incorrectly, so the prediction is replaced.
+    monkeypatch.setattr(NeuralNetwork, method, lambda net, X: 1 - original(net, X))
     with pytest.raises(ModelFileError, match=message):
         nnc.from_onnx(tmp_path / "net.onnx", verify=True)
 
 
-def test_verify_needs_onnx(monkeypatch, tmp_path):
+def test_verify_without_onnx_names_package_to_install(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "onnx.reference", None)
     with pytest.raises(ImportError, match="verify=True needs the package onnx; install it with pip install onnx"):
         nnc.from_onnx(tmp_path / "net.onnx", verify=True)
 
 
-def test_verify_must_be_a_flag(tmp_path):
+def test_verify_must_be_bool(tmp_path):
     with pytest.raises(TypeError, match="verify must be"):
         nnc.from_onnx(tmp_path / "net.onnx", verify="yes")
 
 
-# ------------------------------------------------------------------------------------------------ time
+# ------------------------------------------------------------------------------------------------ run time
 
 
 def chain(operators, count):
-    """A model of a matrix and `count` nodes, each of the last tensor, and operators of two of the last one twice."""
+    """Encode a matrix product and a chain of `count` nodes; binary operators get the previous tensor twice."""
     from onnx import TensorProto, helper, numpy_helper
 
-    nodes, last = [helper.make_node("MatMul", ["X", "W"], ["z"])], "z"
+    nodes, previous = [helper.make_node("MatMul", ["X", "W"], ["z"])], "z"
     for i in range(count):
         operator = operators[i % len(operators)]
-        inputs = (
-            [last, "c"] if operator == "scale" else [last] * {"Add": 2, "Mul": 2, "Max": 2, "Min": 2}.get(operator, 1)
-        )
+        repeats = 2 if operator in ("Add", "Mul", "Max", "Min") else 1
+        inputs = [previous, "c"] if operator == "scale" else [previous] * repeats
         nodes.append(helper.make_node("Mul" if operator == "scale" else operator, inputs, [f"{i:x}"]))
-        last = f"{i:x}"
-    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 3]) for name in ("X", last)]
+        previous = f"{i:x}"
+    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 3]) for name in ("X", previous)]
     constants = [numpy_helper.from_array(np.full(shape, 1.5, "f4"), name) for name, shape in (("W", (3, 3)), ("c", ()))]
     graph = helper.make_graph(nodes, "g", values[:1], values[1:], constants)
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8).SerializeToString()
@@ -157,8 +156,8 @@ def chain(operators, count):
     "operators",
     [["Mul"], ["Max"], ["Add"], ["Relu"], ["Abs"], ["scale"], ["Sigmoid", "Mul"], ["Exp", "Add", "Log", "Mul"]],
 )
-def test_long_graphs_take_lines_in_proportion(campaign, operators, tmp_path):
-    """Graphs whose formulas grow by a factor with each node, if they are written out."""
+def test_executed_lines_grow_linearly_with_graph_length(campaign, operators, tmp_path):
+    """Read graphs whose expanded formulas would grow exponentially with the number of nodes."""
     lines = []
     for count in (200, 400, 800):
         content = chain(operators, count)

@@ -1,4 +1,4 @@
-"""Networks from ONNX models: those of nnc come back, and others as far as nnc has what they do."""
+"""Tests of `from_onnx`: models of nnc, PyTorch, Keras and skl2onnx, and rejected models."""
 
 import runpy
 from contextlib import suppress
@@ -19,46 +19,46 @@ HERE = Path(__file__).parent
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
-def test_every_network_comes_back(exported, dtype, tmp_path):
+def test_exported_network_is_read_back(exported, dtype, tmp_path):
     networks, rows = exported
     net, X = networks[dtype], rows.astype(dtype)
     net.to_onnx(tmp_path / "net.onnx")
-    again = nnc.from_onnx(tmp_path / "net.onnx")
-    assert again.dtype == net.dtype
+    loaded = nnc.from_onnx(tmp_path / "net.onnx")
+    assert loaded.dtype == net.dtype
     P = net.predict(X)
-    assert np.abs(again.predict(X) - P).max() <= (1e-12 if dtype == "float64" else 3e-6) * max(1, np.abs(P).max())
-    kinds = {layer["type"] for layer in net._export_document()["layers"]}
-    # A dense layer may take in a batch norm, and a scale comes back as one, or behind the input as that of X.
-    assert again.activations == net.activations or kinds & {"batch_norm", "scale"}
+    assert np.abs(loaded.predict(X) - P).max() <= (1e-12 if dtype == "float64" else 3e-6) * max(1, np.abs(P).max())
+    layer_types = {layer["type"] for layer in net._export_document()["layers"]}
+    # A batch norm may be merged into a dense layer. A scale after the input may be read as scale_X.
+    assert loaded.activations == net.activations or layer_types & {"batch_norm", "scale"}
     if net.classes is not None:
-        assert again.classes.tolist() == net.classes.tolist()
-        assert again.predict_classes(X).tolist() == net.predict_classes(X).tolist()
+        assert loaded.classes.tolist() == net.classes.tolist()
+        assert loaded.predict_classes(X).tolist() == net.predict_classes(X).tolist()
     if net.loss_name in ("cross_entropy", "bce", "hinge"):
-        assert again.loss_name == net.loss_name
-    assert (again.converter.scaling_X is None) == (net.converter.scaling_X is None) or "scale" in kinds
-    again.to_onnx(tmp_path / "again.onnx")
-    third = nnc.from_onnx(tmp_path / "again.onnx")
-    assert np.abs(third.predict(X) - P).max() <= (1e-12 if dtype == "float64" else 3e-6) * max(1, np.abs(P).max())
+        assert loaded.loss_name == net.loss_name
+    assert (loaded.converter.scaling_X is None) == (net.converter.scaling_X is None) or "scale" in layer_types
+    loaded.to_onnx(tmp_path / "again.onnx")
+    reloaded = nnc.from_onnx(tmp_path / "again.onnx")
+    assert np.abs(reloaded.predict(X) - P).max() <= (1e-12 if dtype == "float64" else 3e-6) * max(1, np.abs(P).max())
 
 
-def test_a_loss_may_be_said(tmp_path):
+def test_loss_argument_sets_loss_of_network(tmp_path):
     net = NeuralNetwork([3, 4, 1], seed=0)
     net.to_onnx(tmp_path / "net.onnx")
     assert nnc.from_onnx(tmp_path / "net.onnx").loss_name == "bce"
-    again = nnc.from_onnx(tmp_path / "net.onnx", loss="sse")
-    assert again.loss_name == "sse"
-    assert (again.params == net.params).all()
+    loaded = nnc.from_onnx(tmp_path / "net.onnx", loss="sse")
+    assert loaded.loss_name == "sse"
+    assert (loaded.params == net.params).all()
 
 
-# ------------------------------------------------------------------------------------------------ of others
+# ------------------------------------------------------------------------------------------------ other packages
 
 
-def written(exporter, folder):
-    """What a function of the script makes in a folder."""
+def export_models(exporter, folder):
+    """Run an exporter of tools/foreign_models.py; return inputs and outputs of each file that it writes."""
     return runpy.run_path(str(HERE.parent / "tools" / "foreign_models.py"))[exporter](folder)
 
 
-def is_read(path, X, P):
+def assert_same_predictions(path, X, P):
     net = nnc.from_onnx(path)
     assert np.abs(net.predict(X) - P).max() < 3e-6, path
 
@@ -68,27 +68,27 @@ with np.load(HERE / "models" / "outputs.npz") as arrays:
 
 
 @pytest.mark.parametrize("path", sorted((HERE / "models").glob("*.onnx")), ids=lambda path: path.stem)
-def test_stored_models_of_pytorch_and_keras(path):
-    is_read(path, STORED[f"{path.name} X"], STORED[f"{path.name} P"])
+def test_stored_models_of_pytorch_and_keras_are_read(path):
+    assert_same_predictions(path, STORED[f"{path.name} X"], STORED[f"{path.name} P"])
 
 
-def test_models_of_pytorch(tmp_path):
+def test_models_exported_by_pytorch_are_read(tmp_path):
     pytest.importorskip("onnxscript")
     pytest.importorskip("torch")
-    for file, (X, P) in written("of_pytorch", tmp_path).items():
-        is_read(tmp_path / file, X, P)
+    for file, (X, P) in export_models("of_pytorch", tmp_path).items():
+        assert_same_predictions(tmp_path / file, X, P)
         assert (HERE / "models" / file).exists()
 
 
-def test_models_of_keras(tmp_path):
+def test_models_exported_by_keras_are_read(tmp_path):
     for package in ("onnxscript", "torch", "keras"):
         pytest.importorskip(package)
-    for file, (X, P) in written("of_keras", tmp_path).items():
-        is_read(tmp_path / file, X, P)
+    for file, (X, P) in export_models("of_keras", tmp_path).items():
+        assert_same_predictions(tmp_path / file, X, P)
         assert (HERE / "models" / file).exists()
 
 
-def test_models_of_skl2onnx(tmp_path):
+def test_pipelines_exported_by_skl2onnx_are_read(tmp_path):
     skl2onnx = pytest.importorskip("skl2onnx")
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.neural_network import MLPClassifier, MLPRegressor
@@ -118,7 +118,7 @@ def test_models_of_skl2onnx(tmp_path):
             assert net.converter.scaling_X is not None
 
 
-# ------------------------------------------------------------------------------------------------ what is refused
+# ------------------------------------------------------------------------------------------------ rejected models
 
 
 def attribute(name, value):
@@ -132,7 +132,7 @@ def attribute(name, value):
 
 
 def tensor(name, array):
-    """A constant of float32, float64 or int64."""
+    """Encode a constant of float32, int64, float64 or bool."""
     array = np.asarray(array)
     kind = {"f4": 1, "i8": 7, "f8": 11, "b1": 9}[array.dtype.str[1:]]
     return message((1, [*array.shape]), (2, kind), (8, name), (9, array.tobytes()))
@@ -143,24 +143,24 @@ def value(name, dims, kind=1):
     return message((1, name), (2, message((1, message((1, kind), (2, message((1, dims))))))))
 
 
-def model(nodes, shape=(3,), tensors=(), outputs=("y",), opset=17, kind=1, parts=(), rows=None, ir=8, whole=()):
-    """A model of nodes (operator, inputs, outputs, attributes), of constants that are float32 if they are float64."""
-    made = []
+def model(nodes, shape=(3,), tensors=(), outputs=("y",), opset=17, kind=1, parts=(), rows=None, ir=8, fields=()):
+    """Encode a model of nodes (operator, inputs, outputs, attributes); kind=1 makes float64 constants float32."""
+    encoded_nodes = []
     for operator, inputs, names, *attributes in nodes:
         domain, _, operator = operator.rpartition(":")
         encoded = [attribute(*pair) for pair in (attributes[0] if attributes else {}).items()]
-        made.append(message((1, [*inputs]), (2, [*names]), (4, operator), (5, encoded), (7, domain or None)))
+        encoded_nodes.append(message((1, [*inputs]), (2, [*names]), (4, operator), (5, encoded), (7, domain or None)))
     arrays = [(name, np.asarray(array)) for name, array in tensors]
     constants = [
         tensor(name, array.astype("f4") if array.dtype == "f8" and kind == 1 else array) for name, array in arrays
     ]
     inputs, results = value("X", (rows, *shape), kind), [value(name, ()) for name in outputs]
-    graph = message((1, made), (5, constants), (11, inputs), (12, results), *parts)
+    graph = message((1, encoded_nodes), (5, constants), (11, inputs), (12, results), *parts)
     opsets = [message((1, ""), (2, opset)), message((1, "ai.onnx.ml"), (2, 3))]
-    return message((1, ir), (7, graph), (8, opsets), *whole)
+    return message((1, ir), (7, graph), (8, opsets), *fields)
 
 
-def read(content, folder, **options):
+def read_content(content, folder, **options):
     (folder / "net.onnx").write_bytes(content)
     return nnc.from_onnx(folder / "net.onnx", **options)
 
@@ -174,12 +174,12 @@ V = ("V", np.ones((2, 2)))
 NORM = ("g", np.ones(2)), ("m", np.zeros(2))
 
 
-def images(*nodes, tensors=(), **options):
-    """A model of a convolution of images of 2 x 4 x 4, some nodes from "z" to "a", and a dense layer."""
+def image_model(*nodes, tensors=(), **options):
+    """Encode a model of a convolution on images of 2 x 4 x 4, the given nodes from "z" to "a", and a dense layer."""
     return model([CONV, *nodes, *TAIL], (2, 4, 4), [KERNEL, V, *tensors], **options)
 
 
-REFUSED = {
+REJECTED = {
     r"node 'y' \(Hardmax\) has an operator that is not supported": model([("Hardmax", ["X"], ["y"])]),
     r"node 'y' \(LSTM\) has an operator that is not supported": model([("LSTM", ["X", "W"], ["y"])], tensors=[W]),
     r"node 'y' \(Relu\) has an operator of the domain 'com.example'": model([("com.example:Relu", ["X"], ["y"])]),
@@ -232,10 +232,10 @@ REFUSED = {
     r"\(Add\) has a constant of the shape \(4, 1\)": model(
         [DENSE, ("Add", ["z", "s"], ["y"])], tensors=[W, ("s", np.ones((4, 1)))]
     ),
-    r"\(Add\) has a constant along height or width": images(
+    r"\(Add\) has a constant along height or width": image_model(
         ("Add", ["z", "s"], ["a"]), tensors=[("s", np.ones((1, 4, 1)))]
     ),
-    r"\(Mul\) has a constant along height or width": images(
+    r"\(Mul\) has a constant along height or width": image_model(
         ("Mul", ["z", "s"], ["a"]), tensors=[("s", np.arange(1.0, 5.0))]
     ),
     r"\(Gemm\) has a constant of the shape \(3, 2\)": model(
@@ -250,23 +250,23 @@ REFUSED = {
     r"\(Reshape\) reshapes rows of \(2,\) to \[0, 2\]": model(
         [DENSE, ("Reshape", ["z", "s"], ["y"], {"allowzero": 1})], tensors=[W, ("s", np.array([0, 2]))]
     ),
-    r"\(Flatten\) must have axis=1, got 0": images(("Flatten", ["z"], ["a"], {"axis": 0})),
+    r"\(Flatten\) must have axis=1, got 0": image_model(("Flatten", ["z"], ["a"], {"axis": 0})),
     r"\(Softmax\) must have axis=1, got 0": model([DENSE, ("Softmax", ["z"], ["y"], {"axis": 0})], tensors=[W]),
-    r"\(Softmax\) has an input with rows of the shape": images(("Softmax", ["z"], ["a"])),
+    r"\(Softmax\) has an input with rows of the shape": image_model(("Softmax", ["z"], ["a"])),
     # ---------------------------------------------------------------- attributes
-    r"\(MaxPool\) must have windows within the image, got pads=\[0, 0, 1, 1\]": images(
+    r"\(MaxPool\) must have windows within the image, got pads=\[0, 0, 1, 1\]": image_model(
         ("MaxPool", ["z"], ["a"], {"kernel_shape": [3, 3], "strides": [2, 2], "auto_pad": "SAME_UPPER"})
     ),
-    r"\(AveragePool\) must have windows within the image, got pads=\[1, 1, 0, 0\]": images(
+    r"\(AveragePool\) must have windows within the image, got pads=\[1, 1, 0, 0\]": image_model(
         ("AveragePool", ["z"], ["a"], {"kernel_shape": [3, 3], "strides": [2, 2], "auto_pad": "SAME_LOWER"})
     ),
-    r"\(MaxPool\) must have ceil_mode=0, got 1": images(
+    r"\(MaxPool\) must have ceil_mode=0, got 1": image_model(
         ("MaxPool", ["z"], ["a"], {"kernel_shape": [3, 3], "ceil_mode": 1})
     ),
-    r"\(MaxPool\) must have dilations=\[1, 1\], got \[2, 2\]": images(
+    r"\(MaxPool\) must have dilations=\[1, 1\], got \[2, 2\]": image_model(
         ("MaxPool", ["z"], ["a"], {"kernel_shape": [2, 2], "dilations": [2, 2]})
     ),
-    r"'i' is an unsupported output": images(
+    r"'i' is an unsupported output": image_model(
         ("MaxPool", ["z"], ["a", "i"], {"kernel_shape": [2, 2]}), outputs=["y", "i"]
     ),
     r"\(Conv\) must have the padding 'valid' or 'same', got \[1, 1, 0, 0\]": model(
@@ -280,12 +280,12 @@ REFUSED = {
         (2, 4, 2),
         [KERNEL, V],
     ),
-    r"\(ReduceMean\) must average over height and width": images(
+    r"\(ReduceMean\) must average over height and width": image_model(
         ("Transpose", ["z"], ["t"], {"perm": [0, 2, 3, 1]}),
         ("ReduceMean", ["t"], ["m"], {"axes": [2, 3], "keepdims": 1}),
         ("Transpose", ["m"], ["a"], {"perm": [0, 3, 1, 2]}),
     ),
-    r"\(ReduceMean\) must have axes": images(("ReduceMean", ["z"], ["a"])),
+    r"\(ReduceMean\) must have axes": image_model(("ReduceMean", ["z"], ["a"])),
     r"\(BatchNormalization\) must have training_mode=0, got 1": model(
         [DENSE, ("BatchNormalization", ["z", *"ggmg"], ["y"], {"training_mode": 1})], tensors=[W, *NORM]
     ),
@@ -317,7 +317,7 @@ REFUSED = {
     # ---------------------------------------------------------------- the model
     "version of operator set '' must be 7 to 28, got 6": model([DENSE], tensors=[W], outputs=["z"], opset=6),
     "its IR version must be": model([DENSE], tensors=[W], outputs=["z"], ir=99),
-    "it defines functions": model([DENSE], tensors=[W], outputs=["z"], whole=[(25, b"")]),
+    "it defines functions": model([DENSE], tensors=[W], outputs=["z"], fields=[(25, b"")]),
     "the graph has a sparse_initializer": model([DENSE], tensors=[W], outputs=["z"], parts=[(15, b"")]),
     "the graph has a quantization_annotation": model([DENSE], tensors=[W], outputs=["z"], parts=[(14, b"")]),
     "the graph has the field 99": model([DENSE], tensors=[W], outputs=["z"], parts=[(99, b"")]),
@@ -337,66 +337,66 @@ REFUSED = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("message", REFUSED)
-def test_what_nnc_has_not(message, tmp_path):
+@pytest.mark.parametrize("message", REJECTED)
+def test_unsupported_model_is_rejected_with_reason(message, tmp_path):
     with pytest.raises(ModelFileError, match=f"cannot load the network from .*net.onnx'.*{message}"):
-        read(REFUSED[message], tmp_path)
+        read_content(REJECTED[message], tmp_path)
 
 
-def test_a_plain_graph_is_read(tmp_path):
-    net = read(model([("Gemm", ["X", "W", "b"], ["y"])], tensors=[W, B]), tmp_path)
+def test_single_gemm_is_read(tmp_path):
+    net = read_content(model([("Gemm", ["X", "W", "b"], ["y"])], tensors=[W, B]), tmp_path)
     assert net.predict([[1.0, 2.0, 3.0]]).tolist() == [[7.0, 7.0]]
 
 
-def test_tensors_in_another_file(tmp_path):
+def test_external_tensors_are_read_only_from_same_folder(tmp_path):
     net = NeuralNetwork([3, 2], loss="mse", seed=0, dtype="float32")
-    whole = model([DENSE], tensors=[W], outputs=["z"])
+    content = model([DENSE], tensors=[W], outputs=["z"])
     for location in ("net.data", "../net.data", "/etc/passwd", ".."):
-        inside = message(
+        external_tensor = message(
             (1, [3, 2]), (2, 1), (8, "W"), (14, 1),
             (13, [message((1, "location"), (2, location)), message((1, "offset"), (2, "8"))]),
         )  # fmt: skip
         graph = message(
             (1, message((1, ["X", "W"]), (2, "z"), (4, "MatMul"))),
-            (5, inside), (11, value("X", (None, 3))), (12, value("z", ())),
+            (5, external_tensor), (11, value("X", (None, 3))), (12, value("z", ())),
         )  # fmt: skip
         (tmp_path / "net.data").write_bytes(b"8 bytes." + net.weights[0].tobytes())
-        whole = message((1, 8), (7, graph), (8, message((2, 17))))
+        content = message((1, 8), (7, graph), (8, message((2, 17))))
         if location == "net.data":
-            assert (read(whole, tmp_path).weights[0] == net.weights[0]).all()
+            assert (read_content(content, tmp_path).weights[0] == net.weights[0]).all()
             (tmp_path / "net.data").write_bytes(b"8 bytes.")
             with pytest.raises(ModelFileError, match=r"have more bytes"):
-                read(whole, tmp_path)
+                read_content(content, tmp_path)
         else:
             with pytest.raises(ModelFileError, match="expected a file in the same folder"):
-                read(whole, tmp_path)
+                read_content(content, tmp_path)
 
 
-def test_files_that_are_not_there(tmp_path):
+def test_missing_file_raises_file_not_found(tmp_path):
     with pytest.raises(FileNotFoundError, match="cannot load the network: there is no file"):
         nnc.from_onnx(tmp_path / "net.onnx")
 
 
-def test_an_image_without_convolution_keeps_its_axes(tmp_path):
+def test_image_input_without_convolution_keeps_axis_order(tmp_path):
     net = NeuralNetwork([Input(4, 5, 2), 3], loss="cross_entropy", seed=0)
     net.to_onnx(tmp_path / "net.onnx")
     X = np.random.default_rng(0).normal(0, 1, (6, 4, 5, 2))
     assert np.abs(nnc.from_onnx(tmp_path / "net.onnx").predict(X) - net.predict(X)).max() < 1e-12
 
 
-def test_unknown_loss_is_named_before_the_file_is_read(tmp_path):
+def test_unknown_loss_is_rejected_before_file_is_read(tmp_path):
     with pytest.raises(ValueError, match="loss must be") as raised:
         nnc.from_onnx(tmp_path / "net.onnx", loss="nonsense")
     assert not isinstance(raised.value, OSError)
 
 
-def test_nodes_that_no_output_needs_are_ignored(tmp_path):
+def test_nodes_without_effect_on_outputs_are_ignored(tmp_path):
     content = model([DENSE, ("LSTM", ["z"], ["dead"]), ("MaxPool", ["dead"], ["dead2"])], tensors=[W], outputs=["z"])
-    assert read(content, tmp_path).predict([[1.0, 2.0, 3.0]]).tolist() == [[6.0, 6.0]]
+    assert read_content(content, tmp_path).predict([[1.0, 2.0, 3.0]]).tolist() == [[6.0, 6.0]]
 
 
-def test_arrays_of_a_small_file_are_bounded(tmp_path):
-    """A file of some hundred bytes that claims large images, or uses one matrix many times, takes little memory."""
+def test_memory_for_small_malicious_file_is_limited(tmp_path):
+    """Small files that declare large images, or use one matrix many times, need little memory."""
     import tracemalloc
 
     square = [("MatMul", [f"z{i}", "S"], [f"z{i + 1}"]) for i in range(300)]
@@ -409,27 +409,27 @@ def test_arrays_of_a_small_file_are_bounded(tmp_path):
     for content in files:
         tracemalloc.start()
         with pytest.raises(ModelFileError, match=r"much larger than the file|\(MatMul\)"):
-            read(content, tmp_path)
+            read_content(content, tmp_path)
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         assert peak < len(content) + 2**26
 
 
-WHOLE = to_onnx(
+VALID_MODEL = to_onnx(
     [NeuralNetwork([3, 4, 2], activation="gelu", loss="cross_entropy", seed=0)._export_document()], "float64"
 )
 
 
-@given(st.binary(max_size=30), st.integers(0, len(WHOLE)), st.integers(0, 30))
-def test_any_bytes_are_read_or_refused(tmp_path_factory, middle, start, length):
+@given(st.binary(max_size=30), st.integers(0, len(VALID_MODEL)), st.integers(0, 30))
+def test_random_bytes_in_file_are_read_or_rejected(tmp_path_factory, middle, start, length):
     path = tmp_path_factory.getbasetemp() / "any.onnx"
-    path.write_bytes(WHOLE[:start] + middle + WHOLE[start + length :])
+    path.write_bytes(VALID_MODEL[:start] + middle + VALID_MODEL[start + length :])
     with suppress(OSError):
         nnc.from_onnx(path)
 
 
 @given(st.integers(-(2**63), 2**63 - 1))
-def test_whole_numbers_read_back(number):
-    for kind, wanted in (("int", number), ("ints", [number])):
-        assert parse(message((1, number)), {1: ("n", kind)}, "it") == {"n": wanted}
+def test_protobuf_integers_are_read_back(number):
+    for kind, expected in (("int", number), ("ints", [number])):
+        assert parse(message((1, number)), {1: ("n", kind)}, "it") == {"n": expected}
     assert parse(message((1, varint(number))), {1: ("n", "ints")}, "it") == {"n": [number]}

@@ -1,4 +1,4 @@
-"""Random models of PyTorch and Keras, supported or not: a network that agrees with the model, or a refusal by name."""
+"""Tests that random models of PyTorch and Keras are read correctly, or rejected with the name of the cause."""
 
 import importlib.util
 import os
@@ -24,8 +24,8 @@ spec.loader.exec_module(readers)
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning", "ignore::DeprecationWarning")
 
 
-def check(data, draw):
-    """Draw a model by hypothesis, and read it."""
+def check_random_model(data, draw):
+    """Draw a model with hypothesis, read it, and assert that the campaign reports no finding."""
     seed = data.draw(st.integers(0, 1000))
     model = draw(lambda options: data.draw(st.sampled_from(list(options))), seed)
     if model is not None:
@@ -34,31 +34,31 @@ def check(data, draw):
 
 @settings(max_examples=150, deadline=None)
 @given(data=st.data())
-def test_torch_models_agree_or_are_refused_by_name(data):
+def test_torch_models_are_read_correctly_or_rejected_by_name(data):
     pytest.importorskip("torch")
-    check(data, readers.torch_model)
+    check_random_model(data, readers.torch_model)
 
 
 @settings(max_examples=25, deadline=None)
 @given(data=st.data())
-def test_keras_models_agree_or_are_refused_by_name(data):
+def test_keras_models_are_read_correctly_or_rejected_by_name(data):
     if not find_spec("torch"):
-        pytest.importorskip("jax")  # the backend "numpy" takes convolutions from it
+        pytest.importorskip("jax")  # the backend "numpy" uses the convolutions of jax
     os.environ.setdefault("KERAS_BACKEND", "torch" if find_spec("torch") else "numpy")
     pytest.importorskip("keras")
-    check(data, readers.keras_model)
+    check_random_model(data, readers.keras_model)
 
 
-# ------------------------------------------------------------------------------------------ planted errors
+# ------------------------------------------------------------------------------------------ simulated errors
 
 NETWORK = NeuralNetwork([3, 4, 2], loss="mse", seed=0)
 
 
-def unknown(verify):
+def raise_key_error(verify):
     raise KeyError("Conv2d")
 
 
-def nameless(verify):
+def raise_without_name(verify):
     raise ValueError("too large")
 
 
@@ -68,19 +68,19 @@ def nameless(verify):
         (lambda verify: NETWORK, NETWORK.predict, None),
         (lambda verify: NETWORK, lambda X: NETWORK.predict(X) * 1.001, "read as something else"),
         (lambda verify: NETWORK, lambda X: NETWORK.predict(X)[:, :1], "read as something else"),
-        (lambda verify: nameless(verify) if verify else NETWORK, NETWORK.predict, "false alarm"),
-        (unknown, NETWORK.predict, "KeyError instead of a refusal"),
-        (nameless, NETWORK.predict, "the message names nothing"),
+        (lambda verify: raise_without_name(verify) if verify else NETWORK, NETWORK.predict, "false alarm"),
+        (raise_key_error, NETWORK.predict, "KeyError instead of a refusal"),
+        (raise_without_name, NETWORK.predict, "the message names nothing"),
     ],
 )
-def test_planted_errors_are_found(read, outputs, finding):
+def test_campaign_reports_simulated_errors(read, outputs, finding):
     states = iter(("before", "before"))
-    found = [*readers.findings(readers.Model("", read, outputs, lambda: next(states)), Counter(), 0)]
-    assert len(found) == (finding is not None)
-    assert all(finding in text for text in found)
+    findings = [*readers.findings(readers.Model("", read, outputs, lambda: next(states)), Counter(), 0)]
+    assert len(findings) == (finding is not None)
+    assert all(finding in text for text in findings)
 
 
-def test_planted_change_of_state_is_found():
+def test_campaign_reports_changed_state_of_model():
     states = iter((np.array([1.0, 2.0]), np.array([1.0, 2.5])))
     model = readers.Model("", lambda verify: NETWORK, NETWORK.predict, lambda: repr(next(states)))
     assert [*readers.findings(model, Counter(), 0)] == ["the model or the random state was changed"]

@@ -1,4 +1,4 @@
-"""scikit-learn's own tests of its MLP, as they are installed with it, with our two classes in place of theirs."""
+"""Run the installed MLP tests of scikit-learn on the two MLP classes of nnc.sklearn."""
 
 import importlib.util
 import subprocess
@@ -12,8 +12,8 @@ import sklearn.neural_network
 
 import nnc.sklearn
 
-# Tests that cannot apply, since they reach into private parts that are not there, with the reason: there are none.
-LEFT_OUT: dict[str, str] = {}
+# Tests that are skipped because they use private parts of scikit-learn, with the reason. There are none now.
+SKIPPED_TESTS: dict[str, str] = {}
 
 pytestmark = pytest.mark.filterwarnings("default")  # as scikit-learn runs them
 
@@ -33,7 +33,7 @@ def _tests():
 
 _module = _tests()
 globals().update({name: test for name, test in vars(_module).items() if name.startswith("test_")})
-for _name in LEFT_OUT:
+for _name in SKIPPED_TESTS:
     del globals()[_name]
 
 
@@ -43,7 +43,7 @@ def global_random_seed():
     return 42
 
 
-def test_names_are_replaced():
+def test_tests_use_classes_of_nnc():
     assert _module.MLPClassifier is nnc.sklearn.MLPClassifier
     assert _module.MLPRegressor is nnc.sklearn.MLPRegressor
     assert sklearn.neural_network.MLPClassifier is not nnc.sklearn.MLPClassifier
@@ -53,7 +53,7 @@ def test_names_are_replaced():
     ("version", "words"),
     [("1.6.1", "must be 1.7 or later, got 1.6.1"), ("2.0", "scikit-learn 2.0 has changed a private module")],
 )
-def test_another_version_of_scikit_learn_is_named(version, words, tmp_path):
+def test_unsupported_scikit_learn_version_raises_error(version, words, tmp_path):
     """A version that is too old, and one without the private names that nnc uses."""
     (tmp_path / "sklearn").mkdir()
     (tmp_path / "sklearn" / "__init__.py").write_text(f"__version__ = {version!r}\n")

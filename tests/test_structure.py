@@ -1,4 +1,4 @@
-"""The structure of nnc/: sizes of classes and functions, types in nnc/_training, and the way from `fit` to the loop."""
+"""Tests of the structure of nnc/: sizes of classes and functions, types in nnc/_training, calls from `fit`."""
 
 import ast
 import io
@@ -34,14 +34,14 @@ TREES = {name: ast.parse(text) for name, text in SOURCES.items()}
 
 
 def docstring_lines(node):
-    """The lines of all docstrings in a class or function."""
+    """Yield the line numbers of all docstrings in a class or function."""
     for part in ast.walk(node):
         if isinstance(part, (ast.ClassDef, *FUNCTIONS)) and ast.get_docstring(part, clean=False) is not None:
             yield from range(part.body[0].lineno, part.body[0].end_lineno + 1)
 
 
 def code_lines(node, text):
-    """Lines of code of a class or function, without blank lines, comments and docstrings."""
+    """Return the number of lines of a class or function, without blank lines, comments and docstrings."""
     skipped = set(docstring_lines(node))
     first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
     lines = enumerate(text.splitlines()[first - 1 : node.end_lineno], first)
@@ -49,7 +49,7 @@ def code_lines(node, text):
 
 
 def lists_only_parameters(function):
-    """Whether a function is a constructor that stores its parameters, and no more."""
+    """Return whether a function is a constructor that only stores its parameters."""
     stored = all(
         isinstance(part, ast.Assign)
         and isinstance(part.targets[0], ast.Attribute)
@@ -79,14 +79,14 @@ def parameters(function):
 
 
 def is_untyped(parameter, lines):
-    """Whether the type of a parameter says nothing, or is silenced."""
+    """Return whether a parameter has no type, a container type without items, or an ignored type error."""
     if parameter.annotation is None or "type: ignore" in lines[parameter.lineno - 1]:
         return True
     parts = {part.strip() for part in ast.unparse(parameter.annotation).strip("'\"").split("|")}
     return not parts.isdisjoint({"Any", "object"} | CONTAINERS)
 
 
-def test_parameters_of_the_training_package_have_types():
+def test_parameters_of_training_package_have_types():
     untyped = [
         f"{module}.{node.name}({parameter.arg})"
         for module, tree in TREES.items()
@@ -158,7 +158,7 @@ def callees(module, function):
                 yield found
 
 
-def test_fit_leads_to_the_training_loop_in_a_few_typed_calls():
+def test_fit_reaches_training_loop_in_at_most_4_typed_calls():
     network = definition("nnc._network", "NeuralNetwork")
     start, goal = method(*network, "fit"), method(*definition("nnc._training.loop", "TrainingLoop"), "run")
     assert start
@@ -167,7 +167,7 @@ def test_fit_leads_to_the_training_loop_in_a_few_typed_calls():
     while queue and goal[1] not in calls:
         module, function = queue.popleft()
         if function.returns is None or any(parameter.annotation is None for parameter in parameters(function)):
-            continue  # its types end here
+            continue  # calls of functions without types cannot be followed
         for found in callees(module, function):
             if found[1] not in calls:
                 calls[found[1]] = calls[function] + 1
@@ -175,7 +175,7 @@ def test_fit_leads_to_the_training_loop_in_a_few_typed_calls():
     assert calls[goal[1]] <= MAX_CALLS
 
 
-def test_every_public_method_of_a_network_has_a_body():
+def test_network_methods_have_body_and_types():
     module, kind = definition("nnc._network", "NeuralNetwork")
     kinds = [(module, kind)]
     for module, kind in kinds:
@@ -190,7 +190,7 @@ def test_every_public_method_of_a_network_has_a_body():
 
 
 @pytest.mark.parametrize("module", [name for name in SOURCES if name != "nnc._utils.sklearn_private"])
-def test_private_names_of_scikit_learn_are_imported_in_one_module(module):
+def test_private_scikit_learn_names_are_imported_in_one_module(module):
     for node in ast.walk(TREES[module]):
         if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "sklearn":
             private = [name for name in (*node.module.split("."), *(a.name for a in node.names)) if name[0] == "_"]
@@ -214,14 +214,14 @@ def patches(path):
             yield node.lineno, node.lineno in comments or (above in comments and lines[above - 1].lstrip()[0] == "#")
 
 
-def test_patches_are_few_and_have_reasons():
+def test_patches_have_reasons_and_are_at_most_40():
     found = [
         (f"{path.relative_to(HOME)}:{line}", has_reason)
         for path in sorted((HOME / "tests").rglob("*.py"))
         for line, has_reason in patches(path)
     ]
-    assert [place for place, has_reason in found if not has_reason] == []
-    assert 0 < len(found) <= MAX_PATCHES, [place for place, _ in found]
+    assert [location for location, has_reason in found if not has_reason] == []
+    assert 0 < len(found) <= MAX_PATCHES, [location for location, _ in found]
 
 
 @pytest.mark.parametrize(
@@ -234,6 +234,6 @@ def test_patches_are_few_and_have_reasons():
         ("replace = monkeypatch.setattr", [(1, False)]),
     ],
 )
-def test_patches_are_found_with_their_reasons(text, expected, tmp_path):
+def test_patches_and_their_reasons_are_detected(text, expected, tmp_path):
     (tmp_path / "test_a.py").write_text(text, encoding="utf-8")
     assert list(patches(tmp_path / "test_a.py")) == expected

@@ -1,4 +1,4 @@
-"""Networks from PyTorch's modules and as those: the same predictions, and what nnc has not is refused by name."""
+"""Tests of `from_torch` and `to_torch`: equal predictions, and rejected modules named in the error."""
 
 import pickle
 
@@ -21,14 +21,14 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*even kernel lengths.*:UserWarn
 torch.manual_seed(0)
 
 
-def trained(*modules):
-    """A Sequential whose running statistics are not those that it begins with."""
-    made = nn.Sequential(*modules).double()
-    for part in made.modules():
+def build_module(*modules):
+    """Return a Sequential in evaluation mode with random running statistics in its batch norms."""
+    module = nn.Sequential(*modules).double()
+    for part in module.modules():
         if isinstance(part, (nn.BatchNorm1d, nn.BatchNorm2d)):
             for array in (part.running_mean, part.running_var, part.weight, part.bias):
                 array.data = torch.rand_like(array) + 0.5
-    return made.eval()
+    return module.eval()
 
 
 DENSE = {
@@ -56,8 +56,8 @@ IMAGES = {
 
 
 @pytest.mark.parametrize("name", DENSE)
-def test_modules_of_vectors(name):
-    module, X = trained(*DENSE[name]), torch.randn(20, 5, dtype=torch.float64)
+def test_from_torch_predicts_like_module_on_vectors(name):
+    module, X = build_module(*DENSE[name]), torch.randn(20, 5, dtype=torch.float64)
     net = nnc.from_torch(module)
     assert net.dtype == np.float64
     assert np.abs(net.predict(X.numpy()) - module(X).detach().numpy()).max() < 1e-12
@@ -65,26 +65,26 @@ def test_modules_of_vectors(name):
 
 
 @pytest.mark.parametrize("name", IMAGES)
-def test_modules_of_images(name):
-    module, X = trained(*IMAGES[name]), torch.randn(20, 2, 8, 8, dtype=torch.float64)
+def test_from_torch_predicts_like_module_on_images(name):
+    module, X = build_module(*IMAGES[name]), torch.randn(20, 2, 8, 8, dtype=torch.float64)
     net = nnc.from_torch(module, shape=(8, 8, 2))
     assert np.abs(net.predict(X.permute(0, 2, 3, 1).numpy()) - module(X).detach().numpy()).max() < 1e-12
     rows = nn.Sequential(nn.Unflatten(1, (2, 8, 8)), *module)
     assert nnc.from_torch(rows).to_json() == net.to_json()
 
 
-def test_the_loss_says_what_the_output_is():
-    module, X = trained(nn.Linear(5, 4), nn.ReLU(), nn.Linear(4, 3)), torch.randn(20, 5, dtype=torch.float64)
+def test_loss_argument_determines_output_activation():
+    module, X = build_module(nn.Linear(5, 4), nn.ReLU(), nn.Linear(4, 3)), torch.randn(20, 5, dtype=torch.float64)
     assert nnc.from_torch(module).loss_name == "mse"
     net = nnc.from_torch(module, loss="cross_entropy")
     assert np.abs(net.predict(X.numpy()) - module(X).softmax(1).detach().numpy()).max() < 1e-12
     assert nnc.from_torch(module, loss="hinge").activations[-1] == "identity"
-    assert nnc.from_torch(trained(*DENSE["classes"])).loss_name == "cross_entropy"
-    assert nnc.from_torch(trained(*DENSE["yes or no"])).loss_name == "bce"
+    assert nnc.from_torch(build_module(*DENSE["classes"])).loss_name == "cross_entropy"
+    assert nnc.from_torch(build_module(*DENSE["yes or no"])).loss_name == "bce"
 
 
-def test_what_is_dropped_stays_and_training_goes_on():
-    net = nnc.from_torch(trained(*DENSE["nested"]))
+def test_from_torch_keeps_dropout_and_network_can_be_trained():
+    net = nnc.from_torch(build_module(*DENSE["nested"]))
     assert [layer.kind for layer in net.model.stack.layers if isinstance(layer.kind, Dropout)] == [Dropout(0.2)]
     before = net.evaluate_loss(np.ones((4, 5)), np.zeros((4, 2)))
     net.fit(np.ones((4, 5)), np.zeros((4, 2)), epochs=20, lr=0.01)
@@ -99,24 +99,24 @@ def test_what_is_dropped_stays_and_training_goes_on():
     ],
 )
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
-def test_scales_come_back(layers, dtype):
+def test_scale_layers_survive_round_trip(layers, dtype):
     net = NeuralNetwork(layers, loss="mse", dtype=dtype, seed=1)
     net.params = net.params * np.random.default_rng(0).uniform(0.5, 1, net.n_params)
-    again = nnc.from_torch(net.to_torch(), net.model.input_shape)
-    assert [type(layer.kind) for layer in again.layers] == [
+    loaded = nnc.from_torch(net.to_torch(), net.model.input_shape)
+    assert [type(layer.kind) for layer in loaded.layers] == [
         type(layer.kind) for layer in net.layers if not isinstance(layer.kind, Dropout)
     ]
-    assert again.dtype == net.dtype
-    assert again.params.tobytes() == net.params.tobytes()
+    assert loaded.dtype == net.dtype
+    assert loaded.params.tobytes() == net.params.tobytes()
 
 
-def test_a_scale_has_no_activation():
+def test_from_torch_rejects_activation_after_scale():
     scale = NeuralNetwork([5, Scale(), 2], loss="mse").to_torch()[0]
     with pytest.raises(ValueError, match=r"module 1 \(Sigmoid\) must follow a layer with weights"):
         nnc.from_torch(nn.Sequential(scale, nn.Sigmoid(), nn.Linear(5, 2)))
 
 
-REFUSED = {
+REJECTED = {
     r"module 1 \(Hardtanh\) must be one of Sequential, ": [nn.Linear(5, 4), nn.Hardtanh(), nn.Linear(4, 1)],
     r"module 1 \(LeakyReLU\) must have negative_slope=0.01, got 0.2": [nn.Linear(5, 4), nn.LeakyReLU(0.2)],
     r"module 1 \(GELU\) must have approximate='none', got 'tanh'": [nn.Linear(5, 4), nn.GELU("tanh")],
@@ -165,32 +165,32 @@ class Net(nn.Sequential):
         return 2 * super().forward(x)
 
 
-def changed(module, change):
+def modify(module, change):
     change(module)
     return module
 
 
-REFUSED |= {
+REJECTED |= {
     r"module 0 \(Doubled\) must be a Linear, got a subclass": [Doubled(5, 2)],
     r"module 0 \(Net\) must be a Sequential, got a subclass": [Net(nn.Linear(5, 2))],
     r"module 0\.0 \(LazyLinear\) must be a Linear, got a subclass": [nn.Sequential(nn.LazyLinear(2))],
     r"module 0 \(Linear\) must have no forward hooks": [
-        changed(nn.Linear(5, 2), lambda m: m.register_forward_hook(lambda m, x, y: 2 * y))
+        modify(nn.Linear(5, 2), lambda m: m.register_forward_hook(lambda m, x, y: 2 * y))
     ],
     r"module 1 \(ReLU\) must have no forward hooks": after_linear(
-        changed(nn.ReLU(), lambda m: m.register_forward_pre_hook(lambda m, x: (2 * x[0],)))
+        modify(nn.ReLU(), lambda m: m.register_forward_pre_hook(lambda m, x: (2 * x[0],)))
     ),
     r"module 0 \(Sequential\) must have no forward hooks": [
-        changed(nn.Sequential(nn.Linear(5, 2)), lambda m: m.register_forward_hook(lambda m, x, y: 2 * y))
+        modify(nn.Sequential(nn.Linear(5, 2)), lambda m: m.register_forward_hook(lambda m, x, y: 2 * y))
     ],
     r"module 0 \(Linear\) must have no forward hooks, .*pruning": [
-        changed(nn.Linear(5, 2), lambda m: prune.l1_unstructured(m, "weight", 3))
+        modify(nn.Linear(5, 2), lambda m: prune.l1_unstructured(m, "weight", 3))
     ],
     r"module 0 \(ParametrizedLinear\) must not be parametrized": [
         nn.utils.parametrizations.weight_norm(nn.Linear(5, 2))
     ],
     r"module 1 \(ReLU\) must have the methods of its class, got replaced methods: forward": after_linear(
-        changed(nn.ReLU(), lambda m: setattr(m, "forward", torch.tanh))
+        modify(nn.ReLU(), lambda m: setattr(m, "forward", torch.tanh))
     ),
     r"module 0 \(Linear\) must have dense float32 or float64 .* torch.float16": [nn.Linear(5, 2).half()],
     r"module 0 \(Linear\) must have dense float32 or float64 .* torch.complex64": [
@@ -201,9 +201,9 @@ REFUSED |= {
         nn.Linear(5, 4),
         nn.Linear(4, 2).double(),
     ],
-    r"module 0 \(Linear\) must have finite weights": [changed(nn.Linear(5, 2), lambda m: m.bias.data.fill_(torch.nan))],
+    r"module 0 \(Linear\) must have finite weights": [modify(nn.Linear(5, 2), lambda m: m.bias.data.fill_(torch.nan))],
     r"module 1 \(BatchNorm1d\) must have running variances of at least 0, got -1": after_linear(
-        changed(nn.BatchNorm1d(4), lambda m: m.running_var.fill_(-1))
+        modify(nn.BatchNorm1d(4), lambda m: m.running_var.fill_(-1))
     ),
     r"module 1 \(BatchNorm1d\) must have a number as momentum": after_linear(nn.BatchNorm1d(4, momentum=None)),
     r"module 1 \(BatchNorm1d\): eps must be a positive finite number": after_linear(nn.BatchNorm1d(4, eps=0)),
@@ -273,14 +273,14 @@ REFUSED |= {
 }
 
 
-@pytest.mark.parametrize("message", REFUSED)
-def test_what_nnc_has_not(message):
-    images = isinstance(next(iter(REFUSED[message]), None), (nn.Conv2d, nn.MaxPool2d, nn.ZeroPad2d))
+@pytest.mark.parametrize("message", REJECTED)
+def test_unsupported_module_is_rejected_with_reason(message):
+    images = isinstance(next(iter(REJECTED[message]), None), (nn.Conv2d, nn.MaxPool2d, nn.ZeroPad2d))
     with pytest.raises(ValueError, match=message):
-        nnc.from_torch(nn.Sequential(*REFUSED[message]), shape=(8, 8, 2) if images else None)
+        nnc.from_torch(nn.Sequential(*REJECTED[message]), shape=(8, 8, 2) if images else None)
 
 
-def test_what_is_no_sequential():
+def test_from_torch_rejects_other_module_and_missing_shape():
     with pytest.raises(TypeError, match=r"module must be an nn.Sequential, got Linear"):
         nnc.from_torch(nn.Linear(3, 1))
     with pytest.raises(
@@ -289,14 +289,14 @@ def test_what_is_no_sequential():
         nnc.from_torch(nn.Sequential(nn.Conv2d(1, 2, 3)))
 
 
-def test_sequential_subclass_is_refused():
+def test_from_torch_rejects_subclass_of_sequential():
     with pytest.raises(
         TypeError, match=r"module must be an nn.Sequential, got Net; a subclass may compute something else"
     ):
         nnc.from_torch(Net(nn.Linear(5, 2)))
 
 
-def test_hook_of_the_whole_module_is_refused():
+def test_from_torch_rejects_hook_of_sequential():
     module = nn.Sequential(nn.Linear(5, 2))
     handle = module.register_forward_hook(lambda module, x, y: 2 * y)
     with pytest.raises(ValueError, match="module must have no forward hooks"):
@@ -305,7 +305,7 @@ def test_hook_of_the_whole_module_is_refused():
     assert nnc.from_torch(module).sizes == (5, 2)
 
 
-def test_module_that_contains_itself_is_refused():
+def test_from_torch_rejects_module_that_contains_itself():
     module = nn.Sequential(nn.Linear(5, 5))
     module.append(module)
     with pytest.raises(ValueError, match="module must be nested less deeply, got one that contains itself"):
@@ -313,12 +313,12 @@ def test_module_that_contains_itself_is_refused():
 
 
 @pytest.mark.parametrize("shape", [5, (8.5, 8, 2), "abc"])
-def test_shape_must_be_whole_numbers(shape):
+def test_shape_must_be_integers(shape):
     with pytest.raises(TypeError, match=r"shape must be \(height, width, channels\), got"):
         nnc.from_torch(nn.Sequential(nn.Linear(5, 2)), shape=shape)
 
 
-def test_shape_that_contradicts_the_module_is_refused():
+def test_from_torch_rejects_shape_that_contradicts_module():
     rows = nn.Sequential(nn.Unflatten(1, (2, 8, 8)), *after_conv())
     with pytest.raises(ValueError, match=r"shape must be \(8, 8, 2\) as in module 0 \(Unflatten\), got \(8, 4, 4\)"):
         nnc.from_torch(rows, shape=(8, 4, 4))
@@ -331,8 +331,8 @@ def test_shape_that_contradicts_the_module_is_refused():
 # ------------------------------------------------------------------------------------------------ modules used twice
 
 
-def agrees(module, n_in=5):
-    """Whether the network that is read computes what the module does."""
+def predicts_like_module(module, n_in=5):
+    """Return whether the network computes the same outputs as the module."""
     X = torch.randn(20, n_in, dtype=torch.float64)
     net = nnc.from_torch(module.double(), verify=False)
     return np.abs(net.predict(X.numpy()) - module(X).detach().numpy()).max() < 1e-12
@@ -342,7 +342,7 @@ def test_shared_relu_is_read_at_each_use():
     relu = nn.ReLU()
     module = nn.Sequential(nn.Linear(5, 4), relu, nn.Linear(4, 4), relu, nn.Linear(4, 2))
     assert nnc.from_torch(module).activations == ("relu", "relu", "identity")
-    assert agrees(module)
+    assert predicts_like_module(module)
 
 
 def test_tied_linear_becomes_two_layers():
@@ -351,14 +351,14 @@ def test_tied_linear_becomes_two_layers():
     module = nn.Sequential(nn.Linear(5, 4), linear, nn.Tanh(), linear, nn.Tanh(), other, nn.Linear(4, 2))
     net = nnc.from_torch(module)
     assert net.sizes == (5, 4, 4, 4, 4, 2)
-    assert agrees(module)
+    assert predicts_like_module(module)
     net.weights[1][:] = 0
     assert net.weights[2].any()
 
 
 def test_repeated_block_is_read_at_each_use():
     block = nn.Sequential(nn.Linear(5, 5), nn.SiLU())
-    assert agrees(nn.Sequential(block, nn.Sequential(block, block), nn.Linear(5, 2)))
+    assert predicts_like_module(nn.Sequential(block, nn.Sequential(block, block), nn.Linear(5, 2)))
 
 
 def test_batch_norm_keeps_momentum_and_eps():
@@ -396,7 +396,7 @@ def test_reading_ignores_autocast_and_default_dtype():
         torch.set_default_dtype(torch.float32)
 
 
-def test_verification_finds_a_module_that_computes_something_else(monkeypatch):
+def test_verification_detects_module_with_different_outputs(monkeypatch):
     forward = nn.Tanh.forward
     # Checks of types and attributes refuse a subclass; they cannot notice a class that is changed as a whole.
     monkeypatch.setattr(nn.Tanh, "forward", lambda self, x: forward(self, x) * (1 + 1e-4))
@@ -417,7 +417,7 @@ def test_verification_compares_outputs_that_overflow():
 
 
 @pytest.mark.parametrize("loss", ["cross_entropy", "bce", "poisson", "hinge"])
-def test_verification_includes_the_output_activation_of_the_loss(loss):
+def test_verification_includes_output_activation_of_loss(loss):
     assert nnc.from_torch(nn.Sequential(nn.Linear(5, 3)), loss=loss).loss_name == loss
 
 
@@ -429,59 +429,59 @@ def test_every_operation_has_a_module():
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
-def test_modules_give_what_the_network_does(exported, dtype):
+def test_to_torch_predicts_like_network(exported, dtype):
     networks, X = exported
     net, rows = networks[dtype], X.astype(dtype)
     module = net.to_torch()
     images = rows.ndim == 4
-    found = module(torch.from_numpy(np.ascontiguousarray(rows.transpose(0, 3, 1, 2)) if images else rows))
+    actual = module(torch.from_numpy(np.ascontiguousarray(rows.transpose(0, 3, 1, 2)) if images else rows))
     P = net.predict(rows)
-    assert found.shape == P.shape
+    assert actual.shape == P.shape
     assert not module.training
-    error = np.abs(found.detach().numpy() - P).max() / max(1, np.abs(P).max())
+    error = np.abs(actual.detach().numpy() - P).max() / max(1, np.abs(P).max())
     assert error < (1e-12 if dtype == "float64" else 1e-6)
-    again = pickle.loads(pickle.dumps(module))
-    assert again.state_dict().keys() == module.state_dict().keys()
+    loaded = pickle.loads(pickle.dumps(module))
+    assert loaded.state_dict().keys() == module.state_dict().keys()
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
-def test_modules_come_back(exported, dtype):
-    """All that is written here can be read."""
+def test_exported_modules_are_read_back(exported, dtype):
+    """from_torch reads every module that to_torch creates."""
     networks, X = exported
     net, rows = networks[dtype], X.astype(dtype)
-    again = nnc.from_torch(net.to_torch(), net.model.input_shape)
-    assert again.dtype == net.dtype
-    P, Q = net.predict(rows), again.predict(rows)
+    loaded = nnc.from_torch(net.to_torch(), net.model.input_shape)
+    assert loaded.dtype == net.dtype
+    P, Q = net.predict(rows), loaded.predict(rows)
     assert np.abs(P - Q).max() / max(1, np.abs(P).max()) < (1e-12 if dtype == "float64" else 2e-6)
-    assert (again.converter.scaler_X is None) == (net.converter.scaler_X is None)
-    assert (again.converter.scaler_y is None) == (net.converter.scaler_y is None)
+    assert (loaded.converter.scaler_X is None) == (net.converter.scaler_X is None)
+    assert (loaded.converter.scaler_y is None) == (net.converter.scaler_y is None)
 
 
-def test_scalings_come_back():
+def test_scalings_survive_round_trip():
     rng = np.random.default_rng(0)
     X, y = rng.normal(2000, 5, (30, 3)), rng.normal(-70, 3, (30, 2))
     net = NeuralNetwork([3, Scale(init=0.5), 4, 2], loss="mse", scale_X="minmax", scale_y="standardize", seed=1)
     net.fit(X, y, epochs=3, lr=0.001)
-    again = nnc.from_torch(net.to_torch())
-    assert [type(layer.kind) for layer in again.layers] == [type(layer.kind) for layer in net.layers]
-    assert again.params.tobytes() == net.params.tobytes()
+    loaded = nnc.from_torch(net.to_torch())
+    assert [type(layer.kind) for layer in loaded.layers] == [type(layer.kind) for layer in net.layers]
+    assert loaded.params.tobytes() == net.params.tobytes()
     for name in ("scaling_X", "scaling_y"):
-        found, wanted = getattr(again.converter, name), getattr(net.converter, name)
-        assert found.shift.tolist() == wanted.shift.tolist()
-        assert found.factor == pytest.approx(wanted.factor, rel=1e-15)
+        actual, expected = getattr(loaded.converter, name), getattr(net.converter, name)
+        assert actual.shift.tolist() == expected.shift.tolist()
+        assert actual.factor == pytest.approx(expected.factor, rel=1e-15)
     images = NeuralNetwork([Input(4, 4), Conv2D(2, 2), Flatten(), 2], loss="mse", scale_X="pixels", seed=0)
     assert nnc.from_torch(images.to_torch(), (4, 4, 1)).to_json() == images.to_json()
 
 
-def test_back_and_forth():
-    module = trained(*IMAGES["normed"])
+def test_image_network_survives_round_trip():
+    module = build_module(*IMAGES["normed"])
     net = nnc.from_torch(module, shape=(8, 8, 2))
     assert any(isinstance(layer.kind, GlobalAvgPool2D) for layer in net.model.stack.layers)
-    plain = nnc.from_torch(trained(*IMAGES["plain"]), shape=(8, 8, 2))
+    plain = nnc.from_torch(build_module(*IMAGES["plain"]), shape=(8, 8, 2))
     assert nnc.from_torch(plain.to_torch(), shape=(8, 8, 2)).to_json() == plain.to_json()
 
 
-def test_module_without_an_attribute_that_is_checked_is_refused():
+def test_from_torch_rejects_module_with_missing_attribute():
     module = nn.Sequential(nn.Linear(3, 4), nn.ELU())
     del module[1].alpha
     with pytest.raises(ValueError, match=r"module 1 \(ELU\) must have alpha=1.0, got 'no such attribute'"):
