@@ -355,12 +355,12 @@ class Metric:
 
     @property
     def is_custom(self) -> bool:
-        """Whether the metric is not one of METRICS."""
+        """Return whether the metric is not one of METRICS."""
         return METRICS.get(self.name) is not self
 
     @property
     def takes_weights(self) -> bool:
-        """Whether the function accepts sample_weight."""
+        """Return whether the function accepts sample_weight."""
         from inspect import Parameter, signature
 
         try:
