@@ -89,7 +89,7 @@ class FitArguments:
 
     @property
     def sets_rate(self) -> bool:
-        """Whether the caller sets the learning rate or the optimizer."""
+        """Return whether the caller sets the learning rate or the optimizer."""
         return self.lr is not None or self.optimizer is not None
 
     def replaced(self, **changes: Any) -> Self:

@@ -234,7 +234,7 @@ class TrainingLoop:
 
     @property
     def is_short(self) -> bool:
-        """Whether the run takes at most about a millisecond."""
+        """Return whether the run takes at most about a millisecond."""
         options, model = self.options, self.model
         work = 3 * (options.epochs or MAX_SHORT_MULTIPLY_ADDS) * self.data.n * model.n_params
         is_small = work <= MAX_SHORT_MULTIPLY_ADDS and not model.has_image_input

@@ -116,7 +116,7 @@ class TrainingOptions:
 
     @property
     def may_stop_early(self) -> bool:
-        """Whether a stopping rule or a callback may end the run before its last epoch."""
+        """Return whether a stopping rule or a callback may end the run before its last epoch."""
         return (
             self.patience is not None
             or self.target_loss is not None
@@ -126,7 +126,7 @@ class TrainingOptions:
 
     @property
     def is_plain(self) -> bool:
-        """Whether Python has nothing to do between epochs if there are no validation rows."""
+        """Return whether Python has nothing to do between epochs if there are no validation rows."""
         return not (
             self.may_stop_early or self.display or self.metrics or self.restore_best or self.epoch_settings is not None
         )

@@ -333,7 +333,7 @@ class TrainingState:
 
     @property
     def changes_by_step(self) -> bool:
-        """Whether the steps of an epoch may have different learning rates."""
+        """Return whether the steps of an epoch may have different learning rates."""
         if self.schedule is None:
             return False
         from nnc._training.schedules import PerStep
