@@ -1,4 +1,4 @@
-"""Networks with several heads: losses, activations and weights of their own, and targets that are not there."""
+"""Tests of networks with several heads: losses, missing targets, training, scaling, quantiles, files and errors."""
 
 import copy
 import pickle
@@ -22,7 +22,7 @@ def network(layers=(4, 8, 5), loss=TWO, **options):
 
 
 def data(net, n=40, seed=0):
-    """Numbers for the first head, labels for the second."""
+    """Return X and y with numbers for the first head and labels for the second."""
     rng = np.random.default_rng(seed)
     X = rng.normal(size=(n, *net.model.input_shape)).astype(net.dtype)
     y = np.column_stack([rng.normal(size=(n, 2)), rng.integers(0, 3, n)]).astype(net.dtype)
@@ -34,17 +34,17 @@ def mse_of(P, Y):
 
 
 def holes(y):
-    """Some of the targets taken away."""
+    """Return a copy of the targets with some missing values."""
     y = y.copy()
     y[::3, 0] = y[1::4, 1] = y[::5, 2] = np.nan
     return y
 
 
-# ------------------------------------------------------------------------------------------------- what they compute
+# ----------------------------------------------------------------------------------------------- losses and derivatives
 
 
 @pytest.mark.parametrize("name", losses.NAMES)
-def test_one_head_is_the_loss_by_name(name):
+def test_single_head_equals_its_loss(name):
     row = losses.ROWS[name]
     rng = np.random.default_rng(0)
     X = rng.normal(size=(30, 4))
@@ -63,14 +63,14 @@ def test_one_head_is_the_loss_by_name(name):
         assert found[0] == pytest.approx(wanted[0], rel=1e-10, abs=1e-13)
     options = {"epochs": 5, "lr": 0.01, "batch_size": 8, "optimizer": "adam", "validation": (X[:9], y[:9])}
     history, found = one.fit(X, y, **options), other.fit(X, y, **options)
-    if not row.is_sum:  # a sum is that of each batch, and its epoch has the mean of these
+    if not row.is_sum:  # for sums, the epochs of a single head and of its loss are combined differently
         assert found.loss == pytest.approx(history.loss, rel=1e-9)
     assert found.val_loss == pytest.approx(history.val_loss, rel=1e-9)
     assert other.params == pytest.approx(one.params, rel=1e-7, abs=1e-9)
 
 
 def torch_loss(torch, heads, Z, Y):
-    """Of net inputs, by PyTorch's own losses, of the targets that there are."""
+    """Return the loss of the net inputs Z for all known targets, computed with the losses of PyTorch."""
     F = torch.nn.functional
     there = ~torch.isnan(Y)
     numbers, labels = there[:, :2], there[:, 2]
@@ -81,7 +81,7 @@ def torch_loss(torch, heads, Z, Y):
 
 @pytest.mark.parametrize("layers", [(4, 8, 5), IMAGES], ids=["dense", "images"])
 @pytest.mark.parametrize("missing", [False, True])
-def test_against_torch(twin, layers, missing):
+def test_heads_match_torch(twin, layers, missing):
     torch = pytest.importorskip("torch")
     heads = TWO.replace(missing=missing)
     net = network(layers, loss=heads)
@@ -107,7 +107,7 @@ def test_against_torch(twin, layers, missing):
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
-def test_vjp_and_jacobian_are_of_what_predict_returns(dtype):
+def test_vjp_and_jacobian_of_heads_are_derivatives_of_predict(dtype):
     heads = Heads([Head(1, "mse"), Head(2, "cross_entropy"), Head(1, "bce"), Head(1, "poisson"), Head(2, "sse")])
     net = network([4, 8, 7], loss=heads, dtype=dtype)
     x = np.random.default_rng(0).normal(size=(3, 4))
@@ -131,7 +131,7 @@ def test_vjp_and_jacobian_are_of_what_predict_returns(dtype):
     assert net.forward(x)[-1] == pytest.approx(net.predict(x))
 
 
-def test_saturated_heads_stay_finite():
+def test_saturated_heads_have_finite_loss():
     net = network([1, 4], loss=Heads([Head(1, "bce"), Head(3, "cross_entropy")]), init=[[[1000.0, 1000, -1000, 0]]])
     y = [[0.0, 1.0]]
     assert net.evaluate_loss([[1.0]], y) == pytest.approx(1000 + 2000)
@@ -141,7 +141,7 @@ def test_saturated_heads_stay_finite():
 # ------------------------------------------------------------------------------------------------- targets
 
 
-def test_labels_and_rows_with_a_one_are_the_same():
+def test_labels_and_one_hot_targets_of_head_are_equal():
     net = network()
     X, y = data(net)
     wide = np.column_stack([y[:, :2], np.eye(3)[y[:, 2].astype(int)]])
@@ -153,7 +153,7 @@ def test_labels_and_rows_with_a_one_are_the_same():
     assert net.evaluate_loss(X, wide) == net.evaluate_loss(X, y)
 
 
-def test_a_head_without_any_target_learns_nothing():
+def test_head_without_targets_has_zero_gradient():
     net = network(loss=MISSING)
     X, y = data(net)
     y[:, 2] = np.nan
@@ -183,7 +183,7 @@ def test_a_head_without_any_target_learns_nothing():
         ),
     ],
 )
-def test_targets_that_do_not_fit(heads, y, message):
+def test_heads_reject_invalid_targets(heads, y, message):
     if message.startswith("y must have"):
         message = (
             "y must have shape (5, 5) or (5, 3) to fit the heads mse of 2 identity + 0.5 cross_entropy of 3 softmax"
@@ -196,7 +196,7 @@ def test_targets_that_do_not_fit(heads, y, message):
 
 
 @pytest.mark.parametrize("optimizer", ["momentum", "adam", "lbfgs"])
-def test_both_heads_are_learned(optimizer):
+def test_training_learns_both_heads(optimizer):
     rng = np.random.default_rng(0)
     X = rng.uniform(-1, 1, (300, 2))
     y = np.column_stack([X[:, 0] * X[:, 1], X[:, 0] > X[:, 1]])
@@ -211,7 +211,7 @@ def test_both_heads_are_learned(optimizer):
     assert history.val_loss[-1] < 0.3 * history.val_loss[0]
 
 
-def test_steps_are_a_fit_of_one_epoch():
+def test_step_with_heads_equals_fit_of_one_epoch():
     one, other = network(loss=MISSING), network(loss=MISSING)
     X, y = data(one)
     y = holes(y)
@@ -221,7 +221,7 @@ def test_steps_are_a_fit_of_one_epoch():
     assert other.params == pytest.approx(one.params, rel=1e-10)
 
 
-def test_every_number_of_threads_gives_the_same_bits():
+def test_thread_count_does_not_change_bits_with_heads():
     found = set()
     for n_threads in (1, 2, 3):
         net = network(loss=MISSING)
@@ -231,7 +231,7 @@ def test_every_number_of_threads_gives_the_same_bits():
     assert len(found) == 1
 
 
-def test_many_networks_of_different_heads():
+def test_fit_many_supports_different_heads():
     networks, others = (
         [network(loss=TWO), network(loss=TWO.replace(missing=True)), network(loss=mse_of)] for _ in "12"
     )
@@ -245,7 +245,7 @@ def test_many_networks_of_different_heads():
 
 
 @pytest.mark.parametrize("missing", [False, True])
-def test_check_gradients(missing):
+def test_check_gradients_accepts_heads(missing):
     net = network(loss=TWO.replace(missing=missing))
     X, y = data(net, 6)
     check = nnc.check_gradients(net, X, holes(y) if missing else y)
@@ -271,7 +271,7 @@ ALL = [
 
 
 def targets_of_all(rng, n):
-    """Targets of the heads in ALL."""
+    """Return random targets for the heads in ALL."""
     parts = {
         "continuous": lambda k: rng.normal(size=(n, k)),
         "probabilities": lambda k: rng.dirichlet(np.ones(k), n),
@@ -285,7 +285,7 @@ def targets_of_all(rng, n):
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("missing", [False, True])
 @pytest.mark.parametrize("n", [1, 7, 53])
-def test_loss_and_gradients_of_every_head_are_those_of_the_definition(n, missing, dtype):
+def test_loss_and_gradients_of_each_head_match_definition(n, missing, dtype):
     rng = np.random.default_rng(n)
     heads = Heads(ALL, missing=missing)
     net = network([4, 9, heads.n_out], loss=heads, dtype=dtype)
@@ -305,7 +305,7 @@ def test_loss_and_gradients_of_every_head_are_those_of_the_definition(n, missing
 
 
 @pytest.mark.parametrize("missing", [False, True])
-def test_trajectory_is_that_of_the_definition(missing):
+def test_training_with_heads_matches_definition(missing):
     rng = np.random.default_rng(1)
     heads = Heads(ALL, missing=missing)
     net = network([4, 9, heads.n_out], loss=heads)
@@ -324,7 +324,7 @@ def test_trajectory_is_that_of_the_definition(missing):
     assert net.params == pytest.approx(model.params, rel=1e-9, abs=1e-11)
 
 
-def test_targets_of_heads_are_checked_in_prepared_steps():
+def test_prepared_steps_check_targets_of_heads():
     heads = Heads([Head(1, "mse"), Head(2, "bce")])
     X, y = np.zeros((4, 3)), np.ones((4, 3))
     step = network([3, 5, 3], loss=heads).stepper(lr=0.1)
@@ -334,7 +334,7 @@ def test_targets_of_heads_are_checked_in_prepared_steps():
         step(X, 2 * y)
 
 
-def test_heads_with_batch_normalization_are_the_single_loss():
+def test_single_head_with_batch_norm_equals_its_loss():
     rng = np.random.default_rng(0)
     X, y = rng.normal(size=(40, 4)), rng.normal(size=(40, 3))
     layers = [Input(4), Dense(8), nnc.layers.BatchNorm(), Dense(3)]
@@ -348,7 +348,7 @@ def test_heads_with_batch_normalization_are_the_single_loss():
 # ------------------------------------------------------------------------------------------------- scaled targets
 
 
-def test_scaled_targets_of_heads_are_those_of_one_loss(tmp_path):
+def test_scaled_targets_of_heads_match_single_loss(tmp_path):
     rng = np.random.default_rng(0)
     X, y = rng.normal(size=(60, 4)), 1000 + 50 * rng.normal(size=(60, 2))
     one = network([4, 8, 2], loss="mse", scale_y="standardize")
@@ -365,7 +365,7 @@ def test_scaled_targets_of_heads_are_those_of_one_loss(tmp_path):
 
 
 @pytest.mark.parametrize("scale_y", ["standardize", "minmax", nnc.Standardize(mean=1000.0, std=50.0)])
-def test_only_numbers_are_scaled_and_missing_ones_are_left_out(scale_y):
+def test_only_known_numeric_targets_of_heads_are_scaled(scale_y):
     rng = np.random.default_rng(0)
     X = rng.normal(size=(300, 4))
     y = np.column_stack([1000 + 50 * X[:, 0], 1000 + 50 * X[:, 1], X[:, 2] > 0])
@@ -386,13 +386,13 @@ QUANTILES = nnc.Quantile([0.1, 0.5, 0.9])
 
 
 def spread(n=600):
-    """Two targets whose spread depends on the inputs."""
+    """Return X and two targets whose variance depends on X."""
     rng = np.random.default_rng(0)
     X = rng.uniform(-1, 1, (n, 2))
     return X, 100 + 10 * (X + (0.2 + abs(X[:, ::-1])) * rng.normal(size=(n, 2)))
 
 
-def test_several_quantiles_are_trained_as_heads_of_one_each():
+def test_several_quantiles_train_like_one_head_each():
     X, y = spread()
     options = {"epochs": 5, "optimizer": "adam", "lr": 0.01, "batch_size": 32, "validation": 0.2}
     one = network([2, 8, 6], loss=QUANTILES, scale_y="standardize")
@@ -406,7 +406,7 @@ def test_several_quantiles_are_trained_as_heads_of_one_each():
     assert one.predict(X) == pytest.approx(np.sort(P, axis=1).reshape(len(X), 6), rel=1e-12)
 
 
-def test_quantiles_have_their_shares_and_do_not_cross():
+def test_quantiles_have_expected_coverage_and_do_not_cross():
     X, y = spread()
     net = network([2, 16, 3], loss=QUANTILES, scale_y="standardize")
     net.fit(X, y[:, 0], epochs=60, optimizer="adam", lr=0.01, batch_size=32)
@@ -417,7 +417,7 @@ def test_quantiles_have_their_shares_and_do_not_cross():
     assert (np.diff(far, axis=1) >= 0).all()
 
 
-def test_derivatives_of_quantiles_are_those_of_sorted_predictions(tmp_path):
+def test_derivatives_of_quantiles_follow_sorted_predictions(tmp_path):
     net = network([4, 8, 6], loss=QUANTILES)  # weights of the seed, whose outputs cross
     x = np.random.default_rng(0).normal(size=(5, 4))
     assert (net.model.engine_outputs(x) != net.predict(x)).any()
@@ -453,12 +453,12 @@ def test_derivatives_of_quantiles_are_those_of_sorted_predictions(tmp_path):
         ),
     ],
 )
-def test_quantiles_that_do_not_fit(made, error, message):
+def test_invalid_quantiles_raise(made, error, message):
     with pytest.raises(error, match=message):
         made()
 
 
-# ------------------------------------------------------------------------------------------------- what is refused
+# ------------------------------------------------------------------------------------------------- errors
 
 
 @pytest.mark.parametrize(
@@ -512,7 +512,7 @@ def test_quantiles_that_do_not_fit(made, error, message):
         (lambda: TWO.split(np.zeros((2, 4))), ValueError, "P must have 5 columns"),
     ],
 )
-def test_what_does_not_go(made, error, message):
+def test_invalid_heads_and_unsupported_options_raise(made, error, message):
     with pytest.raises(error, match=message):
         made()
 
@@ -521,7 +521,7 @@ def test_what_does_not_go(made, error, message):
 
 
 @pytest.mark.parametrize("way", ["file", "pickle", "copy"])
-def test_they_go_along(way, tmp_path):
+def test_copies_and_files_keep_heads(way, tmp_path):
     heads = Heads([Head(2, nnc.Huber(0.5), weight=2.0), Head(3, nnc.CrossEntropy(0.1), weight=0.5)], missing=True)
     net = network(loss=heads)
     X, y = data(net)
@@ -549,14 +549,14 @@ def test_they_go_along(way, tmp_path):
         (('"activation": "identity"', '"activation": "tanh"'), 'expected null for the output activation "tanh"'),
     ],
 )
-def test_files_that_are_wrong(change, message):
+def test_file_with_invalid_heads_raises(change, message):
     text = network().to_json()
     assert change[0] in text
     with pytest.raises(nnc.ModelFileError, match=message):
         nnc.from_json(text.replace(*change))
 
 
-def test_ensembles_of_heads(tmp_path):
+def test_ensemble_supports_heads(tmp_path):
     ensemble = nnc.Ensemble([network(seed=seed) for seed in range(2)])
     ensemble.save(tmp_path / "many.json")
     X, _ = data(network())
@@ -565,7 +565,7 @@ def test_ensembles_of_heads(tmp_path):
         nnc.Ensemble([network(), network(loss=MISSING)])
 
 
-def test_what_it_is_called():
+def test_summary_and_repr_describe_heads():
     net = network()
     assert net.loss_name == "custom"
     assert net.heads is TWO

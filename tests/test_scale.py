@@ -1,4 +1,4 @@
-"""A scale of columns: against its definition, differences, the reference and PyTorch; threads, files, and refusals."""
+"""Tests of the Scale layer: values and gradients, training, description, files and errors."""
 
 import json
 import os
@@ -49,11 +49,11 @@ def flat(gradients):
     return np.concatenate([part.ravel() for pair in gradients for part in pair if part is not None])
 
 
-# ------------------------------------------------------------------------------------------------ the numbers
+# ------------------------------------------------------------------------------------------------ values and gradients
 
 
 def by_definition(net, X, Y):
-    """Outputs of all layers, gradients and the derivative by the inputs, of a mean squared error."""
+    """Return the outputs of all layers, the gradients and the derivative by the inputs for a mean squared error."""
     outs, A = [], X
     for layer in net.layers:
         Z = A * layer.W[0] if isinstance(layer.kind, Scale) else A @ layer.W + layer.b
@@ -80,7 +80,7 @@ def by_definition(net, X, Y):
     n=st.sampled_from([1, 2, 3, 5, 16, 17, 63, 130]),
 )
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
-def test_outputs_and_gradients_are_those_of_the_definition(isa, dtype, widths, places, n):
+def test_outputs_and_gradients_match_definition(isa, dtype, widths, places, n):
     layers = [widths[0], Scale()]
     for m, scaled in zip(widths[1:], places, strict=False):
         layers += [Dense(m), Scale(init=0.5)] if scaled else [Dense(m)]
@@ -88,7 +88,7 @@ def test_outputs_and_gradients_are_those_of_the_definition(isa, dtype, widths, p
         patch.setenv("NNC_ISA", isa)
         net = network([*layers, Dense(2)], dtype=dtype)
     rng = np.random.default_rng(n)
-    # Whatever lies behind the rows of the user must not be read, or at least not count.
+    # Memory after the rows of the caller must not affect the result.
     room = np.full(n * widths[0] + 64, np.nan, dtype)
     X = room[: n * widths[0]].reshape(n, widths[0])
     X[...] = rng.normal(size=X.shape)
@@ -106,7 +106,7 @@ def test_outputs_and_gradients_are_those_of_the_definition(isa, dtype, widths, p
 
 @pytest.mark.parametrize("name", ALL)
 @pytest.mark.parametrize("n", [5, 33, 300])
-def test_gradients_are_the_slopes_of_a_steps_loss(isa, name, n):
+def test_gradients_match_numerical_derivatives(isa, name, n):
     net, (X, Y) = network(without_dropout(ALL[name])), data(ALL[name], n)
     gradient, start, model = flat(net.gradients(X, Y)), net.params.copy(), net.model
     rows = net.converter.data(X, Y)
@@ -116,7 +116,7 @@ def test_gradients_are_the_slopes_of_a_steps_loss(isa, name, n):
         net.params = params
         return model.gradient(rows, model.zeros())
 
-    for way in rng.normal(size=(3, net.n_params)):  # along some directions, by Richardson's extrapolation
+    for way in rng.normal(size=(3, net.n_params)):  # derivatives along random directions by Richardson extrapolation
         slopes = [(loss(start + h * way) - loss(start - h * way)) / (2 * h) for h in (1e-3, 5e-4)]
         slope = slopes[1] + (slopes[1] - slopes[0]) / 3
         assert abs(gradient @ way - slope) < 1e-7 * np.abs(gradient * way).sum()
@@ -124,7 +124,7 @@ def test_gradients_are_the_slopes_of_a_steps_loss(isa, name, n):
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("name", ALL)
-def test_check_gradients(name, dtype):
+def test_check_gradients_accepts_scale(name, dtype):
     net, (X, Y) = network(without_dropout(ALL[name]), dtype=dtype), data(ALL[name], 8)
     assert nnc.check_gradients(net, X, Y).ok
     gradients = net.gradients(X, Y)
@@ -137,7 +137,7 @@ def test_check_gradients(name, dtype):
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_the_reference_does_the_same(name):
+def test_scale_matches_reference(name):
     layers = without_dropout(ALL[name])
     X, Y = data(layers, 14)
     found = nnc.compare(layers, X, Y, epochs=5, lr=0.03, batch_size=5, loss="mse", activation="tanh", verbose=False)
@@ -153,7 +153,7 @@ def test_the_reference_does_the_same(name):
 
 @pytest.mark.parametrize("name", ALL)
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
-def test_same_bits_for_every_number_of_threads(isa, name, dtype):
+def test_thread_count_does_not_change_bits_with_scale(isa, name, dtype):
     X, Y = data(ALL[name], 150)
     found = set()
     for n_threads in (1, 2, 3, 5):
@@ -165,7 +165,7 @@ def test_same_bits_for_every_number_of_threads(isa, name, dtype):
     assert len(found) == 1
 
 
-def test_threads_that_take_whole_blocks(isa):
+def test_thread_count_does_not_change_bits_of_complete_blocks(isa):
     layers = [100, Scale(), Dense(64), Scale(), Dense(2)]
     (X, Y), found = data(layers, 700), set()
     for n_threads in (1, 2, 3, 5):
@@ -181,7 +181,7 @@ def test_threads_that_take_whole_blocks(isa):
 
 
 @pytest.mark.parametrize("name", ["lowest", "between"])
-def test_vjp_and_jacobian_are_those_of_predict(name):
+def test_vjp_and_jacobian_are_derivatives_of_predict(name):
     net, (X, _) = network(without_dropout(ALL[name])), data(ALL[name], 7)
     rng = np.random.default_rng(3)
     dP = rng.normal(size=(7, 2))
@@ -203,7 +203,7 @@ OPTIMIZERS = {  # those of nnc, and PyTorch's for groups of parameters
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_a_trajectory_of_pytorch(name):
+def test_training_with_scale_matches_torch(name):
     torch = pytest.importorskip("torch")
     optimizer, make = OPTIMIZERS[name]
     net, (X, Y) = network([*without_dropout(BETWEEN)[:3], Dense(9), Scale(lr_factor=6), Dense(2)]), data(BETWEEN, 20)
@@ -237,7 +237,7 @@ def test_a_trajectory_of_pytorch(name):
 # ------------------------------------------------------------------------------------------------ a training
 
 
-def test_steps_batches_many_and_fits_are_the_same():
+def test_steps_batches_fit_many_and_fit_give_same_result():
     layers = without_dropout(BETWEEN)
     X, Y = data(layers, 48)
     fit, steps, batches, many = (network(layers) for _ in range(4))
@@ -251,7 +251,7 @@ def test_steps_batches_many_and_fits_are_the_same():
     assert {net.params.tobytes() for net in (fit, steps, batches, many)} == {fit.params.tobytes()}
 
 
-def test_penalties_and_limits_pass_it_over():
+def test_penalties_and_max_norm_exclude_scale():
     X, Y = data(LOWEST, 30)
 
     def after(**options):
@@ -270,7 +270,7 @@ def test_penalties_and_limits_pass_it_over():
     np.testing.assert_allclose(clipped - start, (plain[0] - start) / 10, rtol=1e-4)
 
 
-def test_rates_of_its_own_and_a_frozen_one():
+def test_scale_supports_lr_factor_and_freezing():
     X, Y = data(LOWEST, 30)
     plain, factors, frozen = network(LOWEST), network(LOWEST), network(LOWEST)
     factors.layers[0].lr_factor = 3.0
@@ -288,7 +288,7 @@ def test_rates_of_its_own_and_a_frozen_one():
         plain.layers[0].bias_lr_factor = 2.0
 
 
-def test_one_number_for_dropout_drops_nothing_of_it():
+def test_dropout_argument_excludes_scale():
     layers = [5, Scale(), Dense(7), Scale(), Dense(2)]
     X, Y = data(layers, 40)
 
@@ -305,7 +305,7 @@ def test_one_number_for_dropout_drops_nothing_of_it():
 
 
 @pytest.mark.parametrize("optimizer", ["lbfgs", "levenberg_marquardt"])
-def test_second_order_methods_take_it(optimizer):
+def test_second_order_optimizers_train_scale(optimizer):
     layers = [3, Scale(), Dense(4), Scale(init=0.5), Dense(2)]
     X, _ = data(layers, 60)
     Y = network(layers).predict(X)  # which there are weights for
@@ -323,7 +323,7 @@ def test_second_order_methods_take_it(optimizer):
         net.fit(X, Y, epochs=1, optimizer=optimizer)
 
 
-def test_the_best_weights_and_the_last_finite_ones():
+def test_best_and_last_finite_weights_include_scale():
     X, Y = data(LOWEST, 30)
     net = network(LOWEST)
     history = net.fit(X, Y, epochs=60, batch_size=7, lr=0.1, validation=0.3, patience=5)
@@ -341,10 +341,10 @@ def test_the_best_weights_and_the_last_finite_ones():
     assert np.isfinite(net.params).all()
 
 
-# ------------------------------------------------------------------------------------------------ what it says
+# ------------------------------------------------------------------------------------------------ description
 
 
-def test_initial_numbers():
+def test_initial_values_of_scale():
     for init in (None, "uniform", "zeros", "he_normal"):
         net = NeuralNetwork(BETWEEN, init=init, seed=0)
         assert [set(layer.W[0]) for layer in scales(net)] == [{-0.5}, {1.0}, {2.0}]
@@ -356,7 +356,7 @@ def test_initial_numbers():
     assert (NeuralNetwork(LOWEST, init=given).layers[0].W == 0.25).all()
 
 
-def test_what_a_network_says_of_it(capsys):
+def test_summary_inspect_and_drawing_describe_scale(capsys):
     net = network(BETWEEN)
     assert net.sizes == (6, 70, 70, 3, 3, 3, 2)
     assert net.activations == ("tanh", "identity", "tanh", "identity", "identity", "identity")
@@ -385,7 +385,7 @@ def test_what_a_network_says_of_it(capsys):
     assert "Hidden Layer 1: W[0, 29] = 0.5" in drawn
 
 
-def test_a_step_that_is_explained(capsys):
+def test_explain_step_describes_scale(capsys):
     net = NeuralNetwork([2, Scale(init=2), Dense(1, "identity", bias=False)], loss="sse", seed=0)
     net.weights[1] = [[0.5], [-1.0]]
     text = str(net.explain_step([[3, 1], [1, 0]], [[0], [0]], lr=0.1))
@@ -410,7 +410,7 @@ def test_a_step_that_is_explained(capsys):
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_going_on_to_the_bit(name, tmp_path):
+def test_saved_network_with_scale_resumes_to_same_bits(name, tmp_path):
     layers = ALL[name]
     X, Y = data(layers, 50)
     whole, half = network(layers), network(layers)
@@ -435,7 +435,7 @@ def document():
     return json.loads(network(LOWEST).to_json())
 
 
-def test_a_file_says_every_layer():
+def test_file_describes_scale():
     said = document()
     assert said["version"] == 2
     assert [layer["type"] for layer in said["layers"]] == ["input", "scale", "dense", "dense", "dense"]
@@ -459,7 +459,7 @@ def test_a_file_says_every_layer():
         ({"activation": "tanh"}, r"layers\[1\] .*activation"),
     ],
 )
-def test_a_file_that_is_wrong(change, message):
+def test_file_with_invalid_scale_raises(change, message):
     said = document()
     said["layers"][1].update(change)
     del said["sha256"]
@@ -467,7 +467,7 @@ def test_a_file_that_is_wrong(change, message):
         nnc.from_json(json.dumps(said))
 
 
-def test_rates_in_a_file_that_are_none():
+def test_file_with_invalid_lr_factor_raises():
     said = document()
     said["learning"][0] = {"bias_lr_factor": 2.0}
     del said["sha256"]
@@ -477,10 +477,10 @@ def test_rates_in_a_file_that_are_none():
     assert nnc.from_json(json.dumps(said)).layers[1].bias_lr_factor == 2
 
 
-# ------------------------------------------------------------------------------------------------ what is refused
+# ------------------------------------------------------------------------------------------------ errors
 
 
-def test_what_it_refuses():
+def test_scale_rejects_invalid_arguments():
     for made in (
         lambda: Scale("ones"), lambda: Scale(float("nan")), lambda: Scale(float("inf")), lambda: Scale(lr_factor=0),
         lambda: Scale(trainable=1), lambda: Scale(bias_lr_factor=0.1), lambda: Scale([1.0, 2.0]),
@@ -496,7 +496,7 @@ def test_what_it_refuses():
         network(LOWEST).layers[0].W = [[1, 2, 3, 4, np.inf]]
 
 
-def test_layers_of_the_engine_fit_on_each_other(core):
+def test_engine_rejects_mismatched_layers(core):
     dense = {"kind": "dense", "activation": "tanh", "bias": True}
     scale = {"kind": "scale"}
 
