@@ -1,4 +1,4 @@
-"""nnc.sklearn beside scikit-learn's MLP: the same weights where the mathematics is the same, and what it has beyond."""
+"""Comparison of nnc.sklearn with scikit-learn's MLP, and tests of options that scikit-learn does not have."""
 
 import copy
 import inspect
@@ -42,7 +42,7 @@ from nnc.sklearn.runs import RowOrders
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
-BOTH = ("MLPClassifier", "MLPRegressor")
+ESTIMATORS = ("MLPClassifier", "MLPRegressor")
 SMALL = {"hidden_layer_sizes": (12, 7), "max_iter": 20, "batch_size": 50, "random_state": 3}
 
 
@@ -87,8 +87,8 @@ SOLVERS = {
 }
 
 
-def pair(kind, X, y, sample_weight=None, **parameters):
-    """Theirs and ours, fitted alike."""
+def fit_pair(kind, X, y, sample_weight=None, **parameters):
+    """Return scikit-learn's and nnc's estimator, fitted with the same arguments."""
     return [getattr(module, kind)(**parameters).fit(X, y, sample_weight) for module in (theirs, ours)]
 
 
@@ -130,12 +130,12 @@ CONFIGURATIONS = [
 
 @pytest.mark.filterwarnings("ignore")
 @parametrize_with_checks(CONFIGURATIONS)
-def test_estimator_checks(estimator, check):
+def test_estimator_passes_scikit_learn_check(estimator, check):
     check(estimator)
 
 
-@pytest.mark.parametrize("kind", BOTH)
-def test_parameters_and_defaults_are_theirs(kind):
+@pytest.mark.parametrize("kind", ESTIMATORS)
+def test_parameters_and_defaults_match_scikit_learn(kind):
     a, b = (inspect.signature(getattr(module, kind).__init__).parameters for module in (theirs, ours))
     assert list(b)[: len(a)] == list(a)
     assert all(b[name].default == a[name].default and b[name].kind == a[name].kind for name in a)
@@ -151,7 +151,7 @@ def test_parameters_and_defaults_are_theirs(kind):
 @pytest.mark.parametrize("problem", PROBLEMS)
 def test_same_weights_after_20_epochs(problem, solver):
     kind, X, y = PROBLEMS[problem]
-    a, b = pair(kind, X, y, **SMALL, **SOLVERS[solver])
+    a, b = fit_pair(kind, X, y, **SMALL, **SOLVERS[solver])
     assert_same(a, b)
     np.testing.assert_allclose(b.predict(X), a.predict(X), rtol=1e-8, atol=1e-12)
     if kind == "MLPClassifier":
@@ -164,13 +164,13 @@ def test_same_weights_after_20_epochs(problem, solver):
 @pytest.mark.parametrize("problem", PROBLEMS)
 def test_same_weights_with_each_activation(problem, activation):
     kind, X, y = PROBLEMS[problem]
-    assert_same(*pair(kind, X, y, **SMALL, activation=activation, alpha=0.01))
+    assert_same(*fit_pair(kind, X, y, **SMALL, activation=activation, alpha=0.01))
 
 
 @pytest.mark.parametrize("problem", PROBLEMS)
 def test_same_weights_with_lbfgs(problem):
     kind, X, y = PROBLEMS[problem]
-    assert_same(*pair(kind, X, y, **SMALL, solver="lbfgs"), tolerance=1e-7)
+    assert_same(*fit_pair(kind, X, y, **SMALL, solver="lbfgs"), tolerance=1e-7)
 
 
 @pytest.mark.parametrize(
@@ -190,10 +190,10 @@ def test_same_weights_with_lbfgs(problem):
 )
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("problem", ["3 classes", "multi-label", "multi-output"])
-def test_same_weights_with(problem, weighted, parameters):
+def test_same_weights_with_options(problem, weighted, parameters):
     kind, X, y = PROBLEMS[problem]
     weights = np.random.default_rng(1).uniform(0.1, 3, len(X)) if weighted else None
-    assert_same(*pair(kind, X, y, weights, **{**SMALL, **parameters}))
+    assert_same(*fit_pair(kind, X, y, weights, **{**SMALL, **parameters}))
 
 
 @pytest.mark.parametrize("solver", ["adam", "lbfgs"])
@@ -201,20 +201,20 @@ def test_same_weights_with(problem, weighted, parameters):
 def test_same_weights_with_poisson(n_out, weighted, solver):
     X, y = counts(n_out)
     weights = np.random.default_rng(1).uniform(0.1, 3, len(X)) if weighted else None
-    a, b = pair("MLPRegressor", X, y, weights, loss="poisson", solver=solver, **SMALL)
+    a, b = fit_pair("MLPRegressor", X, y, weights, loss="poisson", solver=solver, **SMALL)
     assert_same(a, b, tolerance=1e-7)
 
 
-@pytest.mark.parametrize("kind", BOTH)
+@pytest.mark.parametrize("kind", ESTIMATORS)
 def test_same_weights_in_float32(kind):
     X, y = labels(2) if kind == "MLPClassifier" else numbers()
     X, y = X.astype(np.float32), y.astype(np.int32 if kind == "MLPClassifier" else np.float32)
-    a, b = pair(kind, X, y, **SMALL)
+    a, b = fit_pair(kind, X, y, **SMALL)
     assert b.network_.dtype == np.float32
     assert_same(a, b, tolerance=1e-3)
 
 
-@pytest.mark.parametrize("kind", BOTH)
+@pytest.mark.parametrize("kind", ESTIMATORS)
 def test_same_weights_after_partial_fit_and_warm_start(kind):
     X, y = labels(3) if kind == "MLPClassifier" else numbers()
     pairs = [getattr(module, kind)(**{**SMALL, "solver": "sgd"}) for module in (theirs, ours)]
@@ -229,7 +229,7 @@ def test_same_weights_after_partial_fit_and_warm_start(kind):
     assert_same(*pairs)
 
 
-def test_random_numbers_are_drawn_alike():
+def test_same_random_numbers_are_drawn():
     X, y = labels(2)
     states = np.random.RandomState(5), np.random.RandomState(5)
     for module, state in zip((theirs, ours), states, strict=True):
@@ -242,8 +242,8 @@ def test_random_numbers_are_drawn_alike():
 @pytest.mark.parametrize("rate", ["constant", "adaptive", "invscaling"])
 @pytest.mark.parametrize("patience", [1, 4, np.inf])
 @pytest.mark.parametrize("seed", [lambda: 5, lambda: np.random.RandomState(5)], ids=["seed", "state"])
-def test_ends_after_the_same_epoch(seed, patience, rate, batch):
-    """Also where epochs go by unseen, and with as many random numbers drawn."""
+def test_fit_ends_after_same_epoch(seed, patience, rate, batch):
+    """This holds also for epochs that run in one call of the core; the same random numbers are drawn."""
     fitted = []
     for module in (theirs, ours):
         parameters = {**SMALL, "max_iter": 60, "batch_size": batch, "n_iter_no_change": patience}
@@ -255,8 +255,8 @@ def test_ends_after_the_same_epoch(seed, patience, rate, batch):
 
 
 @pytest.mark.parametrize("random_state", [None, np.random.RandomState(5)], ids=["none", "state"])
-def test_generators_of_others_are_not_held(random_state, monkeypatch):
-    """Who draws from them meanwhile, in another thread, need not wait for the training."""
+def test_random_state_is_not_locked_during_training(random_state, monkeypatch):
+    """Another thread can draw from the random generator while the core trains."""
     free = []
     go_on = ours.runs.DenseLoop.run_slice
 
@@ -269,7 +269,7 @@ def test_generators_of_others_are_not_held(random_state, monkeypatch):
             run.training = training
 
     class Waiting:
-        """The core's run, beside whose work a thread draws."""
+        """Wrapper of the core's training that starts a thread before each call and waits for its draw."""
 
         def __init__(self, training, thread):
             self.training, self.thread = training, thread
@@ -309,7 +309,7 @@ def test_epochs_that_no_rule_can_end_run_in_one_call(monkeypatch, batch):
 
 
 @pytest.mark.parametrize("bits", [np.random.MT19937, np.random.PCG64])
-def test_orders_are_those_of_numpy(bits):
+def test_row_orders_match_numpy(bits):
     core = NeuralNetwork([1, 1]).model.core
     for n in (1, 2, 3, 64, 65, 1797, 70_000):
         theirs, random = np.random.RandomState(bits(3)), np.random.RandomState(bits(3))
@@ -321,7 +321,7 @@ def test_orders_are_those_of_numpy(bits):
         assert theirs.randint(2**31) == random.randint(2**31)
 
 
-def test_a_way_of_shuffling_of_ones_own():
+def test_permutation_of_random_state_subclass_is_used():
     class Reversing(np.random.RandomState):
         def permutation(self, x):
             return np.arange(x)[::-1]
@@ -334,8 +334,8 @@ def test_a_way_of_shuffling_of_ones_own():
 @pytest.mark.parametrize("form", ["csr_matrix", "csc_matrix", "csr_array"])
 @pytest.mark.parametrize("solver", ["adam", "lbfgs"])
 @pytest.mark.parametrize("whole", [True, False])
-def test_sparse_input(set_limit, whole, solver, form):
-    if not whole:  # as large ones are treated: batch by batch
+def test_same_weights_with_sparse_input(set_limit, whole, solver, form):
+    if not whole:  # convert batch by batch, as for large matrices
         set_limit("nnc.sklearn.estimator.MAX_DENSE_BYTES", 0)
         set_limit("nnc.sklearn.solvers.BLOCK_BYTES", 1000)
     X, y = digits(230)
@@ -350,13 +350,13 @@ def test_sparse_input(set_limit, whole, solver, form):
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 @pytest.mark.parametrize("sparse", [False, True])
 @pytest.mark.parametrize("rate", [1, 1e100, 1e307])
-def test_a_run_that_diverges(set_limit, sparse, rate):
-    """It goes on with NaN; whether the weights of the best epoch come back decides if it ends in an error."""
+def test_divergence_is_handled_as_in_scikit_learn(set_limit, sparse, rate):
+    """Training continues with NaN; it raises an error unless the weights of the best epoch are restored."""
     set_limit("nnc.sklearn.estimator.MAX_DENSE_BYTES", 0)
     X, y = numbers()
     X = scipy.sparse.csr_array(X) if sparse else X
     parameters = {**SMALL, "solver": "sgd", "activation": "identity", "learning_rate_init": rate}
-    a, b = pair("MLPRegressor", X, 1e3 * y, **parameters, early_stopping=True, n_iter_no_change=8)
+    a, b = fit_pair("MLPRegressor", X, 1e3 * y, **parameters, early_stopping=True, n_iter_no_change=8)
     assert b.n_iter_ == a.n_iter_
     np.testing.assert_array_equal(np.isnan(b.validation_scores_), np.isnan(a.validation_scores_))
     assert np.isfinite(b.predict(X)).all()
@@ -365,24 +365,24 @@ def test_a_run_that_diverges(set_limit, sparse, rate):
             module.MLPRegressor(**parameters).fit(X, 1e3 * y)
 
 
-def test_sparse_counts_with_weights(set_limit):
+def test_same_weights_with_sparse_counts_and_row_weights(set_limit):
     set_limit("nnc.sklearn.estimator.MAX_DENSE_BYTES", 0)
     X, y = counts(2)
     weights = np.random.default_rng(0).uniform(0.1, 2, len(X))
     parameters = {**SMALL, "loss": "poisson", "shuffle": False}
-    assert_same(*pair("MLPRegressor", scipy.sparse.csr_array(X), y, weights, **parameters))
+    assert_same(*fit_pair("MLPRegressor", scipy.sparse.csr_array(X), y, weights, **parameters))
 
 
-def test_labels_of_all_kinds():
+def test_labels_of_all_types_give_same_predictions():
     X, y = labels(3)
     for names in (np.array(["a", "b", "c"]), np.array(["a", "b", "c"], object), np.array([-1, 5, 7])):
-        a, b = pair("MLPClassifier", X, names[y], **SMALL)
+        a, b = fit_pair("MLPClassifier", X, names[y], **SMALL)
         assert (a.classes_ == b.classes_).all()
         assert (a.predict(X) == b.predict(X)).all()
         assert (b.network_.predict_classes(X) == b.predict(X)).all()
 
 
-def test_warnings_are_theirs(capsys):
+def test_convergence_warnings_match_scikit_learn(capsys):
     X, y = labels(2)
     with pytest.warns(ConvergenceWarning, match="Maximum iterations") as caught:
         MLPClassifier(max_iter=2, verbose=True).fit(100 * X, y)
@@ -396,7 +396,7 @@ def test_warnings_are_theirs(capsys):
 
 
 @pytest.mark.parametrize("activation", ["sigmoid", "leaky_relu", "softplus", "elu", "gelu", "silu", ["tanh", "relu"]])
-def test_activations(activation):
+def test_additional_activations_train(activation):
     X, y = labels(3)
     model = MLPClassifier(**{**SMALL, "max_iter": 100}, activation=activation).fit(X, y)
     expected = [activation] * 2 if isinstance(activation, str) else activation
@@ -407,7 +407,7 @@ def test_activations(activation):
 
 
 @pytest.mark.parametrize("solver", [s for s in ours.SOLVERS if s not in ("lbfgs", "levenberg_marquardt")])
-def test_solvers(solver):
+def test_additional_solvers_train(solver):
     X, y = numbers()
     batch = 230 if solver == "rprop" else 50
     model = MLPRegressor(**{**SMALL, "batch_size": batch, "max_iter": 200}, solver=solver, learning_rate_init=0.01)
@@ -416,7 +416,7 @@ def test_solvers(solver):
     assert model.partial_fit(X, y).loss_ < 1.5 * before
 
 
-def test_levenberg_marquardt():
+def test_levenberg_marquardt_fits_and_requires_squared_loss():
     X, y = numbers(2)
     val = X[:20], y[:20]
     model = MLPRegressor("squared_error", (6,), "tanh", solver="levenberg_marquardt", random_state=0, max_iter=60)
@@ -428,7 +428,7 @@ def test_levenberg_marquardt():
         MLPRegressor("mae", solver="levenberg_marquardt").fit(X, y)
 
 
-def test_optimizer_objects_and_schedules():
+def test_optimizer_objects_and_schedules_are_accepted():
     X, y = numbers()
     rates = []
     model = MLPRegressor(
@@ -445,7 +445,7 @@ def test_optimizer_objects_and_schedules():
 
 
 @pytest.mark.parametrize("loss", ["mae", "huber", "log_cosh", "quantile", nnc.Huber(0.5), nnc.Quantile(0.9)])
-def test_losses_of_numbers(loss):
+def test_regression_losses_train(loss):
     X, y = numbers()
     model = MLPRegressor(loss, **{**SMALL, "max_iter": 300}).fit(X, y)
     if loss == nnc.Quantile(0.9):
@@ -456,7 +456,7 @@ def test_losses_of_numbers(loss):
 
 
 @pytest.mark.parametrize("n_classes", [2, 3])
-def test_hinge(n_classes):
+def test_hinge_gives_decision_function_without_probabilities(n_classes):
     X, y = labels(n_classes)
     model = MLPClassifier(**{**SMALL, "max_iter": 200}, loss="hinge").fit(X, y)
     assert model.score(X, y) > 0.85
@@ -470,7 +470,7 @@ def test_hinge(n_classes):
     assert (model.predict(X) == (model.decision_function(X) > 0)).all()
 
 
-def test_label_smoothing_keeps_probabilities_from_the_ends():
+def test_label_smoothing_lowers_confidence():
     for n_classes in (2, 3):
         X, y = labels(n_classes)
         sharp, smooth = (
@@ -480,7 +480,7 @@ def test_label_smoothing_keeps_probabilities_from_the_ends():
         assert smooth < sharp - 0.05
 
 
-def test_class_weight():
+def test_class_weight_equals_row_weights():
     X, y = make_classification(600, 10, weights=[0.9], flip_y=0.1, random_state=0)
     parameters = {**SMALL, "max_iter": 50}
     plain, balanced = (MLPClassifier(**parameters, class_weight=w).fit(X, y) for w in (None, "balanced"))
@@ -498,9 +498,9 @@ def test_class_weight():
     assert MLPClassifier(**SMALL, class_weight="balanced").fit(X, y).predict(X).shape == y.shape
 
 
-def test_dropout():
+def test_dropout_is_reproducible_and_validated():
     X, y = numbers()
-    runs = [MLPRegressor(**SMALL, dropout=share).fit(X, y).loss_curve_ for share in (0.0, 0.3, 0.3, [0.3, 0.0])]
+    runs = [MLPRegressor(**SMALL, dropout=rate).fit(X, y).loss_curve_ for rate in (0.0, 0.3, 0.3, [0.3, 0.0])]
     assert runs[0] != runs[1] == runs[2] != runs[3]
     with pytest.raises(ValueError, match="dropout"):
         MLPRegressor(dropout=[0.1, 0.1]).fit(X, y)
@@ -509,7 +509,7 @@ def test_dropout():
 
 
 @pytest.mark.parametrize("solver", ["adam", "lbfgs"])
-def test_validation_of_the_user(solver):
+def test_validation_data_gives_validation_loss(solver):
     X, y = counts()
     X_val, y_val, weights = X[:60], y[:60], np.linspace(0.5, 2, 60)
     model = MLPRegressor("poisson", **SMALL, solver=solver, alpha=0)
@@ -525,7 +525,7 @@ def test_validation_of_the_user(solver):
         model.fit(X, y, X_val=X_val)
 
 
-def test_validation_of_the_user_stops_early():
+def test_validation_data_is_used_for_early_stopping():
     X, y = labels(3)
     names = np.array(["a", "b", "c"])[y]
     model = MLPClassifier(hidden_layer_sizes=(30,), early_stopping=True, random_state=0, max_iter=500)
@@ -538,7 +538,7 @@ def test_validation_of_the_user_stops_early():
 
 
 @pytest.mark.parametrize("solver", ["adam", "lbfgs"])
-def test_callback_and_time_limit(solver):
+def test_callback_and_time_limit_end_fit(solver):
     X, y = numbers()
     records = []
 
@@ -558,7 +558,7 @@ def test_callback_and_time_limit(solver):
 
 
 @pytest.mark.parametrize("solver", ["adam", "lbfgs"])
-def test_an_exception_in_a_callback_names_it(solver):
+def test_exception_in_callback_has_note_with_callback(solver):
     X, y = numbers()
 
     def fails(record):
@@ -569,7 +569,7 @@ def test_an_exception_in_a_callback_names_it(solver):
     assert caught.value.__notes__ == [f"in the callback {fails!r} after epoch 3"]
 
 
-def test_partial_fit_beyond_the_end_of_a_schedule():
+def test_partial_fit_after_end_of_schedule_raises_value_error():
     X, y = numbers()
     model = MLPRegressor(**SMALL, learning_rate=nnc.CosineLR(0.1, epochs=3))
     for _ in range(3):
@@ -579,7 +579,7 @@ def test_partial_fit_beyond_the_end_of_a_schedule():
     assert model.fit(X, y).n_iter_ > 3
 
 
-def test_threads_do_not_change_the_result():
+def test_thread_count_does_not_change_result():
     X, y = digits()
     runs = [MLPClassifier((100,), max_iter=5, random_state=0, n_threads=n).fit(X, y).coefs_ for n in (1, 2, None)]
     for one, two, three in zip(*runs, strict=True):
@@ -589,7 +589,7 @@ def test_threads_do_not_change_the_result():
 # ------------------------------------------------------------------------------------------ the network
 
 
-def test_network_is_the_model(tmp_path):
+def test_network_attribute_shares_weights_and_predictions(tmp_path):
     X, y = labels(3)
     model = MLPClassifier(**SMALL).fit(X, np.array(["a", "b", "c"])[y])
     model.network_.save(tmp_path / "model.json")
@@ -606,7 +606,7 @@ def test_network_is_the_model(tmp_path):
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("problem", PROBLEMS)
-def test_from_sklearn(problem, dtype):
+def test_from_sklearn_predicts_like_mlp(problem, dtype):
     kind, X, y = PROBLEMS[problem]
     X = X.astype(dtype)
     mlp = getattr(theirs, kind)(**SMALL, activation="logistic").fit(X, y)
@@ -627,7 +627,7 @@ def test_from_sklearn(problem, dtype):
 
 @pytest.mark.parametrize("package", [theirs, nnc.sklearn])
 @pytest.mark.parametrize("unit", ["M8[D]", "m8[s]"])
-def test_classes_that_are_dates_become_text_as_in_fit(package, unit):
+def test_from_sklearn_converts_date_classes_to_text(package, unit):
     _, X, y = PROBLEMS["3 classes"]
     dates = np.array([3, 700, 20000]).astype(unit)
     model = package.MLPClassifier(**SMALL).fit(X, dates[y])
@@ -638,33 +638,33 @@ def test_classes_that_are_dates_become_text_as_in_fit(package, unit):
 
 
 @pytest.mark.parametrize("package", [theirs, nnc.sklearn])
-def test_from_sklearn_refuses_a_single_class(package):
+def test_from_sklearn_rejects_single_class(package):
     X, _ = numbers()
     with pytest.raises(ValueError, match=r"mlp must have 2 classes that are text, numbers or dates, got \[7\]"):
         nnc.from_sklearn(package.MLPClassifier(**SMALL).fit(X, np.full(len(X), 7)))
 
 
 @pytest.mark.parametrize("package", [theirs, nnc.sklearn])
-def test_from_sklearn_refuses_subclasses(package):
+def test_from_sklearn_rejects_subclasses(package):
     X, y = numbers()
     model = type("Mine", (package.MLPRegressor,), {"__module__": "mine"})(**SMALL).fit(X, y)
     with pytest.raises(TypeError, match="got a subclass, Mine, which may predict something else"):
         nnc.from_sklearn(model)
 
 
-def test_from_sklearn_refuses():
+def test_from_sklearn_rejects_other_and_unfitted_estimators():
     with pytest.raises(TypeError, match="MLPClassifier"):
         nnc.from_sklearn(StandardScaler())
     with pytest.raises(NotFittedError):
         nnc.from_sklearn(theirs.MLPClassifier())
 
 
-# ------------------------------------------------------------------------------------------ in scikit-learn's company
+# ------------------------------------------------------------------------------------ with other parts of scikit-learn
 
 
 @pytest.mark.parametrize("copier", ["pickle", "joblib", "deepcopy"])
 @pytest.mark.parametrize("solver", ["adam", "sgd", "lbfgs"])
-def test_copies_go_on(copier, solver):
+def test_copies_predict_and_train_independently(copier, solver):
     X, y = numbers()
     model = MLPRegressor(**SMALL, solver=solver).fit(X, y)
     if copier == "pickle":
@@ -687,7 +687,7 @@ def test_copies_go_on(copier, solver):
 
 
 @pytest.mark.parametrize("solver", ["sgd", "adam"])
-def test_steps_of_the_network_between_calls_of_partial_fit(solver):
+def test_train_step_between_calls_of_partial_fit_matches_fit(solver):
     X, y = numbers()
     model = MLPRegressor(**SMALL, solver=solver).partial_fit(X, y)
     twin = copy.deepcopy(model)
@@ -703,7 +703,7 @@ def test_steps_of_the_network_between_calls_of_partial_fit(solver):
         assert np.array_equal(net.params, other.params)
 
 
-def test_layers_that_are_frozen_stay_so_in_partial_fit():
+def test_partial_fit_keeps_frozen_layers():
     X, y = numbers()
     model = MLPRegressor(**SMALL).partial_fit(X, y)
     model.network_.layers[0].trainable = False
@@ -712,7 +712,7 @@ def test_layers_that_are_frozen_stay_so_in_partial_fit():
     assert [np.array_equal(part, old) for part, old in zip(model.coefs_, before, strict=True)] == [True, False, False]
 
 
-def test_partial_fit_of_a_network_that_is_being_trained_changes_nothing():
+def test_rejected_partial_fit_changes_nothing():
     X, y = numbers()
     model = MLPRegressor(**SMALL).fit(X, y)
     before = model.n_iter_, model.network_.state
@@ -721,7 +721,7 @@ def test_partial_fit_of_a_network_that_is_being_trained_changes_nothing():
     assert (model.n_iter_, model.network_.state) == before
 
 
-def test_memory_mapped_models(tmp_path):
+def test_memory_mapped_model_predicts_and_trains(tmp_path):
     X, y = numbers()
     model = MLPRegressor(**SMALL).fit(X, y)
     joblib.dump(model, tmp_path / "model")
@@ -731,7 +731,7 @@ def test_memory_mapped_models(tmp_path):
 
 
 @pytest.mark.parametrize("backend", ["loky", "threading"])
-def test_search_and_validation_in_parallel(backend):
+def test_parallel_search_and_validation_match_scikit_learn(backend):
     X, y = digits(300)
     pipeline = make_pipeline(StandardScaler(), MLPClassifier((16,), random_state=0, max_iter=15))
     grid = {"mlpclassifier__alpha": [1e-4, 1e-1], "mlpclassifier__activation": ["relu", ["gelu"]]}
@@ -748,7 +748,7 @@ def test_search_and_validation_in_parallel(backend):
 
 
 @pytest.mark.parametrize("library", ["pandas", "polars"])
-def test_data_frames(library):
+def test_data_frames_give_names_and_same_weights(library):
     frames = pytest.importorskip(library)
     X, y = numbers()
     names = [f"x{i}" for i in range(X.shape[1])]
@@ -766,7 +766,7 @@ def test_data_frames(library):
     assert pipeline[-1].feature_names_in_.tolist() == names
 
 
-def test_metadata_routing():
+def test_metadata_routing_passes_validation_data():
     import sklearn
 
     X, y = numbers()
@@ -777,7 +777,7 @@ def test_metadata_routing():
     assert len(pipeline[-1].validation_loss_curve_) == pipeline[-1].n_iter_
 
 
-def test_limits_of_threads():
+def test_thread_limits_of_joblib_and_threadpoolctl_are_used():
     with threadpool_limits(1):
         assert nnc.get_num_threads() == 1
     alone = nnc.get_num_threads()
@@ -789,7 +789,7 @@ def test_limits_of_threads():
     assert max(joblib.Parallel(2, backend="loky")([call()] * 4)) <= limit
 
 
-def test_limits_in_the_environment():
+def test_thread_limits_in_environment_are_used():
     code = "import nnc.sklearn, threadpoolctl; print(nnc.get_num_threads())"
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "LOKY_MAX_CPU_COUNT"):
         run = subprocess.run(
@@ -802,16 +802,16 @@ def test_limits_in_the_environment():
         assert run.stdout.strip() == "1", run.stderr
 
 
-def test_import_stays_lazy():
+def test_import_of_nnc_does_not_import_scikit_learn():
     code = "import nnc, sys; nnc.NeuralNetwork; print([m for m in ('sklearn', 'scipy', 'joblib') if m in sys.modules])"
     run = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, timeout=120)
     assert run.stdout.strip() == "[]", run.stderr
 
 
-# ------------------------------------------------------------------------------------------ what goes wrong
+# ------------------------------------------------------------------------------------------ errors and special cases
 
 
-def test_wrong_parameters():
+def test_invalid_parameters_raise_value_error():
     X, y = numbers()
     for parameters in (
         {"activation": "swish"},
@@ -830,7 +830,7 @@ def test_wrong_parameters():
         MLPRegressor(activation=["swish"]).fit(X, y)
 
 
-def test_shapes_that_do_not_fit():
+def test_wrong_shapes_raise_value_error():
     X, y = numbers()
     model = MLPRegressor(**SMALL).fit(X, y)
     with pytest.raises(ValueError, match="1 columns"):
@@ -842,7 +842,7 @@ def test_shapes_that_do_not_fit():
         model.predict(X)
 
 
-def test_rows_without_weight():
+def test_rows_of_weight_0_give_finite_predictions():
     X, y = numbers()
     weights = np.zeros(len(y))
     weights[:3] = 1
@@ -850,7 +850,7 @@ def test_rows_without_weight():
     assert np.isfinite(model.predict(X)).all()
 
 
-def test_rules_may_change_between_fits():
+def test_parameters_can_change_between_fits():
     X, y = numbers()
     model = MLPRegressor(**SMALL, solver="lbfgs", warm_start=True).fit(X, y)
     model.set_params(solver="adam", early_stopping=True).fit(X, y)
@@ -861,7 +861,7 @@ def test_rules_may_change_between_fits():
     assert model.network_.activations == ("tanh", "tanh", "identity")
 
 
-def test_models_pickle_alike():
+def test_equal_models_have_equal_pickles():
     X, y = numbers()
     models = [MLPRegressor(**SMALL).fit(X, y) for _ in range(2)]
     assert pickle.dumps(models[0]) == pickle.dumps(models[1])
@@ -869,7 +869,7 @@ def test_models_pickle_alike():
     assert (nnc.from_json(text).predict(X)[:, 0] == models[0].predict(X)).all()
 
 
-def test_no_time_for_an_epoch():
+def test_time_limit_shorter_than_epoch_ends_fit():
     X, y = digits()
     model = MLPClassifier(max_seconds=1e-9).fit(X, y)
     assert model.n_iter_ == len(model.loss_curve_)
@@ -881,7 +881,7 @@ def test_no_time_for_an_epoch():
 
 @pytest.mark.parametrize("problem", ["2 classes", "3 classes", "regression", "multi-output", "multi-label"])
 @pytest.mark.parametrize("activation", ["sigmoid", "tanh", "relu", "identity"])
-def test_a_network_becomes_an_mlp(problem, activation):
+def test_to_sklearn_predicts_like_network(problem, activation):
     kind, X, y = PROBLEMS[problem]
     loss = {"2 classes": "bce", "3 classes": "cross_entropy", "multi-label": "bce"}.get(problem, "mse")
     n_out = {"3 classes": 3, "multi-output": 3, "multi-label": 5}.get(problem, 1)
@@ -913,7 +913,7 @@ def test_a_network_becomes_an_mlp(problem, activation):
     ],
 )
 @pytest.mark.parametrize("scale", ["standardize", "minmax", "pixels"])
-def test_what_scales_is_taken_into_the_weights_of_an_mlp(layers, scale):
+def test_to_sklearn_merges_scalings_into_weights(layers, scale):
     rng = np.random.default_rng(0)
     X, Y = rng.normal(size=(30, 3)), rng.normal(5, 2, (30, 4))
     net = NeuralNetwork(layers, loss="mse", scale_X=scale, scale_y="standardize", seed=0)
@@ -923,7 +923,7 @@ def test_what_scales_is_taken_into_the_weights_of_an_mlp(layers, scale):
 
 @pytest.mark.parametrize("classes", [["b", "a"], [9, 3], [0.5, 0.25], [True, False], ["c", "a", "b"]])
 @pytest.mark.parametrize("n_out", [1, 2])
-def test_classes_of_an_mlp_keep_their_order(classes, n_out):
+def test_to_sklearn_keeps_order_of_classes(classes, n_out):
     n_out = max(n_out, len(classes)) if len(classes) > 2 else n_out
     loss = "bce" if n_out == 1 else "cross_entropy"
     document = json.loads(NeuralNetwork([3, 4, n_out], activation="tanh", loss=loss, seed=0).to_json())
@@ -968,6 +968,6 @@ def test_classes_of_an_mlp_keep_their_order(classes, n_out):
         ),
     ],
 )
-def test_networks_that_scikit_learn_has_not(layers, arguments, message):
+def test_to_sklearn_rejects_unsupported_networks(layers, arguments, message):
     with pytest.raises(ValueError, match=message):
         NeuralNetwork(layers, **arguments).to_sklearn()

@@ -1,4 +1,4 @@
-"""Ensembles as estimators: what scikit-learn asks of them, and that they are nnc.Ensemble."""
+"""Tests of the ensemble estimators: scikit-learn's checks, scores, conformal prediction and options."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ import nnc
 from nnc.sklearn import EnsembleClassifier, EnsembleRegressor
 
 SMALL = {"hidden_layer_sizes": (8,), "n_estimators": 3, "learning_rate_init": 0.02, "max_iter": 60, "random_state": 0}
-WEIGHTS = "rows are drawn, and batches are of so many rows, whatever they weigh"
+WEIGHTS = "bootstrap samples and batches have a fixed number of rows, whatever their weights"
 
 pytestmark = pytest.mark.filterwarnings("ignore::nnc.TrainingWarning")
 
@@ -22,11 +22,11 @@ pytestmark = pytest.mark.filterwarnings("ignore::nnc.TrainingWarning")
     [EnsembleClassifier(**SMALL), EnsembleRegressor(**SMALL)],
     expected_failed_checks=lambda estimator: {"check_sample_weight_equivalence_on_dense_data": WEIGHTS},
 )
-def test_what_scikit_learn_asks(estimator, check):
+def test_estimator_passes_scikit_learn_check(estimator, check):
     check(estimator)
 
 
-def test_classifier():
+def test_classifier_scores_and_conformal_sets_cover():
     X, y = load_iris(return_X_y=True)
     names = np.array(["setosa", "versicolor", "virginica"])[y]
     model = EnsembleClassifier(**SMALL).fit(X[::2], names[::2])
@@ -34,14 +34,14 @@ def test_classifier():
     assert isinstance(model.ensemble_, nnc.Ensemble)
     assert [type(net) for net in model.estimators_] == [nnc.NeuralNetwork] * 3
     assert np.allclose(model.predict_proba(X), model.ensemble_.predict_proba(X))
-    held = model.conformal(X[1::4], names[1::4], 0.8)
+    conformal_model = model.conformal(X[1::4], names[1::4], 0.8)
     truth = y[3::4]
-    assert held.predict_set(X[3::4])[np.arange(len(truth)), truth].mean() > 0.65
+    assert conformal_model.predict_set(X[3::4])[np.arange(len(truth)), truth].mean() > 0.65
     with pytest.raises(ValueError, match=r"y must have only classes of the fit, \['setosa', .*\], got 'rose'"):
         model.conformal(X[:2], ["setosa", "rose"])
 
 
-def test_regressor():
+def test_regressor_scores_and_conformal_intervals_cover():
     X, y = load_diabetes(return_X_y=True)
     model = EnsembleRegressor(**SMALL).fit(X[::2], y[::2])
     assert model.score(X[1::2], y[1::2]) > 0.3
@@ -53,7 +53,7 @@ def test_regressor():
 
 @pytest.mark.parametrize("bootstrap", [True, False])
 @pytest.mark.parametrize("max_samples", [40, 0.5])
-def test_rows_do_not_depend_on_n_jobs(bootstrap, max_samples):
+def test_result_does_not_depend_on_n_jobs(bootstrap, max_samples):
     X, y = load_diabetes(return_X_y=True)
     options = {**SMALL, "bootstrap": bootstrap, "max_samples": max_samples, "max_iter": 3}
     one = EnsembleRegressor(**options, n_jobs=1).fit(X, y)
@@ -63,14 +63,14 @@ def test_rows_do_not_depend_on_n_jobs(bootstrap, max_samples):
 
 
 @pytest.mark.parametrize("solver", ["sgd", nnc.Adam(0.01), "lbfgs", nnc.LBFGS()])
-def test_solvers_and_early_stopping(solver):
+def test_solvers_support_early_stopping(solver):
     X, y = load_diabetes(return_X_y=True)
     model = EnsembleRegressor(**{**SMALL, "solver": solver}, early_stopping=True, n_iter_no_change=2).fit(X, y)
     assert model.history_.val_loss is not None
     assert model.score(X, y) > 0.2
 
 
-def test_max_samples_are_there():
+def test_max_samples_must_not_exceed_rows():
     X, y = load_diabetes(return_X_y=True)
     with pytest.raises(ValueError, match="max_samples must be at most the number of rows, 442, got 500"):
         EnsembleRegressor(max_samples=500).fit(X, y)
