@@ -8,7 +8,6 @@ from __future__ import annotations
 import ast
 import io
 import re
-import subprocess
 import tokenize
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 ROOT = Path(__file__).resolve().parents[1]
-PYTHON, CYTHON, C = {".py"}, {".pyx", ".pxd", ".pxi", ".in"}, {".h", ".c"}
+PYTHON, CYTHON, C = {".py"}, {".pyx", ".pxd", ".pxi", ".in"}, {".h"}  # .c files are generated
 DEFINITIONS = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 # Strings, docstrings and comments of Cython, in the order in which they are looked for.
 CYTHON_TOKENS = re.compile(
@@ -42,16 +41,23 @@ class Text(NamedTuple):
     text: str
 
     @property
+    def file(self) -> str:
+        """Return the file, relative to the checkout if it is inside."""
+        return (self.path.relative_to(ROOT) if self.path.is_relative_to(ROOT) else self.path).as_posix()
+
+    @property
     def source(self) -> str:
-        """Return the file, relative to the checkout, and the line."""
-        return f"{self.path.relative_to(ROOT)}:{self.line}"
+        """Return the file and the line."""
+        return f"{self.file}:{self.line}"
 
 
 def files(folders: Sequence[str], suffixes: set[str]) -> list[Path]:
-    """Return the files under version control in these folders (or the files themselves) with one of the suffixes."""
-    command = ["git", "-C", str(ROOT), "ls-files", "-z", "--", *folders]
-    names = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split("\0")
-    return [ROOT / name for name in names if name and Path(name).suffix in suffixes]
+    """Return the files in these folders (or the files themselves) with one of the suffixes."""
+    found = []
+    for folder in folders:
+        path = ROOT / folder
+        found += sorted(path.rglob("*")) if path.is_dir() else [path]
+    return [path for path in found if path.suffix in suffixes]
 
 
 def joined(comments: Sequence[tuple[int, int, str]], path: Path) -> Iterator[Text]:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from nnc._registry.losses import Loss
 
 
-class MLPClassifier(Estimator, neural_network.MLPClassifier):
+class MLPClassifier(Estimator, neural_network.MLPClassifier):  # noqa: D101 (`__doc__` is assigned below)
     __doc__ = build_docstring(
         Estimator,
         "scikit-learn's MLPClassifier, trained by nnc.",

@@ -176,7 +176,7 @@ class _Bagged(BaseEstimator):
         return checked
 
 
-class EnsembleRegressor(MultiOutputMixin, RegressorMixin, _Bagged):
+class EnsembleRegressor(MultiOutputMixin, RegressorMixin, _Bagged):  # noqa: D101 (`__doc__` is assigned below)
     __doc__ = build_docstring(
         _Bagged,
         """Ensemble of networks for regression, trained by nnc.fit_many; the prediction is their mean.
@@ -214,7 +214,7 @@ class EnsembleRegressor(MultiOutputMixin, RegressorMixin, _Bagged):
         return P[:, 0] if self._single else P
 
 
-class EnsembleClassifier(ClassifierMixin, _Bagged):
+class EnsembleClassifier(ClassifierMixin, _Bagged):  # noqa: D101 (`__doc__` is assigned below)
     __doc__ = build_docstring(
         _Bagged,
         """Ensemble of networks for classification, trained by nnc.fit_many; probabilities are averaged.

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from nnc._registry.losses import Loss
 
 
-class MLPRegressor(Estimator, neural_network.MLPRegressor):
+class MLPRegressor(Estimator, neural_network.MLPRegressor):  # noqa: D101 (`__doc__` is assigned below)
     __doc__ = build_docstring(
         Estimator,
         "scikit-learn's MLPRegressor, trained by nnc.",

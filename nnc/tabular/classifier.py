@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from nnc.tabular.model import TableModel
 
 
-class TableClassifier(ClassifierMixin, TableEstimator):
+class TableClassifier(ClassifierMixin, TableEstimator):  # noqa: D101 (`__doc__` is assigned below)
     __doc__ = build_docstring(
         TableEstimator,
         """Classifier of tables with any columns, without required settings: the mean of several small networks.

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 check_quantile = build_check(lambda x: 0 < x < 1, "above 0 and below 1")
 
 
-class TableRegressor(MultiOutputMixin, RegressorMixin, TableEstimator):
+class TableRegressor(MultiOutputMixin, RegressorMixin, TableEstimator):  # noqa: D101 (`__doc__` is assigned below)
     __doc__ = build_docstring(
         TableEstimator,
         """Regressor of tables with any columns, without required settings: the mean of several small networks.

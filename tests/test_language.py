@@ -1,0 +1,35 @@
+"""The rules of CONTRIBUTING.md, "Language", for names, docstrings and sentences."""
+
+import runpy
+import sys
+from pathlib import Path
+
+import pytest
+
+TOOLS = Path(__file__).parent.parent / "tools"
+if not TOOLS.is_dir():
+    pytest.skip("needs the checkout", allow_module_level=True)
+
+
+@pytest.fixture(scope="module")
+def tool():
+    sys.path.insert(0, str(TOOLS))
+    try:
+        yield runpy.run_path(str(TOOLS / "check_language.py"))
+    finally:
+        sys.path.remove(str(TOOLS))
+
+
+@pytest.mark.parametrize("folder", ["nnc", "src", "docs", "README.md", "CONTRIBUTING.md", "SECURITY.md"])
+def test_names_docstrings_and_sentences_follow_the_rules(tool, folder):
+    assert list(tool["findings"](tool["texts"]([folder]))) == []
+
+
+def test_forbidden_names_openings_and_long_sentences_are_found(tool, tmp_path):
+    python, page = tmp_path / "module.py", tmp_path / "page.md"
+    python.write_text('"""What a module does."""\n\nSHORT = 1\n\n\ndef place(known):\n    """Return x."""\n')
+    page.write_text(f"{'word ' * 41}end.\n\nA short sentence.\n\n| a table row is no sentence {'word ' * 50}|\n")
+    readers = sys.modules["texts"]
+    lines = tool["findings"]([*readers.python_texts(python), *readers.page_texts(page)])
+    found = sorted(line.removeprefix(f"{tmp_path}/").split(":")[2].split("'")[0].strip() for line in lines)
+    assert found == ["docstring begins with", "name", "name", "name", "sentence of 42 words"]
