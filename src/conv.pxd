@@ -29,7 +29,7 @@ cdef enum:
     CONFLICT_STRIDE_BYTES = 512
     BAND_BYTES = 1 << 14  # deltas that one column of gradient tiles reads at a time, to fit the L1 cache
 
-cdef struct Window:       # Operands of a tile, which sums over rows of contiguous vectors.
+cdef struct Window:       # Operands of a tile kernel, which sums over rows of contiguous vectors.
     const real* x         # first input vector of the first pixel
     Py_ssize_t x_row      # distance of the rows, in numbers
     Py_ssize_t pixel      # distance of the pixels of the tile, in numbers
@@ -195,7 +195,8 @@ cdef inline void locate_images(const Layer* layer, Py_ssize_t first, int thread,
 
 
 cdef inline always_inlined tile(int pixels, int filters, const Window* window, Py_ssize_t q) noexcept nogil:
-    # Compute `pixels` pixels and `filters` filters from filter q on; both numbers are literals at every call.
+    # Compute the outputs of `filters` filters, from filter q on, at `pixels` pixels. All callers pass both numbers as
+    # literals, so that the compiler unrolls the loops.
     cdef vec acc[MAX_TILE_VECS]
     cdef vec x[4]
     cdef vec w

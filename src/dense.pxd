@@ -212,8 +212,8 @@ cdef inline void narrow_gradient(const Layer* layer, const real** X, Py_ssize_t 
 
 cdef inline vec weighted_rows(const real** X, Py_ssize_t k, const real* d, Py_ssize_t ldd,
                               Py_ssize_t rows) noexcept nogil:
-    # Return the sum over rows of X[i] * d[i * ldd], for the vector from column k on. Four independent sums hide the
-    # latency.
+    # Return the sum over rows i of X[i][k : k + VL] * d[i * ldd]. Four independent accumulators hide the latency of
+    # additions.
     cdef vec s0, s1, s2, s3
     cdef Py_ssize_t i, _
     s0 = s1 = s2 = s3 = splat(0)

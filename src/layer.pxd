@@ -10,7 +10,7 @@ from optimizers cimport ParamGroup
 from threads cimport share_start
 
 cdef enum:
-    GRAIN = 16            # threads divide rows into multiples of this many; a multiple of VL in every build
+    GRAIN = 16            # rows are split among threads in multiples of this number, which is a multiple of VL
     SMALL_GRAIN = 4       # like GRAIN, for whole blocks per thread and for the rows of W in layers without WT
     HALF_PAGE_BYTES = 2048  # row lengths that are a multiple of this many bytes are avoided
 

@@ -48,7 +48,7 @@ cdef struct ProductOptions:
     Py_ssize_t ldc        # distance of the rows of C, in numbers
     bint add              # compute C += scale * A @ B instead of C = start + A @ B
     real scale            # factor of the product if `add` is set
-    bint* broken  # not NULL: C are parameters; elements that would not be finite keep their values, and *broken is set
+    bint* broken  # not NULL if C holds parameters: one that would become non-finite keeps its value, and *broken is set
     bint rectify          # compute C = relu(C), which saves a second pass over C; only for layout ROWS
     PrefetchQueue* queue  # rows to prefetch meanwhile, for layouts COLUMNS and SCATTERED; or NULL
 

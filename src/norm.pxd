@@ -54,7 +54,7 @@ cdef inline void lay_out(Layer* layer, Arena* arena, Py_ssize_t block, Purpose p
 
 
 cdef inline Py_ssize_t chunk_rows(const Layer* layer) noexcept nogil:
-    # Return the number of rows of a chunk: a group of images, or a grain.
+    # Return the number of rows of a chunk: a group of images, or GRAIN rows if the rows are no images.
     return VL if layer.in_lanes else GRAIN
 
 

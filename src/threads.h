@@ -77,7 +77,7 @@ typedef struct {
 } Task;
 
 /* Single training steps of a prepared run. Arguments may be objects of any type. A function returns 0, with nothing
-   done, if they must be converted first.
+   done, if an argument must be converted first.
 
        step      train on X and y with this learning rate, and write the loss before the step
        outputs   write the outputs before the step into P, for a custom loss against targets y (n, k)

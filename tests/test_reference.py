@@ -495,11 +495,11 @@ def test_layer_sizes_must_be_integers(size: object) -> None:
 @pytest.mark.parametrize(
     ("X", "y", "error", "message"),
     [
-        ([], [], ValueError, "X must have at least 1 rows, got 0"),
+        ([], [], ValueError, "X must have at least 1 row, got 0"),
         ([[1, 2]], [[0]], ValueError, "X must have 3 columns, got 2 in row 0"),
         ([[1, 2, 3], [1]], [[0], [0]], ValueError, "X must have 3 columns, got 1 in row 1"),
         ([[1, 2, math.nan]], [[0]], ValueError, "X must be finite, got nan in row 0, column 2"),
-        ([[1, 2, 3]], [[0], [1]], ValueError, "y must have 1 rows, got 2"),
+        ([[1, 2, 3]], [[0], [1]], ValueError, "y must have 1 row, got 2"),
         ([[1, 2, 3]], [[0, 1]], ValueError, "y must have 1 column, got 2 in row 0"),
         ([[1, 2, 3]], [[-math.inf]], ValueError, "y must be finite, got -inf in row 0, column 0"),
         ([1, 2, 3], [[0]], TypeError, "X must be a list of rows, each a list of numbers: "),

@@ -285,7 +285,7 @@ def test_nested_and_flat_images_give_same_predictions() -> None:
         (np.zeros((5, 4, 2)), TypeError, r"^X must be a list of rows.*: an image must be flat or have shape"),
         (np.zeros((1, 39)), ValueError, r"^X must have 40 columns, got 39 in row 0$"),
         (np.full((1, 5, 4, 2), np.nan), ValueError, r"^X must be finite, got nan in row 0, column 0$"),
-        ([], ValueError, r"^X must have at least 1 rows, got 0$"),
+        ([], ValueError, r"^X must have at least 1 row, got 0$"),
         ([[]], ValueError, r"^X must have 40 columns, got 0 in row 0$"),
         ([["a"] * 40], TypeError, r"^X must be a list of rows, each a list of numbers: "),
         ([1, 2], TypeError, r"^X must be a list of rows, each a list of numbers: "),

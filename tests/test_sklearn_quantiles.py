@@ -98,7 +98,7 @@ def test_errors():
         estimator().fit(X, Y, np.ones(400))
     with pytest.raises(NotFittedError):
         estimator().predict_quantiles(X)
-    with pytest.raises(ValueError, match="loss must be several quantiles for predict_quantiles"):
+    with pytest.raises(ValueError, match="loss must have several quantiles for predict_quantiles"):
         MLPRegressor("quantile", (3,), max_iter=1).fit(X, Y).predict_quantiles(X)
 
 

@@ -201,5 +201,5 @@ def test_the_shell_exports_few_members(classifier, tmp_path):
     classifier.networks_[0].save(tmp_path / "net.json")
     done = run("net.json", "--c", "--members", "1")
     assert done.returncode == 2
-    assert "--members requires a model of a table" in done.stderr
+    assert "--members requires a table model" in done.stderr
     assert run("model.json", "--c", "--members", "1", "--network", "1").returncode == 2

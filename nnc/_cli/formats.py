@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from typing import Any, BinaryIO
 
 CHUNK_BYTES = 1 << 20  # bytes, or characters of text, that are read at a time
-SAMPLE_BYTES = 1 << 16  # bytes, or characters of text, at the start of a file in which the separator is detected
+SAMPLE_BYTES = 1 << 16  # size of the start of a file from which the separator is detected, in bytes or characters
 MAX_SAMPLE_RECORDS = 50  # records from which the separator is detected
 SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
 SUGGESTED_ENCODINGS = ("gb18030", "big5", "shift_jis", "euc_kr", "cp1252")  # suggested for a cell that is not UTF-8

@@ -134,7 +134,7 @@ class RunLog:
             self.file.flush()
 
     def epoch(self, network: int, record: Any) -> None:
-        """Write the end of an epoch of a network."""
+        """Write the line of the log for an epoch of a network."""
         numbers = {name: float(value) for name, value in record.numbers().items()}
         self.write("epoch", network=network, epoch=int(record["epoch"]), **numbers)
 

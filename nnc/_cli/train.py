@@ -125,7 +125,9 @@ def _read_data(arguments: Namespace, file: TableFile, screen: Screen) -> tuple[p
         frame = frame.filter(has_target)
         y = frame[target]
     if len(frame) < 2:
-        raise TableFileError(f"{file.name} has one row with a value of {target}: expected two or more, better hundreds")
+        raise TableFileError(
+            f"{file.name} has one row with a value of {target}: expected at least two, preferably hundreds"
+        )
     if y.n_unique() == 1:
         raise TableFileError(
             f"the target, column {target!r} of {file.name}, has the same value in all rows, {y[0]!r}: expected two or "

@@ -237,7 +237,9 @@ class Scaling:
         if wrong.any():
             j = int(wrong.argmax())
             pair = f"shift {self.shift.flat[j]} and factor {self.factor.flat[j]}"
-            raise ValueError(f"column {j} cannot be scaled: both must be finite and the factor not 0, got {pair}")
+            raise ValueError(
+                f"column {j} cannot be scaled: shift and factor must be finite and the factor not 0, got {pair}"
+            )
 
     def apply(self, array: ArrayLike, dtype: DTypeLike = np.float64) -> NDArray[Any]:
         """Compute (array - shift) * factor in float64.

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from nnc._inspection.problem import Array, Network
     from nnc._inspection.steps import LayerStep
 
-MAX_SAMPLED = 1000  # parameters of a network that are compared with finite differences
+MAX_SAMPLED = 1000  # largest number of parameters whose gradients are compared with finite differences
 TOLERANCE = {"float64": 1e-6, "float32": 1e-3}  # allowed relative difference
 MAX_STEPS = 8  # step sizes h of finite differences, each a fourth of the previous one
 # Smallest scale of relative differences, as a fraction of the largest gradient in the layer.

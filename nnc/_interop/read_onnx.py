@@ -223,7 +223,7 @@ class Reader:
         source = _last_step(labels.source.rows if isinstance(labels.source, Pair) else labels.source)
         if labels.dims is None:
             raise ValueError("its labels must be along the first axis")
-        # The largest input of a softmax is also its largest output.
+        # Softmax keeps the order of its inputs, so the label may be computed before or after it.
         before_softmax = output.previous if output.activation == "softmax" else None
         if source is not output and not (before_softmax and source is _last_step(before_softmax)):
             raise ValueError(f"its labels must be computed from the output {output.label}")

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 Form = tuple[Any, ...]
 X: Form = ("x",)
 UNARY = ("Sigmoid", "Tanh", "Relu", "Exp", "Log", "Abs", "Neg", "Erf", "Softplus")  # operators with one input
-MAX_FORMS = 8  # largest number of forms of one tensor, each relative to another tensor
+MAX_FORMS = 8  # largest number of formulas for one tensor, each a function of a different earlier tensor
 TOLERANCES = {"float32": 5e-7, "float64": 1e-15}  # largest relative deviation of constants due to rounding
 
 
@@ -116,7 +116,7 @@ def _parts(form: Form) -> Iterator[Form]:
 
 
 def _form_of_formulas(formulas: Sequence[str]) -> Form:
-    """Return the form of the nodes that nnc/_interop/onnx.py writes for formulas of `COMPOSED`."""
+    """Return the canonical formula of the nodes that nnc/_interop/onnx.py writes for an entry of `COMPOSED`."""
     graph = Graph("float64")
     result = graph.composed(formulas, "x")
     constants = Constants([parse(tensor, TENSOR_FIELDS, "") for tensor in graph.tensors], "")

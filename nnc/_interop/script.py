@@ -181,7 +181,7 @@ def self_test_values(self_test: dict[str, Any], dtype: str) -> dict[str, Any]:
 
 
 def list_literal(values: Sequence[Any]) -> str:
-    """Return a list of numbers, or of lists of numbers, as a literal of both languages."""
+    """Return a list of numbers, or of lists of numbers, as text that is valid in both Python and JavaScript."""
     if values and isinstance(values[0], (tuple, list)):
         return "[\n" + ",\n".join(list_literal(row) for row in values) + "\n]"
     return f"[{wrap_values(map(repr, values))}]"

@@ -241,7 +241,7 @@ def split_arguments(options: Mapping[str, Any], n: int) -> list[FitArguments]:
         if len(values) != n:
             raise ValueError(
                 f"{name} must have one value for each of {pluralize(n, 'network')}, got {len(values)}; "
-                "pass a value that applies to all networks without PerNetwork"
+                "to use one value for all networks, pass it without PerNetwork"
             )
     common = {name: value for name, value in options.items() if name not in network_values}
     common["n_threads"] = 1

@@ -276,7 +276,8 @@ def _checked_dropout(dropout: Any, n_hidden: int | None) -> list[float | None] |
         return None
     actual = fields.describe(dropout)
     if n_hidden is None:
-        raise ValueError(f"dropout is {actual}, expected null; networks with an input layer have Dropout layers")
+        hint = "networks with an Input layer have Dropout layers instead"
+        raise ValueError(f"dropout is {actual}, expected null; {hint}")
     if type(dropout) is not list or len(dropout) != n_hidden:
         raise ValueError(f"dropout is {actual}, expected a list of {n_hidden}, one item for each hidden layer")
     for i, rate in enumerate(dropout):

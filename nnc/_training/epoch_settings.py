@@ -86,7 +86,7 @@ def schedule_settings(
 
 
 def _resolved(name: str, value: Schedule | Callable[[int], float], last_epoch: int | None) -> Callable[[int], float]:
-    """Return a function of the epoch: a schedule without a length ends at the last epoch of the fit."""
+    """Return the function from the epoch to the value; a schedule without a length ends at the last epoch."""
     if isinstance(value, (type, ReduceLROnPlateau)):
         raise TypeError(f"{name} must be a number, a schedule or a function of the epoch, got {value!r}")
     if not isinstance(value, Schedule):

@@ -90,7 +90,7 @@ class Evaluator:
         self._append_metrics(P)
 
     def _append_metrics(self, P: NDArray[np.floating] | None) -> None:
-        """Append each metric of the outputs P; NaN if P is None."""
+        """Compute each metric from the outputs P and append it to its column; append NaN if P is None."""
         dataset = self.dataset
         for name, metric in self.options.metrics.items():
             value = np.nan if P is None else dataset.converter.measure(metric, dataset.metric_rows, P)

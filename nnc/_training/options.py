@@ -293,7 +293,7 @@ def settings(arguments: FitArguments, model: Model, state: TrainingState) -> dic
     if check_bool("regularize_bias", arguments.regularize_bias):
         core_settings["biases_too"] = True
     if model.has_dropout or not _is_zero(arguments.dropout):
-        dropout = cast("float | Sequence[float]", arguments.dropout)  # schedule_settings() has replaced schedules
+        dropout = cast("float | Sequence[float]", arguments.dropout)  # schedule_settings() handles schedules
         core_settings.update(dropout_settings(dropout, model, state))
     return core_settings
 

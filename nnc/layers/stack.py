@@ -208,7 +208,7 @@ class Stack(Value):
 
 
 def layer_name(index: int, count: int) -> str:
-    """Return the name of a parametric layer for people: "Hidden Layer 1", ..., "Output Layer"."""
+    """Return the readable name of a parametric layer: "Hidden Layer 1", ..., "Output Layer"."""
     return "Output Layer" if index == count - 1 else f"Hidden Layer {index + 1}"
 
 

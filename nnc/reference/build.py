@@ -56,7 +56,7 @@ def _random_parameters(
     """Return random W and b of a layer."""
     name = kind.init or init or ("he_uniform" if kind.activation == "relu" else "glorot_uniform")
     check_supported("init", [name], INITIALIZERS)
-    array = kind.parameter_arrays(input_shape)[0]  # shape, fan-in and fan-output_shape of W
+    array = kind.parameter_arrays(input_shape)[0]  # shape, fan-in and fan-out of W
     n_in, n_out = array.shape
     W = [[INITIALIZERS[name](stream, array.fan_in, array.fan_out) for _ in range(n_out)] for _ in range(n_in)]
     b = [stream.uniform() if name == "uniform" else 0.0 for _ in range(n_out)] if kind.bias else None

@@ -65,7 +65,8 @@ def checked_rows(name: str, table: Any, shape: tuple[int, ...], n_rows: int | No
     except (TypeError, ValueError, OverflowError) as error:
         raise TypeError(f"{name} must be a list of rows, each a list of numbers: {error}") from None
     if not rows or len(rows) != (n_rows or len(rows)):
-        raise ValueError(f"{name} must have {n_rows or 'at least 1'} rows, got {len(rows)}")
+        expected = pluralize(n_rows, "row") if n_rows else "at least 1 row"
+        raise ValueError(f"{name} must have {expected}, got {len(rows)}")
     for r, row in enumerate(rows):
         if len(row) != n_columns:
             raise ValueError(f"{name} must have {pluralize(n_columns, 'column')}, got {len(row)} in row {r}")

@@ -187,7 +187,7 @@ class NeuralNetwork:
             delta, gradient = layer.backward(A_in, A_out, dA)
             if gradient is not None:
                 gradients.insert(0, gradient)
-            if layer is not self.layers[0]:  # nothing needs the derivative by the inputs
+            if layer is not self.layers[0]:  # the derivative with respect to X is not needed
                 dA = layer.input_gradient(A_in, delta)
         return squared_error(P, y), gradients
 

@@ -103,7 +103,7 @@ class MLPRegressor(Estimator, neural_network.MLPRegressor):  # noqa: D101 (`__do
         check_is_fitted(self)
         if not self._taus:
             raise ValueError(
-                f"loss must be several quantiles for predict_quantiles, such as nnc.Quantile([0.1, 0.5, 0.9]), got "
+                f"loss must have several quantiles for predict_quantiles, such as nnc.Quantile([0.1, 0.5, 0.9]), got "
                 f"{self.loss!r}"
             )
         quantiles = self._by_quantile(self._forward_pass_fast(X))

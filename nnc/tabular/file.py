@@ -247,7 +247,7 @@ def _parse_task(document: dict[str, Any], target: Target) -> Task:
         raise ValueError(f"task.quantiles is {fields.describe(quantiles)}, expected increasing numbers between 0 and 1")
     classes = target.classes
     if (classes is not None) != (loss == CROSS_ENTROPY):
-        raise ValueError("target does not fit task: only one of them is for classification")
+        raise ValueError("target and task must both be for classification or both for regression")
     return Task(loss, target.n_outputs if classes is None else len(classes), tuple(quantiles))
 
 

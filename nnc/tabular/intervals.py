@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 MIN_SPREAD_ROWS = 120  # with fewer held-out rows all intervals have one width
 MAX_FIT_ROWS = 2000  # largest number of held-out rows on which a spread is fitted
 MAX_CALIBRATION_ROWS = 2000  # largest number of held-out rows from which quantiles are computed
-N_NETWORKS = 4  # networks of a spread; each one is validated on another quarter of the rows
+N_NETWORKS = 4  # number of networks that estimate the size of errors, each validated on a different quarter of the rows
 HIDDEN_UNITS, EPOCHS, BATCH_ROWS = 32, 30, 32  # architecture and training of each network of a spread
 LEARNING_RATE = 0.01
 MIN_RELATIVE_SPREAD = 0.2  # smallest spread, relative to the mean error

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-MIN_ROWS = 30  # a column may separate fewer rows by chance
-MIN_OTHER_ROWS = 10  # rows without the most frequent target; a column may separate fewer rows by chance
+MIN_ROWS = 30  # smallest table that is examined; in smaller ones a column may determine the target by chance
+MIN_OTHER_ROWS = 10  # smallest number of rows outside the most frequent class, for the same reason
 MAX_ROWS = 4000  # largest number of rows that are examined
 MAX_UNEXPLAINED = {"numbers": 1e-4, "classes": 1e-2}  # fraction of the variance of the target that a leak may leave
 BOUNDARY_COST = 1.0  # unavoidable squared error of the two rows at a boundary between two classes

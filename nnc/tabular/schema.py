@@ -46,9 +46,9 @@ if TYPE_CHECKING:
 BLOCK_ROWS = 1 << 13  # rows that are encoded at a time, so that temporary arrays fit into the cache
 N_BINS = 8  # default number of bins of the piecewise-linear encoding
 INTEGER_NAME = re.compile(r"0|[1-9]\d*", re.ASCII)
-# Encodings of columns with a format, by the kind of values that the format reads.
+# Encodings that a column of formatted text may have, by the type of its parsed values.
 ENCODINGS_BY_KIND = {"number": (Number, Binary, IgnoresValues), "date": (Date, IgnoresValues)}
-DEFAULTS_0_1_0 = {"format": None, "zone": "UTC"}  # keys of columns that files of nnc 0.1.0 lack
+DEFAULTS_0_1_0 = {"format": None, "zone": "UTC"}  # values of keys that are missing in files of nnc 0.1.0
 
 
 class ColumnDescription(NamedTuple):

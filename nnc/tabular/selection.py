@@ -41,7 +41,7 @@ class Gain(NamedTuple):
         return self.mean <= NOISE_ERRORS * self.error
 
     def scaled(self, factor: float) -> Gain:
-        """Return the gain on rows on which errors are more frequent by a factor."""
+        """Return the expected gain on rows whose errors are more frequent by this factor."""
         return Gain(self.mean * factor, self.error * factor)
 
 
@@ -80,11 +80,12 @@ def ensemble_gain(
     learned: NDArray[np.bool_],
     weights: NDArray[np.float64] | None,
 ) -> Gain:
-    """Return the gain of the mean of members over a single member, from rows that all of them have learned from.
+    """Return the gain of the mean of members over a single member, estimated on training rows.
 
-    The comparison is fair, because no row is held out from only one side. The difference of squared errors is the
-    variance of the members for any targets (Krogh and Vedelsby, 1995), so the gain in regression is the same on new
-    rows. In classification errors are rarer on these rows than on new rows, and so are differences; see `Gain.scaled`.
+    For each row, only members that have learned from it are used, both for the mean and as single members. So the
+    comparison is fair. The difference of squared errors is the variance of the members for any targets (Krogh and
+    Vedelsby, 1995), so the gain in regression is the same on new rows. In classification, errors and their differences
+    are rarer on training rows than on new rows; see `Gain.scaled`.
 
     Parameters
     ----------

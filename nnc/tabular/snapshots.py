@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from nnc.tabular.recipe import Task
 
 N_PARTS = 10  # number of parts of the held-out rows of a fold
-OTHER_PARTS = 1 - np.eye(N_PARTS)  # matrix that sums over the other parts
+OTHER_PARTS = 1 - np.eye(N_PARTS)  # 0/1 matrix; row k sums over all parts except part k
 EPSILON = 1e-30  # lower bound of probabilities in logarithms, and of divisors
 
 
