@@ -399,7 +399,7 @@ def test_callback_cannot_apply_gradients():
     net = network()
     X, y = data(net)
     gradients = net.gradients(X, y)
-    with pytest.raises(RuntimeError, match="is being trained"):
+    with pytest.raises(RuntimeError, match="is already being trained"):
         net.fit(X, y, epochs=2, lr=0.1, callback=lambda record: net.apply_gradients(gradients))
 
 

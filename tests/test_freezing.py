@@ -305,7 +305,7 @@ def test_a_checkpoint_knows_the_steps_that_a_layer_has_missed(name):
         ('"trainable": false', '"frozen": true', 'learning[0] has the unknown key "frozen", expected trainable, lr_f'),
         ('"lr_factor": 0.3', '"lr_factor": 0', "learning[1].lr_factor is 0, expected a number above 0"),
         ('"lr_factor": 0.3', '"lr_factor": 1e999', "learning[1].lr_factor is Infinity, expected a finite number"),
-        ('"missed_steps": 7', '"missed_steps": 8', "learning[0].missed_steps is 8, expected at most training.steps, 7"),
+        ('"missed_steps": 7', '"missed_steps": 8', "missed_steps is 8, expected at most training.steps, which is 7"),
         ('"missed_steps": 7', '"missed_steps": -1', "learning[0].missed_steps is -1, expected a whole number from 0"),
         ('"learning": [', '"learning": [null, ', "expected a list of 3, one item for each layer"),
     ],

@@ -1462,7 +1462,7 @@ def test_astype_names_parameter_beyond_range_of_dtype(value):
     for part, where in ((net.weights[0], "W"), (net.biases[1], "b")):
         before = part.copy()
         part.flat[1] = value
-        with pytest.raises(ValueError, match=rf"dtype must have room .* got 'float32', and {where}\[.*1\] of its"):
+        with pytest.raises(ValueError, match=rf"dtype must represent .* got 'float32', in which {where}\[.*1\] of"):
             net.astype("float32")
         assert np.array_equal(net.astype("float64").params, net.params)
         part[...] = before

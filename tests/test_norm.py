@@ -193,7 +193,7 @@ def test_vjp_and_jacobian_are_those_of_predict(name):
     way = rng.normal(size=X.shape)
     slope = (product(start, X + h * way) - product(start, X - h * way)) / (2 * h)
     assert abs((dX * way).sum() - slope) < 1e-6 * np.abs(dX * way).sum()
-    with pytest.raises(ValueError, match="dP must be left out where the network has BatchNorm"):
+    with pytest.raises(ValueError, match="dP must be left out if the network has BatchNorm"):
         net.train_step(X, dP=dP)
 
 

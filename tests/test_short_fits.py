@@ -279,7 +279,7 @@ def test_a_fit_during_a_fit_of_another_thread_is_refused():
         thread.start()
     for thread in threads:
         thread.join()
-    assert all("is being trained" in failure for failure in failures)
+    assert all("is already being trained" in failure for failure in failures)
     assert len(done) + len(failures) == 1200
     assert np.isfinite(net.params).all()
     net.fit(X, Y, epochs=1, lr=0.001)
