@@ -126,7 +126,7 @@ def convert_page(app, docname, content):
     elif page in OUTPUTS:
         text = pages.filled(text, OUTPUTS[page])
     if app.config.language == "zh_CN" and docname in TRANSLATED:
-        text = with_translated_code(text, docname)
+        text = catalogs.translate_blocks(text, catalogs.texts(docname))
     content[0] = convert_links(text, page.parent)
 
 
@@ -153,15 +153,8 @@ def run_pages(app):
         for page in NOTEBOOKS:
             notebooks.executed(page)
         if app.config.language == "zh_CN":
-            for page in pages.of_site():
-                name = page.relative_to(DOCS).with_suffix("").as_posix()
-                if name in TRANSLATED:
-                    pages.draw_translated(page, with_translated_code(page.read_text(encoding="utf-8"), name))
-
-
-def with_translated_code(text, name):
-    """Return the text of a page, with the comments in its code and the labels of its pictures in Chinese."""
-    return catalogs.translate_blocks(text, catalogs.texts(name))
+            for page, text in catalogs.translated_pages(pages.of_site()):
+                pages.draw_translated(page, text)
 
 
 def mark_english_pages(app, env):

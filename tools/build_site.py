@@ -12,6 +12,7 @@ from pathlib import Path
 
 os.environ["MPLBACKEND"] = "agg"
 
+import catalogs
 import notebooks
 import pages
 from sphinx.cmd.build import main as build
@@ -29,6 +30,8 @@ def main(folder: Path) -> int:
     # The pages run here instead of in docs/conf.py, so that the process of each language inherits the results.
     for page in pages.of_site():
         pages.shown(page)
+    for page, text in catalogs.translated_pages(pages.of_site()):
+        pages.draw_translated(page, text)
     pages.draw_examples(DOCS / "guide/examples.md")
     for page in sorted(DOCS.glob("notebooks/*.md")):
         notebooks.executed(page)

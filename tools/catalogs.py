@@ -64,6 +64,14 @@ def translate_blocks(page: str, translations: dict[str, str]) -> str:
     return PYTHON_BLOCK.sub(lambda block: translate_code(block[0], translations), page)
 
 
+def translated_pages(pages: Iterable[Path]) -> Iterator[tuple[Path, str]]:
+    """Yield the pages with a catalog, and their text with Chinese comments and labels."""
+    names = set(translated())
+    for page in pages:
+        if (name := page.relative_to(DOCS).with_suffix("").as_posix()) in names:
+            yield page, translate_blocks(page.read_text(encoding="utf-8"), texts(name))
+
+
 def extract(pages: Iterable[str], folder: Path, docs: Path = DOCS) -> None:
     """Write the messages of these pages into a folder, as .pot files."""
     pages = set(pages)

@@ -140,15 +140,17 @@ def shown(page: Path) -> list[str | None]:
     return outputs
 
 
+@functools.cache  # processes that the build of the site starts inherit the results
 def draw_translated(page: Path, text: str) -> None:
     """Run the translated text of a page, and put pictures that differ from the English ones next to the page.
 
-    They are named picture.zh_CN.svg, as Sphinx expects; text stays text in them, so that no Chinese font is needed.
+    They are named picture.zh_CN.svg, as Sphinx expects. Text is not converted to paths, so that no Chinese font is
+    needed.
     """
+    if "savefig(" not in text or text == page.read_text(encoding="utf-8"):
+        return
     import matplotlib
 
-    if text == page.read_text(encoding="utf-8"):
-        return
     with tempfile.TemporaryDirectory() as folder, matplotlib.rc_context({"svg.fonttype": "none"}):
         run(page, Path(folder), text)
         for picture in PICTURE.findall(text):
