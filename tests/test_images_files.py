@@ -275,7 +275,7 @@ def test_layers_with_something_wrong(place, value, message):
     ("members", "message"),
     [
         ({"version": 1}, 'layers[0].type is "input", which requires version 2, expected "dense" in version 1'),
-        ({"dropout": [0.5]}, "dropout is a list of 1, expected null; networks with an input layer have"),
+        ({"dropout": [0.5]}, "dropout is a list of 1, expected null; networks with an Input layer have"),
         ({"feature_names": ["a"]}, "feature_names is a list of 1, expected a list of 112 strings (n_in)"),
         ({"self_test": {"X": [0.5], "P": [0.5] * 3}}, "self_test.X has the wrong shape: 1 numbers found, 112 expected"),
         ({"layers": [{"type": "input", "shape": [8, 7, 2]}]}, 'layers[0].type is "input", expected "dense" for the'),
