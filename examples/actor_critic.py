@@ -55,7 +55,7 @@ class Carts:
         self.lengths = []  # steps of each finished episode
 
     def push(self, right):
-        """Move all carts; return which have fallen, which episodes ended, and the states before new episodes begin."""
+        """Move all carts; return fallen and ended carts, and the scaled states before new episodes begin."""
         self.state, self.age = next_state(self.state, right), self.age + 1
         fallen, last = has_fallen(self.state), self.state / SCALE
         ended = fallen | (self.age >= MAX_EPISODE_STEPS)
@@ -115,7 +115,7 @@ print(predict)
 def draw(ax):
     ax.plot(means)
     ax.set_xlabel(f"rounds of {CARTS * ROUND_STEPS} steps")
-    ax.set_ylabel("steps is_upright")
+    ax.set_ylabel("steps upright")
 
 
 save_picture(draw)

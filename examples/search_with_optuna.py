@@ -42,7 +42,7 @@ def main(trials=20):
         ax.plot([trial.value for trial in study.trials], "o", label="trials")
         ax.plot(np.minimum.accumulate([trial.value for trial in study.trials]), label="lowest so far")
         ax.set_xlabel("trial")
-        ax.set_ylabel("loss of fold-out rows")
+        ax.set_ylabel("loss of held-out rows")
         ax.legend()
 
     save_picture(draw)
