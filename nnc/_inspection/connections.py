@@ -147,12 +147,12 @@ class Connection:
         return A * W if self.columnwise else A @ W
 
     def multiply_transposed(self, D: NDArray[Any], W: NDArray[Any]) -> NDArray[Any]:
-        """Return D W', the sum over the neurons of D multiply weight for each input."""
+        """Return D W', for each input the sum over the neurons of D times weight."""
         product: NDArray[Any] = D * W if self.columnwise else D @ W.T
         return product
 
     def weight_sums(self, A: Array, D: Array) -> Array:
-        """Return A' D, the sum over the rows of input multiply D for each weight."""
+        """Return A' D, for each weight the sum over the rows of input times D."""
         return (A * D).sum(axis=0, keepdims=True) if self.columnwise else A.T @ D
 
     @property
@@ -198,17 +198,17 @@ def equivalence_labels(connections: list[Connection], X: Array, widths: list[int
     numbers is the maximum, although they may differ by rounding. `widths` are the numbers of neurons of each layer.
     """
     labels: list[list[NDArray[np.int64]]] = [[] for _ in connections]
-    last = max((l for l, way in enumerate(connections) if any(pool.is_max for pool in way.pools)), default=-1)
+    last = max((l for l, c in enumerate(connections) if any(pool.is_max for pool in c.pools)), default=-1)
     current: NDArray[Any] = np.unique(X, return_inverse=True)[1].reshape(X.shape)
-    for l, way in enumerate(connections[: last + 1]):
-        for pool in way.pools:
+    for l, connection in enumerate(connections[: last + 1]):
+        for pool in connection.pools:
             labels[l].append(current)
             gathered = np.moveaxis(pool.windows.gather(current), 2, 3)
             current = _row_labels(gathered.reshape(-1, gathered.shape[3])).reshape(len(X), -1)
-        if way.columnwise:  # the function depends on the channel only
+        if connection.columnwise:  # the function depends on the channel only
             current = current * widths[l] + np.arange(current.shape[1]) % widths[l]
             continue
-        rows = _row_labels(way.rows(current, -1))
+        rows = _row_labels(connection.rows(current, -1))
         current = (rows[:, None] * widths[l] + np.arange(widths[l])).reshape(len(X), -1)
     return labels
 

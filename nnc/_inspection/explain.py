@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from nnc._inspection.steps import PoolStep
     from nnc._inspection.text import Scaling
 
-MAX_SHOWN = 12  # neurons, inputs or rows that the text shows; of more, it shows the first SHORTENED
-SHORTENED = 3
-MAX_SHOWN_PIXELS = 36  # numbers of an image, all channels together, and windows in a sum
+MAX_SHOWN = 12  # the text shows up to this many neurons, inputs or rows completely
+SHORTENED_LENGTH = 3  # number of items that the text shows of more
+MAX_SHOWN_PIXELS = 36  # the same as MAX_SHOWN for numbers of an image, all channels together, and windows in a sum
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -41,9 +41,9 @@ class Explanation:
     loss_parameter : float or None
         Parameter of the loss, such as delta of Huber.
     X : array (n, n_in)
-        Scaled inputs.
+        Inputs of the first layer, after scaling.
     y : array (n, n_out)
-        Scaled targets; for labels one-hot rows with label smoothing.
+        Targets of the loss, after scaling; for labels one-hot rows with label smoothing.
     P : array (n, n_out)
         Outputs of the network before the step.
     terms : array (n, n_out)
@@ -97,9 +97,9 @@ def explain_step(
     net : NeuralNetwork
         The network.
     X : array (n, n_in)
-        Scaled inputs. A vector is one row, or one column if the network has one input.
+        Inputs of the first layer, after scaling. A vector is one row, or one column if the network has one input.
     y : array (n, n_out), or (n,)
-        Scaled targets; labels from 0 to n_out - 1 for "cross_entropy", 1 and -1 for "hinge".
+        Targets of the loss, after scaling; labels from 0 to n_out - 1 for "cross_entropy", 1 and -1 for "hinge".
     lr : float
         Learning rate.
     scaling_X, scaling_y : Scaling, optional
@@ -391,7 +391,7 @@ def _outputs(windows: Windows, channel: str = "Channel") -> Iterator[tuple[str, 
 def _pixels(windows: Windows) -> int:
     """Return the number of pixels that the text shows."""
     n = len(windows.indices)
-    return n if math.prod(windows.output_shape) <= MAX_SHOWN_PIXELS else min(SHORTENED, n)
+    return n if math.prod(windows.output_shape) <= MAX_SHOWN_PIXELS else min(SHORTENED_LENGTH, n)
 
 
 def _omitted_pixels(windows: Windows, channel: str) -> Iterator[str]:
@@ -413,13 +413,13 @@ def _at(index: int, *sizes: int) -> str:
 
 def _first(n: int, limit: int = MAX_SHOWN) -> range:
     """Return the indices that the text shows of n items."""
-    return range(n if n <= limit else SHORTENED)
+    return range(n if n <= limit else SHORTENED_LENGTH)
 
 
 def _omitted(n: int, noun: str, indent: str = "  ") -> Iterator[str]:
     """Yield a line with the number of omitted items, if any."""
     if n > MAX_SHOWN:
-        yield f"{indent}... and {n - SHORTENED} more {noun}s"
+        yield f"{indent}... and {n - SHORTENED_LENGTH} more {noun}s"
 
 
 def _n(number: float) -> str:
@@ -441,5 +441,5 @@ def _listed(numbers: Array) -> str:
 
 def _added(terms: list[str], last: list[str] | None = None, limit: int = MAX_SHOWN, separator: str = " + ") -> str:
     """Return a sum as text; if there are more than `limit` terms, only the first ones, followed by `last`."""
-    more = [f"({len(terms) - SHORTENED} more)"] if len(terms) > limit else []
+    more = [f"({len(terms) - SHORTENED_LENGTH} more)"] if len(terms) > limit else []
     return separator.join([terms[i] for i in _first(len(terms), limit)] + more + (last or []))

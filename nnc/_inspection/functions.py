@@ -23,7 +23,7 @@ from nnc._inspection.gradients import (
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-MIN_OUTPUT_SCALE = 1e-3  # the step of a difference is eps times the output, or times this if the output is smaller
+MIN_OUTPUT_SCALE = 1e-3  # h is eps times the absolute output, which is limited to the range from this to 1
 MIN_KINK = 0.01  # smallest change of the slope that counts as a kink, relative to the slope
 ROUNDING_ERRORS = 8  # assumed rounding errors of the loss in a difference, in units of its precision
 
@@ -39,7 +39,7 @@ class LossFunction(Protocol):
 
 @dataclass(frozen=True)
 class FunctionCheck(LayerCheck):
-    """Result for a loss function; the outputs P take the index of parameters."""
+    """Result for a loss function, whose outputs P are checked like the parameters of a layer."""
 
     noun: ClassVar[str] = "outputs"
 

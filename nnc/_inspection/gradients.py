@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 MAX_SAMPLED = 1000  # largest number of parameters whose gradients are compared with finite differences
 TOLERANCE = {"float64": 1e-6, "float32": 1e-3}  # allowed relative difference
-MAX_STEPS = 8  # step sizes h of finite differences, each a fourth of the previous one
+MAX_STEPS = 8  # largest number of step sizes h of finite differences, each a fourth of the previous one
 # Smallest scale of relative differences, as a fraction of the largest gradient in the layer.
 MIN_SCALE = {"float64": 1e-6, "float32": 1e-2}
 MAX_ROUNDING = 4  # a gradient is not compared if its rounding error may exceed this multiple of the tolerance
@@ -118,7 +118,7 @@ class GradientCheck:
 
     @property
     def wrong(self) -> bool:
-        """True if a layer is wrong. If `ok` is False, too, nothing could be compared in some layer."""
+        """True if a layer is wrong. If `wrong` and `ok` are both False, nothing could be compared in some layer."""
         return any(layer.wrong for layer in self.layers)
 
     @property

@@ -128,7 +128,8 @@ class Problem:
     def loss_from(self, l: int, Z: Array) -> tuple[float, list[Array], list[NDArray[Any]]]:
         """Return the loss if layer l had the net inputs Z, the net inputs from there on, and the side of each kink.
 
-        The side of a kink is the sign of the net input of relu, and the index of the maximum of a pool window.
+        The side of a kink is the sign of the net input of relu, the label of the maximum of a pool window (see
+        `equivalence_labels`), and the branch of the loss.
         """
         net_inputs, sides, A = [], [], Z
         for k, row in enumerate(self.activations[l:], l):

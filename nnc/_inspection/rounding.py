@@ -241,8 +241,9 @@ def _loss_error(problem: Problem, output: LayerStep, last: _Forward, eps: float)
     reach = last.Z + eps * abs(output.Z)
     if not problem.activations[-1].elementwise:
         reach = reach.max(axis=1, keepdims=True)
-    change = abs(output.delta) * reach
-    if not problem.loss.output_required:
+    if problem.loss.output_required:
+        change = abs(output.delta) * reach
+    else:
         change = abs(output.dA) * (last.A + eps * abs(problem.y))
     error = float((change + (3 + _terms(terms.size)) * eps * abs(terms)).sum())
     if not problem.loss.squared_error_factor:
