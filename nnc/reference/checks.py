@@ -88,11 +88,10 @@ def flattened(values: Any, shape: tuple[int, ...]) -> list[Any]:
     """
     if not values or not hasattr(values[0], "__len__"):
         return list(values)
+    expected = "an image must be flat or have shape (height, width, channels)"  # `shape` may be that of a part
     if len(values) != shape[0]:
-        raise ValueError(
-            f"an image must be flat or have shape {shape}, got {len(values)} parts where {shape[0]} were expected"
-        )
+        raise ValueError(f"{expected}, got {len(values)} parts where {shape[0]} were expected")
     parts = [flattened(part, shape[1:]) for part in values]
     if any(len(part) != math.prod(shape[1:]) for part in parts):
-        raise ValueError(f"an image must be flat or have shape {shape}, got a part whose shape is not {shape[1:]}")
+        raise ValueError(f"{expected}, got a part whose shape is not {shape[1:]}")
     return [number for part in parts for number in part]

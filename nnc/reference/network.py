@@ -174,7 +174,7 @@ class NeuralNetwork:
     def _backward(self, X: Rows, y: Rows) -> tuple[float, list[Gradient]]:
         """Return the sum of (p - y)^2 and the gradients, by the chain rule from the last layer to the first."""
         if len(X) < self.stack.min_batch_rows:
-            raise ValueError("X must have at least 2 rows for BatchNorm: a single number has no variance")
+            raise ValueError("X must have at least 2 rows in each batch for BatchNorm: a single number has no variance")
         A = self._forward(X, training=True)
         P = A[-1]
 
@@ -242,7 +242,7 @@ class NeuralNetwork:
         Returns
         -------
         History
-            The loss of an epoch is the sum over its batches, each computed before its step.
+            The loss of an epoch is that of all rows, each predicted before the step of its batch.
 
         Raises
         ------
