@@ -30,8 +30,7 @@ def run(arguments: Namespace) -> int:
         )
     if arguments.members is not None and isinstance(model, (nnc.NeuralNetwork, nnc.Ensemble)):
         raise UsageError(
-            f"--members requires a table model, but {arguments.file} is a network or an ensemble; "
-            "use --network instead"
+            f"--members requires a table model, but {arguments.file} is a network or an ensemble; use --network instead"
         )
     if arguments.network is not None or isinstance(model, nnc.NeuralNetwork):
         model = select_network(model, arguments.network or 1)

@@ -118,13 +118,13 @@ class TableFile:
         column : str, optional
             Name of the column of the cell.
         """
-        line = f"row {row + 1}"
+        position = f"row {row + 1}"
         if self.kind in ("text", "json lines"):
-            line = f"line {next(islice(self._line_numbers(), row, None))}"
+            position = f"line {next(islice(self._line_numbers(), row, None))}"
         if column is None:
-            return f"{line} of {self.name}"
+            return f"{position} of {self.name}"
         number = f"column {self.names.index(column) + 1} ({column})" if column in self.names else f"column {column}"
-        return f"{line}, {number} of {self.name}"
+        return f"{position}, {number} of {self.name}"
 
     def _line_numbers(self) -> Iterator[int]:
         """Yield the number of the line in which each row begins."""

@@ -22,9 +22,8 @@ BATCH_ROWS = 50_000  # rows that are read and predicted at a time
 MISSING_VALUES = ("NA", "N/A", "n/a", "NaN", "nan", "NULL", "null", "None", "<NA>", "#N/A", "?")
 # Numbers as in nnc.tabular.cells: digits with a leading 0 are text, because they may be a postal code.
 NUMBER = r"^[+-]?(?:(?:(?:0|[1-9]\d*)(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?|(?i:inf(?:inity)?))$"
-ARGUMENT_NAME = re.compile(
-    r"^(X|y)(?= must|:)"
-)  # name of the invalid argument at the start of an error message of nnc.tabular
+# Name of the invalid argument at the start of an error message of nnc.tabular.
+ARGUMENT_NAME = re.compile(r"^(X|y)(?= must|:)")
 ARGUMENT_DESCRIPTIONS = {"X": "the table {}", "y": "the target of {}"}
 MIN_INEXACT_DIGITS = 16  # integers with fewer digits are exact in float64
 NUMERIC_FRACTION = 0.9  # a text column with at least this fraction of numbers probably contains typing errors

@@ -258,7 +258,7 @@ def dashed_line(x1: float, y1: float, x2: float, y2: float) -> str:
 
 
 def _image_size(shape: tuple[int, ...]) -> tuple[float, float]:
-    """Return height and width of an image in the drawing; they grow with the square root of its longer side."""
+    """Return height and width of an image in the drawing; the longer side has 14 to 120 pixels."""
     longest = max(shape[:2])
     scale = min(120.0, max(14.0, 15 * sqrt(longest))) / longest
     return shape[0] * scale, shape[1] * scale

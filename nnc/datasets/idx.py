@@ -134,8 +134,6 @@ def _read(file: BinaryIO, n: int) -> bytes:
     except EOFError:
         raise _InvalidContentError("the gzip stream is truncated; download the file again") from None
     except (error, OSError) as reason:
-        if (
-            isinstance(reason, OSError) and reason.errno is not None
-        ):  # errors of the system have an errno, those of gzip do not
+        if isinstance(reason, OSError) and reason.errno is not None:  # errors of gzip have no errno
             raise
         raise _InvalidContentError(f"the gzip stream is damaged ({reason}); download the file again") from None

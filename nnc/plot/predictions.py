@@ -241,7 +241,9 @@ def predictions(
     kind = check_choice("kind", kind or ("calibration" if is_classifier else "actual"), KINDS)
     bins = check_count("bins", bins)
     if (kind == "calibration") != is_classifier:
-        expected = "'calibration' for a classifier" if is_classifier else "'actual', 'residuals' or 'intervals' here"
+        expected = (
+            "'calibration' for a classifier" if is_classifier else "'actual', 'residuals' or 'intervals' for regression"
+        )
         raise ValueError(f"kind must be {expected}, got {kind!r}")
     if (kind == "intervals") != (band is not None):
         raise ValueError(f"band must be passed with kind='intervals' and only then, got {band!r} with {kind!r}")
