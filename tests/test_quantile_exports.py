@@ -144,6 +144,17 @@ def test_ensemble_of_quantiles(tmp_path):
     assert np.array(P) == pytest.approx(ensemble.predict(X[:5]), rel=1e-12)
 
 
+def test_ensemble_of_quantiles_in_onnx(tmp_path):
+    onnx = pytest.importorskip("onnx")
+    reference = pytest.importorskip("onnx.reference")
+    ensemble = nnc.Ensemble([network(seed=seed) for seed in range(3)])
+    ensemble.to_onnx(tmp_path / "net.onnx")
+    model = onnx.load(tmp_path / "net.onnx")
+    onnx.checker.check_model(model, full_check=True)
+    (P,) = reference.ReferenceEvaluator(model).run(None, {"X": X})
+    assert pytest.approx(ensemble.predict(X), rel=1e-12) == P
+
+
 def test_heads_without_output_activation(tmp_path):
     heads = nnc.Heads([nnc.Head(1, "mse"), nnc.Head(1, "mae")])
     net = NeuralNetwork([3, 4, 2], loss=heads, seed=0)

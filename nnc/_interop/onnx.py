@@ -143,7 +143,7 @@ class Graph(Writer):
         self.channels_are_first = False  # whether the last value is an image with channels first
 
     def node(
-        self, operator: str, *inputs: str, name: str | None = None, unused_output: str = "", **attributes: Any
+        self, operator: str, *inputs: str, name: str | None = None, unused_output: bool = False, **attributes: Any
     ) -> str:
         """Add a node, and return the name of its output.
 
@@ -154,13 +154,13 @@ class Graph(Writer):
             Names of the input values.
         name : str, optional
             Name of the output. Default: a new one.
-        unused_output : str
-            Name of a second output, which an operator requires and no node reads; "" for none.
+        unused_output : bool
+            Whether the operator requires a second output, which no node reads.
         **attributes
             Attributes of the operator.
         """
         name = name or f"{operator}_{len(self.nodes)}"
-        outputs = [name, unused_output] if unused_output else name
+        outputs = [name, f"{name}_unused"] if unused_output else name
         encoded = [_attribute(key, value) for key, value in attributes.items()]
         self.nodes.append(message((1, [*inputs]), (2, outputs), (3, name), (4, operator), (5, encoded)))
         return name
@@ -274,11 +274,17 @@ class Graph(Writer):
 
     def sort(self, operation: op.Sort, value: str) -> str:
         """Add the nodes that sort the quantiles of each target."""
-        n, count = prod(operation.output_shape), self.tensor([operation.groups], (1,), "int64")
-        groups = self.tensor([-1, operation.groups, n // operation.groups], (3,), "int64")
-        value = self.node("Reshape", value, groups)
-        value = self.node("TopK", value, count, axis=1, largest=0, unused_output="quantile_indices")
-        return self.node("Flatten", value, axis=1)
+        n = prod(operation.output_shape) // operation.groups
+        return self.node("Flatten", self.sorted_groups(value, operation.groups, n), axis=1)
+
+    def sorted_groups(self, value: str, groups: int, n: int) -> str:
+        """Add the nodes that reshape rows to `groups` groups of n numbers and sort along the groups.
+
+        Return the name of the result, which has three axes.
+        """
+        value = self.node("Reshape", value, self.tensor([-1, groups, n], (3,), "int64"))
+        count = self.tensor([groups], (1,), "int64")
+        return self.node("TopK", value, count, axis=1, largest=0, unused_output=True)
 
     def number(self, value: float) -> str:
         """Add a constant tensor that is one number, and return its name."""

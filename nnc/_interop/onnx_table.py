@@ -76,9 +76,7 @@ class TableGraph(Graph):
         """
         n, shape = model.n_targets, (len(model.quantiles), model.n_targets)
         if model.quantiles:
-            value = self.node("Reshape", value, self.tensor([-1, *shape], (3,), "int64"))
-            count = self.tensor(shape[:1], (1,), "int64")
-            value = self.node("TopK", value, count, axis=1, largest=0, unused_output="quantile_indices")
+            value = self.sorted_groups(value, *shape)
         for operator, numbers in zip(("Max", "Min"), model.bounds or (), strict=False):
             value = self.node(operator, value, self.tensor(numbers, (n,)))
         if not model.quantiles:
