@@ -10,7 +10,7 @@ import sys
 from textwrap import indent
 from typing import TYPE_CHECKING, Any
 
-from nnc._interop.c_source import CLASS_FUNCTIONS, COMPARISONS, SELF_TEST, Source, initializer, literal
+from nnc._interop.c_source import CLASS_FUNCTIONS, COMPARISONS, FUNCTIONS, SELF_TEST, Source, initializer, literal
 from nnc._registry import formulas
 from nnc._serialization.text import TOLERANCES
 from nnc._version import __version__
@@ -113,13 +113,7 @@ static inline void ${name}_predict(const double *row, double *out)
 }
 """
 SORT = """
-    for (i = $targets; i < ${NAME}_N_OUT; i++) { /* sort the quantiles of each target */
-        const double number = out[i];
-        int j = i - $targets;
-        for (; j >= 0 && out[j] > number; j -= $targets)
-            out[j + $targets] = out[j];
-        out[j + $targets] = number;
-    }"""
+    ${name}_sort(out, ${NAME}_N_OUT, $targets);"""
 BOUNDS = """
     for (i = 0; i < ${NAME}_N_OUT; i++) {
         static const double lower[$targets] = $lower;
@@ -251,6 +245,7 @@ class TableSource(Source):
             *self.functions.values(),
             inputs,
             self.output_function(model),
+            *([self.fill(FUNCTIONS["sort"], **double)] if model.quantiles else []),
             self.fill(
                 PREDICT,
                 buffers="\n    ".join(self.buffer_definitions()),
