@@ -190,6 +190,22 @@ def test_files_keep_the_settings(tmp_path, name, checkpoint, named):
     assert line not in loaded.summary().splitlines()
 
 
+class OwnLR(nnc.StepLR):
+    """A schedule of a class that files do not describe."""
+
+
+@pytest.mark.parametrize("lr", [OwnLR(0.1, step_size=2), nnc.Warmup(OwnLR(0.1, step_size=2), epochs=1)])
+def test_network_with_schedule_of_own_class_is_loaded(lr):
+    net = fitted(epochs=4, lr=lr)
+    for checkpoint in (False, True):
+        loaded = nnc.from_json(net.to_json(checkpoint))
+        assert loaded.predict(X).tobytes() == net.predict(X).tobytes()
+        assert f"lr {type(lr).__name__}" in loaded.summary()
+    with pytest.raises(ValueError, match="lr must be passed again"):
+        loaded.fit(X, Y, epochs=1)
+    assert same(fitted(loaded, epochs=2, lr=0.1), fitted(net, epochs=2, lr=0.1))
+
+
 def test_wrong_settings_of_a_file_are_refused(tmp_path):
     net = fitted(epochs=4)
     document = json.loads(net.to_json())

@@ -28,14 +28,15 @@ docs/file-format.md describes all members and the layers of images. Some members
     steps in which the layer was frozen.
 `settings`
     Settings of the last fit, which summaries show: {"preset": "auto" or "plain", "optimizer": {"name": "adam", its
-    options}, "lr": null, a number, a schedule or the name of a function, "batch_size": 32, "epochs": 20 or null}. No
-    prediction and no later training depends on them. Unknown members are ignored.
+    options}, "lr": null, a number, a schedule or the name of a user's function or class, "batch_size": 32, "epochs": 20
+    or null}. No prediction and no later training depends on them. Unknown members are ignored.
 `training`
     Training state of a checkpoint: {"optimizer": {"name": "adam", its options}, "steps": 0, "powers": [3 numbers],
     "epoch": 0, "schedule": null or {"name": ..., options}, "moments": [a vector of all parameters, ...], "history":
     {"loss": [...], "lr": [...], "seconds": [...], other columns by name}}. In other columns, null stands for numbers
-    that are not finite. A schedule named "function" was a function of the user, which is not saved. "by_rule": true
-    means that nnc chose the optimizer, the learning rate and the batch size; otherwise the member is missing.
+    that are not finite. A schedule named "function" was a function of the user, or a schedule of a user's class, which
+    is not saved. "by_rule": true means that nnc chose the optimizer, the learning rate and the batch size; otherwise
+    the member is missing.
 
 `dtype`, `loss` and `layers` are required. All other members may be missing or null, which means their default. Unknown
 members of this object are ignored. Everything else is validated on reading and on writing: a document that was read can

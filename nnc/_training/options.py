@@ -194,11 +194,15 @@ def resolved_settings(
 
 def settings_to_dict(settings: dict[str, Any]) -> dict[str, Any]:
     """Return the settings of a History as plain values for files, which contain the scalings elsewhere."""
+    from nnc._training.schedules import is_stored
+
     lr = settings["lr"]
+    if callable(lr):  # replace a schedule of a user's class by its name, as no reader knows the class
+        lr = lr.to_dict() if is_stored(lr) else type(lr).__name__
     return {
         **{name: settings[name] for name in ("preset", "batch_size", "epochs")},
         "optimizer": settings["optimizer"].to_dict(),
-        "lr": lr.to_dict() if hasattr(lr, "to_dict") else lr,
+        "lr": lr,
     }
 
 

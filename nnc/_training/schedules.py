@@ -33,6 +33,7 @@ __all__ = [
     "Schedule",
     "StepLR",
     "Warmup",
+    "is_stored",
     "schedule_from_dict",
 ]
 
@@ -435,6 +436,15 @@ SCHEDULES: dict[str, type[Schedule]] = {
         ReduceLROnPlateau,
     )
 }
+
+
+def is_stored(schedule: Any) -> bool:
+    """Return whether `schedule_from_dict` restores a schedule, whose class and nested schedule must be in SCHEDULES.
+
+    Subclasses and functions of the user are not restored.
+    """
+    nested = getattr(schedule, "schedule", None)
+    return type(schedule) in SCHEDULES.values() and (nested is None or is_stored(nested))
 
 
 def schedule_from_dict(d: Any) -> Schedule:

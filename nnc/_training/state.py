@@ -33,7 +33,7 @@ NO_MOMENTS = {np.dtype(number): np.zeros((0, 0), number) for number in (np.float
 MAX_STORED_FITS = 1000  # store the histories of at most this many fits
 MIN_STORED_EPOCHS = 100_000  # delete old histories only if at least this many epochs remain
 RESTART_HINT = "pass lr again, such as lr=0.01, or reset_optimizer=True to start anew"  # remedy if a schedule is over
-FUNCTION = "function"  # name in a file for a learning rate that was a function of the caller
+FUNCTION = "function"  # name in a file for a function of the caller, or a schedule of a class of the caller
 
 
 def missing_function(epoch: int) -> float:
@@ -397,13 +397,18 @@ class TrainingState:
         return state
 
     def _schedule_to_dict(self) -> dict[str, Any] | None:
-        """Return the schedule for a file; None for a constant rate. A function is replaced by a fixed name."""
-        if self.schedule is None:
+        """Return the schedule for a file; None for a constant rate.
+
+        A function, or a schedule of a user's class, is replaced by a fixed name.
+        """
+        from nnc._training.schedules import is_stored
+
+        schedule: Any = self.schedule
+        if schedule is None:
             return None
-        to_dict: Callable[[], dict[str, Any]] | None = getattr(self.schedule, "to_dict", None)
-        if to_dict is None:
+        if not is_stored(schedule):
             return {"name": FUNCTION}
-        document = to_dict()
+        document: dict[str, Any] = schedule.to_dict()
         return document if self.plateau is None else {**document, "state": self.plateau.to_dict()}
 
     def _schedule_from_dict(self, document: dict[str, Any] | None) -> None:
