@@ -58,11 +58,11 @@ for t in range(WEEK, HOURS - 1):
         series.append(abs(forecast - truth))
     learn(row, truth)
 
-print("mean absolute error, MW    before the change    first month after     later months")
+print("mean absolute error, MW    before the change    first month after         later months")
 for name, series_errors in errors.items():
     month = CHANGE - WEEK + 4 * WEEK
     parts = series_errors[WARM_UP : CHANGE - WEEK], series_errors[CHANGE - WEEK : month], series_errors[month:]
-    print(f"{name:20}", *(f"{np.mean(part):20.2f}" for part in parts))
+    print(f"{name:23}", *(f"{np.mean(part):20.2f}" for part in parts))
 mean = {name: np.mean(series_errors[WARM_UP:]) for name, series_errors in errors.items()}
 naive = min(mean["an hour ago"], mean["a week ago"])
 print(f"the network has {mean['network'] / naive:.0%} of the error of the better naive forecast")

@@ -56,5 +56,5 @@ def learn(examples: Examples):
 
 @app.get("/network")
 def network():
-    """Return the network as the JSON document that `nnc.load` reads."""
+    """Return the summary of the network and its JSON text, which `nnc.from_json` reads."""
     return {"summary": net.summary(), "document": net.to_json()}
