@@ -275,7 +275,7 @@ def to_c(documents: Sequence[dict[str, Any]], name: str, dtype: str, predict: Ca
     Raises
     ------
     ValueError
-        `name` is no identifier of C, a number is outside the range of `dtype`, or a layer is not supported.
+        `name` is not a C identifier, a number is outside the range of `dtype`, or a layer is not supported.
     """
     programs = build_programs(documents, predict)
     source = Source(name, dtype)

@@ -129,7 +129,7 @@ def to_c_table(model: TableProgram, name: str) -> str:
     Raises
     ------
     ValueError
-        `name`, the prefix of all names in the header, is no C identifier.
+        `name`, the prefix of all names in the header, is not a C identifier.
     """
     source = TableSource(name, "float32")
     inputs = source.input_function(model)

@@ -6,9 +6,9 @@ round(W / scale), from -127 to 127. The sum over i of W[i][j] x[i] is then a pro
 fits into 32 bits.
 
 The sum is converted to the range of the output by an integer multiplication and a shift (Jacob et al., 2018,
-"Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference"). The end of the range at
-0 applies relu; other activations are tables with 256 entries. The integer sums of the last layer are converted to
-floats, and the output activation is computed in floats.
+"Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference"). A relu needs no
+operation: the range of the outputs before it begins at 0, so clipping applies it. Other activations are tables with 256
+entries. The integer sums of the last layer are converted to floats, and the output activation is computed in floats.
 """
 
 from __future__ import annotations
@@ -311,10 +311,10 @@ def _quantize_layer(operation: Any, input_range: Range, output_range: Range | No
 # ------------------------------------------------------------------------------------------------ evaluation in floats
 
 
-def windows(x: Array, below: Any, window: Any, stride: Any, pad: Any = (0, 0, 0, 0)) -> Array:
+def windows(x: Array, input_shape: Any, window: Any, stride: Any, pad: Any = (0, 0, 0, 0)) -> Array:
     """Return the windows of images (n, numbers) with zero padding, as an array (n, rows, columns, ky, kx, channels)."""
     top, left, bottom, right = pad
-    images = np.pad(x.reshape(-1, *below), ((0, 0), (top, bottom), (left, right), (0, 0)))
+    images = np.pad(x.reshape(-1, *input_shape), ((0, 0), (top, bottom), (left, right), (0, 0)))
     views = np.lib.stride_tricks.sliding_window_view(images, window, axis=(1, 2))
     return views[:, :: stride[0], :: stride[1]].transpose(0, 1, 2, 4, 5, 3)
 

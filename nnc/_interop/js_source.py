@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from nnc._interop.program import SCALE_SIGNS, wrap_values
-from nnc._interop.script import Language, head_values, self_test_values, to_script
+from nnc._interop.script import Language, header_values, self_test_values, to_script
 from nnc._registry import formulas
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ function softmax(x) {
 }
 """,
 }
-HEAD = """\
+HEADER = """\
 // Neural network {title}, exported by nnc {version}. An ES module without dependencies.
 //
 //   import {{ {names} }} from "./net.js";
@@ -173,7 +173,7 @@ def assemble(program: Program, constants: str, functions: str, statements: str) 
     """Return the text of the module."""
     has_classes = program.task in ("multiclass", "binary")
     names = "predict, predictClass, classes" if has_classes else "predict"
-    parts = [HEAD.format(names=names, **head_values(program))]
+    parts = [HEADER.format(names=names, **header_values(program))]
     if has_classes:
         parts.append(f"export const classes = [{wrap_values(map(_label_literal, program.labels))}];\n")
     parts += ["\n" + constants + "\n", "\n" + functions + "\n", PREDICT.format(statements=statements)]

@@ -140,7 +140,7 @@ def _input_shape(model: Any) -> tuple[int, ...]:
     """Return the shape of a row of inputs."""
     shape = getattr(model, "input_shape", None) if model.built else None
     if shape is None:
-        raise ValueError("model must have a known input shape, got one that was not built; call model.build first")
+        raise ValueError("model must have an input shape, got one that was not built; call model.build first")
     if isinstance(shape, list) or not all(isinstance(n, int) for n in shape[1:]):
         raise ValueError(f"model must have one input with a fixed shape except for the number of rows, got {shape}")
     return tuple(shape[1:])

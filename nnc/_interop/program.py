@@ -110,19 +110,19 @@ def build_operations(document: dict[str, Any]) -> tuple[Shape, tuple[Operation, 
     layer_classes, layers = layer_classes_by_type(), document["layers"]
     first = layers[0]
     shape: Shape = tuple(first["shape"]) if first["type"] == Input.type else (first["n_in"],)
-    below, sizes = shape, [math.prod(shape)]
+    layer_shape, sizes = shape, [math.prod(shape)]
     operations: list[Operation] = []
     if document["scale_X"] is not None:
         operations.append(_input_scaling(shape, document["scale_X"]))
     for layer in layers:
-        kind = layer_classes[layer["type"]].from_dict(layer)
-        operations += kind.operations(below, layer)
-        below = kind.output_shape(below)
+        layer_object = layer_classes[layer["type"]].from_dict(layer)
+        operations += layer_object.operations(layer_shape, layer)
+        layer_shape = layer_object.output_shape(layer_shape)
         if "W" in layer:
-            sizes.append(math.prod(below))
-    operations += _sort_of_heads(below, document.get("heads"))
+            sizes.append(math.prod(layer_shape))
+    operations += _sort_of_heads(layer_shape, document.get("heads"))
     if document["scale_y"] is not None:
-        operations.append(_target_unscaling(below, document["scale_y"]))
+        operations.append(_target_unscaling(layer_shape, document["scale_y"]))
     return shape, tuple(operations), sizes
 
 
@@ -177,7 +177,6 @@ def _as_list(numbers: Any) -> list[float]:
 # ------------------------------------------------------------------------------------------ shared by writers
 
 # Name of the writer's method for each type of operation.
-
 METHODS: dict[type[Operation], str] = {
     Scale: "scale",
     MatMul: "mat_mul",
@@ -192,7 +191,7 @@ METHODS: dict[type[Operation], str] = {
 # Functions that compute (x - minus) * times + plus one after the other, with the operator of each.
 SCALE_SIGNS = {"subtract": "-", "multiply": "*", "add": "+"}
 
-LINE_CHARACTERS = 110  # length of a line of constants, at which the next one begins
+LINE_CHARACTERS = 110  # length of a line of constants above which the next line begins
 
 
 class Writer:

@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from nnc._interop.program import SCALE_SIGNS
-from nnc._interop.script import Language, head_values, list_literal, self_test_values, to_script
+from nnc._interop.script import Language, header_values, list_literal, self_test_values, to_script
 
 if TYPE_CHECKING:
     from nnc._interop.program import Program
@@ -96,7 +96,7 @@ def softmax(x):
     return [a / total for a in e]
 """,
 }
-HEAD = '''"""Neural network {title}, exported by nnc {version}. This module needs only the standard library.
+HEADER = '''"""Neural network {title}, exported by nnc {version}. This module needs only the standard library.
 
     predict(row)          # a list of {outputs}{meaning}
 {class_usage}
@@ -144,7 +144,7 @@ def assemble(program: Program, constants: str, functions: str, statements: str) 
     """Return the text of the module."""
     has_classes = program.task in ("multiclass", "binary")
     class_usage = "    predict_class(row)    # an element of CLASSES\n" if has_classes else ""
-    parts = [HEAD.format(class_usage=class_usage, **head_values(program))]
+    parts = [HEADER.format(class_usage=class_usage, **header_values(program))]
     if has_classes:
         parts.append(f"CLASSES = {list_literal(program.labels)}\n")
     parts += [

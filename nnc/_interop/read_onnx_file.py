@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 MAX_IR_VERSION = 14
 OPSETS = {"": (7, 28), "ai.onnx.ml": (1, 5)}  # first and last supported version of each operator set
 MAX_RANK = 8  # largest number of dimensions of a constant
-MAX_TEXT_BYTES = 2**22  # size limit of an array of strings, in which every string takes the space of the longest
+MAX_TEXT_BYTES = 2**22  # size limit of an array of strings, in which every string needs the space of the longest
 # Values of the enumeration AttributeProto.AttributeType.
 FLOAT, INT, STRING, TENSOR, FLOATS, INTS, STRINGS = 1, 2, 3, 4, 6, 7, 8
 # Element types of tensors by the values of the enumeration TensorProto.DataType.
@@ -32,7 +32,7 @@ DTYPES = {
     11: "float64", 12: "uint32", 13: "uint64",
 }  # fmt: skip
 
-# Schemas of the messages, as `protobuf.parse` takes them: name and kind of each field by its number.
+# Schemas of the messages for `protobuf.parse`: name and kind of each field by its number.
 MODEL = {
     1: ("ir_version", "int"), 2: ("producer_name", "text"), 3: ("producer_version", "skip"), 4: ("domain", "skip"),
     5: ("model_version", "skip"), 6: ("doc_string", "skip"), 7: ("graph", "message"), 8: ("opset_import", "messages"),

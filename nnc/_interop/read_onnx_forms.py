@@ -32,7 +32,7 @@ def constant(value: float) -> Form:
 
 
 def combine(operator: str, parts: Sequence[Form]) -> Form | None:
-    """Return the form of an operator applied to forms; None if it is no part of a known activation."""
+    """Return the form of an operator applied to forms; None if it is not part of an activation."""
     form = _combined(operator, parts)
     return form if _skeleton(form) in _activations() and all(map(isfinite, _constants(form))) else None
 

@@ -70,7 +70,7 @@ def _dense(call: Call, rows: Rows, W: Array, b: Array | None) -> Rows:
     return rows.apply(dense, call.label, dims=W.shape[1:])
 
 
-# Attributes of operators with windows, as `operator` takes them.
+# Attributes of operators with windows, as arguments of `operator`.
 WINDOWS: dict[str, Any] = {
     "auto_pad": (STRING, b"NOTSET"),
     "pads": (INTS, None),

@@ -50,7 +50,7 @@ class Context(Protocol):
 
 
 class Rows:
-    """A tensor with one row for each row of the input, whose numbers are not known.
+    """A symbolic tensor with one row for each row of the input.
 
     Parameters
     ----------

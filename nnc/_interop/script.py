@@ -162,8 +162,8 @@ class Script(Writer):
         self.call("sortGroups", operation.groups)
 
 
-def head_values(program: Program) -> dict[str, Any]:
-    """Return values for the placeholders that the heads of Python and JavaScript modules share."""
+def header_values(program: Program) -> dict[str, Any]:
+    """Return values for the placeholders that the headers of Python and JavaScript modules share."""
     return {
         "title": program.title,
         "version": __version__,

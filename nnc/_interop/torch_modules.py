@@ -59,7 +59,7 @@ class Scale(nn.Module):
 
 
 class ModuleBuilder(Writer):
-    """Builder of a list of modules. Images, and vectors made by flattening them, have channels first."""
+    """Builder of a list of modules. Images, and vectors of flattened images, have channels first."""
 
     def __init__(self, dtype: str) -> None:
         self.dtype = getattr(torch, dtype)

@@ -166,7 +166,7 @@ def _refuse_other_format(document: dict[str, Any], expected: Any) -> None:
 
 
 def validated_document(document: dict[str, Any]) -> dict[str, Any]:
-    """Return a validated copy of a document that has only known members; raise ValueError if it is not valid."""
+    """Return a validated copy of a document without unknown members; raise ValueError if it is not valid."""
     dtype = fields.choice(document, "dtype", tuple(MAX_FINITE))
     loss = fields.choice(document, "loss", losses.ENGINE_LOSSES)
     layers = _checked_layers(fields.member(document, "layers", list), loss, MAX_FINITE[dtype])

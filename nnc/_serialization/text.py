@@ -150,8 +150,8 @@ def checksum(document: dict[str, Any]) -> str:
 
     A list of numbers, or a list of such lists, is replaced by the SHA-256 of its numbers in order, each as 8 bytes of
     an IEEE 754 double in little-endian order. This is much faster than formatting the numbers, and independent of their
-    format. A list with other elements, or with an integer that a double cannot represent exactly, is kept as it is.
-    Single numbers are kept as well; floats with an integer value are written without a decimal point.
+    format. A list with other elements, or with an integer that a double cannot represent exactly, is not replaced.
+    Single numbers are not replaced either; floats with an integer value are written without a decimal point.
     """
     import json
     from hashlib import sha256
@@ -213,8 +213,8 @@ def loads(text: str, where: str = "the JSON text", content: str = "network") -> 
         A document; for an ensemble a list of documents; for a model of a table a tuple of such a list and of the table,
         which is not validated. For "model" a tuple of the kind of content and of one of these.
 
-        Documents have all known members except "sha256", with defaults for missing ones. Weights are lists of floats
-        with valid shapes, which are finite in the dtype of the network. The self-test was not run: see
+        Documents have all members of the format except "sha256", with defaults for missing ones. Weights are lists of
+        floats with valid shapes, which are finite in the dtype of the network. The self-test was not run: see
         `verify_self_test`.
 
     Raises
@@ -330,8 +330,8 @@ def write(target: Any, document: dict[str, Any] | list[dict[str, Any]], table: d
     temporary file in the same folder (``.nnc-*.tmp``, which remains only if the process is killed), flushed to disk and
     renamed.
 
-    The permissions of an old file are kept, its owner and group as far as the system allows (see `disk.replace_file`).
-    A symbolic link is kept, and the file that it points to is replaced.
+    The permissions of an old file are preserved, and its owner and group if the system allows it (see
+    `disk.replace_file`). A symbolic link is preserved, and the file that it points to is replaced.
 
     Parameters
     ----------
