@@ -11,7 +11,7 @@ from nnc._data import targets
 from nnc._data.inputs import fit_scaling, require_scaling
 from nnc._data.outputs import OutputConversion
 from nnc._model.data import Data
-from nnc._utils.arrays import as_contiguous, as_finite_array, as_matrix, as_real_array, not_finite_error
+from nnc._utils.arrays import as_contiguous, as_matrix, as_real_array, as_weights, not_finite_error
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -125,9 +125,7 @@ class TargetConversion(OutputConversion):
         if self.model.loss_function is not None:
             remedy = "a custom loss; pass the weights as a column of y" if self.model.heads is None else "heads"
             raise ValueError(f"{name} is not supported with {remedy}")
-        array = as_finite_array(name, weights, (n,), self.model.dtype)
-        if array.min() < 0 or not array.any():
-            raise ValueError(f"{name} must be 0 or more, and not 0 for all rows, got {array.min():g} at least")
+        array = as_weights(name, weights, n, self.model.dtype)
         with np.errstate(over="ignore"):
             total, limits = array.sum(dtype=np.float64), np.finfo(array.dtype)
         if not limits.tiny <= total <= limits.max:  # gradients are divided by the sum

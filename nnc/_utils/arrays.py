@@ -77,6 +77,15 @@ def as_finite_array(name: str, value: ArrayLike, shape: tuple[int, ...], dtype: 
     return array
 
 
+def as_weights(name: str, value: ArrayLike, n: int, dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Return row weights (n,); raise ValueError if one is negative or not finite, or if all are 0."""
+    weights = as_finite_array(name, value, (n,), dtype)
+    if weights.min() < 0 or not weights.any():
+        found = f"got the smallest {weights.min():g} and the largest {weights.max():g}"
+        raise ValueError(f"{name} must be 0 or more, and above 0 for some row, {found}")
+    return weights
+
+
 def check_out(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
     """Raise ValueError or TypeError unless `out` is a writable, C-contiguous array of this shape and dtype."""
     if isinstance(out, np.ndarray) and out.shape == shape and out.dtype == dtype:

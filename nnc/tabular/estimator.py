@@ -16,7 +16,7 @@ from nnc._serialization import ModelFileError
 from nnc._serialization.models import load_model
 from nnc._team import Interrupt
 from nnc._utils import disk
-from nnc._utils.arrays import as_finite_array
+from nnc._utils.arrays import as_weights
 from nnc._utils.sklearn_private import HasMethods, Interval, StrOptions
 from nnc.tabular import file
 from nnc.tabular.explain import Explanations
@@ -46,17 +46,6 @@ if TYPE_CHECKING:
 
 MIN_WEIGHT_RATIO = 1e-30  # sample weights below this fraction of the largest one count as 0, as in float32
 CLASS_NAMES = {"classes": "TableClassifier", "numbers": "TableRegressor"}  # estimator for each kind of task
-
-
-def _check_weights(weights: Any, n: int) -> NDArray[np.float64]:
-    """Return sample weights (n,), scaled to a maximum of 1; raise ValueError if they are invalid."""
-    array: NDArray[np.float64] = as_finite_array("sample_weight", weights, (n,), np.dtype(np.float64))
-    if array.min() < 0 or not array.any():
-        raise ValueError(
-            f"sample_weight must be 0 or more, and not zero for all rows, got a minimum of {array.min():g}"
-        )
-    scaled: NDArray[np.float64] = array / array.max()
-    return scaled
 
 
 def _drop_unweighted_rows(table: Table, y: NDArray[Any], weights: NDArray[np.float64]) -> Any:
@@ -211,7 +200,10 @@ class TableEstimator(BaseEstimator):
             seed = int(check_random_state(seed).randint(2**31 - 1))
         seed = int(seed)
         encoded = target.encode(y, len(table))
-        weights = None if sample_weight is None else _check_weights(sample_weight, len(table))
+        weights = None
+        if sample_weight is not None:
+            weights = as_weights("sample_weight", sample_weight, len(table), np.dtype(np.float64))
+            weights = weights / weights.max()  # products with class weights must not overflow
         weights = self._row_weights(encoded, weights, target)
         if weights is not None:
             table, encoded, weights = _drop_unweighted_rows(table, encoded, weights)

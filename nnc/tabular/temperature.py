@@ -46,7 +46,7 @@ def fit_temperature(logits: ArrayLike, index: ArrayLike, sample_weight: ArrayLik
     """
     z, truth = _check_classified("logits", logits, index)
     n = len(z)
-    weights = _check_weights(sample_weight, n)
+    weights = _weights_or_ones(sample_weight, n)
     unknown = N_UNKNOWN_ROWS / (np.count_nonzero(weights) + N_UNKNOWN_ROWS)
     weights = weights / weights.sum()
     z -= z.max(axis=1, keepdims=True)
@@ -125,19 +125,15 @@ def expected_calibration_error(
     best = probabilities.max(axis=1)
     correct = probabilities.argmax(axis=1) == truth
     bin_index = np.clip(np.ceil(best * check_count("bins", bins)).astype(int) - 1, 0, bins - 1)
-    weights = _check_weights(sample_weight, len(best))
+    weights = _weights_or_ones(sample_weight, len(best))
     return float(abs(np.bincount(bin_index, weights * (correct - best), bins)).sum() / weights.sum())
 
 
-def _check_weights(sample_weight: Any, n: int) -> NDArray[np.float64]:
-    """Return sample weights (n,), 1 by default; raise ValueError if one is negative or all are 0."""
+def _weights_or_ones(sample_weight: Any, n: int) -> NDArray[np.float64]:
+    """Return checked sample weights (n,), or ones for None."""
     if sample_weight is None:
         return np.ones(n)
-    weights: NDArray[np.float64] = arrays.as_finite_array("sample_weight", sample_weight, (n,), np.dtype(np.float64))
-    if weights.min() < 0 or not weights.any():
-        found = f"got the smallest {weights.min():g} and the largest {weights.max():g}"
-        raise ValueError(f"sample_weight must be 0 or more, and above 0 for some row, {found}")
-    return weights
+    return arrays.as_weights("sample_weight", sample_weight, n, np.dtype(np.float64))
 
 
 def _check_classified(name: str, values: Any, index: Any) -> tuple[NDArray[np.float64], NDArray[Any]]:
