@@ -275,6 +275,8 @@ def test_partitions_one_after_the_other(tmp_path):
     automatic = [NeuralNetwork([3, 4, 3], loss="auto", seed=0), NeuralNetwork([3, 4, 3], loss="auto", seed=0)]
     with pytest.raises(ValueError, match="patience"):
         nnc.dask.fit_partitions(automatic[1:], dX, da.from_array(names, (chunks,)), patience=0)
+    with pytest.raises(ValueError, match=r"^checkpoint must contain 1 network, got 2"):
+        nnc.dask.fit_partitions(automatic[1:], dX, da.from_array(names, (chunks,)), checkpoint=path)
     nnc.dask.fit_partitions(automatic[:1], dX, da.from_array(names, (chunks,)), batch_size=16)
     assert [net.loss_name for net in automatic] == ["cross_entropy", "auto"]
     assert automatic[0].params.tobytes() == of_classes[0].params.tobytes()

@@ -11,6 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from nnc._parallel.ensemble import Ensemble
 from nnc._utils.checks import store_arguments
+from nnc._utils.docstrings import build_docstring
 from nnc.dask.fit import fit_many
 from nnc.dask.partitions import fit_partitions, partitions_of
 from nnc.sklearn import EnsembleClassifier, EnsembleRegressor
@@ -24,7 +25,17 @@ if TYPE_CHECKING:
 
 
 class _DaskEstimator:
-    """Base class of the estimators for Dask: constructor, training, and prediction by partitions."""
+    """Base class of the estimators for Dask: constructor, training, and prediction by partitions.
+
+    Parameters and attributes are those of the estimator of nnc.sklearn, except n_jobs. The class adds or extends those
+    below. X, y and sample_weight may be dask arrays, data frames or series, with partitions of any sizes, or any type
+    that the estimator of nnc.sklearn accepts.
+
+    Parameters
+    ----------
+    client : distributed.Client, default=None
+        Client of the cluster. Default: the client that was created last.
+    """
 
     estimators_: list[NeuralNetwork]
     ensemble_: Ensemble
@@ -88,7 +99,7 @@ class _DaskEstimator:
         Parameters
         ----------
         X, y, sample_weight : dask collections
-            Data with equal partitions.
+            Data with the same partitions.
         passes, checkpoint
             Arguments of `nnc.dask.fit_partitions`.
 
@@ -154,20 +165,8 @@ def _call_method(X: Any, local: Any, method: str, n_out: int | None, dtype: Any)
     return np.asarray(getattr(local, method)(X), dtype)
 
 
-class DaskMLPClassifier(_DaskEstimator, EnsembleClassifier):
-    """EnsembleClassifier whose networks are trained on a Dask cluster.
-
-    Parameters and attributes are those of nnc.sklearn.EnsembleClassifier, except n_jobs.
-    The class adds or extends those below.
-
-    X, y and sample_weight may be dask arrays, data frames or series, with partitions of any sizes, or any type that
-    EnsembleClassifier accepts.
-
-    Parameters
-    ----------
-    client : distributed.Client, default=None
-        Client of the cluster. Default: the client that was created last.
-    """
+class DaskMLPClassifier(_DaskEstimator, EnsembleClassifier):  # noqa: D101 (`__doc__` is assigned below)
+    __doc__ = build_docstring(_DaskEstimator, "EnsembleClassifier whose networks are trained on a Dask cluster.")
 
     _local = EnsembleClassifier
 
@@ -193,20 +192,8 @@ class DaskMLPClassifier(_DaskEstimator, EnsembleClassifier):
         return y.map_partitions(class_indices, self.classes_, meta=np.empty(0, np.int64))
 
 
-class DaskMLPRegressor(_DaskEstimator, EnsembleRegressor):
-    """EnsembleRegressor whose networks are trained on a Dask cluster.
-
-    Parameters and attributes are those of nnc.sklearn.EnsembleRegressor, except n_jobs.
-    The class adds or extends those below.
-
-    X, y and sample_weight may be dask arrays, data frames or series, with partitions of any sizes, or any type that
-    EnsembleRegressor accepts.
-
-    Parameters
-    ----------
-    client : distributed.Client, default=None
-        Client of the cluster. Default: the client that was created last.
-    """
+class DaskMLPRegressor(_DaskEstimator, EnsembleRegressor):  # noqa: D101 (`__doc__` is assigned below)
+    __doc__ = build_docstring(_DaskEstimator, "EnsembleRegressor whose networks are trained on a Dask cluster.")
 
     _local = EnsembleRegressor
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import dask
@@ -18,7 +18,7 @@ from nnc._parallel.per_network import PerNetwork
 from nnc._training.arguments import FitArguments
 from nnc._training.defaults import LEARNING_RATE, OPTIMIZER, default_batch_size
 from nnc._utils import disk
-from nnc._utils.checks import check_count
+from nnc._utils.checks import check_count, pluralize
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -79,8 +79,14 @@ def fit_partitions(
     parts = [partitions_of(name, part) for name, part in (("X", X), ("y", y), ("sample_weight", sample_weight))]
     if len(parts[0]) != len(parts[1]) or (sample_weight is not None and len(parts[2]) != len(parts[0])):
         raise ValueError(f"y must have as many partitions as X, got {len(parts[1])} and {len(parts[0])}")
-    undecided_networks = [network for network in networks if network._has_automatic_loss]
-    new = _learn_classes(networks, parts[1])
+    with _learn_classes(networks, parts[1]):
+        _train(networks, parts, passes, checkpoint, fit_options)
+
+
+def _train(
+    networks: list[NeuralNetwork], parts: list[list[Any]], passes: int, checkpoint: Any, fit_options: dict[str, Any]
+) -> None:
+    """Train networks on partitions, from the checkpoint on if it exists; the arguments are those of fit_partitions."""
     first_options: dict[str, list[Any]] = {}
     for name in ("optimizer", "lr"):
         value = fit_options.pop(name, None)
@@ -110,13 +116,6 @@ def fit_partitions(
         try:
             per_network = {name: PerNetwork(values) for name, values in options.items()}
             fit_many(networks, rows, target, sample_weight=weights, epochs=1, **{**per_network, **fit_options})
-        except BaseException:
-            for network in new:
-                if network.state is None:  # the network has not been trained
-                    network.converter.classes = None
-            for network in undecided_networks:
-                network._restore_automatic_loss()
-            raise
         finally:
             for i in automatic_indices:
                 state = networks[i].state
@@ -152,11 +151,13 @@ def _read_partitions(parts: list[list[Any]], passes: int) -> Iterator[tuple[Any,
                 yield rows, target, weight
 
 
-def _learn_classes(networks: list[NeuralNetwork], parts: list[Any]) -> list[NeuralNetwork]:
+@contextmanager
+def _learn_classes(networks: list[NeuralNetwork], parts: list[Any]) -> Iterator[None]:
     """Choose losses that are "auto", and set the classes of networks, both from all partitions of y.
 
-    Returns the networks whose loss or classes were missing.
+    Both are undone for networks that have not been trained if the `with` block raises an error.
     """
+    undecided_networks = [network for network in networks if network._has_automatic_loss]
     new = [
         network
         for network in networks
@@ -166,15 +167,27 @@ def _learn_classes(networks: list[NeuralNetwork], parts: list[Any]) -> list[Neur
             or (network.converter.loss.is_classification and network.converter.classes is None)
         )
     ]
-    if not new:
-        return new
+    try:
+        if new:
+            _set_classes(new, parts)
+        yield
+    except BaseException:
+        for network in new:
+            if network.state is None:  # the network has not been trained
+                network.converter.classes = None
+        for network in undecided_networks:
+            network._restore_automatic_loss()
+        raise
+
+
+def _set_classes(networks: list[NeuralNetwork], parts: list[Any]) -> None:
+    """Choose the losses, and set the classes of networks for classification, from all partitions of y."""
     part_labels = [labels for labels in dask.compute(*map(dask.delayed(_find_labels), parts)) if labels is not None]
     labels = np.unique(np.concatenate(part_labels)) if part_labels else None
-    choose_losses(new, np.empty(0) if labels is None else labels)
-    for network in new:
+    choose_losses(networks, np.empty(0) if labels is None else labels)
+    for network in networks:
         if labels is not None and network.converter.loss.is_classification:
             network.converter.classes = targets.find_classes(labels, network.loss_name, network.sizes[-1])
-    return new
 
 
 def _find_labels(part: Any) -> Any:
@@ -187,7 +200,7 @@ def _resume(networks: list[NeuralNetwork], path: Any) -> int:
     """Load a checkpoint into the networks, and return its number of epochs, which is the number of partitions."""
     documents = _serialization.read(os.fspath(path), "ensemble")
     if len(documents) != len(networks):
-        raise ValueError(f"checkpoint must contain {len(networks)} networks, got {len(documents)}")
+        raise ValueError(f"checkpoint must contain {pluralize(len(networks), 'network')}, got {len(documents)}")
     for i, (network, document) in enumerate(zip(networks, documents, strict=True)):
         custom = network.model.custom
         loaded = NeuralNetwork._from_document(document, disk.describe_source(path), getattr(custom, "function", None))
