@@ -25,8 +25,8 @@ from nnc.tabular.recipe import (  # noqa: E402
     PRESETS,
     Task,
     build_network,
-    choose_loss,
     choose_member_count,
+    default_loss,
     fit_options,
 )
 from nnc.tabular.training import FOLDS, Member, MemberSpec, Rows, Training  # noqa: E402
@@ -358,20 +358,21 @@ def test_which_encoding_is_kept(task, plain, bins, kept):
         work.members[MemberSpec(2 * fold, False, fold)] = Member(MemberSpec(2 * fold, False, fold), net, plain)
         work.members[MemberSpec(2 * fold + 1, True, fold)] = Member(MemberSpec(2 * fold + 1, True, fold), net, bins)
     work.members[MemberSpec(9, True, 4)] = Member(MemberSpec(9, True, 4), net, 0.0)  # not one of the pairs
-    assert work.select_encodings(2) == kept
+    work.n_pairs = 2
+    assert work.select_encodings() == kept
 
 
 def test_the_loss_follows_the_targets():
     rng = np.random.default_rng(0)
     prices, even = rng.lognormal(2, 0.6, (500, 1)), rng.normal(50, 5, (500, 1))
-    assert choose_loss(prices) == choose_loss(1e300 * prices) == choose_loss(1e-300 * prices) == "poisson"
-    assert choose_loss(even) == choose_loss(np.zeros((9, 1))) == choose_loss(np.ones((9, 1))) == "squared_error"
-    assert choose_loss(prices - 1.01 * prices.min()) == "squared_error"  # one is below 0
-    assert choose_loss(np.hstack([prices, even])) == "squared_error"
-    assert choose_loss(np.hstack([prices, prices**2])) == "poisson"
+    assert default_loss(prices) == default_loss(1e300 * prices) == default_loss(1e-300 * prices) == "poisson"
+    assert default_loss(even) == default_loss(np.zeros((9, 1))) == default_loss(np.ones((9, 1))) == "squared_error"
+    assert default_loss(prices - 1.01 * prices.min()) == "squared_error"  # one is below 0
+    assert default_loss(np.hstack([prices, even])) == "squared_error"
+    assert default_loss(np.hstack([prices, prices**2])) == "poisson"
     low = (prices < np.median(prices))[:, 0]
     twice = np.concatenate([prices[low], prices[low], prices[~low]])
-    assert choose_loss(prices, 1.0 + low) == choose_loss(twice)
+    assert default_loss(prices, 1.0 + low) == default_loss(twice)
 
 
 def test_the_loss_that_was_chosen_is_named_and_makes_the_model_again(table):

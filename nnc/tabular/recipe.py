@@ -88,7 +88,7 @@ class Task(Value):
         return "accuracy" if self.kind == "classes" else None
 
 
-def choose_loss(y: NDArray[np.float64], weights: NDArray[np.float64] | None = None) -> str:
+def default_loss(y: NDArray[np.float64], weights: NDArray[np.float64] | None = None) -> str:
     """Return the default loss for targets (n, n_out): Poisson's loss or the squared error, which both predict the mean.
 
     Poisson's loss is for targets that are 0 or more and skewed to the right, whose large values are less certain, such

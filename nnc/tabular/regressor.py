@@ -11,7 +11,7 @@ from nnc._utils.checks import build_check, check_bool, store_arguments
 from nnc._utils.docstrings import build_docstring
 from nnc._utils.sklearn_private import StrOptions
 from nnc.tabular.estimator import TableEstimator
-from nnc.tabular.recipe import ENGINE_LOSSES, SQUARED_ERROR, Task, choose_loss
+from nnc.tabular.recipe import ENGINE_LOSSES, SQUARED_ERROR, Task, default_loss
 from nnc.tabular.target import Target
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ class TableRegressor(MultiOutputMixin, RegressorMixin, TableEstimator):  # noqa:
     def _build_task(self, target: Target, y: NDArray[Any], weights: NDArray[np.float64] | None) -> Task:
         """Return the task of the networks."""
         quantiles = self._quantiles()
-        loss = SQUARED_ERROR if quantiles else self.loss or choose_loss(y, weights)
+        loss = SQUARED_ERROR if quantiles else self.loss or default_loss(y, weights)
         return Task(loss, target.n_outputs, quantiles)
 
     def _quantiles(self) -> tuple[float, ...]:

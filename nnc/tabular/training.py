@@ -277,7 +277,7 @@ class Training:
         self.n_pairs = n_pairs
         pairs = [MemberSpec(2 * fold + bins, bool(bins), fold) for fold in range(n_pairs) for bins in (0, 1)]
         self.train(pairs)
-        encodings = self.select_encodings(n_pairs) if n_pairs else (False,)
+        encodings = self.select_encodings()
         specs = [
             MemberSpec(i, encodings[i % len(encodings)], i - n_pairs if i - n_pairs < n_folds else None)
             for i in range(len(pairs), count)
@@ -305,24 +305,22 @@ class Training:
         for spec in specs:
             del self.members[spec]
 
-    def select_encodings(self, pairs: int, part: int | None = None) -> tuple[bool, ...]:
-        """Return the encodings that the model uses, based on the errors of the pairs.
+    def select_encodings(self, part: int | None = None) -> tuple[bool, ...]:
+        """Return the encodings that the model uses, based on the errors in the first `n_pairs` folds.
 
         Parameters
         ----------
-        pairs : int
-            Number of folds with a member of each encoding.
         part : int, optional
             Part of the held-out rows that is not used. Default: all held-out rows are used.
 
         Returns
         -------
         tuple of bool
-            (False,) without bins, (True,) with bins, or both if the errors are similar.
+            (False,) without bins, (True,) with bins, or both if the errors are similar. It is (False,) without pairs.
         """
-        errors = {bins: [] for bins in (False, True)}  # type: dict[bool, list[float]]
+        errors: dict[bool, list[float]] = {False: [], True: []}
         for spec, member in self.members.items():
-            if spec.fold is not None and spec.fold < pairs:
+            if spec.fold is not None and spec.fold < self.n_pairs:
                 errors[spec.bins].append(member.error if part is None else member.errors[part])
         if not all(errors.values()):
             return (bool(errors[True]),)
@@ -453,10 +451,8 @@ class Training:
         n = len(self.rows.y)
         rows, part = self.row_order[fold::FOLDS], np.full(n, -1, np.int8)
         part[rows] = np.arange(len(rows)) % N_PARTS
-        limit = min(
-            MAX_ESTIMATE_ROWS, MAX_ESTIMATE_OUTPUTS // self.task.n_network_outputs // 2
-        )  # up to two networks predict a row
-        limit = max(MIN_ESTIMATE_ROWS, limit)
+        limit = MAX_ESTIMATE_OUTPUTS // self.task.n_network_outputs // 2  # up to two networks predict a row
+        limit = max(MIN_ESTIMATE_ROWS, min(MAX_ESTIMATE_ROWS, limit))
         if limit < n:
             part[np.random.default_rng([self.seed, 2]).permutation(n)[limit:]] = -1
         return part[np.sort(rows)]
@@ -473,10 +469,11 @@ class Training:
         members = [member for member in members if member.complete] or members
         parts: dict[tuple[MemberSpec, int], list[int]] = {}  # parts by member and identity of its parameters
         for part in range(N_PARTS):
-            encodings = self.select_encodings(self.n_pairs, part)
-            for spec, *_, params, _ in members:
+            encodings = self.select_encodings(part)
+            for member in members:
+                spec = member.spec
                 if spec.fold is not None and (spec.fold >= self.n_pairs or spec.bins in encodings):
-                    parts.setdefault((spec, id(params[part])), []).append(part)
+                    parts.setdefault((spec, id(member.params[part])), []).append(part)
         networks = [self.held_out_network(self.members[spec], indices) for (spec, _), indices in parts.items()]
         return [network for network in networks if len(network.rows)]
 
