@@ -386,9 +386,8 @@ def _split_folds(
     if n < folds:
         raise ValueError(f"folds must be at most the number of rows, {n}, got {folds}")
     classes = np.zeros(n) if strata is None else np.unique(strata, return_inverse=True)[1]
-    order = np.lexsort(
-        (Stream(mix(seed)).uniform((n,)), classes)
-    )  # rows sorted by class, in random order within each class
+    # Rows are sorted by class, in random order within each class.
+    order = np.lexsort((Stream(mix(seed)).uniform((n,)), classes))
     fold = np.empty(n, np.intp)
     fold[order] = np.arange(n) % folds
     return [(np.flatnonzero(fold != k), np.flatnonzero(fold == k)) for k in range(folds)]

@@ -80,9 +80,9 @@ class Job:
         self.network.model.check_parameters()
         self.state: TrainingState
         self.options: TrainingOptions
-        by_rule = self.is_automatic and not self.arguments.sets_rate
+        is_automatic = self.is_automatic and not self.arguments.sets_rate
         preset = "auto" if self.is_automatic else "plain"
-        self.state, self.options = prepare(self.network, self.completed_arguments, by_rule, preset)
+        self.state, self.options = prepare(self.network, self.completed_arguments, is_automatic, preset)
         self.seconds = self.estimate()
 
     def convert(self, source: Source) -> None:
