@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from nnc._network import NeuralNetwork
     from nnc._registry.optimizers import LBFGS, Optimizer
 
-BLOCK_BYTES = 1 << 24  # size of a block of dense rows that predictions from a sparse X use
+BLOCK_BYTES = 1 << 24  # size of the dense blocks of a sparse X, in predictions and in L-BFGS
 
 
 class Solvers:
@@ -75,7 +75,7 @@ class Solvers:
         if order is not None and draw is not None and draw.bits is not None and isinstance(self.random_state, Integral):
             settings["generator"] = draw.bits  # created from an int, so no other thread uses it
         else:
-            settings["shuffles"] = False  # RowOrders draws the order
+            settings["shuffles"] = False  # RowOrders draws the order, or the rows are not shuffled
         options = TrainingOptions(1 if incremental else self.max_iter, settings)
         options.batch_size, options.order = batch, order
         options.n_threads, options.max_seconds = self.n_threads, self.max_seconds
