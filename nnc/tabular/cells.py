@@ -29,9 +29,7 @@ DATE_TEXT = re.compile(r"\s*\d{4}-\d\d-\d\d(?:[ T].*)?\s*", re.ASCII)
 KINDS = ("number", "boolean", "text", "category", "date")
 BOOLEAN_TEXTS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}  # all in lower case
 MAX_EXACT_INTEGER = 2**53  # float64 represents all integers up to this one exactly
-MAX_MERGED_FRACTION = (
-    0.01  # fraction of distinct integers that float64 may merge; integers that lose more are identifiers
-)
+MAX_MERGED_FRACTION = 0.01  # integers are identifiers if float64 merges a larger fraction of the distinct ones
 
 
 class CellError(ValueError):

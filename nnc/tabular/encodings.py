@@ -161,7 +161,7 @@ class Number(WithIndicator):
         Fraction of the training rows without a value.
     median : float
     scale : float
-        Interquartile range.
+        Interquartile range, or half the range of the numbers if that is 0.
     edges : tuple of float
         Edges of the bins of the piecewise-linear encoding, one more than bins.
     knots : tuple of float

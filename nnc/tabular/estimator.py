@@ -376,7 +376,8 @@ class TableEstimator(BaseEstimator):
         Raises
         ------
         ValueError
-            There are no held-out rows, because the training had fewer than 10 rows or the model comes from a file.
+            No rows were held out, because the training had fewer than 10 rows, or the model comes from a file without
+            importances.
         """
         return find_importances(self._model())[0]
 

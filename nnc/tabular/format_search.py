@@ -98,15 +98,14 @@ def find_format(column: Column) -> FormatSearch:
             texts[text] = texts.get(text, 0) + rows
     if not texts:
         return FormatSearch()
-    if sum(rows for text, rows in texts.items() if DIGIT.search(text)) < (1 - MAX_UNREADABLE_FRACTION) * sum(
-        texts.values()
-    ):
+    total = sum(texts.values())
+    if sum(rows for text, rows in texts.items() if DIGIT.search(text)) < (1 - MAX_UNREADABLE_FRACTION) * total:
         return FormatSearch(lookalike=_find_lookalike(texts))
     if any(LEADING_ZERO.match(text) and not re.search("[:/.-]", text[1:]) for text in texts):
         return FormatSearch()
     for find in (_find_number, _find_date, _find_time):
         trial, note = find(texts)
-        if _fits(trial, sum(texts.values())):
+        if _fits(trial, total):
             return _build_result(column.name, trial, note, texts)
     return FormatSearch(lookalike=_find_lookalike(texts))
 

@@ -106,8 +106,8 @@ def read_table(X: Any, names: Sequence[str] | None = None) -> Table:
         numbered = list(map(_integer_name, container_names)) == list(range(len(container_names)))
     user_names = None if container_names is None or numbered else _unique_names(container_names)
     names = user_names or [f"x{j}" for j in range(n_columns)]
-    table = [cells.read_column(name, *column) for name, column in zip(names, columns, strict=True)]
-    return Table(table, user_names is not None, numbered)
+    read_columns = [cells.read_column(name, *column) for name, column in zip(names, columns, strict=True)]
+    return Table(read_columns, user_names is not None, numbered)
 
 
 def _integer_name(name: Any) -> int | None:
@@ -175,8 +175,8 @@ def _read_series(series: Any) -> tuple[Any, ...]:
         order = _category_order(dtype.categories) if isinstance(dtype, nw.Enum) else ()
         return _object_array(series.to_list()), is_category, order
     array = np.asarray(series.to_numpy())
-    is_float = dtype.is_integer() and array.dtype.kind == "f"  # integers with missing values are converted to float64
-    if is_float and np.nanmax(np.abs(array), initial=0) > cells.MAX_EXACT_INTEGER:
+    was_integer = dtype.is_integer() and array.dtype.kind == "f"  # missing values convert integers to float64
+    if was_integer and np.nanmax(np.abs(array), initial=0) > cells.MAX_EXACT_INTEGER:
         array = _object_array(series.to_list())
     zone = dtype.time_zone if isinstance(dtype, nw.Datetime) else None
     return array, False, (), None if zone is None else zone_name(zone)

@@ -14,7 +14,7 @@ from nnc.tabular.cells import CellError
 from nnc.tabular.explain import integrated_gradients
 from nnc.tabular.intervals import calibrate, spread_inputs
 from nnc.tabular.selection import best_members
-from nnc.tabular.snapshots import HeldOut
+from nnc.tabular.snapshots import EPSILON, HeldOut
 from nnc.tabular.temperature import with_temperature
 
 if TYPE_CHECKING:
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
 MAX_BLOCK_VALUES = 1 << 22  # elements of the encoded rows that are in memory at a time
 MAX_SAVED_IMPORTANCE_COLUMNS = 1000  # up to this number, saving a model computes importances, which takes seconds
-EPSILON = 1e-30  # lower bound of probabilities that are divisors
 
 
 @dataclass(eq=False, repr=False)
@@ -268,11 +267,10 @@ class TableModel:
         X = self.schema.encode(table, bins=bins).astype(np.float64)
         baseline = self.baseline[: X.shape[1]]
         members = [(member, member.network.astype("float64")) for member in self.members]
-        width = self.schema.width()
 
         def select_inputs(member: Member, inputs: NDArray[Any]) -> NDArray[Any]:
-            """Return the part of encoded rows that is the input of a member."""
-            return inputs if member.spec.bins else np.ascontiguousarray(inputs[:, :width])
+            """Return the contiguous part of encoded rows that is the input of a member."""
+            return np.ascontiguousarray(self.member_inputs(member, inputs))
 
         def value(inputs: NDArray[Any]) -> NDArray[Any]:
             """Return the output (m,) of the mean of all members for encoded rows."""

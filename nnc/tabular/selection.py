@@ -63,7 +63,7 @@ def remove_outliers(task: Task, members: Sequence[Member], rows: Rows) -> list[M
     Returns
     -------
     list of Member
-        All members if no member with held-out rows would remain.
+        Members with plausible outputs, or all members if none of the plausible ones has held-out rows.
     """
     if task.loss != "poisson":
         return list(members)

@@ -61,15 +61,14 @@ def summary(title: str, call: str, model: TableModel) -> Report:
 
 
 def _mean_curve(model: TableModel) -> dict[str, NDArray[np.float64]]:
-    """Return the validation accuracy or loss after each epoch, averaged over the members, with its name."""
+    """Return the validation accuracy or loss after each epoch, averaged over the members, by its name."""
     curves = [member.curve for member in model.members if member.curve]
     if not curves:
         return {}
     metric, best = ("accuracy", max) if model.task.kind == "classes" else ("loss", min)
     n_epochs = max(map(len, curves))
-    extended = [
-        [*curve, *[best(curve)] * (n_epochs - len(curve))] for curve in curves
-    ]  # after an early stop the best value is repeated
+    # After an early stop the best value is repeated.
+    extended = [[*curve, *[best(curve)] * (n_epochs - len(curve))] for curve in curves]
     return {f"validation {metric}": np.mean(extended, axis=0)}
 
 

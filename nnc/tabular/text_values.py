@@ -36,7 +36,7 @@ AMBIGUOUS_NUMBER = re.compile(r"[1-9]\d{0,2}([.,])\d{3}")  # "1.234" is a decima
 TIME_PATTERN = r"(?P<hour>[01]?\d|2[0-3]):(?P<minute>[0-5]\d)(?::(?P<second>[0-5]\d)(?P<part>[.,]\d+)?)?"
 TIME_PATTERN += r"(?:\s?(?P<half>[APap])[Mm])?"
 DATE_PATTERNS = {"ymd": r"(\d{4})([-/.])(\d\d?)\2(\d\d?)", "mdy": r"(\d\d?)([-/])(\d\d?)\2(\d{4})",
-              "dmy": r"(\d\d?)([-/.])(\d\d?)\2(\d{4})"}  # fmt: skip
+                 "dmy": r"(\d\d?)([-/.])(\d\d?)\2(\d{4})"}  # fmt: skip
 DATE_TIME_PATTERNS = {
     order: re.compile(rf"{day}(?:(?:T|,?\s+){TIME_PATTERN})?", re.ASCII) for order, day in DATE_PATTERNS.items()
 }
