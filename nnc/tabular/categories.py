@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from reprlib import repr as shown
+from reprlib import repr as short_repr
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -129,7 +129,7 @@ class Category(Encoding):
     def describe(self) -> str:
         """Return a description of the encoding for reports."""
         if self.is_binary:
-            description = f"-1 for {shown(self.levels[0])}, 1 for {shown(self.levels[1])}"
+            description = f"-1 for {short_repr(self.levels[0])}, 1 for {short_repr(self.levels[1])}"
         else:
             rare = f", and {len(self.rare)} rare ones as one" if self.rare else ""
             description = f"{len(self.levels)} categories{rare}"

@@ -10,7 +10,7 @@ import sys
 from dataclasses import KW_ONLY, dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta
 from numbers import Integral
-from reprlib import repr as shown
+from reprlib import repr as short_repr
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -118,7 +118,7 @@ class Column:
         """Return the text of a cell for messages; the cell must not be missing."""
         value = self.values[row].item()
         if self.is_text:
-            return shown(self.levels[value])
+            return short_repr(self.levels[value])
         return str(np.datetime64(round(value), "s")) if self.kind == "date" else repr(value)
 
 
@@ -272,8 +272,8 @@ def _real_column(name: str, items: list[Any], value_kind: str) -> Column:
         raise CellError(
             name,
             row,
-            f"expected a number in the range of a float, found {shown(items[row])}",
-            f"X must be numbers in the range of a float, got {shown(items[row])} in row ",
+            f"expected a number in the range of a float, found {short_repr(items[row])}",
+            f"X must be numbers in the range of a float, got {short_repr(items[row])} in row ",
             f", column {name!r}",
         ) from None
     return Column(name, "boolean", values) if value_kind == BOOLEAN else _number_column(name, values)
@@ -345,13 +345,13 @@ def _mixed_kinds_error(name: str, items: Iterable[Any]) -> TypeError | ValueErro
             if value_kind is None:
                 return TypeError(
                     "X: the argument must be a string, a number or a date in every cell, got "
-                    f"{shown(item)} of type {type(item).__name__} in row {row}, column {name!r}"
+                    f"{short_repr(item)} of type {type(item).__name__} in row {row}, column {name!r}"
                 )
             first.setdefault(NUMBER if value_kind == BOOLEAN else value_kind, (row, item))
     (row, one), (other_row, other) = list(first.values())[:2]
     return ValueError(
-        f"X must have columns of one kind, got {shown(one)} in row {row} and {shown(other)} in row {other_row}, "
-        f"column {name!r}; convert the whole column to text or to numbers"
+        f"X must have columns of one kind, got {short_repr(one)} in row {row} and {short_repr(other)} in row "
+        f"{other_row}, column {name!r}; convert the whole column to text or to numbers"
     )
 
 

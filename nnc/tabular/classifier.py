@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from reprlib import repr as shown
+from reprlib import repr as short_repr
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -216,5 +216,5 @@ def _classes(target: Target) -> NDArray[Any]:
 def label_index(labels: list[Any], name: str, label: Any) -> int:
     """Return the index of a label; raise ValueError if it is not one of the labels."""
     if label not in labels:
-        raise ValueError(f"{name} must be one of the classes of y, {shown(labels)}, got {label!r}")
+        raise ValueError(f"{name} must be one of the classes of y, {short_repr(labels)}, got {label!r}")
     return labels.index(label)

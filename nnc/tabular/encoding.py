@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from abc import ABC, abstractmethod
 from itertools import pairwise
-from reprlib import repr as shown
+from reprlib import repr as short_repr
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import numpy as np
@@ -114,7 +114,7 @@ def from_members(kind: type[ValueT], members: Mapping[str, Any], where: str) -> 
 def text_list(name: str, value: Any) -> tuple[str, ...]:
     """Return a list of different texts as a tuple; raise ValueError for anything else."""
     if not isinstance(value, (list, tuple)) or not all(type(text) is str and text.strip() for text in value):
-        raise ValueError(f"{name} must be a list of texts that are not blank, got {shown(value)}")
+        raise ValueError(f"{name} must be a list of texts that are not blank, got {short_repr(value)}")
     if len(set(value)) < len(value):
         raise ValueError(f"{name} must be a list of different texts, got one of them twice")
     return tuple(value)
@@ -123,7 +123,7 @@ def text_list(name: str, value: Any) -> tuple[str, ...]:
 def number_list(name: str, value: Any) -> tuple[float, ...]:
     """Return a list of finite numbers as a tuple; raise ValueError for anything else."""
     if not isinstance(value, (list, tuple)):
-        raise ValueError(f"{name} must be a list of numbers, got {shown(value)}")
+        raise ValueError(f"{name} must be a list of numbers, got {short_repr(value)}")
     return tuple(check_finite(f"{name}[{i}]", number) for i, number in enumerate(value))
 
 
@@ -131,21 +131,21 @@ def increasing_list(name: str, value: Any) -> tuple[float, ...]:
     """Return a list of strictly increasing numbers as a tuple; raise ValueError for anything else."""
     numbers = number_list(name, value)
     if any(low / 2 >= high / 2 for low, high in pairwise(numbers)):
-        raise ValueError(f"{name} must be increasing numbers, got {shown(value)}")
+        raise ValueError(f"{name} must be increasing numbers, got {short_repr(value)}")
     return numbers
 
 
 def edge_list(name: str, value: Any) -> tuple[float, ...]:
     """Return the edges of bins as a tuple; raise ValueError if they are not increasing or make a single bin."""
     if isinstance(value, (list, tuple)) and len(value) in (1, 2):
-        raise ValueError(f"{name} must be an empty list or have three numbers or more, got {shown(value)}")
+        raise ValueError(f"{name} must be an empty list or have three numbers or more, got {short_repr(value)}")
     return increasing_list(name, value)
 
 
 def knot_list(name: str, value: Any) -> tuple[float, ...]:
     """Return the knots of an interpolation as a tuple; raise ValueError if they are not increasing or a single one."""
     if isinstance(value, (list, tuple)) and len(value) == 1:
-        raise ValueError(f"{name} must be an empty list or have two numbers or more, got {shown(value)}")
+        raise ValueError(f"{name} must be an empty list or have two numbers or more, got {short_repr(value)}")
     return increasing_list(name, value)
 
 
@@ -157,5 +157,5 @@ scale_factor = build_check(
 def plain_text(name: str, value: Any) -> str:
     """Return a text; raise ValueError for anything else."""
     if type(value) is not str:
-        raise ValueError(f"{name} must be text, got {shown(value)}")
+        raise ValueError(f"{name} must be text, got {short_repr(value)}")
     return value

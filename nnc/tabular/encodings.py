@@ -11,7 +11,7 @@ import re
 import sys
 from itertools import pairwise
 from math import pi
-from reprlib import repr as shown
+from reprlib import repr as short_repr
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Any
 
@@ -365,7 +365,7 @@ class Date(Encoding):
     def __post_init__(self) -> None:
         for part in self.parts:
             if part not in PART_PERIODS:
-                raise ValueError(f"parts must be some of {', '.join(PART_PERIODS)}, got {shown(part)}")
+                raise ValueError(f"parts must be some of {', '.join(PART_PERIODS)}, got {short_repr(part)}")
 
     @classmethod
     def learn(cls, seconds: Floats, missing: float, bins: int, scores: bool = False) -> Date:

@@ -9,7 +9,7 @@ Usage::
 from __future__ import annotations
 
 import re
-from reprlib import repr as shown
+from reprlib import repr as short_repr
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -155,8 +155,8 @@ def _build_result(name: str, trial: _FormatTrial, note: str, texts: Mapping[str,
         cells = sum(texts[text] for text in unreadable)
         what = {"number": "numbers", "date": "dates", "time": "times of day"}[format.type]
         notes.append(
-            f"{cells} of {sum(texts.values())} cells cannot be read as {what}, such as {shown(unreadable[0])}, and "
-            f"count{'s' * (cells == 1)} as missing; correct such cells or leave them empty"
+            f"{cells} of {sum(texts.values())} cells cannot be read as {what}, such as {short_repr(unreadable[0])}, "
+            f"and count{'s' * (cells == 1)} as missing; correct such cells or leave them empty"
         )
     return FormatSearch(format, f"column {name!r}: {'; '.join(notes)}" if notes else "")
 

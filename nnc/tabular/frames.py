@@ -12,7 +12,7 @@ from collections import Counter
 from contextlib import suppress
 from importlib.util import find_spec
 from numbers import Integral
-from reprlib import repr as shown
+from reprlib import repr as short_repr
 from typing import TYPE_CHECKING, Any
 
 import narwhals.stable.v2 as nw  # a dependency of scikit-learn
@@ -96,7 +96,9 @@ def read_table(X: Any, names: Sequence[str] | None = None) -> Table:
     container_names, (n, n_columns), columns = _read_frame(X) or _read_array(X)
     if names is not None:
         if isinstance(names, str) or len(names) != n_columns:
-            raise ValueError(f"names must be {pluralize(n_columns, 'name')}, one for each column, got {shown(names)}")
+            raise ValueError(
+                f"names must be {pluralize(n_columns, 'name')}, one for each column, got {short_repr(names)}"
+            )
         container_names = list(names)
     if n == 0 or n_columns == 0:
         what = "sample" if n_columns else "feature"
@@ -198,7 +200,9 @@ def _read_array(X: Any) -> TableParts:
     if hasattr(X, "toarray") and hasattr(X, "nnz"):
         raise TypeError(f"X must be dense, got the sparse {type(X).__name__}; pass the result of its toarray()")
     if not isinstance(X, (list, tuple)) and not any(hasattr(X, name) for name in ("__array__", "__dlpack__")):
-        raise TypeError(f"X must be a frame, an array or a list of rows, got {shown(X)} of type {type(X).__name__}")
+        raise TypeError(
+            f"X must be a frame, an array or a list of rows, got {short_repr(X)} of type {type(X).__name__}"
+        )
     array = _fill_masked(X) if isinstance(X, np.ma.MaskedArray) else as_array("X", X)
     if array.dtype.names is not None and array.ndim == 1:
         names = array.dtype.names
@@ -233,7 +237,7 @@ def _read_rows(rows: Any) -> list[tuple[NDArray[Any], bool]] | None:
             return None
     for i, row in enumerate(rows):
         if not hasattr(row, "__len__") or isinstance(row, str):
-            raise TypeError(f"X must be a list of rows that are lists of cells, got {shown(row)} in row {i}")
+            raise TypeError(f"X must be a list of rows that are lists of cells, got {short_repr(row)} in row {i}")
         if len(row) != len(rows[0]):
             raise ValueError(
                 f"X must have rows of equal length, got {len(rows[0])} cells in row 0 and {len(row)} in row {i}"

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from hashlib import blake2b
 from itertools import accumulate, pairwise
-from reprlib import repr as shown
+from reprlib import repr as short_repr
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -433,8 +433,8 @@ def _warn_about_text(name: str, search: FormatSearch, encoding: Encoding) -> Non
     is_lossy = isinstance(encoding, IgnoresValues) or (isinstance(encoding, Category) and encoding.rare)
     if search.lookalike and is_lossy:
         warn_user(
-            f"column {name!r}: most cells look like numbers or dates, such as {shown(search.lookalike)}, but have no "
-            f"known format (encoding: {encoding.describe()}); convert the column to numbers or dates, or drop it",
+            f"column {name!r}: most cells look like numbers or dates, such as {short_repr(search.lookalike)}, but have "
+            f"no known format (encoding: {encoding.describe()}); convert the column to numbers or dates, or drop it",
             ColumnWarning,
         )
 
