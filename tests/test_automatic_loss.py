@@ -209,6 +209,17 @@ def test_fit_many_that_is_refused_leaves_all_losses_open():
     assert [net.loss_name for net in networks] == ["auto", "auto"]
 
 
+def test_fit_many_that_trains_no_network_leaves_all_losses_open():
+    class BrokenExecutor:
+        def submit(self, *arguments):
+            raise OSError("no workers")
+
+    networks = [network(2), network(1)]
+    with pytest.raises(OSError, match="no workers"):
+        nnc.fit_many(networks, X, TWO, epochs=1, executor=BrokenExecutor())
+    assert [net.loss_name for net in networks] == ["auto", "auto"]
+
+
 def test_search_chooses_the_loss():
     def make(seed, loss):
         return NeuralNetwork([4, 5, 3], loss=loss, seed=seed)

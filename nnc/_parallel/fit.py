@@ -140,15 +140,14 @@ def train_networks(
 
 @contextmanager
 def choose_losses_or_restore(networks: Sequence[NeuralNetwork], y: Any) -> Iterator[None]:
-    """Choose the losses that are "auto" from y, and restore "auto" if an invalid argument prevents the training."""
+    """Choose the losses that are "auto" from y; at the end restore "auto" in networks whose training has not begun."""
     undecided_networks = [network for network in networks if network._has_automatic_loss]
     try:
         choose_losses(undecided_networks, y)
         yield
-    except (TypeError, ValueError):
+    finally:
         for network in undecided_networks:
             network._restore_automatic_loss()
-        raise
 
 
 def choose_losses(networks: Sequence[NeuralNetwork], y: Any) -> None:

@@ -155,7 +155,7 @@ def _read_partitions(parts: list[list[Any]], passes: int) -> Iterator[tuple[Any,
 def _learn_classes(networks: list[NeuralNetwork], parts: list[Any]) -> Iterator[None]:
     """Choose losses that are "auto", and set the classes of networks, both from all partitions of y.
 
-    Both are undone for networks that have not been trained if the `with` block raises an error.
+    At the end both are undone for networks whose training has not begun.
     """
     undecided_networks = [network for network in networks if network._has_automatic_loss]
     new = [
@@ -171,13 +171,12 @@ def _learn_classes(networks: list[NeuralNetwork], parts: list[Any]) -> Iterator[
         if new:
             _set_classes(new, parts)
         yield
-    except BaseException:
+    finally:
         for network in new:
-            if network.state is None:  # the network has not been trained
+            if network.state is None:
                 network.converter.classes = None
         for network in undecided_networks:
             network._restore_automatic_loss()
-        raise
 
 
 def _set_classes(networks: list[NeuralNetwork], parts: list[Any]) -> None:
