@@ -402,7 +402,7 @@ def test_class_weights():
         ),
         ({"a": "x"}, TypeError, r"class_weight\['a'\] must be a number, got 'x'"),
         ({"a": -1.0}, ValueError, "class_weight must be .*finite and 0 or more"),
-        ({"a": 0, "b": 0, "c": 0}, ValueError, "class_weight must be 0 or more, and above 0 for some row"),
+        ({"a": 0, "b": 0, "c": 0}, ValueError, "class_weight must be 0 or more, and not zero for all rows"),
         ("balance", ValueError, "class_weight must be 'balanced'"),
         (3, ValueError, "class_weight must be 'balanced'"),
     ],

@@ -175,7 +175,7 @@ def test_rows_that_cannot_be_judged(logits, index, message):
 
 def test_weights_that_say_nothing():
     for weights in (np.zeros(3000), np.arange(3000) - 1):
-        with pytest.raises(ValueError, match=r"^sample_weight must be 0 or more, and above 0 for some row"):
+        with pytest.raises(ValueError, match=r"^sample_weight must be 0 or more, and not zero for all rows"):
             fit_temperature(LOGITS, INDEX, weights)
 
 

@@ -82,7 +82,7 @@ def as_weights(name: str, value: ArrayLike, n: int, dtype: np.dtype[Any]) -> NDA
     weights = as_finite_array(name, value, (n,), dtype)
     if weights.min() < 0 or not weights.any():
         found = f"got the smallest {weights.min():g} and the largest {weights.max():g}"
-        raise ValueError(f"{name} must be 0 or more, and above 0 for some row, {found}")
+        raise ValueError(f"{name} must be 0 or more, and not zero for all rows, {found}")
     return weights
 
 
