@@ -124,7 +124,7 @@ def convert_page(app, docname, content):
         is_site = app.builder.format == "html"
         text = notebooks.as_page(notebooks.executed(page) if is_site else notebooks.read(page))
     elif page in OUTPUTS:
-        text = pages.filled(text, OUTPUTS[page])
+        text = pages.fill_outputs(text, OUTPUTS[page])
     if app.config.language == "zh_CN" and docname in TRANSLATED:
         text = catalogs.translate_blocks(text, catalogs.texts(docname))
     content[0] = convert_links(text, page.parent)
@@ -148,12 +148,12 @@ def remove_links(app, what, name, obj, options, lines):
 def run_pages(app):
     """Run the code of all pages, the examples and the notebooks; their pictures are stored next to the pages."""
     if app.builder.format == "html":  # not for the extraction of messages
-        OUTPUTS.update({page: pages.shown(page) for page in pages.of_site()})
+        OUTPUTS.update({page: pages.run_and_store_pictures(page) for page in pages.pages_with_code()})
         pages.draw_examples(DOCS / "guide/examples.md")
         for page in NOTEBOOKS:
             notebooks.executed(page)
         if app.config.language == "zh_CN":
-            for page, text in catalogs.translated_pages(pages.of_site()):
+            for page, text in catalogs.translated_pages(pages.pages_with_code()):
                 pages.draw_translated(page, text)
 
 
@@ -193,7 +193,7 @@ def add_page_header(app, pagename, templatename, context, doctree):
     page = DOCS / f"{pagename}.md"
     if page in NOTEBOOKS:
         above.append(f'<a href="{page.stem}.ipynb" download>{_("Download this notebook")}</a>')
-        if notebooks.missing(page):
+        if notebooks.is_data_missing(page):
             above.append(_("Its data was not there when this page was made, so nothing on it was run."))
     if above:
         context["body"] = f'<p class="above">{" · ".join(above)}</p>{context["body"]}'

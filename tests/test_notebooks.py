@@ -67,12 +67,12 @@ def test_what_cells_put_out_is_on_the_page():
         "# A page\n\n```python\nprint(1)\n```\n\n```text\n1\n```\n\n"
         '`````{raw} html\n<div class="output"><b>3</b></div>\n`````\n\n'
         '`````{raw} html\n<div class="output"><img src="data:image/png;base64,aGk=" '
-        'alt="what this cell has drawn"></div>\n`````\n'
+        'alt="picture that this cell draws"></div>\n`````\n'
     )
 
 
 def test_what_cells_say_on_the_standard_error_is_an_error(tmp_path):
     page = tmp_path / "page.md"
     page.write_text("```python\nimport sys\nprint('oh', file=sys.stderr)\n```\n", encoding="utf-8")
-    with pytest.raises(AssertionError, match="standard error: oh"):
+    with pytest.raises(AssertionError, match="must not write to the standard error: oh"):
         NOTEBOOKS["executed"](page)

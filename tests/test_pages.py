@@ -26,7 +26,7 @@ OBJECTS = re.compile(r"^\.\. auto\w+:: nnc\.([\w.]+)", re.MULTILINE)
 PUBLIC_MODULES = {"", ".datasets", ".layers", ".plot", ".reference", ".sklearn", ".tabular", ".dask", ".river"}
 
 
-@pytest.mark.parametrize("page", TOOL["of_site"](), ids=lambda page: f"{page.parent.name}/{page.stem}")
+@pytest.mark.parametrize("page", TOOL["pages_with_code"](), ids=lambda page: f"{page.parent.name}/{page.stem}")
 def test_code_of_page_runs_and_prints_the_output(page, tmp_path, monkeypatch):
     monkeypatch.setenv("MPLBACKEND", "agg")
     has_skipped_blocks = None in run(page, tmp_path)
@@ -57,9 +57,9 @@ def test_site_shows_actual_output(tmp_path):
     page = tmp_path / "page.md"
     page.write_text("```python\nprint(1)\n```\n\n```text\n...\n```\n" * 2, encoding="utf-8")
     text = page.read_text(encoding="utf-8").replace("...", "1...", 1)
-    assert TOOL["filled"](text, ["1 s\n", "2 s\n"]) == text.replace("1...", "1 s")
+    assert TOOL["fill_outputs"](text, ["1 s\n", "2 s\n"]) == text.replace("1...", "1 s")
     shell = "```console\n$ nnc config\nnnc ...\n```\n"
-    assert TOOL["filled"](shell, ["$ nnc config\nnnc 0.1.0\n"]) == shell.replace("...", "0.1.0")
+    assert TOOL["fill_outputs"](shell, ["$ nnc config\nnnc 0.1.0\n"]) == shell.replace("...", "0.1.0")
 
 
 @pytest.mark.parametrize("page", TWINS["translations"](), ids=lambda page: page.name)

@@ -75,7 +75,7 @@ def test_stored_models_of_pytorch_and_keras_are_read(path):
 def test_models_exported_by_pytorch_are_read(tmp_path):
     pytest.importorskip("onnxscript")
     pytest.importorskip("torch")
-    for file, (X, P) in export_models("of_pytorch", tmp_path).items():
+    for file, (X, P) in export_models("export_pytorch", tmp_path).items():
         assert_same_predictions(tmp_path / file, X, P)
         assert (HERE / "models" / file).exists()
 
@@ -83,7 +83,7 @@ def test_models_exported_by_pytorch_are_read(tmp_path):
 def test_models_exported_by_keras_are_read(tmp_path):
     for package in ("onnxscript", "torch", "keras"):
         pytest.importorskip(package)
-    for file, (X, P) in export_models("of_keras", tmp_path).items():
+    for file, (X, P) in export_models("export_keras", tmp_path).items():
         assert_same_predictions(tmp_path / file, X, P)
         assert (HERE / "models" / file).exists()
 

@@ -1,6 +1,6 @@
-"""The site in both languages: `python tools/build_site.py build/site` makes the English one there, the Chinese in zh/.
+"""Build the site: `python tools/build_site.py build/site` writes the English site there and the Chinese site into zh/.
 
-Warnings are errors. The code of the pages is run once for both, which are made at the same time.
+Warnings are errors. The code of the pages runs once for both languages, then both sites are built in parallel.
 """
 
 from __future__ import annotations
@@ -20,32 +20,37 @@ from sphinx.cmd.build import main as build
 DOCS = Path(__file__).parent.parent / "docs"
 
 
-def make(language: str, to: Path, read: Path) -> None:
-    """One of the sites; what is read of the pages is kept for the next time, and not published."""
-    sys.exit(build(["-q", "-W", "--keep-going", "-D", f"language={language}", "-d", str(read), str(DOCS), str(to)]))
+def build_language(language: str, output: Path, doctrees: Path) -> None:
+    """Build the site in one language, and exit with the status of Sphinx.
+
+    The folder `doctrees` stores the parsed pages for the next build and is not published.
+    """
+    options = ["-q", "-W", "--keep-going", "-D", f"language={language}", "-d", str(doctrees)]
+    sys.exit(build([*options, str(DOCS), str(output)]))
 
 
 def main(folder: Path) -> int:
-    pages.name_skipped(pages.of_site())
+    """Run the code of all pages, build both sites, and return the exit status."""
+    pages.print_skipped(pages.pages_with_code())
     # The pages run here instead of in docs/conf.py, so that the process of each language inherits the results.
-    for page in pages.of_site():
-        pages.shown(page)
-    for page, text in catalogs.translated_pages(pages.of_site()):
+    for page in pages.pages_with_code():
+        pages.run_and_store_pictures(page)
+    for page, text in catalogs.translated_pages(pages.pages_with_code()):
         pages.draw_translated(page, text)
     pages.draw_examples(DOCS / "guide/examples.md")
     for page in sorted(DOCS.glob("notebooks/*.md")):
         notebooks.executed(page)
-    read = folder.with_name(f"{folder.name}-read")
+    doctrees = folder.with_name(f"{folder.name}-doctrees")
     fork = multiprocessing.get_context("fork").Process
-    both = [
-        fork(target=make, args=("en", folder, read / "en")),
-        fork(target=make, args=("zh_CN", folder / "zh", read / "zh")),
+    processes = [
+        fork(target=build_language, args=("en", folder, doctrees / "en")),
+        fork(target=build_language, args=("zh_CN", folder / "zh", doctrees / "zh")),
     ]
-    for process in both:
+    for process in processes:
         process.start()
-    for process in both:
+    for process in processes:
         process.join()
-    return max(abs(process.exitcode) for process in both)
+    return max(abs(process.exitcode) for process in processes)
 
 
 if __name__ == "__main__":

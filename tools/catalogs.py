@@ -1,12 +1,12 @@
-"""Catalogs of sphinx-intl for the Chinese site, in docs/locale: a message for each paragraph of an English page.
+"""Update the catalogs of the Chinese site in docs/locale, which have one message for each paragraph of an English page.
 
     python tools/catalogs.py            # update the catalogs after a change of English pages
-    python tools/catalogs.py guide/many # update them, and begin a catalog for this page
+    python tools/catalogs.py guide/many # also create a catalog for this page
 
-Translate each new message, and read each message marked `fuzzy` again: it has changed, and has its former translation.
-Then delete the mark. Poedit or any text editor will do. Comments in blocks of Python and labels of pictures are
-messages too; all other code is the same in both languages. A page without a catalog stays English on both sites. The
-tool prints what is still to do, and tests/test_catalogs.py fails until it is done.
+Translate each new message with Poedit or any text editor. A message marked `fuzzy` has changed and still has its old
+translation: correct it, then delete the mark. Comments in blocks of Python and labels of pictures are messages too; all
+other code is the same in both languages. A page without a catalog is English on both sites. The tool prints the
+messages that must be translated, and tests/test_catalogs.py fails until all of them are.
 """
 
 from __future__ import annotations
@@ -26,25 +26,25 @@ if TYPE_CHECKING:
     from babel.messages import Catalog
 
 DOCS = Path(__file__).parent.parent / "docs"
-CATALOGS = Path("locale", "zh_CN", "LC_MESSAGES")  # within docs/
-SITE_CATALOG = "sphinx"  # texts of the site outside of its pages
+CATALOGS = Path("locale", "zh_CN", "LC_MESSAGES")  # relative to docs/
+SITE_CATALOG = "sphinx"  # catalog of texts that belong to no page, such as those of the menu
 UNCHANGED = (r"`[^`]*`", r"\]\([^)]*\)")  # inline code and targets of links are the same in both languages
 PYTHON_BLOCK = re.compile(r"^```python\n.*?^```$", re.DOTALL | re.MULTILINE)
-# The text of a comment, or of a label or title in a picture.
+# Matches the text of a comment, or the label or title of a picture.
 CODE_TEXT = re.compile(
     r"""(?:(?:(?<=\s)|^)#[ ]|\b\w*(?:label|title)(?:=|\()")(?P<text>(?<=#[ ]).+$|(?<=")[^"\n]+)""", re.MULTILINE
 )
 
 
 def translated(docs: Path = DOCS) -> list[str]:
-    """Return the pages that have a catalog, as Sphinx names them."""
+    """Return the names of the pages that have a catalog, in the notation of Sphinx ("guide/images")."""
     folder = docs / CATALOGS
     names = (file.relative_to(folder).with_suffix("").as_posix() for file in folder.rglob("*.po"))
     return sorted(name for name in names if name != SITE_CATALOG)
 
 
 def code_texts(page: str) -> list[str]:
-    """Return the comments, and the labels of pictures, in the blocks of Python of a page's text."""
+    """Return the comments and the labels of pictures in the Python blocks of a page (given as text)."""
     blocks = (match[0] for match in PYTHON_BLOCK.finditer(page))
     return list(dict.fromkeys(match["text"] for block in blocks for match in CODE_TEXT.finditer(block)))
 
@@ -60,12 +60,12 @@ def translate_code(code: str, translations: dict[str, str]) -> str:
 
 
 def translate_blocks(page: str, translations: dict[str, str]) -> str:
-    """Return the text of a page with translated comments and labels in its blocks of Python."""
+    """Return the text of a page with translated comments and labels in its Python blocks."""
     return PYTHON_BLOCK.sub(lambda block: translate_code(block[0], translations), page)
 
 
 def translated_pages(pages: Iterable[Path]) -> Iterator[tuple[Path, str]]:
-    """Yield the pages with a catalog, and their text with Chinese comments and labels."""
+    """Yield each page that has a catalog, and its text with Chinese comments and labels."""
     names = set(translated())
     for page in pages:
         if (name := page.relative_to(DOCS).with_suffix("").as_posix()) in names:
@@ -73,7 +73,7 @@ def translated_pages(pages: Iterable[Path]) -> Iterator[tuple[Path, str]]:
 
 
 def extract(pages: Iterable[str], folder: Path, docs: Path = DOCS) -> None:
-    """Write the messages of these pages into a folder, as .pot files."""
+    """Write the messages of these pages into a folder, one .pot file for each page."""
     pages = set(pages)
     files = [file.relative_to(docs).with_suffix("").as_posix() for file in docs.rglob("*.md")]
     excluded = ",".join(f"{name}.md" for name in files if name not in pages)
@@ -99,27 +99,30 @@ def texts(page: str) -> dict[str, str]:
 
 
 def faults(template: Path, catalog: Path) -> Iterator[str]:
-    """Yield what a catalog lacks, compared with the messages that its page has now."""
-    there = read(catalog)
+    """Yield a text for each message of a page whose translation is missing, outdated or inconsistent.
+
+    `template` is the .pot file of the current page, `catalog` the .po file with the translations.
+    """
+    translations = read(catalog)
     for message in read(template):
         if not message.id:
             continue
-        found = there.get(message.id)
-        begin = f"{catalog.stem}: {message.id[:60]!r}"
-        if found is None:
-            yield f"{begin} is new or has changed since the page was translated"
-        elif found.fuzzy:
-            yield f"{begin} has changed: its translation is marked as fuzzy"
-        elif not found.string:
-            yield f"{begin} has no translation"
+        translation = translations.get(message.id)
+        subject = f"{catalog.stem}: {message.id[:60]!r}"
+        if translation is None:
+            yield f"{subject} is new or has changed since the page was translated"
+        elif translation.fuzzy:
+            yield f"{subject} has changed: its translation is marked as fuzzy"
+        elif not translation.string:
+            yield f"{subject} has no translation"
         else:
             for pattern in UNCHANGED:
-                if sorted(re.findall(pattern, message.id)) != sorted(re.findall(pattern, found.string)):
-                    yield f"{begin} has other code or other links than its translation"
+                if sorted(re.findall(pattern, message.id)) != sorted(re.findall(pattern, translation.string)):
+                    yield f"{subject} has other code or other links than its translation"
 
 
 def main(new: list[str]) -> None:
-    """Update the catalogs, begin those of new pages, and print what is still to do."""
+    """Update all catalogs, create those of new pages, and print the messages that must be translated."""
     pages = [*translated(), *new]
     with tempfile.TemporaryDirectory() as folder:
         extract(pages, Path(folder))

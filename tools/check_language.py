@@ -18,20 +18,20 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
 FOLDERS = ["nnc", "src", "docs", "README.md", "CONTRIBUTING.md", "SECURITY.md"]
-MAX_WORDS = 40  # of a sentence on a page
-# Constants are named for the quantity that they bound, and one word has one meaning.
+MAX_WORDS = 40  # longest allowed sentence on a page
+# Words that do not name a quantity or that have several meanings.
 FORBIDDEN_NAMES = {
     *("FEW", "MANY", "MOST", "SOME", "SHORT", "SOON", "LOOK", "MUCH", "NEAR", "FAR", "TINY"),
     *("take", "said", "known", "made", "held", "open", "over", "kept", "place", "told"),
 }
 # Callbacks have public methods `open` and `close`.
 ALLOWED_NAMES = {("nnc/_training/callbacks.py", "open"), ("nnc/_training/loggers.py", "open")}
-# The first words that hide what a docstring is about.
+# First words of docstrings that name neither an action nor a thing.
 OPENINGS = re.compile(r"(What|That|Those|How|Of|The same|Where|Nothing|Whether)\b")
 
 
 def is_exempt(text: Text) -> bool:
-    """Return whether the language rules do not hold for a text: records of experiments."""
+    """Return whether a text is exempt from the language rules, which holds for records of experiments."""
     return text.path.is_relative_to(ROOT / "docs" / "lab")
 
 
@@ -41,10 +41,10 @@ def is_allowed(text: Text) -> bool:
 
 
 def findings(items: Iterable[Text]) -> Iterator[str]:
-    """Yield a line for each text that breaks a rule."""
+    """Yield a line for each text that violates a rule."""
     for text in items:
         if text.kind == "name" and text.text in FORBIDDEN_NAMES and not is_allowed(text):
-            yield f"{text.source}: name {text.text!r} is not a term of the field"
+            yield f"{text.source}: name {text.text!r} is not a term of machine learning or programming"
         elif text.kind == "docstring" and (opening := OPENINGS.match(text.text)):
             yield f"{text.source}: docstring begins with {opening.group()!r}: {text.text.splitlines()[0]}"
         elif text.kind == "sentence" and not is_exempt(text) and (words := len(text.text.split())) > MAX_WORDS:
@@ -52,7 +52,7 @@ def findings(items: Iterable[Text]) -> Iterator[str]:
 
 
 def main(folders: Sequence[str]) -> int:
-    """Print the findings in these folders, and return the exit status."""
+    """Print the findings in these folders and files, and return the exit status."""
     lines = sorted(set(findings(texts(folders or FOLDERS))))
     print("\n".join([*lines, f"{len(lines)} findings"]))
     return 1 if lines else 0

@@ -1,11 +1,11 @@
-"""What a network takes on a microcontroller: flash, memory and instructions on a Cortex-M4 with its unit for floats.
+"""Measure the flash, memory and instructions of networks on a microcontroller, a Cortex-M4 with floating-point unit.
 
     apt-get install gcc-arm-none-eabi libnewlib-arm-none-eabi qemu-system-arm
     python tools/cortex_m.py                # 4-16-3 and LeNet-5
-    python tools/cortex_m.py net.json ...   # networks of yours
+    python tools/cortex_m.py net.json ...   # networks from files
 
-Each is written with `to_c`, compiled, and run by QEMU (board mps2-an386), where one instruction takes one tick of the
-clock (-icount), so that what is counted is the same every time. The self-test has to pass there.
+Each network is written with `to_c`, compiled, and run by QEMU (board mps2-an386). With the option -icount of QEMU one
+instruction takes one tick of the clock, so the count is the same in every run. The self-test of the C code must pass.
 """
 
 import argparse
@@ -33,10 +33,11 @@ SECTIONS {
     end = .;
 }
 """
-# SysTick counts down at 25 MHz: once in 40 instructions.
+# The timer SysTick counts down at 25 MHz, which is one tick for every 40 instructions.
+INSTRUCTIONS_PER_TICK = 40
 PROGRAM = """
 #include <stdint.h>
-#define TIMES %d
+#define REPEATS %d
 %s
 #define REGISTER(address) (*(volatile uint32_t *)(address))
 
@@ -54,7 +55,7 @@ static int host(int operation, const void *argument)
 
 void reset(void)
 {
-    REGISTER(0xE000ED88) |= 0xF << 20; /* the unit for floats */
+    REGISTER(0xE000ED88) |= 0xF << 20; /* enable the floating-point unit */
     __asm__ volatile("dsb; isb");
     main();
     host(0x18, (void *)0x20026); /* exit */
@@ -81,7 +82,7 @@ int main(void)
     REGISTER(0xE000E018) = 0;
     REGISTER(0xE000E010) = 5;
     begin = REGISTER(0xE000E018);
-    for (i = 0; i < TIMES; i++) {
+    for (i = 0; i < REPEATS; i++) {
         PREDICT;
         __asm__ volatile("" : : "r"(in), "r"(out) : "memory");
     }
@@ -93,24 +94,27 @@ int main(void)
 """
 
 
-def small():
-    """4-16-3, as for iris flowers."""
+def build_small():
+    """Return a network with 4 inputs, 16 hidden units and 3 outputs, as for the iris data."""
     rng = np.random.default_rng(0)
     net = NeuralNetwork([4, 16, 3], activation="relu", loss="cross_entropy", scale_X="standardize", seed=0)
     net.fit(rng.normal(3, 1, (90, 4)), np.arange(90) % 3, epochs=1)
     return net
 
 
-def lenet():
-    """LeCun et al.'s (1998) network of 61,706 parameters."""
+def build_lenet():
+    """Return LeNet-5 with 61,706 parameters (LeCun et al., 1998)."""
     layers = [
         Input(28, 28), Conv2D(6, 5, padding="same"), AvgPool2D(2), Conv2D(16, 5), AvgPool2D(2), Flatten(), 120, 84, 10,
     ]  # fmt: skip
     return NeuralNetwork(layers, activation="relu", loss="cross_entropy", scale_X="pixels", seed=0)
 
 
-def built(folder, net, optimize, times, dtype):
-    """The program, and its sizes: flash and memory."""
+def compile_program(folder, net, optimize, repeats, dtype):
+    """Compile a program that calls a network `repeats` times; return its file, and its bytes of flash and of memory.
+
+    With `net=None` the program is empty, which measures the overhead of the program itself.
+    """
     elf = folder / "program.elf"
     header, real = "", "float"
     if net is not None:
@@ -122,40 +126,42 @@ def built(folder, net, optimize, times, dtype):
     else:
         header = "#define IN 1\n#define OUT 1\n#define PREDICT\n#define SELF_TEST 0\n"
     (folder / "layout.ld").write_text(LAYOUT)
-    (folder / "main.c").write_text(PROGRAM % (times, header, real))
+    (folder / "main.c").write_text(PROGRAM % (repeats, header, real))
     command = ["arm-none-eabi-gcc", *FLAGS, optimize, "-T", folder / "layout.ld", folder / "main.c", "-o", elf, *LINK]
     subprocess.run(command, check=True)
-    sizes = subprocess.run(["arm-none-eabi-size", elf], check=True, capture_output=True, text=True).stdout
-    text, data, bss = map(int, sizes.splitlines()[1].split()[:3])
+    table = subprocess.run(["arm-none-eabi-size", elf], check=True, capture_output=True, text=True).stdout
+    text, data, bss = map(int, table.splitlines()[1].split()[:3])
     buffers = 0 if net is None else (net.sizes[0] + net.sizes[-1]) * (8 if dtype == "float64" else 4)
-    return elf, text + data, data + bss - buffers  # in and out are the program's
+    return elf, text + data, data + bss - buffers  # without the arrays `in` and `out`
 
 
-def measured(name, net, optimize, dtype):
-    """Prints a line of the table."""
+def print_measurement(name, net, optimize, dtype):
+    """Measure a network and print a line of the table."""
     with tempfile.TemporaryDirectory() as folder:
-        times = 1000 if net.n_params < 1000 else 1
-        _, empty_flash, empty_memory = built(Path(folder), None, optimize, times, dtype)
-        elf, flash, memory = built(Path(folder), net, optimize, times, dtype)
-        run = ["qemu-system-arm", *QEMU, "-kernel", elf]
-        done = subprocess.run(run, check=True, capture_output=True, text=True, timeout=300)
-        failed, ticks = map(int, (done.stdout + done.stderr).split())
+        repeats = 1000 if net.n_params < 1000 else 1
+        _, empty_flash, empty_memory = compile_program(Path(folder), None, optimize, repeats, dtype)
+        elf, flash, memory = compile_program(Path(folder), net, optimize, repeats, dtype)
+        command = ["qemu-system-arm", *QEMU, "-kernel", elf]
+        completed = subprocess.run(command, check=True, capture_output=True, text=True, timeout=300)
+        failed, ticks = map(int, (completed.stdout + completed.stderr).split())
     if failed:
-        raise SystemExit(f"{name}: the self-test fails at output {failed - 1}")
-    count = ticks * 40 // times
+        raise SystemExit(f"{name}: the self-test failed at output {failed - 1}")
+    count = ticks * INSTRUCTIONS_PER_TICK // repeats
     print(f"{name:12} {dtype:8} {optimize:4} {flash - empty_flash:10,} {memory - empty_memory + 8:9,} {count:13,}")
 
 
 def main():
+    """Print the table of measurements."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("networks", nargs="*", help="files of networks; without them 4-16-3 and LeNet-5")
-    given = parser.parse_args().networks
-    networks = {Path(path).stem: NeuralNetwork.load(path) for path in given} or {"4-16-3": small(), "LeNet-5": lenet()}
+    parser.add_argument("networks", nargs="*", help="files of networks (default: a network 4-16-3 and LeNet-5)")
+    paths = parser.parse_args().networks
+    networks = {Path(path).stem: NeuralNetwork.load(path) for path in paths}
+    networks = networks or {"4-16-3": build_small(), "LeNet-5": build_lenet()}
     print("network      type     flags      flash    memory  instructions")
     for name, net in networks.items():
         for dtype in ("float32", "int8"):
             for optimize in ("-Os", "-O2"):
-                measured(name, net, optimize, dtype)
+                print_measurement(name, net, optimize, dtype)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""Compiles the C of every module for other systems and processors, as a check that the source is portable.
+"""Compile the C code of every module for other systems and processors, to check that the source is portable.
 
     python tools/cross_compile.py [TARGET ...]
 
-Needs Cython, setuptools and ziglang, whose Clang brings the C headers of every target; warnings are errors.
-Objects only: nothing is linked and nothing is run. What is left out is MSVC, whose dialect of C the portable fallback
-of src/simd.h keeps to (NNC_SCALAR=1).
+Needs Cython, setuptools and ziglang, whose Clang contains the C headers of every target. Warnings are errors. The
+script only compiles: it does not link or run anything. It does not test MSVC, for which the portable fallback of
+src/simd.h (NNC_SCALAR=1) is written.
 """
 
 import os
@@ -27,7 +27,7 @@ TARGETS = (
     "x86_64-windows-gnu",
     "aarch64-windows-gnu",
 )
-# What Python's headers ask of a configuration; the one that lies beside them is that of this machine.
+# Macros that the headers of Python need. They replace pyconfig.h, which describes only this machine.
 PYCONFIG = """
 #define _GNU_SOURCE 1
 #define SIZEOF_VOID_P 8
@@ -64,7 +64,7 @@ PYCONFIG = """
 
 
 def extensions(folder):
-    """The extension table of setup.py, with the C that Cython has made, in a copy of the source."""
+    """Return the extensions of setup.py after Cython has generated their C code, in a copy of the source."""
     from setuptools import distutils
 
     for name in ("nnc", "src"):
@@ -72,36 +72,37 @@ def extensions(folder):
     for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, folder)
     os.chdir(folder)
-    os.environ["_PYTHON_HOST_PLATFORM"] = "linux-x86_64"  # the one with every instruction set
+    os.environ["_PYTHON_HOST_PLATFORM"] = "linux-x86_64"  # the platform with every instruction set
     return distutils.core.run_setup("setup.py", stop_after="init").ext_modules
 
 
-def compiled(extension, target, folder):
-    """What the compiler says."""
+def compile_errors(extension, target, folder):
+    """Compile an extension for a target; return the messages of the compiler, or "" if it succeeds."""
     macros = [f"-D{name}" for name, _ in extension.define_macros]
     name = f"{extension.name}.{target}.o"
     command = [sys.executable, "-m", "ziglang", "cc", "-target", target, "-Isrc", f"-I{folder / 'include'}"]
     command += [*macros, "-DNDEBUG", "-Wall", "-Werror"]
     command += [*extension.extra_compile_args, "-c", extension.sources[0], "-o", folder / name]
-    done = subprocess.run([str(part) for part in command], text=True, capture_output=True)
-    return done.stderr if done.returncode else ""
+    completed = subprocess.run([str(part) for part in command], text=True, capture_output=True)
+    return completed.stderr if completed.returncode else ""
 
 
 def main():
+    """Compile all extensions for each target, and exit with status 1 if one fails."""
     targets = sys.argv[1:] or TARGETS
     failed = False
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        table = extensions(folder)
+        all_extensions = extensions(folder)
         shutil.copytree(sysconfig.get_path("include"), folder / "include")
         (folder / "include" / "pyconfig.h").write_text(PYCONFIG)
         for target in targets:
-            wanted = [e for e in table if target.startswith("x86_64") or "avx" not in e.name]
+            selected = [e for e in all_extensions if target.startswith("x86_64") or "avx" not in e.name]
             with ThreadPoolExecutor(os.cpu_count()) as pool:
-                said = list(pool.map(lambda e, target=target: compiled(e, target, folder), wanted))
-            wrong = [text for text in said if text]
-            failed = failed or bool(wrong)
-            print("\n".join(wrong) or f"ok  {target}: {', '.join(e.name for e in wanted)}", flush=True)
+                outputs = pool.map(lambda e, target=target: compile_errors(e, target, folder), selected)
+                errors = [text for text in outputs if text]
+            failed = failed or bool(errors)
+            print("\n".join(errors) or f"ok  {target}: {', '.join(e.name for e in selected)}", flush=True)
         os.chdir(ROOT)
     sys.exit(failed)
 

@@ -1,9 +1,9 @@
-"""ONNX models as the exporters of PyTorch and Keras write them, with rows and what their own frameworks say of these.
+"""Export ONNX models with PyTorch and Keras, and store rows with the outputs that these frameworks compute.
 
     pip install torch keras onnx onnxscript
-    python tools/foreign_models.py              # writes them to tests/models/, where tests read them without these
+    python tools/foreign_models.py              # write models and outputs to tests/models/
 
-Weights are drawn, so another run or version writes others; what nnc is to read of them stays the same.
+Tests read the stored files without PyTorch and Keras. Weights are random, so each run and version writes other numbers.
 """
 
 import os
@@ -18,7 +18,7 @@ FOLDER = Path(__file__).parents[1] / "tests" / "models"
 
 
 def modules():
-    """Modules of PyTorch by their names, with the shape of a row."""
+    """Return for each name the layers of a PyTorch module and the shape of a row."""
     from torch import nn
 
     return {
@@ -35,12 +35,14 @@ def modules():
     }
 
 
-def of_pytorch(folder):
-    """Writes models of PyTorch into a folder: by the old exporter for two opsets, and by the new one ("dynamo"), which
-    puts tensors into a file beside the model. Rows, channels last, and outputs by the names of files."""
+def export_pytorch(folder):
+    """Export models of PyTorch into a folder, and return rows (channels last) and outputs by file name.
+
+    The old exporter writes files of two opsets. The new one ("dynamo") stores tensors in a second file.
+    """
     import torch
 
-    made = {}
+    exported = {}
     for name, (layers, shape) in modules().items():
         module = torch.nn.Sequential(*layers).eval()
         X = torch.rand(7, *shape)
@@ -53,16 +55,16 @@ def of_pytorch(folder):
                     module, (X,), str(folder / file), opset_version=opset, dynamo=dynamo, verbose=False, **options
                 )
             rows = X.permute(0, 2, 3, 1) if len(shape) == 3 else X
-            made[file] = rows.numpy(), module(X).detach().numpy()
-    return made
+            exported[file] = rows.numpy(), module(X).detach().numpy()
+    return exported
 
 
-def of_keras(folder):
-    """The same of Keras' own exporter."""
+def export_keras(folder):
+    """Export models of Keras into a folder, and return rows and outputs by file name."""
     import keras
     from keras import layers
 
-    made = {}
+    exported = {}
     for name, shape, parts in (
         ("classes", (5,), [layers.Dense(4, "relu"), layers.Dense(4, "silu"), layers.Dense(3, "softmax")]),
         (
@@ -75,14 +77,13 @@ def of_keras(folder):
         X, file = np.random.default_rng(0).uniform(0, 1, (6, *shape)).astype("float32"), f"keras_{name}.onnx"
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            made[file] = X, keras.ops.convert_to_numpy(model(X))
+            exported[file] = X, keras.ops.convert_to_numpy(model(X))
             model.export(str(folder / file), format="onnx", verbose=False)
-    return made
+    return exported
 
 
-def stripped(path):
-    """Takes out of a model what no reader needs and what says where it was written, lines of source and their files,
-    and takes in the tensors beside it."""
+def normalize_file(path):
+    """Remove descriptions and source locations from a model, and store tensors of a second file in the model itself."""
     import onnx
 
     model = onnx.load(path)
@@ -97,9 +98,11 @@ def stripped(path):
 
 if __name__ == "__main__":
     FOLDER.mkdir(exist_ok=True)
-    made = of_pytorch(FOLDER) | of_keras(FOLDER)
-    for file in made:
-        stripped(FOLDER / file)
-    arrays = {f"{file} {what}": part for file, both in made.items() for what, part in zip("XP", both, strict=True)}
+    exported = export_pytorch(FOLDER) | export_keras(FOLDER)
+    for file in exported:
+        normalize_file(FOLDER / file)
+    arrays = {}
+    for file, (X, P) in exported.items():
+        arrays |= {f"{file} X": X, f"{file} P": P}
     np.savez_compressed(FOLDER / "outputs.npz", **arrays)
-    sys.stdout.write(f"{len(made)} models in {FOLDER}\n")
+    sys.stdout.write(f"{len(exported)} models written to {FOLDER}\n")

@@ -1,9 +1,9 @@
-"""Checks wheels from the outside: what is in them, how large they are, what their modules import and export.
+"""Check the content and the size of wheels, and the symbols that their modules import and export.
 
     python tools/inspect_wheel.py WHEEL ...
 
-Needs pyelftools for the modules of Linux; those of macOS and Windows are only counted. Nothing of a wheel is
-run.
+Needs pyelftools for modules of Linux; modules of macOS and Windows are only counted. The script runs no
+code of a wheel.
 """
 
 import io
@@ -12,15 +12,15 @@ import sys
 import zipfile
 
 MAX_WHEEL_BYTES, MAX_INSTALLED_BYTES = 3.5e6, 10e6
-GLIBC = (2, 17)  # of manylinux_2_17
+MAX_GLIBC_VERSION = (2, 17)  # newest version of glibc whose symbols manylinux_2_17 allows
 LIBRARIES = {"libc.so.6", "libm.so.6", "libpthread.so.0", "ld-linux-x86-64.so.2", "ld-linux-aarch64.so.1"}
 MUSL = re.compile(r"libc\.(musl-\w+\.so\.1|so)")
-# exp and its like: without a version, the dynamic linker takes whatever the process happens to hold.
+# Functions such as exp. The dynamic linker may resolve them to any loaded library, whose results may differ.
 LIBM = re.compile(r"(a?(sin|cos|tan)h?|exp[2m1]*|log(1p|2|10)?|pow|erfc?|[lt]gamma|cbrt|hypot|fmod)f?")
 
 
 def module_errors(name, content):
-    """What is wrong with one module of Linux."""
+    """Yield a message for each forbidden symbol, library and version of glibc in a module of Linux."""
     from elftools.elf.dynamic import DynamicSection
     from elftools.elf.elffile import ELFFile
     from elftools.elf.gnuversions import GNUVerNeedSection
@@ -32,27 +32,27 @@ def module_errors(name, content):
         for symbol in symbols
         if symbol["st_shndx"] != "SHN_UNDEF" and symbol["st_other"]["visibility"] == "STV_DEFAULT"
     }
-    wanted = {"PyInit_" + name.split("/")[-1].split(".")[0]}
-    if exported - {"_init", "_fini"} != wanted:
-        yield f"{name} must export {wanted} only, exports {exported}"
+    expected = {"PyInit_" + name.split("/")[-1].split(".")[0]}
+    if exported - {"_init", "_fini"} != expected:
+        yield f"{name} must export only {expected}, got {exported}"
     for symbol in symbols:
         if symbol["st_shndx"] == "SHN_UNDEF" and LIBM.fullmatch(symbol.name):
-            yield f"{name} takes {symbol.name} from libm"
+            yield f"{name} must not import {symbol.name} from libm"
     for section in elf.iter_sections():
         if isinstance(section, DynamicSection):
             for tag in section.iter_tags("DT_NEEDED"):
                 if tag.needed not in LIBRARIES and not MUSL.fullmatch(tag.needed):
-                    yield f"{name} needs the library {tag.needed}"
+                    yield f"{name} must not need the library {tag.needed}"
         if isinstance(section, GNUVerNeedSection):
             for _, versions in section.iter_versions():
                 for version in versions:
                     number = re.fullmatch(r"GLIBC_(\d+)\.(\d+)(\.\d+)?", version.name)
-                    if number is None or (int(number[1]), int(number[2])) > GLIBC:
-                        yield f"{name} needs {version.name}"
+                    if number is None or (int(number[1]), int(number[2])) > MAX_GLIBC_VERSION:
+                        yield f"{name} must need at most GLIBC_2.17, got {version.name}"
 
 
 def wheel_errors(path):
-    """What is wrong with a wheel; prints its sizes."""
+    """Print the size of a wheel, and yield a message for each error in its content."""
     with zipfile.ZipFile(path) as wheel:
         files = wheel.infolist()
         packed = sum(file.compress_size for file in files)
@@ -60,20 +60,20 @@ def wheel_errors(path):
         modules = [file.filename for file in files if file.filename.endswith((".so", ".pyd"))]
         print(f"{path}: {packed / 1e6:.2f} MB, installed {installed / 1e6:.2f} MB, {len(modules)} compiled modules")
         if packed > MAX_WHEEL_BYTES:
-            yield f"larger than {MAX_WHEEL_BYTES / 1e6} MB"
+            yield f"a wheel must have at most {MAX_WHEEL_BYTES / 1e6} MB, got {packed / 1e6:.2f}"
         if installed > MAX_INSTALLED_BYTES:
-            yield f"larger than {MAX_INSTALLED_BYTES / 1e6} MB when installed"
+            yield f"installed files must have at most {MAX_INSTALLED_BYTES / 1e6} MB, got {installed / 1e6:.2f}"
         for file in files:
             if not re.match(r"nnc/|nnc_cython-[^/]+\.dist-info/", file.filename):
-                yield f"holds {file.filename}"
+                yield f"unexpected file {file.filename}"
             if file.filename.endswith((".c", ".pyx", ".pxd", ".h", ".pyc")):
-                yield f"holds {file.filename}, which is no use to who installs it"
+                yield f"unexpected source file {file.filename}"
         names = {name.split("/")[-1].split(".")[0] for name in modules}
         sets = ["baseline", "avx2", "avx512"] if re.search(r"x86_64|amd64|universal2", path) else ["baseline"]
         cores = (f"_core_{isa}_{precision}" for isa in sets for precision in ("f32", "f64"))
-        wanted = {"_cpu", "_cyutility", "_team", *cores}
-        if names != wanted:
-            yield f"has the modules {sorted(names)}, not {sorted(wanted)}"
+        expected = {"_cpu", "_cyutility", "_team", *cores}
+        if names != expected:
+            yield f"modules must be {sorted(expected)}, got {sorted(names)}"
         if "linux" in path:
             for name in modules:
                 yield from module_errors(name, wheel.read(name))

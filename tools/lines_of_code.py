@@ -1,11 +1,11 @@
 """Count lines of code in nnc and src, without blank lines, comments and docstrings.
 
     python tools/lines_of_code.py                # totals
-    python tools/lines_of_code.py --files        # and each file
+    python tools/lines_of_code.py --files        # also print each file
     python tools/lines_of_code.py nnc tests      # other folders or files
 
-Python files are formatted by ruff first, so that the result does not depend on how statements are wrapped. Cython and C
-have no formatter: their lines count as they are.
+Python files are formatted by ruff first, so that the result does not depend on how statements are wrapped. Files of
+Cython and C are counted without formatting.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ DOCSTRING = re.compile(r'(?m)^\s*"""(?:.|\n)*?"""\s*$')
 
 
 def python_lines(text: str) -> int:
-    """Lines of a Python file with a token that is neither a comment nor part of a docstring."""
+    """Return the number of lines of a Python file that contain code."""
     command = ["ruff", "format", "--stdin-filename", str(ROOT / "nnc" / "file.py"), "-"]
     text = subprocess.run(command, input=text, capture_output=True, text=True, check=True).stdout
     lines: set[int] = set()
@@ -47,19 +47,19 @@ def python_lines(text: str) -> int:
 
 
 def cython_lines(text: str) -> int:
-    """Lines of a Cython file, without those that are only a comment or part of a docstring."""
+    """Return the number of lines of a Cython file that are not blank, a comment or part of a docstring."""
     text = DOCSTRING.sub("", text)
     return sum(bool(line.strip()) and not line.strip().startswith("#") for line in text.splitlines())
 
 
 def c_lines(text: str) -> int:
-    """Lines of a C file without comments."""
+    """Return the number of lines of a C file that are not blank or a comment."""
     text = re.sub(r"/\*.*?\*/|//[^\n]*", "", text, flags=re.DOTALL)
     return sum(bool(line.strip()) for line in text.splitlines())
 
 
 def count(path: Path) -> int:
-    """Return the lines of code of a file; 0 for other kinds of files."""
+    """Return the number of lines of code of a file; 0 if it is not Python, Cython or C."""
     if path.suffix not in {".py", *CYTHON, *C}:
         return 0
     text = path.read_text(encoding="utf-8")
@@ -69,18 +69,18 @@ def count(path: Path) -> int:
 
 
 def main() -> None:
-    """Print the totals."""
+    """Print the number of lines of each folder, and the total."""
     parser = argparse.ArgumentParser(description="Count lines of code without blank lines, comments and docstrings.")
     parser.add_argument("paths", metavar="PATH", nargs="*", default=[str(ROOT / "nnc"), str(ROOT / "src")])
-    parser.add_argument("--files", action="store_true", help="print each file")
-    given = parser.parse_args()
+    parser.add_argument("--files", action="store_true", help="also print the lines of each file")
+    arguments = parser.parse_args()
     total = 0
-    for name in given.paths:
+    for name in arguments.paths:
         root = Path(name)
         counts = {
             path: count(path) for path in (sorted(root.rglob("*")) if root.is_dir() else [root]) if path.is_file()
         }
-        if given.files:
+        if arguments.files:
             for path, lines in counts.items():
                 if lines:
                     print(f"{lines:7}  {path}")

@@ -1,9 +1,11 @@
-"""The notebooks of docs/notebooks, kept as text by jupytext, which opens them in Jupyter and keeps them in step.
+"""Run the notebooks of docs/notebooks and convert them to pages and Jupyter files.
 
-    jupytext --to notebook docs/notebooks/tutorial.md       # what Jupyter calls a notebook, without outputs
+A notebook is stored as Markdown. jupytext opens it in Jupyter and updates the Markdown file when it is saved:
 
-docs/conf.py runs each in a kernel of its own, shows it as a page with what its cells have put out, and offers it as a
-file of Jupyter beside the page; on the Chinese site its text is that of the catalog.
+    jupytext --to notebook docs/notebooks/tutorial.md       # write a Jupyter file without outputs
+
+docs/conf.py runs each notebook in a new kernel, shows it as a page with the outputs of its cells, and offers it as a
+Jupyter file for download. On the Chinese site its text comes from the catalog.
 """
 
 from __future__ import annotations
@@ -20,41 +22,41 @@ import pages
 from nbclient import NotebookClient
 
 LINK = re.compile(r"(?<!!)\[([^]]+)\]\((?!https?:)[^)]*\)")
-# What is translated as one: a heading, an item of a list, a paragraph. Group 1 stays before it.
+# Matches one message of a catalog: a heading, an item of a list or a paragraph. Group 1 is the mark before the text.
 UNIT = re.compile(r"^(#+ |- |)(?=\S)(.+(?:\n(?!#|- |\n).+)*)", re.MULTILINE)
-NEEDS = {"mnist": "mnist"}  # by notebook, what it needs beside packages
+NEEDS = {"mnist": "mnist"}  # data set that a notebook needs, by name of the notebook
 
 
-def missing(page: Path) -> bool:
-    """Whether a notebook cannot be run here, for want of data."""
+def is_data_missing(page: Path) -> bool:
+    """Return whether a notebook cannot run because its data set is missing."""
     return bool(pages.missing(NEEDS.get(page.stem)))
 
 
 def read(page: Path) -> Any:
-    """The notebook of a text, without outputs."""
+    """Return the notebook in a Markdown file, without outputs."""
     notebook = jupytext.read(page)
     for number, cell in enumerate(notebook.cells):
-        cell.id = f"cell-{number}"  # the same text is the same file
+        cell.id = f"cell-{number}"  # jupytext draws random ids; constant ones make builds reproducible
     return notebook
 
 
-@functools.cache  # for both languages
+@functools.cache  # the result serves both languages
 def executed(page: Path) -> Any:
-    """As `read`, with what the cells put out; without, where `missing` says so.
+    """Return the notebook in a Markdown file with the outputs of its cells, or without them if its data set is missing.
 
     Raises
     ------
     nbclient.exceptions.CellExecutionError
-        A cell has failed.
+        If a cell fails.
     AssertionError
-        A cell has written to the standard error.
+        If a cell writes to the standard error.
     """
     notebook = read(page)
-    if missing(page):
+    if is_data_missing(page):
         return notebook
     inline = {**os.environ, "MPLBACKEND": "module://matplotlib_inline.backend_inline"}
     with tempfile.TemporaryDirectory() as folder:
-        pages.provide(NEEDS.get(page.stem), Path(folder))
+        pages.link_data(NEEDS.get(page.stem), Path(folder))
         settings = {"timeout": 120, "kernel_name": "python3", "extra_arguments": ["--IPKernelApp.log_level=ERROR"]}
         client = NotebookClient(notebook, resources={"metadata": {"path": folder}}, **settings)
         client.execute(env=inline)
@@ -62,38 +64,37 @@ def executed(page: Path) -> Any:
         cell.metadata.pop("execution", None)
         for output in cell.get("outputs", ()):
             if output.get("name") == "stderr":
-                raise AssertionError(f"{page} says on the standard error: {output.text}")
+                raise AssertionError(f"{page} must not write to the standard error: {output.text}")
     return notebook
 
 
 def as_page(notebook: Any) -> str:
-    """A notebook as a page of the site: MyST, with outputs below each cell."""
+    """Return a notebook as a page in MyST Markdown, with the outputs below each cell."""
     parts = []
     for cell in notebook.cells:
         parts.append(f"```python\n{cell.source}\n```" if cell.cell_type == "code" else cell.source)
-        parts += [_shown(output) for output in cell.get("outputs", ())]
+        parts += [_output_block(output) for output in cell.get("outputs", ())]
     return "\n\n".join(parts) + "\n"
 
 
-def _shown(output: Any) -> str:
-    """An output, in the richest form that it has."""
+def _output_block(output: Any) -> str:
+    """Return an output as MyST Markdown: as HTML, picture or text, in this order of preference."""
     data = {"text/plain": output.text} if output.output_type == "stream" else output.data
     if "text/html" in data:
         html = data["text/html"]
     elif "image/png" in data:
-        html = f'<img src="data:image/png;base64,{data["image/png"].strip()}" alt="what this cell has drawn">'
+        html = f'<img src="data:image/png;base64,{data["image/png"].strip()}" alt="picture that this cell draws">'
     else:
         return f"```text\n{data['text/plain'].rstrip()}\n```"
     return f'`````{{raw}} html\n<div class="output">{html}</div>\n`````'
 
 
 def for_jupyter(notebook: Any, texts: dict[str, str]) -> Any:
-    """A notebook as it is offered: with the translations of its texts, where there are any, and without links, which
-    lead to pages of the site."""
-    known = {LINK.sub(r"\1", text): LINK.sub(r"\1", translation) for text, translation in texts.items()}
+    """Return a notebook for download: with translated texts, and without links, which lead to pages of the site."""
+    translations = {LINK.sub(r"\1", text): LINK.sub(r"\1", translation) for text, translation in texts.items()}
 
     def translated(text: str) -> str:
-        return known.get(" ".join(text.split()), text)
+        return translations.get(" ".join(text.split()), text)
 
     offered = notebook.copy()
     offered.cells = [cell.copy() for cell in notebook.cells]

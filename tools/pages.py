@@ -1,12 +1,15 @@
-"""The code on pages: blocks of Python, run in one session, and what stands below them is what they print.
+"""Run the code of a page and compare its output with the output on the page.
 
-    python tools/pages.py docs/guide/images.md      # runs it; the pictures that it writes land in the current folder
+    python tools/pages.py docs/guide/images.md      # run the page; its pictures are written to the current folder
 
-tests/test_pages.py runs the pages, and so does docs/conf.py, which takes the pictures. A comment before a block,
-`<!-- needs torch -->`, names packages: where one of them is not installed, the block is left out. Later blocks that
-build on it say the same. `<!-- needs mnist -->` needs the MNIST files in the folder `mnist` of the folder that the
-environment variable NNC_DATA names; the block finds them in the folder `mnist`. Blocks of a console have commands of
-the shell behind "$ ", and what they print below each.
+All Python blocks of a page run in one session, like the cells of a notebook. The text block below a block of code is
+its expected output. A console block contains shell commands after "$ ", and the expected output below each command.
+
+A comment before a block such as `<!-- needs torch -->` names packages. If one of them is not installed, the block is
+skipped; later blocks that depend on it need the same comment. A block with `<!-- needs mnist -->` reads the MNIST files
+from the folder `mnist`, which is linked to the folder `mnist` inside NNC_DATA.
+
+tests/test_pages.py runs the pages. docs/conf.py also runs them, and stores their pictures.
 """
 
 from __future__ import annotations
@@ -27,15 +30,15 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-# A block of Python, and the text that may stand below it: what it prints, where "..." stands for anything.
+# A block of code and the text block below it: the expected output, in which "..." matches anything.
 BLOCK = re.compile(
     r"(?:^<!-- needs ([\w ]+) -->\n\n?)?^```(?:python|console)\n(.*?)^```\n(?:\n^```text\n(.*?)^```\n)?",
     re.DOTALL | re.MULTILINE,
 )
 PICTURE = re.compile(r"!\[[^]]*\]\(([\w.-]+)\)")  # an image of a page
-# In place of a picture whose block was left out.
+# Placeholder for a picture whose block was skipped.
 NOT_DRAWN = """<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 520 40" width="520" height="40">
-<text x="4" y="26" font-family="sans-serif" font-size="15" fill="gray">not drawn here, where data is missing</text>
+<text x="4" y="26" font-family="sans-serif" font-size="15" fill="gray">not drawn: the data set is missing</text>
 </svg>
 """
 COMMAND = re.compile(r"^\$ (.*)\n((?:(?!\$ ).*\n)*)", re.MULTILINE)
@@ -47,14 +50,14 @@ def blocks(page: Path, text: str | None = None) -> list[re.Match[str]]:
     Group 1 of a match names the needed packages, group 2 is the code and group 3 the expected output.
     """
     text = page.read_text(encoding="utf-8") if text is None else text
-    found = list(BLOCK.finditer(text))
-    if len(found) != text.count("```python") + text.count("```console"):
-        raise AssertionError(f"{page}: a block of code is not closed, or indented")
-    return found
+    matches = list(BLOCK.finditer(text))
+    if len(matches) != text.count("```python") + text.count("```console"):
+        raise AssertionError(f"{page}: each block of code must be closed and must not be indented")
+    return matches
 
 
 def missing(needs: str | None) -> list[str]:
-    """Return the needed packages that are not installed; `mnist` is the folder of that name in the folder NNC_DATA."""
+    """Return the needed packages that are not installed, and `mnist` if NNC_DATA contains no such folder."""
     return [
         name
         for name in (needs or "").split()
@@ -63,73 +66,81 @@ def missing(needs: str | None) -> list[str]:
 
 
 def mnist_folder() -> Path | None:
-    """Return the folder mnist of the folder that NNC_DATA names, or None if it does not exist."""
+    """Return the folder `mnist` inside the folder NNC_DATA, or None if it does not exist."""
     folder = Path(os.environ.get("NNC_DATA") or os.devnull, "mnist")
     return folder.resolve() if folder.is_dir() else None
 
 
-def name_skipped(pages: list[Path]) -> None:
-    """Print in one line what the skipped blocks of pages need, if blocks are skipped."""
+def print_skipped(pages: list[Path]) -> None:
+    """Print what the skipped blocks of these pages need, in one line; print nothing if no block is skipped."""
     needed = {name for page in pages for block in blocks(page) for name in missing(block[1])}
     if needed:
         hint = " (NNC_DATA must name a folder that contains mnist)" if "mnist" in needed else ""
         print(f"skipped: blocks that need {', '.join(sorted(needed))}{hint}", flush=True)
 
 
-def provide(needs: str | None, folder: Path) -> None:
-    """Link the needed data into the folder that code runs in."""
+def link_data(needs: str | None, folder: Path) -> None:
+    """Link the needed data into the folder in which the code runs."""
     mnist = mnist_folder()
     if "mnist" in (needs or "").split() and mnist is not None and not (folder / "mnist").exists():
         (folder / "mnist").symlink_to(mnist)
 
 
 def run(page: Path, folder: Path, text: str | None = None) -> list[str | None]:
-    """Run the blocks of a page in a folder, warnings being errors; return what each has printed, None where it was left
-    out.
+    """Run the blocks of a page in a folder, with warnings as errors.
 
-    Raises AssertionError where a block prints something else than the page says, and whatever a block raises.
+    Returns
+    -------
+    list of str or None
+        The output of each block, None if the block was skipped.
+
+    Raises
+    ------
+    AssertionError
+        If the output of a block differs from the output on the page. Exceptions of blocks are not caught.
     """
     text = page.read_text(encoding="utf-8") if text is None else text
     names, outputs = {"__name__": page.stem}, []
     for block in blocks(page, text):
-        of_shell = block[2].startswith("$ ")
-        if missing(block[1]) or (of_shell and os.name == "nt"):
+        is_shell = block[2].startswith("$ ")
+        if missing(block[1]) or (is_shell and os.name == "nt"):
             outputs.append(None)
             continue
-        provide(block[1], folder)
+        link_data(block[1], folder)
         line = text.count("\n", 0, block.start(2))
-        where = f"{page}, line {line + 1}"
-        if of_shell:
-            shown = ""
-            for command, said in COMMAND.findall(block[2]):
-                done = shell(command, folder)
-                compare(where, said, done)
-                shown += f"$ {command}\n{done}"
-            outputs.append(shown.replace(f"{folder}{os.sep}", ""))
+        location = f"{page}, line {line + 1}"
+        if is_shell:
+            session = ""
+            for command, expected in COMMAND.findall(block[2]):
+                output = run_shell(command, folder)
+                compare(location, expected, output)
+                session += f"$ {command}\n{output}"
+            outputs.append(session.replace(f"{folder}{os.sep}", ""))
             continue
         code = compile("\n" * line + block[2], str(page), "exec")
         printed = io.StringIO()
         with contextlib.chdir(folder), contextlib.redirect_stdout(printed), warnings.catch_warnings():
             warnings.simplefilter("error")
-            warnings.filterwarnings("ignore", category=DeprecationWarning, module="keras")  # of NumPy, in its own code
+            # Keras calls deprecated functions of NumPy.
+            warnings.filterwarnings("ignore", category=DeprecationWarning, module="keras")
             warnings.filterwarnings("ignore", "Glyph .* missing from font")  # the browser has a Chinese font
-            exec(code, names)  # one session, as a reader would type it
-        compare(where, block[3] or "", printed.getvalue())
-        outputs.append(printed.getvalue().replace(f"{folder}{os.sep}", ""))  # whose name says nothing to a reader
+            exec(code, names)  # all blocks share one namespace
+        compare(location, block[3] or "", printed.getvalue())
+        outputs.append(printed.getvalue().replace(f"{folder}{os.sep}", ""))  # hide the temporary folder
     return outputs
 
 
-def of_site() -> list[Path]:
-    """The pages of the site that have code."""
+def pages_with_code() -> list[Path]:
+    """Return the pages of the site that contain code."""
     docs = ROOT / "docs"
     return [
         page for page in sorted([docs / "index.md", *docs.glob("guide/*.md"), *docs.glob("api/*.md")]) if blocks(page)
     ]
 
 
-@functools.cache  # for both languages
-def shown(page: Path) -> list[str | None]:
-    """As `run`, with the pictures that the page shows put beside it."""
+@functools.cache  # the result serves both languages
+def run_and_store_pictures(page: Path) -> list[str | None]:
+    """Run the blocks of a page, store its pictures next to it, and return the output of each block like `run`."""
     with tempfile.TemporaryDirectory() as folder:
         outputs = run(page, Path(folder))
         for picture in PICTURE.findall(page.read_text(encoding="utf-8")):
@@ -140,12 +151,12 @@ def shown(page: Path) -> list[str | None]:
     return outputs
 
 
-@functools.cache  # processes that the build of the site starts inherit the results
+@functools.cache  # each process that builds a site inherits the results
 def draw_translated(page: Path, text: str) -> None:
-    """Run the translated text of a page, and put pictures that differ from the English ones next to the page.
+    """Run the translated text of a page, and store pictures that differ from the English ones next to the page.
 
-    They are named picture.zh_CN.svg, as Sphinx expects. Text is not converted to paths, so that no Chinese font is
-    needed.
+    The files are named picture.zh_CN.svg, as Sphinx expects. Text in pictures is not converted to paths, so that
+    drawing needs no Chinese font.
     """
     if "savefig(" not in text or text == page.read_text(encoding="utf-8"):
         return
@@ -161,43 +172,46 @@ def draw_translated(page: Path, text: str) -> None:
 
 @functools.cache
 def draw_examples(page: Path) -> None:
-    """Run the examples that this page shows the pictures of, and put those beside it."""
+    """Run the examples whose pictures a page shows, and store the pictures next to the page."""
 
-    def draw(asked: tuple[str, str]) -> None:
-        program = ROOT / "examples" / f"{asked[1]}.py"
+    def draw(names: tuple[str, str]) -> None:
+        picture, example = names
+        program = ROOT / "examples" / f"{example}.py"
         with tempfile.TemporaryDirectory() as folder:
-            command = [sys.executable, program, page.parent / asked[0]]
+            command = [sys.executable, program, page.parent / picture]
             subprocess.run(command, cwd=folder, check=True, stdout=subprocess.DEVNULL)
 
     with ThreadPoolExecutor(os.cpu_count()) as executor:
         list(executor.map(draw, re.findall(r"\((example-(\w+)\.\w+)\)", page.read_text(encoding="utf-8"))))
 
 
-def compare(where: str, said: str, printed: str) -> None:
-    """Raise AssertionError where this is not what the page says."""
-    if not doctest.OutputChecker().check_output(said, printed, doctest.ELLIPSIS):
-        raise AssertionError(f"{where}: this prints\n{printed}\nbut the page says\n{said}")
+def compare(location: str, expected: str, output: str) -> None:
+    """Raise AssertionError if the output of a block differs from the output on the page."""
+    if not doctest.OutputChecker().check_output(expected, output, doctest.ELLIPSIS):
+        raise AssertionError(f"{location}: this prints\n{output}\nbut the page says\n{expected}")
 
 
-def shell(command: str, folder: Path) -> str:
-    """What a command prints; `nnc` is that of this Python."""
+def run_shell(command: str, folder: Path) -> str:
+    """Run a shell command and return its output; `nnc` means the package of this Python interpreter."""
     command = re.sub(r"(^|\| *)nnc ", rf'\1"{sys.executable}" -P -m nnc ', command)
-    done = subprocess.run(
+    completed = subprocess.run(
         command, shell=True, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8"
     )
-    return done.stdout
+    return completed.stdout
 
 
-def filled(text: str, outputs: list[str | None]) -> str:
-    """The text of a page with what its blocks have printed, where that stands for anything by "..."; a line that is
-    nothing else shortens it, and stays."""
-    each = iter(outputs)
+def fill_outputs(text: str, outputs: list[str | None]) -> str:
+    """Return the text of a page in which actual outputs replace expected outputs.
+
+    An expected output that contains a line of only "..." is an abbreviation and does not change.
+    """
+    remaining = iter(outputs)
 
     def fill(block: re.Match[str]) -> str:
-        output, said = next(each), block[2] if block[2].startswith("$ ") else block[3]
-        if output is None or said is None or "..." in said.splitlines():
+        output, expected = next(remaining), block[2] if block[2].startswith("$ ") else block[3]
+        if output is None or expected is None or "..." in expected.splitlines():
             return block[0]
-        return block[0].replace(f"\n{said}```", f"\n{output}```")
+        return block[0].replace(f"\n{expected}```", f"\n{output}```")
 
     return BLOCK.sub(fill, text)
 
@@ -206,5 +220,5 @@ if __name__ == "__main__":
     os.environ.setdefault("MPLBACKEND", "agg")
     for name in sys.argv[1:]:
         outputs = run(Path(name).resolve(), Path.cwd())
-        name_skipped([Path(name)])
-        print(f"{name}: {len(outputs) - outputs.count(None)} of {len(outputs)} blocks were run")
+        print_skipped([Path(name)])
+        print(f"{name}: ran {len(outputs) - outputs.count(None)} of {len(outputs)} blocks")

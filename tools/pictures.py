@@ -1,6 +1,6 @@
-"""The pictures of the README, made anew: `python tools/pictures.py` writes them to docs/.
+"""Draw the pictures of the README: `python tools/pictures.py` writes them to docs/.
 
-tests/test_drawing.py holds them against what this makes.
+tests/test_drawing.py checks that the stored pictures are up to date.
 """
 
 from pathlib import Path
@@ -12,7 +12,7 @@ Y = [[0], [1], [1], [0]]
 
 
 def pictures() -> dict[str, str]:
-    """The text of each file in docs/: the tutorial's network with one of its rows, and how its loss has fallen."""
+    """Return the SVG text of each picture by file name: the network of the tutorial for one row, and its loss curve."""
     net = NeuralNetwork([3, 4, 1], bias=False, init="uniform", seed=0)
     history = net.fit(X, Y, epochs=1500, lr=1.0)
     return {"network.svg": net.to_svg(row=X[1]), "loss.svg": history.to_svg()}

@@ -1,19 +1,19 @@
-"""Fits the polynomials of the engine's exp, log and normal distribution and prints src/polynomials.h (needs mpmath).
+"""Fit the polynomials of the engine for exp, log and the normal distribution, and print src/polynomials.h.
 
     python tools/polynomials.py > src/polynomials.h
 
-Each is a minimax fit by Remez' exchange algorithm in 40 digits; the error in the header's comments is the fit's own,
-before rounding.
+Each polynomial is a minimax fit by the Remez exchange algorithm with 40 digits. The comments in the header state the
+error of the fit before its coefficients are rounded. Needs mpmath.
 """
 
 import mpmath as mp
 
-mp.mp.dps = 40
-TINY = mp.mpf(10) ** -9
+mp.mp.dps = 40  # decimal digits of all computations
+MIN_WEIGHT = mp.mpf(10) ** -9  # added to weights, which otherwise vanish at 0
 
 
 def minimax(f, low, high, degree, weight, rounds=12, points=600):
-    """Coefficients c of the polynomial that minimises max |weight(x) (f(x) - sum c[k] x**k)|, and that maximum."""
+    """Return the coefficients c that minimize the maximum of |weight(x) (f(x) - sum c[k] x**k)|, and this maximum."""
     n = degree + 2
     middle, half = (mp.mpf(low) + high) / 2, (mp.mpf(high) - low) / 2
     nodes = [middle - half * mp.cos(mp.pi * (2 * i + 1) / (2 * n)) for i in range(n)]
@@ -44,7 +44,7 @@ def minimax(f, low, high, degree, weight, rounds=12, points=600):
         nodes = [grid[i] for i in peaks]
     scaled, largest = best
     powers = [mp.mpf(0)]
-    for c in reversed(scaled):  # Horner's scheme on polynomials: powers = powers * (x - middle) / half + c
+    for c in reversed(scaled):  # Horner's method for polynomials: powers = powers * (x - middle) / half + c
         shifted = [mp.mpf(0), *(p / half for p in powers)]
         powers = [s - p * middle / half for s, p in zip(shifted, [*powers, mp.mpf(0)], strict=True)]
         powers[0] += c
@@ -52,7 +52,7 @@ def minimax(f, low, high, degree, weight, rounds=12, points=600):
 
 
 def alternating_peaks(errors):
-    """The index of the largest error of each run of one sign."""
+    """Return the index of the largest error in each sequence of errors with the same sign."""
     peaks, start = [], 0
     for i in range(1, len(errors) + 1):
         if i == len(errors) or (errors[i] > 0) != (errors[start] > 0):
@@ -78,15 +78,17 @@ def normal_tail(t):
     return mp.erfc(a / mp.sqrt(2)) / 2 * mp.exp(a * a / 2) / (1 - t)
 
 
-HALF_LN2 = mp.log(2) / 2 * mp.mpf("1.0001")
-EXP = exp_tail, -HALF_LN2, HALF_LN2, lambda r: abs(r) + TINY
-LOG = log_tail, 0, mp.mpf("0.02945"), lambda z: z + TINY
-NORMAL = normal_tail, -1, lambda farthest: (farthest - 4) / (farthest + 4), lambda t: 1 / normal_tail(t)
+HALF_LN2 = mp.log(2) / 2 * mp.mpf("1.0001")  # slightly more than the largest reduced argument of exp
+# For each function: the function to fit, the ends of the interval, and the weight of the error.
+EXP = exp_tail, -HALF_LN2, HALF_LN2, lambda r: abs(r) + MIN_WEIGHT
+LOG = log_tail, 0, mp.mpf("0.02945"), lambda z: z + MIN_WEIGHT
+NORMAL = normal_tail, -1, lambda max_a: (max_a - 4) / (max_a + 4), lambda t: 1 / normal_tail(t)
 
 
-def table(name, fit, degree, digits, farthest=None):
+def table(name, fit, degree, digits, max_a=None):
+    """Return a C array of coefficients; `max_a` is the largest argument of the normal distribution."""
     f, low, high, weight = fit
-    coefficients, error = minimax(f, low, high(mp.mpf(farthest)) if callable(high) else high, degree, weight)
+    coefficients, error = minimax(f, low, high(mp.mpf(max_a)) if callable(high) else high, degree, weight)
     lines, line = [], "   "
     for c in coefficients:
         number = f" {mp.nstr(c, digits)}{'f' if digits < 12 else ''},"

@@ -1,4 +1,4 @@
-"""Write nnc/__init__.pyi, from which type checkers know the public names that nnc/__init__.py imports on first use.
+"""Write nnc/__init__.pyi, which lists for type checkers the public names that nnc/__init__.py imports on first use.
 
 python tools/public_names.py
 """
@@ -8,11 +8,11 @@ from pathlib import Path
 import nnc
 
 STUB = Path(nnc.__file__).with_suffix(".pyi")
-HEAD = "# Written by tools/public_names.py from the lists in __init__.py.\n# ruff: noqa: I001, RUF022\n"
+HEADER = "# Written by tools/public_names.py from the lists in __init__.py.\n# ruff: noqa: I001, RUF022\n"
 
 
 def stub() -> str:
-    """Return the text of the stub: an import for each public name, and __all__ as a list of strings."""
+    """Return the text of the stub: an import for each public name, and the list __all__."""
     imports = [f"from nnc import {name} as {name}" for name in nnc._MODULES]
     imports += [
         f"from nnc.{module} import {name} as {name}"
@@ -20,7 +20,7 @@ def stub() -> str:
         for name in names
     ]
     names = "".join(f'    "{name}",\n' for name in nnc.__all__)
-    return f"{HEAD}\n{chr(10).join(imports)}\n\n__all__ = [\n{names}]\n"
+    return f"{HEADER}\n{chr(10).join(imports)}\n\n__all__ = [\n{names}]\n"
 
 
 if __name__ == "__main__":

@@ -2,14 +2,16 @@
 
     python tools/same_speed.py OLD NEW [--old-path FOLDER] [--new-path FOLDER] [--pairs 15] [--threads 1] [A S1 ...]
 
-OLD and NEW are Python interpreters with nnc, as for tools/same_bits.py; a FOLDER comes first on the path of the one or
-the other. The works are those of `python -m benchmarks`: A to H by default, L32, L128 and K32 (images), S1 and S32
-(single steps, each a call of `train_step`). Two more train many networks with `fit_many`: `many-3-4-1` has 1,000
-networks and 1500 steps on four rows, `many-8-16-1` has 40 networks and 640 steps of 32 rows.
+OLD and NEW are Python interpreters in which nnc is installed, as for tools/same_bits.py. Each FOLDER is put first on
+the search path of one interpreter.
 
-A pair is one measurement of each build, a tenth of a second or more, the second one right after the first. The table
-has the median of the quotients new / old: above 1 is slower. The import is the CPU time of `from nnc import
-NeuralNetwork` after that of NumPy, user and system together, the minimum of some processes.
+The workloads are those of `python -m benchmarks`: A to H (default), L32, L128 and K32 (images), and S1 and S32 (single
+calls of `train_step`). Two more workloads train many networks with `fit_many`: `many-3-4-1` trains 1,000 networks for
+1,500 steps of four rows, `many-8-16-1` trains 40 networks for 640 steps of 32 rows.
+
+A pair consists of one measurement of each build, directly after each other, of at least 0.1 seconds each. The table
+shows the median of the ratios new / old; a ratio above 1 means that NEW is slower. The import time is the CPU time
+(user and system) of `from nnc import NeuralNetwork` after `import numpy`, the minimum over several processes.
 """
 
 from __future__ import annotations
@@ -25,20 +27,20 @@ from subprocess import PIPE, Popen, run
 from time import perf_counter
 from typing import NamedTuple
 
-SECONDS = 0.1  # of each measurement
-IMPORTS = 15
+MIN_SECONDS = 0.1  # duration of a measurement
+IMPORTS = 15  # processes in which the import is measured
 HERE = Path(__file__).resolve()
 IMPORT = """
 import numpy, resource
-used = lambda: (lambda t: t.ru_utime + t.ru_stime)(resource.getrusage(resource.RUSAGE_SELF))
-before = used()
+cpu_seconds = lambda: (lambda t: t.ru_utime + t.ru_stime)(resource.getrusage(resource.RUSAGE_SELF))
+before = cpu_seconds()
 from nnc import NeuralNetwork
-print(used() - before)
+print(cpu_seconds() - before)
 """
 
 
-class Many(NamedTuple):
-    """A work of `fit_many`."""
+class ManyNetworks(NamedTuple):
+    """Workload that trains many networks with `fit_many`."""
 
     networks: int
     sizes: list[int]
@@ -48,11 +50,11 @@ class Many(NamedTuple):
 
     @property
     def steps(self) -> int:
-        """Steps of all networks."""
+        """Return the number of steps, summed over all networks."""
         return self.networks * self.epochs * -(-self.rows // self.batch)
 
     def run(self, threads: int) -> Callable[[], tuple[float, None]]:
-        """Return a function that trains new networks and returns the seconds of `fit_many`."""
+        """Return a function that trains new networks and returns the duration of `fit_many` in seconds."""
         import numpy as np
 
         from nnc import NeuralNetwork, clones, fit_many
@@ -65,22 +67,22 @@ class Many(NamedTuple):
 
         def run() -> tuple[float, None]:
             networks = clones(network, self.networks)
-            began = perf_counter()
+            start = perf_counter()
             fit_many(networks, X, y, **options)
-            return perf_counter() - began, None
+            return perf_counter() - start, None
 
         return run
 
 
-MANY = {
-    "many-3-4-1": Many(1000, [3, 4, 1], rows=4, epochs=1500, batch=4),
-    "many-8-16-1": Many(40, [8, 16, 1], rows=1024, epochs=20, batch=32),
+MANY_NETWORKS = {
+    "many-3-4-1": ManyNetworks(1000, [3, 4, 1], rows=4, epochs=1500, batch=4),
+    "many-8-16-1": ManyNetworks(40, [8, 16, 1], rows=1024, epochs=20, batch=32),
 }
 
 
 def serve() -> None:
-    """Answer each name of a work with the seconds of a step."""
-    sys.path.append(str(HERE.parents[1]))  # last, so that nnc is the installed one
+    """Read workload names from stdin, and answer each with the median duration of a step in seconds."""
+    sys.path.append(str(HERE.parents[1]))  # last, so that the installed nnc is imported
     from benchmarks.peers.nnc_itself import WAYS
     from benchmarks.works import WORKS
 
@@ -88,19 +90,19 @@ def serve() -> None:
     runs: dict[str, Callable[[], tuple[float, object]]] = {}
     for line in sys.stdin:
         key, threads = line.split()
-        work = MANY[key] if key in MANY else WORKS[key]
+        work = MANY_NETWORKS[key] if key in MANY_NETWORKS else WORKS[key]
         if key not in runs:
             way = "train_step" if key in WORKS and work.calls else "fit"
-            runs[key] = work.run(int(threads)) if key in MANY else WAYS[way](work, int(threads))
-            runs[key]()
-        times, end = [], perf_counter() + SECONDS
+            runs[key] = work.run(int(threads)) if key in MANY_NETWORKS else WAYS[way](work, int(threads))
+            runs[key]()  # warm up
+        times, end = [], perf_counter() + MIN_SECONDS
         while not times or perf_counter() < end:
             times.append(runs[key]()[0] / work.steps)
         print(median(times), flush=True)
 
 
 class Build:
-    """One of the two builds, with a process that measures it."""
+    """One of the two builds, with a process that runs its measurements."""
 
     def __init__(self, python: str, path: str | None) -> None:
         self.python = python
@@ -112,6 +114,7 @@ class Build:
         self.process = Popen(command, env=self.environment, stdin=PIPE, stdout=PIPE, text=True)
 
     def measure(self, key: str, threads: int) -> float:
+        """Return the duration of a step of a workload in seconds."""
         assert self.process.stdin
         assert self.process.stdout
         self.process.stdin.write(f"{key} {threads}\n")
@@ -119,28 +122,29 @@ class Build:
         return float(self.process.stdout.readline())
 
     def import_seconds(self) -> float:
-        """CPU time of a first import."""
+        """Return the CPU time of the import in a new process, in seconds."""
         command = [self.python, "-P", "-c", IMPORT]
         return float(run(command, env=self.environment, check=True, capture_output=True, text=True).stdout)
 
 
 def main() -> int:
+    """Measure both builds and print the table."""
     parser = argparse.ArgumentParser(description="Compare the speed of two builds of nnc.")
-    parser.add_argument("old", metavar="OLD", help="a Python interpreter with nnc")
-    parser.add_argument("new", metavar="NEW", help="another one, or the same with another path")
-    parser.add_argument("works", metavar="WORK", nargs="*", default=list("ABCDEFGH"), help="default: A to H")
-    parser.add_argument("--old-path", metavar="FOLDER")
-    parser.add_argument("--new-path", metavar="FOLDER")
-    parser.add_argument("--pairs", type=int, default=15)
-    parser.add_argument("--threads", type=int, default=1)
-    given = parser.parse_intermixed_args()
-    builds = Build(given.old, given.old_path), Build(given.new, given.new_path)
-    print(f"{'work':<12}{'old, us':>12}{'new, us':>12}{'new / old':>12}{'quartiles':>18}")
-    for key in given.works:
+    parser.add_argument("old", metavar="OLD", help="Python interpreter in which nnc is installed")
+    parser.add_argument("new", metavar="NEW", help="another interpreter, or the same one with another --new-path")
+    parser.add_argument("works", metavar="WORKLOAD", nargs="*", default=list("ABCDEFGH"), help="default: A to H")
+    parser.add_argument("--old-path", metavar="FOLDER", help="folder to put first on the search path of OLD")
+    parser.add_argument("--new-path", metavar="FOLDER", help="folder to put first on the search path of NEW")
+    parser.add_argument("--pairs", type=int, default=15, help="pairs of measurements (default: %(default)s)")
+    parser.add_argument("--threads", type=int, default=1, help="threads of each fit (default: %(default)s)")
+    arguments = parser.parse_intermixed_args()
+    builds = Build(arguments.old, arguments.old_path), Build(arguments.new, arguments.new_path)
+    print(f"{'workload':<12}{'old, us':>12}{'new, us':>12}{'new / old':>12}{'quartiles':>18}")
+    for key in arguments.works:
         pairs = []
-        for number in range(given.pairs):
+        for number in range(arguments.pairs):
             order = builds if number % 2 else builds[::-1]
-            times = {build: build.measure(key, given.threads) for build in order}
+            times = {build: build.measure(key, arguments.threads) for build in order}
             pairs.append([times[build] for build in builds])
         old, new = (median(times) for times in zip(*pairs, strict=True))
         ratios = [b / a for a, b in pairs]
@@ -148,7 +152,7 @@ def main() -> int:
         print(f"{key:<12}{1e6 * old:12.4g}{1e6 * new:12.4g}{median(ratios):12.3f}{low:10.3f} {high:7.3f}", flush=True)
     imports = [[1e3 * build.import_seconds() for build in builds] for _ in range(IMPORTS)]
     old, new = map(min, zip(*imports, strict=True))
-    print(f"import over NumPy, ms of CPU time: old {old:.1f}, new {new:.1f}")
+    print(f"import after NumPy, CPU time in ms: old {old:.1f}, new {new:.1f}")
     return 0
 
 

@@ -1,7 +1,6 @@
-"""Runs the tests once for each compiled variant that this processor runs. Arguments are passed on to pytest.
+"""Run the tests once for each instruction set that this processor supports. Arguments are passed to pytest.
 
-The installed package is what is tested: the folder that this is called in does not come first on Python's
-path.
+The tests use the installed package: the current folder is not on the search path of Python.
 """
 
 import os
@@ -11,11 +10,11 @@ import sys
 
 from nnc._model.cores import available
 
-# Where it is ignored, as in a background job, the tests of Ctrl-C would wait for ever.
+# A background job ignores SIGINT. Without this handler, the tests of Ctrl-C would wait forever.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 for isa in available():
     print(f"=== tests, instruction set {isa}", flush=True)
     command = [sys.executable, "-P", "-m", "pytest", "-q", "-p", "no:cacheprovider", *sys.argv[1:]]
-    done = subprocess.run(command, env=os.environ | {"NNC_ISA": isa})
-    if done.returncode:
-        sys.exit(done.returncode)
+    completed = subprocess.run(command, env=os.environ | {"NNC_ISA": isa})
+    if completed.returncode:
+        sys.exit(completed.returncode)

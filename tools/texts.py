@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[1]
 PYTHON, CYTHON, C = {".py"}, {".pyx", ".pxd", ".pxi", ".in"}, {".h"}  # .c files are generated
 DEFINITIONS = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
-# Strings, docstrings and comments of Cython, in the order in which they are looked for.
+# Docstrings, strings, comments and names of Cython; the first alternative that matches wins.
 CYTHON_TOKENS = re.compile(
     r"""(?P<docstring>^[ \t]*\"{3}(?:.|\n)*?\"{3})"""
     r"""|(?P<string>[a-zA-Z]?"(?:[^"\\\n]|\\.)*"|[a-zA-Z]?'(?:[^'\\\n]|\\.)*')"""
@@ -53,15 +53,15 @@ class Text(NamedTuple):
 
 def files(folders: Sequence[str], suffixes: set[str]) -> list[Path]:
     """Return the files in these folders (or the files themselves) with one of the suffixes."""
-    found = []
+    paths: list[Path] = []
     for folder in folders:
         path = ROOT / folder
-        found += sorted(path.rglob("*")) if path.is_dir() else [path]
-    return [path for path in found if path.suffix in suffixes]
+        paths += sorted(path.rglob("*")) if path.is_dir() else [path]
+    return [path for path in paths if path.suffix in suffixes]
 
 
-def joined(comments: Sequence[tuple[int, int, str]], path: Path) -> Iterator[Text]:
-    """Yield comments, those on consecutive lines at the same column as one."""
+def join_comments(comments: Sequence[tuple[int, int, str]], path: Path) -> Iterator[Text]:
+    """Yield comments; those on consecutive lines at the same column are joined to one."""
     first = column = last = -1
     parts: list[str] = []
     for line, start, text in comments:
@@ -77,7 +77,10 @@ def joined(comments: Sequence[tuple[int, int, str]], path: Path) -> Iterator[Tex
 
 
 def message(call: ast.Call) -> str:
-    """Return the text of the first argument of a call, with fields as {expression}; "" where there is none."""
+    """Return the text of the first argument of a call, or "" if it is not a string.
+
+    Fields of f-strings are returned as {expression}.
+    """
     parts = []
     for argument in call.args[:1]:
         for node in ast.walk(argument):
@@ -117,7 +120,7 @@ def python_texts(path: Path) -> Iterator[Text]:
         yield Text("name", path, line, name)
     tokens = tokenize.generate_tokens(io.StringIO(source).readline)
     comments = [(*token.start, token.string.lstrip("#").strip()) for token in tokens if token.type == tokenize.COMMENT]
-    yield from joined([(line, column, text) for line, column, text in comments if text], path)
+    yield from join_comments([(line, column, text) for line, column, text in comments if text], path)
 
 
 def compiled_texts(path: Path) -> Iterator[Text]:
@@ -137,7 +140,7 @@ def compiled_texts(path: Path) -> Iterator[Text]:
             comments.append((line, position, " ".join(part for part in lines if part)))
         elif match.lastgroup == "name":
             yield Text("name", path, line, text)
-    yield from joined([comment for comment in comments if comment[2]], path)
+    yield from join_comments([comment for comment in comments if comment[2]], path)
     if path.suffix in CYTHON:
         for match in CYTHON_MESSAGE.finditer(source):
             if len(match["text"].split()) > 2:
@@ -145,7 +148,7 @@ def compiled_texts(path: Path) -> Iterator[Text]:
 
 
 def prose(page: str) -> str:
-    """Return a page of Markdown with code blocks, tables, directives and HTML emptied, line by line."""
+    """Return a page of Markdown with empty lines instead of headings, code blocks, tables, directives and HTML."""
     lines, fence = [], ""
     for line in page.splitlines():
         mark = re.match(r"\s*(`{3,}|~{3,}|:{3,})", line)
@@ -160,7 +163,7 @@ def prose(page: str) -> str:
 
 
 def page_texts(path: Path) -> Iterator[Text]:
-    """Yield the sentences of a page of Markdown. Items of lists and paragraphs end sentences."""
+    """Yield the sentences of a page of Markdown. A sentence ends at the latest with its paragraph or list item."""
     text = prose(path.read_text(encoding="utf-8"))
     for block in re.finditer(r"(?:^(?!\s*$).+\n?)+", text, re.MULTILINE):
         for item in re.split(r"(?m)^\s*(?:[-*]|\d+\.)\s+", block.group()):

@@ -1,9 +1,10 @@
-"""README.zh-CN.md and the README that it is a translation of (the pages of the site have catalogs: tools/catalogs.py).
+"""Check that README.zh-CN.md is a translation of the current README.
 
-    python tools/twins.py README.zh-CN.md       # the translation has been read again and fits its twin as it is now
+    python tools/twins.py README.zh-CN.md       # mark the translation as up to date, after it was compared
 
-The first line of the translation names its twin and the twin's text, by the beginning of its SHA-256. So a test sees
-when the English page has changed since, and that blocks of code and what they print are the same in both.
+The first line of a translation names the original page and the beginning of the SHA-256 of its text. A test reports
+when the original has changed, and when blocks of code or outputs differ. Pages of the site have catalogs instead
+(tools/catalogs.py).
 """
 
 from __future__ import annotations
@@ -14,30 +15,32 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
+# The first line of a translation: the path of the original page, and the digest of its text.
 MARK = re.compile(r"<!-- of ([\w./-]+) as of (\w+) -->\n")
+# A block of code or output, with the comment that names the packages that it needs.
 FENCE = re.compile(r"(?:^<!-- needs [\w ]+ -->\n\n?)?^```.*?^```\n", re.DOTALL | re.MULTILINE)
 
 
 def translations() -> list[Path]:
-    """All files that say of what they are a translation."""
+    """Return the pages whose first line names an original page."""
     return [page for page in sorted(ROOT.glob("*.zh-CN.md")) if MARK.match(page.read_text(encoding="utf-8"))]
 
 
-def mark(text: str) -> str:
-    """What a translation names of the text of its twin."""
+def digest(text: str) -> str:
+    """Return the first 12 digits of the SHA-256 of a text, by which a translation identifies its original."""
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def faults(page: Path) -> list[str]:
-    """What is wrong with a translation."""
+    """Return the differences between a translation and its original."""
     text = page.read_text(encoding="utf-8")
-    name, seen = MARK.match(text).groups()
-    twin = (ROOT / name).read_text(encoding="utf-8")
-    found = [] if seen == mark(twin) else [f"{name} has changed since {page.name} was translated"]
-    pairs = [FENCE.findall(version) for version in (text, twin)]
-    if pairs[0] != pairs[1]:
-        other = next((b for a, b in zip(*pairs, strict=False) if a != b), "one of them has more")
-        found.append(f"{page.name} has other code than {name}: {other}")
+    name, translated_digest = MARK.match(text).groups()
+    original = (ROOT / name).read_text(encoding="utf-8")
+    found = [] if translated_digest == digest(original) else [f"{name} has changed since {page.name} was translated"]
+    blocks = [FENCE.findall(version) for version in (text, original)]
+    if blocks[0] != blocks[1]:
+        difference = next((b for a, b in zip(*blocks, strict=False) if a != b), "the number of blocks differs")
+        found.append(f"{page.name} has other code than {name}: {difference}")
     return found
 
 
@@ -46,5 +49,5 @@ if __name__ == "__main__":
         page = Path(argument)
         text = page.read_text(encoding="utf-8")
         name = MARK.match(text)[1]
-        twin = (ROOT / name).read_text(encoding="utf-8")
-        page.write_text(MARK.sub(f"<!-- of {name} as of {mark(twin)} -->\n", text, count=1), encoding="utf-8")
+        original = (ROOT / name).read_text(encoding="utf-8")
+        page.write_text(MARK.sub(f"<!-- of {name} as of {digest(original)} -->\n", text, count=1), encoding="utf-8")
