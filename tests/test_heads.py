@@ -1,6 +1,7 @@
 """Tests of networks with several heads: losses, missing targets, training, scaling, quantiles, files and errors."""
 
 import copy
+import json
 import pickle
 import re
 
@@ -554,6 +555,13 @@ def test_file_with_invalid_heads_raises(change, message):
     assert change[0] in text
     with pytest.raises(nnc.ModelFileError, match=message):
         nnc.from_json(text.replace(*change))
+
+
+@pytest.mark.parametrize("heads", [5, "ordered", [1], True])
+def test_file_with_heads_that_are_no_object_raises(heads):
+    document = {**json.loads(network().to_json()), "heads": heads}
+    with pytest.raises(nnc.ModelFileError, match=r"heads is .*, expected an object"):
+        nnc.from_json(json.dumps(document))
 
 
 def test_ensemble_supports_heads(tmp_path):

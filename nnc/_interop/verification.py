@@ -43,7 +43,7 @@ def check_outputs(network: Any, X: Array, outputs: Array, added_output: str | No
     X : array
         Rows from `random_rows`.
     outputs : array (n_rows, n_out)
-        What the original computes for these rows.
+        Outputs of the original for these rows.
     added_output : str, optional
         Output activation of the network that the original does not have.
     original : str

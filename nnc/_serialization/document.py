@@ -361,10 +361,11 @@ def _checked_heads(members: Any, loss: str, last: dict[str, Any]) -> dict[str, A
     if members is None:
         return None
     if loss != losses.CUSTOM:
-        raise ValueError(f'heads is an object, expected null for loss "{loss}"')
+        raise ValueError(f'heads is {fields.describe(members)}, expected null for loss "{loss}"')
     if last["activation"] != "identity":
-        raise ValueError(f'heads is an object, expected null for the output activation "{last["activation"]}"')
-    has_ordered = "ordered" in members  # only files of ordered heads have this member
+        expected = f'null for the output activation "{last["activation"]}"'
+        raise ValueError(f"heads is {fields.describe(members)}, expected {expected}")
+    has_ordered = "ordered" in fields.json_object(members, "heads")  # only files of ordered heads have this member
     fields.check_keys(members, ("heads", "missing", *(("ordered",) * has_ordered)), "heads")
     heads: list[dict[str, Any]] = []
     for i, head in enumerate(fields.member(members, "heads", list, where="heads.")):
