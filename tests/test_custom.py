@@ -490,13 +490,17 @@ RETURNS = {
 }
 
 
+def network_with_loss(name, dtype):
+    """Return a network with a loss of RETURNS, a copy of it, and data."""
+    net = NeuralNetwork([4, 7, 3], activation="tanh", loss=RETURNS[name], dtype=dtype, seed=3)
+    return net, net.copy(), *data(net)
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("name", RETURNS)
 def test_repeated_step_has_same_bits_as_general_step(name, dtype):
     """From the second step on, arrays of the network's dtype use a fast path that lists do not use."""
-    net = NeuralNetwork([4, 7, 3], activation="tanh", loss=RETURNS[name], dtype=dtype, seed=3)
-    other = net.copy()
-    X, y = data(net)
+    net, other, X, y = network_with_loss(name, dtype)
     step, twin = (one.stepper("adam", 0.01, l2=1e-3, dropout=0.2, clip_norm=0.5) for one in (net, other))
     for number in range(6):
         if number == 3:
@@ -509,9 +513,7 @@ def test_repeated_step_has_same_bits_as_general_step(name, dtype):
 @pytest.mark.parametrize("name", RETURNS)
 def test_fit_with_custom_loss_equals_steps_of_stepper(name, dtype):
     """The fit has several batches, the last of which is smaller."""
-    net = NeuralNetwork([4, 7, 3], activation="tanh", loss=RETURNS[name], dtype=dtype, seed=3)
-    other = net.copy()
-    X, y = data(net)
+    net, other, X, y = network_with_loss(name, dtype)
     history = net.fit(X, y, epochs=2, batch_size=16, shuffle=False, optimizer="adam", lr=0.01, dropout=0.2, l2=1e-3)
     step = other.stepper("adam", 0.01, dropout=0.2, l2=1e-3)
     for loss in history.loss:
