@@ -164,8 +164,8 @@ rng = np.random.default_rng(0)
 X, Y = rng.uniform(-1, 1, (400, 8)), rng.uniform(0, 1, (400, 2))
 net = NeuralNetwork([8, 60, 2], loss="mse", seed=0)
 net.fit(X, Y, epochs=2, n_threads=n_threads)
-signal.setitimer(signal.ITIMER_REAL, milliseconds / 1000, milliseconds / 1000 if case == "again" else 0)
 try:
+    signal.setitimer(signal.ITIMER_REAL, milliseconds / 1000)
     net.fit(X, Y, epochs=10**9, n_threads=n_threads, callback=[None, lambda record: None][case == "callback"])
 except LookupError as error:
     signal.setitimer(signal.ITIMER_REAL, 0)
