@@ -130,7 +130,6 @@ def compiled_texts(path: Path) -> Iterator[Text]:
     for match in (C_TOKENS if path.suffix in C else CYTHON_TOKENS).finditer(source):
         line, text = source.count("\n", 0, match.start()) + 1, match.group()
         if match.lastgroup == "docstring":
-            line += len(text) - len(text.lstrip()) and text[: len(text) - len(text.lstrip())].count("\n")
             yield Text("docstring", path, line, text.strip().strip('"').strip())
         elif match.lastgroup == "comment":
             column = match.start() - source.rfind("\n", 0, match.start()) - 1
