@@ -1,4 +1,4 @@
-"""What there is to see of a network of images: views of its layers, its table, its text, its repr; what is refused."""
+"""Layers of image networks: shapes, kernel views, summary, inspect, repr, and errors for invalid layers."""
 
 import io
 import pickle
@@ -11,29 +11,29 @@ from nnc import NeuralNetwork
 from nnc.layers import AvgPool2D, Conv2D, Dense, Dropout, Flatten, GlobalAvgPool2D, Input, MaxPool2D
 
 rng = np.random.default_rng(0)
-LENET = [Input(28, 28, 1), Conv2D(6, 5), MaxPool2D(2), Conv2D(16, 5), MaxPool2D(2), Flatten(), 120, 84, 10]
-SMALL = [Input(4, 4, 2), Conv2D(2, (2, 3), stride=(1, 2)), MaxPool2D(1), 2]
+LENET_LAYERS = [Input(28, 28, 1), Conv2D(6, 5), MaxPool2D(2), Conv2D(16, 5), MaxPool2D(2), Flatten(), 120, 84, 10]
+SMALL_LAYERS = [Input(4, 4, 2), Conv2D(2, (2, 3), stride=(1, 2)), MaxPool2D(1), 2]
 
 
-def lenet(**arguments):
-    return NeuralNetwork(LENET, **{"activation": "relu", "loss": "cross_entropy", "seed": 0, **arguments})
+def create_lenet(**arguments):
+    return NeuralNetwork(LENET_LAYERS, **{"activation": "relu", "loss": "cross_entropy", "seed": 0, **arguments})
 
 
-def small(**arguments):
-    return NeuralNetwork(SMALL, **{"activation": "tanh", "loss": "mse", "seed": 0, **arguments})
+def create_small_network(**arguments):
+    return NeuralNetwork(SMALL_LAYERS, **{"activation": "tanh", "loss": "mse", "seed": 0, **arguments})
 
 
-def inspected(thing):
+def inspect_lines(item):
     text = io.StringIO()
-    thing.inspect(file=text)
+    item.inspect(file=text)
     return text.getvalue().splitlines()
 
 
 # -------------------------------------------------------------------------------------------------- views
 
 
-def test_layers_have_shapes():
-    net = lenet()
+def test_layers_report_shapes_sizes_and_names():
+    net = create_lenet()
     first, pool, second, _, flatten, dense, *_ = net.layers
     assert (first.shape_in, first.shape_out, first.n_in, first.n_out) == ((28, 28, 1), (24, 24, 6), 784, 3456)
     assert (pool.shape_in, pool.shape_out, pool.n_out) == ((24, 24, 6), (12, 12, 6), 864)
@@ -54,8 +54,8 @@ def test_layers_have_shapes():
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
-def test_kernel_is_a_view(dtype):
-    net = small(dtype=dtype)
+def test_kernel_is_view_of_W(dtype):
+    net = create_small_network(dtype=dtype)
     layer = net.layers[0]
     assert layer.kernel.shape == (2, 3, 2, 2)
     assert np.shares_memory(layer.kernel, layer.W)
@@ -65,25 +65,25 @@ def test_kernel_is_a_view(dtype):
     assert net.weights[0][10, 1] == 9
     layer.kernel = np.arange(24).reshape(2, 3, 2, 2)
     assert np.array_equal(net.weights[0].ravel(), np.arange(24))
-    for wrong, message in (
+    for kernel, message in (
         (np.zeros((12, 2)), r"kernel must have shape \(2, 3, 2, 2\)"),
         (np.full((2, 3, 2, 2), np.inf), "finite"),
     ):
         with pytest.raises(ValueError, match=message):
-            layer.kernel = wrong
+            layer.kernel = kernel
     assert np.array_equal(net.weights[0].ravel(), np.arange(24))
 
 
-def test_only_a_convolution_has_a_kernel():
-    for layer in small().layers[1:]:
+def test_kernel_of_other_layers_raises_attribute_error():
+    for layer in create_small_network().layers[1:]:
         with pytest.raises(AttributeError, match=r"only Conv2D has a kernel"):
             _ = layer.kernel
     with pytest.raises(AttributeError, match=r"only Conv2D has a kernel, and Output Layer is Dense\(1, "):
         NeuralNetwork([3, 1]).layers[-1].kernel = 1
 
 
-def test_weights_and_params():
-    net = small()
+def test_weights_and_params_have_expected_shapes_and_order():
+    net = create_small_network()
     assert [W.shape for W in net.weights] == [(12, 2), (6, 2)]
     assert net.n_params == 24 + 2 + 12 + 2 == len(net.params)
     assert np.array_equal(net.params[:24], net.weights[0].ravel())
@@ -94,11 +94,11 @@ def test_weights_and_params():
         net.weights[0] = np.zeros((2, 3, 2, 2))
 
 
-# ---------------------------------------------------------------------------------------------- the table, texts
+# ---------------------------------------------------------------------------------------------- summary and inspect
 
 
-def test_summary():
-    assert lenet(dtype="float32", scale_X="pixels").summary().splitlines() == [
+def test_summary_lists_shapes_parameters_and_multiply_adds():
+    assert create_lenet(dtype="float32", scale_X="pixels").summary().splitlines() == [
         "layer           inputs       outputs      description       parameters  multiply-adds",
         "Hidden Layer 1  28 x 28 x 1  24 x 24 x 6  relu of 5 x 5     156         86,400",
         "MaxPool2D       24 x 24 x 6  12 x 12 x 6  largest of 2 x 2  0           0",
@@ -113,7 +113,7 @@ def test_summary():
 
 
 @pytest.mark.parametrize(
-    ("kind", "said"),
+    ("layer", "note"),
     [
         (Conv2D(2, 3, "elu", stride=2), "elu of 3 x 3, stride 2"),
         (Conv2D(2, (2, 3), "elu", stride=(1, 2), padding="same"), "elu of 2 x 3, stride 1 x 2, same"),
@@ -125,14 +125,14 @@ def test_summary():
         (Flatten(), ""),
     ],
 )
-def test_what_a_layer_says_of_itself(kind, said):
-    assert kind.summary_note == said
+def test_summary_note_describes_layer(layer, note):
+    assert layer.summary_note == note
 
 
-def test_inspect():
-    net = small()
+def test_inspect_prints_filters_and_shapes():
+    net = create_small_network()
     net.weights = [np.arange(24).reshape(12, 2) / 4, np.ones((6, 2))]
-    assert inspected(net)[:22] == [
+    assert inspect_lines(net)[:22] == [
         "------",
         "* Inputs: 4 x 4 x 2",
         "------",
@@ -156,18 +156,18 @@ def test_inspect():
         "  Bias: 0.0",
         "------",
     ]
-    assert inspected(net)[22:27] == [
+    assert inspect_lines(net)[22:27] == [
         "MaxPool2D: 3 x 1 x 2 -> 3 x 1 x 2, largest of 1 x 1",
         "------",
         "Flatten: 3 x 1 x 2 -> 6",
         "------",
         "* Output Layer",
     ]
-    layers = [inspected(layer) for layer in net.layers]
-    assert layers[0] == inspected(net)[3:21]
+    layers = [inspect_lines(layer) for layer in net.layers]
+    assert layers[0] == inspect_lines(net)[3:21]
     assert layers[1] == ["MaxPool2D: 3 x 1 x 2 -> 3 x 1 x 2, largest of 1 x 1"]
     assert layers[-1][:3] == ["Output Layer", "Neurons: 2", " Neuron 0"]
-    assert "Bias" not in "".join(inspected(small(bias=False)))
+    assert "Bias" not in "".join(inspect_lines(create_small_network(bias=False)))
 
 
 # --------------------------------------------------------------------------------------------------------- repr
@@ -177,7 +177,7 @@ def test_inspect():
     ("layers", "arguments", "text"),
     [
         (
-            LENET,
+            LENET_LAYERS,
             {"activation": "relu"},
             "[Input(28, 28, 1), Conv2D(6, 5), MaxPool2D(2), Conv2D(16, 5), MaxPool2D(2), Flatten(), 120, 84, 10], "
             "activation='relu', output='softmax', loss='cross_entropy', bias=True",
@@ -201,16 +201,16 @@ def test_inspect():
         ),
     ],
 )
-def test_repr_is_short_and_makes_the_same_network(layers, arguments, text):
+def test_repr_is_short_and_evaluates_to_same_network(layers, arguments, text):
     net = NeuralNetwork(layers, loss="cross_entropy", seed=5, **arguments)
     assert repr(net) == f"NeuralNetwork({text}, dtype='float64', seed=5)"
-    again = eval(repr(net))
-    assert repr(again) == repr(net)
-    assert (again.activations, again.sizes) == (net.activations, net.sizes)
-    assert again.model.stack.bias == net.model.stack.bias
+    evaluated = eval(repr(net))
+    assert repr(evaluated) == repr(net)
+    assert (evaluated.activations, evaluated.sizes) == (net.activations, net.sizes)
+    assert evaluated.model.stack.bias == net.model.stack.bias
 
 
-def test_layers_of_images_are_values():
+def test_image_layers_compare_by_value_and_are_picklable():
     for kind in (
         Conv2D(4, (3, 2), "tanh", stride=2, padding="same"),
         MaxPool2D((2, 1)),
@@ -223,7 +223,7 @@ def test_layers_of_images_are_values():
     assert Input(3, 2) == Input(3, 2, 1) != Input(6)
 
 
-# --------------------------------------------------------------------------------------------- what is refused
+# --------------------------------------------------------------------------------------------- errors
 
 
 @pytest.mark.parametrize(
@@ -242,22 +242,20 @@ def test_layers_of_images_are_values():
         ([Input(4, 4, 1), Dropout(0.5), 2], r"layers\[1\] must come after .* got Dropout\(0.5\) after Input"),
     ],
 )
-def test_layers_that_make_no_network(layers, message):
+def test_network_rejects_invalid_sequences_of_layers(layers, message):
     with pytest.raises(ValueError, match=message):
         NeuralNetwork(layers)
 
 
-def test_levenberg_marquardt_is_for_dense_layers():
-    net, X, Y = small(), rng.uniform(size=(5, 4, 4, 2)), np.zeros((5, 2))
-    with pytest.raises(
-        ValueError, match="optimizer must not be 'levenberg_marquardt' for a network of images"
-    ):
+def test_levenberg_marquardt_rejects_image_networks():
+    net, X, Y = create_small_network(), rng.uniform(size=(5, 4, 4, 2)), np.zeros((5, 2))
+    with pytest.raises(ValueError, match="optimizer must not be 'levenberg_marquardt' for a network of images"):
         net.fit(X, Y, epochs=1, optimizer="levenberg_marquardt")
     assert net.state is None
     net.fit(X, Y, epochs=1, optimizer="lbfgs")
 
 
-def test_hints():
+def test_invalid_scaling_name_raises_error_with_suggestion():
     with pytest.raises(ValueError, match=r"scale_X must be one of standardize, minmax, pixels.* did you mean 'pixels'"):
-        lenet(scale_X="pixel")
+        create_lenet(scale_X="pixel")
     assert nnc.Pixels().name == "pixels"
