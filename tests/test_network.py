@@ -78,7 +78,7 @@ def test_constructor_accepts_all_spellings_of_float32(dtype):
     assert NeuralNetwork([3, 2], dtype=float).dtype == np.float64
 
 
-SIZES = (
+SIZES_MESSAGE = (
     "layers must be a sequence of at least two positive whole numbers, such as [3, 4, 1], or of layers such as "
     "[Input(3), Dense(4), Dense(1)], got "
 )
@@ -86,7 +86,10 @@ SIZES = (
 
 @pytest.mark.parametrize(
     ("sizes", "message"),
-    [(bad, SIZES + repr(bad)) for bad in ([3], [], 5, None, "34", [3, 0, 1], [3, -1], [3.0, 1], [True, 1], [[3], 1])]
+    [
+        (bad, SIZES_MESSAGE + repr(bad))
+        for bad in ([3], [], 5, None, "34", [3, 0, 1], [3, -1], [3.0, 1], [True, 1], [[3], 1])
+    ]
     + [([3, 2**31], "layers must describe a network that fits into memory, got [3, 2147483648]")],
 )
 def test_constructor_rejects_invalid_sizes(sizes, message):
@@ -371,7 +374,7 @@ def test_structural_attributes_are_read_only(net):
             setattr(net, name, getattr(net, name))
 
 
-def test_network_without_bias():
+def test_network_without_bias_has_no_biases():
     net = NeuralNetwork([3, 4, 1], bias=False, seed=0)
     assert len(net.biases) == 0
     assert len(net.biases) == 0
@@ -385,7 +388,7 @@ def test_network_without_bias():
 # ------------------------------------------------------------------------------------------- layers
 
 
-def test_layers_describe_the_network():
+def test_layers_describe_network():
     net = NeuralNetwork([3, 4, 5, 2], activation=["tanh", "relu"], loss="mse", seed=0)
     assert [layer.activation for layer in net.layers] == ["tanh", "relu", "identity"]
     assert [(layer.n_in, layer.n_out) for layer in net.layers] == [(3, 4), (4, 5), (5, 2)]
@@ -415,35 +418,36 @@ def test_summary_lists_layers_and_parameters():
     assert "3 parameters, float64, loss sse" in NeuralNetwork([3, 1], bias=False).summary()
 
 
-def scaling_network():
+def train_scaled_network():
+    """Return a trained network with scalings, and its summary and inspection lines from before the training."""
     net = NeuralNetwork([2, 1], init=[[[1.0], [2.0]]], loss="mse", scale_X=MinMax(), scale_y="standardize")
-    before = net.summary(), inspect_lines(net)
+    unscaled_texts = net.summary(), inspection_lines(net)
     net.fit([[10.0, -4.0], [14.0, -2.0]], [[3.0], [7.0]], epochs=1, lr=1e-9)
     net.weights, net.biases = [[[1.0], [2.0]]], [[0.0]]
-    return net, before
+    return net, unscaled_texts
 
 
-def inspect_lines(net):
+def inspection_lines(net):
     text = io.StringIO()
     net.inspect(file=text)
     return text.getvalue().splitlines()
 
 
 def test_summary_and_inspect_describe_scalings():
-    net, (summary, inspection) = scaling_network()
+    net, (summary, inspection) = train_scaled_network()
     unknown = "not known before the first fit"
     assert summary.endswith(f"mse, inputs scaled (minmax, {unknown}), targets scaled (standardize, {unknown})")
     assert inspection[1:4] == ["* Inputs: 2", f"Scaled: minmax, {unknown}", "------"]
     assert inspection[-3:] == ["* Targets", f"Scaled: standardize, {unknown}", "------"]
     assert ", loss mse, inputs scaled (minmax), targets scaled (standardize)\n" in net.summary()
-    lines = inspect_lines(net)
+    lines = inspection_lines(net)
     columns = [" Input 0: (raw - 10.0) * 0.25", " Input 1: (raw + 4.0) * 0.5"]
     assert lines[1:5] == ["* Inputs: 2", "Scaled: minmax", *columns]
     assert lines[-4:] == ["* Targets", "Scaled: standardize", " Output 0: (raw - 5.0) * 0.5", "------"]
 
 
 def test_explain_step_describes_scalings(capsys):
-    net, _ = scaling_network()
+    net, _ = train_scaled_network()
     step = net.explain_step([[12.0, -4.0]], [[7.0]], lr=0.5)
     assert step.X.tolist() == [[0.5, 0.0]]
     assert step.y.tolist() == [[1.0]]
@@ -495,26 +499,26 @@ def test_inspect_prints_all_parameters_exactly(dtype):
     W = [[[0.15, 0.25], [0.2, 0.3]], [[0.4, 0.5], [0.45, 0.55]]]
     net = NeuralNetwork([2, 2, 2], init=W, dtype=dtype)
     net.biases = [[0.35, 0.35], [0.6, 0.6]]
-    shown = io.StringIO()
-    with redirect_stdout(shown):
+    printed = io.StringIO()
+    with redirect_stdout(printed):
         assert net.inspect() is None
-    given = io.StringIO()
-    net.inspect(file=given)
+    file = io.StringIO()
+    net.inspect(file=file)
     if dtype == "float64":
-        assert shown.getvalue() == given.getvalue() == INSPECTED
+        assert printed.getvalue() == file.getvalue() == INSPECTED
     # For float32, the printed digits suffice to read back the same number.
-    numbers = [float(line.split()[-1]) for line in given.getvalue().splitlines() if "Weight" in line or "Bias" in line]
+    numbers = [float(line.split()[-1]) for line in file.getvalue().splitlines() if "Weight" in line or "Bias" in line]
     parts = [np.vstack([W, b]).T.ravel() for W, b in zip(net.weights, net.biases, strict=True)]
     assert np.array_equal(np.array(numbers, dtype), np.concatenate(parts))
-    assert max(len(line) for line in given.getvalue().splitlines()) < 24
+    assert max(len(line) for line in file.getvalue().splitlines()) < 24
 
 
-def test_inspect_of_layer_without_bias():
+def test_inspect_of_layer_without_bias_prints_no_bias():
     net = NeuralNetwork([2, 1], init=[[[0.5], [-1e-300]]], bias=False)
-    shown = io.StringIO()
-    with redirect_stdout(shown):
+    printed = io.StringIO()
+    with redirect_stdout(printed):
         net.layers[-1].inspect()
-    assert shown.getvalue() == "Output Layer\nNeurons: 1\n Neuron 0\n  Weight: 0.5\n  Weight: -1e-300\n"
+    assert printed.getvalue() == "Output Layer\nNeurons: 1\n Neuron 0\n  Weight: 0.5\n  Weight: -1e-300\n"
 
 
 # -------------------------------------------------------------------------------------- repr, copies
@@ -527,10 +531,10 @@ NETWORKS = [
     {"layers": [3, 17, 17, 9], "activation": "silu", "output": "softplus", "loss": "half_sse", "seed": 4},
     {"layers": [3, 1], "loss": "bce", "dtype": "float32", "bias": False, "seed": 5},
 ]
-each_network = pytest.mark.parametrize("arguments", NETWORKS)
+parametrize_networks = pytest.mark.parametrize("arguments", NETWORKS)
 
 
-def same(a, b):
+def are_identical(a, b):
     """Return whether two networks have equal public attributes, parameters and predictions, to the last bit."""
     names = ("sizes", "activations", "loss_name", "dtype", "seed")
     return (
@@ -541,18 +545,19 @@ def same(a, b):
     )
 
 
-def target(net):
+def build_targets(net):
+    """Return targets for X4 that suit the loss of `net`."""
     n, n_out = len(X4), net.sizes[-1]
     return np.arange(n) % n_out if net.loss_name == "cross_entropy" else np.arange(n * n_out).reshape(n, n_out) % 2
 
 
-@each_network
+@parametrize_networks
 def test_repr_can_be_evaluated_to_equal_network(arguments):
     net = NeuralNetwork(**arguments)
     assert "\n" not in repr(net)
     again = eval(repr(net))
     assert repr(again) == repr(net)
-    assert same(again, net)
+    assert are_identical(again, net)
 
 
 def test_repr_shows_all_arguments():
@@ -573,30 +578,30 @@ COPIES = {
 }
 
 
-@each_network
+@parametrize_networks
 @pytest.mark.parametrize("method", COPIES)
 def test_copies_are_equal_independent_and_train_alike(arguments, method):
     net = NeuralNetwork(**arguments)
-    y = target(net)
+    y = build_targets(net)
     settings = {"lr": 0.05, "batch_size": 3}
     net.fit(X4, y, epochs=3, **settings)
     twin = COPIES[method](net)
-    assert same(twin, net)
+    assert are_identical(twin, net)
     assert not np.shares_memory(twin.weights[0], net.weights[0])
     # Both continue in the same way, with the same order of rows.
     expected = net.fit(X4, y, epochs=5, **settings).loss
-    assert not same(twin, net)
+    assert not are_identical(twin, net)
     assert np.array_equal(twin.fit(X4, y, epochs=5, **settings).loss, expected)
-    assert same(twin, net)
+    assert are_identical(twin, net)
 
 
 def test_copies_and_load_keep_subclass():
-    class Mine(NeuralNetwork):
+    class CustomNetwork(NeuralNetwork):
         pass
 
-    net = Mine([3, 2], seed=0)
-    assert type(net.copy()) is type(copy.deepcopy(net)) is Mine
-    assert type(Mine.load(io.StringIO(net.to_json()))) is Mine
+    net = CustomNetwork([3, 2], seed=0)
+    assert type(net.copy()) is type(copy.deepcopy(net)) is CustomNetwork
+    assert type(CustomNetwork.load(io.StringIO(net.to_json()))) is CustomNetwork
 
 
 def test_pickle_can_be_loaded_with_another_instruction_set(monkeypatch):
@@ -604,28 +609,28 @@ def test_pickle_can_be_loaded_with_another_instruction_set(monkeypatch):
     from nnc._model import cores
 
     net = NeuralNetwork([3, 17, 5], activation="tanh", loss="mse", seed=0)
-    text, P = pickle.dumps(net), net.predict(X4)
+    data, expected = pickle.dumps(net), net.predict(X4)
     for isa in cores.available():
         monkeypatch.setenv("NNC_ISA", isa)
-        other = pickle.loads(text)
+        other = pickle.loads(data)
         assert np.array_equal(other.params, net.params)
-        assert other.predict(X4) == pytest.approx(P, rel=1e-13, abs=1e-14)
+        assert other.predict(X4) == pytest.approx(expected, rel=1e-13, abs=1e-14)
 
 
 # -------------------------------------------------------------------------------------------- files
 
 
-@each_network
+@parametrize_networks
 def test_loaded_network_has_same_bits(arguments, tmp_path):
     net = NeuralNetwork(**arguments)
-    net.fit(X4, target(net), epochs=2, lr=0.05, batch_size=2)
+    net.fit(X4, build_targets(net), epochs=2, lr=0.05, batch_size=2)
     path = tmp_path / "net.json"
     net.save(path)
-    assert same(NeuralNetwork.load(path), net)
-    assert same(NeuralNetwork.load(str(path)), net)
+    assert are_identical(NeuralNetwork.load(path), net)
+    assert are_identical(NeuralNetwork.load(str(path)), net)
     assert path.read_text() == net.to_json()
     with open(path) as file:
-        assert same(NeuralNetwork.load(file), net)
+        assert are_identical(NeuralNetwork.load(file), net)
     text = io.StringIO()
     net.save(text)
     assert text.getvalue() == net.to_json()
@@ -639,9 +644,19 @@ def test_loaded_network_has_same_bits(arguments, tmp_path):
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 def test_extreme_numbers_are_saved_exactly(dtype):
-    kind = np.finfo(dtype)
-    extreme = [0.0, -0.0, kind.max, -kind.max, kind.tiny, kind.smallest_subnormal, 1 / 3, -kind.eps, 1 - kind.eps]
-    net = NeuralNetwork([3, 3], dtype=dtype, bias=False, init=[np.array(extreme).reshape(3, 3)])
+    limits = np.finfo(dtype)
+    numbers = [
+        0.0,
+        -0.0,
+        limits.max,
+        -limits.max,
+        limits.tiny,
+        limits.smallest_subnormal,
+        1 / 3,
+        -limits.eps,
+        1 - limits.eps,
+    ]
+    net = NeuralNetwork([3, 3], dtype=dtype, bias=False, init=[np.array(numbers).reshape(3, 3)])
     assert nnc.from_json(net.to_json()).params.tobytes() == net.params.tobytes()
 
 
@@ -664,7 +679,7 @@ def test_load_rejects_missing_and_invalid_files(tmp_path):
 # ------------------------------------------------------------------------------------ data conversion
 
 
-class Wrapped:
+class ArrayProtocol:
     """Object that provides only `__array__`."""
 
     def __init__(self, values):
@@ -674,7 +689,7 @@ class Wrapped:
         return self._values if dtype is None else self._values.astype(dtype)
 
 
-def frozen(values):
+def read_only(values):
     values = np.array(values, float)
     values.flags.writeable = False
     return values
@@ -692,19 +707,19 @@ def reversed_view(values):
     return np.asarray(values, float)[::-1, ::-1].copy()[::-1, ::-1]
 
 
-KINDS = {
+ARRAY_KINDS = {
     "lists": lambda v: np.asarray(v).tolist(),
     "tuples": lambda v: tuple(map(tuple, np.asarray(v).tolist())),
     "list of arrays": lambda v: list(np.asarray(v, float)),
     "float64": lambda v: np.array(v, float),
-    "read-only": frozen,
+    "read-only": read_only,
     "Fortran order": lambda v: np.asfortranarray(v, float),
     "every other row": lambda v: np.repeat(np.asarray(v, float), 2, axis=0)[::2],
     "every other column": lambda v: np.repeat(np.asarray(v, float), 2, axis=1)[:, ::2],
     "negative strides": reversed_view,
     "unaligned": unaligned,
-    "__array__": Wrapped,
-    "matrix of strings' bytes": lambda v: np.frombuffer(np.array(v, float).tobytes()).reshape(np.shape(v)),
+    "__array__": ArrayProtocol,
+    "buffer of bytes": lambda v: np.frombuffer(np.array(v, float).tobytes()).reshape(np.shape(v)),
     "memoryview": lambda v: memoryview(np.array(v, float)),
     **{
         kind: lambda v, kind=kind: np.array(v, kind)
@@ -726,12 +741,12 @@ KINDS = {
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ARRAY_KINDS)
 def test_each_method_accepts_each_kind_of_array(kind, dtype):
-    make = KINDS[kind]
+    convert = ARRAY_KINDS[kind]
     net = NeuralNetwork([3, 4, 1], dtype=dtype, seed=0)
     expected = net.copy()
-    X, y = make(X4), make(Y4)
+    X, y = convert(X4), convert(Y4)
     assert np.array_equal(net.predict(X), expected.predict(X4.astype(dtype)))
     assert net.evaluate_loss(X, y) == expected.evaluate_loss(X4, Y4)
     assert np.array_equal(net.gradients(X, y)[0][0], expected.gradients(X4, Y4)[0][0])
@@ -765,11 +780,11 @@ def test_unaligned_arrays_are_copied_before_use():
 def test_predict_of_ndarray_subclass_returns_ndarray():
     net = NeuralNetwork([3, 1], seed=0)
 
-    class Mine(np.ndarray):
+    class CustomArray(np.ndarray):
         pass
 
-    assert np.array_equal(net.predict(X4.astype(float).view(Mine)), net.predict(X4))
-    assert type(net.predict(X4.astype(float).view(Mine))) is np.ndarray
+    assert np.array_equal(net.predict(X4.astype(float).view(CustomArray)), net.predict(X4))
+    assert type(net.predict(X4.astype(float).view(CustomArray))) is np.ndarray
 
 
 def test_large_unsigned_integers_are_converted_to_nearest_float():
@@ -804,7 +819,7 @@ def test_input_vector_is_column_if_network_has_one_input():
     assert net.fit([0.5, 1, 2], [[0, 1]] * 3, epochs=1, lr=0.001).epochs == 1
 
 
-CALLS = {
+METHOD_CALLS = {
     "predict": lambda net, X, y: net.predict(X),
     "predict_classes": lambda net, X, y: net.predict_classes(X),
     "score": lambda net, X, y: net.score(X, y),
@@ -815,7 +830,7 @@ CALLS = {
 }
 
 
-@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize("call", METHOD_CALLS)
 @pytest.mark.parametrize(
     ("X", "error", "message"),
     [
@@ -844,7 +859,7 @@ CALLS = {
 )
 def test_each_method_rejects_invalid_inputs(net, call, X, error, message):
     before = net.params
-    assert_raises(error, message, CALLS[call], net, X, [[0]])
+    assert_raises(error, message, METHOD_CALLS[call], net, X, [[0]])
     assert np.array_equal(net.params, before)
 
 
@@ -903,14 +918,14 @@ def test_error_names_location_of_first_nonfinite_input(row, dtype):
     ],
 )
 def test_each_method_rejects_invalid_targets(net, call, y, error, message):
-    if y is None and call == "train_step":  # train_step also accepts dP
+    if y is None and call == "train_step":  # the message also mentions dP, an alternative to y
         message = "y must be an array of real numbers, got None; pass y or dP"
     before = net.params
-    assert_raises(error, message, CALLS[call], net, X4, y)
+    assert_raises(error, message, METHOD_CALLS[call], net, X4, y)
     assert np.array_equal(net.params, before)
 
 
-CLASSES_FOR_NUMBERS = {
+LABELS_FOR_REGRESSION = {
     "integers": [0, 2, 1, 2],
     "column": [[0], [2], [1], [2]],
     "floats": [0.0, 2.0, 1.0, 2.0],
@@ -925,24 +940,25 @@ CLASSES_FOR_NUMBERS = {
 
 @pytest.mark.parametrize("n_out", [1, 2, 3])
 @pytest.mark.parametrize("loss", ["sse", "mse", "poisson", "bce"])
-@pytest.mark.parametrize("y", CLASSES_FOR_NUMBERS.values(), ids=CLASSES_FOR_NUMBERS)
+@pytest.mark.parametrize("y", LABELS_FOR_REGRESSION.values(), ids=LABELS_FOR_REGRESSION)
 def test_labels_with_regression_loss_recommend_cross_entropy(y, loss, n_out):
     net = NeuralNetwork([3, n_out], loss=loss)
     is_text = isinstance(np.asarray(y).item(0), (str, bytes))
     if (n_out == 1 and not is_text) or (n_out == 1 and loss == "bce") or (np.shape(y) == (4, 2) and loss == "bce"):
-        return  # valid as numbers, valid as two classes of one output, or rejected because of the shape
+        # These targets are valid as numbers, valid as two classes of one output, or rejected because of their shape.
+        return
     for call in ("score", "loss", "gradients", "fit", "train_step"):
         with pytest.raises((TypeError, ValueError), match='for classes pass loss="cross_entropy" to NeuralNetwork'):
-            CALLS[call](net, X4, y)
+            METHOD_CALLS[call](net, X4, y)
 
 
-def test_invalid_targets_that_are_no_labels_get_no_recommendation():
+def test_error_of_invalid_numeric_targets_recommends_no_loss():
     for y in ([0.5, 2, 1, 0], [-1, 2, 1, 0], [0, 1, 2], 1):
         with pytest.raises(ValueError, match=r"got shape \([34]?,?\)$"):
             NeuralNetwork([3, 3], loss="mse").fit(X4, y, epochs=1, lr=0.1)
 
 
-def test_bce_accepts_booleans_and_probabilities_only():
+def test_bce_accepts_only_booleans_and_probabilities():
     net = NeuralNetwork([3, 1], loss="bce", seed=0)
     assert net.evaluate_loss(X4, [True, False, True, False]) == net.evaluate_loss(X4, [1.0, 0, 1, 0])
     assert np.isfinite(net.evaluate_loss(X4, [0.1, 0.5, 0.9, 1]))
@@ -992,8 +1008,10 @@ def test_cross_entropy_accepts_probabilities_as_targets():
     assert NeuralNetwork([3, 3], loss="cross_entropy", dtype="f4").evaluate_loss(X4, soft.astype("f4")) > 0
 
 
-SHAPE = "y must have shape (4, 3), one row for each row of X and one column for each output, or be 4 labels; got shape "
-SUM = "y must have rows of probabilities that sum to 1 for the loss 'cross_entropy', got "
+SHAPE_MESSAGE = (
+    "y must have shape (4, 3), one row for each row of X and one column for each output, or be 4 labels; got shape "
+)
+SUM_MESSAGE = "y must have rows of probabilities that sum to 1 for the loss 'cross_entropy', got "
 
 
 @pytest.mark.parametrize(
@@ -1005,19 +1023,19 @@ SUM = "y must have rows of probabilities that sum to 1 for the loss 'cross_entro
         ([0, 1, INF, 3], "y must hold labels from 0 to 2, as the network has 3 outputs, got inf in row 2"),
         ([0, 1, 0.5, 3], "y must hold whole numbers as labels, got 0.5 in row 2"),
         ([0, NAN, 0.5, 3], "y must have no missing values, got nan in row 1"),
-        ([0, 1, 2], SHAPE + "(3,)"),
-        ([[0, 1]] * 4, SHAPE + "(4, 2)"),
-        (1, SHAPE + "()"),
-        ([[0.5, 0.5, 0.5]] * 4, SUM + "[0.5 0.5 0.5] in row 0"),
-        ([[1, 0, 0]] * 3 + [[1.5, -0.5, 0]], SUM + "[ 1.5 -0.5  0. ] in row 3"),
-        ([[1, 0, 0]] * 3 + [[0, 0, 0]], SUM + "[0. 0. 0.] in row 3"),
+        ([0, 1, 2], SHAPE_MESSAGE + "(3,)"),
+        ([[0, 1]] * 4, SHAPE_MESSAGE + "(4, 2)"),
+        (1, SHAPE_MESSAGE + "()"),
+        ([[0.5, 0.5, 0.5]] * 4, SUM_MESSAGE + "[0.5 0.5 0.5] in row 0"),
+        ([[1, 0, 0]] * 3 + [[1.5, -0.5, 0]], SUM_MESSAGE + "[ 1.5 -0.5  0. ] in row 3"),
+        ([[1, 0, 0]] * 3 + [[0, 0, 0]], SUM_MESSAGE + "[0. 0. 0.] in row 3"),
         ([[1, 0, 0]] * 3 + [[0, NAN, 0]], "y must be finite in float64, got nan in row 3, column 1"),
     ],
 )
 def test_each_method_rejects_invalid_labels(y, message):
     net = NeuralNetwork([3, 3], loss="cross_entropy", seed=0)
     for call in ("score", "loss", "gradients", "fit", "train_step"):
-        assert_raises(ValueError, message, CALLS[call], net, X4, y)
+        assert_raises(ValueError, message, METHOD_CALLS[call], net, X4, y)
 
 
 # ------------------------------------------------------------------------------------ predictions, scores and training
@@ -1069,7 +1087,9 @@ def test_score_of_classifier_is_accuracy():
     net = NeuralNetwork([1, 1], loss="bce", init=[[[1]]])
     assert net.score([-1, 1, 2, -2], [0, 1, 0, 0.4]) == 0.75
     net = NeuralNetwork([1, 2], loss="bce", init=[[[1, -1]]])
-    assert net.score([-1, 1, 2], [[0, 1], [1, 0], [1, 1]]) == pytest.approx(2 / 3), "all outputs must be right"
+    assert net.score([-1, 1, 2], [[0, 1], [1, 0], [1, 1]]) == pytest.approx(2 / 3), (
+        "a correct row has all outputs correct"
+    )
 
 
 @pytest.mark.parametrize("loss", ["sse", "half_sse", "mse"])
@@ -1083,7 +1103,7 @@ def test_score_of_regression_is_r_squared(loss):
     assert net.score([1, 1], [2, 2]) == 1
     assert net.score([1, 1], [3, 3]) == 0
     net = NeuralNetwork([1, 2], loss=loss, output="identity", init=[[[2, 0]]])
-    assert net.score([1, 2, 3], [[2, -1], [4, 0], [6, 1]]) == 0.5, "the mean over the outputs"
+    assert net.score([1, 2, 3], [[2, -1], [4, 0], [6, 1]]) == 0.5, "the score is the mean over the outputs"
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
@@ -1211,7 +1231,7 @@ def test_fit_accepts_numbers_of_any_type(net):
     assert np.array_equal(net.params, other.params)
 
 
-def test_fit_rejects_more_epochs_than_memory_holds(net):
+def test_fit_rejects_more_epochs_than_fit_in_memory(net):
     with pytest.raises((MemoryError, ValueError)):
         net.fit(X4, Y4, epochs=10**15, lr=0.001)
 
@@ -1244,11 +1264,11 @@ def test_methods_have_qualified_name_of_class(name):
         method(NeuralNetwork([2, 1], seed=0), nothing=1)
 
 
-# ---------------------------------------------------------------------------------------------- names of other packages
+# ----------------------------------------------------------------------------------- suggestions for unknown names
 
 
 @pytest.mark.parametrize(
-    ("name", "suggestion"),
+    ("arguments", "suggestion"),
     [
         ({"activation": "ReLU"}, "relu"),
         ({"activation": ["LeakyReLU"]}, "leaky_relu"),
@@ -1264,9 +1284,9 @@ def test_methods_have_qualified_name_of_class(name):
         ({"scale_X": "StandardScaler"}, "standardize"),
     ],
 )
-def test_errors_suggest_name_for_names_of_other_packages(name, suggestion):
+def test_errors_suggest_name_for_names_of_other_packages(arguments, suggestion):
     with pytest.raises(ValueError, match=f"; did you mean {suggestion!r}[?]$"):
-        NeuralNetwork([3, 4, 1], **name)
+        NeuralNetwork([3, 4, 1], **arguments)
 
 
 @pytest.mark.parametrize(
@@ -1311,7 +1331,7 @@ def test_fit_suggests_argument_for_similar_name(net, name, suggestion):
     assert_raises(TypeError, message, net.fit, X4, Y4, **{name: 1})
 
 
-def test_unknown_arguments_raise(net):
+def test_unknown_arguments_raise_type_error(net):
     assert_raises(TypeError, "NeuralNetwork.fit() got an unexpected keyword argument 'zzz'", net.fit, X4, Y4, zzz=1)
     assert_raises(
         TypeError, "fit_batches has no argument 'callbacks'; did you mean callback?", net.fit_batches, [], callbacks=1
@@ -1357,7 +1377,7 @@ def test_suggested_names_exist():
 
 
 def test_predict_proba_returns_one_column_per_class():
-    for loss in ("bce", "sse"):  # one sigmoid output is the probability of the second class
+    for loss in ("bce", "sse"):  # a single sigmoid output is the probability of the second class
         net = NeuralNetwork([3, 4, 1], loss=loss, dtype="float32", seed=0)
         P = net.predict_proba(X4)
         assert (P.shape, P.dtype) == ((4, 2), np.float32)
@@ -1382,7 +1402,7 @@ def test_predict_proba_returns_one_column_per_class():
         ({"loss": "sse"}, "this network has 2 sigmoid outputs and the loss 'sse'"),
     ],
 )
-def test_predict_proba_rejects_outputs_that_are_no_probabilities(settings, message):
+def test_predict_proba_rejects_outputs_without_probabilities(settings, message):
     with pytest.raises(ValueError, match=message):
         NeuralNetwork([3, 4, 2], **settings).predict_proba(X4)
 
@@ -1400,7 +1420,7 @@ def test_fit_rejects_metric_that_does_not_suit_loss(loss, metric, choice):
         net.fit(X4, [0, 1, 1, 0], epochs=1, lr=0.001, metrics=[metric])
 
 
-# ----------------------------------------------------------------------------------- predict into an array
+# ----------------------------------------------------------------------------------- predictions written into an array
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -1415,9 +1435,9 @@ def test_predict_writes_into_out(dtype, scale_y):
     assert net.predict(X, out=out) is out
     assert np.array_equal(out, expected)
     assert np.array_equal(net.predict(X.tolist(), out[:]), expected)
-    one = np.empty(3, dtype)
-    assert net.predict(X[1].tolist(), out=one) is one
-    assert np.array_equal(one, net.predict(X[1]))
+    row = np.empty(3, dtype)
+    assert net.predict(X[1].tolist(), out=row) is row
+    assert np.array_equal(row, net.predict(X[1]))
     assert net.predict(X[:1], out=np.empty((1, 3), dtype)).shape == (1, 3)
 
 
@@ -1459,10 +1479,10 @@ def test_predict_leaves_out_unchanged_if_X_is_rejected():
 @pytest.mark.parametrize("value", [1e300, -3.5e38])
 def test_astype_names_parameter_beyond_range_of_dtype(value):
     net = NeuralNetwork([3, 4, nnc.layers.BatchNorm(), 1], loss="mse", seed=0)
-    for part, where in ((net.weights[0], "W"), (net.biases[1], "b")):
+    for part, name in ((net.weights[0], "W"), (net.biases[1], "b")):
         before = part.copy()
         part.flat[1] = value
-        with pytest.raises(ValueError, match=rf"dtype must represent .* got 'float32', in which {where}\[.*1\] of"):
+        with pytest.raises(ValueError, match=rf"dtype must represent .* got 'float32', in which {name}\[.*1\] of"):
             net.astype("float32")
         assert np.array_equal(net.astype("float64").params, net.params)
         part[...] = before
