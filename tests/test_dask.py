@@ -1,4 +1,4 @@
-"""On a real scheduler and workers, all processes: the same bits as here, whatever happens to them."""
+"""Tests of nnc.dask with a real scheduler and worker processes: results have the bits of local training."""
 
 import os
 import runpy
@@ -30,17 +30,19 @@ pytestmark = [
 ]
 
 
-def _campaign():
+def _load_campaign():
+    """Return the global names of the campaign that starts and stops clusters; skip this file without it."""
     path = Path(__file__).parent.parent / "tools" / "campaigns" / "cluster.py"
     if not path.exists():
-        pytest.skip("the campaigns are not here", allow_module_level=True)
+        pytest.skip("the campaigns are only in the source folder", allow_module_level=True)
     return runpy.run_path(str(path))
 
 
-cluster = _campaign()["cluster"]
+cluster = _load_campaign()["cluster"]
 
 
-def networks(n=12, width=20):
+def build_networks(n=12, width=20):
+    """Return regressors that differ only in their seeds."""
     return nnc.clones(NeuralNetwork([3, width, 1], activation="tanh", loss="mse", scale_X="standardize", seed=0), n)
 
 
@@ -48,38 +50,41 @@ OPTIONS = {"epochs": 30, "batch_size": 8, "optimizer": "adam", "validation": (X[
 
 
 @pytest.fixture(scope="module")
-def local():
-    made = networks()
-    history = nnc.fit_many(made, X, Y, **OPTIONS)
-    return [network.params.tobytes() for network in made], history.loss.tolist()
+def local_results():
+    """Return the parameters of networks that were trained without a cluster, and their losses."""
+    trained = build_networks()
+    history = nnc.fit_many(trained, X, Y, **OPTIONS)
+    return [network.params.tobytes() for network in trained], history.loss.tolist()
 
 
-def test_the_same_bits_for_every_number_of_workers(tmp_path, local):
-    params, losses = local
-    with cluster(tmp_path, 1) as (made, client):
+def test_number_of_workers_does_not_change_bits(tmp_path, local_results):
+    expected_params, expected_losses = local_results
+    with cluster(tmp_path, 1) as (processes, client):
         for n in (1, 2, 3):
             if n > 1:
-                made.add()
+                processes.add()
             client.wait_for_workers(n, timeout=60)
-            found = networks()
-            history = nnc.dask.fit_many(found, X, Y, client, **OPTIONS)
-            assert [network.params.tobytes() for network in found] == params
-            assert history.loss.tolist() == losses
+            trained = build_networks()
+            history = nnc.dask.fit_many(trained, X, Y, client, **OPTIONS)
+            assert [network.params.tobytes() for network in trained] == expected_params
+            assert history.loss.tolist() == expected_losses
         rows = [np.arange(k, 200) for k in range(12)]
-        here, there = networks(), networks()
-        nnc.fit_many(here, X, Y, rows=rows, epochs=3, lr=nnc.PerNetwork([0.01] * 11 + [1e300]))
+        trained_locally, trained_on_cluster = build_networks(), build_networks()
+        nnc.fit_many(trained_locally, X, Y, rows=rows, epochs=3, lr=nnc.PerNetwork([0.01] * 11 + [1e300]))
         with pytest.warns(nnc.DivergedWarning):
-            history = nnc.dask.fit_many(there, X, Y, rows=rows, epochs=3, lr=nnc.PerNetwork([0.01] * 11 + [1e300]))
+            history = nnc.dask.fit_many(
+                trained_on_cluster, X, Y, rows=rows, epochs=3, lr=nnc.PerNetwork([0.01] * 11 + [1e300])
+            )
         assert list(history.diverged) == [11]
-        assert [a.params.tobytes() for a in here] == [b.params.tobytes() for b in there]
-        found = networks()
-        history = nnc.fit_many(found, X, Y, executor=client.get_executor(), **OPTIONS)
-        assert [network.params.tobytes() for network in found] == params
-        estimators(client)
+        assert [a.params.tobytes() for a in trained_locally] == [b.params.tobytes() for b in trained_on_cluster]
+        trained = build_networks()
+        history = nnc.fit_many(trained, X, Y, executor=client.get_executor(), **OPTIONS)
+        assert [network.params.tobytes() for network in trained] == expected_params
+        check_estimators(client)
 
 
-def estimators(client):
-    """DaskMLPClassifier and DaskMLPRegressor, and scikit-learn's searches, on the cluster that is there."""
+def check_estimators(client):
+    """Check that the Dask estimators and searches of scikit-learn on the cluster equal local estimators."""
     pytest.importorskip("sklearn")
     import joblib
     from sklearn.model_selection import GridSearchCV
@@ -87,47 +92,49 @@ def estimators(client):
     from nnc.sklearn import EnsembleClassifier, EnsembleRegressor, MLPRegressor
 
     names = np.where(X[:, 0] > 0, "high", "low")
-    names[190:] = "rare"  # in the last partition alone
-    small = {"hidden_layer_sizes": (6,), "n_estimators": 3, "max_iter": 5, "random_state": 0}
+    names[190:] = "rare"  # this class occurs only in the last partition
+    options = {"hidden_layer_sizes": (6,), "n_estimators": 3, "max_iter": 5, "random_state": 0}
     chunks = ((90, 0, 7, 103), (3,))
-    dX, dnames, dy = (
+    d_X, d_names, d_y = (
         da.from_array(X, chunks),
         da.from_array(names, chunks[0]),
         da.from_array(Y, ((90, 0, 7, 103), (1,))),
     )
     weights = da.ones(200, chunks=chunks[0])
-    model = nnc.dask.DaskMLPClassifier(**small, client=client).fit(dX, dnames, weights)
-    same = EnsembleClassifier(**small).fit(X, names, np.ones(200))
+    model = nnc.dask.DaskMLPClassifier(**options, client=client).fit(d_X, d_names, weights)
+    expected = EnsembleClassifier(**options).fit(X, names, np.ones(200))
     assert model.classes_.tolist() == ["high", "low", "rare"]
-    lazy = model.predict_proba(dX)
-    assert lazy.chunks[0] == chunks[0]
-    assert np.array_equal(lazy.compute(), same.predict_proba(X))
-    assert model.predict(dX).compute().tolist() == same.predict(X).tolist()
-    assert np.array_equal(model.to_local().predict_proba(X), same.predict_proba(X))
+    lazy_result = model.predict_proba(d_X)
+    assert lazy_result.chunks[0] == chunks[0]
+    assert np.array_equal(lazy_result.compute(), expected.predict_proba(X))
+    assert model.predict(d_X).compute().tolist() == expected.predict(X).tolist()
+    assert np.array_equal(model.to_local().predict_proba(X), expected.predict_proba(X))
     assert type(model.to_local()) is EnsembleClassifier
-    model = nnc.dask.DaskMLPRegressor(**small, client=client).fit(dX, dy)
-    same = EnsembleRegressor(**small).fit(X, Y)
-    assert np.array_equal(model.predict(dX).compute(), same.predict(X))
+    model = nnc.dask.DaskMLPRegressor(**options, client=client).fit(d_X, d_y)
+    expected = EnsembleRegressor(**options).fit(X, Y)
+    assert np.array_equal(model.predict(d_X).compute(), expected.predict(X))
     pandas, frames = pytest.importorskip("pandas"), pytest.importorskip("dask.dataframe")
     table, labels = pandas.DataFrame(X, columns=["a", "b", "c"]), pandas.Series(names)
-    lazy, model = frames.from_pandas(table, npartitions=3), nnc.dask.DaskMLPClassifier(**small)
-    model.fit(lazy, frames.from_pandas(labels, npartitions=3), np.ones(200))
-    same = EnsembleClassifier(**small).fit(table, labels, np.ones(200))
-    assert np.array_equal(model.predict_proba(lazy).compute(), same.predict_proba(table))
-    few = lazy[lazy["a"] > 1.5]  # of sizes that nobody knows yet, one perhaps empty
-    assert model.predict(few).compute().tolist() == same.predict(table[table["a"] > 1.5]).tolist()
+    lazy_frame, model = frames.from_pandas(table, npartitions=3), nnc.dask.DaskMLPClassifier(**options)
+    model.fit(lazy_frame, frames.from_pandas(labels, npartitions=3), np.ones(200))
+    expected = EnsembleClassifier(**options).fit(table, labels, np.ones(200))
+    assert np.array_equal(model.predict_proba(lazy_frame).compute(), expected.predict_proba(table))
+    # The numbers of rows of these partitions are unknown until they are computed, and a partition may be empty.
+    filtered = lazy_frame[lazy_frame["a"] > 1.5]
+    assert model.predict(filtered).compute().tolist() == expected.predict(table[table["a"] > 1.5]).tolist()
     mlp = MLPRegressor(hidden_layer_sizes=(5,), max_iter=5, random_state=0, tol=1e9, n_iter_no_change=2)
     search = GridSearchCV(mlp, {"alpha": [1e-4, 1.0]}, cv=2)
-    plain = search.fit(X, Y[:, 0]).best_estimator_.predict(X)
+    expected_predictions = search.fit(X, Y[:, 0]).best_estimator_.predict(X)
     with joblib.parallel_config("dask", client=client):
-        assert np.array_equal(search.fit(X, Y[:, 0]).best_estimator_.predict(X), plain)
+        assert np.array_equal(search.fit(X, Y[:, 0]).best_estimator_.predict(X), expected_predictions)
 
 
-def test_a_worker_holds_the_data_once_and_one_that_comes_fetches_it(tmp_path):
-    seen = tmp_path / "seen"
-    seen.mkdir()
+def test_each_worker_receives_data_once_also_after_restart(tmp_path):
+    reports = tmp_path / "seen"
+    reports.mkdir()
 
-    def look(record):  # on the worker, four times for each network
+    def report_memory(record):
+        """Append the numbers of `Source` objects and conversions, and the memory in bytes, to a file."""
         import gc
         import os
         import time
@@ -135,49 +142,54 @@ def test_a_worker_holds_the_data_once_and_one_that_comes_fetches_it(tmp_path):
 
         from nnc._parallel.source import Source
 
-        held = [thing for thing in gc.get_objects() if type(thing) is Source]
+        sources = [thing for thing in gc.get_objects() if type(thing) is Source]
         pages = int(Path("/proc/self/statm").read_text().split()[1]) if os.path.exists("/proc/self/statm") else 0
-        with open(seen / str(os.getpid()), "a") as file:
-            file.write(f"{len(held)} {sum(len(one._converted) for one in held)} {pages * os.sysconf('SC_PAGE_SIZE')}\n")
-        until = time.monotonic() + 30
-        while len(os.listdir(seen)) < 3 and time.monotonic() < until:  # until the one that comes has something to do
+        with open(reports / str(os.getpid()), "a") as file:
+            file.write(
+                f"{len(sources)} {sum(len(one._converted) for one in sources)} {pages * os.sysconf('SC_PAGE_SIZE')}\n"
+            )
+        deadline = time.monotonic() + 30
+        while len(os.listdir(reports)) < 3 and time.monotonic() < deadline:  # wait until the new worker has a task, too
             time.sleep(0.01)
 
-    look.every = 600
-    large = np.random.default_rng(0).normal(size=(50_000, 100))  # 40 MB
+    report_memory.every = 600  # call it four times in each fit of 2400 epochs
+    large = np.random.default_rng(0).normal(size=(50_000, 100))  # 40 MB of inputs
     target = large[:, :1]
-    here, away = (nnc.clones(NeuralNetwork([100, 1], loss="mse", seed=0), 12) for _ in range(2))
+    trained_locally, trained_on_cluster = (
+        nnc.clones(NeuralNetwork([100, 1], loss="mse", seed=0), 12) for _ in range(2)
+    )
     options = {"rows": [np.arange(k, 50_000, 50) for k in range(12)], "epochs": 2400, "lr": 0.01}
-    with cluster(tmp_path, 2) as (there, client):
-        workers = {process.pid for process in there.workers}
+    with cluster(tmp_path, 2) as (processes, client):
+        workers = {process.pid for process in processes.workers}
 
-        def restart():
-            until = time.monotonic() + 20
-            while sum(path.stat().st_size > 0 for path in seen.iterdir()) < 2 and time.monotonic() < until:
+        def replace_worker():
+            deadline = time.monotonic() + 20
+            while sum(path.stat().st_size > 0 for path in reports.iterdir()) < 2 and time.monotonic() < deadline:
                 time.sleep(0.01)
-            there.workers[0].send_signal(signal.SIGKILL)
-            workers.add(there.add().pid)
+            processes.workers[0].send_signal(signal.SIGKILL)
+            workers.add(processes.add().pid)
 
-        restarted = Timer(0, restart)
-        restarted.start()
-        nnc.dask.fit_many(away, large, target, client, callback=look, **options)
-        restarted.join()
-    nnc.fit_many(here, large, target, **options)
-    assert [a.params.tobytes() for a in here] == [b.params.tobytes() for b in away]
-    assert {int(path.name) for path in seen.iterdir()} == workers  # each has had something to do
-    for path in seen.iterdir():
+        timer = Timer(0, replace_worker)
+        timer.start()
+        nnc.dask.fit_many(trained_on_cluster, large, target, client, callback=report_memory, **options)
+        timer.join()
+    nnc.fit_many(trained_locally, large, target, **options)
+    assert [a.params.tobytes() for a in trained_locally] == [b.params.tobytes() for b in trained_on_cluster]
+    assert {int(path.name) for path in reports.iterdir()} == workers  # each worker has had a task
+    for path in reports.iterdir():
         lines = [[int(number) for number in line.split()] for line in path.read_text().splitlines()]
         assert all(line[:2] == [1, 1] for line in lines)
         assert lines[-1][2] - lines[0][2] < large.nbytes / 2
 
 
-def test_what_waits_for_data_of_a_frozen_worker_is_done_by_others(tmp_path, set_limit, monkeypatch):
+def test_tasks_that_wait_for_frozen_worker_run_on_other_workers(tmp_path, set_limit, monkeypatch):
     from nnc.dask.fit import _Run
 
     set_limit("nnc.dask.fit.MAX_SILENT_SECONDS", 3.0)
-    check_workers, begun = _Run.check_workers, tmp_path / "begun"
+    check_workers, started = _Run.check_workers, tmp_path / "begun"
 
-    def resent(run):  # the new worker has a task moved to it, then a result is lost, so that data is sent anew
+    def move_task_and_data(run):
+        """Move a task to the new worker, and send it the data again, as after the loss of a result."""
         if not hasattr(run, "first"):
             run.first = next(iter(run._workers()))
         if len(run._workers()) == 2 and not hasattr(run, "moved"):
@@ -186,132 +198,132 @@ def test_what_waits_for_data_of_a_frozen_worker_is_done_by_others(tmp_path, set_
             run.data = run._send_data([run.moved])
         check_workers(run)
 
-    def begin(record):
-        begun.touch()
+    def mark_start(record):
+        started.touch()
 
-    begin.every = 100
-    # The scheduler moves tasks and loses results at moments that a client cannot choose.
-    monkeypatch.setattr(_Run, "check_workers", resent)
-    here, away = networks(8), networks(8)
+    mark_start.every = 100
+    # The method is patched because a client cannot choose when the scheduler moves tasks and loses results.
+    monkeypatch.setattr(_Run, "check_workers", move_task_and_data)
+    trained_locally, trained_on_cluster = build_networks(8), build_networks(8)
     options = {"epochs": 1500, "batch_size": 8}
-    nnc.fit_many(here, X, Y, **options)
-    with cluster(tmp_path, 1) as (made, client):
+    nnc.fit_many(trained_locally, X, Y, **options)
+    with cluster(tmp_path, 1) as (processes, client):
 
         def freeze():
-            until = time.monotonic() + 30
-            while not begun.exists() and time.monotonic() < until:
+            deadline = time.monotonic() + 30
+            while not started.exists() and time.monotonic() < deadline:
                 time.sleep(0.01)
-            made.workers[0].send_signal(signal.SIGSTOP)
-            made.add()
+            processes.workers[0].send_signal(signal.SIGSTOP)
+            processes.add()
 
         Timer(0, freeze).start()
-        nnc.dask.fit_many(away, X, Y, client, callback=begin, **options)
-    assert [a.params.tobytes() for a in here] == [b.params.tobytes() for b in away]
+        nnc.dask.fit_many(trained_on_cluster, X, Y, client, callback=mark_start, **options)
+    assert [a.params.tobytes() for a in trained_locally] == [b.params.tobytes() for b in trained_on_cluster]
 
 
-def test_interrupts_end_the_tasks_and_a_lost_scheduler_is_said(tmp_path):
-    with cluster(tmp_path, 1) as (made, client):
+def test_interrupt_ends_tasks_and_lost_scheduler_raises(tmp_path):
+    with cluster(tmp_path, 1) as (processes, client):
         Timer(1.5, os.kill, (os.getpid(), signal.SIGINT)).start()
-        found, before = networks(3), networks(3)
-        history = nnc.dask.fit_many(found, X, Y, client, epochs=10**8, lr=1e-6)
+        interrupted, before = build_networks(3), build_networks(3)
+        history = nnc.dask.fit_many(interrupted, X, Y, client, epochs=10**8, lr=1e-6)
         assert {one.stop_reason for one in history} == {"interrupt"}
-        assert [a.params.tobytes() for a in found] == [b.params.tobytes() for b in before]
-        nnc.dask.fit_many(found, X, Y, client, epochs=1)  # the worker is free again
-        Timer(1.5, made.scheduler.send_signal, (signal.SIGKILL,)).start()
+        assert [a.params.tobytes() for a in interrupted] == [b.params.tobytes() for b in before]
+        nnc.dask.fit_many(interrupted, X, Y, client, epochs=1)  # the worker is free again
+        Timer(1.5, processes.scheduler.send_signal, (signal.SIGKILL,)).start()
         with pytest.raises(ConnectionError, match=r"the scheduler at tcp://127.0.0.1:\d+ is lost: \d of 4 networks"):
-            nnc.dask.fit_many(networks(4), X, Y, client, epochs=10**8, lr=1e-6, timeout=3)
+            nnc.dask.fit_many(build_networks(4), X, Y, client, epochs=10**8, lr=1e-6, timeout=3)
 
 
-def test_what_is_refused(tmp_path):
+def test_fit_many_rejects_invalid_client(tmp_path):
     with pytest.raises(ValueError, match="client must be passed"):
-        nnc.dask.fit_many(networks(2), X, Y, epochs=1)
+        nnc.dask.fit_many(build_networks(2), X, Y, epochs=1)
     with pytest.raises(TypeError, match=r"client must be a synchronous distributed.Client"):
-        nnc.dask.fit_many(networks(2), X, Y, 3, epochs=1)
+        nnc.dask.fit_many(build_networks(2), X, Y, 3, epochs=1)
 
 
-def test_partitions_one_after_the_other(tmp_path):
+def test_fit_partitions_equals_fits_on_single_partitions(tmp_path):
     chunks = (90, 0, 7, 103)
-    dX, dy = da.from_array(X, (chunks, (2, 1))), da.from_array(Y, (chunks, (1,)))
+    d_X, d_y = da.from_array(X, (chunks, (2, 1))), da.from_array(Y, (chunks, (1,)))
     options = {"batch_size": 16, "optimizer": "adam", "lr": 0.01}
-    whole, by_hand = networks(2), networks(2)
-    nnc.dask.fit_partitions(whole, dX, dy, passes=2, **options)
+    by_partitions, by_hand = build_networks(2), build_networks(2)
+    nnc.dask.fit_partitions(by_partitions, d_X, d_y, passes=2, **options)
     for k, rows in enumerate((slice(90), slice(90, 97), slice(97, 200)) * 2):
-        given = options if k == 0 else {"batch_size": 16}
-        nnc.fit_many(by_hand, X[rows], Y[rows], epochs=1, **given)
-    assert [a.params.tobytes() for a in whole] == [b.params.tobytes() for b in by_hand]
+        arguments = options if k == 0 else {"batch_size": 16}
+        nnc.fit_many(by_hand, X[rows], Y[rows], epochs=1, **arguments)
+    assert [a.params.tobytes() for a in by_partitions] == [b.params.tobytes() for b in by_hand]
     path = tmp_path / "checkpoint.json"
 
-    class Stop(Exception):
+    class StopError(Exception):
         pass
 
     def stop_at(epoch):
         def stop(record):
             if record.epoch == epoch:
-                raise Stop
+                raise StopError
 
         return stop
 
-    broken = networks(2)
-    with pytest.raises(Stop):
-        nnc.dask.fit_partitions(broken, dX, dy, passes=2, checkpoint=path, callback=stop_at(4), **options)
-    again = networks(2)
-    nnc.dask.fit_partitions(again, dX, dy, passes=2, checkpoint=path, **options)
-    assert [a.params.tobytes() for a in whole] == [b.params.tobytes() for b in again]
+    interrupted = build_networks(2)
+    with pytest.raises(StopError):
+        nnc.dask.fit_partitions(interrupted, d_X, d_y, passes=2, checkpoint=path, callback=stop_at(4), **options)
+    resumed = build_networks(2)
+    nnc.dask.fit_partitions(resumed, d_X, d_y, passes=2, checkpoint=path, **options)
+    assert [a.params.tobytes() for a in by_partitions] == [b.params.tobytes() for b in resumed]
     path = tmp_path / "trained_before.json"
-    broken = [network.copy() for network in whole]
-    with pytest.raises(Stop):
-        nnc.dask.fit_partitions(broken, dX, dy, checkpoint=path, callback=stop_at(8), batch_size=16)
-    nnc.dask.fit_partitions(again, dX, dy, checkpoint=path, batch_size=16)
-    nnc.dask.fit_partitions(whole, dX, dy, batch_size=16)
-    assert [a.params.tobytes() for a in whole] == [b.params.tobytes() for b in again]
-    names = np.repeat(["a", "b", "c"], [90, 7, 103])  # each in one partition alone
-    of_classes = [NeuralNetwork([3, 4, 3], loss="cross_entropy", seed=0)]
-    nnc.dask.fit_partitions(of_classes, dX, da.from_array(names, (chunks,)), batch_size=16)
-    assert of_classes[0].classes.tolist() == ["a", "b", "c"]
-    refused = NeuralNetwork([3, 4, 3], loss="cross_entropy", seed=0)
+    interrupted = [network.copy() for network in by_partitions]
+    with pytest.raises(StopError):
+        nnc.dask.fit_partitions(interrupted, d_X, d_y, checkpoint=path, callback=stop_at(8), batch_size=16)
+    nnc.dask.fit_partitions(resumed, d_X, d_y, checkpoint=path, batch_size=16)
+    nnc.dask.fit_partitions(by_partitions, d_X, d_y, batch_size=16)
+    assert [a.params.tobytes() for a in by_partitions] == [b.params.tobytes() for b in resumed]
+    names = np.repeat(["a", "b", "c"], [90, 7, 103])  # each class occurs only in one partition
+    classifiers = [NeuralNetwork([3, 4, 3], loss="cross_entropy", seed=0)]
+    nnc.dask.fit_partitions(classifiers, d_X, da.from_array(names, (chunks,)), batch_size=16)
+    assert classifiers[0].classes.tolist() == ["a", "b", "c"]
+    rejected = NeuralNetwork([3, 4, 3], loss="cross_entropy", seed=0)
     with pytest.raises(ValueError, match="patience"):
-        nnc.dask.fit_partitions([refused], dX, da.from_array(names, (chunks,)), patience=0)
-    assert refused.classes is None
+        nnc.dask.fit_partitions([rejected], d_X, da.from_array(names, (chunks,)), patience=0)
+    assert rejected.classes is None
     automatic = [NeuralNetwork([3, 4, 3], loss="auto", seed=0), NeuralNetwork([3, 4, 3], loss="auto", seed=0)]
     with pytest.raises(ValueError, match="patience"):
-        nnc.dask.fit_partitions(automatic[1:], dX, da.from_array(names, (chunks,)), patience=0)
+        nnc.dask.fit_partitions(automatic[1:], d_X, da.from_array(names, (chunks,)), patience=0)
     with pytest.raises(ValueError, match=r"^checkpoint must contain 1 network, got 2"):
-        nnc.dask.fit_partitions(automatic[1:], dX, da.from_array(names, (chunks,)), checkpoint=path)
-    nnc.dask.fit_partitions(automatic[:1], dX, da.from_array(names, (chunks,)), batch_size=16)
+        nnc.dask.fit_partitions(automatic[1:], d_X, da.from_array(names, (chunks,)), checkpoint=path)
+    nnc.dask.fit_partitions(automatic[:1], d_X, da.from_array(names, (chunks,)), batch_size=16)
     assert [net.loss_name for net in automatic] == ["cross_entropy", "auto"]
-    assert automatic[0].params.tobytes() == of_classes[0].params.tobytes()
-    assert of_classes[0].state.optimizer == nnc.Adam()
-    assert of_classes[0].history.lr.tolist() == [0.001] * 3
-    by_rule = networks(2)
-    nnc.fit_many(by_rule, X, Y, epochs=2)
-    nnc.dask.fit_partitions(by_rule, dX, dy)
-    assert by_rule[0].history.lr[2:].tolist() == [0.001] * 3
-    by_hand = networks(2)
+    assert automatic[0].params.tobytes() == classifiers[0].params.tobytes()
+    assert classifiers[0].state.optimizer == nnc.Adam()
+    assert classifiers[0].history.lr.tolist() == [0.001] * 3
+    automatic = build_networks(2)
+    nnc.fit_many(automatic, X, Y, epochs=2)
+    nnc.dask.fit_partitions(automatic, d_X, d_y)
+    assert automatic[0].history.lr[2:].tolist() == [0.001] * 3
+    by_hand = build_networks(2)
     nnc.fit_many(by_hand, X, Y, epochs=2)
     for k, rows in enumerate((slice(90), slice(90, 97), slice(97, 200))):
         nnc.fit_many(by_hand, X[rows], Y[rows], epochs=1, batch_size=(32, 32, 32)[k], lr=0.001)
-    assert [a.params.tobytes() for a in by_rule] == [b.params.tobytes() for b in by_hand]
-    steps = by_rule[0].state.steps
-    nnc.dask.fit_partitions(by_rule, dX, dy)
-    assert by_rule[0].state.steps == steps + 3 + 1 + 4
-    some = networks(2)
-    nnc.dask.fit_partitions(some, dX, dy, lr=nnc.PerNetwork([None, 0.1]))
-    assert [set(network.history.lr) for network in some] == [{0.001}, {0.1}]
+    assert [a.params.tobytes() for a in automatic] == [b.params.tobytes() for b in by_hand]
+    steps = automatic[0].state.steps
+    nnc.dask.fit_partitions(automatic, d_X, d_y)
+    assert automatic[0].state.steps == steps + 3 + 1 + 4
+    per_network = build_networks(2)
+    nnc.dask.fit_partitions(per_network, d_X, d_y, lr=nnc.PerNetwork([None, 0.1]))
+    assert [set(network.history.lr) for network in per_network] == [{0.001}, {0.1}]
 
 
-def test_partial_fit():
+def test_partial_fit_of_estimators_trains_on_partitions():
     pytest.importorskip("sklearn")
     chunks = (90, 0, 7, 103)
-    dX = da.from_array(X, (chunks, (3,)))
+    d_X = da.from_array(X, (chunks, (3,)))
     names = np.repeat(["a", "b", "c"], [90, 7, 103])
-    small = {"hidden_layer_sizes": (6,), "n_estimators": 2, "random_state": 0}
-    model = nnc.dask.DaskMLPClassifier(**small)
+    options = {"hidden_layer_sizes": (6,), "n_estimators": 2, "random_state": 0}
+    model = nnc.dask.DaskMLPClassifier(**options)
     for _ in range(2):
-        model.partial_fit(dX, da.from_array(names, (chunks,)))
-    assert model.predict(dX).compute().shape == (200,)
+        model.partial_fit(d_X, da.from_array(names, (chunks,)))
+    assert model.predict(d_X).compute().shape == (200,)
     with pytest.raises(ValueError, match=r"y must have only classes of the fit, \['a', 'b', 'c'\], got 'd'"):
-        model.partial_fit(dX, da.from_array(np.full(200, "d"), (chunks,)))
-    twice = nnc.dask.DaskMLPClassifier(**small).partial_fit(dX, da.from_array(names, (chunks,)), passes=2)
-    assert np.array_equal(twice.to_local().predict_proba(X), model.to_local().predict_proba(X))
-    regressor = nnc.dask.DaskMLPRegressor(**small).partial_fit(dX, da.from_array(Y[:, 0], (chunks,)))
+        model.partial_fit(d_X, da.from_array(np.full(200, "d"), (chunks,)))
+    two_passes = nnc.dask.DaskMLPClassifier(**options).partial_fit(d_X, da.from_array(names, (chunks,)), passes=2)
+    assert np.array_equal(two_passes.to_local().predict_proba(X), model.to_local().predict_proba(X))
+    regressor = nnc.dask.DaskMLPRegressor(**options).partial_fit(d_X, da.from_array(Y[:, 0], (chunks,)))
     assert regressor.predict(X).shape == (200,)

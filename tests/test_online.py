@@ -1,4 +1,4 @@
-"""Learning row by row from dicts: what comes up, what is missing, what changes, and how it is scaled."""
+"""Tests of online models, which learn row by row from dicts: new and missing features, drift and scaling."""
 
 import copy
 import decimal
@@ -14,14 +14,14 @@ from nnc._online import RunningStatistics
 
 
 def stream(n, rng, weight=1.0):
-    """Rows whose class says on which side of a line they are, and a number."""
+    """Yield `n` triples of a row, its class (its side of a line) and a number to predict."""
     for _ in range(n):
         a, b = rng.normal(5, 2), rng.normal(-100, 30)
-        x = {"a": a, "b": b, "known": bool(rng.integers(2))}
+        x = {"a": a, "b": b, "flag": bool(rng.integers(2))}
         yield x, "above" if weight * (a - 5) / 2 + (b + 100) / 30 > 0 else "below", 3 * a - b / 10
 
 
-def test_running_mean_and_deviation():
+def test_running_statistics_match_numpy():
     values = np.random.default_rng(0).normal(1e6, 1e-3, 1000)
     running = RunningStatistics()
     for value in values.tolist():
@@ -34,53 +34,53 @@ def test_running_mean_and_deviation():
 
 @pytest.mark.parametrize("classes", [None, ["below", "above"]])
 @pytest.mark.parametrize("optimizer", ["adam", nnc.SGD(momentum=0.9), "sgd"])
-def test_classes_are_learned(classes, optimizer):
-    model, right = OnlineClassifier(classes, optimizer=optimizer, lr=0.02, seed=0), []
+def test_classifier_learns_stream(classes, optimizer):
+    model, correct = OnlineClassifier(classes, optimizer=optimizer, lr=0.02, seed=0), []
     for x, y, _ in stream(600, np.random.default_rng(0)):
-        right.append(model.predict_one(x) == y)
+        correct.append(model.predict_one(x) == y)
         assert model.learn_one(x, y) is None
-    assert np.mean(right[300:]) > 0.9
+    assert np.mean(correct[300:]) > 0.9
     proba = model.predict_proba_one(x)
     assert set(proba) == {"above", "below"}
     assert sum(proba.values()) == pytest.approx(1)
     assert max(proba, key=proba.get) == model.predict_one(x)
 
 
-def test_numbers_are_learned():
+def test_regressor_learns_stream():
     model, errors = OnlineRegressor(seed=0, lr=0.01), []
     for x, _, y in stream(800, np.random.default_rng(0)):
         errors.append(abs(model.predict_one(x) - y))
         model.learn_one(x, y)
-    assert np.mean(errors[500:]) < 0.15 * 6.7  # the standard deviation
+    assert np.mean(errors[500:]) < 0.15 * 6.7  # the standard deviation of the targets is 6.7
 
 
-def test_a_world_that_changes():
-    """The rate does not decay: after many rows another rule is learned as fast as the first was."""
-    model, rng, shares = OnlineClassifier(lr=0.02, seed=0), np.random.default_rng(0), []
+def test_classifier_follows_concept_drift():
+    """The learning rate does not decay, so the model learns a new rule as fast as the first one."""
+    model, rng, accuracies = OnlineClassifier(lr=0.02, seed=0), np.random.default_rng(0), []
     for weight in (1.0, -1.0, 1.0):
-        right = []
+        correct = []
         for x, y, _ in stream(700, rng, weight):
-            right.append(model.predict_one(x) == y)
+            correct.append(model.predict_one(x) == y)
             model.learn_one(x, y)
-        shares.append(np.mean(right[400:]))
-    assert min(shares) > 0.87
+        accuracies.append(np.mean(correct[400:]))
+    assert min(accuracies) > 0.87
 
 
-def test_the_order_of_features_does_not_matter():
-    one, other = OnlineRegressor(seed=0), OnlineRegressor(seed=0)
+def test_order_of_features_does_not_change_bits():
+    model, reversed_model = OnlineRegressor(seed=0), OnlineRegressor(seed=0)
     for x, _, y in stream(50, np.random.default_rng(0)):
-        one.learn_one(x, y)
-        other.learn_one(dict(reversed(x.items())), y)
-    assert other.network.params.tobytes() == one.network.params.tobytes()
-    assert one.features == other.features == ("a", "b", "known")
+        model.learn_one(x, y)
+        reversed_model.learn_one(dict(reversed(x.items())), y)
+    assert reversed_model.network.params.tobytes() == model.network.params.tobytes()
+    assert model.features == reversed_model.features == ("a", "b", "flag")
 
 
-def test_features_come_up_and_are_missing():
+def test_new_features_extend_network_and_missing_ones_are_average():
     model = OnlineRegressor(seed=0)
     model.learn_one({"b": 1.0}, 1.0)
     model.learn_one({"b": 3.0}, 2.0)
     before = model.predict_one({"b": 2.5})
-    assert model.predict_one({"b": 2.5, "a": 7.0}) == before  # nothing is known of it
+    assert model.predict_one({"b": 2.5, "a": 7.0}) == before  # a feature that never occurred in training is ignored
     network = model.network
     model.learn_one({"b": 2.0, "c": 1.0, "a": 5.0}, 1.5)
     assert model.features == ("b", "a", "c")
@@ -92,40 +92,41 @@ def test_features_come_up_and_are_missing():
     assert math.isfinite(model.predict_one({}))
 
 
-def test_what_a_network_has_learned_stays_when_it_grows():
+def test_expansion_of_network_preserves_predictions():
     model = OnlineClassifier(seed=0)
     for x, y, _ in stream(300, np.random.default_rng(0)):
         model.learn_one({"a": x["a"], "b": x["b"]}, y)
     probe = {"a": 6.0, "b": -80.0}
     before = model.predict_proba_one(probe)
+    # The expansion is checked without the training step that follows it in learn_one, hence the private methods.
     model._update({"new": 1.0})
     model._expand_network(3, 3)
-    grown = model.network.predict([[*model._row(probe, 3)[0]]])[0]
-    assert grown[:2] / grown[:2].sum() == pytest.approx(list(before.values()), rel=1e-12)
+    outputs = model.network.predict([[*model._row(probe, 3)[0]]])[0]
+    assert outputs[:2] / outputs[:2].sum() == pytest.approx(list(before.values()), rel=1e-12)
     model.learn_one(probe, "another")
     assert set(model.predict_proba_one(probe)) == {"above", "below", "another"}
 
 
-def test_before_the_first_row():
+def test_predictions_before_first_row():
     assert OnlineRegressor().predict_one({"a": 1.0}) == 0
     assert OnlineClassifier().predict_one({"a": 1.0}) is None
     assert OnlineClassifier().predict_proba_one({}) == {}
-    declared = OnlineClassifier(classes=("x", "y", "z"))
-    assert declared.predict_proba_one({"a": 1.0}) == {"x": 1 / 3, "y": 1 / 3, "z": 1 / 3}
-    one = OnlineClassifier()
-    one.learn_one({"a": 1.0}, "x")
-    assert one.predict_proba_one({"a": 1.0}) == {"x": 1.0}
-    one.learn_one({}, "y")  # no feature at all is a row, too
-    assert set(one.predict_proba_one({})) == {"x", "y"}
+    with_classes = OnlineClassifier(classes=("x", "y", "z"))
+    assert with_classes.predict_proba_one({"a": 1.0}) == {"x": 1 / 3, "y": 1 / 3, "z": 1 / 3}
+    model = OnlineClassifier()
+    model.learn_one({"a": 1.0}, "x")
+    assert model.predict_proba_one({"a": 1.0}) == {"x": 1.0}
+    model.learn_one({}, "y")  # a row may have no features
+    assert set(model.predict_proba_one({})) == {"x", "y"}
 
 
-@pytest.mark.parametrize("way", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])
+@pytest.mark.parametrize("make_copy", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])
-def test_copies_go_on_as_the_model_does(way, optimizer):
+def test_copies_continue_with_same_bits(make_copy, optimizer):
     model, rows = OnlineRegressor(optimizer=optimizer, seed=0), [*stream(60, np.random.default_rng(0))]
     for x, _, y in rows[:40]:
         model.learn_one(x, y)
-    other = way(model)
+    other = make_copy(model)
     for x, _, y in rows[40:]:
         model.learn_one(x, y)
         other.learn_one(x, y)
@@ -156,49 +157,52 @@ def test_copies_go_on_as_the_model_does(way, optimizer):
         (lambda: OnlineRegressor(seed=-1), ValueError, "seed must be"),
     ],
 )
-def test_what_is_refused(call, error, message):
+def test_invalid_arguments_and_rows_are_rejected(call, error, message):
     with pytest.raises(error, match=message):
         call()
 
 
-BAD_NUMBERS = [1e200, -1.7e308, 1e30, 1e6]
+EXTREME_NUMBERS = [1e200, -1.7e308, 1e30, 1e6]
 
 
-def regression_errors(bad_row, bad_feature=None, bad_target=None):
-    """Errors of the predictions before and after one bad row of a stream of 900."""
+def regression_errors(extreme_row, extreme_feature=None, extreme_target=None):
+    """Return the errors of the predictions for a stream of 900 rows, of which one may have an extreme value."""
     model, errors, rng = OnlineRegressor(seed=0), [], np.random.default_rng(1)
     for i in range(900):
         a, b = rng.normal(300, 1), rng.normal(-100, 30)
         y = 1000 + 3 * a - b / 10
-        if i == bad_row:
-            model.learn_one({"a": a if bad_feature is None else bad_feature, "b": b}, bad_target or y)
+        if i == extreme_row:
+            model.learn_one({"a": a if extreme_feature is None else extreme_feature, "b": b}, extreme_target or y)
         else:
             errors.append(abs(model.predict_one({"a": a, "b": b}) - y))
             model.learn_one({"a": a, "b": b}, y)
     return np.array(errors)
 
 
-@pytest.mark.parametrize("bad", BAD_NUMBERS)
-@pytest.mark.parametrize("bad_row", [0, 1, 5, 300])
-def test_one_bad_row_does_not_spoil_a_regressor(bad_row, bad):
+@pytest.mark.parametrize("number", EXTREME_NUMBERS)
+@pytest.mark.parametrize("extreme_row", [0, 1, 5, 300])
+def test_regressor_recovers_from_one_extreme_row(extreme_row, number):
     clean = regression_errors(None)[-300:].mean()
-    for errors in (regression_errors(bad_row, bad_feature=bad), regression_errors(bad_row, bad_target=bad)):
+    for errors in (
+        regression_errors(extreme_row, extreme_feature=number),
+        regression_errors(extreme_row, extreme_target=number),
+    ):
         assert np.isfinite(errors).all()
         assert errors[-300:].mean() < 2 * clean
 
 
-@pytest.mark.parametrize("bad", BAD_NUMBERS)
-def test_one_bad_row_does_not_spoil_a_classifier(bad):
-    model, right = OnlineClassifier(lr=0.02, seed=0), []
+@pytest.mark.parametrize("number", EXTREME_NUMBERS)
+def test_classifier_recovers_from_extreme_rows(number):
+    model, correct = OnlineClassifier(lr=0.02, seed=0), []
     for i, (x, y, _) in enumerate(stream(600, np.random.default_rng(0))):
-        right.append(model.predict_one(x) == y)
-        model.learn_one({**x, "a": bad} if i in (0, 40) else x, y)
-    assert np.mean(right[300:]) > 0.9
-    assert sum(model.predict_proba_one({"a": bad}).values()) == pytest.approx(1)
+        correct.append(model.predict_one(x) == y)
+        model.learn_one({**x, "a": number} if i in (0, 40) else x, y)
+    assert np.mean(correct[300:]) > 0.9
+    assert sum(model.predict_proba_one({"a": number}).values()) == pytest.approx(1)
 
 
-def test_a_scale_that_changes_is_followed():
-    """Only single outliers are clipped for good."""
+def test_scaling_follows_change_of_scale():
+    """Single outliers are clipped, but repeated large values change the running statistics."""
     model = OnlineRegressor(seed=0)
     for _ in range(30):
         model.learn_one({"a": 0.0}, 0.0)
@@ -208,6 +212,7 @@ def test_a_scale_that_changes_is_followed():
 
 
 def missing_values():
+    """Return the missing values of Python, NumPy and, if it is installed, pandas."""
     values = [None, math.nan, np.float32("nan"), np.datetime64("NaT"), decimal.Decimal("nan")]
     try:
         import pandas as pd
@@ -217,7 +222,7 @@ def missing_values():
 
 
 @pytest.mark.parametrize("missing", missing_values(), ids=lambda value: type(value).__name__)
-def test_missing_labels_are_refused_and_missing_features_are_average(missing):
+def test_missing_labels_are_rejected_and_missing_features_are_average(missing):
     model = OnlineClassifier(seed=0)
     for x, y, _ in stream(20, np.random.default_rng(0)):
         model.learn_one(x, y)
@@ -233,7 +238,7 @@ def test_missing_labels_are_refused_and_missing_features_are_average(missing):
     assert model.predict_proba_one({**x, "a": missing}) == model.predict_proba_one(absent)
 
 
-def test_a_row_that_is_refused_changes_nothing():
+def test_rejected_row_leaves_model_unchanged():
     model = OnlineRegressor(seed=0)
     model.learn_one({"a": 1.0}, 1.0)
     before = pickle.dumps(model)
@@ -242,8 +247,8 @@ def test_a_row_that_is_refused_changes_nothing():
     assert pickle.dumps(model) == before
 
 
-def test_what_it_says_of_itself():
+def test_repr_shows_all_arguments():
     model = OnlineClassifier(["a", "b"], hidden=(8,), seed=3)
-    wanted = "OnlineClassifier(classes=('a', 'b'), hidden=(8,), activation='relu', optimizer='adam', lr=0.005, "
-    assert repr(model) == wanted + "l2=0.0, seed=3)"
+    expected = "OnlineClassifier(classes=('a', 'b'), hidden=(8,), activation='relu', optimizer='adam', lr=0.005, "
+    assert repr(model) == expected + "l2=0.0, seed=3)"
     assert (model.network, model.features) == (None, ())
