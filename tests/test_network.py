@@ -588,7 +588,7 @@ def test_copies_are_equal_independent_and_train_alike(arguments, method):
     twin = COPIES[method](net)
     assert are_identical(twin, net)
     assert not np.shares_memory(twin.weights[0], net.weights[0])
-    # Both continue in the same way, with the same order of rows.
+    # Network and copy continue in the same way, with the same order of rows.
     expected = net.fit(X4, y, epochs=5, **settings).loss
     assert not are_identical(twin, net)
     assert np.array_equal(twin.fit(X4, y, epochs=5, **settings).loss, expected)
@@ -918,7 +918,7 @@ def test_error_names_location_of_first_nonfinite_input(row, dtype):
     ],
 )
 def test_each_method_rejects_invalid_targets(net, call, y, error, message):
-    if y is None and call == "train_step":  # the message also mentions dP, an alternative to y
+    if y is None and call == "train_step":  # its message also mentions dP, an alternative to y
         message = "y must be an array of real numbers, got None; pass y or dP"
     before = net.params
     assert_raises(error, message, METHOD_CALLS[call], net, X4, y)
@@ -945,7 +945,7 @@ def test_labels_with_regression_loss_recommend_cross_entropy(y, loss, n_out):
     net = NeuralNetwork([3, n_out], loss=loss)
     is_text = isinstance(np.asarray(y).item(0), (str, bytes))
     if (n_out == 1 and not is_text) or (n_out == 1 and loss == "bce") or (np.shape(y) == (4, 2) and loss == "bce"):
-        # These targets are valid as numbers, valid as two classes of one output, or rejected because of their shape.
+        # Skip targets that are valid as numbers or as two classes of one output, or rejected because of their shape.
         return
     for call in ("score", "loss", "gradients", "fit", "train_step"):
         with pytest.raises((TypeError, ValueError), match='for classes pass loss="cross_entropy" to NeuralNetwork'):
