@@ -67,6 +67,8 @@ class BatchNorm(ParametricLayer):
     matrix_axes: ClassVar[tuple[str, str]] = ("gamma", "channels")
     normalizes: ClassVar[bool] = True
     columnwise: ClassVar[bool] = True
+    bias: ClassVar[bool] = True  # beta is a bias
+    init: ClassVar[float] = 1.0  # initial value of gamma
 
     activation: str = field(default="identity", check=partial(check_choice, choices=activations.HIDDEN))
     momentum: float = field(default=0.1, check=build_check(lambda x: 0 <= x <= 1, "from 0 to 1"))
@@ -74,16 +76,6 @@ class BatchNorm(ParametricLayer):
     trainable: bool = field(default=True, check=check_bool)
     lr_factor: float = field(default=1.0, check=check_positive)
     bias_lr_factor: float = field(default=1.0, check=check_positive)
-
-    @property
-    def bias(self) -> bool:
-        """Return True, because beta is a bias."""
-        return True
-
-    @property
-    def init(self) -> float:
-        """Return the initial value of gamma."""
-        return 1.0
 
     def output_shape(self, input_shape: Shape) -> Shape:
         """Return the shape of one row after the layer."""

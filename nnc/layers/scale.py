@@ -50,25 +50,13 @@ class Scale(ParametricLayer):
     type: ClassVar[str] = "scale"
     matrix_axes: ClassVar[tuple[str, str]] = ("s", "n")
     columnwise: ClassVar[bool] = True
+    activation: ClassVar[str] = "identity"
+    bias: ClassVar[bool] = False
+    bias_lr_factor: ClassVar[float] = 1.0  # the default, because the layer has no biases
 
     init: float = field(default=1.0, check=check_finite)
     trainable: bool = field(default=True, check=check_bool)
     lr_factor: float = field(default=1.0, check=check_positive)
-
-    @property
-    def activation(self) -> str:
-        """Return the name of the identity."""
-        return "identity"
-
-    @property
-    def bias(self) -> bool:
-        """Return False, because the layer has no biases."""
-        return False
-
-    @property
-    def bias_lr_factor(self) -> float:
-        """Return the default, because the layer has no biases."""
-        return 1.0
 
     def output_shape(self, input_shape: Shape) -> Shape:
         """Return the shape of one row after the layer."""
