@@ -1,3 +1,5 @@
+"""Tests of the commands demo, inspect, predict, compare and config, of the command line, and of the examples."""
+
 import io
 import os
 import re
@@ -21,7 +23,7 @@ from nnc._cli.main import main
 EXAMPLES = Path(__file__).parent.parent / "examples"
 X = np.array([[0, 0, 1], [0, 1, 1], [1, 0, 1], [1, 1, 1]], dtype=float)
 
-# What each example prints, among other things.
+# For each example, a pattern that occurs in its output.
 EXPECTED = {
     "tutorial_xor.py": r"\[0, 1, 1\] -> 0\.9\d+, target 1",
     "digits.py": r"not seen in training: 9[5-9]\.\d%",
@@ -38,11 +40,11 @@ EXPECTED = {
     "export_to_c.py": r"in Python: accuracy 9[5-9]\.\d% on .*\n(in C, float64: .* 100\.0% of the predictions|no C)",
     "search_on_a_cluster.py": r"27 trials in .* lowest loss 0\.[01]\d+ with",
 }
-NEEDS = {"search_on_a_cluster.py": "distributed"}
+REQUIRED_PACKAGES = {"search_on_a_cluster.py": "distributed"}
 
 
 def run(*arguments, cwd, **options):
-    """Run Python in another folder than the checkout, where nnc/ would shadow the installed package."""
+    """Run Python in the folder `cwd`, because nnc/ in the checkout would shadow the installed package."""
     environment = {**os.environ, "PYTHONWARNINGS": "error", **options.pop("env", {})}
     options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "encoding": "utf-8", **options}
     return subprocess.run([sys.executable, *arguments], cwd=cwd, env=environment, timeout=60, **options)
@@ -50,6 +52,7 @@ def run(*arguments, cwd, **options):
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
+    """Return a network and the path of its file."""
     net = NeuralNetwork([3, 4, 2], seed=1)
     path = tmp_path_factory.mktemp("cli") / "net.json"
     net.save(path)
@@ -58,20 +61,21 @@ def saved(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory):
+    """Run `nnc demo` once, and return the finished process."""
     return run("-m", "nnc", "demo", cwd=tmp_path_factory.mktemp("demo"), env={"PYTHONIOENCODING": "utf-8"})
 
 
 # ---- demo
 
 
-def test_demo_keeps_its_promises(demo):
+def test_demo_passes_its_own_checks(demo):
     assert demo.stderr == ""
     assert demo.returncode == 0
     assert demo.stdout.rstrip().endswith("All checks passed.")
     assert "FAILED" not in demo.stdout
 
 
-def test_demo_shows_the_tutorial(demo):
+def test_demo_trains_tutorial_network(demo):
     assert "3 x 4" in demo.stdout
     assert "4 x 1" in demo.stdout
     table = re.findall(r"^ +(\d+) +(\d\.\d{6})(?:  █+)?$", demo.stdout, re.MULTILINE)
@@ -90,7 +94,7 @@ def test_demo_shows_the_tutorial(demo):
     assert re.search(r"the engine is [\d,.]+ times as fast", demo.stdout)
 
 
-def test_demo_shows_the_digits(demo):
+def test_demo_classifies_digits(demo):
     right = int(re.search(r"test accuracy \d\d\.\d%: (\d+) of 450", demo.stdout)[1])
     assert right >= 0.95 * 450
     assert re.search(r"trained on one core in [\d.]+ ms", demo.stdout)
@@ -103,16 +107,16 @@ def test_demo_shows_the_digits(demo):
     assert (", wrong: a " in demo.stdout) == (right < 450)
 
 
-def test_demo_shows_inspect_and_saving(demo):
+def test_demo_shows_inspection_and_saving(demo):
     assert "* Inputs: 3\n------\nHidden Layer 1\nNeurons: 4\n Neuron 0\n  Weight: " in demo.stdout
     assert len(re.findall(r"bytes of predictions: equal", demo.stdout)) == 2
 
 
-def test_demo_fits_a_terminal(demo):
+def test_demo_prints_at_most_80_columns(demo):
     assert max(map(len, demo.stdout.splitlines())) <= 80
 
 
-def test_demo_in_ascii(tmp_path):
+def test_demo_prints_ascii_if_output_encoding_is_ascii(tmp_path):
     result = run("-m", "nnc", "demo", cwd=tmp_path, env={"PYTHONIOENCODING": "ascii"})
     assert result.returncode == 0
     assert result.stdout.isascii()
@@ -121,7 +125,7 @@ def test_demo_in_ascii(tmp_path):
 
 
 class Broken(NeuralNetwork):
-    """Takes back half a step after training, and writes another network than it is."""
+    """Network whose loss increases once during a fit, and which saves other parameters than its own."""
 
     def fit(self, *args, **settings):
         history = super().fit(*args, **settings)
@@ -134,13 +138,13 @@ class Broken(NeuralNetwork):
         NeuralNetwork.save(other, path)
 
 
-def test_demo_admits_what_fails(monkeypatch, set_limit, capsys):
+def test_demo_reports_each_failed_check(monkeypatch, set_limit, capsys):
     def shuffled_labels():
         images, labels = nnc.datasets.load_digits()
         return images, np.roll(labels, 1)
 
-    monkeypatch.setattr(demo_command, "NeuralNetwork", Broken)  # the demo takes no network
-    monkeypatch.setattr(demo_command, "load_digits", shuffled_labels)  # the demo takes no data
+    monkeypatch.setattr(demo_command, "NeuralNetwork", Broken)  # the demo has no argument for a network
+    monkeypatch.setattr(demo_command, "load_digits", shuffled_labels)  # the demo has no argument for data
     set_limit("nnc._cli.demo.MAX_RELATIVE_DIFFERENCE", -1.0)
     assert main(["demo"]) == 1
     failures = re.findall("^FAILED: (.*)$", capsys.readouterr().out, re.MULTILINE)
@@ -152,7 +156,7 @@ def test_demo_admits_what_fails(monkeypatch, set_limit, capsys):
     assert "digits.json" in failures[4]
 
 
-def test_drawing():
+def test_drawing_of_network_is_exact():
     assert demo_command.draw_network([2, 3, 1], ["tanh", "sigmoid"]).splitlines() == [
         "inputs                hidden 1                 output",
         "                        tanh                   sigmoid",
@@ -165,7 +169,7 @@ def test_drawing():
     ]
 
 
-def test_drawing_of_a_large_layer():
+def test_drawing_abridges_large_layer():
     text = demo_command.draw_network([784, 10], ["softmax"], "unicode")
     assert "(783)" in text
     assert "(9)" in text
@@ -177,7 +181,7 @@ def test_drawing_of_a_large_layer():
 # ---- inspect, predict, compare, config
 
 
-def test_inspect(saved, capsys):
+def test_inspect_command_prints_output_of_method(saved, capsys):
     net, path = saved
     assert main(["inspect", path]) == 0
     expected = io.StringIO()
@@ -194,7 +198,7 @@ def test_inspect(saved, capsys):
         "# x\n0 0 1\n0\t1 1\n1 0 1 # y\n1 1 1",
     ],
 )
-def test_predict(saved, tmp_path, capsys, text):
+def test_predict_reads_all_separators_and_headings(saved, tmp_path, capsys, text):
     net, path = saved
     (tmp_path / "rows.csv").write_text(text, encoding="utf-8-sig")
     assert main(["predict", path, str(tmp_path / "rows.csv")]) == 0
@@ -204,8 +208,7 @@ def test_predict(saved, tmp_path, capsys, text):
     assert np.array(rows).tobytes() == net.predict(X).tobytes()
 
 
-def test_predict_says_the_names_of_classes(tmp_path, monkeypatch):
-    """Whatever the terminal has characters for."""
+def test_predict_escapes_class_names_only_on_terminals_without_the_characters(tmp_path, monkeypatch):
     net = NeuralNetwork([3, 2], loss="cross_entropy", seed=0)
     net.fit(X, ["猫", "hund", "hund", "猫"], epochs=1, lr=0.001)
     net.save(tmp_path / "net.json")
@@ -242,7 +245,7 @@ def test_predict_classes_from_standard_input(saved, tmp_path):
         ("1,2,3\n1,2\n", "line 2 of .*rows.csv: expected 3 numbers, found 2"),
     ],
 )
-def test_predict_from_a_file_with_errors(saved, tmp_path, capsys, text, message):
+def test_predict_names_line_and_column_of_invalid_cell(saved, tmp_path, capsys, text, message):
     (tmp_path / "rows.csv").write_text(text)
     assert main(["predict", saved[1], str(tmp_path / "rows.csv")]) == 1
     out, err = capsys.readouterr()
@@ -252,12 +255,12 @@ def test_predict_from_a_file_with_errors(saved, tmp_path, capsys, text, message)
     assert re.search(message, err)
 
 
-def test_compare(capsys):
+def test_compare_uses_tutorial_network_by_default(capsys):
     assert main(["compare", "--epochs", "50"]) == 0
     assert "network 3-4-1, rows 4, epochs 50" in capsys.readouterr().out
 
 
-def test_compare_with_other_settings(capsys):
+def test_compare_uses_options(capsys):
     options = [
         "--activation",
         "tanh",
@@ -277,13 +280,13 @@ def test_compare_with_other_settings(capsys):
     assert "network 2-2, rows 32, epochs 5" in capsys.readouterr().out
 
 
-def test_compare_chooses_epochs_that_do_not_take_all_day(capsys, set_limit):
+def test_compare_limits_default_epochs_by_work_of_reference(capsys, set_limit):
     set_limit("nnc._cli.compare.MAX_REFERENCE_WORK", 20_000)
     assert main(["compare", "--sizes", "20,10,5"]) == 0
     assert "network 20-10-5, rows 32, epochs 2" in capsys.readouterr().out
 
 
-def test_config(capsys):
+def test_config_prints_version(capsys):
     assert main(["config"]) == 0
     assert nnc.__version__ in capsys.readouterr().out
 
@@ -291,7 +294,7 @@ def test_config(capsys):
 # ---- the command line itself
 
 
-def test_console_script(tmp_path):
+def test_console_script_is_installed(tmp_path):
     script = shutil.which("nnc", path=sysconfig.get_path("scripts"))
     assert script, "the console script is not installed"
     result = subprocess.run([script, "--version"], cwd=tmp_path, capture_output=True, text=True, timeout=60)
@@ -302,16 +305,16 @@ def test_console_script(tmp_path):
 @pytest.mark.parametrize(
     "command", [[], ["demo"], ["inspect"], ["predict"], ["compare"], ["config"], ["train"], ["explain"]]
 )
-def test_help(command, capsys):
-    with pytest.raises(SystemExit) as end:
+def test_help_begins_with_usage_of_command(command, capsys):
+    with pytest.raises(SystemExit) as exit_error:
         main([*command, "--help"])
-    assert end.value.code == 0
+    assert exit_error.value.code == 0
     out = capsys.readouterr().out
     assert out.startswith(f"usage: {' '.join(['nnc', *command])}")
     assert "None" not in out
 
 
-def test_no_command(capsys):
+def test_missing_command_prints_usage_as_error(capsys):
     assert main([]) == 2
     out, err = capsys.readouterr()
     assert out == ""
@@ -331,10 +334,10 @@ def test_no_command(capsys):
         ["compare", "--rows", "many"],
     ],
 )
-def test_usage_errors(arguments, capsys):
-    with pytest.raises(SystemExit) as end:
+def test_usage_error_has_status_2_and_names_argument(arguments, capsys):
+    with pytest.raises(SystemExit) as exit_error:
         main(arguments)
-    assert end.value.code == 2
+    assert exit_error.value.code == 2
     assert arguments[-1] in capsys.readouterr().err.splitlines()[-1] or arguments == ["inspect"]
 
 
@@ -351,7 +354,7 @@ def test_usage_errors(arguments, capsys):
     ],
     ids=" ".join,
 )
-def test_errors_are_one_line(arguments, capsys, tmp_path, monkeypatch):
+def test_error_is_printed_in_one_line(arguments, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "text.json").write_text("hello")
     assert main(arguments) == 1
@@ -362,14 +365,14 @@ def test_errors_are_one_line(arguments, capsys, tmp_path, monkeypatch):
     assert arguments[-1] in err
 
 
-def test_interrupt(make_fail, capsys):
+def test_interrupt_ends_command_with_status_130(make_fail, capsys):
     make_fail("nnc._cli.demo.run", KeyboardInterrupt())
     assert main(["demo"]) == 130
     assert capsys.readouterr().err == "nnc: interrupted\n"
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGPIPE")
-def test_reader_that_goes_away(tmp_path):
+def test_closed_pipe_ends_inspect_without_message(tmp_path):
     NeuralNetwork([100, 100, 10], seed=0).save(tmp_path / "large.json")
     command = [sys.executable, "-m", "nnc", "inspect", "large.json"]
     with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
@@ -380,7 +383,7 @@ def test_reader_that_goes_away(tmp_path):
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a device that is always full")
-def test_full_disk(saved, tmp_path):
+def test_full_disk_is_reported_in_one_line(saved, tmp_path):
     with open("/dev/full", "w") as full:
         result = run(*("-m", "nnc", "inspect", saved[1]), cwd=tmp_path, stdout=full)
     assert result.returncode == 1
@@ -389,7 +392,7 @@ def test_full_disk(saved, tmp_path):
     assert result.stderr.count("\n") == 1
 
 
-def test_source_folder_without_the_core(tmp_path):
+def test_package_without_compiled_core_names_installation_command(tmp_path):
     shutil.copytree(nnc.__path__[0], tmp_path / "nnc", ignore=shutil.ignore_patterns("*.so", "*.pyd", "__pycache__"))
     for command in (["demo"], ["config"], ["compare"], ["inspect", "x.json"]):
         result = run("-m", "nnc", *command, cwd=tmp_path)
@@ -404,9 +407,9 @@ def test_source_folder_without_the_core(tmp_path):
 
 @pytest.mark.skipif(not EXAMPLES.is_dir(), reason="the examples are in the source folder only")
 @pytest.mark.parametrize("name", EXPECTED)
-def test_examples(name, tmp_path):
-    if name in NEEDS:
-        pytest.importorskip(NEEDS[name])
+def test_example_runs_and_prints_expected_result(name, tmp_path):
+    if name in REQUIRED_PACKAGES:
+        pytest.importorskip(REQUIRED_PACKAGES[name])
     picture = ["picture.svg"] if find_spec("matplotlib") else []
     result = run(str(EXAMPLES / name), *picture, cwd=tmp_path)
     assert result.stderr == ""
@@ -417,11 +420,11 @@ def test_examples(name, tmp_path):
 
 
 @pytest.mark.skipif(not EXAMPLES.is_dir(), reason="the examples are in the source folder only")
-def test_the_web_service():
+def test_web_service_predicts_learns_and_rejects_invalid_rows():
     pytest.importorskip("fastapi")
     pytest.importorskip("httpx")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of what it stands on
+        warnings.simplefilter("ignore")  # dependencies of the test client emit warnings when they are imported
         from fastapi.testclient import TestClient
 
     names = runpy.run_path(str(EXAMPLES / "web_service.py"))
@@ -433,14 +436,15 @@ def test_the_web_service():
     before = names["net"].params
     assert client.post("/learn", json={**flower, "labels": ["virginica"]}).json()["loss"] > 0
     assert (names["net"].params != before).any()
-    refused = client.post("/predict", json={"rows": [[1.0, 2.0]]})
-    assert refused.status_code == 422
-    assert "X must have 4 columns" in refused.json()["detail"]
+    rejected = client.post("/predict", json={"rows": [[1.0, 2.0]]})
+    assert rejected.status_code == 422
+    assert "X must have 4 columns" in rejected.json()["detail"]
     assert nnc.from_json(client.get("/network").json()["document"]).sizes == (4, 16, 3)
 
 
 @pytest.mark.skipif(not EXAMPLES.is_dir(), reason="the examples are in the source folder only")
-def test_every_example_is_run():
-    # One wants files, which tests/test_images.py makes; one a package, see tests/test_search.py; four are imported.
-    by_themselves = {"mnist.py", "search_with_optuna.py", "cart.py", "latency.py", "picture.py", "web_service.py"}
-    assert {path.name for path in EXAMPLES.glob("*.py")} == set(EXPECTED) | by_themselves
+def test_every_example_has_a_test():
+    # tests/test_images.py writes the files for mnist.py, tests/test_search.py needs optuna, and a test above uses
+    # web_service.py. The other three modules are imported by examples.
+    others = {"mnist.py", "search_with_optuna.py", "cart.py", "latency.py", "picture.py", "web_service.py"}
+    assert {path.name for path in EXAMPLES.glob("*.py")} == set(EXPECTED) | others

@@ -1,3 +1,5 @@
+"""Tests of the data sets in the package (digits, iris) and of `train_test_split`."""
+
 import hashlib
 
 import numpy as np
@@ -6,7 +8,7 @@ import pytest
 from nnc.datasets import IRIS_CLASSES, IRIS_FEATURES, load_digits, load_iris, train_test_split
 
 
-def test_digits():
+def test_digits_have_documented_shape_types_and_counts():
     X, y = load_digits()
     assert X.shape == (1797, 64)
     assert X.dtype == np.float64
@@ -22,13 +24,15 @@ def test_digits():
     assert y[0] == 0
 
 
-def test_iris():
+def test_iris_has_documented_shape_types_and_sums():
     X, y = load_iris()
     assert X.shape == (150, len(IRIS_FEATURES))
     assert X.dtype == np.float64
     assert y.dtype == np.int64
     assert np.bincount(y).tolist() == [50] * len(IRIS_CLASSES)
-    assert X.sum(axis=0) == pytest.approx([876.5, 458.6, 563.7, 179.9])  # Fisher's numbers, as in R
+    assert X.sum(axis=0) == pytest.approx(
+        [876.5, 458.6, 563.7, 179.9]
+    )  # the corrected data of Fisher, equal to those of R
     assert X[34].tolist() == [4.9, 3.1, 1.5, 0.2]
     assert X[37].tolist() == [4.9, 3.6, 1.4, 0.1]
 
@@ -41,22 +45,22 @@ def test_iris():
     ],
     ids=["digits", "iris"],
 )
-def test_every_number_is_as_it_was(load, digest):
+def test_data_set_has_recorded_checksum(load, digest):
     X, y = load()
     content = X.astype("<f8").tobytes() + y.astype("<i8").tobytes()
     assert hashlib.sha256(content).hexdigest() == digest
 
 
 @pytest.mark.parametrize("name", ["digits", "iris"])
-def test_the_same_numbers_as_in_scikit_learn(name):
-    theirs = pytest.importorskip("sklearn.datasets")
+def test_data_set_equals_that_of_scikit_learn(name):
+    sklearn_datasets = pytest.importorskip("sklearn.datasets")
     X, y = {"digits": load_digits, "iris": load_iris}[name]()
-    X_theirs, y_theirs = getattr(theirs, f"load_{name}")(return_X_y=True)
-    assert np.array_equal(X, X_theirs)
-    assert np.array_equal(y, y_theirs)
+    X_sklearn, y_sklearn = getattr(sklearn_datasets, f"load_{name}")(return_X_y=True)
+    assert np.array_equal(X, X_sklearn)
+    assert np.array_equal(y, y_sklearn)
 
 
-def test_split_keeps_rows_together_and_loses_none():
+def test_split_keeps_rows_of_X_and_y_together_and_loses_none():
     X = np.arange(100.0).reshape(50, 2)
     y = X[:, 0] / 2
     X_train, X_test, y_train, y_test = train_test_split(X, y)
@@ -67,14 +71,14 @@ def test_split_keeps_rows_together_and_loses_none():
     assert sorted([*y_train, *y_test]) == y.tolist()
 
 
-def test_split_is_decided_by_the_seed_alone():
+def test_split_depends_only_on_seed():
     numbers = list(range(10))
     assert train_test_split(numbers, numbers, test_size=3)[1].tolist() == [2, 4, 6]
     assert train_test_split(numbers, numbers, test_size=3, seed=1)[1].tolist() == [7, 4, 8]
     assert train_test_split(numbers, numbers, test_size=0.3, seed=-1)[1].tolist() == [3, 5, 2]
 
 
-def test_split_shuffles_evenly():
+def test_split_selects_each_row_with_same_frequency():
     numbers = np.arange(10)
     first = [train_test_split(numbers, numbers, test_size=1, seed=seed)[1][0] for seed in range(5000)]
     counts = np.bincount(first, minlength=10)
@@ -83,24 +87,24 @@ def test_split_shuffles_evenly():
 
 
 @pytest.mark.parametrize("test_size", [0, 10, -1, 0.0, 1.0, 1.5, 0.01])
-def test_split_without_rows_on_one_side(test_size):
+def test_split_rejects_empty_part(test_size):
     with pytest.raises(ValueError, match="test_size must leave rows in both parts"):
         train_test_split(range(10), range(10), test_size=test_size)
 
 
-def test_split_of_different_lengths():
+def test_split_rejects_different_lengths():
     with pytest.raises(ValueError, match="same number of rows, got 10 and 9"):
         train_test_split(range(10), range(9))
 
 
 @pytest.mark.parametrize("size", [np.inf, -np.inf, np.nan, 1e308, 2**63, 10**400, np.float32(np.inf)])
 @pytest.mark.parametrize("stratify", [False, True])
-def test_a_size_of_the_test_that_is_no_size_is_refused(size, stratify):
+def test_split_rejects_infinite_or_huge_test_size(size, stratify):
     with pytest.raises(ValueError, match=r"test_size must be a (fraction|number)"):
         train_test_split(range(10), [0, 1] * 5, test_size=size, stratify=stratify)
 
 
-def test_sizes_and_seeds_of_other_types():
+def test_split_accepts_numpy_sizes_and_rejects_other_types():
     numbers = np.arange(10)
     assert len(train_test_split(numbers, numbers, test_size=np.float32(0.3))[1]) == 3
     assert len(train_test_split(numbers, numbers, test_size=np.int8(3))[1]) == 3

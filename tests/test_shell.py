@@ -1,4 +1,4 @@
-"""The shell on tables: train, predict, evaluate, explain, inspect, plot, export, and what is said of bad input."""
+"""Tests of the commands for tables and images: results, progress, errors, interrupts and output files."""
 
 import gzip
 import io
@@ -29,18 +29,19 @@ RunLog = import_module("nnc._cli.runs").RunLog
 NAMES = ["sepal length", "sepal width", "petal length", "petal width"]
 
 
-def text_of(path):
+def read_text(path):
     return Path(path).read_text(encoding="utf-8")
 
 
-def iris():
+def iris_table():
+    """Return the iris data set as a table with the target column "species"."""
     X, y = load_iris()
     frame = pl.DataFrame(X, schema=NAMES)
     return frame.with_columns(species=pl.Series([IRIS_CLASSES[i] for i in y]))
 
 
-def houses(n=300):
-    """Prices from numbers, text and dates, with cells that are empty."""
+def house_table(n=300):
+    """Return a table with the target column "price" and columns of numbers, text, dates and missing cells."""
     rng = np.random.default_rng(1)
     size, town = rng.integers(40, 200, n), rng.integers(0, 3, n)
     frame = pl.DataFrame(
@@ -59,10 +60,10 @@ def houses(n=300):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Tables, and models of them."""
+    """Return a folder with the tables iris.csv and houses.csv and the models iris.json and houses.json."""
     folder = tmp_path_factory.mktemp("shell")
-    iris().write_csv(folder / "iris.csv")
-    houses().write_csv(folder / "houses.csv")
+    iris_table().write_csv(folder / "iris.csv")
+    house_table().write_csv(folder / "houses.csv")
     options = ["--preset", "fast", "--members", "2", "--quiet"]
     path = str(folder / "iris.json")
     assert main(["train", str(folder / "iris.csv"), "--target", "species", "-o", path, *options]) == 0
@@ -73,8 +74,11 @@ def folder(tmp_path_factory):
 
 @pytest.fixture
 def shell(folder, tmp_path, monkeypatch, capfd):
-    """Runs a command in a folder of its own, where the tables and models of `folder` are: what it prints, says, and its
-    exit status."""
+    """Return a function that runs a command line in a new folder and returns standard output, errors and exit status.
+
+    The new folder has links to the tables and models of `folder`. Keyword arguments are the contents of further files;
+    an underscore in a keyword is a dot in the file name.
+    """
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "80")
     for path in folder.iterdir():
@@ -84,8 +88,8 @@ def shell(folder, tmp_path, monkeypatch, capfd):
         capfd.readouterr()
         try:
             status = main(arguments)
-        except SystemExit as end:
-            status = end.code
+        except SystemExit as exit_error:
+            status = exit_error.code
         return (*capfd.readouterr(), status)
 
     def run_line(line, **files):
@@ -97,10 +101,10 @@ def shell(folder, tmp_path, monkeypatch, capfd):
     return run_line
 
 
-# ------------------------------------------------------------------------------------------ what commands do
+# ------------------------------------------------------------------------------------------ results of commands
 
 
-def test_train_says_what_it_does(shell):
+def test_train_reports_table_columns_score_and_checksum(shell):
     out, err, status = shell(
         "train houses.csv --target price -o new.json --preset fast --members 2 --log run.jsonl --report report.html"
     )
@@ -115,36 +119,36 @@ def test_train_says_what_it_does(shell):
     assert re.search("^SHA-256 +[0-9a-f]{64}$", out, re.MULTILINE)
     assert re.search("^versions +nnc .*polars", out, re.MULTILINE)
     assert max(map(len, err.splitlines())) <= 100
-    lines = [json.loads(line) for line in text_of("run.jsonl").splitlines()]
+    lines = [json.loads(line) for line in read_text("run.jsonl").splitlines()]
     assert [line["event"] for line in lines] == ["start", *["epoch"] * (len(lines) - 2), "end"]
     assert lines[0]["rows"] == 300
     assert len(lines[0]["SHA-256"]) == 64
     assert {line["network"] for line in lines[1:-1]} == {0, 1}
     assert lines[-1]["complete"] is True
-    assert "<table" in text_of("report.html")
+    assert "<table" in read_text("report.html")
 
 
-def test_as_good_as_the_estimators(shell):
-    """No option, no difference: the same predictions, to the bit."""
+def test_train_matches_estimator_with_default_options(shell):
+    """The predictions of the command and of TableClassifier are bitwise equal."""
     assert shell("train iris.csv --target species -o new.json --members 2 -q") == ("", "", 0)
-    frame = iris()
+    frame = iris_table()
     model = tabular.TableClassifier(members=2, random_state=0).fit(frame.drop("species"), frame["species"])
-    mine = nnc.load("new.json").predict_proba(frame.drop("species"))
-    assert mine.tobytes() == model.predict_proba(frame.drop("species")).tobytes()
+    predicted = nnc.load("new.json").predict_proba(frame.drop("species"))
+    assert predicted.tobytes() == model.predict_proba(frame.drop("species")).tobytes()
 
 
-def test_a_seed_repeats_to_the_bit(shell):
+def test_same_seed_writes_bitwise_equal_model(shell):
     for seed in (3, 3, 4):
         assert shell(f"train iris.csv --target species -o new.json --members 2 --seed {seed} -q -f")[2] == 0
-        text = re.sub('"seconds": [0-9.e-]+|"sha256": "[0-9a-f]+"', "", text_of("new.json"))
+        text = re.sub('"seconds": [0-9.e-]+|"sha256": "[0-9a-f]+"', "", read_text("new.json"))
         if seed == 3:
             first = text
     assert text != first
     assert shell("train iris.csv --target species -o new.json --members 2 --seed 3 -q -f")[2] == 0
-    assert re.sub('"seconds": [0-9.e-]+|"sha256": "[0-9a-f]+"', "", text_of("new.json")) == first
+    assert re.sub('"seconds": [0-9.e-]+|"sha256": "[0-9a-f]+"', "", read_text("new.json")) == first
 
 
-def unpacked(path):
+def decompress(path):
     return gzip.decompress(Path(path).read_bytes())
 
 
@@ -154,47 +158,47 @@ FORMATS = {
     "parquet": pl.read_parquet,
     "feather": pl.read_ipc,
     "jsonl": pl.read_ndjson,
-    "csv.gz": lambda path: pl.read_csv(unpacked(path)),
-    "tsv.gz": lambda path: pl.read_csv(unpacked(path), separator="\t"),
-    "jsonl.gz": lambda path: pl.read_ndjson(unpacked(path)),
+    "csv.gz": lambda path: pl.read_csv(decompress(path)),
+    "tsv.gz": lambda path: pl.read_csv(decompress(path), separator="\t"),
+    "jsonl.gz": lambda path: pl.read_ndjson(decompress(path)),
 }
 
 
 @pytest.mark.parametrize("ending", FORMATS)
-def test_predict(shell, ending):
+def test_predict_writes_format_of_file_ending(shell, ending):
     read = FORMATS[ending]
     out, err, status = shell(f"predict iris.json iris.csv -o out.{ending}")
     assert (out, status) == ("", 0)
     assert f"150 rows predicted: out.{ending}" in err
-    found = read(f"out.{ending}")
-    assert found.columns == [*NAMES, "species", "prediction", *(f"probability_{name}" for name in IRIS_CLASSES)]
-    P = nnc.load("iris.json").predict_proba(iris().drop("species"))
-    assert np.array_equal(found.select(pl.col("^probability_.*$").cast(pl.Float64)).to_numpy(), P)
-    assert found["prediction"].to_list() == [IRIS_CLASSES[i] for i in P.argmax(axis=1)]
+    output = read(f"out.{ending}")
+    assert output.columns == [*NAMES, "species", "prediction", *(f"probability_{name}" for name in IRIS_CLASSES)]
+    P = nnc.load("iris.json").predict_proba(iris_table().drop("species"))
+    assert np.array_equal(output.select(pl.col("^probability_.*$").cast(pl.Float64)).to_numpy(), P)
+    assert output["prediction"].to_list() == [IRIS_CLASSES[i] for i in P.argmax(axis=1)]
 
 
 @pytest.mark.parametrize("ending", FORMATS)
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
-def test_predict_of_a_network_in_any_format(shell, ending, dtype):
-    """What is written as CSV by itself, rows of polars elsewhere."""
+def test_predict_with_network_writes_format_of_file_ending(shell, ending, dtype):
+    """CSV is written without polars; the other formats are written from tables of polars."""
     from nnc import NeuralNetwork
 
     X, y = load_iris()
     net = NeuralNetwork([4, 3], loss="cross_entropy", dtype=dtype, seed=0)
     net.fit(X, np.array(IRIS_CLASSES)[y], epochs=3, lr=0.001)
     net.save("net.json")
-    text = iris().drop("species").write_csv()
+    text = iris_table().drop("species").write_csv()
     assert shell(f"predict net.json rows.csv.gz -o out.{ending}", rows_csv_gz=gzip.compress(text.encode())) == (
         "",
         "",
         0,
     )
-    found = FORMATS[ending](f"out.{ending}")
-    assert found.columns == ["prediction", *(f"probability_{name}" for name in IRIS_CLASSES)]
-    assert found["prediction"].to_list() == net.predict_classes(X).tolist()
-    assert np.array_equal(found[:, 1:].cast(pl.Float64).to_numpy().astype(dtype), net.predict(X))
+    output = FORMATS[ending](f"out.{ending}")
+    assert output.columns == ["prediction", *(f"probability_{name}" for name in IRIS_CLASSES)]
+    assert output["prediction"].to_list() == net.predict_classes(X).tolist()
+    assert np.array_equal(output[:, 1:].cast(pl.Float64).to_numpy().astype(dtype), net.predict(X))
     assert shell("predict net.json utf16.csv", utf16_csv=text.encode("utf-16")) == shell("predict net.json rows.csv.gz")
-    iris().write_parquet("rows.parquet")
+    iris_table().write_parquet("rows.parquet")
     assert (
         "rows.parquet must be text with rows of numbers, such as CSV, got Parquet"
         in shell("predict net.json rows.parquet")[1]
@@ -206,7 +210,7 @@ def test_predict_of_a_network_in_any_format(shell, ending, dtype):
     "command",
     ["predict iris.json iris.csv", "explain iris.json iris.csv", "explain iris.json", "predict net.json r.csv"],
 )
-def test_formats_that_are_not_written(shell, name, command):
+def test_output_with_unsupported_ending_is_rejected(shell, name, command):
     from nnc import NeuralNetwork
 
     NeuralNetwork([2, 1]).save("net.json")
@@ -216,15 +220,15 @@ def test_formats_that_are_not_written(shell, name, command):
     assert not Path(name).exists()
 
 
-@pytest.mark.skipif(os.name == "nt", reason="Windows has no links and devices of this kind")
-def test_predictions_are_put_where_a_path_leads(shell, tmp_path):
-    """Behind a link, with the permissions that are there, and into a device, which stays one."""
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no symbolic links and named pipes of POSIX")
+def test_predictions_are_written_through_links_and_pipes(shell, tmp_path):
+    """The file behind a symbolic link keeps its permissions, and a named pipe is not replaced by a file."""
     Path("old.csv").write_text("old")
     Path("old.csv").chmod(0o600)
     Path("link.csv").symlink_to("old.csv")
     assert shell("predict iris.json iris.csv -o link.csv -f")[2] == 0
     assert Path("link.csv").is_symlink()
-    assert len(text_of("old.csv").splitlines()) == 151
+    assert len(read_text("old.csv").splitlines()) == 151
     assert Path("old.csv").stat().st_mode & 0o777 == 0o600
     os.mkfifo("pipe")
     reader = os.open("pipe", os.O_RDONLY | os.O_NONBLOCK)
@@ -237,19 +241,18 @@ def test_predictions_are_put_where_a_path_leads(shell, tmp_path):
     assert not list(tmp_path.glob(".nnc-*"))
 
 
-def test_what_was_there_stays_where_predictions_fail(shell, tmp_path):
+def test_failed_prediction_preserves_existing_output(shell, tmp_path):
     text = ",".join(NAMES) + "\n1,2,3,4\n1,2,x,4\n"
     for name in ("out.csv", "out.csv.gz", "out.parquet"):
         Path(name).write_text("old")
         assert shell(f"predict iris.json t.csv -o {name} -f", t_csv=text)[2] == 1
-        assert text_of(name) == "old"
+        assert read_text(name) == "old"
     assert not list(tmp_path.glob(".nnc-*"))
 
 
-def test_predict_from_any_format(shell):
-    """A table is the same in whatever format it comes."""
-    wanted = shell("predict iris.json iris.csv --id species")[0]
-    frame = iris()
+def test_predict_gives_same_output_for_all_formats_and_encodings(shell):
+    expected = shell("predict iris.json iris.csv --id species")[0]
+    frame = iris_table()
     frame.write_csv("tabs.txt", separator="\t")
     frame.write_parquet("iris.parquet")
     frame.write_ipc("iris.feather")
@@ -263,56 +266,56 @@ def test_predict_from_any_format(shell):
     Path("mac.csv").write_bytes(frame.write_csv().replace("\n", "\r").encode())
     names = ("tabs.txt", "iris.parquet", "iris.feather", "iris.jsonl", "iris.csv.gz", "utf16.csv", "comma.csv")
     for name in (*names, "utf32.csv", "mac.csv", "comma.csv --encoding utf-8", "comma.csv --encoding utf-8-sig"):
-        assert shell(f"predict iris.json {name} --id species")[0] == wanted, name
+        assert shell(f"predict iris.json {name} --id species")[0] == expected, name
     Path("bare.csv").write_bytes(frame.write_csv().encode("utf-16-le"))
-    assert shell("predict iris.json bare.csv --id species --encoding utf-16-le")[0] == wanted
+    assert shell("predict iris.json bare.csv --id species --encoding utf-16-le")[0] == expected
 
 
-def test_predict_from_standard_input_in_any_order(shell):
+def test_predict_reorders_columns_of_standard_input(shell):
     """Rows on standard input may have their columns in another order than the training table."""
-    wanted = shell("predict iris.json iris.csv --classes --id species")[0]
-    text = iris().select("species", *reversed(NAMES)).write_csv()
+    expected = shell("predict iris.json iris.csv --classes --id species")[0]
+    text = iris_table().select("species", *reversed(NAMES)).write_csv()
     command = [sys.executable, "-m", "nnc", "predict", "iris.json", "--classes", "--id", "species"]
-    assert subprocess.run(command, input=text.encode(), capture_output=True, check=True).stdout.decode() == wanted
+    assert subprocess.run(command, input=text.encode(), capture_output=True, check=True).stdout.decode() == expected
 
 
-def test_predict_some_rows_at_a_time(shell, set_limit):
-    wanted = shell("predict houses.json houses.csv --interval 0.8")
-    assert wanted[2] == 0
-    assert wanted[0].splitlines()[0].endswith("price,prediction,low,high")
+def test_predict_in_batches_gives_same_output(shell, set_limit):
+    expected = shell("predict houses.json houses.csv --interval 0.8")
+    assert expected[2] == 0
+    assert expected[0].splitlines()[0].endswith("price,prediction,low,high")
     set_limit("nnc._cli.tables.BATCH_ROWS", 7)
-    assert shell("predict houses.json houses.csv --interval 0.8") == wanted
+    assert shell("predict houses.json houses.csv --interval 0.8") == expected
     low, high, price = np.loadtxt(
-        io.StringIO(wanted[0]), delimiter=",", skiprows=1, usecols=(-2, -1, -4), quotechar='"'
+        io.StringIO(expected[0]), delimiter=",", skiprows=1, usecols=(-2, -1, -4), quotechar='"'
     ).T
     assert (low < high).all()
     assert ((low < price) & (price < high)).mean() > 0.7
 
 
-def test_evaluate(shell):
-    found = json.loads(shell("evaluate iris.json iris.csv --json")[0])
+def test_evaluate_reports_accuracy_confusion_and_rmse(shell):
+    report = json.loads(shell("evaluate iris.json iris.csv --json")[0])
     model = nnc.load("iris.json")
-    predicted = model.predict(iris().drop("species"))
-    assert found["accuracy"] == (predicted == iris()["species"].to_numpy()).mean()
-    assert np.sum(found["confusion"]) == found["rows"] == 150
-    assert np.trace(found["confusion"]) == round(150 * found["accuracy"])
+    predicted = model.predict(iris_table().drop("species"))
+    assert report["accuracy"] == (predicted == iris_table()["species"].to_numpy()).mean()
+    assert np.sum(report["confusion"]) == report["rows"] == 150
+    assert np.trace(report["confusion"]) == round(150 * report["accuracy"])
     out = shell("evaluate iris.json iris.csv")[0]
     assert "accuracy" in out
     assert "virginica" in out
-    found = json.loads(shell("evaluate houses.json houses.csv --json")[0])
-    frame = houses()
+    report = json.loads(shell("evaluate houses.json houses.csv --json")[0])
+    frame = house_table()
     predicted = nnc.load("houses.json").predict(frame.drop("id", "price"))
-    assert found["rmse"] == pytest.approx(np.sqrt(np.mean((predicted - frame["price"].to_numpy()) ** 2)))
+    assert report["rmse"] == pytest.approx(np.sqrt(np.mean((predicted - frame["price"].to_numpy()) ** 2)))
 
 
-def test_evaluate_counts_classes_that_training_had_not_as_wrong(shell):
-    text = iris().write_csv().replace("setosa", "rosa")
-    found = json.loads(shell("evaluate iris.json other.csv --json", other_csv=text)[0])
-    assert found["rows_of_unknown_classes"] == 50
-    assert found["accuracy"] < 0.7
+def test_evaluate_counts_unknown_classes_as_errors(shell):
+    text = iris_table().write_csv().replace("setosa", "rosa")
+    report = json.loads(shell("evaluate iris.json other.csv --json", other_csv=text)[0])
+    assert report["rows_of_unknown_classes"] == 50
+    assert report["accuracy"] < 0.7
 
 
-def test_explain(shell):
+def test_explain_reports_importances_and_additive_contributions(shell):
     out, _, status = shell("explain iris.json")
     assert status == 0
     assert "petal" in out.splitlines()[2]
@@ -321,36 +324,36 @@ def test_explain(shell):
     out = shell("explain houses.json houses.csv --first 2")[0]
     assert out.count("baseline") == 2
     assert re.search(r"size +[+-][\d.e+]+ +[+-]+", out)
-    assert shell("explain iris.json iris.csv --first 3 --label setosa -o given.csv")[2] == 0
-    given = pl.read_csv("given.csv")
-    assert given["class"].to_list() == ["setosa"] * 3
-    total = given["baseline"] + sum(given[f"from_{name}"] for name in NAMES)
-    assert total.to_list() == pytest.approx(given["prediction"].to_list())
+    assert shell("explain iris.json iris.csv --first 3 --label setosa -o explained.csv")[2] == 0
+    explained = pl.read_csv("explained.csv")
+    assert explained["class"].to_list() == ["setosa"] * 3
+    total = explained["baseline"] + sum(explained[f"from_{name}"] for name in NAMES)
+    assert total.to_list() == pytest.approx(explained["prediction"].to_list())
 
 
-def test_inspect_plot_export(shell):
+def test_inspect_draw_and_export_work_on_table_models(shell):
     assert "TableClassifier" in shell("inspect iris.json")[0]
     facts = json.loads(shell("inspect iris.json --json")[0])
     assert facts["target"] == "species"
     assert facts["classes"] == list(IRIS_CLASSES)
     assert [column["column"] for column in facts["columns"]] == NAMES
     assert shell("draw iris.json -o net.svg --network 2")[2] == 0
-    assert text_of("net.svg").startswith("<svg")
+    assert read_text("net.svg").startswith("<svg")
     _, _, status = shell("export iris.json --python --network 1 -o net.py")
     assert status == 0
-    assert "def predict" in text_of("net.py")
+    assert "def predict" in read_text("net.py")
     assert shell("export iris.json --onnx -o iris.onnx")[2] == 0
     assert shell("export iris.json --c -o iris.h")[2] == 0
-    assert "iris_predict" in text_of("iris.h")
+    assert "iris_predict" in read_text("iris.h")
     assert shell("export iris.json --js")[2] == 1
     assert shell("draw iris.json -o other.svg --network 99")[2] == 1
 
 
-# ------------------------------------------------------------------------------------------ what columns are
+# ------------------------------------------------------------------------------------------ types of columns
 
 
-@pytest.mark.filterwarnings("ignore::nnc.tabular.LeakageWarning")  # x and real are the same
-def test_the_target_says_what_is_to_be_learned(shell):
+@pytest.mark.filterwarnings("ignore::nnc.tabular.LeakageWarning")  # the columns x and real determine each other
+def test_task_is_inferred_from_target(shell):
     rows = "\n".join(f"{i},{i % 3},{i / 7},{'no' if i % 2 else 'yes'}" for i in range(60))
     text = f"x,three,real,answer\n{rows}\n"
     for target, kind in (("three", "TableClassifier"), ("real", "TableRegressor"), ("answer", "TableClassifier")):
@@ -364,8 +367,8 @@ def test_the_target_says_what_is_to_be_learned(shell):
 
 
 @pytest.mark.filterwarnings("always::nnc.tabular.LeakageWarning")
-def test_columns_of_all_kinds(shell):
-    """Ids, dates, constants, free text, postal codes: each is told of, and none is in the way."""
+def test_train_reports_encoding_of_each_column(shell):
+    """Train on a table with identifiers, dates, a constant, free text, postal codes and missing cells."""
     rng = np.random.default_rng(0)
     rows = "\n".join(
         f"k{i:04},20{i % 20:02}-01-0{1 + i % 9},7,{' '.join(rng.permutation(list('abcdefgh')))} {i},0{i % 4}119,"
@@ -377,20 +380,20 @@ def test_columns_of_all_kinds(shell):
     assert status == 0
     notes = [line for line in err.splitlines() if line.startswith("note:")]
     assert [re.search("column '(.*?)' determines the target", line)[1] for line in notes] == ["code", "flag"]
-    made = {line.split()[0]: line for line in out.splitlines() if line}
-    for name, told in {
+    reported = {line.split()[0]: line for line in out.splitlines() if line}
+    for name, encoding in {
         "key": "left out",
         "one": "left out",
         "story": "left out",
         "code": "text",
         "n": "missing",
     }.items():
-        assert told in made[name], made[name]
+        assert encoding in reported[name], reported[name]
     assert shell("predict t.json t.csv --id key")[0].splitlines()[1].startswith("k0000,a,")
 
 
 @pytest.mark.filterwarnings("always::nnc.tabular.ColumnWarning")
-def test_slips_in_columns_of_numbers_are_reported(shell):
+def test_text_in_numeric_columns_is_reported(shell):
     rows = [f"{i},{i * 7 % 5},{i * 7 % 3},{'p' if i % 3 else 'q'}" for i in range(40)]
     rows[20] = "12x,3,0,q"
     table = "\n".join(["a,b,c,y", *rows])
@@ -408,7 +411,7 @@ def test_slips_in_columns_of_numbers_are_reported(shell):
 
 
 @pytest.mark.filterwarnings("always::nnc.tabular.ColumnWarning")
-def test_text_of_numbers_and_dates_is_read_as_in_training(shell):
+def test_formatted_numbers_and_dates_are_parsed_as_in_training(shell):
     rng = np.random.default_rng(0)
     price, month = rng.uniform(500, 5000, 300), rng.integers(1, 13, 300)
 
@@ -440,7 +443,7 @@ def test_text_of_numbers_and_dates_is_read_as_in_training(shell):
     assert (status, len(out.splitlines())) == (0, 2)
 
 
-def test_identifiers_beyond_float64_stay_apart(shell):
+def test_identifiers_beyond_float64_remain_distinct(shell):
     ids = [9007199254740992 + i for i in range(8)]
     rows = [f"{ids[i % 8]},{i * 7 % 5},{'ab'[(i % 8 > 3) ^ (i % 20 == 7)]}" for i in range(160)]
     table = "\n".join(["id,b,y", *rows])
@@ -449,7 +452,7 @@ def test_identifiers_beyond_float64_stay_apart(shell):
     assert json.loads(shell("evaluate t.json t.csv --json")[0])["accuracy"] > 0.9
 
 
-def test_ten_thousand_columns(shell):
+def test_train_accepts_ten_thousand_columns(shell):
     rng = np.random.default_rng(0)
     X = rng.integers(0, 2, (24, 10_000)).astype(str)
     lines = [
@@ -462,16 +465,17 @@ def test_ten_thousand_columns(shell):
     assert (status, err) == (0, "")
 
 
-# ------------------------------------------------------------------------------------------ what is refused
+# ------------------------------------------------------------------------------------------ rejected input
 
 IRIS = "a,b,y\n1,2,p\n3,4,q\n5,6,p\n"
-REFUSED = {
-    "a file that is not there": ("train none.csv --target y", {}, "there is no file .*none.csv"),
+# Each entry has the command line, the contents of its files, and a pattern of the error message.
+REJECTED = {
+    "a missing file": ("train none.csv --target y", {}, "there is no file .*none.csv"),
     "a folder": ("train . --target y", {}, "this is a folder"),
     "an empty file": ("train t.csv --target y", {"t_csv": ""}, "t.csv is empty"),
-    "a heading alone": ("train t.csv --target y", {"t_csv": "a,y\n"}, "t.csv has a heading and no rows"),
+    "a heading without rows": ("train t.csv --target y", {"t_csv": "a,y\n"}, "t.csv has a heading and no rows"),
     "one row": ("train t.csv --target y", {"t_csv": "a,y\n1,p\n"}, "t.csv has one row"),
-    "no such target": ("train iris.csv --target specie", {}, "--target must be .*'specie'; did you mean 'species'"),
+    "an unknown target": ("train iris.csv --target specie", {}, "--target must be .*'specie'; did you mean 'species'"),
     "a target of one value": (
         "train t.csv --target y",
         {"t_csv": "a,y\n1,p\n2,p\n"},
@@ -482,15 +486,23 @@ REFUSED = {
         {"t_csv": "a,y\n1,\n2,NA\n"},
         "the target, column 'y' of t.csv, is empty",
     ),
-    "nothing but a target": ("train t.csv --target y", {"t_csv": "y\np\nq\n"}, "no column other than the target"),
-    "constants alone": ("train t.csv --target y", {"t_csv": "a,y\n1,p\n1,q\n"}, "the table t.csv must have a column"),
-    "more columns in a row": (
+    "no column except the target": (
+        "train t.csv --target y",
+        {"t_csv": "y\np\nq\n"},
+        "no column other than the target",
+    ),
+    "only constant columns": (
+        "train t.csv --target y",
+        {"t_csv": "a,y\n1,p\n1,q\n"},
+        "the table t.csv must have a column",
+    ),
+    "a row with too many columns": (
         "train t.csv --target y",
         {"t_csv": 'a,y\n"1\n2",p\n3,4,q\n'},
         "line 4 of t.csv has 3 columns, but the heading has 2: column 3 is 'q'",
     ),
-    "a quote too many": ("train t.csv --target y", {"t_csv": 'a,y\n1,p\n2,"q\n3,p\n'}, "begins on line 3.*quote"),
-    "a name twice": ("train t.csv --target y", {"t_csv": "a,a,y\n1,2,p\n"}, "the name 'a' in columns 1, 2"),
+    "an unclosed quote": ("train t.csv --target y", {"t_csv": 'a,y\n1,p\n2,"q\n3,p\n'}, "begins on line 3.*quote"),
+    "a duplicate name": ("train t.csv --target y", {"t_csv": "a,a,y\n1,2,p\n"}, "the name 'a' in columns 1, 2"),
     "several encodings": (
         "train t.csv --target y",
         {"t_csv": "a,y\nKöln,p\n".encode() + "Görlitz,q\n".encode("cp1252")},
@@ -501,50 +513,54 @@ REFUSED = {
         {"t_csv": "a,y\n北京,p\n上海,q\n".encode("gb18030")},
         "line 2, column 1 of t.csv is not UTF-8; it may be '北京' in gb18030.*--encoding",
     ),
-    "not the encoding that is said": (
+    "not in the encoding of the option": (
         "train t.csv --target y --encoding utf8",
         {"t_csv": b'a,"b",y\n1,"two\nlines",p\n2,"with , and \xfc",q\n'},
         r"t.csv is not valid utf-8, the encoding set by --encoding; see line 4, column 2: b'with , and \\xfc' \(",
     ),
-    "not the encoding that its mark says": (
+    "not in the encoding of its byte order mark": (
         "train t.csv --target y",
         {"t_csv": b"\xef\xbb\xbfa,y\n1,p\n\xff,q\n"},
         r"not valid utf-8, the encoding indicated by its first bytes; see line 3, column 1: b'\\xff'",
     ),
-    "half a character": (
+    "an incomplete character": (
         "train t.csv --target y",
         {"t_csv": "a,y\n1,p\n2,q\n".encode("utf-16")[:-1]},
         "not valid utf-16, the encoding indicated by its first bytes; see line 3.*truncated",
     ),
-    "another encoding, behind a field of several lines": (
+    "another encoding, after a field of several lines": (
         "train t.csv --target y",
         {"t_csv": 'a,"b",y\n"1, or\n2, or\n3",b,p\n1,"a, b",京\n'.encode("gb18030")},
         "line 5, column 3 of t.csv is not UTF-8; it may be '京' in gb18030",
     ),
-    "UTF-16 without a mark": (
+    "UTF-16 without a byte order mark": (
         "train t.csv --target y",
         {"t_csv": "a,y\n1,p\n".encode("utf-16-le")},
         "zero byte on line 1; if the file is UTF-16, pass --encoding utf-16-le",
     ),
-    "an encoding of no text": ("train t.csv --target y --encoding base64", {"t_csv": IRIS}, "--encoding must be"),
-    "cells that say nothing": ("train t.csv --target y", {"t_csv": ",,\n , ,\n"}, "all cells of t.csv are empty"),
-    "a mark alone": ("train t.csv --target y", {"t_csv": b"\xef\xbb\xbf"}, "all cells of t.csv are empty"),
-    "a gzip that was cut": (
+    "an encoding that is not for text": (
+        "train t.csv --target y --encoding base64",
+        {"t_csv": IRIS},
+        "--encoding must be",
+    ),
+    "only empty cells": ("train t.csv --target y", {"t_csv": ",,\n , ,\n"}, "all cells of t.csv are empty"),
+    "only a byte order mark": ("train t.csv --target y", {"t_csv": b"\xef\xbb\xbf"}, "all cells of t.csv are empty"),
+    "a truncated gzip file": (
         "train t.csv --target y",
         {"t_csv": gzip.compress(IRIS.encode())[:-12]},
         "t.csv is compressed by gzip, but it cannot be decompressed",
     ),
-    "a gzip with a wrong byte": (
+    "a corrupt gzip file": (
         "train t.csv --target y",
         {"t_csv": gzip.compress(IRIS.encode())[:10] + b"\xff" * 20},
         "t.csv is compressed by gzip, but it cannot be decompressed",
     ),
-    "a name twice, below a line that says nothing": (
+    "a duplicate name, below an empty line": (
         "train t.csv --target y",
         {"t_csv": ",,\na,a,y\n1,2,p\n"},
         "line 2 of t.csv has the name 'a' in columns 1, 2",
     ),
-    "a line of JSON, below blank ones": (
+    "a line of JSON, below a blank line": (
         "predict houses.json t.jsonl",
         {
             "t_jsonl": "".join(
@@ -558,56 +574,56 @@ REFUSED = {
         {"t_csv": 'a,"n",y\n1,"x\ny",p\n1,x,\n2,x,q\n-inf,x,q\n3,x,p\n'},
         r"line 6, column 1 \(a\) of t.csv: expected a finite number, found -inf",
     ),
-    "a date to evaluate, below rows without the truth": (
+    "a wrong date, below rows without a target": (
         "evaluate houses.json t.csv",
         {"t_csv": "size,town,built,note,price\n1,a,1990-01-01,,\n1,a,1990-01-01,,9\n1,b,soon,,9\n"},
         r"line 4, column 3 \(built\) of t.csv: expected dates, as in training, found 'soon'",
     ),
-    "no such encoding": ("train t.csv --target y --encoding utf-9", {"t_csv": IRIS}, "--encoding must be .*'utf-9'"),
+    "an unknown encoding": ("train t.csv --target y --encoding utf-9", {"t_csv": IRIS}, "--encoding must be .*'utf-9'"),
     "a workbook": ("train t.csv --target y", {"t_csv": b"PK\x03\x04" + bytes(99)}, "an Excel workbook or a zip file"),
-    "no text": ("train t.csv --target y", {"t_csv": b"a,y\n1,\0\n"}, "zero byte on line 2"),
-    "a broken gzip": ("train t.csv --target y", {"t_csv": b"\x1f\x8b" + bytes(20)}, "cannot be decompressed"),
-    "no JSON": ("train t.csv --target y", {"t_csv": '{"a": 1}\n{"a": \n'}, "line 2 of t.csv is not valid JSON"),
+    "a binary file": ("train t.csv --target y", {"t_csv": b"a,y\n1,\0\n"}, "zero byte on line 2"),
+    "a gzip file of zeros": ("train t.csv --target y", {"t_csv": b"\x1f\x8b" + bytes(20)}, "cannot be decompressed"),
+    "invalid JSON": ("train t.csv --target y", {"t_csv": '{"a": 1}\n{"a": \n'}, "line 2 of t.csv is not valid JSON"),
     "infinite numbers": (
         "train t.csv --target y",
         {"t_csv": "a,y\n1,p\ninf,q\n3,p\n"},
         r"line 3, column 1 \(a\) of t.csv: expected a finite number, found inf",
     ),
-    "a column to drop": ("train t.csv --target y --drop b,c", {"t_csv": IRIS}, "--drop must be .*, got 'c'"),
-    "a model that is there": ("train iris.csv --target species -o iris.json", {}, "exists already.*--force"),
-    "a folder that is not there": ("train iris.csv --target species -o no/m.json", {}, "there is no folder 'no'"),
-    "nothing to go on from": ("train iris.csv --target species -o m.json --resume", {}, "m.json.unfinished"),
+    "an unknown column to drop": ("train t.csv --target y --drop b,c", {"t_csv": IRIS}, "--drop must be .*, got 'c'"),
+    "an existing model": ("train iris.csv --target species -o iris.json", {}, "exists already.*--force"),
+    "a missing folder": ("train iris.csv --target species -o no/m.json", {}, "there is no folder 'no'"),
+    "no checkpoint to resume from": ("train iris.csv --target species -o m.json --resume", {}, "m.json.unfinished"),
     "a model of another table": (
         "predict iris.json houses.csv",
         {},
         "houses.csv has no column 'sepal length', .*is iris.json the model of another table",
     ),
-    "a column less": (
+    "a missing column": (
         "predict iris.json t.csv",
         {"t_csv": "sepal length,sepal width,petal length,petal_width\n1,2,3,4\n"},
         "no column 'petal width'.*did you mean 'petal_width'",
     ),
-    "text where numbers were": (
+    "text in a numeric column": (
         "predict iris.json t.csv",
         {"t_csv": ",".join(NAMES) + '\n1,2,3,"4"\n\n1,2,x,4\n'},
         r"line 4, column 3 \(petal length\) of t.csv: expected a number, as in training, found 'x'",
     ),
-    "no date where dates were": (
+    "text in a column of dates": (
         "predict houses.json t.csv",
         {"t_csv": "size,town,built,note\n1,a,1990-01-01,\n1,b,soon,\n"},
         r"line 3, column 3 \(built\) of t.csv: expected dates, as in training, found 'soon'",
     ),
     "no heading": ("predict iris.json t.csv", {"t_csv": "1,2,3,4\n"}, "--heading"),
-    "no such id": ("predict iris.json iris.csv --id specie", {}, "--id must be .*did you mean 'species'"),
-    "predictions that are there": ("predict iris.json iris.csv -o houses.csv", {}, "exists already.*--force"),
-    "a model that is none": ("predict iris.csv iris.csv", {}, "it is not JSON"),
+    "an unknown id column": ("predict iris.json iris.csv --id specie", {}, "--id must be .*did you mean 'species'"),
+    "existing predictions": ("predict iris.json iris.csv -o houses.csv", {}, "exists already.*--force"),
+    "a table instead of a model": ("predict iris.csv iris.csv", {}, "it is not JSON"),
     "a network to evaluate": ("evaluate net.json iris.csv", {}, "net.json, which is a network"),
 }
 
 
-@pytest.mark.parametrize("what", REFUSED)
-def test_refused(shell, what):
-    line, files, message = REFUSED[what]
+@pytest.mark.parametrize("case", REJECTED)
+def test_input_error_is_reported_in_last_line(shell, case):
+    line, files, message = REJECTED[case]
     if "net.json" in line:
         from nnc import NeuralNetwork
 
@@ -633,13 +649,13 @@ def test_refused(shell, what):
         ("export iris.json", "--onnx"),
     ],
 )
-def test_wrong_arguments(shell, line, message):
+def test_usage_error_names_argument(shell, line, message):
     out, err, status = shell(line)
     assert (out, status) == ("", 2)
     assert message in err.splitlines()[-1]
 
 
-def test_without_the_extra(shell, monkeypatch):
+def test_missing_polars_is_reported_with_install_command(shell, monkeypatch):
     for module in [name for name in sys.modules if name.startswith("nnc._cli.") and name != "nnc._cli.main"]:
         monkeypatch.delitem(sys.modules, module)
     monkeypatch.setitem(sys.modules, "polars", None)
@@ -650,25 +666,25 @@ def test_without_the_extra(shell, monkeypatch):
     )
 
 
-# ------------------------------------------------------------------------------------------ runs that are ended
+# ------------------------------------------------------------------------------------------ interrupted runs
 
 
-@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT of this kind")
-def test_interrupted_and_resumed(shell, monkeypatch):
-    """Ctrl-C keeps what there is; the run goes on to the model that it would have been."""
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT of POSIX")
+def test_resumed_training_matches_uninterrupted_training(shell, monkeypatch):
+    """Ctrl-C saves the trained networks; --resume trains the others and gives the model of an uninterrupted run."""
     line = "train iris.csv --target species --preset fast --members 6 --jobs 1 --log run.jsonl -q"
     assert shell(f"{line} -o whole.json")[2] == 0
 
-    def interrupted(log, network, record):
+    def interrupt(log, network, record):
         write(log, network, record)
-        if len(seen) < 5 and network not in seen:
-            seen.append(network)
-            if len(seen) == 5:
+        if len(networks) < 5 and network not in networks:
+            networks.append(network)
+            if len(networks) == 5:
                 os.kill(os.getpid(), signal.SIGINT)
 
-    write, seen = RunLog.epoch, []
+    write, networks = RunLog.epoch, []
     # The command has no callback, and the signal must come after the first epoch of the fifth network.
-    monkeypatch.setattr(RunLog, "epoch", interrupted)
+    monkeypatch.setattr(RunLog, "epoch", interrupt)
     out, err, status = shell(f"{line.replace(' -q', '')} -o m.json -f")
     assert status == 130
     assert "interrupted: saved the best model so far (" in err
@@ -677,15 +693,15 @@ def test_interrupted_and_resumed(shell, monkeypatch):
     assert "continue it with --resume" in shell(f"{line} -o m.json")[1]
     assert shell(f"{line} -o m.json --resume") == ("", "", 0)
     assert not Path("m.json.unfinished").exists()
-    frame = iris().drop("species")
-    resumed, whole = (nnc.load(path).predict_proba(frame) for path in ("m.json", "whole.json"))
-    assert resumed.tobytes() == whole.tobytes()
-    events = [json.loads(row)["event"] for row in text_of("run.jsonl").splitlines()]
+    frame = iris_table().drop("species")
+    resumed, uninterrupted = (nnc.load(path).predict_proba(frame) for path in ("m.json", "whole.json"))
+    assert resumed.tobytes() == uninterrupted.tobytes()
+    events = [json.loads(row)["event"] for row in read_text("run.jsonl").splitlines()]
     assert events.count("start") == events.count("end") == 2
     assert out
 
 
-def test_max_seconds(shell):
+def test_max_seconds_saves_best_model_so_far(shell):
     _, err, status = shell("train iris.csv --target species -o m.json --members 40 --max-seconds 0.3")
     assert status == 0
     assert re.search(r"note: stopped after 0.3 seconds: saved the best model so far \([0-9]+ of 40 networks\)", err)
@@ -697,8 +713,10 @@ def test_max_seconds(shell):
 
 @pytest.fixture
 def images(tmp_path):
-    """Bright images and dark ones with a bright corner, in a folder for each class: gray but for a few, of one size but
-    for one."""
+    """Return a folder with a subfolder of images for each of two classes; the bright corner determines the class.
+
+    All images are gray and of 16 x 16 pixels, except one of 32 x 32 pixels.
+    """
     image = pytest.importorskip("PIL.Image")
     rng = np.random.default_rng(0)
     for i in range(24):
@@ -713,7 +731,7 @@ def images(tmp_path):
     return tmp_path / "images"
 
 
-def test_images(shell, images):
+def test_train_and_predict_on_folder_of_images(shell, images):
     out, err, status = shell("train --images images -o m.json --epochs 12 --seed 1")
     assert status == 0
     assert "images: 24 images of 2 classes, 16 x 16 pixels, gray" in err
@@ -729,7 +747,7 @@ def test_images(shell, images):
     assert "this is a folder" in shell("predict iris.json images")[1]
 
 
-def test_idx(shell, tmp_path):
+def test_train_and_predict_on_idx_files(shell, tmp_path):
     rng = np.random.default_rng(0)
     X, y = rng.integers(0, 255, (12, 12, 12)).astype(np.uint8), np.arange(12, dtype=np.uint8) % 2
     Path("x.idx").write_bytes(bytes([0, 0, 8, 3, *(0, 0, 0, 12) * 3]) + X.tobytes())
@@ -741,22 +759,22 @@ def test_idx(shell, tmp_path):
     assert shell("train --images x.idx -o n.json")[2] == 2
 
 
-@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT of this kind")
-def test_images_interrupted_and_resumed(shell, images, monkeypatch, set_limit):
-    """A run that Ctrl-C ended after the third epoch goes on to the model of a whole run."""
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT of POSIX")
+def test_resumed_image_training_matches_uninterrupted_training(shell, images, monkeypatch, set_limit):
+    """A run that Ctrl-C ended after the third epoch is resumed and gives the model of an uninterrupted run."""
     assert shell("train --images images -o whole.json --epochs 6 -q")[2] == 0
     checkpoint = import_module("nnc._cli.images").PeriodicCheckpoint
     set_limit("nnc._cli.images.PeriodicCheckpoint.seconds", 1e-9)
     save, epochs = checkpoint.__call__, []
 
-    def interrupted(self, record):
+    def interrupt(self, record):
         save(self, record)
         epochs.append(record["epoch"])
         if epochs == [1, 2, 3]:
             os.kill(os.getpid(), signal.SIGINT)
 
     # The command has no callback, and the signal must come after the third epoch.
-    monkeypatch.setattr(checkpoint, "__call__", interrupted)
+    monkeypatch.setattr(checkpoint, "__call__", interrupt)
     _, err, status = shell("train --images images -o m.json --epochs 6")
     assert status == 130
     assert "interrupted: saved the best model so far" in err
@@ -765,29 +783,29 @@ def test_images_interrupted_and_resumed(shell, images, monkeypatch, set_limit):
     assert shell("predict m.json images") == shell("predict whole.json images")
 
 
-@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT of this kind")
-@pytest.mark.parametrize(("at", "status"), [(1, 130), (2, 0)])
-def test_images_interrupted_while_an_epoch_is_measured(shell, images, monkeypatch, set_limit, at, status):
-    """A signal in the first of two epochs ends the run, and one in the last epoch comes too late to do so."""
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT of POSIX")
+@pytest.mark.parametrize(("signal_epoch", "status"), [(1, 130), (2, 0)])
+def test_interrupt_during_validation_ends_image_training(shell, images, monkeypatch, set_limit, signal_epoch, status):
+    """A signal in the first of two epochs ends the run; a signal in the last epoch comes too late and is ignored."""
     loop = import_module("nnc._training.loop").TrainingLoop
     set_limit("nnc._cli.images.PeriodicCheckpoint.seconds", 1e-9)
     evaluate = loop.evaluate
 
-    def interrupted(self):
-        if self.records.earlier_epochs + self.epoch == at:
+    def interrupt(self):
+        if self.records.earlier_epochs + self.epoch == signal_epoch:
             os.kill(os.getpid(), signal.SIGINT)
         evaluate(self)
 
     # Callbacks run before or after a validation, so only a replaced method can raise the signal in between.
-    monkeypatch.setattr(loop, "evaluate", interrupted)
-    _, err, found = shell("train --images images -o m.json --epochs 2")
-    assert found == status
-    assert ("interrupted: saved the best model so far (no epoch is complete)" in err) == (at == 1)
+    monkeypatch.setattr(loop, "evaluate", interrupt)
+    _, err, result = shell("train --images images -o m.json --epochs 2")
+    assert result == status
+    assert ("interrupted: saved the best model so far (no epoch is complete)" in err) == (signal_epoch == 1)
     assert shell("predict m.json images --classes")[2] == 0
-    assert Path("m.json.unfinished.safetensors").exists() == (at == 1)
+    assert Path("m.json.unfinished.safetensors").exists() == (signal_epoch == 1)
 
 
-def test_images_resumed_after_the_last_epoch(shell, images, monkeypatch, set_limit):
+def test_image_training_resumes_after_last_epoch(shell, images, monkeypatch, set_limit):
     """A run that was killed after its last epoch, before it removed its checkpoint, can be resumed."""
     set_limit("nnc._cli.images.PeriodicCheckpoint.seconds", 1e-9)
     with monkeypatch.context() as killed:
@@ -808,20 +826,21 @@ def test_images_resumed_after_the_last_epoch(shell, images, monkeypatch, set_lim
         ("train --images images --labels y.idx", "--labels is only for IDX files", 2),
     ],
 )
-def test_images_refused(shell, images, line, message, status):
+def test_input_error_of_image_training_is_reported(shell, images, line, message, status):
     Path("nothing").mkdir()
     (images / "top left").rename("a")
     Path("single").mkdir()
     Path("a").rename("single/a")
-    out, err, found = shell(line)
-    assert (out, found) == ("", status)
+    out, err, result = shell(line)
+    assert (out, result) == ("", status)
     assert message in err.splitlines()[-1]
 
 
-# ------------------------------------------------------------------------------------------ files that are written over
+# ------------------------------------------------------------------------------------------ overwritten files
 
 
 TRAIN = "train iris.csv --target species --preset fast --members 1 -q"
+# Each command line names the same file twice.
 SAME_FILES = {
     "model and report": f"{TRAIN} -o x.json --report x.json",
     "model and log": f"{TRAIN} -o x.json --log ./x.json",
@@ -829,9 +848,9 @@ SAME_FILES = {
     "table and model": f"{TRAIN} -f -o iris.csv",
     "table and log": f"{TRAIN} -f -o m.json --log iris.csv",
     "table and report": f"{TRAIN} -f -o m.json --report iris.csv",
-    "table and log of a run that goes on": f"{TRAIN} --resume -o m.json --log iris.csv",
+    "table and log of a resumed run": f"{TRAIN} --resume -o m.json --log iris.csv",
     "another spelling": f"{TRAIN} -f -o sub/../iris.csv",
-    "a link": f"{TRAIN} -f -o link.csv",
+    "a symbolic link": f"{TRAIN} -f -o link.csv",
     "a hard link": f"{TRAIN} -f -o hard.csv",
     "a link as the input": "train link.csv --target species -f -o hard.csv",
     "the unfinished model": f"{TRAIN} -o x.json --log x.json.unfinished",
@@ -845,9 +864,9 @@ SAME_FILES = {
 }
 
 
-@pytest.mark.skipif(os.name == "nt", reason="Windows has no links of this kind")
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no links of POSIX")
 @pytest.mark.parametrize("line", SAME_FILES.values(), ids=SAME_FILES)
-def test_outputs_that_are_other_files_of_the_command_are_refused(shell, tmp_path, line):
+def test_output_that_is_another_file_of_the_command_is_rejected(shell, tmp_path, line):
     for name in ("iris.csv", "iris.json"):
         content = Path(name).read_bytes()
         Path(name).unlink()
@@ -866,14 +885,14 @@ def test_outputs_that_are_other_files_of_the_command_are_refused(shell, tmp_path
     assert {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()} == before
 
 
-def test_devices_may_be_written_to_several_times(shell):
+def test_several_outputs_may_be_one_device(shell):
     assert shell(f"{TRAIN} -o m.json --log {os.devnull} --report {os.devnull} -f") == ("", "", 0)
 
 
 @pytest.mark.parametrize(
     "content", ["", "{}", "[]", "7", "no json", '{"networks": 3}', '{"networks": [1]}', "[" * 100_000, b"\xff\x00"]
 )
-def test_a_damaged_file_of_an_unfinished_run(shell, content):
+def test_resume_reports_corrupt_checkpoint(shell, content):
     Path("m.json.unfinished").write_bytes(content if isinstance(content, bytes) else content.encode())
     out, err, status = shell(f"{TRAIN} -o m.json --resume")
     assert (out, status) == ("", 1)
@@ -886,7 +905,7 @@ def test_a_damaged_file_of_an_unfinished_run(shell, content):
 ESCAPES = "\x1b[31mred\x1b]0;title\x07\u202e\x9b2J"
 
 
-def test_names_do_not_reach_the_terminal_as_control_characters(shell, tmp_path):
+def test_control_characters_of_names_are_not_printed(shell, tmp_path):
     name = f"y{ESCAPES}"
     rows = [f"{i % 7},{'cat' + ESCAPES if i % 2 else 'b'},{'class' + ESCAPES if i % 3 else 'B'}" for i in range(120)]
     text = "\n".join([f"col{ESCAPES},b,{name}", *rows]) + "\n"
@@ -918,81 +937,81 @@ def test_names_do_not_reach_the_terminal_as_control_characters(shell, tmp_path):
             json.loads(out)
 
 
-def process(*arguments, **options):
-    """A process that runs a command."""
+def start_process(*arguments, **options):
+    """Start a process that runs a command, and return it."""
     return subprocess.Popen([sys.executable, "-m", "nnc", *arguments], **options)
 
 
 @pytest.fixture
 def temporary(tmp_path):
-    """The folder for temporary files of processes, and their environment."""
+    """Return a folder for temporary files of processes, and the environment with which processes use it."""
     folder = tmp_path / "temporary"
     folder.mkdir()
     paths = [str(Path(import_module("nnc").__file__).parent.parent), os.environ.get("PYTHONPATH", "")]
     return folder, {**os.environ, "TMPDIR": str(folder), "PYTHONPATH": os.pathsep.join(filter(None, paths))}
 
 
-def waits_for_input(started, folder):
-    """Wait until a process has begun its copy of standard input, and what was sent is in it."""
+def wait_for_input_copy(running, folder):
+    """Wait until a process has written data from standard input to its temporary file."""
     while not any(path.stat().st_size for path in folder.iterdir()):
-        assert started.poll() is None
+        assert running.poll() is None
         time.sleep(0.05)
 
 
-@pytest.mark.skipif(os.name == "nt", reason="Windows has no signals of this kind")
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no signals of POSIX")
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
-def test_a_signal_while_standard_input_is_awaited(shell, temporary, name):
+def test_signal_while_reading_standard_input_removes_temporary_files(shell, temporary, name):
     folder, environment = temporary
     number = getattr(signal, name)
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "env": environment}
-    with process("predict", "iris.json", bufsize=0, **pipes) as started:
-        started.stdin.write(b"x" * (2 << 20))  # more than the buffer of the copy
-        waits_for_input(started, folder)
-        started.send_signal(number)
-        status = started.wait(60)
-        out, err = started.stdout.read(), started.stderr.read()
+    with start_process("predict", "iris.json", bufsize=0, **pipes) as running:
+        running.stdin.write(b"x" * (2 << 20))  # exceeds the buffer of the copy, so some bytes are written to its file
+        wait_for_input_copy(running, folder)
+        running.send_signal(number)
+        status = running.wait(60)
+        out, err = running.stdout.read(), running.stderr.read()
     assert out == b""
     assert (status, err) == ((130, b"nnc: interrupted\n") if name == "SIGINT" else (-number, b""))
     assert list(folder.iterdir()) == []
 
 
-@pytest.mark.skipif(os.name == "nt", reason="Windows has no signals of this kind")
-def test_a_signal_while_a_model_is_trained(shell, temporary):
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no signals of POSIX")
+def test_signal_during_training_removes_temporary_files(shell, temporary):
     folder, environment = temporary
     Path("iris.csv.gz").write_bytes(gzip.compress(Path("iris.csv").read_bytes()))
     line = ["train", "iris.csv.gz", "--target", "species", "--members", "300", "--log", "run.jsonl", "-o", "m.json"]
-    with process(*line, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as started:
-        while not (Path("run.jsonl").exists() and "epoch" in text_of("run.jsonl")):
-            assert started.poll() is None
+    with start_process(*line, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as running:
+        while not (Path("run.jsonl").exists() and "epoch" in read_text("run.jsonl")):
+            assert running.poll() is None
             time.sleep(0.05)
         assert list(folder.iterdir()) != []
-        started.terminate()
-        assert started.wait(60) == -signal.SIGTERM
-        assert b"Traceback" not in started.stderr.read()
+        running.terminate()
+        assert running.wait(60) == -signal.SIGTERM
+        assert b"Traceback" not in running.stderr.read()
     assert list(folder.iterdir()) == []
     assert not Path("m.json").exists()
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGHUP")
-def test_a_signal_that_is_ignored_stays_ignored(shell, temporary):
+def test_signal_ignored_by_parent_process_remains_ignored(shell, temporary):
     folder, environment = temporary
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "env": environment}
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # nohup ignores SIGHUP in the same way
     try:
-        started = process("predict", "iris.json", "--classes", "--id", "species", bufsize=0, **pipes)
+        running = start_process("predict", "iris.json", "--classes", "--id", "species", bufsize=0, **pipes)
     finally:
         signal.signal(signal.SIGHUP, before)
-    with started:
+    with running:
         text = Path("iris.csv").read_bytes()
-        started.stdin.write(text + b"1,1,1,1,z\n" * (1 << 17))
-        waits_for_input(started, folder)
-        started.send_signal(signal.SIGHUP)
-        out, _ = started.communicate(timeout=120)
-    assert started.returncode == 0
+        running.stdin.write(text + b"1,1,1,1,z\n" * (1 << 17))
+        wait_for_input_copy(running, folder)
+        running.send_signal(signal.SIGHUP)
+        out, _ = running.communicate(timeout=120)
+    assert running.returncode == 0
     assert out.startswith(b"species,prediction\nsetosa,")
 
 
-@pytest.mark.skipif(os.name == "nt", reason="closed descriptors are those of POSIX")
+@pytest.mark.skipif(os.name == "nt", reason="file descriptors are closed by a POSIX shell")
 @pytest.mark.parametrize(
     ("line", "closed", "status", "message"),
     [
@@ -1006,57 +1025,58 @@ def test_a_signal_that_is_ignored_stays_ignored(shell, temporary):
         ("inspect iris.json", ">/dev/full", 1, "nnc: No space left on device"),
     ],
 )
-def test_closed_streams(shell, temporary, line, closed, status, message):
+def test_closed_standard_streams_are_reported(shell, temporary, line, closed, status, message):
     if closed == ">/dev/full" and not Path("/dev/full").exists():
         pytest.skip("there is no /dev/full")
     command = f"{shlex.quote(sys.executable)} -m nnc {line} {closed}"
-    done = subprocess.run(command, shell=True, capture_output=True, text=True, env=temporary[1], check=False)
-    assert (done.stdout, done.returncode) == ("", status)
-    assert done.stderr.startswith(message)
-    assert len(done.stderr.splitlines()) == (message != "")
+    finished = subprocess.run(command, shell=True, capture_output=True, text=True, env=temporary[1], check=False)
+    assert (finished.stdout, finished.returncode) == ("", status)
+    assert finished.stderr.startswith(message)
+    assert len(finished.stderr.splitlines()) == (message != "")
 
 
-@pytest.mark.skipif(os.name == "nt", reason="Windows has no pipes of this kind")
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no pipes of POSIX")
 @pytest.mark.parametrize("line", ["predict iris.json many.csv", "--help"])
-def test_a_reader_that_goes_away(shell, temporary, line):
-    text = text_of("iris.csv").split("\n", 1)
+def test_closed_pipe_ends_command_without_message(shell, temporary, line):
+    text = read_text("iris.csv").split("\n", 1)
     Path("many.csv").write_text("\n".join([text[0], text[1] * 300]))
-    with process(*line.split(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=temporary[1]) as started:
-        started.stdout.close()
-        assert started.stderr.read() == b""
-        assert started.wait(60) == (0 if line == "--help" else 141)
+    with start_process(*line.split(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=temporary[1]) as running:
+        running.stdout.close()
+        assert running.stderr.read() == b""
+        assert running.wait(60) == (0 if line == "--help" else 141)
 
 
-def test_images_are_reduced_while_they_are_read(shell, tmp_path):
-    """At most two images of full size are in memory, whatever their number."""
+def test_images_are_reduced_while_being_read(shell, tmp_path):
+    """At most two images of full size are in memory at the same time."""
     image = pytest.importorskip("PIL.Image")
     for i in range(8):
         folder = tmp_path / "large" / "ab"[i % 2]
         folder.mkdir(parents=True, exist_ok=True)
         image.new("RGB", (1200, 1000), (20 * i, 200, 10)).save(folder / f"{i}.png")
-    # Private, because the peak memory of a whole training is that of its packages.
+    # The test calls a private function because imported packages dominate the peak memory of a whole training.
     read_images = import_module("nnc._cli.images")._read_images
     files = sorted(map(str, (tmp_path / "large").rglob("*.png")))
-    made, most, new = [], 0, image.Image._new  # private: all copies of Pillow come from there
+    references, max_full_size = [], 0
+    create_copy = image.Image._new  # Pillow creates all copies of images with this private method
 
-    def counted(self, core):
-        nonlocal most
-        found = new(self, core)
-        made.append(weakref.ref(found))
-        alive = [one for one in (reference() for reference in made) if one is not None]
-        most = max(most, sum(one.size[0] >= 1000 for one in alive))
-        return found
+    def count_alive(self, core):
+        nonlocal max_full_size
+        copy = create_copy(self, core)
+        references.append(weakref.ref(copy))
+        alive = [one for one in (reference() for reference in references) if one is not None]
+        max_full_size = max(max_full_size, sum(one.size[0] >= 1000 for one in alive))
+        return copy
 
     with pytest.MonkeyPatch.context() as patch:
         # Pillow allocates pixels outside Python, where tracemalloc does not see them.
-        patch.setattr(image.Image, "_new", counted)
+        patch.setattr(image.Image, "_new", count_alive)
         assert read_images(files).shape == (8, 33, 40, 3)
-    assert 1 <= most <= 2
+    assert 1 <= max_full_size <= 2
 
 
-def test_a_report_of_images(shell, images):
+def test_report_of_image_training_shows_class_and_accuracy(shell, images):
     assert shell("train --images images -o m.json --epochs 2 -q --report r.html") == ("", "", 0)
-    page = text_of("r.html")
+    page = read_text("r.html")
     assert "images of class top left" in page
     assert "SHA-256" in page
     assert "held-out accuracy" in page
@@ -1064,26 +1084,26 @@ def test_a_report_of_images(shell, images):
 
 
 @pytest.mark.parametrize("option", ["--drop x", "--task regression", "--loss poisson", "--preset best", "--members 3"])
-def test_options_of_tables_are_refused_for_images(shell, images, option):
+def test_table_option_is_rejected_for_images(shell, images, option):
     out, err, status = shell(f"train --images images -o m.json {option}")
     assert (out, status) == ("", 2)
     assert f"{option.split()[0]} is only for tables, not for --images" in err
 
 
 @pytest.mark.parametrize("option", ["--epochs 3", "--labels y.idx"])
-def test_options_of_images_are_refused_for_tables(shell, option):
+def test_image_option_is_rejected_for_tables(shell, option):
     out, err, status = shell(f"{TRAIN} -o m.json {option}")
     assert (out, status) == ("", 2)
     assert f"{option.split()[0]} is only for --images, not for a table" in err
 
 
-def test_images_that_would_be_written_over(shell, images):
+def test_training_image_is_not_overwritten(shell, images):
     picture = "images/下面/03.png"
     before = Path(picture).read_bytes()
     for line in (f"train --images images -f -o {picture}", f"train --images images -f -o m.json --log {picture}"):
         assert "would overwrite --images" in shell(line)[1]
     assert Path(picture).read_bytes() == before
-    Path("images/m.json").write_text("a model of before")
+    Path("images/m.json").write_text("an older model")
     assert shell("train --images images -f -o images/m.json --epochs 1 -q") == ("", "", 0)
 
 
@@ -1100,16 +1120,16 @@ def test_images_that_would_be_written_over(shell, images):
         ("train iris.csv --target species -o m.json --log .", "nnc: . is a folder; add the name of a file in it", 1),
     ],
 )
-def test_numbers_and_paths_that_no_command_can_take(shell, line, message, status):
-    out, err, found = shell(line)
-    assert (out, found) == ("", status)
+def test_number_or_path_out_of_range_is_reported(shell, line, message, status):
+    out, err, result = shell(line)
+    assert (out, result) == ("", status)
     assert message in err.splitlines()[-1]
 
 
-def test_completion():
+def test_shell_completion_suggests_commands():
     argcomplete = pytest.importorskip("argcomplete")
     from nnc._cli.arguments import build_parser
 
     finder = argcomplete.CompletionFinder(build_parser())
-    found = finder._get_completions(["nnc"], "pre", "", None)
-    assert [text.strip() for text in found] == ["predict"]
+    completions = finder._get_completions(["nnc"], "pre", "", None)
+    assert [text.strip() for text in completions] == ["predict"]
