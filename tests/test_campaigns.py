@@ -1,4 +1,4 @@
-"""The campaigns of tools/campaigns, each for a second or two: that they run, and that they find nothing."""
+"""Tests of the campaigns in tools/campaigns: each reports no finding in a few seconds, and finds simulated errors."""
 
 import importlib.util
 import os
@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 FOLDER = Path(__file__).parents[1] / "tools" / "campaigns"
-# What bounds each of them here. By hand they go on for minutes: see docs/reliability.md.
-SHORT = {
+# Arguments that limit each campaign to a few seconds. docs/reliability.md describes runs of minutes and hours.
+ARGUMENTS = {
     "arrays": ["--seconds", "4"],
     "cluster": ["1"],
     "coverage": ["1"],
@@ -24,50 +24,52 @@ SHORT = {
     "soak": ["--minutes", "0.03"],
     "threads_bits": ["--configurations", "3"],
 }
-TABLES = "sklearn", "1.9"
-NEEDED = {"cluster": ("distributed",), "coverage": TABLES, "onnx_files": ("onnx",), "scores": TABLES}
+SCIKIT_LEARN = "sklearn", "1.9"
+REQUIRED = {"cluster": ("distributed",), "coverage": SCIKIT_LEARN, "onnx_files": ("onnx",), "scores": SCIKIT_LEARN}
 ONLY_POSIX = {"cluster", "files", "signals", "soak"}
 
 if not FOLDER.exists():
     pytest.skip("tools/ is not here", allow_module_level=True)
 
 
-def test_every_campaign_is_run():
-    assert {path.stem for path in FOLDER.glob("*.py")} == set(SHORT)
+def test_every_campaign_has_a_test():
+    assert {path.stem for path in FOLDER.glob("*.py")} == set(ARGUMENTS)
 
 
-def campaign_of(name):
-    if name in NEEDED:
-        pytest.importorskip(*NEEDED[name])
+def load_campaign(name):
+    """Return the module of a campaign, or skip the test if a package that the campaign needs is missing."""
+    if name in REQUIRED:
+        pytest.importorskip(*REQUIRED[name])
     spec = importlib.util.spec_from_file_location(name, FOLDER / f"{name}.py")
     campaign = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(campaign)
     return campaign
 
 
-@pytest.mark.parametrize("name", SHORT)
-def test_campaign(name, capsys):
+@pytest.mark.parametrize("name", ARGUMENTS)
+def test_campaign_reports_no_finding(name, capsys):
     if name in ONLY_POSIX and os.name != "posix":
-        pytest.skip("files, signals and processes behave otherwise here")
-    assert campaign_of(name).main(SHORT[name]) == 0, capsys.readouterr().out
+        pytest.skip("needs files, signals and processes of POSIX")
+    assert load_campaign(name).main(ARGUMENTS[name]) == 0, capsys.readouterr().out
 
 
-# ------------------------------------------------------------------------ what is planted is found
+# ------------------------------------------------------------------------ simulated errors
 
-on_linux = pytest.mark.skipif(sys.platform != "linux", reason="limits of the address space are Linux'")
-PLANTED = """['plant'] = '''
+on_linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux limits the address space")
+# This code replaces NeuralNetwork.copy in the process of the campaign by a function that handles MemoryError wrongly.
+FAULTY_COPY = """['faulty'] = '''
 def copy(net, copy=nnc.NeuralNetwork.copy):
     try:
         return copy(net)
     except MemoryError:
         {}
 nnc.NeuralNetwork.copy = copy
-'''; exec(m['plant'], m); m['within_limit']('copy', 1)"""
+'''; exec(m['faulty'], m); m['within_limit']('copy', 1)"""
 
 
 @on_linux
 @pytest.mark.parametrize(
-    ("planted", "finding"),
+    ("handler", "finding"),
     [
         ("raise", ""),
         ("raise ValueError", "FINDING copy in 1 MiB: ValueError()"),
@@ -75,16 +77,16 @@ nnc.NeuralNetwork.copy = copy
         ("os.abort()", "ended with -6"),
     ],
 )
-def test_what_is_wrong_where_memory_is_short_is_found(planted, finding):
-    found = []
-    campaign_of("memory").run(PLANTED.format(planted), found.append)
-    assert len(found) == bool(finding)
-    assert all(finding in text for text in found)
+def test_memory_campaign_reports_simulated_errors(handler, finding):
+    findings = []
+    load_campaign("memory").run(FAULTY_COPY.format(handler), findings.append)
+    assert len(findings) == bool(finding)
+    assert all(finding in text for text in findings)
 
 
 @on_linux
 @pytest.mark.parametrize(("limits", "code"), [((1,), 1), ((256,), 1), ((1, 256), 0)])
-def test_limits_that_nobody_feels_are_found(set_limit, limits, code):
-    campaign = campaign_of("memory")
+def test_memory_campaign_fails_if_no_limit_is_effective(set_limit, limits, code):
+    campaign = load_campaign("memory")
     set_limit(campaign, "LIMITS", limits)
     assert campaign.main(["--limit", "--actions", "copy"]) == code

@@ -1,7 +1,7 @@
-"""The catalogs of the Chinese pages are complete.
+"""Tests that the translation catalogs of the Chinese pages are complete.
 
-No message of a page is missing in its catalog, marked as fuzzy or without translation, and inline code and links are
-the same in both languages. Comments and labels in blocks of Python are messages; all other code is in no catalog.
+The catalog of a page has a translation, not marked as fuzzy, for each message of the page. Inline code and links are
+the same in both languages. Comments and labels in blocks of Python are messages; other code is not translated.
 """
 
 import runpy
@@ -21,13 +21,14 @@ PAGES = CATALOGS["translated"]()
 
 @pytest.fixture(scope="module")
 def templates(tmp_path_factory):
+    """Return a folder with the extracted messages of all translated pages."""
     folder = tmp_path_factory.mktemp("messages")
     CATALOGS["extract"](PAGES, folder)
     return folder
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_a_translation_fits_its_page(page, templates):
+def test_catalog_of_page_is_complete(page, templates):
     assert list(CATALOGS["faults"](templates / f"{page}.pot", FOLDER / f"{page}.po")) == []
 
 
@@ -72,7 +73,7 @@ HEADER = 'msgid ""\nmsgstr "Content-Type: text/plain; charset=utf-8\\n"\n\n'
 
 
 @pytest.mark.parametrize(
-    ("catalog", "said"),
+    ("catalog", "fault"),
     [
         ('msgid "Call `fit`."\nmsgstr "调用 `fit`。"', None),
         ('msgid "Call `fit`."\nmsgstr ""', "has no translation"),
@@ -82,9 +83,9 @@ HEADER = 'msgid ""\nmsgstr "Content-Type: text/plain; charset=utf-8\\n"\n\n'
         ('msgid "Call `fit`."\nmsgstr "调用 `fit`。[见](a.md)"', "other code or other links"),
     ],
 )
-def test_what_is_wrong_with_a_catalog_is_found(catalog, said, tmp_path):
+def test_fault_in_catalog_is_reported(catalog, fault, tmp_path):
     template, translation = tmp_path / "page.pot", tmp_path / "page.po"
     template.write_text(HEADER + 'msgid "Call `fit`."\nmsgstr ""\n', encoding="utf-8")
     translation.write_text(f"{HEADER}{catalog}\n", encoding="utf-8")
-    found = list(CATALOGS["faults"](template, translation))
-    assert (found == []) if said is None else (len(found) == 1 and said in found[0])
+    faults = list(CATALOGS["faults"](template, translation))
+    assert (faults == []) if fault is None else (len(faults) == 1 and fault in faults[0])

@@ -1,4 +1,4 @@
-"""Weight decay and dropout that change from epoch to epoch."""
+"""Tests of schedules for weight decay and dropout, whose values change from epoch to epoch."""
 
 import numpy as np
 import pytest
@@ -11,29 +11,29 @@ pytestmark = pytest.mark.filterwarnings("ignore::nnc.TrainingWarning")
 rng = np.random.default_rng(0)
 X, Y = rng.uniform(-1, 1, (40, 3)), rng.uniform(-1, 1, (40, 1))
 DECAY = nnc.CosineLR(0.3, epochs=5)
-SHARE = nnc.ExponentialLR(0.4, 0.5)
+DROPOUT = nnc.ExponentialLR(0.4, 0.5)
 
 
-def network(**options):
+def build_network(**options):
     return NeuralNetwork([3, 40, 40, 1], activation="tanh", loss="mse", seed=0, **options)
 
 
 @pytest.mark.parametrize("batch_size", [None, 16])
 @pytest.mark.parametrize("optimizer", [nnc.SGD(0.05), nnc.AdamW(0.01), nnc.Adam(0.01), nnc.SGD(0.01, momentum=0.9)])
-@pytest.mark.parametrize("what", ["weight_decay", "dropout"])
-def test_an_epoch_is_a_fit_with_that_number(what, optimizer, batch_size):
-    changing = {"weight_decay": DECAY, "dropout": SHARE}[what]
-    net, other = network(dtype="float32"), network(dtype="float32")
+@pytest.mark.parametrize("option", ["weight_decay", "dropout"])
+def test_epoch_with_schedule_equals_fit_with_its_value(option, optimizer, batch_size):
+    schedule = {"weight_decay": DECAY, "dropout": DROPOUT}[option]
+    net, other = build_network(dtype="float32"), build_network(dtype="float32")
     settings = {"batch_size": batch_size, "l2": 1e-3, "n_threads": 1}
-    net.fit(X, Y, epochs=5, optimizer=optimizer, **{what: changing}, **settings)
+    net.fit(X, Y, epochs=5, optimizer=optimizer, **{option: schedule}, **settings)
     for epoch in range(5):
-        begun = {"optimizer": optimizer} if epoch == 0 else {}
-        other.fit(X, Y, epochs=1, **{what: changing(epoch)}, **begun, **settings)
+        first_epoch = {"optimizer": optimizer} if epoch == 0 else {}
+        other.fit(X, Y, epochs=1, **{option: schedule(epoch)}, **first_epoch, **settings)
     assert net.params.tobytes() == other.params.tobytes()
 
 
-def test_the_length_of_a_schedule_is_that_of_the_fit():
-    nets = network(), network(), network()
+def test_schedule_without_length_has_length_of_fit():
+    nets = build_network(), build_network(), build_network()
     nets[0].fit(X, Y, epochs=6, optimizer="adamw", weight_decay=nnc.CosineLR(0.3), dropout=[0.1, nnc.CosineLR(0.2)])
     nets[1].fit(
         X, Y, epochs=6, optimizer="adamw", weight_decay=nnc.CosineLR(0.3, 6), dropout=[0.1, nnc.CosineLR(0.2, 6)]
@@ -46,18 +46,19 @@ def test_the_length_of_a_schedule_is_that_of_the_fit():
 
 
 @pytest.mark.parametrize("n_threads", [1, 2, 3])
-def test_batches_one_by_one_and_threads(n_threads):
+def test_schedules_give_same_bits_in_fit_batches_and_with_threads(n_threads):
     rows = [(X[:30], Y[:30]), (X[30:], Y[30:])]
-    net, other = network(dtype="float32"), network(dtype="float32")
-    options = {"weight_decay": DECAY, "dropout": SHARE, "optimizer": "adamw"}
+    net, other = build_network(dtype="float32"), build_network(dtype="float32")
+    options = {"weight_decay": DECAY, "dropout": DROPOUT, "optimizer": "adamw"}
     net.fit_batches(rows, epochs=4, n_threads=n_threads, **options)
     other.fit(X, Y, epochs=4, batch_size=30, shuffle=False, n_threads=n_threads, **options)
     assert net.params.tobytes() == other.params.tobytes()
-    many, one = network(dtype="float32"), network(dtype="float32")  # threads that take whole blocks
+    # The batch has enough rows for several blocks, which are distributed to the threads.
+    threaded, single = build_network(dtype="float32"), build_network(dtype="float32")
     rows, targets = np.tile(X, (20, 1)), np.tile(Y, (20, 1))
-    many.fit(rows, targets, epochs=3, n_threads=n_threads, **options)
-    one.fit(rows, targets, epochs=3, n_threads=1, **options)
-    assert many.params.tobytes() == one.params.tobytes()
+    threaded.fit(rows, targets, epochs=3, n_threads=n_threads, **options)
+    single.fit(rows, targets, epochs=3, n_threads=1, **options)
+    assert threaded.params.tobytes() == single.params.tobytes()
 
 
 @pytest.mark.parametrize(
@@ -68,14 +69,14 @@ def test_batches_one_by_one_and_threads(n_threads):
         ({"weight_decay": nnc.CosineLR, "optimizer": "adam"}, "weight_decay must be a number, a schedule or a functi"),
         ({"weight_decay": 0.1, "optimizer": "rprop"}, "weight_decay must be left out with the optimizer 'rprop'"),
         ({"weight_decay": 0.1, "optimizer": "lbfgs"}, "weight_decay must be left out with the optimizer 'lbfgs'"),
-        ({"dropout": SHARE, "optimizer": "lbfgs"}, "dropout must be left out with the optimizer 'lbfgs'"),
+        ({"dropout": DROPOUT, "optimizer": "lbfgs"}, "dropout must be left out with the optimizer 'lbfgs'"),
         ({"dropout": lambda epoch: 1.0}, "dropout must be at least 0 and less than 1, got 1.0"),
         ({"dropout": nnc.ReduceLROnPlateau(0.1)}, "dropout must be a number, a schedule or a function of the epoch"),
-        ({"dropout": [SHARE]}, "dropout must be one number or one for each of the 2 hidden layers"),
+        ({"dropout": [DROPOUT]}, "dropout must be one number or one for each of the 2 hidden layers"),
         ({"dropout": nnc.CosineLR(0.1), "epochs": None, "patience": 3}, "dropout must have a length if"),
     ],
 )
-def test_what_is_wrong_is_said(options, message):
+def test_invalid_weight_decay_or_dropout_is_rejected(options, message):
     with pytest.raises((TypeError, ValueError)) as caught:
-        network().fit(X, Y, **{"epochs": 3, **options})
+        build_network().fit(X, Y, **{"epochs": 3, **options})
     assert message in str(caught.value)

@@ -1,7 +1,4 @@
-"""Docstrings of all that the reference describes have the form that numpydoc reads, with the parameters that there are.
-
-What is excepted, and why, stands in EXCEPTED.
-"""
+"""Tests that the docstrings of the reference follow the numpydoc format and describe all parameters."""
 
 import importlib
 import inspect
@@ -18,90 +15,97 @@ API = Path(__file__).parent.parent / "docs" / "api"
 if not API.is_dir():
     pytest.skip("needs the checkout", allow_module_level=True)
 
-EXCEPTED = {
-    "GL01": "text may begin beside the quotes, as everywhere in nnc",
-    "GL02": "and end there",
-    "GL08": "what is not described stands with the class",
-    "SS02": "names of parameters and numbers begin in small letters",
-    "PR08": "the same",
-    "RT04": "the same",
-    "SS05": "a method says what it does",
-    "SS06": "a summary takes the lines that it needs",
-    "ES01": "where the summary says all, there is no more",
-    "PR01": "short methods name their arguments in the summary; sections are held by the test below",
-    "PR04": "several parameters that are as elsewhere share a line",
-    "PR06": "types are those of NumPy's users, bool and str among them",
-    "PR07": "a type says all of some parameters",
-    "RT02": "several arrays that are alike share a line",
-    "RT01": "the summary says what comes back",
-    "RT03": "a type says all of some returns",
-    "SA01": "not everything has something beside it",
-    "SA03": "names begin in small letters",
-    "EX01": "examples stand in the reference, where they are run (tests/test_pages.py)",
+# Checks of numpydoc that are not applied, with the reason.
+DISABLED_CHECKS = {
+    "GL01": "the text begins in the line of the opening quotes",
+    "GL02": "the text may end in the line of the closing quotes",
+    "GL08": "the docstring of the class describes trivial methods",
+    "SS02": "a summary may begin with a number or the lower-case name of a parameter",
+    "PR08": "the description of a parameter may begin with a number or a lower-case name",
+    "RT04": "the description of a return value may begin with a number or a lower-case name",
+    "SS05": "a summary need not begin with an infinitive; ruff checks its first word",
+    "SS06": "a summary may have several lines",
+    "ES01": "an extended summary is optional",
+    "PR01": "short methods name their arguments in the summary; existing sections are checked below",
+    "PR04": "several parameters of the same kind share one line without a type",
+    "PR06": "types are named bool and str, as in NumPy",
+    "PR07": "a parameter whose type explains it has no description",
+    "RT02": "several similar arrays share one line",
+    "RT01": "the summary may describe the return value",
+    "RT03": "a return value whose type explains it has no description",
+    "SA01": "a See Also section is optional",
+    "SA03": "the description of a reference may begin with a lower-case name",
+    "EX01": "examples are in the pages of the reference, which tests/test_pages.py runs",
 }
-NEEDS = {"sklearn": "sklearn", "tabular": "sklearn", "plot": "matplotlib", "dask": "distributed", "river": "river"}
+REQUIRED_PACKAGES = {
+    "sklearn": "sklearn",
+    "tabular": "sklearn",
+    "plot": "matplotlib",
+    "dask": "distributed",
+    "river": "river",
+}
 
 
-def described():
-    """The names in the reference, and the methods of classes that nnc itself defines."""
+def documented_names():
+    """Yield the names of the classes, functions and exceptions in the reference."""
     pattern = re.compile(r"^\.\. auto(?:class|function|exception):: (nnc\.[\w.]+)$", re.MULTILINE)
     for page in sorted(API.glob("*.md")):
         yield from pattern.findall(page.read_text(encoding="utf-8"))
 
 
-def found(name):
-    """The object of a name, or a skip where its room needs a package that is not installed."""
+def import_object(name):
+    """Return the object with a qualified name, or skip the test if its module needs a package that is not installed."""
     _, *parts = name.split(".")
-    if parts[0] in NEEDS:
-        pytest.importorskip(NEEDS[parts[0]])
-    module, *rest = parts if parts[0][0].islower() and len(parts) > 1 else ["", *parts]
-    home = importlib.import_module(f"nnc.{module}" if module else "nnc")
-    return getattr(home, rest[0])
+    if parts[0] in REQUIRED_PACKAGES:
+        pytest.importorskip(REQUIRED_PACKAGES[parts[0]])
+    module_name, member, *_ = parts if parts[0][0].islower() and len(parts) > 1 else ["", *parts]
+    module = importlib.import_module(f"nnc.{module_name}" if module_name else "nnc")
+    return getattr(module, member)
 
 
-def whole(name):
-    """A name, and those of its public methods."""
-    thing = found(name)
-    yield name, thing
-    if inspect.isclass(thing):
-        homes = [kind for kind in thing.__mro__ if kind.__module__.split(".")[0] == "nnc"]
-        methods = {method: function for kind in homes[::-1] for method, function in vars(kind).items()}
+def with_methods(name):
+    """Yield the name and object of a class or function, and those of its public methods that nnc defines."""
+    documented = import_object(name)
+    yield name, documented
+    if inspect.isclass(documented):
+        classes = [base for base in documented.__mro__ if base.__module__.split(".")[0] == "nnc"]
+        methods = {method: function for base in classes[::-1] for method, function in vars(base).items()}
         for method, function in methods.items():
             if not method.startswith("_") and callable(function) and inspect.getdoc(function):
                 yield f"{name}.{method}", function
 
 
-@pytest.mark.parametrize("name", [*described()])
-def test_form(name):
-    wrong = []
-    for each, thing in whole(name):
-        if isinstance(thing, type) and issubclass(thing, dict):
-            continue  # numpydoc takes it for a mapping of names
-        errors = [error for error in validate(each)["errors"] if error[0] not in EXCEPTED]
-        wrong += [(each, *error) for error in errors]
-        wrong += [(each, text) for text in parameters(thing)]
-    assert not wrong
+@pytest.mark.parametrize("name", [*documented_names()])
+def test_docstring_follows_numpydoc_and_describes_all_parameters(name):
+    findings = []
+    for qualified_name, member in with_methods(name):
+        if isinstance(member, type) and issubclass(member, dict):
+            continue  # numpydoc interprets a subclass of dict as a mapping of names
+        errors = [error for error in validate(qualified_name)["errors"] if error[0] not in DISABLED_CHECKS]
+        findings += [(qualified_name, *error) for error in errors]
+        findings += [(qualified_name, text) for text in undescribed_parameters(member)]
+    assert not findings
 
 
-def parameters(thing):
-    """What a section of parameters leaves out of those that there are."""
-    documented = {name.strip().lstrip("*") for p in get_doc_object(thing)["Parameters"] for name in p.name.split(",")}
+def undescribed_parameters(member):
+    """Yield a message if the section of parameters exists and does not describe all parameters."""
+    described = {name.strip().lstrip("*") for p in get_doc_object(member)["Parameters"] for name in p.name.split(",")}
     # Subclasses of estimators of other packages describe only their additional parameters.
-    if not documented or "adds or extends those below" in (inspect.getdoc(thing) or ""):
+    if not described or "adds or extends those below" in (inspect.getdoc(member) or ""):
         return
-    taken = {n for n, p in inspect.signature(thing).parameters.items() if n not in ("self", "cls")}
-    if taken - documented:
-        yield f"does not describe {', '.join(sorted(taken - documented))}"
+    parameters = {name for name in inspect.signature(member).parameters if name not in ("self", "cls")}
+    if parameters - described:
+        yield f"does not describe {', '.join(sorted(parameters - described))}"
 
 
-def test_what_is_wrong_is_found():
-    def crooked(X, y):
-        """Adds.
+def test_undescribed_parameter_is_reported():
+    def add(X, y):
+        """Add X and y.
 
         Parameters
         ----------
         X : array
-            One.
+            The first summand.
         """
 
-    assert list(parameters(crooked)) == ["does not describe y"]
+    assert list(undescribed_parameters(add)) == ["does not describe y"]

@@ -1,5 +1,7 @@
-"""The notebooks of the site are text that jupytext opens; as files of Jupyter they have what their page has. They are
-run where the site is built."""
+"""Tests of the notebooks of the site: they are pages of text, which tools/notebooks.py converts to Jupyter notebooks.
+
+The build of the site runs them; these tests do not.
+"""
 
 import re
 import runpy
@@ -23,38 +25,39 @@ finally:
 PAGES = sorted(TOOLS.parent.glob("docs/notebooks/*.md"))
 
 
-def by_kind(notebook, kind):
-    return [cell for cell in notebook.cells if cell.cell_type == kind]
+def cells_of_type(notebook, cell_type):
+    return [cell for cell in notebook.cells if cell.cell_type == cell_type]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-def test_a_notebook_is_kept_as_text(page):
+def test_notebook_is_equal_after_conversion_to_text(page):
     notebook = NOTEBOOKS["read"](page)
     nbformat.validate(notebook)
     text = page.read_text(encoding="utf-8")
-    assert len(by_kind(notebook, "code")) == text.count("```python") > 5
+    assert len(cells_of_type(notebook, "code")) == text.count("```python") > 5
     assert {cell.cell_type for cell in notebook.cells} == {"markdown", "code"}
-    kept = jupytext.reads(jupytext.writes(notebook, "md"), "md")
-    assert [cell.source for cell in kept.cells] == [cell.source for cell in notebook.cells]
+    converted = jupytext.reads(jupytext.writes(notebook, "md"), "md")
+    assert [cell.source for cell in converted.cells] == [cell.source for cell in notebook.cells]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-def test_a_notebook_can_be_had_in_chinese(page):
+def test_chinese_notebook_has_same_code_and_translated_text(page):
     notebook = NOTEBOOKS["read"](page)
-    offered = NOTEBOOKS["for_jupyter"](notebook, CATALOGS["texts"](f"notebooks/{page.stem}"))
-    nbformat.validate(offered)
+    translated = NOTEBOOKS["for_jupyter"](notebook, CATALOGS["texts"](f"notebooks/{page.stem}"))
+    nbformat.validate(translated)
     before, after = (
-        "\n".join(cell.source for cell in by_kind(each, "markdown")).split("\n") for each in (notebook, offered)
+        "\n".join(cell.source for cell in cells_of_type(document, "markdown")).split("\n")
+        for document in (notebook, translated)
     )
     assert ".md)" not in "".join(after)
     assert all(re.search("[\u4e00-\u9fff]", line) for line in after if line)
     for mark in ("#", "- "):
         assert sum(line.startswith(mark) for line in after) == sum(line.startswith(mark) for line in before) > 0
-    codes = [[cell.source for cell in by_kind(each, "code")] for each in (notebook, offered)]
-    assert codes[0] == codes[1]
+    before, after = ([cell.source for cell in cells_of_type(document, "code")] for document in (notebook, translated))
+    assert before == after
 
 
-def test_what_cells_put_out_is_on_the_page():
+def test_page_contains_outputs_of_cells():
     new = nbformat.v4
     picture = {"text/plain": "<Figure>", "image/png": "aGk=\n"}
     outputs = [
@@ -71,7 +74,7 @@ def test_what_cells_put_out_is_on_the_page():
     )
 
 
-def test_what_cells_say_on_the_standard_error_is_an_error(tmp_path):
+def test_output_of_cell_on_standard_error_raises(tmp_path):
     page = tmp_path / "page.md"
     page.write_text("```python\nimport sys\nprint('oh', file=sys.stderr)\n```\n", encoding="utf-8")
     with pytest.raises(AssertionError, match="must not write to the standard error: oh"):

@@ -18,7 +18,7 @@ PAGES = (
     *sorted(str(page.relative_to(ROOT)) for page in ROOT.glob("docs/**/*.md")),
 )
 TOOL = ROOT / "tools" / "pages.py"
-MAX_README_LINES = 110  # two screens
+MAX_README_LINES = 110  # lines of the README, which fit on two screens
 
 
 @pytest.mark.skipif(not TOOL.exists(), reason="needs the checkout")
@@ -33,7 +33,7 @@ def test_readme_fits_two_screens():
 @pytest.mark.parametrize("page", PAGES)
 def test_links_are_valid(page):
     path = ROOT / page
-    # Links in code are not links, and pictures without a folder are written by the code of the page.
+    # Code blocks are not searched for links; the code of the page writes the pictures that have no folder.
     code = re.compile(r"^```.*?^```|!\[[^]]*\]\([\w.-]+\)", re.DOTALL | re.MULTILINE)
     for target in re.findall(r"\]\(([^)#]+)", code.sub("", path.read_text(encoding="utf-8"))):
         assert target.startswith("https://") or (path.parent / target).exists(), target

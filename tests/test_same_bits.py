@@ -1,4 +1,4 @@
-"""The fits of tools/same_bits.py: that no default has a say in them, and that they run."""
+"""Tests of the fits of tools/same_bits.py: they set all arguments explicitly, and they run."""
 
 import importlib.util
 import inspect
@@ -17,37 +17,37 @@ spec.loader.exec_module(same_bits)
 FITS = {fit.name: fit for fit in same_bits.fits()}
 
 
-def arguments(function):
+def argument_names(function):
     return set(inspect.signature(function).parameters) - {"self", "X", "y"}
 
 
 def objects(value):
-    """All that are made for a fit, those within others too."""
+    """Yield all objects of nnc that are arguments of a fit, including those nested in other arguments."""
     if isinstance(value, same_bits.Made):
         yield value
         for part in value.arguments.values():
             yield from objects(part)
 
 
-def test_every_argument_is_spelled_out():
-    made = {}
+def test_fits_set_every_argument():
+    parts = {}
     for fit in FITS.values():
-        assert set(fit.network) - {"sizes"} == arguments(nnc.NeuralNetwork.__init__) - {"layers"}
-        assert set(fit.training) == arguments(nnc.NeuralNetwork.fit)
+        assert set(fit.network) - {"sizes"} == argument_names(nnc.NeuralNetwork.__init__) - {"layers"}
+        assert set(fit.training) == argument_names(nnc.NeuralNetwork.fit)
         assert not isinstance(fit.training["optimizer"], str)
         for value in (*fit.network.values(), *fit.training.values()):
-            made.update((repr(part), part) for part in objects(value))
-    assert made
-    for part in made.values():
-        assert set(part.arguments) == arguments(getattr(nnc, part.kind))
+            parts.update((repr(part), part) for part in objects(value))
+    assert parts
+    for part in parts.values():
+        assert set(part.arguments) == argument_names(getattr(nnc, part.kind))
 
 
-def test_names_are_names_of_their_own():
+def test_fits_have_distinct_names():
     assert len(FITS) == sum(1 for _ in same_bits.fits())
 
 
 @pytest.mark.parametrize("way", [way for way in same_bits.WAYS if way != "once"])
-def test_results_are_the_same_twice(way):
+def test_repeated_fit_gives_same_results(way):
     fit = FITS[f"adam {way}, 4-16-10, float64"]
     results = same_bits.results(fit)
     assert set(results) == {"losses", "params", "predictions", "scores", "gradients"}
@@ -55,13 +55,13 @@ def test_results_are_the_same_twice(way):
     assert same_bits.results(fit) == results
 
 
-def test_results_tell_fits_apart():
+def test_results_of_different_fits_differ():
     a, b = (same_bits.results(FITS[f"{name} checkpoint, 4-16-10, float32"]) for name in ("adam", "adam decayed"))
     assert all(a[part] != b[part] for part in a)
 
 
 @pytest.mark.parametrize("sizes", [same_bits.LENET, same_bits.WIDE, same_bits.STRIDES], ids=str)
-def test_fits_of_images_run(sizes):
+def test_fit_of_images_runs_without_error(sizes):
     fits = (fit for fit in FITS.values() if fit.network["sizes"] == sizes)
     fit = next(fit for fit in fits if fit.training["optimizer"].kind == "Adam")
     results = same_bits.results(fit)

@@ -15,7 +15,7 @@ import nnc.sklearn
 # Tests that are skipped because they use private parts of scikit-learn, with the reason. There are none now.
 SKIPPED_TESTS: dict[str, str] = {}
 
-pytestmark = pytest.mark.filterwarnings("default")  # as scikit-learn runs them
+pytestmark = pytest.mark.filterwarnings("default")  # scikit-learn runs its tests with this filter
 
 
 def _tests():
@@ -39,7 +39,7 @@ for _name in SKIPPED_TESTS:
 
 @pytest.fixture
 def global_random_seed():
-    """The fixture of scikit-learn's conftest, which has this value by default."""
+    """Return the default value of the fixture with this name in scikit-learn's conftest."""
     return 42
 
 
@@ -54,7 +54,7 @@ def test_tests_use_classes_of_nnc():
     [("1.6.1", "must be 1.7 or later, got 1.6.1"), ("2.0", "scikit-learn 2.0 has changed a private module")],
 )
 def test_unsupported_scikit_learn_version_raises_error(version, words, tmp_path):
-    """A version that is too old, and one without the private names that nnc uses."""
+    """The first version is too old; the second does not have the private names that nnc uses."""
     (tmp_path / "sklearn").mkdir()
     (tmp_path / "sklearn" / "__init__.py").write_text(f"__version__ = {version!r}\n")
     code = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import nnc._utils.sklearn_private"

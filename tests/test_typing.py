@@ -1,4 +1,4 @@
-"""The public face is typed: mypy accepts a user's script, knows what comes out, and refuses wrong arguments."""
+"""Tests of the public types: mypy checks a script of a user, and pyright finds no missing type."""
 
 import importlib
 import inspect
@@ -84,7 +84,7 @@ nnc.plot.weights(net, layers=1)  # type: ignore[call-arg]
 assert_type(nnc.compare([1, 1], [[1.0]], [1.0], epochs=1).speedup, float)
 assert_type(nnc.reference.NeuralNetwork([1, 1]).fit([[1]], [1], epochs=1).loss, list[float])
 
-# What is wrong is refused; mypy complains about an ignore that it does not need.
+# mypy rejects these lines; it would report an ignore comment that has no effect.
 net.fit(X, y, epochs=1, rate=0.1)  # type: ignore[call-arg]
 net.fit(X, y, epochs="1")  # type: ignore[arg-type]
 NeuralNetwork(3)  # type: ignore[arg-type]
@@ -98,7 +98,7 @@ nnc.no_such_name  # type: ignore[attr-defined]
 """
 
 
-def test_a_users_script(tmp_path):
+def test_mypy_accepts_script_of_user(tmp_path):
     pytest.importorskip("mypy")
     (tmp_path / "script.py").write_text(SCRIPT)
     folder = Path(nnc.__file__).parents[1]
@@ -114,38 +114,39 @@ def test_a_users_script(tmp_path):
     assert result.returncode == 0, result.stdout + result.stderr
 
 
-def public():
-    """Where the names that users import live, and the classes of nnc that theirs come from."""
-    for room in ("", ".datasets", ".layers", ".plot", ".reference", ".sklearn", ".dask", ".tabular", ".river"):
+def public_definitions():
+    """Yield the qualified names of the definitions of all public classes and functions, and of their base classes."""
+    for suffix in ("", ".datasets", ".layers", ".plot", ".reference", ".sklearn", ".dask", ".tabular", ".river"):
         try:
-            module = importlib.import_module(f"nnc{room}")
-        except ImportError:  # an extra that is not there
+            module = importlib.import_module(f"nnc{suffix}")
+        except ImportError:  # an optional package is not installed
             continue
         for name in module.__all__:
-            thing = getattr(module, name)
-            for part in thing.__mro__ if inspect.isclass(thing) else [thing] if inspect.isfunction(thing) else []:
+            member = getattr(module, name)
+            for part in member.__mro__ if inspect.isclass(member) else [member] if inspect.isfunction(member) else []:
                 if part.__module__.partition(".")[0] == "nnc":
                     yield f"{part.__module__}.{part.__qualname__}"
 
 
-OF_OTHERS = re.compile(
+# Messages about types that are unknown only because scikit-learn has no type annotations.
+UNTYPED_PACKAGE_MESSAGES = re.compile(
     'Type of (metaclass|base class) unknown$|Type of base class "nnc[.]|No docstring found|'
     r'Return type is partially unknown\s+Return type is "TableEstimator"'
 )
 
 
-def is_wanting(symbol):
-    """Whether more of it is unknown than what comes from classes of scikit-learn, which has no types."""
+def is_incomplete(symbol):
+    """Return whether pyright finds an unknown type in a symbol, except types of classes of scikit-learn."""
     if symbol["isTypeKnown"] and not symbol["isTypeAmbiguous"]:
         return False
     messages = [one["message"] for one in symbol["diagnostics"]]
-    return not messages or not all(map(OF_OTHERS.match, messages))
+    return not messages or not all(map(UNTYPED_PACKAGE_MESSAGES.match, messages))
 
 
-def test_the_types_of_all_that_is_public_are_complete():
-    """As pyright judges it, which looks at the attributes of everything that a name leads to."""
+def test_types_of_all_public_names_are_complete():
+    """pyright checks all public names and the attributes of their types."""
     pytest.importorskip("pyright")
-    names = set(public())
+    names = set(public_definitions())
     result = subprocess.run(
         [sys.executable, "-m", "pyright", "--ignoreexternal", "--verifytypes", "nnc", "--outputjson"],
         capture_output=True,
@@ -154,6 +155,5 @@ def test_the_types_of_all_that_is_public_are_complete():
     )
     symbols = json.loads(result.stdout)["typeCompleteness"]["symbols"]
     assert names & {symbol["name"] for symbol in symbols}
-    wanting = filter(is_wanting, symbols)
-    of_public = [s["name"] for s in wanting if any(f"{s['name']}.".startswith(f"{name}.") for name in names)]
-    assert not of_public
+    incomplete = (symbol["name"] for symbol in symbols if is_incomplete(symbol))
+    assert not [symbol for symbol in incomplete if any(f"{symbol}.".startswith(f"{name}.") for name in names)]
