@@ -1,4 +1,4 @@
-"""Pages name only things that exist and have short sentences; docs/architecture.md fits on a few printed pages."""
+"""Tests of the pages: they name only existing files and objects, and sentences, lines and some pages are short."""
 
 import ast
 import builtins
@@ -24,7 +24,7 @@ FENCE = re.compile(r"^```.*?^```\n", re.DOTALL | re.MULTILINE)
 SUFFIXES = ("py", "pyx", "pxd", "pxi", "h", "md", "json")
 SOURCE_NAME = re.compile(rf"[\w./-]+\.(?:{'|'.join(SUFFIXES)})\b|(?:nnc|src|tests|tools|docs|benchmarks)/[\w./-]*")
 LINE_COMMENT = re.compile(r"#.*")
-OTHER_NAMES = {"ffast", "math", "nnc", "import"}  # the compiler flag, the package itself and a keyword
+OTHER_NAMES = {"ffast", "math", "nnc", "import"}  # words of the compiler flag -ffast-math, the package, and a keyword
 # Names in the recipes of CONTRIBUTING.md that belong to other packages or are placeholders.
 RECIPE_NAMES = {"f_NAME", "d_NAME", "torch", "nn", "functional", "Math", "h"}
 
@@ -44,7 +44,7 @@ def python_names(folder="nnc"):
             elif isinstance(node, (ast.Name, ast.Attribute)) and isinstance(node.ctx, ast.Store):
                 names.add(node.id if isinstance(node, ast.Name) else node.attr)
             elif isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.isidentifier():
-                names.add(node.value)  # names of activations, and of environment variables
+                names.add(node.value)  # a string may be the name of an activation or of an environment variable
     return names
 
 
@@ -64,7 +64,7 @@ def house_names():
 
 
 @cache
-def known():
+def allowed_names():
     """Return all names that a code span may contain."""
     return python_names() | core_names() | house_names() | set(dir(builtins)) | OTHER_NAMES
 
@@ -86,12 +86,12 @@ def missing(text, extra_names=frozenset()):
                 faults.append(name)
     for span in spans:
         names = re.findall(r"[A-Za-z_]\w*", SOURCE_NAME.sub("", span))
-        faults += [name for name in names if name not in known() and name not in extra_names]
+        faults += [name for name in names if name not in allowed_names() and name not in extra_names]
     return faults
 
 
 def sentences(text):
-    """Return the sentences of a page; each cell of a table and each item of a list stands alone."""
+    """Return the sentences of a page; a cell of a table or an item of a list ends a sentence."""
     lines = []
     for line in FENCE.sub("\n", text).splitlines():
         if line.lstrip().startswith("|"):
@@ -145,7 +145,7 @@ def test_recipes_for_contributors_name_only_what_exists():
     assert not missing(recipes.replace("`python tools/", "`tools/"), python_names("tests") | RECIPE_NAMES)
 
 
-def test_names_that_do_not_exist_are_found():
+def test_missing_files_and_names_are_reported():
     text = (
         "`nnc/_training/nothing.py` and `TrainingLoop.no_such_method` of `run.pxd`\n\n```text\nnnc/_nothing  x\n```\n"
     )

@@ -64,12 +64,14 @@ NUMPY_FREE = (
     "_serialization",
     "reference",
 )
-EXEMPT = {"nnc", "nnc.__main__", "nnc._version", "nnc._cpu", "nnc._team"}  # entry points and lowest modules
+# Entry points, which import from all layers, and modules that all layers may import.
+EXEMPT = {"nnc", "nnc.__main__", "nnc._version", "nnc._cpu", "nnc._team"}
 
 pytestmark = pytest.mark.skipif(not (HOME / "src").is_dir(), reason="needs the checkout")
 
 
 def modules():
+    """Yield the name and the path of each module of nnc."""
     for path in sorted((HOME / "nnc").rglob("*.py")):
         parts = path.relative_to(HOME).with_suffix("").parts
         yield ".".join(parts[:-1] if parts[-1] == "__init__" else parts), path
@@ -79,18 +81,19 @@ MODULES = dict(modules())
 
 
 def imports(path):
-    """The modules that a file imports anywhere in it."""
+    """Yield the modules that a file imports, including imports inside functions."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path} has a relative import"
             for alias in node.names:
-                whole = f"{node.module}.{alias.name}"
-                yield whole if whole in MODULES else node.module
+                name = f"{node.module}.{alias.name}"
+                yield name if name in MODULES else node.module
 
 
 def package(module):
+    """Return the name of the package or module directly below nnc that contains a module."""
     return module.split(".")[1]
 
 

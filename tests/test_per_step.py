@@ -1,4 +1,4 @@
-"""Rates that change from step to step, and the schedule of waves that is made for it."""
+"""Tests of PerStep, which changes the learning rate at each step, and of CosineLogLR."""
 
 import math
 
@@ -18,23 +18,23 @@ from nnc._training.schedules import (
 )
 
 rng = np.random.default_rng(0)
-ROWS, TARGETS = rng.uniform(-1, 1, (22, 3)), rng.uniform(-1, 1, (22, 1))  # three batches of 8 an epoch
-BY_STEP = [
+ROWS, TARGETS = rng.uniform(-1, 1, (22, 3)), rng.uniform(-1, 1, (22, 1))  # batches of 8 rows give three steps per epoch
+SCHEDULES = [
     CosineLR(0.1), CosineLogLR(0.1), OneCycleLR(0.1), StepLR(0.1, 4, 0.5), Warmup(ExponentialLR(0.1, 0.9), 5)
 ]  # fmt: skip
 
 
-def network():
+def build_network():
     return nnc.NeuralNetwork([3, 20, 1], activation="tanh", loss="mse", seed=0)
 
 
-def test_waves_of_the_logarithm():
-    """Largest in the middle of each wave, 0 between them, each twice as long as the one before."""
+def test_cosine_log_lr_has_cycles_of_doubling_length():
+    """The rate is 0 between cycles and largest in the middle of each cycle, measured on a logarithmic axis."""
     schedule = CosineLogLR(0.3, epochs=150)
-    for wave in range(4):
-        begins = 10 * (2**wave - 1)
-        assert schedule(begins) == pytest.approx(0, abs=1e-15)
-        middle = 10 * (2 ** (wave + 0.5) - 1)
+    for cycle in range(4):
+        start = 10 * (2**cycle - 1)
+        assert schedule(start) == pytest.approx(0, abs=1e-15)
+        middle = 10 * (2 ** (cycle + 0.5) - 1)
         assert schedule(round(middle)) == pytest.approx(0.3, rel=5e-3)
     assert schedule(150) == schedule(200) == pytest.approx(0, abs=1e-15)
     t = 37 / 150
@@ -44,10 +44,10 @@ def test_waves_of_the_logarithm():
 
 
 @pytest.mark.filterwarnings("ignore::nnc.TrainingWarning")
-@pytest.mark.parametrize("schedule", BY_STEP, ids=repr)
+@pytest.mark.parametrize("schedule", SCHEDULES, ids=repr)
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
-def test_rates_change_from_step_to_step(optimizer, schedule):
-    net, other = network(), network()
+def test_per_step_fit_equals_single_steps_with_rates_of_schedule(optimizer, schedule):
+    net, other = build_network(), build_network()
     history = net.fit(
         ROWS, TARGETS, epochs=4, batch_size=8, shuffle=False, optimizer=optimizer, lr=PerStep(schedule), n_threads=1
     )
@@ -56,50 +56,50 @@ def test_rates_change_from_step_to_step(optimizer, schedule):
     for step in range(12):
         rows = slice(step % 3 * 8, step % 3 * 8 + 8)
         rate = resolved(step)
-        # a rate of 0 is no number for lr
-        begun = {"lr": lambda epoch, rate=rate: rate}
-        other.train_step(ROWS[rows], TARGETS[rows], optimizer=optimizer if step == 0 else None, **begun)
+        # lr must be positive if it is a number, but a function may return 0.
+        options = {"lr": lambda epoch, rate=rate: rate}
+        other.train_step(ROWS[rows], TARGETS[rows], optimizer=optimizer if step == 0 else None, **options)
     assert net.params.tobytes() == other.params.tobytes()
 
 
 @pytest.mark.filterwarnings("ignore::nnc.TrainingWarning")
 @pytest.mark.parametrize("n_threads", [1, 2])
-def test_they_go_on_from_a_checkpoint(n_threads):
+def test_per_step_schedule_resumes_from_checkpoint(n_threads):
     settings = {"batch_size": 8, "n_threads": n_threads}
-    whole = network()
-    whole.fit(ROWS, TARGETS, epochs=6, optimizer="adam", lr=PerStep(CosineLR(0.1)), **settings)
-    part = network()
-    part.fit(ROWS, TARGETS, epochs=2, optimizer="adam", lr=PerStep(CosineLR(0.1), epochs=6), **settings)
-    part = nnc.from_json(part.to_json(checkpoint=True))
+    uninterrupted = build_network()
+    uninterrupted.fit(ROWS, TARGETS, epochs=6, optimizer="adam", lr=PerStep(CosineLR(0.1)), **settings)
+    resumed = build_network()
+    resumed.fit(ROWS, TARGETS, epochs=2, optimizer="adam", lr=PerStep(CosineLR(0.1), epochs=6), **settings)
+    resumed = nnc.from_json(resumed.to_json(checkpoint=True))
     records = []
-    part.fit(ROWS, TARGETS, epochs=4, callback=records.append, **settings)
-    assert part.params.tobytes() == whole.params.tobytes()
-    assert [record.lr for record in records] == whole.history.lr[2:].tolist()
+    resumed.fit(ROWS, TARGETS, epochs=4, callback=records.append, **settings)
+    assert resumed.params.tobytes() == uninterrupted.params.tobytes()
+    assert [record.lr for record in records] == uninterrupted.history.lr[2:].tolist()
     with pytest.raises(ValueError, match="is 0 from epoch 6 on"):
-        part.fit(ROWS, TARGETS, epochs=1, **settings)
+        resumed.fit(ROWS, TARGETS, epochs=1, **settings)
 
 
 @pytest.mark.filterwarnings("ignore::nnc.TrainingWarning")
-def test_by_step_as_pytorch_does_it():
+def test_per_step_rates_match_pytorch():
     torch = pytest.importorskip("torch")
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)
-    theirs = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.1, total_steps=12)
-    net = network()
+    torch_schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.1, total_steps=12)
+    net = build_network()
     net.fit(ROWS, TARGETS, epochs=4, batch_size=8, lr=PerStep(OneCycleLR(0.1)))
     for step in range(12):
         assert net.state.schedule.at(3)(step) == pytest.approx(optimizer.param_groups[0]["lr"], rel=1e-13)
         optimizer.step()
-        theirs.step()
+        torch_schedule.step()
 
 
-def test_by_step_where_steps_are_not_known():
+def test_per_step_rejects_fits_of_unknown_length():
     batches = [(ROWS[:8], TARGETS[:8]), (ROWS[8:], TARGETS[8:])]
     with pytest.raises(ValueError, match="lr must not be PerStep for batches"):
-        network().fit_batches(batches, epochs=2, lr=PerStep(CosineLR(0.1)))
+        build_network().fit_batches(batches, epochs=2, lr=PerStep(CosineLR(0.1)))
     with pytest.raises(ValueError, match="lr must have a length if epochs is not given"):
-        network().fit(ROWS, TARGETS, patience=3, lr=PerStep(CosineLR(0.1)))
-    for wrong in (PerStep(CosineLR(0.1)), ReduceLROnPlateau(0.1)):
+        build_network().fit(ROWS, TARGETS, patience=3, lr=PerStep(CosineLR(0.1)))
+    for schedule in (PerStep(CosineLR(0.1)), ReduceLROnPlateau(0.1)):
         with pytest.raises(ValueError, match="schedule must not be PerStep or ReduceLROnPlateau, got"):
-            PerStep(wrong)
+            PerStep(schedule)
     with pytest.raises(TypeError, match="schedule must be a Schedule"):
         PerStep(0.1)

@@ -1,4 +1,4 @@
-"""Networks with several quantiles in other formats, where their predictions are sorted as well."""
+"""Tests that exported networks with several quantiles sort their predictions, as nnc does."""
 
 import json
 import runpy
@@ -19,8 +19,8 @@ Y = RNG.normal(50, 10, size=(60, 2))
 pytestmark = pytest.mark.filterwarnings("ignore::nnc.TrainingWarning")
 
 
-def network(n_targets=2, dtype="float64", scale_y="standardize", seed=0):
-    """A network whose outputs cross in some rows, so that sorting matters."""
+def build_network(n_targets=2, dtype="float64", scale_y="standardize", seed=0):
+    """Return a network whose quantiles cross in some rows before they are sorted."""
     net = NeuralNetwork(
         [3, 8, 3 * n_targets], activation="tanh", loss=nnc.Quantile(TAUS), scale_y=scale_y, dtype=dtype, seed=seed
     )
@@ -36,7 +36,7 @@ NETWORKS = [(1, "float64"), (2, "float64"), (2, "float32")]
 
 @pytest.mark.parametrize(("n_targets", "dtype"), NETWORKS)
 def test_python_predicts_sorted_quantiles(tmp_path, n_targets, dtype):
-    net = network(n_targets, dtype)
+    net = build_network(n_targets, dtype)
     net.to_python(tmp_path / "net.py")
     module = runpy.run_path(str(tmp_path / "net.py"))
     module["self_test"]()
@@ -47,7 +47,7 @@ def test_python_predicts_sorted_quantiles(tmp_path, n_targets, dtype):
 @pytest.mark.skipif(shutil.which("node") is None, reason="needs Node.js")
 @pytest.mark.parametrize(("n_targets", "dtype"), NETWORKS)
 def test_javascript_predicts_sorted_quantiles(tmp_path, n_targets, dtype):
-    net = network(n_targets, dtype)
+    net = build_network(n_targets, dtype)
     net.to_js(tmp_path / "net.mjs")
     (tmp_path / "run.mjs").write_text(
         'import { predict, selfTest } from "./net.mjs";\n'
@@ -80,7 +80,8 @@ int main(void) {
 """
 
 
-def compiled(folder, real):
+def run_compiled(folder, real):
+    """Compile net.h in the folder with a program, and return its outputs for the rows of X."""
     (folder / "net.c").write_text(PROGRAM.replace("REAL", real))
     flags = ["-std=c99", "-Wall", "-Wextra", "-Werror", "-O2"]
     subprocess.run(["gcc", *flags, "net.c", "-o", "net", "-lm"], cwd=folder, check=True)
@@ -92,17 +93,17 @@ def compiled(folder, real):
 @pytest.mark.skipif(shutil.which("gcc") is None, reason="needs gcc")
 @pytest.mark.parametrize(("n_targets", "dtype"), NETWORKS)
 def test_c_predicts_sorted_quantiles(tmp_path, n_targets, dtype):
-    net = network(n_targets, dtype)
+    net = build_network(n_targets, dtype)
     net.to_c(tmp_path / "net.h")
-    P = compiled(tmp_path, "float" if dtype == "float32" else "double")
+    P = run_compiled(tmp_path, "float" if dtype == "float32" else "double")
     assert pytest.approx(net.predict(X), rel=1e-12 if dtype == "float64" else 1e-5) == P
 
 
 @pytest.mark.skipif(shutil.which("gcc") is None, reason="needs gcc")
 def test_int8_predicts_sorted_quantiles(tmp_path):
-    net = network()
+    net = build_network()
     report = net.to_c(tmp_path / "net.h", dtype="int8", calibrate=X, validation=(X, Y))
-    P = compiled(tmp_path, "float")
+    P = run_compiled(tmp_path, "float")
     assert (np.diff(P.reshape(len(X), 3, -1), axis=1) >= 0).all()
     assert np.abs(P - net.predict(X)).max() == pytest.approx(report.error, abs=1e-3)
     assert (report.score, report.agreement) == (None, None)
@@ -112,7 +113,7 @@ def test_int8_predicts_sorted_quantiles(tmp_path):
 def test_onnx_predicts_sorted_quantiles(tmp_path, n_targets, dtype):
     onnx = pytest.importorskip("onnx")
     reference = pytest.importorskip("onnx.reference")
-    net = network(n_targets, dtype)
+    net = build_network(n_targets, dtype)
     net.to_onnx(tmp_path / "net.onnx")
     model = onnx.load(tmp_path / "net.onnx")
     onnx.checker.check_model(model, full_check=True)
@@ -132,22 +133,22 @@ def test_onnx_predicts_sorted_quantiles(tmp_path, n_targets, dtype):
 
 def test_torch_predicts_sorted_quantiles():
     torch = pytest.importorskip("torch")
-    net = network()
+    net = build_network()
     P = net.to_torch()(torch.from_numpy(X)).detach().numpy()
     assert pytest.approx(net.predict(X), rel=1e-12) == P
 
 
-def test_ensemble_of_quantiles(tmp_path):
-    ensemble = nnc.Ensemble([network(seed=seed) for seed in range(3)])
+def test_python_predicts_sorted_quantiles_of_ensemble(tmp_path):
+    ensemble = nnc.Ensemble([build_network(seed=seed) for seed in range(3)])
     ensemble.to_python(tmp_path / "net.py")
     P = [runpy.run_path(str(tmp_path / "net.py"))["predict"](row) for row in X[:5].tolist()]
     assert np.array(P) == pytest.approx(ensemble.predict(X[:5]), rel=1e-12)
 
 
-def test_ensemble_of_quantiles_in_onnx(tmp_path):
+def test_onnx_predicts_sorted_quantiles_of_ensemble(tmp_path):
     onnx = pytest.importorskip("onnx")
     reference = pytest.importorskip("onnx.reference")
-    ensemble = nnc.Ensemble([network(seed=seed) for seed in range(3)])
+    ensemble = nnc.Ensemble([build_network(seed=seed) for seed in range(3)])
     ensemble.to_onnx(tmp_path / "net.onnx")
     model = onnx.load(tmp_path / "net.onnx")
     onnx.checker.check_model(model, full_check=True)
@@ -155,7 +156,7 @@ def test_ensemble_of_quantiles_in_onnx(tmp_path):
     assert pytest.approx(ensemble.predict(X), rel=1e-12) == P
 
 
-def test_heads_without_output_activation(tmp_path):
+def test_python_predicts_outputs_of_heads_without_activation(tmp_path):
     heads = nnc.Heads([nnc.Head(1, "mse"), nnc.Head(1, "mae")])
     net = NeuralNetwork([3, 4, 2], loss=heads, seed=0)
     net.to_python(tmp_path / "net.py")
@@ -163,7 +164,7 @@ def test_heads_without_output_activation(tmp_path):
     assert np.array(P) == pytest.approx(net.predict(X[:5]), rel=1e-12)
 
 
-def test_other_heads_and_scikit_learn_are_refused(tmp_path):
+def test_unsupported_exports_of_heads_and_quantiles_are_rejected(tmp_path):
     net = NeuralNetwork([3, 4, 3], loss=nnc.Heads([nnc.Head(1), nnc.Head(2, "cross_entropy")]), seed=0)
     message = r"heads must have the output activation 'identity' to be exported, got 'softmax'"
     with pytest.raises(ValueError, match=message):
@@ -171,4 +172,4 @@ def test_other_heads_and_scikit_learn_are_refused(tmp_path):
     assert not list(tmp_path.iterdir())
     pytest.importorskip("sklearn")
     with pytest.raises(ValueError, match="MLPRegressor does not support the sorted outputs"):
-        network().to_sklearn()
+        build_network().to_sklearn()

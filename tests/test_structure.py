@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 HOME = Path(__file__).parent.parent
-MAX_METHODS = 40  # of a class statement
-MAX_CLASS_LINES = 300  # of code, without docstrings
-MAX_FUNCTION_LINES = 70  # of code, without docstrings
-MAX_UNTYPED = 19  # parameters in nnc/_training
+MAX_METHODS = 40  # methods in one class statement
+MAX_CLASS_LINES = 300  # lines of code in a class, without docstrings
+MAX_FUNCTION_LINES = 70  # lines of code in a function, without docstrings
+MAX_UNTYPED = 19  # parameters without a type in nnc/_training
 MAX_PATCHES = 40  # calls of `monkeypatch.setattr` in tests/, each with its reason in a comment
-MAX_CALLS = 4  # from NeuralNetwork.fit to the training loop
+MAX_CALLS = 4  # nested calls from NeuralNetwork.fit to the training loop
 CONTAINERS = {
     *("dict", "list", "tuple", "set", "frozenset", "deque", "type"),
     *("Mapping", "Sequence", "Iterable", "Iterator", "Callable", "Collection"),
@@ -100,7 +100,7 @@ def test_parameters_of_training_package_have_types():
 
 
 def imported(module, name):
-    """The module and the name that `name` was imported from in a module, or the module itself."""
+    """Return the module and the name from which a module imports `name`; the same module and name if it does not."""
     for node in ast.walk(TREES[module]):
         if isinstance(node, ast.ImportFrom):
             for alias in node.names:
@@ -110,7 +110,7 @@ def imported(module, name):
 
 
 def definition(module, name):
-    """The module and the node of a function or class that is called by this name in a module; or None."""
+    """Return the module and the node that define the function or class `name` of a module, or None."""
     module, name = imported(module, name)
     for node in TREES.get(module, ast.Module([], [])).body:
         if isinstance(node, (ast.ClassDef, *FUNCTIONS)) and node.name == name:
@@ -118,12 +118,12 @@ def definition(module, name):
     return None
 
 
-def method(module, kind, name):
-    """The module and the node of a method of a class or its bases; or None."""
-    for node in kind.body:
+def method(module, class_node, name):
+    """Return the module and the node of a method of a class or of its bases, or None."""
+    for node in class_node.body:
         if isinstance(node, FUNCTIONS) and node.name == name:
             return module, node
-    for base in kind.bases:
+    for base in class_node.bases:
         found = isinstance(base, ast.Name) and definition(module, base.id)
         found = found and method(*found, name)
         if found:
@@ -132,26 +132,26 @@ def method(module, kind, name):
 
 
 def result(module, function):
-    """The module and the node of the class that a function returns by its annotation; or None."""
+    """Return the module and the node of the class in the return annotation of a function, or None."""
     return definition(module, function.returns.id) if isinstance(function.returns, ast.Name) else None
 
 
 def callees(module, function):
-    """The functions and methods that a function calls, as far as names and annotations tell."""
-    kinds = {}
+    """Yield the functions and methods that a function calls, if names and annotations determine them."""
+    classes = {}
     for node in ast.walk(function):
         if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call) and isinstance(node.value.func, ast.Name):
-            made = definition(module, node.value.func.id)
-            if made and isinstance(node.targets[0], ast.Name):
-                kinds[node.targets[0].id] = made if isinstance(made[1], ast.ClassDef) else result(*made)
+            called = definition(module, node.value.func.id)
+            if called and isinstance(node.targets[0], ast.Name):
+                classes[node.targets[0].id] = called if isinstance(called[1], ast.ClassDef) else result(*called)
     for node in ast.walk(function):
         if isinstance(node, ast.Call):
             called = node.func
             if isinstance(called, ast.Name):
                 found = definition(module, called.id)
             elif isinstance(called, ast.Attribute) and isinstance(called.value, ast.Name):
-                kind = kinds.get(called.value.id)
-                found = kind and method(*kind, called.attr)
+                class_node = classes.get(called.value.id)
+                found = class_node and method(*class_node, called.attr)
             else:
                 found = None
             if found and isinstance(found[1], FUNCTIONS):
@@ -176,17 +176,17 @@ def test_fit_reaches_training_loop_in_at_most_4_typed_calls():
 
 
 def test_network_methods_have_body_and_types():
-    module, kind = definition("nnc._network", "NeuralNetwork")
-    kinds = [(module, kind)]
-    for module, kind in kinds:
-        kinds += [definition(module, base.id) for base in kind.bases]
-        for node in kind.body:
+    module, class_node = definition("nnc._network", "NeuralNetwork")
+    classes = [(module, class_node)]
+    for module, class_node in classes:
+        classes += [definition(module, base.id) for base in class_node.bases]
+        for node in class_node.body:
             if isinstance(node, FUNCTIONS):
                 body = node.body[1:] if ast.get_docstring(node) else node.body
                 assert body, f"{node.name} has no body"
                 assert node.returns is not None, node.name
                 assert all(parameter.annotation for parameter in parameters(node)), node.name
-    assert len(kinds) > 5
+    assert len(classes) > 5
 
 
 @pytest.mark.parametrize("module", [name for name in SOURCES if name != "nnc._utils.sklearn_private"])
@@ -202,7 +202,7 @@ def test_private_scikit_learn_names_are_imported_in_one_module(module):
 def patches(path):
     """Yield the line number of each use of `setattr` of a pytest.MonkeyPatch, and whether a comment gives the reason.
 
-    The reason stands behind the code, or in the line above the statement.
+    The reason is a comment in the same line or in the line above the statement.
     """
     text = path.read_text(encoding="utf-8")
     lines = text.splitlines()

@@ -1,4 +1,4 @@
-"""Functions of PyTorch by the names that nnc has for them."""
+"""Activation functions of PyTorch that correspond to the activations of nnc."""
 
 from functools import partial
 
@@ -6,7 +6,7 @@ import torch
 
 
 def torch_activation(name):
-    """Return PyTorch's function for an activation of nnc: its own default constants are those of nnc."""
+    """Return PyTorch's function for the name of an activation of nnc, with the same constants as in nnc."""
     others = {
         "identity": lambda z: z,
         "exp": torch.exp,
