@@ -788,12 +788,12 @@ def is_near(dropout_rate, expected, count, sigmas=4):
 @pytest.mark.parametrize("dropout_rate", [0.1, 0.5, 0.8])
 def test_fraction_of_dropped_units_is_dropout_rate(isa, dropout_rate):
     mask = dropout_masks(7, 0, 0, 300, 200, dropout_rate)
-    kept = mask != 0
+    is_active = mask != 0
     assert np.array_equal(np.unique(mask), [0, 1 / (1 - dropout_rate)])
-    assert is_near(kept.mean(), 1 - dropout_rate, kept.size)
+    assert is_near(is_active.mean(), 1 - dropout_rate, is_active.size)
     # The fractions of single rows and units deviate by less than 5 standard deviations.
-    assert all(is_near(mean, 1 - dropout_rate, 200, 5) for mean in kept.mean(axis=1))
-    assert all(is_near(mean, 1 - dropout_rate, 300, 5) for mean in kept.mean(axis=0))
+    assert all(is_near(mean, 1 - dropout_rate, 200, 5) for mean in is_active.mean(axis=1))
+    assert all(is_near(mean, 1 - dropout_rate, 300, 5) for mean in is_active.mean(axis=0))
 
 
 def test_masks_of_seeds_steps_layers_rows_and_units_are_independent():
@@ -812,14 +812,14 @@ def test_masks_of_seeds_steps_layers_rows_and_units_are_independent():
 
 
 def test_mask_depends_only_on_seed_step_layer_row_and_unit(isa):
-    whole = dropout_masks(7, 2, 1, 700, 40, 0.4)  # several blocks of 256 rows
+    mask = dropout_masks(7, 2, 1, 700, 40, 0.4)  # 700 rows are several blocks of 256 rows
     for n_threads in (2, 3):
-        assert np.array_equal(dropout_masks(7, 2, 1, 700, 40, 0.4, n_threads), whole)
-    assert np.array_equal(dropout_masks(7, 2, 1, 700, 40, 0.4, dtype="float32") != 0, whole != 0)
-    assert np.array_equal(dropout_masks(7, 2, 1, 100, 40, 0.4), whole[:100])
-    assert np.array_equal(dropout_masks(7, 2, 1, 700, 23, 0.4), whole[:, :23])
+        assert np.array_equal(dropout_masks(7, 2, 1, 700, 40, 0.4, n_threads), mask)
+    assert np.array_equal(dropout_masks(7, 2, 1, 700, 40, 0.4, dtype="float32") != 0, mask != 0)
+    assert np.array_equal(dropout_masks(7, 2, 1, 100, 40, 0.4), mask[:100])
+    assert np.array_equal(dropout_masks(7, 2, 1, 700, 23, 0.4), mask[:, :23])
     # A unit that survives a dropout rate of 0.4 also survives 0.3.
-    assert (dropout_masks(7, 2, 1, 100, 40, 0.3)[whole[:100] != 0] != 0).all()
+    assert (dropout_masks(7, 2, 1, 100, 40, 0.3)[mask[:100] != 0] != 0).all()
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
@@ -916,14 +916,14 @@ def test_random_numbers_never_repeat_between_fits():
     """Masks and row orders are never reused, whatever happens between two fits."""
     rng = np.random.default_rng(0)
     X, y = rng.uniform(-1, 1, (50, 3)), rng.normal(size=(50, 2))
-    whole, pieces, other = (NeuralNetwork([3, 20, 2], loss="mse", seed=1) for _ in range(3))
+    one_fit, three_fits, other = (NeuralNetwork([3, 20, 2], loss="mse", seed=1) for _ in range(3))
     arguments = {"lr": 0.01, "batch_size": 8, "dropout": 0.5}
-    whole.fit(X, y, epochs=6, optimizer="adam", **arguments)
+    one_fit.fit(X, y, epochs=6, optimizer="adam", **arguments)
     for epochs in (1, 2, 3):
-        pieces.fit(X, y, epochs=epochs, optimizer="adam" if epochs == 1 else None, **arguments)
-    assert np.array_equal(whole.params, pieces.params)
+        three_fits.fit(X, y, epochs=epochs, optimizer="adam" if epochs == 1 else None, **arguments)
+    assert np.array_equal(one_fit.params, three_fits.params)
 
-    start, loss = other.params, set()
+    start, losses = other.params, set()
     between = [
         lambda: None,
         lambda: other.train_step(X, y),
@@ -933,20 +933,20 @@ def test_random_numbers_never_repeat_between_fits():
     ]
     for action in between:
         other.params = start
-        loss.add(other.fit(X, y, epochs=1, optimizer="sgd", **{**arguments, "dropout": 0.0}).loss[0])
+        losses.add(other.fit(X, y, epochs=1, optimizer="sgd", **{**arguments, "dropout": 0.0}).loss[0])
         action()
         other.params = start
-        loss.add(other.fit(X, y, epochs=1, optimizer="sgd", **{**arguments, "dropout": 0.0}).loss[0])
-    assert len(loss) == 2 * len(between), "an order of rows was reused"
+        losses.add(other.fit(X, y, epochs=1, optimizer="sgd", **{**arguments, "dropout": 0.0}).loss[0])
+    assert len(losses) == 2 * len(between), "an order of rows was reused"
 
-    loss.clear()
+    losses.clear()
     for action in between:
         other.params = start
-        loss.add(other.fit(X, y, epochs=1, optimizer="sgd", lr=0.01, dropout=0.5).loss[0])
+        losses.add(other.fit(X, y, epochs=1, optimizer="sgd", lr=0.01, dropout=0.5).loss[0])
         action()
         other.params = start
-        loss.add(other.fit(X, y, epochs=1, optimizer="sgd", lr=0.01, dropout=0.5).loss[0])
-    assert len(loss) == 2 * len(between), "a mask was reused"
+        losses.add(other.fit(X, y, epochs=1, optimizer="sgd", lr=0.01, dropout=0.5).loss[0])
+    assert len(losses) == 2 * len(between), "a mask was reused"
 
 
 def test_memory_map_uses_same_row_orders_and_masks_as_array(tmp_path):

@@ -106,15 +106,15 @@ def test_schema_rejects_invalid_values(location, value):
     checks = validator()
     net = NeuralNetwork([3, 4, 2], loss="cross_entropy", seed=0, scale_X="standardize")
     net.fit(np.random.default_rng(0).normal(0, 1, (20, 3)), ["a", "b"] * 10, epochs=1, optimizer="adam")
-    whole = json.loads(net.to_json(checkpoint=True))
-    assert checks.is_valid(whole)
-    changed = copy.deepcopy(whole)
+    content = json.loads(net.to_json(checkpoint=True))
+    assert checks.is_valid(content)
+    changed = copy.deepcopy(content)
     part = changed
     for key in location[:-1]:
         part = part[key]
     part[location[-1]] = value
     assert not checks.is_valid(changed)
-    assert checks.is_valid({**whole, "unknown": 1})
+    assert checks.is_valid({**content, "unknown": 1})
 
 
 def test_reader_of_page_predicts_like_network(tmp_path, monkeypatch, capsys):
@@ -151,7 +151,7 @@ def test_checksum_follows_definition_of_page(exported):
 
     unchecked_keys = ("sha256", "dropout", "learning", "feature_names", "settings")
     for net in exported[0].values():
-        whole = json.loads(net.to_json())
-        checked_members = {key: value for key, value in whole.items() if key not in unchecked_keys}
+        content = json.loads(net.to_json())
+        checked_members = {key: value for key, value in content.items() if key not in unchecked_keys}
         text = json.dumps(changed(checked_members), sort_keys=True, separators=(",", ":"))
-        assert sha256(text.encode("ascii")).hexdigest() == whole["sha256"]
+        assert sha256(text.encode("ascii")).hexdigest() == content["sha256"]

@@ -189,11 +189,11 @@ def test_row_of_product_does_not_depend_on_other_rows(core, vectors, k, transpos
     """A part of the rows gives the same bits as all rows."""
     A, used, _, B, C, start = build_product_case(core, 400, vectors, k, transposed, integers=False)
     for how in ({"start": start}, {"scale": -0.3, "add": True}):
-        whole = compute_product(core, A, B, C, transposed=transposed, **how)
+        complete = compute_product(core, A, B, C, transposed=transposed, **how)
         for low, high in ((0, 1), (1, 2), (7, 10), (16, 63), (32, 83), (399, 400)):
             part = np.ascontiguousarray(used.T[:, low:high] if transposed else used[low:high])
             got = compute_product(core, part, B, C[low:high], transposed=transposed, **how)
-            assert got.tobytes() == whole[low:high].tobytes()
+            assert got.tobytes() == complete[low:high].tobytes()
 
 
 def test_product_propagates_nan_and_infinity(core):

@@ -148,49 +148,49 @@ OTHER_NAMES = {
     "n_epochs": "epochs",
     "batch": "batch_size",
 }
-OF_SCIKIT_LEARN = {"random_state", "learning_rate"}  # required by its estimators
-EXCEPTIONS = {("nnc.Comparison", "weights")}  # differences of the networks' weights
+ESTIMATOR_ARGUMENTS = {"random_state", "learning_rate"}  # arguments that scikit-learn requires of its estimators
+EXCEPTIONS = {("nnc.Comparison", "weights")}  # the differences of the weights of two networks
 
 
 def public_callables(module):
-    """Every function, class and public method of a module, with its name and whether it follows scikit-learn."""
+    """Yield each function, class and public method of a module: name, object, and whether it is from an estimator."""
     for name in module.__all__:
-        found = getattr(module, name)
-        of_sklearn = any(base.__module__.startswith("sklearn.") for base in getattr(found, "__mro__", ()))
-        if callable(found):
-            yield f"{module.__name__}.{name}", found, of_sklearn
-        if inspect.isclass(found):
-            for member in dir(found):
-                method = getattr(found, member, None)
-                if not member.startswith("_") and callable(method):
-                    yield f"{module.__name__}.{name}.{member}", method, of_sklearn
+        member = getattr(module, name)
+        is_estimator = any(base.__module__.startswith("sklearn.") for base in getattr(member, "__mro__", ()))
+        if callable(member):
+            yield f"{module.__name__}.{name}", member, is_estimator
+        if inspect.isclass(member):
+            for method_name in dir(member):
+                method = getattr(member, method_name, None)
+                if not method_name.startswith("_") and callable(method):
+                    yield f"{module.__name__}.{name}.{method_name}", method, is_estimator
 
 
 @pytest.mark.parametrize("module", MODULES)
 def test_arguments_have_one_name_per_concept(module):
     pytest.importorskip(MODULES[module])
-    checked, wrong = 0, []
-    for name, found, of_sklearn in public_callables(importlib.import_module(module)):
+    n_checked, findings = 0, []
+    for name, member, is_estimator in public_callables(importlib.import_module(module)):
         try:
-            parameters = inspect.signature(found).parameters
-        except (TypeError, ValueError):  # a class of C without a signature
+            parameters = inspect.signature(member).parameters
+        except (TypeError, ValueError):  # some compiled classes have no signature
             continue
-        checked += 1
+        n_checked += 1
         for parameter in parameters:
-            excepted = (of_sklearn and parameter in OF_SCIKIT_LEARN) or (name, parameter) in EXCEPTIONS
-            if parameter in OTHER_NAMES and not excepted:
-                wrong.append(f"{name}({parameter}=) is {OTHER_NAMES[parameter]}")
-            if of_sklearn and parameter == "seed":
-                wrong.append(f"{name}(seed=) is random_state")
-    assert checked
-    assert not wrong
+            is_exception = (is_estimator and parameter in ESTIMATOR_ARGUMENTS) or (name, parameter) in EXCEPTIONS
+            if parameter in OTHER_NAMES and not is_exception:
+                findings.append(f"{name}({parameter}=) is {OTHER_NAMES[parameter]}")
+            if is_estimator and parameter == "seed":
+                findings.append(f"{name}(seed=) is random_state")
+    assert n_checked
+    assert not findings
 
 
 def test_no_public_method_is_named_loss():
-    """`loss` is an argument, or a recorded value; what computes it is called evaluate_loss."""
+    """`loss` is the name of an argument or of a recorded value; the method that computes it is evaluate_loss."""
     for module in MODULES:
         pytest.importorskip(MODULES[module])
-        for name, found, _ in public_callables(importlib.import_module(module)):
-            assert not (name.endswith(".loss") and inspect.isfunction(found)), name
+        for name, member, _ in public_callables(importlib.import_module(module)):
+            assert not (name.endswith(".loss") and inspect.isfunction(member)), name
     assert callable(NeuralNetwork.evaluate_loss)
     assert callable(nnc.reference.NeuralNetwork.evaluate_loss)

@@ -142,14 +142,14 @@ def test_save_rejects_weights_that_are_not_finite(tmp_path):
 
 
 def test_load_detects_flipped_bits_and_truncation():
-    whole = encode(fit_network())
-    for place in range(8, len(whole), 7):
-        damaged = whole[:place] + bytes([whole[place] ^ 4]) + whole[place + 1 :]
+    content = encode(fit_network())
+    for index in range(8, len(content), 7):
+        damaged = content[:index] + bytes([content[index] ^ 4]) + content[index + 1 :]
         with pytest.raises(ModelFileError):
             NeuralNetwork._from_document(safetensors.loads(damaged, "here"), "here", None)
-    for n in (0, 7, 8, 100, len(whole) - 1):
+    for n in (0, 7, 8, 100, len(content) - 1):
         with pytest.raises(ModelFileError, match="incomplete"):
-            safetensors.loads(whole[:n], "here")
+            safetensors.loads(content[:n], "here")
 
 
 def join_with_checksum(header, data):

@@ -112,9 +112,9 @@ def test_lm_finds_same_minimum_as_minpack(make):
 
 @pytest.mark.parametrize("rows", [1, 3, 50, 1000])
 def test_lm_result_does_not_depend_on_block_size(rows):
-    problem, whole = exponential(), exponential()
-    problem.rows, whole.rows = rows, 50
-    assert run_lm(problem, 5).params == pytest.approx(run_lm(whole, 5).params, rel=1e-10)
+    problem, one_block = exponential(), exponential()
+    problem.rows, one_block.rows = rows, 50
+    assert run_lm(problem, 5).params == pytest.approx(run_lm(one_block, 5).params, rel=1e-10)
 
 
 def test_lm_result_does_not_depend_on_scale_of_parameters():
@@ -278,23 +278,23 @@ def test_lbfgs_stays_where_loss_and_gradient_are_finite(seed, bound, values):
 def test_resumed_optimizers_give_same_bits(make, dtype, first):
     problem = make()
     settings = {"dtype": dtype, "history_size": 4}
-    whole = run_lbfgs(problem, 35, **settings)
-    part = run_lbfgs(problem, first, **settings)
-    problem.start = part.params
-    pairs = [(s.astype(dtype), y.astype(dtype)) for s, y in part.pairs]
-    assert_resumed(whole, part, run_lbfgs(problem, 35 - first, pairs=pairs, **settings))
+    uninterrupted = run_lbfgs(problem, 35, **settings)
+    interrupted = run_lbfgs(problem, first, **settings)
+    problem.start = interrupted.params
+    pairs = [(s.astype(dtype), y.astype(dtype)) for s, y in interrupted.pairs]
+    assert_resumed(uninterrupted, interrupted, run_lbfgs(problem, 35 - first, pairs=pairs, **settings))
 
     problem = make()
-    whole, part = run_lm(problem, 35, dtype=dtype), run_lm(problem, first, dtype=dtype)
-    problem.start = part.params
-    assert_resumed(whole, part, run_lm(problem, 35 - first, damping=part.damping, dtype=dtype))
+    uninterrupted, interrupted = run_lm(problem, 35, dtype=dtype), run_lm(problem, first, dtype=dtype)
+    problem.start = interrupted.params
+    assert_resumed(uninterrupted, interrupted, run_lm(problem, 35 - first, damping=interrupted.damping, dtype=dtype))
 
 
-def assert_resumed(whole, part, rest):
-    assert part.losses + rest.losses[1:] == whole.losses
-    assert np.array_equal(rest.params, whole.params)
-    assert (rest.reason, rest.damping) == (whole.reason, whole.damping)
-    assert np.array_equal(rest.pairs or [], whole.pairs or [])
+def assert_resumed(uninterrupted, interrupted, resumed):
+    assert interrupted.losses + resumed.losses[1:] == uninterrupted.losses
+    assert np.array_equal(resumed.params, uninterrupted.params)
+    assert (resumed.reason, resumed.damping) == (uninterrupted.reason, uninterrupted.damping)
+    assert np.array_equal(resumed.pairs or [], uninterrupted.pairs or [])
 
 
 @for_both_optimizers
@@ -385,10 +385,10 @@ def test_lbfgs_is_no_worse_than_scipy_on_network(dtype, epochs):
         return loss, gradient.astype(float)
 
     options = {"maxiter": epochs, "maxcor": 10, "gtol": 0, "ftol": 0}
-    theirs = optimize.minimize(loss_and_gradient, start, method="L-BFGS-B", jac=True, options=options)
+    scipy_result = optimize.minimize(loss_and_gradient, start, method="L-BFGS-B", jac=True, options=options)
     net.params = start
     net.fit(X, Y, epochs=2 * epochs, optimizer="lbfgs")
-    assert net.evaluate_loss(X, Y) <= theirs.fun
+    assert net.evaluate_loss(X, Y) <= scipy_result.fun
 
 
 # ------------------------------------------------------------------------------------------ stop reasons

@@ -18,7 +18,7 @@ pytest.importorskip("sklearn")
 
 import joblib
 import scipy.sparse
-import sklearn.neural_network as theirs
+import sklearn.neural_network as sklearn_mlp
 from sklearn.base import clone
 from sklearn.datasets import (
     load_digits,
@@ -34,7 +34,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from threadpoolctl import threadpool_limits
 
 import nnc
-import nnc.sklearn as ours
+import nnc.sklearn as nnc_mlp
 from nnc import NeuralNetwork
 from nnc.layers import BatchNorm, Dense, Scale
 from nnc.sklearn import MLPClassifier, MLPRegressor
@@ -89,7 +89,7 @@ SOLVERS = {
 
 def fit_pair(kind, X, y, sample_weight=None, **parameters):
     """Return scikit-learn's and nnc's estimator, fitted with the same arguments."""
-    return [getattr(module, kind)(**parameters).fit(X, y, sample_weight) for module in (theirs, ours)]
+    return [getattr(module, kind)(**parameters).fit(X, y, sample_weight) for module in (sklearn_mlp, nnc_mlp)]
 
 
 def assert_same(a, b, tolerance=1e-8):
@@ -136,12 +136,12 @@ def test_estimator_passes_scikit_learn_check(estimator, check):
 
 @pytest.mark.parametrize("kind", ESTIMATORS)
 def test_parameters_and_defaults_match_scikit_learn(kind):
-    a, b = (inspect.signature(getattr(module, kind).__init__).parameters for module in (theirs, ours))
+    a, b = (inspect.signature(getattr(module, kind).__init__).parameters for module in (sklearn_mlp, nnc_mlp))
     assert list(b)[: len(a)] == list(a)
     assert all(b[name].default == a[name].default and b[name].kind == a[name].kind for name in a)
-    assert getattr(theirs, kind)().get_params().items() <= getattr(ours, kind)().get_params().items()
-    public = {name for name in dir(getattr(theirs, kind)()) if not name.startswith("_")}
-    assert public <= set(dir(getattr(ours, kind)()))
+    assert getattr(sklearn_mlp, kind)().get_params().items() <= getattr(nnc_mlp, kind)().get_params().items()
+    public = {name for name in dir(getattr(sklearn_mlp, kind)()) if not name.startswith("_")}
+    assert public <= set(dir(getattr(nnc_mlp, kind)()))
 
 
 # ------------------------------------------------------------------------------------------ the same weights
@@ -217,13 +217,13 @@ def test_same_weights_in_float32(kind):
 @pytest.mark.parametrize("kind", ESTIMATORS)
 def test_same_weights_after_partial_fit_and_warm_start(kind):
     X, y = labels(3) if kind == "MLPClassifier" else numbers()
-    pairs = [getattr(module, kind)(**{**SMALL, "solver": "sgd"}) for module in (theirs, ours)]
+    pairs = [getattr(module, kind)(**{**SMALL, "solver": "sgd"}) for module in (sklearn_mlp, nnc_mlp)]
     for model in pairs:
         for start in range(0, 200, 50):
             rows = slice(start, start + 50)
             model.partial_fit(X[rows], y[rows], **({"classes": [0, 1, 2]} if kind == "MLPClassifier" else {}))
     assert_same(*pairs)
-    pairs = [getattr(module, kind)(**SMALL, warm_start=True, early_stopping=True) for module in (theirs, ours)]
+    pairs = [getattr(module, kind)(**SMALL, warm_start=True, early_stopping=True) for module in (sklearn_mlp, nnc_mlp)]
     for model in pairs:
         model.fit(X, y).fit(X, y)
     assert_same(*pairs)
@@ -232,7 +232,7 @@ def test_same_weights_after_partial_fit_and_warm_start(kind):
 def test_same_random_numbers_are_drawn():
     X, y = labels(2)
     states = np.random.RandomState(5), np.random.RandomState(5)
-    for module, state in zip((theirs, ours), states, strict=True):
+    for module, state in zip((sklearn_mlp, nnc_mlp), states, strict=True):
         module.MLPClassifier(**{**SMALL, "random_state": state}, early_stopping=True).fit(X, y)
         module.MLPClassifier(**{**SMALL, "random_state": state, "batch_size": "auto"}).fit(X, y)
     assert states[0].randint(2**31) == states[1].randint(2**31)
@@ -245,7 +245,7 @@ def test_same_random_numbers_are_drawn():
 def test_fit_ends_after_same_epoch(seed, patience, rate, batch):
     """This holds also for epochs that run in one call of the core; the same random numbers are drawn."""
     fitted = []
-    for module in (theirs, ours):
+    for module in (sklearn_mlp, nnc_mlp):
         parameters = {**SMALL, "max_iter": 60, "batch_size": batch, "n_iter_no_change": patience}
         parameters |= {"random_state": seed(), "learning_rate": rate, "learning_rate_init": 0.05, "tol": 0.02}
         fitted.append(module.MLPClassifier(**parameters, solver="sgd").fit(*labels(2)))
@@ -258,7 +258,7 @@ def test_fit_ends_after_same_epoch(seed, patience, rate, batch):
 def test_random_state_is_not_locked_during_training(random_state, monkeypatch):
     """Another thread can draw from the random generator while the core trains."""
     free = []
-    go_on = ours.runs.DenseLoop.run_slice
+    go_on = nnc_mlp.runs.DenseLoop.run_slice
 
     def drawing(run):
         thread = threading.Thread(target=run.draw.random.rand, daemon=True)
@@ -284,7 +284,7 @@ def test_random_state_is_not_locked_during_training(random_state, monkeypatch):
             self.training.resume(*arguments)
 
     # Another thread must draw while the core trains, and only a replaced call can start it then.
-    monkeypatch.setattr(ours.runs.DenseLoop, "run_slice", drawing)
+    monkeypatch.setattr(nnc_mlp.runs.DenseLoop, "run_slice", drawing)
     MLPClassifier(**{**SMALL, "random_state": random_state, "max_iter": 3}).fit(*labels(2))
     assert free == [True] * len(free)
     assert len(free) >= 3
@@ -294,9 +294,11 @@ def test_random_state_is_not_locked_during_training(random_state, monkeypatch):
 def test_epochs_that_no_rule_can_end_run_in_one_call(monkeypatch, batch):
     """Python regains control only after epochs in which a rule can end the fit, or for a callback."""
     checks = []
-    check_epoch = ours.runs.DenseLoop.check_epoch
+    check_epoch = nnc_mlp.runs.DenseLoop.check_epoch
     # The number of epochs in a call of the core is visible in no result, and a callback would change it.
-    monkeypatch.setattr(ours.runs.DenseLoop, "check_epoch", lambda run: (checks.append(run.epoch), check_epoch(run))[1])
+    monkeypatch.setattr(
+        nnc_mlp.runs.DenseLoop, "check_epoch", lambda run: (checks.append(run.epoch), check_epoch(run))[1]
+    )
     parameters = {**SMALL, "batch_size": batch, "tol": 0}
     MLPClassifier(**parameters, n_iter_no_change=20).fit(*labels(2))
     assert checks == [20]
@@ -312,13 +314,13 @@ def test_epochs_that_no_rule_can_end_run_in_one_call(monkeypatch, batch):
 def test_row_orders_match_numpy(bits):
     core = NeuralNetwork([1, 1]).model.core
     for n in (1, 2, 3, 64, 65, 1797, 70_000):
-        theirs, random = np.random.RandomState(bits(3)), np.random.RandomState(bits(3))
+        expected, random = np.random.RandomState(bits(3)), np.random.RandomState(bits(3))
         orders, order = RowOrders(n, random, core), np.arange(n)
         assert orders.bits is not None  # the core draws
         for _ in range(3):
-            order = order[theirs.permutation(n)]
+            order = order[expected.permutation(n)]
             np.testing.assert_array_equal(orders(), order)
-        assert theirs.randint(2**31) == random.randint(2**31)
+        assert expected.randint(2**31) == random.randint(2**31)
 
 
 def test_permutation_of_random_state_subclass_is_used():
@@ -333,15 +335,15 @@ def test_permutation_of_random_state_subclass_is_used():
 
 @pytest.mark.parametrize("form", ["csr_matrix", "csc_matrix", "csr_array"])
 @pytest.mark.parametrize("solver", ["adam", "lbfgs"])
-@pytest.mark.parametrize("whole", [True, False])
-def test_same_weights_with_sparse_input(set_limit, whole, solver, form):
-    if not whole:  # convert batch by batch, as for large matrices
+@pytest.mark.parametrize("convert_at_once", [True, False])
+def test_same_weights_with_sparse_input(set_limit, convert_at_once, solver, form):
+    if not convert_at_once:  # convert each batch separately, as for large matrices
         set_limit("nnc.sklearn.estimator.MAX_DENSE_BYTES", 0)
         set_limit("nnc.sklearn.solvers.BLOCK_BYTES", 1000)
     X, y = digits(230)
     sparse = getattr(scipy.sparse, form)(X)
     weights = np.random.default_rng(0).uniform(0.1, 2, len(X))
-    a = theirs.MLPClassifier(**SMALL, solver=solver, early_stopping=True).fit(sparse, y, weights)
+    a = sklearn_mlp.MLPClassifier(**SMALL, solver=solver, early_stopping=True).fit(sparse, y, weights)
     b = MLPClassifier(**SMALL, solver=solver, early_stopping=True).fit(sparse, y, weights)
     assert_same(a, b, 1e-7)
     np.testing.assert_allclose(b.predict_proba(sparse), a.predict_proba(sparse), rtol=1e-6)
@@ -360,7 +362,7 @@ def test_divergence_is_handled_as_in_scikit_learn(set_limit, sparse, rate):
     assert b.n_iter_ == a.n_iter_
     np.testing.assert_array_equal(np.isnan(b.validation_scores_), np.isnan(a.validation_scores_))
     assert np.isfinite(b.predict(X)).all()
-    for module in (theirs, ours):
+    for module in (sklearn_mlp, nnc_mlp):
         with pytest.raises(ValueError, match="Solver produced non-finite parameter weights"):
             module.MLPRegressor(**parameters).fit(X, 1e3 * y)
 
@@ -406,7 +408,7 @@ def test_additional_activations_train(activation):
         assert_same(MLPClassifier(**{**SMALL, "max_iter": 100}, activation="logistic").fit(X, y), model)
 
 
-@pytest.mark.parametrize("solver", [s for s in ours.SOLVERS if s not in ("lbfgs", "levenberg_marquardt")])
+@pytest.mark.parametrize("solver", [s for s in nnc_mlp.SOLVERS if s not in ("lbfgs", "levenberg_marquardt")])
 def test_additional_solvers_train(solver):
     X, y = numbers()
     batch = 230 if solver == "rprop" else 50
@@ -487,11 +489,11 @@ def test_class_weight_equals_row_weights():
     assert balanced.predict(X).mean() > 1.3 * plain.predict(X).mean()
     weights = len(y) / (2 * np.bincount(y))
     as_dict = MLPClassifier(**parameters, class_weight=dict(enumerate(weights))).fit(X, y)
-    as_rows = theirs.MLPClassifier(**parameters).fit(X, y, weights[y])
+    as_rows = sklearn_mlp.MLPClassifier(**parameters).fit(X, y, weights[y])
     assert_same(balanced, as_dict)
     assert_same(as_rows, as_dict)
     both = MLPClassifier(**parameters, class_weight={0: 1, 1: 3}).fit(X, y, np.where(y, 1, 2))
-    assert_same(theirs.MLPClassifier(**parameters).fit(X, y, np.where(y, 3, 2)), both)
+    assert_same(sklearn_mlp.MLPClassifier(**parameters).fit(X, y, np.where(y, 3, 2)), both)
     with pytest.raises(ValueError, match="partial_fit"):
         MLPClassifier(class_weight="balanced").partial_fit(X, y, [0, 1])
     X, y = multilabel()
@@ -519,7 +521,7 @@ def test_validation_data_gives_validation_loss(solver):
     deviance = scipy.special.xlogy(y_val, y_val / P) - y_val + P
     assert model.validation_loss_curve_[-1] == pytest.approx(np.average(deviance, weights=weights))
     assert getattr(model, "validation_scores_", None) is None
-    plain = theirs.MLPRegressor("poisson", **SMALL, solver=solver, alpha=0).fit(X[60:], y[60:])
+    plain = sklearn_mlp.MLPRegressor("poisson", **SMALL, solver=solver, alpha=0).fit(X[60:], y[60:])
     assert_same(plain, model, 1e-7)
     with pytest.raises(ValueError, match="together"):
         model.fit(X, y, X_val=X_val)
@@ -609,7 +611,7 @@ def test_network_attribute_shares_weights_and_predictions(tmp_path):
 def test_from_sklearn_predicts_like_mlp(problem, dtype):
     kind, X, y = PROBLEMS[problem]
     X = X.astype(dtype)
-    mlp = getattr(theirs, kind)(**SMALL, activation="logistic").fit(X, y)
+    mlp = getattr(sklearn_mlp, kind)(**SMALL, activation="logistic").fit(X, y)
     network = nnc.from_sklearn(mlp)
     assert network.dtype == dtype
     P = network.predict(X)
@@ -625,7 +627,7 @@ def test_from_sklearn_predicts_like_mlp(problem, dtype):
     network.fit(X, y, epochs=1, lr=1e-3)
 
 
-@pytest.mark.parametrize("package", [theirs, nnc.sklearn])
+@pytest.mark.parametrize("package", [sklearn_mlp, nnc.sklearn])
 @pytest.mark.parametrize("unit", ["M8[D]", "m8[s]"])
 def test_from_sklearn_converts_date_classes_to_text(package, unit):
     _, X, y = PROBLEMS["3 classes"]
@@ -637,14 +639,14 @@ def test_from_sklearn_converts_date_classes_to_text(package, unit):
     assert (network.predict_classes(X) == dates.astype(str)[index]).all()
 
 
-@pytest.mark.parametrize("package", [theirs, nnc.sklearn])
+@pytest.mark.parametrize("package", [sklearn_mlp, nnc.sklearn])
 def test_from_sklearn_rejects_single_class(package):
     X, _ = numbers()
     with pytest.raises(ValueError, match=r"mlp must have 2 classes that are text, numbers or dates, got \[7\]"):
         nnc.from_sklearn(package.MLPClassifier(**SMALL).fit(X, np.full(len(X), 7)))
 
 
-@pytest.mark.parametrize("package", [theirs, nnc.sklearn])
+@pytest.mark.parametrize("package", [sklearn_mlp, nnc.sklearn])
 def test_from_sklearn_rejects_subclasses(package):
     X, y = numbers()
     model = type("Mine", (package.MLPRegressor,), {"__module__": "mine"})(**SMALL).fit(X, y)
@@ -656,7 +658,7 @@ def test_from_sklearn_rejects_other_and_unfitted_estimators():
     with pytest.raises(TypeError, match="MLPClassifier"):
         nnc.from_sklearn(StandardScaler())
     with pytest.raises(NotFittedError):
-        nnc.from_sklearn(theirs.MLPClassifier())
+        nnc.from_sklearn(sklearn_mlp.MLPClassifier())
 
 
 # ------------------------------------------------------------------------------------ with other parts of scikit-learn
@@ -736,7 +738,7 @@ def test_parallel_search_and_validation_match_scikit_learn(backend):
     pipeline = make_pipeline(StandardScaler(), MLPClassifier((16,), random_state=0, max_iter=15))
     grid = {"mlpclassifier__alpha": [1e-4, 1e-1], "mlpclassifier__activation": ["relu", ["gelu"]]}
     scores = []
-    for module in (theirs, ours):
+    for module in (sklearn_mlp, nnc_mlp):
         model = make_pipeline(StandardScaler(), module.MLPClassifier((16,), random_state=0, max_iter=15))
         with joblib.parallel_config(backend):
             scores.append(cross_val_score(model, X, y, cv=3, n_jobs=2))
@@ -757,7 +759,7 @@ def test_data_frames_give_names_and_same_weights(library):
         pytest.skip(f"this scikit-learn does not take names from this {library}")
     model = MLPRegressor(**SMALL, early_stopping=True).fit(table, frames.Series(y))
     assert model.feature_names_in_.tolist() == names
-    assert_same(theirs.MLPRegressor(**SMALL, early_stopping=True).fit(X, y), model)
+    assert_same(sklearn_mlp.MLPRegressor(**SMALL, early_stopping=True).fit(X, y), model)
     assert (model.predict(table) == MLPRegressor(**SMALL, early_stopping=True).fit(X, y).predict(X)).all()
     with pytest.raises(ValueError, match="feature names"):
         model.predict(table[names[::-1]])
@@ -891,7 +893,7 @@ def test_to_sklearn_predicts_like_network(problem, activation):
     )
     net.fit(X, np.array(["no", "yes", "so"])[y] if "classes" in problem else y, epochs=5, optimizer="adam")
     mlp = net.to_sklearn()
-    assert type(mlp) is getattr(theirs, kind)
+    assert type(mlp) is getattr(sklearn_mlp, kind)
     if kind == "MLPRegressor":
         P = net.predict(X)
         assert np.abs(mlp.predict(X) - (P[:, 0] if n_out == 1 else P)).max() < 1e-9

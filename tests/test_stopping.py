@@ -602,7 +602,7 @@ print(json.dumps({
     "epochs": history.epochs,
     "calls": len(calls),
     "finite": bool(np.isfinite(net.params).all()),
-    "goes_on": net.fit(X[:5], y[:5], epochs=1).stop_reason,
+    "next_stop_reason": net.fit(X[:5], y[:5], epochs=1).stop_reason,
     "checkpoint": nnc.from_json(net.to_json(checkpoint=True)).state.epoch,
 }))
 """
@@ -615,13 +615,13 @@ def test_interrupt_keeps_history_consistent(arguments):
         [sys.executable, "-P", "-W", "error", "-c", INTERRUPTED, *arguments], capture_output=True, text=True, timeout=60
     )
     assert result.returncode == 0, result.stderr
-    found = json.loads(result.stdout)
-    assert found["reason"] == "interrupt"
-    assert set(found["lengths"]) == {found["epochs"]}
-    assert found["finite"]
-    assert found["goes_on"] == "epochs"
-    assert found["checkpoint"] == found["epochs"] + 2
-    assert found["calls"] >= 1  # at least the call after the last epoch
+    report = json.loads(result.stdout)
+    assert report["reason"] == "interrupt"
+    assert set(report["lengths"]) == {report["epochs"]}
+    assert report["finite"]
+    assert report["next_stop_reason"] == "epochs"
+    assert report["checkpoint"] == report["epochs"] + 2
+    assert report["calls"] >= 1  # the callback is called at least after the last epoch
 
 
 # ------------------------------------------------------------------------------------------- divergence
