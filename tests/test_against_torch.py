@@ -96,7 +96,7 @@ class Case:
         self.from_logits, self.kink = from_logits, kink
         self.name = in_nnc if isinstance(in_nnc, str) else in_nnc.name
         self.is_sum = self.name in ("sse", "half_sse")
-        self.requires_output = self.name in ("bce", "cross_entropy", "poisson")  # these determine the output activation
+        self.requires_output = self.name in ("bce", "cross_entropy", "poisson")  # the loss fixes the output activation
 
     def draw(self, rng, rows, n_out, dtype="float64"):
         if self.targets == "labels":
@@ -840,7 +840,7 @@ def test_dropout_does_not_depend_on_thread_count(isa, batch_size, dtype):
 
 @pytest.mark.parametrize(("rows", "batch_size"), [(26, 26), (26, 8), (700, 700)])
 def test_dropout_training_matches_numpy(isa, rows, batch_size):
-    """Some steps of gradient descent with the masks that `masks` has actual."""
+    """Compare some steps of gradient descent in NumPy that use the masks of `masks`."""
     dropout_rates, lr, seed = (0.25, 0.5), 0.3, 11
     rng = np.random.default_rng(2)
     X, Y = rng.uniform(-1, 1, (rows, 5)), rng.normal(size=(rows, 4))

@@ -98,7 +98,7 @@ def test_checkpoint_resumes_each_schedule(tmp_path, schedule, optimizer):
     check_resume(tmp_path, network(), {"optimizer": optimizer, "lr": schedule}, further)
 
 
-@pytest.mark.filterwarnings("ignore::nnc.LearningRateWarning")  # ReduceLROnPlateau has reduced the learning schedule
+@pytest.mark.filterwarnings("ignore::nnc.LearningRateWarning")  # ReduceLROnPlateau has reduced the learning rate
 @pytest.mark.parametrize("metric", ["r2", "mae"])
 def test_checkpoint_resumes_plateau_schedule_of_metric(tmp_path, metric):
     further = {"validation": (XV, YV), "metrics": [metric], "monitor": metric, "batch_size": 7}
@@ -276,7 +276,7 @@ def test_copy_and_pickle_resume_training(tmp_path, break_, dtype):
     check_resume(tmp_path, network(dtype), {"optimizer": "adam", "lr": schedule}, further, 10, 10, break_)
 
 
-@pytest.mark.filterwarnings("ignore::nnc.LearningRateWarning")  # ReduceLROnPlateau has reduced the learning schedule
+@pytest.mark.filterwarnings("ignore::nnc.LearningRateWarning")  # ReduceLROnPlateau has reduced the learning rate
 def test_training_a_copy_leaves_original_unchanged():
     net = network()
     net.fit(X, Y, epochs=20, optimizer="adam", lr=nnc.ReduceLROnPlateau(0.5, factor=0.5, patience=0))

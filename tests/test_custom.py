@@ -558,7 +558,7 @@ def test_repeated_step_accepts_targets_of_any_width():
 
 
 class FaultyLoss:
-    """Mean squared error whose next result can be replaced once."""
+    """Mean squared error; if the function `once` is set, it replaces the next call."""
 
     def __init__(self):
         self.once = None

@@ -119,7 +119,7 @@ SHA = "f03638e74e3fb4603d9df4c39d7951051824a8fd4dfc4132d4762d187827856a"
 TEXT = TEXT.replace("@@", SHA)
 UNSIGNED = TEXT.replace(f',\n  "sha256": "{SHA}"', "")
 
-# The text after the layers in the file of `checkpoint`.
+# The text of a checkpoint file after its layers.
 TAIL = """  ],
   "self_test": {
     "X": [0.5, -0.25],
@@ -291,7 +291,7 @@ def test_write_and_read_accept_relative_paths(tmp_path: Path, monkeypatch: pytes
 def test_write_and_read_accept_open_files(tmp_path: Path, encoding: str) -> None:
     with open(tmp_path / "net.json", "w+", encoding=encoding) as file:
         _serialization.write(file, document())
-        assert os.path.getsize(file.name) > 500  # flushed
+        assert os.path.getsize(file.name) > 500  # `write` has flushed the text to disk
         file.seek(0)
         assert _serialization.read(file) == document()
         assert not file.closed
@@ -1723,7 +1723,7 @@ def test_new_file_is_flushed_before_old_file_is_replaced(tmp_path: Path, monkeyp
         replace(source, target)
 
     monkeypatch.setattr(os, "fsync", record_fsync)  # the order of system calls is the contract
-    monkeypatch.setattr(os, "replace", record_replace)  # as above
+    monkeypatch.setattr(os, "replace", record_replace)  # the order of system calls is the contract
     _serialization.write(tmp_path / "net.json", document())
     assert calls == [f"sync {len(TEXT)}", "replace", "sync folder"]
 
@@ -1736,7 +1736,7 @@ def test_failed_save_keeps_complete_old_file(tmp_path: Path, make_fail: Any, nam
     path = tmp_path / "net.json"
     _serialization.write(path, document())
     make_fail(f"os.{name}", error)
-    if name == "chmod" and isinstance(error, OSError):  # a file system without permissions
+    if name == "chmod" and isinstance(error, OSError):  # some file systems do not support permissions
         _serialization.write(path, document(seed=8))
         assert _serialization.read(path)["seed"] == 8
     elif isinstance(error, OSError):
@@ -1779,9 +1779,8 @@ def test_save_that_reaches_size_limit_keeps_old_file(tmp_path: Path) -> None:
 def test_save_over_locked_file_keeps_old_file(tmp_path: Path, make_fail: Any) -> None:
     path = tmp_path / "net.json"
     _serialization.write(path, document())
-    make_fail(
-        "os.replace", PermissionError(errno.EACCES, "Access is denied", "source", None, str(path))
-    )  # the error of Windows
+    # Windows raises this error if another program has opened the file.
+    make_fail("os.replace", PermissionError(errno.EACCES, "Access is denied", "source", None, str(path)))
     message = (
         "cannot save the network: the existing file cannot be replaced, because it may be open "
         "in this program or another one; close it and save again"

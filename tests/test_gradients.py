@@ -41,7 +41,7 @@ def draw_problem(loss, output, hidden, bias, depth, rows, seed):
     X = rng.uniform(-1.5, 1.5, (rows, 3))
     y = rng.uniform(0, 1, (rows, sizes[-1]))
     if loss in ("mae", "quantile"):
-        y += 2 * rng.integers(0, 2, y.shape) - 1  # far from the kink at y = p
+        y += 2 * rng.integers(0, 2, y.shape) - 1  # keep targets far from the kink at y = p
     if loss == "hinge":
         y = 2.0 * rng.integers(0, 2, y.shape) - 1
     if loss == "cross_entropy":

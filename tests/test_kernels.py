@@ -20,7 +20,7 @@ PI = LONG("3.14159265358979323846264338327950288")
 HEAD = (Path(__file__).parent.parent / "src" / "vmath.pxd").read_text().split("\n\n")[0]
 STATED_ERRORS = re.findall(r"\b(exp|expm1|tanh|sigmoid|log|log1p) (\d+(?:\.\d+)?)(?=[,;]|\.?\s)", HEAD)
 ULP = {name: float(figure) for name, figure in STATED_ERRORS}
-GUARD = 24  # numbers before and after each buffer
+GUARD = 24  # length of the guard zones before and after each buffer, in numbers
 
 
 def real(core):
@@ -32,7 +32,7 @@ def round_up_to_vectors(n, core):
 
 
 class Guarded:
-    """Array arguments_between two guard zones, which must not be written to and read as NaN.
+    """Array between two guard zones of NaN, which kernels must not overwrite.
 
     The array begins at a cache line, like the buffers of the engine, or `offset` numbers after one.
     """
@@ -315,7 +315,7 @@ FUNCTIONS = {
     "log1p": (np.log1p, lambda low, high: arguments_between(0, 1)),
     "sigmoid": (exact_sigmoid, lambda low, high: arguments_between(low, -2 * low)),
     "tanh": (np.tanh, lambda low, high: arguments_between(2 * low, -2 * low)),
-}  # exact function, and its test arguments for given limits of exp
+}  # exact function, and a function from the limits of exp to test arguments
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
@@ -323,7 +323,7 @@ def test_function_has_at_most_its_stated_error(core, name):
     exact, arguments = FUNCTIONS[name]
     x = np.unique(arguments(*limits(core)).astype(real(core)))
     expected = exact(x.astype(LONG))
-    normal = np.abs(expected) >= np.finfo(real(core)).tiny  # smaller results are zero and have their own test
+    normal = np.abs(expected) >= np.finfo(real(core)).tiny  # another test checks that smaller results are zero
     errors = ulps(call(core, name, x), expected)[normal]
     worst = errors.argmax()
     found = f"{errors[worst]:.3f} ULP at {x[normal][worst]!r}"
@@ -594,7 +594,7 @@ def test_transpose_of_one_tile(core):
 def test_find_not_finite_returns_first_index(core, columns):
     for rows in range(1, 2 * core.LANES + 3):
         values = np.random.default_rng(rows).choice([0, 1.5, -1e30, 1e30], (rows, columns))
-        X = Guarded(values, real(core), offset=rows % 4)  # arguments_between two zones of NaN
+        X = Guarded(values, real(core), offset=rows % 4)  # the array lies between two zones of NaN
         assert core.find_not_finite(X.array)[0] == -1
         for index in range(rows * columns):
             for bad in (np.nan, np.inf, -np.inf):

@@ -124,7 +124,7 @@ def test_same_padding_matches_example_by_hand() -> None:
 
 
 def test_pools_match_example_by_hand() -> None:
-    image = [1, 5, 3, 2, 5, 0, 7, 1, 1, 0, 2, 9]  # 3 x 4
+    image = [1, 5, 3, 2, 5, 0, 7, 1, 1, 0, 2, 9]  # an image of 3 x 4 pixels
     pools: list[Layer] = [MaxPool2D(2, stride=1), AvgPool2D((1, 2)), GlobalAvgPool2D()]
     max_pool, avg_pool, global_pool = (NeuralNetwork([Input(3, 4, 1), pool, 1], seed=0).layers[0] for pool in pools)
     assert max_pool.forward([image]) == [[5, 7, 7, 5, 7, 9]]

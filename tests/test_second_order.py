@@ -227,7 +227,7 @@ def test_lbfgs_steps_meet_strong_wolfe_conditions(seed, n, history_size):
         points[0],
         epochs=12,
         history_size=history_size,
-        gradient_tolerance=1e-3,  # stop before rounding decides
+        gradient_tolerance=1e-3,  # stop before rounding errors decide whether a step is accepted
         keep_going=lambda epoch, loss, params, pairs: not points.append(params),
     )
     assert_strong_wolfe(rosenbrock_chain, points)

@@ -316,7 +316,7 @@ def test_row_orders_match_numpy(bits):
     for n in (1, 2, 3, 64, 65, 1797, 70_000):
         expected, random = np.random.RandomState(bits(3)), np.random.RandomState(bits(3))
         orders, order = RowOrders(n, random, core), np.arange(n)
-        assert orders.bits is not None  # the core draws
+        assert orders.bits is not None  # the compiled core draws the permutations
         for _ in range(3):
             order = order[expected.permutation(n)]
             np.testing.assert_array_equal(orders(), order)

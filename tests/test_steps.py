@@ -384,7 +384,7 @@ def test_step_maps_labels_to_classes_of_fit():
     net, twin = network(loss="cross_entropy"), network(loss="cross_entropy")
     X, labels = data(net)
     for one in (net, twin):
-        one.fit(X, np.arange(6) % 3 + 1, epochs=1, lr=0.01)  # 1, 2 and 3
+        one.fit(X, np.arange(6) % 3 + 1, epochs=1, lr=0.01)  # the classes of the fit are 1, 2 and 3
     for _ in range(3):
         assert net.train_step(X, labels % 2 + 1) == twin.train_step(X, (labels % 2 + 1).tolist())
     assert has_same_params(net, twin)
@@ -543,7 +543,7 @@ def test_checkpoint_continues_if_optimizer_is_repeated(optimizer):
     fitted = nnc.from_json(fitted.to_json(checkpoint=True))
     fitted.train_step(X, y, optimizer="adam")
     assert (fitted.state.lr, fitted.state.to_dict(fitted.model)["steps"]) == (0.05, 3)
-    fitted.train_step(X, y, optimizer=nnc.Adam(0.5))  # differs only in the learning rate
+    fitted.train_step(X, y, optimizer=nnc.Adam(0.5))  # this optimizer differs only in the learning rate
     assert fitted.state.lr == 0.5
 
 
@@ -554,7 +554,7 @@ def test_stepper_without_steps_has_no_effect():
         one.fit(X, y, epochs=3, optimizer="adam", lr=0.01)
     first = net.stepper()
     net.stepper("sgd")
-    other = net.stepper()  # created before the next step, used after it
+    other = net.stepper()  # this stepper is created before a step of another one and used after it
     for step in (first, first, other, first):
         assert step(X, y) == twin.train_step(X, y)
         assert has_same_params(net, twin)

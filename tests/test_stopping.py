@@ -16,7 +16,8 @@ from nnc import DivergedError, NeuralNetwork
 from nnc._training.callbacks import Progress
 from nnc._utils.random import SPLIT
 
-pytestmark = pytest.mark.filterwarnings("ignore::nnc.OverfittingWarning")  # validation rows have other targets
+# The validation targets follow another function than the training targets, so the networks overfit.
+pytestmark = pytest.mark.filterwarnings("ignore::nnc.OverfittingWarning")
 posix = pytest.mark.skipif(os.name != "posix", reason="needs signals as POSIX has them")
 rng = np.random.default_rng(0)
 X = rng.uniform(-1, 1, (60, 3))

@@ -49,7 +49,7 @@ def test_team_runs_work_in_each_thread(n_threads):
         calls.clear()
         team.run(lambda thread, _: calls.append(thread), 0, 1)
         assert calls == [0]
-        assert team.grow(1) == 1  # number of usable threads; none is ended
+        assert team.grow(1) == 1  # `grow` returns the number of usable threads and ends no thread
 
 
 def test_slices_use_chosen_thread_count_after_more_threads_started(monkeypatch, set_limit):
@@ -266,7 +266,7 @@ while len(texts) < 5:
     net.fit(X, Y, max_seconds=0.1, **options)
 signal.setitimer(signal.ITIMER_REAL, 0)
 for text in texts:
-    nnc.from_json(text)  # compares the self-test
+    nnc.from_json(text)  # loading verifies the self-test
 print("done")
 """
 
@@ -349,7 +349,7 @@ def test_second_training_of_same_network_is_rejected(train):
     assert history.epochs == 3
     assert errors
     assert net.history.epochs == 3
-    calls[train]()  # after the fit, it is allowed
+    calls[train]()  # a second training is allowed after the fit has ended
 
 
 @pytest.mark.parametrize("train", ["fit", "fit_batches", "fit_many"])
@@ -492,7 +492,7 @@ def test_files_saved_during_fit_are_consistent():
     assert not problems
     assert len(texts) > 4
     for text in texts:
-        again = nnc.from_json(text)  # compares the self-test
+        again = nnc.from_json(text)  # loading verifies the self-test
         assert again.state.steps == json.loads(text)["training"]["steps"]
 
 

@@ -158,7 +158,7 @@ def test_thread_count_does_not_change_bits(sizes, rows, batch_size, loss, epochs
 @pytest.mark.parametrize("batch_size", [7, None])
 @pytest.mark.parametrize("optimizer", ["sgd", "momentum", "adam", "rmsprop", "adagrad", "nadam", "rprop"])
 def test_padding_of_parameter_vector_stays_zero(optimizer, batch_size, dtype):
-    """Some rows of W do not fill a vector register, others are extended so that their distance is not half a page."""
+    """The padding completes vector registers, and lengthens rows of W whose length is a multiple of half a page."""
     wide = 2048 // np.dtype(dtype).itemsize
     net = NeuralNetwork([3, wide, 5, wide], activation=["sigmoid", "gelu"], loss="cross_entropy", dtype=dtype, seed=1)
     X, y = data(600, 3, wide, "cross_entropy")
@@ -271,7 +271,7 @@ class NumPyNetwork:
         ([4, 9, 3], 20, None, 100),
         ([4, 9, 3], 20, 6, 100),
         ([3, 40, 21], 50, 10, 100),
-        ([6, 600, 2], 500, None, 5),  # in several blocks of rows
+        ([6, 600, 2], 500, None, 5),  # the engine processes these rows in several blocks
     ],
 )
 @pytest.mark.parametrize(
@@ -318,7 +318,7 @@ def test_optimizers_in_float32_match_float64(isa, optimizer):
 
 # ---------------------------------------------------------------------------------------------- blocks as units of work
 
-BLOCK_CASES = {  # batches of which each thread processes complete blocks
+BLOCK_CASES = {  # in these batches, each thread processes complete blocks
     "full batch": ([4, 32, 16, 4], 5000, {"loss": "mse", "optimizer": "adam"}),
     "one output": ([8, 100, 1], 610, {"loss": "huber", "optimizer": "momentum", "batch_size": 300}),
     "labels": ([16, 100, 26], 530, {"loss": "cross_entropy", "optimizer": "adam", "batch_size": 200}),
@@ -814,14 +814,10 @@ print(json.dumps({
     [
         ([3, 4, 1], 4, {"epochs": 10**8, "lr": 0.001}, True, True),
         ([20, 50, 10], 2000, {"epochs": 10**7, "lr": 0.001, "batch_size": 100}, True, True),
-        (
-            [8, 512, 512, 1],
-            200_000,
-            {"epochs": 3, "lr": 1e-3, "batch_size": 1000},
-            False,
-            True,
-        ),  # an epoch takes seconds
-        ([8, 512, 512, 1], 200_000, {"epochs": 3, "lr": 0.001}, False, False),  # a step takes many seconds
+        # One epoch of this network lasts several seconds.
+        ([8, 512, 512, 1], 200_000, {"epochs": 3, "lr": 1e-3, "batch_size": 1000}, False, True),
+        # One step of this network lasts many seconds.
+        ([8, 512, 512, 1], 200_000, {"epochs": 3, "lr": 0.001}, False, False),
     ],
     ids=["tutorial", "batches", "long epoch", "long step"],
 )
@@ -862,7 +858,7 @@ def test_second_interrupt_after_a_second_raises_error():
         assert not interrupt
         signal.raise_signal(signal.SIGINT)
         assert interrupt
-        signal.raise_signal(signal.SIGINT)  # key repeat of the first Ctrl-C, ignored
+        signal.raise_signal(signal.SIGINT)  # a signal within a second is ignored, because a held key repeats Ctrl-C
         time.sleep(1.1)
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
