@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 class _DaskEstimator:
     """Base class of the estimators for Dask: constructor, training, and prediction by partitions.
 
-    Parameters and attributes are those of the estimator of nnc.sklearn, except n_jobs. The class adds or extends those
-    below. X, y and sample_weight may be dask arrays, data frames or series, with partitions of any sizes, or any type
-    that the estimator of nnc.sklearn accepts.
+    Parameters and attributes are those of the estimator of nnc.sklearn, except n_jobs.
+    The class adds or extends those below. X, y and sample_weight may be dask arrays, data frames or series, with
+    partitions of any sizes, or any type that the estimator of nnc.sklearn accepts.
 
     Parameters
     ----------
