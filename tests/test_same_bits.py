@@ -23,7 +23,7 @@ def argument_names(function):
 
 def objects(value):
     """Yield all objects of nnc that are arguments of a fit, including those nested in other arguments."""
-    if isinstance(value, same_bits.Made):
+    if isinstance(value, same_bits.ObjectSpec):
         yield value
         for part in value.arguments.values():
             yield from objects(part)

@@ -70,7 +70,7 @@ def run_table(name: str, frame: pl.DataFrame, target: str, folder: Path) -> None
     nnc("evaluate", f"{name}.json", f"{name}-test.csv", folder=folder)
     nnc("explain", f"{name}.json", folder=folder)
     nnc("explain", f"{name}.json", f"{name}-test.csv", "--first", "1", folder=folder)
-    nnc("plot", f"{name}.json", "-o", f"{name}.svg", "-f", folder=folder)
+    nnc("draw", f"{name}.json", "-o", f"{name}.svg", "-f", folder=folder)
     scores = json.loads(nnc("evaluate", f"{name}.json", f"{name}-test.csv", "--json", folder=folder))
     estimator = TableClassifier if "accuracy" in scores else TableRegressor
     model = estimator(random_state=0).fit(train.drop(target), train[target])
