@@ -73,8 +73,8 @@ nnc.NeuralNetwork.copy = copy
     [
         ("raise", ""),
         ("raise ValueError", "FINDING copy in 1 MiB: ValueError()"),
-        ("net.biases[0] = [1.0] * 2000; raise", "its weights are others"),
-        ("os.abort()", "ended with -6"),
+        ("net.biases[0] = [1.0] * 2000; raise", "weights must not change"),
+        ("os.abort()", "ended with exit code -6"),
     ],
 )
 def test_memory_campaign_reports_simulated_errors(handler, finding):

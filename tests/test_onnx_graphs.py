@@ -162,7 +162,7 @@ def test_executed_lines_grow_linearly_with_graph_length(campaign, operators, tmp
     for count in (200, 400, 800):
         content = chain(operators, count)
         (tmp_path / "net.onnx").write_bytes(content)
-        with campaign.Lines() as counter, suppress(OSError):
+        with campaign.LineCounter() as counter, suppress(OSError):
             nnc.from_onnx(tmp_path / "net.onnx")
         assert counter.count < campaign.MAX_LINES + campaign.MAX_LINES_PER_BYTE * len(content)
         lines.append(counter.count)

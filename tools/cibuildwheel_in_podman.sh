@@ -1,18 +1,19 @@
 #!/usr/bin/env bash
-# Runs cibuildwheel with the options of pyproject.toml on a Debian machine that reaches no registry of container images:
-# builds, repairs, tests and audits wheels in a container made from Debian's own packages. It shows that the
-# configuration works, not what the wheels of a release will be like: that image is Debian's, newer than manylinux_2_28.
+# Run cibuildwheel with the options of pyproject.toml on a Debian machine without access to a registry of container
+# images: build, repair, test and audit wheels in a container that is created from Debian packages. This tests the
+# configuration. The wheels differ from those of a release, because the image of Debian is newer than manylinux_2_28.
 #
 #     tools/cibuildwheel_in_podman.sh [FOLDER [RELEASE [PYTHON ...]]]
 #
-# leaves the wheels in FOLDER (default: wheelhouse). RELEASE is one of Debian's (default: this machine's), PYTHON a
-# version that it has (default: 3.13), as in `tools/cibuildwheel_in_podman.sh wheelhouse sid 3.14 3.15`. As root.
+# The wheels are written to FOLDER (default: wheelhouse). RELEASE is a release of Debian (default: that of this machine),
+# PYTHON a version of Python in this release (default: 3.13). Example: `tools/cibuildwheel_in_podman.sh wheelhouse sid
+# 3.14 3.15`. Run the script as root.
 set -euo pipefail
 source=$(cd "$(dirname "$0")/.." && pwd)
 output=$(realpath -m "${1:-wheelhouse}")
-read -r mirror own < <(apt-get indextargets --format '$(REPO_URI) $(CODENAME)' 'Created-By: Packages' |
+read -r mirror host_release < <(apt-get indextargets --format '$(REPO_URI) $(CODENAME)' 'Created-By: Packages' |
     grep -vE 'security|updates|backports|file:')
-release=${2:-$own}
+release=${2:-$host_release}
 pythons=("${@:3}")
 [ ${#pythons[@]} -gt 0 ] || pythons=(3.13)
 
@@ -25,7 +26,7 @@ done
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
-# Where neither systemd nor delegated control groups are to be had.
+# Settings for machines without systemd and without delegated control groups.
 cat >"$work/containers.conf" <<'CONF'
 [engine]
 runtime = "runc"
@@ -34,7 +35,7 @@ cgroup_manager = "cgroupfs"
 CONF
 export CONTAINERS_CONF_OVERRIDE="$work/containers.conf"
 
-# The image, laid out as cibuildwheel expects of manylinux.
+# Create an image with the folders that cibuildwheel expects in manylinux images.
 image="localhost/nnc-wheels-$release:$(IFS=-; echo "${pythons[*]}")"
 if ! podman image exists "$image" 2>/dev/null; then
     packages=gcc,libc6-dev,patchelf,ca-certificates
@@ -47,7 +48,7 @@ if ! podman image exists "$image" 2>/dev/null; then
     for python in "${pythons[@]}"; do
         name="cp${python/./}-cp${python/./}"
         chroot "$work/root" "python$python" -m venv "/opt/python/$name"
-        # cibuildwheel's own Python, and the tools that it expects on the path, are those of the first.
+        # cibuildwheel runs with the Python in cp39-cp39 and its tools; link it to the first version.
         [ -e "$work/root/opt/python/cp39-cp39" ] || ln -s "$name" "$work/root/opt/python/cp39-cp39"
         chroot "$work/root" "/opt/python/$name/bin/pip" install -q build
     done
@@ -59,8 +60,8 @@ fi
 python3 -m venv "$work/tools"
 "$work/tools/bin/pip" install -q build cibuildwheel
 
-# For the environment of its audit, cibuildwheel would download virtualenv as one file, which is in no package registry.
-# The same program is a package: it goes into the file that the download would leave.
+# cibuildwheel downloads virtualenv as a single file, which no package registry provides. Build the same file from the
+# package virtualenv and store it where cibuildwheel looks for it.
 resources=$("$work/tools/bin/python" -c "import cibuildwheel; print(cibuildwheel.__path__[0])")/resources
 virtualenv=$(sed -n 's/^default = { version = "\([^"]*\)".*/\1/p' "$resources/virtualenv.toml")
 export CIBW_CACHE_PATH="$work/cache"

@@ -1,10 +1,10 @@
-"""Workers that are killed, frozen and added while nnc.dask.fit_many goes on: every result has to be there, to the bit
-that of this process, in bounded time.
+"""Kill, stop and add workers during nnc.dask.fit_many, and compare the results with those of this process.
 
-    python tools/campaigns/cluster.py 50            # so many times, each on a scheduler and workers of its own
-    python tools/campaigns/cluster.py 20 --hosts    # each worker as a host with an address of its own (root, Linux)
+    python tools/campaigns/cluster.py 50            # 50 runs, each with a new scheduler and new workers
+    python tools/campaigns/cluster.py 20 --hosts    # each worker has its own network address (root, Linux)
 
-With --hosts a worker may be cut off the network in place of being frozen.
+All results must be present and equal bit by bit, and a run must end within MAX_SECONDS. With --hosts a worker may be
+disconnected from the network instead of being stopped.
 """
 
 import argparse
@@ -27,16 +27,16 @@ import nnc
 import nnc.dask
 from nnc import NeuralNetwork
 
-BOUND = 180  # seconds, where other processes want the processors, too; else some twenty
+MAX_SECONDS = 180  # of a run on a machine with other load; about 20 without
 
 
 def ip(*arguments):
-    """The command that sets up networks."""
+    """Run a command of the program ip, which configures networks."""
     subprocess.run(["ip", *arguments], check=True, stdout=subprocess.DEVNULL)
 
 
 class Network:
-    """Hosts on this machine: network namespaces on a bridge, to which this process belongs as well."""
+    """Simulated hosts: network namespaces that are connected to this process by a bridge."""
 
     def __init__(self, stack):
         self.stack, self.hosts = stack, 0
@@ -46,8 +46,8 @@ class Network:
         ip("addr", "add", f"{self.subnet}.1/24", "dev", self.name)
         ip("link", "set", self.name, "up")
 
-    def host(self):
-        """A new one: its name, which its link to the bridge has, too, and its address."""
+    def add_host(self):
+        """Add a host; return its name, which is also the name of its link to the bridge, and its address."""
         self.hosts += 1
         name, address = f"{self.name}h{self.hosts}", f"{self.subnet}.{self.hosts + 1}"
         ip("netns", "add", name)
@@ -62,7 +62,7 @@ class Network:
 
 
 class Cluster:
-    """A scheduler and workers of one thread each, as processes of their own, on hosts of a network perhaps."""
+    """Scheduler and workers of one thread each as processes, on the hosts of a network if there is one."""
 
     def __init__(self, folder, stack, network=None):
         self.file, self.stack, self.network = str(folder / "scheduler.json"), stack, network
@@ -71,6 +71,7 @@ class Cluster:
         self.workers, self.links = [], []
 
     def start(self, kind, *arguments, host=None):
+        """Start a scheduler or a worker, and return its process."""
         command = [
             *([] if host is None else ["ip", "netns", "exec", host]),
             sys.executable,
@@ -87,81 +88,87 @@ class Cluster:
 
     @staticmethod
     def end(process):
+        """Kill a process and wait for its end."""
         process.send_signal(signal.SIGKILL)
         process.wait()
 
-    def add(self):
-        host, address = (None, "127.0.0.1") if self.network is None else self.network.host()
+    def add_worker(self):
+        """Start another worker."""
+        host, address = (None, "127.0.0.1") if self.network is None else self.network.add_host()
         arguments = ("--nthreads", "1", "--no-nanny", "--no-dashboard", "--host", address)
         self.workers.append(self.start("worker", *arguments, host=host))
         self.links.append(host)
-        return self.workers[-1]
 
-    def cut(self, worker):
-        """Takes the link of a worker's host down."""
+    def disconnect(self, worker):
+        """Disconnect the host of a worker from the network."""
         ip("link", "set", self.links[worker], "down")
 
 
 @contextmanager
 def cluster(folder, n_workers, hosts=False):
+    """Yield a new cluster and its client; end all processes afterwards."""
     with ExitStack() as stack:
-        made = Cluster(folder, stack, Network(stack) if hosts else None)
+        processes = Cluster(folder, stack, Network(stack) if hosts else None)
         for _ in range(n_workers):
-            made.add()
+            processes.add_worker()
         for _ in range(300):
-            if os.path.exists(made.file):
+            if os.path.exists(processes.file):
                 break
             time.sleep(0.1)
-        with Client(scheduler_file=made.file, timeout=30) as client:
+        with Client(scheduler_file=processes.file, timeout=30) as client:
             client.wait_for_workers(n_workers, timeout=60)
-            yield made, client
+            yield processes, client
 
 
-def once(rng, folder, hosts):
-    """One run, with faults at times that are drawn; returns its seconds, and whether all is equal."""
+def run_once(rng, folder, hosts):
+    """Run fit_many with faults at random times; return its seconds, and whether all results are equal."""
     X = np.random.default_rng(0).normal(size=(200, 3))
     y = np.sin(X[:, 0]) + X[:, 1] * X[:, 2]
     net = NeuralNetwork([3, 20, 1], activation="tanh", loss="mse", scale_X="standardize", seed=rng.randrange(2**32))
-    here, there = nnc.clones(net, 10), nnc.clones(net, 10)
+    local, remote = nnc.clones(net, 10), nnc.clones(net, 10)
     options = {"epochs": 3000, "batch_size": 8, "optimizer": "adam"}
-    nnc.fit_many(here, X, y, **options)
-    with cluster(folder, 3, hosts) as (made, client):
-        silenced = (made.cut, 1) if hosts and rng.random() < 0.5 else (made.workers[1].send_signal, signal.SIGSTOP)
+    nnc.fit_many(local, X, y, **options)
+    with cluster(folder, 3, hosts) as (processes, client):
+        if hosts and rng.random() < 0.5:
+            silence = processes.disconnect, 1
+        else:
+            silence = processes.workers[1].send_signal, signal.SIGSTOP
         faults = [
-            (rng.uniform(0, 3), made.workers[0].send_signal, signal.SIGKILL),
-            (rng.uniform(0, 3), *silenced),
-            (rng.uniform(0, 3), made.add),
+            (rng.uniform(0, 3), processes.workers[0].send_signal, signal.SIGKILL),
+            (rng.uniform(0, 3), *silence),
+            (rng.uniform(0, 3), processes.add_worker),
         ]
-        timers = [Timer(seconds, fault, arguments) for seconds, fault, *arguments in faults]
-        began = time.monotonic()
+        timers = [Timer(delay, fault, arguments) for delay, fault, *arguments in faults]
+        start = time.monotonic()
         for timer in timers:
             timer.start()
-        nnc.dask.fit_many(there, X, y, client, **options)
-        took = time.monotonic() - began
+        nnc.dask.fit_many(remote, X, y, client, **options)
+        seconds = time.monotonic() - start
         for timer in timers:
             timer.join()
-    same = all(a.params.tobytes() == b.params.tobytes() for a, b in zip(here, there, strict=True))
-    return took, same
+    same = all(a.params.tobytes() == b.params.tobytes() for a, b in zip(local, remote, strict=True))
+    return seconds, same
 
 
 def main(arguments=None):
+    """Run the campaign and return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("runs", type=int, nargs="?", default=50)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--hosts", action="store_true", help="workers as hosts in network namespaces")
+    parser.add_argument("runs", type=int, nargs="?", default=50, help="number of runs (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the times of faults (default: %(default)s)")
+    parser.add_argument("--hosts", action="store_true", help="run each worker in its own network namespace")
     args = parser.parse_args(arguments)
     warnings.simplefilter("ignore")
     rng = random.Random(args.seed)
     times = []
     for run in range(args.runs):
         with tempfile.TemporaryDirectory() as folder:
-            took, same = once(rng, Path(folder), args.hosts)
-        times.append(took)
-        print(f"run {run + 1}: {took:.1f} s, {'the same bits' if same else 'OTHER BITS'}", flush=True)
-        if not same or took > BOUND:
+            seconds, same = run_once(rng, Path(folder), args.hosts)
+        times.append(seconds)
+        print(f"run {run + 1}: {seconds:.1f} s, {'results are equal' if same else 'RESULTS DIFFER'}", flush=True)
+        if not same or seconds > MAX_SECONDS:
             print(f"failed: seed {args.seed}, run {run + 1}")
             return 1
-    print(f"{args.runs} runs, every result there and equal; median {np.median(times):.1f} s, most {max(times):.1f} s")
+    print(f"{args.runs} runs, all results are equal; median {np.median(times):.1f} s, longest {max(times):.1f} s")
     return 0
 
 

@@ -1,19 +1,21 @@
-"""Holds `check_gradients` to its word on random networks: right gradients pass, planted errors are found.
+"""Test `check_gradients` on random networks: it must accept correct gradients and detect planted errors.
 
     python tools/campaigns/gradients.py [RUNS] [--first SEED]
 
-A run is a network with all of it drawn: layers, some of them of images, activations, loss, number type, rows, the scale
-of inputs and weights, and how it was trained, from not at all to a loss of 1e-12. Its gradients are checked, and then
-checked once more with a planted error in each layer: one gradient, of those that count and are compared, is wrong by
-1e-5, in float32 by 1e-2.
-Findings are named with the seed of their run, and the exit code is 1 if there is any:
+Each run draws a network: its layers, activations, loss and dtype, the rows, the scales of inputs and weights, and the
+training, which ranges from none to a loss of 1e-12. Some networks are for images. The correct gradients are checked
+first. Then one gradient of each layer is changed by ten times the tolerance (1e-5, or 1e-2 in float32), and the check
+is repeated. Only gradients that the check compares are changed.
 
-- a false alarm: right gradients are called wrong;
-- an error that is missed;
-- a check that says ok though there is a layer of which nothing was compared.
+A finding is
 
-The other figures say how much was compared. 10,000 runs take some ten minutes; OPENBLAS_NUM_THREADS=1 keeps NumPy from
-starting threads for its small matrices.
+- a false alarm: correct gradients are reported as wrong;
+- a planted error that is missed;
+- a layer that is reported as correct although nothing was compared.
+
+Findings are printed with the seed of their run, and the exit status is 1 if there is any. The other figures count the
+comparisons. 10,000 runs take about ten minutes. Set OPENBLAS_NUM_THREADS=1, so that NumPy does not start threads for
+small matrices.
 """
 
 from __future__ import annotations
@@ -42,11 +44,12 @@ if TYPE_CHECKING:
 
     from nnc.layers.base import Layer
 
+# Kinds of trainings; "none" is twice as likely as the others.
 TRAININGS = ("none", "none", "a few epochs", "adam", "lbfgs", "levenberg_marquardt", "xor", "iris")
 
 
 class Run(NamedTuple):
-    """A network and rows, as `check_gradients` takes them."""
+    """Network, rows and targets for `check_gradients`, and the kind of training."""
 
     net: NeuralNetwork
     X: NDArray[Any]
@@ -54,21 +57,21 @@ class Run(NamedTuple):
     training: str
 
 
-def draw(seed: int) -> Run:
-    """The run of this seed."""
+def draw_run(seed: int) -> Run:
+    """Return the run of a seed."""
     rng = np.random.default_rng(seed)
     training = str(rng.choice(TRAININGS))
     if training in ("xor", "iris"):
-        return known(training, rng)
+        return data_set_run(training, rng)
     name = str(rng.choice(losses.NAMES))
     row = losses.ROWS[name]
     hidden = [str(rng.choice(activations.HIDDEN)) for _ in range(rng.integers(0, 4))]
     output = row.output if row.output_required else str(rng.choice(activations.NAMES))
-    least = 2 if output == "softmax" else 1
-    sizes = [*rng.integers(1, rng.choice([7, 7, 7, 25]), 1 + len(hidden)), rng.integers(least, 5)]
+    min_outputs = 2 if output == "softmax" else 1
+    sizes = [*rng.integers(1, rng.choice([7, 7, 7, 25]), 1 + len(hidden)), rng.integers(min_outputs, 5)]
     layers: list[Layer | int] = [int(n) for n in sizes]
     if rng.integers(4) == 0 and training != "levenberg_marquardt":
-        layers = [*of_images(rng), *layers[1:]]
+        layers = [*image_layers(rng), *layers[1:]]
     parameter = {"huber": rng.uniform(0.1, 2), "quantile": rng.uniform(0.1, 0.9), "cross_entropy": rng.choice([0, 0.1])}
     net = NeuralNetwork(
         layers,
@@ -87,48 +90,48 @@ def draw(seed: int) -> Run:
     n = int(rng.choice([1, 2, 5, 20, 100]))
     X = rng.normal(size=(n, net.sizes[0])) * 10 ** rng.uniform(-3, 3)
     if net.model.stack.has_image_input and rng.integers(2):
-        X[abs(X) < np.quantile(abs(X), 0.8)] = X.flat[0]  # a background, which pools find the same everywhere
+        X[abs(X) < np.quantile(abs(X), 0.8)] = X.flat[0]  # a constant background, which makes ties in pools
     y = targets(row.target_type, rng, n, int(sizes[-1]))
-    # Where a training diverges, the last finite weights are as good as any.
+    # If the training diverges, the network has its last finite weights, which serve as well.
     with warnings.catch_warnings(), contextlib.suppress(nnc.DivergedError):
         warnings.simplefilter("ignore")
         train(net, X, y, training)
     return Run(net, X, y, training)
 
 
-def of_images(rng: np.random.Generator) -> list[Layer]:
-    """Layers of images, small ones."""
+def image_layers(rng: np.random.Generator) -> list[Layer]:
+    """Draw layers for small images."""
     shape = tuple(int(n) for n in rng.integers([3, 3, 1], [9, 9, 4]))
     layers: list[Layer] = [Input(*shape)]
     for _ in range(rng.integers(1, 5)):
         size, stride = ((int(a), int(b)) for a, b in rng.integers(1, 4, (2, 2)))
-        kind: Layer = (
+        layer: Layer = (
             Conv2D(int(rng.integers(1, 5)), size, stride=stride, padding=str(rng.choice(["valid", "same"]))),
             MaxPool2D(size, stride),
             AvgPool2D(size, stride),
             GlobalAvgPool2D(),
         )[rng.choice(4, p=[0.5, 0.3, 0.15, 0.05])]
-        with contextlib.suppress(ValueError):  # it does not fit any more
-            shape = kind.output_shape(shape)
-            layers.append(kind)
+        with contextlib.suppress(ValueError):  # the image is smaller than the window
+            shape = layer.output_shape(shape)
+            layers.append(layer)
     return layers
 
 
-def targets(takes: str, rng: np.random.Generator, n: int, n_out: int) -> NDArray[Any]:
-    """Targets of a kind that a loss takes."""
-    if takes == "counts":
+def targets(target_type: str, rng: np.random.Generator, n: int, n_out: int) -> NDArray[Any]:
+    """Draw targets of the type that a loss needs."""
+    if target_type == "counts":
         return rng.integers(0, 5, (n, n_out))
-    if takes == "multilabel":
+    if target_type == "multilabel":
         return rng.integers(0, 2, (n, n_out)) if rng.integers(2) else rng.uniform(size=(n, n_out))
-    if takes == "plus_minus_one":
+    if target_type == "plus_minus_one":
         return rng.choice([-1.0, 1.0], (n, n_out))
-    if takes == "probabilities":
+    if target_type == "probabilities":
         return rng.dirichlet(np.ones(n_out), n) if rng.integers(2) else np.eye(n_out)[rng.integers(0, n_out, n)]
     return rng.uniform(0.1, 0.9, (n, n_out)) * 10 ** rng.choice([0, 0, 3])
 
 
 def train(net: NeuralNetwork, X: NDArray[Any], y: NDArray[Any], training: str) -> None:
-    """Trains as it is called, as long as the loss falls."""
+    """Train a network with one of TRAININGS."""
     if training == "a few epochs":
         net.fit(X, y, epochs=20, lr=0.01)
     elif training == "adam":
@@ -139,8 +142,8 @@ def train(net: NeuralNetwork, X: NDArray[Any], y: NDArray[Any], training: str) -
         net.fit(X, y, epochs=200, optimizer="lbfgs", target_loss=1e-12)
 
 
-def known(training: str, rng: np.random.Generator) -> Run:
-    """Data that everybody knows, learned by heart."""
+def data_set_run(training: str, rng: np.random.Generator) -> Run:
+    """Return a run with a network that was trained on XOR or on the iris data."""
     dtype, seed = str(rng.choice(["float64", "float32"])), int(rng.integers(1000))
     activation = str(rng.choice(activations.HIDDEN))
     if training == "xor":
@@ -161,7 +164,7 @@ def known(training: str, rng: np.random.Generator) -> Run:
 
 
 def findings(run: Run, rng: np.random.Generator, counts: Counter[str]) -> Iterator[str]:
-    """What is wrong in the check of a run; `counts` goes on counting."""
+    """Yield the findings of a run, and update `counts`."""
     net, dtype = run.net, run.net.dtype.name
     data = net.converter.data(run.X, run.y)
     gradients = net.gradients(run.X, run.y)
@@ -169,54 +172,55 @@ def findings(run: Run, rng: np.random.Generator, counts: Counter[str]) -> Iterat
     kind = "trained" if run.training not in ("none", "a few epochs") else "new"
     kind = f"{dtype}, {kind}"
     counts[f"{kind}: networks"] += 1
-    counts[f"{kind}: networks that are ok"] += check.ok
+    counts[f"{kind}: networks without wrong gradients"] += check.ok
     for layer in check.layers:
         for name in ("n_params", "checked", "kinks", "uncertain", "by_both"):
             counts[f"{kind}: parameters, {name}"] += getattr(layer, name)
         if layer.wrong:
             yield f"false alarm: {layer}"
         if layer.checked + layer.kinks + layer.uncertain != layer.n_params or (layer.ok and not layer.checked):
-            yield f"counts: {layer}"
+            yield f"inconsistent counts: {layer}"
     planted = []
     for l, layer in enumerate(compare(Problem(net, data.X, data.target), gradients, net.dtype)[0]):
-        places = np.argwhere(layer.compared & (layer.scale == np.maximum(abs(layer.computed), abs(layer.expected))))
-        if len(places) == 0:
+        positions = np.argwhere(layer.compared & (layer.scale == np.maximum(abs(layer.computed), abs(layer.expected))))
+        if len(positions) == 0:
             continue
-        i, j = rng.choice(places)
+        i, j = rng.choice(positions)
         dW, db = (None if part is None else np.array(part, np.float64) for part in gradients[l])
-        part, at = (dW, (i, j)) if i < len(dW) else (db, j)
-        part[at] *= 1 + float(rng.choice([-10, 10])) * TOLERANCE[dtype]
+        array, index = (dW, (i, j)) if i < len(dW) else (db, j)
+        array[index] *= 1 + float(rng.choice([-10, 10])) * TOLERANCE[dtype]
         gradients[l] = dW, db
         planted.append(l)
     check = check_gradients(net, data.X, data.target, gradients=gradients)
     for l in planted:
         counts[f"{kind}: planted errors"] += 1
         if not check.layers[l].wrong:
-            yield f"missed: {check.layers[l]}"
+            yield f"missed error: {check.layers[l]}"
 
 
 def campaign(runs: int, first: int = 0) -> tuple[list[str], Counter[str]]:
-    """All findings, and the figures."""
+    """Run the seeds from `first` on; return all findings and the counts."""
     counts: Counter[str] = Counter()
-    found = []
+    lines = []
     with np.errstate(all="ignore"):  # some networks overflow
         for seed in range(first, first + runs):
-            run = draw(seed)
+            run = draw_run(seed)
             for text in findings(run, np.random.default_rng(seed), counts):
-                found.append(f"run {seed}, {run.training}, {run.net!r}: {text}")
-    return found, counts
+                lines.append(f"run {seed}, {run.training}, {run.net!r}: {text}")
+    return lines, counts
 
 
-def main(given: list[str] | None = None) -> int:
+def main(arguments: list[str] | None = None) -> int:
+    """Run the campaign and return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("runs", nargs="?", type=int, default=1000)
-    parser.add_argument("--first", type=int, default=0, help="the seed of the first run")
-    arguments = parser.parse_args(given)
-    found, counts = campaign(arguments.runs, arguments.first)
+    parser.add_argument("runs", nargs="?", type=int, default=1000, help="number of runs (default: %(default)s)")
+    parser.add_argument("--first", type=int, default=0, help="seed of the first run (default: %(default)s)")
+    options = parser.parse_args(arguments)
+    lines, counts = campaign(options.runs, options.first)
     for name in sorted(counts):
         print(f"{name}: {counts[name]:,}")
-    print(*found, f"{len(found)} findings in {arguments.runs:,} runs", sep="\n")
-    return 1 if found else 0
+    print(*lines, f"{len(lines)} findings in {options.runs:,} runs", sep="\n")
+    return 1 if lines else 0
 
 
 if __name__ == "__main__":

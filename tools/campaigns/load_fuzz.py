@@ -1,19 +1,21 @@
-"""Feeds `NeuralNetwork.load` with networks in which something is wrong; looks for anything but a clean refusal.
+"""Pass damaged model files to `NeuralNetwork.load`, which must load them completely or raise an OSError.
 
     python tools/campaigns/load_fuzz.py --seconds 60
-    python tools/campaigns/load_fuzz.py --seconds 60 --guided    # by coverage, with atheris
+    python tools/campaigns/load_fuzz.py --seconds 60 --guided    # guided by coverage, with atheris
 
-Documents of all kinds (both versions, images, every optimizer and schedule, classes, scalings, names, dropout) are
-changed where a reader may be wrong: numbers at the ends of their ranges, other types, members and rows that are gone,
-there twice, swapped or taken from another document, or raw text. Of each that still is a document the checksum is made
-anew, and the self-test is taken out half of the times, so that the checks behind them are reached. What is read must
-predict (or refuse the row, where a scaling takes it out of the range), be saved and read again as the same document
-that predicts the same, and train for an epoch (or say why not, with a ValueError or a DivergedError); what is not must
-raise an OSError, with a message. A third of the inputs are safetensors files: such a document with its numbers taken
-out, and often with something wrong in the header, too, or in the bytes. Anything else is a finding, as is an input that
-takes longer than ten seconds. --seed gives the same inputs again.
+The original documents cover both format versions, images, every optimizer and schedule, classes, scalings, feature
+names and dropout. Members and items are replaced, deleted, duplicated, swapped or copied from another document; numbers
+become extreme or get another type; raw text is inserted. The checksum is updated afterwards, and half of the documents
+lose their self-test, so that later checks are reached. About a third of the inputs are safetensors files, with
+additional changes of the header and of the bytes.
 
-It prints the findings and how many inputs there were, and exits 1 with findings.
+- A loaded network must predict, or raise a ValueError if a scaling moves the row out of range.
+- After saving and loading, the document and the predictions must be the same.
+- It must train for an epoch, or raise a ValueError or DivergedError.
+- All other inputs must raise an OSError with a message.
+
+Anything else is a finding, and so is an input that takes longer than ten seconds. The same --seed gives the same
+inputs. The campaign prints the findings and the number of inputs, and exits with status 1 if there are any findings.
 """
 
 import argparse
@@ -39,8 +41,9 @@ from nnc._registry import activations, losses, optimizers
 from nnc._serialization import safetensors
 from nnc.layers import AvgPool2D, Conv2D, Dense, Dropout, GlobalAvgPool2D, Input, MaxPool2D, layer_classes_by_type
 
-SLOW = 10  # seconds
-LARGE = 10**6  # numbers in a row, which a small file of images may claim, and only who trains it pays for
+MAX_SECONDS = 10  # of one input
+MAX_ROW_SIZE = 10**6  # do not train on larger rows; a small file may declare a huge image
+# Values that replace parts of documents.
 SPECIAL: list[Any] = [
     *[None, True, False, "", "a", "dense", "sgd", "\ud800", [], {}, [[]], [0], {"name": "sgd"}, {"name": []}],
     *[0, 1, -1, 2, 3, 7, 2**31, 2**53 + 1, 2**63 - 1, 2**63, 2**64 - 1, 2**64, 10**400, -(2**63)],
@@ -66,7 +69,7 @@ SCHEDULES: list[Any] = [
 
 
 def networks() -> Iterator[nnc.NeuralNetwork]:
-    """Small networks, each after a fit of three epochs, that together have everything a file can hold."""
+    """Yield small trained networks, which together contain everything that a file can store."""
     rng = np.random.default_rng(0)
     X, numbers = rng.normal(size=(8, 2)), rng.uniform(0.1, 0.9, (8, 1))
     for name in optimizers.ROWS:
@@ -104,80 +107,81 @@ def networks() -> Iterator[nnc.NeuralNetwork]:
 
 
 def documents() -> list[dict[str, Any]]:
+    """Return the original documents, each network with and without checkpoint."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        found = [json.loads(net.to_json(checkpoint)) for net in networks() for checkpoint in (False, True)]
-    named = next(document for document in found if document["layers"][0].get("n_in") == 2)
+        originals = [json.loads(net.to_json(checkpoint)) for net in networks() for checkpoint in (False, True)]
+    named = next(document for document in originals if document["layers"][0].get("n_in") == 2)
     named["feature_names"] = ["a", "\u00e9"]
-    return found
+    return originals
 
 
-def places(part: Any) -> list[tuple[Any, Any]]:
-    """Every member and item anywhere in a document: what holds it, and its key there."""
-    found: list[tuple[Any, Any]] = []
+def all_items(part: Any) -> list[tuple[Any, Any]]:
+    """Return the container and the key of every member and item of a document, at all levels."""
+    items: list[tuple[Any, Any]] = []
     stack = [part]
     while stack:
         inner = stack.pop()
         for key in list(inner) if isinstance(inner, dict) else range(len(inner)):
-            found.append((inner, key))
+            items.append((inner, key))
             if isinstance(inner[key], (dict, list)):
                 stack.append(inner[key])
-    return found
+    return items
 
 
-def change(draw: random.Random, document: Any, others: list[Any]) -> None:
-    """Makes one thing wrong in a document."""
+def change(rng: random.Random, document: Any, others: list[Any]) -> None:
+    """Change one member or item of a document."""
     if not document:
         return
-    part, key = draw.choice(places(document))
+    part, key = rng.choice(all_items(document))
     value = part.get(key) if isinstance(part, dict) else part[key]
-    way = draw.randrange(9)
+    way = rng.randrange(9)
     if way == 0:
         del part[key]
     elif way == 1 and isinstance(part, list):
         part.insert(key, deepcopy(value))
     elif way == 1:
-        part[draw.choice(["x", "dropout", "feature_names", "alpha", "\u00e9", "state", "lr", *part])] = deepcopy(value)
+        part[rng.choice(["x", "dropout", "feature_names", "alpha", "\u00e9", "state", "lr", *part])] = deepcopy(value)
     elif way == 2:
-        other, other_key = draw.choice(places(draw.choice(others)))
+        other, other_key = rng.choice(all_items(rng.choice(others)))
         part[key] = deepcopy(other[other_key])
     elif way == 3:
-        other, other_key = draw.choice(places(document))
+        other, other_key = rng.choice(all_items(document))
         part[key], other[other_key] = deepcopy(other[other_key]), deepcopy(value)
     elif way == 4 and isinstance(value, (int, float)):
-        with_sign = draw.choice([1, -1]) * value
-        part[key] = with_sign + draw.choice([0, 1, -1, 0.5, 1e-9]) if abs(value) < 1e300 else with_sign
+        with_sign = rng.choice([1, -1]) * value
+        part[key] = with_sign + rng.choice([0, 1, -1, 0.5, 1e-9]) if abs(value) < 1e300 else with_sign
     elif way == 5 and isinstance(value, list):
-        part[key] = value * draw.choice([0, 2, 3])
+        part[key] = value * rng.choice([0, 2, 3])
     elif way == 6 and isinstance(value, (int, float)) and abs(value) < 2**53:
-        part[key] = draw.choice([int(value), float(value), str(value), [value], value * 1e300])
+        part[key] = rng.choice([int(value), float(value), str(value), [value], value * 1e300])
     else:
-        part[key] = deepcopy(draw.choice(SPECIAL))
+        part[key] = deepcopy(rng.choice(SPECIAL))
 
 
-def signed(draw: random.Random, document: Any) -> str:
-    """The text of a document, with a checksum that fits where it can be checked, and often without its self-test."""
+def to_text(rng: random.Random, document: Any) -> str:
+    """Return the text of a document with a correct checksum if possible, and often without its self-test."""
     if isinstance(document, dict):
-        if draw.random() < 0.5:
+        if rng.random() < 0.5:
             document.pop("self_test", None)
         document.pop("sha256", None)
-        with suppress(ArithmeticError, TypeError, ValueError):  # an unsigned one is read as well
+        with suppress(ArithmeticError, TypeError, ValueError):  # documents without a checksum can be loaded as well
             document["sha256"] = _serialization.checksum(_serialization.document.validated_document(document))
     return json.dumps(document)
 
 
-def spoiled(draw: random.Random, text: str) -> str:
-    """A text with another piece somewhere."""
-    start = draw.randrange(len(text) + 1)
-    middle = draw.choice(["", *'[]{},"-', "\\ud800", "1e999", "\x00", "null", "9" * 5000, "[" * 2000])
-    return text[:start] + middle + text[start + draw.choice([0, 1, 3, 1000]) :]
+def damage_text(rng: random.Random, text: str) -> str:
+    """Return a text with a random insertion or replacement."""
+    start = rng.randrange(len(text) + 1)
+    middle = rng.choice(["", *'[]{},"-', "\\ud800", "1e999", "\x00", "null", "9" * 5000, "[" * 2000])
+    return text[:start] + middle + text[start + rng.choice([0, 1, 3, 1000]) :]
 
 
-def packed(draw: random.Random, document: Any) -> bytes:
-    """A document as a safetensors file, whose checksum fits where it says the same tensors."""
+def to_safetensors(rng: random.Random, document: Any) -> bytes:
+    """Return a document as a safetensors file with a correct checksum; header and bytes may be damaged."""
     arrays: dict[str, Any] = {}
     kind = "F32" if isinstance(document, dict) and document.get("dtype") == "float32" else "F64"
-    for part, key in places(document):
+    for part, key in all_items(document):
         if key in ("W", "b", "moments") and isinstance(part, dict) and isinstance(part[key], list):
             with suppress(ArithmeticError, TypeError, ValueError):
                 array = np.array(part[key], safetensors.TYPES[kind])
@@ -187,141 +191,146 @@ def packed(draw: random.Random, document: Any) -> bytes:
                 elif part is document.get("training"):
                     arrays |= {f"training.moments.{i}": row for i, row in enumerate(array)}
                     part[key] = [None] * len(array)
-    text, at = json.dumps(document), 0
+    text, offset = json.dumps(document), 0
     header: dict[str, Any] = {"__metadata__": {"nnc": text, "sha256": safetensors._checksum(text, arrays)}}
     for name, array in arrays.items():
-        header[name] = {"dtype": kind, "shape": list(array.shape), "data_offsets": [at, at + array.nbytes]}
-        at += array.nbytes
-    if draw.random() < 0.3:
-        change(draw, header, [header])
+        header[name] = {"dtype": kind, "shape": list(array.shape), "data_offsets": [offset, offset + array.nbytes]}
+        offset += array.nbytes
+    if rng.random() < 0.3:
+        change(rng, header, [header])
     head = json.dumps(header).encode()
     content = b"".join([len(head).to_bytes(8, "little"), head, *(array.tobytes() for array in arrays.values())])
-    if draw.random() < 0.2:
-        start = draw.randrange(len(content))
-        content = content[:start] + draw.randbytes(draw.choice([0, 1, 8])) + content[start + draw.choice([0, 1, 8]) :]
+    if rng.random() < 0.2:
+        start = rng.randrange(len(content))
+        content = content[:start] + rng.randbytes(rng.choice([0, 1, 8])) + content[start + rng.choice([0, 1, 8]) :]
     return content
 
 
-KINDS = "model", "network"  # error messages use these nouns for a text and for a safetensors file
+KINDS = "model", "network"  # nouns of error messages for a text and for a safetensors file
 
 
 def read(content: str | bytes) -> nnc.NeuralNetwork:
-    """The network of a text, or of a safetensors file."""
+    """Return the network in a JSON text or in a safetensors file."""
     if isinstance(content, str):
         return nnc.from_json(content)
     return nnc.NeuralNetwork._from_document(safetensors.loads(content, "the JSON text"), "the JSON text", None)
 
 
-def written(net: nnc.NeuralNetwork, like: str | bytes) -> str | bytes:
-    """And back, in the format of `like`."""
+def write(net: nnc.NeuralNetwork, original: str | bytes) -> str | bytes:
+    """Return the file of a network, in the format of `original`."""
     checkpoint = net.state is not None
-    return net.to_json(checkpoint) if isinstance(like, str) else safetensors.dumps(net._document(checkpoint, np.array))
+    return (
+        net.to_json(checkpoint) if isinstance(original, str) else safetensors.dumps(net._document(checkpoint, np.array))
+    )
 
 
-def judge(text: str | bytes) -> str:
-    """What became of a text or a file: "read", or "refused". Everything else is raised."""
+def check_input(text: str | bytes) -> str:
+    """Return "loaded" or "rejected" if the input is handled correctly; raise an exception otherwise."""
     try:
         net = read(text)
     except OSError as error:
-        if not str(error).startswith(tuple(f"cannot load the {what} from the JSON text: " for what in KINDS)):
-            raise AssertionError("it is refused with another message") from error
-        return "refused"
-    if max(prod(layer.shape_in) for layer in net.layers) > LARGE:
-        return "read"
+        if not str(error).startswith(tuple(f"cannot load the {kind} from the JSON text: " for kind in KINDS)):
+            raise AssertionError("the message must begin with 'cannot load'") from error
+        return "rejected"
+    if max(prod(layer.shape_in) for layer in net.layers) > MAX_ROW_SIZE:
+        return "loaded"
     P = None
     try:
         P = net.predict(np.zeros((2, net.sizes[0])))
-    except ValueError as error:  # a scaling that takes zero out of the range of the dtype
+    except ValueError as error:  # a scaling may move zero out of the range of the dtype
         if net.converter.to_dict()["scale_X"] is None:
-            raise AssertionError("predict refuses zeros") from error
-    again = written(net, text)
-    other = read(again)
-    assert written(other, text) == again, "saved again, it is another document"
+            raise AssertionError("predict must accept zeros without a scaling") from error
+    file = write(net, text)
+    reloaded = read(file)
+    assert write(reloaded, text) == file, "the document must be the same after saving and loading"
     if P is not None:
-        Q = other.predict(np.zeros((2, net.sizes[0])))
-        assert P.tobytes() == Q.tobytes() or np.array_equal(P, Q, equal_nan=True), "saved again, it predicts otherwise"
+        Q = reloaded.predict(np.zeros((2, net.sizes[0])))
+        assert P.tobytes() == Q.tobytes() or np.array_equal(P, Q, equal_nan=True), (
+            "a saved network must predict the same"
+        )
     classes = net.converter.classes
     y = np.full((2, net.sizes[-1]), 0.5) if classes is None else [classes[0], classes[1]]
     with suppress(nnc.DivergedError, ValueError):
         net.copy().fit(np.zeros((2, net.sizes[0])), y, epochs=1)
-    return "read"
+    return "loaded"
 
 
 def fuzz(seconds: float, seed: int, report: Callable[[str], None]) -> None:
-    """Mutates for a time."""
-    whole = documents()
-    draw = random.Random(seed)
-    counts = {"read": 0, "refused": 0}
+    """Check random inputs for some seconds, and report findings."""
+    originals = documents()
+    rng = random.Random(seed)
+    counts = {"loaded": 0, "rejected": 0}
     findings: dict[str, str] = {}
     end = time.monotonic() + seconds
     while time.monotonic() < end:
-        document = deepcopy(draw.choice(whole))
-        for _ in range(draw.choice([1, 1, 1, 2, 3])):
-            change(draw, document, whole)
-        text: str | bytes = signed(draw, document)
-        if draw.random() < 0.3:
-            text = packed(draw, json.loads(text))
-        elif draw.random() < 0.1:
-            text = spoiled(draw, text)
+        document = deepcopy(rng.choice(originals))
+        for _ in range(rng.choice([1, 1, 1, 2, 3])):
+            change(rng, document, originals)
+        text: str | bytes = to_text(rng, document)
+        if rng.random() < 0.3:
+            text = to_safetensors(rng, json.loads(text))
+        elif rng.random() < 0.1:
+            text = damage_text(rng, text)
         start = time.monotonic()
         try:
-            counts[judge(text)] += 1
+            counts[check_input(text)] += 1
         except Exception as error:
-            place = traceback.extract_tb(error.__traceback__)[-1]
-            key = f"{type(error).__name__} in {place.filename}:{place.lineno}"
+            frame = traceback.extract_tb(error.__traceback__)[-1]
+            key = f"{type(error).__name__} in {frame.filename}:{frame.lineno}"
             if key not in findings:
                 findings[key] = repr(text)
-                report(f"{key}: {error}\n  of {text!r}")
-        if time.monotonic() - start > SLOW:
-            report(f"slow: {text!r}")
+                report(f"{key}: {error}\n  input: {text!r}")
+        if time.monotonic() - start > MAX_SECONDS:
+            report(f"takes longer than {MAX_SECONDS} seconds: {text!r}")
     n = sum(counts.values())
-    print(f"{n} inputs, {counts['read']} read, {counts['refused']} refused, {len(findings)} findings")
+    print(f"{n} inputs, {counts['loaded']} loaded, {counts['rejected']} rejected, {len(findings)} findings")
 
 
 def guided(seconds: float, seed: int) -> None:
-    """The same, where atheris draws and keeps what reaches something new; it ends the process by itself."""
+    """Check inputs that atheris selects by code coverage; atheris ends the process."""
     import atheris  # type: ignore[import-not-found]
 
     for module in [module for name, module in sys.modules.items() if name.startswith("nnc.")]:
         for name, function in vars(module).items():
             if isinstance(function, FunctionType) and function.__module__ == module.__name__:
                 setattr(module, name, atheris.instrument_func(function))
-    whole = documents()
-    texts = [json.dumps(document) for document in whole]
+    originals = documents()
+    texts = [json.dumps(document) for document in originals]
 
-    def one(content: bytes) -> None:
-        draw = random.Random(content[:8])
-        document = deepcopy(draw.choice(whole))
+    def check_bytes(content: bytes) -> None:
+        rng = random.Random(content[:8])
+        document = deepcopy(rng.choice(originals))
         for _ in range(1 + len(content) // 8):
-            change(draw, document, whole)
-        text = signed(draw, document) if len(content) % 4 else spoiled(draw, draw.choice(texts))
-        judge(text)
+            change(rng, document, originals)
+        text = to_text(rng, document) if len(content) % 4 else damage_text(rng, rng.choice(texts))
+        check_input(text)
 
     folder = tempfile.mkdtemp()
-    print(f"inputs that fail go to {folder}")
-    limits = [f"-max_total_time={int(seconds)}", f"-timeout={SLOW}", f"-seed={seed or 1}"]
-    atheris.Setup([sys.argv[0], f"-artifact_prefix={folder}/", *limits], one)
+    print(f"inputs with findings are written to {folder}")
+    limits = [f"-max_total_time={int(seconds)}", f"-timeout={MAX_SECONDS}", f"-seed={seed or 1}"]
+    atheris.Setup([sys.argv[0], f"-artifact_prefix={folder}/", *limits], check_bytes)
     atheris.Fuzz()
 
 
 def main(arguments: list[str] | None = None) -> int:
+    """Run the campaign and return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=60)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--guided", action="store_true", help="by coverage, with atheris")
+    parser.add_argument("--seconds", type=float, default=60, help="duration (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the inputs (default: %(default)s)")
+    parser.add_argument("--guided", action="store_true", help="select inputs by code coverage; needs atheris")
     options = parser.parse_args(arguments)
     if options.guided:
         guided(options.seconds, options.seed)
-    found: list[str] = []
+    findings: list[str] = []
 
     def report(finding: str) -> None:
-        found.append(finding)
+        findings.append(finding)
         print(finding[:2000], flush=True)
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         fuzz(options.seconds, options.seed, report)
-    return bool(found)
+    return bool(findings)
 
 
 if __name__ == "__main__":

@@ -1,18 +1,18 @@
-"""Read random models of PyTorch and Keras: each is refused by name, or the network agrees with it.
+"""Read random models of PyTorch and Keras: each must be rejected with a clear message, or read correctly.
 
     python tools/campaigns/readers.py [--models N] [--sources torch keras] [--first SEED]
 
-A model is a chain of layers for images or vectors. Half of the models deviate in one place: by a layer of another
-type, an attribute, a subclass, a hook, a parametrization, another dtype. For each model the campaign checks that
+A model is a chain of layers for images or vectors. Half of the models may have one unusual feature: a layer of another
+type, an attribute, a subclass, a hook, a parametrization or another dtype. For each model the campaign checks that
 
-- `from_torch` or `from_keras` with verify=False returns a network that agrees with the model on new rows, or raises a
-  ValueError or TypeError that names the problem, and nothing else;
-- the verification does not refuse what agrees;
-- the model and the random states are as before;
-- a network that was read from PyTorch comes back from `to_torch`.
+- `from_torch` or `from_keras` with verify=False returns a network with the same outputs on new rows, or raises a
+  ValueError or TypeError that names the unsupported part,
+- the verification accepts a network with the same outputs,
+- the model and the random states do not change,
+- the network is the same after `to_torch` and `from_torch`.
 
-Findings are printed with the seed of their model, and the exit code is 1 if there is any. tests/test_readers.py draws
-models of the same kind with hypothesis. Models of Keras run on the backend KERAS_BACKEND, by default PyTorch.
+Findings are printed with the seed of their model, and the exit status is 1 if there is any. tests/test_readers.py draws
+models of the same kind with hypothesis. Models of Keras run on the backend KERAS_BACKEND (default: PyTorch).
 """
 
 from __future__ import annotations
@@ -39,10 +39,13 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    One = Callable[[Sequence[Any]], Any]  # chooses one of several things
-    Odd = Callable[[], bool]  # returns whether to deviate here
+    Choose = Callable[[Sequence[Any]], Any]  # chooses one of several values
+    IsUnusual = Callable[[], bool]  # returns whether to add the unusual feature here
 
-TOLERANCES = {"float32": 1e-4, "float64": 1e-9}  # relative to the largest output; ten times those of the verification
+TOLERANCES = {
+    "float32": 1e-4,
+    "float64": 1e-9,
+}  # relative to the largest output; ten times the tolerances of the verification
 N_ROWS = 12
 
 
@@ -52,13 +55,13 @@ class Model(NamedTuple):
     Attributes
     ----------
     text : str
-        What findings show.
+        Description for findings.
     read : callable
-        Returns the network; takes `verify`.
+        Function of `verify` that returns the network.
     outputs : callable
-        Computes the outputs of the model outside training, for rows in nnc's layout.
+        Function that computes the outputs of the model outside training, for rows in the layout of nnc.
     state : callable
-        Returns everything that reading must leave unchanged, as text.
+        Function that returns as text everything that reading must not change.
     """
 
     text: str
@@ -67,55 +70,58 @@ class Model(NamedTuple):
     state: Callable[[], str]
 
 
-def once(one: One) -> Odd:
-    """Return a function that returns True once, or never: a model deviates in at most one place."""
-    state = {"left": one([False, True])}
+def at_most_once(choose: Choose) -> IsUnusual:
+    """Return a function that returns True at most once, so that a model has at most one unusual feature."""
+    state = {"available": choose([False, True])}
 
-    def odd() -> bool:
-        deviate: bool = state["left"] and one([False, False, True])
-        state["left"] &= not deviate
-        return deviate
+    def is_unusual() -> bool:
+        result: bool = state["available"] and choose([False, False, True])
+        state["available"] &= not result
+        return result
 
-    return odd
+    return is_unusual
 
 
 # ------------------------------------------------------------------------------------------------ PyTorch
 
 
-def torch_model(one: One, seed: int) -> Model:
-    """Draw an nn.Sequential; `seed` is that of its weights."""
+def torch_model(choose: Choose, seed: int) -> Model:
+    """Draw an nn.Sequential, with weights of this seed."""
     import torch
     from torch import nn
 
     torch.manual_seed(seed)
-    images, odd, parts = one([False, True]), once(one), []
-    shape: tuple[int, ...] = (one([1, 2, 3]), one([4, 5, 7]), one([4, 6, 8])) if images else (one([1, 2, 5]),)
-    given = shape
-    if images:
-        for _ in range(one([1, 2])):
-            parts += _torch_images(one, shape[0], odd)
-            shape = _shape_after(nn.Sequential(*parts), given) or shape
+    has_images, is_unusual, parts = choose([False, True]), at_most_once(choose), []
+    shape: tuple[int, ...] = (
+        (choose([1, 2, 3]), choose([4, 5, 7]), choose([4, 6, 8])) if has_images else (choose([1, 2, 5]),)
+    )
+    input_shape = shape
+    if has_images:
+        for _ in range(choose([1, 2])):
+            parts += _torch_images(choose, shape[0], is_unusual)
+            shape = _shape_after(nn.Sequential(*parts), input_shape) or shape
         parts.append(nn.Flatten())
         shape = (int(np.prod(shape)),)
-    for _ in range(one([0, 1, 2])):
-        parts += _torch_vectors(one, shape[0], odd)
-        shape = _shape_after(nn.Sequential(*parts), given) or shape
-    parts.append(nn.Linear(shape[0], one([1, 3]), bias=one([True, False])))
-    parts += one([[], [], [nn.Softmax(1)], [nn.Sigmoid()], [nn.Tanh()], [nn.BatchNorm1d(parts[-1].out_features)]])
+    for _ in range(choose([0, 1, 2])):
+        parts += _torch_vectors(choose, shape[0], is_unusual)
+        shape = _shape_after(nn.Sequential(*parts), input_shape) or shape
+    parts.append(nn.Linear(shape[0], choose([1, 3]), bias=choose([True, False])))
+    parts += choose([[], [], [nn.Softmax(1)], [nn.Sigmoid()], [nn.Tanh()], [nn.BatchNorm1d(parts[-1].out_features)]])
     for part in nn.Sequential(*parts).modules():
         if isinstance(part, (nn.BatchNorm1d, nn.BatchNorm2d)) and part.running_var is not None:
             part.running_var.uniform_(0.5, 2)
             part.running_mean.normal_()
-    if odd():
-        parts = _torch_odd(one, parts)
+    if is_unusual():
+        parts = _add_unusual_torch_feature(choose, parts)
     module = nn.Sequential(*parts)
-    if one([True, False]):
+    if choose([True, False]):
         module = module.double()
-    module.train(one([True, False]))
-    return _of_torch(module, given)
+    module.train(choose([True, False]))
+    return _wrap_torch_module(module, input_shape)
 
 
-def _of_torch(module: Any, given: tuple[int, ...]) -> Model:
+def _wrap_torch_module(module: Any, input_shape: tuple[int, ...]) -> Model:
+    """Return a module of PyTorch as a Model."""
     import torch
 
     dtype = next((p.dtype for p in module.parameters() if p.dtype == torch.float64), torch.float32)
@@ -124,107 +130,122 @@ def _of_torch(module: Any, given: tuple[int, ...]) -> Model:
         modes = [(part, part.training) for part in module.modules()]
         rows = torch.tensor(X.transpose(0, 3, 1, 2) if X.ndim == 4 else X, dtype=dtype)
         with torch.no_grad():
-            found = module.eval()(rows).numpy()
+            result = module.eval()(rows).numpy()
         for part, training in modes:
             part.training = training
-        return found  # type: ignore[no-any-return]
+        return result  # type: ignore[no-any-return]
 
     def state() -> str:
-        plain = [p for p in module.parameters() if type(p) is torch.nn.Parameter and not p.is_meta]
-        arrays = [float(p.double().sum()) for p in plain]
+        parameters = [p for p in module.parameters() if type(p) is torch.nn.Parameter and not p.is_meta]
+        arrays = [float(p.double().sum()) for p in parameters]
         return repr(([part.training for part in module.modules()], arrays, torch.get_rng_state().tolist()))
 
-    shape = (*given[1:], given[0]) if len(given) == 3 else None
+    shape = (*input_shape[1:], input_shape[0]) if len(input_shape) == 3 else None
     return Model(repr(module), lambda verify: nnc.from_torch(module, shape, verify=verify), outputs, state)
 
 
 def _shape_after(module: Any, shape: tuple[int, ...]) -> tuple[int, ...] | None:
-    """Return the shape of a row that a module gives, None if it does not accept its rows."""
+    """Return the shape of an output row of a module, or None if the module raises an error for rows of this shape."""
     import torch
 
     try:
         with torch.no_grad():
-            found = module.eval()(torch.zeros(2, *shape)).shape[1:]
+            output_shape = module.eval()(torch.zeros(2, *shape)).shape[1:]
     except (RuntimeError, ValueError, TypeError, IndexError):
         return None
-    return tuple(found)
+    return tuple(output_shape)
 
 
-def _torch_activation(one: One, odd: Odd) -> list[Any]:
+def _torch_activation(choose: Choose, is_unusual: IsUnusual) -> list[Any]:
+    """Draw an activation, or none."""
     from torch import nn
 
     kinds: list[Callable[[], Any]]
     kinds = [nn.ReLU, nn.Sigmoid, nn.Tanh, nn.LeakyReLU, nn.Softplus, nn.ELU, nn.GELU, nn.SiLU, nn.Mish, nn.SELU]
-    if odd():
+    if is_unusual():
         kinds = [
             nn.ReLU6, nn.Hardsigmoid, nn.Hardswish, nn.Softsign, nn.PReLU, lambda: nn.CELU(2),
             lambda: nn.LeakyReLU(0.2), lambda: nn.Softplus(2), lambda: nn.Softplus(threshold=2), lambda: nn.ELU(0.5),
             lambda: nn.GELU("tanh"),
         ]  # fmt: skip
-        return [one(kinds)()]
-    return [one(kinds)()] if one([True, True, False]) else []
+        return [choose(kinds)()]
+    return [choose(kinds)()] if choose([True, True, False]) else []
 
 
-def _torch_images(one: One, channels: int, odd: Odd) -> list[Any]:
-    """Draw a convolution with what may follow it."""
+def _torch_images(choose: Choose, channels: int, is_unusual: IsUnusual) -> list[Any]:
+    """Draw a convolution and optional layers behind it: batch normalization, activation, pool and dropout."""
     from torch import nn
 
-    n, size = one([1, 2, 4]), one([1, 2, 3, (3, 2)])
-    zeros = one([0, "same", "same", 1 if size == 3 else 0])
-    pad = one([None, None, None, None, (1, 1, 1, 1), (0, 1, 0, 1)])
+    n, size = choose([1, 2, 4]), choose([1, 2, 3, (3, 2)])
+    padding = choose([0, "same", "same", 1 if size == 3 else 0])
+    pad = choose([None, None, None, None, (1, 1, 1, 1), (0, 1, 0, 1)])
     parts: list[Any] = [] if pad is None else [nn.ZeroPad2d(pad)]
-    options: dict[str, Any] = {"stride": 1 if zeros == "same" else one([1, 1, 2]), "padding": 0 if parts else zeros}
-    if odd():
-        options |= one(
+    options: dict[str, Any] = {
+        "stride": 1 if padding == "same" else choose([1, 1, 2]),
+        "padding": 0 if parts else padding,
+    }
+    if is_unusual():
+        options |= choose(
             [{"dilation": 2}, {"padding": 1, "padding_mode": "reflect"}, {"groups": channels}, {"padding": 2}]
         )
     n = n * channels if "groups" in options else n
-    parts.append(nn.Conv2d(channels, n, size, bias=one([True, False]), **options))
-    if one([False, True]):
-        parts.append(nn.BatchNorm2d(n, eps=one([1e-5, 0.1]), momentum=one([0.1, 0.5]), affine=one([True, False])))
-    parts += _torch_activation(one, odd)
+    parts.append(nn.Conv2d(channels, n, size, bias=choose([True, False]), **options))
+    if choose([False, True]):
+        parts.append(
+            nn.BatchNorm2d(n, eps=choose([1e-5, 0.1]), momentum=choose([0.1, 0.5]), affine=choose([True, False]))
+        )
+    parts += _torch_activation(choose, is_unusual)
     pools: list[Any] = [[], [nn.MaxPool2d(2)], [nn.AvgPool2d((2, 1))], [nn.MaxPool2d(2, 1)], [nn.AdaptiveAvgPool2d(1)]]
-    if odd():
+    if is_unusual():
         pools = [
             [nn.MaxPool2d(2, ceil_mode=True)], [nn.MaxPool2d(3, 2, 1)], [nn.MaxPool2d(2, dilation=2)],
             [nn.AvgPool2d(2, ceil_mode=True)], [nn.AvgPool2d(2, divisor_override=3)], [nn.AvgPool2d(3, 1, 1)],
             [nn.AvgPool2d(3, 1, 1, count_include_pad=False)], [nn.AdaptiveAvgPool2d((None, 1))], [nn.LPPool2d(2, 2)],
         ]  # fmt: skip
-    found = one(pools)
-    return [*parts, *found, *(_torch_activation(one, odd) if found else []), *one([[], [], [nn.Dropout2d(0.3)]])]
+    pool = choose(pools)
+    return [
+        *parts,
+        *pool,
+        *(_torch_activation(choose, is_unusual) if pool else []),
+        *choose([[], [], [nn.Dropout2d(0.3)]]),
+    ]
 
 
-def _torch_vectors(one: One, n_in: int, odd: Odd) -> list[Any]:
-    """Draw a linear layer with what may follow it, perhaps repeated."""
+def _torch_vectors(choose: Choose, n_in: int, is_unusual: IsUnusual) -> list[Any]:
+    """Draw a linear layer and optional layers behind it, sometimes twice."""
     from torch import nn
 
-    n = one([n_in, 1, 4])
-    parts: list[Any] = [nn.Linear(n_in, n, bias=one([True, False]))]
-    norms: list[Any] = [[], [nn.BatchNorm1d(n, eps=one([1e-5, 0.1]), affine=one([True, False]))]]
-    if odd():
+    n = choose([n_in, 1, 4])
+    parts: list[Any] = [nn.Linear(n_in, n, bias=choose([True, False]))]
+    norms: list[Any] = [[], [nn.BatchNorm1d(n, eps=choose([1e-5, 0.1]), affine=choose([True, False]))]]
+    if is_unusual():
         norms = [[nn.BatchNorm1d(n, momentum=None)], [nn.LayerNorm(n)], [nn.BatchNorm1d(n, track_running_stats=False)]]
-    parts += one(norms)
-    parts += _torch_activation(one, odd)
-    parts += one([[], [nn.Dropout(0.2)], [nn.Identity()], [nn.Flatten()], [nn.BatchNorm1d(n)]])
-    if one([False, True]):
+    parts += choose(norms)
+    parts += _torch_activation(choose, is_unusual)
+    parts += choose([[], [nn.Dropout(0.2)], [nn.Identity()], [nn.Flatten()], [nn.BatchNorm1d(n)]])
+    if choose([False, True]):
         parts = [nn.Sequential(*parts)]
-    return parts * (2 if n == n_in and one([False, True]) else 1)
+    return parts * (2 if n == n_in and choose([False, True]) else 1)
 
 
-def _torch_odd(one: One, parts: list[Any]) -> list[Any]:
+def _add_unusual_torch_feature(choose: Choose, parts: list[Any]) -> list[Any]:
     """Replace, insert or change one module."""
     import torch
     from torch import nn
     from torch.nn.utils import parametrizations, prune
 
-    place = one(range(len(parts)))
-    part = parts[place]
+    index = choose(range(len(parts)))
+    part = parts[index]
 
     class Doubled(nn.Linear):
+        """Subclass with doubled outputs."""
+
         def forward(self, x: Any) -> Any:
             return 2 * super().forward(x)
 
     class Reversed(nn.Sequential):
+        """Subclass that runs its layers in reverse order."""
+
         def forward(self, x: Any) -> Any:
             for layer in [*self][::-1]:
                 x = layer(x)
@@ -238,52 +259,52 @@ def _torch_odd(one: One, parts: list[Any]) -> list[Any]:
         Doubled(4, 4), Reversed(nn.Tanh(), nn.ReLU()),
     ]  # fmt: skip
 
-    def changed(change: Callable[[Any], Any]) -> Any:
+    def apply(change: Callable[[Any], Any]) -> Any:
         if part is not None:
             change(part)
         return part
 
-    replaced: list[Callable[[], Any]] = [
-        lambda: changed(lambda p: p.register_forward_hook(lambda m, x, y: 2 * y)),
-        lambda: changed(lambda p: p.register_forward_pre_hook(lambda m, x: (2 * x[0],))),
-        lambda: changed(lambda p: setattr(p, "forward", lambda x: 2 * x)),
-        lambda: changed(lambda p: p.half()),
-        lambda: changed(lambda p: p.double()),
-        lambda: changed(lambda p: p.to("meta")),
-        lambda: changed(lambda p: [q.data.fill_(torch.inf) for q in p.parameters()]),
+    replacements: list[Callable[[], Any]] = [
+        lambda: apply(lambda p: p.register_forward_hook(lambda m, x, y: 2 * y)),
+        lambda: apply(lambda p: p.register_forward_pre_hook(lambda m, x: (2 * x[0],))),
+        lambda: apply(lambda p: setattr(p, "forward", lambda x: 2 * x)),
+        lambda: apply(lambda p: p.half()),
+        lambda: apply(lambda p: p.double()),
+        lambda: apply(lambda p: p.to("meta")),
+        lambda: apply(lambda p: [q.data.fill_(torch.inf) for q in p.parameters()]),
         lambda: parametrizations.weight_norm(part) if hasattr(part, "in_features") else part,
-        lambda: changed(lambda p: prune.l1_unstructured(p, "weight", 1) if hasattr(p, "in_features") else None),
+        lambda: apply(lambda p: prune.l1_unstructured(p, "weight", 1) if hasattr(p, "in_features") else None),
         lambda: nn.Sequential(part, part),
         lambda: Reversed(part),
     ]
-    if one([True, False]):
-        return [*parts[:place], one(inserted), *parts[place:]]
-    return [*parts[:place], one(replaced)(), *parts[place + 1 :]]
+    if choose([True, False]):
+        return [*parts[:index], choose(inserted), *parts[index:]]
+    return [*parts[:index], choose(replacements)(), *parts[index + 1 :]]
 
 
 # ------------------------------------------------------------------------------------------------ Keras
 
 
-def keras_model(one: One, seed: int) -> Model | None:
-    """Draw a Sequential model, None if Keras itself refuses it; `seed` is that of its weights."""
+def keras_model(choose: Choose, seed: int) -> Model | None:
+    """Draw a Sequential model with weights of this seed; return None if Keras cannot build it."""
     import keras
     from keras import layers
 
-    images, odd = one([False, True]), once(one)
-    shape = (one([4, 5, 7]), one([4, 6, 8]), one([1, 2])) if images else (one([1, 2, 5]),)
-    parts: list[Any] = one(
-        [[], [], [layers.Rescaling(0.5, offset=one([0.0, -1.0]))], [_normalization(one, shape, odd)]]
+    has_images, is_unusual = choose([False, True]), at_most_once(choose)
+    shape = (choose([4, 5, 7]), choose([4, 6, 8]), choose([1, 2])) if has_images else (choose([1, 2, 5]),)
+    parts: list[Any] = choose(
+        [[], [], [layers.Rescaling(0.5, offset=choose([0.0, -1.0]))], [_normalization(choose, shape, is_unusual)]]
     )
-    for _ in range(one([1, 2]) if images else 0):
-        parts += _keras_images(one, odd)
-    if images:
-        parts.append(layers.Flatten(data_format="channels_first" if odd() else None))
-    for _ in range(one([0, 1, 2])):
-        parts += _keras_vectors(one, odd)
-    parts.append(layers.Dense(one([1, 3]), one([None, "sigmoid", "tanh", "softmax", "exponential"])))
-    parts += one([[], [], [layers.BatchNormalization()], [layers.Softmax()]])
-    if odd():
-        parts = _keras_odd(one, parts)
+    for _ in range(choose([1, 2]) if has_images else 0):
+        parts += _keras_images(choose, is_unusual)
+    if has_images:
+        parts.append(layers.Flatten(data_format="channels_first" if is_unusual() else None))
+    for _ in range(choose([0, 1, 2])):
+        parts += _keras_vectors(choose, is_unusual)
+    parts.append(layers.Dense(choose([1, 3]), choose([None, "sigmoid", "tanh", "softmax", "exponential"])))
+    parts += choose([[], [], [layers.BatchNormalization()], [layers.Softmax()]])
+    if is_unusual():
+        parts = _add_unusual_keras_feature(choose, parts)
     try:
         model = keras.Sequential([keras.Input(shape), *parts])
     except (ValueError, TypeError, RuntimeError, IndexError, AttributeError):
@@ -305,80 +326,86 @@ def keras_model(one: One, seed: int) -> Model | None:
     return Model(text, lambda verify: nnc.from_keras(model, verify=verify), outputs, state)
 
 
-def _normalization(one: One, shape: tuple[int, ...], odd: Odd) -> Any:
+def _normalization(choose: Choose, shape: tuple[int, ...], is_unusual: IsUnusual) -> Any:
+    """Draw a Normalization layer for rows of this shape."""
     from keras import layers
 
-    axis = one([-1, -1, 1, None])
+    axis = choose([-1, -1, 1, None])
     n = () if axis is None else shape[axis - (axis > 0)]
-    invert = odd()
+    invert = is_unusual()
     return layers.Normalization(axis=axis, mean=np.full(n, 2.0), variance=np.full(n, 3.0), invert=invert)
 
 
-KERAS_ACTIVATIONS = [name for name, ours in ACTIVATIONS.items() if ROWS[ours].elementwise and ours != "exp"]
+KERAS_ACTIVATIONS = [name for name, nnc_name in ACTIVATIONS.items() if ROWS[nnc_name].elementwise and nnc_name != "exp"]
 
 
-def _keras_activation(one: One, odd: Odd) -> list[Any]:
+def _keras_activation(choose: Choose, is_unusual: IsUnusual) -> list[Any]:
+    """Draw an activation layer, or none."""
     from keras import layers
 
     names = ("relu6", "hard_sigmoid", "leaky_relu", "softsign", "celu", "hard_tanh", "hard_silu", "log_softmax")
-    made: list[Callable[[], Any]] = [
+    constructors: list[Callable[[], Any]] = [
         *(lambda name=name: layers.Activation(name) for name in KERAS_ACTIVATIONS),
         *(layers.ReLU, layers.ELU, lambda: layers.LeakyReLU(negative_slope=0.01)),
     ]
-    if odd():
-        made = [
+    if is_unusual():
+        constructors = [
             *(lambda name=name: layers.Activation(name) for name in names),
             *(layers.LeakyReLU, layers.PReLU, lambda: layers.ELU(0.5), lambda: layers.ReLU(max_value=1)),
             *(lambda: layers.ReLU(negative_slope=0.1), lambda: layers.ReLU(threshold=0.5)),
         ]
-        return [one(made)()]
-    return [one(made)()] if one([True, True, False]) else []
+        return [choose(constructors)()]
+    return [choose(constructors)()] if choose([True, True, False]) else []
 
 
-def _keras_images(one: One, odd: Odd) -> list[Any]:
-    """Draw a convolution with what may follow it."""
+def _keras_images(choose: Choose, is_unusual: IsUnusual) -> list[Any]:
+    """Draw a convolution and optional layers behind it: batch normalization, activation, pool and dropout."""
     from keras import layers
 
     options: dict[str, Any] = {
-        "strides": one([1, 1, 2]),
-        "padding": one(["valid", "same"]),
-        "use_bias": one([True, False]),
+        "strides": choose([1, 1, 2]),
+        "padding": choose(["valid", "same"]),
+        "use_bias": choose([True, False]),
     }
-    if odd():
-        options |= one([{"dilation_rate": 2, "strides": 1}, {"activation": "relu6"}, {"activation": "gelu"}])
-    parts = [layers.Conv2D(one([1, 2, 4]), one([1, 2, 3, (3, 2)]), **options)]
-    parts += one([[], [layers.BatchNormalization(one([1] if odd() else [-1, 3]), epsilon=one([1e-3, 0.1]))]])
-    parts += _keras_activation(one, odd)
+    if is_unusual():
+        options |= choose([{"dilation_rate": 2, "strides": 1}, {"activation": "relu6"}, {"activation": "gelu"}])
+    parts = [layers.Conv2D(choose([1, 2, 4]), choose([1, 2, 3, (3, 2)]), **options)]
+    parts += choose(
+        [[], [layers.BatchNormalization(choose([1] if is_unusual() else [-1, 3]), epsilon=choose([1e-3, 0.1]))]]
+    )
+    parts += _keras_activation(choose, is_unusual)
     pools: list[Any] = [
         [], [layers.MaxPooling2D(2)], [layers.AveragePooling2D((2, 1))], [layers.MaxPooling2D(2, padding="same")],
         [layers.GlobalAveragePooling2D(keepdims=True)],
     ]  # fmt: skip
-    if odd():
+    if is_unusual():
         pools = [
             [layers.AveragePooling2D(3, 1, padding="same")], [layers.MaxPooling2D(3, 1, padding="same")],
             [layers.GlobalMaxPooling2D(keepdims=True)], [layers.Permute((2, 1, 3))], [layers.ZeroPadding2D(1)],
         ]  # fmt: skip
-    return [*parts, *one(pools), *one([[], [], [layers.SpatialDropout2D(0.3)]])]
+    return [*parts, *choose(pools), *choose([[], [], [layers.SpatialDropout2D(0.3)]])]
 
 
-def _keras_vectors(one: One, odd: Odd) -> list[Any]:
-    """Draw a dense layer with what may follow it."""
+def _keras_vectors(choose: Choose, is_unusual: IsUnusual) -> list[Any]:
+    """Draw a dense layer and optional layers behind it."""
     from keras import layers
 
-    parts: list[Any] = [layers.Dense(one([1, 4]), use_bias=one([True, False]))]
-    norms: list[Any] = [[], [layers.BatchNormalization(axis=one([-1, 1]), center=one([True, False]))]]
-    if odd():
+    parts: list[Any] = [layers.Dense(choose([1, 4]), use_bias=choose([True, False]))]
+    norms: list[Any] = [[], [layers.BatchNormalization(axis=choose([-1, 1]), center=choose([True, False]))]]
+    if is_unusual():
         norms = [[layers.BatchNormalization(renorm=True)], [layers.LayerNormalization()], [layers.Rescaling(2.0)]]
-    parts += one(norms) + _keras_activation(one, odd)
-    return parts + one([[], [layers.Dropout(0.2)], [layers.BatchNormalization()], [layers.Flatten()]])
+    parts += choose(norms) + _keras_activation(choose, is_unusual)
+    return parts + choose([[], [layers.Dropout(0.2)], [layers.BatchNormalization()], [layers.Flatten()]])
 
 
-def _keras_odd(one: One, parts: list[Any]) -> list[Any]:
+def _add_unusual_keras_feature(choose: Choose, parts: list[Any]) -> list[Any]:
     """Replace, insert or change one layer."""
     import keras
     from keras import layers
 
     class Doubled(layers.Dense):  # type: ignore[misc]
+        """Subclass with doubled outputs."""
+
         def call(self, inputs: Any) -> Any:
             return 2 * super().call(inputs)
 
@@ -406,10 +433,10 @@ def _keras_odd(one: One, parts: list[Any]) -> list[Any]:
         lambda: keras.Sequential([layers.Dense(3)]),
         lambda: Doubled(4),
     ]
-    place = one(range(len(parts) + 1))
-    if one([True, True, True, False]) or place == len(parts):
-        return [*parts[:place], one(inserted)(), *parts[place:]]
-    parts[place].call = lambda inputs: 2 * inputs
+    index = choose(range(len(parts) + 1))
+    if choose([True, True, True, False]) or index == len(parts):
+        return [*parts[:index], choose(inserted)(), *parts[index:]]
+    parts[index].call = lambda inputs: 2 * inputs
     return parts
 
 
@@ -417,75 +444,75 @@ def _keras_odd(one: One, parts: list[Any]) -> list[Any]:
 
 
 def findings(model: Model, counts: Counter[str], seed: int) -> Iterator[str]:
-    """Yield what is wrong with the reading of a model; counts what was read and refused."""
+    """Yield the findings for a model, and count in `counts` whether it was read or rejected."""
     before = model.state()
     try:
         network = model.read(False)
     except (ValueError, TypeError) as error:
-        counts["refused"] += 1
+        counts["rejected"] += 1
         if not re.search(r"\b(module|layer|model|shape)\b", str(error)):
-            yield f"the message names nothing: {error}"
+            yield f"the message must name a module, layer, model or shape: {error}"
         return
     except Exception as error:  # any other class is a finding
-        yield f"{type(error).__name__} instead of a refusal: {error}"
+        yield f"reading must raise ValueError or TypeError, got {type(error).__name__}: {error}"
         return
     counts["read"] += 1
     X = np.random.default_rng(seed).normal(size=(N_ROWS, *network.model.input_shape)).astype(network.dtype)
-    if not (found := agreement(network, X, model.outputs)) <= 1:
-        yield f"read as something else: difference {found:.3g} times the tolerance, {network!r}"
+    if not (difference := relative_difference(network, X, model.outputs)) <= 1:
+        yield f"the outputs differ by {difference:.3g} times the tolerance: {network!r}"
         return
     try:
         model.read(True)
     except Exception as error:
-        yield f"false alarm of the verification: {error}"
+        yield f"the verification rejects a correct network: {error}"
     if model.state() != before:
         yield "the model or the random state was changed"
     if importlib.util.find_spec("torch"):
-        images = len(network.model.input_shape) == 3
-        again = nnc.from_torch(network.to_torch(), network.model.input_shape if images else None)
-        if not agreement(again, X, network.predict) <= 1:
-            yield "to_torch and from_torch give another network"
+        has_images = len(network.model.input_shape) == 3
+        reloaded = nnc.from_torch(network.to_torch(), network.model.input_shape if has_images else None)
+        if not relative_difference(reloaded, X, network.predict) <= 1:
+            yield "the network is different after to_torch and from_torch"
 
 
-def agreement(network: NeuralNetwork, X: NDArray[Any], outputs: Callable[[Any], NDArray[Any]]) -> float:
-    """Return the difference of predictions and outputs, divided by the tolerance."""
+def relative_difference(network: NeuralNetwork, X: NDArray[Any], outputs: Callable[[Any], NDArray[Any]]) -> float:
+    """Return the largest difference between predictions and outputs, divided by the tolerance."""
     try:
-        P, wanted = network.predict(X), outputs(X)
-    except Exception:  # a model that cannot be evaluated must not be read
+        P, expected = network.predict(X), outputs(X)
+    except Exception:  # a model that cannot be evaluated must be rejected
         return np.inf
-    if P.shape != wanted.shape:
+    if P.shape != expected.shape:
         return np.inf
-    tolerance = max(TOLERANCES[array.dtype.name] for array in (P, wanted))
-    return float(np.abs(P - wanted).max() / (tolerance * max(np.abs(wanted).max(), 1e-6)))
+    tolerance = max(TOLERANCES[array.dtype.name] for array in (P, expected))
+    return float(np.abs(P - expected).max() / (tolerance * max(np.abs(expected).max(), 1e-6)))
 
 
-SOURCES: dict[str, Callable[[One, int], Model | None]] = {"torch": torch_model, "keras": keras_model}
+SOURCES: dict[str, Callable[[Choose, int], Model | None]] = {"torch": torch_model, "keras": keras_model}
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the campaign; the exit code."""
+    """Run the campaign and return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--models", type=int, default=2000, help="number of models of each source (default 2000)")
-    parser.add_argument("--sources", nargs="*", choices=[*SOURCES], default=[*SOURCES])
-    parser.add_argument("--first", type=int, default=0, help="first seed")
-    given = parser.parse_args(arguments)
+    parser.add_argument("--models", type=int, default=2000, help="models of each source (default: %(default)s)")
+    parser.add_argument("--sources", nargs="*", choices=[*SOURCES], default=[*SOURCES], help="packages (default: all)")
+    parser.add_argument("--first", type=int, default=0, help="seed of the first model (default: %(default)s)")
+    options = parser.parse_args(arguments)
     os.environ.setdefault("KERAS_BACKEND", "torch" if importlib.util.find_spec("torch") else "jax")
-    wrong = 0
+    n_findings = 0
     warnings.simplefilter("ignore")
-    for source in given.sources:
+    for source in options.sources:
         if importlib.util.find_spec(source) is None:
             print(f"{source}: not installed")
             continue
         counts: Counter[str] = Counter()
-        for seed in range(given.first, given.first + given.models):
+        for seed in range(options.first, options.first + options.models):
             model = SOURCES[source](random.Random(seed).choice, seed)
             counts["models"] += model is not None
             for text in findings(model, counts, seed) if model else ():
-                wrong += 1
+                n_findings += 1
                 print(f"FINDING {source}, seed {seed}: {text}\n    {model.text if model else ''}")
         print(f"{source}: {', '.join(f'{n} {name}' for name, n in counts.items())}")
-    print(f"{wrong} findings")
-    return int(wrong > 0)
+    print(f"{n_findings} findings")
+    return int(n_findings > 0)
 
 
 if __name__ == "__main__":
