@@ -66,11 +66,15 @@ def raise_without_name(verify):
     ("read", "outputs", "finding"),
     [
         (lambda verify: NETWORK, NETWORK.predict, None),
-        (lambda verify: NETWORK, lambda X: NETWORK.predict(X) * 1.001, "read as something else"),
-        (lambda verify: NETWORK, lambda X: NETWORK.predict(X)[:, :1], "read as something else"),
-        (lambda verify: raise_without_name(verify) if verify else NETWORK, NETWORK.predict, "false alarm"),
-        (raise_key_error, NETWORK.predict, "KeyError instead of a refusal"),
-        (raise_without_name, NETWORK.predict, "the message names nothing"),
+        (lambda verify: NETWORK, lambda X: NETWORK.predict(X) * 1.001, "the outputs differ by"),
+        (lambda verify: NETWORK, lambda X: NETWORK.predict(X)[:, :1], "the outputs differ by"),
+        (
+            lambda verify: raise_without_name(verify) if verify else NETWORK,
+            NETWORK.predict,
+            "the verification rejects a correct network",
+        ),
+        (raise_key_error, NETWORK.predict, "must raise ValueError or TypeError, got KeyError"),
+        (raise_without_name, NETWORK.predict, "the message must name a module"),
     ],
 )
 def test_campaign_reports_simulated_errors(read, outputs, finding):
