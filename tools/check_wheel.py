@@ -30,10 +30,10 @@ ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.sta
 ENVIRONMENT |= {"PIP_DISABLE_PIP_VERSION_CHECK": "1", "SOURCE_DATE_EPOCH": "1700000000"}
 
 
-def run(*command, cwd, fails=False, **variables):
+def run(*command, cwd, must_fail=False, **variables):
     """Run a command and return its output.
 
-    Exits with status 1 if the command fails, or with `fails=True` if it succeeds.
+    Exits with status 1 if the command fails, or with `must_fail=True` if it succeeds.
     """
     completed = subprocess.run(
         [str(part) for part in command],
@@ -43,8 +43,8 @@ def run(*command, cwd, fails=False, **variables):
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
     )
-    if (completed.returncode != 0) != fails:
-        verdict = "must fail, but succeeded" if fails else f"failed with exit code {completed.returncode}"
+    if (completed.returncode != 0) != must_fail:
+        verdict = "must fail, but succeeded" if must_fail else f"failed with exit code {completed.returncode}"
         sys.exit(f"{completed.stdout}\n{' '.join(map(str, command))} {verdict}")
     return completed.stdout
 
@@ -84,11 +84,11 @@ def check_wheel(python, archive, tests, work, tools):
     installed = create_environment(work / "venv", python)
     for attempt in ("first", "second"):
         run(installed / "pip", "wheel", "-q", "--no-deps", "-w", work / attempt, archive, cwd="/")
-    built = single_file(work / "first", "*.whl")
-    if built.read_bytes() != single_file(work / "second", "*.whl").read_bytes():
+    unrepaired = single_file(work / "first", "*.whl")
+    if unrepaired.read_bytes() != single_file(work / "second", "*.whl").read_bytes():
         sys.exit(f"Python {version}: two builds of the wheel differ: {work}")
     path = f"{tools}:/usr/bin:/bin"
-    run(tools / "auditwheel", "repair", "-w", work, built, cwd="/", PATH=path)
+    run(tools / "auditwheel", "repair", "-w", work, unrepaired, cwd="/", PATH=path)
     wheel = single_file(work, "*.whl")
     if "manylinux_2_17" not in wheel.name:
         sys.exit(f"the wheel must be tagged manylinux_2_17, got {wheel.name}")
@@ -99,7 +99,7 @@ def check_wheel(python, archive, tests, work, tools):
     print("    " + run(tools / "python", ROOT / "tools/inspect_wheel.py", wheel, cwd="/").strip().split(": ")[-1])
     report_success("    twine check, check-wheel-contents, symbols of the modules")
 
-    path = str(installed)  # this folder contains no compiler
+    path = str(installed)  # a PATH without a compiler
     run(installed / "pip", "install", "-q", "--only-binary", ":all:", f"{wheel}[test]", cwd="/", PATH=path)
     run(installed / "nnc", "demo", cwd=work, PATH=path)
     output = run(installed / "python", "tools/test_variants.py", cwd=tests, PATH=path)
@@ -147,12 +147,12 @@ def main():
     report_success(f"{archive.name}: {size:.2f} MB, two builds give the same bytes, twine check")
 
     shutil.unpack_archive(archive, work / "unpacked", filter="data")
-    tests = single_file(work / "unpacked", "*")  # the tests and the files that they read
+    tests = single_file(work / "unpacked", "*")  # folder with the tests and the files that they read
     for number, python in enumerate(sys.argv[1:] or [sys.executable]):
         check_wheel(python, archive, tests, work / f"wheel_{number}", tools)
 
     command = [tools / "pip", "install", "--no-build-isolation", "--no-deps", archive]
-    if "no C compiler here" not in run(*command, cwd="/", fails=True, CC="no-such-compiler"):
+    if "no C compiler here" not in run(*command, cwd="/", must_fail=True, CC="no-such-compiler"):
         sys.exit("without a compiler, the installation must print: no C compiler here")
     report_success("without a compiler, the installation fails with a readable message")
     check_editable(source, work)

@@ -72,7 +72,7 @@ def extensions(folder):
     for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, folder)
     os.chdir(folder)
-    os.environ["_PYTHON_HOST_PLATFORM"] = "linux-x86_64"  # the platform with every instruction set
+    os.environ["_PYTHON_HOST_PLATFORM"] = "linux-x86_64"  # on this platform setup.py builds every instruction set
     return distutils.core.run_setup("setup.py", stop_after="init").ext_modules
 
 

@@ -12,7 +12,7 @@ import sys
 import zipfile
 
 MAX_WHEEL_BYTES, MAX_INSTALLED_BYTES = 3.5e6, 10e6
-MAX_GLIBC_VERSION = (2, 17)  # newest version of glibc whose symbols manylinux_2_17 allows
+MAX_GLIBC_VERSION = (2, 17)  # manylinux_2_17 allows symbols of glibc up to this version
 LIBRARIES = {"libc.so.6", "libm.so.6", "libpthread.so.0", "ld-linux-x86-64.so.2", "ld-linux-aarch64.so.1"}
 MUSL = re.compile(r"libc\.(musl-\w+\.so\.1|so)")
 # Functions such as exp. The dynamic linker may resolve them to any loaded library, whose results may differ.

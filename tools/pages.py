@@ -35,7 +35,7 @@ BLOCK = re.compile(
     r"(?:^<!-- needs ([\w ]+) -->\n\n?)?^```(?:python|console)\n(.*?)^```\n(?:\n^```text\n(.*?)^```\n)?",
     re.DOTALL | re.MULTILINE,
 )
-PICTURE = re.compile(r"!\[[^]]*\]\(([\w.-]+)\)")  # an image of a page
+PICTURE = re.compile(r"!\[[^]]*\]\(([\w.-]+)\)")  # an image on a page, with its file name as group 1
 # Placeholder for a picture whose block was skipped.
 NOT_DRAWN = """<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 520 40" width="520" height="40">
 <text x="4" y="26" font-family="sans-serif" font-size="15" fill="gray">not drawn: the data set is missing</text>
@@ -123,10 +123,10 @@ def run(page: Path, folder: Path, text: str | None = None) -> list[str | None]:
             warnings.simplefilter("error")
             # Keras calls deprecated functions of NumPy.
             warnings.filterwarnings("ignore", category=DeprecationWarning, module="keras")
-            warnings.filterwarnings("ignore", "Glyph .* missing from font")  # the browser has a Chinese font
+            warnings.filterwarnings("ignore", "Glyph .* missing from font")  # browsers have Chinese fonts
             exec(code, names)  # all blocks share one namespace
         compare(location, block[3] or "", printed.getvalue())
-        outputs.append(printed.getvalue().replace(f"{folder}{os.sep}", ""))  # hide the temporary folder
+        outputs.append(printed.getvalue().replace(f"{folder}{os.sep}", ""))  # hide the name of the temporary folder
     return outputs
 
 
@@ -165,9 +165,9 @@ def draw_translated(page: Path, text: str) -> None:
     with tempfile.TemporaryDirectory() as folder, matplotlib.rc_context({"svg.fonttype": "none"}):
         run(page, Path(folder), text)
         for picture in PICTURE.findall(text):
-            drawn = Path(folder, picture)
-            if drawn.exists() and drawn.read_bytes() != (page.parent / picture).read_bytes():
-                shutil.copy(drawn, page.parent / f"{drawn.stem}.zh_CN{drawn.suffix}")
+            file = Path(folder, picture)
+            if file.exists() and file.read_bytes() != (page.parent / picture).read_bytes():
+                shutil.copy(file, page.parent / f"{file.stem}.zh_CN{file.suffix}")
 
 
 @functools.cache

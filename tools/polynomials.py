@@ -78,7 +78,7 @@ def normal_tail(t):
     return mp.erfc(a / mp.sqrt(2)) / 2 * mp.exp(a * a / 2) / (1 - t)
 
 
-HALF_LN2 = mp.log(2) / 2 * mp.mpf("1.0001")  # slightly more than the largest reduced argument of exp
+HALF_LN2 = mp.log(2) / 2 * mp.mpf("1.0001")  # the engine reduces arguments of exp to slightly less than this
 # For each function: the function to fit, the ends of the interval, and the weight of the error.
 EXP = exp_tail, -HALF_LN2, HALF_LN2, lambda r: abs(r) + MIN_WEIGHT
 LOG = log_tail, 0, mp.mpf("0.02945"), lambda z: z + MIN_WEIGHT

@@ -68,10 +68,10 @@ class Fit(NamedTuple):
 
     name: str
     rows: int
-    targets: str  # key of TARGETS
-    way: str  # key of WAYS
-    network: dict[str, Any]  # all arguments of NeuralNetwork
-    training: dict[str, Any]  # all options of NeuralNetwork.fit
+    targets: str  # kind of targets, a key of TARGETS
+    way: str  # method of training, a key of WAYS
+    network: dict[str, Any]  # values for all arguments of NeuralNetwork
+    training: dict[str, Any]  # values for all options of NeuralNetwork.fit
 
 
 def decreasing_lr(epoch: int) -> float:
@@ -169,7 +169,7 @@ OPTIMIZERS = {
     "lbfgs": spec("LBFGS", history_size=10),
     "levenberg_marquardt": spec("LevenbergMarquardt", damping=1e-3),
 }
-SECOND_ORDER = ("lbfgs", "levenberg_marquardt")  # optimizers without mini-batches
+SECOND_ORDER = ("lbfgs", "levenberg_marquardt")  # these optimizers use all rows in each step
 COSINE = spec("CosineLR", lr=0.1, epochs=5, min_lr=0.001)
 SCHEDULES = {
     "constant": spec("Constant", lr=0.1),
@@ -252,7 +252,7 @@ def table() -> Iterator[tuple[str, dict[str, Any]]]:
         yield f"lbfgs with {name}", {**changes, "sizes": SMALL}
     for (name, optimizer), sizes in product(OPTIMIZERS.items(), SHAPES):
         if name == "levenberg_marquardt" and sizes not in (SMALLEST, DEEP, SMALL):
-            continue  # it solves a linear system with one equation for each parameter
+            continue  # this optimizer solves a linear system with one equation for each parameter
         for way, batch in batches(sizes, () if name in SECOND_ORDER else ("mini",)).items():
             yield f"{name} {way}", {"optimizer": optimizer, "sizes": sizes, **batch}
     for sizes, threads in product(SHAPES, (2, 3, 5, None)):
@@ -445,7 +445,9 @@ def results(fit: Fit) -> dict[str, str]:
     X, y, _ = draw_rows(fit, fit.rows, 1)
     network, training = arguments(fit)
     try:
-        net = NeuralNetwork(network.pop("sizes"), **network)  # positional, because old builds have another name for it
+        net = NeuralNetwork(
+            network.pop("sizes"), **network
+        )  # pass sizes by position, because old builds name this argument differently
     except Exception as error:
         return {"network": error_class(error)}
     classes = net.loss_name in ("bce", "cross_entropy", "hinge")

@@ -27,8 +27,8 @@ from subprocess import PIPE, Popen, run
 from time import perf_counter
 from typing import NamedTuple
 
-MIN_SECONDS = 0.1  # duration of a measurement
-IMPORTS = 15  # processes in which the import is measured
+MIN_SECONDS = 0.1  # repeat a workload for at least this time in each measurement
+IMPORTS = 15  # number of processes in which the import is measured
 HERE = Path(__file__).resolve()
 IMPORT = """
 import numpy, resource
@@ -82,7 +82,7 @@ MANY_NETWORKS = {
 
 def serve() -> None:
     """Read workload names from stdin, and answer each with the median duration of a step in seconds."""
-    sys.path.append(str(HERE.parents[1]))  # last, so that the installed nnc is imported
+    sys.path.append(str(HERE.parents[1]))  # append, so that the installed nnc is imported
     from benchmarks.peers.nnc_itself import WAYS
     from benchmarks.works import WORKS
 
@@ -94,7 +94,7 @@ def serve() -> None:
         if key not in runs:
             way = "train_step" if key in WORKS and work.calls else "fit"
             runs[key] = work.run(int(threads)) if key in MANY_NETWORKS else WAYS[way](work, int(threads))
-            runs[key]()  # warm up
+            runs[key]()  # the first run fills caches and is not measured
         times, end = [], perf_counter() + MIN_SECONDS
         while not times or perf_counter() < end:
             times.append(runs[key]()[0] / work.steps)
@@ -135,7 +135,9 @@ def main() -> int:
     parser.add_argument("works", metavar="WORKLOAD", nargs="*", default=list("ABCDEFGH"), help="default: A to H")
     parser.add_argument("--old-path", metavar="FOLDER", help="folder to put first on the search path of OLD")
     parser.add_argument("--new-path", metavar="FOLDER", help="folder to put first on the search path of NEW")
-    parser.add_argument("--pairs", type=int, default=15, help="pairs of measurements (default: %(default)s)")
+    parser.add_argument(
+        "--pairs", type=int, default=15, help="pairs of measurements, at least 2 (default: %(default)s)"
+    )
     parser.add_argument("--threads", type=int, default=1, help="threads of each fit (default: %(default)s)")
     arguments = parser.parse_intermixed_args()
     builds = Build(arguments.old, arguments.old_path), Build(arguments.new, arguments.new_path)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 ROOT = Path(__file__).resolve().parents[1]
-PYTHON, CYTHON, C = {".py"}, {".pyx", ".pxd", ".pxi", ".in"}, {".h"}  # .c files are generated
+PYTHON, CYTHON, C = {".py"}, {".pyx", ".pxd", ".pxi", ".in"}, {".h"}  # .c files are generated, so they are skipped
 DEFINITIONS = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 # Docstrings, strings, comments and names of Cython; the first alternative that matches wins.
 CYTHON_TOKENS = re.compile(

@@ -36,12 +36,14 @@ def faults(page: Path) -> list[str]:
     text = page.read_text(encoding="utf-8")
     name, translated_digest = MARK.match(text).groups()
     original = (ROOT / name).read_text(encoding="utf-8")
-    found = [] if translated_digest == digest(original) else [f"{name} has changed since {page.name} was translated"]
+    differences = (
+        [] if translated_digest == digest(original) else [f"{name} has changed since {page.name} was translated"]
+    )
     blocks = [FENCE.findall(version) for version in (text, original)]
     if blocks[0] != blocks[1]:
         difference = next((b for a, b in zip(*blocks, strict=False) if a != b), "the number of blocks differs")
-        found.append(f"{page.name} has other code than {name}: {difference}")
-    return found
+        differences.append(f"{page.name} has other code than {name}: {difference}")
+    return differences
 
 
 if __name__ == "__main__":

@@ -97,7 +97,7 @@ ARGUMENTS = {
     "fit X": (["X", "y"], X, lambda value: fit(regressor(), value, Y)),
     "fit X float32": (["X", "y"], X, lambda value: fit(regressor(dtype="float32"), value, Y, batch_size=5)),
     "fit X scaled": (["X", "y", "scale_X"], X, lambda value: fit(regressor(scale_X="standardize"), value, Y)),
-    "fit images": (["X", "y"], X, lambda value: fit(image_regressor(), value, Y, lr=0.1)),  # bytes are pixels
+    "fit images": (["X", "y"], X, lambda value: fit(image_regressor(), value, Y, lr=0.1)),  # bytes count as pixels
     "fit images scaled": (
         ["X", "y"], X, lambda value: fit(image_regressor(scale_X="pixels", dtype="float32"), value, Y)
     ),
@@ -282,7 +282,7 @@ REJECTED = {
     "NaT": lambda a: np.full(a.shape, "NaT", "M8[s]"),
 }
 OPTIONAL = {
-    "bool": lambda a: a.astype(bool),  # True and False are labels of classes
+    "bool": lambda a: a.astype(bool),  # as class labels, True and False differ from 1.0 and 0.0
     "text": lambda a: a.astype(str),
     "bytes of text": lambda a: a.astype("S"),
     "text objects": lambda a: a.astype(str).astype(object),
@@ -478,7 +478,7 @@ def campaign(seconds=float("inf"), report=print):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         warnings.simplefilter("ignore", TrainingWarning)
-        warnings.simplefilter("ignore", PendingDeprecationWarning)  # np.matrix is deprecated, but tested
+        warnings.simplefilter("ignore", PendingDeprecationWarning)  # np.matrix warns, but is tested
         for argument, kind in pairs:
             if perf_counter() > deadline:
                 break

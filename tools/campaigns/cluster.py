@@ -27,7 +27,7 @@ import nnc
 import nnc.dask
 from nnc import NeuralNetwork
 
-MAX_SECONDS = 180  # of a run on a machine with other load; about 20 without
+MAX_SECONDS = 180  # time limit of a run, which takes about 20 seconds on an idle machine
 
 
 def ip(*arguments):

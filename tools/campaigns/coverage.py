@@ -19,10 +19,12 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-LEVELS = 0.5, 0.8, 0.9  # promised coverage
-MAX_EXCESS = 0.02  # of the mean coverage; the ensemble predicts slightly better than the networks that calibrate it
-MAX_THIRD_ERROR = 0.05  # of the coverage of a third of the rows, sorted by noise
-STANDARD_ERRORS = 4.0  # by which the mean coverage may differ from its level
+LEVELS = 0.5, 0.8, 0.9  # promised coverages of the tested intervals and sets
+# The mean coverage may exceed its level by this much, since an ensemble predicts better than the networks that
+# calibrate it.
+MAX_EXCESS = 0.02
+MAX_THIRD_ERROR = 0.05  # largest error of the coverage in the third of the rows with the lowest or highest noise
+STANDARD_ERRORS = 4.0  # allowed difference of mean coverage and level, in standard errors
 NEW_ROWS = 2000
 
 

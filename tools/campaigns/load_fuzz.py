@@ -41,7 +41,7 @@ from nnc._registry import activations, losses, optimizers
 from nnc._serialization import safetensors
 from nnc.layers import AvgPool2D, Conv2D, Dense, Dropout, GlobalAvgPool2D, Input, MaxPool2D, layer_classes_by_type
 
-MAX_SECONDS = 10  # of one input
+MAX_SECONDS = 10  # report inputs that take longer than this
 MAX_ROW_SIZE = 10**6  # do not train on larger rows; a small file may declare a huge image
 # Values that replace parts of documents.
 SPECIAL: list[Any] = [
@@ -86,7 +86,7 @@ def networks() -> Iterator[nnc.NeuralNetwork]:
         yield net
     labels = np.array(["a", "b", "c", "a", "b", "c", "a", "\u00e9"])
     settings: dict[str, Any] = {"loss": "cross_entropy", "scale_X": "standardize", "seed": 2**64 - 1}
-    layers = [Dense(3, bias=False), Dropout(0.5), 4]  # version 2
+    layers = [Dense(3, bias=False), Dropout(0.5), 4]  # Dropout layers need version 2 of the format
     net = nnc.NeuralNetwork([2, *layers, 4], **settings)
     net.fit(X, labels, epochs=3, optimizer="adam", batch_size=3, metrics=["accuracy"])
     yield net
@@ -111,8 +111,8 @@ def documents() -> list[dict[str, Any]]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         originals = [json.loads(net.to_json(checkpoint)) for net in networks() for checkpoint in (False, True)]
-    named = next(document for document in originals if document["layers"][0].get("n_in") == 2)
-    named["feature_names"] = ["a", "\u00e9"]
+    with_names = next(document for document in originals if document["layers"][0].get("n_in") == 2)
+    with_names["feature_names"] = ["a", "\u00e9"]
     return originals
 
 

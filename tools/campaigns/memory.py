@@ -32,8 +32,8 @@ import numpy as np
 
 import nnc
 
-MAX_SECONDS = 300  # of the process of an action
-LIMITS = (0, 1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 256)  # MiB of additional address space
+MAX_SECONDS = 300  # stop the process of an action after this time
+LIMITS = (0, 1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 256)  # MiB of address space that an action may allocate
 TOO_SMALL, SUFFICIENT = "too small", "sufficient"  # lines that a process prints about its limit
 
 
@@ -94,8 +94,8 @@ def check_network(net: nnc.NeuralNetwork, before: Any, may_change: bool) -> None
     assert reloaded.predict(X).tobytes() == P.tobytes(), "a saved network must predict the same"
 
 
-def fail_in_turn(name: str, most: int) -> None:
-    """Run an action while each of its first `most` allocations fails; to be called in a new process."""
+def fail_in_turn(name: str, max_allocations: int) -> None:
+    """Repeat an action while each of its first `max_allocations` allocations fails; to be called in a new process."""
     hooks = Allocations()
     X, _ = data()
     with tempfile.TemporaryDirectory() as folder:
@@ -106,8 +106,8 @@ def fail_in_turn(name: str, most: int) -> None:
         net = trained_network()
         before = net.predict(X).tobytes()
         n = failed = others = 0
-        successes = 0  # consecutive ones; a single success may only mean that the MemoryError was handled
-        while successes < 50 and n < most:
+        successes = 0  # number of consecutive successes; one success does not prove that no allocations are left
+        while successes < 50 and n < max_allocations:
             n += 1
             if may_change and n % 20 == 1:
                 net = trained_network()
@@ -136,7 +136,7 @@ def fail_in_turn(name: str, most: int) -> None:
                 print(f"FINDING {name}, after allocation {n}: {problem!r}", flush=True)
                 net = trained_network()
             leftover = [entry for entry in os.listdir(folder) if entry.endswith(".tmp")]
-            for entry in leftover:  # removing it may have failed for lack of memory
+            for entry in leftover:  # saving could not remove its temporary file for lack of memory
                 os.unlink(os.path.join(folder, entry))
         print(
             f"{name}: {n} failing allocations, {failed} exceptions, {others} of them SystemError or similar", flush=True

@@ -38,10 +38,10 @@ from nnc import NeuralNetwork
 from nnc._interop.verify_onnx import exact_operators
 from nnc.layers import AvgPool2D, BatchNorm, Conv2D, Dense, Flatten, GlobalAvgPool2D, Input, MaxPool2D
 
-MAX_LINES_PER_BYTE = 100  # executed lines of Python for each byte of a file
-MAX_LINES = 20_000  # executed lines of Python in addition
-MAX_BYTES = 2**26  # memory in addition to the size of the file
-MAX_VERIFIED_INPUTS = 20_000  # numbers in a row; longer sums lose too many digits in float32 for a comparison
+MAX_LINES_PER_BYTE = 100  # the reader may execute this many lines of Python for each byte of a file
+MAX_LINES = 20_000  # the reader may execute this many lines of Python in addition
+MAX_BYTES = 2**26  # the reader may allocate this much memory in addition to the size of the file
+MAX_VERIFIED_INPUTS = 20_000  # do not compare outputs for more inputs, since long sums in float32 lose too many digits
 READER_FOLDER = str(Path(nnc.__file__).parent / "_interop")
 MODELS_FOLDER = Path(__file__).parents[2] / "tests" / "models"
 DTYPES = {"float32": TensorProto.FLOAT, "float64": TensorProto.DOUBLE}
@@ -84,7 +84,7 @@ class Graph:
     def __init__(self, choose: random.Random) -> None:
         self.choose = choose
         self.dtype = choose.choice(["float32", "float32", "float64"])
-        self.unusual_fraction = choose.choice([0.0, 0.0, 0.1])  # of choices that nnc may reject
+        self.unusual_fraction = choose.choice([0.0, 0.0, 0.1])  # fraction of choices that nnc may reject
         self.opset = self.pick(OPSETS, [6])
         self.numbers = np.random.default_rng(choose.getrandbits(32))
         images = choose.random() < 0.5
@@ -237,25 +237,25 @@ def composed_activation(graph) -> None:
     def c(value):
         return graph.constant(value)
 
-    which = graph.pick(["silu", "gelu", "leaky_relu", "softplus", "scaled silu"], ["residual", "square", "max"])
-    if which == "silu" and graph.add("Sigmoid"):
+    variant = graph.pick(["silu", "gelu", "leaky_relu", "softplus", "scaled silu"], ["residual", "square", "max"])
+    if variant == "silu" and graph.add("Sigmoid"):
         graph.add("Mul", graph.current, first=x)
-    elif which == "gelu" and graph.add("Div", c(np.sqrt(2))) and graph.add("Erf"):
+    elif variant == "gelu" and graph.add("Div", c(np.sqrt(2))) and graph.add("Erf"):
         graph.add("Add", c(graph.pick([1.0], [0.9])))
         graph.add("Mul", x)
         graph.add("Mul", c(0.5))
-    elif which == "leaky_relu" and graph.add("Mul", c(graph.pick([0.01], [0.02]))):
+    elif variant == "leaky_relu" and graph.add("Mul", c(graph.pick([0.01], [0.02]))):
         graph.add("Max", x)
-    elif which == "softplus" and graph.add("Exp") and graph.add("Add", c(1.0)) and graph.add("Log"):
+    elif variant == "softplus" and graph.add("Exp") and graph.add("Add", c(1.0)) and graph.add("Log"):
         if choose.random() < 0.5 and graph.add("Tanh"):
             graph.add("Mul", x)
-    elif which == "residual":
+    elif variant == "residual":
         graph.add(choose.choice(["Add", "Mul", "Sub", "Max", "Div"]), choose.choice(graph.history))
-    elif which == "square" and graph.add("Relu"):
+    elif variant == "square" and graph.add("Relu"):
         graph.add("Mul", graph.current)
-    elif which == "max":
+    elif variant == "max":
         graph.add(choose.choice(["Max", "Min"]), c(0.0))
-    elif which == "scaled silu" and graph.add("Mul", c(2.0)):
+    elif variant == "scaled silu" and graph.add("Mul", c(2.0)):
         y = graph.current
         if graph.add("Sigmoid"):
             graph.add("Mul", graph.pick([y], [x]))
@@ -292,36 +292,36 @@ def conversion(graph) -> None:
     """Add an operator that changes nothing, or only type or shape."""
     value, size = graph.value, int(np.prod(graph.value.shape[1:]))
     usual = ["identity", "cast", "dropout", "reshape", "flatten" if value.ndim == 2 else "identity"]
-    which = graph.pick(usual, ["transpose", "squeeze", "concat", "gather", "flatten"])
-    if which == "identity":
+    variant = graph.pick(usual, ["transpose", "squeeze", "concat", "gather", "flatten"])
+    if variant == "identity":
         graph.add("Identity")
-    elif which == "cast":
+    elif variant == "cast":
         to = graph.pick([TensorProto.FLOAT, TensorProto.DOUBLE], [TensorProto.INT64, TensorProto.FLOAT16])
         if graph.add("Cast", to=to) and graph.value.dtype.kind != "f":
             graph.add("Cast", to=DTYPES[graph.dtype])
-    elif which == "flatten":
+    elif variant == "flatten":
         graph.add("Flatten", axis=graph.pick([None, 1], [0, -1, 2]))
-    elif which == "reshape":
+    elif variant == "reshape":
         usual = [[0, -1], [-1, size], [0, size]] if value.ndim == 2 else [[0, *value.shape[1:]], [0, 0, 0, -1]]
         unusual = [[N_ROWS, -1], [N_ROWS, size], [1, -1], [0, 0, -1], [-1, 1], [-1], [size, -1]]
         target = graph.constant(graph.pick(usual, unusual), "int64")
         graph.add("Reshape", target, allowzero=graph.pick([None, 0], [1]) if graph.opset >= 14 else None)
-    elif which == "transpose":
+    elif variant == "transpose":
         graph.add(
             "Transpose", perm=graph.choose.choice([[0, 2, 3, 1], [0, 3, 1, 2]] if value.ndim == 4 else [None, [0, 1]])
         )
-    elif which == "squeeze":
+    elif variant == "squeeze":
         axes, operator = graph.choose.choice([[2, 3], [1], [-1], [0]]), graph.choose.choice(["Squeeze", "Unsqueeze"])
         if graph.opset < 13:
             graph.add(operator, axes=axes)
         else:
             graph.add(operator, graph.constant(axes, "int64"))
-    elif which == "dropout":
+    elif variant == "dropout":
         training = graph.pick([[], ["", graph.constant(False, bool)]], [["", graph.constant(True, bool)]])
         graph.add("Dropout", *(training if graph.opset >= 12 else []))
-    elif which == "concat":
+    elif variant == "concat":
         graph.add("Concat", graph.current, axis=graph.choose.choice([0, 1]))
-    elif which == "gather":
+    elif variant == "gather":
         graph.add("Gather", graph.constant([0, 0], "int64"), axis=1)
 
 
@@ -426,16 +426,16 @@ def damage_file(choose, files) -> bytes:
     data = bytearray(content)
     for _ in range(choose.choice([1, 1, 1, 2, 4, 8])):
         start, n = choose.randrange(len(data) + 1), choose.choice([1, 1, 2, 5, 30])
-        which = choose.randrange(6)
-        if which == 0 and start < len(data):
+        variant = choose.randrange(6)
+        if variant == 0 and start < len(data):
             data[start] ^= 1 << choose.randrange(8)
-        elif which == 1 and start < len(data):
+        elif variant == 1 and start < len(data):
             data[start] = choose.choice([0, 1, 127, 128, 255, choose.randrange(256)])
-        elif which == 2 and choose.random() < 0.2:
+        elif variant == 2 and choose.random() < 0.2:
             del data[start:]
-        elif which == 3:
+        elif variant == 3:
             del data[start : start + n]
-        elif which == 4:
+        elif variant == 4:
             data[start:start] = data[start : start + n] * choose.choice([1, 1, 50])
         else:
             source = choose.choice(files)
@@ -458,41 +458,41 @@ def change_fields(choose, content, files) -> bytes:
     graph = model.graph
     for _ in range(choose.randint(1, 3)):
         node = choose.choice(graph.node)
-        which = choose.randrange(14)
-        if which == 0:
+        variant = choose.randrange(14)
+        if variant == 0:
             attribute = choose.choice(node.attribute)
             if attribute.ints:
                 attribute.ints[choose.randrange(len(attribute.ints))] = choose.choice(INTEGERS)
             attribute.i = choose.choice(INTEGERS) if attribute.i or choose.random() < 0.5 else attribute.i
             attribute.f = choose.choice([0.0, -1.0, 0.5, float("nan"), float("inf"), 1e38]) if attribute.f else 0.0
-        elif which == 1:
+        elif variant == 1:
             tensor = choose.choice(graph.initializer)
             tensor.dims[choose.randrange(len(tensor.dims))] = choose.choice(INTEGERS)
-        elif which == 2:
+        elif variant == 2:
             choose.choice(graph.initializer).data_type = choose.randrange(20)
-        elif which == 3:
+        elif variant == 3:
             node.input[choose.randrange(len(node.input))] = choose.choice(
                 [choose.choice(graph.node).output[0], "X", ""]
             )
-        elif which == 4:
+        elif variant == 4:
             node.op_type = choose.choice(OPERATORS)
-        elif which == 5:
+        elif variant == 5:
             dims = graph.input[0].type.tensor_type.shape.dim
             dims[choose.randrange(len(dims))].dim_value = choose.choice(INTEGERS)
-        elif which == 6:
+        elif variant == 6:
             choose.choice(model.opset_import).version = choose.choice([*range(30), *INTEGERS])
-        elif which == 7:
+        elif variant == 7:
             node.output.append(choose.choice(["extra", node.output[0], ""]))
-        elif which == 8:
+        elif variant == 8:
             node.input.extend([choose.choice(node.input)] * choose.choice([1, 2, 60]))
-        elif which == 9:
+        elif variant == 9:
             del node.attribute[choose.randrange(len(node.attribute))]
-        elif which == 10:
+        elif variant == 10:
             other_model = onnx.load_from_string(choose.choice(files))
             node.attribute.append(choose.choice(choose.choice(other_model.graph.node).attribute))
-        elif which == 11:
+        elif variant == 11:
             repeat_node(choose, graph, node)
-        elif which == 12:
+        elif variant == 12:
             graph.output[0].name = choose.choice(graph.node).output[0]
         else:
             tensor = choose.choice(graph.initializer)

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 TOLERANCES = {
     "float32": 1e-4,
     "float64": 1e-9,
-}  # relative to the largest output; ten times the tolerances of the verification
+}  # relative to the largest output; the verification allows a tenth
 N_ROWS = 12
 
 
@@ -453,7 +453,7 @@ def findings(model: Model, counts: Counter[str], seed: int) -> Iterator[str]:
         if not re.search(r"\b(module|layer|model|shape)\b", str(error)):
             yield f"the message must name a module, layer, model or shape: {error}"
         return
-    except Exception as error:  # any other class is a finding
+    except Exception as error:  # exceptions of all other classes are findings
         yield f"reading must raise ValueError or TypeError, got {type(error).__name__}: {error}"
         return
     counts["read"] += 1

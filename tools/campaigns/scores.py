@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-sys.path.append(str(Path(__file__).parents[2]))  # the checkout, for the package benchmarks
+sys.path.append(str(Path(__file__).parents[2]))  # find the package benchmarks in the checkout
 
 from benchmarks.data import SETS, add_option, available, read_pmlb, read_uci
 
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 
 SIZES, PRESETS = (150, 400, 1000), ("fast", "default", "best")
 MAX_NOISE_ERROR, MAX_REAL_ERROR = 0.03, 0.015  # largest mean difference between reported and true scores
-STANDARD_ERRORS = 4  # always allowed difference in standard errors, which matters if there are few tables
+STANDARD_ERRORS = 4  # allow larger differences that are within this many standard errors, for campaigns of few tables
 MAX_OUTSIDE = 0.05  # largest fraction of noise columns whose importance is more than two standard errors from 0
-COLUMNS = 5  # of a noise table
+COLUMNS = 5  # number of columns of a noise table
 STORED_TABLES = [name for name in SETS if name != "mnist"]
 
 
