@@ -1,4 +1,4 @@
-"""TableClassifier and TableRegressor: what they learn, that they repeat to the bit, stop and go on, and their files."""
+"""Tests of TableClassifier and TableRegressor: predictions, reproducibility, interrupted fits and model files."""
 
 import copy
 import json
@@ -31,25 +31,25 @@ from nnc.tabular.recipe import (  # noqa: E402
 )
 from nnc.tabular.training import FOLDS, Member, MemberSpec, Rows, Training  # noqa: E402
 
-KINDS = (TableClassifier, TableRegressor)
+MODEL_CLASSES = (TableClassifier, TableRegressor)
 
 
-def frame(n=400, seed=0):
-    """Numbers, text and booleans, some of them missing, and what depends on them: a number."""
+def build_table(n=400, seed=0):
+    """Return a data frame with missing values, and a numeric target that depends on its columns."""
     rng = np.random.default_rng(seed)
     x, z = rng.standard_normal(n), rng.exponential(size=n) * 1000
     town = rng.choice(["Ulm", "Jena", "Kiel", "Bonn"], n).astype(object)
     wet = rng.random(n) < 0.5
-    number = 3 * np.sin(2 * x) + (town == "Kiel") * 4 + wet * (z > 700) * 2
+    target = 3 * np.sin(2 * x) + (town == "Kiel") * 4 + wet * (z > 700) * 2
     town[rng.random(n) < 0.1] = None
     z[rng.random(n) < 0.1] = np.nan
     X = pd.DataFrame({"x": x, "z": z, "town": town, "wet": wet, "noise": rng.standard_normal(n), "same": 1})
-    return X, number
+    return X, target
 
 
 @pytest.fixture(scope="module")
 def table():
-    return frame()
+    return build_table()
 
 
 @pytest.fixture(scope="module")
@@ -67,12 +67,12 @@ def regressor(table):
     return TableRegressor("fast", random_state=1).fit(*table)
 
 
-# ------------------------------------------------------------------------------------------ what they learn
+# ------------------------------------------------------------------------------------------ predictions and arguments
 
 
-def test_classes(classifier, labels):
-    X, number = frame(300, seed=9)
-    truth = np.where(number > 2, "high", np.where(number > -1, "middle", "low"))
+def test_classifier_predicts_labels_and_probabilities(classifier, labels):
+    X, target = build_table(300, seed=9)
+    truth = np.where(target > 2, "high", np.where(target > -1, "middle", "low"))
     assert classifier.classes_.tolist() == ["high", "low", "middle"]
     assert classifier.score(X, truth) > 0.75 > 1.5 * max(np.mean(truth == c) for c in classifier.classes_)
     P = classifier.predict_proba(X)
@@ -85,34 +85,34 @@ def test_classes(classifier, labels):
     assert classifier.feature_names_in_.tolist() == list(X)
 
 
-def test_numbers(regressor, table):
-    X, number = frame(300, seed=9)
-    assert regressor.score(X, number) > 0.8
+def test_regressor_predicts_within_range_of_training_targets(regressor, table):
+    X, target = build_table(300, seed=9)
+    assert regressor.score(X, target) > 0.8
     predicted = regressor.predict(X)
     assert predicted.shape == (300,)
     assert table[1].min() <= predicted.min()
     assert predicted.max() <= table[1].max()
-    far = X.assign(x=1e9)
-    assert np.isfinite(regressor.predict(far)).all()
-    assert regressor.predict(far).max() <= table[1].max()
+    extreme = X.assign(x=1e9)
+    assert np.isfinite(regressor.predict(extreme)).all()
+    assert regressor.predict(extreme).max() <= table[1].max()
 
 
-@pytest.mark.parametrize("kind", ["polars", "pyarrow", "array"])
-def test_every_container_gives_the_same_bits(kind, table):
+@pytest.mark.parametrize("library", ["polars", "pyarrow", "array"])
+def test_table_libraries_give_identical_predictions(library, table):
     X, y = table
     X = X[["x", "z", "noise"]]
     expected = TableRegressor("fast", members=1, random_state=0).fit(X, y).predict(X)
-    if kind == "array":
-        other = X.to_numpy()
-    elif kind == "polars":
-        other = pytest.importorskip("polars").DataFrame({name: X[name].to_numpy() for name in X})
+    if library == "array":
+        converted = X.to_numpy()
+    elif library == "polars":
+        converted = pytest.importorskip("polars").DataFrame({name: X[name].to_numpy() for name in X})
     else:
-        other = pytest.importorskip("pyarrow").Table.from_pandas(X)
-    model = TableRegressor("fast", members=1, random_state=0).fit(other, y)
-    assert np.array_equal(model.predict(other), expected)
+        converted = pytest.importorskip("pyarrow").Table.from_pandas(X)
+    model = TableRegressor("fast", members=1, random_state=0).fit(converted, y)
+    assert np.array_equal(model.predict(converted), expected)
 
 
-def test_columns_go_by_their_names(classifier, table):
+def test_columns_are_matched_by_name(classifier, table):
     X = table[0]
     expected = classifier.predict_proba(X)
     assert np.array_equal(classifier.predict_proba(X[[*X][::-1]]), expected)
@@ -123,7 +123,7 @@ def test_columns_go_by_their_names(classifier, table):
         classifier.predict(np.zeros((3, 2)))
 
 
-def test_several_targets(table):
+def test_regressor_predicts_several_targets(table):
     X, y = table
     model = TableRegressor("fast", random_state=0).fit(X, np.column_stack([y, 100 - y]))
     predicted = model.predict(X)
@@ -134,7 +134,7 @@ def test_several_targets(table):
     assert (low < high).all()
 
 
-def test_quantiles():
+def test_quantiles_increase_and_have_requested_coverage():
     rng = np.random.default_rng(0)
     X = rng.uniform(-1, 1, (600, 2))
     y = X[:, 1] + rng.standard_normal(600) * np.where(X[:, 0] > 0, 1, 0.1)
@@ -161,13 +161,13 @@ def test_quantiles():
         ({"loss": "poisson"}, "y must be 0 or more with loss"),
     ],
 )
-def test_what_regressors_refuse(arguments, message, table):
+def test_regressor_rejects_invalid_quantiles_and_losses(arguments, message, table):
     with pytest.raises(ValueError, match=message):
         TableRegressor("fast", **arguments).fit(*table)
 
 
 @pytest.mark.parametrize("loss", ["poisson", "absolute_error"])
-def test_losses(loss):
+def test_poisson_and_absolute_error_predict_positive_counts(loss):
     rng = np.random.default_rng(0)
     X = rng.uniform(-1, 1, (600, 2))
     mean = np.exp(1 + 2 * X[:, 0])
@@ -178,31 +178,31 @@ def test_losses(loss):
     assert np.corrcoef(predicted, mean)[0, 1] > 0.95
 
 
-def test_weights_of_rows_and_classes(table, labels):
+def test_sample_weights_and_class_weights_change_predictions(table, labels):
     X, y = table
-    wrong = np.arange(400) % 3 == 0
-    mixed = np.where(wrong, "low", labels)
-    weights = np.where(wrong, 0.0, 2.0)
-    weighted, plain = (
-        TableClassifier("fast", members=4, random_state=0).fit(X, mixed, w).score(X[wrong], labels[wrong])
+    is_wrong = np.arange(400) % 3 == 0
+    mixed = np.where(is_wrong, "low", labels)
+    weights = np.where(is_wrong, 0.0, 2.0)
+    weighted, unweighted = (
+        TableClassifier("fast", members=4, random_state=0).fit(X, mixed, w).score(X[is_wrong], labels[is_wrong])
         for w in (weights, None)
     )
     assert weighted > 0.7
-    assert weighted > plain + 0.2
-    rare = (np.random.default_rng(0).random(400) < 0.02 + 0.3 * (y > np.quantile(y, 0.7))).astype(int)
-    plain, balanced = (
-        TableClassifier("fast", class_weight=weight, random_state=0).fit(X, rare).predict(X).sum()
+    assert weighted > unweighted + 0.2
+    rare_class = (np.random.default_rng(0).random(400) < 0.02 + 0.3 * (y > np.quantile(y, 0.7))).astype(int)
+    unweighted, balanced = (
+        TableClassifier("fast", class_weight=weight, random_state=0).fit(X, rare_class).predict(X).sum()
         for weight in (None, "balanced")
     )
-    assert balanced > plain
-    by_dict = TableClassifier("fast", class_weight={1: 19.0}, random_state=0).fit(X, rare).predict(X).sum()
-    assert by_dict > plain
+    assert balanced > unweighted
+    by_dict = TableClassifier("fast", class_weight={1: 19.0}, random_state=0).fit(X, rare_class).predict(X).sum()
+    assert by_dict > unweighted
     with pytest.raises(ValueError, match=r"class_weight must be one of the classes of y, \[0, 1\], got 2"):
-        TableClassifier(class_weight={2: 1.0}).fit(X, rare)
+        TableClassifier(class_weight={2: 1.0}).fit(X, rare_class)
 
 
 @pytest.mark.parametrize("n", [2, 3, 9, 10, 12, 21])
-def test_few_rows(n):
+def test_tables_with_few_rows_can_be_fitted(n):
     X = np.arange(2.0 * n).reshape(n, 2)
     model = TableRegressor(random_state=0).fit(X, X[:, 0])
     assert np.isfinite(model.predict(X)).all()
@@ -223,50 +223,50 @@ def test_few_rows(n):
         (["a", "b"], "400"),
     ],
 )
-def test_labels_that_are_none(y, message, table):
+def test_classifier_rejects_invalid_labels(y, message, table):
     with pytest.raises(ValueError, match=message):
         TableClassifier("fast").fit(table[0], y)
 
 
-# ------------------------------------------------------------------------------------------ that they repeat
+# ------------------------------------------------------------------------------------------ reproducibility and members
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_seed_repeats_to_the_bit(kind, table, labels):
+@pytest.mark.parametrize("model_class", MODEL_CLASSES)
+def test_fits_with_same_seed_are_bit_identical(model_class, table, labels):
     X, y = table
-    y = labels if kind is TableClassifier else y
-    first = kind("fast", n_jobs=1).fit(X, y)
-    again = kind("fast", n_jobs=2, members=first.n_members_, random_state=first.seed_).fit(X, y)
+    y = labels if model_class is TableClassifier else y
+    first = model_class("fast", n_jobs=1).fit(X, y)
+    again = model_class("fast", n_jobs=2, members=first.n_members_, random_state=first.seed_).fit(X, y)
     for a, b in zip(first.networks_, again.networks_, strict=True):
         assert a.params.tobytes() == b.params.tobytes()
     assert np.array_equal(first.predict(X), again.predict(X))
-    other = kind("fast", random_state=first.seed_ + 1).fit(X, y)
+    other = model_class("fast", random_state=first.seed_ + 1).fit(X, y)
     assert other.networks_[0].params.tobytes() != first.networks_[0].params.tobytes()
 
 
-def test_members_by_rule():
+def test_member_count_follows_preset_and_rows():
     assert [choose_member_count(preset, 500) for preset in PRESETS] == list(PRESETS.values())
     counts = [choose_member_count("default", 10**k) for k in range(2, 8)]
     assert counts == sorted(counts, reverse=True)
     assert counts[-1] == 2
 
 
-def training(n=23, task=None, bins=False, seed=0, kind=Training):
+def build_training(n=23, task=None, bins=False, seed=0, training_class=Training):
     rng = np.random.default_rng(3)
     task = Task(CROSS_ENTROPY, 3) if task is None else task
     y = np.sort(rng.integers(0, 3, n)).astype(np.int32) if task.kind == "classes" else rng.standard_normal((n, 1))
     X = rng.standard_normal((n, 2)).astype(np.float32)
-    return kind(task, Rows(X, X if bins else None, y, None), seed, 1)
+    return training_class(task, Rows(X, X if bins else None, y, None), seed, 1)
 
 
-def test_every_row_is_held_out_in_one_fold():
-    work = training(53)
-    held = np.stack([work.held_out_mask(fold) for fold in range(FOLDS)])
-    assert (held.sum(axis=0) == 1).all()
+def test_each_row_is_held_out_in_one_fold():
+    training_run = build_training(53)
+    held_out = np.stack([training_run.held_out_mask(fold) for fold in range(FOLDS)])
+    assert (held_out.sum(axis=0) == 1).all()
     for label in range(3):
-        counts = held[:, work.rows.y == label].sum(axis=1)
+        counts = held_out[:, training_run.rows.y == label].sum(axis=1)
         assert counts.max() - counts.min() <= 1
-    assert not work.held_out_mask(None).any()
+    assert not training_run.held_out_mask(None).any()
 
 
 @pytest.mark.parametrize(
@@ -283,65 +283,64 @@ def test_every_row_is_held_out_in_one_fold():
         (True, 90, [*np.repeat(range(5), 2), *[None] * 80]),
     ],
 )
-def test_members_are_validated_on_the_folds_in_turn(bins, count, folds):
-    """Each fold is validated by one member, or by one of each encoding; further members learn from all rows."""
+def test_members_are_assigned_to_folds_in_order(bins, count, folds):
+    """Each fold is held out by one member, or by one member of each encoding; further members learn from all rows."""
     specs = []
 
     class RecordedTraining(Training):
-        """A training that records what it would train, and finds the second encoding better."""
+        """Training that only records its members; without measured errors, it uses both encodings."""
 
-        def train(self, asked):
-            specs.extend(asked)
+        def train(self, new_specs):
+            specs.extend(new_specs)
             self.members = dict.fromkeys(specs, Member(MemberSpec(0, False, 0), None, complete=False))
 
-        def better(self, pairs, part=None):
-            return (False, True)
-
-    training(bins=bins, kind=RecordedTraining).run(count)
+    build_training(bins=bins, training_class=RecordedTraining).run(count)
     assert [spec.fold for spec in specs] == folds
     assert [spec.number for spec in specs] == list(range(count))
 
 
 @pytest.mark.parametrize("bins", [False, True])
 @pytest.mark.parametrize("count", [1, 7])
-def test_members_of_few_rows_learn_from_all_of_them(bins, count):
-    """Nine rows are too few for folds, and a training that yields no member ends as if interrupted."""
+def test_members_for_few_rows_learn_from_all_rows(bins, count):
+    """Nine rows are too few for folds. A training that yields no member ends with KeyboardInterrupt."""
     specs = []
 
     class EmptyTraining(Training):
-        """A training that records what it would train, and trains nothing."""
+        """Training that records the members to train, but trains none of them."""
 
-        def train(self, asked):
-            specs.extend(asked)
+        def train(self, new_specs):
+            specs.extend(new_specs)
 
     with pytest.raises(KeyboardInterrupt):
-        training(9, bins=bins, kind=EmptyTraining).run(count)
+        build_training(9, bins=bins, training_class=EmptyTraining).run(count)
     assert [spec.fold for spec in specs] == [None] * count
 
 
 @pytest.mark.parametrize("task", [Task(CROSS_ENTROPY, 3), Task("squared_error", 1)])
-def test_members_behind_the_cross_validation_learn_from_all_rows_for_the_epochs_that_were_best(task):
-    work = training(200, task)
-    members = work.run(7)
-    checked, whole = members[:5], members[5:]
-    assert all(len(member.curve) > 1 and np.isfinite(member.error) for member in checked)
-    best = []
-    for member in checked:
+def test_later_members_learn_from_all_rows_for_median_best_epoch(task):
+    training_run = build_training(200, task)
+    members = training_run.run(7)
+    cross_validated, later = members[:5], members[5:]
+    assert all(len(member.curve) > 1 and np.isfinite(member.error) for member in cross_validated)
+    best_epochs = []
+    for member in cross_validated:
         curve = np.array(member.curve) * (1 if task.kind == "classes" else -1)
-        best.append(np.flatnonzero(curve == curve.max())[-1] + 1)
-    last = work.best_epoch_count(False)
-    assert last == sorted(best)[2]
-    assert work.best_epoch_count(True) is None
+        best_epochs.append(np.flatnonzero(curve == curve.max())[-1] + 1)
+    median_epoch = training_run.best_epoch_count(False)
+    assert median_epoch == sorted(best_epochs)[2]
+    assert training_run.best_epoch_count(True) is None
     arguments = {k: v for k, v in fit_options(task, 160).items() if k not in ("metrics", "monitor", "restore_best")}
-    for member in whole:
-        net = build_network(task, 2, work.member_seed(member.spec))
-        net.fit(work.rows.plain, work.y, callback=lambda record: record.epoch == last, **arguments)
+    for member in later:
+        net = build_network(task, 2, training_run.member_seed(member.spec))
+        net.fit(
+            training_run.rows.plain, training_run.y, callback=lambda record: record.epoch == median_epoch, **arguments
+        )
         assert net.params.tobytes() == member.network.params.tobytes()
         assert member.curve == ()
 
 
 @pytest.mark.parametrize(
-    ("task", "plain", "bins", "kept"),
+    ("task", "plain_error", "bins_error", "expected"),
     [
         (Task(CROSS_ENTROPY, 3), 1, 0.7, (True,)),
         (Task(CROSS_ENTROPY, 3), 1, 1.4, (False,)),
@@ -351,50 +350,53 @@ def test_members_behind_the_cross_validation_learn_from_all_rows_for_the_epochs_
         (Task("squared_error", 1), 1, 1.05, (False, True)),
     ],
 )
-def test_which_encoding_is_kept(task, plain, bins, kept):
-    work = training(task=task, bins=True)
-    net = build_network(work.task, 2, 0)
+def test_encodings_are_selected_by_validation_error(task, plain_error, bins_error, expected):
+    run = build_training(task=task, bins=True)
+    net = build_network(run.task, 2, 0)
     for fold in range(2):
-        work.members[MemberSpec(2 * fold, False, fold)] = Member(MemberSpec(2 * fold, False, fold), net, plain)
-        work.members[MemberSpec(2 * fold + 1, True, fold)] = Member(MemberSpec(2 * fold + 1, True, fold), net, bins)
-    work.members[MemberSpec(9, True, 4)] = Member(MemberSpec(9, True, 4), net, 0.0)  # not one of the pairs
-    work.n_pairs = 2
-    assert work.select_encodings() == kept
+        run.members[MemberSpec(2 * fold, False, fold)] = Member(MemberSpec(2 * fold, False, fold), net, plain_error)
+        run.members[MemberSpec(2 * fold + 1, True, fold)] = Member(
+            MemberSpec(2 * fold + 1, True, fold), net, bins_error
+        )
+    # The only member of fold 4 belongs to no pair, so select_encodings ignores its error of 0.
+    run.members[MemberSpec(9, True, 4)] = Member(MemberSpec(9, True, 4), net, 0.0)
+    run.n_pairs = 2
+    assert run.select_encodings() == expected
 
 
-def test_the_loss_follows_the_targets():
+def test_loss_is_chosen_by_distribution_of_targets():
     rng = np.random.default_rng(0)
-    prices, even = rng.lognormal(2, 0.6, (500, 1)), rng.normal(50, 5, (500, 1))
+    prices, symmetric = rng.lognormal(2, 0.6, (500, 1)), rng.normal(50, 5, (500, 1))
     assert default_loss(prices) == default_loss(1e300 * prices) == default_loss(1e-300 * prices) == "poisson"
-    assert default_loss(even) == default_loss(np.zeros((9, 1))) == default_loss(np.ones((9, 1))) == "squared_error"
-    assert default_loss(prices - 1.01 * prices.min()) == "squared_error"  # one is below 0
-    assert default_loss(np.hstack([prices, even])) == "squared_error"
+    assert default_loss(symmetric) == default_loss(np.zeros((9, 1))) == default_loss(np.ones((9, 1))) == "squared_error"
+    assert default_loss(prices - 1.01 * prices.min()) == "squared_error"  # the lowest target is negative
+    assert default_loss(np.hstack([prices, symmetric])) == "squared_error"
     assert default_loss(np.hstack([prices, prices**2])) == "poisson"
-    low = (prices < np.median(prices))[:, 0]
-    twice = np.concatenate([prices[low], prices[low], prices[~low]])
-    assert default_loss(prices, 1.0 + low) == default_loss(twice)
+    is_low = (prices < np.median(prices))[:, 0]
+    repeated = np.concatenate([prices[is_low], prices[is_low], prices[~is_low]])
+    assert default_loss(prices, 1.0 + is_low) == default_loss(repeated)
 
 
-def test_the_loss_that_was_chosen_is_named_and_makes_the_model_again(table):
+def test_report_names_chosen_loss_which_reproduces_model(table):
     X, y = table
     y = np.exp((y - y.mean()) / y.std())
     model = TableRegressor("fast", random_state=0).fit(X, y)
     assert "TableRegressor('fast', members=3, loss='poisson', random_state=0)" in str(model.report())
-    again = TableRegressor("fast", loss="poisson", random_state=0).fit(X, y)
-    other = TableRegressor("fast", loss="squared_error", random_state=0).fit(X, y)
-    assert np.array_equal(again.predict(X), model.predict(X))
-    assert not np.array_equal(other.predict(X), model.predict(X))
-    below = TableRegressor("fast", random_state=0).fit(X, y - y.mean())
-    assert "loss='squared_error'" in str(below.report())
+    with_same_loss = TableRegressor("fast", loss="poisson", random_state=0).fit(X, y)
+    with_other_loss = TableRegressor("fast", loss="squared_error", random_state=0).fit(X, y)
+    assert np.array_equal(with_same_loss.predict(X), model.predict(X))
+    assert not np.array_equal(with_other_loss.predict(X), model.predict(X))
+    negative = TableRegressor("fast", random_state=0).fit(X, y - y.mean())
+    assert "loss='squared_error'" in str(negative.report())
 
 
-def test_steps_follow_the_rows():
+def test_batch_size_and_epochs_follow_row_count():
     task = Task("squared_error", 1)
     assert [fit_options(task, rows)["batch_size"] for rows in (3, 40, 2400, 10**6)] == [3, 32, 32, 64]
     assert [fit_options(task, rows)["epochs"] for rows in (3, 600, 10**6)] == [112, 94, 56]
 
 
-def test_bins_are_chosen_where_numbers_jump():
+def test_bins_are_selected_for_step_function():
     rng = np.random.default_rng(0)
     x = rng.uniform(0, 1, (1500, 1))
     y = np.array([3.0, -2, 5, 0, 4, -4, 1, 2])[(x[:, 0] * 8).astype(int)]
@@ -403,65 +405,65 @@ def test_bins_are_chosen_where_numbers_jump():
     assert model.score(x, y) > 0.9
 
 
-# ------------------------------------------------------------------------------------------ stopping, going on
+# ----------------------------------------------------------------------------------------- interrupted and resumed fits
 
 
-def test_callback_and_progress(table, capfd):
+def test_callback_and_progress_bar_count_epochs(table, capfd):
     pytest.importorskip("tqdm")
-    seen = []
+    calls = []
     model = TableRegressor(
-        "fast", members=2, n_jobs=1, progress=True, callback=lambda place, record: seen.append((place, record.epoch))
+        "fast", members=2, n_jobs=1, progress=True, callback=lambda member, record: calls.append((member, record.epoch))
     ).fit(*table)
     epochs = fit_options(Task("squared_error", 1), 320)["epochs"]
-    done = [sum(at == place for at, _ in seen) for place in range(2)]
-    assert sorted(seen) == [(place, epoch) for place in range(2) for epoch in range(1, done[place] + 1)]
+    epoch_counts = [sum(number == member for number, _ in calls) for member in range(2)]
+    assert sorted(calls) == [(member, epoch) for member in range(2) for epoch in range(1, epoch_counts[member] + 1)]
     assert f"{2 * epochs}/{2 * epochs}" in capfd.readouterr().err
     assert len(model.networks_) in (1, 2)
 
 
-def test_a_training_that_is_past_its_best_is_ended(table, set_limit):
+def test_training_without_improvement_stops_at_half_of_epochs(table, set_limit):
     rng = np.random.default_rng(0)
     X, y = rng.standard_normal((300, 5)), rng.standard_normal(300)
-    seen, spared = [], {}
+    calls, stopped = [], {}
 
-    def see(place, record):
-        seen.append(place)
+    def record_epoch(number, record):
+        calls.append(number)
         if "skipped_epochs" in record:
-            spared[place] = record.epoch, record["skipped_epochs"]
+            stopped[number] = record.epoch, record["skipped_epochs"]
 
-    model = TableRegressor("fast", random_state=0, callback=see).fit(X, y)
+    model = TableRegressor("fast", random_state=0, callback=record_epoch).fit(X, y)
     epochs = fit_options(Task("squared_error", 1), 240)["epochs"]
-    assert spared
+    assert stopped
     assert model.complete_
-    assert set(spared.values()) == {(epochs // 2, epochs - epochs // 2)}
-    assert all(seen.count(place) == (epochs // 2 if place in spared else epochs) for place in set(seen))
+    assert set(stopped.values()) == {(epochs // 2, epochs - epochs // 2)}
+    assert all(calls.count(number) == (epochs // 2 if number in stopped else epochs) for number in set(calls))
 
     set_limit("nnc.tabular.training.MAX_BEST_EPOCH_FRACTION", 0.0)
-    whole = TableRegressor("fast", random_state=0).fit(X, y)
-    pairs = list(zip(model.model_.members, whole.model_.members, strict=True))
-    assert {member.spec.number for member, _ in pairs} & set(spared)
+    unstopped = TableRegressor("fast", random_state=0).fit(X, y)
+    pairs = list(zip(model.model_.members, unstopped.model_.members, strict=True))
+    assert {member.spec.number for member, _ in pairs} & set(stopped)
     for member, other in pairs:
         n = len(member.curve)
         assert other.curve[:n] == member.curve
-        if other.error == member.error:  # else it was better again, by chance
+        if other.error == member.error:  # otherwise a later epoch improved the result by chance
             assert np.array_equal(other.network.params, member.network.params)
 
-    spared.clear()
-    TableRegressor("fast", random_state=0, callback=see).fit(*table)
-    assert not spared
+    stopped.clear()
+    TableRegressor("fast", random_state=0, callback=record_epoch).fit(*table)
+    assert not stopped
 
 
 class StopError(Exception):
-    """What a callback ends a fit with."""
+    """Error that a callback raises to end a fit."""
 
 
-def test_a_checkpoint_goes_on_to_the_same_model(tmp_path, table):
+def test_fit_resumed_from_checkpoint_gives_same_model(tmp_path, table):
     X, y = table
     path = tmp_path / "fit.json"
     expected = TableRegressor("fast", members=7, random_state=0, n_jobs=1).fit(X, y)
 
-    def stop(place, record):
-        if place == 6:
+    def stop(member, record):
+        if member == 6:
             raise StopError
 
     arguments = {"members": 7, "random_state": 0, "n_jobs": 1, "checkpoint": path}
@@ -472,9 +474,9 @@ def test_a_checkpoint_goes_on_to_the_same_model(tmp_path, table):
         TableRegressor("fast", **arguments).fit(X, y + 1)
     with pytest.raises(OSError, match=r"load it with nnc\.load"):
         nnc.NeuralNetwork.load(path)
-    places = set()
-    model = TableRegressor("fast", callback=lambda place, record: places.add(place), **arguments).fit(X, y)
-    assert places == {6}
+    members_trained = set()
+    model = TableRegressor("fast", callback=lambda member, record: members_trained.add(member), **arguments).fit(X, y)
+    assert members_trained == {6}
     assert not path.exists()
     assert np.array_equal(model.predict(X), expected.predict(X))
     assert model.held_out_.score == expected.held_out_.score
@@ -482,13 +484,13 @@ def test_a_checkpoint_goes_on_to_the_same_model(tmp_path, table):
     assert np.array_equal(model.feature_importances_, expected.feature_importances_)
 
 
-@pytest.mark.parametrize("place", [0, 1, 4], ids=["first", "both encodings", "other folds"])
-def test_resumed_fit_gives_the_same_estimates(tmp_path, table, labels, place):
+@pytest.mark.parametrize("last_member", [0, 1, 4], ids=["first", "both encodings", "other folds"])
+def test_resumed_fit_gives_the_same_estimates(tmp_path, table, labels, last_member):
     arguments = {"members": 7, "random_state": 0, "checkpoint": tmp_path / "fit.json"}
     expected = TableClassifier("fast", members=7, random_state=0).fit(table[0], labels)
 
-    def stop(number, record):
-        if number == place + 1:
+    def stop(member, record):
+        if member == last_member + 1:
             raise StopError
 
     with pytest.raises(StopError):
@@ -501,7 +503,7 @@ def test_resumed_fit_gives_the_same_estimates(tmp_path, table, labels, place):
         assert np.array_equal(mine, others)
 
 
-def test_a_network_of_an_epoch_for_which_there_was_no_time_is_in_no_checkpoint(tmp_path, table, set_limit):
+def test_checkpoint_excludes_member_cut_short_by_time_limit(tmp_path, table, set_limit):
     set_limit("nnc.tabular.training.CHECKPOINT_SECONDS", 0.0)
     arguments = {"members": 1, "random_state": 0, "checkpoint": tmp_path / "fit.json"}
     model = TableRegressor(max_seconds=1e-9, **arguments).fit(*table)
@@ -510,12 +512,12 @@ def test_a_network_of_an_epoch_for_which_there_was_no_time_is_in_no_checkpoint(t
     assert np.array_equal(TableRegressor(**arguments).fit(*table).predict(table[0]), expected.predict(table[0]))
 
 
-def test_the_progress_of_a_fit_that_goes_on_comes_to_its_end(tmp_path, table, capfd):
+def test_progress_bar_of_resumed_fit_reaches_100_percent(tmp_path, table, capfd):
     pytest.importorskip("tqdm")
     arguments = {"members": 3, "random_state": 0, "n_jobs": 1, "checkpoint": tmp_path / "fit.json"}
 
-    def stop(place, record):
-        if place == 2:
+    def stop(member, record):
+        if member == 2:
             raise StopError
 
     with pytest.raises(StopError):
@@ -525,27 +527,27 @@ def test_the_progress_of_a_fit_that_goes_on_comes_to_its_end(tmp_path, table, ca
     assert "100%" in capfd.readouterr().err
 
 
-def test_no_member_learns_from_all_rows_after_the_cross_validation_diverged():
-    """The error is raised after the five folds, before members without held-out rows are trained."""
-    seen = []
+def test_diverged_cross_validation_trains_no_further_members():
+    """If all members of the cross-validation diverge, `fit` raises the error and trains no further members."""
+    trained = []
 
     class DivergingTraining(Training):
-        """A training whose first networks diverge."""
+        """Training whose cross-validation diverges."""
 
         def train(self, specs):
-            seen.extend(specs)
+            trained.extend(specs)
             self.diverged = nnc.DivergedError("no", None, 1, 1)
 
     with pytest.raises(nnc.DivergedError):
-        training(50, kind=DivergingTraining).run(9)
-    assert [spec.fold for spec in seen] == [0, 1, 2, 3, 4]
+        build_training(50, training_class=DivergingTraining).run(9)
+    assert [spec.fold for spec in trained] == [0, 1, 2, 3, 4]
 
 
-def test_ctrl_c_keeps_what_there_is(table):
+def test_ctrl_c_preserves_trained_members(table):
     X, y = table
 
-    def interrupt(place, record):
-        if place == 2 and record.epoch == 3:
+    def interrupt(member, record):
+        if member == 2 and record.epoch == 3:
             signal.raise_signal(signal.SIGINT)
 
     handler = signal.getsignal(signal.SIGINT)
@@ -555,17 +557,17 @@ def test_ctrl_c_keeps_what_there_is(table):
     assert np.isfinite(model.predict(X)).all()
 
 
-def test_max_seconds(table):
+def test_max_seconds_limits_number_of_members(table):
     X, y = table
     model = TableRegressor("best", random_state=0, max_seconds=1e-3).fit(X, y)
     assert len(model.networks_) < PRESETS["best"]
     assert np.isfinite(model.predict(X)).all()
 
 
-# ------------------------------------------------------------------------------------------ how far to trust them
+# ---------------------------------------------------------------------------------- intervals, explanations and reports
 
 
-def test_intervals_and_sets_hold_what_they_say():
+def test_intervals_and_sets_have_requested_coverage():
     rng = np.random.default_rng(0)
     X = rng.standard_normal((4000, 3))
     y = X[:, 0] + rng.standard_normal(4000)
@@ -581,20 +583,20 @@ def test_intervals_and_sets_hold_what_they_say():
         model.predict_set(X, 1.0)
 
 
-def test_importances_and_explanations(classifier, regressor, table, labels):
+def test_importances_rank_columns_and_contributions_add_up(classifier, regressor, table, labels):
     X, _ = table
     for model in (classifier, regressor):
         importances = dict(zip(X, model.feature_importances_, strict=True))
         assert importances["x"] == max(importances.values())
         assert importances["same"] == 0
         assert importances["noise"] < importances["town"]
-    found = regressor.explain(X[:20])
-    total = np.clip(found.contributions.sum(axis=1) + found.baseline, *regressor.model_.bounds[:, 0])
+    explanation = regressor.explain(X[:20])
+    total = np.clip(explanation.contributions.sum(axis=1) + explanation.baseline, *regressor.model_.bounds[:, 0])
     np.testing.assert_allclose(total, regressor.predict(X[:20]), atol=2e-4)
-    assert not found.contributions[:, 5].any()
-    found = classifier.explain(X[:20])
+    assert not explanation.contributions[:, 5].any()
+    explanation = classifier.explain(X[:20])
     P = classifier.predict_proba(X[:20])
-    np.testing.assert_allclose(found.contributions.sum(axis=1) + found.baseline, P.max(axis=1), atol=1e-5)
+    np.testing.assert_allclose(explanation.contributions.sum(axis=1) + explanation.baseline, P.max(axis=1), atol=1e-5)
     low = classifier.explain(X[:20], "low")
     np.testing.assert_allclose(low.contributions.sum(axis=1) + low.baseline, P[:, 1], atol=1e-5)
     assert "town" in str(low)
@@ -602,7 +604,7 @@ def test_importances_and_explanations(classifier, regressor, table, labels):
         classifier.explain(X[:2], "lowest")
 
 
-def test_report(classifier):
+def test_report_shows_columns_settings_and_scores(classifier):
     text = str(classifier.report())
     for name in ("x", "town", "same", "TableClassifier('fast', members=3, random_state=1)", "calibration error"):
         assert name in text
@@ -610,25 +612,27 @@ def test_report(classifier):
     html = classifier.report()._repr_html_()
     assert "<table" in html
     for x, label in re.findall(r'<text x="([\d.]+)" y="20.5" font-size="10">([^<]*)<', html):
-        assert float(x) + text_width(label, 10) <= 320, f"{label!r} reaches beyond the picture"
+        assert float(x) + text_width(label, 10) <= 320, (
+            f"label {label!r} must end at or before x = 320, the right edge of the picture"
+        )
     assert "validation accuracy" in html
 
 
-# ------------------------------------------------------------------------------------------ files
+# ------------------------------------------------------------------------------------------ model files
 
 
-def test_files_are_exact(classifier, regressor, table, tmp_path):
+def test_loaded_model_equals_saved_model(classifier, regressor, table, tmp_path):
     X, _ = table
     for model in (classifier, regressor):
         path = tmp_path / "model.json"
         model.save(path)
-        for again in (nnc.load(path), type(model).load(path)):
-            assert type(again) is type(model)
-            assert np.array_equal(again.predict(X), model.predict(X))
-            assert np.array_equal(again.feature_importances_, model.feature_importances_)
-            named = {"loss": model.model_.task.loss} if model is regressor else {}
-            assert again.get_params() == type(model)("fast", members=3, random_state=1, **named).get_params()
-            again.save(tmp_path / "again.json")
+        for loaded in (nnc.load(path), type(model).load(path)):
+            assert type(loaded) is type(model)
+            assert np.array_equal(loaded.predict(X), model.predict(X))
+            assert np.array_equal(loaded.feature_importances_, model.feature_importances_)
+            chosen_loss = {"loss": model.model_.task.loss} if model is regressor else {}
+            assert loaded.get_params() == type(model)("fast", members=3, random_state=1, **chosen_loss).get_params()
+            loaded.save(tmp_path / "again.json")
             assert (tmp_path / "again.json").read_bytes() == path.read_bytes()
     low, _ = nnc.load(path).predict_interval(X)
     assert np.array_equal(low, regressor.predict_interval(X)[0])
@@ -643,16 +647,16 @@ def test_files_are_exact(classifier, regressor, table, tmp_path):
         nnc.load(tmp_path / "nothing.json")
 
 
-def _places(value, place=()):
-    """All members of a document but those of networks and lists of numbers."""
+def _key_paths(value, path=()):
+    """Yield the path of keys to each value of a JSON document; lists contribute only their first three items."""
     items = value.items() if isinstance(value, dict) else enumerate(value[:3]) if isinstance(value, list) else ()
-    for key, part in items:
-        yield (*place, key)
-        yield from _places(part, (*place, key))
+    for key, child in items:
+        yield (*path, key)
+        yield from _key_paths(child, (*path, key))
 
 
-def test_hostile_files(classifier, tmp_path):
-    """Whatever is changed, `load` raises ModelFileError or gives a model that can be used."""
+def test_load_of_changed_file_raises_or_gives_usable_model(classifier, tmp_path):
+    """After a change of any value in a file, `load` raises ModelFileError or returns a model that can predict."""
     path = tmp_path / "model.json"
     classifier.save(path)
     text = path.read_text()
@@ -662,41 +666,41 @@ def test_hostile_files(classifier, tmp_path):
     with pytest.raises(ModelFileError, match="checksum"):
         nnc.load(path)
     table, networks = json.loads(text)["table"], classifier.networks_
-    X, refused = frame(5)[0], 0
-    for place in _places(table):
-        for new in (None, -1, "x", [], {}, 1e400, [[1]]):
+    X, n_rejected = build_table(5)[0], 0
+    for key_path in _key_paths(table):
+        for replacement in (None, -1, "x", [], {}, 1e400, [[1]]):
             changed = copy.deepcopy(table)
-            part = changed
-            for key in place[:-1]:
-                part = part[key]
-            if part[place[-1]] == new:
+            parent = changed
+            for key in key_path[:-1]:
+                parent = parent[key]
+            if parent[key_path[-1]] == replacement:
                 continue
-            part[place[-1]] = new
+            parent[key_path[-1]] = replacement
             try:
                 with _serialization.build_errors("a file"):
                     model = file.parse_model(changed, networks)
             except ModelFileError:
-                refused += 1
+                n_rejected += 1
             else:
                 model.predict(read_table(X))
-    assert refused > 300
+    assert n_rejected > 300
 
 
-# ------------------------------------------------------------------------------------------ as scikit-learn's
+# ------------------------------------------------------------------------------------------ scikit-learn interface
 
 
 @parametrize_with_checks(
-    [kind(members=2) for kind in KINDS],
+    [model_class(members=2) for model_class in MODEL_CLASSES],
     expected_failed_checks=lambda estimator: {
-        "check_sample_weight_equivalence_on_dense_data": "rows are drawn into batches",
-        "check_array_api_input": "needs SCIPY_ARRAY_API",
+        "check_sample_weight_equivalence_on_dense_data": "repeated rows and weighted rows give different mini-batches",
+        "check_array_api_input": "requires the environment variable SCIPY_ARRAY_API",
     },
 )
-def test_estimator_checks(estimator, check):
+def test_estimator_checks_of_scikit_learn_pass(estimator, check):
     check(estimator)
 
 
-def test_within_searches_and_pipelines(table, labels):
+def test_models_work_in_grid_search_and_pipeline(table, labels):
     X, _ = table
     search = GridSearchCV(TableClassifier("fast", members=1, random_state=0), {"members": [1, 2]}, cv=2)
     assert search.fit(X, labels).best_params_["members"] in (1, 2)
@@ -704,7 +708,7 @@ def test_within_searches_and_pipelines(table, labels):
     assert pipeline.score(*table) > 0.7
 
 
-def test_weights_are_routed(table, labels):
+def test_sample_weight_is_routed_as_metadata(table, labels):
     X, _ = table
     with sklearn.config_context(enable_metadata_routing=True):
         model = TableClassifier("fast", members=1, random_state=0).set_fit_request(sample_weight=True)
@@ -714,17 +718,17 @@ def test_weights_are_routed(table, labels):
         assert search.best_score_ > 0.5
 
 
-# ------------------------------------------------------------------------------------------ extremes
+# ------------------------------------------------------------------------------------------ extreme targets
 
 
-@pytest.mark.parametrize("size", [1e-30, 1e6, 1e30])
-def test_counts_of_any_size(size):
+@pytest.mark.parametrize("magnitude", [1e-30, 1e6, 1e30])
+def test_poisson_loss_fits_targets_of_any_magnitude(magnitude):
     X = np.random.default_rng(0).standard_normal((200, 3))
-    y = np.abs(X[:, 0]) * size
+    y = np.abs(X[:, 0]) * magnitude
     assert TableRegressor("fast", loss="poisson", members=2, random_state=0).fit(X, y).score(X, y) > 0.9
 
 
-def test_targets_at_the_end_of_the_range():
+def test_largest_float64_targets_can_be_fitted():
     X = np.random.default_rng(0).uniform(-1, 1, (200, 3))
     with pytest.warns(LeakageWarning, match="'x0'"):
         model = TableRegressor("fast", members=2, random_state=0).fit(X, 1.7e308 * X[:, 0])
