@@ -1,4 +1,4 @@
-"""From the columns of a table to numbers: what each becomes, the same from a document, alone and among others."""
+"""Tests of Schema: encoding of table columns as numbers, checks of later tables, and JSON documents of a schema."""
 
 import datetime as dt
 import json
@@ -35,56 +35,59 @@ COLUMNS = {
 }
 
 
-def table(columns, rows=slice(None)):
-    """A table of columns by name."""
+def build_table(columns, rows=slice(None)):
+    """Return a table with some rows of these columns; keys are the column names."""
     return read_table(list(zip(*(list(values)[rows] for values in columns.values()), strict=True)), names=list(columns))
 
 
-TRAINING = table(COLUMNS)
+TRAINING = build_table(COLUMNS)
 SCHEMA = Schema.learn(TRAINING)
 
 
-def learned(values, **named):
-    """The schema of one column, and the matrix of it, beside a column of which there is always something left."""
-    t = table({"a": values, "other": range(len(values))})
-    schema = Schema.learn(t, **named)
-    part = schema.groups()[0]
-    return schema, schema.encode(t)[:, part[0]] if part else None
+def learn_column(values, **options):
+    """Return the schema that is learned from one column, and the encoded column (None if it is left out)."""
+    # Schema.learn rejects tables without information, so a second column has different values in all rows.
+    two_columns = build_table({"a": values, "other": range(len(values))})
+    schema = Schema.learn(two_columns, **options)
+    slices = schema.groups()[0]
+    return schema, schema.encode(two_columns)[:, slices[0]] if slices else None
 
 
-def encoded(schema, values):
-    return schema.encode(table({"a": values, "other": range(len(values))}))[:, schema.groups()[0][0]]
+def encode_column(schema, values):
+    """Return the encoding of later values of the column, with a schema from `learn_column`."""
+    return schema.encode(build_table({"a": values, "other": range(len(values))}))[:, schema.groups()[0][0]]
 
 
-# --------------------------------------------------------------------------------------------- what columns become
+# ------------------------------------------------------------------------------------ encodings of all types of columns
 
 
-def test_numbers():
+def test_numbers_are_scaled_by_median_and_quartiles():
     values = np.sort(rng.normal(5, 3, 101))
-    _, matrix = learned(values)
+    _, matrix = learn_column(values)
     z = (values - values[50]) / (values[75] - values[25])
     assert np.allclose(matrix[:, 0], z / np.sqrt(1 + (z / 3) ** 2), rtol=1e-6)
-    _, matrix = learned([0.0] * 90 + [4.0] * 5 + [10.0] * 5)  # the quartiles are the same
+    # If the quartiles are equal, half the range is the scale.
+    _, matrix = learn_column([0.0] * 90 + [4.0] * 5 + [10.0] * 5)
     assert np.allclose(matrix[[0, 90, 95], 0], [0, 0.8 / math.sqrt(1 + 0.64 / 9), 2 / math.sqrt(1 + 4 / 9)])
 
 
 @pytest.mark.parametrize("scale", [1e308, 1e-307, 5e-324, 1.0])
-def test_numbers_at_the_ends(scale):
+def test_encoding_of_extreme_numbers_is_finite_and_bounded(scale):
     values = np.array([-1.0, 0.0, 0.0, 0.5, 1.0] * 5) * scale
-    schema = Schema.learn(table({"a": values, "other": range(25)}), scores=True)
+    schema = Schema.learn(build_table({"a": values, "other": range(25)}), scores=True)
     for bins in (False, True):
-        matrix = schema.encode(table({"a": [*values, 1.7e308, -1.7e308, 0.1], "other": range(28)}), bins=bins)
+        matrix = schema.encode(build_table({"a": [*values, 1.7e308, -1.7e308, 0.1], "other": range(28)}), bins=bins)
         assert np.isfinite(matrix).all()
         assert abs(matrix).max() <= 3.3
 
 
-def test_missing_numbers_are_the_median_and_marked():
-    schema, matrix = learned([1.0, 2.0, None, 4.0, 5.0, 3.0])
+def test_missing_numbers_become_median_with_indicator():
+    schema, matrix = learn_column([1.0, 2.0, None, 4.0, 5.0, 3.0])
     assert matrix.shape[1] == 2
     assert matrix[2].tolist() == [*matrix[5].tolist()[:1], 1.0] == [0.0, 1.0]
     assert not matrix[[0, 1, 3, 4, 5], 1].any()
-    schema, _ = learned([1.0, 2.0, 4.0, 5.0, 3.0])  # none in training: the median alone
-    assert encoded(schema, [None, 3.0]).tolist() == [[0.0], [0.0]]
+    schema, _ = learn_column([1.0, 2.0, 4.0, 5.0, 3.0])  # without missing values in training there is no indicator
+    assert encode_column(schema, [None, 3.0]).tolist() == [[0.0], [0.0]]
 
 
 @pytest.mark.parametrize(
@@ -96,162 +99,165 @@ def test_missing_numbers_are_the_median_and_marked():
         (["0", "1", "0"], ["0", "1", None], [-1, 1, 0]),
     ],
 )
-def test_two_values_are_one_column(values, later, expected):
-    schema, _ = learned(values)
-    assert encoded(schema, later)[:, 0].tolist() == expected
+def test_two_values_become_one_feature(values, later, expected):
+    schema, _ = learn_column(values)
+    assert encode_column(schema, later)[:, 0].tolist() == expected
     assert schema.describe()[0].encoding.startswith("-1 for ")
-    schema, _ = learned([*values, None])
-    assert encoded(schema, later).T.tolist() == [expected, [float(value is None) for value in later]]
+    schema, _ = learn_column([*values, None])
+    assert encode_column(schema, later).T.tolist() == [expected, [float(value is None) for value in later]]
     assert schema.describe()[0].encoding.endswith(" % missing")
 
 
-def test_text_has_a_column_for_each_level():
-    schema, matrix = learned(["b", "a", "c", "b", "c", "d"])
-    assert schema.columns[0].encoding.levels == ("b", "c", "a", "d")  # by how often they come, then by text
+def test_text_is_one_hot_encoded():
+    schema, matrix = learn_column(["b", "a", "c", "b", "c", "d"])
+    assert schema.columns[0].encoding.levels == ("b", "c", "a", "d")  # sorted by frequency, then alphabetically
     assert np.array_equal(matrix, np.eye(4)[[0, 2, 1, 0, 1, 3]])
-    later = table({"a": ["z", None, "d", "z"], "other": range(4)})
+    later = build_table({"a": ["z", None, "d", "z"], "other": range(4)})
     assert np.array_equal(schema.encode(later)[:, :4], [[0] * 4, [0] * 4, [0, 0, 0, 1], [0] * 4])
     assert schema.unseen(later) == {"a": {"z": 2}}
-    schema, matrix = learned(["b", None, "c", "a", ""])
+    schema, matrix = learn_column(["b", None, "c", "a", ""])
     assert np.array_equal(matrix, np.eye(4)[[1, 3, 2, 0, 3]])
 
 
-def test_rare_levels_of_many_are_one():
+def test_rare_levels_share_one_feature():
     values = [f"k{i}" for i in range(40) for _ in range(i + 1)]
-    schema, matrix = learned(values)
-    assert matrix.shape[1] == 31 + 1  # k9 has 10 rows
+    schema, matrix = learn_column(values)
+    assert matrix.shape[1] == 31 + 1  # 31 levels have 10 rows or more; the others share a feature
     assert np.array_equal(matrix.argmax(axis=1)[:45], [31] * 45)
-    later = table({"a": ["k0", "new", "k39"], "other": range(3)})
+    later = build_table({"a": ["k0", "new", "k39"], "other": range(3)})
     assert schema.encode(later)[:, :32].argmax(axis=1).tolist() == [31, 31, 0]
     assert schema.unseen(later) == {"a": {"new": 1}}
     assert schema.describe()[0].encoding == "31 categories, and 9 rare ones as one"
     for n, rows, width in ((300, 20, 100), (60, 4, 30)):
-        _, matrix = learned([f"k{i}" for i in range(n) for _ in range(rows)])
+        _, matrix = learn_column([f"k{i}" for i in range(n) for _ in range(rows)])
         assert matrix.shape[1] == width + 1
 
 
-def test_dates():
+def test_dates_become_days_year_and_cyclic_features():
     days = [dt.datetime(2019, 12, 30) + dt.timedelta(days=i, hours=i % 24) for i in range(60)]
-    schema, matrix = learned(days)
+    schema, matrix = learn_column(days)
     assert schema.columns[0].encoding.parts == ("year", "time of year", "day of the week", "time of day")
     assert matrix.shape[1] == 1 + 1 + 6
     year, of_year, of_week, of_day = matrix[:, 1], matrix[:, 2:4], matrix[:, 4:6], matrix[:, 6:8]
     assert len(set(year[:2])) == len(set(year[2:])) == 1
     assert year[0] < year[2]
-    assert np.allclose(of_week[0], [0, 1])  # a Monday
+    assert np.allclose(of_week[0], [0, 1])  # 2019-12-30 is a Monday
     assert np.allclose(of_week[7], of_week[0])
     assert np.allclose(of_year[2], [0, 1])
-    assert np.allclose(of_day[6], [1, 0], atol=1e-12)  # six o'clock
+    assert np.allclose(of_day[6], [1, 0], atol=1e-12)  # 06:00 is a quarter of the day
     assert np.all(np.diff(matrix[:, 0]) > 0)
-    schema, matrix = learned([dt.date(2020, 3, 1 + i) for i in range(20)] + [None])
+    schema, matrix = learn_column([dt.date(2020, 3, 1 + i) for i in range(20)] + [None])
     assert schema.columns[0].encoding.parts == ("time of year", "day of the week")
     assert matrix[-1].tolist() == [0, 1, 0, 0, 0, 0]
     assert schema.describe()[0].encoding == "days, time of year, day of the week, 4.8 % missing"
 
 
-def test_text_of_numbers_and_dates():
+def test_numbers_and_dates_as_text_are_recognized():
     numbers, texts = ["1.5", " -2 ", "3e2", ".5", None] * 3, ["01234", "07000", "12345"] * 5
-    assert Schema.learn(table({"a": numbers})).describe()[0].encoding == "a number, scaled, 20 % missing"
-    assert Schema.learn(table({"a": texts})).describe()[0].encoding == "3 categories"
+    assert Schema.learn(build_table({"a": numbers})).describe()[0].encoding == "a number, scaled, 20 % missing"
+    assert Schema.learn(build_table({"a": texts})).describe()[0].encoding == "3 categories"
     days = ["2020-01-01", "2020-02-01T12:00", "2020-03-01 12:00:00+02:00"] * 5
-    schema, matrix = learned(days)
+    schema, matrix = learn_column(days)
     assert schema.describe()[0].encoding.startswith("days, time of year")
     moments = [dt.datetime(2020, 1, 1), dt.datetime(2020, 2, 1, 12), dt.datetime(2020, 3, 1, 10)] * 5
-    assert np.array_equal(learned(moments)[1], matrix)
+    assert np.array_equal(learn_column(moments)[1], matrix)
     for words in (["2020-02-30", "2020-01-01", "2020-01-02"], ["1e999", "1", "2"]):
-        assert Schema.learn(table({"a": words * 4})).describe()[0].encoding == "3 categories"
+        assert Schema.learn(build_table({"a": words * 4})).describe()[0].encoding == "3 categories"
     pd = pytest.importorskip("pandas")
     codes = pd.DataFrame({"a": pd.Categorical(["1", "2", "3"] * 4)})
-    assert Schema.learn(read_table(codes)).describe()[0].encoding == "3 categories"  # its container says so
+    # Categorical dtypes stay categories.
+    assert Schema.learn(read_table(codes)).describe()[0].encoding == "3 categories"
 
 
-def test_what_is_left_out():
-    left = {
+def test_columns_without_information_are_left_out():
+    left_out = {
         "same": (["x"] * 20, "left out: all values are equal"),
         "none": ([None] * 20, "left out: all values are missing"),
         "id": ([f"n{i}" for i in range(20)], "left out: 20 different texts in 20 rows"),
         "copy": (range(20), "left out: equal to 'first'"),
     }
-    columns = {"first": range(20), **{name: values for name, (values, _) in left.items()}}
-    schema = Schema.learn(table(columns))
-    assert [description.encoding for description in schema.describe()[1:]] == [made for _, made in left.values()]
+    columns = {"first": range(20), **{name: values for name, (values, _) in left_out.items()}}
+    schema = Schema.learn(build_table(columns))
+    assert [description.encoding for description in schema.describe()[1:]] == [text for _, text in left_out.values()]
     assert schema.groups(bins=True) == ((slice(0, 1), slice(1, 9)), (), (), (), ())
-    assert schema.encode(table({"first": range(3)})).shape == (3, 1)  # they need not be there
+    # Later tables may lack the columns that are left out.
+    assert schema.encode(build_table({"first": range(3)})).shape == (3, 1)
     with pytest.raises(ValueError, match=r"that carries information, got none in 20 rows: 'same' is left"):
-        Schema.learn(table({"same": ["x"] * 20}))
+        Schema.learn(build_table({"same": ["x"] * 20}))
 
 
-def test_columns_where_it_counts_whether_there_is_a_value():
+def test_column_may_encode_only_whether_values_are_missing():
     for values in (["x", None], [5, None], [dt.date(2020, 1, 1), None]):
-        schema, matrix = learned(values * 10)
+        schema, matrix = learn_column(values * 10)
         assert matrix.tolist() == [[1], [-1]] * 10
         assert schema.describe()[0].encoding == "only whether there is a value: all values are equal"
-    schema, matrix = learned([None if i % 3 else f"n{i}" for i in range(60)])
+    schema, matrix = learn_column([None if i % 3 else f"n{i}" for i in range(60)])
     assert matrix[:4].tolist() == [[1], [-1], [-1], [1]]
     assert schema.describe()[0].encoding == "only whether there is a value: 20 different texts in 20 rows"
 
 
-def test_bins():
+def test_bins_encode_numbers_piecewise_linearly():
     values = np.arange(81.0)
-    schema = Schema.learn(table({"a": values}), bins=4)
-    later = table({"a": [-5, 0, 10, 20, 30, 50, 80, 99, None]})
+    schema = Schema.learn(build_table({"a": values}), bins=4)
+    later = build_table({"a": [-5, 0, 10, 20, 30, 50, 80, 99, None]})
     matrix = schema.encode(later, bins=True)
     assert np.array_equal(matrix[:, :1], schema.encode(later))
     b = matrix[:, 1:].astype(float)
     expected = [[0] * 4, [0] * 4, [0.5, 0, 0, 0], [1, 0, 0, 0], [1, 0.5, 0, 0], [1, 1, 0.5, 0], [1] * 4, [1] * 4]
     assert np.allclose(b[:-1], expected)
     assert np.allclose(b[-1], [1, 1, 0, 0])
-    assert Schema.learn(table({"a": [0, 1, 0, 1]})).width(bins=True) == 1  # two values need none
+    assert Schema.learn(build_table({"a": [0, 1, 0, 1]})).width(bins=True) == 1  # columns of two values have no bins
     with pytest.raises(ValueError, match=r"^bins must be 1 or more"):
-        Schema.learn(table({"a": values}), bins=0)
+        Schema.learn(build_table({"a": values}), bins=0)
 
 
-def test_scores():
+def test_normal_scores_follow_quantiles():
     n = 32 * 50 + 1
     values = np.sort(rng.lognormal(3, 2, n))
-    schema = Schema.learn(table({"a": values}), scores=True)
-    score = schema.encode(table({"a": values}))[:, 1]
+    schema = Schema.learn(build_table({"a": values}), scores=True)
+    score = schema.encode(build_table({"a": values}))[:, 1]
     assert np.all(np.diff(score) >= 0)
     normal = [NormalDist().inv_cdf(i / 32) for i in range(1, 32)]
     assert np.allclose(score[50:-1:50], normal, atol=1e-6)
     assert np.allclose(score[[0, -1]], [-3.2905, 3.2905], atol=1e-3)
-    later = schema.encode(table({"a": [-1e300, 1e300, None]}))[:, 1]
-    assert later.tolist() == [score[0], score[-1], score[n // 2]]  # what is missing is the median
+    later = schema.encode(build_table({"a": [-1e300, 1e300, None]}))[:, 1]
+    assert later.tolist() == [score[0], score[-1], score[n // 2]]  # a missing value is encoded as the median
     assert schema.describe()[0].encoding == "a number, scaled and as a normal score"
-    plain = Schema.learn(table({"a": values}))
+    plain = Schema.learn(build_table({"a": values}))
     assert plain.width() == 1
     assert np.array_equal(
-        schema.encode(table({"a": values}), bins=True)[:, [0, *range(2, 10)]],
-        plain.encode(table({"a": values}), bins=True),
+        schema.encode(build_table({"a": values}), bins=True)[:, [0, *range(2, 10)]],
+        plain.encode(build_table({"a": values}), bins=True),
     )
 
 
-def test_scores_of_numbers_that_many_rows_share():
+def test_normal_score_of_repeated_number_is_mean_of_its_scores():
     values = [0.0] * 80 + [1.0] * 10 + [*range(2, 12)]
-    schema = Schema.learn(table({"a": values}), scores=True)
-    zero, one, *others = schema.encode(table({"a": [0, 1, *range(2, 12)]}))[:, 1].astype(float)
-    shares = [NormalDist().inv_cdf(max(i / 32, 0.0005)) for i in range(26)]  # of those 0 is at
-    assert math.isclose(zero, np.mean(shares), rel_tol=1e-6)
+    schema = Schema.learn(build_table({"a": values}), scores=True)
+    zero, one, *others = schema.encode(build_table({"a": [0, 1, *range(2, 12)]}))[:, 1].astype(float)
+    # These are the normal scores of the 26 quantiles that equal 0.
+    zero_scores = [NormalDist().inv_cdf(max(i / 32, 0.0005)) for i in range(26)]
+    assert math.isclose(zero, np.mean(zero_scores), rel_tol=1e-6)
     assert zero < one < others[0]
     assert np.all(np.diff(others) > 0)
 
 
-def test_a_document_from_before_scores():
+def test_document_without_normal_scores_is_read():
     values = rng.normal(size=50)
-    schema = Schema.learn(table({"a": values}))
+    schema = Schema.learn(build_table({"a": values}))
     document = schema.document()
     encoding = document["columns"][0]["encoding"]
     assert [encoding.pop(name) for name in ("knots", "scores")] == [[], []]
     assert Schema.from_document(document) == schema
 
 
-def test_groups():
-    ends = [part for parts in SCHEMA.groups() for part in parts]
-    assert [part.start for part in ends] == [0] + [part.stop for part in ends[:-1]]
-    assert ends[-1].stop == SCHEMA.width()
+def test_groups_assign_each_feature_to_one_column():
+    slices = [part for parts in SCHEMA.groups() for part in parts]
+    assert [part.start for part in slices] == [0] + [part.stop for part in slices[:-1]]
+    assert slices[-1].stop == SCHEMA.width()
     assert sum(part.stop - part.start for parts in SCHEMA.groups(True) for part in parts) == SCHEMA.width(True)
     matrix = SCHEMA.encode(TRAINING, bins=True)
-    changed = SCHEMA.encode(table({**COLUMNS, "number": rng.normal(5, 3, N)}), bins=True)
+    changed = SCHEMA.encode(build_table({**COLUMNS, "number": rng.normal(5, 3, N)}), bins=True)
     differ = np.flatnonzero((matrix != changed).any(axis=0))
     assert set(differ) <= {i for part in SCHEMA.groups(True)[0] for i in range(part.start, part.stop)}
     assert matrix.dtype == np.float32
@@ -259,24 +265,24 @@ def test_groups():
     assert matrix.shape == (N, SCHEMA.width(True))
 
 
-# --------------------------------------------------------------------------------------------- later tables
+# --------------------------------------------------------------------------------------------- encoding of later tables
 
 
-def test_columns_by_name_and_by_place():
+def test_columns_are_matched_by_name_or_position():
     matrix = SCHEMA.encode(TRAINING, bins=True)
     names = list(COLUMNS)
-    other = {name: COLUMNS[name] for name in rng.permutation(names)} | {"further": range(N)}
-    assert np.array_equal(SCHEMA.encode(table(other), bins=True), matrix)
-    plain = read_table(list(zip(*COLUMNS.values(), strict=True)))
-    assert np.array_equal(SCHEMA.encode(plain, bins=True), matrix)
-    assert np.array_equal(Schema.learn(plain).encode(TRAINING, bins=True), matrix)
+    reordered = {name: COLUMNS[name] for name in rng.permutation(names)} | {"further": range(N)}
+    assert np.array_equal(SCHEMA.encode(build_table(reordered), bins=True), matrix)
+    unnamed = read_table(list(zip(*COLUMNS.values(), strict=True)))
+    assert np.array_equal(SCHEMA.encode(unnamed, bins=True), matrix)
+    assert np.array_equal(Schema.learn(unnamed).encode(TRAINING, bins=True), matrix)
     with pytest.raises(ValueError, match=r"^X must have 13 columns, as in training, got 2"):
         SCHEMA.encode(read_table([[1, 2]]))
-    del other["city"], other["number"]
+    del reordered["city"], reordered["number"]
     with pytest.raises(ValueError, match=r"^X must have the columns of training, got no column 'number', 'city'$"):
-        SCHEMA.encode(table(other))
+        SCHEMA.encode(build_table(reordered))
     with pytest.raises(ValueError, match=r"no column 'number', 'city'; did you mean 'City'\?"):
-        SCHEMA.encode(table(other | {"City": COLUMNS["city"]}))
+        SCHEMA.encode(build_table(reordered | {"City": COLUMNS["city"]}))
 
 
 @pytest.mark.parametrize(
@@ -290,29 +296,29 @@ def test_columns_by_name_and_by_place():
         ("day", ["2020-01-01", "soon"], "dates in column 'day', as the training rows had, got 'soon' in row 1"),
     ],
 )
-def test_another_kind_than_in_training(name, values, message):
-    columns = {key: found[:2] for key, found in COLUMNS.items()} | {name: values}
+def test_encode_rejects_other_kind_of_column_than_in_training(name, values, message):
+    columns = {key: training_values[:2] for key, training_values in COLUMNS.items()} | {name: values}
     with pytest.raises(ValueError, match=f"^X must have {message}"):
-        SCHEMA.encode(table(columns))
+        SCHEMA.encode(build_table(columns))
 
 
-def test_a_column_of_nothing_goes_for_any_kind():
+def test_column_of_missing_values_matches_any_kind():
     pd = pytest.importorskip("pandas")
     for values in ([None, None], [np.nan, np.nan], pd.Categorical([None, None]), pd.to_datetime([None, None])):
         frame = pd.DataFrame(dict.fromkeys(COLUMNS, values))
         matrix = SCHEMA.encode(read_table(frame), bins=True)
-        assert np.array_equal(matrix, SCHEMA.encode(table({name: [None, None] for name in COLUMNS}), bins=True))
+        assert np.array_equal(matrix, SCHEMA.encode(build_table({name: [None, None] for name in COLUMNS}), bins=True))
 
 
-def test_the_same_table_from_all_libraries():
+def test_table_libraries_give_identical_encodings():
     pd, pl, pa = (pytest.importorskip(name) for name in ("pandas", "polars", "pyarrow"))
     frame = pl.DataFrame(COLUMNS)
     matrix = SCHEMA.encode(TRAINING, bins=True)
     assert Schema.learn(TRAINING) == SCHEMA
     for X in (frame, frame.to_arrow(), pa.table(COLUMNS), pd.DataFrame(COLUMNS)):
-        found = read_table(X)
-        assert np.array_equal(SCHEMA.encode(found, bins=True), matrix)
-        assert Schema.learn(found).document()["columns"][1:] == SCHEMA.document()["columns"][1:]
+        converted = read_table(X)
+        assert np.array_equal(SCHEMA.encode(converted, bins=True), matrix)
+        assert Schema.learn(converted).document()["columns"][1:] == SCHEMA.document()["columns"][1:]
 
 
 # --------------------------------------------------------------------------------------------- round trips
@@ -331,31 +337,31 @@ CELLS = [
 @st.composite
 def tables(draw):
     n = draw(st.integers(2, 30))
-    kinds = [draw(st.sampled_from(CELLS)) for _ in range(draw(st.integers(1, 4)))]
-    rows = [[draw(st.none() | kind) for kind in kinds] for _ in range(n)]
+    cell_strategies = [draw(st.sampled_from(CELLS)) for _ in range(draw(st.integers(1, 4)))]
+    rows = [[draw(st.none() | cells) for cells in cell_strategies] for _ in range(n)]
     return [[float(i), *row] for i, row in enumerate(rows)]
 
 
 @pytest.mark.filterwarnings("ignore::nnc.tabular.ColumnWarning")
 @given(tables(), st.randoms())
-def test_encodings_are_exact(rows, random):
+def test_encoding_is_identical_from_document_and_row_by_row(rows, random):
     t = read_table(rows)
     schema = Schema.learn(t, scores=True)
     matrix = schema.encode(t, bins=True)
     assert np.isfinite(matrix).all()
     assert abs(matrix).max() <= 3.3
-    again = Schema.from_document(json.loads(json.dumps(schema.document(), allow_nan=False)))
-    assert again == schema
-    assert hash(again) == hash(schema)
-    assert np.array_equal(again.encode(t, bins=True).view(np.int32), matrix.view(np.int32))
-    alone = np.concatenate([schema.encode(read_table([row]), bins=True) for row in rows])
-    assert np.array_equal(alone.view(np.int32), matrix.view(np.int32))
+    restored = Schema.from_document(json.loads(json.dumps(schema.document(), allow_nan=False)))
+    assert restored == schema
+    assert hash(restored) == hash(schema)
+    assert np.array_equal(restored.encode(t, bins=True).view(np.int32), matrix.view(np.int32))
+    row_by_row = np.concatenate([schema.encode(read_table([row]), bins=True) for row in rows])
+    assert np.array_equal(row_by_row.view(np.int32), matrix.view(np.int32))
     order = random.sample(range(len(rows)), len(rows))
     assert np.array_equal(schema.encode(t.select(order), bins=True), matrix[order])
     assert Schema.learn(t.select(order), scores=True) == schema
 
 
-# --------------------------------------------------------------------------------------------- documents
+# --------------------------------------------------------------------------------------------- invalid documents
 
 ENCODINGS = {found["name"]: found["encoding"] for found in SCHEMA.document()["columns"]}
 
@@ -406,28 +412,28 @@ def with_encoding(name, **changes):
         (with_encoding("id", reason=None), r"schema\.columns\[0\]\.encoding\.reason must be text"),
     ],
 )
-def test_documents_that_are_none(document, message):
+def test_from_document_rejects_invalid_documents(document, message):
     with pytest.raises(ValueError, match=f"^{message}"):
         Schema.from_document(document)
 
 
-def test_names_in_documents():
+def test_from_document_rejects_invalid_names_and_kinds():
     document = with_encoding("number")
-    part = document["columns"][0]
-    for change, message in (
-        ([{**part, "name": 3}], r"^schema\.columns\[0\]\.name is 3, expected a name"),
-        ([{**part, "kind": "thing"}], r'^schema\.columns\[0\]\.kind is "thing", expected number or boolean'),
-        ([part, part], r"^schema\.columns has one name twice"),
+    column = document["columns"][0]
+    for columns, message in (
+        ([{**column, "name": 3}], r"^schema\.columns\[0\]\.name is 3, expected a name"),
+        ([{**column, "kind": "thing"}], r'^schema\.columns\[0\]\.kind is "thing", expected number or boolean'),
+        ([column, column], r"^schema\.columns has one name twice"),
     ):
         with pytest.raises(ValueError, match=message):
-            Schema.from_document({**document, "columns": change})
+            Schema.from_document({**document, "columns": columns})
 
 
-# --------------------------------------------------------------------------------------------- large ones
+# --------------------------------------------------------------------------------------------- large tables
 
 
-def test_memory_of_a_large_table():
-    """Less than the table takes itself, beside the matrix."""
+def test_large_table_is_encoded_without_copies():
+    """Reading and encoding a table allocate less than a quarter of its memory, in addition to the encoded matrix."""
     import tracemalloc
 
     X = rng.normal(size=(100_000, 20))
@@ -444,7 +450,7 @@ def test_memory_of_a_large_table():
     assert matrix.shape == (100_000, 21)
 
 
-def test_two_thousand_columns():
+def test_table_of_two_thousand_columns_is_encoded():
     X = rng.normal(size=(20, 2000))
     schema = Schema.learn(read_table(X))
     assert schema.encode(read_table(X), bins=True).shape == (20, 18000)
