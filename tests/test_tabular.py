@@ -369,7 +369,7 @@ def test_loss_is_chosen_by_distribution_of_targets():
     prices, symmetric = rng.lognormal(2, 0.6, (500, 1)), rng.normal(50, 5, (500, 1))
     assert default_loss(prices) == default_loss(1e300 * prices) == default_loss(1e-300 * prices) == "poisson"
     assert default_loss(symmetric) == default_loss(np.zeros((9, 1))) == default_loss(np.ones((9, 1))) == "squared_error"
-    assert default_loss(prices - 1.01 * prices.min()) == "squared_error"  # the lowest target is negative
+    assert default_loss(prices - 1.01 * prices.min()) == "squared_error"  # negative targets rule out the Poisson loss
     assert default_loss(np.hstack([prices, symmetric])) == "squared_error"
     assert default_loss(np.hstack([prices, prices**2])) == "poisson"
     is_low = (prices < np.median(prices))[:, 0]
@@ -445,7 +445,7 @@ def test_training_without_improvement_stops_at_half_of_epochs(table, set_limit):
     for member, other in pairs:
         n = len(member.curve)
         assert other.curve[:n] == member.curve
-        if other.error == member.error:  # otherwise a later epoch improved the result by chance
+        if other.error == member.error:  # errors differ if a later epoch was better by chance
             assert np.array_equal(other.network.params, member.network.params)
 
     stopped.clear()

@@ -66,7 +66,7 @@ def test_numbers_are_scaled_by_median_and_quartiles():
     _, matrix = learn_column(values)
     z = (values - values[50]) / (values[75] - values[25])
     assert np.allclose(matrix[:, 0], z / np.sqrt(1 + (z / 3) ** 2), rtol=1e-6)
-    # If the quartiles are equal, half the range is the scale.
+    # Equal quartiles give no scale, so half the range is used.
     _, matrix = learn_column([0.0] * 90 + [4.0] * 5 + [10.0] * 5)
     assert np.allclose(matrix[[0, 90, 95], 0], [0, 0.8 / math.sqrt(1 + 0.64 / 9), 2 / math.sqrt(1 + 4 / 9)])
 
@@ -86,7 +86,7 @@ def test_missing_numbers_become_median_with_indicator():
     assert matrix.shape[1] == 2
     assert matrix[2].tolist() == [*matrix[5].tolist()[:1], 1.0] == [0.0, 1.0]
     assert not matrix[[0, 1, 3, 4, 5], 1].any()
-    schema, _ = learn_column([1.0, 2.0, 4.0, 5.0, 3.0])  # without missing values in training there is no indicator
+    schema, _ = learn_column([1.0, 2.0, 4.0, 5.0, 3.0])  # columns without missing values have no indicator
     assert encode_column(schema, [None, 3.0]).tolist() == [[0.0], [0.0]]
 
 
@@ -110,7 +110,7 @@ def test_two_values_become_one_feature(values, later, expected):
 
 def test_text_is_one_hot_encoded():
     schema, matrix = learn_column(["b", "a", "c", "b", "c", "d"])
-    assert schema.columns[0].encoding.levels == ("b", "c", "a", "d")  # sorted by frequency, then alphabetically
+    assert schema.columns[0].encoding.levels == ("b", "c", "a", "d")  # levels are sorted by frequency, then by text
     assert np.array_equal(matrix, np.eye(4)[[0, 2, 1, 0, 1, 3]])
     later = build_table({"a": ["z", None, "d", "z"], "other": range(4)})
     assert np.array_equal(schema.encode(later)[:, :4], [[0] * 4, [0] * 4, [0, 0, 0, 1], [0] * 4])

@@ -29,7 +29,8 @@ def test_permutation_importances_match_variances_and_follow_seed():
     inputs = X.astype(np.float32)
     mean, error = permutation_importances(losses, inputs, GROUPS, repeats=20, seed=3)
     assert np.array_equal(inputs, X.astype(np.float32))
-    assert mean[0] == pytest.approx(2 * X[:, 0].var(), rel=0.15)  # the mean squared difference of two random values
+    # Shuffling increases the loss by the mean squared difference of two values of the column.
+    assert mean[0] == pytest.approx(2 * X[:, 0].var(), rel=0.15)
     # Both features are shuffled in the same order.
     assert mean[1] == pytest.approx(2 * (X[:, 1:3] @ [0.5, -0.5]).var(), rel=0.15)
     assert mean[2:].tolist() == error[2:].tolist() == [0, 0]
