@@ -1,4 +1,4 @@
-"""Models of tables as ONNX and as C headers: they take raw columns, and answer as the models do."""
+"""Tests of table models exported to ONNX and C: the exports predict from codes of raw columns like the models."""
 
 import json
 import shutil
@@ -39,15 +39,15 @@ int main(void)
 """
 
 
-def frame(n=300, seed=0):
-    """Columns of all kinds that become something of every kind, with what is missing."""
+def build_table(n=300, seed=0):
+    """Return a data frame that needs every type of encoding, with missing values, and a numeric target."""
     rng = np.random.default_rng(seed)
-    few = rng.choice(["Ulm", "Jena */ /* ??/", 'Kiel "\\', "Bonn"], n).astype(object)
-    many = np.array([f"level {k}" for k in rng.integers(0, 40, n)], object)
+    towns = rng.choice(["Ulm", "Jena */ /* ??/", 'Kiel "\\', "Bonn"], n).astype(object)
+    levels = np.array([f"level {k}" for k in rng.integers(0, 40, n)], object)
     two, two_missing = (rng.choice(["yes", "no"], n).astype(object) for _ in range(2))
     dates = pd.Timestamp("1899-11-30") + pd.to_timedelta(rng.integers(0, 250 * 365 * 86400, n), unit="s")
     X = pd.DataFrame({
-        "large": rng.standard_normal(n) * 1e9 + 1e12, "number": rng.exponential(size=n), "few": few, "many": many,
+        "large": rng.standard_normal(n) * 1e9 + 1e12, "number": rng.exponential(size=n), "few": towns, "many": levels,
         "two": two, "two, missing": two_missing, "wet": rng.random(n) < 0.5, "of 3 and 7": rng.choice([3.0, 7.0], n),
         "when": dates.where(rng.random(n) < 0.9), "day": dates.normalize(),
         "size": pd.Categorical(rng.choice(["S", "M", "XL"], n), ["XS", "S", "M", "L", "XL"], ordered=True),
@@ -59,12 +59,12 @@ def frame(n=300, seed=0):
     })  # fmt: skip
     for name in ("number", "few", "two, missing"):
         X.loc[rng.random(n) < 0.1, name] = None
-    number = np.sin(X["number"].fillna(1)) * 5 + (few == "Ulm") + X["wet"] * 2
-    return X, number.to_numpy(float)
+    target = np.sin(X["number"].fillna(1)) * 5 + (towns == "Ulm") + X["wet"] * 2
+    return X, target.to_numpy(float)
 
 
-def other(X):
-    """Rows with what no training row had."""
+def add_unseen_values(X):
+    """Return the rows with some cells replaced by missing values and by values that no training row has."""
     X = X.astype(object)
     X.loc[:9, ["few", "many", "two"]] = "never seen"
     X.loc[10:19] = None
@@ -77,21 +77,22 @@ def other(X):
     return X
 
 
-def models():
-    X, number = frame()
-    fit = {"members": 3, "random_state": 0}
+def train_models():
+    """Yield pairs of the name in MODELS and a trained table model, one for each type of prediction."""
+    X, target = build_table()
+    arguments = {"members": 3, "random_state": 0}
     yield (
         "text",
-        TableClassifier("fast", **fit).fit(X, np.where(number > 3, "high", np.where(number > 1, "mid", "low"))),
+        TableClassifier("fast", **arguments).fit(X, np.where(target > 3, "high", np.where(target > 1, "mid", "low"))),
     )
-    yield "numbers as labels", TableClassifier("fast", **fit).fit(X, number > 3)
-    both, plain = (TableRegressor("fast", members=n, random_state=0).fit(X, 1e6 * number) for n in (3, 1))
-    both.model_.members += plain.model_.members  # one that sees no bins
-    yield "numbers", both
-    yield "targets", TableRegressor("fast", **fit).fit(X, np.stack([number, number**2], axis=1))
-    yield "counts", TableRegressor("fast", loss="poisson", members=1, random_state=0).fit(X, np.round(np.abs(number)))
-    quantiles = TableRegressor("fast", quantiles=[0.1, 0.5, 0.9], **fit)
-    yield "quantiles", quantiles.fit(X, np.stack([number, -number], axis=1))
+    yield "numbers as labels", TableClassifier("fast", **arguments).fit(X, target > 3)
+    mixed, single = (TableRegressor("fast", members=n, random_state=0).fit(X, 1e6 * target) for n in (3, 1))
+    mixed.model_.members += single.model_.members  # the added member has no bins
+    yield "numbers", mixed
+    yield "targets", TableRegressor("fast", **arguments).fit(X, np.stack([target, target**2], axis=1))
+    yield "counts", TableRegressor("fast", loss="poisson", members=1, random_state=0).fit(X, np.round(np.abs(target)))
+    quantiles = TableRegressor("fast", quantiles=[0.1, 0.5, 0.9], **arguments)
+    yield "quantiles", quantiles.fit(X, np.stack([target, -target], axis=1))
 
 
 MODELS = ("text", "numbers as labels", "numbers", "targets", "counts", "quantiles")
@@ -99,52 +100,54 @@ MODELS = ("text", "numbers as labels", "numbers", "targets", "counts", "quantile
 
 @pytest.fixture(scope="module")
 def trained():
-    return dict(models())
+    return dict(train_models())
 
 
 @pytest.fixture(scope="module")
 def rows():
-    return other(frame(120, seed=1)[0])
+    return add_unseen_values(build_table(120, seed=1)[0])
 
 
-def answers(model, X):
+def predict_outputs(model, X):
+    """Return the network outputs that exports compute: probabilities, numbers or quantiles."""
     return model._model().predict(read_table(X))
 
 
-def close(found, wanted):
-    assert found.shape == wanted.shape
-    return np.abs(found - wanted).max() <= 1e-6 * np.abs(wanted).max()
+def is_close(actual, expected):
+    """Return whether arrays of equal shape differ by at most 1e-6 of the largest expected magnitude."""
+    assert actual.shape == expected.shape
+    return np.abs(actual - expected).max() <= 1e-6 * np.abs(expected).max()
 
 
-def test_every_way_says_how_it_is_written():
-    for kind in ENCODINGS.values():
-        assert kind.formulas is not Encoding.formulas
+def test_each_encoding_implements_formulas():
+    for encoding in ENCODINGS.values():
+        assert encoding.formulas is not Encoding.formulas
 
 
-def test_what_is_written_has_the_widths_of_the_encodings(trained):
+def test_formulas_have_widths_of_encodings(trained):
     for model in trained.values():
-        for known in model._model().schema.columns:
-            written = known.encoding.formulas()
-            assert sum(map(written.width, written.plain)) == known.encoding.width
-            assert (0 if written.bins is None else written.width(written.bins)) == known.encoding.n_bins
-    assert {type(known.encoding) for known in model._model().schema.columns} == set(ENCODINGS.values())
+        for column in model._model().schema.columns:
+            formulas = column.encoding.formulas()
+            assert sum(map(formulas.width, formulas.plain)) == column.encoding.width
+            assert (0 if formulas.bins is None else formulas.width(formulas.bins)) == column.encoding.n_bins
+    assert {type(column.encoding) for column in model._model().schema.columns} == set(ENCODINGS.values())
     assert {member.spec.bins for model in trained.values() for member in model._model().members} == {False, True}
 
 
-def test_codes(trained, rows):
+def test_codes_are_indices_of_levels(trained, rows):
     codes = trained["numbers"].codes(rows)
-    few = build_table_program(trained["numbers"]._model()).columns[2]
+    column = build_table_program(trained["numbers"]._model()).columns[2]
     assert codes.shape == (120, 19)
     assert codes[0, 2] == -1
     assert np.isnan(codes[10]).sum() == 18
-    assert [few.levels[int(code)] for code in codes[50:60, 2] if code >= 0] == rows["few"][50:60].dropna().tolist()
+    assert [column.levels[int(code)] for code in codes[50:60, 2] if code >= 0] == rows["few"][50:60].dropna().tolist()
 
 
-@pytest.mark.parametrize("what", MODELS)
-def test_onnx(what, trained, rows, tmp_path):
+@pytest.mark.parametrize("prediction", MODELS)
+def test_onnx_export_predicts_like_model(prediction, trained, rows, tmp_path):
     onnx = pytest.importorskip("onnx")
     onnxruntime = pytest.importorskip("onnxruntime")
-    model, path = trained[what], tmp_path / "model.onnx"
+    model, path = trained[prediction], tmp_path / "model.onnx"
     model.to_onnx(path)
     loaded = onnx.load(path)
     onnx.checker.check_model(loaded, full_check=True)
@@ -155,26 +158,26 @@ def test_onnx(what, trained, rows, tmp_path):
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]
-    found = dict(zip(names, session.run(None, {"X": model.codes(rows)}), strict=True))
+    outputs = dict(zip(names, session.run(None, {"X": model.codes(rows)}), strict=True))
     if isinstance(model, TableClassifier):
-        assert close(found["probabilities"], model.predict_proba(rows))
-        assert found["label"].tolist() == model.predict(rows).tolist()
+        assert is_close(outputs["probabilities"], model.predict_proba(rows))
+        assert outputs["label"].tolist() == model.predict(rows).tolist()
     else:
-        assert close(found["output"], model.predict(rows).reshape(len(rows), -1))
-    assert ("quantiles" in found) == (what == "quantiles")
-    if "quantiles" in found:
-        assert close(found["quantiles"], model.predict_quantiles(rows))
+        assert is_close(outputs["output"], model.predict(rows).reshape(len(rows), -1))
+    assert ("quantiles" in outputs) == (prediction == "quantiles")
+    if "quantiles" in outputs:
+        assert is_close(outputs["quantiles"], model.predict_quantiles(rows))
 
 
-@pytest.mark.skipif(shutil.which("gcc") is None, reason="needs gcc")
-@pytest.mark.parametrize("what", MODELS)
-def test_c(what, trained, rows, tmp_path):
-    model = trained[what]
+@pytest.mark.skipif(shutil.which("gcc") is None, reason="requires gcc")
+@pytest.mark.parametrize("prediction", MODELS)
+def test_c_export_predicts_like_model(prediction, trained, rows, tmp_path):
+    model = trained[prediction]
     model.to_c(tmp_path / "model.h")
     (tmp_path / "main.c").write_text(MAIN)
-    languages = {"c": "c99", "c++": "c++11"}.items() if what == "text" else [("c", "c99")]
+    languages = {"c": "c99", "c++": "c++11"}.items() if prediction == "text" else [("c", "c99")]
     for language, standard in languages:
-        run = [
+        command = [
             "gcc",
             "-x",
             language,
@@ -186,16 +189,18 @@ def test_c(what, trained, rows, tmp_path):
             tmp_path / "main.c",
             "-lm",
         ]
-        done = subprocess.run([*run, *UBSAN] if what == "numbers" else run, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr[:3000]
+        completed = subprocess.run(
+            [*command, *UBSAN] if prediction == "numbers" else command, capture_output=True, text=True
+        )
+        assert completed.returncode == 0, completed.stderr[:3000]
     text = "\n".join(" ".join(map(repr, row)) for row in model.codes(rows).tolist())
-    done = subprocess.run([tmp_path / "main"], input=text, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    found = np.array([line.split() for line in done.stdout.splitlines()], float)
-    assert close(found, answers(model, rows).reshape(len(rows), -1))
+    completed = subprocess.run([tmp_path / "main"], input=text, capture_output=True, text=True)
+    assert completed.returncode == 0, completed.stderr
+    outputs = np.array([line.split() for line in completed.stdout.splitlines()], float)
+    assert is_close(outputs, predict_outputs(model, rows).reshape(len(rows), -1))
 
 
-def test_a_header_says_its_tables(trained, tmp_path):
+def test_c_header_names_inputs_and_level_tables(trained, tmp_path):
     trained["text"].to_c(tmp_path / "model.h", name="town")
     text = (tmp_path / "model.h").read_text()
     assert '       in[2]  "few": the index of the text in town_levels2\n' in text

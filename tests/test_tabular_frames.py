@@ -1,4 +1,4 @@
-"""Tables as they come: every container, every kind of cell, what is missing, and what is refused."""
+"""Tests of read_table: frames, arrays and lists of rows, all types of cells, missing values and invalid input."""
 
 import datetime as dt
 import math
@@ -18,22 +18,25 @@ MOMENTS = [dt.datetime(2020, 1, 1, 3), None, dt.datetime(2021, 1, 1)]
 SECONDS = [1577847600.0, NAN, 1609459200.0]
 
 
-def column(X, **named):
-    (found,) = read_table(X, **named).columns
-    return found
+def read_column(X, **options):
+    """Return the only column of a table."""
+    (col,) = read_table(X, **options).columns
+    return col
 
 
-def texts(found):
-    return [found.levels[place] if place >= 0 else None for place in found.values]
+def cell_texts(col):
+    """Return the text of each cell of a column; None for missing values."""
+    return [col.levels[index] if index >= 0 else None for index in col.values]
 
 
-def same(values, expected):
+def is_equal(values, expected):
+    """Return whether values are equal as float64, where NaN equals NaN."""
     return np.array_equal(np.asarray(values, float), np.asarray(expected, float), equal_nan=True)
 
 
 # --------------------------------------------------------------------------------------------- containers
 
-PANDAS = {  # by name, what makes a column, its kind, its values
+PANDAS = {  # each entry has a function that builds a column, its expected kind and its expected values
     "float": (lambda pd: [1.0, None, 2.0], "number", [1, NAN, 2]),
     "int": (lambda pd: [1, 2, 3], "number", [1, 2, 3]),
     "Int64": (lambda pd: pd.array([1, None, 3], dtype="Int64"), "number", [1, NAN, 3]),
@@ -56,19 +59,19 @@ PANDAS = {  # by name, what makes a column, its kind, its values
 
 
 @pytest.mark.parametrize("name", PANDAS)
-def test_pandas(name):
+def test_pandas_columns_are_read_by_dtype(name):
     pd = pytest.importorskip("pandas")
     if name == "arrow":
         pytest.importorskip("pyarrow")
-    make, kind, values = PANDAS[name]
-    found = column(pd.DataFrame({"a": make(pd)}))
-    assert (found.name, found.kind) == ("a", kind)
-    assert texts(found) == values if found.is_text else same(found.values, values)
-    assert found.missing.tolist() == [value is None or value != value for value in values]
-    assert column(pd.DataFrame({"a": make(pd)})[:1]).kind in (kind, "number")
+    build, kind, values = PANDAS[name]
+    col = read_column(pd.DataFrame({"a": build(pd)}))
+    assert (col.name, col.kind) == ("a", kind)
+    assert cell_texts(col) == values if col.is_text else is_equal(col.values, values)
+    assert col.missing.tolist() == [value is None or value != value for value in values]
+    assert read_column(pd.DataFrame({"a": build(pd)})[:1]).kind in (kind, "number")
 
 
-ARROW = {  # by name, values, kind, what becomes of them
+ARROW = {  # each entry has the cells of a column, its expected kind and its expected values
     "float": ([1.0, None, 2.0], "number", [1, NAN, 2]),
     "int": ([1, None, 3], "number", [1, NAN, 3]),
     "decimal": ([Decimal("1.5"), None, Decimal(2)], "number", [1.5, NAN, 2]),
@@ -85,18 +88,18 @@ ARROW = {  # by name, values, kind, what becomes of them
 
 @pytest.mark.parametrize("name", ARROW)
 @pytest.mark.parametrize("library", ["polars", "pyarrow", "stream"])
-def test_polars_and_arrow(name, library):
+def test_polars_and_arrow_columns_are_read_by_dtype(name, library):
     values, kind, expected = ARROW[name]
     if library == "polars":
         frame = pytest.importorskip("polars").DataFrame({"a": values})
     else:
         frame = pytest.importorskip("pyarrow").table({"a": values})
-    found = column(frame.to_reader() if library == "stream" else frame)
-    assert (found.name, found.kind) == ("a", kind)
-    assert texts(found) == expected if found.is_text else same(found.values, expected)
+    col = read_column(frame.to_reader() if library == "stream" else frame)
+    assert (col.name, col.kind) == ("a", kind)
+    assert cell_texts(col) == expected if col.is_text else is_equal(col.values, expected)
 
 
-def test_categories_of_polars_and_arrow():
+def test_polars_and_arrow_categories_are_read():
     values = ["x", None, "y"]
     pl, pa = pytest.importorskip("polars"), pytest.importorskip("pyarrow")
     for frame in (
@@ -105,58 +108,60 @@ def test_categories_of_polars_and_arrow():
         pa.table({"a": pa.array(values).dictionary_encode()}),
         pa.record_batch({"a": pa.array(values).dictionary_encode()}),
     ):
-        found = column(frame)
-        assert (found.kind, texts(found)) == ("category", values)
+        col = read_column(frame)
+        assert (col.kind, cell_texts(col)) == ("category", values)
 
 
-def test_arrays_keep_their_memory():
+def test_arrays_are_read_without_copy():
     X = np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)
     for array in (X, np.asfortranarray(X), np.arange(15).reshape(5, 3), X > 0):
         table = read_table(array)
         assert table.names == ("x0", "x1", "x2")
         assert not table.named
-        assert all(np.shares_memory(found.values, array) for found in table)
+        assert all(np.shares_memory(col.values, array) for col in table)
         assert table.select([3, 1]).columns[2].values.tolist() == array[[3, 1], 2].tolist()
     pd = pytest.importorskip("pandas")
     frame = pd.DataFrame(np.asfortranarray(X), columns=list("abc"))
-    assert all(np.shares_memory(found.values, frame.to_numpy()) for found in read_table(frame))
+    assert all(np.shares_memory(col.values, frame.to_numpy()) for col in read_table(frame))
 
 
-def test_arrays_of_all_kinds():
-    assert texts(column(np.array([["a"], ["b"], [" "]]))) == ["a", "b", None]
-    assert texts(column(np.array([[b"a"], [b"b"]]))) == ["a", "b"]
-    assert same(column(np.array([["2020-01-01"], ["NaT"]], "M8[ns]")).values, [1577836800, NAN])
-    assert same(column(np.array([[90], ["NaT"]], "m8[m]")).values, [5400, NAN])
-    assert same(column(np.array([[1], [2.5], [None], [True]], object)).values, [1, 2.5, NAN, 1])
-    assert column(np.array([[True], [None]], object)).kind == "boolean"
+def test_arrays_of_all_dtypes_are_read():
+    assert cell_texts(read_column(np.array([["a"], ["b"], [" "]]))) == ["a", "b", None]
+    assert cell_texts(read_column(np.array([[b"a"], [b"b"]]))) == ["a", "b"]
+    assert is_equal(read_column(np.array([["2020-01-01"], ["NaT"]], "M8[ns]")).values, [1577836800, NAN])
+    assert is_equal(read_column(np.array([[90], ["NaT"]], "m8[m]")).values, [5400, NAN])
+    assert is_equal(read_column(np.array([[1], [2.5], [None], [True]], object)).values, [1, 2.5, NAN, 1])
+    assert read_column(np.array([[True], [None]], object)).kind == "boolean"
     tokyo = dt.timezone(dt.timedelta(hours=9))
-    assert same(column([[dt.datetime(2020, 1, 1, 12, tzinfo=tokyo)], [None]]).values, [1577847600, NAN])
-    assert same(column([[dt.time(1, 30)], [dt.timedelta(days=1)]]).values, [5400, 86400])
-    assert column(np.array([[1.5]], np.longdouble)).values.dtype == np.float64
+    assert is_equal(read_column([[dt.datetime(2020, 1, 1, 12, tzinfo=tokyo)], [None]]).values, [1577847600, NAN])
+    assert is_equal(read_column([[dt.time(1, 30)], [dt.timedelta(days=1)]]).values, [5400, 86400])
+    assert read_column(np.array([[1.5]], np.longdouble)).values.dtype == np.float64
     table = read_table(np.array([(1, "a"), (2, "b")], [("x", "i4"), ("y", "U3")]))
     assert (table.names, table.named, table.columns[1].levels) == (("x", "y"), True, ("a", "b"))
     if hasattr(np.dtypes, "StringDType"):
         values = np.array([["a"], [None]], dtype=np.dtypes.StringDType(na_object=None))
-        assert texts(column(values)) == ["a", None]
+        assert cell_texts(read_column(values)) == ["a", None]
 
 
-def test_what_a_mask_hides_is_missing():
+def test_masked_cells_are_missing():
     mask = [[False], [True]]
-    assert same(column(np.ma.array([[1], [2]], mask=mask)).values, [1, NAN])
-    assert same(column(np.ma.array([[True], [True]], mask=mask)).values, [1, NAN])
-    assert texts(column(np.ma.array([["a"], ["b"]], mask=mask))) == ["a", None]
-    assert same(column(np.ma.array([["2020-01-01"], ["2021-01-01"]], "M8[D]", mask=mask)).values, [1577836800, NAN])
+    assert is_equal(read_column(np.ma.array([[1], [2]], mask=mask)).values, [1, NAN])
+    assert is_equal(read_column(np.ma.array([[True], [True]], mask=mask)).values, [1, NAN])
+    assert cell_texts(read_column(np.ma.array([["a"], ["b"]], mask=mask))) == ["a", None]
+    assert is_equal(
+        read_column(np.ma.array([["2020-01-01"], ["2021-01-01"]], "M8[D]", mask=mask)).values, [1577836800, NAN]
+    )
 
 
-def test_lists_of_rows():
+def test_lists_of_rows_are_read():
     table = read_table([[1, "a", None], (2.5, None, True)])
-    assert [found.kind for found in table] == ["number", "text", "boolean"]
-    assert same(table.columns[0].values, [1, 2.5])
+    assert [col.kind for col in table] == ["number", "text", "boolean"]
+    assert is_equal(table.columns[0].values, [1, 2.5])
     assert read_table([[1, 2], [3, 4]]).columns[1].values.tolist() == [2, 4]
     assert len(read_table([np.ones(2), np.zeros(2)])) == 2
 
 
-def test_names():
+def test_column_names_come_from_frame_or_argument():
     pd = pytest.importorskip("pandas")
     assert read_table(np.eye(2), names=["a", "b"]).names == ("a", "b")
     assert read_table(pd.DataFrame([[1, 2]], columns=["a", "b"]), names=["c", "d"]).names == ("c", "d")
@@ -189,7 +194,7 @@ def test_duplicate_names_are_listed_in_one_line():
         read_table(pd.DataFrame([[1, 2]], columns=pairs))
 
 
-# --------------------------------------------------------------------------------------------- what is refused
+# --------------------------------------------------------------------------------------------- invalid input
 
 
 @pytest.mark.parametrize(
@@ -218,12 +223,12 @@ def test_duplicate_names_are_listed_in_one_line():
         ("abc", TypeError, r"X must be a frame, an array or a list of rows, got 'abc' of type str"),
     ],
 )
-def test_refused(X, error, message):
+def test_read_table_rejects_invalid_input(X, error, message):
     with pytest.raises(error, match=f"^{message}"):
         read_table(X)
 
 
-def test_frames_that_are_refused():
+def test_read_table_rejects_unsupported_frames():
     pd, pl = pytest.importorskip("pandas"), pytest.importorskip("polars")
     with pytest.raises(TypeError, match=r"^X must be in memory, got a LazyFrame; pass the result of collect"):
         read_table(pl.LazyFrame({"a": [1]}))
@@ -238,8 +243,8 @@ def test_frames_that_are_refused():
         read_table(pytest.importorskip("scipy.sparse").csr_array(np.eye(2)))
 
 
-def test_without_scikit_learn():
+def test_import_without_dependency_names_package_to_install():
     code = "import sys; sys.modules['narwhals'] = None; import nnc.tabular"
-    done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=False)
-    assert "nnc.tabular needs scikit-learn 1.9 or later" in done.stderr
-    assert 'pip install "nnc-cython[tables]"' in done.stderr
+    completed = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=False)
+    assert "nnc.tabular needs scikit-learn 1.9 or later" in completed.stderr
+    assert 'pip install "nnc-cython[tables]"' in completed.stderr

@@ -1,4 +1,4 @@
-"""What is hard for models of tables: ends that come early, rows that hardly count, counts of nothing, many columns."""
+"""Tests of table models in difficult cases: interrupts, zero weights, constant targets, wide tables and memory."""
 
 import inspect
 import pickle
@@ -24,8 +24,8 @@ Y = X[:, 0]
 LABELS = (Y > 0).astype(int) + (Y > 1)
 
 
-def first(n):
-    """Weights of rows, of which so many count."""
+def first_rows_weights(n):
+    """Return sample weights for 120 rows: 1 for the first n rows, and 0 for the others."""
     return np.where(np.arange(120) < n, 1.0, 0.0)
 
 
@@ -35,17 +35,17 @@ def _few_epochs(set_limit):
     set_limit("nnc.tabular.recipe.MAX_EPOCHS", 8)
 
 
-# ------------------------------------------------------------------------------------------ ends
+# ------------------------------------------------------------------------------------------ interrupted fits
 
 
 @pytest.mark.parametrize("step", ["fit_temperature", "expected_calibration_error", "permutation_importances"])
-def test_ctrl_c_after_the_training_leaves_a_whole_model(step, monkeypatch, tmp_path):
+def test_ctrl_c_after_training_leaves_complete_model(step, monkeypatch, tmp_path):
     expected = TableClassifier("fast", members=2, random_state=0).fit(X, LABELS)
-    right = getattr(held_out, step)
+    original = getattr(held_out, step)
 
-    def interrupted(*arguments, **named):
+    def interrupted(*arguments, **options):
         signal.raise_signal(signal.SIGINT)
-        return right(*arguments, **named)
+        return original(*arguments, **options)
 
     # No code of the user runs after the training, so only a replaced step can raise the signal there.
     monkeypatch.setattr(held_out, step, interrupted)
@@ -54,13 +54,13 @@ def test_ctrl_c_after_the_training_leaves_a_whole_model(step, monkeypatch, tmp_p
     assert signal.getsignal(signal.SIGINT) is handler
     assert model.complete_
     model.save(tmp_path / "model.json")
-    for one in (model, nnc.load(tmp_path / "model.json")):
-        assert one.held_out_[:4] == expected.held_out_[:4]
-        assert np.array_equal(one.feature_importances_, expected.feature_importances_)
-        assert "time" in one.report().facts
+    for restored in (model, nnc.load(tmp_path / "model.json")):
+        assert restored.held_out_[:4] == expected.held_out_[:4]
+        assert np.array_equal(restored.feature_importances_, expected.feature_importances_)
+        assert "time" in restored.report().facts
 
 
-def test_ctrl_c_before_the_training_keeps_the_previous_model(make_fail):
+def test_ctrl_c_before_training_preserves_previous_model(make_fail):
     """An interrupted second fit leaves the predictions of the first fit unchanged."""
     model = TableClassifier("fast", members=1, random_state=0).fit(X, LABELS)
     before = model.predict_proba(X)
@@ -71,40 +71,42 @@ def test_ctrl_c_before_the_training_keeps_the_previous_model(make_fail):
 
 
 @pytest.mark.parametrize("epoch", [1, 3])
-@pytest.mark.parametrize("kind", [TableClassifier, TableRegressor])
-def test_ctrl_c_during_validation_discards_the_unmeasured_epoch(kind, epoch, monkeypatch, tmp_path):
+@pytest.mark.parametrize("model_class", [TableClassifier, TableRegressor])
+def test_ctrl_c_during_validation_discards_unmeasured_epoch(model_class, epoch, monkeypatch, tmp_path):
     """The model, its file and its report contain only epochs whose validation loss was computed."""
     evaluate = TrainingLoop.evaluate
 
-    def interrupted(run):
-        if run.epoch == epoch:
+    def interrupted(training_loop):
+        if training_loop.epoch == epoch:
             signal.raise_signal(signal.SIGINT)
-        evaluate(run)
+        evaluate(training_loop)
 
     # Callbacks run before or after a validation, so only a replaced method can raise the signal in between.
     monkeypatch.setattr(TrainingLoop, "evaluate", interrupted)
-    model = kind("fast", members=1, n_jobs=1, random_state=0).fit(X, LABELS if kind is TableClassifier else Y)
+    model = model_class("fast", members=1, n_jobs=1, random_state=0).fit(
+        X, LABELS if model_class is TableClassifier else Y
+    )
     assert not model.complete_
     assert len(model.model_.members[0].curve) == epoch - 1
     model.save(tmp_path / "model.json")
-    again = nnc.load(tmp_path / "model.json")
-    assert [len(member.curve) for member in again.model_.members] == [epoch - 1]
-    assert np.array_equal(again.predict(X), model.predict(X))
+    loaded = nnc.load(tmp_path / "model.json")
+    assert [len(member.curve) for member in loaded.model_.members] == [epoch - 1]
+    assert np.array_equal(loaded.predict(X), model.predict(X))
     assert "ended early" in model.report().facts
-    assert "nan" not in str(again.report())
+    assert "nan" not in str(loaded.report())
 
 
-# ------------------------------------------------------------------------------------------ what is said
+# ------------------------------------------------------------------------------------------ importances and reports
 
 
 @pytest.fixture(scope="module")
 def wide_table():
-    """A table with one column more than those whose importances a fit computes."""
+    """Return a table with one column more than the limit up to which `fit` computes importances."""
     rng = np.random.default_rng(3)
     return np.concatenate([X, rng.standard_normal((120, held_out.MAX_AUTO_IMPORTANCE_COLUMNS - 2))], axis=1)
 
 
-def test_inspecting_a_model_computes_no_importances(wide_table, make_fail):
+def test_inspection_of_model_computes_no_importances(wide_table, make_fail):
     """`dir`, `repr`, the HTML view and the report do not compute what `find_importances` computes."""
     narrow = TableRegressor("fast", members=1, random_state=0).fit(X, Y)
     wide = TableRegressor("fast", members=1, random_state=0).fit(wide_table, Y)
@@ -122,20 +124,20 @@ def test_importances_of_wide_tables_are_computed_on_request(wide_table, tmp_path
     model = TableRegressor("fast", members=1, random_state=0).fit(wide_table, Y)
     assert not hasattr(model, "feature_importances_")
     assert "importance" not in str(model.report())
-    found = model.find_importances()
-    assert found.argmax() == 0
-    assert np.array_equal(model.feature_importances_, found)
+    importances = model.find_importances()
+    assert importances.argmax() == 0
+    assert np.array_equal(model.feature_importances_, importances)
     assert "importance" in str(model.report())
-    nothing = TableRegressor("fast", members=1).fit(X[:8], Y[:8])  # no row was held out
-    assert not hasattr(nothing, "feature_importances_")
+    small = TableRegressor("fast", members=1).fit(X[:8], Y[:8])  # eight rows are too few to hold any out
+    assert not hasattr(small, "feature_importances_")
     with pytest.raises(ValueError, match="held-out rows"):
-        nothing.find_importances()
-    nothing.save(tmp_path / "model.json")
+        small.find_importances()
+    small.save(tmp_path / "model.json")
     assert not hasattr(nnc.load(tmp_path / "model.json"), "feature_importances_")
 
 
 @pytest.mark.parametrize(
-    ("kind", "arguments", "weighted"),
+    ("model_class", "arguments", "weighted"),
     [
         (TableClassifier, {"class_weight": {2: 3.0, 0: 0.5}}, True),
         (TableClassifier, {"class_weight": "balanced", "members": 2}, False),
@@ -144,56 +146,58 @@ def test_importances_of_wide_tables_are_computed_on_request(wide_table, tmp_path
     ],
     ids=str,
 )
-def test_the_report_says_how_to_make_a_model_again(kind, arguments, weighted, tmp_path):
-    y = LABELS if kind is TableClassifier else abs(Y)
+def test_report_states_call_that_reproduces_model(model_class, arguments, weighted, tmp_path):
+    y = LABELS if model_class is TableClassifier else abs(Y)
     sample_weight = RNG.uniform(1, 2, 120) if weighted else None
-    model = kind("fast", **arguments).fit(X, y, sample_weight)
+    model = model_class("fast", **arguments).fit(X, y, sample_weight)
     model.save(tmp_path / "model.json")
-    for one in (model, nnc.load(tmp_path / "model.json")):
-        call = one.report().facts["reproduce with"]
-        again = eval(call, {kind.__name__: kind, "X": X, "y": y, "sample_weight": sample_weight})
-        assert [net.params.tobytes() for net in again.networks_] == [net.params.tobytes() for net in model.networks_]
-        assert np.array_equal(again.predict(X), model.predict(X))
+    for fitted in (model, nnc.load(tmp_path / "model.json")):
+        call = fitted.report().facts["reproduce with"]
+        reproduced = eval(call, {model_class.__name__: model_class, "X": X, "y": y, "sample_weight": sample_weight})
+        assert [net.params.tobytes() for net in reproduced.networks_] == [
+            net.params.tobytes() for net in model.networks_
+        ]
+        assert np.array_equal(reproduced.predict(X), model.predict(X))
     parameters = nnc.load(tmp_path / "model.json").get_params()
     assert {name: parameters[name] for name in arguments} == {
         name: list(value) if isinstance(value, tuple) else value for name, value in arguments.items()
     }
 
 
-# ------------------------------------------------------------------------------------------ rows that count
+# ------------------------------------------------------------------------------------- sample weights and class weights
 
 
 @pytest.mark.parametrize("n", [2, 3, 12, 30])
-def test_rows_without_weight_are_as_if_they_were_not_there(n):
+def test_rows_of_weight_zero_have_no_effect(n):
     for model, y in ((TableClassifier("fast", random_state=0), LABELS), (TableRegressor("fast", random_state=0), Y)):
-        found = model.fit(X, y, first(n))
-        held, P = found.held_out_, found.predict(X)
-        if len(np.unique(y[:n])) == len(np.unique(y)) or y is Y:  # else there is a class that no row says more of
+        fitted = model.fit(X, y, first_rows_weights(n))
+        estimates, P = fitted.held_out_, fitted.predict(X)
+        if len(np.unique(y[:n])) == len(np.unique(y)) or y is Y:  # both fits have the same classes
             expected = model.fit(X[:n], y[:n], np.ones(n))
-            assert expected.held_out_[:2] == held[:2]
+            assert expected.held_out_[:2] == estimates[:2]
             assert np.array_equal(expected.predict(X), P)
-        assert held.n <= n
+        assert estimates.n <= n
 
 
-def test_hardly_any_weight():
-    hardly = np.where(np.arange(120) % 6 == 0, 1, 1e-40)
-    model = TableClassifier("fast", members=2, random_state=0).fit(X, LABELS, hardly)
-    expected = TableClassifier("fast", members=2, random_state=0).fit(X, LABELS, np.round(hardly))
+def test_negligible_weights_have_no_effect():
+    negligible = np.where(np.arange(120) % 6 == 0, 1, 1e-40)
+    model = TableClassifier("fast", members=2, random_state=0).fit(X, LABELS, negligible)
+    expected = TableClassifier("fast", members=2, random_state=0).fit(X, LABELS, np.round(negligible))
     assert np.array_equal(model.predict_proba(X), expected.predict_proba(X))
-    for weights in (first(1), np.where(LABELS == 2, 0, 1e-40) + 3 * first(1)):
+    for weights in (first_rows_weights(1), np.where(LABELS == 2, 0, 1e-40) + 3 * first_rows_weights(1)):
         with pytest.raises(ValueError, match="must be above 0 for two rows or more, got 1"):
             TableClassifier("fast").fit(X, LABELS, weights)
     with pytest.raises(ValueError, match="must be above 0 for two rows or more, got 0"):
         TableClassifier("fast", class_weight=dict.fromkeys(range(3), 0)).fit(X, LABELS)
 
 
-@pytest.mark.parametrize("way", ["class_weight", "sample_weight"])
-def test_a_class_without_weight(way, tmp_path):
-    model = TableClassifier("fast", class_weight={2: 0} if way == "class_weight" else None, random_state=0)
-    model.fit(X, LABELS, (LABELS != 2) * 1.0 if way == "sample_weight" else None)
+@pytest.mark.parametrize("argument", ["class_weight", "sample_weight"])
+def test_class_of_weight_zero_has_low_probability(argument, tmp_path):
+    model = TableClassifier("fast", class_weight={2: 0} if argument == "class_weight" else None, random_state=0)
+    model.fit(X, LABELS, (LABELS != 2) * 1.0 if argument == "sample_weight" else None)
     assert model.classes_.tolist() == [0, 1, 2]
     assert model.predict_proba(X)[:, 2].max() < 0.3
-    assert model.held_out_.n <= (LABELS != 2).sum() * 3 // 5  # of three folds of five, where all of them are kept
+    assert model.held_out_.n <= (LABELS != 2).sum() * 3 // 5  # the three members hold out three of five folds
     model.save(tmp_path / "model.json")
     assert nnc.load(tmp_path / "model.json").get_params() == model.get_params() | {"members": 3}
 
@@ -206,18 +210,18 @@ def test_a_class_without_weight(way, tmp_path):
         ({2: "a"}, TypeError, r"class_weight\[2\] must be a number, got 'a'"),
     ],
 )
-def test_weights_of_classes_that_are_none(weight, error, message):
+def test_fit_rejects_invalid_class_weights(weight, error, message):
     with pytest.raises(error, match=message):
         TableClassifier("fast", class_weight=weight).fit(X, LABELS)
 
 
-def test_importances_and_calibration_are_of_the_rows_that_count(set_limit):
+def test_importances_and_calibration_use_sample_weights(set_limit):
     set_limit("nnc.tabular.recipe.MAX_EPOCHS", 40)
     n = 600
     Z = np.random.default_rng(1).standard_normal((n, 2))
-    counts = np.arange(n) % 2 == 0
-    y = np.where(counts, Z[:, 0], Z[:, 1])  # which of the two columns says it depends on the row
-    model = TableRegressor("fast", members=2, random_state=0).fit(Z, y, np.where(counts, 1, 1e-6))
+    has_weight = np.arange(n) % 2 == 0
+    y = np.where(has_weight, Z[:, 0], Z[:, 1])  # rows with weight depend on the first column, the others on the second
+    model = TableRegressor("fast", members=2, random_state=0).fit(Z, y, np.where(has_weight, 1, 1e-6))
     assert model.feature_importances_[0] > 0.5
     assert abs(model.feature_importances_[1]) < 0.1
     P, index = np.array([[0.8, 0.2]] * 4), np.array([0, 0, 0, 1])
@@ -225,15 +229,22 @@ def test_importances_and_calibration_are_of_the_rows_that_count(set_limit):
     assert expected_calibration_error(P, index, sample_weight=[0, 0, 0, 1]) == pytest.approx(0.8)
 
 
-# ------------------------------------------------------------------------------------------ counts
+# ------------------------------------------------------------------------------------------ Poisson loss
 
 
 @pytest.mark.parametrize(
     "y",
-    [np.zeros(120), first(1), 1e-300 * first(1), 1e-310 * abs(Y), np.full(120, 5e-324), 1e12 * first(1) + 1e-5],
-    ids=["none", "one", "a tiny one", "tiny", "the least", "a large one"],
+    [
+        np.zeros(120),
+        first_rows_weights(1),
+        1e-300 * first_rows_weights(1),
+        1e-310 * abs(Y),
+        np.full(120, 5e-324),
+        1e12 * first_rows_weights(1) + 1e-5,
+    ],
+    ids=["zeros", "single 1", "single 1e-300", "denormal", "smallest float", "single 1e12"],
 )
-def test_counts_of_nothing(y, tmp_path):
+def test_poisson_predictions_stay_within_range_of_targets(y, tmp_path):
     model = TableRegressor("fast", loss="poisson", members=2, random_state=0).fit(X, y)
     predicted = model.predict(X)
     assert y.min() <= predicted.min()
@@ -242,36 +253,38 @@ def test_counts_of_nothing(y, tmp_path):
     assert np.array_equal(nnc.load(tmp_path / "model.json").predict(X), predicted)
 
 
-# ------------------------------------------------------------------------------------------ many rows, many members
+# ------------------------------------------------------------------------------------------ memory and errors of cells
 
 
-def test_what_is_learned_from_held_out_rows_does_not_grow_with_members(monkeypatch, set_limit):
+def test_number_of_calibration_rows_does_not_grow_with_members(monkeypatch, set_limit):
     set_limit("nnc.tabular.training.MAX_ESTIMATE_OUTPUTS", 90)
     set_limit("nnc.tabular.training.MIN_ESTIMATE_ROWS", 10)
     rows = []
-    right = held_out.fit_temperature
-    # The number of rows that calibration reads is visible in no result.
-    monkeypatch.setattr(held_out, "fit_temperature", lambda z, *rest: rows.append(len(z)) or right(z, *rest))
+    original = held_out.fit_temperature
+    # No result shows how many rows calibration reads, so the function is replaced by one that records them.
+    monkeypatch.setattr(
+        held_out, "fit_temperature", lambda z, *arguments: rows.append(len(z)) or original(z, *arguments)
+    )
     for members in (1, 5, 15):
         TableClassifier("fast", members=members, random_state=0).fit(X, LABELS)
-    assert 15 <= max(rows) <= 30  # of three classes; those of a pair are asked twice
-    z = np.random.default_rng(0).standard_normal((3000, 40))  # more numbers than are computed at a time
+    assert 15 <= max(rows) <= 30  # 90 outputs allow 30 rows of three classes, or 15 if each is predicted twice
+    z = np.random.default_rng(0).standard_normal((3000, 40))  # fit_temperature processes these values in several blocks
     index = z.argmax(axis=1)
     index[::3] = 0
-    twice = fit_temperature(np.tile(z, (2, 1)), np.tile(index, 2), np.repeat([1.0, 1e-9], 3000))
-    assert twice == pytest.approx(fit_temperature(z, index), rel=1e-3)
+    repeated = fit_temperature(np.tile(z, (2, 1)), np.tile(index, 2), np.repeat([1.0, 1e-9], 3000))
+    assert repeated == pytest.approx(fit_temperature(z, index), rel=1e-3)
 
 
-def test_a_fit_takes_less_memory_than_another_table(set_limit):
+def test_fit_allocates_at_most_1_2_times_size_of_table(set_limit):
     set_limit("nnc.tabular.recipe.MIN_EPOCHS", 1)
     set_limit("nnc.tabular.recipe.MAX_EPOCHS", 1)
-    set_limit("nnc.tabular.estimator.MAX_BINNED_VALUES", 0)  # as with a million rows: bins are not tried
+    set_limit("nnc.tabular.estimator.MAX_BINNED_VALUES", 0)  # bins are disabled, as for a million rows
     set_limit("nnc._parallel.source.MAX_COPY_BYTES", 1 << 14)
     Z = np.random.default_rng(0).standard_normal((40_000, 20))
     y = Z[:, 0] + Z[:, 1] ** 2
     for model, target in ((TableRegressor("fast", members=2), y), (TableClassifier("fast", members=2), y > 0.5)):
         model.set_params(n_jobs=2, random_state=0)
-        model.fit(Z[:100], target[:100])  # what is loaded and made once
+        model.fit(Z[:100], target[:100])  # the first fit imports modules and fills caches
         tracemalloc.start()
         try:
             model.fit(Z, target)
@@ -280,7 +293,7 @@ def test_a_fit_takes_less_memory_than_another_table(set_limit):
             tracemalloc.stop()
 
 
-def test_the_row_of_a_message_is_that_of_the_table(set_limit):
+def test_cell_error_names_row_number_in_whole_table(set_limit):
     model = TableRegressor("fast", members=1, random_state=0).fit(X, Y)
     rows = X.astype(object)
     rows[:, 1] = [f"{x:f}" for x in X[:, 1]]
@@ -300,11 +313,11 @@ def test_the_row_of_a_message_is_that_of_the_table(set_limit):
         ([b"a", b"\xff"], "text in UTF-8"),
     ],
 )
-def test_errors_of_cells_go_to_other_processes(column, message):
+def test_cell_error_can_be_pickled(column, message):
     with pytest.raises(CellError, match=message) as caught:
         read_table([[cell] for cell in column])
-    again = pickle.loads(pickle.dumps(caught.value))
-    assert type(again) is CellError
-    assert str(again) == str(caught.value)
-    assert (again.column, again.row, again.reason) == ("x0", 1, caught.value.reason)
-    assert str(again.shifted(10)) == str(again).replace("row 1", "row 11")
+    unpickled = pickle.loads(pickle.dumps(caught.value))
+    assert type(unpickled) is CellError
+    assert str(unpickled) == str(caught.value)
+    assert (unpickled.column, unpickled.row, unpickled.reason) == ("x0", 1, caught.value.reason)
+    assert str(unpickled.shifted(10)) == str(unpickled).replace("row 1", "row 11")
