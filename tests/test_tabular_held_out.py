@@ -1,4 +1,4 @@
-"""Estimates of models of tables are those of new rows: no row helps to choose the networks that predict it."""
+"""Tests of the estimates of table models on held-out rows: they agree with results on new rows."""
 
 import json
 
@@ -19,47 +19,50 @@ from nnc.tabular.temperature import expected_calibration_error
 from nnc.tabular.training import Rows, Training
 
 
-def noise(kind, rows, seed):
-    """Return columns that tell nothing of the target, and the target."""
+def build_noise(model_class, rows, seed):
+    """Return random columns, and a target that does not depend on them."""
     rng = np.random.default_rng([seed, rows])
     X = rng.standard_normal((rows, 4))
-    return X, rng.permutation(np.arange(rows) % 2) if kind is TableClassifier else rng.standard_normal(rows)
+    return X, rng.permutation(np.arange(rows) % 2) if model_class is TableClassifier else rng.standard_normal(rows)
 
 
 @pytest.fixture(scope="module")
-def of_noise():
-    """Models of noise, by kind and number of rows."""
+def noise_models():
+    """Return models trained on noise, ten for each model class and number of rows."""
     return {
-        (kind, rows): [kind("fast", random_state=seed).fit(*noise(kind, rows, seed)) for seed in range(10)]
-        for kind in (TableClassifier, TableRegressor)
+        (model_class, rows): [
+            model_class("fast", random_state=seed).fit(*build_noise(model_class, rows, seed)) for seed in range(10)
+        ]
+        for model_class in (TableClassifier, TableRegressor)
         for rows in (150, 400)
     }
 
 
-def test_reported_score_on_noise_is_that_of_new_rows(of_noise):
-    accuracies = [m.held_out_.score for rows in (150, 400) for m in of_noise[TableClassifier, rows]]
-    assert abs(np.mean(accuracies) - 0.5) < 0.06  # it was above 0.6 when the rows that choose the epoch were scored
+def test_reported_score_on_noise_equals_score_on_new_rows(noise_models):
+    accuracies = [m.held_out_.score for rows in (150, 400) for m in noise_models[TableClassifier, rows]]
+    assert abs(np.mean(accuracies) - 0.5) < 0.06  # it would be above 0.6 on the rows that select the epoch
     differences = [
-        model.held_out_.score - model.score(*noise(TableRegressor, 2000, 99))
+        model.held_out_.score - model.score(*build_noise(TableRegressor, 2000, 99))
         for rows in (150, 400)
-        for model in of_noise[TableRegressor, rows]
+        for model in noise_models[TableRegressor, rows]
     ]
     assert abs(np.mean(differences)) < 0.07
 
 
-def test_expected_gain_of_two_networks_by_hand():
-    P = np.array([[0.9, 0.1], [0.7, 0.3], [0.2, 0.8], [0.6, 0.4]])  # two networks predict each of two rows
+def test_expected_gain_equals_value_computed_by_hand():
+    P = np.array([[0.9, 0.1], [0.7, 0.3], [0.2, 0.8], [0.6, 0.4]])  # two networks predict each of the two rows
     mean = np.array([[0.55, 0.45], [0.65, 0.35]])
-    # Row 0: the mean is right with 0.55, one network with 0.55, the other with 0.45. Row 1: all agree.
-    args = P, np.array([0, 1, 0, 1]), mean, np.array([2, 2])
-    assert expected_gain(*args, None) == pytest.approx((0.05 / 2) / (1 / 2))
-    assert expected_gain(*args, np.array([1.0, 3.0])) == pytest.approx((0.05 / 4) / (1 / 2))
+    # Row 0: the mean and one network choose class 0 with mean probability 0.55; the other network chooses class 1
+    # with 0.45. Row 1: the mean and both networks choose class 0, so several networks gain nothing.
+    arguments = P, np.array([0, 1, 0, 1]), mean, np.array([2, 2])
+    assert expected_gain(*arguments, None) == pytest.approx((0.05 / 2) / (1 / 2))
+    assert expected_gain(*arguments, np.array([1.0, 3.0])) == pytest.approx((0.05 / 4) / (1 / 2))
     assert expected_gain(P[:2], np.arange(2), P[:2], np.ones(2, int), None) == 0
 
 
 @pytest.mark.parametrize(("signal", "spread"), [(0.0, 0.3), (1.0, 1.0), (2.0, 1.5)])
-def test_expected_gain_is_cautious(signal, spread):
-    """Labels are drawn from probabilities that 12 networks know up to errors of their own."""
+def test_expected_gain_does_not_exceed_true_gain(signal, spread):
+    """Labels are drawn from class probabilities, which 12 simulated networks predict with independent errors."""
     rng = np.random.default_rng(0)
     z = signal * rng.standard_normal((4000, 5))
     y = (z + rng.gumbel(size=z.shape)).argmax(axis=1)
@@ -74,9 +77,9 @@ def test_expected_gain_is_cautious(signal, spread):
         assert expected > gain / 4
 
 
-def test_importance_of_noise_is_within_two_standard_errors(of_noise):
-    for kind in (TableClassifier, TableRegressor):
-        models = [model for rows in (150, 400) for model in of_noise[kind, rows]]
+def test_importance_of_noise_is_within_two_standard_errors(noise_models):
+    for model_class in (TableClassifier, TableRegressor):
+        models = [model for rows in (150, 400) for model in noise_models[model_class, rows]]
         importances, errors = (
             np.array([getattr(model, name) for model in models])
             for name in ("feature_importances_", "feature_importances_std_")
@@ -86,35 +89,35 @@ def test_importance_of_noise_is_within_two_standard_errors(of_noise):
 
 
 @pytest.mark.parametrize("name", ["breast_cancer", "diabetes"])
-def test_reported_score_on_real_tables_is_that_of_new_rows(name):
+def test_reported_score_on_real_tables_equals_score_on_new_rows(name):
     X, y = getattr(datasets, f"load_{name}")(return_X_y=True)
-    kind = TableRegressor if name == "diabetes" else TableClassifier
+    model_class = TableRegressor if name == "diabetes" else TableClassifier
     differences = []
     for seed in range(6):
-        known, new, y_known, y_new = train_test_split(X, y, test_size=0.5, random_state=seed)
-        model = kind("fast", random_state=seed).fit(known, y_known)
-        differences.append(model.held_out_.score - model.score(new, y_new))
+        X_train, X_new, y_train, y_new = train_test_split(X, y, test_size=0.5, random_state=seed)
+        model = model_class("fast", random_state=seed).fit(X_train, y_train)
+        differences.append(model.held_out_.score - model.score(X_new, y_new))
     assert abs(np.mean(differences)) < 0.015 + 3 * np.std(differences) / np.sqrt(6)
 
 
-def test_calibration_error_is_that_of_new_rows():
-    """Of probabilities without information the calibration error is not far below that of new rows."""
-    reported, true = [], []
+def test_reported_calibration_error_is_not_too_low():
+    """For models of noise, the reported calibration error is at most 0.03 below the error on new rows."""
+    reported, measured = [], []
     for seed in range(12):
-        X, y = noise(TableClassifier, 200, seed)
+        X, y = build_noise(TableClassifier, 200, seed)
         model = TableClassifier("fast", random_state=seed).fit(X, y)
-        X, y = noise(TableClassifier, 120, seed + 1000)  # as many rows, as the error of few rows is larger
+        # The error depends on the number of rows, so the number of new rows is that of held-out rows.
+        X, y = build_noise(TableClassifier, 120, seed + 1000)
         reported.append(model.held_out_.calibration_error)
-        true.append(expected_calibration_error(model.predict_proba(X), y))
-    assert np.mean(reported) > np.mean(true) - 0.03
+        measured.append(expected_calibration_error(model.predict_proba(X), y))
+    assert np.mean(reported) > np.mean(measured) - 0.03
 
 
 @pytest.mark.parametrize("kind", ["classes", "numbers"])
-def test_labels_of_a_part_change_nothing_in_its_predictions(kind, set_limit):
-    """Two trainings are alike but for the labels of one part of a fold, which no network of that fold learns from."""
-    set_limit(
-        "nnc.tabular.training.MAX_BEST_EPOCH_FRACTION", -1
-    )  # the rule that ends a training early uses all held-out rows
+def test_predictions_of_part_do_not_depend_on_its_labels(kind, set_limit):
+    """Other labels for one part of the held-out rows do not change the predictions of this part."""
+    # The rule that stops a training early depends on the labels of all held-out rows, so it is disabled.
+    set_limit("nnc.tabular.training.MAX_BEST_EPOCH_FRACTION", -1)
     from nnc.tabular.frames import read_table
     from nnc.tabular.model import TableModel
     from nnc.tabular.schema import Schema
@@ -126,10 +129,10 @@ def test_labels_of_a_part_change_nothing_in_its_predictions(kind, set_limit):
     task = Task(CROSS_ENTROPY, 2) if classes else Task("squared_error", 1)
     y = (X[:, 0] > 0).astype(np.int32) if classes else X[:, :1].astype(np.float64)
 
-    def answers(targets):
+    def predict_with_targets(targets):
         rows = Rows(X, None, targets, None)
         training = Training(task, rows, 0, 1)
-        training.row_order = order  # which for classes depends on the labels
+        training.row_order = order  # class labels change the order, so that of the first training is used
         training.scaling, training.y = scaling, targets if scaling is None else scaling.apply(targets, np.float32)
         members = training.run(1)
         schema = Schema.learn(read_table(X))
@@ -138,27 +141,30 @@ def test_labels_of_a_part_change_nothing_in_its_predictions(kind, set_limit):
         model = TableModel(task, schema, target, members, scaling, bounds, X.mean(axis=0), {"seed": 0})
         return predict_held_out(model, rows, training.held_out_networks())[0]
 
-    first = Training(task, Rows(X, None, y, None), 0, 1)
-    order, scaling, held, part = (
-        first.row_order,
-        first.scaling,
-        np.flatnonzero(first.held_out_mask(0)),
-        first.held_out_parts(0),
+    first_training = Training(task, Rows(X, None, y, None), 0, 1)
+    order, scaling, held_out_rows, parts = (
+        first_training.row_order,
+        first_training.scaling,
+        np.flatnonzero(first_training.held_out_mask(0)),
+        first_training.held_out_parts(0),
     )
-    expected = answers(y)
-    assert np.array_equal(expected.rows, held)
-    changed_somewhere = False
+    expected = predict_with_targets(y)
+    assert np.array_equal(expected.rows, held_out_rows)
+    has_changed = False
     for j in range(N_PARTS):
-        other = y.copy()
-        other[held[part == j]] = 1 - other[held[part == j]] if classes else -3 * other[held[part == j]]
-        found = answers(other)
-        same = [answer.argmax(axis=1) if classes else answer for answer in (found.values, expected.values)]
-        assert np.array_equal(same[0][part == j], same[1][part == j])  # the temperature depends on all snapshots
-        changed_somewhere |= not np.array_equal(found.values, expected.values)
-    assert changed_somewhere  # the parts choose for one another
+        changed_y = y.copy()
+        changed_y[held_out_rows[parts == j]] = (
+            1 - changed_y[held_out_rows[parts == j]] if classes else -3 * changed_y[held_out_rows[parts == j]]
+        )
+        predictions = predict_with_targets(changed_y)
+        compared = [values.argmax(axis=1) if classes else values for values in (predictions.values, expected.values)]
+        # Classes are compared, because the temperature depends on the labels of all parts.
+        assert np.array_equal(compared[0][parts == j], compared[1][parts == j])
+        has_changed |= not np.array_equal(predictions.values, expected.values)
+    assert has_changed  # the labels of a part select the epoch for the other parts
 
 
-def test_the_report_and_the_file_have_the_standard_errors(tmp_path):
+def test_report_and_file_contain_standard_errors_of_importances(tmp_path):
     X, y = datasets.load_diabetes(return_X_y=True, as_frame=True)
     model = TableRegressor("fast", random_state=0).fit(X[:200], y[:200])
     errors = model.feature_importances_std_
@@ -166,5 +172,5 @@ def test_the_report_and_the_file_have_the_standard_errors(tmp_path):
     assert f"{model.feature_importances_.max():.4f} +- " in str(model.report())
     model.save(tmp_path / "model.json")
     assert np.array_equal(nnc.load(tmp_path / "model.json").feature_importances_std_, errors)
-    written = json.loads((tmp_path / "model.json").read_text(encoding="utf-8"))
-    assert len(written["networks"]) == len(model.networks_)  # snapshots are in no model file
+    document = json.loads((tmp_path / "model.json").read_text(encoding="utf-8"))
+    assert len(document["networks"]) == len(model.networks_)  # model files do not contain snapshots

@@ -1,4 +1,4 @@
-"""A column that determines the target almost exactly is reported, and no other one is."""
+"""Tests of LeakageWarning: it names each column that determines the target almost exactly, and no other column."""
 
 import warnings
 
@@ -24,8 +24,8 @@ def _one_epoch(set_limit):
     set_limit("nnc.tabular.recipe.MAX_EPOCHS", 1)
 
 
-def reported(X, y):
-    """The columns that a fit warns of, by their names x0, x1, ..."""
+def warned_columns(X, y):
+    """Return the names of the columns for which a fit gives a LeakageWarning; X has columns x0, x1 and so on."""
     y = np.asarray(y)
     model = TableRegressor if y.dtype.kind == "f" else TableClassifier
     with warnings.catch_warnings(record=True) as caught:
@@ -38,8 +38,8 @@ def reported(X, y):
     return [str(warning.message).split("'")[1] for warning in caught]
 
 
-def beside(column):
-    """Rows with a column of noise, the column, and row numbers."""
+def with_other_columns(column):
+    """Return rows of three columns: noise, the column, and row numbers."""
     return [[float(noise), cell, i] for i, (noise, cell) in enumerate(zip(RNG.normal(size=N), column, strict=True))]
 
 
@@ -60,16 +60,16 @@ def beside(column):
         ([f"patient {i // 4}" for i in range(N)], np.repeat(RNG.random(N // 4) < 0.5, 4)),
     ],
 )
-def test_a_column_that_determines_the_target_is_reported(column, y):
-    assert reported(beside(column), y) == ["x1"]
+def test_column_that_determines_target_is_reported(column, y):
+    assert warned_columns(with_other_columns(column), y) == ["x1"]
 
 
 @pytest.mark.parametrize(
     ("column", "y"),
     [
-        ((Z + 0.02 * RNG.normal(size=N)).tolist(), Z),  # an R^2 of 0.9996
+        ((Z + 0.02 * RNG.normal(size=N)).tolist(), Z),  # an R^2 of 0.9996 is too low for a warning
         (Z.tolist(), np.sin(9 * Z) + 0.05 * RNG.normal(size=N)),
-        (Z.tolist(), (Z > 0) ^ (RNG.random(N) < 0.02)),  # an accuracy of 0.98
+        (Z.tolist(), (Z > 0) ^ (RNG.random(N) < 0.02)),  # an accuracy of 0.98 is too low for a warning
         (Z.tolist(), RNG.random(N) < 1 / (1 + np.exp(-10 * Z))),
         ([f"code {k}" for k in CODES], 5.0 * CODES + 0.2 * RNG.normal(size=N)),
         (CODES.tolist(), np.where(RNG.random(N) < 0.02, 0, CODES)),
@@ -78,24 +78,32 @@ def test_a_column_that_determines_the_target_is_reported(column, y):
         (RNG.permutation(N).tolist(), Z),
         (RNG.permutation(N).tolist(), np.arange(N) % 2),
         (np.arange(N).tolist(), np.sin(np.arange(N) / 9) + 0.1 * RNG.normal(size=N)),
-        (Z.tolist(), np.arange(N) == 7),  # a single row of a class
+        (Z.tolist(), np.arange(N) == 7),  # one class has a single row
     ],
 )
 def test_strong_predictors_and_identifiers_are_not_reported(column, y):
-    assert reported(beside(column), y) == []
+    assert warned_columns(with_other_columns(column), y) == []
 
 
-@pytest.mark.parametrize("make", ["make_friedman1", "make_friedman2", "make_friedman3", "load_iris", "load_wine"])
-def test_ordinary_data_is_not_reported(make):
-    X, y = getattr(datasets, make)(random_state=0) if "make" in make else getattr(datasets, make)(return_X_y=True)
-    assert reported(X, y) == []
+@pytest.mark.parametrize(
+    "function_name", ["make_friedman1", "make_friedman2", "make_friedman3", "load_iris", "load_wine"]
+)
+def test_columns_of_ordinary_tables_are_not_reported(function_name):
+    X, y = (
+        getattr(datasets, function_name)(random_state=0)
+        if "make" in function_name
+        else getattr(datasets, function_name)(return_X_y=True)
+    )
+    assert warned_columns(X, y) == []
 
 
-def test_few_rows_are_not_reported():
-    assert reported([[x, noise] for x, noise in zip(Z[:29].tolist(), Z[50:79].tolist(), strict=True)], Z[:29]) == []
+def test_fit_with_few_rows_gives_no_leakage_warning():
+    assert (
+        warned_columns([[x, noise] for x, noise in zip(Z[:29].tolist(), Z[50:79].tolist(), strict=True)], Z[:29]) == []
+    )
 
 
-def test_the_target_among_the_columns_is_reported():
+def test_target_among_columns_is_reported():
     pd = pytest.importorskip("pandas")
     frame = pd.DataFrame({"noise": RNG.normal(size=N), "price": Z})
     with pytest.warns(LeakageWarning, match="^column 'price' determines the target almost exactly"):

@@ -1,4 +1,4 @@
-"""Sizes of models of tables, and models with fewer members in files, exports and the shell."""
+"""Tests of file sizes in reports, and of table models with fewer members in files, exports and the command line."""
 
 import re
 import shutil
@@ -11,7 +11,7 @@ import pytest
 pytest.importorskip("sklearn", "1.9")
 
 import nnc
-from nnc.tabular import TableClassifier, TableRegressor
+from nnc.tabular import TableClassifier, TableRegressor, read_table
 
 MAIN = """
 #include <stdio.h>
@@ -34,7 +34,7 @@ int main(void)
 """
 
 
-def rows(n=400, seed=0):
+def build_rows(n=400, seed=0):
     rng = np.random.default_rng(seed)
     X = rng.standard_normal((n, 4))
     return X, X[:, 0] + 0.5 * X[:, 1] + 0.7 * rng.standard_normal(n)
@@ -42,24 +42,24 @@ def rows(n=400, seed=0):
 
 @pytest.fixture(scope="module")
 def classifier():
-    X, y = rows(750)
+    X, y = build_rows(750)
     return TableClassifier(members=6, random_state=0).fit(X, np.where(y > 0, "high", "low"))
 
 
 @pytest.fixture(scope="module")
 def regressor():
-    return TableRegressor(members=6, random_state=0).fit(*rows())
+    return TableRegressor(members=6, random_state=0).fit(*build_rows())
 
 
-def told_sizes(report):
-    """The sizes that a report states, in bytes."""
-    found = re.findall(r"(file|ONNX|C) ([\d.]+) (kB|MB)", report.facts["size"])
-    return {name: float(number) * {"kB": 1e3, "MB": 1e6}[unit] for name, number, unit in found}
+def reported_sizes(report):
+    """Return the size in bytes that a report states for each type of file."""
+    matches = re.findall(r"(file|ONNX|C) ([\d.]+) (kB|MB)", report.facts["size"])
+    return {name: float(number) * {"kB": 1e3, "MB": 1e6}[unit] for name, number, unit in matches}
 
 
 @pytest.mark.parametrize("members", [None, 1, 2])
 @pytest.mark.parametrize("name", ["classifier", "regressor"])
-def test_the_report_tells_the_sizes_of_files(name, members, request, tmp_path):
+def test_report_states_sizes_of_files(name, members, request, tmp_path):
     model = request.getfixturevalue(name)
     if members is not None:
         model.save(tmp_path / "part.json", members=members)
@@ -67,102 +67,96 @@ def test_the_report_tells_the_sizes_of_files(name, members, request, tmp_path):
     model.save(tmp_path / "m.json")
     model.to_onnx(tmp_path / "m.onnx")
     model.to_c(tmp_path / "m.h")
-    told = told_sizes(model.report())
-    for kind, file in (("file", "m.json"), ("ONNX", "m.onnx"), ("C", "m.h")):
-        assert told[kind] == pytest.approx((tmp_path / file).stat().st_size, rel=0.02)
+    sizes = reported_sizes(model.report())
+    for file_type, file in (("file", "m.json"), ("ONNX", "m.onnx"), ("C", "m.h")):
+        assert sizes[file_type] == pytest.approx((tmp_path / file).stat().st_size, rel=0.02)
 
 
-def test_a_file_with_one_member_is_small_and_predicts_alone(classifier, tmp_path):
+def test_file_with_one_member_predicts_like_best_member(classifier, tmp_path):
     classifier.save(tmp_path / "all.json")
     classifier.save(tmp_path / "one.json", members=1)
     assert (tmp_path / "one.json").stat().st_size < (tmp_path / "all.json").stat().st_size / 4
-    one, (X, _) = nnc.load(tmp_path / "one.json"), rows(50, seed=1)
+    single, (X, _) = nnc.load(tmp_path / "one.json"), build_rows(50, seed=1)
     curves = [member.curve for member in classifier.model_.members]
     best = max(range(len(curves)), key=lambda i: max(curves[i], default=0))
-    assert one.networks_[0].params.tobytes() == classifier.networks_[best].params.tobytes()
+    assert single.networks_[0].params.tobytes() == classifier.networks_[best].params.tobytes()
     model = classifier.model_
-    member, encoded = model.members[best], next(model.encoded_blocks(read(X)))
-    alone = model.member_output(member, model.member_inputs(member, encoded))
-    assert np.array_equal(one.predict_proba(X), alone)
-    assert one.classes_.tolist() == ["high", "low"]
-    assert one.held_out_.temperature == classifier.held_out_.temperature
-    assert np.array_equal(one.feature_importances_, classifier.feature_importances_)
-    one.save(tmp_path / "again.json", members=1)
+    member, encoded = model.members[best], next(model.encoded_blocks(read_table(X)))
+    expected = model.member_output(member, model.member_inputs(member, encoded))
+    assert np.array_equal(single.predict_proba(X), expected)
+    assert single.classes_.tolist() == ["high", "low"]
+    assert single.held_out_.temperature == classifier.held_out_.temperature
+    assert np.array_equal(single.feature_importances_, classifier.feature_importances_)
+    single.save(tmp_path / "again.json", members=1)
     assert (tmp_path / "again.json").read_bytes() == (tmp_path / "one.json").read_bytes()
-    assert one.predict_set(X).any(axis=1).all()
-    assert "one network" not in one.report().facts
-
-
-def read(X):
-    from nnc.tabular import read_table
-
-    return read_table(X)
+    assert single.predict_set(X).any(axis=1).all()
+    assert "one network" not in single.report().facts
 
 
 @pytest.mark.parametrize("members", [1, 3])
 @pytest.mark.parametrize("name", ["classifier", "regressor"])
-def test_exports_with_fewer_members_answer_as_the_small_model(name, members, request, tmp_path):
+def test_exports_with_fewer_members_predict_like_smaller_model(name, members, request, tmp_path):
     onnxruntime = pytest.importorskip("onnxruntime")
-    model, (X, _) = request.getfixturevalue(name), rows(50, seed=1)
+    model, (X, _) = request.getfixturevalue(name), build_rows(50, seed=1)
     model.save(tmp_path / "model.json", members=members)
     small = nnc.load(tmp_path / "model.json")
     assert len(small.networks_) == members
-    expected = small.model_.predict(read(X))
+    expected = small.model_.predict(read_table(X))
     model.to_onnx(tmp_path / "model.onnx", members=members)
     session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
-    found = session.run([session.get_outputs()[-1].name], {"X": model.codes(X)})[0]
-    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+    outputs = session.run([session.get_outputs()[-1].name], {"X": model.codes(X)})[0]
+    np.testing.assert_allclose(outputs, expected, rtol=1e-5, atol=1e-6)
     if shutil.which("gcc") is None:
-        pytest.skip("needs gcc")
+        pytest.skip("requires gcc")
     model.to_c(tmp_path / "model.h", members=members)
     (tmp_path / "main.c").write_text(MAIN)
     subprocess.run(["gcc", "-std=c99", "-O1", "-o", tmp_path / "main", tmp_path / "main.c", "-lm"], check=True)
     text = "\n".join(" ".join(map(repr, row)) for row in model.codes(X).tolist())
-    done = subprocess.run([tmp_path / "main"], input=text, capture_output=True, text=True, check=True)
-    np.testing.assert_allclose(np.array(done.stdout.split(), float), expected.ravel(), rtol=1e-5, atol=1e-6)
+    completed = subprocess.run([tmp_path / "main"], input=text, capture_output=True, text=True, check=True)
+    np.testing.assert_allclose(np.array(completed.stdout.split(), float), expected.ravel(), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("members", [0, 7, 1.0, True, "1", -1])
 @pytest.mark.parametrize("method", ["save", "to_onnx", "to_c"])
-def test_members_that_there_are_not_are_refused(method, members, classifier, tmp_path):
+def test_save_and_exports_reject_invalid_number_of_members(method, members, classifier, tmp_path):
     expected = f"members must be a whole number from 1 to 6, the number of networks, got {members!r}"
     with pytest.raises(ValueError, match=f"^{re.escape(expected)}$"):
         getattr(classifier, method)(tmp_path / "model.h", members=members)
     assert not list(tmp_path.iterdir())
 
 
-def test_members_that_learned_from_all_rows_come_last():
-    model = TableRegressor(members=8, random_state=0).fit(*rows(200)).model_
+def test_members_of_cross_validation_are_selected_first():
+    model = TableRegressor(members=8, random_state=0).fit(*build_rows(200)).model_
     fold_members = sum(member.spec.fold is not None for member in model.members)
     assert 0 < fold_members < len(model.members)
-    kept = model.with_members(fold_members).members
-    assert all(member.spec.fold is not None for member in kept)
+    selected = model.with_members(fold_members).members
+    assert all(member.spec.fold is not None for member in selected)
     assert model.with_members(len(model.members)) is model
 
 
-def test_the_report_says_where_one_network_is_as_good(classifier, tmp_path):
-    """The noise of the labels hides what more networks gain here, also on fresh rows."""
+def test_report_states_if_one_network_is_equally_good(classifier, tmp_path):
+    """The noise of the labels is larger than the gain of several networks, also on new rows."""
     assert "as good within noise" in classifier.report().facts["one network"]
     classifier.save(tmp_path / "model.json")
     assert nnc.load(tmp_path / "model.json").report().facts == classifier.report().facts
     classifier.save(tmp_path / "one.json", members=1)
-    X, y = rows(4000, seed=2)
+    X, y = build_rows(4000, seed=2)
     labels = np.where(y > 0, "high", "low")
     assert abs(classifier.score(X, labels) - nnc.load(tmp_path / "one.json").score(X, labels)) < 0.02
 
 
-@pytest.mark.parametrize("kind", [TableClassifier, TableRegressor])
-def test_the_report_is_silent_where_more_networks_are_better(kind):
+@pytest.mark.parametrize("model_class", [TableClassifier, TableRegressor])
+def test_report_omits_single_network_if_several_are_better(model_class):
     rng = np.random.default_rng(0)
     X = rng.standard_normal((750, 8))
     y = np.sin(2 * X[:, 0]) * X[:, 1] + X[:, 2] + 0.5 * rng.standard_normal(750)
-    model = kind(members=6, random_state=0).fit(X, y > 0 if kind is TableClassifier else y)
+    model = model_class(members=6, random_state=0).fit(X, y > 0 if model_class is TableClassifier else y)
     assert model.model_.gain.mean > 0.01
     assert "one network" not in model.report().facts
 
 
-def test_the_report_is_silent_where_learned_rows_tell_nothing():
-    """Every network is right for every row that it has learned; for new rows two of five answers are wrong."""
+def test_report_omits_single_network_if_networks_overfit():
+    """The networks classify all training rows correctly, but two of five new rows wrongly: the gain is unknown."""
     rng = np.random.default_rng(0)
     X = rng.standard_normal((300, 40))
     y = X[:, 0] + 2 * rng.standard_normal(300) > 0
@@ -171,19 +165,19 @@ def test_the_report_is_silent_where_learned_rows_tell_nothing():
     assert "one network" not in model.report().facts
 
 
-def test_the_gain_of_several_networks_is_that_on_new_rows():
-    X, y = rows(4750, seed=3)
+def test_estimated_gain_equals_gain_on_new_rows():
+    X, y = build_rows(4750, seed=3)
     for seed in range(2):
         regressor = TableRegressor(members=8, random_state=seed).fit(X[:750], y[:750])
         model = regressor.model_
-        encoded = next(model.encoded_blocks(read(X[750:])))
+        encoded = next(model.encoded_blocks(read_table(X[750:])))
         outputs = [model.member_output(member, model.member_inputs(member, encoded)) for member in model.members]
-        answers = [model.postprocess(output) for output in outputs]
-        single = np.mean([1 - np.mean((answer[:, 0] - y[750:]) ** 2) / y[750:].var() for answer in answers])
+        predictions = [model.postprocess(output) for output in outputs]
+        single = np.mean([1 - np.mean((prediction[:, 0] - y[750:]) ** 2) / y[750:].var() for prediction in predictions])
         assert model.gain.mean == pytest.approx(regressor.score(X[750:], y[750:]) - single, rel=0.3)
 
 
-def test_the_shell_exports_few_members(classifier, tmp_path):
+def test_command_line_exports_fewer_members(classifier, tmp_path):
     pytest.importorskip("polars")
     classifier.save(tmp_path / "model.json")
     classifier.to_c(tmp_path / "one.h", "model", members=1)
@@ -192,14 +186,14 @@ def test_the_shell_exports_few_members(classifier, tmp_path):
         command = [sys.executable, "-m", "nnc", "export", *arguments]
         return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
 
-    done = run("model.json", "--c", "--members", "1")
-    assert done.returncode == 0, done.stderr
+    completed = run("model.json", "--c", "--members", "1")
+    assert completed.returncode == 0, completed.stderr
     assert (tmp_path / "model.h").read_bytes() == (tmp_path / "one.h").read_bytes()
-    done = run("model.json", "--onnx", "--members", "7")
-    assert (done.returncode, done.stdout) == (1, "")
-    assert "members must be a whole number from 1 to 6" in done.stderr
+    completed = run("model.json", "--onnx", "--members", "7")
+    assert (completed.returncode, completed.stdout) == (1, "")
+    assert "members must be a whole number from 1 to 6" in completed.stderr
     classifier.networks_[0].save(tmp_path / "net.json")
-    done = run("net.json", "--c", "--members", "1")
-    assert done.returncode == 2
-    assert "--members requires a table model" in done.stderr
+    completed = run("net.json", "--c", "--members", "1")
+    assert completed.returncode == 2
+    assert "--members requires a table model" in completed.stderr
     assert run("model.json", "--c", "--members", "1", "--network", "1").returncode == 2

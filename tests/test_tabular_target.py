@@ -1,4 +1,4 @@
-"""What y is: classes of any labels, or numbers, of one output or several."""
+"""Tests of Target: encoding of class labels and of numeric targets, and JSON documents of a target."""
 
 import json
 import math
@@ -11,7 +11,8 @@ pytest.importorskip("sklearn", "1.9")
 from nnc.tabular.target import Target
 
 
-def again(target):
+def restore(target):
+    """Return the target that is read from the JSON document of a target."""
     return Target.from_document(json.loads(json.dumps(target.document(), allow_nan=False)))
 
 
@@ -28,20 +29,20 @@ def again(target):
         (np.array(["b", "a"], object), ["a", "b"]),
     ],
 )
-def test_labels(y, classes):
+def test_class_labels_are_encoded_as_indices(y, classes):
     target = Target.of_classes(y, len(y))
     assert target.n_outputs == 1
     assert target.classes.tolist() == classes
-    places = target.encode(y, len(y))
-    assert (places.dtype, places.shape) == (np.int32, (len(y),))
+    indices = target.encode(y, len(y))
+    assert (indices.dtype, indices.shape) == (np.int32, (len(y),))
     labels = [row[0] if isinstance(row, list) else row for row in y]
-    assert target.classes[places].tolist() == [str(x) if isinstance(x, np.datetime64) else x for x in labels]
-    other = again(target)
-    assert (other.n_outputs, other.classes.dtype.kind) == (1, target.classes.dtype.kind)
-    assert np.array_equal(other.encode(y, len(y)), places)
+    assert target.classes[indices].tolist() == [str(x) if isinstance(x, np.datetime64) else x for x in labels]
+    restored = restore(target)
+    assert (restored.n_outputs, restored.classes.dtype.kind) == (1, target.classes.dtype.kind)
+    assert np.array_equal(restored.encode(y, len(y)), indices)
 
 
-def test_labels_of_frames():
+def test_labels_in_frames_and_series_are_encoded():
     pd, pl = pytest.importorskip("pandas"), pytest.importorskip("polars")
     for y in (pd.Series(["x", "y", "x"], dtype="category"), pl.Series(["x", "y", "x"]), pd.Series(["x", "y", "x"])):
         target = Target.of_classes(y, 3)
@@ -51,12 +52,12 @@ def test_labels_of_frames():
     assert target.classes[target.encode(frame, 3)].tolist() == ["a", "b", "a"]
 
 
-def test_numbers():
+def test_numbers_are_encoded_as_columns():
     target = Target.of_numbers([1, 2.5], 2)
     assert (target.n_outputs, target.classes) == (1, None)
     assert target.encode([1, 2.5], 2).tolist() == [[1], [2.5]]
     assert target.decode(np.array([[1], [2.5]])).tolist() == [1, 2.5]
-    target = again(Target.of_numbers([[1, 2], [3, 4]], 2))
+    target = restore(Target.of_numbers([[1, 2], [3, 4]], 2))
     assert (target.n_outputs, target.classes) == (2, None)
     assert target.decode(target.encode([[1, 2], [3, 4]], 2)).tolist() == [[1, 2], [3, 4]]
 
@@ -79,7 +80,7 @@ def test_numbers():
         ("a", ValueError, r"y must have one row for each of the 2 rows of X, got shape \(\)"),
     ],
 )
-def test_labels_that_are_none(y, error, message):
+def test_of_classes_rejects_invalid_labels(y, error, message):
     with pytest.raises(error, match=f"^{message}"):
         Target.of_classes(y, 2)
 
@@ -94,12 +95,12 @@ def test_labels_that_are_none(y, error, message):
         ([1], ValueError, r"y must have one row for each of the 2 rows of X"),
     ],
 )
-def test_numbers_that_are_none(y, error, message):
+def test_of_numbers_rejects_invalid_numbers(y, error, message):
     with pytest.raises(error, match=f"^{message}"):
         Target.of_numbers(y, 2)
 
 
-def test_another_y_than_in_the_fit():
+def test_encode_rejects_other_classes_or_outputs_than_in_fit():
     target = Target.of_classes(["a", "b"], 2)
     with pytest.raises(ValueError, match=r"^y must hold the classes of this network, 'a', 'b', got 'c' in row 0"):
         target.encode(["c", "a"], 2)
@@ -126,7 +127,7 @@ def test_another_y_than_in_the_fit():
         ({"classes": [[-1, 2**63]]}, r"target\.classes\[0\] has -1 and 9223372036854775808"),
     ],
 )
-def test_documents_that_are_none(changes, message):
+def test_from_document_rejects_invalid_documents(changes, message):
     document = Target.of_classes(["a", "b"], 2).document()
     with pytest.raises(ValueError, match=f"^{message}"):
         Target.from_document({**document, **changes})
