@@ -1,1 +1,1 @@
-"""The benchmark: nnc and what one would use instead of it, on the same work in the same run."""
+"""Benchmarks that compare nnc with other packages on the same workloads in the same run; see README.md."""

@@ -1,4 +1,4 @@
-"""The command line: `python -m benchmarks --help`, from the checkout's root."""
+"""Command line of the main benchmark: `python -m benchmarks --help`, in the root of the checkout."""
 
 from __future__ import annotations
 
@@ -12,31 +12,36 @@ from .peers import PEERS
 from .works import WORKS
 
 
-def chosen(names):
-    """An argparse type: comma-separated names out of `names`."""
+def list_of(names):
+    """Return an argparse type that parses a comma-separated list of these names."""
 
     def parse(text):
-        wanted = text.split(",")
-        if unknown := set(wanted) - set(names):
-            raise argparse.ArgumentTypeError(f"no {', '.join(sorted(unknown))} among {', '.join(names)}")
-        return wanted
+        selected = text.split(",")
+        if unknown := set(selected) - set(names):
+            raise argparse.ArgumentTypeError(f"names must be from {', '.join(names)}, got {', '.join(sorted(unknown))}")
+        return selected
 
     return parse
 
 
 def main():
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="nnc beside its peers.")
-    parser.add_argument("--works", type=chosen(WORKS), default=list(WORKS), help="A,B,...")
-    parser.add_argument("--peers", type=chosen(PEERS), default=list(PEERS), help=f"{','.join(PEERS)}")
-    parser.add_argument("--rounds", type=int, default=7, help="turns of each peer (default: 7)")
-    parser.add_argument("--seconds", type=float, default=0.2, help="length of a turn (default: 0.2)")
-    parser.add_argument("--quick", action="store_true", help="one run each: a test, no measurement")
-    parser.add_argument("--json", type=Path, metavar="PATH", help="write every number to this file")
-    parser.add_argument("--roofline", action="store_true", help="how near to the processor's peak")
+    """Run the benchmark, and return the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Compare nnc with other packages.")
+    parser.add_argument("--works", type=list_of(WORKS), default=list(WORKS), help="A,B,... (default: all)")
+    parser.add_argument(
+        "--peers", type=list_of(PEERS), default=list(PEERS), help=f"default: all, which are {','.join(PEERS)}"
+    )
+    parser.add_argument("--rounds", type=int, default=7, help="measurements of each variant (default: 7)")
+    parser.add_argument("--seconds", type=float, default=0.2, help="duration of a measurement (default: 0.2)")
+    parser.add_argument("--quick", action="store_true", help="a single run of each variant, to test the benchmark")
+    parser.add_argument("--json", type=Path, metavar="PATH", help="write the times of all rounds to this file")
+    parser.add_argument(
+        "--roofline", action="store_true", help="compare nnc with the multiply-add peak of the processor instead"
+    )
     args = parser.parse_args()
 
-    # The root of the checkout was put first in the path, where its nnc/, which has no compiled core, hides
-    # the installed one: put it last. The processes that are started take this path over.
+    # Python puts the root of the checkout first in the path. Its folder nnc/ has no compiled core and would hide the
+    # installed package, so the root is moved to the end. Child processes inherit this path.
     root = Path(__file__).resolve().parents[1]
     sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() != root] + [str(root)]
 
@@ -47,7 +52,7 @@ def main():
         return roofline.main(works)
 
     rounds, seconds = (1, 0.0) if args.quick else (args.rounds, args.seconds)
-    with runner.started(args.peers) as (children, versions, missing):
+    with runner.start_peers(args.peers) as (children, versions, missing):
         outcomes = [report.Outcome(work, runner.measure(work, children, rounds, seconds)) for work in works]
     report.show(outcomes, versions, missing)
     if args.json:

@@ -1,4 +1,4 @@
-"""What runs in a peer's own process: it loads one peer and answers requests until the pipe closes."""
+"""Main function of a peer's process, which loads the peer and answers requests until the pipe is closed."""
 
 from __future__ import annotations
 
@@ -9,64 +9,64 @@ from importlib import import_module
 from statistics import median
 from time import perf_counter
 
-from .peers import PEERS, Unsupported
+from .peers import PEERS, UnsupportedWork
 from .works import WORKS
 
 
 class Server:
-    """The requests that a child answers, by the names of the methods."""
+    """Methods that the parent process calls by name through the pipe."""
 
     def __init__(self, name, threads):
         self.name, self.threads = name, threads
         self.work, self.runs, self.results = None, {}, {}
 
     def load(self):
-        """Import the peer: its version, its ways, and whether a second thread is of use to it."""
+        """Import the peer; return its version, the names of its variants, and whether it uses several threads."""
         self.peer = import_module(f"benchmarks.peers.{PEERS[self.name]}")
-        return self.peer.VERSION, list(self.peer.WAYS), getattr(self.peer, "THREADED", True)
+        return self.peer.VERSION, list(self.peer.VARIANTS), getattr(self.peer, "MULTITHREADED", True)
 
-    def prepare(self, key, way):
-        """Everything up to the end of a first run, which is not timed: the seconds that it took."""
+    def prepare(self, key, variant):
+        """Prepare a variant and perform a first run; return the seconds of both, including compilation."""
         if self.work is None or self.work.key != key:
-            self.work, self.runs, self.results = replace(WORKS[key]), {}, {}  # a copy: its data go with it
-        if self.work.images and not getattr(self.peer, "IMAGES", False):
-            raise Unsupported("it has no convolutions")
-        if self.work.calls and not getattr(self.peer, "CALLS", False):
-            raise Unsupported("it is not asked for single steps")
-        _ = self.work.data, self.work.weights
+            self.work, self.runs, self.results = replace(WORKS[key]), {}, {}  # the data of a copy are freed with it
+        if self.work.has_images and not getattr(self.peer, "SUPPORTS_IMAGES", False):
+            raise UnsupportedWork("the peer has no convolutions")
+        if self.work.single_steps and not getattr(self.peer, "SUPPORTS_SINGLE_STEPS", False):
+            raise UnsupportedWork("the peer has no single training steps")
+        _ = self.work.data, self.work.weights  # created here, so that their time is not counted
         start = perf_counter()
-        self.runs[way] = self.peer.WAYS[way](self.work, self.threads)
-        self.runs[way]()
+        self.runs[variant] = self.peer.VARIANTS[variant](self.work, self.threads)
+        self.runs[variant]()
         return perf_counter() - start
 
-    def measure(self, way, seconds):
-        """Run for about that many seconds, once at least: the median seconds a step."""
+    def measure(self, variant, seconds):
+        """Run a variant for about this time, at least once; return the median seconds of a step."""
         times, end = [], perf_counter() + seconds
         while not times or perf_counter() < end:
-            taken, self.results[way] = self.runs[way]()
-            times.append(taken / self.work.steps)
+            run_seconds, self.results[variant] = self.runs[variant]()
+            times.append(run_seconds / self.work.steps)
         return median(times)
 
-    def peak(self):
-        """Multiply-adds in GFLOP/s that the processor reaches at most on these threads."""
-        return self.peer.peak(self.work.dtype, self.threads)
+    def measure_peak(self):
+        """Return the multiply-add peak of the processor in GFLOP/s for the threads of this process."""
+        return self.peer.measure_peak(self.work.dtype, self.threads)
 
-    def judge(self, way):
-        """The loss that the last run ended with."""
-        return self.work.judge(self.results[way])
+    def final_loss(self, variant):
+        """Return the loss at the end of the last run."""
+        return self.work.final_loss(self.results[variant])
 
 
-def on_one_processor():
-    """From here on, this process and its threads: XLA has some beside those that can be forbidden."""
+def use_one_processor():
+    """Restrict this process and its later threads to one processor, because XLA starts threads without an option."""
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
 
 
 def serve(pipe, name, threads):
-    """The process's main function: it takes (method, arguments), sends (None, value) or (error, message)."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    """Receive (method, arguments) from the pipe, and send (None, value) or (name of the error, message)."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent process handles Ctrl-C
     if threads == 1:
-        on_one_processor()
+        use_one_processor()
     server = Server(name, threads)
     while True:
         try:

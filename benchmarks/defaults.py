@@ -1,10 +1,11 @@
-"""What a person gets who leaves everything out: `NeuralNetwork(sizes, loss=...).fit(X, y)`.
+"""Accuracy of the automatic settings: `NeuralNetwork(sizes, loss=...).fit(X, y)` without further arguments.
 
     python -m benchmarks.defaults [--splits 3] [--epochs 200] [--plain] [--data FOLDER]
 
-The test errors, mean of the splits of benchmarks.tables: percentages of wrong classes, or the root mean square divided
-by the standard deviation of the training targets; and CPU seconds of a fit in one thread. With `--epochs` the fit names
-these, and with `--plain` a rate of 0.001 as well: plain descent on all rows.
+Prints the test error and the CPU seconds of a fit with one thread, averaged over the splits of benchmarks.tables. The
+error is the percentage of wrong classes. For regression it is the root mean squared error in percent of the standard
+deviation of the training targets. `--epochs` sets the number of epochs. `--plain` also sets a learning rate of 0.001,
+which selects plain gradient descent on all rows.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ XOR = np.array([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]]), np.array([0, 1
 HIDDEN = {"iris": [16], "digits": [64, 32], "concrete": [64], "California housing": [64]}
 
 
-def tables(splits: int, folder: Path | None):
-    """Yield name, hidden layers, loss and rows of each fit."""
+def fits(splits: int, folder: Path | None):
+    """Yield the name of the data set, hidden layers, loss and table of each fit."""
     rows = pd.DataFrame(XOR[0])
     for name in available(folder, HIDDEN):
         for split in range(splits):
@@ -40,25 +41,26 @@ def tables(splits: int, folder: Path | None):
 
 
 def main() -> None:
+    """Print the mean test error and seconds for each data set."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.defaults", description=__doc__.splitlines()[0])
-    parser.add_argument("--splits", type=int, default=3)
-    parser.add_argument("--epochs", type=int, help="name them")
-    parser.add_argument("--plain", action="store_true", help="name a rate, too")
+    parser.add_argument("--splits", type=int, default=3, help="splits of each data set (default: 3)")
+    parser.add_argument("--epochs", type=int, help="epochs of each fit (default: automatic)")
+    parser.add_argument("--plain", action="store_true", help="set a learning rate of 0.001, without automatic settings")
     add_option(parser)
     args = parser.parse_args()
     warnings.simplefilter("ignore", nnc.TrainingWarning)
     options = ({"epochs": args.epochs} if args.epochs else {}) | ({"lr": 0.001} if args.plain else {})
-    found: dict[str, list[tuple[float, float]]] = {}
-    for seed, (name, hidden, loss, table) in enumerate(tables(args.splits, args.data)):
+    results: dict[str, list[tuple[float, float]]] = {}
+    for seed, (name, hidden, loss, table) in enumerate(fits(args.splits, args.data)):
         n_out = len(np.unique(table.y)) if loss == "cross_entropy" else 1
         net = nnc.NeuralNetwork([table.X.shape[1], *hidden, n_out], loss=loss, seed=seed)
-        began = process_time()
+        start = process_time()
         net.fit(table.X.to_numpy(float), table.y, n_threads=1, **options)
-        seconds, X_test = process_time() - began, table.X_test.to_numpy(float)
+        seconds, X_test = process_time() - start, table.X_test.to_numpy(float)
         P = net.predict_classes(X_test) if table.kind == "classes" else net.predict(X_test)
-        found.setdefault(name, []).append((table.error(P), seconds))
-    for name, results in found.items():
-        error, seconds = np.mean(results, axis=0)
+        results.setdefault(name, []).append((table.error(P), seconds))
+    for name, pairs in results.items():
+        error, seconds = np.mean(pairs, axis=0)
         print(f"{name:20} {error:7.2f} % {seconds:7.3f} s")
 
 

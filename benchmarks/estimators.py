@@ -1,11 +1,16 @@
-"""scikit-learn's MLP beside nnc's estimators in its place: `python -m benchmarks.estimators`, from the checkout's root.
+"""Comparison of scikit-learn's MLP with the estimators of nnc.sklearn: `python -m benchmarks.estimators`.
 
-Default parameters, the same data, the same seed and the same number of iterations, in one process, in turns. What is
-printed is the median time of each and how many times faster nnc is; how many times longer nnc takes than the fit has
-to: its multiply-adds at the float64 peak of all processors, measured in the same run, and what scikit-learn does
-besides training (its checks, first weights, folds and scores); and how far the coefficients are apart, which says that
-both have done the same work. Letter and California housing (PMLB, Olson et al., 2017) are read from the data folder,
-which is --data or the environment variable NNC_DATA; sets that it does not have are skipped and named.
+The command runs in the root of the checkout. Both packages use default parameters, the same data, seed and number of
+iterations, and alternate in one process. The columns are:
+
+- the median seconds of scikit-learn and of nnc, and their ratio;
+- a lower limit of the time, and the time of nnc divided by it. The limit is the time of the required multiply-adds at
+  the float64 peak of all processors, plus the time that scikit-learn needs without training (checks, initial weights,
+  folds and scores);
+- the largest relative difference of the coefficients, which is small if both packages performed the same training.
+
+Letter and California housing (PMLB, Olson et al., 2017) are read from the data folder, which is --data or the
+environment variable NNC_DATA. Missing sets are skipped and listed.
 """
 
 from __future__ import annotations
@@ -22,16 +27,18 @@ import numpy as np
 
 from benchmarks.data import add_option, available, read_pmlb
 
-# Seconds. After their last product the threads of a BLAS spin for 0.1 s, on the core that the next one needs.
-REST = 0.25
+# Pause before each measurement. The threads of BLAS libraries occupy the cores for 0.1 s after their last product.
+PAUSE_SECONDS = 0.25
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def standardized(X):
+def standardize(X):
+    """Return X with mean 0 and standard deviation 1 in each column."""
     return (X - X.mean(axis=0)) / np.maximum(X.std(axis=0), 1e-12)
 
 
 def digits(folder):
+    """Return inputs and labels of scikit-learn's digits."""
     from sklearn.datasets import load_digits
 
     X, y = load_digits(return_X_y=True)
@@ -39,17 +46,19 @@ def digits(folder):
 
 
 def houses(folder):
+    """Return inputs and target of California housing, both standardized."""
     X, y = read_pmlb(folder, "537_houses")
-    return standardized(X.to_numpy(float)), standardized(y.to_numpy(float))
+    return standardize(X.to_numpy(float)), standardize(y.to_numpy(float))
 
 
 def letter(folder):
+    """Return standardized inputs and labels of the letter set."""
     X, y = read_pmlb(folder, "letter")
-    return standardized(X.to_numpy(float)), y.to_numpy(int)
+    return standardize(X.to_numpy(float)), y.to_numpy(int)
 
 
-def mnist(folder):
-    """Random numbers of its shape: 60000 images of 28 times 28 pixels, a fifth of which are not 0, in 10 classes."""
+def mnist_shape(folder):
+    """Return random data with the shape of MNIST: 60,000 rows of 784 pixels, a fifth of them nonzero, 10 classes."""
     rng = np.random.default_rng(0)
     X = rng.uniform(0, 1, (60000, 784))
     X[X < 0.8] = 0
@@ -57,27 +66,27 @@ def mnist(folder):
 
 
 PMLB_SETS = {"letter": "pmlb/letter", "California housing": "pmlb/537_houses"}
-# name: the estimator, the data, iterations (which default parameters do not reach convergence in), those of --quick
+# For each fit: estimator, function that returns the data, iterations (too few for convergence), iterations of --quick.
 FITS = {
     "digits": ("MLPClassifier", digits, 100, 3),
     "letter": ("MLPClassifier", letter, 20, 1),
     "California housing": ("MLPRegressor", houses, 20, 1),
-    "MNIST's shape": ("MLPClassifier", mnist, 3, 1),
+    "MNIST's shape": ("MLPClassifier", mnist_shape, 3, 1),
 }
 
 
-def fit_of(kind, X, y, iterations):
-    """Functions of a module that fit and return the model."""
+def create_fit(estimator, X, y, iterations):
+    """Return a function that fits an estimator of a module and returns the model."""
 
     def fit(module):
-        model = getattr(module, kind)(random_state=0, max_iter=iterations, n_iter_no_change=iterations)
+        model = getattr(module, estimator)(random_state=0, max_iter=iterations, n_iter_no_change=iterations)
         return model.fit(X, y)
 
     return fit
 
 
-def search_of(X, y, iterations):
-    """24 candidates, 5 folds."""
+def create_search(X, y, iterations):
+    """Return a function that runs a grid search with an estimator of a module: 24 candidates, 5 folds."""
     from sklearn.model_selection import GridSearchCV
 
     grid = {
@@ -95,100 +104,120 @@ def search_of(X, y, iterations):
 
 
 def multiply_adds(model, rows):
-    """Those that the mathematics of a fit needs: of W forward, in its gradient, and back but into the inputs."""
+    """Return the multiply-adds that a fit requires.
+
+    For each row, each weight is used in the outputs, in the gradient and in the derivative by the layer's inputs. The
+    first layer needs no derivative by its inputs.
+    """
     sizes = [W.size for W in model.coefs_]
     return model.n_iter_ * rows * (3 * sum(sizes) - sizes[0])
 
 
-def counting(module, kind, done):
-    """The module with an estimator that says what its fits need."""
+def with_counter(module, estimator, counts):
+    """Return a namespace with a subclass of an estimator that appends the multiply-adds of each fit to `counts`."""
 
-    class Counting(getattr(module, kind)):
+    class CountingEstimator(getattr(module, estimator)):
         def fit(self, X, y):
             super().fit(X, y)
-            done.append(multiply_adds(self, len(X)))
+            counts.append(multiply_adds(self, len(X)))
             return self
 
-    return SimpleNamespace(**{kind: Counting})
+    return SimpleNamespace(**{estimator: CountingEstimator})
 
 
-def idle(module, kind):
-    """scikit-learn's module with an estimator that does everything but train."""
+def without_training(module, estimator):
+    """Return a namespace with a subclass of scikit-learn's estimator that performs all of `fit` except the training."""
 
-    class Idle(getattr(module, kind)):
+    class UntrainedEstimator(getattr(module, estimator)):
         def _fit_stochastic(self, *arguments):
             pass
 
-    return SimpleNamespace(**{kind: Idle})
+    return SimpleNamespace(**{estimator: UntrainedEstimator})
 
 
-def distance(a, b):
-    """The largest difference of coefficients, relative to the largest coefficient of the layer."""
+def coefficient_difference(a, b):
+    """Return the largest difference of coefficients, relative to the largest coefficient of the layer."""
     return max(float(abs(u - v).max() / abs(u).max()) for u, v in zip(a.coefs_, b.coefs_, strict=True))
 
 
 def measure(fit, modules, rounds, peak):
-    """Median seconds of each module, how far the coefficients of the first two are apart, and the median of what `peak`
-    measures. Each begins on idle processors."""
+    """Measure a fit with each module, beginning each time on idle processors.
+
+    Returns
+    -------
+    seconds : dict of str to float
+        Median seconds of each module.
+    difference : float
+        Difference of the coefficients of scikit-learn and nnc.
+    peak : float
+        Median of the multiply-add peak, in GFLOP/s.
+    """
     times = {name: [] for name in modules}
     models, peaks = {}, []
     for _ in range(rounds):
         for name, module in modules.items():
-            sleep(REST)
-            began = perf_counter()
+            sleep(PAUSE_SECONDS)
+            start = perf_counter()
             models[name] = fit(module)
-            times[name].append(perf_counter() - began)
+            times[name].append(perf_counter() - start)
         peaks.append(peak())
-    apart = distance(*[models[name] for name in ("scikit-learn", "nnc")])
-    return {name: median(each) for name, each in times.items()}, apart, median(peaks)
+    difference = coefficient_difference(models["scikit-learn"], models["nnc"])
+    return {name: median(seconds) for name, seconds in times.items()}, difference, median(peaks)
 
 
 def main(arguments=None):
+    """Print a table with a row for each fit."""
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.estimators", description="nnc beside scikit-learn's MLP."
+        prog="python -m benchmarks.estimators", description="Compare nnc.sklearn with scikit-learn's MLP."
     )
     add_option(parser)
-    parser.add_argument("--rounds", type=int, default=5, help="turns of each (default: 5)")
-    parser.add_argument("--only", help="part of the names of what is measured")
-    parser.add_argument("--quick", action="store_true", help="one short turn each: a test, no measurement")
+    parser.add_argument("--rounds", type=int, default=5, help="measurements of each fit (default: 5)")
+    parser.add_argument("--only", help="measure only fits whose name contains this text")
+    parser.add_argument("--quick", action="store_true", help="one short measurement, to test the benchmark")
     args = parser.parse_args(arguments)
 
-    # The checkout's nnc/, which has no compiled core, must not hide the installed one.
+    # The checkout's folder nnc/ has no compiled core and must not hide the installed package.
     sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() != ROOT] + [str(ROOT)]
     import sklearn.neural_network
 
     import nnc.sklearn
-    from benchmarks.peers.nnc_itself import peak
+    from benchmarks.peers.nnc_itself import measure_peak
     from nnc._utils.processors import cpu_count
 
     warnings.simplefilter("ignore")
     rounds = 1 if args.quick else args.rounds
-    heads = f"{'':<22}{'scikit-learn':>14}{'nnc':>11}{'times faster':>15}{'has to':>11}{'times':>8}"
-    print(f"{heads}{'coefficients apart':>21}")
+    heads = f"{'':<22}{'scikit-learn':>14}{'nnc':>11}{'ratio':>15}{'limit':>11}{'nnc / limit':>13}"
+    print(f"{heads}{'coefficient difference':>25}")
 
-    def report(name, kind, fit, rounds):
+    def report(name, estimator, fit, rounds):
         if args.only and args.only not in name:
             return
-        done = []
-        fit(counting(nnc.sklearn, kind, done))
-        theirs = sklearn.neural_network
-        modules = {"scikit-learn": theirs, "nnc": nnc.sklearn, "idle": idle(theirs, kind)}
-        seconds, apart, gflops = measure(fit, modules, rounds, lambda: peak("float64", cpu_count()))
-        them, us, besides = seconds.values()
-        least = 2e-9 * sum(done) / gflops + besides
+        counts = []
+        fit(with_counter(nnc.sklearn, estimator, counts))
+        original = sklearn.neural_network
+        modules = {
+            "scikit-learn": original,
+            "nnc": nnc.sklearn,
+            "without training": without_training(original, estimator),
+        }
+        seconds, difference, gflops = measure(fit, modules, rounds, lambda: measure_peak("float64", cpu_count()))
+        sklearn_seconds, nnc_seconds, overhead = seconds.values()
+        limit = 2e-9 * sum(counts) / gflops + overhead
         print(
-            f"{name:<22}{them:>12.3f} s{us:>9.3f} s{them / us:>15.1f}{least:>9.3f} s{us / least:>8.2f}{apart:>21.0e}",
+            f"{name:<22}{sklearn_seconds:>12.3f} s{nnc_seconds:>9.3f} s{sklearn_seconds / nnc_seconds:>15.1f}"
+            f"{limit:>9.3f} s{nnc_seconds / limit:>13.2f}{difference:>25.0e}",
             flush=True,
         )
 
     present = available(args.data, *PMLB_SETS.values())
-    for name, (kind, load, iterations, few) in FITS.items():
+    for name, (estimator, load, iterations, quick_iterations) in FITS.items():
         if name in PMLB_SETS and PMLB_SETS[name] not in present:
             continue
         X, y = load(args.data)
-        report(name, kind, fit_of(kind, X, y, few if args.quick else iterations), rounds)
+        fit = create_fit(estimator, X, y, quick_iterations if args.quick else iterations)
+        report(name, estimator, fit, rounds)
     X, y = digits(args.data)
-    search = search_of(X, y, 2 if args.quick else 200)
+    search = create_search(X, y, 2 if args.quick else 200)
     report("grid search, digits", "MLPClassifier", search, 1 if args.quick else min(rounds, 3))
 
 

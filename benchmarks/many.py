@@ -1,15 +1,20 @@
-"""Many networks at once: nnc.fit_many beside a loop, processes and what others offer for it.
+"""Training of many networks at once: nnc.fit_many compared with a loop, processes and other packages.
 
-    python -m benchmarks.many                    # from the checkout's root; some minutes
+    python -m benchmarks.many                    # in the root of the checkout; takes some minutes
     python -m benchmarks.many --rows A --rounds 5 --seconds 60
 
-Rows: A, a thousand 3-4-1 on four rows, 1500 epochs of plain descent; B, two hundred 4-32-16-4 on 1000 rows; C,
-sixty-four 64-64-10 on the digits; both in batches of 32, shuffled; D, row C with 200 epochs in place of 10, tasks as a
-cluster gets them, for nnc alone. float32, the same rates for everybody. All take
-turns in one run, and a time is the median of the rounds. "pinned processes" are as many independent processes as there
-are cores, each on its own core with its share of the networks in a loop: what the machine gives where nothing is
-shared. scikit-learn would take minutes, so it trains a share of the networks, by which its time is multiplied.
-Preparation, compiling and the start of processes are not in the times.
+The rows of the table are:
+
+- A: 1000 networks 3-4-1, four training rows, 1500 epochs of plain gradient descent on all rows.
+- B: 200 networks 4-32-16-4, 1000 training rows, shuffled batches of 32.
+- C: 64 networks 64-64-10, the digits, shuffled batches of 32.
+- D: row C with 200 epochs instead of 10, which is typical of tasks for a cluster; only for nnc.
+
+All candidates use float32 and the same learning rate. They run alternately, and a time is the median of the rounds.
+"pinned processes" are independent processes, one for each core, each with a loop over an equal part of the networks.
+They show the speed of the machine without shared memory and communication. scikit-learn would take minutes, so it
+trains only a part of the networks, and its time is multiplied accordingly. Preparation, compilation and the start of
+processes are not included in the times.
 """
 
 from __future__ import annotations
@@ -33,7 +38,27 @@ CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os
 
 @dataclass
 class Row:
-    """A row of the table."""
+    """A row of the table: networks, data and training.
+
+    Attributes
+    ----------
+    name : str
+        Letter of the row.
+    count : int
+        Number of networks.
+    sizes : list of int
+        Layer sizes of each network.
+    activation, loss : str
+        Activation of the hidden layers, and loss.
+    epochs : int
+        Epochs of each network.
+    batch : int or None
+        Rows of a mini-batch; None trains on all rows at once.
+    lr : float
+        Learning rate.
+    candidates : tuple of str
+        Candidates that are measured; all if empty.
+    """
 
     name: str
     count: int
@@ -43,10 +68,10 @@ class Row:
     epochs: int
     batch: int | None
     lr: float
-    only: tuple[str, ...] = ()  # candidates that have a turn
+    candidates: tuple[str, ...] = ()
 
     def data(self):
-        """X and y, those of classes as labels."""
+        """Return X and y; classes are labels."""
         rng = np.random.default_rng(0)
         if self.name == "A":
             X = np.array([[0, 0, 1], [0, 1, 1], [1, 0, 1], [1, 1, 1]], np.float32)
@@ -60,33 +85,33 @@ class Row:
         return (X / 16).astype(np.float32), y.astype(np.int64)
 
     def networks(self, count=None):
-        """New ones."""
+        """Return new networks, by default `self.count`."""
         import nnc
 
         net = nnc.NeuralNetwork(self.sizes, activation=self.activation, loss=self.loss, dtype="float32", seed=0)
         return nnc.clones(net, count or self.count)
 
     def options(self):
-        """Arguments of fit."""
+        """Return the arguments of `fit`."""
         return {"epochs": self.epochs, "batch_size": self.batch, "lr": self.lr}
 
 
-ONLY = ("nnc.fit_many", "pinned processes", "nnc.dask.fit_many", "loop of fits")
+NNC_CANDIDATES = ("nnc.fit_many", "pinned processes", "nnc.dask.fit_many", "loop of fits")
 ROWS = {
     "A": Row("A", 1000, [3, 4, 1], "sigmoid", "sse", 1500, None, 1.0),
     "B": Row("B", 200, [4, 32, 16, 4], "tanh", "mse", 10, 32, 0.05),
     "C": Row("C", 64, [64, 64, 10], "relu", "cross_entropy", 10, 32, 0.05),
-    "D": Row("D", 64, [64, 64, 10], "relu", "cross_entropy", 200, 32, 0.05, ONLY),
+    "D": Row("D", 64, [64, 64, 10], "relu", "cross_entropy", 200, 32, 0.05, NNC_CANDIDATES),
 }
 
 
 # -------------------------------------------------------------------------------------------- candidates
-# Each takes a row and gives what makes everything new and returns what trains, which is timed: prepare() -> train().
-# Beside it stands by what the time is multiplied.
+# Each candidate is a function of a row. It returns a function `prepare` and the factor by which its time is multiplied.
+# prepare() creates new networks and returns a function that trains them; only the training is timed.
 
 
 def fit_many(row):
-    """nnc.fit_many."""
+    """Train all networks with nnc.fit_many."""
     import nnc
 
     X, y = row.data()
@@ -98,7 +123,7 @@ def fit_many(row):
 
 
 def loop(row):
-    """A loop over fit, with one thread."""
+    """Train one network after the other with `fit` and one thread."""
     X, y = row.data()
 
     def prepare():
@@ -108,8 +133,8 @@ def loop(row):
     return prepare, 1.0
 
 
-def _pinned(pipe, core, name, count):
-    """A process of its own on one core."""
+def _serve_pinned(pipe, core, name, count):
+    """Train `count` networks of a row on one core, each time that the parent process sends a message."""
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {core})
     warnings.simplefilter("ignore")
@@ -118,7 +143,7 @@ def _pinned(pipe, core, name, count):
     while True:
         try:
             pipe.recv()
-        except EOFError:  # the other end is done
+        except EOFError:  # the parent process has closed the pipe
             return
         networks = row.networks(count)
         pipe.send("ready")
@@ -129,40 +154,42 @@ def _pinned(pipe, core, name, count):
 
 
 def pinned_processes(row):
-    """Independent processes, one on each core."""
+    """Train equal parts of the networks in independent processes, one on each core."""
     context = multiprocessing.get_context("spawn")
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else range(CORES)
     pipes = []
     for core in cores:
-        mine, other = context.Pipe()
-        context.Process(target=_pinned, args=(other, core, row.name, -(-row.count // CORES)), daemon=True).start()
-        pipes.append(mine)
+        parent_end, child_end = context.Pipe()
+        arguments = child_end, core, row.name, -(-row.count // CORES)
+        context.Process(target=_serve_pinned, args=arguments, daemon=True).start()
+        pipes.append(parent_end)
 
-    def both(word):
+    def request_all(message):
         for pipe in pipes:
-            pipe.send(word)
+            pipe.send(message)
         for pipe in pipes:
             pipe.recv()
 
     def prepare():
-        both("prepare")
-        return partial(both, "train")
+        request_all("prepare")
+        return partial(request_all, "train")
 
     return prepare, 1.0
 
 
 def _fit_one(network, X, y, options):
+    """Fit a network with one thread, and return it."""
     network.fit(X, y, n_threads=1, **options)
     return network
 
 
 def joblib_processes(row):
-    """joblib's processes, which a fit is sent to, and a network sent back from."""
+    """Train the networks in processes of joblib, which receive each network and send it back."""
     from joblib import Parallel, delayed
 
     X, y = row.data()
     pool = Parallel(n_jobs=CORES)
-    pool(delayed(abs)(1) for _ in range(2 * CORES))  # starts them
+    pool(delayed(abs)(1) for _ in range(2 * CORES))  # starts the processes
 
     def prepare():
         networks = row.networks()
@@ -172,7 +199,7 @@ def joblib_processes(row):
 
 
 def jax_vmap(row):
-    """JAX: one jitted scan over steps, mapped over the networks."""
+    """Train all networks with JAX: a compiled scan over the steps, vectorized over the networks with `vmap`."""
     import jax
     import jax.numpy as jnp
 
@@ -207,9 +234,9 @@ def jax_vmap(row):
         return jax.lax.scan(epoch, params, jax.random.split(key, row.epochs))[0]
 
     train = jax.jit(jax.vmap(train_one))
+    networks = row.networks()
     start = [
-        (jnp.stack([net.weights[l] for net in made]), jnp.stack([net.biases[l] for net in made]))
-        for made in [row.networks()]
+        (jnp.stack([net.weights[l] for net in networks]), jnp.stack([net.biases[l] for net in networks]))
         for l in range(len(row.sizes) - 1)
     ]
     keys = jax.random.split(jax.random.key(0), row.count)
@@ -222,7 +249,7 @@ def jax_vmap(row):
 
 
 def torch_vmap(row):
-    """PyTorch: torch.func's vmap of the gradient, a step of all networks at a time."""
+    """Train all networks with PyTorch: each step computes the gradients of all networks with `torch.func.vmap`."""
     import torch
     from torch.func import grad, vmap
 
@@ -245,11 +272,11 @@ def torch_vmap(row):
     gradients = vmap(grad(loss))
 
     def prepare():
-        made = row.networks()
+        networks = row.networks()
         params = [
             (
-                torch.stack([torch.from_numpy(np.array(net.weights[l])) for net in made]),
-                torch.stack([torch.from_numpy(np.array(net.biases[l])) for net in made]),
+                torch.stack([torch.from_numpy(np.array(net.weights[l])) for net in networks]),
+                torch.stack([torch.from_numpy(np.array(net.biases[l])) for net in networks]),
             )
             for l in range(len(row.sizes) - 1)
         ]
@@ -269,14 +296,15 @@ def torch_vmap(row):
 
 
 def _fit_sklearn(row, X, y, seed):
+    """Fit an MLP of scikit-learn with the settings of a row, and return it."""
     from sklearn.neural_network import MLPClassifier, MLPRegressor
 
     warnings.simplefilter("ignore")
-    kind = MLPClassifier if row.loss == "cross_entropy" else MLPRegressor
-    name = {"sigmoid": "logistic"}.get(row.activation, row.activation)
-    model = kind(
+    estimator = MLPClassifier if row.loss == "cross_entropy" else MLPRegressor
+    activation = {"sigmoid": "logistic"}.get(row.activation, row.activation)
+    model = estimator(
         hidden_layer_sizes=row.sizes[1:-1],
-        activation=name,
+        activation=activation,
         solver="sgd",
         momentum=0,
         alpha=0,
@@ -291,7 +319,7 @@ def _fit_sklearn(row, X, y, seed):
 
 
 def sklearn_joblib(row):
-    """scikit-learn's MLP in joblib's processes."""
+    """Train MLPs of scikit-learn in processes of joblib, a 25th of the networks."""
     from joblib import Parallel, delayed
 
     X, y = row.data()
@@ -306,7 +334,7 @@ def sklearn_joblib(row):
 
 
 def dask_workers(row):
-    """nnc.dask.fit_many on workers of one thread, as many as there are cores, and a scheduler beside them."""
+    """Train all networks with nnc.dask.fit_many: one worker with one thread for each core, and a scheduler."""
     from distributed import Client, LocalCluster
 
     import nnc.dask
@@ -318,7 +346,7 @@ def dask_workers(row):
     def prepare():
         return partial(nnc.dask.fit_many, row.networks(), X, y, client, **row.options())
 
-    prepare()()  # the workers import
+    prepare()()  # the first call imports modules in the workers
     return prepare, 1.0
 
 
@@ -335,52 +363,69 @@ CANDIDATES = {
 
 
 def measure(row: Row, names: list[str], rounds: int, seconds: float) -> dict[str, tuple[list[float], float]]:
-    """Seconds of all rounds of each candidate, for all networks, and by what a time was multiplied."""
-    made: dict[str, Any] = {}
+    """Measure candidates for a row.
+
+    Parameters
+    ----------
+    row : Row
+    names : list of str
+        Names of the candidates.
+    rounds : int
+        Measurements of each candidate.
+    seconds : float
+        Limit of the total time of a candidate; later rounds omit it.
+
+    Returns
+    -------
+    dict of str to (list of float, float)
+        For each candidate: seconds of all networks in each round, and the factor by which the time was multiplied.
+    """
+    candidates: dict[str, Any] = {}
     for name in names:
         try:
-            made[name] = CANDIDATES[name](row)
+            candidates[name] = CANDIDATES[name](row)
         except ImportError as error:
-            print(f"{name} is left out: {error}", file=sys.stderr)
-    times: dict[str, list[float]] = {name: [] for name in made}
+            print(f"skipped: {name} ({error})", file=sys.stderr)
+    times: dict[str, list[float]] = {name: [] for name in candidates}
     for _ in range(rounds):
-        for name, (prepare, factor) in made.items():
+        for name, (prepare, factor) in candidates.items():
             if sum(times[name]) / factor > seconds:
                 continue
             train = prepare()
-            began = perf_counter()
+            start = perf_counter()
             train()
-            times[name].append(factor * (perf_counter() - began))
-    return {name: (times[name], made[name][1]) for name in made}
+            times[name].append(factor * (perf_counter() - start))
+    return {name: (times[name], candidates[name][1]) for name in candidates}
 
 
 def main() -> int:
+    """Print a table for each row, and return the exit status 0."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.many", description=__doc__.split("\n")[0])
-    parser.add_argument("--rows", default="A,B,C,D")
-    parser.add_argument("--only", default=",".join(CANDIDATES), help="candidates by their names")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rows", default="A,B,C,D", help="rows of the table (default: A,B,C,D)")
+    parser.add_argument("--only", default=",".join(CANDIDATES), help="names of candidates (default: all)")
+    parser.add_argument("--rounds", type=int, default=5, help="measurements of each candidate (default: 5)")
     parser.add_argument(
-        "--seconds", type=float, default=40, help="after which a candidate has no further turn in a row"
+        "--seconds", type=float, default=40, help="limit of the total time of a candidate in a row (default: 40)"
     )
     args = parser.parse_args()
     root = Path(__file__).resolve().parents[1]
     sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() != root] + [str(root)]
-    os.environ["PYTHONPATH"] = os.pathsep.join(entry for entry in sys.path if entry)  # for processes that are started
+    os.environ["PYTHONPATH"] = os.pathsep.join(entry for entry in sys.path if entry)  # for child processes
     warnings.simplefilter("ignore")
     for key in args.rows.split(","):
         row = ROWS[key]
         steps = row.epochs * -(-len(row.data()[0]) // (row.batch or 10**9))
         print(f"\n{key}: {row.count} networks {'-'.join(map(str, row.sizes))}, {steps} steps each, {CORES} cores")
-        print(f"{'':22}{'seconds':>9}{'us a network':>14}{'ns a step':>11}{'times fit_many':>16}")
-        names = [name for name in args.only.split(",") if name in (row.only or CANDIDATES)]
-        found = measure(row, names, args.rounds, args.seconds)
-        best = median(found["nnc.fit_many"][0])
-        for name, (times, factor) in found.items():
-            time = median(times)
-            a_network = time / row.count
-            note = f"  ({factor:.0f} times that of {row.count / factor:.0f} networks)" if factor > 1 else ""
-            line = f"{name:22}{time:9.3f}{1e6 * a_network:14.1f}{1e9 * a_network / steps:11.1f}{time / best:16.2f}"
-            print(line + note, flush=True)
+        print(f"{'':22}{'seconds':>9}{'us / network':>14}{'ns / step':>11}{'/ fit_many':>16}")
+        names = [name for name in args.only.split(",") if name in (row.candidates or CANDIDATES)]
+        results = measure(row, names, args.rounds, args.seconds)
+        fit_many_seconds = median(results["nnc.fit_many"][0])
+        for name, (times, factor) in results.items():
+            seconds = median(times)
+            network_seconds, ratio = seconds / row.count, seconds / fit_many_seconds
+            note = f"  ({factor:.0f} times the time of {row.count / factor:.0f} networks)" if factor > 1 else ""
+            cells = f"{seconds:9.3f}{1e6 * network_seconds:14.1f}{1e9 * network_seconds / steps:11.1f}{ratio:16.2f}"
+            print(f"{name:22}{cells}{note}", flush=True)
     return 0
 
 

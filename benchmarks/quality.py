@@ -1,11 +1,12 @@
-"""How good the networks become, and in what time: `python -m benchmarks.quality`.
+"""Accuracy and training time on standard data sets: `python -m benchmarks.quality`.
 
-- Regression on three UCI sets with the 20 splits that papers report on (Hernandez-Lobato and Adams, 2015): the test
-  RMSE of a network with one hidden layer of 50 relu units, beside scikit-learn's MLPRegressor at the same settings.
-- MNIST: accuracy on the 10,000 test digits.
-- LeNet-5 on MNIST with ten seeds: mean and standard deviation of that accuracy (`--works lenet`).
+- Regression on three UCI sets with the 20 splits that papers use (Hernandez-Lobato and Adams, 2015): test RMSE (root
+  mean squared error) of a network with one hidden layer of 50 relu units, compared with scikit-learn's MLPRegressor
+  with the same settings.
+- MNIST: accuracy of two dense networks on the 10,000 test digits.
+- LeNet-5 on MNIST with ten seeds: mean and standard deviation of this accuracy (`--works lenet`).
 
-The data folder is `--data` or the environment variable `NNC_DATA`; sets that it does not have are skipped and named.
+The data folder is `--data` or the environment variable `NNC_DATA`. Missing sets are skipped and listed.
 """
 
 from __future__ import annotations
@@ -21,11 +22,13 @@ import numpy as np
 from benchmarks import data
 
 ROOT = Path(__file__).resolve().parents[1]
-PAPERS = {"concrete": (5.5, 6.0), "kin8nm": (0.08, 0.10), "power-plant": (4.1, 4.3)}  # test RMSE of plain networks
-EPOCHS = {"concrete": 40, "kin8nm": 40, "power-plant": 40}  # as in those papers
+# Range of the test RMSE that papers report for networks of this size.
+PUBLISHED_RMSE = {"concrete": (5.5, 6.0), "kin8nm": (0.08, 0.10), "power-plant": (4.1, 4.3)}
+EPOCHS = {"concrete": 40, "kin8nm": 40, "power-plant": 40}  # the number of epochs in these papers
 
 
-def by_nnc(X, y, X_test, epochs, seed):
+def predict_with_nnc(X, y, X_test, epochs, seed):
+    """Fit a network of nnc, and return its predictions for the test rows."""
     from nnc import NeuralNetwork
 
     net = NeuralNetwork(
@@ -41,12 +44,13 @@ def by_nnc(X, y, X_test, epochs, seed):
     return net.predict(X_test)[:, 0]
 
 
-def by_sklearn(X, y, X_test, epochs, seed):
+def predict_with_sklearn(X, y, X_test, epochs, seed):
+    """Fit scikit-learn's MLPRegressor, and return its predictions for the test rows."""
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.neural_network import MLPRegressor
     from sklearn.preprocessing import StandardScaler
 
-    scaler, mean, spread = StandardScaler().fit(X), y.mean(), y.std()
+    scaler, mean, deviation = StandardScaler().fit(X), y.mean(), y.std()
     mlp = MLPRegressor(
         hidden_layer_sizes=(50,),
         learning_rate_init=0.003,
@@ -57,40 +61,40 @@ def by_sklearn(X, y, X_test, epochs, seed):
         alpha=0,
         random_state=seed,
     )
-    warnings.simplefilter("ignore", ConvergenceWarning)  # all epochs are wanted
-    mlp.fit(scaler.transform(X).astype(np.float32), ((y - mean) / spread).astype(np.float32))
-    return mlp.predict(scaler.transform(X_test).astype(np.float32)) * spread + mean
+    warnings.simplefilter("ignore", ConvergenceWarning)  # the number of epochs is fixed
+    mlp.fit(scaler.transform(X).astype(np.float32), ((y - mean) / deviation).astype(np.float32))
+    return mlp.predict(scaler.transform(X_test).astype(np.float32)) * deviation + mean
 
 
 def regression(folder, peers):
-    """Print the test RMSE on the UCI sets; return whether nnc is as good as the papers."""
-    names = data.available(folder, *[f"uci/{name}" for name in PAPERS])
+    """Print the test RMSE on the UCI sets; return whether the RMSE of nnc is at most the largest published one."""
+    names = data.available(folder, *[f"uci/{name}" for name in PUBLISHED_RMSE])
     if not names:
         return True
-    print("Test RMSE, mean over 20 splits and its standard error; seconds a fit\n")
+    print("Test RMSE, mean over 20 splits and its standard error; seconds of a fit\n")
     print(f"{'set':12} {'rows':>6}  {'papers':>12}" + "".join(f"  {name:>24}" for name in peers))
     good = True
-    for name, (low, high) in PAPERS.items():
+    for name, (low, high) in PUBLISHED_RMSE.items():
         if f"uci/{name}" not in names:
             continue
         X, y, splits = data.read_uci(folder, name)
         line = f"{name:12} {len(X):6}  {low:5g} - {high:<4g}"
-        for peer, fit in peers.items():
+        for peer, predict in peers.items():
             errors, seconds = [], 0.0
             for number, (train, test) in enumerate(splits):
-                began = perf_counter()
-                P = fit(X[train], y[train], X[test], EPOCHS[name], number)
-                seconds += perf_counter() - began
+                start = perf_counter()
+                P = predict(X[train], y[train], X[test], EPOCHS[name], number)
+                seconds += perf_counter() - start
                 errors.append(np.sqrt(np.mean((P - y[test]) ** 2)))
-            error, spread = np.mean(errors), np.std(errors) / np.sqrt(len(errors))
-            line += f"  {error:8.4g} +- {spread:.2g}, {seconds / len(splits):5.3f} s"
+            error, standard_error = np.mean(errors), np.std(errors) / np.sqrt(len(errors))
+            line += f"  {error:8.4g} +- {standard_error:.2g}, {seconds / len(splits):5.3f} s"
             good = good and (peer != "nnc" or error <= high)
         print(line, flush=True)
     return good
 
 
 def mnist(folder):
-    """X as numbers from 0 to 1, and labels, of the training and the test digits."""
+    """Return X_train, y_train, X_test and y_test, with pixels from 0 to 1."""
     from nnc.datasets import load_mnist
 
     X, y, X_test, y_test = load_mnist(folder / "mnist")
@@ -99,6 +103,7 @@ def mnist(folder):
 
 
 def digits(folder, runs=3):
+    """Print the test accuracy of two dense networks; return whether all runs reach the goals."""
     from nnc import CosineLR, NeuralNetwork, OneCycleLR
 
     X, y, X_test, y_test = mnist(folder)
@@ -124,7 +129,7 @@ def digits(folder, runs=3):
 
 
 def lenet(folder, seeds=10):
-    """Print the test accuracy of LeNet-5 for each seed, with mean and standard deviation over the seeds."""
+    """Print the test accuracy of LeNet-5 for each seed, with mean and standard deviation; return whether it is good."""
     from nnc import CosineLR, NeuralNetwork
     from nnc.datasets import load_mnist
     from nnc.layers import Conv2D, Input, MaxPool2D
@@ -146,18 +151,19 @@ def lenet(folder, seeds=10):
 
 
 def main():
+    """Run the selected works; return 1 if a result is worse than its goal, else 0."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.quality", description=__doc__.split("\n", 1)[0])
     data.add_option(parser)
-    parser.add_argument("--works", default="uci,mnist", help="uci,mnist,lenet (default: uci,mnist)")
+    parser.add_argument("--works", default="uci,mnist", help="from uci,mnist,lenet (default: uci,mnist)")
     args = parser.parse_args()
     sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() != ROOT] + [str(ROOT)]
-    peers = {"nnc": by_nnc}
+    peers = {"nnc": predict_with_nnc}
     try:
         import sklearn  # noqa: F401
 
-        peers["scikit-learn"] = by_sklearn
+        peers["scikit-learn"] = predict_with_sklearn
     except ImportError:
-        print('scikit-learn is not installed: pip install ".[bench]"')
+        print('skipped: scikit-learn is not installed; run pip install ".[bench]"')
     good = True
     if "uci" in args.works:
         good = regression(args.data, peers)

@@ -1,4 +1,4 @@
-"""The tables that are printed and the JSON that is written."""
+"""Tables and JSON document with the results of the main benchmark."""
 
 from __future__ import annotations
 
@@ -13,98 +13,130 @@ from .runner import THREADS
 
 
 class Outcome:
-    """One work's candidates, the best of each peer, the best of those on one thread, and what follows from them."""
+    """Results of all candidates for one work.
+
+    Attributes
+    ----------
+    work : Work
+    candidates : list of Candidate
+    best, best_single_thread : dict of str to Candidate
+        Fastest candidate of each peer, with any number of threads and with one thread.
+    start_loss : float or None
+        Loss of the initial weights; None if the work is prediction.
+    """
 
     def __init__(self, work, candidates):
         self.work, self.candidates = work, candidates
         self.best = fastest(candidates)
-        self.alone = fastest(candidate for candidate in candidates if candidate.threads == 1)
-        self.start_loss = work.judge(work.weights) if work.training else None
+        self.best_single_thread = fastest(candidate for candidate in candidates if candidate.threads == 1)
+        self.start_loss = work.final_loss(work.weights) if work.training else None
 
-    def ratio(self, peer, alone=False):
-        """The peer's time divided by nnc's, each in its best way; None where one is missing."""
-        among = self.alone if alone else self.best
-        if peer not in among or "nnc" not in among:
+    def ratio(self, peer, single_thread=False):
+        """Return the time of the peer divided by the time of nnc, both in their best variant; None if one is missing.
+
+        If `single_thread` is True, only variants with one thread are compared.
+        """
+        best = self.best_single_thread if single_thread else self.best
+        if peer not in best or "nnc" not in best:
             return None
-        return among[peer].seconds / among["nnc"].seconds
+        return best[peer].seconds / best["nnc"].seconds
 
     @property
-    def shares(self):
-        """Of the processor's multiply-add peak, what nnc's steps reach on each number of threads: the median of the
-        rounds, each with its own peak, since that moves."""
+    def peak_fractions(self):
+        """Fraction of the multiply-add peak that nnc reaches, by number of threads.
+
+        It is the median over the rounds. The peak varies, so each round has its own.
+        """
         work = self.work
-        done = 2e-9 * work.multiply_adds * work.rows * work.epochs / work.steps if work.fits else 0
-        ours = [candidate for candidate in self.candidates if candidate.peaks and candidate.error is None and done]
+        gflop = 2e-9 * work.multiply_adds * work.rows * work.epochs / work.steps if work.is_fit else 0
+        measured = [candidate for candidate in self.candidates if candidate.peaks and candidate.error is None and gflop]
         return {
-            candidate.threads: median(done / a / b for a, b in zip(candidate.rounds, candidate.peaks, strict=True))
-            for candidate in ours
+            candidate.threads: median(
+                gflop / seconds / peak for seconds, peak in zip(candidate.rounds, candidate.peaks, strict=True)
+            )
+            for candidate in measured
         }
 
     def agrees(self, peer):
-        """Whether the loss fell as far as the others', to a tenth; predictions must be equal to rounding."""
-        middle = median(candidate.loss for candidate in self.best.values())
-        allowed = 1e-4 * middle if self.start_loss is None else 0.1 * abs(self.start_loss - middle)
-        return abs(self.best[peer].loss - middle) <= allowed  # False for NaN
+        """Return whether the final loss of a peer is close to the median of all peers.
+
+        In training, the decrease of the loss may differ by a tenth. Predictions may only differ by rounding errors.
+        """
+        median_loss = median(candidate.loss for candidate in self.best.values())
+        tolerance = 1e-4 * median_loss if self.start_loss is None else 0.1 * abs(self.start_loss - median_loss)
+        return abs(self.best[peer].loss - median_loss) <= tolerance  # False for NaN
 
 
 def fastest(candidates):
-    """The best candidate of each peer."""
+    """Return the fastest candidate of each peer, without those that failed."""
     best = {}
     for candidate in candidates:
-        other = best.get(candidate.peer)
-        if candidate.error is None and (other is None or candidate.seconds < other.seconds):
+        previous = best.get(candidate.peer)
+        if candidate.error is None and (previous is None or candidate.seconds < previous.seconds):
             best[candidate.peer] = candidate
     return best
 
 
-def number(value):
+def format_number(value):
+    """Return a number with three significant digits, or more before the decimal point."""
     return f"{value:.0f}" if value >= 1000 else f"{value:.3g}"
 
 
-def against(value, goal, text):
-    """A cell of what has a goal, perhaps."""
+def cell_with_goal(value, goal, format_value):
+    """Return a cell with a value and its goal, if there is one; "<" marks a value below the goal."""
     if value is None or goal is None:
-        return None if value is None else text(value)
-    return f"{text(value)} ({goal:.2g}){'<' if value < goal else ''}"
+        return None if value is None else format_value(value)
+    return f"{format_value(value)} ({goal:.2g}){'<' if value < goal else ''}"
 
 
 def ratio_cell(outcome, peer):
-    return against(outcome.ratio(peer), outcome.work.goals.get(peer), number)
+    """Return the ratio of the times of a peer and nnc."""
+    return cell_with_goal(outcome.ratio(peer), outcome.work.goals.get(peer), format_number)
 
 
-def ratio_alone_cell(outcome, peer):
-    return against(outcome.ratio(peer, alone=True), outcome.work.goals_alone.get(peer), number)
+def single_thread_ratio_cell(outcome, peer):
+    """Return the ratio of the times of a peer and nnc, both with one thread."""
+    goal = outcome.work.single_thread_goals.get(peer)
+    return cell_with_goal(outcome.ratio(peer, single_thread=True), goal, format_number)
 
 
-def share_cell(outcome, threads):
-    goals = dict(zip(THREADS, outcome.work.shares, strict=False))
-    return against(outcome.shares.get(threads), goals.get(threads), "{:.2f}".format)
+def peak_fraction_cell(outcome, threads):
+    """Return the fraction of the multiply-add peak that nnc reaches with a number of threads."""
+    goals = dict(zip(THREADS, outcome.work.peak_goals, strict=False))
+    return cell_with_goal(outcome.peak_fractions.get(threads), goals.get(threads), "{:.2f}".format)
 
 
 def time_cell(outcome, peer):
+    """Return the microseconds of a step with the best variant and its number of threads."""
     best = outcome.best[peer]
-    return f"{number(best.seconds * 1e6)} ({best.way}, {best.threads})"
+    return f"{format_number(best.seconds * 1e6)} ({best.variant}, {best.threads})"
 
 
-def time_alone_cell(outcome, peer):
-    best = outcome.alone[peer]
-    return f"{number(best.seconds * 1e6)} ({best.way})"
+def single_thread_time_cell(outcome, peer):
+    """Return the microseconds of a step with the best variant for one thread."""
+    best = outcome.best_single_thread[peer]
+    return f"{format_number(best.seconds * 1e6)} ({best.variant})"
 
 
 def loss_cell(outcome, peer):
+    """Return the final loss, marked if it differs from the losses of the other peers."""
     return f"{outcome.best[peer].loss:.4g}" + ("" if outcome.agrees(peer) else " !")
 
 
 def first_run_cell(outcome, peer):
+    """Return the seconds of the first run, including compilation."""
     return f"{outcome.best[peer].first_run:.1f}"
 
 
 def table(title, cell, outcomes, columns):
-    """Print one table: a row for each work, `cell(outcome, column)` in the column of each peer or number of threads."""
+    """Print a table with a row for each work.
+
+    The columns are peers or numbers of threads. `cell(outcome, column)` returns the text of a cell, or None.
+    """
     rows = [["", *map(str, columns)]]
     for outcome in outcomes:
-        known = {*outcome.best, *outcome.shares}
-        cells = [cell(outcome, column) if column in known else None for column in columns]
+        available = {*outcome.best, *outcome.peak_fractions}
+        cells = [cell(outcome, column) if column in available else None for column in columns]
         rows.append([outcome.work.name, *(text or "-" for text in cells)])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     print(f"\n{title}\n")
@@ -113,8 +145,8 @@ def table(title, cell, outcomes, columns):
 
 
 def show(outcomes, versions, missing):
-    """Print everything."""
-    host = machine()
+    """Print the machine, the versions, the works and all tables."""
+    host = describe_machine()
     print(f"\n{host['processor']}, {host['cores']} cores, Python {host['python']}")
     print(", ".join(versions.values()))
     for peer, reason in missing.items():
@@ -126,22 +158,23 @@ def show(outcomes, versions, missing):
     peers = list(versions)
     others = [peer for peer in peers if peer != "nnc"]
     if "nnc" in peers:
-        table("Time of the peer / time of nnc (goal; < is below it)", ratio_cell, outcomes, others)
-        table("The same, both on one thread", ratio_alone_cell, outcomes, others)
-        trained = [outcome for outcome in outcomes if outcome.work.fits]
-        table("nnc's share of the multiply-add peak, by threads (goal)", share_cell, trained, THREADS)
-    table("Microseconds a step or call (best way, threads)", time_cell, outcomes, peers)
-    table("The same on one thread", time_alone_cell, outcomes, peers)
-    table("Loss at the end (! differs from the others')", loss_cell, outcomes, peers)
-    table("Seconds until a first run was done, compiling included", first_run_cell, outcomes, peers)
+        table("Time of the peer / time of nnc (goal; < means below the goal)", ratio_cell, outcomes, others)
+        table("Time of the peer / time of nnc, both with one thread", single_thread_ratio_cell, outcomes, others)
+        fits = [outcome for outcome in outcomes if outcome.work.is_fit]
+        table("Fraction of the multiply-add peak of nnc, by threads (goal)", peak_fraction_cell, fits, THREADS)
+    table("Microseconds of a step or call (best variant, threads)", time_cell, outcomes, peers)
+    table("Microseconds of a step or call with one thread (best variant)", single_thread_time_cell, outcomes, peers)
+    table("Final loss (! means different from the other peers)", loss_cell, outcomes, peers)
+    table("Seconds of the first run, including compilation", first_run_cell, outcomes, peers)
     print()
     for outcome in outcomes:
         for c in outcome.candidates:
             if c.error is not None:
-                print(f"failed: {outcome.work.key} {c.peer} ({c.way}, {c.threads}): {c.error}")
+                print(f"failed: {outcome.work.key} {c.peer} ({c.variant}, {c.threads}): {c.error}")
 
 
-def machine():
+def describe_machine():
+    """Return processor, cores, operating system and versions."""
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as lines:
             processor = next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
@@ -154,11 +187,11 @@ def machine():
 
 
 def document(outcomes, versions, missing):
-    """Everything as a dictionary for JSON, every round of every candidate included."""
+    """Return all results as a dictionary for JSON, with every round of every candidate."""
 
     def candidate(c):
         return {
-            "peer": c.peer, "way": c.way, "threads": c.threads, "first_run_seconds": c.first_run,
+            "peer": c.peer, "way": c.variant, "threads": c.threads, "first_run_seconds": c.first_run,
             "seconds_a_step": c.seconds if c.rounds else None, "rounds": c.rounds, "peaks_gflops": c.peaks,
             "loss": c.loss if math.isfinite(c.loss) else None, "error": c.error,
         }  # fmt: skip
@@ -166,12 +199,13 @@ def document(outcomes, versions, missing):
     def work(outcome):
         return {
             "work": outcome.work.key, "title": outcome.work.title, "steps": outcome.work.steps,
-            "start_loss": outcome.start_loss, "goals": outcome.work.goals, "goals_alone": outcome.work.goals_alone,
+            "start_loss": outcome.start_loss, "goals": outcome.work.goals,
+            "goals_alone": outcome.work.single_thread_goals,
             "ratios": {peer: outcome.ratio(peer) for peer in outcome.best},
-            "ratios_alone": {peer: outcome.ratio(peer, alone=True) for peer in outcome.alone},
-            "shares": outcome.shares, "goals_of_shares": outcome.work.shares,
+            "ratios_alone": {peer: outcome.ratio(peer, single_thread=True) for peer in outcome.best_single_thread},
+            "shares": outcome.peak_fractions, "goals_of_shares": outcome.work.peak_goals,
             "losses_differ": [peer for peer in outcome.best if not outcome.agrees(peer)],
             "candidates": [candidate(c) for c in outcome.candidates],
         }  # fmt: skip
 
-    return {"machine": machine(), "peers": versions, "missing": missing, "works": list(map(work, outcomes))}
+    return {"machine": describe_machine(), "peers": versions, "missing": missing, "works": list(map(work, outcomes))}

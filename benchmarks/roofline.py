@@ -1,8 +1,8 @@
-"""How near nnc comes to the processor's peak: each product of backpropagation by itself, and the whole step.
+"""Comparison of nnc with the multiply-add peak of the processor: each matrix product by itself, and whole steps.
 
-The peak is measured in the same run, in turns with the steps: independent multiply-adds on vectors in registers. Only
-the multiply-adds that the mathematics needs are counted, so padding, activations, losses, gathering and updating all
-count as loss.
+The peak is the rate of independent multiply-adds on vector registers, measured alternately with the steps. Only the
+multiply-adds that the algorithm requires are counted. Padding, activations, losses, copies and parameter updates
+therefore reduce the fraction of the peak.
 """
 
 from __future__ import annotations
@@ -18,97 +18,109 @@ from nnc._utils.arrays import aligned_zeros
 from nnc._utils.processors import cpu_count
 from nnc.layers import Dense, Flatten, Input
 
-from .peers.nnc_itself import best, core_of, kind, network, peak
+from .peers.nnc_itself import core_for, create_layer, create_network, measure_peak, shortest_time
 from .works import Conv
 
 
 def products(core, dtype, rows, n_in, n_out, backward):
-    """GFLOP/s of the forward, backward and gradient product of one layer, on one thread."""
+    """Yield the GFLOP/s of the forward, backward and gradient product of a dense layer, with one thread.
+
+    The backward product, the derivative by the inputs, is None if `backward` is False.
+    """
     rng = np.random.default_rng(0)
 
-    def padded(n):
+    def padded_size(n):
         return -(-n // core.LANES) * core.LANES
 
-    def rate(m, n, k, transposed, add):
+    def gflops(m, n, k, transposed, add):
         A = rng.standard_normal((k, m) if transposed else (m, k)).astype(dtype)
-        B, C = (aligned_zeros(rows * padded(n), A.dtype).reshape(rows, -1) for rows in (k, m))  # as all of the engine's
+        # Rows are aligned and padded like all arrays of the engine.
+        B, C = (aligned_zeros(rows * padded_size(n), A.dtype).reshape(rows, -1) for rows in (k, m))
         B[...] = rng.standard_normal(B.shape)
-        repeat = max(1, int(2e7 / (m * n * k)))
-        seconds = best(lambda: core.product(A, transposed, B, C, None, 1e-9, add, repeat))
-        return 2 * m * n * k * repeat / seconds / 1e9
+        repetitions = max(1, int(2e7 / (m * n * k)))
+        seconds = shortest_time(lambda: core.product(A, transposed, B, C, None, 1e-9, add, repetitions))
+        return 2 * m * n * k * repetitions / seconds / 1e9
 
-    yield rate(rows, n_out, n_in, False, False)
-    yield rate(rows, n_in, n_out, False, False) if backward else None
-    yield rate(n_in, n_out, rows, True, True)
+    yield gflops(rows, n_out, n_in, False, False)
+    yield gflops(rows, n_in, n_out, False, False) if backward else None
+    yield gflops(n_in, n_out, rows, True, True)
 
 
 def convolutions(core, dtype, rows, placed, activation, backward):
-    """The same of a convolutional layer, with all that there is to a product: borders, the activation, lanes added."""
+    """Yield the GFLOP/s of the forward, backward and gradient product of a convolutional layer, with one thread.
+
+    The times include padding, the activation, and the sums over vector lanes. The backward product is None if
+    `backward` is False.
+    """
     rng = np.random.default_rng(0)
-    conv, flatten = kind(placed.layer).replace(activation=activation, bias=True), Flatten()
-    below, out = placed.below, placed.out
-    kinds = (
-        (Input(*below), ()),
-        (conv, below),
-        (flatten, out),
-        (Dense(1, "identity", bias=True), flatten.output_shape(out)),
+    conv, flatten = create_layer(placed.layer).replace(activation=activation, bias=True), Flatten()
+    input_shape, output_shape = placed.input_shape, placed.output_shape
+    layers = (
+        (Input(*input_shape), ()),
+        (conv, input_shape),
+        (flatten, output_shape),
+        (Dense(1, "identity", bias=True), flatten.output_shape(output_shape)),
     )
-    engine = core.Engine([layer.engine_description(shape) for layer, shape in kinds], "mse")
+    engine = core.Engine([layer.engine_description(shape) for layer, shape in layers], "mse")
     params = rng.standard_normal(engine.size).astype(dtype) / 100
-    X = rng.standard_normal((rows, prod(below))).astype(dtype)
-    repeat = max(1, int(2e8 / (rows * placed.multiply_adds)))
-    before = best(lambda: core.convolve(engine, params, X, core.PRODUCTS[0], 0))  # memory, and outputs for the others
+    X = rng.standard_normal((rows, prod(input_shape))).astype(dtype)
+    repetitions = max(1, int(2e8 / (rows * placed.multiply_adds)))
+    # A call with 0 repetitions allocates memory and computes the outputs; its time is subtracted.
+    preparation = shortest_time(lambda: core.convolve(engine, params, X, core.PRODUCTS[0], 0))
     for name in core.PRODUCTS:
         if name == "backward" and not backward:
             yield None
             continue
-        seconds = best(lambda name=name: core.convolve(engine, params, X, name, repeat)) - before
-        yield 2 * placed.multiply_adds * rows * repeat / seconds / 1e9
+        seconds = shortest_time(lambda name=name: core.convolve(engine, params, X, name, repetitions)) - preparation
+        yield 2 * placed.multiply_adds * rows * repetitions / seconds / 1e9
 
 
-def step_rate(work, threads, turns=15):
-    """GFLOP/s of whole training steps, everything included, and their share of the peak: the medians of some turns,
-    each with a peak of its own, since what a processor reaches moves."""
-    net = network(work)
+def measure_steps(work, threads, rounds=15):
+    """Return the GFLOP/s of whole training steps and their fraction of the peak.
+
+    Both are medians over the rounds. The peak varies, so each round has its own.
+    """
+    net = create_network(work)
     arguments = {
         "epochs": 2_000 if work.rows <= 4 else max(1, int(2e9 / (work.rows * work.multiply_adds))),
         "lr": work.lr / 10,
         "batch_size": work.batch,
         "optimizer": work.optimizer,
     }
-    flops = 2e-9 * work.multiply_adds * arguments["epochs"] * work.rows
-    rates, shares = [], []
-    for _ in range(turns):
-        rates.append(flops / best(lambda: net.fit(work.X, work.y, n_threads=threads, **arguments), rounds=1))
-        shares.append(rates[-1] / peak(work.dtype, threads))
-    return median(rates), median(shares)
+    gflop = 2e-9 * work.multiply_adds * arguments["epochs"] * work.rows
+    rates, fractions = [], []
+    for _ in range(rounds):
+        rates.append(gflop / shortest_time(lambda: net.fit(work.X, work.y, n_threads=threads, **arguments), rounds=1))
+        fractions.append(rates[-1] / measure_peak(work.dtype, threads))
+    return median(rates), median(fractions)
 
 
 def main(works):
-    works = [work for work in works if work.fits]
+    """Print the GFLOP/s of the products and steps of works, and return the exit status 0."""
+    works = [work for work in works if work.is_fit]
     n_cores = cpu_count()
     for dtype in dict.fromkeys(work.dtype for work in works):
-        core = core_of(dtype)
-        peaks = {threads: peak(dtype, threads) for threads in sorted({1, n_cores})}
-        measured = (f"{rate:.0f} GFLOP/s ({n})" for n, rate in peaks.items())
-        print(f"{cores.selected()}, {dtype}: measured peak", *measured)
-        print(f"\n{'':28}{'product, GFLOP/s (share of the peak)':^42}{'step, GFLOP/s (share of the peak)':>40}")
+        core = core_for(dtype)
+        peaks = {threads: measure_peak(dtype, threads) for threads in sorted({1, n_cores})}
+        peak_texts = (f"{rate:.0f} GFLOP/s ({n} {'thread' if n == 1 else 'threads'})" for n, rate in peaks.items())
+        print(f"{cores.selected()}, {dtype}: measured peak {', '.join(peak_texts)}")
+        print(f"\n{'':28}{'product, GFLOP/s (fraction of peak)':^42}{'step, GFLOP/s (fraction of peak)':>40}")
         print(f"{'':28}{'forward':>14}{'backward':>14}{'gradient':>14}", *(f"{f'{n} threads':>17}" for n in peaks))
         for work in works:
             if work.dtype != dtype:
                 continue
-            rates = {threads: step_rate(work, threads) for threads in peaks}
-            shares = "".join(f"{rate:9.1f} ({share:4.0%})  " for rate, share in rates.values())
-            print(f"{work.name:70} {shares}")
+            rates = {threads: measure_steps(work, threads) for threads in peaks}
+            step_cells = "".join(f"{rate:9.1f} ({fraction:4.0%})  " for rate, fraction in rates.values())
+            print(f"{work.name:70} {step_cells}")
             rows = min(work.batch or work.rows, 256)
-            for index, placed in enumerate(work.computing):
+            for index, placed in enumerate(work.parametric_layers):
                 if isinstance(placed.layer, Conv):
                     layer = convolutions(core, dtype, rows, placed, work.hidden, index > 0)
                 else:
-                    layer = products(core, dtype, rows, *placed.layer.matrix(placed.below), index > 0)
+                    layer = products(core, dtype, rows, *placed.layer.weight_shape(placed.input_shape), index > 0)
                 cells = "".join(f"{rate:7.0f} ({rate / peaks[1]:4.0%})" if rate else f"{'':14}" for rate in layer)
-                below, out = ("x".join(map(str, shape)) for shape in (placed.below, placed.out))
-                print(f"  {rows} x {below} -> {out}".ljust(28) + cells)
+                shapes = ("x".join(map(str, shape)) for shape in (placed.input_shape, placed.output_shape))
+                print(f"  {rows} x {' -> '.join(shapes)}".ljust(28) + cells)
             sys.stdout.flush()
         print()
     return 0

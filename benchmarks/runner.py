@@ -1,4 +1,4 @@
-"""The processes of the peers, and the rounds in which they are asked in turn."""
+"""Processes of the peers, and the rounds in which their variants are measured alternately."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from statistics import median
 from .child import serve
 
 THREADS = sorted({1, os.cpu_count() or 1})
-TIMEOUT = 900  # seconds without an answer (compiling included) after which a peer is given up
+TIMEOUT_SECONDS = 900  # a request that takes longer, including compilation, is an error of the peer
 
 
 class PeerError(Exception):
-    """What a peer answered instead of a result. `kind` is the name of its exception."""
+    """An error in a peer's process. `error_name` is the name of the exception there."""
 
-    def __init__(self, kind, message):
-        super().__init__(f"{kind}: {message}" if message else kind)
-        self.kind = kind
+    def __init__(self, error_name, message):
+        super().__init__(f"{error_name}: {message}" if message else error_name)
+        self.error_name = error_name
 
 
 @contextmanager
 def environment(threads):
-    """The environment in which a peer's process starts: at its best, on that many threads."""
+    """Set the environment variables with which a peer is fastest with this number of threads, and restore them."""
     before = dict(os.environ)
-    for name in ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE"):  # where set, they slow NumPy down
+    for name in ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE"):  # these variables make NumPy slower
         os.environ.pop(name, None)
     for name in ("OMP", "OPENBLAS", "MKL", "NUMBA"):
         os.environ[f"{name}_NUM_THREADS"] = str(threads)
@@ -41,7 +41,7 @@ def environment(threads):
 
 
 class Child:
-    """A peer's process, seen from here."""
+    """Process of a peer with a number of threads."""
 
     def __init__(self, name, threads):
         self.name, self.threads = name, threads
@@ -51,28 +51,31 @@ class Child:
         with environment(threads):
             self.process.start()
         other.close()
-        self.pipe.send(("load", ()))  # all of them import at the same time
+        self.pipe.send(("load", ()))  # the processes import their peers at the same time
 
-    def answer(self):
-        if not self.pipe.poll(TIMEOUT):
-            raise PeerError("TimeoutError", f"no answer in {TIMEOUT} s")
+    def receive(self):
+        """Return the value of the last request, or raise PeerError if it failed."""
+        if not self.pipe.poll(TIMEOUT_SECONDS):
+            raise PeerError("TimeoutError", f"no answer in {TIMEOUT_SECONDS} s")
         try:
-            kind, value = self.pipe.recv()
+            error_name, value = self.pipe.recv()
         except (EOFError, OSError):
             self.process.join()
-            raise PeerError("ProcessError", f"ended with exit code {self.process.exitcode}") from None
-        if kind is not None:
-            raise PeerError(kind, value)
+            raise PeerError("ProcessError", f"the process ended with exit code {self.process.exitcode}") from None
+        if error_name is not None:
+            raise PeerError(error_name, value)
         return value
 
-    def ask(self, method, *arguments):
+    def request(self, method, *arguments):
+        """Call a method of the `Server` in the process, and return its value."""
         try:
             self.pipe.send((method, arguments))
         except OSError:
-            raise PeerError("ProcessError", "is gone") from None
-        return self.answer()
+            raise PeerError("ProcessError", "the process has ended") from None
+        return self.receive()
 
     def close(self):
+        """End the process."""
         self.pipe.close()
         self.process.join(5)
         if self.process.is_alive():
@@ -82,56 +85,87 @@ class Child:
 
 @dataclass
 class Candidate:
-    """One way of using one peer with one number of threads, on one work."""
+    """A variant of a peer with a number of threads, and its measurements for one work.
+
+    Attributes
+    ----------
+    child : Child
+        Process of the peer.
+    peer, variant : str
+        Names of the peer and of its variant.
+    threads : int
+        Number of threads.
+    first_run : float
+        Seconds of preparation and first run, including compilation.
+    rounds : list of float
+        Seconds of a step, the median of each round.
+    peaks : list of float
+        Multiply-add peak of the processor in each round, in GFLOP/s; measured only for nnc.
+    loss : float
+        Final loss; NaN if it was not computed.
+    error : str or None
+        Message of the error that ended the measurements.
+    """
 
     child: Child = field(repr=False)
     peer: str
-    way: str
+    variant: str
     threads: int
     first_run: float = 0.0
-    """Seconds of preparation and the first run: what compilers take shows here and in no other number."""
     rounds: list[float] = field(default_factory=list)
-    """Seconds a step, each the median of one round."""
     peaks: list[float] = field(default_factory=list)
-    """Of nnc, what the processor reaches at most in that round, in GFLOP/s."""
     loss: float = float("nan")
     error: str | None = None
 
     @property
     def seconds(self) -> float:
+        """Seconds of a step, the median of the rounds."""
         return median(self.rounds)
 
 
 @contextmanager
-def started(names):
-    """The peers' processes: yields (each child with its ways, version by peer, reason by missing peer)."""
+def start_peers(names):
+    """Start the processes of peers, and end them at the end of the context.
+
+    Yields
+    ------
+    children : list of (Child, list of str)
+        Processes with the names of their variants.
+    versions : dict of str to str
+        Version of each peer that is installed.
+    missing : dict of str to str
+        Reason for each peer that is missing.
+    """
     children, versions, missing = [], {}, {}
     with ExitStack() as stack:
-        waiting = [Child(name, threads) for name in names for threads in THREADS]
-        for child in waiting:
+        started = [Child(name, threads) for name in names for threads in THREADS]
+        for child in started:
             stack.callback(child.close)
-        for child in waiting:
+        for child in started:
             try:
-                version, ways, threaded = child.answer()
+                version, variants, multithreaded = child.receive()
             except PeerError as error:
                 missing[child.name] = str(error)
                 continue
             versions[child.name] = version
-            if threaded or child.threads == 1:
-                children.append((child, ways))
+            if multithreaded or child.threads == 1:
+                children.append((child, variants))
         yield children, versions, missing
 
 
 def measure(work, children, rounds, seconds):
-    """Every candidate for the work, those that cannot do it left out, those that failed with their error."""
+    """Measure all variants for a work, and return a list of `Candidate`.
+
+    Variants that do not support the work are omitted. A candidate that failed contains its error.
+    """
     candidates = []
-    for child, ways in children:
-        for way in ways:
-            candidate = Candidate(child, child.name, way, child.threads)
+    for child, variants in children:
+        for variant in variants:
+            candidate = Candidate(child, child.name, variant, child.threads)
             try:
-                candidate.first_run = child.ask("prepare", work.key, way)
+                candidate.first_run = child.request("prepare", work.key, variant)
             except PeerError as error:
-                if error.kind == "Unsupported":
+                if error.error_name == "UnsupportedWork":
                     continue
                 candidate.error = str(error)
             candidates.append(candidate)
@@ -140,11 +174,11 @@ def measure(work, children, rounds, seconds):
         for candidate in candidates:
             if candidate.error is None:
                 try:
-                    candidate.rounds.append(candidate.child.ask("measure", candidate.way, seconds))
+                    candidate.rounds.append(candidate.child.request("measure", candidate.variant, seconds))
                     if candidate.peer == "nnc":
-                        candidate.peaks.append(candidate.child.ask("peak"))
+                        candidate.peaks.append(candidate.child.request("measure_peak"))
                     if number == rounds - 1:
-                        candidate.loss = candidate.child.ask("judge", candidate.way)
+                        candidate.loss = candidate.child.request("final_loss", candidate.variant)
                 except PeerError as error:
                     candidate.error = str(error)
     print(file=sys.stderr)

@@ -1,11 +1,13 @@
-"""How long is a single step, called from Python? `python -m benchmarks.steps`, from the checkout's root.
+"""Time of a single training step that is called from Python: `python -m benchmarks.steps`, in the root of the checkout.
 
-The works S1 and S32 of `python -m benchmarks`, with what a median does not say: one row, and 32, through 4-16-3 and
-64-64-10 in float32, by plain descent and by Adam, one step of training a call, as reinforcement learning and control
-make them by the million. All peers are in one process, on one thread, in turns. What is printed is the median of a call
-in microseconds, its 99.9th percentile, how many times the median that is, and how many times nnc's median the median
-is; then nnc's other calls of one row through 4-16-3, and each step beside two calls of NumPy's that take as long, a sum
-of many numbers and a product of matrices: what the machine itself does to calls of that length.
+The benchmark runs the works S1 and S32 of `python -m benchmarks`: one call for each step, on 1 or 32 rows, with plain
+gradient descent and with Adam. Reinforcement learning and control make millions of such calls. All peers run
+alternately in one process with one thread.
+
+The columns are the median of a call in microseconds, the 99.9th percentile, the percentile divided by the median, and
+the median divided by the median of nnc. The second part measures other calls of nnc with one row through a 4-16-3
+network; its last column is relative to `stepper`. The third part compares each step with two NumPy calls of the same
+duration, an addition of vectors and a matrix product. They show how much the machine itself disturbs such calls.
 """
 
 from __future__ import annotations
@@ -22,83 +24,89 @@ import numpy as np
 
 import nnc
 
-from .__main__ import chosen
-from .child import on_one_processor
-from .peers import PEERS, Unsupported
-from .peers.nnc_itself import network
+from .__main__ import list_of
+from .child import use_one_processor
+from .peers import PEERS, UnsupportedWork
+from .peers.nnc_itself import create_network
 from .runner import environment
 from .works import WORKS
 
 OTHERS = ["numpy", "torch", "jax"]
-WARMING = 20  # calls
-FITS = 200  # first fits in a turn
-MOST = 1_000_000  # calls in a turn
+WARM_UP_CALLS = 20  # calls of each step before the measurement
+FIRST_FITS = 200  # new networks in each round whose first fit is measured
+MAX_CALLS = 1_000_000  # calls of each peer in a round
 
 
-def calls_of(work, peers, compiled):
-    """A step of each peer in each of its ways, by its name, compiled and warm."""
-    calls = {}
+def create_steps(work, peers, compiled):
+    """Return a training step of each variant of each peer by name, compiled and warmed up."""
+    steps = {}
     for peer, module in peers.items():
-        for way, make in module.WAYS.items():
-            if "compiled" in way and not compiled:
+        for variant, create in module.VARIANTS.items():
+            if "compiled" in variant and not compiled:
                 continue
             try:
-                step, _ = make(work, 1).start()
-            except Unsupported:
+                step, _ = create(work, 1).start()
+            except UnsupportedWork:
                 continue
-            calls[peer if len(module.WAYS) == 1 or peer == "nnc" else f"{peer}, {way}"] = partial(step, work.X, work.Y)
-    for call in calls.values():
-        for _ in range(WARMING):
-            call()
-    return calls
+            has_one_variant = len(module.VARIANTS) == 1 or peer == "nnc"
+            steps[peer if has_one_variant else f"{peer}, {variant}"] = partial(step, work.X, work.Y)
+    for step in steps.values():
+        for _ in range(WARM_UP_CALLS):
+            step()
+    return steps
 
 
-def as_long(call, make):
-    """A call of NumPy's that takes as long, which the machine disturbs as often: make(n) with the n for it."""
+def call_of_same_duration(call, create):
+    """Return the call `create(n)` with the smallest n, up to an eighth, that takes at least as long as another call."""
 
-    def usual(of):
-        return min(np.median(measured({"": of}, 0.002, 1)[""]) for _ in range(5))
+    def duration(function):
+        return min(np.median(measure({"": function}, 0.002, 1)[""]) for _ in range(5))
 
-    goal, n = usual(call), 8
+    goal, n = duration(call), 8
     while True:
-        made = make(n)
-        if usual(made) >= goal:
-            return made
+        candidate = create(n)
+        if duration(candidate) >= goal:
+            return candidate
         n += max(1, n // 8)
 
 
 def numpy_sum(n):
+    """Return a call that adds two vectors of n numbers."""
     numbers = np.zeros(n, "f")
     return partial(np.add, numbers, numbers, numbers)
 
 
 def numpy_product(n):
+    """Return a call that multiplies n rows of 16 numbers by a 16 x 16 matrix."""
     X, W = np.zeros((n, 16), "f"), np.zeros((16, 16), "f")
     return partial(np.matmul, X, W, np.zeros((n, 16), "f"))
 
 
-def measured(calls, seconds, rounds):
-    """Microseconds of each call, by its name, of turns of so many seconds. Nothing that is kept is made between two
-    calls, or the memory of the kept would be asked for in the calls."""
-    found = {name: [] for name in calls}
-    taken = np.ones(MOST)  # of which every page is there
+def measure(calls, seconds, rounds):
+    """Return the microseconds of all calls of each function by name; a measurement of a round takes `seconds`.
+
+    The times are written to an array that exists before the measurement. New objects between two calls would let the
+    calls wait for memory.
+    """
+    times = {name: [] for name in calls}
+    buffer = np.ones(MAX_CALLS)  # writing ones allocates all memory pages in advance
     for _ in range(rounds):
         for name, call in calls.items():
             end, n = perf_counter_ns() + int(1e9 * seconds), 0
             now = perf_counter_ns()
-            while now < end and n < MOST:
+            while now < end and n < MAX_CALLS:
                 before = now
                 call()
                 now = perf_counter_ns()
-                taken[n] = now - before
+                buffer[n] = now - before
                 n += 1
-            found[name].append(taken[:n] / 1e3)
-    return {name: np.concatenate(times) for name, times in found.items()}
+            times[name].append(buffer[:n] / 1e3)
+    return {name: np.concatenate(parts) for name, parts in times.items()}
 
 
-def first_fits(work, n):
-    """Microseconds of the first fit of each of so many networks."""
-    nets = [network(work) for _ in range(n)]
+def measure_first_fits(work, n):
+    """Return the microseconds of the first fit of each of n new networks."""
+    nets = [create_network(work) for _ in range(n)]
     X, Y, times = work.X, work.Y, []
     for net in nets:
         before = perf_counter_ns()
@@ -107,21 +115,23 @@ def first_fits(work, n):
     return np.array(times)
 
 
-def show(title, found):
-    base = np.median(next(iter(found.values())))
-    for name, times in found.items():
-        late = np.quantile(times, 0.999)
-        middle = np.median(times)
-        print(f"{title:24}{name:16}{middle:10.2f}{late:12.1f}{late / middle:9.1f}{middle / base:9.1f}", flush=True)
+def show(title, results):
+    """Print a row for each name in the results; ratios are relative to the first."""
+    base = np.median(next(iter(results.values())))
+    for name, times in results.items():
+        high = np.quantile(times, 0.999)
+        center = np.median(times)
+        print(f"{title:26}{name:16}{center:10.2f}{high:12.1f}{high / center:9.1f}{center / base:9.1f}", flush=True)
 
 
 def main():
+    """Run the benchmark in a new process whose libraries use one thread."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--peers", type=chosen(OTHERS), default=OTHERS, help="with commas between")
-    parser.add_argument("--compiled", action="store_true", help="torch.compile as well, which takes minutes")
-    parser.add_argument("--seconds", type=float, default=0.1, help="of a turn")
-    parser.add_argument("--rounds", type=int, default=7, help="turns of each")
-    with environment(1):  # which libraries look at when they are imported
+    parser.add_argument("--peers", type=list_of(OTHERS), default=OTHERS, help=f"default: {','.join(OTHERS)}")
+    parser.add_argument("--compiled", action="store_true", help="also measure torch.compile, which takes minutes")
+    parser.add_argument("--seconds", type=float, default=0.1, help="duration of a measurement (default: 0.1)")
+    parser.add_argument("--rounds", type=int, default=7, help="measurements of each call (default: 7)")
+    with environment(1):  # libraries read the environment variables when they are imported
         process = multiprocessing.get_context("spawn").Process(target=run, args=(parser.parse_args(),))
         process.start()
     process.join()
@@ -129,21 +139,22 @@ def main():
 
 
 def run(arguments):
-    on_one_processor()
+    """Measure all calls and print the tables."""
+    use_one_processor()
     peers = {}
     for peer in ("nnc", *arguments.peers):
         try:
             peers[peer] = import_module(f".peers.{PEERS[peer]}", __package__)
         except ImportError as error:
-            print(f"{peer} is left out: {error}")
-    print(f"nnc {nnc.__version__}\n{'':24}{'':16}{'median, us':>10}{'99.9 %':>12}{'/ median':>9}{'times':>9}")
+            print(f"skipped: {peer} ({error})")
+    print(f"nnc {nnc.__version__}\n{'':26}{'':16}{'median, us':>10}{'99.9 %, us':>12}{'/ median':>9}{'/ nnc':>9}")
     gc.disable()
-    works = [work for work in WORKS.values() if work.calls]
+    works = [work for work in WORKS.values() if work.single_steps]
     for work in works:
-        calls = calls_of(work, peers, arguments.compiled)
-        show(work.name, measured(calls, arguments.seconds, arguments.rounds))
+        steps = create_steps(work, peers, arguments.compiled)
+        show(work.name, measure(steps, arguments.seconds, arguments.rounds))
     work = works[0]
-    X, Y, net = work.X, work.Y, network(work)
+    X, Y, net = work.X, work.Y, create_network(work)
     net.fit(X, Y, epochs=1, lr=0.01)
     step = net.stepper(lr=0.01)
     calls = {
@@ -155,17 +166,17 @@ def run(arguments):
         "jacobian": lambda: net.jacobian(X),
         "fit, 1 epoch": lambda: net.fit(X, Y, epochs=1, lr=0.01),
     }
-    found = measured(calls, arguments.seconds, arguments.rounds)
-    found["first fit"] = np.concatenate([first_fits(work, FITS) for _ in range(arguments.rounds)])
-    show("nnc, 1 row, 4-16-3", found)
+    results = measure(calls, arguments.seconds, arguments.rounds)
+    results["first fit"] = np.concatenate([measure_first_fits(work, FIRST_FITS) for _ in range(arguments.rounds)])
+    show("nnc, 1 row, 4-16-3", results)
     for work in works:
-        step = calls_of(work, {"nnc": peers["nnc"]}, compiled=False)["nnc"]
+        step = create_steps(work, {"nnc": peers["nnc"]}, compiled=False)["nnc"]
         calls = {
             "train_step": step,
-            "NumPy's sum": as_long(step, numpy_sum),
-            "NumPy's product": as_long(step, numpy_product),
+            "NumPy sum": call_of_same_duration(step, numpy_sum),
+            "NumPy product": call_of_same_duration(step, numpy_product),
         }
-        show(f"as long: {work.key}", measured(calls, 0.1 * arguments.seconds, 10 * arguments.rounds))
+        show(f"same time: {work.key}", measure(calls, 0.1 * arguments.seconds, 10 * arguments.rounds))
 
 
 if __name__ == "__main__":

@@ -1,12 +1,15 @@
-"""Does it pay to leave the number of threads to nnc? `python -m benchmarks.threads`, from the checkout's root.
+"""Speed of the automatic number of threads: `python -m benchmarks.threads`, in the root of the checkout.
 
-The works of the benchmark and an estimator are trained with one thread, with as many as there are processors, and
-with the number left to nnc, in turns, each in a process of its own, for where the scheduler has placed a team decides
-about what the process does next; and all of that with an idle machine, beside one and two processes that do nothing but
-take time, on one processor, and in a control group that may have half of one. What is printed is the median time of
-each, and how many times the choice takes as long as the better of the other two, with the standard error of that:
-beside other processes the same work takes now this long and now half of it again, as the scheduler places it, so that
-equal runs differed by a quarter after thirty turns of a tenth of a second, and hence they are longer.
+The works of the main benchmark and an estimator are trained with one thread, with one thread for each processor, and
+with the automatic number of threads. The three run alternately. Each has its own process, because the placement of
+threads by the scheduler has an effect on later runs of the same process.
+
+The conditions are an idle machine, one or two busy processes, a single processor, and a control group that is limited
+to half of a processor. The columns are the median time of each of the three, and the time of the automatic choice
+divided by the better fixed number, with its standard error.
+
+Next to busy processes, the time of equal runs varies by up to a half, because it depends on the scheduler. The mean of
+thirty measurements of 0.1 s still varied by a quarter, so the measurements are longer.
 """
 
 from __future__ import annotations
@@ -27,14 +30,14 @@ from benchmarks.peers.nnc_itself import fit
 from benchmarks.works import WORKS
 
 ROOT = Path(__file__).resolve().parents[1]
-GROUPS = Path("/sys/fs/cgroup")
-BUSY = [sys.executable, "-c", "while True: pass"]
-ESTIMATOR = "digits"
-ALL = os.cpu_count() or 1
+CONTROL_GROUPS = Path("/sys/fs/cgroup")
+BUSY_COMMAND = [sys.executable, "-c", "while True: pass"]
+ESTIMATOR = "digits"  # name of the work that fits an estimator
+ALL_PROCESSORS = os.cpu_count() or 1
 
 
-def estimator(threads):
-    """scikit-learn's default classifier on its digits, 20 epochs."""
+def create_estimator_run(threads):
+    """Return a function that fits nnc.sklearn's classifier for 20 epochs on the digits and returns the seconds."""
     import warnings
 
     from sklearn.datasets import load_digits
@@ -52,8 +55,8 @@ def estimator(threads):
     return run
 
 
-def turns(run, seconds):
-    """The mean time of runs that take so long together."""
+def mean_time(run, seconds):
+    """Return the mean time of runs that are repeated for a total of `seconds`."""
     times, end = [], perf_counter() + seconds
     while not times or perf_counter() < end:
         times.append(run()[0])
@@ -61,62 +64,68 @@ def turns(run, seconds):
 
 
 def ratio(times):
-    """How many times the choice takes as long as the better one. times (3, rounds): with one thread, all, the choice;
-    of any number of such arrays at once."""
-    one, team, left = np.median(times, axis=-1)
-    return left / np.minimum(one, team)
+    """Return the time of the automatic number of threads, divided by that of the better fixed number.
+
+    Parameters
+    ----------
+    times : array of shape (3, ..., rounds)
+        Seconds with one thread, with all processors and with the automatic number.
+    """
+    single_thread, all_processors, automatic = np.median(times, axis=-1)
+    return automatic / np.minimum(single_thread, all_processors)
 
 
-def error(times):
-    """The standard error of that, by the bootstrap: the rounds are drawn anew."""
+def standard_error(times):
+    """Return the standard error of `ratio(times)`, from 1000 bootstrap samples of the rounds."""
     times = np.asarray(times)
     rounds = np.random.default_rng(0).integers(0, times.shape[1], (1000, times.shape[1]))
     return float(np.std(ratio(times[:, rounds])))
 
 
 def serve(key, threads, seconds):
-    """In a process of its own: a turn, and the mean seconds of its runs, for each line that comes."""
-    run = estimator(threads) if key == ESTIMATOR else fit(WORKS[key], threads)
+    """Measure a work and print its mean time, for each line of the standard input; the main function of a child."""
+    run = create_estimator_run(threads) if key == ESTIMATOR else fit(WORKS[key], threads)
     run()
     for _ in sys.stdin:
-        print(turns(run, seconds), flush=True)
+        print(mean_time(run, seconds), flush=True)
 
 
 @contextmanager
-def served(key, threads, seconds, how):
-    """A function that has a turn taken by such a process, and gives its seconds."""
+def start_child(key, threads, seconds, popen_options):
+    """Start a process that calls `serve`; the context is a function that requests a measurement and returns it."""
     command = [sys.executable, "-P", "-m", "benchmarks.threads", "--serve", key, str(threads or 0), str(seconds)]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), str(ROOT)]))}
     with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment, **how
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment, **popen_options
     ) as process:
 
-        def turn():
+        def request_time():
             process.stdin.write("\n")
             process.stdin.flush()
             return float(process.stdout.readline())
 
         try:
-            yield turn
+            yield request_time
         finally:
             process.kill()
 
 
-def measure(key, rounds, seconds, how):
-    """The seconds of so many turns of a work with one thread, with all, and with the choice (3, rounds)."""
+def measure(key, rounds, seconds, popen_options):
+    """Return the seconds of a work with one thread, with all processors and with the automatic number: (3, rounds)."""
+    thread_counts = 1, ALL_PROCESSORS, None
     with ExitStack() as stack:
-        takers = [stack.enter_context(served(key, threads, seconds, how)) for threads in (1, ALL, None)]
+        children = [stack.enter_context(start_child(key, n, seconds, popen_options)) for n in thread_counts]
         times = [[], [], []]
         for order in islice(cycle(permutations(range(3))), rounds):
             for k in order:
-                times[k].append(takers[k]())
+                times[k].append(children[k]())
     return times
 
 
 @contextmanager
-def beside(processes):
-    """Processes that take time meanwhile."""
-    busy = [subprocess.Popen(BUSY) for _ in range(processes)]
+def busy_processes(count):
+    """Run processes that use the processors without a pause; the context has no options for the measured process."""
+    busy = [subprocess.Popen(BUSY_COMMAND) for _ in range(count)]
     try:
         yield {}
     finally:
@@ -126,18 +135,25 @@ def beside(processes):
 
 
 @contextmanager
-def on_one_processor():
+def one_processor():
+    """Give the options of Popen that restrict the measured process to one processor."""
     yield {"preexec_fn": lambda: os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})}
 
 
 @contextmanager
-def in_half_a_processor():
-    """Raises OSError where there are no control groups, of version 2 or 1, or none may be made."""
-    is_first = (GROUPS / "cpu/cpu.shares").exists()
-    group = GROUPS / ("cpu/nnc-benchmark" if is_first else "nnc-benchmark")
+def half_processor():
+    """Create a control group with half of a processor, and give the options of Popen that move a process into it.
+
+    Raises
+    ------
+    OSError
+        The system has no control groups (version 1 or 2), or does not allow creating one.
+    """
+    is_version_1 = (CONTROL_GROUPS / "cpu/cpu.shares").exists()
+    group = CONTROL_GROUPS / ("cpu/nnc-benchmark" if is_version_1 else "nnc-benchmark")
     group.mkdir(exist_ok=True)
     try:
-        if is_first:
+        if is_version_1:
             (group / "cpu.cfs_period_us").write_text("100000")
             (group / "cpu.cfs_quota_us").write_text("50000")
         else:
@@ -148,39 +164,41 @@ def in_half_a_processor():
 
 
 CONDITIONS = {
-    "idle": lambda: beside(0),
-    "beside one busy process": lambda: beside(1),
-    "beside two busy processes": lambda: beside(2),
-    "on one processor": on_one_processor,
-    "in half a processor": in_half_a_processor,
+    "idle": lambda: busy_processes(0),
+    "beside one busy process": lambda: busy_processes(1),
+    "beside two busy processes": lambda: busy_processes(2),
+    "on one processor": one_processor,
+    "in half a processor": half_processor,
 }
 
 
 def main():
+    """Print a table for each condition, and the largest ratio."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--works", default="A,B,C,D,E,F,G,L32,L128," + ESTIMATOR, help="which, with commas between")
-    parser.add_argument("--rounds", type=int, default=15, help="turns of each")
-    parser.add_argument("--seconds", type=float, default=0.4, help="of a turn, at least")
-    parser.add_argument("--conditions", default=",".join(CONDITIONS), help="which, with commas between")
+    parser.add_argument("--works", default="A,B,C,D,E,F,G,L32,L128," + ESTIMATOR, help="default: %(default)s")
+    parser.add_argument("--rounds", type=int, default=15, help="measurements of each number of threads (default: 15)")
+    parser.add_argument("--seconds", type=float, default=0.4, help="minimum duration of a measurement (default: 0.4)")
+    parser.add_argument("--conditions", default=",".join(CONDITIONS), help="default: %(default)s")
     parser.add_argument("--serve", nargs=3, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.serve:
         key, threads, seconds = arguments.serve
         serve(key, int(threads) or None, float(seconds))
         return
-    worst = 0.0
+    max_ratio = 0.0
+    heads = f"{'work':10}{'1, ms':>12}{f'{ALL_PROCESSORS}, ms':>12}{'auto, ms':>12}{'auto / better':>18}"
     for name in arguments.conditions.split(","):
-        print(f"\n{name}\n{'work':10}{'one, ms':>12}{f'{ALL}, ms':>12}{'left, ms':>12}{'left / better':>18}")
+        print(f"\n{name}\n{heads}")
         try:
-            with CONDITIONS[name]() as how:
+            with CONDITIONS[name]() as popen_options:
                 for key in arguments.works.split(","):
-                    times = measure(key, arguments.rounds, arguments.seconds, how)
-                    worst = max(worst, ratio(times))
-                    row = "".join(f"{1e3 * median(each):12.3f}" for each in times)
-                    print(f"{key:10}{row}{ratio(times):10.3f} \u00b1 {error(times):5.3f}", flush=True)
-        except OSError as refusal:
-            print(f"left out: {refusal}")
-    print(f"\nat most {worst:.3f} times the better one")
+                    times = measure(key, arguments.rounds, arguments.seconds, popen_options)
+                    max_ratio = max(max_ratio, ratio(times))
+                    row = "".join(f"{1e3 * median(seconds):12.3f}" for seconds in times)
+                    print(f"{key:10}{row}{ratio(times):10.3f} \u00b1 {standard_error(times):5.3f}", flush=True)
+        except OSError as error:
+            print(f"skipped: {error}")
+    print(f"\nlargest ratio: {max_ratio:.3f}")
 
 
 if __name__ == "__main__":

@@ -83,7 +83,7 @@ MANY_NETWORKS = {
 def serve() -> None:
     """Read workload names from stdin, and answer each with the median duration of a step in seconds."""
     sys.path.append(str(HERE.parents[1]))  # append, so that the installed nnc is imported
-    from benchmarks.peers.nnc_itself import WAYS
+    from benchmarks.peers.nnc_itself import VARIANTS
     from benchmarks.works import WORKS
 
     warnings.simplefilter("ignore")
@@ -92,8 +92,8 @@ def serve() -> None:
         key, threads = line.split()
         work = MANY_NETWORKS[key] if key in MANY_NETWORKS else WORKS[key]
         if key not in runs:
-            way = "train_step" if key in WORKS and work.calls else "fit"
-            runs[key] = work.run(int(threads)) if key in MANY_NETWORKS else WAYS[way](work, int(threads))
+            way = "train_step" if key in WORKS and work.single_steps else "fit"
+            runs[key] = work.run(int(threads)) if key in MANY_NETWORKS else VARIANTS[way](work, int(threads))
             runs[key]()  # the first run fills caches and is not measured
         times, end = [], perf_counter() + MIN_SECONDS
         while not times or perf_counter() < end:

@@ -1,18 +1,21 @@
-"""The peers, one file each, and the interface that they share.
+"""Peers, which are nnc and the packages that it is compared with: one module each, with the same interface.
 
-A peer's module has
-- `VERSION`: what it is, in a few characters;
-- `WAYS`: the ways of using it that are worth trying, the best of which counts. A way is a function of a
-  `Work` and a number of threads. It prepares everything that may be left out of the timing and returns a
-  function `run`, which starts from `work.weights`, does the work once and returns (seconds, result), where
-  the result is what `work.judge` takes: trained weights, or predictions. It raises `Unsupported` for a work
-  that the peer cannot do.
-- `THREADED = False` where there is nothing to gain from a second core, `IMAGES = True` where it has convolutions,
-  `CALLS = True` where a step may be a call: its run is a `Calls` then.
+A peer's module defines:
 
-nnc's own has a function `peak`, too, which measures what the processor reaches at most.
+- `VERSION`: name and version of the peer, for the tables.
+- `VARIANTS`: functions that use the peer in different ways, by name; the fastest variant counts. A variant is called
+  with a `Work` and a number of threads. It does the preparation that is not timed and returns a function `run`.
+  Each call of `run` starts from `work.weights`, performs the work once and returns (seconds, result). The result is the
+  argument of `work.final_loss`: trained weights, or predictions. A variant raises `UnsupportedWork` for a work that the
+  peer cannot perform.
+- `MULTITHREADED = False` if the peer does not use a second core; the default is True.
+- `SUPPORTS_IMAGES = True` if the peer has convolutions; the default is False.
+- `SUPPORTS_SINGLE_STEPS = True` if the peer can perform one training step per call; the default is False. For such
+  works its `run` is an instance of `SingleSteps`.
 
-Importing the module raises ImportError where the peer is not installed.
+The module of nnc also has a function `measure_peak`, which measures the multiply-add peak of the processor.
+
+Importing a module raises ImportError if the peer is not installed.
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ from time import perf_counter
 
 from ..works import Conv
 
-# The name on the command line and in the tables -> the module in this folder.
+# Module in this folder for each peer's name, which is used on the command line and in the tables.
 PEERS = {
     "nnc": "nnc_itself",
     "numpy": "numpy_by_hand",
@@ -34,35 +37,42 @@ PEERS = {
 }
 
 
-class Unsupported(Exception):
-    """This peer cannot do this work; the message says why."""
+class UnsupportedWork(Exception):
+    """Raised by a variant for a work that the peer cannot perform; the message gives the reason."""
 
 
 def channels_first(work, weights):
-    """Weights for those whose images are (channels, height, width): W of a convolution (filters, channels, height,
-    width), and the rows of the dense layer above it in that order."""
+    """Return a work's weights, reordered for images of shape (channels, height, width).
 
-    def order(W, layer, below):
+    W of a convolution gets the shape (filters, channels, height, width). The rows of the dense layer that follows the
+    convolutions are reordered accordingly.
+    """
+
+    def reorder(W, layer, input_shape):
         if isinstance(layer, Conv):
-            return W.reshape(layer.size, layer.size, below[2], -1).transpose(3, 2, 0, 1)
-        return W.reshape(*below, -1).transpose(2, 0, 1, 3).reshape(W.shape) if len(below) == 3 else W
+            return W.reshape(layer.size, layer.size, input_shape[2], -1).transpose(3, 2, 0, 1)
+        if len(input_shape) == 3:
+            return W.reshape(*input_shape, -1).transpose(2, 0, 1, 3).reshape(W.shape)
+        return W
 
-    return [(order(W, *placed[:2]), b) for placed, (W, b) in zip(work.computing, weights, strict=True)]
+    return [(reorder(W, *placed[:2]), b) for placed, (W, b) in zip(work.parametric_layers, weights, strict=True)]
 
 
 def channels_last(work, weights):
-    """What `channels_first` has made, as a work has it."""
+    """Return weights in the order of `Work.weights`: the inverse of `channels_first`."""
 
-    def order(W, layer, below):
+    def reorder(W, layer, input_shape):
         if isinstance(layer, Conv):
-            return W.transpose(2, 3, 1, 0).reshape(layer.matrix(below))
-        return W.reshape(below[2], *below[:2], -1).transpose(1, 2, 0, 3).reshape(W.shape) if len(below) == 3 else W
+            return W.transpose(2, 3, 1, 0).reshape(layer.weight_shape(input_shape))
+        if len(input_shape) == 3:
+            return W.reshape(input_shape[2], *input_shape[:2], -1).transpose(1, 2, 0, 3).reshape(W.shape)
+        return W
 
-    return [(order(W, *placed[:2]), b) for placed, (W, b) in zip(work.computing, weights, strict=True)]
+    return [(reorder(W, *placed[:2]), b) for placed, (W, b) in zip(work.parametric_layers, weights, strict=True)]
 
 
-def repeat(predict, work):
-    """Time `predict` of one row in a loop of calls: the `run` of every peer for that work."""
+def repeat_predict(predict, work):
+    """Return a function `run` that times calls of `predict` with one row."""
     row = work.X[:1]
 
     def run():
@@ -74,20 +84,29 @@ def repeat(predict, work):
     return run
 
 
-class Calls:
-    """The `run` for a work whose steps are calls: `start` returns a function that makes a step on rows as NumPy has
-    them, and one that returns the weights."""
+class SingleSteps:
+    """Function `run` of a work with one call for each training step.
+
+    Parameters
+    ----------
+    work : Work
+        A work with `single_steps`.
+    threads : int
+        Number of threads, which must be 1.
+    start : callable
+        Returns a function that trains a step on NumPy arrays X and Y, and a function that returns the weights.
+    """
 
     def __init__(self, work, threads, start):
         if threads > 1:
-            raise Unsupported("such a step is measured on one thread")
+            raise UnsupportedWork("single steps are measured with one thread only")
         self.work, self.start = work, start
 
     def __call__(self):
         work = self.work
         X, Y = work.X, work.Y
         step, weights = self.start()
-        began = perf_counter()
+        start = perf_counter()
         for _ in range(work.steps):
             step(X, Y)
-        return perf_counter() - began, weights()
+        return perf_counter() - start, weights()

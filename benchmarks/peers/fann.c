@@ -1,8 +1,8 @@
-/* FANN, all rows in a step. */
+/* FANN: gradient descent with all rows in each step. */
 #include "doublefann.h"
 #include <string.h>
 
-void *make(const int *sizes, int n_sizes, int batch, int threads) {
+void *create(const int *sizes, int n_sizes, int batch, int threads) {
     (void)batch, (void)threads;
     struct fann *ann = fann_create_standard_array(n_sizes, (const unsigned int *)sizes);
     fann_set_activation_function_hidden(ann, FANN_SIGMOID);
@@ -23,7 +23,7 @@ void train(void *net, const double *X, const double *Y, int rows, int batch, int
         memcpy(data->input[i], X + i * n_in, n_in * sizeof *X);
         memcpy(data->output[i], Y + i * n_out, n_out * sizeof *Y);
     }
-    fann_set_learning_rate(ann, (float)(rate * rows)); /* it divides by the rows */
+    fann_set_learning_rate(ann, (float)(rate * rows)); /* FANN divides the gradient by the number of rows */
     for (int epoch = 0; epoch < epochs; epoch++) fann_train_epoch(ann, data);
     fann_destroy_train(data);
 }

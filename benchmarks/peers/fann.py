@@ -1,29 +1,33 @@
-"""FANN: gradient descent over all rows, sigmoid and squared error, double precision."""
+"""FANN: gradient descent with all rows in each step, sigmoid and squared error, double precision."""
 
 import numpy as np
 
-from . import Unsupported
-from .c_library import build, trainer
+from . import UnsupportedWork
+from .c_library import build, create_run
 
 VERSION = "FANN"
-THREADED = False
+MULTITHREADED = False
 
 library = build("fann", ["src/doublefann.c"], ["-fopenmp"], include="src/include", system="doublefann")
 
 
 def pack(W, b):
+    """Return the weights of each neuron, followed by its bias."""
     return np.column_stack([W.T, b])
 
 
-def unpack(flat, n_in, n_out):
-    table = flat.reshape(n_out, n_in + 1)
+def unpack(vector, n_in, n_out):
+    """Return W and b of a layer."""
+    table = vector.reshape(n_out, n_in + 1)
     return table[:, :-1].T, table[:, -1]
 
 
 def full_batch(work, threads):
+    """Return `run`, which trains with all rows in each step."""
     if work.loss != "sse" or work.batch is not None or not work.training:
-        raise Unsupported("of the works here it has only the full batch with sigmoid and squared error")
-    return trainer(library, work, threads, work.sizes, pack, unpack, rate=2)  # its loss is half of sse
+        raise UnsupportedWork("FANN is used only for full batches with sigmoid and squared error")
+    # FANN's loss is half of `sse`.
+    return create_run(library, work, threads, work.sizes, pack, unpack, rate_factor=2)
 
 
-WAYS = {"full batch": full_batch}
+VARIANTS = {"full batch": full_batch}

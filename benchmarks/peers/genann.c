@@ -1,7 +1,7 @@
-/* genann, trained row by row. */
+/* genann: gradient descent with one row in each step. */
 #include "genann.h"
 
-void *make(const int *sizes, int n_sizes, int batch, int threads) {
+void *create(const int *sizes, int n_sizes, int batch, int threads) {
     (void)batch, (void)threads;
     return genann_init(sizes[0], n_sizes - 2, sizes[1], sizes[n_sizes - 1]);
 }

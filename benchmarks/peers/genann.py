@@ -1,29 +1,33 @@
-"""genann: a row at a time, sigmoid (looked up in a table) and squared error, double precision."""
+"""genann: gradient descent with one row in each step, sigmoid from a table and squared error, double precision."""
 
 import numpy as np
 
-from . import Unsupported
-from .c_library import build, trainer
+from . import UnsupportedWork
+from .c_library import build, create_run
 
 VERSION = "genann"
-THREADED = False
+MULTITHREADED = False
 
 library = build("genann", ["genann.c"])
 
 
 def pack(W, b):
-    return np.column_stack([-b, W.T])  # its bias is the weight of an input of -1
+    """Return the negative bias of each neuron, followed by its weights; genann's bias input is -1."""
+    return np.column_stack([-b, W.T])
 
 
-def unpack(flat, n_in, n_out):
-    table = flat.reshape(n_out, n_in + 1)
+def unpack(vector, n_in, n_out):
+    """Return W and b of a layer."""
+    table = vector.reshape(n_out, n_in + 1)
     return table[:, 1:].T, -table[:, 0]
 
 
 def row_by_row(work, threads):
+    """Return `run`, which trains with one row in each step."""
     if work.loss != "sse" or work.dtype != "float64" or not work.training:
-        raise Unsupported("it has sigmoid, squared error and double precision, one row at a time")
-    return trainer(library, work, threads, work.sizes, pack, unpack, rate=2)  # its loss is half of sse
+        raise UnsupportedWork("genann has only sigmoid, squared error and double precision")
+    # genann's loss is half of `sse`.
+    return create_run(library, work, threads, work.sizes, pack, unpack, rate_factor=2)
 
 
-WAYS = {"row by row": row_by_row}
+VARIANTS = {"row by row": row_by_row}

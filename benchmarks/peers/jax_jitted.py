@@ -1,7 +1,7 @@
-"""JAX: one jitted loop over the steps of an epoch, or over the whole run, its buffers donated.
+"""JAX: one compiled loop over the steps of an epoch, or over the whole run, with donated buffers.
 
-Images are also trained by a jitted step at a time; with channels last, with channels first, and with convolutions that
-are a product of all windows and W, written by hand.
+Variants for images call the compiled code for each epoch ("scan") or for each step ("step"). They store the channels
+last ("NHWC"), or first ("NCHW"), or gather all windows for one matrix product with W ("windows").
 """
 
 import os
@@ -14,18 +14,18 @@ from jax import lax
 from jax import numpy as jnp
 
 from ..works import Conv, MaxPool
-from . import Calls, Unsupported, channels_first, channels_last, repeat
+from . import SingleSteps, UnsupportedWork, channels_first, channels_last, repeat_predict
 
 jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_enable_x64", True)
-if os.environ.get("OMP_NUM_THREADS") == "1":  # or a short step is handed to another thread: thrice the time
+if os.environ.get("OMP_NUM_THREADS") == "1":  # asynchronous dispatch to another thread triples the time of a short step
     jax.config.update("jax_cpu_enable_async_dispatch", False)
 
 VERSION = f"JAX {jax.__version__}"
-IMAGES = CALLS = True
+SUPPORTS_IMAGES = SUPPORTS_SINGLE_STEPS = True
 
 ACTIVATIONS = {"sigmoid": jax.nn.sigmoid, "tanh": jnp.tanh, "relu": jax.nn.relu}
-ACTIVATIONS |= dict.fromkeys(("identity", "softmax"), lambda Z: Z)  # the loss takes the logits
+ACTIVATIONS |= dict.fromkeys(("identity", "softmax"), lambda Z: Z)  # cross-entropy is computed from logits
 LOSSES = {
     "cross_entropy": lambda Z, Y: -jnp.mean(jnp.sum(Y * jax.nn.log_softmax(Z), axis=1)),
     "mse": lambda P, Y: jnp.mean((P - Y) ** 2),
@@ -34,7 +34,7 @@ LOSSES = {
 
 
 def convolve(X, W, layer, layout):
-    """Images X and W in that layout, which is "windows" where they are gathered by hand."""
+    """Return the convolution of images X with W in a layout: "NCHW", "NHWC" or "windows" (gathered by hand)."""
     padding = "SAME" if layer.same else "VALID"
     if layout == "NCHW":
         return lax.conv_general_dilated(X, W, (1, 1), padding, dimension_numbers=("NCHW", "OIHW", "NCHW"))
@@ -50,7 +50,7 @@ def convolve(X, W, layer, layout):
 
 
 def pool(X, size, layout):
-    """As windows lie side by side, the largest of an axis; three times as fast as reduce_window."""
+    """Return the maximum of each window by reshaping, which is three times as fast as `lax.reduce_window`."""
     n, *shape = X.shape
     if layout == "NCHW":
         c, height, width = shape
@@ -60,7 +60,7 @@ def pool(X, size, layout):
 
 
 def forward(work, params, X, layout=None):
-    """Outputs, or logits where the loss takes those."""
+    """Return the outputs of the network, or logits instead of softmax outputs."""
     parts = iter(params)
     for number, (layer, _, _) in enumerate(work.stack, start=1):
         if isinstance(layer, MaxPool):
@@ -77,8 +77,11 @@ def forward(work, params, X, layout=None):
     return X
 
 
-def make_step(work, weights, layout):
-    """The function (state, X, Y) -> state, the state being the parameters and what the optimizer keeps."""
+def create_step(work, weights, layout):
+    """Return a function that creates the training state, and a function of (state, X, Y) that returns the next state.
+
+    The state contains the parameters, and for Adam also the moments and the number of steps.
+    """
     gradient = jax.grad(lambda params, X, Y: LOSSES[work.loss](forward(work, params, X, layout), Y))
 
     def sgd(state, X, Y):
@@ -103,8 +106,8 @@ def make_step(work, weights, layout):
     return start, sgd if work.optimizer == "sgd" else adam
 
 
-def make_epoch(work, step):
-    """The function (state, X, Y, order) -> state: a scan over the full batches, then the short one."""
+def create_epoch(work, step):
+    """Return a function of (state, X, Y, order) that trains one epoch: a scan over full batches, then a smaller one."""
     full = work.rows // work.batch
 
     def epoch(state, X, Y, order):
@@ -112,21 +115,21 @@ def make_epoch(work, step):
             return step(state, X[rows], Y[rows]), None
 
         state, _ = lax.scan(body, state, order[: full * work.batch].reshape(full, work.batch))
-        rest = order[full * work.batch :]
-        return body(state, rest)[0] if len(rest) else state
+        remainder = order[full * work.batch :]
+        return body(state, remainder)[0] if len(remainder) else state
 
     return epoch
 
 
-def make_train(work, step):
-    """The function (state, X, Y) -> state for all epochs: a call each, or one call if nothing is shuffled."""
+def create_train_by_epoch(work, step):
+    """Return a function of (state, X, Y) that trains all epochs: one call for each, or one call without shuffling."""
     if work.batch is None:
         return jax.jit(
             lambda state, X, Y: lax.fori_loop(0, work.epochs, lambda i, state: step(state, X, Y), state),
             donate_argnums=0,
         )
-    epoch = jax.jit(make_epoch(work, step), donate_argnums=0)
-    rng = np.random.default_rng(0)  # a permutation of JAX's own takes ten times longer
+    epoch = jax.jit(create_epoch(work, step), donate_argnums=0)
+    rng = np.random.default_rng(0)  # JAX's own permutation takes ten times as long
 
     def train(state, X, Y):
         for _ in range(work.epochs):
@@ -136,69 +139,73 @@ def make_train(work, step):
     return train
 
 
-def make_train_by_step(work, step):
-    """The same, a call for each step."""
-    one = jax.jit(lambda state, X, Y, rows: step(state, X[rows], Y[rows]), donate_argnums=0)
+def create_train_by_step(work, step):
+    """Return a function of (state, X, Y) that trains all epochs with one call for each step."""
+    jitted_step = jax.jit(lambda state, X, Y, rows: step(state, X[rows], Y[rows]), donate_argnums=0)
     rng = np.random.default_rng(0)
 
     def train(state, X, Y):
         for _ in range(work.epochs):
             order = rng.permutation(work.rows).astype(np.int32)
             for first in range(0, work.rows, work.batch):
-                state = one(state, X, Y, order[first : first + work.batch])
+                state = jitted_step(state, X, Y, order[first : first + work.batch])
         return state
 
     return train
 
 
-def calls(work, threads):
-    begin, step = make_step(work, work.weights, None)
-    one = jax.jit(step, donate_argnums=0)
+def single_steps(work, threads):
+    """Return `run`, which calls the compiled step for each step and waits for its result."""
+    create_state, step = create_step(work, work.weights, None)
+    jitted_step = jax.jit(step, donate_argnums=0)
 
     def start():
-        state = begin()
+        state = create_state()
 
         def call(X, Y):
             nonlocal state
-            state = jax.block_until_ready(one(state, X, Y))
+            state = jax.block_until_ready(jitted_step(state, X, Y))
 
-        return call, lambda: weights_of(work, state)
+        return call, lambda: layer_weights(work, state)
 
-    return Calls(work, threads, start)
+    return SingleSteps(work, threads, start)
 
 
-def weights_of(work, state):
+def layer_weights(work, state):
+    """Return W and b of each layer as arrays."""
     params = state if work.optimizer == "sgd" else state[0]
     return [(np.asarray(layer[0]), layer[1] if work.bias else None) for layer in params]
 
 
-def jitted(work, threads, layout=None, make=make_train):
-    if work.images != (layout is not None):
-        raise Unsupported("a layout is for images, and they need one")
+def jitted(work, threads, layout=None, create_train=create_train_by_epoch):
+    """Return `run`, which trains with compiled code in a layout of images, or without one for dense networks."""
+    if work.has_images != (layout is not None):
+        raise UnsupportedWork("variants with a layout train only images, and the others only dense networks")
     if not work.training:
         params = [tuple(map(jnp.array, layer)) for layer in work.weights]
         predict = jax.jit(partial(forward, work))
-        return repeat(lambda row: np.asarray(predict(params, row)), work)
-    if work.calls:
-        return calls(work, threads)
-    first = layout == "NCHW"
-    start, step = make_step(work, channels_first(work, work.weights) if first else work.weights, layout)
-    train = make(work, step)
-    X, Y = jnp.array(np.moveaxis(work.X, 3, 1) if first else work.X), jnp.array(work.Y)
+        return repeat_predict(lambda row: np.asarray(predict(params, row)), work)
+    if work.single_steps:
+        return single_steps(work, threads)
+    is_channels_first = layout == "NCHW"
+    weights = channels_first(work, work.weights) if is_channels_first else work.weights
+    create_state, step = create_step(work, weights, layout)
+    train = create_train(work, step)
+    X, Y = jnp.array(np.moveaxis(work.X, 3, 1) if is_channels_first else work.X), jnp.array(work.Y)
 
     def run():
-        state = jax.block_until_ready(start())
-        began = perf_counter()
+        state = jax.block_until_ready(create_state())
+        start = perf_counter()
         state = jax.block_until_ready(train(state, X, Y))
-        seconds = perf_counter() - began
-        weights = weights_of(work, state)
-        return seconds, channels_last(work, weights) if first else weights
+        seconds = perf_counter() - start
+        weights = layer_weights(work, state)
+        return seconds, channels_last(work, weights) if is_channels_first else weights
 
     return run
 
 
-WAYS = {"jitted": jitted} | {
-    f"{layout}, {name}": partial(jitted, layout=layout, make=make)
+VARIANTS = {"jitted": jitted} | {
+    f"{layout}, {name}": partial(jitted, layout=layout, create_train=create_train)
     for layout in ("NHWC", "NCHW", "windows")
-    for name, make in {"scan": make_train, "step": make_train_by_step}.items()
+    for name, create_train in {"scan": create_train_by_epoch, "step": create_train_by_step}.items()
 }

@@ -1,11 +1,12 @@
-/* KANN: convolutions, largest of windows and dense layers of relu, softmax and cross-entropy, mini-batches that are shuffled anew each epoch. Its own optimizer is RMSprop
-   only, so gradient descent is done here. */
+/* KANN: convolutions, max pooling and dense layers with relu, softmax and cross-entropy, trained in mini-batches that
+   are shuffled in each epoch. KANN's only optimizer is RMSprop, so this file implements gradient descent. */
 #include "kann.h"
 #include <stdlib.h>
 #include <string.h>
 
-void *make(const int *layers, int n, int batch, int threads) {
-    /* channels, height and width of the input, then neurons and window of each layer */
+void *create(const int *layers, int n, int batch, int threads) {
+    /* `layers` contains channels, height and width of the input, then two numbers for each layer: the neurons or filters
+       (0 for max pooling) and the window size (0 for dense layers). */
     kad_node_t *layer = layers[1] ? kad_feed(4, 1, layers[0], layers[1], layers[2]) : kann_layer_input(layers[0]);
     layer->ext_flag |= KANN_F_IN;
     for (int i = 3; i < n - 2; i += 2) {

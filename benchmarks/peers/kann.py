@@ -1,6 +1,6 @@
-"""KANN: mini-batches, relu, softmax and cross-entropy, single precision, its own threads.
+"""KANN: mini-batches, relu, softmax and cross-entropy, single precision, with the library's own threads.
 
-Its convolutions have no biases, and turn a window upside down and back to front.
+KANN's convolutions have no biases. They flip the window in both directions, so the weights are flipped here.
 """
 
 import os
@@ -10,45 +10,48 @@ from functools import partial
 import numpy as np
 
 from ..works import Conv, MaxPool
-from . import Unsupported
-from .c_library import build, trainer
+from . import UnsupportedWork
+from .c_library import build, create_run
 
 VERSION = "KANN"
-IMAGES = True
+SUPPORTS_IMAGES = True
 
 SOURCES, FLAGS = ["kann.c", "kautodiff.c"], ["-DHAVE_PTHREAD", "-pthread"]
 libraries = {"mini-batch": build("kann", SOURCES, FLAGS)}
-os.environ["OPENBLAS_NUM_THREADS"] = "1"  # KANN's own threads share the rows
+os.environ["OPENBLAS_NUM_THREADS"] = "1"  # KANN divides the rows among its own threads
 with suppress(ImportError):  # Debian: libopenblas-dev
     libraries["mini-batch, BLAS"] = build("kann", SOURCES, [*FLAGS, "-DHAVE_CBLAS", "-lopenblas"])
 
 
 def pack(W, b):
+    """Return the flipped windows of a convolution, or the weights and biases of a dense layer."""
     return W[:, :, ::-1, ::-1].ravel() if W.ndim == 4 else np.concatenate([W.T.ravel(), b])
 
 
-def unpack(flat, *shape):
+def unpack(vector, *shape):
+    """Return W and b of a layer; b of a convolution is None."""
     if len(shape) == 4:
-        return flat.reshape(shape)[:, :, ::-1, ::-1], None
+        return vector.reshape(shape)[:, :, ::-1, ::-1], None
     n_in, n_out = shape
-    return flat[:-n_out].reshape(n_out, n_in).T, flat[-n_out:]
+    return vector[:-n_out].reshape(n_out, n_in).T, vector[-n_out:]
 
 
-def numbers(layer):
-    """What kann.c reads of a layer: neurons, filters or 0, and the size of the window."""
+def layer_numbers(layer):
+    """Return the two numbers that describe a layer to kann.c: neurons, filters or 0, and the window size or 0."""
     if isinstance(layer, Conv):
         if layer.same:
-            raise Unsupported("with padding its convolution leaves out rows of the window")
+            raise UnsupportedWork("KANN's convolutions with padding omit rows of the window")
         return layer.filters, layer.size
     return (0, layer.size) if isinstance(layer, MaxPool) else (layer.n, 0)
 
 
 def mini_batch(work, threads, library):
+    """Return `run`, which trains in mini-batches."""
     if work.loss != "cross_entropy" or work.optimizer != "sgd":
-        raise Unsupported("it has neither this loss in single precision with a sigmoid output nor Adam")
-    height, width, channels = work.shape if work.images else (0, 0, *work.shape)
-    layers = [channels, height, width, *(n for placed in work.stack for n in numbers(placed.layer))]
-    return trainer(library, work, threads, layers, pack, unpack, rate=1)
+        raise UnsupportedWork("KANN is used only with cross-entropy and gradient descent")
+    height, width, channels = work.shape if work.has_images else (0, 0, *work.shape)
+    layers = [channels, height, width, *(n for placed in work.stack for n in layer_numbers(placed.layer))]
+    return create_run(library, work, threads, layers, pack, unpack, rate_factor=1)
 
 
-WAYS = {name: partial(mini_batch, library=library) for name, library in libraries.items()}
+VARIANTS = {name: partial(mini_batch, library=library) for name, library in libraries.items()}

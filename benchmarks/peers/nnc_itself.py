@@ -1,4 +1,4 @@
-"""nnc: one call, or one for each step."""
+"""nnc: one call of `fit`, or one call of `train_step` for each step."""
 
 from functools import partial
 from importlib import import_module
@@ -12,23 +12,23 @@ from nnc._model import cores
 from nnc.layers import Conv2D, Dense, Input, MaxPool2D
 
 from .. import works
-from . import Calls, Unsupported, repeat
+from . import SingleSteps, UnsupportedWork, repeat_predict
 
 VERSION = f"nnc {nnc.__version__}"
-IMAGES = CALLS = True
+SUPPORTS_IMAGES = SUPPORTS_SINGLE_STEPS = True
 
 
-def kind(layer):
-    """One of the work's layers as nnc has it."""
+def create_layer(layer):
+    """Return the nnc layer for a layer of a work."""
     if isinstance(layer, works.Conv):
         return Conv2D(layer.filters, layer.size, padding="same" if layer.same else "valid")
     return MaxPool2D(layer.size) if isinstance(layer, works.MaxPool) else Dense(layer.n)
 
 
-def network(work):
-    """With the work's initial weights."""
+def create_network(work):
+    """Return the network of a work with its initial weights."""
     net = nnc.NeuralNetwork(
-        [Input(*work.shape), *(kind(placed.layer) for placed in work.stack)],
+        [Input(*work.shape), *(create_layer(placed.layer) for placed in work.stack)],
         activation=work.hidden, output=work.output, loss=work.loss, bias=work.bias, dtype=work.dtype,
     )  # fmt: skip
     for k, (W, b) in enumerate(work.weights):
@@ -38,49 +38,51 @@ def network(work):
     return net
 
 
-def layers(net):
-    """What `work.judge` takes."""
+def layer_weights(net):
+    """Return W and b of each layer, the argument of `work.final_loss`."""
     return list(zip(net.weights, net.biases or [None] * len(net.weights), strict=True))
 
 
 def train_step(work, threads):
-    if not work.calls:
-        raise Unsupported("its steps are those of a fit")
+    """Return `run`, which calls `train_step` for each step."""
+    if not work.single_steps:
+        raise UnsupportedWork("train_step is used only for works with single steps")
 
     def start():
-        net = network(work)
-        net.train_step(work.X, work.Y, work.lr, work.optimizer)  # with which it goes on
-        return net.train_step, partial(layers, net)
+        net = create_network(work)
+        net.train_step(work.X, work.Y, work.lr, work.optimizer)  # later calls use the same lr and optimizer
+        return net.train_step, partial(layer_weights, net)
 
-    return Calls(work, threads, start)
+    return SingleSteps(work, threads, start)
 
 
 def fit(work, threads):
-    if work.calls:
-        raise Unsupported("a fit of all steps is one call")
+    """Return `run`, which calls `fit` once, or `predict` many times if the work is prediction."""
+    if work.single_steps:
+        raise UnsupportedWork("fit performs all steps in one call")
     if not work.training:
-        return repeat(network(work).predict, work)
+        return repeat_predict(create_network(work).predict, work)
 
     def run():
-        net = network(work)
+        net = create_network(work)
         start = perf_counter()
         net.fit(
             work.X, work.y, epochs=work.epochs, lr=work.lr, optimizer=work.optimizer, batch_size=work.batch,
             n_threads=threads,
         )  # fmt: skip
         seconds = perf_counter() - start
-        return seconds, layers(net)
+        return seconds, layer_weights(net)
 
     return run
 
 
-def core_of(dtype):
-    """The compiled module for such numbers."""
+def core_for(dtype):
+    """Return the compiled module for a dtype."""
     return import_module(f"nnc._core_{cores.selected()}_{cores.PRECISION[np.dtype(dtype)]}")
 
 
-def best(run, rounds=15):
-    """The shortest of a few runs, in seconds: noise only ever adds."""
+def shortest_time(run, rounds=15):
+    """Return the shortest time of several runs, in seconds, because disturbances only lengthen a run."""
     seconds = []
     for _ in range(rounds):
         start = perf_counter()
@@ -89,14 +91,17 @@ def best(run, rounds=15):
     return min(seconds)
 
 
-def peak(dtype, threads):
-    """Multiply-adds in GFLOP/s on so many threads at once: independent ones, on vectors in registers, from where all
-    threads have started to where the last one ends."""
-    core, repeat = core_of(dtype), 2_000_000
+def measure_peak(dtype, threads):
+    """Return the multiply-add peak of the processor in GFLOP/s for a number of threads.
+
+    The threads compute independent multiply-adds on vector registers. The time begins when all threads have started,
+    and ends with the last thread.
+    """
+    core, repeat = core_for(dtype), 2_000_000
     flops = 2 * repeat * core.TILE[0] * core.TILE[1] * core.LANES * threads
     ready = Barrier(threads)
 
-    def work(times):
+    def compute(times):
         ready.wait()
         times.append(perf_counter())
         core.multiply_adds(repeat)
@@ -105,7 +110,7 @@ def peak(dtype, threads):
     rates = []
     for _ in range(9):
         times = []
-        team = [Thread(target=work, args=(times,)) for _ in range(threads)]
+        team = [Thread(target=compute, args=(times,)) for _ in range(threads)]
         for thread in team:
             thread.start()
         for thread in team:
@@ -114,4 +119,4 @@ def peak(dtype, threads):
     return max(rates)
 
 
-WAYS = {"fit": fit, "train_step": train_step}
+VARIANTS = {"fit": fit, "train_step": train_step}

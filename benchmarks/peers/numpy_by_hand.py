@@ -1,7 +1,7 @@
-"""NumPy by hand: everything preallocated, every operation in place, parameters and gradients flat with views.
+"""NumPy, optimized by hand: preallocated arrays, in-place operations, parameters and gradients in one vector each.
 
-On small networks NumPy's price is the Python between its calls. So a step is recorded once as a list of
-operations with their arguments bound, and played back: nothing is looked up, sliced or decided while it runs.
+For small networks the Python code between NumPy's calls takes most of the time. A step is therefore recorded once as a
+list of NumPy calls with bound arguments. Training only executes these lists, without lookups, slicing or conditions.
 """
 
 from functools import partial
@@ -9,14 +9,14 @@ from time import perf_counter
 
 import numpy as np
 
-from . import Calls, Unsupported, repeat
+from . import SingleSteps, UnsupportedWork, repeat_predict
 
 VERSION = f"NumPy {np.__version__}"
-CALLS = True
+SUPPORTS_SINGLE_STEPS = True
 
 
-def flat(work):
-    """The initial parameters as one vector, its views W and its views b."""
+def parameter_vector(work):
+    """Return the initial parameters as one vector, and its views W and b of each layer."""
     parts = [part for layer in work.weights for part in layer[: 1 + work.bias]]
     vector = np.concatenate([part.ravel() for part in parts])
     views = np.split(vector, np.cumsum([part.size for part in parts])[:-1])
@@ -24,8 +24,8 @@ def flat(work):
     return (vector, views[::2], views[1::2]) if work.bias else (vector, views, [None] * len(views))
 
 
-def activation(name, Z):
-    """Z becomes activation(Z)."""
+def activation_calls(name, Z):
+    """Return NumPy calls that replace Z by activation(Z)."""
     one = np.ones((), Z.dtype)
     if name == "relu":
         return [partial(np.maximum, Z, one * 0, Z)]
@@ -46,27 +46,27 @@ def activation(name, Z):
     return []
 
 
-def times_derivative(name, A, delta):
-    """delta becomes delta * activation'(Z), where A = activation(Z)."""
-    one, other = np.ones((), A.dtype), np.empty_like(A)
+def derivative_calls(name, A, delta):
+    """Return NumPy calls that multiply delta by the derivative of the activation, where A = activation(Z)."""
+    one, buffer = np.ones((), A.dtype), np.empty_like(A)
     if name == "relu":
         mask = np.empty(A.shape, bool)
         return [partial(np.greater, A, one * 0, mask), partial(np.multiply, delta, mask, delta)]
     if name == "tanh":
         return [
-            partial(np.multiply, A, A, other), partial(np.subtract, one, other, other),
-            partial(np.multiply, delta, other, delta),
+            partial(np.multiply, A, A, buffer), partial(np.subtract, one, buffer, buffer),
+            partial(np.multiply, delta, buffer, delta),
         ]  # fmt: skip
     if name == "sigmoid":
         return [
-            partial(np.subtract, one, A, other), partial(np.multiply, other, A, other),
-            partial(np.multiply, delta, other, delta),
+            partial(np.subtract, one, A, buffer), partial(np.multiply, buffer, A, buffer),
+            partial(np.multiply, delta, buffer, delta),
         ]  # fmt: skip
     return []
 
 
-def gradient(work, params, grads, m):
-    """The function (X, X.T, Y) that leaves the gradient over m rows in `grads`, but for `scale`."""
+def create_backpropagation(work, params, grads, m):
+    """Return a function of (X, X.T, Y) that writes the gradient over m rows into `grads`, without `gradient_factor`."""
     (_, W, b), (_, dW, db) = params, grads
     last = len(W) - 1
     A, delta = ([np.empty((m, n), work.dtype) for n in work.sizes[1:]] for _ in range(2))
@@ -78,39 +78,40 @@ def gradient(work, params, grads, m):
             forward.append(partial(np.dot, A[k - 1], W[k], A[k]))
         if work.bias:
             forward.append(partial(np.add, A[k], b[k], A[k]))
-        forward += activation(work.hidden if k < last else work.output, A[k])
+        forward += activation_calls(work.hidden if k < last else work.output, A[k])
     if work.output == "sigmoid":
-        backward += times_derivative("sigmoid", A[last], delta[last])
+        backward += derivative_calls("sigmoid", A[last], delta[last])
     for k in range(last, -1, -1):
         if work.bias:
             backward.append(partial(np.dot, ones, delta[k], db[k]))
         if k:
             backward.append(partial(np.dot, A[k - 1].T, delta[k], dW[k]))
             backward.append(partial(np.dot, delta[k], W[k].T, delta[k - 1]))
-            backward += times_derivative(work.hidden, A[k - 1], delta[k - 1])
+            backward += derivative_calls(work.hidden, A[k - 1], delta[k - 1])
 
     dot, subtract = np.dot, np.subtract
-    W0, A0, P, first, end, dW0 = W[0], A[0], A[last], delta[0], delta[last], dW[0]
+    W0, A0, P, first_delta, last_delta, dW0 = W[0], A[0], A[last], delta[0], delta[last], dW[0]
 
     def run(X, XT, Y):
         dot(X, W0, A0)
         for operation in forward:
             operation()
-        subtract(P, Y, end)
+        subtract(P, Y, last_delta)
         for operation in backward:
             operation()
-        dot(XT, first, dW0)
+        dot(XT, first_delta, dW0)
 
     return run
 
 
-def scale(work, m):
-    """The constant factor of the loss's gradient: applied to the few parameters, not to the many deltas."""
+def gradient_factor(work, m):
+    """Return the constant factor of the gradient; multiplying the parameters by it is cheaper than the deltas."""
     return {"sse": 2.0, "mse": 2.0 / (m * work.sizes[-1]), "cross_entropy": 1.0 / m}[work.loss]
 
 
-def sgd(work, params, grads, m):
-    rate = np.array(work.lr * scale(work, m), work.dtype)
+def create_sgd(work, params, grads, m):
+    """Return a function that updates the parameters by plain gradient descent."""
+    rate = np.array(work.lr * gradient_factor(work, m), work.dtype)
 
     def update():
         np.multiply(grads, rate, grads)
@@ -119,11 +120,12 @@ def sgd(work, params, grads, m):
     return update
 
 
-def adam(work, params, grads, m, beta1=0.9, beta2=0.999, eps=1e-8):
+def create_adam(work, params, grads, m, beta1=0.9, beta2=0.999, eps=1e-8):
+    """Return a function that updates the parameters by Adam."""
     if work.batch is not None:
-        raise Unsupported("its moments are written for one size of batch")
+        raise UnsupportedWork("Adam in NumPy is implemented only for a single batch size")
     first, second, s = (np.zeros_like(params) for _ in range(3))
-    t, factor = 0, scale(work, m)
+    t, factor = 0, gradient_factor(work, m)
 
     def update():
         nonlocal t
@@ -145,21 +147,22 @@ def adam(work, params, grads, m, beta1=0.9, beta2=0.999, eps=1e-8):
     return update
 
 
-OPTIMIZERS = {"sgd": sgd, "adam": adam}
+OPTIMIZERS = {"sgd": create_sgd, "adam": create_adam}
 
 
 def in_place(work, threads):
+    """Return `run`, which executes the recorded NumPy calls."""
     if not work.training:
-        return repeat(one_row(work), work)
-    if work.calls:
-        return Calls(work, threads, partial(stepper, work))
-    params, grads = flat(work), flat(work)
+        return repeat_predict(create_predict(work), work)
+    if work.single_steps:
+        return SingleSteps(work, threads, partial(create_step, work))
+    params, grads = parameter_vector(work), parameter_vector(work)
     initial = params[0].copy()
     optimizer = OPTIMIZERS[work.optimizer]
     batch = work.batch or work.rows
     X, Y = (work.X, work.Y) if work.batch is None else (np.empty_like(work.X), np.empty_like(work.Y))
     batches = [(X[i : i + batch], X[i : i + batch].T, Y[i : i + batch]) for i in range(0, work.rows, batch)]
-    gradients = {m: gradient(work, params, grads, m) for m in {len(Y) for _, _, Y in batches}}
+    gradients = {m: create_backpropagation(work, params, grads, m) for m in {len(Y) for _, _, Y in batches}}
     rng = np.random.default_rng(0)
     source_X, source_Y = work.X, work.Y
 
@@ -173,27 +176,29 @@ def in_place(work, threads):
                 order = rng.permutation(work.rows)
                 np.take(source_X, order, 0, X, "clip")
                 np.take(source_Y, order, 0, Y, "clip")
-            for X_batch, XT_batch, Y_batch, back, update in steps:
-                back(X_batch, XT_batch, Y_batch)
+            for X_batch, XT_batch, Y_batch, backpropagate, update in steps:
+                backpropagate(X_batch, XT_batch, Y_batch)
                 update()
         return perf_counter() - start, list(zip(params[1], params[2], strict=True))
 
     return run
 
 
-def stepper(work):
-    params, grads = flat(work), flat(work)
-    back = gradient(work, params, grads, work.rows)
+def create_step(work):
+    """Return a function that trains a step on X and Y, and a function that returns the weights."""
+    params, grads = parameter_vector(work), parameter_vector(work)
+    backpropagate = create_backpropagation(work, params, grads, work.rows)
     update = OPTIMIZERS[work.optimizer](work, params[0], grads[0], work.rows)
 
     def step(X, Y):
-        back(X, X.T, Y)
+        backpropagate(X, X.T, Y)
         update()
 
     return step, lambda: list(zip(params[1], params[2], strict=True))
 
 
-def one_row(work):
+def create_predict(work):
+    """Return a function that predicts one row with a network of two layers."""
     (W1, b1), (W2, b2) = work.weights
     dot, add, maximum = np.dot, np.add, np.maximum
     hidden, zero = np.empty((1, work.sizes[1]), work.dtype), np.zeros((), work.dtype)
@@ -208,4 +213,4 @@ def one_row(work):
     return predict
 
 
-WAYS = {"in place": in_place}
+VARIANTS = {"in place": in_place}

@@ -1,4 +1,4 @@
-"""scikit-learn: MLPClassifier and MLPRegressor, their own fit and predict."""
+"""scikit-learn: `fit` and `predict` of MLPClassifier and MLPRegressor."""
 
 from time import perf_counter
 from warnings import filterwarnings
@@ -7,26 +7,27 @@ import sklearn
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 
-from . import Unsupported, repeat
+from . import UnsupportedWork, repeat_predict
 
 VERSION = f"scikit-learn {sklearn.__version__}"
 
 filterwarnings("ignore", category=ConvergenceWarning)
 
 
-def estimator(work):
-    kind = {"cross_entropy": MLPClassifier, "mse": MLPRegressor}.get(work.loss)
-    if kind is None or not work.bias:
-        raise Unsupported("it has neither this loss with a sigmoid output nor networks without bias")
-    start = iter(work.weights)
+def create_estimator(work):
+    """Return an estimator that begins with the initial weights of a work."""
+    base = {"cross_entropy": MLPClassifier, "mse": MLPRegressor}.get(work.loss)
+    if base is None or not work.bias:
+        raise UnsupportedWork("scikit-learn's networks have cross-entropy or mean squared error, and always biases")
+    initial_weights = iter(work.weights)
 
-    class Estimator(kind):
-        def _init_coef(self, fan_in, fan_out, dtype):  # the only door for initial weights
-            W, b = next(start)
+    class Estimator(base):
+        def _init_coef(self, fan_in, fan_out, dtype):  # scikit-learn has no public way to set initial weights
+            W, b = next(initial_weights)
             return W.copy(), b.copy()
 
-    # Its squared error is half a sum over the outputs: the gradient of the mean is that times 2 / n_out.
-    factor = 2 / work.sizes[-1] if kind is MLPRegressor and work.optimizer == "sgd" else 1
+    # scikit-learn's loss is half the sum over the outputs, so its gradient is n_out / 2 times that of the mean.
+    factor = 2 / work.sizes[-1] if base is MLPRegressor and work.optimizer == "sgd" else 1
     return Estimator(
         hidden_layer_sizes=work.sizes[1:-1], activation=work.hidden, solver=work.optimizer, alpha=0,
         momentum=0, nesterovs_momentum=False, learning_rate_init=work.lr * factor,
@@ -36,11 +37,12 @@ def estimator(work):
 
 
 def fit(work, threads):
+    """Return `run`, which calls `fit` once, or `predict` many times if the work is prediction."""
     if not work.training:
-        return repeat(fitted(work).predict, work)
+        return repeat_predict(fit_initial_weights(work).predict, work)
 
     def run():
-        model = estimator(work)
+        model = create_estimator(work)
         start = perf_counter()
         model.fit(work.X, work.y)
         return perf_counter() - start, list(zip(model.coefs_, model.intercepts_, strict=True))
@@ -48,10 +50,10 @@ def fit(work, threads):
     return run
 
 
-def fitted(work):
-    """An estimator with exactly `work.weights`: one step of fit with a rate of 0."""
-    model = estimator(work).set_params(max_iter=1, learning_rate_init=1e-30, batch_size="auto")
+def fit_initial_weights(work):
+    """Return an estimator with the weights `work.weights`, fitted with a learning rate that changes nothing."""
+    model = create_estimator(work).set_params(max_iter=1, learning_rate_init=1e-30, batch_size="auto")
     return model.fit(work.X, work.y)
 
 
-WAYS = {"fit": fit}
+VARIANTS = {"fit": fit}
