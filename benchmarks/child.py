@@ -28,12 +28,12 @@ class Server:
     def prepare(self, key, variant):
         """Prepare a variant and perform a first run; return the seconds of both, including compilation."""
         if self.work is None or self.work.key != key:
-            self.work, self.runs, self.results = replace(WORKS[key]), {}, {}  # the data of a copy are freed with it
+            self.work, self.runs, self.results = replace(WORKS[key]), {}, {}  # the copy caches the data
         if self.work.has_images and not getattr(self.peer, "SUPPORTS_IMAGES", False):
             raise UnsupportedWork("the peer has no convolutions")
         if self.work.single_steps and not getattr(self.peer, "SUPPORTS_SINGLE_STEPS", False):
             raise UnsupportedWork("the peer has no single training steps")
-        _ = self.work.data, self.work.weights  # created here, so that their time is not counted
+        _ = self.work.data, self.work.weights  # create data and weights before the timer starts
         start = perf_counter()
         self.runs[variant] = self.peer.VARIANTS[variant](self.work, self.threads)
         self.runs[variant]()

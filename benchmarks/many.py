@@ -189,7 +189,7 @@ def joblib_processes(row):
 
     X, y = row.data()
     pool = Parallel(n_jobs=CORES)
-    pool(delayed(abs)(1) for _ in range(2 * CORES))  # starts the processes
+    pool(delayed(abs)(1) for _ in range(2 * CORES))  # starts the worker processes before the measurement
 
     def prepare():
         networks = row.networks()
@@ -240,7 +240,7 @@ def jax_vmap(row):
         for l in range(len(row.sizes) - 1)
     ]
     keys = jax.random.split(jax.random.key(0), row.count)
-    jax.block_until_ready(train(start, keys))  # compiles
+    jax.block_until_ready(train(start, keys))  # the first call compiles the function
 
     def prepare():
         return lambda: jax.block_until_ready(train(start, keys))
@@ -410,7 +410,7 @@ def main() -> int:
     args = parser.parse_args()
     root = Path(__file__).resolve().parents[1]
     sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() != root] + [str(root)]
-    os.environ["PYTHONPATH"] = os.pathsep.join(entry for entry in sys.path if entry)  # for child processes
+    os.environ["PYTHONPATH"] = os.pathsep.join(entry for entry in sys.path if entry)  # child processes inherit it
     warnings.simplefilter("ignore")
     for key in args.rows.split(","):
         row = ROWS[key]

@@ -78,7 +78,7 @@ def fastest(candidates):
 
 
 def format_number(value):
-    """Return a number with three significant digits, or more before the decimal point."""
+    """Return a number with three significant digits, or without decimals if it is 1000 or more."""
     return f"{value:.0f}" if value >= 1000 else f"{value:.3g}"
 
 

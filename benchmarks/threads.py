@@ -83,7 +83,7 @@ def standard_error(times):
 
 
 def serve(key, threads, seconds):
-    """Measure a work and print its mean time, for each line of the standard input; the main function of a child."""
+    """Measure a work and print its mean time for each line on the standard input; child processes run this function."""
     run = create_estimator_run(threads) if key == ESTIMATOR else fit(WORKS[key], threads)
     run()
     for _ in sys.stdin:
@@ -92,7 +92,7 @@ def serve(key, threads, seconds):
 
 @contextmanager
 def start_child(key, threads, seconds, popen_options):
-    """Start a process that calls `serve`; the context is a function that requests a measurement and returns it."""
+    """Start a process that calls `serve`, and yield a function that requests a measurement and returns its seconds."""
     command = [sys.executable, "-P", "-m", "benchmarks.threads", "--serve", key, str(threads or 0), str(seconds)]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), str(ROOT)]))}
     with subprocess.Popen(
@@ -124,7 +124,7 @@ def measure(key, rounds, seconds, popen_options):
 
 @contextmanager
 def busy_processes(count):
-    """Run processes that use the processors without a pause; the context has no options for the measured process."""
+    """Run processes that use the processors without a pause, and yield no options of Popen for the measured process."""
     busy = [subprocess.Popen(BUSY_COMMAND) for _ in range(count)]
     try:
         yield {}
@@ -136,13 +136,13 @@ def busy_processes(count):
 
 @contextmanager
 def one_processor():
-    """Give the options of Popen that restrict the measured process to one processor."""
+    """Yield the options of Popen that restrict the measured process to one processor."""
     yield {"preexec_fn": lambda: os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})}
 
 
 @contextmanager
 def half_processor():
-    """Create a control group with half of a processor, and give the options of Popen that move a process into it.
+    """Create a control group with half of a processor, and yield the options of Popen that move a process into it.
 
     Raises
     ------

@@ -255,7 +255,8 @@ class Work:
         """Return the loss over all rows for the result of a run: trained weights, or the predictions for row 0."""
         if not self.training:
             return self._loss(np.asarray(result, float).reshape(1, -1), self.y[:1])
-        block_rows = max(1, 2_000_000 // max(prod(placed.output_shape) for placed in self.stack))  # limits the memory
+        # The outputs are computed in blocks of rows with at most two million numbers, to limit the memory.
+        block_rows = max(1, 2_000_000 // max(prod(placed.output_shape) for placed in self.stack))
         starts = range(0, self.rows, block_rows)
         outputs = [self._outputs(self.X[i : i + block_rows].astype(float), result) for i in starts]
         return self._loss(np.concatenate(outputs), self.y)
@@ -314,7 +315,7 @@ _ACTIVATIONS = {
     "identity": lambda Z: Z,
 }
 
-# Layers of networks, and settings that several works share.
+# Layers, settings and goals that several works share.
 _MNIST = (784, 128, 10)
 _CLASSIFICATION = ("relu", "softmax", "cross_entropy")
 _LENET = ((28, 28, 1), Conv(6, 5), MaxPool(2), Conv(16, 5), MaxPool(2), 120, 84, 10)

@@ -16,7 +16,7 @@ import numpy as np
 
 from . import channels_first, channels_last
 
-_folder = tempfile.TemporaryDirectory(prefix="nnc-bench-")  # removed when the process ends
+_folder = tempfile.TemporaryDirectory(prefix="nnc-bench-")  # compiled files; removed when the process ends
 
 
 def build(name, sources, flags=(), include=".", system=None):

@@ -23,7 +23,7 @@ def unpack(vector, n_in, n_out):
 
 
 def full_batch(work, threads):
-    """Return `run`, which trains with all rows in each step."""
+    """Return the function `run`, which trains with all rows in each step."""
     if work.loss != "sse" or work.batch is not None or not work.training:
         raise UnsupportedWork("FANN is used only for full batches with sigmoid and squared error")
     # FANN's loss is half of `sse`.

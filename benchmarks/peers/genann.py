@@ -23,7 +23,7 @@ def unpack(vector, n_in, n_out):
 
 
 def row_by_row(work, threads):
-    """Return `run`, which trains with one row in each step."""
+    """Return the function `run`, which trains with one row in each step."""
     if work.loss != "sse" or work.dtype != "float64" or not work.training:
         raise UnsupportedWork("genann has only sigmoid, squared error and double precision")
     # genann's loss is half of `sse`.

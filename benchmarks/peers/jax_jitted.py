@@ -129,7 +129,7 @@ def create_train_by_epoch(work, step):
             donate_argnums=0,
         )
     epoch = jax.jit(create_epoch(work, step), donate_argnums=0)
-    rng = np.random.default_rng(0)  # JAX's own permutation takes ten times as long
+    rng = np.random.default_rng(0)  # permutations of JAX take ten times as long
 
     def train(state, X, Y):
         for _ in range(work.epochs):
@@ -155,7 +155,7 @@ def create_train_by_step(work, step):
 
 
 def single_steps(work, threads):
-    """Return `run`, which calls the compiled step for each step and waits for its result."""
+    """Return the function `run`, which calls the compiled step for each step and waits for its result."""
     create_state, step = create_step(work, work.weights, None)
     jitted_step = jax.jit(step, donate_argnums=0)
 
@@ -178,7 +178,7 @@ def layer_weights(work, state):
 
 
 def jitted(work, threads, layout=None, create_train=create_train_by_epoch):
-    """Return `run`, which trains with compiled code in a layout of images, or without one for dense networks."""
+    """Return the function `run`, which trains with compiled code; `layout` is None for dense networks."""
     if work.has_images != (layout is not None):
         raise UnsupportedWork("variants with a layout train only images, and the others only dense networks")
     if not work.training:

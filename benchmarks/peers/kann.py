@@ -46,7 +46,7 @@ def layer_numbers(layer):
 
 
 def mini_batch(work, threads, library):
-    """Return `run`, which trains in mini-batches."""
+    """Return the function `run`, which trains in mini-batches."""
     if work.loss != "cross_entropy" or work.optimizer != "sgd":
         raise UnsupportedWork("KANN is used only with cross-entropy and gradient descent")
     height, width, channels = work.shape if work.has_images else (0, 0, *work.shape)

@@ -44,7 +44,7 @@ def layer_weights(net):
 
 
 def train_step(work, threads):
-    """Return `run`, which calls `train_step` for each step."""
+    """Return the function `run`, which calls `train_step` for each step."""
     if not work.single_steps:
         raise UnsupportedWork("train_step is used only for works with single steps")
 
@@ -57,7 +57,7 @@ def train_step(work, threads):
 
 
 def fit(work, threads):
-    """Return `run`, which calls `fit` once, or `predict` many times if the work is prediction."""
+    """Return the function `run`, which calls `fit` once, or `predict` many times if the work is prediction."""
     if work.single_steps:
         raise UnsupportedWork("fit performs all steps in one call")
     if not work.training:

@@ -151,7 +151,7 @@ OPTIMIZERS = {"sgd": create_sgd, "adam": create_adam}
 
 
 def in_place(work, threads):
-    """Return `run`, which executes the recorded NumPy calls."""
+    """Return the function `run`, which executes the recorded NumPy calls."""
     if not work.training:
         return repeat_predict(create_predict(work), work)
     if work.single_steps:

@@ -121,7 +121,7 @@ def create_optimizer(work, params):
 
 
 def eager(work, threads, layout=torch.contiguous_format):
-    """Return `run`, which trains in eager mode."""
+    """Return the function `run`, which trains in eager mode."""
     forward, loss = create_forward(work), LOSSES[work.loss]
     if not work.training:
         return repeat_predict(create_predict(forward, initial_parameters(work, requires_grad=False)), work)
@@ -141,7 +141,7 @@ def eager(work, threads, layout=torch.contiguous_format):
 
 
 def compiled(work, threads, layout=torch.contiguous_format):
-    """Return `run`, which trains with a compiled graph.
+    """Return the function `run`, which trains with a compiled graph.
 
     The graph contains loss and gradients, without autograd's recording. Plain gradient descent is part of the graph;
     Adam is called in eager mode.

@@ -37,7 +37,7 @@ def create_estimator(work):
 
 
 def fit(work, threads):
-    """Return `run`, which calls `fit` once, or `predict` many times if the work is prediction."""
+    """Return the function `run`, which calls `fit` once, or `predict` many times if the work is prediction."""
     if not work.training:
         return repeat_predict(fit_initial_weights(work).predict, work)
 
