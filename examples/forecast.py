@@ -11,7 +11,7 @@ from picture import save_picture
 
 from nnc import OnlineRegressor
 
-DAY, WEEK = 24, 168  # hours
+DAY, WEEK = 24, 168  # length of a day and of a week in hours
 HOURS, CHANGE = 26 * WEEK, 13 * WEEK  # length of the series, and the hour at which mornings change
 WARM_UP = 4 * WEEK  # hours at the beginning that the errors do not include
 

@@ -3,7 +3,7 @@
 from array import array
 from time import perf_counter
 
-MAX_BAR_LENGTH = 40  # characters
+MAX_BAR_LENGTH = 40  # length of the longest bar in characters
 MIN_FRACTION = 0.001  # bins with a smaller fraction of the calls are merged into one line
 
 

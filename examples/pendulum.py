@@ -12,10 +12,10 @@ from picture import save_picture
 
 from nnc import NeuralNetwork
 
-GRAVITY, DT = 10.0, 0.05  # m/s^2, s; the pendulum has 1 m and 1 kg
-MAX_TORQUE, MAX_VELOCITY = 2.0, 8.0  # N m, rad/s; lifting the pendulum without swinging needs 5 N m
+GRAVITY, DT = 10.0, 0.05  # in m/s^2 and s; the pendulum has a length of 1 m and a mass of 1 kg
+MAX_TORQUE, MAX_VELOCITY = 2.0, 8.0  # in N m and rad/s; lifting the pendulum without swinging needs 5 N m
 HORIZON_STEPS, RANDOM_PLANS, MAX_IMPROVEMENTS = 40, 32, 4
-STATE_WEIGHTS, TORQUE_WEIGHT = np.array([1.0, 0.1]), 0.001  # of squared angle, velocity and torque in the cost
+STATE_WEIGHTS, TORQUE_WEIGHT = np.array([1.0, 0.1]), 0.001  # weights of the squares in the cost
 STEP_SIZES = np.array([1.0, 0.5, 0.2, 0.05])  # fractions of an improvement that are tried
 CHANGE_SCALE = np.array([0.4, 1.2])  # typical change of angle and velocity in a step; scales the targets to about 1
 
