@@ -410,7 +410,8 @@ def main() -> int:
     args = parser.parse_args()
     root = Path(__file__).resolve().parents[1]
     sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() != root] + [str(root)]
-    os.environ["PYTHONPATH"] = os.pathsep.join(entry for entry in sys.path if entry)  # child processes inherit it
+    # Child processes inherit the import path by this environment variable.
+    os.environ["PYTHONPATH"] = os.pathsep.join(entry for entry in sys.path if entry)
     warnings.simplefilter("ignore")
     for key in args.rows.split(","):
         row = ROWS[key]

@@ -219,7 +219,7 @@ class Work:
         y = scores.argmax(axis=1) if self.loss == "cross_entropy" else np.tanh(scores).astype(self.dtype)
         if self.has_images:  # add a pattern of each class that is wider than one pixel, for the convolutions
             X += 0.3 * np.repeat(rng.standard_normal((n_out, n_in // 7)), 7, axis=1)[y]
-        X *= min(1.0, 8.0 / np.sqrt(n_in))  # limit the norm of rows to that of MNIST, for the same learning rate
+        X *= min(1.0, 8.0 / np.sqrt(n_in))  # scale rows with many inputs to the norm of MNIST images
         return X.astype(self.dtype).reshape(self.rows, *self.shape), y
 
     @property
