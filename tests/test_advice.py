@@ -413,7 +413,7 @@ def test_overfitting_warns(n_validation):
 
 @pytest.mark.parametrize("optimizer", ["adam", "lbfgs"])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_overfitting_message_has_the_losses_of_the_history(optimizer, dtype):
+def test_overfitting_message_states_losses_of_history(optimizer, dtype):
     options = (
         overfitting_options() if optimizer == "adam" else overfitting_options(optimizer="lbfgs", lr=None, epochs=60)
     )

@@ -65,9 +65,9 @@ def test_step_from_gradient_has_bits_of_train_step(name, dtype):
     other = net.copy()
     X, y = random_data(net)
     for number in range(6):
-        named = {"optimizer": OPTIMIZERS[name], "lr": 0.01} if number == 0 else {}
-        net.train_step(X, y, **named)
-        other.apply_gradients(other.gradients(X, y), **named)
+        arguments = {"optimizer": OPTIMIZERS[name], "lr": 0.01} if number == 0 else {}
+        net.train_step(X, y, **arguments)
+        other.apply_gradients(other.gradients(X, y), **arguments)
         assert have_same_params(net, other)
     net.train_step(X, y)  # this step shows that moments and counters are equal, too
     other.train_step(X, y)

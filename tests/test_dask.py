@@ -142,12 +142,11 @@ def test_each_worker_receives_data_once_also_after_restart(tmp_path):
 
         from nnc._parallel.source import Source
 
-        sources = [thing for thing in gc.get_objects() if type(thing) is Source]
+        sources = [item for item in gc.get_objects() if type(item) is Source]
         pages = int(Path("/proc/self/statm").read_text().split()[1]) if os.path.exists("/proc/self/statm") else 0
+        n_conversions = sum(len(source._converted) for source in sources)
         with open(reports / str(os.getpid()), "a") as file:
-            file.write(
-                f"{len(sources)} {sum(len(one._converted) for one in sources)} {pages * os.sysconf('SC_PAGE_SIZE')}\n"
-            )
+            file.write(f"{len(sources)} {n_conversions} {pages * os.sysconf('SC_PAGE_SIZE')}\n")
         deadline = time.monotonic() + 30
         while len(os.listdir(reports)) < 3 and time.monotonic() < deadline:  # wait until the new worker has a task, too
             time.sleep(0.01)

@@ -459,11 +459,13 @@ def test_fit_many_scales_bytes_of_array_protocol_as_pixels():
             return self.array
 
     images = Table(rng.integers(0, 256, (20, 4, 4, 1)).astype(np.uint8))
-    single, many = (NeuralNetwork([nnc.layers.Input(4, 4, 1), 2], loss="cross_entropy", seed=0) for _ in range(2))
-    single.fit(images, np.arange(20) % 2, epochs=2)
-    nnc.fit_many([many], images, np.arange(20) % 2, epochs=2)
-    assert many.converter.scaler_X == nnc.Pixels()
-    assert (single.params == many.params).all()
+    trained_by_fit, trained_by_fit_many = (
+        NeuralNetwork([nnc.layers.Input(4, 4, 1), 2], loss="cross_entropy", seed=0) for _ in range(2)
+    )
+    trained_by_fit.fit(images, np.arange(20) % 2, epochs=2)
+    nnc.fit_many([trained_by_fit_many], images, np.arange(20) % 2, epochs=2)
+    assert trained_by_fit_many.converter.scaler_X == nnc.Pixels()
+    assert (trained_by_fit.params == trained_by_fit_many.params).all()
 
 
 def test_step_with_given_optimizer_ends_automatic_settings():

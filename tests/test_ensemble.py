@@ -162,10 +162,10 @@ def test_most_probable_class_replaces_empty_set(classification):
     names = classification.predict_classes(rows[:100])  # the most probable class is always correct
     sets = classification.conformal(rows[:100], names, 0.5)
     assert sets.threshold > 0.5
-    plain, filled = sets.predict_set(rows, allow_empty=True), sets.predict_set(rows)
-    empty = ~plain.any(axis=1)
+    with_empty_sets, filled = sets.predict_set(rows, allow_empty=True), sets.predict_set(rows)
+    empty = ~with_empty_sets.any(axis=1)
     assert 50 < empty.sum() < 250
-    assert np.array_equal(filled[~empty], plain[~empty])
+    assert np.array_equal(filled[~empty], with_empty_sets[~empty])
     assert np.array_equal(
         filled[empty], np.eye(3, dtype=bool)[classification.predict_proba(rows)[empty].argmax(axis=1)]
     )
@@ -403,7 +403,7 @@ def test_score_computes_requested_metric(regression, classification, binary):
     assert single.score(X, Y, metric="mape") == pytest.approx(regression.networks[0].score(X, Y, metric="mape"))
     with pytest.raises(ValueError, match="metric: 'auc' is for losses of classes, and 'mse' is one of numbers"):
         regression.score(X, Y, metric="auc")
-    broken = nnc.Ensemble([regression.networks[0].copy(), regression.networks[1]])
-    broken.networks[0].weights[0][:] = np.nan
+    nonfinite = nnc.Ensemble([regression.networks[0].copy(), regression.networks[1]])
+    nonfinite.networks[0].weights[0][:] = np.nan
     with pytest.raises(ValueError, match=r"must be finite, got nan in W\[0, 0\]"):
-        broken.score(X, Y)
+        nonfinite.score(X, Y)

@@ -90,25 +90,25 @@ def test_missing_label_in_list_of_texts_is_rejected(missing):
 # ------------------------------------------------------------------------------------------------- exact labels
 
 
-@pytest.mark.parametrize("kind", [list, np.array, lambda y: np.array(y, object)])
+@pytest.mark.parametrize("container", [list, np.array, lambda y: np.array(y, object)])
 @pytest.mark.parametrize("pair", [[2**63 + 1, 2**63 + 2], [2**60, 2**60 + 1], [-(2**63), 2**63 - 1], [-(2.0**60), 0.5]])
-def test_large_labels_are_represented_exactly(pair, kind):
-    net, y = classifier(), kind(pair * 20)
+def test_large_labels_are_represented_exactly(pair, container):
+    net, y = classifier(), container(pair * 20)
     net.fit(X, y, epochs=1, lr=0.001)
     assert net.classes.tolist() == sorted(pair)
-    again = nnc.from_json(net.to_json())
-    assert again.classes.dtype == net.classes.dtype
-    assert again.classes.tolist() == sorted(pair)
-    assert again.score(X, y) == net.score(X, y)
-    assert set(again.predict_classes(X).tolist()) <= set(pair)
+    loaded = nnc.from_json(net.to_json())
+    assert loaded.classes.dtype == net.classes.dtype
+    assert loaded.classes.tolist() == sorted(pair)
+    assert loaded.score(X, y) == net.score(X, y)
+    assert set(loaded.predict_classes(X).tolist()) <= set(pair)
 
 
 def test_list_of_small_and_large_unsigned_labels_is_exact():
     """NumPy converts a list of a small integer and one above 2**63 to an array of floats, which is not exact."""
     net = classifier()
     net.fit(X, [3, 2**63 + 1] * 20, epochs=1, lr=0.001)
-    again = nnc.from_json(net.to_json())
-    assert net.classes.tolist() == again.classes.tolist() == [3, 2**63 + 1]
+    loaded = nnc.from_json(net.to_json())
+    assert net.classes.tolist() == loaded.classes.tolist() == [3, 2**63 + 1]
 
 
 def test_large_labels_are_distinguished_from_adjacent_numbers():
@@ -134,16 +134,16 @@ def test_labels_without_common_exact_type_are_rejected(pair):
         classifier().fit(X, pair * 20, epochs=1, lr=0.001)
 
 
-@pytest.mark.parametrize("kind", [list, lambda y: np.array(y, object)])
-def test_labels_that_numpy_would_merge_are_rejected(kind):
+@pytest.mark.parametrize("container", [list, lambda y: np.array(y, object)])
+def test_labels_that_numpy_would_merge_are_rejected(container):
     for pair in (["a", "a\0"], [b"a", b"a\0"]):
         with pytest.raises(ValueError, match=r"y must have labels that do not end in a NUL character, got .* in row 1"):
-            classifier().fit(X, kind(pair * 20), epochs=1, lr=0.001)
+            classifier().fit(X, container(pair * 20), epochs=1, lr=0.001)
     for pair in (["3", 3], ["a", 1.5], ["a", b"a"], ["True", True]):
         with pytest.raises(TypeError, match=r"y must have labels of one type, got .* in row 1 and "):
-            classifier().fit(X, kind(pair * 20), epochs=1, lr=0.001)
+            classifier().fit(X, container(pair * 20), epochs=1, lr=0.001)
     net = classifier()
-    net.fit(X, kind(["a", "\0a"] * 20), epochs=1, lr=0.001)
+    net.fit(X, container(["a", "\0a"] * 20), epochs=1, lr=0.001)
     assert net.classes.tolist() == ["\0a", "a"]
 
 
@@ -480,8 +480,8 @@ def test_copies_and_files_preserve_feature_names(tmp_path, frame):
     from nnc import reference
 
     # The reference implementation does not support frames.
-    plain = reference.NeuralNetwork.load(tmp_path / "net.json")
-    assert plain.predict(X[:1].tolist())[0] == pytest.approx(net.predict(X[:1])[0])
+    reference_net = reference.NeuralNetwork.load(tmp_path / "net.json")
+    assert reference_net.predict(X[:1].tolist())[0] == pytest.approx(net.predict(X[:1])[0])
 
 
 def test_arrays_without_names_are_used_in_given_order(pd, frame):

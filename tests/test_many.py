@@ -369,10 +369,10 @@ def test_fit_many_rejects_invalid_networks():
         nnc.fit_many(network, X, Y, epochs=1)
     with pytest.raises(ValueError, match=r"X must have 2 columns"):
         nnc.fit_many([network, NeuralNetwork([2, 1])], X, Y, epochs=1, lr=0.001)
-    broken = NeuralNetwork([3, 1])
-    broken.weights[0][0, 0] = np.nan
+    nonfinite = NeuralNetwork([3, 1])
+    nonfinite.weights[0][0, 0] = np.nan
     with pytest.raises(ValueError, match="must be finite"):
-        nnc.fit_many([network, broken], X, Y, epochs=1, lr=0.001)
+        nnc.fit_many([network, nonfinite], X, Y, epochs=1, lr=0.001)
     assert network.state is None
 
 

@@ -87,8 +87,8 @@ SIZES_MESSAGE = (
 @pytest.mark.parametrize(
     ("sizes", "message"),
     [
-        (bad, SIZES_MESSAGE + repr(bad))
-        for bad in ([3], [], 5, None, "34", [3, 0, 1], [3, -1], [3.0, 1], [True, 1], [[3], 1])
+        (layers, SIZES_MESSAGE + repr(layers))
+        for layers in ([3], [], 5, None, "34", [3, 0, 1], [3, -1], [3.0, 1], [True, 1], [[3], 1])
     ]
     + [([3, 2**31], "layers must describe a network that fits into memory, got [3, 2147483648]")],
 )
@@ -223,8 +223,8 @@ def test_initial_weights_have_expected_distribution(init, mean, deviation, large
 @pytest.mark.parametrize("activation", HIDDEN)
 def test_default_initialization_follows_activation(activation):
     named_init = ROWS[activation].init
-    default, named = (NeuralNetwork([3, 4], output=activation, init=init, seed=1) for init in (None, named_init))
-    assert np.array_equal(default.params, named.params)
+    default, explicit = (NeuralNetwork([3, 4], output=activation, init=init, seed=1) for init in (None, named_init))
+    assert np.array_equal(default.params, explicit.params)
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
@@ -236,8 +236,8 @@ def test_init_copies_given_weights(dtype):
     assert not any(b.any() for b in net.biases)
     net.weights[0][0, 0] = 7
     assert W[0][0, 0] == 0, "init must be copied"
-    again = NeuralNetwork([3, 4, 1], init=net.weights, dtype=dtype)
-    assert np.array_equal(again.params, net.params)
+    second_net = NeuralNetwork([3, 4, 1], init=net.weights, dtype=dtype)
+    assert np.array_equal(second_net.params, net.params)
 
 
 # ------------------------------------------------------------------------------ weights, biases, params
@@ -555,9 +555,9 @@ def build_targets(net):
 def test_repr_can_be_evaluated_to_equal_network(arguments):
     net = NeuralNetwork(**arguments)
     assert "\n" not in repr(net)
-    again = eval(repr(net))
-    assert repr(again) == repr(net)
-    assert are_identical(again, net)
+    evaluated = eval(repr(net))
+    assert repr(evaluated) == repr(net)
+    assert are_identical(evaluated, net)
 
 
 def test_repr_shows_all_arguments():
@@ -595,7 +595,7 @@ def test_copies_are_equal_independent_and_train_alike(arguments, method):
     assert are_identical(twin, net)
 
 
-def test_copies_and_load_keep_subclass():
+def test_copies_and_load_preserve_subclass():
     class CustomNetwork(NeuralNetwork):
         pass
 
@@ -1128,9 +1128,9 @@ def test_loss_matches_its_definition(dtype):
 def test_gradients_are_independent_arrays(net):
     gradients = net.gradients(X4, Y4)
     assert [(dW.shape, db.shape) for dW, db in gradients] == [((3, 4), (4,)), ((4, 1), (1,))]
-    again = net.gradients(X4, Y4)
+    second_gradients = net.gradients(X4, Y4)
     gradients[0][0][...] = 0
-    assert again[0][0].all()
+    assert second_gradients[0][0].all()
     assert not np.shares_memory(gradients[0][0], net.weights[0])
 
 
