@@ -31,7 +31,7 @@ OPENINGS = re.compile(r"(What|That|Those|How|Of|The same|Where|Nothing|Whether)\
 
 
 def is_exempt(text: Text) -> bool:
-    """Return whether a text is exempt from the language rules, which holds for records of experiments."""
+    """Return whether a text is a record of experiments, to which the language rules do not apply."""
     return text.path.is_relative_to(ROOT / "docs" / "lab")
 
 

@@ -33,7 +33,7 @@ WARNINGS = {"warn", "warned", "warning"}
 
 
 class Text(NamedTuple):
-    """A text, its kind ("docstring", "comment", "message", "name" or "sentence"), its file and first line."""
+    """Text of a file, with its kind ("docstring", "comment", "message", "name" or "sentence") and first line."""
 
     kind: str
     path: Path

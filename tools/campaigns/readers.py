@@ -50,7 +50,7 @@ N_ROWS = 12
 
 
 class Model(NamedTuple):
-    """A model of another package.
+    """Model of another package with functions that read it and compute its outputs.
 
     Attributes
     ----------
