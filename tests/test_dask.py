@@ -151,7 +151,7 @@ def test_each_worker_receives_data_once_also_after_restart(tmp_path):
         while len(os.listdir(reports)) < 3 and time.monotonic() < deadline:  # wait until the new worker has a task, too
             time.sleep(0.01)
 
-    report_memory.every = 600  # call it four times in each fit of 2400 epochs
+    report_memory.every = 600  # the callback runs four times in 2400 epochs
     large = np.random.default_rng(0).normal(size=(50_000, 100))  # 40 MB of inputs
     target = large[:, :1]
     trained_locally, trained_on_cluster = (

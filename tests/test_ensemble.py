@@ -143,7 +143,7 @@ def test_conformal_sets_have_stated_coverage(classification, level):
 @pytest.mark.parametrize("level", [0.1, 0.6, 0.9])
 def test_sets_of_tied_probabilities_cover_calibration_rows(n_classes, level):
     rng = np.random.default_rng(n_classes)
-    P = np.repeat(rng.dirichlet(np.ones(n_classes), 8), 10, axis=0)  # 8 distinct rows, each 10 times
+    P = np.repeat(rng.dirichlet(np.ones(n_classes), 8), 10, axis=0)  # 8 rows of probabilities, each repeated 10 times
     P[:40] = 1 / n_classes  # in these rows, all classes are equally probable
     truth = rng.integers(0, n_classes, 80)
     sets = ConformalSets(lambda X: P, None, truth, level)

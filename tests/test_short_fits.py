@@ -143,10 +143,10 @@ def test_predict_writes_only_into_suitable_out(dtype):
             assert net.predict(A, out=out) is out
             assert np.array_equal(out, expected), name
     inputs_and_outputs = A.copy()
-    assert np.array_equal(net.predict(inputs_and_outputs, out=inputs_and_outputs), expected)  # out is X itself
+    assert np.array_equal(net.predict(inputs_and_outputs, out=inputs_and_outputs), expected)  # out may be X itself
     buffer = np.zeros((24, 2), dtype)
     buffer[:12] = A
-    net.predict(buffer[:12], out=buffer[6:18])  # out overlaps X
+    net.predict(buffer[:12], out=buffer[6:18])  # out may overlap X
     assert np.array_equal(buffer[6:18], expected)
     for unsuitable in (
         np.zeros((11, 2), dtype),
