@@ -1,4 +1,4 @@
-"""What goes in: memory maps, batches, labels of every kind, raw numbers that the network scales; what is refused."""
+"""Tests of the arguments of `fit`: number types, memory maps, batches, labels, scaling and invalid arguments."""
 
 import subprocess
 import sys
@@ -20,7 +20,8 @@ def regressor(**settings):
     return NeuralNetwork([3, 8, 2], **{"activation": "tanh", "loss": "mse", "seed": 1, **settings})
 
 
-def on_disk(path, array, dtype):
+def write_memmap(path, array, dtype):
+    """Write an array to a file and return it as a read-only memory map."""
     memmap = np.memmap(path, dtype=dtype, mode="w+", shape=array.shape)
     memmap[...] = array
     memmap.flush()
@@ -31,67 +32,68 @@ def on_disk(path, array, dtype):
 
 
 @pytest.mark.parametrize(
-    "kind", [np.float16, np.float32, np.float64, np.longdouble, np.int8, np.uint64, np.bool_, list]
+    "number_type", [np.float16, np.float32, np.float64, np.longdouble, np.int8, np.uint64, np.bool_, list]
 )
-def test_kinds_of_numbers(kind):
-    whole = rng.integers(0, 2, (20, 3)), rng.integers(0, 2, (20, 2))
-    given = [array.tolist() if kind is list else array.astype(kind) for array in whole]
-    net, same = regressor(), regressor()
-    net.fit(*given, epochs=3, lr=0.001, validation=tuple(given))
-    same.fit(*[array.astype(float) for array in whole], epochs=3, lr=0.001)
-    assert np.array_equal(net.params, same.params)
+def test_number_type_of_data_does_not_change_result(number_type):
+    integers = rng.integers(0, 2, (20, 3)), rng.integers(0, 2, (20, 2))
+    converted = [array.tolist() if number_type is list else array.astype(number_type) for array in integers]
+    net, reference = regressor(), regressor()
+    net.fit(*converted, epochs=3, lr=0.001, validation=tuple(converted))
+    reference.fit(*[array.astype(float) for array in integers], epochs=3, lr=0.001)
+    assert np.array_equal(net.params, reference.params)
 
 
 # ----------------------------------------------------------------------------------------- memory maps
 
 
-def test_memory_map_of_the_dtype_is_read_in_place(tmp_path, monkeypatch):
+def test_memory_map_with_dtype_of_network_is_read_without_copy(tmp_path, monkeypatch):
     """The core reads a memory map of the network's dtype without a copy of it or of its batches."""
-    memmap = on_disk(tmp_path / "X", X, np.float32)
-    net, same = regressor(dtype="float32"), regressor(dtype="float32")
-    taken = []
+    memmap = write_memmap(tmp_path / "X", X, np.float32)
+    net, reference = regressor(dtype="float32"), regressor(dtype="float32")
+    received = []
     core = net.model.core
-    # Copies of single batches are visible neither in the result nor in the peak of memory.
+    # Copies of batches change neither the result nor the peak of memory. Therefore the core is replaced by one that
+    # records the arrays that it receives.
     monkeypatch.setattr(
         net.model,
         "core",
         SimpleNamespace(
-            Training=lambda *a, **k: taken.append(a[2]) or core.Training(*a, **k),
+            Training=lambda *a, **k: received.append(a[2]) or core.Training(*a, **k),
             find_not_finite=core.find_not_finite,
             is_finite=core.is_finite,
         ),
     )
     net.fit(memmap, Y, epochs=3, lr=0.001, batch_size=7)
-    same.fit(np.array(memmap), Y, epochs=3, lr=0.001, batch_size=7)
-    assert np.shares_memory(taken[0], memmap)
-    assert np.array_equal(net.params, same.params)
+    reference.fit(np.array(memmap), Y, epochs=3, lr=0.001, batch_size=7)
+    assert np.shares_memory(received[0], memmap)
+    assert np.array_equal(net.params, reference.params)
 
 
 @pytest.mark.parametrize("scale_X", [None, "standardize", "minmax"])
-@pytest.mark.parametrize("kind", [np.uint8, np.float64, np.float32, np.float16])
+@pytest.mark.parametrize("dtype", [np.uint8, np.float64, np.float32, np.float16])
 @pytest.mark.parametrize("shuffle", [True, False])
 @pytest.mark.filterwarnings("ignore::nnc.TrainingWarning")
-def test_a_memory_map_read_by_batches(tmp_path, kind, shuffle, scale_X):
-    """The result of the array in memory, whatever else is asked for, and however often."""
+def test_memory_map_gives_same_result_as_array(tmp_path, dtype, shuffle, scale_X):
+    """A fit with a memory map equals a fit with the array, also with dropout and weights and in a second fit."""
     raw = np.round(200 * abs(X))
-    memmap, array = on_disk(tmp_path / "X", raw, kind), raw.astype(kind)
+    memmap, array = write_memmap(tmp_path / "X", raw, dtype), raw.astype(dtype)
     settings = {
         "epochs": 3, "lr": 0.01, "batch_size": 7, "shuffle": shuffle, "dropout": 0.2,
         "sample_weight": rng.uniform(0, 1, 60), "callback": lambda record: None,
     }  # fmt: skip
-    net, same = (regressor(dtype="float32", scale_X=scale_X) for _ in range(2))
+    net, reference = (regressor(dtype="float32", scale_X=scale_X) for _ in range(2))
     for _ in range(2):
-        found, wanted = net.fit(memmap, Y, **settings), same.fit(array, Y, **settings)
-        assert found.loss == pytest.approx(wanted.loss, rel=1e-6)
-    assert np.array_equal(net.params, same.params)
+        history, expected = net.fit(memmap, Y, **settings), reference.fit(array, Y, **settings)
+        assert history.loss == pytest.approx(expected.loss, rel=1e-6)
+    assert np.array_equal(net.params, reference.params)
     assert (net.streams.shuffle_position, net.streams.dropout_position) == (
-        same.streams.shuffle_position,
-        same.streams.dropout_position,
+        reference.streams.shuffle_position,
+        reference.streams.dropout_position,
     )
 
 
-def test_labels_and_class_weights_of_a_memory_map(tmp_path):
-    memmap = on_disk(tmp_path / "X", np.round(10 * X), np.int16)
+def test_memory_map_supports_labels_and_class_weights(tmp_path):
+    memmap = write_memmap(tmp_path / "X", np.round(10 * X), np.int16)
     labels = np.array(["a", "b", "c"])[INDEX]
     nets = [NeuralNetwork([3, 3], loss="cross_entropy", seed=0) for _ in range(2)]
     for net, rows in zip(nets, (memmap, np.array(memmap)), strict=True):
@@ -110,29 +112,32 @@ def test_labels_and_class_weights_of_a_memory_map(tmp_path):
         nets[0].fit(memmap, labels, epochs=2, batch_size=8, metrics=["f1"])
 
 
-HUGE = """
+SCRIPT_WITH_LARGE_FILE = """
 import resource, sys
 import numpy as np
 import nnc
 
 n = 4_000_000
-X = np.memmap(sys.argv[1], dtype=np.uint8, mode="w+", shape=(n, 250))  # a gigabyte of holes
+X = np.memmap(sys.argv[1], dtype=np.uint8, mode="w+", shape=(n, 250))  # sparse file of one gigabyte
 net = nnc.NeuralNetwork([250, 4, 1], loss="mse", dtype="float32", seed=0)
 y = np.zeros(n, np.float32)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 history = net.fit(X, y, epochs=1, batch_size=50_000, shuffle=False, max_seconds=20)
-grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
-# The pages of the file that were read count as well, as far as the system keeps them: 4 bytes of float32 each do not.
-print(history.stop_reason, grown / 1024)
-assert grown < 1.5 * 2**20
+increase = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+# The cached pages of the file count, 1 byte for each number; a copy in float32 would need 4 more bytes for each.
+print(history.stop_reason, increase / 1024)
+assert increase < 1.5 * 2**20
 """
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs files with holes, and memory in kilobytes")
-def test_a_memory_map_is_never_loaded(tmp_path):
-    """As float32 it would be four gigabytes."""
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="requires sparse files and ru_maxrss in kilobytes")
+def test_large_memory_map_is_not_loaded_into_memory(tmp_path):
+    """A fit with a memory map that would take 4 GB as float32 needs less than 1.5 GiB."""
     result = subprocess.run(
-        [sys.executable, "-P", "-c", HUGE, str(tmp_path / "X")], capture_output=True, text=True, timeout=120
+        [sys.executable, "-P", "-c", SCRIPT_WITH_LARGE_FILE, str(tmp_path / "X")],
+        capture_output=True,
+        text=True,
+        timeout=120,
     )
     assert result.returncode == 0, result.stdout + result.stderr
 
@@ -141,7 +146,7 @@ def test_a_memory_map_is_never_loaded(tmp_path):
     ("shape", "message"),
     [((60, 4), "X must have 3 columns"), ((60,), "X must have 3 columns"), ((60, 3, 1), "X must have 3 columns")],
 )
-def test_a_memory_map_of_the_wrong_shape(tmp_path, shape, message):
+def test_fit_rejects_memory_map_of_wrong_shape(tmp_path, shape, message):
     memmap = np.memmap(tmp_path / "X", dtype=np.uint8, mode="w+", shape=shape)
     net = regressor()
     before = net.params
@@ -151,110 +156,118 @@ def test_a_memory_map_of_the_wrong_shape(tmp_path, shape, message):
 
 
 @pytest.mark.parametrize("shuffle", [True, False])
-def test_a_memory_map_with_nan(tmp_path, shuffle):
+def test_fit_rejects_memory_map_with_nan(tmp_path, shuffle):
     array = X.copy()
     array[41, 2] = np.nan
     with pytest.raises(ValueError, match="X must be finite in float64, got nan in row 41, column 2"):
         regressor().fit(
-            on_disk(tmp_path / "X", array, np.float32), Y, epochs=2, lr=0.001, batch_size=7, shuffle=shuffle
+            write_memmap(tmp_path / "X", array, np.float32), Y, epochs=2, lr=0.001, batch_size=7, shuffle=shuffle
         )
 
 
 # -------------------------------------------------------------------------------------------- batches
 
 
-def cut(*arrays, size=7):
+def split_batches(*arrays, size=7):
+    """Return consecutive batches of the rows of the arrays."""
     return [tuple(array[start : start + size] for array in arrays) for start in range(0, len(arrays[0]), size)]
 
 
 @pytest.mark.parametrize("loss", ["mse", "sse", "cross_entropy", "hinge", "bce", "quantile"])
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
-def test_batches_are_as_good_as_mini_batches(loss, weighted, dtype):
+def test_fit_batches_equals_fit_with_mini_batches(loss, weighted, dtype):
     y = INDEX if loss in ("cross_entropy", "hinge") else (Y > 0) if loss == "bce" else Y
     weights = rng.uniform(0.1, 2, 60)
     settings = {"epochs": 4, "lr": 0.05, "optimizer": "adam", "dropout": 0.2, "clip_norm": 0.5, "l1": 1e-3, "l2": 1e-2}
-    one, other = (NeuralNetwork([3, 8, 3 if y.ndim == 1 else 2], loss=loss, dtype=dtype, seed=0) for _ in range(2))
+    by_fit, by_batches = (
+        NeuralNetwork([3, 8, 3 if y.ndim == 1 else 2], loss=loss, dtype=dtype, seed=0) for _ in range(2)
+    )
     arrays = (X, y, weights) if weighted else (X, y)
-    wanted = one.fit(X, y, batch_size=7, shuffle=False, sample_weight=weights if weighted else None, **settings)
-    found = other.fit_batches(cut(*arrays), **settings)
-    assert np.array_equal(one.params, other.params)
-    assert found.loss == pytest.approx(wanted.loss, rel=1e-5 if dtype == "float32" else 1e-12)
+    expected = by_fit.fit(X, y, batch_size=7, shuffle=False, sample_weight=weights if weighted else None, **settings)
+    history = by_batches.fit_batches(split_batches(*arrays), **settings)
+    assert np.array_equal(by_fit.params, by_batches.params)
+    assert history.loss == pytest.approx(expected.loss, rel=1e-5 if dtype == "float32" else 1e-12)
 
 
-def test_a_batch_whose_rows_do_not_count(tmp_path):
+def test_batch_of_zero_weights_gives_finite_loss(tmp_path):
     weights = np.ones(60)
     weights[14:28] = 0
-    memmap = on_disk(tmp_path / "X", X, np.float32)
+    memmap = write_memmap(tmp_path / "X", X, np.float32)
     settings = {"epochs": 3, "batch_size": 14, "shuffle": False, "sample_weight": weights, "l2": 1e-2, "lr": 0.001}
-    one, other = regressor(), regressor()
-    wanted = one.fit(np.array(memmap), Y, **settings)
-    found = other.fit(memmap, Y, **settings)
-    assert np.isfinite(found.loss).all()
-    assert found.loss == pytest.approx(wanted.loss, rel=1e-12)
-    assert np.array_equal(one.params, other.params)
+    from_array, from_memmap = regressor(), regressor()
+    expected = from_array.fit(np.array(memmap), Y, **settings)
+    history = from_memmap.fit(memmap, Y, **settings)
+    assert np.isfinite(history.loss).all()
+    assert history.loss == pytest.approx(expected.loss, rel=1e-12)
+    assert np.array_equal(from_array.params, from_memmap.params)
 
 
-def test_kinds_of_batches():
-    wanted = regressor()
-    wanted.fit(X, Y, epochs=3, lr=0.001, batch_size=7, shuffle=False)
-    batches = cut(X, Y)
+def test_fit_batches_accepts_sequences_functions_and_generators():
+    expected = regressor()
+    expected.fit(X, Y, epochs=3, lr=0.001, batch_size=7, shuffle=False)
+    batches = split_batches(X, Y)
     for source in (batches, tuple(batches), lambda: iter(batches), lambda: (batch for batch in batches)):
         net = regressor()
         assert net.fit_batches(source, epochs=3, lr=0.001).epochs == 3
-        assert np.array_equal(net.params, wanted.params)
+        assert np.array_equal(net.params, expected.params)
     net = regressor()
     for _ in range(3):
-        net.fit_batches((batch for batch in batches), lr=0.001)  # a generator, for one epoch
-    assert np.array_equal(net.params, wanted.params)
+        net.fit_batches((batch for batch in batches), lr=0.001)  # a generator provides one epoch
+    assert np.array_equal(net.params, expected.params)
 
 
-def test_batches_of_changing_sizes_and_kinds():
-    """With and without weights, labels and probabilities; against single steps."""
-    net, same = (NeuralNetwork([3, 8, 3], loss="cross_entropy", seed=0) for _ in range(2))
-    soft, weights = rng.dirichlet([1, 1, 1], 60), rng.uniform(0.1, 1, 60)
+def test_batches_may_differ_in_size_targets_and_weights():
+    """Batches with labels or probabilities, with or without weights, equal a sequence of fits on single batches."""
+    net, reference = (NeuralNetwork([3, 8, 3], loss="cross_entropy", seed=0) for _ in range(2))
+    probabilities, weights = rng.dirichlet([1, 1, 1], 60), rng.uniform(0.1, 1, 60)
     parts = [slice(0, 5), slice(5, 30), slice(30, 31), slice(31, 60)]
     batches = [
         (X[parts[0]], INDEX[parts[0]]),
-        (X[parts[1]], soft[parts[1]]),
+        (X[parts[1]], probabilities[parts[1]]),
         [X[parts[2]].tolist(), INDEX[parts[2]].tolist(), weights[parts[2]].tolist()],
-        (X[parts[3]], soft[parts[3]], weights[parts[3]]),
+        (X[parts[3]], probabilities[parts[3]], weights[parts[3]]),
     ]
     history = net.fit_batches(batches, epochs=2, optimizer="adam", lr=0.01)
     for _ in range(2):
         for batch in batches:
             X_, y_, *w_ = batch
-            same.fit(
+            reference.fit(
                 X_,
                 y_,
                 epochs=1,
-                optimizer=None if same.state else "adam",
+                optimizer=None if reference.state else "adam",
                 lr=0.01,
                 sample_weight=w_[0] if w_ else None,
             )
-    assert np.array_equal(net.params, same.params)
+    assert np.array_equal(net.params, reference.params)
     assert history.epochs == 2
 
 
 @pytest.mark.parametrize(
     ("batches", "settings", "error", "message"),
     [
-        (lambda: iter(cut(X, Y)), {"epochs": 0}, ValueError, "epochs must be 1 or more, got 0"),
-        (iter(cut(X, Y)), {"epochs": 2}, ValueError, "batches must be a list, or a function .* and epochs=2"),
-        (iter(cut(X, Y)), {"epochs": None, "max_seconds": 1}, ValueError, "batches must be a list, or a function"),
+        (lambda: iter(split_batches(X, Y)), {"epochs": 0}, ValueError, "epochs must be 1 or more, got 0"),
+        (iter(split_batches(X, Y)), {"epochs": 2}, ValueError, "batches must be a list, or a function .* and epochs=2"),
+        (
+            iter(split_batches(X, Y)),
+            {"epochs": None, "max_seconds": 1},
+            ValueError,
+            "batches must be a list, or a function",
+        ),
         ([], {}, ValueError, "batches must yield at least one batch, got none"),
         (lambda: iter([]), {}, ValueError, "batches must yield at least one batch, got none"),
         (5, {}, TypeError, "batches must be an iterable or a function, got 5"),
         ((X, Y), {}, TypeError, r"batches must contain \(X, y\) or \(X, y, sample_weight\), got ndarray"),
         ([(X,)], {}, TypeError, r"batches must contain \(X, y\)"),
         ([(X, Y[:3])], {}, ValueError, r"y must have shape \(60, 2\)"),
-        (cut(X, Y), {"batch_size": 3}, TypeError, "fit_batches has no argument 'batch_size'"),
-        (cut(X, Y), {"validation": 0.2}, TypeError, r"validation must be \(X, y\) for batches, got 0.2"),
-        (cut(X, Y), {"metrics": "r2"}, ValueError, r"validation must be \(X, y\) for metrics"),
-        (cut(X, Y), {"optimizer": "lbfgs"}, ValueError, "optimizer must not be 'lbfgs' for batches"),
+        (split_batches(X, Y), {"batch_size": 3}, TypeError, "fit_batches has no argument 'batch_size'"),
+        (split_batches(X, Y), {"validation": 0.2}, TypeError, r"validation must be \(X, y\) for batches, got 0.2"),
+        (split_batches(X, Y), {"metrics": "r2"}, ValueError, r"validation must be \(X, y\) for metrics"),
+        (split_batches(X, Y), {"optimizer": "lbfgs"}, ValueError, "optimizer must not be 'lbfgs' for batches"),
     ],
 )
-def test_batches_that_are_refused(batches, settings, error, message):
+def test_fit_batches_rejects_invalid_arguments(batches, settings, error, message):
     net = regressor(scale_X="standardize")
     before = net.params
     with pytest.raises(error, match=message):
@@ -264,14 +277,14 @@ def test_batches_that_are_refused(batches, settings, error, message):
     assert np.array_equal(net.params, before)
 
 
-def test_a_wrong_batch_in_the_middle():
-    """Those before it have been trained on."""
-    net, same = regressor(), regressor()
+def test_invalid_batch_preserves_training_on_earlier_batches():
+    """The network trains on the batches before an invalid one, and can be trained further."""
+    net, reference = regressor(), regressor()
     with pytest.raises(ValueError, match="X must have 3 columns"):
-        net.fit_batches([*cut(X, Y)[:3], (X[:, :2], Y)], optimizer="adam")
-    same.fit_batches(cut(X, Y)[:3], optimizer="adam")
-    assert np.array_equal(net.params, same.params)
-    assert net.fit_batches(cut(X, Y)).epochs == 1
+        net.fit_batches([*split_batches(X, Y)[:3], (X[:, :2], Y)], optimizer="adam")
+    reference.fit_batches(split_batches(X, Y)[:3], optimizer="adam")
+    assert np.array_equal(net.params, reference.params)
+    assert net.fit_batches(split_batches(X, Y)).epochs == 1
 
 
 # --------------------------------------------------------------------------------------------- labels
@@ -295,12 +308,12 @@ FORMS = {
 }
 
 
-def test_labels_of_objects_that_are_none():
+def test_fit_rejects_labels_of_mixed_types():
     net = NeuralNetwork([3, 4, 2], loss="cross_entropy", seed=0)
     net.fit(X, np.array(["a", "3"], dtype=object)[INDEX.clip(0, 1)], epochs=1, lr=0.001)
-    for wrong in (3, [1], b"b"):
+    for invalid in (3, [1], b"b"):
         objects = np.empty(len(X), object)
-        objects[:] = [wrong if i == 3 else "a" for i in range(len(X))]
+        objects[:] = [invalid if i == 3 else "a" for i in range(len(X))]
         with pytest.raises(TypeError, match=r"y must have labels of one type, got (3|\[1\]|b'b') in row 3 and 'a'"):
             NeuralNetwork([3, 4, 2], loss="cross_entropy").fit(X, objects, epochs=1, lr=0.001)
     lists = np.empty(len(X), object)
@@ -314,39 +327,39 @@ def test_labels_of_objects_that_are_none():
 
 
 @pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("kind", LABELS)
+@pytest.mark.parametrize("label_type", LABELS)
 @pytest.mark.parametrize(
     ("loss", "n_out"), [("cross_entropy", 3), ("cross_entropy", 2), ("bce", 1), ("hinge", 1), ("hinge", 3)]
 )
-def test_labels(tmp_path, loss, n_out, kind, form):
+def test_labels_of_any_type_are_learned_and_predicted(tmp_path, loss, n_out, label_type, form):
     n = 3 if n_out == 3 else 2
-    if len(LABELS[kind]) < n:
-        pytest.skip("two classes only")
+    if len(LABELS[label_type]) < n:
+        pytest.skip("these labels have only two classes")
     index = INDEX if n == 3 else INDEX.clip(0, 1)
-    values = [LABELS[kind][i] for i in index]
+    values = [LABELS[label_type][i] for i in index]
     y = FORMS[form](values)
     net = NeuralNetwork([3, 12, n_out], activation="tanh", loss=loss, seed=0)
     net.fit(X, y, epochs=300, optimizer="adam", lr=0.05, validation=(X[:9], y[:9]), metrics=["accuracy", "f1"])
-    text = np.array(values).astype(str) if kind in ("strings", "bytes", "dates") else np.array(values)
-    found = net.predict_classes(X)
-    assert (found == text).mean() > 0.95
-    assert found.dtype.kind == text.dtype.kind or kind == "plain"
-    assert net.score(X, y) == (found == text).mean()
+    expected = np.array(values).astype(str) if label_type in ("strings", "bytes", "dates") else np.array(values)
+    predicted = net.predict_classes(X)
+    assert (predicted == expected).mean() > 0.95
+    assert predicted.dtype.kind == expected.dtype.kind or label_type == "plain"
+    assert net.score(X, y) == (predicted == expected).mean()
     assert net.evaluate_loss(X, y) < 0.5
     assert len(net.gradients(X, y)) == 2
     assert nnc.check_gradients(net, X[:7], y[:7]).ok
-    again = nnc.from_json(net.to_json())
-    assert np.array_equal(again.predict_classes(X), found)
-    assert again.score(X, y) == net.score(X, y)
-    assert (net.classes is None) == (again.classes is None)
-    other = net.copy()
-    other.fit(X[:1], y[:1], epochs=1)  # a single class is one of them
-    assert other.predict_classes(X[:1]).shape == (1,)
+    loaded = nnc.from_json(net.to_json())
+    assert np.array_equal(loaded.predict_classes(X), predicted)
+    assert loaded.score(X, y) == net.score(X, y)
+    assert (net.classes is None) == (loaded.classes is None)
+    duplicate = net.copy()
+    duplicate.fit(X[:1], y[:1], epochs=1)  # later fits may contain only some of the classes
+    assert duplicate.predict_classes(X[:1]).shape == (1,)
 
 
-def test_strings_of_numpy_2():
+def test_numpy_string_dtype_is_accepted_for_labels():
     if not hasattr(np, "dtypes") or not hasattr(np.dtypes, "StringDType"):
-        pytest.skip("needs NumPy 2")
+        pytest.skip("requires NumPy 2")
     net = NeuralNetwork([3, 3], loss="cross_entropy", seed=0)
     y = np.array(["no", "yes", "who knows"])[INDEX]
     net.fit(X, y.astype(np.dtypes.StringDType()), epochs=2, lr=0.001)
@@ -354,7 +367,7 @@ def test_strings_of_numpy_2():
 
 
 @pytest.mark.parametrize("loss", ["cross_entropy", "hinge"])
-def test_labels_that_are_refused(loss):
+def test_fit_rejects_invalid_labels(loss):
     net = NeuralNetwork([3, 3], loss=loss, seed=0)
     names = np.array(["a", "b", "c"])[INDEX]
     with pytest.raises(ValueError, match=r"y must have 3 classes to fit this network of 3 outputs, got 2: 'a', 'b'"):
@@ -365,31 +378,35 @@ def test_labels_that_are_refused(loss):
         net.fit(X[:3], [0, 7, 7], epochs=1, lr=0.001)
     assert net.classes is None
     net.fit(X, names, epochs=1, lr=0.001)
-    for use in (net.evaluate_loss, net.score, net.gradients, net.train_step):
+    for method in (net.evaluate_loss, net.score, net.gradients, net.train_step):
         with pytest.raises(
             ValueError, match=r"y must hold the classes of this network, 'a', 'b', 'c', got 'x' in row 1"
         ):
-            use(X[:2], ["a", "x"])
+            method(X[:2], ["a", "x"])
     with pytest.raises(ValueError, match=r"y must hold the classes of this network.*got 1 in row 0"):
         net.score(X[:2], [1, 2])
     with pytest.raises(ValueError, match=r"validation: y must hold the classes of this network, .*, got 'x' in row 0"):
         net.fit(X, names, epochs=1, lr=0.001, validation=(X[:1], ["x"]))
 
 
-def test_class_weights():
+def test_class_weights_equal_sample_weights():
     names = np.array(["a", "b", "c"])[INDEX]
     counts = np.bincount(INDEX)
-    given = [
+    cases = [
         ({"class_weight": {"a": 2.0, "c": 0.5}}, np.array([2.0, 1.0, 0.5])[INDEX]),
         ({"class_weight": {np.str_("b"): 3}}, np.array([1.0, 3.0, 1.0])[INDEX]),
         ({"class_weight": "balanced"}, 60 / (3 * counts)[INDEX]),
     ]
-    for settings, weights in given:
-        for own in (None, rng.uniform(0.5, 1, 60)):
-            one, other = (NeuralNetwork([3, 3], loss="cross_entropy", seed=0) for _ in range(2))
-            one.fit(X, names, epochs=5, lr=0.1, sample_weight=own, **settings)
-            other.fit(X, names, epochs=5, lr=0.1, sample_weight=weights if own is None else weights * own)
-            assert one.params == pytest.approx(other.params, rel=1e-12)
+    for settings, weights in cases:
+        for sample_weight in (None, rng.uniform(0.5, 1, 60)):
+            with_class_weight, with_sample_weight = (
+                NeuralNetwork([3, 3], loss="cross_entropy", seed=0) for _ in range(2)
+            )
+            with_class_weight.fit(X, names, epochs=5, lr=0.1, sample_weight=sample_weight, **settings)
+            with_sample_weight.fit(
+                X, names, epochs=5, lr=0.1, sample_weight=weights if sample_weight is None else weights * sample_weight
+            )
+            assert with_class_weight.params == pytest.approx(with_sample_weight.params, rel=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -407,7 +424,7 @@ def test_class_weights():
         (3, ValueError, "class_weight must be 'balanced'"),
     ],
 )
-def test_wrong_class_weights(weight, error, message):
+def test_fit_rejects_invalid_class_weights(weight, error, message):
     net = NeuralNetwork([3, 3], loss="cross_entropy", seed=0)
     with pytest.raises(error, match=message):
         net.fit(X, np.array(["a", "b", "c"])[INDEX], epochs=1, lr=0.001, class_weight=weight)
@@ -422,7 +439,7 @@ SCALERS = ["standardize", "minmax", nnc.Standardize(), nnc.MinMax(-1, 1)]
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("scaler", SCALERS, ids=repr)
-def test_scaled_networks_take_and_give_raw_numbers(scaler, dtype):
+def test_scaled_network_trains_and_predicts_in_raw_units(scaler, dtype):
     net = regressor(scale_X=scaler, scale_y=scaler, dtype=dtype)
     history = net.fit(RAW, RAW_Y, epochs=400, optimizer="adam", lr=0.02, validation=(RAW, RAW_Y), metrics=["mae", "r2"])
     P = net.predict(RAW).astype(float)
@@ -432,24 +449,24 @@ def test_scaled_networks_take_and_give_raw_numbers(scaler, dtype):
     )
     assert history.val_r2[-1] == pytest.approx(net.score(RAW, RAW_Y), rel=1e-6)
     assert history.val_mae[-1] == pytest.approx(abs(RAW_Y - P).mean(), rel=1e-4)
-    object_ = {"standardize": nnc.Standardize(), "minmax": nnc.MinMax()}.get(scaler, scaler)
-    inner, outer = object_.fit(RAW), object_.fit(RAW_Y)
-    plain = regressor(init=net.weights, dtype=dtype)
-    plain.biases = net.biases
-    assert outer.undo(plain.predict(inner.apply(RAW))) == pytest.approx(P, rel=1e-5)
+    scaling = {"standardize": nnc.Standardize(), "minmax": nnc.MinMax()}.get(scaler, scaler)
+    scaling_X, scaling_y = scaling.fit(RAW), scaling.fit(RAW_Y)
+    unscaled = regressor(init=net.weights, dtype=dtype)
+    unscaled.biases = net.biases
+    assert scaling_y.undo(unscaled.predict(scaling_X.apply(RAW))) == pytest.approx(P, rel=1e-5)
     assert net.evaluate_loss(RAW, RAW_Y) == pytest.approx(
-        plain.evaluate_loss(inner.apply(RAW), outer.apply(RAW_Y)), rel=1e-4
+        unscaled.evaluate_loss(scaling_X.apply(RAW), scaling_y.apply(RAW_Y)), rel=1e-4
     )
-    again = nnc.from_json(net.to_json(checkpoint=True))
-    assert np.array_equal(again.predict(RAW), net.predict(RAW))
-    again.fit(RAW, RAW_Y, epochs=5)
+    loaded = nnc.from_json(net.to_json(checkpoint=True))
+    assert np.array_equal(loaded.predict(RAW), net.predict(RAW))
+    loaded.fit(RAW, RAW_Y, epochs=5)
     net.fit(RAW, RAW_Y, epochs=5)
-    assert np.array_equal(again.params, net.params)
+    assert np.array_equal(loaded.params, net.params)
 
 
 @pytest.mark.parametrize("scale_y", [None, "standardize"])
 @pytest.mark.parametrize("scale_X", SCALERS[:2])
-def test_gradients_in_raw_units(scale_X, scale_y):
+def test_gradients_of_scaled_network_are_in_raw_units(scale_X, scale_y):
     net = regressor(scale_X=scale_X, scale_y=scale_y)
     net.fit(RAW, RAW_Y if scale_y else Y, epochs=5, lr=0.001)
     y = (RAW_Y if scale_y else Y)[:4]
@@ -458,10 +475,10 @@ def test_gradients_in_raw_units(scale_X, scale_y):
         for j in range(3):
             h = 1e-4 * np.ptp(RAW[:, j])
             losses = []
-            for side in (h, -h):
-                moved = RAW[:4].copy()
-                moved[i, j] += side
-                losses.append(net.evaluate_loss(moved, y))
+            for shift in (h, -h):
+                shifted = RAW[:4].copy()
+                shifted[i, j] += shift
+                losses.append(net.evaluate_loss(shifted, y))
             assert gradients[i, j] == pytest.approx((losses[0] - losses[1]) / (2 * h), rel=1e-5, abs=1e-12)
     assert nnc.check_gradients(net, RAW[:4], y).ok
     explanation = net.explain_step(RAW[:4], y, lr=0.1)
@@ -473,16 +490,16 @@ def test_gradients_in_raw_units(scale_X, scale_y):
         assert layer.new_b == pytest.approx(b, rel=1e-9)
 
 
-def test_a_scaling_is_that_of_the_first_fit():
+def test_scaling_is_determined_by_first_fit():
     net = regressor(scale_X="standardize", scale_y="minmax")
-    for use in (
+    for call in (
         lambda: net.predict(X),
         lambda: net.evaluate_loss(X, Y),
         lambda: net.score(X, Y),
         lambda: net.forward(X),
     ):
         with pytest.raises(ValueError, match="scale_X is not known before the first fit"):
-            use()
+            call()
     with pytest.raises(ValueError, match="scale_y is not known before the first fit"):
         regressor(scale_y="minmax").predict(X)
     with pytest.raises(nnc.ModelFileError, match="its scaling is not known before the first fit; nothing was written"):
@@ -493,7 +510,7 @@ def test_a_scaling_is_that_of_the_first_fit():
     assert np.array_equal(net.predict(X[:1]), before)
 
 
-# ------------------------------------------------------------------------------------------ losses, repr
+# ------------------------------------------------------------------------------------------ losses and repr
 
 
 @pytest.mark.parametrize(
@@ -507,34 +524,34 @@ def test_a_scaling_is_that_of_the_first_fit():
         {"loss": "sse", "output": "tanh"},
     ],
 )
-def test_repr_evaluates_to_the_same_network(settings):
+def test_repr_evaluates_to_equal_network(settings):
     net = NeuralNetwork([3, 4, 2], seed=5, **settings)
-    again = eval(repr(net), vars(nnc) | {name: getattr(nnc, name) for name in nnc.__all__})
-    assert repr(again) == repr(net)
-    assert np.array_equal(again.params, net.params)
-    assert again.loss_parameter == net.loss_parameter
+    evaluated = eval(repr(net), vars(nnc) | {name: getattr(nnc, name) for name in nnc.__all__})
+    assert repr(evaluated) == repr(net)
+    assert np.array_equal(evaluated.params, net.params)
+    assert evaluated.loss_parameter == net.loss_parameter
     if "scale_X" not in settings and "scale_y" not in settings:
         y = INDEX.clip(0, 1) if net.loss_name == "cross_entropy" else Y
-        assert again.evaluate_loss(X, y) == net.evaluate_loss(X, y)
+        assert evaluated.evaluate_loss(X, y) == net.evaluate_loss(X, y)
         loaded = nnc.from_json(net.to_json())
         assert (loaded.loss_name, loaded.loss_parameter) == (net.loss_name, net.loss_parameter)
         assert repr(loaded) == repr(net)
         assert loaded.evaluate_loss(X, y) == net.evaluate_loss(X, y)
 
 
-def test_losses_by_name_and_as_objects():
+def test_losses_are_accepted_by_name_and_as_objects():
     assert "loss='cross_entropy'" in repr(NeuralNetwork([3, 2], loss="cross_entropy"))
     assert "loss='huber'" in repr(NeuralNetwork([3, 2], loss=nnc.Huber()))
     assert "loss=Quantile(tau=0.9)" in repr(NeuralNetwork([3, 2], loss=nnc.Quantile(0.9)))
     assert nnc.Huber(2) == nnc.Huber(2.0) != nnc.Huber(3)
-    for wrong, error in ((nnc.Huber, TypeError), ("hubert", ValueError), (None, ValueError)):
+    for invalid, error in ((nnc.Huber, TypeError), ("hubert", ValueError), (None, ValueError)):
         with pytest.raises(error, match="loss must be"):
-            NeuralNetwork([3, 2], loss=wrong)
+            NeuralNetwork([3, 2], loss=invalid)
 
 
-# -------------------------------------------------------------------------------------- what is refused
+# -------------------------------------------------------------------------------------- invalid arguments
 
-WRONG = [
+INVALID_ARGUMENTS = [
     ({"epochs": 0}, "epochs must be 1 or more, got 0"),
     ({"epochs": 1.5}, "epochs must be a whole number, got 1.5"),
     ({"epochs": "a", "lr": nnc.CosineLR(0.1)}, "epochs must be a whole number, got 'a'"),
@@ -599,25 +616,25 @@ WRONG = [
 
 
 @pytest.mark.parametrize("trained", [False, True])
-@pytest.mark.parametrize(("wrong", "message"), WRONG, ids=lambda case: str(case)[:40])
-def test_wrong_arguments_change_nothing(wrong, message, trained):
+@pytest.mark.parametrize(("invalid", "message"), INVALID_ARGUMENTS, ids=lambda case: str(case)[:40])
+def test_invalid_arguments_leave_network_unchanged(invalid, message, trained):
     net = regressor(scale_X="standardize", scale_y="minmax")
     if trained:
         net.fit(X, Y, epochs=2, optimizer="adam", lr=nnc.StepLR(0.01, 5), batch_size=9, dropout=0.1)
-        wanted = net.to_json(checkpoint=True)
+        expected = net.to_json(checkpoint=True)
     before = net.params
-    arguments = {"X": X, "y": Y, "epochs": 3, **wrong}
+    arguments = {"X": X, "y": Y, "epochs": 3, **invalid}
     with pytest.raises((ValueError, TypeError), match=message):
         net.fit(**arguments)
     assert np.array_equal(net.params, before)
     if trained:
-        assert net.to_json(checkpoint=True) == wanted
+        assert net.to_json(checkpoint=True) == expected
     else:
         assert (net.state, net.converter.scaling_X, net.converter.scaling_y) == (None, None, None)
         assert (net.streams.shuffle_position, net.streams.dropout_position) == (0, 0)
 
 
-def test_a_callback_with_a_wrong_pace():
+def test_fit_rejects_callback_with_invalid_every():
     def callback(record):
         return None
 
@@ -638,7 +655,7 @@ def test_a_callback_with_a_wrong_pace():
         ({"seconds": 1, "every": 2}, "only one of `every` and `seconds`"),
     ],
 )
-def test_a_callback_with_a_wrong_time(call_interval, message):
+def test_fit_rejects_callback_with_invalid_seconds(call_interval, message):
     def callback(record):
         return None
 
@@ -647,30 +664,30 @@ def test_a_callback_with_a_wrong_time(call_interval, message):
         regressor().fit(X, Y, epochs=3, lr=0.001, callback=callback)
 
 
-def test_zero_is_no_dropout_for_a_network_without_hidden_layers():
+def test_zero_dropout_is_accepted_without_hidden_layers():
     for dropout in (0, 0.0, []):
         assert NeuralNetwork([3, 2], loss="mse").fit(X, Y, epochs=1, lr=0.001, dropout=dropout).epochs == 1
 
 
-@pytest.mark.parametrize("way", ["fit", "fit on lists", "train_step", "fit_batches"])
-@pytest.mark.parametrize(("loss", "n_out", "numbers", "others"), [
+@pytest.mark.parametrize("method", ["fit", "fit on lists", "train_step", "fit_batches"])
+@pytest.mark.parametrize(("loss", "n_out", "indices", "other_labels"), [
     ("cross_entropy", 3, [0, 1, 2, 0], [0, 3, 1, 3]),
     ("bce", 1, [0, 1, 1, 0], [1, 2, 1, 2]),
     ("hinge", 1, [-1, 1, 1, -1], [0, 1, 1, 0]),
 ])  # fmt: skip
-def test_labels_that_stood_for_themselves_are_no_others_later(way, loss, n_out, numbers, others):
-    """They were taken for classes of their own: the same number meant another output than before."""
+def test_class_indices_keep_their_meaning_in_later_fits(method, loss, n_out, indices, other_labels):
+    """After training with class indices, other labels raise an error, as they would change the meaning of outputs."""
     net, X = NeuralNetwork([2, 3, n_out], loss=loss, seed=0), np.arange(8.0).reshape(4, 2) / 8
-    into = np.ndarray.tolist if way == "fit on lists" else np.asarray
-    learn = {
-        "train_step": lambda y: net.train_step(X, into(np.array(y)), 0.01),
-        "fit_batches": lambda y: net.fit_batches([(X, into(np.array(y)))], epochs=1, lr=0.01),
-    }.get(way, lambda y: net.fit(X, into(np.array(y)), epochs=1, lr=0.01))
-    learn(numbers)
+    convert = np.ndarray.tolist if method == "fit on lists" else np.asarray
+    train = {
+        "train_step": lambda y: net.train_step(X, convert(np.array(y)), 0.01),
+        "fit_batches": lambda y: net.fit_batches([(X, convert(np.array(y)))], epochs=1, lr=0.01),
+    }.get(method, lambda y: net.fit(X, convert(np.array(y)), epochs=1, lr=0.01))
+    train(indices)
     with pytest.raises(ValueError, match="y must"):
-        learn(others)
+        train(other_labels)
     assert net.classes is None
-    learn(numbers)
+    train(indices)
     fresh = net.copy()
     with pytest.raises(ValueError, match="y must"):
-        fresh.fit(X, np.array(others), epochs=1, lr=0.01)
+        fresh.fit(X, np.array(other_labels), epochs=1, lr=0.01)
