@@ -236,10 +236,10 @@ def test_fits_with_same_seed_are_bit_identical(model_class, table, labels):
     X, y = table
     y = labels if model_class is TableClassifier else y
     first = model_class("fast", n_jobs=1).fit(X, y)
-    again = model_class("fast", n_jobs=2, members=first.n_members_, random_state=first.seed_).fit(X, y)
-    for a, b in zip(first.networks_, again.networks_, strict=True):
+    repeated = model_class("fast", n_jobs=2, members=first.n_members_, random_state=first.seed_).fit(X, y)
+    for a, b in zip(first.networks_, repeated.networks_, strict=True):
         assert a.params.tobytes() == b.params.tobytes()
-    assert np.array_equal(first.predict(X), again.predict(X))
+    assert np.array_equal(first.predict(X), repeated.predict(X))
     other = model_class("fast", random_state=first.seed_ + 1).fit(X, y)
     assert other.networks_[0].params.tobytes() != first.networks_[0].params.tobytes()
 
