@@ -18,6 +18,7 @@ sys.path.insert(0, str(DOCS.parent / "tools"))
 os.environ["MPLBACKEND"] = "agg"
 os.environ["DASK_LOGGING__DISTRIBUTED"] = "critical"
 
+import build_site  # noqa: E402
 import catalogs  # noqa: E402
 import nbformat  # noqa: E402
 import notebooks  # noqa: E402
@@ -69,6 +70,7 @@ EXTERNAL_PAGES = {
     "nnc/datasets/README.md": "project/datasets.md",
 }
 OUTPUTS = {}  # output of each block, by page
+EXECUTED = {}  # notebook with its outputs, by page
 TRANSLATED = set(catalogs.translated(DOCS))
 NOTEBOOKS = sorted(DOCS.glob("notebooks/*.md"))
 
@@ -121,8 +123,7 @@ def convert_links(text, folder):
 def convert_page(app, docname, content):
     page, text = DOCS / f"{docname}.md", content[0]
     if page in NOTEBOOKS:
-        is_site = app.builder.format == "html"
-        text = notebooks.as_page(notebooks.executed(page) if is_site else notebooks.read(page))
+        text = notebooks.as_page(EXECUTED.get(page) or notebooks.read(page))
     elif page in OUTPUTS:
         text = pages.fill_outputs(text, OUTPUTS[page])
     if app.config.language == "zh_CN" and docname in TRANSLATED:
@@ -148,13 +149,9 @@ def remove_links(app, what, name, obj, options, lines):
 def run_pages(app):
     """Run the code of all pages, the examples and the notebooks; their pictures are stored next to the pages."""
     if app.builder.format == "html":  # not for the extraction of messages
-        OUTPUTS.update({page: pages.run_and_store_pictures(page) for page in pages.pages_with_code()})
-        pages.draw_examples(DOCS / "guide/examples.md")
-        for page in NOTEBOOKS:
-            notebooks.executed(page)
-        if app.config.language == "zh_CN":
-            for page, text in catalogs.translated_pages(pages.pages_with_code()):
-                pages.draw_translated(page, text)
+        outputs, executed = build_site.load_or_compute_results()
+        OUTPUTS.update(outputs)
+        EXECUTED.update(executed)
 
 
 def mark_english_pages(app, env):
@@ -205,7 +202,7 @@ def write_notebooks(app, error):
         for page in NOTEBOOKS:
             name = page.relative_to(DOCS).with_suffix("").as_posix()
             texts = catalogs.texts(name) if app.config.language == "zh_CN" and name in TRANSLATED else {}
-            offered = notebooks.for_jupyter(notebooks.executed(page), texts)
+            offered = notebooks.for_jupyter(EXECUTED[page], texts)
             nbformat.write(offered, Path(app.outdir, f"{name}.ipynb"))
 
 

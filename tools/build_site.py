@@ -1,56 +1,68 @@
 """Build the site: `python tools/build_site.py build/site` writes the English site there and the Chinese site into zh/.
 
-Warnings are errors. The code of the pages runs once for both languages, then both sites are built in parallel.
+Warnings are errors. The code of the pages runs once. Then both sites are built in parallel, in new processes that read
+the results from a file. Forked processes would inherit the locks of threads that the pages have started.
 """
 
 from __future__ import annotations
 
-import multiprocessing
 import os
+import pickle
+import subprocess
 import sys
+import tempfile
 from pathlib import Path
+from typing import Any
 
 os.environ["MPLBACKEND"] = "agg"
 
 import catalogs
 import notebooks
 import pages
-from sphinx.cmd.build import main as build
 
 DOCS = Path(__file__).parent.parent / "docs"
+RESULTS = "NNC_SITE_RESULTS"  # environment variable that names the file with the results of `run_code`
 
 
-def build_language(language: str, output: Path, doctrees: Path) -> None:
-    """Build the site in one language, and exit with the status of Sphinx.
+def run_code() -> tuple[dict[Path, list[str | None]], dict[Path, Any]]:
+    """Run the code of all pages, the examples and the notebooks, and store their pictures next to the pages.
 
-    The folder `doctrees` stores the parsed pages for the next build and is not published.
+    Return the output of each block by page, and the notebooks with their outputs by page.
     """
-    options = ["-q", "-W", "--keep-going", "-D", f"language={language}", "-d", str(doctrees)]
-    sys.exit(build([*options, str(DOCS), str(output)]))
+    site = pages.pages_with_code()
+    pages.print_skipped(site)
+    outputs = {page: pages.run_and_store_pictures(page) for page in site}
+    for page, text in catalogs.translated_pages(site):
+        pages.draw_translated(page, text)
+    pages.draw_examples(DOCS / "guide/examples.md")
+    return outputs, {page: notebooks.executed(page) for page in sorted(DOCS.glob("notebooks/*.md"))}
+
+
+def load_or_compute_results() -> tuple[dict[Path, list[str | None]], dict[Path, Any]]:
+    """Return the results of `run_code`, from the file of a build of both languages if there is one."""
+    file = os.environ.get(RESULTS)
+    return pickle.loads(Path(file).read_bytes()) if file else run_code()
 
 
 def main(folder: Path) -> int:
-    """Run the code of all pages, build both sites, and return the exit status."""
-    pages.print_skipped(pages.pages_with_code())
-    # The pages run here instead of in docs/conf.py, so that the process of each language inherits the results.
-    for page in pages.pages_with_code():
-        pages.run_and_store_pictures(page)
-    for page, text in catalogs.translated_pages(pages.pages_with_code()):
-        pages.draw_translated(page, text)
-    pages.draw_examples(DOCS / "guide/examples.md")
-    for page in sorted(DOCS.glob("notebooks/*.md")):
-        notebooks.executed(page)
+    """Run the code of all pages, build both sites, and return the exit status.
+
+    The parsed pages are stored outside of the site, for the next build.
+    """
     doctrees = folder.with_name(f"{folder.name}-doctrees")
-    fork = multiprocessing.get_context("fork").Process
-    processes = [
-        fork(target=build_language, args=("en", folder, doctrees / "en")),
-        fork(target=build_language, args=("zh_CN", folder / "zh", doctrees / "zh")),
-    ]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join()
-    return max(abs(process.exitcode) for process in processes)
+    sites = [("en", folder, doctrees / "en"), ("zh_CN", folder / "zh", doctrees / "zh")]
+    sphinx = [sys.executable, "-P", "-m", "sphinx", "-q", "-W", "--keep-going"]
+    with tempfile.TemporaryDirectory() as temporary:
+        results = Path(temporary, "results")
+        results.write_bytes(pickle.dumps(run_code()))
+        builds = [
+            subprocess.Popen(
+                [*sphinx, "-D", f"language={language}", "-d", parsed, DOCS, output],
+                env={**os.environ, RESULTS: str(results)},
+            )
+            for language, output, parsed in sites
+        ]
+        return max([abs(build.wait()) for build in builds])
 
 
 if __name__ == "__main__":

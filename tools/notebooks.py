@@ -4,13 +4,12 @@ A notebook is stored as Markdown. jupytext opens it in Jupyter and updates the M
 
     jupytext --to notebook docs/notebooks/tutorial.md       # write a Jupyter file without outputs
 
-docs/conf.py runs each notebook in a new kernel, shows it as a page with the outputs of its cells, and offers it as a
-Jupyter file for download. On the Chinese site its text comes from the catalog.
+tools/build_site.py runs each notebook in a new kernel. docs/conf.py shows it as a page with the outputs of its cells,
+and offers it as a Jupyter file for download. On the Chinese site its text comes from the catalog.
 """
 
 from __future__ import annotations
 
-import functools
 import os
 import re
 import tempfile
@@ -40,7 +39,6 @@ def read(page: Path) -> Any:
     return notebook
 
 
-@functools.cache  # the result serves both languages
 def executed(page: Path) -> Any:
     """Return the notebook in a Markdown file with the outputs of its cells, or without them if its data set is missing.
 

@@ -9,14 +9,13 @@ A comment before a block such as `<!-- needs torch -->` names packages. If one o
 skipped; later blocks that depend on it need the same comment. A block with `<!-- needs mnist -->` reads the MNIST files
 from the folder `mnist`, which is linked to the folder `mnist` inside NNC_DATA.
 
-tests/test_pages.py runs the pages. docs/conf.py also runs them, and stores their pictures.
+tests/test_pages.py runs the pages. tools/build_site.py also runs them, and stores their pictures.
 """
 
 from __future__ import annotations
 
 import contextlib
 import doctest
-import functools
 import importlib.util
 import io
 import os
@@ -138,7 +137,6 @@ def pages_with_code() -> list[Path]:
     ]
 
 
-@functools.cache  # the result serves both languages
 def run_and_store_pictures(page: Path) -> list[str | None]:
     """Run the blocks of a page, store its pictures next to it, and return the output of each block like `run`."""
     with tempfile.TemporaryDirectory() as folder:
@@ -151,7 +149,6 @@ def run_and_store_pictures(page: Path) -> list[str | None]:
     return outputs
 
 
-@functools.cache  # each process that builds a site inherits the results
 def draw_translated(page: Path, text: str) -> None:
     """Run the translated text of a page, and store pictures that differ from the English ones next to the page.
 
@@ -170,7 +167,6 @@ def draw_translated(page: Path, text: str) -> None:
                 shutil.copy(file, page.parent / f"{file.stem}.zh_CN{file.suffix}")
 
 
-@functools.cache
 def draw_examples(page: Path) -> None:
     """Run the examples whose pictures a page shows, and store the pictures next to the page."""
 
