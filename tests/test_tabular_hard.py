@@ -172,7 +172,7 @@ def test_rows_of_weight_zero_have_no_effect(n):
     for model, y in ((TableClassifier("fast", random_state=0), LABELS), (TableRegressor("fast", random_state=0), Y)):
         fitted = model.fit(X, y, first_rows_weights(n))
         estimates, P = fitted.held_out_, fitted.predict(X)
-        if len(np.unique(y[:n])) == len(np.unique(y)) or y is Y:  # both fits have the same classes
+        if len(np.unique(y[:n])) == len(np.unique(y)) or y is Y:  # only fits with equal classes are compared
             expected = model.fit(X[:n], y[:n], np.ones(n))
             assert expected.held_out_[:2] == estimates[:2]
             assert np.array_equal(expected.predict(X), P)

@@ -40,7 +40,7 @@ def noise_models():
 
 def test_reported_score_on_noise_equals_score_on_new_rows(noise_models):
     accuracies = [m.held_out_.score for rows in (150, 400) for m in noise_models[TableClassifier, rows]]
-    assert abs(np.mean(accuracies) - 0.5) < 0.06  # it would be above 0.6 on the rows that select the epoch
+    assert abs(np.mean(accuracies) - 0.5) < 0.06  # on the rows that select the epoch, the mean score exceeds 0.6
     differences = [
         model.held_out_.score - model.score(*build_noise(TableRegressor, 2000, 99))
         for rows in (150, 400)
