@@ -1,4 +1,4 @@
-"""Images that are distorted batch by batch: what moves where, what stays, and what is refused."""
+"""Augmentation of images: epochs, seeds, transformations, dtypes and errors."""
 
 import math
 import pickle
@@ -12,7 +12,7 @@ import nnc
 from nnc._data.augment import Distortion, interpolated, shifted
 from nnc._utils.random import Stream
 
-STILL = {"shift": 0, "rotate": 0, "zoom": 0}
+NO_DISTORTION = {"shift": 0, "rotate": 0, "zoom": 0}
 random = np.random.default_rng(0)
 IMAGES = random.integers(0, 256, (20, 6, 7)).astype(np.uint8)
 LABELS = np.arange(20)
@@ -22,99 +22,99 @@ def batches(X=IMAGES, y=LABELS, **options):
     return nnc.augment(X, y, **{"seed": 0, **options})
 
 
-def epoch(*args, **options):
-    """X and y of one epoch."""
+def augment_epoch(*args, **options):
+    """Return X and y of one epoch."""
     return tuple(map(np.concatenate, zip(*batches(*args, **options), strict=True)))
 
 
-def distorted(images, angle=0.0, factor=1.0, shift=(0, 0), fill=0, work=np.float64):
-    """One and the same way for all images."""
+def transform(images, angle=0.0, factor=1.0, shift=(0, 0), fill=0, work=np.float64):
+    """Apply the same rotation by `angle`, zoom by `factor` and shift to all images."""
     distortion = Distortion(images.shape[1:], 0, 0, 0, False, 0, fill, np.dtype(work))
     shape = len(images), 1
-    places = distortion.coordinates(np.full(shape[0], angle), np.full(shape[0], factor), np.tile(shift, shape))
-    return interpolated(images, *places, fill)
+    coordinates = distortion.coordinates(np.full(shape[0], angle), np.full(shape[0], factor), np.tile(shift, shape))
+    return interpolated(images, *coordinates, fill)
 
 
-# ---------------------------------------------------------------------------------------------- what an epoch is
+# ---------------------------------------------------------------------------------------------- epochs
 
 
-def test_an_epoch_has_every_image_once_with_its_label():
-    X, y = epoch(**STILL, batch_size=3)
+def test_epoch_contains_each_image_once_with_its_label():
+    X, y = augment_epoch(**NO_DISTORTION, batch_size=3)
     assert sorted(y) == LABELS.tolist()
     assert y.tolist() != LABELS.tolist()
     assert np.array_equal(X, IMAGES[y])
 
 
-def test_labels_and_weights_go_along_with_distorted_images():
-    X = np.repeat(np.arange(1, 21, dtype=np.uint8), 42).reshape(20, 6, 7)  # each of one shade
+def test_labels_and_weights_stay_with_their_images():
+    X = np.repeat(np.arange(1, 21, dtype=np.uint8), 42).reshape(20, 6, 7)  # all pixels of an image are equal
     for images, y, weights in nnc.augment(X, LABELS + 1, LABELS / 2, seed=0, batch_size=6, shift=1, elastic=0.2):
         assert images[:, 3, 3].tolist() == y.tolist() == (2 * weights + 1).tolist()
 
 
-def test_sizes_of_batches():
-    found = batches(batch_size=8)
-    assert [len(y) for _, y in found] == [8, 8, 4]
-    assert len(found) == 3
+def test_batch_size_limits_batches_and_gives_length():
+    sized = batches(batch_size=8)
+    assert [len(y) for _, y in sized] == [8, 8, 4]
+    assert len(sized) == 3
     assert len(batches(batch_size=1000)) == 1
 
 
-def test_without_shuffling():
-    assert epoch(shuffle=False)[1].tolist() == LABELS.tolist()
+def test_shuffle_false_preserves_order():
+    assert augment_epoch(shuffle=False)[1].tolist() == LABELS.tolist()
 
 
-def test_every_epoch_is_another_one():
-    found = batches(batch_size=20)
-    first, second = next(iter(found)), next(iter(found))
-    assert found.epoch == 2
+def test_each_epoch_has_new_order_and_distortions():
+    augmented = batches(batch_size=20)
+    first, second = next(iter(augmented)), next(iter(augmented))
+    assert augmented.epoch == 2
     assert first[1].tolist() != second[1].tolist()
     assert not np.array_equal(first[0][np.argsort(first[1])], second[0][np.argsort(second[1])])
 
 
-def test_the_seed_repeats_everything():
+def test_same_seed_gives_same_epochs():
     for options in ({}, {"elastic": 1, "flip": "horizontal"}):
-        assert all(map(np.array_equal, epoch(**options), epoch(**options)))
-    assert not np.array_equal(epoch()[0], epoch(seed=1)[0])
-    drawn = nnc.augment(IMAGES, LABELS)
-    assert np.array_equal(epoch(seed=drawn.seed)[0], np.concatenate([X for X, _ in drawn]))
+        assert all(map(np.array_equal, augment_epoch(**options), augment_epoch(**options)))
+    assert not np.array_equal(augment_epoch()[0], augment_epoch(seed=1)[0])
+    random_seed = nnc.augment(IMAGES, LABELS)
+    assert np.array_equal(augment_epoch(seed=random_seed.seed)[0], np.concatenate([X for X, _ in random_seed]))
 
 
-def test_the_size_of_batches_changes_no_image():
+def test_batch_size_does_not_change_images():
     options = {"elastic": 0.5, "flip": "horizontal"}
-    assert all(map(np.array_equal, epoch(batch_size=3, **options), epoch(batch_size=20, **options)))
+    assert all(map(np.array_equal, augment_epoch(batch_size=3, **options), augment_epoch(batch_size=20, **options)))
 
 
-def test_pieces_change_no_image():
-    whole = Distortion((6, 7), 2, 10, 0.1, True, 1, 0, np.dtype("f4"))
-    pieces = Distortion((6, 7), 2, 10, 0.1, True, 1, 0, np.dtype("f4"))
-    pieces.block = 3
+def test_block_size_does_not_change_images():
+    one_block = Distortion((6, 7), 2, 10, 0.1, True, 1, 0, np.dtype("f4"))
+    small_blocks = Distortion((6, 7), 2, 10, 0.1, True, 1, 0, np.dtype("f4"))
+    small_blocks.block = 3
     a, b = IMAGES.copy(), IMAGES.copy()
-    whole(a, Stream(0))
-    pieces(b, Stream(0))
+    one_block(a, Stream(0))
+    small_blocks(b, Stream(0))
     assert np.array_equal(a, b)
 
 
-def test_it_goes_on_at_an_epoch():
-    all_of_them, rest = batches(), batches(epoch=2)
+def test_epochs_continue_from_given_epoch_and_after_pickling():
+    from_start, from_epoch_2 = batches(), batches(epoch=2)
     for _ in range(2):
-        list(all_of_them)
-    assert all(np.array_equal(a[0], b[0]) for a, b in zip(all_of_them, rest, strict=True))
-    rest.epoch = 0
-    assert np.array_equal(next(iter(rest))[0], next(iter(batches()))[0])
-    again = pickle.loads(pickle.dumps(rest))
-    assert np.array_equal(next(iter(rest))[0], next(iter(again))[0])
+        list(from_start)
+    assert all(np.array_equal(a[0], b[0]) for a, b in zip(from_start, from_epoch_2, strict=True))
+    from_epoch_2.epoch = 0
+    assert np.array_equal(next(iter(from_epoch_2))[0], next(iter(batches()))[0])
+    restored = pickle.loads(pickle.dumps(from_epoch_2))
+    assert np.array_equal(next(iter(from_epoch_2))[0], next(iter(restored))[0])
 
 
-def test_what_is_given_stays_as_it_is():
+def test_augment_does_not_modify_input():
     X = IMAGES.copy()
     list(batches(X, flip="horizontal"))
-    list(batches(X, flip="horizontal", **STILL))
+    list(batches(X, flip="horizontal", **NO_DISTORTION))
     assert np.array_equal(X, IMAGES)
 
 
 # ---------------------------------------------------------------------------------------------- training
 
 
-def test_fit_batches_takes_it():
+def test_fit_batches_trains_on_augmented_images_reproducibly():
     X, y = nnc.datasets.load_digits()
 
     def trained(batches, epochs, net=None):
@@ -122,24 +122,24 @@ def test_fit_batches_takes_it():
         net.fit_batches(batches, epochs=epochs, lr=0.1)
         return net
 
-    def distorted(**options):
+    def augmented(**options):
         return nnc.augment(X / 16, y, shape=(8, 8), shift=1, seed=0, **options)
 
-    batches = distorted()
+    batches = augmented()
     net = trained(batches, 4)
     assert batches.epoch == 4
     assert net.score(X / 16, y) > 0.6
-    assert np.array_equal(net.params, trained(distorted(), 4).params)
-    half = trained(distorted(), 2)
-    assert np.array_equal(net.params, trained(distorted(epoch=2), 2, half).params)
+    assert np.array_equal(net.params, trained(augmented(), 4).params)
+    half = trained(augmented(), 2)
+    assert np.array_equal(net.params, trained(augmented(epoch=2), 2, half).params)
 
 
-# ---------------------------------------------------------------------------------------------- what moves where
+# ---------------------------------------------------------------------------------------------- transformations
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.float32, np.float64])
 @pytest.mark.parametrize("shift", [(0, 0), (2, 0), (0, -3), (-1, 2), (5, 6)])
-def test_shifts_move_exactly(dtype, shift):
+def test_shifts_are_exact(dtype, shift):
     down, right = shift
     expected = np.full_like(IMAGES, 9, dtype=dtype)
     for i in range(6):
@@ -148,16 +148,16 @@ def test_shifts_move_exactly(dtype, shift):
                 expected[:, i, j] = IMAGES[:, i - down, j - right]
     images = IMAGES.astype(dtype)
     assert np.array_equal(shifted(images, np.tile(shift, (20, 1)), 9), expected)
-    assert np.array_equal(distorted(images, shift=shift, fill=9), expected)
+    assert np.array_equal(transform(images, shift=shift, fill=9), expected)
     colored = np.repeat(images[..., None], 3, axis=-1)
     assert np.array_equal(shifted(colored, np.tile(shift, (20, 1)), 9)[..., 1], expected)
-    assert np.array_equal(distorted(colored, shift=shift, fill=9)[..., 2], expected)
+    assert np.array_equal(transform(colored, shift=shift, fill=9)[..., 2], expected)
 
 
 def test_all_shifts_are_equally_likely():
     X = np.zeros((5000, 7, 7), np.uint8)
     X[:, 3, 3] = 1
-    moved, _ = epoch(X, np.zeros(5000), rotate=0, zoom=0, shift=2)
+    moved, _ = augment_epoch(X, np.zeros(5000), rotate=0, zoom=0, shift=2)
     counts = moved.sum(axis=0)
     assert counts[1:6, 1:6].sum() == 5000
     assert counts[1:6, 1:6].min() > 140
@@ -165,62 +165,68 @@ def test_all_shifts_are_equally_likely():
 
 
 @pytest.mark.parametrize("shape", [(6, 6), (7, 7), (7, 7, 3)])
-@pytest.mark.parametrize("turns", [1, 2, 3, -1])
-def test_quarter_turns(shape, turns):
+@pytest.mark.parametrize("quarter_turns", [1, 2, 3, -1])
+def test_rotations_by_quarter_turns_are_exact(shape, quarter_turns):
     images = random.uniform(0, 1, (4, *shape))
-    expected = np.rot90(images, turns, axes=(1, 2))
-    assert distorted(images, turns * math.pi / 2) == pytest.approx(expected, abs=1e-12)
-    single = distorted(images.astype("f4"), turns * math.pi / 2, work=np.float32)
+    expected = np.rot90(images, quarter_turns, axes=(1, 2))
+    assert transform(images, quarter_turns * math.pi / 2) == pytest.approx(expected, abs=1e-12)
+    single = transform(images.astype("f4"), quarter_turns * math.pi / 2, work=np.float32)
     assert single == pytest.approx(expected, abs=1e-5)
 
 
-def test_half_a_turn_of_any_shape():
+def test_half_turn_is_exact_for_images_that_are_not_square():
     images = random.uniform(0, 1, (4, 5, 8))
-    assert distorted(images, math.pi) == pytest.approx(images[:, ::-1, ::-1], abs=1e-12)
+    assert transform(images, math.pi) == pytest.approx(images[:, ::-1, ::-1], abs=1e-12)
 
 
-def test_zoom_about_the_center():
+def test_zoom_is_about_center():
     image = np.zeros((1, 9, 9))
     image[0, 3:6, 3:6] = 1
-    twice = distorted(image, factor=2.0)[0]
-    assert twice[4, 1:8].tolist() == [0.5, 1, 1, 1, 1, 1, 0.5]
-    assert twice.sum() == pytest.approx(4 * image.sum())
-    assert distorted(image, factor=1 / 3)[0][4].tolist() == [0, 0, 0, 0, 1, 0, 0, 0, 0]
+    doubled = transform(image, factor=2.0)[0]
+    assert doubled[4, 1:8].tolist() == [0.5, 1, 1, 1, 1, 1, 0.5]
+    assert doubled.sum() == pytest.approx(4 * image.sum())
+    assert transform(image, factor=1 / 3)[0][4].tolist() == [0, 0, 0, 0, 1, 0, 0, 0, 0]
 
 
-def test_between_the_pixels_it_is_bilinear():
+def test_interpolation_between_pixels_is_bilinear():
     y, x = np.meshgrid(np.arange(9.0), np.arange(8.0), indexing="ij")
-    plane = (2 * y - 3 * x + 1)[None]  # which bilinear interpolation leaves a plane
-    found = distorted(plane, angle=0.3, factor=1.4)[0]
+    plane = (2 * y - 3 * x + 1)[None]  # bilinear interpolation of a plane is exact
+    transformed = transform(plane, angle=0.3, factor=1.4)[0]
     s, c = math.sin(0.3) / 1.4, math.cos(0.3) / 1.4
-    places = c * (y - 4) + s * (x - 3.5) + 4, c * (x - 3.5) - s * (y - 4) + 3.5
-    inside = (places[0] >= 0) & (places[0] <= 8) & (places[1] >= 0) & (places[1] <= 7)
+    sources = c * (y - 4) + s * (x - 3.5) + 4, c * (x - 3.5) - s * (y - 4) + 3.5
+    inside = (sources[0] >= 0) & (sources[0] <= 8) & (sources[1] >= 0) & (sources[1] <= 7)
     assert inside.sum() > 40
-    assert found[inside] == pytest.approx((2 * places[0] - 3 * places[1] + 1)[inside])
+    assert transformed[inside] == pytest.approx((2 * sources[0] - 3 * sources[1] + 1)[inside])
 
 
-def test_flips_are_exact_and_half():
-    X, y = epoch(np.tile(IMAGES, (50, 1, 1)), np.tile(LABELS, 50), **STILL, flip="horizontal")
+def test_flips_are_exact_and_apply_to_half_of_images():
+    X, y = augment_epoch(np.tile(IMAGES, (50, 1, 1)), np.tile(LABELS, 50), **NO_DISTORTION, flip="horizontal")
     flipped = (IMAGES[y][:, :, ::-1] == X).all(axis=(1, 2))
     assert (flipped | (IMAGES[y] == X).all(axis=(1, 2))).all()
     assert 420 < flipped.sum() < 580
 
 
-def test_elastic_pulls_as_far_as_it_says():
+def test_elastic_is_standard_deviation_of_smooth_displacements():
     y, x = np.meshgrid(np.arange(40.0), np.arange(40.0), indexing="ij")
-    down = epoch(np.tile(y, (300, 1, 1)), np.zeros(300), **STILL, elastic=1.5)[0][:, 8:32, 8:32] - y[8:32, 8:32]
-    right = epoch(np.tile(x, (300, 1, 1)), np.zeros(300), **STILL, elastic=1.5)[0][:, 8:32, 8:32] - x[8:32, 8:32]
+    down = (
+        augment_epoch(np.tile(y, (300, 1, 1)), np.zeros(300), **NO_DISTORTION, elastic=1.5)[0][:, 8:32, 8:32]
+        - y[8:32, 8:32]
+    )
+    right = (
+        augment_epoch(np.tile(x, (300, 1, 1)), np.zeros(300), **NO_DISTORTION, elastic=1.5)[0][:, 8:32, 8:32]
+        - x[8:32, 8:32]
+    )
     for field in (down, right):
         assert abs(field.mean()) < 0.05
         assert field.std() == pytest.approx(1.5, rel=0.05)
-    assert abs(np.diff(down, axis=1)).max() < 1.5  # smoothly
+    assert abs(np.diff(down, axis=1)).max() < 1.5  # neighbouring displacements are similar
     assert abs(np.corrcoef(down.ravel(), right.ravel())[0, 1]) < 0.05
 
 
-def test_what_comes_in_from_outside():
-    X, _ = epoch(np.full((50, 8, 8), 7, np.uint8), np.zeros(50), rotate=45, zoom=2, elastic=2, fill=7)
+def test_fill_replaces_pixels_outside_of_image():
+    X, _ = augment_epoch(np.full((50, 8, 8), 7, np.uint8), np.zeros(50), rotate=45, zoom=2, elastic=2, fill=7)
     assert (X == 7).all()
-    X, _ = epoch(np.full((50, 8, 8), 1.0), np.zeros(50), rotate=45, shift=0, fill=-1)
+    X, _ = augment_epoch(np.full((50, 8, 8), 1.0), np.zeros(50), rotate=45, shift=0, fill=-1)
     assert X.min() == -1
     assert X[:, 3:5, 3:5].min() == X.max() == 1
 
@@ -231,8 +237,8 @@ def test_what_comes_in_from_outside():
 @pytest.mark.parametrize(
     "dtype", ["?", "u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "f2", "f4", "f8", ">f4", ">i2", "longdouble"]
 )
-@pytest.mark.parametrize("options", [STILL, {"rotate": 0, "zoom": 0}, {}, {"elastic": 1, "flip": "horizontal"}])
-def test_the_type_stays(dtype, options):
+@pytest.mark.parametrize("options", [NO_DISTORTION, {"rotate": 0, "zoom": 0}, {}, {"elastic": 1, "flip": "horizontal"}])
+def test_augment_preserves_dtype_shape_and_range(dtype, options):
     low, high = (0, 1) if np.dtype(dtype).kind in "?bf" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
     low, high = max(low, -(2**53)), min(high, 2**53)
     images = random.choice(np.array([low, high], dtype), (5, 6, 7))
@@ -258,11 +264,11 @@ def test_the_type_stays(dtype, options):
     ),
     dtype=st.sampled_from(["u1", "f4", "f8"]),
 )
-def test_any_shape(shape, options, dtype):
+def test_augment_supports_random_shapes_and_options(shape, options, dtype):
     side = min(shape[1:3]) - 1
     options |= {name: min(options[name], side) for name in ("shift", "elastic")}
     images = (np.arange(math.prod(shape)).reshape(shape) % 50 + 5).astype(dtype)
-    X, y = epoch(images, np.arange(len(images)), fill=1, **options)
+    X, y = augment_epoch(images, np.arange(len(images)), fill=1, **options)
     assert X.shape == shape
     assert X.dtype == dtype
     assert sorted(y) == list(range(len(images)))
@@ -270,38 +276,42 @@ def test_any_shape(shape, options, dtype):
     assert X.max() <= 54 + 1e-4
 
 
-def test_rows_with_a_shape_are_images():
+def test_rows_with_shape_are_augmented_like_images():
     rows = IMAGES.reshape(20, -1)
-    assert np.array_equal(epoch(rows, shape=(6, 7))[0], epoch()[0].reshape(20, -1))
+    assert np.array_equal(augment_epoch(rows, shape=(6, 7))[0], augment_epoch()[0].reshape(20, -1))
     colors = np.repeat(rows, 3, axis=1)
-    expected = epoch(colors.reshape(20, 6, 7, 3))[0].reshape(20, -1)
-    assert np.array_equal(epoch(colors, shape=[6, 7, 3])[0], expected)
+    expected = augment_epoch(colors.reshape(20, 6, 7, 3))[0].reshape(20, -1)
+    assert np.array_equal(augment_epoch(colors, shape=[6, 7, 3])[0], expected)
 
 
-def test_layouts_and_lists():
-    wide = np.zeros((20, 12, 14), np.uint8)
-    wide[:, ::2, ::2] = IMAGES
-    for images in (np.asfortranarray(IMAGES), wide[:, ::2, ::2], IMAGES.transpose(0, 2, 1).copy().transpose(0, 2, 1)):
-        for options in ({}, STILL, {"rotate": 0, "zoom": 0}):
-            assert np.array_equal(epoch(images, **options)[0], epoch(**options)[0])
-    X, y = epoch(IMAGES.tolist(), [str(i) for i in LABELS])
+def test_memory_layout_and_lists_do_not_change_result():
+    every_second_pixel = np.zeros((20, 12, 14), np.uint8)
+    every_second_pixel[:, ::2, ::2] = IMAGES
+    for images in (
+        np.asfortranarray(IMAGES),
+        every_second_pixel[:, ::2, ::2],
+        IMAGES.transpose(0, 2, 1).copy().transpose(0, 2, 1),
+    ):
+        for options in ({}, NO_DISTORTION, {"rotate": 0, "zoom": 0}):
+            assert np.array_equal(augment_epoch(images, **options)[0], augment_epoch(**options)[0])
+    X, y = augment_epoch(IMAGES.tolist(), [str(i) for i in LABELS])
     assert X.dtype == np.int64
-    assert y[:3].tolist() == [str(i) for i in epoch()[1][:3]]
+    assert y[:3].tolist() == [str(i) for i in augment_epoch()[1][:3]]
 
 
-def test_a_file_is_read_batch_by_batch(tmp_path):
+def test_memory_map_gives_same_batches_as_array(tmp_path):
     np.save(tmp_path / "images.npy", IMAGES)
     X = np.load(tmp_path / "images.npy", mmap_mode="r")
-    assert np.array_equal(epoch(X)[0], epoch()[0])
+    assert np.array_equal(augment_epoch(X)[0], augment_epoch()[0])
 
 
-def test_a_long_image():
+def test_zoom_of_long_image_is_accurate_in_float32():
     image = np.arange(5000.0, dtype=np.float32)[None, None]
-    found = epoch(image, [0], shift=0, rotate=0, zoom=0.01, seed=3)[0][0, 0]
-    assert np.diff(found[100:-100]) == pytest.approx(np.diff(found[100:102])[0], abs=1e-3)
+    zoomed = augment_epoch(image, [0], shift=0, rotate=0, zoom=0.01, seed=3)[0][0, 0]
+    assert np.diff(zoomed[100:-100]) == pytest.approx(np.diff(zoomed[100:102])[0], abs=1e-3)
 
 
-def test_numbers_that_are_not_finite_are_for_the_fit_to_refuse():
+def test_fit_batches_rejects_nonfinite_augmented_images():
     X = np.zeros((4, 3, 3), np.float32)
     X[2, 1, 1] = np.inf
     net = nnc.NeuralNetwork([9, 1], loss="mse")
@@ -309,7 +319,7 @@ def test_numbers_that_are_not_finite_are_for_the_fit_to_refuse():
         net.fit_batches(nnc.augment(X.reshape(4, 9), np.zeros(4), shape=(3, 3), shift=0, seed=0))
 
 
-# ---------------------------------------------------------------------------------------------- what is refused
+# ---------------------------------------------------------------------------------------------- errors
 
 
 @pytest.mark.parametrize(
@@ -343,7 +353,7 @@ def test_numbers_that_are_not_finite_are_for_the_fit_to_refuse():
         ({"epoch": -1}, "epoch must be 0 or more"),
     ],
 )
-def test_wrong_values(arguments, message):
+def test_augment_rejects_invalid_values(arguments, message):
     with pytest.raises(ValueError, match=message):
         nnc.augment(**{"X": IMAGES, "y": LABELS, **arguments})
 
@@ -361,6 +371,6 @@ def test_wrong_values(arguments, message):
         ({"batch_size": 2.0}, "batch_size must be a whole number, got 2.0"),
     ],
 )
-def test_wrong_types(arguments, message):
+def test_augment_rejects_invalid_types(arguments, message):
     with pytest.raises(TypeError, match=message):
         nnc.augment(**{"X": IMAGES, "y": LABELS, **arguments})

@@ -1,5 +1,4 @@
-"""`vjp`, `jacobian` and steps on derivatives that the caller has: against PyTorch, differences, and the losses that nnc
-knows."""
+"""`vjp`, `jacobian` and `train_step(dP=...)`: agreement with losses of nnc, numerical derivatives and PyTorch."""
 
 import numpy as np
 import pytest
@@ -9,15 +8,23 @@ from nnc import NeuralNetwork
 from nnc._registry import activations
 from nnc.layers import AvgPool2D, Conv2D, Dense, Dropout, Flatten, Input, MaxPool2D
 
-IMAGES = [Input(7, 6, 2), Conv2D(3, 3, "tanh"), MaxPool2D(2), Conv2D(4, 3, "gelu", padding="same"), Flatten(), 5, 3]
+IMAGE_LAYERS = [
+    Input(7, 6, 2),
+    Conv2D(3, 3, "tanh"),
+    MaxPool2D(2),
+    Conv2D(4, 3, "gelu", padding="same"),
+    Flatten(),
+    5,
+    3,
+]
 LAYERS = {
     "dense": [4, 7, 6, 3],
     "one layer": [4, 3],
     "wide": [70, 300, 3],
-    "images": IMAGES,
-    "pools first": [Input(6, 6, 1), MaxPool2D(2), AvgPool2D(2, stride=1), Flatten(), Dense(3)],
+    "images": IMAGE_LAYERS,
+    "pools before dense": [Input(6, 6, 1), MaxPool2D(2), AvgPool2D(2, stride=1), Flatten(), Dense(3)],
 }
-UNITS = {"raw": {}, "scaled": {"scale_X": "standardize", "scale_y": nnc.MinMax(-1, 3)}}
+SCALINGS = {"raw": {}, "scaled": {"scale_X": "standardize", "scale_y": nnc.MinMax(-1, 3)}}
 
 
 def network(layers=(4, 7, 3), **options):
@@ -25,30 +32,30 @@ def network(layers=(4, 7, 3), **options):
     return NeuralNetwork(layers, **options)
 
 
-def rows(net, n=11, seed=0):
+def random_rows(net, n=11, seed=0):
     rng = np.random.default_rng(seed)
     X = rng.normal(1, 2, (n, *net.model.input_shape)).astype(net.dtype)
     return X, rng.normal(5, 3, (n, net.sizes[-1])).astype(net.dtype)
 
 
-def scaled(net):
-    """The network with its scalings known, if it has any."""
+def fit_scalings(net):
+    """Return `net` after one epoch, which computes its scalings, if it has any."""
     if net.converter.scaler_X is not None:
-        net.fit(*rows(net, 20, 7), epochs=1, lr=1e-3)
+        net.fit(*random_rows(net, 20, 7), epochs=1, lr=1e-3)
     return net
 
 
-def flat(gradients):
+def concatenate(gradients):
     return np.concatenate([part.ravel() for pair in gradients for part in pair if part is not None])
 
 
-def differences(f, x, h=1e-5):
-    """d f / d x, the axes of x last."""
+def numerical_derivative(f, x, h=1e-5):
+    """Return df/dx by central differences; the last axes are those of x."""
     parts = []
-    for place in np.ndindex(x.shape):
+    for index in np.ndindex(x.shape):
         up, down = x.copy(), x.copy()
-        up[place] += h
-        down[place] -= h
+        up[index] += h
+        down[index] -= h
         parts.append((f(up) - f(down)) / (2 * h))
     return np.moveaxis(np.array(parts), 0, -1).reshape(*np.shape(parts[0]), *x.shape)
 
@@ -58,37 +65,39 @@ def differences(f, x, h=1e-5):
 
 @pytest.mark.parametrize("layers", LAYERS.values(), ids=LAYERS)
 @pytest.mark.parametrize("n", [1, 11, 600])
-def test_vjp_is_the_gradient_of_a_loss_that_nnc_knows(isa, layers, n):
+def test_vjp_matches_gradients_of_mse(isa, layers, n):
     net = network(layers)
-    X, y = rows(net, n)
+    X, y = random_rows(net, n)
     gradients, dX = net.vjp(X, 2 * (net.predict(X) - y) / y.size)
-    wanted = net.gradients(X, y)
-    assert flat(gradients) == pytest.approx(flat(wanted), rel=1e-10, abs=1e-14)
+    expected = net.gradients(X, y)
+    assert concatenate(gradients) == pytest.approx(concatenate(expected), rel=1e-10, abs=1e-14)
     assert dX.shape == X.shape
-    by_inputs = nnc.input_gradients(net, X, y)
-    assert dX == pytest.approx(by_inputs.reshape(X.shape), rel=1e-10, abs=1e-14)
-    for pair, other in zip(gradients, wanted, strict=True):
-        assert [part.shape for part in pair] == [part.shape for part in other]
+    input_gradients = nnc.input_gradients(net, X, y)
+    assert dX == pytest.approx(input_gradients.reshape(X.shape), rel=1e-10, abs=1e-14)
+    for pair, expected_pair in zip(gradients, expected, strict=True):
+        assert [part.shape for part in pair] == [part.shape for part in expected_pair]
 
 
-@pytest.mark.parametrize("units", UNITS.values(), ids=UNITS)
+@pytest.mark.parametrize("units", SCALINGS.values(), ids=SCALINGS)
 @pytest.mark.parametrize("output", ["identity", "sigmoid", "softmax", "exp", "gelu"])
-def test_vjp_is_in_the_units_of_the_user(units, output):
-    net = scaled(network(output=output, **units))
-    X, _ = rows(net, 5, 2)
+def test_vjp_is_in_unscaled_units(units, output):
+    net = fit_scalings(network(output=output, **units))
+    X, _ = random_rows(net, 5, 2)
     dP = np.random.default_rng(1).normal(size=(5, 3))
     gradients, dX = net.vjp(X, dP)
 
     def product(params):
-        other = net.copy()
-        other.params = params
-        return float((dP * other.predict(X)).sum())
+        changed = net.copy()
+        changed.params = params
+        return float((dP * changed.predict(X)).sum())
 
-    assert dX == pytest.approx(differences(lambda X: float((dP * net.predict(X)).sum()), X), rel=1e-6, abs=1e-8)
-    assert flat(gradients) == pytest.approx(differences(product, net.params.copy()), rel=1e-6, abs=1e-7)
+    assert dX == pytest.approx(
+        numerical_derivative(lambda X: float((dP * net.predict(X)).sum()), X), rel=1e-6, abs=1e-8
+    )
+    assert concatenate(gradients) == pytest.approx(numerical_derivative(product, net.params.copy()), rel=1e-6, abs=1e-7)
 
 
-def test_shapes_of_one_row_and_one_column():
+def test_vjp_preserves_shape_of_one_row_and_one_column():
     net = network([3, 2])
     dX = net.vjp([1.0, 2, 3], [1.0, -1])[1]
     assert dX.shape == (3,)
@@ -109,7 +118,7 @@ def test_shapes_of_one_row_and_one_column():
         (np.zeros((2, 5)), np.zeros((2, 3)), "X must have 4 columns"),
     ],
 )
-def test_what_does_not_fit_is_refused(X, dP, message):
+def test_vjp_and_train_step_reject_invalid_X_and_dP(X, dP, message):
     net = network()
     with pytest.raises(ValueError, match=message):
         net.vjp(X, dP)
@@ -119,14 +128,14 @@ def test_what_does_not_fit_is_refused(X, dP, message):
     assert net.params.tobytes() == before.tobytes()
 
 
-def test_weights_that_are_not_finite_are_refused():
+def test_vjp_rejects_nonfinite_weights():
     net = network()
     net.weights[0][0, 0] = np.nan
     with pytest.raises(ValueError, match="the weights of the network must be finite"):
         net.vjp(np.zeros((1, 4)), np.ones((1, 3)))
 
 
-def test_scalings_have_to_be_known():
+def test_vjp_and_jacobian_need_fitted_scalings():
     net = network(scale_X="standardize")
     for call in (lambda: net.vjp(np.zeros((2, 4)), np.zeros((2, 3))), lambda: net.jacobian(np.zeros((2, 4)))):
         with pytest.raises(ValueError, match="scale_X is not known before the first fit"):
@@ -138,9 +147,9 @@ def test_scalings_have_to_be_known():
 
 @pytest.mark.parametrize("layers", LAYERS.values(), ids=LAYERS)
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
-def test_jacobian_has_a_vjp_for_each_output(isa, layers, dtype):
+def test_jacobian_matches_vjp_of_each_output(isa, layers, dtype):
     net = network(layers, dtype=dtype)
-    X, _ = rows(net, 19)
+    X, _ = random_rows(net, 19)
     J = net.jacobian(X)
     assert J.dtype == net.dtype
     assert J.shape == (19, 3, *net.model.input_shape)
@@ -150,17 +159,17 @@ def test_jacobian_has_a_vjp_for_each_output(isa, layers, dtype):
         assert J[:, k].tobytes() == net.vjp(X, dP)[1].tobytes()
 
 
-@pytest.mark.parametrize("units", UNITS.values(), ids=UNITS)
+@pytest.mark.parametrize("units", SCALINGS.values(), ids=SCALINGS)
 @pytest.mark.parametrize("output", ["identity", "softmax"])
-def test_jacobian_is_in_the_units_of_the_user(units, output):
-    net = scaled(network(output=output, **units))
-    x = rows(net, 1, 2)[0][0]
-    found = net.jacobian(x)
-    assert found == pytest.approx(differences(net.predict, x), rel=1e-6, abs=1e-8)
-    assert net.jacobian([x.tolist(), x.tolist()]).tolist() == [found.tolist()] * 2
+def test_jacobian_is_in_unscaled_units(units, output):
+    net = fit_scalings(network(output=output, **units))
+    x = random_rows(net, 1, 2)[0][0]
+    actual = net.jacobian(x)
+    assert actual == pytest.approx(numerical_derivative(net.predict, x), rel=1e-6, abs=1e-8)
+    assert net.jacobian([x.tolist(), x.tolist()]).tolist() == [actual.tolist()] * 2
 
 
-def test_jacobian_refuses_what_is_not_finite():
+def test_jacobian_rejects_nonfinite_X():
     with pytest.raises(ValueError, match="X must be finite in float64, got inf in row 1, column 2"):
         network().jacobian([[0, 0, 0, 0], [0, 0, np.inf, 0]])
 
@@ -170,28 +179,28 @@ def test_jacobian_refuses_what_is_not_finite():
 
 @pytest.mark.parametrize("layers", LAYERS.values(), ids=LAYERS)
 @pytest.mark.parametrize("output", activations.NAMES)
-def test_against_torch(twin, layers, output):
+def test_vjp_and_jacobian_match_torch(twin, layers, output):
     torch = pytest.importorskip("torch")
     net = network(layers, output=None if isinstance(layers[-1], Dense) else output, activation="gelu")
     net.params = net.params + np.random.default_rng(0).uniform(-0.1, 0.1, net.n_params)
-    x, _ = rows(net, 6)
+    x, _ = random_rows(net, 6)
     dP = np.random.default_rng(1).normal(size=(6, 3))
     X = torch.tensor(x, requires_grad=True)
     P, parts = twin(net, X)
     gradients, dX = net.vjp(x, dP)
-    wanted = torch.autograd.grad(P, [X, *parts], torch.tensor(dP), retain_graph=True)
-    found = [dX, *(part for pair in gradients for part in pair)]
-    for ours, theirs in zip(found, wanted, strict=True):
-        assert np.abs(ours - theirs.numpy()).max() <= 1e-10 * max(theirs.abs().max().item(), 1e-3)
+    expected = torch.autograd.grad(P, [X, *parts], torch.tensor(dP), retain_graph=True)
+    actual = [dX, *(part for pair in gradients for part in pair)]
+    for part, expected_part in zip(actual, expected, strict=True):
+        assert np.abs(part - expected_part.numpy()).max() <= 1e-10 * max(expected_part.abs().max().item(), 1e-3)
     J = net.jacobian(x)
     for k in range(3):
-        wanted = torch.autograd.grad(P[:, k].sum(), X, retain_graph=True)[0].numpy()
-        assert np.abs(J[:, k] - wanted).max() <= 1e-10 * max(np.abs(wanted).max(), 1e-3)
+        expected = torch.autograd.grad(P[:, k].sum(), X, retain_graph=True)[0].numpy()
+        assert np.abs(J[:, k] - expected).max() <= 1e-10 * max(np.abs(expected).max(), 1e-3)
 
 
 # ------------------------------------------------------------------------------------------------- steps
 
-OPTIONS = (
+STEP_OPTIONS = (
     {},
     {"l1": 1e-3, "l2": 1e-2},
     {"clip_norm": 0.01},
@@ -200,44 +209,46 @@ OPTIONS = (
 OPTIMIZERS = ("sgd", "momentum", "adam", "adamw", "rmsprop", "adagrad", "nadam", "rprop")
 
 
-def slopes(net, X, y):
+def loss_derivative(net, X, y):
     return 2 * (net.predict(X) - y) / y.size
 
 
-@pytest.mark.parametrize("layers", [LAYERS["dense"], IMAGES], ids=["dense", "images"])
+@pytest.mark.parametrize("layers", [LAYERS["dense"], IMAGE_LAYERS], ids=["dense", "images"])
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-@pytest.mark.parametrize("options", OPTIONS, ids=str)
-def test_a_step_on_derivatives_is_one_on_targets(layers, optimizer, options):
-    one, other = network(layers), network(layers)
-    X, y = rows(one, 8)
+@pytest.mark.parametrize("options", STEP_OPTIONS, ids=str)
+def test_step_on_dP_equals_step_on_targets(layers, optimizer, options):
+    with_y, with_dP = network(layers), network(layers)
+    X, y = random_rows(with_y, 8)
     lr = 1e-3
-    step, other_step = one.stepper(optimizer, lr, **options), other.stepper(optimizer, lr, **options)
+    step_on_y, step_on_dP = with_y.stepper(optimizer, lr, **options), with_dP.stepper(optimizer, lr, **options)
     for _ in range(6):
-        step(X, y)
-        other_step(X, dP=slopes(other, X, y))
-    assert other.params == pytest.approx(one.params, rel=1e-9, abs=1e-10)
-    assert other.state.steps == one.state.steps == (0 if optimizer == "sgd" and not options else other.state.steps)
+        step_on_y(X, y)
+        step_on_dP(X, dP=loss_derivative(with_dP, X, y))
+    assert with_dP.params == pytest.approx(with_y.params, rel=1e-9, abs=1e-10)
+    assert (
+        with_dP.state.steps == with_y.state.steps == (0 if optimizer == "sgd" and not options else with_dP.state.steps)
+    )
 
 
-def test_targets_and_derivatives_take_turns():
-    """The optimizer goes on, and so does its state."""
-    one, other = network(), network()
-    X, y = rows(one, 8)
-    for turn in range(8):
-        one.train_step(X, y, optimizer="adam", lr=0.01)
-        if turn % 3 == 1:
-            other.train_step(X, dP=slopes(other, X, y), optimizer="adam", lr=0.01)
+def test_steps_on_targets_and_on_dP_can_alternate():
+    # Both kinds of steps update the same optimizer state.
+    with_y, with_dP = network(), network()
+    X, y = random_rows(with_y, 8)
+    for i in range(8):
+        with_y.train_step(X, y, optimizer="adam", lr=0.01)
+        if i % 3 == 1:
+            with_dP.train_step(X, dP=loss_derivative(with_dP, X, y), optimizer="adam", lr=0.01)
         else:
-            other.train_step(X, y, optimizer="adam", lr=0.01)
-    assert other.params == pytest.approx(one.params, rel=1e-9)
-    assert other.state.epoch == one.state.epoch == 8
-    history = other.fit(X, y, epochs=2)
-    assert history.loss == pytest.approx(one.fit(X, y, epochs=2).loss, rel=1e-9)
+            with_dP.train_step(X, y, optimizer="adam", lr=0.01)
+    assert with_dP.params == pytest.approx(with_y.params, rel=1e-9)
+    assert with_dP.state.epoch == with_y.state.epoch == 8
+    history = with_dP.fit(X, y, epochs=2)
+    assert history.loss == pytest.approx(with_y.fit(X, y, epochs=2).loss, rel=1e-9)
 
 
-def test_what_a_step_on_derivatives_returns():
+def test_step_on_dP_returns_product_and_penalty():
     net = network()
-    X, _ = rows(net, 8)
+    X, _ = random_rows(net, 8)
     dP = np.random.default_rng(1).normal(size=(8, 3))
     product = float((dP * net.predict(X)).sum())
     assert net.copy().train_step(X, dP=dP) == pytest.approx(product, rel=1e-12)
@@ -245,40 +256,40 @@ def test_what_a_step_on_derivatives_returns():
     assert net.stepper(l2=0.1)(X, dP=dP) == pytest.approx(product + penalty, rel=1e-12)
 
 
-def test_a_step_on_derivatives_is_in_the_units_of_the_user():
-    net = scaled(network(scale_X="standardize", scale_y="standardize"))
-    X, y = rows(net, 8)
+def test_step_on_dP_is_in_unscaled_units():
+    net = fit_scalings(network(scale_X="standardize", scale_y="standardize"))
+    X, y = random_rows(net, 8)
     net.state = None
-    dP = 2 * (net.predict(X) - y) / y.size * net.converter.scaling_y.factor**2  # the loss is that of scaled targets
-    other = net.copy()
+    dP = 2 * (net.predict(X) - y) / y.size * net.converter.scaling_y.factor**2  # the loss is computed on scaled targets
+    with_dP = net.copy()
     net.train_step(X, y, lr=0.1)
-    other.train_step(X, dP=dP, lr=0.1)
-    assert other.params == pytest.approx(net.params, rel=1e-9)
+    with_dP.train_step(X, dP=dP, lr=0.1)
+    assert with_dP.params == pytest.approx(net.params, rel=1e-9)
 
 
-def test_dropout_works_on_steps_on_derivatives():
+def test_step_on_dP_applies_dropout():
     net = network([4, Dense(50), Dropout(0.5), Dense(3)])
-    X, _ = rows(net, 8)
+    X, _ = random_rows(net, 8)
     values = {net.copy().stepper("adam")(X, dP=np.ones((8, 3)))}
     step = net.stepper("adam", lr=1e-9)
     values |= {step(X, dP=np.ones((8, 3))) for _ in range(4)}
-    assert len(values) == 4  # the first one twice
+    assert len(values) == 4  # the first two steps have the same dropout mask
 
 
 @pytest.mark.parametrize(
-    ("given", "message"),
+    ("arguments", "message"),
     [
         ({}, "y must be an array of real numbers, got None; pass y or dP"),
         ({"y": np.zeros((2, 3)), "dP": np.zeros((2, 3))}, "y must be left out if dP is given"),
         ({"sample_weight": np.ones(2), "dP": np.zeros((2, 3))}, "sample_weight must be left out if dP is given"),
     ],
 )
-def test_a_step_takes_targets_or_derivatives(given, message):
+def test_train_step_rejects_both_y_and_dP_and_neither(arguments, message):
     with pytest.raises(TypeError, match=message):
-        network().train_step(np.zeros((2, 4)), **given)
+        network().train_step(np.zeros((2, 4)), **arguments)
 
 
-def test_a_step_that_diverges_says_so():
+def test_diverged_step_on_dP_raises_and_leaves_weights_finite():
     net = network([4, 3], dtype="float32", init="zeros")
     X = np.full((2, 4), 100, np.float32)
     with pytest.raises(nnc.DivergedError, match="a step of epoch 1 would make weights in layer 1 infinite"):

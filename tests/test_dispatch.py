@@ -1,4 +1,4 @@
-"""Which compiled core is used, what an installation without one says, and what an import costs."""
+"""Choice of the compiled core, errors of installations without it, and the modules that an import loads."""
 
 import json
 import os
@@ -21,8 +21,8 @@ AVAILABLE = cores.available()
 SUFFIX = sysconfig.get_config_var("EXT_SUFFIX")
 
 
-def run(code, cwd, *, isa=None, options=("-W", "error"), **variables):
-    """A Python process of its own, in a folder that is none of nnc's."""
+def run_python(code, cwd, *, isa=None, options=("-W", "error"), **variables):
+    """Run code or command-line arguments in a new Python process with the working directory `cwd`."""
     environment = {name: value for name, value in os.environ.items() if name != "NNC_ISA"} | variables
     if isa is not None:
         environment["NNC_ISA"] = isa
@@ -37,15 +37,16 @@ def run(code, cwd, *, isa=None, options=("-W", "error"), **variables):
     )
 
 
-def printed(code, cwd, **settings):
-    result = run(code, cwd, **settings)
+def python_output(code, cwd, **settings):
+    """Return what the code prints; it must succeed without warnings."""
+    result = run_python(code, cwd, **settings)
     assert result.returncode == 0, result.stderr
     assert result.stderr == ""
     return result.stdout
 
 
-def copied_package(folder, *patterns):
-    """The installed package without its compiled modules, but for those of the patterns."""
+def copy_package(folder, *patterns):
+    """Copy the installed package to `folder`, with only those compiled modules that match the patterns."""
     target = folder / "nnc"
     shutil.copytree(PACKAGE, target, ignore=shutil.ignore_patterns("__pycache__", "*.so", "*.pyd"))
     for pattern in patterns:
@@ -54,9 +55,9 @@ def copied_package(folder, *patterns):
     return target
 
 
-# ------------------------------------------------------------------------------- NNC_ISA and the choice
+# ------------------------------------------------------------------------------- choice of the core
 
-WHICH = """
+PRINT_CORES = """
 import json
 from nnc import NeuralNetwork
 from nnc._utils import processors
@@ -67,20 +68,20 @@ print(json.dumps([cores.selected(), *[type(net.model.engine).__module__ for net 
 
 
 @pytest.mark.parametrize("isa", AVAILABLE)
-def test_a_forced_instruction_set_is_used(isa, tmp_path):
-    wanted = [f"nnc._core_{isa}_{kind}" for kind in ("f64", "f32")]
+def test_NNC_ISA_selects_instruction_set(isa, tmp_path):
+    expected = [f"nnc._core_{isa}_{kind}" for kind in ("f64", "f32")]
     for name in (isa, isa.upper()):
-        assert json.loads(printed(WHICH, tmp_path, isa=name)) == [isa, *wanted, *wanted]
+        assert json.loads(python_output(PRINT_CORES, tmp_path, isa=name)) == [isa, *expected, *expected]
 
 
-def test_the_widest_vectors_are_the_default(tmp_path):
+def test_default_core_has_widest_vectors(tmp_path):
     for isa in (None, ""):
-        chosen, *_, wide64, wide32 = json.loads(printed(WHICH, tmp_path, isa=isa))
+        chosen, *_, wide64, wide32 = json.loads(python_output(PRINT_CORES, tmp_path, isa=isa))
         assert chosen == AVAILABLE[0]
         assert [wide64, wide32] == [f"nnc._core_{chosen}_f64", f"nnc._core_{chosen}_f32"]
 
 
-def test_available_ones_go_from_wide_to_narrow():
+def test_available_cores_are_ordered_by_vector_width():
     assert AVAILABLE[-1] == "baseline"
     assert [isa for isa in ("avx512", "avx2", "baseline") if isa in AVAILABLE] == AVAILABLE
     lanes = [cores.import_module(f"nnc._core_{isa}_f32").LANES for isa in AVAILABLE]
@@ -88,7 +89,7 @@ def test_available_ones_go_from_wide_to_narrow():
 
 
 @pytest.mark.parametrize("isa", ["sse9", "avx", "avx512f", " ", "avx2;ls"])
-def test_unknown_instruction_sets_are_refused(isa, monkeypatch):
+def test_unknown_instruction_set_raises_import_error(isa, monkeypatch):
     monkeypatch.setenv("NNC_ISA", isa)
     message = "NNC_ISA must be an instruction set of this processor and this build of nnc"
     for call in (lambda: NeuralNetwork([3, 1]), nnc.show_config, cores.selected):
@@ -97,7 +98,7 @@ def test_unknown_instruction_sets_are_refused(isa, monkeypatch):
         assert str(caught.value) == f"{message} ({', '.join(AVAILABLE)}), got {isa!r}"
 
 
-def test_a_network_keeps_its_core(monkeypatch):
+def test_network_does_not_change_its_core(monkeypatch):
     net = NeuralNetwork([3, 4, 1], seed=0)
     P = net.predict(np.eye(3))
     monkeypatch.setenv("NNC_ISA", "none")
@@ -105,26 +106,25 @@ def test_a_network_keeps_its_core(monkeypatch):
     assert net.fit(np.eye(3), [0, 1, 0], epochs=3, lr=0.001).epochs == 3
 
 
-def test_variants_agree(monkeypatch):
-    """The same network in every variant: equal to rounding after a training."""
+def test_training_agrees_across_instruction_sets(monkeypatch):
     rng = np.random.default_rng(0)
     X, y = rng.normal(size=(50, 5)), rng.integers(0, 4, 50)
-    found = []
+    results = []
     for isa in AVAILABLE:
         monkeypatch.setenv("NNC_ISA", isa)
         net = NeuralNetwork([5, 33, 17, 4], activation=["tanh", "gelu"], loss="cross_entropy", seed=0)
         losses = net.fit(X, y, epochs=20, lr=0.1, batch_size=16).loss
-        found.append(np.concatenate([losses, net.params, net.predict(X).ravel()]))
-    for other in found[1:]:
-        assert other == pytest.approx(found[0], rel=1e-11, abs=1e-12)
+        results.append(np.concatenate([losses, net.params, net.predict(X).ravel()]))
+    for result in results[1:]:
+        assert result == pytest.approx(results[0], rel=1e-11, abs=1e-12)
 
 
 # ---------------------------------------------------------------------------------------- show_config
 
 
 @pytest.mark.parametrize("isa", [None, *AVAILABLE])
-def test_show_config(isa, tmp_path):
-    text = printed("import nnc; nnc.show_config()", tmp_path, isa=isa)
+def test_show_config_prints_core_threads_and_vectors(isa, tmp_path):
+    text = python_output("import nnc; nnc.show_config()", tmp_path, isa=isa)
     lines = text.splitlines()
     chosen = isa or AVAILABLE[0]
     assert lines[0].startswith(f"nnc {nnc.__version__}, Python {sys.version.split()[0]}")
@@ -140,7 +140,7 @@ def test_show_config(isa, tmp_path):
     assert len(lines) == 6
 
 
-# ---------------------------------------------------------------- source without a core, broken cores
+# ---------------------------------------------------------------- missing and broken cores
 
 
 @pytest.mark.parametrize(
@@ -152,58 +152,58 @@ def test_show_config(isa, tmp_path):
         "import nnc._network",
     ],
 )
-def test_source_without_a_core_says_so(code, tmp_path):
-    target = copied_package(tmp_path)
-    result = run(code, tmp_path)
+def test_source_without_core_raises_helpful_import_error(code, tmp_path):
+    target = copy_package(tmp_path)
+    result = run_python(code, tmp_path)
     assert result.returncode == 1
-    last = result.stderr.splitlines()[-1]
-    place = f"nnc was imported from {target}, which contains its source without the compiled core."
-    assert last.startswith(f"ImportError: {place}")
-    assert "Run Python in another folder" in last
-    assert "pip install -e ." in last
+    last_line = result.stderr.splitlines()[-1]
+    cause = f"nnc was imported from {target}, which contains its source without the compiled core."
+    assert last_line.startswith(f"ImportError: {cause}")
+    assert "Run Python in another folder" in last_line
+    assert "pip install -e ." in last_line
     assert "During handling" not in result.stderr
 
 
 @pytest.mark.parametrize("arguments", [["demo"], ["config"], ["compare"]])
-def test_command_line_without_a_core_says_so(arguments, tmp_path):
-    target = copied_package(tmp_path)
-    result = run(["-m", "nnc", *arguments], tmp_path)
+def test_command_line_without_core_prints_one_line_error(arguments, tmp_path):
+    target = copy_package(tmp_path)
+    result = run_python(["-m", "nnc", *arguments], tmp_path)
     assert result.returncode == 1
     assert result.stdout == ""
     (line,) = result.stderr.splitlines()
     assert line.startswith(f"nnc: nnc was imported from {target}, which contains its source without the compiled core.")
 
 
-def test_source_without_a_core_is_good_for_the_rest(tmp_path):
-    """The plain-Python network and the version need no core."""
-    copied_package(tmp_path)
+def test_reference_and_version_work_without_core(tmp_path):
+    # The reference network in plain Python and the version need no core.
+    copy_package(tmp_path)
     code = "import nnc; print(nnc.__version__, nnc.reference.NeuralNetwork([2, 1], init='zeros').predict([[1, 2]]))"
-    assert printed(code, tmp_path) == f"{nnc.__version__} [[0.5]]\n"
-    assert nnc.__version__ in printed(["-m", "nnc", "--version"], tmp_path)
+    assert python_output(code, tmp_path) == f"{nnc.__version__} [[0.5]]\n"
+    assert nnc.__version__ in python_output(["-m", "nnc", "--version"], tmp_path)
 
 
-def test_an_installation_with_fewer_cores(tmp_path):
-    copied_package(tmp_path, "_cpu*", "_cyutility*", "_team*", "_core_baseline_*")
-    text = printed(
+def test_installation_with_baseline_core_only_works(tmp_path):
+    copy_package(tmp_path, "_cpu*", "_cyutility*", "_team*", "_core_baseline_*")
+    text = python_output(
         "import nnc; nnc.show_config(); print(nnc.NeuralNetwork([2, 1], init='zeros').predict([[1, 2]]))", tmp_path
     )
     assert "instruction set: baseline; available: baseline\n" in text
     assert text.endswith("[[0.5]]\n")
-    result = run("import nnc; nnc.NeuralNetwork([2, 1])", tmp_path, isa="avx2")
+    result = run_python("import nnc; nnc.NeuralNetwork([2, 1])", tmp_path, isa="avx2")
     assert result.returncode == 1
     assert "NNC_ISA must be an instruction set" in result.stderr
     assert "(baseline), got 'avx2'" in result.stderr
 
 
 @pytest.mark.parametrize("name", ["_cpu", f"_core_{AVAILABLE[0]}_f64"])
-def test_a_broken_core_is_an_error(name, tmp_path):
-    """It is never passed over in silence for another one."""
-    target = copied_package(tmp_path, "_cpu*", "_cyutility*", "_team*", "_core_*")
+def test_broken_core_raises_import_error(name, tmp_path):
+    # No other core replaces a broken one.
+    target = copy_package(tmp_path, "_cpu*", "_cyutility*", "_team*", "_core_*")
     (broken,) = [
         path for path in target.iterdir() if path.name.startswith(name + ".") and path.suffix in (".so", ".pyd")
     ]
     broken.write_bytes(b"this is no library")
-    result = run("import nnc; nnc.NeuralNetwork([3, 100, 1])", tmp_path)
+    result = run_python("import nnc; nnc.NeuralNetwork([3, 100, 1])", tmp_path)
     assert result.returncode == 1
     assert "ImportError" in result.stderr.splitlines()[-1]
     assert name in result.stderr.splitlines()[-1]
@@ -212,20 +212,20 @@ def test_a_broken_core_is_an_error(name, tmp_path):
 
 # -------------------------------------------------------------------------------------------- imports
 
-LOADED = """
+PRINT_NEW_MODULES = """
 import sys
 {}
 before = set(sys.modules)
 {}
 print(*sorted(set(sys.modules) - before))
 """
-SMALL = {"nnc", "nnc._version", "__future__"}
-STANDARD = {
+BASE_MODULES = {"nnc", "nnc._version", "__future__"}
+STANDARD_MODULES = {
     "copy",
     "errno",
     "signal",
-}  # small, and often loaded already
-NETWORK = {
+}  # modules of the standard library that are small and often loaded already
+NETWORK_MODULES = {
     f"nnc.{name}"
     for name in (
         *("_cpu", "_cyutility", "_team"),
@@ -246,7 +246,7 @@ NETWORK = {
         *("_model", "_model.cores", "_model.data", "_model.initializers", "_model.model", "_model.views"),
     )
 }
-FIT = {
+FIT_MODULES = {
     f"nnc.{name}"
     for name in (
         *(
@@ -273,64 +273,74 @@ FIT = {
         ),
     )
 }
-WORK = "import nnc; n = nnc.NeuralNetwork([3, 1]); n.predict([0, 0, 1]); n.fit([0, 0, 1], [1], epochs=2, lr=1)"
+FIT_CODE = "import nnc; n = nnc.NeuralNetwork([3, 1]); n.predict([0, 0, 1]); n.fit([0, 0, 1], [1], epochs=2, lr=1)"
 
 
 @pytest.mark.parametrize(
     ("code", "allowed"),
     [
-        ("import nnc", SMALL),
-        ("import nnc; nnc.__version__; dir(nnc)", SMALL),
-        ("from nnc import NeuralNetwork", SMALL | NETWORK | STANDARD),
-        (WORK, SMALL | NETWORK | FIT | STANDARD),
+        ("import nnc", BASE_MODULES),
+        ("import nnc; nnc.__version__; dir(nnc)", BASE_MODULES),
+        ("from nnc import NeuralNetwork", BASE_MODULES | NETWORK_MODULES | STANDARD_MODULES),
+        (FIT_CODE, BASE_MODULES | NETWORK_MODULES | FIT_MODULES | STANDARD_MODULES),
     ],
 )
-def test_import_loads_little_beside_numpy(code, allowed, tmp_path):
-    loaded = printed(LOADED.format("import numpy", code), tmp_path).split()
+def test_import_and_fit_load_only_listed_modules(code, allowed, tmp_path):
+    loaded = python_output(PRINT_NEW_MODULES.format("import numpy", code), tmp_path).split()
     cores = {name for name in loaded if name.startswith("nnc._core_")}
-    assert len(cores) == (code == WORK)
-    # What Cython's modules make for themselves has no file.
-    own = "_cython_", "cython_runtime", "_cyutility"
-    assert {name for name in loaded if not name.startswith(own)} - cores <= allowed
+    assert len(cores) == (code == FIT_CODE)
+    # Cython creates modules that have no file.
+    cython_modules = "_cython_", "cython_runtime", "_cyutility"
+    assert {name for name in loaded if not name.startswith(cython_modules)} - cores <= allowed
 
 
-def test_import_of_nnc_alone_does_not_load_numpy(tmp_path):
-    loaded = printed(LOADED.format("", "import nnc"), tmp_path).split()
+def test_import_of_nnc_does_not_load_numpy(tmp_path):
+    loaded = python_output(PRINT_NEW_MODULES.format("", "import nnc"), tmp_path).split()
     assert "nnc" in loaded
     assert not {"numpy", "json", "tempfile", "argparse", "dataclasses", "inspect"} & set(loaded)
 
 
-def test_what_files_and_the_reference_stand_on_does_not_load_numpy(tmp_path):
-    rooms = ("_utils.checks", "_utils.value", "_registry", "layers", "_serialization", "reference", "_inspection.text")
-    loaded = printed(LOADED.format("", "; ".join(f"import nnc.{room}" for room in rooms)), tmp_path).split()
-    assert {f"nnc.{room}" for room in rooms} <= set(loaded)
+def test_modules_for_files_and_reference_do_not_load_numpy(tmp_path):
+    modules = (
+        "_utils.checks",
+        "_utils.value",
+        "_registry",
+        "layers",
+        "_serialization",
+        "reference",
+        "_inspection.text",
+    )
+    loaded = python_output(
+        PRINT_NEW_MODULES.format("", "; ".join(f"import nnc.{module}" for module in modules)), tmp_path
+    ).split()
+    assert {f"nnc.{module}" for module in modules} <= set(loaded)
     assert not {"numpy", "ast", "dataclasses"} & set(loaded)
 
 
-def test_names(tmp_path):
+def test_all_names_can_be_imported_and_unknown_names_raise(tmp_path):
     assert set(nnc.__all__) <= set(dir(nnc))
     for name in nnc.__all__:
         assert getattr(nnc, name) is getattr(nnc, name)
     with pytest.raises(AttributeError, match="module 'nnc' has no attribute 'Network'"):
         _ = nnc.Network
     assert (
-        printed("from nnc import *; print(NeuralNetwork.__name__, compare.__name__)", tmp_path)
+        python_output("from nnc import *; print(NeuralNetwork.__name__, compare.__name__)", tmp_path)
         == "NeuralNetwork compare\n"
     )
 
 
 @pytest.mark.skipif(not sysconfig.get_config_var("Py_GIL_DISABLED"), reason="this Python has a GIL")
-def test_import_leaves_the_gil_off(tmp_path):
+def test_import_does_not_enable_gil(tmp_path):
     code = (
         "import sys, nnc; nnc.NeuralNetwork([3, 1]).predict([0, 0, 1]); nnc.show_config(); print(sys._is_gil_enabled())"
     )
-    text = printed(code, tmp_path)
+    text = python_output(code, tmp_path)
     assert ", free-threaded," in text
     assert text.endswith("False\n")
 
 
-def test_compiled_modules_are_all_there():
-    """Each instruction set in both precisions, and nothing of the source that they are made from."""
+def test_compiled_modules_are_complete_and_sources_are_not_installed():
+    # Each instruction set has a module for float32 and one for float64. No source file of the core is installed.
     modules = {path.name.removesuffix(SUFFIX) for path in PACKAGE.glob(f"*{SUFFIX}")}
     for isa in AVAILABLE:
         assert {f"_core_{isa}_f32", f"_core_{isa}_f64", "_cpu"} <= modules

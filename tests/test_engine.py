@@ -1,4 +1,4 @@
-"""The door of the compiled cores: what they are told of layers and settings, and what they refuse."""
+"""Interface of the compiled cores: layers, settings, gradients, steps and errors."""
 
 from itertools import pairwise
 
@@ -9,21 +9,21 @@ import nnc
 from nnc._team import Team
 from nnc._utils.arrays import aligned_zeros
 
-DENSE = {"kind": "dense", "input_shape": (3,), "output_shape": (4,), "activation": "tanh", "bias": True}
+DENSE_LAYER = {"kind": "dense", "input_shape": (3,), "output_shape": (4,), "activation": "tanh", "bias": True}
 
 
 def dense(n_in, n_out, activation="tanh", bias=True):
     return {"kind": "dense", "input_shape": (n_in,), "output_shape": (n_out,), "activation": activation, "bias": bias}
 
 
-def real(core):
+def real_dtype(core):
     return np.dtype(np.float64 if core.REAL_BYTES == 8 else np.float32)
 
 
-def training(core, layers=(DENSE,), **settings):
-    """A run of plain gradient descent on four rows."""
+def create_training(core, layers=(DENSE_LAYER,), **settings):
+    """Return a `core.Training` of plain gradient descent on four rows."""
     engine = core.Engine(list(layers), "mse", 0)
-    rng, dtype = np.random.default_rng(0), real(core)
+    rng, dtype = np.random.default_rng(0), real_dtype(core)
     X = rng.normal(size=(4, layers[0]["input_shape"][0])).astype(dtype)
     Y = rng.normal(size=(4, layers[-1]["output_shape"][0])).astype(dtype)
     moments = np.zeros((0, engine.size), dtype)
@@ -34,17 +34,17 @@ def training(core, layers=(DENSE,), **settings):
 # --------------------------------------------------------------------------------------------------- layers
 
 
-def test_layout_says_where_the_parameters_of_each_layer_are(core):
+def test_layout_gives_offset_and_shape_of_parameters_of_each_layer(core):
     engine = core.Engine([dense(3, 5), dense(5, 2, bias=False), dense(2, 1)], "sse", 0)
-    at = 0
+    offset = 0
     for (start, rows, padded, bias), (n_in, n_out, has) in zip(
         engine.layout, [(3, 5, True), (5, 2, False), (2, 1, True)], strict=True
     ):
-        assert (start, rows, bias) == (at, n_in, has)
+        assert (start, rows, bias) == (offset, n_in, has)
         assert padded >= n_out
         assert padded % core.LANES == 0
-        at += (rows + bias) * padded
-    assert engine.size == at
+        offset += (rows + bias) * padded
+    assert engine.size == offset
 
 
 @pytest.mark.parametrize(
@@ -60,38 +60,38 @@ def test_layout_says_where_the_parameters_of_each_layer_are(core):
         ({"input_shape": (2.5,)}, TypeError, "integer"),
     ],
 )
-def test_what_no_layer_is_made_of_is_refused(core, change, error, message):
+def test_invalid_layer_settings_raise(core, change, error, message):
     with pytest.raises(error, match=message):
-        core.Engine([{**DENSE, **change}], "sse", 0)
+        core.Engine([{**DENSE_LAYER, **change}], "sse", 0)
 
 
-@pytest.mark.parametrize("key", list(DENSE))
-def test_what_a_layer_lacks_is_named(core, key):
+@pytest.mark.parametrize("key", list(DENSE_LAYER))
+def test_missing_layer_setting_raises_key_error(core, key):
     with pytest.raises(KeyError, match=key):
-        core.Engine([{name: value for name, value in DENSE.items() if name != key}], "sse", 0)
+        core.Engine([{name: value for name, value in DENSE_LAYER.items() if name != key}], "sse", 0)
 
 
-def test_networks_that_are_none_are_refused(core):
+def test_invalid_networks_and_losses_raise(core):
     with pytest.raises(ValueError, match="at least one layer"):
         core.Engine([], "sse", 0)
     with pytest.raises(ValueError, match="layer 2 has 3 inputs, but the layer below has 4 outputs"):
-        core.Engine([DENSE, DENSE], "sse", 0)
+        core.Engine([DENSE_LAYER, DENSE_LAYER], "sse", 0)
     with pytest.raises(ValueError, match=r"loss must be one of .*got 'sum'"):
-        core.Engine([DENSE], "sum", 0)
+        core.Engine([DENSE_LAYER], "sum", 0)
     with pytest.raises(TypeError):
         core.Engine([["dense", 3, 4]], "sse", 0)
 
 
 @pytest.mark.parametrize("biases", [(True, False, True), (False, True, False), (False, False, True)])
 @pytest.mark.parametrize("widths", [(3, 4, 5, 2), (7, 40, 3, 1), (5, 80, 80, 1), (2, 33, 600, 3)])
-def test_gradient_where_some_layers_have_biases(core, widths, biases):
-    """Against the same formulas in NumPy, and the outputs with them."""
+def test_gradient_matches_numpy_if_some_layers_have_no_bias(core, widths, biases):
+    """Compare loss, gradient and outputs with the same formulas in NumPy."""
     names = ("tanh", "sigmoid", "identity")
     layers = [dense(*shape) for shape in zip(widths, widths[1:], names, biases, strict=False)]
     engine = core.Engine(layers, "half_sse", 0)
-    rng, dtype = np.random.default_rng(1), real(core)
+    rng, dtype = np.random.default_rng(1), real_dtype(core)
     params = aligned_zeros(engine.size, dtype)
-    parts = []  # views of W and b
+    parts = []  # W and b of each layer
     for (start, rows, padded, bias), layer in zip(engine.layout, layers, strict=True):
         n_out = layer["output_shape"][0]
         block = params[start : start + (rows + bias) * padded].reshape(rows + bias, padded)[:, :n_out]
@@ -107,21 +107,21 @@ def test_gradient_where_some_layers_have_biases(core, widths, biases):
     expected = []
     for l in (2, 1, 0):
         expected.insert(0, (outputs[l].T @ delta, delta.sum(axis=0)))
-        slope = (1 - outputs[l] ** 2) if names[l - 1] == "tanh" else outputs[l] * (1 - outputs[l])
-        delta = delta @ parts[l][0].T * slope
+        derivative = (1 - outputs[l] ** 2) if names[l - 1] == "tanh" else outputs[l] * (1 - outputs[l])
+        delta = delta @ parts[l][0].T * derivative
     gradient = aligned_zeros(engine.size, dtype)
     loss = engine.gradient(params, X, Y, None, None, gradient)
-    close = {"rtol": 1e-9, "atol": 1e-10} if dtype == np.float64 else {"rtol": 1e-3, "atol": 1e-4}
-    np.testing.assert_allclose(loss, 0.5 * np.sum((outputs[-1] - Y) ** 2), **close)
+    tolerance = {"rtol": 1e-9, "atol": 1e-10} if dtype == np.float64 else {"rtol": 1e-3, "atol": 1e-4}
+    np.testing.assert_allclose(loss, 0.5 * np.sum((outputs[-1] - Y) ** 2), **tolerance)
     P = np.empty_like(Y)
     assert engine.predict(params, X, P) == -1
-    np.testing.assert_allclose(P, outputs[-1], **close)
+    np.testing.assert_allclose(P, outputs[-1], **tolerance)
     for (start, rows, padded, bias), (W, b) in zip(engine.layout, expected, strict=True):
         block = gradient[start : start + (rows + bias) * padded].reshape(rows + bias, padded)
-        np.testing.assert_allclose(block[:rows, : W.shape[1]], W, **close)
+        np.testing.assert_allclose(block[:rows, : W.shape[1]], W, **tolerance)
         assert not block[:, W.shape[1] :].any()
         if bias:
-            np.testing.assert_allclose(block[rows, : W.shape[1]], b, **close)
+            np.testing.assert_allclose(block[rows, : W.shape[1]], b, **tolerance)
 
 
 # ------------------------------------------------------------------------------------------------- settings
@@ -132,31 +132,31 @@ def test_gradient_where_some_layers_have_biases(core, widths, biases):
     [{"momentun": 0.9}, {"shuffle": True}, {"lr": 0.1}, {"plain": True}, {"mu": 1.0}, {"Dropout": [0.5]}],
     ids=lambda settings: next(iter(settings)),
 )
-def test_unknown_settings_are_refused(core, settings):
+def test_unknown_training_settings_raise(core, settings):
     with pytest.raises(ValueError, match=f"unknown setting {next(iter(settings))!r}"):
-        training(core, **settings)
+        create_training(core, **settings)
 
 
-def test_wrong_settings_are_refused(core):
+def test_invalid_training_settings_raise(core):
     with pytest.raises(ValueError, match=r"method must be one of .*got 'adma'"):
-        training(core, method="adma")
+        create_training(core, method="adma")
     with pytest.raises(TypeError):
-        training(core, l2="much")
+        create_training(core, l2="much")
     with pytest.raises(ValueError, match="each of 1 hidden layers, got 2"):
-        training(core, (DENSE, dense(4, 2)), dropout=[0.5, 0.5])
+        create_training(core, (DENSE_LAYER, dense(4, 2)), dropout=[0.5, 0.5])
 
 
-def test_settings_are_left_as_they_are(core):
+def test_training_does_not_modify_settings(core):
     settings = {"momentum": 0.5, "key": 3, "dropout": [0.5]}
-    given = dict(settings)
-    training(core, (DENSE, dense(4, 2)), **given)
-    assert given == settings
+    passed = dict(settings)
+    create_training(core, (DENSE_LAYER, dense(4, 2)), **passed)
+    assert passed == settings
 
 
-def test_dropout_is_a_matter_of_the_run(core):
-    """The engine that a run with dropout has used gives the outputs that it gave before."""
-    engine = core.Engine([DENSE, dense(4, 2)], "mse", 0)
-    rng, dtype = np.random.default_rng(0), real(core)
+def test_dropout_of_run_does_not_change_engine(core):
+    """Dropout belongs to a run: `Engine.gradient` ignores it, also while this run exists."""
+    engine = core.Engine([DENSE_LAYER, dense(4, 2)], "mse", 0)
+    rng, dtype = np.random.default_rng(0), real_dtype(core)
     params = aligned_zeros(engine.size, dtype)
     params[:] = rng.normal(size=engine.size)
     X, Y = rng.normal(size=(4, 3)).astype(dtype), rng.normal(size=(4, 2)).astype(dtype)
@@ -165,20 +165,20 @@ def test_dropout_is_a_matter_of_the_run(core):
         gradients.append(aligned_zeros(engine.size, dtype))
         settings = {"method": "sgd", "dropout": dropout}
         run = core.Training(engine, params, X, Y, None, None, 4, None, np.zeros((0, engine.size), dtype), settings)
-        engine.gradient(params, X, Y, None, None, gradients[-1])  # while the run is open
+        engine.gradient(params, X, Y, None, None, gradients[-1])  # computed while the run exists
         assert run.epoch == 0
     np.testing.assert_array_equal(*gradients)
 
 
-# ----------------------------------------------------------------------------------------------------- idle
+# ----------------------------------------------------------------------------------------------------- saturated units
 
 
 @pytest.mark.parametrize("activation", ["relu", "sigmoid", "tanh"])
 @pytest.mark.parametrize("rows", [4, 40])
-def test_idle_counts_outputs_beyond_the_ends(core, activation, rows):
+def test_saturated_fractions_count_outputs_beyond_range(core, activation, rows):
     layers = [dense(3, 6, activation), dense(6, 2, "identity")]
     engine = core.Engine(layers, "mse", 0)
-    rng, dtype = np.random.default_rng(2), real(core)
+    rng, dtype = np.random.default_rng(2), real_dtype(core)
     params = aligned_zeros(engine.size, dtype)
     for (start, n, padded, bias), n_out in zip(engine.layout, (6, 2), strict=True):
         block = params[start : start + (n + bias) * padded].reshape(n + bias, padded)[:, :n_out]
@@ -189,9 +189,9 @@ def test_idle_counts_outputs_beyond_the_ends(core, activation, rows):
     run.set_epochs(np.empty(1), np.zeros(1), 1)
     Team(1).run(run.task, 100)
     assert run.epoch == 1
-    outs = [np.empty((rows, 6), dtype), np.empty((rows, 2), dtype)]
-    engine.forward(params, X, outs)
-    outputs = outs[0].astype(float)
+    forward_outputs = [np.empty((rows, 6), dtype), np.empty((rows, 2), dtype)]
+    engine.forward(params, X, forward_outputs)
+    outputs = forward_outputs[0].astype(float)
     low, high = {"relu": (0.0, np.inf), "sigmoid": (0.1, 0.8), "tanh": (-0.5, 0.75)}[activation]
     assert run.saturated_fractions([(low, high)]) == [np.mean((outputs <= low) | (outputs >= high))]
     assert run.saturated_fractions([None]) == [0.0]
@@ -218,19 +218,19 @@ OPTIMIZERS = [
 @pytest.mark.parametrize("widths", [(3, 4, 1), (5, 40, 17, 3)])
 @pytest.mark.parametrize("rows", [1, 4, 33])
 def test_step_from_gradient_has_bits_of_step_on_rows(core, rows, widths, optimizer, settings):
-    """With the gradient that `Engine.gradients` computes; also of the parameters' padding, which stays 0."""
+    """`apply` with the result of `Engine.gradients` equals `step` on the rows, also in the padding, which remains 0."""
     shapes = [*pairwise(widths)]
     engine = core.Engine([dense(n_in, n_out, bias=n_out != 17) for n_in, n_out in shapes], "mse", 0)
-    rng, dtype = np.random.default_rng(2), real(core)
+    rng, dtype = np.random.default_rng(2), real_dtype(core)
     start = aligned_zeros(engine.size, dtype)
-    for (at, n, padded, bias), (_, n_out) in zip(engine.layout, shapes, strict=True):
-        block = start[at : at + (n + bias) * padded].reshape(n + bias, padded)[:, :n_out]
+    for (offset, n, padded, bias), (_, n_out) in zip(engine.layout, shapes, strict=True):
+        block = start[offset : offset + (n + bias) * padded].reshape(n + bias, padded)[:, :n_out]
         block[...] = rng.normal(size=block.shape) / np.sqrt(n)
     n_params = sum((n_in + (n_out != 17)) * n_out for n_in, n_out in shapes)
     X = rng.normal(size=(rows, widths[0])).astype(dtype)
     Y = rng.normal(size=(rows, widths[-1])).astype(dtype)
 
-    def opened():
+    def create_run():
         params, moments = start.copy(), np.zeros((optimizer.n_moments, engine.size), dtype)
         constants = {**optimizer.core_settings(), **settings}
         if optimizer.stores_step_sizes:
@@ -238,25 +238,25 @@ def test_step_from_gradient_has_bits_of_step_on_rows(core, rows, widths, optimiz
         run = core.Training(engine, params, X, Y, None, None, rows, None, moments, constants)
         return params, moments, run
 
-    (params, moments, run), (twins, twin_moments, twin) = opened(), opened()
+    (params, moments, row_run), (gradient_params, gradient_moments, gradient_run) = create_run(), create_run()
     gradient = np.empty(n_params, dtype)
-    for number in range(4):
-        engine.gradients(twins, X, Y, None, None, gradient)
-        run.step(X, Y, None, None, 0.01)
-        if number == 2:  # steps of both kinds may take turns
-            twin.step(X, Y, None, None, 0.01)
+    for i in range(4):
+        engine.gradients(gradient_params, X, Y, None, None, gradient)
+        row_run.step(X, Y, None, None, 0.01)
+        if i == 2:  # steps of both kinds can alternate
+            gradient_run.step(X, Y, None, None, 0.01)
         else:
-            assert twin.apply(gradient, 0.01) == -1
-        np.testing.assert_array_equal(params, twins)
-        np.testing.assert_array_equal(moments, twin_moments)
-        assert run.counters[2:] == twin.counters[2:]  # steps and powers; no numbers are drawn
-        assert run.counters[2:] == twin.counters[2:]  # steps and powers
-        assert (run.single_steps, run.broken_layer) == (twin.single_steps, twin.broken_layer)
+            assert gradient_run.apply(gradient, 0.01) == -1
+        np.testing.assert_array_equal(params, gradient_params)
+        np.testing.assert_array_equal(moments, gradient_moments)
+        # Number of steps and powers of the moment decay rates; the first two counters belong to random numbers.
+        assert row_run.counters[2:] == gradient_run.counters[2:]
+        assert (row_run.single_steps, row_run.broken_layer) == (gradient_run.single_steps, gradient_run.broken_layer)
 
 
-def test_step_from_gradient_that_is_not_finite_is_none(core):
-    run = training(core)
-    gradient = np.zeros(16, real(core))
+def test_step_from_nonfinite_gradient_is_not_applied(core):
+    run = create_training(core)
+    gradient = np.zeros(16, real_dtype(core))
     gradient[[7, 9]] = np.nan, np.inf
     assert run.apply(gradient, 0.1) == 7
     assert run.single_steps == 0

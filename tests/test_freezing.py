@@ -1,4 +1,4 @@
-"""Layers that do not learn, and layers that learn at rates of their own: in every optimizer, by every way to a step."""
+"""Frozen layers and learning rate factors of layers: all optimizers, steps, fits, files and errors."""
 
 import pickle
 
@@ -23,7 +23,7 @@ OPTIMIZERS = {
     "nadam": (nnc.NAdam, "NAdam", {}),
     "rprop": (nnc.Rprop, "Rprop", {}),
 }
-FACTORS = ((1, 1), (0.3, 1), (1, 0.1))  # of the rates of each layer, and of those of its biases once more
+FACTORS = ((1, 1), (0.3, 1), (1, 0.1))  # lr_factor and bias_lr_factor of each layer
 
 
 def network(dtype="float64", sizes=(3, 5, 6, 2), factors=FACTORS, **options):
@@ -33,27 +33,27 @@ def network(dtype="float64", sizes=(3, 5, 6, 2), factors=FACTORS, **options):
     return NeuralNetwork([Input(n_in), *layers], **options)
 
 
-def data(net, n=40):
+def random_data(net, n=40):
     rng = np.random.default_rng(0)
     return (rng.normal(size=(n, k)).astype(net.dtype) for k in (net.sizes[0], net.sizes[-1]))
 
 
-def freeze(net, *places):
-    for place, layer in enumerate(net.layers):
-        layer.trainable = place not in places
+def freeze(net, *indices):
+    for index, layer in enumerate(net.layers):
+        layer.trainable = index not in indices
 
 
-def bits(net, place):
-    layer = net.layers[place]
+def parameter_bytes(net, index):
+    layer = net.layers[index]
     return layer.W.tobytes(), layer.b.tobytes()
 
 
-# ------------------------------------------------------------------------------------------ against PyTorch
+# ------------------------------------------------------------------------------------------ agreement with PyTorch
 
 
 @pytest.fixture
 def torch():
-    """PyTorch with double precision, in which it then keeps NAdam's product of momenta, too."""
+    """Return PyTorch with float64 as default dtype, which NAdam then uses for its product of momenta."""
     torch = pytest.importorskip("torch")
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.float64)
@@ -61,8 +61,8 @@ def torch():
     torch.set_default_dtype(before)
 
 
-class Twin:
-    """The same network in PyTorch, with a group of parameters for each rate."""
+class TorchNetwork:
+    """An equal network in PyTorch, with a group of parameters for each learning rate."""
 
     def __init__(self, torch, net, name, lr, **constants):
         self.torch = torch
@@ -70,17 +70,17 @@ class Twin:
         decay = constants.pop("weight_decay", 0)
         groups = []
         for (W, b), layer in zip(self.layers, net.layers, strict=True):
-            rate = lr * layer.lr_factor
-            for part, of_part, decays in ((W, rate, decay), (b, rate * layer.bias_lr_factor, 0)):
-                groups.append({"params": [part.requires_grad_()], "lr": of_part})
+            layer_lr = lr * layer.lr_factor
+            for part, part_lr, weight_decay in ((W, layer_lr, decay), (b, layer_lr * layer.bias_lr_factor, 0)):
+                groups.append({"params": [part.requires_grad_()], "lr": part_lr})
                 if decay:
-                    groups[-1]["weight_decay"] = decays
+                    groups[-1]["weight_decay"] = weight_decay
         self.optimizer = getattr(torch.optim, name)(groups, **constants)
 
-    def freeze(self, *places):
-        for place, parts in enumerate(self.layers):
+    def freeze(self, *indices):
+        for index, parts in enumerate(self.layers):
             for part in parts:
-                part.requires_grad_(place not in places)
+                part.requires_grad_(index not in indices)
                 part.grad = None
 
     def fit(self, X, Y, steps, clip_norm=None, l2=0.0):
@@ -94,8 +94,8 @@ class Twin:
             self.optimizer.zero_grad()
             (((A - torch.tensor(Y)) ** 2).mean() + penalty).backward()
             if clip_norm:
-                learning = [part for parts in self.layers for part in parts if part.grad is not None]
-                torch.nn.utils.clip_grad_norm_(learning, clip_norm)
+                trainable = [part for parts in self.layers for part in parts if part.grad is not None]
+                torch.nn.utils.clip_grad_norm_(trainable, clip_norm)
             self.optimizer.step()
 
     @property
@@ -105,51 +105,51 @@ class Twin:
 
 @pytest.mark.parametrize("options", [{}, {"clip_norm": 0.05}, {"l2": 0.02}], ids=lambda o: "-".join(o) or "plain")
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_layers_frozen_and_thawed_as_in_pytorch(torch, name, options):
-    kind, theirs, constants = OPTIMIZERS[name]
+def test_freezing_and_lr_factors_match_torch(torch, name, options):
+    kind, torch_name, constants = OPTIMIZERS[name]
     net = network()
-    X, Y = data(net)
-    twin = Twin(torch, net, theirs, 0.01, **constants)
-    begun = {"optimizer": kind(lr=0.01, **constants)}
+    X, Y = random_data(net)
+    torch_network = TorchNetwork(torch, net, torch_name, 0.01, **constants)
+    optimizer_options = {"optimizer": kind(lr=0.01, **constants)}
     for frozen in ((0,), (), (1,), (0, 2), ()):
         freeze(net, *frozen)
-        twin.freeze(*frozen)
-        before = [bits(net, place) for place in frozen]
-        net.fit(X, Y, epochs=12, **begun, **options)
-        assert [bits(net, place) for place in frozen] == before
-        twin.fit(X, Y, 12, **options)
-        np.testing.assert_allclose(net.params, twin.params, rtol=0, atol=1e-12)
-        begun = {}
+        torch_network.freeze(*frozen)
+        before = [parameter_bytes(net, index) for index in frozen]
+        net.fit(X, Y, epochs=12, **optimizer_options, **options)
+        assert [parameter_bytes(net, index) for index in frozen] == before
+        torch_network.fit(X, Y, 12, **options)
+        np.testing.assert_allclose(net.params, torch_network.params, rtol=0, atol=1e-12)
+        optimizer_options = {}
 
 
-# -------------------------------------------------------------------------------------- every way to a step
+# -------------------------------------------------------------------------------------- fits and steps
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_steps_and_fits_of_one_epoch_are_the_same(name):
+def test_step_equals_fit_of_one_epoch_with_frozen_layers(name):
     kind, _, constants = OPTIMIZERS[name]
     nets = [network("float32") for _ in range(3)]
-    X, Y = data(nets[0], 8)
+    X, Y = random_data(nets[0], 8)
     step = nets[1].stepper(kind(lr=0.01, **constants))
-    begun = {"optimizer": kind(lr=0.01, **constants)}
+    optimizer_options = {"optimizer": kind(lr=0.01, **constants)}
     for frozen in ((0,), (0,), (), (1, 2), ()):
         for net in nets:
             freeze(net, *frozen)
-        nets[0].train_step(X, Y, **begun)
+        nets[0].train_step(X, Y, **optimizer_options)
         step(X, Y)
-        nets[2].fit(X, Y, epochs=1, n_threads=1, **begun)
+        nets[2].fit(X, Y, epochs=1, n_threads=1, **optimizer_options)
         assert nets[0].params.tobytes() == nets[1].params.tobytes() == nets[2].params.tobytes()
-        begun = {}
+        optimizer_options = {}
 
 
-def test_a_run_that_comes_again_sees_what_has_been_frozen():
+def test_repeated_fit_respects_changed_freezing():
     net, other = network(), network()
-    X, Y = data(net)
+    X, Y = random_data(net)
     for frozen in ((), (0,), (0,), ()):
         freeze(net, *frozen)
-        before = bits(net, 0)
+        before = parameter_bytes(net, 0)
         net.fit(X, Y, epochs=3, lr=0.001)
-        assert (bits(net, 0) == before) == bool(frozen)
+        assert (parameter_bytes(net, 0) == before) == bool(frozen)
         freeze(other, *frozen)
         other.fit(X, Y, epochs=3, lr=0.001)
         assert net.params.tobytes() == other.params.tobytes()
@@ -158,26 +158,26 @@ def test_a_run_that_comes_again_sees_what_has_been_frozen():
 @pytest.mark.parametrize("sizes", [(3, 4, 4, 2), (5, 40, 33, 3), (20, 8, 8, 1), (3, 600, 9, 2)])
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_others_learn_what_they_would_learn_anyway(dtype, optimizer, sizes):
+def test_freezing_does_not_change_step_of_other_layers(dtype, optimizer, sizes):
     for frozen in ((0,), (1,), (2,), (0, 1), (0, 2), (1, 2)):
         net = network(dtype, sizes, ((1, 1),) * 3)
         other = net.copy()
-        X, Y = data(net, 21)
+        X, Y = random_data(net, 21)
         freeze(net, *frozen)
         net.fit(X, Y, epochs=1, optimizer=optimizer, lr=0.01, l2=0.1, max_norm=0.7)
-        before = [bits(other, place) for place in range(3)]
+        before = [parameter_bytes(other, index) for index in range(3)]
         other.fit(X, Y, epochs=1, optimizer=optimizer, lr=0.01, l2=0.1, max_norm=0.7)
-        for place in range(3):
-            assert bits(net, place) == (before[place] if place in frozen else bits(other, place))
+        for index in range(3):
+            assert parameter_bytes(net, index) == (before[index] if index in frozen else parameter_bytes(other, index))
 
 
 @pytest.mark.parametrize("batch_size", [None, 64, 300])
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
-def test_the_same_bits_for_every_number_of_threads(optimizer, batch_size):
+def test_thread_count_does_not_change_bits_with_frozen_layers(optimizer, batch_size):
     results = set()
     for n_threads in (1, 2, 3):
         net = network("float32", (6, 40, 40, 3), ((0.5, 2), (1, 0.1), (1, 1)))
-        X, Y = data(net, 900)
+        X, Y = random_data(net, 900)
         freeze(net, 0)
         options = {"batch_size": batch_size, "n_threads": n_threads, "dropout": 0.2, "clip_norm": 1.0}
         net.fit(X, Y, epochs=2, optimizer=optimizer, **options)
@@ -187,7 +187,7 @@ def test_the_same_bits_for_every_number_of_threads(optimizer, batch_size):
     assert len(results) == 1
 
 
-def images(**frozen):
+def image_network(**arguments):
     layers = [
         Input(9, 9, 2),
         Conv2D(3, 3, padding="same"),
@@ -197,31 +197,33 @@ def images(**frozen):
         Dense(5),
         Dense(3),
     ]
-    options = {"activation": "relu", "loss": "cross_entropy", "dtype": "float32", "seed": 3, **frozen}
+    options = {"activation": "relu", "loss": "cross_entropy", "dtype": "float32", "seed": 3, **arguments}
     return NeuralNetwork(layers, **options)
 
 
-@pytest.mark.parametrize("activation", ["relu", "silu"])  # whose pools take rows as they come, or do not
+@pytest.mark.parametrize(
+    "activation", ["relu", "silu"]
+)  # a max-pool is fused into a relu convolution, but not into a silu one
 @pytest.mark.parametrize("frozen", [(0,), (1,), (2,), (0, 1), (0, 1, 2), (0, 2), (3,)])
-def test_layers_of_images(frozen, activation):
+def test_layers_of_image_network_can_be_frozen(frozen, activation):
     rng = np.random.default_rng(0)
     X, y = rng.normal(size=(37, 9, 9, 2)).astype("float32"), rng.integers(0, 3, 37)
-    net = images(activation=activation)
-    computing = [place for place, layer in enumerate(net.layers) if hasattr(layer.kind, "activation")]
-    assert len(computing) == 4
+    net = image_network(activation=activation)
+    parametric_indices = [index for index, layer in enumerate(net.layers) if hasattr(layer.kind, "activation")]
+    assert len(parametric_indices) == 4
     other = net.copy()
-    freeze(net, *(computing[number] for number in frozen))
-    before = [bits(net, place) for place in computing]
+    freeze(net, *(parametric_indices[number] for number in frozen))
+    before = [parameter_bytes(net, index) for index in parametric_indices]
     net.fit(X, y, epochs=1, optimizer="adam", n_threads=1)
     other.fit(X, y, epochs=1, optimizer="adam", n_threads=1)
-    for number, place in enumerate(computing):
-        assert bits(net, place) == (before[number] if number in frozen else bits(other, place))
+    for number, index in enumerate(parametric_indices):
+        assert parameter_bytes(net, index) == (before[number] if number in frozen else parameter_bytes(other, index))
     results = set()
     for n_threads in (1, 2, 3):
-        again = images(activation=activation)
-        freeze(again, *(computing[number] for number in frozen))
-        again.fit(X, y, epochs=2, lr=0.001, batch_size=20, n_threads=n_threads)
-        results.add(again.params.tobytes())
+        frozen_net = image_network(activation=activation)
+        freeze(frozen_net, *(parametric_indices[number] for number in frozen))
+        frozen_net.fit(X, y, epochs=2, lr=0.001, batch_size=20, n_threads=n_threads)
+        results.add(frozen_net.params.tobytes())
     assert len(results) == 1
 
 
@@ -229,42 +231,42 @@ def test_layers_of_images(frozen, activation):
 
 
 @pytest.mark.parametrize("optimizer", ["lbfgs", "levenberg_marquardt"])
-def test_second_order_methods_on_the_layers_that_learn(optimizer):
-    """With the first layers frozen, the last one learns as a network of its own on what they give."""
+def test_second_order_optimizers_train_layers_that_are_not_frozen(optimizer):
+    """With the first layers frozen, the last layer trains like a network of one layer on their outputs."""
     net = network(factors=((1, 1),) * 3)
-    X, Y = data(net)
+    X, Y = random_data(net)
     net.layers[0].trainable = net.layers[1].trainable = False
     head = NeuralNetwork([6, 2], loss="mse", init=[net.weights[2]])
     head.biases = [net.biases[2]]
     A = net.forward(X)[1]
-    before = bits(net, 0), bits(net, 1)
-    for epochs in (3, 4):  # and it goes on
+    before = parameter_bytes(net, 0), parameter_bytes(net, 1)
+    for epochs in (3, 4):  # the second fit continues the first
         history = net.fit(X, Y, epochs=epochs, optimizer=optimizer if epochs == 3 else None, l2=0.01)
-        of_head = head.fit(A, Y, epochs=epochs, optimizer=optimizer if epochs == 3 else None, l2=0.01)
-        assert (bits(net, 0), bits(net, 1)) == before
+        head_history = head.fit(A, Y, epochs=epochs, optimizer=optimizer if epochs == 3 else None, l2=0.01)
+        assert (parameter_bytes(net, 0), parameter_bytes(net, 1)) == before
         np.testing.assert_allclose(net.weights[2], head.weights[0], rtol=0, atol=1e-7)
-        # the last step before it has converged may be one of rounding
-        assert abs(history.epochs - of_head.epochs) <= (history.stop_reason == "converged")
+        # Rounding errors may add one step before convergence.
+        assert abs(history.epochs - head_history.epochs) <= (history.stop_reason == "converged")
     net.layers[0].trainable = True
     net.fit(X, Y, epochs=3, optimizer=None)
-    assert bits(net, 0) != before[0]
-    assert bits(net, 1) == before[1]
+    assert parameter_bytes(net, 0) != before[0]
+    assert parameter_bytes(net, 1) == before[1]
 
 
 @pytest.mark.parametrize("optimizer", ["lbfgs", "levenberg_marquardt"])
-def test_second_order_methods_have_no_rates(optimizer):
+def test_second_order_optimizers_reject_lr_factors(optimizer):
     net = network()
-    X, Y = data(net)
+    X, Y = random_data(net)
     with pytest.raises(ValueError, match="lr_factor of Hidden Layer 2 must be 1 for the optimizer"):
         net.fit(X, Y, epochs=1, optimizer=optimizer)
-    net.layers[1].trainable = net.layers[2].trainable = False  # whose rates do not matter
+    net.layers[1].trainable = net.layers[2].trainable = False  # frozen layers ignore their factors
     net.fit(X, Y, epochs=1, optimizer=optimizer)
 
 
 # ----------------------------------------------------------------------------------------- files and copies
 
 
-def test_files_say_how_layers_learn(tmp_path):
+def test_files_and_copies_preserve_trainable_and_lr_factors(tmp_path):
     plain = network(factors=((1, 1),) * 3)
     assert '"learning"' not in plain.to_json()
     net = network()
@@ -277,23 +279,23 @@ def test_files_say_how_layers_learn(tmp_path):
         assert found == [(False, 1, 1), (True, 0.3, 1), (True, 1, 0.1)]
         other.layers[0].trainable = True
         assert not net.layers[0].trainable
-    picture = images()
-    picture.layers[2].trainable = False
-    assert not nnc.from_json(picture.to_json()).layers[2].trainable
+    net = image_network()
+    net.layers[2].trainable = False
+    assert not nnc.from_json(net.to_json()).layers[2].trainable
 
 
 @pytest.mark.parametrize("name", ["adam", "nadam", "adagrad"])
-def test_a_checkpoint_knows_the_steps_that_a_layer_has_missed(name):
+def test_checkpoint_contains_steps_missed_by_frozen_layer(name):
     net = network()
-    X, Y = data(net)
+    X, Y = random_data(net)
     net.layers[0].trainable = False
     net.fit(X, Y, epochs=7, optimizer=name)
     assert "missed_steps" not in net.to_json()
     others = [nnc.from_json(net.to_json(checkpoint=True)), pickle.loads(pickle.dumps(net)), net.copy()]
-    for one in (net, *others):
-        one.layers[0].trainable = True
-        one.fit(X, Y, epochs=5)
-        assert one.params.tobytes() == net.params.tobytes()
+    for network_copy in (net, *others):
+        network_copy.layers[0].trainable = True
+        network_copy.fit(X, Y, epochs=5)
+        assert network_copy.params.tobytes() == net.params.tobytes()
     net.fit(X, Y, epochs=5, reset_optimizer=True)
     assert "missed_steps" not in net.to_json(checkpoint=True)
 
@@ -310,9 +312,9 @@ def test_a_checkpoint_knows_the_steps_that_a_layer_has_missed(name):
         ('"learning": [', '"learning": [null, ', "expected a list of 3, one item for each layer"),
     ],
 )
-def test_files_that_say_it_wrongly(old, new, expected):
+def test_load_rejects_invalid_learning_members(old, new, expected):
     net = network()
-    X, Y = data(net)
+    X, Y = random_data(net)
     net.layers[0].trainable = False
     net.fit(X, Y, epochs=7, optimizer="adam")
     text = net.to_json(checkpoint=True)
@@ -322,16 +324,16 @@ def test_files_that_say_it_wrongly(old, new, expected):
     assert expected in str(caught.value)
 
 
-# ---------------------------------------------------------------------------------------------- what is said
+# ---------------------------------------------------------------------------------------------- errors and descriptions
 
 
-def test_what_is_wrong_is_said():
+def test_invalid_values_and_fully_frozen_networks_raise():
     with pytest.raises(ValueError, match="lr_factor must be a positive finite number, got 0"):
         Dense(3, lr_factor=0)
     with pytest.raises(TypeError, match="trainable must be True or False, got 1"):
         Dense(3, trainable=1)
     net = network()
-    X, Y = data(net)
+    X, Y = random_data(net)
     with pytest.raises(TypeError, match="trainable must be True or False, got 'no'"):
         net.layers[0].trainable = "no"
     freeze(net, 0, 1, 2)
@@ -348,8 +350,8 @@ def test_what_is_wrong_is_said():
     assert not net.layers[0].trainable
 
 
-def test_layers_without_weights():
-    net = images()
+def test_layers_without_weights_can_be_frozen_but_have_no_lr_factor():
+    net = image_network()
     for layer in net.layers[:-1]:
         layer.trainable = False
     assert [layer.trainable for layer in net.layers] == [False] * (len(net.layers) - 1) + [True]
@@ -357,25 +359,25 @@ def test_layers_without_weights():
         net.layers[1].lr_factor = 2
 
 
-def test_it_is_seen():
+def test_summary_and_repr_show_frozen_layers():
     net = NeuralNetwork([2, Dense(3, trainable=False), Dense(1, lr_factor=0.5)], seed=0)
     assert "sigmoid, frozen" in net.summary()
     assert "Dense(3, trainable=False), Dense(1, lr_factor=0.5)" in repr(net)
     assert net.layers[0].kind.trainable is False
-    seen = net.layers[0]  # a view made before
+    view = net.layers[0]  # views created earlier show the change
     net.layers[0].trainable = True
-    assert seen.trainable
+    assert view.trainable
     assert "frozen" not in net.summary()
     assert "[2, 3, Dense(1, lr_factor=0.5)]" in repr(net)
 
 
-def test_the_reference_does_the_same():
+def test_frozen_layers_and_lr_factors_match_reference():
     layers = [Input(2), Dense(3, trainable=False), Dense(4, lr_factor=0.5), Dense(1, bias_lr_factor=0.1)]
     X, Y = [[0.1, 0.9], [0.4, -0.3], [1.0, 0.2]], [[0.3], [0.7], [0.1]]
-    engine, plain = (kind(layers, seed=3) for kind in (NeuralNetwork, nnc.reference.NeuralNetwork))
-    again = nnc.reference.NeuralNetwork.from_json(engine.to_json())
-    for net in (engine, plain, again):
+    engine, plain = (cls(layers, seed=3) for cls in (NeuralNetwork, nnc.reference.NeuralNetwork))
+    restored = nnc.reference.NeuralNetwork.from_json(engine.to_json())
+    for net in (engine, plain, restored):
         net.fit(X, Y, epochs=20, lr=0.5)
-    for one, two, three in zip(engine.weights, plain.weights, again.weights, strict=True):
-        np.testing.assert_allclose(one, two, rtol=0, atol=1e-12)
-        np.testing.assert_allclose(one, three, rtol=0, atol=1e-12)
+    for W, reference_W, restored_W in zip(engine.weights, plain.weights, restored.weights, strict=True):
+        np.testing.assert_allclose(W, reference_W, rtol=0, atol=1e-12)
+        np.testing.assert_allclose(W, restored_W, rtol=0, atol=1e-12)

@@ -13,16 +13,16 @@ from nnc import Head, Heads, NeuralNetwork
 from nnc._registry import losses
 from nnc.layers import Conv2D, Dense, Flatten, Input
 
-TWO = Heads([Head(2, "mse"), Head(3, "cross_entropy", weight=0.5)])
-MISSING = TWO.replace(missing=True)
-IMAGES = [Input(5, 5, 1), Conv2D(3, 3, "tanh"), Flatten(), Dense(5)]
+TWO_HEADS = Heads([Head(2, "mse"), Head(3, "cross_entropy", weight=0.5)])
+WITH_MISSING = TWO_HEADS.replace(missing=True)
+IMAGE_LAYERS = [Input(5, 5, 1), Conv2D(3, 3, "tanh"), Flatten(), Dense(5)]
 
 
-def network(layers=(4, 8, 5), loss=TWO, **options):
+def network(layers=(4, 8, 5), loss=TWO_HEADS, **options):
     return NeuralNetwork(layers, **{"activation": "tanh", "loss": loss, "seed": 3, **options})
 
 
-def data(net, n=40, seed=0):
+def random_data(net, n=40, seed=0):
     """Return X and y with numbers for the first head and labels for the second."""
     rng = np.random.default_rng(seed)
     X = rng.normal(size=(n, *net.model.input_shape)).astype(net.dtype)
@@ -30,11 +30,12 @@ def data(net, n=40, seed=0):
     return X, y
 
 
-def mse_of(P, Y):
+def mse_with_derivative(P, Y):
+    """Return the mean squared error and its derivative by P, as a custom loss."""
     return ((P - Y) ** 2).mean(), 2 * (P - Y) / P.size
 
 
-def holes(y):
+def remove_values(y):
     """Return a copy of the targets with some missing values."""
     y = y.copy()
     y[::3, 0] = y[1::4, 1] = y[::5, 2] = np.nan
@@ -60,34 +61,34 @@ def test_single_head_equals_its_loss(name):
     other = network([4, 8, 3], loss=Heads([Head(3, loss)]))
     assert other.predict(X) == pytest.approx(one.predict(X), rel=1e-12)
     assert other.evaluate_loss(X, y) == pytest.approx(one.evaluate_loss(X, y), rel=1e-12)
-    for found, wanted in zip(other.gradients(X, y), one.gradients(X, y), strict=True):
-        assert found[0] == pytest.approx(wanted[0], rel=1e-10, abs=1e-13)
+    for found, expected in zip(other.gradients(X, y), one.gradients(X, y), strict=True):
+        assert found[0] == pytest.approx(expected[0], rel=1e-10, abs=1e-13)
     options = {"epochs": 5, "lr": 0.01, "batch_size": 8, "optimizer": "adam", "validation": (X[:9], y[:9])}
     history, found = one.fit(X, y, **options), other.fit(X, y, **options)
-    if not row.is_sum:  # for sums, the epochs of a single head and of its loss are combined differently
+    if not row.is_sum:  # fit combines the batches of an epoch differently for a sum with heads
         assert found.loss == pytest.approx(history.loss, rel=1e-9)
     assert found.val_loss == pytest.approx(history.val_loss, rel=1e-9)
     assert other.params == pytest.approx(one.params, rel=1e-7, abs=1e-9)
 
 
 def torch_loss(torch, heads, Z, Y):
-    """Return the loss of the net inputs Z for all known targets, computed with the losses of PyTorch."""
+    """Return the loss of the net inputs Z for all targets that are not missing, computed with the losses of PyTorch."""
     F = torch.nn.functional
-    there = ~torch.isnan(Y)
-    numbers, labels = there[:, :2], there[:, 2]
+    is_present = ~torch.isnan(Y)
+    numbers, labels = is_present[:, :2], is_present[:, 2]
     squares = F.mse_loss(Z[:, :2][numbers], Y[:, :2][numbers])
     entropy = F.cross_entropy(Z[:, 2:][labels], Y[:, 2][labels].long())
     return heads.heads[0].weight * squares + heads.heads[1].weight * entropy
 
 
-@pytest.mark.parametrize("layers", [(4, 8, 5), IMAGES], ids=["dense", "images"])
+@pytest.mark.parametrize("layers", [(4, 8, 5), IMAGE_LAYERS], ids=["dense", "images"])
 @pytest.mark.parametrize("missing", [False, True])
 def test_heads_match_torch(twin, layers, missing):
     torch = pytest.importorskip("torch")
-    heads = TWO.replace(missing=missing)
+    heads = TWO_HEADS.replace(missing=missing)
     net = network(layers, loss=heads)
-    X, y = data(net)
-    y = holes(y) if missing else y
+    X, y = random_data(net)
+    y = remove_values(y) if missing else y
     inputs = torch.tensor(X, requires_grad=True)
     Z, parts = twin(net, inputs)
     loss = torch_loss(torch, heads, Z, torch.tensor(y))
@@ -96,15 +97,15 @@ def test_heads_match_torch(twin, layers, missing):
     found = [part for pair in net.gradients(X, y) for part in pair] + [nnc.input_gradients(net, X, y).reshape(X.shape)]
     for ours, theirs in zip(found, [*parts, inputs], strict=True):
         assert np.abs(ours - theirs.grad.numpy()).max() <= 1e-10
-    optimizer, wanted = torch.optim.Adam(parts, lr=0.01), []
+    optimizer, expected = torch.optim.Adam(parts, lr=0.01), []
     for _ in range(30):
         optimizer.zero_grad()
         loss = torch_loss(torch, heads, twin(net, torch.tensor(X), parts)[0], torch.tensor(y))
         loss.backward()
         optimizer.step()
-        wanted.append(loss.item())
+        expected.append(loss.item())
     history = net.fit(X, y, epochs=30, optimizer=nnc.Adam(lr=0.01))
-    assert history.loss == pytest.approx(wanted, rel=1e-10)
+    assert history.loss == pytest.approx(expected, rel=1e-10)
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
@@ -116,18 +117,18 @@ def test_vjp_and_jacobian_of_heads_are_derivatives_of_predict(dtype):
     exact = network([4, 8, 7], loss=heads)
     exact.params = net.params
     h, rel = 1e-5, 1e-6 if dtype == "float64" else 1e-3
-    wanted = np.empty((3, 7, 4))
+    expected = np.empty((3, 7, 4))
     for j in range(4):
         e = h * np.eye(4)[j]
-        wanted[:, :, j] = (exact.predict(x + e) - exact.predict(x - e)) / (2 * h)
-    assert net.jacobian(x) == pytest.approx(wanted, rel=rel, abs=rel)
+        expected[:, :, j] = (exact.predict(x + e) - exact.predict(x - e)) / (2 * h)
+    assert net.jacobian(x) == pytest.approx(expected, rel=rel, abs=rel)
     gradients, dX = net.vjp(x, dP)
-    assert dX == pytest.approx(np.einsum("nk,nkj->nj", dP, wanted), rel=rel, abs=rel)
+    assert dX == pytest.approx(np.einsum("nk,nkj->nj", dP, expected), rel=rel, abs=rel)
     step = net.copy()
     product = float((dP * exact.predict(x)).sum())
     assert step.train_step(x, dP=dP, lr=0.1) == pytest.approx(product, rel=1e-5)
-    moved = [W - 0.1 * dW for W, (dW, _) in zip(net.weights, gradients, strict=True)]
-    for found, W in zip(step.weights, moved, strict=True):
+    stepped = [W - 0.1 * dW for W, (dW, _) in zip(net.weights, gradients, strict=True)]
+    for found, W in zip(step.weights, stepped, strict=True):
         assert found == pytest.approx(W, rel=1e-5, abs=1e-6)
     assert net.forward(x)[-1] == pytest.approx(net.predict(x))
 
@@ -144,19 +145,19 @@ def test_saturated_heads_have_finite_loss():
 
 def test_labels_and_one_hot_targets_of_head_are_equal():
     net = network()
-    X, y = data(net)
+    X, y = random_data(net)
     wide = np.column_stack([y[:, :2], np.eye(3)[y[:, 2].astype(int)]])
     assert net.evaluate_loss(X, wide) == net.evaluate_loss(X, y)
-    net = network(loss=MISSING)
-    y = holes(y)
+    net = network(loss=WITH_MISSING)
+    y = remove_values(y)
     wide[:, :2] = y[:, :2]
     wide[::5, 3] = np.nan
     assert net.evaluate_loss(X, wide) == net.evaluate_loss(X, y)
 
 
 def test_head_without_targets_has_zero_gradient():
-    net = network(loss=MISSING)
-    X, y = data(net)
+    net = network(loss=WITH_MISSING)
+    X, y = random_data(net)
     y[:, 2] = np.nan
     gradients = net.gradients(X, y)
     assert not gradients[-1][0][:, 2:].any()
@@ -167,16 +168,24 @@ def test_head_without_targets_has_zero_gradient():
 @pytest.mark.parametrize(
     ("heads", "y", "message"),
     [
-        (TWO, np.zeros((5, 4)), r"y must have shape (5, 5) or (5, 3) to fit the heads 2 mse"),
+        (TWO_HEADS, np.zeros((5, 4)), r"y must have shape (5, 5) or (5, 3) to fit the heads 2 mse"),
         (
-            TWO,
+            TWO_HEADS,
             np.full((5, 3), np.nan),
             "head 1, mse of 2 identity: y must be finite, got nan in row 0, column 0; pass missing",
         ),
-        (MISSING, np.full((5, 3), np.inf), "head 1, mse of 2 identity: y must be finite, got inf in row 0, column 0"),
-        (TWO, np.full((5, 3), 3.0), "head 2, 0.5 cross_entropy of 3 softmax: y must hold labels from 0 to 2"),
-        (TWO, np.full((5, 3), 0.5), "head 2, 0.5 cross_entropy of 3 softmax: y must hold whole numbers as labels"),
-        (TWO, np.full((5, 5), 0.5), "head 2, 0.5 cross_entropy of 3 softmax: y must have rows of probabilities"),
+        (
+            WITH_MISSING,
+            np.full((5, 3), np.inf),
+            "head 1, mse of 2 identity: y must be finite, got inf in row 0, column 0",
+        ),
+        (TWO_HEADS, np.full((5, 3), 3.0), "head 2, 0.5 cross_entropy of 3 softmax: y must hold labels from 0 to 2"),
+        (
+            TWO_HEADS,
+            np.full((5, 3), 0.5),
+            "head 2, 0.5 cross_entropy of 3 softmax: y must hold whole numbers as labels",
+        ),
+        (TWO_HEADS, np.full((5, 5), 0.5), "head 2, 0.5 cross_entropy of 3 softmax: y must have rows of probabilities"),
         (
             Heads([Head(2, "bce"), Head(3)]),
             np.full((5, 5), 2.0),
@@ -213,9 +222,9 @@ def test_training_learns_both_heads(optimizer):
 
 
 def test_step_with_heads_equals_fit_of_one_epoch():
-    one, other = network(loss=MISSING), network(loss=MISSING)
-    X, y = data(one)
-    y = holes(y)
+    one, other = network(loss=WITH_MISSING), network(loss=WITH_MISSING)
+    X, y = random_data(one)
+    y = remove_values(y)
     for _ in range(5):
         loss = one.fit(X, y, epochs=1, optimizer=None if one.state else "adam").loss[0]
         assert other.train_step(X, y, optimizer="adam") == pytest.approx(loss, rel=1e-12)
@@ -225,18 +234,19 @@ def test_step_with_heads_equals_fit_of_one_epoch():
 def test_thread_count_does_not_change_bits_with_heads():
     found = set()
     for n_threads in (1, 2, 3):
-        net = network(loss=MISSING)
-        X, y = data(net, 500)
-        net.fit(X, holes(y), epochs=3, lr=0.1, batch_size=200, n_threads=n_threads)
+        net = network(loss=WITH_MISSING)
+        X, y = random_data(net, 500)
+        net.fit(X, remove_values(y), epochs=3, lr=0.1, batch_size=200, n_threads=n_threads)
         found.add(net.params.tobytes())
     assert len(found) == 1
 
 
 def test_fit_many_supports_different_heads():
     networks, others = (
-        [network(loss=TWO), network(loss=TWO.replace(missing=True)), network(loss=mse_of)] for _ in "12"
+        [network(loss=TWO_HEADS), network(loss=TWO_HEADS.replace(missing=True)), network(loss=mse_with_derivative)]
+        for _ in "12"
     )
-    X, y = data(networks[0])
+    X, y = random_data(networks[0])
     y = np.column_stack([y, y[:, :2]])
     y[:, 2:] = abs(y[:, 2:]) / abs(y[:, 2:]).sum(axis=1, keepdims=True)
     nnc.fit_many(networks, X, y, epochs=2, lr=0.05, batch_size=16)
@@ -247,15 +257,15 @@ def test_fit_many_supports_different_heads():
 
 @pytest.mark.parametrize("missing", [False, True])
 def test_check_gradients_accepts_heads(missing):
-    net = network(loss=TWO.replace(missing=missing))
-    X, y = data(net, 6)
-    check = nnc.check_gradients(net, X, holes(y) if missing else y)
+    net = network(loss=TWO_HEADS.replace(missing=missing))
+    X, y = random_data(net, 6)
+    check = nnc.check_gradients(net, X, remove_values(y) if missing else y)
     assert check.ok
     layer = check.layers[-1]
     assert (layer.name, layer.n_params, layer.checked) == ("Loss function 'heads'", 30, 23 if missing else 30)
 
 
-ALL = [
+ALL_HEADS = [
     Head(2, "mse"),
     Head(3, "cross_entropy", weight=0.5),
     Head(1, nnc.Huber(0.3)),
@@ -271,8 +281,8 @@ ALL = [
 ]
 
 
-def targets_of_all(rng, n):
-    """Return random targets for the heads in ALL."""
+def random_targets(rng, n):
+    """Return random targets for the heads in ALL_HEADS."""
     parts = {
         "continuous": lambda k: rng.normal(size=(n, k)),
         "probabilities": lambda k: rng.dirichlet(np.ones(k), n),
@@ -280,7 +290,7 @@ def targets_of_all(rng, n):
         "counts": lambda k: rng.poisson(2.0, (n, k)).astype(float),
         "plus_minus_one": lambda k: rng.choice([-1.0, 1.0], (n, k)),
     }
-    return np.column_stack([parts[head.row.target_type](head.n) for head in ALL])
+    return np.column_stack([parts[head.row.target_type](head.n) for head in ALL_HEADS])
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
@@ -288,39 +298,39 @@ def targets_of_all(rng, n):
 @pytest.mark.parametrize("n", [1, 7, 53])
 def test_loss_and_gradients_of_each_head_match_definition(n, missing, dtype):
     rng = np.random.default_rng(n)
-    heads = Heads(ALL, missing=missing)
+    heads = Heads(ALL_HEADS, missing=missing)
     net = network([4, 9, heads.n_out], loss=heads, dtype=dtype)
-    X, y = rng.normal(size=(n, 4)), targets_of_all(rng, n)
+    X, y = rng.normal(size=(n, 4)), random_targets(rng, n)
     if missing:
-        for columns in heads.slices:  # rows of a head, as cross-entropy has no row without some of its targets
+        for columns in heads.slices:  # cross-entropy needs all targets of a row or none, so whole rows are removed
             y[rng.uniform(size=n) < 0.3, columns] = np.nan
     target, model = net.converter.data(X, y), net.model
-    # the definition in NumPy, whose derivative by the net inputs is propagated back by the engine of one loss
+    # NumPy computes the loss and its derivative by the net inputs; the engine propagates this derivative back.
     loss, rows = model.with_output_gradients(target)
     assert net.evaluate_loss(X, y) == pytest.approx(loss, rel=1e-12 if dtype == "float64" else 1e-5)
-    wanted = np.empty(net.n_params, dtype)
-    model.output_gradient_engine.gradients(model.theta_view, *rows, wanted)
+    expected = np.empty(net.n_params, dtype)
+    model.output_gradient_engine.gradients(model.theta_view, *rows, expected)
     found = np.concatenate([part.ravel() for pair in net.gradients(X, y) for part in pair])
     rel, abs_ = (1e-9, 1e-12) if dtype == "float64" else (1e-3, 1e-5)
-    assert found == pytest.approx(wanted, rel=rel, abs=abs_)
+    assert found == pytest.approx(expected, rel=rel, abs=abs_)
 
 
 @pytest.mark.parametrize("missing", [False, True])
 def test_training_with_heads_matches_definition(missing):
     rng = np.random.default_rng(1)
-    heads = Heads(ALL, missing=missing)
+    heads = Heads(ALL_HEADS, missing=missing)
     net = network([4, 9, heads.n_out], loss=heads)
-    X, y = rng.normal(size=(70, 4)), targets_of_all(rng, 70)
+    X, y = rng.normal(size=(70, 4)), random_targets(rng, 70)
     if missing:
         for columns in heads.slices:
             y[rng.uniform(size=70) < 0.3, columns] = np.nan
-    model = net.model.copy()  # trained with derivatives of the definition, by plain gradient descent
+    model = net.model.copy()  # trained by gradient descent with derivatives computed in NumPy
     for _ in range(20):
         for low in range(0, 70, 32):
             _, rows = model.with_output_gradients(net.converter.data(X[low : low + 32], y[low : low + 32]))
-            flat = model.zeros()
-            model.output_gradient_engine.gradient(model.theta_view, *rows, flat)
-            model.theta -= 0.05 * flat
+            gradient = model.zeros()
+            model.output_gradient_engine.gradient(model.theta_view, *rows, gradient)
+            model.theta -= 0.05 * gradient
     net.fit(X, y, epochs=20, lr=0.05, optimizer="sgd", batch_size=32, shuffle=False)
     assert net.params == pytest.approx(model.params, rel=1e-9, abs=1e-11)
 
@@ -366,7 +376,7 @@ def test_scaled_targets_of_heads_match_single_loss(tmp_path):
 
 
 @pytest.mark.parametrize("scale_y", ["standardize", "minmax", nnc.Standardize(mean=1000.0, std=50.0)])
-def test_only_known_numeric_targets_of_heads_are_scaled(scale_y):
+def test_only_numeric_targets_of_heads_are_scaled(scale_y):
     rng = np.random.default_rng(0)
     X = rng.normal(size=(300, 4))
     y = np.column_stack([1000 + 50 * X[:, 0], 1000 + 50 * X[:, 1], X[:, 2] > 0])
@@ -386,7 +396,7 @@ def test_only_known_numeric_targets_of_heads_are_scaled(scale_y):
 QUANTILES = nnc.Quantile([0.1, 0.5, 0.9])
 
 
-def spread(n=600):
+def heteroscedastic_data(n=600):
     """Return X and two targets whose variance depends on X."""
     rng = np.random.default_rng(0)
     X = rng.uniform(-1, 1, (n, 2))
@@ -394,7 +404,7 @@ def spread(n=600):
 
 
 def test_several_quantiles_train_like_one_head_each():
-    X, y = spread()
+    X, y = heteroscedastic_data()
     options = {"epochs": 5, "optimizer": "adam", "lr": 0.01, "batch_size": 32, "validation": 0.2}
     one = network([2, 8, 6], loss=QUANTILES, scale_y="standardize")
     other = network([2, 8, 6], loss=Heads([Head(2, nnc.Quantile(q)) for q in QUANTILES.tau]), scale_y="standardize")
@@ -408,7 +418,7 @@ def test_several_quantiles_train_like_one_head_each():
 
 
 def test_quantiles_have_expected_coverage_and_do_not_cross():
-    X, y = spread()
+    X, y = heteroscedastic_data()
     net = network([2, 16, 3], loss=QUANTILES, scale_y="standardize")
     net.fit(X, y[:, 0], epochs=60, optimizer="adam", lr=0.01, batch_size=32)
     P = net.predict(X)
@@ -419,16 +429,16 @@ def test_quantiles_have_expected_coverage_and_do_not_cross():
 
 
 def test_derivatives_of_quantiles_follow_sorted_predictions(tmp_path):
-    net = network([4, 8, 6], loss=QUANTILES)  # weights of the seed, whose outputs cross
+    net = network([4, 8, 6], loss=QUANTILES)  # the outputs of this seed cross before they are sorted
     x = np.random.default_rng(0).normal(size=(5, 4))
     assert (net.model.engine_outputs(x) != net.predict(x)).any()
-    h, wanted = 1e-6, np.empty((5, 6, 4))
+    h, expected = 1e-6, np.empty((5, 6, 4))
     for j in range(4):
         e = h * np.eye(4)[j]
-        wanted[:, :, j] = (net.predict(x + e) - net.predict(x - e)) / (2 * h)
-    assert net.jacobian(x) == pytest.approx(wanted, rel=1e-6, abs=1e-8)
+        expected[:, :, j] = (net.predict(x + e) - net.predict(x - e)) / (2 * h)
+    assert net.jacobian(x) == pytest.approx(expected, rel=1e-6, abs=1e-8)
     dP = np.random.default_rng(1).normal(size=(5, 6))
-    assert net.vjp(x, dP)[1] == pytest.approx(np.einsum("nk,nkj->nj", dP, wanted), rel=1e-6, abs=1e-8)
+    assert net.vjp(x, dP)[1] == pytest.approx(np.einsum("nk,nkj->nj", dP, expected), rel=1e-6, abs=1e-8)
     assert nnc.check_gradients(net, x, np.ones((5, 2))).ok
     net.save(tmp_path / "net.json")
     loaded = NeuralNetwork.load(tmp_path / "net.json")
@@ -438,14 +448,14 @@ def test_derivatives_of_quantiles_follow_sorted_predictions(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("made", "error", "message"),
+    ("create", "error", "message"),
     [
         (lambda: nnc.Quantile([0.5]), ValueError, "tau must be a number, or at least two numbers"),
         (lambda: nnc.Quantile([0.5, 0.1]), ValueError, "tau must be a number, or at least two numbers"),
         (lambda: nnc.Quantile([0.5, 1.0]), ValueError, r"tau\[1\] must be above 0 and below 1"),
         (lambda: network([4, 4], loss=QUANTILES), ValueError, "layers must end with 3 outputs for each target"),
         (lambda: Head(3, QUANTILES), TypeError, "loss of a head must be a single loss"),
-        (lambda: Head(3, TWO), TypeError, "loss of a head must be a single loss"),
+        (lambda: Head(3, TWO_HEADS), TypeError, "loss of a head must be a single loss"),
         (lambda: Heads([Head(1), Head(2)], ordered=True), ValueError, "heads must have the same number of outputs"),
         (
             lambda: network([4, 3], loss=QUANTILES).evaluate_loss(np.zeros((5, 4)), np.zeros((5, 2))),
@@ -454,16 +464,16 @@ def test_derivatives_of_quantiles_follow_sorted_predictions(tmp_path):
         ),
     ],
 )
-def test_invalid_quantiles_raise(made, error, message):
+def test_invalid_quantiles_raise(create, error, message):
     with pytest.raises(error, match=message):
-        made()
+        create()
 
 
 # ------------------------------------------------------------------------------------------------- errors
 
 
 @pytest.mark.parametrize(
-    ("made", "error", "message"),
+    ("create", "error", "message"),
     [
         (lambda: Head(0), ValueError, "n must be"),
         (lambda: Head(2, "mes"), ValueError, "loss must be one of"),
@@ -484,12 +494,12 @@ def test_invalid_quantiles_raise(made, error, message):
         ),
         (lambda: network(scale_y="pixels"), ValueError, "scale_y must not be 'pixels'"),
         (
-            lambda: network(loss=MISSING, scale_y="standardize").evaluate_loss(*data(network())),
+            lambda: network(loss=WITH_MISSING, scale_y="standardize").evaluate_loss(*random_data(network())),
             ValueError,
             "scale_y is not known before the first fit",
         ),
         (
-            lambda: network(loss=MISSING, scale_y="standardize").fit(
+            lambda: network(loss=WITH_MISSING, scale_y="standardize").fit(
                 np.zeros((3, 4)), [[1, np.nan, 0], [2, np.nan, 1], [np.nan, 5, 2]], epochs=1, lr=0.1
             ),
             ValueError,
@@ -497,41 +507,49 @@ def test_invalid_quantiles_raise(made, error, message):
         ),
         (lambda: network().predict_classes(np.zeros((1, 4))), ValueError, "predict_classes requires"),
         (lambda: network().predict_proba(np.zeros((1, 4))), ValueError, "predict_proba requires"),
-        (lambda: network().score(*data(network())), ValueError, "score requires a network with a single loss"),
+        (lambda: network().score(*random_data(network())), ValueError, "score requires a network with a single loss"),
         (
-            lambda: network().fit(*data(network()), epochs=1, lr=0.001, metrics=["r2"]),
+            lambda: network().fit(*random_data(network()), epochs=1, lr=0.001, metrics=["r2"]),
             ValueError,
             "metrics must be left out for a network with several heads",
         ),
         (
-            lambda: network().evaluate_loss(*data(network()), np.ones(40)),
+            lambda: network().evaluate_loss(*random_data(network()), np.ones(40)),
             ValueError,
             "sample_weight is not supported with heads",
         ),
-        (lambda: network().explain_step(*data(network())), ValueError, "explain_step requires a loss with a name"),
-        (lambda: network().fit(*data(network()), epochs=1, optimizer="levenberg_marquardt"), ValueError, "squared"),
-        (lambda: TWO.split(np.zeros((2, 4))), ValueError, "P must have 5 columns"),
+        (
+            lambda: network().explain_step(*random_data(network())),
+            ValueError,
+            "explain_step requires a loss with a name",
+        ),
+        (
+            lambda: network().fit(*random_data(network()), epochs=1, optimizer="levenberg_marquardt"),
+            ValueError,
+            "squared",
+        ),
+        (lambda: TWO_HEADS.split(np.zeros((2, 4))), ValueError, "P must have 5 columns"),
     ],
 )
-def test_invalid_heads_and_unsupported_options_raise(made, error, message):
+def test_invalid_heads_and_unsupported_options_raise(create, error, message):
     with pytest.raises(error, match=message):
-        made()
+        create()
 
 
 # ------------------------------------------------------------------------------------------------- files and copies
 
 
-@pytest.mark.parametrize("way", ["file", "pickle", "copy"])
-def test_copies_and_files_keep_heads(way, tmp_path):
+@pytest.mark.parametrize("method", ["file", "pickle", "copy"])
+def test_copies_and_files_preserve_heads(method, tmp_path):
     heads = Heads([Head(2, nnc.Huber(0.5), weight=2.0), Head(3, nnc.CrossEntropy(0.1), weight=0.5)], missing=True)
     net = network(loss=heads)
-    X, y = data(net)
+    X, y = random_data(net)
     net.fit(X, y, epochs=2, optimizer="adam", batch_size=16)
-    if way == "file":
+    if method == "file":
         net.save(tmp_path / "net.json", checkpoint=True)
         other = NeuralNetwork.load(tmp_path / "net.json")
     else:
-        other = copy.copy(net) if way == "copy" else pickle.loads(pickle.dumps(net))
+        other = copy.copy(net) if method == "copy" else pickle.loads(pickle.dumps(net))
     assert other.heads == heads
     assert other.predict(X).tobytes() == net.predict(X).tobytes()
     assert other.fit(X, y, epochs=2).loss.tolist() == net.fit(X, y, epochs=2).loss.tolist()
@@ -550,7 +568,7 @@ def test_copies_and_files_keep_heads(way, tmp_path):
         (('"activation": "identity"', '"activation": "tanh"'), 'expected null for the output activation "tanh"'),
     ],
 )
-def test_file_with_invalid_heads_raises(change, message):
+def test_load_rejects_invalid_heads(change, message):
     text = network().to_json()
     assert change[0] in text
     with pytest.raises(nnc.ModelFileError, match=message):
@@ -558,7 +576,7 @@ def test_file_with_invalid_heads_raises(change, message):
 
 
 @pytest.mark.parametrize("heads", [5, "ordered", [1], True])
-def test_file_with_heads_that_are_no_object_raises(heads):
+def test_load_rejects_heads_that_are_not_an_object(heads):
     document = {**json.loads(network().to_json()), "heads": heads}
     with pytest.raises(nnc.ModelFileError, match=r"heads is .*, expected an object"):
         nnc.from_json(json.dumps(document))
@@ -567,17 +585,17 @@ def test_file_with_heads_that_are_no_object_raises(heads):
 def test_ensemble_supports_heads(tmp_path):
     ensemble = nnc.Ensemble([network(seed=seed) for seed in range(2)])
     ensemble.save(tmp_path / "many.json")
-    X, _ = data(network())
+    X, _ = random_data(network())
     assert nnc.Ensemble.load(tmp_path / "many.json").predict(X).tobytes() == ensemble.predict(X).tobytes()
     with pytest.raises(ValueError, match="heads"):
-        nnc.Ensemble([network(), network(loss=MISSING)])
+        nnc.Ensemble([network(), network(loss=WITH_MISSING)])
 
 
 def test_summary_and_repr_describe_heads():
     net = network()
     assert net.loss_name == "custom"
-    assert net.heads is TWO
+    assert net.heads is TWO_HEADS
     assert network(loss="mse").heads is None
     assert net.summary().endswith("loss mse of 2 identity + 0.5 cross_entropy of 3 softmax")
-    assert f"loss={TWO!r}" in repr(net)
-    assert Heads([Head(2, "mse"), Head(3, "cross_entropy", weight=0.5)]) == TWO
+    assert f"loss={TWO_HEADS!r}" in repr(net)
+    assert Heads([Head(2, "mse"), Head(3, "cross_entropy", weight=0.5)]) == TWO_HEADS

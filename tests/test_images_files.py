@@ -316,7 +316,8 @@ def test_load_allocates_no_memory_for_huge_declared_sizes():
         changed = copy.deepcopy(doc)
         changed["layers"][index][key] = value
         invalid_texts.append(without_checksum(changed))
-    # The images exceed any memory, but the shapes of the weights fit: global pooling hides the size of an image.
+    # The images exceed any memory, but the weights have the right shapes: with global pooling, these do not depend on
+    # the size of an image.
     pooled = NeuralNetwork([Input(4, 4, 1), Conv2D(2, 3), GlobalAvgPool2D(), 3], loss="cross_entropy", seed=0)
     changed = json.loads(pooled.to_json())
     del changed["self_test"]

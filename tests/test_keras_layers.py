@@ -1,4 +1,4 @@
-"""Networks from Keras' Sequential models."""
+"""Networks from Sequential models of Keras: supported models, rejected layers and verification."""
 
 import os
 from functools import partial
@@ -11,7 +11,7 @@ import nnc
 
 if not find_spec("torch"):
     os.environ.setdefault("KERAS_BACKEND", "numpy")
-    pytest.importorskip("jax")  # where that takes convolutions from
+    pytest.importorskip("jax")  # the NumPy backend of Keras computes convolutions with JAX
 os.environ.setdefault("KERAS_BACKEND", "torch")
 pytest.importorskip("keras")
 
@@ -22,7 +22,8 @@ rng = np.random.default_rng(0)
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
 
 
-def trained(shape, *parts):
+def build_model(shape, *parts):
+    """Return a Sequential model of these layers with random weights."""
     model = keras.Sequential([keras.Input(shape), *parts])
     for layer in model.layers:
         if isinstance(layer, layers.BatchNormalization):
@@ -47,9 +48,9 @@ MODELS = {
         + [layers.Dense(4), layers.Activation("tanh"), layers.Dense(4), layers.LeakyReLU(negative_slope=0.01)]
         + [layers.Dense(4), layers.ReLU(), layers.Dense(1, "sigmoid")],
     ),
-    "normed": ((5,), [layers.Dense(4), layers.BatchNormalization(), layers.ELU(), layers.Dense(3)]),
-    "normed at the end": ((5,), [layers.Dense(4), layers.BatchNormalization()]),
-    "normed before the last activation": (
+    "batch norm": ((5,), [layers.Dense(4), layers.BatchNormalization(), layers.ELU(), layers.Dense(3)]),
+    "batch norm at the end": ((5,), [layers.Dense(4), layers.BatchNormalization()]),
+    "batch norm before the last activation": (
         (5,), [layers.Dense(4), layers.BatchNormalization(), layers.Activation("tanh")],
     ),
     "images": (
@@ -67,7 +68,7 @@ MODELS = {
             layers.Flatten(), layers.Dense(2),
         ],
     ),
-    "pool that keeps its axes": (
+    "pool with keepdims": (
         (6, 6, 2),
         [layers.Conv2D(3, 3), layers.GlobalAveragePooling2D(keepdims=True), layers.Flatten(), layers.Dense(2)],
     ),
@@ -83,9 +84,9 @@ MODELS = {
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_models(name):
+def test_network_from_keras_predicts_like_model(name):
     shape, parts = MODELS[name]
-    model = trained(shape, *parts)
+    model = build_model(shape, *parts)
     net = nnc.from_keras(model)
     X = rng.uniform(0, 255 if name == "images" else 1, (9, *shape)).astype("float32")
     assert net.dtype == np.float32
@@ -95,18 +96,18 @@ def test_models(name):
     )
 
 
-def test_inputs_that_are_scaled():
+def test_input_scaling_layers_become_scalings():
     layer = normalization(5)
     model = keras.Sequential([keras.Input((5,)), layer, layers.Dense(4, "relu"), layers.Dense(1)])
     net = nnc.from_keras(model)
     X = rng.normal(5, 2, (9, 5)).astype("float32")
     assert np.abs(net.predict(X) - keras.ops.convert_to_numpy(model(X))).max() < 2e-6
     assert "inputs scaled (standardize)" in net.summary()
-    pixels = nnc.from_keras(trained(*MODELS["images"][:1], *MODELS["images"][1]))
+    pixels = nnc.from_keras(build_model(*MODELS["images"][:1], *MODELS["images"][1]))
     assert "inputs scaled (pixels)" in pixels.summary()
 
 
-REFUSED = {
+REJECTED = {
     r"\(LSTM\) must be one of Dense, ": ((5, 2), [layers.LSTM(3), layers.Dense(1)]),
     r"\(Dense\) must have one of the activations sigmoid, .*, got 'leaky_relu'": (
         (5,),
@@ -124,46 +125,50 @@ REFUSED = {
 }
 
 
-def after_dense(*parts):
+def add_dense_layers(*parts):
+    """Return an input shape and `parts` between two dense layers."""
     return (5,), [layers.Dense(4), *parts, layers.Dense(2)]
 
 
-def after_conv(*parts):
+def add_conv_layers(*parts):
+    """Return an input shape and `parts` between a convolution and a dense layer."""
     return (8, 8, 2), [layers.Conv2D(4, 3), *parts, layers.Flatten(), layers.Dense(2)]
 
 
-class Doubled(layers.Dense):
+class DoubledDense(layers.Dense):
     def call(self, inputs):
         return 2 * super().call(inputs)
 
 
-def changed(layer, name, value):
+def set_attribute(layer, name, value):
     setattr(layer, name, value)
     return layer
 
 
-REFUSED |= {
+REJECTED |= {
     rf"\(Dense\) must have one of the activations .*, got '{name}'": ((5,), [layers.Dense(4, name), layers.Dense(1)])
     for name in ("relu6", "hard_sigmoid", "log_softmax", "glu", "celu", "hard_silu", "threshold")
 }
-REFUSED |= {
-    r"\(Activation\) must have one of the activations .*, got 'relu6'": after_dense(layers.Activation("relu6")),
+REJECTED |= {
+    r"\(Activation\) must have one of the activations .*, got 'relu6'": add_dense_layers(layers.Activation("relu6")),
     r"\(Dense\) must have one of the activations .*, got '<lambda>'": ((5,), [layers.Dense(4, lambda x: 2 * x)]),
     r"\(Dense\) must have one of the activations .*, got functools.partial": (
         (5,),
         [layers.Dense(4, partial(keras.activations.gelu, approximate=True))],
     ),
     r"\(Dense\) must have one of the activations .*, got <ReLU": ((5,), [layers.Dense(4, layers.ReLU(max_value=1))]),
-    r"\(Doubled\) must be one of": ((5,), [Doubled(4)]),
-    r"\(Dense\) must be keras.layers.Dense, got another class": ((5,), [type("Dense", (Doubled,), {})(4)]),
-    r"\(ReLU\) must have the methods of its class, got replaced methods: call": after_dense(
-        changed(layers.ReLU(), "call", lambda inputs: 2 * inputs)
+    r"\(DoubledDense\) must be one of": ((5,), [DoubledDense(4)]),
+    r"\(Dense\) must be keras.layers.Dense, got another class": ((5,), [type("Dense", (DoubledDense,), {})(4)]),
+    r"\(ReLU\) must have the methods of its class, got replaced methods: call": add_dense_layers(
+        set_attribute(layers.ReLU(), "call", lambda inputs: 2 * inputs)
     ),
     r"\(Sequential\) must be one of": ((5,), [keras.Sequential([layers.Dense(4)]), layers.Dense(2)]),
     r"\(Masking\) must be one of": ((5, 2), [layers.Masking(), layers.Flatten(), layers.Dense(2)]),
-    r"\(PReLU\) must be one of": after_dense(layers.PReLU()),
-    r"\(BatchNormalization\) must have axis=-1, got 1": after_conv(layers.BatchNormalization(axis=1)),
-    r"\(BatchNormalization\) must have renorm=False, got True": after_dense(layers.BatchNormalization(renorm=True)),
+    r"\(PReLU\) must be one of": add_dense_layers(layers.PReLU()),
+    r"\(BatchNormalization\) must have axis=-1, got 1": add_conv_layers(layers.BatchNormalization(axis=1)),
+    r"\(BatchNormalization\) must have renorm=False, got True": add_dense_layers(
+        layers.BatchNormalization(renorm=True)
+    ),
     r"\(Normalization\) must have invert=False, got True": (
         (5,),
         [layers.Normalization(mean=[1.0] * 5, variance=[4.0] * 5, invert=True), layers.Dense(2)],
@@ -172,7 +177,7 @@ REFUSED |= {
         (5,),
         [layers.Normalization(mean=[1.0] * 5, variance=[-1.0] * 5), layers.Dense(2)],
     ),
-    r"\(Normalization\) must be before all layers with weights": after_dense(
+    r"\(Normalization\) must be before all layers with weights": add_dense_layers(
         layers.Normalization(mean=[1.0] * 4, variance=[4.0] * 4)
     ),
     r"\(Rescaling\): scale must not be 0": ((5,), [layers.Rescaling(0.0), layers.Dense(2)]),
@@ -181,8 +186,8 @@ REFUSED |= {
         (5,),
         [layers.Rescaling(2.0), layers.Rescaling(2.0), layers.Dense(2)],
     ),
-    r"\(Rescaling\) must be before all layers with weights": after_dense(layers.Rescaling(2.0)),
-    r"\(Reshape\) must be before all layers with weights": after_dense(layers.Reshape((2, 2)), layers.Flatten()),
+    r"\(Rescaling\) must be before all layers with weights": add_dense_layers(layers.Rescaling(2.0)),
+    r"\(Reshape\) must be before all layers with weights": add_dense_layers(layers.Reshape((2, 2)), layers.Flatten()),
     r"\(Dense\) must have the dtype float32 or float64, got mixed_float16": (
         (5,),
         [layers.Dense(2, dtype="mixed_float16")],
@@ -201,10 +206,10 @@ REFUSED |= {
         (8, 8, 2),
         [layers.Conv2D(4, 3), layers.Flatten(data_format="channels_first"), layers.Dense(2)],
     ),
-    r"\(MaxPooling2D\) must have data_format='channels_last', got": after_conv(
+    r"\(MaxPooling2D\) must have data_format='channels_last', got": add_conv_layers(
         layers.MaxPooling2D(2, data_format="channels_first")
     ),
-    r"\(GlobalAveragePooling2D\) must have data_format='channels_last', got": after_conv(
+    r"\(GlobalAveragePooling2D\) must have data_format='channels_last', got": add_conv_layers(
         layers.GlobalAveragePooling2D(data_format="channels_first")
     ),
     r"\(Dense\) must follow vectors, got images of the shape \(1, 1, 4\)": (
@@ -212,15 +217,15 @@ REFUSED |= {
         [layers.Conv2D(4, 3), layers.GlobalAveragePooling2D(keepdims=True), layers.Dense(2)],
     ),
     r"\(Dense\) must follow vectors, got images of the shape \(6, 6, 1\)": ((6, 6), [layers.Dense(2)]),
-    r"\(Activation\) must follow vectors, got images": after_conv(layers.Activation("softmax")),
+    r"\(Activation\) must follow vectors, got images": add_conv_layers(layers.Activation("softmax")),
     r"\(Softmax\) must have axis=-1, got 1": ((5,), [layers.Dense(3), layers.Softmax(axis=1)]),
-    r"\(Softmax\) must be at the end of the model, got layer": after_dense(layers.Softmax()),
-    r"\(Dropout\) must have noise_shape=None, got": after_dense(layers.Dropout(0.5, noise_shape=(None, 1))),
-    r"\(Dropout\): rate must be at least 0 and less than 1": after_dense(layers.Dropout(1.0)),
-    r"\(GaussianNoise\) must be one of": after_dense(layers.GaussianNoise(0.1)),
-    r"\(ELU\) must have alpha=1.0, got 0.5": after_dense(layers.ELU(0.5)),
-    r"\(ReLU\) must have negative_slope=0.0, got 0.1": after_dense(layers.ReLU(negative_slope=0.1)),
-    r"\(ReLU\) must have threshold=0.0, got 0.5": after_dense(layers.ReLU(threshold=0.5)),
+    r"\(Softmax\) must be at the end of the model, got layer": add_dense_layers(layers.Softmax()),
+    r"\(Dropout\) must have noise_shape=None, got": add_dense_layers(layers.Dropout(0.5, noise_shape=(None, 1))),
+    r"\(Dropout\): rate must be at least 0 and less than 1": add_dense_layers(layers.Dropout(1.0)),
+    r"\(GaussianNoise\) must be one of": add_dense_layers(layers.GaussianNoise(0.1)),
+    r"\(ELU\) must have alpha=1.0, got 0.5": add_dense_layers(layers.ELU(0.5)),
+    r"\(ReLU\) must have negative_slope=0.0, got 0.1": add_dense_layers(layers.ReLU(negative_slope=0.1)),
+    r"\(ReLU\) must have threshold=0.0, got 0.5": add_dense_layers(layers.ReLU(threshold=0.5)),
     r"rows of 1 to 3 dimensions, got \(2, 2, 2, 2\)": ((2, 2, 2, 2), [layers.Flatten(), layers.Dense(2)]),
     r"one input with a fixed shape except for the number of rows, got \(None, None, None, 2\)": (
         (None, None, 2),
@@ -229,63 +234,63 @@ REFUSED |= {
 }
 
 
-@pytest.mark.parametrize("message", REFUSED)
-def test_what_nnc_has_not(message):
-    shape, parts = REFUSED[message]
+@pytest.mark.parametrize("message", REJECTED)
+def test_unsupported_layers_and_options_raise(message):
+    shape, parts = REJECTED[message]
     with pytest.raises(ValueError, match=message):
-        nnc.from_keras(trained(shape, *parts))
+        nnc.from_keras(build_model(shape, *parts))
 
 
-def test_what_is_no_model():
+def test_layers_and_models_without_input_shape_raise():
     with pytest.raises(TypeError, match="model must be a Sequential model of Keras, got Dense"):
         nnc.from_keras(layers.Dense(3))
     with pytest.raises(ValueError, match=r"call model.build first"):
         nnc.from_keras(keras.Sequential([layers.Dense(3)]))
 
 
-def test_sequential_subclass_and_functional_model_are_refused():
+def test_sequential_subclass_and_functional_model_raise():
     with pytest.raises(TypeError, match="model must be a Sequential model of Keras, got a subclass, Net"):
         nnc.from_keras(type("Net", (keras.Sequential,), {})([keras.Input((5,)), layers.Dense(3)]))
-    given = keras.Input((5,))
-    hidden = layers.Dense(4)(given)
-    branched = keras.Model(given, layers.Add()([hidden, layers.ReLU()(hidden)]))
+    inputs = keras.Input((5,))
+    hidden = layers.Dense(4)(inputs)
+    branched = keras.Model(inputs, layers.Add()([hidden, layers.ReLU()(hidden)]))
     with pytest.raises(TypeError, match="model must be a Sequential model of Keras, got Functional"):
         nnc.from_keras(branched)
 
 
-def test_weights_that_are_not_what_the_layer_uses_are_refused():
-    model = trained((5,), layers.Dense(3))
+def test_lora_and_quantized_layers_raise():
+    model = build_model((5,), layers.Dense(3))
     model.layers[0].enable_lora(1)
     with pytest.raises(ValueError, match="lora_enabled=False, got True"):
         nnc.from_keras(model)
-    model = trained((5,), layers.Dense(3))
+    model = build_model((5,), layers.Dense(3))
     model.quantize("int8")
     with pytest.raises(ValueError, match="must have the dtype float32 or float64, got int8_from_float32"):
         nnc.from_keras(model)
 
 
-def test_model_with_a_method_of_its_own_is_refused():
-    model = trained((5,), layers.Dense(3))
+def test_model_with_replaced_method_raises():
+    model = build_model((5,), layers.Dense(3))
     model.call = lambda inputs, training=None, mask=None: 2 * inputs
     with pytest.raises(ValueError, match="model must have the methods of its class, got replaced methods: call"):
         nnc.from_keras(model)
 
 
-def test_model_that_was_compiled_and_fitted_is_read(tmp_path):
+def test_compiled_and_fitted_model_is_read(tmp_path):
     if keras.backend.backend() == "numpy":
         pytest.skip("this backend does not train")
-    model = trained(
+    model = build_model(
         (5,), layers.Dense(4), layers.BatchNormalization(), layers.ReLU(), layers.Dropout(0.5), layers.Dense(2)
     )
     model.compile("adam", "mse")
     model.fit(rng.normal(size=(20, 5)), rng.normal(size=(20, 2)), epochs=1, verbose=0)
     net = nnc.from_keras(model)
     model.save(tmp_path / "model.keras")
-    again = nnc.from_keras(keras.saving.load_model(tmp_path / "model.keras"))
-    assert again.params.tobytes() == net.params.tobytes()
+    restored = nnc.from_keras(keras.saving.load_model(tmp_path / "model.keras"))
+    assert restored.params.tobytes() == net.params.tobytes()
 
 
-def test_integer_inputs_are_refused():
+def test_integer_inputs_raise():
     model = keras.Sequential([keras.Input((5,), dtype="uint8"), layers.Rescaling(1 / 255), layers.Dense(3)])
     with pytest.raises(ValueError, match=r"model must have dense inputs of the dtype float32, got .*uint8"):
         nnc.from_keras(model)
@@ -302,45 +307,45 @@ def test_rescaling_of_channels_needs_channels_last():
     assert nnc.from_keras(model).sizes == (8, 3)
 
 
-def test_batch_normalization_keeps_momentum_and_epsilon():
-    shape, parts = after_dense(layers.BatchNormalization(axis=1, momentum=0.75, epsilon=0.5), layers.ReLU())
-    net = nnc.from_keras(trained(shape, *parts))
+def test_batch_normalization_preserves_momentum_and_epsilon():
+    shape, parts = add_dense_layers(layers.BatchNormalization(axis=1, momentum=0.75, epsilon=0.5), layers.ReLU())
+    net = nnc.from_keras(build_model(shape, *parts))
     assert [(layer.kind.momentum, layer.kind.eps) for layer in net.layers[1:2]] == [(0.25, 0.5)]
 
 
 # ------------------------------------------------------------------------------------------------ verification
 
 
-def test_reading_leaves_the_model_as_it_was():
-    shape, parts = after_dense(layers.BatchNormalization(), layers.ReLU(), layers.Dropout(0.5, seed=1))
-    model = trained(shape, *parts)
+def test_reading_does_not_change_model():
+    shape, parts = add_dense_layers(layers.BatchNormalization(), layers.ReLU(), layers.Dropout(0.5, seed=1))
+    model = build_model(shape, *parts)
     before = [keras.ops.convert_to_numpy(variable).copy() for variable in model.variables]
     nnc.from_keras(model)
-    assert len(before) > 8  # the state of the dropout's generator is one of them
+    assert len(before) > 8  # the variables include the state of the random generator of Dropout
     assert all(
         (keras.ops.convert_to_numpy(variable) == array).all()
         for variable, array in zip(model.variables, before, strict=True)
     )
 
 
-def test_model_of_one_batch_size_is_verified():
+def test_model_with_fixed_batch_size_is_read():
     model = keras.Sequential([keras.Input(batch_shape=(3, 5)), layers.Dense(2)])
     assert nnc.from_keras(model).sizes == (5, 2)
 
 
-def test_model_of_float64_is_read():
+def test_float64_model_is_read():
     model = keras.Sequential([keras.Input((5,), dtype="float64"), layers.Dense(2, dtype="float64")])
     net = nnc.from_keras(model)
-    # Without a setting of its own JAX has arrays of float32 only.
+    # By default, JAX supports only arrays of float32.
     assert net.dtype == keras.ops.convert_to_numpy(model.layers[0].kernel).dtype
 
 
-def test_verification_finds_a_model_that_computes_something_else(monkeypatch):
+def test_verification_detects_changed_computation(monkeypatch):
     call = layers.ReLU.call
-    # Checks of types and attributes refuse a subclass; they cannot notice a class that is changed as a whole.
+    # Checks of types and attributes reject subclasses, but cannot detect a change of the Keras class itself.
     monkeypatch.setattr(layers.ReLU, "call", lambda self, inputs: call(self, inputs) * 1.001)
-    shape, parts = after_dense(layers.ReLU())
-    model = trained(shape, *parts)
+    shape, parts = add_dense_layers(layers.ReLU())
+    model = build_model(shape, *parts)
     with pytest.raises(
         ValueError, match=r"does not compute what model computes: outputs differ by up to .*verify=False"
     ):
@@ -348,11 +353,11 @@ def test_verification_finds_a_model_that_computes_something_else(monkeypatch):
     assert nnc.from_keras(model, verify=False).activations == ("relu", "identity")
 
 
-def test_verification_includes_the_output_activation_of_the_loss():
+def test_verification_includes_output_activation_of_loss():
     for loss in ("cross_entropy", "bce", "poisson", "hinge"):
-        assert nnc.from_keras(trained((5,), layers.Dense(3)), loss=loss).loss_name == loss
+        assert nnc.from_keras(build_model((5,), layers.Dense(3)), loss=loss).loss_name == loss
 
 
-def test_a_loss():
-    net = nnc.from_keras(trained((5,), layers.Dense(3)), loss="cross_entropy")
+def test_loss_argument_sets_output_activation():
+    net = nnc.from_keras(build_model((5,), layers.Dense(3)), loss="cross_entropy")
     assert net.activations == ("softmax",)

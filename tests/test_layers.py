@@ -1,4 +1,4 @@
-"""Layers as objects: the same networks as numbers make, what a layer says of itself, Dropout, and what is refused."""
+"""Layer objects: equivalence to integers, activations, biases, Dropout, files, repr and errors."""
 
 import copy
 import json
@@ -29,7 +29,7 @@ rng = np.random.default_rng(0)
 X, Y = rng.uniform(-1, 1, (40, 3)), rng.uniform(0, 1, (40, 1))
 
 
-def same(a, b):
+def has_same_params(a, b):
     return a.params.tobytes() == b.params.tobytes()
 
 
@@ -39,7 +39,7 @@ def trained(layers, fit=None, **arguments):
     return net
 
 
-# ------------------------------------------------------------------------------------- numbers and objects
+# ------------------------------------------------------------------------------------- integers and layer objects
 
 
 @pytest.mark.parametrize(
@@ -52,38 +52,38 @@ def trained(layers, fit=None, **arguments):
         [np.int64(3), Dense(np.int32(4)), 5, 1],
     ],
 )
-def test_objects_mean_what_numbers_mean(layers):
+def test_layer_objects_and_integers_give_same_network(layers):
     net, plain = (
         NeuralNetwork(layers, activation="tanh", seed=1),
         NeuralNetwork([3, 4, 5, 1], activation="tanh", seed=1),
     )
-    assert same(net, plain)
+    assert has_same_params(net, plain)
     assert repr(net) == repr(plain)
     assert net.summary() == plain.summary()
     assert net.to_json() == plain.to_json()
 
 
-def test_a_layer_says_its_activation():
+def test_activation_can_be_set_per_layer():
     net = trained([3, Dense(4, "relu"), Dense(5), 1], activation="tanh")
     assert net.activations == ("relu", "tanh", "identity")
-    assert same(net, trained([3, 4, 5, 1], activation=["relu", "tanh"]))
+    assert has_same_params(net, trained([3, 4, 5, 1], activation=["relu", "tanh"]))
     assert NeuralNetwork([3, Dense(1, "tanh")]).activations == ("tanh",)
 
 
-def test_each_layer_has_its_initialization():
+def test_initialization_can_be_set_per_layer():
     net = NeuralNetwork([3, Dense(400, init="zeros"), Dense(300, init="uniform"), 1], init="he_normal", seed=0)
     W = net.weights
     assert not W[0].any()
     assert W[1].min() >= 0
     assert net.biases[1].any()
     assert abs(W[2].std() - np.sqrt(2 / 300)) < 0.02
-    named = NeuralNetwork([3, Dense(400, "relu"), 1], seed=0).weights[0]
-    assert abs(named).max() <= np.sqrt(6 / 3)
-    assert abs(named).max() > np.sqrt(6 / 403)  # He's and not Glorot's
+    W_relu = NeuralNetwork([3, Dense(400, "relu"), 1], seed=0).weights[0]
+    assert abs(W_relu).max() <= np.sqrt(6 / 3)
+    assert abs(W_relu).max() > np.sqrt(6 / 403)  # the initialization is He's, not Glorot's
 
 
 @pytest.mark.parametrize("biases", [(True, False, True), (False, True, False), (False, False, True)])
-def test_each_layer_has_a_bias_or_none(biases, tmp_path):
+def test_bias_can_be_set_per_layer(biases, tmp_path):
     layers = [3, *(Dense(n, bias=bias) for n, bias in zip((4, 5, 1), biases, strict=True))]
     net = trained(layers, {"optimizer": "adam"}, activation="tanh")
     assert net.model.stack.bias == biases
@@ -100,17 +100,17 @@ def test_each_layer_has_a_bias_or_none(biases, tmp_path):
     net.biases = [None if b is None else b + 1 for b in net.biases]
     net.save(tmp_path / "net.json", checkpoint=True)
     assert json.loads((tmp_path / "net.json").read_text())["version"] == 2
-    for again in (NeuralNetwork.load(tmp_path / "net.json"), net.copy(), pickle.loads(pickle.dumps(net))):
-        assert again.model.stack.bias == biases
-        assert again.predict(X).tobytes() == net.predict(X).tobytes()
-        assert repr(again) == repr(net)
+    for restored in (NeuralNetwork.load(tmp_path / "net.json"), net.copy(), pickle.loads(pickle.dumps(net))):
+        assert restored.model.stack.bias == biases
+        assert restored.predict(X).tobytes() == net.predict(X).tobytes()
+        assert repr(restored) == repr(net)
     other = net.copy()
     for network in (net, other):
         network.fit(X, Y, epochs=5)
-    assert same(net, other)
+    assert has_same_params(net, other)
 
 
-def test_all_layers_with_the_same_bias_are_version_1():
+def test_network_with_equal_bias_in_all_layers_has_version_1():
     assert NeuralNetwork([3, Dense(4, bias=False), Dense(1, bias=False)]).model.stack.bias is False
     net = NeuralNetwork([3, Dense(4, bias=False), Dense(1, bias=False)], seed=0)
     assert net.to_json() == NeuralNetwork([3, 4, 1], bias=False, seed=0).to_json()
@@ -118,7 +118,7 @@ def test_all_layers_with_the_same_bias_are_version_1():
     assert len(net.biases) == 0
 
 
-def test_a_file_of_version_1_has_all_biases_or_none():
+def test_load_rejects_mixed_biases_in_version_1():
     document = json.loads(NeuralNetwork([3, Dense(4, bias=False), 1], seed=0).to_json())
     del document["sha256"]
     assert nnc.from_json(json.dumps(document)).model.stack.bias == (False, True)
@@ -130,18 +130,18 @@ def test_a_file_of_version_1_has_all_biases_or_none():
 
 
 @pytest.mark.parametrize("rates", [(0.3, None), (None, 0.5), (0.2, 0.4), (0.0, 0.1)])
-def test_dropout_layers_are_those_of_fit(rates):
+def test_dropout_layers_train_like_dropout_argument(rates):
     layers = [3]
     for n, rate in zip((8, 6), rates, strict=True):
         layers += [n] if rate is None else [n, Dropout(rate)]
     net = trained([*layers, 1], {"optimizer": "adam", "batch_size": 7}, activation="tanh")
-    shares = [rate or 0.0 for rate in rates]
-    plain = trained([3, 8, 6, 1], {"optimizer": "adam", "batch_size": 7, "dropout": shares}, activation="tanh")
-    assert same(net, plain)
+    fractions = [rate or 0.0 for rate in rates]
+    plain = trained([3, 8, 6, 1], {"optimizer": "adam", "batch_size": 7, "dropout": fractions}, activation="tanh")
+    assert has_same_params(net, plain)
     assert net.predict(X).tobytes() == plain.predict(X).tobytes()
 
 
-def test_only_layers_sees_dropout():
+def test_dropout_appears_only_in_layers_of_network():
     net = NeuralNetwork([3, 8, Dropout(0.2), 6, 1], seed=0)
     assert net.sizes == (3, 8, 6, 1)
     assert len(net.weights) == len(net.biases) == len(net.activations) == len(net.forward(X)) == 3
@@ -160,32 +160,33 @@ def test_only_layers_sees_dropout():
     assert net.summary().splitlines()[2] == "Dropout of Hidden Layer 1  8       8        drops 0.2   0"
 
 
-def test_a_step_of_training_drops():
+def test_train_step_applies_dropout():
     net, plain = (NeuralNetwork(layers, seed=0) for layers in ([3, 8, Dropout(0.5), 1], [3, 8, 1]))
-    assert same(net, plain)
+    assert has_same_params(net, plain)
     net.train_step(X, Y, lr=0.1)
     plain.fit(X, Y, epochs=1, lr=0.1, dropout=0.5)
-    assert same(net, plain)
+    assert has_same_params(net, plain)
 
 
 @pytest.mark.parametrize("checkpoint", [False, True])
-def test_files_keep_dropout(checkpoint):
+def test_files_preserve_dropout(checkpoint):
     net = trained([3, 8, Dropout(0.2), 6, 1])
     text = net.to_json(checkpoint=checkpoint)
     document = json.loads(text)
     assert document["version"] == 1
     assert document["dropout"] == [0.2, None]
-    again = nnc.from_json(text)
-    assert repr(again) == repr(net)
+    restored = nnc.from_json(text)
+    assert repr(restored) == repr(net)
     if checkpoint:
-        for network in (net, again):
+        for network in (net, restored):
             network.fit(X, Y, epochs=5, lr=0.001)
-        assert same(net, again)
-    without = {key: value for key, value in document.items() if key != "dropout"}  # as an old reader sees it
+        assert has_same_params(net, restored)
+    # Dropout does not change predictions, so readers may ignore this key.
+    without = {key: value for key, value in document.items() if key != "dropout"}
     assert nnc.from_json(json.dumps(without)).predict(X).tobytes() == nnc.from_json(text).predict(X).tobytes()
 
 
-def test_files_without_dropout_have_no_such_member():
+def test_file_without_dropout_has_no_dropout_key():
     assert "dropout" not in json.loads(NeuralNetwork([3, 4, 1]).to_json())
 
 
@@ -200,13 +201,13 @@ def test_files_without_dropout_have_no_such_member():
         ([True], r"dropout\[0\] is true, expected a finite number"),
     ],
 )
-def test_files_with_a_wrong_dropout(dropout, problem):
+def test_load_rejects_invalid_dropout(dropout, problem):
     document = json.loads(NeuralNetwork([3, 4, 1]).to_json())
     with pytest.raises(ModelFileError, match=problem):
         nnc.from_json(json.dumps({**document, "dropout": dropout}))
 
 
-# ------------------------------------------------------------------------------------------ what is refused
+# ------------------------------------------------------------------------------------------ errors
 
 
 @pytest.mark.parametrize(
@@ -226,7 +227,7 @@ def test_files_with_a_wrong_dropout(dropout, problem):
         ([3, 4, 1], {"activation": ["relu", "tanh"]}, ValueError, "one for each of the 1 hidden layers, got 2"),
     ],
 )
-def test_layers_that_make_no_network(layers, arguments, error, message):
+def test_invalid_sequences_of_layers_raise(layers, arguments, error, message):
     with pytest.raises(error, match=message):
         NeuralNetwork(layers, **arguments)
 
@@ -245,12 +246,12 @@ def test_layers_that_make_no_network(layers, arguments, error, message):
         (lambda: Dense(), TypeError, "missing required argument"),
     ],
 )
-def test_layers_with_something_wrong(make, error, message):
+def test_invalid_layer_arguments_raise(make, error, message):
     with pytest.raises(error, match=message):
         make()
 
 
-def test_dropout_beside_dropout_layers():
+def test_dropout_argument_is_rejected_with_dropout_layers():
     net = NeuralNetwork([3, 4, Dropout(0.2), 1])
     with pytest.raises(ValueError, match=r"dropout must be left out if the network has Dropout layers, got 0\.5"):
         net.fit(X, Y, epochs=1, lr=0.001, dropout=0.5)
@@ -258,10 +259,10 @@ def test_dropout_beside_dropout_layers():
         net.fit(X, Y, epochs=1, optimizer="lbfgs")
 
 
-# ---------------------------------------------------------------------------------------------- the objects
+# ---------------------------------------------------------------------------------------------- layer objects
 
 
-def test_layers_are_values():
+def test_layers_are_immutable_and_compare_by_value():
     layer = Dense(4, "tanh", bias=False)
     assert repr(layer) == "Dense(4, activation='tanh', bias=False)"
     assert eval(repr(layer)) == layer
@@ -272,7 +273,7 @@ def test_layers_are_values():
         layer.n = 5
 
 
-def test_one_layer_may_stand_in_several_networks():
+def test_layer_object_can_be_used_in_several_networks():
     layer = Dense(4, init="zeros")
     a, b = NeuralNetwork([3, layer, layer, 1], activation="relu"), NeuralNetwork([5, layer, 1])
     assert a.activations[:2] == ("relu", "relu")
@@ -283,15 +284,15 @@ def test_one_layer_may_stand_in_several_networks():
     assert not b.weights[0].any()
 
 
-def test_repr_makes_the_same_network():
+def test_repr_evaluates_to_same_network():
     net = NeuralNetwork([Input(3), Dense(4, "relu", bias=False), Dropout(0.2), 1], loss="mse", seed=5)
-    again = eval(repr(net))
-    assert repr(again) == repr(net)
-    assert again.activations == net.activations
-    assert again.model.stack.bias == net.model.stack.bias == (False, True)
+    restored = eval(repr(net))
+    assert repr(restored) == repr(net)
+    assert restored.activations == net.activations
+    assert restored.model.stack.bias == net.model.stack.bias == (False, True)
 
 
-EXAMPLES = [  # of every kind, where images of this shape come in, or vectors where the kind takes them alone
+EXAMPLES = [  # examples of each layer class, with an input shape that it accepts
     (Input(6, 5, 2), ()),
     (Dense(4, "tanh", bias=True), (3,)),
     (Dense(4, "relu", bias=False), (3,)),
@@ -308,43 +309,44 @@ EXAMPLES = [  # of every kind, where images of this shape come in, or vectors wh
 ]
 
 
-def test_there_is_an_example_of_every_kind():
+def test_examples_include_each_layer_class():
     assert {type(kind) for kind, _ in EXAMPLES} == set(layer_classes_by_type().values())
     assert set(KINDS) <= set(layer_classes_by_type())
 
 
-@pytest.mark.parametrize(("kind", "below"), EXAMPLES, ids=[repr(kind) for kind, _ in EXAMPLES])
-def test_every_kind_of_layer_answers_alike(kind, below):
-    """What files say of a layer makes the same layer, and its arrays are those that the engine has."""
-    document = kind.to_dict(below)
+@pytest.mark.parametrize(("kind", "input_shape"), EXAMPLES, ids=[repr(kind) for kind, _ in EXAMPLES])
+def test_layer_document_and_arrays_are_consistent(kind, input_shape):
+    """The document of a layer gives an equal layer, and its arrays have the shapes of the engine's arrays."""
+    document = kind.to_dict(input_shape)
     assert next(iter(document)) == "type"
     assert json.loads(json.dumps(document)) == document
-    shapes = [array.shape for array in kind.parameter_arrays(below)]
+    shapes = [array.shape for array in kind.parameter_arrays(input_shape)]
     assert bool(shapes) == isinstance(kind, ParametricLayer)
     if shapes:
-        out = kind.output_shape(below)
-        below_it = [Dense(3) if len(below) == 1 else Conv2D(2, 1)] if kind.normalizes else []  # which inputs are not
-        net = NeuralNetwork([Input(*below), *below_it, kind, 2])
-        *_, placed, last = net.model.stack.parametric_layers
-        assert (placed.output_shape, last.input_shape) == (out, (int(np.prod(out)),))
+        output_shape = kind.output_shape(input_shape)
+        # BatchNorm cannot follow Input directly.
+        previous_layers = [Dense(3) if len(input_shape) == 1 else Conv2D(2, 1)] if kind.normalizes else []
+        net = NeuralNetwork([Input(*input_shape), *previous_layers, kind, 2])
+        *_, layer, last = net.model.stack.parametric_layers
+        assert (layer.output_shape, last.input_shape) == (output_shape, (int(np.prod(output_shape)),))
         assert [part.shape for part in net.model.parts()[-2 - len(shapes) : -2]] == shapes
-        names = ("W", "b", *(array.name for array in kind.statistics(below)))
+        names = ("W", "b", *(array.name for array in kind.statistics(input_shape)))
         document |= dict(zip(names, net.model.lists()[-2], strict=True))
-    assert kind.n_params(below) == sum(np.prod(shape) for shape in shapes)
+    assert kind.n_params(input_shape) == sum(np.prod(shape) for shape in shapes)
     assert type(kind).check_document(document, "layers[0]") == document
     assert type(kind).from_dict(document) == kind
-    for wrong in ({**document, "x": 1}, {key: value for key, value in document.items() if key != list(document)[-1]}):
+    for invalid in ({**document, "x": 1}, {key: value for key, value in document.items() if key != list(document)[-1]}):
         with pytest.raises(ValueError, match=r"layers\[0\]"):
-            type(kind).check_document(wrong, "layers[0]")
+            type(kind).check_document(invalid, "layers[0]")
     assert eval(repr(kind)) == kind
-    engine = kind.engine_description(below)
+    engine = kind.engine_description(input_shape)
     assert engine is None or engine["kind"] in KINDS
 
 
-LARGE = [2**31, 2**63, 2**64, 10**400, np.uint64(2**63)]
+TOO_LARGE = [2**31, 2**63, 2**64, 10**400, np.uint64(2**63)]
 
 
-@pytest.mark.parametrize("value", LARGE, ids=lambda value: f"{float(min(value, 10**300)):.3g}")
+@pytest.mark.parametrize("value", TOO_LARGE, ids=lambda value: f"{float(min(value, 10**300)):.3g}")
 @pytest.mark.parametrize(
     "make",
     [
@@ -361,7 +363,7 @@ LARGE = [2**31, 2**63, 2**64, 10**400, np.uint64(2**63)]
         lambda n: AvgPool2D(2, (1, n)),
     ],
 )
-def test_sizes_beyond_those_of_files_are_refused(make, value):
+def test_sizes_beyond_limit_of_files_raise(make, value):
     with pytest.raises(ValueError, match=r"^\w+ must be 2147483647 or less, got "):
         make(value)
 
@@ -377,8 +379,8 @@ def test_sizes_beyond_those_of_files_are_refused(make, value):
         lambda stride: AvgPool2D((2, 3), (1, stride)),
     ],
 )
-def test_a_stride_beyond_the_image_gives_one_window(layer, stride):
-    """It is the same as one of the size of the image, in time and memory, too."""
+def test_stride_beyond_image_equals_stride_of_image_size(layer, stride):
+    """A larger stride has the same result as a stride of the size of the image."""
     images = np.random.default_rng(0).random((5, 9, 9))
     networks = [NeuralNetwork([Input(9, 9), layer(s), Flatten(), 2], loss="cross_entropy", seed=0) for s in (9, stride)]
     for net in networks:

@@ -1,7 +1,8 @@
-"""Batch normalization against PyTorch: 20 steps, weights and running statistics; and losses with the running ones.
+"""BatchNorm against PyTorch: weights and running statistics after 20 steps, and losses with running statistics.
 
-Kinks and chaos are kept away as tests/test_against_torch.py says: smooth activations, steps that are short. And nothing
-stands directly below a BatchNorm whose gradient it makes 0, such as a bias: Adam would make steps of its rounding.
+The activations are smooth and the steps are short, for the reasons given in tests/test_against_torch.py. No layer
+directly before a BatchNorm has a parameter whose gradient is 0, such as a bias. Adam would turn its rounding errors
+into steps.
 """
 
 import copy
@@ -16,7 +17,7 @@ from nnc.layers import AvgPool2D, BatchNorm, Conv2D, Dense, Flatten, Input
 torch = pytest.importorskip("torch")
 nn = torch.nn
 
-DENSE = [
+DENSE_LAYERS = [
     6,
     Dense(9, "identity", bias=False),
     BatchNorm("tanh", momentum=0.3),
@@ -24,13 +25,17 @@ DENSE = [
     BatchNorm(eps=1e-3),
     Dense(3),
 ]
-DEEP = [6, *[part for n in (33, 17, 5) for part in (Dense(n, "identity", bias=False), BatchNorm("silu"))], Dense(3)]
-IMAGES = [
+DEEP_LAYERS = [
+    6,
+    *[part for n in (33, 17, 5) for part in (Dense(n, "identity", bias=False), BatchNorm("silu"))],
+    Dense(3),
+]
+IMAGE_LAYERS = [
     Input(7, 6, 3), Conv2D(5, 3, "identity", padding="same", bias=False), BatchNorm("tanh"), AvgPool2D(2),
     Conv2D(4, 2, "tanh"), BatchNorm("silu", momentum=1.0), Flatten(), Dense(6, "identity", bias=False),
     BatchNorm("sigmoid"), Dense(3),
 ]  # fmt: skip
-ON_A_POOL = [
+POOL_LAYERS = [
     Input(7, 6, 3), Conv2D(17, 3, "gelu", padding="same"), AvgPool2D(2), BatchNorm(), Conv2D(5, 2, "tanh"),
     BatchNorm("silu"), Conv2D(6, 1, "identity", bias=False), BatchNorm("tanh"), Dense(3),
 ]  # fmt: skip
@@ -56,43 +61,43 @@ def tensor(array):
     return torch.tensor(np.array(array, np.float64))
 
 
-class Rows(nn.Module):
-    """Images as rows in our order, channels last."""
+class FlattenChannelsLast(nn.Module):
+    """Flatten images to rows in the order of nnc, with channels last."""
 
     def forward(self, A):
         return A.permute(0, 2, 3, 1).flatten(1)
 
 
-def same_network(net):
-    """The same in PyTorch, whose images have channels first, and its layers with weights."""
-    parts, computing = [], []
+def build_torch_network(net):
+    """Return the modules with parameters of an equal PyTorch network, and a function that computes its outputs."""
+    parts, parametric_modules = [], []
     for layer in net.layers:
         kind = layer.kind
         if isinstance(kind, Conv2D):
-            same = kind.padding == "same"
+            is_padded = kind.padding == "same"
             (height, width), (kh, kw), (sy, sx) = layer.shape_in[:2], kind.size, kind.stride
-            if same:
+            if is_padded:
                 down, right = (max(0, (-(-n // s) - 1) * s + k - n) for n, k, s in ((height, kh, sy), (width, kw, sx)))
                 parts.append(nn.ZeroPad2d((right // 2, right - right // 2, down // 2, down - down // 2)))
-            made = nn.Conv2d(layer.shape_in[2], kind.filters, kind.size, kind.stride, bias=kind.bias)
-            made.weight = nn.Parameter(tensor(layer.kernel.transpose(3, 2, 0, 1)))
+            module = nn.Conv2d(layer.shape_in[2], kind.filters, kind.size, kind.stride, bias=kind.bias)
+            module.weight = nn.Parameter(tensor(layer.kernel.transpose(3, 2, 0, 1)))
         elif isinstance(kind, AvgPool2D):
             parts.append(nn.AvgPool2d(kind.size, kind.stride))
             continue
         elif isinstance(kind, Flatten):
-            parts.append(Rows())
+            parts.append(FlattenChannelsLast())
             continue
         elif isinstance(kind, BatchNorm):
             norm = nn.BatchNorm1d if len(layer.shape_in) == 1 else nn.BatchNorm2d
-            made = norm(layer.shape_in[-1], eps=kind.eps, momentum=kind.momentum)
-            made.weight = nn.Parameter(tensor(layer.gamma))
+            module = norm(layer.shape_in[-1], eps=kind.eps, momentum=kind.momentum)
+            module.weight = nn.Parameter(tensor(layer.gamma))
         else:
-            made = nn.Linear(layer.n_in, layer.n_out, bias=kind.bias)
-            made.weight = nn.Parameter(tensor(layer.W.T))
+            module = nn.Linear(layer.n_in, layer.n_out, bias=kind.bias)
+            module.weight = nn.Parameter(tensor(layer.W.T))
         if layer.b is not None:
-            made.bias = nn.Parameter(tensor(layer.b))
-        computing.append(made)
-        parts += [made, ACTIVATIONS[kind.activation]()]
+            module.bias = nn.Parameter(tensor(layer.b))
+        parametric_modules.append(module)
+        parts += [module, ACTIVATIONS[kind.activation]()]
 
     def forward(X, training):
         A = X if torch.is_tensor(X) else tensor(X)
@@ -101,31 +106,32 @@ def same_network(net):
             A = part.train(training)(A)
         return A
 
-    return computing, forward
+    return parametric_modules, forward
 
 
-def compare(net, computing):
+def assert_same_parameters(net, parametric_modules):
+    """Compare parameters and running statistics with those of the PyTorch modules."""
     layers = [layer for layer in net.layers if layer._placed.has_parameters]
-    for layer, made in zip(layers, computing, strict=True):
-        ours = [layer.W, layer.b]
-        theirs = [made.weight, made.bias]
+    for layer, module in zip(layers, parametric_modules, strict=True):
+        actual = [layer.W, layer.b]
+        expected = [module.weight, module.bias]
         if isinstance(layer.kind, BatchNorm):
-            ours = [layer.gamma, layer.beta, layer.running_mean, layer.running_var]
-            theirs += [made.running_mean, made.running_var]
+            actual = [layer.gamma, layer.beta, layer.running_mean, layer.running_var]
+            expected += [module.running_mean, module.running_var]
         elif isinstance(layer.kind, Conv2D):
-            theirs[0] = made.weight.permute(2, 3, 1, 0).reshape(layer.W.shape)
+            expected[0] = module.weight.permute(2, 3, 1, 0).reshape(layer.W.shape)
         else:
-            theirs[0] = made.weight.T
-        for a, b in zip(ours, theirs, strict=True):
+            expected[0] = module.weight.T
+        for a, b in zip(actual, expected, strict=True):
             if b is not None:
                 b = b.detach().numpy()
                 np.testing.assert_allclose(a, b, rtol=0, atol=1e-10 * max(0.1, abs(b).max()))
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-@pytest.mark.parametrize("layers", [DENSE, DEEP, IMAGES, ON_A_POOL])
+@pytest.mark.parametrize("layers", [DENSE_LAYERS, DEEP_LAYERS, IMAGE_LAYERS, POOL_LAYERS])
 @pytest.mark.parametrize(("n", "size"), [(90, 23), (600, 299)])
-def test_20_steps(layers, optimizer, n, size):
+def test_20_training_steps_match_torch(layers, optimizer, n, size):
     rng = np.random.default_rng(1)
     shape = (6,) if layers[0] == 6 else (7, 6, 3)
     X, Y = 3 + 2 * rng.normal(size=(n, *shape)), rng.normal(size=(n, 3))
@@ -135,39 +141,47 @@ def test_20_steps(layers, optimizer, n, size):
         if isinstance(layer.kind, BatchNorm):
             layer.gamma[...] = rng.uniform(0.5, 1.5, len(layer.gamma))
             layer.beta[...] = rng.normal(size=len(layer.beta))
-    computing, forward = same_network(net)
-    ours, theirs = OPTIMIZERS[optimizer]
+    parametric_modules, forward = build_torch_network(net)
+    nnc_optimizer, create_torch_optimizer = OPTIMIZERS[optimizer]
     steps = -(-n // size)
     net.fit(
-        X, Y, epochs=-(-20 // steps), batch_size=size, shuffle=False, optimizer=copy.copy(ours), sample_weight=weights
+        X,
+        Y,
+        epochs=-(-20 // steps),
+        batch_size=size,
+        shuffle=False,
+        optimizer=copy.copy(nnc_optimizer),
+        sample_weight=weights,
     )
-    stepper = theirs([p for made in computing for p in made.parameters()])
+    torch_optimizer = create_torch_optimizer([p for module in parametric_modules for p in module.parameters()])
     for _ in range(-(-20 // steps)):
-        for at in range(0, n, size):
-            rows = slice(at, at + size)
+        for first in range(0, n, size):
+            rows = slice(first, first + size)
             w = tensor(weights[rows])
             loss = (w * ((forward(X[rows], True) - tensor(Y[rows])) ** 2).mean(1)).sum() / w.sum()
-            stepper.zero_grad()
+            torch_optimizer.zero_grad()
             loss.backward()
-            stepper.step()
-    compare(net, computing)
+            torch_optimizer.step()
+    assert_same_parameters(net, parametric_modules)
     P = forward(X, False).detach().numpy()
     np.testing.assert_allclose(net.predict(X), P, rtol=0, atol=1e-9 * abs(P).max())
     assert net.evaluate_loss(X, Y) == pytest.approx(float(((P - Y) ** 2).mean()), rel=1e-9)
 
 
-@pytest.mark.parametrize("layers", [DENSE, IMAGES, ON_A_POOL])
-def test_the_derivative_by_inputs_is_that_of_the_loss(layers):
+@pytest.mark.parametrize("layers", [DENSE_LAYERS, IMAGE_LAYERS, POOL_LAYERS])
+def test_input_gradients_match_torch(layers):
     rng = np.random.default_rng(2)
     shape = (6,) if layers[0] == 6 else (7, 6, 3)
     X, Y = rng.normal(size=(21, *shape)), rng.normal(size=(21, 3))
     net = NeuralNetwork(layers, loss="mse", seed=5)
     net.fit(X, Y, epochs=3, batch_size=7, optimizer="adam")
-    computing, forward = same_network(net)
-    for layer, made in zip([layer for layer in net.layers if layer._placed.has_parameters], computing, strict=True):
+    parametric_modules, forward = build_torch_network(net)
+    for layer, module in zip(
+        [layer for layer in net.layers if layer._placed.has_parameters], parametric_modules, strict=True
+    ):
         if isinstance(layer.kind, BatchNorm):
-            made.running_mean[...], made.running_var[...] = tensor(layer.running_mean), tensor(layer.running_var)
+            module.running_mean[...], module.running_var[...] = tensor(layer.running_mean), tensor(layer.running_var)
     inputs = tensor(X).requires_grad_()
     ((forward(inputs, False) - tensor(Y)) ** 2).mean().backward()
     np.testing.assert_allclose(nnc.input_gradients(net, X, Y), inputs.grad.numpy(), rtol=0, atol=1e-12)
-    assert nnc.input_gradients(net, X[:1], Y[:1]).shape == (1, *shape)  # of one row, too
+    assert nnc.input_gradients(net, X[:1], Y[:1]).shape == (1, *shape)  # one row is accepted

@@ -1,4 +1,4 @@
-"""Value, the frozen values that optimizers, losses and schedules are."""
+"""`Value`, the immutable base class of optimizers, losses and schedules."""
 
 import copy
 import inspect
@@ -14,7 +14,7 @@ from nnc._utils.value import Value, field
 
 
 class Point(Value):
-    """A point."""
+    """A point with a required and an optional field."""
 
     kind: ClassVar[str] = "point"
     x: float = field(check=check_positive)
@@ -25,18 +25,18 @@ class Point(Value):
             raise ValueError("x is too large")
 
 
-class Place(Point):
-    """A point with a name."""
+class NamedPoint(Point):
+    """A subclass of Point with another default and a new field."""
 
     y: float = 5.0
     name: str = field(default="home")
 
 
-def test_fields():
+def test_fields_have_values_defaults_and_inheritance():
     assert vars(Point(1)) == {"x": 1.0, "y": 2.0}
     assert vars(Point(y=3, x=1)) == {"x": 1.0, "y": 3}
-    assert vars(Place(3)) == {"x": 3.0, "y": 5.0, "name": "home"}
-    assert (Point.y, Place.y, Place.kind) == (2.0, 5.0, "point")
+    assert vars(NamedPoint(3)) == {"x": 3.0, "y": 5.0, "name": "home"}
+    assert (Point.y, NamedPoint.y, NamedPoint.kind) == (2.0, 5.0, "point")
     assert not hasattr(Point, "x")
     assert AdamW().weight_decay == 0.01
 
@@ -49,7 +49,7 @@ def test_fields():
         (lambda: Point(1, x=2), TypeError, "Point.__init__() got multiple values for argument 'x'"),
         (lambda: Point(1, z=2), TypeError, "Point.__init__() got an unexpected keyword argument 'z'"),
         (lambda: Point(0), ValueError, "x must be a positive finite number, got 0"),
-        (lambda: Place(-1), ValueError, "x must be a positive finite number, got -1"),
+        (lambda: NamedPoint(-1), ValueError, "x must be a positive finite number, got -1"),
         (lambda: Point(3), ValueError, "x is too large"),
         (lambda: Point(1).replace(x=3), ValueError, "x is too large"),
         (lambda: Point(1).replace(x=-1), ValueError, "x must be a positive finite number, got -1"),
@@ -59,42 +59,44 @@ def test_fields():
         (lambda: AdamW(weight_decay=-1), ValueError, "weight_decay must be a finite number, 0 or more, got -1"),
     ],
 )
-def test_what_is_refused(call, error, message):
+def test_invalid_arguments_and_assignments_raise(call, error, message):
     with pytest.raises(error) as caught:
         call()
     assert str(caught.value) == message
 
 
-def test_equality():
+def test_values_compare_by_class_and_fields():
     assert Point(1) == Point(1.0, 2) != Point(1, 3)
     assert hash(Point(1)) == hash(Point(1.0, 2))
-    assert Point(1, 5.0) != Place(1, 5.0)
+    assert Point(1, 5.0) != NamedPoint(1, 5.0)
     assert Point(1) != (1.0, 2.0)
     assert len({Adam(), AdamW(weight_decay=0), Adam(lr=0.1), Adam(0.001)}) == 3
 
 
-def test_what_it_looks_like():
-    assert repr(Place(1)) == "Place(x=1.0, y=5.0, name='home')"
+def test_repr_names_all_fields():
+    assert repr(NamedPoint(1)) == "NamedPoint(x=1.0, y=5.0, name='home')"
     assert repr(Huber(2)) == "Huber(delta=2.0)"
 
 
 @pytest.mark.parametrize("value", [SGD(0.1, 0.9), Huber(2), Warmup(Constant(0.1), 5)], ids=repr)
-def test_copies(value):
+def test_copies_are_equal(value):
     for other in (copy.copy(value), copy.deepcopy(value), pickle.loads(pickle.dumps(value)), value.replace()):
         assert other == value
         assert repr(other) == repr(value)
 
 
-def test_replace():
-    assert Place(1, name="away").replace(x=2) == Place(2, name="away")
-    one = Place(1)
-    assert list(vars(one.replace(name="away"))) == list(vars(one))  # files have the fields in this order
-    assert vars(one) == {"x": 1.0, "y": 5.0, "name": "home"}
+def test_replace_changes_fields_and_preserves_order():
+    assert NamedPoint(1, name="away").replace(x=2) == NamedPoint(2, name="away")
+    point = NamedPoint(1)
+    assert list(vars(point.replace(name="away"))) == list(vars(point))  # files contain the fields in this order
+    assert vars(point) == {"x": 1.0, "y": 5.0, "name": "home"}
 
 
 def test_signature_and_help():
-    assert list(inspect.signature(Place).parameters) == ["x", "y", "name"]
+    assert list(inspect.signature(NamedPoint).parameters) == ["x", "y", "name"]
     assert str(inspect.signature(SGD)).startswith("(lr: 'float' = 0.001, momentum: 'float' = 0.0, ")
-    assert list(inspect.signature(Constant(0.1)).parameters) == ["epoch"]  # of the object, which can be called
+    assert list(inspect.signature(Constant(0.1)).parameters) == ["epoch"]  # the signature of its call
     text = pydoc.render_doc(SGD, renderer=pydoc.plaintext)
-    assert "SGD(lr:'float'=0.001," in "".join(text.replace("|", "").split())  # from Python 3.13 on in several lines
+    assert "SGD(lr:'float'=0.001," in "".join(
+        text.replace("|", "").split()
+    )  # Python 3.13 or later prints several lines
