@@ -275,8 +275,8 @@ def test_files_and_copies_preserve_trainable_and_lr_factors(tmp_path):
     assert '"version": 1,' in text
     copies = [nnc.from_json(text), net.copy(), pickle.loads(pickle.dumps(net))]
     for other in copies:
-        found = [(layer.trainable, layer.lr_factor, layer.bias_lr_factor) for layer in other.layers]
-        assert found == [(False, 1, 1), (True, 0.3, 1), (True, 1, 0.1)]
+        settings = [(layer.trainable, layer.lr_factor, layer.bias_lr_factor) for layer in other.layers]
+        assert settings == [(False, 1, 1), (True, 0.3, 1), (True, 1, 0.1)]
         other.layers[0].trainable = True
         assert not net.layers[0].trainable
     net = image_network()

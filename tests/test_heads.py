@@ -61,13 +61,13 @@ def test_single_head_equals_its_loss(name):
     other = network([4, 8, 3], loss=Heads([Head(3, loss)]))
     assert other.predict(X) == pytest.approx(one.predict(X), rel=1e-12)
     assert other.evaluate_loss(X, y) == pytest.approx(one.evaluate_loss(X, y), rel=1e-12)
-    for found, expected in zip(other.gradients(X, y), one.gradients(X, y), strict=True):
-        assert found[0] == pytest.approx(expected[0], rel=1e-10, abs=1e-13)
+    for actual, expected in zip(other.gradients(X, y), one.gradients(X, y), strict=True):
+        assert actual[0] == pytest.approx(expected[0], rel=1e-10, abs=1e-13)
     options = {"epochs": 5, "lr": 0.01, "batch_size": 8, "optimizer": "adam", "validation": (X[:9], y[:9])}
-    history, found = one.fit(X, y, **options), other.fit(X, y, **options)
+    history, other_history = one.fit(X, y, **options), other.fit(X, y, **options)
     if not row.is_sum:  # fit combines the batches of an epoch differently for a sum with heads
-        assert found.loss == pytest.approx(history.loss, rel=1e-9)
-    assert found.val_loss == pytest.approx(history.val_loss, rel=1e-9)
+        assert other_history.loss == pytest.approx(history.loss, rel=1e-9)
+    assert other_history.val_loss == pytest.approx(history.val_loss, rel=1e-9)
     assert other.params == pytest.approx(one.params, rel=1e-7, abs=1e-9)
 
 
@@ -94,9 +94,9 @@ def test_heads_match_torch(twin, layers, missing):
     loss = torch_loss(torch, heads, Z, torch.tensor(y))
     loss.backward()
     assert net.evaluate_loss(X, y) == pytest.approx(loss.item(), rel=1e-12)
-    found = [part for pair in net.gradients(X, y) for part in pair] + [nnc.input_gradients(net, X, y).reshape(X.shape)]
-    for ours, theirs in zip(found, [*parts, inputs], strict=True):
-        assert np.abs(ours - theirs.grad.numpy()).max() <= 1e-10
+    actual = [part for pair in net.gradients(X, y) for part in pair] + [nnc.input_gradients(net, X, y).reshape(X.shape)]
+    for part, torch_part in zip(actual, [*parts, inputs], strict=True):
+        assert np.abs(part - torch_part.grad.numpy()).max() <= 1e-10
     optimizer, expected = torch.optim.Adam(parts, lr=0.01), []
     for _ in range(30):
         optimizer.zero_grad()
@@ -128,8 +128,8 @@ def test_vjp_and_jacobian_of_heads_are_derivatives_of_predict(dtype):
     product = float((dP * exact.predict(x)).sum())
     assert step.train_step(x, dP=dP, lr=0.1) == pytest.approx(product, rel=1e-5)
     stepped = [W - 0.1 * dW for W, (dW, _) in zip(net.weights, gradients, strict=True)]
-    for found, W in zip(step.weights, stepped, strict=True):
-        assert found == pytest.approx(W, rel=1e-5, abs=1e-6)
+    for actual, W in zip(step.weights, stepped, strict=True):
+        assert actual == pytest.approx(W, rel=1e-5, abs=1e-6)
     assert net.forward(x)[-1] == pytest.approx(net.predict(x))
 
 
@@ -232,13 +232,13 @@ def test_step_with_heads_equals_fit_of_one_epoch():
 
 
 def test_thread_count_does_not_change_bits_with_heads():
-    found = set()
+    results = set()
     for n_threads in (1, 2, 3):
         net = network(loss=WITH_MISSING)
         X, y = random_data(net, 500)
         net.fit(X, remove_values(y), epochs=3, lr=0.1, batch_size=200, n_threads=n_threads)
-        found.add(net.params.tobytes())
-    assert len(found) == 1
+        results.add(net.params.tobytes())
+    assert len(results) == 1
 
 
 def test_fit_many_supports_different_heads():
@@ -310,9 +310,9 @@ def test_loss_and_gradients_of_each_head_match_definition(n, missing, dtype):
     assert net.evaluate_loss(X, y) == pytest.approx(loss, rel=1e-12 if dtype == "float64" else 1e-5)
     expected = np.empty(net.n_params, dtype)
     model.output_gradient_engine.gradients(model.theta_view, *rows, expected)
-    found = np.concatenate([part.ravel() for pair in net.gradients(X, y) for part in pair])
+    actual = np.concatenate([part.ravel() for pair in net.gradients(X, y) for part in pair])
     rel, abs_ = (1e-9, 1e-12) if dtype == "float64" else (1e-3, 1e-5)
-    assert found == pytest.approx(expected, rel=rel, abs=abs_)
+    assert actual == pytest.approx(expected, rel=rel, abs=abs_)
 
 
 @pytest.mark.parametrize("missing", [False, True])
@@ -409,9 +409,9 @@ def test_several_quantiles_train_like_one_head_each():
     one = network([2, 8, 6], loss=QUANTILES, scale_y="standardize")
     other = network([2, 8, 6], loss=Heads([Head(2, nnc.Quantile(q)) for q in QUANTILES.tau]), scale_y="standardize")
     wide = np.tile(y, (1, 3))
-    history, found = one.fit(X, y, **options), other.fit(X, wide, **options)
+    history, other_history = one.fit(X, y, **options), other.fit(X, wide, **options)
     assert one.params.tobytes() == other.params.tobytes()
-    assert history.val_loss.tolist() == found.val_loss.tolist()
+    assert history.val_loss.tolist() == other_history.val_loss.tolist()
     assert one.evaluate_loss(X, y) == one.evaluate_loss(X, wide) == other.evaluate_loss(X, wide)
     P = other.predict(X).reshape(len(X), 3, 2)
     assert one.predict(X) == pytest.approx(np.sort(P, axis=1).reshape(len(X), 6), rel=1e-12)

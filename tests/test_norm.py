@@ -157,9 +157,9 @@ def test_batch_norm_matches_reference(name):
     for layer, reference_layer in zip(batch_norm_layers(actual.engine), reference_norms, strict=True):
         np.testing.assert_allclose(layer.running_mean, reference_layer.running_mean, rtol=1e-12, atol=1e-12)
         np.testing.assert_allclose(layer.running_var, reference_layer.running_var, rtol=1e-12)
-    again = reference.NeuralNetwork.from_json(actual.engine.to_json())
-    np.testing.assert_allclose(again.predict(X.tolist()), actual.engine.predict(X), rtol=0, atol=1e-12)
-    assert nnc.from_json(again.to_json()).params.tobytes() == actual.engine.params.tobytes()
+    restored = reference.NeuralNetwork.from_json(actual.engine.to_json())
+    np.testing.assert_allclose(restored.predict(X.tolist()), actual.engine.predict(X), rtol=0, atol=1e-12)
+    assert nnc.from_json(restored.to_json()).params.tobytes() == actual.engine.params.tobytes()
 
 
 def test_running_variance_is_accurate_for_large_means():
@@ -195,7 +195,7 @@ def test_vjp_and_jacobian_are_derivatives_of_predict(name):
     X, dP = X[:7], rng.normal(size=(7, 2))
     gradients, dX = net.vjp(X, dP)
     np.testing.assert_allclose(np.einsum("ij,ij...->i...", dP, net.jacobian(X)), dX, rtol=1e-9, atol=1e-12)
-    flat = np.concatenate([part.ravel() for pair in gradients for part in pair if part is not None])
+    gradient = np.concatenate([part.ravel() for pair in gradients for part in pair if part is not None])
     initial = net.params.copy()
 
     def product(params, rows):
@@ -205,7 +205,7 @@ def test_vjp_and_jacobian_are_derivatives_of_predict(name):
     h = 1e-6
     for direction in rng.normal(size=(3, net.n_params)):
         derivative = (product(initial + h * direction, X) - product(initial - h * direction, X)) / (2 * h)
-        assert abs(flat @ direction - derivative) < 1e-6 * np.abs(flat * direction).sum()
+        assert abs(gradient @ direction - derivative) < 1e-6 * np.abs(gradient * direction).sum()
     direction = rng.normal(size=X.shape)
     derivative = (product(initial, X + h * direction) - product(initial, X - h * direction)) / (2 * h)
     assert abs((dX * direction).sum() - derivative) < 1e-6 * np.abs(dX * direction).sum()
@@ -278,8 +278,8 @@ def test_frozen_batch_norm_is_unchanged_and_uses_running_statistics():
     assert parameter_bytes(partly_frozen)[: 8 * (35 + 14)] == frozen_bytes
     assert (partly_frozen.layers[1].running_var == 1).all()
     assert (partly_frozen.layers[3].running_var != 1).all()
-    again = nnc.from_json(partly_frozen.to_json())
-    assert not again.layers[1].trainable
+    restored = nnc.from_json(partly_frozen.to_json())
+    assert not restored.layers[1].trainable
     with pytest.raises(ValueError, match="a frozen BatchNorm"):
         reference.NeuralNetwork([3, 4, BatchNorm(trainable=False), 1], loss="mse")
 
@@ -412,8 +412,8 @@ def test_file_describes_batch_norm():
     assert list(norm) == ["type", "activation", "momentum", "eps", "W", "b", "running_mean", "running_var"]
     assert (norm["momentum"], norm["eps"], np.shape(norm["W"]), len(norm["running_var"])) == (0.1, 1e-5, (1, 7), 7)
     net = NeuralNetwork([5, 4, BatchNorm(), Dropout(0.5), 2])
-    again = nnc.from_json(net.to_json())
-    assert again.model.stack == net.model.stack
+    restored = nnc.from_json(net.to_json())
+    assert restored.model.stack == net.model.stack
 
 
 @pytest.mark.parametrize(

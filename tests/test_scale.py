@@ -71,9 +71,7 @@ def compute_in_numpy(net, X, Y):
     return outputs, gradients, d
 
 
-@example(
-    isa=VARIANTS[0], widths=[512, 512, 1], has_scale=[True] * 3, n=17
-)  # the engine pads rows of half a page
+@example(isa=VARIANTS[0], widths=[512, 512, 1], has_scale=[True] * 3, n=17)  # the engine pads rows of half a page
 @example(isa=VARIANTS[0], widths=[256, 256, 256, 1], has_scale=[True] * 3, n=17)
 @given(
     isa=st.sampled_from(VARIANTS),
@@ -99,8 +97,8 @@ def test_outputs_and_gradients_match_definition(isa, dtype, widths, has_scale, n
     for part in net.model.parts():
         part[...] = part.astype("float32")
     outputs, gradients, input_gradients = compute_in_numpy(net, X.astype(float), Y.astype(float))
-    for ours, expected in zip(net.forward(X), outputs, strict=True):
-        np.testing.assert_allclose(ours, expected, **tolerance)
+    for part, expected in zip(net.forward(X), outputs, strict=True):
+        np.testing.assert_allclose(part, expected, **tolerance)
     np.testing.assert_allclose(concatenate(net.gradients(X, Y)), concatenate(gradients), **tolerance)
     np.testing.assert_allclose(nnc.input_gradients(net, X, Y), input_gradients, **tolerance)
     assert net.predict(X[-1:]).tobytes() == net.predict(X)[-1:].tobytes()
@@ -149,9 +147,9 @@ def test_scale_matches_reference(name):
     assert actual.predictions.absolute < 1e-12
     reference_scales = [layer for layer in actual.reference.layers if isinstance(layer, reference.Scale)]
     assert [np.shape(layer.W) for layer in reference_scales] == [layer.W.shape for layer in scale_layers(actual.engine)]
-    again = reference.NeuralNetwork.from_json(actual.engine.to_json())
-    np.testing.assert_allclose(again.predict(X.tolist()), actual.engine.predict(X), rtol=0, atol=1e-12)
-    assert nnc.from_json(again.to_json()).params.tobytes() == actual.engine.params.tobytes()
+    restored = reference.NeuralNetwork.from_json(actual.engine.to_json())
+    np.testing.assert_allclose(restored.predict(X.tolist()), actual.engine.predict(X), rtol=0, atol=1e-12)
+    assert nnc.from_json(restored.to_json()).params.tobytes() == actual.engine.params.tobytes()
 
 
 @pytest.mark.parametrize("name", LAYERS_BY_NAME)
@@ -236,8 +234,8 @@ def test_training_with_scale_matches_torch(name):
         torch_optimizer.step()
     history = net.fit(X, Y, epochs=60, optimizer=optimizer)
     np.testing.assert_allclose(history.loss, losses, rtol=1e-10)
-    for ours, expected in zip(net.weights, W, strict=True):
-        np.testing.assert_allclose(ours, expected.detach().numpy(), rtol=1e-8, atol=1e-10)
+    for part, expected in zip(net.weights, W, strict=True):
+        np.testing.assert_allclose(part, expected.detach().numpy(), rtol=1e-8, atol=1e-10)
 
 
 # ------------------------------------------------------------------------------------------------ training
@@ -358,8 +356,8 @@ def test_initial_values_of_scale():
     assert [W.tobytes() for W in plain.weights] == [
         NeuralNetwork(HIDDEN_LAYERS, seed=0).weights[i].tobytes() for i in (0, 2, 5)
     ]
-    given = [np.full(W.shape, 0.25) for W in NeuralNetwork(FIRST_LAYERS).weights]
-    assert (NeuralNetwork(FIRST_LAYERS, init=given).layers[0].W == 0.25).all()
+    weights = [np.full(W.shape, 0.25) for W in NeuralNetwork(FIRST_LAYERS).weights]
+    assert (NeuralNetwork(FIRST_LAYERS, init=weights).layers[0].W == 0.25).all()
 
 
 def test_summary_inspect_and_drawing_describe_scale(capsys):
@@ -372,8 +370,8 @@ def test_summary_inspect_and_drawing_describe_scale(capsys):
     assert net.n_params == 6 * 70 + 70 + 70 + 70 * 3 + 3 + 3 + 3 + 3 * 2 + 2
     assert repr(Scale()) == "Scale()"
     assert repr(net.layers[1].kind) == "Scale(-0.5)"
-    again = eval(repr(net), {**vars(nnc.layers), "Scale": Scale, "NeuralNetwork": NeuralNetwork})
-    assert again.model.stack == net.model.stack
+    restored = eval(repr(net), {**vars(nnc.layers), "Scale": Scale, "NeuralNetwork": NeuralNetwork})
+    assert restored.model.stack == net.model.stack
     assert "Hidden Layer 2             70      70       scale       70" in net.summary()
     assert NeuralNetwork([3, Scale(), 4, 5, 1], activation=["relu", "tanh"]).activations[1:] == (
         "relu",
