@@ -256,7 +256,7 @@ def edit_document(text, change):
         (lambda d: d["networks"][1].pop("loss"), r"networks\[1\]: loss is missing"),
         (lambda d: d.update(networks=[]), "networks is empty"),
         (lambda d: d.update(networks=3), "networks is 3"),
-        (lambda d: d.update(networks=[3]), r"networks\[0\]: it contains 3, expected a network"),
+        (lambda d: d.update(networks=[3]), r"networks\[0\]: the content is 3, expected a network"),
         (lambda d: d.update(version=2), "version is 2, expected 1"),
         (lambda d: d.update(version=True), "version is true, expected 1"),
         (lambda d: d.pop("format"), "format is missing"),
@@ -270,11 +270,11 @@ def test_load_names_defect_of_invalid_file(regression, change, message):
 def test_load_distinguishes_networks_and_ensembles(regression, tmp_path):
     regression.save(tmp_path / "ensemble.json")
     regression.networks[0].save(tmp_path / "network.json")
-    with pytest.raises(nnc.ModelFileError, match=r"it is an ensemble of networks; load it with nnc.load"):
+    with pytest.raises(nnc.ModelFileError, match=r"the content is an ensemble of networks; load it with nnc.load"):
         NeuralNetwork.load(tmp_path / "ensemble.json")
-    with pytest.raises(nnc.ModelFileError, match="it is a single network"):
+    with pytest.raises(nnc.ModelFileError, match="the content is a single network"):
         nnc.Ensemble.load(tmp_path / "network.json")
-    with pytest.raises(nnc.ModelFileError, match="it is empty; save the model again"):
+    with pytest.raises(nnc.ModelFileError, match="the text is empty; save the model again"):
         nnc.from_json("")
     with pytest.raises(FileNotFoundError, match="cannot load the ensemble"):
         nnc.Ensemble.load(tmp_path / "none.json")

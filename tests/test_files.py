@@ -379,7 +379,7 @@ def keys(part: Any) -> list[Any]:
 
 DAMAGED = (
     "its content does not match its checksum (sha256), so the file was damaged or edited; "
-    'use another copy, or remove "sha256" from it to accept the edited content'
+    'use another copy, or remove "sha256" from the file to accept the edited content'
 )
 
 
@@ -426,8 +426,8 @@ CHECK = "; check that it is the right file"
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "it is empty; save the network again"),
-        (" \n\t", "it is empty; save the network again"),
+        ("", "the text is empty; save the network again"),
+        (" \n\t", "the text is empty; save the network again"),
         ('{\n  "format": nnc}', f"it is not JSON: line 2, column 13: Expecting value{CHECK}, and complete"),
         (
             TEXT[: TEXT.index("0.3]") + 4],
@@ -436,22 +436,24 @@ CHECK = "; check that it is the right file"
         ("1,2,3\n4,5,6\n", f"it is not JSON: line 1, column 2: Extra data{CHECK}, and complete"),
         ("[" * 100_000, f"its brackets are nested too deeply for a network{CHECK}"),
         ('{"a":' * 100_000, f"its brackets are nested too deeply for a network{CHECK}"),
-        ("[1, 2]", f"it contains a list of 2, expected a network{CHECK}"),
-        ("null", f"it contains null, expected a network{CHECK}"),
-        ("NaN", f"it contains NaN, expected a network{CHECK}"),
-        ("9" * 5000, f"it contains Infinity, expected a network{CHECK}"),
+        ("[1, 2]", f"the content is a list of 2, expected a network{CHECK}"),
+        ("null", f"the content is null, expected a network{CHECK}"),
+        ("NaN", f"the content is NaN, expected a network{CHECK}"),
+        ("9" * 5000, f"the content is Infinity, expected a network{CHECK}"),
         (
             '{"weights": [1]}',
-            f'it is not a network of nnc: format is missing, expected "nnc-network"{CHECK}',
+            f'the content is not a network of nnc: format is missing, expected "nnc-network"{CHECK}',
         ),
         (
             '{"format": "\\u00e9\\ud800' + "x" * 100 + '"}',
-            'it is not a network of nnc: format is "\\xe9\\ud800' + "x" * 38 + f'...", expected "nnc-network"{CHECK}',
+            'the content is not a network of nnc: format is "\\xe9\\ud800'
+            + "x" * 38
+            + f'...", expected "nnc-network"{CHECK}',
         ),
         (
             '{"format": "nnc-network", "version": 3, "anything": "else"}',
-            "it was written by a later version of nnc (its format version is 3, the latest supported one is 2); "
-            "upgrade with `pip install --upgrade nnc-cython`",
+            "the content was written by a later version of nnc: its format version is 3, and the latest supported "
+            "version is 2; upgrade with `pip install --upgrade nnc-cython`",
         ),
         (
             '{"format": "nnc-network", "format": "nnc-network"}',
@@ -631,7 +633,10 @@ def test_loss_parameter_has_default_and_is_saved(loss: str, default: float) -> N
 
 
 def test_loss_parameter_of_loss_without_parameter_raises() -> None:
-    message = 'loss_parameter is 1.0, expected null for loss "mse"; only huber, quantile, cross_entropy have one'
+    message = (
+        'loss_parameter is 1.0, expected null for loss "mse"; '
+        "only huber, quantile, cross_entropy have a parameter"
+    )
     assert load_error(json.dumps(document(loss="mse", loss_parameter=1.0))) == message + FIX
 
 
@@ -878,7 +883,7 @@ def test_schedules_may_be_nested_8_levels_deep() -> None:
             assert _serialization.loads(_serialization.dumps(model)) == model
         else:
             location = "training.schedule" + ".then" * 8
-            message = f"{location} is nested too deeply, expected at most 8 nested schedules"
+            message = f"{location} is nested too deeply, expected at most 8 levels of schedules"
             assert load_error(json.dumps(model)) == message + FIX
 
 
@@ -1044,7 +1049,7 @@ def test_text_that_needs_too_much_memory_is_rejected_before_parsing(set_limit: A
     finally:
         tracemalloc.stop()
     limit = max(2, 16 * len(text) // 2**20)
-    assert message == f"its {len(text)} characters would need more than {limit} MiB of memory{CHECK}"
+    assert message == f"the text has {len(text)} characters and would need more than {limit} MiB of memory{CHECK}"
 
 
 def test_memory_limit_accepts_valid_networks(set_limit: Any) -> None:
@@ -1059,13 +1064,13 @@ def test_save_rejects_documents_that_load_would_reject(set_limit: Any) -> None:
     set_limit("nnc._serialization.text.ALWAYS_ALLOWED_BYTES", 0)
     set_limit("nnc._serialization.text.MAX_PARSED_BYTES", 10_000)
     with pytest.raises(
-        ModelFileError, match=r"^cannot save the network: its \d+ characters would need more than 0 MiB"
+        ModelFileError, match=r"^cannot save the network: the text has \d+ characters and would need more than 0 MiB"
     ):
         _serialization.dumps(wide([[0.0]] * 1000))
     set_limit("nnc._utils.disk.MAX_FILE_BYTES", 100)
-    with pytest.raises(ModelFileError, match=r"^cannot save the network: it has \d+ characters, expected at most 100"):
+    with pytest.raises(ModelFileError, match=r"^cannot save the network: the text has \d+ characters, expected"):
         _serialization.dumps(document())
-    assert load_error(TEXT) == f"it has {len(TEXT)} characters, expected at most 100"
+    assert load_error(TEXT) == f"the text has {len(TEXT)} characters, expected at most 100"
 
 
 def test_load_rejects_file_larger_than_limit(tmp_path: Path) -> None:
@@ -1101,7 +1106,7 @@ def test_load_reads_only_beginning_of_long_foreign_file(tmp_path: Path, beginnin
     path = tmp_path / "net.json"
     path.write_bytes(beginning * (2**20 // len(beginning)))
     os.truncate(path, 2**29)
-    message = f'it does not begin with "{{", as a network does{CHECK}'
+    message = f'the file does not begin with "{{" like a network{CHECK}'
     tracemalloc.start()
     try:
         for source in (path, open(path, encoding="utf-8")):  # noqa: SIM115 (closed below)
@@ -1124,7 +1129,7 @@ def test_long_file_may_begin_with_byte_order_mark_and_blanks(tmp_path: Path) -> 
 
 @pytest.mark.skipif(not os.path.exists("/dev/zero"), reason="no /dev/zero here")
 def test_load_rejects_endless_device() -> None:
-    with pytest.raises(ModelFileError, match=r'it does not begin with "\{", as a network does'):
+    with pytest.raises(ModelFileError, match=r'the file does not begin with "\{" like a network'):
         _serialization.read("/dev/zero")
 
 
@@ -1193,7 +1198,8 @@ def test_any_bytes_raise_model_file_error(content: bytes) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "net.json")
         Path(path).write_bytes(content)
-        with pytest.raises(ModelFileError, match=r"^cannot load the network from '.*net\.json': it "):
+        message = r"^cannot load the network from '.*net\.json': (it|the text|the content) "
+        with pytest.raises(ModelFileError, match=message):
             _serialization.read(path)
 
 
@@ -1290,14 +1296,14 @@ def test_load_from_failing_disk_raises_os_error(
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "it is empty; save the network again"),
+        (b"", "the text is empty; save the network again"),
         (b"\x89PNG\r\n", "it is not text in utf-8 (invalid byte at position 0); check that it is the right file"),
         (
             TEXT.encode("utf-16"),
             "it is not text in utf-8 (invalid byte at position 0); check that it is the right file",
         ),
         (b'"\xe9"', "it is not text in utf-8 (invalid byte at position 1); check that it is the right file"),
-        (b"[]", "it contains a list of 0, expected a network; check that it is the right file"),
+        (b"[]", "the content is a list of 0, expected a network; check that it is the right file"),
     ],
 )
 def test_load_of_invalid_content_names_file(tmp_path: Path, content: bytes, message: str) -> None:

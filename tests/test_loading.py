@@ -83,11 +83,11 @@ def test_load_of_class_rejects_files_of_other_models(tmp_path):
     net = NeuralNetwork([3, 2], seed=1)
     net.save(tmp_path / "net.json")
     nnc.Ensemble([net]).save(tmp_path / "e.json")
-    with pytest.raises(nnc.ModelFileError, match=r"it is an ensemble of networks; load it with nnc\.load"):
+    with pytest.raises(nnc.ModelFileError, match=r"the content is an ensemble of networks; load it with nnc\.load"):
         NeuralNetwork.load(tmp_path / "e.json")
-    with pytest.raises(nnc.ModelFileError, match=r"it is a single network; load it with nnc\.load"):
+    with pytest.raises(nnc.ModelFileError, match=r"the content is a single network; load it with nnc\.load"):
         nnc.Ensemble.load(tmp_path / "net.json")
-    with pytest.raises(nnc.ModelFileError, match=r"it is a model of a table; load it with nnc\.load"):
+    with pytest.raises(nnc.ModelFileError, match=r"the content is a model of a table; load it with nnc\.load"):
         NeuralNetwork.load(MODELS / "table_classes.json")
 
 
@@ -107,7 +107,7 @@ def test_load_of_subclass_returns_subclass(tmp_path, name):
 def test_load_of_table_class_rejects_files_of_other_models(tmp_path):
     tabular = pytest.importorskip("nnc.tabular", exc_type=ImportError)
     NeuralNetwork([3, 2], seed=1).save(tmp_path / "net.json")
-    with pytest.raises(nnc.ModelFileError, match=r"it is a single network; load it with nnc\.load"):
+    with pytest.raises(nnc.ModelFileError, match=r"the content is a single network; load it with nnc\.load"):
         tabular.TableClassifier.load(tmp_path / "net.json")
     with pytest.raises(nnc.ModelFileError, match=r"load it with TableRegressor\.load or nnc\.load"):
         tabular.TableClassifier.load(MODELS / "table_counts.json")

@@ -99,7 +99,7 @@ def test_path_suffix_selects_format(tmp_path):
     assert (tmp_path / "net.SafeTensors").read_bytes()[8:9] == b"{"
     net.save(tmp_path / "net.json")
     (tmp_path / "json.safetensors").write_bytes((tmp_path / "net.json").read_bytes())
-    with pytest.raises(ModelFileError, match=r"json.safetensors': it is not a safetensors file, or incomplete"):
+    with pytest.raises(ModelFileError, match=r"json.safetensors': the file is not a safetensors file, or is"):
         NeuralNetwork.load(tmp_path / "json.safetensors")
     (tmp_path / "tensors.json").write_bytes((tmp_path / "net.SafeTensors").read_bytes())
     with pytest.raises(ModelFileError):
@@ -227,8 +227,8 @@ INVALID_CHANGES = {
     r"layers.0.W.data_offsets are 0 and 95": change_first(data_offsets=[0, 95]),
     r"layers.0.W.data_offsets are 96 and 0": change_first(data_offsets=[96, 0]),
     r"layers.0.W.data_offsets are 100000 and": change_first(data_offsets=[100000, 100096]),
-    "it has bytes that belong to no tensor": change_first(data_offsets=[8, 104]),
-    r"bytes that belong to no tensor, or it is incomplete": lambda header, document, data: data + b"x",
+    "the file has bytes that belong to no tensor": change_first(data_offsets=[8, 104]),
+    r"bytes that belong to no tensor, or is incomplete": lambda header, document, data: data + b"x",
     r"layers\[0\].W\[0\]\[1\] is NaN": set_second_number(np.nan),
     r"its self-test failed": set_second_number(9.0),
 }
@@ -279,12 +279,12 @@ def test_memory_for_malicious_header_is_limited():
 def test_load_rejects_large_file_of_other_format(tmp_path, set_limit):
     set_limit("nnc._utils.disk.CHUNK_BYTES", 64)
     (tmp_path / "net.safetensors").write_bytes(b"x" * 1000)
-    with pytest.raises(ModelFileError, match="it is not a safetensors file"):
+    with pytest.raises(ModelFileError, match="the file is not a safetensors file"):
         NeuralNetwork.load(tmp_path / "net.safetensors")
     set_limit("nnc._utils.disk.MAX_FILE_BYTES", 999)
     with pytest.raises(OSError, match="it is larger than"):
         NeuralNetwork.load(tmp_path / "net.safetensors")
-    with pytest.raises(ModelFileError, match=r"its file would have \d+ bytes, expected at most 999"):
+    with pytest.raises(ModelFileError, match=r"the file would have \d+ bytes, expected at most 999"):
         fit_network().save(tmp_path / "net.safetensors")
 
 

@@ -36,27 +36,30 @@ class Windows:
     size : (height, width)
         Size of a window.
     indices : int array (pixels, height * width of a window, channels)
-        Index of each number in the row of its image; for padding the length of the row.
+        For each number of a window, its index in the flat image; padding has the length of the flat image as index.
     """
 
     def __init__(self, input_shape: Shape, output_shape: Shape, size: Pair, stride: Pair, pad: Pair = (0, 0)) -> None:
         self.input_shape, self.output_shape, self.size = input_shape, output_shape, size
         height, width, channels = input_shape
         y, x = (np.arange(output_shape[i])[:, None] * stride[i] + np.arange(size[i]) - pad[i] for i in (0, 1))
-        y, x = y[:, None, :, None], x[:, None, :]  # axes: row and column of the pixel, row and column in the window
+        y, x = y[:, None, :, None], x[:, None, :]  # axes: output row, output column, window row, window column
         inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
         indices = (y * width + x)[..., None] * channels + np.arange(channels)
         self.indices = np.where(inside[..., None], indices, prod(input_shape)).reshape(-1, prod(size), channels)
 
     def gather(self, A: NDArray[Any], outside: int = 0) -> NDArray[Any]:
-        """Return the numbers of all windows (n, pixels, window, channels) of rows (n, n_in)."""
+        """Return the numbers of all windows, an array (n, pixels, window, channels), for flat images A (n, n_in)."""
         padding_column = np.full((len(A), 1), outside, A.dtype)
         return np.hstack([A, padding_column])[:, self.indices]
 
     def scatter_add(self, parts: NDArray[Any]) -> NDArray[Any]:
-        """Return rows (n, n_in) with the sum over all windows that contain a number; the transpose of `gather`."""
+        """Return flat images (n, n_in) in which each number is the sum of its entries in all windows.
+
+        This linear map is the transpose of `gather`.
+        """
         total = np.zeros((len(parts), prod(self.input_shape) + 1), parts.dtype)
-        for k in range(self.indices.shape[1]):  # within one k only the index of padding occurs twice
+        for k in range(self.indices.shape[1]):  # `+=` adds repeated indices once; only padding repeats
             total[:, self.indices[:, k]] += parts[:, :, k]
         return total[:, :-1]
 
@@ -83,44 +86,44 @@ class Pool:
         self.windows = Windows(layer.input_shape, layer.output_shape, size, stride)
 
     def forward(self, A: Array) -> Array:
-        """Return the outputs (n, n_out) of inputs (n, n_in)."""
+        """Return the outputs (n, n_out) of the pool for inputs A (n, n_in)."""
         gathered = self.windows.gather(A)
         outputs: Array = gathered.max(axis=2) if self.is_max else gathered.mean(axis=2)
         return outputs.reshape(len(A), -1)
 
     def winners(self, A: Array) -> NDArray[np.bool_]:
-        """Return a mask of the maximum of each window and channel; of equal numbers the first one."""
+        """Return a mask that is True at the maximum of each window and channel, or at the first of equal maxima."""
         gathered = self.windows.gather(A)
         first: NDArray[np.bool_] = gathered.argmax(axis=2)[:, :, None] == np.arange(gathered.shape[2])[:, None]
         return first
 
     def derivatives(self, A: Array) -> Array:
-        """Return the derivatives of the outputs by the numbers of their windows."""
+        """Return the derivatives of the pool's outputs by the numbers in their windows."""
         if self.is_max:
             return self.winners(A).astype(np.float64)
         return np.full((len(A), *self.windows.indices.shape), 1 / self.windows.indices.shape[1])
 
     def per_window(self, d: NDArray[Any]) -> NDArray[Any]:
-        """Return numbers of the outputs with an axis that broadcasts over the window."""
+        """Return d, which has one number per output, with an additional axis that broadcasts over each window."""
         pixels, _, channels = self.windows.indices.shape
         return d.reshape(len(d), pixels, 1, channels)
 
     def backward(self, A: Array, dA: Array) -> Array:
-        """Return dL/dA of the inputs A, from dL/dA of the outputs."""
+        """Return the derivatives of the loss by the inputs A of the pool; dA are those by its outputs."""
         return self.windows.scatter_add(self.derivatives(A) * self.per_window(dA))
 
 
 class Connection:
-    """Connection from the outputs of a layer with weights, or the inputs, to the next layer with weights.
+    """Connection to a layer with weights from the previous layer with weights, or from the inputs of the network.
 
     Attributes
     ----------
     pools : tuple of Pool
-        Pools in between, in order.
+        Pools between the two layers, in order.
     windows : Windows or None
-        Windows of a convolution, or the pixels of a BatchNorm of images; each is a row. None for a dense layer.
+        Windows of a convolution, or pixels of a BatchNorm of images. Each is a row of inputs. None for a dense layer.
     norm : Norm or None
-        Normalization of the rows, for BatchNorm.
+        Normalization of the rows for BatchNorm, None for other layers.
     columnwise : bool
         True if neuron j is connected to input j only, as in BatchNorm and Scale.
     """
@@ -143,21 +146,21 @@ class Connection:
                 self.windows = Windows(input_shape, input_shape, (1, 1), (1, 1)) if len(input_shape) == 3 else None
 
     def multiply(self, A: Array, W: Array) -> Array:
-        """Return the products A W of inputs and weights."""
+        """Return the product of the inputs A and the weights W, elementwise for a columnwise layer."""
         return A * W if self.columnwise else A @ W
 
     def multiply_transposed(self, D: NDArray[Any], W: NDArray[Any]) -> NDArray[Any]:
-        """Return D W', for each input the sum over the neurons of D times weight."""
+        """Return D times the transposed weights: for each input, the sum over the neurons of D * weight."""
         product: NDArray[Any] = D * W if self.columnwise else D @ W.T
         return product
 
     def weight_sums(self, A: Array, D: Array) -> Array:
-        """Return A' D, for each weight the sum over the rows of input times D."""
+        """Return the transposed inputs times D: for each weight, the sum over the rows of input * D."""
         return (A * D).sum(axis=0, keepdims=True) if self.columnwise else A.T @ D
 
     @property
     def max_uses(self) -> int:
-        """Largest number of rows that contain the same number."""
+        """Largest number of windows that contain the same number of an image; 1 for a dense layer."""
         return 1 if self.windows is None else self.windows.indices.shape[1]
 
     def pool_inputs(self, A: Array) -> list[Array]:
@@ -168,20 +171,20 @@ class Connection:
         return images
 
     def rows(self, A: NDArray[Any], outside: int = 0) -> NDArray[Any]:
-        """Return outputs of the last pool as rows of inputs of the layer."""
+        """Return the rows of inputs of the layer: the windows of A, the outputs of the last pool, or A itself."""
         if self.windows is None:
             return A
         return self.windows.gather(A, outside).reshape(-1, self.windows.indices[0].size)
 
     def sum_rows(self, parts: NDArray[Any]) -> NDArray[Any]:
-        """Return for each number of the images the sum over the rows that contain it; the transpose of `rows`."""
+        """Return flat images in which each number is the sum of its entries in all rows; the transpose of `rows`."""
         if self.windows is None:
             return parts
         return self.windows.scatter_add(parts.reshape(-1, *self.windows.indices.shape))
 
 
 def connections(layers: Iterable[PlacedLayer[Layer]]) -> list[Connection]:
-    """Return the connection to each layer with weights."""
+    """Return a list with the Connection to each layer with weights."""
     result, between = [], []
     for layer in layers:
         between.append(layer)
@@ -192,10 +195,10 @@ def connections(layers: Iterable[PlacedLayer[Layer]]) -> list[Connection]:
 
 
 def equivalence_labels(connections: list[Connection], X: Array, widths: list[int]) -> list[list[NDArray[np.int64]]]:
-    """Return labels of the numbers that enter each pool; equal labels mean equal functions of the parameters.
+    """Return integer labels of the inputs of each pool; inputs with equal labels are equal functions of the parameters.
 
-    This is true, for example, for all windows on a uniform background. The gradient does not depend on which of such
-    numbers is the maximum, although they may differ by rounding. `widths` are the numbers of neurons of each layer.
+    For example, all windows on a uniform background get equal labels. The gradient does not depend on which of these
+    inputs is the maximum, although they may differ by rounding. `widths` are the numbers of neurons of each layer.
     """
     labels: list[list[NDArray[np.int64]]] = [[] for _ in connections]
     last = max((l for l, c in enumerate(connections) if any(pool.is_max for pool in c.pools)), default=-1)
@@ -205,7 +208,7 @@ def equivalence_labels(connections: list[Connection], X: Array, widths: list[int
             labels[l].append(current)
             gathered = np.moveaxis(pool.windows.gather(current), 2, 3)
             current = _row_labels(gathered.reshape(-1, gathered.shape[3])).reshape(len(X), -1)
-        if connection.columnwise:  # the function depends on the channel only
+        if connection.columnwise:  # each channel has its own function of one number
             current = current * widths[l] + np.arange(current.shape[1]) % widths[l]
             continue
         rows = _row_labels(connection.rows(current, -1))
@@ -214,5 +217,5 @@ def equivalence_labels(connections: list[Connection], X: Array, widths: list[int
 
 
 def _row_labels(rows: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return a label for each row; equal rows have equal labels."""
+    """Return an integer label for each row; equal rows have equal labels."""
     return np.unique(rows, axis=0, return_inverse=True)[1].reshape(-1)

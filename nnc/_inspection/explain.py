@@ -1,4 +1,4 @@
-"""Explanation of a gradient descent step: a text with each sum and each product, to be checked by hand."""
+"""Explanation of a gradient descent step: a text with each sum and product, which readers can check by hand."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from nnc._inspection.steps import PoolStep
     from nnc._inspection.text import Scaling
 
-MAX_SHOWN = 12  # the text shows up to this many neurons, inputs or rows completely
-SHORTENED_LENGTH = 3  # number of items that the text shows of more
-MAX_SHOWN_PIXELS = 36  # the same as MAX_SHOWN for numbers of an image, all channels together, and windows in a sum
+MAX_SHOWN = 12  # lists of at most this many neurons, inputs or rows are printed completely
+SHORTENED_LENGTH = 3  # number of items that are printed of a longer list
+MAX_SHOWN_PIXELS = 36  # images of at most this many numbers, and sums over at most this many windows, are complete
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -90,7 +90,7 @@ def explain_step(
     scaling_X: Scaling | None = None,
     scaling_y: Scaling | None = None,
 ) -> Explanation:
-    """Explain one step of plain gradient descent, w = w - lr dL/dw, with every number. The network does not change.
+    """Explain one step of plain gradient descent, w = w - lr * dL/dw, with every number; the network does not change.
 
     Parameters
     ----------
@@ -141,11 +141,11 @@ def explain_step(
     )
 
 
-# ---------------------------------------------------------------------------------------------- text
+# ---------------------------------------------------------------------------------------------- lines of the text
 
 
 def _lines(step: Explanation) -> Iterator[str]:
-    """Yield all lines of the text."""
+    """Yield all lines of the text of an explanation."""
     rows = _first(len(step.X))
     plural = "s" if len(step.X) > 1 else ""
     rows_are = f"{len(step.X)} row{plural}{_scaled(step)}"
@@ -172,14 +172,14 @@ def _lines(step: Explanation) -> Iterator[str]:
 
 
 def _scaled(step: Explanation) -> str:
-    """Return the scaled quantities as text for the heading."""
+    """Return a phrase for the heading that names the scaled quantities, inputs or targets; "" if none is scaled."""
     names = ["inputs"] if step.scaling_X is not None else []
     names += ["targets"] if step.scaling_y is not None else []
     return f", scaled {' and '.join(names)}" if names else ""
 
 
 def _scaling_lines(quantity: str, column: str, scaling: Scaling | None) -> Iterator[str]:
-    """Yield the lines about the scaling of a quantity, if it is scaled."""
+    """Yield the lines about the scaling of the inputs or targets; yield nothing if they are not scaled."""
     if scaling is not None:
         yield f"{quantity} are scaled ({scaling.type}); the text below shows the scaled numbers"
         lines = list(scaling_text(column, scaling, ".9g"))
@@ -188,7 +188,7 @@ def _scaling_lines(quantity: str, column: str, scaling: Scaling | None) -> Itera
 
 
 def _forward_lines(step: Explanation, r: int) -> Iterator[str]:
-    """Yield the lines of the forward pass of row r."""
+    """Yield the lines about the forward pass of row number r."""
     yield from _input_lines(step, r)
     for layer in step.layers:
         for pool in layer.pools:
@@ -210,7 +210,7 @@ def _forward_lines(step: Explanation, r: int) -> Iterator[str]:
 
 
 def _input_lines(step: Explanation, r: int) -> Iterator[str]:
-    """Yield the inputs of row r."""
+    """Yield the lines that list the inputs of row number r."""
     first = step.layers[0]
     windows = first.pools[0].pool.windows if first.pools else first.windows
     if windows is None:
@@ -228,7 +228,7 @@ def _input_lines(step: Explanation, r: int) -> Iterator[str]:
 
 
 def _pool_lines(step: PoolStep, r: int) -> Iterator[str]:
-    """Yield the lines of the forward pass of a pool for row r."""
+    """Yield the lines about the forward pass of a pool for row number r."""
     pool = step.pool
     statistic = "the largest" if pool.is_max else "the mean"
     yield f" {pool.name}: a = {statistic} of each window of {format_shape(pool.windows.size)}"
@@ -241,7 +241,7 @@ def _pool_lines(step: PoolStep, r: int) -> Iterator[str]:
 
 
 def _loss_lines(step: Explanation, rows: range) -> Iterator[str]:
-    """Yield the lines about the loss."""
+    """Yield the lines about the terms of the loss and their sum."""
     loss = losses.ROWS[step.loss_name]
     (n, n_out), c = step.y.shape, step.loss_parameter
     by = {"": "", "rows": f" / {n}", "terms": f" / {n * n_out}"}[loss.mean_over]
@@ -259,7 +259,7 @@ def _loss_lines(step: Explanation, rows: range) -> Iterator[str]:
 
 
 def _backward_lines(step: Explanation, r: int) -> Iterator[str]:
-    """Yield the lines of the backward pass of row r."""
+    """Yield the lines about the backward pass of row number r."""
     loss = losses.ROWS[step.loss_name]
     divisor = loss.divisor(*step.y.shape)
     by = f" / {divisor}" if divisor > 1 else ""
@@ -300,7 +300,7 @@ def _backward_lines(step: Explanation, r: int) -> Iterator[str]:
 
 
 def _pool_backward_lines(step: PoolStep, following: PoolStep | LayerStep, r: int) -> Iterator[str]:
-    """Yield the lines of the backward pass of a pool for row r."""
+    """Yield the lines about the backward pass of a pool for row number r."""
     pool, windows = step.pool, step.pool.windows
     yield f" {pool.name}: dL/da, for " + ("the first maximum" if pool.is_max else "each number in equal parts")
     winners = pool.winners(step.A_in[r : r + 1])[0]
@@ -314,7 +314,10 @@ def _pool_backward_lines(step: PoolStep, following: PoolStep | LayerStep, r: int
 
 
 def _effects(following: PoolStep | LayerStep, r: int, i: int) -> str:
-    """Return dL/da of number i of row r as a sum over all numbers that depend on it; terms of 0 are omitted."""
+    """Return the text of dL/da for output i of row r: a sum over all numbers of the next layer that depend on it.
+
+    Terms of a convolution whose delta is 0 are omitted.
+    """
     if isinstance(following, LayerStep) and following.columnwise:
         return f"{_n(following.delta[r, i])} * {_n(following.W[0, i])}"
     if isinstance(following, LayerStep) and following.windows is None:
@@ -335,7 +338,7 @@ def _effects(following: PoolStep | LayerStep, r: int, i: int) -> str:
 
 
 def _step_lines(layer: LayerStep, lr: float) -> Iterator[str]:
-    """Yield the lines about gradients and new weights of a layer."""
+    """Yield the lines about the gradients and the new weights of a layer."""
     windows, (n_in, n_out) = layer.windows, layer.W.shape
     order = (
         "" if windows is None else ": weights by row, column and channel of a window; windows with delta 0 are omitted"
@@ -362,9 +365,10 @@ def _step_lines(layer: LayerStep, lr: float) -> Iterator[str]:
 
 
 def _neurons(layer: LayerStep, r: int) -> Iterator[tuple[str, int, int, int]]:
-    """Yield the neurons that the text shows for row r of X.
+    """Yield the neurons that are printed for row number r of X.
 
-    Each item is the name, the row and column in the arrays of the layer, and the index among all outputs of row r.
+    Each item is the name of the neuron, its row and column in the arrays of the layer, and its index among all outputs
+    of row r.
     """
     if layer.windows is None:
         yield from ((f"Neuron {j}", r, j, j) for j in _first(layer.A.shape[1]))
@@ -374,7 +378,7 @@ def _neurons(layer: LayerStep, r: int) -> Iterator[tuple[str, int, int, int]]:
 
 
 def _omitted_neurons(layer: LayerStep) -> Iterator[str]:
-    """Yield lines with the number of omitted neurons or pixels."""
+    """Yield the lines that state how many neurons or pixels of a layer are not printed."""
     if layer.windows is None:
         yield from _omitted(layer.A.shape[1], "neuron")
     else:
@@ -382,20 +386,20 @@ def _omitted_neurons(layer: LayerStep) -> Iterator[str]:
 
 
 def _outputs(windows: Windows, channel: str = "Channel") -> Iterator[tuple[str, int, int]]:
-    """Yield the name, pixel and channel of the output numbers that the text shows."""
+    """Yield the name, the pixel index and the channel of each output number that is printed."""
     for c in _first(windows.output_shape[2]):
         for p in range(_pixels(windows)):
             yield f"{channel} {c}, pixel {_at(p, windows.output_shape[1])}", p, c
 
 
 def _pixels(windows: Windows) -> int:
-    """Return the number of pixels that the text shows."""
+    """Return the number of pixels that are printed for each channel."""
     n = len(windows.indices)
     return n if math.prod(windows.output_shape) <= MAX_SHOWN_PIXELS else min(SHORTENED_LENGTH, n)
 
 
 def _omitted_pixels(windows: Windows, channel: str) -> Iterator[str]:
-    """Yield lines with the number of omitted pixels and channels."""
+    """Yield the lines that state how many pixels and channels are not printed."""
     more = len(windows.indices) - _pixels(windows)
     if more:
         yield f"  ... and {more} more pixels of each {channel}"
@@ -403,7 +407,7 @@ def _omitted_pixels(windows: Windows, channel: str) -> Iterator[str]:
 
 
 def _at(index: int, *sizes: int) -> str:
-    """Return a flat index as text "row, column, ..."; sizes are those of all axes but the first."""
+    """Return a flat index as the text "row, column, ..."; `sizes` are the sizes of all axes except the first."""
     parts: list[str] = []
     for size in reversed(sizes):
         index, part = divmod(index, size)
@@ -412,34 +416,34 @@ def _at(index: int, *sizes: int) -> str:
 
 
 def _first(n: int, limit: int = MAX_SHOWN) -> range:
-    """Return the indices that the text shows of n items."""
+    """Return the indices of the items that are printed of n items: all, or the first ones if n exceeds `limit`."""
     return range(n if n <= limit else SHORTENED_LENGTH)
 
 
 def _omitted(n: int, noun: str, indent: str = "  ") -> Iterator[str]:
-    """Yield a line with the number of omitted items, if any."""
+    """Yield a line that states how many of n items are not printed; yield nothing if all are printed."""
     if n > MAX_SHOWN:
         yield f"{indent}... and {n - SHORTENED_LENGTH} more {noun}s"
 
 
 def _n(number: float) -> str:
-    """Return a number as text within a formula, negative ones in parentheses."""
-    return f"{number + 0.0:.9g}" if number >= 0 else f"({number:.9g})"  # -0.0 + 0.0 is 0.0
+    """Return a number as text for a formula; negative numbers are in parentheses."""
+    return f"{number + 0.0:.9g}" if number >= 0 else f"({number:.9g})"  # + 0.0 turns -0.0 into 0.0
 
 
 def _equal(formula: str, number: float) -> str:
-    """Return "formula = number", or only the number if the formula is the same text."""
+    """Return the text "formula = number", or only the number if the formula consists of this number."""
     return f"{number:.9g}" if formula == _n(number) else f"{formula} = {number:.9g}"
 
 
 def _listed(numbers: Array) -> str:
-    """Return numbers separated by commas."""
+    """Return the text of a list of numbers, separated by commas and shortened if it is long."""
     return ", ".join(f"{numbers[i] + 0.0:.9g}" for i in _first(len(numbers))) + "".join(
         _omitted(len(numbers), "number", " ")
     )
 
 
 def _added(terms: list[str], last: list[str] | None = None, limit: int = MAX_SHOWN, separator: str = " + ") -> str:
-    """Return a sum as text; if there are more than `limit` terms, only the first ones, followed by `last`."""
+    """Return the text of the sum of `terms` and `last`; only the first terms if there are more than `limit`."""
     more = [f"({len(terms) - SHORTENED_LENGTH} more)"] if len(terms) > limit else []
     return separator.join([terms[i] for i in _first(len(terms), limit)] + more + (last or []))

@@ -23,13 +23,13 @@ from nnc._inspection.gradients import (
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-MIN_OUTPUT_SCALE = 1e-3  # h is eps times the absolute output, which is limited to the range from this to 1
+MIN_OUTPUT_SCALE = 1e-3  # the step h of a difference is eps times |output|, clipped to the range from this to 1
 MIN_KINK = 0.01  # smallest change of the slope that counts as a kink, relative to the slope
-ROUNDING_ERRORS = 8  # assumed rounding errors of the loss in a difference, in units of its precision
+ROUNDING_ERRORS = 8  # assumed relative rounding error of a loss value, as a multiple of the float64 epsilon
 
 
 class LossFunction(Protocol):
-    """Interface of a custom loss function, see `CustomLoss` in nnc/_model/custom.py."""
+    """Interface of a custom loss function; `CustomLoss` in nnc/_model/custom.py implements it."""
 
     name: str
 
@@ -39,18 +39,21 @@ class LossFunction(Protocol):
 
 @dataclass(frozen=True)
 class FunctionCheck(LayerCheck):
-    """Result for a loss function, whose outputs P are checked like the parameters of a layer."""
+    """Result of `check_gradients` for a custom loss function.
+
+    The derivatives by the network outputs P are checked like the gradients by the parameters of a layer.
+    """
 
     noun: ClassVar[str] = "outputs"
 
     @property
     def values_text(self) -> str:
-        """Values of the worst derivative by both methods, as text."""
+        """Text with the two values of the derivative that deviates most: by the function and by differences."""
         return f"{self.by_backpropagation:.9g} by the function, {self.by_differences:.9g} by differences"
 
 
 class Slope(NamedTuple):
-    """Derivative of the loss by an output, its error, and whether the loss has a kink there."""
+    """Derivative of the loss by one output, the bound of its error, and whether the loss has a kink at this output."""
 
     value: float
     error: float
@@ -58,7 +61,7 @@ class Slope(NamedTuple):
 
 
 def check_network(network: Any, X: Any, y: Any, eps: float | None) -> GradientCheck:
-    """Check the gradients of a network, see `nnc.check_gradients`."""
+    """Check the gradients of a network and print the result, as `nnc.check_gradients` describes."""
     from nnc._drawing.html import print_result
 
     data, model = network.converter.data(X, y), network.model
@@ -74,10 +77,11 @@ def check_network(network: Any, X: Any, y: Any, eps: float | None) -> GradientCh
 def with_function(
     check: GradientCheck, function: LossFunction, P: NDArray[Any], Y: NDArray[Any], eps: float | None
 ) -> GradientCheck:
-    """Return the check of the layers extended by a check of the loss function at these outputs and targets.
+    """Add a check of the loss function at the outputs P and targets Y to the check of the layers.
 
-    About 1000 of the outputs are compared, always the same ones, in float64. Differences are extrapolated as in
-    `check_gradients`. An output is not compared if the extrapolation does not converge or the loss has a kink there.
+    At most `MAX_SAMPLED` of the outputs are compared in float64, and repeated calls compare the same ones. Differences
+    are extrapolated as in `check_gradients`. An output is not compared if the extrapolation does not converge or if
+    the loss has a kink at this output.
     """
     P = P.astype(np.float64)
     Y = Y.astype(np.float64)
@@ -121,7 +125,7 @@ def with_function(
 
 
 def _slope(function: LossFunction, P: NDArray[Any], Y: NDArray[Any], index: int, eps: float) -> Slope:
-    """Return the derivative by output number `index` from extrapolated central differences."""
+    """Return the derivative of the loss by output number `index`, from extrapolated central differences."""
     loss, output = function.value(P, Y), float(P.flat[index])
     h = eps * min(1.0, max(abs(output), MIN_OUTPUT_SCALE))
     best, least = math.nan, math.inf
@@ -142,6 +146,6 @@ def _slope(function: LossFunction, P: NDArray[Any], Y: NDArray[Any], index: int,
         if not math.isfinite(coarser[0]):
             coarser = []
         h /= 4
-    # The difference of the slopes on both sides is proportional to h, except at a kink.
+    # The slopes on both sides of a smooth point differ by an amount proportional to h. At a kink this does not shrink.
     is_kink = jumps[-1] > max(jumps[-2] / 2, MIN_KINK * max(abs(high - loss), abs(loss - low)) / (4 * h))
     return Slope(best, least, is_kink)

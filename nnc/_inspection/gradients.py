@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from nnc._inspection.steps import LayerStep
 
 MAX_SAMPLED = 1000  # largest number of parameters whose gradients are compared with finite differences
-TOLERANCE = {"float64": 1e-6, "float32": 1e-3}  # allowed relative difference
-MAX_STEPS = 8  # largest number of step sizes h of finite differences, each a fourth of the previous one
-# Smallest scale of relative differences, as a fraction of the largest gradient in the layer.
+TOLERANCE = {"float64": 1e-6, "float32": 1e-3}  # allowed relative difference of gradients, by dtype of the network
+MAX_STEPS = 8  # largest number of step sizes h that finite differences try, each a fourth of the previous one
+# Smallest number by which differences are divided, as a fraction of the largest gradient in the layer.
 MIN_SCALE = {"float64": 1e-6, "float32": 1e-2}
-MAX_ROUNDING = 4  # a gradient is not compared if its rounding error may exceed this multiple of the tolerance
+MAX_ROUNDING = 4  # skip a gradient whose relative rounding error may exceed this multiple of the tolerance
 
 
 @dataclass(frozen=True)
@@ -43,20 +43,21 @@ class LayerCheck:
     checked : int
         Parameters whose gradients were compared.
     kinks : int
-        Parameters that were not compared because the loss has a kink there, such as that of relu, or because rounding
-        decides on which side of a kink it is.
+        Parameters that were not compared because the loss is at a kink, such as that of relu at 0, or because rounding
+        decides on which side of a kink the loss is.
     uncertain : int
-        Parameters that were not compared because rounding may hide an error; only large errors are found there.
+        Parameters that were not compared because rounding may hide an error. Only large errors are found in them.
     by_both : int
         Parameters that were also compared with finite differences.
     difference : float
-        Largest relative difference.
+        Largest relative difference of a gradient.
     worst : str
-        Parameter with the largest difference, such as "W[2, 0]" or "b[1]"; empty if none was compared.
+        Parameter with the largest difference, such as "W[2, 0]" or "b[1]"; empty if no parameter was compared.
     by_backpropagation, by_definition, by_differences : float
-        Its gradient by three methods; NaN if none was compared, or if finite differences are not exact enough.
+        Gradient of the parameter `worst` by three methods: backpropagation, formulas and finite differences. NaN if no
+        parameter was compared, or if finite differences are not exact enough.
     wrong : bool
-        True if a difference is larger than tolerance and rounding errors allow.
+        True if a difference exceeds the sum of the tolerance and the bound of the rounding errors.
     """
 
     noun: ClassVar[str] = "parameters"
@@ -91,7 +92,7 @@ class LayerCheck:
 
     @property
     def values_text(self) -> str:
-        """Values of the worst gradient by each method, as text."""
+        """Text with the values of the gradient that deviates most, one value for each method."""
         text = f"{self.by_backpropagation:.9g} by backpropagation, {self.by_definition:.9g} by definition"
         return text if math.isnan(self.by_differences) else f"{text}, {self.by_differences:.9g} by differences"
 
@@ -113,22 +114,25 @@ class GradientCheck:
 
     @property
     def ok(self) -> bool:
-        """True if in each layer a parameter was compared and no gradient is wrong."""
+        """True if at least one parameter of each layer was compared and no gradient is wrong."""
         return all(layer.ok for layer in self.layers)
 
     @property
     def wrong(self) -> bool:
-        """True if a layer is wrong. If `wrong` and `ok` are both False, nothing could be compared in some layer."""
+        """True if a gradient is wrong.
+
+        If both `ok` and `wrong` are False, some layer has no parameter that could be compared.
+        """
         return any(layer.wrong for layer in self.layers)
 
     @property
     def difference(self) -> float:
-        """Largest relative difference of all layers."""
+        """Largest relative difference of a gradient in any layer."""
         return max(layer.difference for layer in self.layers)
 
     @property
     def worst(self) -> LayerCheck:
-        """Layer with the largest difference."""
+        """Result of the layer with the largest relative difference; a layer with a wrong gradient has priority."""
         return max(self.layers, key=lambda layer: (layer.wrong, layer.difference))
 
     def __str__(self) -> str:
@@ -177,9 +181,9 @@ def check_gradients(
 ) -> GradientCheck:
     """Compare the gradients of backpropagation with analytic derivatives and finite differences, in float64.
 
-    Each gradient is compared with the derivative of the loss by the formulas of activations and loss, within a bound of
-    the rounding errors in the network's precision. About 1000 parameters, always the same ones, are also compared with
-    (L(w + h) - L(w - h)) / (2 h). A few rows are enough.
+    Each gradient is compared with the analytic derivative, computed from the formulas of the activations and the loss.
+    Differences within a bound of the rounding errors in the network's precision are accepted. About 1000 parameters,
+    the same ones in every call, are also compared with (L(w + h) - L(w - h)) / (2 h). A few rows are enough.
 
     Parameters
     ----------
@@ -226,17 +230,17 @@ def check_gradients(
         raise ValueError(f"eps must be a positive finite number, got {eps!r}")
     computed = net.gradients(X, y) if gradients is None else gradients
     problem, dtype = Problem(net, X, y), np.dtype(net.dtype)
-    with np.errstate(all="ignore"):  # a number that is not finite has an infinite error
+    with np.errstate(all="ignore"):  # numbers that are not finite get infinite errors
         layers, rounding = compare(problem, computed, dtype)
         checks = [_check_layer(problem, layer, float(eps), rounding) for layer in layers]
     return GradientCheck(tuple(checks), TOLERANCE[dtype.name])
 
 
 class Compared(NamedTuple):
-    """Gradients of a layer, with those of the bias in the last row.
+    """Gradients of one layer for the comparison; the last row of each array belongs to the bias.
 
-    `computed` is by backpropagation, `expected` by definition. `error` bounds their rounding errors, `scale` is the
-    reference of relative differences. `kinks` and `compared` are masks of parameters.
+    `computed` are the gradients by backpropagation, `expected` those by definition. `error` bounds the rounding errors
+    of both. Differences are divided by `scale`. `kinks` and `compared` are masks of the parameters.
     """
 
     number: int
@@ -253,12 +257,12 @@ class Compared(NamedTuple):
 def compare(
     problem: Problem, gradients: Sequence[tuple[NDArray[Any], NDArray[Any] | None]], dtype: np.dtype[Any]
 ) -> tuple[list[Compared], float]:
-    """Return the gradients of each layer for comparison, and the rounding error of the loss in float64.
+    """Return the gradients of each layer with their expected values, and the rounding error of the loss in float64.
 
-    `dtype` is the precision in which the gradients were computed.
+    `dtype` is the precision in which `gradients` were computed.
     """
     tolerance = TOLERANCE[dtype.name]
-    underflow = 1e8 * float(np.finfo(dtype).tiny) / tolerance  # smaller gradients may have underflowed
+    underflow = 1e8 * float(np.finfo(dtype).tiny) / tolerance  # minimum scale: underflow may change smaller gradients
     steps = layer_steps(problem, 1.0)
     exact, rounded = bounds(problem, steps, np.float64), bounds(problem, steps, dtype)
     layers = []
@@ -274,15 +278,15 @@ def compare(
 
 
 def _stacked(dW: NDArray[Any], db: NDArray[Any] | None) -> Array:
-    """Return dW with db as last row, in float64."""
+    """Return the gradients dW and db of a layer as one float64 array, whose last row is db."""
     return np.asarray(dW if db is None else np.vstack([dW, db[None]]), np.float64)
 
 
 def _slope(problem: Problem, layer: Compared, i: int, j: int, eps: float, rounding: float) -> tuple[float, float]:
-    """Return the derivative of the loss by a weight from finite differences, and its error.
+    """Return the derivative of the loss by a weight from finite differences, and the bound of its error.
 
-    The weight is from input i to neuron j, or the bias for i = n_in. The error is infinite without two usable
-    differences.
+    The weight connects input i to neuron j; i = n_in stands for the bias. The error is infinite if there are fewer than
+    two usable differences. `rounding` is the rounding error of the loss.
     """
     Z, inputs = layer.step.Z, layer.step.inputs_of(i, j)
     h = eps / max(1.0, float(abs(inputs).max()))
@@ -309,9 +313,10 @@ def _slope(problem: Problem, layer: Compared, i: int, j: int, eps: float, roundi
 
 
 def extrapolated(slope: float, coarser: Sequence[float], rounding: float) -> tuple[list[float], float, float]:
-    """Extrapolate a slope by central differences, together with slopes at four times the distance (Ridders, 1982).
+    """Extrapolate a slope to the step size h = 0 with Ridders' method (Ridders, 1982).
 
-    Return the next row of the extrapolation table, the best slope in it, and its error. `coarser` is the last row.
+    `slope` is a central difference, `coarser` the previous row of the extrapolation table, for a step size that is four
+    times as large. Return the next row of the table, the best slope in this row, and its error.
     """
     slopes, best, least = [slope], math.nan, math.inf
     for k, old in enumerate(coarser, 1):
@@ -323,10 +328,10 @@ def extrapolated(slope: float, coarser: Sequence[float], rounding: float) -> tup
 
 
 def _check_layer(problem: Problem, layer: Compared, eps: float, rounding: float) -> LayerCheck:
-    """Return the result for a layer; `rounding` is the rounding error of the loss."""
+    """Return the result of the comparison for one layer; `rounding` is the rounding error of the loss."""
     step, computed, expected, error, scale = layer.step, layer.computed, layer.expected, layer.error, layer.scale
     distance = np.where(np.isfinite(computed - expected), abs(computed - expected), np.inf)
-    # Relative difference, and the part of it that rounding errors do not explain.
+    # `difference` is the relative difference; `beyond` is its excess over the bound of the rounding errors.
     difference, is_bounded = distance / scale, ~layer.kinks & np.isfinite(error)
     beyond = np.where(is_bounded, distance - np.where(is_bounded, error, 0.0), 0.0) / scale
     indices, n_sampled = np.flatnonzero(layer.compared), max(1, MAX_SAMPLED // len(problem.W))

@@ -1,7 +1,7 @@
 """Batch normalization by its definition, with first-order bounds of its rounding errors.
 
-Rows are those of the batch, or the pixels of all its images; columns are channels. nnc/_inspection/rounding.py uses the
-bounds.
+The rows of X are the rows of the batch, or the pixels of all images; its columns are channels.
+nnc/_inspection/rounding.py uses the bounds.
 """
 
 from __future__ import annotations
@@ -17,39 +17,40 @@ if TYPE_CHECKING:
 
 
 class Norm:
-    """Normalization x = (X - mean) / sqrt(variance + eps) of each column; the layer multiplies x by gamma.
+    """Normalization x = (X - mean) / sqrt(variance + eps) of each column; BatchNorm computes gamma * x + beta.
 
     Parameters
     ----------
     eps : float
-        Added to the variance.
+        Number that is added to the variance.
     """
 
     def __init__(self, eps: float) -> None:
         self.eps = eps
 
     def _parts(self, X: Array) -> tuple[Array, Array, Array]:
-        """Return X - mean, the variance, and 1 / sqrt(variance + eps)."""
+        """Return X - mean, the variance, and 1 / sqrt(variance + eps); mean and variance are those of each column."""
         deviation = X - X.mean(axis=0)
         variance = (deviation**2).mean(axis=0)
         return deviation, variance, 1 / np.sqrt(variance + self.eps)
 
     def forward(self, X: Array) -> Array:
-        """Return the normalized rows."""
+        """Return the normalized rows of X."""
         deviation, _, inverse = self._parts(X)
         return deviation * inverse
 
     def backward(self, X: Array, gamma: Array, delta: Array) -> Array:
-        """Return dL/dX from delta = dL/dz, with z = gamma x + beta."""
+        """Return the derivatives dL/dX of the loss from delta = dL/dz, where z = gamma * x + beta."""
         deviation, _, inverse = self._parts(X)
         x = deviation * inverse
         dX: Array = gamma * inverse * (delta - delta.mean(axis=0) - x * (delta * x).mean(axis=0))
         return dX
 
     def errors(self, X: Array, E: Array, eps: float, terms: float) -> tuple[Array, Array]:
-        """Return bounds of the error of x and of the relative error of 1 / sqrt(variance + eps).
+        """Return bounds of the error of x and of the relative error of 1 / sqrt(variance + self.eps).
 
-        E is the error of X. A sum over a channel has an error of at most `terms` eps times its absolute values.
+        E is the error of X, and `eps` the machine epsilon. The error of a sum over a channel is at most terms * eps
+        times the sum of its absolute values.
         """
         deviation, variance, inverse = self._parts(X)
         of_mean = E.mean(axis=0) + terms * eps * abs(X).mean(axis=0)
@@ -60,7 +61,7 @@ class Norm:
     def back_through(
         self, X: Array, E_X: Array, gamma: Array, delta: Array, E: Array, eps: float, terms: float
     ) -> Array:
-        """Return bounds of the error of dL/dX, from the errors of X and of delta."""
+        """Return bounds of the error of dL/dX from the errors E_X of X and E of delta; `eps` is the machine epsilon."""
         E_x, relative = self.errors(X, E_X, eps, terms)
         _, _, inverse = self._parts(X)
         x, size = self.forward(X), abs(delta)
@@ -73,5 +74,5 @@ class Norm:
         return error
 
     def input_kinks(self, gamma: Array, kinks: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """Return a mask of X that is True in channels with a kink, because all numbers of a channel interact."""
+        """Return a mask of X that is True in each channel with a kink: the normalization couples all its numbers."""
         return np.broadcast_to(kinks.any(axis=0) & (gamma != 0), kinks.shape)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 class Network(Protocol):
     """Interface of the inspected network, such as `nnc.NeuralNetwork`.
 
-    If it has an attribute `model`, its layers are those of `model.stack`. Otherwise all layers are dense.
+    If the network has an attribute `model`, its layers are those of `model.stack`. Otherwise all layers are dense.
     """
 
     @property
@@ -46,7 +46,7 @@ class Network(Protocol):
 
 
 class Problem:
-    """Copy of a network's parameters and of rows of data in float64, with forward pass and loss."""
+    """Copy of a network's parameters and of rows of data in float64, with methods for the forward pass and the loss."""
 
     def __init__(self, net: Network, X: ArrayLike, y: ArrayLike) -> None:
         self.activations, self.loss = [activations.ROWS[name] for name in net.activations], losses.ROWS[net.loss_name]
@@ -88,9 +88,10 @@ class Problem:
         self.labels = equivalence_labels(self.connections, rows, [W.shape[1] for W in self.W])
 
     def forward(self) -> tuple[list[list[Array]], list[Array], list[Array], list[Array], list[Array]]:
-        """Return for each layer: inputs and output of its pools, rows, inputs, net inputs and outputs.
+        """Return five lists with one item per layer: arrays of its pools, rows, inputs, net inputs and outputs.
 
-        A convolution has a row for each window of each image. The inputs of BatchNorm are its normalized rows.
+        The arrays of the pools are the inputs of each pool before the layer, and the outputs of the last one. A
+        convolution has a row for each window of each image. The inputs of BatchNorm are its normalized rows.
         """
         images, rows, A_in, Z, A = [], [], [], [], [self.X]
         for k, row in enumerate(self.activations):
@@ -102,34 +103,35 @@ class Problem:
         return images, rows, A_in, Z, A[1:]
 
     def images(self, A: Array) -> Array:
-        """Return outputs of a layer with one row for each row of X."""
+        """Reshape outputs of a layer to one row for each row of X."""
         return A.reshape(len(self.X), -1)
 
     def _inputs(self, k: int, rows: Array) -> Array:
-        """Return the inputs of layer k: its rows, normalized for BatchNorm."""
+        """Return the inputs of layer k: its rows, which are normalized if the layer is a BatchNorm."""
         norm = self.connections[k].norm
         return rows if norm is None else norm.forward(rows)
 
     def _net_inputs(self, k: int, A_in: Array) -> Array:
-        """Return the net inputs of layer k."""
+        """Return the net inputs of layer k: products of inputs and weights, plus the bias."""
         b = self.b[k]
         Z = self.connections[k].multiply(A_in, self.W[k])
         return Z if b is None else Z + b
 
     def terms(self, Z: Array, P: Array) -> Array:
-        """Return the contribution (n, n_out) of each output to the loss."""
+        """Return the contribution of each output to the loss, an array (n, n_out)."""
         return self.loss.compute_terms(self.y, P, Z, self.parameter) / self.divisor
 
     def loss_derivative(self, P: Array) -> Array:
-        """Return the derivative (n, n_out) of the loss by the outputs."""
-        with np.errstate(divide="ignore", invalid="ignore"):  # p may be 0 or 1
+        """Return the derivatives of the loss by the outputs P, an array (n, n_out)."""
+        with np.errstate(divide="ignore", invalid="ignore"):  # a probability of 0 or 1 is a pole of the derivative
             return self.loss.compute_derivative(self.y, P, self.parameter) / self.divisor
 
     def loss_from(self, l: int, Z: Array) -> tuple[float, list[Array], list[NDArray[Any]]]:
-        """Return the loss if layer l had the net inputs Z, the net inputs from there on, and the side of each kink.
+        """Continue the forward pass from the net inputs Z of layer l.
 
-        The side of a kink is the sign of the net input of relu, the label of the maximum of a pool window (see
-        `equivalence_labels`), and the branch of the loss.
+        Return the loss, the net inputs of layer l and of all later layers, and the side of each kink. The side is the
+        sign of a net input of relu, the label of the maximum of a pool window (see `equivalence_labels`), or the branch
+        of the loss.
         """
         net_inputs, sides, A = [], [], Z
         for k, row in enumerate(self.activations[l:], l):
@@ -149,7 +151,10 @@ class Problem:
 
 
 def _flat(rows: Array, shape: Shape) -> Array:
-    """Return images (height, width, channels) as flat rows; the channel axis of one channel may be missing."""
+    """Return images of the shape (height, width, channels) as flat rows.
+
+    If there is one channel, the images may have the shape (height, width).
+    """
     shapes = [shape, *([shape[:2]] if shape[2] == 1 else [])]
     if rows.shape in shapes:
         rows = rows[None]
@@ -157,7 +162,7 @@ def _flat(rows: Array, shape: Shape) -> Array:
 
 
 def _numbers(name: str, value: ArrayLike) -> Array:
-    """Return an argument as float64 array; raise ValueError if it is not finite."""
+    """Return the argument called `name` as a float64 array; raise ValueError if a number is NaN or infinite."""
     array = as_real_array(name, value).astype(np.float64)
     if not np.isfinite(array).all():
         index = np.argwhere(~np.isfinite(array))[0]

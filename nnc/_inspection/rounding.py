@@ -1,19 +1,20 @@
 """Bounds of the rounding errors of gradients: a running error analysis (Wilkinson, 1963; Higham, 2002, section 3.3).
 
-Each number of a step gets a first-order bound of its error. The bounds are propagated like the numbers: forward through
-the layers, backward through the derivatives, and into the sums of the gradients. They hold for any implementation of
-the definitions in this precision, in any order of summation, under these assumptions:
+Each number of a gradient descent step gets a first-order bound of its error. The bounds are propagated like the
+numbers: forward through the layers, backward through the derivatives, and into the sums of the gradients. Let eps be
+the machine epsilon of a dtype. The bounds hold for any implementation that computes the definitions in this dtype, in
+any order of summation, under these assumptions:
 
 - The error of a sum of n terms is at most (min(n, 4 sqrt(n)) + 2) eps / 2 times the sum of their absolute values.
-  n eps / 2 is the worst case; independent errors add up to about sqrt(n) of them.
-- The relative error of a function is at most 3 eps if that of its argument is eps.
-- A derivative that is computed from the output has the error of the output. This matters for saturated units, whose
-  1 - a is small.
-- A max-pool may select any number that is the maximum within the errors. If there are several, their gradients are at a
-  kink.
+  The worst case is n eps / 2, but independent rounding errors add up to only about sqrt(n) eps / 2.
+- The relative error of a function is at most 3 eps if the relative error of its argument is at most eps.
+- A derivative that is computed from the output a has the error of a. This matters for saturated units, where 1 - a is
+  small.
+- A max-pool may select any number that can be the maximum within the error bounds. If there are several such numbers,
+  their gradients are at a kink.
 
-Near the minimum of a trained network relative errors are much larger than eps, because p - y and the sum over the rows
-cancel leading digits.
+Near the minimum of a trained network, relative errors are much larger than eps: the difference p - y of output and
+target, and the sum over the rows, cancel leading digits.
 """
 
 from __future__ import annotations
@@ -36,13 +37,13 @@ if TYPE_CHECKING:
 
     Mask = NDArray[np.bool_]
 
-MAX_FIRST_ORDER_ERROR = 0.01  # a first-order analysis does not hold for net inputs with larger errors
+MAX_FIRST_ORDER_ERROR = 0.01  # for net inputs with larger errors, first-order bounds are not valid
 
 
 class Bounds(NamedTuple):
-    """Errors of the gradients of each layer, masks of parameters at kinks, and the error of the loss.
+    """Error bounds of the gradients of each layer, masks of parameters at kinks, and the error bound of the loss.
 
-    The last row of each array is the bias.
+    The last row of each array belongs to the bias.
     """
 
     errors: list[Array]
@@ -51,9 +52,10 @@ class Bounds(NamedTuple):
 
 
 class _Forward(NamedTuple):
-    """Errors of a layer in the forward pass, and a mask of neurons at kinks.
+    """Error bounds of the arrays of a layer in the forward pass, and a mask of neurons at kinks.
 
-    The errors are those of rows, inputs (normalized rows for BatchNorm), net inputs, outputs and derivatives.
+    `A_in` are the inputs, which are normalized rows for BatchNorm; `Z` the net inputs, `A` the outputs, and
+    `derivative` the derivatives of the activation.
     """
 
     rows: Array
@@ -65,15 +67,15 @@ class _Forward(NamedTuple):
 
 
 def bounds(problem: Problem, steps: Sequence[LayerStep], dtype: Any) -> Bounds:
-    """Return the errors of a step that is computed in this precision.
+    """Return the error bounds of a gradient descent step that is computed in this dtype.
 
-    Errors are infinite where a number is close to overflow.
+    A bound is infinite where a number of the step is close to overflow.
     """
     limits = np.finfo(dtype)
     eps, tiny, largest = float(limits.eps), float(limits.tiny), 1e-4 * float(limits.max)
 
     def within(error: Array, *values: Array) -> Array:
-        """Return the error, increased by a possible underflow, and infinite where a value is close to overflow."""
+        """Return the error bound with an allowance for underflow, and infinity where one of `values` may overflow."""
         error = np.where(error > 0, error + tiny, error)
         for value in values:
             error = np.where(abs(value) < largest, error, np.inf)
@@ -81,7 +83,7 @@ def bounds(problem: Problem, steps: Sequence[LayerStep], dtype: Any) -> Bounds:
 
     with np.errstate(all="ignore"):
         forward: list[_Forward] = []
-        E = abs(problem.X - problem.X.astype(dtype))  # the inputs are rounded to this precision
+        E = abs(problem.X - problem.X.astype(dtype))  # rounding the inputs to dtype is the first error
         candidates: list[list[Mask]] = []
         for l, (row, step) in enumerate(zip(problem.activations, steps, strict=True)):
             candidates.append([])
@@ -116,7 +118,7 @@ def bounds(problem: Problem, steps: Sequence[LayerStep], dtype: Any) -> Bounds:
             E_part = E + _terms(len(inputs)) * eps * delta
             error = connection.weight_sums(abs(inputs), E_part) + connection.weight_sums(E_inputs, delta + E)
             mask = connection.weight_sums(((inputs != 0) | (E_inputs > 0)).astype(int), kinks.astype(int)) > 0
-            if step.b is not None:  # the bias is the weight of an input that is always 1
+            if step.b is not None:  # the bias acts as the weight of a constant input 1
                 error, mask = np.vstack([error, E_part.sum(axis=0)]), np.vstack([mask, kinks.any(axis=0)])
             errors.insert(0, within(error))
             masks.insert(0, mask)
@@ -133,14 +135,14 @@ def bounds(problem: Problem, steps: Sequence[LayerStep], dtype: Any) -> Bounds:
             for pool, mask in zip(step.pools[::-1], candidates[l][::-1], strict=True):
                 E_dA, kinks = _pool_backward_errors(pool, E_dA, kinks, mask, eps)
                 E_dA = within(E_dA)
-            if l > 0:  # from one row for each image to one row for each window
+            if l > 0:  # the previous layer may have a row for each window, not for each image
                 shape = steps[l - 1].A.shape
                 E_dA, kinks = E_dA.reshape(shape), kinks.reshape(shape)
         return Bounds(errors, masks, _loss_error(problem, output, last, eps))
 
 
 def _output_gradient_error(problem: Problem, output: LayerStep, error: Array, eps: float) -> tuple[Array, Mask]:
-    """Return the error of the derivative of the loss by the outputs, and where the loss may have a kink."""
+    """Return the error bound of the derivative of the loss by the outputs, and a mask of outputs at possible kinks."""
     ends = _around(output.A, error)
     E_dA = _largest_change(output.dA, map(problem.loss_derivative, ends)) + 2 * eps * abs(output.dA)
     if problem.loss.compute_branch is None:
@@ -151,18 +153,18 @@ def _output_gradient_error(problem: Problem, output: LayerStep, error: Array, ep
 
 
 def _terms(n: int) -> float:
-    """Return the error of a sum of n terms, in units of eps times the sum of their absolute values."""
+    """Return the error bound of a sum of n terms, in units of eps times the sum of their absolute values."""
     return (float(min(n, 4 * n**0.5)) + 2) / 2
 
 
 def _around(center: Array, reach: Array) -> tuple[Array, Array]:
-    """Return both ends of an interval, which has a positive width even for a reach of 0."""
+    """Return both ends of the interval center - reach to center + reach; its width is positive even if reach is 0."""
     reach = np.maximum(reach, np.finfo(np.float64).tiny)
     return center - reach, center + reach
 
 
 def _largest_change(middle: Array, others: Iterable[Array]) -> Array:
-    """Return the largest absolute difference from `middle`, element by element."""
+    """Return the elementwise maximum of the absolute differences between `middle` and each of `others`."""
     changes: Array = np.max([abs(other - middle) for other in others], axis=0)
     return changes
 
@@ -170,7 +172,7 @@ def _largest_change(middle: Array, others: Iterable[Array]) -> Array:
 def _forward(
     row: Activation, step: LayerStep, connection: Connection, E_in: Array, eps: float, within: Callable[..., Array]
 ) -> _Forward:
-    """Return the errors of a layer from those of its rows."""
+    """Propagate the error bounds E_in of the rows of a layer through its forward pass."""
     W, b, Z, A = abs(step.W), 0.0 if step.b is None else abs(step.b), step.Z, step.A
     E_rows = E_in
     if step.norm is not None and step.X is not None:
@@ -190,7 +192,7 @@ def _forward(
 
 
 def _softmax_error(step: LayerStep, E_A: Array, E_dA: Array, eps: float) -> Array:
-    """Return the error of delta = a * (dL/da - sum of a * dL/da over the neurons)."""
+    """Return the error bound of delta of a softmax layer: delta = a * (dL/da - sum of a * dL/da over the neurons)."""
     A, dA = step.A, abs(step.dA)
     mean = (step.A * step.dA).sum(axis=1, keepdims=True)
     E_mean = (E_A * dA + A * E_dA + _terms(A.shape[1]) * eps * A * dA).sum(axis=1, keepdims=True)
@@ -199,7 +201,7 @@ def _softmax_error(step: LayerStep, E_A: Array, E_dA: Array, eps: float) -> Arra
 
 
 def _pool_errors(step: PoolStep, E: Array, eps: float) -> Array:
-    """Return the errors of the outputs of a pool from those of its inputs."""
+    """Return the error bounds of the outputs of a pool, given the error bounds E of its inputs."""
     windows = step.pool.windows
     errors: Array = windows.gather(E)
     if step.pool.is_max:
@@ -210,9 +212,9 @@ def _pool_errors(step: PoolStep, E: Array, eps: float) -> Array:
 
 
 def _candidates(step: PoolStep, E: Array, labels: NDArray[np.int64]) -> Mask:
-    """Return a mask of numbers that may be the maximum of their window within the errors E.
+    """Return a mask of the numbers that may be the maximum of their window, given the error bounds E.
 
-    It is False in windows whose candidates are all the same function of the parameters.
+    The mask is False in windows whose possible maxima are all the same function of the parameters.
     """
     windows = step.pool.windows
     A, E, labels = windows.gather(step.A_in), windows.gather(E), windows.gather(labels)
@@ -223,7 +225,7 @@ def _candidates(step: PoolStep, E: Array, labels: NDArray[np.int64]) -> Mask:
 
 
 def _pool_backward_errors(step: PoolStep, E: Array, kinks: Mask, candidates: Mask, eps: float) -> tuple[Array, Mask]:
-    """Return errors of dL/da and kinks of the inputs of a pool from those of its outputs."""
+    """Propagate error bounds of dL/da, and the mask of kinks, from the outputs of a pool to its inputs."""
     pool, derivatives = step.pool, step.pool.derivatives(step.A_in)
     E_parts = derivatives * pool.per_window(E + (_terms(derivatives.shape[2]) + 1) * eps * abs(step.dA))
     unclear = candidates & pool.per_window((abs(step.dA) + E > 0) | kinks)
@@ -232,10 +234,10 @@ def _pool_backward_errors(step: PoolStep, E: Array, kinks: Mask, candidates: Mas
 
 
 def _loss_error(problem: Problem, output: LayerStep, last: _Forward, eps: float) -> float:
-    """Return the error of the loss.
+    """Return the error bound of the loss.
 
-    The error of a squared error follows from that of the output. A loss that is computed from the net input is a
-    difference of larger numbers, whose rounding errors are added.
+    For a squared error, the bound follows from the error bound of the output. Other losses may be computed from the net
+    input as a difference of larger numbers, whose rounding errors are added.
     """
     terms = problem.terms(output.Z, output.A)
     reach = last.Z + eps * abs(output.Z)

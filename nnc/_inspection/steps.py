@@ -17,16 +17,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class PoolStep:
-    """Quantities of a step in a pool. Rows are flat images, in the order row, column, channel.
+    """Quantities of a gradient descent step in a pool; the rows of arrays are flat images.
+
+    The numbers of an image are in the order row, column, channel.
 
     Attributes
     ----------
     pool : Pool
-        The pool: name, windows and kind.
+        The pool, with its name, its windows and its kind.
     A_in, A : arrays (n, n_in) and (n, n_out)
-        Inputs and outputs.
+        Inputs and outputs of the pool.
     dA : array (n, n_out)
-        dL/dA.
+        Derivatives dL/dA of the loss by the outputs.
     """
 
     pool: Pool
@@ -37,7 +39,7 @@ class PoolStep:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class LayerStep:
-    """Quantities of a step in one layer; the first axis is the row, the last the neuron.
+    """Quantities of a gradient descent step in one layer; rows along the first axis, neurons along the last one.
 
     A convolution has a row for each window of each image, whose inputs are the numbers of the window; its neurons are
     the filters. BatchNorm has a row for each pixel and a neuron for each channel, whose only input is the normalized
@@ -52,15 +54,17 @@ class LayerStep:
     Z, A : arrays (n, n_out)
         Net inputs and outputs.
     dA : array (n, n_out)
-        dL/dA. In hidden layers, the sum over the neurons of the next layer of delta times weight.
+        Derivatives dL/dA of the loss by the outputs. In a hidden layer, dA is the sum of delta * weight over the
+        neurons of the next layer.
     derivative : array (n, n_out)
-        dA/dZ. delta is dA times this derivative, except for softmax and for losses computed from the net input.
+        Derivatives dA/dZ of the activation. delta is dA * derivative, except for softmax and for losses that are
+        computed from the net input.
     delta : array (n, n_out)
-        dL/dZ.
+        Derivatives dL/dZ of the loss by the net inputs.
     W, dW, new_W : arrays (n_in, n_out)
-        Weights before the step, gradient, weights after the step.
+        Weights before the step, their gradient, and weights after the step.
     b, db, new_b : arrays (n_out,) or None
-        The same for biases.
+        Biases before the step, their gradient, and biases after the step.
     windows : Windows or None
         Windows of a convolution.
     pools : tuple of PoolStep
@@ -94,18 +98,18 @@ class LayerStep:
     X: Array | None = None
 
     def inputs_of(self, i: int, j: int) -> Array:
-        """Return the factors (n,) of the weight from input i to neuron j; the bias is weight n_in, with factor 1."""
+        """Return the n numbers by which the weight from input i to neuron j is multiplied; 1 for the bias, i = n_in."""
         if i >= len(self.W):
             return np.ones(len(self.Z))
         return self.A_in[:, j if self.columnwise else i]
 
     def inputs_at(self, row: int, j: int) -> Array:
-        """Return the inputs of neuron j in a row."""
+        """Return the inputs of neuron j for one row."""
         return self.A_in[row, j : j + 1] if self.columnwise else self.A_in[row]
 
 
 def layer_steps(problem: Problem, lr: float) -> tuple[LayerStep, ...]:
-    """Return the quantities of a step in each layer, computed by the definitions."""
+    """Return the quantities of a gradient descent step in each layer, computed by the definitions."""
     images, rows, A_in, Z, A = problem.forward()
     dA = problem.loss_derivative(A[-1])
     steps: list[LayerStep] = []

@@ -1,4 +1,4 @@
-"""Text of `summary` and `inspect`, from plain lists, so that the reference can use it without NumPy."""
+"""Texts of `summary` and `inspect`, built from plain lists: nnc.reference uses this module without NumPy."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Scaling(Protocol):
-    """Interface of a scaling, scaled = (raw - shift) * factor for each column; see nnc/_data/scaling.py."""
+    """Interface of a scaling, which computes (raw - shift) * factor for each column; see nnc/_data/scaling.py."""
 
     @property
     def type(self) -> str: ...
@@ -30,10 +30,10 @@ class Scaling(Protocol):
 
 
 def summary_table(stack: Stack) -> tuple[list[tuple[str, ...]], str]:
-    """Return the rows of the table of `summary`, headings first, and the line of totals.
+    """Return the rows of the table of `summary`, the headings first, and the line with the totals.
 
-    Each layer has its name, input and output shape, activation and number of parameters. Networks for images also have
-    the multiply-adds for one row; in a dense layer these are the number of weights.
+    The table lists the name, input shape, output shape, activation and number of parameters of each layer. For networks
+    with image inputs it also lists the multiply-adds for one row, which are the number of weights in a dense layer.
     """
     counted = {"parameters": [layer.kind.n_params(layer.input_shape) for layer in stack.layers]}
     heads = ("layer", "inputs", "neurons", "activation")
@@ -64,9 +64,9 @@ def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
 def inspect_text(
     layers: Sequence[tuple[Rows, Row | None]], inputs_scaled: Sequence[str] = (), targets_scaled: Sequence[str] = ()
 ) -> str:
-    """Return the text of `inspect` for dense layers, given as (W, b) in plain lists; b is None without bias.
+    """Return the text of `inspect` for dense layers, given as pairs (W, b) of plain lists; b is None without biases.
 
-    The lines about scaling of inputs follow the inputs, those about targets follow the output layer.
+    `inputs_scaled` are lines about the scaling of the inputs, `targets_scaled` lines about the scaling of the targets.
     """
     texts = [f"{layer_name(i, len(layers))}\n{layer_text(W, b)}" for i, (W, b) in enumerate(layers)]
     return _framed(str(len(layers[0][0])), texts, inputs_scaled, targets_scaled)
@@ -75,17 +75,17 @@ def inspect_text(
 def network_text(
     stack: Stack, arrays: Sequence[tuple[Any, ...]], inputs_scaled: Sequence[str], targets_scaled: Sequence[str]
 ) -> str:
-    """Return the text of `inspect` for layers of any kind; `arrays` are those of the layers with parameters."""
+    """Return the text of `inspect` for layers of any kind; `arrays` has a tuple for each layer with parameters."""
     texts = [
         placed_text(layer, *([], None) if layer.parametric_index is None else arrays[layer.parametric_index])
         for layer in stack.layers
-        if layer.has_parameters or layer.kind.engine_description(layer.input_shape)  # predictions ignore Dropout
+        if layer.has_parameters or layer.kind.engine_description(layer.input_shape)  # Dropout is omitted
     ]
     return _framed(format_shape(stack.input_shape), texts, inputs_scaled, targets_scaled)
 
 
 def _framed(inputs: str, layers: Sequence[str], inputs_scaled: Sequence[str], targets_scaled: Sequence[str]) -> str:
-    """Return the text of all layers between horizontal lines."""
+    """Join the texts of the inputs, the layers and the targets, with a horizontal line between them."""
     lines = ["------", f"* Inputs: {inputs}", *inputs_scaled, "------"]
     for index, layer in enumerate(layers):
         lines += [("* " if index == len(layers) - 1 else "") + layer, "------"]
@@ -95,7 +95,7 @@ def _framed(inputs: str, layers: Sequence[str], inputs_scaled: Sequence[str], ta
 
 
 def scaling_text(column: str, scaling: Scaling, digits: str = "") -> Iterator[str]:
-    """Yield the formula of the scaling of each column, or one formula if all columns share it."""
+    """Yield the scaling formula of each column as text, or one formula if all columns share a scaling."""
     is_shared = not getattr(scaling.shift, "ndim", 1)
     pairs = [(scaling.shift, scaling.factor)] if is_shared else zip(scaling.shift, scaling.factor, strict=True)
     for index, (shift, factor) in enumerate(pairs):
@@ -123,7 +123,7 @@ def placed_text(layer: PlacedLayer[Layer], W: Rows, b: Row | None, *statistics: 
 
 
 def _filters_text(kind: Conv2D, channels: int, W: Rows, b: Row | None) -> str:
-    """Return the filters of a convolution as text: the rows of the window for each channel."""
+    """Return the filters of a convolution as text, with the weights of each channel as rows of the window."""
     height, width = kind.size
     lines = [f"Filters: {kind.filters}"]
     longest = max(len(str(weight)) for row in W for weight in row)

@@ -17,11 +17,11 @@ docs/file-format.md describes all members and the layers of images. Some members
 `shuffle_position`, `dropout_position`
     Number of random numbers that training has drawn from these two streams (default 0).
 `scale_X`, `scale_y`
-    Scaling of each column of the inputs or targets: scaled = (raw - shift) * factor. "standardize" and "minmax" tell
-    how shift and factor were computed. {"type": "pixels", "shift": 0.0, "factor": 0.00392156862745098} has one number
-    for all columns; the factor is 1 / 255.
+    Scaling of each column of the inputs or targets: scaled = (raw - shift) * factor. The types "standardize" and
+    "minmax" name the method that computed shift and factor. {"type": "pixels", "shift": 0.0, "factor":
+    0.00392156862745098} has one shift and one factor, 1 / 255, for all columns.
 `dropout`, `learning`, `feature_names`, `settings`
-    Members that were added later. Readers that do not know them ignore them, and the checksum does not include them.
+    Members that later versions of nnc added. Older versions ignore them, and the checksum does not include them.
 `learning`
     Options of each parametric layer, or null for the defaults: {"trainable": false, "lr_factor": 0.1, "bias_lr_factor":
     0.1}. Options with default values (true, 1.0, 1.0) are omitted. In a checkpoint, "missed_steps" is the number of
@@ -33,24 +33,24 @@ docs/file-format.md describes all members and the layers of images. Some members
 `training`
     Training state of a checkpoint: {"optimizer": {"name": "adam", its options}, "steps": 0, "powers": [3 numbers],
     "epoch": 0, "schedule": null or {"name": ..., options}, "moments": [a vector of all parameters, ...], "history":
-    {"loss": [...], "lr": [...], "seconds": [...], other columns by name}}. In other columns, null stands for numbers
-    that are not finite. A schedule named "function" was a function of the user, or a schedule of a user's class, which
-    is not saved. "by_rule": true means that nnc chose the optimizer, the learning rate and the batch size; otherwise
-    the member is missing.
+    {"loss": [...], "lr": [...], "seconds": [...], other columns by name}}. In the other columns, null stands for
+    numbers that are not finite. A schedule named "function" was a user's function, or an object of a user's class,
+    which is not saved. "by_rule": true means that nnc chose the optimizer, the learning rate and the batch size;
+    otherwise this member is missing.
 
 `dtype`, `loss` and `layers` are required. All other members may be missing or null, which means their default. Unknown
-members of this object are ignored. Everything else is validated on reading and on writing: a document that was read can
-be used without further checks, and every file that is written can be read.
+members of the document are ignored. Everything else is validated on reading and on writing: a document that was read
+needs no further checks, and every file that is written can be read.
 
 In version 1 of the format all layers are dense, and either all or none have a bias. Version 2 has no such restriction.
-If there are other layers than Dense and Dropout, `layers` contains all layers, and shapes follow from the input shape.
-The first layer is then {"type": "input", "shape": [28, 28, 1]}, the last one is dense. A file has the lowest version
-that can express its content.
+If a network has layers other than Dense and Dropout, `layers` contains all its layers, and the shapes follow from the
+input shape. The first layer is then {"type": "input", "shape": [28, 28, 1]}, and the last layer is dense. A file has
+the lowest version that can express its content.
 
 An ensemble is {"format": "nnc-ensemble", "version": 1, "networks": [documents], "sha256": ...}. A model of a table is
 {"format": "nnc-table", "version": 1, "table": {...}, "networks": [documents], "sha256": ...}, where nnc/tabular/file.py
-describes `table`. These checksums are the SHA-256 of the joined checksums of the table, if there is one, and of the
-networks.
+describes `table`. These checksums are the SHA-256 of the concatenated checksums of the networks, preceded by the
+checksum of the table if there is one.
 """
 
 from __future__ import annotations
@@ -74,22 +74,22 @@ if TYPE_CHECKING:
     from nnc.layers.base import Layer
 
 FORMAT = "nnc-network"
-# First members of documents that contain several networks.
+# First members of the documents of models that consist of several networks.
 CONTAINER_HEADERS: dict[str, dict[str, Any]] = {
     "ensemble": {"format": "nnc-ensemble", "version": 1},
     "table model": {"format": "nnc-table", "version": 1},
 }
-# Names of the kinds of content in messages, with an article.
+# Kinds of models with an indefinite article, for messages.
 WITH_ARTICLE = {"network": "a network", "ensemble": "an ensemble", "table model": "a table model", "model": "a model"}
-# Content of each format in messages.
+# Description of the content of each file format, for messages.
 FORMAT_CONTENTS = {
     FORMAT: "a single network",
     "nnc-ensemble": "an ensemble of networks",
     "nnc-table": "a model of a table",
 }
-LATEST_VERSION = 2  # format version of networks; a file has version 1 if that can express its content
-CHECK_FILE = "check that it is the right file"  # remedy in messages about a file with other content
-EDIT_REMEDY = "correct it there, or save the network again"  # remedy in messages about a member of a document
+LATEST_VERSION = 2  # format version of networks; files have version 1 if this version can express their content
+CHECK_FILE = "check that it is the right file"  # remedy for a file that does not have the expected content
+EDIT_REMEDY = "correct it there, or save the network again"  # remedy for an invalid member of a document
 
 
 class ModelFileError(OSError, ValueError):
@@ -97,42 +97,43 @@ class ModelFileError(OSError, ValueError):
 
 
 # -------------------------------------------------------------------------------------------- validation
-# These functions raise ValueError with the location and the reason; nnc/_serialization/text.py adds action and remedy.
+# The functions below raise ValueError with the location of the error and the reason. The functions in
+# nnc/_serialization/text.py add the failed action and a remedy to the message.
 
 
 def detect_content(document: Any) -> str:
-    """Return "network", "ensemble" or "table model" for a document; raise ValueError for all other content."""
+    """Return the kind of a document, "network", "ensemble" or "table model"; raise ValueError for other content."""
     _check_object(document, "model")
     formats = {"network": FORMAT, **{content: header["format"] for content, header in CONTAINER_HEADERS.items()}}
     for content, name in formats.items():
         if document.get("format") == name:
             return content
     actual, expected = _shown_member(document, "format"), ", ".join(f'"{name}"' for name in FORMAT_CONTENTS)
-    raise ValueError(f"it is not a model of nnc: format is {actual}, expected one of {expected}; {CHECK_FILE}")
+    raise ValueError(f"the content is not a model of nnc: format is {actual}, expected one of {expected}; {CHECK_FILE}")
 
 
 def check_network_header(document: Any) -> None:
-    """Raise ValueError unless the header of a document is that of a network with a supported version."""
+    """Raise ValueError unless the members "format" and "version" are those of a network in a supported version."""
     _check_object(document, "network")
     _refuse_other_format(document, FORMAT)
     if document.get("format") != FORMAT:
         actual = _shown_member(document, "format")
-        raise ValueError(f'it is not a network of nnc: format is {actual}, expected "{FORMAT}"; {CHECK_FILE}')
+        raise ValueError(f'the content is not a network of nnc: format is {actual}, expected "{FORMAT}"; {CHECK_FILE}')
     version = document.get("version")
     if type(version) is not int or version < 1:
         actual = _shown_member(document, "version")
         raise ValueError(f"version is {actual}, expected a whole number from 1 to {LATEST_VERSION}; {EDIT_REMEDY}")
     if version > LATEST_VERSION:
         raise ValueError(
-            f"it was written by a later version of nnc (its format version is {version}, the latest supported one is "
-            f"{LATEST_VERSION}); upgrade with `pip install --upgrade nnc-cython`"
+            f"the content was written by a later version of nnc: its format version is {version}, and the latest "
+            f"supported version is {LATEST_VERSION}; upgrade with `pip install --upgrade nnc-cython`"
         )
 
 
 def read_networks(document: Any, content: str) -> list[Any]:
-    """Return the documents of the networks in an ensemble or a model of a table, which are not yet validated.
+    """Return the documents, not yet validated, of the networks in an ensemble or a model of a table.
 
-    Raise ValueError if the header is not that of such a document, or its version is not supported.
+    Raise ValueError if the document has another format than `content`, or its version is not supported.
     """
     _check_object(document, content)
     header = CONTAINER_HEADERS[content]
@@ -140,7 +141,7 @@ def read_networks(document: Any, content: str) -> list[Any]:
     for name, expected in header.items():
         if type(document.get(name)) is not type(expected) or document[name] != expected:
             actual = _shown_member(document, name)
-            raise ValueError(f"it is not a supported {content}: {name} is {actual}, expected {expected!r}")
+            raise ValueError(f"the content is not a supported {content}: {name} is {actual}, expected {expected!r}")
     networks: list[Any] = fields.member(document, "networks", list)
     if not networks:
         raise ValueError(f"networks is empty, expected at least one network; {EDIT_REMEDY}")
@@ -150,19 +151,19 @@ def read_networks(document: Any, content: str) -> list[Any]:
 def _check_object(document: Any, content: str) -> None:
     """Raise ValueError unless a document is a JSON object."""
     if type(document) is not dict:
-        raise ValueError(f"it contains {fields.describe(document)}, expected {WITH_ARTICLE[content]}; {CHECK_FILE}")
+        raise ValueError(f"the content is {fields.describe(document)}, expected {WITH_ARTICLE[content]}; {CHECK_FILE}")
 
 
 def _shown_member(document: dict[str, Any], name: str) -> str:
-    """Return the value of a member for a message, or "missing"."""
+    """Return the value of a member as text for a message, or the word "missing" if there is no such member."""
     return fields.describe(document[name]) if name in document else "missing"
 
 
 def _refuse_other_format(document: dict[str, Any], expected: Any) -> None:
-    """Raise ValueError if a document has another format of nnc than expected."""
+    """Raise ValueError if the format of a document is a format of nnc, but not the expected one."""
     name = document.get("format")
     if type(name) is str and name != expected and name in FORMAT_CONTENTS:
-        raise ValueError(f"it is {FORMAT_CONTENTS[name]}; load it with nnc.load")
+        raise ValueError(f"the content is {FORMAT_CONTENTS[name]}; load it with nnc.load")
 
 
 def validated_document(document: dict[str, Any]) -> dict[str, Any]:
@@ -214,13 +215,13 @@ def _lowest_version(layers: list[dict[str, Any]]) -> int:
 
 
 def _checked_layers(members: list[Any], loss: str, largest: float) -> list[dict[str, Any]]:
-    """Return validated copies of the layers."""
+    """Return validated copies of the descriptions of all layers."""
     if not members:
         raise ValueError("layers is empty, expected at least one layer")
     has_input_layer = type(members[0]) is dict and members[0].get("type") == Input.type
     layer_classes = layer_classes_by_type() if has_input_layer else {Dense.type: Dense}
     layers: list[dict[str, Any]] = []
-    shape: tuple[int, ...] = ()  # output shape of the previous layer, () before the first one
+    shape: tuple[int, ...] = ()  # output shape of the previous layer; () for the first layer
     for i, layer in enumerate(members):
         where = f"layers[{i}]"
         name = fields.choice(fields.json_object(layer, where), "type", tuple(layer_classes), where + ".")
@@ -240,9 +241,9 @@ def _checked_layers(members: list[Any], loss: str, largest: float) -> list[dict[
 
 
 def _check_shapes(layer: dict[str, Any], where: str, input_shape: tuple[int, ...], largest: float) -> tuple[int, ...]:
-    """Return the output shape of a layer, after validating its arrays.
+    """Validate the arrays of a layer, and return its output shape.
 
-    Expected sizes are computed from the input shape; sizes in the document are only compared with them.
+    The expected sizes of the arrays follow from the input shape; no memory is allocated for sizes in the document.
     """
     layer_object = layer_classes_by_type()[layer["type"]].from_dict(layer)
     if isinstance(layer_object, Dense) and len(input_shape) < 2:
@@ -272,7 +273,10 @@ def _check_shapes(layer: dict[str, Any], where: str, input_shape: tuple[int, ...
 
 
 def _checked_dropout(dropout: Any, n_hidden: int | None) -> list[float | None] | None:
-    """Return the validated Dropout rates of `n_hidden` hidden layers; None if layers have their own Dropout layers."""
+    """Return a validated copy of the Dropout rates of `n_hidden` hidden layers.
+
+    `n_hidden` is None for networks that have Dropout layers instead; their document has no such rates.
+    """
     if dropout is None:
         return None
     actual = fields.describe(dropout)
@@ -290,7 +294,7 @@ def _checked_dropout(dropout: Any, n_hidden: int | None) -> list[float | None] |
 def _checked_learning(
     learning: Any, types: list[str], training: dict[str, Any] | None
 ) -> list[dict[str, Any] | None] | None:
-    """Return the validated learning options of the parametric layers with these types."""
+    """Return a validated copy of the learning options, one item for each parametric layer; `types` are their types."""
     if learning is None:
         return None
     n = len(types)
@@ -304,7 +308,7 @@ def _checked_learning(
 
 
 def _checked_options(options: Any, where: str, layer_class: type[Layer], steps: int) -> dict[str, Any]:
-    """Return the validated learning options of a layer, for a training of `steps` steps."""
+    """Return a validated copy of the learning options of a layer in a network that was trained for `steps` steps."""
     choices = [key for key in LEARNING_DEFAULTS if key in layer_class._fields]
     for key in fields.json_object(options, where):
         if key not in (*choices, FROZEN_STEPS_KEY):
@@ -326,12 +330,12 @@ def _checked_options(options: Any, where: str, layer_class: type[Layer], steps: 
 
 
 def _checked_loss_parameter(value: Any, loss: str) -> float | None:
-    """Return the validated parameter of a loss, or its default; None if the loss has no parameter."""
+    """Return the validated parameter of a loss, or its default value; None if the loss has no parameter."""
     loss_class = losses.ROWS[loss].parameter
     if loss_class is None:
         if value is not None:
             choices = ", ".join(losses.DEFAULT_PARAMETERS)
-            expected = f'null for loss "{loss}"; only {choices} have one'
+            expected = f'null for loss "{loss}"; only {choices} have a parameter'
             raise ValueError(f"loss_parameter is {fields.describe(value)}, expected {expected}")
         return None
     if value is None:
@@ -345,7 +349,7 @@ def _checked_loss_parameter(value: Any, loss: str) -> float | None:
 
 
 def _checked_loss_function(document: dict[str, Any], loss: str) -> str | None:
-    """Return the name of the custom loss function; None for other losses and for heads."""
+    """Return the name of the custom loss function; None for other losses and for networks with heads."""
     name, is_required = document.get("loss_function"), loss == losses.CUSTOM and document.get("heads") is None
     if type(name) is str if is_required else name is None:
         return name
@@ -357,7 +361,7 @@ def _checked_loss_function(document: dict[str, Any], loss: str) -> str | None:
 
 
 def _checked_heads(members: Any, loss: str, last: dict[str, Any]) -> dict[str, Any] | None:
-    """Return the validated heads of a network with this loss and last layer."""
+    """Return a validated copy of the heads of a network; `last` is the description of its last layer."""
     if members is None:
         return None
     if loss != losses.CUSTOM:
@@ -365,7 +369,7 @@ def _checked_heads(members: Any, loss: str, last: dict[str, Any]) -> dict[str, A
     if last["activation"] != "identity":
         expected = f'null for the output activation "{last["activation"]}"'
         raise ValueError(f"heads is {fields.describe(members)}, expected {expected}")
-    has_ordered = "ordered" in fields.json_object(members, "heads")  # only files of ordered heads have this member
+    has_ordered = "ordered" in fields.json_object(members, "heads")  # networks without ordered heads lack this member
     fields.check_keys(members, ("heads", "missing", *(("ordered",) * has_ordered)), "heads")
     heads: list[dict[str, Any]] = []
     for i, head in enumerate(fields.member(members, "heads", list, where="heads.")):
@@ -391,12 +395,12 @@ def _checked_heads(members: Any, loss: str, last: dict[str, Any]) -> dict[str, A
     if has_ordered:
         checked_members["ordered"] = fields.member(members, "ordered", bool, where="heads.")
         if len({head["n"] for head in heads}) > 1:
-            raise ValueError("heads.ordered is present, expected the same n for all heads")
+            raise ValueError("all heads must have the same n because heads.ordered is present")
     return checked_members
 
 
 def _checked_classes(classes: Any, n_out: int) -> list[Any] | None:
-    """Return the validated labels of a network with `n_out` outputs."""
+    """Return a validated copy of the class labels of a network with `n_out` outputs."""
     if classes is None:
         return None
     if type(classes) is not list:
@@ -408,7 +412,7 @@ def _checked_classes(classes: Any, n_out: int) -> list[Any] | None:
 
 
 def _checked_scale(scale: Any, n: int, where: str, dimension: str) -> dict[str, Any] | None:
-    """Return a validated scaling of `n` columns; `dimension` is the name of this number in messages."""
+    """Return a validated copy of the scaling of `n` columns; `dimension` is the name of n in messages."""
     if scale is None:
         return None
     fields.check_keys(scale, ("type", "shift", "factor"), where)
@@ -430,7 +434,7 @@ def _checked_scale(scale: Any, n: int, where: str, dimension: str) -> dict[str, 
 
 
 def _checked_names(names: Any, n_in: int) -> list[str] | None:
-    """Return the validated names of the inputs."""
+    """Return a validated copy of the names of the `n_in` inputs."""
     if names is None:
         return None
     if type(names) is not list or len(names) != n_in or not set(map(type, names)) <= {str}:
@@ -442,7 +446,7 @@ def _checked_names(names: Any, n_in: int) -> list[str] | None:
 
 
 def _checked_self_test(test: Any, n_in: int, n_out: int) -> dict[str, Any] | None:
-    """Return the validated inputs and outputs of a self-test."""
+    """Return a validated copy of a self-test: a row of inputs X and its outputs P."""
     if test is None:
         return None
     fields.check_keys(test, ("X", "P"), "self_test")

@@ -1,4 +1,4 @@
-"""Loading of a model file by the classes that it may belong to."""
+"""Loading of model files: detection of the kind of model, and construction of the object."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ def load_model(path: Any, loss: Any, builders: Mapping[str, Callable[[Any, str, 
     Parameters
     ----------
     path : str, os.PathLike or text file
-        A path ending in ".safetensors" is read in that format if builders has "network".
+        File to read. A path ending in ".safetensors" is read in that format if `builders` has the key "network".
     loss : callable or None
-        Custom loss function, which files do not contain.
+        Custom loss function of the network. Files contain only its name.
     builders : dict
-        Functions of the checked content, the name of the file in messages, and `loss`. The keys are the accepted kinds
-        of models: all of "network", "ensemble" and "table model", or one of them.
+        Function for each accepted kind of model, which builds it from the validated content, the name of the file in
+        messages, and `loss`. The keys are all of "network", "ensemble" and "table model", or one of them.
 
     Raises
     ------

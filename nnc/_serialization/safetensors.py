@@ -1,12 +1,12 @@
 """Networks as safetensors files: arrays as bytes, and all other members of the document as JSON text.
 
-A file in this format (https://github.com/huggingface/safetensors#format) begins with the length of its header, as 8
-bytes in little-endian order. The header is JSON with the dtype, shape and byte range of each tensor, and strings by
-name under "__metadata__". The bytes of all tensors follow without gaps.
+A safetensors file (https://github.com/huggingface/safetensors#format) begins with the length of its header, as 8
+bytes in little-endian order. The header is JSON with the dtype, shape and byte range of each tensor; its member
+"__metadata__" maps names to strings. The bytes of all tensors follow without gaps.
 
 Each array of the document is a tensor. Its name is the path of the array in the document: "layers.0.W", "layers.0.b",
-"training.moments.1". `__metadata__` has the document without arrays as "nnc", and a checksum as "sha256": the SHA-256
-of this text and of the bytes of all tensors in the order of their names.
+"training.moments.1". In "__metadata__", "nnc" is the document without arrays as JSON text, and "sha256" is a checksum:
+the SHA-256 of this text and of the bytes of all tensors in the order of their names.
 """
 
 from __future__ import annotations
@@ -26,24 +26,24 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 SUFFIX = ".safetensors"
-TYPES = {"F64": "<f8", "F32": "<f4"}  # dtypes of NumPy by their names in the format
-MAX_HEADER_BYTES = 100_000_000  # largest header that the format allows
+TYPES = {"F64": "<f8", "F32": "<f4"}  # NumPy dtypes by the names that safetensors uses
+MAX_HEADER_BYTES = 100_000_000  # largest header that the safetensors format allows
 
 
 def is_path(target: Any) -> bool:
-    """Return whether a target is a path with the suffix of this format."""
+    """Return whether a target is a path with the suffix ".safetensors"."""
     import os
 
     return isinstance(target, disk.PATH_TYPES) and os.fsdecode(target).lower().endswith(SUFFIX)
 
 
 def dumps(document: dict[str, Any]) -> bytes:
-    """Return the content of a file for a document whose numbers are arrays.
+    """Return the bytes of a safetensors file for a document whose matrices and vectors are NumPy arrays.
 
     Raises
     ------
     ModelFileError
-        The document is not valid, or the file would be too large to be read.
+        The document is not valid, or the file would exceed the size limit for reading.
     """
     import json
 
@@ -62,18 +62,18 @@ def dumps(document: dict[str, Any]) -> bytes:
         header[name] = {"dtype": type_name, "shape": [*array.shape], "data_offsets": [offset, offset + array.nbytes]}
         offset += array.nbytes
     header_bytes = json.dumps(header, separators=(",", ":")).encode()
-    header_bytes += b" " * (-len(header_bytes) % 8)  # padding aligns the tensors to 8 bytes
+    header_bytes += b" " * (-len(header_bytes) % 8)  # padding of the header aligns the tensors to 8 bytes
     size = 8 + len(header_bytes) + offset
     if len(header_bytes) > MAX_HEADER_BYTES or size > disk.MAX_FILE_BYTES:
         raise ModelFileError(
-            f"cannot save the network: its file would have {size} bytes, expected at most {disk.MAX_FILE_BYTES}"
+            f"cannot save the network: the file would have {size} bytes, expected at most {disk.MAX_FILE_BYTES}"
         )
     arrays = (array.data for array in tensors.values())
     return b"".join([len(header_bytes).to_bytes(8, "little"), header_bytes, *arrays])
 
 
 def _extract_arrays(part: Any, prefix: str = "") -> Iterator[tuple[str, NDArray[Any]]]:
-    """Yield the path and value of each array in a part of a document, and replace it by null."""
+    """Yield the path and value of each array in a part of a document, and replace the array by None."""
     for key, value in [*(part.items() if type(part) is dict else enumerate(part))]:
         if hasattr(value, "dtype"):
             part[key] = None
@@ -83,7 +83,7 @@ def _extract_arrays(part: Any, prefix: str = "") -> Iterator[tuple[str, NDArray[
 
 
 def _insert_array(document: Any, name: str, array: NDArray[Any]) -> None:
-    """Store an array at its path in a document; raise ValueError if the path does not exist or is not null."""
+    """Store an array at the path `name` of a document; raise ValueError if this member is missing or not null."""
     part = document
     for key in name.split("."):
         index: Any = int(key) if type(part) is list and key.isascii() and key.isdecimal() and len(key) < 10 else key
@@ -91,12 +91,12 @@ def _insert_array(document: Any, name: str, array: NDArray[Any]) -> None:
             raise ValueError(f"the tensor {describe(name)} does not belong to a member of the network")
         parent, part = part, part[index]
     if part is not None:
-        raise ValueError(f"{describe(name)} is {describe(part)}, expected null because there is a tensor of this name")
+        raise ValueError(f"{describe(name)} is {describe(part)}, expected null because a tensor has the same name")
     parent[index] = array
 
 
 def _checksum(text: str, tensors: dict[str, NDArray[Any]]) -> str:
-    """Return the checksum of a file with this JSON text and these tensors."""
+    """Return the SHA-256 of the JSON text and of the bytes of the tensors in the order of their names."""
     from hashlib import sha256
 
     digest = sha256(text.encode())
@@ -106,12 +106,12 @@ def _checksum(text: str, tensors: dict[str, NDArray[Any]]) -> str:
 
 
 def loads(content: bytes, where: str) -> dict[str, Any]:
-    """Return the validated document in the content of a file; its numbers are read-only arrays.
+    """Return the validated document in the content of a safetensors file; its arrays are read-only.
 
     Raises
     ------
     ModelFileError
-        The file has other content. No other exception is raised for invalid files.
+        The file is not a valid safetensors file of a network. No other exception is raised for invalid files.
     OSError
         There is not enough memory.
     """
@@ -132,18 +132,18 @@ def loads(content: bytes, where: str) -> dict[str, Any]:
 
 
 def _tensors(content: bytes) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
-    """Return the metadata and the tensors of a file; raise ValueError if it is not a safetensors file."""
+    """Return the metadata and the tensors in the content of a file; raise ValueError if it is not in this format."""
     import numpy as np
 
     length = int.from_bytes(content[:8], "little")
     if len(content) < 8 or not 2 <= length <= min(MAX_HEADER_BYTES, len(content) - 8):
         raise ValueError(
-            "it is not a safetensors file, or incomplete: its first 8 bytes are not the length of a header"
+            "the file is not a safetensors file, or is incomplete: its first 8 bytes are not the length of a header"
         )
     try:
         header = json_object(parse(content[8 : 8 + length].decode()), "the header")
     except UnicodeDecodeError as error:
-        raise ValueError(f"its header is not UTF-8 text (invalid byte at position {error.start})") from None
+        raise ValueError(f"the header is not UTF-8 text (invalid byte at position {error.start})") from None
     metadata = member(header, "__metadata__", dict)
     data, spans = memoryview(content)[8 + length :], []
     tensors: dict[str, NDArray[Any]] = {}
@@ -154,36 +154,36 @@ def _tensors(content: bytes) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
             dtype = np.dtype(TYPES[type_name])
             if not begin <= end <= len(data) or end - begin != prod(shape) * dtype.itemsize:
                 offsets = f"{where}data_offsets are {begin} and {end}"
-                raise ValueError(f"{offsets}, which does not match its shape, or the file is incomplete")
+                raise ValueError(f"{offsets}, which does not match the shape {shape}, or the file is incomplete")
             spans.append((begin, end))
             tensors[name] = np.frombuffer(data[begin:end], dtype).reshape(shape)
     ends = [0, *(end for _, end in sorted(spans))]
     if [begin for begin, _ in sorted(spans)] != ends[:-1] or ends[-1] != len(data):
-        raise ValueError("it has bytes that belong to no tensor, or it is incomplete")
+        raise ValueError("the file has bytes that belong to no tensor, or is incomplete")
     return metadata, tensors
 
 
 def _tensor_description(tensor: dict[str, Any], where: str) -> tuple[str, list[int], int, int]:
-    """Return the dtype, the shape, and the first and last offset of a tensor in the header."""
+    """Return the dtype, the shape, and the start and end offset of a tensor, as described in the header."""
     type_name = fields.choice(tensor, "dtype", tuple(TYPES), where)
     shape, offsets = (member(tensor, key, list, where=where) for key in ("shape", "data_offsets"))
     if len(shape) > 2 or not all(type(n) is int and 0 <= n < 2**31 for n in shape):
         raise ValueError(f"{where}shape is {describe(shape)}, expected at most two whole numbers below 2**31")
     if len(offsets) != 2 or not all(type(n) is int and n >= 0 for n in offsets):
-        raise ValueError(f"{where}data_offsets is {describe(offsets)}, expected two offsets")
+        raise ValueError(f"{where}data_offsets is {describe(offsets)}, expected two whole numbers of at least 0")
     return type_name, shape, offsets[0], offsets[1]
 
 
-# --------------------------------------------------------------------------------------------- files
+# --------------------------------------------------------------------------------------------- reading and writing
 
 
 def write(path: Any, document: dict[str, Any]) -> None:
-    """Save a network whose numbers are arrays, atomically like `text.write`."""
+    """Save the document of a network as a safetensors file, atomically as `text.write` does."""
     disk.replace_file(path, dumps(document), "network")
 
 
 def read(path: Any) -> dict[str, Any]:
-    """Return the validated document of a file, like `loads` and `text.read`."""
+    """Return the validated document of the network in a safetensors file; errors are those of `text.read`."""
     where = disk.describe_source(path)
     content = b""
     with model_file_errors(where), suppress(disk.UnexpectedStartError):

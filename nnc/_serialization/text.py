@@ -31,11 +31,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from typing import Any
 
-# Limits for the estimated memory of a JSON text as Python objects. A text that exceeds them is refused before it is
-# parsed. Texts written by `dumps` need up to 10 bytes per character.
-ALWAYS_ALLOWED_BYTES = 2**28  # a text that needs less memory is always accepted
-BYTES_PER_CHARACTER = 16  # a longer text may need this much memory for each of its characters
-MAX_PARSED_BYTES = 2**32  # a text that needs more memory is never accepted
+# Limits for the estimated number of bytes that the Python objects of a parsed JSON text need. A text is refused before
+# parsing if it needs more than MAX_PARSED_BYTES, or more than both ALWAYS_ALLOWED_BYTES and BYTES_PER_CHARACTER times
+# its number of characters. Texts written by `dumps` need up to 10 bytes per character.
+ALWAYS_ALLOWED_BYTES = 2**28
+BYTES_PER_CHARACTER = 16
+MAX_PARSED_BYTES = 2**32
 
 CHECKSUM_MISMATCH = (
     "its content does not match its checksum (sha256), so the file was damaged or edited; use another copy"
@@ -45,7 +46,7 @@ NETWORKS_MISMATCH = (
 )
 # Members that the first versions of nnc ignore. The checksum excludes them, so that those versions accept such files.
 NOT_IN_CHECKSUM = ("dropout", "feature_names", "learning", "settings")
-TOLERANCES = {"float64": 1e-9, "float32": 1e-4}  # tolerances of self-tests, also in exported code
+TOLERANCES = {"float64": 1e-9, "float32": 1e-4}  # tolerances of self-tests, in model files and in exported code
 
 
 def dumps(document: dict[str, Any] | list[dict[str, Any]], table: dict[str, Any] | None = None) -> str:
@@ -56,10 +57,10 @@ def dumps(document: dict[str, Any] | list[dict[str, Any]], table: dict[str, Any]
     Parameters
     ----------
     document : dict or list of dict
-        Document of a network, or those of several networks, as described in document.py. Unknown members are omitted.
-        "format", "version" and "sha256" are set here.
+        Document of a network, or a list with the documents of several networks, as described in document.py. Unknown
+        members are omitted. "format", "version" and "sha256" are set by this function.
     table : dict, optional
-        Members of a model of a table, as plain values. With them the networks form such a model, otherwise an ensemble.
+        Members of a model of a table, as plain values. A list of networks without `table` is an ensemble.
 
     Raises
     ------
@@ -83,23 +84,23 @@ def dumps(document: dict[str, Any] | list[dict[str, Any]], table: dict[str, Any]
 
 
 def _with_checksum(document: dict[str, Any]) -> dict[str, Any]:
-    """Return the members of a validated document for a file, with its checksum."""
+    """Add the checksum to a validated document, and return its members without null values."""
     document["sha256"] = checksum(document)
     return drop_nulls(document)
 
 
 def drop_nulls(document: dict[str, Any]) -> dict[str, Any]:
-    """Return the members of a validated document that are not None, and the seed."""
+    """Return a validated document without the members that are None; the member "seed" always remains."""
     return {key: value for key, value in document.items() if value is not None or key == "seed"}
 
 
 def content_of(document: Any, table: Any = None) -> str:
-    """Return "network", "ensemble" or "table model" for documents to be saved."""
+    """Return the kind of model that will be saved: "network", "ensemble" or "table model"."""
     return "network" if not isinstance(document, list) else "ensemble" if table is None else "table model"
 
 
 def _joint_checksum(networks: list[dict[str, Any]], table: dict[str, Any] | None = None) -> str:
-    """Return the SHA-256 of the joined checksums of the table, if there is one, and of the networks."""
+    """Return the SHA-256 of the concatenated checksums of the networks, preceded by that of the table if present."""
     from hashlib import sha256
 
     checksums = [network["sha256"] for network in networks]
@@ -124,7 +125,7 @@ def document_to_save(document: dict[str, Any]) -> dict[str, Any]:
 
 
 def _text(value: Any, indent: str = "") -> str:
-    """Return JSON with one line for each member of an object, each row of a matrix and each object in a list."""
+    """Return JSON text with one line for each member of an object, each row of a matrix and each object in a list."""
     import json
 
     inner = indent + "  "
@@ -143,10 +144,10 @@ def _text(value: Any, indent: str = "") -> str:
 
 
 def checksum(document: dict[str, Any]) -> str:
-    """Return the SHA-256 of the content of a validated document in hexadecimal, independent of its layout as text.
+    """Return the SHA-256 of the content of a validated document in hexadecimal; the layout as text has no effect.
 
-    This is the checksum of files. The hash is computed from JSON text with sorted keys and without blanks. It excludes
-    "sha256" itself, the members in `NOT_IN_CHECKSUM`, and members that are null.
+    Model files contain this checksum. The hash is computed from JSON text with sorted keys and without blanks. It
+    excludes "sha256" itself, the members in `NOT_IN_CHECKSUM`, and members that are null.
 
     A list of numbers, or a list of such lists, is replaced by the SHA-256 of its numbers in order, each as 8 bytes of
     an IEEE 754 double in little-endian order. This is much faster than formatting the numbers, and independent of their
@@ -181,18 +182,21 @@ def _canonical(value: Any) -> Any:
 
 
 def _refuse_size(text: str) -> None:
-    """Raise ValueError if a text is too long, or needs too much memory as Python objects."""
+    """Raise ValueError if a JSON text is too long, or its Python objects would need too much memory."""
     length = len(text)
     if length > disk.MAX_FILE_BYTES:
-        raise ValueError(f"it has {length} characters, expected at most {disk.MAX_FILE_BYTES}")
-    if 64 * length <= ALWAYS_ALLOWED_BYTES:  # no text needs more than 44 bytes per character
+        raise ValueError(f"the text has {length} characters, expected at most {disk.MAX_FILE_BYTES}")
+    if 64 * length <= ALWAYS_ALLOWED_BYTES:  # the objects of a text never need more than 44 bytes per character
         return
     limit = min(max(ALWAYS_ALLOWED_BYTES, BYTES_PER_CHARACTER * length), MAX_PARSED_BYTES)
-    # The factors are estimated sizes: 96 bytes per list, 256 per dict and 64 per string, which has two quotes.
+    # The factors are estimated sizes of objects: 96 bytes per list, 256 per dict and 64 per string with its two quotes.
     n_bytes = 96 * text.count("[") + 256 * text.count("{") + 32 * text.count('"')
-    # A number needs 42 bytes. Commas are counted only if one for every second character would exceed the limit.
+    # A number needs 42 bytes, and commas separate numbers. At most every second character is a comma, so the commas of
+    # a text are counted only if this bound exceeds the limit.
     if n_bytes + 21 * length > limit and n_bytes + 42 * text.count(",") > limit:
-        raise ValueError(f"its {length} characters would need more than {limit >> 20} MiB of memory; {CHECK_FILE}")
+        raise ValueError(
+            f"the text has {length} characters and would need more than {limit >> 20} MiB of memory; {CHECK_FILE}"
+        )
 
 
 def loads(text: str, where: str = "the JSON text", content: str = "network") -> Any:
@@ -201,7 +205,7 @@ def loads(text: str, where: str = "the JSON text", content: str = "network") -> 
     Parameters
     ----------
     text : str
-        Text that `dumps` returned, or other JSON of this form.
+        Text that `dumps` returned, or other JSON text with the same structure.
     where : str
         Source of the text in error messages.
     content : {"network", "ensemble", "table model", "model"}
@@ -210,8 +214,9 @@ def loads(text: str, where: str = "the JSON text", content: str = "network") -> 
     Returns
     -------
     dict, list of dict or tuple
-        A document; for an ensemble a list of documents; for a model of a table a tuple of such a list and of the table,
-        which is not validated. For "model" a tuple of the kind of content and of one of these.
+        Document of a network; list of documents of an ensemble; or, for a model of a table, a tuple of such a list and
+        of the table, which is not validated. If `content` is "model", the result is a tuple of the detected kind and of
+        one of these values.
 
         Documents have all members of the format except "sha256", with defaults for missing ones. Weights are lists of
         floats with valid shapes, which are finite in the dtype of the network. The self-test was not run: see
@@ -220,7 +225,7 @@ def loads(text: str, where: str = "the JSON text", content: str = "network") -> 
     Raises
     ------
     ModelFileError
-        The text has other content. No other exception is raised for invalid texts.
+        The text does not have the expected content. No other exception is raised for invalid texts.
     OSError
         There is not enough memory.
     """
@@ -229,7 +234,7 @@ def loads(text: str, where: str = "the JSON text", content: str = "network") -> 
     text = text.removeprefix("\ufeff")
     with model_file_errors(where, content):
         if not text or text.isspace():
-            raise ValueError(f"it is empty; save the {content} again")
+            raise ValueError(f"the text is empty; save the {content} again")
         document = parse(text)
         detected = detect_content(document) if content == "model" else content
         result = _network(document) if detected == "network" else _container(document, detected)
@@ -246,7 +251,7 @@ def parse(text: str) -> Any:
 
 @contextmanager
 def model_file_errors(where: str, content: str = "network") -> Iterator[None]:
-    """Convert errors about the content of a text to ModelFileError, and MemoryError to OSError."""
+    """Convert errors about the content of a model file to ModelFileError, and MemoryError to OSError."""
     import json
 
     try:
@@ -267,7 +272,7 @@ def model_file_errors(where: str, content: str = "network") -> Iterator[None]:
 
 
 def _network(document: Any) -> dict[str, Any]:
-    """Return the validated document of a network; raise ValueError with a remedy if it is not valid."""
+    """Return a validated copy of the document of a network; raise ValueError with a remedy if it is not valid."""
     check_network_header(document)
     try:
         network = validated_document(document)
@@ -277,11 +282,11 @@ def _network(document: Any) -> dict[str, Any]:
     if saved_checksum is None or saved_checksum == checksum(network):
         return network
     keys = '"sha256"' if network["self_test"] is None else '"sha256" and "self_test"'
-    raise ValueError(f"{CHECKSUM_MISMATCH}, or remove {keys} from it to accept the edited content")
+    raise ValueError(f"{CHECKSUM_MISMATCH}, or remove {keys} from the file to accept the edited content")
 
 
 def _container(document: Any, content: str) -> Any:
-    """Return the validated documents of an ensemble, or those of a model of a table and its table."""
+    """Return the validated documents of an ensemble; for a model of a table, its documents and its table."""
     members = read_networks(document, content)
     networks = []
     for i, member in enumerate(members):
@@ -294,12 +299,12 @@ def _container(document: Any, content: str) -> Any:
     have_checksums = all("sha256" in member for member in members)
     if saved_checksum is not None and have_checksums and saved_checksum != _joint_checksum(members, table):
         problem = NETWORKS_MISMATCH if table is None else CHECKSUM_MISMATCH
-        raise ValueError(f'{problem}, or remove the last "sha256" from it to accept the edited content')
+        raise ValueError(f'{problem}, or remove the last "sha256" from the file to accept the edited content')
     return networks if table is None else (networks, table)
 
 
 def out_of_memory_error(where: str, content: str = "network") -> OSError:
-    """Return the error that replaces a MemoryError and names the file."""
+    """Return an OSError that names the file, to be raised in place of a MemoryError."""
     problem = f"there is not enough memory for it; free memory, or {CHECK_FILE}"
     return OSError(errno.ENOMEM, f"cannot load the {content} from {where}: {problem}")
 
@@ -315,20 +320,20 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _integer(digits: str) -> int | float:
-    """Return the number for the digits of a JSON integer, a float if there are many digits."""
-    # Every 64-bit integer has at most 20 digits. Python converts longer ones slowly, or raises an error.
+    """Convert the digits of a JSON integer to an int, or to a float if there are more than 20 digits."""
+    # Every 64-bit integer has at most 20 digits. Python converts longer numbers slowly, or raises an error.
     return int(digits) if len(digits) <= 20 else float(digits)
 
 
-# --------------------------------------------------------------------------------------------- files
+# --------------------------------------------------------------------------------------------- reading and writing
 
 
 def write(target: Any, document: dict[str, Any] | list[dict[str, Any]], table: dict[str, Any] | None = None) -> None:
     """Save a network, an ensemble or a model of a table.
 
-    A path is written atomically: if anything fails, it still has the complete old file. The text is written to a
-    temporary file in the same folder (``.nnc-*.tmp``, which remains only if the process is killed), flushed to disk and
-    renamed.
+    If `target` is a path, the file is written atomically: after any failure the path still has the complete old file.
+    The text is written to a temporary file in the same folder (``.nnc-*.tmp``, which remains only if the process is
+    killed), flushed to disk and renamed.
 
     The permissions of an old file are preserved, and its owner and group if the system allows it (see
     `disk.replace_file`). A symbolic link is preserved, and the file that it points to is replaced.
@@ -336,7 +341,7 @@ def write(target: Any, document: dict[str, Any] | list[dict[str, Any]], table: d
     Parameters
     ----------
     target : str, os.PathLike or text file
-        A path, or a file that is open for writing text. The text is written directly to an open file, which is flushed.
+        A path, or a file that is open for writing text. An open file gets the text directly, and is flushed.
     document, table
         As in `dumps`.
 
@@ -345,7 +350,7 @@ def write(target: Any, document: dict[str, Any] | list[dict[str, Any]], table: d
     ModelFileError
         A document is not valid. The old file is unchanged.
     OSError
-        The system refuses to write, as in `disk.replace_file`.
+        The file cannot be written, as in `disk.replace_file`.
     """
     disk.write_text(target, dumps(document, table), content_of(document, table))
 
@@ -363,16 +368,16 @@ def read(source: Any, content: str = "network") -> Any:
     Raises
     ------
     ModelFileError
-        The file has other content.
+        The file does not have the expected content.
     OSError
-        The system refuses to read, the file is larger than `disk.MAX_FILE_BYTES`, or there is not enough memory.
+        The file cannot be read, is larger than `disk.MAX_FILE_BYTES`, or needs more memory than is available.
     """
     where = disk.describe_source(source)
     with model_file_errors(where, content):
         try:
             text = disk.read_text(source, content, "{")
         except disk.UnexpectedStartError:
-            raise ValueError(f'it does not begin with "{{", as {WITH_ARTICLE[content]} does; {CHECK_FILE}') from None
+            raise ValueError(f'the file does not begin with "{{" like {WITH_ARTICLE[content]}; {CHECK_FILE}') from None
         if not text and not isinstance(source, disk.PATH_TYPES):
             raise ValueError("the file is empty, or its position is at the end; open it again, or call file.seek(0)")
     return loads(text, where, content)
@@ -399,11 +404,11 @@ def build_errors(where: str = "the JSON text", content: str = "network") -> Iter
         raise ModelFileError(f"cannot load the {content} from {where}: {error}; {EDIT_REMEDY}") from None
 
 
-# ------------------------------------------------------------------------------------- the self-test
+# ------------------------------------------------------------------------------------- self-test of a model file
 
 
 def self_test_row(n_in: int, scale_X: dict[str, Any] | None = None) -> list[float]:
-    """Return the raw inputs of a self-test: fixed numbers, which are between -0.5 and 0.5 after scaling.
+    """Return the raw inputs of a self-test: n_in fixed numbers, which are between -0.5 and 0.5 after scaling.
 
     Parameters
     ----------
@@ -414,7 +419,7 @@ def self_test_row(n_in: int, scale_X: dict[str, Any] | None = None) -> list[floa
     row = [(5 - 7 * i % 11) / 10 for i in range(n_in)]
     if scale_X is None:
         return row
-    # Shift and factor may be one number for all columns.
+    # A scaling may have one shift and one factor for all columns.
     shifts, factors = (part if type(part) is list else [part] * n_in for part in (scale_X["shift"], scale_X["factor"]))
     raw = [shift + x / factor for x, shift, factor in zip(row, shifts, factors, strict=True)]
     return [x if abs(x) <= MAX_FINITE["float64"] else 0.0 for x in raw]
@@ -423,17 +428,17 @@ def self_test_row(n_in: int, scale_X: dict[str, Any] | None = None) -> list[floa
 def compute_self_test(
     predict: Callable[[Any], Any], n_in: int, scale_X: dict[str, Any] | None
 ) -> dict[str, Any] | None:
-    """Return a row of inputs and the prediction for it; None if the prediction fails or is not finite."""
+    """Return a self-test: a row of inputs "X" and its prediction "P"; None if the prediction fails or is not finite."""
     X = self_test_row(n_in, scale_X)
     try:
         P = predict([X])[0].tolist()
-    except ValueError:  # the scaled row is outside the range of the dtype
+    except ValueError:  # the scaled row has numbers outside the range of the dtype
         return None
     return {"X": X, "P": P} if all(map(math.isfinite, P)) else None
 
 
 def verify_self_test(document: dict[str, Any], outputs: Sequence[float], where: str = "the JSON text") -> None:
-    """Compare the prediction of a network for its self-test with the one that was saved.
+    """Compare the prediction of a network for the row of its self-test with the saved prediction.
 
     Parameters
     ----------
@@ -447,7 +452,8 @@ def verify_self_test(document: dict[str, Any], outputs: Sequence[float], where: 
     Raises
     ------
     ModelFileError
-        An output is not finite, or differs by more than 1e-9 (float32: 1e-4) times 1 + its saved magnitude.
+        An output is not finite, or differs from the saved output P by more than 1e-9 * (1 + |P|). The factor is 1e-4
+        for float32 networks.
     """
     tolerance = TOLERANCES[document["dtype"]]
     for j, (output, saved) in enumerate(zip(map(float, outputs), document["self_test"]["P"], strict=True)):

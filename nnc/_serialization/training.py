@@ -1,4 +1,4 @@
-"""Validation of the training state and of the settings of the last fit in documents."""
+"""Validation of two members of a document: the training state, and the settings of the last fit."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ if TYPE_CHECKING:
     from typing import Any
 
 TRAINING_KEYS = ("optimizer", "steps", "powers", "epoch", "schedule", "moments", "history")
-COUNTER_BITS = 53  # size limit of counters of steps and epochs, which a float64 represents exactly
+COUNTER_BITS = 53  # counters of steps and epochs have at most this many bits, so that a float64 represents them exactly
 MAX_NESTED_SCHEDULES = 8
 
 
 def checked_settings(settings: Any) -> dict[str, Any] | None:
-    """Return the validated settings of the last fit."""
+    """Return a validated copy of the member "settings", the settings of the last fit."""
     if settings is None:
         return None
     where = "settings."
@@ -37,7 +37,10 @@ def checked_settings(settings: Any) -> dict[str, Any] | None:
 
 
 def checked_training(training: Any, n_params: int, largest: float) -> dict[str, Any] | None:
-    """Return the validated training state of a network with `n_params` parameters, which are at most `largest`."""
+    """Return a validated copy of the training state of a network with `n_params` parameters.
+
+    The absolute values of the moments must not exceed `largest`, the largest finite number of the dtype.
+    """
     if training is None:
         return None
     where = "training."
@@ -79,7 +82,7 @@ def checked_training(training: Any, n_params: int, largest: float) -> dict[str, 
 
 
 def _checked_optimizer(optimizer: dict[str, Any], where: str) -> dict[str, Any]:
-    """Return the validated name and options of an optimizer."""
+    """Return a validated copy of the name and options of an optimizer."""
     name = fields.choice(optimizer, "name", tuple(optimizers.ROWS), where + ".")
     defaults = optimizers.ROWS[name].defaults()
     fields.check_keys(optimizer, ("name", *defaults), where)
@@ -98,12 +101,13 @@ def _checked_optimizer(optimizer: dict[str, Any], where: str) -> dict[str, Any]:
 
 
 def _checked_schedule(schedule: dict[str, Any], where: str, depth: int = 1) -> dict[str, Any]:
-    """Return the validated options of a schedule: numbers, strings, null and at most one nested schedule.
+    """Return a validated copy of the options of a learning rate schedule.
 
-    Their meaning is checked later, when the schedule is created.
+    Options are numbers, strings, null and at most one nested schedule. Their meaning is checked later, when the
+    schedule is created.
     """
     if depth > MAX_NESTED_SCHEDULES:
-        raise ValueError(f"{where} is nested too deeply, expected at most {MAX_NESTED_SCHEDULES} nested schedules")
+        raise ValueError(f"{where} is nested too deeply, expected at most {MAX_NESTED_SCHEDULES} levels of schedules")
     if depth == 1:
         fields.member(schedule, "name", str, where=where + ".")
     checked_members: dict[str, Any] = {}
@@ -122,13 +126,13 @@ def _checked_schedule(schedule: dict[str, Any], where: str, depth: int = 1) -> d
 
 
 def _checked_history(history: dict[str, Any]) -> dict[str, Any]:
-    """Return the validated columns of a history, which have the same length."""
+    """Return a validated copy of the columns of a training history, which must have the same length."""
     n = len(fields.member(history, "loss", list, where="training.history."))
     checked_columns: dict[str, Any] = {}
     for key in dict.fromkeys(("loss", "lr", "seconds", *history)):
         column = fields.member(history, key, list, where="training.history.")
         location = f"training.history.{fields.describe(key)[1:-1]}"
-        # Only other columns may have null, which is replaced by 0 for the check.
+        # Columns except loss, lr and seconds may have null, which is replaced by 0 for validation.
         filled = column if key in ("loss", "lr", "seconds") else [0.0 if x is None else x for x in column]
         numbers = fields.vector(filled, n, location, "the length of loss")
         checked_columns[key] = [None if x is None else number for x, number in zip(column, numbers, strict=True)]
