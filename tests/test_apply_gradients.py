@@ -205,7 +205,7 @@ def test_apply_adds_gradients_to_accumulated_sum_once():
         step.apply(net.gradients(X[:3], y[:3]))
         twin.apply(3 * flatten(other.gradients(X, y)) + flatten(other.gradients(X[:3], y[:3])))
         assert have_same_params(net, other)
-    with pytest.raises(TypeError, match="gradients must be given where none have been accumulated"):
+    with pytest.raises(TypeError, match="gradients must be passed if none have been accumulated"):
         step.apply()
 
 
@@ -266,7 +266,7 @@ def test_learning_rate_of_rprop_is_rejected_after_first_step():
     step = net.stepper("rprop", 0.1)
     step.lr = 0.01
     step(X, y)
-    with pytest.raises(ValueError, match="lr must be set before the first step of 'rprop'"):
+    with pytest.raises(ValueError, match="lr must not change after the first step of 'rprop'"):
         step.lr = 0.1
 
 
@@ -365,7 +365,7 @@ def test_bias_gradient_of_layer_without_bias_is_rejected():
 def test_network_with_batch_norm_is_rejected():
     net = build_network([Input(4), Dense(7), BatchNorm(), Dense(3)])
     X, y = random_data(net)
-    with pytest.raises(ValueError, match=r"without BatchNorm.*train_step"):
+    with pytest.raises(ValueError, match=r"with BatchNorm.*train_step"):
         net.apply_gradients(net.gradients(X, y))
 
 

@@ -164,7 +164,7 @@ def test_ensemble_file_needs_custom_loss_when_loaded(tmp_path):
     X, _ = data(networks[0])
     ensemble = nnc.Ensemble(networks)
     ensemble.save(tmp_path / "many.json")
-    with pytest.raises(TypeError, match="loss must be the function 'mse'"):
+    with pytest.raises(TypeError, match="loss must be the custom loss 'mse'"):
         nnc.Ensemble.load(tmp_path / "many.json")
     for loaded in (
         nnc.Ensemble.load(tmp_path / "many.json", loss=mse),
@@ -333,7 +333,7 @@ def test_divergence_with_custom_loss_raises():
             ValueError,
             r"loss must be a squared error \(sse, half_sse, mse\) for the optimizer 'levenberg_marquardt', got mse$",
         ),
-        (lambda net, X, y: net.explain_step(X, y), ValueError, "explain_step requires a loss with a name"),
+        (lambda net, X, y: net.explain_step(X, y), ValueError, "explain_step requires a named loss"),
         (
             lambda net, X, y: net.evaluate_loss(X, y[:4]),
             ValueError,
@@ -371,7 +371,7 @@ def test_file_needs_custom_loss_when_loaded(tmp_path, capsys):
     net, X, y = trained()
     path = tmp_path / "net.json"
     net.save(path, checkpoint=True)
-    with pytest.raises(TypeError, match=r"loss must be the function 'mse', .*net.json' was saved with .*loss=mse\)"):
+    with pytest.raises(TypeError, match=r"loss must be the custom loss 'mse' .*net.json' was saved, .*loss=mse\)"):
         NeuralNetwork.load(path)
     loaded = NeuralNetwork.load(path, loss=mse)
     assert loaded.to_json(checkpoint=True) == net.to_json(checkpoint=True)
@@ -466,7 +466,7 @@ def test_custom_loss_by_torch_autograd_matches_torch(twin, layers):
 
 def test_custom_loss_rejects_batch_norm():
     """With BatchNorm, the outputs in a step differ from those of predict."""
-    with pytest.raises(ValueError, match="loss must be the name of a loss for networks with BatchNorm, got a function"):
+    with pytest.raises(ValueError, match="loss must be the name of a loss if the network has BatchNorm"):
         NeuralNetwork([3, Dense(4, "identity"), BatchNorm(), 1], loss=lambda P, Y: (0.0, P))
 
 

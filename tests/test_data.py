@@ -108,7 +108,7 @@ def test_memory_map_supports_labels_and_class_weights(tmp_path):
             metrics=["f1"],
         )
     assert np.array_equal(nets[0].params, nets[1].params)
-    with pytest.raises(ValueError, match=r"validation must be \(X, y\) for metrics"):
+    with pytest.raises(ValueError, match=r"validation must be \(X, y\) if metrics"):
         nets[0].fit(memmap, labels, epochs=2, batch_size=8, metrics=["f1"])
 
 
@@ -248,12 +248,12 @@ def test_batches_may_differ_in_size_targets_and_weights():
     ("batches", "settings", "error", "message"),
     [
         (lambda: iter(split_batches(X, Y)), {"epochs": 0}, ValueError, "epochs must be 1 or more, got 0"),
-        (iter(split_batches(X, Y)), {"epochs": 2}, ValueError, "batches must be a list, or a function .* and epochs=2"),
+        (iter(split_batches(X, Y)), {"epochs": 2}, ValueError, "batches must not be an iterator with epochs=2"),
         (
             iter(split_batches(X, Y)),
             {"epochs": None, "max_seconds": 1},
             ValueError,
-            "batches must be a list, or a function",
+            "batches must not be an iterator",
         ),
         ([], {}, ValueError, "batches must yield at least one batch, got none"),
         (lambda: iter([]), {}, ValueError, "batches must yield at least one batch, got none"),
@@ -262,8 +262,8 @@ def test_batches_may_differ_in_size_targets_and_weights():
         ([(X,)], {}, TypeError, r"batches must contain \(X, y\)"),
         ([(X, Y[:3])], {}, ValueError, r"y must have shape \(60, 2\)"),
         (split_batches(X, Y), {"batch_size": 3}, TypeError, "fit_batches has no argument 'batch_size'"),
-        (split_batches(X, Y), {"validation": 0.2}, TypeError, r"validation must be \(X, y\) for batches, got 0.2"),
-        (split_batches(X, Y), {"metrics": "r2"}, ValueError, r"validation must be \(X, y\) for metrics"),
+        (split_batches(X, Y), {"validation": 0.2}, TypeError, r"validation must be \(X, y\) for fit_batches, got 0.2"),
+        (split_batches(X, Y), {"metrics": "r2"}, ValueError, r"validation must be \(X, y\) if metrics"),
         (split_batches(X, Y), {"optimizer": "lbfgs"}, ValueError, "optimizer must not be 'lbfgs' for batches"),
     ],
 )
@@ -604,8 +604,8 @@ INVALID_ARGUMENTS = [
     ({"min_delta": np.nan}, "min_delta must be a finite number, 0 or more, got nan"),
     ({"max_seconds": np.nan}, "max_seconds must be a positive finite number, got nan"),
     ({"max_seconds": 0}, "max_seconds must be a positive finite number, got 0"),
-    ({"callback": 3}, "callback must be a function of a record or a list of functions, got 3"),
-    ({"callback": [print, None]}, "callback must be a function of a record or a list of functions, got None"),
+    ({"callback": 3}, "callback must be a function of a Record or a list of such functions, got 3"),
+    ({"callback": [print, None]}, "callback must be a function of a Record or a list of such functions, got None"),
     ({"progress": 1}, "progress must be True or False, got 1"),
     ({"n_threads": 0}, "n_threads must be 1 or more, got 0"),
     ({"X": X[:, :2]}, r"X must have 3 columns to fit this network, got 2 columns \(shape \(60, 2\)\)"),

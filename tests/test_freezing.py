@@ -345,7 +345,7 @@ def test_invalid_values_and_fully_frozen_networks_raise():
         record.network.layers[0].trainable = True
 
     net.layers[2].trainable = True
-    with pytest.raises(RuntimeError, match="trainable of a layer must be set before or after a training"):
+    with pytest.raises(RuntimeError, match="trainable of a layer must not be set during a training"):
         net.fit(X, Y, epochs=1, lr=0.001, callback=thaw)
     assert not net.layers[0].trainable
 

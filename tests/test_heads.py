@@ -511,7 +511,7 @@ def test_invalid_quantiles_raise(create, error, message):
         (
             lambda: network().fit(*random_data(network()), epochs=1, lr=0.001, metrics=["r2"]),
             ValueError,
-            "metrics must be left out for a network with several heads",
+            "metrics must not be passed for a network with several heads",
         ),
         (
             lambda: network().evaluate_loss(*random_data(network()), np.ones(40)),
@@ -521,7 +521,7 @@ def test_invalid_quantiles_raise(create, error, message):
         (
             lambda: network().explain_step(*random_data(network())),
             ValueError,
-            "explain_step requires a loss with a name",
+            "explain_step requires a named loss",
         ),
         (
             lambda: network().fit(*random_data(network()), epochs=1, optimizer="levenberg_marquardt"),

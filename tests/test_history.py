@@ -181,7 +181,7 @@ def test_from_dict_rejects_invalid_values(change, message):
 def test_from_dict_requires_object_with_loss():
     with pytest.raises(ValueError, match="a history must be an object, got 3"):
         History.from_dict(3)
-    with pytest.raises(ValueError, match="a history must have a loss"):
+    with pytest.raises(ValueError, match="a history must have the column 'loss'"):
         History.from_dict({"stop_reason": "epochs"})
     assert History.from_dict({"loss": [1, 2], "stop_reason": "epochs"}).loss.tolist() == [1.0, 2.0]
 

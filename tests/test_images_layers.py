@@ -76,9 +76,9 @@ def test_kernel_is_view_of_W(dtype):
 
 def test_kernel_of_other_layers_raises_attribute_error():
     for layer in create_small_network().layers[1:]:
-        with pytest.raises(AttributeError, match=r"only Conv2D has a kernel"):
+        with pytest.raises(AttributeError, match=r"has no kernel"):
             _ = layer.kernel
-    with pytest.raises(AttributeError, match=r"only Conv2D has a kernel, and Output Layer is Dense\(1, "):
+    with pytest.raises(AttributeError, match=r"Output Layer has no kernel, because it is Dense\(1, "):
         NeuralNetwork([3, 1]).layers[-1].kernel = 1
 
 

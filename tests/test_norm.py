@@ -209,7 +209,7 @@ def test_vjp_and_jacobian_are_derivatives_of_predict(name):
     direction = rng.normal(size=X.shape)
     derivative = (product(initial, X + h * direction) - product(initial, X - h * direction)) / (2 * h)
     assert abs((dX * direction).sum() - derivative) < 1e-6 * np.abs(dX * direction).sum()
-    with pytest.raises(ValueError, match="dP must be left out if the network has BatchNorm"):
+    with pytest.raises(ValueError, match="dP must not be passed if the network has BatchNorm"):
         net.train_step(X, dP=dP)
 
 
@@ -360,7 +360,7 @@ def test_network_describes_batch_norm():
     norm = net.layers[1]
     norm.gamma[...] = 2
     assert (net.weights[1] == 2).all()
-    with pytest.raises(AttributeError, match="only BatchNorm has running_var"):
+    with pytest.raises(AttributeError, match="has no running_var, because it is"):
         _ = net.layers[0].running_var
 
 

@@ -736,10 +736,10 @@ def test_functions_can_be_metrics_of_regression():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"metrics": abs, "monitor": "abs"}, "monitor must be a metric with a known direction, got 'abs'"),
+        ({"metrics": abs, "monitor": "abs"}, "monitor must be a metric with a value of larger_is_better, got 'abs'"),
         ({"metrics": lambda y, p: "good"}, "the metric '<lambda>' must return a number, got 'good'"),
-        ({"metrics": nnc.Metric("loss", abs)}, "metrics must not use the name 'loss' again"),
-        ({"metrics": ["r2", nnc.Metric("r2", abs)]}, "metrics must not use the name 'r2' again"),
+        ({"metrics": nnc.Metric("loss", abs)}, "metrics must have unique names, but 'loss' is already used"),
+        ({"metrics": ["r2", nnc.Metric("r2", abs)]}, "metrics must have unique names, but 'r2' is already used"),
         ({"metrics": nnc.Metric("a", abs, "classes")}, "metrics: 'a' is for losses of classes, and 'mse' is one of n"),
         ({"metrics": lambda y, p: 0.0, "sample_weight": np.ones(60)}, "but the function of '<lambda>' does not"),
         ({"metrics": dict}, "metrics must be one of r2, mae, rmse, mape, or a function of y_true"),

@@ -1,1 +1,1 @@
-"""Model: layers on the compiled engine, the parameter vector and views of it."""
+"""Layers on the compiled engine, the parameter vector, and views of the parameters."""

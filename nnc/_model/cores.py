@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 PRECISION = {np.dtype(np.float64): "f64", np.dtype(np.float32): "f32"}
 
 try:
-    import nnc._cpu as _cpu  # `from nnc import _cpu` would raise ImportError instead
+    import nnc._cpu as _cpu  # if the module is missing, `from nnc import _cpu` would not raise ModuleNotFoundError
 except ModuleNotFoundError as error:
     if error.name != "nnc._cpu":
         raise
@@ -38,7 +38,7 @@ class CoreTraining(Protocol):
     """Interface of `core.Training`, a run of the compiled core, for both dtypes."""
 
     counters: tuple[Any, ...]
-    single_steps: int  # capsule with the functions of single steps
+    single_steps: int  # number of single steps of this run
 
     def change(self, decay: float, dropout: Sequence[float]) -> None:
         """Set weight decay and the dropout rate of each layer."""
@@ -88,19 +88,22 @@ def check_dtype(dtype: Any) -> np.dtype[Any]:
 
 
 def load_core(dtype: np.dtype, widths: Sequence[int]) -> ModuleType:
-    """Return the core for a network of this dtype and these layer widths without the input; no widths for images."""
+    """Return the core for a network of this dtype.
+
+    `widths` are the numbers of units of all layers except the input; it is empty for networks of images.
+    """
     isa = selected()
-    # A layer that fills less than half of a 64-byte vector is faster on the 32-byte one.
+    # A layer whose outputs fill at most half of a 64-byte vector is faster with 32-byte vectors.
     if isa == "avx512" and not os.environ.get("NNC_ISA") and 0 < max(widths, default=0) * dtype.itemsize <= 32:
         isa = "avx2"
     return _module(f"nnc._core_{isa}_{PRECISION[dtype]}")
 
 
-_module = cache(import_module)  # import_module takes a microsecond for loaded modules
+_module = cache(import_module)  # cached, because import_module takes a microsecond even for a loaded module
 
 
 def show_config() -> None:
-    """Print version, instruction sets, compiler, maximum of threads and vector sizes."""
+    """Print the version of nnc, instruction sets, compiler, maximum number of threads and vector sizes."""
     import platform
     import sys
 

@@ -46,7 +46,7 @@ class CustomLoss:
         return self.name
 
     def __call__(self, P: NDArray[Any], Y: NDArray[Any]) -> tuple[float, NDArray[Any]]:
-        """Return the loss and its derivative by P in the dtype of P; P does not change.
+        """Return the loss and its derivative with respect to P, in the dtype of P; P does not change.
 
         Raises
         ------
@@ -100,27 +100,27 @@ class CustomLoss:
             return math.nan
 
     def _call(self, P: NDArray[Any], Y: NDArray[Any]) -> str:
-        """Return a description of a call for messages."""
+        """Return a description of a call of the loss function, for error messages."""
         return f"the loss function {self.name!r}, called with P of shape {P.shape} and Y of shape {Y.shape},"
 
 
 def custom_loss(loss: Any, stack: Stack) -> CustomLoss:
-    """Return a custom loss for these layers; raise ValueError if they include BatchNorm."""
+    """Return the custom loss of a network with the layers of `stack`; raise ValueError if it has BatchNorm."""
     if any(layer.kind.normalizes for layer in stack.parametric_layers):
         raise ValueError(
-            "loss must be the name of a loss for networks with BatchNorm, got a function; a custom loss needs the "
-            "outputs before the step, and BatchNorm computes them within the step"
+            "loss must be the name of a loss if the network has BatchNorm, got a function; choose a named loss or "
+            "remove BatchNorm"
         )
     return CustomLoss(loss)
 
 
 def _range(P: NDArray[Any]) -> str:
-    """Return minimum and maximum as text."""
+    """Return a text with the minimum and the maximum of the outputs P."""
     return f"from {P.min():g} to {P.max():g}"
 
 
 def as_custom_targets(y: Any, n: int) -> NDArray[Any]:
-    """Return targets of n rows for a custom loss: numbers (n, k); a vector becomes a column."""
+    """Return the targets of n rows for a custom loss as an array (n, k); a vector becomes one column."""
     array = as_real_array("y", y)
     values = as_matrix(array, n)
     if values.ndim != 2 or len(values) != n or not values.size:
@@ -129,5 +129,5 @@ def as_custom_targets(y: Any, n: int) -> NDArray[Any]:
 
 
 def zero_target_data(data: Data, n_out: int) -> Data:
-    """Return the rows with zeros in place of the derivatives that a custom loss will write as targets."""
+    """Return the rows with a buffer of zeros as targets, into which a custom loss writes its derivatives."""
     return data.with_targets(np.zeros((data.n, n_out), data.X.dtype))

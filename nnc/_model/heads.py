@@ -1,7 +1,8 @@
-"""Heads on an engine, whose outputs are the net inputs Z of the heads.
+"""Losses and activations of networks with several heads.
 
-The engine computes the loss of the heads from Z, so that nothing overflows. Predictions and derivatives by them apply
-the activations here. The loss is defined here once more, for gradient checks.
+The outputs of the engine are the net inputs Z of the heads, and the engine computes the loss directly from Z, which
+avoids overflow. This module applies the activations for predictions and for derivatives with respect to predictions. It
+also contains a second definition of the loss in NumPy, for gradient checks.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from nnc.layers.stack import Stack
 
 
-# Stands for a missing target in the engine, which checks that targets are finite.
+# The engine requires finite targets, so this number represents a missing target.
 MISSING = float(np.finfo(np.float32).min)
 
 
@@ -46,14 +47,14 @@ class HeadsLoss:
         return str(self.definition)
 
     def engine_arguments(self) -> dict[str, Any]:
-        """Return the arguments of the core's Engine for these heads."""
+        """Return the arguments of `core.Engine` that describe the heads."""
         heads = [
             (head.row.name, head.parameter, head.activation.name, head.n, head.weight) for head in self.definition.heads
         ]
         return {"heads": heads, "missing": MISSING if self.definition.missing else math.nan}
 
     def __call__(self, Z: NDArray[Any], Y: NDArray[Any]) -> tuple[float, NDArray[Any]]:
-        """Return the loss against targets (n, n_out) and its derivative by Z."""
+        """Return the loss of the net inputs Z for targets Y (n, n_out), and its derivative with respect to Z."""
         total, dZ = 0.0, np.empty_like(Z)
         for head, columns in zip(self.definition.heads, self.definition.slices, strict=True):
             loss, dZ[:, columns] = _differentiate(head, Z[:, columns], Y[:, columns], self.definition.missing)
@@ -61,7 +62,7 @@ class HeadsLoss:
         return total, dZ
 
     def value(self, Z: NDArray[Any], Y: NDArray[Any]) -> float:
-        """Return the loss, or NaN if Z is not finite."""
+        """Return only the loss, or NaN if the net inputs Z are not finite."""
         return self(Z, Y)[0] if np.isfinite(Z).all() else math.nan
 
     def outputs(self, Z: NDArray[Any]) -> NDArray[Any]:
@@ -74,11 +75,11 @@ class HeadsLoss:
         return Z
 
     def _by_head(self, values: NDArray[Any]) -> NDArray[Any]:
-        """Return a view (..., heads, outputs of each) of values (..., n_out) of heads with equally many outputs."""
+        """Reshape values (..., n_out) to (..., number of heads, outputs per head), for heads of equal size."""
         return values.reshape(*values.shape[:-1], len(self.definition.heads), -1)
 
     def _order(self, Z: NDArray[Any]) -> NDArray[np.intp]:
-        """Return for each row and prediction the index of its output (n, n_out)."""
+        """Return indices (n, n_out) that sort the outputs of each row, so that quantiles increase."""
         P = Z.copy()
         for head, columns in zip(self.definition.heads, self.definition.slices, strict=True):
             P[:, columns] = head.activation.compute(Z[:, columns])
@@ -88,7 +89,7 @@ class HeadsLoss:
         return order
 
     def differentiate_predictions(self, Z: NDArray[Any], J: NDArray[Any]) -> NDArray[Any]:
-        """Return derivatives (n, ..., n_out) of the predictions for those of Z."""
+        """Convert derivatives (n, ..., n_out) of the net inputs Z to derivatives of the predictions."""
         J = self._through(Z, J)
         if not self.definition.ordered:
             return J
@@ -96,7 +97,7 @@ class HeadsLoss:
         return np.take_along_axis(J, order, axis=-1)
 
     def backpropagate(self, Z: NDArray[Any], D: NDArray[Any]) -> NDArray[Any]:
-        """Return derivatives (n, n_out) by Z for those by the predictions."""
+        """Convert derivatives D (n, n_out) with respect to the predictions to derivatives with respect to Z."""
         if self.definition.ordered:
             by_outputs = np.empty_like(D)
             np.put_along_axis(by_outputs, self._order(Z), D, axis=-1)
@@ -104,7 +105,7 @@ class HeadsLoss:
         return self._through(Z, D)
 
     def _through(self, Z: NDArray[Any], D: NDArray[Any]) -> NDArray[Any]:
-        """Multiply derivatives (n, ..., n_out) by those of the activations, which are symmetric matrices."""
+        """Multiply derivatives (n, ..., n_out) by the Jacobian of the activations, which is symmetric."""
         D = D.copy()
         for head, columns in zip(self.definition.heads, self.definition.slices, strict=True):
             z = Z[:, columns]
@@ -131,7 +132,7 @@ def heads_loss(loss: Heads | Quantile, stack: Stack) -> HeadsLoss:
 
 
 def _differentiate(head: Head, Z: NDArray[Any], Y: NDArray[Any], missing: bool) -> tuple[float, NDArray[Any]]:
-    """Return the loss of a head without its weight, and the derivative by Z with the weight.
+    """Return the unweighted loss of a head, and the weighted derivative with respect to its net inputs Z.
 
     If `missing` is True, targets equal to MISSING do not contribute.
     """
@@ -145,7 +146,7 @@ def _differentiate(head: Head, Z: NDArray[Any], Y: NDArray[Any], missing: bool) 
         rows = np.count_nonzero(present) / n
         Y = np.where(present, Y, 0)
     if row.target_type == "probabilities" and c:
-        Y = (1 - c) * Y + c / n  # label smoothing
+        Y = (1 - c) * Y + c / n  # c is the label smoothing of the cross-entropy
     P = head.activation.compute(Z)
     divisor = row.divisor(rows, n) or 1
     loss = float(row.compute_terms(Y, P, Z, c).sum(dtype=np.float64, where=present)) / divisor

@@ -1,4 +1,4 @@
-"""Weight initialization by the rows of nnc/_registry/initializers.py."""
+"""Random initial weights, drawn with the methods that nnc/_registry/initializers.py lists."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from nnc._utils.random import Stream
     from nnc.layers.base import ParameterArray
 
-CHUNK_WEIGHTS = 1 << 16  # weights that are drawn at a time, to limit the memory of temporary arrays
+CHUNK_WEIGHTS = 1 << 16  # number of weights drawn at a time, which limits the memory of temporary arrays
 
 
 def draw_weights(W: NDArray[Any], b: NDArray[Any] | None, name: str, array: ParameterArray, stream: Stream) -> None:

@@ -1,6 +1,6 @@
-"""Model: layers on the compiled engine, the parameter vector and views of it.
+"""Class Model: the layers of a network, its compiled engine, and its parameter vector.
 
-All data here has the form that the engine requires; nnc/_data converts the data of callers.
+All functions here require arrays in the format of the engine; nnc/_data converts the arrays of callers.
 """
 
 from __future__ import annotations
@@ -86,7 +86,8 @@ class Model:
     engine: Any
     engine_indices: list[int]
     n_params: int
-    _cuts: list[tuple[int, int, int, tuple[int, ...], bool]]  # start and end of W, end of b, shape of W, has b
+    # for each layer: start and end of W in `params`, end of b, shape of W, and whether the layer has biases
+    _cuts: list[tuple[int, int, int, tuple[int, ...], bool]]
     training_lock: TrainingLock
     snapshot_lock: SnapshotLock
     theta: NDArray[Any]
@@ -112,7 +113,7 @@ class Model:
         self._lay_out()
 
     def _lay_out(self) -> None:
-        """Create the engine and the parameter vector for the layers."""
+        """Create the engine and the parameter vector for the layers of `stack`."""
         stack = self.stack
         self.input_shape, self.sizes, self.activations = stack.input_shape, stack.sizes, stack.activations
         self.has_image_input, self.has_dropout = self.stack.has_image_input, self.stack.has_dropout
@@ -136,7 +137,7 @@ class Model:
             self._cuts.append((start, end, self.n_params, W.shape, b is not None))
 
     def change_loss(self, loss: str) -> None:
-        """Use another named loss with its default output activation; the parameters stay."""
+        """Use another named loss with its default output activation; the parameters do not change."""
         self.stack = self.stack.with_output(losses.ROWS[loss].output)
         self.activations = self.stack.activations
         self.loss, self.loss_parameter = losses.parse_loss(loss)
@@ -144,14 +145,14 @@ class Model:
         self.engine, self._linear = self.core.Engine(layers, self.loss, self.loss_parameter), None
 
     def _allocate(self) -> None:
-        """Create locks and a parameter vector of zeros."""
+        """Create the locks of the network, and a parameter vector of zeros."""
         self.training_lock = TrainingLock(
             "the network is already being trained: start another training when this one has ended; a callback cannot "
             "train its network"
         )
-        self.snapshot_lock = SnapshotLock()  # a thread that holds it reads a consistent state
+        self.snapshot_lock = SnapshotLock()  # held while reading or changing parameters and training state
         self.theta = self.zeros()
-        self.theta_view = self.core.typed_params(self.theta)  # typed view; saves checks in each call
+        self.theta_view = self.core.typed_params(self.theta)  # avoids a type check in each call
         self.W, self.b = self.views(self.theta)
         self.statistics = initial_statistics(self)
 
@@ -162,7 +163,7 @@ class Model:
         self.has_learning_options, self.min_batch_rows = bool(self.stack.learning_options), self.stack.min_batch_rows
 
     def set_learning_options(self, number: int, **fields: Any) -> None:
-        """Change the learning options of a parametric layer, such as `trainable`."""
+        """Change learning options, such as `trainable`, of the parametric layer with this number."""
         stack = self.stack.with_layer_options(number, **fields)
         try:
             with self.training_lock:
@@ -171,11 +172,14 @@ class Model:
         except RuntimeError:
             name = ", ".join(fields)
             raise RuntimeError(
-                f"{name} of a layer must be set before or after a training, and the network is being trained"
+                f"{name} of a layer must not be set during a training; set it before or after the training"
             ) from None
 
     def core_learning_options(self, missed: Sequence[int]) -> list[tuple[float, float, int] | None]:
-        """Return factors and missed steps of each layer for the core; `missed` counts the steps while it was frozen."""
+        """Return learning rate factors and missed steps of each layer, in the form that the core requires.
+
+        `missed` contains the number of steps in which each parametric layer was frozen.
+        """
         options: list[tuple[float, float, int] | None] = []
         for layer, steps in zip(self.stack.parametric_layers, missed or [0] * len(self.engine_indices), strict=True):
             kind = layer.kind
@@ -267,13 +271,13 @@ class Model:
             fill_arrays(self.parts(), values)
 
     def assign_statistics(self, values: Sequence[Sequence[ArrayLike]]) -> None:
-        """Set the running statistics of each parametric layer; most have none."""
+        """Set the running statistics of each parametric layer; layers other than BatchNorm have none."""
         for views, vectors in zip(self.statistics, values, strict=True):
             for view, vector in zip(views, vectors, strict=True):
                 view[...] = vector
 
     def lists(self, numbers: Callable[[NDArray[Any]], Any] = to_lists) -> list[tuple[Any, ...]]:
-        """Return W, b and running statistics of each parametric layer, converted by `numbers`."""
+        """Return W, b and running statistics of each parametric layer, each converted by the function `numbers`."""
         return [
             (numbers(W), None if b is None else numbers(b), *map(numbers, statistics))
             for W, b, statistics in zip(self.W, self.b, self.statistics, strict=True)
@@ -296,9 +300,10 @@ class Model:
         }
 
     def draw_weights(self, init: str | None, key: int) -> None:
-        """Draw initial weights from one stream, for each layer W row by row, then b.
+        """Draw initial weights of all layers from one random stream, for each layer W row by row, then b.
 
-        `init` applies to layers without an initialization of their own; None selects it by the activation.
+        `init` applies to layers that do not define their own initialization. If it is None, the activation of the layer
+        determines the initialization.
         """
         stream = Stream(key)
         for layer, activation, W, b in zip(self.stack.parametric_layers, self.activations, self.W, self.b, strict=True):
@@ -346,13 +351,16 @@ class Model:
         return out if self.heads is None else self.heads.outputs(out)
 
     def engine_outputs(self, X: NDArray[Any]) -> NDArray[Any]:
-        """Return the outputs of the engine: for heads, their net inputs. NaN if a row is not finite."""
+        """Return the outputs of the engine (n, n_out): with heads, the net inputs of the output layer.
+
+        All outputs are NaN if a row is not finite.
+        """
         out = np.full((X.shape[0], self.sizes[-1]), np.nan, self.dtype)
         self.engine.predict(self.theta_view, X, out)
         return out
 
     def forward(self, X: NDArray[Any]) -> list[NDArray[Any]]:
-        """Return the outputs (n, *output_shape) of each parametric layer; all NaN if a row is not finite."""
+        """Return the outputs (n, *output_shape) of each parametric layer; all are NaN if a row is not finite."""
         n, dtype = X.shape[0], self.dtype
         outs = [np.empty((n, n_out), dtype) for n_out in self.sizes[1:]]
         if self.engine.forward(self.theta_view, X, self.by_engine_layer(outs)) >= 0:
@@ -368,7 +376,10 @@ class Model:
         return outs
 
     def by_engine_layer(self, values: Sequence[Any], missing: Any = None) -> list[Any]:
-        """Return values of the parametric layers, or of the hidden ones, as list for the layers of the engine."""
+        """Return a list with one item for each layer of the engine, from values for the parametric layers.
+
+        `values` may omit the output layer. Layers of the engine without parameters, such as pools, get `missing`.
+        """
         if len(self.input_shape) == 1:
             return list(values)
         result = [missing] * (self.engine_indices[-1] + (len(values) == len(self.engine_indices)))
@@ -377,32 +388,35 @@ class Model:
         return result
 
     def saturated_fractions(self, training: Any) -> list[float]:
-        """Return the fraction of saturated outputs of each hidden layer in one of the last blocks of a run."""
+        """Return the fraction of saturated outputs of each hidden layer, for one of the last batches of a run."""
         if len(self.input_shape) == 1:
             return training.saturated_fractions(self.saturation_ranges)  # type: ignore[no-any-return]
         fractions = training.saturated_fractions(self.by_engine_layer(self.saturation_ranges))
         return [fractions[index] for index in self.engine_indices[:-1]]
 
     def parametric_number(self, layer: int) -> int:
-        """Return the number of a parametric layer from that of its engine layer, both from 1; 0 for 0."""
+        """Convert the number of an engine layer to that of the parametric layer; both count from 1, and 0 stays 0."""
         return self.engine_indices.index(layer - 1) + 1 if layer else 0
 
     def check_batch_rows(self, n: int, last_of: int | None = None) -> None:
-        """Raise ValueError if a batch of n rows is too small: all rows, or the last of `last_of` rows."""
+        """Raise ValueError if a batch of n rows is too small for BatchNorm.
+
+        `last_of` is the number of all rows if the batch is the last one of an epoch, else None.
+        """
         if n >= self.min_batch_rows:
             return
         actual = "a batch of 1 row" if last_of is None else f"1 row in the last batch of {last_of} rows"
         raise ValueError(
-            f"X must have at least 2 rows in each batch for a BatchNorm after a dense layer, got {actual}; a single "
-            "number has no variance"
+            f"X must have at least 2 rows in each batch for a BatchNorm after a dense layer, got {actual}, "
+            "which has no variance; use batches of more rows"
         )
 
     def evaluation(self, data: Data, out: NDArray[Any] | None = None, threads: int = 1) -> Any:
-        """Return an object of the core that computes the loss of rows in threads, and writes outputs into `out`."""
+        """Return a `core.Evaluation`, which computes the loss of rows in threads and writes outputs into `out`."""
         return self.core.Evaluation(self.engine, self.theta, *data.source, out, threads, data.index)
 
     def with_output_gradients(self, data: Data) -> tuple[float, Data]:
-        """Return the value of `loss_function`, and the rows with its derivatives by the outputs as targets."""
+        """Return the value of `loss_function`, and the rows with the derivatives of the loss as targets."""
         function = self.loss_function
         assert function is not None
         assert data.Y is not None
@@ -413,7 +427,7 @@ class Model:
         return loss, data.with_targets(dP)
 
     def compute_loss(self, data: Data) -> float:
-        """Return the loss of these rows."""
+        """Return the loss of the rows in `data`."""
         if self.custom is not None:
             return self.with_output_gradients(data)[0]
         return float(self.engine.loss(self.theta_view, *data))
@@ -421,7 +435,7 @@ class Model:
     def gradient(self, data: Data, flat: NDArray[Any], by_inputs: NDArray[Any] | None = None) -> float:
         """Write the gradient of the loss into `flat`, in the layout of theta, and return the loss.
 
-        The derivative by the inputs is written into `by_inputs` (n, n_in).
+        If `by_inputs` (n, n_in) is passed, the derivative with respect to the inputs is written into it.
         """
         if self.custom is None:
             return float(self.engine.gradient(self.theta_view, *data, flat, by_inputs))
@@ -430,16 +444,16 @@ class Model:
         return loss
 
     def loss_and_gradient(self, data: Data) -> tuple[float, NDArray[Any]]:
-        """Return the loss and its gradient in the order of `params`."""
+        """Return the loss, and its gradient as a vector (n_params,) in the order of `params`."""
         flat = self.zeros()
         loss = self.gradient(data, flat)
         return loss, self.pack(flat)
 
     @property
     def output_gradient_engine(self) -> Any:
-        """Engine of the same layers for the loss sum of dP * P, with targets dP.
+        """Engine with the same layers whose loss is the sum of dP * P, for targets dP and outputs P.
 
-        If dP are the derivatives of any loss by the outputs P, its gradient is that of this loss.
+        If dP is the derivative of any loss with respect to P, the engine computes the gradient of that loss.
         """
         if self._linear is None:
             self._linear = self.core.Engine(
@@ -448,7 +462,10 @@ class Model:
         return self._linear
 
     def input_jacobian(self, X: NDArray[Any]) -> NDArray[Any]:
-        """Return d outputs / d inputs (n, n_out, n_in); raise ValueError if a row is not finite."""
+        """Return the Jacobian of the outputs with respect to the inputs, as an array (n, n_out, n_in).
+
+        Raise ValueError if a row is not finite.
+        """
         J = np.empty((X.shape[0], self.sizes[-1], self.sizes[0]), self.dtype)
         position = self.engine.input_jacobian(self.theta_view, X, J)
         if position >= 0:
@@ -456,7 +473,7 @@ class Model:
         return J
 
     def jacobian(self, X: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Return the outputs (n, n_out) and their derivatives by the parameters (n, n_out, n_params)."""
+        """Return the outputs (n, n_out), and their Jacobian with respect to the parameters (n, n_out, n_params)."""
         P = np.empty((len(X), self.sizes[-1]), self.dtype)
         J = np.empty((*P.shape, self.n_params), self.dtype)
         self.engine.jacobian(self.theta_view, X, P, J)
@@ -464,7 +481,10 @@ class Model:
 
 
 def initial_statistics(model: Model) -> list[tuple[NDArray[Any], ...]]:
-    """Set the running statistics in theta to mean 0 and variance 1, and return views of them, empty for most layers."""
+    """Set the running statistics in theta to mean 0 and variance 1, and return views of them for each layer.
+
+    Layers without running statistics have an empty tuple.
+    """
     statistics: list[tuple[NDArray[Any], ...]] = []
     for layer, index, W in zip(model.stack.parametric_layers, model.engine_indices, model.W, strict=True):
         statistics.append(())

@@ -66,7 +66,7 @@ class Layer:
         from nnc.layers.image import Conv2D
 
         if not isinstance(kind, Conv2D):
-            raise AttributeError(f"only Conv2D has a kernel, and {self.name} is {kind!r}")
+            raise AttributeError(f"{self.name} has no kernel, because it is {kind!r}; only Conv2D has one")
         return self.W.reshape(*kind.size, self.shape_in[2], kind.filters)
 
     @kernel.setter
@@ -104,9 +104,9 @@ class Layer:
         return self._batch_norm_array("running_var", self._model.statistics)[1]  # type: ignore[no-any-return]
 
     def _batch_norm_array(self, name: str, values: Sequence[Any]) -> Any:
-        """Return the entry of this layer, or raise AttributeError if it is no BatchNorm."""
+        """Return the item of `values` for this layer; raise AttributeError if the layer is not a BatchNorm."""
         if not self.kind.normalizes:
-            raise AttributeError(f"only BatchNorm has {name}, and {self.name} is {self.kind!r}")
+            raise AttributeError(f"{self.name} has no {name}, because it is {self.kind!r}; only BatchNorm has one")
         return values[self._index]
 
     @property
@@ -161,26 +161,26 @@ class Layer:
 
     @property
     def shape_in(self) -> tuple[int, ...]:
-        """Shape of a row of inputs: (n,), or (height, width, channels) for images."""
+        """Shape of the inputs of the layer for one row: (n,), or (height, width, channels) for images."""
         return self._placed.input_shape
 
     @property
     def shape_out(self) -> tuple[int, ...]:
-        """Shape of a row of outputs."""
+        """Shape of the outputs of the layer for one row."""
         return self._placed.output_shape
 
     @property
     def n_in(self) -> int:
-        """Number of inputs of a row."""
+        """Number of inputs of the layer for one row."""
         return prod(self.shape_in)
 
     @property
     def n_out(self) -> int:
-        """Number of outputs of a row; the number of neurons of a dense layer."""
+        """Number of outputs of the layer for one row; for a dense layer, the number of its neurons."""
         return prod(self.shape_out)
 
     def inspect(self, file: IO[str] | None = None) -> None:
-        """Print neurons or filters with weights and biases to `file`, by default the standard output."""
+        """Print weights and biases of each neuron or filter to `file`, by default the standard output."""
         from nnc._inspection.text import placed_text
 
         print(placed_text(self._placed, *(self.lists() if self._placed.has_parameters else ([], None))), file=file)
@@ -243,7 +243,7 @@ class Arrays:
 
     @staticmethod
     def _write(view: NDArray[Any] | None, value: NDArray[Any] | None) -> None:
-        """Copy a value into a view, which may be None."""
+        """Copy a value into a view; do nothing if the view is None."""
         if view is not None:
             view[...] = value
 

@@ -16,7 +16,7 @@ class Conversion(Files):
 
     @classmethod
     def _from_parts(cls, parts: Parts) -> Self:
-        """Return a network from the arguments, parameters and scalings that a reader of another format has found."""
+        """Return a network with the arguments, parameters and scalings that were read from another format."""
         network = cls(**parts.arguments)
         network.weights = parts.weights
         if network.model.stack.bias:

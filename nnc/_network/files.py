@@ -160,8 +160,8 @@ class Files(Prediction):
             loss = losses.loss_object(document["loss"], document["loss_parameter"])
         elif not callable(loss):
             raise TypeError(
-                f"loss must be the function {function_name!r}, because files do not contain custom losses and {where} "
-                f"was saved with this one, got {loss!r}; pass it as load(path, loss={function_name})"
+                f"loss must be the custom loss {function_name!r} with which {where} was saved, got {loss!r}; files do "
+                f"not contain functions, so pass it as load(path, loss={function_name})"
             )
         layers = [layer for layer in document["layers"] if "W" in layer]
         with _serialization.build_errors(where):
@@ -247,7 +247,7 @@ class Files(Prediction):
         return dict(vars(snapshot))
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        # A stepper prepares its next step again if the lock was acquired meanwhile.
+        # Acquiring the training lock makes a stepper prepare its next step again, for the new parameters.
         with getattr(self, "model", state["model"]).training_lock:
             vars(self).update(state)
         if self.state is not None:

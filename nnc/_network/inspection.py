@@ -25,7 +25,7 @@ class Inspection(Prediction):
         arguments = model.stack.constructor_arguments()
         layers, bias = arguments.pop("layers"), arguments.pop("bias", None)
         if self._has_automatic_loss:
-            del arguments["output"]  # the constructor accepts no output with loss="auto"
+            del arguments["output"]  # with loss="auto", the constructor rejects the argument `output`
         has_default_parameter = self.loss_parameter == losses.ROWS[model.loss].default_parameter
         loss = self.loss_name if has_default_parameter else losses.loss_object(model.loss, model.loss_parameter)
         arguments["loss"] = model.loss_function or loss
@@ -181,8 +181,8 @@ class Inspection(Prediction):
         converter = self.converter
         if self.model.loss_function is not None:
             raise ValueError(
-                f"explain_step requires a loss with a name, got {self.model.loss_function}; explain a network with a "
-                "similar loss, such as 'mse'"
+                f"explain_step requires a named loss, got {self.model.loss_function}; explain a network with a similar "
+                "named loss, such as 'mse'"
             )
         data, lr = converter.data(X, y), check_positive("lr", lr)
         explanation = explain_step(

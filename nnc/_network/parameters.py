@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 
 AUTO = "auto"  # value of the argument `loss` that lets the first training choose the loss
-PROVISIONAL_LOSS = "mse"  # loss of the engine while the loss is "auto"
+PROVISIONAL_LOSS = "mse"  # loss of the engine until the first training replaces the loss "auto"
 EMPTY_CONTEXT: AbstractContextManager[None] = nullcontext()
 
 
@@ -61,7 +61,7 @@ class Parameters(SuggestsAttributes):
     _stepper: Stepper | None  # stepper that `train_step` and `apply_gradients` reuse
     _has_automatic_loss: bool  # whether the loss is "auto" and the first training has not chosen it yet
     _fit_settings: dict[str, Any] | None = None  # settings of the last fit before the network was saved and loaded
-    _init_name: str | None  # name of the weight initialization; None: each activation has its own
+    _init_name: str | None  # weight initialization; None if the activation of each layer determines it
 
     @suggest_arguments(elsewhere="fit")
     def __init__(
@@ -119,7 +119,7 @@ class Parameters(SuggestsAttributes):
             self.converter.automatic_scalings = frozenset()
 
     def _choosing_loss(self, y: Any, is_batch: bool = False) -> AbstractContextManager[None]:
-        """Return a context for a training on these targets, in which they have chosen a loss that is "auto"."""
+        """Return a context manager for a training, which replaces the loss "auto" by one that fits the targets y."""
         if not self._has_automatic_loss or y is None:
             return EMPTY_CONTEXT
         from nnc._data.automatic_loss import choose_loss
@@ -288,7 +288,7 @@ class Parameters(SuggestsAttributes):
         return tuple(Layer(self.model, index) for index, layer in layers if layer.has_parameters)
 
     def _update_counters(self) -> None:
-        """Add the steps and random draws of single steps to the counters of the training state."""
+        """Update the counters of the training state by the steps and random numbers of single steps."""
         for state in (self.state, None if self._stepper is None else self._stepper.general.state):
             if state is not None:
                 state.sync_counters()

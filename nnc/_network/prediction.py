@@ -143,13 +143,13 @@ class Prediction(Parameters):
         return self.converter.measure(metric, data, P)
 
     def _metric(self, metric: Any) -> Metric:
-        """Return the metric of `score`; raise ValueError if the network has heads."""
+        """Return the metric that `score` computes; raise ValueError if the network has heads."""
         from nnc._data.metrics import as_metric
 
         if self.heads is not None:
             raise ValueError(
                 "score requires a network with a single loss, got one with heads; split the outputs with "
-                "net.heads.split(net.predict(X)) and compute a metric of each head"
+                "net.heads.split(net.predict(X)) and compute a metric for each head"
             )
         row = losses.ROWS[self.model.loss]
         return as_metric("metric", ("accuracy" if row.is_classification else "r2") if metric is None else metric, row)
@@ -195,7 +195,7 @@ class Prediction(Parameters):
         data = converter.data_as_is(X, y, sample_weight) or converter.data(X, y, sample_weight)
         loss: float = model.engine.loss(model.theta_view, *data)
         if not loss < np.inf:
-            converter.data(X, y, sample_weight)  # raises an error if X or y is not finite
+            converter.data(X, y, sample_weight)  # raise an error if X or y is not finite
             model.check_parameters()
         return loss
 

@@ -66,12 +66,12 @@ class Ensemble(SuggestsAttributes):
 
     @property
     def _converter(self) -> DataConverter:
-        """Current converter of the first network; a fit replaces the converter of a network."""
+        """Data converter of the first network, read at each use because a fit replaces it."""
         return self.networks[0].converter
 
     @property
     def classes(self) -> NDArray[Any] | None:
-        """Classes that `predict_classes` returns, as `NeuralNetwork.classes`."""
+        """Classes that `predict_classes` returns, in the order of the outputs; see `NeuralNetwork.classes`."""
         return self.networks[0].classes
 
     def __len__(self) -> int:
@@ -205,7 +205,7 @@ class Ensemble(SuggestsAttributes):
             mean, deviation = self._moments(rows)
             return mean, deviation + median_deviation
 
-        targets = as_real_array("y", y).astype(np.float64)  # the targets in `data` may be rounded to float32
+        targets = as_real_array("y", y).astype(np.float64)  # `data` may have rounded targets
         return ConformalIntervals(predict, X, targets.reshape(len(data.X), -1), level)
 
     def score(self, X: ArrayLike, y: Any, sample_weight: ArrayLike | None = None, metric: Any = None) -> float:
@@ -218,7 +218,7 @@ class Ensemble(SuggestsAttributes):
         metric = network._metric(metric)
         data = network.converter.data(X, y, sample_weight)
         P = self.predict(X).reshape(len(data.X), -1)
-        if not np.isfinite(P).all():  # raise an error, because a score of NaN outputs would look valid
+        if not np.isfinite(P).all():  # NaN outputs would get a score that looks valid, so this raises an error
             for member in self.networks:
                 member.model.check_parameters()
         return network.converter.measure_unscaled(metric, data, P)
@@ -243,7 +243,7 @@ class Ensemble(SuggestsAttributes):
         return load_model(path, loss, {"ensemble": cls._from_documents})
 
     def to_json(self) -> str:
-        """Return the content of the file that `save` writes."""
+        """Return the document of the ensemble that `save` writes."""
         from nnc import _serialization
 
         return _serialization.dumps([network._document(checkpoint=False) for network in self.networks])
@@ -325,7 +325,7 @@ class Ensemble(SuggestsAttributes):
 
 
 def _common_properties(network: NeuralNetwork) -> dict[str, Any]:
-    """Return the properties that must be equal for all networks of an ensemble, by their names in messages."""
+    """Return the properties that all networks of an ensemble must share, under the names used in messages."""
     loss, output = losses.ROWS[network.model.loss], network.activations[-1]
     classes = network.classes
     return {

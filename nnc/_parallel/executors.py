@@ -18,10 +18,11 @@ if TYPE_CHECKING:
     from nnc._parallel.source import Source
     from nnc._training.arguments import FitArguments
 
-POLL_SECONDS = 0.1  # interval between checks for Ctrl-C
-# Estimated duration of a task: longer than its transfer, and short enough to repeat it if it is lost.
+POLL_SECONDS = 0.1  # seconds between two checks for Ctrl-C
+# Limits of the estimated duration of a task: longer than the transfer of its data, and short enough that repeating
+# a lost task costs little.
 MIN_TASK_SECONDS, MAX_TASK_SECONDS = 0.1, 1.0
-TRANSFER_BYTES_PER_SECOND = 1e8  # estimated rate of the transfer of X and y, which are sent with each task
+TRANSFER_BYTES_PER_SECOND = 1e8  # estimated transfer rate of X and y, which are sent with each task
 TASKS_PER_WORKER = 4
 
 

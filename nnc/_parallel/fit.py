@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from nnc._training.advice import TrainingWarning
 
-EXCLUDED_ARGUMENTS = {"n_threads", "progress", "verbose"}  # arguments of `fit` that fit_many does not pass on
+EXCLUDED_ARGUMENTS = {"n_threads", "progress", "verbose"}  # arguments of `fit` that fit_many does not accept
 
 
 def fit_many(
@@ -140,7 +140,10 @@ def train_networks(
 
 @contextmanager
 def choose_losses_or_restore(networks: Sequence[NeuralNetwork], y: Any) -> Iterator[None]:
-    """Choose the losses that are "auto" from y; at the end restore "auto" in networks whose training has not begun."""
+    """Replace each loss "auto" by one that fits y.
+
+    On exit, restore "auto" in networks whose training has not started.
+    """
     undecided_networks = [network for network in networks if network._has_automatic_loss]
     try:
         choose_losses(undecided_networks, y)
@@ -215,7 +218,7 @@ def build_jobs(networks: Sequence[NeuralNetwork], source: Source, rows: Any, opt
     for i, (network, network_arguments) in enumerate(zip(networks, arguments, strict=True)):
         sample_weight, network_arguments.sample_weight = network_arguments.sample_weight, None
         job = Job(i, network, network_arguments, row_indices[i], sample_weight)
-        job.convert(source)  # this raises an error if the data does not match the network
+        job.convert(source)  # raise an error now if the data does not match the network
         jobs.append(job)
     return jobs
 
@@ -248,7 +251,7 @@ def split_arguments(options: Mapping[str, Any], n: int) -> list[FitArguments]:
 
 
 def _check_rows(rows: Any, n_networks: int, n: int) -> list[NDArray[np.intp] | None]:
-    """Return the row indices of each network, or None for all rows, from the argument `rows` of fit_many."""
+    """Return the row indices of each network from the argument `rows` of fit_many; None means all rows."""
     if rows is None:
         return [None] * n_networks
     try:
@@ -261,14 +264,14 @@ def _check_rows(rows: Any, n_networks: int, n: int) -> list[NDArray[np.intp] | N
 
 
 def _row_index(name: str, rows: Any, n: int) -> NDArray[np.intp]:
-    """Return the indices of rows, from indices or a mask of n rows."""
+    """Return row indices from an array of indices, or from a mask with one boolean for each of n rows."""
     array = as_array(name, rows)
     if array.ndim != 1 or array.dtype.kind not in "iub":
         expected = f"row indices (n,) or a mask ({n},)"
         raise ValueError(f"{name} must be {expected}, got {array.dtype} of shape {array.shape}")
     if array.dtype.kind == "b":
         if len(array) != n:
-            raise ValueError(f"{name} must have one item for each of {n} rows, because it is a mask, got {len(array)}")
+            raise ValueError(f"{name} is a mask and must have one item for each of {n} rows, got {len(array)}")
         array = np.flatnonzero(array)
     if not len(array):
         raise ValueError(f"{name} must select at least one row, got none")

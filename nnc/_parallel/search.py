@@ -31,9 +31,9 @@ if TYPE_CHECKING:
     from nnc._network import NeuralNetwork
 
 
-DEFAULT_TEST_FRACTION = 0.1  # fraction of the rows that is set aside for the final estimate of the loss
-MAX_LOSS_INCREASE = 0.25  # allowed increase of the loss by training on all rows, relative to the loss of the best trial
-REDUCTION_FACTOR = 3  # each round keeps one of this many trials, and is this many times as long
+DEFAULT_TEST_FRACTION = 0.1  # default fraction of the rows that are held out for `SearchResult.test_loss`
+MAX_LOSS_INCREASE = 0.25  # the loss after training on all rows may exceed that of the best trial by this fraction
+REDUCTION_FACTOR = 3  # each round keeps one of this many trials and trains it for this many times as many epochs
 
 
 class SearchResult:
@@ -98,10 +98,10 @@ class Trial:
         self._make = make
         self.networks = [self.create_network() for _ in range(folds)]
         self.loss, self.epochs = np.inf, 0
-        self.batch_sizes: list[int | None] = [None] * folds  # automatic batch sizes, chosen in the first round
+        self.batch_sizes: list[int | None] = [None] * folds  # automatic batch sizes of the first round
 
     def evaluate(self, held_out: HeldOut) -> None:
-        """Set `loss` to the mean loss on the validation rows."""
+        """Set `loss` to the mean loss of the networks on the validation rows."""
         self.loss = self.mean_loss(held_out.validation)
 
     def mean_loss(self, rows: Sequence[tuple[Any, ...]]) -> float:
@@ -236,7 +236,7 @@ def search(
             break
         n_kept = -(-len(active_trials) // REDUCTION_FACTOR)
         active_trials = sorted(active_trials, key=lambda trial: trial.loss)[:n_kept]
-    table.sort(key=lambda trial: (-trial.epochs, trial.loss))  # losses are comparable only for equal numbers of epochs
+    table.sort(key=lambda trial: (-trial.epochs, trial.loss))  # compare losses only after equal numbers of epochs
     best = table[0]
     network = best.networks[0]
     if held_out.is_from_X and not stopped:
@@ -247,10 +247,10 @@ def search(
         if not loss - best.loss <= MAX_LOSS_INCREASE * abs(best.loss) and best.loss < np.inf:
             network = best.networks[0]
             warnings.warn(
-                f"training on all rows with the best parameters gave a loss of {loss:.4g} on the validation rows, the "
-                f"trial itself {best.loss:.4g}; the result is the network of the trial. If the learning rate is large "
-                "until the end, the best of many trials has a small loss by chance: use a decreasing learning rate, "
-                "such as lr=nnc.CosineLR(0.1), or a smaller one",
+                f"after training on all rows with the best parameters, the loss on the validation rows is {loss:.4g}, "
+                f"but it was {best.loss:.4g} in the trial; the result is the network of the trial. If the learning "
+                "rate is large until the end, the best of many trials has a small loss by chance: use a decreasing "
+                "learning rate, such as lr=nnc.CosineLR(0.1), or a smaller one",
                 LearningRateWarning,
                 stacklevel=2,
             )
@@ -261,15 +261,15 @@ def search(
 
 def _check_space(space: Any, fit_options: Mapping[str, Any]) -> Mapping[str, Any]:
     if not isinstance(space, Mapping) or not all(isinstance(name, str) for name in space):
-        raise TypeError(f"space must be a dict of values by argument name, got {short_repr(space)}")
+        raise TypeError(f"space must be a dict from argument names to values, got {short_repr(space)}")
     for name in space:
         if name in fit_options or name in EXCLUDED_ARGUMENTS | {"epochs", "validation", "sample_weight", "seed"}:
-            raise ValueError(f"space must not contain {name!r}, which is an argument of search or set by search")
+            raise ValueError(f"space must not contain {name!r}, which is an argument of search itself")
     return space
 
 
 def _build_sampler(name: str, value: Any) -> Callable[[np.random.Generator], Any]:
-    """Return a function that draws a value of a parameter."""
+    """Return a function that draws a random value of one parameter of the search space."""
     if hasattr(value, "rvs"):
         return lambda rng: _to_python(value.rvs(random_state=rng))
     if isinstance(value, list) and value:
@@ -289,7 +289,7 @@ def _build_sampler(name: str, value: Any) -> Callable[[np.random.Generator], Any
 
 
 def _to_python(value: Any) -> Any:
-    """Return a number of NumPy as a number of Python, and any other value unchanged."""
+    """Convert a NumPy scalar to a Python number; return any other value unchanged."""
     return value.item() if isinstance(value, np.generic) else value
 
 
@@ -337,7 +337,7 @@ class HeldOut:
 def _split_rows(
     network: NeuralNetwork, X: Any, y: Any, sample_weight: Any, validation: Any, folds: int, test: Any, seed: int
 ) -> HeldOut:
-    """Return the validation and test rows: stratified parts of X with their weights, or separate rows."""
+    """Return the validation and test rows, which are stratified parts of X with their weights, or separate rows."""
     converter = network.converter.copy_for_fit()
     array = converter.array(X, learn=True)
     rows = converter.rows(array)
@@ -380,13 +380,13 @@ def _check_rows(name: str, value: Any) -> None:
 def _split_folds(
     n: int, validation: Any, folds: int, seed: int, strata: NDArray[Any] | None
 ) -> list[tuple[NDArray[np.intp], NDArray[np.intp]]]:
-    """Return the indices of the training and validation rows of each fold, of n rows."""
+    """Return the indices of the training rows and of the validation rows of each fold, for n rows in total."""
     if folds == 1:
         return [split(n, check_fraction("validation", validation), seed, strata, name="validation")]
     if n < folds:
         raise ValueError(f"folds must be at most the number of rows, {n}, got {folds}")
     classes = np.zeros(n) if strata is None else np.unique(strata, return_inverse=True)[1]
-    # Rows are sorted by class, in random order within each class.
+    # Sort the rows by class, and randomly within each class, so that every fold gets rows of each class.
     order = np.lexsort((Stream(mix(seed)).uniform((n,)), classes))
     fold = np.empty(n, np.intp)
     fold[order] = np.arange(n) % folds
@@ -411,9 +411,9 @@ def _train(
     for trial in trials:
         trial_options = {**fit_options, **trial.options, "epochs": last_epoch - trial.epochs}
         if isinstance(trial_options.get("lr"), Schedule):
-            # The length of the schedule is the number of epochs of all rounds.
+            # A schedule without a length ends with the last round, not with the current one.
             trial_options["lr"] = trial_options["lr"].resolved(epochs)
-        if trial.epochs:  # later rounds continue with optimizer and schedule of the first round
+        if trial.epochs:  # later rounds continue the optimizer and the schedule of the first round
             first_round_options = ("optimizer", "lr", "preset", "reset_optimizer")
             trial_options = {name: value for name, value in trial_options.items() if name not in first_round_options}
         for fold, (network, n) in enumerate(zip(trial.networks, held_out.sizes, strict=True)):

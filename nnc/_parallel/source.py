@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     Index = NDArray[np.intp]
 
-MAX_COPY_BYTES = 1 << 22  # limit of the inputs that are copied for a network; larger subsets are read from the shared X
+MAX_COPY_BYTES = 1 << 22  # larger inputs of a network are not copied, but read from the shared X
 
 
 class SharedValidation(Enum):
@@ -62,7 +62,7 @@ class Source:
         return Source, (self.X, self.y, self.validation)
 
     def convert(self, converter: DataConverter) -> ConvertedData:
-        """Return the data for networks with this converter, or from the cache if an equal converter was used before."""
+        """Return the data converted by `converter`, from the cache if an equal converter was used before."""
         key = _conversion_key(converter)
         if key not in self._converted:
             self._converted[key] = ConvertedData(converter, self)
@@ -70,7 +70,7 @@ class Source:
 
 
 def _conversion_key(converter: DataConverter) -> Any:
-    """Return all properties of a converter and its network on which the conversion of X and y depends."""
+    """Return a cache key with all properties of a converter that affect the conversion of X and y."""
     model, classes = converter.model, converter.classes
     labels = None if classes is None else (classes.dtype.str, classes.tobytes())
     scalings = (
@@ -86,12 +86,12 @@ def _scaling_key(scaling: Scaling | None) -> tuple[bytes, bytes] | None:
 
 
 class ConvertedData:
-    """X and y of a source, converted for one kind of network.
+    """X and y of a source, converted for networks with equal converters.
 
     Attributes
     ----------
     X : array
-        X without conversion, with the columns in the order of the network's feature names.
+        Unconverted inputs, with the columns in the order of the network's feature names.
     n : int
         Number of rows.
     converter : DataConverter
@@ -133,7 +133,7 @@ class ConvertedData:
     ) -> tuple[Index | None, Index | None]:
         """Return the indices of the training rows and of the validation rows of a network.
 
-        None stands for all training rows, and for no validation rows from X.
+        The first value is None if all rows train. The second value is None if no rows of X are validation rows.
         """
         validation: Any = arguments.validation
         if isinstance(validation, ValidationRows):
@@ -200,13 +200,13 @@ class ConvertedData:
                 held_out = _select_rows(data, validation_index)
             data = _select_rows(data, index)
         if weights is not None:
-            # The sum of the weights of these rows may be too small, though the sum of all weights is valid.
+            # The selected rows may have only weights of 0, even if the weights of all rows are valid.
             for part in (index,) if validation_index is None else (index, validation_index):
                 converter.row_weights("sample_weight", weights[part], len(part))
         return Dataset(converter, data, held_out)
 
 
 def _select_rows(data: Data, index: Index) -> Data:
-    """Return rows of the shared data: a copy, which is faster to read, or a view if the copy would be too large."""
+    """Return selected rows of the shared data: a copy for fast reading, or a view if a copy would be too large."""
     size = data.X.itemsize * data.X.shape[1] * len(index)
     return data.rows(index) if size <= MAX_COPY_BYTES else RowSubset(data, index)

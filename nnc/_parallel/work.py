@@ -30,11 +30,11 @@ if TYPE_CHECKING:
 
     Findings = list[tuple[type[TrainingWarning], str]]
 
-# Estimates of the duration of a fit: overhead of a fit, of a step, and of a multiply-add. They influence the order and
-# the grouping of the networks, but not the results.
+# Estimated seconds for the start of a fit, for the overhead of a step, and for a multiply-add. They influence the
+# order and the grouping of the networks, but not the results.
 FIT_SECONDS, STEP_SECONDS, MULTIPLY_ADD_SECONDS = 5e-5, 1.5e-7, 5e-11
-ASSUMED_EPOCHS = 1000  # estimate of the number of epochs of a training without the argument `epochs`
-GROUP_SECONDS = 0.01  # train small networks of up to this total duration in one call of the core
+ASSUMED_EPOCHS = 1000  # estimated number of epochs of a training without the argument `epochs`
+GROUP_SECONDS = 0.01  # small networks are trained together in one call of the core, up to this total in seconds
 # The checks for warnings take about as long as a training of MIN_CHECKED_SECONDS. Shorter trainings are checked only
 # for the first MAX_SHORT_CHECKS networks.
 MIN_CHECKED_SECONDS, MAX_SHORT_CHECKS = 0.005, 10
@@ -46,7 +46,7 @@ class Job:
     Parameters
     ----------
     position : int
-        Index of the network among the networks of the call.
+        Index of the network in the argument `networks` of fit_many.
     network : NeuralNetwork
     arguments : FitArguments
         Arguments of the `fit` of the network.
@@ -74,8 +74,8 @@ class Job:
         return Job, (self.position, self.network, arguments, self.row_index, self.weights)
 
     def prepare(self, source: Source) -> None:
-        """Check the arguments as far as possible before the training, and estimate its duration."""
-        if not hasattr(self, "converted_data"):  # the job was unpickled, and pickles do not contain the data
+        """Check the arguments as far as possible before the training, and estimate the duration of the training."""
+        if not hasattr(self, "converted_data"):  # an unpickled job has no data
             self.convert(source)
         self.network.model.check_parameters()
         self.state: TrainingState
@@ -161,7 +161,7 @@ def train(
         One outcome for each job.
     """
     with LockGroup(job.network.model.training_lock for job in jobs):
-        for job in jobs:  # all checks precede the first change of a network
+        for job in jobs:  # check all jobs before the first network changes
             job.prepare(source)
         worker = _Worker(_group_jobs(jobs, n_threads), len(jobs), interrupt, advance)
         with Team(min(n_threads, len(jobs)), avoid_caller_processor) as team:
@@ -178,7 +178,7 @@ class Group(NamedTuple):
 
 
 def _group_jobs(jobs: Sequence[Job], n_threads: int) -> list[Group]:
-    """Return groups of jobs in the order of their training: the longest jobs first, short jobs in groups."""
+    """Return groups of jobs in the order of training: first each long job as a group, then groups of short jobs."""
     limit = min(GROUP_SECONDS, sum(job.seconds for job in jobs) / (8 * n_threads))
     groups: list[Group] = []
     for index, job in sorted(enumerate(jobs), key=lambda item: item[1].seconds, reverse=True):
@@ -201,7 +201,7 @@ class _Worker:
     ) -> None:
         self.queue, self.interrupt, self.advance = deque(groups), interrupt, advance
         self.outcomes = [untrained_outcome()] * n_jobs
-        self.finished_threads = Semaphore(0)  # number of finished threads, without the main thread
+        self.finished_threads = Semaphore(0)  # counts the finished threads, except the main thread
         self.n_threads = 1
 
     def __call__(self, thread: int, amount: int) -> None:
@@ -209,7 +209,7 @@ class _Worker:
             while self.queue and not self.interrupt:
                 try:
                     group = self.queue.popleft()
-                except IndexError:  # another thread has removed the last group
+                except IndexError:  # another thread has removed the last group meanwhile
                     break
                 self.train(group)
         except BaseException:
@@ -251,7 +251,7 @@ class _Worker:
 
 
 def _train_together(core: Any, runs: list[TrainingLoop], seconds: float, interrupt: Interrupt) -> None:
-    """Train runs without callbacks or validation to their ends, unless they are interrupted.
+    """Train runs without callbacks and validation until all are complete or interrupted.
 
     All runs advance in one call of the core for each slice of time, so the GIL is acquired once for all of them.
 

@@ -1,1 +1,1 @@
-"""A run of training: its arguments, what it goes on from, the run itself, and what is said when it is over."""
+"""Training of a network: arguments, training state, training loops, callbacks, history and warnings."""

@@ -26,21 +26,21 @@ if TYPE_CHECKING:
     from nnc._training.loop import TrainingLoop
     from nnc._training.options import TrainingOptions
 
-SATURATED_FRACTION = 0.99  # warn if more than this fraction of a layer's outputs is at the ends of their range
+SATURATED_FRACTION = 0.99  # warn if more than this fraction of a layer's outputs is saturated
 MIN_RISING_EPOCHS = 5  # warn if the loss has risen in at least this many epochs in a row
-MIN_LAYER_ROWS = 8  # judge the outputs of a layer only from at least this many rows
-MIN_DECREASE = 0.1  # warn if the monitored value has decreased by a larger fraction within `patience` epochs
-MIN_RATE_FRACTION = 1e-4  # learning rates below this fraction of the schedule's peak have no effect
-MAX_WASTED_FRACTION = 0.1  # warn if more than this fraction of the epochs had such a learning rate
-LARGE_LOSS_RATIO = 0.01  # check the targets if the last loss is larger than this fraction of the first loss
-MIN_CHECKED_EPOCHS = 10  # check the targets only after at least this many epochs
-MIN_VALIDATION_ROWS = 20  # the loss of fewer rows is too noisy to show overfitting
-OVERFIT_VAL_RATIO = 1.5  # warn if the last validation loss divided by the lowest one exceeds this number
-OVERFIT_LOSS_RATIO = 0.5  # warn only if the training loss has fallen below this fraction since the best epoch
+MIN_LAYER_ROWS = 8  # warn about the outputs of a layer only if at least this many rows were computed
+MIN_DECREASE = 0.1  # warn if the monitored value has decreased by more than this fraction in the last epochs
+MIN_RATE_FRACTION = 1e-4  # learning rates below this fraction of the schedule's largest one waste an epoch
+MAX_WASTED_FRACTION = 0.1  # warn if more than this fraction of the epochs was wasted by tiny learning rates
+LARGE_LOSS_RATIO = 0.01  # check the targets only if the last loss divided by the first one exceeds this number
+MIN_CHECKED_EPOCHS = 10  # check the targets only after a fit of at least this many epochs
+MIN_VALIDATION_ROWS = 20  # detect overfitting only with this many rows; the loss of fewer is too noisy
+OVERFIT_VAL_RATIO = 1.5  # overfitting: ratio of the last to the lowest validation loss exceeds this number
+OVERFIT_LOSS_RATIO = 0.5  # overfitting: ratio of the last training loss to that of the best epoch is below this number
 
 
 class TrainingWarning(UserWarning):
-    """Base class of the warnings after a training."""
+    """Base class of the warnings that `fit` issues after a training."""
 
 
 class NotConvergedWarning(TrainingWarning):
@@ -56,9 +56,9 @@ class DeadLayerWarning(TrainingWarning):
 
 
 class SaturatedLayerWarning(TrainingWarning):
-    """Nearly all outputs of a sigmoid or tanh layer are at an end of their range, where the derivative is almost 0.
+    """Nearly all outputs of a sigmoid or tanh layer are near a limit of their range, where the derivative is almost 0.
 
-    For the output layer, this is a mistake only if many targets are at the other end.
+    For the output layer, the warning is issued only if many targets are near the opposite limit.
     """
 
 
@@ -108,7 +108,7 @@ def advise(run: TrainingLoop, history: History, stacklevel: int) -> None:
 
 
 def _is_unremarkable(run: TrainingLoop, loss: NDArray[np.float64]) -> bool:
-    """Return whether a quick check, which takes about a microsecond, shows that there is nothing to warn about."""
+    """Return True if a quick check of about a microsecond shows that the training needs no warning."""
     model = run.model
     return (
         run.is_plain
@@ -202,7 +202,7 @@ def _check_layers(
     equal : list of int
         Hidden layers to skip, counted from 0.
     saturated_outputs : float
-        Fraction of the outputs of the last layer that are at the wrong end of their range.
+        Fraction of the outputs of the last layer that are saturated although their targets are at the opposite limit.
     """
     model = run.model
     fractions = {
@@ -233,7 +233,7 @@ def _check_layers(
 
 
 def _layer_names(model: Model, layers: list[int]) -> str:
-    """Return the names of layers, counted from 0, for a message."""
+    """Return a text for messages with the names of layers; `layers` are their indices, counted from 0."""
     hidden = [l for l in layers if l < len(model.activations) - 1]
     names = " and ".join(f"{l + 1} ({model.activations[l]})" for l in hidden)
     parts = [f"hidden layer{'s' * (len(hidden) > 1)} {names}"] if hidden else []
@@ -243,9 +243,9 @@ def _layer_names(model: Model, layers: list[int]) -> str:
 
 
 def _unmet_goal(options: TrainingOptions, history: History) -> str:
-    """Return which goal the training missed because its epochs were over, as a clause; empty if it missed none.
+    """Return a clause that names the goal of a training that ended before reaching it; "" if the goal was reached.
 
-    With `patience`, `epochs` is an upper limit: the goal is missed only if the monitored value was still improving.
+    The goal is `target_loss`, or with `patience` the end of the improvement of the monitored value.
     """
     if options.target_loss is not None:
         return f"before the loss reached target_loss={options.target_loss:g}"
@@ -269,7 +269,7 @@ def _overfitting(run: TrainingLoop, history: History) -> str:
     lowest, last = float(val_loss[best]), float(val_loss[-1])
     if not (0 < OVERFIT_VAL_RATIO * lowest < last and loss[-1] < OVERFIT_LOSS_RATIO * loss[best]):
         return ""
-    if last < np.finfo(run.model.dtype).eps * val_loss[0]:  # a perfect fit: only rounding errors have changed
+    if last < np.finfo(run.model.dtype).eps * val_loss[0]:  # the fit is perfect, and the increase is a rounding error
         return ""
     return (
         f"val_loss has risen from {lowest:.4g} after epoch {best + 1} of {len(loss)} to {last:.4g}, while loss has "
@@ -282,7 +282,7 @@ def _layers_of_equal_neurons(model: Model) -> list[int]:
     """Return the hidden layers, counted from 0, whose neurons all have the same incoming and outgoing weights."""
     layers = []
     for l, W in enumerate(model.W[:-1]):
-        if W.size < 2 or W.item(0) != W.item(1):  # true for nearly all networks, so the comparison below is rare
+        if W.size < 2 or W.item(0) != W.item(1):  # excludes nearly all layers quickly
             continue
         if W.shape[1] > 1 and not model.stack.parametric_layers[l].kind.columnwise:
             b, out = model.b[l], model.W[l + 1]
@@ -294,8 +294,8 @@ def _layers_of_equal_neurons(model: Model) -> list[int]:
 def _count_wasted_epochs(run: TrainingLoop, history: History) -> int:
     """Return the number of epochs in which the learning rate of a schedule was almost 0.
 
-    Return 0 if they are few, if `patience` ended the training, or if a plateau decreased the rate in this fit, because
-    the loss then did not improve any more.
+    Return 0 if only few epochs are concerned. Return 0 too if `patience` ended the training or ReduceLROnPlateau
+    decreased the learning rate in this fit: in both cases the loss had stopped improving.
     """
     if history.stop_reason == "patience":
         return 0
@@ -308,10 +308,10 @@ def _count_wasted_epochs(run: TrainingLoop, history: History) -> int:
 def _saturated_fractions(run: TrainingLoop) -> list[float]:
     """Return the fraction of saturated outputs, whose derivative is almost 0, of each hidden layer.
 
-    The core reports the fractions for the last block of rows. If they are large, they are computed for more rows. The
-    list is empty if only a small batch is in memory.
+    The core reports the fractions for the last block of rows that it trained. If a fraction is large, all are computed
+    again for more rows. The list is empty if only a small batch is in memory.
     """
-    if run.training.epoch:  # 0 if the core has not trained this run
+    if run.training.epoch:  # it is 0 if the optimizer runs in Python
         fractions = run.model.saturated_fractions(run.training)
         if not fractions or max(fractions) <= SATURATED_FRACTION:
             return fractions

@@ -93,7 +93,7 @@ class FitArguments:
         return self.lr is not None or self.optimizer is not None
 
     def replaced(self, **changes: Any) -> Self:
-        """Return a copy in which these arguments have other values."""
+        """Return a copy of the arguments in which those named in `changes` have new values."""
         other = copy(self)
         for name, value in changes.items():
             setattr(other, name, value)
@@ -109,6 +109,6 @@ class FitArguments:
         return changed
 
 
-DEFAULTS: Mapping[str, Any] = FitArguments.__init__.__kwdefaults__ or {}  # in the order of the signature
-# arguments that `fit_batches` does not have
+DEFAULTS: Mapping[str, Any] = FitArguments.__init__.__kwdefaults__ or {}  # defaults by name, in order
+# arguments of `fit` that `fit_batches` does not accept
 ONLY_FOR_ARRAYS = frozenset({"batch_size", "shuffle", "sample_weight", "class_weight"})

@@ -77,7 +77,8 @@ class BatchLoop(TrainingLoop):
     ) -> None:
         if state.changes_by_step and n_batches is None:
             raise ValueError(
-                "lr must not be PerStep for batches, whose number in an epoch is not known; give a schedule of epochs"
+                "lr must not be PerStep for fit_batches, because the number of batches per epoch is not known; pass a "
+                "schedule that counts epochs"
             )
         self.start_epoch = start_epoch
         self.iterator = start_epoch()
@@ -112,11 +113,11 @@ class BatchLoop(TrainingLoop):
         return super().max_threads()
 
     def create_training(self, threads: int) -> None:
-        self.batch_size = self.data.n  # the core allocates memory for this number of rows
+        self.batch_size = self.data.n  # number of rows for which the core allocates memory
         super().create_training(threads)
 
     def batches(self) -> Iterator[Data]:
-        """Yield the batches of the next epoch, including the first batch, which was read before."""
+        """Yield the batches of the next epoch; the first epoch starts with the batch that `__init__` has read."""
         if self.pending is not None:
             yield self.pending
             self.pending = None
@@ -151,10 +152,10 @@ class BatchLoop(TrainingLoop):
         self.weight += rows
 
     def ensure_capacity(self, data: Data) -> None:
-        """Create another run of the core if the memory of the current one does not fit these rows."""
+        """Create a new run of the core if the buffers of the current run do not fit the batch."""
         self.model.check_batch_rows(data.n)
         (n, *parts), (capacity, *allocated) = data.layout, self.data.layout
-        if n > capacity or parts != allocated:  # more rows than before, or labels or weights for the first time
+        if n > capacity or parts != allocated:  # the batch needs more or other buffers than the current run has
             self.save_progress()
             self.data = data
             self.create_training(self.team.max_threads)

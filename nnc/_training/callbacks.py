@@ -171,7 +171,7 @@ class CallbackRunner:
         return [call for call in self.calls if call.epoch != epoch and (last or call.is_due(total, now))]
 
     def call(self, due: Sequence[Call], record: Record, epoch: int) -> bool:
-        """Call the callbacks, and return whether one of them ends the training."""
+        """Call the callbacks in `due`, and return whether one of them ends the training."""
         stop = False
         for call in due:
             call.epoch = epoch
@@ -207,8 +207,8 @@ class Checkpoint:
 
     Notes
     -----
-    With patience, the file has the weights of its epoch, with which the training continues. `fit` itself ends with the
-    weights of the best epoch.
+    With patience, a checkpoint contains the current weights, from which the training can continue. `fit` itself ends
+    with the weights of the best epoch.
 
     Examples
     --------
@@ -266,7 +266,7 @@ class Progress:
         tqdm is not installed.
     """
 
-    seconds: float = 0.05  # minimum time between two updates; faster updates would not be visible
+    seconds: float = 0.05  # minimum seconds between two updates; faster updates would not be visible
 
     def __init__(self, epochs: int | None, first: int = 0) -> None:
         self._first = first
@@ -274,7 +274,7 @@ class Progress:
         self._bar: Any = None
 
     def open(self) -> None:
-        """Show the bar."""
+        """Show the progress bar."""
         self._bar = self._new_bar()
 
     def __call__(self, record: Record) -> None:
@@ -306,7 +306,7 @@ class Lines:
         if all_epochs:
             self.every = 1
         else:
-            self.seconds = 0.1  # printing a line may take longer than an epoch
+            self.seconds = 0.1  # limit the number of lines, because printing one may take longer than an epoch
         self._of = "" if epochs is None else f"/{first + epochs}"
         self._epoch, self._at = first, 0.0
 

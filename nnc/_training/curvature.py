@@ -30,12 +30,13 @@ if TYPE_CHECKING:
 
 __all__ = ["Result", "lbfgs", "levenberg_marquardt"]
 
-MAX_DAMPING = 1e12  # larger values make steps smaller than the rounding of the parameters
+# Limits of the damping of Levenberg-Marquardt. With a larger damping, steps are lost in the rounding of the parameters.
+MAX_DAMPING = 1e12
 MIN_DAMPING = 1e-15
 
-DECREASE, CURVATURE = 1e-4, 0.9  # c1 and c2 of the Wolfe conditions
-MAX_TRIALS = 40  # points of a line search
-MIN_COSINE = 1e-10  # use a pair only if the angle between step and change of the gradient has a larger cosine
+DECREASE, CURVATURE = 1e-4, 0.9  # constants c1 and c2 of the Wolfe conditions of a line search
+MAX_TRIALS = 40  # maximum number of points that a line search evaluates
+MIN_COSINE = 1e-10  # ignore pairs with a smaller cosine between step and change of the gradient
 
 
 class Result(NamedTuple):
@@ -146,7 +147,7 @@ def levenberg_marquardt(
                 return result("converged")
             A /= scale[:, None] * scale
             g /= scale
-            trial_damping = damping  # keep the damping if no step decreases the loss
+            trial_damping = damping  # `damping` changes only if a step decreases the loss
             while True:
                 step = _damped_step(A, g, trial_damping)
                 if step is not None:
@@ -170,7 +171,7 @@ def levenberg_marquardt(
 
 
 def _normal_equations(blocks: Iterable[tuple[ArrayLike, ArrayLike]], n: int) -> tuple[Vector, Vector, float]:
-    """Return J'J (n, n), J'r (n,) and r'r, summed over blocks of rows."""
+    """Return J'J (n, n), J'r (n,) and r'r for residuals r and their Jacobian J, summed over blocks of rows."""
     A, g, squares = np.zeros((n, n)), np.zeros(n), 0.0
     for residuals, jacobian in blocks:
         r, J = np.asarray(residuals, np.float64), np.asarray(jacobian, np.float64)
@@ -185,7 +186,7 @@ def _normal_equations(blocks: Iterable[tuple[ArrayLike, ArrayLike]], n: int) -> 
 
 
 def _damped_step(A: Vector, g: Vector, damping: float) -> Vector | None:
-    """Return the solution of (A + damping I) step = -g, or None if that matrix is not positive definite."""
+    """Return the solution of (A + damping I) step = -g, or None if A + damping I is not positive definite."""
     damped = A + damping * np.eye(len(g))
     try:
         np.linalg.cholesky(damped)
@@ -257,7 +258,7 @@ def lbfgs(
     stored = [(np.asarray(s, np.float64), np.asarray(y, np.float64)) for s, y in pairs]
     stored = [pair for pair in stored if _is_convex(*pair)][-history_size:]
     losses: list[float] = []
-    is_blocked = False  # whether a point of the current iteration had a loss or gradient that was not finite
+    is_blocked = False  # whether the loss or the gradient was not finite at a point of the current iteration
 
     def result(reason: str) -> Result:
         return Result(current, losses, reason, pairs=stored)
@@ -297,7 +298,7 @@ def lbfgs(
                 return result("converged")
             is_blocked = False
             point = search()
-            if point is None and stored:  # the pairs may have rounding errors or belong to another function
+            if point is None and stored:  # the pairs may be inaccurate, so retry without them
                 stored.clear()
                 point = search()
             if point is None:
@@ -325,15 +326,15 @@ def _dot(a: Vector, b: Vector) -> float:
 
 
 def _is_convex(step: Vector, change: Vector) -> bool:
-    """Return whether the gradient increases along the step by enough to estimate the curvature."""
+    """Return whether the gradient increases enough along the step to estimate the curvature."""
     return _dot(step, change) > MIN_COSINE * math.sqrt(_dot(step, step) * _dot(change, change)) > 0
 
 
 def _direction(gradient: Vector, pairs: list[Pair]) -> Vector:
     """Return minus the gradient times the estimated inverse Hessian (Nocedal and Wright, 2006, algorithm 7.4)."""
     direction: Vector = -gradient
-    if not pairs:  # without curvature, limit the length to 1
-        largest = float(np.abs(gradient).max())  # divide by it, because its square may overflow
+    if not pairs:  # without pairs the curvature is not known, so limit the length to 1
+        largest = float(np.abs(gradient).max())  # divide by the largest element, because its square may overflow
         direction /= max(1.0, largest * math.sqrt(_dot(gradient / largest, gradient / largest)))
         return direction
     factors = []
@@ -352,13 +353,13 @@ def _direction(gradient: Vector, pairs: list[Pair]) -> Vector:
 
 
 class _Point(NamedTuple):
-    """Point of a line search at the initial point plus `t` times the direction."""
+    """Point of a line search: the initial parameters plus `t` times the search direction."""
 
     t: float
     params: Vector
-    loss: float  # infinity if the loss or the gradient is not finite
+    loss: float  # infinite if the loss or the gradient is not finite
     gradient: Vector
-    slope: float  # derivative of the loss by t
+    slope: float  # derivative of the loss with respect to t
 
 
 def _line_search(evaluate_at: Callable[[float], _Point], start: _Point) -> _Point:
@@ -372,7 +373,7 @@ def _line_search(evaluate_at: Callable[[float], _Point], start: _Point) -> _Poin
     t, width = 1.0, math.inf
     for _ in range(MAX_TRIALS):
         trial = evaluate_at(t)
-        if np.array_equal(trial.params, low.params):  # no representable point is left between low and high
+        if np.array_equal(trial.params, low.params):  # no floating-point number is left between low and high
             break
         if not trial.loss < low.loss or trial.loss > start.loss + DECREASE * t * start.slope:
             high = trial
@@ -395,7 +396,7 @@ def _line_search(evaluate_at: Callable[[float], _Point], start: _Point) -> _Poin
 
 
 def _cubic_minimum(a: _Point, b: _Point) -> float:
-    """Return t at the minimum of the cubic with the losses and slopes of both points; NaN if it has no minimum."""
+    """Return the minimizer t of the cubic through both points with their slopes; NaN if it has no minimum."""
     d1 = a.slope + b.slope - 3 * (a.loss - b.loss) / (a.t - b.t)
     discriminant = d1 * d1 - a.slope * b.slope
     if not discriminant >= 0:
@@ -419,6 +420,6 @@ def _start(params: ArrayLike, dtype: DTypeLike) -> Vector:
 
 
 def _rounded(values: Vector, dtype: DTypeLike) -> Vector:
-    """Return float64 values rounded to the dtype; infinity for values out of its range."""
+    """Return float64 values rounded to the dtype; values outside its range become infinite."""
     with np.errstate(over="ignore", under="ignore"):
         return values.astype(dtype).astype(np.float64)

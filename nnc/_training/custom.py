@@ -58,16 +58,16 @@ class CustomLossLoop(BatchLoop):
             raise no_number(error, self.epoch + 1, self.history("diverged"), self.divergence_cause()) from None
 
     def take_steps(self, custom_step: CustomStep, data: Data, row: int, size: int) -> int:
-        """Take steps on batches of `size` rows from `row` on; return the first row of the next slice of time."""
+        """Take steps on batches of `size` rows, beginning with `row`, for about 50 ms; return the next row."""
         records, total, penalties = self.records, self.total, self.penalties
         rates: Any = records.rate_of_step(self.completed_epochs)
         if self.state.changes_by_step:
             rates = records.rates[self.steps_taken :]  # type: ignore[index]
-        if self.model.snapshot_lock.awaited:  # without a pause, this thread would acquire it again first
+        if self.model.snapshot_lock.awaited:  # let the waiting thread acquire the lock first
             sleep(YIELD_SECONDS)
         assert data.Y is not None
         Y = data.Y.view()
-        Y.flags.writeable = False  # so that the loss function of no batch can change the targets
+        Y.flags.writeable = False  # prevent the loss function from changing the targets
         end, self.total, self.penalties = custom_step.run(data.X, Y, row, size, rates, SLICE_SECONDS, total, penalties)
         if self.total != self.total:
             self.data = data.rows(slice(end, end + size))
@@ -77,7 +77,7 @@ class CustomLossLoop(BatchLoop):
         return end
 
     def step(self, data: Data) -> float:
-        """Take a step with several threads or in several slices of time, and return the loss before it."""
+        """Take a step with several threads or in several calls of the core, and return the loss before the step."""
         P = np.empty((data.n, self.model.sizes[-1]), self.model.dtype)
         threads = self.team.grow(self.tuner.best)
         self.team.run(partial(self.training.outputs, data.X, P, threads), 0, threads)

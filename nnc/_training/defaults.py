@@ -29,8 +29,8 @@ LEARNING_RATE = 0.001  # constant learning rate of a fit whose number of epochs 
 PEAK_LEARNING_RATE = 0.02  # learning rate of the first step if no neuron has more than MAX_PEAK_INPUTS inputs
 MAX_PEAK_INPUTS = 64
 MIN_STEPS, MIN_EPOCHS = 10_000, 20
-MIN_BATCH_ROWS, MAX_BATCH_ROWS = 32, 256  # limits of the batch size, which is a hundredth of the rows between them
-STOPPING_RULES = {*STOPPING} - {"callback"}  # arguments that replace `epochs`; a callback may only watch
+MIN_BATCH_ROWS, MAX_BATCH_ROWS = 32, 256  # limits of the batch size, which is 1/100 of the number of rows
+STOPPING_RULES = {*STOPPING} - {"callback"}  # arguments that replace `epochs`; a callback need not end the training
 
 
 def default_schedule(model: Model) -> CosineLR:
@@ -44,9 +44,9 @@ def default_schedule(model: Model) -> CosineLR:
 
 
 def default_batch_size(n: int) -> int:
-    """Return the batch size for n rows."""
+    """Return the automatic batch size for n training rows."""
     batch_size = min(max(MIN_BATCH_ROWS, n // 100), MAX_BATCH_ROWS)
-    while batch_size < n and n % batch_size == 1:  # a BatchNorm needs two rows in the last batch
+    while batch_size < n and n % batch_size == 1:  # BatchNorm needs at least two rows, also in the last batch
         batch_size += 1
     return batch_size
 
@@ -129,7 +129,7 @@ def _fill_around_rate(
 
 
 def optimizer_to_begin(previous_state: TrainingState | None) -> str | None:
-    """Return the automatic optimizer, or None if the state that the network continues already has it."""
+    """Return the name of the automatic optimizer, or None if the previous training state already has this optimizer."""
     is_current = previous_state is not None and previous_state.optimizer == parse_optimizer(OPTIMIZER)
     return None if is_current else OPTIMIZER
 

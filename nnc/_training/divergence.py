@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from nnc._model.model import Model
     from nnc._training.history import History
 
-LARGE_INPUT = 100  # inputs with larger absolute values count as not scaled
-CHUNK_ROWS = 4096  # search outputs that are not finite in this many rows at a time
+LARGE_INPUT = 100  # if an input has a larger absolute value, the message recommends scaling
+CHUNK_ROWS = 4096  # number of rows whose outputs are computed at a time
 
 
 class DivergedError(ArithmeticError):

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     Number = float | Callable[[int], float]
 
-SCHEDULED_RATE = 0.5  # stands for a scheduled dropout rate when the core allocates memory; any positive rate would do
+SCHEDULED_RATE = 0.5  # placeholder for a scheduled dropout rate: any positive rate makes the core allocate memory
 
 
 class EpochSettings:
@@ -86,7 +86,7 @@ def schedule_settings(
 
 
 def _resolved(name: str, value: Schedule | Callable[[int], float], last_epoch: int | None) -> Callable[[int], float]:
-    """Return the function from the epoch to the value; a schedule without a length ends at the last epoch."""
+    """Return a function that maps an epoch to a value; a schedule without a length ends at `last_epoch`."""
     if isinstance(value, (type, ReduceLROnPlateau)):
         raise TypeError(f"{name} must be a number, a schedule or a function of the epoch, got {value!r}")
     if not isinstance(value, Schedule):

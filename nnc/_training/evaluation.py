@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from nnc._training.dataset import Dataset
     from nnc._training.options import TrainingOptions
 
-SLICE_MULTIPLY_ADDS = 1e9  # check for Ctrl-C after this much work
+SLICE_MULTIPLY_ADDS = 1e9  # number of multiply-adds between two checks for Ctrl-C
 
 
 class Evaluator:
@@ -80,7 +80,7 @@ class Evaluator:
         self._append_metrics(self.outputs if done else None)
 
     def _evaluate_custom(self) -> None:
-        """Append the values of an epoch for a custom loss."""
+        """Append the validation loss and the metrics of an epoch, for a custom loss."""
         rows, custom = self.dataset.metric_rows, self.model.custom
         assert custom is not None
         P = self.outputs = self.model.engine_outputs(rows.X)

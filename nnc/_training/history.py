@@ -29,7 +29,7 @@ _TOTALS = (
     "best_epoch",
     "untracked_epochs",
     "n_threads",
-)  # members of a dict that are not columns
+)  # keys of `History.to_dict` that are not columns
 
 
 class History:
@@ -78,7 +78,7 @@ class History:
         a history that was created from a dict.
     """
 
-    _columns: dict[str, NDArray[np.float64] | float]  # a number is the constant value of all epochs
+    _columns: dict[str, NDArray[np.float64] | float]  # a number is a column with this value in all epochs
     seconds: float
     stop_reason: str
     best_epoch: int | None
@@ -216,7 +216,7 @@ class History:
             raise ValueError(f"a history must be an object, got {shown(d)}")
         columns = {name: _column(name, values) for name, values in d.items() if name not in _TOTALS}
         if "loss" not in columns:
-            raise ValueError("a history must have a loss")
+            raise ValueError(f"a history must have the column 'loss', got {shown(list(columns))}")
         epochs = len(columns["loss"])
         for name, column in columns.items():
             if len(column) != epochs:
@@ -244,9 +244,9 @@ class History:
     def joined(cls, *parts: History) -> History:
         """Return the history of a training that consists of several fits.
 
-        A column is NaN in the epochs of fits that do not have it. `best_epoch` is that of the last fit that has one,
-        counted from the beginning. `untracked_epochs` is that of the first fit. The other attributes are those of the
-        last fit.
+        A column that a fit does not have is NaN in the epochs of this fit. `best_epoch` comes from the last fit with a
+        best epoch, and counts the epochs of all fits. `untracked_epochs` comes from the first fit, and all other
+        attributes come from the last fit.
         """
         names = {name: None for part in parts for name in part._columns}
         columns = {
@@ -327,7 +327,7 @@ class History:
             The file cannot be written. The message names the cause and a remedy.
         """
         if not self.epochs:
-            raise ValueError("the history must have at least one epoch for an image, got none")
+            raise ValueError("the history must have at least one epoch to draw an image, got none")
         drawing = self._drawing()
         if path is not None:
             drawing.save(path)
@@ -373,7 +373,7 @@ class History:
 
 
 def settings_lines(settings: dict[str, Any] | None) -> list[str]:
-    """Return a line of text with the settings of a fit; an empty list if they are not known."""
+    """Return a list with one line that describes the settings of a fit; empty if the settings are not known."""
     if settings is None:
         return []
     names = ("lr", "batch_size", "epochs", "scale_X", "scale_y")

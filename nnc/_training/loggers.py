@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from nnc._training.callbacks import Record
 
 
-_WRITER_NUMBERS = itertools.count()  # numbers in the names of TensorBoard files
+_WRITER_NUMBERS = itertools.count()  # makes the names of TensorBoard files unique within the process
 
 
 class CSVLogger:

@@ -33,11 +33,11 @@ if TYPE_CHECKING:
     from nnc._training.options import TrainingOptions
     from nnc._training.state import TrainingState
 
-YIELD_SECONDS = 0.001  # sleep this long if another thread waits to read the parameters
-MIN_THREAD_MULTIPLY_ADDS = 100_000  # use a further thread only for this much work between two barriers
-MAX_SHORT_MULTIPLY_ADDS = 1_000_000  # runs up to this size take at most a millisecond and do not handle Ctrl-C
+YIELD_SECONDS = 0.001  # pause between slices in seconds, if another thread waits to read the parameters
+MIN_THREAD_MULTIPLY_ADDS = 100_000  # minimum work of a thread between two barriers
+MAX_SHORT_MULTIPLY_ADDS = 1_000_000  # shorter runs take at most 1 ms and do not handle Ctrl-C
 NO_INTERRUPT: AbstractContextManager[None] = nullcontext()
-ASSUMED_MULTIPLY_ADDS_PER_SECOND = 3e8  # speed that is assumed for the first slice of a run
+ASSUMED_MULTIPLY_ADDS_PER_SECOND = 3e8  # assumed speed in the first slice of a run
 
 
 class TrainingLoop:
@@ -108,7 +108,7 @@ class TrainingLoop:
         steps = -(-n // size) if state.changes_by_step else 1
         self.is_plain = options.is_plain and dataset.validation is None and state.plateau is None
         # Memory for all epochs is allocated now, so a lack of memory is noticed before the training. A run that may
-        # stop early begins with less.
+        # stop early begins with memory for fewer epochs.
         capacity = options.epochs or CHUNK_EPOCHS
         if not self.is_plain and options.may_stop_early:
             capacity = min(16 * CHUNK_EPOCHS, capacity)
@@ -162,8 +162,8 @@ class TrainingLoop:
     def interrupt_context(self, interrupt: Interrupt | None) -> AbstractContextManager[Interrupt | None]:
         """Return the context in which Ctrl-C ends the run instead of raising KeyboardInterrupt.
 
-        A short run ends before Ctrl-C could be noticed, so it does not handle Ctrl-C, which then ends the loop of the
-        caller.
+        A run of less than about a millisecond does not handle Ctrl-C. Python then raises KeyboardInterrupt after the
+        run, so that Ctrl-C can end a loop over many short fits.
         """
         if interrupt is not None or (self.is_plain and self.is_short):
             return NO_INTERRUPT if interrupt is None else nullcontext(interrupt)
@@ -192,12 +192,12 @@ class TrainingLoop:
 
     def fail(self, error: BaseException) -> None:
         """End the run after an exception."""
-        if self.state.current is not None:  # None if the run has already ended
+        if self.state.current is not None:  # None would mean that the run has already ended
             reasons = {DivergedError: "diverged", KeyboardInterrupt: "interrupt"}
             try:
                 self.close(reasons.get(type(error), "error"))
             finally:
-                self.state.current = None  # drop the reference to the run
+                self.state.current = None  # otherwise the state would refer to the run
                 self.close_callbacks()
 
     def finish(self, reason: str) -> History:
@@ -330,9 +330,9 @@ class TrainingLoop:
             rate = self.tuner.throughput.get(1) or ASSUMED_MULTIPLY_ADDS_PER_SECOND / self.model.n_params
             blocks = max(1, int(rate * seconds / training.block))
         training.resume(threads, seconds)
-        if self.model.snapshot_lock.awaited:  # without a pause, this thread would acquire it again first
+        if self.model.snapshot_lock.awaited:  # let the waiting thread acquire the lock first
             sleep(YIELD_SECONDS)
-        with self.model.snapshot_lock:  # also protects the records that `history` reads
+        with self.model.snapshot_lock:  # protects parameters, state and records from other threads
             began = perf_counter()
             self.team.run(training.task, blocks, threads, training.abort)
             now = perf_counter()
@@ -385,14 +385,14 @@ class TrainingLoop:
             reason = "interrupt"
         elif self.is_out_of_time():
             reason = "max_seconds"
-        if reason and epoch:  # some callbacks are due only because the epoch is now known to be the last one
+        if reason and epoch:  # in the last epoch, all callbacks are due
             self.run_callbacks(epoch, is_best=False, is_last=True)
         return reason
 
     def monitor_epoch(self, epoch: int) -> bool:
-        """Evaluate an epoch; return whether it is the best one so far.
+        """Evaluate an epoch, and return whether it is the best one so far.
 
-        Epochs since the last check count too: their training losses are known.
+        If the training loss is monitored, earlier epochs since the last check are compared too.
         """
         options, losses = self.options, self.records.losses
         self.evaluate()
@@ -437,7 +437,7 @@ class TrainingLoop:
         with self.model.snapshot_lock:
             state = self.state
             draws = state.update_counters(self.training.counters)
-            if self.options.order is not None:  # None if the core does not shuffle
+            if self.options.order is not None:  # the core shuffles the rows
                 state.streams.shuffle_position = draws
             state.epoch = self.records.earlier_epochs + self.epoch
 

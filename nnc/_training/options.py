@@ -38,13 +38,13 @@ if TYPE_CHECKING:
     from nnc._training.trainable import Trainable
 
 NO_METRICS: Mapping[str, Metric] = {}
-# Without `epochs`, `patience` counts an epoch as an improvement only from this fraction of the best value on. Otherwise
-# a loss that decreases very slowly would never end the training.
+# Smallest improvement, as a fraction of the best value, that counts for `patience` in a fit without `epochs`. If every
+# improvement counted, a loss that decreases very slowly would prevent the end of the training.
 MIN_RELATIVE_IMPROVEMENT = 1e-4
-# names in a Record or a History that a metric must not have
+# names that metrics must not have, because a Record or a History uses them
 RESERVED = ("loss", "val_loss", "lr", "epoch_seconds", "seconds", "epoch", "best", "network")
-MAX_THREADS = 64  # limit of `n_threads` on computers with fewer processors, on which more threads only wait
-PRESETS = ("auto", "plain")  # values of `preset`, besides None
+MAX_THREADS = 64  # limit of `n_threads`, unless the computer has more processors
+PRESETS = ("auto", "plain")  # allowed values of `preset`, in addition to None
 STOPPING = ("patience", "target_loss", "max_seconds", "callback")  # arguments that can replace `epochs`
 
 
@@ -292,12 +292,12 @@ def settings(arguments: FitArguments, model: Model, state: TrainingState) -> dic
         core_settings["clip_value"] = check_positive("clip_value", arguments.clip_value)
     if arguments.max_norm is not None:
         core_settings["max_norm"] = check_positive("max_norm", arguments.max_norm)
-    if decay is not None:  # for a function, any positive number makes the core prepare weight decay
+    if decay is not None:  # for a function, any positive value prepares the core
         core_settings["decay"] = 1.0 if callable(decay) else check_not_negative("weight_decay", decay)
     if check_bool("regularize_bias", arguments.regularize_bias):
         core_settings["biases_too"] = True
     if model.has_dropout or not _is_zero(arguments.dropout):
-        dropout = cast("float | Sequence[float]", arguments.dropout)  # schedule_settings() handles schedules
+        dropout = cast("float | Sequence[float]", arguments.dropout)  # schedules have been replaced by numbers
         core_settings.update(dropout_settings(dropout, model, state))
     return core_settings
 
@@ -328,7 +328,7 @@ def _check_metrics(arguments: FitArguments, options: TrainingOptions, model: Mod
     """Check and set the metrics and the monitored column."""
     values, monitor, has_validation = arguments.metrics, arguments.monitor, arguments.validation is not None
     if model.heads is not None and _is_set(values):
-        raise ValueError("metrics must be left out for a network with several heads; compute them in a callback")
+        raise ValueError("metrics must not be passed for a network with several heads; compute them in a callback")
     prefix = "val_" if has_validation else ""
     metrics = _named_metrics(values, prefix, losses.ROWS[model.loss])
     columns = ["loss", *(["val_loss"] if has_validation else []), *metrics]
@@ -340,7 +340,7 @@ def _check_metrics(arguments: FitArguments, options: TrainingOptions, model: Mod
     larger_is_better = monitor in metrics and metrics[monitor].larger_is_better
     if larger_is_better is None:
         raise ValueError(
-            f"monitor must be a metric with a known direction, got {monitor!r}; pass the metric as "
+            f"monitor must be a metric with a value of larger_is_better, got {monitor!r}; pass "
             f"nnc.Metric({metrics[monitor].name!r}, function, larger_is_better=True) or with False"
         )
     options.metrics, options.monitor, options.larger_is_better = metrics, monitor, larger_is_better
@@ -352,7 +352,7 @@ def _is_set(metrics: Measure | Sequence[Measure]) -> bool:
 
 
 def _named_metrics(values: Measure | Sequence[Measure], prefix: str, loss: LossRow) -> dict[str, Metric]:
-    """Return metrics by the names of their columns."""
+    """Return a dict of the metrics, with the names of their History columns as keys."""
     from nnc._data.metrics import Metric, as_metric
 
     if isinstance(values, (str, Metric)) or callable(values):
@@ -364,7 +364,8 @@ def _named_metrics(values: Measure | Sequence[Measure], prefix: str, loss: LossR
         name = prefix + metric.name
         if metrics.get(name, metric) is not metric or name in RESERVED:
             raise ValueError(
-                f"metrics must not use the name {metric.name!r} again; pass nnc.Metric(another_name, function)"
+                f"metrics must have unique names, but {metric.name!r} is already used; pass "
+                "nnc.Metric(another_name, function)"
             )
         metrics[name] = metric
     return metrics
@@ -388,6 +389,6 @@ def callbacks_of(callback: Callback | Sequence[Callback] | None) -> list[Callbac
     callbacks = list(callback) if isinstance(callback, (list, tuple)) else [cast("Callback", callback)]
     for function in callbacks:
         if not callable(function) or isinstance(function, type):
-            raise TypeError(f"callback must be a function of a record or a list of functions, got {function!r}")
+            raise TypeError(f"callback must be a function of a Record or a list of such functions, got {function!r}")
         call_interval(function)
     return callbacks

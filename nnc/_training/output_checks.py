@@ -12,10 +12,10 @@ if TYPE_CHECKING:
     from nnc._model.data import Data
     from nnc._training.loop import TrainingLoop
 
-MAX_SAMPLE_ROWS = 1000
-MIN_OUTSIDE_FRACTION = 0.01  # of targets outside the output range
-RANGE_TOLERANCE = 0.01  # targets count as outside if they exceed the output range by this fraction of their own range
-MIN_WRONG_FRACTION = 0.2  # of rows with an output at the wrong end of its range
+MAX_SAMPLE_ROWS = 1000  # check at most this many rows
+MIN_OUTSIDE_FRACTION = 0.01  # warn if at least this fraction of the targets is outside the output range
+RANGE_TOLERANCE = 0.01  # a target may exceed the output range by this fraction of the range of all targets
+MIN_WRONG_FRACTION = 0.2  # ignore saturation if fewer rows have an output at the wrong limit
 
 
 def sample_rows(data: Data) -> Data:
@@ -43,10 +43,10 @@ def unreachable_targets(run: TrainingLoop) -> tuple[float, float] | None:
 
 
 def saturated_output_fraction(run: TrainingLoop) -> float:
-    """Return the fraction of outputs at an end of their range, or 0 if few rows have their targets at the other end.
+    """Return the fraction of saturated outputs, or 0 if few rows have a target at the opposite limit of the range.
 
     Return 0 too if the derivative of the output activation is not a factor of the gradient, because the layer then
-    learns in spite of saturation.
+    learns although it is saturated.
     """
     row = activations.ROWS[run.model.activations[-1]]
     if row.saturation_range is None or losses.ROWS[run.model.loss].output_required:

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
     from nnc._training.state import TrainingState
 
-CHUNK_EPOCHS = 4096  # compute learning rates for this many epochs ahead
-MIN_RECORD_SECONDS = 0.005  # record a time only this long after the last recorded one
+CHUNK_EPOCHS = 4096  # number of epochs for which learning rates are computed in advance
+MIN_RECORD_SECONDS = 0.005  # minimum time in seconds between two recorded times
 
 
 class EpochRecords:
@@ -133,10 +133,10 @@ class EpochRecords:
         }
         if len(self.time_points) == 1:
             columns["epoch_seconds"] = seconds / max(epochs, 1)
-        else:  # interpolate: epochs between two time points take equally long
+        else:  # interpolate, assuming that epochs between two time points take equally long
             points = self.time_points if self.time_points[-1][0] >= epochs else [*self.time_points, (epochs, seconds)]
             completed, times = np.array(points).T
             columns["epoch_seconds"] = np.diff(np.interp(np.arange(epochs + 1), completed, times))
-        for name, values in self.columns.items():  # an exception may have prevented the values of the last epoch
+        for name, values in self.columns.items():  # the last epoch may lack values because of an exception
             columns[name] = np.array([*values[:epochs], *[np.nan] * (epochs - len(values))], np.float64)
         return History(columns, seconds, reason, best_epoch, n_threads=n_threads, settings=settings)

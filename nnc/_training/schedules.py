@@ -39,12 +39,12 @@ __all__ = [
 
 
 def _optional_count(name: str, value: Any) -> int | None:
-    """Check a positive integer or None."""
+    """Return a positive integer or None after a check."""
     return None if value is None else check_count(name, value)
 
 
 def _check_warmup_schedule(name: str, value: Any) -> Schedule:
-    """Check the schedule of a Warmup."""
+    """Return the argument `schedule` of Warmup after a check of its type."""
     if not isinstance(value, Schedule):
         raise TypeError(f"{name} must be a Schedule, such as Constant(0.1), got {shown(value)}")
     if isinstance(value, (Warmup, PerStep, ReduceLROnPlateau)):
@@ -53,7 +53,7 @@ def _check_warmup_schedule(name: str, value: Any) -> Schedule:
 
 
 def _check_step_schedule(name: str, value: Any) -> Schedule:
-    """Check the schedule of a PerStep."""
+    """Return the argument `schedule` of PerStep after a check of its type."""
     if not isinstance(value, Schedule):
         raise TypeError(f"{name} must be a Schedule, such as CosineLR(0.1), got {shown(value)}")
     if isinstance(value, (PerStep, ReduceLROnPlateau)):
@@ -70,7 +70,7 @@ class Schedule(Value, ABC):
 
     @property
     def peak(self) -> float:
-        """Largest learning rate. For a growing ExponentialLR, the first one."""
+        """Largest learning rate; for an ExponentialLR that grows without limit, its first learning rate."""
         return float(vars(self).get("lr", 0.0))
 
     def is_over(self, epoch: int) -> bool:
@@ -78,7 +78,7 @@ class Schedule(Value, ABC):
         return self(epoch) == 0
 
     def resolved(self, epochs: int) -> Self:
-        """Return the schedule for a fit of this number of epochs, which replaces a length of None."""
+        """Return the schedule for a fit of `epochs` epochs, which replace a length of None."""
         return self.replace(epochs=epochs) if vars(self).get("epochs", epochs) is None else self
 
     def to_dict(self) -> dict[str, Any]:
@@ -291,7 +291,7 @@ class PerStep(Schedule):
         return self.at(1)(epoch)
 
     def at(self, steps: int) -> Schedule:
-        """Return the schedule as a function of the step, for this number of steps in an epoch."""
+        """Return the wrapped schedule, as a function of the step, for epochs of `steps` steps."""
         return self.schedule if self.epochs is None else self.schedule.resolved(self.epochs * steps)
 
     @property
@@ -476,7 +476,7 @@ def schedule_from_dict(d: Any) -> Schedule:
             raise ValueError(f"the schedule {name} must have the constant {key}")
     try:
         if kind in (Warmup, PerStep) and isinstance(d["schedule"], dict):
-            # This check precedes the recursion, which could otherwise be very deep.
+            # Without this check, nested schedules of a malicious file could exceed the recursion limit.
             if d["schedule"].get("name") in (name, PerStep.__name__):
                 raise ValueError(f"schedule must not be another {d['schedule']['name']}")
             constants["schedule"] = schedule_from_dict(d["schedule"])

@@ -159,14 +159,14 @@ class SecondOrderLoop(TrainingLoop):
         return f"Probably {scaling_advice(self.dataset.converter.max_abs_input)}."
 
     def compute_loss(self, params: Vector) -> float:
-        """Return the loss at these trainable parameters, penalty included."""
+        """Return the loss, including the penalty, for the given values of the trainable parameters."""
         self.model.params = self.full_vector(params)
         return self.model.compute_loss(self.data) + self.penalty(params)
 
     def full_vector(self, params: Vector, frozen: float | None = None) -> Vector:
-        """Return a vector of all parameters with these trainable ones.
+        """Return a vector of all parameters, in which the trainable parameters have the values `params`.
 
-        Frozen parameters have their initial values, or the value `frozen`.
+        The other parameters have their initial values, or the value `frozen` if it is given.
         """
         if isinstance(self.trainable, slice):
             return params
@@ -179,13 +179,13 @@ class SecondOrderLoop(TrainingLoop):
         return 0.5 * self.l2 * float(params[self.penalized] @ params[self.penalized]) if self.l2 else 0.0
 
     def objective(self, params: Vector) -> tuple[float, Vector]:
-        """Return the loss and its gradient, penalty included."""
+        """Return the loss and its gradient, both including the penalty."""
         self.model.params = self.full_vector(params)
         loss, gradient = self.model.loss_and_gradient(self.data)
         return loss + self.penalty(params), gradient[self.trainable] + self.l2 * self.penalized * params
 
     def least_squares(self, params: Vector) -> Iterator[tuple[Vector, Vector]]:
-        """Yield residuals and their derivatives by the trainable parameters, for some rows at a time."""
+        """Yield residuals and their Jacobian with respect to the trainable parameters, for blocks of rows."""
         model, (X, Y, _, weights) = self.model, self.data
         assert Y is not None
         model.params = self.full_vector(params)
@@ -200,7 +200,7 @@ class SecondOrderLoop(TrainingLoop):
                 root = np.sqrt(weights[part].astype(np.float64))
                 r, J64 = r * root[:, None], J64 * root[:, None, None]
             yield r.ravel(), J64.reshape(-1, J64.shape[-1])[:, self.trainable]
-        if self.l2:  # the squared residuals of this block add up to the penalty
+        if self.l2:  # represent the penalty by residuals, whose squares add up to its value
             root_l2 = math.sqrt(self.l2 / (2 * self.scale))
             yield root_l2 * params[self.penalized], root_l2 * np.eye(len(params))[self.penalized]
 
@@ -219,7 +219,7 @@ class SecondOrderLoop(TrainingLoop):
     def save_progress(self) -> None:
         with self.model.snapshot_lock:
             super().save_progress()
-            if self.memory is None:  # the run ended before the first iteration
+            if self.memory is None:  # without an iteration there is nothing to save
                 return
             if isinstance(self.state.optimizer, LevenbergMarquardt):
                 self.state.optimizer = LevenbergMarquardt(damping=self.memory)

@@ -32,16 +32,16 @@ if TYPE_CHECKING:
 
     Batches: TypeAlias = Iterable[tuple[ArrayLike, ...]] | Callable[[], Iterable[tuple[ArrayLike, ...]]]
 
-CHUNK_BYTES = 1 << 18  # with a custom loss, select the rows of several batches at once, up to this size
+CHUNK_BYTES = 1 << 18  # with a custom loss, several batches are selected at once, up to this size
 
 
 def fit_arrays(network: Trainable, X: ArrayLike, y: ArrayLike, arguments: FitArguments) -> History:
     """Train a network on arrays; see `NeuralNetwork.fit`."""
-    with network.model.training_lock, network._choosing_loss(y):  # acquired before the state to continue is read
+    with network.model.training_lock, network._choosing_loss(y):  # lock before reading the training state
         run = array_loop(network, X, y, arguments)
         begin(network, run)
         history = run.run()
-        advise(run, history, stacklevel=5)  # the caller of `fit`
+        advise(run, history, stacklevel=5)  # show the warning at the line that calls `fit`
         return history
 
 
@@ -79,7 +79,7 @@ def array_loop(network: Trainable, X: ArrayLike, y: ArrayLike, arguments: FitArg
         and converter.converts_by_batch(rows)
         and batch_size < len(rows)
     ):
-        state.streams = streams.copy()  # the first batch draws random numbers, and an error in it must not change them
+        state.streams = streams.copy()  # an error in the first batch must not change the streams
         start_epoch = _lazy_epochs(converter, state, rows, y, arguments, batch_size)
         return _batch_loop(network, converter, state, start_epoch, arguments, options, -(-len(rows) // batch_size))
     return loop_on(network, Dataset.from_arrays(converter, rows, y, arguments), arguments, options, state)
@@ -134,7 +134,7 @@ def loop_on(
     n = rows.n
     size = n if options.batch_size is None else min(n, options.batch_size)
     shuffles, is_first_order = arguments.shuffle and size < n, hasattr(state.optimizer, "lr")
-    if rows.index is not None and not (shuffles and is_first_order):  # only shuffled runs read rows by their index
+    if rows.index is not None and not (shuffles and is_first_order):  # only shuffled runs can read rows by index
         rows = rows.materialize()
     if validation is not None and model.custom is not None:
         validation = validation.materialize()
@@ -186,7 +186,7 @@ def fit_batches(network: Trainable, batches: Batches, settings: Mapping[str, Any
         run = batch_loop(network, start_epoch, arguments)
         begin(network, run)
         history = run.run()
-        advise(run, history, stacklevel=4)  # the caller of `fit_batches`
+        advise(run, history, stacklevel=4)  # show the warning at the line that calls `fit_batches`
         return history
 
 
@@ -200,14 +200,14 @@ def as_epoch_starter(batches: Batches, epochs: int | None) -> Callable[[], Itera
         raise TypeError(f"batches must be an iterable or a function, got {shown(batches)}") from None
     if is_iterator and epochs != 1:
         raise ValueError(
-            "batches must be a list, or a function that returns a new iterator for each epoch, if there is more than "
-            f"one epoch, got an iterator, which ends with the first epoch, and epochs={epochs}"
+            f"batches must not be an iterator with epochs={epochs}, because an iterator ends after one epoch; pass a "
+            "list, or a function that returns a new iterator for each epoch"
         )
     return lambda: iter(batches)
 
 
 def with_first_target(start_epoch: Callable[[], Iterator[Any]]) -> tuple[Any, Callable[[], Iterator[Any]]]:
-    """Return y of the first batch, and a function like `start_epoch` that yields this batch again."""
+    """Return the targets of the first batch, and a replacement of `start_epoch` that does not lose this batch."""
     iterator = start_epoch()
     first = next(iterator, None)
     if first is None:
@@ -220,9 +220,9 @@ def batch_loop(network: Trainable, batches: Callable[[], Iterator[Any]], argumen
     """Return the training loop of `fit_batches`."""
     model, converter, epochs = network.model, network.converter.copy_for_fit(), arguments.epochs
     if is_fraction(arguments.validation):
-        raise TypeError(f"validation must be (X, y) for batches, got {arguments.validation!r}")
+        raise TypeError(f"validation must be (X, y) for fit_batches, got {arguments.validation!r}")
     optimizer, is_automatic = arguments.optimizer, uses_automatic_settings(arguments, network.state)
-    if is_automatic and optimizer is None:  # the number of rows, which other automatic settings need, is not known
+    if is_automatic and optimizer is None:  # other settings depend on the number of rows, which is not known
         from nnc._training.defaults import optimizer_to_begin
 
         optimizer = optimizer_to_begin(network.state)
@@ -232,7 +232,7 @@ def batch_loop(network: Trainable, batches: Callable[[], Iterator[Any]], argumen
     if not hasattr(state.optimizer, "lr"):
         raise ValueError(
             f"optimizer must not be {state.optimizer.name!r} for batches, because it uses all rows in each iteration; "
-            "use another optimizer, or fit"
+            "use another optimizer, or call fit"
         )
     options = checked_options(arguments, network, state)
     options.preset = "auto" if is_automatic else "plain"
@@ -252,9 +252,9 @@ def _batch_loop(
     options: TrainingOptions,
     n_batches: int | None = None,
 ) -> BatchLoop:
-    """Return the training loop on batches, for the loss of the network."""
+    """Return a CustomLossLoop for a network with a custom loss, otherwise a BatchLoop."""
     if options.metrics and arguments.validation is None:
-        raise ValueError("validation must be (X, y) for metrics on batches, got None")
+        raise ValueError("validation must be (X, y) if metrics are used with batches, got None")
     kind = BatchLoop
     if network.model.custom is not None:
         from nnc._training.custom import CustomLossLoop

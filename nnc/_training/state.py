@@ -32,12 +32,13 @@ if TYPE_CHECKING:
 NO_MOMENTS = {np.dtype(number): np.zeros((0, 0), number) for number in (np.float32, np.float64)}
 MAX_STORED_FITS = 1000  # store the histories of at most this many fits
 MIN_STORED_EPOCHS = 100_000  # delete old histories only if at least this many epochs remain
-RESTART_HINT = "pass lr again, such as lr=0.01, or reset_optimizer=True to start anew"  # remedy if a schedule is over
-FUNCTION = "function"  # name in a file for a function of the caller, or a schedule of a class of the caller
+# Remedy in messages about a schedule that has ended.
+RESTART_HINT = "pass lr again, such as lr=0.01, or reset_optimizer=True to start anew"
+FUNCTION = "function"  # replaces, in files, a schedule that is a function or of a class outside nnc
 
 
 def missing_function(epoch: int) -> float:
-    """Raise ValueError. This function replaces a schedule that was a function and could not be saved."""
+    """Raise ValueError: this placeholder replaces a learning rate function, which files cannot store."""
     raise ValueError("lr must be passed again, because it was a function, which files cannot store")
 
 
@@ -168,12 +169,12 @@ class TrainingState:
                 raise TypeError(f"lr must be a number, a schedule or a function, got the class {lr.__name__}")
             if callable(lr):
                 state.set_schedule(lr, None if epochs is None else check_count("epochs", epochs))
-                state.rates(state.epoch, state.epoch + 1)  # raises if the value is not a learning rate
+                state.rates(state.epoch, state.epoch + 1)  # raise an error if `lr` returns no valid number
             else:
                 state.lr, state.schedule, state.plateau = check_positive("lr", lr), None, None
         elif state.schedule is missing_function:
             missing_function(state.epoch)
-        elif state.is_automatic:  # the number of steps or batches is not known: use the optimizer's learning rate
+        elif state.is_automatic:  # a schedule would need the number of steps, which is not known
             state.schedule = None
         if state.schedule is not None:
             state.check_not_over("lr", RESTART_HINT)
@@ -184,7 +185,7 @@ class TrainingState:
         return state
 
     def successor(self, streams: Streams) -> TrainingState:
-        """Return a copy, with the single steps taken so far, from which a fit continues."""
+        """Return a copy from which a fit continues, after adding the single steps to the counters."""
         self.sync_counters()
         state = self.__copy__()
         state.streams, state.step_run = streams, None
@@ -213,7 +214,7 @@ class TrainingState:
             missed = tuple(
                 n + new_steps * frozen for n, frozen in zip(missed or [0] * len(self.frozen), self.frozen, strict=True)
             )
-        # one statement, because a signal handler that saves the network may have made the same update
+        # A signal handler may run the same update between two statements, so both values change in one statement.
         self.steps, self.missed = steps, missed
         self.powers = powers
         return draws  # type: ignore[no-any-return]
@@ -226,7 +227,7 @@ class TrainingState:
             self.counted_epochs = step_run[1] + step_run[0].single_steps
 
     def count_steps_of(self, training: CoreTraining) -> None:
-        """Set the run of the core that takes and counts the next single steps."""
+        """Set the run of the core that takes the following single steps and counts them."""
         self.sync_counters()
         self.step_run = training, self.counted_epochs
 
@@ -244,7 +245,7 @@ class TrainingState:
 
     @property
     def history(self) -> History:
-        """History of all stored epochs since the optimizer started, with the number of those that are not stored."""
+        """History of all stored epochs since the optimizer started; `untracked_epochs` counts those not stored."""
         current = self.current
         parts = [*self.histories, *([] if current is None else [current()])]
         empty = {name: np.empty(0) for name in ("loss", "lr", "epoch_seconds")}
@@ -333,7 +334,7 @@ class TrainingState:
 
     @property
     def changes_by_step(self) -> bool:
-        """Return whether the steps of an epoch may have different learning rates."""
+        """Return whether the learning rate may change between the steps of an epoch."""
         if self.schedule is None:
             return False
         from nnc._training.schedules import PerStep
@@ -360,7 +361,7 @@ class TrainingState:
     # ------------------------------------------------------------------------------------------ files and copies
 
     def to_dict(self, model: Model, numbers: Callable[[NDArray[Any]], Any] = to_lists) -> dict[str, Any]:
-        """Return the state as the member "training" of a checkpoint; `numbers` converts its arrays."""
+        """Return the value of "training" in the document of a checkpoint; `numbers` converts each array."""
         self.sync_counters()
         history = self.history.to_dict()
         optimizer = self.optimizer.to_dict()
@@ -436,7 +437,7 @@ class TrainingState:
         return other
 
     def unpack(self, model: Model, streams: Streams) -> None:
-        """Restore the padding of the moments after `packed`, for this model."""
+        """Add the padding of this model to the moments, which `packed` has removed."""
         flat, self.streams = self.moments, streams
         self.moments = np.zeros((len(flat), model.engine.size), model.dtype)
         for row, values in zip(self.moments, flat, strict=True):

@@ -44,9 +44,9 @@ def new_stepper(
 
 
 class GeneralStep:
-    """Training step of any kind on one network: the slow path of a Stepper.
+    """General implementation of a training step, for steps that `Stepper` cannot repeat on its fast path.
 
-    A step is a fit of one epoch on all rows that leaves no history. The network is passed to each step and not stored,
+    A step is a fit of one epoch with all rows, without a history. The network is passed to each step and not stored,
     because the network itself stores a stepper.
 
     Parameters
@@ -87,10 +87,10 @@ class GeneralStep:
         self.settings: Mapping[str, Any] = {}
         self.state: TrainingState | None = None
         self.training: Any = None
-        self.network_state: TrainingState | None = None  # of the network after the last step; None after plain descent
-        self.stack: Any = None  # layers of the network at the last step
-        self.shape: tuple[int, bool, bool, bool] | None = None  # form of the data for which `training` is prepared
-        self.sum: NDArray[Any] | None = None  # gradients accumulated for the next `apply`
+        self.network_state: TrainingState | None = None  # `network.state` after the last step
+        self.stack: Any = None  # `model.stack` of the network after the last step
+        self.shape: tuple[int, bool, bool, bool] | None = None  # `training` is prepared for this data
+        self.sum: NDArray[Any] | None = None  # sum of the gradients for the next `apply`
 
     def start(self, network: Trainable) -> TrainingState:
         """Return the state that the next step continues from, without changing the network."""
@@ -102,17 +102,17 @@ class GeneralStep:
         if not hasattr(state.optimizer, "lr"):
             raise ValueError(
                 f"optimizer must support single steps, got {state.optimizer.name!r}, which needs all rows in each "
-                "iteration; use another optimizer, or fit"
+                "iteration; use another optimizer, or call fit"
             )
         self.settings = settings(self.options, model, state)
         return state
 
     def is_outdated(self, network: Trainable) -> bool:
-        """Return whether there was no step yet, or the state or layers of the network have changed since the last."""
+        """Return whether the next step is the first one, or state or layers of the network have changed."""
         return self.state is None or network.state is not self.network_state or network.model.stack is not self.stack
 
     def begin(self, network: Trainable, state: TrainingState) -> None:
-        """Continue from this state.
+        """Continue from the given training state.
 
         The network stores the state too, except for plain gradient descent without a named optimizer.
         """
@@ -132,7 +132,7 @@ class GeneralStep:
         state = self.state
         assert state is not None
         if lr is not None and lr is not self.lr:
-            assert not callable(lr)  # each schedule has a separate stepper
+            assert not callable(lr)  # the caller creates a new stepper for a schedule
             rate = float(lr)
         else:
             lr, rate = self.lr, state.next_rate
@@ -147,7 +147,7 @@ class GeneralStep:
         return float(state.next_rate)
 
     def change_rate(self, network: Trainable, lr: Rate) -> None:
-        """Use another learning rate or schedule from the next step on."""
+        """Change the learning rate or the schedule, beginning with the next step."""
         state, before = self.state, self.lr
         if lr is None:
             raise TypeError("lr must be a number, a schedule or a function, got None")
@@ -159,25 +159,25 @@ class GeneralStep:
             begun = self.start(network)
             if begun.optimizer.stores_step_sizes and begun.steps > 0:
                 raise ValueError(
-                    f"lr must be set before the first step of {begun.optimizer.name!r}, which adapts its step sizes "
-                    "itself; make another stepper with reset_optimizer=True"
+                    f"lr must not change after the first step of {begun.optimizer.name!r}, which adapts its step "
+                    "sizes itself; create a new stepper with reset_optimizer=True"
                 )
         except BaseException:
             self.lr = before
             raise
-        self.state = None  # the next step continues from the network with this rate
+        self.state = None  # the next step continues from `network.state` with the new rate
 
     def accumulate(self, network: Trainable, gradients: GradientsLike, weight: float) -> None:
-        """Add `weight` times the gradients to those that the next `apply` uses."""
+        """Add the gradients, multiplied by `weight`, to the sum that the next `apply` uses."""
         flat = flat_gradient(network.model, gradients)
         check_gradient(network.model, flat)
         scaled = flat if weight == 1 else flat.dtype.type(check_finite("weight", weight)) * flat
         self.sum = scaled.copy() if self.sum is None else self.sum + scaled
 
     def apply(self, network: Trainable, gradients: GradientsLike | None, lr: Rate | None) -> None:
-        """Take a step with gradients from outside; the caller holds the training lock.
+        """Take a step with the given gradients or the accumulated ones; the caller holds the training lock.
 
-        Accumulated gradients are kept if the step is refused.
+        If the step raises an error, the accumulated gradients are not deleted.
         """
         model = network.model
         if network._has_automatic_loss:
@@ -189,25 +189,25 @@ class GeneralStep:
         elif self.sum is not None:
             flat = self.sum
         else:
-            raise TypeError("gradients must be given where none have been accumulated; pass those of net.gradients")
+            raise TypeError("gradients must be passed if none have been accumulated; compute them with net.gradients")
         if model.stack.has_batch_norm:
             raise ValueError(
-                "gradients must be those of a network without BatchNorm, whose running statistics they do not update; "
-                "use train_step(X, y)"
+                "gradients must not be passed for a network with BatchNorm, because they do not contain its running "
+                "statistics; use train_step(X, y)"
             )
         is_outdated = self.is_outdated(network)
         state = self.start(network) if is_outdated else self.state
         assert state is not None
         if state.plateau is not None:
             raise ValueError(
-                "lr must not be ReduceLROnPlateau for steps from gradients, which have no loss to observe; "
-                "give a number or another schedule"
+                "lr must not be ReduceLROnPlateau for steps with given gradients, because it needs the loss; "
+                "pass a number or another schedule"
             )
         if is_outdated:
             model.check_parameters()
             check_gradient(model, flat)
             self.begin(network, state)
-        if self.training is None:  # for one row, as no rows are needed
+        if self.training is None:  # a step from gradients reads no rows, so a dummy row suffices
             rows = np.zeros((1, model.sizes[0]), model.dtype)
             self.prepare(network, model.engine, rows, np.zeros((1, model.sizes[-1]), model.dtype), None, None)
         lr, rate = self.next_rate(lr)
@@ -222,7 +222,7 @@ class GeneralStep:
                 self.lr = state.lr = rate
 
     def accepts_rate(self, lr: Rate | None) -> bool:
-        """Return whether the next step may use this learning rate while everything else stays prepared."""
+        """Return whether the learning rate can become `lr` without a new preparation of the core."""
         state, are_numbers = self.state, isinstance(lr, float) and isinstance(self.lr, float)
         return (
             are_numbers and state is not None and not state.optimizer.stores_step_sizes and check_positive("lr", lr) > 0
@@ -237,7 +237,7 @@ class GeneralStep:
         labels: NDArray[np.int32] | None,
         weights: NDArray[Any] | None,
     ) -> None:
-        """Prepare a run of the core on this engine for data of this form."""
+        """Create a run of the core for steps on arrays with the shapes of the given ones."""
         model, state = network.model, self.state
         assert state is not None
         state.sync_counters()
@@ -285,7 +285,7 @@ class GeneralStep:
         state = self.state
         assert state is not None
         targets, is_custom = Y, (model.custom if dP is None else model.heads) is not None
-        if is_custom:  # derivatives by the outputs will replace the targets
+        if is_custom:  # buffer for derivatives with respect to the outputs, which replace the targets
             Y = np.zeros((len(rows), model.sizes[-1]), model.dtype)
         if self.shape != (len(rows), Y is None, weights is None, engine is model.engine):
             self.prepare(network, engine, rows, Y, labels, weights)
@@ -314,7 +314,7 @@ class GeneralStep:
         labels: NDArray[np.int32] | None,
         dP: ArrayLike | None,
     ) -> bool:
-        """Return whether the core can check and read such arrays without a conversion."""
+        """Return whether the core can read arrays of the types of X and y, or dP, without a conversion."""
         if labels is not None:
             return type(X) is ndarray and bool(converter.is_direct) and converter.classes is None
         if dP is None:
@@ -324,14 +324,14 @@ class GeneralStep:
     def differentiate(
         self, network: Trainable, X: NDArray[Any], Y: NDArray[Any], P: NDArray[Any], rate: float, of_targets: bool
     ) -> tuple[float, NDArray[Any]]:
-        """Return a custom loss and its derivative by the outputs of the engine.
+        """Return a custom loss and its derivative with respect to the outputs of the engine.
 
         Parameters
         ----------
         network : NeuralNetwork
             Network in training.
         X, Y : arrays (n, n_in), (n, k)
-            Rows, and their targets or the derivatives by the outputs of the heads.
+            Rows, and their targets or the derivatives with respect to the outputs of the heads.
         P : array (n, n_out)
             Buffer for the outputs.
         rate : float
@@ -357,7 +357,7 @@ class GeneralStep:
     def custom_error(
         self, network: Trainable, error: ValueError, X: NDArray[Any], Y: NDArray[Any], rate: float
     ) -> Exception:
-        """Return the error to raise for an error of a custom loss: DivergedError if a number is not finite."""
+        """Return the error to raise if a custom loss has failed: DivergedError if its result is not finite."""
         from nnc._model.custom import NonFiniteLossError
         from nnc._training.custom import no_number
 
@@ -375,7 +375,7 @@ class GeneralStep:
         if ready is not None:
             return converter, *ready
         if y is None:
-            raise TypeError("y must be an array of real numbers, got None; pass y or dP")
+            raise TypeError("y must be an array of real numbers, got None; pass either y or dP")
         updated = converter.copy_for_fit()
         return updated, *updated.data(X, y, sample_weight, learn=True)
 
@@ -383,25 +383,25 @@ class GeneralStep:
     def output_gradient(
         network: Trainable, X: ArrayLike, y: ArrayLike | None, sample_weight: ArrayLike | None, dP: ArrayLike | None
     ) -> Any:
-        """Return the converter, X as an array of the engine, and the derivatives by the outputs of the engine."""
+        """Return the converter, X in the format of the engine, and dP converted to the outputs of the engine."""
         if y is not None or sample_weight is not None:
             name = "sample_weight" if y is None else "y"
             raise TypeError(f"{name} must be left out if dP is given, because dP replaces the loss")
         if network.model.stack.has_batch_norm:
             raise ValueError(
-                "dP must be left out if the network has BatchNorm: it is the derivative by the outputs of predict, "
-                "which uses running statistics, but a step uses the statistics of its rows"
+                "dP must not be passed if the network has BatchNorm, because a step normalizes by the statistics of "
+                "its rows, unlike predict; pass y"
             )
         return network.converter, *engine_output_gradient(network.converter, X, dP)
 
     @staticmethod
     def check(network: Trainable, X: NDArray[Any], Y: NDArray[Any] | None, what: str) -> float:
-        """Raise ValueError if weights, inputs or targets are not finite; return the largest absolute input.
+        """Raise ValueError if parameters, inputs or targets are not finite; return the largest absolute input.
 
         `what` is the name of the argument with the targets: "y", "dP" or "gradients".
         """
         network.model.check_parameters()
-        if what == "y" and network.model.custom is not None:  # the loss function checks them
+        if what == "y" and network.model.custom is not None:  # CustomLoss checks its targets
             Y = None
         largest = 0.0
         for name, rows in ((what, Y), ("X", X)):
@@ -419,7 +419,7 @@ class GeneralStep:
         state, training = self.state, self.training
         assert state is not None
         state.sync_counters()
-        self.training = self.shape = state.step_run = None  # the run cannot be continued
+        self.training = self.shape = state.step_run = None  # discard the failed run
         if X is None:
             cause = f"The learning rate of {rate:g} or the gradients may be too large."
         else:

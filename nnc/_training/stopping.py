@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 class Monitor:
     """Observer of the monitored value of a run.
 
-    A smaller value is better. The caller negates values of which larger ones are better.
+    A smaller value is better. The caller negates values for which larger is better.
 
     Parameters
     ----------
@@ -92,9 +92,9 @@ class Monitor:
         return patience is not None and epoch - self.last_improvement >= patience
 
     def beats_earlier_fits(self, histories: list[History]) -> bool:
-        """Return whether the best value is better than in all fits that this run continues.
+        """Return whether the best value of this run is better than those of the earlier fits that it continues.
 
-        Return True if this run has not observed any value.
+        Return True if no value has been monitored in this run.
         """
         if self.best == np.inf:
             return True

@@ -19,24 +19,25 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Sequence
 
 
-SLICE_SECONDS = 0.05  # the core runs this long before Python checks for Ctrl-C and callbacks
-WARM_UP_SECONDS = 0.004  # ignore this part of a trial, in which the system places new threads on processors
-TRIAL_SECONDS = 0.02  # measure each thread count for this long
-MIN_TRIAL_SECONDS = 0.01  # do not benchmark thread counts in runs shorter than this
-MIN_THREADED_SECONDS = 0.002  # keep shorter runs on one thread
-AVERAGING_SECONDS = 0.1  # time constant of the average throughput
-MIN_SPEEDUP = 1.03  # use more threads only if they increase the throughput by this factor
-MAX_THROUGHPUT_RATIO = 1.25  # compare again if the throughput has changed by more than this factor
-# seconds of training between comparisons: after a change of the throughput or the choice, and otherwise
+SLICE_SECONDS = 0.05  # duration of a call of the core, after which Python checks for Ctrl-C and callbacks
+WARM_UP_SECONDS = 0.004  # beginning of a trial that is not timed, because new threads still change processors
+TRIAL_SECONDS = 0.02  # duration of the measurement of one thread count
+MIN_TRIAL_SECONDS = 0.01  # do not compare thread counts in runs shorter than this
+MIN_THREADED_SECONDS = 0.002  # runs shorter than this use one thread
+AVERAGING_SECONDS = 0.1  # time constant of the moving average of the throughput
+MIN_SPEEDUP = 1.03  # use more threads only if the throughput is at least this many times larger
+MAX_THROUGHPUT_RATIO = 1.25  # compare the thread counts again after a larger change of the throughput
+# Seconds of training until the next comparison of thread counts. The first value applies if the throughput or the
+# chosen thread count has changed, otherwise the second value applies.
 COMPARISON_SECONDS = 0.5, 10.0
-MAX_TUNERS = 64  # store the tuners of at most this many kinds of work
+MAX_TUNERS = 64  # number of workloads whose tuners are stored
 
 
 @cache
 def may_set_affinity() -> bool:
     """Return whether a thread may choose its processors; under a seccomp filter, the call could end the process."""
     try:
-        with open("/proc/self/status") as file:  # Linux
+        with open("/proc/self/status") as file:  # exists only on Linux
             return "\nSeccomp:\t0\n" in file.read()
     except OSError:
         return False
@@ -59,7 +60,7 @@ def avoid_caller_processor(home: int, caller: int, size: int) -> None:
     """
     if _cpu.processor() != home or not may_set_affinity():
         return
-    with suppress(Exception):  # placement is only an optimization
+    with suppress(Exception):  # an error is harmless, because the choice of the processor only saves time
         allowed = os.sched_getaffinity(caller)
         if len(allowed) >= size:
             os.sched_setaffinity(0, allowed - {home})
@@ -135,7 +136,7 @@ class ThreadTuner:
         self.work_seconds += seconds
         if self.is_trial:
             if self.seconds < 0:
-                self.throughput.setdefault(n_threads, rows / seconds)  # an estimate until the trial ends
+                self.throughput.setdefault(n_threads, rows / seconds)  # used until the trial ends
                 self.seconds = min(self.seconds + seconds, 0.0)
                 return
             self.rows, self.seconds = self.rows + rows, self.seconds + seconds
@@ -171,23 +172,23 @@ class ThreadTuner:
                 self.best = n
 
 
-_tuners: dict[Hashable, ThreadTuner] = {}  # tuners of completed runs, by the kind of work
+_tuners: dict[Hashable, ThreadTuner] = {}  # tuners of completed runs, by workload
 
 
 def borrow_tuner(work: Hashable, candidates: Sequence[int], limit: Callable[[], int]) -> ThreadTuner:
-    """Return the tuner of the last run of this kind of work, or a new one; no other run uses it at the same time."""
+    """Remove and return the stored tuner for this workload, or return a new tuner if there is none."""
     tuner = _tuners.pop(work, None)
     return tuner if tuner is not None and tuner.candidates == candidates else ThreadTuner(candidates, limit)
 
 
 def return_tuner(work: Hashable, tuner: ThreadTuner) -> None:
-    """Store a tuner for the next run of this kind of work."""
-    _tuners.pop(work, None)  # reinsert it as the latest
+    """Store a tuner for the next run with the same workload."""
+    _tuners.pop(work, None)  # move the workload to the end, because the oldest entries are deleted
     _tuners[work] = tuner
     for oldest in [*_tuners][:-MAX_TUNERS]:
-        _tuners.pop(oldest, None)  # another thread may have removed it
+        _tuners.pop(oldest, None)  # the default None allows for another thread that has removed the entry
 
 
 def thread_counts(maximum: int) -> list[int]:
-    """Return the powers of two below `maximum`, and `maximum`."""
+    """Return all powers of two below `maximum`, followed by `maximum` itself."""
     return [1 << k for k in range(maximum.bit_length()) if 1 << k < maximum] + [maximum]
