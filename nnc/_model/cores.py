@@ -76,7 +76,7 @@ def selected() -> str:
 
 
 def check_dtype(dtype: Any) -> np.dtype[Any]:
-    """Return float64 or float32 from any NumPy name of it; raise ValueError for others."""
+    """Convert a dtype or its name to float64 or float32; raise ValueError for other dtypes."""
     try:
         checked: np.dtype[Any] | None = np.dtype(dtype)
     except TypeError:

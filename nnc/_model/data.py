@@ -63,15 +63,15 @@ class Data:
         return self.n if self.weights is None else float(self.weights.sum(dtype=np.float64))
 
     def with_inputs(self, X: NDArray[Any]) -> Data:
-        """Return the rows with other inputs."""
+        """Return a copy of this data with other inputs."""
         return Data(X, self.Y, self.labels, self.weights)
 
     def with_targets(self, Y: NDArray[Any]) -> Data:
-        """Return the inputs with other targets."""
+        """Return a copy of this data with other targets."""
         return Data(self.X, Y)
 
     def with_weights(self, weights: NDArray[Any]) -> Data:
-        """Return the rows with other sample weights."""
+        """Return a copy of this data with other sample weights."""
         return Data(self.X, self.Y, self.labels, weights)
 
     def rows(self, index: NDArray[Any] | slice) -> Data:

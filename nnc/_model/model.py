@@ -315,7 +315,7 @@ class Model:
             initializers.draw_weights(W, b, name, kind.parameter_arrays(layer.input_shape)[0], stream)
 
     def check_parameters(self, because: str = "", dtype: str | None = None) -> None:
-        """Raise ValueError if a parameter or statistic is not finite, or would not be in another dtype.
+        """Raise ValueError if a parameter or running statistic is not finite, or would overflow in another dtype.
 
         Callers can write any number into the views of the parameters.
         """

@@ -162,7 +162,7 @@ class Parameters(SuggestsAttributes):
     def _automatic_scalings(self) -> frozenset[str]:
         """Return which of "scale_X" and "scale_y" a fit may choose.
 
-        The set is empty if the weights are no longer those of the seed, because such weights fit unscaled rows.
+        The set is empty if the weights are no longer those of the seed, because other weights expect unscaled inputs.
         """
         if not self.converter.automatic_scalings:
             return self.converter.automatic_scalings

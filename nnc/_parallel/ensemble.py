@@ -205,7 +205,8 @@ class Ensemble(SuggestsAttributes):
             mean, deviation = self._moments(rows)
             return mean, deviation + median_deviation
 
-        targets = as_real_array("y", y).astype(np.float64)  # `data` may have rounded targets
+        # The targets in `data` may be rounded to float32, so they are converted again.
+        targets = as_real_array("y", y).astype(np.float64)
         return ConformalIntervals(predict, X, targets.reshape(len(data.X), -1), level)
 
     def score(self, X: ArrayLike, y: Any, sample_weight: ArrayLike | None = None, metric: Any = None) -> float:

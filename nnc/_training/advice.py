@@ -27,13 +27,13 @@ if TYPE_CHECKING:
     from nnc._training.options import TrainingOptions
 
 SATURATED_FRACTION = 0.99  # warn if more than this fraction of a layer's outputs is saturated
-MIN_RISING_EPOCHS = 5  # warn if the loss has risen in at least this many epochs in a row
 MIN_LAYER_ROWS = 8  # warn about the outputs of a layer only if at least this many rows were computed
+MIN_RISING_EPOCHS = 5  # warn if the loss has risen in at least this many epochs in a row
 MIN_DECREASE = 0.1  # warn if the monitored value has decreased by more than this fraction in the last epochs
 MIN_RATE_FRACTION = 1e-4  # learning rates below this fraction of the schedule's largest one waste an epoch
 MAX_WASTED_FRACTION = 0.1  # warn if more than this fraction of the epochs was wasted by tiny learning rates
-LARGE_LOSS_RATIO = 0.01  # check the targets only if the last loss divided by the first one exceeds this number
 MIN_CHECKED_EPOCHS = 10  # check the targets only after a fit of at least this many epochs
+LARGE_LOSS_RATIO = 0.01  # check the targets only if the last loss divided by the first one exceeds this number
 MIN_VALIDATION_ROWS = 20  # detect overfitting only with this many rows; the loss of fewer is too noisy
 OVERFIT_VAL_RATIO = 1.5  # overfitting: ratio of the last to the lowest validation loss exceeds this number
 OVERFIT_LOSS_RATIO = 0.5  # overfitting: ratio of the last training loss to that of the best epoch is below this number
@@ -52,7 +52,7 @@ class NotConvergedWarning(TrainingWarning):
 
 
 class DeadLayerWarning(TrainingWarning):
-    """All outputs of a relu layer are zero, so the layers below it do not learn."""
+    """All outputs of a relu layer are zero, so the layers before it do not learn."""
 
 
 class SaturatedLayerWarning(TrainingWarning):

@@ -109,6 +109,7 @@ class FitArguments:
         return changed
 
 
-DEFAULTS: Mapping[str, Any] = FitArguments.__init__.__kwdefaults__ or {}  # defaults by name, in order
+# Default value of each argument, in the order of the signature.
+DEFAULTS: Mapping[str, Any] = FitArguments.__init__.__kwdefaults__ or {}
 # arguments of `fit` that `fit_batches` does not accept
 ONLY_FOR_ARRAYS = frozenset({"batch_size", "shuffle", "sample_weight", "class_weight"})

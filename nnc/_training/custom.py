@@ -63,7 +63,7 @@ class CustomLossLoop(BatchLoop):
         rates: Any = records.rate_of_step(self.completed_epochs)
         if self.state.changes_by_step:
             rates = records.rates[self.steps_taken :]  # type: ignore[index]
-        if self.model.snapshot_lock.awaited:  # let the waiting thread acquire the lock first
+        if self.model.snapshot_lock.awaited:  # pause, so that the waiting thread can acquire the lock
             sleep(YIELD_SECONDS)
         assert data.Y is not None
         Y = data.Y.view()

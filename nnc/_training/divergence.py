@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from nnc._model.model import Model
     from nnc._training.history import History
 
-LARGE_INPUT = 100  # if an input has a larger absolute value, the message recommends scaling
+# If an input has a larger absolute value than this, the message recommends scaling.
+LARGE_INPUT = 100
 CHUNK_ROWS = 4096  # number of rows whose outputs are computed at a time
 
 

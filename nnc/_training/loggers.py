@@ -136,7 +136,7 @@ class TensorBoard:
 
     def __call__(self, record: Record) -> None:
         if self._writer is None:
-            suffix = f".{os.getpid()}.{next(_WRITER_NUMBERS):06}"  # otherwise files of the same second have one name
+            suffix = f".{os.getpid()}.{next(_WRITER_NUMBERS):06}"  # distinguishes files of the same second
             self._writer = self._new_writer(self.log_dir, flush_secs=5, filename_suffix=suffix)
             self.log_dir = self._writer.logdir
         for name, value in record.numbers().items():

@@ -330,7 +330,7 @@ class TrainingLoop:
             rate = self.tuner.throughput.get(1) or ASSUMED_MULTIPLY_ADDS_PER_SECOND / self.model.n_params
             blocks = max(1, int(rate * seconds / training.block))
         training.resume(threads, seconds)
-        if self.model.snapshot_lock.awaited:  # let the waiting thread acquire the lock first
+        if self.model.snapshot_lock.awaited:  # pause, so that the waiting thread can acquire the lock
             sleep(YIELD_SECONDS)
         with self.model.snapshot_lock:  # protects parameters, state and records from other threads
             began = perf_counter()

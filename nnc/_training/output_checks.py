@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 MAX_SAMPLE_ROWS = 1000  # check at most this many rows
 MIN_OUTSIDE_FRACTION = 0.01  # warn if at least this fraction of the targets is outside the output range
 RANGE_TOLERANCE = 0.01  # a target may exceed the output range by this fraction of the range of all targets
-MIN_WRONG_FRACTION = 0.2  # ignore saturation if fewer rows have an output at the wrong limit
+MIN_WRONG_FRACTION = 0.2  # ignore saturated outputs if a smaller fraction of the rows has them at the wrong limit
 
 
 def sample_rows(data: Data) -> Data:

@@ -128,7 +128,7 @@ class TrainingState:
 
     @classmethod
     def new(cls, model: Model, optimizer: str | Optimizer, streams: Streams) -> TrainingState:
-        """Return the state at the start of an optimizer."""
+        """Return the training state of a new optimizer, before its first step."""
         parsed = parse_optimizer(optimizer)
         n_moments = parsed.n_moments
         moments = np.zeros((n_moments, model.engine.size), model.dtype) if n_moments else NO_MOMENTS[model.dtype]
