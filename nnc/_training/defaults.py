@@ -30,7 +30,8 @@ PEAK_LEARNING_RATE = 0.02  # learning rate of the first step if no neuron has mo
 MAX_PEAK_INPUTS = 64
 MIN_STEPS, MIN_EPOCHS = 10_000, 20
 MIN_BATCH_ROWS, MAX_BATCH_ROWS = 32, 256  # limits of the batch size, which is 1/100 of the number of rows
-STOPPING_RULES = {*STOPPING} - {"callback"}  # arguments that replace `epochs`; callbacks are not included, because they need not end the fit
+# Arguments that replace `epochs`. Callbacks are not included, because they need not end the fit.
+STOPPING_RULES = {*STOPPING} - {"callback"}
 
 
 def default_schedule(model: Model) -> CosineLR:
