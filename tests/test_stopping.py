@@ -736,7 +736,7 @@ def test_functions_can_be_metrics_of_regression():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"metrics": abs, "monitor": "abs"}, "monitor must be a metric with a value of larger_is_better, got 'abs'"),
+        ({"metrics": abs, "monitor": "abs"}, "monitor must be a metric that defines larger_is_better, got 'abs'"),
         ({"metrics": lambda y, p: "good"}, "the metric '<lambda>' must return a number, got 'good'"),
         ({"metrics": nnc.Metric("loss", abs)}, "metrics must have unique names, but 'loss' is already used"),
         ({"metrics": ["r2", nnc.Metric("r2", abs)]}, "metrics must have unique names, but 'r2' is already used"),

@@ -46,7 +46,7 @@ class Data:
 
     @property
     def target(self) -> NDArray[Any]:
-        """Targets or labels."""
+        """The labels if there are labels, otherwise the targets Y."""
         target = self.Y if self.labels is None else self.labels
         assert target is not None
         return target

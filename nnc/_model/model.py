@@ -152,7 +152,7 @@ class Model:
         )
         self.snapshot_lock = SnapshotLock()  # held while reading or changing parameters and training state
         self.theta = self.zeros()
-        self.theta_view = self.core.typed_params(self.theta)  # avoids a type check in each call
+        self.theta_view = self.core.typed_params(self.theta)  # memoryview that saves a type check in each call
         self.W, self.b = self.views(self.theta)
         self.statistics = initial_statistics(self)
 

@@ -30,7 +30,7 @@ class Layer:
 
     @property
     def _placed(self) -> PlacedLayer[base.Layer]:
-        """Entry of the layer in the stack."""
+        """Layer with its name and shapes, as stored in the stack of the network."""
         return self._model.stack.layers[self._number]
 
     @property

@@ -27,7 +27,8 @@ class NeuralNetwork(Fitting, Inspection, Conversion):
         Examples are "sigmoid", "tanh", "relu" and "gelu"; docs/guide/what-there-is.md lists all of them with their
         formulas.
     output : str, optional
-        Activation of the output layer: one of these, "softmax" or "exp". Default: the default output of the loss.
+        Activation of the output layer: one of the names above, "softmax" or "exp". Default: the default output of
+        the loss.
     loss : str, object or callable, default "sse"
         The loss for targets Y (m, n) and outputs P (m, n):
 

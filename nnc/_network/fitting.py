@@ -81,10 +81,10 @@ class Fitting(Parameters):
             Notes.
         optimizer : str or object, optional
             "sgd", "momentum" (SGD with momentum 0.9), "adam", "adamw", "rmsprop", "adagrad", "nadam", "rprop", "lbfgs",
-            "levenberg_marquardt", or an object such as nnc.SGD(lr=0.1, momentum=0.9). If it has the settings of the
-            current optimizer, that one continues with its moments and its position in the schedule, also after `load`
-            of a checkpoint. Otherwise a new optimizer starts. Default: the current optimizer; the first fit uses "sgd",
-            without lr see Notes.
+            "levenberg_marquardt", or an object such as nnc.SGD(lr=0.1, momentum=0.9). If its settings equal those of
+            the current optimizer, the current one continues with its moments and its position in the schedule, also
+            after `load` of a checkpoint. Otherwise a new optimizer starts. Default: the current optimizer;
+            the first fit uses "sgd", or without lr the automatic rule (see Notes).
         preset : {"auto", "plain"}, optional
             Choice of the settings that are not named. "auto" applies the automatic rule (see Notes) to each setting
             that is not named: optimizer, lr, batch_size, epochs and scalings. "plain" does not apply it: gradient
@@ -290,8 +290,8 @@ class Fitting(Parameters):
             Learning rate as in `fit`, also for the following steps; a schedule counts steps instead of epochs. Default:
             the current one. Gradient descent on a network without an optimizer uses 0.01.
         optimizer : str or object, optional
-            First-order optimizer as in `fit`. One with the settings of the current optimizer continues that one, which
-            `fit` or a step may have started. Default: the current optimizer of the network. A network without an
+            First-order optimizer as in `fit`. If its settings equal those of the current optimizer, the current one
+            continues, also if `fit` started it. Default: the current optimizer of the network. A network without an
             optimizer takes a step of gradient descent and still has no optimizer afterwards.
         sample_weight : array (n,), optional
             Weight of each row, as in `evaluate_loss`.

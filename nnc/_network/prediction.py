@@ -172,7 +172,7 @@ class Prediction(Parameters):
         y : array (n, n_out) or (n,)
             Targets; a vector is one column. "cross_entropy" takes labels (n,) from 0 to n_out - 1, or probabilities (n,
             n_out) whose rows sum to 1, such as one-hot vectors. "bce" takes numbers from 0 to 1, "poisson" numbers of
-            at least 0, "hinge" -1 and 1. After a fit with other labels, such as text, these labels.
+            at least 0, "hinge" -1 and 1. After a fit on other labels, such as text, y has labels of that kind.
         sample_weight : array (n,), optional
             Weight of each row: finite, at least 0, and not all 0.
 

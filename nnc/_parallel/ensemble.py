@@ -194,8 +194,8 @@ class Ensemble(SuggestsAttributes):
             index = self._converter.true_class_index(data)
             if index.ndim == 2:
                 raise ValueError(
-                    "networks must predict one class for each row for conformal, got several binary outputs with the "
-                    "loss 'bce'"
+                    "networks must predict one class per row for conformal prediction, got several binary outputs with "
+                    "the loss 'bce'"
                 )
             return ConformalSets(self.predict_proba, X, index, level)
         median_deviation = np.median(self._moments(X)[1], axis=0)

@@ -264,7 +264,7 @@ def _check_space(space: Any, fit_options: Mapping[str, Any]) -> Mapping[str, Any
         raise TypeError(f"space must be a dict from argument names to values, got {short_repr(space)}")
     for name in space:
         if name in fit_options or name in EXCLUDED_ARGUMENTS | {"epochs", "validation", "sample_weight", "seed"}:
-            raise ValueError(f"space must not contain {name!r}, which is an argument of search itself")
+            raise ValueError(f"space must not contain {name!r}, which is an argument of search or is set by search")
     return space
 
 

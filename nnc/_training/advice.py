@@ -28,11 +28,11 @@ if TYPE_CHECKING:
 
 SATURATED_FRACTION = 0.99  # warn if more than this fraction of a layer's outputs is saturated
 MIN_LAYER_ROWS = 8  # warn about the outputs of a layer only if at least this many rows were computed
+MIN_CHECKED_EPOCHS = 10  # check the targets only after a fit of at least this many epochs
 MIN_RISING_EPOCHS = 5  # warn if the loss has risen in at least this many epochs in a row
 MIN_DECREASE = 0.1  # warn if the monitored value has decreased by more than this fraction in the last epochs
 MIN_RATE_FRACTION = 1e-4  # learning rates below this fraction of the schedule's largest one waste an epoch
 MAX_WASTED_FRACTION = 0.1  # warn if more than this fraction of the epochs was wasted by tiny learning rates
-MIN_CHECKED_EPOCHS = 10  # check the targets only after a fit of at least this many epochs
 LARGE_LOSS_RATIO = 0.01  # check the targets only if the last loss divided by the first one exceeds this number
 MIN_VALIDATION_ROWS = 20  # detect overfitting only with this many rows; the loss of fewer is too noisy
 OVERFIT_VAL_RATIO = 1.5  # overfitting: ratio of the last to the lowest validation loss exceeds this number
@@ -311,7 +311,7 @@ def _saturated_fractions(run: TrainingLoop) -> list[float]:
     The core reports the fractions for the last block of rows that it trained. If a fraction is large, all are computed
     again for more rows. The list is empty if only a small batch is in memory.
     """
-    if run.training.epoch:  # it is 0 if the optimizer runs in Python
+    if run.training.epoch:  # the epoch is 0 if the optimizer runs in Python
         fractions = run.model.saturated_fractions(run.training)
         if not fractions or max(fractions) <= SATURATED_FRACTION:
             return fractions

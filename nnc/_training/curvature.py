@@ -318,9 +318,9 @@ def lbfgs(
 
 
 def _dot(a: Vector, b: Vector) -> float:
-    """Return the scalar product.
+    """Return the scalar product of two vectors.
 
-    The order of the sums of BLAS may depend on threads and on memory addresses; that of einsum does not.
+    BLAS may sum in an order that depends on threads and on memory addresses; einsum does not.
     """
     return float(np.einsum("i,i", a, b))
 

@@ -20,7 +20,8 @@ class Dataset:
     converter : DataConverter
         Conversion that has learned classes, column names and scalings from these rows.
     rows : Data
-        Inputs, targets and weights of the training rows. For batches that are read one after the other, the first one.
+        Inputs, targets and weights of the training rows; with batches that are read one after the other, of the first
+        batch.
     validation : Data, optional
         Validation rows.
     """

@@ -35,10 +35,11 @@ STOPPING_RULES = {*STOPPING} - {"callback"}
 
 
 def default_schedule(model: Model) -> CosineLR:
-    """Return the schedule of the learning rate.
+    """Return the automatic learning rate schedule of a fit.
 
-    A step of Adam changes all weights by about the same amount. The net input of a neuron therefore changes the more,
-    the more inputs the neuron has, so the learning rate decreases with the number of inputs.
+    A step of Adam changes all weights by about the same amount. The net input of a neuron with many inputs
+    therefore changes more than that of a neuron with few inputs, so the learning rate decreases with the number of
+    inputs.
     """
     n_inputs = max(len(W) for W in model.W if W is not None)
     return CosineLR(PEAK_LEARNING_RATE * min(1.0, sqrt(MAX_PEAK_INPUTS / n_inputs)))

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 YIELD_SECONDS = 0.001  # pause between slices in seconds, if another thread waits to read the parameters
 MIN_THREAD_MULTIPLY_ADDS = 100_000  # minimum work of a thread between two barriers
-MAX_SHORT_MULTIPLY_ADDS = 1_000_000  # shorter runs take at most 1 ms and do not handle Ctrl-C
+MAX_SHORT_MULTIPLY_ADDS = 1_000_000  # runs with less work take at most 1 ms and do not handle Ctrl-C
 NO_INTERRUPT: AbstractContextManager[None] = nullcontext()
 ASSUMED_MULTIPLY_ADDS_PER_SECOND = 3e8  # assumed speed in the first slice of a run
 
@@ -197,7 +197,7 @@ class TrainingLoop:
             try:
                 self.close(reasons.get(type(error), "error"))
             finally:
-                self.state.current = None  # otherwise the state would refer to the run
+                self.state.current = None  # the state must not refer to a run that has ended
                 self.close_callbacks()
 
     def finish(self, reason: str) -> History:

@@ -262,7 +262,7 @@ def _check_display(arguments: FitArguments, options: TrainingOptions, network: T
     if verbose not in (0, 1, 2):
         raise ValueError(f"verbose must be 0, 1 or 2, got {shown(verbose)}")
     if progress and verbose:
-        raise ValueError(f"verbose must be left out if progress=True shows a bar, got {verbose}")
+        raise ValueError(f"verbose must be 0 if progress is True, got {verbose}")
     if progress or verbose:
         from nnc._training.callbacks import Lines, Progress
 
@@ -340,8 +340,8 @@ def _check_metrics(arguments: FitArguments, options: TrainingOptions, model: Mod
     larger_is_better = monitor in metrics and metrics[monitor].larger_is_better
     if larger_is_better is None:
         raise ValueError(
-            f"monitor must be a metric with a value of larger_is_better, got {monitor!r}; pass "
-            f"nnc.Metric({metrics[monitor].name!r}, function, larger_is_better=True) or with False"
+            f"monitor must be a metric that defines larger_is_better, got {monitor!r}; pass "
+            f"nnc.Metric({metrics[monitor].name!r}, function, larger_is_better=True), or False if smaller is better"
         )
     options.metrics, options.monitor, options.larger_is_better = metrics, monitor, larger_is_better
 

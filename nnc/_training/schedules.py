@@ -291,7 +291,7 @@ class PerStep(Schedule):
         return self.at(1)(epoch)
 
     def at(self, steps: int) -> Schedule:
-        """Return the wrapped schedule, as a function of the step, for epochs of `steps` steps."""
+        """Return the wrapped schedule, as a function of the step, for epochs with `steps` steps each."""
         return self.schedule if self.epochs is None else self.schedule.resolved(self.epochs * steps)
 
     @property
@@ -330,8 +330,8 @@ class ReduceLROnPlateau(Schedule):
 
     Notes
     -----
-    The rules are those of PyTorch's class of this name with threshold_mode "rel" and mode "min". Values of which larger
-    ones are better are negated. As in PyTorch, a decrease by at most 1e-8 is omitted.
+    The rules are those of PyTorch's class of this name with threshold_mode "rel" and mode "min". Values for which
+    larger is better are negated. As in PyTorch, a decrease by at most 1e-8 is omitted.
     """
 
     lr: float = field(check=check_positive)

@@ -79,7 +79,7 @@ def array_loop(network: Trainable, X: ArrayLike, y: ArrayLike, arguments: FitArg
         and converter.converts_by_batch(rows)
         and batch_size < len(rows)
     ):
-        state.streams = streams.copy()  # an error in the first batch must not change the streams
+        state.streams = streams.copy()  # an error in the first batch must not change the network's streams
         start_epoch = _lazy_epochs(converter, state, rows, y, arguments, batch_size)
         return _batch_loop(network, converter, state, start_epoch, arguments, options, -(-len(rows) // batch_size))
     return loop_on(network, Dataset.from_arrays(converter, rows, y, arguments), arguments, options, state)

@@ -34,7 +34,7 @@ MAX_STORED_FITS = 1000  # store the histories of at most this many fits
 MIN_STORED_EPOCHS = 100_000  # delete old histories only if at least this many epochs remain
 # Remedy in messages about a schedule that has ended.
 RESTART_HINT = "pass lr again, such as lr=0.01, or reset_optimizer=True to start anew"
-FUNCTION = "function"  # replaces, in files, a schedule that is a function or of a class outside nnc
+FUNCTION = "function"  # files contain this name instead of a function or a user-defined schedule
 
 
 def missing_function(epoch: int) -> float:

@@ -1,6 +1,6 @@
 """Single training steps, for `NeuralNetwork.train_step` and `NeuralNetwork.stepper`.
 
-`GeneralStep` takes any step. `Stepper` (src/stepper.pxi) repeats a step on the prepared run if nothing else changed.
+`GeneralStep` executes any step. `Stepper` (src/stepper.pxi) repeats a step on the prepared run if nothing else changed.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ class GeneralStep:
         self.training: Any = None
         self.network_state: TrainingState | None = None  # `network.state` after the last step
         self.stack: Any = None  # `model.stack` of the network after the last step
-        self.shape: tuple[int, bool, bool, bool] | None = None  # `training` is prepared for this data
+        self.shape: tuple[int, bool, bool, bool] | None = None  # properties of the data that `training` is prepared for
         self.sum: NDArray[Any] | None = None  # sum of the gradients for the next `apply`
 
     def start(self, network: Trainable) -> TrainingState:

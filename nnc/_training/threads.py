@@ -136,7 +136,7 @@ class ThreadTuner:
         self.work_seconds += seconds
         if self.is_trial:
             if self.seconds < 0:
-                self.throughput.setdefault(n_threads, rows / seconds)  # used until the trial ends
+                self.throughput.setdefault(n_threads, rows / seconds)  # provisional value until the trial ends
                 self.seconds = min(self.seconds + seconds, 0.0)
                 return
             self.rows, self.seconds = self.rows + rows, self.seconds + seconds
