@@ -14,7 +14,7 @@ RNG = np.random.default_rng(0)
 X = RNG.normal(size=(60, 4))
 THREE_CLASSES = RNG.integers(0, 3, 60)
 TWO_CLASSES = THREE_CLASSES > 0
-NO_LOSS_MESSAGE = 'the network has loss="auto", which the targets of its first training choose'
+NO_LOSS_MESSAGE = 'the loss of the network is "auto" and not chosen yet'
 
 
 def build_network(n_out, **options):

@@ -374,18 +374,18 @@ def test_fit_rejects_invalid_labels(loss):
         net.fit(X[INDEX < 2], names[INDEX < 2], epochs=1, lr=0.001)
     with pytest.raises(ValueError, match=r"y must have 3 classes .*, got 4"):
         net.fit(X[:4], list("abcd"), epochs=1, lr=0.001)
-    with pytest.raises(ValueError, match=r"y must hold labels from 0 to 2.* got 7 in row 1"):
+    with pytest.raises(ValueError, match=r"y must contain labels from 0 to 2.* got 7 in row 1"):
         net.fit(X[:3], [0, 7, 7], epochs=1, lr=0.001)
     assert net.classes is None
     net.fit(X, names, epochs=1, lr=0.001)
     for method in (net.evaluate_loss, net.score, net.gradients, net.train_step):
         with pytest.raises(
-            ValueError, match=r"y must hold the classes of this network, 'a', 'b', 'c', got 'x' in row 1"
+            ValueError, match=r"y must contain only the classes of this network, 'a', 'b', 'c', got 'x' in row 1"
         ):
             method(X[:2], ["a", "x"])
-    with pytest.raises(ValueError, match=r"y must hold the classes of this network.*got 1 in row 0"):
+    with pytest.raises(ValueError, match=r"y must contain only the classes of this network.*got 1 in row 0"):
         net.score(X[:2], [1, 2])
-    with pytest.raises(ValueError, match=r"validation: y must hold the classes of this network, .*, got 'x' in row 0"):
+    with pytest.raises(ValueError, match=r"validation: y must contain only the classes .*, got 'x' in row 0"):
         net.fit(X, names, epochs=1, lr=0.001, validation=(X[:1], ["x"]))
 
 
@@ -502,7 +502,7 @@ def test_scaling_is_determined_by_first_fit():
             call()
     with pytest.raises(ValueError, match="scale_y is not known before the first fit"):
         regressor(scale_y="minmax").predict(X)
-    with pytest.raises(nnc.ModelFileError, match="its scaling is not known before the first fit; nothing was written"):
+    with pytest.raises(nnc.ModelFileError, match="its scaling is not computed yet; fit the network first"):
         net.to_json()
     net.fit(X, Y, epochs=1, lr=0.001)
     before = net.predict(X[:1])

@@ -63,7 +63,7 @@ def test_export_rejects_nan_and_writes_no_file(method, tmp_path):
 
 @pytest.mark.parametrize("method", WRITER_CLASSES)
 def test_export_rejects_scaling_before_first_fit(method, tmp_path):
-    with pytest.raises(ModelFileError, match="its scaling is not known before the first fit"):
+    with pytest.raises(ModelFileError, match="its scaling is not computed yet"):
         getattr(NeuralNetwork([3, 4, 1], scale_X="minmax"), method)(tmp_path / "net")
 
 

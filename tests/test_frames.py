@@ -116,15 +116,15 @@ def test_large_labels_are_distinguished_from_adjacent_numbers():
     net.fit(X, np.array([2**60, 2**60 + 1] * 20), epochs=1, lr=0.001)
     assert net.score(X, np.array([2**60, 2**60 + 1] * 20, np.uint64)) == net.score(X, [2**60, 2**60 + 1] * 20)
     for adjacent in (np.full(40, 2**60 + 2), np.full(40, 2**60 + 2, np.uint64), np.full(40, 2.0**60 + 2**10)):
-        with pytest.raises(ValueError, match=r"y must hold the classes of this network, .* in row 0"):
+        with pytest.raises(ValueError, match=r"y must contain only the classes of this network, .* in row 0"):
             net.score(X, adjacent)
     net = classifier()
     net.fit(X, np.array([2**53, 2**53 + 1] * 20), epochs=1, lr=0.001)
-    with pytest.raises(ValueError, match=r"y must hold the classes of this network"):
+    with pytest.raises(ValueError, match=r"y must contain only the classes of this network"):
         net.score(X, np.array([0.5] + [2.0**53] * 39))
     other = classifier()
     other.fit(X, np.array([2.0**53, 0.5] * 20), epochs=1, lr=0.001)
-    with pytest.raises(ValueError, match=r"y must hold the classes of this network"):
+    with pytest.raises(ValueError, match=r"y must contain only the classes of this network"):
         other.score(X, np.full(40, 2**53 + 1))
 
 

@@ -179,11 +179,11 @@ def test_head_without_targets_has_zero_gradient():
             np.full((5, 3), np.inf),
             "head 1, mse of 2 identity: y must be finite, got inf in row 0, column 0",
         ),
-        (TWO_HEADS, np.full((5, 3), 3.0), "head 2, 0.5 cross_entropy of 3 softmax: y must hold labels from 0 to 2"),
+        (TWO_HEADS, np.full((5, 3), 3.0), "head 2, 0.5 cross_entropy of 3 softmax: y must contain labels from 0 to 2"),
         (
             TWO_HEADS,
             np.full((5, 3), 0.5),
-            "head 2, 0.5 cross_entropy of 3 softmax: y must hold whole numbers as labels",
+            "head 2, 0.5 cross_entropy of 3 softmax: y must contain whole numbers as labels",
         ),
         (TWO_HEADS, np.full((5, 5), 0.5), "head 2, 0.5 cross_entropy of 3 softmax: y must have rows of probabilities"),
         (
@@ -490,7 +490,7 @@ def test_invalid_quantiles_raise(create, error, message):
         (
             lambda: network([4, 3], loss=Heads([Head(3, "bce")]), scale_y="standardize"),
             ValueError,
-            "scale_y must be None with these heads, .*: bce of 3 sigmoid",
+            "scale_y must be None for the heads bce of 3 sigmoid",
         ),
         (lambda: network(scale_y="pixels"), ValueError, "scale_y must not be 'pixels'"),
         (

@@ -230,7 +230,7 @@ def test_metrics_declare_input_and_direction():
         (0, 0, None, r"the same shape.* got \(\) and \(\)"),
         (["a"], ["b"], None, "y_true must be an array of real numbers"),
         ([0, 1], [0, 1], [1], r"sample_weight must have one number for each of the 2 rows, got shape \(1,\)"),
-        ([0, 1], [0, 1], [1, -1], "sample_weight must contain finite numbers, none negative and not all 0"),
+        ([0, 1], [0, 1], [1, -1], "sample_weight must contain finite numbers of at least 0, and not all 0"),
         ([0, 1], [0, 1], [0, 0], "not all 0"),
         ([0, 1], [0, 1], [1, np.nan], "finite"),
     ],
@@ -251,5 +251,5 @@ def test_accuracy_and_f1_reject_invalid_class_indices(metric):
 def test_f1_rejects_classes_out_of_range():
     with pytest.raises(ValueError, match="classes must be from 0 to 2, got 3"):
         f1([0, 1], [0, 3], n_classes=3)
-    with pytest.raises(ValueError, match="labels must be 0 or 1 if a row has several of them"):
+    with pytest.raises(ValueError, match="labels must be 0 or 1 if y has several columns"):
         f1([[0, 2]], [[0, 1]])

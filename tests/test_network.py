@@ -1011,17 +1011,18 @@ def test_cross_entropy_accepts_probabilities_as_targets():
 SHAPE_MESSAGE = (
     "y must have shape (4, 3), one row for each row of X and one column for each output, or be 4 labels; got shape "
 )
+LABELS_MESSAGE = "y must contain labels from 0 to 2 for a network with 3 outputs, got "
 SUM_MESSAGE = "y must have rows of probabilities that sum to 1 for the loss 'cross_entropy', got "
 
 
 @pytest.mark.parametrize(
     ("y", "message"),
     [
-        ([0, 1, 2, 3], "y must hold labels from 0 to 2, as the network has 3 outputs, got 3 in row 3"),
-        ([0, -1, 2, 3], "y must hold labels from 0 to 2, as the network has 3 outputs, got -1 in row 1"),
-        ([0, 1, 2**40, 3], "y must hold labels from 0 to 2, as the network has 3 outputs, got 1099511627776 in row 2"),
-        ([0, 1, INF, 3], "y must hold labels from 0 to 2, as the network has 3 outputs, got inf in row 2"),
-        ([0, 1, 0.5, 3], "y must hold whole numbers as labels, got 0.5 in row 2"),
+        ([0, 1, 2, 3], LABELS_MESSAGE + "3 in row 3"),
+        ([0, -1, 2, 3], LABELS_MESSAGE + "-1 in row 1"),
+        ([0, 1, 2**40, 3], LABELS_MESSAGE + "1099511627776 in row 2"),
+        ([0, 1, INF, 3], LABELS_MESSAGE + "inf in row 2"),
+        ([0, 1, 0.5, 3], "y must contain whole numbers as labels, got 0.5 in row 2"),
         ([0, NAN, 0.5, 3], "y must have no missing values, got nan in row 1"),
         ([0, 1, 2], SHAPE_MESSAGE + "(3,)"),
         ([[0, 1]] * 4, SHAPE_MESSAGE + "(4, 2)"),
@@ -1076,7 +1077,7 @@ def test_predict_classes_returns_labels_or_thresholds():
     net = NeuralNetwork([1, 3], loss="mse", init=[[[-1, 0, 1]]])
     assert np.array_equal(net.predict_classes([-1, 0.5]), [0, 2])
     for output in ("identity", "tanh"):
-        message = f"predict_classes needs two or more outputs or a sigmoid output, this network has one {output} output"
+        message = f"predict_classes needs two or more outputs or a sigmoid output, got one {output} output"
         assert_raises(ValueError, message, NeuralNetwork([1, 1], output=output).predict_classes, [1])
 
 
@@ -1397,9 +1398,9 @@ def test_predict_proba_returns_one_column_per_class():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"loss": "hinge"}, "outputs for the loss 'hinge' are only margins"),
-        ({"loss": "mse"}, "this network has 2 identity outputs and the loss 'mse'"),
-        ({"loss": "sse"}, "this network has 2 sigmoid outputs and the loss 'sse'"),
+        ({"loss": "hinge"}, "requires a loss with probabilities, got 'hinge'"),
+        ({"loss": "mse"}, "got 2 identity outputs and the loss 'mse'"),
+        ({"loss": "sse"}, "got 2 sigmoid outputs and the loss 'sse'"),
     ],
 )
 def test_predict_proba_rejects_outputs_without_probabilities(settings, message):

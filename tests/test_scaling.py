@@ -286,7 +286,7 @@ def test_scaling_round_trips_through_json_and_pickle(scaler):
         ({"type": "minmax", "shift": [0], "factor": ["1"]}, "factor of a scaling must be a list of numbers"),
         ({"type": "minmax", "shift": [0], "factor": [True]}, "factor of a scaling must be a list of numbers"),
         ({"type": "minmax", "shift": [], "factor": []}, "shift of a scaling must be a list of numbers"),
-        ({"type": "minmax", "shift": [0], "factor": [1, 2]}, "must have one length, got 1 and 2 numbers"),
+        ({"type": "minmax", "shift": [0], "factor": [1, 2]}, "must have the same length, got 1 and 2 numbers"),
         ({"type": "minmax", "shift": [0, 0], "factor": [1, 0]}, "column 1 cannot be scaled: .* factor 0.0"),
         ({"type": "minmax", "shift": [math.nan], "factor": [1]}, "column 0 cannot be scaled: .* got shift nan"),
         ({"type": "minmax", "shift": [10**400], "factor": [1]}, "range of a float"),

@@ -263,7 +263,8 @@ def shifted(images: NDArray[Any], shifts: NDArray[np.intp], fill: Any) -> NDArra
     wide = _framed(images, border, border, fill, images.dtype)
     windows = np.lib.stride_tricks.sliding_window_view(wide, (height, width), axis=(1, 2))
     moved = windows[np.arange(m), border - shifts[:, 0], border - shifts[:, 1]]
-    return moved if images.ndim == 3 else np.moveaxis(moved, 1, -1)  # channels come before the axes of a window
+    # sliding_window_view puts the channels before height and width.
+    return moved if images.ndim == 3 else np.moveaxis(moved, 1, -1)
 
 
 def interpolated(images: NDArray[Any], y: NDArray[Any], x: NDArray[Any], fill: Any) -> NDArray[Any]:
@@ -272,11 +273,11 @@ def interpolated(images: NDArray[Any], y: NDArray[Any], x: NDArray[Any], fill: A
     y and x are overwritten.
     """
     m, height, width = images.shape[:3]
-    # The frame contains the neighbors of all coordinates after clipping.
+    # A border of 1 pixel before and 2 after each image contains the neighbors of all clipped coordinates.
     flat = _framed(images, 1, 2, fill, y.dtype).reshape(-1, *images.shape[3:])
     row_pixels, image_pixels = width + 3, (height + 3) * (width + 3)
     for coordinates, n in ((y, height), (x, width)):
-        np.clip(coordinates, -1, n, out=coordinates)  # all pixels outside of the image have the same value
+        np.clip(coordinates, -1, n, out=coordinates)  # all pixels outside of the image have the same value, so clip
     top, left = np.floor(y), np.floor(x)
     y -= top
     x -= left
@@ -293,7 +294,7 @@ def interpolated(images: NDArray[Any], y: NDArray[Any], x: NDArray[Any], fill: A
 
 
 def _interpolate(a: NDArray[Any], b: NDArray[Any], fraction: NDArray[Any]) -> NDArray[Any]:
-    """Return a + fraction * (b - a) in the memory of b; it is exact if a equals b."""
+    """Compute a + fraction * (b - a) in place in b, and return b; the result is exact if a equals b."""
     b -= a
     b *= fraction
     b += a
@@ -301,7 +302,7 @@ def _interpolate(a: NDArray[Any], b: NDArray[Any], fraction: NDArray[Any]) -> ND
 
 
 def _framed(images: NDArray[Any], before: int, after: int, fill: Any, dtype: np.dtype[Any]) -> NDArray[Any]:
-    """Return images with a border of `before` and `after` pixels of the value `fill`."""
+    """Return images with a border of the value `fill`: `before` pixels at top and left, `after` at bottom and right."""
     m, height, width = images.shape[:3]
     wide = np.full((m, height + before + after, width + before + after, *images.shape[3:]), fill, dtype)
     wide[:, before : before + height, before : before + width] = images
@@ -320,7 +321,7 @@ def _knot_weights(n: int) -> NDArray[np.float64]:
     return weights
 
 
-# ------------------------------------------------------------------------------------------------- arguments
+# ----------------------------------------------------------------------------------- checks of the arguments
 
 
 def _image_shape(images: NDArray[Any], shape: Sequence[int] | None) -> tuple[int, ...]:
@@ -341,7 +342,7 @@ def _image_shape(images: NDArray[Any], shape: Sequence[int] | None) -> tuple[int
 
 
 def _up_to(limit: int, name: str, value: Any, images_text: str = "") -> float:
-    """Return a validated number from 0 to the limit; `images_text` names the images in messages."""
+    """Return `value` as a float from 0 to `limit`; `images_text` follows the limit in the error message."""
     return build_check(lambda number: 0 <= number <= limit, f"from 0 to {limit}{images_text}")(name, value)
 
 
@@ -372,5 +373,5 @@ def _fill(fill: Any, dtype: np.dtype[Any]) -> Any:
         low, high = (0, 1) if dtype.kind == "b" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
         fits = low <= number <= high and number == int(number)
     if not fits:
-        raise ValueError(f"fill must be a number that X, of {dtype}, can hold, got {shown(fill)}")
+        raise ValueError(f"fill must be a number that the dtype of X, {dtype}, can represent, got {shown(fill)}")
     return dtype.type(number)

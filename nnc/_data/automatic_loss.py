@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class UndecidedConverter(DataConverter):
-    """Converter of a network with loss="auto" before its first training, which refuses all data."""
+    """Converter of a network with loss="auto" before its first training; it rejects all data."""
 
     def __init__(self, model: Model, scaler_X: Scaler | None, scaler_y: Scaler | None) -> None:
         super().__init__(model, scaler_X, scaler_y)
@@ -21,7 +21,7 @@ class UndecidedConverter(DataConverter):
 
     def _refuse(self, *args: Any, **kwargs: Any) -> NoReturn:
         raise ValueError(
-            'the network has loss="auto", which the targets of its first training choose; fit it first, or name a loss'
+            'the loss of the network is "auto" and not chosen yet; fit the network first, or pass the name of a loss'
         )
 
     rows = array = data = rows_as_is = data_as_is = _refuse
@@ -30,9 +30,7 @@ class UndecidedConverter(DataConverter):
         """Raise ModelFileError, because files need a loss."""
         from nnc._serialization.document import ModelFileError
 
-        raise ModelFileError(
-            'cannot save the network: its loss is "auto", which the first training chooses; nothing was written'
-        )
+        raise ModelFileError('cannot save the network: its loss is "auto" and not chosen yet; fit the network first')
 
 
 def choose_loss(y: Any, n_out: int, is_batch: bool = False) -> str:

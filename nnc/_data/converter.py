@@ -26,9 +26,7 @@ class DataConverter(TargetConversion):
 
         pairs = (self.scaler_X, self.scaling_X), (self.scaler_y, self.scaling_y)
         if any(scaler is not None and scaling is None for scaler, scaling in pairs):
-            raise ModelFileError(
-                "cannot save the network: its scaling is not known before the first fit; nothing was written"
-            )
+            raise ModelFileError("cannot save the network: its scaling is not computed yet; fit the network first")
         return {
             "classes": None if self.classes is None else self.classes.tolist(),
             "scale_X": None if self.scaling_X is None else self.scaling_X.to_dict(),

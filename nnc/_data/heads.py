@@ -42,7 +42,7 @@ def targets(heads: Heads, y: Any, n: int, dtype: np.dtype[Any]) -> NDArray[Any]:
 
 
 def encode_missing(Y: NDArray[Any]) -> NDArray[Any]:
-    """Return targets for the engine, with MISSING for NaN."""
+    """Return targets for the engine: NaN is replaced by MISSING, the engine's mark of a missing target."""
     return np.where(np.isnan(Y), Y.dtype.type(MISSING), Y)
 
 
@@ -54,7 +54,7 @@ def scaling_without_data(heads: Heads, scaler: Scaler) -> Scaling | None:
     scaled = _is_scaled(heads)
     if not scaled.any():
         raise ValueError(
-            f"scale_y must be None with these heads, because the targets of none of their losses can be scaled: {heads}"
+            f"scale_y must be None for the heads {heads}, because none of their losses has targets that can be scaled"
         )
     if isinstance(scaler, Pixels) and not scaled.all():
         raise ValueError(
@@ -80,7 +80,7 @@ def scaling_of_targets(heads: Heads, scaler: Scaler, Y: NDArray[Any]) -> Scaling
         if len(column) < 2:
             raise ValueError(
                 f"scale_y needs two or more targets to find the scaling of an output, got {len(column)} for output {j};"
-                " fit more rows first, or give scale_y=nnc.Standardize(mean=..., std=...)"
+                " fit more rows first, or pass scale_y=nnc.Standardize(mean=..., std=...)"
             )
         scaling = scaler.fit(column, "y")
         shift[j], factor[j] = scaling.shift[0], scaling.factor[0]
@@ -95,7 +95,8 @@ def _is_scaled(heads: Heads) -> NDArray[np.bool_]:
 def _convert_head(head: Head, part: NDArray[Any], missing: bool) -> NDArray[Any]:
     """Return the targets (n, head.n) of one head, where NaN stands for a missing target.
 
-    `part` (n, 1) or (n, head.n) are its columns of y. NaN is allowed only if `missing` is true.
+    `part` (n, 1) or (n, head.n) contains the columns of y that belong to the head. NaN is allowed only if `missing`
+    is true.
     """
     is_present = ~np.isnan(part)
     is_invalid = ~np.isfinite(part) & ~(~is_present & missing)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 class InputConversion:
     """Conversion of inputs to rows for the engine, with the properties of X and y that the first fit has learned.
 
-    A fit learns with a copy, which replaces the converter of the network if all data is valid.
+    A fit works on a copy of the converter. The copy replaces the converter of the network if all data is valid.
 
     Parameters
     ----------
@@ -47,7 +47,7 @@ class InputConversion:
     labels_are_indices : bool
         Whether a fit had targets that are indices of outputs; other labels are then rejected.
     automatic_scalings : set of str
-        Those of "scale_X" and "scale_y" that are "auto": the first fit may choose them.
+        The arguments among "scale_X" and "scale_y" that are "auto", so that the first fit may choose them.
     """
 
     loss: LossRow
@@ -84,7 +84,7 @@ class InputConversion:
         self.is_direct = scaler_X is scaler_y is None and not self.model.has_image_input
 
     def copy_for_fit(self) -> Self:
-        """Return a copy that a fit changes."""
+        """Return a copy for a fit, which may change it without changing this converter."""
         other = object.__new__(type(self))  # copying each field is 4 us faster than copying the dict
         other.model, other.loss, other.scaler_X, other.scaler_y = self.model, self.loss, self.scaler_X, self.scaler_y
         other.is_direct = self.is_direct
@@ -181,7 +181,7 @@ class InputConversion:
         return require_scaling("scale_X", self.scaling_X).apply(rows, self.model.dtype)
 
     def fit_input_scaling(self, rows: NDArray[Any]) -> None:
-        """Compute the scaling of the inputs if there is a rule for it and it is not known yet."""
+        """Compute the scaling of the inputs if it has a rule (`scaler_X`) and is not computed yet."""
         if self.scaler_X is not None and self.scaling_X is None:
             self.scaling_X = fit_scaling("scale_X", self.scaler_X, rows, "X")
 

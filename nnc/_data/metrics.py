@@ -157,7 +157,7 @@ def _by_class(
     true, predicted, weights = _classes(y_true, y_pred, sample_weight)
     if true.ndim == 2:
         if max(true.max(), predicted.max()) > 1:
-            raise ValueError("labels must be 0 or 1 if a row has several of them")
+            raise ValueError(f"labels must be 0 or 1 if y has several columns, got {max(true.max(), predicted.max())}")
         columns = zip(true.T, predicted.T, strict=True)
         return float(np.mean([measure(*_counts(t, p, weights, 2))[1] for t, p in columns]))
     n = max(int(true.max()), int(predicted.max())) + 1
@@ -344,12 +344,12 @@ class Metric:
         allow_none(check_bool)("larger_is_better", self.larger_is_better)
 
     def __call__(self, *arguments: Any, **named: Any) -> float:
-        """Return the result of `function`."""
+        """Call `function` with the same arguments and return its result."""
         return self.function(*arguments, **named)
 
     def is_for(self, loss: LossRow) -> bool:
         """Return whether the metric can be computed for networks with this loss."""
-        if self.takes == "probabilities" and loss.target_type == "plus_minus_one":  # outputs of hinge are margins
+        if self.takes == "probabilities" and loss.target_type == "plus_minus_one":  # hinge: outputs are margins
             return False
         return self.takes is None or (self.takes == "values") != loss.is_classification
 
@@ -365,7 +365,7 @@ class Metric:
 
         try:
             parameters = signature(self.function).parameters
-        except (TypeError, ValueError):  # a compiled function without a signature
+        except (TypeError, ValueError):  # some compiled functions have no signature
             return False
         return "sample_weight" in parameters or any(p.kind is Parameter.VAR_KEYWORD for p in parameters.values())
 
@@ -436,7 +436,7 @@ def _weights(sample_weight: ArrayLike | None, rows: int) -> NDArray[np.float64]:
     if weights.shape != (rows,):
         raise ValueError(f"sample_weight must have one number for each of the {rows} rows, got shape {weights.shape}")
     if not (weights.min() >= 0 and 0 < weights.sum() < np.inf):
-        raise ValueError("sample_weight must contain finite numbers, none negative and not all 0")
+        raise ValueError("sample_weight must contain finite numbers of at least 0, and not all 0")
     return weights
 
 
@@ -477,7 +477,7 @@ def _scored(
     score = score[:, None] if score.ndim == 1 else score
     if score.ndim != 2 or score.size == 0 or true.shape not in (score.shape, score.shape[:1], (len(score), 1)):
         raise ValueError(
-            "y_true and y_score must have the same shape, or y_score one column for each class, with at least one row, "
+            "y_true and y_score must have the same shape, or y_score one column for each class, and at least one row, "
             f"got {true.shape} and {np.shape(y_score)}"
         )
     true, _, weights = _classes(true, true, sample_weight)

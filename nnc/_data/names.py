@@ -16,7 +16,10 @@ MAX_NAMES_IN_MESSAGE = 5
 
 
 def names_of(X: Any, ndim: int, n_in: int) -> list[Any] | None:
-    """Return the column names of X, or the names of its elements if X is one row; None if none of them is text."""
+    """Return the column names of X, or the labels of its elements if X is a single row.
+
+    Return None if X has no names or no name is text.
+    """
     # For a network with one input, a vector is a column, so its elements have no column names.
     names = column_names(X, ndim) if ndim == 2 or n_in > 1 else None
     return names if names and any(isinstance(name, str) for name in names) else None

@@ -33,7 +33,7 @@ class OutputConversion(InputConversion):
         return require_scaling("scale_y", self.scaling_y)
 
     def predict_into(self, out: NDArray[Any], rows: NDArray[Any], single: bool) -> NDArray[Any]:
-        """Compute predictions into `out`, whose shape has no dimension n if `single` is true."""
+        """Write predictions into `out` (n, n_out), or (n_out,) if `single` is true, and return it."""
         model = self.model
         n_out = model.sizes[-1]
         check_out(out, (n_out,) if single else (len(rows), n_out), model.dtype)
@@ -63,8 +63,7 @@ class OutputConversion(InputConversion):
         output = activations.ROWS[model.activations[-1]]
         if model.sizes[-1] == 1 and self.loss.target_type != "plus_minus_one" and not output.probability:
             raise ValueError(
-                "predict_classes needs two or more outputs or a sigmoid output, "
-                f"this network has one {output.name} output"
+                f"predict_classes needs two or more outputs or a sigmoid output, got one {output.name} output"
             )
         return self._index(P)
 
@@ -78,10 +77,10 @@ class OutputConversion(InputConversion):
                 "net.heads.split(net.predict(X))"
             )
         if self.loss.target_type == "plus_minus_one":
-            raise ValueError("predict_proba needs probabilities, but outputs for the loss 'hinge' are only margins")
+            raise ValueError("predict_proba requires a loss with probabilities, got 'hinge'; predict returns margins")
         if not output.probability or self.scaler_y is not None or several:
             raise ValueError(
-                "predict_proba needs a softmax output, one sigmoid output or the loss 'bce', this network has "
+                "predict_proba needs a softmax output, one sigmoid output or the loss 'bce', got "
                 f"{self.model.sizes[-1]} {output.name} output{'s' * (self.model.sizes[-1] > 1)} and the loss "
                 f"{self.model.loss!r}"
             )
@@ -114,13 +113,13 @@ class OutputConversion(InputConversion):
             Y = data.Y if self.scaling_y is None else self.scaling_y.undo(data.Y)
             return _number(metric, metric(_read_only(Y), _read_only(P), **named))
         true, predicted = self.true_class_index(data), P[:, 0] if P.shape[1] == 1 else P
-        if metric.of_n_classes and true.ndim == 1:  # the rows may lack some of the classes
+        if metric.of_n_classes and true.ndim == 1:  # these rows may not contain all classes
             named["n_classes"] = max(2, self.model.sizes[-1])
         if metric.takes == "probabilities" and P.shape[1] == 1:
             predicted = np.concatenate([1 - P, P], axis=1)
         elif metric.takes in (None, "classes"):
             predicted = self.class_index(P)
-        if self.classes is not None and true.ndim == 1 and metric.is_custom:  # a custom metric gets labels
+        if self.classes is not None and true.ndim == 1 and metric.is_custom:  # custom metrics receive labels
             true = self.classes[true]
             predicted = self.classes[predicted] if metric.takes in (None, "classes") else predicted
         return _number(metric, metric(true, _read_only(predicted), **named))

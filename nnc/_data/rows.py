@@ -28,10 +28,10 @@ class TargetConversion(OutputConversion):
     scaling_y: Scaling | None
 
     def is_unconverted(self, X: Any, Y: Any, of_outputs: bool = False) -> bool:
-        """Return whether the engine can check and read two arrays where they are.
+        """Return whether the engine can use X and Y without scaling, conversion and copies.
 
-        Nothing is scaled or converted then, and Y may hold any numbers: it is a matrix of targets, or with
-        `of_outputs` of derivatives by the outputs.
+        Y is a matrix of targets without restrictions on their values, or with `of_outputs` a matrix of derivatives
+        with respect to the outputs.
         """
         return (
             type(X) is type(Y) is ndarray
@@ -42,11 +42,11 @@ class TargetConversion(OutputConversion):
         )
 
     def are_targets_of_heads(self, Y: Any) -> bool:
-        """Return whether the loss is that of several heads and the engine can read their targets from Y as they are."""
+        """Return whether the network has heads and the engine can read their targets from Y without conversion."""
         return self.model.heads is not None and self.scaler_y is None and self.model.engine.are_targets(Y)
 
     def data_as_is(self, X: Any, y: Any, sample_weight: Any) -> tuple[Any, Any, Any, None] | None:
-        """Return X, Y, labels and None for the engine if no conversion is needed and nothing is learned, else None.
+        """Return (X, Y, labels, None) for the engine, or None if a conversion is needed or the converter must learn.
 
         This is the fast path of training steps and losses. X and Y may contain NaN and infinity.
         """
@@ -93,7 +93,7 @@ class TargetConversion(OutputConversion):
         elif (ready := self.data_as_is(X, y, sample_weight)) is not None:
             rows, Y, labels, _ = ready
             largest = model.core.largest_absolute(rows, Y)
-        if largest is not None:  # all numbers are finite
+        if largest is not None:  # rows and Y are finite
             if learn:
                 self.max_abs_input = max(largest, self.max_abs_input)
                 self.labels_are_indices = self.loss.is_classification and self.classes is None
@@ -107,7 +107,7 @@ class TargetConversion(OutputConversion):
         return self.data(*unpack_batch(batch), learn=True)
 
     def validation(self, validation: Any) -> Data | None:
-        """Convert the argument `validation` of `fit`, which is not a fraction."""
+        """Convert the argument `validation` of `fit` if it is a tuple of arrays; return None if it is None."""
         if validation is None:
             return None
         if not isinstance(validation, (tuple, list)) or len(validation) not in (2, 3):
@@ -128,7 +128,7 @@ class TargetConversion(OutputConversion):
         array = as_weights(name, weights, n, self.model.dtype)
         with np.errstate(over="ignore"):
             total, limits = array.sum(dtype=np.float64), np.finfo(array.dtype)
-        if not limits.tiny <= total <= limits.max:  # gradients are divided by the sum
+        if not limits.tiny <= total <= limits.max:  # gradients are divided by this sum
             raise ValueError(
                 f"{name} must have a sum from {limits.tiny:.3g} to {limits.max:.3g}, the range of {array.dtype}, "
                 f"got {total:.3g}; only ratios of weights matter, so divide all of them by the largest"
@@ -136,7 +136,7 @@ class TargetConversion(OutputConversion):
         return array
 
     def targets(self, y: Any, n: int, learn: bool) -> tuple[NDArray[Any] | None, NDArray[np.int32] | None]:
-        """Convert y to targets (n, n_out) and None, or to None and class indices (n,).
+        """Convert y to a pair: (targets (n, n_out), None) or (None, class indices (n,)).
 
         If `learn` is true, this also learns the classes and the scaling of the targets.
         """
@@ -182,7 +182,7 @@ class TargetConversion(OutputConversion):
         if self.scaler_y is None:
             Y = as_contiguous(values, model.dtype)
         else:
-            if learn and self.scaling_y is None:  # contiguous, because the last bits of a mean depend on the order
+            if learn and self.scaling_y is None:  # rounding of a mean depends on the memory order
                 self.scaling_y = fit_scaling("scale_y", self.scaler_y, np.ascontiguousarray(values), "y")
             Y = require_scaling("scale_y", self.scaling_y).apply(values, model.dtype)
         position, _ = model.core.find_not_finite(Y)
@@ -204,8 +204,8 @@ class TargetConversion(OutputConversion):
         X = X if isinstance(X, np.memmap) else self.array(X, learn=True)
         y = targets.check_row_count(X, y)
         classes = targets.stratification_labels(y, self.model.loss, self.classes)
-        for name, array in (("X", X), ("y", y)):  # checked before the split, so that messages have the caller's indices
-            if name == "y" and self.model.heads is not None:  # heads may have missing targets
+        for name, array in (("X", X), ("y", y)):  # before the split, to report the caller's row indices
+            if name == "y" and self.model.heads is not None:  # NaN may mark missing targets of heads
                 continue
             if array.dtype.kind == "f" and not isinstance(array, np.memmap) and not np.isfinite(array).all():
                 wide = array.reshape(len(array), -1)

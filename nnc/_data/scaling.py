@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["MinMax", "Pixels", "Scaler", "Scaling", "Standardize"]
 
 BLOCK_NUMBERS = 1 << 17  # numbers in a block of rows, 1 MiB of float64
-MIN_SPREAD = float(np.finfo(np.float64).tiny)  # lower bound of ranges and standard deviations, by which we divide
+MIN_SPREAD = float(np.finfo(np.float64).tiny)  # smallest divisor: a range or a standard deviation
 
 
 class Scaler(ABC):
@@ -76,7 +76,7 @@ class Scaler(ABC):
 class DataScaler(Scaler):
     """Rule that computes shift and factor from the values of each column."""
 
-    target: ClassVar[float]  # scaled value of the origin of a column
+    target: ClassVar[float]  # value to which the scaling maps the origin: the mean or the minimum
 
     def scaling_without_data(self, name: str, shape: tuple[int, ...]) -> Scaling | None:
         return None
@@ -85,7 +85,7 @@ class DataScaler(Scaler):
     def _choose(
         self, low: NDArray[np.float64], half: NDArray[np.float64], rows: NDArray[Any]
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return origin and factor of columns with the minimum `low` and the maximum low + 2 half."""
+        """Return the origin and the factor of each column, given its minimum `low` and half of its range, `half`."""
 
     def _fit(self, rows: NDArray[Any], name: str) -> Scaling:
         scaling = self.scaling_without_data(name, rows.shape[1:] or (1,))
@@ -96,8 +96,8 @@ class DataScaler(Scaler):
         rows = rows[:, None] if rows.ndim == 1 else rows
         low, high = _extremes(name, rows)
         constant = low == high
-        half = np.maximum(high / 2 - low / 2, MIN_SPREAD)  # high - low might overflow
-        with np.errstate(all="ignore"):  # Scaling checks the results
+        half = np.maximum(high / 2 - low / 2, MIN_SPREAD)  # halves, because high - low might overflow
+        with np.errstate(all="ignore"):  # Scaling raises an error if a result is not finite
             origin, factor = self._choose(low, half, rows)
             origin, factor = np.where(constant, low, origin), np.where(constant, 1.0, factor)
             shift = origin - self.target / factor
@@ -143,7 +143,7 @@ class Standardize(DataScaler):
         if self.mean is None or self.std is None:
             return None
         mean, std = (_spread(name, what, getattr(self, what), shape) for what in ("mean", "std"))
-        with np.errstate(over="ignore"):  # Scaling checks the results
+        with np.errstate(over="ignore"):  # Scaling raises an error if a result is not finite
             return Scaling(self.name, mean, 1 / std)
 
     def _choose(
@@ -309,7 +309,7 @@ class Scaling:
                 raise ValueError(f"the {name} of a scaling must be a list of numbers, got {shown(column)}")
         if d["type"] != Pixels.name and len(d["shift"]) != len(d["factor"]):
             lengths = f"{len(d['shift'])} and {len(d['factor'])}"
-            raise ValueError(f"the shift and the factor of a scaling must have one length, got {lengths} numbers")
+            raise ValueError(f"shift and factor of a scaling must have the same length, got {lengths} numbers")
         try:
             return cls(**d)
         except OverflowError:
@@ -329,14 +329,17 @@ def _statistic(what: str, given: Any) -> float | tuple[float, ...]:
 
 
 def _spread(name: str, what: str, given: float | tuple[float, ...], shape: tuple[int, ...]) -> NDArray[np.float64]:
-    """Return a statistic as one number for each column of rows of this shape, whose last axis is the channels."""
+    """Return a statistic, given as one number, one per column or one per channel, as one number per column.
+
+    `shape` is the shape of one row; its last axis is the channels of an image.
+    """
     n = math.prod(shape)
     if isinstance(given, tuple) and len(given) not in (n, shape[-1]):
         channels = f", or {shape[-1]}, one for each channel" if len(shape) > 1 else ""
         raise ValueError(
             f"{name}: {what} must be one number, or {n}, one for each column{channels}, got {len(given)} numbers"
         )
-    return np.resize(np.array(given), n)  # repeats the numbers of channels for each pixel
+    return np.resize(np.array(given), n)  # repeat one number per channel for each pixel
 
 
 def _blocks(rows: NDArray[Any]) -> Iterator[NDArray[np.float64]]:
@@ -351,7 +354,7 @@ def _extremes(name: str, rows: NDArray[Any]) -> tuple[NDArray[np.float64], NDArr
     low, high = np.full(rows.shape[1], np.inf), np.full(rows.shape[1], -np.inf)
     start = 0
     for block in _blocks(rows):
-        np.minimum(low, block.min(axis=0), out=low)  # NaN is propagated
+        np.minimum(low, block.min(axis=0), out=low)  # np.minimum propagates NaN
         np.maximum(high, block.max(axis=0), out=high)
         if not np.isfinite([low, high]).all():
             row, column = np.argwhere(~np.isfinite(block))[0]

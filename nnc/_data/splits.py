@@ -68,9 +68,7 @@ def split(
     _, classes, counts = np.unique(array, return_inverse=True, return_counts=True)
     quotas = _quotas(counts, n_small)
     if not quotas.any():
-        raise ValueError(
-            f"{name} must leave rows in both parts, but each class has a single row, which is always in the large part"
-        )
+        raise ValueError(f"{name} must leave rows in both parts, got classes with a single row each; use more rows")
     # The small part gets the first rows of each class in the shuffled order. After sorting by class, the position of a
     # row within its class is its index minus the start of the class.
     shuffled = classes[order]

@@ -34,7 +34,7 @@ def as_labels(y: Any, n: int) -> NDArray[Any] | None:
     """Return y as a vector (n,) if it has one value for each of the n rows, else None. Bytes and dates become text."""
     values = as_label_array(y)
     kind = values.dtype.kind
-    if kind in "TO" and values.ndim:  # StringDType of NumPy 2, and objects as pandas has them
+    if kind in "TO" and values.ndim:  # variable-length strings of NumPy 2, and object columns of pandas
         from nnc._utils.containers import convert_labels as exact_labels
 
         values = exact_labels("y", values)
@@ -46,7 +46,7 @@ def as_labels(y: Any, n: int) -> NDArray[Any] | None:
         try:
             values = values.astype(str)
         except UnicodeDecodeError as error:
-            raise TypeError(f"y must hold text or numbers, got bytes that are not ASCII text: {error}") from None
+            raise TypeError(f"y must contain text or numbers, got bytes that are not ASCII text: {error}") from None
     if values.shape in ((n,), (n, 1)):
         return values.reshape(n)
     if values.dtype.kind == "U":
@@ -75,7 +75,7 @@ def as_targets(y: Any, loss: str) -> NDArray[Any]:
         return as_real_array("y", y)
     except TypeError:
         for index, value in np.ndenumerate(as_label_array(y).astype(object)):
-            if index and isinstance(value, (str, bytes)):  # not for a single text, which is not a column of labels
+            if index and isinstance(value, (str, bytes)):  # y itself is not a single text
                 raise TypeError(
                     f"y must be numbers for the loss {loss!r}, got the text {brief(value)} in row {index[0]}; "
                     f"{CLASS_LOSS}; convert digits with astype(float)"
@@ -84,7 +84,7 @@ def as_targets(y: Any, loss: str) -> NDArray[Any]:
 
 
 def class_hint(values: NDArray[Any], shape: tuple[int, int]) -> str:
-    """Return the remedy if a column stands where targets of this shape are expected, and looks like labels."""
+    """Return a remedy for a message if y is a column that looks like labels, but targets of `shape` are expected."""
     if values.shape != (shape[0], 1):
         return ""
     is_labels = (values >= 0).all() and (values == np.floor(values)).all()
@@ -131,7 +131,7 @@ def classes_from_list(values: list[Any]) -> NDArray[Any]:
     classes = as_exact_array(values)
     if classes is None:
         raise ValueError(
-            f"classes must be numbers that one type holds exactly, got {list_classes(np.array(values, object))}"
+            f"classes must be numbers that one dtype represents exactly, got {list_classes(np.array(values, object))}"
         )
     return classes
 
@@ -169,8 +169,8 @@ def class_indices(values: NDArray[Any], classes: NDArray[Any]) -> NDArray[np.int
     if wrong.any():
         row = int(wrong.argmax())
         raise ValueError(
-            f"y must hold the classes of this network, {list_classes(classes)}, got {values.tolist()[row]!r} in row "
-            f"{row}"
+            f"y must contain only the classes of this network, {list_classes(classes)}, got {values.tolist()[row]!r} "
+            f"in row {row}"
         )
     return index.astype(np.int32)
 
@@ -178,7 +178,7 @@ def class_indices(values: NDArray[Any], classes: NDArray[Any]) -> NDArray[np.int
 def _as_type(values: NDArray[Any], dtype: np.dtype[Any]) -> tuple[NDArray[Any], Any]:
     """Return numbers in another dtype, and a mask of those that the conversion has changed.
 
-    Comparing large integers as float64 would make different ones equal.
+    The mask is needed because different large integers may be equal after conversion to float64.
     """
     if values.dtype == dtype:
         return values, False
@@ -197,12 +197,12 @@ def checked_labels(y: NDArray[Any], n_out: int) -> NDArray[np.int32]:
         fractions = y != np.floor(y)
         if fractions.any():
             raise ValueError(
-                f"y must hold whole numbers as labels, got {y[fractions][0]} in row {int(fractions.argmax())}"
+                f"y must contain whole numbers as labels, got {y[fractions][0]} in row {int(fractions.argmax())}"
             )
     outside = (y < 0) | (y >= n_out)
     if outside.any():
         raise ValueError(
-            f"y must hold labels from 0 to {n_out - 1}, as the network has {n_out} outputs, "
+            f"y must contain labels from 0 to {n_out - 1} for a network with {n_out} outputs, "
             f"got {y[outside][0]} in row {int(outside.argmax())}"
         )
     return np.array(y, np.int32)

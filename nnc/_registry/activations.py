@@ -1,4 +1,4 @@
-"""Activations a = f(z), one row each.
+"""Table of activation functions a = f(z) with one row per activation.
 
 The kernel of an elementwise activation NAME is the pair f_NAME and d_NAME of src/activations.pxd.
 """
@@ -31,9 +31,9 @@ class Activation(Value):
     textbook, textbook_derivative : str
         The formulas as textbooks write them, if they are different; for texts only.
     init : str
-        Default initialization of the weights before it. Glorot and Bengio (2010) derive theirs for functions that are
-        linear around 0, He et al. (2015) for rectifiers, which halve the variance, and LeCun et al. (1998) is the one
-        for which the constants of selu were derived.
+        Default initialization of the weights of a layer with this activation. Glorot initialization is derived for
+        functions that are linear around 0 (Glorot and Bengio, 2010), He initialization for rectifiers, which halve
+        the variance (He et al., 2015). The constants of selu are derived for LeCun initialization.
     output_only : bool
         Whether only the output layer may have it.
     elementwise : bool
@@ -80,12 +80,12 @@ class Activation(Value):
 
     @property
     def compute(self) -> Callable[[NDArray[Any]], NDArray[Any]]:
-        """Return f as a function of an array of z."""
+        """Return f as a function of an array of net inputs z."""
         return formulas.compile_formula(self.f, "z")
 
     @property
     def compute_derivative(self) -> Callable[[NDArray[Any], NDArray[Any]], NDArray[Any]]:
-        """Return the derivative as a function of arrays of z and a."""
+        """Return the derivative as a function of arrays of net inputs z and outputs a."""
         return formulas.compile_formula(self.derivative, "z a")
 
 
@@ -167,7 +167,7 @@ ROWS = {
         Activation(
             "softmax",
             "softmax(z)",
-            "1",  # not used: the derivative is a matrix, which callers compute from the outputs
+            "1",  # placeholder: the derivative is a matrix, which callers compute from the outputs
             textbook="exp({z}) / (sum of exp(z) over the neurons)",
             output_only=True,
             elementwise=False,

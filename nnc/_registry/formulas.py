@@ -49,7 +49,6 @@ def to_c(text: str, call: Callable[..., str], number: Callable[[float], str]) ->
     return translated[1:-1] if translated.startswith("(") and translated.endswith(")") else translated
 
 
-
 def translate(
     text: str,
     name: Callable[[str], str],

@@ -69,7 +69,7 @@ class Head(Value):
 
     @property
     def row(self) -> losses.LossRow:
-        """Return the row of the loss."""
+        """Return the properties of the loss from the table of losses."""
         return losses.ROWS[losses.parse_loss(self.loss)[0]]
 
     @property
@@ -79,7 +79,7 @@ class Head(Value):
 
     @property
     def activation(self) -> activations.Activation:
-        """Return the row of the activation."""
+        """Return the properties of the activation from the table of activations."""
         return activations.ROWS[self.row.output if self.output is None else self.output]
 
     def __str__(self) -> str:

@@ -1,4 +1,4 @@
-"""Weight initializations, with one row for each."""
+"""Table of weight initializations with one row per initialization."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ class Initializer(Value):
     draws_biases: bool = False
 
     def fan(self, fan_in: int, fan_out: int) -> int:
-        """Return the number by which the variance is divided."""
+        """Return the number by which the variance of the weights is divided, from fan-in and fan-out."""
         return {"both": fan_in + fan_out, "twice": 2 * fan_in}.get(self.fans, fan_in)
 
 
 _ROWS = (
-    Initializer("uniform", "unit", draws_biases=True),  # as in the tutorial
-    Initializer("glorot_uniform", "symmetric", "both"),  # Glorot and Bengio (2010)
+    Initializer("uniform", "unit", draws_biases=True),  # initialization of the tutorial
+    Initializer("glorot_uniform", "symmetric", "both"),  # source: Glorot and Bengio (2010)
     Initializer("glorot_normal", "normal", "both"),
-    Initializer("he_uniform", "symmetric", "in"),  # He, Zhang, Ren and Sun (2015)
+    Initializer("he_uniform", "symmetric", "in"),  # source: He, Zhang, Ren and Sun (2015)
     Initializer("he_normal", "normal", "in"),
-    Initializer("lecun_uniform", "symmetric", "twice"),  # LeCun, Bottou, Orr and Mueller (1998)
+    Initializer("lecun_uniform", "symmetric", "twice"),  # source: LeCun, Bottou, Orr and Mueller (1998)
     Initializer("lecun_normal", "normal", "twice"),
     Initializer("zeros", "zeros"),
 )

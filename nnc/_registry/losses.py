@@ -1,4 +1,4 @@
-"""Losses, with one row for each, and the classes of losses with a parameter.
+"""Table of losses with one row per loss, and the classes of losses with a parameter.
 
 The kernels are in src/losses.pxd, in the order of ROWS.
 
@@ -30,7 +30,7 @@ class Loss(Value):
 
     @property
     def parameter(self) -> float:
-        """Return the parameter."""
+        """Return the parameter of the loss, such as the quantile."""
         return float(*self._values())
 
     @classmethod
@@ -173,7 +173,7 @@ class LossRow(Value):
 
     @property
     def derivative_template(self) -> str:
-        """Return the formula of the derivative as a format string with the same fields."""
+        """Return the formula of the derivative as a format string with the fields {y}, {p} and {c}."""
         return self.textbook_derivative or formulas.to_template(self.derivative)
 
     @property
@@ -213,19 +213,19 @@ class LossRow(Value):
 
     @property
     def threshold(self) -> float:
-        """Return the smallest value of a single output, or its target, that means the second class."""
+        """Return the threshold for a single output or target: a value of at least this means the second class."""
         return 0.0 if self.target_type == "plus_minus_one" else 0.5
 
     def divisor(self, rows: float, n_out: int) -> float:
-        """Return the number by which the sum of the terms is divided."""
+        """Return the number by which the sum of all terms of the loss is divided."""
         return {"": 1, "rows": rows, "terms": rows * n_out}[self.mean_over]
 
 
-# Loss of the engine in place of a loss that is computed in Python. Its targets are the derivatives of that loss with
-# respect to the outputs, so that the gradients of both are equal.
+# Name of the loss with which the engine trains if the loss is computed in Python. The engine receives the derivatives
+# of the Python loss with respect to the outputs as targets, and computes the gradient from them.
 CUSTOM = "custom"
 
-# The sums of squared errors have sigmoid outputs, as in the tutorial; the mean squared error is for regression.
+# sse and half_sse have sigmoid outputs by default, as in the tutorial. mse is for regression, with linear outputs.
 ROWS = {
     row.name: row
     for row in (
@@ -315,7 +315,7 @@ def loss_object(name: str, parameter: float | None) -> str | Loss:
 
 
 def explain_mismatch(layer_activations: Sequence[str], loss: str) -> str | None:
-    """Return why these activations of the layers are not possible with the loss, or None if they are."""
+    """Return the reason why the loss does not support these activations, or None if it supports them."""
     *hidden, output = layer_activations
     for row in activations.ROWS.values():
         if row.output_only and row.name in hidden:

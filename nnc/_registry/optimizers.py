@@ -75,7 +75,7 @@ def _range(name: str, value: Any) -> tuple[float, float]:
     low, high = _pair(name, value)
     low, high = check_positive(f"{name}[0]", low), check_positive(f"{name}[1]", high)
     if not low <= high:
-        raise ValueError(f"{name} must be the smallest step and the largest step, got {value!r}")
+        raise ValueError(f"{name} must be the smallest and the largest step size, got {value!r}")
     return low, high
 
 
@@ -86,10 +86,10 @@ class Optimizer(Value):
     ----------
     name : str
     base_moments : int
-        Numbers that the optimizer stores for each parameter, in addition to those of a momentum above 0 and of a
-        history. The last of them is never negative: it is a mean of squares, or a step size.
+        How many numbers the optimizer stores for each parameter, without those for a momentum above 0 and for a
+        history. The last number is at least 0: it is a mean of squared gradients, or a step size.
     stores_step_sizes : bool
-        Whether the last of them is a step size, which starts at the learning rate.
+        Whether the last stored number is a step size, whose initial value is the learning rate.
     """
 
     name: ClassVar[str]
@@ -393,5 +393,5 @@ def optimizer_from_dict(document: dict[str, Any]) -> Optimizer:
     optimizer_class = ROWS[check_choice("the name of the optimizer", constants.pop("name", None), ROWS)]
     unknown = set(constants) - set(optimizer_class._fields)
     if unknown:
-        raise ValueError(f"{optimizer_class.name} has no {sorted(unknown)[0]!r}")
+        raise ValueError(f"the optimizer {optimizer_class.name!r} has no constant {sorted(unknown)[0]!r}")
     return optimizer_class(**constants)
