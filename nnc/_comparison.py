@@ -26,7 +26,7 @@ __all__ = ["Comparison", "Difference", "compare"]
 
 _Result = TypeVar("_Result")
 
-# Each fit is repeated until one of these limits is reached; the shortest time counts.
+# Limits of the repetitions of a fit: total seconds and number of runs. The shortest run counts.
 _MAX_SECONDS = 0.3
 _MAX_RUNS = 20
 
@@ -90,7 +90,7 @@ class Comparison:
 
     @property
     def speedup(self) -> float:
-        """Quotient of the times of reference and engine."""
+        """Speed-up of the engine: time of the reference divided by the time of the engine."""
         return self.reference_seconds / self.engine_seconds
 
     def _title(self) -> str:
@@ -102,11 +102,11 @@ class Comparison:
         return f"network {'-'.join(shapes)}, rows {self.rows}, epochs {self.epochs}"
 
     def _differences(self) -> dict[str, Difference]:
-        """Return the differences by their names in the table."""
+        """Return the differences, keyed by their row titles in the printed table."""
         return {"losses": self.losses, "weights and biases": self.weights, "predictions": self.predictions}
 
     def _times(self) -> dict[str, str]:
-        """Return both times by their names in the table."""
+        """Return the formatted times, keyed by their row titles in the printed table."""
         return {
             "plain Python": f"{self.reference_seconds * 1e3:.3f} ms",
             "compiled engine": f"{self.engine_seconds * 1e3:.3f} ms",

@@ -33,7 +33,7 @@ MAX_SCALED = 10.0  # limit of standardized numbers, in standard deviations
 # Limit of numbers that update the statistics, in standard deviations. It is larger than MAX_SCALED, because rare but
 # regular events, in 0.1 % of the rows, must influence the scale.
 MAX_UPDATE = 30.0
-WARM_UP_ROWS = 10  # first numbers of a stream, which are clipped around their median
+WARM_UP_ROWS = 10  # clip this many numbers at the start of a stream around their median
 MAX_MAGNITUDE = 1e100  # numbers are clipped to this magnitude, so that their squares do not overflow
 CLIP_NORM = 1.0  # maximum norm of the gradient of a row
 
@@ -106,7 +106,7 @@ class _OnlineModel:
     seed: int | None
 
     _loss: str
-    _extra_arguments: tuple[str, ...] = ()  # additional arguments of the subclass, for repr
+    _extra_arguments: tuple[str, ...] = ()  # constructor arguments of the subclass that repr shows
 
     def __init__(
         self, hidden: Sequence[int], activation: str, optimizer: Any, lr: float, l2: float, seed: int | None
@@ -120,10 +120,11 @@ class _OnlineModel:
         check_positive("lr", lr)
         check_not_negative("l2", l2)
         self._network_seed = check_seed(seed)
-        self._features: dict[Hashable, RunningStatistics] = {}  # ordered like the inputs of the network
+        # Statistics of each feature, in the order of the inputs of the network.
+        self._features: dict[Hashable, RunningStatistics] = {}
         self._network: NeuralNetwork | None = None
         self._step: Callable[..., float] | None = None
-        self._expand_network(1, 2)  # this raises an error if one of the other arguments is invalid
+        self._expand_network(1, 2)  # build a network once to validate the other arguments
         self._network = self._step = None
 
     @property
@@ -173,7 +174,7 @@ class _OnlineModel:
         net, n_in = self._network, max(1, len(self._features))
         if net is None or net.sizes[0] < n_in or net.sizes[-1] < n_out:
             self._expand_network(n_in, n_out)
-        elif self._step is None:  # the model was unpickled, and pickles do not contain the stepper
+        elif self._step is None:  # unpickled models have no stepper
             self._step = self._create_stepper(net)
         assert self._step is not None
         self._step(self._row(values, n_in), target)
@@ -290,7 +291,7 @@ class OnlineClassifier(_OnlineModel):
             y is missing (None, NaN, NaT, NA) or is not one of the declared classes, or a feature is infinite or not a
             number. The model does not change.
         """
-        y, values = _check_label(y), _numbers(x)  # all checks precede the first change of the model
+        y, values = _check_label(y), _numbers(x)  # raise errors before the model changes
         if self.classes is not None and y not in self._class_index:
             raise ValueError(f"y must be one of the classes {', '.join(map(repr, self._class_index))}, got {y!r}")
         self._update(values)
@@ -376,7 +377,7 @@ class OnlineRegressor(_OnlineModel):
         ValueError, TypeError
             y is missing, infinite or not a number, or a feature is infinite or not a number. The model does not change.
         """
-        target, values = check_finite("y", y), _numbers(x)  # all checks precede the first change of the model
+        target, values = check_finite("y", y), _numbers(x)  # raise errors before the model changes
         self._update(values)
         self._target_statistics.update(target)
         self._learn(values, 1, np.array([[self._target_statistics.standardize(target)]]))

@@ -128,7 +128,7 @@ def _add_output(command: argparse.ArgumentParser, description: str, **settings: 
     command.add_argument("-f", "--force", action="store_true", help="overwrite existing files")
 
 
-# ------------------------------------------------------------------------- commands
+# ----------------------------------------------------- commands and their arguments
 # Each function adds the arguments of the command after which it is named. Its docstring is the description in the help.
 
 

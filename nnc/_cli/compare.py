@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-MAX_REFERENCE_WORK = 10_000_000  # rows x weights x epochs that plain Python trains within a few seconds
+MAX_REFERENCE_WORK = 10_000_000  # rows x weights x epochs; plain Python trains this amount within a few seconds
 
 
 def run(arguments: Namespace) -> int:
@@ -43,7 +43,7 @@ def run(arguments: Namespace) -> int:
 
 
 def _build_data(sizes: list[int], rows: int | None, seed: int) -> tuple[NDArray[np.float64], NDArray[np.float64], bool]:
-    """Return inputs, targets, and whether they are the tutorial's.
+    """Return inputs, targets, and whether they are the data of the tutorial.
 
     The tutorial's rows are used if the sizes of the network fit and no number of rows is given.
     """

@@ -29,7 +29,7 @@ TUTORIAL_NETWORK: dict[str, Any] = {"bias": False, "init": "uniform", "loss": "s
 TUTORIAL_ITERATIONS = 1500
 
 MIN_TEST_ACCURACY = 0.95  # required accuracy on the test digits
-MAX_RELATIVE_DIFFERENCE = 1e-9  # of engine and plain Python; the rounding errors of 1500 steps are far smaller
+MAX_RELATIVE_DIFFERENCE = 1e-9  # allowed between engine and plain Python; rounding errors are far smaller
 
 # Bits for the directions in which lines leave a cell. Their sum is the index of the character in _LINES.
 _UP, _DOWN, _LEFT, _RIGHT = 1, 2, 4, 8
@@ -39,7 +39,7 @@ _BAR = {"ascii": "#", "unicode": "█"}
 
 
 def _character_set() -> str:
-    """Return "unicode" if standard output can carry the characters, else "ascii"."""
+    """Return "unicode" if the encoding of standard output has the characters, else "ascii"."""
     try:
         (_LINES["unicode"] + _SHADES["unicode"]).encode(sys.stdout.encoding or "ascii")
     except (UnicodeEncodeError, LookupError):
@@ -72,7 +72,7 @@ def draw_network(sizes: Sequence[int], activations: Sequence[str], style: str = 
     middle = height // 2
     width = len(sizes) * (node_width + line_width)
     directions = [[0] * width for _ in range(height)]
-    texts: list[tuple[int, int, str]] = []  # each text with its row and the column of its center
+    texts: list[tuple[int, int, str]] = []  # row, column of the center, and text of each label
 
     def draw_horizontal(row: int, begin: int, end: int) -> None:
         for column in range(begin, end):

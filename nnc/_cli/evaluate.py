@@ -34,7 +34,7 @@ CLASSIFICATION_METRICS = {
     "calibration_error": "calibration error",
     "auc": "area under the ROC curve",
 }
-MAX_CONFUSION_CLASSES = 12  # the confusion matrix of more classes does not fit into 80 columns of a terminal
+MAX_CONFUSION_CLASSES = 12  # print the confusion matrix of at most this many classes, which fits into 80 columns
 
 
 def run(arguments: Namespace) -> int:

@@ -60,7 +60,7 @@ def run(arguments: Namespace) -> int:
 
 
 def _find_label(model: TableEstimator, text: str | None) -> Any:
-    """Return the class label that is written like this text, or raise UsageError if there is none."""
+    """Return the class label whose string equals `text`, or raise UsageError if there is none."""
     if text is None:
         return None
     if not isinstance(model, TableClassifier):

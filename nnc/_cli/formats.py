@@ -1,6 +1,6 @@
 """Detection of the format of a table file, and of the encoding, separator and heading of a text file.
 
-The module needs only the standard library.
+This module imports only the standard library.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ CHUNK_BYTES = 1 << 20  # bytes, or characters of text, that are read at a time
 SAMPLE_BYTES = 1 << 16  # size of the start of a file from which the separator is detected, in bytes or characters
 MAX_SAMPLE_RECORDS = 50  # records from which the separator is detected
 SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
-SUGGESTED_ENCODINGS = ("gb18030", "big5", "shift_jis", "euc_kr", "cp1252")  # suggested for a cell that is not UTF-8
+SUGGESTED_ENCODINGS = ("gb18030", "big5", "shift_jis", "euc_kr", "cp1252")  # encodings that messages suggest
 BYTE_ORDER_MARKS = {codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF32_BE: "utf-32",
                     codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}  # fmt: skip
 BINARY_SIGNATURES = {b"PAR1": "parquet", b"ARROW1": "feather"}
@@ -46,7 +46,7 @@ UNSUPPORTED_SIGNATURES = {
     b"\xfd7zXZ": "compressed by xz; decompress it first",
     b"\x28\xb5\x2f\xfd": "compressed by zstd; decompress it first",
 }
-# Number in a cell of the first record; such a cell is not the name of a column.
+# Pattern of a number. A first record that contains a number is not a heading.
 NUMBER = re.compile(r"\s*[+-]?(?:\d+(?:[.,]\d*)?|[.,]\d+)(?:[eE][+-]?\d+)?\s*", re.ASCII)
 
 
@@ -63,7 +63,7 @@ class TextOptions(NamedTuple):
 
     @classmethod
     def from_arguments(cls, arguments: Namespace) -> TextOptions:
-        """Return the text options among the arguments of a command."""
+        """Create the options from the arguments of a command."""
         return cls(arguments.separator, arguments.heading, arguments.encoding)
 
 
@@ -167,7 +167,7 @@ def parse_records(lines: Iterator[str], separator: str, strict: bool = False) ->
         line = reader.line_num + 1
 
 
-# ------------------------------------------------------------------------------------------ detection
+# ----------------------------------------------------------------------- detection of the file format
 
 
 @contextmanager
@@ -364,7 +364,7 @@ def _find_undecodable(file: TableFile, options: TextOptions, encoding: str) -> t
             for column, cell in enumerate(record, 1):
                 if _try_decode(cell.encode("latin-1"), encoding) is None:
                     return line, column, cell.encode("latin-1")
-    return 1, 0, None  # the invalid bytes are not within a cell
+    return 1, 0, None  # no cell contains the invalid bytes
 
 
 def _shorten(cell: Any) -> Any:
@@ -440,8 +440,8 @@ def _detect_separator(sample: str) -> str:
 def _rate_separator(sample: str, separator: str) -> tuple[float, int]:
     """Return a score of a separator, larger for more plausible ones.
 
-    The score is the fraction of records with as many cells as the first record, then this number of cells. It is
-    (0, 0) if the first record has only one cell.
+    The score is a pair: the fraction of records that have the same number of cells as the first record, and that
+    number. It is (0, 0) if the first record has only one cell.
     """
     counts = []
     for _, record in parse_records(io.StringIO(sample, newline=""), separator):

@@ -48,7 +48,7 @@ GRAY_MODES = ("1", "L")  # modes of gray images in Pillow
 TABLE_OPTIONS = ("drop", "task", "loss", "preset", "members", "jobs")
 
 
-# ------------------------------------------------------------------------------------------ train
+# ----------------------------------------------------------------------------- training on images
 
 
 def train(arguments: Namespace) -> int:
@@ -100,7 +100,7 @@ def train(arguments: Namespace) -> int:
         if not is_complete:
             net = best_net
         score = net.score(X_val, y_val)
-        net.converter.classes = classes  # the batches contained class indices instead of labels
+        net.converter.classes = classes  # restore the labels: training used class indices
         net.save(arguments.output)
         log.write(
             "end", time=current_time(), model=arguments.output, seconds=seconds, score=score, complete=is_complete
@@ -177,7 +177,7 @@ def _write_report(path: str, facts: dict[str, str], classes: dict[Any, int], net
 class PeriodicCheckpoint:
     """Callback that saves a checkpoint every few seconds, since saving may take longer than an epoch."""
 
-    seconds = 5.0  # minimum time between two calls; `fit_batches` reads this attribute
+    seconds = 5.0  # `fit_batches` calls this callback at most once in this time
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -219,7 +219,7 @@ def _check_idx(X: NDArray[Any], path: str) -> None:
         )
 
 
-# ------------------------------------------------------------------------------------------ predict
+# --------------------------------------------------------------------------- predictions for images
 
 
 def predict(model: nnc.NeuralNetwork | nnc.Ensemble, arguments: Namespace) -> None:
@@ -258,7 +258,7 @@ def _is_idx(path: str) -> bool:
     return start in (b"\0\0", b"\x1f\x8b")
 
 
-# ------------------------------------------------------------------------------------------ files
+# ------------------------------------------------------------------------------------ image files
 
 
 def _list_images(folder: str) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any, NoReturn
 
-import nnc._model.cores  # Imported first: its error message explains what to do if there is no compiled core.
+import nnc._model.cores  # Imported first: its ImportError explains how to build a missing core.
 from nnc import Ensemble, NeuralNetwork
 
 if TYPE_CHECKING:
@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 def load(path: str) -> NeuralNetwork | Ensemble | TableEstimator:
     """Load a model for inspection or prediction.
 
-    These need no loss, so a placeholder replaces a custom loss function, which files do not contain.
+    Files do not contain custom loss functions. A placeholder replaces them, because inspection and prediction do not
+    compute the loss.
     """
     return nnc.load(path, loss=_missing_loss)
 

@@ -33,7 +33,8 @@ def is_text(path: str) -> bool:
     if start.startswith(b"\x1f\x8b"):
         with suppress(OSError, EOFError, zlib.error), gzip.open(path) as compressed:
             start = compressed.read(SIGNATURE_BYTES)
-    # UTF-16 text contains zero bytes, and binary tables get a better error message from the reader of tables.
+    # UTF-16 text contains zero bytes, which would look binary. Binary tables are accepted here, because the reader of
+    # tables raises a better error message for them.
     if start.startswith((*BYTE_ORDER_MARKS, *BINARY_SIGNATURES)):
         return True
     return not (b"\0" in start or start.startswith(IMAGE_SIGNATURES))

@@ -34,7 +34,7 @@ BINARY_FORMATS = {
 class OutputFormat(NamedTuple):
     """Format of an output file."""
 
-    kind: str  # name of the format, as TableFile.kind
+    kind: str  # name of the format: one of the values of TableFile.kind
     separator: str = ","
     is_gzip: bool = False
 
@@ -107,7 +107,7 @@ def write_rows(heading: Sequence[str], rows: Iterable[Sequence[Any]], path: str 
 @contextmanager
 def _open_output(path: str, output_format: OutputFormat) -> Iterator[BinaryIO]:
     with disk.atomic_writer(path, "table") as file:
-        if output_format.is_gzip:  # name and time are left out, so that equal tables give equal files
+        if output_format.is_gzip:  # without file name and time, equal tables give equal files
             with gzip.GzipFile(filename="", mode="wb", fileobj=file, mtime=0) as compressed:
                 yield compressed  # type: ignore[misc]
         else:

@@ -41,7 +41,7 @@ def check_distinct(inputs: dict[str, str], outputs: dict[str, str]) -> None:
     Parameters
     ----------
     inputs, outputs : dict of str to str
-        Paths by the names of their arguments, which the error message contains.
+        Paths, keyed by the argument names that the error message shows.
     """
     checked: dict[str, str] = dict(inputs)
     for name, path in outputs.items():

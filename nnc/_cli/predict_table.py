@@ -127,7 +127,7 @@ def _predict_batch(model: TableEstimator, X: pl.DataFrame, arguments: Namespace)
 
 
 def _split_targets(name: str, values: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
-    """Return one column for each target, numbered if there are several."""
+    """Return the predictions as one named column per target; several columns are named NAME_1, NAME_2, ..."""
     if values.ndim == 1:
         return {name: values}
     return {f"{name}_{j + 1}": values[:, j] for j in range(values.shape[1])}

@@ -115,7 +115,7 @@ def report_end(is_complete: bool, content: str, arguments: Namespace, unfinished
     return 130
 
 
-# ------------------------------------------------------------------------------------------ log
+# --------------------------------------------------------------------------------- log of a run
 
 
 class RunLog:

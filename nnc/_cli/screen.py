@@ -24,7 +24,7 @@ LINE_INTERVAL = 5.0  # seconds between two progress lines if standard error is n
 
 
 class Screen:
-    """Standard error as a target for messages; with `quiet` it prints nothing."""
+    """Writer of messages to standard error; with `quiet` it prints nothing."""
 
     def __init__(self, quiet: bool) -> None:
         self.quiet = quiet

@@ -35,7 +35,7 @@ class MixedColumn(NamedTuple):
     name: str
     n_text: int  # number of cells that are not numbers
     example: str  # first cell that is not a number
-    location: str  # location of this cell in the file
+    location: str  # location of `example` in the file
 
 
 def read(file: TableFile) -> tuple[pl.DataFrame, list[MixedColumn]]:

@@ -38,7 +38,7 @@ def print_json(value: Any) -> None:
     print(CONTROL_CHARACTERS.sub(lambda match: f"\\u{ord(match[0]):04x}", text))
 
 
-# ------------------------------------------------------------------------------------------ closed streams
+# -------------------------------------------------------------------- standard streams closed at the start
 
 
 class ClosedOutput(io.TextIOBase):
@@ -65,7 +65,7 @@ def replace_closed_streams() -> None:
         sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
 
 
-# ------------------------------------------------------------------------------------------ signals
+# --------------------------------------------------------------------------- termination by signals
 
 
 class TerminatedError(BaseException):

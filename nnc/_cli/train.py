@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 # least MIN_ROWS_PER_CLASS rows for each value.
 MAX_INTEGER_CLASSES = 30
 MIN_ROWS_PER_CLASS = 10
-# Options that are refused for tables, and the hints that end the error messages.
+# Options that are only for images. Each value is a hint, which is appended to the error message for a table.
 IMAGE_OPTIONS = {
     "epochs": "",
     "labels": "",
@@ -94,7 +94,7 @@ def run(arguments: Namespace) -> int:
     return report_end(model.complete_, f"{len(model.networks_)} of {n} networks", arguments, unfinished, screen)
 
 
-# ------------------------------------------------------------------------------------------ data
+# -------------------------------------------------------------- reading the table and its target
 
 
 def _read_data(arguments: Namespace, file: TableFile, screen: Screen) -> tuple[pl.DataFrame, pl.Series, pl.Series]:
@@ -102,7 +102,7 @@ def _read_data(arguments: Namespace, file: TableFile, screen: Screen) -> tuple[p
     frame, mixed_columns = tables.read(file)
     screen.print(f"{file.name}: {len(frame):,} rows, {frame.width:,} columns; {file}")
     target = tables.find_column(arguments.target, frame.columns, file, "--target")
-    # Schema.learn warns about the other columns.
+    # Only the target needs a warning here; Schema.learn warns about the feature columns.
     mixed_target = next((column for column in mixed_columns if column.name == target), None)
     if mixed_target is not None:
         screen.warn(
@@ -148,7 +148,7 @@ def _find_formatted_number(column: pl.DataFrame) -> str | None:
 
 
 def _is_regression(y: pl.Series, task: str | None, screen: Screen) -> bool:
-    """Return whether the task is regression; a choice that depends on the values of the target is printed."""
+    """Return whether the task is regression; print the choice if it depends on the values of the target."""
     if task is not None:
         if task == "regression" and not y.dtype.is_numeric():
             raise TableFileError(f"--task regression requires a numeric target, got the text {y[0]!r} in {y.name!r}")

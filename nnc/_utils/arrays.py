@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 
-PLAIN_TYPES = {float, int, bool, str, list, tuple}  # a list of these is converted by NumPy without further checks
+PLAIN_TYPES = {float, int, bool, str, list, tuple}  # lists with only these types need no checks before NumPy
 
 
 def as_real_array(name: str, value: Any) -> NDArray[Any]:
@@ -162,5 +162,5 @@ def to_lists(array: NDArray[Any]) -> Any:
         return [to_lists(row) for row in array]
     from nnc._utils.fields import MAX_FINITE
 
-    largest = MAX_FINITE["float32"]  # with 9 digits it is rounded up, out of the range of float32
+    largest = MAX_FINITE["float32"]  # rounding to 9 digits would exceed this limit
     return [max(-largest, min(largest, float(f"{x:.9g}"))) for x in array.tolist()]

@@ -1,7 +1,7 @@
 """Checks of arguments, without NumPy.
 
 A function check_x(name, value) returns the value, converted to a built-in type. Its TypeError or ValueError names the
-argument, the expected values and the value that came.
+argument, the expected values and the actual value.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
-MAX_COUNT = 2**53 - 1  # largest count, because floats and JSON numbers are exact up to it
+MAX_COUNT = 2**53 - 1  # largest count; floats and JSON numbers represent all integers up to it exactly
 MAX_SIZE = 2**31 - 1  # largest size, stride or number of neurons, because the core stores them as int32
 INFINITY = float("inf")
 
@@ -22,7 +22,7 @@ F = TypeVar("F", bound="Callable[..., Any]")
 
 
 def store_arguments(instance: object, arguments: dict[str, Any]) -> None:
-    """Store the arguments of a constructor, its `locals()`, as attributes of the same names."""
+    """Store the arguments of a constructor, passed as its `locals()`, as attributes of the same names."""
     for name, value in arguments.items():
         if name != "self":
             setattr(instance, name, value)
@@ -49,7 +49,7 @@ def check_real(name: str, value: Any) -> float:
         return float(value)
     except (TypeError, ValueError):
         raise TypeError(f"{name} must be a number, got {short_repr(value)}") from None
-    except OverflowError:  # an integer of more than 308 digits
+    except OverflowError:  # an integer exceeds the range of float
         raise ValueError(f"{name} must be a number in the range of a float, got a larger one") from None
 
 
@@ -72,7 +72,7 @@ def check_size(name: str, value: Any) -> int:
 
 
 def build_check(is_valid: Callable[[float], bool], expected: str) -> Callable[[str, Any], float]:
-    """Return a check for numbers that are valid; `expected` describes them in its message."""
+    """Return a function that checks a number with `is_valid`; `expected` describes valid numbers in its message."""
 
     def check(name: str, value: Any) -> float:
         number = check_real(name, value)
@@ -143,7 +143,7 @@ def suggest_arguments(elsewhere: str) -> Callable[[F], F]:
             try:
                 return method(*args, **kwargs)
             except TypeError:
-                if all(name in _arguments(method) for name in kwargs):  # the body of the method has raised it
+                if all(name in _arguments(method) for name in kwargs):  # raised by the method itself
                     raise
                 raise _unknown_argument_error(method, args[0], kwargs, elsewhere) from None
 

@@ -57,7 +57,7 @@ def as_array(name: str, value: Any) -> NDArray[Any]:
 
 def _has_mask(value: Any) -> bool:
     """Return whether the value is a masked array."""
-    numpy_ma = sys.modules.get("numpy.ma")  # the import is slow, and without it there are no masked arrays
+    numpy_ma = sys.modules.get("numpy.ma")  # if numpy.ma is not imported, no masked array exists
     return numpy_ma is not None and isinstance(value, numpy_ma.MaskedArray)
 
 
@@ -85,7 +85,7 @@ def _location(index: list[int]) -> str:
 
 def _describe_scalar(value: Any) -> str:
     """Return the type of a value that NumPy does not convert to an array, and the remedy."""
-    for method in ("toarray", "collect", "to_numpy"):  # conversions of sparse matrices, lazy frames and others
+    for method in ("toarray", "collect", "to_numpy"):  # methods of sparse matrices, lazy frames and tables
         if callable(getattr(value, method, None)):
             return f"a {type(value).__name__}; pass the result of its method {method}()"
     if hasattr(value, "__arrow_c_stream__"):
@@ -93,7 +93,7 @@ def _describe_scalar(value: Any) -> str:
     return f"{value!r}" if value is None else f"a {type(value).__name__}"
 
 
-# --------------------------------------------------------------------------------------------- names of columns
+# ---------------------------------------------------------------------------- column names of frames and tables
 
 
 def column_names(value: Any, ndim: int = 2) -> list[Any] | None:
@@ -114,7 +114,7 @@ def column_names(value: Any, ndim: int = 2) -> list[Any] | None:
         return None
 
 
-# --------------------------------------------------------------------------------------------- objects as numbers
+# ------------------------------------------------------------------------------- conversion of objects to numbers
 
 
 def is_missing(value: Any) -> bool:
@@ -217,7 +217,7 @@ def _remedy(value: Any) -> str:
     return "; convert it to a number, or leave the column out"
 
 
-# --------------------------------------------------------------------------------------------- objects as labels
+# ------------------------------------------------------------------------------- conversion of objects to labels
 
 
 def convert_labels(name: str, array: NDArray[Any]) -> NDArray[Any]:
@@ -269,7 +269,7 @@ def _check_text(name: str, items: list[Any], width: int) -> None:
 
 
 def as_exact_array(items: list[Any]) -> NDArray[Any] | None:
-    """Return numbers as an array of bool, int64, uint64 or float64; None if an integer is not exact in it."""
+    """Return numbers as an array of bool, int64, uint64 or float64, or None if no dtype represents all exactly."""
     types = set(map(type, items))
     if types <= {bool, np.bool_}:
         return np.array(items, bool)

@@ -25,7 +25,7 @@ class UnexpectedStartError(Exception):
 
 
 def describe_source(source: Any) -> str:
-    """Return the text for a path or an open file in messages."""
+    """Return the name of a path or open file for messages."""
     if isinstance(source, PATH_TYPES):
         return repr(os.fsdecode(source))
     name = getattr(source, "name", None)
@@ -42,8 +42,9 @@ def check_path(name: str, value: Any) -> str:
 def replace_file(path: Any, content: bytes, noun: str) -> None:
     """Write `content` to a file atomically, by way of a temporary file in the same folder.
 
-    The permissions of an existing file are kept, and its owner and group if the system allows it. If the group cannot
-    be kept, the group of the new file gets no permissions. Access lists, extended attributes and hard links are lost.
+    The new file has the permissions of an existing file, and its owner and group if the system allows it. If the group
+    cannot be preserved, the group of the new file has no permissions. Access lists, extended attributes and hard links
+    are lost.
 
     Parameters
     ----------
@@ -55,8 +56,8 @@ def replace_file(path: Any, content: bytes, noun: str) -> None:
     Raises
     ------
     OSError
-        The system refuses. The subclass, errno and filename are those of the system, and the message names a remedy.
-        An existing file is unchanged.
+        The file cannot be written. Class, errno and filename are those of the system's error, and the message names a
+        remedy. An existing file is unchanged.
     """
     path = os.fsdecode(path)
     with _explaining("save", path, noun), _replacing(path) as file:
@@ -67,7 +68,7 @@ def replace_file(path: Any, content: bytes, noun: str) -> None:
 def atomic_writer(path: str, noun: str) -> Iterator[BinaryIO]:
     """Yield a file for bytes, which replaces the file at `path` at the end of the block, as `replace_file` does.
 
-    An OSError in the block is explained. After any error an existing file is unchanged.
+    An OSError in the block is raised again with a remedy in its message. After any error an existing file is unchanged.
     """
     try:
         with _replacing(path) as file:
@@ -77,7 +78,7 @@ def atomic_writer(path: str, noun: str) -> Iterator[BinaryIO]:
 
 
 def check_writable(path: str, noun: str) -> None:
-    """Raise the OSError of a later `replace_file` now if the folder is missing or the path is a folder."""
+    """Raise the OSError that `replace_file` would raise if the folder is missing or the path is a folder."""
     with _explaining("save", path, noun):
         _check_is_file_path(path)
         os.stat(os.path.join(os.path.dirname(path), "."))
@@ -115,7 +116,7 @@ def read_text(source: Any, noun: str, prefix: str) -> str:
     Raises
     ------
     OSError
-        The system refuses, the file is larger than MAX_FILE_BYTES, or there is not enough memory.
+        The file cannot be read, is larger than MAX_FILE_BYTES, or there is not enough memory.
     UnexpectedStartError
         The file is longer than CHUNK_BYTES and does not begin with `prefix`.
     UnicodeDecodeError
@@ -129,7 +130,7 @@ def read_text(source: Any, noun: str, prefix: str) -> str:
 
 
 def read_bytes(path: Any, noun: str, has_prefix: Callable[[bytes], bool]) -> bytes:
-    """Read the bytes of a path; `has_prefix` checks the first chunk of a long file, see `read_text`."""
+    """Read the bytes of a file; `has_prefix` checks the first chunk of a long file (see `read_text`)."""
     with open_binary(path, noun) as file:
         _check_length(os.fstat(file.fileno()).st_size)
         return b"".join(_chunks(file, has_prefix))
@@ -137,7 +138,7 @@ def read_bytes(path: Any, noun: str, has_prefix: Callable[[bytes], bool]) -> byt
 
 @contextmanager
 def open_binary(path: Any, noun: str) -> Iterator[BufferedReader]:
-    """Yield the file of a path, open for reading bytes; explain an OSError in the block.
+    """Open a file for reading bytes; an OSError in the `with` block is raised again with a remedy in its message.
 
     Parameters
     ----------
@@ -148,7 +149,7 @@ def open_binary(path: Any, noun: str) -> Iterator[BufferedReader]:
     Raises
     ------
     OSError
-        The system refuses, as for `replace_file`.
+        The file cannot be read. Class, errno and message are as for `replace_file`.
     """
     path = os.fsdecode(path)
     with _explaining("load", path, noun):
@@ -158,7 +159,7 @@ def open_binary(path: Any, noun: str) -> Iterator[BufferedReader]:
 
 
 def _chunks(file: Any, has_prefix: Callable[[Any], bool]) -> Iterator[Any]:
-    """Yield the rest of an open file in chunks; its size may be unknown, as that of a pipe is."""
+    """Yield the remaining content of an open file in chunks; the file may be a pipe, whose size is unknown."""
     length = 0
     while chunk := file.read(CHUNK_BYTES):
         if length == 0 and len(chunk) == CHUNK_BYTES and not has_prefix(chunk):
@@ -178,7 +179,7 @@ def _check_is_file_path(path: str) -> None:
     """Raise OSError if the path is empty or a folder."""
     if not path:  # an empty path means the current folder in some functions of os
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
-    if os.path.isdir(path):  # Windows would report only that permission is denied
+    if os.path.isdir(path):  # without this check, Windows reports a PermissionError
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
 
 
@@ -188,7 +189,7 @@ def _replacing(path: str) -> Iterator[BinaryIO]:
     _check_is_file_path(path)
     old: os.stat_result | None = None
     try:
-        old = os.stat(path)  # follows symbolic links, as `open` does
+        old = os.stat(path)  # os.stat follows symbolic links, as `open` does
     except FileNotFoundError:
         path = _resolve_new_path(path)
     else:
@@ -238,14 +239,14 @@ def _resolve_new_path(path: str) -> str:
 
 
 def _copy_owner(path: str, old: os.stat_result) -> bool:
-    """Set the owner and group of a file to those of another one if possible; return whether the group is equal now."""
+    """Copy owner and group from `old` to the file at `path` if possible; return whether the groups are then equal."""
     if not hasattr(os, "chown"):
         return True
     with suppress(OSError):
         new = os.stat(path)
         if (new.st_uid, new.st_gid) == (old.st_uid, old.st_gid):
             return True
-        with suppress(OSError):  # an unprivileged process may change the group at most
+        with suppress(OSError):  # only a privileged process may change the owner
             os.chown(path, -1, old.st_gid)
             os.chown(path, old.st_uid, -1)
         return os.stat(path).st_gid == old.st_gid
@@ -270,7 +271,7 @@ def _write_open_file(file: Any, text: str, noun: str) -> None:
 
 
 def _read_open_file(file: Any, noun: str, prefix: str) -> str:
-    """Read the rest of an open text file."""
+    """Read the remaining text of an open file."""
     action = f"load the {noun} from {_describe_open_file(file, 'read')}"
     remedy = "open it with open(path, encoding='utf-8'), or pass the path"
     _check_not_closed(file, action)
@@ -278,7 +279,7 @@ def _read_open_file(file: Any, noun: str, prefix: str) -> str:
         is_text = isinstance(file.read(0), str)
         chunks = _chunks(file, lambda chunk: chunk.removeprefix("\ufeff").lstrip().startswith(prefix))
         text = "".join(chunks) if is_text else ""
-    except UnicodeDecodeError:  # a subclass of ValueError; the caller knows the format and explains it
+    except UnicodeDecodeError:  # the caller, which knows the format, explains this error
         raise
     except ValueError:  # io.UnsupportedOperation is a subclass of ValueError
         raise OSError(f"cannot {action}: the file is open for writing only; {remedy}") from None
@@ -291,7 +292,7 @@ def _read_open_file(file: Any, noun: str, prefix: str) -> str:
 
 
 def _describe_open_file(file: Any, method: str) -> str:
-    """Return the text for an open file in messages; raise TypeError if the object does not have the method."""
+    """Return the name of an open file for messages; raise TypeError if the object does not have the method."""
     if not hasattr(file, method):
         raise TypeError(f"expected a path (str or os.PathLike) or an open text file, got {type(file).__name__}")
     return describe_source(file)
@@ -305,7 +306,7 @@ def _check_not_closed(file: Any, action: str) -> None:
 
 @contextmanager
 def _explaining(action: str, path: str, noun: str) -> Iterator[None]:
-    """Replace an error of the system in the block by that of `explain_error`."""
+    """Replace an OSError or ValueError in the `with` block by the result of `explain_error`."""
     try:
         yield
     except (OSError, ValueError) as error:
@@ -333,7 +334,8 @@ def explain_error(error: OSError | ValueError, action: str, path: str, noun: str
     if not path or isinstance(error, ValueError):
         reason = "the path is not valid; pass the name of a file"
     elif isinstance(error, FileNotFoundError) and action == "save":
-        folder = os.path.dirname(path) if os.path.exists(folder) else folder  # realpath drops a folder before ".."
+        # realpath omits a missing folder that is followed by "..".
+        folder = os.path.dirname(path) if os.path.exists(folder) else folder
         reason = f"the folder {folder!r} does not exist; create it first, or save somewhere else"
     elif isinstance(error, FileNotFoundError):
         reason = f"there is no file {full!r}; check the name and the folder"

@@ -31,7 +31,7 @@ _TYPES = {
 def matrix(
     rows: list[Any], n: int, where: Callable[[int], str], dimension: str = "", largest: float = MAX_FINITE["float64"]
 ) -> list[list[float]]:
-    """Return `rows` as lists of n floats, after a check without a Python loop over the numbers.
+    """Return `rows` as lists of n floats; raise ValueError for invalid values.
 
     Parameters
     ----------
@@ -84,7 +84,7 @@ def _array(array: Any, shape: tuple[int, ...], where: Callable[[int], str], dime
     if array.shape != shape:
         note, found = f" ({dimension})" if dimension else "", " x ".join(map(str, array.shape))
         raise ValueError(f"{where(0)} has the wrong shape: {found} numbers found, {shape[-1]} expected{note}")
-    is_valid = np.abs(array) <= largest  # false for NaN
+    is_valid = np.abs(array) <= largest  # comparisons with NaN are false
     if not is_valid.all():
         *row, column = map(int, np.argwhere(~is_valid)[0])
         number(array[*row, column].item(), f"{where(row[0] if row else 0)}[{column}]", largest=largest)

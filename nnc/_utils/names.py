@@ -21,7 +21,7 @@ def _invert(names: Mapping[str, str]) -> dict[str, str]:
 # Synonyms in PyTorch, Keras, scikit-learn and textbooks, in lower case without underscores, for each name of nnc.
 VALUE_SYNONYMS = _invert(
     {
-        # activations
+        # Synonyms of activations.
         "silu": "swish",
         "sigmoid": "logistic expit",
         "identity": "linear none",
@@ -29,7 +29,7 @@ VALUE_SYNONYMS = _invert(
         "leaky_relu": "lrelu",
         "exp": "exponential",
         "relu": "rectifier",
-        # losses
+        # Synonyms of losses.
         "bce": "binarycrossentropy bceloss bcewithlogitsloss logloss",
         "cross_entropy": "categoricalcrossentropy sparsecategoricalcrossentropy crossentropyloss nll nllloss",
         "mse": "mseloss meansquarederror squarederror l2loss",
@@ -38,17 +38,17 @@ VALUE_SYNONYMS = _invert(
         "sse": "sumofsquares",
         "quantile": "pinball",
         "poisson": "poissonnllloss",
-        # initializers
+        # Synonyms of weight initializations.
         "glorot_uniform": "xavier xavieruniform glorot",
         "glorot_normal": "xaviernormal",
         "he_uniform": "kaiming kaiminguniform he",
         "he_normal": "kaimingnormal",
-        # optimizers
+        # Synonyms of optimizers.
         "sgd": "gd gradientdescent",
         "momentum": "nesterov",
         "levenberg_marquardt": "lm levenberg",
         "rprop": "resilientbackpropagation",
-        # scaling and metrics
+        # Synonyms of scalings and metrics.
         "standardize": "standard standardscaler zscore",
         "minmax": "minmaxscaler normalize",
         "pixels": "rescale uint8",
@@ -94,7 +94,7 @@ ARGUMENT_SYNONYMS = _invert(
         "eps": "epsilon",
     }
 )
-# Present names of methods and attributes for each former name.
+# Current name of each method and attribute that has been renamed, by its former name.
 FORMER_ATTRIBUTES = {
     "bias": "biases",
     "forgotten": "untracked_epochs",

@@ -17,7 +17,8 @@ from nnc._team import ActiveCount
 from nnc._utils.checks import check_count
 
 VARIABLES = ("NNC_NUM_THREADS", "OMP_NUM_THREADS", "LOKY_MAX_CPU_COUNT")  # environment variables with a thread count
-POOL_MODULES = ("concurrent.futures.thread", "concurrent.futures.process")  # modules of the functions that workers run
+# A thread or process is a pool worker if its target function is defined in one of these modules.
+POOL_MODULES = ("concurrent.futures.thread", "concurrent.futures.process")
 CGROUP_FOLDER = "/sys/fs/cgroup"  # file system of the control groups of Linux
 
 _limit: int | None = None  # thread count that set_num_threads has set
@@ -78,7 +79,10 @@ def _allowed() -> int:
 
 
 def _variable(name: str) -> int | None:
-    """Return the thread count in an environment variable, or None; of a list, as OMP_NUM_THREADS may be, the first."""
+    """Return the thread count in an environment variable, or None if there is none.
+
+    OMP_NUM_THREADS may be a list with one count per nesting level; its first count is returned.
+    """
     text = os.environ.get(name, "").split(",")[0].strip()
     if text.isdecimal() and int(text) > 0:
         return int(text)
@@ -98,7 +102,7 @@ def _quota() -> int:
                 continue
             root = CGROUP_FOLDER if not controllers else os.path.join(CGROUP_FOLDER, "cpu")
             parts = path.strip("/").split("/")
-            for depth in range(len(parts) + 1):  # in a container, its own group may be mounted as the root
+            for depth in range(len(parts) + 1):  # check all parents; a container may see its group as the root
                 quotas.append(_group_quota(os.path.join(root, *parts[:depth])))
     return max(1, ceil(min(quotas)))
 

@@ -15,11 +15,11 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-SHUFFLE, DROPOUT, SPLIT, AUGMENT = 1, 2, 3, 4  # numbers of the streams of a seed; initial weights use the root key
+SHUFFLE, DROPOUT, SPLIT, AUGMENT = 1, 2, 3, 4  # numbers of random streams, see `Streams.key`
 _GOLDEN_RATIO = 0x9E3779B97F4A7C15  # 2**64 divided by the golden ratio: the increment of splitmix64
 _MASK = (1 << 64) - 1
 _FACTORS = 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
-_CONSTANTS = tuple(map(np.uint64, (_GOLDEN_RATIO, *_FACTORS, 30, 27, 31, 11)))  # converted once for NumPy
+_CONSTANTS = tuple(map(np.uint64, (_GOLDEN_RATIO, *_FACTORS, 30, 27, 31, 11)))  # constants of splitmix64 for NumPy
 
 
 def mix(z: int) -> int:
@@ -42,7 +42,7 @@ class Stream:
 
     def __init__(self, key: int) -> None:
         self._key = key
-        self._position = 0  # how many numbers have been drawn
+        self._position = 0  # number of random numbers drawn so far
 
     def uniform(self, shape: tuple[int, ...]) -> NDArray[np.float64]:
         """Return the next uniform numbers as an array of this shape."""
@@ -102,7 +102,7 @@ class Streams:
         return mix((self.root + stream) & (2**64 - 1))
 
     def copy(self) -> Streams:
-        """Return a copy whose positions change independently."""
+        """Return a copy with the same positions, which then changes independently of the original."""
         other = object.__new__(type(self))
         other.__dict__.update(self.__dict__)
         return other
