@@ -27,9 +27,9 @@ FONT_SIZE, SMALL_FONT_SIZE = 12, 10
 NEURON_RADIUS = 12.0
 NEURON_PITCH = 32.0  # distance between the centers of neighbouring neurons
 MAX_SHEETS = 8  # maximum number of channels in the drawing of a stack
-SHEET_OFFSET = 5.0  # offset between two sheets of a stack, to the right and upwards
-MAX_MAPS = 16  # maximum number of channels that are drawn side by side
-MAP_GAP = 3.0  # gap between two channels that are drawn side by side
+SHEET_OFFSET = 5.0  # horizontal and vertical offset between two sheets of a stack
+MAX_MAPS = 16  # Maximum number of channels that are drawn side by side.
+MAP_GAP = 3.0  # Gap between two channels that are drawn side by side, in pixels.
 
 
 class Column(ABC):
@@ -55,32 +55,32 @@ class Column(ABC):
 
     @property
     def caption_width(self) -> float:
-        """Width of the longest caption."""
+        """Width of the longest caption in pixels."""
         return max(text_width(line, SMALL_FONT_SIZE if i else FONT_SIZE) for i, line in enumerate(self.captions))
 
     @property
     def half_width(self) -> float:
-        """Distance from the center to the outer end of column, names and captions."""
+        """Distance in pixels from the center of the column to its outermost part, including names and captions."""
         return max(self.width / 2 + self.label_width, self.caption_width / 2)
 
     @property
     def left(self) -> float:
-        """Left end of the neurons or channels."""
+        """X coordinate of the left end of the neurons or channels, in pixels."""
         return self.x - self.width / 2
 
     @property
     def right(self) -> float:
-        """Right end of the neurons or channels."""
+        """X coordinate of the right end of the neurons or channels, in pixels."""
         return self.x + self.width / 2
 
     @property
     def bottom(self) -> float:
-        """Bottom of the neurons or channels."""
+        """Y coordinate of the bottom of the neurons or channels, in pixels."""
         return self.y + self.height
 
     @property
     def right_edge(self) -> tuple[float, float]:
-        """Top and bottom of the right edge."""
+        """Y coordinates of the top and bottom of the right edge of the column, in pixels."""
         return self.y, self.bottom
 
     @abstractmethod
@@ -167,13 +167,14 @@ class ChannelStack(Column):
 
     def __init__(self, captions: Sequence[str], shape: tuple[int, ...]) -> None:
         super().__init__(captions)
-        self._sheet_size = _image_size(shape)  # height and width of a sheet
-        self._depth = SHEET_OFFSET * (min(shape[2], MAX_SHEETS) - 1)  # horizontal and vertical offset of the last sheet
+        self._sheet_size = _image_size(shape)  # height and width of the drawing of one channel, in pixels
+        # Horizontal and vertical offset between the first and the last sheet of the stack, in pixels.
+        self._depth = SHEET_OFFSET * (min(shape[2], MAX_SHEETS) - 1)
         self.height, self.width = (side + self._depth for side in self._sheet_size)
 
     @property
     def right_edge(self) -> tuple[float, float]:
-        """Top and bottom of the right edge of the last sheet."""
+        """Y coordinates of the top and bottom of the right edge of the last sheet, in pixels."""
         return self.y, self.bottom - self._depth
 
     def draw(self) -> Iterator[str]:
@@ -191,7 +192,7 @@ class ChannelStack(Column):
         yield element("rect", x=self.left, y=self.y + depth, width=width, height=height, **style)
 
     def draw_window(self, height_fraction: float, width_fraction: float, right: Column) -> Iterator[str]:
-        """Yield a window of the next layer, and lines from it to the column of that layer.
+        """Yield the outline of one window of the next layer, and lines from it to the column of that layer.
 
         Parameters
         ----------
@@ -217,7 +218,7 @@ class ChannelGrid(Column):
         self._n_columns = ceil(sqrt(self._n_visible))
         self._n_rows = ceil(self._n_visible / self._n_columns)
         scale = 1.0 if self._n_visible == 1 else 0.6
-        self._map_size = tuple(scale * side for side in _image_size(shape))  # height and width of a channel
+        self._map_size = tuple(scale * side for side in _image_size(shape))  # height and width of a channel in pixels
         self.height = self._n_rows * (self._map_size[0] + MAP_GAP) - MAP_GAP
         self.width = self._n_columns * (self._map_size[1] + MAP_GAP) - MAP_GAP
         if self._n_visible < shape[2]:
@@ -241,7 +242,7 @@ class ChannelGrid(Column):
             yield element("rect", **rectangle, fill="none", stroke="currentColor", stroke_opacity=0.45)
 
     def draw_window(self, height_fraction: float, width_fraction: float, right: Column) -> Iterator[str]:
-        """Yield lines from the whole grid to the column of the next layer; no window is drawn."""
+        """Yield lines from the grid of channels to the column of the next layer, without a window."""
         yield from _draw_converging_lines(self.right, self.right_edge, right)
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 BLOCKS = "▁▂▃▄▅▆▇█"  # characters of a sparkline, from the lowest to the highest value
 ASCII_BLOCKS = "_.-:=+*#"  # replacement for BLOCKS if the terminal cannot encode them
 MIN_LOG_RATIO = 100  # a scale is logarithmic if its largest value exceeds the smallest by more than this factor
-MAX_POINTS = 200  # points of a drawn curve; longer curves are reduced to minimum and maximum of each interval
+MAX_POINTS = 200  # maximum points of a curve; a longer one is reduced to minima and maxima of intervals
 COLORS = (POSITIVE, NEGATIVE, "#299a80", "#a06cc4", "#8a8f98")
 DASHES = (None, "6 2", "2 2", "8 2 2 2", "4 4")  # dash patterns distinguish the curves without colors
 PANEL_WIDTH, PANEL_HEIGHT = 250.0, 140.0  # size of the plot area in pixels
@@ -45,7 +45,10 @@ class Scale(NamedTuple):
         return cls(low, high, low > 0 and high > MIN_LOG_RATIO * low)
 
     def normalize(self, values: Values) -> Values:
-        """Map values to [0, 1]; values that are not finite become NaN, and all others 0.5 if the range is empty."""
+        """Map values from the range of the scale to [0, 1].
+
+        Values that are not finite become NaN. If the range is empty, all finite values become 0.5.
+        """
         values = np.where(np.isfinite(values), values, np.nan)
         low, high = self.low, self.high
         if self.is_log:
@@ -100,7 +103,7 @@ def group_panels(history: Mapping[str, Values]) -> list[dict[str, Values]]:
     return [panel for panel in (losses, metrics, learning_rate) if panel]
 
 
-# ---------------------------------------------------------------------------------------------- SVG
+# ------------------------------------------------------------------------------------ curves as SVG
 
 
 def draw(panels: Sequence[Mapping[str, Values]], best: int | None, title: str, description: str) -> Drawing:
@@ -123,7 +126,7 @@ def draw(panels: Sequence[Mapping[str, Values]], best: int | None, title: str, d
 
 
 def _draw_panel(curves: Mapping[str, Values], best: int | None, left: float) -> Iterator[str]:
-    """Yield the elements of a panel whose axes begin at x = left."""
+    """Yield the SVG elements of a panel; the left edge of its plot area is at x = `left`."""
     epochs = max(len(curve) for curve in curves.values())
     x_scale = Scale(1.0, float(max(epochs, 2)), False)
     y_scale = Scale.from_values(np.concatenate([*curves.values()]))

@@ -43,7 +43,7 @@ MARGIN = 16
 LINE_HEIGHT = 15
 WEIGHT_GAP, IMAGE_GAP = 110, 44  # minimum gap between two columns of neurons, and next to a column of images
 LEGEND_WIDTH = 272.0
-MAX_SPACED_COLUMNS = 6  # drawings with more columns have smaller gaps between neurons
+MAX_SPACED_COLUMNS = 6  # the gaps between neurons are reduced in drawings with more columns than this
 WEIGHT_DESCRIPTION = (
     "Lines are weights: blue lines are positive, orange lines are negative, and thicker lines have larger absolute "
     "values."
@@ -94,7 +94,7 @@ def draw(net: Any, row: Any = None, neurons: int = 10) -> Drawing:
     return Drawing(title, " ".join(sentences), width, y + 2 * LINE_HEIGHT, parts)
 
 
-# ---------------------------------------------------------------------------------------------- columns
+# ------------------------------------------------------------------------------- columns of the drawing
 
 
 def _compute_outputs(net: Any, row: Any) -> tuple[Values, Values]:
@@ -124,7 +124,7 @@ def _compute_outputs(net: Any, row: Any) -> tuple[Values, Values]:
 
 
 def _build_columns(net: Any, neurons: int, outputs: Values | None, user_outputs: Values | None) -> Iterator[Column]:
-    """Yield the columns of the input and of the layers; Dropout is only mentioned in the caption of the layer below."""
+    """Yield the columns of the input and the layers; a Dropout is only a line in the caption of the previous layer."""
     stack: Stack = net.model.stack
     layers: list[PlacedLayer[Layer] | None] = [None]
     captions: list[list[str]] = [["Input", format_shape(stack.input_shape), ""]]
@@ -170,7 +170,7 @@ def _arrange(columns: Sequence[Column]) -> float:
     return width + missing
 
 
-# ---------------------------------------------------------------------------------------------- lines and texts
+# ------------------------------------------------------------------------------- lines and texts of the drawing
 
 
 def _draw_connections(left: Column, right: Column, layer: PlacedLayer[Layer], W: NDArray[Any] | None) -> Iterator[str]:

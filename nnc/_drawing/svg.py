@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 # Blue and orange are distinguishable with any color vision deficiency and visible on white and black.
 POSITIVE, NEGATIVE = "#3584c8", "#dc7414"
 FONT = "system-ui, Segoe UI, DejaVu Sans, sans-serif"
-CHARACTER_WIDTH = 0.6  # upper bound of the mean width of a character, as a fraction of the font size
+CHARACTER_WIDTH = 0.6  # upper bound of the mean character width, relative to the font size
 # Style of a drawing in a file, with a background that follows the color scheme. A drawing inside a page has no
 # background and inherits the text color of the page.
 FILE_STYLE = (

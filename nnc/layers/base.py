@@ -42,8 +42,8 @@ class Layer(Value):
 
     type: ClassVar[str]  # name of the layer type in model files
     matrix_axes: ClassVar[tuple[str, str]] = ("", "")  # names of the rows and columns of W in messages about files
-    normalizes: ClassVar[bool] = False  # whether it normalizes batches and has running statistics
-    columnwise: ClassVar[bool] = False  # whether W has one row: a factor for each column or channel
+    normalizes: ClassVar[bool] = False  # Whether the layer normalizes batches and has running statistics.
+    columnwise: ClassVar[bool] = False  # Whether W has a single row, with a factor for each column or channel.
 
     @abstractmethod
     def output_shape(self, input_shape: Shape) -> Shape:
@@ -73,7 +73,7 @@ class Layer(Value):
 
     @classmethod
     def check_document(cls, layer: dict[str, Any], where: str) -> dict[str, Any]:
-        """Return the checked description of such a layer in a model file.
+        """Validate the description of a layer of this type in a model file, and return it.
 
         The caller checks the input shape and the numbers in the arrays.
 
@@ -96,11 +96,11 @@ class Layer(Value):
 
     @classmethod
     def from_dict(cls, layer: dict[str, Any]) -> Self:
-        """Return the layer that a checked description of a model file describes."""
+        """Create the layer from its validated description in a model file."""
         return cls()
 
     def operations(self, input_shape: Shape, layer: dict[str, Any]) -> list[Operation]:
-        """Return the operations of the layer in `predict`, for exporters.
+        """Return the operations that `predict` performs in this layer; exporters translate them.
 
         Parameters
         ----------
@@ -112,7 +112,7 @@ class Layer(Value):
 
     @property
     def summary_note(self) -> str:
-        """Return the text of the last column of `summary`."""
+        """Return the options of the layer as text, for the last column of `summary`."""
         return ""
 
     @property
@@ -143,7 +143,8 @@ class Layer(Value):
 class ParametricLayer(Layer):
     """Base class of layers with trainable parameters.
 
-    An option that is None takes its value from the network; columnwise layers have no such options.
+    An option that is None takes its value from the network. Layers with one factor per column, such as Scale, have no
+    such options.
     """
 
     @property
@@ -182,7 +183,7 @@ class ParametricLayer(Layer):
 
     @property
     def summary_note(self) -> str:
-        """Return the text of the last column of `summary`: the activation."""
+        """Return the activation, for the last column of `summary`."""
         return str(self.activation)
 
     @property

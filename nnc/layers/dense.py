@@ -88,7 +88,7 @@ class Dense(ParametricLayer):
 
     @classmethod
     def check_document(cls, layer: dict[str, Any], where: str) -> dict[str, Any]:
-        """Return the checked description of such a layer in a model file."""
+        """Validate the description of a layer of this type in a model file, and return it."""
         from nnc._utils import fields
 
         fields.check_keys(layer, ("type", "n_in", "n_out", "activation", "W", "b"), where)
@@ -101,11 +101,11 @@ class Dense(ParametricLayer):
 
     @classmethod
     def from_dict(cls, layer: dict[str, Any]) -> Self:
-        """Return the layer that a checked description of a model file describes."""
+        """Create the layer from its validated description in a model file."""
         return cls(layer["n_out"], layer["activation"], bias=layer["b"] is not None)
 
     def operations(self, input_shape: Shape, layer: dict[str, Any]) -> list[Operation]:
-        """Return the operations of the layer in `predict`, for exporters."""
+        """Return the operations that `predict` performs in this layer; exporters translate them."""
         from nnc.layers import operations
 
         product = operations.MatMul(input_shape, (self.n,), layer["W"], layer["b"])

@@ -38,12 +38,15 @@ def window_output_size(size: tuple[int, int], stride: tuple[int, int], input_sha
 
 
 def engine_stride(size: tuple[int, int], stride: tuple[int, int], input_shape: Shape) -> list[int]:
-    """Return the stride, at most window plus image: larger strides also yield one window, but larger buffers."""
+    """Return the stride for the engine, limited to the size of window plus image.
+
+    Each larger stride also yields a single window, but the engine would allocate larger buffers for it.
+    """
     return [min(s, k + n) for s, k, n in zip(stride, size, input_shape, strict=False)]
 
 
 def stride_text(stride: tuple[int, int], default: tuple[int, int]) -> str:
-    """Return the text for a stride in `summary`, "" for the default."""
+    """Return the stride as text for `summary`, or "" if it is the default."""
     return "" if stride == default else f", stride {format_shape(stride if len(set(stride)) > 1 else stride[:1])}"
 
 
@@ -95,7 +98,7 @@ class Conv2D(ParametricLayer):
     matrix_axes: ClassVar[tuple[str, str]] = ("size x channels", "filters")
 
     filters: int = field(check=check_size)
-    size: Any = field(check=check_pair)  # (int, int); the constructor also accepts one number
+    size: Any = field(check=check_pair)  # height and width: a pair, or one number for both
     activation: str | None = field(default=None, check=allow_none(partial(check_choice, choices=ACTIVATIONS)))
     stride: Any = field(default=(1, 1), check=check_pair)
     padding: str = field(default="valid", check=partial(check_choice, choices=PADDINGS))
@@ -159,7 +162,7 @@ class Conv2D(ParametricLayer):
 
     @classmethod
     def check_document(cls, layer: dict[str, Any], where: str) -> dict[str, Any]:
-        """Return the checked description of such a layer in a model file."""
+        """Validate the description of a layer of this type in a model file, and return it."""
         fields.check_keys(layer, ("type", "filters", "size", "stride", "padding", "activation", "W", "b"), where)
         where += "."
         return {
@@ -174,16 +177,16 @@ class Conv2D(ParametricLayer):
 
     @classmethod
     def from_dict(cls, layer: dict[str, Any]) -> Self:
-        """Return the layer that a checked description of a model file describes."""
+        """Create the layer from its validated description in a model file."""
         filters, size, activation = layer["filters"], layer["size"], layer["activation"]
         return cls(filters, size, activation, layer["stride"], layer["padding"], layer["b"] is not None)
 
     def operations(self, input_shape: Shape, layer: dict[str, Any]) -> list[Operation]:
-        """Return the operations of the layer in `predict`, for exporters."""
+        """Return the operations that `predict` performs in this layer; exporters translate them."""
         from nnc.layers import operations
 
         out, (top, left) = self.output_shape(input_shape), self.pad(input_shape)
-        # With a stride, the last window may end before the end of the zeros.
+        # With a stride above 1, the last window may end before the last row or column of zeros, which is then omitted.
         ends = [(n - 1) * s + k for n, s, k in zip(out, self.stride, self.size, strict=False)]
         bottom, right = (max(0, end - n - pad) for end, n, pad in zip(ends, input_shape, (top, left), strict=False))
         pad = (top, left, bottom, right)
@@ -192,7 +195,7 @@ class Conv2D(ParametricLayer):
 
     @property
     def summary_note(self) -> str:
-        """Return the text of the last column of `summary`."""
+        """Return the options of the layer as text, for the last column of `summary`."""
         same = ", same" if self.padding == "same" else ""
         return f"{self.activation} of {format_shape(self.size)}{stride_text(self.stride, (1, 1))}{same}"
 
@@ -200,9 +203,9 @@ class Conv2D(ParametricLayer):
 class Pool(Layer):
     """Base class of pooling layers, whose output has one number for each window and channel."""
 
-    statistic: ClassVar[str]  # text for the result of a window in `summary`
+    statistic: ClassVar[str]  # statistic of a window in words, such as "maximum", for `summary`
 
-    size: Any = field(check=check_pair)  # (int, int); the constructor also accepts one number
+    size: Any = field(check=check_pair)  # height and width: a pair, or one number for both
     stride: Any = field(default=None, check=allow_none(check_pair))
 
     def __post_init__(self) -> None:
@@ -228,19 +231,19 @@ class Pool(Layer):
 
     @classmethod
     def check_document(cls, layer: dict[str, Any], where: str) -> dict[str, Any]:
-        """Return the checked description of such a layer in a model file."""
+        """Validate the description of a layer of this type in a model file, and return it."""
         fields.check_keys(layer, ("type", "size", "stride"), where)
         size, stride = (fields.sizes(layer, key, 2, where + ".") for key in ("size", "stride"))
         return {"type": cls.type, "size": size, "stride": stride}
 
     @classmethod
     def from_dict(cls, layer: dict[str, Any]) -> Self:
-        """Return the layer that a checked description of a model file describes."""
+        """Create the layer from its validated description in a model file."""
         return cls(layer["size"], layer["stride"])
 
     @property
     def summary_note(self) -> str:
-        """Return the text of the last column of `summary`."""
+        """Return the options of the layer as text, for the last column of `summary`."""
         return f"{self.statistic} of {format_shape(self.size)}{stride_text(self.stride, self.size)}"
 
 
@@ -264,7 +267,7 @@ class MaxPool2D(Pool):
     statistic: ClassVar[str] = "largest"
 
     def operations(self, input_shape: Shape, layer: dict[str, Any]) -> list[Operation]:
-        """Return the operations of the layer in `predict`, for exporters."""
+        """Return the operations that `predict` performs in this layer; exporters translate them."""
         from nnc.layers import operations
 
         return [operations.MaxPool(input_shape, self.output_shape(input_shape), self.size, self.stride)]
@@ -286,7 +289,7 @@ class AvgPool2D(Pool):
     statistic: ClassVar[str] = "mean"
 
     def operations(self, input_shape: Shape, layer: dict[str, Any]) -> list[Operation]:
-        """Return the operations of the layer in `predict`, for exporters."""
+        """Return the operations that `predict` performs in this layer; exporters translate them."""
         from nnc.layers import operations
 
         return [operations.AvgPool(input_shape, self.output_shape(input_shape), self.size, self.stride)]
@@ -306,17 +309,20 @@ class GlobalAvgPool2D(Layer):
         return AvgPool2D((input_shape[0], input_shape[1])).engine_description(input_shape)
 
     def operations(self, input_shape: Shape, layer: dict[str, Any]) -> list[Operation]:
-        """Return the operations of the layer in `predict`, for exporters."""
+        """Return the operations that `predict` performs in this layer; exporters translate them."""
         return AvgPool2D((input_shape[0], input_shape[1])).operations(input_shape, layer)
 
     @property
     def summary_note(self) -> str:
-        """Return the text of the last column of `summary`."""
+        """Return the options of the layer as text, for the last column of `summary`."""
         return "mean of all"
 
 
 class Flatten(Layer):
-    """Conversion of images to vectors in the order row, column, channel; it is inserted before a Dense if missing."""
+    """Conversion of images to vectors in the order row, column, channel.
+
+    A network inserts this layer between images and a Dense if it is missing.
+    """
 
     type: ClassVar[str] = "flatten"
 
@@ -333,7 +339,7 @@ class Flatten(Layer):
         )
 
     def operations(self, input_shape: Shape, layer: dict[str, Any]) -> list[Operation]:
-        """Return the operations of the layer in `predict`, for exporters."""
+        """Return the operations that `predict` performs in this layer; exporters translate them."""
         from nnc.layers import operations
 
         return [operations.Flatten(input_shape, self.output_shape(input_shape))] if len(input_shape) == 3 else []

@@ -67,8 +67,8 @@ class BatchNorm(ParametricLayer):
     matrix_axes: ClassVar[tuple[str, str]] = ("gamma", "channels")
     normalizes: ClassVar[bool] = True
     columnwise: ClassVar[bool] = True
-    bias: ClassVar[bool] = True  # beta is a bias
-    init: ClassVar[float] = 1.0  # initial value of gamma
+    bias: ClassVar[bool] = True  # The layer has biases: beta.
+    init: ClassVar[float] = 1.0  # Initial value of gamma.
 
     activation: str = field(default="identity", check=partial(check_choice, choices=activations.HIDDEN))
     momentum: float = field(default=0.1, check=build_check(lambda x: 0 <= x <= 1, "from 0 to 1"))
@@ -111,7 +111,7 @@ class BatchNorm(ParametricLayer):
 
     @classmethod
     def check_document(cls, layer: dict[str, Any], where: str) -> dict[str, Any]:
-        """Return the checked description of such a layer in a model file."""
+        """Validate the description of a layer of this type in a model file, and return it."""
         fields.check_keys(layer, ("type", "activation", "momentum", "eps", "W", "b", *STATISTICS), where)
         where += "."
         momentum, eps = (fields.number(layer[key], where + key) for key in ("momentum", "eps"))
@@ -129,11 +129,11 @@ class BatchNorm(ParametricLayer):
 
     @classmethod
     def from_dict(cls, layer: dict[str, Any]) -> Self:
-        """Return the layer that a checked description of a model file describes."""
+        """Create the layer from its validated description in a model file."""
         return cls(layer["activation"], layer["momentum"], layer["eps"])
 
     def operations(self, input_shape: Shape, layer: dict[str, Any]) -> list[Operation]:
-        """Return the operations of the layer in `predict`, for exporters."""
+        """Return the operations that `predict` performs in this layer; exporters translate them."""
         from nnc.layers import operations
 
         times = [g / sqrt(v + self.eps) for g, v in zip(layer["W"][0], layer["running_var"], strict=True)]
@@ -142,5 +142,5 @@ class BatchNorm(ParametricLayer):
 
     @property
     def summary_note(self) -> str:
-        """Return the text of the last column of `summary`."""
+        """Return the options of the layer as text, for the last column of `summary`."""
         return "batch norm" if self.activation == "identity" else f"{self.activation} of batch norm"

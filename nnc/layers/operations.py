@@ -19,7 +19,10 @@ class Operation(Value):
 
 
 class Scale(Operation):
-    """(x - minus) * times + plus; each list has one number for each number of a row, for each channel, or for all."""
+    """Elementwise operation (x - minus) * times + plus.
+
+    Each list has one number for each element of a row, one for each channel, or one for all elements.
+    """
 
     minus: list[float]
     times: list[float]
@@ -44,14 +47,14 @@ class Conv(Operation):
 
 
 class MaxPool(Operation):
-    """Maximum over each window for each channel."""
+    """Max-pooling: maximum of each window in each channel."""
 
     window: tuple[int, int]
     stride: tuple[int, int]
 
 
 class AvgPool(Operation):
-    """Mean over each window for each channel."""
+    """Average pooling: mean of each window in each channel."""
 
     window: tuple[int, int]
     stride: tuple[int, int]

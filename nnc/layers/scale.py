@@ -52,7 +52,7 @@ class Scale(ParametricLayer):
     columnwise: ClassVar[bool] = True
     activation: ClassVar[str] = "identity"
     bias: ClassVar[bool] = False
-    bias_lr_factor: ClassVar[float] = 1.0  # the default, because the layer has no biases
+    bias_lr_factor: ClassVar[float] = 1.0  # default value: this layer has no biases
 
     init: float = field(default=1.0, check=check_finite)
     trainable: bool = field(default=True, check=check_bool)
@@ -80,14 +80,14 @@ class Scale(ParametricLayer):
 
     @classmethod
     def check_document(cls, layer: dict[str, Any], where: str) -> dict[str, Any]:
-        """Return the checked description of such a layer in a model file."""
+        """Validate the description of a layer of this type in a model file, and return it."""
         fields.check_keys(layer, ("type", "W", "b"), where)
         if layer["b"] is not None:
             raise ValueError(f"{where}.b is {fields.describe(layer['b'])}, expected null: a scale has no biases")
         return {"type": cls.type, **cls.check_array_members(layer, where)}
 
     def operations(self, input_shape: Shape, layer: dict[str, Any]) -> list[Operation]:
-        """Return the operations of the layer in `predict`, for exporters."""
+        """Return the operations that `predict` performs in this layer; exporters translate them."""
         from nnc.layers import operations
 
         zeros = [0.0] * input_shape[0]
@@ -95,5 +95,5 @@ class Scale(ParametricLayer):
 
     @property
     def summary_note(self) -> str:
-        """Return the text of the last column of `summary`."""
+        """Return the options of the layer as text, for the last column of `summary`."""
         return "scale"

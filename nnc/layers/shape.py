@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 class Input(Layer):
     """Shape of the inputs: `Input(n)` for rows of n numbers, `Input(height, width, channels)` for images.
 
-    It is the first layer of a network. The number n in its place means Input(n).
+    Input is the first layer of a network. A number n as first layer means Input(n).
 
     Parameters
     ----------
@@ -62,7 +62,7 @@ class Input(Layer):
 
     @classmethod
     def check_document(cls, layer: dict[str, Any], where: str) -> dict[str, Any]:
-        """Return the checked description of such a layer in a model file."""
+        """Validate the description of a layer of this type in a model file, and return it."""
         from nnc._utils import fields
 
         fields.check_keys(layer, ("type", "shape"), where)
@@ -71,11 +71,11 @@ class Input(Layer):
 
     @classmethod
     def from_dict(cls, layer: dict[str, Any]) -> Self:
-        """Return the layer that a checked description of a model file describes."""
+        """Create the layer from its validated description in a model file."""
         return cls(*layer["shape"])
 
     def operations(self, input_shape: Shape, layer: dict[str, Any]) -> list[Operation]:
-        """Return the operations of the layer in `predict`, for exporters."""
+        """Return the operations that `predict` performs in this layer; exporters translate them."""
         return []
 
     def __repr__(self) -> str:
@@ -107,7 +107,7 @@ class Dropout(Layer):
 
     @classmethod
     def check_document(cls, layer: dict[str, Any], where: str) -> dict[str, Any]:
-        """Return the checked description of such a layer in a model file."""
+        """Validate the description of a layer of this type in a model file, and return it."""
         from nnc._utils import fields
 
         fields.check_keys(layer, ("type", "rate"), where)
@@ -118,14 +118,14 @@ class Dropout(Layer):
 
     @classmethod
     def from_dict(cls, layer: dict[str, Any]) -> Self:
-        """Return the layer that a checked description of a model file describes."""
+        """Create the layer from its validated description in a model file."""
         return cls(layer["rate"])
 
     def operations(self, input_shape: Shape, layer: dict[str, Any]) -> list[Operation]:
-        """Return the operations of the layer in `predict`, for exporters."""
+        """Return the operations that `predict` performs in this layer; exporters translate them."""
         return []
 
     @property
     def summary_note(self) -> str:
-        """Return the text of the last column of `summary`."""
+        """Return the options of the layer as text, for the last column of `summary`."""
         return f"drops {self.rate:g}"

@@ -105,7 +105,7 @@ class Stack(Value):
         return not all(isinstance(layer.kind, (Dense, Dropout)) for layer in self.layers)
 
     def engine_layers(self) -> list[tuple[dict[str, Any], PlacedLayer[Layer] | None]]:
-        """Return the description of each layer in the engine, with the layer itself, or None for the input."""
+        """Return a pair for each layer of the engine: its description and the layer object (None for the input)."""
         pairs: list[tuple[dict[str, Any] | None, PlacedLayer[Layer] | None]]
         pairs = [(self.input.engine_description(()), None)]
         pairs += [(layer.kind.engine_description(layer.input_shape), layer) for layer in self.layers]

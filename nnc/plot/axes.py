@@ -44,7 +44,7 @@ def axes(ax: Any, size: tuple[float, float] | None = None) -> Any:
 
 def set_integer_ticks(axis: Any) -> None:
     """Restrict the ticks of an axis to integers."""
-    # With min_n_ticks=1, an axis with a single integer has a tick.
+    # The default min_n_ticks=2 would allow fractions if the axis contains only one integer.
     axis.set_major_locator(matplotlib("ticker").MaxNLocator(integer=True, min_n_ticks=1))
 
 
@@ -99,7 +99,7 @@ def draw_matrix(ax: Any, matrix: NDArray[Any], aspect: str | None = None, **colo
 
 
 def draw_mosaic(ax: Any, images: NDArray[Any], columns: int) -> Any:
-    """Draw images (n, height, width) in a grid with this number of columns, and return the Axes.
+    """Draw n images of an array (n, height, width) in a grid with `columns` columns, and return the Axes.
 
     The colors are those of `draw_matrix`. The size of a new figure depends on the size of the grid.
     """

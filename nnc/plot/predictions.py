@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 KINDS = ("actual", "residuals", "calibration", "intervals")
-MAX_POINTS = 2000  # maximum number of rows that are drawn as dots; of more rows a regular subset is drawn
-MAX_OPAQUE_POINTS = 500  # more dots than this number are drawn with more transparency
+MAX_POINTS = 2000  # draw at most this many rows as dots: evenly spaced ones if there are more
+MAX_OPAQUE_POINTS = 500  # dots are more transparent if there are more than this number
 
 
 def confusion_matrix(net: Any, X: ArrayLike, y: Any, ax: Any = None, *, normalize: bool = False) -> Any:
@@ -178,7 +178,7 @@ def _draw_classes(net: Any, ax: Any, P: NDArray[Any], resolution: int, extent: t
     """Draw the plane in the colors of the predicted classes, with lines at the boundaries."""
     n = len(class_names(net, "decision_boundary"))
     index = net.converter.class_index(P)
-    if net.loss_name == "hinge":  # the outputs of this loss are not probabilities
+    if net.loss_name == "hinge":  # outputs for the hinge loss are not probabilities
         certainty = np.full(len(P), 0.5)
     else:
         best = P.max(axis=1) if P.shape[1] > 1 else np.maximum(P[:, 0], 1 - P[:, 0])

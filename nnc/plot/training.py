@@ -60,7 +60,7 @@ def history(history: Any, ax: Any = None) -> Any:
         ax.set_yscale("log")
     if metrics:
         metric_ax = ax.twinx()
-        lines += _draw_curves(metric_ax, metrics, len(losses))  # the colors continue those of the losses
+        lines += _draw_curves(metric_ax, metrics, len(losses))  # metrics use the colors after those of the losses
         metric_ax.set_ylabel(", ".join(metrics))
         ax.set_zorder(metric_ax.get_zorder() + 1)  # draw the legend above the metrics
         ax.patch.set_visible(False)

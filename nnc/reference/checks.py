@@ -88,7 +88,8 @@ def flattened(values: Any, shape: tuple[int, ...]) -> list[Any]:
     """
     if not values or not hasattr(values[0], "__len__"):
         return list(values)
-    expected = "an image must be flat or have shape (height, width, channels)"  # `shape` may be that of a part
+    # The message does not show `shape`, because it may be the shape of a part of the image.
+    expected = "an image must be flat or have shape (height, width, channels)"
     if len(values) != shape[0]:
         raise ValueError(f"{expected}, got {len(values)} parts where {shape[0]} were expected")
     parts = [flattened(part, shape[1:]) for part in values]

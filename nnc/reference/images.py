@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from nnc.reference.layers import Gradient, Row, Rows
 
     Pair = tuple[int, int]
-    Window = list[list[int | None]]  # for each pixel the index of each channel
+    Window = list[list[int | None]]  # indices of the numbers of each pixel, one per channel
 
 
 def windows(
@@ -47,7 +47,7 @@ def windows(
 
 
 def chunks(row: Row, n: int) -> list[Row]:
-    """Return a row in chunks of n numbers."""
+    """Split a row into chunks of n numbers."""
     return [row[first : first + n] for first in range(0, len(row), n)]
 
 
@@ -64,7 +64,7 @@ class Conv2D(Dense):
 
     def __init__(self, W: list[list[float]], b: list[float] | None, activation: str, windows: list[Window]) -> None:
         super().__init__(W, b, activation)
-        self.windows = [list(chain(*window)) for window in windows]  # in the order of the rows of W: ky, kx, channel
+        self.windows = [list(chain(*window)) for window in windows]  # indices in the order of the rows of W
 
     def window_rows(self, images: Rows) -> Rows:
         """Return the numbers of each window of each image as rows, with 0 for padding."""
@@ -81,12 +81,12 @@ class Conv2D(Dense):
         return [list(chain(*pixels[first : first + n])) for first in range(0, len(pixels), n)]
 
     def backward(self, A_in: Rows, A_out: Rows, dA: Rows) -> tuple[Rows, Gradient]:
-        """Return delta with a row for each window, and (dW, db)."""
+        """Return delta = dL/dZ with one row for each window, and the gradients (dW, db)."""
         # Weights are used in each window, so their gradient is the sum over all windows of all images.
         return super().backward(self.window_rows(A_in), self.pixels(A_out), self.pixels(dA))
 
     def input_gradient(self, A_in: Rows, delta: Rows) -> Rows:
-        """Return dL/dA_in."""
+        """Return dL/dA_in, the derivatives of the loss by the inputs of the layer."""
         # A number contributes to all windows that contain it, so its derivative is the sum over them.
         dA = [[0.0] * len(image) for image in A_in]
         parts = iter(super().input_gradient(A_in, delta))
@@ -104,20 +104,20 @@ class Pool(Layer):
     windows: list[list[int]]
 
     def __init__(self, windows: list[Window]) -> None:
-        # Pools have no padding, so no index is None.
+        # Pooling layers have no padding, so no index is None here.
         self.windows = [[i for i in channel if i is not None] for window in windows for channel in zip(*window)]
 
 
 class MaxPool2D(Pool):
-    """Maximum of each window and channel."""
+    """Max-pooling: maximum of each window in each channel."""
 
     def forward(self, A_in: Rows) -> Rows:
         """Return the maximum of each window."""
         return [[max(image[i] for i in window) for window in self.windows] for image in A_in]
 
     def input_gradient(self, A_in: Rows, delta: Rows) -> Rows:
-        """Return dL/dA_in."""
-        # The maximum of a window gets its derivative; if several numbers are equal, the first one.
+        """Return dL/dA_in, the derivatives of the loss by the inputs of the layer."""
+        # Only the maximum of a window has a derivative. If several numbers are the maximum, it is the first one.
         dA = [[0.0] * len(image) for image in A_in]
         for image, gradient, row in zip(A_in, dA, delta):
             for window, d in zip(self.windows, row):
@@ -126,14 +126,14 @@ class MaxPool2D(Pool):
 
 
 class AvgPool2D(Pool):
-    """Mean of each window and channel."""
+    """Average pooling: mean of each window in each channel."""
 
     def forward(self, A_in: Rows) -> Rows:
         """Return the mean of each window."""
         return [[sum(image[i] for i in window) / len(window) for window in self.windows] for image in A_in]
 
     def input_gradient(self, A_in: Rows, delta: Rows) -> Rows:
-        """Return dL/dA_in."""
+        """Return dL/dA_in, the derivatives of the loss by the inputs of the layer."""
         # A number contributes to each window that contains it with weight 1 / (number of pixels).
         dA = [[0.0] * len(image) for image in A_in]
         for gradient, row in zip(dA, delta):
@@ -151,5 +151,5 @@ class Flatten(Layer):
         return A_in
 
     def input_gradient(self, A_in: Rows, delta: Rows) -> Rows:
-        """Return dL/dA_in = dL/dA_out."""
+        """Return dL/dA_in, which is equal to dL/dA_out because the layer computes nothing."""
         return delta

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     Row = Sequence[float]
     Rows = Sequence[Row]
-    Gradient = tuple[list[list[float]], list[float] | None]  # dW, db
+    Gradient = tuple[list[list[float]], list[float] | None]  # pair (dL/dW, dL/db)
 
 
 def sigmoid(z: float) -> float:
@@ -41,23 +41,23 @@ def product(A: Rows, B: Rows) -> list[list[float]]:
 
 
 class Layer(ABC):
-    """Base class of layers. `backward` is that of layers without activation and weights, such as pools."""
+    """Base class of layers. Its `backward` is for layers without activation and weights, such as pooling layers."""
 
     @abstractmethod
     def forward(self, A_in: Rows) -> Rows:
-        """Return A_out, a row of outputs for each row of inputs."""
+        """Return A_out, the outputs of the layer: one row for each row of the inputs A_in."""
 
     def forward_batch(self, A_in: Rows) -> Rows:
-        """Return A_out in a training step. It differs from `forward` if the rows of a batch depend on each other."""
+        """Return A_out, the outputs of the layer, in a training step; batch normalization overrides this method."""
         return self.forward(A_in)
 
     def backward(self, A_in: Rows, A_out: Rows, dA: Rows) -> tuple[Rows, Gradient | None]:
-        """Return delta = dL/dZ and (dW, db), from dA = dL/dA_out; None in place of (dW, db) without parameters."""
+        """Return delta = dL/dZ and the gradients (dW, db), or None without parameters, from dA = dL/dA_out."""
         return dA, None
 
     @abstractmethod
     def input_gradient(self, A_in: Rows, delta: Rows) -> Rows:
-        """Return dL/dA_in, which is dA of the previous layer."""
+        """Return dL/dA_in, the derivatives of the loss by the inputs: the argument dA of the previous layer."""
 
 
 class Dense(Layer):
@@ -73,13 +73,13 @@ class Dense(Layer):
         self.n_in, self.n_out = len(W), len(W[0])
 
     def forward(self, A_in: Rows) -> Rows:
-        """Return A_out = f(A_in W + b), a row of outputs for each row of inputs."""
+        """Return the outputs A_out = f(A_in W + b), one row for each row of inputs."""
         f, _ = ACTIVATIONS[self.activation]
         b = self.b or [0.0] * self.n_out
         return [[f(z + b_j) for z, b_j in zip(row, b)] for row in product(A_in, self.W)]
 
     def backward(self, A_in: Rows, A_out: Rows, dA: Rows) -> tuple[Rows, Gradient]:
-        """Return delta = dL/dZ and (dW, db), from dA = dL/dA_out."""
+        """Return delta = dL/dZ and the gradients (dW, db), from dA = dL/dA_out."""
         # Activation: a = f(z), so delta = dL/dz = dL/da * f'(z).
         _, derivative = ACTIVATIONS[self.activation]
         delta = [[d * derivative(a) for d, a in zip(*rows)] for rows in zip(dA, A_out)]
@@ -91,6 +91,6 @@ class Dense(Layer):
         return delta, (dW, db)
 
     def input_gradient(self, A_in: Rows, delta: Rows) -> Rows:
-        """Return dL/dA_in, which is dA of the previous layer."""
+        """Return dL/dA_in, the derivatives of the loss by the inputs: the argument dA of the previous layer."""
         # Each input contributes to all neurons by its weights, so dL/dA_in = delta transposed(W).
         return product(delta, transposed(self.W))

@@ -111,7 +111,7 @@ class NeuralNetwork:
         self._shuffler = Stream(mix(mix(self.seed) + 1))
         draw = init if init is None or isinstance(init, str) else "zeros"
         self.layers = build_layers(self.stack, draw, self.seed)
-        self.parametric_layers = [layer for layer in self.layers if isinstance(layer, Dense)]  # layers with weights
+        self.parametric_layers = [layer for layer in self.layers if isinstance(layer, Dense)]  # layers with parameters
         self.norm_layers = [layer for layer in self.layers if isinstance(layer, BatchNorm)]
         if draw is not init:
             self.weights = init
@@ -311,7 +311,7 @@ class NeuralNetwork:
 
     @classmethod
     def from_json(cls, text: str) -> NeuralNetwork:
-        """Return the network of a text from `to_json` of the reference or the engine."""
+        """Return the network described by a text that `to_json` of the reference or the engine has returned."""
         return cls._from_document(_serialization.loads(text), "the JSON text")
 
     def _document(self) -> dict[str, Any]:

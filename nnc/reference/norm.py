@@ -46,7 +46,7 @@ class BatchNorm(Dense):
         return transposed([pixel for row in A for pixel in chunks(row, self.n_out)])
 
     def rows(self, channels: list[list[float]], n: int) -> list[Row]:
-        """Return n rows from the numbers of each channel; the inverse of `channels`."""
+        """Return the numbers of all channels as n rows; this is the inverse of `channels`."""
         numbers = list(chain(*zip(*channels)))
         return chunks(numbers, len(numbers) // n)
 
@@ -71,7 +71,7 @@ class BatchNorm(Dense):
         return self.scaled([x for x, *_ in standardized], len(A_in))
 
     def backward(self, A_in: Rows, A_out: Rows, dA: Rows) -> tuple[Rows, Gradient]:
-        """Return delta with a row for each channel, and (dgamma, dbeta)."""
+        """Return delta = dL/dz with one list for each channel, and the gradients (dgamma, dbeta)."""
         _, derivative = ACTIVATIONS[self.activation]
         pairs = zip(self.channels(dA), self.channels(A_out))
         delta = [[d * derivative(a) for d, a in zip(*pair)] for pair in pairs]
@@ -82,7 +82,7 @@ class BatchNorm(Dense):
         return delta, ([dgamma], [sum(channel) for channel in delta])
 
     def input_gradient(self, A_in: Rows, delta: Rows) -> list[Row]:
-        """Return dL/dA_in."""
+        """Return dL/dA_in, the derivatives of the loss by the inputs of the layer."""
         # A number changes its own output, and by mean and variance all outputs of its channel. With means over these,
         # dL/da = gamma / sqrt(variance + eps) * (delta - mean of delta - x * mean of (delta x)).
         dA: list[list[float]] = []

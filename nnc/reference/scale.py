@@ -17,16 +17,16 @@ class Scale(Dense):
         super().__init__([[s] * columns], None, "identity")
 
     def forward(self, A_in: Rows) -> Rows:
-        """Return A_out, a row of outputs for each row of inputs."""
+        """Return A_out, the outputs of the layer: one row for each row of the inputs A_in."""
         return [[s * x for s, x in zip(self.W[0], row)] for row in A_in]
 
     def backward(self, A_in: Rows, A_out: Rows, dA: Rows) -> tuple[Rows, Gradient]:
-        """Return delta = dL/dZ, and (ds, None)."""
+        """Return delta = dL/dZ and the gradients: dL/ds, and None because there are no biases."""
         # s_k is multiplied by x_k in each row, so dL/ds_k is the sum of delta_k * x_k over the rows.
         ds = [sum(d * x for d, x in zip(*columns)) for columns in zip(zip(*dA), zip(*A_in))]
         return dA, ([ds], None)
 
     def input_gradient(self, A_in: Rows, delta: Rows) -> Rows:
-        """Return dL/dA_in."""
+        """Return dL/dA_in, the derivatives of the loss by the inputs of the layer."""
         # x_k contributes to a_k only, with factor s_k.
         return [[d * s for d, s in zip(row, self.W[0])] for row in delta]
