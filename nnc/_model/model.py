@@ -42,7 +42,7 @@ class Model:
     dtype : dtype
         float64 or float32.
     custom : CustomLoss, optional
-        Custom loss; `loss` is "custom" then, and also with `heads`.
+        Custom loss. With a custom loss or with `heads`, `loss` is "custom".
     heads : HeadsLoss, optional
         Losses of several heads.
 

@@ -184,7 +184,8 @@ class Fitting(Parameters):
         Notes
         -----
         The automatic rule applies to `fit(X, y)` and `fit(X, y, epochs=50)`. It trains with Adam. The learning rate
-        follows half a cosine wave in each step, from 0.02 to 0, or from 0.02 sqrt(64 / k) if a unit has k > 64 inputs.
+        decreases in each step along half a cosine wave, from 0.02 to 0, or from 0.02 sqrt(64 / k) if a unit has k > 64
+        inputs.
         With patience, target_loss or max_seconds and without epochs it is constant at 0.001. A batch has 1/100 of
         the rows, at least 32 and at most 256, and one more if a single row would remain. The number of epochs is 20, or
         more to reach 10,000 steps. If `scale_X` and `scale_y` are "auto", a new network standardizes the inputs, and

@@ -45,7 +45,7 @@ class EpochRecords:
     planned_epochs : int
         Number of epochs for which `rates` has values and `losses` has memory.
     time_points : list of (epochs, seconds)
-        Times since the start at which numbers of epochs were complete, which may be fractions.
+        Numbers of completed epochs, which may be fractional, and the seconds from the start until then.
     columns : dict of lists
         Validation loss and metrics of each epoch.
     """
