@@ -76,7 +76,7 @@ class Layer:
 
     @property
     def b(self) -> NDArray[Any] | None:
-        """View of the biases (n_out,), or None without biases."""
+        """View of the biases (n_out,); None if the layer has no biases."""
         return self._model.b[self._index]
 
     @b.setter
@@ -195,7 +195,10 @@ class Layer:
 
 
 class Arrays:
-    """Weights or biases of a network, a view for each layer; assignments check shapes and copy values."""
+    """Weights or biases of a network: a sequence of views, one for each layer.
+
+    Assignments check shapes and copy values.
+    """
 
     def __init__(self, name: str, views: Sequence[NDArray[Any] | None]) -> None:
         self._name = name

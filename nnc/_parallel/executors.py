@@ -60,7 +60,7 @@ def train_on(
 
 
 def group_jobs(jobs: Sequence[Job], workers: int, size: float) -> list[list[Job]]:
-    """Return the jobs of each task, the longest jobs first.
+    """Divide the jobs into tasks; the first tasks contain the longest jobs.
 
     Parameters
     ----------

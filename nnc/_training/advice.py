@@ -65,7 +65,7 @@ class SaturatedLayerWarning(TrainingWarning):
 class DivergedWarning(TrainingWarning):
     """One of many networks in `fit_many` has diverged.
 
-    It keeps its last finite weights. The training of the other networks continues.
+    This network keeps its last finite weights, and the training of the other networks continues.
     """
 
 

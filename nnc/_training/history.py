@@ -291,9 +291,9 @@ class History:
     # ------------------------------------------------------------------------------------------ display
 
     def curves(self) -> list[str]:
-        """Return a line with a curve of block characters for each column.
+        """Return a list with one line of text for each column, which shows its curve in block characters.
 
-        A constant learning rate has no line. The list is empty without epochs.
+        A constant learning rate has no line. A history without epochs gives an empty list.
         """
         from nnc._drawing import curves
 

@@ -170,7 +170,7 @@ class TrainingLoop:
         return Interrupt()
 
     def start(self, interrupt: Interrupt | None, team: Team) -> None:
-        """Prepare the first epoch."""
+        """Create the thread tuner and the run of the core, before the first epoch."""
         self.interrupt, self.team = interrupt, team
         self.tuner = self.create_tuner(team.max_threads)
         self.create_training(team.max_threads)

@@ -102,7 +102,7 @@ class Constant(Schedule):
 
 
 class StepLR(Schedule):
-    """Learning rate lr gamma**k from epoch k step_size on, for k = 0, 1, 2 and so on.
+    """Learning rate that is multiplied by gamma every `step_size` epochs.
 
     Parameters
     ----------
@@ -123,7 +123,7 @@ class StepLR(Schedule):
 
 
 class ExponentialLR(Schedule):
-    """Learning rate lr gamma**epoch.
+    """Learning rate lr * gamma**epoch.
 
     Parameters
     ----------
@@ -144,7 +144,7 @@ class ExponentialLR(Schedule):
 class CosineLR(Schedule):
     """Cosine decay from lr to min_lr (Loshchilov and Hutter, 2017, without restarts).
 
-    The learning rate is min_lr + (lr - min_lr) (1 + cos(pi epoch / epochs)) / 2.
+    The learning rate is min_lr + (lr - min_lr) * (1 + cos(pi * epoch / epochs)) / 2.
 
     Parameters
     ----------
@@ -171,7 +171,7 @@ class CosineLR(Schedule):
 class CosineLogLR(Schedule):
     """Cosine waves between 0 and lr, each twice as long as the previous one.
 
-    The learning rate is lr (1 - cos(2 pi log2(1 + (2**cycles - 1) epoch / epochs))) / 2, proposed for tables by
+    The learning rate is lr * (1 - cos(2 * pi * log2(1 + (2**cycles - 1) * epoch / epochs))) / 2, proposed for tables by
     Holzmueller, Grinsztajn and Steinwart (2024). The first learning rate is 0. With few epochs, use
     `PerStep(CosineLogLR(lr))`, which wastes a step instead of an epoch.
 
@@ -200,8 +200,8 @@ class CosineLogLR(Schedule):
 class OneCycleLR(Schedule):
     """One cycle (Smith and Topin, 2017): the learning rate rises to max_lr and then decreases.
 
-    It rises from max_lr / div_factor to max_lr, then decreases to max_lr / (div_factor final_div_factor). Each part is
-    half a cosine wave.
+    It rises from max_lr / div_factor to max_lr, then decreases to max_lr / (div_factor * final_div_factor). Each
+    part is half a cosine wave.
 
     Parameters
     ----------
@@ -211,7 +211,7 @@ class OneCycleLR(Schedule):
         Length of the cycle. After it, the last learning rate is constant and almost 0. Default: all epochs of the fit.
     pct_start : float, default 0.3
         Fraction of the epochs in which the learning rate rises, from 0 to 1. It reaches max_lr in epoch
-        pct_start epochs - 1, counted from 0.
+        pct_start * epochs - 1, counted from 0.
     div_factor : float, default 25
         Quotient of max_lr and the first learning rate.
     final_div_factor : float, default 1e4
