@@ -1,9 +1,10 @@
-# Compiled core: everything that Python calls. Compiled once per instruction set and precision, as
+# Compiled core with all functions that Python calls. It is compiled once per instruction set and precision, as
 # nnc._core_<instruction set>_<precision>.
 #
-# nnc/_data/converter.py and nnc/_training/options.py have checked all arguments: shapes fit, rows are contiguous,
-# numbers are finite, and labels are in range. Only functions whose names end in _as_is check their arrays themselves.
-# Each call allocates its own buffers, so several threads may predict with one network at the same time.
+# The callers, nnc/_data/converter.py and nnc/_training/options.py, have checked all arguments: shapes fit, rows are
+# contiguous, numbers are finite, and class indices are in range. Only functions whose names end in _as_is check their
+# arrays themselves. Each call allocates its own buffers, so several threads may predict with one network at the same
+# time.
 
 from cpython.buffer cimport PyBUF_C_CONTIGUOUS, PyBUF_FORMAT, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.pycapsule cimport PyCapsule_GetPointer, PyCapsule_New
@@ -44,27 +45,28 @@ cimport tiny
 import numpy
 from numpy import dtype, empty
 
-# The position of a name is its number in the enums of layer.pxd, activations.pxd, losses.pxd and optimizers.pxd.
+# In each of these tuples, the position of a name is its number in the enums of layer.pxd, activations.pxd, losses.pxd
+# and optimizers.pxd.
 from nnc._registry.activations import NAMES as ACTIVATIONS
 from nnc._registry.losses import ENGINE_LOSSES as LOSSES
 from nnc._registry.optimizers import METHODS
 from nnc.layers import KINDS
 
-LANES = VL                # numbers in a vector; rows of parameters are padded to a multiple of it
-REAL_BYTES = sizeof(real)  # size of a number in bytes
-TILE = TILE_ROWS, TILE_VECS   # rows and vectors of the register tile of matmul.pxd
+LANES = VL                # how many numbers a vector holds; rows of parameters are padded to a multiple of it
+REAL_BYTES = sizeof(real)  # size of a real number in bytes
+TILE = TILE_ROWS, TILE_VECS   # size of the register tile in matmul.pxd: rows, and vectors of columns
 
-cdef char FORMAT = b"f" if sizeof(real) == 4 else b"d"      # format character of a number in Python buffers
-cdef object DTYPE = dtype("f" if sizeof(real) == 4 else "d")  # dtype of all arrays of numbers
-cdef object ndarray = numpy.ndarray       # C variable, because a module attribute is looked up at each use
+cdef char FORMAT = b"f" if sizeof(real) == 4 else b"d"      # format character of a real number in Python buffers
+cdef object DTYPE = dtype("f" if sizeof(real) == 4 else "d")  # dtype of all arrays of real numbers
+cdef object ndarray = numpy.ndarray       # stored in a C variable, because a module attribute is looked up at each use
 
 cdef enum:
-    # rows x parameters of a call up to which the GIL is kept; releasing it would take longer than the call
+    # keep the GIL in calls with at most this many rows x parameters; releasing it would take longer than the call
     MAX_GIL_WORK = 1 << 13
 
 
 def find_not_finite(const real[:, ::1] X):
-    """Return (index of the first NaN or infinity in X in row-major order, or -1; largest absolute value before it)."""
+    """Return the row-major index of the first NaN or infinity in X, or -1, and the largest absolute value before it."""
     cdef double largest
     cdef Py_ssize_t position
     with nogil:
@@ -121,7 +123,7 @@ def are_fractions(const real[:, ::1] Y):
 
 
 def write_labels(const int64_t[::1] y, int[::1] labels, Py_ssize_t n_out):
-    """Copy y to labels. Return whether all numbers of y are between 0 and n_out - 1."""
+    """Copy class indices y to `labels`. Return whether all of them are between 0 and n_out - 1."""
     cdef Py_ssize_t i
     for i in range(y.shape[0]):
         if not 0 <= y[i] < n_out:
@@ -131,12 +133,12 @@ def write_labels(const int64_t[::1] y, int[::1] labels, Py_ssize_t n_out):
 
 
 def one_hot_labels(const real[:, ::1] Y, int[::1] labels):
-    """Write the class index of each one-hot row of Y to labels. Return whether all rows are one-hot."""
+    """Write the class index of each one-hot row of Y to `labels`. Return whether all rows are one-hot."""
     return are_one_hot(&Y[0, 0], Y.shape[0], Y.shape[1], &labels[0])
 
 
 cdef bint are_one_hot(const real* Y, Py_ssize_t n, Py_ssize_t n_out, int* labels) noexcept:
-    # Write the class index of each one-hot row of Y (n, n_out) to labels. Return whether all rows are one-hot.
+    # Write the class index of each one-hot row of Y (n, n_out) to `labels`. Return whether all rows are one-hot.
     cdef Py_ssize_t i, j
     cdef int largest_in_X
     for i in range(n):
@@ -154,7 +156,8 @@ cdef bint are_one_hot(const real* Y, Py_ssize_t n, Py_ssize_t n_out, int* labels
 
 cdef Data as_data(const real[:, ::1] X, const real[:, ::1] Y, const int[::1] labels, const real[::1] weights,
                   int[::1] order, int[::1] rows=None):
-    # Return the data of these arrays. `rows` selects a part of them, in its order unless there is another `order`.
+    # Return these arrays as a struct Data. `rows` are the indices of the rows to use, in this order unless `order` is
+    # given.
     cdef Data data = Data(X.shape[0], &X[0, 0], NULL, NULL, NULL, 0, NULL, NULL)
     if rows is not None:
         data.n, data.rows, data.order = rows.shape[0], &rows[0], &rows[0]
@@ -171,10 +174,10 @@ cdef Data as_data(const real[:, ::1] X, const real[:, ::1] Y, const int[::1] lab
 
 
 cdef real* matrix_of(array, Py_ssize_t columns, int access, Py_ssize_t* n) noexcept:
-    # Return the numbers of any array-like object and write its number of rows. Return NULL unless it is a buffer of
-    # reals (n, columns) that the engine can use directly. `access` may require a writable buffer. A typed memoryview
-    # would make the same check in three times the time. The format is not requested if the dtype is known, because
-    # creating it is slow.
+    # Return the address of the numbers of an array-like object, and write its number of rows. Return NULL unless the
+    # object is a buffer of reals (n, columns) that the engine can use directly. `access` may require a writable buffer.
+    # A typed memoryview would take three times as long for the same check. The format is not requested if the dtype is
+    # known, because NumPy creates it slowly.
     cdef Py_buffer buffer
     cdef real* numbers = NULL
     cdef bint typed_params = type(array) is ndarray and array.dtype is DTYPE
@@ -191,9 +194,10 @@ cdef real* matrix_of(array, Py_ssize_t columns, int access, Py_ssize_t* n) noexc
 
 
 cdef Data data_as_is(X, Y, Py_ssize_t n_in, Py_ssize_t n_out, int access=0) noexcept:
-    # Return X (n, n_in) and Y (n, n_out) as data: the common check of all functions whose names end in _as_is. X and Y
-    # may be any objects. The result has no rows unless both are buffers that the engine can use directly. With
-    # PyBUF_WRITABLE, Y is an array for outputs, which must not overlap X, or None for one that the caller allocates.
+    # Return X (n, n_in) and Y (n, n_out), which may be any objects, as a struct Data. All functions whose names end in
+    # _as_is check their arrays here. The result has no rows unless both arrays are buffers that the engine can use
+    # directly. With PyBUF_WRITABLE, Y is an array for outputs that must not overlap X, or None if the caller allocates
+    # it.
     cdef Py_ssize_t n = 0, m = 0
     cdef const real* rows = matrix_of(X, n_in, 0, &n)
     cdef const real* targets
@@ -206,8 +210,8 @@ cdef Data data_as_is(X, Y, Py_ssize_t n_in, Py_ssize_t n_out, int access=0) noex
 
 
 cdef bint read_labels(array, int* labels, Py_ssize_t n, Py_ssize_t n_out) noexcept:
-    # Copy an array of n class indices to labels. Return False unless it is an integer array (n) with numbers below
-    # n_out.
+    # Copy an array of n class indices to `labels`. Return False unless it is an integer array (n) with indices from 0
+    # to n_out - 1.
     cdef Py_buffer buffer
     cdef int64_t label
     cdef Py_ssize_t i
@@ -227,8 +231,8 @@ cdef bint read_labels(array, int* labels, Py_ssize_t n, Py_ssize_t n_out) noexce
 
 
 cdef Data labelled_data_as_is(X, y, Py_ssize_t n_in, Py_ssize_t n_out, int* labels, Py_ssize_t n) noexcept:
-    # Return n rows X and their class indices (or one-hot rows) y as data, as data_as_is() does. The indices are written
-    # to `labels`.
+    # Return n rows X and their class indices (or one-hot rows) y as a struct Data, with the checks of data_as_is(). The
+    # class indices are written to `labels`.
     cdef Py_ssize_t m = 0, k = 0
     cdef const real* rows = matrix_of(X, n_in, 0, &m)
     cdef const real* targets
@@ -242,15 +246,15 @@ cdef Data labelled_data_as_is(X, y, Py_ssize_t n_in, Py_ssize_t n_out, int* labe
 
 
 cdef int name_index(str argument, name, tuple names) except -1:
-    # Return the position of a name in `names`; raise ValueError if it is not there. `argument` is the name of the
-    # argument.
+    # Return the position of a name in `names`, or raise ValueError if it is not there. `argument` is the name of the
+    # argument for the error message.
     if name not in names:
         raise ValueError(f"{argument} must be one of {', '.join(names)}, got {name!r}")
     return names.index(name)
 
 
 cdef Shape parse_shape(tuple shape) except *:
-    # Return a shape tuple as a struct. A vector is an image of one pixel.
+    # Return a shape tuple as a struct Shape. A vector has the shape of an image with one pixel.
     cdef Shape result = Shape(1, 1, shape[len(shape) - 1])
     if len(shape) == 3:
         result.height, result.width = shape[0], shape[1]
@@ -260,7 +264,7 @@ cdef Shape parse_shape(tuple shape) except *:
 
 
 cdef int parse_layer(Layer* layer, dict description) except -1:
-    # Set the fields of a layer from its description, a dict; raise an error if an option is missing or unknown.
+    # Set the fields of a layer from its description, a dict. Raise an error if an option is missing or unknown.
     cdef dict options = dict(description)
     layer.kind = name_index("kind", options.pop("kind"), KINDS)
     layer.in_shape, layer.out_shape = parse_shape(options.pop("input_shape")), parse_shape(options.pop("output_shape"))
@@ -283,7 +287,8 @@ cdef int parse_layer(Layer* layer, dict description) except -1:
 
 
 cdef void* allocate_arena(Arena* arena, Py_ssize_t block) except NULL:
-    # Allocate the memory that the arena has counted, and restart the arena at its address. The caller frees the memory.
+    # Allocate the memory that the arena has counted, and restart the arena at its address. The caller frees the
+    # returned memory.
     cdef void* memory = malloc(arena.used + ALIGNMENT_BYTES)
     if memory is NULL:
         raise MemoryError(f"cannot allocate the buffers for a block of {block} rows ({arena.used} bytes)")
@@ -293,7 +298,7 @@ cdef void* allocate_arena(Arena* arena, Py_ssize_t block) except NULL:
 
 cdef void* allocate_network(Network* net, const Plan* plan, const real* params, Py_ssize_t block, Purpose purpose,
                             const Data* data) except NULL:
-    # Set up a network with all its buffers in one block of memory. Return the block, which the caller frees.
+    # Set up a network with all its buffers in one block of memory. Return the block, which the caller must free.
     cdef Arena arena = Arena(0, 0)
     lay_out(net, plan, &arena, block, purpose, data, 1, False)
     cdef void* memory = allocate_arena(&arena, block)
@@ -311,8 +316,9 @@ cdef bint are_finite(const Data* data, const Layer* layers, int count) noexcept 
 
 cdef double compute_gradient(const Plan* plan_source, const real* params, const Data* data, real* gradient,
                              real* input_gradient, bint checked) except? -1:
-    # Return the loss of all rows. Write its gradient, padded like the parameters, and its derivative by the inputs (n,
-    # n_in) unless input_gradient is NULL. If `checked` is false and X or Y is not finite, do nothing and return NaN.
+    # Return the loss of all rows. Write its gradient, padded like the parameters. Unless input_gradient is NULL, also
+    # write the derivative of the loss with respect to the inputs (n, n_in). If `checked` is false and X or Y is not
+    # finite, do nothing and return NaN.
     cdef Network net
     cdef Plan plan_copy = plan_source[0]
     cdef const Plan* plan = &plan_copy
@@ -349,7 +355,7 @@ include "run_functions.pxi"
 
 
 def shuffle(int[::1] order, uint64_t key, uint64_t draws):
-    """Write a random permutation of the rows to `order`, as an epoch uses it.
+    """Write a random permutation of row indices to `order`, as the shuffling of an epoch does.
 
     Parameters
     ----------
@@ -358,12 +364,12 @@ def shuffle(int[::1] order, uint64_t key, uint64_t draws):
     key : int
         Key of the random stream.
     draws : int
-        How many numbers of the stream are used already.
+        Number of random numbers of the stream that were used before the call.
 
     Returns
     -------
     int
-        How many numbers of the stream are used after the call.
+        Number of random numbers of the stream that were used before and by the call.
     """
     cdef Data data = Data(order.shape[0], NULL, NULL, NULL, NULL, 0, NULL, &order[0])
     shuffle_rows(&data, key, &draws)
@@ -371,7 +377,7 @@ def shuffle(int[::1] order, uint64_t key, uint64_t draws):
 
 
 def shuffle_by(int[::1] order, generator):
-    """Shuffle `order` (n) like `RandomState(generator).shuffle(order)` of NumPy, but faster."""
+    """Shuffle `order` (n) exactly like NumPy's `RandomState(generator).shuffle(order)`, but faster."""
     cdef const BitGenerator* bits = <const BitGenerator*>PyCapsule_GetPointer(generator.capsule, "BitGenerator")
     with generator.lock, nogil:
         shuffle_rows_by(&order[0], order.shape[0], bits)

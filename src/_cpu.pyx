@@ -1,5 +1,5 @@
-# Detection of the instruction sets of this processor and its operating system. Compiled for the baseline instruction
-# set.
+# Detection of the instruction sets that this processor and its operating system support. The module is compiled for the
+# baseline instruction set.
 
 from threads cimport processor_number
 
@@ -25,7 +25,7 @@ cdef extern from *:
         if (r[0] < 7) return 0;
         __cpuid(r, 1);
         if ((r[2] & (1 << 27 | 1 << 12)) != (1 << 27 | 1 << 12)) return 0; /* OSXSAVE, FMA */
-        if ((_xgetbv(0) & state) != state) return 0;                        /* registers that the system saves */
+        if ((_xgetbv(0) & state) != state) return 0; /* the operating system must save these registers */
         __cpuidex(r, 7, 0);
         return (r[1] & mask) == mask;
     }
@@ -57,7 +57,7 @@ COMPILER = NNC_COMPILER.decode()
 
 
 def instruction_sets():
-    """Return the instruction sets that this processor can run, widest vectors first; the last one is "baseline"."""
+    """Return the names of the instruction sets that this processor can run, from the widest vectors to "baseline"."""
     names = ["baseline"]
     if has_avx2():
         names.insert(0, "avx2")
@@ -67,5 +67,5 @@ def instruction_sets():
 
 
 def processor():
-    """Return the number of the processor that runs this thread, or -1 if the system does not tell."""
+    """Return the number of the processor that runs this thread, or -1 if the system does not provide it."""
     return processor_number()

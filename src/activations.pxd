@@ -1,19 +1,20 @@
-# Activations a = f(z) and their derivatives.
+# Activation functions a = f(z) of net inputs z, and their derivatives.
 #
-# f_NAME(z) and d_NAME(a), or d_NAME(z), are the elementwise activation of the row NAME in nnc/_registry/activations.py.
-# A derivative is written in terms of the output a if possible, so that the net input z need not be stored. setup.py
-# generates everything else from these pairs and the template activations.pxi.in: the enum Activation,
+# f_NAME(z) is the elementwise activation NAME in nnc/_registry/activations.py, and d_NAME(a) or d_NAME(z) is its
+# derivative. A derivative is written as a function of the output a if possible, so that the net input z need not be
+# stored. From these pairs and the template activations.pxi.in, setup.py generates the enum Activation and the functions
 # activation_value(), activation_derivative(), needs_net_input(), activate() and differentiate().
 #
-# Rows are padded to whole vectors and contiguous, so a layer of a block of rows is one flat array. The padding after an
-# activation is never read as an input, and deltas are zero there. So f(0) and f'(0) only need to be finite.
+# Rows are contiguous and padded to whole vectors, so the outputs of a layer for a block of rows are one flat array. No
+# layer reads the padding of an activation as an input, and the deltas are zero there. So f(0) and f'(0) only need to be
+# finite.
 
 from simd cimport (always_inlined, always_inlined_vec, never_inlined, real, vec, VL, splat, load, store, if_less,
                    if_negative, vmax, vabs)
 from squares cimport MAX_LANES, transpose
 from vmath cimport exp, expm1, log, log1p, normal_cdf, sigmoid, tanh
 
-# sigmoid(z) = 1 / (1 + exp(-z)), and tanh(z)
+# Sigmoid, 1 / (1 + exp(-z)), and tanh(z).
 
 cdef inline vec f_sigmoid(vec z) noexcept nogil:
     return sigmoid(z)
@@ -27,7 +28,7 @@ cdef inline vec f_tanh(vec z) noexcept nogil:
 cdef inline vec d_tanh(vec a) noexcept nogil:
     return <real>1 - a * a
 
-# relu(z) = max(z, 0), where NaN stays NaN; leaky_relu(z) = z for z > 0, else 0.01 z
+# The activation relu(z) = max(z, 0), where NaN stays NaN, and leaky_relu(z) = z for z > 0, else 0.01 z.
 
 cdef inline vec f_relu(vec z) noexcept nogil:
     return vmax(splat(0), z)
@@ -41,7 +42,7 @@ cdef inline vec f_leaky_relu(vec z) noexcept nogil:
 cdef inline vec d_leaky_relu(vec a) noexcept nogil:
     return if_less(splat(0), a, splat(1), splat(<real>0.01))
 
-# softplus(z) = log(1 + exp(z)); its derivative is sigmoid(z) = 1 - exp(-a)
+# The activation softplus(z) = log(1 + exp(z)). Its derivative is sigmoid(z) = 1 - exp(-a).
 
 cdef inline vec f_softplus(vec z) noexcept nogil:
     return if_negative(z, splat(0), z) + log1p(exp(-vabs(z)))
@@ -49,7 +50,7 @@ cdef inline vec f_softplus(vec z) noexcept nogil:
 cdef inline vec d_softplus(vec a) noexcept nogil:
     return -expm1(-a)
 
-# elu(z) = z for z > 0, else exp(z) - 1 (Clevert et al., 2016)
+# The activation elu(z) = z for z > 0, else exp(z) - 1 (Clevert et al., 2016).
 
 cdef inline vec f_elu(vec z) noexcept nogil:
     return if_negative(z, expm1(if_negative(z, z, splat(0))), z)
@@ -57,7 +58,8 @@ cdef inline vec f_elu(vec z) noexcept nogil:
 cdef inline vec d_elu(vec a) noexcept nogil:
     return if_negative(a, a + <real>1, splat(1))
 
-# gelu(z) = z P(X < z) for a standard normal X: the exact form, not the tanh approximation (Hendrycks and Gimpel, 2016)
+# The activation gelu(z) = z P(X < z), where X is standard normal. This is the exact form, not the tanh approximation
+# (Hendrycks and Gimpel, 2016).
 
 cdef inline vec f_gelu(vec z) noexcept nogil:
     cdef vec density
@@ -68,7 +70,7 @@ cdef inline vec d_gelu(vec z) noexcept nogil:
     cdef vec cdf = normal_cdf(z, &density)
     return cdf + z * density
 
-# silu(z) = z sigmoid(z)
+# The activation silu(z) = z sigmoid(z), also known as swish.
 
 cdef inline vec f_silu(vec z) noexcept nogil:
     return z * sigmoid(z)
@@ -77,11 +79,12 @@ cdef inline vec d_silu(vec z) noexcept nogil:
     cdef vec s = sigmoid(z)
     return s * (<real>1 + z * (<real>1 - s))
 
-# mish(z) = z tanh(softplus(z)) (Misra, 2020). With t = exp(-|z|), tanh(softplus(z)) is n / d. Its derivative is 4 (1 +
-# t) t / d**2 for z < 0, and t times that for z >= 0. Nothing cancels in n and d.
+# The activation mish(z) = z tanh(softplus(z)) (Misra, 2020). With t = exp(-|z|), tanh(softplus(z)) is a fraction n / d.
+# The derivative of the fraction is 4 (1 + t) t / d**2 for z < 0, and t times that for z >= 0. Neither n nor d loses
+# precision by cancellation.
 
 cdef inline vec mish_parts(vec z, vec t, vec* d) noexcept nogil:
-    # Return n, and write d.
+    # Return the numerator n of tanh(softplus(z)) = n / d, and write the denominator d.
     cdef vec n = if_negative(z, t * (t + <real>2), <real>1 + <real>2 * t)
     d[0] = n + <real>2 * if_negative(z, splat(1), t * t)
     return n
@@ -97,8 +100,8 @@ cdef inline vec d_mish(vec z) noexcept nogil:
     cdef vec n = mish_parts(z, t, &d)
     return n / d + z * ((<real>4 * if_negative(z, t, t * t)) * ((<real>1 + t) / (d * d)))
 
-# selu(z) = s z for z > 0, else s a (exp(z) - 1). The constants s and a preserve mean 0 and variance 1 (Klambauer et
-# al., 2017).
+# The activation selu(z) = s z for z > 0, else s a (exp(z) - 1). The constants s and a preserve mean 0 and variance 1
+# (Klambauer et al., 2017).
 
 cdef inline vec f_selu(vec z) noexcept nogil:
     return if_negative(z, <real>1.7580993408473766 * expm1(if_negative(z, z, splat(0))), <real>1.0507009873554805 * z)
@@ -106,8 +109,8 @@ cdef inline vec f_selu(vec z) noexcept nogil:
 cdef inline vec d_selu(vec a) noexcept nogil:
     return if_less(splat(0), a, splat(<real>1.0507009873554805), a + <real>1.7580993408473766)
 
-# exp(z), the output activation of the Poisson loss; its derivative is a. vmath.exp accepts only z <= 0, so exp(z) is
-# computed as 1 / exp(-z) for z > 0.
+# The activation exp(z), for outputs with a Poisson loss. Its derivative is the output a. vmath.exp accepts only z <= 0,
+# so exp(z) is computed as 1 / exp(-z) for z > 0.
 
 cdef inline vec f_exp(vec z) noexcept nogil:
     cdef vec e = exp(-vabs(z))
@@ -122,12 +125,13 @@ include "activations.pxi"
 
 cdef inline void softmax(const real* Z, real* A, real* log_sum, Py_ssize_t rows, Py_ssize_t n, Py_ssize_t ld,
                          real* scratch) noexcept nogil:
-    # Compute A = softmax(Z) for `rows` rows of n numbers, and write log(sum(exp(Z))) of each row to log_sum unless it
+    # Compute A = softmax(Z) for `rows` rows of n numbers. Write log(sum(exp(Z))) of each row to log_sum, unless log_sum
     # is NULL.
     #
-    # The largest number of a row is subtracted first. VL rows at a time are transposed into `scratch`, so that each
-    # lane holds one row and no sum crosses lanes. The logarithms are computed last, VL rows at a time. log_sum must
-    # have space for `rows` rounded up to whole vectors, and scratch for ld vectors plus as many numbers as log_sum.
+    # The largest number of a row is subtracted from the row first. VL rows at a time are transposed into `scratch`, so
+    # that each lane holds one row and no sum crosses lanes. The logarithms are computed last, VL rows at a time.
+    # log_sum must have space for `rows` rounded up to whole vectors, and `scratch` for ld vectors plus as many numbers
+    # as log_sum.
     cdef vec square[MAX_LANES]
     cdef vec maximum, sum_a, sum_b, e
     cdef real* maxima = scratch + ld * VL
@@ -171,8 +175,8 @@ cdef inline void softmax(const real* Z, real* A, real* log_sum, Py_ssize_t rows,
 
 cdef inline void differentiate_softmax(const real* A, real* D, Py_ssize_t rows, Py_ssize_t n,
                                        Py_ssize_t ld) noexcept nogil:
-    # Convert D from d loss / d A to d loss / d Z, row by row: D = A * (D - sum(D * A)). Cross-entropy does not need
-    # this.
+    # Convert the derivatives D of the loss from those with respect to the softmax outputs A to those with respect to
+    # the net inputs Z: D = A * (D - sum(D * A)) in each row. Cross-entropy computes its deltas without this function.
     cdef Py_ssize_t i, j
     cdef real dot
     for i in range(rows):
@@ -185,7 +189,8 @@ cdef inline void differentiate_softmax(const real* A, real* D, Py_ssize_t rows, 
 
 cdef inline void differentiate_rows(int activation, const real* Z, const real* A, real* D, Py_ssize_t rows,
                                     Py_ssize_t n, Py_ssize_t ld) noexcept nogil:
-    # Convert D from d loss / d A to d loss / d Z for `rows` rows of n outputs, for any activation.
+    # Convert the derivatives D of the loss from those with respect to the activations A to those with respect to the
+    # net inputs Z, for `rows` rows of n outputs and any activation.
     if activation == SOFTMAX:
         differentiate_softmax(A, D, rows, n, ld)
     else:

@@ -1,15 +1,16 @@
-# Convolutional layer, on images in lanes: A = f(Z), where Z[y][x][o] is b[o] plus the sum over ky, kx, c of X[y *
-# stride + ky - pad][x * stride + kx - pad][c] * W[ky][kx][c][o].
+# Convolutional layer of images, with one image per vector lane. Its activations are A = f(Z), where Z[y][x][o] is the
+# bias b[o] plus the sum of X[y stride + ky - pad][x stride + kx - pad][c] W[ky][kx][c][o] over the window position (ky,
+# kx) and the channel c.
 #
-# W is a matrix (window_height * window_width * channels, filters), as in a dense layer, so optimizers, files and
-# penalties treat both alike. Neighboring numbers in a row of the image are neighbors in W too, so the sums over kx and
-# c are one loop. A register tile has several pixels (or taps) and filters; an element of W is broadcast next to vectors
-# of images.
+# The weights W are a matrix (window_height * window_width * channels, filters), as in a dense layer, so optimizers,
+# files and penalties treat both alike. Neighboring numbers in a row of the image belong to neighboring rows of W, so
+# the sums over kx and c are one loop. A register tile holds several pixels and filters in the forward pass, and several
+# taps and filters in the gradient. Elements of W are broadcast and multiplied by vectors of images.
 #
-# WT has, for each ky, the taps from right to left, filter by filter, with channels in its rows. With it the derivative
-# by the images is the same product, on deltas with zero padding. In the first phase of a block each grain of rows
-# writes its gradient to its own slot. The second phase adds the slots in order, so no sum depends on how threads divide
-# the rows.
+# The transposed weights WT store, for each ky, the taps from right to left, filter by filter, with channels in the
+# rows. With this layout, the derivative with respect to the images is the same product as the forward pass, applied to
+# deltas with zero padding. In the first phase of a block, each grain of rows writes its gradient to its own slot. The
+# second phase adds the slots in order, so no sum depends on how threads divide the rows.
 
 from libc.string cimport memcpy, memset
 from simd cimport (TILE_PIXELS, always_inlined, never_inlined, real, vec, VL, all_finite, if_finite, load, madd, splat,
@@ -23,29 +24,30 @@ from taps cimport COLUMN_FILTERS, Taps, reduce_lanes, panel_reals, sum_taps
 cimport pool
 
 cdef enum:
-    MAX_TILE_VECS = 24    # accumulators of the largest tile, in vectors
-    MAX_TILE_FILTERS = 6  # filters of the largest tile
-    # a pixel distance that is a multiple of this uses only an eighth of the sets of the L1 cache
+    MAX_TILE_VECS = 24    # maximum number of accumulator vectors of a tile
+    MAX_TILE_FILTERS = 6  # maximum number of filters of a tile
+    # pixel distances that are a multiple of this many bytes use only an eighth of the sets of the L1 cache
     CONFLICT_STRIDE_BYTES = 512
-    BAND_BYTES = 1 << 14  # deltas that one column of gradient tiles reads at a time, to fit the L1 cache
+    # maximum size in bytes of the deltas that a column of gradient tiles reads at a time, to fit the L1 cache
+    BAND_BYTES = 1 << 14
 
-cdef struct Window:       # Operands of a tile kernel, which sums over rows of contiguous vectors.
-    const real* x         # first input vector of the first pixel
-    Py_ssize_t x_row      # distance of the rows, in numbers
-    Py_ssize_t pixel      # distance of the pixels of the tile, in numbers
-    Py_ssize_t rows       # number of rows to sum over
-    Py_ssize_t n          # number of vectors in a row
-    const real* w         # weights: one row for each vector
-    Py_ssize_t w_row      # distance from the first vector of a row to that of the next, in numbers
-    Py_ssize_t ldw        # row length of w, in numbers
-    const real* start     # initial value of each filter (the bias), or NULL for 0
-    real* out             # first output vector
-    Py_ssize_t out_pixel  # distance of output pixels, in numbers
+cdef struct Window:       # Operands of a register tile, which sums over rows of contiguous vectors.
+    const real* x         # first input vector of the first pixel of the tile
+    Py_ssize_t x_row      # distance between the rows of input vectors, in numbers
+    Py_ssize_t pixel      # distance between the inputs of neighboring pixels, in numbers
+    Py_ssize_t rows       # number of rows of input vectors to sum over
+    Py_ssize_t n          # number of input vectors in a row
+    const real* w         # weights, with one row for each input vector
+    Py_ssize_t w_row  # distance between the weights of the first vector of a row and those of the next row, in numbers
+    Py_ssize_t ldw        # distance between rows of the weights w, in numbers
+    const real* start     # initial sum of each filter, which is the bias, or NULL for 0
+    real* out             # first output vector of the tile
+    Py_ssize_t out_pixel  # distance between neighboring output pixels, in numbers
     bint rectify          # apply relu to the outputs
 
 
 cdef inline void set_sizes(Layer* layer) noexcept nogil:
-    # Set the shape of W and the row lengths.
+    # Set the shape of the weights W and the padded row lengths of W and WT.
     layer.rows = layer.window_height * layer.window_width * layer.in_shape.channels
     layer.neurons = layer.out_shape.channels
     layer.ld = padded(layer.neurons)
@@ -53,31 +55,31 @@ cdef inline void set_sizes(Layer* layer) noexcept nogil:
 
 
 cdef inline bint needs_padding(const Layer* layer) noexcept nogil:
-    # Return whether windows reach beyond the image.
+    # Return whether any window extends beyond the image.
     return padded_width(layer) > layer.in_shape.width or padded_height(layer) > layer.in_shape.height
 
 
 cdef inline Py_ssize_t padded_width(const Layer* layer) noexcept nogil:
-    # Return the number of columns of the image with its padding.
+    # Return the number of columns of an image with its padding.
     cdef Py_ssize_t extent = (layer.out_shape.width - 1) * layer.stride_x + layer.window_width
     return max(layer.in_shape.width + layer.pad_x, extent)
 
 
 cdef inline Py_ssize_t padded_height(const Layer* layer) noexcept nogil:
-    # Return the number of rows of the image with its padding.
+    # Return the number of rows of an image with its padding.
     cdef Py_ssize_t extent = (layer.out_shape.height - 1) * layer.stride_y + layer.window_height
     return max(layer.in_shape.height + layer.pad_y, extent)
 
 
 cdef inline Py_ssize_t delta_width(const Layer* layer) noexcept nogil:
-    # Return the number of columns of the deltas with padding on both sides, and zeros between them if the stride
-    # exceeds 1.
+    # Return the number of columns in the deltas of the backward product. They have padding on both sides, and zeros
+    # between the columns if the stride exceeds 1.
     return layer.in_shape.width + layer.window_width - 1
 
 
 cdef inline bint can_fuse_pool(const Layer* layer, const Layer* next_layer) noexcept nogil:
-    # Return whether the max-pool of the next layer can be fused into this convolution: its windows do not overlap, and
-    # the derivative of the activation follows from its value.
+    # Return whether the max-pool of the next layer can be fused into this convolution. The windows of the pool must not
+    # overlap, and the derivative of the activation must be a function of its output.
     return (layer.kind == CONV2D and next_layer.kind == MAX_POOL and layer.dropout_rate == 0
             and not needs_net_input(layer.activation) and
             layer.stride_y == 1 and layer.stride_x == 1 and
@@ -85,7 +87,7 @@ cdef inline bint can_fuse_pool(const Layer* layer, const Layer* next_layer) noex
 
 
 cdef inline Py_ssize_t band_rows(const Layer* layer) noexcept nogil:
-    # Return the number of output rows that are processed at a time: a multiple of the height of the fused pool.
+    # Return the number of output rows that are processed together: a multiple of the window height of the fused pool.
     cdef Py_ssize_t min_rows = max(1, layer.fused_height)
     cdef Py_ssize_t filters = smaller(layer.neurons, COLUMN_FILTERS)
     cdef Py_ssize_t size = min_rows * layer.out_shape.width * filters * VL * <Py_ssize_t>sizeof(real)
@@ -93,20 +95,21 @@ cdef inline Py_ssize_t band_rows(const Layer* layer) noexcept nogil:
 
 
 cdef inline Py_ssize_t band_reals(const Layer* layer, Py_ssize_t rows) noexcept nogil:
-    # Return how many numbers of the padded images `rows` rows of outputs depend on.
+    # Return how many numbers of the padded images are needed to compute `rows` rows of outputs.
     return ((rows - 1) * layer.stride_y + layer.window_height) * padded_width(layer) * layer.in_shape.channels * VL
 
 
 cdef inline Py_ssize_t plane_reals(const Layer* layer) noexcept nogil:
-    # Return the size of a channel plane in numbers. One extra vector prevents that the planes of many channels are a
-    # power of two apart.
+    # Return the size of the plane of one channel, in numbers. One extra vector prevents the planes of different
+    # channels from being a power of two apart.
     return band_reals(layer, band_rows(layer)) // layer.in_shape.channels + VL
 
 
 cdef inline void allocate_fused(Layer* layer, Arena* arena, Py_ssize_t rows, bint with_delta, bint lowest,
                                 int threads) noexcept nogil:
-    # Allocate the outputs of a convolution with a fused pool: per thread, A for one row of pool windows, and deltas for
-    # some rows (lowest layer) or for the whole image in the layout of the backward product.
+    # Allocate the outputs of a convolution with a fused pool. Each thread gets activations for one row of pool windows,
+    # and deltas. In the lowest layer the deltas are those of some rows; otherwise they cover the whole image, in the
+    # layout of the backward product.
     cdef Py_ssize_t row = layer.out_shape.width * layer.neurons * VL
     layer.fused_height = rows
     layer.A = layer.Z = layer.out = <real*>allocate(arena, threads * rows * row * sizeof(real))
@@ -117,7 +120,7 @@ cdef inline void allocate_fused(Layer* layer, Arena* arena, Py_ssize_t rows, bin
 
 cdef inline void lay_out(Layer* layer, Arena* arena, bint lowest, Purpose purpose, Py_ssize_t grains,
                          int threads) noexcept nogil:
-    # Allocate the buffers of this layer for the forward pass, the gradient and the backward product.
+    # Allocate the buffers that a convolution needs for the forward pass, the gradient and the backward product.
     cdef size_t group = VL * sizeof(real)
     if needs_padding(layer):
         layer.padded_input = <real*>allocate_zeros(arena, threads * band_reals(layer, band_rows(layer)) * sizeof(real))
@@ -141,9 +144,9 @@ cdef inline void lay_out(Layer* layer, Arena* arena, bint lowest, Purpose purpos
 
 cdef inline const real* load_band(const Layer* layer, Py_ssize_t first, int thread, Py_ssize_t low, Py_ssize_t count,
                                   Py_ssize_t* row) noexcept nogil:
-    # Return the inputs of output rows low <= y < low + count of a group of images, and write the distance of their
-    # rows. Without padding they are read in place; otherwise at most band_rows() rows are copied, which stay in the
-    # cache.
+    # Return the inputs that output rows low <= y < low + count of a group of images depend on, and write the distance
+    # between their rows. Without padding the inputs are read in place. Otherwise the rows are copied to a padded buffer
+    # that stays in the cache.
     cdef Py_ssize_t length = layer.in_shape.width * layer.in_shape.channels * VL
     cdef Py_ssize_t top = low * layer.stride_y - layer.pad_y, y
     cdef const real* x = layer.input + first * layer.n_in
@@ -166,9 +169,9 @@ cdef inline const real* load_band(const Layer* layer, Py_ssize_t first, int thre
 
 cdef inline void locate_images(const Layer* layer, Py_ssize_t first, int thread, Py_ssize_t low,
                                Taps* spec) noexcept nogil:
-    # Set where the gradient of `spec.rows` output rows from row `low` on reads the images: in place (or from a padded
-    # copy), or from one plane per channel. Planes avoid pixel distances that are a power of two, which use few sets of
-    # the L1 cache.
+    # Set the addresses from which the gradient of `spec.rows` output rows, from row `low` on, reads the images: in
+    # place, in a padded copy, or in one plane per channel. Planes avoid pixel distances that are a power of two, which
+    # use few sets of the L1 cache.
     cdef Py_ssize_t c = layer.in_shape.channels, width = layer.in_shape.width, y, x, i
     cdef Py_ssize_t top = low * layer.stride_y - layer.pad_y
     cdef const real* pixel
@@ -195,8 +198,8 @@ cdef inline void locate_images(const Layer* layer, Py_ssize_t first, int thread,
 
 
 cdef inline always_inlined tile(int pixels, int filters, const Window* window, Py_ssize_t q) noexcept nogil:
-    # Compute the outputs of `filters` filters, from filter q on, at `pixels` pixels. All callers pass both numbers as
-    # literals, so that the compiler unrolls the loops.
+    # Compute the outputs of one register tile: `filters` filters, from filter q on, at `pixels` pixels. All callers
+    # pass both numbers as literals, so that the compiler unrolls the loops.
     cdef vec acc[MAX_TILE_VECS]
     cdef vec x[4]
     cdef vec w
@@ -233,14 +236,15 @@ cdef inline always_inlined tile(int pixels, int filters, const Window* window, P
 
 cdef inline always_inlined tiles(int pixels, int filters, const Window* window, Py_ssize_t q,
                                  Py_ssize_t count) noexcept nogil:
-    # Compute `count` tiles of neighboring filters from filter q on.
+    # Compute `count` tiles of neighboring filters, from filter q on.
     cdef Py_ssize_t _
     for _ in range(count):
         tile(pixels, filters, window, q)
         q += filters
 
 
-# A tile needs most registers, so it has a function of its own, where no other variable occupies one.
+# Each tile size has a function of its own. A tile needs most registers, and in a separate function no other variable
+# occupies one.
 
 cdef inline never_inlined tiles_4_6(const Window* window, Py_ssize_t q, Py_ssize_t count) noexcept nogil:
     tiles(4, 6, window, q, count)
@@ -281,7 +285,7 @@ cdef inline never_inlined tiles_1_1(const Window* window, Py_ssize_t q, Py_ssize
 
 cdef inline always_inlined call_tiles(int pixels, int filters, const Window* window, Py_ssize_t q,
                                       Py_ssize_t count) noexcept nogil:
-    # Call the function for this tile size; both numbers are literals at every call, so the compiler keeps only one
+    # Call the function for this tile size. Both numbers are literals at every call, so the compiler keeps only one
     # branch.
     if pixels == 4 and filters == 6:
         tiles_4_6(window, q, count)
@@ -310,9 +314,10 @@ cdef inline always_inlined call_tiles(int pixels, int filters, const Window* win
 
 
 cdef inline always_inlined product_of_pixels(int pixels, const Window* window, Py_ssize_t filters) noexcept nogil:
-    # Compute all filters of `pixels` pixels, a literal.
+    # Compute the outputs of all filters at `pixels` pixels, where `pixels` is a literal.
     cdef Py_ssize_t q = filters // MAX_TILE_FILTERS * MAX_TILE_FILTERS
-    if filters - q == 2 and q > 0:  # two tiles of four filters are faster than a tile of two, which waits for its sums
+    # two tiles of four filters are faster than a tile of two, which has too few independent sums
+    if filters - q == 2 and q > 0:
         q -= MAX_TILE_FILTERS
     if q > 0:
         call_tiles(pixels, 6, window, 0, q // MAX_TILE_FILTERS)
@@ -327,7 +332,7 @@ cdef inline always_inlined product_of_pixels(int pixels, const Window* window, P
 
 
 cdef inline void product(int pixels, const Window* window, Py_ssize_t filters) noexcept nogil:
-    # Compute all filters of 4, 2 or 1 pixels.
+    # Compute the outputs of all filters at 4, 2 or 1 pixels.
     if pixels == 4:
         product_of_pixels(4, window, filters)
     elif pixels == 2:
@@ -337,7 +342,8 @@ cdef inline void product(int pixels, const Window* window, Py_ssize_t filters) n
 
 
 cdef inline void forward(const Layer* layer, Py_ssize_t first, int thread) noexcept nogil:
-    # Compute Z and A of the group of images that starts with row `first` of the block, and the outputs of a fused pool.
+    # Compute net inputs Z and activations A for the group of images that starts with row `first` of the block, and the
+    # outputs of a fused pool.
     cdef Py_ssize_t max_rows = band_rows(layer), length = layer.out_shape.width * layer.neurons * VL
     cdef Py_ssize_t fused_height = layer.fused_height
     cdef Py_ssize_t height = layer.out_shape.height, row, y, low, count
@@ -362,7 +368,7 @@ cdef inline void forward(const Layer* layer, Py_ssize_t first, int thread) noexc
 
 cdef inline void forward_rows(const Layer* layer, const real* band, Py_ssize_t row, Py_ssize_t low, Py_ssize_t count,
                               real* Z, real* A) noexcept nogil:
-    # Compute `count` output rows from row `low` on, from the inputs that load_band() returned.
+    # Compute `count` output rows from row `low` on. `band` points to their inputs, which load_band() has returned.
     cdef Py_ssize_t y, x, top, bottom, left, right, c = layer.in_shape.channels, o = layer.neurons
     cdef Py_ssize_t kw = layer.window_width
     cdef Window window
@@ -371,7 +377,7 @@ cdef inline void forward_rows(const Layer* layer, const real* band, Py_ssize_t r
     window.pixel, window.out_pixel = layer.stride_x * c * VL, o * VL
     window.start, window.rectify, window.out = biases(layer), layer.activation == RELU and A == Z, Z
     for y in range(low, low + count):
-        # restrict the window to rows and columns inside the image
+        # restrict the window to the part inside the image
         top = max(0, layer.pad_y - y * layer.stride_y)
         bottom = smaller(layer.window_height, layer.in_shape.height + layer.pad_y - y * layer.stride_y)
         window.rows = bottom - top
@@ -393,7 +399,8 @@ cdef inline void forward_rows(const Layer* layer, const real* band, Py_ssize_t r
 
 
 cdef inline void backward(const Layer* layer, const Layer* previous, Py_ssize_t first, int thread) noexcept nogil:
-    # Compute d loss / d X, the derivative by the images, into D of the previous layer.
+    # Compute the derivative of the loss with respect to the input images, and write it to the deltas of the previous
+    # layer.
     cdef Py_ssize_t y, x, top, left, right, low, high_row, c = layer.in_shape.channels, o = layer.neurons
     cdef Py_ssize_t kh = layer.window_height, kw = layer.window_width, sy = layer.stride_y
     cdef Py_ssize_t span = (layer.out_shape.width - 1) * layer.stride_x
@@ -408,14 +415,14 @@ cdef inline void backward(const Layer* layer, const Layer* previous, Py_ssize_t 
                                                                               o * VL, c * VL)
     window.start, window.rectify = NULL, False
     for y in range(layer.in_shape.height):
-        # only window rows top, top + stride, ... meet a row of deltas
+        # only the window rows top, top + stride, ... coincide with a row of deltas
         low = max(0, y + layer.pad_y - (layer.out_shape.height - 1) * sy)
         top = low + (y + layer.pad_y - low) % sy
         high_row = smaller(kh - 1, y + layer.pad_y)
         window.rows = (high_row - top) // sy + 1 if high_row >= top else 0
         x = 0
         while x < layer.in_shape.width:
-            # near the border a wide tile would sum over more zeros
+            # use small tiles near the border, where a wide tile would sum over more zeros
             pixels = 2 if layer.in_shape.width - x >= 2 else 1
             if kw - 1 <= x + layer.pad_x <= span - TILE_PIXELS + 1 and layer.in_shape.width - x >= TILE_PIXELS:
                 pixels = TILE_PIXELS
@@ -430,7 +437,8 @@ cdef inline void backward(const Layer* layer, const Layer* previous, Py_ssize_t 
 
 
 cdef inline void spread_deltas(const Layer* layer, const real* d, real* out, Py_ssize_t row) noexcept nogil:
-    # Copy deltas to the layout of the backward product: with zero padding, and with columns `stride` apart.
+    # Copy the deltas to the layout of the backward product: with zero padding, and with neighboring columns `stride`
+    # apart.
     cdef Py_ssize_t y, x, pixel = layer.neurons * VL
     out += (layer.window_width - 1 - layer.pad_x) * pixel
     for y in range(layer.out_shape.height):
@@ -444,8 +452,8 @@ cdef inline void spread_deltas(const Layer* layer, const real* d, real* out, Py_
 
 
 cdef inline void fill_slot(const Layer* layer, Py_ssize_t first, Py_ssize_t high, int thread) noexcept nogil:
-    # Add the gradient of the group of images that starts with row `first` of the block. After the last group of a
-    # grain, or the last group before row `high`, write the gradient of the grain to its slot.
+    # Add the gradient of the group of images that starts with row `first` of the block to the sums of the thread. After
+    # the last group of a grain, or the last group before row `high`, write the gradient of the grain to its slot.
     cdef Py_ssize_t y, i, o = layer.neurons, pixel = o * VL, max_rows = band_rows(layer)
     cdef Py_ssize_t height = layer.out_shape.height
     cdef const Layer* next_layer = layer + 1
@@ -473,7 +481,7 @@ cdef inline void fill_slot(const Layer* layer, Py_ssize_t first, Py_ssize_t high
                 pool.backward_row(next_layer, first, y // layer.fused_height + i, thread,
                                   d + i * layer.fused_height * spec.d_row, spec.d_row)
         if layer.fused_height == 0 or layer.delta_copy is not NULL:
-            d += spec.rows * spec.d_row   # without a copy of all deltas, the next rows overwrite these
+            d += spec.rows * spec.d_row   # without a buffer for all deltas, the next rows overwrite these
         sum_taps(&spec)
         y += spec.rows
     if (first + VL) % GRAIN == 0 or first + VL >= high:
@@ -482,8 +490,8 @@ cdef inline void fill_slot(const Layer* layer, Py_ssize_t first, Py_ssize_t high
 
 cdef inline void gradient(const Layer* layer, Py_ssize_t rows, Py_ssize_t low, Py_ssize_t top, real* out, real scale,
                           bint add, bint* broken) noexcept nogil:
-    # Compute rows low <= k < top of the gradient over the block, with the arguments of layers.gradient(): the sum of
-    # the slots of all grains, in order.
+    # Compute rows low <= k < top of the gradient over the block, by adding the slots of all grains in order. The
+    # arguments are those of layers.gradient().
     cdef Py_ssize_t i, g, grains = (rows + GRAIN - 1) // GRAIN, size = parameter_count(layer), start = low * layer.ld
     cdef vec x
     for i from 0 <= i < (top - low) * layer.ld by VL:
@@ -498,13 +506,13 @@ cdef inline void gradient(const Layer* layer, Py_ssize_t rows, Py_ssize_t low, P
 
 
 cdef inline real* transposed(const Layer* layer, Py_ssize_t k, Py_ssize_t j) noexcept nogil:
-    # Return the address in WT of the element in row k and column j of W.
+    # Return the address in the transposed weights WT of the element in row k and column j of W.
     cdef Py_ssize_t channels = layer.in_shape.channels, kw = layer.window_width, tap = k // channels
     return layer.WT + ((tap // kw * kw + kw - 1 - tap % kw) * layer.neurons + j) * layer.ldt + k % channels
 
 
 cdef inline void transpose_rows(const Layer* layer, Py_ssize_t low, Py_ssize_t top) noexcept nogil:
-    # Update WT from rows low <= k < top of W.
+    # Update the transposed weights WT from rows low <= k < top of W.
     cdef Py_ssize_t k, j
     cdef real* column
     for k in range(low, top):

@@ -1,4 +1,4 @@
-# Dense layer: A = f(Z), Z = b + X @ W.
+# Dense layer: activations A = f(Z) of the net inputs Z = b + X @ W, with inputs X, weights W and bias b.
 
 from simd cimport LINE_REALS, never_inlined, real, vec, VL, all_finite, if_finite, load, madd, splat, store, sum_lanes
 from squares cimport MAX_LANES, transpose
@@ -10,25 +10,25 @@ from layer cimport Layer, biases, set_row_pointers, padded, round_up_to_groups
 from images cimport to_lanes
 
 cdef enum:
-    W_PANEL_ROWS = 48     # rows of W per panel in the backward product into images: whole tiles
-    # a row length of WT that is a multiple of this uses only an eighth of the sets of the L1 cache
+    W_PANEL_ROWS = 48     # number of rows of W in a panel of the backward product into images; a multiple of TILE_ROWS
+    # row lengths of WT that are a multiple of this many bytes use only an eighth of the sets of the L1 cache
     CONFLICT_STRIDE_BYTES = 512
 
 
 cdef inline void set_sizes(Layer* layer, bint lowest) noexcept nogil:
-    # Set the shape of W and the row lengths. `lowest`: there is no trainable layer below.
+    # Set the shape of the weights W and the padded row lengths. `lowest` means that no layer below is trainable.
     layer.rows, layer.neurons = layer.n_in, layer.n_out
     layer.ld = padded(layer.n_out)
     layer.ldt = padded(layer.n_in)
     layer.narrow = not lowest and layer.n_out * 4 <= VL and layer.n_in >= 4 * VL
     if not layer.narrow and layer.ldt * <Py_ssize_t>sizeof(real) % CONFLICT_STRIDE_BYTES == 0:
-        layer.ldt += LINE_REALS               # avoid cache conflicts as padded() does
+        layer.ldt += LINE_REALS               # add a cache line, which avoids cache conflicts as in padded()
 
 
 cdef inline void lay_out(Layer* layer, Arena* arena, bint lowest, Purpose purpose, Py_ssize_t block) noexcept nogil:
-    # Allocate WT, or the copy of the deltas, where this layer needs them.
+    # Allocate the transposed weights WT or the buffer for copied deltas, if this layer needs one of them.
     cdef size_t size = layer.n_out * layer.ldt * sizeof(real)
-    if layer.narrow:                          # a narrow layer reads whole rows of WT, padding included
+    if layer.narrow:  # initialized with zeros, because a narrow layer reads whole rows of WT, padding included
         layer.WT = <real*>allocate_zeros(arena, size)
     elif purpose == TRAIN and not lowest and layer.deltas_in_lanes:
         layer.delta_copy = <real*>allocate(arena, round_up_to_groups(block) * layer.n_out * sizeof(real))
@@ -38,7 +38,8 @@ cdef inline void lay_out(Layer* layer, Arena* arena, bint lowest, Purpose purpos
 
 cdef inline void forward(const Layer* layer, const real** X, Py_ssize_t first, Py_ssize_t rows,
                          real* scratch) noexcept nogil:
-    # Compute Z = b + X @ W and A = f(Z) for rows first <= i < first + rows of the block. X[i] points to row i.
+    # Compute net inputs Z = b + X @ W and activations A = f(Z) for rows first <= i < first + rows of the block. X[i]
+    # points to input row i.
     cdef real* Z = layer.Z + first * layer.ld
     cdef bint rectify = layer.activation == RELU and layer.A == layer.Z and not layer.narrow
     if layer.narrow:
@@ -52,7 +53,7 @@ cdef inline void forward(const Layer* layer, const real** X, Py_ssize_t first, P
 
 cdef inline never_inlined activate_rows(const Layer* layer, Py_ssize_t first, Py_ssize_t rows,
                                         real* scratch) noexcept nogil:
-    # Compute A = f(Z).
+    # Compute the activations A = f(Z) of `rows` rows from their net inputs Z.
     cdef real* Z = layer.Z + first * layer.ld
     cdef real* A = layer.A + first * layer.ld
     if layer.activation == SOFTMAX:
@@ -62,7 +63,8 @@ cdef inline never_inlined activate_rows(const Layer* layer, Py_ssize_t first, Py
 
 
 cdef inline void backward(const Layer* layer, const Layer* previous, Py_ssize_t first, Py_ssize_t rows) noexcept nogil:
-    # Compute d loss / d X = delta @ W.T into D of the previous layer.
+    # Compute the derivative with respect to the inputs, d loss / d X = delta @ W.T, and write it to the deltas of the
+    # previous layer.
     if layer.narrow:
         narrow_backward(layer, previous, first, rows)
     elif layer.deltas_in_lanes:
@@ -74,9 +76,9 @@ cdef inline void backward(const Layer* layer, const Layer* previous, Py_ssize_t 
 
 cdef inline void images_backward(const Layer* layer, const Layer* previous, Py_ssize_t first,
                                  Py_ssize_t rows) noexcept nogil:
-    # Compute d loss / d X = delta @ W.T into lanes of images, as W @ delta.T of each group of images. A panel of rows
-    # of W is used for all groups while it is in the L1 cache. So WT need not be kept up to date, and FLATTEN transposes
-    # nothing.
+    # Compute the derivative with respect to the inputs in the layout of images, with one image per vector lane, as W @
+    # delta.T for each group of images. All groups use a panel of rows of W while it is in the L1 cache. So no
+    # transposed copy of W is needed, and FLATTEN transposes nothing.
     cdef const real* W[W_PANEL_ROWS]
     cdef Py_ssize_t i, k, count, end = first + rows
     for i from first <= i < end by VL:
@@ -90,7 +92,8 @@ cdef inline void images_backward(const Layer* layer, const Layer* previous, Py_s
 
 
 cdef inline void input_backward(const Layer* layer, Py_ssize_t first, Py_ssize_t rows, real* out) noexcept nogil:
-    # Compute d loss / d X of the lowest layer, which has no WT, for `rows` rows into out (rows, n_in).
+    # Compute the derivative with respect to the inputs, d loss / d X, for `rows` rows into out (rows, n_in). The layer
+    # is the lowest one, which has no transposed weights.
     cdef const real* w
     cdef const real* D
     cdef vec s0, s1
@@ -108,8 +111,8 @@ cdef inline void input_backward(const Layer* layer, Py_ssize_t first, Py_ssize_t
 cdef inline void gradient(const Layer* layer, const real** X, Layout layout, Py_ssize_t rows, Py_ssize_t low,
                           Py_ssize_t high, real* out, real scale, bint add, bint* broken,
                           PrefetchQueue* queue) noexcept nogil:
-    # Compute rows low <= k < high of the gradient X.T @ delta; row n_in is the gradient of b, the sum of delta.
-    # `layout` is that of X.T. See layers.gradient() for the other arguments.
+    # Compute rows low <= k < high of the gradient X.T @ delta; row n_in is the gradient of the bias, the sum of the
+    # deltas. `layout` is the memory layout of X.T. The other arguments are those of layers.gradient().
     cdef Py_ssize_t top = high if high < layer.n_in else layer.n_in
     if low < top and layer.narrow:
         narrow_gradient(layer, X, low, rows, top - low, out, scale, add, broken)
@@ -121,12 +124,12 @@ cdef inline void gradient(const Layer* layer, const real** X, Layout layout, Py_
 
 
 cdef inline real* transposed(const Layer* layer, Py_ssize_t k, Py_ssize_t j) noexcept nogil:
-    # Return the address in WT of the element in row k and column j of W.
+    # Return the address in the transposed weights WT of the element in row k and column j of W.
     return layer.WT + j * layer.ldt + k
 
 
 cdef inline void transpose_square(const real* W, Py_ssize_t ld, Py_ssize_t rows, vec* square) noexcept nogil:
-    # Transpose VL columns of `rows` rows of W into `square`; missing rows are zero.
+    # Transpose VL columns of `rows` rows of W into `square`; rows beyond them count as zero.
     cdef Py_ssize_t i
     for i in range(VL):
         square[i] = splat(0)
@@ -136,11 +139,12 @@ cdef inline void transpose_square(const real* W, Py_ssize_t ld, Py_ssize_t rows,
 
 
 cdef inline void transpose_rows(const Layer* layer, Py_ssize_t low, Py_ssize_t high) noexcept nogil:
-    # Update WT from rows low <= k < high of W, where low is a multiple of VL. Columns of WT beyond n_in stay zero.
+    # Update the transposed weights WT from rows low <= k < high of W, where low is a multiple of VL. Columns of WT
+    # beyond n_in stay zero.
     cdef vec square[MAX_LANES]
     cdef Py_ssize_t start, k, j
     cdef int i
-    # write whole cache lines of WT, which might be evicted before the next rows
+    # write whole cache lines of WT at once, because a partly written line might be evicted before the next rows
     for start from low <= start < high by LINE_REALS:
         for j from 0 <= j < layer.n_out by VL:
             for k from start <= k < smaller(start + LINE_REALS, high) by VL:
@@ -150,11 +154,11 @@ cdef inline void transpose_rows(const Layer* layer, Py_ssize_t low, Py_ssize_t h
                         store(layer.WT + (j + i) * layer.ldt + k, square[i])
 
 
-# One output fills only one lane of a vector. So a narrow layer runs its vectors along the inputs and uses the rows of
-# WT.
+# A narrow layer has few outputs, which would fill only few lanes of a vector. So its vectors hold inputs instead, read
+# from the rows of the transposed weights WT.
 
 cdef inline void narrow_forward(const Layer* layer, const real** X, Py_ssize_t rows, real* Z) noexcept nogil:
-    # Compute Z = b + X @ W of a narrow layer.
+    # Compute the net inputs Z = b + X @ W of a narrow layer.
     cdef const real* b = biases(layer)
     cdef const real* w
     cdef vec s0, s1
@@ -171,7 +175,8 @@ cdef inline void narrow_forward(const Layer* layer, const real** X, Py_ssize_t r
 
 cdef inline void narrow_backward(const Layer* layer, const Layer* previous, Py_ssize_t first,
                                  Py_ssize_t rows) noexcept nogil:
-    # Compute delta @ W.T of a narrow layer into D of the previous layer.
+    # Compute the derivative with respect to the inputs of a narrow layer, delta @ W.T, and write it to the deltas of
+    # the previous layer.
     cdef const real* WT = layer.WT
     cdef const real* d = layer.D + first * layer.ld
     cdef real* out = previous.D + first * previous.ld
@@ -189,7 +194,8 @@ cdef inline void narrow_backward(const Layer* layer, const Layer* previous, Py_s
 
 cdef inline void narrow_gradient(const Layer* layer, const real** X, Py_ssize_t low, Py_ssize_t rows, Py_ssize_t n_in,
                                  real* out, real scale, bint add, bint* broken) noexcept nogil:
-    # Compute rows of the gradient of a narrow layer, VL rows of W at a time, first as columns.
+    # Compute rows of the gradient of a narrow layer. VL rows of W at a time are computed as columns, which are then
+    # transposed.
     cdef vec square[MAX_LANES]
     cdef vec x
     cdef Py_ssize_t j, k
@@ -212,8 +218,8 @@ cdef inline void narrow_gradient(const Layer* layer, const real** X, Py_ssize_t 
 
 cdef inline vec weighted_rows(const real** X, Py_ssize_t k, const real* d, Py_ssize_t ldd,
                               Py_ssize_t rows) noexcept nogil:
-    # Return the sum over rows i of X[i][k : k + VL] * d[i * ldd]. Four independent accumulators hide the latency of
-    # additions.
+    # Return the sum over rows i of X[i][k : k + VL] * d[i * ldd]. Four independent sums hide the latency of
+    # multiply-adds.
     cdef vec s0, s1, s2, s3
     cdef Py_ssize_t i, _
     s0 = s1 = s2 = s3 = splat(0)
@@ -232,7 +238,7 @@ cdef inline vec weighted_rows(const real** X, Py_ssize_t k, const real* d, Py_ss
 cdef inline void sum_rows(const real* D, Py_ssize_t rows, Py_ssize_t ld, real* out, real scale, bint add,
                           bint* broken) noexcept nogil:
     # Compute out = sum of the rows of D, or out += scale * sum if `add` is set. Four independent sums hide the latency
-    # of an addition; row i is in sum i % 4.
+    # of an addition: row i is added to sum i % 4.
     cdef vec s0, s1, s2, s3
     cdef const real* remaining
     cdef Py_ssize_t i, j

@@ -10,19 +10,19 @@ from simd cimport VL, dropout_mask, real, store, vec
 
 
 cdef inline uint64_t splitmix64_hash(uint64_t z) noexcept nogil:
-    # Return the hash of z: the finalizer of splitmix64 (Steele, Lea and Flood 2014).
+    # Return a hash of z, computed by the finalizer of splitmix64 (Steele, Lea and Flood 2014).
     z = (z ^ (z >> 30)) * <uint64_t>0xBF58476D1CE4E5B9
     z = (z ^ (z >> 27)) * <uint64_t>0x94D049BB133111EB
     return z ^ (z >> 31)
 
 
 cdef inline uint64_t random_uint64(uint64_t key, uint64_t index) noexcept nogil:
-    # Return number `index` of the random stream that `key` selects.
+    # Return the number at position `index` of the random stream that `key` selects.
     return splitmix64_hash(key + index * <uint64_t>0x9E3779B97F4A7C15)
 
 
 cdef inline void mask_row(uint64_t key, Py_ssize_t row, double dropout_rate, real* mask, Py_ssize_t n) noexcept nogil:
-    # Write the dropout mask of n units of row `row` of the batch.
+    # Write the dropout mask for n units in row `row` of the batch.
     cdef uint64_t row_key = random_uint64(key, row)
     cdef uint32_t low = <uint32_t>row_key, high = <uint32_t>(row_key >> 32)
     cdef uint32_t threshold = <uint32_t>(dropout_rate * 4294967296.0)

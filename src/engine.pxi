@@ -1,7 +1,7 @@
 # Networks and their evaluation. Included by _core.pyx.
 
 cdef class Engine:
-    """Layers of a network in the form that the kernels read. All numbers stay in arrays of the caller.
+    """Layers of a network in the form that the kernels read. Parameters and data stay in arrays of the caller.
 
     Parameters
     ----------
@@ -27,8 +27,10 @@ cdef class Engine:
     """
     cdef Plan plan
     cdef Head* heads
-    cdef readonly Py_ssize_t size     # length of the parameter vector, padding included
-    cdef readonly tuple layout  # per layer: start, rows of W, padded width, has bias; a batch norm has 2 more rows
+    cdef readonly Py_ssize_t size     # length of the parameter vector, including padding
+    # for each layer: start in the parameter vector, rows of W, padded row length, and whether it has a bias. The
+    # parameters of a batch norm have two more rows, the running statistics.
+    cdef readonly tuple layout
 
     def __cinit__(self, layers, loss, double parameter=0, heads=(), double missing=NAN):
         cdef Plan* plan = &self.plan
@@ -76,7 +78,7 @@ cdef class Engine:
             self.set_heads(heads, missing)
 
     cdef int set_heads(self, heads, double missing) except -1:
-        # Store the heads and use their sum as the loss.
+        # Store the heads, and use the sum of their losses as the loss of the network.
         cdef Plan* plan = &self.plan
         cdef const Layer* last = &plan.layers[plan.count - 1]
         cdef Head* head
@@ -102,15 +104,15 @@ cdef class Engine:
         free(self.heads)
 
     def are_targets(self, Y):
-        """Return whether Y needs no conversion to targets of the heads. NaN and infinity are not rejected."""
+        """Return whether the heads can use Y as targets without conversion. NaN and infinity are not rejected."""
         cdef Py_ssize_t n = 0, n_out = self.plan.layers[self.plan.count - 1].n_out
         cdef const real* y = matrix_of(Y, n_out, 0, &n)
         return y is not NULL and are_targets(&self.plan.heads, y, n, n_out)
 
     def blocks(self, Py_ssize_t batch):
-        """Return how many threads can share a batch of `batch` rows by taking whole blocks.
+        """Return how many threads can share a batch of `batch` rows if each thread processes whole blocks of rows.
 
-        Return 0 if threads share rows and parameters instead.
+        Return 0 if the threads divide the rows of each block, and the parameters, among themselves instead.
         """
         cdef Py_ssize_t block = block_rows(&self.plan, batch, TRAIN)
         return (batch + block - 1) // block if shares_blocks(&self.plan, batch) else 0
@@ -128,12 +130,12 @@ cdef class Engine:
         Returns
         -------
         int
-            Index of the first number of X that is not finite, with nothing written; else -1.
+            -1, or the index of the first number of X that is not finite. In the latter case nothing is written.
         """
         return self.compute_outputs(&params[0], &X[0, 0], X.shape[0], &out[0, 0])
 
     cdef Py_ssize_t compute_outputs(self, const real* params, const real* X, Py_ssize_t n, real* out) except? -1:
-        # Compute predict() on pointers, without the GIL.
+        # Compute the outputs like predict(), given pointers, and release the GIL meanwhile.
         cdef double largest
         cdef Network net
         cdef Plan plan = self.plan
@@ -154,8 +156,8 @@ cdef class Engine:
         free(memory)
         return position
 
-    # Fast path of frequent calls: X, Y and out may be any objects, and `data_as_is` checks them. All three functions
-    # return None if the arrays must be converted first, or if a number is not finite.
+    # Fast path for frequent calls: X, Y and out may be any objects, which `data_as_is` checks. The following three
+    # functions return None if an array must be converted first, or if an input, target or loss is not finite.
 
     def predict_as_is(self, const real[::1] params, X, out=None):
         """Return the outputs for the rows of X, written to `out` if given."""
@@ -175,7 +177,7 @@ cdef class Engine:
         return loss if loss < INFINITY else None
 
     def gradients_as_is(self, const real[::1] params, X, Y, real[::1] gradient):
-        """Return the loss, and write its gradient to `gradient` as `gradients` does."""
+        """Return the loss, and write its gradient to `gradient` in the layout of `gradients`."""
         cdef Data data = data_as_is(X, Y, self.plan.layers[0].n_in, self.plan.layers[self.plan.count - 1].n_out)
         cdef double loss = self.compute_gradients(&params[0], &data, &gradient[0], NULL) if data.n > 0 else NAN
         return loss if loss < INFINITY else None
@@ -187,13 +189,13 @@ cdef class Engine:
         ----------
         params : real array (engine.size)
         X : real array (n, n_in)
-        outs : list of real array (n, n_out of the layer) or None
+        out_rows : list of real array (n, n_out of the layer) or None
             Results; None for layers whose outputs are not needed.
 
         Returns
         -------
         int
-            Index of the first number of X that is not finite, with nothing written; else -1.
+            -1, or the index of the first number of X that is not finite. In the latter case nothing is written.
         """
         cdef double largest
         cdef Py_ssize_t position
@@ -227,11 +229,11 @@ cdef class Engine:
 
     def loss(self, const real[::1] params, const real[:, ::1] X, const real[:, ::1] Y, const int[::1] labels,
              const real[::1] weights):
-        """Return the loss of the rows of X, with the arguments of `gradient`; NaN if X or Y is not finite."""
+        """Return the loss of the rows of X, or NaN if X or Y is not finite. The arguments are those of `gradient`."""
         return self.compute_loss(&params[0], as_data(X, Y, labels, weights, None))
 
     cdef double compute_loss(self, const real* params, Data data) except? -1:
-        # Compute loss() on the data, without the GIL.
+        # Compute the loss of the data like loss(), and release the GIL meanwhile.
         cdef const Plan* plan = &self.plan
         cdef EvaluationState state
         cdef Arena arena = Arena(0, 0)
@@ -268,12 +270,12 @@ cdef class Engine:
         gradient : real array (engine.size)
             Result, padded like the parameters.
         input_gradient : real array (n, n_in), optional
-            Derivative of the loss by the inputs.
+            Derivative of the loss with respect to the inputs.
 
         Notes
         -----
-        A batch norm uses batch statistics, as in a training step. With input_gradient it uses running statistics, as in
-        `loss`.
+        Batch normalization uses batch statistics, as in a training step. If `input_gradient` is given, it uses running
+        statistics, as in `loss`.
         """
         cdef Data data = as_data(X, Y, labels, weights, None)
         return compute_gradient(&self.plan, &params[0], &data, &gradient[0],
@@ -283,8 +285,8 @@ cdef class Engine:
                   const real[::1] weights, real[::1] gradient, real[:, ::1] input_gradient=None):
         """Return the loss, and write its gradient without padding: W and then b of each layer, row by row.
 
-        The arguments are those of `gradient`. If X or Y is not finite, return NaN; the contents of `gradient` are
-        unspecified then.
+        The arguments are those of `gradient`. If X or Y is not finite, return NaN and leave the contents of `gradient`
+        unspecified.
         """
         cdef Data data = as_data(X, Y, labels, weights, None)
         return self.compute_gradients(&params[0], &data, &gradient[0],
@@ -292,7 +294,7 @@ cdef class Engine:
 
     cdef double compute_gradients(self, const real* params, const Data* data, real* out,
                                   real* input_gradient) except? -1:
-        # Compute gradients() on pointers.
+        # Compute the loss and its gradient like gradients(), given pointers.
         cdef Arena arena = Arena(0, 0)
         allocate(&arena, self.size * sizeof(real))
         cdef void* memory = allocate_arena(&arena, 0)
@@ -314,7 +316,7 @@ cdef class Engine:
         return loss
 
     def jacobian(self, const real[::1] params, const real[:, ::1] X, real[:, ::1] P, real[:, :, ::1] J):
-        """Write the outputs for the rows of X, and their derivatives by the parameters.
+        """Write the outputs for the rows of X, and their derivatives with respect to the parameters.
 
         Parameters
         ----------
@@ -323,7 +325,7 @@ cdef class Engine:
         P : real array (n, n_out)
             Outputs.
         J : real array (n, n_out, n_params)
-            Derivatives by W and b of each layer in turn, without padding.
+            Derivatives with respect to W and b of each layer in turn, without padding.
         """
         cdef Network net
         cdef Py_ssize_t n = X.shape[0], row, rows
@@ -340,9 +342,9 @@ cdef class Engine:
         free(memory)
 
     def input_jacobian(self, const real[::1] params, const real[:, ::1] X, real[:, :, ::1] J):
-        """Write the derivatives of the outputs by the inputs to J (n, n_out, n_in).
+        """Write the derivatives of the outputs with respect to the inputs to J (n, n_out, n_in).
 
-        Return the index of the first number of X that is not finite, with nothing written; else -1.
+        Return -1, or the index of the first number of X that is not finite. In the latter case nothing is written.
         """
         cdef double largest
         cdef Network net
@@ -378,13 +380,13 @@ cdef class Evaluation:
     engine : Engine
     params : real array (engine.size)
     X, Y, labels, weights : arrays
-        As in Training.
+        Inputs, targets, class indices and sample weights, as in Training.
     out : real array (n, n_out) or None
         Result: the outputs.
     threads : int
         Number of threads.
     rows : int32 array (m) or None
-        As in Training.
+        Indices of the rows to evaluate, as in Training.
     """
     cdef EvaluationState state
     cdef Task task_struct
@@ -410,12 +412,12 @@ cdef class Evaluation:
         free(self.memory)
 
     def restart(self):
-        """Start again with the current parameters."""
+        """Restart the evaluation at the first row, with the current parameters."""
         restart(&self.state)
 
     @property
     def done(self):
-        # Return whether all rows are evaluated.
+        # Return whether all rows have been evaluated.
         return is_done(&self.state)
 
     @property
@@ -424,7 +426,7 @@ cdef class Evaluation:
 
     @property
     def loss(self):
-        """Loss of all rows, valid when `done` is true."""
+        """Loss over all rows, which is valid when `done` is true."""
         return plain_loss(&self.state) * self.scale
 
     @property
@@ -437,7 +439,7 @@ cdef class Evaluation:
 
 
 cdef void evaluate_task(void* state, int thread, Py_ssize_t blocks) noexcept nogil:
-    # Task function: evaluate up to `blocks` blocks of rows as thread number `thread`.
+    # Evaluate up to `blocks` blocks of rows as thread number `thread`. A Task of a thread team calls this function.
     cdef unsigned int mode = flush_denormals()
     evaluate(<EvaluationState*>state, thread, blocks)
     restore_denormals(mode)

@@ -1,5 +1,5 @@
-# Loss and outputs of a network for given rows. Each thread evaluates its share with its own buffers and without
-# barriers.
+# Loss and outputs of a network for given rows. Each thread evaluates its share of the rows with its own buffers and
+# without barriers.
 
 from libc.string cimport memcpy
 from simd cimport real
@@ -10,21 +10,21 @@ from rows cimport Data, fetch
 from network cimport (Network, Plan, begin_batch, block_rows, forward, lay_out as lay_out_network, output_delta,
                       refresh, set_parameters, unpad)
 
-cdef struct EvaluationMember:  # state of one thread
-    Network net           # network with its own buffers
-    Py_ssize_t row        # next row to evaluate
+cdef struct EvaluationMember:  # State of one evaluation thread.
+    Network net           # network of this thread, with its own buffers
+    Py_ssize_t row        # index of the next row that the thread evaluates
 
-# Evaluation by several threads.
+# State of an evaluation by several threads.
 cdef struct EvaluationState:
-    EvaluationMember* members  # (threads) state of each thread
+    EvaluationMember* members  # array with the state of each thread
     int threads           # number of threads
-    Data data             # rows to evaluate
-    double* grain_losses  # (grains of the data) plain sum of the loss over each grain of rows
-    real* out             # (n, n_out) outputs, owned by the caller; or NULL
+    Data data             # rows that are evaluated
+    double* grain_losses  # sum of the loss, before averaging, over each grain of 16 rows of the data
+    real* out             # outputs (n, n_out), owned by the caller; NULL if only the loss is needed
 
 
 cdef inline void lay_out(EvaluationState* state, const Plan* plan, Arena* arena, real* params) noexcept nogil:
-    # Allocate all buffers in the arena, and set the parameters.
+    # Allocate all buffers of the evaluation in the arena, and set the parameters of the networks.
     cdef Network net
     cdef int t
     state.members = <EvaluationMember*>allocate(arena, state.threads * sizeof(EvaluationMember))
@@ -37,7 +37,7 @@ cdef inline void lay_out(EvaluationState* state, const Plan* plan, Arena* arena,
 
 
 cdef inline void restart(EvaluationState* state) noexcept nogil:
-    # Start again with the current parameters.
+    # Restart the evaluation at the first row, with the current parameters.
     cdef int t
     for t in range(state.threads):
         state.members[t].row = share_start(state.data.n, t, state.threads, GRAIN)
@@ -46,7 +46,7 @@ cdef inline void restart(EvaluationState* state) noexcept nogil:
 
 
 cdef inline bint is_done(const EvaluationState* state) noexcept nogil:
-    # Return whether all rows are evaluated.
+    # Return whether all rows have been evaluated.
     cdef int t
     for t in range(state.threads):
         if state.members[t].row < share_start(state.data.n, t + 1, state.threads, GRAIN):
@@ -55,7 +55,7 @@ cdef inline bint is_done(const EvaluationState* state) noexcept nogil:
 
 
 cdef inline double plain_loss(const EvaluationState* state) noexcept nogil:
-    # Return the plain sum of the loss over all rows.
+    # Return the sum of the loss, before averaging, over all rows.
     cdef double total = 0
     cdef Py_ssize_t i
     for i in range((state.data.n + GRAIN - 1) // GRAIN):
@@ -64,7 +64,7 @@ cdef inline double plain_loss(const EvaluationState* state) noexcept nogil:
 
 
 cdef inline void evaluate(EvaluationState* state, int thread, Py_ssize_t blocks) noexcept nogil:
-    # Evaluate up to `blocks` blocks of the thread's rows.
+    # Evaluate up to `blocks` blocks of the rows that belong to this thread.
     cdef EvaluationMember* member = &state.members[thread]
     cdef const Network* net = &member.net
     cdef const Layer* last = &net.layers[net.count - 1]

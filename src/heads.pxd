@@ -1,4 +1,4 @@
-# Losses of several heads. Each head has some of the outputs, with its own loss, activation and weight.
+# Losses of a network with several heads. A head is a group of outputs with its own loss, activation and weight.
 #
 # The last layer of the network has the identity as activation, so its outputs are the net inputs of the heads. The
 # columns of a head are copied to a workspace, where the functions of activations.pxd and losses.pxd are applied, and
@@ -6,9 +6,7 @@
 #
 # A head has the loss weight * sum / divisor. The divisor depends on the rows of the batch and, with missing targets, on
 # the terms that are present. The engine divides the loss by the rows of the batch, like the mean over rows of a single
-# loss. So the terms of a head are multiplied by
-#
-#     factor = weight * rows / divisor
+# loss. So the terms of a head are multiplied by factor = weight * rows / divisor.
 
 from simd cimport real, VL, load, splat, store
 from arena cimport Arena, allocate
@@ -19,25 +17,26 @@ from layer cimport GRAIN, padded
 from rows cimport Data
 
 cdef struct Head:
-    int loss              # loss of the head (enum Loss)
-    double parameter      # parameter of the loss
-    int activation        # activation of the head (enum Activation)
-    Py_ssize_t first      # column of its first output
-    Py_ssize_t n          # number of outputs
-    double weight         # factor of its loss
+    int loss              # loss function of the head, a value of the enum Loss
+    double parameter      # parameter of the loss function, such as delta of the Huber loss
+    int activation        # activation function of the head, a value of the enum Activation
+    Py_ssize_t first      # index of the first output column of the head
+    Py_ssize_t n          # number of output columns of the head
+    double weight         # weight of the head's loss in the total loss
 
 cdef struct Heads:
-    int count             # number of heads; 0 for a single loss
-    const Head* items     # (count) the heads, owned by the Engine
-    double missing        # value of a missing target; NaN if no target is missing
-    double* factors       # (threads, count) factors of the current batch
-    real* workspace       # (threads, workspace_size) workspace
-    Py_ssize_t workspace_size  # size of the workspace of a thread, in numbers
-    Py_ssize_t matrix_reals  # numbers in each matrix of the workspace: GRAIN rows of the widest head
+    int count             # number of heads; 0 if the network has a single loss
+    const Head* items     # array of `count` heads, owned by the Engine
+    double missing        # value that marks a missing target; NaN if no target is missing
+    double* factors       # factor of each head in the current batch, for each thread (threads, count)
+    real* workspace       # workspace of all threads (threads, workspace_size)
+    Py_ssize_t workspace_size  # number of elements in the workspace of one thread
+    # number of elements in each matrix of the workspace, which holds GRAIN rows of the widest head
+    Py_ssize_t matrix_reals
 
 
 cdef inline void lay_out(Heads* heads, Arena* arena, int threads) noexcept nogil:
-    # Allocate factors and workspace of each thread.
+    # Allocate the factors and the workspace of each thread.
     cdef Py_ssize_t widest = 0
     cdef int h
     for h in range(heads.count):
@@ -49,8 +48,8 @@ cdef inline void lay_out(Heads* heads, Arena* arena, int threads) noexcept nogil
 
 
 cdef inline bint are_targets(const Heads* heads, const real* Y, Py_ssize_t n, Py_ssize_t n_out) noexcept nogil:
-    # Return whether n rows of targets are in the range of their losses, and none is missing. Targets of cross-entropy
-    # must be one-hot. The caller checks that the targets are finite.
+    # Return whether n rows of targets are in the range of their losses and none is missing. Targets of a cross-entropy
+    # head must be one-hot. The caller checks that the targets are finite.
     cdef const Head* head
     cdef const real* y
     cdef Py_ssize_t i, j, ones, zeros
@@ -59,7 +58,7 @@ cdef inline bint are_targets(const Heads* heads, const real* Y, Py_ssize_t n, Py
     for h in range(heads.count):
         head = &heads.items[h]
         if not (head.loss == BCE or head.loss == POISSON or head.loss == HINGE or head.loss == CROSS_ENTROPY):
-            continue                          # this loss accepts any number as target
+            continue                          # other losses accept any number as a target
         for i in range(n):
             y = Y + i * n_out + head.first
             ones = zeros = 0
@@ -79,8 +78,8 @@ cdef inline bint are_targets(const Heads* heads, const real* Y, Py_ssize_t n, Py
 
 cdef inline double rows_with_targets(const Heads* heads, const Head* head, const Data* data, Py_ssize_t low,
                                      Py_ssize_t high, Py_ssize_t n_out) noexcept nogil:
-    # Return how many of these rows have targets for the head. Each output with a target counts as the weight of its
-    # row divided by head.n.
+    # Return how many rows have targets for the head, weighted by the sample weights. A row in which only some of the
+    # head's outputs have a target counts as that fraction of a row.
     cdef double total = 0
     cdef real missing = <real>heads.missing
     cdef Py_ssize_t i, j, row, count
@@ -95,7 +94,8 @@ cdef inline double rows_with_targets(const Heads* heads, const Head* head, const
 
 cdef inline void begin_batch(const Heads* heads, const Data* data, Py_ssize_t low, Py_ssize_t high, double rows,
                              Py_ssize_t n_out, int thread) noexcept nogil:
-    # Compute the factors for the batch of rows low to high of the data, whose weights sum to `rows`.
+    # Compute the loss factor of each head for a batch: rows low <= i < high of the data, whose sample weights sum to
+    # `rows`.
     cdef const Head* head
     cdef double present
     cdef int h
@@ -108,7 +108,7 @@ cdef inline void begin_batch(const Heads* heads, const Data* data, Py_ssize_t lo
 
 
 cdef inline void mask_missing(real missing, real* y, real* mask, Py_ssize_t size) noexcept nogil:
-    # Set missing targets and their mask to 0.
+    # Set missing targets, and their elements of the mask, to 0.
     cdef Py_ssize_t j
     for j in range(size):
         if y[j] == missing:
@@ -117,7 +117,8 @@ cdef inline void mask_missing(real missing, real* y, real* mask, Py_ssize_t size
 
 cdef inline double loss_of_head(const Heads* heads, const Head* head, const real* Z, const real* Y, real* D, real scale,
                                 Py_ssize_t rows, Py_ssize_t ld, real* workspace) noexcept nogil:
-    # Return the plain sum of the loss of a head over at most GRAIN rows, and write its columns of D.
+    # Return the sum of the loss of one head, before averaging, over at most GRAIN rows, and write the deltas of the
+    # head's columns to D.
     cdef real* z = workspace
     cdef real* p = z + heads.matrix_reals
     cdef real* y = p + heads.matrix_reals
@@ -125,14 +126,15 @@ cdef inline double loss_of_head(const Heads* heads, const Head* head, const real
     cdef real* mask = d + heads.matrix_reals
     cdef real* log_sum = mask + heads.matrix_reals
     cdef real* scratch = log_sum + GRAIN + VL
-    cdef bint by_rows = head.activation == SOFTMAX    # otherwise all terms are one vector, with padding only at its end
+    # softmax needs padded rows; other heads are stored as one vector with padding only at its end
+    cdef bint by_rows = head.activation == SOFTMAX
     cdef Py_ssize_t n = head.n, width = padded(n) if by_rows else n, size = padded(rows * width), i, j
     cdef real smoothing = <real>label_smoothing(head.loss, head.parameter)
     cdef double total
     if by_rows or size != rows * n:
         for j in range(0 if by_rows else rows * n, size):
             z[j] = y[j] = mask[j] = 0
-    # The loop over rows is the inner one, because a head has few outputs, and loops of one or two steps are slow.
+    # The inner loop is over the rows, because a head has few outputs and loops of one or two iterations are slow.
     for j in range(n):
         for i in range(rows):
             z[i * width + j] = Z[i * ld + head.first + j]
@@ -169,8 +171,8 @@ cdef inline double loss_of_head(const Heads* heads, const Head* head, const real
 
 cdef inline double loss_of_heads(const Heads* heads, const real* Z, const real* Y, real* D, double scale,
                                  Py_ssize_t rows, Py_ssize_t n_out, Py_ssize_t ld, int thread) noexcept nogil:
-    # Return the sum of the losses of all heads over at most GRAIN rows, each times its factor, and write D, times
-    # `scale`.
+    # Return the sum of the losses of all heads over at most GRAIN rows, where each loss is multiplied by its factor.
+    # Write the deltas, multiplied by `scale`, to D.
     cdef const double* factors = heads.factors + thread * heads.count
     cdef real* workspace = heads.workspace + thread * heads.workspace_size
     cdef double total = 0

@@ -1,8 +1,8 @@
-# Images in lanes: lane i of each vector is image i of a group of VL images. A group is an array of vectors
-# [row][column][channel], so kernels work on whole vectors for any number of channels.
+# Images in vector lanes: lane i of each vector belongs to image i of a group of VL images. A group is an array of
+# vectors [row][column][channel], so kernels work on whole vectors for any number of channels.
 #
-# This file converts rows to images and back. INPUT is the lowest layer of a network of images, and FLATTEN converts
-# images to rows for the dense layers.
+# This file converts rows of inputs to groups of images and back. The layer INPUT is the lowest one of an image network,
+# and FLATTEN converts images to rows for the dense layers.
 
 from libc.stdint cimport uint64_t
 from libc.string cimport memcpy
@@ -15,18 +15,19 @@ from layer cimport BATCH_NORM, Layer
 
 
 cdef inline real* group_start(const Layer* layer, real* numbers, Py_ssize_t first) noexcept nogil:
-    # Return the group of images that starts with row `first` of the block, in Z, A or a mask.
+    # Return the address of the group of images that starts with row `first` of the block. `numbers` are net inputs,
+    # activations or a mask.
     return numbers + first * layer.n_out
 
 
 cdef inline real* group_deltas(const Layer* layer, Py_ssize_t first, int thread) noexcept nogil:
-    # Return the deltas of the group that this thread works on, which starts with row `first` of the block.
+    # Return the deltas of the group of images that this thread works on, which starts with row `first` of the block.
     return layer.D + (first * layer.n_out if layer.kind == BATCH_NORM else thread * layer.group_reals)
 
 
 cdef inline void to_lanes(const real** rows, Py_ssize_t count, bint fill, Py_ssize_t n, real* out) noexcept nogil:
-    # Transpose `count` rows of n numbers into n vectors. Unused lanes become zero, or repeat the first row if `fill` is
-    # set, so that results in them are as finite as in lane 0.
+    # Transpose `count` rows of n numbers into n vectors, with one row per lane. Unused lanes become zero. If `fill` is
+    # set, they repeat the first row instead, so that results in them are as finite as in lane 0.
     cdef vec square[MAX_LANES]
     cdef real tail[MAX_LANES]
     cdef const real* row
@@ -41,7 +42,7 @@ cdef inline void to_lanes(const real** rows, Py_ssize_t count, bint fill, Py_ssi
             row = rows[i if i < count else 0] + j
             if numbers == VL:
                 square[i] = load(row)
-            else:                             # nothing may be read beyond the end of the row
+            else:                             # read no number beyond the end of the row
                 for k in range(VL):
                     tail[k] = row[k] if k < numbers else 0
                 square[i] = load(tail)
@@ -51,7 +52,8 @@ cdef inline void to_lanes(const real** rows, Py_ssize_t count, bint fill, Py_ssi
 
 
 cdef inline void to_rows(const real* lanes, Py_ssize_t n, Py_ssize_t count, real* rows, Py_ssize_t ld) noexcept nogil:
-    # Transpose n vectors into the first `count` of VL rows of n numbers, which are ld apart.
+    # Transpose n vectors into `count` rows of n numbers, one row for each of the first lanes. The rows are ld numbers
+    # apart.
     cdef vec square[MAX_LANES]
     cdef real tail[MAX_LANES]
     cdef Py_ssize_t j, k, numbers
@@ -66,25 +68,26 @@ cdef inline void to_rows(const real* lanes, Py_ssize_t n, Py_ssize_t count, real
         for i in range(<int>count):
             if numbers == VL:
                 store(rows + i * ld + j, square[i])
-            else:                             # nothing may be written beyond the end of the row
+            else:                             # write no number beyond the end of the row
                 store(tail, square[i])
                 for k in range(numbers):
                     rows[i * ld + j + k] = tail[k]
 
 
 cdef inline void input_forward(const Layer* layer, const real** X, Py_ssize_t first, Py_ssize_t rows) noexcept nogil:
-    # Convert rows of inputs to a group of images.
+    # Convert `rows` rows of inputs to a group of images.
     to_lanes(X + first, rows, True, layer.n_out, group_start(layer, layer.A, first))
 
 
 cdef inline void input_backward(const Layer* layer, Py_ssize_t first, Py_ssize_t rows, int thread,
                                 real* out) noexcept nogil:
-    # Compute the derivative by the inputs of `rows` rows into out (rows, n_in).
+    # Write the derivative of the loss with respect to the inputs, for `rows` rows, to out (rows, n_in).
     to_rows(group_deltas(layer, first, thread), layer.n_out, rows, out, layer.n_out)
 
 
 cdef inline void flatten_forward(const Layer* layer, Py_ssize_t first, Py_ssize_t rows) noexcept nogil:
-    # Convert a group of images to rows. Their padding becomes zero, because a narrow layer above reads it.
+    # Convert a group of images to rows. The padding of the rows becomes zero, because a narrow dense layer above reads
+    # it.
     cdef real* A = layer.A + first * layer.ld
     cdef Py_ssize_t i, j
     to_rows(layer.input + first * layer.n_in, layer.n_in, rows, A, layer.ld)
@@ -95,7 +98,7 @@ cdef inline void flatten_forward(const Layer* layer, Py_ssize_t first, Py_ssize_
 
 cdef inline void flatten_backward(const Layer* layer, const Layer* previous, Py_ssize_t first, Py_ssize_t rows,
                                   int thread) noexcept nogil:
-    # Convert deltas of rows to deltas of a group of images.
+    # Convert the deltas of `rows` rows to deltas of a group of images.
     if (layer + 1).deltas_in_lanes:
         memcpy(group_deltas(previous, first, thread), layer.D + first * layer.ld, layer.n_out * VL * sizeof(real))
     else:
@@ -104,8 +107,8 @@ cdef inline void flatten_backward(const Layer* layer, const Layer* previous, Py_
 
 cdef inline void drop_group(const Layer* layer, uint64_t key, Py_ssize_t block_start, Py_ssize_t first, Py_ssize_t rows,
                             real* scratch) noexcept nogil:
-    # Draw dropout masks and write `out` for a group of images. The mask of an image is that of a row with the same
-    # numbers.
+    # Draw dropout masks and write the masked activations of a group of images. An image gets the same mask as a row
+    # with the same numbers.
     cdef const real* masks[MAX_LANES]
     cdef real* mask = group_start(layer, layer.mask, first)
     cdef Py_ssize_t i, offset = first * layer.n_out
@@ -118,7 +121,8 @@ cdef inline void drop_group(const Layer* layer, uint64_t key, Py_ssize_t block_s
 
 
 cdef inline void backward_activation_group(const Layer* layer, Py_ssize_t first, int thread) noexcept nogil:
-    # Convert D from d loss / d out to d loss / d Z, for a group of images.
+    # Convert the deltas of a group of images from d loss / d out to d loss / d Z: multiply by the dropout mask and by
+    # the derivative of the activation.
     cdef real* D = group_deltas(layer, first, thread)
     cdef const real* mask
     cdef Py_ssize_t i
@@ -131,7 +135,7 @@ cdef inline void backward_activation_group(const Layer* layer, Py_ssize_t first,
 
 
 cdef inline void copy_outputs(const Layer* layer, Py_ssize_t n, real* out) noexcept nogil:
-    # Copy the outputs of the first n rows of the block to out (n, n_out).
+    # Copy the outputs of the first n images of the block to rows of out (n, n_out).
     cdef Py_ssize_t first
     for first from 0 <= first < n by VL:
         to_rows(group_start(layer, layer.A, first), layer.n_out, smaller(VL, n - first), out + first * layer.n_out,

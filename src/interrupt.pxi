@@ -1,21 +1,22 @@
-# Interrupt handling: Ctrl-C during a training. Included by _team.pyx.
+# Interrupt handling: how a running training reacts to Ctrl-C. Included by _team.pyx.
 
-cdef double REPEAT_SECONDS = 1            # a second Ctrl-C this much later raises KeyboardInterrupt
+# a second Ctrl-C raises KeyboardInterrupt if it comes at least this long after the first
+cdef double REPEAT_SECONDS = 1
 
 
 cdef class Interrupt:
     """Context manager that records Ctrl-C instead of raising: `bool(interrupt)` is true afterwards.
 
     A second Ctrl-C, at least a second later, raises KeyboardInterrupt, so that a callback that hangs can be ended.
-    Nothing changes in threads other than the main thread, or if the program has its own SIGINT handler.
+    The context manager does not handle Ctrl-C outside of the main thread, or if the program has its own SIGINT handler.
 
     Parameters
     ----------
     seconds : float, optional
         Time limit, after which the object behaves as if Ctrl-C had been pressed.
     """
-    cdef double interrupted_at    # time of the interrupt, or 0
-    cdef double deadline          # end of the time limit, or 0
+    cdef double interrupted_at    # time of the first interrupt in seconds, or 0 if there was none
+    cdef double deadline          # time in seconds when the time limit ends, or 0 if there is no limit
     cdef bint handles_signal
 
     def __cinit__(self, seconds=None):
@@ -25,16 +26,16 @@ cdef class Interrupt:
     def __bool__(self):
         return self.interrupted_at > 0 or (self.deadline > 0 and now() > self.deadline)
 
-    def __reduce__(self):         # another process has its own Ctrl-C and its own clock
+    def __reduce__(self):         # Ctrl-C and the clock belong to one process, so only the remaining time is pickled
         return Interrupt, (None if self.deadline == 0 else max(0.0, self.deadline - now()),)
 
     def stop(self):
-        """Behave as if Ctrl-C had been pressed, to end runs because another one failed."""
+        """Behave as if Ctrl-C had been pressed; used to end runs because another run has failed."""
         if self.interrupted_at == 0:
             self.interrupted_at = now()
 
     def handle_signal(self, number, frame):
-        """Handle SIGINT."""
+        """Handle the signal SIGINT (Ctrl-C): record it, or raise KeyboardInterrupt the second time."""
         if self.interrupted_at > 0 and now() - self.interrupted_at > REPEAT_SECONDS:
             raise KeyboardInterrupt
         self.stop()
@@ -45,10 +46,11 @@ cdef class Interrupt:
                 signal(SIGINT, self.handle_signal)
                 self.handles_signal = True
             except ValueError as error:
-                # an exception from the handler of another signal, which ran first
+                # the handler of another signal, which ran first, has raised this exception
                 if error.__traceback__.tb_next is not None:
                     raise
-                # without an inner frame: this is not the main thread, which alone may set handlers
+                # Otherwise signal() itself raised the error: this is not the main thread, and only the main thread may
+                # set handlers.
         return self
 
     def __exit__(self, kind, error, trace):
@@ -57,7 +59,7 @@ cdef class Interrupt:
             try:
                 signal(SIGINT, default_int_handler)
                 self.handles_signal = False
-            except BaseException as raised:        # an exception from the handler of another signal, which ran first
+            except BaseException as raised:  # the handler of another signal, which ran first, has raised this exception
                 handler_error = raised
         if handler_error is not None:
             raise handler_error

@@ -1,4 +1,5 @@
-# Derivatives of each single output of a row: by the inputs, and for stacks of dense and scale layers by all parameters.
+# Jacobians: derivatives of each output of a row with respect to the inputs, and, for networks of dense and scale
+# layers, with respect to all parameters.
 
 from libc.string cimport memcpy, memset
 from simd cimport real
@@ -8,8 +9,8 @@ from network cimport Network, backward
 
 
 cdef inline void differentiate_output(const Network* net, Py_ssize_t rows, Py_ssize_t k) noexcept nogil:
-    # Compute the derivatives of output k into the deltas of all layers, for the first `rows` rows of the block, after
-    # forward().
+    # Compute the derivatives of output k with respect to the net inputs of all layers, and write them to the deltas of
+    # the layers. The rows are the first `rows` rows of the block, whose forward pass is complete.
     cdef const Layer* last = &net.layers[net.count - 1]
     cdef Py_ssize_t i
     memset(last.D, 0, rows * last.ld * sizeof(real))
@@ -20,7 +21,7 @@ cdef inline void differentiate_output(const Network* net, Py_ssize_t rows, Py_ss
 
 
 cdef inline void input_jacobian(const Network* net, Py_ssize_t rows, real* J) noexcept nogil:
-    # Write the derivatives by the inputs to J (rows, n_out, n_in).
+    # Write the derivatives of the outputs with respect to the inputs to J (rows, n_out, n_in).
     cdef Py_ssize_t i, k, n_in = net.block.n_in, n_out = net.block.n_out
     for k in range(n_out):
         differentiate_output(net, rows, k)
@@ -29,8 +30,8 @@ cdef inline void input_jacobian(const Network* net, Py_ssize_t rows, real* J) no
 
 
 cdef inline void jacobian(const Network* net, Py_ssize_t rows, real* J) noexcept nogil:
-    # Write the derivatives by the parameters to J (rows, n_out, parameters): W and b of each layer in turn, without
-    # padding.
+    # Write the derivatives of the outputs with respect to the parameters to J (rows, n_out, parameters). The parameters
+    # are W and b of each layer in turn, without padding.
     cdef const Layer* layer
     cdef const real* A
     cdef const real* D
@@ -53,7 +54,7 @@ cdef inline void jacobian(const Network* net, Py_ssize_t rows, real* J) noexcept
 
 
 cdef inline Py_ssize_t count_parameters(const Network* net) noexcept nogil:
-    # Return the number of parameters without padding.
+    # Return the number of parameters of the network, without padding.
     cdef Py_ssize_t count = 0
     cdef int l
     for l in range(net.count):

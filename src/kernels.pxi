@@ -1,14 +1,14 @@
-# Kernels for tests and for `python -m benchmarks --roofline`. Included by _core.pyx.
+# Access to single kernels, for tests and for `python -m benchmarks --roofline`. Included by _core.pyx.
 
 def product(const real[:, ::1] A, bint transposed, const real[:, ::1] B, real[:, ::1] C, const real[::1] start=None,
             double scale=1, bint add=False, Py_ssize_t repeat=1, bint guarded=False, bint rectify=False,
             bint scattered=False):
-    """Compute C = start + A @ B, or C += scale * A @ B if `add`.
+    """Compute C = start + A @ B, or C += scale * A @ B if `add` is set.
 
     Parameters
     ----------
     A : real array (m, k), or (k, m) if `transposed`
-        With `scattered`, the kernel for rows at any distance is used for a transposed A.
+        If `scattered` is set, a transposed A is multiplied by the kernel for rows at any distances in memory.
     B : real array (k, n)
         n is a multiple of LANES.
     C : real array (m, ldc)
@@ -47,11 +47,11 @@ def product(const real[:, ::1] A, bint transposed, const real[:, ::1] B, real[:,
     return broken
 
 
-PRODUCTS = "forward", "backward", "gradient"     # the three products of a convolutional layer
+PRODUCTS = "forward", "backward", "gradient"     # names of the three matrix products of a convolutional layer
 
 
 def convolve(Engine engine, const real[::1] params, const real[:, ::1] X, str product, Py_ssize_t repeat=1):
-    """Run one product of the convolutional layer above the input of `engine`, for timing.
+    """Run one matrix product of the convolutional layer that follows the input layer of `engine`, for timing.
 
     Parameters
     ----------
@@ -60,7 +60,8 @@ def convolve(Engine engine, const real[::1] params, const real[:, ::1] X, str pr
     X : real array (n, n_in)
         Images.
     product : {"forward", "backward", "gradient"}
-        The output, the derivative by the images, or the gradient of the parameters, given constant deltas.
+        Product to compute: the output, the derivative with respect to the images, or the gradient of the parameters.
+        The deltas are constant.
     repeat : int, default 1
         Number of repetitions.
     """
@@ -93,7 +94,7 @@ def dropout_mask(uint64_t key, Py_ssize_t row, double dropout_rate, real[::1] ma
 
 
 def activate(str name, const real[::1] Z, real[::1] A, real[::1] D=None):
-    """Compute A = f(Z), and D = D * f'(Z) if D is given. Lengths are multiples of LANES."""
+    """Compute A = f(Z), and multiply D by f'(Z) if D is given. Lengths are multiples of LANES."""
     cdef int kind = ACTIVATIONS.index(name)
     activations.activate(kind, &Z[0], &A[0], Z.shape[0])
     if D is not None:
@@ -101,7 +102,7 @@ def activate(str name, const real[::1] Z, real[::1] A, real[::1] D=None):
 
 
 def vector_function(str name, const real[::1] x, real[::1] out):
-    """Compute out = exp, expm1, log or log1p of x, in the range of vmath.pxd. Lengths are multiples of LANES."""
+    """Compute exp, expm1, log or log1p of x, in the domain of vmath.pxd. Lengths are multiples of LANES."""
     cdef Py_ssize_t i
     for i from 0 <= i < x.shape[0] by VL:
         if name == "exp":
@@ -115,7 +116,7 @@ def vector_function(str name, const real[::1] x, real[::1] out):
 
 
 def divide_by_root(const real[::1] x, const real[::1] square, double root, double eps, real[::1] out):
-    """Compute out = x / (root_factor * sqrt(square) + eps). Lengths are multiples of LANES."""
+    """Compute out = x / (root * sqrt(square) + eps). Lengths are multiples of LANES."""
     cdef Py_ssize_t i
     for i from 0 <= i < x.shape[0] by VL:
         store(&out[i], divide_vec_by_root(load(&x[i]), load(&square[i]), <real>root, <real>eps))
@@ -124,13 +125,14 @@ def divide_by_root(const real[::1] x, const real[::1] square, double root, doubl
 def softmax(const real[:, ::1] Z, Py_ssize_t n, real[:, ::1] A, real[::1] log_sum, real[::1] scratch):
     """Compute A = softmax of the first n columns of Z, and log_sum = log(sum(exp(Z))) of each row.
 
-    The workspace `scratch` must have space for Z.shape[1] vectors, plus the rows rounded up to whole vectors.
+    The workspace `scratch` must have space for Z.shape[1] vectors, plus one number per row,
+    rounded up to whole vectors.
     """
     activations.softmax(&Z[0, 0], &A[0, 0], &log_sum[0], Z.shape[0], n, Z.shape[1], &scratch[0])
 
 
 def transpose(const real[:, ::1] square, real[:, ::1] out):
-    """Compute out = square.T, where both are LANES x LANES."""
+    """Compute out = square.T, where both matrices are LANES x LANES."""
     cdef vec v[MAX_LANES]
     cdef int i
     for i in range(VL):
@@ -143,8 +145,8 @@ def transpose(const real[:, ::1] square, real[:, ::1] out):
 def multiply_adds(Py_ssize_t repeat, double factor=0.999, double term=1e-3):
     """Run TILE_ROWS * TILE_VECS independent chains of multiply-adds in registers, to measure the peak speed.
 
-    Each chain has `repeat` steps. The sum of all chains is returned so that the compiler cannot remove them. factor and
-    term are arguments because a compiler that knew them could remove a chain that does not change.
+    Each chain has `repeat` multiply-adds. The sum of all chains is returned so that the compiler cannot remove them.
+    `factor` and `term` are arguments because a compiler that knew their values could simplify the chains.
     """
     cdef vec acc[TILE_ROWS * TILE_VECS]
     cdef vec x = splat(<real>factor), y = splat(<real>term), total = splat(0)

@@ -1,5 +1,5 @@
 # The struct Layer, which all kinds of layers share. A layer maps a row of n_in numbers to a row of n_out numbers. Its
-# parameters are rows of padded length: W, then perhaps the bias b.
+# parameters are stored as padded rows: first those of the weight matrix W, then the bias b if the layer has one.
 
 from libc.stdint cimport uint64_t
 from simd cimport LINE_REALS, real, VL, load, store
@@ -10,105 +10,113 @@ from optimizers cimport ParamGroup
 from threads cimport share_start
 
 cdef enum:
-    GRAIN = 16            # rows are split among threads in multiples of this number, which is a multiple of VL
-    SMALL_GRAIN = 4       # like GRAIN, for whole blocks per thread and for the rows of W in layers without WT
-    HALF_PAGE_BYTES = 2048  # row lengths that are a multiple of this many bytes are avoided
+    GRAIN = 16            # threads get rows in multiples of this number, which is a multiple of the vector length VL
+    # block sizes are multiples of this, and so are shares of parameter rows if W has no transposed copy
+    SMALL_GRAIN = 4
+    # rows get padding if their length is a multiple of this, because they would share few sets of the cache
+    HALF_PAGE_BYTES = 2048
 
-cdef enum Kind:           # numbered in the order of KINDS in nnc/layers
+cdef enum Kind:           # The order of the kinds is that of KINDS in nnc/layers.
     DENSE
     CONV2D
     MAX_POOL
     AVG_POOL
     FLATTEN
-    INPUT                 # first layer of a network of images: converts rows to lanes
-    BATCH_NORM            # batch normalization of rows or images
-    SCALE                 # scaling of rows
+    INPUT                 # first layer of an image network: places one image into each lane of the vectors
+    BATCH_NORM            # batch normalization, of rows of a table or of images
+    SCALE                 # multiplication of each input column by a trainable factor
 
-cdef struct Shape:        # shape of an image, in pixels
+cdef struct Shape:        # Shape of an image: height and width in pixels, and number of channels.
     Py_ssize_t height
     Py_ssize_t width
     Py_ssize_t channels
 
 cdef struct Layer:
-    int kind              # kind of the layer (enum Kind)
-    int activation        # activation function (enum Activation)
-    Py_ssize_t n_in       # numbers per row of inputs and of outputs
+    int kind              # kind of the layer, a value of the enum Kind
+    int activation        # activation function, a value of the enum Activation
+    Py_ssize_t n_in       # n_in, n_out: number of inputs and number of outputs per row
     Py_ssize_t n_out
-    Py_ssize_t ld  # row length of W, Z, A and D: n_out padded (CONV2D: neurons padded); the padding of W and D is zero
-    Py_ssize_t rows       # rows of W: n_in of a dense layer, 1 of BATCH_NORM and SCALE, 0 without parameters
-    Py_ssize_t neurons    # columns of W: n_out of a dense layer, filters of a CONV2D, channels of a BATCH_NORM
-    # outputs are groups of VL images, one image per lane, n_out vectors per group, without padding (images.pxd)
+    # padded row length of W, Z, A and D: n_out (CONV2D: neurons) rounded up; the padding of W and D is zero
+    Py_ssize_t ld
+    Py_ssize_t rows  # number of rows of W: n_in for DENSE, 1 for BATCH_NORM and SCALE, 0 for layers without parameters
+    Py_ssize_t neurons    # number of columns of W: n_out for DENSE, filters for CONV2D, channels for BATCH_NORM
+    # the outputs are groups of VL images, with one image per vector lane and n_out vectors per group (images.pxd)
     bint in_lanes
-    Shape in_shape        # shape of an input image and of an output image
+    Shape in_shape        # in_shape, out_shape: shape of an input image, and of an output image
     Shape out_shape
-    Py_ssize_t window_height  # size of the window of a convolution or pool, in pixels
+    Py_ssize_t window_height  # window_height, window_width: window size of a convolution or pool, in pixels
     Py_ssize_t window_width
-    Py_ssize_t stride_y   # distance of neighboring windows, in pixels
+    Py_ssize_t stride_y   # stride_y, stride_x: distance between neighboring windows, in pixels
     Py_ssize_t stride_x
-    Py_ssize_t pad_y      # rows of zeros above the image, and columns of zeros to its left
+    Py_ssize_t pad_y      # pad_y, pad_x: rows of zeros above the image, and columns of zeros to its left
     Py_ssize_t pad_x
     bint bias             # the layer has a bias
-    bint narrow           # dense with few outputs and many inputs: vectors run along the inputs
-    # dense, above a FLATTEN without dropout: writes deltas in lanes directly into D of the FLATTEN
+    bint narrow           # dense layer with few outputs and many inputs, whose vectors hold inputs instead of outputs
+    # dense layer above a FLATTEN without dropout: its backward pass writes deltas in the image layout of FLATTEN
     bint deltas_in_lanes
-    # (rows, ld), then b (ld) if there is a bias, then running mean and variance of a BATCH_NORM; owned by the caller
+    # parameters, owned by the caller: W (rows, ld), then b (ld) if there is a bias, then running mean and running
+    # variance of a BATCH_NORM
     real* W
-    real* gradient        # same layout as W; NULL: the optimizer consumes the gradient strip by strip
-    real* m               # first and second moment of the optimizer, same layout as W
+    # gradient in the layout of W; NULL if the optimizer step follows each few rows, so that the whole gradient is never
+    # stored
+    real* gradient
+    real* m               # m, v: first and second moment of the optimizer, in the layout of W
     real* v
-    real* WT              # (n_out, ldt) transpose of W, for the backward product and for narrow layers; or NULL
-    Py_ssize_t ldt        # row length of WT: n_in, padded
-    real* Z               # (rows of the block, ld) net inputs; the same memory as A unless the derivative needs both
-    real* A               # (rows of the block, ld) activations
-    real* D               # (rows of the block, ld) deltas d loss / d Z, for images one group per thread; or NULL
-    real* log_sum         # (rows of the block) log(sum(exp(Z))) of a softmax output with cross-entropy, else NULL
-    double dropout_rate   # probability that training sets an output to zero
-    real* mask  # (rows of the block, ld) 0 for a dropped output, else 1 / (1 - dropout_rate); NULL without dropout
-    real* out             # (rows of the block, ld) inputs of the next layer: A, or A times the mask
-    const real** out_rows  # (rows of the block) pointers to the rows of `out` and of D
+    real* WT              # transposed weights with row length ldt, for the backward pass and for narrow layers; or NULL
+    Py_ssize_t ldt        # padded row length of WT, from n_in
+    real* Z               # net inputs (rows of the block, ld); shares memory with A unless the derivative needs both
+    real* A               # activations (rows of the block, ld)
+    real* D               # deltas d loss / d Z (rows of the block, ld), for images only one group per thread; or NULL
+    real* log_sum         # log(sum(exp(Z))) of each row, for a softmax output with cross-entropy; else NULL
+    double dropout_rate   # probability that dropout sets an output to zero in training
+    real* mask  # dropout mask (rows of the block, ld): 0 or 1 / (1 - dropout_rate); NULL without dropout
+    real* out             # inputs of the next layer (rows of the block, ld): A, or A times the dropout mask
+    const real** out_rows  # out_rows, delta_rows: pointers to the rows of `out`, and to the rows of D
     const real** delta_rows
-    Py_ssize_t group_reals  # numbers of D per thread, for images
-    Py_ssize_t fused_height  # window height of the max-pool fused into this convolution, or 0
-    const real* input     # inputs of a layer of images or of a BATCH_NORM: `out` of the previous layer
-    real* argmax          # index of the maximum in each window of a MAX_POOL, same layout as A; NULL unless training
-    # CONV2D: some rows of the images with zero padding, per thread, or NULL; in pixels.pxd one padded image
+    Py_ssize_t group_reals  # how many deltas of images the buffer of one thread holds
+    Py_ssize_t fused_height  # window height of the max-pool that is fused into this convolution, or 0
+    const real* input     # inputs of an image layer or a BATCH_NORM: the `out` of the previous layer
+    real* argmax          # MAX_POOL: index of the maximum in each window, in the layout of A; NULL unless training
+    # CONV2D: buffer of each thread for some image rows with zero padding, or NULL; in pixels.pxd one padded image
     real* padded_input
-    # CONV2D: padded images, one plane per channel, if the distance of pixels is a power of two; or NULL
+    # CONV2D: padded images with a separate plane for each channel, used if neighboring pixels are a power of two apart
+    # in memory; or NULL
     real* channel_planes
-    real* delta_copy      # copy of the deltas in the layout that the backward product reads, per thread
-    real* sums            # CONV2D: gradient of each lane, per thread; pixels.pxd: copies of windows
-    real* panels          # CONV2D: contiguous copies of the deltas of some filters, per thread
-    real* slots           # (grains of the block, parameters) gradient of each grain of rows
-    double momentum       # BATCH_NORM: weight of the batch in the running statistics
-    double eps            # BATCH_NORM: added to the variance
-    real* statistics      # (threads, STATISTIC_COUNT of norm.pxd, ld) statistics of a BATCH_NORM
-    real* chunk_sums      # (chunks of rows, 4, ld) partial sums of the chunks, only for training
-    bint use_running_stats  # BATCH_NORM: uses running statistics, which all threads share
-    bint frozen  # parameters do not change in this run; no deltas are computed below the lowest trainable layer
-    # learning rate factors of this layer, or NULL if it has those of the run; owned by the Training
+    real* delta_copy      # buffer of each thread: deltas in the layout that the backward product reads
+    # CONV2D: buffer of each thread for the gradient, one sum per vector lane; in pixels.pxd: copies of windows
+    real* sums
+    real* panels          # CONV2D: buffer of each thread for contiguous copies of the deltas of some filters
+    real* slots           # gradient over each grain of rows (grains of the block, parameters)
+    double momentum       # BATCH_NORM: weight of the current batch in the running statistics
+    double eps  # BATCH_NORM: constant that is added to the variance, so that the standard deviation is not zero
+    real* statistics      # BATCH_NORM: statistics of each thread (threads, STATISTIC_COUNT of norm.pxd, ld)
+    real* chunk_sums      # BATCH_NORM: partial sums over chunks of rows (chunks, 4, ld), only for training
+    bint use_running_stats  # BATCH_NORM: normalize with the running statistics, which all threads share
+    bint frozen  # the parameters do not change in this run; deltas are computed only down to the lowest trainable layer
+    # learning rate factors of this layer, owned by the Training; NULL if the layer uses the rates of the run
     ParamGroup* param_group
-    bint broken           # a step would have made parameters infinite or NaN; these have kept their values
+    bint broken           # a step would have made parameters infinite or NaN; they were left unchanged
 
 
 cdef inline Py_ssize_t padded(Py_ssize_t n) noexcept nogil:
-    # Return the row length for n numbers: whole vectors, plus one cache line if it would be a multiple of
-    # HALF_PAGE_BYTES. Otherwise all rows would compete for few sets of the cache.
+    # Return the padded length of a row of n numbers: whole vectors, plus one cache line if the length would be a
+    # multiple of HALF_PAGE_BYTES. At such distances all rows would compete for few sets of the cache.
     cdef Py_ssize_t length = (n + VL - 1) // VL * VL
     return length + LINE_REALS if length * <Py_ssize_t>sizeof(real) % HALF_PAGE_BYTES == 0 else length
 
 
 cdef inline Py_ssize_t round_up_to_groups(Py_ssize_t rows) noexcept nogil:
-    # Return the number of rows rounded up to whole groups of VL images.
+    # Return the number of rows, rounded up to a multiple of VL, the number of images in a group.
     return (rows + VL - 1) // VL * VL
 
 
 cdef inline Py_ssize_t parameter_rows(const Layer* layer) noexcept nogil:
-    # Return the number of parameter rows: those of W and the bias.
+    # Return the number of parameter rows of a layer: the rows of W, and one for the bias if there is one.
     return layer.rows + layer.bias
 
 
 cdef inline Py_ssize_t parameter_count(const Layer* layer) noexcept nogil:
-    # Return how many numbers of the parameter vector belong to this layer, with padding and running statistics.
+    # Return how many numbers of the parameter vector belong to this layer, including padding and running statistics.
     return (parameter_rows(layer) + 2 * (layer.kind == BATCH_NORM)) * layer.ld
 
 
@@ -118,39 +126,40 @@ cdef inline real* biases(const Layer* layer) noexcept nogil:
 
 
 cdef inline real* running_mean(const Layer* layer) noexcept nogil:
-    # Return the running mean of a BATCH_NORM.
+    # Return the running mean of a batch normalization layer.
     return layer.W + 2 * layer.ld
 
 
 cdef inline real* running_variance(const Layer* layer) noexcept nogil:
-    # Return the running variance of a BATCH_NORM.
+    # Return the running variance of a batch normalization layer.
     return layer.W + 3 * layer.ld
 
 
 cdef inline bint is_penalty_exempt(const Layer* layer, Py_ssize_t k) noexcept nogil:
-    # Return whether penalties skip row k of the parameters: biases, and parameters of BATCH_NORM and SCALE, whose size
-    # does not limit the outputs.
+    # Return whether penalties skip row k of the parameters. They skip biases, and all parameters of BATCH_NORM and
+    # SCALE layers.
     return k == layer.rows or layer.kind == BATCH_NORM or layer.kind == SCALE
 
 
 cdef inline Py_ssize_t row_grain(const Layer* layer) noexcept nogil:
-    # Return the granularity in which threads divide the rows of W.
+    # Return the grain: threads get rows of W in multiples of this number.
     return SMALL_GRAIN if layer.WT is NULL else GRAIN
 
 
 cdef inline Py_ssize_t first_row(const Layer* layer, int thread, int threads) noexcept nogil:
-    # Return the first of the thread's share of parameter rows.
+    # Return the first parameter row in this thread's share.
     return share_start(layer.rows, thread, threads, row_grain(layer))
 
 
 cdef inline Py_ssize_t end_row(const Layer* layer, int thread, int threads) noexcept nogil:
-    # Return the end of the thread's share of parameter rows. The bias, the last row, belongs to the last thread.
+    # Return the end of this thread's share of parameter rows. The last row, which is the bias, belongs to the last
+    # thread.
     cdef Py_ssize_t last = share_start(layer.rows, thread + 1, threads, row_grain(layer))
     return last + layer.bias if thread == threads - 1 else last
 
 
 cdef inline void set_row_pointers(const real** rows, const real* first, Py_ssize_t ld, Py_ssize_t count) noexcept nogil:
-    # Write pointers to `count` rows of a matrix whose rows are ld numbers apart.
+    # Write pointers to `count` rows of a matrix whose rows are `ld` numbers apart.
     cdef Py_ssize_t i
     for i in range(count):
         rows[i] = first + i * ld
@@ -158,7 +167,8 @@ cdef inline void set_row_pointers(const real** rows, const real* first, Py_ssize
 
 cdef inline void allocate_lane_outputs(Layer* layer, Arena* arena, Py_ssize_t count, bint keep_z, bint with_delta,
                                        int threads) noexcept nogil:
-    # Allocate outputs of images in lanes for `count` rows: A, and optionally separate net inputs Z and deltas D.
+    # Allocate the outputs of an image layer for `count` images: activations A, and optionally net inputs Z and deltas
+    # D.
     cdef size_t group = VL * layer.n_out * sizeof(real)
     cdef size_t numbers = round_up_to_groups(count) * layer.n_out * sizeof(real)
     layer.A = <real*>allocate(arena, numbers)
@@ -172,8 +182,8 @@ cdef inline void allocate_lane_outputs(Layer* layer, Arena* arena, Py_ssize_t co
 
 cdef inline void allocate_row_outputs(Layer* layer, Arena* arena, Py_ssize_t count, Py_ssize_t size, bint keep_z,
                                       bint with_delta) noexcept nogil:
-    # Allocate outputs of rows for `count` rows, `size` numbers in total: A, and optionally separate net inputs Z and
-    # deltas D.
+    # Allocate the outputs of a layer for `count` rows of a table, `size` numbers in total: activations A, and
+    # optionally net inputs Z and deltas D.
     cdef size_t numbers = size * sizeof(real), pointers = count * sizeof(real*)
     layer.A = <real*>allocate(arena, numbers)
     layer.Z = <real*>allocate(arena, numbers) if keep_z else layer.A
@@ -190,8 +200,8 @@ cdef inline void allocate_row_outputs(Layer* layer, Arena* arena, Py_ssize_t cou
 
 cdef inline void drop(const Layer* layer, uint64_t key, Py_ssize_t block_start, Py_ssize_t first,
                       Py_ssize_t rows) noexcept nogil:
-    # Draw dropout masks and write `out` for rows first <= i < first + rows of the block, which starts at row
-    # block_start of the batch.
+    # Draw dropout masks and write the masked activations for rows first <= i < first + rows of the block, which starts
+    # at row `block_start` of the batch.
     cdef Py_ssize_t i, j
     for i in range(first, first + rows):
         mask_row(key, block_start + i, layer.dropout_rate, layer.mask + i * layer.ld, layer.ld)
@@ -200,7 +210,8 @@ cdef inline void drop(const Layer* layer, uint64_t key, Py_ssize_t block_start, 
 
 
 cdef inline void backward_activation(const Layer* layer, Py_ssize_t first, Py_ssize_t rows) noexcept nogil:
-    # Convert D from d loss / d out to d loss / d Z: apply the dropout mask and the derivative of the activation.
+    # Convert the deltas D from d loss / d out to d loss / d Z: multiply by the dropout mask and by the derivative of
+    # the activation.
     cdef Py_ssize_t i, start = first * layer.ld
     if layer.mask is not NULL:
         for i from start <= i < start + rows * layer.ld by VL:

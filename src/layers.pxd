@@ -1,6 +1,6 @@
-# Dispatch by kind of layer: the only file that knows all kinds. A call costs one comparison per layer and block of
-# rows, outside of all loops. Layers of images process one group of images at a time, and layers of rows all rows of a
-# thread.
+# Dispatch by kind of layer. This is the only file that knows all kinds. A call costs one comparison per layer and block
+# of rows, outside of all loops. Layers of images process one group of images at a time; the other layers process all
+# rows of a thread at once.
 
 from libc.stdint cimport uint64_t
 from simd cimport VL, real
@@ -18,7 +18,7 @@ cimport scale as scaling
 
 
 cdef inline void set_sizes(Layer* layer, bint lowest) noexcept nogil:
-    # Set the shape of W and the row lengths from the shapes and options of the layer.
+    # Set the shape of the weights W and the padded row lengths, from the shapes and options of the layer.
     if layer.kind == BATCH_NORM:
         layer.in_lanes = (layer - 1).in_lanes
     else:
@@ -36,8 +36,8 @@ cdef inline void set_sizes(Layer* layer, bint lowest) noexcept nogil:
 
 
 cdef inline bint is_consistent(const Layer* layer) noexcept nogil:
-    # Return whether the shapes of a layer are consistent, so that its windows lie inside the image and its padding.
-    cdef Py_ssize_t y = (layer.out_shape.height - 1) * layer.stride_y  # first row and first column of the last window
+    # Return whether the shapes of a layer are consistent, so that all its windows lie inside the padded image.
+    cdef Py_ssize_t y = (layer.out_shape.height - 1) * layer.stride_y  # y, x: first row and column of the last window
     cdef Py_ssize_t x = (layer.out_shape.width - 1) * layer.stride_x
     if layer.kind == INPUT:
         return (layer.in_shape.width == layer.out_shape.width and
@@ -57,8 +57,9 @@ cdef inline bint is_consistent(const Layer* layer) noexcept nogil:
 cdef inline void allocate_outputs(Layer* layer, const Layer* next_layer, Arena* arena, Py_ssize_t count,
                                   Py_ssize_t size, bint keep_z, bint with_delta, bint lowest,
                                   int threads) noexcept nogil:
-    # Allocate outputs for `count` rows, and deltas if with_delta is set; `size` numbers for layers of rows. next_layer
-    # may be fused into this one; it is NULL if all outputs must be stored.
+    # Allocate the outputs for `count` rows, and the deltas if `with_delta` is set. `size` is the number of outputs if
+    # the rows are not images. `next_layer` is a layer that may be fused into this one, or NULL if all outputs must be
+    # stored.
     if next_layer is not NULL and conv.can_fuse_pool(layer, next_layer):
         conv.allocate_fused(layer, arena, next_layer.window_height, with_delta, lowest, threads)
     elif layer.in_lanes:
@@ -69,8 +70,8 @@ cdef inline void allocate_outputs(Layer* layer, const Layer* next_layer, Arena* 
 
 cdef inline void lay_out(Layer* layer, Arena* arena, bint lowest, Purpose purpose, Py_ssize_t block,
                          bint use_running_stats, int threads) noexcept nogil:
-    # Allocate the buffers that only this kind of layer has. With `use_running_stats`, training uses the running
-    # statistics of BATCH_NORM.
+    # Allocate the buffers that only this kind of layer has. If `use_running_stats` is set, batch normalization uses its
+    # running statistics even in training.
     cdef Py_ssize_t grains = (block + GRAIN - 1) // GRAIN
     if layer.kind == DENSE:
         dense.lay_out(layer, arena, lowest, purpose, block)
@@ -84,7 +85,8 @@ cdef inline void lay_out(Layer* layer, Arena* arena, bint lowest, Purpose purpos
 
 cdef inline void forward(const Layer* layer, const real** X, Py_ssize_t first, Py_ssize_t rows, int thread,
                          real* scratch) noexcept nogil:
-    # Compute Z and A of a layer of rows for rows first <= i < first + rows of the block. X[i] points to row i.
+    # Compute net inputs Z and activations A for rows first <= i < first + rows of the block. X[i] points to input row
+    # i.
     if layer.kind == DENSE:
         dense.forward(layer, X, first, rows, scratch)
     elif layer.kind == SCALE:
@@ -95,7 +97,7 @@ cdef inline void forward(const Layer* layer, const real** X, Py_ssize_t first, P
 
 cdef inline void forward_group(const Layer* layer, const real** X, Py_ssize_t first, Py_ssize_t rows,
                                int thread) noexcept nogil:
-    # Compute Z and A of a layer of images for one group of images.
+    # Compute net inputs Z and activations A of an image layer for one group of images.
     if layer.kind == CONV2D:
         conv.forward(layer, first, thread)
     elif layer.kind == INPUT:
@@ -104,13 +106,14 @@ cdef inline void forward_group(const Layer* layer, const real** X, Py_ssize_t fi
         images.flatten_forward(layer, first, rows)
     elif layer.kind == BATCH_NORM:
         norm.forward(layer, first, rows, thread)
-    elif (layer - 1).fused_height == 0:       # otherwise the convolution has computed the fused pool
+    elif (layer - 1).fused_height == 0:       # if the pool is fused, the convolution has already computed it
         pool.forward(layer, first)
 
 
 cdef inline void drop_outputs(const Layer* layer, uint64_t key, Py_ssize_t block_start, Py_ssize_t first,
                               Py_ssize_t rows, real* scratch) noexcept nogil:
-    # Apply dropout to the outputs of `rows` rows; the block starts at row block_start of the batch.
+    # Apply dropout to the outputs of `rows` rows, from row `first` of the block on. The block starts at row
+    # `block_start` of the batch.
     if layer.in_lanes:
         images.drop_group(layer, key, block_start, first, rows, scratch)
     else:
@@ -119,7 +122,7 @@ cdef inline void drop_outputs(const Layer* layer, uint64_t key, Py_ssize_t block
 
 cdef inline void backward(const Layer* layer, const Layer* previous, Py_ssize_t first, Py_ssize_t rows,
                           int thread) noexcept nogil:
-    # Compute D of the layer below a layer of rows.
+    # Compute the deltas of the previous layer, for a layer whose inputs are not images.
     if layer.kind == DENSE:
         dense.backward(layer, previous, first, rows)
     elif layer.kind == SCALE:
@@ -131,8 +134,8 @@ cdef inline void backward(const Layer* layer, const Layer* previous, Py_ssize_t 
 
 cdef inline void backward_group(const Layer* layer, const Layer* previous, Py_ssize_t first, Py_ssize_t high,
                                 int thread) noexcept nogil:
-    # Compute D of the layer below a layer of images, and the layer's gradient, for one group. The thread's images end
-    # before row `high`.
+    # Compute the deltas of the previous layer, and the gradient of a convolution, for one group of images. The images
+    # of this thread end before row `high`.
     cdef Py_ssize_t rows = smaller(VL, high - first)
     if layer.kind == CONV2D and not layer.frozen:
         conv.fill_slot(layer, first, high, thread)
@@ -144,7 +147,7 @@ cdef inline void backward_group(const Layer* layer, const Layer* previous, Py_ss
         images.flatten_backward(layer, previous, first, rows, thread)
     elif layer.kind == BATCH_NORM:
         norm.backward(layer, previous, first, rows, thread)
-    elif previous.fused_height > 0:           # the convolution below does the backward pass of its fused pool
+    elif previous.fused_height > 0:  # the convolution below runs the backward pass of the pool that is fused into it
         return
     else:
         pool.backward(layer, previous, first, thread)
@@ -153,8 +156,8 @@ cdef inline void backward_group(const Layer* layer, const Layer* previous, Py_ss
 
 cdef inline void input_backward(const Layer* lowest, Py_ssize_t first, Py_ssize_t rows, int thread,
                                 real* out) noexcept nogil:
-    # Compute the derivative by the inputs for `rows` rows from row `first` on (of images: one group) into out (rows,
-    # n_in).
+    # Compute the derivative of the loss with respect to the inputs of the lowest layer into out (rows, n_in), for
+    # `rows` rows from row `first` on. Images are processed one group per call.
     if lowest.kind == DENSE:
         dense.input_backward(lowest, first, rows, out)
     elif lowest.kind == SCALE:
@@ -166,9 +169,9 @@ cdef inline void input_backward(const Layer* lowest, Py_ssize_t first, Py_ssize_
 cdef inline void gradient(const Layer* layer, const real** X, Layout layout, Py_ssize_t rows, Py_ssize_t low,
                           Py_ssize_t high, real* out, real scale, bint add, bint* broken,
                           PrefetchQueue* queue) noexcept nogil:
-    # Compute rows low <= k < high of the gradient over the block, or out += scale * gradient if `add` is set; the last
-    # row is the bias. If `broken` is not NULL, out are parameters: elements that would not be finite keep their values,
-    # and *broken is set.
+    # Compute rows low <= k < high of the layer's gradient over the block; row layer.rows is the gradient of the bias.
+    # With `add`, compute out += scale * gradient instead. If `broken` is not NULL, `out` holds parameters: elements
+    # that would become infinite or NaN keep their values, and *broken is set.
     if layer.kind == DENSE:
         dense.gradient(layer, X, layout, rows, low, high, out, scale, add, broken, queue)
     elif layer.kind == CONV2D:
@@ -180,12 +183,12 @@ cdef inline void gradient(const Layer* layer, const real** X, Layout layout, Py_
 
 
 cdef inline real* transposed(const Layer* layer, Py_ssize_t k, Py_ssize_t j) noexcept nogil:
-    # Return the address in WT of the element in row k and column j of W.
+    # Return the address in the transposed weights WT of the element in row k and column j of W.
     return dense.transposed(layer, k, j) if layer.kind == DENSE else conv.transposed(layer, k, j)
 
 
 cdef inline void refresh(const Layer* layer) noexcept nogil:
-    # Update WT and statistics after the parameters were changed outside of a step.
+    # Update the transposed weights and the statistics after the parameters were changed outside of a step.
     if layer.WT is not NULL:
         transpose_rows(layer, 0, layer.rows)
     if layer.kind == BATCH_NORM and layer.use_running_stats:
@@ -193,13 +196,13 @@ cdef inline void refresh(const Layer* layer) noexcept nogil:
 
 
 cdef inline void update_running_statistics(Layer* layer) noexcept nogil:
-    # Update what a step changes in addition to the parameters: running statistics.
+    # Update the running statistics, which each step changes in addition to the parameters.
     if layer.kind == BATCH_NORM:
         norm.update_running_statistics(layer)
 
 
 cdef inline void transpose_rows(const Layer* layer, Py_ssize_t low, Py_ssize_t high) noexcept nogil:
-    # Update WT from rows low <= k < high of W.
+    # Update the transposed weights WT from rows low <= k < high of W.
     if layer.kind == DENSE:
         dense.transpose_rows(layer, low, high)
     else:

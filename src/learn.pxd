@@ -1,4 +1,5 @@
-# Gradient and optimizer step of one layer of any kind, for one thread's share of the parameters: phase two of a block.
+# Gradient and optimizer step of one layer of any kind, for one thread's share of its parameters. This is the second
+# phase of processing a block of rows.
 
 from libc.math cimport sqrt as sqrt_double
 from simd cimport TILE_ROWS, always_inlined, real, vec, all_finite, if_finite, load, madd, splat, store
@@ -9,23 +10,23 @@ from layer cimport Layer, is_penalty_exempt
 cimport layers
 
 cdef enum:
-    # Rows of W whose gradient is computed at a time, so that the optimizer finds it in the first-level cache; a
-    # multiple of TILE_ROWS.
+    # Number of rows of W whose gradient is computed at a time, so that it is still in the first-level cache when the
+    # optimizer reads it; a multiple of TILE_ROWS.
     STRIP_ROWS = 36 // TILE_ROWS * TILE_ROWS
 
 
 cdef inline void learn(Layer* layer, const real** X, Layout layout, Py_ssize_t rows, Py_ssize_t low, Py_ssize_t high,
                        bint first_block, bint last_block, const Optimizer* optimizer, double* squares, real* scratch,
                        PrefetchQueue* queue) noexcept nogil:
-    # Compute the gradient over the block and the optimizer step for rows low <= k < high of W; the last row is the
-    # bias. `layout` is that of X.T. If the step needs the norm of the whole gradient first (clipping), write the
-    # squared norm of each row to `squares` instead, and call step() later.
+    # Compute the gradient over the block and take the optimizer step, for parameter rows low <= k < high; the last row
+    # is the bias. `layout` is the memory layout of the transposed inputs. If clipping needs the norm of the whole
+    # gradient first, only write the squared norm of each row to `squares`; step() then takes the step.
     cdef Py_ssize_t k = low, count, offset, ld = layer.ld, top = smaller(high, layer.rows)
     cdef real* g
     cdef bint bias, exempt
     cdef vec nonfinite
-    # plain descent W += -lr X.T @ delta is an accumulating product; not if the batch has several blocks of rows,
-    # because a later block may turn out not to be finite
+    # Plain gradient descent is one matrix product that is added to W: W += -lr X.T @ delta. This is not possible if the
+    # batch has several blocks of rows, because the loss of a later block may not be finite.
     if optimizer is not NULL and optimizer.plain and layer.gradient is NULL and rows <= K_BLOCK_ROWS:
         layers.gradient(layer, X, layout, rows, low, high, layer.W + low * ld, <real>-optimizer.lr, True, &layer.broken,
                         queue)
@@ -35,7 +36,7 @@ cdef inline void learn(Layer* layer, const real** X, Layout layout, Py_ssize_t r
             count = 1 if bias else smaller(STRIP_ROWS, top - k)
             offset = k * ld
             g = scratch if layer.gradient is NULL else layer.gradient + offset
-            if rows > 0:                  # with rows == 0 the gradient is complete already
+            if rows > 0:                  # rows is 0 if the gradient has been computed already
                 layers.gradient(layer, X, layout, rows, k, k + count, g, 1, not first_block, NULL, queue)
             if last_block and optimizer is not NULL:
                 if not optimizer.plain:
@@ -53,7 +54,8 @@ cdef inline void learn(Layer* layer, const real** X, Layout layout, Py_ssize_t r
 
 cdef inline void step(Layer* layer, Py_ssize_t low, Py_ssize_t high, const Optimizer* optimizer,
                       double scale) noexcept nogil:
-    # Take the optimizer step on `scale` times the gradient that learn() has stored, for rows low <= k < high of W.
+    # Take the optimizer step for parameter rows low <= k < high, with `scale` times the gradient that learn() has
+    # stored.
     cdef Py_ssize_t top = smaller(high, layer.rows), offset = low * layer.ld
     cdef vec nonfinite
     update(optimizer, layer.W + offset, layer.gradient + offset, layer.m + offset, layer.v + offset,
@@ -67,8 +69,8 @@ cdef inline void step(Layer* layer, Py_ssize_t low, Py_ssize_t high, const Optim
 
 
 cdef inline always_inlined move_weights(real* w, vec gradient, real factor, vec* nonfinite) noexcept nogil:
-    # Compute w += factor * gradient. Elements that would not be finite keep their values, and `nonfinite` gets NaN
-    # there.
+    # Compute w += factor * gradient. Elements that would become infinite or NaN keep their values, and their lanes of
+    # `nonfinite` become NaN.
     cdef vec old = load(w)
     cdef vec x = madd(splat(factor), gradient, old)
     nonfinite[0] = nonfinite[0] + (x - x)
@@ -76,13 +78,13 @@ cdef inline always_inlined move_weights(real* w, vec gradient, real factor, vec*
 
 
 cdef inline void flag_if_broken(Layer* layer, vec nonfinite) noexcept nogil:
-    # Mark the layer as broken if a lane is not finite.
+    # Mark the layer as broken if any lane of `nonfinite` is not finite.
     if not all_finite(nonfinite):
         layer.broken = True
 
 
 cdef inline void square_rows(const real* g, Py_ssize_t rows, Py_ssize_t ld, double* out) noexcept nogil:
-    # Write the squared norm of each row of g to out (rows), in double precision.
+    # Write the squared norm of each row of the gradient g to out (rows), in double precision.
     cdef Py_ssize_t i, j
     for i in range(rows):
         out[i] = 0
@@ -91,7 +93,7 @@ cdef inline void square_rows(const real* g, Py_ssize_t rows, Py_ssize_t ld, doub
 
 
 cdef inline void limit_norms(const Layer* layer, double limit, Py_ssize_t low, Py_ssize_t high) noexcept nogil:
-    # Scale the incoming weights of neurons low <= j < high down to a norm of at most `limit`.
+    # Scale the incoming weights of each neuron low <= j < high down to a norm of at most `limit`.
     cdef Py_ssize_t j, k
     cdef double total
     cdef real scale

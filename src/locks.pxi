@@ -1,16 +1,16 @@
-# Locks of a network. Included by _team.pyx.
+# Locks that protect a network. Included by _team.pyx.
 
 cdef enum:
-    FREE, HELD, CONTENDED  # states of a SnapshotLock
+    FREE, HELD, CONTENDED  # The states of a SnapshotLock are explained at its attribute `state`.
 
 
 cdef void wait(PyThread_type_lock lock) noexcept nogil:
-    # Block until the lock is acquired.
+    # Block the calling thread until it has acquired the lock.
     PyThread_acquire_lock(lock, WAIT_LOCK)
 
 
 cdef class TrainingLock:
-    """Non-blocking lock for everything that changes a network. Acquiring it twice raises RuntimeError.
+    """Non-blocking lock for everything that changes a network. Acquiring it while it is held raises RuntimeError.
 
     Parameters
     ----------
@@ -18,8 +18,8 @@ cdef class TrainingLock:
         Text of the error.
     """
     cdef str message
-    cdef counter is_held  # whether a thread holds the lock
-    # number of acquisitions; shows a stepper whether anybody else held the lock since its last step
+    cdef counter is_held  # 1 if a thread holds the lock, else 0
+    # number of acquisitions so far, which shows a stepper whether another caller has held the lock since its last step
     cdef unsigned long long acquisitions
 
     def __cinit__(self, str message):
@@ -51,11 +51,14 @@ cdef class SnapshotLock:
     awaited : bool
         Whether another thread waits for the lock.
     """
-    cdef counter state            # FREE, HELD, or CONTENDED: held, and other threads wait or waited recently
-    cdef counter waiting          # number of waiting threads
+    # FREE, HELD, or CONTENDED, which means held while other threads wait for the lock or have waited recently
+    cdef counter state
+    cdef counter waiting          # number of threads that wait for the lock
     cdef counter owner            # identifier of the thread that holds the lock, or 0
-    cdef int depth                # nested acquisitions by the owner
-    cdef PyThread_type_lock wakeup  # held except during a wake-up: a waiting thread blocks on it, and then tries again
+    cdef int depth                # number of nested acquisitions by the thread that holds the lock
+    # lock on which waiting threads block; it is released to wake one of them, which then tries to acquire the
+    # SnapshotLock again
+    cdef PyThread_type_lock wakeup
 
     def __cinit__(self):
         self.wakeup = PyThread_allocate_lock()
@@ -100,12 +103,12 @@ cdef class SnapshotLock:
 
 
 cdef class LockGroup:
-    """Several locks that are acquired as one: if acquiring one raises, none is held.
+    """Several locks that are acquired together: if acquiring one of them raises, the others are released.
 
     Parameters
     ----------
     locks : iterable of TrainingLock or SnapshotLock
-        Acquired in this order and released in reverse order.
+        Locks, which are acquired in this order and released in reverse order.
     """
     cdef list locks
     cdef Py_ssize_t acquired
@@ -129,7 +132,7 @@ cdef class LockGroup:
 
 
 cdef class ActiveCount:
-    """Context manager that counts the threads inside it: `len(active)`."""
+    """Context manager that counts the threads inside its `with` blocks; `len` returns their number."""
     cdef counter thread_count
 
     def __len__(self):

@@ -1,33 +1,34 @@
-# Losses and their deltas. P is the output, Z the net input of the last layer, Y the target, m the number of rows of the
-# batch, n the number of outputs.
+# Losses and their deltas. P is the output, Z the net input of the last layer, Y the target, m the number of rows in the
+# batch, and n the number of outputs:
+#     sse = sum (Y - P)**2, with d loss / d P = 2 (P - Y);
+#     half_sse = sum (Y - P)**2 / 2, with d loss / d P = P - Y;
+#     mse = sum (Y - P)**2 / (m n), with d loss / d P = 2 (P - Y) / (m n);
+#     bce = -sum (Y log P + (1 - Y) log(1 - P)) / (m n), with d loss / d Z = (P - Y) / (m n) for a sigmoid output;
+#     cross_entropy = -sum (Y log P) / m, with d loss / d Z = (P - Y) / m for a softmax output;
+#     poisson = sum (P - Y log P) / (m n), with d loss / d Z = (P - Y) / (m n) for an exp output.
 #
-#     sse            sum (Y - P)**2                               d loss / d P = 2 (P - Y)
-#     half_sse       sum (Y - P)**2 / 2                                          P - Y
-#     mse            sum (Y - P)**2 / (m n)                                      2 (P - Y) / (m n)
-#     bce            -sum (Y log P + (1 - Y) log(1 - P)) / (m n)  d loss / d Z = (P - Y) / (m n)  with a sigmoid output
-#     cross_entropy  -sum (Y log P) / m                           d loss / d Z = (P - Y) / m      with a softmax output
-#     poisson        sum (P - Y log P) / (m n)                    d loss / d Z = (P - Y) / (m n)  with an exp output
-#
-# The following losses are means over rows and outputs, with e = P - Y and the parameter c:
-#
-#     mae            |e|                               huber          e**2 / 2 for |e| <= c, else c (|e| - c / 2)
-#     log_cosh       log cosh e                        quantile       -c e for e < 0, else (1 - c) e
-#     hinge          max(0, 1 - Y P), Y is -1 or 1
+# The following losses are means over rows and outputs, where e = P - Y is the error and c the parameter of the loss:
+#     mae is the mean of |e|;
+#     huber is the mean of e**2 / 2 for |e| <= c, else of c (|e| - c / 2);
+#     log_cosh is the mean of log cosh e;
+#     quantile is the mean of -c e for e < 0, else of (1 - c) e;
+#     hinge is the mean of max(0, 1 - Y P), where Y is -1 or 1.
 #
 # Two losses are defined elsewhere:
+#     custom is a loss function of the user. Here Y is its derivative with respect to P, and the loss is replaced by
+#     sum (Y P), which has the same gradient;
+#     heads is the sum of the losses of several heads, see heads.pxd.
 #
-#     custom         sum (Y P), where Y is the derivative of a custom loss by P, so both losses have the same gradient
-#     heads          sum of the losses of several heads, see heads.pxd
-#
-# bce, cross_entropy and poisson are computed from Z instead of the logarithm of a rounded P, since log(1 - sigmoid(z))
-# = -softplus(z). The functions return the plain sum over some rows of a block; loss_scale() is the factor that converts
-# it to the loss. The terms of a row are multiplied by its sample weight, and m is the sum of the weights.
+# The losses bce, cross_entropy and poisson are computed from Z instead of the logarithm of a rounded P, for example by
+# log(1 - sigmoid(z)) = -softplus(z). The functions in this file return the sum of the loss over some rows, before
+# averaging; loss_scale() is the factor that converts the sum over a batch to its loss. The terms of a row are
+# multiplied by its sample weight, and m is then the sum of the sample weights.
 
 from simd cimport (always_inlined, always_inlined_vec, real, vec, VL, splat, load, store, if_less, if_negative, vabs,
                    sum_lanes)
 from vmath cimport clamp, exp, log1p, sign, tanh
 
-cdef enum Loss:           # numbered in the order of the rows in nnc/_registry
+cdef enum Loss:           # The order of the losses is that of the table of losses in nnc/_registry.
     SSE
     HALF_SSE
     MSE
@@ -40,50 +41,51 @@ cdef enum Loss:           # numbered in the order of the rows in nnc/_registry
     QUANTILE
     HINGE
     CUSTOM
-    HEADS                 # sum of several losses; without a row in nnc/_registry
+    HEADS                 # sum of the losses of several heads; has no entry in nnc/_registry
 
 
 cdef inline bint from_logits(int loss) noexcept nogil:
-    # Return whether the loss and its delta are computed from Z.
+    # Return whether the loss and its delta are computed from the net inputs Z instead of the outputs P.
     return loss == BCE or loss == CROSS_ENTROPY or loss == POISSON
 
 
 cdef inline bint needs_log_sum(int loss) noexcept nogil:
-    # Return whether the loss needs log(sum(exp(Z))) from softmax.
+    # Return whether the loss needs log(sum(exp(Z))), which softmax also computes.
     return loss == CROSS_ENTROPY
 
 
 cdef inline double label_smoothing(int loss, double parameter) noexcept nogil:
-    # Return the fraction of the probability that is spread over all classes. Without it, labels are used directly.
+    # Return the label smoothing: the fraction of the target probability that is spread evenly over all classes. If it
+    # is 0, class indices are used directly.
     return parameter if loss == CROSS_ENTROPY else 0
 
 
 cdef inline double loss_scale(int loss, double rows, Py_ssize_t n) noexcept nogil:
-    # Return the factor that converts the plain sum to the loss. `rows` is the number of rows or the sum of their
-    # weights, n the number of outputs.
+    # Return the factor that converts the sum of the loss terms to the loss. `rows` is the number of rows or the sum of
+    # their sample weights, and `n` the number of outputs.
     if loss == SSE or loss == CUSTOM:
         return 1.0
     if loss == HALF_SSE:
         return 0.5
-    if rows == 0:         # all sample weights are zero
+    if rows == 0:         # rows is 0 if all sample weights are zero
         return 0
     if loss == CROSS_ENTROPY or loss == HEADS:
         return 1.0 / rows
     return 1.0 / (rows * n)
 
 
-# Terms of a sum and their deltas. The mask is 1, and 0 for padding. Multiplying each term by the mask also prevents
-# compilers from fusing a product inside the term with the addition to the sum.
+# The following functions compute a term of the loss and its delta. The mask is 0 for padding, else 1. Multiplying each
+# term by the mask also prevents compilers from fusing a product inside the term with the addition to the sum.
 
 cdef inline vec squared_term(vec p, vec y, vec mask, real scale, vec* d) noexcept nogil:
-    # Return (P - Y)**2, and write D = 2 scale (P - Y).
+    # Return the squared error (P - Y)**2, and write its delta 2 scale (P - Y) to *d.
     cdef vec e = p - y
     d[0] = e * ((<real>2 * scale) * mask)
     return e * e * mask
 
 
 cdef inline vec error_loss(int loss, vec e, real c, vec* derivative) noexcept nogil:
-    # Return the loss of e = P - Y, and write its derivative.
+    # Return the loss for the error e = P - Y, and write the derivative of the loss with respect to e.
     cdef vec a
     if loss == MAE:
         derivative[0] = sign(e)
@@ -91,16 +93,18 @@ cdef inline vec error_loss(int loss, vec e, real c, vec* derivative) noexcept no
     if loss == HUBER:
         derivative[0] = a = clamp(e, -c, c)
         return a * (e - <real>0.5 * a)
-    if loss == LOG_COSH:  # log cosh e = |e| + log((1 + exp(-2 |e|)) / 2)
+    if loss == LOG_COSH:  # log cosh e is computed as |e| + log((1 + exp(-2 |e|)) / 2), which does not overflow
         derivative[0] = tanh(e)
         a = vabs(e)
         return a + log1p(exp(<real>-2 * a)) - splat(<real>0.693147180559945309417)
-    derivative[0] = if_negative(e, splat(-c), if_less(splat(0), e, splat(1 - c), splat(0)))  # quantile loss
+    # the remaining case is the quantile loss
+    derivative[0] = if_negative(e, splat(-c), if_less(splat(0), e, splat(1 - c), splat(0)))
     return e * derivative[0]
 
 
 cdef inline vec elementwise_term(int loss, real c, vec p, vec y, vec mask, real scale, vec* d) noexcept nogil:
-    # Return a term of the losses that are functions of e, of hinge or of custom, and write D = scale d loss / d P.
+    # Return a loss term of hinge, of custom, or of a loss that depends only on the error P - Y. Write its delta, scale
+    # d loss / d P, to *d.
     cdef vec margin, derivative, value
     if loss == HINGE:
         margin = splat(1) - y * p
@@ -116,19 +120,20 @@ cdef inline vec elementwise_term(int loss, real c, vec p, vec y, vec mask, real 
 
 
 cdef inline vec poisson_term(vec z, vec p, vec y, vec mask, real scale, vec* d) noexcept nogil:
-    # Return P - Y Z, and write D = scale (P - Y).
+    # Return the Poisson loss P - Y Z, where P = exp(Z), and write its delta scale (P - Y) to *d.
     d[0] = scale * (p - y) * mask
     return (p - y * z) * mask
 
 
 cdef inline vec binary_term(vec z, vec p, vec y, vec mask, real scale, vec* d) noexcept nogil:
-    # Return softplus(Z) - Z Y, and write D = scale (P - Y).
+    # Return the binary cross-entropy softplus(Z) - Z Y, and write its delta scale (P - Y) to *d.
     d[0] = scale * (p - y) * mask
     return (if_negative(z, splat(0), z) - z * y + log1p(exp(-vabs(z)))) * mask
 
 
 cdef inline always_inlined_vec term(int loss, real c, vec z, vec p, vec y, vec mask, real scale, vec* d) noexcept nogil:
-    # Return a term of a loss that is a sum over single outputs, and write its delta; c is the parameter of the loss.
+    # Return one term of a loss that is a sum over single outputs, and write its delta to *d; c is the parameter of the
+    # loss.
     if loss <= MSE:
         return squared_term(p, y, mask, scale, d)
     if loss == BCE:
@@ -141,7 +146,8 @@ cdef inline always_inlined_vec term(int loss, real c, vec z, vec p, vec y, vec m
 cdef inline always_inlined sum_terms(int loss, real c, const real* Z, const real* P, const real* Y, real* D,
                                      const real* mask, real scale,
                                      Py_ssize_t rows, Py_ssize_t ld, double* sum) noexcept nogil:
-    # Write the plain sum of the terms to *sum, and their deltas to D. The mask is one row.
+    # Write the sum of all loss terms to *sum, and their deltas to D. The mask has the length of one row and applies to
+    # each row.
     cdef vec d, total = splat(0)
     cdef Py_ssize_t i, j
     for i in range(rows):
@@ -154,7 +160,8 @@ cdef inline always_inlined sum_terms(int loss, real c, const real* Z, const real
 
 cdef inline double cross_entropy_of_labels(const real* Z, const real* log_sum, const real* P, const int* labels,
                                            real* D, real scale, Py_ssize_t rows, Py_ssize_t ld) noexcept nogil:
-    # Return the sum of log(sum(exp(Z))) - Z[label], and write D = scale (P - onehot).
+    # Return the cross-entropy for class indices, the sum of log(sum(exp(Z))) - Z[label] over the rows. Write the deltas
+    # scale (P - onehot(label)) to D.
     cdef double total = 0
     cdef Py_ssize_t i, j
     for j from 0 <= j < rows * ld by VL:
@@ -167,8 +174,8 @@ cdef inline double cross_entropy_of_labels(const real* Z, const real* log_sum, c
 
 cdef inline double cross_entropy(const real* Z, const real* log_sum, const real* P, const real* Y, real* D,
                                  real scale, Py_ssize_t rows, Py_ssize_t ld) noexcept nogil:
-    # Return the sum of Y (log(sum(exp(Z))) - Z), and write D = scale (P - Y). Rows of Y must sum to 1 and be zero in
-    # the padding.
+    # Return the cross-entropy for target probabilities, the sum of Y (log(sum(exp(Z))) - Z). Write the deltas scale (P
+    # - Y) to D. Each row of Y must sum to 1 and have a padding of zeros.
     cdef vec y, total = splat(0)
     cdef Py_ssize_t i, j
     for i in range(rows):
@@ -181,8 +188,8 @@ cdef inline double cross_entropy(const real* Z, const real* log_sum, const real*
 
 cdef inline double elementwise_loss(int loss, real c, const real* Z, const real* P, const real* Y, real* D,
                                     const real* mask, real scale, Py_ssize_t rows, Py_ssize_t ld) noexcept nogil:
-    # Return the plain sum of a loss that is a sum over single outputs, and write D. The most common losses are
-    # literals, so each has a loop over one term.
+    # Return the sum of the terms of an elementwise loss, and write the deltas to D. The most common losses are passed
+    # as literals, so that the compiler creates a loop for each of them.
     cdef double sum
     if loss <= MSE:
         sum_terms(MSE, c, Z, P, Y, D, mask, scale, rows, ld, &sum)
@@ -196,7 +203,8 @@ cdef inline double elementwise_loss(int loss, real c, const real* Z, const real*
 cdef inline double loss_of_rows(int loss, real c, const real* Z, const real* log_sum, const real* P, const real* Y,
                                 const int* labels,
                                 real* D, const real* mask, real scale, Py_ssize_t rows, Py_ssize_t ld) noexcept nogil:
-    # Return the plain sum of any loss, and write D. `labels` replace Y if they are not NULL.
+    # Return the sum of the loss terms of any loss, before averaging, and write the deltas to D. Class indices `labels`
+    # replace Y if they are not NULL.
     if loss == CROSS_ENTROPY and labels is not NULL:
         return cross_entropy_of_labels(Z, log_sum, P, labels, D, scale, rows, ld)
     if loss == CROSS_ENTROPY:

@@ -1,15 +1,15 @@
-# The three matrix products of backpropagation, computed by one register tile.
-#
+# The three matrix products of backpropagation, all computed by the same register tile: a part of the result whose
+# elements stay in registers while they are summed. Z are net inputs, A inputs, W weights, b biases:
 #     forward    Z  = b + A @ W                 (rows, n_out) = (rows, n_in) @ (n_in, n_out)
 #     backward   dA = delta @ W.T               (rows, n_in)  = (rows, n_out) @ (n_out, n_in), on the copy WT
 #     gradient   dW = A.T @ delta               (n_in, n_out) = (n_in, rows) @ (rows, n_out)
 #
-# Each of them is C (m, n) = A (m, k) @ B (k, n). B and C are stored by rows of whole vectors. For each k, one row of B
-# is loaded as vectors, and one element of A after the other is broadcast. A broadcast works for any layout of A, so A
-# is a list of row pointers: no transposed copy is needed, and shuffled rows are read in place.
+# Each product has the form C (m, n) = A (m, k) @ B (k, n). B and C are stored by rows of whole vectors. For each k, one
+# row of B is loaded as vectors, and each element of A is broadcast to a vector. A broadcast works for any layout of A,
+# so A is passed as a list of row pointers: no transposed copy is needed, and shuffled rows are read in place.
 #
-# Each element of C is one sum over k in a fixed order, whatever tile it falls in and whether B is packed. So the result
-# for a row depends neither on other rows nor on how threads divide the rows.
+# Each element of C is one sum over k in a fixed order, in any tile and whether or not B was copied. So the result for a
+# row depends neither on other rows nor on how threads divide the rows.
 
 from simd cimport (LINE_REALS, PREFETCH_ROWS, TILE_ROWS, TILE_VECS, VL, WIDE_TILES_FIRST, WIDE_TILE_ROWS,
                    always_inlined, never_inlined, real, vec, all_finite, if_finite, load, madd, prefetch_l2,
@@ -17,44 +17,47 @@ from simd cimport (LINE_REALS, PREFETCH_ROWS, TILE_ROWS, TILE_VECS, VL, WIDE_TIL
 from activations cimport f_relu
 
 cdef enum:
-    MAX_TILE_VECS = 32    # accumulators of the largest tile, in vectors
-    K_BLOCK_ROWS = 256    # block of rows of B: a panel of K_BLOCK_ROWS rows and TILE_VECS vectors fits the L1 cache
-    MIN_PACK_ROWS = 384   # copy a panel of B to contiguous memory if C has at least this many rows
-    # vectors of columns of the wide tile; odd, because a tile with one vector of columns waits for its loads
+    MAX_TILE_VECS = 32    # maximum number of accumulator vectors of a tile
+    # rows of B that are processed together; a panel of this many rows and TILE_VECS vectors fits the L1 cache
+    K_BLOCK_ROWS = 256
+    MIN_PACK_ROWS = 384   # copy panels of B to contiguous memory if C has at least this many rows
+    # width of the wide tile in vectors. The width is odd, so that an odd number of vectors leaves no tile of one
+    # vector, which would wait for its loads.
     WIDE_TILE_VECS = 3
 
-cdef enum Layout:         # memory layout of A
-    ROWS                  # pointers to the rows of A
-    COLUMNS  # pointers to the rows of A.T, which are at a constant distance, so that addresses need no loads
-    SCATTERED             # pointers to the rows of A.T, which lie anywhere
+cdef enum Layout:         # Memory layout of the matrix A of a product.
+    ROWS                  # A is given by pointers to its rows
+    COLUMNS  # A is given by pointers to the rows of A.T at a constant distance, so addresses need no loads
+    SCATTERED             # A is given by pointers to the rows of A.T at any distances
 
 cdef struct Rows:
-    # Matrix, or part of a matrix, given by pointers to its rows.
-    const real** pointers  # pointer to each row
-    Py_ssize_t column     # first column of the part
+    # A matrix, or a part of one, that is given by pointers to its rows.
+    const real** pointers  # array of pointers to the rows
+    Py_ssize_t column     # index of the first column
 
 cdef struct PrefetchQueue:
-    # Rows that are needed soon and lie scattered in memory. Their cache lines are prefetched between the tiles of a
-    # product.
-    const real* X         # (any number of rows, n) matrix that contains the rows
-    const int* order      # index of the next row
-    const int* end        # end of the indices
-    Py_ssize_t n          # length of a row, in numbers
-    Py_ssize_t offset     # numbers of the next row that are prefetched already
+    # Queue of rows that are needed soon and are scattered in memory. Their cache lines are prefetched between the tiles
+    # of a product.
+    const real* X         # matrix that contains the rows (any number, n)
+    const int* order      # pointer to the index of the next row
+    const int* end        # end of the array of indices
+    Py_ssize_t n          # number of elements in a row
+    Py_ssize_t offset     # number of elements of the next row that have been prefetched
 
 cdef struct ProductOptions:
-    Py_ssize_t lda        # distance of the rows of A.T if it is constant, in numbers
-    Py_ssize_t ldb        # distance of the rows of B, in numbers
-    Py_ssize_t ldc        # distance of the rows of C, in numbers
+    Py_ssize_t lda        # distance between rows of A.T if it is constant, in numbers
+    Py_ssize_t ldb        # distance between rows of B, in numbers
+    Py_ssize_t ldc        # distance between rows of C, in numbers
     bint add              # compute C += scale * A @ B instead of C = start + A @ B
-    real scale            # factor of the product if `add` is set
-    bint* broken  # not NULL if C holds parameters: one that would become non-finite keeps its value, and *broken is set
-    bint rectify          # compute C = relu(C), which saves a second pass over C; only for layout ROWS
-    PrefetchQueue* queue  # rows to prefetch meanwhile, for layouts COLUMNS and SCATTERED; or NULL
+    real scale            # factor of A @ B if `add` is set
+    # not NULL if C holds parameters: those that would become infinite or NaN keep their values, and *broken is set
+    bint* broken
+    bint rectify          # apply relu to C, which saves a second pass over C; only for layout ROWS
+    PrefetchQueue* queue  # rows to prefetch during the product, for layouts COLUMNS and SCATTERED; or NULL
 
 
 cdef inline Rows submatrix(bint rows, Rows A, Py_ssize_t i) noexcept nogil:
-    # Return the part of A from row i on, or from column i on.
+    # Return the part of A that starts with row i, or with column i if `rows` is not set.
     if rows:
         A.pointers += i
     else:
@@ -64,8 +67,8 @@ cdef inline Rows submatrix(bint rows, Rows A, Py_ssize_t i) noexcept nogil:
 
 cdef inline always_inlined tile(Layout layout, int rows, int vecs, Py_ssize_t k_len, Rows A, const real* B, real* C,
                                 const real* start, const ProductOptions* opt) noexcept nogil:
-    # Compute `rows` rows and `vecs` vectors of columns of C. These two and `layout` are literals at every call, so that
-    # all loops over them unroll and the accumulators stay in registers.
+    # Compute one tile of C: `rows` rows and `vecs` vectors of columns. These numbers and `layout` are literals at every
+    # call, so that all loops over them unroll and the accumulators stay in registers.
     cdef vec acc[MAX_TILE_VECS]
     cdef vec b[WIDE_TILE_VECS]
     cdef const real* row[TILE_ROWS]
@@ -92,7 +95,7 @@ cdef inline always_inlined tile(Layout layout, int rows, int vecs, Py_ssize_t k_
                 prefetch_l1(row[0] + PREFETCH_ROWS * lda)
         elif layout == SCATTERED:
             row[0] = A.pointers[k] + A.column
-            if prefetches and vecs == WIDE_TILE_VECS:  # narrower tiles lose more time than they save
+            if prefetches and vecs == WIDE_TILE_VECS:  # in narrower tiles a prefetch costs more time than it saves
                 prefetch_l1(A.pointers[k + PREFETCH_ROWS if k + PREFETCH_ROWS < k_len else k] + A.column)
         for i in range(rows):
             a = splat(row[i][k] if layout == ROWS else row[0][i])
@@ -105,7 +108,7 @@ cdef inline always_inlined tile(Layout layout, int rows, int vecs, Py_ssize_t k_
                 acc[i * vecs + j] = madd(scale, acc[i * vecs + j], load(C + i * ldc + j * VL))
     if opt.broken is not NULL:
         for j in range(vecs):
-            b[j] = acc[j] - acc[j]                # 0 if the number is finite, else NaN
+            b[j] = acc[j] - acc[j]                # x - x is 0 if x is finite, else NaN
             for i in range(1, rows):
                 b[j] = madd(acc[i * vecs + j], splat(0), b[j])
         for j in range(1, vecs):
@@ -125,7 +128,7 @@ cdef inline always_inlined tile(Layout layout, int rows, int vecs, Py_ssize_t k_
 
 
 cdef inline void prefetch_next(PrefetchQueue* queue, Py_ssize_t lines) noexcept nogil:
-    # Prefetch the next `lines` cache lines of the queue.
+    # Prefetch the next `lines` cache lines of the rows in the queue.
     cdef Py_ssize_t _
     for _ in range(lines):
         if queue.order == queue.end:
@@ -139,9 +142,9 @@ cdef inline void prefetch_next(PrefetchQueue* queue, Py_ssize_t lines) noexcept 
 
 cdef inline always_inlined tiles(Layout layout, int rows, int vecs, Py_ssize_t count, Py_ssize_t k_len, Rows A,
                                  const real* B, real* C, const real* start, const ProductOptions* opt) noexcept nogil:
-    # Compute `count` tiles, one below the other, and prefetch rows after each. Over all tiles of a gradient, as many
-    # rows are prefetched as the gradient sums over. A gradient with one vector of columns uses other tiles and
-    # prefetches nothing.
+    # Compute `count` tiles, one below the other, and prefetch some rows of the queue after each tile. In total, a
+    # gradient prefetches as many rows as it sums over. A gradient with one vector of columns does not use this function
+    # and prefetches nothing.
     cdef Py_ssize_t i, lines = 0
     if layout != ROWS and opt.queue is not NULL:
         lines = rows * vecs * VL * k_len // (LINE_REALS * opt.ldc) + 1
@@ -151,7 +154,8 @@ cdef inline always_inlined tiles(Layout layout, int rows, int vecs, Py_ssize_t c
             prefetch_next(opt.queue, lines)
 
 
-# The largest tile needs all registers, so it has a function of its own, where no other variable occupies one.
+# Each layout has its own function for the largest tile. The tile needs all registers, and in a separate function no
+# other variable occupies one.
 
 cdef inline never_inlined tiles_by_rows(Py_ssize_t count, Py_ssize_t k_len, Rows A, const real* B, real* C,
                                         const real* start, const ProductOptions* opt) noexcept nogil:
@@ -171,8 +175,8 @@ cdef inline never_inlined tiles_by_scattered(Py_ssize_t count, Py_ssize_t k_len,
 cdef inline always_inlined remaining_tiles(Layout layout, int rows, int vecs, Py_ssize_t m, Py_ssize_t* i,
                                            Py_ssize_t k_len, Rows A, const real* B, real* C, const real* start,
                                            const ProductOptions* opt) noexcept nogil:
-    # Compute tiles from row *i on while m rows have room for them, and advance *i. This is a loop even if there is at
-    # most one tile, because only in a loop does GCC keep all accumulators in registers.
+    # Compute tiles of `rows` rows from row *i on while they fit into the m rows, and advance *i. This is a loop even if
+    # there is at most one tile, because GCC keeps all accumulators in registers only in a loop.
     while m - i[0] >= rows:
         tile(layout, rows, vecs, k_len, submatrix(layout == ROWS, A, i[0]), B, C + i[0] * opt.ldc, start, opt)
         i[0] += rows
@@ -180,11 +184,11 @@ cdef inline always_inlined remaining_tiles(Layout layout, int rows, int vecs, Py
 
 cdef inline always_inlined strip(Layout layout, int vecs, Py_ssize_t m, Py_ssize_t k_len, Rows A, const real* B,
                                  real* C, const real* start, const ProductOptions* opt) noexcept nogil:
-    # Compute all m rows of C for `vecs` vectors of columns.
+    # Compute all m rows of C in a strip that is `vecs` vectors wide.
     cdef Py_ssize_t i = 0, count = m // TILE_ROWS
     if vecs == TILE_VECS and count > 0:
         if TILE_ROWS == 6 and 2 <= m - count * TILE_ROWS < 4:
-            count -= 1  # two tiles of four rows are faster than a tile of two, which waits for its sums
+            count -= 1  # two tiles of four rows are faster than a tile of two, which has too few independent sums
         i = count * TILE_ROWS
         if layout == ROWS:
             tiles_by_rows(count, k_len, A, B, C, start, opt)
@@ -199,7 +203,7 @@ cdef inline always_inlined strip(Layout layout, int vecs, Py_ssize_t m, Py_ssize
     remaining_tiles(layout, 1, vecs, m, &i, k_len, A, B, C, start, opt)
 
 
-# Compute all m rows of C for WIDE_TILE_VECS vectors of columns.
+# Compute all m rows of C in a strip that is WIDE_TILE_VECS vectors wide.
 
 cdef inline always_inlined wide_strip(Layout layout, Py_ssize_t m, Py_ssize_t k_len, Rows A, const real* B, real* C,
                                       const real* start, const ProductOptions* opt) noexcept nogil:
@@ -227,7 +231,7 @@ cdef inline never_inlined wide_strip_by_scattered(Py_ssize_t m, Py_ssize_t k_len
 
 cdef inline always_inlined call_wide_strip(Layout layout, Py_ssize_t m, Py_ssize_t k_len, Rows A, const real* B,
                                            real* C, const real* start, const ProductOptions* opt) noexcept nogil:
-    # Call wide_strip() for this layout, in a function of its own.
+    # Call the separate function that computes a wide strip for this layout.
     if layout == ROWS:
         wide_strip_by_rows(m, k_len, A, B, C, start, opt)
     elif layout == COLUMNS:
@@ -237,8 +241,8 @@ cdef inline always_inlined call_wide_strip(Layout layout, Py_ssize_t m, Py_ssize
 
 
 cdef inline Py_ssize_t next_strip_vectors(Py_ssize_t vectors) noexcept nogil:
-    # Return the number of vectors of columns of the next strip, if `vectors` remain: never one of several, wide strips
-    # last.
+    # Return the width of the next strip of C in vectors, if `vectors` vectors of columns remain. A strip is one vector
+    # wide only if C is. Wide strips come last.
     if vectors <= WIDE_TILE_VECS:
         return vectors
     return WIDE_TILE_VECS if WIDE_TILES_FIRST and vectors % WIDE_TILE_VECS == 0 else TILE_VECS
@@ -247,8 +251,8 @@ cdef inline Py_ssize_t next_strip_vectors(Py_ssize_t vectors) noexcept nogil:
 cdef inline always_inlined large_product(Layout layout, Py_ssize_t m, Py_ssize_t n, Py_ssize_t k_len, Rows A,
                                          const real* B, real* C, const real* start,
                                          const ProductOptions* opt) noexcept nogil:
-    # Compute the product in blocks of K_BLOCK_ROWS rows of B. A panel of B that is used often is first copied to
-    # contiguous memory.
+    # Compute the product in blocks of K_BLOCK_ROWS rows of B. If a panel of B is used for many rows, it is copied to
+    # contiguous memory first.
     cdef vec packed[K_BLOCK_ROWS * WIDE_TILE_VECS]
     cdef ProductOptions block_opt = opt[0]
     cdef const real* panel
@@ -278,7 +282,7 @@ cdef inline always_inlined large_product(Layout layout, Py_ssize_t m, Py_ssize_t
             if start is not NULL:
                 start += vecs * VL
             j += vecs
-        start = NULL                               # further blocks add to the result of the first block
+        start = NULL  # only the first block adds `start`; the other blocks add to its result
         if not block_opt.add:
             block_opt.add, block_opt.scale = True, 1
 
@@ -286,9 +290,9 @@ cdef inline always_inlined large_product(Layout layout, Py_ssize_t m, Py_ssize_t
 cdef inline always_inlined small_product(Layout layout, Py_ssize_t m, Py_ssize_t n, Py_ssize_t k_len, Rows A,
                                          const real* B, real* C, const real* start,
                                          const ProductOptions* opt) noexcept nogil:
-    # Compute a product with at most K_BLOCK_ROWS rows of B, without copies of B.
+    # Compute a product with at most K_BLOCK_ROWS rows of B, without copying panels of B.
     cdef Py_ssize_t j = 0, vectors = (n + VL - 1) // VL
-    if vectors == 1:                       # the shortest path for the smallest products
+    if vectors == 1:                       # a separate path with less overhead for the smallest products
         strip(layout, 1, m, k_len, A, B, C, start, opt)
         return
     while next_strip_vectors(vectors - j) == TILE_VECS:
@@ -339,8 +343,8 @@ cdef inline void product(Layout layout, Py_ssize_t m, Py_ssize_t n, Py_ssize_t k
                          Py_ssize_t ldb, real* C, Py_ssize_t ldc, const real* start, real scale, bint add, bint* broken,
                          bint rectify, PrefetchQueue* queue) noexcept nogil:
     # Compute C (m, n) = start + A (m, k_len) @ B (k_len, n), or C += scale * A @ B if `add` is set. `start` has n
-    # numbers or is NULL for 0. Rows of C have ldc numbers; those beyond n become zero, or keep their values if `add` is
-    # set.
+    # numbers, or is NULL for zeros. Rows of C have ldc numbers. Whole vectors beyond column n become zero, or keep
+    # their values if `add` is set.
     cdef Py_ssize_t i, j, lda = A.pointers[1] - A.pointers[0] if layout == COLUMNS and k_len > 1 else 0
     cdef ProductOptions opt = ProductOptions(lda, ldb, ldc, add, scale, broken, rectify, queue)
     if k_len > K_BLOCK_ROWS or m >= MIN_PACK_ROWS:

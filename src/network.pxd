@@ -22,63 +22,67 @@ from rows cimport Block, Data, lay_out as lay_out_rows
 from heads cimport Heads, begin_batch as begin_batch_of_heads, lay_out as lay_out_heads, loss_of_heads
 
 cdef enum:
-    BLOCK_BYTES = 1 << 19  # size of a block: its activations and deltas fit the second-level cache of a core
-    BLOCK_ROWS = 256      # minimum rows of a block, for which the gradient's products are near their highest speed
-    MAX_SHARED_PARAM_BYTES = 1 << 17  # threads take whole blocks only if all parameters have at most this size
-    MIN_SHARED_WORK = 300000  # threads take whole blocks only if rows x parameters of a batch are at least this
-    IMAGE_BYTES = 1 << 25  # size of a block of images, which is processed in groups, so it need not fit a cache
+    # size of a block of rows in bytes: its activations and deltas fit the second-level cache of a core
+    BLOCK_BYTES = 1 << 19
+    BLOCK_ROWS = 256  # minimum number of rows in a block; with fewer rows the matrix product of the gradient is slow
+    # use one block per thread only if the parameter vector has at most this many bytes
+    MAX_SHARED_PARAM_BYTES = 1 << 17
+    MIN_SHARED_WORK = 300000  # use one block per thread only if a batch has at least this many rows x parameters
+    # size of a block of images in bytes; it may exceed the caches, because kernels process a few images at a time
+    IMAGE_BYTES = 1 << 25
 
-cdef struct Plan:         # description of a network, without parameters and buffers
+cdef struct Plan:         # Description of a network, without parameters and buffers.
     int count             # number of layers
-    int image_layers      # number of layers of images, which are the lowest ones and run group by group
+    int image_layers      # number of layers that process images; these are the first layers of the network
     bint fuse_pools  # fuse each max-pool into the convolution below it; the full convolution output is never stored
-    bint needs_input_gradient  # compute the derivative of the loss by the inputs
-    int batch_norms       # number of BATCH_NORM layers
-    bint by_pixels        # use the layout of pixels.pxd, for predictions of few images
-    bint use_running_stats  # BATCH_NORM uses running statistics even if the gradient is computed
-    Layer* layers         # (count) layers, owned by the Engine or Training
-    int loss              # loss of the network (enum Loss)
-    double parameter      # parameter of the loss; double because Cython would convert a real to float
-    Heads heads           # heads of the network, without buffers
+    bint needs_input_gradient  # compute the derivative of the loss with respect to the inputs
+    int batch_norms       # number of batch normalization layers
+    bint by_pixels        # predict few images with the memory layout of pixels.pxd
+    bint use_running_stats  # batch normalization uses running statistics even if the gradient is computed
+    Layer* layers         # array of `count` layers, owned by the Engine or the Training
+    int loss              # loss function of the network, a value of the enum Loss
+    double parameter      # parameter of the loss function; double because Cython would convert a real to float
+    Heads heads           # output heads of the network; their buffers are not allocated yet
     Py_ssize_t size       # length of the parameter vector, padding included
 
 # Network with parameters and buffers. The buffers belong to the arena of the call.
 cdef struct Network:
     int count             # number of layers
-    int image_layers      # number of layers of images, which are the lowest ones and run group by group
-    Layer* layers         # (count) layers of the network
-    int loss              # loss of the network (enum Loss)
-    real parameter        # parameter of the loss
-    Heads heads           # heads of the network, with buffers
-    real* input_gradient  # (rows of the block, n_in) derivative of the loss by the inputs, or NULL
-    bint is_tiny          # the buffers have the layout of tiny.pxd
-    bint by_pixels        # the layers of images have the layout of pixels.pxd
-    bint batch_norms      # the backward pass collects sums of deltas for BATCH_NORM layers
-    bint waits_for_batch  # threads wait for each other at BATCH_NORM layers, for the statistics of the whole batch
-    bint refreshed        # each step starts with refresh(), so no step needs to update WT at its end
-    Barrier* barrier      # barrier of the threads of a training, or NULL for one thread
-    Block block           # rows that are being processed
-    real* output_mask     # (ld of the output layer) 1 for an output, 0 for padding
-    double* grain_losses  # (grains of the block) plain sum of the loss over each grain of rows
-    double block_loss     # plain sum of the loss over the block, if threads take whole blocks
-    real* scratch         # (threads, scratch_size) workspace
-    Py_ssize_t scratch_size  # size of the workspace of a thread, in numbers
+    int image_layers      # number of layers that process images; these are the first layers of the network
+    Layer* layers         # array of `count` layers
+    int loss              # loss function of the network, a value of the enum Loss
+    real parameter        # parameter of the loss function, such as delta of the Huber loss
+    Heads heads           # output heads of the network, with their buffers
+    real* input_gradient  # derivative of the loss with respect to the inputs (rows of the block, n_in), or NULL
+    bint is_tiny          # the buffers have the memory layout of tiny.pxd, for very small networks
+    bint by_pixels        # the image layers have the memory layout of pixels.pxd, for predictions of few images
+    bint batch_norms      # the backward pass sums deltas for batch normalization layers
+    # threads wait for each other at batch normalization layers, which need statistics of the whole batch
+    bint waits_for_batch
+    bint refreshed        # each step begins with refresh(), so no step has to update the transposed weights at its end
+    Barrier* barrier      # barrier of the training threads, or NULL if there is only one thread
+    Block block           # block of rows that the network processes now
+    real* output_mask     # mask of a padded row of outputs: 1 for an output, 0 for padding
+    double* grain_losses  # sum of the loss, before averaging, over each grain of 16 rows of the block
+    double block_loss     # sum of the loss, before averaging, over the block of one thread
+    real* scratch         # workspace of all threads (threads, scratch_size)
+    Py_ssize_t scratch_size  # number of elements in the workspace of one thread
 
 
 cdef inline bint shares_blocks(const Plan* plan, Py_ssize_t batch) noexcept nogil:
-    # Return whether the threads of a batch take whole blocks. This pays if there are few parameters, so that adding
-    # gradients is cheaper than reading what other threads have written, and enough work for threads at all.
+    # Return whether each thread processes whole blocks of rows. This pays if there are few parameters and much work:
+    # adding the gradients of the threads is then cheaper than dividing each layer among them.
     return (plan.image_layers == 0 and plan.batch_norms == 0 and
             plan.size * <Py_ssize_t>sizeof(real) <= MAX_SHARED_PARAM_BYTES and batch * plan.size >= MIN_SHARED_WORK and
             batch >= 2 * GRAIN)
 
 
 cdef inline Py_ssize_t block_rows(const Plan* plan, Py_ssize_t batch, Purpose purpose) noexcept nogil:
-    # Return the number of rows of a block for this batch size.
+    # Return the number of rows in a block, given the batch size.
     cdef Py_ssize_t width = 0, max_rows, count
     cdef int l
     if plan.batch_norms > 0 and purpose == TRAIN and not plan.use_running_stats:
-        return batch                          # batch statistics need all rows between two layers
+        return batch                          # batch normalization needs all rows of the batch in one block
     for l in range(plan.count):
         width += ((plan.layers[l].n_out if plan.layers[l].in_lanes else plan.layers[l].ld) *
                   (2 if purpose == TRAIN else 1))
@@ -89,15 +93,15 @@ cdef inline Py_ssize_t block_rows(const Plan* plan, Py_ssize_t batch, Purpose pu
     if purpose != TRAIN or not shares_blocks(plan, batch):
         return smaller(batch, max_rows)
     count = max(2, (batch + max_rows - 1) // max_rows)
-    if count > 2:  # a multiple of four, so that two or four threads get equal numbers of blocks
+    if count > 2:  # use a multiple of four, so that two or four threads get equal numbers of blocks
         count = (count + 3) // 4 * 4
     return ((batch + count - 1) // count + SMALL_GRAIN - 1) // SMALL_GRAIN * SMALL_GRAIN
 
 
 cdef inline never_inlined lay_out(Network* net, const Plan* plan, Arena* arena, Py_ssize_t block, Purpose purpose,
                                   const Data* data, int threads, bint is_tiny) noexcept nogil:
-    # Allocate all buffers of the network in the arena, for `block` rows and `threads` threads. Never inlined, to save
-    # code.
+    # Allocate all buffers of the network in the arena, for `block` rows and `threads` threads. The function is never
+    # inlined, to save code.
     cdef Layer* arena_layers = <Layer*>allocate(arena, plan.count * sizeof(Layer))
     cdef Layer layer
     cdef const Layer* last = &plan.layers[plan.count - 1]
@@ -110,7 +114,7 @@ cdef inline never_inlined lay_out(Network* net, const Plan* plan, Arena* arena, 
         output = l == plan.count - 1
         keep_z = (needs_net_input(layer.activation) and purpose == TRAIN or
                   output and from_logits(plan.loss) and purpose != PREDICT)
-        lowest = not trainable_below          # no layer below is trainable
+        lowest = not trainable_below          # no layer below this one is trainable
         trainable_below = trainable_below or layer.rows > 0 and not layer.frozen
         with_delta = trainable_below and purpose == TRAIN or output and purpose != PREDICT
         layer.deltas_in_lanes = (layer.kind == DENSE and not layer.narrow and l > 0 and
@@ -166,8 +170,8 @@ cdef inline never_inlined lay_out(Network* net, const Plan* plan, Arena* arena, 
 
 
 cdef inline void set_parameters(const Network* net, real* params) noexcept nogil:
-    # Set the parameters of all layers. Parameters, gradients and moments are vectors of Plan.size numbers, layer by
-    # layer.
+    # Point all layers to their parameters. Parameters, gradients and moments are vectors of Plan.size numbers, stored
+    # layer by layer.
     cdef int l
     for l in range(net.count):
         net.layers[l].W = params
@@ -176,7 +180,7 @@ cdef inline void set_parameters(const Network* net, real* params) noexcept nogil
 
 
 cdef inline void set_gradient(const Network* net, real* gradient) noexcept nogil:
-    # Set the gradient buffers of all layers to parts of this vector of Plan.size numbers.
+    # Point the gradient of each layer to its part of `gradient`, a vector of Plan.size numbers.
     cdef int l
     for l in range(net.count):
         net.layers[l].gradient = gradient
@@ -184,7 +188,7 @@ cdef inline void set_gradient(const Network* net, real* gradient) noexcept nogil
 
 
 cdef inline void unpack_gradient(const Network* net, const real* values) noexcept nogil:
-    # Copy a gradient without padding, as Engine.gradients writes it, to the gradients of the layers.
+    # Copy a gradient without padding to the padded gradients of the layers. Engine.gradients writes the same layout.
     cdef const Layer* layer
     cdef Py_ssize_t i, columns
     cdef real* row
@@ -200,7 +204,7 @@ cdef inline void unpack_gradient(const Network* net, const real* values) noexcep
 
 
 cdef inline void set_moments(const Network* net, real* m, real* v) noexcept nogil:
-    # Set the moments of all layers to parts of these vectors of Plan.size numbers.
+    # Point the optimizer moments of each layer to their parts of `m` and `v`, vectors of Plan.size numbers.
     cdef Py_ssize_t offset = 0
     cdef int l
     for l in range(net.count):
@@ -209,22 +213,23 @@ cdef inline void set_moments(const Network* net, real* m, real* v) noexcept nogi
 
 
 cdef inline void refresh(const Network* net) noexcept nogil:
-    # Update WT and statistics of all layers after the parameters were changed outside of a step.
+    # Update the transposed weights and the statistics of all layers after the parameters were changed outside of a
+    # step.
     cdef int l
     for l in range(net.count):
         layers.refresh(&net.layers[l])
 
 
 cdef inline bint wait(const Network* net) noexcept nogil:
-    # Wait for the other threads. Return whether the barrier was aborted.
+    # Wait for the other threads at the barrier. Return whether the barrier was aborted.
     return net.barrier is not NULL and barrier_wait(net.barrier)
 
 
 cdef inline bint forward(const Network* net, Py_ssize_t low, Py_ssize_t high, Py_ssize_t rows, int thread,
                          uint64_t drop_key, uint64_t drops, Py_ssize_t block_start) noexcept nogil:
-    # Run the forward pass of rows low <= i < high, of `rows` rows in the block. In training, dropout masks are number
-    # `drops` of the stream drop_key; the block starts at row block_start of the batch. Return whether a thread that was
-    # waited for has failed.
+    # Run the forward pass of rows low <= i < high of a block with `rows` rows. In training, the dropout masks are those
+    # of step `drops` in the random stream `drop_key`, and the block starts at row `block_start` of the batch. Return
+    # whether another thread has failed, so that the barrier was aborted.
     cdef int l, start = 0
     if net.waits_for_batch:
         for l in range(net.count):
@@ -240,7 +245,7 @@ cdef inline bint forward(const Network* net, Py_ssize_t low, Py_ssize_t high, Py
 
 cdef inline void forward_range(const Network* net, int start, int end, Py_ssize_t low, Py_ssize_t high, int thread,
                                uint64_t drop_key, uint64_t drops, Py_ssize_t block_start) noexcept nogil:
-    # Run the forward pass of layers[start:end]; if layers[end] is a BATCH_NORM, also collect its statistics.
+    # Run the forward pass of layers[start:end]. If layers[end] is a batch normalization, also sum its statistics.
     cdef const real** X = net.block.inputs
     cdef Py_ssize_t first, rows
     cdef const Layer* layer
@@ -282,7 +287,7 @@ cdef inline void predict(const Network* net, const real* X, Py_ssize_t rows) noe
 
 cdef inline void begin_batch(const Network* net, const Data* data, Py_ssize_t low, Py_ssize_t high, double weight,
                              int thread) noexcept nogil:
-    # Prepare output_delta() of this thread for the batch of rows low to high of the data, whose weights sum to
+    # Prepare the thread for output_delta() on a batch: rows low <= i < high of the data, whose sample weights sum to
     # `weight`.
     if net.heads.count > 0:
         begin_batch_of_heads(&net.heads, data, low, high, weight, net.block.n_out, thread)
@@ -290,7 +295,8 @@ cdef inline void begin_batch(const Network* net, const Data* data, Py_ssize_t lo
 
 cdef inline double compute_loss(const Network* net, Py_ssize_t i, Py_ssize_t rows, double scale,
                                 int thread) noexcept nogil:
-    # Return the plain sum of the loss of rows i to i + rows, and write their delta, times `scale`.
+    # Return the sum of the loss, before averaging, over rows i to i + rows. Write the deltas of these rows, multiplied
+    # by `scale`.
     cdef const Layer* out = &net.layers[net.count - 1]
     cdef const Block* block = &net.block
     cdef Py_ssize_t offset = i * out.ld
@@ -305,7 +311,7 @@ cdef inline double compute_loss(const Network* net, Py_ssize_t i, Py_ssize_t row
 
 cdef inline void output_delta(const Network* net, Py_ssize_t low, Py_ssize_t high, double scale,
                               int thread) noexcept nogil:
-    # Compute the delta of the output layer, and the plain sum of the loss of each grain of rows.
+    # Compute the deltas of the output layer, and the sum of the loss, before averaging, over each grain of rows.
     cdef const Layer* out = &net.layers[net.count - 1]
     cdef const real* weights = net.block.weights
     cdef Py_ssize_t i, k, offset = low * out.ld
@@ -323,8 +329,8 @@ cdef inline void output_delta(const Network* net, Py_ssize_t low, Py_ssize_t hig
 
 cdef inline bint backward(const Network* net, Py_ssize_t low, Py_ssize_t high, Py_ssize_t rows,
                           int thread) noexcept nogil:
-    # Run the backward pass of rows low <= i < high: the deltas of all layers by the chain rule, and the gradients of
-    # convolutions. Return whether a thread that was waited for has failed, as forward() does.
+    # Run the backward pass of rows low <= i < high: compute the deltas of all layers by the chain rule, and the
+    # gradients of convolutions. Return whether another thread has failed, so that the barrier was aborted.
     cdef int l, start = net.count - 1
     if net.batch_norms:
         for l in range(net.count - 1, 0, -1):
@@ -340,8 +346,8 @@ cdef inline bint backward(const Network* net, Py_ssize_t low, Py_ssize_t high, P
 
 cdef inline void backward_range(const Network* net, int start, int end, Py_ssize_t low, Py_ssize_t high,
                                 int thread) noexcept nogil:
-    # Run the backward pass from layers[start] down to layers[end + 1]. If layers[end] is a BATCH_NORM, also collect the
-    # sums of its deltas.
+    # Run the backward pass from layers[start] down to layers[end + 1]. If layers[end] is a batch normalization, also
+    # sum its deltas.
     cdef Py_ssize_t first, rows
     cdef int l
     for l in range(start, max(end, net.image_layers - 1), -1):
@@ -368,8 +374,8 @@ cdef inline void backward_range(const Network* net, int start, int end, Py_ssize
 cdef inline never_inlined learn(const Network* net, Py_ssize_t rows, bint first_block, bint last_block,
                                 const Optimizer* optimizer, double* squares, int thread, int threads,
                                 PrefetchQueue* queue) noexcept nogil:
-    # Compute all gradients over the block and take the optimizer step, for this thread's share of the parameters.
-    # Meanwhile prefetch rows of the next block. Without an optimizer only the gradient is computed.
+    # Compute the gradients over the block and take the optimizer step, for this thread's share of the parameters of
+    # each layer. Meanwhile prefetch rows of the next block. Without an optimizer, only compute the gradients.
     cdef const real** X = net.block.inputs
     cdef Layout layout = SCATTERED if net.block.scattered else COLUMNS
     cdef Layer* layer
@@ -389,7 +395,7 @@ cdef inline never_inlined learn(const Network* net, Py_ssize_t rows, bint first_
 
 
 cdef inline void update_groups(const Network* net, const Optimizer* optimizer) noexcept nogil:
-    # Update the optimizers of layers with their own learning rates to the current step of the run.
+    # For each layer with its own learning rate, copy the optimizer of the run at its current step.
     cdef int l
     for l in range(net.count):
         if net.layers[l].param_group is not NULL:
@@ -398,8 +404,9 @@ cdef inline void update_groups(const Network* net, const Optimizer* optimizer) n
 
 cdef inline void step(const Network* net, const Optimizer* optimizer, const double* squares, int thread,
                       int threads) noexcept nogil:
-    # Take the optimizer step for the thread's share of the parameters, with the gradient clipped by its norm. Every
-    # thread sums the squared norms of all rows in the same order.
+    # Take the optimizer step for this thread's share of the parameters, after scaling the whole gradient to at most
+    # `clip_norm`. Every thread sums the squared norms of all gradient rows in the same order, so all threads use the
+    # same factor.
     cdef double total = 0, length
     cdef Py_ssize_t k, count = 0
     cdef Layer* layer
@@ -408,12 +415,12 @@ cdef inline void step(const Network* net, const Optimizer* optimizer, const doub
         count += parameter_rows(&net.layers[l])
     for k in range(count):
         total += squares[k]
-    length = sqrt_double(total) + 1e-6    # the constant of PyTorch's clip_grad_norm_
+    length = sqrt_double(total) + 1e-6    # PyTorch's clip_grad_norm_ adds 1e-6 to the norm, too
     for l in range(net.count):
         layer = &net.layers[l]
         if layer.frozen:
             continue
-        if not length - length == 0:      # an infinite or NaN norm cannot be scaled
+        if not length - length == 0:      # a gradient whose norm is infinite or NaN cannot be clipped
             layer.broken = True
             continue
         step_layer(layer, first_row(layer, thread, threads), end_row(layer, thread, threads),
@@ -423,14 +430,15 @@ cdef inline void step(const Network* net, const Optimizer* optimizer, const doub
 
 
 cdef inline void update_transpose(const Network* net, const Layer* layer, int thread, int threads) noexcept nogil:
-    # Update WT from the thread's share of W.
+    # Update the transposed weights WT from this thread's share of the weights W.
     if layer.WT is not NULL and not net.refreshed:
         layers.transpose_rows(layer, first_row(layer, thread, threads),
                               smaller(end_row(layer, thread, threads), layer.rows))
 
 
 cdef inline void limit_norms(const Network* net, double limit, int thread, int threads) noexcept nogil:
-    # Limit the norm of the incoming weights to `limit`, for the thread's share of the neurons.
+    # Scale the incoming weights of each neuron down to a norm of at most `limit`, for this thread's share of the
+    # neurons.
     cdef int l
     cdef const Layer* layer
     for l in range(net.count):
@@ -441,7 +449,7 @@ cdef inline void limit_norms(const Network* net, double limit, int thread, int t
 
 
 cdef inline double sum_penalties(const Network* net, const Optimizer* optimizer) noexcept nogil:
-    # Return the penalties of all trainable layers.
+    # Return the sum of the L1 and L2 penalties of all trainable layers.
     cdef double total = 0
     cdef int l
     cdef const Layer* layer
@@ -456,7 +464,7 @@ cdef inline double sum_penalties(const Network* net, const Optimizer* optimizer)
 
 
 cdef inline double sum_grain_losses(const Network* net, Py_ssize_t rows) noexcept nogil:
-    # Return the plain sum of the loss over the first `rows` rows of the block.
+    # Return the sum of the loss, before averaging, over the first `rows` rows of the block.
     cdef double total = 0
     cdef Py_ssize_t i
     for i in range((rows + GRAIN - 1) // GRAIN):
@@ -465,7 +473,7 @@ cdef inline double sum_grain_losses(const Network* net, Py_ssize_t rows) noexcep
 
 
 cdef inline bint is_broken(const Network* net) noexcept nogil:
-    # Return whether the last step would have made a parameter infinite or NaN.
+    # Return whether the last step would have made any parameter infinite or NaN.
     cdef int l
     for l in range(net.count):
         if net.layers[l].broken:
@@ -474,15 +482,15 @@ cdef inline bint is_broken(const Network* net) noexcept nogil:
 
 
 cdef inline void unpad(const real* rows, const Layer* layer, Py_ssize_t n, real* out) noexcept nogil:
-    # Copy n rows of outputs or deltas without their padding to out (n, n_out).
+    # Copy n padded rows of outputs or deltas without their padding to out (n, n_out).
     cdef Py_ssize_t i
     for i in range(n):
         memcpy(out + i * layer.n_out, rows + i * layer.ld, layer.n_out * sizeof(real))
 
 
 cdef inline double fraction_beyond(const Network* net, int l, Py_ssize_t rows, double low, double high) noexcept nogil:
-    # Return the fraction of the outputs of layer l that are <= low or >= high, for the first `rows` rows of the block.
-    # If the layer has a fused max-pool, count the outputs of the pool.
+    # Return the fraction of the outputs of layer `l` that are <= low or >= high, over the first `rows` rows of the
+    # block. If a max-pool is fused into the layer, count the outputs of the pool instead.
     cdef const Layer* layer = &net.layers[l + (net.layers[l].fused_height > 0)]
     cdef Py_ssize_t i, j, count = 0
     cdef real a
@@ -492,5 +500,5 @@ cdef inline double fraction_beyond(const Network* net, int l, Py_ssize_t rows, d
                 a = layer.A[(i // VL * layer.n_out + j) * VL + i % VL]
             else:
                 a = layer.A[j * VL + i if net.is_tiny else i * layer.ld + j]
-            count += (a <= low) + (a >= high)   # no branch, so the compiler vectorizes the loop
+            count += (a <= low) + (a >= high)   # written without a branch, so that the compiler vectorizes the loop
     return count / <double>(rows * layer.n_out)

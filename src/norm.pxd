@@ -1,12 +1,12 @@
 # Batch normalization (Ioffe and Szegedy 2015) of each channel: A = f(Z), Z = gamma (X - mean) / sqrt(variance + eps) +
-# beta. A channel of images has one number per pixel and row; a channel of plain rows is a column. W is the single row
-# gamma, and b is beta.
+# beta. In an image, a channel has one number per pixel; otherwise each column is a channel. The weight matrix W is the
+# single row gamma, and the bias b is beta.
 #
-# Training uses mean and variance of the whole batch. In the first phase each chunk of rows (a group of images, or a
-# grain) stores partial sums of X, and in the backward pass of the deltas. After a barrier every thread combines all
-# chunks in the same order (Chan, Golub and LeVeque 1983), so no number depends on how threads divide the rows. Running
-# mean and running variance are stored behind b and follow running += momentum (batch - running). Everything except
-# training uses them.
+# Training uses mean and variance of the whole batch. Each chunk of rows (a group of images, or a grain) stores partial
+# sums: of X in the forward pass, and of the deltas in the backward pass. After a barrier, every thread combines all
+# chunks in the same order (Chan, Golub and LeVeque 1983), so no number depends on how threads divide the rows. The
+# running mean and running variance are stored behind the bias. A step updates them by running += momentum (batch -
+# running). They are used everywhere except in training.
 
 from libc.math cimport sqrt
 from libc.string cimport memset
@@ -19,26 +19,26 @@ from threads cimport smaller
 from layer cimport GRAIN, Layer, biases, padded, running_mean, running_variance
 from images cimport group_deltas, group_start
 
-cdef enum Statistic:      # numbers per channel, which each thread has
-    MEAN                  # mean of the batch, or running mean
-    SCALE                 # gamma / sqrt(variance + eps)
-    INVERSE_STD           # 1 / sqrt(variance + eps)
-    VARIANCE              # unbiased variance, for the running variance
-    GAMMA_GRADIENT        # d loss / d gamma
-    BETA_GRADIENT         # d loss / d beta
-    X_FACTOR              # d loss / d X = SCALE delta + X_FACTOR (X - MEAN) + OFFSET
+cdef enum Statistic:      # Statistics of a channel; each thread stores them for all channels.
+    MEAN                  # mean of X over the batch, or running mean
+    SCALE                 # factor of X - MEAN in the forward pass, gamma / sqrt(variance + eps)
+    INVERSE_STD           # inverse standard deviation, 1 / sqrt(variance + eps)
+    VARIANCE              # unbiased variance of the batch, from which the running variance is updated
+    GAMMA_GRADIENT        # gradient of gamma, d loss / d gamma
+    BETA_GRADIENT         # gradient of beta, d loss / d beta
+    X_FACTOR  # X_FACTOR and OFFSET of the backward pass: d loss / d X = SCALE delta + X_FACTOR (X - MEAN) + OFFSET
     OFFSET
-    STATISTIC_COUNT       # number of statistics
+    STATISTIC_COUNT       # number of statistics per channel
 
 cdef enum:
-    # partial sums of a chunk, for the statistics: the mean of X, then the sum of squared differences from it
+    # index of the partial sums of a chunk in the forward pass: mean of X, then sum of squared differences from it
     FORWARD = 0
-    # partial sums of a chunk, for the gradient: the sum of the deltas, then that of deltas times X - MEAN
+    # index of the partial sums of a chunk in the backward pass: sum of the deltas, then sum of deltas times X - MEAN
     BACKWARD = 2
 
 
 cdef inline void set_sizes(Layer* layer) noexcept nogil:
-    # Set the shape of W and the row length.
+    # Set the shape of the weights W and the padded row length.
     layer.rows, layer.bias = 1, True
     layer.neurons = layer.out_shape.channels
     layer.ld = padded(layer.neurons)
@@ -46,7 +46,7 @@ cdef inline void set_sizes(Layer* layer) noexcept nogil:
 
 cdef inline void lay_out(Layer* layer, Arena* arena, Py_ssize_t block, Purpose purpose, bint use_running_stats,
                          int threads) noexcept nogil:
-    # Allocate statistics per thread and partial sums of chunks.
+    # Allocate the statistics of each thread, and the partial sums of chunks of rows.
     layer.statistics = <real*>allocate(arena, threads * STATISTIC_COUNT * layer.ld * sizeof(real))
     layer.use_running_stats = use_running_stats or layer.frozen or purpose != TRAIN
     if purpose == TRAIN:
@@ -54,27 +54,27 @@ cdef inline void lay_out(Layer* layer, Arena* arena, Py_ssize_t block, Purpose p
 
 
 cdef inline Py_ssize_t chunk_rows(const Layer* layer) noexcept nogil:
-    # Return the number of rows of a chunk: a group of images, or GRAIN rows if the rows are no images.
+    # Return the number of rows in a chunk: VL images, or GRAIN rows if the rows are not images.
     return VL if layer.in_lanes else GRAIN
 
 
 cdef inline Py_ssize_t pixel_count(const Layer* layer) noexcept nogil:
-    # Return how many numbers of a channel a row has.
+    # Return how many numbers per channel a row has, which is the number of pixels of an image.
     return layer.n_out // layer.neurons
 
 
 cdef inline real* statistic(const Layer* layer, int thread, int index) noexcept nogil:
-    # Return one statistic of all channels for a thread.
+    # Return the values of one statistic for all channels, in the memory of this thread.
     return layer.statistics + ((0 if layer.use_running_stats else thread) * STATISTIC_COUNT + index) * layer.ld
 
 
 cdef inline real* chunk_sum(const Layer* layer, Py_ssize_t first, int index) noexcept nogil:
-    # Return the partial sums of the chunk that starts with row `first` of the block.
+    # Return the partial sums of the chunk that starts with row `first` of the block, from number `index` on.
     return layer.chunk_sums + (4 * (first // chunk_rows(layer)) + index) * layer.ld
 
 
 cdef inline vec lane_mask(Py_ssize_t rows) noexcept nogil:
-    # Return 1 in the first `rows` lanes, else 0.
+    # Return a vector with 1 in the first `rows` lanes and 0 in the others.
     cdef real[MAX_LANES] lanes
     cdef int i
     for i in range(VL):
@@ -84,9 +84,9 @@ cdef inline vec lane_mask(Py_ssize_t rows) noexcept nogil:
 
 cdef inline always_inlined sum_vectors(const real* x, const real* d, Py_ssize_t count, Py_ssize_t step, vec center,
                                        bint squares, vec* first, vec* second) noexcept nogil:
-    # Sum over `count` vectors, `step` numbers apart. Without d: *first is the sum of x - center, and *second, if
-    # `squares` is set, that of its squares. With d: *first is the sum of d, and *second of d (x - center). Four
-    # independent sums hide the latency of an addition.
+    # Sum over `count` vectors that are `step` numbers apart. If d is NULL, `first` receives the sum of x - center, and
+    # `second`, if `squares` is set, that of (x - center)**2. Otherwise `first` receives the sum of d, and `second` the
+    # sum of d (x - center). Four independent sums hide the latency of an addition.
     cdef vec s[4]
     cdef vec t[4]
     cdef vec a, e
@@ -113,8 +113,8 @@ cdef inline always_inlined sum_vectors(const real* x, const real* d, Py_ssize_t 
 
 
 cdef inline never_inlined sum_chunk(const Layer* layer, Py_ssize_t first, Py_ssize_t rows) noexcept nogil:
-    # Store mean and sum of squared differences of a chunk of `rows` rows. The mean is rounded, so a second pass sums
-    # the differences from it and corrects both numbers.
+    # Store the mean of a chunk of `rows` rows, and the sum of squared differences from it. The first mean is rounded,
+    # so a second pass sums the differences from it and corrects both numbers.
     cdef real* mean = chunk_sum(layer, first, FORWARD)
     cdef real* squares = mean + layer.ld
     cdef const real* x
@@ -144,7 +144,8 @@ cdef inline never_inlined sum_chunk(const Layer* layer, Py_ssize_t first, Py_ssi
 
 cdef inline never_inlined sum_chunk_deltas(const Layer* layer, Py_ssize_t first, Py_ssize_t rows,
                                            int thread) noexcept nogil:
-    # Store the sum of the deltas, and of deltas times X - MEAN, of a chunk. Deltas are zero in unused lanes.
+    # Store the sum of the deltas of a chunk, and the sum of deltas times X - MEAN. Deltas are zero in unused vector
+    # lanes.
     cdef real* total = chunk_sum(layer, first, BACKWARD)
     cdef real* products = total + layer.ld
     cdef const real* mean = statistic(layer, thread, MEAN)
@@ -167,7 +168,7 @@ cdef inline never_inlined sum_chunk_deltas(const Layer* layer, Py_ssize_t first,
 
 
 cdef inline never_inlined combine_chunks(const Layer* layer, Py_ssize_t rows, int thread) noexcept nogil:
-    # Compute the statistics of a batch of `rows` rows from the partial sums of all chunks, in double precision.
+    # Compute the statistics of a batch of `rows` rows from the partial sums of all its chunks, in double precision.
     cdef Py_ssize_t c, first, pixels = pixel_count(layer), size = chunk_rows(layer)
     cdef double n = <double>(rows * pixels), mean, squares, difference
     cdef real* out = statistic(layer, thread, 0)
@@ -186,7 +187,7 @@ cdef inline never_inlined combine_chunks(const Layer* layer, Py_ssize_t rows, in
 
 
 cdef inline void normalize(const Layer* layer, real* out, double mean, double variance, double gamma) noexcept nogil:
-    # Write mean, inverse standard deviation and scale of a channel.
+    # Write the mean, inverse standard deviation and scale of one channel.
     cdef double inverse = 1 / sqrt(variance + layer.eps)
     out[MEAN * layer.ld] = <real>mean
     out[INVERSE_STD * layer.ld] = <real>inverse
@@ -194,7 +195,7 @@ cdef inline void normalize(const Layer* layer, real* out, double mean, double va
 
 
 cdef inline never_inlined load_running_statistics(const Layer* layer) noexcept nogil:
-    # Compute the statistics from the running mean and running variance.
+    # Compute the statistics of all channels from the running mean and running variance.
     cdef real* out = statistic(layer, 0, 0)
     cdef Py_ssize_t c
     memset(out, 0, STATISTIC_COUNT * layer.ld * sizeof(real))
@@ -203,7 +204,8 @@ cdef inline never_inlined load_running_statistics(const Layer* layer) noexcept n
 
 
 cdef inline never_inlined combine_chunk_deltas(const Layer* layer, Py_ssize_t rows, int thread) noexcept nogil:
-    # Compute the gradient, and X_FACTOR and OFFSET, from the partial sums of the deltas of all chunks.
+    # Compute the gradient of gamma and beta, and the statistics X_FACTOR and OFFSET of the backward pass, from the sums
+    # of the deltas of all chunks.
     cdef Py_ssize_t c, first, size = chunk_rows(layer)
     cdef double n = <double>(rows * pixel_count(layer)), total, products, inverse, scale
     cdef real* out
@@ -216,13 +218,14 @@ cdef inline never_inlined combine_chunk_deltas(const Layer* layer, Py_ssize_t ro
             products += chunk_sum(layer, first, BACKWARD + 1)[c]
         out[BETA_GRADIENT * layer.ld] = <real>total
         out[GAMMA_GRADIENT * layer.ld] = <real>(products * inverse)
-        if not layer.use_running_stats:                 # running statistics do not depend on X
+        if not layer.use_running_stats:  # X_FACTOR and OFFSET stay 0 with running statistics, which do not depend on X
             out[OFFSET * layer.ld] = <real>(-scale * total / n)
             out[X_FACTOR * layer.ld] = <real>(-scale * inverse * inverse * products / n)
 
 
 cdef inline never_inlined forward(const Layer* layer, Py_ssize_t first, Py_ssize_t rows, int thread) noexcept nogil:
-    # Compute Z and A of a group of images, or of `rows` rows, from row `first` of the block on.
+    # Compute net inputs Z and activations A from row `first` of the block on, for one group of images or for `rows`
+    # rows.
     cdef const real* mean = statistic(layer, thread, MEAN)
     cdef const real* scale = statistic(layer, thread, SCALE)
     cdef const real* beta = biases(layer)
@@ -260,7 +263,8 @@ cdef inline never_inlined forward(const Layer* layer, Py_ssize_t first, Py_ssize
 
 cdef inline never_inlined backward(const Layer* layer, const Layer* previous, Py_ssize_t first, Py_ssize_t rows,
                                    int thread) noexcept nogil:
-    # Compute d loss / d X of a group of images, or of `rows` rows, into D of the previous layer.
+    # Compute the derivative with respect to the inputs, d loss / d X, for one group of images or for `rows` rows, and
+    # write it to the deltas of the previous layer.
     cdef const real* mean = statistic(layer, thread, MEAN)
     cdef const real* scale = statistic(layer, thread, SCALE)
     cdef const real* x_factor = statistic(layer, thread, X_FACTOR)
@@ -294,8 +298,8 @@ cdef inline never_inlined backward(const Layer* layer, const Layer* previous, Py
 
 cdef inline never_inlined gradient(const Layer* layer, Py_ssize_t low, Py_ssize_t high, real* out, real scale, bint add,
                                    bint* broken) noexcept nogil:
-    # Compute rows low <= k < high of the gradient, with the arguments of layers.gradient(): row 0 is that of gamma, row
-    # 1 that of beta.
+    # Compute rows low <= k < high of the gradient: row 0 belongs to gamma, row 1 to beta. The arguments are those of
+    # layers.gradient().
     cdef const real* values = statistic(layer, 0, GAMMA_GRADIENT) + low * layer.ld
     cdef Py_ssize_t i
     cdef vec x
@@ -308,8 +312,8 @@ cdef inline never_inlined gradient(const Layer* layer, Py_ssize_t low, Py_ssize_
 
 
 cdef inline never_inlined update_running_statistics(Layer* layer) noexcept nogil:
-    # Update the running statistics after a step. A value that would not be finite is not stored, and the layer is
-    # marked broken.
+    # Update the running mean and variance after a step. A value that would become infinite or NaN is not stored, and
+    # the layer is marked as broken.
     cdef real* running_statistic = running_mean(layer)
     cdef real* batch_statistic = statistic(layer, 0, MEAN)
     cdef Py_ssize_t c

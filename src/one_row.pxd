@@ -1,8 +1,9 @@
 # Training run for batches of one row and a few dense layers, as in a loop over single rows. In run.pxd the overhead
-# around the kernels would take longer than the kernels, and each step would write WT and read it only once.
+# around the kernels would take longer than the kernels themselves, and each step would update the transposed weights
+# and read them only once.
 #
-# Buffers and the order of all sums are those of run.pxd and dense.pxd, so weights and losses are the same to the last
-# bit. WT is allocated but not used.
+# Buffers and the order of all sums are the same as in run.pxd and dense.pxd, so weights and losses are bit-identical.
+# The transposed weights are allocated but not used.
 
 from simd cimport always_inlined, real, vec, VL, all_finite, load, madd, splat, store
 from squares cimport MAX_LANES
@@ -18,12 +19,12 @@ from network cimport Network, Plan, is_broken, output_delta
 from run cimport Run, draw_order, end_epoch, loss_of_epoch, rate_index
 
 cdef enum:
-    ACCUMULATORS = 4      # independent sums that hide the latency of a multiply-add
-    MAX_PARAMETERS = 1 << 17  # largest parameter vector for which this run is faster, in numbers
+    ACCUMULATORS = 4      # number of independent sums, which hide the latency of multiply-adds
+    MAX_PARAMETERS = 1 << 17  # maximum size of the parameter vector for which this code is faster, in numbers
 
 
 cdef inline bint is_supported(const Run* run, const Plan* plan) noexcept nogil:
-    # Return whether this file supports the run and is faster.
+    # Return whether the code for batches of one row supports the run and is faster.
     cdef const Optimizer* optimizer = &run.optimizer
     cdef const Layer* layer
     cdef int l
@@ -39,7 +40,7 @@ cdef inline bint is_supported(const Run* run, const Plan* plan) noexcept nogil:
 
 
 cdef inline always_inlined net_inputs(int vecs, const Layer* layer, const real* x, Py_ssize_t j) noexcept nogil:
-    # Compute Z = b + x @ W from column j on for `vecs` vectors; `vecs` is a literal at every call.
+    # Compute `vecs` vectors of the net inputs Z = b + x @ W, from column j on. `vecs` is a literal at every call.
     cdef const real* b = biases(layer)
     cdef const real* w = layer.W + j
     cdef vec z[ACCUMULATORS]
@@ -56,7 +57,7 @@ cdef inline always_inlined net_inputs(int vecs, const Layer* layer, const real* 
 
 
 cdef inline void forward(const Layer* layer, const real* x, real* scratch) noexcept nogil:
-    # Compute Z, and A = f(Z).
+    # Compute the net inputs Z and activations A = f(Z) of one row.
     cdef Py_ssize_t j = 0
     while layer.ld - j >= ACCUMULATORS * VL:
         net_inputs(ACCUMULATORS, layer, x, j)
@@ -68,11 +69,12 @@ cdef inline void forward(const Layer* layer, const real* x, real* scratch) noexc
 
 
 cdef inline void backward(const Layer* layer, const Layer* previous) noexcept nogil:
-    # Compute delta of the previous layer = (W @ delta) * f'(its Z). Squares of W are transposed in registers.
+    # Compute the deltas of the previous layer, (W @ delta) * f'(Z) with the Z and f of that layer. Squares of VL x VL
+    # weights are transposed in registers.
     cdef vec square[MAX_LANES]
     cdef vec sum
     cdef Py_ssize_t i, j, k
-    for k from 0 <= k < previous.ld by VL:            # W has no rows for the padding
+    for k from 0 <= k < previous.ld by VL:            # the loop covers the padding too, for which W has no rows
         sum = splat(0)
         for j from 0 <= j < layer.n_out by VL:
             transpose_square(layer.W + k * layer.ld + j, layer.ld, smaller(VL, layer.n_in - k), square)
@@ -83,7 +85,7 @@ cdef inline void backward(const Layer* layer, const Layer* previous) noexcept no
 
 
 cdef inline void descend(Layer* layer, const real* x, real rate) noexcept nogil:
-    # Compute W -= lr x.T @ delta and b -= lr delta.
+    # Take a step of gradient descent: W -= rate x.T @ delta and b -= rate delta.
     cdef const real* D = layer.D
     cdef real* w = layer.W
     cdef vec nonfinite = splat(0)
@@ -100,7 +102,7 @@ cdef inline void descend(Layer* layer, const real* x, real rate) noexcept nogil:
 
 
 cdef inline void train(Run* run, Py_ssize_t steps) noexcept nogil:
-    # Train for up to `steps` steps.
+    # Train for up to `steps` steps of one row each.
     cdef Network* net = &run.net
     cdef Layer* out = &net.layers[net.count - 1]
     cdef Optimizer* optimizer = &run.optimizer
@@ -123,7 +125,7 @@ cdef inline void train(Run* run, Py_ssize_t steps) noexcept nogil:
             backward(&net.layers[l], &net.layers[l - 1])
         total += net.grain_losses[0]
         loss = loss_of_epoch(run, total) if row == n - 1 else total
-        if not loss - loss == 0:              # the loss is not finite: take no step
+        if not loss - loss == 0:              # take no step if the loss is not finite
             run.diverged = run.stop = True
             break
         optimizer.lr = optimizer.bias_lr = run.learning_rates[rate_index(run, epoch, row) * run.rate_stride]
@@ -145,5 +147,6 @@ cdef inline void train(Run* run, Py_ssize_t steps) noexcept nogil:
             row, total = 0, 0
             epoch += 1
         steps -= 1
-    run.epoch = epoch - (row == 0 and is_broken(net))         # an epoch whose last step was incomplete does not count
+    # an epoch does not count if its last step would have made parameters infinite or NaN
+    run.epoch = epoch - (row == 0 and is_broken(net))
     run.row, run.total = row, total

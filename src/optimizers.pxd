@@ -1,9 +1,9 @@
-# Optimizers. Each is one loop over a part of the parameter vector: p are the parameters, g their gradient, m and v the
-# moments. Names, constants and formulas are those of PyTorch. t is the number of steps, and g includes the terms
-# described below.
+# Optimizers. Each optimizer is one loop over a part of the parameter vector. In the formulas, p are the parameters, g
+# their gradient, m and v the moments, and t the number of steps. Names, constants and formulas are those of PyTorch.
+# The gradient g includes the penalties and the weight decay that are described below.
 #
-# A parameter that would become infinite or NaN keeps its value, m and v, and the caller is informed. So a training that
-# diverges ends with finite parameters, and no backup copy is needed.
+# A parameter that would become infinite or NaN keeps its value and its moments m and v, and the caller is informed. So
+# a training that diverges ends with finite parameters, without a backup copy.
 
 from libc.float cimport DBL_MIN, FLT_MIN
 from libc.math cimport sqrt as sqrt_double
@@ -12,7 +12,7 @@ from simd cimport (never_inlined, real, vec, VL, if_finite, load, madd, store, s
                    divide_by_root, vabs)
 from vmath cimport clamp, sign
 
-cdef enum Method:         # numbered in the order of the rows in nnc/_registry
+cdef enum Method:         # The order of the methods is that of the table of optimizers in nnc/_registry.
     SGD
     MOMENTUM
     ADAM
@@ -22,52 +22,61 @@ cdef enum Method:         # numbered in the order of the rows in nnc/_registry
     RPROP
 
 cdef enum:
-    MAX_RESUMED_STEPS = 100000000  # limit for the loop over the past steps of a resumed run
+    MAX_RESUMED_STEPS = 100000000  # maximum number of past steps that the initialization of a resumed run recomputes
 
 cdef struct Optimizer:
-    int method            # optimizer (enum Method)
-    bint plain  # gradient descent without penalties and gradient clipping, which can be fused into the product of dW
-    double lr             # learning rate
+    int method            # optimization method, a value of the enum Method
+    # gradient descent without penalties and clipping, which can be fused into the matrix product that computes the
+    # gradient
+    bint plain
+    double lr             # learning rate of the weights
     double bias_lr        # learning rate of the biases
-    double momentum       # momentum: m = momentum m + g, p -= lr m; nesterov: p -= lr (g + momentum m)
+    # momentum, nesterov: the method momentum computes m = momentum m + g and p -= lr m; with nesterov p -= lr (g +
+    # momentum m)
+    double momentum
     bint nesterov
-    # adam: m = beta1 m + (1 - beta1) g, v = beta2 v + (1 - beta2) g**2. Both are divided by 1 - beta**t in p -= lr m /
-    # (sqrt(v) + eps).
+    # beta1, beta2: adam computes m = beta1 m + (1 - beta1) g and v = beta2 v + (1 - beta2) g**2. It divides m by 1 -
+    # beta1**t, and v by 1 - beta2**t, in the update p -= lr m / (sqrt(v) + eps).
     double beta1
     double beta2
-    double eps            # rmsprop: v = beta2 v + (1 - beta2) g**2, then momentum on g / (sqrt(v) + eps)
-    # adam as in section 2 of Kingma and Ba: eps is added to sqrt(v) before the bias correction
+    # constant in the divisor sqrt(v) + eps. For example, rmsprop computes v = beta2 v + (1 - beta2) g**2, divides g by
+    # sqrt(v) + eps and applies the momentum to the quotient.
+    double eps
+    # adam: add eps to sqrt(v) before the bias correction, as in section 2 of Kingma and Ba (2015)
     bint eps_before_bias_correction
-    double lr_decay       # adagrad: v += g**2, p -= lr / (1 + (t - 1) lr_decay) g / (sqrt(v) + eps)
-    double momentum_decay  # nadam (Dozat 2016): mu = beta1 (1 - momentum_decay**t / 2)
-    # rprop (iRprop-, Igel and Huesken 2003): the step size v grows by the factor `up` while the gradient keeps its
-    # sign, shrinks by `down` when the sign changes, and stays between `smallest` and `largest`.
+    double lr_decay       # adagrad computes v += g**2 and p -= lr / (1 + (t - 1) lr_decay) g / (sqrt(v) + eps)
+    double momentum_decay  # nadam (Dozat 2016) uses the momentum mu = beta1 (1 - momentum_decay**t / 2) in step t
+    # down, up, smallest, largest: in rprop (iRprop-, Igel and Huesken 2003) the step size v is multiplied by `up` while
+    # the gradient keeps its sign, and by `down` when the sign changes. It stays between `smallest` and `largest`.
     double down
     double up
     double smallest
     double largest
-    double decay          # weight decay: g += decay p after clipping; decoupled: p -= lr decay p
+    double decay          # weight decay: g += decay p after clipping; if `decoupled` is set, p -= lr decay p instead
     bint decoupled
-    double l1             # penalties l1 sum |p| + l2 sum p**2 / 2 of the loss: g += l1 sign(p) + l2 p before clipping
+    # l1, l2: add the penalties l1 sum |p| + l2 sum p**2 / 2 to the loss, so g += l1 sign(p) + l2 p before clipping
+    double l1
     double l2
-    bint mean_penalty     # divide the penalties by the rows of the batch, as scikit-learn does
-    double rows           # divisor of the penalties: rows of the batch if mean_penalty is set, else 1
-    bint biases_too       # apply penalties and decay to biases as well
-    double clip_value     # clip g to -clip_value <= g <= clip_value; 0: no clipping
-    double clip_norm      # scale g down to this Euclidean norm of the whole gradient; 0: no clipping
-    double max_norm       # scale the incoming weights of a neuron down to this norm after the step; 0: no limit
-    Py_ssize_t steps      # number of steps so far, t
-    double power1         # beta1**t and beta2**t
+    bint mean_penalty     # divide the penalties by the number of rows in the batch, as scikit-learn does
+    double rows           # divisor of the penalties: number of rows in the batch if mean_penalty is set, else 1
+    bint biases_too       # apply penalties and weight decay to biases as well
+    double clip_value     # limit each element of g to -clip_value <= g <= clip_value; 0: no limit
+    double clip_norm      # scale the whole gradient down to at most this Euclidean norm; 0: no limit
+    double max_norm  # scale the incoming weights of each neuron down to at most this norm after the step; 0: no limit
+    Py_ssize_t steps      # number t of steps that were taken so far
+    double power1         # power1, power2: the powers beta1**t and beta2**t
     double power2
-    double mu             # nadam: mu of this step and of the next, and the product of mu over all steps
+    # mu, mu_next, mu_product: momentum mu of nadam in this step and in the next one, and the product of mu over all
+    # steps
+    double mu
     double mu_next
     double mu_product
 
-cdef struct ParamGroup:       # learning rates of one layer, where they differ from those of the run
-    double lr_factor      # factor of all learning rates of the layer
-    double bias_lr_factor  # additional factor for its biases
-    Py_ssize_t frozen_steps  # steps in which the layer was frozen, which its optimizer does not count
-    Optimizer optimizer   # copy of the run's optimizer with these changes
+cdef struct ParamGroup:       # Learning rate factors of a layer whose learning rates differ from those of the run.
+    double lr_factor      # factor of all learning rates in the layer
+    double bias_lr_factor  # additional factor of the learning rate of the layer's biases
+    Py_ssize_t frozen_steps  # number of steps in which the layer was frozen; the layer's step count omits them
+    Optimizer optimizer   # copy of the run's optimizer with the learning rates and step count of this layer
 
 
 cdef inline Optimizer default_optimizer() noexcept nogil:
@@ -79,8 +88,9 @@ cdef inline Optimizer default_optimizer() noexcept nogil:
 
 
 cdef inline bint set_constant(Optimizer* o, str name, value) except -1:
-    # Set the field `name`, and return whether it exists. Fields that the run computes itself cannot be set. The most
-    # frequent names come first. Converting a dict to the whole struct would be shorter, but takes a microsecond longer.
+    # Set the field `name` of the optimizer, and return whether it exists. Fields that the run itself computes cannot be
+    # set. The most frequent names come first. Converting a dict to the whole struct would be shorter, but takes a
+    # microsecond longer.
     if name == "steps":
         o.steps = value
     elif name == "power1":
@@ -137,13 +147,15 @@ cdef inline bint set_constant(Optimizer* o, str name, value) except -1:
 
 
 cdef inline void complete_settings(Optimizer* o) noexcept nogil:
-    # Compute the fields that follow from the options. eps is at least the smallest normal number.
-    o.eps = max(o.eps, DBL_MIN if sizeof(real) == sizeof(double) else FLT_MIN)     # eps > 0 avoids 0 / 0 in the padding
+    # Compute the fields that depend on the options. Increase eps to at least the smallest normal number, so that the
+    # padding does not become 0 / 0.
+    o.eps = max(o.eps, DBL_MIN if sizeof(real) == sizeof(double) else FLT_MIN)
     o.plain = o.method == SGD and o.decay == 0 and o.l1 == 0 and o.l2 == 0 and o.clip_value == 0 and o.clip_norm == 0
 
 
 cdef inline double power(double base, Py_ssize_t n) noexcept nogil:
-    # Return base**n by squaring. pow() of libm would make results depend on the version of libm.
+    # Return base**n by repeated squaring. The pow() function of libm is not used, because results would depend on its
+    # version.
     cdef double result = 1
     while n > 0:
         if n & 1:
@@ -154,7 +166,7 @@ cdef inline double power(double base, Py_ssize_t n) noexcept nogil:
 
 
 cdef inline void count_step(Optimizer* o, double rows) noexcept nogil:
-    # Update the numbers that depend on the step count, before a step on `rows` rows.
+    # Update the fields that depend on the step count, before a step on `rows` rows.
     o.steps += 1
     o.rows = rows if o.mean_penalty and rows != 0 else 1
     o.power1 *= o.beta1
@@ -165,13 +177,13 @@ cdef inline void count_step(Optimizer* o, double rows) noexcept nogil:
 
 
 cdef inline double nadam_momentum(const Optimizer* o, Py_ssize_t step) noexcept nogil:
-    # Return mu of nadam at this step.
+    # Return the momentum mu that nadam uses in step number `step`.
     return o.beta1 * (1 - 0.5 * power(o.momentum_decay, step))
 
 
 cdef inline void init_param_group(ParamGroup* param_group, const Optimizer* o) noexcept nogil:
-    # Initialize the group at the start of a run, after o.steps steps. Only 1 - mu_product is used later, so a product
-    # below the rounding error may stay as it is.
+    # Initialize the group at the start of a run that continues after o.steps steps. Only 1 - mu_product is used later,
+    # so the loop ends when the product is below the rounding error.
     cdef Py_ssize_t step = 0, steps = min(o.steps - param_group.frozen_steps, <Py_ssize_t>MAX_RESUMED_STEPS)
     param_group.optimizer.mu_product = 1
     if o.method == NADAM and param_group.frozen_steps > 0:
@@ -181,13 +193,15 @@ cdef inline void init_param_group(ParamGroup* param_group, const Optimizer* o) n
 
 
 cdef inline void update_group(ParamGroup* param_group, const Optimizer* o) noexcept nogil:
-    # Copy the optimizer of the run, at its current step, to the group, with the group's learning rates and step count.
+    # Copy the optimizer of the run at its current step to the group, with the learning rates and the step count of the
+    # group.
     cdef double mu_product = param_group.optimizer.mu_product
     cdef Optimizer* group = &param_group.optimizer
     group[0] = o[0]
     group.lr *= param_group.lr_factor
     group.bias_lr *= param_group.lr_factor * param_group.bias_lr_factor
-    if group.plain and param_group.bias_lr_factor != 1:  # the fused product has a single learning rate
+    # the fused matrix product allows only one learning rate for weights and biases
+    if group.plain and param_group.bias_lr_factor != 1:
         group.plain, group.rows = False, 1
     if param_group.frozen_steps > 0 and not o.plain:
         group.steps -= param_group.frozen_steps
@@ -198,18 +212,18 @@ cdef inline void update_group(ParamGroup* param_group, const Optimizer* o) noexc
 
 
 cdef inline void store_if_finite(real* out, vec check, vec x) noexcept nogil:
-    # Store x in the lanes where `check` is finite.
+    # Store x in the vector lanes where `check` is finite; the other lanes keep their values.
     store(out, if_finite(check, x, load(out)))
 
 
 cdef inline double penalty(const Optimizer* o, const real* p, Py_ssize_t size, bint bias) noexcept nogil:
-    # Return l1 sum |p| + l2 sum p**2 / 2 over `size` parameters.
+    # Return the penalties l1 sum |p| + l2 sum p**2 / 2 over `size` parameters.
     cdef double sum1 = 0, sum2 = 0
     cdef vec x, part1, part2, second
     cdef Py_ssize_t i, start, end
     if bias and not o.biases_too:
         return 0
-    # short sums in the precision of the parameters, added in double precision
+    # compute short sums in the precision of the parameters, and add them in double precision
     for start from 0 <= start < size by 64 * VL:
         part1 = part2 = second = splat(0)
         end = start + 64 * VL if start + 64 * VL < size else size
@@ -218,7 +232,7 @@ cdef inline double penalty(const Optimizer* o, const real* p, Py_ssize_t size, b
             if o.l1 != 0:
                 part1 = part1 + vabs(x)
             if o.l2 != 0:
-                part2, second = second, madd(x, x, part2)      # two alternating sums hide the latency
+                part2, second = second, madd(x, x, part2)      # two alternating sums hide the latency of multiply-adds
         if o.l1 != 0:
             sum1 += sum_lanes(part1)
         if o.l2 != 0:
@@ -228,7 +242,8 @@ cdef inline double penalty(const Optimizer* o, const real* p, Py_ssize_t size, b
 
 cdef inline void add_penalties_and_clip(const Optimizer* o, const real* p, real* g, Py_ssize_t size,
                                         bint exempt) noexcept nogil:
-    # Add the gradient of the penalties to g, unless the parameters are exempt, and clip g by value.
+    # Add the gradient of the penalties to g, unless the parameters are exempt, and limit each element of g to
+    # `clip_value`.
     cdef bint with_penalty = (o.l1 != 0 or o.l2 != 0) and (not exempt or o.biases_too)
     cdef real l1 = <real>(o.l1 / o.rows), l2 = <real>(o.l2 / o.rows), limit = <real>o.clip_value
     cdef vec x
@@ -244,9 +259,9 @@ cdef inline void add_penalties_and_clip(const Optimizer* o, const real* p, real*
 
 cdef inline never_inlined update(const Optimizer* o, real* p, real* g, real* m, real* v, Py_ssize_t size, double scale,
                                  bint bias, bint exempt, vec* nonfinite) noexcept nogil:
-    # Take one step with the gradient scale * g. `exempt` parameters have no weight decay unless biases_too is set.
-    # `nonfinite` gets NaN in each lane where a parameter would not have been finite, else 0. There is only one copy of
-    # this function in a core, so it rounds the same everywhere.
+    # Take one step with the gradient scale * g. Parameters with `exempt` have no weight decay unless `biases_too` is
+    # set. Lanes of `nonfinite` become NaN where a parameter would have become infinite or NaN, else 0. The core
+    # contains only one copy of this function, so all callers get the same rounding.
     cdef double decay = o.decay if not exempt or o.biases_too else 0, lr = o.bias_lr if bias else o.lr
     cdef real factor = <real>scale, coupled = 0 if o.decoupled else <real>decay
     cdef Py_ssize_t i
@@ -269,7 +284,7 @@ cdef inline never_inlined update(const Optimizer* o, real* p, real* g, real* m, 
 
 cdef inline vec descend(const Optimizer* o, double learning_rate, real* p, const real* g, real* m,
                         Py_ssize_t size) noexcept nogil:
-    # Take a step of plain gradient descent, with or without momentum.
+    # Take a step of gradient descent, with or without momentum.
     cdef real lr = <real>learning_rate, momentum = <real>o.momentum
     cdef bint with_momentum = o.method == MOMENTUM, nesterov = o.nesterov
     cdef vec x, y, nonfinite = splat(0)
@@ -289,7 +304,8 @@ cdef inline vec descend(const Optimizer* o, double learning_rate, real* p, const
 
 cdef inline vec adam(const Optimizer* o, double learning_rate, real* p, const real* g, real* m, real* v,
                      Py_ssize_t size, real shrink) noexcept nogil:
-    # Take a step of Adam (Kingma and Ba 2015), with p multiplied by `shrink` first (decoupled weight decay).
+    # Take a step of Adam (Kingma and Ba 2015). Multiply the parameters by `shrink` first, which is the decoupled weight
+    # decay.
     cdef real b1 = <real>o.beta1, b2 = <real>o.beta2, c1 = <real>(1 - o.beta1), c2 = <real>(1 - o.beta2)
     cdef real step = <real>(learning_rate / (1 - o.power1)), root = <real>(1 / sqrt_double(1 - o.power2))
     cdef real eps = <real>(o.eps / sqrt_double(1 - o.power2)) if o.eps_before_bias_correction else <real>o.eps
@@ -350,8 +366,8 @@ cdef inline vec adagrad(const Optimizer* o, double learning_rate, real* p, const
 
 cdef inline vec nadam(const Optimizer* o, double learning_rate, real* p, const real* g, real* m, real* v,
                       Py_ssize_t size) noexcept nogil:
-    # Take a step of Nadam: p -= (lr (1 - mu) / (1 - mu_product) g + lr mu_next / (1 - mu_product mu_next) m) /
-    # (sqrt(v / (1 - beta2**t)) + eps).
+    # Take a step of Nadam: p -= (a g + b m) / (sqrt(v / (1 - beta2**t)) + eps), with the factors a = lr (1 - mu) / (1 -
+    # mu_product) of the gradient and b = lr mu_next / (1 - mu_product mu_next) of the moment.
     cdef real b1 = <real>o.beta1, b2 = <real>o.beta2, c1 = <real>(1 - o.beta1), c2 = <real>(1 - o.beta2)
     cdef real eps = <real>o.eps
     cdef real root = <real>(1 / sqrt_double(1 - o.power2))
@@ -373,8 +389,8 @@ cdef inline vec nadam(const Optimizer* o, double learning_rate, real* p, const r
 
 
 cdef inline vec rprop(const Optimizer* o, real* p, const real* g, real* m, real* v, Py_ssize_t size) noexcept nogil:
-    # Take a step of Rprop. m is the previous gradient, v the step sizes. Where the sign has changed, the gradient
-    # counts as zero in this step and the next.
+    # Take a step of Rprop, where m stores the previous gradient and v the step sizes. If the sign of the gradient has
+    # changed, the gradient counts as zero in this step and the next.
     cdef real down = <real>o.down, up = <real>o.up, smallest = <real>o.smallest, largest = <real>o.largest
     cdef vec x, y, agreement, step, check, nonfinite = splat(0)
     cdef Py_ssize_t i

@@ -1,7 +1,7 @@
-# Prediction for few images. Most lanes of a group would be empty, so here a vector holds channels of one pixel instead.
-# The outputs of a layer are a row of `ld` numbers for each pixel, and a convolution is the product of a dense layer on
-# copies of its windows. Sums have the same order as in conv.pxd and pool.pxd, so an image has the same outputs in any
-# batch.
+# Prediction for few images. With one image per vector lane, most lanes would be empty, so here a vector holds several
+# channels of one pixel. The outputs of a layer have a padded row of `ld` numbers for each pixel. A convolution is
+# computed like a dense layer, as a matrix product on copies of its windows. Sums have the same order as in conv.pxd and
+# pool.pxd, so an image has the same outputs in any batch.
 
 from libc.string cimport memcpy
 from simd cimport never_inlined, real, vec, VL, load, splat, store, vmax
@@ -19,8 +19,8 @@ cdef inline Py_ssize_t pixel_count(const Layer* layer) noexcept nogil:
 
 
 cdef inline bint is_faster(const Layer* layers, int count, Py_ssize_t images) noexcept nogil:
-    # Return whether this layout is faster for `images` images. The estimate counts multiply-adds of vectors and copies
-    # of windows.
+    # Return whether the layout of this file is faster for `images` images. The estimate counts multiply-adds of vectors
+    # and copies of windows.
     cdef const Layer* layer
     cdef double cost_by_pixels = 0, cost_in_lanes = 0
     cdef int l
@@ -29,13 +29,14 @@ cdef inline bint is_faster(const Layer* layers, int count, Py_ssize_t images) no
         if layer.kind == CONV2D:
             cost_by_pixels += <double>(pixel_count(layer) * layer.rows) * (2 * ((layer.neurons + VL - 1) // VL) + 1)
             cost_in_lanes += <double>(pixel_count(layer) * layer.rows) * (2 * layer.neurons)
-    # The factor 1.6 is measured: with vectors of 32 bytes, four images of LeNet are still faster in lanes.
+    # The factor 1.6 was measured: with vectors of 32 bytes, four images of LeNet are still faster with one image per
+    # lane.
     return images < VL and 1.6 * images * cost_by_pixels < cost_in_lanes
 
 
 cdef inline void lay_out(Layer* layer, Arena* arena, Py_ssize_t count) noexcept nogil:
-    # Allocate the outputs and the workspace of a layer of images (except FLATTEN) for `count` images. `slack` allows
-    # whole vectors to be read and written beyond the end.
+    # Allocate the outputs and the workspace of an image layer (except FLATTEN) for `count` images. `slack` is extra
+    # memory, so that whole vectors may be read and written beyond the end.
     cdef size_t slack = VL * sizeof(real)
     if layer.kind == INPUT:
         layer.ld = layer.out_shape.channels
@@ -55,14 +56,15 @@ cdef inline void lay_out(Layer* layer, Arena* arena, Py_ssize_t count) noexcept 
 
 
 cdef inline void copy_vectors(const real* x, Py_ssize_t n, real* out) noexcept nogil:
-    # Copy n numbers, rounded up to whole vectors.
+    # Copy n numbers in whole vectors, so the last vector may contain additional numbers.
     cdef Py_ssize_t i
     for i from 0 <= i < n by VL:
         store(out + i, load(x + i))
 
 
 cdef inline void convolve(const Layer* layer, const real* x, Py_ssize_t ld, real* out) noexcept nogil:
-    # Compute the convolution of one image, whose pixels are `ld` apart, one row of outputs at a time.
+    # Compute the convolution of one image, one row of outputs at a time. The pixels of the image are `ld` numbers
+    # apart.
     cdef Py_ssize_t c = layer.in_shape.channels, row = padded_width(layer) * c, length = layer.window_width * c
     cdef Py_ssize_t y, i, ky
     cdef real* image = layer.padded_input + layer.pad_y * row + layer.pad_x * c
@@ -75,7 +77,7 @@ cdef inline void convolve(const Layer* layer, const real* x, Py_ssize_t ld, real
         else:
             for i in range(layer.in_shape.width):
                 copy_vectors(x + (y * layer.in_shape.width + i) * ld, c, image + y * row + i * c)
-            # restores the padding, which copy_vectors() may have overwritten
+            # restore the padding, which copy_vectors() may have overwritten
             store(image + y * row + layer.in_shape.width * c, splat(0))
     for y in range(layer.out_shape.height):
         for i in range(layer.out_shape.width):
@@ -111,7 +113,7 @@ cdef inline void pool(const Layer* layer, const real* x, Py_ssize_t ld, real* ou
 
 cdef inline never_inlined forward(const Layer* layer, const Layer* previous, const real** X,
                                   Py_ssize_t rows) noexcept nogil:
-    # Compute A for `rows` images.
+    # Compute the activations A of a layer for `rows` images.
     cdef Py_ssize_t i, j, c = layer.in_shape.channels, pixels = layer.in_shape.height * layer.in_shape.width
     cdef const real* x
     if layer.kind == BATCH_NORM:
@@ -127,7 +129,8 @@ cdef inline never_inlined forward(const Layer* layer, const Layer* previous, con
             for j in range(layer.n_out, layer.ld):
                 layer.A[i * layer.ld + j] = 0
         else:
-            if previous.kind == INPUT:        # copied, because nothing may be read beyond the caller's row
+            # copy the image, because no vector may be read beyond the end of the caller's row
+            if previous.kind == INPUT:
                 memcpy(layer.padded_input, x, layer.n_in * sizeof(real))
                 x = layer.padded_input
             pool(layer, x, previous.ld, layer.A + i * pixel_count(layer) * layer.ld)

@@ -1,4 +1,5 @@
-# Max-pool and average pool of images in lanes: one number for each window of each channel.
+# Max-pool and average pool of images, with one image per vector lane. The pool has one output for each window of each
+# channel.
 
 from simd cimport always_inlined, real, vec, VL, if_less, load, splat, store, vmax, where_equal
 from layer cimport MAX_POOL, Layer
@@ -6,15 +7,17 @@ from images cimport group_deltas, group_start
 
 
 cdef inline void forward(const Layer* layer, Py_ssize_t first) noexcept nogil:
-    # Compute the maximum of each window, and which number it is (the first of equal ones) into `argmax`; or the mean.
+    # Compute the pool of a group of images. A max-pool also writes the index of the maximum of each window to `argmax`;
+    # of equal maxima the first one counts.
     cdef Py_ssize_t y, row = layer.in_shape.width * layer.in_shape.channels * VL
     for y in range(layer.out_shape.height):
         forward_row(layer, first, y, layer.input + first * layer.n_in + y * layer.stride_y * row)
 
 
 cdef inline void backward(const Layer* layer, const Layer* previous, Py_ssize_t first, int thread) noexcept nogil:
-    # Compute d loss / d X into D of the previous layer. A delta goes to the maximum of its window, or in equal parts to
-    # the whole window.
+    # Compute the derivative with respect to the inputs, and write it to the deltas of the previous layer. The delta of
+    # a max-pool goes to the maximum of the window; that of an average pool is divided equally among the inputs of the
+    # window.
     cdef Py_ssize_t y, i, row = layer.in_shape.width * layer.in_shape.channels * VL
     cdef real* out = group_deltas(previous, first, thread)
     if not is_partition(layer):
@@ -25,17 +28,17 @@ cdef inline void backward(const Layer* layer, const Layer* previous, Py_ssize_t 
 
 
 cdef inline bint is_partition(const Layer* layer) noexcept nogil:
-    # Return whether each input lies in exactly one window.
+    # Return whether each input belongs to exactly one window.
     return (layer.stride_y == layer.window_height and layer.stride_x == layer.window_width and
             layer.in_shape.height == layer.out_shape.height * layer.stride_y and
             layer.in_shape.width == layer.out_shape.width * layer.stride_x)
 
 
-# Functions for one row of outputs. x points to the first row of inputs. The common window size 2 x 2 is a literal, so
-# that loops unroll.
+# The following functions process one row of outputs; x points to its first row of inputs. The most common window size,
+# 2 x 2, is passed as literals, so that the compiler unrolls the loops.
 
 cdef inline void forward_row(const Layer* layer, Py_ssize_t first, Py_ssize_t y, const real* x) noexcept nogil:
-    # Compute row y of the outputs.
+    # Compute row y of the outputs of the pool.
     if layer.window_height == 2 and layer.window_width == 2:
         forward_row_as(layer, 2, 2, first, y, x)
     else:
@@ -44,8 +47,8 @@ cdef inline void forward_row(const Layer* layer, Py_ssize_t first, Py_ssize_t y,
 
 cdef inline void backward_row(const Layer* layer, Py_ssize_t first, Py_ssize_t y, int thread, real* x,
                               Py_ssize_t row) noexcept nogil:
-    # Add the deltas of row y of the outputs to rows of inputs `row` numbers apart. Inputs outside all windows are not
-    # written.
+    # Add the deltas of output row y to the derivatives with respect to its input rows, which are `row` numbers apart.
+    # Inputs outside all windows are not written.
     if layer.window_height == 2 and layer.window_width == 2:
         backward_row_as(layer, 2, 2, first, y, thread, x, row)
     else:
@@ -54,7 +57,7 @@ cdef inline void backward_row(const Layer* layer, Py_ssize_t first, Py_ssize_t y
 
 cdef inline always_inlined forward_row_as(const Layer* layer, Py_ssize_t height, Py_ssize_t width, Py_ssize_t first,
                                           Py_ssize_t y, const real* x) noexcept nogil:
-    # Compute row y of the outputs for a window of height x width.
+    # Compute row y of the outputs for windows of height x width pixels.
     cdef Py_ssize_t c, ky, kx, pixel = layer.out_shape.channels * VL, row = layer.in_shape.width * pixel
     cdef Py_ssize_t offset = y * layer.out_shape.width * pixel, _
     cdef real* a = group_start(layer, layer.A, first) + offset
@@ -87,12 +90,13 @@ cdef inline always_inlined forward_row_as(const Layer* layer, Py_ssize_t height,
 
 cdef inline always_inlined backward_row_as(const Layer* layer, Py_ssize_t height, Py_ssize_t width, Py_ssize_t first,
                                            Py_ssize_t y, int thread, real* x, Py_ssize_t row) noexcept nogil:
-    # Propagate the deltas of row y for a window of height x width.
+    # Add the deltas of output row y to the derivatives with respect to its inputs, for windows of height x width
+    # pixels.
     cdef Py_ssize_t c, ky, kx, pixel = layer.out_shape.channels * VL, offset = y * layer.out_shape.width * pixel, _
     cdef const real* d = group_deltas(layer, first, thread) + offset
     cdef const real* argmax = NULL if layer.argmax is NULL else group_start(layer, layer.argmax, first) + offset
     cdef vec scale = splat(<real>1 / <real>(height * width)), delta, index, z
-    # windows without overlap write each of their inputs once
+    # without overlap, each input belongs to at most one window, so its derivative is written instead of added
     cdef bint no_overlap = layer.stride_y >= height and layer.stride_x >= width
     for _ in range(layer.out_shape.width):
         for c from 0 <= c < pixel by VL:

@@ -1,4 +1,4 @@
-# Rows of data: inputs, targets, weights and order, and the block of rows that the layers read.
+# Rows of data: inputs, targets, sample weights and order, and the block of rows that the layers read.
 
 from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memcpy
@@ -11,22 +11,23 @@ from threads cimport smaller
 from layer cimport Layer, set_row_pointers
 
 cdef enum:
-    SCAN_VECTORS = 16     # vectors that are tested for NaN and infinity at a time
-    DRAW_COUNT = 64       # random numbers that are drawn at a time
-    MIN_SPREAD_LINES = 4  # use an odd line stride for gathered rows of at least this many cache lines
-    MIN_GATHER_VECTORS = 16  # copy shuffled rows if a row of the first layer's outputs has at least this many vectors
+    SCAN_VECTORS = 16     # number of vectors that are tested together for NaN and infinity
+    DRAW_COUNT = 64       # number of random numbers that are drawn together
+    MIN_SPREAD_LINES = 4  # place copies of rows with at least this many cache lines an odd number of lines apart
+    # copy shuffled rows to contiguous memory if the first layer has at least this many vectors of outputs
+    MIN_GATHER_VECTORS = 16
 
 cdef struct Data:
-    Py_ssize_t n          # number of rows
-    const real* X         # (rows of the array, n_in) inputs
-    const real* Y         # (rows of the array, n_out) targets, or NULL if there are labels
-    const int* labels     # (rows of the array) class indices, or NULL
-    const real* weights   # (rows of the array) sample weights, or NULL
-    double weight_sum     # sum of the weights; n without weights
-    const int* rows       # (n) indices of the rows of the arrays that belong to the data; NULL: all rows
-    int* order            # (n) row indices in the order of the epoch; NULL: the order of the arrays
+    Py_ssize_t n          # number of rows in the data
+    const real* X         # inputs (rows of the array, n_in)
+    const real* Y         # targets (rows of the array, n_out), or NULL if class indices are given
+    const int* labels     # class index of each row of the array, or NULL
+    const real* weights   # sample weight of each row of the array, or NULL
+    double weight_sum     # sum of the sample weights; n if there are none
+    const int* rows       # indices (n) of the array rows that belong to the data; NULL if all rows do
+    int* order            # row indices (n) in the order of the epoch; NULL for the order of the arrays
 
-cdef struct BitGenerator:     # NumPy's bitgen_t, declared with the same layout as in numpy/random/bitgen.h
+cdef struct BitGenerator:     # NumPy's struct bitgen_t, with the same layout as in numpy/random/bitgen.h.
     void* state
     uint64_t (*next_uint64)(void* state) noexcept nogil
     uint32_t (*next_uint32)(void* state) noexcept nogil
@@ -34,22 +35,23 @@ cdef struct BitGenerator:     # NumPy's bitgen_t, declared with the same layout 
     uint64_t (*next_raw)(void* state) noexcept nogil
 
 cdef struct Block:
-    Py_ssize_t size       # capacity of the block in rows
-    Py_ssize_t n_in       # columns of the inputs
-    Py_ssize_t n_out      # columns of the targets
-    Py_ssize_t ld         # row length of the targets: n_out, padded
-    real smoothing        # label smoothing: fraction of the probability that is spread evenly over all classes
-    const real** inputs   # (size) pointer to each row of inputs
-    bint scattered        # the rows of inputs are not at a constant distance, because the data are shuffled
-    real* X               # (size, ldx) copies of shuffled rows; transposed inputs in tiny.pxd; or NULL
-    Py_ssize_t ldx        # row length of X, in numbers
-    real* Y               # (size, ld) targets, padded; NULL if labels are used directly
-    int* labels           # (size) class indices, or NULL
-    real* weights         # (size) sample weights, or NULL
+    Py_ssize_t size       # maximum number of rows in the block
+    Py_ssize_t n_in       # number of columns of the inputs
+    Py_ssize_t n_out      # number of columns of the targets
+    Py_ssize_t ld         # padded row length of the targets, from n_out
+    real smoothing        # label smoothing: fraction of the target probability that is spread evenly over all classes
+    const real** inputs   # pointer to each row of inputs (size)
+    bint scattered        # the input rows are at irregular distances in memory, because the data are shuffled
+    real* X               # copies of shuffled input rows (size, ldx), or the transposed inputs in tiny.pxd; or NULL
+    Py_ssize_t ldx        # distance between two rows of X, in numbers
+    real* Y               # targets with padded rows (size, ld); NULL if class indices are used directly
+    int* labels           # class index of each row (size), or NULL
+    real* weights         # sample weight of each row (size), or NULL
 
 
 cdef inline void lay_out(Block* block, Arena* arena, const Data* data, const Layer* lowest) noexcept nogil:
-    # Allocate the buffers of the block for rows of `data`. If data is NULL, allocate only the pointers to inputs.
+    # Allocate the buffers of the block for rows of `data`. If `data` is NULL, allocate only the array of pointers to
+    # input rows.
     block.X, block.Y, block.labels, block.weights, block.scattered = NULL, NULL, NULL, NULL, False
     block.inputs = <const real**>allocate(arena, block.size * sizeof(real*))
     if data is NULL:
@@ -67,15 +69,15 @@ cdef inline void lay_out(Block* block, Arena* arena, const Data* data, const Lay
 
 
 cdef inline Py_ssize_t gathered_stride(Py_ssize_t n) noexcept nogil:
-    # Return the row length for copies of rows of n numbers. For long rows it is an odd number of cache lines, so that
-    # the first columns of all rows fall into different sets of the first-level cache.
+    # Return the distance between copies of rows of n numbers. Long rows are an odd number of cache lines apart, so that
+    # their first columns fall into different sets of the first-level cache.
     return n if n < MIN_SPREAD_LINES * LINE_REALS else ((n + LINE_REALS - 1) // LINE_REALS | 1) * LINE_REALS
 
 
 cdef inline void fetch(const Block* block, const Data* data, Py_ssize_t row, Py_ssize_t low,
                        Py_ssize_t high) noexcept nogil:
-    # Load rows row + low <= i < row + high of the data as rows low <= i < high of the block: pointers to (or copies of)
-    # the inputs, padded targets or labels, and weights.
+    # Load rows row + low <= i < row + high of the data as rows low <= i < high of the block: pointers to the inputs (or
+    # to copies of them), padded targets or class indices, and sample weights.
     cdef Py_ssize_t i, j, source, n_in = block.n_in, n_out = block.n_out, ld = block.ld
     cdef const int* order = NULL if data.order is NULL else data.order + row
     cdef real y
@@ -109,14 +111,14 @@ cdef inline void fetch(const Block* block, const Data* data, Py_ssize_t row, Py_
 
 cdef inline PrefetchQueue build_prefetch_queue(const Block* block, const Data* data, Py_ssize_t low,
                                                Py_ssize_t high) noexcept nogil:
-    # Return a queue that prefetches rows low <= i < high of the shuffled order, as far as they exist.
+    # Return a queue that prefetches rows low <= i < high of the shuffled order; rows beyond the last one are left out.
     return PrefetchQueue(data.X, data.order + smaller(low, data.n), data.order + smaller(high, data.n), block.n_in, 0)
 
 
 cdef inline void shuffle(const Data* data, uint64_t key, uint64_t* draws) noexcept nogil:
-    # Write a random permutation of the rows to data.order (Fisher-Yates, with numbers of the splitmix64 stream `key`).
-    # Start from the unshuffled order, so the result depends only on key and *draws. Add the count of used numbers to
-    # *draws.
+    # Write a random permutation of the rows to data.order, by the Fisher-Yates algorithm with random numbers of the
+    # splitmix64 stream `key`. The algorithm starts from the unshuffled order, so the result depends only on `key` and
+    # `draws`, the number of random numbers used before. Add the count of newly used numbers to `draws`.
     cdef Py_ssize_t i, k, count
     cdef uint64_t j
     cdef uint64_t[DRAW_COUNT] drawn
@@ -127,7 +129,7 @@ cdef inline void shuffle(const Data* data, uint64_t key, uint64_t* draws) noexce
     i = data.n - 1
     while i > 0:
         count = smaller(i, DRAW_COUNT)
-        for k in range(count):                # a separate loop, which the compiler vectorizes
+        for k in range(count):                # drawn in a separate loop, which the compiler vectorizes
             drawn[k] = random_uint64(key, draws[0] + 1 + k) >> 32
         for k in range(count):
             j = (drawn[k] * <uint64_t>(i + 1)) >> 32
@@ -139,10 +141,9 @@ cdef inline void shuffle(const Data* data, uint64_t key, uint64_t* draws) noexce
 
 
 cdef inline void shuffle_by(int* order, Py_ssize_t n, const BitGenerator* bits) noexcept nogil:
-    # Shuffle `order` exactly as NumPy's RandomState.shuffle does, with the same numbers of its bit generator. Each
-    # index i, from the last one down, is swapped with a random index j <= i; larger random numbers are rejected. A
-    # rejected draw swaps i with itself instead of branching, because a branch would be mispredicted in a third of the
-    # cases.
+    # Shuffle `order` exactly like NumPy's RandomState.shuffle, with the same random numbers. Each index i, from the
+    # last one down, is swapped with a random index j <= i; draws with j > i are rejected. A rejected draw swaps i with
+    # itself instead of branching, because the branch would be mispredicted in a third of the cases.
     cdef Py_ssize_t i = n - 1, j, drawn
     cdef uint32_t mask = 0xFFFFFFFF
     cdef int saved
@@ -159,8 +160,8 @@ cdef inline void shuffle_by(int* order, Py_ssize_t n, const BitGenerator* bits) 
 
 
 cdef inline double sum_weights(const Data* data, Py_ssize_t low, Py_ssize_t high) noexcept nogil:
-    # Return the sum of the weights of rows low <= i < high of the epoch's order, or their number if there are no
-    # weights.
+    # Return the sum of the sample weights of rows low <= i < high in the order of the epoch. If there are no sample
+    # weights, return the number of these rows.
     cdef double total = 0
     cdef Py_ssize_t i
     if data.weights is NULL:
@@ -171,17 +172,18 @@ cdef inline double sum_weights(const Data* data, Py_ssize_t low, Py_ssize_t high
 
 
 cdef inline Py_ssize_t first_not_finite(const real* x, Py_ssize_t size, double* largest) noexcept nogil:
-    # Return the index of the first NaN or infinity in x, or -1. Write the largest absolute value before it to *largest.
+    # Return the index of the first NaN or infinity in x, or -1 if there is none. Write the largest absolute value of
+    # the numbers before it to *largest.
     cdef Py_ssize_t i = 0, j, step = SCAN_VECTORS * VL
     cdef int k
     cdef vec a, zero, maximum, largest_so_far = splat(0)
     cdef real[MAX_LANES] lanes
-    while step > 0:                       # first SCAN_VECTORS vectors at a time, then single vectors
+    while step > 0:                       # test SCAN_VECTORS vectors at a time first, then single vectors
         if size - i >= step:
             zero, maximum = splat(0), largest_so_far
             for j from i <= j < i + step by VL:
                 a = load(x + j)
-                zero = zero + (a - a)     # the sum is 0 if all numbers are finite, else NaN
+                zero = zero + (a - a)     # a - a is 0 for finite numbers and NaN otherwise
                 maximum = vmax(vabs(a), maximum)
             if all_finite(zero):
                 largest_so_far = maximum

@@ -1,10 +1,10 @@
 # Training run: many epochs of mini-batch gradient descent.
 #
-# A batch is processed in blocks of rows that fit the cache, and a block has two phases. In the first, each thread runs
-# its share of the rows forward and backward. In the second, it computes its share of all gradients and updates these
-# parameters. With few parameters, each thread computes the gradient of a whole block in the first phase, and the second
-# phase adds the gradients. No sum is split between threads, and blocks have a fixed order. So results are the same to
-# the last bit for any number of threads.
+# A batch is processed in blocks of rows that fit the cache, and each block in two phases. In the first phase, each
+# thread runs the forward and backward pass of its share of the rows. In the second phase, it computes its share of the
+# gradient and updates these parameters. If there are few parameters, each thread computes the gradient of a whole block
+# in the first phase, and the second phase adds these gradients. No sum is split between threads, and blocks have a
+# fixed order, so results are bit-identical for any number of threads.
 
 from libc.stdint cimport uint64_t
 from libc.string cimport memcpy
@@ -21,52 +21,54 @@ from network cimport (Network, Plan, backward, begin_batch, limit_norms, update_
                       step, sum_grain_losses, sum_penalties, unpad)
 
 cdef enum:
-    MIN_PREFETCH_LINES = 16  # prefetch the rows of the next batch if they have at least this many cache lines
-    # prefetch at most this much of a block; more would evict the current block from the cache
+    MIN_PREFETCH_LINES = 16  # prefetch rows of the next block only if a row has at least this many cache lines
+    # prefetch only blocks of at most this many bytes; larger ones would evict the current block from the cache
     MAX_PREFETCH_BYTES = 1 << 19
 
 cdef struct Run:
-    Network net           # the network; its buffers are shared by all threads
-    Network* nets         # (net_count) one network per thread if threads take whole blocks, else NULL
-    int net_count         # number of networks in nets
-    Data data             # training data
-    Optimizer optimizer   # optimizer with its step count
+    Network net           # network of the run, whose buffers all threads share
+    Network* nets         # networks of the threads (net_count) if each thread processes whole blocks, else NULL
+    int net_count         # number of networks in the array `nets`
+    Data data             # training data and the order of its rows
+    Optimizer optimizer   # options and step count of the optimizer
     Py_ssize_t batch      # batch size in rows
-    Py_ssize_t epochs     # epoch at which train() stops
-    double* losses        # (epochs) loss of each epoch; owned by the caller
-    const double* learning_rates  # that of epoch e is learning_rates[e * rate_stride]; owned by the caller
-    Py_ssize_t rate_stride  # distance of two learning rates, in numbers; 0 for a constant
-    # each step has its own learning rate: that of step s in epoch e is learning_rates[(e * steps + s) * rate_stride]
+    Py_ssize_t epochs     # number of epochs after which train() stops
+    double* losses        # loss of each epoch (epochs), owned by the caller
+    const double* learning_rates  # learning rate of epoch e, at index e * rate_stride; owned by the caller
+    Py_ssize_t rate_stride  # distance between two learning rates in the array; 0 if the learning rate is constant
+    # each step has its own learning rate: step s of epoch e uses index (e * steps per epoch + s) * rate_stride
     bint rate_per_step
     Py_ssize_t epoch      # index of the current epoch
-    Py_ssize_t row        # index of the first row of the next block
-    double total          # plain sum of the loss in the epoch so far
-    double penalty        # penalties in the epoch so far
-    double weight         # sum of the sample weights of the current batch
-    double loss_factor    # factor of the loss, penalties excepted
-    double delta_factor   # factor of the gradient, penalties excepted
-    bint by_rows          # average the losses of batches by their rows instead of the weights of the rows
-    double* squares       # (parameter rows) squared norms of the gradient's rows, for clipping by the norm; else NULL
-    uint64_t key          # key of the random stream for shuffling, and how many of its numbers are used
+    Py_ssize_t row        # index of the first row of the next block, in the order of the epoch
+    double total          # sum of the loss, before averaging, in the current epoch so far
+    double penalty        # sum of the L1 and L2 penalties in the current epoch so far
+    double weight         # sum of the sample weights in the current batch
+    double loss_factor    # factor of the reported loss, which does not apply to the penalties
+    double delta_factor   # factor of the gradient of the loss, which does not apply to the gradient of the penalties
+    bint by_rows          # average the batch losses of an epoch by numbers of rows instead of sample weights
+    double* squares       # squared norm of the gradient of each parameter row, for clipping by the norm; else NULL
+    uint64_t key          # key, draws: key of the random stream for shuffling, and how many of its numbers are used
     uint64_t draws
-    bint shuffles         # draw a new order of the rows for each epoch
-    # NumPy bit generator that replaces the shuffle stream; each order is a shuffle of the previous one; or NULL
+    bint shuffles         # shuffle the rows before each epoch
+    # NumPy bit generator to use in place of the shuffle stream, or NULL; with it each epoch shuffles the order of the
+    # previous one
     const BitGenerator* generator
-    uint64_t drop_key     # key of the random stream for dropout, and how many steps have used it
+    uint64_t drop_key  # drop_key, drops: key of the random stream for dropout, and how many steps have used the stream
     uint64_t drops
-    int rises             # number of consecutive epochs that increased the loss, and the loss before them
+    # rises, loss_before_rise: number of consecutive epochs that increased the loss, and the loss before these epochs
+    int rises
     double loss_before_rise
     double previous_loss  # loss of the previous epoch
-    bint diverged         # the loss is not finite; the step of its batch was not taken
-    bint stop             # the run ends: it has diverged or reached target_loss
-    double target_loss    # the run ends at an epoch with at most this loss
-    bint one_row          # this run uses one_row.pxd
-    bint resident         # all rows fit one block, which is loaded only once
-    bint is_forwarded     # the block holds the activations of the batch: skip the forward pass
-    int threads           # number of threads that call train()
-    Barrier barrier       # barrier of these threads
-    double seconds        # time limit of a call of train() with several threads, in seconds
-    bint pause            # the time limit has passed, so train() returns
+    bint diverged         # the loss of a batch was not finite, and its step was not taken
+    bint stop             # the run ends early, because it has diverged or reached target_loss
+    double target_loss    # the run ends after an epoch whose loss is at most this
+    bint one_row          # train with the special code of one_row.pxd, for batches of one row
+    bint resident         # all rows fit in one block, which is loaded only once
+    bint is_forwarded  # the block already holds the activations of the batch, so the next step skips the forward pass
+    int threads           # number of threads that call train() together
+    Barrier barrier       # barrier at which the threads of train() wait for each other
+    double seconds        # time limit for a call of train() with several threads, in seconds
+    bint pause            # the time limit of the call has passed, so train() returns
 
 
 cdef inline void lay_out(Run* run, const Plan* plan, Arena* arena, Py_ssize_t block, int threads,
@@ -77,7 +79,8 @@ cdef inline void lay_out(Run* run, const Plan* plan, Arena* arena, Py_ssize_t bl
     cdef real* gradient
     cdef int l, t
     lay_out_network(&run.net, plan, arena, block, TRAIN, &run.data, threads, is_tiny)
-    # the first network shares the buffers of run.net, the others have their own; each has its own gradient
+    # networks of the threads: the first one shares the buffers of run.net, the others have their own; each has its own
+    # gradient
     if shares_blocks(plan, run.batch):
         run.net_count = <int>smaller(threads, (run.batch + block - 1) // block)
         run.nets = <Network*>allocate(arena, run.net_count * sizeof(Network))
@@ -93,7 +96,7 @@ cdef inline void lay_out(Run* run, const Plan* plan, Arena* arena, Py_ssize_t bl
             if arena.base:
                 set_gradient(&net, gradient)
                 run.nets[t] = net
-    # the gradient is accumulated over blocks, or its norm is needed
+    # store the whole gradient if it is summed over several blocks or if clipping needs its norm
     if block < run.batch or run.optimizer.clip_norm > 0:
         gradient = <real*>allocate(arena, plan.size * sizeof(real))
         if arena.base:
@@ -101,12 +104,12 @@ cdef inline void lay_out(Run* run, const Plan* plan, Arena* arena, Py_ssize_t bl
     if run.optimizer.clip_norm > 0:
         for l in range(plan.count):
             rows += parameter_rows(&plan.layers[l])
-        # zeros, because frozen layers do not write their norms
+        # initialized with zeros, because frozen layers do not write their norms
         run.squares = <double*>allocate_zeros(arena, rows * sizeof(double))
 
 
 cdef inline void set_run_parameters(Run* run, real* params) noexcept nogil:
-    # Set the parameters of all networks of the run; they share parameters and WT.
+    # Set the parameters of all networks of the run. The networks share the parameters and the transposed weights.
     cdef int l, t
     set_parameters(&run.net, params)
     for t in range(run.net_count):
@@ -116,8 +119,8 @@ cdef inline void set_run_parameters(Run* run, real* params) noexcept nogil:
 
 cdef inline void compute_outputs(const Run* run, const real* X, Py_ssize_t n, int thread, int threads,
                                  real* out) noexcept nogil:
-    # Compute the outputs for n rows of inputs into out (n, n_out), as the next step will compute them, dropout
-    # included. The thread computes the same part of each block, so that no thread waits for another.
+    # Compute the outputs for n rows of inputs into out (n, n_out) as the next step will compute them, dropout included.
+    # Each thread computes the same part of every block, so no thread has to wait for another.
     cdef const Network* net = &run.net
     cdef const Layer* last = &net.layers[net.count - 1]
     cdef Py_ssize_t low = share_start(net.block.size, thread, threads, GRAIN)
@@ -133,7 +136,7 @@ cdef inline void compute_outputs(const Run* run, const real* X, Py_ssize_t n, in
 
 cdef inline void compute_block_gradient(Run* run, int thread, Py_ssize_t row, Py_ssize_t end, Py_ssize_t batch_start,
                                         uint64_t drops, double scale) noexcept nogil:
-    # Compute loss and gradient of the thread's own block, counted from row `row` on.
+    # Compute loss and gradient of this thread's own block; block number 0 starts at row `row`.
     cdef Network* net = &run.nets[thread]
     cdef Py_ssize_t rows
     row += thread * run.net.block.size
@@ -169,13 +172,14 @@ cdef inline void add_gradients(const Run* run, int count, bint first, int thread
 
 
 cdef inline double loss_of_epoch(const Run* run, double total) noexcept nogil:
-    # Return the loss of an epoch, given the plain sum over all rows.
+    # Return the loss of an epoch, given the sum of the loss over all rows, before averaging.
     cdef double scale = loss_scale(run.net.loss, run.data.weight_sum, run.net.layers[run.net.count - 1].n_out)
     return total * (run.loss_factor * scale) + run.penalty
 
 
 cdef inline void end_epoch(Run* run, Py_ssize_t epoch, double loss) noexcept nogil:
-    # Store the loss of an epoch, and update the counters of increases and the stopping rule.
+    # Store the loss of an epoch, count consecutive increases of the loss, and stop the run if it has reached
+    # target_loss.
     run.losses[epoch] = loss
     if loss <= run.previous_loss:
         run.rises = 0
@@ -188,12 +192,12 @@ cdef inline void end_epoch(Run* run, Py_ssize_t epoch, double loss) noexcept nog
 
 
 cdef inline Py_ssize_t rate_index(const Run* run, Py_ssize_t epoch, Py_ssize_t row) noexcept nogil:
-    # Return the index of the learning rate for the batch that starts with row `row`.
+    # Return the index of the learning rate for the batch whose first row is `row`.
     return epoch * ((run.data.n + run.batch - 1) // run.batch) + row // run.batch if run.rate_per_step else epoch
 
 
 cdef inline void draw_order(Run* run) noexcept nogil:
-    # Draw the order of the rows for the next epoch.
+    # Draw a random order of the rows for the next epoch.
     if run.generator is NULL:
         shuffle(&run.data, run.key, &run.draws)
     else:
@@ -201,8 +205,8 @@ cdef inline void draw_order(Run* run) noexcept nogil:
 
 
 cdef inline void apply_gradient(Run* run, double rate) noexcept nogil:
-    # Take one optimizer step with the gradients in run.net.layers, which do not come from rows of the run. The calls
-    # are those of train() for the last block of a batch, on one thread.
+    # Take one optimizer step with gradients that the caller has written to the layers of run.net. The function makes
+    # the same calls as train() after the last block of a batch, on one thread.
     cdef Network* net = &run.net
     cdef Optimizer* optimizer = &run.optimizer
     optimizer.lr = optimizer.bias_lr = rate
@@ -217,12 +221,13 @@ cdef inline void apply_gradient(Run* run, double rate) noexcept nogil:
 
 
 cdef inline void train(Run* run, int thread, Py_ssize_t blocks) noexcept nogil:
-    # Train for `blocks` blocks, or `blocks` rounds in which each thread takes one block. All run.threads threads make
-    # this call.
+    # Train for `blocks` blocks, or for `blocks` rounds if each thread processes a block of its own. All run.threads
+    # threads call this function.
     #
-    # Every thread tracks the position itself, and the first thread writes it back. The waiting time at barriers depends
-    # on the load of the machine, so several threads also have a time limit. The first thread changes `pause` and `stop`
-    # only between the two barriers of a block, and the others read them after the second barrier.
+    # Every thread tracks the position in the data itself, and the first thread stores it in `run` at the end. A time
+    # limit is needed if there are several threads, because the waiting time at barriers depends on the load of the
+    # machine. The first thread changes `pause` and `stop` only between the two barriers of a block; the others read
+    # them after the second barrier.
     cdef Network* net = &run.net
     cdef Py_ssize_t epoch = run.epoch, row = run.row, n = run.data.n
     cdef Py_ssize_t rows, batch_end, low, high, batch_start = row // run.batch * run.batch
@@ -235,7 +240,7 @@ cdef inline void train(Run* run, int thread, Py_ssize_t blocks) noexcept nogil:
     cdef Optimizer* optimizer = &run.optimizer
     cdef Optimizer before
     cdef PrefetchQueue queue
-    # the hardware prefetcher is fast enough for short rows
+    # the hardware prefetcher is sufficient for short rows
     cdef bint prefetches = (run.data.order is not NULL and run.nets is NULL
                             and net.layers[0].n_in >= MIN_PREFETCH_LINES * LINE_REALS and
                             net.block.size * net.layers[0].n_in * <Py_ssize_t>sizeof(real) <= MAX_PREFETCH_BYTES)
@@ -286,7 +291,7 @@ cdef inline void train(Run* run, int thread, Py_ssize_t blocks) noexcept nogil:
                     run.penalty += (sum_penalties(net, optimizer) / optimizer.rows * (weight / run.data.weight_sum) *
                                     batch_factor)
         aborted = threads > 1 and barrier_wait(&run.barrier)
-        # number of blocks in this round if each thread processes its own block, else 0
+        # number of blocks in this round if each thread processes a block of its own, else 0
         count = 0
         if run.nets is NULL:
             total += sum_grain_losses(net, rows) * batch_factor
@@ -295,7 +300,7 @@ cdef inline void train(Run* run, int thread, Py_ssize_t blocks) noexcept nogil:
             for t in range(count):
                 total += run.nets[t].block_loss * batch_factor
         loss = loss_of_epoch(run, total) if row + rows == n else total
-        # a thread has failed, or the loss is not finite: take no step
+        # take no step if a thread has failed or the loss is not finite
         if aborted or not loss - loss == 0:
             if thread == 0:
                 run.diverged = run.stop = not aborted
@@ -336,7 +341,8 @@ cdef inline void train(Run* run, int thread, Py_ssize_t blocks) noexcept nogil:
         if threads > 1 and barrier_wait(&run.barrier):
             break
     if thread == 0:
-        run.epoch = epoch - (row == 0 and is_broken(net))     # an epoch whose last step was incomplete does not count
+        # an epoch does not count if its last step would have made parameters infinite or NaN
+        run.epoch = epoch - (row == 0 and is_broken(net))
         run.row = row
         run.total = total
         run.weight = weight

@@ -1,8 +1,8 @@
-# Functions that advance a Training without Python objects: single steps, and tasks of a thread team. Included by
-# _core.pyx.
+# Functions that advance a Training without Python objects: single training steps, and tasks of a thread team. Included
+# by _core.pyx.
 
 cdef bint single_step(void* context, X, Y, double rate, double* loss) noexcept:
-    # Take a step on X and Y, which may be any objects. Return False, with nothing done, if they must be converted
+    # Take a training step on X and Y, which may be any objects. Return False without a step if they must be converted
     # first.
     cdef Training self = <Training>context
     cdef const Network* net = &self.run.net
@@ -25,9 +25,9 @@ cdef bint single_step(void* context, X, Y, double rate, double* loss) noexcept:
 
 
 cdef bint single_outputs(void* context, X, Y, Py_ssize_t k, P) noexcept:
-    # Write the outputs for X, as the next step will compute them, to P, for a custom loss against targets Y (n, k).
-    # There may be fewer rows than in a batch. Return False, with undefined contents of P, if X or Y must be converted
-    # first, or if Y or an output is not finite.
+    # Write the outputs for X to P, as the next step will compute them, so that a custom loss can compare them with the
+    # targets Y (n, k). X may have fewer rows than a batch. Return False, with undefined contents of P, if X or Y must
+    # be converted first, or if Y or an output is not finite.
     cdef Training self = <Training>context
     cdef Run* run = &self.run
     cdef double largest
@@ -46,8 +46,9 @@ cdef bint single_outputs(void* context, X, Y, Py_ssize_t k, P) noexcept:
 
 
 cdef bint single_finish(void* context, X, dP, double rate, double* loss) noexcept:
-    # Take the step on X from dP, the derivatives by the outputs that single_outputs() has just computed for X. A batch
-    # of one block needs no second forward pass. Return False, with nothing done, if dP must be converted first.
+    # Take the training step on X, given dP, the derivatives of a custom loss with respect to the outputs that
+    # single_outputs() has just computed. If the batch has only one block, the forward pass is not repeated. Return
+    # False without a step if dP must be converted first.
     cdef Training self = <Training>context
     cdef Run* run = &self.run
     cdef Data data = data_as_is(X, dP, run.net.layers[0].n_in, run.net.layers[run.net.count - 1].n_out)
@@ -60,7 +61,7 @@ cdef bint single_finish(void* context, X, dP, double rate, double* loss) noexcep
 
 
 cdef void write_outputs(Run* run, const Data* data) noexcept nogil:
-    # Write the outputs for data.X, as the next step will compute them, to data.Y.
+    # Write the outputs for data.X to data.Y, as the next training step will compute them.
     cdef unsigned int mode = flush_denormals()
     refresh_network(&run.net)
     compute_outputs(run, data.X, data.n, 0, 1, <real*>data.Y)
@@ -68,18 +69,18 @@ cdef void write_outputs(Run* run, const Data* data) noexcept nogil:
 
 
 cdef void take_step(Run* run) noexcept nogil:
-    # Take a step on run.data, unless they are not finite.
+    # Take a training step on run.data, unless its inputs or targets contain NaN or infinity.
     if are_finite(&run.data, run.net.layers, run.net.count):
         if not run.one_row:
             run.net.refreshed = True
             refresh_network(&run.net)
         if run.net.is_tiny:
             tiny.fetch(&run.net, &run.data)
-        train_task(run, 0, run.batch)         # a step has at most as many blocks as rows
+        train_task(run, 0, run.batch)  # run.batch is a sufficient limit, because a step never has more blocks than rows
 
 
 cdef void train_task(void* context, int thread, Py_ssize_t blocks) noexcept nogil:
-    # Task function: train for up to `blocks` blocks as thread number `thread`.
+    # Train for up to `blocks` blocks as thread number `thread`. A Task of a thread team calls this function.
     cdef Run* run = <Run*>context
     cdef unsigned int mode = flush_denormals()
     if run.net.is_tiny:
@@ -107,7 +108,7 @@ def work_each(list trainings, Py_ssize_t blocks):
     cdef Py_ssize_t k, count = len(trainings)
     cdef Training training
     cdef Run** runs = <Run**>malloc(count * (sizeof(Run*) + sizeof(double)) + sizeof(double))
-    cdef double* times = <double*>(runs + count)          # start time of each run, and the end of the last one
+    cdef double* times = <double*>(runs + count)  # start time of each run, followed by the end time of the last run
     if runs is NULL:
         raise MemoryError
     try:

@@ -1,6 +1,6 @@
-# Layer with a learnable factor per column (the scaling layer of Holzmueller, Grinsztajn and Steinwart 2024): A = Z = X
-# * s. W is the single row s, and there is no bias. X may be the caller's unpadded memory, so nothing beyond column n_in
-# may be read.
+# Layer with a trainable factor s per column (the scaling layer of Holzmueller, Grinsztajn and Steinwart 2024): the
+# activations are A = Z = X * s. The weight matrix W is the single row s, and there is no bias. X may be the caller's
+# unpadded memory, so no number beyond column n_in may be read.
 
 from simd cimport never_inlined, real, vec, VL, all_finite, if_finite, load, madd, splat, store
 from squares cimport MAX_LANES
@@ -8,13 +8,13 @@ from layer cimport Layer, padded
 
 
 cdef inline void set_sizes(Layer* layer) noexcept nogil:
-    # Set the shape of W and the row length ld.
+    # Set the shape of the weights W and the padded row length.
     layer.rows, layer.neurons = 1, layer.n_out
     layer.ld = padded(layer.n_out)
 
 
 cdef inline vec load_partial(const real* x, Py_ssize_t count) noexcept nogil:
-    # Load `count` numbers, at most VL, without reading beyond them; the other lanes are 0.
+    # Load a vector of `count` numbers, at most VL, without reading beyond them. The other lanes are 0.
     cdef real[MAX_LANES] lanes
     cdef int i
     if count >= VL:
@@ -25,7 +25,8 @@ cdef inline vec load_partial(const real* x, Py_ssize_t count) noexcept nogil:
 
 
 cdef inline never_inlined forward(const Layer* layer, const real** X, Py_ssize_t first, Py_ssize_t rows) noexcept nogil:
-    # Compute A for rows first <= i < first + rows of the block. X[i] points to row i. The padding of A becomes 0.
+    # Compute the activations A for rows first <= i < first + rows of the block. X[i] points to input row i. The padding
+    # of A becomes 0.
     cdef real* A = layer.A + first * layer.ld
     cdef Py_ssize_t i, j
     for i in range(first, first + rows):
@@ -36,7 +37,8 @@ cdef inline never_inlined forward(const Layer* layer, const real** X, Py_ssize_t
 
 cdef inline never_inlined backward(const Layer* layer, const Layer* previous, Py_ssize_t first,
                                    Py_ssize_t rows) noexcept nogil:
-    # Compute d loss / d X = delta * s into D of the previous layer, which has the same row length.
+    # Compute the derivative with respect to the inputs, delta * s, and write it to the deltas of the previous layer,
+    # which have the same row length.
     cdef Py_ssize_t i, j, ld = layer.ld
     for i in range(first, first + rows):
         for j from 0 <= j < ld by VL:
@@ -45,7 +47,8 @@ cdef inline never_inlined backward(const Layer* layer, const Layer* previous, Py
 
 cdef inline never_inlined input_backward(const Layer* layer, Py_ssize_t first, Py_ssize_t rows,
                                          real* out) noexcept nogil:
-    # Compute d loss / d X of the lowest layer into out (rows, n_in).
+    # Compute the derivative of the loss with respect to the inputs into out (rows, n_in), for a scale layer that is the
+    # lowest layer.
     cdef Py_ssize_t i, j
     for i in range(rows):
         for j in range(layer.n_in):
@@ -54,8 +57,9 @@ cdef inline never_inlined input_backward(const Layer* layer, Py_ssize_t first, P
 
 cdef inline never_inlined gradient(const Layer* layer, const real** X, Py_ssize_t rows, Py_ssize_t low, Py_ssize_t high,
                                    real* out, real scale, bint add, bint* broken) noexcept nogil:
-    # Compute d loss / d s, the sum of X * delta over the rows, with the arguments of layers.gradient(). W has one row,
-    # so one thread computes all of it. Four independent sums hide the latency of a multiply-add; row i is in sum i % 4.
+    # Compute the gradient of the factors s, which is the sum of X * delta over the rows. The arguments are those of
+    # layers.gradient(). W has only one row, so one thread computes the whole gradient. Four independent sums hide the
+    # latency of multiply-adds: row i is added to sum i % 4.
     cdef vec s[4]
     cdef vec x
     cdef const real* D = layer.D

@@ -18,9 +18,9 @@
 #ifdef NNC_FLOAT64
 typedef double real;
 typedef uint64_t real_bits;
-typedef int64_t real_mask; /* mask of one lane: all bits 1 or all bits 0 */
+typedef int64_t real_mask; /* mask of one vector lane: all bits are 1, or all bits are 0 */
 enum { MANTISSA_BITS = 52 };
-#define ROUND_MAGIC 6755399441055744.0 /* 1.5 * 2**52: adding it rounds to an integer, which is then in the low bits */
+#define ROUND_MAGIC 6755399441055744.0 /* 1.5 * 2**52; adding this rounds to an integer, stored in the low bits */
 #define ONE_BITS UINT64_C(0x3FF0000000000000)
 #define SQRT_HALF_BITS UINT64_C(0x3FE6A09E667F3BCD)
 #else
@@ -28,7 +28,7 @@ typedef float real;
 typedef uint32_t real_bits;
 typedef int32_t real_mask;
 enum { MANTISSA_BITS = 23 };
-#define ROUND_MAGIC 12582912.0f /* 1.5 * 2**23: adding it rounds to an integer, which is then in the low bits */
+#define ROUND_MAGIC 12582912.0f /* 1.5 * 2**23; adding this rounds to an integer, stored in the low bits */
 #define ONE_BITS UINT32_C(0x3F800000)
 #define SQRT_HALF_BITS UINT32_C(0x3F3504F3)
 #endif
@@ -36,9 +36,10 @@ enum { MANTISSA_BITS = 23 };
 /* Return types that force or forbid inlining.
 
        NNC_ALWAYS_INLINED       for kernels whose integer arguments are literals at every call: loops unroll, and
-                                accumulators stay in registers. A call instead is up to ten times slower.
+                                accumulators stay in registers. Without inlining they are up to ten times slower.
        NNC_ALWAYS_INLINED_VEC   the same for functions that return a vec. Cython also declares a variable of this type.
-                                GCC and Clang ignore the attribute there; MSVC would reject it, so it is empty.
+                                GCC and Clang ignore the attribute of a variable; MSVC would reject it, so there the
+                                macro forces nothing.
        NNC_NEVER_INLINED        for functions that must have exactly one copy. */
 #if defined(__GNUC__) || defined(__clang__)
 #define NNC_ALWAYS_INLINED __attribute__((always_inline)) void
@@ -54,9 +55,9 @@ enum { MANTISSA_BITS = 23 };
 #define NNC_NEVER_INLINED void
 #endif
 
-/* dropout_mask: return VL lanes for the units first_unit, first_unit + 1, ... of a row. A lane is `scale` if the
-   32-bit hash of its unit number and key is at least `threshold`, and 0 otherwise. The hash function is lowbias32
-   (Wellons 2018). */
+/* The function dropout_mask returns a vector with the dropout mask of the units first_unit, first_unit + 1, ... of a
+   row. A lane is `scale` if the 32-bit hash of its unit number and key is at least `threshold`, and 0 otherwise. The
+   hash function is lowbias32 (Wellons 2018). */
 #define HASH_STEP UINT32_C(0x9E3779B9)
 #define HASH_MULTIPLIER_1 UINT32_C(0x7FEB352D)
 #define HASH_MULTIPLIER_2 UINT32_C(0x846CA68B)
@@ -194,9 +195,9 @@ static inline vec dropout_mask(uint32_t first_unit, uint32_t key_low, uint32_t k
     return from_bits((bits)__builtin_convertvector(x >= threshold, masks) & to_bits(splat(scale)));
 }
 
-/* Transpose VL vectors of VL numbers. One round interleaves the first and the second half like a perfect shuffle of
-   cards, and log2(VL) rounds transpose. AVX2 cannot interleave across the halves of a register, so it swaps halves
-   last. */
+/* Transpose VL vectors of VL numbers in log2(VL) rounds. Each round interleaves the first and the second half of the
+   numbers, like a perfect shuffle of cards. AVX2 cannot interleave across the halves of a register, so its version
+   swaps halves in the last round. */
 #if defined(__AVX2__) && defined(__FMA__) && !defined(__AVX512F__)
 static NNC_ALWAYS_INLINED transpose(vec *v) {
     vec w[VL];
@@ -217,7 +218,7 @@ static NNC_ALWAYS_INLINED transpose(vec *v) {
     }
 }
 #else
-/* Indices that interleave the lower (or upper) halves of two vectors: a0 b0 a1 b1 ... */
+/* Lane indices for a shuffle that interleaves the lower (or upper) halves of two vectors a and b: a0 b0 a1 b1 ... */
 #if VECTOR_BYTES == 64 && !defined(NNC_FLOAT64)
 #define LOW_INDICES 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23
 #define HIGH_INDICES 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31
@@ -259,8 +260,7 @@ static inline int all_finite(vec a) { return sum_lanes(a - a) == 0; }
 
 #endif
 
-/* Prefetch the cache lines of the n numbers at p, at most four lines. The hardware prefetcher loads the rest of a
-   long row. */
+/* Prefetch at most four cache lines of the n numbers at p. The hardware prefetcher loads the rest of a long row. */
 static inline void prefetch(const real *p, ptrdiff_t n) {
 #if defined(__GNUC__) || defined(__clang__)
     ptrdiff_t step = 64 / sizeof(real), end = n < 4 * step ? n : 4 * step;
@@ -270,7 +270,7 @@ static inline void prefetch(const real *p, ptrdiff_t n) {
 #endif
 }
 
-enum { LINE_REALS = 64 / sizeof(real) }; /* numbers in a cache line of 64 bytes */
+enum { LINE_REALS = 64 / sizeof(real) }; /* how many numbers a cache line of 64 bytes holds */
 
 /* Prefetch the cache line at p into all cache levels. */
 static inline void prefetch_l1(const real *p) {
@@ -295,8 +295,9 @@ static inline void prefetch_l2(const real *p) {
 
    AVX-512 processors need 30 cycles for a square root and a division of a vector. This version needs about 10: it
    refines estimates of 14 bits by Newton steps. A fused multiply-add computes each residual exactly, so the last bit
-   is right except in rare cases. Squares below the smallest normal number count as that number. The error is
-   negligible only if eps is much larger than their roots, so eps outside min_eps to max_eps uses the plain formula. */
+   is right except in rare cases. A square below the smallest normal number is replaced by that number. The resulting
+   error is negligible only if eps is much larger than the root, so the plain formula is used if eps is not between
+   min_eps and max_eps. */
 #if defined(__AVX512F__) && !defined(NNC_SCALAR) && (defined(__GNUC__) || defined(__clang__))
 static inline vec divide_by_root(vec x, vec square, real root_factor, real eps) {
     const real min_eps = sizeof(real) == 8 ? (real)1e-130 : (real)1e-11, max_eps = (real)1e30;
@@ -323,7 +324,7 @@ static inline vec divide_by_root(vec x, vec square, real root_factor, real eps) 
 }
 #endif
 
-/* Force `a` into a register. GCC may otherwise load a vector twice from memory, and loads limit the speed of a tile. */
+/* Force vector `a` into a register. Otherwise GCC may load it twice, and loads limit the speed of a tile. */
 static inline vec keep_in_register(vec a) {
 #if defined(__GNUC__) && defined(__AVX__) && !defined(NNC_SCALAR)
     __asm__("" : "+v"(a));
@@ -331,7 +332,7 @@ static inline vec keep_in_register(vec a) {
     return a;
 }
 
-/* Return `yes` in the lanes where a == b, else 0. */
+/* Return a vector with the value of `yes` in the lanes where a == b, and 0 in the others. */
 static inline vec where_equal(vec a, vec b, vec yes) {
 #if defined(NNC_SCALAR) || !(defined(__GNUC__) || defined(__clang__))
     return a == b ? yes : 0;
@@ -345,18 +346,18 @@ static inline vec where_equal(vec a, vec b, vec yes) {
 static inline vec if_negative(vec a, vec yes, vec no) { return if_less(a, splat(0), yes, no); }
 static inline vec vabs(vec a) { return from_bits(to_bits(a) & ((real_bits)-1 >> 1)); }
 
-/* Return |a| with the sign of b. */
+/* Return the absolute value of a with the sign of b, in each lane. */
 static inline vec vcopysign(vec a, vec b) {
     real_bits sign = (real_bits)1 << (8 * sizeof(real) - 1);
     return from_bits((to_bits(a) & ~sign) | (to_bits(b) & sign));
 }
 
-/* Return 2**n, given n + ROUND_MAGIC. The low bits of its mantissa hold n and are shifted into the exponent. */
+/* Return 2**n, given n + ROUND_MAGIC. The low bits of that sum hold the integer n and are shifted into the exponent. */
 static inline vec pow2_of_rounded(vec n_plus_magic) {
     return from_bits((to_bits(n_plus_magic) << MANTISSA_BITS) + ONE_BITS);
 }
 
-/* Split a positive normal a into m * 2**e with m in [sqrt(1/2), sqrt(2)). Return m and write e. */
+/* Split a positive normal number a into m * 2**e with m in [sqrt(1/2), sqrt(2)). Return m and write e. */
 static inline vec split_exponent(vec a, vec *e) {
     bits shifted = to_bits(a) + (ONE_BITS - SQRT_HALF_BITS);
     bits biased = shifted >> MANTISSA_BITS;
@@ -370,11 +371,11 @@ static inline vec split_exponent(vec a, vec *e) {
        TILE_ROWS, TILE_VECS       rows and vectors of columns of the tile of matmul.pxd: its accumulators, one row of
                                   B and a broadcast element of A fill the registers
        WIDE_TILE_ROWS             rows of the tile with WIDE_TILE_VECS vectors of columns
-       WIDE_TILES_FIRST           use wide tiles for as many columns as possible; 0: only for the last three of an odd
-                                  number of vectors
+       WIDE_TILES_FIRST           1: use wide tiles for as many columns as possible; 0: only for the last three of an
+                                  odd number of vectors
        PREFETCH_ROWS              prefetch operands this many rows ahead; 0: never
-       TILE_PIXELS                pixels of the tile of conv.pxd, next to 6 filters
-       TILE_TAPS                  rows of W in the tile of taps.pxd, next to 4 filters */
+       TILE_PIXELS                pixels of the tile of conv.pxd, which has 6 filters
+       TILE_TAPS                  rows of W in the tile of taps.pxd, which has 4 filters */
 #if defined(__AVX512F__)
 enum {
     TILE_ROWS = 8, TILE_VECS = 2, WIDE_TILE_ROWS = 8,
@@ -392,8 +393,9 @@ enum {
 };
 #endif
 
-/* Treat denormal numbers as zero in this thread. Arithmetic on them is up to a hundred times slower.
-   `flush_denormals` returns the previous mode, which `restore_denormals` restores before Python code runs again. */
+/* The function `flush_denormals` makes this thread treat denormal numbers as zero, because arithmetic on them is up to
+   a hundred times slower. It returns the previous mode, which `restore_denormals` restores before Python code runs
+   again. */
 #if defined(__SSE2__) || defined(_M_X64)
 #include <xmmintrin.h>
 static inline unsigned int flush_denormals(void) {

@@ -1,5 +1,5 @@
-# Cython declarations of simd.h. For Cython, `real` and `vec` are both floats, so arithmetic on vectors is written with
-# operators.
+# Cython declarations of simd.h. For Cython, `real` and `vec` are both floats, so arithmetic on vectors can be written
+# with operators.
 
 from libc.stdint cimport uint32_t
 

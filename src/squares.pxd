@@ -1,12 +1,12 @@
-# Transpose of a square of VL x VL numbers in registers.
+# Transposition of a square of VL x VL numbers in vector registers.
 
 from simd cimport vec, VL
 
 
 cdef enum:
-    MAX_LANES = 16        # lanes of the widest vector register
-    SQUARE_REALS = VL * VL  # numbers in a square of VL vectors
+    MAX_LANES = 16        # number of lanes of the widest vector register
+    SQUARE_REALS = VL * VL  # how many numbers a square of VL vectors holds
 
 
 cdef extern from "simd.h" nogil:
-    void transpose(vec* square)      # transposes VL vectors in place
+    void transpose(vec* square)      # transposes VL vectors of VL numbers in place

@@ -1,21 +1,21 @@
-# Single training steps. Included by _team.pyx.
+# Single training steps of a network. Included by _team.pyx.
 
 
 cdef class CustomStep:
-    """Training step with a custom loss, on a prepared run of the core and one thread.
+    """Training steps with a custom loss, taken by a prepared run of the core on one thread.
 
     Parameters
     ----------
     training : Training
-        Prepared run. Its batch size is at least the number of rows of a step.
+        Prepared run. Its batch size is at least the number of rows in a step.
     model : Model
         Network of the run, which has a custom loss.
     """
-    cdef object training          # owner of core_step, kept alive
-    cdef object custom            # the CustomLoss
-    cdef SnapshotLock snapshot_lock  # lock for parameters and training state
-    cdef SingleStep* core_step    # functions of the run for single steps
-    cdef Py_ssize_t n_out         # columns of the outputs
+    cdef object training          # Training that owns core_step; the reference keeps it alive
+    cdef object custom            # custom loss of the model, an instance of CustomLoss
+    cdef SnapshotLock snapshot_lock  # snapshot lock of the model, held while parameters change
+    cdef SingleStep* core_step    # struct with the functions that take single steps of the prepared run
+    cdef Py_ssize_t n_out         # number of columns of the outputs
 
     def __init__(self, training, model):
         self.training, self.custom, self.snapshot_lock = training, model.custom, model.snapshot_lock
@@ -40,15 +40,15 @@ cdef class CustomStep:
         seconds : float
             Time limit, after which no further step begins.
         total, penalties : float
-            Sums over the rows of earlier batches: of the loss without penalties, and of the penalties.
+            Sum of the losses without penalties, and sum of the penalties, over the rows of earlier batches.
 
         Returns
         -------
         row : int
             First row of the batch after the last step.
         total, penalties : float
-            The sums including these batches. `total` is NaN if an output is not finite, or if the next step would make
-            parameters infinite or NaN; these keep their values.
+            The same sums, with the new batches added. `total` is NaN if an output is not finite, or if the next step
+            would make parameters infinite or NaN; such parameters keep their values.
         """
         cdef double deadline = now() + seconds, penalty
         cdef Py_ssize_t n = len(X), end, step = 0
@@ -66,7 +66,8 @@ cdef class CustomStep:
             finally:
                 self.snapshot_lock.release()
             penalty = self.training.penalty
-            # rounded as in BatchLoop.train_on(), whose loss of a step includes the penalties
+            # add and subtract the penalty, so that rounding is the same as in BatchLoop.train_on(), whose loss of a
+            # step includes the penalty
             total += (<double>result[0] + penalty - penalty) * (end - row)
             penalties += penalty * (end - row)
             row, step = end, step + 1
@@ -75,9 +76,9 @@ cdef class CustomStep:
         return row, total, penalties
 
     cdef begin(self, X, Y):
-        # Call the loss function with the outputs for X, in a new array that it may change or store. Return the loss and
-        # the derivative as the function returns them. Return None if the core cannot read X and Y directly, or if an
-        # output is not finite.
+        # Call the custom loss function with the outputs for X, in a new array that the function may change or store.
+        # Return the loss and the derivative as the function returns them. Return None if the core cannot read X and Y
+        # directly, or if an output is not finite.
         if Y.ndim != 2:
             return None
         P = empty((len(X), self.n_out), X.dtype)
@@ -86,19 +87,20 @@ cdef class CustomStep:
         return self.custom.call(P, Y)
 
     cdef bint finish(self, X, Y, dP, double rate) except -1:
-        # Take the step after `begin`. Return False if parameters would not be finite.
+        # Take the training step for which begin() has computed the outputs. Return False if the step would make
+        # parameters infinite or NaN.
         cdef double product
         if not self.core_step.finish(self.core_step.context, X, dP, rate, &product):
             dP = self.convert_derivative(X, Y, dP)
             self.core_step.finish(self.core_step.context, X, dP, rate, &product)
         if product - product != 0:
-            self.convert_derivative(X, Y, dP)  # raises an error if dP is not finite
+            self.convert_derivative(X, Y, dP)  # this call raises an error if dP is not finite
             return False
         return True
 
     cdef convert_derivative(self, X, Y, dP):
-        # Check and convert the derivative. The outputs are computed again, because the function may have changed its
-        # array.
+        # Check and convert the derivative dP that the custom loss function has returned. The outputs are computed
+        # again, because the function may have changed its array.
         P = empty((len(X), self.n_out), X.dtype)
         self.training.outputs(X, P, 1, 0)
         return self.custom.derivative(P, Y, dP)
@@ -107,8 +109,8 @@ cdef class CustomStep:
 cdef class Stepper:
     """Training steps of one network, created by `NeuralNetwork.stepper`.
 
-    A call takes one step on a mini-batch; `apply` takes one step from gradients that are computed elsewhere. Both use
-    the same optimizer, so they may be mixed.
+    A call of the object takes one step on a mini-batch; `apply` takes one step from gradients that the caller provides.
+    Both use the same optimizer, so calls of both may alternate.
 
     Attributes
     ----------
@@ -122,43 +124,45 @@ cdef class Stepper:
     >>> step.apply(net.gradients(X, y))
     >>> step.lr = 1e-4
     """
-    # The most frequent call has arrays like those of the last step, and nothing else has changed. It goes directly to
-    # the core, because in Python it would take twice as long as the arithmetic of a small network. All other calls go
-    # to `general`, a GeneralStep of nnc/_training/step.py, which can take any step and prepares the core for the next
-    # ones.
+    # In the most frequent call, the arrays are like those of the last step and nothing else has changed. This call goes
+    # directly to the core, because in Python it would take twice as long as the arithmetic of a small network. All
+    # other calls go to `general`, a GeneralStep of nnc/_training/step.py, which can take any step and prepares the core
+    # for the next ones.
     #
-    # A network stores the stepper of `train_step` without `network`, and passes itself to `try_step` and `try_apply`.
-    # So there is no reference cycle that would delay its deallocation.
+    # A network stores the stepper of `train_step` without the attribute `network`, and passes itself to `try_step` and
+    # `try_apply`. So there is no reference cycle that would delay its deallocation.
     cdef readonly object general
     cdef object network
-    cdef object optimizer, last_lr        # arguments of the last call
-    # objects that the last step depended on; `converter` is None if the next step must be general
+    cdef object optimizer, last_lr        # optimizer and learning rate arguments of the last call
+    # model, state, converter, stack: objects that the last step used; converter is None if the next step must take the
+    # general path
     cdef object model, state, converter, stack
-    cdef object network_state     # None after plain gradient descent, which has no state in the network
-    cdef object training          # owner of core_step, kept alive
-    cdef CustomStep custom_step   # step with a custom loss, or None
-    cdef Py_ssize_t batch_rows    # number of rows that the run was prepared for
-    cdef double rate              # learning rate of the training state
-    cdef TrainingLock training_lock       # training lock of the model
-    cdef SnapshotLock snapshot_lock       # snapshot lock of the model
-    # number of acquisitions of the training lock at the next step, unless somebody else acquires it before
+    cdef object network_state     # training state of the network; None after plain gradient descent, which has no state
+    cdef object training          # Training that owns core_step; the reference keeps it alive
+    cdef CustomStep custom_step   # object that takes steps with the custom loss of the model, or None
+    cdef Py_ssize_t batch_rows    # number of rows in a step of the prepared run
+    cdef double rate              # learning rate that the training state stores
+    cdef TrainingLock training_lock       # lock that rejects a second training of the model
+    cdef SnapshotLock snapshot_lock       # lock that protects the parameters and the training state of the model
+    # value of training_lock.acquisitions at the next step, provided that only this stepper acquires the lock
     cdef unsigned long long next_acquisition
-    cdef SingleStep* core_step    # functions of the run for single steps
-    cdef bint uses_dP             # the caller passes dP, the derivative by the outputs, instead of targets
+    cdef SingleStep* core_step    # struct with the functions that take single steps of the prepared run
+    # the caller passes dP, the derivative of the loss with respect to the outputs, instead of targets
+    cdef bint uses_dP
 
     def __init__(self, general, network=None):
         self.general, self.network = general, network
         self.optimizer, self.last_lr = general.optimizer, general.lr
 
     cdef get_network(self):
-        # Return the network of the stepper; raise ValueError after close().
+        # Return the network of the stepper. Raise ValueError if the stepper is closed.
         network = self.network
         if network is None:
             raise ValueError("the stepper is closed; create another one with net.stepper(...)")
         return network
 
     def __call__(self, X, y=None, sample_weight=None, *, dP=None):
-        """Take one step on these rows.
+        """Take one training step on these rows.
 
         Parameters
         ----------
@@ -168,7 +172,7 @@ cdef class Stepper:
         Returns
         -------
         float
-            Loss before the step, penalties included; with dP the sum of dP * P.
+            Loss before the step, including penalties. If `dP` is given, the sum of dP * P, where P are the outputs.
         """
         return self.step(self.get_network(), X, y, sample_weight, dP, None)
 
@@ -178,32 +182,32 @@ cdef class Stepper:
         Parameters
         ----------
         gradients : list of (dW, db), or array (n_params,), optional
-            As `NeuralNetwork.gradients` returns them, or one vector in the order of `NeuralNetwork.params`. The
-            gradients that `accumulate` has summed are added, and their sum is reset to 0.
+            Gradients as `NeuralNetwork.gradients` returns them, or one vector in the order of `NeuralNetwork.params`.
+            The gradients that `accumulate` has summed are added, and their sum is reset to 0.
 
         Raises
         ------
         ValueError, TypeError
-            The gradients do not fit the network or contain NaN or infinity, or there are none.
+            No gradients are given or summed, or they do not fit the network, or they contain NaN or infinity.
         DivergedError
             The step would make weights infinite or NaN.
         """
         self.step_from(self.get_network(), gradients, None)
 
     def accumulate(self, gradients, weight=1.0):
-        """Add gradients to the sum from which the next `apply` takes its step, such as those of micro-batches.
+        """Add gradients, for example of a micro-batch, to the sum that the next `apply` uses for its step.
 
         Parameters
         ----------
         gradients : list of (dW, db), or array (n_params,)
-            As in `apply`.
+            Gradients in one of the formats of `apply`.
         weight : float, default 1
             Factor of these gradients: 1 / n for the mean over n micro-batches of equal size.
 
         Raises
         ------
         ValueError, TypeError
-            As in `apply`.
+            The gradients do not fit the network or contain NaN or infinity.
         """
         network = self.get_network()
         cdef object general = self.general
@@ -216,7 +220,7 @@ cdef class Stepper:
 
     @property
     def lr(self):
-        """Learning rate of the next step, a float. A number or a schedule may be assigned."""
+        """Learning rate of the next step, as a float. A number or a schedule may be assigned."""
         network = self.get_network()
         return self.general.rate(network)
 
@@ -228,44 +232,46 @@ cdef class Stepper:
         try:
             self.general.change_rate(network, value)
             self.last_lr = self.general.lr
-            if self.general.state is None:        # the next step creates a state with this learning rate
+            if self.general.state is None:        # the next step creates a training state with this learning rate
                 self.converter = None
         finally:
             lock.release()
 
     def try_step(self, network, X, y, sample_weight, dP, lr, optimizer):
-        """Take a step and return the loss before it, or the sum of dP * P if dP is given.
+        """Take a step and return the loss before the step, or the sum of dP * P if dP is given.
 
-        Return None, with nothing done, if the optimizer or the learning rate need another stepper.
+        Return None without a step if this optimizer or learning rate needs another stepper.
         """
         if self.optimizer is not optimizer or (self.last_lr is not lr and not self.general.accepts_rate(lr)):
             return None
         return self.step(network, X, y, sample_weight, dP, lr)
 
     def try_apply(self, network, gradients, lr, optimizer):
-        """Take a step from gradients. Return False, with nothing done, if `try_step` would return None."""
+        """Take a step from gradients. Return False without a step in cases where `try_step` returns None."""
         if self.optimizer is not optimizer or (self.last_lr is not lr and not self.general.accepts_rate(lr)):
             return False
         self.step_from(network, gradients, lr)
         return True
 
     cdef step_from(self, network, gradients, lr):
-        # Take a step from gradients with the general path, and check whether the core was prepared again.
+        # Take a step from gradients on the general path, and check whether the core was prepared again.
         cdef TrainingLock lock = network.model.training_lock
-        cdef object general = self.general        # another thread may close the stepper meanwhile
+        cdef object general = self.general  # local reference, because another thread may close the stepper meanwhile
         lock.acquire()
         try:
             general.apply(network, gradients, lr)
             self.last_lr = general.lr
-            if general.training is not self.training:         # the core was prepared again
+            # the core was prepared again, so the next step must take the general path
+            if general.training is not self.training:
                 self.converter = None
         finally:
             lock.release()
 
     cdef step(self, network, X, y, sample_weight, dP, lr):
-        # Take a step on these rows: on the fast path if nothing has changed, else on the general path.
+        # Take a training step on these rows: on the fast path if nothing has changed since the last step, else on the
+        # general path.
         cdef TrainingLock lock = self.training_lock if self.training_lock is not None else network.model.training_lock
-        cdef object general = self.general        # another thread may close the stepper meanwhile
+        cdef object general = self.general  # local reference, because another thread may close the stepper meanwhile
         lock.acquire()
         try:
             if (self.converter is not None and sample_weight is None and (y if self.uses_dP else dP) is None
@@ -286,7 +292,7 @@ cdef class Stepper:
             lock.release()
 
     cdef int prepare(self, general, network, converter, bint uses_dP) except -1:
-        # Store the objects that the last step depended on.
+        # Store the objects that the last step used, so that the next step can take the fast path.
         self.model, self.converter, self.uses_dP = network.model, converter, uses_dP
         self.state, self.network_state, self.stack = general.state, network.state, self.model.stack
         self.training_lock, self.snapshot_lock = self.model.training_lock, self.model.snapshot_lock
@@ -299,8 +305,8 @@ cdef class Stepper:
         return 0
 
     cdef bint is_unchanged(self, network):
-        # Return whether the objects that the step depends on are those of the last step. Only a holder of the training
-        # lock can change them.
+        # Return whether the objects that a step depends on are the same as in the last step. Only a thread that holds
+        # the training lock can change them.
         if self.training_lock.acquisitions != self.next_acquisition:
             if not (network.converter is self.converter and network.state is self.network_state
                     and self.model.stack is self.stack):
@@ -310,10 +316,10 @@ cdef class Stepper:
         return True
 
     cdef repeat_step(self, general, network, X, Y, lr):
-        # Take a step like the last one. Return None, with nothing done, if the core cannot read X and Y directly.
+        # Take a step like the last one. Return None without a step if the core cannot read X and Y directly.
         cdef double loss, rate = self.rate if lr is None or lr is self.last_lr else lr
         cdef SnapshotLock lock = self.snapshot_lock
-        # alive until the step has finished, even if the stepper is closed
+        # local references keep these objects alive until the step has finished, even if the stepper is closed
         cdef object state = self.state, training = self.training
         if not (type(X) is type(Y) is ndarray):
             return None
@@ -332,11 +338,11 @@ cdef class Stepper:
             lock.release()
 
     cdef repeat_custom_step(self, general, network, X, Y, lr):
-        # Take a step with a custom loss like the last one. Return None, with nothing done, if the core cannot read X
-        # and Y directly.
+        # Take a step with a custom loss, like the last one. Return None without a step if the core cannot read X and Y
+        # directly.
         cdef double rate = self.rate if lr is None or lr is self.last_lr else lr
         cdef SnapshotLock lock = self.snapshot_lock
-        # alive until the step has finished, even if the stepper is closed
+        # local references keep these objects alive until the step has finished, even if the stepper is closed
         cdef object state = self.state
         cdef CustomStep custom_step = self.custom_step
         if not (type(X) is type(Y) is ndarray and len(X) == self.batch_rows):
@@ -360,7 +366,7 @@ cdef class Stepper:
             raise general.custom_error(network, error, X, Y, rate) from None
 
     def close(self):
-        """Release the network and all prepared objects."""
+        """Release the network and all prepared objects; the stepper cannot take further steps."""
         self.network = self.general = self.training = self.converter = self.model = None
         self.state = self.network_state = self.stack = self.custom_step = None
         self.training_lock, self.snapshot_lock = None, None

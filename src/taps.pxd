@@ -1,59 +1,62 @@
-# Gradient of a convolutional layer for some rows of deltas of a group of images. Each weight (tap) gets the sum, over
-# all pixels, of a number of the image times a delta. A register tile has some taps of some filters; a column of tiles
-# has all taps of these filters.
+# Gradient of a convolutional layer over some rows of deltas in a group of images. A tap is one weight position of the
+# window, for one input channel. The gradient of a tap is the sum over all pixels of an image element times a delta. A
+# register tile computes some taps of some filters; a column of tiles computes all taps of these filters.
 #
-# Taps are ordered by channel, ky, kx, so that a tile reads the same few numbers for neighboring pixels.
+# Taps are ordered by channel, window row and window column, so that neighboring pixels of a tile share most image
+# elements.
 
 from simd cimport TILE_TAPS, always_inlined, never_inlined, real, vec, VL, keep_in_register, load, madd, splat, store
 from squares cimport MAX_LANES, transpose
 from threads cimport smaller
 
 cdef enum:
-    COLUMN_FILTERS = 4    # filters of a column of tiles
-    MAX_COLUMN_FILTERS = 6  # filters of the widest column: replaces two columns of three where registers are few
+    COLUMN_FILTERS = 4    # number of filters that a column of tiles computes
+    # number of filters in the widest column of tiles; it replaces two columns of three filters on processors with few
+    # registers
+    MAX_COLUMN_FILTERS = 6
 
-# Description of the sums to compute. All distances are in numbers.
+# Description of the gradient sums to compute. All distances are counts of numbers in memory.
 cdef struct Taps:
-    const real* x         # number of the image under the first tap, for the first pixel
-    Py_ssize_t x_row      # distance in the image between rows of deltas
-    Py_ssize_t x_pixel    # distance in the image between pixels of deltas
-    Py_ssize_t tap        # distance of neighboring taps in a row of the window
-    Py_ssize_t image_row  # distance of the rows of the image
-    Py_ssize_t channels   # number of channels
-    Py_ssize_t channel    # distance of the channels of the image
-    Py_ssize_t window_height  # taps in a column of the window
-    Py_ssize_t window_width  # taps in a row of the window
-    const real* d         # first delta
-    Py_ssize_t d_row      # distance of the rows of deltas
-    real* panel           # workspace for contiguous copies of the deltas of a column's filters
+    const real* x         # image element under the first tap, for the first pixel of the deltas
+    Py_ssize_t x_row      # distance in the image between elements that belong to neighboring rows of deltas
+    Py_ssize_t x_pixel    # distance in the image between elements that belong to neighboring pixels of deltas
+    Py_ssize_t tap        # distance in the image between neighboring taps in a row of the window
+    Py_ssize_t image_row  # distance between the rows of the image
+    Py_ssize_t channels   # number of input channels
+    Py_ssize_t channel    # distance between the channels of a pixel
+    Py_ssize_t window_height  # number of taps in a column of the window
+    Py_ssize_t window_width  # number of taps in a row of the window
+    const real* d         # pointer to the first delta
+    Py_ssize_t d_row      # distance between rows of deltas
+    real* panel  # workspace for contiguous copies of the deltas that belong to the filters of a column of tiles
     Py_ssize_t rows       # number of rows of deltas
     Py_ssize_t width      # number of pixels in a row of deltas
-    Py_ssize_t filters    # number of filters
-    real* sums            # (taps, filters) vectors of sums, then those of the bias
-    bint add              # add to the sums instead of replacing them
-    bint bias             # compute the gradient of the bias too
+    Py_ssize_t filters    # number of filters of the layer
+    real* sums  # gradient sums, one vector for each tap and filter (taps, filters), followed by those of the bias
+    bint add              # add to the existing sums instead of replacing them
+    bint bias             # compute the gradient of the bias as well
 
 cdef struct Tap:
-    const real* x         # number of the image under this tap, for the first pixel
-    Py_ssize_t ky         # row of the tap in the window
-    Py_ssize_t kx         # column of the tap in the window
-    real* sums            # sums of the first filter
+    const real* x         # image element under this tap, for the first pixel of the deltas
+    Py_ssize_t ky         # row index of the tap in the window
+    Py_ssize_t kx         # column index of the tap in the window
+    real* sums            # gradient sums of the tap; those of the first filter come first
 
 
 cdef inline Py_ssize_t column_filters(Py_ssize_t filters) noexcept nogil:
-    # Return the number of filters of the next column of tiles, if `filters` remain.
+    # Return the number of filters in the next column of tiles, if `filters` filters remain.
     if filters == MAX_COLUMN_FILTERS:
         return MAX_COLUMN_FILTERS if TILE_TAPS == 3 else 3
     return smaller(filters, COLUMN_FILTERS)
 
 
 cdef inline Py_ssize_t panel_reals(Py_ssize_t width, Py_ssize_t filters) noexcept nogil:
-    # Return the size of a panel for one row of deltas, in numbers.
+    # Return the size of the workspace for the deltas of one row, in numbers.
     return width * smaller(filters, MAX_COLUMN_FILTERS) * VL
 
 
 cdef inline void advance(const Taps* spec, Tap* tap) noexcept nogil:
-    # Advance to the next tap. Divisions would be slower than these branches.
+    # Advance `tap` to the next tap. Computing its position by divisions would be slower than these branches.
     tap.x += spec.tap
     tap.kx += 1
     if tap.kx == spec.window_width:
@@ -67,8 +70,8 @@ cdef inline void advance(const Taps* spec, Tap* tap) noexcept nogil:
 
 cdef inline always_inlined tap_tile(int taps, int filters, const Taps* spec, const real* delta, real* zeros,
                                     Tap* tap) noexcept nogil:
-    # Compute `taps` taps for `filters` filters, whose deltas are contiguous. `zeros` points to zero vectors: selecting
-    # the source of the initial sums instead of branching keeps the accumulators in registers.
+    # Compute the gradient of `taps` taps for `filters` filters, whose deltas are contiguous. `zeros` points to zero
+    # vectors. Selecting the source of the initial sums, instead of branching, keeps the accumulators in registers.
     cdef vec acc[TILE_TAPS * MAX_COLUMN_FILTERS]
     cdef vec x[TILE_TAPS]
     cdef vec d
@@ -104,8 +107,8 @@ cdef inline always_inlined tap_tile(int taps, int filters, const Taps* spec, con
 
 cdef inline always_inlined sum_deltas(bint copied, int filters, const Taps* spec, real* sums,
                                       Py_ssize_t q) noexcept nogil:
-    # Compute the gradient of the bias for `filters` filters from filter q on, and copy their deltas to the panel if
-    # `copied`.
+    # Compute the gradient of the bias for `filters` filters, from filter q on. If `copied` is set, copy the deltas of
+    # these filters to the workspace.
     cdef vec total[MAX_COLUMN_FILTERS]
     cdef vec delta
     cdef const real* d
@@ -129,7 +132,7 @@ cdef inline always_inlined sum_deltas(bint copied, int filters, const Taps* spec
 
 
 cdef inline always_inlined column(int filters, const Taps* spec, Py_ssize_t q) noexcept nogil:
-    # Compute all taps and the bias for `filters` filters from filter q on.
+    # Compute the gradient of all taps and of the bias for `filters` filters, from filter q on.
     cdef Py_ssize_t remaining = spec.channels * spec.window_height * spec.window_width
     cdef Tap tap = Tap(spec.x, 0, 0, spec.sums + q * VL)
     cdef real* bias = tap.sums + remaining * spec.filters * VL
@@ -138,10 +141,11 @@ cdef inline always_inlined column(int filters, const Taps* spec, Py_ssize_t q) n
     cdef int j
     for j in range(filters):
         zeros[j] = splat(0)
-    if spec.d_row == spec.width * filters * VL:  # these filters are all filters, so their deltas are contiguous already
+    # one column contains all filters, so their deltas are contiguous already
+    if spec.d_row == spec.width * filters * VL:
         delta_rows = spec.d
         sum_deltas(False, filters, spec, bias, q)
-    else:                 # copy, because with many filters few pixels would fit into the L1 cache
+    else:                 # copy the deltas, because with many filters few pixels would fit into the L1 cache
         sum_deltas(True, filters, spec, bias, q)
     while filters <= COLUMN_FILTERS and remaining >= TILE_TAPS:
         tap_tile(TILE_TAPS, filters, spec, delta_rows, <real*>zeros, &tap)
@@ -171,7 +175,7 @@ cdef inline never_inlined column_1(const Taps* spec, Py_ssize_t q) noexcept nogi
 
 
 cdef inline void sum_taps(const Taps* spec) noexcept nogil:
-    # Compute the sums of all filters.
+    # Compute the gradient sums of all filters.
     cdef Py_ssize_t q = 0, count
     while q < spec.filters:
         count = column_filters(spec.filters - q)
@@ -189,8 +193,8 @@ cdef inline void sum_taps(const Taps* spec) noexcept nogil:
 
 
 cdef inline void reduce_lanes(const Taps* spec, real* out, Py_ssize_t ld) noexcept nogil:
-    # Write the sum of the lanes of each vector of sums to `out`, which has the layout of W and the bias. The padding
-    # becomes 0.
+    # Add the vector lanes of each gradient sum, and write the results to `out` in the layout of W and the bias. The
+    # padding becomes 0.
     cdef Py_ssize_t window = spec.window_height * spec.window_width, channel, tap
     cdef const real* sums = spec.sums
     for channel in range(spec.channels):
@@ -202,7 +206,8 @@ cdef inline void reduce_lanes(const Taps* spec, real* out, Py_ssize_t ld) noexce
 
 
 cdef inline void reduce_row(const real* sums, Py_ssize_t filters, real* out, Py_ssize_t ld) noexcept nogil:
-    # Sum the lanes of a row of vectors, VL vectors at a time, and write the sums and zero padding to `out`.
+    # Add the lanes of each vector in a row of gradient sums, and write the results and zero padding to `out`. VL
+    # vectors are transposed at a time.
     cdef vec square[MAX_LANES]
     cdef vec total
     cdef Py_ssize_t q

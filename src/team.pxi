@@ -1,33 +1,36 @@
 # A team of threads that lives as long as one training. Included by _team.pyx.
 
 cdef enum:
-    CLEAR, SET, SLEEPING  # states of an Event; SLEEPING: clear, and the waiting thread blocks on its lock
-    SPINS_PER_CLOCK_READ = 64  # reads of an event's state between two reads of the clock
+    # states of an Event; in the state SLEEPING it is not set, and a thread that waits for it blocks on its lock
+    CLEAR, SET, SLEEPING
+    # number of times that a spinning thread reads the state of an event between two reads of the clock
+    SPINS_PER_CLOCK_READ = 64
 
-cdef double SPIN_SECONDS = 300e-6         # spin at most this long before sleeping
-cdef double PREEMPTED_SECONDS = 100e-6    # a yield that takes longer shows that other processes want the processor
-cdef double MAX_WAIT_SECONDS = 1e-3       # longer waits count as this long in the moving average
-cdef double WAIT_SMOOTHING = 0.25         # weight of the last wait in the moving average
+cdef double SPIN_SECONDS = 300e-6         # time that a waiting thread spins before it sleeps
+cdef double PREEMPTED_SECONDS = 100e-6    # other processes want the processor if yielding it takes longer than this
+cdef double MAX_WAIT_SECONDS = 1e-3       # upper limit for a waiting time in the moving average
+cdef double WAIT_SMOOTHING = 0.25         # weight of the latest waiting time in the moving average
 
-cdef struct Event:                # event for one thread that waits and one that sets it; waiting clears it
+cdef struct Event:                # Event that one thread sets and one thread waits for; waiting clears it.
     counter state
-    PyThread_type_lock lock  # held except during a wake-up: a sleeping thread blocks on it
-    double usual_wait     # moving average of the waiting time in seconds
+    PyThread_type_lock lock  # lock on which a sleeping thread blocks; it is released only to wake the thread
+    double usual_wait     # moving average of the time that a thread waits for this event, in seconds
 
 cdef struct Member:
-    Event start           # set by the caller when there is work
-    Event done            # set by the member when the work is done
-    bint has_moved        # the member has moved to its processor
+    Event start           # the caller sets this event when there is work for the member
+    Event done            # the member sets this event when it has finished its work
+    bint has_moved        # the member has called `move_thread` at least once
 
 
 cdef void set_event(Event* event) noexcept nogil:
-    # Set the event, and wake a thread that sleeps.
+    # Set the event, and wake the thread that sleeps on it.
     if counter_swap(&event.state, SET) == SLEEPING:
         PyThread_release_lock(event.lock)
 
 
 cdef bint spin_for_event(Event* event, double start_seconds) noexcept nogil:
-    # Spin until the event is set, the time is up, or another process wants the processor. Return whether it is set.
+    # Spin until the event is set, SPIN_SECONDS have passed, or another process wants the processor. Return whether the
+    # event is set.
     cdef double moment = start_seconds
     while moment - start_seconds < SPIN_SECONDS:
         if spin_until_changed(&event.state, CLEAR, SPINS_PER_CLOCK_READ):
@@ -35,14 +38,15 @@ cdef bint spin_for_event(Event* event, double start_seconds) noexcept nogil:
         moment = now()
         yield_processor()
         if now() - moment > PREEMPTED_SECONDS:
-            # spinning on a busy machine delays others, perhaps the thread that is waited for
+            # do not spin on a busy machine, where it delays others, perhaps the thread that sets this event
             event.usual_wait = MAX_WAIT_SECONDS
             break
     return False
 
 
 cdef void wait_for_event(Event* event) noexcept nogil:
-    # Wait until the event is set, and clear it. Waking a thread that sleeps takes about 50 microseconds.
+    # Wait until the event is set, and clear it. The thread spins first if waits are usually short, because waking a
+    # sleeping thread takes about 50 microseconds.
     cdef double start_seconds = now()
     cdef bint is_set = event.usual_wait < SPIN_SECONDS and spin_for_event(event, start_seconds)
     if not is_set and counter_compare_swap(&event.state, CLEAR, SLEEPING):
@@ -52,7 +56,7 @@ cdef void wait_for_event(Event* event) noexcept nogil:
 
 
 cdef bint init_event(Event* event):
-    # Initialize an event. Return False if there is no memory for its lock.
+    # Initialize an event. Return False if its lock cannot be allocated.
     event.lock = PyThread_allocate_lock()
     if event.lock is NULL:
         return False
@@ -75,17 +79,17 @@ cdef class Team:
     max_threads : int
         Maximum number of threads, including the calling thread.
     move_thread : callable, optional
-        Called by every other thread with the caller's processor, the caller's native thread id and `size`: before its
-        first work, and whenever it runs on the caller's processor.
+        Function that every other thread calls with the caller's processor, the caller's native thread id and `size`:
+        before its first work, and whenever it runs on the caller's processor.
     """
-    cdef Member* members          # all threads except the caller
+    cdef Member* members          # array of all members except the calling thread
     cdef readonly int max_threads, size
     cdef object move_thread, work, abort, caller_thread_id
-    cdef Task* task               # work that needs no Python, or NULL
+    cdef Task* task               # current work if it is a Task, which needs no Python; else NULL
     cdef Py_ssize_t amount
-    cdef int caller_processor     # processor of the caller
-    cdef object error             # first exception raised by a member
-    cdef bint is_closing          # the `with` block ends
+    cdef int caller_processor     # number of the processor on which the caller runs
+    cdef object error             # first exception that a member has raised in this run
+    cdef bint is_closing          # the `with` block ends, so the threads leave their loops
 
     def __cinit__(self, int max_threads, move_thread=None):
         self.size, self.max_threads, self.move_thread = 1, max_threads, move_thread
@@ -103,9 +107,9 @@ cdef class Team:
         return self
 
     def grow(self, int n_threads):
-        """Start threads until the team has `n_threads`, and return how many of them exist.
+        """Start threads until the team has `n_threads` threads, and return how many of them exist.
 
-        The number is smaller than n_threads if the system refuses to start more threads.
+        The result is smaller than `n_threads` if the system refuses to start more threads.
         """
         cdef Member* member
         if self.size < n_threads:
@@ -129,12 +133,12 @@ cdef class Team:
         free_event(&member.done)
 
     cdef bint needs_no_python(self, Member* member) noexcept nogil:
-        # Return whether the member can work without the GIL, which the caller may hold.
+        # Return whether the member can do its work without the GIL, which the caller may hold.
         return self.task is not NULL and (self.move_thread is None or
                                           (member.has_moved and processor_number() != self.caller_processor))
 
     def serve(self, int thread):
-        """Run the loop of a member: work whenever the caller asks for it, until the `with` block ends."""
+        """Run the loop of a member thread: work whenever the caller requests it, until the `with` block ends."""
         cdef Member* member = &self.members[thread - 1]
         while True:
             with nogil:
@@ -169,18 +173,18 @@ cdef class Team:
         Parameters
         ----------
         work : callable or capsule
-            A capsule contains a Task, which runs without Python.
+            A function, or the capsule of a Task, which runs without Python.
         amount : int
-            Passed to `work`: how much each thread does, for example in blocks.
+            Amount of work for each thread, for example a number of blocks; passed to `work`.
         size : int, optional
-            Number of threads, at most those that exist. Default: `max_threads`; missing threads are started.
+            Number of threads, limited to those that exist. Default: `max_threads`; missing threads are started.
         abort : callable, optional
-            Called by a thread that raises, to release threads that wait for it.
+            Function that a thread calls if its work raises, to release threads that wait for it.
 
         Raises
         ------
         BaseException
-            Any exception of a thread is raised here when all have finished, the caller's own exception first.
+            An exception of a thread is raised here when all threads have finished; that of the caller comes first.
         """
         cdef int others = (self.grow(self.max_threads) if size is None else min(<int>size, self.size)) - 1, k
         cdef Task* task = <Task*>PyCapsule_GetPointer(work, NULL) if PyCapsule_CheckExact(work) else NULL

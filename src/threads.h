@@ -1,6 +1,6 @@
 /* Clock, atomic counters and spinning barrier, and the structs that extension modules pass to each other in
-   capsules. The barrier is for a few threads that meet every few microseconds: it spins, and yields the processor if
-   a thread is late. Include Python.h before this file. */
+   capsules. The barrier is for a few threads that wait for each other every few microseconds: a waiting thread spins,
+   and yields the processor if another thread is late. Include Python.h before this file. */
 #ifndef NNC_THREADS_H
 #define NNC_THREADS_H
 
@@ -44,7 +44,7 @@ static inline int counter_compare_swap(counter *c, long from, long to) {
 }
 #endif
 
-/* Return the number of the processor that runs this thread, or -1 if the system does not tell. */
+/* Return the number of the processor that runs this thread, or -1 if the system does not provide it. */
 #ifdef __linux__
 #include <sched.h>
 static inline int processor_number(void) { return sched_getcpu(); }
@@ -69,19 +69,20 @@ static inline double now(void) {
 }
 #endif
 
-/* Work for a thread team that needs no Python: work(context, thread, amount) does `amount` units, as thread number
-   `thread`. */
+/* Work for a thread team that needs no Python. The function work(context, thread, amount) does `amount` units of work
+   as thread number `thread`. */
 typedef struct {
     void (*work)(void *context, int thread, Py_ssize_t amount);
     void *context;
 } Task;
 
-/* Single training steps of a prepared run. Arguments may be objects of any type. A function returns 0, with nothing
-   done, if an argument must be converted first.
+/* Functions for single training steps of a prepared run. Arguments may be objects of any type. A function returns 0
+   without a step if an argument must be converted first.
 
-       step      train on X and y with this learning rate, and write the loss before the step
-       outputs   write the outputs before the step into P, for a custom loss against targets y (n, k)
-       finish    take the step after `outputs` from dP, the derivative of the custom loss by P */
+       step      take a step on X and y with this learning rate, and write the loss before the step
+       outputs   write the outputs before the step into P, for a custom loss with targets y (n, k)
+       finish    take the step for which `outputs` has written P, given dP, the derivative of the custom loss with
+                 respect to P */
 typedef struct {
     int (*step)(void *context, PyObject *X, PyObject *y, double rate, double *loss);
     int (*outputs)(void *context, PyObject *X, PyObject *y, Py_ssize_t k, PyObject *P);
@@ -93,7 +94,7 @@ typedef struct {
     long threads;
     counter arrived;
     counter generation;
-    counter aborted; /* set if a thread has failed and will not arrive */
+    counter aborted; /* 1 if a thread has failed and will not arrive at the barrier */
 } Barrier;
 
 static inline void barrier_init(Barrier *b, long threads) {
@@ -103,7 +104,7 @@ static inline void barrier_init(Barrier *b, long threads) {
     counter_set(&b->aborted, 0);
 }
 
-/* Spin until the counter differs from `value`, for at most max_reads reads. Return whether it differs. */
+/* Spin until the counter differs from `value`, but read it at most max_reads times. Return whether it differs. */
 static inline int spin_until_changed(counter *c, long value, long max_reads) {
     for (; max_reads > 0; max_reads--) {
         if (counter_get(c) != value) return 1;
@@ -112,12 +113,13 @@ static inline int spin_until_changed(counter *c, long value, long max_reads) {
     return 0;
 }
 
-/* Release all threads that wait at the barrier now or later. */
+/* Abort the barrier: release all threads that wait at it now or later. */
 static inline void barrier_abort(Barrier *b) { counter_set(&b->aborted, 1); }
 
-/* Wait until all threads have arrived. Return 1 if the barrier was aborted, so that a thread is missing; else 0. */
+/* Wait until all threads have arrived at the barrier. Return 1 if the barrier was aborted because a thread has failed,
+   else 0. */
 static inline int barrier_wait(Barrier *b) {
-    enum { SPINS = 4000 }; /* reads before a thread yields: about 20 to 100 microseconds */
+    enum { SPINS = 4000 }; /* reads of the counter before a thread yields, which take about 20 to 100 microseconds */
     long generation = counter_get(&b->generation);
     if (counter_increment(&b->arrived) == b->threads) {
         counter_set(&b->arrived, 0);

@@ -1,4 +1,4 @@
-# Cython declarations of threads.h, and the division of work between threads.
+# Cython declarations of threads.h, and functions that divide work between threads.
 
 cdef extern from "threads.h" nogil:
     ctypedef long counter
@@ -27,14 +27,14 @@ cdef extern from "threads.h" nogil:
 
 
 cdef inline Py_ssize_t smaller(Py_ssize_t a, Py_ssize_t b) noexcept nogil:
-    # Return the minimum.
+    # Return the smaller of two integers.
     return a if a < b else b
 
 
 cdef inline Py_ssize_t share_start(Py_ssize_t n, int thread, int threads, Py_ssize_t grain) noexcept nogil:
-    # Return the start of this thread's share of n items, a multiple of `grain`; the share ends at share_start(thread +
-    # 1).
+    # Return the first item in this thread's share of n items, a multiple of `grain`. The share ends where that of
+    # thread + 1 starts.
     cdef Py_ssize_t grains = (n + grain - 1) // grain
-    if threads == 1:      # skip the division, which is slow compared with the step of a small network
+    if threads == 1:      # skip the integer division, which is slow compared with a step of a small network
         return n * thread
     return smaller(n, grains * thread // threads * grain)

@@ -1,13 +1,13 @@
-# Training run for networks and batches so small that in run.pxd the overhead around the kernels would dominate: plain
-# gradient descent on all rows at once, with at most VL rows, inputs and neurons per layer. Every matrix is part of a
-# square of VL x VL numbers, so all distances are literals.
+# Training run for very small networks and batches: plain gradient descent on all rows at once, with at most VL rows,
+# and at most VL inputs and neurons per layer. In run.pxd the overhead around the kernels would dominate. Every matrix
+# is part of a square of VL x VL numbers, so all distances in memory are literals.
 #
-# X, Y, Z, A and D are transposed: rows are neurons, and lanes are rows of the batch. So few lanes are idle if a layer
-# has only one neuron. All sums have the order of dense.pxd, so the weights are the same to the last bit. The loss is a
-# sum over lanes and may differ in the last bits.
+# Inputs, targets, net inputs, activations and deltas are stored transposed: matrix rows are neurons, and vector lanes
+# are rows of the batch. So few lanes are idle even if a layer has only one neuron. All sums have the same order as in
+# dense.pxd, so the weights are bit-identical. The loss is a sum over lanes and may differ in the last bits.
 #
-# A step is a chain of dependent operations, so latency through memory counts. Intermediate results stay in registers
-# where possible.
+# A training step is a chain of dependent operations, whose duration depends on the latency of memory. Intermediate
+# results stay in registers where possible.
 
 from simd cimport always_inlined, real, vec, VL, all_finite, load, madd, splat, store
 from squares cimport MAX_LANES, transpose
@@ -22,11 +22,12 @@ from run cimport Run, end_epoch, loss_of_epoch
 
 
 cdef inline bint is_supported(const Run* run, const Plan* plan) noexcept nogil:
-    # Return whether this file supports the run and is faster. It is faster if rows fill at least half of the lanes and
-    # there are at most 8 lanes.
+    # Return whether the code for tiny networks supports the run and is faster. It is faster if rows fill at least half
+    # of the vector lanes and there are at most 8 lanes.
     cdef const Data* data = &run.data
     cdef int l
-    if plan.loss == CUSTOM or plan.loss == HEADS:     # a custom loss needs the outputs before the step
+    # a custom loss needs the outputs before the step, and heads need their own loss code
+    if plan.loss == CUSTOM or plan.loss == HEADS:
         return False
     for l in range(plan.count):
         if plan.layers[l].frozen or plan.layers[l].param_group is not NULL:
@@ -41,7 +42,7 @@ cdef inline bint is_supported(const Run* run, const Plan* plan) noexcept nogil:
 
 
 cdef inline void fetch(const Network* net, const Data* data) noexcept nogil:
-    # Copy the rows of the batch to lanes. Unused lanes repeat the last row and are masked.
+    # Copy each row of the batch to a vector lane. Unused lanes repeat the last row and are masked.
     cdef Py_ssize_t i, j, source, n_in = net.layers[0].n_in, n_out = net.layers[net.count - 1].n_out
     for i in range(VL):
         source = i if i < data.n else data.n - 1
@@ -53,7 +54,7 @@ cdef inline void fetch(const Network* net, const Data* data) noexcept nogil:
 
 
 cdef inline always_inlined forward_as(int activation, const Layer* layer, const real* X) noexcept nogil:
-    # Compute Z = b + W.T @ X and A = f(Z) for an activation that is a literal.
+    # Compute net inputs Z = b + W.T @ X and activations A = f(Z), where `activation` is a literal.
     cdef const real* W = layer.W
     cdef real* Z = layer.Z
     cdef real* A = layer.A
@@ -70,7 +71,8 @@ cdef inline always_inlined forward_as(int activation, const Layer* layer, const 
 
 
 cdef inline void forward(const Layer* layer, const real* X) noexcept nogil:
-    # Compute Z = b + W.T @ X and A = f(Z). The most common activations are literals, so each has its own loop.
+    # Compute net inputs Z = b + W.T @ X and activations A = f(Z). The most common activations are passed as literals,
+    # so that the compiler creates a loop for each of them.
     if layer.activation == SIGMOID:
         forward_as(SIGMOID, layer, X)
     elif layer.activation == TANH:
@@ -83,7 +85,7 @@ cdef inline void forward(const Layer* layer, const real* X) noexcept nogil:
 
 
 cdef inline always_inlined backward_as(int activation, const Layer* layer, const Layer* previous) noexcept nogil:
-    # Compute delta of the previous layer for an activation that is a literal.
+    # Compute the deltas of the previous layer, where `activation` is the activation of that layer and a literal.
     cdef const real* W = layer.W
     cdef const real* D = layer.D
     cdef const real* A = previous.A
@@ -95,12 +97,12 @@ cdef inline always_inlined backward_as(int activation, const Layer* layer, const
         for j in range(n_out):
             d = madd(splat(W[k * VL + j]), load(D + j * VL), d)
         a = load(A + k * VL)
-        # the derivatives of the literal activations do not read z
+        # the derivatives of these activations depend only on a, so a is passed for z
         store(out + k * VL, d * activation_derivative(activation, a, a))
 
 
 cdef inline void backward(const Layer* layer, const Layer* previous) noexcept nogil:
-    # Compute delta of the previous layer = (W @ delta) * f'(its Z).
+    # Compute the deltas of the previous layer, (W @ delta) * f'(Z) with the Z and f of that layer.
     if previous.activation == SIGMOID:
         backward_as(SIGMOID, layer, previous)
     elif previous.activation == TANH:
@@ -113,7 +115,7 @@ cdef inline void backward(const Layer* layer, const Layer* previous) noexcept no
 
 
 cdef inline void learn(Layer* layer, const real* X, double lr) noexcept nogil:
-    # Compute W -= lr X @ delta.T and b -= lr sum(delta).
+    # Take a step of gradient descent: W -= lr X @ delta.T and b -= lr sum(delta).
     cdef vec delta[MAX_LANES]
     cdef vec sums[4]
     cdef vec nonfinite = splat(0), sum
@@ -139,7 +141,7 @@ cdef inline void learn(Layer* layer, const real* X, double lr) noexcept nogil:
 
 
 cdef inline void train(Run* run, Py_ssize_t epochs) noexcept nogil:
-    # Train for up to `epochs` epochs.
+    # Train for up to `epochs` epochs of one step each.
     cdef Network* net = &run.net
     cdef Layer* out = &net.layers[net.count - 1]
     cdef Py_ssize_t epoch = run.epoch, end = run.epoch + min(run.epochs - run.epoch, epochs)
@@ -154,7 +156,7 @@ cdef inline void train(Run* run, Py_ssize_t epochs) noexcept nogil:
             X = net.layers[l].A
         loss = loss_of_epoch(run, elementwise_loss(net.loss, net.parameter, out.Z, out.A, net.block.Y, out.D,
                                                    net.output_mask, scale, 1, out.n_out * VL))
-        if not loss - loss == 0:              # the loss is not finite: take no step
+        if not loss - loss == 0:              # take no step if the loss is not finite
             run.diverged = run.stop = True
             break
         if not from_logits(net.loss):
@@ -167,4 +169,4 @@ cdef inline void train(Run* run, Py_ssize_t epochs) noexcept nogil:
             X = net.layers[l].A
         end_epoch(run, epoch, loss)
         epoch += 1
-    run.epoch = epoch - is_broken(net)        # an epoch whose step was incomplete does not count
+    run.epoch = epoch - is_broken(net)  # an epoch does not count if its step would have made parameters infinite or NaN

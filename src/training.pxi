@@ -1,7 +1,7 @@
-# Training runs. Included by _core.pyx.
+# Training runs in the compiled core. Included by _core.pyx.
 
 cdef class Training:
-    """Training run that is advanced piece by piece; see train() in run.pxd.
+    """Training run that works through its batches in several calls; see train() in run.pxd.
 
     Parameters
     ----------
@@ -28,14 +28,15 @@ cdef class Training:
         - fields of Optimizer in optimizers.pxd;
         - "key", "draws", "shuffles", "drop_key", "drops", "target_loss", "loss_factor", "delta_factor" and "by_rows" of
           Run in run.pxd;
-        - "generator": a NumPy BitGenerator that draws the orders, as in `shuffle_by`; nothing else may use it then;
+        - "generator": a NumPy BitGenerator that draws the orders, as in `shuffle_by`; no other code may use it
+          during the run;
         - "dropout": a dropout rate for each hidden layer;
-        - "learning": for each layer None, or a tuple (factor of its learning rates, 0 if it is frozen; additional
-          factor for its biases; steps in which it was frozen so far).
+        - "learning": for each layer None, or a tuple (factor of its learning rates, which is 0 in a frozen layer;
+          additional factor for its biases; number of steps in which it was frozen so far).
     threads : int
         Maximum number of threads.
     rows : int32 array (m) or None
-        Indices of the rows of the arrays that belong to the run, which are not copied. `order` has length m then.
+        Indices of the rows of the arrays that belong to the run. The arrays are not copied, and `order` has length m.
 
     Raises
     ------
@@ -45,17 +46,17 @@ cdef class Training:
     cdef Run run
     cdef Task task_struct
     cdef SingleStep step_struct
-    cdef void* memory             # block of memory with all buffers of the run
-    cdef Layer* layers            # copies of the engine's layers, with the options of this run
-    cdef ParamGroup* param_groups  # learning rate factors of the layers
-    cdef double rate              # constant learning rate of the current epochs
-    cdef bint is_brief            # a step is so short that the GIL is kept
-    cdef readonly Py_ssize_t single_steps  # number of single steps that were taken
-    cdef bint is_labelled         # targets are class indices
-    cdef int* labels              # buffer for the labels of a single step, allocated by the first one
-    cdef real* gradient           # buffer of apply(), allocated by its first call
-    cdef object keep_alive        # arrays whose memory the run uses
-    cdef dict settings            # keeps the bit generator alive
+    cdef void* memory             # memory block with all buffers of the run
+    cdef Layer* layers            # copies of the engine's layers, to which the options of this run are added
+    cdef ParamGroup* param_groups  # learning rate factors of each layer
+    cdef double rate              # learning rate of set_epochs(), if it is constant
+    cdef bint is_brief            # steps are so short that they keep the GIL
+    cdef readonly Py_ssize_t single_steps  # number of steps that were taken one at a time, by `step` or `apply`
+    cdef bint is_labelled         # the targets are class indices
+    cdef int* labels              # buffer for the class indices of a single step, which the first step allocates
+    cdef real* gradient           # buffer for the gradient of apply(), which its first call allocates
+    cdef object keep_alive        # objects whose memory the run uses
+    cdef dict settings            # settings of the run; the reference keeps the bit generator alive
 
     def __cinit__(self, Engine engine, params, X, Y, labels, weights, Py_ssize_t batch_size, order,
                   real[:, ::1] moments, dict settings, int threads=1, rows=None):
@@ -70,7 +71,7 @@ cdef class Training:
         self.task_struct = Task(train_task, run)
         self.step_struct = SingleStep(single_step, single_outputs, single_finish, <void*>self)
         self.is_brief = engine.plan.image_layers == 0 and batch_size * engine.size <= MAX_GIL_WORK
-        # the arrays themselves, because creating memoryviews takes time
+        # store the arrays instead of memoryviews, because creating memoryviews takes time
         self.keep_alive = [engine, params, X, Y, labels, weights, order, moments, None, rows]
         if labels is weights is order is rows is None:
             run.data = data_as_is(X, Y, plan.layers[0].n_in, plan.layers[plan.count - 1].n_out)
@@ -112,7 +113,7 @@ cdef class Training:
         self.fetch_all()
 
     cdef int set(self, str name, value) except -1:
-        # Set the field of the optimizer or of the run that has this name; raise ValueError if there is none.
+        # Set the field with this name in the optimizer or in the run. Raise ValueError if neither has such a field.
         cdef Run* run = &self.run
         if set_constant(&run.optimizer, name, value):
             return 0
@@ -134,14 +135,15 @@ cdef class Training:
             run.by_rows = value
         elif name == "shuffles":
             run.shuffles = run.shuffles and value
-        elif name == "generator":                     # self.settings keeps the generator alive
+        elif name == "generator":                     # the reference in self.settings keeps the generator alive
             run.generator = <const BitGenerator*>PyCapsule_GetPointer(value.capsule, "BitGenerator")
-        elif name not in ("method", "dropout", "learning"):      # __init__ reads these three itself
+        # __cinit__ itself reads the settings method, dropout and learning
+        elif name not in ("method", "dropout", "learning"):
             raise ValueError(f"unknown setting {name!r}")
         return 0
 
     cdef set_learning(self, Layer* layers, learning):
-        # Set the learning rate factors of the layers.
+        # Set the learning rate factors of the layers, and mark frozen layers.
         cdef ParamGroup* param_group
         cdef int l
         if not any(learning):
@@ -167,14 +169,14 @@ cdef class Training:
         free(self.gradient)
 
     def change(self, double decay, dropout):
-        """Change the weight decay and the dropout rates of the following steps.
+        """Change the weight decay and the dropout rates for the following steps.
 
         Parameters
         ----------
         decay : float
             New weight decay. The run must have started with a weight decay other than 0.
         dropout : sequence of float
-            Rate for each hidden layer. A rate of 0 at the start of the run cannot be changed.
+            Dropout rate for each hidden layer. A layer without dropout at the start of the run must keep the rate 0.
         """
         cdef int l, t
         self.run.optimizer.decay = decay
@@ -184,7 +186,7 @@ cdef class Training:
                 self.run.nets[t].layers[l].dropout_rate = dropout_rate
 
     def refresh(self):
-        """Update copies of the parameters. Call this after the parameters were changed outside of the run."""
+        """Update the copies of the parameters. Call this after the parameters were changed outside of the run."""
         refresh_network(&self.run.net)
 
     def set_epochs(self, losses, rates, Py_ssize_t epochs, bint per_step=False):
@@ -210,14 +212,14 @@ cdef class Training:
             self.run.learning_rates, self.run.rate_stride = &self.rate, 0
         else:
             lr = rates
-            # 0 if all learning rates are the same
+            # a stride of 0 means that all epochs or steps have the same learning rate
             self.run.learning_rates, self.run.rate_stride = &lr[0], lr.strides[0] // <Py_ssize_t>sizeof(double)
         self.run.epochs, self.run.rate_per_step = epochs, per_step
 
     def set_rows(self, X, Y, labels, weights):
-        """Replace the data by other rows and start at epoch 0 again. The state of the optimizer is kept.
+        """Replace the data by other rows and restart at epoch 0. The state of the optimizer does not change.
 
-        The number of rows must be at most the batch size, or the same as before.
+        The new data must have at most `batch_size` rows, or as many rows as before.
         """
         cdef Run* run = &self.run
         cdef int l
@@ -230,13 +232,13 @@ cdef class Training:
         self.fetch_all()
 
     cdef void release_rows(self) noexcept:
-        # Forget the pointers to data, losses and learning rates.
+        # Remove the pointers to data, losses and learning rates, because their arrays may be freed.
         cdef Run* run = &self.run
         run.data = Data(0, NULL, NULL, NULL, NULL, 0, NULL, NULL)
         run.losses, run.learning_rates, run.epochs = NULL, NULL, 0
 
     cdef fetch_all(self):
-        # If all rows fit one block, load them once.
+        # Load all rows once if they fit in one block.
         cdef Run* run = &self.run
         run.resident = not run.net.is_tiny and run.net.block.size == run.data.n and run.data.order is NULL
         if run.net.is_tiny:
@@ -253,7 +255,7 @@ cdef class Training:
         return PyCapsule_New(&self.task_struct, NULL, NULL)
 
     def outputs(self, const real[:, ::1] X, real[:, ::1] out, int threads, int thread, amount=None):
-        """Write the outputs for the rows of X, as the next step will compute them, with its dropout masks.
+        """Write the outputs for the rows of X as the next step will compute them, with the same dropout masks.
 
         Parameters
         ----------
@@ -274,36 +276,37 @@ cdef class Training:
 
     def step(self, const real[:, ::1] X, const real[:, ::1] Y, const int[::1] labels, const real[::1] weights,
              double rate):
-        """Take one step on these rows, as many as in a batch, with the current parameters.
+        """Take one step on a batch of these rows, with the current parameters.
 
         Returns
         -------
         float
-            Loss before the step. NaN if X, Y or the loss is not finite, with nothing done, or if the step was
-            incomplete, see `broken_layer`.
+            Loss before the step. NaN if X, Y or the loss is not finite, in which case no step was taken, or if some
+            parameters would have become infinite or NaN, see `broken_layer`.
         """
         return self.train_step(as_data(X, Y, labels, weights, None), rate)
 
     def apply(self, const real[::1] gradient, double rate):
-        """Take one step of the optimizer with a gradient from outside, which counts as a single step.
+        """Take one step of the optimizer with a gradient that the caller provides.
 
-        Parameters that would not be finite keep their values, see `broken_layer`.
+        Parameters that would become infinite or NaN keep their values, see `broken_layer`.
 
         Parameters
         ----------
         gradient : real array (parameters without padding)
-            In the order of `Engine.gradients`.
+            Gradient in the order of `Engine.gradients`.
         rate : float
             Learning rate.
 
         Returns
         -------
         int
-            Index of the first number of the gradient that is not finite, with nothing done; else -1.
+            -1, or the index of the first number of the gradient that is not finite. In the latter case no step is
+            taken.
         """
         cdef Network* net = &self.run.net
         cdef Engine engine = self.keep_alive[0]
-        cdef bint has_gradient = net.layers[0].gradient is not NULL       # the run's own steps use it too
+        cdef bint has_gradient = net.layers[0].gradient is not NULL  # true if the run has a gradient buffer of its own
         cdef double largest
         cdef Py_ssize_t position
         cdef int l
@@ -318,7 +321,7 @@ cdef class Training:
                 if not has_gradient:
                     set_gradient(net, self.gradient)
                 unpack_gradient(net, &gradient[0])
-                net.refreshed = True      # as in take_step(): each step starts with refresh()
+                net.refreshed = True      # each step begins with refresh(), so the transposed weights need no update
                 apply_gradient(&self.run, rate)
                 for l in range(0 if has_gradient else net.count):
                     net.layers[l].gradient = NULL
@@ -329,14 +332,15 @@ cdef class Training:
 
     @property
     def step_capsule(self):
-        """Capsule of a SingleStep, which takes steps like `step` on two arrays of any type.
+        """Capsule of a SingleStep, whose functions take steps like `step` on two arrays of any type.
 
-        Its functions do nothing if the arrays must be converted first. The capsule must not be used after this object
+        The functions do nothing if the arrays must be converted first. The capsule must not be used after this object
         is deleted. """
         return PyCapsule_New(&self.step_struct, NULL, NULL)
 
     cdef double train_step(self, Data data, double rate) noexcept:
-        # Take a step on these rows; the part of `step` without Python objects.
+        # Take a training step on these rows without creating Python objects; return the loss, or NaN if the step was
+        # not completed.
         cdef Run* run = &self.run
         cdef double loss = NAN
         run.data = data
@@ -355,14 +359,14 @@ cdef class Training:
         return loss
 
     def resume(self, int threads, double seconds=1e9):
-        """Prepare the next round of work. Call this before each round.
+        """Prepare the run for its next calls of `task`. Call this before each of them.
 
         Parameters
         ----------
         threads : int
-            Number of threads in this round.
+            Number of threads that will call the task at the same time.
         seconds : float, optional
-            Time limit of the round if there are several threads.
+            Time limit of these calls if there are several threads.
         """
         self.run.pause = False
         self.run.seconds = seconds
@@ -378,22 +382,22 @@ cdef class Training:
 
     @property
     def single_threaded(self):
-        """Return whether only one thread can work on this run."""
+        """Return whether only one thread can work on this run, as with very small networks or batches of one row."""
         return self.run.net.is_tiny or self.run.one_row
 
     @property
     def epoch(self):
-        """Number of complete epochs."""
+        """Number of epochs that are complete."""
         return self.run.epoch
 
     @property
     def done(self):
-        # Return whether the run has ended.
+        # Return whether the run has ended, at its last epoch or earlier.
         return self.run.stop or self.run.epoch >= self.run.epochs or is_broken(&self.run.net)
 
     @property
     def stopped(self):
-        """Return whether the run has stopped before its last epoch."""
+        """Return whether the run has stopped before its last epoch, because it diverged or reached the target loss."""
         return self.run.stop or is_broken(&self.run.net)
 
     @property
@@ -403,9 +407,9 @@ cdef class Training:
 
     @property
     def broken_layer(self):
-        """Number of the first layer, from 1, whose parameters the last step would have made infinite or NaN, or 0.
+        """Number, from 1, of the first layer with parameters that the last step would have made infinite or NaN.
 
-        These parameters have kept their values.
+        These parameters were not changed. The number is 0 if there is no such layer.
         """
         cdef int l
         for l in range(self.run.net.count):
@@ -415,32 +419,32 @@ cdef class Training:
 
     @property
     def block(self):
-        """Number of rows in a block."""
+        """Number of rows in a block, the unit of work of the run."""
         return self.run.net.block.size
 
     @property
     def penalty(self):
-        """Penalties that are included in the loss of the last epoch."""
+        """L1 and L2 penalties that are included in the loss of the last epoch."""
         return self.run.penalty
 
     @property
     def row(self):
-        """Number of rows of the current epoch that are processed already."""
+        """Number of rows of the current epoch that have been processed."""
         return self.run.row
 
     @property
     def counters(self):
-        """Counters that continue in the next run.
+        """Counters with which a later run continues this one.
 
-        Random numbers used for orders, random numbers used for dropout, steps, and (power1, power2, mu_product) of the
-        optimizer.
+        They are the number of random numbers used for orders, the number of steps that drew dropout masks, the number
+        of optimizer steps, and (power1, power2, mu_product) of the optimizer.
         """
         cdef Optimizer* o = &self.run.optimizer
         return self.run.draws, self.run.drops, o.steps, (o.power1, o.power2, o.mu_product)
 
     @property
     def rises(self):
-        """Number of consecutive epochs, up to the last one, that increased the loss, and the loss before them."""
+        """Number of latest consecutive epochs that increased the loss, and the loss before these epochs."""
         return self.run.rises, self.run.loss_before_rise
 
     def is_healthy(self, ends, int rises, double fraction):
@@ -449,15 +453,15 @@ cdef class Training:
         Parameters
         ----------
         ends : sequence of (float, float) or None
-            As in `saturated_fractions`.
+            Saturation limits of each hidden layer, as in `saturated_fractions`.
         rises : int
-            The loss must not have increased in this many consecutive epochs.
+            A healthy run has fewer consecutive epochs than this that increased the loss.
         fraction : float
-            No hidden layer may have a larger fraction of saturated outputs.
+            Largest fraction of saturated outputs in a hidden layer of a healthy run.
 
         Notes
         -----
-        The first two weights of each hidden layer must also differ.
+        In a healthy run, the first two weights of each hidden layer also differ.
         """
         cdef const Layer* layer
         cdef int l
@@ -473,12 +477,13 @@ cdef class Training:
         return True
 
     def saturated_fractions(self, ends):
-        """Return the fraction of saturated outputs of each hidden layer, in one of the last blocks.
+        """Return the fraction of saturated outputs of each hidden layer, over the rows of a recent block.
 
         Parameters
         ----------
         ends : sequence of (float, float) or None
-            For each hidden layer, outputs <= low or >= high are saturated. None gives a fraction of 0.0.
+            Limits (low, high) for each hidden layer: outputs <= low or >= high are saturated. None gives a fraction
+            of 0.0.
         """
         cdef const Network* net = &self.run.net
         cdef Py_ssize_t rows = smaller(net.block.size, self.run.batch)

@@ -1,11 +1,11 @@
-# exp, tanh, log and the normal distribution for vectors.
+# Vectorized exp, expm1, tanh, sigmoid, log, log1p and normal distribution.
 #
 # tests/test_kernels.py checks the largest errors in every build, in units in the last place (ULP) over the whole range:
 # exp 1.5, expm1 2, tanh 2, sigmoid 2.5, log 1, log1p 2. Results below the smallest normal number are zero, NaN gives
-# NaN, and infinities give the limit.
+# NaN, and an infinite argument gives the limit of the function.
 #
-# exp and expm1 accept only x <= 0, so nothing overflows. Callers with large positive arguments use an equivalent form
-# (sigmoid, softplus, softmax).
+# exp and expm1 accept only x <= 0, so their results cannot overflow. Callers with large positive arguments, such as
+# sigmoid, softplus and softmax, use an equivalent formula.
 
 from simd cimport (real, vec, splat, if_less, if_negative, vabs, vmax, vcopysign, pow2_of_rounded, split_exponent,
                    ROUND_MAGIC)
@@ -21,9 +21,8 @@ cdef extern from "polynomials.h" nogil:
 
 cdef extern from *:
     """
-    /* ln 2 in two parts: the first has so few digits that its product with an exponent is exact. EXP_LOWEST is the
-    logarithm of
-       the smallest normal number. */
+    /* ln 2 is split into two parts: the first has so few digits that its product with an exponent is exact.
+       EXP_LOWEST is the logarithm of the smallest normal number. */
     #ifdef NNC_FLOAT64
     #define LN2_HIGH 0.693147180369123816490
     #define LN2_LOW 1.90821492927058770002e-10
@@ -46,8 +45,8 @@ cdef extern from *:
 
 
 cdef inline vec polynomial(vec x, const real* c, int terms) noexcept nogil:
-    # Return sum c[k] x**k; `terms` is a literal. Even and odd powers are two independent chains, which halves the
-    # latency of Horner's scheme.
+    # Return the polynomial with the value sum c[k] x**k at x; `terms` is a literal. Even and odd powers are two
+    # independent chains, which halves the latency of Horner's method.
     cdef vec x2 = x * x
     cdef vec high = splat(c[terms - 1])
     cdef vec low = splat(c[terms - 2])
@@ -62,7 +61,7 @@ cdef inline vec polynomial(vec x, const real* c, int terms) noexcept nogil:
 
 
 cdef inline vec reduced_expm1(vec x, vec* scale) noexcept nogil:
-    # Return exp(r) - 1 and write 2**n to `scale`, for x = n ln 2 + r with |r| <= ln 2 / 2. `rounding_error` corrects
+    # Return exp(r) - 1 and write 2**n to `scale`, where x = n ln 2 + r and |r| <= ln 2 / 2. `rounding_error` corrects
     # for the rounding of r.
     cdef vec rounded = x * LOG2_E + ROUND_MAGIC
     cdef vec n = rounded - ROUND_MAGIC
@@ -74,7 +73,7 @@ cdef inline vec reduced_expm1(vec x, vec* scale) noexcept nogil:
 
 
 cdef inline vec exp(vec x) noexcept nogil:
-    # Return exp(x) for x <= 0.
+    # Return exp(x) for a vector x <= 0.
     cdef vec lowest = splat(EXP_LOWEST)
     cdef vec scale
     cdef vec q = reduced_expm1(vmax(lowest, x), &scale)
@@ -82,7 +81,7 @@ cdef inline vec exp(vec x) noexcept nogil:
 
 
 cdef inline vec expm1(vec x) noexcept nogil:
-    # Return exp(x) - 1 for x <= 0, without cancellation near 0.
+    # Return exp(x) - 1 for x <= 0, without loss of precision near 0.
     cdef vec lowest = splat(EXP_LOWEST)
     cdef vec scale
     cdef vec q = reduced_expm1(vmax(lowest, x), &scale)
@@ -90,7 +89,8 @@ cdef inline vec expm1(vec x) noexcept nogil:
 
 
 cdef inline vec tanh(vec x) noexcept nogil:
-    # Return tanh(x). tanh |x| = (1 - e) / (1 + e) with e = exp(-2 |x|) = s (1 + q), where 1 - s and 1 + s are exact.
+    # Return tanh(x), computed as tanh |x| = (1 - e) / (1 + e) with e = exp(-2 |x|) = s (1 + q), where 1 - s and 1 + s
+    # are exact.
     cdef vec lowest = splat(EXP_LOWEST)
     cdef vec y = <real>-2 * vabs(x)
     cdef vec s
@@ -100,14 +100,14 @@ cdef inline vec tanh(vec x) noexcept nogil:
 
 
 cdef inline vec sigmoid(vec x) noexcept nogil:
-    # Return 1 / (1 + exp(-x)), computed as exp(x) / (1 + exp(x)) for x < 0.
+    # Return sigmoid(x) = 1 / (1 + exp(-x)), computed as exp(x) / (1 + exp(x)) for x < 0.
     cdef vec e = exp(-vabs(x))
     return if_negative(x, e, splat(1)) / (e + splat(1))
 
 
 cdef inline vec log(vec x) noexcept nogil:
     # Return log(x) for finite x >= 1, and NaN for NaN. With x = m 2**e, f = m - 1 and s = f / (2 + f), log(m) = f -
-    # (f**2 / 2 - s (f**2 / 2 + R(s**2))).
+    # (f**2 / 2 - s (f**2 / 2 + R(s**2))) with a polynomial R.
     cdef vec e
     cdef vec f = split_exponent(x, &e) - <real>1
     cdef vec s = f / (f + splat(2))
@@ -118,14 +118,14 @@ cdef inline vec log(vec x) noexcept nogil:
 
 
 cdef inline vec log1p(vec u) noexcept nogil:
-    # Return log(1 + u) for 0 <= u <= 1, with a first-order correction for the rounding of 1 + u.
+    # Return log(1 + u) for 0 <= u <= 1. A first-order correction compensates for the rounding of 1 + u.
     cdef vec w = u + <real>1
     return log(w) + (u - (w - <real>1)) / w
 
 
 cdef inline vec normal_cdf(vec x, vec* density) noexcept nogil:
-    # Return P(X < x) of the standard normal distribution, and write its density. The tail is computed directly, so
-    # small probabilities keep their relative precision.
+    # Return the probability P(X < x) of the standard normal distribution, and write its density at x. The tail is
+    # computed directly, so small probabilities keep their relative precision.
     cdef vec a = vabs(x)
     cdef vec e = exp(<real>-0.5 * a * a)
     cdef vec d = splat(1) / (a + splat(4))
@@ -135,11 +135,11 @@ cdef inline vec normal_cdf(vec x, vec* density) noexcept nogil:
 
 
 cdef inline vec sign(vec x) noexcept nogil:
-    # Return -1, 0 or 1.
+    # Return the sign of x: -1, 0 or 1.
     return if_negative(x, splat(-1), if_less(splat(0), x, splat(1), splat(0)))
 
 
 cdef inline vec clamp(vec x, real low, real high) noexcept nogil:
-    # Return x limited to low <= x <= high.
-    x = if_less(x, splat(low), splat(low), x)      # a NaN stays NaN
+    # Return x, limited to the interval from low to high.
+    x = if_less(x, splat(low), splat(low), x)      # NaN stays NaN, because comparisons with it are false
     return if_less(splat(high), x, splat(high), x)
