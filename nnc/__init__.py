@@ -76,7 +76,7 @@ _NAMES = {
         "Warmup",
     ),
     "_utils.processors": ("get_num_threads", "set_num_threads"),
-}  # public names by the module that defines them
+}  # public names, keyed by the module that defines them
 _HOME = {name: module for module, names in _NAMES.items() for name in names}
 
 __all__ = sorted(("__version__", *_MODULES, *_HOME))

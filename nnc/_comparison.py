@@ -142,7 +142,10 @@ class Comparison:
 
 
 def _shortest_time(run: Callable[[], tuple[float, _Result]]) -> tuple[float, _Result]:
-    """Call a function that returns its seconds and a result; return the shortest time and the last result."""
+    """Call `run` repeatedly, and return its shortest time and its last result.
+
+    `run` returns its duration in seconds and a result.
+    """
     shortest, result = run()
     total, runs = shortest, 1
     while total < _MAX_SECONDS and runs < _MAX_RUNS:

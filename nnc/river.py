@@ -13,7 +13,7 @@ from nnc._online import OnlineClassifier, OnlineRegressor
 try:
     from river import base
 except ImportError as error:
-    raise ImportError("nnc.river needs river: pip install 'nnc-cython[river]'", name="river") from error
+    raise ImportError("nnc.river requires river; run pip install 'nnc-cython[river]'", name="river") from error
 
 __all__ = ["Classifier", "Regressor"]
 

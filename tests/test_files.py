@@ -1463,7 +1463,7 @@ def test_write_and_read_reject_closed_file(tmp_path: Path) -> None:
     path = tmp_path / "net.json"
     with open(path, "w") as file:
         _serialization.write(file, document())
-    reason = "the file is closed; do it inside the `with` block, or pass the path"
+    reason = "the file is closed; use it inside its `with` block, or pass the path"
     source = f"the open file {str(path)!r}"
     assert (
         str(catch_os_error(_serialization.write, file, document())) == f"cannot save the network to {source}: {reason}"

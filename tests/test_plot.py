@@ -390,7 +390,7 @@ def test_activations_are_drawn_as_images_bars_or_table(images, classifier, ax):
     assert np.allclose([bar.get_height() for bar in bars.patches], classifier.forward(X[:1])[0][0])
     table = plot.activations(classifier, X, layer=-1)
     assert np.allclose(table.images[0].get_array(), classifier.predict_proba(X))
-    with pytest.raises(ValueError, match="X must be one row for a convolution, got 2"):
+    with pytest.raises(ValueError, match="X must have one row for a drawing of a convolution, got 2"):
         plot.activations(images, np.stack([row, row]))
 
 

@@ -169,7 +169,7 @@ def test_fit_rejects_nonfinite_numbers(value):
         (lambda: Standardize().fit([1j, 2]), "array must be an array of real numbers, got complex numbers"),
         (lambda: Standardize().fit([[1], [1, 2]]), "rows of one length"),
         (lambda: Standardize().fit(["a"]), "real numbers"),
-        (lambda: Standardize(mean=1), r"mean and std must be given together or not at all, got .*mean=1, std=None"),
+        (lambda: Standardize(mean=1), r"mean and std must be passed together or not at all, got .*mean=1, std=None"),
         (lambda: Standardize(std=[1, 2]), "together"),
         (lambda: Standardize("a", 1), "mean must be an array of real numbers"),
         (lambda: Standardize([1, math.nan], 1), "mean must be finite, got nan"),
@@ -275,8 +275,8 @@ def test_scaling_round_trips_through_json_and_pickle(scaler):
 @pytest.mark.parametrize(
     ("d", "message"),
     [
-        (None, "a scaling must be an object of type, shift and factor, got None"),
-        ({"type": "minmax", "shift": [0]}, "object of type, shift and factor, got {"),
+        (None, "a scaling must be an object with the keys type, shift and factor, got None"),
+        ({"type": "minmax", "shift": [0]}, "object with the keys type, shift and factor, got {"),
         (
             {"type": "max", "shift": [0], "factor": [1]},
             "type of a scaling must be one of standardize, minmax, pixels, got",

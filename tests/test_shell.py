@@ -881,7 +881,7 @@ def test_output_that_is_another_file_of_the_command_is_rejected(shell, tmp_path,
     out, err, status = shell(line)
     assert (out, status) == ("", 2)
     assert "would overwrite" in err
-    assert "name another file" in err
+    assert "choose another file" in err
     assert {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()} == before
 
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 CHUNK_BYTES = 1 << 20  # bytes, or characters of text, that are read at a time
 SAMPLE_BYTES = 1 << 16  # size of the start of a file from which the separator is detected, in bytes or characters
-MAX_SAMPLE_RECORDS = 50  # records from which the separator is detected
+MAX_SAMPLE_RECORDS = 50  # number of records from which the separator is detected
 SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
 SUGGESTED_ENCODINGS = ("gb18030", "big5", "shift_jis", "euc_kr", "cp1252")  # encodings that messages suggest
 BYTE_ORDER_MARKS = {codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF32_BE: "utf-32",

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-# Names on PyPI of the packages in the extra [cli], by the names of their modules.
+# PyPI name of each package in the extra [cli], keyed by the name of its module.
 EXTRA_PACKAGES = {"polars": "polars", "rich": "rich", "PIL": "Pillow"}
 
 

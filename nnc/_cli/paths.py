@@ -48,7 +48,7 @@ def check_distinct(inputs: dict[str, str], outputs: dict[str, str]) -> None:
         for other_name, other in checked.items():
             if _is_same_file(path, other) or (other_name in inputs and _is_image_in(path, other)):
                 description = "standard input" if other == "-" else other
-                raise UsageError(f"{name} would overwrite {other_name}, {description}; name another file")
+                raise UsageError(f"{name} would overwrite {other_name}, {description}; choose another file")
         if path != "-":
             checked[name] = path
 

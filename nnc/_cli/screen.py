@@ -71,7 +71,7 @@ class ProgressBar:
             self.progress.stop()
 
     def advance(self, text: str, epochs: int = 1) -> None:
-        """Add completed or skipped epochs and update the description."""
+        """Add completed or skipped epochs to the progress, and show `text` as description."""
         with self.lock:
             self.completed += epochs
             now = monotonic()

@@ -310,10 +310,11 @@ def _framed(images: NDArray[Any], before: int, after: int, fill: Any, dtype: np.
 
 
 def _knot_weights(n: int) -> NDArray[np.float64]:
-    """Return the weight of each knot for each of the n pixels along a side (n, N_KNOTS).
+    """Return weights (n, N_KNOTS), by which displacements of knots are summed for each of n pixels along a side.
 
-    The weights are Gaussian functions whose standard deviation is the distance of two knots. Each row has norm 1, so
-    that a weighted sum of independent displacements has the variance of a single one.
+    Knots are evenly spaced points with random displacements. The weights are Gaussian functions whose standard
+    deviation is the distance of two knots. Each row has norm 1, so that a weighted sum of independent displacements has
+    the variance of a single one.
     """
     positions, knots = np.linspace(0, N_KNOTS - 1, n), np.arange(N_KNOTS)
     weights: NDArray[np.float64] = np.exp(-((positions[:, None] - knots) ** 2) / 2)

@@ -337,7 +337,7 @@ class Metric:
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not self.name:
-            raise TypeError(f"name must be a text, got {shown(self.name)}")
+            raise TypeError(f"name must be a string, got {shown(self.name)}")
         if not callable(self.function):
             raise TypeError(f"function must be a function of y_true and y_pred, got {shown(self.function)}")
         allow_none(lambda name, value: check_choice(name, value, TAKES))("takes", self.takes)
@@ -349,7 +349,7 @@ class Metric:
 
     def is_for(self, loss: LossRow) -> bool:
         """Return whether the metric can be computed for networks with this loss."""
-        if self.takes == "probabilities" and loss.target_type == "plus_minus_one":  # hinge: outputs are margins
+        if self.takes == "probabilities" and loss.target_type == "plus_minus_one":  # hinge loss: outputs are margins
             return False
         return self.takes is None or (self.takes == "values") != loss.is_classification
 
@@ -416,7 +416,7 @@ def as_metric(argument: str, value: Any, loss: LossRow) -> Metric:
 
 
 def _pair(y_true: ArrayLike, y_pred: ArrayLike) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Return both arrays with the same shape; one column becomes a vector."""
+    """Return y_true and y_pred as arrays of the same shape; shape (rows, 1) becomes (rows,)."""
     true, predicted = as_real_array("y_true", y_true), as_real_array("y_pred", y_pred)
     shapes = true.shape, predicted.shape
     true, predicted = (a[:, 0] if a.ndim == 2 and a.shape[1] == 1 else a for a in (true, predicted))
@@ -436,7 +436,10 @@ def _weights(sample_weight: ArrayLike | None, rows: int) -> NDArray[np.float64]:
     if weights.shape != (rows,):
         raise ValueError(f"sample_weight must have one number for each of the {rows} rows, got shape {weights.shape}")
     if not (weights.min() >= 0 and 0 < weights.sum() < np.inf):
-        raise ValueError("sample_weight must contain finite numbers of at least 0, and not all 0")
+        raise ValueError(
+            "sample_weight must contain finite numbers of at least 0, and not all 0, "
+            f"got values from {weights.min():g} to {weights.max():g}"
+        )
     return weights
 
 

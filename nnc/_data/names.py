@@ -26,7 +26,7 @@ def names_of(X: Any, ndim: int, n_in: int) -> list[Any] | None:
 
 
 def distinct_names(names: Sequence[Any], n_in: int) -> tuple[str, ...] | None:
-    """Return the names as a tuple, or None unless they are n_in different texts."""
+    """Return the names as a tuple, or None unless they are n_in different strings."""
     are_distinct = len(set(names)) == len(names) == n_in and all(isinstance(name, str) for name in names)
     return tuple(map(str, names)) if are_distinct else None
 

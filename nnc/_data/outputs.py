@@ -23,7 +23,7 @@ class OutputConversion(InputConversion):
     """Convert the outputs of the engine to predictions, and measure them."""
 
     def unscale(self, P: NDArray[Any]) -> NDArray[Any]:
-        """Return outputs in the units of the targets."""
+        """Convert outputs of the engine to the units of the targets, and return them."""
         if self.scaler_y is None:
             return P
         return require_scaling("scale_y", self.scaling_y).undo(P, self.model.dtype)
@@ -53,7 +53,7 @@ class OutputConversion(InputConversion):
         return gradient.reshape(np.shape(X)) if self.model.has_image_input else gradient
 
     def class_index(self, P: NDArray[Any]) -> NDArray[np.int64]:
-        """Return the index of the predicted class of each row, or (n, n_out) 0 and 1 for multilabel outputs."""
+        """Return the class index of each row (n,), or an array (n, n_out) of 0 and 1 for multilabel outputs."""
         model = self.model
         if model.heads is not None:
             raise ValueError(

@@ -204,7 +204,7 @@ class TargetConversion(OutputConversion):
         X = X if isinstance(X, np.memmap) else self.array(X, learn=True)
         y = targets.check_row_count(X, y)
         classes = targets.stratification_labels(y, self.model.loss, self.classes)
-        for name, array in (("X", X), ("y", y)):  # before the split, to report the caller's row indices
+        for name, array in (("X", X), ("y", y)):  # check before the split to report the caller's row indices
             if name == "y" and self.model.heads is not None:  # NaN may mark missing targets of heads
                 continue
             if array.dtype.kind == "f" and not isinstance(array, np.memmap) and not np.isfinite(array).all():

@@ -131,7 +131,7 @@ class Standardize(DataScaler):
 
     def __post_init__(self) -> None:
         if (self.mean is None) != (self.std is None):
-            raise ValueError(f"mean and std must be given together or not at all, got {self!r}")
+            raise ValueError(f"mean and std must be passed together or not at all, got {self!r}")
         if self.mean is not None and self.std is not None:
             object.__setattr__(self, "mean", _statistic("mean", self.mean))
             object.__setattr__(self, "std", _statistic("std", self.std))
@@ -149,8 +149,8 @@ class Standardize(DataScaler):
     def _choose(
         self, low: NDArray[np.float64], half: NDArray[np.float64], rows: NDArray[Any]
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        # u has values from -1 to 1, which avoids overflow, and cancellation in columns with a small variation of a
-        # large number. Blocks are merged as in Chan, Golub and LeVeque (1979).
+        # Statistics are computed for u, with values from -1 to 1. This avoids overflow, and cancellation if the
+        # variation is small compared with the mean. Blocks are merged as in Chan, Golub and LeVeque (1979).
         center = low + half
         n, mean, squares = 0, np.zeros(len(low)), np.zeros(len(low))
         for block in _blocks(rows):
@@ -297,7 +297,7 @@ class Scaling:
             `d` is not the result of `to_dict`. No other exception is raised for an invalid `d`.
         """
         if not isinstance(d, dict) or set(d) != {"type", "shift", "factor"}:
-            raise ValueError(f"a scaling must be an object of type, shift and factor, got {shown(d)}")
+            raise ValueError(f"a scaling must be an object with the keys type, shift and factor, got {shown(d)}")
         if not isinstance(d["type"], str) or d["type"] not in SCALERS:
             raise ValueError(f"the type of a scaling must be one of {', '.join(SCALERS)}, got {shown(d['type'])}")
         for name in ("shift", "factor"):
@@ -313,7 +313,7 @@ class Scaling:
         try:
             return cls(**d)
         except OverflowError:
-            raise ValueError("the numbers of a scaling must be in the range of a float") from None
+            raise ValueError("the numbers of a scaling must be in the range of a float, got a larger one") from None
 
 
 def _statistic(what: str, given: Any) -> float | tuple[float, ...]:

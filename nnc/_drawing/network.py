@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 # All lengths are in pixels.
 MARGIN = 16
 LINE_HEIGHT = 15
-WEIGHT_GAP, IMAGE_GAP = 110, 44  # minimum gap between two columns of neurons, and next to a column of images
+WEIGHT_GAP, IMAGE_GAP = 110, 44  # minimum gap in pixels between columns: of neurons, and next to images
 LEGEND_WIDTH = 272.0
 MAX_SPACED_COLUMNS = 6  # the gaps between neurons are reduced in drawings with more columns than this
 WEIGHT_DESCRIPTION = (
@@ -98,7 +98,7 @@ def draw(net: Any, row: Any = None, neurons: int = 10) -> Drawing:
 
 
 def _compute_outputs(net: Any, row: Any) -> tuple[Values, Values]:
-    """Return the values of each column for a row, as computed by the network and in the units of the user."""
+    """Return the values of each column for one row twice: as the network computes them, and in the user's units."""
     model, converter = net.model, net.converter
     try:
         inputs, raw = converter.checked_inputs(row), converter.rows(row)

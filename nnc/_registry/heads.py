@@ -184,7 +184,7 @@ class Heads(losses.Composite):
 
     @classmethod
     def from_dict(cls, document: dict[str, Any]) -> Heads:
-        """Return the heads that a checked description of a model file describes."""
+        """Create the heads from their validated description in a model file."""
         heads = []
         for head in document["heads"]:
             loss = losses.loss_object(head["loss"], head["loss_parameter"])

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class Loss(Value):
-    """Loss with a parameter, which is its only field."""
+    """Base class of losses with a single parameter, such as Huber."""
 
     name: ClassVar[str]
     parameter_text: ClassVar[str]  # description of valid parameters, for messages about files
@@ -35,7 +35,7 @@ class Loss(Value):
 
     @classmethod
     def of(cls, parameter: float) -> Loss:
-        """Return the loss with this parameter."""
+        """Create the loss object with this value of its parameter."""
         return cls(**dict.fromkeys(cls._fields, parameter))
 
 

@@ -47,7 +47,7 @@ METHODS = ("sgd", "momentum", "adam", "rmsprop", "adagrad", "nadam", "rprop")
 
 
 def _pair(name: str, value: Any) -> tuple[Any, Any]:
-    """Return the two items of a sequence."""
+    """Return the two items of a sequence; raise ValueError for anything else."""
     try:
         low, high = value
     except (TypeError, ValueError):
@@ -112,7 +112,7 @@ class Optimizer(Value):
         return self.count_moments(vars(self))
 
     def core_settings(self) -> dict[str, Any]:
-        """Return the constants with the names of the compiled core."""
+        """Return the settings of the update in the compiled core, keyed by the core's names."""
         return {"method": "sgd"}  # second-order methods run in Python and do not use the update of the core
 
     def with_lr(self, lr: float) -> Self:
@@ -388,7 +388,7 @@ def parse_optimizer(value: Any) -> Optimizer:
 
 
 def optimizer_from_dict(document: dict[str, Any]) -> Optimizer:
-    """Return the optimizer that `to_dict` has described; raise ValueError or TypeError for other documents."""
+    """Create an optimizer from the result of `to_dict`; raise ValueError or TypeError for an invalid document."""
     constants = dict(document)
     optimizer_class = ROWS[check_choice("the name of the optimizer", constants.pop("name", None), ROWS)]
     unknown = set(constants) - set(optimizer_class._fields)

@@ -21,7 +21,7 @@ _TOO_LARGE = f"it is larger than {MAX_FILE_BYTES >> 30} GiB; check that it is th
 
 
 class UnexpectedStartError(Exception):
-    """A long file begins differently than the expected format."""
+    """File of another format, which is recognized from its first chunk, so that the rest is not read."""
 
 
 def describe_source(source: Any) -> str:
@@ -301,7 +301,7 @@ def _describe_open_file(file: Any, method: str) -> str:
 def _check_not_closed(file: Any, action: str) -> None:
     """Raise OSError if the file is closed."""
     if getattr(file, "closed", False):
-        raise OSError(f"cannot {action}: the file is closed; do it inside the `with` block, or pass the path")
+        raise OSError(f"cannot {action}: the file is closed; use it inside its `with` block, or pass the path")
 
 
 @contextmanager

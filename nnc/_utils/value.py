@@ -80,7 +80,7 @@ class Value:
 
     _fields: ClassVar[dict[str, Field]] = {}
     _defaults: ClassVar[dict[str, Any]] = {}  # defaults of all fields in order; _MISSING for required ones
-    _checks: ClassVar[dict[str, Callable[[str, Any], Any]]] = {}  # checks of the fields that have one
+    _checks: ClassVar[dict[str, Callable[[str, Any], Any]]] = {}  # check function of each field that has a check
     _required: ClassVar[frozenset[str]] = frozenset()  # names of the fields without a default
     __signature__: ClassVar[Any] = _Signature()
 

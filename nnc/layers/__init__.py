@@ -46,7 +46,7 @@ KINDS = (
 
 
 def layer_classes_by_type() -> dict[str, type[Layer]]:
-    """Return the layer classes of model files by their `type`."""
+    """Return the layer classes, keyed by their `type` in model files."""
     from nnc.layers.image import AvgPool2D, Conv2D, Flatten, GlobalAvgPool2D, MaxPool2D
     from nnc.layers.norm import BatchNorm
     from nnc.layers.scale import Scale

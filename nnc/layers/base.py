@@ -64,7 +64,7 @@ class Layer(Value):
         return ()
 
     def engine_description(self, input_shape: Shape) -> dict[str, Any] | None:
-        """Return the arguments of the layer in the engine, or None if the engine does not have it."""
+        """Return the arguments from which the engine creates the layer, or None if the engine has no such layer."""
         return None
 
     def to_dict(self, input_shape: Shape) -> dict[str, Any]:
@@ -125,7 +125,7 @@ class Layer(Value):
         return 0
 
     def n_params(self, input_shape: Shape) -> int:
-        """Return the number of parameters."""
+        """Return the number of parameters of the layer for inputs of this shape."""
         return sum(prod(array.shape) for array in self.parameter_arrays(input_shape))
 
     def __repr__(self) -> str:
@@ -179,7 +179,7 @@ class ParametricLayer(Layer):
 
     @abstractmethod
     def engine_description(self, input_shape: Shape) -> dict[str, Any]:
-        """Return the arguments of the layer in the engine."""
+        """Return the arguments from which the engine creates the layer."""
 
     @property
     def summary_note(self) -> str:

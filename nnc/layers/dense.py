@@ -69,7 +69,7 @@ class Dense(ParametricLayer):
         return (W, ParameterArray("b", (n,), n_in, n)) if self.bias else (W,)
 
     def engine_description(self, input_shape: Shape) -> dict[str, Any]:
-        """Return the arguments of the layer in the engine."""
+        """Return the arguments from which the engine creates the layer."""
         return {
             "kind": self.type,
             "input_shape": input_shape,

@@ -132,7 +132,7 @@ class Conv2D(ParametricLayer):
         return (W, ParameterArray("b", (self.filters,), fan_in, fan_out)) if self.bias else (W,)
 
     def engine_description(self, input_shape: Shape) -> dict[str, Any]:
-        """Return the arguments of the layer in the engine."""
+        """Return the arguments from which the engine creates the layer."""
         return {
             "kind": self.type,
             "input_shape": input_shape,
@@ -203,7 +203,7 @@ class Conv2D(ParametricLayer):
 class Pool(Layer):
     """Base class of pooling layers, whose output has one number for each window and channel."""
 
-    statistic: ClassVar[str]  # statistic of a window in words, such as "maximum", for `summary`
+    statistic: ClassVar[str]  # statistic of a window in words, for `summary`
 
     size: Any = field(check=check_pair)  # height and width: a pair, or one number for both
     stride: Any = field(default=None, check=allow_none(check_pair))
@@ -216,7 +216,7 @@ class Pool(Layer):
         return *window_output_size(self.size, self.stride, check_image_shape(input_shape)), input_shape[2]
 
     def engine_description(self, input_shape: Shape) -> dict[str, Any]:
-        """Return the arguments of the layer in the engine."""
+        """Return the arguments from which the engine creates the layer."""
         return {
             "kind": self.type,
             "input_shape": input_shape,
@@ -305,7 +305,7 @@ class GlobalAvgPool2D(Layer):
         return 1, 1, check_image_shape(input_shape)[2]
 
     def engine_description(self, input_shape: Shape) -> dict[str, Any]:
-        """Return the arguments of the layer in the engine."""
+        """Return the arguments from which the engine creates the layer."""
         return AvgPool2D((input_shape[0], input_shape[1])).engine_description(input_shape)
 
     def operations(self, input_shape: Shape, layer: dict[str, Any]) -> list[Operation]:
@@ -331,7 +331,7 @@ class Flatten(Layer):
         return (prod(input_shape),)
 
     def engine_description(self, input_shape: Shape) -> dict[str, Any] | None:
-        """Return the arguments of the layer in the engine, or None for vectors."""
+        """Return the arguments from which the engine creates the layer, or None for vectors."""
         return (
             {"kind": self.type, "input_shape": input_shape, "output_shape": self.output_shape(input_shape)}
             if len(input_shape) == 3

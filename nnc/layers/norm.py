@@ -91,7 +91,7 @@ class BatchNorm(ParametricLayer):
         return tuple(ParameterArray(name, input_shape[-1:], 1, 1) for name in STATISTICS)
 
     def engine_description(self, input_shape: Shape) -> dict[str, Any]:
-        """Return the arguments of the layer in the engine."""
+        """Return the arguments from which the engine creates the layer."""
         return {
             "kind": self.type,
             "input_shape": input_shape,

@@ -1,4 +1,4 @@
-"""Operations on one row by which layers are described to exporters.
+"""Operations that describe layers to exporters; each operation acts on one row.
 
 Each layer class returns its operations. An exporter translates operations and does not know layer classes. An image is
 an array (height, width, channels). Vectors and matrices are lists, as in model files.

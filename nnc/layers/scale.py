@@ -71,7 +71,7 @@ class Scale(ParametricLayer):
         return (ParameterArray("W", (1, *input_shape), 1, 1),)
 
     def engine_description(self, input_shape: Shape) -> dict[str, Any]:
-        """Return the arguments of the layer in the engine."""
+        """Return the arguments from which the engine creates the layer."""
         return {"kind": self.type, "input_shape": input_shape, "output_shape": input_shape}
 
     def multiply_adds(self, input_shape: Shape) -> int:

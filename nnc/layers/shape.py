@@ -52,7 +52,7 @@ class Input(Layer):
         return (self.n,) if self.width is None else (self.n, self.width, self.channels or 1)
 
     def engine_description(self, input_shape: Shape) -> dict[str, Any] | None:
-        """Return the arguments of the layer in the engine, or None for vectors."""
+        """Return the arguments from which the engine creates the layer, or None for vectors."""
         shape = self.output_shape(input_shape)
         return {"kind": self.type, "input_shape": shape, "output_shape": shape} if len(shape) == 3 else None
 

@@ -101,7 +101,7 @@ class Stack(Value):
 
     @property
     def lists_all_layers(self) -> bool:
-        """Return whether model files list all layers; they list only the dense layers if there are no other types."""
+        """Return whether model files list all layers: only if there are other types than Dense and Dropout."""
         return not all(isinstance(layer.kind, (Dense, Dropout)) for layer in self.layers)
 
     def engine_layers(self) -> list[tuple[dict[str, Any], PlacedLayer[Layer] | None]]:
@@ -172,7 +172,7 @@ class Stack(Value):
         return [layer_options or None for layer_options in options] if any(options) else None
 
     def dropout_to_list(self) -> list[float | None] | None:
-        """Return the member "dropout" of model files; None if they list the Dropout layers or there are none."""
+        """Return the member "dropout" of model files, or None if files list all layers or there is no Dropout."""
         return list(self.dropout_rates) if self.has_dropout and not self.lists_all_layers else None
 
     def to_list(self, arrays: Sequence[tuple[Any, ...]]) -> list[dict[str, Any]]:

@@ -133,7 +133,7 @@ def activations(net: Any, X: ArrayLike, ax: Any = None, *, layer: int = 0) -> An
     view = parametric_layer(net, layer)
     A = net.forward(X)[layer]
     if A.ndim == 4 and len(A) != 1:
-        raise ValueError(f"X must be one row for a convolution, got {len(A)} rows")
+        raise ValueError(f"X must have one row for a drawing of a convolution, got {len(A)} rows")
     title = f"{view.name}: outputs"
     if A.ndim == 4:
         ax = draw_mosaic(ax, A[0].transpose(2, 0, 1), ceil(sqrt(A.shape[3])))

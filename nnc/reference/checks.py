@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def check_supported(argument: str, names: Iterable[str], supported: Iterable[str]) -> None:
-    """Raise ValueError if the reference does not support one of these names of an argument."""
+    """Raise ValueError if one of `names`, values of an argument, is not supported by the reference."""
     for name in names:
         if name not in list(supported):
             raise ValueError(

@@ -144,7 +144,7 @@ class AvgPool2D(Pool):
 
 
 class Flatten(Layer):
-    """Change of shape from image to vector. Images are stored as vectors, so nothing is computed."""
+    """Reshaping of images to vectors. Images are already stored as vectors, so nothing is computed."""
 
     def forward(self, A_in: Rows) -> Rows:
         """Return A_out = A_in."""

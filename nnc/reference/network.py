@@ -359,6 +359,6 @@ class NeuralNetwork:
 
 
 def _arrays(layer: Dense) -> tuple[Any, ...]:
-    """Return the arrays of a layer that a file contains."""
+    """Return the arrays of a layer that are saved in a file."""
     running = (layer.running_mean, layer.running_var) if isinstance(layer, BatchNorm) else ()
     return (layer.W, layer.b, *running)

@@ -83,8 +83,8 @@ class BatchNorm(Dense):
 
     def input_gradient(self, A_in: Rows, delta: Rows) -> list[Row]:
         """Return dL/dA_in, the derivatives of the loss by the inputs of the layer."""
-        # A number changes its own output, and by mean and variance all outputs of its channel. With means over these,
-        # dL/da = gamma / sqrt(variance + eps) * (delta - mean of delta - x * mean of (delta x)).
+        # An input changes its own output and, through mean and variance, all outputs of its channel. With means over
+        # the channel, dL/da = gamma / sqrt(variance + eps) * (delta - mean of delta - x * mean of (delta x)).
         dA: list[list[float]] = []
         for gamma, d, channel in zip(self.W[0], delta, self.channels(A_in)):
             x, _, variance = normalized(channel, self.eps)
