@@ -470,7 +470,7 @@ def test_fit_resumed_from_checkpoint_gives_same_model(tmp_path, table):
     with pytest.raises(StopError):
         TableRegressor("fast", callback=stop, **arguments).fit(X, y)
     assert path.exists()
-    with pytest.raises(OSError, match="not a checkpoint of this fit"):
+    with pytest.raises(OSError, match="a checkpoint of a fit with other data"):
         TableRegressor("fast", **arguments).fit(X, y + 1)
     with pytest.raises(OSError, match=r"load it with nnc\.load"):
         nnc.NeuralNetwork.load(path)

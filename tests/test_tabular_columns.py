@@ -406,7 +406,7 @@ def with_encoding(name, **changes):
         (with_encoding("city", levels=["a", 3]), r"schema\.columns\[0\]\.encoding\.levels must be a list of texts"),
         (with_encoding("city", levels=["a"]), r"schema\.columns\[0\]\.encoding\.levels must be two texts or more"),
         (with_encoding("city", rare=["Rome"]), r"schema\.columns\[0\]\.encoding\.levels must be two texts or more"),
-        (with_encoding("moment", parts=["age"]), r"schema\.columns\[0\]\.encoding\.parts must be some of year"),
+        (with_encoding("moment", parts=["age"]), r"schema\.columns\[0\]\.encoding\.parts must contain only year"),
         (with_encoding("moment", days=3), r"schema\.columns\[0\]\.encoding\.days is 3, expected an object"),
         (with_encoding("moment", days=ENCODINGS["city"]), r'schema\.columns\[0\]\.encoding\.days\.type is "category"'),
         (with_encoding("id", reason=None), r"schema\.columns\[0\]\.encoding\.reason must be text"),

@@ -150,7 +150,7 @@ def test_sets_are_never_empty_by_default():
         ({"networks": 0}, "spread.networks is 0"),
         ({"networks": 5}, "members has 3 items, expected 2"),
         ({"networks": None}, "spread.networks is null"),
-        ({"unit": [-1.0]}, "unit above 0"),
+        ({"unit": [-1.0]}, "units above 0"),
         ({"unit": [1.0, 1.0]}, "spread.unit"),
         ({"unit": [float("inf")]}, "spread.unit"),
         ({"limits": [[2.0], [1.0]]}, "limits above 0 that do not decrease"),

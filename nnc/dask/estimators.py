@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 class _DaskEstimator:
     """Base class of the estimators for Dask: constructor, training, and prediction by partitions.
 
-    Parameters and attributes are those of the estimator of nnc.sklearn, except n_jobs.
-    The class adds or extends those below. X, y and sample_weight may be dask arrays, data frames or series, with
-    partitions of any sizes, or any type that the estimator of nnc.sklearn accepts.
+    Parameters and attributes are those of the corresponding estimator of nnc.sklearn, without n_jobs; additional ones
+    are listed below. X, y and sample_weight may be dask arrays, data frames or series, with partitions of any sizes, or
+    any type that the estimator of nnc.sklearn accepts.
 
     Parameters
     ----------
@@ -92,9 +92,9 @@ class _DaskEstimator:
     def partial_fit(
         self: Any, X: Any, y: Any, sample_weight: Any = None, *, passes: int = 1, checkpoint: Any = None
     ) -> Any:
-        """Train all networks in this process, on one partition after another; for data larger than the memory.
+        """Train all networks in this process, on one partition after another, for data that is larger than the memory.
 
-        Further calls continue the training.
+        Further calls of `partial_fit` continue the training.
 
         Parameters
         ----------
@@ -127,7 +127,7 @@ class _DaskEstimator:
         return self
 
     def to_local(self: Any) -> Any:
-        """Return the trained estimator as an estimator of nnc.sklearn, which needs no cluster."""
+        """Convert the trained estimator to an estimator of nnc.sklearn, which needs no cluster."""
         check_is_fitted(self)
         parameters = {name: value for name, value in self.get_params(deep=False).items() if name != "client"}
         local = self._local(**parameters)
@@ -137,7 +137,7 @@ class _DaskEstimator:
         return local
 
     def _map_partitions(self: Any, method: str, X: Any, n_out: int | None, dtype: Any) -> Any:
-        """Return the result of a method of the local estimator; it is a lazy dask array if X is a dask collection."""
+        """Call a method of the local estimator with X; return a lazy dask array if X is a dask collection."""
         local = self.to_local()
         if not dask.is_dask_collection(X):
             return getattr(local, method)(X)
@@ -151,7 +151,7 @@ class _DaskEstimator:
 
 
 def _summarize(part: Any) -> tuple[int, Any]:
-    """Return the number of rows of a partition of y, and its distinct values, or the first row of several columns."""
+    """Return the number of rows of a partition of y, and its distinct values; for 2-D y, its first row."""
     values = np.asarray(part)
     if not len(values):
         return 0, None
@@ -159,7 +159,7 @@ def _summarize(part: Any) -> tuple[int, Any]:
 
 
 def _call_method(X: Any, local: Any, method: str, n_out: int | None, dtype: Any) -> NDArray[Any]:
-    """Return the result of a method for a partition, which may be empty."""
+    """Call a method of the local estimator with one partition, which may be empty."""
     if not len(X):
         return np.empty((0,) if n_out is None else (0, n_out), dtype)
     return np.asarray(getattr(local, method)(X), dtype)
@@ -173,20 +173,20 @@ class DaskMLPClassifier(_DaskEstimator, EnsembleClassifier):  # noqa: D101 (`__d
     classes_: NDArray[Any]
 
     def predict(self, X: Any) -> Any:
-        """Return the most probable class of each row; a lazy dask array if X is a dask collection."""
+        """Return the most probable class of each row; the result is a lazy dask array if X is a dask collection."""
         return self._map_partitions("predict", X, None, self.classes_.dtype)
 
     def predict_proba(self, X: Any) -> Any:
-        """Return the probability of each class (n, n_classes); a lazy dask array if X is a dask collection."""
+        """Return the probability of each class (n, n_classes), as a lazy dask array if X is a dask collection."""
         return self._map_partitions("predict_proba", X, len(self.classes_), np.dtype(np.float64))
 
     def _learn_outputs(self, values: list[Any]) -> int:
-        """Set the classes from the distinct values of the partitions, and return the number of outputs."""
+        """Set `classes_` from the distinct values of all partitions, and return the number of outputs."""
         self.classes_ = np.unique(np.concatenate(values))
         return len(self.classes_)
 
     def _encode(self, y: Any) -> Any:
-        """Return the indices of the classes as a dask collection."""
+        """Convert the labels y to class indices; return them as a dask collection."""
         if hasattr(y, "map_blocks"):
             return y.map_blocks(class_indices, self.classes_, dtype=np.int64)
         return y.map_partitions(class_indices, self.classes_, meta=np.empty(0, np.int64))
@@ -198,12 +198,12 @@ class DaskMLPRegressor(_DaskEstimator, EnsembleRegressor):  # noqa: D101 (`__doc
     _local = EnsembleRegressor
 
     def predict(self, X: Any) -> Any:
-        """Return the mean prediction of the networks; a lazy dask array if X is a dask collection."""
+        """Return the mean prediction of the networks, as a lazy dask array if X is a dask collection."""
         n_out = None if self._single else self.estimators_[0].sizes[-1]
         return self._map_partitions("predict", X, n_out, np.dtype(np.float64))
 
     def _learn_outputs(self, values: list[Any]) -> int:
-        """Set whether y is one-dimensional, and return the number of outputs."""
+        """Store whether y is one-dimensional, and return the number of outputs."""
         self._single = values[0].ndim == 1
         return 1 if self._single else int(values[0].shape[1])
 

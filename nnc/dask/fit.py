@@ -29,11 +29,12 @@ if TYPE_CHECKING:
     from nnc._network import NeuralNetwork
     from nnc._parallel.history import ManyHistory
 
-CHECK_SECONDS = 1.0  # interval between two checks of the workers
-# After this time without a heartbeat, which a worker sends every second, its tasks are submitted to other workers too.
+CHECK_SECONDS = 1.0  # time between two checks of the workers
+# The tasks of a worker that sends no heartbeat for this time are submitted to other workers, too. Workers send a
+# heartbeat every second.
 MAX_SILENT_SECONDS = 10.0
-MAX_GATHER_SECONDS = 10.0  # time limit for the transfer of a result
-MAX_ATTEMPTS = 20  # maximum number of submissions of a task
+MAX_GATHER_SECONDS = 10.0  # maximum time for the transfer of a result
+MAX_ATTEMPTS = 20  # maximum number of times that a task is submitted
 
 
 def fit_many(
@@ -49,10 +50,10 @@ def fit_many(
 ) -> ManyHistory:
     """Train many networks on the workers of a Dask cluster, like `nnc.fit_many`.
 
-    The results are the same to the last bit for any number of workers with the same type of processor.
+    The results do not depend on the number of workers, to the last bit, if all workers have the same type of processor.
 
-    X and y are sent to the scheduler once, and from worker to worker when they are needed; each worker stores them
-    once. A task trains one network, or several small ones, with an estimated duration of up to a second. Each task uses
+    X and y are sent to the scheduler once. Workers that need them fetch them from other workers and store them once. A
+    task trains one network, or several small ones, with an estimated duration of up to a second. Each task uses
     one thread of a worker. If a worker is lost, other workers repeat its tasks. The tasks of a worker without heartbeat
     for ten seconds are submitted to other workers as well, and the first result is used.
 
@@ -110,17 +111,17 @@ class _Run:
     Attributes
     ----------
     outcomes : dict of int to Outcome
-        Outcome of each job, by its position.
+        Outcome of each job, by the position of the job.
     finished : SimpleQueue of (int, Future)
-        Finished futures with the indices of their tasks, in the order of their completion.
+        Index of the task and future of each finished submission, in the order of completion.
     pending : dict of int to list of Future
-        Futures of each unfinished task, by the index of the task; a task may have been submitted several times.
+        Futures of each unfinished task, by the index of the task. A task that was submitted again has several.
     data_of : dict of str to Future
-        Data that each future of `pending` uses, by the key of the future.
+        Future of the data that a submission uses, by the key of the submission's future.
     attempts : dict of int to int
         Number of submissions of each task.
     silent_workers : set of str
-        Addresses of the workers without heartbeat.
+        Addresses of the workers that have not sent a heartbeat for MAX_SILENT_SECONDS.
     """
 
     def __init__(
@@ -174,28 +175,28 @@ class _Run:
         return str(getattr(self.client.scheduler, "address", self.client))
 
     def _send_data(self, workers: list[str] | None) -> Any:
-        """Submit a task that returns the data, preferably on one of these workers, and return its future.
+        """Submit a task that returns the training data, preferably on one of `workers`, and return its future.
 
-        Other workers fetch the data from the workers that store it. If all of these are lost, Dask repeats the task.
-        The prefix of the key differs from that of the training tasks. Otherwise the scheduler would expect these to be
-        as short as this task, and would run all of them on the worker that stores the data.
+        Other workers fetch the data from the workers that store it. If all workers with the data are lost, Dask repeats
+        the task. Its key has another prefix than the keys of training tasks. Otherwise the scheduler would expect
+        training tasks to be as short as this task, and would run all of them on the worker that stores the data.
         """
         return self._submit(_identity, self.source, key=f"nnc-data-{uuid4().hex}", workers=workers)
 
     def _submit(self, function: Any, *arguments: Any, workers: list[str] | None, key: str) -> Any:
-        """Submit a function; `workers` are preferred, but other workers may run it, in case these are lost."""
+        """Submit a function, preferably to one of `workers`; others may run it if these are lost."""
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Sending large graph")  # large networks and data are intended
+            warnings.filterwarnings("ignore", "Sending large graph")  # tasks may contain large networks and data
             return self.client.submit(
                 function, *arguments, key=key, workers=workers, allow_other_workers=workers is not None, pure=False
             )
 
     def submit(self, task: int, workers: list[str] | None = None) -> None:
-        """Submit a task, possibly in addition to an earlier submission of the same task."""
+        """Submit a training task, which may have been submitted before."""
         attempt = self.attempts[task] = self.attempts.get(task, 0) + 1
         if attempt > MAX_ATTEMPTS:
             raise ConnectionError(
-                f"the cluster at {self._scheduler_address()} lost a task {MAX_ATTEMPTS} times; check its workers"
+                f"the cluster at {self._scheduler_address()} lost a task {MAX_ATTEMPTS} times; read the workers' logs"
             )
         key = f"{self.name}-{task}-{attempt}"
         self.data_of[key] = self.data
@@ -205,14 +206,14 @@ class _Run:
 
     def handle_finished(self, task: int, future: Any) -> None:
         """Store the result of a finished future, raise its error, or submit the task again if the result is lost."""
-        if task not in self.pending:  # another submission of the task has finished earlier
+        if task not in self.pending:  # another submission of the same task finished earlier
             return
         if future.status == "error":
             error = future.exception()
             if not isinstance(error, KilledWorker) or len(self.pending[task]) == 1:
                 raise error
         if future.status == "finished":
-            # One of these errors is raised if the worker that stores the result is lost or does not respond.
+            # These errors mean that the worker with the result is lost or does not respond.
             with suppress(TimeoutError, OSError, KeyError):
                 results = future.result(timeout=MAX_GATHER_SECONDS)
                 for job, (network, outcome) in zip(self.groups[task], results, strict=True):
@@ -228,14 +229,14 @@ class _Run:
         del self.data_of[future.key]
         if self.client.status != "running":
             self._wait_for_scheduler()
-        if not self.pending[task]:  # a restarted scheduler has also lost the data
+        if not self.pending[task]:  # a scheduler that was restarted has no data
             self.data = self._send_data([address for address in self._workers() if address not in self.silent_workers])
             self.submit(task)
 
     def check_workers(self) -> None:
-        """Submit the tasks of silent workers again, and tasks that wait for data from silent workers.
+        """Submit the tasks of silent workers again, and the tasks that wait for data from silent workers.
 
-        The scheduler would let other workers try to fetch data from a silent worker without end.
+        Without this, workers would try forever to fetch data from a worker that does not respond.
         """
         heartbeats = {address: worker["last_seen"] for address, worker in self._workers().items()}
         latest = max(heartbeats.values(), default=0.0)
@@ -249,7 +250,7 @@ class _Run:
         worker_of = {key: address for address, keys in self.client.processing().items() for key in keys}
         data_futures = {future.key: future for future in (self.data, *self.data_of.values())}
         stored_on = self.client.who_has([*data_futures.values()])
-        # Workers that store the data; if it is not computed yet, the worker that will compute it.
+        # For each data future: the workers that store the data, or before that the worker that will create it.
         sources = {key: {*addresses} or {worker_of.get(key)} for key, addresses in stored_on.items()}
         if sources[self.data.key] & silent_workers:
             self.data = self._send_data(responsive_workers)
@@ -269,7 +270,7 @@ class _Run:
         return workers
 
     def _wait_for_scheduler(self) -> None:
-        """Wait until the client is connected again; raise ConnectionError after the timeout."""
+        """Wait until the client is connected to the scheduler again; raise ConnectionError after the timeout."""
         deadline = monotonic() + self.timeout
         while self.client.status != "running":
             if monotonic() > deadline or self.client.status in ("closed", "closing"):
@@ -282,7 +283,7 @@ class _Run:
 
     def _cancel(self, futures: list[Any]) -> None:
         if self.client.status == "running" and futures:
-            with suppress(Exception):  # the results do not depend on the cancellation
+            with suppress(Exception):  # the cancellation only saves time; the results are complete
                 self.client.cancel(futures, force=True)
 
 
@@ -291,7 +292,7 @@ def _identity(source: Source) -> Source:
 
 
 def _train_on_worker(jobs: list[Job], source: Source) -> Any:
-    """Train the networks of a task on a worker, unless the task is cancelled."""
+    """Train the networks of a task on a worker; stop if the task is cancelled."""
     interrupt, finished = Interrupt(), Event()
     Thread(target=_watch_cancellation, args=(get_worker(), thread_state.key, interrupt, finished), daemon=True).start()
     try:
@@ -299,7 +300,7 @@ def _train_on_worker(jobs: list[Job], source: Source) -> Any:
     finally:
         finished.set()
     if interrupt:
-        raise Reschedule  # Dask runs the task again if its result is required after all
+        raise Reschedule  # if the result is still needed, Dask runs the task again
     return results
 
 

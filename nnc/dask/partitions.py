@@ -23,7 +23,7 @@ from nnc._utils.checks import check_count, pluralize
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-# Options of fit_many that fit_partitions refuses, and the remedies in the error messages.
+# Options of fit_many that fit_partitions rejects, each with a remedy for the error message.
 REFUSED_OPTIONS = {
     "epochs": "use passes, the number of passes over all partitions",
     "preset": "pass lr or optimizer to switch off the automatic settings",
@@ -42,7 +42,8 @@ def fit_partitions(
 ) -> None:
     """Train networks on a Dask collection that is larger than the memory.
 
-    For each partition, in order, the networks are trained by `nnc.fit_many` for one epoch on the rows of the partition.
+    The partitions are loaded one after another. `nnc.fit_many` trains the networks for one epoch on the rows of each
+    partition.
     The result depends only on the arguments and the partitions.
 
     Parameters
@@ -60,7 +61,7 @@ def fit_partitions(
         is not removed at the end.
     **fit_options
         Arguments of `nnc.fit_many`, except epochs and preset. Scalings are learned from the first partition that has
-        rows; the classes of labels, and a loss that is "auto", are found from all partitions. If neither lr nor
+        rows. The classes, and the loss if it is "auto", are determined from all partitions. If neither lr nor
         optimizer is passed, new networks are trained by Adam with a learning rate of 0.001, and with the automatic
         batch size of `fit`.
 
@@ -86,18 +87,18 @@ def fit_partitions(
 def _train(
     networks: list[NeuralNetwork], parts: list[list[Any]], passes: int, checkpoint: Any, fit_options: dict[str, Any]
 ) -> None:
-    """Train networks on partitions, from the checkpoint on if it exists; the arguments are those of fit_partitions."""
+    """Train networks on partitions; if the checkpoint exists, continue from it. See fit_partitions."""
     first_options: dict[str, list[Any]] = {}
     for name in ("optimizer", "lr"):
         value = fit_options.pop(name, None)
         first_options[name] = list(value) if isinstance(value, PerNetwork) else [value] * len(networks)
-    # Indices of the networks with automatic settings, except for settings that depend on the total number of rows.
+    # Indices of the networks whose learning rate, optimizer and batch size are chosen automatically.
     automatic_indices = [
         i
         for i, (network, *values) in enumerate(zip(networks, *first_options.values(), strict=False))
         if values == [None, None] and (network.state is None or network.state.is_automatic)
     ]
-    # State of an earlier training that is continued, whose epochs count too.
+    # Training state of an earlier fit that is continued; its epochs are included in those of the checkpoint.
     previous = networks[0].state if first_options["optimizer"][:1] == [None] else None
     n_completed = 0
     if checkpoint is not None:
@@ -119,14 +120,14 @@ def _train(
         finally:
             for i in automatic_indices:
                 state = networks[i].state
-                if state is not None:  # the network has been trained
+                if state is not None:  # None if no training step was computed
                     state.is_automatic = True
         if checkpoint is not None:
             _serialization.write(os.fspath(checkpoint), [network._document(checkpoint=True) for network in networks])
 
 
 def partitions_of(name: str, collection: Any) -> list[Any]:
-    """Return the partitions of a collection, each with all columns; an empty list for None."""
+    """Return the partitions of a collection, each with all columns; return an empty list for None."""
     if collection is None:
         return []
     if not dask.is_dask_collection(collection) or not hasattr(collection, "to_delayed"):
@@ -138,7 +139,7 @@ def partitions_of(name: str, collection: Any) -> list[Any]:
 
 
 def _read_partitions(parts: list[list[Any]], passes: int) -> Iterator[tuple[Any, Any, Any]]:
-    """Yield X, y and weights of each partition that has rows, one at a time."""
+    """Load and yield X, y and weights of each partition that has rows, one partition at a time."""
     weights = parts[2] or [None] * len(parts[0])
     for _ in range(passes):
         for triple in zip(parts[0], parts[1], weights, strict=True):
@@ -155,7 +156,7 @@ def _read_partitions(parts: list[list[Any]], passes: int) -> Iterator[tuple[Any,
 def _learn_classes(networks: list[NeuralNetwork], parts: list[Any]) -> Iterator[None]:
     """Choose losses that are "auto", and set the classes of networks, both from all partitions of y.
 
-    At the end both are undone for networks whose training has not begun.
+    At the end of the context, both changes are undone for networks whose training has not begun.
     """
     undecided_networks = [network for network in networks if network._has_automatic_loss]
     new = [
@@ -190,13 +191,13 @@ def _set_classes(networks: list[NeuralNetwork], parts: list[Any]) -> None:
 
 
 def _find_labels(part: Any) -> Any:
-    """Return the distinct labels in a partition of y, or None if it has no rows or does not contain labels."""
+    """Return the distinct labels in a partition of y; return None if it has no rows or contains numbers."""
     column = targets.as_labels(part, len(part)) if len(part) else None
     return None if column is None else np.unique(column)
 
 
 def _resume(networks: list[NeuralNetwork], path: Any) -> int:
-    """Load a checkpoint into the networks, and return its number of epochs, which is the number of partitions."""
+    """Load a checkpoint into the networks, and return its number of epochs, one for each completed partition."""
     documents = _serialization.read(os.fspath(path), "ensemble")
     if len(documents) != len(networks):
         raise ValueError(f"checkpoint must contain {pluralize(len(networks), 'network')}, got {len(documents)}")
@@ -204,7 +205,7 @@ def _resume(networks: list[NeuralNetwork], path: Any) -> int:
         custom = network.model.custom
         loaded = NeuralNetwork._from_document(document, disk.describe_source(path), getattr(custom, "function", None))
         if loaded.model.stack != network.model.stack or loaded.state is None:
-            raise ValueError(f"checkpoint must contain the trained networks[{i}], got another or an untrained network")
+            raise ValueError(f"checkpoint must contain networks[{i}] after training, got another or an untrained one")
         copy_training(network, loaded, FitArguments())
     assert networks[0].state is not None
     return networks[0].state.epoch

@@ -4,7 +4,7 @@ A program changes only its import:
 
     from nnc.sklearn import MLPClassifier, MLPRegressor
 
-They inherit from the classes of scikit-learn (extra `[sklearn]`) and replace training and forward pass. Parameters,
+Both classes inherit from those of scikit-learn (extra `[sklearn]`) and replace training and forward pass. Parameters,
 checks, labels, attributes and methods are those of scikit-learn. Initial weights and the order of rows follow the same
 random numbers of `random_state`, so the weights are equal up to rounding. Features that only nnc has are additional
 parameters.
@@ -12,8 +12,8 @@ parameters.
 EnsembleClassifier and EnsembleRegressor exist only in nnc: their networks are trained by nnc.fit_many on bootstrap
 samples.
 
-scikit-learn divides the penalty alpha / 2 by the number of rows in a batch, or by the sum of their weights. In the
-gradient it adds the losses of several outputs, but the value of the squared error is their mean.
+As in scikit-learn, the penalty alpha / 2 is divided by the number of rows in a batch, or by the sum of their weights.
+The gradient is that of the sum of the losses of all outputs, but the reported squared error is the mean over outputs.
 """
 
 from nnc._interop.scikit_learn import MISSING_MESSAGE
@@ -37,7 +37,7 @@ __all__ = [
 
 
 def register_skl2onnx() -> None:
-    """Register the converters of these estimators with skl2onnx. Call it once, before `skl2onnx.to_onnx`.
+    """Register converters for MLPClassifier and MLPRegressor with skl2onnx, once before `skl2onnx.to_onnx`.
 
     Raises
     ------

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 class _Bagged(BaseEstimator):
-    """Base class of both ensembles.
+    """Base class of EnsembleClassifier and EnsembleRegressor.
 
     Parameters
     ----------
@@ -54,28 +54,29 @@ class _Bagged(BaseEstimator):
     max_iter : int, default=200
         Maximum number of epochs.
     early_stopping : bool, default=False
-        Whether part of the rows of each network is validation data, whose loss ends its training.
+        Whether a part of the rows of each network is held out, and training ends if the loss on these rows does not
+        decrease any more.
     validation_fraction : float, default=0.1
-        Fraction of the rows for early stopping.
+        Fraction of the rows that is held out for early stopping.
     n_iter_no_change : int, default=10
-        Epochs without improvement after which early stopping ends a training.
+        Number of epochs without improvement after which early stopping ends a training.
     dropout : float, default=0.0
         Fraction of the outputs of each hidden layer that a training step sets to 0.
     random_state : int, RandomState or None, default=None
-        Determines initial weights and rows. The result does not depend on n_jobs.
+        Seed of the initial weights and the sampled rows. The result does not depend on n_jobs.
     n_jobs : int, default=None
-        Networks that are trained at the same time. Default: nnc.get_num_threads().
+        Number of networks that are trained at the same time. Default: nnc.get_num_threads().
 
     Attributes
     ----------
     ensemble_ : nnc.Ensemble
         The fitted ensemble, with `save` and `to_onnx`.
     estimators_ : list of nnc.NeuralNetwork
-        The networks.
+        Trained networks.
     history_ : nnc.ManyHistory
         Losses of all networks.
     n_iter_ : int
-        Largest number of epochs of a network.
+        Maximum number of epochs of the networks.
     """
 
     estimators_: list[NeuralNetwork]
@@ -127,7 +128,7 @@ class _Bagged(BaseEstimator):
         store_arguments(self, locals())
 
     def _fit(self, X: Any, y: Any, sample_weight: Any, n_out: int, **arguments: Any) -> Self:
-        """Train networks with n_out outputs and these arguments of NeuralNetwork."""
+        """Train networks with n_out outputs; `arguments` are those of NeuralNetwork."""
         n, rng = len(X), check_random_state(self.random_state)
         m = self.max_samples if isinstance(self.max_samples, Integral) else max(1, int(self.max_samples * n))
         if m > n:
@@ -151,7 +152,7 @@ class _Bagged(BaseEstimator):
         return fit_many(networks, X, y, n_jobs=self.n_jobs, **options)
 
     def _networks(self, rng: Any, n_in: int, n_out: int, **arguments: Any) -> list[NeuralNetwork]:
-        """Return untrained networks with random seeds."""
+        """Create untrained networks with random seeds."""
         widths = np.atleast_1d(self.hidden_layer_sizes).tolist()
         activation = list(self.activation) if isinstance(self.activation, tuple) else self.activation
         seeds = rng.randint(2**31 - 1, size=self.n_estimators).tolist()
@@ -161,9 +162,9 @@ class _Bagged(BaseEstimator):
         ]
 
     def _steps(self, m: int) -> dict[str, Any]:
-        """Return the arguments of fit that define a training step, for m training rows."""
+        """Return the arguments of NeuralNetwork.fit that define a training step, for m training rows."""
         steps: dict[str, Any] = {"optimizer": self.solver, "l2": self.alpha / m}
-        if hasattr(parse_optimizer(self.solver), "lr"):  # other optimizers use all rows and need no learning rate
+        if hasattr(parse_optimizer(self.solver), "lr"):  # optimizers without a learning rate use all rows in each step
             steps["batch_size"] = min(200, m) if self.batch_size == "auto" else self.batch_size
             steps["dropout"] = self.dropout
             if isinstance(self.solver, str):

@@ -31,15 +31,15 @@ if TYPE_CHECKING:
 
     from nnc._registry.losses import Loss
 
-MAX_DENSE_BYTES = 1 << 28  # a larger sparse X is converted to dense rows batch by batch
+MAX_DENSE_BYTES = 1 << 28  # a sparse X that would need more memory is converted batch by batch
 SOLVERS = tuple(optimizers.ROWS)
 LARGEST_BELOW_ONE = float(np.nextafter(1, 0))
 
 
 class Estimator(Solvers):
-    """Base class of both estimators; it precedes the class of scikit-learn in the list of bases.
+    """Base class of MLPClassifier and MLPRegressor; their second base class is that of scikit-learn.
 
-    Parameters and attributes of scikit-learn have their meanings and defaults there. nnc adds or extends those below.
+    Other parameters and attributes are those of scikit-learn. nnc adds or extends the following ones.
 
     Parameters
     ----------
@@ -48,20 +48,20 @@ class Estimator(Solvers):
         for each hidden layer.
     solver : str or object
         Also "adamw", "rmsprop", "adagrad", "nadam", "rprop", which take `learning_rate_init` (and beta_1, beta_2 and
-        epsilon where they have them), "levenberg_marquardt" for squared errors, or an object such as
-        nnc.RMSprop(lr=0.01, momentum=0.9), which brings all of its constants.
+        epsilon if the solver has them), "levenberg_marquardt" for squared errors, or an object such as
+        nnc.RMSprop(lr=0.01, momentum=0.9), which has its own parameters.
     learning_rate : str, schedule or callable
         Also a schedule such as nnc.CosineLR(0.1), or a function of the epoch, for every stochastic solver.
     dropout : float or list of one for each hidden layer, default=0.0
         Fraction of the outputs of each hidden layer that a training step sets to 0.
     max_seconds : float, default=None
-        Training ends after this time.
+        Training ends after this time in seconds.
     callback : callable or list of them, default=None
-        Called after each iteration with a record of `epoch`, `loss`, `lr`, `seconds`, `best` and `network`, and with
-        validation rows `val_loss` and `val_score`. Training ends if it returns True.
+        Called after each iteration with a record of `epoch`, `loss`, `lr`, `seconds`, `best` and `network`. With
+        validation rows the record also contains `val_loss` and `val_score`. Training ends if a callback returns True.
     n_threads : int, default=None
         Number of threads. Default: chosen by measurement, within the limits of joblib, threadpoolctl and environment
-        variables. The result does not depend on it.
+        variables. The result does not depend on the number of threads.
 
     Attributes
     ----------
@@ -102,7 +102,7 @@ class Estimator(Solvers):
         return self._connect()
 
     def _connect(self: Any) -> NeuralNetwork:
-        """Return the network whose weights are coefs_ and intercepts_, also after assignments to them."""
+        """Return the network with the weights coefs_ and intercepts_, even if the user has replaced these arrays."""
         net: NeuralNetwork | None = vars(self).get("_network")
         if net is not None:
             assigned, views = [*self.coefs_, *self.intercepts_], [*net.model.W, *net.model.b]
@@ -111,7 +111,7 @@ class Estimator(Solvers):
         return self._adopt()  # type: ignore[no-any-return]
 
     def _adopt(self: Any, dtype: Any = None) -> NeuralNetwork:
-        """Create a network with the values of coefs_ and intercepts_, and make these views of its weights."""
+        """Create a network with the values of coefs_ and intercepts_, and replace both by views of its weights."""
         net, old = NeuralNetwork._from_parts(parts_of(self, dtype, strict=False)), vars(self).get("_network")
         if old is not None:
             net.streams = old.streams
@@ -162,10 +162,10 @@ class Estimator(Solvers):
 
     @abstractmethod
     def _loss_and_factors(self) -> tuple[str | Loss, float, float]:
-        """Return the loss, and the factors that make its value and its gradient those of scikit-learn."""
+        """Return the engine's loss, and the factors that convert its value and its gradient to scikit-learn's."""
 
     def _offsets(self, Y: NDArray[Any] | None) -> NDArray[np.float64] | None:
-        """Return for each row the term that only the loss of scikit-learn contains, or None."""
+        """Return the term that scikit-learn adds to the engine's loss of each row; None without such a term."""
         return None
 
     # ------------------------------------------------------------------------------------------ before training
@@ -188,7 +188,7 @@ class Estimator(Solvers):
             vars(self).pop(name, None)
 
     def _begin_curves(self: Any, stops_early: bool) -> None:
-        """Set the attributes that record epochs, unless they continue those of an earlier fit."""
+        """Initialize the attributes that record epochs, unless the fit continues an earlier one."""
         attributes = vars(self)
         self.loss_curve_: list[float] = attributes.get("loss_curve_", [])
         if attributes.get("best_validation_score_" if stops_early else "best_loss_") is None:
@@ -208,19 +208,19 @@ class Estimator(Solvers):
         return W.astype(dtype, copy=False), b.astype(dtype, copy=False)
 
     def _weights_of(self: Any, y: NDArray[Any], sample_weight: Any, incremental: bool) -> Any:
-        """Return the sample weights, with class weights if there are any."""
+        """Return the sample weights, multiplied by class weights if there are any."""
         return sample_weight
 
     def _columns_of(self, y: NDArray[Any]) -> NDArray[Any]:
-        """Return checked targets with one column for each output of the network."""
+        """Reshape validated targets to one column for each output of the network."""
         return y.reshape(len(y), -1)
 
     def _targets(self: Any, y: NDArray[Any], dtype: Any) -> tuple[NDArray[Any] | None, NDArray[np.int32] | None]:
-        """Return y (n, n_outputs_) as targets or as indices of classes for the engine."""
+        """Convert y (n, n_outputs_) to (targets, None) or (None, class indices) for the engine."""
         return as_contiguous(y, np.dtype(dtype)), None
 
     def _validation_targets(self, y: NDArray[Any]) -> NDArray[Any]:
-        """Return checked targets of validation rows as _validate_input returns those for training."""
+        """Validate the targets of validation rows, and convert them as `_validate_input` converts training targets."""
         return y
 
     def _data(self: Any, net: NeuralNetwork, X: Any, y: NDArray[Any], weights: Any) -> Data:
@@ -258,7 +258,7 @@ class Estimator(Solvers):
             Sample weights.
         X_val, y_val, sample_weight_val : as X, y and sample_weight, default=None
             Validation rows. Their loss after each iteration is in `validation_loss_curve_`, and with `early_stopping`
-            they replace the fraction of X.
+            they replace the fraction `validation_fraction` of X.
 
         Returns
         -------
@@ -305,7 +305,7 @@ class Estimator(Solvers):
             if prod(X.shape) * net.dtype.itemsize <= MAX_DENSE_BYTES:
                 X = X.toarray()
         if hasattr(optimizer, "lr"):
-            with net.model.training_lock:  # rejects training steps of other threads meanwhile
+            with net.model.training_lock:  # other threads cannot train the network until the fit ends
                 self._train(net, optimizer, X, y, weights, incremental, validation)
         elif np.any(self.dropout):
             raise ValueError(f"dropout must be 0 with solver {self.solver!r}, got {self.dropout!r}")
@@ -321,13 +321,13 @@ class Estimator(Solvers):
         return self
 
     def _fits(self: Any, net: NeuralNetwork) -> bool:
-        """Return whether the network agrees with the parameters, which set_params may have changed."""
+        """Return whether activations and loss of the network agree with the estimator's parameters."""
         loss, _, _ = self._loss_and_factors()
         expected = *hidden_activations(self.activation, self.n_layers_ - 2), activation_name(self.out_activation_)
         return net.activations == expected and (net.loss_name, net.loss_parameter or 0.0) == parse_loss(loss)
 
     def _validated(self: Any, X: Any, y: Any, weights: Any) -> tuple[Any, Any, Any]:
-        """Return validation rows of the caller, checked like training rows in `_validate_input`."""
+        """Validate and convert the validation rows of the caller, like training rows in `_validate_input`."""
         X, y = validate_data(
             self,
             X,

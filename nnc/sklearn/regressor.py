@@ -1,4 +1,4 @@
-"""scikit-learn's MLPRegressor, trained by nnc."""
+"""MLPRegressor of scikit-learn, trained by nnc."""
 
 from __future__ import annotations
 
@@ -84,11 +84,11 @@ class MLPRegressor(Estimator, neural_network.MLPRegressor):  # noqa: D101 (`__do
 
     @property
     def _taus(self) -> tuple[float, ...]:
-        """The levels of several quantiles; empty for all other losses."""
+        """Levels of the quantiles if the loss has several; otherwise ()."""
         return self.loss.tau if isinstance(self.loss, Quantile) and isinstance(self.loss.tau, tuple) else ()
 
     def predict_quantiles(self, X: Any) -> NDArray[Any]:
-        """Predict all quantiles of a model that was fitted with several, such as loss=nnc.Quantile([0.1, 0.5, 0.9]).
+        """Predict all quantiles of a model with several quantiles, such as loss=nnc.Quantile([0.1, 0.5, 0.9]).
 
         Parameters
         ----------
@@ -98,7 +98,7 @@ class MLPRegressor(Estimator, neural_network.MLPRegressor):  # noqa: D101 (`__do
         Returns
         -------
         quantiles : ndarray of shape (n_samples, n_quantiles) or (n_samples, n_quantiles, n_targets)
-            In the order of the levels. Quantiles do not cross: each is at least as large as the one before.
+            Quantiles in the order of their levels. They do not cross: each is at least as large as the previous one.
         """
         check_is_fitted(self)
         if not self._taus:
@@ -110,7 +110,7 @@ class MLPRegressor(Estimator, neural_network.MLPRegressor):  # noqa: D101 (`__do
         return quantiles[:, :, 0] if quantiles.shape[2] == 1 else quantiles
 
     def _by_quantile(self, P: NDArray[Any]) -> NDArray[Any]:
-        """Return outputs (n, n_outputs_) as an array (n, n_quantiles, n_targets)."""
+        """Reshape outputs (n, n_outputs_) to an array (n, n_quantiles, n_targets)."""
         return P.reshape(len(P), len(self._taus), -1)
 
     def _closest_to_median(self, P: NDArray[Any]) -> NDArray[Any]:
@@ -147,7 +147,7 @@ class MLPRegressor(Estimator, neural_network.MLPRegressor):  # noqa: D101 (`__do
         return self.loss, 1, 1
 
     def _offsets(self, Y: NDArray[Any] | None) -> NDArray[np.float64] | None:
-        if self.loss != "poisson" or Y is None:  # the deviance of scikit-learn is 0 for exact predictions
+        if self.loss != "poisson" or Y is None:  # only the loss of scikit-learn is 0 for exact predictions
             return None
         return np.asarray((xlogy(Y, Y) - Y).sum(axis=1, dtype=np.float64))
 

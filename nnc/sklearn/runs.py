@@ -1,4 +1,4 @@
-"""Training loops of the estimators, with scikit-learn's rules after each epoch and its order of rows."""
+"""Training loops of the estimators, with the stopping rules and the row order of scikit-learn."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ class EstimatorLoop(TrainingLoop):
     """Training loop of a stochastic solver, with the stopping rules of scikit-learn."""
 
     def set_estimator(self, estimator: Any, rows: int, factor: float) -> None:
-        """Set the estimator, its number of rows and the quotient of scikit-learn's loss and the engine's."""
+        """Set the estimator, the number of rows, and the ratio of scikit-learn's loss to the engine's loss."""
         self.estimator, self.n, self.factor = estimator, rows, factor
         self.is_plain, self.check_interval = False, 1
-        self.has_nan = False  # whether a weight is not finite
+        self.has_nan = False  # whether the training produced NaN or infinite weights
         self.val_offset = 0.0
         validation, columns = self.dataset.validation, self.records.columns
         if validation is not None:
@@ -43,12 +43,12 @@ class EstimatorLoop(TrainingLoop):
 
     def raise_divergence(self) -> None:
         """Set all weights to NaN after a loss that is not finite."""
-        # scikit-learn continues with NaN weights and warns at the end. Here no further steps are computed.
+        # scikit-learn continues with NaN weights and warns at the end. This loop computes no further steps.
         self.params[...] = np.nan
         self.has_nan = True
 
     def check_epoch(self) -> str:
-        """Apply the stopping rules to all new epochs; return the reason to stop, or ""."""
+        """Apply the stopping rules to each epoch since the last call; return the reason to stop, or ""."""
         reason = ""
         while not reason and self.epoch > self.checked_epochs:
             self.checked_epochs += 1
@@ -90,7 +90,7 @@ class EstimatorLoop(TrainingLoop):
             else:
                 estimator._no_improvement_count = 0
         if isinstance(optimizer, SGDOptimizer) and optimizer.learning_rate != state.lr:
-            # The velocity of scikit-learn contains the learning rate, and is not changed with it.
+            # Scale the moments: scikit-learn's velocity includes the learning rate and does not change with it.
             state.moments *= state.lr / optimizer.learning_rate
             state.lr = optimizer.learning_rate
         if self.run_callbacks(epoch, is_best, is_last=bool(reason) or epoch == self.options.epochs):
@@ -98,11 +98,11 @@ class EstimatorLoop(TrainingLoop):
         return reason
 
     def offset(self) -> float:
-        """Return the term of this epoch that only the loss of scikit-learn contains."""
+        """Return the term that scikit-learn adds to the engine's loss of the last epoch."""
         return 0.0
 
     def improve(self, estimator: Any) -> bool:
-        """Update the validation score, store the best weights, and return whether the score is the best."""
+        """Update the validation score; if it is the best one so far, store the weights and return True."""
         assert self.evaluator is not None
         score = estimator._score_of(self.dataset.validation, self.evaluator.outputs)
         estimator.validation_scores_.append(score)
@@ -117,12 +117,13 @@ class EstimatorLoop(TrainingLoop):
 
 
 class DenseLoop(EstimatorLoop):
-    """Training loop on an array; the core runs whole epochs.
+    """Training loop on a dense array; the core runs whole epochs.
 
     Parameters
     ----------
     draw : callable or None
-        Writes the order of an epoch to `options.order`, from scikit-learn's random numbers. None keeps the order.
+        Writes the row order of the next epoch to `options.order`, with the random numbers of scikit-learn. None: the
+        rows are not shuffled.
     """
 
     def __init__(
@@ -142,7 +143,7 @@ class DenseLoop(EstimatorLoop):
         self.draw, self.drawn_epochs = draw, 0
         self.core_shuffles = "generator" in options.settings
         self.nan_epochs = 0
-        # Several epochs may run in one call if nothing but the patience is checked after each of them.
+        # Several epochs run in one call of the core if only the patience is checked after each epoch.
         weighted = self.offsets is not None and data.weights is not None
         self.skips_checks = (
             (options.order is None or self.core_shuffles)
@@ -161,7 +162,7 @@ class DenseLoop(EstimatorLoop):
         return super().next_check()
 
     def unchecked_epochs(self) -> int:
-        """Return the number of epochs until a stopping rule can apply; it is checked after the last of them."""
+        """Return the number of epochs until a stopping rule can apply, which is when the rules are checked next."""
         if self.has_nan or not self.skips_checks:
             return 1
         patience = self.estimator.n_iter_no_change - self.estimator._no_improvement_count
@@ -170,12 +171,12 @@ class DenseLoop(EstimatorLoop):
         return remaining if patience >= remaining else max(1, int(patience) + 1)
 
     def advance(self, goal: int) -> None:
-        """Train until this epoch is complete."""
+        """Train until epoch `goal` is complete."""
         if self.has_nan or not self.core_shuffles:
             while self.draw is not None and self.drawn_epochs < goal:
                 self.draw()
                 self.drawn_epochs += 1
-        self.records.losses[self.epoch : goal] = np.nan  # the core overwrites completed epochs
+        self.records.losses[self.epoch : goal] = np.nan  # losses of epochs that the core does not complete remain NaN
         if not self.has_nan:
             super().advance(goal)
         if self.has_nan and self.epoch < goal:
@@ -184,7 +185,7 @@ class DenseLoop(EstimatorLoop):
             self.drawn_epochs = self.epoch
 
     def offset(self) -> float:
-        """Return the weighted mean of the offsets of this epoch."""
+        """Return the mean of the offsets of all rows, weighted within each batch of the last epoch."""
         if self.offsets is None or self.data.weights is None:
             return mean(self.offsets, None)
         n, batch, order = self.n, self.batch_size, self.options.order
@@ -196,7 +197,7 @@ class DenseLoop(EstimatorLoop):
 
 
 class SparseLoop(EstimatorLoop, BatchLoop):
-    """Training loop on a sparse matrix, which is converted to dense rows batch by batch."""
+    """Training loop on a sparse matrix, whose rows are converted to dense batches."""
 
     def __init__(
         self,
@@ -213,7 +214,7 @@ class SparseLoop(EstimatorLoop, BatchLoop):
         self.set_estimator(estimator, rows, factor)
 
     def advance(self, goal: int) -> None:
-        """Train until this epoch is complete."""
+        """Train until epoch `goal` is complete."""
         total = 0.0
         for data in self.batches():
             loss = np.nan if self.has_nan else self.step(data) + mean(self.estimator._offsets(data.Y), data.weights)
@@ -226,12 +227,12 @@ class SparseLoop(EstimatorLoop, BatchLoop):
 
 
 def mean(offsets: NDArray[Any] | None, weights: NDArray[Any] | None) -> float:
-    """Return the weighted mean of the offsets, or 0 without offsets."""
+    """Return the weighted mean of `Estimator._offsets`, or 0 without offsets."""
     return 0.0 if offsets is None else float(np.average(offsets, weights=weights))
 
 
 def _improve_loss(estimator: Any) -> bool:
-    """Count epochs without a lower loss, store the lowest one, and return whether this one is the lowest."""
+    """Count epochs without improvement of the training loss, and return whether the last loss is the lowest."""
     loss = estimator.loss_curve_[-1]
     improves = _improves(estimator, -loss, -estimator.best_loss_)
     if improves:
@@ -240,15 +241,15 @@ def _improve_loss(estimator: Any) -> bool:
 
 
 def _improves(estimator: Any, score: float, best: float) -> bool:
-    """Count epochs whose score does not exceed the best one by `tol`; return whether it exceeds it at all."""
+    """Count consecutive epochs with `score` below `best` + tol; return whether `score` exceeds `best`."""
     estimator._no_improvement_count = estimator._no_improvement_count + 1 if score < best + estimator.tol else 0
     return score > best
 
 
 class RowOrders:
-    """Row orders of epochs as in scikit-learn: each is a shuffle of the previous one.
+    """Row orders of the epochs, as in scikit-learn: each order is a permutation of the previous one.
 
-    The core shuffles with the bit generator of NumPy, because a call of NumPy takes as long as several steps of a small
+    The core shuffles with NumPy's bit generator, because a call of NumPy takes as long as several steps of a small
     network.
     """
 
@@ -259,7 +260,7 @@ class RowOrders:
         self.bits = getattr(random, "_bit_generator", None) if type(random) is np.random.RandomState else None
 
     def __call__(self) -> NDArray[np.int32]:
-        """Return the order of the next epoch; the array is reused."""
+        """Return the row order of the next epoch; the same array is overwritten in each call."""
         if self.bits is None:
             self.order[...] = self.order[self.random.permutation(len(self.order))]
         else:
@@ -268,7 +269,7 @@ class RowOrders:
 
 
 def batches(data: Data, batch: int, draw: RowOrders | None) -> Iterator[Data]:
-    """Yield the batches of one epoch over the rows of a sparse matrix, as dense rows."""
+    """Yield the batches of one epoch over a sparse matrix, each converted to a dense array."""
     n = data.X.shape[0]
     order = np.arange(n) if draw is None else draw()
     for start in range(0, n, batch):

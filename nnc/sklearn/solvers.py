@@ -1,4 +1,4 @@
-"""Solvers: training of both estimators with the algorithms of scikit-learn."""
+"""Solvers of MLPClassifier and MLPRegressor: stochastic optimizers, L-BFGS and Levenberg-Marquardt."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ if TYPE_CHECKING:
     from nnc._network import NeuralNetwork
     from nnc._registry.optimizers import LBFGS, Optimizer
 
-BLOCK_BYTES = 1 << 24  # size of the dense blocks of a sparse X, in predictions and in L-BFGS
+BLOCK_BYTES = 1 << 24  # maximum size of the dense blocks to which a sparse X is converted
 
 
 class Solvers:
-    """Stochastic solvers, L-BFGS and Levenberg-Marquardt; a base of Estimator."""
+    """Base class of Estimator that implements the solvers."""
 
     n_iter_: int
     loss_: float
@@ -70,12 +70,12 @@ class Solvers:
         _, loss_factor, _ = self._loss_and_factors()
         settings = self._settings(net, state)
         draw = RowOrders(n, self._random_state, net.model.core) if self.shuffle else None
-        # A single batch needs no order, and `batches` applies the order to sparse rows.
+        # A single batch needs no order. For a sparse X, `batches` applies the order.
         order = draw.order if draw is not None and batch < n and not issparse(X) else None
         if order is not None and draw is not None and draw.bits is not None and isinstance(self.random_state, Integral):
-            settings["generator"] = draw.bits  # created from an int, so no other thread uses it
+            settings["generator"] = draw.bits  # no other thread uses a generator with its own seed
         else:
-            settings["shuffles"] = False  # RowOrders draws the order, or the rows are not shuffled
+            settings["shuffles"] = False  # the core does not shuffle: RowOrders does, or nothing does
         options = TrainingOptions(1 if incremental else self.max_iter, settings)
         options.batch_size, options.order = batch, order
         options.n_threads, options.max_seconds = self.n_threads, self.max_seconds
@@ -87,11 +87,11 @@ class Solvers:
         else:
             run = DenseLoop(self, loss_factor, draw, net, data, validation_data, options, state)
         if self.early_stopping and not self.loss_curve_:
-            run.monitor.save_params(run.params)  # returned if each score is NaN
+            run.monitor.save_params(run.params)  # the initial weights are the best ones if all scores are NaN
         self.n_iter_ = 0
         net.state = state
         reason = run.run().stop_reason
-        state.clear_history()  # loss_curve_ and other attributes contain it
+        state.clear_history()  # the attributes of the estimator contain the history
         if run.monitor.params is not None:
             run.params[...] = run.monitor.params
         if not self.loss_curve_:  # max_seconds was too short for one epoch
@@ -107,7 +107,7 @@ class Solvers:
             )
 
     def _split(self: Any, X: Any, y: NDArray[Any], weights: Any) -> tuple[Any, NDArray[Any], Any, Any]:
-        """Return the rows to train on and, for early stopping, those of scikit-learn's validation set."""
+        """Split the rows for early stopping, as in scikit-learn; return X, y, weights and the validation rows."""
         stratify = y if is_classifier(self) and self.n_outputs_ == 1 else None
         rows, validation_rows = train_test_split(
             np.arange(len(y)),
@@ -124,7 +124,7 @@ class Solvers:
         return X[rows], y[rows], None if weights is None else weights[rows], validation
 
     def _rows_in_batch(self: Any, n: int) -> int:
-        """Return the number of rows of a batch, of n rows."""
+        """Return the number of rows in a mini-batch, for n training rows."""
         if self.batch_size == "auto":
             return min(200, n)
         if self.batch_size > n:
@@ -134,10 +134,10 @@ class Solvers:
         return int(min(self.batch_size, n))
 
     def _settings(self: Any, net: NeuralNetwork, state: TrainingState) -> dict[str, Any]:
-        """Return the settings of the core that yield the formulas of scikit-learn."""
+        """Return the settings of the core for updates with the formulas of scikit-learn."""
         _, loss_factor, delta_factor = self._loss_and_factors()
         settings: dict[str, Any] = {
-            **core_settings(FitArguments(), net.model, state),  # learning rate factors and frozen layers
+            **core_settings(FitArguments(), net.model, state),  # includes the learning rate factors and frozen layers
             "l2": self.alpha,
             "mean_penalty": True,
             "by_rows": True,
@@ -150,7 +150,7 @@ class Solvers:
         return settings
 
     def _state_for(self: Any, net: NeuralNetwork, optimizer: Optimizer, incremental: bool) -> TrainingState:
-        """Return the training state: partial_fit continues the last one, fit begins a new one."""
+        """Return the training state: that of the last call for partial_fit, a new one for fit."""
         schedule = self.learning_rate if callable(self.learning_rate) else None
         previous = vars(self).get("_optimizer") if incremental else None
         state = None if previous is None or net.state is None else net.state.successor(net.streams)
@@ -174,7 +174,7 @@ class Solvers:
     def _loss_grad_lbfgs(
         self: Any, parameters: NDArray[np.float64], X: Any, y: NDArray[Any], sample_weight: Any, *buffers: Any
     ) -> tuple[float, NDArray[np.float64]]:
-        """Return the loss and its gradient in scikit-learn's order: all weights, then all biases."""
+        """Return the loss and its gradient in the parameter order of scikit-learn: all weights, then all biases."""
         net = self._connect()
         return self._objective(net, parameters, self._data(net, X, y, sample_weight))  # type: ignore[no-any-return]
 
@@ -201,7 +201,7 @@ class Solvers:
     def _minimize(
         self: Any, net: NeuralNetwork, optimizer: LBFGS, X: Any, y: NDArray[Any], weights: Any, validation: Any
     ) -> None:
-        """Train with L-BFGS-B of SciPy, called as in scikit-learn."""
+        """Train with L-BFGS-B of SciPy, with the same arguments as scikit-learn."""
         data = self._data(net, X, y, weights)
         hook = Hook(self, net, validation)
         try:
@@ -257,7 +257,7 @@ class Solvers:
             warnings.warn(message, ConvergenceWarning, stacklevel=5)
 
     def _blocks(self: Any, data: Data) -> Iterator[Data]:
-        """Yield the data for the engine: unchanged, or a sparse X in blocks of dense rows."""
+        """Yield the data for the engine: dense X in one piece, sparse X in blocks of dense rows."""
         if not issparse(data.X):
             yield data
             return
@@ -268,7 +268,7 @@ class Solvers:
 
 
 class Hook:
-    """Callback of SciPy after each iteration of L-BFGS."""
+    """Callback that SciPy calls after each iteration of L-BFGS."""
 
     def __init__(self, estimator: Any, net: NeuralNetwork, validation: Any) -> None:
         self.estimator, self.net = estimator, net
@@ -284,7 +284,7 @@ class Hook:
         self.stopped = False
 
     def __call__(self, intermediate_result: Any) -> None:
-        """Record the iteration; raise StopIteration to end the training."""
+        """Record an iteration and call the user's callbacks; raise StopIteration if the training must end."""
         estimator, net = self.estimator, self.net
         set_parameters(net.model, intermediate_result.x)
         self.epoch += 1
@@ -308,13 +308,13 @@ class Hook:
 
 
 def parameter_vector(model: Model, vector: NDArray[Any] | None = None) -> NDArray[Any]:
-    """Return the parameters, or an array of their layout, in scikit-learn's order: all weights, then all biases."""
+    """Return the parameters, or an array of the same layout, in scikit-learn's order: all weights, then all biases."""
     W, b = (model.W, model.b) if vector is None else model.views(vector)
     return np.concatenate([part.ravel() for part in (*W, *b) if part is not None])
 
 
 def set_parameters(model: Model, parameters: NDArray[Any]) -> None:
-    """Set the parameters, given in scikit-learn's order."""
+    """Set the parameters of a model from a vector in scikit-learn's order: all weights, then all biases."""
     fill_arrays([part for part in (*model.W, *model.b) if part is not None], parameters)
 
 

@@ -40,7 +40,7 @@ __all__ = [
     "read_table",
 ]
 
-if not TYPE_CHECKING:  # hidden from type checkers, which would accept every name
+if not TYPE_CHECKING:  # type checkers must not see __getattr__, or they would accept every name
 
     def __getattr__(name: str) -> object:
         from nnc._utils.names import unknown_attribute_error

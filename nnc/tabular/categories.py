@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
     Out = NDArray[np.float32]
 
-MIN_ONE_HOT_LEVELS = 30  # the most frequent levels of a column, up to this number, always have a feature each
-MAX_ONE_HOT_LEVELS = 100  # no column has more one-hot features than this; further levels are rare
-MIN_LEVEL_ROWS = 10  # training rows that a level beyond the first MIN_ONE_HOT_LEVELS needs for a feature
+MIN_ONE_HOT_LEVELS = 30  # this number of most frequent levels of a column have a feature each
+MAX_ONE_HOT_LEVELS = 100  # maximum number of levels of a column with a feature each
+MIN_LEVEL_ROWS = 10  # minimum number of training rows for the feature of a less frequent level
 
 
 class Category(Encoding):
@@ -50,7 +50,10 @@ class Category(Encoding):
 
     def __post_init__(self) -> None:
         if len(self.levels) < 2 - bool(self.rare) or not set(self.levels).isdisjoint(self.rare):
-            raise ValueError("levels must be two texts or more, none of which is in rare")
+            raise ValueError(
+                f"levels must have {2 - bool(self.rare)} or more texts that are not in rare, got "
+                f"{short_repr(self.levels)}"
+            )
 
     @classmethod
     def learn(cls, column: Column, counts: NDArray[Any], missing: float) -> Category:
@@ -64,7 +67,7 @@ class Category(Encoding):
 
     @property
     def is_binary(self) -> bool:
-        """Return whether a single feature with the values -1 and 1 encodes the levels."""
+        """Return whether a single feature encodes both levels, as -1 and 1."""
         return len(self.levels) == 2 and not self.rare
 
     @property
@@ -74,11 +77,11 @@ class Category(Encoding):
 
     @property
     def coded_levels(self) -> tuple[str, ...]:
-        """Texts whose index is their code in `to_codes`."""
+        """Texts in the order of their codes; `to_codes` returns an index in this tuple."""
         return self.levels
 
     def as_text(self, column: Column) -> Column:
-        """Return a column as text; raise CellError for dates and for numbers that are none of the levels."""
+        """Convert a column to text; raise CellError for dates and for numbers that equal no level."""
         if column.is_text:
             return column
         if column.kind == "date" and not column.missing.all():
@@ -86,7 +89,7 @@ class Category(Encoding):
         return as_levels(column, (*self.levels, *self.rare))
 
     def read_cells(self, column: Column) -> NDArray[Any]:
-        """Return the index of the one-hot feature (n,) of each cell, -1 for cells whose features are all 0."""
+        """Return the index of the one-hot feature of each cell (n,); -1 for cells whose features are all 0."""
         n = len(self.levels)
         rare_index, missing_index = (n if self.rare else -1), (n + bool(self.rare) if self.missing else -1)
         column = self.as_text(column)
@@ -96,7 +99,7 @@ class Category(Encoding):
         return cells
 
     def write(self, cells: NDArray[Any], out: Out) -> None:
-        """Write the features of some cells into `out` (rows, width), which is all zeros."""
+        """Write the features of `cells` into the zero array `out` (rows, width)."""
         if self.is_binary:
             out[:, 0] = np.array([-1, 1, 0, 0])[cells]
             if self.missing:
@@ -106,12 +109,12 @@ class Category(Encoding):
         out[rows, cells[rows]] = 1
 
     def to_codes(self, column: Column) -> Floats:
-        """Return the index in `levels` of each cell, -1 for other texts and NaN for missing values."""
+        """Return the index of each cell in `levels`; -1 for other texts and NaN for missing values."""
         cells = self.read_cells(column)
         return np.where(column.missing, np.nan, np.where(cells < len(self.levels), cells, -1))
 
     def formulas(self) -> ColumnFormulas:
-        """Return the formulas from codes to features."""
+        """Return the formulas that compute features from codes in exported models."""
         missing = ("1 if missing(x) else 0",) if self.missing else ()
         if self.is_binary:
             return ColumnFormulas(("-1 if x == 0 else 1 if x == 1 else 0", *missing))
@@ -120,7 +123,7 @@ class Category(Encoding):
         return ColumnFormulas(("1 if x == place else 0", *rare, *missing), vectors={"place": range(n)})
 
     def unseen(self, column: Column) -> dict[str, int]:
-        """Return the texts that no training row had, with the number of rows that have them."""
+        """Return the texts that no training row had, and the number of rows of this column with each text."""
         column = self.as_text(column)
         training_levels = {*self.coded_levels, *self.rare}
         counts = np.bincount(column.values[column.values >= 0], minlength=len(column.levels)).tolist()
@@ -155,11 +158,13 @@ class OrderedCategory(Category):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not {*self.levels, *self.rare} <= set(self.order) or len(self.order) < 2:
-            raise ValueError("order must be two texts or more that include all of levels and rare")
+            raise ValueError(
+                f"order must have two or more texts, including all of levels and rare, got {short_repr(self.order)}"
+            )
 
     @property
     def coded_levels(self) -> tuple[str, ...]:
-        """Texts whose index is their code in `to_codes`: `levels`, then the other categories."""
+        """Texts in the order of their codes: `levels`, then the other categories."""
         others = set(self.order).difference(self.levels)
         return (*self.levels, *(level for level in self.order if level in others))
 
@@ -171,11 +176,11 @@ class OrderedCategory(Category):
 
     @property
     def width(self) -> int:
-        """Number of plain features: those of `Category`, and the rank."""
+        """Number of plain features: the one-hot features of `Category` and the rank."""
         return super().width + 1
 
     def read_cells(self, column: Column) -> NDArray[Any]:
-        """Return the index in `coded_levels` (n,) of each cell, -1 for other texts and -2 for missing values."""
+        """Return the index of each cell in `coded_levels` (n,); -1 for other texts and -2 for missing values."""
         index = {level: i for i, level in enumerate(self.coded_levels)}
         column = self.as_text(column)
         indices = np.array([*(index.get(level, -1) for level in column.levels), -2], np.int32)
@@ -183,7 +188,7 @@ class OrderedCategory(Category):
         return cells
 
     def write(self, cells: NDArray[Any], out: Out) -> None:
-        """Write the features of some cells into `out` (rows, width), which is all zeros."""
+        """Write the features of `cells` into the zero array `out` (rows, width)."""
         n = len(self.levels)
         rare_index, missing_index = (n if self.rare else -1), (n + bool(self.rare) if self.missing else -1)
         features = np.where(cells == -2, missing_index, np.where((cells < 0) | (cells >= n), rare_index, cells))
@@ -191,12 +196,12 @@ class OrderedCategory(Category):
         out[:, -1] = np.array([*self.ranks, 0, 0])[cells]
 
     def to_codes(self, column: Column) -> Floats:
-        """Return the index in `coded_levels` of each cell, -1 for other texts and NaN for missing values."""
+        """Return the index of each cell in `coded_levels`; -1 for other texts and NaN for missing values."""
         cells = self.read_cells(column)
         return np.where(cells == -2, np.nan, cells)
 
     def formulas(self) -> ColumnFormulas:
-        """Return the formulas from codes to features."""
+        """Return the formulas that compute features from codes in exported models."""
         plain, bins, steps, vectors = super().formulas()
         rank_vectors = {"listed": range(len(self.coded_levels)), "rank": self.ranks}
         return ColumnFormulas((*plain, "sum(rank if x == listed else 0)"), bins, steps, {**vectors, **rank_vectors})

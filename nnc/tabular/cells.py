@@ -1,6 +1,6 @@
 """Columns of a table: the kinds of their values, and conversions between text and numbers, booleans and dates.
 
-The type of a container decides the kind of a column. In a column of objects each object is inspected once.
+The dtype of an array determines the kind of its column. For the dtype object, the types of the elements determine it.
 """
 
 from __future__ import annotations
@@ -27,9 +27,10 @@ if TYPE_CHECKING:
 NUMBER_TEXT = re.compile(r"\s*[+-]?(?:(?:0|[1-9]\d*)(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?\s*", re.ASCII)
 DATE_TEXT = re.compile(r"\s*\d{4}-\d\d-\d\d(?:[ T].*)?\s*", re.ASCII)
 KINDS = ("number", "boolean", "text", "category", "date")
-BOOLEAN_TEXTS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}  # all in lower case
-MAX_EXACT_INTEGER = 2**53  # float64 represents all integers up to this one exactly
-MAX_MERGED_FRACTION = 0.01  # integers are identifiers if float64 merges a larger fraction of the distinct ones
+# Keys in lower case: cells are converted to lower case before they are looked up.
+BOOLEAN_TEXTS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+MAX_EXACT_INTEGER = 2**53  # float64 represents all integers up to this magnitude exactly
+MAX_MERGED_FRACTION = 0.01  # integers are identifiers if float64 merges a larger fraction of them
 
 
 class CellError(ValueError):
@@ -44,9 +45,9 @@ class CellError(ValueError):
     reason : str
         Expected and actual value, without the location.
     prefix : str
-        The message before the row index.
+        Text of the message before the row index.
     suffix : str
-        The message after the row index.
+        Text of the message after the row index.
     """
 
     def __init__(self, column: str, row: int, reason: str, prefix: str, suffix: str = "") -> None:
@@ -57,7 +58,7 @@ class CellError(ValueError):
         return f"{self.prefix}{self.row}{self.suffix}"
 
     def shifted(self, rows: int) -> CellError:
-        """Return the same error with a row index that is larger by `rows`."""
+        """Return a copy of the error whose row index is increased by `rows`."""
         return CellError(self.column, self.row + rows, self.reason, self.prefix, self.suffix)
 
 
@@ -72,9 +73,9 @@ class Column:
         One of KINDS. "category" is a categorical type of the container (of pandas, or polars' Enum); "text" is any
         other text.
     values : array (n,)
-        "number" and "boolean": any real dtype, NaN for missing values, if possible the memory of the caller; time
-        differences and times of day are in seconds. "date": float64, seconds since 1970 (UTC), NaN for missing values.
-        "text" and "category": int32 indices into `levels`, -1 for missing values and blank text.
+        "number" and "boolean": any real dtype, NaN for missing values; time differences and times of day are in
+        seconds. The array may share the memory of the caller. "date": float64, seconds since 1970 (UTC), NaN for
+        missing values. "text" and "category": int32 indices into `levels`, -1 for missing values and blank text.
     levels : tuple of str
         Distinct texts in the order of their first rows; () for other kinds.
     zone : str, optional
@@ -110,7 +111,7 @@ class Column:
         return np.isnan(self.values) if self.values.dtype.kind == "f" else np.zeros(len(self.values), bool)
 
     def select_rows(self, rows: ArrayLike | slice) -> Column:
-        """Return the column with some of its rows, given by indices, a mask or a slice."""
+        """Return a column of the rows that indices, a mask or a slice select."""
         index = rows if isinstance(rows, slice) else np.asarray(rows)
         return replace(self, values=self.values[index])
 
@@ -129,7 +130,7 @@ def read_column(
     order: tuple[str, ...] = (),
     zone: str | None = None,
 ) -> Column:
-    """Return an array (n,) as a column.
+    """Convert an array (n,) to a column.
 
     Parameters
     ----------
@@ -166,7 +167,7 @@ def read_column(
 
 
 def _number_column(name: str, values: NDArray[Any]) -> Column:
-    """Return a column of numbers, or of text for large integers; raise CellError for an infinite number."""
+    """Return a column of numbers, or of text for integer identifiers; raise CellError for an infinite number."""
     if values.dtype.itemsize > 8:
         values = values.astype(np.float64)
     if values.dtype.kind == "f" and (infinite := np.isinf(values)).any():
@@ -184,20 +185,20 @@ def _number_column(name: str, values: NDArray[Any]) -> Column:
 
 
 def _are_identifiers(values: NDArray[Any]) -> bool:
-    """Return whether integers of 64 bits are identifiers that float64 cannot distinguish."""
+    """Return whether 64-bit integers are identifiers, because float64 would merge many different ones."""
     if not len(values) or (values.max() <= MAX_EXACT_INTEGER and values.min() >= -MAX_EXACT_INTEGER):
         return False
     return merges_integers(np.unique(values).tolist())
 
 
 def merges_integers(items: Iterable[int]) -> bool:
-    """Return whether float64 merges more than MAX_MERGED_FRACTION of the distinct integers."""
+    """Return whether float64 reduces the number of distinct integers by more than MAX_MERGED_FRACTION."""
     distinct = set(items)
     return len(set(map(float, distinct))) < (1 - MAX_MERGED_FRACTION) * len(distinct)
 
 
 def _to_seconds(times: NDArray[Any]) -> NDArray[np.float64]:
-    """Return dates as seconds since 1970, or time differences as seconds; NaT becomes NaN."""
+    """Convert dates to seconds since 1970, or time differences to seconds; NaT becomes NaN."""
     microseconds = times.astype(f"{times.dtype.kind}8[us]")
     seconds: NDArray[np.float64] = microseconds.astype(np.int64) / 1e6
     seconds[np.isnat(microseconds)] = np.nan
@@ -210,7 +211,7 @@ TEXT, DATE, DURATION, BOOLEAN, NUMBER = "text", "date", "duration", "boolean", "
 
 
 def _value_kind(kind: type) -> str | None:
-    """Return the kind of value that objects of a type are, or None if a column cannot contain them."""
+    """Return TEXT, DATE, DURATION, BOOLEAN or NUMBER for the type of a cell, or None if the type is not supported."""
     if issubclass(kind, (str, bytes)):
         return TEXT
     if issubclass(kind, (date, np.datetime64)) or _is_period(kind):
@@ -223,7 +224,7 @@ def _value_kind(kind: type) -> str | None:
 
 
 def _object_column(name: str, items: list[Any], is_category: bool) -> Column:
-    """Return a column of objects; their types determine its kind."""
+    """Convert a list of Python objects to a column; their types determine its kind."""
     kinds = {kind for kind in set(map(type, items)) if kind is not type(None) and kind.__name__ not in MISSING_TYPES}
     if is_category:
         return _text_column(name, "category", items, str)
@@ -251,16 +252,16 @@ def _is_period(kind: type) -> bool:
 
 
 def _common_zone(items: list[Any]) -> str | None:
-    """Return the common time zone of dates, "UTC" if they have several, None if any date has none."""
+    """Return the time zone of all dates; "UTC" if their time zones differ, None if a date has no time zone."""
     zones = [getattr(item, "tzinfo", None) for item in items if not is_missing(item)]
     if None in zones:
         return None
-    names = set(map(zone_name, zones))  # names, because time zone objects need not be hashable
+    names = set(map(zone_name, zones))  # compare names, because time zone objects may not be hashable
     return names.pop() if len(names) == 1 else "UTC"
 
 
 def _real_column(name: str, items: list[Any], value_kind: str) -> Column:
-    """Return a column of numbers or booleans that are objects."""
+    """Convert a list of Python numbers or booleans to a column."""
     if value_kind == BOOLEAN and not any(map(is_missing, set(items))):
         return Column(name, "boolean", np.array(items, bool))
     if _has_inexact_integer(items):
@@ -280,7 +281,7 @@ def _real_column(name: str, items: list[Any], value_kind: str) -> Column:
 
 
 def _has_inexact_integer(items: list[Any]) -> bool:
-    """Return whether all numbers are integers and float64 cannot represent one of them exactly."""
+    """Return whether all numbers are integers, at least one of which float64 cannot represent exactly."""
     inexact = False
     for kind, item in zip(map(type, items), items, strict=True):
         if issubclass(kind, (Integral, np.bool_)):
@@ -292,7 +293,7 @@ def _has_inexact_integer(items: list[Any]) -> bool:
 
 
 def _text_column(name: str, kind: str, items: list[Any], text: Callable[[Any], str]) -> Column:
-    """Return a column of text; `text` converts each distinct object once."""
+    """Convert a list of Python objects to a text column; `text` is called once for each distinct object."""
     levels: dict[str, int] = {}
     index: dict[Any, int] = {}
     for item in _distinct(name, items):
@@ -316,12 +317,12 @@ def _distinct(name: str, items: list[Any]) -> Iterable[Any]:
 
 
 def _decode(item: str | bytes) -> str:
-    """Return text; decode bytes as UTF-8."""
+    """Return a cell as text; decode bytes as UTF-8."""
     return item.decode() if isinstance(item, bytes) else str(item)
 
 
 def _to_utc(item: Any) -> Any:
-    """Return a date or time in UTC without a time zone; a pandas Period becomes its first moment."""
+    """Convert a date to UTC and remove its time zone; a pandas Period becomes its first moment."""
     if _is_period(type(item)):
         return item.start_time.to_pydatetime()
     if isinstance(item, datetime) and item.tzinfo is not None:
@@ -330,7 +331,7 @@ def _to_utc(item: Any) -> Any:
 
 
 def _to_timedelta(item: Any) -> Any:
-    """Return a time difference; a time of day becomes the time since midnight."""
+    """Convert a time of day to the time since midnight; return a time difference unchanged."""
     if isinstance(item, time):
         return timedelta(hours=item.hour, minutes=item.minute, seconds=item.second, microseconds=item.microsecond)
     return item
@@ -359,17 +360,17 @@ def _mixed_kinds_error(name: str, items: Iterable[Any]) -> TypeError | ValueErro
 
 
 def as_numbers(column: Column) -> Column:
-    """Return a column of numbers, converted from text if necessary; raise CellError for the first other cell."""
+    """Convert a column to numbers; raise CellError for the first cell that is not a number."""
     return _convert(column, "numbers", "number", _parse_number)
 
 
 def as_dates(column: Column) -> Column:
-    """Return a column of dates, converted from ISO 8601 if necessary; raise CellError for the first other cell."""
+    """Convert a column to dates, from text in ISO 8601; raise CellError for the first cell that is not a date."""
     return _convert(column, "dates", "date", _parse_date)
 
 
 def as_booleans(column: Column) -> Column:
-    """Return a column of booleans, converted from text such as "True" and "no" if necessary.
+    """Convert a column to booleans, from text such as "True" and "no".
 
     Raises
     ------
@@ -380,7 +381,7 @@ def as_booleans(column: Column) -> Column:
 
 
 def as_levels(column: Column, levels: Iterable[str]) -> Column:
-    """Return numbers or booleans as text, spelled as the level with the same meaning.
+    """Convert numbers or booleans to text, with the spelling of the level that has the same meaning.
 
     The integer 1 matches "1" and "1.0"; true matches "True", "true", "yes" and "1". A value without a matching level
     keeps its usual spelling if all levels are numbers.
@@ -409,7 +410,7 @@ def as_levels(column: Column, levels: Iterable[str]) -> Column:
 
 
 def _spellings(value: Any, is_boolean: bool, levels: Iterable[str]) -> list[str]:
-    """Return the texts that have the same meaning as a value, the usual spelling first."""
+    """Return all texts with the same meaning as a value, the usual spelling first."""
     if is_boolean:
         return [str(bool(value)), *(text for text in levels if BOOLEAN_TEXTS.get(text.casefold()) is bool(value))]
     text = str(value)
@@ -419,18 +420,18 @@ def _spellings(value: Any, is_boolean: bool, levels: Iterable[str]) -> list[str]
 
 
 def _convert(column: Column, expected: str, kind: str, parse: Callable[[str], float]) -> Column:
-    """Return a column of another kind by parsing each level; raise CellError for the first cell that does not fit."""
+    """Convert a column to `kind` by parsing each distinct text; raise CellError for the first invalid cell."""
     if column.kind == kind or (kind == "number" and column.kind == "boolean"):
         return column
     if column.is_text:
         values = np.empty(len(column.levels) + 1)
-        values[-1] = np.nan  # the index of missing values is -1
+        values[-1] = np.nan  # missing values have the index -1, which selects the last element
         for code, level in enumerate(column.levels):
             try:
                 values[code] = parse(level)
             except (KeyError, ValueError):
                 rows = np.flatnonzero(column.values == code)
-                if len(rows):  # after select_rows a level need not have a row
+                if len(rows):  # a level may have no rows after select_rows
                     raise wrong_kind_error(column, expected, int(rows[0])) from None
                 values[code] = np.nan
         return Column(column.name, kind, values[column.values])
@@ -452,7 +453,7 @@ def wrong_kind_error(column: Column, expected: str, row: int) -> CellError:
 
 
 def _parse_number(text: str) -> float:
-    """Return the finite number that a text represents; raise ValueError for any other text."""
+    """Convert text to a finite number; raise ValueError for text that is not a finite number."""
     if not NUMBER_TEXT.fullmatch(text):
         raise ValueError(text)
     value = float(text)
@@ -462,7 +463,7 @@ def _parse_number(text: str) -> float:
 
 
 def _parse_date(text: str) -> float:
-    """Return the date that a text represents in seconds since 1970; raise ValueError for any other text."""
+    """Convert a date in ISO 8601 to seconds since 1970; raise ValueError for text that is not a date."""
     moment = iso_date(text)
     if moment is None:
         raise ValueError(text)
@@ -470,7 +471,7 @@ def _parse_date(text: str) -> float:
 
 
 def iso_date(text: str) -> datetime | None:
-    """Return the date, with or without a time, that a text in ISO 8601 represents; None for any other text."""
+    """Convert a date in ISO 8601, with or without a time, to a datetime; return None for any other text."""
     if not DATE_TEXT.fullmatch(text):
         return None
     try:

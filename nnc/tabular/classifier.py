@@ -1,4 +1,4 @@
-"""Classifier of tables."""
+"""TableClassifier, which predicts classes from tables."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class TableClassifier(ClassifierMixin, TableEstimator):  # noqa: D101 (`__doc__`
         store_arguments(self, locals())
 
     def _read_target(self, y: Any, n: int) -> Target:
-        """Return the kind of the targets y for n rows; raise ValueError or TypeError if y is invalid."""
+        """Create the Target for labels y of n rows; raise ValueError or TypeError if y is invalid."""
         target = Target.of_classes(y, n)
         labels = _classes(target)
         fractional = labels[labels % 1 != 0] if labels.dtype.kind == "f" else labels[:0]
@@ -85,11 +85,11 @@ class TableClassifier(ClassifierMixin, TableEstimator):  # noqa: D101 (`__doc__`
         return target
 
     def _build_task(self, target: Target, y: NDArray[Any], weights: NDArray[np.float64] | None) -> Task:
-        """Return the task of the networks."""
+        """Return the task of the networks: classification with cross-entropy."""
         return Task(CROSS_ENTROPY, len(_classes(target)))
 
     def _class_weight(self, target: Target) -> Any:
-        """Return the parameter `class_weight`; a dict becomes a list with a weight or None for each class."""
+        """Return the class weights; convert a dict to a list with a weight or None for each class."""
         if not isinstance(self.class_weight, dict):
             return self.class_weight
         labels, weights = _classes(target).tolist(), dict.fromkeys(range(len(_classes(target))))
@@ -98,7 +98,7 @@ class TableClassifier(ClassifierMixin, TableEstimator):  # noqa: D101 (`__doc__`
         return list(weights.values())
 
     def _row_weights(self, y: NDArray[Any], weights: NDArray[np.float64] | None, target: Target) -> Any:
-        """Return the product of the sample weight and the class weight of each row; None without weights."""
+        """Return the sample weight of each row times the weight of its class; None without weights."""
         weight = self._class_weight(target)
         if weight is None:
             return weights
@@ -110,7 +110,7 @@ class TableClassifier(ClassifierMixin, TableEstimator):  # noqa: D101 (`__doc__`
 
     @classmethod
     def _model_parameters(cls, model: TableModel) -> dict[str, Any]:
-        """Return the parameters of the subclass with which a model was fitted."""
+        """Return the argument `class_weight` of the constructor with which a model was fitted."""
         weight = model.facts["class_weight"]
         if isinstance(weight, list):
             pairs = zip(_classes(model.target).tolist(), weight, strict=True)
@@ -155,8 +155,8 @@ class TableClassifier(ClassifierMixin, TableEstimator):  # noqa: D101 (`__doc__`
     def predict_set(self, X: Any, level: float = 0.9, *, allow_empty: bool = False) -> NDArray[np.bool_]:
         """Return sets of classes that contain the true class in a fraction `level` of all rows.
 
-        A set has all classes whose probability exceeds a threshold, which is calibrated on held-out rows (conformal
-        prediction, see nnc._data.conformal).
+        A set contains all classes whose probability exceeds a threshold. The threshold is calibrated on held-out rows
+        (conformal prediction, see nnc._data.conformal).
 
         Parameters
         ----------
@@ -214,7 +214,7 @@ def _classes(target: Target) -> NDArray[Any]:
 
 
 def label_index(labels: list[Any], name: str, label: Any) -> int:
-    """Return the index of a label; raise ValueError if it is not one of the labels."""
+    """Return the index of a label in a list of labels; raise ValueError if the list does not contain it."""
     if label not in labels:
         raise ValueError(f"{name} must be one of the classes of y, {short_repr(labels)}, got {label!r}")
     return labels.index(label)

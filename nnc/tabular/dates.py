@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
 
 DAY_SECONDS = 86400.0
-# Period of each part in its unit (days or minutes); the year is not periodic.
+# Period of each calendar part, in days or (time of day) minutes; 0 for the year, which is not periodic.
 PART_PERIODS = {"year": 0.0, "time of year": 365.25, "day of the week": 7.0, "time of day": 1440.0}
 
 
@@ -33,14 +33,15 @@ def date_parts(seconds: Floats) -> dict[str, NDArray[np.int64]]:
     return {
         "year": first,
         "time of year": day - first,
-        "day of the week": (day + 3) % 7,  # the first day of 1970 was a Thursday
+        "day of the week": (day + 3) % 7,  # day 0 is a Thursday, three days after Monday
         "time of day": np.clip(minute, 0, 1439),
     }
 
 
 _DAY_STEPS = {"day": f"floor(x / {DAY_SECONDS})"}
-# "about" estimates the year since 1970 with an error of at most one. "before" and "after" are the first day of that
-# year and of the next one, which correct the estimate to "year". "first" is the first day of the year.
+# Formulas for the year of a date, in years since 1970. "about" is an estimate with an error of at most one year.
+# "before" and "after" are the first days of the estimated year and of the next one, from which "year" is determined.
+# "first" is the first day of "year".
 _YEAR_STEPS = {
     **_DAY_STEPS,
     "about": "floor(day / 365.2425)",
@@ -49,7 +50,8 @@ _YEAR_STEPS = {
     "year": "about - 1 if day < before else about + 1 if day >= after else about",
     "first": "365 * year + floor((year + 1) / 4) - floor((year + 69) / 100) + floor((year + 369) / 400)",
 }
-# Steps that compute what `date_parts` returns from x, the seconds since 1970; the last step of each part is its value.
+# Formulas of exported models for each calendar part of x, a date in seconds since 1970. The last formula of a part
+# yields the value that `date_parts` returns.
 PART_FORMULAS = {
     "year": _YEAR_STEPS,
     "time of year": {**_YEAR_STEPS, "time": "day - first"},
@@ -60,7 +62,7 @@ PART_FORMULAS = {
 
 @cache
 def circle_table(period: float) -> Floats:
-    """Return sine and cosine of the integers from 0 to `period`, which is a full circle.
+    """Return sine and cosine of each integer from 0 to `period`, where `period` is a full circle.
 
     A table makes the encoding of a row independent of the other rows: NumPy's vectorized sine may differ in the last
     bits from its sine of a single number.

@@ -1,4 +1,4 @@
-"""Base class of column encodings, and checks of the values that encodings learn."""
+"""Base class of column encodings, and checks of their parameters."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ class Encoding(Value, ABC):
     type : str
         Name of the encoding in model files.
     added_fields : mapping of str to value
-        Fields that files of earlier versions lack, and the values that such files imply.
+        Fields that do not exist in files of earlier versions, with their values for such files.
     code_meaning : str
-        Meaning of the numbers that `to_codes` returns, for people.
+        Description of the numbers that `to_codes` returns, for the metadata of exported models.
     """
 
     type: ClassVar[str]
@@ -60,30 +60,30 @@ class Encoding(Value, ABC):
 
     @abstractmethod
     def read_cells(self, column: Column) -> NDArray[Any]:
-        """Return the values (n,) of a column that `write` encodes; raise ValueError if one is not as in training."""
+        """Return the values (n,) of a column for `write`; raise ValueError if a cell's kind differs from training."""
 
     @abstractmethod
     def write(self, cells: NDArray[Any], out: Out) -> None:
-        """Write the plain features of some cells into `out` (rows, width), which is all zeros."""
+        """Write the plain features of `cells` into the zero array `out` (rows, width)."""
 
     def write_bins(self, cells: NDArray[Any], out: Out) -> None:
-        """Write the piecewise-linear features of some cells into `out` (rows, n_bins)."""
+        """Write the piecewise-linear features of `cells` into `out` (rows, n_bins)."""
 
     def to_codes(self, column: Column) -> Floats:
-        """Return the numbers (n,) that an exported model receives for a column: NaN for missing values."""
+        """Convert a column to the input (n,) of an exported model; missing values become NaN."""
         return self.read_cells(column).astype(np.float64)
 
     @abstractmethod
     def formulas(self) -> ColumnFormulas:
-        """Return the formulas from `to_codes` to the plain and piecewise-linear features, for exported models."""
+        """Return the formulas that compute all features from the result of `to_codes` in exported models."""
 
     @property
     def example(self) -> float:
-        """Code of a typical cell of the training rows."""
+        """Result of `to_codes` for a typical cell of the training rows."""
         return 0.0
 
     def unseen(self, column: Column) -> dict[str, int]:
-        """Return the texts that no training row had, with the number of rows that have them."""
+        """Return the texts that no training row had, and the number of rows of this column with each text."""
         return {}
 
     @abstractmethod
@@ -97,14 +97,14 @@ class Encoding(Value, ABC):
 
 
 def _to_json(value: Any) -> Any:
-    """Return the value of a field as JSON."""
+    """Convert the value of a field to JSON types."""
     if isinstance(value, Encoding):
         return value.document()
     return list(value) if isinstance(value, tuple) else value
 
 
 def from_members(kind: type[ValueT], members: Mapping[str, Any], where: str) -> ValueT:
-    """Return the encoding or format with these JSON members; raise ValueError with the location of an invalid one."""
+    """Create an encoding or a text format from JSON members; raise ValueError with the location of an invalid one."""
     try:
         return kind(**{name: members[name] for name in kind._fields})
     except (TypeError, ValueError) as error:
@@ -112,23 +112,23 @@ def from_members(kind: type[ValueT], members: Mapping[str, Any], where: str) -> 
 
 
 def text_list(name: str, value: Any) -> tuple[str, ...]:
-    """Return a list of different texts as a tuple; raise ValueError for anything else."""
+    """Convert a list of distinct texts to a tuple; raise ValueError for any other value."""
     if not isinstance(value, (list, tuple)) or not all(type(text) is str and text.strip() for text in value):
         raise ValueError(f"{name} must be a list of texts that are not blank, got {short_repr(value)}")
     if len(set(value)) < len(value):
-        raise ValueError(f"{name} must be a list of different texts, got one of them twice")
+        raise ValueError(f"{name} must be a list of different texts, got {short_repr(value)}")
     return tuple(value)
 
 
 def number_list(name: str, value: Any) -> tuple[float, ...]:
-    """Return a list of finite numbers as a tuple; raise ValueError for anything else."""
+    """Convert a list of finite numbers to a tuple; raise ValueError for any other value."""
     if not isinstance(value, (list, tuple)):
         raise ValueError(f"{name} must be a list of numbers, got {short_repr(value)}")
     return tuple(check_finite(f"{name}[{i}]", number) for i, number in enumerate(value))
 
 
 def increasing_list(name: str, value: Any) -> tuple[float, ...]:
-    """Return a list of strictly increasing numbers as a tuple; raise ValueError for anything else."""
+    """Convert a list of strictly increasing numbers to a tuple; raise ValueError for any other value."""
     numbers = number_list(name, value)
     if any(low / 2 >= high / 2 for low, high in pairwise(numbers)):
         raise ValueError(f"{name} must be increasing numbers, got {short_repr(value)}")
@@ -136,14 +136,14 @@ def increasing_list(name: str, value: Any) -> tuple[float, ...]:
 
 
 def edge_list(name: str, value: Any) -> tuple[float, ...]:
-    """Return the edges of bins as a tuple; raise ValueError if they are not increasing or make a single bin."""
+    """Convert the edges of bins to a tuple; raise ValueError if they do not increase or define only one bin."""
     if isinstance(value, (list, tuple)) and len(value) in (1, 2):
         raise ValueError(f"{name} must be an empty list or have three numbers or more, got {short_repr(value)}")
     return increasing_list(name, value)
 
 
 def knot_list(name: str, value: Any) -> tuple[float, ...]:
-    """Return the knots of an interpolation as a tuple; raise ValueError if they are not increasing or a single one."""
+    """Convert interpolation knots to a tuple; raise ValueError for a single knot or knots that do not increase."""
     if isinstance(value, (list, tuple)) and len(value) == 1:
         raise ValueError(f"{name} must be an empty list or have two numbers or more, got {short_repr(value)}")
     return increasing_list(name, value)
@@ -155,7 +155,7 @@ scale_factor = build_check(
 
 
 def plain_text(name: str, value: Any) -> str:
-    """Return a text; raise ValueError for anything else."""
+    """Return the value if it is text; otherwise raise ValueError."""
     if type(value) is not str:
         raise ValueError(f"{name} must be text, got {short_repr(value)}")
     return value

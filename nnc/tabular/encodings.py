@@ -1,7 +1,7 @@
 """Encodings of numbers, dates and columns without information, and the choice of an encoding for a column.
 
 An encoding has plain features. Numbers and dates also have piecewise-linear features, whose bins have equal numbers of
-training rows (Gorishniy, Rubachev and Babenko, 2022). Each cell is encoded by itself, so the features of a row do not
+training rows (Gorishniy, Rubachev and Babenko, 2022). Each cell is encoded separately, so the features of a row do not
 depend on the other rows, to the last bit.
 """
 
@@ -44,10 +44,10 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
     Out = NDArray[np.float32]
 
-MAX_CATEGORY_LEVELS = 10  # levels up to which text is always categorical; with more levels it may identify the rows
-MAX_SCALED = 1e18  # scaled numbers are clipped to this magnitude, whose square is finite
-SCORE_INTERVALS = 32  # intervals with equal numbers of training rows; the normal score is linear in each of them
-TAIL_FRACTION = 0.0005  # probability beyond the normal scores of the smallest and of the largest number
+MAX_CATEGORY_LEVELS = 10  # text with up to this number of levels is always categorical
+MAX_SCALED = 1e18  # maximum magnitude of scaled numbers, so that their squares are finite
+SCORE_INTERVALS = 32  # number of quantile intervals; the normal score is linear in each of them
+TAIL_FRACTION = 0.0005  # probability of each tail of the normal distribution that normal scores do not reach
 
 
 class IgnoresValues(Encoding):
@@ -62,7 +62,7 @@ class IgnoresValues(Encoding):
     reason: str = field(check=plain_text)
 
     def read_cells(self, column: Column) -> NDArray[Any]:
-        """Return which cells are missing, bool (n,)."""
+        """Return the mask (n,) of the missing cells."""
         return column.missing
 
     def to_codes(self, column: Column) -> Floats:
@@ -71,21 +71,21 @@ class IgnoresValues(Encoding):
 
 
 class LeftOut(IgnoresValues):
-    """A column that carries no information and has no features."""
+    """Encoding of a column that carries no information; it has no features."""
 
     type = "left_out"
     code_meaning = "anything: the column is left out"
 
     @property
     def width(self) -> int:
-        """Number of plain features: none."""
+        """Number of plain features, which is 0."""
         return 0
 
     def write(self, cells: NDArray[Any], out: Out) -> None:
-        """Write nothing."""
+        """Write nothing, because the column has no features."""
 
     def formulas(self) -> ColumnFormulas:
-        """Return no formulas."""
+        """Return no formulas, because the column has no features."""
         return ColumnFormulas()
 
     def describe(self) -> str:
@@ -94,17 +94,17 @@ class LeftOut(IgnoresValues):
 
 
 class Presence(IgnoresValues):
-    """A column of which only the presence of a value is encoded: 1 if there is one, -1 if it is missing."""
+    """Encoding of the presence of values: 1 for a cell with a value, -1 for a missing cell."""
 
     type = "presence"
     code_meaning = "any number if there is a value"
 
     def write(self, cells: NDArray[Any], out: Out) -> None:
-        """Write the presence of some cells into `out` (rows, 1)."""
+        """Write 1 for each cell with a value and -1 for each missing cell into `out` (rows, 1)."""
         out[:, 0] = np.where(cells, -1, 1)
 
     def formulas(self) -> ColumnFormulas:
-        """Return the formula of the presence."""
+        """Return the formula for the presence of a value."""
         return ColumnFormulas(("-1 if missing(x) else 1",))
 
     def describe(self) -> str:
@@ -115,8 +115,8 @@ class Presence(IgnoresValues):
 class WithIndicator(Encoding):
     """Base of encodings with an indicator of missing values.
 
-    The indicator is the last plain feature, 1 for a missing value and else 0. It exists only if training rows had
-    missing values.
+    The indicator is the last plain feature: 1 for a missing value, 0 for all others. It exists only if training rows
+    had missing values.
 
     Parameters
     ----------
@@ -128,20 +128,20 @@ class WithIndicator(Encoding):
 
     @property
     def width(self) -> int:
-        """Number of plain features: one, and the indicator."""
+        """Number of plain features: one for the value, and the indicator if there is one."""
         return 1 + (self.missing > 0)
 
     def write_indicator(self, missing: NDArray[np.bool_], out: Out) -> None:
-        """Write the indicator of some rows into the last column of `out`, if there is an indicator."""
+        """Write the indicator of missing values into the last column of `out`, if the encoding has an indicator."""
         if self.missing:
             out[:, -1] = missing
 
     def indicator_formulas(self) -> tuple[str, ...]:
-        """Return the formula of the indicator, or nothing without an indicator."""
+        """Return the formula for the indicator of missing values, or () without an indicator."""
         return ("1 if missing(x) else 0",) if self.missing else ()
 
     def missing_note(self) -> str:
-        """Return the end of a description: the percentage of missing values, if there are any."""
+        """Return the percentage of missing values for the end of a description, or "" if there are none."""
         return f", {100 * self.missing:.2g} % missing" if self.missing else ""
 
 
@@ -163,16 +163,16 @@ class Number(WithIndicator):
     scale : float
         Interquartile range, or half the range of the numbers if that is 0.
     edges : tuple of float
-        Edges of the bins of the piecewise-linear encoding, one more than bins.
+        Edges of the bins of the piecewise-linear encoding; () without bins.
     knots : tuple of float
-        Numbers between which the normal score is interpolated; () without normal scores.
+        Numbers between which the normal score is interpolated linearly; () without normal scores.
     scores : tuple of float
         Normal score of each knot.
     """
 
     type = "number"
     code_meaning = "a number"
-    added_fields = {"knots": (), "scores": ()}  # noqa: RUF012 (it is never changed)
+    added_fields = {"knots": (), "scores": ()}  # noqa: RUF012 (never modified)
 
     median: float = field(check=check_finite)
     scale: float = field(check=scale_factor)
@@ -188,7 +188,7 @@ class Number(WithIndicator):
     def learn(cls, values: Floats, missing: float, bins: int, scores: bool = False) -> Number:
         """Create the encoding from the training numbers that are not missing; they must not all be equal.
 
-        Quantiles are computed of halved numbers, so that no difference overflows.
+        Quantiles are computed from halved numbers, so that their differences cannot overflow.
         """
         probabilities = np.linspace(0, 1, SCORE_INTERVALS + 1) if scores else np.zeros(0)
         bin_probabilities = np.linspace(0, 1, bins + 1)
@@ -199,7 +199,7 @@ class Number(WithIndicator):
         knots, knot_index = np.unique(quantiles[6 + bins :], return_inverse=True)
         tail, normal = TAIL_FRACTION, NormalDist()
         normal_quantiles = np.array([normal.inv_cdf(min(max(p, tail), 1 - tail)) for p in probabilities])
-        # A number that many rows have is a quantile for several probabilities: its score is the mean of their scores.
+        # A frequent number is the quantile of several probabilities; its score is the mean of their normal quantiles.
         return cls(
             missing=missing,
             median=2 * median,
@@ -224,7 +224,7 @@ class Number(WithIndicator):
         return as_numbers(column).values
 
     def write(self, cells: NDArray[Any], out: Out) -> None:
-        """Write the plain features of some cells into `out` (rows, width)."""
+        """Write the plain features of `cells` into `out` (rows, width)."""
         x = cells.astype(np.float64)
         missing = np.isnan(x)
         x = np.where(missing, self.median, x)
@@ -240,20 +240,20 @@ class Number(WithIndicator):
         return scores[interval] + np.diff(scores)[interval] * _fraction_between(x, knots[interval], knots[interval + 1])
 
     def scale_and_clip(self, x: Floats) -> Floats:
-        """Return numbers that are scaled and smoothly clipped to the range from -3 to 3."""
+        """Scale numbers and clip them smoothly to the range from -3 to 3."""
         with np.errstate(over="ignore"):
             z = np.clip((x / 2 - self.median / 2) / (self.scale / 2), -MAX_SCALED, MAX_SCALED)
         return z / np.sqrt(1 + (z / 3) ** 2)
 
     def write_bins(self, cells: NDArray[Any], out: Out) -> None:
-        """Write the piecewise-linear features of some cells into `out` (rows, n_bins)."""
+        """Write the piecewise-linear features of `cells` into `out` (rows, n_bins)."""
         x = cells.astype(np.float64)
         x = np.where(np.isnan(x), self.median, x)[:, None]
         edges = np.array(self.edges)
         out[...] = _fraction_between(x, edges[:-1], edges[1:])
 
     def formulas(self) -> ColumnFormulas:
-        """Return the formulas from numbers to features."""
+        """Return the formulas that compute features from numbers in exported models."""
         plain = ["z / sqrt(1 + z / 3 * (z / 3))"]
         vectors: dict[str, Sequence[float]] = {}
         if self.knots:
@@ -272,12 +272,12 @@ class Number(WithIndicator):
         )
 
     def scaling_steps(self, name: str, x: str) -> dict[str, str]:
-        """Return the formula of a number that is scaled, but not yet smoothly clipped, as a step called `name`."""
+        """Return a dict from `name` to the formula that scales `x`, without the smooth clipping to -3 and 3."""
         return {name: f"min(max(({x} / 2 - {self.median / 2!r}) / {self.scale / 2!r}, {-MAX_SCALED}), {MAX_SCALED})"}
 
     @property
     def example(self) -> float:
-        """Code of a typical cell: the median."""
+        """Result of `to_codes` for a typical cell: the median."""
         return self.median
 
     def describe(self) -> str:
@@ -286,14 +286,14 @@ class Number(WithIndicator):
 
 
 def _fraction_between(x: Floats, low: Any, high: Any) -> Floats:
-    """Return how far numbers are from low to high, as a fraction: 0 below low, 1 above high."""
+    """Return the relative position of numbers between low and high: 0 below low, 1 above high."""
     with np.errstate(over="ignore"):
         fractions: Floats = np.clip((x / 2 - low / 2) / (high / 2 - low / 2), 0, 1)
     return fractions
 
 
 class Binary(WithIndicator):
-    """Numbers of two values, encoded as -1 and 1.
+    """Numbers with two distinct values, encoded as -1 and 1.
 
     Numbers of later tables that lie between the two values are interpolated linearly; a missing value is 0.
 
@@ -320,21 +320,21 @@ class Binary(WithIndicator):
         return as_numbers(column).values
 
     def write(self, cells: NDArray[Any], out: Out) -> None:
-        """Write the plain features of some cells into `out` (rows, width)."""
+        """Write the plain features of `cells` into `out` (rows, width)."""
         x = cells.astype(np.float64)
         missing = np.isnan(x)
         out[:, 0] = np.where(missing, 0, 2 * _fraction_between(x, self.low, self.high) - 1)
         self.write_indicator(missing, out)
 
     def formulas(self) -> ColumnFormulas:
-        """Return the formulas from numbers to features."""
+        """Return the formulas that compute features from numbers in exported models."""
         low, high = self.low / 2, self.high / 2
         steps = {"share": f"min(max((x / 2 - {low!r}) / {high - low!r}, 0), 1)"}
         return ColumnFormulas(("0 if missing(x) else 2 * share - 1", *self.indicator_formulas()), variables=steps)
 
     @property
     def example(self) -> float:
-        """Code of a typical cell: the larger value."""
+        """Result of `to_codes` for a typical cell: the larger value."""
         return self.high
 
     def describe(self) -> str:
@@ -343,10 +343,10 @@ class Binary(WithIndicator):
 
 
 class Date(Encoding):
-    """Dates as the number of days, and as calendar parts.
+    """Dates, encoded as the number of days since 1970 and as calendar parts.
 
-    Only parts that differ between training rows are encoded. The beginning of the year is scaled as the days are. The
-    time of the year, the day of the week and the time of day are points on a circle, as sine and cosine.
+    Only parts that differ between training rows are encoded. The year is represented by its first day, scaled like the
+    days. The time of the year, the day of the week and the time of day are periodic: each is a sine and a cosine.
 
     Parameters
     ----------
@@ -365,7 +365,7 @@ class Date(Encoding):
     def __post_init__(self) -> None:
         for part in self.parts:
             if part not in PART_PERIODS:
-                raise ValueError(f"parts must be some of {', '.join(PART_PERIODS)}, got {short_repr(part)}")
+                raise ValueError(f"parts must contain only {', '.join(PART_PERIODS)}, got {short_repr(part)}")
 
     @classmethod
     def learn(cls, seconds: Floats, missing: float, bins: int, scores: bool = False) -> Date:
@@ -376,7 +376,7 @@ class Date(Encoding):
 
     @property
     def width(self) -> int:
-        """Number of plain features: those of the days, one for the year, and two for each other part."""
+        """Number of plain features: those of the days, one for the year, and two for each periodic part."""
         return self.days.width + sum(1 if part == "year" else 2 for part in self.parts)
 
     @property
@@ -389,7 +389,7 @@ class Date(Encoding):
         return as_dates(column).values
 
     def write(self, cells: NDArray[Any], out: Out) -> None:
-        """Write the plain features of some cells into `out` (rows, width)."""
+        """Write the plain features of `cells` into `out` (rows, width)."""
         start = self.days.width
         self.days.write(cells / DAY_SECONDS, out[:, :start])
         present = ~np.isnan(cells)
@@ -403,11 +403,11 @@ class Date(Encoding):
             start += values.shape[1]
 
     def write_bins(self, cells: NDArray[Any], out: Out) -> None:
-        """Write the piecewise-linear features of some cells into `out` (rows, n_bins)."""
+        """Write the piecewise-linear features of `cells` into `out` (rows, n_bins)."""
         self.days.write_bins(cells / DAY_SECONDS, out)
 
     def formulas(self) -> ColumnFormulas:
-        """Return the formulas from seconds since 1970 to features."""
+        """Return the formulas that compute features from seconds since 1970 in exported models."""
         plain, bins, steps, vectors = self.days.formulas()
         steps = {"days": f"x / {DAY_SECONDS}"} | {name: re.sub(r"\bx\b", "days", text) for name, text in steps.items()}
         for part in self.parts:
@@ -423,7 +423,7 @@ class Date(Encoding):
 
     @property
     def example(self) -> float:
-        """Code of a typical cell: the median."""
+        """Result of `to_codes` for a typical cell: the median."""
         return round(self.days.median * DAY_SECONDS)
 
     def describe(self) -> str:
@@ -464,7 +464,7 @@ def learn_encoding(column: Column, bins: int, scores: bool = False) -> Encoding:
 
 
 def _constant_encoding(missing: float) -> Encoding:
-    """Return the encoding of a column whose values are equal: their presence, if some are missing."""
+    """Return the encoding of a column of equal values: Presence if some cells are missing, otherwise LeftOut."""
     reason = "all values are equal"
     return Presence(reason) if missing else LeftOut(reason)
 
@@ -475,7 +475,7 @@ def _text_encoding(column: Column, missing: float, n_present: int) -> Encoding:
     n_levels = int((counts > 0).sum())
     if n_levels == 1:
         return _constant_encoding(missing)
-    if n_levels > MAX_CATEGORY_LEVELS and 2 * n_levels > n_present:  # most levels have a single row
+    if n_levels > MAX_CATEGORY_LEVELS and 2 * n_levels > n_present:  # fewer than two rows per level on average
         reason = f"{n_levels} different texts in {pluralize(n_present, 'row')}"
         return Presence(reason) if missing else LeftOut(reason)
     category = Category.learn(column, counts, missing)
@@ -484,7 +484,7 @@ def _text_encoding(column: Column, missing: float, n_present: int) -> Encoding:
     return OrderedCategory(levels=category.levels, rare=category.rare, missing=missing, order=column.order)
 
 
-# --------------------------------------------------------------------------------------------- documents
+# --------------------------------------------------------------------------------------------- JSON documents
 
 ENCODINGS: dict[str, type[Encoding]] = {
     kind.type: kind for kind in (LeftOut, Presence, Number, Binary, Date, Category, OrderedCategory)
@@ -492,7 +492,7 @@ ENCODINGS: dict[str, type[Encoding]] = {
 
 
 def read_encoding(document: Any, where: str, kinds: Mapping[str, type[Encoding]] = ENCODINGS) -> Any:
-    """Return the encoding of a JSON object; raise ValueError with the location and the reason if it is invalid."""
+    """Create an encoding from a JSON object; raise ValueError with the location and the reason if it is invalid."""
     members = fields.json_object(document, where)
     kind = kinds[fields.choice(members, "type", tuple(kinds), f"{where}.")]
     members = {**kind.added_fields, **members}

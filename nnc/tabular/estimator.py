@@ -44,12 +44,13 @@ if TYPE_CHECKING:
     from nnc.tabular.snapshots import HeldOut
     from nnc.tabular.target import Target
 
-MIN_WEIGHT_RATIO = 1e-30  # sample weights below this fraction of the largest one count as 0, as in float32
-CLASS_NAMES = {"classes": "TableClassifier", "numbers": "TableRegressor"}  # estimator for each kind of task
+MIN_WEIGHT_RATIO = 1e-30  # smaller sample weights, relative to the largest one, count as 0
+# Estimator class for each kind of task.
+CLASS_NAMES = {"classes": "TableClassifier", "numbers": "TableRegressor"}
 
 
 def _drop_unweighted_rows(table: Table, y: NDArray[Any], weights: NDArray[np.float64]) -> Any:
-    """Return table, y and weights without the rows of weight 0, so that each fold has rows with a weight."""
+    """Return table, y and weights of the rows with a positive weight; scale the weights to a maximum of 1."""
     has_weight = (weights > 0) & (weights >= MIN_WEIGHT_RATIO * weights.max())
     if has_weight.sum() < 2:
         raise ValueError(f"sample_weight and class_weight must be above 0 for two rows or more, got {has_weight.sum()}")
@@ -59,12 +60,12 @@ def _drop_unweighted_rows(table: Table, y: NDArray[Any], weights: NDArray[np.flo
 
 
 def _learn_schema(table: Table) -> Schema:
-    """Return the schema of the training rows; large tables have neither normal scores nor bins."""
+    """Learn the schema of the training rows; numbers have normal scores unless the table is large."""
     return Schema.learn(table, scores=len(table) * len(table.columns) * (N_BINS + 2) <= MAX_BINNED_VALUES)
 
 
 def _encode_rows(schema: Schema, table: Table, y: NDArray[Any], weights: NDArray[np.float64] | None) -> Rows:
-    """Return the encoded training rows, with bins if a column has bins and the table is not too large."""
+    """Encode the training rows, with bins if a column has bins and the table is not too large."""
     width = schema.width(bins=True)
     has_bins = width > schema.width() and len(table) * width <= MAX_BINNED_VALUES
     bins = schema.encode(table, bins=True) if has_bins else None
@@ -82,8 +83,8 @@ class TableEstimator(BaseEstimator):
     members : int, default=None
         Number of networks. Default: chosen by the preset and the number of rows.
     max_seconds : float, default=None
-        Time limit of the training in seconds. The model then has the networks that are complete, or if there are none,
-        the networks whose training has begun.
+        Time limit of the training in seconds. After the limit the model consists of the networks whose training is
+        complete, or if there are none, of the networks whose training has begun.
     n_jobs : int, default=None
         Number of networks that are trained at a time. Default: `nnc.get_num_threads()`.
     random_state : int, RandomState or None, default=None
@@ -92,8 +93,9 @@ class TableEstimator(BaseEstimator):
         File with the complete networks, written every few seconds and when the fit ends early. A fit with the same data
         and parameters resumes from it, to the same model. A complete fit deletes the file.
     callback : callable, default=None
-        Called after each epoch of each network, in its thread, with its number and its record (see NeuralNetwork.fit).
-        The last record of a network that stops early has "skipped_epochs", the number of epochs that it omits.
+        Called after each epoch of each network with the number of the network and the record of the epoch (see
+        NeuralNetwork.fit), in the thread that trains the network. The last record of a network that stops early has
+        "skipped_epochs", the number of remaining epochs.
     progress : bool, default=False
         Whether a progress bar of epochs is shown (extra `[progress]`).
 
@@ -140,30 +142,30 @@ class TableEstimator(BaseEstimator):
     progress: bool
 
     model_: TableModel
-    _kind: ClassVar[str]  # kind of the tasks of the estimator, a key of CLASS_NAMES
+    _kind: ClassVar[str]  # "classes" for classification, "numbers" for regression
 
     # ------------------------------------------------------------------------------------------ training
 
     @abstractmethod
     def _build_task(self, target: Target, y: NDArray[Any], weights: NDArray[np.float64] | None) -> Task:
-        """Return the task of the networks for targets from `Target.encode`."""
+        """Return the task of the networks for encoded targets, see `Target.encode`."""
 
     @abstractmethod
     def _read_target(self, y: Any, n: int) -> Target:
-        """Return the kind of the targets y for n rows; raise ValueError or TypeError if y is invalid."""
+        """Create the Target for y with n rows; raise ValueError or TypeError if y is invalid."""
 
     def _class_weight(self, target: Target) -> Any:
-        """Return the class weights for the facts of the model; None for regression."""
+        """Return the class weights that the model stores; None for regression."""
         return None
 
     def _row_weights(self, y: NDArray[Any], weights: NDArray[np.float64] | None, target: Target) -> Any:
-        """Return the weight of each row, which combines sample weights and class weights; None without weights."""
+        """Return the sample weight of each row times the weight of its class; None without weights."""
         return weights
 
     @classmethod
     @abstractmethod
     def _model_parameters(cls, model: TableModel) -> dict[str, Any]:
-        """Return the parameters of the subclass with which a model was fitted."""
+        """Return the constructor arguments with which a model was fitted and that only the subclass has."""
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Train the model.
@@ -203,7 +205,7 @@ class TableEstimator(BaseEstimator):
         weights = None
         if sample_weight is not None:
             weights = as_weights("sample_weight", sample_weight, len(table), np.dtype(np.float64))
-            weights = weights / weights.max()  # products with class weights must not overflow
+            weights = weights / weights.max()  # prevents overflow of products with class weights
         weights = self._row_weights(encoded, weights, target)
         if weights is not None:
             table, encoded, weights = _drop_unweighted_rows(table, encoded, weights)
@@ -229,7 +231,7 @@ class TableEstimator(BaseEstimator):
             trained = training.run(count, done)
             members = remove_outliers(task, trained, rows)
             training.discard({member.spec for member in trained} - {member.spec for member in members})
-        with Interrupt():  # ignore Ctrl-C: it would save little time now and lose the trained networks
+        with Interrupt():  # ignore Ctrl-C: the rest is short, and the trained networks would be lost
             facts = {
                 "preset": self.preset,
                 "seed": seed,
@@ -265,7 +267,7 @@ class TableEstimator(BaseEstimator):
         return self.model_
 
     def _table(self, X: Any) -> Table:
-        """Return X as a table; raise ValueError if the number of unnamed columns differs from the fit."""
+        """Convert X to a table; raise ValueError if it has no column names and not as many columns as in fit."""
         names = self._model().schema.names
         table = read_table(X)
         if not (table.named or table.numbered) and len(table.names) != len(names):
@@ -280,7 +282,7 @@ class TableEstimator(BaseEstimator):
         return self._model().predict(self._table(X))
 
     def _explain_outputs(self, table: Table, outputs: NDArray[np.intp]) -> Explanations:
-        """Return the explanations of one output for each row, given by the indices of the outputs."""
+        """Explain one output for each row; `outputs` contains the index of the output of each row."""
         contributions = np.empty((len(table), len(self.model_.schema.names)))
         baseline = np.empty(len(table))
         for output in np.unique(outputs):
@@ -305,7 +307,7 @@ class TableEstimator(BaseEstimator):
 
     @property
     def target_name_(self) -> str | None:
-        """Name of y, or None."""
+        """Name of y if it was a series with a name, otherwise None."""
         name: str | None = self._model().facts["target"]
         return name
 
@@ -316,7 +318,7 @@ class TableEstimator(BaseEstimator):
 
     @property
     def seed_(self) -> int:
-        """Seed of the fit."""
+        """Seed of all random numbers of the fit."""
         return int(self._model().facts["seed"])
 
     @property
@@ -349,8 +351,8 @@ class TableEstimator(BaseEstimator):
         """Permutation importances (columns,): the decrease of the score if a column is permuted (Breiman, 2001).
 
         The score is the accuracy, or the mean R^2 of the targets, on held-out rows. The importance of a column without
-        information is 0 on average; its standard error is `feature_importances_std_`. `fit` computes importances for up
-        to 100 columns; for wider tables the attribute exists after a call of `find_importances`.
+        information is 0 on average. `feature_importances_std_` contains standard errors. `fit` computes importances for
+        up to 100 columns; for wider tables the attribute exists after a call of `find_importances`.
         """
         return self._importances("feature_importances_")[0]
 
@@ -358,13 +360,13 @@ class TableEstimator(BaseEstimator):
     def feature_importances_std_(self) -> NDArray[np.float64]:
         """Standard errors of `feature_importances_`, (columns,).
 
-        In at least 95 % of tables the importance of a column without information is within two standard errors of 0. In
-        files written by nnc 0.1.0 they are the standard deviations over permutations only.
+        In at least 95 % of tables the importance of a column without information is within two standard errors of 0.
+        Models from files of nnc 0.1.0 have the standard deviations over permutations instead.
         """
         return self._importances("feature_importances_std_")[1]
 
     def _importances(self, name: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return importances and standard errors; raise AttributeError for attribute `name` if they do not exist."""
+        """Return importances and standard errors; raise AttributeError for `name` if they are not computed."""
         importances = self._model().importances
         if importances is None:
             raise AttributeError(f"{name} is not computed yet; call find_importances()")
@@ -384,8 +386,8 @@ class TableEstimator(BaseEstimator):
     def report(self) -> Report:
         """Return a report of the fit.
 
-        It lists the networks, their score on held-out rows, the sizes of files, and the encoding and the importance of
-        each column. `print(model.report())` shows it as text; notebooks show it as HTML.
+        The report lists the networks, their score on held-out rows, the sizes of files, and the encoding and the
+        importance of each column. `print(model.report())` shows it as text; notebooks show it as HTML.
         """
         return summary(type(self).__name__, self._reproducing_call(), self._model())
 
@@ -400,7 +402,7 @@ class TableEstimator(BaseEstimator):
     # ------------------------------------------------------------------------------------------ files
 
     def _member_count(self, members: Any) -> int:
-        """Return the checked number of members to write, by default all."""
+        """Return the number of members to write, by default all; raise ValueError if it is invalid."""
         n = len(self._model().members)
         if members is None:
             return n
@@ -409,7 +411,7 @@ class TableEstimator(BaseEstimator):
         return int(members)
 
     def _program(self, members: Any) -> TableProgram:
-        """Return a description of the model, or of its best members, for the writers of nnc/_interop."""
+        """Build the description of the model, or of its best members, for the exporters in nnc/_interop."""
         return build_table_program(self._model().with_members(self._member_count(members)))
 
     def save(self, path: Any, *, members: int | None = None) -> None:
@@ -432,7 +434,7 @@ class TableEstimator(BaseEstimator):
         file.write(path, self._model(), self._member_count(members))
 
     def codes(self, X: Any) -> NDArray[np.float64]:
-        """Return a table as input of the models that `to_onnx` and `to_c` write.
+        """Convert a table to the input of the models that `to_onnx` and `to_c` write.
 
         Booleans are 0 and 1, and dates are seconds since 1970 (in local time if the column has a time zone). A text is
         its index in the list of texts of the column in the exported file, or -1. Missing values are NaN.
@@ -452,7 +454,7 @@ class TableEstimator(BaseEstimator):
         """Export the model to ONNX, with the encoding of the columns and the postprocessing of the outputs.
 
         The operators are those of opset 17. The input is "X" (n, columns), float64, the result of `codes`. The metadata
-        have "columns", a JSON list of the name, the meaning and the "levels" of each column. Outputs of a classifier
+        contain "columns", a JSON list of the name, the meaning and the "levels" of each column. Outputs of a classifier
         are "label" (n,) and "probabilities" (n, n_classes). Those of a regressor are "output" (n, targets), the result
         of `predict`, and with `quantiles` also "quantiles" (n, quantiles, targets).
 
@@ -473,11 +475,12 @@ class TableEstimator(BaseEstimator):
         disk.replace_file(path, to_onnx_table(self._program(members)), "model")
 
     def to_c(self, path: Any, name: str | None = None, *, members: int | None = None) -> None:
-        """Export the model as a header of C99 (or C++11), which requires only math.h.
+        """Export the model as a C99 (or C++11) header, which requires only math.h.
 
-        `name_predict(in, out)` computes NAME_N_OUT outputs, probabilities or predictions, from NAME_N_IN raw columns, a
-        row of `codes`. Quantiles are grouped by quantile. `name_class(out)` is the index of the class, `name_labels`
-        are the labels, and `name_levelsj` the texts of column j. `name_self_test()` is 0 if the code is correct.
+        `name_predict(in, out)` computes NAME_N_OUT outputs (probabilities or predictions) from NAME_N_IN inputs, which
+        are one row of the array from `codes`. Outputs for several quantiles are ordered by quantile, then by target.
+        `name_class(out)` returns the index of the class, `name_labels` contains the labels, and `name_levelsj` the
+        texts of column j. `name_self_test()` returns 0 if the code is correct.
 
         Parameters
         ----------
@@ -511,18 +514,18 @@ class TableEstimator(BaseEstimator):
         Returns
         -------
         TableClassifier or TableRegressor
-            Estimator with the predictions of the saved model, to the last bit on the same kind of processor.
+            Estimator whose predictions equal those of the saved model, to the last bit on the same kind of processor.
 
         Raises
         ------
         OSError
-            The file cannot be read, or it has another kind of model (ModelFileError).
+            The file cannot be read, or it contains another kind of model (ModelFileError).
         """
         return load_model(path, None, {file.FILE_KIND: cls._from_content})
 
     @classmethod
     def _from_content(cls, content: Any, where: str, loss: None) -> Self:
-        """Return the estimator for the checked content of a file, which error messages call `where`."""
+        """Create the estimator from the checked content of a file; `where` names the file in error messages."""
         model = file.build_model(content, where)
         if model.task.kind != cls._kind:
             raise ModelFileError(
@@ -533,7 +536,7 @@ class TableEstimator(BaseEstimator):
 
     @classmethod
     def _from_model(cls, model: TableModel) -> Self:
-        """Return a fitted estimator with the model and with the parameters that train it again."""
+        """Create a fitted estimator from a model, with the parameters that train the same model again."""
         facts = model.facts
         parameters = cls._model_parameters(model)
         estimator = cls(facts["preset"], members=facts["trained"], random_state=facts["seed"], **parameters)

@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    Groups = Sequence[tuple[slice, ...]]  # encoded columns of each original column, as Schema.groups returns them
+    Groups = Sequence[tuple[slice, ...]]  # slices of encoded columns for each original column, see Schema.groups
     Function = Callable[[NDArray[Any]], Any]
 
-N_NODES = 8  # quadrature nodes in a section of the path
-MAX_HALVINGS = 7  # number of times that a section of the path can be halved
+N_NODES = 8  # number of quadrature nodes in each section of the integration path
+MAX_HALVINGS = 7  # maximum number of times that a section of the integration path is halved
 SMALLEST_NORMAL = np.finfo(np.float64).tiny
-MAX_BLOCK_VALUES = 1 << 21  # input values that are processed at a time
+MAX_BLOCK_VALUES = 1 << 21  # maximum number of input values in a block of quadrature points
 
 
 class Explanations(NamedTuple):
@@ -31,9 +31,9 @@ class Explanations(NamedTuple):
     names : tuple of str
         Names of the columns.
     contributions : array (n, columns)
-        Contribution of each column to each prediction, which is `contributions.sum(axis=1) + baseline`.
+        Contribution of each column to each prediction. The predictions are `contributions.sum(axis=1) + baseline`.
     baseline : array (n,)
-        Prediction for the mean row of the training.
+        Prediction for the mean of the encoded training rows.
     outputs : int array (n,)
         Index of the class or target that is explained.
     """
@@ -65,17 +65,17 @@ def permutation_importances(
     Parameters
     ----------
     losses : callable
-        Returns the loss (n,) of each encoded row (n, width). It must not keep its argument.
+        Returns the loss (n,) of each encoded row (n, width). The argument is modified after each call.
     X : array (n, width)
         Encoded rows that neither trained nor selected the model.
     groups : sequence of tuples of slices
-        The encoded columns of each original column, which are permuted together.
+        Slices of the encoded columns for each original column. They are permuted together.
     repeats : int, default 5
         Number of permutations, which are the same for all columns.
     seed : int, default 0
         Seed of the permutations.
     weights : array (n,), optional
-        Weights of the rows in the means.
+        Weights of the rows for the means.
 
     Returns
     -------
@@ -121,23 +121,23 @@ def integrated_gradients(
 
     The gradient of a prediction is integrated on the straight path from the baseline to the row. The path is divided
     into sections. In each section the contributions must add up to the difference of the predictions at its ends;
-    otherwise the section is halved. The remainder is distributed in proportion to the contributions, so that these add
-    up exactly. It is at most `tolerance`, unless the function has a jump.
+    otherwise the section is halved. The remainder is distributed in proportion to the contributions, so that their sum
+    is exact. The remainder is at most `tolerance`, unless the function has a jump.
 
     Parameters
     ----------
     value : callable
         Returns the predictions (m,) for rows (m, width).
     gradient : callable
-        Returns the derivatives (m, width) of these predictions by the rows.
+        Returns the derivatives (m, width) of these predictions with respect to the rows.
     X : array (n, width)
         Encoded rows.
     baseline : array (width,)
         Encoded row with which predictions are compared, such as the mean row.
     groups : sequence of tuples of slices
-        The encoded columns of each original column.
+        Slices of the encoded columns for each original column.
     tolerance : float, default 1e-6
-        Tolerance of the sums, relative to the sum of the absolute contributions of a row.
+        Maximum remainder of a row, relative to the sum of its absolute contributions.
 
     Returns
     -------
@@ -183,8 +183,8 @@ def integrated_gradients(
     if is_wrong.any():
         first = int(is_wrong.argmax())
         raise ValueError(
-            f"gradient must be the gradient of value, got the integral {total[first].sum():g} for row {first}, "
-            f"whose values differ by {end[first] - start:g}"
+            f"gradient must be the gradient of value, got an integral of {total[first].sum():g} for row {first}, "
+            f"where value changes by {end[first] - start:g}"
         )
     total += (remainder / np.maximum(magnitudes.sum(axis=1), SMALLEST_NORMAL))[:, None] * magnitudes
     columns = np.zeros((n, len(groups)))

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def build_table_program(model: TableModel) -> TableProgram:
-    """Return the description of a model that the writers of nnc/_interop use."""
+    """Build the description of a model that the exporters in nnc/_interop need."""
     task, target, schema, scaling = model.task, model.target, model.schema, model.scaling
     classes = target.classes is not None
     networks, titles = [], []
@@ -24,7 +24,7 @@ def build_table_program(model: TableModel) -> TableProgram:
         titles.append("-".join(map(str, sizes)))
     example = schema.example()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ColumnWarning)  # the example may have an ambiguous text
+        warnings.simplefilter("ignore", ColumnWarning)  # the example row may contain an ambiguous text
         test = {"X": schema.codes(example)[0].tolist(), "P": model.predict(example).ravel().tolist()}
     interface = Program(
         "float32",

@@ -52,13 +52,13 @@ if TYPE_CHECKING:
     from nnc.tabular.training import Rows
 
 FILE_KIND = "table model"
-TRAINING_PLAN_VERSION = 3  # a change of the rows or seeds of members needs a new version: it invalidates checkpoints
+TRAINING_PLAN_VERSION = 3  # increase it if the rows or seeds of members change, so that old checkpoints are rejected
 
 
 def write(path: Any, model: TableModel, count: int | None = None) -> None:
     """Save a model, or its `count` best members; see `_serialization.write`."""
     if model.importance_data is not None and len(model.schema.names) <= MAX_SAVED_IMPORTANCE_COLUMNS:
-        find_importances(model)  # later this is impossible, because the file does not contain the held-out rows
+        find_importances(model)  # the file will not contain the held-out rows that the computation needs
     model = model if count is None else model.with_members(count)
     _serialization.write(path, _networks(model), _model_document(model))
 
@@ -69,7 +69,7 @@ def text(model: TableModel) -> str:
 
 
 def build_model(content: Any, where: str) -> TableModel:
-    """Return the model in the checked content of a file, which error messages call `where`."""
+    """Create the model from the checked content of a file; `where` names the file in error messages."""
     documents, table = content
     networks = [NeuralNetwork._from_document(document, where, None) for document in documents]
     with _serialization.build_errors(where, FILE_KIND):
@@ -82,13 +82,13 @@ def _document(network: NeuralNetwork) -> dict[str, Any]:
 
 
 def _networks(model: TableModel) -> list[dict[str, Any]]:
-    """Return the JSON objects of all networks: those of the members, then those of the spread."""
+    """Return the JSON objects of the networks of the members, followed by those of the spread."""
     networks = [member.network for member in model.members]
     return [_document(network) for network in (*networks, *(model.spread.networks if model.spread else ()))]
 
 
 def _test_row(model: TableModel) -> NDArray[np.float32]:
-    """Return the encoded row (1, width) of the self-test."""
+    """Return the encoded row (1, width) for the self-test of a model file."""
     row = _serialization.self_test_row(model.schema.width(bins=True in model.encodings))
     return np.array([row], np.float32)
 
@@ -100,7 +100,7 @@ def _member_document(member: Member) -> dict[str, Any]:
 
 
 def _nan_to_null(value: float) -> float | None:
-    """Return a finite number, or None for NaN and infinity."""
+    """Convert a number to JSON; NaN and infinity become None (null)."""
     return float(value) if np.isfinite(value) else None
 
 
@@ -131,7 +131,7 @@ def _model_document(model: TableModel) -> dict[str, Any]:
 
 
 def parse_model(table: dict[str, Any], networks: Sequence[NeuralNetwork]) -> TableModel:
-    """Return the model of a JSON object and networks; raise ValueError with the location if one is invalid."""
+    """Create the model from a JSON object and networks; raise ValueError with the location of invalid content."""
     schema = Schema.from_document(fields.member(table, "schema", dict))
     target = Target.from_document(fields.member(table, "target", dict))
     task = _parse_task(fields.member(table, "task", dict), target)
@@ -153,7 +153,7 @@ def parse_model(table: dict[str, Any], networks: Sequence[NeuralNetwork]) -> Tab
     scaling = None if scaling is None else Scaling.from_dict(scaling)
     if (scaling is not None) != task.scales_targets or (scaling is not None and scaling.shift.shape != (task.n_out,)):
         expected = f"an object for {task.n_out} targets" if task.scales_targets else "null"
-        raise ValueError(f"scaling does not fit task, expected {expected}")
+        raise ValueError(f"scaling is {fields.describe(table['scaling'])}, expected {expected}")
     bounds = _parse_matrix(table, "bounds", 2, task.n_out)
     bins = any(member.spec.bins for member in members)
     baseline = np.array(fields.vector(fields.member(table, "baseline", list), schema.width(bins=bins), "baseline"))
@@ -178,12 +178,12 @@ def parse_model(table: dict[str, Any], networks: Sequence[NeuralNetwork]) -> Tab
     outputs = model.predict_encoded(_test_row(model)).ravel()
     expected_outputs = fields.vector(self_test, len(outputs), "self_test.outputs")
     if not np.allclose(outputs, expected_outputs, rtol=1e-4, atol=1e-4 * (1 + np.abs(expected_outputs).max())):
-        raise ValueError("self_test.outputs differ from the predictions of the model")
+        raise ValueError("self_test.outputs must be equal to the predictions of the model up to rounding")
     return model
 
 
 def _parse_member(document: Any, network: NeuralNetwork, where: str) -> Member:
-    """Return the member of a JSON object and a network."""
+    """Create a member from a JSON object and its network."""
     keys = fields.json_object(document, where)
     bins = fields.member(keys, "bins", bool, where=f"{where}.")
     number = fields.unsigned(keys, "place", 0, f"{where}.", bits=31) or 0
@@ -201,7 +201,7 @@ def _spread_document(spread: Spread | None) -> dict[str, Any] | None:
 
 
 def _n_spread_networks(table: dict[str, Any]) -> int:
-    """Return the number of networks of the spread; it is 0 in files of version 0.1.0."""
+    """Return the number of networks that predict the spread; it is 0 in files of version 0.1.0."""
     document = table.get("spread")
     if document is None:
         return 0
@@ -209,11 +209,11 @@ def _n_spread_networks(table: dict[str, Any]) -> int:
 
 
 def _parse_spread(table: dict[str, Any], task: Task, schema: Schema, networks: Sequence[NeuralNetwork]) -> Spread:
-    """Return the spread of a file; raise ValueError if it is invalid or does not fit the task."""
+    """Create the spread from a JSON object; raise ValueError if it is invalid or does not fit the task."""
     document = fields.json_object(table["spread"], "spread")
     fields.check_keys(document, ("networks", "unit", "limits"), "spread")
     if task.kind == "classes" or task.quantiles:
-        raise ValueError("spread is an object, expected null for classes and for quantiles")
+        raise ValueError("spread is an object, expected null for a model of classes or quantiles")
     width = schema.width() + task.n_out
     for network in networks:
         if (network.sizes[0], network.sizes[-1]) != (width, task.n_out):
@@ -222,12 +222,12 @@ def _parse_spread(table: dict[str, Any], task: Task, schema: Schema, networks: S
     unit = np.array(fields.vector(fields.member(document, "unit", list, where="spread."), task.n_out, "spread.unit"))
     limits = _parse_matrix(document, "limits", 2, task.n_out)
     if limits is None or (unit <= 0).any() or (limits[0] <= 0).any() or (limits[0] > limits[1]).any():
-        raise ValueError("spread must have a unit above 0, and limits above 0 that do not decrease")
+        raise ValueError("spread must have units above 0, and limits above 0 in increasing order")
     return Spread(tuple(networks), unit, limits)
 
 
 def _parse_matrix(table: dict[str, Any], key: str, rows: int, n: int) -> NDArray[np.float64] | None:
-    """Return the array (rows, n) of a key, or None for null."""
+    """Read the array (rows, n) of a key; return None for null."""
     matrix = fields.member(table, key, list, type(None))
     if matrix is None:
         return None
@@ -237,7 +237,7 @@ def _parse_matrix(table: dict[str, Any], key: str, rows: int, n: int) -> NDArray
 
 
 def _parse_task(document: dict[str, Any], target: Target) -> Task:
-    """Return the task of a JSON object."""
+    """Create the task from a JSON object."""
     fields.check_keys(document, ("loss", "quantiles"), "task")
     loss = fields.choice(document, "loss", (CROSS_ENTROPY, *ENGINE_LOSSES), "task.")
     numbers = fields.member(document, "quantiles", list, where="task.")
@@ -247,12 +247,12 @@ def _parse_task(document: dict[str, Any], target: Target) -> Task:
         raise ValueError(f"task.quantiles is {fields.describe(quantiles)}, expected increasing numbers between 0 and 1")
     classes = target.classes
     if (classes is not None) != (loss == CROSS_ENTROPY):
-        raise ValueError("target and task must both be for classification or both for regression")
+        raise ValueError(f"task.loss must be 'cross_entropy' if and only if target has classes, got {loss!r}")
     return Task(loss, target.n_outputs if classes is None else len(classes), tuple(quantiles))
 
 
 def _parse_facts(document: dict[str, Any], target: Target) -> dict[str, Any]:
-    """Return the facts of a JSON object."""
+    """Read the facts about a fit from a JSON object."""
     keys = "preset", "seed", "trained", "rows", "weighted", "class_weight", "complete", "target", "seconds"
     fields.check_keys(document, keys, "facts")
     return {
@@ -269,7 +269,7 @@ def _parse_facts(document: dict[str, Any], target: Target) -> dict[str, Any]:
 
 
 def _parse_class_weight(value: Any, target: Target) -> Any:
-    """Return the class weights of a file: None, "balanced", or a list with a weight or None for each class."""
+    """Read the class weights of a file: None, "balanced", or a list with a weight or None for each class."""
     if value is None or (value == "balanced" and target.classes is not None):
         return value
     n = 0 if target.classes is None else len(target.classes)
@@ -283,7 +283,7 @@ def _parse_class_weight(value: Any, target: Target) -> Any:
 
 
 def _parse_held_out(document: dict[str, Any], n_targets: int) -> HeldOut:
-    """Return the estimates on held-out rows of a JSON object."""
+    """Read the estimates on held-out rows from a JSON object."""
     fields.check_keys(document, HeldOut._fields, "held_out")
     scores = fields.member(document, "scores", list, where="held_out.")
     numbers = fields.matrix(scores, n_targets, lambda i: f"held_out.scores[{i}]")
@@ -302,7 +302,7 @@ def _parse_held_out(document: dict[str, Any], n_targets: int) -> HeldOut:
 
 
 def fingerprint(rows: Rows, task: Task, preset: str, seed: int, count: int) -> str:
-    """Return a hash of the data and settings that determine the members; a checkpoint must have the same one."""
+    """Return a hash of the data and settings of a fit; a fit resumes only from a checkpoint with the same hash."""
     digest = sha256(f"{TRAINING_PLAN_VERSION} {task!r} {preset} {seed} {count}".encode())
     for array in rows:
         if array is not None:
@@ -316,7 +316,7 @@ def write_checkpoint(path: Any, key: str, members: Sequence[Member]) -> None:
     networks = [member.network for member in members]
     entries = []
     for member in members:
-        snapshots: dict[int, int] = {}  # index in `networks` for the identity of a parameter array
+        snapshots: dict[int, int] = {}  # index in `networks` for the id of each parameter array
         for params in member.params:
             if id(params) not in snapshots:
                 snapshots[id(params)] = len(networks)
@@ -346,8 +346,8 @@ def read_checkpoint(path: Any, key: str) -> list[Member]:
     where = disk.describe_source(path)
     if checkpoint.get("fit") != key:
         raise _serialization.ModelFileError(
-            f"cannot resume from {where}: it is not a checkpoint of this fit, but of one with other data or other "
-            "parameters; use another file, or delete it"
+            f"cannot resume from {where}: it is a checkpoint of a fit with other data or parameters; use another file, "
+            "or delete it"
         )
     with _serialization.build_errors(where, FILE_KIND):
         entries = fields.member(checkpoint, "members", list)
@@ -361,7 +361,7 @@ def read_checkpoint(path: Any, key: str) -> list[Member]:
 def _parse_checkpoint_member(
     entry: Any, i: int, network: NeuralNetwork, params: Sequence[NDArray[np.float32]]
 ) -> Member:
-    """Return member i of a checkpoint; `params` has the parameters of all networks in the file."""
+    """Create member i of a checkpoint; `params` contains the parameters of all networks in the file."""
     where = f"members[{i}]"
     member = _parse_member(entry, network, where)
     snapshots = fields.member(entry, "snapshots", list, where=f"{where}.")
@@ -382,7 +382,7 @@ def _parse_checkpoint_member(
 
 
 def _null_to_nan(value: Any, where: str) -> float:
-    """Return the number of a file, or NaN for null."""
+    """Read a number from a file; null becomes NaN."""
     return np.nan if value is None else fields.number(value, where)
 
 

@@ -2,7 +2,7 @@
 
 Usage::
 
-    search = find_format(column)  # search.format is None if the column stays text
+    search = find_format(column)  # search.format is None if the column remains text
     search.format.read(column)  # the column as numbers or dates
 """
 
@@ -31,17 +31,17 @@ from nnc.tabular.text_values import (
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-MAX_UNREADABLE_FRACTION = 0.1  # a column stays text if a larger fraction of its cells is not in any format
-MIN_DISTINCT_VALUES = 10  # unreadable cells are errors only in columns with more distinct values; others are categories
-MIN_LOOKALIKE_FRACTION = 0.5  # warn of a text column if this fraction of its cells looks like numbers or dates
-MAX_LOOKALIKE_LENGTH = 40  # characters of a text that may look like a number or date; longer text is prose
-# Pairs of decimal mark and thousands separator; the first pair that reads the most rows is used.
+MAX_UNREADABLE_FRACTION = 0.1  # a column remains text if a larger fraction of its cells is unreadable
+MIN_DISTINCT_VALUES = 10  # columns with unreadable cells need more distinct values, or they remain text
+MIN_LOOKALIKE_FRACTION = 0.5  # minimum fraction of cells that look like numbers or dates for a warning
+MAX_LOOKALIKE_LENGTH = 40  # maximum number of characters of a text that looks like a number or date
+# Pairs of decimal mark and thousands separator. The pair that reads the most rows is used; ties go to the first pair.
 CONVENTIONS = [(".", ""), (".", ","), (",", ""), (",", "."), (".", " "), (",", " "), (".", "'"), (",", "'")]
 DIGIT = re.compile("[0-9]")
 LEADING_ZERO = re.compile(r"[+-]?0\d+", re.ASCII)
 CURRENCY_BEFORE = re.compile(rf"{SIGN}({CURRENCY})")
 UNIT_AFTER = re.compile(rf"(?:{CURRENCY}|%)$")
-MAX_UNIT_LENGTH = 4  # characters at the end of a text that are searched for a currency or a percent sign
+MAX_UNIT_LENGTH = 4  # number of last characters of a text that may contain a currency or a percent sign
 LOOKALIKE = re.compile(
     rf"{SIGN}{CURRENCY}?\s?{SIGN}\d[\d.,:/'\s]*(?:[^\W\d_]{{1,4}}\.?|%)?|\d{{1,4}}([-/.])\d\d?\1\d{{2,4}}\b.*"
 )
@@ -53,11 +53,11 @@ class FormatSearch(NamedTuple):
     Attributes
     ----------
     format : Format or None
-        None if the column is not text, or stays text.
+        Format that reads the cells as numbers or dates; None if the column is not text or remains text.
     warning : str
         Warning for the user about unreadable cells or ambiguous texts; "" for none.
     lookalike : str
-        Example cell of a column that stays text although most cells look like numbers or dates; "" for other columns.
+        Example cell of a column that remains text although most cells look like numbers or dates; "" for other columns.
     """
 
     format: Format | None = None
@@ -66,15 +66,15 @@ class FormatSearch(NamedTuple):
 
 
 class _FormatTrial(NamedTuple):
-    """Values of the distinct texts of a column in one format.
+    """Result of parsing the distinct texts of a column in one format.
 
     Attributes
     ----------
     format : Format
     values : list of float or None
-        Value of each text, None for a text that is not in this format; empty if too many are not.
+        Value of each text, None for an unreadable text; empty if too many texts are unreadable.
     rows : int
-        Number of rows whose text is in this format; 0 if too many are not.
+        Number of rows with readable text; 0 if too many texts are unreadable.
     """
 
     format: Format
@@ -85,8 +85,8 @@ class _FormatTrial(NamedTuple):
 def find_format(column: Column) -> FormatSearch:
     """Return the format of a text column.
 
-    A format is used if it reads all cells that are not missing, or at least 90 % of them with more than 10 distinct
-    values. Digits with a leading zero, such as postal codes, are never numbers.
+    A format is used if it reads all cells that are not missing, or if it reads at least 90 % of them and they have
+    more than 10 distinct values. Digits with a leading zero, such as postal codes, are never numbers.
     """
     if column.kind != "text" or not column.levels:
         return FormatSearch()
@@ -111,8 +111,8 @@ def find_format(column: Column) -> FormatSearch:
 
 
 def _find_lookalike(texts: Mapping[str, int]) -> str:
-    """Return a text that looks like a number or a date, or "" if this is not true for most rows."""
-    if len(texts) <= MIN_DISTINCT_VALUES:  # so few distinct texts are categories
+    """Return a text that looks like a number or a date, or "" unless the texts of most rows do."""
+    if len(texts) <= MIN_DISTINCT_VALUES:  # a column with few distinct texts is categorical
         return ""
     lookalikes = [text for text in texts if len(text) <= MAX_LOOKALIKE_LENGTH and LOOKALIKE.fullmatch(text)]
     if sum(texts[text] for text in lookalikes) < MIN_LOOKALIKE_FRACTION * sum(texts.values()):
@@ -121,7 +121,7 @@ def _find_lookalike(texts: Mapping[str, int]) -> str:
 
 
 def _try(format: Format, texts: Mapping[str, int]) -> _FormatTrial:
-    """Parse texts in a format; return an empty trial as soon as too many of them are unreadable."""
+    """Parse the texts of a column in a format; return an empty trial if too many texts are unreadable."""
     values: list[float | None] = []
     total = sum(texts.values())
     unreadable = 0
@@ -135,19 +135,19 @@ def _try(format: Format, texts: Mapping[str, int]) -> _FormatTrial:
 
 
 def _fits(trial: _FormatTrial, rows: int) -> bool:
-    """Return whether a format reads all rows, or most of them with enough distinct values."""
+    """Return whether a format reads all of `rows`, or most of them and enough distinct values."""
     if trial.rows == rows:
         return True
     return trial.rows > 0 and len(set(trial.values)) - 1 > MIN_DISTINCT_VALUES
 
 
 def _build_result(name: str, trial: _FormatTrial, note: str, texts: Mapping[str, int]) -> FormatSearch:
-    """Return the format of a successful trial, with its unreadable texts and a warning about them."""
+    """Return the format of a successful trial, with a warning about unreadable and ambiguous texts."""
     pairs = list(zip(texts, trial.values, strict=True))
     if isinstance(trial.format, NumberFormat):
         integers = [text for text, value in pairs if value is not None and value == int(value)]
         if merges_integers([int(text) for text in integers if re.fullmatch(r"[+-]?\d+", text, re.ASCII)]):
-            return FormatSearch()  # the integers are identifiers that float64 cannot distinguish
+            return FormatSearch()  # the integers are identifiers, many of which are equal in float64
     unreadable = [text for text, value in pairs if value is None]
     format = trial.format.replace(missing=tuple(sorted(unreadable)))
     notes = [note] if note else []
@@ -180,7 +180,7 @@ def _find_number(texts: Mapping[str, int]) -> tuple[_FormatTrial, str]:
         _try(NumberFormat(decimal=decimal, grouping=grouping, percent=is_percent, currency=currency), texts)
         for decimal, grouping in CONVENTIONS
     ]
-    best = max(trials, key=lambda trial: trial.rows)  # of equal trials the first one is used
+    best = max(trials, key=lambda trial: trial.rows)  # max returns the first of several equal trials
     if not best.rows:
         return best, ""
     format, other = best.format, next((t for t in trials if t.rows == best.rows and t.values != best.values), None)
@@ -196,7 +196,7 @@ def _find_number(texts: Mapping[str, int]) -> tuple[_FormatTrial, str]:
 
 
 def _with_three_digits(trial: _FormatTrial, texts: Iterable[str]) -> _FormatTrial:
-    """Return the trial with a format that lists the marks of ambiguous cells, of which later tables need no warning."""
+    """Return the trial with a format that lists the marks of ambiguous training cells; see `NumberFormat`."""
     format = trial.format
     assert isinstance(format, NumberFormat)
     readable = [text for text, value in zip(texts, trial.values, strict=True) if value is not None]
@@ -213,7 +213,7 @@ def _find_date(texts: Mapping[str, int]) -> tuple[_FormatTrial, str]:
         return best, ""
     matches = [match for text in texts if (match := DATE_TIME_PATTERNS["mdy"].fullmatch(text))]
     if len({match[1] for match in matches}) == 1 < len({match[3] for match in matches}):
-        best = other  # the first number is constant: it is the day, as in the first day of each month
+        best = other  # the first number is constant, so it is the day, such as the first day of each month
     assert isinstance(best.format, DateFormat)
     order = {"mdy": "month first", "dmy": "day first"}[best.format.order]
     text = next(text for text, value in zip(texts, best.values, strict=True) if value is not None)
@@ -224,5 +224,5 @@ def _find_date(texts: Mapping[str, int]) -> tuple[_FormatTrial, str]:
 
 
 def _find_time(texts: Mapping[str, int]) -> tuple[_FormatTrial, str]:
-    """Return the trial of times of day."""
+    """Return the trial of the format for times of day, and an empty note."""
     return _try(TimeFormat(), texts), ""

@@ -15,7 +15,7 @@ from numbers import Integral
 from reprlib import repr as short_repr
 from typing import TYPE_CHECKING, Any
 
-import narwhals.stable.v2 as nw  # a dependency of scikit-learn
+import narwhals.stable.v2 as nw  # narwhals is a dependency of scikit-learn
 import numpy as np
 
 from nnc._utils.checks import pluralize
@@ -30,12 +30,12 @@ if TYPE_CHECKING:
 
     from nnc.tabular.cells import Column
 
-    # Names, shape, and for each column the arguments of cells.read_column after the name.
+    # Column names, shape (rows, columns), and for each column the arguments of cells.read_column except its name.
     TableParts = tuple[Sequence[Any] | None, tuple[int, int], Iterable[tuple[Any, ...]]]
 
 
 class Table:
-    """Columns of equal length.
+    """Table of columns with equal numbers of rows.
 
     Parameters
     ----------
@@ -44,8 +44,8 @@ class Table:
         Whether the container has names for the columns. Otherwise the names are x0, x1, ..., and columns are matched
         by position.
     numbered : bool, default False
-        Whether the container is a frame with the default names 0, 1, ... Such a table is not `named`, but its columns
-        are still matched by these numbers with a schema whose names are numbers.
+        Whether the container is a frame with the default names 0, 1, ... Such a table is not `named`, but
+        its columns are matched by number with a schema whose column names are numbers.
     """
 
     columns: tuple[Column, ...]
@@ -64,7 +64,7 @@ class Table:
         return iter(self.columns)
 
     def select(self, rows: ArrayLike | slice) -> Table:
-        """Return the table with some of its rows, given by indices, a mask or a slice."""
+        """Return a table of the rows that indices, a mask or a slice select."""
         return Table([column.select_rows(rows) for column in self.columns], self.named, self.numbered)
 
 
@@ -113,12 +113,12 @@ def read_table(X: Any, names: Sequence[str] | None = None) -> Table:
 
 
 def _integer_name(name: Any) -> int | None:
-    """Return the name of a column if it is an integer, else None; False and 0.0 are not integers here."""
+    """Return the name of a column if it is an integer, otherwise None; bool and float names do not count."""
     return int(name) if isinstance(name, Integral) and not isinstance(name, bool) else None
 
 
 def _unique_names(names: Sequence[Any]) -> list[str]:
-    """Return the names of columns as text; raise ValueError if two are equal."""
+    """Convert the names of columns to text; raise ValueError if two names are equal."""
     texts = list(map(str, names))
     if len(set(texts)) < len(texts):
         raise _duplicate_names_error(texts)
@@ -136,7 +136,7 @@ def _duplicate_names_error(names: Sequence[str]) -> ValueError:
 
 
 def _read_frame(X: Any) -> TableParts | None:
-    """Return the columns of a frame, or None if X is not a frame."""
+    """Return the names, the shape and the columns of a frame, or None if X is not a frame."""
     if isinstance(X, (np.ndarray, list, tuple)):
         return None
     try:
@@ -156,7 +156,7 @@ def _read_frame(X: Any) -> TableParts | None:
 
 
 def _arrow_backend(X: Any) -> str:
-    """Return the installed package that reads Arrow data."""
+    """Return the name of an installed package that reads Arrow data; raise ImportError if there is none."""
     for package in ("pyarrow", "polars"):
         if find_spec(package):
             return package
@@ -172,12 +172,12 @@ def _read_series(series: Any) -> tuple[Any, ...]:
             f"{dtype}; make each part a column"
         )
     is_category = isinstance(dtype, (nw.Categorical, nw.Enum))
-    # Text and categories are not read with to_numpy, which is slow and loses missing Arrow categories.
+    # Text and categories are read with to_list: to_numpy is slow and loses missing Arrow categories.
     if is_category or isinstance(dtype, nw.String):
         order = _category_order(dtype.categories) if isinstance(dtype, nw.Enum) else ()
         return _object_array(series.to_list()), is_category, order
     array = np.asarray(series.to_numpy())
-    was_integer = dtype.is_integer() and array.dtype.kind == "f"  # missing values convert integers to float64
+    was_integer = dtype.is_integer() and array.dtype.kind == "f"  # integers with missing values
     if was_integer and np.nanmax(np.abs(array), initial=0) > cells.MAX_EXACT_INTEGER:
         array = _object_array(series.to_list())
     zone = dtype.time_zone if isinstance(dtype, nw.Datetime) else None
@@ -185,7 +185,7 @@ def _read_series(series: Any) -> tuple[Any, ...]:
 
 
 def _category_order(categories: Iterable[Any]) -> tuple[str, ...]:
-    """Return ordered categories as text without blank ones; return () if two have the same text."""
+    """Return the texts of ordered categories without blank texts; return () if two texts are equal."""
     order = [text for text in map(str, categories) if text.strip()]
     return tuple(order) if len(set(order)) == len(order) else ()
 
@@ -194,7 +194,7 @@ def _category_order(categories: Iterable[Any]) -> tuple[str, ...]:
 
 
 def _read_array(X: Any) -> TableParts:
-    """Return the columns of an array or of a list of rows."""
+    """Return the names, the shape and the columns of an array or of a list of rows."""
     if isinstance(X, (list, tuple)) and (columns := _read_rows(X)) is not None:
         return None, (len(X), len(columns)), columns
     if hasattr(X, "toarray") and hasattr(X, "nnz"):
@@ -216,7 +216,7 @@ def _read_array(X: Any) -> TableParts:
 
 
 def _fill_masked(X: Any) -> NDArray[Any]:
-    """Return a masked array with NaN, NaT or None in the masked cells."""
+    """Convert a masked array to an array with NaN, NaT or None in the masked cells."""
     mask, array = np.ma.getmaskarray(X), np.ma.getdata(X)
     kind = array.dtype.kind
     if array.dtype.names is not None:
@@ -227,9 +227,9 @@ def _fill_masked(X: Any) -> NDArray[Any]:
 
 
 def _read_rows(rows: Any) -> list[tuple[NDArray[Any], bool]] | None:
-    """Return the columns of a list of rows as arrays of objects, or None if an ordinary array is equivalent.
+    """Return the columns of a list of rows as object arrays, or None if np.asarray reads the rows without loss.
 
-    NumPy would convert numbers to text if other columns have text.
+    np.asarray is not used for rows with text, because it would convert the numbers of other columns to text.
     """
     with suppress(ValueError):  # NumPy rejects rows of different lengths and cells that are lists
         array = np.asarray(rows)
@@ -246,7 +246,7 @@ def _read_rows(rows: Any) -> list[tuple[NDArray[Any], bool]] | None:
 
 
 def _object_array(items: Sequence[Any]) -> NDArray[Any]:
-    """Return a one-dimensional array of objects, which may be sequences themselves."""
+    """Return a one-dimensional object array of the items, also if the items are sequences."""
     array = np.empty(len(items), object)
     array[:] = items
     return array

@@ -1,7 +1,7 @@
 """Estimates on held-out rows: score, temperature, calibration error, nonconformity scores and importances.
 
-All of them are based on the snapshots of snapshots.py: the rows that a snapshot predicts neither trained nor selected
-it.
+All estimates are based on the snapshots of snapshots.py. A snapshot predicts only rows that neither trained nor
+selected it.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ if TYPE_CHECKING:
     from nnc.tabular.snapshots import HeldOutNetwork
     from nnc.tabular.training import Member, Rows, Training
 
-MAX_IMPORTANCE_ROWS = 1000  # largest number of held-out rows from which importances are computed
-MAX_SPREAD_ROWS = 500  # largest number of training rows from which the spread of the members is computed
-BLOCK_ROWS = 1 << 12  # rows that are copied and predicted at a time
-MAX_PERMUTATIONS, MAX_REPEATS = 60, 5  # largest number of permutations of all columns together, and of one column
-MAX_AUTO_IMPORTANCE_COLUMNS = 100  # fit computes importances up to this number; they need up to a tenth of its time
-# Standard errors are multiplied by this factor, because errors in different folds are correlated: networks of a fold
-# learn from the held-out rows of the other folds (Bengio and Grandvalet, 2004). For noise columns, importances divided
-# by standard errors of independent rows have a standard deviation of 1.1 to 1.2; with the factor it is below 1.
+MAX_IMPORTANCE_ROWS = 1000  # maximum number of held-out rows from which importances are computed
+MAX_SPREAD_ROWS = 500  # maximum number of training rows from which the variance of the members is computed
+BLOCK_ROWS = 1 << 12  # number of rows that are copied and predicted at a time
+MAX_PERMUTATIONS, MAX_REPEATS = 60, 5  # maximum number of permutations in total, and per column
+MAX_AUTO_IMPORTANCE_COLUMNS = 100  # for up to this number of columns, fit computes importances
+# Standard errors of importances are multiplied by this factor, because errors in different folds are correlated: the
+# networks of a fold learn from the held-out rows of the other folds (Bengio and Grandvalet, 2004). For noise columns,
+# importance / standard error has a standard deviation of 1.1 to 1.2 without the factor, and below 1 with it.
 CORRELATION_FACTOR = 1.25
 
 
 def row_blocks(rows: NDArray[np.intp]) -> Iterator[NDArray[np.intp]]:
-    """Yield the rows in blocks, which limit the memory for copies."""
+    """Yield row indices in blocks of BLOCK_ROWS, so that copies of the rows need little memory."""
     for start in range(0, len(rows), BLOCK_ROWS):
         yield rows[start : start + BLOCK_ROWS]
 
@@ -51,9 +51,9 @@ class HeldOutPredictions(NamedTuple):
     rows : int array (m,)
         The held-out rows, sorted.
     values : array (m, n_classes), (m, n_targets) or (m, n_quantiles, n_targets)
-        Predictions as those of `TableModel.predict`: the mean of the networks from which a row is held out.
+        Predictions like those of `TableModel.predict`, but each is the mean of networks that did not train on the row.
     n_networks : int array (m,)
-        Number of these networks.
+        Number of networks that predict each row.
     gain : float
         Expected difference in accuracy between the mean of very many networks and one of them, see `expected_gain`; 0
         for regression.
@@ -68,10 +68,10 @@ class HeldOutPredictions(NamedTuple):
 def predict_held_out(
     model: TableModel, rows: Rows, networks: Sequence[HeldOutNetwork]
 ) -> tuple[HeldOutPredictions, float]:
-    """Return predictions for the held-out rows of all networks, and the temperature that is fitted on all of them.
+    """Return predictions for the held-out rows of all networks, and the temperature that is fitted on all these rows.
 
-    The probabilities of a part have the temperature that is fitted on the other parts. The temperature is 1 for
-    regression.
+    The probabilities of each part of the rows are calibrated by the temperature that is fitted on the other parts. The
+    temperature is 1 for regression.
     """
     indices, inverse = np.unique(np.concatenate([network.rows for network in networks]), return_inverse=True)
     part = np.concatenate([network.part for network in networks])
@@ -91,7 +91,7 @@ def predict_held_out(
         outputs = model.convert_outputs(outputs)
     n_networks = np.bincount(inverse, minlength=len(indices))
     mean = np.zeros((len(indices), model.task.n_network_outputs))
-    np.add.at(mean, inverse, outputs / n_networks[inverse, None])  # divide first: a sum of the outputs may overflow
+    np.add.at(mean, inverse, outputs / n_networks[inverse, None])  # divide before the sum, which may overflow
     gain = expected_gain(outputs, inverse, mean, n_networks, weights) if classes else 0.0
     return HeldOutPredictions(indices, model.postprocess(mean), n_networks, gain), temperature
 
@@ -108,9 +108,9 @@ def expected_gain(
     The error of the mean of k networks is assumed to be a constant plus c / k, as the squared error is (Krogh and
     Vedelsby, 1995). Then the accuracy of the mean exceeds that of one network by c (1 - 1 / k). c is estimated from
     rows that several networks predict, without their labels: it is the mean probability of the class that the mean
-    predicts, less that of the classes that the networks predict. Labels would favour single networks, because the rows
-    have selected their epochs. The estimate is conservative, because the mean of two networks is less certain than that
-    of many.
+    predicts, minus that of the classes that single networks predict. Labels would favour single networks, because the
+    rows have selected their epochs. The estimate is conservative, because the mean of two networks is less certain than
+    that of many.
 
     Parameters
     ----------
@@ -139,9 +139,10 @@ def expected_gain(
 def ensemble_accuracy(
     model: TableModel, predictions: HeldOutPredictions, y: NDArray[Any], weights: NDArray[np.float64] | None
 ) -> float:
-    """Return the accuracy of the mean of all members on new rows.
+    """Estimate the accuracy of the mean of all members on new rows.
 
-    One or two networks predict a held-out row, all members predict a new row; see `expected_gain`.
+    One or two networks predict each held-out row, but all members predict a new row. Therefore `expected_gain` is added
+    in proportion.
     """
     inverse_count = float(np.average(1 / predictions.n_networks, weights=weights))
     gain = predictions.gain * (inverse_count - 1 / len(model.members))
@@ -151,7 +152,7 @@ def ensemble_accuracy(
 def _calibrate_parts(
     P: NDArray[np.float64], y: NDArray[Any], weights: NDArray[np.float64] | None, part: NDArray[np.int8]
 ) -> NDArray[np.float64]:
-    """Return probabilities at temperatures that are fitted on the rows of other parts."""
+    """Calibrate the probabilities of each part by the temperature that is fitted on the other parts."""
     calibrated = P.copy()
     for j in np.unique(part):
         in_part, in_others = part == j, part != j
@@ -163,7 +164,7 @@ def _calibrate_parts(
 
 
 def target_units(model: TableModel) -> NDArray[np.float64]:
-    """Return units (n_targets,) in which squares are finite: half the range, or half the magnitude of a constant."""
+    """Return units (n_targets,) that keep squares finite: half the range, or half the magnitude of constant targets."""
     assert model.bounds is not None
     low, high = model.bounds / 2
     units: NDArray[np.float64] = np.where(high > low, high - low, np.maximum(np.abs(high), 1))
@@ -171,10 +172,10 @@ def target_units(model: TableModel) -> NDArray[np.float64]:
 
 
 def member_spread(model: TableModel, rows: Rows, training: Training, seed: int) -> NDArray[np.float64]:
-    """Return the variance of the predictions of the members for a new row, (n_targets,), in units of `target_units`.
+    """Estimate the variance (n_targets,) of the members' predictions for a new row, in units of `target_units`.
 
-    Most members have learned from each training row, and on such a row they agree more than on a new row. Therefore
-    their variance on training rows is multiplied by `unseen_ratio`. Targets are not used.
+    Most members have learned from each training row, so their predictions differ less than for a new row. Therefore the
+    variance on training rows is multiplied by `unseen_ratio`. Targets are not used.
     """
     sample = np.sort(np.random.default_rng([seed, 4]).permutation(len(rows.y))[:MAX_SPREAD_ROWS])
     learned = np.stack([~training.held_out_mask(member.spec.fold)[sample] for member in model.members])
@@ -195,10 +196,10 @@ def member_spread(model: TableModel, rows: Rows, training: Training, seed: int) 
 def unseen_ratio(
     model: TableModel, inputs: NDArray[np.float32], training: Training, sample: NDArray[np.intp]
 ) -> NDArray[np.float64]:
-    """Return how much more networks disagree on new rows than on training rows, as a ratio (n_targets,).
+    """Return the ratio (n_targets,) of the variance of networks on new rows to their variance on training rows.
 
-    Two networks with different encodings that hold out the same fold are compared. The ratio is their mean squared
-    difference on this fold divided by that on the other rows. It is at least 1, and 1 without such pairs.
+    The ratio is estimated from pairs of networks that hold out the same fold and differ in their encoding: it is their
+    mean squared difference on this fold, divided by that on the other rows. It is at least 1. Without pairs it is 1.
 
     Parameters
     ----------
@@ -209,7 +210,7 @@ def unseen_ratio(
     sample : int array (n,)
         Indices of these rows.
     """
-    # Sums of squared differences and numbers of rows, first for held-out rows, then for training rows.
+    # Sums of squared differences, and numbers of rows: index 0 for held-out rows, index 1 for training rows.
     totals, counts = np.zeros((2, model.task.n_out)), np.zeros((2, 1))
     members = training.members
     for spec, member in members.items():
@@ -229,7 +230,7 @@ def unseen_ratio(
 
 
 def _point_output(model: TableModel, member: Member, inputs: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Return point predictions of one network (n, n_targets) in units of `target_units`."""
+    """Return the point predictions (n, n_targets) of one network in units of `target_units`."""
     outputs = model.postprocess(model.member_output(member, model.member_inputs(member, inputs)))
     return model.point_predictions(outputs) / target_units(model)
 
@@ -241,11 +242,11 @@ def ensemble_r2(
     weights: NDArray[np.float64] | None,
     spread: NDArray[np.float64],
 ) -> float:
-    """Return the R^2 of the mean of all members on new rows; of several targets the smallest.
+    """Estimate the R^2 of the mean of all members on new rows; return the smallest one of several targets.
 
-    One or two networks predict a held-out row, all members predict a new row. The squared error of the mean of M
-    members is that of a single member less the variance of the members times 1 - 1 / M (Krogh and Vedelsby, 1995). It
-    is divided by the unbiased estimate of the variance of the targets.
+    One or two networks predict each held-out row, but all members predict a new row. The squared error of the mean of M
+    members is that of a single member minus the variance of the members times 1 - 1 / M (Krogh and Vedelsby, 1995).
+    R^2 is 1 minus this error, divided by the unbiased estimate of the variance of the targets.
 
     Parameters
     ----------
@@ -259,7 +260,7 @@ def ensemble_r2(
     """
     units, w = target_units(model), np.ones(len(y)) if weights is None else weights
     P, y = model.point_predictions(predictions.values) / units, y / units
-    # Fraction of the variance of the members that is in the error of the held-out predictions.
+    # The squared error of the mean of k networks contains 1 / k of the variance of the members.
     fraction = float(np.average(1 / predictions.n_networks, weights=w))
     rows = w.sum() ** 2 / (w**2).sum()  # effective number of rows for unequal weights (Kish, 1965)
     scores: list[float] = []
@@ -267,7 +268,7 @@ def ensemble_r2(
         error = float(np.average((y[:, j] - P[:, j]) ** 2, weights=w))
         variance = float(np.average((y[:, j] - np.average(y[:, j], weights=w)) ** 2, weights=w))
         if variance > 0 and rows > 1:
-            variance *= rows / (rows - 1)  # unbiased, because the mean is estimated from the same rows
+            variance *= rows / (rows - 1)  # unbiased variance: the mean is estimated from the same rows
             error -= min(float(spread_of_target), error / fraction) * (fraction - 1 / len(model.members))
             scores.append(float(1 - error / variance))
         else:
@@ -276,7 +277,7 @@ def ensemble_r2(
 
 
 def compare_members(model: TableModel, rows: Rows, training: Training, error: float, seed: int) -> Gain | None:
-    """Estimate the gain of all members over single members from training rows.
+    """Estimate the gain of the mean of all members over a single member from training rows.
 
     Parameters
     ----------
@@ -284,15 +285,15 @@ def compare_members(model: TableModel, rows: Rows, training: Training, error: fl
     rows : Rows
         The training rows.
     training : Training
-        Training of the members, which has the rows that each of them held out.
+        Training of the members, with the held-out rows of each member.
     error : float
-        Mean of `TableModel.row_errors` of single members for held-out rows.
+        Mean error of single members on held-out rows, see `TableModel.row_errors`.
     seed : int
 
     Returns
     -------
     Gain or None
-        None if no two members learned from the same row, or if nearly all predicted classes of learned rows are right.
+        None if no two members learned from the same row, or if nearly all training rows are classified correctly.
     """
     sample = np.random.default_rng([seed, 5]).permutation(len(rows.y))[:MAX_COMPARED_ROWS]
     learned = np.stack([~training.held_out_mask(member.spec.fold)[sample] for member in model.members])
@@ -319,12 +320,12 @@ def compare_members(model: TableModel, rows: Rows, training: Training, error: fl
 def evaluate(model: TableModel, rows: Rows, training: Training, seed: int) -> None:
     """Set the estimates of a model on held-out rows, if rows were held out.
 
-    These are `held_out`, `gain` and `spread`, and `importances` unless there are many columns.
+    The estimates are `held_out`, `gain`, `spread`, and unless there are many columns, `importances`.
 
     Parameters
     ----------
     model : TableModel
-        Model with the members that the training has returned.
+        Model of the trained members.
     rows : Rows
         The training rows.
     training : Training
@@ -380,7 +381,7 @@ def find_importances(model: TableModel) -> tuple[NDArray[np.float64], NDArray[np
 
 
 def _importances(model: TableModel, data: ImportanceData, seed: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the decrease of the score if a column is permuted, and its standard error, (columns,) each.
+    """Compute the decrease of the score if a column is permuted, and its standard error, (columns,) each.
 
     The score is the accuracy, or the mean R^2 of the targets.
     """
@@ -394,7 +395,7 @@ def _importances(model: TableModel, data: ImportanceData, seed: int) -> tuple[ND
         variance = np.where(variance > 0, variance, 1)
 
     def losses(X: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Return the loss (n,) of each row, predicted by the networks from which it was held out."""
+        """Return the loss (n,) of each row for predictions by the networks that did not train on it."""
         mean = np.zeros((n, model.task.n_network_outputs))
         for network, bins, rows, _ in data.networks:
             outputs = network.predict(X[rows] if bins else np.ascontiguousarray(X[rows, :width]))

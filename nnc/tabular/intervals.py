@@ -1,8 +1,8 @@
 """Calibration of prediction intervals, whose width depends on a predicted spread.
 
 The half-width of an interval is q s(x), where s(x) is the predicted magnitude of the error at x and q is the quantile
-of |y - prediction| / s(x) over held-out rows (Lei et al., 2018, section 5.2). s is fitted on other rows than those from
-which q is computed, so the coverage does not depend on the accuracy of s.
+of |y - prediction| / s(x) over held-out rows (Lei et al., 2018, section 5.2). The rows for s are not used for q, so the
+coverage does not depend on the accuracy of s.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ if TYPE_CHECKING:
 
     from nnc._data.scaling import Scaling
 
-MIN_SPREAD_ROWS = 120  # with fewer held-out rows all intervals have one width
-MAX_FIT_ROWS = 2000  # largest number of held-out rows on which a spread is fitted
-MAX_CALIBRATION_ROWS = 2000  # largest number of held-out rows from which quantiles are computed
-N_NETWORKS = 4  # number of networks that estimate the size of errors, each validated on a different quarter of the rows
-HIDDEN_UNITS, EPOCHS, BATCH_ROWS = 32, 30, 32  # architecture and training of each network of a spread
+MIN_SPREAD_ROWS = 120  # minimum number of held-out rows for intervals of different widths
+MAX_FIT_ROWS = 2000  # maximum number of held-out rows on which a spread is fitted
+MAX_CALIBRATION_ROWS = 2000  # maximum number of held-out rows from which quantiles are computed
+N_NETWORKS = 4  # number of networks of a spread, each of which is validated on a different quarter of the rows
+HIDDEN_UNITS, EPOCHS, BATCH_ROWS = 32, 30, 32  # settings of each network of a spread
 LEARNING_RATE = 0.01
-MIN_RELATIVE_SPREAD = 0.2  # smallest spread, relative to the mean error
+MIN_RELATIVE_SPREAD = 0.2  # minimum predicted spread, relative to the mean absolute error
 
 
 class Spread(NamedTuple):
@@ -41,7 +41,7 @@ class Spread(NamedTuple):
     Attributes
     ----------
     networks : tuple of NeuralNetwork
-        Networks with the encoded columns and the scaled predictions as inputs, and errors divided by `unit` as outputs.
+        Their inputs are encoded columns and scaled predictions; their outputs are errors divided by `unit`.
     unit : array (n_targets,)
         Mean absolute error of the rows of the fit.
     limits : array (2, n_targets)
@@ -53,18 +53,18 @@ class Spread(NamedTuple):
     limits: NDArray[np.float64]
 
     def predict(self, inputs: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Return the positive magnitudes of errors (n, n_targets) for inputs from `spread_inputs`."""
+        """Return the predicted magnitude of errors (n, n_targets) for the result of `spread_inputs`."""
         return self.unit * np.clip(mean_output(self.networks, inputs), *self.limits)
 
 
 def mean_output(networks: Sequence[NeuralNetwork], inputs: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Return the mean output of networks for some rows."""
+    """Return the mean output of several networks for the same input rows."""
     mean: NDArray[np.float64] = np.mean([network.predict(inputs) for network in networks], axis=0, dtype=np.float64)
     return mean
 
 
 def spread_inputs(encoded: NDArray[np.float32], answers: NDArray[np.float64], scaling: Scaling) -> NDArray[np.float32]:
-    """Return the inputs of a spread: encoded columns, and scaled predictions that are compressed by asinh."""
+    """Return the inputs of the spread networks: the encoded columns, and asinh of the scaled predictions."""
     return np.hstack([encoded, np.arcsinh(scaling.apply(answers), dtype=np.float32, casting="same_kind")])
 
 
@@ -81,7 +81,7 @@ def calibrate(
     errors : array (n, n_targets)
         Nonconformity scores of all held-out rows.
     inputs : callable or None
-        Returns the inputs of a spread for the held-out rows with these indices. With None, no spread is fitted.
+        Returns the inputs of the spread networks for the held-out rows with these indices. None: no spread is fitted.
     weights : array (n,), optional
         Sample weights for the fit of the spread. Scores are not weighted, so the coverage counts each row once.
     seed : int
@@ -91,7 +91,7 @@ def calibrate(
     spread : Spread or None
         None without `inputs`, with fewer than MIN_SPREAD_ROWS rows, or if the fit failed.
     scores : array (rows, n_targets)
-        Errors divided by the spread, for rows on which it was not fitted; without a spread the errors.
+        Errors divided by the spread, for rows on which the spread was not fitted. Without a spread: the errors.
     """
     n = len(errors)
     order = np.random.default_rng([seed, 3]).permutation(n)
@@ -128,7 +128,7 @@ def fit_spread(
     if not np.isfinite(largest).all():
         return None
     largest[largest == 0] = 1
-    relative = errors / largest  # the sum of unscaled errors may overflow
+    relative = errors / largest  # divide before the sum, which might overflow otherwise
     mean = relative.mean(axis=0)
     mean[mean == 0] = 1
     n_targets = errors.shape[1]

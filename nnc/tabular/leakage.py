@@ -1,9 +1,10 @@
-"""Detection of target leakage: of columns that determine the target almost exactly.
+"""Detection of target leakage, which is a column that determines the target almost exactly.
 
 Such a column is the target itself, a code for it, or a later consequence of it. The target of each row is estimated
 from a single column and the other rows. The estimate is the mean of the rows with the same cell. For a number that no
-other row has, it is the mean of the rows with the next smaller and the next larger number, or an extrapolation at both
-ends. A column leaks if this explains 99.99 % of the variance of a number, or 99 % of the variance of the classes.
+other row has, it is the mean of the rows with the next smaller and the next larger number. For the smallest and the
+largest number, it is an extrapolation. A column leaks if its estimates explain 99.99 % of the variance of a number, or
+99 % of the variance of the classes.
 """
 
 from __future__ import annotations
@@ -23,11 +24,12 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-MIN_ROWS = 30  # smallest table that is examined; in smaller ones a column may determine the target by chance
-MIN_OTHER_ROWS = 10  # smallest number of rows outside the most frequent class, for the same reason
-MAX_ROWS = 4000  # largest number of rows that are examined
-MAX_UNEXPLAINED = {"numbers": 1e-4, "classes": 1e-2}  # fraction of the variance of the target that a leak may leave
-BOUNDARY_COST = 1.0  # unavoidable squared error of the two rows at a boundary between two classes
+MIN_ROWS = 30  # in smaller tables a column may determine the target by chance
+MIN_OTHER_ROWS = 10  # minimum number of rows outside the most frequent class, for each other class
+MAX_ROWS = 4000  # maximum number of rows that are examined
+# Maximum fraction of the variance of the target that a leaking column leaves unexplained.
+MAX_UNEXPLAINED = {"numbers": 1e-4, "classes": 1e-2}
+BOUNDARY_COST = 1.0  # squared error that even a leaking column has at a boundary between two classes
 
 
 def warn_of_leakage(schema: Schema, table: Table, y: NDArray[Any], seed: int) -> None:
@@ -61,7 +63,7 @@ def warn_of_leakage(schema: Schema, table: Table, y: NDArray[Any], seed: int) ->
 
 
 def _targets(column: NDArray[Any], are_classes: bool) -> list[tuple[Floats, float]]:
-    """Return arrays (n, k) to explain, each with the largest squared error that a leak may leave.
+    """Return the arrays (n, k) that columns are tested for, each with the maximum squared error of a leaking column.
 
     The arrays are one-hot encoded classes, or the number and its rank. The list is empty if nearly all rows have the
     same target.
@@ -75,7 +77,7 @@ def _targets(column: NDArray[Any], are_classes: bool) -> list[tuple[Floats, floa
         return [(indicators, MAX_UNEXPLAINED["classes"] * total + BOUNDARY_COST * (len(distinct) - 1))]
     scaled = column / max(np.abs(column).max(), np.finfo(np.float64).tiny)
     targets = []
-    for values in (scaled, inverse.astype(np.float64)):  # a monotone function of the target explains its ranks exactly
+    for values in (scaled, inverse.astype(np.float64)):  # a monotone function explains the ranks exactly
         centred = values - values.mean()
         if total := float((centred**2).sum()):
             targets.append((centred[:, None], MAX_UNEXPLAINED["numbers"] * total))
@@ -83,16 +85,17 @@ def _targets(column: NDArray[Any], are_classes: bool) -> list[tuple[Floats, floa
 
 
 def _explains(column: Column, target: Floats, allowed: float) -> bool:
-    """Return whether the squared error of a target (n, k), estimated from a column, is at most `allowed`."""
+    """Return whether a column estimates a target (n, k) with a squared error of at most `allowed`."""
     cells = column.values
     missing = column.missing
     distinct, group = np.unique(cells[~missing], return_inverse=True)
-    n_groups = len(distinct) + 1  # the last group has the rows with a missing value
+    n_groups = len(distinct) + 1  # the last group contains the rows with missing values
     groups = np.full(len(cells), n_groups - 1)
     groups[~missing] = group
     counts = np.bincount(groups, minlength=n_groups)[:, None]
     sums = np.stack([np.bincount(groups, t, n_groups) for t in target.T], axis=1)
-    estimates = (sums[groups] - target) / np.maximum(counts[groups] - 1, 1)  # mean of the other rows of the group
+    # The estimate of a row is the mean of the other rows with the same cell.
+    estimates = (sums[groups] - target) / np.maximum(counts[groups] - 1, 1)
     if column.kind == "number" and len(distinct) > 2:
         means = (sums / np.maximum(counts, 1))[:-1]
         first, last = [2 * means[1] - means[2]], [2 * means[-2] - means[-3]]

@@ -30,13 +30,13 @@ if TYPE_CHECKING:
     from nnc.tabular.target import Target
     from nnc.tabular.training import Member, Rows
 
-MAX_BLOCK_VALUES = 1 << 22  # elements of the encoded rows that are in memory at a time
-MAX_SAVED_IMPORTANCE_COLUMNS = 1000  # up to this number, saving a model computes importances, which takes seconds
+MAX_BLOCK_VALUES = 1 << 22  # maximum number of elements of encoded rows in memory
+MAX_SAVED_IMPORTANCE_COLUMNS = 1000  # for up to this number of columns, `save` computes importances
 
 
 @dataclass(eq=False, repr=False)
 class TableModel:
-    """A model of a table.
+    """Fitted model of a table.
 
     Attributes
     ----------
@@ -45,7 +45,7 @@ class TableModel:
     target : Target
     members : list of Member
     scaling : Scaling or None
-        Scaling of the targets, which members predict scaled.
+        Scaling of the targets; members predict scaled targets.
     bounds : array (2, n_targets) or None
         Smallest and largest target of the training rows, to which predictions are clipped; None for classes.
     baseline : array (width,)
@@ -59,11 +59,11 @@ class TableModel:
     spread : Spread or None
         Scale of the intervals; None if all intervals have one width, and for classes and quantiles.
     gain : Gain or None
-        Score of all members less that of one; None for a single member, and without held-out rows.
+        Score of all members minus the score of one; None for a single member, and without held-out rows.
     importances : (mean, standard_error) or None
         Permutation importances of the columns, see `find_importances`.
     importance_data : ImportanceData or None
-        Data from which importances are computed; None after that, and without held-out rows.
+        Data from which importances are computed; None once they are computed, and without held-out rows.
     """
 
     task: Task
@@ -88,7 +88,7 @@ class TableModel:
 
     @property
     def encodings(self) -> set[bool]:
-        """Encodings of the inputs of the members: True with bins, False without."""
+        """Set of the encodings that members use: True for inputs with bins, False for inputs without bins."""
         return {member.spec.bins for member in self.members}
 
     def predict(self, table: Table) -> NDArray[np.float64]:
@@ -96,7 +96,7 @@ class TableModel:
         return np.concatenate([self.predict_encoded(inputs) for inputs in self.encoded_blocks(table)])
 
     def encoded_blocks(self, table: Table) -> Any:
-        """Yield the encoded rows of a table in blocks, which limit the memory for tables with many rows."""
+        """Yield the encoded rows of a table in blocks, so that large tables need little memory."""
         bins, n = True in self.encodings, len(table)
         size = max(1, MAX_BLOCK_VALUES // self.schema.width(bins))
         for start in range(0, n, size):
@@ -107,26 +107,26 @@ class TableModel:
             yield encoded
 
     def predict_encoded(self, inputs: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Return the predictions for encoded rows, which have bins if the inputs of any member have them."""
+        """Return the predictions for encoded rows, which must have bins if any member uses bins."""
         outputs = [self.member_output(member, self.member_inputs(member, inputs)) for member in self.members]
         return self.postprocess(np.mean(outputs, axis=0))
 
     def member_inputs(self, member: Member, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the part of encoded rows that is the input of a member."""
+        """Return the encoded columns that are the inputs of a member."""
         return inputs if member.spec.bins else inputs[:, : self.schema.width()]
 
     def member_output(self, member: Member, inputs: NDArray[Any]) -> NDArray[np.float64]:
-        """Return the converted outputs of a member for its inputs."""
+        """Return the outputs of a member for its inputs, converted by `convert_outputs`."""
         return self.convert_outputs(member.network.predict(np.ascontiguousarray(inputs)).astype(np.float64))
 
     def convert_outputs(self, P: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return outputs (n, outputs) of a network as calibrated probabilities, or in the units of the targets."""
+        """Convert outputs P (n, outputs) of a network to calibrated probabilities, or to the units of the targets."""
         if self.task.kind == "classes":
             return with_temperature(P, self.held_out.temperature)
         return P if self.scaling is None else self.scaling.undo(P.reshape(-1, self.task.n_out)).reshape(P.shape)
 
     def postprocess(self, outputs: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return the mean outputs as predictions: clip numbers to the bounds, and sort quantiles.
+        """Convert mean outputs to predictions: clip numbers to the bounds, and sort quantiles.
 
         Sorting prevents crossing quantiles (Chernozhukov, Fernandez-Val and Galichon, 2010).
         """
@@ -137,14 +137,14 @@ class TableModel:
     # ------------------------------------------------------------------------------------------ scores and coverage
 
     def score(self, predictions: NDArray[np.float64], truth: NDArray[Any], weights: Any = None) -> float:
-        """Return the accuracy of predictions, or their R^2; of several targets the smallest."""
+        """Return the accuracy of predicted classes, or the smallest R^2 of all targets."""
         if self.task.kind == "classes":
             return METRICS["accuracy"](truth, predictions.argmax(axis=1), weights)
         P = self.point_predictions(predictions)
         return min(METRICS["r2"](truth[:, [j]], P[:, [j]], weights) for j in range(P.shape[1]))
 
     def point_predictions(self, predictions: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return numbers unchanged, and of quantiles the one closest to the median."""
+        """Return the predicted numbers, or with quantiles those of the quantile closest to the median."""
         return predictions[:, self.median_index] if self.task.quantiles else predictions
 
     @property
@@ -155,7 +155,7 @@ class TableModel:
     def nonconformity(self, predictions: NDArray[np.float64], truth: NDArray[Any]) -> NDArray[np.float64]:
         """Return nonconformity scores (n, n_targets).
 
-        The score is 1 less the probability of the true class, the absolute error of a number, or the distance from the
+        The score is 1 minus the probability of the true class, the absolute error of a number, or the distance from the
         interval between the outer quantiles, which is negative inside (Romano, Patterson and Candes, 2019).
         """
         if self.task.kind == "classes":
@@ -176,7 +176,7 @@ class TableModel:
         index : int array (n,)
             Indices of the held-out rows.
         predictions : array (n, ...)
-            Predictions for the held-out rows, by networks that have not learned from them.
+            Predictions for the held-out rows by networks that did not train on them.
         truth : array (n,) or (n, n_targets)
             Class indices or targets of the held-out rows.
         seed : int
@@ -187,7 +187,7 @@ class TableModel:
         """
 
         def inputs(part: NDArray[np.intp]) -> NDArray[np.float32]:
-            """Return the inputs of the spread for some of the held-out rows."""
+            """Return the inputs of the spread networks for a part of the held-out rows."""
             assert self.scaling is not None
             return spread_inputs(rows.plain[index[part]], predictions[part], self.scaling)
 
@@ -198,10 +198,10 @@ class TableModel:
         return scores
 
     def row_errors(self, predictions: NDArray[np.float64], truth: NDArray[Any]) -> NDArray[np.float64]:
-        """Return errors (n,) whose mean is 1 less the accuracy, or 1 less the mean R^2 of the targets."""
+        """Return errors (n,) whose mean is 1 minus the accuracy, or 1 minus the mean R^2 of the targets."""
         if self.scaling is None:
             return np.asarray(predictions.argmax(axis=1) != truth, np.float64)
-        # The squares of scaled numbers are finite.
+        # Numbers are scaled first, so that their squares are finite.
         scaled, scaled_truth = self.scaling.apply(self.point_predictions(predictions)), self.scaling.apply(truth)
         deviation = scaled_truth.std(axis=0)
         relative = (scaled - scaled_truth) / np.where(deviation > 0, deviation, 1)
@@ -209,7 +209,7 @@ class TableModel:
         return errors
 
     def with_members(self, count: int) -> TableModel:
-        """Return a model with the `count` best members; it shares all other attributes with this model."""
+        """Return a model with only the `count` best members, which shares most other attributes with this model."""
         if count == len(self.members):
             return self
         small = copy(self)
@@ -219,7 +219,7 @@ class TableModel:
         return small
 
     def score_threshold(self, level: float) -> NDArray[np.float64]:
-        """Return the nonconformity score (n_targets,) that a fraction `level` of all rows does not exceed."""
+        """Return the threshold (n_targets,) that a fraction `level` of the nonconformity scores does not exceed."""
         level = check_level("level", level)
         if not len(self.held_out.scores):
             raise ValueError("sets and intervals require held-out rows, got none; fit with 10 rows or more")
@@ -228,7 +228,7 @@ class TableModel:
     def interval(self, table: Table, level: float, clip: bool) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return the ends (n, n_targets) of intervals that contain the target in a fraction `level` of all rows.
 
-        With `clip` they are 0 or more for each target that was never negative in the training.
+        With `clip` the ends are 0 or more for each target that was never negative in the training.
         """
         threshold = self.score_threshold(level)
         ends = [self.interval_ends(inputs, threshold) for inputs in self.encoded_blocks(table)]
@@ -241,7 +241,7 @@ class TableModel:
     def interval_ends(
         self, inputs: NDArray[np.float32], threshold: NDArray[np.float64]
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return the ends of intervals for encoded rows and the threshold of the nonconformity scores."""
+        """Return the ends of intervals for encoded rows, given the threshold of the nonconformity scores."""
         predictions, scale = self.predict_encoded(inputs), np.ones(1)
         if self.task.quantiles:
             low, high = predictions[:, 0] - threshold, predictions[:, -1] + threshold
@@ -253,15 +253,15 @@ class TableModel:
         return predictions - half, predictions + half
 
     def classes_within(self, table: Table, level: float, allow_empty: bool) -> NDArray[np.bool_]:
-        """Return the classes (n, n_classes) of sets that contain the true class in a fraction `level` of all rows."""
+        """Return sets of classes (n, n_classes) that contain the true class in a fraction `level` of all rows."""
         return classes_within(self.predict(table), self.score_threshold(level), allow_empty)
 
     # ------------------------------------------------------------------------------------------ explanations
 
     def explain(self, table: Table, output: int) -> tuple[NDArray[np.float64], float]:
-        """Return the contributions of the columns to an output (n, columns), and the output for the baseline.
+        """Return the contributions (n, columns) of the columns to an output, and the output for the baseline.
 
-        The contributions are integrated gradients.
+        The contributions are integrated gradients, see `integrated_gradients`.
         """
         bins = True in self.encodings
         X = self.schema.encode(table, bins=bins).astype(np.float64)
@@ -269,18 +269,18 @@ class TableModel:
         members = [(member, member.network.astype("float64")) for member in self.members]
 
         def select_inputs(member: Member, inputs: NDArray[Any]) -> NDArray[Any]:
-            """Return the contiguous part of encoded rows that is the input of a member."""
+            """Return the inputs of a member as a contiguous part of the encoded rows."""
             return np.ascontiguousarray(self.member_inputs(member, inputs))
 
         def value(inputs: NDArray[Any]) -> NDArray[Any]:
-            """Return the output (m,) of the mean of all members for encoded rows."""
+            """Return the explained output (m,), averaged over the members, for encoded rows."""
             mean: NDArray[Any] = np.mean(
                 [self.convert_outputs(net.predict(select_inputs(m, inputs)))[:, output] for m, net in members], axis=0
             )
             return mean
 
         def gradient(inputs: NDArray[Any]) -> NDArray[Any]:
-            """Return the derivatives (m, width) of this output by the encoded rows."""
+            """Return the derivatives (m, width) of the explained output with respect to the encoded rows."""
             total = np.zeros(inputs.shape)
             for member, net in members:
                 rows = select_inputs(member, inputs)
@@ -291,7 +291,7 @@ class TableModel:
         return contributions, float(value(baseline[None])[0])
 
     def output_derivative(self, P: NDArray[np.float64], output: int) -> NDArray[np.float64]:
-        """Return the derivatives (n, outputs) of an output of `convert_outputs` by the outputs P of the network."""
+        """Return the derivatives (n, outputs) of one converted output with respect to the outputs P of the network."""
         dP = np.zeros_like(P)
         dP[:, output] = 1
         if self.task.kind == "classes":

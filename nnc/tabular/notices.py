@@ -1,4 +1,4 @@
-"""Warnings about the columns of a table; each column has at most one warning of a category."""
+"""Warnings about the columns of a table; each column has at most one warning of each category."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from nnc._training.advice import TrainingWarning
 
 
 class ColumnWarning(TrainingWarning):
-    """A column that may have been misread.
+    """Warning about a column that may have been misread.
 
-    Some cells cannot be read and count as missing, a text has two meanings, or a column of text that looks like numbers
-    or dates is left out.
+    Possible reasons: some cells cannot be read and count as missing, a text has two meanings, or a column of text that
+    looks like numbers or dates is left out.
     """
 
 
 class LeakageWarning(TrainingWarning):
-    """A column that determines the target almost exactly: another form of the target, or a later consequence of it."""
+    """Warning about a column that determines the target almost exactly, such as a copy or a consequence of it."""
 
 
 def warn_user(message: str, category: type[Warning]) -> None:

@@ -28,29 +28,29 @@ if TYPE_CHECKING:
 
 PRESETS = {"fast": 3, "default": 12, "best": 24}  # number of networks for tables of up to FULL_PRESET_ROWS rows
 FULL_PRESET_ROWS = 10_000  # tables with more rows need fewer networks
-MIN_MEMBERS = 2  # smallest number of networks for large tables
-DEPTH, WIDTH = 3, 128  # number of hidden layers, and units of each
-MIN_EPOCHS, MAX_EPOCHS = 56, 112  # range of the number of epochs
-TARGET_STEPS = 1800  # small tables get more epochs, up to MAX_EPOCHS, to reach this number of steps
-SMALL_BATCH_ROWS, LARGE_BATCH_ROWS = 32, 64  # rows of a mini-batch
-MIN_LARGE_DATA_ROWS = 4000  # training rows from which on the larger mini-batch is used
-STOP_CHECK_FRACTION = 1 / 2  # fraction of the epochs after which a network may stop early
-MAX_BEST_EPOCH_FRACTION = 1 / 4  # it stops if its best epoch is in this first fraction of the epochs
+MIN_MEMBERS = 2  # minimum number of networks for large tables
+DEPTH, WIDTH = 3, 128  # number of hidden layers, and number of units in each hidden layer
+MIN_EPOCHS, MAX_EPOCHS = 56, 112  # minimum and maximum number of epochs
+TARGET_STEPS = 1800  # small tables are trained for more epochs to reach this number of steps
+SMALL_BATCH_ROWS, LARGE_BATCH_ROWS = 32, 64  # number of rows in a mini-batch, for small and large tables
+MIN_LARGE_DATA_ROWS = 4000  # minimum number of training rows for the large mini-batch
+STOP_CHECK_FRACTION = 1 / 2  # a network may stop early after this fraction of its epochs
+MAX_BEST_EPOCH_FRACTION = 1 / 4  # a network stops early if its best epoch is in this first fraction
 LEARNING_RATES = {"classes": 0.0025, "numbers": 0.0044}  # initial learning rate for classification and regression
 LABEL_SMOOTHING = 0.1
-SCALE_LR_FACTOR = 6.0  # factor of the learning rate for the Scale layer
-REFERENCE_INPUTS = 256  # number of inputs for which the first layer has the learning rate of the other layers
+SCALE_LR_FACTOR = 6.0  # factor of the learning rate of the Scale layer
+REFERENCE_INPUTS = 256  # with this number of inputs, the first layer has the same learning rate as the others
 
 SMALLEST_NORMAL = np.finfo(np.float64).tiny
 
-# Losses for regression: the name in scikit-learn, and the name in the engine.
+# Names of the regression losses: keys as in scikit-learn, values as in the engine.
 ENGINE_LOSSES = {"squared_error": "mse", "absolute_error": "mae", "poisson": "poisson"}
 CROSS_ENTROPY, SQUARED_ERROR, POISSON = "cross_entropy", "squared_error", "poisson"
-MIN_POISSON_SKEWNESS = 0.5  # skewness of the targets above which Poisson's loss is the default
+MIN_POISSON_SKEWNESS = 0.5  # Poisson's loss is the default for targets with a larger skewness
 
 
 class Task(Value):
-    """Task of the networks of a table.
+    """Prediction task: the loss and the outputs of the networks.
 
     Parameters
     ----------
@@ -59,8 +59,8 @@ class Task(Value):
     n_out : int
         Number of classes or targets.
     quantiles : tuple of float
-        Quantiles to predict instead of a statistic of `loss`; a network then has an output for each quantile and
-        target.
+        Quantiles to predict instead of a mean or median; each network then has an output for each pair of a quantile
+        and a target.
     """
 
     loss: str = field(check=partial(check_choice, choices=(CROSS_ENTROPY, *ENGINE_LOSSES)))
@@ -74,25 +74,25 @@ class Task(Value):
 
     @property
     def n_network_outputs(self) -> int:
-        """Number of outputs of a network."""
+        """Number of outputs of each network."""
         return self.n_out * max(1, len(self.quantiles))
 
     @property
     def scales_targets(self) -> bool:
-        """Return whether targets are scaled for the networks."""
+        """Return whether the networks are trained on scaled targets."""
         return self.loss != CROSS_ENTROPY
 
     @property
     def metric(self) -> str | None:
-        """Metric that selects the best epoch; None for the loss."""
+        """Metric that selects the best epoch; None if the loss selects it."""
         return "accuracy" if self.kind == "classes" else None
 
 
 def default_loss(y: NDArray[np.float64], weights: NDArray[np.float64] | None = None) -> str:
     """Return the default loss for targets (n, n_out): Poisson's loss or the squared error, which both predict the mean.
 
-    Poisson's loss is for targets that are 0 or more and skewed to the right, whose large values are less certain, such
-    as prices, durations and amounts.
+    Poisson's loss suits targets that are 0 or more, skewed to the right, and less certain if they are large, such as
+    prices, durations and amounts.
     """
     largest = y.max(axis=0)
     if y.min() < 0 or not largest.all():
@@ -113,10 +113,11 @@ def choose_member_count(preset: str, rows: int) -> int:
 
 
 def build_network(task: Task, n_in: int, seed: int) -> NeuralNetwork:
-    """Return an untrained network.
+    """Create an untrained network.
 
-    The initial weights are from N(0, 1 / inputs), the biases from N(0, 1), and the last layer is 0. One learning rate
-    fits all numbers of inputs: the first layer learns as if its inputs were larger by sqrt(REFERENCE_INPUTS / n_in).
+    The initial weights are from N(0, 1 / inputs), the biases from N(0, 1), and the last layer is 0. The first
+    layer learns as if its inputs were larger by the factor sqrt(REFERENCE_INPUTS / n_in), so the same learning rate
+    suits all numbers of inputs.
     """
     gain = sqrt(REFERENCE_INPUTS / n_in)
     first = Dense(WIDTH, init="lecun_normal", lr_factor=gain, bias_lr_factor=1 / gain)
@@ -138,9 +139,9 @@ def build_network(task: Task, n_in: int, seed: int) -> NeuralNetwork:
 
 
 def fit_target_scaling(task: Task, y: NDArray[Any]) -> Scaling | None:
-    """Return the scaling of targets (n, n_out) for the networks, or None for classes.
+    """Return the scaling of targets (n, n_out), or None for classes.
 
-    Targets are standardized; those of Poisson's loss are divided by their mean, so that they stay 0 or more.
+    Targets are standardized. For Poisson's loss they are divided by their mean instead, so that they remain 0 or more.
     """
     if task.loss == "poisson":
         mean = y.mean(axis=0)
@@ -149,7 +150,7 @@ def fit_target_scaling(task: Task, y: NDArray[Any]) -> Scaling | None:
 
 
 def batch_and_epochs(rows: int) -> tuple[int, int]:
-    """Return the rows of a mini-batch and the number of epochs for a number of training rows."""
+    """Return the batch size and the number of epochs for a number of training rows."""
     batch = min(rows, LARGE_BATCH_ROWS if rows >= MIN_LARGE_DATA_ROWS else SMALL_BATCH_ROWS)
     epochs = max(MIN_EPOCHS, min(MAX_EPOCHS, TARGET_STEPS // -(-rows // batch)))
     return batch, epochs

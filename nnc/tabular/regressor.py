@@ -1,4 +1,4 @@
-"""Regressor of tables."""
+"""TableRegressor, which predicts numbers from tables."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class TableRegressor(MultiOutputMixin, RegressorMixin, TableEstimator):  # noqa:
         store_arguments(self, locals())
 
     def _read_target(self, y: Any, n: int) -> Target:
-        """Return the kind of the targets y for n rows; raise ValueError or TypeError if y is invalid."""
+        """Create the Target for numbers y of n rows; raise ValueError or TypeError if y is invalid."""
         self._quantiles()
         target = Target.of_numbers(y, n)
         if self.loss == "poisson" and np.min(target.encode(y, n)) < 0:
@@ -82,17 +82,17 @@ class TableRegressor(MultiOutputMixin, RegressorMixin, TableEstimator):  # noqa:
         return target
 
     def _build_task(self, target: Target, y: NDArray[Any], weights: NDArray[np.float64] | None) -> Task:
-        """Return the task of the networks."""
+        """Return the task of the networks: the loss, the number of targets and the quantiles."""
         quantiles = self._quantiles()
         loss = SQUARED_ERROR if quantiles else self.loss or default_loss(y, weights)
         return Task(loss, target.n_outputs, quantiles)
 
     def _quantiles(self) -> tuple[float, ...]:
-        """Return the quantiles as a tuple, () by default; raise ValueError if they are invalid."""
+        """Return the parameter `quantiles` as a tuple, () by default; raise ValueError if it is invalid."""
         if self.quantiles is None:
             return ()
         if self.loss not in (None, SQUARED_ERROR):
-            raise ValueError(f"loss must be None with quantiles, which have their own loss, got {self.loss!r}")
+            raise ValueError(f"loss must be None or 'squared_error' with quantiles, got {self.loss!r}")
         quantiles = tuple(check_quantile("a quantile", float(q)) for q in self.quantiles)
         if not quantiles or list(quantiles) != sorted(set(quantiles)):
             raise ValueError(f"quantiles must be one or several increasing numbers, got {list(quantiles)}")
@@ -100,7 +100,7 @@ class TableRegressor(MultiOutputMixin, RegressorMixin, TableEstimator):  # noqa:
 
     @classmethod
     def _model_parameters(cls, model: TableModel) -> dict[str, Any]:
-        """Return the parameters of the subclass with which a model was fitted."""
+        """Return the arguments `loss` and `quantiles` of the constructor with which a model was fitted."""
         quantiles = list(model.task.quantiles)
         return {"loss": None, "quantiles": quantiles} if quantiles else {"loss": model.task.loss, "quantiles": None}
 
@@ -149,17 +149,17 @@ class TableRegressor(MultiOutputMixin, RegressorMixin, TableEstimator):  # noqa:
 
         The intervals are conformal and calibrated on held-out rows (see nnc._data.conformal). Their half-width is a
         multiple of a spread, which small networks predict from the columns and the prediction (Lei et al., 2018).
-        Therefore they are wide where errors are large. Half of the held-out rows are used to fit the spread, and the
-        other half to calculate the multiple. With fewer than 120 held-out rows all intervals have one width. With
-        `quantiles` the intervals are based on the outer quantiles (Romano, Patterson and Candes, 2019). The coverage
-        counts each row once, also if the training had sample weights.
+        Therefore intervals are wide where errors are large. Half of the held-out rows are used to fit the spread, and
+        the other half to calculate the multiple. With fewer than 120 held-out rows, all intervals have the same width.
+        With `quantiles`, the intervals are based on the outer quantiles (Romano, Patterson and Candes, 2019). The
+        coverage counts each row once, also if the training had sample weights.
 
         Parameters
         ----------
         X : frame or array (n, columns)
         level : float, default 0.9
-            Coverage, above 0 and below 1. It requires level / (1 - level) calibration rows. These are half of the
-            held-out rows, or all of them if there are fewer than 120 or the model has `quantiles`.
+            Coverage, above 0 and below 1. It requires level / (1 - level) calibration rows: half of the held-out
+            rows, or all of them if there are fewer than 120 or the model has `quantiles`.
         clip : bool, default True
             Whether ends below 0 are replaced by 0 for targets that were never negative in the training.
 

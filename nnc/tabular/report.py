@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     from nnc.tabular.schema import ColumnDescription
 
-MAX_COLUMNS = 50  # largest number of columns that a report lists
-NO_IMPORTANCE = 0.0, 0.0  # importance and standard error that are shown for a column without an entry
+MAX_COLUMNS = 50  # maximum number of columns in a report
+NO_IMPORTANCE = 0.0, 0.0  # importance and standard error of columns that `importances` does not contain
 PAGE = """<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -73,7 +73,7 @@ class Report:
             self.columns = sorted(self.columns, key=lambda column: -importances.get(column.column, NO_IMPORTANCE)[0])
         self.curves = {name: np.asarray(curve, np.float64) for name, curve in self.curves.items()}
 
-    # ------------------------------------------------------------------------------------------ as text
+    # ------------------------------------------------------------------------------------------ text output
 
     def __str__(self) -> str:
         return "\n".join(self._lines())
@@ -82,7 +82,7 @@ class Report:
         return str(self)
 
     def _lines(self) -> Iterator[str]:
-        """Yield the lines of the report as text."""
+        """Yield the lines of the report in plain text."""
         yield self.title
         yield from aligned([[f"  {name}", fact] for name, fact in self.facts.items()])
         if self.columns:
@@ -94,11 +94,11 @@ class Report:
             yield from aligned([[name, drawing.sparkline(curve), _ends(curve)] for name, curve in self.curves.items()])
 
     def _head(self) -> list[str]:
-        """Return the headings of the table of columns."""
+        """Return the column headings for the table of input columns."""
         return ["column", "kind", "encoding", *(["importance"] if self.importances is not None else [])]
 
     def _rows(self) -> list[list[str]]:
-        """Return the rows of the table of columns."""
+        """Return the text of the table of input columns, one list for each input column."""
         rows = [[shorten(column.column, 30), column.kind, column.encoding] for column in self.columns[:MAX_COLUMNS]]
         if self.importances is not None:
             for row, column in zip(rows, self.columns, strict=False):
@@ -107,14 +107,14 @@ class Report:
         return rows
 
     def _more(self) -> list[str]:
-        """Return a line with the number of columns that are not listed, or nothing."""
+        """Return [a line with the number of omitted columns], or [] if all columns are listed."""
         n = len(self.columns) - MAX_COLUMNS
         return [f"and {n:,} more columns"] if n > 0 else []
 
-    # ------------------------------------------------------------------------------------------ as HTML
+    # ------------------------------------------------------------------------------------------ HTML output
 
     def _repr_html_(self) -> str:
-        """Return the report as HTML for notebooks."""
+        """Return the report as HTML, for display in notebooks."""
         parts = [
             html.table(["property", "value"], list(self.facts.items()), self.title),
             *([html.table(self._head(), self._rows())] if self.columns else []),
@@ -138,7 +138,7 @@ class Report:
         Raises
         ------
         OSError
-            The file cannot be written; the message has the reason and a remedy.
+            The file cannot be written; the message gives the reason and a remedy.
         """
         disk.write_text(path, PAGE.format(title=escape(self.title), body=self._repr_html_()), "report")
 

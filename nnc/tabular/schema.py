@@ -43,12 +43,12 @@ if TYPE_CHECKING:
     from nnc.tabular.text_values import Format
 
 
-BLOCK_ROWS = 1 << 13  # rows that are encoded at a time, so that temporary arrays fit into the cache
+BLOCK_ROWS = 1 << 13  # number of rows that are encoded at a time; temporary arrays fit into the cache
 N_BINS = 8  # default number of bins of the piecewise-linear encoding
 INTEGER_NAME = re.compile(r"0|[1-9]\d*", re.ASCII)
-# Encodings that a column of formatted text may have, by the type of its parsed values.
+# Encodings that are allowed for a text column with a format, by the kind of the parsed values.
 ENCODINGS_BY_KIND = {"number": (Number, Binary, IgnoresValues), "date": (Date, IgnoresValues)}
-DEFAULTS_0_1_0 = {"format": None, "zone": "UTC"}  # values of keys that are missing in files of nnc 0.1.0
+DEFAULTS_0_1_0 = {"format": None, "zone": "UTC"}  # values for keys that do not exist in files of nnc 0.1.0
 
 
 class ColumnDescription(NamedTuple):
@@ -79,7 +79,7 @@ class ColumnSchema(NamedTuple):
         One of nnc.tabular.cells.KINDS.
     encoding : Encoding
     format : Format or None
-        Format in which text is read as numbers or dates; None if the column is not text, or stays text.
+        Format that reads text as numbers or dates; None if the column is not text, or its encoding is that of text.
     zone : str or None
         Time zone in whose local time dates are encoded; None if the training rows had no time zone.
     """
@@ -91,7 +91,7 @@ class ColumnSchema(NamedTuple):
     zone: str | None = None
 
     def read(self, column: Column) -> Column:
-        """Return a column of a later table as input of the encoding; raise CellError if a cell cannot be read."""
+        """Convert a column of a later table for the encoding; raise CellError if a cell cannot be read."""
         format = DateFormat() if self.format is None and isinstance(self.encoding, Date) else self.format
         if format is not None:
             column = format.read(column, self.zone)
@@ -110,7 +110,7 @@ class ColumnSchema(NamedTuple):
 
 
 def _localized(column: Column, zone: str | None) -> Column:
-    """Return dates with a time zone as local time of `zone`; return any other column unchanged."""
+    """Convert dates that have a time zone to the local time of `zone`; return other columns unchanged."""
     if column.zone is None or zone is None:
         return column
     try:
@@ -145,7 +145,7 @@ class Schema:
 
     @cached_property
     def _slices(self) -> list[slice]:
-        """Slices of the encoded matrix: the plain features of each column, then the bins of each column."""
+        """Column slices of the encoded matrix: plain features of all columns, then bins of all columns."""
         ends = list(accumulate((column.encoding.width for column in self.columns), initial=0))
         ends += list(accumulate((column.encoding.n_bins for column in self.columns), initial=ends[-1]))[1:]
         return [slice(*pair) for pair in pairwise(ends)]
@@ -197,11 +197,11 @@ class Schema:
         return schema
 
     def width(self, bins: bool = False) -> int:
-        """Return the number of columns of the encoded matrix, with or without bins."""
+        """Return the number of columns of the encoded matrix, with or without the piecewise-linear features (bins)."""
         return int(self._slices[-1 if bins else len(self.columns) - 1].stop)
 
     def groups(self, bins: bool = False) -> tuple[tuple[slice, ...], ...]:
-        """Return the slices of the encoded matrix for each of `names`: () for a column that is left out."""
+        """Return the slices of the encoded matrix for each column in `names`; () for columns that are left out."""
         n = len(self.columns)
         pairs = zip(self._slices[:n], self._slices[n:], strict=True)
         return tuple(tuple(part for part in pair[: 1 + bins] if part.start < part.stop) for pair in pairs)
@@ -242,13 +242,13 @@ class Schema:
         return matrix
 
     def codes(self, table: Table) -> NDArray[np.float64]:
-        """Return a table as input of exported models.
+        """Convert a table to the input of exported models.
 
         Returns
         -------
         float64 array (n, columns)
-            Numbers; seconds since 1970 for dates; the index among the levels for text. Missing values are NaN. Columns
-            that are left out are 0.
+            Numbers are unchanged, dates are seconds since 1970, text is an index into its levels. Missing values are
+            NaN. Columns that are left out are 0.
         """
         matrix = np.zeros((len(table), len(self.columns)))
         for j, column_schema, column in self._match_columns(table):
@@ -256,11 +256,11 @@ class Schema:
         return matrix
 
     def example(self) -> Table:
-        """Return a table with one row of typical training values."""
+        """Create a table with one row of typical training values."""
         return Table([_example(column_schema) for column_schema in self.columns], self.named)
 
     def raw(self) -> list[RawColumn]:
-        """Return the columns of `codes` and their encodings for exported models."""
+        """Return the name, the meaning of the codes and the formulas of each column, for exported models."""
         return [
             RawColumn(
                 column_schema.name,
@@ -277,7 +277,7 @@ class Schema:
         Returns
         -------
         dict of str to dict of str to int
-            For each column with such texts, the number of rows that have each of them.
+            For each column with such texts: the texts, and the number of rows with each text.
         """
         unseen = {
             column_schema.name: column_schema.encoding.unseen(column)
@@ -288,7 +288,7 @@ class Schema:
     def read(self, table: Table) -> Iterator[tuple[ColumnSchema, Column]]:
         """Yield the schema and the values of each column that is not left out.
 
-        Text that represents numbers or dates is converted to them.
+        Text is converted to numbers or dates if the column has a format.
 
         Raises
         ------
@@ -309,15 +309,15 @@ class Schema:
                 yield j, column_schema, column_schema.read(table.columns[indices[j]])
 
     def _column_indices(self, table: Table) -> list[int]:
-        """Return the index in a table of each of `columns`.
+        """Return for each of `columns` its index in a table.
 
-        Columns are matched by name if both sides have names, else by position. The default names 0, 1, ... of a frame
-        count as names if the names of the other side are integers.
+        Columns are matched by name if both the schema and the table have names, otherwise by position. The default
+        names 0, 1, ... of a frame count as names if the names of the other side are integers.
 
         Raises
         ------
         ValueError
-            A column is missing, or columns that are matched by position have another number than in training.
+            A column is missing, or columns are matched by position and their number differs from training.
         """
         default_names = [str(j) for j in range(max(len(self.columns), len(table.columns)))]
         names, schema_names = list(table.names), list(self.names)
@@ -348,7 +348,7 @@ class Schema:
         return [index.get(name, 0) for name in schema_names]
 
     def _missing_columns_error(self, names: Sequence[str], table_names: Sequence[str]) -> ValueError:
-        """Return the error for missing columns, with columns of the table that have similar names."""
+        """Return the error for missing columns; the message suggests columns with similar names."""
         others = [name for name in table_names if name not in self.names]
         similar = [name for name in (find_similar_name(name, others, {}) for name in names) if name]
         hint = f"; did you mean {', '.join(map(repr, similar[:3]))}?" if similar else ""
@@ -357,7 +357,7 @@ class Schema:
             f"X must have the columns of training, got no column {', '.join(map(repr, names[:5]))}{more}{hint}"
         )
 
-    # ------------------------------------------------------------------------------------------ documents
+    # ------------------------------------------------------------------------------------------ JSON documents
 
     def document(self) -> dict[str, Any]:
         """Return the schema as a JSON object, without rounding."""
@@ -375,7 +375,7 @@ class Schema:
 
     @classmethod
     def from_document(cls, document: Any, where: str = "schema") -> Schema:
-        """Return the schema of a JSON object; raise ValueError with the location and the reason if it is invalid."""
+        """Create the schema from a JSON object; raise ValueError with the location and the reason if it is invalid."""
         fields.check_keys(document, ("named", "columns"), where)
         named = fields.member(document, "named", bool, where=f"{where}.")
         columns = []
@@ -389,24 +389,24 @@ class Schema:
             format = read_format(part["format"], f"{location}.format")
             if format is not None and not isinstance(encoding, ENCODINGS_BY_KIND[format.kind]):
                 raise ValueError(
-                    f"{location}.format is a {format.kind} format, which encoding {encoding.type!r} cannot have"
+                    f"{location}.format is a {format.kind} format, expected null for the encoding {encoding.type!r}"
                 )
             zone = fields.member(part, "zone", str, type(None), where=f"{location}.")
             columns.append(ColumnSchema(name, kind, encoding, format, zone))
         if len({column_schema.name for column_schema in columns}) < len(columns):
-            raise ValueError(f"{where}.columns has one name twice, expected different names")
+            raise ValueError(f"{where}.columns has two columns of one name, expected different names")
         if not any(column_schema.encoding.width for column_schema in columns):
-            raise ValueError(f"{where}.columns has only columns that are left out, expected another one")
+            raise ValueError(f"{where}.columns has only columns that are left out, expected one that is encoded")
         return cls(tuple(columns), named)
 
 
 def _coded_levels(encoding: Encoding) -> tuple[str, ...]:
-    """Return the texts of a categorical encoding in the order of their codes, or () for another encoding."""
+    """Return the texts of a categorical encoding in the order of their codes; return () for other encodings."""
     return encoding.coded_levels if isinstance(encoding, Category) else ()
 
 
 def _example(column_schema: ColumnSchema) -> Column:
-    """Return a column with one typical cell of the training rows."""
+    """Create a column with one row, a typical cell of the training rows."""
     levels, value, format = _coded_levels(column_schema.encoding), column_schema.encoding.example, column_schema.format
     if isinstance(format, NumberFormat) and format.percent:
         return Column(column_schema.name, "text", np.zeros(1, np.int32), (format.write(value),))
@@ -416,7 +416,7 @@ def _example(column_schema: ColumnSchema) -> Column:
 
 
 def _code_meaning(column_schema: ColumnSchema) -> str:
-    """Return the meaning of the codes of a column, for people."""
+    """Return the meaning of the codes of a column in plain English, for the metadata of exported models."""
     if isinstance(column_schema.format, TimeFormat):
         return "seconds since midnight"
     if isinstance(column_schema.encoding, Date) and column_schema.zone not in (None, "UTC"):
@@ -427,7 +427,7 @@ def _code_meaning(column_schema: ColumnSchema) -> str:
 
 
 def _warn_about_text(name: str, search: FormatSearch, encoding: Encoding) -> None:
-    """Warn of unreadable cells, of ambiguous texts, and of text that looks like numbers but is not encoded."""
+    """Warn about unreadable cells, ambiguous texts, and text that looks like numbers but is not read as numbers."""
     if search.warning:
         warn_user(search.warning, ColumnWarning)
     is_lossy = isinstance(encoding, IgnoresValues) or (isinstance(encoding, Category) and encoding.rare)
@@ -440,9 +440,9 @@ def _warn_about_text(name: str, search: FormatSearch, encoding: Encoding) -> Non
 
 
 def _fingerprint(encoding: Encoding, column: Column) -> tuple[Any, ...]:
-    """Return a key that is equal for columns with equal cells."""
+    """Return a hashable key that is equal for columns with the same cells."""
     cells = encoding.read_cells(column)
     if cells.dtype.kind == "f":
-        cells = np.where(np.isnan(cells), np.nan, cells) + 0.0  # a single bit pattern each for NaN and zero
+        cells = np.where(np.isnan(cells), np.nan, cells) + 0.0  # replace all NaN by one bit pattern, and -0.0 by 0.0
     digest = blake2b(np.ascontiguousarray(cells).data).digest()
     return type(encoding), getattr(encoding, "levels", ()), digest

@@ -14,15 +14,15 @@ if TYPE_CHECKING:
     from nnc.tabular.recipe import Task
     from nnc.tabular.training import Member, Rows
 
-MAX_OUTPUT_RATIO = 3.0  # largest output of a member for a training row, relative to the median of all members
-MAX_COMPARED_ROWS = 1000  # training rows on which single members are compared with the mean of all
-# The gain for classes is not estimated if the error on held-out rows exceeds that on learned rows by a larger factor.
+MAX_OUTPUT_RATIO = 3.0  # maximum of a member's largest output, relative to the median of all members
+MAX_COMPARED_ROWS = 1000  # maximum number of training rows on which members are compared
+# The gain in accuracy is not estimated if (error on held-out rows / error on training rows) is larger.
 MAX_ERROR_RATIO = 4.0
-NOISE_ERRORS = 2.0  # a difference of up to this number of standard errors is noise
+NOISE_ERRORS = 2.0  # differences of up to this number of standard errors count as noise
 
 
 class Gain(NamedTuple):
-    """Gain of all members over a single one in the score on new rows.
+    """Score of the mean of all members minus the score of a single member, on new rows.
 
     Attributes
     ----------
@@ -37,16 +37,16 @@ class Gain(NamedTuple):
 
     @property
     def is_noise(self) -> bool:
-        """Return whether a single member is as good as all within the noise."""
+        """Return whether the gain of all members over a single one is not significant."""
         return self.mean <= NOISE_ERRORS * self.error
 
     def scaled(self, factor: float) -> Gain:
-        """Return the expected gain on rows whose errors are more frequent by this factor."""
+        """Return the gain for rows on which errors are more frequent by `factor`, with its standard error."""
         return Gain(self.mean * factor, self.error * factor)
 
 
 def remove_outliers(task: Task, members: Sequence[Member], rows: Rows) -> list[Member]:
-    """Return the members without those that predict much larger numbers than most members.
+    """Remove the members that predict much larger numbers than most members.
 
     With Poisson's loss the outputs are exponentials. If a target is heavy-tailed, a member that overfits one extreme
     row predicts very large numbers for similar rows, which distort the mean of all members. Such a member is detected
@@ -55,7 +55,7 @@ def remove_outliers(task: Task, members: Sequence[Member], rows: Rows) -> list[M
     Parameters
     ----------
     task : Task
-        Task of the members; only Poisson's loss has outliers.
+        Task of the members; members are removed only for Poisson's loss.
     members : sequence of Member
     rows : Rows
         The training rows.
@@ -63,7 +63,7 @@ def remove_outliers(task: Task, members: Sequence[Member], rows: Rows) -> list[M
     Returns
     -------
     list of Member
-        Members with plausible outputs, or all members if none of the plausible ones has held-out rows.
+        Members with plausible outputs, or all members if no member with plausible outputs has held-out rows.
     """
     if task.loss != "poisson":
         return list(members)
@@ -82,10 +82,10 @@ def ensemble_gain(
 ) -> Gain:
     """Return the gain of the mean of members over a single member, estimated on training rows.
 
-    For each row, only members that have learned from it are used, both for the mean and as single members. So the
+    For each row, only members that have learned from it are used, both for the mean and as single members, so the
     comparison is fair. The difference of squared errors is the variance of the members for any targets (Krogh and
-    Vedelsby, 1995), so the gain in regression is the same on new rows. In classification, errors and their differences
-    are rarer on training rows than on new rows; see `Gain.scaled`.
+    Vedelsby, 1995). Therefore the gain in regression is the same on new rows. In classification, errors and their
+    differences are rarer on training rows than on new rows; see `Gain.scaled`.
 
     Parameters
     ----------
@@ -114,7 +114,7 @@ def best_members(task: Task, members: Sequence[Member], count: int) -> list[Memb
     """
 
     def error(i: int) -> float:
-        """Return the smallest validation error of a member."""
+        """Return the validation error of member i at its best epoch, or infinity without validation."""
         curve = members[i].curve
         if not curve:
             return float("inf")

@@ -1,10 +1,10 @@
 """Cross-fitted snapshots of the networks of a cross-validation, for estimates on held-out rows.
 
-A network of the cross-validation is restored to its best epoch on its held-out rows. Its predictions for these rows are
-therefore too good: on pure noise they reach an accuracy of 0.6 with two balanced classes. The held-out rows of a fold
-are divided into N_PARTS parts. The predictions for a part come from the best epoch and the better encoding on the other
-parts. Only the rule that stops a training early (`MemberCallback` in training.py) uses all held-out rows of a fold; its
-effect on the estimates is too small to be detected on noise.
+A network of the cross-validation is restored to its best epoch on its held-out rows, so its predictions for these rows
+are too good: on pure noise they reach an accuracy of 0.6 with two balanced classes. Therefore the held-out rows of a
+fold are divided into N_PARTS parts. The predictions for a part come from the epoch and the encoding that are best on
+the other parts. Only the rule that stops a training early (`MemberCallback` in training.py) uses all held-out rows of a
+fold; its effect on the estimates is too small to be detected on noise.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from nnc._network import NeuralNetwork
     from nnc.tabular.recipe import Task
 
-N_PARTS = 10  # number of parts of the held-out rows of a fold
-OTHER_PARTS = 1 - np.eye(N_PARTS)  # 0/1 matrix; row k sums over all parts except part k
-EPSILON = 1e-30  # lower bound of probabilities in logarithms, and of divisors
+N_PARTS = 10  # number of parts into which the held-out rows of a fold are divided
+OTHER_PARTS = 1 - np.eye(N_PARTS)  # row k of this matrix sums over all parts except part k
+EPSILON = 1e-30  # lower bound of divisors, and of probabilities before their logarithm
 
 
 class HeldOut(NamedTuple):
@@ -41,8 +41,8 @@ class HeldOut(NamedTuple):
     temperature : float
         Temperature of the probabilities, fitted on all held-out rows; 1 for regression.
     scores : array (rows, n_targets)
-        Nonconformity scores of the held-out rows that calibrate sets and intervals, in random order. With a spread they
-        are divided by it. See `TableModel.nonconformity`.
+        Nonconformity scores of the held-out rows that calibrate sets and intervals, in random order. If the model has a
+        spread, they are divided by it. See `TableModel.nonconformity`.
     """
 
     n: int
@@ -53,17 +53,17 @@ class HeldOut(NamedTuple):
 
 
 class HeldOutNetwork(NamedTuple):
-    """A snapshot of a network, and the held-out rows that it predicts.
+    """Snapshot of a network, and the held-out rows that it predicts.
 
     Attributes
     ----------
     network : NeuralNetwork
     bins : bool
-        Whether its inputs include the piecewise-linear encoding.
+        Whether the inputs of the network include the piecewise-linear encoding.
     rows : int array (n,)
-        Rows that were held out from its training and from the choice of its epoch and encoding.
+        Indices of the rows that were held out from training and from the choice of the epoch and encoding.
     part : int array (n,)
-        Part of each of these rows.
+        Part of the fold to which each of these rows belongs.
     """
 
     network: NeuralNetwork
@@ -72,14 +72,14 @@ class HeldOutNetwork(NamedTuple):
     part: NDArray[np.int8]
 
     def restrict(self, sample: NDArray[np.intp]) -> HeldOutNetwork:
-        """Return the network with its rows in a sorted sample of rows, as indices into the sample."""
+        """Select the held-out rows that are in a sorted sample of rows; replace them by indices into the sample."""
         in_sample = np.isin(self.rows, sample)
         rows = np.searchsorted(sample, self.rows[in_sample])
         return HeldOutNetwork(self.network, self.bins, rows, self.part[in_sample])
 
 
 class ImportanceData(NamedTuple):
-    """Data from which importances are computed.
+    """Data from which permutation importances are computed.
 
     Attributes
     ----------
@@ -91,7 +91,7 @@ class ImportanceData(NamedTuple):
     weights : array (n,) or None
         Sample weights.
     networks : list of HeldOutNetwork
-        Networks with indices into these arrays as rows.
+        Networks whose `rows` are indices into these arrays.
     """
 
     plain: NDArray[np.float32]
@@ -104,7 +104,7 @@ class ImportanceData(NamedTuple):
 def row_errors(task: Task, P: NDArray[Any], y: NDArray[Any]) -> NDArray[np.float64]:
     """Return the error of each row (n,) for outputs P (n, outputs) of a network and targets y.
 
-    The error is 1 for a wrong class and 0 for the right one; for regression it is the loss of the training.
+    The error is 1 for a wrong class and 0 for the right class. For regression it is the training loss of the row.
     """
     if task.kind == "classes":
         return np.asarray(P.argmax(axis=1) != y, np.float64)
@@ -118,7 +118,7 @@ def row_errors(task: Task, P: NDArray[Any], y: NDArray[Any]) -> NDArray[np.float
 
 
 class Snapshots:
-    """Parameters of a network at the best epochs for parts of its held-out rows.
+    """Parameters of a network at its best epochs, chosen separately for each part of its held-out rows.
 
     Parameters
     ----------
@@ -135,9 +135,9 @@ class Snapshots:
     Attributes
     ----------
     params : list of arrays
-        For each part, the parameters at the epoch with the smallest error on the other parts; of equal epochs the last.
+        For each part, the parameters at the (last) epoch with the smallest error on the other parts.
     errors : array (N_PARTS,)
-        Smallest error for each part: the fraction of wrong classes, or the mean loss.
+        Smallest error on the other parts, for each part: the fraction of wrong classes, or the mean loss.
     totals : array (N_PARTS,)
         For each part, the sum of the weights of the other parts, or the number of their rows.
     """
@@ -154,16 +154,16 @@ class Snapshots:
         self.rows = slice(None) if len(used) == len(part) else used
         self.task, self.network, self.y, self.part = task, network, y[self.rows], part[self.rows]
         self.weights = None if weights is None else weights[self.rows]
-        self.totals = np.maximum(self.sums_of_others(self.weights), EPSILON)  # without rows all errors are 0
+        self.totals = np.maximum(self.sums_of_others(self.weights), EPSILON)  # avoids division by 0
         self.params: list[NDArray[np.float32]] = []
         self.errors = np.full(N_PARTS, np.inf)
 
     def sums_of_others(self, values: NDArray[np.float64] | None) -> NDArray[np.float64]:
-        """Return for each part the sum of the values of the other parts, or their number of rows if values is None."""
+        """Return for each part the sum of `values` over the other parts, or the number of their rows for None."""
         return OTHER_PARTS @ np.bincount(self.part, values, N_PARTS)
 
     def update(self, P: NDArray[Any]) -> None:
-        """Record the parameters after an epoch, with outputs P (n, outputs), for the parts for which they are best."""
+        """Store the parameters after an epoch with outputs P (n, outputs) for the parts where the error is lowest."""
         errors = row_errors(self.task, P[self.rows], self.y)
         errors = self.sums_of_others(errors if self.weights is None else errors * self.weights) / self.totals
         better = ~(errors > self.errors)
@@ -174,7 +174,7 @@ class Snapshots:
 
 
 def with_params(network: NeuralNetwork, params: NDArray[np.float32]) -> NeuralNetwork:
-    """Return a copy of a network with other parameters."""
+    """Return a copy of a network that has the parameters `params`."""
     other = network.copy()
     other.state, other.params = None, params
     return other

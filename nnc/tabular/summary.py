@@ -1,4 +1,4 @@
-"""Contents of the report of a fitted table model."""
+"""Construction of the report of a fitted table model."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 
 def summary(title: str, call: str, model: TableModel) -> Report:
-    """Return the report of a model.
+    """Create the report of a model.
 
     Parameters
     ----------
     title : str
         Class name of the estimator.
     call : str
-        Expression that fits the same model again.
+        Python expression that fits the same model again.
     model : TableModel
     """
     facts, held_out = model.facts, model.held_out
@@ -61,13 +61,13 @@ def summary(title: str, call: str, model: TableModel) -> Report:
 
 
 def _mean_curve(model: TableModel) -> dict[str, NDArray[np.float64]]:
-    """Return the validation accuracy or loss after each epoch, averaged over the members, by its name."""
+    """Return {name: values}: the validation accuracy or loss after each epoch, averaged over the members."""
     curves = [member.curve for member in model.members if member.curve]
     if not curves:
         return {}
     metric, best = ("accuracy", max) if model.task.kind == "classes" else ("loss", min)
     n_epochs = max(map(len, curves))
-    # After an early stop the best value is repeated.
+    # The curves of members that stopped early are extended by their best value.
     extended = [[*curve, *[best(curve)] * (n_epochs - len(curve))] for curve in curves]
     return {f"validation {metric}": np.mean(extended, axis=0)}
 
@@ -75,8 +75,8 @@ def _mean_curve(model: TableModel) -> dict[str, NDArray[np.float64]]:
 def file_sizes(model: TableModel) -> dict[str, int]:
     """Return the sizes in bytes of the model file and of its exports to ONNX and C.
 
-    Files with one and with two members are created in memory. Each further member adds the size of the second one, in
-    proportion to its number of parameters.
+    Files with one and with two members are created in memory. The sizes for further members are extrapolated in
+    proportion to the number of parameters.
     """
     from nnc._interop.c_table import to_c_table
     from nnc._interop.onnx_table import to_onnx_table

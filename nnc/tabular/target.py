@@ -1,4 +1,4 @@
-"""Targets of tables: classes of any labels, or one or several columns of numbers."""
+"""Targets of tables: classes, or one or several columns of numbers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Target:
-    """Kind of the targets of a fit: classes, or a number of columns of numbers.
+    """Kind of the targets of a fit: either classes, or numbers in one or several columns.
 
     Attributes
     ----------
@@ -35,7 +35,7 @@ class Target:
 
     @classmethod
     def of_classes(cls, y: Any, n: int) -> Target:
-        """Return the target of labels.
+        """Create the target for classification from labels.
 
         Parameters
         ----------
@@ -63,7 +63,7 @@ class Target:
 
     @classmethod
     def of_numbers(cls, y: Any, n: int) -> Target:
-        """Return the target of numbers (n,) or (n, outputs).
+        """Create the target for regression from numbers (n,) or (n, outputs).
 
         Raises
         ------
@@ -73,7 +73,7 @@ class Target:
         return cls(_numbers(y, n).shape[1])
 
     def encode(self, y: Any, n: int) -> NDArray[Any]:
-        """Return y with n rows as class indices, int32 array (n,), or as numbers, float64 array (n, n_outputs).
+        """Convert y of n rows to class indices, int32 array (n,), or to numbers, float64 array (n, n_outputs).
 
         Raises
         ------
@@ -88,23 +88,25 @@ class Target:
         return values
 
     def decode(self, values: NDArray[Any]) -> NDArray[Any]:
-        """Return numbers (n, n_outputs) in the shape of predictions: (n,) for a single output."""
+        """Convert numbers (n, n_outputs) to the shape of predictions, which is (n,) for a single output."""
         return values[:, 0] if self.n_outputs == 1 else values
 
     def document(self) -> dict[str, Any]:
-        """Return the target as a JSON object, without rounding; the list of classes is an item of another list."""
+        """Return the target as a JSON object, without rounding; "classes" is null or a list with the list of labels."""
         return {"n_outputs": self.n_outputs, "classes": None if self.classes is None else [self.classes.tolist()]}
 
     @classmethod
     def from_document(cls, document: Any, where: str = "target") -> Target:
-        """Return the target of a JSON object; raise ValueError with the location and the reason if it is invalid."""
+        """Create the target from a JSON object; raise ValueError with the location and the reason if it is invalid."""
         fields.check_keys(document, ("n_outputs", "classes"), where)
         n_outputs = fields.size(document["n_outputs"], f"{where}.n_outputs")
         class_lists = fields.member(document, "classes", list, type(None), where=f"{where}.")
         if class_lists is None:
             return cls(n_outputs)
         if len(class_lists) != n_outputs or n_outputs != 1:
-            raise ValueError(f"{where}.classes has {len(class_lists)} items, expected 1 and n_outputs 1")
+            raise ValueError(
+                f"{where}.classes has {len(class_lists)} items and n_outputs is {n_outputs}, expected 1 and 1"
+            )
         where, labels = f"{where}.classes[0]", class_lists[0]
         if type(labels) is not list or len(labels) < 2:
             raise ValueError(f"{where} is {fields.describe(labels)}, expected a list of two labels or more")
@@ -115,7 +117,7 @@ class Target:
 
 
 def _labels(y: Any, n: int) -> NDArray[Any]:
-    """Return y as labels (n,); raise ValueError or TypeError if it is invalid."""
+    """Convert y to labels (n,); raise ValueError or TypeError if it is invalid."""
     values = targets.as_label_array(y)
     _check_rows(values, n)
     if values.size != n:
@@ -130,7 +132,7 @@ def _labels(y: Any, n: int) -> NDArray[Any]:
 
 
 def _numbers(y: Any, n: int) -> NDArray[np.float64]:
-    """Return y as finite numbers (n, outputs); raise ValueError or TypeError if it is invalid."""
+    """Convert y to finite numbers (n, outputs); raise ValueError or TypeError if it is invalid."""
     values = as_real_array("y", y)
     _check_rows(values, n)
     rows = values.astype(np.float64).reshape(n, -1)

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 TEMPERATURE_RANGE = 0.01, 100.0
-N_UNKNOWN_ROWS = 2  # rows of unknown class that are added to the fit, so that the temperature does not become 0
+N_UNKNOWN_ROWS = 2  # number of added rows of unknown class, which prevent a temperature of 0
 SMALLEST_NORMAL = np.finfo(np.float64).tiny
-MAX_BLOCK_VALUES = 1 << 16  # logits that are processed at a time
+MAX_BLOCK_VALUES = 1 << 16  # maximum number of logits in a block of rows
 
 
 def fit_temperature(logits: ArrayLike, index: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
@@ -42,7 +42,7 @@ def fit_temperature(logits: ArrayLike, index: ArrayLike, sample_weight: ArrayLik
     Raises
     ------
     ValueError
-        Shapes differ, a logit is not finite, or an index is not that of a class.
+        The numbers of rows differ, a logit is not finite, or an index is not from 0 to classes - 1.
     """
     z, truth = _check_classified("logits", logits, index)
     n = len(z)
@@ -54,7 +54,7 @@ def fit_temperature(logits: ArrayLike, index: ArrayLike, sample_weight: ArrayLik
     size = max(1, MAX_BLOCK_VALUES // z.shape[1])
 
     def derivative(beta: float) -> float:
-        """Return the derivative of the cross-entropy by beta = 1 / T, which increases with beta."""
+        """Return the derivative of the cross-entropy with respect to beta = 1 / T; it increases with beta."""
         total = 0.0
         for start in range(0, n, size):
             block = z[start : start + size]
@@ -67,21 +67,21 @@ def fit_temperature(logits: ArrayLike, index: ArrayLike, sample_weight: ArrayLik
         return TEMPERATURE_RANGE[1]
     if derivative(high) <= 0:
         return TEMPERATURE_RANGE[0]
-    for _ in range(50):  # bisection of log(beta) up to the last bits
+    for _ in range(50):  # bisection of log(1 / T) to full precision
         beta = float(np.sqrt(low * high))
         low, high = (beta, high) if derivative(beta) < 0 else (low, beta)
     return 1 / float(np.sqrt(low * high))
 
 
 def with_temperature(P: ArrayLike, temperature: float) -> NDArray[np.float64]:
-    """Return probabilities at a temperature: softmax(log(P) / T).
+    """Scale the logarithms of probabilities by a temperature T; return softmax(log(P) / T).
 
     Parameters
     ----------
     P : array (n, classes)
         Probabilities, which need not be normalized.
     temperature : float
-        Temperature, above 0. At 1 rows are only normalized.
+        Temperature T, above 0. With T = 1, rows are only normalized.
 
     Returns
     -------
@@ -97,7 +97,7 @@ def with_temperature(P: ArrayLike, temperature: float) -> NDArray[np.float64]:
 def expected_calibration_error(
     P: ArrayLike, index: ArrayLike, bins: int = 15, sample_weight: ArrayLike | None = None
 ) -> float:
-    """Return the expected calibration error: the mean difference between largest probability and accuracy.
+    """Return the expected calibration error: the mean difference between the largest probability and the accuracy.
 
     Parameters
     ----------
@@ -119,7 +119,7 @@ def expected_calibration_error(
     Raises
     ------
     ValueError
-        Shapes differ, a probability is not finite, or an index is not that of a class.
+        The numbers of rows differ, a probability is not finite, or an index is not from 0 to classes - 1.
     """
     probabilities, truth = _check_classified("P", P, index)
     best = probabilities.max(axis=1)
@@ -130,14 +130,14 @@ def expected_calibration_error(
 
 
 def _weights_or_ones(sample_weight: Any, n: int) -> NDArray[np.float64]:
-    """Return checked sample weights (n,), or ones for None."""
+    """Return the sample weights (n,), or ones for None; raise ValueError if they are invalid."""
     if sample_weight is None:
         return np.ones(n)
     return arrays.as_weights("sample_weight", sample_weight, n, np.dtype(np.float64))
 
 
 def _check_classified(name: str, values: Any, index: Any) -> tuple[NDArray[np.float64], NDArray[Any]]:
-    """Return logits or probabilities and class indices as arrays; raise ValueError if they are invalid."""
+    """Convert logits or probabilities, and class indices, to arrays; raise ValueError if they are invalid."""
     array, truth = arrays.as_real_array(name, values).astype(np.float64), arrays.as_real_array("index", index)
     if array.ndim != 2 or len(array) == 0 or array.shape[1] < 2:
         raise ValueError(f"{name} must have shape (rows, classes) with two classes or more, got {array.shape}")

@@ -1,7 +1,7 @@
 """Formats of text columns whose cells are numbers, dates or times of day.
 
-format_search.py finds the format of a column from the training rows. It is saved with the model and used for all later
-tables, so that a text has the same value in each table.
+format_search.py finds the format of a column from the training rows. The format is saved with the model and used for
+all later tables, so that a text has the same value in each table.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from nnc.tabular.zones import local_moment, offset_name
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-# Texts of missing values, compared without regard to case.
+# Texts that stand for missing values; upper and lower case are equivalent.
 MISSING_TEXTS = {"?", "-", "--", "---", "\u2013", "\u2014", ".", "na", "n/a", "n.a.", "n.a", "nan", "null", "nil"}
 MISSING_TEXTS |= {"none", "<na>", "unknown", "missing", "#n/a", "#value!", "#div/0!", "#ref!", "#name?", "#num!"}
 
@@ -32,7 +32,7 @@ SIGN = "[+\\-\u2212]?"
 CURRENCY_CODES = "USD EUR GBP CHF JPY CNY INR CAD AUD NZD SEK NOK DKK PLN CZK HUF BRL MXN ZAR KRW TRY RUB"
 CURRENCY = rf"(?:[$\u00a2-\u00a5\u20a0-\u20c0]|{CURRENCY_CODES.replace(' ', '|')})"
 GROUPING_PATTERNS = {"": "", ",": ",", ".": r"\.", " ": f"[{SPACES}]", "'": "['\u2019]"}
-AMBIGUOUS_NUMBER = re.compile(r"[1-9]\d{0,2}([.,])\d{3}")  # "1.234" is a decimal or an integer
+AMBIGUOUS_NUMBER = re.compile(r"[1-9]\d{0,2}([.,])\d{3}")  # such as "1.234", which is 1234 in some countries
 TIME_PATTERN = r"(?P<hour>[01]?\d|2[0-3]):(?P<minute>[0-5]\d)(?::(?P<second>[0-5]\d)(?P<part>[.,]\d+)?)?"
 TIME_PATTERN += r"(?:\s?(?P<half>[APap])[Mm])?"
 DATE_PATTERNS = {"ymd": r"(\d{4})([-/.])(\d\d?)\2(\d\d?)", "mdy": r"(\d\d?)([-/])(\d\d?)\2(\d{4})",
@@ -49,7 +49,7 @@ class Format(Value):
     Parameters
     ----------
     missing : tuple of str
-        Texts of the training rows that could not be read. They count as missing, as `MISSING_TEXTS` do.
+        Unreadable texts of the training rows. They count as missing, like those in `MISSING_TEXTS`.
 
     Attributes
     ----------
@@ -65,26 +65,26 @@ class Format(Value):
     missing: tuple[str, ...] = field(default=(), check=text_list)
 
     def parse(self, text: str) -> float | None:
-        """Return the value of a stripped text, a number or seconds; return None if the text is not in this format."""
+        """Convert stripped text to a number, or to seconds; return None if the text is not in this format."""
         raise NotImplementedError
 
     @property
     def expected(self) -> str:
-        """Description of valid cells for error messages."""
+        """Description of valid cells, for error messages."""
         raise NotImplementedError
 
     def parse_in_zone(self, text: str, zone: str | None) -> float | None:
-        """Return the value of a stripped text; convert dates with an offset from UTC to the local time of a zone."""
+        """Parse stripped text; convert a date with an offset from UTC to the local time of `zone`."""
         return self.parse(text)
 
     def read(self, column: Column, zone: str | None = None) -> Column:
-        """Return a column as numbers or dates.
+        """Convert a column to numbers or dates.
 
         Parameters
         ----------
         column : Column
         zone : str, optional
-            Time zone to which dates with an offset from UTC are converted. Default: each date keeps its local time.
+            Time zone to which dates with an offset from UTC are converted. Default: dates are not converted.
 
         Raises
         ------
@@ -94,7 +94,7 @@ class Format(Value):
         if not column.is_text:
             return self.convert_values(column)
         used, unreadable = np.unique(column.values), frozenset(self.missing)
-        values = np.full(len(column.levels) + 1, np.nan)  # the last element is the value of missing cells (code -1)
+        values = np.full(len(column.levels) + 1, np.nan)  # code -1, a missing cell, selects the last element
         invalid = []
         for code in used[used >= 0].tolist():
             text = column.levels[code].strip()
@@ -110,7 +110,7 @@ class Format(Value):
         return Column(column.name, self.kind, values[column.values])
 
     def convert_values(self, column: Column) -> Column:
-        """Return a column without text as `read` would; raise CellError if its values may differ from those of text."""
+        """Convert a column of numbers or dates like `read`; raise CellError if the meaning of its values is unclear."""
         return column
 
     def document(self) -> dict[str, Any]:
@@ -120,7 +120,7 @@ class Format(Value):
 
 
 def _require_text(column: Column, expected: str) -> None:
-    """Raise CellError if a column that is not text has any value."""
+    """Raise CellError for the first cell with a value in a column that should be text."""
     present = ~column.missing
     if present.any():
         raise wrong_kind_error(column, expected, int(present.argmax()))
@@ -130,7 +130,7 @@ def _require_text(column: Column, expected: str) -> None:
 
 
 def _choice(*values: Any) -> Callable[[str, Any], Any]:
-    """Return a function that checks that a field has one of some values, which have the same type."""
+    """Return a check that raises ValueError unless a field is one of `values`."""
 
     def check(name: str, value: Any) -> Any:
         if value not in values or type(value) is not type(values[0]):
@@ -141,7 +141,7 @@ def _choice(*values: Any) -> Callable[[str, Any], Any]:
 
 
 def _currency(name: str, value: Any) -> str:
-    """Return the symbol or code of a currency, or ""; raise ValueError for anything else."""
+    """Return the symbol or code of a currency, or ""; raise ValueError for any other value."""
     if type(value) is not str or (value and not re.fullmatch(CURRENCY, value)):
         raise ValueError(f"{name} must be the symbol or code of a currency, got {value!r}")
     return value
@@ -161,10 +161,10 @@ class NumberFormat(Format):
     percent : bool
         Whether each cell ends with %; the value is the number before the sign.
     currency : str
-        Symbol or code at the beginning or the end of cells, which a cell may lack; "" for none.
+        Symbol or code at the beginning or the end of cells, optional in each cell; "" for none.
     three_digits : {"", ",", ".", ",."}
-        Marks that occur in a training row as in "1,234", as the only mark and before three digits. The value of such a
-        cell depends on the convention.
+        Marks with which a training row is ambiguous, as in "1,234": the only mark, before exactly three digits, is
+        either a decimal mark or a thousands separator.
     """
 
     type = "number"
@@ -181,7 +181,7 @@ class NumberFormat(Format):
             raise ValueError(f"grouping must differ from decimal, got {self.grouping!r} for both")
 
     def parse(self, text: str) -> float | None:
-        """Return the number of a stripped text; return None if the text is not in this format."""
+        """Convert stripped text to a number; return None if the text is not in this format."""
         match = _number_pattern(self.decimal, self.grouping, self.percent, self.currency).fullmatch(text)
         if match is None or (match["sign"] and match["inner"]):
             return None
@@ -194,34 +194,34 @@ class NumberFormat(Format):
         return value if (match["sign"] or match["inner"] or "+") == "+" else -value
 
     def write(self, value: float) -> str:
-        """Return a number as text in this format, without thousands separator and currency."""
+        """Convert a number to text in this format, without thousands separators and currency."""
         return f"{np.format_float_positional(value, trim='-').replace('.', self.decimal)}{'%' * self.percent}"
 
     @property
     def is_plain(self) -> bool:
-        """Return whether the format is that of Python's numbers."""
+        """Return whether the format is that of numbers in Python."""
         return (self.decimal, self.grouping, self.percent, self.currency) == (".", "", False, "")
 
     @property
     def example(self) -> str:
-        """Number in this format, as an example for messages."""
+        """Text of an example number in this format, for messages."""
         thousand = f"1{self.grouping}234" if self.grouping else "12"
         return f"{self.currency}{thousand}{self.decimal}5{'%' * self.percent}"
 
     @property
     def expected(self) -> str:
-        """Description of valid cells for error messages."""
+        """Description of valid cells, for error messages."""
         return "numbers" if self.is_plain else f"numbers such as {self.example}"
 
     def read(self, column: Column, zone: str | None = None) -> Column:
-        """Return a column as numbers, and warn if the format of its text is ambiguous."""
+        """Convert a column to numbers, and warn if the format of its text is ambiguous."""
         numbers = super().read(column, zone)
         if column.is_text:
             self._warn_if_ambiguous(column)
         return numbers
 
     def _warn_if_ambiguous(self, column: Column) -> None:
-        """Warn if all cells with a mark are ambiguous as "1.234" is, and no training row has such a cell."""
+        """Warn if all cells with a point or comma are ambiguous, such as "1.234", and no training cell is."""
         marks = set(",.").difference(self.three_digits)
         ambiguous = ""
         for code in np.unique(column.values[column.values >= 0]):
@@ -239,15 +239,15 @@ class NumberFormat(Format):
             )
 
     def convert_values(self, column: Column) -> Column:
-        """Return a column of numbers unchanged; raise CellError if the format is percent."""
-        if self.percent:  # the number for 3 % may be 3 or 0.03
+        """Return a column of numbers unchanged; raise CellError if the format has percent signs."""
+        if self.percent:  # a number for 3 % may be 3 or 0.03
             _require_text(column, "text such as '3%'")
         return column
 
 
 @cache
 def _number_pattern(decimal: str, grouping: str, percent: bool, currency: str) -> re.Pattern[str]:
-    """Return the regular expression of a number format."""
+    """Return the compiled regular expression of a number format."""
     mark, group = re.escape(decimal), GROUPING_PATTERNS[grouping]
     integer = r"(?:0|[1-9]\d*)"
     if grouping:
@@ -262,7 +262,7 @@ def _number_pattern(decimal: str, grouping: str, percent: bool, currency: str) -
 
 
 def is_ambiguous(text: str, mark: str) -> bool:
-    """Return whether a text has this mark as in "1.234", where it is a decimal mark or a thousands separator."""
+    """Return whether `mark` may be a decimal mark or a thousands separator in a text, as in "1.234"."""
     match = AMBIGUOUS_NUMBER.fullmatch(re.sub(r"[^\d.,]", "", text))
     return match is not None and match[1] == mark
 
@@ -278,8 +278,8 @@ class DateFormat(Format):
     missing : tuple of str
         Texts of the training rows that count as missing.
     order : {"ymd", "mdy", "dmy"}
-        Order of year, month and day. "ymd" is ISO 8601, also with / or a point as the separator. The separator of "mdy"
-        is / or -; that of "dmy" is /, - or a point.
+        Order of year, month and day. "ymd" is ISO 8601, but / and a point are also allowed as separators. The
+        separator of "mdy" is / or -. The separator of "dmy" is /, - or a point.
     """
 
     type = "date"
@@ -288,13 +288,13 @@ class DateFormat(Format):
     order: str = field(default="ymd", check=_choice(*DATE_PATTERNS))
 
     def parse(self, text: str) -> float | None:
-        """Return the seconds since 1970 of a stripped text; return None if the text is not in this format."""
+        """Convert stripped text to seconds since 1970; return None if the text is not in this format."""
         return self.parse_with_offset(text)[0]
 
     def parse_with_offset(self, text: str) -> tuple[float | None, float | None]:
-        """Return the seconds since 1970 (UTC) and the offset from UTC in seconds, which is None without a time zone.
+        """Convert a date to seconds since 1970 (UTC), and return them with the offset from UTC in seconds.
 
-        The seconds are None if the text is not in this format.
+        The offset is None if the text has no time zone. The seconds are None if the text is not in this format.
         """
         if self.order == "ymd" and (moment := iso_date(text)) is not None:
             offset = moment.utcoffset()
@@ -313,20 +313,20 @@ class DateFormat(Format):
 
     @property
     def expected(self) -> str:
-        """Description of valid cells for error messages."""
+        """Description of valid cells, for error messages."""
         return {"ymd": "dates", "mdy": "dates such as 12/31/2024", "dmy": "dates such as 31.12.2024"}[self.order]
 
     def parse_in_zone(self, text: str, zone: str | None) -> float | None:
-        """Return the local time of a stripped text in seconds since 1970; without a zone the local time of the text."""
+        """Convert stripped text to local time in `zone`, in seconds since 1970; for None, keep its local time."""
         seconds, offset = self.parse_with_offset(text)
         if seconds is None or offset is None:
             return seconds
         return seconds + offset if zone is None else local_moment(seconds, zone)
 
     def zone(self, column: Column) -> str | None:
-        """Return the common offset of the dates from UTC as a time zone.
+        """Return the name of the time zone with the UTC offset that all dates of a column have.
 
-        It is "UTC" if the offsets differ, and None if no date has an offset.
+        The result is "UTC" if the offsets differ, and None if no date has an offset.
         """
         offsets = set()
         for code in np.unique(column.values[column.values >= 0]):
@@ -343,27 +343,27 @@ class TimeFormat(Format):
     """Times of day, such as 08:15, 8:15:30 or 8:15 pm, read as seconds since midnight."""
 
     type = "time"
-    kind = "date"  # the encoding of dates has features for the time of day
+    kind = "date"  # times are encoded as dates, which have features for the time of day
 
     def parse(self, text: str) -> float | None:
-        """Return the seconds since midnight of a stripped text; return None if the text is not in this format."""
+        """Convert stripped text to seconds since midnight; return None if the text is not in this format."""
         match = TIME_OF_DAY.fullmatch(text)
         return None if match is None else _seconds_of_day(match)
 
     @property
     def expected(self) -> str:
-        """Description of valid cells for error messages."""
+        """Description of valid cells, for error messages."""
         return "times of day such as 08:15"
 
     def convert_values(self, column: Column) -> Column:
-        """Return a column of times of day as dates; raise CellError for other values."""
+        """Return a column of times of day with the kind "date"; raise CellError for other values."""
         if not column.is_clock:
             _require_text(column, self.expected)
         return Column(column.name, self.kind, column.values)
 
 
 def _seconds_of_day(match: re.Match[str]) -> float | None:
-    """Return the seconds since midnight of a match of TIME_PATTERN; return None for an invalid hour with am or pm."""
+    """Convert a match of TIME_PATTERN to seconds since midnight; return None if the hour is invalid with am or pm."""
     hour = int(match["hour"])
     if match["half"]:
         if not 1 <= hour <= 12:
@@ -373,13 +373,13 @@ def _seconds_of_day(match: re.Match[str]) -> float | None:
     return 3600.0 * hour + 60 * int(match["minute"]) + int(match["second"] or 0) + fraction
 
 
-# --------------------------------------------------------------------------------------------- documents
+# --------------------------------------------------------------------------------------------- JSON documents
 
 FORMATS: dict[str, type[Format]] = {format.type: format for format in (NumberFormat, DateFormat, TimeFormat)}
 
 
 def read_format(document: Any, where: str) -> Format | None:
-    """Return the format of a JSON object, or None for null; raise ValueError with the location if it is invalid."""
+    """Create a format from a JSON object, or return None for null; raise ValueError with the location of an error."""
     if document is None:
         return None
     members = fields.json_object(document, where)

@@ -1,8 +1,8 @@
 """Training of the members of a table model, and selection of their encoding.
 
 The first members are a cross-validation: each learns from four fifths of the rows and is validated on the other rows,
-which determine its best epoch and the better encoding. The other members learn from all rows, for the median of these
-best epochs.
+which determine its best epoch and the better encoding. The other members learn from all rows; their number of epochs is
+the median of these best epochs.
 """
 
 from __future__ import annotations
@@ -43,23 +43,24 @@ if TYPE_CHECKING:
     from nnc._training.history import History
     from nnc.tabular.recipe import Task
 
-FOLDS = 5  # number of parts of the rows in the cross-validation; each member holds one of them out
-MIN_CROSS_VALIDATION_ROWS = 2 * FOLDS  # with fewer training rows, no rows are held out
-CHECKPOINT_SECONDS = 5.0  # shortest time between two checkpoints, each of which writes all networks
-MIN_ESTIMATE_ROWS, MAX_ESTIMATE_ROWS = 2000, 1 << 18  # limits of the held-out rows on which estimates are based
-MAX_ESTIMATE_OUTPUTS = 1 << 20  # network outputs for these rows, if there are more than MIN_ESTIMATE_ROWS rows
-MAX_ERROR_DIFFERENCE = {"classes": 0.25, "numbers": 0.06}  # both encodings are used up to this relative difference
-MAX_ROW_INDICES = 1 << 22  # row indices in memory, which limit the number of members that are trained in one call
-MAX_BINNED_VALUES = 100_000_000  # elements of the encoded training rows with bins; larger tables have no bins
+FOLDS = 5  # number of folds of the cross-validation; each member holds out one fold
+MIN_CROSS_VALIDATION_ROWS = 2 * FOLDS  # no rows are held out from a smaller training set
+CHECKPOINT_SECONDS = 5.0  # minimum time between two checkpoints, because each one writes all networks
+MIN_ESTIMATE_ROWS, MAX_ESTIMATE_ROWS = 2000, 1 << 18  # limits for the number of held-out rows in estimates
+MAX_ESTIMATE_OUTPUTS = 1 << 20  # maximum number of network outputs for held-out rows; MIN_ESTIMATE_ROWS has priority
+# Both encodings are used if the relative difference of their validation errors is at most this number.
+MAX_ERROR_DIFFERENCE = {"classes": 0.25, "numbers": 0.06}
+MAX_ROW_INDICES = 1 << 22  # maximum number of row indices in memory; limits the members that are trained in one call
+MAX_BINNED_VALUES = 100_000_000  # maximum number of elements of the encoded rows with bins; larger tables have no bins
 
 
 def n_fold_training_rows(rows: int) -> int:
-    """Return the number of rows from which a member of the cross-validation learns."""
+    """Return the number of training rows of each member of the cross-validation."""
     return rows if rows < MIN_CROSS_VALIDATION_ROWS else rows - rows // FOLDS
 
 
 def total_epochs(rows: int, count: int) -> int:
-    """Return the number of epochs of `count` members in total, for a number of training rows."""
+    """Return the total number of epochs of `count` members for a number of training rows."""
     return count * batch_and_epochs(n_fold_training_rows(rows))[1]
 
 
@@ -69,9 +70,9 @@ class MemberSpec(NamedTuple):
     Attributes
     ----------
     number : int
-        Number of the member, from 0, which determines its seed.
+        Number of the member, from 0. It determines the seed of the member.
     bins : bool
-        Whether its inputs include the piecewise-linear encoding.
+        Whether the inputs of the member include the piecewise-linear encoding.
     fold : int or None
         Fold that is held out; None if the member learns from all rows.
     """
@@ -82,7 +83,7 @@ class MemberSpec(NamedTuple):
 
 
 class Member(NamedTuple):
-    """A trained member.
+    """Trained member of the ensemble.
 
     Attributes
     ----------
@@ -110,7 +111,7 @@ class Member(NamedTuple):
 
 
 class Rows(NamedTuple):
-    """The encoded training rows.
+    """Encoded training rows with their targets and weights.
 
     Attributes
     ----------
@@ -130,19 +131,19 @@ class Rows(NamedTuple):
     weights: NDArray[np.float64] | None
 
     def inputs(self, bins: bool) -> NDArray[np.float32]:
-        """Return the inputs of networks with or without bins."""
+        """Return the encoded rows for networks with bins or without bins."""
         return self.bins if bins and self.bins is not None else self.plain
 
 
 @contextmanager
 def with_progress_bar(callback: Callable[[int, Any], Any] | None, bar: bool, epochs: int) -> Iterator[Any]:
-    """Yield the callback of the members, which with `bar` also advances a progress bar of `epochs` epochs."""
+    """Yield a callback for the members; if `bar` is True, it also advances a progress bar of `epochs` epochs."""
     with progress_bar(epochs, bar, "epoch") as advance:
         lock = Lock()
 
         def advance_and_call(member: int, record: Any) -> Any:
-            """Advance the progress bar by an epoch and call the callback of the user."""
-            with lock:  # several threads train members
+            """Advance the progress bar by an epoch and call the user's callback."""
+            with lock:  # members are trained in several threads
                 advance(1 + record.get("skipped_epochs", 0))
             return None if callback is None else callback(member, record)
 
@@ -151,10 +152,10 @@ def with_progress_bar(callback: Callable[[int, Any], Any] | None, bar: bool, epo
 
 @dataclass(eq=False)
 class MemberCallback:
-    """Callback of a member, which stops its training.
+    """Callback that is called after each epoch of a member and may stop its training.
 
     Each cycle of the learning rate is twice as long as the previous one. The third cycle ends at STOP_CHECK_FRACTION
-    of the epochs. If it has not improved the validation result, the fourth cycle is skipped.
+    of the epochs. If the best epoch is in the first MAX_BEST_EPOCH_FRACTION of the epochs, the fourth cycle is skipped.
 
     Parameters
     ----------
@@ -163,7 +164,7 @@ class MemberCallback:
     epochs : int
         Epochs of the learning rate schedule.
     last : int or None
-        Last epoch to train; None if the held-out rows determine it.
+        Last epoch to train; None if the held-out rows determine the last epoch.
     callback : callable or None
         Callback of the user, see `Training`.
     snapshots : Snapshots or None
@@ -180,7 +181,7 @@ class MemberCallback:
     best: int = 0
 
     def __call__(self, record: Record) -> bool:
-        """Update the snapshots after an epoch, call the callback of the user, and return whether training stops."""
+        """Update the snapshots after an epoch, call the user's callback, and return whether training stops."""
         epoch: int = record["epoch"]
         if self.snapshots is not None and isfinite(record["val_loss"]):
             self.snapshots.update(record.outputs)
@@ -208,13 +209,12 @@ class Training:
     n_jobs : int or None
         Number of networks that are trained at a time.
     seconds : float or None
-        Time limit in seconds. At the limit no member is started, and running trainings stop.
+        Time limit in seconds. After this time no training is started, and running trainings stop.
     callback : callable or None
         Called with the number of the member and the Record after each epoch, in the thread of the member. The last
-        record of a member that stops early has "skipped_epochs", the number of epochs of its schedule that are not
-        trained.
+        record of a member that stops early has "skipped_epochs", the number of remaining epochs of its schedule.
     save_members : callable or None
-        Called with the complete members from time to time, and when the training is interrupted.
+        Called with the complete members every few seconds, and when the training is interrupted.
 
     Attributes
     ----------
@@ -227,15 +227,15 @@ class Training:
     scaling : Scaling or None
         Scaling of the targets.
     y : array
-        Targets as networks learn them: scaled, and repeated for each quantile.
+        Targets for the networks: scaled, and repeated for each quantile.
     deadline : float or None
-        Time limit on the clock of `time.monotonic`.
+        Time at which training stops, on the clock of `time.monotonic`.
     last_checkpoint : float
         Time of the last checkpoint on the same clock.
     epochs_override : int or None
-        Number of epochs instead of that of the recipe.
+        Number of epochs that replaces the one of the recipe.
     n_pairs : int
-        Number of first folds in which both encodings are trained.
+        Number of folds, from the first one, in which both encodings are trained.
     """
 
     def __init__(
@@ -262,12 +262,12 @@ class Training:
         self.epochs_override: int | None = None
         self.n_pairs = 0
 
-    # ------------------------------------------------------------------------------------------ all members
+    # ------------------------------------------------------------------------------------------ the whole ensemble
 
     def run(self, count: int, done: Iterable[Member] = ()) -> list[Member]:
         """Train `count` members, except those that are `done`, and return the members of the model.
 
-        One member for each fold is the cross-validation; the members after it learn from all rows. With two encodings
+        The cross-validation has one member for each fold; the following members learn from all rows. With two encodings
         the cross-validation begins with pairs of members, one of each encoding, that hold out the same fold. The pairs
         determine whether the other members have one encoding or both.
         """
@@ -297,7 +297,7 @@ class Training:
         if not members and self.diverged is not None:
             raise self.diverged
         if not members:
-            raise KeyboardInterrupt("fit was interrupted before the first epoch of any network was complete")
+            raise KeyboardInterrupt("fit was interrupted before any network completed its first epoch")
         return complete or members
 
     def discard(self, specs: Iterable[MemberSpec]) -> None:
@@ -311,12 +311,12 @@ class Training:
         Parameters
         ----------
         part : int, optional
-            Part of the held-out rows that is not used. Default: all held-out rows are used.
+            Part of the held-out rows that is ignored. Default: use all held-out rows.
 
         Returns
         -------
         tuple of bool
-            (False,) without bins, (True,) with bins, or both if the errors are similar. It is (False,) without pairs.
+            (False,) for no bins, (True,) for bins, (False, True) if the errors are similar; (False,) without pairs.
         """
         errors: dict[bool, list[float]] = {False: [], True: []}
         for spec, member in self.members.items():
@@ -340,23 +340,23 @@ class Training:
         return float(history["val_loss"][best])
 
     def validation_curve(self, history: History) -> tuple[float, ...]:
-        """Return the validation accuracy or loss after each epoch, without an epoch that Ctrl-C interrupted."""
+        """Return the validation accuracy or loss after each complete epoch."""
         name = f"val_{self.task.metric or 'loss'}"
         return tuple(filter(isfinite, history[name].tolist())) if name in history else ()
 
     def best_epoch_count(self, bins: bool) -> int | None:
-        """Return the median of the best epochs of the cross-validation with an encoding; None without held-out rows.
+        """Return the median of the best epochs in the cross-validation of an encoding; None without held-out rows.
 
-        Of equal epochs the last one is the best, as with `restore_best="last"`.
+        If several epochs have the same score, the last of them is the best, as with `restore_best="last"`.
         """
         best = min if self.task.metric is None else max
         curves = [member.curve[::-1] for member in self.members.values() if member.spec.bins is bins and member.curve]
         return median_high([len(curve) - curve.index(best(curve)) for curve in curves]) if curves else None
 
-    # ------------------------------------------------------------------------------------------ some members
+    # ------------------------------------------------------------------------------------------ groups of members
 
     def train(self, specs: Sequence[MemberSpec]) -> None:
-        """Train the members that have not been trained yet."""
+        """Train those of the members that have not been trained yet."""
         specs = [spec for spec in specs if spec not in self.members]
         size = max(self.n_jobs or get_num_threads(), MAX_ROW_INDICES // len(self.y))
         if self.save_members is not None:
@@ -369,7 +369,7 @@ class Training:
                     self.save_complete()
                 if self.stopped:
                     return
-        except KeyboardInterrupt:  # a running training handles Ctrl-C itself and does not raise
+        except KeyboardInterrupt:  # Ctrl-C outside of a training; during a training it raises nothing
             if not self.members:
                 raise
             self.stopped = True
@@ -379,14 +379,14 @@ class Training:
             raise
 
     def save_complete(self) -> None:
-        """Pass the members whose training is complete to `save_members`."""
+        """Call `save_members` with the members whose training is complete."""
         complete = [member for member in self.members.values() if member.complete]
         if self.save_members is not None and complete:
             self.save_members(complete)
             self.last_checkpoint = monotonic()
 
     def train_encoding(self, specs: Sequence[MemberSpec], bins: bool) -> None:
-        """Train members of one encoding; either all of them hold out rows, or none of them."""
+        """Train members that have the same encoding; either all or none of them hold out rows."""
         if not specs or self.stopped:
             return
         seconds = None if self.deadline is None else self.deadline - monotonic()
@@ -427,7 +427,7 @@ class Training:
                 self.members[spec] = Member(spec, net, error, complete, curve, *cross_fitted)
 
     def member_seed(self, spec: MemberSpec) -> int:
-        """Return the seed of the weights of a member and of the order of its rows."""
+        """Return the seed for the initial weights of a member and for the order of its rows."""
         return int(np.random.default_rng([self.seed, 0, spec.number]).integers(2**31))
 
     def held_out_mask(self, fold: int | None) -> NDArray[np.bool_]:
@@ -442,32 +442,32 @@ class Training:
 
     @cached_property
     def row_order(self) -> NDArray[np.int32]:
-        """Row indices in random order, for classification sorted by class."""
+        """Row indices in random order; for classification they are sorted by class, so that folds are stratified."""
         order = np.random.default_rng([self.seed, 1]).permutation(len(self.rows.y)).astype(np.int32)
         return order[np.argsort(self.rows.y[order], kind="stable")] if self.task.kind == "classes" else order
 
     def held_out_parts(self, fold: int) -> NDArray[np.int8]:
-        """Return the part of each held-out row of a fold, see `Snapshots`; -1 for rows that estimates do not use."""
+        """Return the part of each held-out row of a fold, see `Snapshots`; -1 for rows that no estimate uses."""
         n = len(self.rows.y)
         rows, part = self.row_order[fold::FOLDS], np.full(n, -1, np.int8)
         part[rows] = np.arange(len(rows)) % N_PARTS
-        limit = MAX_ESTIMATE_OUTPUTS // self.task.n_network_outputs // 2  # up to two networks predict a row
+        limit = MAX_ESTIMATE_OUTPUTS // self.task.n_network_outputs // 2  # each row is predicted by up to two networks
         limit = max(MIN_ESTIMATE_ROWS, min(MAX_ESTIMATE_ROWS, limit))
         if limit < n:
             part[np.random.default_rng([self.seed, 2]).permutation(n)[limit:]] = -1
         return part[np.sort(rows)]
 
     def create_snapshots(self, fold: int, network: NeuralNetwork) -> Snapshots:
-        """Return the snapshots of a network before its training, for the held-out rows of a fold."""
+        """Create empty snapshots of a network for the held-out rows of a fold."""
         mask, weights = self.held_out_mask(fold), self.rows.weights
         weights = None if weights is None else weights[mask]
         return Snapshots(self.task, network, self.y[mask], weights, self.held_out_parts(fold))
 
     def held_out_networks(self) -> list[HeldOutNetwork]:
-        """Return the networks that predict held-out rows; these rows neither trained nor selected them."""
+        """Return the networks with the held-out rows that they predict, which neither trained nor selected them."""
         members = [member for _, member in sorted(self.members.items()) if member.params]
         members = [member for member in members if member.complete] or members
-        parts: dict[tuple[MemberSpec, int], list[int]] = {}  # parts by member and identity of its parameters
+        parts: dict[tuple[MemberSpec, int], list[int]] = {}  # keys: member, id of its parameters; values: parts
         for part in range(N_PARTS):
             encodings = self.select_encodings(part)
             for member in members:
@@ -478,7 +478,7 @@ class Training:
         return [network for network in networks if len(network.rows)]
 
     def held_out_network(self, member: Member, parts: list[int]) -> HeldOutNetwork:
-        """Return the network that predicts some parts of the held-out rows of a member."""
+        """Return the snapshot that predicts `parts` of the held-out rows of a member."""
         assert member.spec.fold is not None
         rows, part = np.flatnonzero(self.held_out_mask(member.spec.fold)), self.held_out_parts(member.spec.fold)
         in_parts = np.isin(part, parts)

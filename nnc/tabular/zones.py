@@ -1,4 +1,4 @@
-"""Time zones: dates of a column are encoded as the local time of the time zone of the column."""
+"""Time zones: the dates of a column are converted to the local time of its time zone before they are encoded."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ if TYPE_CHECKING:
 
 OFFSET_NAME = re.compile(r"(?:UTC|GMT)?([+-])(\d\d):?(\d\d)", re.ASCII)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-MIN_DAY, MAX_DAY = -719_000, 2_932_000  # days since 1970 that datetime can represent
+MIN_DAY, MAX_DAY = -719_000, 2_932_000  # range of datetime, in days since 1970
 
 
 def zone_name(zone: tzinfo | str | None) -> str:
-    """Return the name of a time zone for `local_time`, or "UTC" if the system does not know the zone."""
+    """Return the name of a time zone for `local_time`; "UTC" if the system has no data for the time zone."""
     name = zone if isinstance(zone, str) else getattr(zone, "key", None) or getattr(zone, "zone", None) or str(zone)
     return "UTC" if _find_zone(name) is None else name
 
 
 @cache
 def _find_zone(name: str) -> tzinfo | None:
-    """Return the time zone of a name, or None if the system does not know it."""
+    """Return the time zone with this name, or None if the system has no data for it."""
     if name in ("UTC", "Z", "Etc/UTC"):
         return UTC
     if match := OFFSET_NAME.fullmatch(name):
@@ -36,17 +36,17 @@ def _find_zone(name: str) -> tzinfo | None:
         return timezone(-offset if match[1] == "-" else offset) if offset < timedelta(days=1) else None
     try:
         return ZoneInfo(name)
-    except (KeyError, OSError, ValueError):  # no data for the zone, or not a valid name
+    except (KeyError, OSError, ValueError):  # the system has no data for the zone, or the name is invalid
         return None
 
 
 def local_time(seconds: NDArray[Any], name: str) -> NDArray[np.float64]:
-    """Return the wall-clock time of a time zone, as seconds since 1970.
+    """Convert moments to the local time of a time zone, in seconds since 1970.
 
     Parameters
     ----------
     seconds : array (n,)
-        Seconds since 1970, UTC; NaN where missing.
+        Moments in seconds since 1970, UTC; NaN for missing values.
     name : str
         Name of the time zone, such as "Europe/Berlin" or "UTC+02:00".
 
@@ -57,7 +57,7 @@ def local_time(seconds: NDArray[Any], name: str) -> NDArray[np.float64]:
     Raises
     ------
     ValueError
-        The system does not know the zone.
+        The system has no data for the time zone.
     """
     zone = _require_zone(name)
     if zone is UTC:
@@ -68,7 +68,7 @@ def local_time(seconds: NDArray[Any], name: str) -> NDArray[np.float64]:
         [(_offset(day * DAY_SECONDS, zone), _offset((day + 1) * DAY_SECONDS, zone)) for day in days.tolist()]
     )
     offsets = offsets.reshape(-1, 2)[inverse]
-    changes = np.flatnonzero(offsets[:, 0] != offsets[:, 1])  # rows on a day on which the offset changes
+    changes = np.flatnonzero(offsets[:, 0] != offsets[:, 1])  # indices of moments on days with a change of the offset
     instants = seconds[present]
     for i in changes.tolist():
         offsets[i, 0] = _offset(float(instants[i]), zone)
@@ -78,12 +78,12 @@ def local_time(seconds: NDArray[Any], name: str) -> NDArray[np.float64]:
 
 
 def local_moment(seconds: float, name: str) -> float:
-    """Return the wall-clock time of a time zone for a single moment; see `local_time`."""
+    """Convert a single moment to the local time of a time zone; see `local_time`."""
     return seconds + _offset(seconds, _require_zone(name))
 
 
 def _require_zone(name: str) -> tzinfo:
-    """Return the time zone of a name; raise ValueError if the system does not know it."""
+    """Return the time zone with this name; raise ValueError if the system has no data for it."""
     zone = _find_zone(name)
     if zone is None:
         raise ValueError(
@@ -94,14 +94,14 @@ def _require_zone(name: str) -> tzinfo:
 
 
 def _offset(seconds: float, zone: tzinfo) -> float:
-    """Return the offset of a time zone from UTC, in seconds, at a moment in seconds since 1970."""
+    """Return the offset of a time zone from UTC in seconds; `seconds` is a moment in seconds since 1970."""
     seconds = min(max(seconds, MIN_DAY * DAY_SECONDS), MAX_DAY * DAY_SECONDS)
     offset = (EPOCH + timedelta(seconds=seconds)).astimezone(zone).utcoffset()
     return 0.0 if offset is None else offset.total_seconds()
 
 
 def offset_name(seconds: float) -> str:
-    """Return the name of the time zone with this offset from UTC, or "UTC" if it is zero or not in whole minutes."""
+    """Return the name of a time zone by its offset from UTC; "UTC" if the offset is 0 or not in whole minutes."""
     if seconds % 60 or not seconds:
         return "UTC"
     hours, minutes = divmod(abs(int(seconds)) // 60, 60)
