@@ -404,8 +404,8 @@ def with_encoding(name, **changes):
         (with_encoding("binary", low=7), r"schema\.columns\[0\]\.encoding\.low must be below high"),
         (with_encoding("city", levels=["a", "a"]), r"schema\.columns\[0\]\.encoding\.levels must be a list of diff"),
         (with_encoding("city", levels=["a", 3]), r"schema\.columns\[0\]\.encoding\.levels must be a list of texts"),
-        (with_encoding("city", levels=["a"]), r"schema\.columns\[0\]\.encoding\.levels must be two texts or more"),
-        (with_encoding("city", rare=["Rome"]), r"schema\.columns\[0\]\.encoding\.levels must be two texts or more"),
+        (with_encoding("city", levels=["a"]), r"schema\.columns\[0\]\.encoding\.levels must be 2 or more texts"),
+        (with_encoding("city", rare=["Rome"]), r"schema\.columns\[0\]\.encoding\.levels must be 1 or more texts"),
         (with_encoding("moment", parts=["age"]), r"schema\.columns\[0\]\.encoding\.parts must contain only year"),
         (with_encoding("moment", days=3), r"schema\.columns\[0\]\.encoding\.days is 3, expected an object"),
         (with_encoding("moment", days=ENCODINGS["city"]), r'schema\.columns\[0\]\.encoding\.days\.type is "category"'),
@@ -423,7 +423,7 @@ def test_from_document_rejects_invalid_names_and_kinds():
     for columns, message in (
         ([{**column, "name": 3}], r"^schema\.columns\[0\]\.name is 3, expected a name"),
         ([{**column, "kind": "thing"}], r'^schema\.columns\[0\]\.kind is "thing", expected number or boolean'),
-        ([column, column], r"^schema\.columns has one name twice"),
+        ([column, column], r"^schema\.columns has two columns of one name"),
     ):
         with pytest.raises(ValueError, match=message):
             Schema.from_document({**document, "columns": columns})

@@ -153,9 +153,9 @@ def test_sets_are_never_empty_by_default():
         ({"unit": [-1.0]}, "units above 0"),
         ({"unit": [1.0, 1.0]}, "spread.unit"),
         ({"unit": [float("inf")]}, "spread.unit"),
-        ({"limits": [[2.0], [1.0]]}, "limits above 0 that do not decrease"),
+        ({"limits": [[2.0], [1.0]]}, "limits above 0 in ascending order"),
         ({"limits": [[1.0]]}, "limits has 1 rows"),
-        ({"limits": None}, "limits above 0 that do not decrease"),
+        ({"limits": None}, "limits above 0 in ascending order"),
         ({"more": 1}, "unknown key"),
     ],
 )

@@ -115,9 +115,9 @@ def test_encode_rejects_other_classes_or_outputs_than_in_fit():
     [
         ({"more": 1}, r'target has the unknown key "more"'),
         ({"n_outputs": 0}, r"target\.n_outputs is 0, expected a whole number"),
-        ({"n_outputs": 2}, r"target\.classes has 1 items, expected 1 and n_outputs 1"),
-        ({"n_outputs": 2, "classes": [["a", "b"], ["a", "b"]]}, r"target\.classes has 2 items, expected 1"),
-        ({"classes": []}, r"target\.classes has 0 items, expected 1"),
+        ({"n_outputs": 2}, r"target\.classes has 1 items and n_outputs is 2, expected 1 and 1"),
+        ({"n_outputs": 2, "classes": [["a", "b"], ["a", "b"]]}, r"target\.classes has 2 items and n_outputs is"),
+        ({"classes": []}, r"target\.classes has 0 items and n_outputs is"),
         ({"classes": "ab"}, r'target\.classes is "ab", expected a list or null'),
         ({"classes": [["a"]]}, r"target\.classes\[0\] is a list of 1, expected a list of two labels or more"),
         ({"classes": [["a", 1]]}, r"target\.classes\[0\]\[1\] is 1, expected only strings"),

@@ -425,7 +425,7 @@ def test_from_document_rejects_invalid_formats(changes, message):
 def test_from_document_rejects_format_of_other_encoding():
     document = learn_schema(["a", "b", "c"] * 9).document()
     document["columns"][0]["format"] = {"type": "time", "missing": []}
-    message = r"^schema\.columns\[0\]\.format is a date format, which encoding .category. cannot"
+    message = r"^schema\.columns\[0\]\.format is a date format, expected null for the encoding .category."
     with pytest.raises(ValueError, match=message):
         Schema.from_document(document)
 

@@ -29,11 +29,11 @@ if TYPE_CHECKING:
     from nnc._network import NeuralNetwork
     from nnc._parallel.history import ManyHistory
 
-CHECK_SECONDS = 1.0  # time between two checks of the workers
+CHECK_SECONDS = 1.0  # time in seconds between two checks of the workers
 # The tasks of a worker that sends no heartbeat for this time are submitted to other workers, too. Workers send a
 # heartbeat every second.
 MAX_SILENT_SECONDS = 10.0
-MAX_GATHER_SECONDS = 10.0  # maximum time for the transfer of a result
+MAX_GATHER_SECONDS = 10.0  # maximum time in seconds for the transfer of a result
 MAX_ATTEMPTS = 20  # maximum number of times that a task is submitted
 
 
@@ -52,10 +52,10 @@ def fit_many(
 
     The results do not depend on the number of workers, to the last bit, if all workers have the same type of processor.
 
-    X and y are sent to the scheduler once. Workers that need them fetch them from other workers and store them once. A
-    task trains one network, or several small ones, with an estimated duration of up to a second. Each task uses
-    one thread of a worker. If a worker is lost, other workers repeat its tasks. The tasks of a worker without heartbeat
-    for ten seconds are submitted to other workers as well, and the first result is used.
+    X and y are sent to the scheduler once. Each worker that needs the data fetches it from another worker and stores it
+    once. A task trains one network, or several small ones, with an estimated duration of up to a second. Each task uses
+    one thread of a worker. If a worker is lost, other workers repeat its tasks. The tasks of a worker that sends no
+    heartbeat for ten seconds are submitted to other workers as well, and the first result is used.
 
     Parameters
     ----------
@@ -186,7 +186,7 @@ class _Run:
     def _submit(self, function: Any, *arguments: Any, workers: list[str] | None, key: str) -> Any:
         """Submit a function, preferably to one of `workers`; others may run it if these are lost."""
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Sending large graph")  # tasks may contain large networks and data
+            warnings.filterwarnings("ignore", "Sending large graph")  # large tasks are intended
             return self.client.submit(
                 function, *arguments, key=key, workers=workers, allow_other_workers=workers is not None, pure=False
             )
@@ -229,7 +229,7 @@ class _Run:
         del self.data_of[future.key]
         if self.client.status != "running":
             self._wait_for_scheduler()
-        if not self.pending[task]:  # a scheduler that was restarted has no data
+        if not self.pending[task]:  # a restarted scheduler has lost the training data
             self.data = self._send_data([address for address in self._workers() if address not in self.silent_workers])
             self.submit(task)
 
@@ -283,7 +283,7 @@ class _Run:
 
     def _cancel(self, futures: list[Any]) -> None:
         if self.client.status == "running" and futures:
-            with suppress(Exception):  # the cancellation only saves time; the results are complete
+            with suppress(Exception):  # ignore errors, because cancellation only saves time
                 self.client.cancel(futures, force=True)
 
 

@@ -43,8 +43,7 @@ def fit_partitions(
     """Train networks on a Dask collection that is larger than the memory.
 
     The partitions are loaded one after another. `nnc.fit_many` trains the networks for one epoch on the rows of each
-    partition.
-    The result depends only on the arguments and the partitions.
+    partition. The result depends only on the arguments and the partitions.
 
     Parameters
     ----------
@@ -120,7 +119,7 @@ def _train(
         finally:
             for i in automatic_indices:
                 state = networks[i].state
-                if state is not None:  # None if no training step was computed
+                if state is not None:  # the state is None if no training step was computed
                     state.is_automatic = True
         if checkpoint is not None:
             _serialization.write(os.fspath(checkpoint), [network._document(checkpoint=True) for network in networks])

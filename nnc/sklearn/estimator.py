@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from nnc._registry.losses import Loss
 
-MAX_DENSE_BYTES = 1 << 28  # a sparse X that would need more memory is converted batch by batch
+MAX_DENSE_BYTES = 1 << 28  # a sparse X of more bytes in dense form is converted batch by batch
 SOLVERS = tuple(optimizers.ROWS)
 LARGEST_BELOW_ONE = float(np.nextafter(1, 0))
 
@@ -266,7 +266,9 @@ class Estimator(Solvers):
             The trained model.
         """
         if (X_val is None) != (y_val is None):
-            raise ValueError("X_val and y_val must be given together")
+            raise ValueError(
+                f"X_val and y_val must be passed together, got only {'y_val' if X_val is None else 'X_val'}"
+            )
         validation = None if X_val is None else (X_val, y_val, sample_weight_val)
         return self._fit(X, y, sample_weight=sample_weight, validation=validation)
 

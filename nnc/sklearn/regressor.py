@@ -147,7 +147,7 @@ class MLPRegressor(Estimator, neural_network.MLPRegressor):  # noqa: D101 (`__do
         return self.loss, 1, 1
 
     def _offsets(self, Y: NDArray[Any] | None) -> NDArray[np.float64] | None:
-        if self.loss != "poisson" or Y is None:  # only the loss of scikit-learn is 0 for exact predictions
+        if self.loss != "poisson" or Y is None:  # only scikit-learn's loss is 0 for exact predictions
             return None
         return np.asarray((xlogy(Y, Y) - Y).sum(axis=1, dtype=np.float64))
 

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from nnc._network import NeuralNetwork
     from nnc._registry.optimizers import LBFGS, Optimizer
 
-BLOCK_BYTES = 1 << 24  # maximum size of the dense blocks to which a sparse X is converted
+BLOCK_BYTES = 1 << 24  # maximum bytes of each dense block to which a sparse X is converted
 
 
 class Solvers:
@@ -73,9 +73,9 @@ class Solvers:
         # A single batch needs no order. For a sparse X, `batches` applies the order.
         order = draw.order if draw is not None and batch < n and not issparse(X) else None
         if order is not None and draw is not None and draw.bits is not None and isinstance(self.random_state, Integral):
-            settings["generator"] = draw.bits  # no other thread uses a generator with its own seed
+            settings["generator"] = draw.bits  # random_state is an int, so no other thread uses the generator
         else:
-            settings["shuffles"] = False  # the core does not shuffle: RowOrders does, or nothing does
+            settings["shuffles"] = False  # the core must not shuffle; RowOrders does if shuffle is True
         options = TrainingOptions(1 if incremental else self.max_iter, settings)
         options.batch_size, options.order = batch, order
         options.n_threads, options.max_seconds = self.n_threads, self.max_seconds
@@ -91,7 +91,7 @@ class Solvers:
         self.n_iter_ = 0
         net.state = state
         reason = run.run().stop_reason
-        state.clear_history()  # the attributes of the estimator contain the history
+        state.clear_history()  # the history is stored in attributes of the estimator
         if run.monitor.params is not None:
             run.params[...] = run.monitor.params
         if not self.loss_curve_:  # max_seconds was too short for one epoch
@@ -137,7 +137,7 @@ class Solvers:
         """Return the settings of the core for updates with the formulas of scikit-learn."""
         _, loss_factor, delta_factor = self._loss_and_factors()
         settings: dict[str, Any] = {
-            **core_settings(FitArguments(), net.model, state),  # includes the learning rate factors and frozen layers
+            **core_settings(FitArguments(), net.model, state),  # returns learning rate factors and frozen layers
             "l2": self.alpha,
             "mean_penalty": True,
             "by_rows": True,

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
     Out = NDArray[np.float32]
 
-MIN_ONE_HOT_LEVELS = 30  # this number of most frequent levels of a column have a feature each
-MAX_ONE_HOT_LEVELS = 100  # maximum number of levels of a column with a feature each
-MIN_LEVEL_ROWS = 10  # minimum number of training rows for the feature of a less frequent level
+MIN_ONE_HOT_LEVELS = 30  # number of most frequent levels of a column that always have their own feature
+MAX_ONE_HOT_LEVELS = 100  # maximum number of levels of a column with their own feature
+MIN_LEVEL_ROWS = 10  # minimum number of training rows of any other level with its own feature
 
 
 class Category(Encoding):
@@ -51,8 +51,8 @@ class Category(Encoding):
     def __post_init__(self) -> None:
         if len(self.levels) < 2 - bool(self.rare) or not set(self.levels).isdisjoint(self.rare):
             raise ValueError(
-                f"levels must have {2 - bool(self.rare)} or more texts that are not in rare, got "
-                f"{short_repr(self.levels)}"
+                f"levels must be {2 - bool(self.rare)} or more texts, none of them in rare, got "
+                f"{short_repr(self.levels)} and rare {short_repr(self.rare)}"
             )
 
     @classmethod
@@ -159,7 +159,7 @@ class OrderedCategory(Category):
         super().__post_init__()
         if not {*self.levels, *self.rare} <= set(self.order) or len(self.order) < 2:
             raise ValueError(
-                f"order must have two or more texts, including all of levels and rare, got {short_repr(self.order)}"
+                f"order must be two or more texts that include levels and rare, got {short_repr(self.order)}"
             )
 
     @property

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from nnc.tabular.snapshots import HeldOut
     from nnc.tabular.target import Target
 
-MIN_WEIGHT_RATIO = 1e-30  # smaller sample weights, relative to the largest one, count as 0
+MIN_WEIGHT_RATIO = 1e-30  # sample weights below this fraction of the largest weight count as 0
 # Estimator class for each kind of task.
 CLASS_NAMES = {"classes": "TableClassifier", "numbers": "TableRegressor"}
 
@@ -142,7 +142,7 @@ class TableEstimator(BaseEstimator):
     progress: bool
 
     model_: TableModel
-    _kind: ClassVar[str]  # "classes" for classification, "numbers" for regression
+    _kind: ClassVar[str]  # kind of the targets: "classes" or "numbers"
 
     # ------------------------------------------------------------------------------------------ training
 

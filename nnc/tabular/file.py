@@ -52,13 +52,13 @@ if TYPE_CHECKING:
     from nnc.tabular.training import Rows
 
 FILE_KIND = "table model"
-TRAINING_PLAN_VERSION = 3  # increase it if the rows or seeds of members change, so that old checkpoints are rejected
+TRAINING_PLAN_VERSION = 3  # to be increased if the rows or seeds of members change; it invalidates old checkpoints
 
 
 def write(path: Any, model: TableModel, count: int | None = None) -> None:
     """Save a model, or its `count` best members; see `_serialization.write`."""
     if model.importance_data is not None and len(model.schema.names) <= MAX_SAVED_IMPORTANCE_COLUMNS:
-        find_importances(model)  # the file will not contain the held-out rows that the computation needs
+        find_importances(model)  # before saving, because the file does not contain the held-out rows for it
     model = model if count is None else model.with_members(count)
     _serialization.write(path, _networks(model), _model_document(model))
 
@@ -222,7 +222,7 @@ def _parse_spread(table: dict[str, Any], task: Task, schema: Schema, networks: S
     unit = np.array(fields.vector(fields.member(document, "unit", list, where="spread."), task.n_out, "spread.unit"))
     limits = _parse_matrix(document, "limits", 2, task.n_out)
     if limits is None or (unit <= 0).any() or (limits[0] <= 0).any() or (limits[0] > limits[1]).any():
-        raise ValueError("spread must have units above 0, and limits above 0 in increasing order")
+        raise ValueError("spread must have units above 0, and limits above 0 in ascending order")
     return Spread(tuple(networks), unit, limits)
 
 
@@ -316,7 +316,7 @@ def write_checkpoint(path: Any, key: str, members: Sequence[Member]) -> None:
     networks = [member.network for member in members]
     entries = []
     for member in members:
-        snapshots: dict[int, int] = {}  # index in `networks` for the id of each parameter array
+        snapshots: dict[int, int] = {}  # maps the id of a parameter array to an index in `networks`
         for params in member.params:
             if id(params) not in snapshots:
                 snapshots[id(params)] = len(networks)
@@ -353,7 +353,7 @@ def read_checkpoint(path: Any, key: str) -> list[Member]:
         entries = fields.member(checkpoint, "members", list)
         networks = [NeuralNetwork._from_document(document, where, None) for document in documents]
         if len(networks) < len(entries):
-            raise ValueError(f"networks has {len(networks)} items, expected one for each of {len(entries)} members")
+            raise ValueError(f"networks has {len(networks)} items, expected one for each of the {len(entries)} members")
         params = [network.params for network in networks]
         return [_parse_checkpoint_member(entry, i, networks[i], params) for i, entry in enumerate(entries)]
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 MAX_UNREADABLE_FRACTION = 0.1  # a column remains text if a larger fraction of its cells is unreadable
-MIN_DISTINCT_VALUES = 10  # columns with unreadable cells need more distinct values, or they remain text
+MIN_DISTINCT_VALUES = 10  # a column with unreadable cells remains text unless it has more distinct values
 MIN_LOOKALIKE_FRACTION = 0.5  # minimum fraction of cells that look like numbers or dates for a warning
 MAX_LOOKALIKE_LENGTH = 40  # maximum number of characters of a text that looks like a number or date
 # Pairs of decimal mark and thousands separator. The pair that reads the most rows is used; ties go to the first pair.

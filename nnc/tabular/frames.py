@@ -44,8 +44,8 @@ class Table:
         Whether the container has names for the columns. Otherwise the names are x0, x1, ..., and columns are matched
         by position.
     numbered : bool, default False
-        Whether the container is a frame with the default names 0, 1, ... Such a table is not `named`, but
-        its columns are matched by number with a schema whose column names are numbers.
+        Whether the container is a frame with the default names 0, 1, ... Such a table is not `named`, but its columns
+        are matched by number with a schema whose column names are numbers.
     """
 
     columns: tuple[Column, ...]
@@ -177,7 +177,8 @@ def _read_series(series: Any) -> tuple[Any, ...]:
         order = _category_order(dtype.categories) if isinstance(dtype, nw.Enum) else ()
         return _object_array(series.to_list()), is_category, order
     array = np.asarray(series.to_numpy())
-    was_integer = dtype.is_integer() and array.dtype.kind == "f"  # integers with missing values
+    # to_numpy converts integers to float64 if values are missing.
+    was_integer = dtype.is_integer() and array.dtype.kind == "f"
     if was_integer and np.nanmax(np.abs(array), initial=0) > cells.MAX_EXACT_INTEGER:
         array = _object_array(series.to_list())
     zone = dtype.time_zone if isinstance(dtype, nw.Datetime) else None

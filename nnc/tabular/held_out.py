@@ -30,7 +30,7 @@ MAX_IMPORTANCE_ROWS = 1000  # maximum number of held-out rows from which importa
 MAX_SPREAD_ROWS = 500  # maximum number of training rows from which the variance of the members is computed
 BLOCK_ROWS = 1 << 12  # number of rows that are copied and predicted at a time
 MAX_PERMUTATIONS, MAX_REPEATS = 60, 5  # maximum number of permutations in total, and per column
-MAX_AUTO_IMPORTANCE_COLUMNS = 100  # for up to this number of columns, fit computes importances
+MAX_AUTO_IMPORTANCE_COLUMNS = 100  # `fit` computes importances for up to this number of columns
 # Standard errors of importances are multiplied by this factor, because errors in different folds are correlated: the
 # networks of a fold learn from the held-out rows of the other folds (Bengio and Grandvalet, 2004). For noise columns,
 # importance / standard error has a standard deviation of 1.1 to 1.2 without the factor, and below 1 with it.
@@ -91,7 +91,7 @@ def predict_held_out(
         outputs = model.convert_outputs(outputs)
     n_networks = np.bincount(inverse, minlength=len(indices))
     mean = np.zeros((len(indices), model.task.n_network_outputs))
-    np.add.at(mean, inverse, outputs / n_networks[inverse, None])  # divide before the sum, which may overflow
+    np.add.at(mean, inverse, outputs / n_networks[inverse, None])  # divide first, because the sum may overflow
     gain = expected_gain(outputs, inverse, mean, n_networks, weights) if classes else 0.0
     return HeldOutPredictions(indices, model.postprocess(mean), n_networks, gain), temperature
 
@@ -141,8 +141,8 @@ def ensemble_accuracy(
 ) -> float:
     """Estimate the accuracy of the mean of all members on new rows.
 
-    One or two networks predict each held-out row, but all members predict a new row. Therefore `expected_gain` is added
-    in proportion.
+    One or two networks predict each held-out row, but all members predict a new row. `expected_gain`
+    estimates the difference.
     """
     inverse_count = float(np.average(1 / predictions.n_networks, weights=weights))
     gain = predictions.gain * (inverse_count - 1 / len(model.members))
@@ -246,7 +246,7 @@ def ensemble_r2(
 
     One or two networks predict each held-out row, but all members predict a new row. The squared error of the mean of M
     members is that of a single member minus the variance of the members times 1 - 1 / M (Krogh and Vedelsby, 1995).
-    R^2 is 1 minus this error, divided by the unbiased estimate of the variance of the targets.
+    R^2 is 1 minus the ratio of this error to the unbiased estimate of the variance of the targets.
 
     Parameters
     ----------

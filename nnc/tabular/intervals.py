@@ -30,7 +30,7 @@ MIN_SPREAD_ROWS = 120  # minimum number of held-out rows for intervals of differ
 MAX_FIT_ROWS = 2000  # maximum number of held-out rows on which a spread is fitted
 MAX_CALIBRATION_ROWS = 2000  # maximum number of held-out rows from which quantiles are computed
 N_NETWORKS = 4  # number of networks of a spread, each of which is validated on a different quarter of the rows
-HIDDEN_UNITS, EPOCHS, BATCH_ROWS = 32, 30, 32  # settings of each network of a spread
+HIDDEN_UNITS, EPOCHS, BATCH_ROWS = 32, 30, 32  # size of the hidden layer, epochs and rows in a mini-batch
 LEARNING_RATE = 0.01
 MIN_RELATIVE_SPREAD = 0.2  # minimum predicted spread, relative to the mean absolute error
 
@@ -41,7 +41,8 @@ class Spread(NamedTuple):
     Attributes
     ----------
     networks : tuple of NeuralNetwork
-        Their inputs are encoded columns and scaled predictions; their outputs are errors divided by `unit`.
+        Networks whose inputs are encoded columns and scaled predictions, and whose outputs are errors divided by
+        `unit`.
     unit : array (n_targets,)
         Mean absolute error of the rows of the fit.
     limits : array (2, n_targets)
@@ -128,7 +129,7 @@ def fit_spread(
     if not np.isfinite(largest).all():
         return None
     largest[largest == 0] = 1
-    relative = errors / largest  # divide before the sum, which might overflow otherwise
+    relative = errors / largest  # divide first, because the sum may overflow
     mean = relative.mean(axis=0)
     mean[mean == 0] = 1
     n_targets = errors.shape[1]

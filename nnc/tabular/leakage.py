@@ -1,4 +1,4 @@
-"""Detection of target leakage, which is a column that determines the target almost exactly.
+"""Detection of target leakage: of columns that determine the target almost exactly.
 
 Such a column is the target itself, a code for it, or a later consequence of it. The target of each row is estimated
 from a single column and the other rows. The estimate is the mean of the rows with the same cell. For a number that no
@@ -24,8 +24,9 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-MIN_ROWS = 30  # in smaller tables a column may determine the target by chance
-MIN_OTHER_ROWS = 10  # minimum number of rows outside the most frequent class, for each other class
+MIN_ROWS = 30  # minimum number of rows; in smaller tables a column may determine the target by chance
+# Minimum number of rows outside the most frequent class, per other class; chance may explain fewer rows.
+MIN_OTHER_ROWS = 10
 MAX_ROWS = 4000  # maximum number of rows that are examined
 # Maximum fraction of the variance of the target that a leaking column leaves unexplained.
 MAX_UNEXPLAINED = {"numbers": 1e-4, "classes": 1e-2}
@@ -77,7 +78,8 @@ def _targets(column: NDArray[Any], are_classes: bool) -> list[tuple[Floats, floa
         return [(indicators, MAX_UNEXPLAINED["classes"] * total + BOUNDARY_COST * (len(distinct) - 1))]
     scaled = column / max(np.abs(column).max(), np.finfo(np.float64).tiny)
     targets = []
-    for values in (scaled, inverse.astype(np.float64)):  # a monotone function explains the ranks exactly
+    # A column that is a monotone function of the target explains the ranks (`inverse`) exactly.
+    for values in (scaled, inverse.astype(np.float64)):
         centred = values - values.mean()
         if total := float((centred**2).sum()):
             targets.append((centred[:, None], MAX_UNEXPLAINED["numbers"] * total))

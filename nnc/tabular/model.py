@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from nnc.tabular.training import Member, Rows
 
 MAX_BLOCK_VALUES = 1 << 22  # maximum number of elements of encoded rows in memory
-MAX_SAVED_IMPORTANCE_COLUMNS = 1000  # for up to this number of columns, `save` computes importances
+MAX_SAVED_IMPORTANCE_COLUMNS = 1000  # `save` computes importances for up to this number of columns
 
 
 @dataclass(eq=False, repr=False)

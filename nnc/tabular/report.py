@@ -107,7 +107,7 @@ class Report:
         return rows
 
     def _more(self) -> list[str]:
-        """Return [a line with the number of omitted columns], or [] if all columns are listed."""
+        """Return a list with a line about omitted columns; the list is empty if all columns are listed."""
         n = len(self.columns) - MAX_COLUMNS
         return [f"and {n:,} more columns"] if n > 0 else []
 

@@ -37,7 +37,7 @@ class Gain(NamedTuple):
 
     @property
     def is_noise(self) -> bool:
-        """Return whether the gain of all members over a single one is not significant."""
+        """Return whether the gain of all members over a single one is within the noise."""
         return self.mean <= NOISE_ERRORS * self.error
 
     def scaled(self, factor: float) -> Gain:

@@ -159,7 +159,7 @@ class Snapshots:
         self.errors = np.full(N_PARTS, np.inf)
 
     def sums_of_others(self, values: NDArray[np.float64] | None) -> NDArray[np.float64]:
-        """Return for each part the sum of `values` over the other parts, or the number of their rows for None."""
+        """Return for each part the sum of `values` over the other parts; for None, the number of rows in them."""
         return OTHER_PARTS @ np.bincount(self.part, values, N_PARTS)
 
     def update(self, P: NDArray[Any]) -> None:

@@ -61,7 +61,7 @@ def summary(title: str, call: str, model: TableModel) -> Report:
 
 
 def _mean_curve(model: TableModel) -> dict[str, NDArray[np.float64]]:
-    """Return {name: values}: the validation accuracy or loss after each epoch, averaged over the members."""
+    """Return a dict from a name to the validation accuracy or loss of each epoch, averaged over the members."""
     curves = [member.curve for member in model.members if member.curve]
     if not curves:
         return {}

@@ -94,7 +94,7 @@ class Format(Value):
         if not column.is_text:
             return self.convert_values(column)
         used, unreadable = np.unique(column.values), frozenset(self.missing)
-        values = np.full(len(column.levels) + 1, np.nan)  # code -1, a missing cell, selects the last element
+        values = np.full(len(column.levels) + 1, np.nan)  # missing cells have code -1, which selects the last element
         invalid = []
         for code in used[used >= 0].tolist():
             text = column.levels[code].strip()
@@ -240,7 +240,7 @@ class NumberFormat(Format):
 
     def convert_values(self, column: Column) -> Column:
         """Return a column of numbers unchanged; raise CellError if the format has percent signs."""
-        if self.percent:  # a number for 3 % may be 3 or 0.03
+        if self.percent:  # numbers are rejected, because 3 % may be 3 or 0.03
             _require_text(column, "text such as '3%'")
         return column
 
@@ -317,7 +317,7 @@ class DateFormat(Format):
         return {"ymd": "dates", "mdy": "dates such as 12/31/2024", "dmy": "dates such as 31.12.2024"}[self.order]
 
     def parse_in_zone(self, text: str, zone: str | None) -> float | None:
-        """Convert stripped text to local time in `zone`, in seconds since 1970; for None, keep its local time."""
+        """Convert stripped text to local time in `zone`, in seconds since 1970; without a zone, keep its local time."""
         seconds, offset = self.parse_with_offset(text)
         if seconds is None or offset is None:
             return seconds

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 FOLDS = 5  # number of folds of the cross-validation; each member holds out one fold
 MIN_CROSS_VALIDATION_ROWS = 2 * FOLDS  # no rows are held out from a smaller training set
 CHECKPOINT_SECONDS = 5.0  # minimum time between two checkpoints, because each one writes all networks
-MIN_ESTIMATE_ROWS, MAX_ESTIMATE_ROWS = 2000, 1 << 18  # limits for the number of held-out rows in estimates
+MIN_ESTIMATE_ROWS, MAX_ESTIMATE_ROWS = 2000, 1 << 18  # minimum and maximum number of held-out rows for estimates
 MAX_ESTIMATE_OUTPUTS = 1 << 20  # maximum number of network outputs for held-out rows; MIN_ESTIMATE_ROWS has priority
 # Both encodings are used if the relative difference of their validation errors is at most this number.
 MAX_ERROR_DIFFERENCE = {"classes": 0.25, "numbers": 0.06}
@@ -231,9 +231,9 @@ class Training:
     deadline : float or None
         Time at which training stops, on the clock of `time.monotonic`.
     last_checkpoint : float
-        Time of the last checkpoint on the same clock.
+        Time of the last checkpoint, on the clock of `time.monotonic`.
     epochs_override : int or None
-        Number of epochs that replaces the one of the recipe.
+        Number of epochs to train instead of the number in the recipe.
     n_pairs : int
         Number of folds, from the first one, in which both encodings are trained.
     """
@@ -297,7 +297,7 @@ class Training:
         if not members and self.diverged is not None:
             raise self.diverged
         if not members:
-            raise KeyboardInterrupt("fit was interrupted before any network completed its first epoch")
+            raise KeyboardInterrupt("fit was interrupted before any network completed its first epoch; call fit again")
         return complete or members
 
     def discard(self, specs: Iterable[MemberSpec]) -> None:
@@ -369,7 +369,7 @@ class Training:
                     self.save_complete()
                 if self.stopped:
                     return
-        except KeyboardInterrupt:  # Ctrl-C outside of a training; during a training it raises nothing
+        except KeyboardInterrupt:  # Ctrl-C between two trainings; a running training handles it itself
             if not self.members:
                 raise
             self.stopped = True
@@ -464,10 +464,11 @@ class Training:
         return Snapshots(self.task, network, self.y[mask], weights, self.held_out_parts(fold))
 
     def held_out_networks(self) -> list[HeldOutNetwork]:
-        """Return the networks with the held-out rows that they predict, which neither trained nor selected them."""
+        """Return the networks that predict held-out rows; the rows of a network neither trained nor selected it."""
         members = [member for _, member in sorted(self.members.items()) if member.params]
         members = [member for member in members if member.complete] or members
-        parts: dict[tuple[MemberSpec, int], list[int]] = {}  # keys: member, id of its parameters; values: parts
+        # Parts of the held-out rows, by the member and the id of its parameters.
+        parts: dict[tuple[MemberSpec, int], list[int]] = {}
         for part in range(N_PARTS):
             encodings = self.select_encodings(part)
             for member in members:
