@@ -157,7 +157,7 @@ def test_quantiles_increase_and_have_requested_coverage():
     [
         ({"quantiles": [0.5, 0.1]}, "quantiles must be one or several increasing"),
         ({"quantiles": [0.5, 1]}, "above 0 and below 1"),
-        ({"quantiles": [0.5], "loss": "poisson"}, "loss must be None with quantiles"),
+        ({"quantiles": [0.5], "loss": "poisson"}, "loss must be None or 'squared_error' with quantiles"),
         ({"loss": "poisson"}, "y must be 0 or more with loss"),
     ],
 )

@@ -69,7 +69,7 @@ def test_numbers_are_encoded_as_columns():
         (
             np.array([["a", 1], ["b", 2]], object),
             ValueError,
-            r"y must be one column of labels, got 2; fit a model for each",
+            r"y must be one column of labels, got 2 columns; fit a model for each",
         ),
         (["a", None], ValueError, r"y must have no missing values, got None in row 1"),
         ([1.0, math.nan], ValueError, r"y must have no missing values, got nan in row 1"),
@@ -115,7 +115,7 @@ def test_encode_rejects_other_classes_or_outputs_than_in_fit():
     [
         ({"more": 1}, r'target has the unknown key "more"'),
         ({"n_outputs": 0}, r"target\.n_outputs is 0, expected a whole number"),
-        ({"n_outputs": 2}, r"target\.classes has 1 items and n_outputs is 2, expected 1 and 1"),
+        ({"n_outputs": 2}, r"target\.classes has 1 items and n_outputs is 2, expected 1 for both"),
         ({"n_outputs": 2, "classes": [["a", "b"], ["a", "b"]]}, r"target\.classes has 2 items and n_outputs is"),
         ({"classes": []}, r"target\.classes has 0 items and n_outputs is"),
         ({"classes": "ab"}, r'target\.classes is "ab", expected a list or null'),

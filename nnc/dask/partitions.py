@@ -78,7 +78,8 @@ def fit_partitions(
             raise TypeError(f"fit_partitions has no argument {name!r}; {remedy}")
     parts = [partitions_of(name, part) for name, part in (("X", X), ("y", y), ("sample_weight", sample_weight))]
     if len(parts[0]) != len(parts[1]) or (sample_weight is not None and len(parts[2]) != len(parts[0])):
-        raise ValueError(f"y must have as many partitions as X, got {len(parts[1])} and {len(parts[0])}")
+        lengths = [len(part) for part in parts if part]
+        raise ValueError(f"X, y and sample_weight must have equal numbers of partitions, got {lengths}")
     with _learn_classes(networks, parts[1]):
         _train(networks, parts, passes, checkpoint, fit_options)
 
@@ -145,7 +146,7 @@ def _read_partitions(parts: list[list[Any]], passes: int) -> Iterator[tuple[Any,
             rows, target, weight = dask.compute(*triple)
             if len(rows) != len(target):
                 raise ValueError(
-                    f"y must have the partitions of X, got a partition of {len(target)} rows for {len(rows)} rows of X"
+                    f"partitions of X and y must have equal numbers of rows, got {len(rows)} and {len(target)} rows"
                 )
             if len(rows):
                 yield rows, target, weight

@@ -147,7 +147,9 @@ def parse_model(table: dict[str, Any], networks: Sequence[NeuralNetwork]) -> Tab
         width = schema.width(bins=member.spec.bins)
         if (network.sizes[0], network.sizes[-1]) != (width, task.n_network_outputs):
             found = f"{network.sizes[0]} inputs and {network.sizes[-1]} outputs"
-            raise ValueError(f"networks[{i}] has {found}, expected {width} and {task.n_network_outputs}")
+            raise ValueError(
+                f"networks[{i}] has {found}, expected {width} inputs and {task.n_network_outputs} outputs"
+            )
         members.append(member)
     scaling = fields.member(table, "scaling", dict, type(None))
     scaling = None if scaling is None else Scaling.from_dict(scaling)
@@ -218,7 +220,7 @@ def _parse_spread(table: dict[str, Any], task: Task, schema: Schema, networks: S
     for network in networks:
         if (network.sizes[0], network.sizes[-1]) != (width, task.n_out):
             found = f"{network.sizes[0]} inputs and {network.sizes[-1]} outputs"
-            raise ValueError(f"a network of the spread has {found}, expected {width} and {task.n_out}")
+            raise ValueError(f"a network of the spread has {found}, expected {width} inputs and {task.n_out} outputs")
     unit = np.array(fields.vector(fields.member(document, "unit", list, where="spread."), task.n_out, "spread.unit"))
     limits = _parse_matrix(document, "limits", 2, task.n_out)
     if limits is None or (unit <= 0).any() or (limits[0] <= 0).any() or (limits[0] > limits[1]).any():
@@ -373,7 +375,7 @@ def _parse_checkpoint_member(
     for index in snapshots:
         if type(index) is not int or not 0 <= index < len(params) or len(params[index]) != network.n_params:
             expected = "the index of a network with the same architecture"
-            raise ValueError(f"{where}.snapshots has {fields.describe(index)}, expected {expected}")
+            raise ValueError(f"{where}.snapshots contains {fields.describe(index)}, expected {expected}")
     return member._replace(
         error=_null_to_nan(entry.get("error"), f"{where}.error"),
         params=tuple(params[index] for index in snapshots),

@@ -105,7 +105,7 @@ class Target:
             return cls(n_outputs)
         if len(class_lists) != n_outputs or n_outputs != 1:
             raise ValueError(
-                f"{where}.classes has {len(class_lists)} items and n_outputs is {n_outputs}, expected 1 and 1"
+                f"{where}.classes has {len(class_lists)} items and n_outputs is {n_outputs}, expected 1 for both"
             )
         where, labels = f"{where}.classes[0]", class_lists[0]
         if type(labels) is not list or len(labels) < 2:
@@ -121,7 +121,7 @@ def _labels(y: Any, n: int) -> NDArray[Any]:
     values = targets.as_label_array(y)
     _check_rows(values, n)
     if values.size != n:
-        raise ValueError(f"y must be one column of labels, got {values.shape[1]}; fit a model for each column")
+        raise ValueError(f"y must be one column of labels, got {values.shape[1]} columns; fit a model for each column")
     labels = targets.as_labels(values.reshape(n), n)
     if labels is None or labels.dtype.kind not in "Ubiuf":
         raise TypeError(f"y must have labels that are text or numbers, got elements of type {values.dtype}")
