@@ -147,9 +147,7 @@ def parse_model(table: dict[str, Any], networks: Sequence[NeuralNetwork]) -> Tab
         width = schema.width(bins=member.spec.bins)
         if (network.sizes[0], network.sizes[-1]) != (width, task.n_network_outputs):
             found = f"{network.sizes[0]} inputs and {network.sizes[-1]} outputs"
-            raise ValueError(
-                f"networks[{i}] has {found}, expected {width} inputs and {task.n_network_outputs} outputs"
-            )
+            raise ValueError(f"networks[{i}] has {found}, expected {width} inputs and {task.n_network_outputs} outputs")
         members.append(member)
     scaling = fields.member(table, "scaling", dict, type(None))
     scaling = None if scaling is None else Scaling.from_dict(scaling)
