@@ -279,7 +279,7 @@ def test_step_on_dP_applies_dropout():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({}, "y must be an array of real numbers, got None; pass y or dP"),
+        ({}, "y must be an array of real numbers, got None; pass either y or dP"),
         ({"y": np.zeros((2, 3)), "dP": np.zeros((2, 3))}, "y must be left out if dP is given"),
         ({"sample_weight": np.ones(2), "dP": np.zeros((2, 3))}, "sample_weight must be left out if dP is given"),
     ],
