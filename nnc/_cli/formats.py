@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
     from typing import Any, BinaryIO
 
-CHUNK_BYTES = 1 << 20  # bytes, or characters of text, that are read at a time
+CHUNK_BYTES = 1 << 20  # number of bytes, or characters of text, per read operation
 SAMPLE_BYTES = 1 << 16  # size of the start of a file from which the separator is detected, in bytes or characters
 MAX_SAMPLE_RECORDS = 50  # number of records from which the separator is detected
 SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
@@ -63,7 +63,7 @@ class TextOptions(NamedTuple):
 
     @classmethod
     def from_arguments(cls, arguments: Namespace) -> TextOptions:
-        """Create the options from the arguments of a command."""
+        """Create TextOptions from the arguments of a command."""
         return cls(arguments.separator, arguments.heading, arguments.encoding)
 
 

@@ -50,4 +50,7 @@ def refuse_existing(path: str | None, force: bool) -> None:
 
 
 def _missing_loss(P: NDArray[Any], Y: NDArray[Any]) -> NoReturn:
-    raise RuntimeError("the network was saved with a custom loss function, which the command line cannot load")
+    raise RuntimeError(
+        "the command line does not support the custom loss function of the network; "
+        "load the network in Python with nnc.load(path, loss=...)"
+    )

@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
     from nnc._cli.formats import TableFile
 
-BATCH_ROWS = 50_000  # rows that are read and predicted at a time
+BATCH_ROWS = 50_000  # number of rows that are read and predicted at a time
 # Cells that stand for a missing value in files of R, pandas, SQL, spreadsheets and the UCI repository.
 MISSING_VALUES = ("NA", "N/A", "n/a", "NaN", "nan", "NULL", "null", "None", "<NA>", "#N/A", "?")
-# Numbers as in nnc.tabular.cells: digits with a leading 0 are text, because they may be a postal code.
+# Pattern of a number, as in nnc.tabular.cells. Digits with a leading 0 are text, because they may be a postal code.
 NUMBER = r"^[+-]?(?:(?:(?:0|[1-9]\d*)(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?|(?i:inf(?:inity)?))$"
-# Name of the invalid argument at the start of an error message of nnc.tabular.
+# Pattern of the name of the invalid argument, with which error messages of nnc.tabular begin.
 ARGUMENT_NAME = re.compile(r"^(X|y)(?= must|:)")
 ARGUMENT_DESCRIPTIONS = {"X": "the table {}", "y": "the target of {}"}
 MIN_INEXACT_DIGITS = 16  # integers with fewer digits are exact in float64

@@ -45,7 +45,7 @@ class ClosedOutput(io.TextIOBase):
     """Replacement for a standard output that was closed before the process started (`>&-`)."""
 
     def write(self, text: str) -> NoReturn:
-        """Raise OSError: nothing can be written."""
+        """Raise OSError, because the stream is closed."""
         raise OSError(errno.EBADF, "standard output is closed; redirect it to a file or to /dev/null")
 
 

@@ -1,4 +1,4 @@
-"""DataConverter: conversion between the data of the user and the arrays of the engine, and its entry in files."""
+"""DataConverter: conversion between the user's data and the engine's arrays, and its description in model files."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 PATH_TYPES = (str, bytes, os.PathLike)  # types of a path; other arguments must be open files
 MAX_FILE_BYTES = 2**30  # longest file that is read, in bytes, or in characters for an open text file
-CHUNK_BYTES = 2**20  # bytes or characters of one read operation
+CHUNK_BYTES = 2**20  # number of bytes or characters per read operation
 _TOO_LARGE = f"it is larger than {MAX_FILE_BYTES >> 30} GiB; check that it is the right file"
 
 
