@@ -310,7 +310,7 @@ def test_quantization_range_represents_zero_exactly():
 
 def test_to_c_rejects_invalid_int8_arguments(tmp_path):
     net = NeuralNetwork([3, 4, 1], seed=0)
-    with pytest.raises(ValueError, match="calibrate must be rows of inputs for dtype='int8'"):
+    with pytest.raises(ValueError, match="calibrate must be an array of input rows if dtype='int8'"):
         net.to_c(tmp_path / "net.h", dtype="int8")
     with pytest.raises(ValueError, match="calibrate and validation must be None unless dtype is 'int8'"):
         net.to_c(tmp_path / "net.h", calibrate=[[1, 2, 3]])

@@ -108,7 +108,7 @@ def test_input_scaling_layers_become_scalings():
 
 
 REJECTED = {
-    r"\(LSTM\) must be one of Dense, ": ((5, 2), [layers.LSTM(3), layers.Dense(1)]),
+    r"\(LSTM\) must have a supported type, one of Dense, ": ((5, 2), [layers.LSTM(3), layers.Dense(1)]),
     r"\(Dense\) must have one of the activations sigmoid, .*, got 'leaky_relu'": (
         (5,),
         [layers.Dense(3, "leaky_relu")],
@@ -121,7 +121,10 @@ REJECTED = {
         (7, 7, 1),
         [layers.MaxPooling2D(2, padding="same")],
     ),
-    r"the last layer must be dense, got BatchNorm\(": ((5,), [layers.Dense(3, "relu"), layers.BatchNormalization()]),
+    r"the last layer of the model must be dense, got BatchNorm\(": (
+        (5,),
+        [layers.Dense(3, "relu"), layers.BatchNormalization()],
+    ),
 }
 
 
@@ -157,15 +160,18 @@ REJECTED |= {
         [layers.Dense(4, partial(keras.activations.gelu, approximate=True))],
     ),
     r"\(Dense\) must have one of the activations .*, got <ReLU": ((5,), [layers.Dense(4, layers.ReLU(max_value=1))]),
-    r"\(DoubledDense\) must be one of": ((5,), [DoubledDense(4)]),
+    r"\(DoubledDense\) must have a supported type, one of": ((5,), [DoubledDense(4)]),
     r"\(Dense\) must be keras.layers.Dense, got another class": ((5,), [type("Dense", (DoubledDense,), {})(4)]),
     r"\(ReLU\) must have the methods of its class, got replaced methods: call": add_dense_layers(
         set_attribute(layers.ReLU(), "call", lambda inputs: 2 * inputs)
     ),
-    r"\(Sequential\) must be one of": ((5,), [keras.Sequential([layers.Dense(4)]), layers.Dense(2)]),
-    r"\(Masking\) must be one of": ((5, 2), [layers.Masking(), layers.Flatten(), layers.Dense(2)]),
-    r"\(PReLU\) must be one of": add_dense_layers(layers.PReLU()),
-    r"\(BatchNormalization\) must have axis=-1, got 1": add_conv_layers(layers.BatchNormalization(axis=1)),
+    r"\(Sequential\) must have a supported type, one of": (
+        (5,),
+        [keras.Sequential([layers.Dense(4)]), layers.Dense(2)],
+    ),
+    r"\(Masking\) must have a supported type, one of": ((5, 2), [layers.Masking(), layers.Flatten(), layers.Dense(2)]),
+    r"\(PReLU\) must have a supported type, one of": add_dense_layers(layers.PReLU()),
+    r"\(BatchNormalization\) must have axis=-1, got axis=1": add_conv_layers(layers.BatchNormalization(axis=1)),
     r"\(BatchNormalization\) must have renorm=False, got True": add_dense_layers(
         layers.BatchNormalization(renorm=True)
     ),
@@ -177,17 +183,17 @@ REJECTED |= {
         (5,),
         [layers.Normalization(mean=[1.0] * 5, variance=[-1.0] * 5), layers.Dense(2)],
     ),
-    r"\(Normalization\) must be before all layers with weights": add_dense_layers(
+    r"\(Normalization\) must come before all layers with weights": add_dense_layers(
         layers.Normalization(mean=[1.0] * 4, variance=[4.0] * 4)
     ),
     r"\(Rescaling\): scale must not be 0": ((5,), [layers.Rescaling(0.0), layers.Dense(2)]),
     r"\(Rescaling\): operands could not be broadcast": ((5,), [layers.Rescaling([1.0, 2.0]), layers.Dense(2)]),
-    r"\(Rescaling\) must be the only layer that scales": (
+    r"\(Rescaling\) must be the only Rescaling or Normalization": (
         (5,),
         [layers.Rescaling(2.0), layers.Rescaling(2.0), layers.Dense(2)],
     ),
-    r"\(Rescaling\) must be before all layers with weights": add_dense_layers(layers.Rescaling(2.0)),
-    r"\(Reshape\) must be before all layers with weights": add_dense_layers(layers.Reshape((2, 2)), layers.Flatten()),
+    r"\(Rescaling\) must come before all layers with weights": add_dense_layers(layers.Rescaling(2.0)),
+    r"\(Reshape\) must come before all layers with weights": add_dense_layers(layers.Reshape((2, 2)), layers.Flatten()),
     r"\(Dense\) must have the dtype float32 or float64, got mixed_float16": (
         (5,),
         [layers.Dense(2, dtype="mixed_float16")],
@@ -212,17 +218,17 @@ REJECTED |= {
     r"\(GlobalAveragePooling2D\) must have data_format='channels_last', got": add_conv_layers(
         layers.GlobalAveragePooling2D(data_format="channels_first")
     ),
-    r"\(Dense\) must follow vectors, got images of the shape \(1, 1, 4\)": (
+    r"\(Dense\) must have vectors as inputs, got images of the shape \(1, 1, 4\)": (
         (8, 8, 2),
         [layers.Conv2D(4, 3), layers.GlobalAveragePooling2D(keepdims=True), layers.Dense(2)],
     ),
-    r"\(Dense\) must follow vectors, got images of the shape \(6, 6, 1\)": ((6, 6), [layers.Dense(2)]),
-    r"\(Activation\) must follow vectors, got images": add_conv_layers(layers.Activation("softmax")),
+    r"\(Dense\) must have vectors as inputs, got images of the shape \(6, 6, 1\)": ((6, 6), [layers.Dense(2)]),
+    r"\(Activation\) must have vectors as inputs, got images": add_conv_layers(layers.Activation("softmax")),
     r"\(Softmax\) must have axis=-1, got 1": ((5,), [layers.Dense(3), layers.Softmax(axis=1)]),
-    r"\(Softmax\) must be at the end of the model, got layer": add_dense_layers(layers.Softmax()),
+    r"\(Softmax\) must be at the end of the model, but layer": add_dense_layers(layers.Softmax()),
     r"\(Dropout\) must have noise_shape=None, got": add_dense_layers(layers.Dropout(0.5, noise_shape=(None, 1))),
     r"\(Dropout\): rate must be at least 0 and less than 1": add_dense_layers(layers.Dropout(1.0)),
-    r"\(GaussianNoise\) must be one of": add_dense_layers(layers.GaussianNoise(0.1)),
+    r"\(GaussianNoise\) must have a supported type, one of": add_dense_layers(layers.GaussianNoise(0.1)),
     r"\(ELU\) must have alpha=1.0, got 0.5": add_dense_layers(layers.ELU(0.5)),
     r"\(ReLU\) must have negative_slope=0.0, got 0.1": add_dense_layers(layers.ReLU(negative_slope=0.1)),
     r"\(ReLU\) must have threshold=0.0, got 0.5": add_dense_layers(layers.ReLU(threshold=0.5)),

@@ -1,6 +1,6 @@
 """Writer of C headers for networks that are quantized to 8-bit integers; inputs and outputs are floats.
 
-nnc/_interop/int8.py describes the arithmetic, and computes the same in NumPy.
+nnc/_interop/int8.py describes the arithmetic of these headers, and computes the same outputs with NumPy.
 """
 
 from __future__ import annotations
@@ -95,7 +95,10 @@ static inline void ${name}_lookup(int8_t *a, const int8_t *values, int n)
 
 
 def _int8_variant(function: str, *replacements: tuple[str, str]) -> str:
-    """Return a function of `FUNCTIONS` for 8-bit integers, after replacing text by the pairs (old, new)."""
+    """Derive the template of a function for 8-bit integers from the template for floats in `FUNCTIONS`.
+
+    Each replacement is a pair (old text, new text).
+    """
     text = FUNCTIONS[function].replace(f"${{name}}_{function}", f"${{name}}_{function}_int8")
     text = text.replace("$real", "int8_t")
     for old, new in replacements:
@@ -126,9 +129,9 @@ TYPE_BYTES = {"int8_t": 1, "int32_t": 4}  # bytes of one number of each integer 
 
 
 class Int8Source(Source):
-    """Builder of a header for a quantized network.
+    """Builder of a C header for a quantized network.
 
-    Buffers a and b hold floats, as in `Source`; buffers p and q hold 8-bit integers.
+    The buffers a and b of the header are for floats, as in `Source`. Its buffers p and q are for 8-bit integers.
     """
 
     includes: ClassVar[tuple[str, ...]] = ("math.h", "stdint.h")
@@ -136,11 +139,11 @@ class Int8Source(Source):
 
     def __init__(self, name: str) -> None:
         super().__init__(name, "float32")
-        self.int8_buffers = {"p": 0, "q": 0}  # number of elements that each buffer needs
-        self.current_int8 = ""  # name of the buffer that the next operation reads; "" before the inputs are quantized
+        self.int8_buffers = {"p": 0, "q": 0}  # required number of elements of each buffer
+        self.current_int8 = ""  # buffer that the next operation reads; "" before the inputs are quantized
 
     def integers(self, kind: str, values: Any, c_type: str = "int8_t") -> str:
-        """Add a constant array of integers, and return its name."""
+        """Add a constant C array of integers, and return its name."""
         numbers = [str(int(value)) for value in np.ravel(values)]
         name = f"{self.name}_{kind}{len(self.arrays)}"
         self.arrays.append(f"static const {c_type} {name}[{len(numbers)}] = {initializer(numbers)};\n")
@@ -148,9 +151,10 @@ class Int8Source(Source):
         return name
 
     def call_int8(self, function: str, before: Sequence[Any], size: int, after: Sequence[Any]) -> None:
-        """Add the call of a function that reads the current array and writes `size` 8-bit integers to the other buffer.
+        """Add the call of a C function that reads the current array and writes 8-bit integers to the other buffer.
 
-        Other arguments of the call are those in `before` and `after` the buffer for the results.
+        The arguments of the call are the current array, the items of `before`, the buffer for the `size` results, and
+        the items of `after`.
         """
         result = "q" if self.current_int8 == "p" else "p"
         self.int8_buffers[result] = max(self.int8_buffers[result], size)
@@ -159,7 +163,7 @@ class Int8Source(Source):
         self.current_int8 = result
 
     def network(self, quantized: QuantizedNetwork, n_in: int) -> None:
-        """Add the calls that compute a quantized network."""
+        """Add the C function calls that compute a quantized network."""
         for part in split_remainders(quantized.minus.tolist(), "float32"):
             if any(part):
                 self.call("subtract", [self.array("subtract", part), len(part)], n_in, [n_in], in_place=True)
@@ -189,7 +193,7 @@ class Int8Source(Source):
             self.write(operation)
 
     def layer(self, layer: QuantizedLayer) -> None:
-        """Add the call for a dense or convolutional layer, or an elementwise scaling."""
+        """Add the C function call for a dense or convolutional layer, or for an elementwise scaling."""
         assert layer.output_range is not None
         self.function("requantize")
         W, b = self.integers("W", layer.w.T), self.integers("b", layer.b, "int32_t")
@@ -208,18 +212,18 @@ class Int8Source(Source):
             self.call_int8("conv_int8", before, prod(operation.output_shape), operation.output_shape)
 
     def buffer_definitions(self) -> list[str]:
-        """Return the definitions of the buffers."""
+        """Return the C definitions of all buffers."""
         definitions = [f"static int8_t {name}[{n}];" for name, n in self.int8_buffers.items() if n]
         return [*super().buffer_definitions(), *definitions]
 
     @property
     def buffer_bytes(self) -> int:
-        """Size of all buffers in bytes."""
+        """Total size of the static buffers of the header in bytes."""
         return super().buffer_bytes + sum(self.int8_buffers.values())
 
 
 def to_c_int8(net: Any, name: str, calibrate: Any, validation: Any) -> tuple[str, Quantization]:
-    """Return the text of a C header, and a comparison of its outputs with those of the network.
+    """Return the text of a C header for a quantized network, and a comparison of its outputs with those of the network.
 
     Parameters
     ----------
@@ -227,9 +231,9 @@ def to_c_int8(net: Any, name: str, calibrate: Any, validation: Any) -> tuple[str
     name : str
         Prefix of all names in the header.
     calibrate : array
-        Rows of inputs, from which the ranges of all values are determined.
+        Rows of inputs, from which the ranges of all quantized values are determined.
     validation : (X, y), optional
-        Rows for the comparison, and their targets. Default: the rows of `calibrate`.
+        Rows of inputs for the comparison, and their targets. Default: the rows of `calibrate`, without targets.
 
     Raises
     ------
@@ -237,7 +241,10 @@ def to_c_int8(net: Any, name: str, calibrate: Any, validation: Any) -> tuple[str
         `calibrate` is None, or a layer is not supported.
     """
     if calibrate is None:
-        raise ValueError("calibrate must be rows of inputs for dtype='int8', which determine the ranges, got None")
+        raise ValueError(
+            "calibrate must be an array of input rows if dtype='int8', got None; pass rows that represent the data, "
+            "from which the ranges of all values are determined"
+        )
     program, converter = build_program(net._export_document()), net.converter
     quantized = quantize(program, converter.rows(converter.array(calibrate)).astype(np.float64))
     X, y = (calibrate, None) if validation is None else validation
@@ -252,7 +259,7 @@ def _compare(net: Any, P: NDArray[Any], Q: NDArray[Any], X: Any, y: Any) -> Quan
     converter, error, agreement = net.converter, float(abs(P - Q).max()), None
     if converter.loss.is_classification:
         agreement = float((converter.class_index(P) == converter.class_index(Q)).mean())
-    if y is None or net.heads is not None:  # networks with heads have no single score
+    if y is None or net.heads is not None:  # a network with heads has no single score
         return Quantization(error, agreement)
     data, metric = converter.data(X, y), net._metric(None)
     score, score_int8 = (converter.measure_unscaled(metric, data, outputs) for outputs in (P, Q))
@@ -260,11 +267,11 @@ def _compare(net: Any, P: NDArray[Any], Q: NDArray[Any], X: Any, y: Any) -> Quan
 
 
 def _header(program: Program, name: str, quantized: QuantizedNetwork, remark: str) -> str:
-    """Return the text of a header, with a remark on its accuracy."""
+    """Return the text of the C header; `remark` is appended to the comment at its beginning."""
     source = Int8Source(name)
     source.network(quantized, program.n_in)
     if program.self_test is not None:
-        # The inputs are exactly representable integers, so that rounding errors cannot change their quantized values.
+        # The inputs of the self-test are dequantized integers, so rounding errors cannot change their quantized values.
         inputs = quantized.input_range
         q = inputs.quantize((np.array(program.self_test["X"]) - quantized.minus) * quantized.times)
         X = inputs.dequantize(q) / quantized.times + quantized.minus

@@ -58,7 +58,7 @@ static inline void ${name}_%s(const $real *in, const $real *numbers, int m, $rea
 }
 """
 SCALES = {function: SCALE % (function, sign) for function, sign in SCALE_SIGNS.items()}
-# Functions by name. A header contains only those that it calls.
+# Templates of the C functions by name. A header contains only the functions that it calls.
 FUNCTIONS = {
     **SCALES,
     "subtract": "/* The m operands are repeated for all n inputs. */\n" + SCALES["subtract"],
@@ -210,7 +210,7 @@ static inline void ${name}_predict(const $real *in, $real *out)
         out[i] = $output;
 }
 """
-# Statement of an ensemble after each network. The first network sets the sum, the others add to it.
+# C statement after each network of an ensemble. The first network sets the sum of outputs, the others add to it.
 SUM = """\
 for (i = 0; i < ${NAME}_N_OUT; i++)
         sum[i] $assignment ${source}[i];"""
@@ -247,14 +247,14 @@ static inline int ${name}_self_test(void)
 }
 """
 CLASS_FUNCTIONS = {"multiclass": CLASS_OF_LARGEST, "binary": CLASS_OF_THRESHOLD}
-# Description of the outputs for each task of a program.
+# Description of the outputs in the header, by task of the network.
 OUTPUTS = {
     "regression": "Outputs are predictions in the units of the targets.",
     "multiclass": "There is one output per class; the largest one marks the predicted class.",
     "binary": "A larger output makes the second class more likely.",
     "multilabel": "Each output is the probability that its label applies.",
 }
-# Operators that compute max and min of finite numbers. fmax and fmin would be slower because they handle NaN.
+# C operators for max and min of finite numbers. fmax and fmin would be slower because they handle NaN.
 COMPARISONS = {"max": ">", "min": "<"}
 
 
@@ -264,11 +264,11 @@ def to_c(documents: Sequence[dict[str, Any]], name: str, dtype: str, predict: Ca
     Parameters
     ----------
     documents : sequence of dict
-        Validated document of a network, or those of the networks of an ensemble, whose mean output is computed.
+        Validated document of each network. Several networks form an ensemble, which predicts their mean output.
     name : str
         Prefix of all names in the header.
     dtype : {"float64", "float32"}
-        Floating-point type of the header.
+        Floating-point type of the C code.
     predict : callable
         Function from rows of raw inputs to rows of outputs, for the self-test.
 
@@ -288,7 +288,7 @@ def to_c(documents: Sequence[dict[str, Any]], name: str, dtype: str, predict: Ca
 
 
 class Source(Writer):
-    """Builder of a header, which collects arrays, functions and calls."""
+    """Builder of a C header, which collects constant arrays, functions and function calls."""
 
     includes: ClassVar[tuple[str, ...]] = ("math.h",)
     templates: ClassVar[dict[str, str]] = FUNCTIONS
@@ -301,9 +301,9 @@ class Source(Writer):
         self.arrays: list[str] = []
         self.functions: dict[str, str] = {}
         self.calls: list[str] = []
-        self.current = "in"  # name of the array that the next operation reads
-        self.buffers = {"a": 0, "b": 0, "sum": 0}  # number of elements that each buffer needs
-        self.n_summed = 0  # number of networks whose outputs were added to the sum
+        self.current = "in"  # name of the C array that the next operation reads
+        self.buffers = {"a": 0, "b": 0, "sum": 0}  # required number of elements of each buffer
+        self.n_summed = 0  # number of networks of an ensemble whose outputs are in the sum
         self.constant_bytes = 0
         self.element_bytes = 4 if dtype == "float32" else 8
 
@@ -313,27 +313,27 @@ class Source(Writer):
         return Template(template).substitute(names, root=self.number(0.5**0.5), **values)
 
     def number(self, value: float) -> str:
-        """Return a constant of the header's type, with enough digits to be read back exactly."""
+        """Return a number as a C constant of the header's floating-point type, with enough digits to be exact."""
         text = f"{value:.9g}" if self.dtype == "float32" else repr(value)
         return (text if set(text) & set(".e") else text + ".0") + self.f
 
     def numbers(self, values: Sequence[float]) -> str:
-        """Return the initializer of an array of numbers, rounded to the dtype."""
+        """Return the C initializer of an array of numbers, which are rounded to the dtype of the header."""
         return initializer([self.number(value) for value in round_to_dtype(values, self.dtype)])
 
     def array(self, kind: str, values: Sequence[float]) -> str:
-        """Add a constant array, and return its name."""
+        """Add a constant C array of numbers, and return its name."""
         name = f"{self.name}_{kind}{len(self.arrays)}"
         self.arrays.append(f"static const {self.real} {name}[{len(values)}] = {self.numbers(values)};\n")
         self.constant_bytes += len(values) * self.element_bytes
         return name
 
     def texts(self, kind: str, labels: Sequence[Any]) -> str:
-        """Return the definition of a constant array of strings."""
+        """Return the C definition of a constant array of strings."""
         return f"static const char *const {self.name}_{kind}[{len(labels)}] = {initializer(map(literal, labels))};\n"
 
     def function(self, key: str) -> str:
-        """Add a function of `templates` if it was not added before, and return its name."""
+        """Add a C function from `templates` if it is not in the header yet, and return its name."""
         if key not in self.functions:
             self.functions[key] = self.fill(self.templates[key])
         return f"{self.name}_{key}"
@@ -341,11 +341,11 @@ class Source(Writer):
     def call(
         self, function: str, before: Sequence[Any], size: int, after: Sequence[Any], in_place: bool = False
     ) -> None:
-        """Add the call of a function that writes `size` elements.
+        """Add the call of a C function that reads the current array and writes `size` results.
 
-        Its arguments are the current array, those in `before`, the array for its results and those in `after`. The
-        results overwrite the current array if `in_place` is true and this is a buffer; otherwise the other buffer gets
-        them.
+        The arguments of the call are the current array, the items of `before`, the array for the results, and the items
+        of `after`. If `in_place` is true and the current array is a buffer, the results overwrite it. Otherwise they
+        are written to the other buffer, which becomes the current array.
         """
         result = self.current if in_place and self.current != "in" else "b" if self.current == "a" else "a"
         self.buffers[result] = max(self.buffers[result], size)
@@ -354,49 +354,49 @@ class Source(Writer):
         self.current = result
 
     def add_to_sum(self, n_out: int) -> None:
-        """Add the outputs of a network of an ensemble to the sum, and continue with the inputs for the next network."""
+        """Add the statement that sums the outputs of the networks of an ensemble; the next network reads the inputs."""
         self.buffers["sum"] = n_out
         self.calls.append(self.fill(SUM, assignment="+=" if self.n_summed else "=", source=self.current))
         self.current, self.n_summed = "in", self.n_summed + 1
 
-    # ------------------------------------------------------------------------------------------ operations
+    # ------------------------------------------------------------------------------------------ code of operations
 
     def scale(self, operation: op.Scale) -> None:
-        """Add the calls for (x - minus) * times + plus."""
+        """Add the C function calls that scale x: (x - minus) * times + plus."""
         n = prod(operation.output_shape)
         for function, numbers in scale_functions(operation, self.dtype):
             self.call(function, [self.array(function, numbers), len(numbers)], n, [n], in_place=True)
 
     def weights(self, operation: op.MatMul | op.Conv) -> tuple[str, str]:
-        """Add the arrays of W and b, and return their names.
+        """Add the C arrays of the weights W and biases b, and return their names.
 
-        Rows of W are stored per output, so that the terms of a sum are contiguous.
+        W is stored with one row per output, so that the terms of a sum are contiguous.
         """
         W = self.array("W", [number for column in zip(*operation.W, strict=True) for number in column])
         return W, "0" if operation.b is None else self.array("b", operation.b)
 
     def mat_mul(self, operation: op.MatMul) -> None:
-        """Add the call for x @ W + b."""
+        """Add the C function call for a dense layer without activation: x @ W + b."""
         n, m = len(operation.W), len(operation.W[0])
         self.call("dense", [n, *self.weights(operation)], m, [m])
 
     def conv(self, operation: op.Conv) -> None:
-        """Add the call for a convolution."""
+        """Add the C function call for a convolution."""
         top, left, _, _ = operation.pad
         before = [*operation.input_shape, *self.weights(operation), *operation.window, *operation.stride, top, left]
         self.call("conv", before, prod(operation.output_shape), operation.output_shape)
 
     def pool(self, operation: op.MaxPool | op.AvgPool) -> None:
-        """Add the call for a max-pool or an average pool."""
+        """Add the C function call for a max-pool or an average pool."""
         function = "max_pool" if isinstance(operation, op.MaxPool) else "avg_pool"
         before = [*operation.input_shape[1:], *operation.window, *operation.stride]
         self.call(function, before, prod(operation.output_shape), operation.output_shape[:2])
 
     def flatten(self, operation: op.Flatten) -> None:
-        """Do nothing: images are stored in the order of their flattened values."""
+        """Add no code: images are stored in the order of their flattened values."""
 
     def activate(self, operation: op.Activate) -> None:
-        """Add the call for an activation, which works in place."""
+        """Add the C function call for an activation, which overwrites the current array."""
         row = activations.ROWS[operation.name]
         if row.elementwise and operation.name not in self.functions:
             formula = formulas.to_c(row.f, self.function_call, self.number)
@@ -406,12 +406,12 @@ class Source(Writer):
         self.calls.append(f"{self.name}_{operation.name}({self.current}, {prod(operation.output_shape)});")
 
     def sort(self, operation: op.Sort) -> None:
-        """Add the call that sorts the quantiles of each target, which works in place."""
+        """Add the C function call that sorts the quantiles of each target in the current array."""
         n = prod(operation.output_shape)
         self.calls.append(f"{self.function('sort')}({self.current}, {n}, {n // operation.groups});")
 
     def function_call(self, function: str, *arguments: str) -> str:
-        """Return the C expression for a function in the formula of an activation."""
+        """Return the C expression for a function call in the formula of an activation."""
         a, *others = arguments
         if function in COMPARISONS:
             b = others[0]
@@ -422,25 +422,25 @@ class Source(Writer):
     # ------------------------------------------------------------------------------------------ text of the header
 
     def buffer_definitions(self) -> list[str]:
-        """Return the definitions of the buffers."""
+        """Return the C definitions of all buffers."""
         return [f"static {self.real} {name}[{n}];" for name, n in self.buffers.items() if n]
 
     @property
     def buffer_bytes(self) -> int:
-        """Size of all buffers in bytes."""
+        """Total size of the static buffers of the header in bytes."""
         return sum(self.buffers.values()) * self.element_bytes
 
     def header(self, program: Program, predict: Callable[[Any], Any], remark: str = "") -> str:
-        """Return the text of the header, for the operations that were added.
+        """Return the text of the C header for all operations that were added.
 
         Parameters
         ----------
         program : Program
-            Inputs and outputs, their meaning and the self-test.
+            Description of inputs and outputs, with the self-test. Its operations are not used.
         predict : callable
             Function from rows of raw inputs to rows of outputs, for the self-test.
         remark : str
-            Text at the end of the first comment.
+            Text that is appended to the comment at the beginning of the header.
         """
         parts = [
             self.fill(
@@ -469,7 +469,7 @@ class Source(Writer):
         if program.self_test is not None:
             X = round_to_dtype(program.self_test["X"], self.dtype)
             P = predict([X])[0].tolist()
-            # P was computed in the dtype of the network, which may be less precise than that of the header.
+            # The expected outputs P have the precision of the network, which may be lower than that of the header.
             tolerance = self.number(max(TOLERANCES[self.dtype], TOLERANCES[program.dtype]))
             sizes = {"n_in": program.n_in, "n_out": program.n_out}
             parts.append(self.fill(SELF_TEST, X=self.numbers(X), P=self.numbers(P), tolerance=tolerance, **sizes))
@@ -477,31 +477,32 @@ class Source(Writer):
 
 
 def initializer(values: Iterable[str]) -> str:
-    """Return the initializer of an array, wrapped to several lines."""
+    """Return the C initializer of an array, with line breaks between its values."""
     return "{\n    " + wrap_values(values, "\n    ") + "\n}"
 
 
 def literal(label: Any) -> str:
-    """Return a label as a string literal of C in UTF-8.
+    """Return a label as a C string literal in UTF-8.
 
-    Bytes that are not plain ASCII are written as octal escapes, and so are question marks, which might form trigraphs.
+    Bytes that are not printable ASCII characters are written as octal escapes. So are quotes, backslashes, and question
+    marks, which might form trigraphs.
 
     Raises
     ------
     ValueError
-        The label has a NUL, which would end a string of C.
+        The label has a NUL character, which would end a C string.
     """
     text = {True: "true", False: "false"}.get(label, str(label)) if type(label) is bool else str(label)
     if "\0" in text:
         raise ValueError(
-            f"labels and names must not contain NUL characters, which end strings of C, got {text!r}; "
-            "rename it before training"
+            f"labels and names must not contain NUL characters, which end C strings, got {text!r}; "
+            "rename this label before training"
         )
     plain = set(range(32, 127)) - set(b'"\\\\?')
     return '"' + "".join(chr(byte) if byte in plain else f"\\{byte:03o}" for byte in utf8(text)) + '"'
 
 
 def name_from_path(path: Any) -> str:
-    """Return the prefix of names that a path suggests: "digits" for models/digits.h."""
+    """Derive the prefix of all names in a C header from its path: "digits" for models/digits.h."""
     stem = re.sub(r"[^A-Za-z0-9_]", "_", os.path.splitext(os.path.basename(os.fsdecode(path)))[0])
     return stem if re.fullmatch(IDENTIFIER, stem) else f"net_{stem}"

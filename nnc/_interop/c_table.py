@@ -1,7 +1,7 @@
-"""Writer of C headers for models of tables, whose inputs are the raw columns: numbers, and codes of texts.
+"""Writer of C headers for models of tables; inputs are the raw columns, with an integer code for each text.
 
-Column encodings (see nnc/_interop/table.py) and the processing of outputs are computed in double, the networks in
-float.
+Column encodings (see nnc/_interop/table.py) and the processing of outputs are computed in double precision, the
+networks in single precision.
 """
 
 from __future__ import annotations
@@ -142,22 +142,22 @@ def to_c_table(model: TableProgram, name: str) -> str:
 
 
 def double_literal(value: float) -> str:
-    """Return a constant of type double that is read back exactly."""
+    """Return a number as a C constant of type double with enough digits to be exact."""
     return repr(float(value))
 
 
 def double_initializer(values: Sequence[float]) -> str:
-    """Return the initializer of an array of double."""
+    """Return the C initializer of an array of type double."""
     return initializer(map(double_literal, values))
 
 
 def in_comment(text: str) -> str:
-    """Return a text as a string literal that neither begins nor ends a C comment."""
+    """Return a text as a C string literal that can stand in a comment: it contains neither "/*" nor "*/"."""
     return literal(text).replace("*/", "*\\057").replace("/*", "\\057*")
 
 
 def function_call(function: str, *arguments: str) -> str:
-    """Return the C expression for a function in a formula."""
+    """Return the C expression for a function call in the formula of a column encoding."""
     a, *others = arguments
     if function in COMPARISONS:
         return f"({a} {COMPARISONS[function]} {others[0]} ? {a} : {others[0]})"
@@ -165,10 +165,10 @@ def function_call(function: str, *arguments: str) -> str:
 
 
 class TableSource(Source):
-    """Builder of a header for a model of a table."""
+    """Builder of a C header for a model of a table."""
 
     def input_function(self, model: TableProgram) -> str:
-        """Return the function that encodes a row."""
+        """Return the text of the C function that encodes a row of raw columns as inputs of the networks."""
         encodings = [column.formulas for column in model.columns]
         used = [(j, formula) for j, encoding in enumerate(encodings) for formula in encoding.plain]
         if any(network.uses_bins for network in model.networks):
@@ -186,11 +186,11 @@ class TableSource(Source):
         return self.fill(ENCODE_INPUTS, columns="\n".join(texts))
 
     def variables(self, column: RawColumn) -> list[str]:
-        """Return the definitions of the variables in the formulas of a column."""
+        """Return the C definitions of the variables that the formulas of a column use."""
         return [f"const double {name} = {self.formula(text)};" for name, text in column.formulas.variables.items()]
 
     def assignment(self, column: RawColumn, formula: str, offset: int) -> str:
-        """Return the statements that store the results of a formula in the inputs from `offset` on."""
+        """Return the C statements that store the results of a formula in the array of inputs, beginning at `offset`."""
         n, vectors = column.formulas.length(formula), column.formulas.vector_names(formula)
         is_sum = formula.startswith("sum(")
         text = self.formula(formula[4:-1] if is_sum else formula)
@@ -206,11 +206,11 @@ class TableSource(Source):
         return "\n".join([*lines, f"    in[{offset} + i] = (float)({text});", "}"])
 
     def formula(self, text: str) -> str:
-        """Return a formula as a C expression."""
+        """Translate a formula of a column encoding to a C expression."""
         return formulas.to_c(text, function_call, double_literal)
 
     def table_header(self, model: TableProgram, inputs: str) -> str:
-        """Return the text of the header, for the operations that were added."""
+        """Return the text of the C header; `inputs` is the text of the function that encodes a row."""
         interface, targets = model.interface, model.n_targets
         classes = interface.task == "multiclass"
         outputs = "Outputs are the probabilities of the classes." if classes else "Outputs are the predicted targets."
@@ -264,12 +264,12 @@ class TableSource(Source):
         return "\n".join([*parts, f"#endif /* {self.name.upper()}_H */\n"])
 
     def column_comment(self, column: RawColumn, j: int) -> str:
-        """Return the line about a column in the first comment."""
+        """Return the line that describes a column in the comment at the beginning of the header."""
         table = f" in {self.name}_levels{j}" if column.levels else ""
         return f"       in[{j}]  {in_comment(column.name)}: {column.description}{table}"
 
     def output_function(self, model: TableProgram) -> str:
-        """Return the function that adds the outputs of a network."""
+        """Return the text of the C function that adds the processed outputs of a network to the prediction."""
         if model.temperature is not None:
             smallest, temperature = map(double_literal, (sys.float_info.min, model.temperature))
             return self.fill(ADD_PROBABILITIES, smallest=smallest, temperature=temperature)

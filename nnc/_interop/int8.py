@@ -1,14 +1,15 @@
 """Quantization of networks to 8-bit integers for `to_c`: calibration, arithmetic and comparison.
 
-A number x between layers is stored as q = round(x / scale) + zero, from -128 to 127. Scale and zero point follow from
-the smallest and the largest x for the calibration rows. Weights have one scale per output and no zero point: w =
-round(W / scale), from -127 to 127. The sum over i of W[i][j] x[i] is then a product of scales and an integer sum, which
-fits into 32 bits.
+A number x between layers is stored as an integer q = round(x / scale) + zero from -128 to 127. The scale and the zero
+point follow from the smallest and the largest x for the calibration rows. Weights have one scale per output and no zero
+point: w = round(W / scale) is from -127 to 127. The sum over i of W[i][j] x[i] is then the product of both scales and
+an integer sum, which fits into 32 bits.
 
 The sum is converted to the range of the output by an integer multiplication and a shift (Jacob et al., 2018,
 "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference"). A relu needs no
-operation: the range of the outputs before it begins at 0, so clipping applies it. Other activations are tables with 256
-entries. The integer sums of the last layer are converted to floats, and the output activation is computed in floats.
+operation: the output range of the layer before a relu begins at 0, so that clipping has the same effect. Other
+activations are lookup tables with 256 entries. The integer sums of the last layer are converted to floats, and the
+output activation is computed in floats.
 """
 
 from __future__ import annotations
@@ -27,25 +28,25 @@ if TYPE_CHECKING:
 
     Array = np.ndarray[Any, Any]
 
-MAX_TERMS = 2**31 // (127 * 255) - 2  # largest number of terms of a sum that fits into 32 bits
-BLOCK_ROWS = 256  # rows that are evaluated at a time, which limits memory
+MAX_TERMS = 2**31 // (127 * 255) - 2  # largest number of terms for which an integer sum fits into 32 bits
+BLOCK_ROWS = 256  # evaluate this many rows at a time, to limit memory
 
 
 class Range(Value):
-    """A mapping of 8-bit integers q to real numbers: x = (q - zero) * scale."""
+    """Mapping of 8-bit integers q to real numbers: x = (q - zero) * scale."""
 
     scale: float
     zero: int
 
     @classmethod
     def from_bounds(cls, low: float, high: float) -> Range:
-        """Return the range from low to high, extended to contain 0, which is represented exactly."""
+        """Return the Range for numbers from low to high, extended to contain 0, which it represents exactly."""
         low, high = min(low, 0.0), max(high, 0.0)
         scale = (high - low) / 255 or 1.0
         return cls(scale, round(-128 - low / scale))
 
     def quantize(self, x: Array) -> Array:
-        """Quantize numbers: round, and clip to -128 to 127."""
+        """Quantize real numbers to 8-bit integers by rounding, and by clipping to the range from -128 to 127."""
         q: Array = np.clip(np.floor(x / self.scale + 0.5) + self.zero, -128, 127)
         return q
 
@@ -56,22 +57,22 @@ class Range(Value):
 
 
 class QuantizedLayer(Value):
-    """A quantized dense or convolutional layer, or an elementwise scaling.
+    """Quantized dense or convolutional layer, or quantized elementwise scaling.
 
     Attributes
     ----------
     operation : MatMul, Conv or Scale
     input_range : Range
     w : array (n_in, n_out)
-        Quantized weights, integers as floats.
+        Quantized weights: integers that are stored as floats.
     b : array (n_out,)
-        Biases in units of the integer sums.
+        Quantized biases: integers that are added to the integer sums.
     scales : array (n_out,)
-        Real value of one unit of the integer sums.
+        Factors that convert the integer sums to real numbers.
     output_range : Range, optional
         Range of the outputs; None for the last layer, whose sums become floats.
     multiplier, shift : array (n_out,), optional
-        Factor multiplier / 2**shift that converts a sum to the range of the outputs; None for the last layer.
+        The factor multiplier / 2**shift converts a sum to the range of the outputs. None for the last layer.
     """
 
     operation: Any
@@ -84,20 +85,20 @@ class QuantizedLayer(Value):
     shift: Any
 
     def sums(self, q: Array) -> Array:
-        """Return the integer sums for quantized inputs."""
+        """Return the integer sums of the layer for quantized inputs q."""
         x = q - self.input_range.zero
         if isinstance(self.operation, op.Scale):
             products: Array = x.reshape(len(x), -1, self.w.shape[1]) * self.w[0] + self.b
             return products
         if isinstance(self.operation, op.Conv):
             x = windows(x, self.operation.input_shape, self.operation.window, self.operation.stride, self.operation.pad)
-            x = x.reshape(*x.shape[:3], -1)  # columns are in the order of ky, kx and channel, as rows of w
-        # The terms are integers below 2**53, so the product of floats is exact, and faster than one of integers.
+            x = x.reshape(*x.shape[:3], -1)  # order of columns as in the rows of w: window row, window column, channel
+        # The sums are integers below 2**53, so the matrix product in floats is exact, and faster than in integers.
         sums: Array = x @ self.w + self.b
         return sums
 
     def run(self, q: Array) -> Array:
-        """Return the quantized outputs for quantized inputs."""
+        """Return the quantized outputs of the layer for quantized inputs q."""
         assert self.output_range is not None
         scaled = (self.sums(q).astype(np.int64) * self.multiplier + (1 << (self.shift - 1))) >> self.shift
         clipped: Array = np.clip(scaled + self.output_range.zero, -128, 127).astype(np.float64)
@@ -105,7 +106,7 @@ class QuantizedLayer(Value):
 
 
 class LookupTable(Value):
-    """An activation that is read from a table.
+    """Activation that is evaluated by lookup in a table.
 
     Attributes
     ----------
@@ -118,18 +119,18 @@ class LookupTable(Value):
     values: Any
 
     def run(self, q: Array) -> Array:
-        """Return the quantized outputs for quantized inputs."""
+        """Return the quantized outputs of the activation for quantized inputs q."""
         outputs: Array = self.values[q.astype(np.int64) + 128]
         return outputs
 
 
 class Pool(Value):
-    """A max-pool, or an average pool whose means are rounded to integers."""
+    """Max-pool, or average pool whose means are rounded to integers."""
 
     operation: Any
 
     def run(self, q: Array) -> Array:
-        """Return the quantized outputs for quantized inputs."""
+        """Return the quantized outputs of the pool for quantized inputs q."""
         pixels = windows(q, self.operation.input_shape, self.operation.window, self.operation.stride)
         n = prod(self.operation.window)
         is_max = isinstance(self.operation, op.MaxPool)
@@ -138,20 +139,20 @@ class Pool(Value):
 
 
 class QuantizedNetwork(Value):
-    """A quantized network.
+    """Network that is quantized to 8-bit integers.
 
     Attributes
     ----------
     minus, times : array (n_in,) or (1,)
-        Scaling of raw inputs x before they are quantized: (x - minus) * times.
+        Raw inputs x are scaled to (x - minus) * times before they are quantized.
     input_range : Range
         Range of the scaled inputs.
     layers : tuple of QuantizedLayer, LookupTable or Pool
         All layers except the last one.
     last : QuantizedLayer
-        Last layer, whose sums become floats.
+        Last layer, whose integer sums are converted to floats.
     float_operations : tuple of Operation
-        Operations on the outputs of the last layer, in floats.
+        Operations after the last layer, which are computed in floats.
     """
 
     minus: Any
@@ -162,7 +163,7 @@ class QuantizedNetwork(Value):
     float_operations: tuple[op.Operation, ...]
 
     def predict(self, X: Array) -> Array:
-        """Return the outputs for raw rows (n, n_in), as an exported header computes them."""
+        """Return the outputs for raw inputs X (n, n_in), as an exported header computes them."""
         X, blocks = np.asarray(X, np.float64), []
         for first in range(0, len(X), BLOCK_ROWS):
             q = self.input_range.quantize((X[first : first + BLOCK_ROWS] - self.minus) * self.times)
@@ -178,16 +179,16 @@ class QuantizedNetwork(Value):
 class Quantization(Value):
     """Comparison of a network with its quantization to 8-bit integers.
 
-    The rows are those of the calibration, or those of `validation`.
+    The outputs are compared for the rows of `validation`, or for those of the calibration if there is no `validation`.
 
     Attributes
     ----------
     error : float
-        Largest absolute difference of an output.
+        Largest absolute difference of outputs.
     agreement : float, optional
-        Fraction of rows that get the same class; None for regression.
+        Fraction of rows for which both predict the same class; None for regression.
     score, score_int8 : float, optional
-        Result of `score` for the network and for the quantized network; None without targets.
+        Score of the network and of the quantized network; None if there are no targets.
     """
 
     error: float
@@ -210,7 +211,7 @@ class Quantization(Value):
 
 
 def quantize(program: Program, X: Array) -> QuantizedNetwork:
-    """Quantize a program, with the ranges that its values have for raw rows X (n, n_in).
+    """Quantize a network; the ranges of its values are determined from raw inputs X (n, n_in).
 
     Raises
     ------
@@ -235,7 +236,7 @@ def quantize(program: Program, X: Array) -> QuantizedNetwork:
             layers.append(_quantize_layer(operation, current, output_range))
             current = output_range
         elif isinstance(operation, op.Activate):
-            if operation.name != "relu":  # a relu needs no table: the range of the layer before it begins at 0
+            if operation.name != "relu":  # the previous output range begins at 0, so clipping replaces a relu
                 output_range = ranges[i + 1]
                 inputs = current.dequantize(np.arange(-128, 128))
                 outputs = activations.ROWS[operation.name].compute(inputs[:, None])
@@ -248,10 +249,10 @@ def quantize(program: Program, X: Array) -> QuantizedNetwork:
 
 
 def _fold_scalings(operations: tuple[op.Operation, ...]) -> list[Any]:
-    """Return the operations after removing redundant scalings.
+    """Return the operations after merging scalings into adjacent operations.
 
-    A scaling after a dense or convolutional layer becomes a part of its weights, and a factor after the input scaling a
-    part of that.
+    A scaling after a dense or convolutional layer is merged into the weights of this layer. A multiplication after the
+    input scaling is merged into the input scaling.
     """
     folded: list[Any] = []
     for operation in operations:
@@ -273,7 +274,7 @@ def _fold_scalings(operations: tuple[op.Operation, ...]) -> list[Any]:
 
 
 def _ranges(operations: list[Any], X: Array) -> list[Range]:
-    """Return the ranges of the inputs and of the outputs of each operation for rows X."""
+    """Return the Range of the inputs X, followed by the Range of the outputs of each operation for X."""
     low, high = np.full(len(operations) + 1, np.inf), np.full(len(operations) + 1, -np.inf)
     for first in range(0, len(X), BLOCK_ROWS):
         x = X[first : first + BLOCK_ROWS]
@@ -285,7 +286,7 @@ def _ranges(operations: list[Any], X: Array) -> list[Range]:
 
 
 def _quantize_layer(operation: Any, input_range: Range, output_range: Range | None) -> QuantizedLayer:
-    """Quantize the weights of an operation; `output_range` is None for the last layer."""
+    """Quantize the weights and biases of an operation; `output_range` is None for the last layer."""
     if isinstance(operation, op.Scale):
         W, biases = np.array([operation.times]), np.array(operation.plus) - np.array(operation.minus) * operation.times
     else:
@@ -299,7 +300,7 @@ def _quantize_layer(operation: Any, input_range: Range, output_range: Range | No
     b = np.round(np.clip(biases / scales, -(2.0**30), 2.0**30))
     if output_range is None:
         return QuantizedLayer(operation, input_range, w, b, scales, None, None, None)
-    # Each factor becomes multiplier / 2**shift, where the multiplier uses all 31 bits of a positive integer.
+    # Each factor is approximated by multiplier / 2**shift, with a 31-bit multiplier for maximum precision.
     factors = [frexp(factor) for factor in (scales / output_range.scale).tolist()]
     shift = np.array([min(31 - exponent, 62) for _, exponent in factors])
     multiplier = np.array(
@@ -312,7 +313,10 @@ def _quantize_layer(operation: Any, input_range: Range, output_range: Range | No
 
 
 def windows(x: Array, input_shape: Any, window: Any, stride: Any, pad: Any = (0, 0, 0, 0)) -> Array:
-    """Return the windows of images (n, numbers) with zero padding, as an array (n, rows, columns, ky, kx, channels)."""
+    """Return the windows of flat images x (n, numbers) after zero padding.
+
+    The result has the shape (n, output rows, output columns, window rows, window columns, channels).
+    """
     top, left, bottom, right = pad
     images = np.pad(x.reshape(-1, *input_shape), ((0, 0), (top, bottom), (left, right), (0, 0)))
     views = np.lib.stride_tricks.sliding_window_view(images, window, axis=(1, 2))
@@ -320,9 +324,9 @@ def windows(x: Array, input_shape: Any, window: Any, stride: Any, pad: Any = (0,
 
 
 def evaluate(operation: op.Operation, x: Array) -> Array:
-    """Return the outputs of an operation for rows (n, numbers) in float64."""
+    """Return the outputs of an operation for rows x (n, numbers), computed in float64."""
     if isinstance(operation, op.Scale):
-        groups = x.reshape(len(x), -1, len(operation.minus))  # the numbers of a scaling may repeat, one per channel
+        groups = x.reshape(len(x), -1, len(operation.minus))  # an image may have one number per channel
         return ((groups - operation.minus) * operation.times + operation.plus).reshape(x.shape)
     if isinstance(operation, op.Activate):
         return activations.ROWS[operation.name].compute(x)

@@ -154,23 +154,23 @@ export function selfTest() {{
 
 
 def formula(text: str) -> str:
-    """Translate a formula to JavaScript."""
+    """Translate the formula of an activation to a JavaScript expression."""
     return formulas.to_c(text, _function_call, repr)
 
 
 def _function_call(function: str, *arguments: str) -> str:
-    """Return the JavaScript expression for a function in a formula."""
+    """Return the JavaScript expression for a function call in a formula."""
     name = f"{function}_of" if f"{function}_of" in FUNCTIONS else f"Math.{function}"
     return f"{name}({', '.join(arguments)})"
 
 
 def _label_literal(label: Any) -> str:
-    """Return a label as a literal of JavaScript; integers beyond 2**53 become BigInt."""
+    """Return a label as a JavaScript literal; integers with an absolute value above 2**53 become BigInt."""
     return f"{label}n" if type(label) is int and abs(label) > 2**53 else json.dumps(label)
 
 
 def assemble(program: Program, constants: str, functions: str, statements: str) -> str:
-    """Return the text of the module."""
+    """Return the text of the JavaScript module."""
     has_classes = program.task in ("multiclass", "binary")
     names = "predict, predictClass, classes" if has_classes else "predict"
     parts = [HEADER.format(names=names, **header_values(program))]

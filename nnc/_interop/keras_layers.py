@@ -1,8 +1,8 @@
 """Reader of Sequential models of Keras 3.
 
-A layer is supported if its exact type is a class of Keras whose name is in READERS, and its attributes are those in
-REQUIRED. All other layers are refused with an error that names them, because they may compute something else. This
-includes subclasses and layers with replaced methods.
+A layer is supported if its exact type is a Keras class whose name is in READERS, and its attributes have the values in
+REQUIRED. All other layers are refused with an error that names the layer, because they may compute something else.
+Subclasses and layers with replaced methods are refused, too.
 """
 
 from __future__ import annotations
@@ -35,17 +35,17 @@ REQUIRED: dict[str, dict[str, Any]] = {
     "ELU": {"alpha": 1.0},
     "Softmax": {"axis": -1},
 }
-# Functions of keras.activations with other names than in nnc.
+# Names in keras.activations of activations that have a different name in nnc.
 RENAMED = {"identity": "linear", "exp": "exponential"}
-# Functions of keras.activations with another definition than in nnc: leaky_relu has the slope 0.2 for negative inputs.
+# Activations that Keras defines differently: its leaky_relu has the slope 0.2 for negative inputs, that of nnc 0.01.
 DIFFERENT_DEFINITIONS = ("leaky_relu",)
 ACTIVATIONS = {RENAMED.get(name, name): name for name in activations.ROWS if name not in DIFFERENT_DEFINITIONS}
-REPLACED_BY_KERAS = ("build", "quantize")  # methods that Keras itself replaces in instances
-Network = TypeVar("Network")  # NeuralNetwork, which this package does not import
+REPLACED_BY_KERAS = ("build", "quantize")  # methods that Keras itself replaces in layer instances
+Network = TypeVar("Network")  # stands for NeuralNetwork: nnc/_interop may not import the package that defines it
 
 
 def read(build: Callable[[Parts], Network], model: Any, loss: Any, verify: bool) -> Network:
-    """Return the network that `build` creates from the parts of a model; compare the two if `verify` is true.
+    """Create a network from a Sequential model with the function `build`; compare the two if `verify` is true.
 
     Raises
     ------
@@ -60,19 +60,20 @@ def read(build: Callable[[Parts], Network], model: Any, loss: Any, verify: bool)
 
 
 def parts_of(model: Any, loss: Any) -> Parts:
-    """Read a Sequential model.
+    """Read the layers and weights of a Sequential model.
 
     Parameters
     ----------
     model : keras.Sequential
     loss : str or Loss, optional
+        Loss of the network. Default: the loss that matches the output activation.
 
     Raises
     ------
     TypeError
         `model` is not a Sequential model of Keras 3.
     ValueError
-        It is not built, or a layer in it is not supported; the message names the layer.
+        The model is not built, or one of its layers is not supported; the message names the layer.
     """
     keras = _keras(model)
     check_methods(model, "model", REPLACED_BY_KERAS)
@@ -90,7 +91,7 @@ def parts_of(model: Any, loss: Any) -> Parts:
 
 
 def check(network: Any, model: Any, parts: Parts) -> None:
-    """Compare a network with the model that it was read from, on random rows.
+    """Compare the predictions of a network with those of the Sequential model that it was read from, on random rows.
 
     The model is called directly with `training=False`, which draws no random numbers and changes no weights.
 
@@ -101,25 +102,28 @@ def check(network: Any, model: Any, parts: Parts) -> None:
     """
     ops, shape = _keras(model).ops, model.input_shape[1:]
     X = random_rows(network)
-    n_rows = model.input_shape[0] or len(X)  # the model may accept only batches of a fixed size
+    n_rows = model.input_shape[0] or len(X)  # the model may require a fixed batch size
     X = np.resize(X, (n_rows, *X.shape[1:]))
     try:
-        # Keras would convert an array of float64 to float32, unlike a tensor.
+        # A tensor keeps its dtype; Keras would convert a NumPy array of float64 to float32.
         rows = ops.convert_to_tensor(X.reshape(n_rows, *shape), dtype=X.dtype.name)
         outputs = ops.convert_to_numpy(model(rows, training=False))
         one = ops.ones((1, 1), dtype=X.dtype.name)
-        # Most backends multiply matrices of float64 in float32.
+        # Most backends of Keras multiply float64 matrices in float32, so the precision is measured.
         precision = ops.convert_to_numpy(ops.matmul(one, one)).dtype
     except LAYER_ERRORS as error:
         raise ValueError(f"model must accept rows of the shape {shape}, got the error: {error}") from None
     check_outputs(network, X, outputs.astype(precision), parts.added_output, "model")
 
 
-# ------------------------------------------------------------------------------------------------ structure
+# ------------------------------------------------------------------------------------------------ checks of the model
 
 
 def _keras(model: Any) -> Any:
-    """Return the package keras that a model belongs to, which is imported only if there is a model."""
+    """Return the package keras of a model; raise TypeError if the model is not a Sequential model of Keras 3.
+
+    The package is looked up in sys.modules: whoever has a Keras model has imported keras.
+    """
     keras = sys.modules.get("keras")
     if keras is None or type(model) is not getattr(keras, "Sequential", None):
         subclass = keras is not None and isinstance(model, keras.Sequential)
@@ -132,32 +136,32 @@ def _keras(model: Any) -> Any:
 
 
 def _label(layer: Any) -> str:
-    """Return the label of a layer for messages."""
+    """Return the name and the type of a layer as text for messages."""
     return f"layer {layer.name} ({type(layer).__name__})"
 
 
 def _input_shape(model: Any) -> tuple[int, ...]:
-    """Return the shape of a row of inputs."""
+    """Return the shape of one row of inputs of a model; raise ValueError if it is not fixed."""
     shape = getattr(model, "input_shape", None) if model.built else None
     if shape is None:
-        raise ValueError("model must have an input shape, got one that was not built; call model.build first")
+        raise ValueError("model must have an input shape, got a model that was not built; call model.build first")
     if isinstance(shape, list) or not all(isinstance(n, int) for n in shape[1:]):
         raise ValueError(f"model must have one input with a fixed shape except for the number of rows, got {shape}")
     return tuple(shape[1:])
 
 
 def _check_layer(keras: Any, layer: Any, label: str) -> None:
-    """Raise ValueError if the type of a layer is not supported, or its methods were replaced."""
+    """Raise ValueError if the type of a layer is not supported, or methods of the layer were replaced."""
     name = type(layer).__name__
     if name not in READERS:
-        raise ValueError(f"{label} must be one of {', '.join(READERS)}")
+        raise ValueError(f"{label} must have a supported type, one of {', '.join(READERS)}")
     if type(layer) is not getattr(keras.layers, name):
         raise ValueError(f"{label} must be keras.layers.{name}, got another class of this name")
     check_methods(layer, label, REPLACED_BY_KERAS)
 
 
 def _check_dtypes(model: Any, layers: list[Any]) -> None:
-    """Raise ValueError if layers compute in different dtypes, or inputs are rounded before the first layer."""
+    """Raise ValueError if layers compute in different dtypes, or the model rounds its inputs to another dtype."""
     policies = {layer.dtype_policy.name: layer for layer in layers}
     for name, layer in policies.items():
         if name not in ("float32", "float64"):
@@ -171,7 +175,10 @@ def _check_dtypes(model: Any, layers: list[Any]) -> None:
 
 
 def _read_preprocessing(layers: list[Any], shape: tuple[int, ...]) -> tuple[Builder, dict[str, Any] | None]:
-    """Read and remove the layers before the first layer with weights: Reshape, and one Rescaling or Normalization."""
+    """Read preprocessing layers at the beginning of a model, Reshape, Rescaling or Normalization, and remove them.
+
+    Return a Builder for the resulting input shape, and the scaling of the inputs, which is None without such a layer.
+    """
     scale = None
     while layers and type(layers[0]).__name__ in PREPROCESSING:
         layer = layers.pop(0)
@@ -180,7 +187,7 @@ def _read_preprocessing(layers: list[Any], shape: tuple[int, ...]) -> tuple[Buil
         if type(layer).__name__ == "Reshape":
             shape = tuple(layer.compute_output_shape((None, *shape))[1:])
         elif scale is not None:
-            raise ValueError(f"{label} must be the only layer that scales inputs")
+            raise ValueError(f"{label} must be the only Rescaling or Normalization, got a second one; merge the two")
         else:
             with naming_errors(label):
                 scale = _scaling(layer, shape)
@@ -190,65 +197,68 @@ def _read_preprocessing(layers: list[Any], shape: tuple[int, ...]) -> tuple[Buil
 
 
 def _scaling(layer: Any, shape: tuple[int, ...]) -> dict[str, Any]:
-    """Return shift and factor of a Rescaling or Normalization, as documents have them."""
-    if type(layer).__name__ == "Rescaling":  # the layer computes x * scale + offset
+    """Return the scaling of a Rescaling or Normalization layer in the form of a document: (x - shift) * factor."""
+    if type(layer).__name__ == "Rescaling":  # Rescaling computes x * scale + offset
         factor, offset = (np.asarray(part, np.float64) for part in (layer.scale, layer.offset))
         if not factor.all():
-            raise ValueError("scale must not be 0")
+            raise ValueError("scale must not be 0, which would make the layer constant")
         if factor.ndim and sys.modules["keras"].config.image_data_format() != "channels_last":
             raise ValueError("scale must be one number if keras.config.image_data_format() is not 'channels_last'")
         shift = -offset / factor
-    else:  # the layer computes (x - mean) / sqrt(variance)
+    else:  # Normalization computes (x - mean) / sqrt(variance)
         shift, variance = (np.asarray(_array(part), np.float64) for part in (layer.mean, layer.variance))
         if not (variance >= 0).all():
-            raise ValueError("variance must be at least 0")
+            raise ValueError(f"variance must be at least 0, got {variance.min():g}")
         factor = 1 / np.maximum(np.sqrt(variance), 1e-7)
-    # Keras stores these arrays with an additional first dimension of size 1.
+    # Keras stores mean and variance with an additional first dimension of size 1.
     return scaling(*(np.broadcast_to(part, (1, *shape)) for part in (shift, factor)))
 
 
-# ------------------------------------------------------------------------------------------------ layers
+# ------------------------------------------------------------------------------------------------ readers of layers
 
 
 def _array(tensor: Any) -> Any:
-    """Return a weight as an array; None for None."""
+    """Return a Keras tensor as a NumPy array; return None for None."""
     return None if tensor is None else sys.modules["keras"].ops.convert_to_numpy(tensor)
 
 
 def _dense(builder: Builder, layer: Any, label: str) -> None:
-    """Add a Dense layer."""
+    """Add a Dense layer to the builder."""
     builder.require_vectors(label)
     builder.dense(_array(layer.kernel), _array(layer.bias), label)
     _activation(builder, layer, label)
 
 
 def _conv(builder: Builder, layer: Any, label: str) -> None:
-    """Add a Conv2D layer."""
+    """Add a Conv2D layer to the builder."""
     pad = "same" if layer.padding == "same" else (0, 0, 0, 0)
     builder.conv(_array(layer.kernel), _array(layer.bias), layer.strides, pad, label)
     _activation(builder, layer, label)
 
 
 def _pool(builder: Builder, layer: Any, label: str) -> None:
-    """Add a MaxPooling2D or AveragePooling2D layer."""
+    """Add a MaxPooling2D or AveragePooling2D layer to the builder."""
     size, stride = layer.pool_size, layer.strides
     has_remainder = any((n - k) % s for n, k, s in zip(builder.shape, size, stride, strict=False))
     if layer.padding == "same" and (has_remainder or any(k > s for k, s in zip(size, stride, strict=True))):
-        raise ValueError(f"{label} must have windows within images of the shape {builder.shape}, got padding='same'")
+        raise ValueError(
+            f"{label} must have windows within images of the shape {builder.shape}, got padding='same', which pads the "
+            "images; use padding='valid'"
+        )
     builder.pool(type(layer).__name__ == "MaxPooling2D", size, stride, label)
 
 
 def _global_pool(builder: Builder, layer: Any, label: str) -> None:
-    """Add a GlobalAveragePooling2D layer."""
+    """Add a GlobalAveragePooling2D layer to the builder."""
     builder.global_pool(label)
     if not layer.keepdims:
         builder.flatten(label)
 
 
 def _norm(builder: Builder, layer: Any, label: str) -> None:
-    """Add a BatchNormalization layer."""
+    """Add a BatchNormalization layer to the builder."""
     if layer.axis not in (-1, len(builder.shape)):
-        raise ValueError(f"{label} must have axis=-1, got {layer.axis}")
+        raise ValueError(f"{label} must have axis=-1, got axis={layer.axis}")
     mean, variance = _array(layer.moving_mean), _array(layer.moving_variance)
     gamma = _array(layer.gamma) if layer.scale else np.ones_like(mean)
     beta = _array(layer.beta) if layer.center else np.zeros_like(mean)
@@ -256,7 +266,7 @@ def _norm(builder: Builder, layer: Any, label: str) -> None:
 
 
 def _activation(builder: Builder, layer: Any, label: str) -> None:
-    """Add the activation of a layer, which must be a function of keras.activations."""
+    """Set the activation of a layer; raise ValueError unless it is a supported function of keras.activations."""
     function, functions = layer.activation, sys.modules["keras"].activations
     if function is None:
         return
@@ -272,8 +282,8 @@ def _activation(builder: Builder, layer: Any, label: str) -> None:
 
 
 def _refuse_preprocessing(builder: Builder, layer: Any, label: str) -> None:
-    """Raise ValueError for a preprocessing layer after the first layer with weights."""
-    raise ValueError(f"{label} must be before all layers with weights and pools")
+    """Raise ValueError for a preprocessing layer that is not at the beginning of the model."""
+    raise ValueError(f"{label} must come before all layers with weights and all pools")
 
 
 PREPROCESSING = ("Reshape", "Rescaling", "Normalization")

@@ -1,10 +1,10 @@
 """Writer of ONNX models: standard operators of opset 17 in a file of IR version 8.
 
-The input is "X" (n, n_in), or (n, height, width, channels) for images, without scaling, which is a part of the graph.
-The outputs of a classifier are "label" (n,) and "probabilities" (n, n_classes). Other networks have the output "output"
-(n, n_out).
+The input "X" has raw numbers, which the graph scales. Its shape is (n, n_in), or (n, height, width, channels) for
+images. The outputs of a classifier are "label" (n,) and "probabilities" (n, n_classes). Other networks have the output
+"output" (n, n_out).
 
-The messages are encoded without the package onnx. Field numbers are those of
+Protocol buffer messages are encoded without the package onnx. Field numbers are those of
 https://github.com/onnx/onnx/blob/main/onnx/onnx.proto.
 """
 
@@ -26,18 +26,19 @@ if TYPE_CHECKING:
 
     from nnc._interop.program import Program
 
-    Value = tuple[str, str, tuple[int, ...]]  # name, element type and shape of one row of an input or output
+    Value = tuple[str, str, tuple[int, ...]]  # name of an input or output, its element type, and the shape of one row
 
 IR_VERSION, OPSET = 8, 17
-MAX_MODEL_BYTES = 2**31 - 1  # largest size of a protocol buffer message
+MAX_MODEL_BYTES = 2**31 - 1  # size limit of a protocol buffer message
 FLOAT, INT, TENSOR, INTS = 1, 2, 4, 7  # values of the enumeration AttributeProto.AttributeType
 TO_CHANNELS_FIRST, TO_CHANNELS_LAST = [0, 3, 1, 2], [0, 2, 3, 1]  # permutations of axes for Transpose
 # Values of the enumeration TensorProto.DataType by element type.
 ELEMENT_TYPES = {"float32": 1, "int64": 7, "string": 8, "bool": 9, "float64": 11, "uint64": 13}
-STRUCT_CODES = {"float32": "f", "int64": "q", "bool": "?", "float64": "d", "uint64": "Q"}  # for struct.pack
+# Format characters of struct.pack by element type.
+STRUCT_CODES = {"float32": "f", "int64": "q", "bool": "?", "float64": "d", "uint64": "Q"}
 
-# Activations that are one operator: its name, its attributes, and whether it may be written in a float64 model.
-# Operators with fractional attributes may not, because attributes have only the precision of float32.
+# Activations that ONNX has as one operator: name of the operator, its attributes, and whether float64 models may use
+# it. They may not use operators with fractional attributes, because attributes have only the precision of float32.
 OPERATORS: dict[str, tuple[str, dict[str, Any], bool]] = {
     "sigmoid": ("Sigmoid", {}, True),
     "tanh": ("Tanh", {}, True),
@@ -49,21 +50,22 @@ OPERATORS: dict[str, tuple[str, dict[str, Any], bool]] = {
     "softmax": ("Softmax", {"axis": 1}, True),
     "exp": ("Exp", {}, True),
 }
-# Activations that are one operator in models that are read. These operators are not written, because they need a later
-# opset or exist only in float32. Each row has the operator, its attributes, and the first opset that has it.
+# Additional activations that the reader supports as one operator: name of the operator, its attributes, and the first
+# opset that has it. The writer does not use these operators, because they need a later opset or exist only in float32.
 READ_OPERATORS: dict[str, tuple[str, dict[str, Any], int]] = {
     "selu": ("Selu", {"alpha": 1.67326319217681884765625, "gamma": 1.05070102214813232421875}, 1),
     "mish": ("Mish", {}, 18),
     "gelu": ("Gelu", {"approximate": b"none"}, 20),
     "silu": ("Swish", {"alpha": 1.0}, 24),
 }
-# Operators for the signs and the functions in formulas.
+# ONNX operators for the signs and the functions in formulas.
 SIGNS = {"+": "Add", "-": "Sub", "*": "Mul", "/": "Div", ">": "Greater", ">=": "GreaterOrEqual", "<": "Less"}
 SIGNS |= {"==": "Equal", "if": "Where"}
 FUNCTIONS = {"missing": "IsNaN", "floor": "Floor", "sqrt": "Sqrt", "sin": "Sin", "min": "Min", "max": "Max"}
 FUNCTIONS |= {"abs": "Abs", "erf": "Erf", "exp": "Exp", "log": "Log", "relu": "Relu", "sigmoid": "Sigmoid"}
 FUNCTIONS |= {"softplus": "Softplus", "tanh": "Tanh"}
-# Activations that are written as several operators: each text is a formula of z and of variables of earlier texts.
+# Activations that are written as several operators. Each text is a formula of the net input z and of the variables that
+# the previous texts define; the last text is the activation.
 COMPOSED: dict[str, tuple[str, ...]] = {
     "leaky_relu": ("max(z * 0.01, z)",),
     "softplus": ("e = exp(-abs(z))", "relu(z) + log(e + 1)"),
@@ -77,7 +79,7 @@ COMPOSED: dict[str, tuple[str, ...]] = {
         "relu(z) * 1.0507009873554805 + low",
     ),
 }
-# Formulas of activations in models of other exporters; they are read but not written.
+# Formulas of activations in models of other exporters, which the reader recognizes and the writer does not use.
 READ_COMPOSED = (
     ("softplus", ("log(exp(z) + 1)",)),
     ("mish", ("z * tanh(log(exp(z) + 1))",)),
@@ -91,7 +93,7 @@ def to_onnx(documents: Sequence[dict[str, Any]], dtype: str) -> bytes:
     Parameters
     ----------
     documents : sequence of dict
-        Validated document of a network, or those of the networks of an ensemble, whose mean output is computed.
+        Validated document of each network. Several networks form an ensemble, which predicts their mean output.
     dtype : {"float64", "float32"}
         Element type of the input, the computation and the outputs.
 
@@ -111,45 +113,46 @@ def to_onnx(documents: Sequence[dict[str, Any]], dtype: str) -> bytes:
 
 
 def check_size(networks: Iterable[Sequence[op.Operation]], dtype: str) -> None:
-    """Raise ValueError if the parameters of all networks do not fit into one file."""
+    """Raise ValueError if the parameters of all networks together do not fit into one ONNX file."""
     size = sum(map(_n_weights, chain(*networks))) * struct.calcsize(STRUCT_CODES[dtype])
     if size > MAX_MODEL_BYTES:
         raise ValueError(f"an ONNX file must be smaller than 2 GiB, got {size / 2**30:.1f} GiB of weights in {dtype}")
 
 
 def _n_weights(operation: op.Operation) -> int:
-    """Return the number of elements of W of an operation."""
+    """Return the number of weights of an operation; 0 if it has no weights."""
     return len(operation.W) * len(operation.W[0]) if isinstance(operation, (op.MatMul, op.Conv)) else 0
 
 
 def _value(name: str, element_type: str, shape: Sequence[int]) -> bytes:
-    """Return the description of an input or output, whose number of rows is variable."""
+    """Encode the description of an input or output with a variable number of rows."""
     dims = [message((2, "n")), *(message((1, n)) for n in shape)]
     tensor = message((1, ELEMENT_TYPES[element_type]), (2, message((1, dims))))
     return message((1, name), (2, message((1, tensor))))
 
 
 class Graph(Writer):
-    """Builder of a graph, which collects nodes and constant tensors.
+    """Builder of an ONNX graph, which collects nodes and constant tensors.
 
-    A value is referred to by the name of the output of its node. Images are stored with channels first between image
-    operations, and with channels last elsewhere.
+    The methods refer to a value by its name, the name of the output of a node. Images are stored with channels first
+    between image operations, and with channels last elsewhere.
     """
 
     def __init__(self, dtype: str) -> None:
         self.dtype = dtype
         self.nodes: list[bytes] = []
         self.tensors: list[bytes] = []
-        self.channels_are_first = False  # whether the last value is an image with channels first
+        self.channels_are_first = False  # whether the value of the last operation is an image with channels first
 
     def node(
         self, operator: str, *inputs: str, name: str | None = None, unused_output: bool = False, **attributes: Any
     ) -> str:
-        """Add a node, and return the name of its output.
+        """Add a node to the graph, and return the name of its output.
 
         Parameters
         ----------
         operator : str
+            Name of the ONNX operator.
         *inputs : str
             Names of the input values.
         name : str, optional
@@ -166,7 +169,7 @@ class Graph(Writer):
         return name
 
     def tensor(self, values: Sequence[Any], shape: Sequence[int], element_type: str | None = None) -> str:
-        """Add a constant tensor, and return its name. The default element type is the dtype of the graph."""
+        """Add a constant tensor to the graph, and return its name. Default element type: the dtype of the graph."""
         element_type, name = element_type or self.dtype, f"constant_{len(self.tensors)}"
         if element_type in ("float32", "float64"):
             require_range(values, element_type)
@@ -178,7 +181,10 @@ class Graph(Writer):
         return name
 
     def channels_first(self, value: str, first: bool = True) -> str:
-        """Return the name of an image with channels first, or last if not `first`; add a Transpose if necessary."""
+        """Add a Transpose if the image `value` does not have the required order of axes, and return its name.
+
+        The required order is channels first, or channels last if `first` is false.
+        """
         if self.channels_are_first == first:
             return value
         self.channels_are_first = first
@@ -187,7 +193,7 @@ class Graph(Writer):
     def model(
         self, title: str, input_value: Value, outputs: Sequence[Value], metadata: dict[str, str] | None = None
     ) -> bytes:
-        """Return the content of a file with this graph.
+        """Return the content of an ONNX file with this graph.
 
         Parameters
         ----------
@@ -196,7 +202,7 @@ class Graph(Writer):
         input_value : Value
         outputs : sequence of Value
         metadata : dict of str, optional
-            Additional texts by name.
+            Additional texts by name, stored as metadata of the model.
         """
         graph = message(
             (1, self.nodes),
@@ -214,35 +220,35 @@ class Graph(Writer):
             (14, [message((1, key), (2, text)) for key, text in (metadata or {}).items()]),
         )
 
-    # ------------------------------------------------------------------------------------------ operations
+    # ------------------------------------------------------------------------------------------ nodes of operations
 
     def operations(self, operations: Iterable[op.Operation], value: str) -> str:
-        """Add the operations of a network to the value named `value`, and return the name of the result."""
+        """Add the nodes that apply the operations of a network to `value`, and return the name of the result."""
         self.channels_are_first = False
         for operation in operations:
             value = self.write(operation, value)
         return value
 
     def scale(self, operation: op.Scale, value: str) -> str:
-        """Add the nodes of (x - minus) * times + plus."""
+        """Add the nodes that scale x: (x - minus) * times + plus."""
         n = len(operation.minus)
         if n == prod(operation.input_shape):
             value, shape = self.channels_first(value, False), operation.input_shape
-        else:  # one number per channel, or one number
+        else:  # the scaling has one number per channel, or one number for all inputs
             shape = (n, 1, 1) if self.channels_are_first else (n,)
         for function, numbers in scale_functions(operation, self.dtype):
             value = self.node(SIGNS[SCALE_SIGNS[function]], value, self.tensor(numbers, shape))
         return value
 
     def mat_mul(self, operation: op.MatMul, value: str) -> str:
-        """Add the node of x @ W + b."""
+        """Add the node of a dense layer without activation: x @ W + b."""
         W = self.tensor([number for row in operation.W for number in row], (len(operation.W), len(operation.W[0])))
         if operation.b is None:
             return self.node("MatMul", value, W)
         return self.node("Gemm", value, W, self.tensor(operation.b, (len(operation.b),)))
 
     def conv(self, operation: op.Conv, value: str) -> str:
-        """Add the node of a convolution."""
+        """Add the Conv node of a convolution."""
         (height, width), channels, filters = operation.window, operation.input_shape[2], operation.output_shape[2]
         pixels = range(0, len(operation.W), channels)
         W = [operation.W[pixel + c][f] for f in range(filters) for c in range(channels) for pixel in pixels]
@@ -254,17 +260,17 @@ class Graph(Writer):
         return self.node("Conv", value, *inputs, kernel_shape=size, strides=stride, pads=pad)
 
     def pool(self, operation: op.MaxPool | op.AvgPool, value: str) -> str:
-        """Add the node of a max-pool or an average pool."""
+        """Add the MaxPool or AveragePool node of a pool."""
         operator = "MaxPool" if isinstance(operation, op.MaxPool) else "AveragePool"
         value, size, stride = self.channels_first(value), [*operation.window], [*operation.stride]
         return self.node(operator, value, kernel_shape=size, strides=stride)
 
     def flatten(self, operation: op.Flatten, value: str) -> str:
-        """Add the node that converts images to vectors in the order of height, width and channel."""
+        """Add the Flatten node that converts images to vectors in the order of height, width and channel."""
         return self.node("Flatten", self.channels_first(value, False), axis=1)
 
     def activate(self, operation: op.Activate, value: str) -> str:
-        """Add the nodes of an activation: one operator, or the operators of its formula."""
+        """Add the node of an activation, or several nodes if ONNX has no suitable operator for it."""
         operator, attributes, is_exact = OPERATORS.get(operation.name, ("", {}, False))
         if operator and (is_exact or self.dtype == "float32"):
             return self.node(operator, value, **attributes)
@@ -278,20 +284,20 @@ class Graph(Writer):
         return self.node("Flatten", self.sorted_groups(value, operation.groups, n), axis=1)
 
     def sorted_groups(self, value: str, groups: int, n: int) -> str:
-        """Add the nodes that reshape rows to `groups` groups of n numbers and sort along the groups.
+        """Add the nodes that reshape each row to an array (groups, n) and sort this array along its first axis.
 
-        Return the name of the result, which has three axes.
+        Return the name of the result, which has the shape (rows, groups, n).
         """
         value = self.node("Reshape", value, self.tensor([-1, groups, n], (3,), "int64"))
         count = self.tensor([groups], (1,), "int64")
         return self.node("TopK", value, count, axis=1, largest=0, unused_output=True)
 
     def number(self, value: float) -> str:
-        """Add a constant tensor that is one number, and return its name."""
+        """Add a constant scalar tensor to the graph, and return its name."""
         return self.tensor([value], ())
 
     def composed(self, formulas_of_z: Sequence[str], z: str) -> str:
-        """Add the nodes of an activation in `COMPOSED`, whose input is named `z`, and return the name of the result."""
+        """Add the nodes of an activation in `COMPOSED` for the value named `z`, and return the name of the result."""
         names = {"z": z}
         for text in formulas_of_z:
             name, _, formula = text.rpartition(" = ")
@@ -299,7 +305,10 @@ class Graph(Writer):
         return names[""]
 
     def formula(self, text: str, names: dict[str, str]) -> str:
-        """Add the nodes of a formula whose variables are the values in `names`, and return the name of the result."""
+        """Add the nodes that compute a formula, and return the name of the result.
+
+        `names` maps each variable of the formula to the name of a value.
+        """
         return formulas.translate(
             text,
             name=names.__getitem__,
@@ -309,15 +318,18 @@ class Graph(Writer):
         )
 
     def call(self, function: str, *arguments: str) -> str:
-        """Add the node of a function in a formula, and return the name of the result."""
+        """Add the node of a function call in a formula, and return the name of the result."""
         if function == "sum":
             return self.node("ReduceSum", *arguments, self.tensor([1], (1,), "int64"), keepdims=1)
         return self.node(FUNCTIONS[function], *arguments)
 
-    # ------------------------------------------------------------------------------------------ outputs
+    # ------------------------------------------------------------------------------------------ outputs of the graph
 
     def outputs(self, program: Program, value: str) -> list[Value]:
-        """Add the outputs of a program, whose numbers are the value named `value`, and return their descriptions."""
+        """Add the nodes of the graph's outputs, and return the descriptions of these outputs.
+
+        `value` is the name of the numbers that the network computes.
+        """
         if program.task == "regression":
             self.node("Identity", value, name="output")
             return [("output", self.dtype, (program.n_out,))]
@@ -350,7 +362,7 @@ class Graph(Writer):
 
 
 def _label_type(labels: Sequence[Any]) -> str:
-    """Return the element type of a tensor of labels."""
+    """Return the ONNX element type of a tensor of class labels."""
     if type(labels[0]) is int:
         return "uint64" if max(labels) >= 2**63 else "int64"
     return {str: "string", bool: "bool", float: "float64"}[type(labels[0])]

@@ -1,8 +1,8 @@
-"""Writer of ONNX models for models of tables, whose graphs encode the columns by standard operators.
+"""Writer of ONNX models for models of tables; the graph encodes raw columns by standard operators.
 
-The input is "X" (n, columns) in float64: raw numbers, with NaN for missing values. A text is its index in the levels of
-its column, which the metadata "columns" contains as JSON. The outputs are those of a network (see onnx.py), and
-"quantiles" (n, quantiles, targets) if the model predicts quantiles.
+The input "X" (n, columns) has raw numbers in float64, with NaN for missing values. A text is passed as its index in the
+levels of its column; the metadata "columns" lists these levels as JSON. The outputs have the names that onnx.py
+describes. If the model predicts quantiles, there is also the output "quantiles" (n, quantiles, targets).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def to_onnx_table(model: TableProgram) -> bytes:
-    """Return an ONNX model of a model of a table; raise ValueError if it would be larger than 2 GiB."""
+    """Export a model of a table as an ONNX model; raise ValueError if the file would be larger than 2 GiB."""
     check_size([network.operations for network in model.networks], "float32")
     graph = TableGraph("float64")
     encoded = [graph.column(column, j) for j, column in enumerate(model.columns)]
@@ -45,10 +45,13 @@ def to_onnx_table(model: TableProgram) -> bytes:
 
 
 class TableGraph(Graph):
-    """Builder of the graph of a model of a table."""
+    """Builder of the ONNX graph of a model of a table."""
 
     def column(self, column: RawColumn, j: int) -> tuple[list[str], list[str]]:
-        """Add the nodes that encode a raw column, and return the names of the plain columns and of the bins."""
+        """Add the nodes that encode a raw column.
+
+        Return the names of the encoded columns, and the name of the piecewise-linear encoding if there is one.
+        """
         encoding = column.formulas
         if not encoding.plain:
             return [], []
@@ -60,7 +63,7 @@ class TableGraph(Graph):
         return [self.formula(text, names) for text in encoding.plain], [self.formula(text, names) for text in bins]
 
     def prediction(self, model: TableProgram, value: str) -> str:
-        """Convert the outputs of a network to calibrated probabilities, or to the units of the targets."""
+        """Add the nodes that convert network outputs to calibrated probabilities or to the units of the targets."""
         if model.temperature is not None:
             logs = self.node("Log", self.node("Max", value, self.number(sys.float_info.min)))
             return self.node("Softmax", self.node("Div", logs, self.number(model.temperature)), axis=1)
@@ -70,7 +73,7 @@ class TableGraph(Graph):
         return value
 
     def postprocessed(self, model: TableProgram, value: str) -> tuple[str, list[Any]]:
-        """Sort the quantiles of the mean prediction, and clip it to the bounds.
+        """Add the nodes that sort the quantiles of the mean prediction and clip them to the bounds.
 
         Return the name of the point prediction, and the descriptions of additional outputs.
         """

@@ -1,4 +1,4 @@
-"""Conversion of layers of other packages to the parts from which a network is created."""
+"""Conversion of layers of other packages to `Parts`, the arguments and arrays from which a network is created."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
     Array = np.ndarray[Any, Any]
 
-# Errors that reading or calling a damaged or unusual layer may raise.
+# Exceptions that a damaged or unusual layer may raise when it is read or called.
 LAYER_ERRORS = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 
 
 @contextmanager
 def naming_errors(label: str) -> Iterator[None]:
-    """Convert an error in the block to a ValueError whose message contains the label of a layer or module."""
+    """Convert an error in the `with` block to a ValueError whose message contains the label of a layer or module."""
     try:
         yield
     except LAYER_ERRORS as error:
@@ -39,8 +39,9 @@ def require_attributes(layer: Any, required: Mapping[str, Any], label: str, opti
     Parameters
     ----------
     layer : object
+        Layer or module of another package.
     required : dict of str
-        Supported value of each attribute. A pair of equal numbers is equivalent to this number.
+        Supported value of each attribute. A pair of equal numbers counts as one number.
     label : str
         Name of the layer in messages.
     optional : bool
@@ -54,7 +55,7 @@ def require_attributes(layer: Any, required: Mapping[str, Any], label: str, opti
 
 
 def check_methods(layer: Any, label: str, allowed: Sequence[str] = ()) -> None:
-    """Raise ValueError if methods of a layer were replaced in the instance, except those in `allowed`."""
+    """Raise ValueError if methods of this layer instance were replaced, except the methods in `allowed`."""
     changed = sorted(key for key in vars(layer) if key not in allowed and callable(getattr(type(layer), key, None)))
     if changed:
         raise ValueError(f"{label} must have the methods of its class, got replaced methods: {', '.join(changed)}")
@@ -68,15 +69,17 @@ class Parts(NamedTuple):
     arguments : dict
         Arguments of NeuralNetwork.
     weights : list of array
+        Weights of each parametric layer.
     biases : list of array or None
+        Biases of each parametric layer; None for a layer without biases.
     statistics : list of tuple
-        Running mean and variance of a BatchNorm, () for other layers.
+        Running mean and running variance of each BatchNorm; () for each other parametric layer.
     classes : array, optional
-        Labels of the classes; None if they are the indices of the outputs.
+        Labels of the classes; None if the labels are the indices of the outputs.
     added_output : str, optional
-        Output activation that the loss requires and the original does not have.
+        Output activation that the network has because of its loss, although the original model lacks it.
     scale_X, scale_y : dict, optional
-        Scalings as in a document.
+        Scaling of the inputs and of the targets, in the form of a document.
     """
 
     arguments: dict[str, Any]
@@ -92,7 +95,7 @@ class Parts(NamedTuple):
 class Builder:
     """Collector of layers in the order of the forward pass.
 
-    Its methods add one layer each. They raise ValueError with the label of the layer if nnc does not support it.
+    Each method adds one layer, and raises ValueError with the label of the layer if nnc does not support it.
 
     Parameters
     ----------
@@ -104,11 +107,11 @@ class Builder:
     shape : tuple of int
         Output shape of the last layer.
     linear_layer : int or None
-        Index of the last layer with weights, if it has no activation yet.
+        Index of the last layer with weights; None if this layer already has an activation.
     last_label : str or None
-        Label of the last activation, if it is supported only at the output.
+        Label of the last activation, if nnc supports this activation only at the output.
     row_order : array or None
-        Permutation of the rows of the next W, after images were flattened with channels first.
+        Permutation for the rows of the next weight matrix, set after images were flattened with channels first.
     """
 
     def __init__(self, shape: Shape) -> None:
@@ -122,9 +125,9 @@ class Builder:
         self.row_order: Array | None = None
 
     def _add(self, layer: Layer, label: str) -> None:
-        """Append a layer, and update the output shape."""
+        """Append a layer, and update `shape` to its output shape."""
         if self.last_label is not None:
-            raise ValueError(f"{self.last_label} must be at the end of the model, got {label} after it")
+            raise ValueError(f"{self.last_label} must be at the end of the model, but {label} follows")
         try:
             self.shape = layer.output_shape(self.shape)
         except ValueError as error:
@@ -134,30 +137,34 @@ class Builder:
     def require_vectors(self, label: str) -> None:
         """Raise ValueError if the inputs of the layer with this label are images."""
         if len(self.shape) != 1:
-            raise ValueError(f"{label} must follow vectors, got images of the shape {self.shape}; flatten them before")
+            raise ValueError(
+                f"{label} must have vectors as inputs, got images of the shape {self.shape}; flatten them first"
+            )
 
     def dense(self, W: Any, b: Any, label: str) -> None:
-        """Add a dense layer with W (n_in, n_out), and b (n_out,) or None."""
+        """Add a dense layer with the weights W (n_in, n_out), and with the biases b (n_out,) or None."""
         W = np.asarray(W)
         if len(self.shape) == 3 and prod(self.shape[:2]) == 1:
             self.flatten(label)
         self.require_vectors(label)
         if len(W) != self.shape[0]:
-            raise ValueError(f"{label} must have {self.shape[0]} inputs to fit the layer before, got {len(W)}")
+            raise ValueError(f"{label} must have {self.shape[0]} inputs to fit the previous layer, got {len(W)}")
         if self.row_order is not None:
             W, self.row_order = W[self.row_order], None
         self._add(Dense(W.shape[1], "identity", bias=b is not None), label)
         self._add_weights(label, W, b)
 
     def conv(self, kernel: Any, b: Any, stride: Any, pad: Any, label: str) -> None:
-        """Add a convolution with a kernel (height, width, channels, filters).
+        """Add a convolution with a kernel of the shape (height, width, channels, filters).
 
-        `pad` is "same", or the number of rows and columns of zeros: above, left, below, right.
+        `pad` is "same", or the number of zeros on each side of an image: top, left, bottom, right.
         """
         kernel = np.asarray(kernel)
         kh, kw, channels, filters = kernel.shape
         if len(self.shape) != 3 or self.shape[2] != channels:
-            raise ValueError(f"{label} must follow images of {channels} channels, got the shape {self.shape}")
+            raise ValueError(
+                f"{label} must have images of {channels} channels as inputs, got inputs of the shape {self.shape}"
+            )
         valid, same = (
             Conv2D(filters, (kh, kw), "identity", stride=tuple(map(int, stride)), padding=padding, bias=b is not None)
             for padding in ("valid", "same")
@@ -172,34 +179,34 @@ class Builder:
                 for n, k, s, before, after in zip(self.shape[:2], (kh, kw), stride, pad[:2], pad[2:], strict=True)
             ]
             if same.pad(self.shape) != tuple(pad[:2]) or list(same.output_shape(self.shape)[:2]) != sizes:
-                raise ValueError(f"{label} must have the padding 'valid' or 'same', got {list(pad)}")
+                raise ValueError(f"{label} must have the padding 'valid' or 'same', got {list(pad)} zeros on the sides")
             layer = same
         self._add(layer, label)
         self._add_weights(label, kernel.reshape(-1, filters), b)
 
     def _add_weights(self, label: str, W: Array, b: Any, *statistics: Any) -> None:
-        """Store the weights of the layer that was added last."""
+        """Store the weights, biases and statistics of the last layer."""
         if not all(np.isfinite(part).all() for part in (W, b, *statistics) if part is not None):
-            raise ValueError(f"{label} must have finite weights, got NaN or infinity")
+            raise ValueError(f"{label} must have finite weights, got NaN or infinity; train the model again")
         self.linear_layer = len(self.layers) - 1
         self.weights.append(W)
         self.biases.append(None if b is None else np.asarray(b).reshape(-1))
         self.statistics.append(statistics)
 
     def pool(self, is_max: bool, size: Any, stride: Any, label: str) -> None:
-        """Add a max-pool, or an average pool if `is_max` is false, without padding."""
+        """Add a max-pool without padding, or an average pool if `is_max` is false."""
         pool = MaxPool2D if is_max else AvgPool2D
         self._add(pool(tuple(map(int, size)), tuple(map(int, stride))), label)
 
     def global_pool(self, label: str) -> None:
-        """Add a layer that averages each channel."""
+        """Add a layer that averages each channel of an image."""
         self._add(GlobalAvgPool2D(), label)
 
     def flatten(self, label: str, channels_first: bool = False) -> None:
         """Add a layer that flattens images; do nothing for vectors.
 
-        If `channels_first` is true, the original flattens images in the order of channel, height and width, so that the
-        rows of the next W are permuted.
+        If `channels_first` is true, the original model flattens images in the order of channel, height and width. The
+        rows of the next weight matrix are then permuted.
         """
         if len(self.shape) == 3:
             if channels_first:
@@ -211,13 +218,18 @@ class Builder:
         """Add a Dropout layer; do nothing if the rate is 0."""
         if rate > 0:
             if isinstance(self.layers[-1], (Input, Dropout)):
-                raise ValueError(f"{label} must follow a layer with weights or a pool, got {self.layers[-1]!r}")
+                raise ValueError(
+                    f"{label} must follow a layer with weights or a pool, got {self.layers[-1]!r} before this layer"
+                )
             self._add(Dropout(float(rate)), label)
 
     def norm(
         self, gamma: Any, beta: Any, mean: Any, variance: Any, eps: float, label: str, momentum: float = 0.1
     ) -> None:
-        """Add a batch normalization of each neuron or channel; `momentum` is the weight of a new batch."""
+        """Add a batch normalization of each neuron or channel.
+
+        `momentum` is the weight of a new batch in the running mean and variance.
+        """
         arrays = [np.broadcast_to(part, self.shape[-1:]) for part in (gamma, beta, mean, variance)]
         if self.row_order is not None:
             arrays = [array[self.row_order] for array in arrays]
@@ -235,10 +247,10 @@ class Builder:
         self.linear_layer = None
 
     def scale(self, times: Any, plus: Any, label: str) -> None:
-        """Add x * times + plus for each neuron or channel.
+        """Add the scaling x * times + plus of each neuron or channel.
 
-        It is merged into the weights of the last layer if that has no activation. Otherwise it becomes a batch
-        normalization with the mean 0 and the variance 1.
+        The scaling is merged into the weights of the last layer if this layer has no activation. Otherwise it becomes a
+        batch normalization with mean 0 and variance 1.
         """
         times, plus = np.ravel(times), np.ravel(plus)
         last = len(self.layers) - 1
@@ -250,7 +262,7 @@ class Builder:
             self._merge_scaling(times, plus)
 
     def _merge_scaling(self, times: Any, plus: Any) -> None:
-        """Multiply the outputs of the last layer by `times` and add `plus`, by changing its weights."""
+        """Change the weights of the last layer so that it outputs y * times + plus where it had output y."""
         W, b, layer = self.weights[-1], self.biases[-1], self.layers[-1]
         assert isinstance(layer, ParametricLayer)
         self.weights[-1] = W * times
@@ -258,7 +270,10 @@ class Builder:
         self.layers[-1] = layer.replace(bias=True)
 
     def activation(self, name: str, label: str) -> None:
-        """Set the activation of the last layer, or of the layer before max-pools if the activation is monotone."""
+        """Set the activation of the last layer with weights.
+
+        Flatten layers, and max-pools if the activation is monotone, may lie between this layer and the activation.
+        """
         if name == "softmax":
             self.require_vectors(label)
         i = len(self.layers) - 1
@@ -268,18 +283,18 @@ class Builder:
             i -= 1
         layer = self.layers[i]
         if self.linear_layer != i or not isinstance(layer, ParametricLayer):
-            raise ValueError(f"{label} must follow a layer with weights that has no activation yet")
+            raise ValueError(f"{label} must directly follow a layer with weights that has no other activation")
         if name == "softmax" and self.shape == (1,):
-            raise ValueError(f"{label} must have two or more inputs, got 1, whose softmax is always 1")
+            raise ValueError(f"{label} must have two or more inputs, got one input, whose softmax is always 1")
         self.layers[i], self.linear_layer = layer.replace(activation=name), None
         if name not in activations.HIDDEN:
             self.last_label = label
 
     def _fold_last_norm(self) -> None:
-        """Merge a BatchNorm at the end into the dense layer before it, whose output must be linear.
+        """Merge a BatchNorm at the end of the model into the dense layer before it, if this layer has no activation.
 
-        The last layer of a network is dense, so a BatchNorm cannot stay there. `parts` refuses it if the dense layer
-        has an activation, because no dense layer computes f(x W + b) gamma + beta.
+        The last layer of a network must be dense, so `parts` refuses a BatchNorm that remains at the end. A dense layer
+        with the activation f cannot compute f(x W + b) * gamma + beta.
         """
         norm, before = self.layers[-1], self.layers[-2] if len(self.layers) > 1 else None
         if not isinstance(norm, BatchNorm) or not isinstance(before, Dense) or before.activation != "identity":
@@ -291,16 +306,16 @@ class Builder:
         self.layers[-1] = before.replace(activation=norm.activation, bias=True)
 
     def parts(self, loss: Any, classes: Any = None, **scalings: Any) -> Parts:
-        """Return the parts of the network. The default loss is the one that matches the output activation."""
+        """Return the Parts of the network; the default loss is the one that matches the output activation."""
         self._fold_last_norm()
         last = self.layers[-1]
         if not isinstance(last, Dense):
-            raise ValueError(f"the last layer must be dense, got {last!r}")
+            raise ValueError(f"the last layer of the model must be dense, got {last!r}")
         if loss is None:
             loss = {"softmax": "cross_entropy", "sigmoid": "bce"}.get(str(last.activation), "mse")
         row, added_output = losses.ROWS[losses.parse_loss(loss)[0]], None
         if self.linear_layer is not None and row.output_required:
-            # Losses of other packages contain the output activation.
+            # Losses of other packages often include the output activation, so that their models end without one.
             self.layers[-1], added_output = last.replace(activation=row.output), row.output
         single = all(W.dtype == np.float32 for W in self.weights)
         arguments = {
@@ -317,10 +332,10 @@ class Builder:
 
 
 def scaling(shift: Any, factor: Any) -> dict[str, Any]:
-    """Return the scaling (x - shift) * factor with a number for each column, as in a document."""
+    """Return the scaling (x - shift) * factor in the form of a document, with a list of one number per column."""
     shift, factor = (np.asarray(part, np.float64).ravel() for part in (shift, factor))
     if not (np.isfinite(shift).all() and np.isfinite(factor).all() and factor.all()):
-        raise ValueError("scaling must have finite numbers and no factor of 0")
+        raise ValueError("scaling must have finite numbers and nonzero factors, got NaN, infinity or a factor of 0")
     shift, factor = shift.tolist(), factor.tolist()
     if {*shift} == {0.0} and {*factor} == {1 / 255}:
         return {"type": "pixels", "shift": 0.0, "factor": 1 / 255}

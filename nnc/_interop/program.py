@@ -1,7 +1,7 @@
-"""A network as a list of operations, which is the input of all writers.
+"""Programs: networks as lists of operations, the input of all writers.
 
-A writer has one method for each type of operation (nnc/layers/operations.py) and knows no layer classes. A program also
-contains input scaling, target scaling and the meaning of the outputs.
+A writer has one method for each type of operation (nnc/layers/operations.py) and does not depend on layer classes. A
+program also describes the scaling of inputs and targets and the meaning of the outputs.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class Program(Value):
-    """A network as a list of operations, with the meaning of its outputs.
+    """Network as a list of operations, with the meaning of its outputs.
 
     Attributes
     ----------
@@ -37,17 +37,19 @@ class Program(Value):
         Number of outputs for one row.
     task : {"regression", "multiclass", "binary", "multilabel"}
         Meaning of the outputs. "multiclass": the class is the index of the largest output. "binary": the class is 1 if
-        the single output is at least `threshold`, else 0. "multilabel": this holds for each output separately.
+        the single output is at least `threshold`, else 0. "multilabel": each output decides about one label, as in
+        "binary".
     threshold : float
-        Smallest output that counts as a yes in "binary" and "multilabel" tasks.
+        Smallest output for which a class or label is predicted, in "binary" and "multilabel" tasks.
     has_probabilities : bool
         Whether the outputs of a classification task are probabilities.
     labels : tuple
-        Names of the classes: all str, int, bool or float. Classes without names have the labels 0, 1, ...
+        Names of the classes, which are all of the type str, int, bool or float. The default names are 0, 1, ...
     self_test : dict, optional
-        A row of raw inputs "X" and its outputs "P".
+        Row of raw inputs "X", and the outputs "P" of the network for this row.
     title : str
-        Number of inputs and of outputs of each parametric layer for people, such as "3-4-1".
+        Readable summary of the layer sizes: the number of inputs, and the number of outputs of each parametric layer,
+        such as "3-4-1".
     """
 
     dtype: str
@@ -63,7 +65,7 @@ class Program(Value):
 
     @property
     def n_in(self) -> int:
-        """Number of inputs in one row."""
+        """Number of inputs, which is the number of values in one row."""
         return math.prod(self.shape)
 
 
@@ -73,7 +75,7 @@ def build_program(document: dict[str, Any]) -> Program:
     Parameters
     ----------
     document : dict
-        A network as described in nnc/_serialization/document.py, after validation.
+        Validated document of a network, as described in nnc/_serialization/document.py.
 
     Raises
     ------
@@ -102,10 +104,10 @@ def build_program(document: dict[str, Any]) -> Program:
 
 
 def build_operations(document: dict[str, Any]) -> tuple[Shape, tuple[Operation, ...], list[int]]:
-    """Return the shape of a row, the operations and the sizes of a validated document.
+    """Return the input shape, the operations and the layer sizes of the network in a validated document.
 
-    The sizes are the number of inputs, and the number of outputs of each parametric layer. Raise ValueError if a layer
-    or a head is not supported in other formats.
+    The layer sizes are the number of inputs, and the number of outputs of each parametric layer. Raise ValueError if
+    exports do not support a layer or a head.
     """
     layer_classes, layers = layer_classes_by_type(), document["layers"]
     first = layers[0]
@@ -127,56 +129,55 @@ def build_operations(document: dict[str, Any]) -> tuple[Shape, tuple[Operation, 
 
 
 def _sort_of_heads(shape: Shape, heads: dict[str, Any] | None) -> list[Operation]:
-    """Return the operation that sorts the predictions of heads, such as those of several quantiles, or an empty list.
+    """Return a list with the operation that sorts the outputs of ordered heads, such as several quantiles.
 
-    Raise ValueError if a head has an output activation, which belongs only to its outputs.
+    The list is empty if no outputs are sorted. Raise ValueError if a head has its own output activation, which no
+    operation can apply to a part of the outputs.
     """
     if heads is None:
         return []
     for head in heads["heads"]:
         if head["output"] != "identity":
-            raise ValueError(
-                f"heads must have the output activation 'identity' to be exported, got {head['output']!r}"
-            )
+            raise ValueError(f"heads must have the output activation 'identity' to be exported, got {head['output']!r}")
     return [Sort(shape, shape, len(heads["heads"]))] if heads.get("ordered") else []
 
 
 def build_programs(documents: Sequence[dict[str, Any]], predict: Callable[[Any], Any]) -> list[Program]:
-    """Build the programs of one network, or of all networks of an ensemble.
+    """Build the program of a network, or the programs of all networks of an ensemble.
 
-    The first program of an ensemble describes the whole ensemble, whose output is the mean of the outputs of its
-    networks: it has the title, the lowest precision, and the outputs of `predict` for its self-test. `predict` maps raw
-    rows to outputs.
+    An ensemble outputs the mean of its networks' outputs. The first program of an ensemble also describes the whole
+    ensemble: its title names the sizes of all networks, its dtype is the lowest precision of the networks, and its
+    self-test has the outputs of `predict`, a function from raw rows to outputs.
     """
     first, *others = built = [build_program(document) for document in documents]
     if not others:
         return built
     title = ", ".join(dict.fromkeys(member.title for member in built))
     self_test = first.self_test and {"X": first.self_test["X"], "P": predict([first.self_test["X"]])[0].tolist()}
-    dtype = "float32" if any(member.dtype == "float32" for member in built) else "float64"  # the lowest precision
+    dtype = "float32" if any(member.dtype == "float32" for member in built) else "float64"
     return [first.replace(title=title, self_test=self_test, dtype=dtype), *others]
 
 
 def _input_scaling(shape: Shape, scale: dict[str, Any]) -> Scale:
-    """Return the operation that scales inputs, for `scale_X` of a document."""
+    """Return the operation that scales raw inputs; `scale` is the member `scale_X` of a document."""
     minus, times = (_as_list(scale[key]) for key in ("shift", "factor"))
     return Scale(shape, shape, minus, times, [0.0] * len(minus))
 
 
 def _target_unscaling(shape: Shape, scale: dict[str, Any]) -> Scale:
-    """Return the operation that converts outputs to the units of the targets, for `scale_y` of a document."""
+    """Return the operation that converts outputs to the units of the targets; `scale` is `scale_y` of a document."""
     plus, factor = (_as_list(scale[key]) for key in ("shift", "factor"))
     return Scale(shape, shape, [0.0] * len(plus), [1 / number for number in factor], plus)
 
 
 def _as_list(numbers: Any) -> list[float]:
-    """Return a list of numbers; a single number becomes a list of one."""
+    """Return a list of numbers; convert a single number to a list with one item."""
     return numbers if type(numbers) is list else [numbers]
 
 
-# ------------------------------------------------------------------------------------------ shared by writers
+# ------------------------------------------------------------------------------------------ code shared by all writers
 
-# Name of the writer's method for each type of operation.
+# Name of the method of `Writer` classes for each type of operation.
 METHODS: dict[type[Operation], str] = {
     Scale: "scale",
     MatMul: "mat_mul",
@@ -188,24 +189,24 @@ METHODS: dict[type[Operation], str] = {
     Sort: "sort",
 }
 
-# Functions that compute (x - minus) * times + plus one after the other, with the operator of each.
+# Operators of the functions that scale x in three steps: (x - minus) * times + plus.
 SCALE_SIGNS = {"subtract": "-", "multiply": "*", "add": "+"}
 
-LINE_CHARACTERS = 110  # length of a line of constants above which the next line begins
+LINE_CHARACTERS = 110  # wrap lists of constants at this many characters per line
 
 
 class Writer:
-    """Base class of writers that have one method for each type of operation."""
+    """Base class of writers, which have one method for each type of operation."""
 
     def write(self, operation: Operation, *arguments: str) -> Any:
-        """Call the method for the type of an operation, and return its result."""
+        """Call the method of the writer for the type of this operation, and return its result."""
         return getattr(self, METHODS[type(operation)])(operation, *arguments)
 
 
 def scale_functions(operation: Scale, dtype: str) -> list[tuple[str, Sequence[float]]]:
-    """Return the names of functions in `SCALE_SIGNS` and their operands for a Scale operation.
+    """Split a Scale operation into steps: return pairs of a function in `SCALE_SIGNS` and its operands.
 
-    Functions that leave every input unchanged are omitted.
+    Steps that leave every input unchanged are omitted.
     """
     functions: list[tuple[str, Sequence[float], float]] = [
         *(("subtract", part, 0.0) for part in split_remainders(operation.minus, dtype)),
@@ -216,22 +217,22 @@ def scale_functions(operation: Scale, dtype: str) -> list[tuple[str, Sequence[fl
 
 
 def require_range(numbers: Sequence[float], dtype: str) -> Sequence[float]:
-    """Return the numbers unchanged; raise ValueError if one is outside the range of the dtype."""
+    """Return `numbers` unchanged; raise ValueError if one of them is outside the range of the dtype."""
     largest = MAX_FINITE[dtype]
     if not all(abs(number) <= largest for number in numbers):
         number = next(number for number in numbers if not abs(number) <= largest)
-        raise ValueError(f"dtype is {dtype!r}, but {number:g}, a number of this network, is outside its range")
+        raise ValueError(f"the network must have numbers within the range of dtype={dtype!r}, got {number:g}")
     return numbers
 
 
 def round_to_dtype(numbers: Sequence[float], dtype: str) -> list[float]:
-    """Return the numbers rounded to the dtype; raise ValueError if one is outside its range."""
+    """Round `numbers` to the dtype; raise ValueError if one of them is outside the range of the dtype."""
     n = len(require_range(numbers, dtype))
     return list(numbers) if dtype == "float64" else [*struct.unpack(f"<{n}f", struct.pack(f"<{n}f", *numbers))]
 
 
 def wrap_values(values: Iterable[str], line_break: str = "\n") -> str:
-    """Join values by commas, and begin a new line before a line gets longer than about 110 characters."""
+    """Join texts by commas, with a line break before a line would exceed about `LINE_CHARACTERS` characters."""
     lines, line = [], ""
     for value in values:
         if line and len(line) + len(value) > LINE_CHARACTERS:
@@ -243,10 +244,10 @@ def wrap_values(values: Iterable[str], line_break: str = "\n") -> str:
 
 
 def split_remainders(numbers: Sequence[float], dtype: str) -> tuple[list[float], list[float]]:
-    """Split each number into a value of the dtype and the remainder.
+    """Split each number into a value of the dtype and a remainder, whose sum is the number.
 
-    The sum of the two is the number. Inputs with a small range far from 0, such as years, need both parts in float32:
-    `x - rounded` is exact, and subtracting the remainder restores the digits that rounding the shift would lose.
+    Inputs with a small range far from 0, such as years, need both parts in float32: x minus the rounded shift is exact,
+    and subtracting the remainder restores the digits that were lost by rounding the shift.
     """
     leading = round_to_dtype(numbers, dtype)
     return leading, [number - part for number, part in zip(numbers, leading, strict=True)]

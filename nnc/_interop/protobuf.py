@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-MAX_MESSAGES = 10_000  # largest number of messages in one repeated field
-# Kinds of fields that occur at most once, with the value of an absent field.
+MAX_MESSAGES = 10_000  # limit for the number of messages in one repeated field
+# Kinds of fields that occur at most once, with the default value for a missing field.
 DEFAULTS = {"int": 0, "float": 0.0, "text": "", "bytes": b"", "message": None}
-# Wire types that each kind of field may have; other kinds have only type 2.
+# Wire types that each kind of field may have. Kinds that are not listed may have only wire type 2.
 WIRE_TYPES = {"int": (0,), "ints": (0, 2), "float": (5,), "floats": (5, 2), "doubles": (1, 2)}
-FIXED_SIZE_KINDS = ("floats", "doubles")  # repeated fields whose values are returned as joined bytes
+FIXED_SIZE_KINDS = ("floats", "doubles")  # kinds of repeated fields whose values are returned as concatenated bytes
 
 
 def varint(value: int) -> bytes:
-    """Encode an integer of at most 64 bits; a negative one by its two's complement."""
+    """Encode an integer of at most 64 bits as a varint; negative integers are encoded by their two's complement."""
     value &= 2**64 - 1
     encoded = bytearray()
     while value > 127:
@@ -33,13 +33,13 @@ def varint(value: int) -> bytes:
 
 
 def message(*fields: tuple[int, Any]) -> bytes:
-    """Encode a message.
+    """Encode a protocol buffer message.
 
     Parameters
     ----------
     *fields : (int, value)
-        Number and value of each field. A value is an int, a float (encoded with four bytes), str, bytes, or a list of
-        those for a repeated field. A field with the value None is omitted.
+        Number and value of each field. A value is an int, a float (encoded with four bytes), a str or bytes. A list of
+        values is encoded as a repeated field. A field with the value None is omitted.
     """
     encoded = bytearray()
     for number, content in fields:
@@ -55,24 +55,25 @@ def message(*fields: tuple[int, Any]) -> bytes:
 
 
 def utf8(text: str) -> bytes:
-    """Return a text in UTF-8; raise ValueError if it has a lone surrogate."""
+    """Encode a text in UTF-8; raise ValueError if it contains a lone surrogate."""
     try:
         return text.encode()
     except UnicodeEncodeError:
-        raise ValueError(f"labels and names must be valid Unicode text, got {text!r}; rename it") from None
+        raise ValueError(f"labels and names must be valid Unicode text, got {text!r}; rename this label") from None
 
 
 def parse(content: bytes | memoryview, schema: Mapping[int, tuple[str, str]], owner: str) -> dict[str, Any]:
-    """Decode a message whose fields are all in the schema.
+    """Decode a protocol buffer message, and return the values of its fields by name.
 
     Parameters
     ----------
     content : bytes or memoryview
+        Encoded message.
     schema : dict of int to (str, str)
-        Name and kind of each field. Fields that occur at most once have the kind "int", "float", "text", "bytes" or
-        "message", whose value is the bytes of the message, or None if it is absent. Repeated fields have the kind
-        "ints" (a list), "floats" or "doubles" (their bytes), "texts", "strings" (bytes) or "messages". A field of the
-        kind "skip" is not returned.
+        Name and kind of each field by its number. Fields that occur at most once have the kind "int", "float", "text",
+        "bytes" or "message"; the value of a "message" is its bytes, or None if the field is missing. Repeated fields
+        have the kind "ints" (a list), "floats" or "doubles" (their bytes), "texts", "strings" (bytes) or "messages". A
+        field of the kind "skip" is not returned.
     owner : str
         Name of the message in errors.
 
@@ -89,21 +90,21 @@ def parse(content: bytes | memoryview, schema: Mapping[int, tuple[str, str]], ow
         tag, offset = _varint(content, offset)
         value, offset = _value(content, offset, tag & 7)
         if tag >> 3 not in schema:
-            raise ValueError(f"{owner} has the field {tag >> 3}, which is not supported")
+            raise ValueError(f"{owner} has a field with the number {tag >> 3}, which is not supported")
         name, kind = schema[tag >> 3]
         if kind == "skip":
             continue
         if tag & 7 not in WIRE_TYPES.get(kind, (2,)):
-            raise ValueError(f"{owner} has {name!r} with an unexpected type")
+            raise ValueError(f"{owner} has the field {name!r} with an unexpected type; the file may be damaged")
         if kind in DEFAULTS:
             if name in values:
-                raise ValueError(f"{owner} has {name!r} twice")
+                raise ValueError(f"{owner} has the field {name!r} twice, expected once")
             values[name] = _single(value, kind)
         else:
             repeated = values.setdefault(name, [])
             _append(repeated, value, kind)
             if kind == "messages" and len(repeated) > MAX_MESSAGES:
-                raise ValueError(f"{owner} has more than {MAX_MESSAGES:,} values of {name!r}, which is not supported")
+                raise ValueError(f"{owner} has too many values of {name!r}, expected at most {MAX_MESSAGES:,}")
     for name, kind in schema.values():
         if kind in DEFAULTS:
             values.setdefault(name, DEFAULTS[kind])
@@ -115,7 +116,7 @@ def parse(content: bytes | memoryview, schema: Mapping[int, tuple[str, str]], ow
 
 
 def _value(content: memoryview, offset: int, wire_type: int) -> tuple[Any, int]:
-    """Decode the value at an offset, an int or bytes; return it and the offset of its end."""
+    """Decode the field value at an offset, and return the value (int or bytes) and the offset of its end."""
     if wire_type == 0:
         return _varint(content, offset)
     if wire_type == 2:
@@ -125,12 +126,12 @@ def _value(content: memoryview, offset: int, wire_type: int) -> tuple[Any, int]:
     else:
         raise ValueError("the file is not a protocol buffer message")
     if offset + n > len(content):
-        raise ValueError("the file ends within a field; it may be incomplete")
+        raise ValueError("the file ends within a field, so it is incomplete; use another copy")
     return content[offset : offset + n], offset + n
 
 
 def _single(value: Any, kind: str) -> Any:
-    """Convert the value of a field that occurs at most once."""
+    """Convert the value of a field that occurs at most once to the Python type of its kind."""
     if kind == "int":
         return signed(value)
     if kind == "float":
@@ -139,7 +140,7 @@ def _single(value: Any, kind: str) -> Any:
 
 
 def _append(values: list[Any], value: Any, kind: str) -> None:
-    """Append the value, or the packed values, of a repeated field to a list."""
+    """Append a value of a repeated field, or several packed values, to the list of its values."""
     if kind == "ints" and not isinstance(value, int):
         offset = 0
         while offset < len(value):
@@ -152,20 +153,20 @@ def _append(values: list[Any], value: Any, kind: str) -> None:
 
 
 def _varint(content: memoryview, offset: int) -> tuple[int, int]:
-    """Decode the varint at an offset; return it and the offset of its end."""
+    """Decode the varint at an offset, and return its value and the offset of its end."""
     value = 0
     for shift in range(0, 64, 7):
         if offset >= len(content):
-            raise ValueError("the file ends within a number; it may be incomplete")
+            raise ValueError("the file ends within a number, so it is incomplete; use another copy")
         byte = content[offset]
         value |= (byte & 127) << shift
         offset += 1
         if byte < 128:
             return value, offset
-    raise ValueError("the file has a number of more than 64 bits")
+    raise ValueError("the file has a number of more than 64 bits, so it is damaged or not a protocol buffer message")
 
 
 def signed(value: int) -> int:
-    """Convert an unsigned integer to a signed one of 64 bits."""
+    """Convert an unsigned integer to the signed integer with the same lowest 64 bits."""
     value &= 2**64 - 1
     return value - 2**64 if value >= 2**63 else value

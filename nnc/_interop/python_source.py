@@ -1,4 +1,4 @@
-"""Writer of Python: one module that needs only the standard library."""
+"""Writer of Python modules, which compute a network with the standard library only."""
 
 from __future__ import annotations
 
@@ -135,13 +135,13 @@ def self_test():
 
 
 def formula(text: str) -> str:
-    """Translate a formula to functions of the written module and of math."""
+    """Translate the formula of an activation to Python, with functions of the exported module and of `math`."""
     text = re.sub(r"\b(exp|sigmoid|softplus|Phi)\(", r"\1_of(", text)
     return re.sub(r"\b(expm1|tanh)\(", r"math.\1(", text).replace("^", "**")
 
 
 def assemble(program: Program, constants: str, functions: str, statements: str) -> str:
-    """Return the text of the module."""
+    """Return the text of the Python module."""
     has_classes = program.task in ("multiclass", "binary")
     class_usage = "    predict_class(row)    # an element of CLASSES\n" if has_classes else ""
     parts = [HEADER.format(class_usage=class_usage, **header_values(program))]

@@ -1,7 +1,8 @@
 """Reader of ONNX models that nnc, skl2onnx, PyTorch or Keras wrote.
 
-All nodes are evaluated in the order of the file, where tensors that depend on the input stay symbolic (see
-read_onnx_values.py). Then the steps from the input to the output are applied to an Assembly, which builds the network.
+The nodes are evaluated in the order of the file. Tensors that depend on the input stay symbolic: each refers to the
+tensor and the step from which it is computed (see read_onnx_values.py). Then the steps from the input to the output are
+applied to an Assembly, which builds the network.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from nnc._interop import read_onnx_layers, read_onnx_shapes  # noqa: F401 (they register operators)
+from nnc._interop import read_onnx_layers, read_onnx_shapes  # noqa: F401 (imported because they register operators)
 from nnc._interop.onnx import TO_CHANNELS_FIRST
 from nnc._interop.read_onnx_assembly import Assembly
 from nnc._interop.read_onnx_file import load
@@ -30,25 +31,25 @@ if TYPE_CHECKING:
 
     Array = np.ndarray[Any, Any]
 
-Network = TypeVar("Network")  # nnc.NeuralNetwork, which this package does not import
-MAX_EXTRA_BYTES = 2**22  # size limit of arrays that a model creates, in addition to twice the size of its files
-MAX_MESSAGE_CHARACTERS = 500  # error messages are cut to this length
+Network = TypeVar("Network")  # stands for NeuralNetwork: nnc/_interop may not import the package that defines it
+MAX_EXTRA_BYTES = 2**22  # arrays that a model creates may exceed twice the size of its files by this many bytes
+MAX_MESSAGE_CHARACTERS = 500  # longer descriptions of a problem in error messages are cut off
 
 
 def read(build: Callable[[Parts], Network], path: Any, loss: Any, verify: bool) -> Network:
-    """Return the network of the ONNX model in a file.
+    """Read an ONNX model from a file, and create a network from it.
 
     Parameters
     ----------
     build : callable
-        Function that creates a network from its parts.
+        Function that creates a network from `Parts`.
     path, loss, verify
         As in `nnc.from_onnx`.
 
     Raises
     ------
     OSError
-        The system refuses to read the file. The error is a ModelFileError if the file is not an ONNX model, or has a
+        The file cannot be read. The error is a ModelFileError if the file is not an ONNX model, or if the model has a
         part that is not supported.
     ImportError
         `verify` is true and onnx is not installed.
@@ -70,7 +71,7 @@ def read(build: Callable[[Parts], Network], path: Any, loss: Any, verify: bool) 
 
 @contextmanager
 def _model_file_errors(where: str) -> Iterator[None]:
-    """Convert all errors about the content of a file to ModelFileError, and MemoryError to OSError."""
+    """Convert errors about the content of an ONNX file to ModelFileError, and MemoryError to OSError."""
     try:
         yield
         return
@@ -86,13 +87,14 @@ def _model_file_errors(where: str) -> Iterator[None]:
 
 
 class Reader:
-    """Evaluation of the nodes of a model, and creation of the network.
+    """Reader that evaluates the nodes of an ONNX model and builds the parts of a network.
 
     Parameters
     ----------
     model : Model
+        Parsed model.
     size : int
-        Size of the file in bytes.
+        Size of the model file in bytes.
     """
 
     def __init__(self, model: Model, size: int) -> None:
@@ -105,15 +107,17 @@ class Reader:
             self._evaluate(node)
 
     def charge(self, size: int) -> None:
-        """Add to the number of bytes in arrays; raise ValueError if a small file creates large arrays."""
+        """Add `size` to the number of bytes in created arrays; raise ValueError if it is much larger than the file."""
         self.created_bytes += size
         if self.created_bytes > 2 * (self.size + self.model.constants.external_bytes) + MAX_EXTRA_BYTES:
-            raise ValueError("it creates arrays that are much larger than the file")
+            raise ValueError(
+                f"the model creates arrays of {self.created_bytes} bytes, too many for a file of {self.size} bytes"
+            )
 
     def _input_axes(self) -> str:
-        """Return the order of the axes of images in the input.
+        """Return the order of the axes of input images: "hwc" (channels last) or "chw" (channels first).
 
-        Channels are last in models of nnc, and in those that transpose images before the first layer.
+        Channels are last in models that nnc wrote, and in models that transpose images before the first layer.
         """
         if self.model.producer == "nnc":
             return "hwc"
@@ -129,9 +133,9 @@ class Reader:
         return "chw"
 
     def _input(self) -> Rows:
-        """Return the symbolic tensor of the input."""
+        """Return the symbolic tensor of the model's input; raise ValueError if the input is not supported."""
         dims, nodes = tuple(self.model.dims[1:]), self.model.nodes
-        if dims == (0,):  # the number of inputs is variable: use the size of the first matrix
+        if dims == (0,):  # infer a variable number of inputs from the first matrix
             for node in nodes:
                 if node.operator in ("MatMul", "Gemm") and node.inputs[1:2] and node.inputs[1] in self.model.constants:
                     shape = self.model.constants[node.inputs[1]].shape
@@ -139,49 +143,49 @@ class Reader:
                     break
         if len(dims) not in (1, 3) or min(dims) < 1 or self.batch < 0:
             raise ValueError(
-                f"its input must have rows of vectors or images of a fixed size, got the shape {self.model.dims}"
+                f"the input must have rows of vectors or images of a fixed size, got the shape {self.model.dims}"
             )
         if self.model.dtype in ("str", "bool"):
-            raise ValueError(f"its input must have numbers, got the type {self.model.dtype}")
+            raise ValueError(f"the input must have numbers, got the element type {self.model.dtype}")
         return Rows(dims, "c" if len(dims) == 1 else self.axes, self.model.dtype, None, None, "the input")
 
     def shape(self) -> tuple[int, ...]:
-        """Return the shape of a row of inputs of nnc, channels last."""
+        """Return the shape of one row of inputs, with channels last as in nnc."""
         dims, axes = self.input.dims, self.input.axes
         return tuple(dims[axes.index(axis)] for axis in "hwc") if len(dims) == 3 else dims
 
     def _value(self, name: str) -> Any:
-        """Return the value of a tensor; None for an absent input."""
+        """Return the value of the tensor called `name`; return None for "", which stands for a missing input."""
         if not name:
             return None
         if name in self.model.constants:
             return self.model.constants[name]
         if name not in self.values:
-            raise ValueError(f"{name!r} is an unsupported output of a node, or it is not defined")
+            raise ValueError(f"the tensor {name!r} is not defined, or it is an output of a node that is not supported")
         return self.values[name]
 
     def _evaluate(self, node: Node) -> None:
-        """Compute the value of the first output of a node."""
+        """Compute and store the value of the first output of a node."""
         operator = OPERATORS.get((node.domain, node.operator))
         if operator is None:
             raise ValueError(f"{node.label} has an operator that is not supported")
         if not node.outputs or not node.outputs[0]:
-            raise ValueError(f"{node.label} must have a first output")
+            raise ValueError(f"{node.label} must have a named first output, got outputs {node.outputs[:9]}")
         self.values[node.outputs[0]] = operator.call(node, self, [self._value(name) for name in node.inputs])
 
     def parts(self, loss: Any) -> Parts:
-        """Return the parts of a network that computes the outputs of the model."""
+        """Return the Parts of a network that computes the outputs of the model."""
         self.created_bytes = 0
         source, labels, classes = self._outputs()
         rows = source.rows if isinstance(source, Pair) else source
         output = _last_step(rows)
         if isinstance(source, Pair) and output.activation != "sigmoid":
-            raise ValueError(f"{output.label} must be a sigmoid because its output is a probability")
+            raise ValueError(f"{output.label} must be a sigmoid because the model returns p and 1 - p as probabilities")
         if labels is not None:
             default_loss = self._loss_of(labels, output)
             loss = loss or default_loss
         elif classes is not None and not isinstance(source, Pair) and output.activation != "softmax":
-            raise ValueError(f"{output.label} must be a softmax because its outputs have names of classes")
+            raise ValueError(f"{output.label} must be a softmax because the outputs of the model have class names")
         steps = []
         current: Rows | None = rows
         while current is not None:
@@ -190,7 +194,7 @@ class Reader:
         assembly = Assembly(self.shape(), self.charge)
         for row in reversed(steps):
             if row.step == "unknown":
-                raise ValueError(f"{row.label} is not a part of a supported activation")
+                raise ValueError(f"{row.label} must be a part of a supported activation, got another formula")
             if row.step is not None:
                 if not row.is_scaling:
                     assembly.add_pending_scaling()
@@ -198,50 +202,56 @@ class Reader:
         return assembly.parts(loss, classes)
 
     def _outputs(self) -> tuple[Rows | Pair, Labels | None, Array | None]:
-        """Return the numbers that the model outputs, its labels, and names of classes that are not just indices."""
+        """Return the numeric output of the model, its labels, and the names of its classes.
+
+        Labels are None if the model does not output labels. Names are None if they are only the indices 0, 1 and so on.
+        """
         values = [self._value(name) for name in self.model.outputs]
         labels = [value for value in values if isinstance(value, Labels)]
         mapped = [value for value in values if isinstance(value, Mapped)]
         others = [value for value in values if not isinstance(value, Labels)]
         sources = [value.source if isinstance(value, Mapped) else value for value in others]
         if not all(isinstance(source, (Rows, Pair)) for source in sources) or len(labels) > 1:
-            raise ValueError("its outputs must be numbers, and at most one output of labels")
+            raise ValueError("the outputs of the model must be numbers, and labels in at most one output")
         if not sources:
-            raise ValueError("it must have an output of numbers, got only labels")
+            raise ValueError("the model must have an output of numbers, got only labels")
         if len({_last_step(source.rows if isinstance(source, Pair) else source) for source in sources}) > 1:
-            raise ValueError(f"it must have one output of numbers, got several: {self.model.outputs[:9]}")
+            raise ValueError(f"the model must have one output of numbers, got several: {self.model.outputs[:9]}")
         names = [label.classes for label in labels if label.classes is not None] + [m.classes for m in mapped]
         if any(not np.array_equal(other, names[0]) for other in names):
-            raise ValueError("its outputs must have the same names of classes")
+            raise ValueError("all outputs of the model must have the same class names, got different names")
         classes = names[0] if names else None
         if classes is not None and classes.dtype.kind in "iu" and (classes == np.arange(len(classes))).all():
             classes = None
         return sources[0], labels[0] if labels else None, classes
 
     def _loss_of(self, labels: Labels, output: Rows) -> str:
-        """Return the loss of a network whose classes are the labels of the model."""
+        """Return the loss for which a network with this output predicts the labels of the model."""
         source = _last_step(labels.source.rows if isinstance(labels.source, Pair) else labels.source)
         if labels.dims is None:
-            raise ValueError("its labels must be along the first axis")
-        # Softmax keeps the order of its inputs, so the label may be computed before or after it.
+            raise ValueError("the labels must have the rows of the input along their first axis")
+        # Softmax preserves the order of its inputs, so the model may compute labels before or after a softmax.
         before_softmax = output.previous if output.activation == "softmax" else None
         if source is not output and not (before_softmax and source is _last_step(before_softmax)):
-            raise ValueError(f"its labels must be computed from the output {output.label}")
+            raise ValueError(f"the labels must be computed from the output of {output.label}, got another tensor")
         if isinstance(labels.source, Pair):
             return "bce"
         if labels.threshold is None:
             if labels.source.dims == (1,):
-                raise ValueError("its label must be computed from several outputs or by a threshold")
+                raise ValueError("the labels of a model with one output must be computed by a threshold, got an ArgMax")
             return "cross_entropy" if output.activation == "softmax" else "hinge"
         if output.activation == "sigmoid" and labels.threshold == 0.5 and source is output:
             return "bce"
         if labels.threshold != 0 or labels.source.dims != (1,) or source is not output:
-            raise ValueError(f"its label has the threshold {labels.threshold:g}, which matches no loss")
+            raise ValueError(
+                f"no loss matches labels with the threshold {labels.threshold:g}, expected 0.5 after a sigmoid or 0 "
+                "for a single output"
+            )
         return "hinge"
 
 
 def _last_step(rows: Rows) -> Rows:
-    """Return the last tensor whose numbers were computed, before changes of the name, the type or the shape."""
+    """Follow `previous` to the tensor whose step computed the numbers, skipping changes of name, type or shape."""
     while rows.step is None and rows.previous is not None:
         rows = rows.previous
     return rows

@@ -1,4 +1,4 @@
-"""Assembly of a network from the steps of an ONNX model, with the scalings of inputs and outputs."""
+"""Assembly of a network from the computation steps of an ONNX model, including the scalings of inputs and outputs."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ class Assembly:
     Parameters
     ----------
     shape : tuple of int
-        Shape of one row of inputs, channels last.
+        Shape of one row of inputs, with channels last.
     charge : callable
-        Function that limits the size of arrays, see `Reader.charge`.
+        Function that limits the total size of created arrays; see `Reader.charge`.
 
     Attributes
     ----------
     times, plus : float or array
-        Scaling of the inputs: x * times + plus.
+        The inputs x are scaled to x * times + plus.
     pending : (times, plus, label) or None
-        Scaling of the outputs of the last layer that is not yet added, and the label of its node.
+        Scaling of the last layer's outputs that was not added to the network yet, and the label of its node.
     """
 
     def __init__(self, shape: tuple[int, ...], charge: Callable[[int], None]) -> None:
@@ -40,11 +40,11 @@ class Assembly:
         self.pending: tuple[Any, Any, str] | None = None
 
     def start_images(self, shape: tuple[int, ...]) -> None:
-        """Interpret flat rows of inputs as images of this shape."""
+        """Interpret the flat input rows as images of this shape (height, width, channels)."""
         self.builder = Builder(shape)
 
     def add_pending_scaling(self) -> None:
-        """Add the pending scaling as a layer."""
+        """Add the pending scaling to the network, if there is one."""
         if self.pending is not None:
             self.charge(32 * self.builder.shape[-1])
             self.require_weights(self.pending[2])
@@ -52,20 +52,27 @@ class Assembly:
             self.pending = None
 
     def scale(self, times: Any, plus: Any, label: str) -> None:
-        """Add a scaling x * times + plus of the inputs, of the outputs of a layer, or of the outputs of the network."""
+        """Add the scaling x * times + plus of the current tensor.
+
+        Before the first layer, x are the inputs. After a layer, the scaling remains pending, because it may turn out to
+        be the scaling of the targets.
+        """
         if len(self.builder.layers) == 1:
             times, plus = self._flat(times), self._flat(plus)
             self.times, self.plus = self.times * times, self.plus * times + plus
             return
         if any(n != 1 for part in (times, plus) for n in np.shape(part)[:-1]):
-            raise ValueError(f"{label} has a constant along height or width, which is supported only for inputs")
+            raise ValueError(
+                f"{label} must have one number per channel after the first layer, got a constant that varies along "
+                "height or width"
+            )
         dtype = np.dtype(self.builder.weights[-1].dtype if self.builder.weights else np.float64)
         times, plus = (np.ravel(part).astype(dtype) for part in (times, plus))
         previous = self.pending or (dtype.type(1), dtype.type(0))
         self.pending = previous[0] * times, previous[1] * times + plus, label
 
     def _flat(self, part: Any) -> Any:
-        """Return numbers of a scaling in the order of the inputs of nnc."""
+        """Return the numbers of an input scaling as one float, or as a vector with one number per input."""
         if np.size(part) == 1:
             return float(np.asarray(part).item())
         size = prod(self.builder.shape)
@@ -73,18 +80,18 @@ class Assembly:
         return np.broadcast_to(part, self.builder.shape).astype(np.float64).ravel()
 
     def require_weights(self, label: str) -> None:
-        """Raise ValueError if no layer with weights was added."""
+        """Raise ValueError if no layer with weights was added to the network yet."""
         if not self.builder.weights:
-            raise ValueError(f"{label} must follow a dense or convolutional layer")
+            raise ValueError(f"{label} must follow a dense or convolutional layer, got no such layer before this node")
 
     def norm(self, arrays: list[Array], epsilon: float, label: str) -> None:
-        """Add a batch normalization."""
+        """Add a batch normalization; `arrays` are gamma, beta, mean and variance."""
         self.require_weights(label)
         gamma, beta, mean, variance = arrays
         self.builder.norm(gamma, beta, mean, variance, epsilon, label)
 
     def parts(self, loss: Any, classes: Any) -> Parts:
-        """Return the parts of the network."""
+        """Return the Parts of the network, in which a pending scaling of the outputs becomes the target scaling."""
         scalings: dict[str, Any] = {}
         if np.any(self.times != 1) or np.any(self.plus != 0):
             size = prod(self.builder.layers[0].output_shape(()))
@@ -96,12 +103,12 @@ class Assembly:
             self.charge(128 * prod(self.builder.shape))
             times, plus = (np.broadcast_to(part, self.builder.shape).astype(np.float64) for part in (times, plus))
             if classes is not None or loss in ("bce", "cross_entropy", "hinge"):
-                raise ValueError(f"{label} scales the outputs of a classifier, which is not supported")
+                raise ValueError(f"{label} must not scale the outputs of a classifier; remove this node")
             scalings["scale_y"] = scaling(plus, 1 / times)
             loss = loss or "mse"
         else:
             self.add_pending_scaling()
         for scale in scalings.values():
             if not np.isfinite([scale["shift"], scale["factor"]]).all():
-                raise ValueError("its scaling is outside the range of float64")
+                raise ValueError("the scaling of inputs or outputs must be within the range of float64, got infinity")
         return self.builder.parts(loss, classes, **scalings)

@@ -1,7 +1,8 @@
-"""Parser of ONNX files: checks and decodes the messages of a model. read_onnx_values.py handles operators.
+"""Parser of ONNX files, which checks and decodes the protocol buffer messages of a model.
 
-Field numbers are those of https://github.com/onnx/onnx/blob/main/onnx/onnx.proto. A field that is in no schema of this
-module is refused, because it may change the meaning of the model.
+read_onnx_values.py handles the operators. Field numbers are those of
+https://github.com/onnx/onnx/blob/main/onnx/onnx.proto. A field that is in no schema of this module is refused, because
+it may change the meaning of the model.
 """
 
 from __future__ import annotations
@@ -20,10 +21,10 @@ if TYPE_CHECKING:
 
     Array = np.ndarray[Any, Any]
 
-MAX_IR_VERSION = 14
+MAX_IR_VERSION = 14  # latest supported version of the file format
 OPSETS = {"": (7, 28), "ai.onnx.ml": (1, 5)}  # first and last supported version of each operator set
-MAX_RANK = 8  # largest number of dimensions of a constant
-MAX_TEXT_BYTES = 2**22  # size limit of an array of strings, in which every string needs the space of the longest
+MAX_RANK = 8  # largest supported number of dimensions of a tensor
+MAX_TEXT_BYTES = 2**22  # size limit of an array of strings; NumPy reserves the length of the longest for each string
 # Values of the enumeration AttributeProto.AttributeType.
 FLOAT, INT, STRING, TENSOR, FLOATS, INTS, STRINGS = 1, 2, 3, 4, 6, 7, 8
 # Element types of tensors by the values of the enumeration TensorProto.DataType.
@@ -32,7 +33,7 @@ DTYPES = {
     11: "float64", 12: "uint32", 13: "uint64",
 }  # fmt: skip
 
-# Schemas of the messages for `protobuf.parse`: name and kind of each field by its number.
+# Schemas of the messages for `protobuf.parse`, which map each field number to the name and the kind of the field.
 MODEL = {
     1: ("ir_version", "int"), 2: ("producer_name", "text"), 3: ("producer_version", "skip"), 4: ("domain", "skip"),
     5: ("model_version", "skip"), 6: ("doc_string", "skip"), 7: ("graph", "message"), 8: ("opset_import", "messages"),
@@ -57,7 +58,7 @@ ATTRIBUTE = {
     15: ("type_protos", "messages"), 20: ("type", "int"), 21: ("ref_attr_name", "text"),
     22: ("sparse_tensor", "message"), 23: ("sparse_tensors", "messages"),
 }  # fmt: skip
-# Field of an attribute that has its value, by the type of the attribute.
+# Field that contains the value of an attribute, by the type of the attribute.
 VALUE_FIELDS = {FLOAT: "f", INT: "i", STRING: "s", TENSOR: "t", FLOATS: "floats", INTS: "ints", STRINGS: "strings"}
 TENSOR_FIELDS = {
     1: ("dims", "ints"), 2: ("data_type", "int"), 3: ("segment", "message"), 4: ("float_data", "floats"),
@@ -65,7 +66,7 @@ TENSOR_FIELDS = {
     9: ("raw_data", "message"), 10: ("double_data", "doubles"), 11: ("uint64_data", "ints"), 12: ("doc_string", "skip"),
     13: ("external_data", "messages"), 14: ("data_location", "int"), 16: ("metadata_props", "skip"),
 }  # fmt: skip
-# Field of a tensor that has its numbers, by element type; it is "int32_data" for all other types.
+# Field that contains the numbers of a tensor, by element type. All other types use the field "int32_data".
 DATA_FIELDS = {"float32": "float_data", "float64": "double_data", "int64": "int64_data", "str": "string_data"}
 DATA_FIELDS |= {"uint32": "uint64_data", "uint64": "uint64_data"}
 ENTRY = {1: ("key", "text"), 2: ("value", "text")}
@@ -77,21 +78,22 @@ DIMENSION = {1: ("dim_value", "int"), 2: ("dim_param", "skip"), 3: ("denotation"
 
 
 class Node(NamedTuple):
-    """A node of a graph.
+    """Decoded node of an ONNX graph.
 
     Attributes
     ----------
     domain : str
-        Domain of its operator set, "" for the standard operators.
+        Domain of the operator set, "" for the standard operators.
     operator : str
+        Name of the operator.
     opset : int
         Version of the operator set.
     label : str
         Name of the node in messages.
     inputs, outputs : list of str
-        Names of its input and output values.
+        Names of the input and output tensors.
     attributes : dict of str to tuple
-        Type and value of each attribute.
+        Type and value of each attribute by its name.
     """
 
     domain: str
@@ -104,15 +106,16 @@ class Node(NamedTuple):
 
 
 class Model(NamedTuple):
-    """A graph with one input.
+    """Parsed ONNX model with one input.
 
     Attributes
     ----------
     producer : str
-        Name of the exporter.
+        Name of the program that exported the model.
     nodes : list of Node
-        Nodes that the outputs depend on.
+        Nodes that the outputs depend on, in the order of the file.
     constants : Constants
+        Constant tensors of the graph.
     input : str
         Name of the input.
     dtype : str
@@ -133,7 +136,7 @@ class Model(NamedTuple):
 
 
 class Constants:
-    """Initializers of a graph by name, which are decoded on first use.
+    """Constant tensors of a graph (initializers) by name, which are decoded on first use.
 
     Parameters
     ----------
@@ -145,14 +148,14 @@ class Constants:
     Attributes
     ----------
     external_bytes : int
-        Size of all files that were opened.
+        Total size of the external files that were opened.
     """
 
     def __init__(self, tensors: Sequence[dict[str, Any]], folder: str) -> None:
         self.folder = folder
         self.tensors: dict[str, dict[str, Any]] = {}
         self.arrays: dict[str, Array] = {}
-        self.unread_bytes: dict[str, int] = {}  # number of bytes in each external file that no tensor has read yet
+        self.unread_bytes: dict[str, int] = {}  # bytes in each external file that no tensor has read yet
         self.external_bytes = 0
         for tensor in tensors:
             if tensor["name"] in self.tensors:
@@ -168,7 +171,7 @@ class Constants:
         return self.arrays[name]
 
     def decode(self, tensor: dict[str, Any]) -> Array:
-        """Return the array of a parsed tensor."""
+        """Decode the numbers or strings of a parsed tensor to an array."""
         label, dims = f"the tensor {tensor['name']!r}", tensor["dims"]
         dtype = DTYPES.get(tensor["data_type"])
         if dtype is None:
@@ -176,14 +179,16 @@ class Constants:
         if tensor["segment"] is not None:
             raise ValueError(f"{label} is stored in segments, which is not supported")
         if len(dims) > MAX_RANK or any(n < 0 for n in dims):
-            raise ValueError(f"{label} must have at most {MAX_RANK} dimensions, none negative, got {dims[:9]}")
+            raise ValueError(
+                f"{label} must have at most {MAX_RANK} dimensions of sizes of at least 0, got the shape {dims[:9]}"
+            )
         name = DATA_FIELDS.get(dtype, "int32_data")
         if any(len(tensor[field]) for field in {*DATA_FIELDS.values(), "int32_data"} - {name}):
-            raise ValueError(f"{label} has numbers of another type than {dtype}")
+            raise ValueError(f"{label} must have all its values in the field for {dtype}, got values in another field")
         is_raw, is_external = tensor["raw_data"] is not None, tensor["data_location"] != 0
         n_sources = (len(tensor[name]) > 0) + is_raw + is_external
         if n_sources > 1 or bool(tensor["external_data"]) != is_external or tensor["data_location"] not in (0, 1):
-            raise ValueError(f"{label} must have its numbers in exactly one field or file")
+            raise ValueError(f"{label} must have its values in exactly one field or external file")
         if dtype == "str":
             array = _strings(tensor["string_data"], label)
         elif is_external:
@@ -196,25 +201,25 @@ class Constants:
         else:
             array = _typed(tensor[name], dtype, label)
         if array.size != prod(dims):
-            raise ValueError(f"{label} has {array.size} numbers, which does not match its shape {dims}")
+            raise ValueError(f"{label} must have as many values as its shape {dims} requires, got {array.size}")
         return array.astype(array.dtype.newbyteorder("="), copy=False).reshape(dims)
 
     def _external(self, tensor: dict[str, Any], size: int, label: str) -> bytes:
-        """Return `size` bytes of a tensor that is stored in a file next to the model.
+        """Read the `size` bytes of a tensor that is stored in an external file next to the model.
 
-        The total size of these tensors must not exceed the size of their file.
+        Raise ValueError if all tensors in an external file together have more bytes than the file.
         """
         pairs = [parse(entry, ENTRY, label) for entry in tensor["external_data"]]
         entries = {pair["key"]: pair["value"] for pair in pairs}
         location = entries.get("location", "")
         if not location or os.path.basename(location) != location or location in (os.curdir, os.pardir):
-            raise ValueError(f"{label} is in {location!r}, expected a file in the same folder")
+            raise ValueError(f"{label} must be stored in a file in the folder of the model, got {location!r}")
         offset, length = (_digits(entries.get(key, ""), label) for key in ("offset", "length"))
         if length not in (None, size):
-            raise ValueError(f"{label} has {length} bytes in {location!r}, expected {size} for its shape and type")
+            raise ValueError(f"{label} has {length} bytes in {location!r}, expected {size} from its shape and type")
         path = os.path.join(self.folder, location)
         if os.path.exists(path) and not os.path.isfile(path):
-            raise ValueError(f"{label} is in {location!r}, which is not a regular file")
+            raise ValueError(f"{label} must be stored in a regular file, got {location!r}")
         with disk.open_binary(path, "network") as file:
             if location not in self.unread_bytes:
                 self.unread_bytes[location] = os.fstat(file.fileno()).st_size
@@ -226,14 +231,16 @@ class Constants:
                 content = file.read(size)
                 self.unread_bytes[location] -= size
         if not is_complete:
-            raise ValueError(f"{label}: the tensors in {location!r} have more bytes than the file")
+            raise ValueError(
+                f"{label} needs {size} bytes of {location!r}, but all tensors in this file need more bytes than it has"
+            )
         return content
 
 
 def _digits(text: str, label: str) -> int | None:
-    """Return an offset or a length as a number; None if it is absent."""
+    """Convert the text of an offset or a length to an integer; return None if the text is empty."""
     if text and not (text.isascii() and text.isdigit() and len(text) < 19):
-        raise ValueError(f"{label} has the offset or length {text[:30]!r}, expected a number of bytes")
+        raise ValueError(f"{label} must have a number of bytes as offset and length, got {text[:30]!r}")
     return int(text) if text else None
 
 
@@ -243,48 +250,49 @@ def _little_endian(dtype: str) -> Any:
 
 
 def _typed(values: Any, dtype: str, label: str) -> Array:
-    """Return an array of numbers from a repeated field."""
+    """Convert the values of a repeated field to an array of this dtype."""
     if dtype in ("float32", "float64"):
         return np.frombuffer(values, _little_endian(dtype))
     if dtype in ("uint32", "uint64"):
         values = [value & 2**64 - 1 for value in values]
     low, high = (0, 1) if dtype == "bool" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
     if values and not (low <= min(values) and max(values) <= high):
-        raise ValueError(f"{label} has a number outside the range of {dtype}")
+        raise ValueError(f"{label} must have numbers within the range of {dtype}, got a number outside")
     return np.array(values, dtype)
 
 
 def _strings(values: Sequence[bytes], label: str) -> Array:
-    """Return an array of strings."""
+    """Decode the strings of a tensor to an array; raise ValueError if the array would be too large."""
     texts = [value.decode() for value in values]
     if 4 * len(texts) * max(map(len, texts), default=0) > MAX_TEXT_BYTES:
-        raise ValueError(f"{label} has strings that take more than {MAX_TEXT_BYTES >> 20} MiB")
+        raise ValueError(f"{label} has strings that need more than {MAX_TEXT_BYTES >> 20} MiB, which is not supported")
     return np.array(texts, dtype=str)
 
 
 def load(content: bytes, folder: str) -> Model:
-    """Decode the model in the content of a file.
+    """Decode the model in the content of an ONNX file.
 
     Parameters
     ----------
     content : bytes
+        Content of the file.
     folder : str
-        Folder of the files that tensors may refer to.
+        Folder of the external files that tensors may refer to.
 
     Raises
     ------
     ValueError
         The content is not a model, is damaged, or has a part that is not supported; the message names this part.
     OSError
-        The system refuses to read a file that a tensor refers to.
+        An external file that a tensor refers to cannot be read.
     """
     model = parse(content, MODEL, "the model")
     if model["graph"] is None:
-        raise ValueError("it is not an ONNX model: it has no graph")
+        raise ValueError("the file is not an ONNX model: it has no graph")
     if not 3 <= model["ir_version"] <= MAX_IR_VERSION:
-        raise ValueError(f"its IR version must be 3 to {MAX_IR_VERSION}, got {model['ir_version']}")
+        raise ValueError(f"the IR version of the model must be 3 to {MAX_IR_VERSION}, got {model['ir_version']}")
     if model["functions"]:
-        raise ValueError("it defines functions, which is not supported")
+        raise ValueError("the model defines functions, which are not supported; export it without functions")
     opsets = _opsets(model["opset_import"])
     graph = parse(model["graph"], GRAPH, "the graph")
     for name in ("quantization_annotation", "sparse_initializer"):
@@ -294,7 +302,7 @@ def load(content: bytes, folder: str) -> Model:
     constants = Constants(tensors, folder)
     inputs = [value for value in map(_value, graph["input"]) if value["name"] not in constants]
     if len(inputs) != 1:
-        raise ValueError(f"it has {len(inputs)} inputs, expected one")
+        raise ValueError(f"the model must have one input, got {len(inputs)}")
     dtype, dims = _tensor_type(inputs[0])
     outputs = list(dict.fromkeys(_value(value)["name"] for value in graph["output"]))
     all_nodes = [_RawNode(parse(part, NODE, "a node"), opsets) for part in graph["node"]]
@@ -311,29 +319,29 @@ def load(content: bytes, folder: str) -> Model:
 
 
 def _opsets(parts: Sequence[memoryview]) -> dict[str, int]:
-    """Return the version of each operator set."""
+    """Return the version of each operator set of the model, by domain."""
     opsets: dict[str, int] = {}
     for part in parts:
         opset = parse(part, OPSET, "an operator set")
         domain = _domain(opset["domain"])
         if domain in opsets:
-            raise ValueError(f"it has the operator set {domain!r} twice")
+            raise ValueError(f"the model has the operator set {domain!r} twice, expected once")
         opsets[domain] = opset["version"]
     return opsets
 
 
 def _domain(name: str) -> str:
-    """Return the domain of an operator set, "" for both names of the standard one."""
+    """Return the domain of an operator set; the standard operator set has the names "" and "ai.onnx", both give ""."""
     return "" if name == "ai.onnx" else name
 
 
 def _value(content: memoryview) -> dict[str, Any]:
-    """Parse the description of an input or output of the graph."""
+    """Parse the message that describes an input or output of the graph."""
     return parse(content, VALUE, "an input or output")
 
 
 def _tensor_type(value: dict[str, Any]) -> tuple[str, list[int]]:
-    """Return the element type and the dimensions of an input, 0 for variable dimensions."""
+    """Return the element type and the dimensions of an input; a variable dimension has the size 0."""
     label = f"the input {value['name']!r}"
     value_type = parse(value["type"] or b"", TYPE, label)
     tensor = parse(value_type["tensor"] or b"", TENSOR_TYPE, label)
@@ -346,9 +354,9 @@ def _tensor_type(value: dict[str, Any]) -> tuple[str, list[int]]:
 
 
 class _RawNode:
-    """A parsed node whose attributes are not decoded yet.
+    """Parsed node whose attributes are not decoded yet.
 
-    Nodes that no output depends on are never decoded, so that they may have unsupported attributes.
+    Nodes that no output depends on are never decoded, so they may have unsupported attributes.
     """
 
     def __init__(self, node: dict[str, Any], opsets: Mapping[str, int]) -> None:
@@ -360,7 +368,7 @@ class _RawNode:
         """Return the node with decoded attributes; raise ValueError if its operator set is not supported."""
         domain = _domain(self.node["domain"])
         if self.node["overload"] or domain not in OPSETS:
-            raise ValueError(f"{self.label} has an operator of the domain {domain!r}, which is not supported")
+            raise ValueError(f"{self.label} has an operator from the domain {domain!r}, which is not supported")
         first, last = OPSETS[domain]
         opset = self.opsets.get(domain, 0)
         if not first <= opset <= last:
@@ -369,12 +377,12 @@ class _RawNode:
         for part in self.node["attribute"]:
             name, kind, value = self._attribute(part, constants)
             if name in attributes:
-                raise ValueError(f"{self.label} has the attribute {name} twice")
+                raise ValueError(f"{self.label} has the attribute {name} twice, expected once")
             attributes[name] = kind, value
         return Node(domain, self.node["op_type"], opset, self.label, self.inputs, self.outputs, attributes)
 
     def _attribute(self, content: memoryview, constants: Constants) -> tuple[str, int, Any]:
-        """Return the name, type and value of an attribute."""
+        """Decode an attribute, and return its name, type and value."""
         attribute = parse(content, ATTRIBUTE, f"an attribute of {self.label}")
         name, kind = attribute.pop("name"), attribute.pop("type")
         if kind not in VALUE_FIELDS or attribute["ref_attr_name"]:
@@ -382,7 +390,7 @@ class _RawNode:
         value = attribute.pop(VALUE_FIELDS[kind])
         others = [other for other in attribute.values() if other is not None]
         if any(other if isinstance(other, (int, float)) else len(other) for other in others):
-            raise ValueError(f"{self.label} has the attribute {name} with values of several types")
+            raise ValueError(f"{self.label} has the attribute {name} with several values, expected one")
         if kind == FLOATS:
             value = np.frombuffer(value, "<f4")
         if kind == TENSOR:
@@ -391,15 +399,16 @@ class _RawNode:
 
 
 def _required_nodes(nodes: list[_RawNode], outputs: list[str], available: set[str]) -> list[_RawNode]:
-    """Return the nodes that outputs depend on, in the order of the file; raise ValueError if it is not topological.
+    """Return the nodes that the outputs depend on, in the order of the file.
 
-    `available` are the names of the input and of the constants.
+    `available` are the names of the input and of the constants. Raise ValueError if a node uses a tensor that only a
+    later node defines.
     """
     producers: dict[str, int] = {}
     for i, node in enumerate(nodes):
         for name in filter(None, node.outputs):
             if name in producers or name in available:
-                raise ValueError(f"{node.label} has the output {name!r}, which is defined twice")
+                raise ValueError(f"{node.label} has the output {name!r}, which another node or constant also defines")
             producers[name] = i
     required: set[int] = set()
     pending = [name for name in outputs if name in producers]
@@ -409,6 +418,6 @@ def _required_nodes(nodes: list[_RawNode], outputs: list[str], available: set[st
             required.add(i)
             for name in filter(None, nodes[i].inputs):
                 if name not in available and producers.get(name, i) >= i:
-                    raise ValueError(f"{nodes[i].label} has the input {name!r}, which is not defined before it")
+                    raise ValueError(f"{nodes[i].label} has the input {name!r}, which no previous node defines")
             pending += [name for name in nodes[i].inputs if name in producers]
     return [nodes[i] for i in sorted(required)]

@@ -1,8 +1,8 @@
 """Recognition of activations that ONNX models compute by several operators.
 
-A form is the formula of a tensor as nested tuples, where ("x",) is the input of the activation. Sums are ("+",
-constant, terms) and products ("*", constant, factors). They are flattened and sorted, so that order and grouping do not
-matter.
+A form is the formula of a tensor as nested tuples, where ("x",) is the input of the activation. A sum is the tuple
+("+", constant, terms), a product the tuple ("*", constant, factors). Terms and factors are flattened and sorted, so
+that order and grouping do not matter. A skeleton is a form without its constants.
 """
 
 from __future__ import annotations
@@ -21,24 +21,24 @@ if TYPE_CHECKING:
 
 Form = tuple[Any, ...]
 X: Form = ("x",)
-UNARY = ("Sigmoid", "Tanh", "Relu", "Exp", "Log", "Abs", "Neg", "Erf", "Softplus")  # operators with one input
-MAX_FORMS = 8  # largest number of formulas for one tensor, each a function of a different earlier tensor
-TOLERANCES = {"float32": 5e-7, "float64": 1e-15}  # largest relative deviation of constants due to rounding
+UNARY = ("Sigmoid", "Tanh", "Relu", "Exp", "Log", "Abs", "Neg", "Erf", "Softplus")  # operators of one input
+MAX_FORMS = 8  # limit for the formulas of one tensor, each of which is a function of a different previous tensor
+TOLERANCES = {"float32": 5e-7, "float64": 1e-15}  # accepted relative deviation of constants, caused by rounding
 
 
 def constant(value: float) -> Form:
-    """Return the form of a number."""
+    """Return the form (formula as nested tuples) of a constant number."""
     return ("c", float(value))
 
 
 def combine(operator: str, parts: Sequence[Form]) -> Form | None:
-    """Return the form of an operator applied to forms; None if it is not part of an activation."""
+    """Return the form of an operator applied to forms; None if no activation contains such a form."""
     form = _combined(operator, parts)
     return form if _skeleton(form) in _activations() and all(map(isfinite, _constants(form))) else None
 
 
 def _combined(operator: str, parts: Sequence[Form]) -> Form:
-    """Return the form of an operator applied to forms."""
+    """Return the form (formula as nested tuples) of an operator applied to other forms."""
     if operator == "Neg":
         return _flattened("*", [constant(-1.0), *parts])
     if operator in ("Add", "Sub"):
@@ -52,7 +52,7 @@ def _combined(operator: str, parts: Sequence[Form]) -> Form:
 
 
 def _flattened(sign: str, parts: Sequence[Form]) -> Form:
-    """Return the form of a sum or product, after merging nested ones and their constants."""
+    """Return the form of a sum or product, after merging nested sums or products and their constants."""
     value, others = 0.0 if sign == "+" else 1.0, list[Form]()
     for part in parts:
         numbers = [part[1]] if part[0] in ("c", sign) else []
@@ -67,7 +67,7 @@ def _flattened(sign: str, parts: Sequence[Form]) -> Form:
 
 
 def _constants(form: Form) -> list[float]:
-    """Return the constants of a form in order."""
+    """Return the constants in a form (formula as nested tuples) from left to right."""
     constants = []
     for part in form:
         constants += [part] if isinstance(part, float) else _constants(part) if isinstance(part, tuple) else []
@@ -75,12 +75,12 @@ def _constants(form: Form) -> list[float]:
 
 
 def _skeleton(form: Form) -> Form:
-    """Return a form without its constants."""
+    """Return the skeleton of a form: the same nested tuples without constants."""
     return tuple(_skeleton(part) if isinstance(part, tuple) else part for part in form if not isinstance(part, float))
 
 
 def activation(form: Form, dtype: str) -> str | None:
-    """Return the name of the activation with this form up to rounding of its constants; None for other forms."""
+    """Return the name of the activation that has this form, except for rounding of constants; None for other forms."""
     numbers = _constants(form)
     for expected, name in _activations().get(_skeleton(form), ()):
         if all(abs(a - b) <= TOLERANCES[dtype] * abs(b) for a, b in zip(numbers, expected, strict=True)):
@@ -90,9 +90,10 @@ def activation(form: Form, dtype: str) -> str | None:
 
 @cache
 def _activations() -> dict[Form, list[tuple[list[float], str]]]:
-    """Return the constants and names of activations by the skeletons of their forms.
+    """Return, for each skeleton of a form, the constants and names of the activations with this skeleton.
 
-    The activations are those in `COMPOSED` and `READ_COMPOSED`. Skeletons of parts of their forms have an empty list.
+    The activations are those in `COMPOSED` and `READ_COMPOSED`. Skeletons that are only parts of an activation have an
+    empty list.
     """
     forms = [(_form_of_formulas(formulas), name) for name, formulas in (*COMPOSED.items(), *READ_COMPOSED)]
     by_skeleton: dict[Form, list[tuple[list[float], str]]] = {}
@@ -104,7 +105,7 @@ def _activations() -> dict[Form, list[tuple[list[float], str]]]:
 
 
 def _parts(form: Form) -> Iterator[Form]:
-    """Yield a form and all forms that it contains, including sums and products of some of its terms and factors."""
+    """Yield a form and all forms that it contains, including sums of some of its terms and products of its factors."""
     yield form
     is_sum = form[0] in ("+", "*")
     members = form[2] if is_sum else [part for part in form if isinstance(part, tuple)]
@@ -116,7 +117,7 @@ def _parts(form: Form) -> Iterator[Form]:
 
 
 def _form_of_formulas(formulas: Sequence[str]) -> Form:
-    """Return the canonical formula of the nodes that nnc/_interop/onnx.py writes for an entry of `COMPOSED`."""
+    """Return the form of the ONNX nodes that nnc/_interop/onnx.py writes for the formulas of an activation."""
     graph = Graph("float64")
     result = graph.composed(formulas, "x")
     constants = Constants([parse(tensor, TENSOR_FIELDS, "") for tensor in graph.tensors], "")

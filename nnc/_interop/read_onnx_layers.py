@@ -31,23 +31,23 @@ if TYPE_CHECKING:
     Array = np.ndarray[Any, Any]
 
 
-# ------------------------------------------------------------------------------------------------ layers
+# ------------------------------------------------------------------------------------------------ operators of layers
 
 
 @operator("MatMul", inputs=(2, 2))
 def _mat_mul(call: Call, value: Any, W: Any) -> Rows:
-    """Evaluate a product with a constant matrix."""
+    """Evaluate MatMul, the product of rows and a constant matrix, as a dense layer."""
     rows = number_rows(call, value, (1,))
     return _dense(call, rows, finite_array(call, W, rows.dtype, 2), None)
 
 
 @operator("Gemm", inputs=(2, 3), alpha=(FLOAT, 1.0), beta=(FLOAT, 1.0), transA=(INT, 0), transB=(INT, 0))
 def _gemm(call: Call, value: Any, W: Any, b: Any = None) -> Rows:
-    """Evaluate a dense layer."""
+    """Evaluate Gemm, alpha * A @ B + beta * C with constants B and C, as a dense layer."""
     rows = number_rows(call, value, (1,))
     call.require(transA=0)
     if b is None and call.node.opset < 11:
-        raise call.error(f"must have an input C in version {call.node.opset} of the operator set")
+        raise call.error(f"must have the input C in version {call.node.opset} of the operator set, got two inputs")
     W = finite_array(call, W, rows.dtype, 2)
     W = W.T if call["transB"] else W
     if call["alpha"] != 1:
@@ -59,9 +59,9 @@ def _gemm(call: Call, value: Any, W: Any, b: Any = None) -> Rows:
 
 
 def _dense(call: Call, rows: Rows, W: Array, b: Array | None) -> Rows:
-    """Return the outputs of a dense layer."""
+    """Return the symbolic outputs of a dense layer with the weights W and the biases b."""
     if len(W) != rows.dims[0]:
-        raise call.error(f"must have {rows.dims[0]} inputs to fit the layer before, got {len(W)}")
+        raise call.error(f"must have {rows.dims[0]} inputs to fit the previous layer, got {len(W)}")
 
     def dense(assembly: Assembly) -> None:
         assembly.charge(W.nbytes)
@@ -70,7 +70,7 @@ def _dense(call: Call, rows: Rows, W: Array, b: Array | None) -> Rows:
     return rows.apply(dense, call.label, dims=W.shape[1:])
 
 
-# Attributes of operators with windows, as arguments of `operator`.
+# Attributes of convolutions and pools, as arguments of the decorator `operator`.
 WINDOWS: dict[str, Any] = {
     "auto_pad": (STRING, b"NOTSET"),
     "pads": (INTS, None),
@@ -80,7 +80,10 @@ WINDOWS: dict[str, Any] = {
 
 
 def _windows(call: Call, rows: Rows, size: list[int]) -> tuple[list[int], list[int], tuple[int, ...]]:
-    """Return the strides, the padding (above, left, below, right), and the height and width of the output."""
+    """Return the strides, the padding (top, left, bottom, right), and the output height and width of a node.
+
+    `size` is the height and width of its windows.
+    """
     strides = [1, 1] if call["strides"] is None else call["strides"]
     pads = [0] * 4 if call["pads"] is None else call["pads"]
     bounds = ((size, 2, 1), (strides, 2, 1), (pads, 4, 0))
@@ -99,19 +102,19 @@ def _windows(call: Call, rows: Rows, size: list[int]) -> tuple[list[int], list[i
     sides = zip(rows.dims[1:], size, strides, pads[:2], pads[2:], strict=True)
     output_size = tuple((n + before + after - k) // s + 1 for n, k, s, before, after in sides)
     if min(output_size) < 1:
-        raise call.error(f"has a window of {size}, which does not fit into images of {rows.dims[1:]}")
+        raise call.error(f"must have windows that fit into images of the size {rows.dims[1:]}, got the size {size}")
     return strides, pads, output_size
 
 
 @operator("Conv", inputs=(2, 3), group=(INT, 1), dilations=(INTS, None), **WINDOWS)
 def _conv(call: Call, value: Any, W: Any, b: Any = None) -> Rows:
-    """Evaluate a convolution."""
+    """Evaluate Conv, a convolution of images with constant weights."""
     rows = image(call, value)
     W = finite_array(call, W, rows.dtype, 4)
     call.require(group=1, dilations=[1, 1], kernel_shape=[*W.shape[2:]])
     b = None if b is None else finite_array(call, b, rows.dtype, 1)
     if W.shape[1] != rows.dims[0] or (b is not None and len(b) != len(W)):
-        raise call.error(f"has weights of the shape {W.shape} for images of {rows.dims[0]} channels")
+        raise call.error(f"must have weights for images of {rows.dims[0]} channels, got the shape {W.shape}")
     strides, pads, output_size = _windows(call, rows, [*W.shape[2:]])
 
     def conv(assembly: Assembly) -> None:
@@ -126,13 +129,13 @@ def _conv(call: Call, value: Any, W: Any, b: Any = None) -> Rows:
 )
 @operator("AveragePool", ceil_mode=(INT, 0, 10), dilations=(INTS, None, 19), count_include_pad=(INT, 0), **WINDOWS)
 def _pool(call: Call, value: Any) -> Rows:
-    """Evaluate a max-pool or an average pool."""
+    """Evaluate MaxPool or AveragePool."""
     rows = image(call, value)
     call.require(ceil_mode=0, dilations=[1, 1])
     size = call["kernel_shape"] or []
     strides, pads, output_size = _windows(call, rows, size)
     if any(pads):
-        raise call.error(f"must have windows within the image, got pads={pads}")
+        raise call.error(f"must have windows within the image, got a pool with pads={pads}")
     is_max = call.node.operator == "MaxPool"
     step = lambda assembly: assembly.builder.pool(is_max, size, strides, call.label)  # noqa: E731
     return rows.apply(step, call.label, dims=(rows.dims[0], *output_size))
@@ -140,18 +143,18 @@ def _pool(call: Call, value: Any) -> Rows:
 
 @operator("GlobalAveragePool")
 def _global_pool(call: Call, value: Any) -> Rows:
-    """Evaluate a global average pool."""
+    """Evaluate GlobalAveragePool, the mean of each channel."""
     rows = image(call, value)
     return rows.apply(lambda assembly: assembly.builder.global_pool(call.label), call.label, dims=(rows.dims[0], 1, 1))
 
 
 @operator("ReduceMean", inputs=(1, 2), axes=(INTS, None, 1, 17), keepdims=(INT, 1), noop_with_empty_axes=(INT, 0, 18))
 def _reduce_mean(call: Call, value: Any, axes: Any = None) -> Rows:
-    """Evaluate a mean over height and width, which is a global average pool."""
+    """Evaluate ReduceMean over height and width, which is a global average pool."""
     rows = number_rows(call, value, (3,))
     reduced = axes_of(call, axes, 4, 18)
     if 0 in reduced or {rows.axes[axis - 1] for axis in reduced} != {"h", "w"}:
-        raise call.error("must average over height and width")
+        raise call.error(f"must average over the axes of height and width, got the axes {reduced}")
     dims = [1 if i + 1 in reduced else n for i, n in enumerate(rows.dims)]
     pooled = rows.apply(lambda assembly: assembly.builder.global_pool(call.label), call.label, dims=tuple(dims))
     return pooled if call["keepdims"] else pooled.apply(None, call.label, dims=(max(dims),), axes="c")
@@ -162,44 +165,47 @@ def _reduce_mean(call: Call, value: Any, axes: Any = None) -> Rows:
     training_mode=(INT, 0, 14), outputs=1,
 )  # fmt: skip
 def _batch_norm(call: Call, value: Any, *constants: Any) -> Rows:
-    """Evaluate a batch normalization."""
+    """Evaluate BatchNormalization with constant mean and variance."""
     rows = number_rows(call, value, (1, 3))
     call.require(training_mode=0, spatial=1)
     if rows.axes[0] != "c":
-        raise call.error("must have an input of images whose channels are the second axis")
+        raise call.error(f"must have images with channels first as input, got the order of axes {rows.axes!r}")
     arrays = [finite_array(call, array, rows.dtype, 1) for array in constants]
     if any(len(array) != rows.dims[0] for array in arrays) or (arrays[3] < 0).any():
-        raise call.error(f"must have {rows.dims[0]} numbers in each constant, and variances of at least 0")
+        raise call.error(
+            f"must have {rows.dims[0]} numbers in each constant and variances of at least 0, got constants of the "
+            f"sizes {[len(array) for array in arrays]} and a variance of {arrays[3].min():g}"
+        )
     epsilon = float(np.float32(call["epsilon"]))
     return rows.apply(lambda assembly: assembly.norm(arrays, epsilon, call.label), call.label)
 
 
 @operator("Dropout", inputs=(1, 3), outputs=2, ratio=(FLOAT, 0.5, 1, 11), seed=(INT, 0, 12))
 def _dropout(call: Call, value: Any, ratio: Any = None, training: Any = None) -> Rows:
-    """Evaluate a dropout, which does nothing in predictions."""
+    """Evaluate Dropout, which returns its input unchanged in predictions."""
     if training is not None and (not isinstance(training, np.ndarray) or training.dtype != bool or training.any()):
-        raise call.error("must have training_mode=False")
+        raise call.error("must have a constant training_mode=False, got another input; export the model for inference")
     if call.node.opset < 12 and (ratio is not None or training is not None):
-        raise call.error(f"must have one input in version {call.node.opset} of the operator set")
+        raise call.error(f"must have only one input in version {call.node.opset} of the operator set")
     return any_rows(call, value)
 
 
-# ------------------------------------------------------------------------------------------------ activations
+# ------------------------------------------------------------------------------------------------ activation operators
 
 
 def _apply_activation(call: Call, rows: Rows, name: str) -> Rows:
-    """Return the outputs of an activation."""
+    """Return the symbolic outputs of the activation called `name`, applied to `rows`."""
     result = rows.apply(lambda assembly: assembly.builder.activation(name, call.label), call.label)
     result.activation = name
     return result
 
 
 def _typed(attributes: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the type and value of each attribute."""
+    """Return the ONNX type and the value of each attribute."""
     return {name: (FLOAT if isinstance(value, float) else STRING, value) for name, value in attributes.items()}
 
 
-# Activations that are one operator with attributes: name in nnc, first version, and supported attributes.
+# Activations that are one operator with attributes: name in nnc, first opset, and supported values of the attributes.
 WRITTEN = {name: (operator, attributes, 1) for name, (operator, attributes, _) in OPERATORS.items() if attributes}
 ACTIVATIONS: dict[str, tuple[str, int, dict[str, Any]]] = {
     operator: (name, since, _typed(attributes))
@@ -209,15 +215,17 @@ ACTIVATIONS: dict[str, tuple[str, int, dict[str, Any]]] = {
 
 
 def _with_attributes(name: str, allowed: Mapping[str, Any], call: Call, value: Any) -> Rows:
-    """Evaluate an activation that is one operator with these attributes."""
+    """Evaluate an operator that is an activation of nnc if its attributes have the values in `allowed`."""
     rows = number_rows(call, value)
     for attribute, (_, expected) in allowed.items():
         actual = call[attribute]
         if np.float32(actual) != np.float32(expected) if isinstance(expected, float) else actual != expected:
             raise call.error(f"must have {attribute}={expected!r}, got {actual!r}")
-        # Attributes have only the precision of float32.
+        # Attributes have only float32 precision, so a float64 model with such an attribute differs from nnc.
         if rows.dtype == "float64" and isinstance(expected, float) and not expected.is_integer():
-            raise call.error(f"has {attribute} in float32 but numbers in float64; convert the model to float32")
+            raise call.error(
+                f"has the attribute {attribute} in float32 precision for float64 inputs; convert the model to float32"
+            )
     return _apply_activation(call, rows, name)
 
 
@@ -227,21 +235,21 @@ for _operator, (_name, _since, _allowed) in ACTIVATIONS.items():
 
 @operator("Softmax", axis=(INT, None))
 def _softmax(call: Call, value: Any) -> Rows:
-    """Evaluate a softmax."""
+    """Evaluate Softmax over the outputs of each row."""
     rows = number_rows(call, value, (1,))
     if call["axis"] not in (None, 1, -1):
-        raise call.error(f"must have axis=1, got {call['axis']}")
+        raise call.error(f"must have axis=1, got axis={call['axis']}")
     return _apply_activation(call, rows, "softmax")
 
 
-# Activations that are one operator without attributes: name in nnc by operator.
+# Names in nnc of the activations that are one operator without attributes, by operator.
 WITHOUT_ATTRIBUTES = {operator: name for name, (operator, attributes, _) in OPERATORS.items() if not attributes}
 
 
 @operator(*(name for name in UNARY if name != "Erf"))
 @operator("Erf", since=9)
 def _unary(call: Call, value: Any) -> Rows:
-    """Evaluate an elementwise function, which is an activation or a part of one."""
+    """Evaluate an elementwise operator of one input, which is an activation or a part of an activation."""
     rows = number_rows(call, value)
     name = WITHOUT_ATTRIBUTES.get(call.node.operator)
     result = rows.apply("unknown", call.label) if name is None else _apply_activation(call, rows, name)
@@ -251,13 +259,16 @@ def _unary(call: Call, value: Any) -> Rows:
 @operator("Add", "Sub", "Mul", "Div", inputs=(2, 2))
 @operator("Max", "Min", inputs=(2, 2), since=8)
 def _binary(call: Call, first: Any, second: Any) -> Rows:
-    """Evaluate an elementwise operator of two inputs: a scaling, or a part of an activation."""
+    """Evaluate an elementwise operator of two inputs, which is a scaling or a part of an activation."""
     rows = number_rows(call, first if isinstance(first, Rows) else second)
     result = rows.apply("unknown", call.label)
     other = second if rows is first else first
     if isinstance(other, Rows):
         if (other.dims, other.axes, other.dtype) != (rows.dims, rows.axes, rows.dtype):
-            raise call.error("must have inputs of the same shape and type")
+            raise call.error(
+                f"must have inputs of the same shape and type, got rows of {rows.dims} in {rows.dtype} and of "
+                f"{other.dims} in {other.dtype}"
+            )
         return _composed(call, result, [first, second])
     array = broadcast(call, rows, other)
     if call.node.operator in ("Add", "Sub", "Mul", "Div"):
@@ -269,10 +280,13 @@ def _binary(call: Call, first: Any, second: Any) -> Rows:
 
 
 def _affine(call: Call, rows: Rows, array: Array, rows_first: bool) -> Rows | None:
-    """Return rows * times + plus for an operator of rows and a constant; None for a constant divided by rows."""
+    """Return the scaling rows * times + plus that an operator of rows and a constant computes.
+
+    Return None if the operator divides the constant by the rows, which is no scaling.
+    """
     name, one, zero = call.node.operator, array.dtype.type(1), array.dtype.type(0)
     if name in ("Mul", "Div") and not array.all():
-        raise call.error("must have factors that are not 0")
+        raise call.error("must have a constant without zeros as factor or divisor, got a constant with a 0")
     if name == "Div" and not rows_first:
         return None
     minus_rows, minus_array = name == "Sub" and not rows_first, name == "Sub" and rows_first
@@ -287,9 +301,10 @@ def _affine(call: Call, rows: Rows, array: Array, rows_first: bool) -> Rows | No
 
 
 def _composed(call: Call, rows: Rows, parts: list[Any]) -> Rows:
-    """Add the forms of a tensor that is computed from `parts`; return the outputs of an activation with this form.
+    """Add forms to the tensor `rows`, which an operator computes from `parts`, and look for an activation.
 
-    Return the tensor itself if none of its forms is an activation.
+    If one of the forms is that of an activation, return the symbolic outputs of this activation. Otherwise return
+    `rows`.
     """
     tensors = [part for part in parts if isinstance(part, Rows)]
     forms = [dict([*part.forms, (part, X)]) for part in tensors]

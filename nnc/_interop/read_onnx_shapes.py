@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     Array = np.ndarray[Any, Any]
 
 
-# ------------------------------------------------------------------------------------------------ constants
+# ------------------------------------------------------------------------------------------------ constants and types
 
 
 @operator(
@@ -39,10 +39,10 @@ if TYPE_CHECKING:
     value_floats=(FLOATS, None, 12), value_ints=(INTS, None, 12),
 )  # fmt: skip
 def _constant(call: Call) -> Array:
-    """Return the value of a Constant node."""
+    """Evaluate Constant, whose value is an attribute."""
     values = {name: value for name, value in call.attributes.items() if value is not None}
     if len(values) != 1:
-        raise call.error("must have one value")
+        raise call.error(f"must have exactly one attribute with its value, got {len(values)}")
     ((name, value),) = values.items()
     dtype = {"value_float": np.float32, "value_floats": np.float32}.get(name, np.int64)
     return value if name == "value" else np.asarray(value, dtype)
@@ -50,13 +50,13 @@ def _constant(call: Call) -> Array:
 
 @operator("Identity")
 def _identity(call: Call, value: Any) -> Any:
-    """Return the input."""
+    """Evaluate Identity, which returns its input."""
     return value
 
 
 @operator("Cast", to=(INT, 0), saturate=(INT, 1, 19), round_mode=(STRING, b"up", 24))
 def _cast(call: Call, value: Any) -> Any:
-    """Evaluate a conversion to another element type."""
+    """Evaluate Cast, a conversion to another element type."""
     dtype = DTYPES.get(call["to"], f"data type {call['to']}")
     if isinstance(value, Rows) and dtype in FLOAT_DTYPES:
         return value if value.dtype == dtype else value.apply(None, call.label, dtype=dtype)
@@ -69,11 +69,11 @@ def _cast(call: Call, value: Any) -> Any:
         return value._replace(classes=_converted(call, value.classes, dtype))
     if isinstance(value, np.ndarray) and (is_integer or dtype in FLOAT_DTYPES):
         return _converted(call, value, dtype)
-    raise call.error(f"casts to {dtype}, which is not supported here")
+    raise call.error(f"casts its input to {dtype}, which is not supported for this kind of input")
 
 
 def _converted(call: Call, array: Array, dtype: str) -> Array:
-    """Return a constant in another type; raise ValueError if the type cannot represent all its integers."""
+    """Convert a constant array to another type; raise ValueError if this type cannot represent all its integers."""
     if array.dtype == dtype:
         return array
     if array.dtype.kind not in "biuf" or (array.dtype.kind == "f") > (np.dtype(dtype).kind == "f"):
@@ -81,43 +81,43 @@ def _converted(call: Call, array: Array, dtype: str) -> Array:
     call.reader.charge(array.size * np.dtype(dtype).itemsize)
     converted = array.astype(dtype)
     if array.dtype.kind != "f" and (converted != array).any():
-        raise call.error(f"casts a constant to {dtype}, which cannot represent it")
+        raise call.error(f"must cast its constant to a type that can represent all numbers, got {dtype}")
     return converted
 
 
-# ------------------------------------------------------------------------------------------------ shapes
+# ------------------------------------------------------------------------------------------------ shapes and axes
 
 
 @operator("Shape", start=(INT, 0, 15), end=(INT, None, 15))
 def _shape(call: Call, value: Any) -> Sizes:
-    """Return the sizes in the shape of a tensor."""
+    """Evaluate Shape, which returns the sizes of the dimensions of a tensor."""
     rows = any_rows(call, value)
     return Sizes([None, *rows.dims][call["start"] : call["end"]])
 
 
 @operator("Gather", inputs=(2, 2), axis=(INT, 0))
 def _gather(call: Call, value: Any, indices: Any) -> Any:
-    """Evaluate an index into sizes, or labels as names of classes."""
+    """Evaluate Gather, which selects sizes of a shape by their indices, or class names by their labels."""
     if isinstance(value, np.ndarray) and isinstance(indices, Labels):
         if value.ndim != 1 or call["axis"] not in (0, -1):
-            raise call.error("must have classes in an array of one dimension")
+            raise call.error(f"must have class names in an array of one dimension, got the shape {value.shape}")
         return with_classes(call, indices, value)
     if not isinstance(value, Sizes) or value.scalar or call["axis"] not in (0, -1):
-        raise call.error("has inputs that are not supported here")
+        raise call.error("must select sizes of a shape or class names, got an input of another kind")
     index = np.asarray(indices) if isinstance(indices, np.ndarray) else None
     if index is None or index.dtype.kind != "i" or index.ndim > 1 or index.size > len(value.values):
-        raise call.error("has indices that are not supported here")
+        raise call.error("must select sizes of a shape by a constant index or vector of indices, got other indices")
     positions = [axis_index(call, i, len(value.values)) for i in index.ravel().tolist()]
     return Sizes([value.values[i] for i in positions], scalar=index.ndim == 0)
 
 
 @operator("Concat", inputs=(1, 16), axis=(INT, None))
 def _concat(call: Call, *parts: Any) -> Any:
-    """Join sizes to a shape, or the probabilities of two classes."""
+    """Evaluate Concat, which joins sizes to a shape, or the probabilities 1 - p and p of two classes."""
     first, second = (*parts, None)[:2]
     if len(parts) == 2 and isinstance(first, Rows) and isinstance(second, Rows) and first.complement is second:
         if second.dims != (1,) or call["axis"] not in (1, -1):
-            raise call.error("must join the probabilities of two classes along axis 1")
+            raise call.error(f"must join the probabilities of two classes along axis 1, got axis={call['axis']}")
         return Pair(second)
     sizes: list[int | None] = []
     for part in parts:
@@ -126,39 +126,39 @@ def _concat(call: Call, *parts: Any) -> Any:
         elif isinstance(part, np.ndarray) and part.dtype == "int64" and part.ndim == 1:
             sizes += part[:16].tolist()
         else:
-            raise call.error("joins tensors, which is supported only for shapes and for two probabilities")
+            raise call.error("must join sizes of a shape, or the probabilities 1 - p and p, got other tensors")
     if call["axis"] not in (0, -1) or len(sizes) > 8:
-        raise call.error("must join at most 8 sizes along axis 0")
+        raise call.error(f"must join at most 8 sizes along axis 0, got {len(sizes)} along axis {call['axis']}")
     return Sizes(sizes)
 
 
 @operator("Flatten", axis=(INT, 1))
 def _flatten(call: Call, value: Any) -> Rows:
-    """Evaluate a Flatten, which makes a vector of each row."""
+    """Evaluate Flatten, which converts each row to a vector."""
     rows = any_rows(call, value, (1, 3))
     if axis_index(call, call["axis"], len(rows.dims) + 1) != 1:
-        raise call.error(f"must have axis=1, got {call['axis']}")
+        raise call.error(f"must have axis=1, got axis={call['axis']}")
     return _reshaped(call, rows, (prod(rows.dims),))
 
 
 @operator("Reshape", inputs=(2, 2), allowzero=(INT, 0, 14))
 def _reshape(call: Call, value: Any, shape: Any) -> Any:
-    """Evaluate a Reshape of a constant, of labels, or of rows."""
+    """Evaluate Reshape of a constant, of labels, or of rows."""
     target: list[int | None] = shape.values if isinstance(shape, Sizes) and not shape.scalar else []
     if isinstance(shape, np.ndarray):
         target = finite_array(call, shape, "int64", 1)[:9].tolist()
     if not target or len(target) > 8:
-        raise call.error("has a shape that is not supported here")
+        raise call.error("must have a constant shape of 1 to 8 sizes, or sizes computed from the shape of a tensor")
     if isinstance(value, np.ndarray):
         if 0 in target or None in target or (call["allowzero"] not in (0, 1)):
             raise call.error(f"reshapes a constant to {target}, which is not supported")
         try:
             return value.reshape([int(n or 0) for n in target])
         except (ValueError, OverflowError):
-            raise call.error(f"reshapes a constant of shape {value.shape} to {target}, which does not fit") from None
+            raise call.error(f"must reshape a constant of shape {value.shape} to the same size, got {target}") from None
     if isinstance(value, Labels):
         if value.dims is not None and prod(value.dims) != 1:
-            raise call.error("reshapes several labels of a row, which is not supported")
+            raise call.error(f"must reshape one label per row, got labels of the shape {value.dims} per row")
         dims = _dims_of(call, (1,) if value.dims is None else value.dims, target, value.dims is None)
         return value._replace(dims=dims)
     rows = any_rows(call, value)
@@ -168,30 +168,30 @@ def _reshape(call: Call, value: Any, shape: Any) -> Any:
 def _dims_of(
     call: Call, dims: tuple[int, ...], target: list[int | None], was_transposed: bool = False
 ) -> tuple[int, ...]:
-    """Return the dimensions of a row after a Reshape to `target`, whose first axis must be that of rows.
+    """Return the shape of one row after Reshape to the shape `target`, whose first axis must be the axis of rows.
 
-    `was_transposed` is true if the first axis was not that of rows before.
+    `dims` is the shape of one row before. `was_transposed` is true if the axis of rows was not the first axis before.
     """
     first, *row_target = target
     if call["allowzero"] not in (0, 1):
-        raise call.error(f"must have allowzero=0 or 1, got {call['allowzero']}")
-    zero_copies = not call["allowzero"] and not was_transposed  # a size of 0 then means that the axis keeps its size
+        raise call.error(f"must have allowzero=0 or 1, got allowzero={call['allowzero']}")
+    zero_copies = not call["allowzero"] and not was_transposed  # whether 0 in `target` means an unchanged size
     row_counts = {None, call.reader.batch, -1} if call.reader.batch else {None, -1}
     if first not in row_counts and not (first == 0 and zero_copies):
-        raise call.error(f"reshapes rows of {dims} to {target}, whose first axis is not that of rows")
+        raise call.error(f"must preserve the axis of rows, got a Reshape of rows of the shape {dims} to {target}")
     sizes = [dims[i] if n == 0 and zero_copies and i < len(dims) else n for i, n in enumerate(row_target)]
     inferred = [n for n in sizes if n == -1]
     if None in sizes or 0 in sizes or any(n < -1 for n in sizes if n is not None) or len(inferred) > (first != -1):
-        raise call.error(f"reshapes rows of {dims} to {target}, which is not supported")
+        raise call.error(f"reshapes rows of the shape {dims} to {target}, which is not supported")
     explicit = prod(n for n in sizes if n is not None and n != -1)
     new_dims = tuple(prod(dims) // explicit if n == -1 else int(n or 0) for n in sizes)
     if prod(new_dims) != prod(dims):
-        raise call.error(f"reshapes rows of {dims} to {target}, which does not fit")
+        raise call.error(f"must reshape rows of the shape {dims} to the same size, got {target}")
     return new_dims
 
 
 def _reshaped(call: Call, rows: Rows, dims: tuple[int, ...]) -> Rows:
-    """Return rows with other dimensions, and the same numbers in the same order."""
+    """Return the symbolic tensor with the same numbers in the same order, but with rows of the shape `dims`."""
     if dims == rows.dims:
         return rows
     axes = "c" * len(dims)
@@ -199,7 +199,7 @@ def _reshaped(call: Call, rows: Rows, dims: tuple[int, ...]) -> Rows:
         return rows.apply(None, call.label, dims=dims, axes=axes)
     if len(dims) <= 1:
         if rows.axes not in ("chw", "hwc"):
-            raise call.error("must flatten images with channels first or channels last")
+            raise call.error(f"must flatten images with axes in the order 'chw' or 'hwc', got {rows.axes!r}")
         channels_first, size = rows.axes == "chw", prod(dims)
 
         def flatten(assembly: Assembly) -> None:
@@ -212,134 +212,136 @@ def _reshaped(call: Call, rows: Rows, dims: tuple[int, ...]) -> Rows:
         axes = call.reader.axes
         height, width, channels = (dims[axes.index(axis)] for axis in "hwc")
         if axes == "chw" and channels != 1 and (height, width) != (1, 1):
-            raise call.error("reshapes vectors to images with channels first, which is supported for one channel only")
+            raise call.error(
+                f"must reshape vectors to images of one channel if channels are first, got {channels} channels"
+            )
         shape = (height, width, channels)
         images = rows.apply(lambda assembly: assembly.start_images(shape), call.label, dims=dims, axes=axes)
         images.is_scaled_input = True
         return images
-    raise call.error(f"reshapes rows of {rows.dims} to {dims}, which is not supported")
+    raise call.error(f"reshapes rows of the shape {rows.dims} to {dims}, which is not supported")
 
 
 @operator("Squeeze", inputs=(1, 2), axes=(INTS, None, 1, 12))
 def _squeeze(call: Call, value: Any, axes: Any = None) -> Any:
-    """Evaluate a Squeeze, which removes axes of size 1."""
+    """Evaluate Squeeze, which removes axes of size 1."""
     if isinstance(value, np.ndarray):
         return value.reshape([value.shape[i] for i in _remaining_axes(call, value.shape, axes)])
     if isinstance(value, Labels) and value.dims is not None:
         shape = (2, *value.dims)
         return value._replace(dims=tuple(shape[i] for i in _remaining_axes(call, shape, axes))[1:])
     rows = any_rows(call, value)
-    shape = (2, *rows.dims)  # 2 stands for the number of rows, which is not 1
+    shape = (2, *rows.dims)  # placeholder 2 for the number of rows: that axis remains
     return _reshaped(call, rows, tuple(shape[i] for i in _remaining_axes(call, shape, axes))[1:])
 
 
 def _remaining_axes(call: Call, shape: tuple[int, ...], axes: Any) -> list[int]:
-    """Return the axes that a Squeeze keeps."""
+    """Return the indices of the axes that remain after Squeeze."""
     removed = axes_of(call, axes, len(shape), 13)
     if any(shape[i] != 1 for i in removed):
-        raise call.error("must remove only axes of size 1")
+        raise call.error(f"must remove only axes of size 1, got the axes {removed}")
     return [i for i in range(len(shape)) if i not in removed]
 
 
 @operator("Unsqueeze", inputs=(1, 2), axes=(INTS, None, 1, 12))
 def _unsqueeze(call: Call, value: Any, axes: Any = None) -> Any:
-    """Evaluate an Unsqueeze, which adds axes of size 1."""
+    """Evaluate Unsqueeze, which adds axes of size 1."""
     if isinstance(value, Sizes):
         if not value.scalar or axes_of(call, axes, 1, 13) != [0]:
-            raise call.error("must have one size with axes=[0]")
+            raise call.error("must convert a single size of a shape to a vector with axes=[0], got other sizes or axes")
         return Sizes(value.values)
     shape = value.shape if isinstance(value, np.ndarray) else (2, *any_rows(call, value).dims)
     count = np.size(axes) if axes is not None else len(call["axes"] or ())
     if len(shape) + count > 8:
-        raise call.error("must return at most 8 axes")
+        raise call.error(f"must return a tensor of at most 8 axes, got {len(shape) + count}")
     added = axes_of(call, axes, len(shape) + count, 13)
     sizes = iter(shape)
     new_shape = [1 if i in added else next(sizes) for i in range(len(shape) + count)]
     if isinstance(value, np.ndarray):
         return value.reshape(new_shape)
     if 0 in added:
-        raise call.error("adds an axis before that of rows, which is not supported")
+        raise call.error("must add axes after the axis of rows, got axis 0")
     return _reshaped(call, value, tuple(new_shape[1:]))
 
 
 @operator("Transpose", perm=(INTS, None))
 def _transpose(call: Call, value: Any) -> Any:
-    """Evaluate a permutation of axes."""
+    """Evaluate Transpose, a permutation of axes."""
     rank = value.ndim if isinstance(value, np.ndarray) else 1 + len(any_rows(call, value).dims)
     perm = [*range(rank)][::-1] if call["perm"] is None else call["perm"]
     if sorted(perm[: rank + 1]) != [*range(rank)]:
-        raise call.error(f"must have a permutation of {rank} axes as perm, got {perm[:9]}")
+        raise call.error(f"must have a permutation of {rank} axes, got perm={perm[:9]}")
     if isinstance(value, np.ndarray):
         return value.transpose(perm)
     if perm[:1] != [0]:
-        raise call.error(f"must keep the axis of rows, got perm={perm}")
+        raise call.error(f"must leave the axis of rows first, got perm={perm}")
     dims, axes = (tuple(part[i - 1] for i in perm[1:]) for part in (value.dims, value.axes))
     return value.apply(None, call.label, dims=dims, axes="".join(axes))
 
 
-# ------------------------------------------------------------------------------------------------ classes
+# ------------------------------------------------------------------------------------------------ labels and classes
 
 
 @operator("ArgMax", axis=(INT, 0), keepdims=(INT, 1), select_last_index=(INT, 0, 12))
 def _arg_max(call: Call, value: Any) -> Labels:
-    """Return the labels whose outputs are largest."""
+    """Evaluate ArgMax, which returns for each row the class with the largest output."""
     rank = 2 if isinstance(value, Pair) else 1 + len(number_rows(call, value, (1,)).dims)
     call.require(select_last_index=0)
     if axis_index(call, call["axis"], rank) != 1:
-        raise call.error(f"must have axis=1, got {call['axis']}")
+        raise call.error(f"must have axis=1, got axis={call['axis']}")
     return Labels(value, None, (1,) if call["keepdims"] else ())
 
 
 @operator("GreaterOrEqual", inputs=(2, 2), since=12)
 def _greater_or_equal(call: Call, value: Any, threshold: Any) -> Labels:
-    """Return the labels that a comparison with a threshold determines."""
+    """Evaluate GreaterOrEqual, which returns the labels that a comparison with a threshold determines."""
     rows = number_rows(call, value, (1,))
     array = broadcast(call, rows, threshold)
     if array.size != 1:
-        raise call.error("must have one threshold")
+        raise call.error(f"must have one number as threshold, got {array.size}")
     return Labels(rows, array.item(), rows.dims)
 
 
 def with_classes(call: Call, labels: Labels, classes: Array, dims: Any = ()) -> Labels:
-    """Return labels with names of classes."""
+    """Replace the indices in labels by class names; raise ValueError if they do not fit the outputs."""
     call.reader.charge(classes.nbytes)
     source = labels.source.rows if isinstance(labels.source, Pair) else labels.source
     if labels.classes is not None or len(classes) != max(2, *source.dims):
-        raise call.error(f"has {len(classes)} classes for {max(source.dims)} outputs")
+        raise call.error(f"must have class names that fit {max(source.dims)} outputs, got {len(classes)} names")
     if (labels.threshold is not None and source.dims != (1,)) or len(np.unique(classes)) != len(classes):
-        raise call.error("must have distinct classes, each for one output")
+        raise call.error("must have distinct class names for the labels of one output or of an ArgMax")
     return labels._replace(classes=classes, dims=labels.dims if dims == () else dims)
 
 
 @operator("ArrayFeatureExtractor", domain="ai.onnx.ml", inputs=(2, 2))
 def _array_feature_extractor(call: Call, value: Any, labels: Any) -> Labels:
-    """Return labels with names of classes."""
+    """Evaluate ArrayFeatureExtractor, which replaces the indices in labels by class names."""
     is_vector = isinstance(value, np.ndarray) and value.size == max(value.shape, default=0)
     if not is_vector or not isinstance(labels, Labels):
-        raise call.error("has inputs that are not supported here")
+        raise call.error("must select class names in a constant vector by labels, got other inputs")
     return with_classes(call, labels, value.ravel(), None)
 
 
 @operator("ZipMap", domain="ai.onnx.ml", classlabels_int64s=(INTS, None), classlabels_strings=(STRINGS, None))
 def _zip_map(call: Call, value: Any) -> Mapped:
-    """Return numbers by names of classes."""
+    """Evaluate ZipMap, which returns a mapping from class names to numbers for each row."""
     names = [labels for labels in (call["classlabels_int64s"], call["classlabels_strings"]) if labels is not None]
     width = 2 if isinstance(value, Pair) else number_rows(call, value, (1,)).dims[0]
     if len(names) != 1 or len(names[0]) != width:
-        raise call.error(f"must have {width} names of classes")
+        raise call.error(f"must have one list of {width} class names, got lists of {[len(labels) for labels in names]}")
     return Mapped(value, np.array([n.decode() if isinstance(n, bytes) else n for n in names[0]]))
 
 
 @operator("Scaler", domain="ai.onnx.ml", offset=(FLOATS, None), scale=(FLOATS, None))
 def _scaler(call: Call, value: Any) -> Rows:
-    """Evaluate (x - offset) * scale."""
+    """Evaluate Scaler, which computes (x - offset) * scale."""
     rows = any_rows(call, value, (1,))
     offset, factor = call["offset"], call["scale"]
     finite = [part for part in (offset, factor) if part is not None and np.isfinite(part).all()]
     if [len(part) in (1, rows.dims[0]) for part in finite] != [True, True]:
-        raise call.error(f"must have a finite offset and scale for each of {rows.dims[0]} numbers")
+        raise call.error(f"must have finite numbers as offset and scale, either one number each or {rows.dims[0]}")
     if not factor.all():
-        raise call.error("must have factors that are not 0")
+        raise call.error("must have a scale without zeros, got a scale with a 0")
     times, plus = factor.astype(np.float64), -offset.astype(np.float64) * factor
     step = lambda assembly: assembly.scale(times, plus, call.label)  # noqa: E731
     return rows.apply(step, call.label, is_scaling=True, dtype="float32")

@@ -1,7 +1,7 @@
-"""Values of tensors while an ONNX model is evaluated symbolically, and the registry of supported operators.
+"""Values of tensors in the symbolic evaluation of an ONNX model, and the registry of supported operators.
 
-A tensor that depends on the input has a shape, an element type, and the step that computes it from another tensor.
-read_onnx.py applies these steps to an Assembly.
+A tensor that depends on the input of the model is symbolic: it has a shape, an element type, and the step that computes
+it from another tensor. read_onnx.py applies these steps to an Assembly, which builds the network.
 
 An operator is supported if it is in `OPERATORS`, with the attributes and the numbers of inputs and outputs that are
 listed there. read_onnx_shapes.py and read_onnx_layers.py register operators. Specification:
@@ -25,56 +25,57 @@ if TYPE_CHECKING:
     Array = np.ndarray[Any, Any]
 
 FLOAT_DTYPES = ("float32", "float64")
-MAX_OPSET = 1000  # version that no operator set will have
+MAX_OPSET = 1000  # exceeds all versions of operator sets; last version of attributes that were never removed
 
 
 class Context(Protocol):
-    """Members of the reader that operators use.
+    """Interface of the reader, with the members that operators use.
 
     Attributes
     ----------
     axes : str
-        Order of the axes of images in the input, "chw" or "hwc".
+        Order of the axes of input images, "chw" or "hwc".
     batch : int
-        Number of rows in the declaration of the input, 0 if it is variable.
+        Number of rows that the model declares for its input, or 0 if this number is variable.
     """
 
     axes: str
     batch: int
 
     def charge(self, size: int) -> None:
-        """Count the bytes of new arrays; raise ValueError if a small file creates large arrays."""
+        """Add `size` to the number of bytes in created arrays; raise ValueError if it is much larger than the file."""
 
 
 # ------------------------------------------------------------------------------------------------ values of tensors
 
 
 class Rows:
-    """A symbolic tensor with one row for each row of the input.
+    """Symbolic tensor with one row for each row of the input.
 
     Parameters
     ----------
     dims : tuple of int
-        Shape of a row: (), (n,), or that of an image.
+        Shape of one row: (), (n,), or the shape of an image.
     axes : str
-        Meaning of each dimension: "" for (), "c" for vectors, an order of "hwc" for images.
+        Meaning of each dimension: "" for (), "c" for vectors, a permutation of "hwc" for images.
     dtype : str
+        Element type.
     previous : Rows, optional
-        Tensor from which this one is computed; None for the input.
+        Tensor from which this tensor is computed; None for the input.
     step : callable, optional
-        Function of an Assembly that adds the computation from `previous`; None if the numbers are the same. "unknown"
-        is a computation that is supported only as a part of a composed activation.
+        Function that adds the computation from `previous` to an Assembly. None means that the numbers are the same;
+        "unknown" means that the computation is supported only as a part of a composed activation.
     label : str
-        Label of the node that computes it.
+        Label of the node that computes this tensor.
 
     Attributes
     ----------
     forms : list of (Rows, Form)
-        Formulas of this tensor, each relative to another tensor.
+        Formulas of this tensor, each as a function of another tensor.
     activation : str
         Name of the activation that the step applies, "" for other steps.
     complement : Rows or None
-        The tensor p if this one is 1 - p.
+        The tensor p if this tensor is 1 - p.
     is_scaling : bool
         Whether the step multiplies by constants and adds constants.
     is_scaled_input : bool
@@ -93,7 +94,7 @@ class Rows:
         self.is_scaled_input = previous is None
 
     def apply(self, step: Any, label: str, is_scaling: bool = False, **changes: Any) -> Rows:
-        """Return the tensor that a step computes from this one; `changes` are the new dims, axes or dtype."""
+        """Return the symbolic tensor that a step computes from this tensor; `changes` are new dims, axes or dtype."""
         properties = {"dims": self.dims, "axes": self.axes, "dtype": self.dtype} | changes
         result = Rows(previous=self, step=step, label=label, **properties)
         result.is_scaling = is_scaling
@@ -101,36 +102,36 @@ class Rows:
         return result
 
     def ordered(self, array: Array) -> Array:
-        """Return an array with the axes of a row, transposed to channels last as in nnc."""
+        """Transpose an array, whose axes are those of one row of this tensor, to channels last as in nnc."""
         return array.transpose([self.axes.index(axis) for axis in "hwc"]) if len(self.dims) == 3 else array
 
 
 class Pair(NamedTuple):
-    """Probabilities of the classes 0 and 1, where `rows` contains that of class 1."""
+    """Probabilities 1 - p and p of the classes 0 and 1, where `rows` is the symbolic tensor of p."""
 
     rows: Rows
 
 
 class Mapped(NamedTuple):
-    """Numbers by names of classes: the output of a ZipMap."""
+    """Output of a ZipMap node: a mapping from class names to the numbers in `source` for each row."""
 
     source: Rows | Pair
     classes: Array
 
 
 class Labels(NamedTuple):
-    """A class for each row, or a class 0 or 1 for each output.
+    """Predicted labels: one class for each row, or the class 0 or 1 for each output.
 
     Attributes
     ----------
     source : Rows or Pair
         Numbers from which the classes are determined.
     threshold : float or None
-        Smallest number of class 1; None if the class is the index of the largest number.
+        Smallest number for which class 1 is predicted; None if the class is the index of the largest number.
     dims : tuple of int or None
-        Shape for one row; None if rows are along the last axis.
+        Shape of the labels of one row; None if the axis of rows is the last axis.
     classes : array, optional
-        Names of the classes.
+        Names of the classes; None if the labels are indices.
     """
 
     source: Rows | Pair
@@ -140,14 +141,17 @@ class Labels(NamedTuple):
 
 
 class Sizes(NamedTuple):
-    """Sizes in a shape, where None is the number of rows; a single size if `scalar` is true."""
+    """Sizes of the dimensions of a tensor, where None stands for the number of rows.
+
+    If `scalar` is true, the value is a single size, not a vector.
+    """
 
     values: list[int | None]
     scalar: bool = False
 
 
 class Call:
-    """A node while it is evaluated, with its checked attributes by name and the reader of the model."""
+    """Evaluation of a node: the node, its checked attributes by name, and the reader of the model."""
 
     def __init__(self, node: Node, attributes: Mapping[str, Any], reader: Context) -> None:
         self.node, self.attributes, self.reader, self.label = node, attributes, reader, node.label
@@ -156,34 +160,34 @@ class Call:
         return self.attributes[name]
 
     def error(self, problem: str) -> ValueError:
-        """Return a ValueError whose message begins with the label of the node."""
+        """Return a ValueError whose message consists of the label of the node and the problem."""
         return ValueError(f"{self.label} {problem}")
 
     def require(self, **expected: Any) -> None:
-        """Raise ValueError if the node has an attribute with another value than expected."""
+        """Raise ValueError if an attribute of the node has another value than expected."""
         for name, value in expected.items():
             if self[name] is not None and self[name] != value:
                 raise self.error(f"must have {name}={value!r}, got {self[name]!r}")
 
 
-# ------------------------------------------------------------------------------------------------ registry
+# ------------------------------------------------------------------------------------------------ registry of operators
 
 
 class Operator(NamedTuple):
-    """A supported operator.
+    """Supported ONNX operator.
 
     Attributes
     ----------
     function : callable
-        Function of the Call and its inputs that returns the value of the first output.
+        Function that returns the value of the first output of a node, for its Call and its inputs.
     inputs : (int, int)
-        Smallest and largest number of inputs; optional inputs may be absent.
+        Smallest and largest number of inputs; optional inputs may be missing.
     attributes : dict of str to tuple
-        Type, default, and first and last version of the operator set with this attribute.
+        For each attribute its type, its default, and the first and last version of the operator set that has it.
     since : int
-        First version of the operator set with this operator.
+        First version of the operator set that has this operator.
     outputs : int
-        Largest number of outputs, of which only the first one may be used.
+        Largest number of outputs. The model may use only the first output.
     """
 
     function: Callable[..., Any]
@@ -193,7 +197,7 @@ class Operator(NamedTuple):
     outputs: int
 
     def call(self, node: Node, reader: Context, inputs: list[Any]) -> Any:
-        """Return the value of a node; raise ValueError if the node is not supported."""
+        """Evaluate a node with these inputs, and return its value; raise ValueError if it is not supported."""
         min_inputs, max_inputs = self.inputs
         if node.opset < self.since:
             raise ValueError(f"{node.label} requires version {self.since} of the operator set, got {node.opset}")
@@ -202,12 +206,16 @@ class Operator(NamedTuple):
             expected = f"{min_inputs} to {max_inputs} inputs" if is_range else pluralize(min_inputs, "input")
             raise ValueError(f"{node.label} must have {expected}, got {len(inputs)}")
         if len([name for name in node.outputs if name]) > self.outputs:
-            raise ValueError(f"{node.label} must have at most {pluralize(self.outputs, 'output')}")
+            raise ValueError(
+                f"{node.label} must have at most {pluralize(self.outputs, 'output')}, got {len(node.outputs)}"
+            )
         values = {name: allowed[1] for name, allowed in self.attributes.items()}
         for name, (kind, value) in node.attributes.items():
             expected_kind, _, since, until = self.attributes.get(name, (None, None, 0, 0))
             if kind != expected_kind or not since <= node.opset <= until:
-                raise ValueError(f"{node.label} has the attribute {name}, which is not supported in this form")
+                raise ValueError(
+                    f"{node.label} has the attribute {name}, which is not supported for this operator, type and version"
+                )
             values[name] = value
         return self.function(Call(node, values, reader), *inputs)
 
@@ -218,7 +226,7 @@ OPERATORS: dict[tuple[str, str], Operator] = {}
 def operator(
     *names: str, inputs: tuple[int, int] = (1, 1), since: int = 1, outputs: int = 1, domain: str = "", **attributes: Any
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Return a decorator that registers a function for operators.
+    """Return a decorator that registers a function for one or several ONNX operators.
 
     Parameters
     ----------
@@ -229,11 +237,11 @@ def operator(
     domain : str
         Domain of the operator set.
     **attributes : tuple
-        Type, default, and optionally first and last version, as in `Operator`.
+        Type and default of each attribute, and optionally its first and last version, as in `Operator`.
     """
 
     def register(function: Callable[..., Any]) -> Callable[..., Any]:
-        # The defaults of the first and the last version are 1 and MAX_OPSET.
+        # Attributes without a first and last version are supported from version 1 to MAX_OPSET.
         complete = {name: (*entry, *(1, MAX_OPSET)[len(entry) - 2 :]) for name, entry in attributes.items()}
         for name in names:
             OPERATORS[domain, name] = Operator(function, inputs, complete, since, outputs)
@@ -243,16 +251,19 @@ def operator(
 
 
 def any_rows(call: Call, value: Any, ranks: tuple[int, ...] = (0, 1, 3)) -> Rows:
-    """Return an input as Rows; raise ValueError if it has another type or number of dimensions per row."""
+    """Return an input that is a symbolic tensor (`Rows`).
+
+    Raise ValueError if the input is of another kind, or its rows have a number of dimensions that is not in `ranks`.
+    """
     if not isinstance(value, Rows):
-        raise call.error("has an input that is not supported here")
+        raise call.error("must have an input that depends on the input of the model, got a constant, labels or a shape")
     if len(value.dims) not in ranks:
-        raise call.error(f"has an input with rows of the shape {value.dims}, which is not supported")
+        raise call.error(f"has an input with rows of the shape {value.dims}, which this operator does not support")
     return value
 
 
 def number_rows(call: Call, value: Any, ranks: tuple[int, ...] = (0, 1, 3)) -> Rows:
-    """Return an input as Rows of float32 or float64 numbers; raise ValueError for other inputs."""
+    """Return an input that is a symbolic tensor of float32 or float64; raise ValueError for other inputs."""
     rows = any_rows(call, value, ranks)
     if rows.dtype not in FLOAT_DTYPES:
         raise call.error(f"must have an input of the type float32 or float64, got {rows.dtype}")
@@ -260,56 +271,63 @@ def number_rows(call: Call, value: Any, ranks: tuple[int, ...] = (0, 1, 3)) -> R
 
 
 def image(call: Call, value: Any) -> Rows:
-    """Return an input as Rows of images with channels first; raise ValueError for other inputs."""
+    """Return an input that is a symbolic tensor of images with channels first; raise ValueError for other inputs."""
     rows = number_rows(call, value, (3,))
     if rows.axes != "chw":
-        raise call.error("must have an input of images whose channels are the second axis")
+        raise call.error(f"must have images with channels first as input, got the order of axes {rows.axes!r}")
     return rows
 
 
 def finite_array(call: Call, value: Any, dtype: str, ndim: int | None = None) -> Array:
-    """Return an input as a constant array of finite numbers with this type and number of dimensions.
+    """Return an input that is a constant array of finite numbers with this dtype and number of dimensions.
 
     Raise ValueError for other inputs.
     """
     if not isinstance(value, np.ndarray):
-        raise call.error("must have a constant input, got two inputs that depend on the input of the model")
+        raise call.error("must have a constant as this input, got a tensor that depends on the input of the model")
     if value.dtype != dtype or (ndim is not None and value.ndim != ndim) or not value.size:
-        raise call.error(f"has a constant {value.dtype} of the shape {value.shape}, which is not supported here")
-    call.reader.charge(value.nbytes)  # a constant counts for each node that uses it, because each use needs time
+        raise call.error(
+            f"has a constant of the type {value.dtype} and the shape {value.shape}, which this input does not support"
+        )
+    call.reader.charge(value.nbytes)  # count a constant for each node that uses it, because each use costs time
     if value.dtype.kind == "f" and not np.isfinite(value).all():
-        raise call.error("must have finite constants")
+        raise call.error("must have finite constants, got NaN or infinity")
     return value
 
 
 def broadcast(call: Call, rows: Rows, value: Any) -> Array:
-    """Return a constant input that is broadcast to the shape of a row, with channels last."""
+    """Return a constant input that can be broadcast to one row of `rows`, with channels last."""
     array = finite_array(call, value, rows.dtype)
     shape = (1, *rows.dims)
     pairs = zip(reversed(array.shape), reversed(shape), strict=False)
     if array.ndim > len(shape) or any(n not in (1, m) for n, m in pairs):
-        raise call.error(f"has a constant of the shape {array.shape}, which does not fit rows of the shape {rows.dims}")
+        raise call.error(f"must have a constant that fits rows of the shape {rows.dims}, got the shape {array.shape}")
     return rows.ordered(array.reshape((1,) * (len(shape) - array.ndim) + array.shape)[0])
 
 
 def axis_index(call: Call, axis: int, rank: int) -> int:
-    """Return the index of an axis, which may be counted from the last one; raise ValueError if it does not exist."""
+    """Return the nonnegative index of an axis, where -1 is the last axis; raise ValueError if there is no such axis."""
     if not -rank <= axis < rank:
         raise call.error(f"must have an axis from {-rank} to {rank - 1}, got {axis}")
     return axis % rank
 
 
 def axes_of(call: Call, axes: Any, rank: int, since: int) -> list[int]:
-    """Return the axes of a node: an attribute before version `since` of the operator set, an input later."""
+    """Return the indices of the axes of a node.
+
+    The axes are an attribute before version `since` of the operator set, and an input from this version on.
+    """
     if call.node.opset >= since:
         axes = None if axes is None else finite_array(call, axes, "int64", 1).tolist()
     elif axes is None:
         axes = call["axes"]
     else:
-        raise call.error(f"must have axes as an attribute in version {call.node.opset} of the operator set")
+        raise call.error(
+            f"must have axes as an attribute in version {call.node.opset} of the operator set, got axes as an input"
+        )
     if not axes or len(axes) > rank + 1:
-        raise call.error("must have axes")
+        raise call.error(f"must have 1 to {rank} axes, got {len(axes or ())}")
     indices = [axis_index(call, axis, rank) for axis in axes]
     if len({*indices}) != len(indices):
-        raise call.error(f"must have distinct axes, got {axes}")
+        raise call.error(f"must have distinct axes, got axes={axes}")
     return indices

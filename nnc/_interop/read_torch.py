@@ -1,8 +1,8 @@
 """Reader of PyTorch's nn.Sequential (extra `[torch]`).
 
-A module is supported if its exact type is a key of READERS or ACTIVATIONS, and its attributes are those in REQUIRED.
-All other modules are refused with an error that names them, because they may compute something else. This includes
-subclasses, and modules with hooks or parametrizations.
+A module is supported if its exact type is a key of READERS or ACTIVATIONS, and its attributes have the values in
+REQUIRED. All other modules are refused with an error that names the module, because they may compute something else.
+Subclasses, and modules with hooks or parametrizations, are refused, too.
 """
 
 from __future__ import annotations
@@ -37,12 +37,13 @@ REQUIRED: dict[type, dict[str, Any]] = {
     nn.Unflatten: {"dim": 1},
     **{module_class: attributes for module_class, (_, attributes) in ACTIVATIONS.items()},
 }
-MIN_SOFTPLUS_THRESHOLD = 20.0  # PyTorch returns z for softplus(z) above its threshold: from here on the error is 2e-9
-Network = TypeVar("Network")  # NeuralNetwork, which this package does not import
+# PyTorch replaces softplus(z) by z for z above the threshold of a module. From 20 on, the error is at most 2e-9.
+MIN_SOFTPLUS_THRESHOLD = 20.0
+Network = TypeVar("Network")  # stands for NeuralNetwork: nnc/_interop may not import the package that defines it
 
 
 def read(build: Callable[[Parts], Network], module: Any, shape: Any, loss: Any, verify: bool) -> Network:
-    """Return the network that `build` creates from the parts of a module; compare the two if `verify` is true.
+    """Create a network from an nn.Sequential with the function `build`; compare the two if `verify` is true.
 
     Raises
     ------
@@ -57,21 +58,22 @@ def read(build: Callable[[Parts], Network], module: Any, shape: Any, loss: Any, 
 
 
 def parts_of(module: Any, shape: Any, loss: Any) -> Parts:
-    """Read an nn.Sequential.
+    """Read the layers and weights of an nn.Sequential.
 
     Parameters
     ----------
     module : nn.Sequential
     shape : (height, width, channels), optional
-        Shape of a row of inputs; needed if the first layer is one for images.
+        Shape of one row of inputs. Required if the inputs of the first layer are images.
     loss : str or Loss, optional
+        Loss of the network. Default: the loss that matches the output activation.
 
     Raises
     ------
     TypeError
         `module` is not an nn.Sequential, or `shape` does not consist of whole numbers.
     ValueError
-        A module in it is not supported; the message names it.
+        A module inside is not supported; the message names this module.
     """
     modules = _modules(module)
     dtypes = sorted({str(tensor.dtype) for tensor in module.parameters()})
@@ -85,7 +87,7 @@ def parts_of(module: Any, shape: Any, loss: Any) -> Parts:
             require_attributes(part, REQUIRED.get(type(part), {}), label)
             if type(part) is nn.ZeroPad2d:
                 if type(following) is not nn.Conv2d:
-                    raise ValueError(f"{label} must be before a Conv2d")
+                    raise ValueError(f"{label} must come directly before a Conv2d, got another module after it")
                 left, right, top, bottom = map(index, part.padding)
                 pad = top, left, bottom, right
                 continue
@@ -100,10 +102,10 @@ def parts_of(module: Any, shape: Any, loss: Any) -> Parts:
 
 
 def check(network: Any, module: Any, parts: Parts) -> None:
-    """Compare a network with the module that it was read from, on random rows.
+    """Compare the predictions of a network with those of the module that it was read from, on random rows.
 
-    The module is called in evaluation mode and without gradients. The training mode of each of its modules and the
-    random state of PyTorch are restored.
+    The module is called in evaluation mode and without gradients. Afterwards the training mode of each submodule and
+    the random state of PyTorch are restored.
 
     Raises
     ------
@@ -126,9 +128,9 @@ def check(network: Any, module: Any, parts: Parts) -> None:
 
 @contextmanager
 def _evaluation(module: Any) -> Iterator[None]:
-    """Set evaluation mode without gradients for the block.
+    """Evaluate modules in evaluation mode and without gradients in the `with` block.
 
-    The mode of each module and the random state of the CPU are restored after it.
+    After the block, the mode of each submodule and the random state of PyTorch on the CPU are restored.
     """
     modes = [(part, part.training) for part in module.modules()]
     try:
@@ -140,11 +142,11 @@ def _evaluation(module: Any) -> Iterator[None]:
             part.training = training
 
 
-# ------------------------------------------------------------------------------------------------ structure
+# ------------------------------------------------------------------------------------------------ checks of the module
 
 
 def _modules(module: Any) -> list[tuple[str, Any]]:
-    """Return the modules with their names in the order of their use, including those in nested Sequentials."""
+    """Return the names and submodules of an nn.Sequential in order of execution; nested Sequentials are expanded."""
     if type(module) is not nn.Sequential:
         remedy = "; a subclass may compute something else: pass nn.Sequential(*module) if it does not"
         raise TypeError(
@@ -155,13 +157,13 @@ def _modules(module: Any) -> list[tuple[str, Any]]:
         _check_module(module, "module")
         return [*_flattened_modules(module, "")]
     except RecursionError:
-        raise ValueError("module must be nested less deeply, got one that contains itself or too many levels") from None
+        raise ValueError("module must have few levels of nesting, got too many or a module in itself") from None
 
 
 def _flattened_modules(module: Any, prefix: str) -> Iterator[tuple[str, Any]]:
-    """Yield each use of a module with its name.
+    """Yield the name and the submodule of each position of an nn.Sequential; nested Sequentials are expanded.
 
-    A module that is used twice is yielded twice, unlike in `named_children`.
+    A submodule that occurs twice is yielded twice, unlike in `named_children`.
     """
     for name, part in module._modules.items():
         _check_module(part, _label(prefix + name, part))
@@ -172,7 +174,7 @@ def _flattened_modules(module: Any, prefix: str) -> Iterator[tuple[str, Any]]:
 
 
 def _label(name: str, part: Any) -> str:
-    """Return the label of a module for messages."""
+    """Return the name and the type of a module as text for messages."""
     return f"module {name} ({type(part).__name__})"
 
 
@@ -181,10 +183,12 @@ def _check_module(part: Any, label: str) -> None:
     if type(part) not in SUPPORTED:
         base = next((base_class for base_class in type(part).__mro__ if base_class in SUPPORTED), None)
         if base is None:
-            raise ValueError(f"{label} must be one of {', '.join(supported.__name__ for supported in SUPPORTED)}")
+            raise ValueError(
+                f"{label} must have a supported type, one of {', '.join(supported.__name__ for supported in SUPPORTED)}"
+            )
         if parametrize.is_parametrized(part):
             raise ValueError(
-                f"{label} must not be parametrized; call torch.nn.utils.parametrize.remove_parametrizations before"
+                f"{label} must not be parametrized; call torch.nn.utils.parametrize.remove_parametrizations first"
             )
         raise ValueError(
             f"{label} must be a {base.__name__}, got a subclass, which may compute something else; "
@@ -199,7 +203,7 @@ def _check_module(part: Any, label: str) -> None:
 
 
 def _input_shape(modules: list[tuple[str, Any]], shape: Any) -> tuple[int, ...]:
-    """Return the shape of one row of inputs, and remove an Unflatten at the beginning."""
+    """Return the shape of one row of inputs, and remove an Unflatten at the beginning of `modules`."""
     if shape is not None:
         try:
             shape = tuple(map(index, shape))
@@ -223,16 +227,19 @@ def _input_shape(modules: list[tuple[str, Any]], shape: Any) -> tuple[int, ...]:
     if shape is None and first is not None and type(first) is nn.Linear:
         shape = (first.weight.shape[1],)
     if shape is None:
-        raise ValueError("shape must be (height, width, channels) if the first module is for images, got None")
+        raise ValueError(
+            "shape must be (height, width, channels) if the inputs of the first module are images, got None"
+        )
     if len(shape) not in (1, 3):
         raise ValueError(f"shape must be (height, width, channels), got {shape}")
     return tuple(shape)
 
 
 def _scalings(modules: list[tuple[str, Any]], shape: tuple[int, ...]) -> dict[str, Any]:
-    """Return the scalings of inputs and targets, and remove their modules: a Scale at the beginning and at the end.
+    """Return the scalings of inputs and targets, and remove their modules from the list `modules`.
 
-    A Scale for vectors that only multiplies may be a Scale layer of nnc, so it is not removed.
+    These modules are a Scale at the beginning and a Scale at the end. At the beginning, a Scale for vectors that only
+    multiplies may be a Scale layer of nnc, so it remains in the list.
     """
     scalings = {}
     for i, key in ((-1, "scale_y"), (0, "scale_X")):
@@ -241,7 +248,7 @@ def _scalings(modules: list[tuple[str, Any]], shape: tuple[int, ...]) -> dict[st
         with naming_errors(_label(*modules[i])):
             minus, times, plus = modules[i][1].arrays()
             if not times.all():
-                raise ValueError("times must not be 0")
+                raise ValueError("times must have no zeros, which would make outputs constant, got an element 0")
             if key == "scale_y":
                 scalings[key] = scaling(plus - minus * times, 1 / times)
             elif minus.any() or plus.any() or (times == 1 / 255).all() or len(shape) == 3:
@@ -252,11 +259,11 @@ def _scalings(modules: list[tuple[str, Any]], shape: tuple[int, ...]) -> dict[st
     return scalings
 
 
-# ------------------------------------------------------------------------------------------------ modules
+# ------------------------------------------------------------------------------------------------ readers of modules
 
 
 def _array(tensor: Any, label: str) -> Any:
-    """Return a parameter or a buffer as an array; None for None."""
+    """Return a parameter or a buffer of a module as a NumPy array; return None for None."""
     if tensor is None:
         return None
     is_dense = type(tensor) in (torch.Tensor, nn.Parameter) and tensor.layout is torch.strided and not tensor.is_meta
@@ -269,19 +276,22 @@ def _array(tensor: Any, label: str) -> Any:
 
 
 def _pair(value: Any) -> tuple[int, int]:
-    """Return a number for height and width; one number stands for both."""
+    """Return a size as a pair (height, width); a single number stands for both."""
     height, width = value if isinstance(value, (tuple, list)) else (value, value)
     return index(height), index(width)
 
 
 def _linear(builder: Builder, part: Any, label: str) -> None:
-    """Add a Linear module."""
+    """Add a Linear module to the builder."""
     builder.require_vectors(label)
     builder.dense(_array(part.weight, label).T, _array(part.bias, label), label)
 
 
 def _conv(builder: Builder, part: Any, label: str, zeros: Any) -> None:
-    """Add a Conv2d module; `zeros` is the padding of a ZeroPad2d before it: above, left, below, right."""
+    """Add a Conv2d module to the builder.
+
+    `zeros` is the padding (top, left, bottom, right) of a ZeroPad2d module before the Conv2d; None if there is none.
+    """
     pad = (0, 0) if part.padding == "valid" else part.padding
     if zeros is not None:
         if pad == "same" or any(_pair(pad)):
@@ -294,29 +304,29 @@ def _conv(builder: Builder, part: Any, label: str, zeros: Any) -> None:
 
 
 def _pool(builder: Builder, part: Any, label: str) -> None:
-    """Add a MaxPool2d or AvgPool2d module."""
+    """Add a MaxPool2d or AvgPool2d module to the builder."""
     size = _pair(part.kernel_size)
     builder.pool(type(part) is nn.MaxPool2d, size, size if part.stride is None else _pair(part.stride), label)
 
 
 def _norm(builder: Builder, part: Any, label: str) -> None:
-    """Add a BatchNorm1d or BatchNorm2d module."""
+    """Add a BatchNorm1d or BatchNorm2d module to the builder."""
     if part.running_mean is None or part.running_var is None:
-        raise ValueError(f"{label} must keep running statistics (track_running_stats=True)")
+        raise ValueError(f"{label} must have running statistics, got None; create it with track_running_stats=True")
     if part.momentum is None:
-        raise ValueError(f"{label} must have a number as momentum, got None, a cumulative average")
+        raise ValueError(f"{label} must have a number as momentum, got None, which means a cumulative average")
     mean, variance = _array(part.running_mean, label), _array(part.running_var, label)
     n_axes = 3 if type(part) is nn.BatchNorm2d else 1
     if (len(builder.shape), builder.shape[-1]) != (n_axes, len(mean)):
         expected = f"vectors of size {len(mean)}" if n_axes == 1 else f"images of {len(mean)} channels"
-        raise ValueError(f"{label} must follow {expected}, got rows of the shape {builder.shape}")
+        raise ValueError(f"{label} must have {expected} as inputs, got rows of the shape {builder.shape}")
     gamma = np.ones_like(mean) if part.weight is None else _array(part.weight, label)
     beta = np.zeros_like(mean) if part.bias is None else _array(part.bias, label)
     builder.norm(gamma, beta, mean, variance, part.eps, label, part.momentum)
 
 
 def _scale(builder: Builder, part: Any, label: str) -> None:
-    """Add a Scale module, which `to_torch` writes for a Scale or BatchNorm layer."""
+    """Add a Scale module to the builder; `to_torch` writes such modules for Scale and BatchNorm layers."""
     minus, times, plus = part.arrays()
     plus, dtype = plus - minus * times, "float32" if part.dtype == torch.float32 else "float64"
     if plus.any() or len(builder.shape) == 3:
@@ -326,25 +336,25 @@ def _scale(builder: Builder, part: Any, label: str) -> None:
 
 
 def _softmax(builder: Builder, part: Any, label: str) -> None:
-    """Add a Softmax module."""
+    """Add a Softmax module to the builder."""
     if part.dim not in (1, -1):
-        raise ValueError(f"{label} must have dim=1 or -1, got {part.dim!r}")
+        raise ValueError(f"{label} must have dim=1 or dim=-1, got dim={part.dim!r}")
     builder.activation("softmax", label)
 
 
 def _softplus(builder: Builder, part: Any, label: str) -> None:
-    """Add a Softplus module."""
+    """Add a Softplus module to the builder."""
     if part.beta != 1 or not part.threshold >= MIN_SOFTPLUS_THRESHOLD:
         raise ValueError(
             f"{label} must have beta=1 and a threshold of at least {MIN_SOFTPLUS_THRESHOLD:g}, "
-            f"got {part.beta!r} and {part.threshold!r}"
+            f"got beta={part.beta!r} and threshold={part.threshold!r}"
         )
     builder.activation("softplus", label)
 
 
 def _refuse_unflatten(builder: Builder, part: Any, label: str) -> None:
     """Raise ValueError for an Unflatten that is not the first module."""
-    raise ValueError(f"{label} must be the first module")
+    raise ValueError(f"{label} must be the first module, got other modules before it")
 
 
 READERS: dict[type, Callable[[Builder, Any, str], None]] = {

@@ -25,26 +25,26 @@ if TYPE_CHECKING:
 
 
 def parts_of(mlp: Any, dtype: Any = None, strict: bool = True) -> Parts:
-    """Read a trained MLP.
+    """Read the layers and weights of a trained MLPClassifier or MLPRegressor.
 
     Parameters
     ----------
     mlp : MLPClassifier or MLPRegressor
-        An estimator of scikit-learn or of nnc.sklearn.
+        Estimator of scikit-learn or of nnc.sklearn.
     dtype : optional
-        Dtype of the network. Default: that of the weights.
+        Dtype of the network. Default: the dtype of the weights.
     strict : bool, default=True
-        Whether to refuse subclasses, and classes that a network does not support. If it is false, such classes become
-        0, 1 and so on.
+        Whether to refuse subclasses, and class labels that a network does not support. If `strict` is false, such
+        labels become 0, 1 and so on.
 
     Raises
     ------
     TypeError
-        `mlp` is not an MLP, or it is an instance of a subclass.
+        `mlp` is not an MLPClassifier or MLPRegressor, or it is an instance of a subclass and `strict` is true.
     NotFittedError
         `mlp` was not trained. This is a subclass of ValueError and AttributeError.
     ValueError
-        A network does not support the classes of `mlp`.
+        A network does not support the class labels of `mlp`.
     """
     if not isinstance(mlp, (MLPClassifier, MLPRegressor)):
         raise TypeError(f"mlp must be an MLPClassifier or MLPRegressor, got {type(mlp).__name__}")
@@ -58,7 +58,7 @@ def parts_of(mlp: Any, dtype: Any = None, strict: bool = True) -> Parts:
     if dtype is None:
         dtype = np.float32 if all(W.dtype == np.float32 for W in coefs) else np.float64
     output = activation_name(mlp.out_activation_)
-    if hasattr(mlp, "_loss_and_factors"):  # estimators of nnc.sklearn, which support more losses
+    if hasattr(mlp, "_loss_and_factors"):  # only estimators of nnc.sklearn have a choice of losses
         loss, _, _ = mlp._loss_and_factors()
     else:
         loss = {row.output: row.name for row in losses.ROWS.values() if row.output_required}.get(output, "mse")
@@ -76,12 +76,12 @@ def parts_of(mlp: Any, dtype: Any = None, strict: bool = True) -> Parts:
 
 
 def activation_name(activation: str) -> str:
-    """Return the name that nnc has for an activation of scikit-learn."""
+    """Translate the name of an activation from scikit-learn to nnc."""
     return "sigmoid" if activation == "logistic" else activation
 
 
 def hidden_activations(activation: Any, n_hidden: int) -> list[str]:
-    """Return a list with the name in nnc of the activation of each hidden layer."""
+    """Return a list with the activation of each hidden layer; names of scikit-learn are translated to those of nnc."""
     names = [activation] * n_hidden if isinstance(activation, str) else list(activation)
     if len(names) != n_hidden:
         raise ValueError(
@@ -91,9 +91,9 @@ def hidden_activations(activation: Any, n_hidden: int) -> list[str]:
 
 
 def _classes_of(mlp: Any, n_out: int, strict: bool) -> NDArray[Any] | None:
-    """Return the classes for a network, None if they are 0, 1 and so on.
+    """Return the class labels of an estimator in a form that a network supports; None if they are 0, 1 and so on.
 
-    Dates become text, as in `fit`.
+    Dates are converted to text, as in `fit`.
     """
     classes = getattr(mlp, "classes_", None)
     if classes is None or mlp._label_binarizer.y_type_.startswith("multilabel"):
@@ -111,15 +111,16 @@ def _classes_of(mlp: Any, n_out: int, strict: bool) -> NDArray[Any] | None:
 
 
 def to_mlp(document: dict[str, Any], classes: Any) -> Any:
-    """Convert a validated document to scikit-learn's MLPClassifier or MLPRegressor.
+    """Convert a network in a validated document to scikit-learn's MLPClassifier or MLPRegressor.
 
     Scalings and batch normalizations are merged into the weights of adjacent layers.
 
     Parameters
     ----------
     document : dict
+        Validated document of the network.
     classes : array, optional
-        Classes of the network.
+        Class labels of the network.
 
     Raises
     ------
@@ -154,16 +155,16 @@ def to_mlp(document: dict[str, Any], classes: Any) -> Any:
         else:
             labels = np.arange(max(2, program.n_out)) if classes is None else classes
             binarizer.fit(np.arange(len(labels)))
-            # The classes are set after fit, which would sort them and refuses fractions.
+            # LabelBinarizer.fit would sort the class labels and refuses fractional numbers, so they are set afterwards.
             binarizer.classes_ = labels
         mlp._label_binarizer, mlp.classes_ = binarizer, labels
     return mlp
 
 
 def _dense_layers(document: dict[str, Any], program: Program, estimator: str) -> tuple[list[Any], list[Any], list[str]]:
-    """Return weights, biases and activations of the dense layers for the class named `estimator`.
+    """Return the weights, the biases and the activations of the dense layers of a network.
 
-    Activations have the names of scikit-learn.
+    Activations have the names of scikit-learn. `estimator` is the name of the class in messages.
     """
     for i, layer in enumerate(document["layers"]):
         name = layer_classes_by_type()[layer["type"]].__name__
@@ -172,7 +173,7 @@ def _dense_layers(document: dict[str, Any], program: Program, estimator: str) ->
     coefs: list[Any] = []
     intercepts: list[Any] = []
     names: list[str] = []
-    # Scalings since the last layer, which are not yet merged into weights: x * times + plus.
+    # The scaling x * times + plus of the last layer's outputs x is not merged into the weights of a layer yet.
     times, plus = np.ones(program.n_in), np.zeros(program.n_in)
     for operation in program.operations:
         if isinstance(operation, Scale):
@@ -191,11 +192,14 @@ def _dense_layers(document: dict[str, Any], program: Program, estimator: str) ->
         elif isinstance(operation, Sort):
             raise ValueError(f"{estimator} does not support the sorted outputs of a network with several quantiles")
         else:
-            raise ValueError(f"{estimator} supports an activation only directly after a dense layer")
+            raise ValueError(
+                f"{estimator} supports an activation only directly after a dense layer, "
+                f"got {type(operation).__name__} after another operation"
+            )
     coefs[-1], intercepts[-1] = coefs[-1] * times, intercepts[-1] * times + plus
     return coefs, intercepts, names
 
 
 def document_activations(document: dict[str, Any]) -> list[str]:
-    """Return the activations of the parametric layers."""
+    """Return the names of the activations of all layers that have one."""
     return [layer["activation"] for layer in document["layers"] if "activation" in layer]

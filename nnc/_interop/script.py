@@ -1,7 +1,7 @@
-"""Writer of modules in Python and JavaScript, with the code that both languages share.
+"""Writer of modules in Python and JavaScript: code that both languages share.
 
-A module has constants, the functions that its layers need, and a function `predict`. Each statement of `predict`
-assigns the outputs of an operation to x.
+An exported module has constants, the functions that its layers need, and a function `predict`. Each statement of
+`predict` assigns the outputs of an operation to the variable x.
 """
 
 from __future__ import annotations
@@ -23,24 +23,25 @@ if TYPE_CHECKING:
 
 
 class Language(Value):
-    """Syntax and functions of a language.
+    """Syntax of a programming language, and functions for exported modules in this language.
 
     Attributes
     ----------
     functions : dict of str
-        Source code of each function by name. Functions in formulas of activations are included.
+        Source code of each function by name, including the functions that formulas of activations call.
     constant, statement, elementwise : str
         Templates of a constant, a statement of `predict` and an elementwise activation, with the placeholders {name},
         {value}, {call} and {formula}.
     ensemble_start, member_end, ensemble_mean : str
-        Statements of an ensemble. `ensemble_start` stores the inputs; `member_end` follows each network, stores its
-        outputs and restores the inputs; `ensemble_mean` assigns the mean of all outputs to x.
+        Statements of an ensemble. `ensemble_start` stores the inputs. `member_end` follows the statements of each
+        network: it stores the outputs of the network and restores the inputs. `ensemble_mean` assigns the mean of all
+        outputs to x.
     null : str
         Literal for the biases of a layer without biases.
     formula : callable
-        Function that translates a formula of z (nnc/_registry/formulas.py).
+        Function that translates a formula of the net input z (nnc/_registry/formulas.py) to an expression.
     assemble : callable
-        Function that returns the text of a module for its program, constants, functions and statements.
+        Function that joins a Program and the texts of constants, functions and statements to the text of a module.
     """
 
     functions: dict[str, str]
@@ -61,8 +62,9 @@ def to_script(language: Language, documents: Sequence[dict[str, Any]], predict: 
     Parameters
     ----------
     language : Language
+        Programming language of the module.
     documents : sequence of dict
-        Validated document of a network, or those of the networks of an ensemble, whose mean output is computed.
+        Validated document of each network. Several networks form an ensemble, which predicts their mean output.
     predict : callable
         Function from rows of raw inputs to rows of outputs, for the self-test.
 
@@ -84,7 +86,7 @@ def to_script(language: Language, documents: Sequence[dict[str, Any]], predict: 
 
 
 class Script(Writer):
-    """Builder of a module, which collects constants, functions and statements."""
+    """Builder of an exported module, which collects constants, functions and statements."""
 
     def __init__(self, language: Language) -> None:
         self.language = language
@@ -93,44 +95,44 @@ class Script(Writer):
         self.statements: list[str] = []
 
     def array(self, kind: str, values: Sequence[Any]) -> str:
-        """Add a constant list, and return its name."""
+        """Add a constant list of numbers to the module, and return its name."""
         name = f"{kind}{len(self.constants)}"
         self.constants.append(self.language.constant.format(name=name, value=list_literal(values)))
         return name
 
     def function(self, name: str) -> None:
-        """Add a function, and the functions that it calls."""
+        """Add a function to the module, with all functions that it calls."""
         if name not in self.functions:
             self.functions[name] = self.with_dependencies(self.language.functions[name], name)
 
     def with_dependencies(self, text: str, name: str) -> str:
-        """Add the functions that a function calls, and return its text without surrounding blank lines."""
+        """Add the functions that the function with this text calls; return the text without surrounding blank lines."""
         for other in self.language.functions:
             if other != name and re.search(rf"\b{other}\(", text):
                 self.function(other)
         return text.strip()
 
     def call(self, function: str, *arguments: Any) -> None:
-        """Add the statement that assigns the result of a function of x and the arguments to x."""
+        """Add the statement x = function(x, *arguments) to `predict`."""
         if function in self.language.functions:
             self.function(function)
         call = f"{function}({', '.join(map(str, ['x', *arguments]))})"
         self.statements.append(self.language.statement.format(call=call))
 
-    # ------------------------------------------------------------------------------------------ operations
+    # ------------------------------------------------------------------------------------------ code of operations
 
     def scale(self, operation: op.Scale) -> None:
-        """Add the statements for (x - minus) * times + plus."""
+        """Add the statements that scale x: (x - minus) * times + plus."""
         for function, numbers in scale_functions(operation, "float64"):
             self.call(function, self.array("numbers", numbers))
 
     def weights(self, operation: op.MatMul | op.Conv) -> tuple[str, str]:
-        """Add the lists of W and b, and return their names. Rows of W are stored per output."""
+        """Add the weights W, with one row per output, and the biases b as constant lists, and return their names."""
         W = self.array("W", [*zip(*operation.W, strict=True)])
         return W, self.language.null if operation.b is None else self.array("b", operation.b)
 
     def mat_mul(self, operation: op.MatMul) -> None:
-        """Add the statement for x @ W + b."""
+        """Add the statement for a dense layer without activation: x @ W + b."""
         self.call("dense", *self.weights(operation))
 
     def conv(self, operation: op.Conv) -> None:
@@ -147,7 +149,7 @@ class Script(Writer):
         )
 
     def flatten(self, operation: op.Flatten) -> None:
-        """Do nothing: images are stored in the order of their flattened values."""
+        """Add no code: images are stored in the order of their flattened values."""
 
     def activate(self, operation: op.Activate) -> None:
         """Add the statement for an activation."""
@@ -163,7 +165,7 @@ class Script(Writer):
 
 
 def header_values(program: Program) -> dict[str, Any]:
-    """Return values for the placeholders that the headers of Python and JavaScript modules share."""
+    """Return the values of the placeholders in the header comments of Python and JavaScript modules."""
     return {
         "title": program.title,
         "version": __version__,
@@ -176,12 +178,12 @@ def header_values(program: Program) -> dict[str, Any]:
 
 
 def self_test_values(self_test: dict[str, Any], dtype: str) -> dict[str, Any]:
-    """Return values for the placeholders of a self-test."""
+    """Return the values of the placeholders in the self-test of a module."""
     return {"X": list_literal(self_test["X"]), "P": list_literal(self_test["P"]), "tolerance": TOLERANCES[dtype]}
 
 
 def list_literal(values: Sequence[Any]) -> str:
-    """Return a list of numbers, or of lists of numbers, as text that is valid in both Python and JavaScript."""
+    """Return a list of numbers, or a list of such lists, as a literal that is valid in Python and in JavaScript."""
     if values and isinstance(values[0], (tuple, list)):
         return "[\n" + ",\n".join(list_literal(row) for row in values) + "\n]"
     return f"[{wrap_values(map(repr, values))}]"

@@ -1,4 +1,4 @@
-"""Converter for skl2onnx, which writes estimators of nnc.sklearn also as steps of a pipeline."""
+"""Converter for skl2onnx, which exports estimators of nnc.sklearn, also inside pipelines of scikit-learn."""
 
 from __future__ import annotations
 
@@ -14,15 +14,16 @@ MISSING_MESSAGE = "this needs skl2onnx ({}); install it with pip install skl2onn
 
 
 class ContainerGraph(Graph):
-    """Builder that adds nodes and constants to a graph of skl2onnx, in which names must be unique.
+    """Builder that adds nodes and constants to a graph of skl2onnx, in which all names must be unique.
 
     Parameters
     ----------
     dtype : str
+        Element type of the computation.
     scope, container
-        Objects of skl2onnx that create names and collect nodes.
+        Objects of skl2onnx: `scope` creates unique names, `container` collects nodes and constants.
     output_names : dict of str
-        Names of the outputs of the converted operator, by their names in `Graph.outputs`.
+        Name in the graph of skl2onnx for each output name that `Graph.outputs` uses.
     """
 
     def __init__(self, dtype: str, scope: Any, container: Any, output_names: dict[str, str]) -> None:
@@ -30,14 +31,14 @@ class ContainerGraph(Graph):
         self.scope, self.container, self.output_names = scope, container, output_names
 
     def node(self, operator: str, *inputs: str, name: str | None = None, **attributes: Any) -> str:
-        """Add a node, and return the name of its output."""
+        """Add a node to the graph of skl2onnx, and return the name of its output."""
         output: str = self.output_names[name] if name else self.scope.get_unique_variable_name(operator)
         unique = self.scope.get_unique_operator_name(operator)
         self.container.add_node(operator, [*inputs], [output], name=unique, **attributes)
         return output
 
     def tensor(self, values: Sequence[Any], shape: Sequence[int], element_type: str | None = None) -> str:
-        """Add a constant tensor, and return its name."""
+        """Add a constant tensor to the graph of skl2onnx, and return its name."""
         name: str = self.scope.get_unique_variable_name("constant")
         content = [value.encode() for value in values] if element_type == "string" else [*values]
         self.container.add_initializer(name, ELEMENT_TYPES[element_type or self.dtype], [*shape], content)
@@ -45,7 +46,7 @@ class ContainerGraph(Graph):
 
 
 def register(classifier: type, regressor: type) -> None:
-    """Register the converters for the estimators of nnc.sklearn in skl2onnx.
+    """Register converters for the estimator classes of nnc.sklearn in skl2onnx.
 
     Raises
     ------
@@ -67,8 +68,8 @@ def register(classifier: type, regressor: type) -> None:
 def _convert(scope: Any, operator: Any, container: Any) -> None:
     """Add the nodes of a trained estimator to a graph of skl2onnx.
 
-    The second output of a classifier with the hinge loss contains its scores. A network with one output gets two
-    columns there: the negative score and the score.
+    A classifier has two outputs, labels and probabilities. With the hinge loss, the second output contains scores in
+    place of probabilities. If the network has one output, there are two columns: the negative score and the score.
 
     Raises
     ------
@@ -79,8 +80,8 @@ def _convert(scope: Any, operator: Any, container: Any) -> None:
     document = estimator.network_._export_document()
     if document["heads"] is not None:
         raise ValueError(
-            "skl2onnx cannot convert an MLPRegressor with several quantiles; use network_.to_onnx(path), whose output "
-            "has all of them"
+            "skl2onnx cannot convert an MLPRegressor with several quantiles; use network_.to_onnx(path), which exports "
+            "all quantiles"
         )
     _check_classes(estimator, document)
     program = build_program(document)
@@ -103,7 +104,7 @@ def _convert(scope: Any, operator: Any, container: Any) -> None:
 
 
 def _check_classes(estimator: Any, document: dict[str, Any]) -> None:
-    """Convert the classes in a document to text or integers, the types that skl2onnx supports."""
+    """Convert the class labels in a document to a type that skl2onnx supports: text or integers."""
     classes = getattr(estimator, "classes_", None)
     if classes is not None and len(classes) < 2:
         raise ValueError(f"{type(estimator).__name__} must have two or more classes, got {classes.tolist()}")

@@ -1,7 +1,8 @@
-"""Description of a model of a table for its writers: column encodings, networks and processing of outputs.
+"""Description of a model of a table for writers: column encodings, networks and processing of outputs.
 
-The encoding of a column is a list of formulas (nnc/_registry/formulas.py) of a number x, which every writer translates
-to its language. Encodings are computed in float64, because dates need its precision, and the networks in float32.
+The encoding of a column is a list of formulas (nnc/_registry/formulas.py) of a number x. Every writer translates the
+formulas to its target language. Encodings are computed in float64, because dates need this precision, and the networks
+in float32.
 """
 
 from __future__ import annotations
@@ -21,9 +22,9 @@ if TYPE_CHECKING:
 class ColumnFormulas(NamedTuple):
     """Formulas that encode a raw column x as columns of a network's input.
 
-    Formulas use the operators and conditional expressions of nnc/_registry/formulas.py, `missing(x)`, `floor`, `sqrt`,
-    `sin`, and `min` and `max` of two numbers. A formula with a vector is evaluated for each element of the vector. The
-    outermost call of a formula may be `sum(...)`, which adds the results for all elements.
+    Formulas use the operators and conditional expressions of nnc/_registry/formulas.py, and the functions `missing`,
+    `floor`, `sqrt`, `sin`, and `min` and `max` of two numbers. A formula with a vector is evaluated for each element of
+    the vector. The outermost call of a formula may be `sum(...)`, which adds the results for all elements.
 
     Attributes
     ----------
@@ -32,9 +33,9 @@ class ColumnFormulas(NamedTuple):
     bins : str, optional
         Formula of the piecewise-linear encoding.
     variables : dict of str
-        Formulas of variables by name. A variable may depend on x and on the variables before it.
+        Formulas of variables by name. A variable may depend on x and on previous variables.
     vectors : dict of sequences of float
-        Vectors by name.
+        Vectors that formulas use, by name.
     """
 
     plain: tuple[str, ...] = ()
@@ -43,7 +44,7 @@ class ColumnFormulas(NamedTuple):
     vectors: dict[str, Sequence[float]] = {}  # noqa: RUF012 (the default is never modified)
 
     def vector_names(self, formula: str) -> list[str]:
-        """Return the names of the vectors in a formula."""
+        """Return the names of the vectors that a formula uses."""
         return [name for name in self.vectors if re.search(rf"\b{name}\b", formula)]
 
     def width(self, formula: str) -> int:
@@ -51,21 +52,23 @@ class ColumnFormulas(NamedTuple):
         return 1 if formula.startswith("sum(") else self.length(formula)
 
     def length(self, formula: str) -> int:
-        """Return the length of the vectors in a formula, 1 if it has none."""
+        """Return the length of the vectors that a formula uses; 1 if the formula uses no vector."""
         return max((len(self.vectors[name]) for name in self.vector_names(formula)), default=1)
 
 
 class RawColumn(NamedTuple):
-    """A raw column, which is an input of an exported model.
+    """Raw column of a table, which is an input of an exported model.
 
     Attributes
     ----------
     name : str
+        Name of the column.
     description : str
-        Meaning of its numbers for people.
+        Readable description of the numbers in the column.
     levels : tuple of str
-        Texts of a text column. The number of a cell is the index of its text, and -1 for other texts.
+        Texts of a text column. The number of a cell is the index of its text in `levels`, or -1 for other texts.
     formulas : ColumnFormulas
+        Encoding of the column.
     """
 
     name: str
@@ -75,13 +78,14 @@ class RawColumn(NamedTuple):
 
 
 class TableNetwork(NamedTuple):
-    """A network of a model of a table.
+    """Network that is a part of a model of a table.
 
     Attributes
     ----------
     uses_bins : bool
-        Whether the inputs contain the piecewise-linear encodings, after the plain columns.
+        Whether the inputs of the network also contain the piecewise-linear encodings, after the plain columns.
     operations : tuple of Operation
+        Operations of the network in order.
     """
 
     uses_bins: bool
@@ -89,26 +93,27 @@ class TableNetwork(NamedTuple):
 
 
 class TableProgram(Value):
-    """A model of a table, as writers read it.
+    """Model of a table in the form in which writers export it.
 
     Attributes
     ----------
     interface : Program
-        Inputs, outputs, their meaning and the self-test; it has no operations.
+        Description of inputs and outputs, with the self-test. It has no operations.
     columns : tuple of RawColumn
+        Raw columns, which are the inputs of the model.
     networks : tuple of TableNetwork
-        The model predicts the mean of their processed outputs.
+        Networks whose processed outputs are averaged for a prediction.
     temperature : float, optional
         Temperature that calibrates the probabilities of classes, see `with_temperature` in nnc/tabular.
     target_scaling : (factor, shift), optional
         Two lists with one number per output: a prediction is output / factor + shift.
     quantiles : tuple of float
-        Levels of the quantiles that are predicted, () if there are none. Outputs are grouped by quantile, with one
-        output per target in each group. Predictions are sorted, so that quantiles do not cross.
+        Levels of the predicted quantiles; () if the model predicts no quantiles. Outputs are grouped by quantile, with
+        one output per target in each group. Predictions are sorted, so that quantiles do not cross.
     middle_index : int
-        Index of the quantile that is the point prediction.
+        Index of the quantile that is used as point prediction.
     bounds : (lower, upper), optional
-        Two lists with one number per target, to which predictions are clipped.
+        Limits to which predictions are clipped: two lists with one number per target.
     """
 
     interface: Program
@@ -122,11 +127,11 @@ class TableProgram(Value):
 
     @property
     def n_targets(self) -> int:
-        """Number of targets."""
+        """Number of targets that the model predicts."""
         return self.interface.n_out // max(1, len(self.quantiles))
 
     def column_metadata(self) -> list[dict[str, Any]]:
-        """Return the names, descriptions and levels of the columns as plain values for metadata."""
+        """Return the names, descriptions and levels of all columns for the metadata of an exported model."""
         return [
             {"name": column.name, "what": column.description}
             | ({"levels": list(column.levels)} if column.levels else {})

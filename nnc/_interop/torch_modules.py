@@ -1,4 +1,4 @@
-"""Writer of PyTorch's modules (extra `[torch]`); read_torch.py reads them."""
+"""Writer of PyTorch modules (extra `[torch]`); read_torch.py is the corresponding reader."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ try:
 except ImportError as error:
     raise ImportError(f"this needs PyTorch ({error}); install it with pip install torch") from error
 
-SOFTPLUS_THRESHOLD = 40.0  # PyTorch returns z for softplus(z) above this z, which is exact in float64 from 37 on
-# Name in nnc of each activation module, and attributes that the module must have.
+# PyTorch replaces softplus(z) by z for z above this threshold. From 37 on, this is exact in float64.
+SOFTPLUS_THRESHOLD = 40.0
+# For each activation module of PyTorch: the name of the activation in nnc, and the required attributes of the module.
 ACTIVATIONS: dict[type, tuple[str, dict[str, Any]]] = {
     nn.Sigmoid: ("sigmoid", {}),
     nn.Tanh: ("tanh", {}),
@@ -32,12 +33,12 @@ ACTIVATIONS: dict[type, tuple[str, dict[str, Any]]] = {
 
 
 class Scale(nn.Module):
-    """Scaling of inputs or targets, (x - minus) * times + plus, which is always computed in float64.
+    """Module that scales x to (x - minus) * times + plus; the computation is always in float64.
 
     Parameters
     ----------
     minus, times, plus : array
-        Numbers per column, or per channel with the shape (channels, 1, 1), or images with channels first.
+        One number per column; or one per channel, with the shape (channels, 1, 1); or images with channels first.
     dtype : torch.dtype
         Dtype of the result.
     """
@@ -49,29 +50,29 @@ class Scale(nn.Module):
             self.register_buffer(name, torch.from_numpy(numbers))
 
     def arrays(self) -> list[Any]:
-        """Return minus, times and plus as arrays, with channels last for images."""
+        """Return minus, times and plus as NumPy arrays; arrays for images have channels last."""
         arrays = [part.detach().cpu().numpy() for part in (self.minus, self.times, self.plus)]
         return [array.transpose(1, 2, 0) if array.ndim == 3 else array for array in arrays]
 
     def forward(self, x: Any) -> Any:
-        """Return the scaled rows of a batch in the dtype of the module."""
+        """Scale a batch of rows, and return the result in the dtype of the module."""
         return ((x.double() - self.minus) * self.times + self.plus).to(self.dtype)
 
 
 class ModuleBuilder(Writer):
-    """Builder of a list of modules. Images, and vectors of flattened images, have channels first."""
+    """Builder of a list of PyTorch modules, in which images and flattened images have channels first."""
 
     def __init__(self, dtype: str) -> None:
         self.dtype = getattr(torch, dtype)
         self.modules: list[Any] = []
-        self.order: Any = None  # permutation of the rows of the next W after images were flattened
+        self.order: Any = None  # permutation for the rows of the next weight matrix, set by flatten
 
     def tensor(self, numbers: Any) -> Any:
-        """Return a trainable tensor."""
+        """Convert numbers to a trainable parameter."""
         return nn.Parameter(torch.tensor(numbers, dtype=self.dtype))
 
     def scale(self, operation: op.Scale) -> None:
-        """Add the module of (x - minus) * times + plus."""
+        """Add a Scale module, which computes (x - minus) * times + plus."""
         numbers = [np.array(part, np.float64) for part in (operation.minus, operation.times, operation.plus)]
         if len(operation.input_shape) == 3 and len(operation.minus) == np.prod(operation.input_shape):
             numbers = [part.reshape(operation.input_shape).transpose(2, 0, 1) for part in numbers]
@@ -83,7 +84,7 @@ class ModuleBuilder(Writer):
         self.modules.append(Scale(minus, times, plus, self.dtype))
 
     def mat_mul(self, operation: op.MatMul) -> None:
-        """Add the module of x @ W + b."""
+        """Add a Linear module, which computes x @ W + b."""
         W = np.array(operation.W)
         if self.order is not None:
             W, self.order = W[self.order], None
@@ -91,7 +92,7 @@ class ModuleBuilder(Writer):
         self._fill(linear, W.T, operation.b)
 
     def conv(self, operation: op.Conv) -> None:
-        """Add the module of a convolution, after a module that pads images if necessary."""
+        """Add a Conv2d module, preceded by a ZeroPad2d module if the convolution has padding."""
         top, left, bottom, right = operation.pad
         if any(operation.pad):
             self.modules.append(nn.ZeroPad2d((left, right, top, bottom)))
@@ -102,56 +103,56 @@ class ModuleBuilder(Writer):
         self._fill(conv, kernel, operation.b)
 
     def _fill(self, module: Any, weight: Any, bias: Any) -> None:
-        """Set the weights of a module, and add it."""
+        """Set the weights of a module, and append the module to the list."""
         module.weight = self.tensor(np.ascontiguousarray(weight))
         if bias is not None:
             module.bias = self.tensor(bias)
         self.modules.append(module)
 
     def pool(self, operation: op.MaxPool | op.AvgPool) -> None:
-        """Add the module of a max-pool or an average pool."""
+        """Add a MaxPool2d or AvgPool2d module."""
         module_class = nn.MaxPool2d if isinstance(operation, op.MaxPool) else nn.AvgPool2d
         self.modules.append(module_class(operation.window, operation.stride))
 
     def flatten(self, operation: op.Flatten) -> None:
-        """Add the module that flattens images, in the order of channel, height and width."""
+        """Add a Flatten module, which flattens images in the order of channel, height and width."""
         self.order = np.arange(operation.output_shape[0]).reshape(operation.input_shape).transpose(2, 0, 1).ravel()
         self.modules.append(nn.Flatten())
 
     def activate(self, operation: op.Activate) -> None:
-        """Add the module of an activation."""
+        """Add the PyTorch module of an activation."""
         classes: dict[str, Any] = {name: module_class for module_class, (name, _) in ACTIVATIONS.items()}
         classes["exp"], classes["softmax"] = Exp, partial(nn.Softmax, dim=1)
         classes["softplus"] = partial(nn.Softplus, threshold=SOFTPLUS_THRESHOLD)
         self.modules.append(classes[operation.name]())
 
     def sort(self, operation: op.Sort) -> None:
-        """Add the module that sorts the quantiles of each target."""
+        """Add a SortGroups module, which sorts the quantiles of each target."""
         self.modules.append(SortGroups(operation.groups))
 
 
 class SortGroups(nn.Module):
-    """Sorting of the quantiles of each target, where each group of columns has one quantile of all targets."""
+    """Module that sorts the quantiles of each target; each group of columns has one quantile of all targets."""
 
     def __init__(self, groups: int) -> None:
         super().__init__()
         self.groups = groups
 
     def forward(self, x: Any) -> Any:
-        """Return the sorted outputs of a batch."""
+        """Sort the quantiles of each target in a batch of outputs."""
         return x.reshape(len(x), self.groups, -1).sort(dim=1).values.flatten(1)
 
 
 class Exp(nn.Module):
-    """Exponential function, for which PyTorch has no module."""
+    """Module that computes the exponential function; PyTorch itself has no such module."""
 
     def forward(self, x: Any) -> Any:
-        """Return the exponential of each number of a batch."""
+        """Compute the exponential of each number in a batch."""
         return x.exp()
 
 
 def to_torch(document: dict[str, Any]) -> Any:
-    """Return an nn.Sequential in evaluation mode that computes a validated document."""
+    """Return an nn.Sequential in evaluation mode that computes the network in a validated document."""
     program = build_program(document)
     builder = ModuleBuilder(program.dtype)
     for operation in program.operations:

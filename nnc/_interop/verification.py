@@ -1,4 +1,4 @@
-"""Comparison of a network that was read from another package with its original on random rows."""
+"""Comparison of an imported network with the original model of another package, on random rows."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ if TYPE_CHECKING:
     Array = np.ndarray[Any, Any]
 
 N_ROWS = 4  # number of random rows on which outputs are compared
-TOLERANCES = {"float32": 1e-5, "float64": 1e-10}  # largest difference of outputs, relative to the largest output
+TOLERANCES = {"float32": 1e-5, "float64": 1e-10}  # allowed difference of outputs, relative to the largest output
 
 
 def random_rows(network: Any) -> Array:
-    """Draw rows of inputs from a standard normal distribution, in the units of the raw inputs if these are scaled.
+    """Draw random rows of raw inputs whose scaled values have a standard normal distribution.
 
-    The generator has a fixed seed, and the global random states of NumPy and of other packages are not used.
+    The random generator has a fixed seed. The global random states of NumPy and of other packages are not used.
 
     Returns
     -------
     array (N_ROWS, n_in) or (N_ROWS, height, width, channels)
-        Rows in the dtype of the network.
+        Random rows in the dtype of the network.
     """
     X = np.random.default_rng(0).standard_normal((N_ROWS, prod(network.model.input_shape)))
     if network.converter.scaling_X is not None:
@@ -33,38 +33,42 @@ def random_rows(network: Any) -> Array:
 
 
 def check_outputs(network: Any, X: Array, outputs: Array, added_output: str | None, original: str) -> None:
-    """Compare the predictions of a network with the outputs of its original for the same rows.
+    """Compare the predictions of an imported network with the outputs of the original model for the same rows.
 
-    Predictions in float32 that differ are computed again in float64, so that only rounding by the original remains.
+    If float32 predictions differ too much, they are computed again in float64, so that only the original model has
+    rounding errors.
 
     Parameters
     ----------
     network : NeuralNetwork
+        Imported network.
     X : array
         Rows from `random_rows`.
     outputs : array (n_rows, n_out)
-        Outputs of the original for these rows.
+        Outputs of the original model for these rows.
     added_output : str, optional
-        Output activation of the network that the original does not have.
+        Output activation of the network that the original model lacks.
     original : str
-        Name of the original in messages.
+        Name of the original model in messages.
 
     Raises
     ------
     ValueError
-        The outputs differ by more than the tolerance of the less precise of the two dtypes.
+        The outputs differ by more than the tolerance of the less precise dtype.
     """
     tolerance = max(TOLERANCES[dtype.name] for dtype in (network.dtype, outputs.dtype))
     P = network.predict(X)
     if outputs.shape != P.shape:
-        raise ValueError(_message(original, f"outputs have the shape {outputs.shape[1:]}, the network's {P.shape[1:]}"))
+        raise ValueError(
+            _message(original, f"its outputs have the shape {outputs.shape[1:]}, those of the network {P.shape[1:]}")
+        )
     if added_output is not None:
         with np.errstate(all="ignore"):
             outputs = activations.ROWS[added_output].compute(outputs)
     finite = np.isfinite(outputs)
     size = float(np.abs(outputs).max(where=finite, initial=0.0))
     if activations.ROWS[network.activations[-1]].probability:
-        size = 1.0  # probabilities are compared absolutely, because those near 0 have no relative precision
+        size = 1.0  # compare probabilities absolutely: those near 0 have no relative precision
     difference = _difference(P, outputs, finite)
     if not difference <= tolerance * size and network.dtype == np.float32:
         difference = _difference(network.astype(np.float64).predict(X), outputs, finite)
@@ -79,7 +83,10 @@ def check_outputs(network: Any, X: Array, outputs: Array, added_output: str | No
 
 
 def _difference(P: Array, outputs: Array, finite: Array) -> float:
-    """Return the largest difference of finite numbers; infinity if other numbers are not equal."""
+    """Return the largest absolute difference of two arrays where `finite` is True.
+
+    Return infinity if the arrays differ elsewhere, where the original output is NaN or infinite.
+    """
     if not np.array_equal(P[~finite], outputs[~finite], equal_nan=True):
         return np.inf
     with np.errstate(all="ignore"):
@@ -87,7 +94,7 @@ def _difference(P: Array, outputs: Array, finite: Array) -> float:
 
 
 def _message(original: str, problem: str) -> str:
-    """Return the message of a failed comparison."""
+    """Return the error message for a failed comparison of a network with its original model."""
     return (
         f"the network does not compute what {original} computes: {problem}; "
         "please report this with the model, or pass verify=False to skip the comparison"

@@ -1,4 +1,4 @@
-"""Comparison of a network with the ONNX model that it was read from, which onnx's reference evaluator runs."""
+"""Comparison of an imported network with its ONNX model, which the reference evaluator of the package onnx runs."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from nnc._interop.verification import N_ROWS, TOLERANCES
 if TYPE_CHECKING:
     Array = np.ndarray[Any, Any]
 
-MAX_ROWS = 1000  # largest number of rows that are compared, if the model requires a fixed number
+MAX_ROWS = 1000  # models that require a fixed number of rows are not compared above this number
 
 
 def require_onnx() -> None:
-    """Raise ImportError if onnx is not installed."""
+    """Raise ImportError if the package onnx is not installed."""
     try:
         import onnx.reference  # noqa: F401
     except ImportError:
@@ -25,7 +25,7 @@ def require_onnx() -> None:
 
 
 def check(path: Any, reader: Any, network: Any) -> None:
-    """Compare outputs on random rows.
+    """Compare the outputs of a network with the outputs of its ONNX model on random rows.
 
     Raises
     ------
@@ -46,7 +46,10 @@ def check(path: Any, reader: Any, network: Any) -> None:
         expected = np.hstack([1 - P, P]) if isinstance(value, Pair) else P
         numbers = np.asarray(output, np.float64).reshape(expected.shape)
         if not np.isfinite([numbers, expected]).all():
-            raise ValueError(f"the output {name!r} cannot be compared, because it is not finite for random rows")
+            raise ValueError(
+                f"the output {name!r} must be finite for a comparison, got NaN or infinity for random rows; "
+                "pass verify=False to skip the comparison"
+            )
         error = np.abs(numbers - expected).max()
         if not error <= tolerance:
             raise ValueError(
@@ -56,13 +59,18 @@ def check(path: Any, reader: Any, network: Any) -> None:
 
 
 def _random_rows(reader: Any, network: Any) -> tuple[Array, Array]:
-    """Return random rows of inputs for the model, and the same rows for the network."""
+    """Return random rows in the form of the ONNX model's input, and the same rows in the form that the network expects.
+
+    Images of the network have channels last.
+    """
     n = reader.batch or N_ROWS
     if n > MAX_ROWS:
-        raise ValueError(f"it must accept at most {MAX_ROWS} rows for a comparison, got {n}; pass verify=False")
+        raise ValueError(
+            f"the model must accept at most {MAX_ROWS} rows for a comparison, got {n}; pass verify=False to skip it"
+        )
     rows = np.random.default_rng(0).standard_normal((n, *reader.input.dims))
     scale = network.converter.scaling_X
-    if scale is not None:  # after the scaling of the network, inputs have a standard normal distribution
+    if scale is not None:  # the scaled inputs should have a standard normal distribution
         shape = reader.shape()
         shift, factor = (np.broadcast_to(part, math.prod(shape)).reshape(shape) for part in (scale.shift, scale.factor))
         if len(shape) == 3:
@@ -72,12 +80,15 @@ def _random_rows(reader: Any, network: Any) -> tuple[Array, Array]:
     dtype = reader.input.dtype
     rows = rows.astype(dtype) if dtype.startswith("float") else np.abs(rows).round().clip(0, 127).astype(dtype)
     if not np.isfinite(rows.astype(network.dtype)).all():
-        raise ValueError("it cannot be compared, because its scaling needs inputs outside the range of its type")
+        raise ValueError(
+            "the scaling of the model must accept inputs within the range of its type for a comparison, got numbers "
+            "outside; pass verify=False to skip the comparison"
+        )
     return rows, np.array([reader.input.ordered(row) for row in rows])
 
 
 def _offset(network: Any) -> float:
-    """Return the size of the shift in units of scaled inputs, a factor of the rounding errors of the model."""
+    """Return the largest shift of the inputs in units of scaled inputs; rounding errors are proportional to it."""
     scale = network.converter.scaling_X
     return 1.0 if scale is None else float(np.abs(np.multiply(scale.shift, scale.factor)).max())
 
@@ -91,7 +102,7 @@ def exact_operators(opset: int) -> list[Any]:
     from onnx.reference.op_run import OpRun
 
     class Erf(OpRun):  # type: ignore[misc, no-any-unimported, unused-ignore]
-        """Error function in the type of its input."""
+        """Operator for the error function erf, computed in the dtype of the input."""
 
         op_domain = ""
 
@@ -99,7 +110,7 @@ def exact_operators(opset: int) -> list[Any]:
             return (_erf(x),)
 
     class Gelu(OpRun):  # type: ignore[misc, no-any-unimported, unused-ignore]
-        """Gelu in the type of its input."""
+        """Operator for the activation Gelu, computed in the dtype of the input."""
 
         op_domain = ""
 
@@ -109,7 +120,7 @@ def exact_operators(opset: int) -> list[Any]:
             return ((0.5 * x * (1 + _erf(x * math.sqrt(0.5)))).astype(x.dtype),)
 
     class BatchNormalization(OpRun):  # type: ignore[misc, no-any-unimported, unused-ignore]
-        """Batch normalization with the mean and variance of its inputs."""
+        """Operator for batch normalization with the mean and variance that are inputs of the node."""
 
         op_domain = ""
 
@@ -125,12 +136,12 @@ def exact_operators(opset: int) -> list[Any]:
 
 
 def _erf(x: Array) -> Array:
-    """Return the error function in the type of x."""
+    """Return the error function erf of each number in x, in the dtype of x."""
     return np.array([math.erf(value) for value in x.ravel()], x.dtype).reshape(x.shape)
 
 
 def _reference_outputs(path: Any, name: str, rows: Array) -> list[Any]:
-    """Return the outputs of onnx's reference evaluator."""
+    """Run the ONNX model in a file with onnx's reference evaluator, and return the outputs for these rows."""
     import onnx
     from onnx.reference import ReferenceEvaluator
 
@@ -138,18 +149,18 @@ def _reference_outputs(path: Any, name: str, rows: Array) -> list[Any]:
         model = onnx.load(path)
         mapped = {node.output[0]: node.input[0] for node in model.graph.node if node.op_type == "ZipMap"}
         names = dict.fromkeys(output.name for output in model.graph.output)
-        nodes = [node for node in model.graph.node if node.op_type != "ZipMap"]  # the evaluator has no ZipMap
+        nodes = [node for node in model.graph.node if node.op_type != "ZipMap"]  # the evaluator does not support ZipMap
         del model.graph.node[:]
         model.graph.node.extend(nodes)
         opset = max(opset.version for opset in model.opset_import if opset.domain in ("", "ai.onnx"))
         evaluator = ReferenceEvaluator(model, new_ops=exact_operators(opset))
         return [*evaluator.run([mapped.get(output, output) for output in names], {name: rows})]
     except Exception as error:
-        raise ValueError(f"onnx's reference evaluator cannot run it: {error}") from error
+        raise ValueError(f"onnx's reference evaluator cannot run the model: {error}") from error
 
 
 def _check_labels(name: str, evaluated: Array, network: Any, X: Array, P: Array, tolerance: float) -> None:
-    """Compare labels of the rows whose outputs are not at the boundary of two classes."""
+    """Raise ValueError if labels differ; rows whose outputs are close to the boundary of two classes do not count."""
     labels = np.asarray(network.predict_classes(X))
     is_clear: Array = np.full(len(P), True)
     if labels.ndim == 1 and P.shape[1] > 1:
