@@ -56,6 +56,7 @@ def test_plain_preset_disables_automatic_settings():
         "epochs": 4,
         "scale_X": None,
         "scale_y": None,
+        "selection": None,
     }
     with pytest.raises(TypeError, match="epochs must be set"):
         build_network().fit(X, Y, preset="plain")
@@ -68,6 +69,7 @@ AUTOMATIC_SETTINGS = {
     "epochs": 4,
     "scale_X": nnc.Standardize(),
     "scale_y": nnc.Standardize(),
+    "selection": None,
 }
 
 

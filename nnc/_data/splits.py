@@ -58,8 +58,7 @@ def split(
     n_small = int(size) if isinstance(size, Integral) else round(fraction * n)
     if not 0 < n_small < n:
         raise ValueError(f"{name} must leave rows in both parts, got {size!r}, which selects {n_small} of {n} rows")
-    # Sorting by one random number per row shuffles the indices.
-    order = np.argsort(Stream(mix(_as_integer("seed", seed) % 2**64)).uniform((n,)), kind="stable")
+    order = _random_order(n, seed)
     if labels is None:
         return order[n_small:], order[:n_small]
     array = as_array("labels", labels)
@@ -77,6 +76,32 @@ def split(
     small = np.empty(n, bool)
     small[by_class] = np.arange(n) - np.repeat(starts, counts) < np.repeat(quotas, counts)
     return order[~small], order[small]
+
+
+def folds(
+    n: int, n_folds: int, seed: int, labels: NDArray[np.generic] | None = None
+) -> list[tuple[NDArray[np.intp], NDArray[np.intp]]]:
+    """Return the indices of the other folds and of the fold itself, for each of `n_folds` random folds of n rows.
+
+    Parameters
+    ----------
+    n, n_folds : int
+        Number of rows and of folds. The sizes of folds differ by at most one row.
+    seed : int
+        The same seed gives the same folds on all systems.
+    labels : array (n,), optional
+        Class of each row, for stratified folds: the numbers of rows of a class in two folds differ by at most one.
+    """
+    order = _random_order(n, seed)
+    if labels is not None:
+        order = order[np.argsort(labels[order], kind="stable")]
+    fold_of = np.arange(n) % n_folds
+    return [(order[fold_of != fold], order[fold_of == fold]) for fold in range(n_folds)]
+
+
+def _random_order(n: int, seed: int) -> NDArray[np.intp]:
+    """Return the indices 0 to n - 1 in random order, by sorting one random number per row."""
+    return np.argsort(Stream(mix(_as_integer("seed", seed) % 2**64)).uniform((n,)), kind="stable")
 
 
 def _as_integer(name: str, value: Any) -> int:

@@ -72,8 +72,9 @@ class Fitting(Parameters):
             Targets as in `evaluate_loss`. With "cross_entropy", "hinge", and "bce" with one output, y may have labels
             of any type; the first fit learns the classes, see `classes`. Bytes and dates become text.
         epochs : int, optional
-            Number of passes over the rows. It may be omitted if another rule ends the training (patience, target_loss,
-            max_seconds or a callback), or if the automatic rule chooses it (see Notes).
+            Number of passes over the rows; the largest number if the automatic rule applies (see Notes). It may be
+            omitted if another rule ends the training (patience, target_loss, max_seconds or a callback), or if the
+            automatic rule chooses it.
         lr : float, schedule or callable, optional
             Learning rate: a number, a schedule such as nnc.CosineLR(0.1), or a function of the epoch. Epochs are
             counted from 0 since the optimizer started. A function must be passed again after `load`. Default: the
@@ -187,10 +188,17 @@ class Fitting(Parameters):
         decreases in each step along half a cosine wave, from 0.02 to 0, or from 0.02 sqrt(64 / k) if a unit has k > 64
         inputs.
         With patience, target_loss or max_seconds and without epochs it is constant at 0.001. A batch has 1/100 of
-        the rows, at least 32 and at most 256, and one more if a single row would remain. The number of epochs is 20, or
-        more to reach 10,000 steps. If `scale_X` and `scale_y` are "auto", a new network standardizes the inputs, and
-        also the targets for regression with an identity output; images of uint8 are divided by 255. The next fit by
-        this rule continues the schedule for the remaining epochs, or starts a new one.
+        the rows, at least 32 and at most 256, and one more if a single row would remain. The largest number of epochs
+        is 20, or more to reach 10,000 steps.
+
+        With 30 rows or more, and without patience, target_loss and max_seconds, the rule selects the number of epochs
+        and the weight decay (AdamW with 0.5, or Adam) by validation: with the rows of `validation`, by 3-fold
+        cross-validation up to 1,000 rows, or with a held-out fifth of more rows. Copies of the network are trained for
+        the selection. Then the network is trained on all rows, except those of `validation`.
+
+        If `scale_X` and `scale_y` are "auto", a new network standardizes the inputs, and also the targets for
+        regression with an identity output; images of uint8 are divided by 255. The next fit by this rule continues the
+        schedule of a fit that ended early for the remaining epochs, or starts a new one.
 
         With `preset="auto"`, an optimizer object whose lr is not the default also names the learning rate. Second-order
         optimizers have no learning rate and use all rows in each step.

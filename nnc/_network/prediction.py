@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nnc._data import derivatives
 from nnc._network.parameters import Parameters
 from nnc._registry import losses
 
@@ -288,6 +287,8 @@ class Prediction(Parameters):
         >>> P = net.predict(X)
         >>> gradients, dX = net.vjp(X, 2 * (P - Y) / P.size)  # gradient of the mean squared error
         """
+        from nnc._data import derivatives
+
         return derivatives.vjp(self.converter, X, dP)
 
     def jacobian(self, X: ArrayLike) -> NDArray[Any]:
@@ -309,4 +310,6 @@ class Prediction(Parameters):
         ValueError, TypeError
             X does not fit the network or contains NaN or infinity.
         """
+        from nnc._data import derivatives
+
         return derivatives.jacobian(self.converter, X)

@@ -54,9 +54,10 @@ class SearchResult:
         an unbiased estimate of the loss on new rows for the networks of the trial. `network` was trained on more rows,
         so it is usually slightly better. None without test rows.
     network : NeuralNetwork
-        Network with the best parameters, trained on all rows for the same number of epochs. In three cases it is the
-        network of the best trial, with folds the network of the first fold: Ctrl-C or max_seconds ended the search;
-        `validation` consists of separate rows; or the training on all rows gave a worse loss (see Warns of `search`).
+        Network with the best parameters, trained on all rows for the same number of epochs, or for fewer if a fit with
+        automatic settings selects fewer. In three cases it is the network of the best trial, with folds the network of
+        the first fold: Ctrl-C or max_seconds ended the search; `validation` consists of separate rows; or the training
+        on all rows gave a worse loss (see Warns of `search`).
     seconds : float
         Wall time of the whole search.
     """

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nnc._team import Interrupt, LockGroup, Team
 from nnc._training.advice import findings
+from nnc._training.defaults import has_selection
 from nnc._training.divergence import DivergedError
 from nnc._training.history import History
 from nnc._training.loop import TrainingLoop
 from nnc._training.options import uses_automatic_settings
-from nnc._training.start import begin, loop_on, prepare, with_checked_batches
+from nnc._training.preparation import loop_on, prepare
+from nnc._training.start import begin, with_checked_batches
 from nnc._training.state import continued
 from nnc._training.threads import SLICE_SECONDS, avoid_caller_processor
 from nnc._utils.arrays import constant_array
@@ -113,12 +115,17 @@ class Job:
             return []
         return [*findings(run, history)]
 
-    def create_loop(self) -> TrainingLoop:
+    def create_loop(self, interrupt: Interrupt) -> TrainingLoop:
         """Return the training loop on the rows of the network."""
         dataset = self.converted_data.build_dataset(
             self.network, self.converter, self.completed_arguments, self.row_index, self.weights
         )
-        return loop_on(self.network, dataset, self.completed_arguments, self.options, self.state)
+        arguments, state, options = self.completed_arguments, self.state, self.options
+        if self.is_automatic and has_selection(self.arguments):
+            from nnc._training.selection import with_selection
+
+            arguments, state, options = with_selection(self.network, dataset, arguments, state, options, interrupt)
+        return loop_on(self.network, dataset, arguments, options, state)
 
 
 class Outcome(NamedTuple):
@@ -224,7 +231,7 @@ class _Worker:
 
     def train(self, group: Group) -> None:
         """Train the networks of a group, those without callbacks and validation in one call of the core."""
-        runs = [(index, job, job.create_loop()) for index, job in group.jobs]
+        runs = [(index, job, job.create_loop(self.interrupt)) for index, job in group.jobs]
         plain_runs: dict[Any, list[TrainingLoop]] = {}
         for _, job, run in runs:
             if len(runs) > 1 and type(run) is TrainingLoop and run.is_plain:

@@ -33,6 +33,7 @@ def checked_settings(settings: Any) -> dict[str, Any] | None:
         "lr": lr,
         "batch_size": fields.size(settings.get("batch_size"), where + "batch_size"),
         "epochs": None if epochs is None else fields.unsigned(settings, "epochs", None, where, COUNTER_BITS),
+        "selection": fields.member({"selection": None, **settings}, "selection", type(None), str, where=where),
     }
 
 
@@ -45,7 +46,8 @@ def checked_training(training: Any, n_params: int, largest: float) -> dict[str, 
         return None
     where = "training."
     by_rule = "by_rule" in fields.json_object(training, "training")
-    fields.check_keys(training, (*TRAINING_KEYS, *["by_rule"] * by_rule), "training")
+    has_limit = by_rule and "max_epochs" in training
+    fields.check_keys(training, (*TRAINING_KEYS, *["by_rule"] * by_rule, *["max_epochs"] * has_limit), "training")
     optimizer = _checked_optimizer(fields.member(training, "optimizer", dict, where=where), where + "optimizer")
     powers = fields.vector(fields.member(training, "powers", list, where=where), 3, where + "powers")
     schedule = fields.member(training, "schedule", dict, type(None), where=where)
@@ -64,10 +66,10 @@ def checked_training(training: Any, n_params: int, largest: float) -> dict[str, 
         raise ValueError(f"{location} is {fields.describe(moments[-1][i])}, expected a number of at least 0")
     if by_rule and not (
         fields.member(training, "by_rule", bool, where=where)
-        and optimizer["name"] == "adam"
+        and optimizer["name"] in ("adam", "adamw")
         and (schedule is None or (schedule.get("name") == "PerStep" and schedule.get("epochs") is not None))
     ):
-        expected = 'true, with the optimizer "adam" and the schedule null or "PerStep" with epochs'
+        expected = 'true, with the optimizer "adam" or "adamw" and the schedule null or "PerStep" with epochs'
         raise ValueError(f"{where}by_rule is {fields.describe(training['by_rule'])}, expected {expected}")
     return {
         "optimizer": optimizer,
@@ -78,6 +80,7 @@ def checked_training(training: Any, n_params: int, largest: float) -> dict[str, 
         "moments": moments,
         "history": _checked_history(fields.member(training, "history", dict, where=where)),
         **({"by_rule": True} if by_rule else {}),
+        **({"max_epochs": fields.unsigned(training, "max_epochs", 0, where, COUNTER_BITS)} if has_limit else {}),
     }
 
 

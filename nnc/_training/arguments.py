@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from copy import copy
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -94,9 +93,8 @@ class FitArguments:
 
     def replaced(self, **changes: Any) -> Self:
         """Return a copy of the arguments in which those named in `changes` have new values."""
-        other = copy(self)
-        for name, value in changes.items():
-            setattr(other, name, value)
+        other = object.__new__(type(self))
+        vars(other).update(vars(self), **changes)
         return other
 
     def given(self) -> dict[str, Any]:

@@ -19,7 +19,8 @@ class Record(dict[str, Any]):
 
     The items are "epoch" (counted from 1, including the fits that this one continues), "loss", "lr", "seconds" (since
     the start of the fit), "best" (whether no earlier epoch was better) and "network". "val_loss" and the metrics are
-    items if the fit computes them.
+    items if the fit computes them. "refit" is an item, with the value True, if the fit trains on rows that were held
+    out for an automatic selection of its settings.
 
     Attributes
     ----------
@@ -37,7 +38,7 @@ class Record(dict[str, Any]):
 
     def numbers(self) -> dict[str, float]:
         """Return the numbers for loggers: losses, metrics, lr and seconds."""
-        return {name: value for name, value in self.items() if name not in ("epoch", "best", "network")}
+        return {name: value for name, value in self.items() if name not in ("epoch", "best", "refit", "network")}
 
 
 class Call:

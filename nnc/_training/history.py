@@ -74,8 +74,9 @@ class History:
         Number of threads that trained on most rows. The result of a fit does not depend on it.
     settings : dict or None
         Resolved settings of the last fit: "preset" ("auto" or "plain"), "optimizer", "lr" (a number, a schedule or the
-        name of a function), "batch_size", "epochs", "scale_X" and "scale_y". None if they are not known, for example in
-        a history that was created from a dict.
+        name of a function), "batch_size", "epochs", "scale_X", "scale_y" and "selection" (which epochs and weight decay
+        an automatic fit has selected by validation, and how; None if it has not). None if they are not known, for
+        example in a history that was created from a dict.
     """
 
     _columns: dict[str, NDArray[np.float64] | float]  # a number is a column with this value in all epochs
@@ -373,12 +374,13 @@ class History:
 
 
 def settings_lines(settings: dict[str, Any] | None) -> list[str]:
-    """Return a list with one line that describes the settings of a fit; empty if the settings are not known."""
+    """Return lines that describe the settings of a fit; an empty list if the settings are not available."""
     if settings is None:
         return []
     names = ("lr", "batch_size", "epochs", "scale_X", "scale_y")
     parts = [f"{name} {settings[name]}" for name in names if settings[name] is not None]
-    return [f"preset {settings['preset']}: {', '.join([settings['optimizer'].name, *parts])}"]
+    lines = [f"preset {settings['preset']}: {', '.join([settings['optimizer'].name, *parts])}"]
+    return [*lines, f"selected {settings['selection']}"] if settings["selection"] else lines
 
 
 def _column(name: str, values: list[float | None]) -> NDArray[np.float64]:

@@ -177,7 +177,7 @@ class TrainingLoop:
 
     def run_epochs(self) -> History:
         """Run all epochs, and return the History."""
-        reason = ""
+        reason = "interrupt" if self.options.is_interrupted else ""
         try:
             while not reason and self.epoch != self.options.epochs:
                 self.advance(self.next_check())
@@ -426,6 +426,8 @@ class TrainingLoop:
         record.update(lr=records.rate_of_epoch(epoch - 1), seconds=perf_counter() - records.start_time)
         is_best = is_best and self.monitor.beats_earlier_fits(list(self.state.histories))
         record.update(best=is_best, network=self.options.network)
+        if self.options.refit:
+            record["refit"] = True
         if self.evaluator is not None and self.dataset.validation is not None:
             record.outputs = self.evaluator.outputs
         stop = self.callbacks.call(due, record, epoch)

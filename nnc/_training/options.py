@@ -42,7 +42,7 @@ NO_METRICS: Mapping[str, Metric] = {}
 # improvement counted, a loss that decreases very slowly would prevent the end of the training.
 MIN_RELATIVE_IMPROVEMENT = 1e-4
 # names that metrics must not have, because a Record or a History uses them
-RESERVED = ("loss", "val_loss", "lr", "epoch_seconds", "seconds", "epoch", "best", "network")
+RESERVED = ("loss", "val_loss", "lr", "epoch_seconds", "seconds", "epoch", "best", "refit", "network")
 MAX_THREADS = 64  # limit of `n_threads`, unless the computer has more processors
 PRESETS = ("auto", "plain")  # allowed values of `preset`, in addition to None
 STOPPING = ("patience", "target_loss", "max_seconds", "callback")  # arguments that can replace `epochs`
@@ -91,6 +91,12 @@ class TrainingOptions:
         Value of `network` in a Record.
     preset : "auto" or "plain"
         Whether any setting was chosen automatically.
+    selection : str or None
+        What nnc/_training/selection.py has selected, and how.
+    refit : bool
+        Whether the run trains on rows that were held out for this selection.
+    is_interrupted : bool
+        Whether Ctrl-C has ended the selection, so that the run ends before its first epoch.
     """
 
     batch_size: int | None = None
@@ -110,6 +116,9 @@ class TrainingOptions:
     epoch_settings: EpochSettings | None = None
     network: Trainable | None = None
     preset: str = "plain"
+    selection: str | None = None
+    refit: bool = False
+    is_interrupted: bool = False
 
     def __init__(self, epochs: int | None, settings: dict[str, Any]) -> None:
         self.epochs, self.settings = epochs, settings
@@ -189,6 +198,7 @@ def resolved_settings(
         "epochs": options.epochs,
         "scale_X": converter.scaler_X,
         "scale_y": converter.scaler_y,
+        "selection": options.selection,
     }
 
 
@@ -203,6 +213,7 @@ def settings_to_dict(settings: dict[str, Any]) -> dict[str, Any]:
         **{name: settings[name] for name in ("preset", "batch_size", "epochs")},
         "optimizer": settings["optimizer"].to_dict(),
         "lr": lr,
+        **({"selection": settings["selection"]} if settings["selection"] else {}),
     }
 
 
@@ -219,6 +230,7 @@ def settings_from_dict(document: dict[str, Any], converter: DataConverter) -> di
         "epochs": document["epochs"],
         "scale_X": converter.scaler_X,
         "scale_y": converter.scaler_y,
+        "selection": document.get("selection"),
     }
 
 

@@ -16,9 +16,10 @@ from nnc._training.batches import BatchLoop, epoch_batches
 from nnc._training.dataset import Dataset
 from nnc._training.loop import TrainingLoop
 from nnc._training.options import TrainingOptions, checked_options, uses_automatic_settings
+from nnc._training.preparation import loop_on, prepare
 from nnc._training.state import TrainingState
 from nnc._utils.checks import check_bool, check_count, check_fraction
-from nnc._utils.random import SHUFFLE, SPLIT
+from nnc._utils.random import SPLIT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
     from nnc._training.trainable import Trainable
 
     Batches: TypeAlias = Iterable[tuple[ArrayLike, ...]] | Callable[[], Iterable[tuple[ArrayLike, ...]]]
-
-CHUNK_BYTES = 1 << 18  # with a custom loss, several batches are selected at once, up to this size
 
 
 def fit_arrays(network: Trainable, X: ArrayLike, y: ArrayLike, arguments: FitArguments) -> History:
@@ -66,9 +65,10 @@ def array_loop(network: Trainable, X: ArrayLike, y: ArrayLike, arguments: FitArg
         arguments = arguments.replaced(sample_weight=weights, validation=held_out)
     batch_size, is_automatic = arguments.batch_size, uses_automatic_settings(arguments, network.state)
     if is_automatic:
-        from nnc._training.defaults import automatic_arguments
+        from nnc._training.defaults import automatic_arguments, has_selection
 
         sets_rate = arguments.sets_rate
+        is_selected = has_selection(arguments)
         arguments = automatic_arguments(arguments, network, converter, rows, len(converter.rows(rows)), network.state)
         state, options = prepare(network, arguments, not sets_rate, "auto")
     else:
@@ -82,7 +82,12 @@ def array_loop(network: Trainable, X: ArrayLike, y: ArrayLike, arguments: FitArg
         state.streams = streams.copy()  # an error in the first batch must not change the network's streams
         start_epoch = _lazy_epochs(converter, state, rows, y, arguments, batch_size)
         return _batch_loop(network, converter, state, start_epoch, arguments, options, -(-len(rows) // batch_size))
-    return loop_on(network, Dataset.from_arrays(converter, rows, y, arguments), arguments, options, state)
+    dataset = Dataset.from_arrays(converter, rows, y, arguments)
+    if is_automatic and is_selected:
+        from nnc._training.selection import with_selection
+
+        arguments, state, options = with_selection(network, dataset, arguments, state, options)
+    return loop_on(network, dataset, arguments, options, state)
 
 
 def is_fraction(validation: float | Sequence[ArrayLike] | None) -> TypeGuard[float]:
@@ -97,66 +102,6 @@ def with_checked_batches(arguments: FitArguments) -> FitArguments:
     if size is None or (type(size) is int and size > 0):
         return arguments
     return arguments.replaced(batch_size=check_count("batch_size", size))
-
-
-def prepare(
-    network: Trainable, arguments: FitArguments, is_automatic: bool, preset: str = "plain"
-) -> tuple[TrainingState, TrainingOptions]:
-    """Return the state and the options of a run, after checking all arguments that do not depend on the data.
-
-    Parameters
-    ----------
-    network : NeuralNetwork
-        Network to train.
-    arguments : FitArguments
-        Arguments, including those that `automatic_arguments` has chosen.
-    is_automatic : bool
-        Whether optimizer and learning rate were chosen automatically.
-    preset : "auto" or "plain"
-        Whether any setting was chosen automatically.
-    """
-    optimizer, lr, epochs = arguments.optimizer, arguments.lr, arguments.epochs
-    reset = arguments.reset_optimizer
-    state = TrainingState.begin(network.state, network.model, optimizer, lr, epochs, network.streams, reset)
-    state.is_automatic = is_automatic
-    options = checked_options(arguments, network, state)
-    options.preset = preset
-    return state, options
-
-
-def loop_on(
-    network: Trainable, dataset: Dataset, arguments: FitArguments, options: TrainingOptions, state: TrainingState
-) -> TrainingLoop:
-    """Return the training loop for converted rows."""
-    model, converter, rows, validation = network.model, dataset.converter, dataset.rows, dataset.validation
-    if arguments.class_weight is not None:
-        rows = converter.apply_class_weight(rows, arguments.class_weight)
-    n = rows.n
-    size = n if options.batch_size is None else min(n, options.batch_size)
-    shuffles, is_first_order = arguments.shuffle and size < n, hasattr(state.optimizer, "lr")
-    if rows.index is not None and not (shuffles and is_first_order):  # only shuffled runs can read rows by index
-        rows = rows.materialize()
-    if validation is not None and model.custom is not None:
-        validation = validation.materialize()
-    if rows is not dataset.rows or validation is not dataset.validation:
-        dataset = Dataset(converter, rows, validation)
-    if is_first_order and model.custom is not None:
-        from nnc._training.custom import CustomLossLoop
-
-        state.streams = state.streams.copy()
-        chunk = size * max(1, CHUNK_BYTES * n // (size * rows.source.X.nbytes))
-        start_epoch = epoch_batches(model, state.streams, rows, chunk, shuffles)
-        return CustomLossLoop(model, converter, start_epoch, options, state, validation, rows, -(-n // size))
-    if shuffles:
-        options.order = np.arange(n, dtype=np.int32)
-        options.settings["key"] = state.streams.key(SHUFFLE)
-    if options.target_loss is not None:
-        options.settings["target_loss"] = options.target_loss
-    if is_first_order:
-        return TrainingLoop(model, dataset, options, state)
-    from nnc._training.second_order import SecondOrderLoop
-
-    return SecondOrderLoop(model, dataset, options, state)
 
 
 def fit_batches(network: Trainable, batches: Batches, settings: Mapping[str, Any]) -> History:

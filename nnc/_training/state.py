@@ -98,6 +98,8 @@ class TrainingState:
         Run of the core that takes and counts single steps, and the epoch of its first step.
     is_automatic : bool
         Whether nnc/_training/defaults.py chose optimizer, learning rate and batch size.
+    max_epochs : int
+        Largest number of epochs among which nnc/_training/selection.py selected that of the schedule; 0 if it did not.
     """
 
     optimizer: Optimizer
@@ -116,6 +118,7 @@ class TrainingState:
     current: Callable[[], History] | None = None
     step_run: tuple[CoreTraining, int] | None = None
     is_automatic: bool = False
+    max_epochs: int = 0
 
     def __init__(self, optimizer: Optimizer, moments: NDArray[Any], lr: float, streams: Streams) -> None:
         self.optimizer, self.moments, self.lr, self.streams = optimizer, moments, lr, streams
@@ -378,6 +381,7 @@ class TrainingState:
             "moments": [numbers(model.pack(row)) for row in self.moments],
             "history": columns,
             **({"by_rule": True} if self.is_automatic else {}),
+            **({"max_epochs": self.max_epochs} if self.is_automatic and self.max_epochs else {}),
         }
 
     @classmethod
@@ -389,7 +393,7 @@ class TrainingState:
         power1, power2, mu_product = document["powers"]
         state.powers = power1, power2, mu_product
         state.steps, state.epoch = document["steps"], document["epoch"]
-        state.is_automatic = document.get("by_rule", False)
+        state.is_automatic, state.max_epochs = document.get("by_rule", False), document.get("max_epochs", 0)
         state._schedule_from_dict(document["schedule"])
         columns = dict(document["history"])
         columns["epoch_seconds"] = columns.pop("seconds")

@@ -1,0 +1,80 @@
+"""Preparation of a run from arguments and converted rows."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from nnc._training.batches import epoch_batches
+from nnc._training.dataset import Dataset
+from nnc._training.loop import TrainingLoop
+from nnc._training.options import TrainingOptions, checked_options
+from nnc._training.state import TrainingState
+from nnc._utils.random import SHUFFLE
+
+if TYPE_CHECKING:
+    from nnc._training.arguments import FitArguments
+    from nnc._training.trainable import Trainable
+
+CHUNK_BYTES = 1 << 18  # with a custom loss, several batches are selected at once, up to this size
+
+
+def prepare(
+    network: Trainable, arguments: FitArguments, is_automatic: bool, preset: str = "plain"
+) -> tuple[TrainingState, TrainingOptions]:
+    """Return the state and the options of a run, after checking all arguments that do not depend on the data.
+
+    Parameters
+    ----------
+    network : NeuralNetwork
+        Network to train.
+    arguments : FitArguments
+        Arguments, including those that `automatic_arguments` has chosen.
+    is_automatic : bool
+        Whether optimizer and learning rate were chosen automatically.
+    preset : "auto" or "plain"
+        Whether any setting was chosen automatically.
+    """
+    optimizer, lr, epochs = arguments.optimizer, arguments.lr, arguments.epochs
+    reset = arguments.reset_optimizer
+    state = TrainingState.begin(network.state, network.model, optimizer, lr, epochs, network.streams, reset)
+    state.is_automatic = is_automatic
+    options = checked_options(arguments, network, state)
+    options.preset = preset
+    return state, options
+
+
+def loop_on(
+    network: Trainable, dataset: Dataset, arguments: FitArguments, options: TrainingOptions, state: TrainingState
+) -> TrainingLoop:
+    """Return the training loop for converted rows."""
+    model, converter, rows, validation = network.model, dataset.converter, dataset.rows, dataset.validation
+    if arguments.class_weight is not None:
+        rows = converter.apply_class_weight(rows, arguments.class_weight)
+    n = rows.n
+    size = n if options.batch_size is None else min(n, options.batch_size)
+    shuffles, is_first_order = arguments.shuffle and size < n, hasattr(state.optimizer, "lr")
+    if rows.index is not None and not (shuffles and is_first_order):  # only shuffled runs can read rows by index
+        rows = rows.materialize()
+    if validation is not None and model.custom is not None:
+        validation = validation.materialize()
+    if rows is not dataset.rows or validation is not dataset.validation:
+        dataset = Dataset(converter, rows, validation)
+    if is_first_order and model.custom is not None:
+        from nnc._training.custom import CustomLossLoop
+
+        state.streams = state.streams.copy()
+        chunk = size * max(1, CHUNK_BYTES * n // (size * rows.source.X.nbytes))
+        start_epoch = epoch_batches(model, state.streams, rows, chunk, shuffles)
+        return CustomLossLoop(model, converter, start_epoch, options, state, validation, rows, -(-n // size))
+    if shuffles:
+        options.order = np.arange(n, dtype=np.int32)
+        options.settings["key"] = state.streams.key(SHUFFLE)
+    if options.target_loss is not None:
+        options.settings["target_loss"] = options.target_loss
+    if is_first_order:
+        return TrainingLoop(model, dataset, options, state)
+    from nnc._training.second_order import SecondOrderLoop
+
+    return SecondOrderLoop(model, dataset, options, state)

@@ -1,0 +1,311 @@
+"""Choice of the number of epochs and the weight decay of an automatic fit, by validation.
+
+Copies of the network are trained on a part of the rows, with each weight decay of WEIGHT_DECAYS, and evaluated on the
+other rows. Up to MAX_FOLD_ROWS rows, this is a cross-validation with N_FOLDS folds; with more rows, one fifth of them
+is held out. Each copy is trained in cycles, whose learning rates decrease to almost 0, so that it can be evaluated
+after each cycle as if the training ended there. The cycles double the number of epochs. They end early if the
+validation loss rises.
+
+First all copies are trained for a fraction of the epochs. If the best of them was still improving, the copy for the
+first fold continues up to all epochs. The constants were chosen with the first group of sets in benchmarks/defaults.py.
+"""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from math import cos, inf, pi
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from nnc._data.splits import folds, split
+from nnc._model.data import RowSubset
+from nnc._registry import losses
+from nnc._registry.optimizers import AdamW
+from nnc._team import Interrupt, Team
+from nnc._training.arguments import FitArguments
+from nnc._training.dataset import Dataset
+from nnc._training.divergence import DivergedError
+from nnc._training.preparation import loop_on, prepare
+from nnc._training.threads import avoid_caller_processor
+from nnc._utils import processors
+from nnc._utils.random import SPLIT
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from numpy.typing import NDArray
+
+    from nnc._model.data import Data
+    from nnc._training.loop import TrainingLoop
+    from nnc._training.options import TrainingOptions
+    from nnc._training.state import TrainingState
+    from nnc._training.trainable import Trainable
+
+MIN_ROWS = 30  # a fit on fewer rows selects nothing, because its validation loss would be too uncertain
+N_FOLDS, MAX_FOLD_ROWS = 3, 1000  # number of folds, and number of rows up to which there is a cross-validation
+HELD_OUT = 0.2  # fraction of the rows that is held out if there are more than MAX_FOLD_ROWS rows
+WEIGHT_DECAYS = (0.0, 0.5)
+FIRST_STEPS = 100  # number of steps of the first cycle; a fit with at most this number of steps selects nothing
+SHARED_FRACTION = 1 / 8  # fraction of the epochs for which all copies are trained
+MAX_RELATIVE_RISE = 0.03  # relative increase of the validation loss up to which it does not count as a rise
+MAX_RISES = 2  # a training ends after this number of evaluations in a row with a rise
+
+
+class Selection(NamedTuple):
+    """Result of a selection.
+
+    Attributes
+    ----------
+    arguments : FitArguments
+        Arguments of the fit with the selected number of epochs and optimizer.
+    description : str
+        What was selected and how, for History and `verbose`.
+    refit : bool
+        Whether the fit trains on rows that were held out for the selection.
+    is_interrupted : bool
+        Whether Ctrl-C has ended the selection.
+    """
+
+    arguments: FitArguments
+    description: str
+    refit: bool
+    is_interrupted: bool
+
+
+class Copy:
+    """Copy of a network with its own parameters and without a training state."""
+
+    _has_automatic_loss = False
+
+    def __init__(self, network: Trainable) -> None:
+        self.model, self.converter, self.streams = network.model.copy(), network.converter, network.streams.copy()
+        self.state = None
+
+
+class Trial:
+    """Training of a copy of the network with one weight decay on one part of the rows.
+
+    Parameters
+    ----------
+    network : NeuralNetwork
+        Network to copy.
+    dataset : Dataset
+        Training rows, and validation rows on which `evaluate` computes the loss.
+    arguments : FitArguments
+        Arguments of the training.
+    """
+
+    def __init__(self, network: Trainable, dataset: Dataset, arguments: FitArguments) -> None:
+        trainable: Any = Copy(network)
+        assert dataset.validation is not None
+        self.validation = dataset.validation
+        state, options = prepare(trainable, arguments, True)
+        self.run: TrainingLoop = loop_on(trainable, Dataset(dataset.converter, dataset.rows), arguments, options, state)
+        self.model = self.run.model
+        self.weight = self.validation.total_weight
+
+    def evaluate(self, epochs: int, interrupt: Any) -> float:
+        """Train until `epochs` epochs are complete, and return the mean validation loss; infinity after divergence."""
+        run = self.run
+        try:
+            while run.epoch < epochs and not interrupt:
+                run.advance(min(epochs, run.next_check()))
+        except DivergedError:
+            return inf
+        loss = self.model.compute_loss(self.validation)
+        is_sum = self.model.loss_function is None and losses.ROWS[self.model.loss].is_sum
+        return loss / self.weight if is_sum else loss
+
+
+class Curve:
+    """Validation losses of one weight decay after each cycle.
+
+    Parameters
+    ----------
+    trials : list of Trial
+        Trainings whose mean loss is observed.
+    """
+
+    def __init__(self, trials: list[Trial]) -> None:
+        self.trials = trials
+        self.losses: list[float] = []  # mean validation loss after each cycle
+        self.first_losses: list[float] = []  # loss of the first trial after each cycle
+        self.rises = 0
+        self.scale = 1.0  # estimated ratio of the mean loss of all trials to that of `trials`
+
+    @property
+    def best(self) -> int:
+        """Index of the cycle with the lowest loss."""
+        return int(np.argmin(self.losses))
+
+    @property
+    def continues(self) -> bool:
+        """Return whether the loss has not risen for good."""
+        return self.rises < MAX_RISES and self.losses[-1] < inf
+
+    def observe(self, epochs: int, interrupt: Any) -> None:
+        """Train all trials until `epochs` epochs are complete, and add their mean loss."""
+        values = [trial.evaluate(epochs, interrupt) for trial in self.trials]
+        mean = self.scale * float(np.average(values, weights=[trial.weight for trial in self.trials]))
+        lowest = min(self.losses, default=inf)
+        self.rises = self.rises + 1 if mean >= lowest + MAX_RELATIVE_RISE * abs(lowest) else 0
+        self.losses.append(mean)
+        self.first_losses.append(values[0])
+
+    def restrict_to_first(self) -> None:
+        """Observe only the first trial from now on."""
+        mean, first = self.losses[self.best], self.first_losses[self.best]
+        self.trials, self.scale, self.rises = self.trials[:1], mean / first if first else 1.0, 0
+
+
+def with_selection(
+    network: Trainable,
+    dataset: Dataset,
+    arguments: FitArguments,
+    state: TrainingState,
+    options: TrainingOptions,
+    interrupt: Interrupt | None = None,
+) -> tuple[FitArguments, TrainingState, TrainingOptions]:
+    """Return arguments, state and options of a run after a selection of epochs and weight decay by validation.
+
+    Nothing is selected if the fit continues an earlier one, or if there are too few rows or steps.
+    """
+    n, epochs = dataset.rows.n, options.epochs or 0
+    if arguments.optimizer is None or n < MIN_ROWS or epochs * -(-n // (options.batch_size or n)) <= FIRST_STEPS:
+        return arguments, state, options
+    selection = select(network, dataset, arguments, interrupt)
+    arguments = selection.arguments
+    state, options = prepare(network, arguments, True, "auto")
+    state.max_epochs = epochs
+    options.selection, options.refit = selection.description, selection.refit
+    options.is_interrupted = selection.is_interrupted
+    if arguments.verbose:
+        print(f"nnc has selected {selection.description}")
+    return arguments, state, options
+
+
+def select(
+    network: Trainable,
+    dataset: Dataset,
+    arguments: FitArguments,
+    interrupt: Interrupt | None = None,
+) -> Selection:
+    """Select the number of epochs and the weight decay of a fit.
+
+    Parameters
+    ----------
+    network : NeuralNetwork
+        Network to train, which does not change.
+    dataset : Dataset
+        Training rows. If there are validation rows, these decide, otherwise training rows are held out.
+    arguments : FitArguments
+        Arguments of the fit with automatic settings, with the largest number of epochs.
+    interrupt : Interrupt, optional
+        Active context of several fits. Default: a context for this selection.
+    """
+    epochs, batch_size = arguments.epochs, arguments.batch_size
+    assert epochs is not None
+    assert batch_size is not None
+    n = dataset.rows.n
+    ends = cycle_ends(epochs, -(-n // batch_size))
+    parts, method = validation_parts(network, dataset, batch_size)
+    decays = WEIGHT_DECAYS if arguments.weight_decay is None else (None,)
+    rate = cyclic_rate(arguments.lr.peak, ends)  # type: ignore[union-attr]
+    common = arguments.replaced(
+        lr=rate, epochs=ends[-1], validation=None, metrics=(), callback=None, progress=False, verbose=0, monitor=None,
+        restore_best=None,
+    )  # fmt: skip
+    curves = [
+        Curve([Trial(network, part, common.replaced(optimizer=optimizer(decay))) for part in parts]) for decay in decays
+    ]
+    runs = [trial.run for curve in curves for trial in curve.trials]
+    context = Interrupt() if interrupt is None else nullcontext(interrupt)
+    max_threads = max(run.max_threads() for run in runs)
+    with context as active, processors.active_fits, Team(max_threads, avoid_caller_processor) as team:
+        for run in runs:
+            run.start(active, team)
+        best = compare(curves, ends, active)
+    chosen = arguments.replaced(epochs=ends[curves[best].best], optimizer=optimizer(decays[best]))
+    decay = "" if decays[best] is None else f" and weight decay {decays[best]:g}"
+    description = f"{chosen.epochs} of at most {epochs} epochs{decay}, by {method}"
+    return Selection(chosen, description, dataset.validation is None, bool(active))
+
+
+def compare(curves: list[Curve], ends: list[int], interrupt: Any) -> int:
+    """Train the trials, and return the index of the curve with the lowest loss."""
+    remaining = list(ends)
+    while remaining and (remaining[0] <= SHARED_FRACTION * ends[-1] or remaining[0] == ends[0]):
+        active = [curve for curve in curves if not curve.losses or curve.continues]
+        if not active or interrupt:
+            break
+        end = remaining.pop(0)
+        for curve in active:
+            curve.observe(end, interrupt)
+    best = min(range(len(curves)), key=lambda i: min(curves[i].losses))
+    curve = curves[best]
+    if curve.continues and len(curve.losses) == len(ends) - len(remaining):
+        curve.restrict_to_first()
+        while remaining and curve.continues and not interrupt:
+            curve.observe(remaining.pop(0), interrupt)
+    return best
+
+
+def optimizer(decay: float | None) -> str | AdamW:
+    """Return the optimizer for a weight decay; None if the caller has set the weight decay."""
+    return AdamW(weight_decay=decay) if decay else "adam"
+
+
+def cycle_ends(epochs: int, steps: int) -> list[int]:
+    """Return the numbers of epochs after which each cycle ends, for `steps` steps in an epoch."""
+    ends, end = set(), max(1.0, FIRST_STEPS / steps)
+    while end < 0.99 * epochs:
+        ends.add(round(end))
+        end *= 2
+    return sorted({*ends, epochs})
+
+
+def cyclic_rate(peak: float, ends: list[int]) -> Callable[[int], float]:
+    """Return the learning rate of an epoch: half a cosine wave from `peak` to 0 in each cycle."""
+    starts = np.array([0, *ends[:-1]])
+
+    def rate(epoch: int) -> float:
+        cycle = int(np.searchsorted(starts, epoch, side="right")) - 1
+        start, end = int(starts[cycle]), ends[cycle]
+        return peak * (1 + cos(pi * (epoch - start + 0.5) / (end - start))) / 2
+
+    return rate
+
+
+def validation_parts(network: Trainable, dataset: Dataset, batch_size: int) -> tuple[list[Dataset], str]:
+    """Return training rows with validation rows for each trial, and the name of the method of validation."""
+    rows, converter = dataset.rows, dataset.converter
+    if dataset.validation is not None:
+        return [dataset], "the validation rows"
+    key, labels = network.streams.key(SPLIT), classes_of(rows, converter.loss.target_type)
+    if rows.n <= MAX_FOLD_ROWS:
+        pairs = folds(rows.n, N_FOLDS, key, labels)
+        method = f"{N_FOLDS}-fold cross-validation"
+    else:
+        pairs = [split(rows.n, HELD_OUT, key, labels)]
+        method = f"validation with {HELD_OUT:.0%} of the rows"
+    needs_two_rows = network.model.min_batch_rows > 1
+    parts = []
+    for large, small in pairs:
+        n_left_out = int(needs_two_rows and len(large) % batch_size == 1)  # so that no batch consists of one row
+        parts.append(Dataset(converter, subset(rows, large[n_left_out:]), subset(rows, small)))
+    return parts, method
+
+
+def classes_of(rows: Data, target_type: str) -> NDArray[Any] | None:
+    """Return the class of each row for stratified folds; None if the targets are not classes."""
+    if rows.labels is not None:
+        return rows.labels
+    is_binary = target_type in ("multilabel", "plus_minus_one") and rows.target.shape[1] == 1
+    return rows.target[:, 0] if is_binary else None
+
+
+def subset(rows: Data, index: NDArray[Any]) -> Data:
+    """Return selected rows without copying them."""
+    return RowSubset(rows.source, index if rows.index is None else rows.index[index])

@@ -1,0 +1,254 @@
+"""Tests of the selection of epochs and weight decay in a fit with automatic settings."""
+
+import os
+import signal
+import threading
+
+import numpy as np
+import pytest
+
+import nnc
+from nnc import AdamW, NeuralNetwork
+from nnc._data.splits import folds
+from nnc._training import selection
+from nnc.layers import BatchNorm, Conv2D, Dense, Dropout, Input
+
+RNG = np.random.default_rng(5)
+X = RNG.normal(size=(120, 6))
+Y = X[:, :1] + RNG.normal(size=(120, 1))  # noise of the variance of the signal
+LABELS = (X[:, 0] + RNG.normal(size=120) > 0).astype(int)
+X_TEST = RNG.normal(size=(1000, 6))
+
+
+def build_network(seed=1, **options):
+    """Return a network for the noisy regression."""
+    return NeuralNetwork([6, 16, 1], **{"activation": "relu", "loss": "mse", "seed": seed, **options})
+
+
+def fit_network(**arguments):
+    """Return a new network after a fit with these arguments."""
+    net = build_network()
+    net.fit(X, Y, **arguments)
+    return net
+
+
+def test_automatic_fit_generalizes_from_noisy_rows():
+    net, plain = build_network(), build_network(scale_X="standardize", scale_y="standardize")
+    history = net.fit(X, Y)
+    plain.fit(X, Y, epochs=2500, batch_size=32, optimizer="adam", lr=nnc.PerStep(nnc.CosineLR(0.02)))
+    errors = [float(((model.predict(X_TEST) - X_TEST[:, :1]) ** 2).mean()) for model in (net, plain)]
+    assert errors[0] < 0.5 * errors[1]
+    assert history.epochs < 500
+    assert history.settings["epochs"] == history.epochs
+    assert history.settings["selection"].startswith(f"{history.epochs} of at most 2500 epochs and weight decay ")
+
+
+def test_rows_without_noise_are_trained_with_all_epochs():
+    inputs = np.linspace(-2, 2, 60)[:, None]
+    net = NeuralNetwork([1, 8, 1], activation="tanh", loss="mse", seed=0)
+    assert net.fit(inputs, np.sin(inputs)).epochs == 5000
+    assert net.evaluate_loss(inputs, np.sin(inputs)) < 1e-4
+
+
+@pytest.mark.parametrize("n", [4, 29])
+def test_fewer_than_thirty_rows_select_nothing(n):
+    net, explicit = build_network(), build_network(scale_X="standardize", scale_y="standardize")
+    history = net.fit(X[:n], Y[:n], epochs=300)
+    explicit.fit(X[:n], Y[:n], epochs=300, batch_size=32, optimizer="adam", lr=nnc.PerStep(nnc.CosineLR(0.02)))
+    assert (net.params == explicit.params).all()
+    assert history.settings["selection"] is None
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"lr": 0.01, "epochs": 50},
+        {"optimizer": "adam", "epochs": 50},
+        {"preset": "auto", "lr": 0.01},
+        {"preset": "plain", "epochs": 50},
+        {"patience": 5, "validation": 0.2},
+        {"target_loss": 0.5},
+        {"max_seconds": 0.01},
+    ],
+)
+@pytest.mark.filterwarnings("ignore::nnc.TrainingWarning")
+def test_named_rate_optimizer_or_stopping_rule_selects_nothing(arguments):
+    assert fit_network(**arguments).history.settings["selection"] is None
+
+
+def test_named_arguments_are_not_changed():
+    net = fit_network(epochs=60, batch_size=10, weight_decay=0.1)
+    settings = net.history.settings
+    assert net.history.epochs <= 60
+    assert settings["batch_size"] == 10
+    assert settings["optimizer"] == nnc.Adam()
+    assert "weight decay" not in settings["selection"]
+
+
+def test_fit_has_bits_of_explicit_fit_with_selected_settings():
+    net = fit_network()
+    settings, explicit = net.history.settings, build_network(scale_X="standardize", scale_y="standardize")
+    explicit.fit(
+        X,
+        Y,
+        epochs=settings["epochs"],
+        batch_size=settings["batch_size"],
+        optimizer=settings["optimizer"],
+        lr=nnc.PerStep(nnc.CosineLR(0.02)),
+    )
+    assert (net.params == explicit.params).all()
+    assert isinstance(settings["optimizer"], AdamW)
+
+
+def test_selection_is_the_same_for_any_number_of_threads():
+    nets = [fit_network(n_threads=n_threads) for n_threads in (None, 1, 3)]
+    assert nets[0].params.tobytes() == nets[1].params.tobytes() == nets[2].params.tobytes()
+
+
+def test_callbacks_see_one_run_with_refit():
+    records = []
+    history = fit_network(callback=records.append).history
+    assert [record.epoch for record in records] == [*range(1, history.epochs + 1)]
+    assert all(record["refit"] for record in records)
+
+
+def test_given_validation_decides_without_refit():
+    records = []
+    net = fit_network(validation=(X_TEST, X_TEST[:, :1]), callback=records.append)
+    assert net.history.settings["selection"].endswith("by the validation rows")
+    assert not any("refit" in record for record in records)
+    assert all("val_loss" in record for record in records)
+    assert net.history.epochs < 500
+
+
+@pytest.mark.parametrize("validation", [0.25, None])
+def test_fit_many_gives_the_weights_of_each_fit(validation):
+    networks = [build_network(seed) for seed in range(3)]
+    history = nnc.fit_many(networks, X, Y, validation=validation, n_jobs=2)
+    for seed, network in enumerate(networks):
+        single = build_network(seed)
+        single.fit(X, Y, validation=validation)
+        assert (network.params == single.params).all()
+        assert history[seed].settings["selection"] == single.history.settings["selection"]
+
+
+def test_fit_many_selects_for_the_rows_of_each_network():
+    networks = [build_network(1), build_network(1)]
+    nnc.fit_many(networks, X, Y, rows=[np.arange(60), None])
+    single = build_network(1)
+    single.fit(X[:60], Y[:60])
+    assert networks[0].n_params == single.n_params
+    assert networks[1].params.tobytes() == fit_network().params.tobytes()
+
+
+def test_interrupted_fit_resumes_from_checkpoint_to_the_bit(tmp_path):
+    path, limit = tmp_path / "net.json", 400
+    whole = fit_network(epochs=limit)
+    interrupted = build_network()
+    interrupted.fit(X, Y, epochs=limit, callback=lambda record: record.epoch == 3)
+    assert interrupted.history.stop_reason == "callback"
+    interrupted.save(path, checkpoint=True)
+    for net in (interrupted, nnc.load(path)):
+        net.fit(X, Y, epochs=limit - 3)
+        assert net.history.epochs == whole.history.epochs > 3
+        assert (net.params == whole.params).all()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT for a single process")
+def test_ctrl_c_during_selection_leaves_the_weights_unchanged(monkeypatch):
+    net = build_network()
+    before = net.params.copy()
+    original = selection.Curve.observe
+
+    def observe(curve, epochs, interrupt):
+        signal.raise_signal(signal.SIGINT)
+        return original(curve, epochs, interrupt)
+
+    monkeypatch.setattr(selection.Curve, "observe", observe)  # so that the signal arrives during the selection
+    history = net.fit(X, Y)
+    assert threading.current_thread() is threading.main_thread()
+    assert (history.epochs, history.stop_reason) == (0, "interrupt")
+    assert (net.params == before).all()
+
+
+def test_rows_of_weight_zero_do_not_influence_the_selection():
+    outliers = Y.copy()
+    outliers[::4] += 1e3 * RNG.normal(size=outliers[::4].shape)
+    weights = np.ones(len(X))
+    weights[::4] = 0
+    results = []
+    for targets in (Y, outliers):
+        net = build_network(scale_X="standardize", scale_y=None)
+        net.fit(X, targets, sample_weight=weights)
+        results.append(net.params)
+    assert (results[0] == results[1]).all()
+
+
+def squared_error(P, y):
+    """Return the mean squared error and its derivative by the outputs."""
+    return float(((P - y) ** 2).mean()), 2 * (P - y) / P.size
+
+
+@pytest.mark.parametrize(
+    ("layers", "options", "target"),
+    [
+        ([6, 8, 2], {"loss": "cross_entropy"}, LABELS),
+        ([6, 8, 1], {"loss": "bce"}, LABELS),
+        ([6, 8, 1], {"loss": "auto"}, LABELS),
+        ([6, 8, 1], {"loss": "sse", "output": "identity"}, Y),
+        ([6, 8, 1], {"loss": squared_error}, Y),
+        ([6, 8, 3], {"loss": nnc.Quantile([0.1, 0.5, 0.9])}, Y),
+        ([6, 8, 2], {"loss": nnc.Heads([nnc.Head(1, "mse"), nnc.Head(1, "bce")])}, np.column_stack([Y, LABELS])),
+        ([6, Dense(8), BatchNorm(), Dropout(0.2), 1], {"loss": "mse", "dtype": "float32"}, Y),
+        ([Input(6, 1, 1), Conv2D(2, (3, 1), "relu"), 1], {"loss": "mse"}, Y),
+    ],
+)
+def test_each_kind_of_network_selects_and_continues(layers, options, target):
+    net = NeuralNetwork(layers, seed=0, **options)
+    rows = X.reshape(-1, 6, 1, 1) if isinstance(layers[0], Input) else X
+    history = net.fit(rows, target, epochs=100)
+    assert " of at most 100 epochs" in history.settings["selection"]
+    assert np.isfinite(net.params).all()
+    assert net.fit(rows, target, epochs=50).epochs <= 50
+
+
+def test_class_with_two_rows_does_not_prevent_the_selection():
+    labels = np.array([0] * 60 + [1] * 58 + [2] * 2)
+    net = NeuralNetwork([6, 4, 3], loss="cross_entropy", seed=0)
+    assert net.fit(X, labels, epochs=100, class_weight="balanced").settings["selection"] is not None
+
+
+def test_verbose_prints_the_selection(capsys):
+    fit_network(verbose=2, epochs=100)
+    assert capsys.readouterr().out.startswith("nnc has selected ")
+
+
+@pytest.mark.parametrize("extension", ["json", "safetensors"])
+def test_files_store_the_selection(extension, tmp_path):
+    net, path = fit_network(), tmp_path / f"net.{extension}"
+    net.save(path)
+    line = f"selected {net.history.settings['selection']}"
+    assert line in net.summary()
+    assert line in nnc.load(path).summary()
+
+
+@pytest.mark.parametrize("n_folds", [2, 3, 7])
+def test_folds_are_stratified_and_disjoint(n_folds):
+    labels = RNG.integers(4, size=101)
+    parts = folds(101, n_folds, 3, labels)
+    assert sorted(np.concatenate([small for _, small in parts])) == [*range(101)]
+    for large, small in parts:
+        assert sorted([*large, *small]) == [*range(101)]
+        counts = np.bincount(labels[small], minlength=4)
+        assert (abs(counts - np.bincount(labels) / n_folds) < 1).all()
+    assert all((a[1] == b[1]).all() for a, b in zip(parts, folds(101, n_folds, 3, labels), strict=True))
+
+
+def test_cycles_end_at_doubled_epochs_and_at_the_last_one():
+    assert selection.cycle_ends(100, 10) == [10, 20, 40, 80, 100]
+    assert selection.cycle_ends(1, 500) == [1]
+    rate = selection.cyclic_rate(0.02, [10, 20, 40])
+    rates = [rate(epoch) for epoch in range(40)]
+    assert rates[0] == rates[10] > 0.0198
+    assert rates[9] == rates[19] < 2e-4
+    assert (np.diff(rates[20:]) < 0).all()
