@@ -29,7 +29,8 @@ docs/file-format.md describes all members and the layers of images. Some members
 `settings`
     Settings of the last fit, which summaries show: {"preset": "auto" or "plain", "optimizer": {"name": "adam", its
     options}, "lr": null, a number, a schedule or the name of a user's function or class, "batch_size": 32, "epochs": 20
-    or null, "selection": null or what a validation has selected}. No prediction and no later training depends on them. Unknown members are ignored.
+    or null, "selection": null or what a validation has selected}. No prediction and no later training depends on them.
+    Unknown members are ignored.
 `training`
     Training state of a checkpoint: {"optimizer": {"name": "adam", its options}, "steps": 0, "powers": [3 numbers],
     "epoch": 0, "schedule": null or {"name": ..., options}, "moments": [a vector of all parameters, ...], "history":
