@@ -285,8 +285,8 @@ cdef inline never_inlined tiles_1_1(const Window* window, Py_ssize_t q, Py_ssize
 
 cdef inline always_inlined call_tiles(int pixels, int filters, const Window* window, Py_ssize_t q,
                                       Py_ssize_t count) noexcept nogil:
-    # Call the function for this tile size. Both numbers are literals at every call, so the compiler keeps only one
-    # branch.
+    # Call the function for this tile size. `pixels` and `filters` are literals at every call, so the compiler keeps
+    # only one branch.
     if pixels == 4 and filters == 6:
         tiles_4_6(window, q, count)
     elif pixels == 4 and filters == 4:

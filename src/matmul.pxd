@@ -18,7 +18,7 @@ from activations cimport f_relu
 
 cdef enum:
     MAX_TILE_VECS = 32    # maximum number of accumulator vectors of a tile
-    # rows of B that are processed together; a panel of this many rows and TILE_VECS vectors fits the L1 cache
+    # number of rows of B that are processed together; a panel of this many rows and TILE_VECS vectors fits the L1 cache
     K_BLOCK_ROWS = 256
     MIN_PACK_ROWS = 384   # copy panels of B to contiguous memory if C has at least this many rows
     # width of the wide tile in vectors. The width is odd, so that an odd number of vectors leaves no tile of one

@@ -415,7 +415,7 @@ cdef inline void step(const Network* net, const Optimizer* optimizer, const doub
         count += parameter_rows(&net.layers[l])
     for k in range(count):
         total += squares[k]
-    length = sqrt_double(total) + 1e-6    # PyTorch's clip_grad_norm_ adds 1e-6 to the norm, too
+    length = sqrt_double(total) + 1e-6    # PyTorch's clip_grad_norm_ also adds 1e-6 to the norm
     for l in range(net.count):
         layer = &net.layers[l]
         if layer.frozen:

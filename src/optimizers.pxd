@@ -30,7 +30,7 @@ cdef struct Optimizer:
     # gradient
     bint plain
     double lr             # learning rate of the weights
-    double bias_lr        # learning rate of the biases
+    double bias_lr        # learning rate of the biases, which may differ from that of the weights
     # momentum, nesterov: the method momentum computes m = momentum m + g and p -= lr m; with nesterov p -= lr (g +
     # momentum m)
     double momentum

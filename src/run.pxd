@@ -45,7 +45,7 @@ cdef struct Run:
     double weight         # sum of the sample weights in the current batch
     double loss_factor    # factor of the reported loss, which does not apply to the penalties
     double delta_factor   # factor of the gradient of the loss, which does not apply to the gradient of the penalties
-    bint by_rows          # average the batch losses of an epoch by numbers of rows instead of sample weights
+    bint by_rows          # weight batch losses in the loss of an epoch by rows, not by sample weights
     double* squares       # squared norm of the gradient of each parameter row, for clipping by the norm; else NULL
     uint64_t key          # key, draws: key of the random stream for shuffling, and how many of its numbers are used
     uint64_t draws
