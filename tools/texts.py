@@ -30,6 +30,8 @@ C_TOKENS = re.compile(
 )
 CYTHON_MESSAGE = re.compile(r"""raise \w+\(\s*(?P<text>[^#\n]*(?:\n[ \t]+[f"'][^\n]*)*)""")
 WARNINGS = {"warn", "warned", "warning"}
+# Comments for tools, and lines that divide a file into sections.
+DIRECTIVE = re.compile(r"type: ignore|noqa|fmt: |-{5,}")
 
 
 class Text(NamedTuple):
@@ -120,7 +122,8 @@ def python_texts(path: Path) -> Iterator[Text]:
         yield Text("name", path, line, name)
     tokens = tokenize.generate_tokens(io.StringIO(source).readline)
     comments = [(*token.start, token.string.lstrip("#").strip()) for token in tokens if token.type == tokenize.COMMENT]
-    yield from join_comments([(line, column, text) for line, column, text in comments if text], path)
+    readable = [comment for comment in comments if comment[2] and not DIRECTIVE.match(comment[2])]
+    yield from join_comments(readable, path)
 
 
 def compiled_texts(path: Path) -> Iterator[Text]:
@@ -133,13 +136,13 @@ def compiled_texts(path: Path) -> Iterator[Text]:
             yield Text("docstring", path, line, text.strip().strip('"').strip())
         elif match.lastgroup == "comment":
             column = match.start() - source.rfind("\n", 0, match.start()) - 1
-            lines = [part.strip(" \t/*#") for part in text.splitlines()]
+            lines = [part.strip().removeprefix("/*").removesuffix("*/").strip(" \t#") for part in text.splitlines()]
             follows_code = source[match.start() - column : match.start()].strip()
             position = -line if follows_code else column  # comments after code are not joined
             comments.append((line, position, " ".join(part for part in lines if part)))
         elif match.lastgroup == "name":
             yield Text("name", path, line, text)
-    yield from join_comments([comment for comment in comments if comment[2]], path)
+    yield from join_comments([comment for comment in comments if comment[2] and not DIRECTIVE.match(comment[2])], path)
     if path.suffix in CYTHON:
         for match in CYTHON_MESSAGE.finditer(source):
             if len(match["text"].split()) > 2:
@@ -147,14 +150,20 @@ def compiled_texts(path: Path) -> Iterator[Text]:
 
 
 def prose(page: str) -> str:
-    """Return a page of Markdown with empty lines instead of headings, code blocks, tables, directives and HTML."""
+    """Return a page of Markdown with empty lines instead of everything that is not prose.
+
+    Headings, code blocks, tables, pictures, directives, HTML and the metadata before the first heading are not prose.
+    """
     lines, fence = [], ""
+    if page.startswith("---\n"):
+        metadata, _, page = page[4:].partition("\n---\n")
+        lines = [""] * (metadata.count("\n") + 3)
     for line in page.splitlines():
         mark = re.match(r"\s*(`{3,}|~{3,}|:{3,})", line)
         if mark and (not fence or line.strip().startswith(fence)):
             fence = "" if fence else mark[1]
             lines.append("")
-        elif fence or re.match(r"\s*(\||<|\(.*\)=$|#)", line):
+        elif fence or re.match(r"\s*(\||<|!\[|\(.*\)=$|#)", line):
             lines.append("")
         else:
             lines.append(line)
