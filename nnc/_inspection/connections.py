@@ -59,7 +59,7 @@ class Windows:
         This linear map is the transpose of `gather`.
         """
         total = np.zeros((len(parts), prod(self.input_shape) + 1), parts.dtype)
-        for k in range(self.indices.shape[1]):  # `+=` adds repeated indices once; only padding repeats
+        for k in range(self.indices.shape[1]):  # for each k, only the padding index repeats
             total[:, self.indices[:, k]] += parts[:, :, k]
         return total[:, :-1]
 

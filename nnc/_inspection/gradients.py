@@ -262,7 +262,7 @@ def compare(
     `dtype` is the precision in which `gradients` were computed.
     """
     tolerance = TOLERANCE[dtype.name]
-    underflow = 1e8 * float(np.finfo(dtype).tiny) / tolerance  # minimum scale: underflow may change smaller gradients
+    underflow = 1e8 * float(np.finfo(dtype).tiny) / tolerance  # underflow may affect gradients below this size
     steps = layer_steps(problem, 1.0)
     exact, rounded = bounds(problem, steps, np.float64), bounds(problem, steps, dtype)
     layers = []

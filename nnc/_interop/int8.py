@@ -92,7 +92,7 @@ class QuantizedLayer(Value):
             return products
         if isinstance(self.operation, op.Conv):
             x = windows(x, self.operation.input_shape, self.operation.window, self.operation.stride, self.operation.pad)
-            x = x.reshape(*x.shape[:3], -1)  # order of columns as in the rows of w: window row, window column, channel
+            x = x.reshape(*x.shape[:3], -1)  # columns in the order of the rows of w: window row, window column, channel
         # The sums are integers below 2**53, so the matrix product in floats is exact, and faster than in integers.
         sums: Array = x @ self.w + self.b
         return sums

@@ -262,7 +262,7 @@ class Builder:
             self._merge_scaling(times, plus)
 
     def _merge_scaling(self, times: Any, plus: Any) -> None:
-        """Change the weights of the last layer so that it outputs y * times + plus where it had output y."""
+        """Change the weights of the last layer so that its output y becomes y * times + plus."""
         W, b, layer = self.weights[-1], self.biases[-1], self.layers[-1]
         assert isinstance(layer, ParametricLayer)
         self.weights[-1] = W * times

@@ -135,7 +135,7 @@ class Reader:
     def _input(self) -> Rows:
         """Return the symbolic tensor of the model's input; raise ValueError if the input is not supported."""
         dims, nodes = tuple(self.model.dims[1:]), self.model.nodes
-        if dims == (0,):  # infer a variable number of inputs from the first matrix
+        if dims == (0,):  # if the number of inputs is variable, infer it from the first matrix
             for node in nodes:
                 if node.operator in ("MatMul", "Gemm") and node.inputs[1:2] and node.inputs[1] in self.model.constants:
                     shape = self.model.constants[node.inputs[1]].shape
@@ -229,7 +229,7 @@ class Reader:
         """Return the loss for which a network with this output predicts the labels of the model."""
         source = _last_step(labels.source.rows if isinstance(labels.source, Pair) else labels.source)
         if labels.dims is None:
-            raise ValueError("the labels must have the rows of the input along their first axis")
+            raise ValueError("the labels must have the rows of the input along their first axis, got the last axis")
         # Softmax preserves the order of its inputs, so the model may compute labels before or after a softmax.
         before_softmax = output.previous if output.activation == "softmax" else None
         if source is not output and not (before_softmax and source is _last_step(before_softmax)):

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     Array = np.ndarray[Any, Any]
 
-MAX_IR_VERSION = 14  # latest supported version of the file format
+MAX_IR_VERSION = 14  # latest supported version of the ONNX file format
 OPSETS = {"": (7, 28), "ai.onnx.ml": (1, 5)}  # first and last supported version of each operator set
 MAX_RANK = 8  # largest supported number of dimensions of a tensor
 MAX_TEXT_BYTES = 2**22  # size limit of an array of strings; NumPy reserves the length of the longest for each string

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 Form = tuple[Any, ...]
 X: Form = ("x",)
-UNARY = ("Sigmoid", "Tanh", "Relu", "Exp", "Log", "Abs", "Neg", "Erf", "Softplus")  # operators of one input
+UNARY = ("Sigmoid", "Tanh", "Relu", "Exp", "Log", "Abs", "Neg", "Erf", "Softplus")  # ONNX operators with one input
 MAX_FORMS = 8  # limit for the formulas of one tensor, each of which is a function of a different previous tensor
 TOLERANCES = {"float32": 5e-7, "float64": 1e-15}  # accepted relative deviation of constants, caused by rounding
 

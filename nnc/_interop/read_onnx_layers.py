@@ -242,7 +242,7 @@ def _softmax(call: Call, value: Any) -> Rows:
     return _apply_activation(call, rows, "softmax")
 
 
-# Names in nnc of the activations that are one operator without attributes, by operator.
+# Activations that are one ONNX operator without attributes: name in nnc by name of the operator.
 WITHOUT_ATTRIBUTES = {operator: name for name, (operator, attributes, _) in OPERATORS.items() if not attributes}
 
 

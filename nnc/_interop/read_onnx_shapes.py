@@ -231,7 +231,7 @@ def _squeeze(call: Call, value: Any, axes: Any = None) -> Any:
         shape = (2, *value.dims)
         return value._replace(dims=tuple(shape[i] for i in _remaining_axes(call, shape, axes))[1:])
     rows = any_rows(call, value)
-    shape = (2, *rows.dims)  # placeholder 2 for the number of rows: that axis remains
+    shape = (2, *rows.dims)  # 2 is a placeholder for the number of rows, an axis that remains
     return _reshaped(call, rows, tuple(shape[i] for i in _remaining_axes(call, shape, axes))[1:])
 
 

@@ -22,7 +22,7 @@ try:
     from torch import nn
     from torch.nn.utils import parametrize
 except ImportError as error:
-    raise ImportError(f"this needs PyTorch ({error}); install it with pip install torch") from error
+    raise ImportError(f"this function needs PyTorch ({error}); install it with pip install torch") from error
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -157,7 +157,7 @@ def _modules(module: Any) -> list[tuple[str, Any]]:
         _check_module(module, "module")
         return [*_flattened_modules(module, "")]
     except RecursionError:
-        raise ValueError("module must have few levels of nesting, got too many or a module in itself") from None
+        raise ValueError("module must not contain itself or have hundreds of levels of nested modules") from None
 
 
 def _flattened_modules(module: Any, prefix: str) -> Iterator[tuple[str, Any]]:

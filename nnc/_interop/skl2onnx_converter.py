@@ -10,7 +10,7 @@ from nnc._interop.program import build_program
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-MISSING_MESSAGE = "this needs skl2onnx ({}); install it with pip install skl2onnx"
+MISSING_MESSAGE = "this function needs skl2onnx ({}); install it with pip install skl2onnx"
 
 
 class ContainerGraph(Graph):

@@ -14,7 +14,7 @@ try:
     import torch
     from torch import nn
 except ImportError as error:
-    raise ImportError(f"this needs PyTorch ({error}); install it with pip install torch") from error
+    raise ImportError(f"this function needs PyTorch ({error}); install it with pip install torch") from error
 
 # PyTorch replaces softplus(z) by z for z above this threshold. From 37 on, this is exact in float64.
 SOFTPLUS_THRESHOLD = 40.0

@@ -96,8 +96,8 @@ def _offset(network: Any) -> float:
 def exact_operators(opset: int) -> list[Any]:
     """Return replacements for operators of onnx's reference evaluator that deviate from the specification.
 
-    Its Erf and Gelu round to float32. Before version 14 of the operator set, its BatchNormalization updates mean and
-    variance from the batch, although the specification requires this only with additional outputs.
+    Erf and Gelu of the evaluator round to float32. Before version 14 of the operator set, its BatchNormalization
+    updates mean and variance from the batch, although the specification requires this only with additional outputs.
     """
     from onnx.reference.op_run import OpRun
 
