@@ -62,7 +62,7 @@ def test_number_of_workers_does_not_change_bits(tmp_path, local_results):
     with cluster(tmp_path, 1) as (processes, client):
         for n in (1, 2, 3):
             if n > 1:
-                processes.add()
+                processes.add_worker()
             client.wait_for_workers(n, timeout=60)
             trained = build_networks()
             history = nnc.dask.fit_many(trained, X, Y, client, **OPTIONS)
@@ -166,7 +166,7 @@ def test_each_worker_receives_data_once_also_after_restart(tmp_path):
             while sum(path.stat().st_size > 0 for path in reports.iterdir()) < 2 and time.monotonic() < deadline:
                 time.sleep(0.01)
             processes.workers[0].send_signal(signal.SIGKILL)
-            workers.add(processes.add().pid)
+            workers.add(processes.add_worker().pid)
 
         timer = Timer(0, replace_worker)
         timer.start()
@@ -213,7 +213,7 @@ def test_tasks_that_wait_for_frozen_worker_run_on_other_workers(tmp_path, set_li
             while not started.exists() and time.monotonic() < deadline:
                 time.sleep(0.01)
             processes.workers[0].send_signal(signal.SIGSTOP)
-            processes.add()
+            processes.add_worker()
 
         Timer(0, freeze).start()
         nnc.dask.fit_many(trained_on_cluster, X, Y, client, callback=mark_start, **options)
