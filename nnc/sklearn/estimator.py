@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from nnc._registry.losses import Loss
 
-MAX_DENSE_BYTES = 1 << 28  # a sparse X of more bytes in dense form is converted batch by batch
+MAX_DENSE_BYTES = 1 << 28  # a sparse X that is larger in dense form is converted batch by batch
 SOLVERS = tuple(optimizers.ROWS)
 LARGEST_BELOW_ONE = float(np.nextafter(1, 0))
 

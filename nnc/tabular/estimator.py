@@ -205,7 +205,7 @@ class TableEstimator(BaseEstimator):
         weights = None
         if sample_weight is not None:
             weights = as_weights("sample_weight", sample_weight, len(table), np.dtype(np.float64))
-            weights = weights / weights.max()  # prevents overflow of products with class weights
+            weights = weights / weights.max()  # scaled, so that products with class weights do not overflow
         weights = self._row_weights(encoded, weights, target)
         if weights is not None:
             table, encoded, weights = _drop_unweighted_rows(table, encoded, weights)
@@ -231,7 +231,7 @@ class TableEstimator(BaseEstimator):
             trained = training.run(count, done)
             members = remove_outliers(task, trained, rows)
             training.discard({member.spec for member in trained} - {member.spec for member in members})
-        with Interrupt():  # ignore Ctrl-C: the rest is short, and the trained networks would be lost
+        with Interrupt():  # ignore Ctrl-C: what follows is short, and the trained networks would be lost
             facts = {
                 "preset": self.preset,
                 "seed": seed,

@@ -177,7 +177,7 @@ def _read_series(series: Any) -> tuple[Any, ...]:
         order = _category_order(dtype.categories) if isinstance(dtype, nw.Enum) else ()
         return _object_array(series.to_list()), is_category, order
     array = np.asarray(series.to_numpy())
-    # to_numpy converts integers to float64 if values are missing.
+    # If values are missing, to_numpy converts integers to float64.
     was_integer = dtype.is_integer() and array.dtype.kind == "f"
     if was_integer and np.nanmax(np.abs(array), initial=0) > cells.MAX_EXACT_INTEGER:
         array = _object_array(series.to_list())

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 FOLDS = 5  # number of folds of the cross-validation; each member holds out one fold
 MIN_CROSS_VALIDATION_ROWS = 2 * FOLDS  # no rows are held out from a smaller training set
-CHECKPOINT_SECONDS = 5.0  # minimum time between two checkpoints, because each one writes all networks
+CHECKPOINT_SECONDS = 5.0  # minimum seconds between two checkpoints, because each one writes all networks
 MIN_ESTIMATE_ROWS, MAX_ESTIMATE_ROWS = 2000, 1 << 18  # minimum and maximum number of held-out rows for estimates
 MAX_ESTIMATE_OUTPUTS = 1 << 20  # maximum number of network outputs for held-out rows; MIN_ESTIMATE_ROWS has priority
 # Both encodings are used if the relative difference of their validation errors is at most this number.
