@@ -166,7 +166,8 @@ def test_each_worker_receives_data_once_also_after_restart(tmp_path):
             while sum(path.stat().st_size > 0 for path in reports.iterdir()) < 2 and time.monotonic() < deadline:
                 time.sleep(0.01)
             processes.workers[0].send_signal(signal.SIGKILL)
-            workers.add(processes.add_worker().pid)
+            processes.add_worker()
+            workers.add(processes.workers[-1].pid)
 
         timer = Timer(0, replace_worker)
         timer.start()
