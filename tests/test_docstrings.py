@@ -91,7 +91,7 @@ def undescribed_parameters(member):
     """Yield a message if the section of parameters exists and does not describe all parameters."""
     described = {name.strip().lstrip("*") for p in get_doc_object(member)["Parameters"] for name in p.name.split(",")}
     # Subclasses of estimators of other packages describe only their additional parameters.
-    if not described or "adds or extends those below" in (inspect.getdoc(member) or ""):
+    if not described or "adds or extends the following ones" in (inspect.getdoc(member) or ""):
         return
     parameters = {name for name in inspect.signature(member).parameters if name not in ("self", "cls")}
     if parameters - described:
