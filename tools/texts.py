@@ -175,7 +175,7 @@ def page_texts(path: Path) -> Iterator[Text]:
     text = prose(path.read_text(encoding="utf-8"))
     for block in re.finditer(r"(?:^(?!\s*$).+\n?)+", text, re.MULTILINE):
         for item in re.split(r"(?m)^\s*(?:[-*]|\d+\.)\s+", block.group()):
-            plain = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", " ".join(item.split()))
+            plain = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"[\1]", " ".join(item.split()))
             for sentence in re.split(r"(?<=[.!?:])\s+(?=[A-Z`\"(*])", plain):
                 if len(sentence.split()) > 2:
                     first = sentence.split()[0]

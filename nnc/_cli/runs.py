@@ -89,17 +89,17 @@ def count_trained_networks(unfinished: str) -> int:
 
 
 def report_end(is_complete: bool, content: str, arguments: Namespace, unfinished: str, screen: Screen) -> int:
-    """Report the end of a run that is not complete, and return the exit status.
+    """Report a run that --max-seconds or an interrupt has ended early, and return the exit status of any run.
 
     Parameters
     ----------
     is_complete : bool
-        Whether all networks or epochs are trained.
+        Whether all networks or epochs were trained. If so, nothing is reported.
     content : str
         Description of the saved model, such as "3 of 16 networks".
     arguments : Namespace
     unfinished : str
-        Checkpoint of the run; it is deleted if the run ended because of --max-seconds.
+        Path of the checkpoint of the run. The file is deleted if the run ended because of --max-seconds.
     screen : Screen
     """
     if is_complete:

@@ -42,7 +42,7 @@ def reorder_columns(array: NDArray[Any], names: Sequence[Any], feature_names: tu
     text = " and ".join(f"{problem} {_listed(columns)}" for problem, columns in problems.items() if columns)
     if text:
         raise ValueError(
-            f"X must have the columns that the network was trained on, {_listed(feature_names)}, got it {text}; "
+            f"X must have the columns that the network was trained on ({_listed(feature_names)}), got X {text}; "
             "pass an array without names to skip this check"
         )
     return array[..., [names.index(name) for name in feature_names]]

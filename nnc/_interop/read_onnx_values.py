@@ -120,16 +120,16 @@ class Mapped(NamedTuple):
 
 
 class Labels(NamedTuple):
-    """Predicted labels: one class for each row, or the class 0 or 1 for each output.
+    """Predicted labels in a graph: one class for each row, or 0 or 1 for each output.
 
     Attributes
     ----------
     source : Rows or Pair
         Numbers from which the classes are determined.
     threshold : float or None
-        Smallest number for which class 1 is predicted; None if the class is the index of the largest number.
+        Numbers of at least this threshold give class 1. None if the class is the index of the largest number.
     dims : tuple of int or None
-        Shape of the labels of one row; None if the axis of rows is the last axis.
+        Shape of the labels of one row. None if the last axis of the labels indexes the rows.
     classes : array, optional
         Names of the classes; None if the labels are indices.
     """

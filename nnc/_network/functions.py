@@ -45,8 +45,9 @@ def input_gradients(net: NeuralNetwork, X: ArrayLike, y: Any) -> NDArray[Any]:
 def check_gradients(net: NeuralNetwork, X: ArrayLike, y: Any, eps: float | None = None) -> GradientCheck:
     """Verify the gradients of backpropagation by other methods, in float64.
 
-    Each gradient is compared with the derivative computed directly from its definition, and with central differences of
-    the loss if these are accurate enough. If the loss is a function, its derivative is compared with differences of it.
+    Each gradient is compared with an analytic formula of the derivative, and with central differences of the loss if
+    these are accurate enough. The derivative that a custom loss function returns is compared with central differences
+    of this function.
     The check detects a relative error of 1e-5 in one gradient, or 1e-2 for a float32 network. It reports gradients
     whose errors could be hidden by rounding or by a kink of an activation (see
     `nnc._inspection.gradients.check_gradients`).
@@ -57,8 +58,7 @@ def check_gradients(net: NeuralNetwork, X: ArrayLike, y: Any, eps: float | None 
     X, y : arrays
         Rows as in `NeuralNetwork.evaluate_loss`.
     eps : float, optional
-        Largest difference of a parameter. It is decreased until the central difference is accurate enough. Default:
-        0.01.
+        Largest step size of the central differences. It is decreased until they are accurate enough. Default: 0.01.
 
     Returns
     -------

@@ -53,15 +53,14 @@ def load_mnist(folder: str | bytes | os.PathLike[Any]) -> TrainAndTest:
     Returns
     -------
     TrainAndTest
-        Named tuple of four arrays: X_train (60000, 28, 28) and X_test (10000, 28, 28) are pixels of type uint8, from 0
-        (paper) to 255 (ink), `X_train[i]` is image i. y_train (60000,) and y_test (10000,) are digits from 0 to 9 of
-        type int64.
+        Named tuple of four arrays. X_train (60000, 28, 28) and X_test (10000, 28, 28) are uint8 pixels from 0 (paper)
+        to 255 (ink); `X_train[i]` is image i. y_train (60000,) and y_test (10000,) are int64 digits from 0 to 9.
 
     Raises
     ------
     OSError
         The folder or a file is missing, a file is not a valid IDX file (see `read_idx`), or images and labels do not
-        match. The message tells the file and what is expected.
+        match. The message names the file and says what is expected.
     TypeError
         `folder` is not a path.
 

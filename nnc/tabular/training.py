@@ -442,7 +442,10 @@ class Training:
 
     @cached_property
     def row_order(self) -> NDArray[np.int32]:
-        """Row indices in random order; for classification they are sorted by class, so that folds are stratified."""
+        """Row indices in random order, for classification in random order within each class.
+
+        A fold consists of every FOLDS-th index, so that folds are stratified.
+        """
         order = np.random.default_rng([self.seed, 1]).permutation(len(self.rows.y)).astype(np.int32)
         return order[np.argsort(self.rows.y[order], kind="stable")] if self.task.kind == "classes" else order
 
