@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 class _DaskEstimator:
     """Base class of the estimators for Dask: constructor, training, and prediction by partitions.
 
-    Parameters and attributes are those of the corresponding estimator of nnc.sklearn, without n_jobs; additional ones
-    are listed below. X, y and sample_weight may be dask arrays, data frames or series, with partitions of any sizes, or
-    any type that the estimator of nnc.sklearn accepts.
+    Parameters and attributes are those of the corresponding estimator of nnc.sklearn, without n_jobs. The class
+    adds or extends the following ones. X, y and sample_weight may be dask arrays, data frames or series, with
+    partitions of any sizes, or any type that the estimator of nnc.sklearn accepts.
 
     Parameters
     ----------
