@@ -116,11 +116,11 @@ class Model:
         """Create the engine and the parameter vector for the layers of `stack`."""
         stack = self.stack
         self.input_shape, self.sizes, self.activations = stack.input_shape, stack.sizes, stack.activations
-        self.has_image_input, self.has_dropout = self.stack.has_image_input, self.stack.has_dropout
+        self.has_image_input, self.has_dropout = stack.has_image_input, stack.has_dropout
         self._store_learning_options()
         self.saturation_ranges = [activations.ROWS[name].saturation_range for name in self.activations[:-1]]
         self.core = cores.load_core(self.dtype, () if self.has_image_input else self.sizes[1:])
-        engine_layers = self.stack.engine_layers()
+        engine_layers = stack.engine_layers()
         self.loss_function = self.custom or self.heads
         heads = {} if self.heads is None else self.heads.engine_arguments()
         layers = [description for description, _ in engine_layers]
@@ -175,13 +175,14 @@ class Model:
                 f"{name} of a layer must not be set during a training; set it before or after the training"
             ) from None
 
-    def core_learning_options(self, missed: Sequence[int]) -> list[tuple[float, float, int] | None]:
-        """Return learning rate factors and missed steps of each layer, in the form that the core requires.
+    def core_learning_options(self, frozen_steps: Sequence[int]) -> list[tuple[float, float, int] | None]:
+        """Return learning rate factors and frozen steps of each layer, in the form that the core requires.
 
-        `missed` contains the number of steps in which each parametric layer was frozen.
+        `frozen_steps` contains the number of steps in which each parametric layer was frozen.
         """
         options: list[tuple[float, float, int] | None] = []
-        for layer, steps in zip(self.stack.parametric_layers, missed or [0] * len(self.engine_indices), strict=True):
+        counts = frozen_steps or [0] * len(self.engine_indices)
+        for layer, steps in zip(self.stack.parametric_layers, counts, strict=True):
             kind = layer.kind
             is_default = not kind.learning_options and not steps
             options.append(None if is_default else (kind.trainable * kind.lr_factor, kind.bias_lr_factor, steps))
@@ -283,10 +284,12 @@ class Model:
             for W, b, statistics in zip(self.W, self.b, self.statistics, strict=True)
         ]
 
-    def to_dict(self, missed: Sequence[int] = (), numbers: Callable[[NDArray[Any]], Any] = to_lists) -> dict[str, Any]:
+    def to_dict(
+        self, frozen_steps: Sequence[int] = (), numbers: Callable[[NDArray[Any]], Any] = to_lists
+    ) -> dict[str, Any]:
         """Return the members of a document of a model file.
 
-        `numbers` converts arrays; `missed` counts the steps of each layer while it was frozen.
+        `numbers` converts arrays; `frozen_steps` are the steps in which each layer was frozen.
         """
         return {
             "dtype": self.dtype.name,
@@ -296,7 +299,7 @@ class Model:
             "heads": None if self.heads is None else self.heads.definition.to_dict(),
             "layers": self.stack.to_list(self.lists(numbers)),
             "dropout": self.stack.dropout_to_list(),
-            "learning": self.stack.learning_to_list(missed),
+            "learning": self.stack.learning_to_list(frozen_steps),
         }
 
     def draw_weights(self, init: str | None, key: int) -> None:
