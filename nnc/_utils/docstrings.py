@@ -4,7 +4,7 @@ from inspect import cleandoc
 
 
 def build_docstring(base: type, summary: str, extra: str = "", before: str = "", end: str = "") -> str:
-    """Return a docstring made of a summary and the sections in the docstring of a base class.
+    """Return a docstring that consists of a summary and the sections in the docstring of a base class.
 
     Parameters
     ----------
