@@ -1,11 +1,11 @@
-"""The extension table: the core once per instruction set and precision, and the detector that chooses between them.
+"""Extension modules: the core for each instruction set and precision, the threads, and the detection of processors.
 
-Everything else is in pyproject.toml. Switches, by environment variable:
+Everything else is in pyproject.toml. Environment variables change the build:
 
-    NNC_DEBUG=1       bounds checks on, assertions on, no optimisation
+    NNC_DEBUG=1       with bounds checks and assertions, without optimization
     NNC_SANITIZE=1    address and undefined-behavior sanitizers (run with LD_PRELOAD of their libraries, see
-                      CONTRIBUTING.md); or, with NNC_SANITIZE=thread, the one of threads
-    NNC_SCALAR=1      the portable fallback of src/simd.h, without vector types, as MSVC compiles it
+                      CONTRIBUTING.md); NNC_SANITIZE=thread selects the thread sanitizer instead
+    NNC_SCALAR=1      the portable fallback of src/simd.h without vector types, which MSVC also compiles
 """
 
 import ast
@@ -29,50 +29,50 @@ from setuptools.errors import CompileError, PlatformError
 DEBUG, SCALAR = (bool(os.environ.get(name)) for name in ("NNC_DEBUG", "NNC_SCALAR"))
 SANITIZE = os.environ.get("NNC_SANITIZE")
 MSVC = sys.platform == "win32"
-# The processor to build for, which need not be this one: macOS and cross builds say so.
+# Platform to build for. On macOS and in cross builds it may differ from the platform of this machine.
 TARGET = os.environ.get("ARCHFLAGS") or sysconfig.get_platform()
 X86_64 = any(name in TARGET for name in ("x86_64", "amd64", "universal2"))
 
-# Exactly what src/_cpu.pyx asks the processor for, one by one: compilers before GCC 11 know no x86-64-v3.
+# The features that src/_cpu.pyx tests. They are listed one by one, because GCC has x86-64-v3 only since version 11.
 AVX2 = ["-mavx2", "-mfma", "-mbmi", "-mbmi2"]
 AVX512 = [*AVX2, *(f"-mavx512{part}" for part in ("f", "bw", "cd", "dq", "vl")), "-mprefer-vector-width=512"]
-# Tuned for no processor in particular, GCC keeps addresses in vector registers, where they wait behind multiply-adds.
-AVX512 += ["-mtune=cannonlake"]  # an AVX-512 processor whose name zig can read
-if sys.platform == "darwin":  # where one module may hold code for two processors
+# With generic tuning, GCC stores addresses in vector registers, where they wait for multiply-adds.
+AVX512 += ["-mtune=cannonlake"]  # an AVX-512 processor whose name zig accepts
+if sys.platform == "darwin":  # one module may contain code for two architectures
     AVX2, AVX512 = ([part for flag in flags for part in ("-Xarch_x86_64", flag)] for flags in (AVX2, AVX512))
 elif MSVC:
     AVX2, AVX512 = ["/arch:AVX2"], ["/arch:AVX512"]
-# What processors of today do not fall back to is compiled for its size.
+# The baseline of x86-64 is optimized for size, because current processors have AVX2.
 SMALL = [] if MSVC or sys.platform == "darwin" else ["-Os"]
 INSTRUCTION_SETS = {"baseline": SMALL if X86_64 else []} | ({"avx2": AVX2, "avx512": AVX512} if X86_64 else {})
 
-# No flag that changes the arithmetic of the process: no -ffast-math, no -march=native. Without errno and traps, sqrt
-# is one instruction and a select needs no branch. Only the module's PyInit function is visible.
+# No flag changes the arithmetic of the process, so there is no -ffast-math and no -march=native. Without errno and
+# traps, sqrt is one instruction and a select needs no branch. Only the PyInit function of a module is visible.
 if MSVC:
     COMPILE, LINK = ["/O2", "/std:c11"], []
 else:
     COMPILE = ["-O3", "-fno-math-errno", "-fno-trapping-math", "-fvisibility=hidden", "-Wno-unused-function", "-g0"]
-    # Nothing here throws, so nobody unwinds it; debuggers find their own tables in a build for them.
+    # No code throws exceptions, so unwind tables are not needed; debug builds have the tables of debuggers.
     COMPILE += ["-fno-asynchronous-unwind-tables"]
-    # GCC does not see that the loops over a square of vectors fill it before it is read.
+    # GCC does not recognize that loops fill a square of vectors before it is read.
     COMPILE += ["-Wno-maybe-uninitialized"]
-    # Cython declares every function of a .pxd inline, also one that is not to be; and where one must be and returns a
-    # number, so says its type, a variable of that type as well.
+    # Cython declares all functions of a .pxd inline, even those with the attribute noinline. It also declares variables
+    # of return types that have the attribute always_inline.
     COMPILE += ["-Wno-attributes"]
-    # Clang does not know all of these.
+    # Clang does not support all of these flags.
     COMPILE += ["-Wno-unknown-warning-option", "-Wno-ignored-optimization-argument"]
     if not SCALAR:
-        # The kernels are vectors already, and say themselves where something is a literal: what GCC copies for that is
-        # a fifth of a core, and no faster.
+        # The kernels use vector types and literal arguments. The code that these optimizations of GCC would add is a
+        # fifth of a core and not faster.
         COMPILE += ["-fno-tree-vectorize", "-fno-ipa-cp", "-fno-unswitch-loops"]
     LINK = ["-Wl,-s"] if sys.platform == "linux" and not (DEBUG or SANITIZE) else []
     if SCALAR:
-        # Nor does MSVC fuse products and sums; GCC does so in the body of a loop and not always in its rest.
+        # MSVC does not fuse multiplications and additions. GCC would fuse them in a loop, but not in all remainders.
         COMPILE += ["-ffp-contract=off"]
     if DEBUG:
         COMPILE += ["-O1", "-g", "-UNDEBUG"]
     if SANITIZE:
-        # Python's own flags carry -fwrapv, which hides signed overflow.
+        # The flags of Python include -fwrapv, which hides signed overflow.
         sanitizers = "thread" if SANITIZE == "thread" else "address,undefined"
         flags = [f"-fsanitize={sanitizers}", "-fno-sanitize-recover=undefined", "-fno-wrapv", "-g"]
         COMPILE += flags
@@ -82,8 +82,11 @@ STUBS = Path("build/stubs")
 
 
 def extension(name, source, flags=(), macros=()):
-    """A module compiled from a stub that includes `source`: Cython derives the C file's name from its source's, so
-    each needs one of its own. The stub says how it is compiled, so that a change of the switches compiles it anew."""
+    """Return a module that is compiled from a stub, which includes `source`.
+
+    Cython derives the name of the C file from that of its source, so each module needs its own stub. A comment in the
+    stub lists the flags, so that a change of the flags recompiles the module.
+    """
     flags = [*COMPILE, *flags]
     macros = [*macros, *["NNC_SCALAR"] * SCALAR]
     stub = STUBS / f"{name}.pyx"
@@ -123,7 +126,7 @@ def write_activations():
 
 
 class Build(build_ext):
-    """Says what to install where there is nothing to compile with."""
+    """Build command that names the missing package if there is no compiler or no header of Python."""
 
     def build_extensions(self):
         try:
@@ -134,7 +137,7 @@ class Build(build_ext):
                 raise PlatformError(
                     f"nnc is compiled when it is installed from its source, and there is no C compiler here ({command} "
                     "was not found). Install one (Debian, Ubuntu: apt install gcc; Fedora: dnf install gcc; macOS: "
-                    "xcode-select --install), or let pip take a prebuilt wheel: pip install --only-binary :all: "
+                    "xcode-select --install), or let pip install a prebuilt wheel: pip install --only-binary :all: "
                     "nnc-cython"
                 ) from None
             if not any(Path(folder, "Python.h").exists() for folder in self.include_dirs):
@@ -147,7 +150,7 @@ class Build(build_ext):
 
 
 class SourceArchive(sdist):
-    """With SOURCE_DATE_EPOCH set, the same files give the same bytes; setuptools does it for wheels only."""
+    """Source archive whose bytes depend only on its files if SOURCE_DATE_EPOCH is set, like those of wheels."""
 
     def make_archive(self, *args, **options):
         path = super().make_archive(*args, **options)
@@ -163,7 +166,7 @@ class SourceArchive(sdist):
 
 
 write_activations()
-# Cython's own code for memoryviews, a third of each core, once for all of them: Cython writes its C file.
+# Module with the code of Cython for memoryviews, which would be a third of each core. Cython writes its C file.
 SHARED = "nnc._cyutility"
 extensions = [extension("_cpu", "_cpu.pyx"), extension("_team", "_team.pyx")]
 extensions.append(Extension(SHARED, [f"{STUBS}/_cyutility.c"], extra_compile_args=COMPILE, extra_link_args=LINK))
