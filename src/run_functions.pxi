@@ -63,17 +63,23 @@ cdef bint single_finish(void* context, X, dP, double rate, double* loss) noexcep
 cdef void write_outputs(Run* run, const Data* data) noexcept nogil:
     # Write the outputs for data.X to data.Y, as the next training step will compute them.
     cdef unsigned int mode = flush_denormals()
-    refresh_network(&run.net)
+    refresh_for_step(run)
     compute_outputs(run, data.X, data.n, 0, 1, <real*>data.Y)
     restore_denormals(mode)
+
+
+cdef void refresh_for_step(Run* run) noexcept nogil:
+    # Update copies of the parameters before a single step. The run of one_row.pxd does not use them.
+    if not run.one_row:
+        run.net.refreshed = True
+        refresh_network(&run.net)
 
 
 cdef void take_step(Run* run) noexcept nogil:
     # Take a training step on run.data, unless its inputs or targets contain NaN or infinity.
     if are_finite(&run.data, run.net.layers, run.net.count):
-        if not run.one_row:
-            run.net.refreshed = True
-            refresh_network(&run.net)
+        if not run.is_forwarded:
+            refresh_for_step(run)
         if run.net.is_tiny:
             tiny.fetch(&run.net, &run.data)
         train_task(run, 0, run.batch)  # run.batch is a sufficient limit, because a step never has more blocks than rows
