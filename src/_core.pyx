@@ -140,17 +140,17 @@ def one_hot_labels(const real[:, ::1] Y, int[::1] labels):
 cdef bint are_one_hot(const real* Y, Py_ssize_t n, Py_ssize_t n_out, int* labels) noexcept:
     # Write the class index of each one-hot row of Y (n, n_out) to `labels`. Return whether all rows are one-hot.
     cdef Py_ssize_t i, j
-    cdef int largest_in_X
+    cdef int label
     for i in range(n):
-        largest_in_X = -1
+        label = -1
         for j in range(n_out):
-            if Y[i * n_out + j] == 1 and largest_in_X < 0:
-                largest_in_X = <int>j
+            if Y[i * n_out + j] == 1 and label < 0:
+                label = <int>j
             elif Y[i * n_out + j] != 0:
                 return False
-        if largest_in_X < 0:
+        if label < 0:
             return False
-        labels[i] = largest_in_X
+        labels[i] = label
     return True
 
 
@@ -180,14 +180,14 @@ cdef real* matrix_of(array, Py_ssize_t columns, int access, Py_ssize_t* n) noexc
     # known, because NumPy creates it slowly.
     cdef Py_buffer buffer
     cdef real* numbers = NULL
-    cdef bint typed_params = type(array) is ndarray and array.dtype is DTYPE
+    cdef bint has_dtype = type(array) is ndarray and array.dtype is DTYPE
     try:
-        PyObject_GetBuffer(array, &buffer, PyBUF_C_CONTIGUOUS | access | (0 if typed_params else PyBUF_FORMAT))
+        PyObject_GetBuffer(array, &buffer, PyBUF_C_CONTIGUOUS | access | (0 if has_dtype else PyBUF_FORMAT))
     except Exception:
         return NULL
     if (buffer.ndim == 2 and buffer.shape[0] > 0 and buffer.shape[1] == columns
         and <size_t>buffer.buf % sizeof(real) == 0
-            and (typed_params or buffer.format is not NULL and buffer.format[0] == FORMAT and buffer.format[1] == 0)):
+            and (has_dtype or buffer.format is not NULL and buffer.format[0] == FORMAT and buffer.format[1] == 0)):
         n[0], numbers = buffer.shape[0], <real*>buffer.buf
     PyBuffer_Release(&buffer)
     return numbers

@@ -8,9 +8,9 @@
 from cython cimport critical_section
 from cpython.mem cimport PyMem_Calloc, PyMem_Free
 from cpython.pycapsule cimport PyCapsule_CheckExact, PyCapsule_GetPointer
-from libc.math cimport NAN
 from cpython.pythread cimport (WAIT_LOCK, PyThread_acquire_lock, PyThread_allocate_lock, PyThread_free_lock,
                                PyThread_get_thread_ident, PyThread_release_lock, PyThread_type_lock)
+from libc.math cimport NAN
 
 from threads cimport (SingleStep, Task, counter, counter_add, spin_until_changed, counter_compare_swap, counter_get,
                       counter_set, counter_swap, now, processor_number, yield_processor)

@@ -136,25 +136,25 @@ cdef inline always_inlined column(int filters, const Taps* spec, Py_ssize_t q) n
     cdef Py_ssize_t remaining = spec.channels * spec.window_height * spec.window_width
     cdef Tap tap = Tap(spec.x, 0, 0, spec.sums + q * VL)
     cdef real* bias = tap.sums + remaining * spec.filters * VL
-    cdef const real* delta_rows = spec.panel
+    cdef const real* deltas = spec.panel
     cdef vec zeros[MAX_COLUMN_FILTERS]
     cdef int j
     for j in range(filters):
         zeros[j] = splat(0)
     # one column contains all filters, so their deltas are contiguous already
     if spec.d_row == spec.width * filters * VL:
-        delta_rows = spec.d
+        deltas = spec.d
         sum_deltas(False, filters, spec, bias, q)
     else:                 # copy the deltas, because with many filters few pixels would fit into the L1 cache
         sum_deltas(True, filters, spec, bias, q)
     while filters <= COLUMN_FILTERS and remaining >= TILE_TAPS:
-        tap_tile(TILE_TAPS, filters, spec, delta_rows, <real*>zeros, &tap)
+        tap_tile(TILE_TAPS, filters, spec, deltas, <real*>zeros, &tap)
         remaining -= TILE_TAPS
     while remaining >= 2:
-        tap_tile(2, filters, spec, delta_rows, <real*>zeros, &tap)
+        tap_tile(2, filters, spec, deltas, <real*>zeros, &tap)
         remaining -= 2
     while remaining >= 1:
-        tap_tile(1, filters, spec, delta_rows, <real*>zeros, &tap)
+        tap_tile(1, filters, spec, deltas, <real*>zeros, &tap)
         remaining -= 1
 
 

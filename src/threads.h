@@ -77,7 +77,7 @@ typedef struct {
 } Task;
 
 /* Functions for single training steps of a prepared run. Arguments may be objects of any type. A function returns 0
-   without a step if an argument must be converted first.
+   without a step if an argument must be converted first; `outputs` also if a target or an output is not finite.
 
        step      take a step on X and y with this learning rate, and write the loss before the step
        outputs   write the outputs before the step into P, for a custom loss with targets y (n, k)

@@ -335,7 +335,8 @@ cdef class Training:
         """Capsule of a SingleStep, whose functions take steps like `step` on two arrays of any type.
 
         The functions do nothing if the arrays must be converted first. The capsule must not be used after this object
-        is deleted. """
+        is deleted.
+        """
         return PyCapsule_New(&self.step_struct, NULL, NULL)
 
     cdef double train_step(self, Data data, double rate) noexcept:

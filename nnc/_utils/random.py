@@ -87,7 +87,7 @@ class Streams:
     shuffle_position : int
         How many numbers of the shuffle stream training has drawn.
     dropout_position : int
-        How many steps with dropout training has run.
+        Number of the next step in the dropout stream. Steps without dropout usually count as well.
     """
 
     seed: int
