@@ -5,7 +5,7 @@ from libc.stdint cimport uint64_t
 from libc.string cimport memcpy, memset
 from simd cimport never_inlined, real, VL
 from squares cimport SQUARE_REALS
-from arena cimport EVALUATE, PREDICT, TRAIN, Arena, Purpose, allocate
+from arena cimport PREDICT, TRAIN, Arena, Purpose, allocate
 from activations cimport differentiate_rows, needs_net_input
 from losses cimport from_logits, label_smoothing, loss_of_rows, needs_log_sum
 from optimizers cimport Optimizer, update_group, penalty

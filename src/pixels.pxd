@@ -7,7 +7,7 @@ from libc.string cimport memcpy
 from simd cimport never_inlined, real, vec, VL, load, splat, store, vmax
 from arena cimport Arena, allocate, allocate_zeros
 from activations cimport RELU, activate
-from matmul cimport ROWS, Rows, ProductOptions, product_by_rows
+from matmul cimport Rows, ProductOptions, product_by_rows
 from layer cimport BATCH_NORM, CONV2D, FLATTEN, INPUT, MAX_POOL, Layer, biases, set_row_pointers, padded
 from conv cimport padded_height, padded_width
 cimport norm
