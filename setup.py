@@ -52,12 +52,12 @@ if MSVC:
     COMPILE, LINK = ["/O2", "/std:c11"], []
 else:
     COMPILE = ["-O3", "-fno-math-errno", "-fno-trapping-math", "-fvisibility=hidden", "-Wno-unused-function", "-g0"]
-    # No code throws exceptions, so unwind tables are not needed; debug builds have the tables of debuggers.
+    # No code throws exceptions, so unwind tables are not needed; debug builds contain the tables that debuggers read.
     COMPILE += ["-fno-asynchronous-unwind-tables"]
     # GCC does not recognize that loops fill a square of vectors before it is read.
     COMPILE += ["-Wno-maybe-uninitialized"]
-    # Cython declares all functions of a .pxd inline, even those with the attribute noinline. It also declares variables
-    # of return types that have the attribute always_inline.
+    # Cython declares all functions of a .pxd inline, even those with the attribute noinline. Return types that contain
+    # the attribute always_inline also become the types of variables.
     COMPILE += ["-Wno-attributes"]
     # Clang does not support all of these flags.
     COMPILE += ["-Wno-unknown-warning-option", "-Wno-ignored-optimization-argument"]

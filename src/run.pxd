@@ -64,7 +64,8 @@ cdef struct Run:
     double target_loss    # the run ends after an epoch whose loss is at most this
     bint one_row          # train with the special code of one_row.pxd, for batches of one row
     bint resident         # all rows fit in one block, which is loaded only once
-    bint is_forwarded  # the block already holds the activations of the batch, so the next step skips the forward pass
+    # the block already holds the activations of the batch, so the next step skips the refresh and the forward pass
+    bint is_forwarded
     int threads           # number of threads that call train() together
     Barrier barrier       # barrier at which the threads of train() wait for each other
     double seconds        # time limit for a call of train() with several threads, in seconds

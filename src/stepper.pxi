@@ -78,8 +78,7 @@ cdef class CustomStep:
     cdef begin(self, X, Y):
         # Call the custom loss function with the outputs for X, in a new array that the function may change or store.
         # Return the loss and the derivative as the function returns them. Return None if the core cannot read X and Y
-        # directly, or if a target or an output is not
-        # finite.
+        # directly, or if a target or an output is not finite.
         if Y.ndim != 2:
             return None
         P = empty((len(X), self.n_out), X.dtype)
