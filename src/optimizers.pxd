@@ -111,7 +111,7 @@ cdef inline bint set_constant(Optimizer* o, str name, value) except -1:
         o.momentum = value
     elif name == "nesterov":
         o.nesterov = value
-    elif name == "eps_last":
+    elif name == "eps_before_bias_correction":
         o.eps_before_bias_correction = value
     elif name == "lr_decay":
         o.lr_decay = value

@@ -143,7 +143,7 @@ class Solvers:
             "by_rows": True,
             "loss_factor": loss_factor,
             "delta_factor": delta_factor,
-            "eps_last": self.solver == "adam",
+            "eps_before_bias_correction": self.solver == "adam",
         }
         if np.any(self.dropout):
             settings |= dropout_settings(self.dropout, net.model, state)
