@@ -175,6 +175,26 @@ def test_first_batch_of_iterator_trains_too():
     assert automatic.history.epochs == 1
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"lr": -1.0}, "lr must be"),
+        ({"lr": nnc.PerStep(nnc.CosineLR(0.1))}, "lr must not be PerStep"),
+        ({"optimizer": "lbfgs"}, "optimizer must not be 'lbfgs'"),
+        ({"l2": -1.0}, "l2 must be"),
+        ({"patience": 0}, "patience must be"),
+        ({"validation": 0.2}, r"validation must be \(X, y\)"),
+    ],
+)
+def test_rejected_arguments_do_not_consume_a_batch(arguments, message):
+    net, batches = build_network(3), iter([(X, THREE_CLASSES)])
+    with pytest.raises((TypeError, ValueError), match=message):
+        net.fit_batches(batches, **arguments)
+    assert net.loss_name == "auto"
+    net.fit_batches(batches, lr=0.1)
+    assert net.loss_name == "cross_entropy"
+
+
 def test_function_of_batches_is_called_once_per_epoch():
     calls = []
 

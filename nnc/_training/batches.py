@@ -75,11 +75,6 @@ class BatchLoop(TrainingLoop):
         all_rows: Data | None = None,
         n_batches: int | None = None,
     ) -> None:
-        if state.changes_by_step and n_batches is None:
-            raise ValueError(
-                "lr must not be PerStep for fit_batches, because the number of batches per epoch is not known; pass a "
-                "schedule that counts epochs"
-            )
         self.start_epoch = start_epoch
         self.iterator = start_epoch()
         first = next(self.iterator, None)

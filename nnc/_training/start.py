@@ -15,7 +15,7 @@ from nnc._training.arguments import DEFAULTS, ONLY_FOR_ARRAYS, FitArguments
 from nnc._training.batches import BatchLoop, epoch_batches
 from nnc._training.dataset import Dataset
 from nnc._training.loop import TrainingLoop
-from nnc._training.options import TrainingOptions, checked_options, uses_automatic_settings
+from nnc._training.options import TrainingOptions, uses_automatic_settings
 from nnc._training.preparation import loop_on, prepare
 from nnc._training.state import TrainingState
 from nnc._utils.checks import check_bool, check_count, check_fraction
@@ -126,6 +126,8 @@ def fit_batches(network: Trainable, batches: Batches, settings: Mapping[str, Any
     arguments = FitArguments(**settings)
     start_epoch, y = as_epoch_starter(batches, arguments.epochs), None
     if network._has_automatic_loss:
+        # Invalid arguments are rejected before the first batch of an iterator is read. Metrics depend on the loss.
+        prepare_batches(network, arguments.replaced(metrics=(), monitor=None))
         y, start_epoch = with_first_target(start_epoch)
     with network.model.training_lock, network._choosing_loss(y, is_batch=True):
         run = batch_loop(network, start_epoch, arguments)
@@ -163,7 +165,17 @@ def with_first_target(start_epoch: Callable[[], Iterator[Any]]) -> tuple[Any, Ca
 
 def batch_loop(network: Trainable, batches: Callable[[], Iterator[Any]], arguments: FitArguments) -> BatchLoop:
     """Return the training loop of `fit_batches`."""
-    model, converter, epochs = network.model, network.converter.copy_for_fit(), arguments.epochs
+    converter = network.converter.copy_for_fit()
+    state, options = prepare_batches(network, arguments)
+
+    def start_epoch() -> Iterator[Data]:
+        return map(converter.batch, batches())
+
+    return _batch_loop(network, converter, state, start_epoch, arguments, options)
+
+
+def prepare_batches(network: Trainable, arguments: FitArguments) -> tuple[TrainingState, TrainingOptions]:
+    """Return the state and the options of `fit_batches`, after checking all arguments that need no data."""
     if is_fraction(arguments.validation):
         raise TypeError(f"validation must be (X, y) for fit_batches, got {arguments.validation!r}")
     optimizer, is_automatic = arguments.optimizer, uses_automatic_settings(arguments, network.state)
@@ -171,21 +183,20 @@ def batch_loop(network: Trainable, batches: Callable[[], Iterator[Any]], argumen
         from nnc._training.defaults import optimizer_to_begin
 
         optimizer = optimizer_to_begin(network.state)
-    lr, reset = arguments.lr, arguments.reset_optimizer
-    state = TrainingState.begin(network.state, model, optimizer, lr, epochs, network.streams, reset)
-    state.is_automatic = is_automatic and not arguments.sets_rate
+    is_rate_automatic = is_automatic and not arguments.sets_rate
+    preset = "auto" if is_automatic else "plain"
+    state, options = prepare(network, arguments.replaced(optimizer=optimizer), is_rate_automatic, preset)
     if not hasattr(state.optimizer, "lr"):
         raise ValueError(
             f"optimizer must not be {state.optimizer.name!r} for batches, because it uses all rows in each iteration; "
             "use another optimizer, or call fit"
         )
-    options = checked_options(arguments, network, state)
-    options.preset = "auto" if is_automatic else "plain"
-
-    def start_epoch() -> Iterator[Data]:
-        return map(converter.batch, batches())
-
-    return _batch_loop(network, converter, state, start_epoch, arguments, options)
+    if state.changes_by_step:
+        raise ValueError(
+            "lr must not be PerStep for fit_batches, because the number of batches per epoch is not known; pass a "
+            "schedule that counts epochs"
+        )
+    return state, options
 
 
 def _batch_loop(
