@@ -95,8 +95,8 @@ def augment(
     Notes
     -----
     An image is flipped, then scaled and rotated, distorted, and shifted. Pixels are computed by bilinear interpolation,
-    in float64 if X is float64 or has integers of more than 16 bits, otherwise in float32. The dtype of X is kept;
-    integers are rounded to the nearest, halves to even. Shifts and flips alone do not change the values of pixels.
+    in float64 if X is float64 or has integers of more than 16 bits, otherwise in float32. The result has the dtype of
+    X; integers are rounded to the nearest, halves to even. Shifts and flips alone do not change the values of pixels.
 
     The transformation of an image depends on the seed, the epoch and its position in the order, not on `batch_size`.
 

@@ -163,8 +163,8 @@ def class_indices(values: NDArray[Any], classes: NDArray[Any]) -> NDArray[np.int
             (values, False) if values.dtype.kind == "U" else _as_type(as_real_array("y", values), classes.dtype)
         )
         sorter = np.argsort(classes)
-        places = np.searchsorted(classes, same, sorter=sorter)
-        index = sorter[np.minimum(places, len(classes) - 1)]
+        positions = np.searchsorted(classes, same, sorter=sorter)
+        index = sorter[np.minimum(positions, len(classes) - 1)]
         wrong = (classes[index] != same) | changed
     if wrong.any():
         row = int(wrong.argmax())

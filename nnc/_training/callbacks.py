@@ -311,9 +311,6 @@ class Lines:
         self._of = "" if epochs is None else f"/{first + epochs}"
         self._epoch, self._at = first, 0.0
 
-    def open(self) -> None:
-        """Do nothing before the first epoch."""
-
     def __call__(self, record: Record) -> None:
         epoch_seconds = (record.seconds - self._at) / max(record.epoch - self._epoch, 1)
         self._epoch, self._at = record.epoch, record.seconds

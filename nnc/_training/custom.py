@@ -55,7 +55,8 @@ class CustomLossLoop(BatchLoop):
                 else:
                     row = self.take_steps(self.custom_step, data, row, size)
         except NonFiniteLossError as error:
-            raise no_number(error, self.epoch + 1, self.history("diverged"), self.divergence_cause()) from None
+            history = self.history("diverged")
+            raise custom_divergence_error(error, self.epoch + 1, history, self.divergence_cause()) from None
 
     def take_steps(self, custom_step: CustomStep, data: Data, row: int, size: int) -> int:
         """Take steps on batches of `size` rows, beginning with `row`, for about 50 ms; return the next row."""
@@ -91,7 +92,7 @@ class CustomLossLoop(BatchLoop):
         return loss + float(self.training.penalty)
 
 
-def no_number(error: NonFiniteLossError, epoch: int, history: History, cause: str) -> DivergedError:
-    """Return the error for a custom loss, or its derivative, that is not finite."""
+def custom_divergence_error(error: NonFiniteLossError, epoch: int, history: History, cause: str) -> DivergedError:
+    """Return the DivergedError for a custom loss or a derivative of it that is not finite."""
     message = f"{error}; in epoch {epoch} the network keeps the weights from before this step. {cause}"
     return DivergedError(message, history, epoch)

@@ -20,8 +20,15 @@ if TYPE_CHECKING:
     from nnc._drawing.svg import Drawing
 
 STOP_REASONS = (
-    *("epochs", "max_seconds", "target_loss", "patience", "callback"),
-    *("interrupt", "diverged", "converged", "error"),
+    "epochs",
+    "max_seconds",
+    "target_loss",
+    "patience",
+    "callback",
+    "interrupt",
+    "diverged",
+    "converged",
+    "error",
 )
 _TOTALS = (
     "seconds",

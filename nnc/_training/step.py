@@ -359,13 +359,14 @@ class GeneralStep:
     ) -> Exception:
         """Return the error to raise if a custom loss has failed: DivergedError if its result is not finite."""
         from nnc._model.custom import NonFiniteLossError
-        from nnc._training.custom import no_number
+        from nnc._training.custom import custom_divergence_error
 
         if not isinstance(error, NonFiniteLossError):
             return error
         state = self.state
         assert state is not None
-        return no_number(error, state.epoch + 1, state.history, likely_cause(rate, self.check(network, X, Y, "y")))
+        cause = likely_cause(rate, self.check(network, X, Y, "y"))
+        return custom_divergence_error(error, state.epoch + 1, state.history, cause)
 
     @staticmethod
     def data(network: Trainable, X: ArrayLike, y: ArrayLike | None, sample_weight: ArrayLike | None) -> Any:
