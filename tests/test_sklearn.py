@@ -375,6 +375,13 @@ def test_same_weights_with_sparse_counts_and_row_weights(set_limit):
     assert_same(*fit_pair("MLPRegressor", scipy.sparse.csr_array(X), y, weights, **parameters))
 
 
+def test_sparse_batches_reject_schedule_of_steps(set_limit):
+    set_limit("nnc.sklearn.estimator.MAX_DENSE_BYTES", 0)
+    X, y = numbers()
+    with pytest.raises(ValueError, match="lr must not be PerStep"):
+        MLPRegressor(**SMALL, learning_rate=nnc.PerStep(nnc.CosineLR(0.1))).fit(scipy.sparse.csr_array(X), y)
+
+
 def test_labels_of_all_types_give_same_predictions():
     X, y = labels(3)
     for names in (np.array(["a", "b", "c"]), np.array(["a", "b", "c"], object), np.array([-1, 5, 7])):

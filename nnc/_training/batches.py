@@ -75,6 +75,8 @@ class BatchLoop(TrainingLoop):
         all_rows: Data | None = None,
         n_batches: int | None = None,
     ) -> None:
+        if n_batches is None:
+            check_epoch_schedule(state)
         self.start_epoch = start_epoch
         self.iterator = start_epoch()
         first = next(self.iterator, None)
@@ -177,6 +179,15 @@ class BatchLoop(TrainingLoop):
 
     def record_time(self, now: float) -> None:
         self.records.time_points.append((self.completed_epochs, now - self.records.start_time))
+
+
+def check_epoch_schedule(state: TrainingState) -> None:
+    """Raise ValueError for a PerStep schedule, which needs the number of batches in an epoch."""
+    if state.changes_by_step:
+        raise ValueError(
+            "lr must not be PerStep for fit_batches, because the number of batches per epoch is not known; pass a "
+            "schedule that counts epochs"
+        )
 
 
 def epoch_batches(

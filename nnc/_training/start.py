@@ -12,7 +12,7 @@ from nnc._data.rows import unpack_batch
 from nnc._model.data import Data
 from nnc._training.advice import advise
 from nnc._training.arguments import DEFAULTS, ONLY_FOR_ARRAYS, FitArguments
-from nnc._training.batches import BatchLoop, epoch_batches
+from nnc._training.batches import BatchLoop, check_epoch_schedule, epoch_batches
 from nnc._training.dataset import Dataset
 from nnc._training.loop import TrainingLoop
 from nnc._training.options import TrainingOptions, uses_automatic_settings
@@ -191,11 +191,7 @@ def prepare_batches(network: Trainable, arguments: FitArguments) -> tuple[Traini
             f"optimizer must not be {state.optimizer.name!r} for batches, because it uses all rows in each iteration; "
             "use another optimizer, or call fit"
         )
-    if state.changes_by_step:
-        raise ValueError(
-            "lr must not be PerStep for fit_batches, because the number of batches per epoch is not known; pass a "
-            "schedule that counts epochs"
-        )
+    check_epoch_schedule(state)
     return state, options
 
 
