@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from math import prod, sqrt
-from reprlib import repr as shown
+from reprlib import repr as short_repr
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -334,7 +334,7 @@ def _image_shape(images: NDArray[Any], shape: Sequence[int] | None) -> tuple[int
             raise ValueError(f"X must be {expected}, got shape {images.shape}{hint}")
         return images.shape[1:]
     if not isinstance(shape, (tuple, list)) or len(shape) not in (2, 3):
-        raise ValueError(f"shape must be (height, width) or (height, width, channels), got {shown(shape)}")
+        raise ValueError(f"shape must be (height, width) or (height, width, channels), got {short_repr(shape)}")
     checked = tuple(check_count("shape", n) for n in shape)
     if images.ndim != 2 or images.shape[1] != prod(checked) or len(images) == 0:
         expected = f"(n, {prod(checked)}), rows of images of shape {checked}"
@@ -361,7 +361,7 @@ def _interpolation_dtype(images: NDArray[Any], shape: tuple[int, ...]) -> np.dty
 def _flips(flip: Any) -> bool:
     """Return whether to mirror images."""
     if flip is not False and not (isinstance(flip, str) and flip == "horizontal"):
-        raise ValueError(f'flip must be False or "horizontal", got {shown(flip)}')
+        raise ValueError(f'flip must be False or "horizontal", got {short_repr(flip)}')
     return flip is not False
 
 
@@ -374,5 +374,5 @@ def _fill(fill: Any, dtype: np.dtype[Any]) -> Any:
         low, high = (0, 1) if dtype.kind == "b" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
         fits = low <= number <= high and number == int(number)
     if not fits:
-        raise ValueError(f"fill must be a number that the dtype of X, {dtype}, can represent, got {shown(fill)}")
+        raise ValueError(f"fill must be a number that the dtype of X, {dtype}, can represent, got {short_repr(fill)}")
     return dtype.type(number)

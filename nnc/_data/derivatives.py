@@ -6,7 +6,7 @@ gives d/dQ = d/dP / factor_y, and d/dX is the derivative with respect to the eng
 
 from __future__ import annotations
 
-from reprlib import repr as shown
+from reprlib import repr as short_repr
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -94,7 +94,7 @@ def flat_gradient(model: Model, gradients: GradientsLike) -> NDArray[Any]:
     parts = []
     for number, (pair, W, b) in enumerate(zip(gradients, model.W, model.b, strict=True)):
         if not isinstance(pair, (list, tuple)) or len(pair) != 2:
-            raise TypeError(f"gradients[{number}] must be a pair (dW, db), got {shown(pair)}")
+            raise TypeError(f"gradients[{number}] must be a pair (dW, db), got {short_repr(pair)}")
         for letter, part, parameter in (("dW", pair[0], W), ("db", pair[1], b)):
             if parameter is None and part is None:
                 continue
@@ -102,7 +102,7 @@ def flat_gradient(model: Model, gradients: GradientsLike) -> NDArray[Any]:
                 expected = (
                     "None for a layer without biases" if parameter is None else f"an array of shape {parameter.shape}"
                 )
-                raise TypeError(f"{letter} in gradients[{number}] must be {expected}, got {shown(part)}")
+                raise TypeError(f"{letter} in gradients[{number}] must be {expected}, got {short_repr(part)}")
             array = as_real_array(f"{letter} in gradients[{number}]", part)
             if array.shape != parameter.shape:
                 raise ValueError(

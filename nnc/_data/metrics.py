@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from reprlib import repr as shown
+from reprlib import repr as short_repr
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -337,9 +337,9 @@ class Metric:
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not self.name:
-            raise TypeError(f"name must be a string, got {shown(self.name)}")
+            raise TypeError(f"name must be a string, got {short_repr(self.name)}")
         if not callable(self.function):
-            raise TypeError(f"function must be a function of y_true and y_pred, got {shown(self.function)}")
+            raise TypeError(f"function must be a function of y_true and y_pred, got {short_repr(self.function)}")
         allow_none(lambda name, value: check_choice(name, value, TAKES))("takes", self.takes)
         allow_none(check_bool)("larger_is_better", self.larger_is_better)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from reprlib import repr as shown
+from reprlib import repr as short_repr
 from typing import TYPE_CHECKING, Any
 
 from nnc._utils.containers import column_names
@@ -51,4 +51,4 @@ def reorder_columns(array: NDArray[Any], names: Sequence[Any], feature_names: tu
 def _listed(names: Sequence[Any]) -> str:
     """Return the names for a message, at most `MAX_NAMES_IN_MESSAGE` of them."""
     n_more = len(names) - MAX_NAMES_IN_MESSAGE
-    return ", ".join(map(shown, names[:MAX_NAMES_IN_MESSAGE])) + (f" and {n_more} more" if n_more > 0 else "")
+    return ", ".join(map(short_repr, names[:MAX_NAMES_IN_MESSAGE])) + (f" and {n_more} more" if n_more > 0 else "")

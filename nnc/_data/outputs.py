@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from reprlib import repr as shown
+from reprlib import repr as short_repr
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -139,4 +139,4 @@ def _number(metric: Metric, value: Any) -> float:
             return float(value)
     except (TypeError, ValueError, OverflowError):
         pass
-    raise TypeError(f"the metric {metric.name!r} must return a number, got {shown(value)}")
+    raise TypeError(f"the metric {metric.name!r} must return a number, got {short_repr(value)}")

@@ -52,7 +52,7 @@ class TargetConversion(OutputConversion):
         """
         if sample_weight is not None or type(y) is not np.ndarray or (X := self.rows_as_is(X)) is None:
             return None
-        model, takes, n = self.model, self.loss.target_type, X.shape[0]
+        model, target_type, n = self.model, self.loss.target_type, X.shape[0]
         n_out = model.sizes[-1]
         if n_out == 1 and y.ndim == 1:
             y = y[:, None]
@@ -60,18 +60,18 @@ class TargetConversion(OutputConversion):
             flags = y.flags
             if y.shape != (n, n_out) or self.scaler_y is not None or not (flags.c_contiguous and flags.aligned):
                 return None
-            if takes == "continuous" or (
-                takes == "output_gradient" and (model.heads is None or self.are_targets_of_heads(y))
+            if target_type == "continuous" or (
+                target_type == "output_gradient" and (model.heads is None or self.are_targets_of_heads(y))
             ):
                 return X, y, None, None
         elif y.dtype.kind not in "iu":
             return None
         if self.classes is not None:
             return None
-        if takes == "multilabel" and y.shape == (n, n_out):
+        if target_type == "multilabel" and y.shape == (n, n_out):
             y = y.astype(model.dtype, copy=False)
             return (X, y, None, None) if model.core.are_fractions(y) else None
-        if takes != "probabilities":
+        if target_type != "probabilities":
             return None
         labels = np.empty(n, np.int32)
         if y.dtype is model.dtype:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from reprlib import repr as shown
+from reprlib import repr as short_repr
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -297,16 +297,16 @@ class Scaling:
             `d` is not the result of `to_dict`. No other exception is raised for an invalid `d`.
         """
         if not isinstance(d, dict) or set(d) != {"type", "shift", "factor"}:
-            raise ValueError(f"a scaling must be an object with the keys type, shift and factor, got {shown(d)}")
+            raise ValueError(f"a scaling must be an object with the keys type, shift and factor, got {short_repr(d)}")
         if not isinstance(d["type"], str) or d["type"] not in SCALERS:
-            raise ValueError(f"the type of a scaling must be one of {', '.join(SCALERS)}, got {shown(d['type'])}")
+            raise ValueError(f"the type of a scaling must be one of {', '.join(SCALERS)}, got {short_repr(d['type'])}")
         for name in ("shift", "factor"):
             column = d[name]
             if d["type"] == Pixels.name:
                 if type(column) not in (int, float):
-                    raise ValueError(f"the {name} of pixels must be one number, got {shown(column)}")
+                    raise ValueError(f"the {name} of pixels must be one number, got {short_repr(column)}")
             elif not isinstance(column, list) or not column or not set(map(type, column)) <= {int, float}:
-                raise ValueError(f"the {name} of a scaling must be a list of numbers, got {shown(column)}")
+                raise ValueError(f"the {name} of a scaling must be a list of numbers, got {short_repr(column)}")
         if d["type"] != Pixels.name and len(d["shift"]) != len(d["factor"]):
             lengths = f"{len(d['shift'])} and {len(d['factor'])}"
             raise ValueError(f"shift and factor of a scaling must have the same length, got {lengths} numbers")

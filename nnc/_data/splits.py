@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from numbers import Integral
-from reprlib import repr as shown
+from reprlib import repr as short_repr
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -54,7 +54,7 @@ def split(
     """
     fraction = check_real(name, size)
     if not abs(fraction) < 2**63:
-        raise ValueError(f"{name} must be a fraction of the rows or a number of rows, got {shown(size)}")
+        raise ValueError(f"{name} must be a fraction of the rows or a number of rows, got {short_repr(size)}")
     n_small = int(size) if isinstance(size, Integral) else round(fraction * n)
     if not 0 < n_small < n:
         raise ValueError(f"{name} must leave rows in both parts, got {size!r}, which selects {n_small} of {n} rows")
@@ -109,7 +109,7 @@ def _as_integer(name: str, value: Any) -> int:
     try:
         return operator.index(value)
     except TypeError:
-        raise TypeError(f"{name} must be a whole number, got {shown(value)}") from None
+        raise TypeError(f"{name} must be a whole number, got {short_repr(value)}") from None
 
 
 def _quotas(counts: NDArray[Any], total: int) -> NDArray[np.int64]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from reprlib import repr as brief
+from reprlib import repr as short_repr
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -35,9 +35,9 @@ def as_labels(y: Any, n: int) -> NDArray[Any] | None:
     values = as_label_array(y)
     kind = values.dtype.kind
     if kind in "TO" and values.ndim:  # variable-length strings of NumPy 2, and object columns of pandas
-        from nnc._utils.containers import convert_labels as exact_labels
+        from nnc._utils.containers import convert_labels
 
-        values = exact_labels("y", values)
+        values = convert_labels("y", values)
     elif kind in "fMm" and values.ndim and len(values) == values.size and (values != values).any():
         row = int((values != values).argmax())
         found = values.reshape(-1)[row]
@@ -77,7 +77,7 @@ def as_targets(y: Any, loss: str) -> NDArray[Any]:
         for index, value in np.ndenumerate(as_label_array(y).astype(object)):
             if index and isinstance(value, (str, bytes)):  # y itself is not a single text
                 raise TypeError(
-                    f"y must be numbers for the loss {loss!r}, got the text {brief(value)} in row {index[0]}; "
+                    f"y must be numbers for the loss {loss!r}, got the text {short_repr(value)} in row {index[0]}; "
                     f"{CLASS_LOSS}; convert digits with astype(float)"
                 ) from None
         raise

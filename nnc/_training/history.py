@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from reprlib import repr as shown
+from reprlib import repr as short_repr
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -221,10 +221,10 @@ class History:
             `d` does not describe a history. No other exception is raised.
         """
         if not isinstance(d, dict):
-            raise ValueError(f"a history must be an object, got {shown(d)}")
+            raise ValueError(f"a history must be an object, got {short_repr(d)}")
         columns = {name: _column(name, values) for name, values in d.items() if name not in _TOTALS}
         if "loss" not in columns:
-            raise ValueError(f"a history must have the column 'loss', got {shown(list(columns))}")
+            raise ValueError(f"a history must have the column 'loss', got {short_repr(list(columns))}")
         epochs = len(columns["loss"])
         for name, column in columns.items():
             if len(column) != epochs:
@@ -232,20 +232,22 @@ class History:
                 raise ValueError(f"all columns of a history must have the same length, got {lengths}")
         seconds, reason, best = d.get("seconds", 0.0), d.get("stop_reason"), d.get("best_epoch")
         if type(seconds) not in (int, float) or not 0 <= seconds < np.inf:
-            raise ValueError(f"the seconds of a history must be a finite number, 0 or more, got {shown(seconds)}")
+            raise ValueError(f"the seconds of a history must be a finite number, 0 or more, got {short_repr(seconds)}")
         if not isinstance(reason, str) or reason not in STOP_REASONS:
             names = ", ".join(STOP_REASONS)
-            raise ValueError(f"the stop_reason of a history must be one of {names}, got {shown(reason)}")
+            raise ValueError(f"the stop_reason of a history must be one of {names}, got {short_repr(reason)}")
         if best is not None and (type(best) is not int or not 1 <= best <= epochs):
-            raise ValueError(f"the best_epoch of a history must be from 1 to {epochs} or None, got {shown(best)}")
+            raise ValueError(f"the best_epoch of a history must be from 1 to {epochs} or None, got {short_repr(best)}")
         untracked_epochs = d.get("untracked_epochs", 0)
         if type(untracked_epochs) is not int or untracked_epochs < 0:
             raise ValueError(
-                f"untracked_epochs of a history must be a whole number, 0 or more, got {shown(untracked_epochs)}"
+                f"untracked_epochs of a history must be a whole number, 0 or more, got {short_repr(untracked_epochs)}"
             )
         threads = d.get("n_threads")
         if threads is not None and (type(threads) is not int or threads < 1):
-            raise ValueError(f"n_threads of a history must be a whole number, 1 or more, or None, got {shown(threads)}")
+            raise ValueError(
+                f"n_threads of a history must be a whole number, 1 or more, or None, got {short_repr(threads)}"
+            )
         return cls(columns, float(seconds), reason, best, untracked_epochs, threads)
 
     @classmethod
@@ -393,10 +395,10 @@ def settings_lines(settings: dict[str, Any] | None) -> list[str]:
 def _column(name: str, values: list[float | None]) -> NDArray[np.float64]:
     """Return a column from a list of numbers, after a check."""
     if not isinstance(name, str) or name.startswith("_"):
-        raise ValueError(f"the columns of a history must have names, got {shown(name)}")
+        raise ValueError(f"the columns of a history must have names, got {short_repr(name)}")
     if not isinstance(values, list) or not set(map(type, values)) <= {int, float, type(None)}:
-        raise ValueError(f"{shown(name)} of a history must be a list of numbers, got {shown(values)}")
+        raise ValueError(f"{short_repr(name)} of a history must be a list of numbers, got {short_repr(values)}")
     try:
         return np.array([np.nan if value is None else value for value in values], np.float64)
     except OverflowError:
-        raise ValueError(f"{shown(name)} of a history must have numbers in the range of a float") from None
+        raise ValueError(f"{short_repr(name)} of a history must have numbers in the range of a float") from None

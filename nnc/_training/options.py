@@ -1,8 +1,8 @@
-"""Checked options of a run, made from the arguments of `fit`."""
+"""Checked options of a run, built from the arguments of `fit`."""
 
 from __future__ import annotations
 
-from reprlib import repr as shown
+from reprlib import repr as short_repr
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -264,7 +264,7 @@ def _parse_restore_best(restore_best: bool | str) -> str:
     if isinstance(restore_best, str):
         if restore_best == "last":
             return restore_best
-        raise ValueError(f'restore_best must be True, False or "last", got {shown(restore_best)}')
+        raise ValueError(f'restore_best must be True, False or "last", got {short_repr(restore_best)}')
     return "first" if check_bool("restore_best", restore_best) else ""
 
 
@@ -272,7 +272,7 @@ def _check_display(arguments: FitArguments, options: TrainingOptions, network: T
     """Check and set the display of the progress."""
     progress, verbose = check_bool("progress", arguments.progress), arguments.verbose
     if verbose not in (0, 1, 2):
-        raise ValueError(f"verbose must be 0, 1 or 2, got {shown(verbose)}")
+        raise ValueError(f"verbose must be 0, 1 or 2, got {short_repr(verbose)}")
     if progress and verbose:
         raise ValueError(f"verbose must be 0 if progress is True, got {verbose}")
     if progress or verbose:
@@ -370,7 +370,7 @@ def _named_metrics(values: Measure | Sequence[Measure], prefix: str, loss: LossR
     if isinstance(values, (str, Metric)) or callable(values):
         values = [values]
     if not isinstance(values, (list, tuple)):
-        raise TypeError(f"metrics must be names or functions, such as ['r2'], got {shown(values)}")
+        raise TypeError(f"metrics must be names or functions, such as ['r2'], got {short_repr(values)}")
     metrics: dict[str, Metric] = {}
     for metric in (as_metric("metrics", value, loss) for value in values):
         name = prefix + metric.name

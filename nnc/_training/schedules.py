@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from functools import partial
-from reprlib import repr as shown
+from reprlib import repr as short_repr
 from typing import TYPE_CHECKING, Any
 
 from nnc._utils.checks import build_check, check_count, check_not_negative, check_positive, check_real
@@ -46,18 +46,18 @@ def _optional_count(name: str, value: Any) -> int | None:
 def _check_warmup_schedule(name: str, value: Any) -> Schedule:
     """Return the argument `schedule` of Warmup after a check of its type."""
     if not isinstance(value, Schedule):
-        raise TypeError(f"{name} must be a Schedule, such as Constant(0.1), got {shown(value)}")
+        raise TypeError(f"{name} must be a Schedule, such as Constant(0.1), got {short_repr(value)}")
     if isinstance(value, (Warmup, PerStep, ReduceLROnPlateau)):
-        raise ValueError(f"{name} must not be Warmup, PerStep or ReduceLROnPlateau, got {shown(value)}")
+        raise ValueError(f"{name} must not be Warmup, PerStep or ReduceLROnPlateau, got {short_repr(value)}")
     return value
 
 
 def _check_step_schedule(name: str, value: Any) -> Schedule:
     """Return the argument `schedule` of PerStep after a check of its type."""
     if not isinstance(value, Schedule):
-        raise TypeError(f"{name} must be a Schedule, such as CosineLR(0.1), got {shown(value)}")
+        raise TypeError(f"{name} must be a Schedule, such as CosineLR(0.1), got {short_repr(value)}")
     if isinstance(value, (PerStep, ReduceLROnPlateau)):
-        raise ValueError(f"{name} must not be PerStep or ReduceLROnPlateau, got {shown(value)}")
+        raise ValueError(f"{name} must not be PerStep or ReduceLROnPlateau, got {short_repr(value)}")
     return value
 
 
@@ -363,7 +363,7 @@ class ReduceLROnPlateau(Schedule):
         """
         if not isinstance(state, dict) or set(state) != {"lr", "best", "wait"}:
             raise ValueError(
-                f"a state of ReduceLROnPlateau must be an object with lr, best and wait, got {shown(state)}"
+                f"a state of ReduceLROnPlateau must be an object with lr, best and wait, got {short_repr(state)}"
             )
         try:
             best = math.inf if state["best"] is None else check_real("best", state["best"])
@@ -461,16 +461,16 @@ def schedule_from_dict(d: Any) -> Schedule:
         `d` does not describe a schedule. No other exception is raised.
     """
     if not isinstance(d, dict):
-        raise ValueError(f"a schedule must be an object with a name and constants, got {shown(d)}")
+        raise ValueError(f"a schedule must be an object with a name and constants, got {short_repr(d)}")
     name = d.get("name")
     if not isinstance(name, str) or name not in SCHEDULES:
-        raise ValueError(f"the name of a schedule must be one of {', '.join(SCHEDULES)}, got {shown(name)}")
+        raise ValueError(f"the name of a schedule must be one of {', '.join(SCHEDULES)}, got {short_repr(name)}")
     kind = SCHEDULES[name]
     constants = {key: value for key, value in d.items() if key != "name"}
     choices = {name: constant.required for name, constant in kind._fields.items()}
     for key in constants:
         if key not in choices:
-            raise ValueError(f"constants of the schedule {name} must be {', '.join(choices)}, got {shown(key)}")
+            raise ValueError(f"constants of the schedule {name} must be {', '.join(choices)}, got {short_repr(key)}")
     for key, is_required in choices.items():
         if is_required and key not in constants:
             raise ValueError(f"the schedule {name} must have the constant {key}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import chain
-from reprlib import repr as shown
+from reprlib import repr as short_repr
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -144,7 +144,7 @@ def as_epoch_starter(batches: Batches, epochs: int | None) -> Callable[[], Itera
     try:
         is_iterator = iter(batches) is batches
     except TypeError:
-        raise TypeError(f"batches must be an iterable or a function, got {shown(batches)}") from None
+        raise TypeError(f"batches must be an iterable or a function, got {short_repr(batches)}") from None
     if is_iterator and epochs != 1:
         raise ValueError(
             f"batches must not be an iterator with epochs={epochs}, because an iterator ends after one epoch; pass a "
