@@ -433,7 +433,7 @@ def test_error_in_close_of_callback_keeps_history():
 @pytest.mark.filterwarnings("ignore::nnc._training.advice.LearningRateWarning")
 def test_history_read_by_other_threads_is_consistent(optimizer):
     net, problems, counts = network(), [], []
-    net.layers[0].trainable = optimizer == "lbfgs"  # the missed steps of a frozen layer are counted once
+    net.layers[0].trainable = optimizer == "lbfgs"  # the frozen steps of a layer are counted once
     stop = threading.Event()
 
     def read():
@@ -454,7 +454,7 @@ def test_history_read_by_other_threads_is_consistent(optimizer):
         net.fit(X, Y, epochs=5, optimizer=optimizer if net.state is None else None, batch_size=None, n_threads=None)
         if optimizer == "adam":
             net.fit(X, Y, epochs=5, batch_size=50)
-            assert net.state.missed == (net.state.steps, 0)
+            assert net.state.frozen_steps == (net.state.steps, 0)
     stop.set()
     for reader in readers:
         reader.join()

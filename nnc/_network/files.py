@@ -125,7 +125,7 @@ class Files(Prediction):
             settings = self._fit_settings if self.state is None else self.state.settings or self._fit_settings
             data = self.converter.to_dict()
             return {
-                **self.model.to_dict(() if state is None else state.missed, numbers),
+                **self.model.to_dict(() if state is None else state.frozen_steps, numbers),
                 **data,
                 "seed": self.seed,
                 "shuffle_position": self.streams.shuffle_position,
@@ -188,7 +188,7 @@ class Files(Prediction):
             network.converter.restore(document)
             if document["training"] is not None:
                 network.state = TrainingState.from_dict(document["training"], network.model, streams)
-                network.state.missed = frozen_steps(document["learning"])
+                network.state.frozen_steps = frozen_steps(document["learning"])
             if document["settings"] is not None:
                 network._fit_settings = settings_from_dict(document["settings"], network.converter)
                 if network.state is not None:

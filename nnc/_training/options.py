@@ -291,10 +291,10 @@ def _is_zero(value: Rate | Sequence[Rate] | None) -> bool:
 def settings(arguments: FitArguments, model: Model, state: TrainingState) -> dict[str, Any]:
     """Return the settings of the core, except the constants of the optimizer."""
     core_settings: dict[str, Any] = {}
-    if model.has_learning_options or state.missed:
+    if model.has_learning_options or state.frozen_steps:
         if all(model.frozen or [False]):
             raise ValueError("the network must have a trainable layer, but all layers are frozen; set trainable=True")
-        core_settings["learning"] = model.core_learning_options(state.missed)
+        core_settings["learning"] = model.core_learning_options(state.frozen_steps)
     l1, l2, decay = arguments.l1, arguments.l2, arguments.weight_decay
     if not (_is_zero(l1) and _is_zero(l2)):
         core_settings.update(l1=check_not_negative("l1", l1), l2=check_not_negative("l2", l2))

@@ -90,7 +90,7 @@ class TrainingState:
         Number of epochs in `histories`.
     frozen : tuple of bool
         Whether each parametric layer is frozen; empty if no layer is frozen.
-    missed : tuple of int
+    frozen_steps : tuple of int
         Number of steps in which each layer was frozen. The optimizer does not count them for the layer.
     current : callable or None
         Function that updates the state during a fit and returns the History of this fit.
@@ -114,7 +114,7 @@ class TrainingState:
     plateau: PlateauState | None = None
     stored_epochs: int = 0
     frozen: tuple[bool, ...] = ()
-    missed: tuple[int, ...] = ()
+    frozen_steps: tuple[int, ...] = ()
     current: Callable[[], History] | None = None
     step_run: tuple[CoreTraining, int] | None = None
     is_automatic: bool = False
@@ -212,13 +212,14 @@ class TrainingState:
     def update_counters(self, counters: tuple[Any, ...]) -> int:
         """Update the state from the counters of the core; return the position in the stream for shuffling."""
         draws, self.streams.dropout_position, steps, powers = counters
-        missed, new_steps = self.missed, steps - self.steps
+        frozen_steps, new_steps = self.frozen_steps, steps - self.steps
         if self.frozen and new_steps > 0:
-            missed = tuple(
-                n + new_steps * frozen for n, frozen in zip(missed or [0] * len(self.frozen), self.frozen, strict=True)
+            frozen_steps = tuple(
+                n + new_steps * frozen
+                for n, frozen in zip(frozen_steps or [0] * len(self.frozen), self.frozen, strict=True)
             )
         # A signal handler may run the same update between two statements, so both values change in one statement.
-        self.steps, self.missed = steps, missed
+        self.steps, self.frozen_steps = steps, frozen_steps
         self.powers = powers
         return draws  # type: ignore[no-any-return]
 
