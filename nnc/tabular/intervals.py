@@ -64,9 +64,11 @@ def mean_output(networks: Sequence[NeuralNetwork], inputs: NDArray[np.float32]) 
     return mean
 
 
-def spread_inputs(encoded: NDArray[np.float32], answers: NDArray[np.float64], scaling: Scaling) -> NDArray[np.float32]:
+def spread_inputs(
+    encoded: NDArray[np.float32], predictions: NDArray[np.float64], scaling: Scaling
+) -> NDArray[np.float32]:
     """Return the inputs of the spread networks: the encoded columns, and asinh of the scaled predictions."""
-    return np.hstack([encoded, np.arcsinh(scaling.apply(answers), dtype=np.float32, casting="same_kind")])
+    return np.hstack([encoded, np.arcsinh(scaling.apply(predictions), dtype=np.float32, casting="same_kind")])
 
 
 def calibrate(
