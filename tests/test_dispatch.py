@@ -265,6 +265,7 @@ FIT_MODULES = {
             "_training.history",
             "_training.loop",
             "_training.options",
+            "_training.preparation",
             "_training.records",
             "_training.stopping",
             "_training.start",

@@ -102,6 +102,7 @@ class Trial:
         assert dataset.validation is not None
         self.validation = dataset.validation
         state, options = prepare(trainable, arguments, True)
+        options.epochs = None  # so that memory is allocated only for the epochs that are trained
         self.run: TrainingLoop = loop_on(trainable, Dataset(dataset.converter, dataset.rows), arguments, options, state)
         self.model = self.run.model
         self.weight = self.validation.total_weight
