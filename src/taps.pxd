@@ -15,7 +15,7 @@ cdef enum:
     # registers
     MAX_COLUMN_FILTERS = 6
 
-# Description of the gradient sums to compute. All distances are counts of numbers in memory.
+# Description of the gradient sums to compute. All distances are strides in elements, not in bytes.
 cdef struct Taps:
     const real* x         # image element under the first tap, for the first pixel of the deltas
     Py_ssize_t x_row      # distance in the image between elements that belong to neighboring rows of deltas

@@ -210,7 +210,7 @@ INVALID_CHANGES = {
     'format is "other"': lambda header, document, data: document.update(format="other"),
     r"layers\[0\].W is null, expected a list": delete_first_tensor,
     r"training.moments has 1 vectors, expected 2": delete_last_tensor,
-    r'the tensor "layers.0.x" does not belong to a member': rename_first_tensor("layers.0.x"),
+    r'the tensor "layers.0.x" does not belong to a parameter': rename_first_tensor("layers.0.x"),
     r'the tensor "layers.7.W" does not belong': rename_first_tensor("layers.7.W"),
     r'the tensor "layers.-1.W" does not belong': rename_first_tensor("layers.-1.W"),
     r'"layers" is a list of 2, expected null': rename_first_tensor("layers"),

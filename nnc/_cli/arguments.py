@@ -193,8 +193,8 @@ def _train(command: argparse.ArgumentParser) -> None:
 def _predict(command: argparse.ArgumentParser) -> None:
     """Predict with a saved model.
 
-    A model of a table reads a table of any size with the columns of the training table and adds its predictions. A
-    model of images reads a folder or a file of images. A network reads rows of numbers.
+    A table model reads a table of any size with the columns of the training table and adds its predictions. An image
+    classifier reads a folder or a file of images. A network reads rows of numbers.
     """
     command.add_argument("file", metavar="MODEL", help="saved model or network")
     command.add_argument(

@@ -70,7 +70,13 @@ def build_predictions(model: NeuralNetwork | Ensemble, X: Any, classes_only: boo
 def _read(arguments: Namespace) -> list[list[float]]:
     """Read rows of numbers, separated by commas, semicolons or blanks, from a file or standard input ("-").
 
-    Empty lines, comments (#) and a heading are skipped. ValueError tells line and column of a cell that is no number.
+    Skip empty lines, comments (#) and a header line.
+
+    Raises
+    ------
+    ValueError
+        A cell is not a number (the message names its line and column), two lines differ in the number of cells, or
+        there are no rows.
     """
     rows: list[list[float]] = []
     is_first = True

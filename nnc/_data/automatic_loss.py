@@ -66,7 +66,7 @@ def choose_loss(y: Any, n_out: int, is_batch: bool = False) -> str:
     n_values = len(set(labels.tolist()))
     if is_batch and n_values == 1:
         raise ValueError(
-            "y of the first batch must have two different values or more to choose the loss of one output, got only "
-            f'the integer {labels[0]}; name the loss: "bce" for two classes, "mse" for numbers'
+            "cannot choose the loss automatically: y of the first batch must have at least two different values, got "
+            f'only the integer {labels[0]}; name the loss: "bce" for two classes, "mse" for numbers'
         )
     return "bce" if n_values == 2 else "mse"

@@ -1,4 +1,4 @@
-"""Column names of X: those of the first fit, and those of later data frames."""
+"""Column names of X in the first fit, and their comparison with the columns of later data frames."""
 
 from __future__ import annotations
 

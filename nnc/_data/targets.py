@@ -70,7 +70,7 @@ CLASS_LOSS = 'for classes pass loss="cross_entropy" to NeuralNetwork, with one o
 
 
 def as_targets(y: Any, loss: str) -> NDArray[Any]:
-    """Return y as an array of numbers; raise TypeError for text, with the loss for classification as remedy."""
+    """Return y as a numeric array; for text raise TypeError, whose message suggests a classification loss."""
     try:
         return as_real_array("y", y)
     except TypeError:

@@ -23,7 +23,7 @@ from nnc._inspection.gradients import (
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-MIN_OUTPUT_SCALE = 1e-3  # the step h of a difference is eps times |output|, clipped to the range from this to 1
+MIN_OUTPUT_SCALE = 1e-3  # lower bound of |output| in the finite-difference step h = eps min(1, |output|)
 MIN_KINK = 0.01  # smallest change of the slope that counts as a kink, relative to the slope
 ROUNDING_ERRORS = 8  # assumed relative rounding error of a loss value, as a multiple of the float64 epsilon
 

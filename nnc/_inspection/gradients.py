@@ -46,7 +46,8 @@ class LayerCheck:
         Parameters that were not compared because the loss is at a kink, such as that of relu at 0, or because rounding
         decides on which side of a kink the loss is.
     uncertain : int
-        Parameters that were not compared because rounding may hide an error. Only large errors are found in them.
+        Parameters with an inconclusive result, because rounding may hide small errors. Only large errors are detected
+        in them.
     by_both : int
         Parameters that were also compared with finite differences.
     difference : float
@@ -182,8 +183,9 @@ def check_gradients(
     """Compare the gradients of backpropagation with analytic derivatives and finite differences, in float64.
 
     Each gradient is compared with the analytic derivative, computed from the formulas of the activations and the loss.
-    Differences within a bound of the rounding errors in the network's precision are accepted. About 1000 parameters,
-    the same ones in every call, are also compared with (L(w + h) - L(w - h)) / (2 h). A few rows are enough.
+    Deviations that rounding errors in the network's precision can cause are accepted. The gradients of about 1000
+    parameters, the same ones in every call, are also compared with finite differences of the loss L: (L(w + h) -
+    L(w - h)) / (2 h). A few rows are enough.
 
     Parameters
     ----------
@@ -210,19 +212,19 @@ def check_gradients(
     Notes
     -----
     Let g be the gradient by backpropagation, d the analytic derivative, and E the bound of the rounding errors of both
-    (nnc/_inspection/rounding.py). g is wrong if |g - d| > E + t s. Here t is the tolerance, and the scale s is the
-    largest of |g|, |d| and a minimum: 1e-6 of the layer's largest |d|, for float32 1e-2 of it. A gradient is compared
-    if E <= 4 t s.
+    (nnc/_inspection/rounding.py). g is wrong if |g - d| > E + t s. Here t is the relative tolerance: 1e-6, for float32
+    1e-3. The scale s is the largest of |g|, |d| and a minimum: 1e-6 of the layer's largest |d|, for float32 1e-2 of it.
+    A gradient is compared if E <= 4 t s.
 
     Therefore each relative error of at least 10 t (1e-5, for float32 1e-2) is found in a compared gradient above the
     minimum: if the correct g is multiplied by 1 + r, then |g - d| >= |r g| - E, which exceeds E + t s if |r g| > 9 t s.
     For smaller gradients the minimum replaces |g|.
 
-    The slope q is extrapolated from differences at several h (Ridders, 1982). Its error Q is four times the last change
-    of the extrapolation plus the rounding error of the loss divided by h. The slope is used if Q <= 4 t s; g is wrong
-    if |g - q| > Q + E + t s. A difference is used if no kink lies between its ends and no net input changes by more
-    than 1. After a long training few differences qualify, because gradients are small and rounding errors of the loss
-    are not.
+    A numerical derivative q is extrapolated from finite differences at several h (Ridders, 1982). Its error Q is four
+    times the last change of the extrapolation plus the rounding error of the loss divided by h. The derivative q is
+    used if Q <= 4 t s; g is wrong if |g - q| > Q + E + t s. A finite difference is used if no kink lies between w - h
+    and w + h and no net input changes by more than 1. After a long training few finite differences qualify, because
+    gradients are small and rounding errors of the loss are not.
     """
     if eps is None:
         eps = 1e-2

@@ -267,7 +267,7 @@ def _compare(net: Any, P: NDArray[Any], Q: NDArray[Any], X: Any, y: Any) -> Quan
 
 
 def _header(program: Program, name: str, quantized: QuantizedNetwork, remark: str) -> str:
-    """Return the text of the C header; `remark` is appended to the comment at its beginning."""
+    """Return the text of the C header; `remark` is added at the end of the comment at the top of the header."""
     source = Int8Source(name)
     source.network(quantized, program.n_in)
     if program.self_test is not None:

@@ -154,7 +154,7 @@ def _check_layer(keras: Any, layer: Any, label: str) -> None:
     """Raise ValueError if the type of a layer is not supported, or methods of the layer were replaced."""
     name = type(layer).__name__
     if name not in READERS:
-        raise ValueError(f"{label} must have a supported type, one of {', '.join(READERS)}")
+        raise ValueError(f"{label} must have a supported type, one of {', '.join(READERS)}, got {name}")
     if type(layer) is not getattr(keras.layers, name):
         raise ValueError(f"{label} must be keras.layers.{name}, got another class of this name")
     check_methods(layer, label, REPLACED_BY_KERAS)

@@ -73,7 +73,7 @@ class TableGraph(Graph):
         return value
 
     def postprocessed(self, model: TableProgram, value: str) -> tuple[str, list[Any]]:
-        """Add the nodes that sort the quantiles of the mean prediction and clip them to the bounds.
+        """Add the nodes that sort the predicted quantiles in ascending order and clip predictions to `model.bounds`.
 
         Return the name of the point prediction, and the descriptions of additional outputs.
         """

@@ -240,7 +240,7 @@ class Constants:
 def _digits(text: str, label: str) -> int | None:
     """Convert the text of an offset or a length to an integer; return None if the text is empty."""
     if text and not (text.isascii() and text.isdigit() and len(text) < 19):
-        raise ValueError(f"{label} must have a number of bytes as offset and length, got {text[:30]!r}")
+        raise ValueError(f"{label} must have integers as offset and length (bytes), got {text[:30]!r}")
     return int(text) if text else None
 
 

@@ -96,7 +96,7 @@ def _windows(call: Call, rows: Rows, size: list[int]) -> tuple[list[int], list[i
     if auto.startswith(b"SAME"):
         totals = [(-(-n // s) - 1) * s + k - n for n, s, k in zip(rows.dims[1:], strides, size, strict=True)]
         if min(totals) < 0:
-            raise call.error(f"has auto_pad={auto!r} with windows that skip pixels, which is not supported")
+            raise call.error(f"has auto_pad={auto!r} with strides larger than the windows, which is not supported")
         smaller, larger = [n // 2 for n in totals], [n - n // 2 for n in totals]
         pads = smaller + larger if auto == b"SAME_UPPER" else larger + smaller
     sides = zip(rows.dims[1:], size, strides, pads[:2], pads[2:], strict=True)

@@ -81,7 +81,9 @@ def _converted(call: Call, array: Array, dtype: str) -> Array:
     call.reader.charge(array.size * np.dtype(dtype).itemsize)
     converted = array.astype(dtype)
     if array.dtype.kind != "f" and (converted != array).any():
-        raise call.error(f"must cast its constant to a type that can represent all numbers, got {dtype}")
+        raise call.error(
+            f"must cast its constant to a type that can represent every value of the constant, got {dtype}"
+        )
     return converted
 
 

@@ -183,9 +183,8 @@ def _check_module(part: Any, label: str) -> None:
     if type(part) not in SUPPORTED:
         base = next((base_class for base_class in type(part).__mro__ if base_class in SUPPORTED), None)
         if base is None:
-            raise ValueError(
-                f"{label} must have a supported type, one of {', '.join(supported.__name__ for supported in SUPPORTED)}"
-            )
+            names = ", ".join(supported.__name__ for supported in SUPPORTED)
+            raise ValueError(f"{label} must have a supported type, one of {names}, got {type(part).__name__}")
         if parametrize.is_parametrized(part):
             raise ValueError(
                 f"{label} must not be parametrized; call torch.nn.utils.parametrize.remove_parametrizations first"

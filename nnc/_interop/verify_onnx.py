@@ -81,8 +81,8 @@ def _random_rows(reader: Any, network: Any) -> tuple[Array, Array]:
     rows = rows.astype(dtype) if dtype.startswith("float") else np.abs(rows).round().clip(0, 127).astype(dtype)
     if not np.isfinite(rows.astype(network.dtype)).all():
         raise ValueError(
-            "the scaling of the model must accept inputs within the range of its type for a comparison, got numbers "
-            "outside; pass verify=False to skip the comparison"
+            f"cannot verify the ONNX file: inputs in the range of its scaling must be finite in {network.dtype}, got "
+            "larger numbers; pass verify=False to skip the comparison"
         )
     return rows, np.array([reader.input.ordered(row) for row in rows])
 

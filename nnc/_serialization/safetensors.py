@@ -88,7 +88,9 @@ def _insert_array(document: Any, name: str, array: NDArray[Any]) -> None:
     for key in name.split("."):
         index: Any = int(key) if type(part) is list and key.isascii() and key.isdecimal() and len(key) < 10 else key
         if not (index < len(part) if type(index) is int else type(part) is dict and index in part):
-            raise ValueError(f"the tensor {describe(name)} does not belong to a member of the network")
+            raise ValueError(
+                f"the tensor {describe(name)} does not belong to a parameter or training state of the network"
+            )
         parent, part = part, part[index]
     if part is not None:
         raise ValueError(f"{describe(name)} is {describe(part)}, expected null because a tensor has the same name")

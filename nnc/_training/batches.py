@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class BatchLoop(TrainingLoop):
-    """Training run of one call of `fit_batches`: one step per batch, with one batch in memory.
+    """Training run of one call of `fit_batches`, with one batch in memory: a step for each `batch_size` rows of it.
 
     Parameters
     ----------
@@ -50,9 +50,9 @@ class BatchLoop(TrainingLoop):
     Attributes
     ----------
     pending : Data or None
-        First batch, which `__init__` has read; None after it has trained.
+        First batch, which `__init__` has read; None after the training on it.
     rows_per_step : int or None
-        Value of `batch_size`; None if each batch is one step.
+        Value of `batch_size`, the number of rows in a step; None if there is one step for each batch.
     completed_epochs : int
         Number of complete epochs.
     steps_taken : int

@@ -298,7 +298,7 @@ def lbfgs(
                 return result("converged")
             is_blocked = False
             point = search()
-            if point is None and stored:  # the pairs may be inaccurate, so retry without them
+            if point is None and stored:  # the stored curvature pairs may be inaccurate: retry without them
                 stored.clear()
                 point = search()
             if point is None:
@@ -333,7 +333,7 @@ def _is_convex(step: Vector, change: Vector) -> bool:
 def _direction(gradient: Vector, pairs: list[Pair]) -> Vector:
     """Return minus the gradient times the estimated inverse Hessian (Nocedal and Wright, 2006, algorithm 7.4)."""
     direction: Vector = -gradient
-    if not pairs:  # without pairs the curvature is not known, so limit the length to 1
+    if not pairs:  # no curvature is known without stored pairs, so limit the step norm to 1
         largest = float(np.abs(gradient).max())  # divide by the largest element, because its square may overflow
         direction /= max(1.0, largest * math.sqrt(_dot(gradient / largest, gradient / largest)))
         return direction

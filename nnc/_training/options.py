@@ -235,7 +235,7 @@ def settings_from_dict(document: dict[str, Any], converter: DataConverter) -> di
 
 
 def checked_threads(n_threads: int | None) -> int | None:
-    """Return a number of threads, checked and limited to MAX_THREADS or the number of processors."""
+    """Check the number of threads; limit it to the larger of MAX_THREADS and the number of processors."""
     if n_threads is None:
         return None
     threads = check_count("n_threads", n_threads)

@@ -1,4 +1,4 @@
-"""Checks of outputs and targets after a training whose loss is still large, on a sample of its rows."""
+"""Checks of outputs and targets on a sample of the training rows, if the loss is still large after a training."""
 
 from __future__ import annotations
 

@@ -81,7 +81,7 @@ class Monitor:
         return True
 
     def save_params(self, params: NDArray[np.floating]) -> None:
-        """Copy the parameters of the best epoch."""
+        """Copy `params`, the parameters of the best epoch, to `self.params`."""
         if self.params is None:
             self.params = np.empty_like(params)
         self.params[...] = params

@@ -14,7 +14,10 @@ if TYPE_CHECKING:
 
 
 class Trainable(Protocol):
-    """Attributes of a NeuralNetwork that training uses. Its class belongs to a higher layer of the package."""
+    """Protocol with the attributes of a network that training uses.
+
+    NeuralNetwork implements it. Training cannot import that class, which belongs to a higher layer of the package.
+    """
 
     model: Model
     converter: DataConverter

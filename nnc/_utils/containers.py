@@ -252,7 +252,7 @@ def convert_labels(name: str, array: NDArray[Any]) -> NDArray[Any]:
 
 
 def _check_text(name: str, items: list[Any], width: int) -> None:
-    """Raise ValueError or TypeError if conversion to text would merge two labels or convert a number to text."""
+    """Raise TypeError for labels of different types, and ValueError for labels that end in NUL, which NumPy drops."""
     text_type = str if isinstance(items[0], str) else bytes if isinstance(items[0], bytes) else None
     for i, item in enumerate(items):
         if text_type is None or not isinstance(item, text_type):

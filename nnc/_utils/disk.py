@@ -21,7 +21,7 @@ _TOO_LARGE = f"it is larger than {MAX_FILE_BYTES >> 30} GiB; check that it is th
 
 
 class UnexpectedStartError(Exception):
-    """File of another format, which is recognized from its first chunk, so that the rest is not read."""
+    """Error for a file of another format. The first chunk shows the format, so the rest is not read."""
 
 
 def describe_source(source: Any) -> str:
@@ -204,7 +204,8 @@ def _replacing(path: str) -> Iterator[BinaryIO]:
     temporary = os.path.join(folder, f".nnc-{os.urandom(8).hex()}.tmp")
 
     def opener(name: str, flags: int) -> int:
-        # If a file is replaced, only its owner may read the temporary file, which does not have its group yet.
+        # The temporary file does not yet have the owner and group of the file that it replaces. Until then, only its
+        # creator gets permissions.
         return os.open(name, flags, 0o666 if old is None else old.st_mode & 0o700)
 
     try:

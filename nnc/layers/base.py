@@ -42,8 +42,8 @@ class Layer(Value):
 
     type: ClassVar[str]  # name of the layer type in model files
     matrix_axes: ClassVar[tuple[str, str]] = ("", "")  # names of the rows and columns of W in messages about files
-    normalizes: ClassVar[bool] = False  # Whether the layer normalizes batches and has running statistics.
-    columnwise: ClassVar[bool] = False  # Whether W has a single row, with a factor for each column or channel.
+    normalizes: ClassVar[bool] = False  # whether the layer normalizes batches and has running statistics
+    columnwise: ClassVar[bool] = False  # whether W has one row, with a factor for each column or channel
 
     @abstractmethod
     def output_shape(self, input_shape: Shape) -> Shape:

@@ -64,7 +64,9 @@ class Conv2D(Dense):
 
     def __init__(self, W: list[list[float]], b: list[float] | None, activation: str, windows: list[Window]) -> None:
         super().__init__(W, b, activation)
-        self.windows = [list(chain(*window)) for window in windows]  # indices in the order of the rows of W
+        # For each window, the indices of its inputs in the image, in the order of the rows of W: the channel changes
+        # fastest, then the column, then the row.
+        self.windows = [list(chain(*window)) for window in windows]
 
     def window_rows(self, images: Rows) -> Rows:
         """Return the numbers of each window of each image as rows, with 0 for padding."""
@@ -86,7 +88,7 @@ class Conv2D(Dense):
         return super().backward(self.window_rows(A_in), self.pixels(A_out), self.pixels(dA))
 
     def input_gradient(self, A_in: Rows, delta: Rows) -> Rows:
-        """Return dL/dA_in, the derivatives of the loss by the inputs of the layer."""
+        """Return dL/dA_in, the derivatives of the loss with respect to the inputs of the layer."""
         # A number contributes to all windows that contain it, so its derivative is the sum over them.
         dA = [[0.0] * len(image) for image in A_in]
         parts = iter(super().input_gradient(A_in, delta))
@@ -116,7 +118,7 @@ class MaxPool2D(Pool):
         return [[max(image[i] for i in window) for window in self.windows] for image in A_in]
 
     def input_gradient(self, A_in: Rows, delta: Rows) -> Rows:
-        """Return dL/dA_in, the derivatives of the loss by the inputs of the layer."""
+        """Return dL/dA_in, the derivatives of the loss with respect to the inputs of the layer."""
         # Only the maximum of a window has a derivative. If several numbers are the maximum, it is the first one.
         dA = [[0.0] * len(image) for image in A_in]
         for image, gradient, row in zip(A_in, dA, delta):
@@ -133,7 +135,7 @@ class AvgPool2D(Pool):
         return [[sum(image[i] for i in window) / len(window) for window in self.windows] for image in A_in]
 
     def input_gradient(self, A_in: Rows, delta: Rows) -> Rows:
-        """Return dL/dA_in, the derivatives of the loss by the inputs of the layer."""
+        """Return dL/dA_in, the derivatives of the loss with respect to the inputs of the layer."""
         # A number contributes to each window that contains it with weight 1 / (number of pixels).
         dA = [[0.0] * len(image) for image in A_in]
         for gradient, row in zip(dA, delta):

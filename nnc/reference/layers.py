@@ -57,7 +57,7 @@ class Layer(ABC):
 
     @abstractmethod
     def input_gradient(self, A_in: Rows, delta: Rows) -> Rows:
-        """Return dL/dA_in, the derivatives of the loss by the inputs: the argument dA of the previous layer."""
+        """Return dL/dA_in, the derivatives with respect to the inputs: the argument dA of the previous layer."""
 
 
 class Dense(Layer):
@@ -91,6 +91,6 @@ class Dense(Layer):
         return delta, (dW, db)
 
     def input_gradient(self, A_in: Rows, delta: Rows) -> Rows:
-        """Return dL/dA_in, the derivatives of the loss by the inputs: the argument dA of the previous layer."""
+        """Return dL/dA_in, the derivatives with respect to the inputs: the argument dA of the previous layer."""
         # Each input contributes to all neurons by its weights, so dL/dA_in = delta transposed(W).
         return product(delta, transposed(self.W))

@@ -82,7 +82,7 @@ class BatchNorm(Dense):
         return delta, ([dgamma], [sum(channel) for channel in delta])
 
     def input_gradient(self, A_in: Rows, delta: Rows) -> list[Row]:
-        """Return dL/dA_in, the derivatives of the loss by the inputs of the layer."""
+        """Return dL/dA_in, the derivatives of the loss with respect to the inputs of the layer."""
         # An input changes its own output and, through mean and variance, all outputs of its channel. With means over
         # the channel, dL/da = gamma / sqrt(variance + eps) * (delta - mean of delta - x * mean of (delta x)).
         dA: list[list[float]] = []

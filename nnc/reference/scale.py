@@ -27,6 +27,6 @@ class Scale(Dense):
         return dA, ([ds], None)
 
     def input_gradient(self, A_in: Rows, delta: Rows) -> Rows:
-        """Return dL/dA_in, the derivatives of the loss by the inputs of the layer."""
+        """Return dL/dA_in, the derivatives of the loss with respect to the inputs of the layer."""
         # x_k contributes to a_k only, with factor s_k.
         return [[d * s for d, s in zip(row, self.W[0])] for row in delta]

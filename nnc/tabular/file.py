@@ -222,7 +222,9 @@ def _parse_spread(table: dict[str, Any], task: Task, schema: Schema, networks: S
     unit = np.array(fields.vector(fields.member(document, "unit", list, where="spread."), task.n_out, "spread.unit"))
     limits = _parse_matrix(document, "limits", 2, task.n_out)
     if limits is None or (unit <= 0).any() or (limits[0] <= 0).any() or (limits[0] > limits[1]).any():
-        raise ValueError("spread must have units above 0, and limits above 0 in ascending order")
+        raise ValueError(
+            "spread.unit must be positive, and spread.limits must be two positive rows, the smaller limits first"
+        )
     return Spread(tuple(networks), unit, limits)
 
 

@@ -262,7 +262,7 @@ def _number_pattern(decimal: str, grouping: str, percent: bool, currency: str) -
 
 
 def is_ambiguous(text: str, mark: str) -> bool:
-    """Return whether `mark` may be a decimal mark or a thousands separator in a text, as in "1.234"."""
+    """Return whether `mark` is ambiguous in a text: a decimal mark or a thousands separator, as in "1.234"."""
     match = AMBIGUOUS_NUMBER.fullmatch(re.sub(r"[^\d.,]", "", text))
     return match is not None and match[1] == mark
 

@@ -461,7 +461,7 @@ class Training:
         return part[np.sort(rows)]
 
     def create_snapshots(self, fold: int, network: NeuralNetwork) -> Snapshots:
-        """Create empty snapshots of a network for the held-out rows of a fold."""
+        """Create buffers for the best parameters of a network, which the held-out rows of a fold select."""
         mask, weights = self.held_out_mask(fold), self.rows.weights
         weights = None if weights is None else weights[mask]
         return Snapshots(self.task, network, self.y[mask], weights, self.held_out_parts(fold))
