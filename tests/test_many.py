@@ -251,6 +251,16 @@ def test_exception_of_callback_ends_all_fits_and_names_network():
     networks[3].fit(X, Y, epochs=1)
 
 
+def test_exception_of_custom_loss_during_selection_names_network():
+    def fail(P, Y):
+        raise KeyError("no such thing")
+
+    networks = [NeuralNetwork([3, 4, 1], loss=loss, seed=0) for loss in ("mse", fail)]
+    with pytest.raises(KeyError) as caught:
+        nnc.fit_many(networks, X, Y)
+    assert "in networks[1] of fit_many" in caught.value.__notes__
+
+
 def test_network_in_training_is_rejected_before_any_change():
     networks = [NeuralNetwork([3, 4, 1], loss="mse", seed=i) for i in range(3)]
     before = [net.params.tobytes() for net in networks]

@@ -124,8 +124,16 @@ class Job:
         if self.is_automatic and has_selection(self.arguments):
             from nnc._training.selection import with_selection
 
-            arguments, state, options = with_selection(self.network, dataset, arguments, state, options, interrupt)
+            try:
+                arguments, state, options = with_selection(self.network, dataset, arguments, state, options, interrupt)
+            except BaseException as error:
+                self.add_note(error)
+                raise
         return loop_on(self.network, dataset, arguments, options, state)
+
+    def add_note(self, error: BaseException) -> None:
+        """Add the index of the network to an error, such as one of a callback or of a custom loss."""
+        error.add_note(f"in networks[{self.position}] of fit_many")
 
 
 class Outcome(NamedTuple):
@@ -216,7 +224,7 @@ class _Worker:
             while self.queue and not self.interrupt:
                 try:
                     group = self.queue.popleft()
-                except IndexError:  # another thread has removed the last group meanwhile
+                except IndexError:  # another thread has removed the last group since the check of the queue
                     break
                 self.train(group)
         except BaseException:
@@ -252,7 +260,7 @@ class _Worker:
             except DivergedError as error:
                 self.outcomes[index] = Outcome(error.history, error)
             except BaseException as error:
-                error.add_note(f"in networks[{job.position}] of fit_many")
+                job.add_note(error)
                 raise
         self.advance(len(group.jobs))
 
