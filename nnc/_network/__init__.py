@@ -85,8 +85,8 @@ class NeuralNetwork(Fitting, Inspection, Conversion):
     scale_X, scale_y : str, object or None, default "auto"
         Scaling of the inputs and of the targets: "standardize" or `nnc.Standardize()` (mean 0, standard deviation 1),
         "minmax" or `nnc.MinMax(low, high)`, "pixels" or `nnc.Pixels()` (division by 255), or None. The first `fit`
-        computes the scaling from its rows, unless it is known beforehand, as with "pixels" and
-        `nnc.Standardize(mean, std)`. The network then takes raw inputs and returns predictions in the units of the
+        computes the scaling from its rows, unless the argument defines it completely, as "pixels" and
+        `nnc.Standardize(mean, std)` do. The network then takes raw inputs and returns predictions in the units of the
         targets; files contain the scaling. Losses are computed from scaled targets. `scale_y` requires a regression
         loss. "auto" means None, unless the first fit uses the automatic rule (see `fit`) and the weights are those of
         the seed.

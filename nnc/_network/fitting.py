@@ -186,15 +186,15 @@ class Fitting(Parameters):
         -----
         The automatic rule applies to `fit(X, y)` and `fit(X, y, epochs=50)`. It trains with Adam. The learning rate
         decreases in each step along half a cosine wave, from 0.02 to 0, or from 0.02 sqrt(64 / k) if a unit has k > 64
-        inputs.
-        With patience, target_loss or max_seconds and without epochs it is constant at 0.001. A batch has 1/100 of
-        the rows, at least 32 and at most 256, and one more if a single row would remain. The largest number of epochs
-        is 20, or more to reach 10,000 steps.
+        inputs. With patience, target_loss or max_seconds and without epochs it is constant at 0.001. A batch has 1/100
+        of the rows, at least 32 and at most 256, and one more if a single row would remain. The largest number of
+        epochs is 20, or more to reach 10,000 steps.
 
         With 30 rows or more, and without patience, target_loss and max_seconds, the rule selects the number of epochs
-        and the weight decay (AdamW with 0.5, or Adam) by validation: with the rows of `validation`, by 3-fold
-        cross-validation up to 1,000 rows, or with a held-out fifth of more rows. Copies of the network are trained for
-        the selection. Then the network is trained on all rows, except those of `validation`.
+        and the weight decay (AdamW with 0.5, or Adam) by validation, for which it trains copies of the network. The
+        validation uses the rows of `validation`. Without them it is a 3-fold cross-validation for up to 1,000 rows, or
+        uses a held-out fifth of a larger number of rows. Then the network is trained on all rows, except those of
+        `validation`.
 
         If `scale_X` and `scale_y` are "auto", a new network standardizes the inputs, and also the targets for
         regression with an identity output; images of uint8 are divided by 255. The next fit by this rule continues the

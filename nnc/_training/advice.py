@@ -30,9 +30,9 @@ SATURATED_FRACTION = 0.99  # warn if more than this fraction of a layer's output
 MIN_LAYER_ROWS = 8  # warn about the outputs of a layer only if at least this many rows were computed
 MIN_CHECKED_EPOCHS = 10  # check the targets only after a fit of at least this many epochs
 MIN_RISING_EPOCHS = 5  # warn if the loss has risen in at least this many epochs in a row
-MIN_DECREASE = 0.1  # warn if the monitored value has decreased by more than this fraction in the last epochs
-MIN_RATE_FRACTION = 1e-4  # learning rates below this fraction of the schedule's largest one waste an epoch
-MAX_WASTED_FRACTION = 0.1  # warn if more than this fraction of the epochs was wasted by tiny learning rates
+MIN_DECREASE = 0.1  # warn if the last `patience` epochs decreased the monitored value by more than this fraction
+MIN_RATE_FRACTION = 1e-4  # an epoch is wasted if its learning rate is below this fraction of the peak
+MAX_WASTED_FRACTION = 0.1  # warn if tiny learning rates wasted more than this fraction of the epochs
 LARGE_LOSS_RATIO = 0.01  # check the targets only if the last loss divided by the first one exceeds this number
 MIN_VALIDATION_ROWS = 20  # detect overfitting only with this many rows; the loss of fewer is too noisy
 OVERFIT_VAL_RATIO = 1.5  # overfitting: ratio of the last to the lowest validation loss exceeds this number
@@ -282,7 +282,7 @@ def _layers_of_equal_neurons(model: Model) -> list[int]:
     """Return the hidden layers, counted from 0, whose neurons all have the same incoming and outgoing weights."""
     layers = []
     for l, W in enumerate(model.W[:-1]):
-        if W.size < 2 or W.item(0) != W.item(1):  # excludes nearly all layers quickly
+        if W.size < 2 or W.item(0) != W.item(1):  # this quick check excludes nearly all layers
             continue
         if W.shape[1] > 1 and not model.stack.parametric_layers[l].kind.columnwise:
             b, out = model.b[l], model.W[l + 1]

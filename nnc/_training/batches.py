@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class BatchLoop(TrainingLoop):
-    """Training run of one call of `fit_batches`, with one batch in memory: a step for each `batch_size` rows of it.
+    """Training run of `fit_batches` with one batch in memory: a batch is one step, or several of `batch_size` rows.
 
     Parameters
     ----------
@@ -45,7 +45,7 @@ class BatchLoop(TrainingLoop):
     all_rows : Data, optional
         All training rows if they are in memory. Metrics are computed on them if there are no validation rows.
     n_batches : int, optional
-        Number of batches in an epoch, if known. `PerStep` schedules need it.
+        Number of batches in an epoch, which `PerStep` schedules need; None if it is not determined in advance.
 
     Attributes
     ----------
@@ -185,7 +185,7 @@ def check_epoch_schedule(state: TrainingState) -> None:
     """Raise ValueError for a PerStep schedule, which needs the number of batches in an epoch."""
     if state.changes_by_step:
         raise ValueError(
-            "lr must not be PerStep for fit_batches, because the number of batches per epoch is not known; pass a "
+            "lr must not be PerStep for fit_batches, which does not count the batches of an epoch in advance; pass a "
             "schedule that counts epochs"
         )
 

@@ -257,7 +257,7 @@ class Progress:
     Parameters
     ----------
     epochs : int or None
-        Number of epochs, if known.
+        Number of epochs of the fit; None if only another rule ends it.
     first : int, default 0
         Number of epochs of the fits that this one continues.
 
@@ -296,7 +296,7 @@ class Lines:
     Parameters
     ----------
     epochs : int or None
-        Number of epochs, if known.
+        Number of epochs of the fit; None if only another rule ends it.
     first : int, default 0
         Number of epochs of the fits that this one continues.
     all_epochs : bool, default False

@@ -333,7 +333,7 @@ def _is_convex(step: Vector, change: Vector) -> bool:
 def _direction(gradient: Vector, pairs: list[Pair]) -> Vector:
     """Return minus the gradient times the estimated inverse Hessian (Nocedal and Wright, 2006, algorithm 7.4)."""
     direction: Vector = -gradient
-    if not pairs:  # no curvature is known without stored pairs, so limit the step norm to 1
+    if not pairs:  # without stored pairs there is no estimate of the curvature, so limit the step norm to 1
         largest = float(np.abs(gradient).max())  # divide by the largest element, because its square may overflow
         direction /= max(1.0, largest * math.sqrt(_dot(gradient / largest, gradient / largest)))
         return direction

@@ -81,9 +81,9 @@ class History:
         Number of threads that trained on most rows. The result of a fit does not depend on it.
     settings : dict or None
         Resolved settings of the last fit: "preset" ("auto" or "plain"), "optimizer", "lr" (a number, a schedule or the
-        name of a function), "batch_size", "epochs", "scale_X", "scale_y" and "selection" (which epochs and weight decay
-        an automatic fit has selected by validation, and how; None if it has not). None if they are not known, for
-        example in a history that was created from a dict.
+        name of a function), "batch_size", "epochs", "scale_X", "scale_y" and "selection" (a text that describes the
+        number of epochs and the weight decay that an automatic fit has selected by validation, or None without a
+        selection). The attribute is None for a history from `from_dict`, because `to_dict` omits the settings.
     """
 
     _columns: dict[str, NDArray[np.float64] | float]  # a number is a column with this value in all epochs
@@ -383,7 +383,7 @@ class History:
 
 
 def settings_lines(settings: dict[str, Any] | None) -> list[str]:
-    """Return lines that describe the settings of a fit; an empty list if the settings are not available."""
+    """Return lines that describe the settings of a fit; an empty list if `settings` is None."""
     if settings is None:
         return []
     names = ("lr", "batch_size", "epochs", "scale_X", "scale_y")

@@ -1,7 +1,7 @@
 """Training loop of `fit`.
 
-The compiled core runs the epochs. Control returns to Python about every 50 ms, to notice Ctrl-C, and after each epoch
-that needs Python: for validation, patience, a metric or a callback.
+The compiled core runs the epochs. Control returns to Python about every 50 ms, to check for Ctrl-C, and after each
+epoch that needs Python: for validation, patience, a metric or a callback.
 """
 
 from __future__ import annotations
@@ -34,10 +34,12 @@ if TYPE_CHECKING:
     from nnc._training.state import TrainingState
 
 YIELD_SECONDS = 0.001  # pause between slices in seconds, if another thread waits to read the parameters
-MIN_THREAD_MULTIPLY_ADDS = 100_000  # minimum work of a thread between two barriers
-MAX_SHORT_MULTIPLY_ADDS = 1_000_000  # runs with less work take at most 1 ms and do not handle Ctrl-C
+MIN_THREAD_MULTIPLY_ADDS = 100_000  # minimum number of multiply-adds of a thread between two barriers
+# A run with at most this number of multiply-adds takes about 1 ms. It installs no handler for Ctrl-C, because Python
+# raises KeyboardInterrupt soon enough after the run.
+MAX_SHORT_MULTIPLY_ADDS = 1_000_000
 NO_INTERRUPT: AbstractContextManager[None] = nullcontext()
-ASSUMED_MULTIPLY_ADDS_PER_SECOND = 3e8  # assumed speed in the first slice of a run
+ASSUMED_MULTIPLY_ADDS_PER_SECOND = 3e8  # speed of a run that is assumed until the speed has been measured
 
 
 class TrainingLoop:
@@ -107,7 +109,7 @@ class TrainingLoop:
             model.check_batch_rows(n if size >= n else n % size or size, None if size in (1, n) or size > n else n)
         steps = -(-n // size) if state.changes_by_step else 1
         self.is_plain = options.is_plain and dataset.validation is None and state.plateau is None
-        # Memory for all epochs is allocated now, so a lack of memory is noticed before the training. A run that may
+        # Memory for all epochs is allocated now, so a lack of memory is detected before the training. A run that may
         # stop early begins with memory for fewer epochs.
         capacity = options.epochs or CHUNK_EPOCHS
         if not self.is_plain and options.may_stop_early:
@@ -439,7 +441,7 @@ class TrainingLoop:
         with self.model.snapshot_lock:
             state = self.state
             draws = state.update_counters(self.training.counters)
-            if self.options.order is not None:  # the core shuffles the rows
+            if self.options.order is not None:  # `order` is None if the core does not shuffle the rows
                 state.streams.shuffle_position = draws
             state.epoch = self.records.earlier_epochs + self.epoch
 

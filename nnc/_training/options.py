@@ -92,7 +92,7 @@ class TrainingOptions:
     preset : "auto" or "plain"
         Whether any setting was chosen automatically.
     selection : str or None
-        What nnc/_training/selection.py has selected, and how.
+        Text that describes the settings which nnc/_training/selection.py has selected; None without a selection.
     refit : bool
         Whether the run trains on rows that were held out for this selection.
     is_interrupted : bool
@@ -207,7 +207,7 @@ def settings_to_dict(settings: dict[str, Any]) -> dict[str, Any]:
     from nnc._training.schedules import is_stored
 
     lr = settings["lr"]
-    if callable(lr):  # replace a schedule of a user's class by its name, as no reader knows the class
+    if callable(lr):  # replace a schedule of a user's class by its name, because files cannot restore it
         lr = lr.to_dict() if is_stored(lr) else type(lr).__name__
     return {
         **{name: settings[name] for name in ("preset", "batch_size", "epochs")},

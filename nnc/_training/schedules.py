@@ -78,7 +78,7 @@ class Schedule(Value, ABC):
         return self(epoch) == 0
 
     def resolved(self, epochs: int) -> Self:
-        """Return the schedule for a fit of `epochs` epochs, which replace a length of None."""
+        """Return the schedule for a fit; if its length is None, `epochs` becomes its length."""
         return self.replace(epochs=epochs) if vars(self).get("epochs", epochs) is None else self
 
     def to_dict(self) -> dict[str, Any]:
@@ -274,7 +274,7 @@ class PerStep(Schedule):
     """Another schedule as a function of the step instead of the epoch.
 
     The learning rate changes with each batch, and lengths of the schedule are numbers of steps. `fit_batches` does not
-    support it, because the number of batches is not known.
+    support it, because it does not count the batches of an epoch in advance.
 
     Parameters
     ----------

@@ -99,7 +99,7 @@ class TrainingState:
     is_automatic : bool
         Whether nnc/_training/defaults.py chose optimizer, learning rate and batch size.
     max_epochs : int
-        Largest number of epochs among which nnc/_training/selection.py selected that of the schedule; 0 if it did not.
+        Largest number of epochs that nnc/_training/selection.py could select for the schedule; 0 without a selection.
     """
 
     optimizer: Optimizer
@@ -177,7 +177,7 @@ class TrainingState:
                 state.lr, state.schedule, state.plateau = check_positive("lr", lr), None, None
         elif state.schedule is missing_function:
             missing_function(state.epoch)
-        elif state.is_automatic:  # a schedule would need the number of steps, which is not known
+        elif state.is_automatic:  # an automatic schedule needs the number of steps per epoch; only `fit` counts them
             state.schedule = None
         if state.schedule is not None:
             state.check_not_over("lr", RESTART_HINT)

@@ -91,7 +91,7 @@ class ThreadTuner:
     is_trial : bool
         Whether the current slice is part of a trial.
     is_proposed : bool
-        Whether `best` is known only from its trial. The next slice replaces its throughput.
+        Whether the throughput of `best` was measured only in its trial. The next slice replaces this value.
     rows, seconds : float
         Rows and duration of the current trial. `seconds` is negative during the warm-up.
     work_seconds : float
