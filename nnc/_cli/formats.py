@@ -51,11 +51,11 @@ NUMBER = re.compile(r"\s*[+-]?(?:\d+(?:[.,]\d*)?|[.,]\d+)(?:[eE][+-]?\d+)?\s*", 
 
 
 class TableFileError(ValueError):
-    """Invalid content of a table file; the message tells the location and the remedy."""
+    """Invalid content of a table file; the message contains the location and a remedy."""
 
 
 class TextOptions(NamedTuple):
-    """Options of a command for reading a text file; None stands for detection from the file."""
+    """Options of a command for reading a text file; the file determines each option that is None."""
 
     separator: str | None = None
     heading: bool | None = None

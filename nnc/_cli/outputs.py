@@ -45,7 +45,7 @@ def format_of(path: str) -> OutputFormat:
     Raises
     ------
     TableFileError
-        The extension stands for no supported format.
+        The extension is not that of a supported format.
     """
     root, extension = os.path.splitext(path.lower())
     is_gzip = extension == ".gz"

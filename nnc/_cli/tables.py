@@ -94,7 +94,7 @@ def read_batches(file: TableFile, kinds: Mapping[str, str]) -> Iterator[tuple[in
     Raises
     ------
     TableFileError
-        A cell cannot be converted; the message tells its location.
+        A cell cannot be converted; the message contains its location.
     """
     lazy, start = _scan(file), 0
     with _convert_errors(file):
@@ -193,7 +193,7 @@ def _to_booleans(cells: pl.Expr) -> pl.Expr:
 
 @contextmanager
 def _convert_errors(file: TableFile) -> Iterator[None]:
-    """Convert an error of polars to a TableFileError that tells the location in the file."""
+    """Convert an error of polars to a TableFileError with the location in the file."""
     try:
         yield
     except pl.exceptions.PolarsError as error:

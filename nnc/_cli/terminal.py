@@ -80,7 +80,7 @@ class TerminatedError(BaseException):
 def raise_on_termination() -> Iterator[None]:
     """Raise TerminatedError for SIGTERM and SIGHUP inside a `with` block, so that temporary files are deleted.
 
-    A signal that is ignored (nohup) or has a handler keeps its behaviour. A second signal ends the process immediately.
+    Signals that are ignored (nohup) or have a handler are not changed. A second signal ends the process immediately.
     Outside the main thread this context manager does nothing.
     """
     changed = []

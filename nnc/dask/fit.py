@@ -250,7 +250,7 @@ class _Run:
         worker_of = {key: address for address, keys in self.client.processing().items() for key in keys}
         data_futures = {future.key: future for future in (self.data, *self.data_of.values())}
         stored_on = self.client.who_has([*data_futures.values()])
-        # For each data future: the workers that store the data, or before that the worker that will create it.
+        # Maps the key of each data future to the workers that store its data, or will compute the data.
         sources = {key: {*addresses} or {worker_of.get(key)} for key, addresses in stored_on.items()}
         if sources[self.data.key] & silent_workers:
             self.data = self._send_data(responsive_workers)

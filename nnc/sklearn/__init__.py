@@ -37,7 +37,7 @@ __all__ = [
 
 
 def register_skl2onnx() -> None:
-    """Register converters for MLPClassifier and MLPRegressor with skl2onnx, once before `skl2onnx.to_onnx`.
+    """Register converters for MLPClassifier and MLPRegressor with skl2onnx; call it before `skl2onnx.to_onnx`.
 
     Raises
     ------

@@ -137,7 +137,7 @@ class Solvers:
         """Return the settings of the core for updates with the formulas of scikit-learn."""
         _, loss_factor, delta_factor = self._loss_and_factors()
         settings: dict[str, Any] = {
-            **core_settings(FitArguments(), net.model, state),  # returns learning rate factors and frozen layers
+            **core_settings(FitArguments(), net.model, state),  # learning rate factors and frozen layers of the network
             "l2": self.alpha,
             "mean_penalty": True,
             "by_rows": True,
@@ -160,7 +160,7 @@ class Solvers:
                 state.lr = previous.learning_rate
         else:
             state.check_not_over(
-                "learning_rate", "give the schedule as many epochs as there will be calls of partial_fit, or call fit"
+                "learning_rate", "pass a schedule with one epoch for each call of partial_fit, or call fit"
             )
         if previous is None and self.solver == "sgd" and schedule is None:
             rate, rule = self.learning_rate_init, self.learning_rate

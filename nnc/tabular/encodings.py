@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 MAX_CATEGORY_LEVELS = 10  # text with up to this number of levels is always categorical
 MAX_SCALED = 1e18  # maximum magnitude of scaled numbers, so that their squares are finite
 SCORE_INTERVALS = 32  # number of quantile intervals; the normal score is linear in each of them
-TAIL_FRACTION = 0.0005  # normal scores are limited to the quantiles of this probability and of 1 minus it
+TAIL_FRACTION = 0.0005  # normal scores are normal quantiles of probabilities from this one to 1 minus this one
 
 
 class IgnoresValues(Encoding):

@@ -31,8 +31,8 @@ from nnc.tabular.text_values import (
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-MAX_UNREADABLE_FRACTION = 0.1  # a column remains text if more of its cells cannot be read as numbers or dates
-MIN_DISTINCT_VALUES = 10  # a column with unreadable cells remains text unless it has more distinct values
+MAX_UNREADABLE_FRACTION = 0.1  # a column remains text if more than this fraction of its cells is unreadable
+MIN_DISTINCT_VALUES = 10  # a column with an unreadable cell remains text if it has at most this many distinct values
 MIN_LOOKALIKE_FRACTION = 0.5  # minimum fraction of cells that look like numbers or dates for a warning
 MAX_LOOKALIKE_LENGTH = 40  # maximum number of characters of a text that looks like a number or date
 # Pairs of decimal mark and thousands separator. The pair that reads the most rows is used; ties go to the first pair.

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
 
 MIN_ROWS = 30  # minimum number of rows; in smaller tables a column may determine the target by chance
-# Minimum number of rows outside the most frequent class, per other class; chance may explain fewer rows.
+# Minimum number of rows of each class except the most frequent one, on average. A column may fit fewer rows by chance.
 MIN_OTHER_ROWS = 10
 MAX_ROWS = 4000  # maximum number of rows that are examined
 # Maximum fraction of the variance of the target that a leaking column leaves unexplained.
@@ -34,7 +34,7 @@ BOUNDARY_COST = 1.0  # squared error that even a leaking column has at a boundar
 
 
 def warn_of_leakage(schema: Schema, table: Table, y: NDArray[Any], seed: int) -> None:
-    """Warn of each column that determines a target almost exactly.
+    """Warn about each column that determines a target almost exactly.
 
     Parameters
     ----------

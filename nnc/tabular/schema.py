@@ -433,8 +433,9 @@ def _warn_about_text(name: str, search: FormatSearch, encoding: Encoding) -> Non
     is_lossy = isinstance(encoding, IgnoresValues) or (isinstance(encoding, Category) and encoding.rare)
     if search.lookalike and is_lossy:
         warn_user(
-            f"column {name!r}: most cells look like numbers or dates, such as {short_repr(search.lookalike)}, but have "
-            f"no known format (encoding: {encoding.describe()}); convert the column to numbers or dates, or drop it",
+            f"column {name!r}: most cells look like numbers or dates, such as {short_repr(search.lookalike)}, but "
+            f"their format is not supported (encoding: {encoding.describe()}); convert the column to numbers or dates, "
+            "or drop it",
             ColumnWarning,
         )
 
