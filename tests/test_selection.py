@@ -169,6 +169,9 @@ def test_ctrl_c_during_selection_leaves_the_weights_unchanged(monkeypatch):
     assert threading.current_thread() is threading.main_thread()
     assert (history.epochs, history.stop_reason) == (0, "interrupt")
     assert (net.params == before).all()
+    monkeypatch.undo()
+    net.fit(X, Y, epochs=2500)  # the next fit selects again
+    assert (net.params == fit_network().params).all()
 
 
 def test_rows_of_weight_zero_do_not_influence_the_selection():
@@ -182,6 +185,40 @@ def test_rows_of_weight_zero_do_not_influence_the_selection():
         net.fit(X, targets, sample_weight=weights)
         results.append(net.params)
     assert (results[0] == results[1]).all()
+
+
+def test_few_rows_with_positive_weight_select_nothing():
+    weights = np.zeros(len(X))
+    weights[:29] = 1
+    assert fit_network(sample_weight=weights).history.settings["selection"] is None
+    weights[29] = 1
+    assert fit_network(sample_weight=weights).history.settings["selection"] is not None
+
+
+def test_class_of_weight_zero_takes_part_in_no_fold():
+    labels = np.where(np.arange(120) < 40, 2, LABELS)
+    net = NeuralNetwork([6, 4, 3], loss="cross_entropy", seed=0)
+    history = net.fit(X, labels, epochs=100, class_weight={2: 0.0})
+    assert history.settings["selection"] is not None
+    assert np.isfinite(net.params).all()
+
+
+@pytest.mark.parametrize("weight", [0.1, 3.0, 30.0])
+def test_class_weights_select_like_equal_sample_weights(weight):
+    by_class, by_row = (NeuralNetwork([6, 16, 2], activation="relu", loss="cross_entropy", seed=0) for _ in range(2))
+    history = by_class.fit(X, LABELS, class_weight={0: 1.0, 1: weight})
+    expected = by_row.fit(X, LABELS, sample_weight=np.where(LABELS == 1, weight, 1.0))
+    assert history.settings == expected.settings
+    assert (by_class.params == by_row.params).all()
+
+
+def test_custom_loss_that_is_not_finite_on_held_out_rows_ends_the_cycle():
+    def loss(P, y):
+        value, derivative = squared_error(P, y)
+        return (np.nan if len(P) == 40 else value), derivative  # 40 rows are held out, batches have 32 rows
+
+    net = build_network(loss=loss)
+    assert net.fit(X, Y, epochs=400).epochs == 25  # all cycles have an infinite loss, so the first one counts
 
 
 def squared_error(P, y):

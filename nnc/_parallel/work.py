@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nnc._team import Interrupt, LockGroup, Team
 from nnc._training.advice import findings
-from nnc._training.defaults import has_selection
 from nnc._training.divergence import DivergedError
 from nnc._training.history import History
 from nnc._training.loop import TrainingLoop
@@ -121,7 +120,7 @@ class Job:
             self.network, self.converter, self.completed_arguments, self.row_index, self.weights
         )
         arguments, state, options = self.completed_arguments, self.state, self.options
-        if self.is_automatic and has_selection(self.arguments):
+        if self.is_automatic:
             from nnc._training.selection import with_selection
 
             try:

@@ -18,9 +18,9 @@ class Record(dict[str, Any]):
     """Argument of a callback: the numbers of an epoch, which can also be read as attributes.
 
     The items are "epoch" (counted from 1, including the fits that this one continues), "loss", "lr", "seconds" (since
-    the start of the fit), "best" (whether no earlier epoch was better) and "network". "val_loss" and the metrics are
-    items if the fit computes them. "refit" is an item, with the value True, if the fit trains on rows that were held
-    out for an automatic selection of its settings.
+    the start of the training), "best" (whether no earlier epoch was better) and "network". "val_loss" and the metrics
+    are items if the fit computes them. "refit" is an item, with the value True, if the fit trains on rows that were
+    held out for an automatic selection of its settings.
 
     Attributes
     ----------

@@ -71,11 +71,6 @@ def automatic_arguments(
     return fill_arguments(arguments, n, network.model, previous_state)
 
 
-def has_selection(arguments: FitArguments) -> bool:
-    """Return whether a fit with these arguments of the caller selects epochs and weight decay by validation."""
-    return not arguments.sets_rate and all(getattr(arguments, name) is None for name in STOPPING_RULES)
-
-
 def fill_arguments(arguments: FitArguments, n: int, model: Model, previous_state: TrainingState | None) -> FitArguments:
     """Return the arguments of a fit with automatic settings for those that the caller does not set.
 
@@ -106,7 +101,7 @@ def fill_arguments(arguments: FitArguments, n: int, model: Model, previous_state
         result.epochs = default_epochs(n, batch_size)
     elif continues and previous_state is not None and isinstance(previous_state.schedule, PerStep):
         end, epoch = previous_state.schedule.epochs or 0, previous_state.epoch
-        if epoch < end and check_count("epochs", epochs) <= (previous_state.max_epochs or end) - epoch:
+        if 0 < epoch < end and check_count("epochs", epochs) <= (previous_state.max_epochs or end) - epoch:
             result.lr, result.epochs = previous_state.schedule, min(epochs, end - epoch)
             return result
     result.lr, result.optimizer, result.reset_optimizer = PerStep(default_schedule(model)), OPTIMIZER, True

@@ -65,7 +65,7 @@ class History:
     epoch_seconds : float64 array (epochs,)
         Wall time of each epoch.
     seconds : float
-        Wall time of the fit.
+        Wall time of the training, without the selection of automatic settings before it.
     epochs : int
         Number of complete epochs.
     stop_reason : str

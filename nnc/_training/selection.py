@@ -3,31 +3,33 @@
 Copies of the network are trained on a part of the rows, with each weight decay of WEIGHT_DECAYS, and evaluated on the
 other rows. Up to MAX_FOLD_ROWS rows, this is a cross-validation with N_FOLDS folds; with more rows, one fifth of them
 is held out. Each copy is trained in cycles, whose learning rates decrease to almost 0, so that it can be evaluated
-after each cycle as if the training ended there. The cycles double the number of epochs. They end early if the
-validation loss rises.
+after each cycle as if the training ended there. Each cycle doubles the number of epochs. The training of a weight decay
+ends early if the validation loss rises after two cycles in a row.
 
-First all copies are trained for a fraction of the epochs. If the best of them was still improving, the copy for the
-first fold continues up to all epochs. The constants were chosen with the first group of sets in benchmarks/defaults.py.
+First all copies are trained for a fraction of the epochs. If the loss of the best weight decay has not risen then, its
+copy for the first fold continues up to all epochs. The constants were chosen on the TUNING_SETS of
+benchmarks/default_sets.py.
 """
 
 from __future__ import annotations
 
 from contextlib import nullcontext
 from math import cos, inf, pi
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from nnc._data.splits import folds, split
+from nnc._model.custom import NonFiniteLossError
 from nnc._model.data import RowSubset
 from nnc._registry import losses
 from nnc._registry.optimizers import AdamW
 from nnc._team import Interrupt, Team
-from nnc._training.arguments import FitArguments
 from nnc._training.dataset import Dataset
+from nnc._training.defaults import OPTIMIZER, STOPPING_RULES
 from nnc._training.divergence import DivergedError
 from nnc._training.preparation import loop_on, prepare
-from nnc._training.threads import avoid_caller_processor
+from nnc._training.threads import avoid_caller_processor, return_tuner
 from nnc._utils import processors
 from nnc._utils.random import SPLIT
 
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from nnc._model.data import Data
+    from nnc._training.arguments import FitArguments
     from nnc._training.loop import TrainingLoop
     from nnc._training.options import TrainingOptions
     from nnc._training.state import TrainingState
@@ -46,35 +49,14 @@ if TYPE_CHECKING:
 MIN_ROWS = 30  # a fit on fewer rows selects nothing, because its validation loss would be too uncertain
 N_FOLDS, MAX_FOLD_ROWS = 3, 1000  # number of folds, and number of rows up to which there is a cross-validation
 HELD_OUT = 0.2  # fraction of the rows that is held out if there are more than MAX_FOLD_ROWS rows
-WEIGHT_DECAYS = (0.0, 0.5)
+WEIGHT_DECAYS = (0.0, 0.5)  # candidates; AdamW multiplies them by the learning rate
 FIRST_STEPS = 100  # number of steps of the first cycle; a fit with at most this number of steps selects nothing
 SHARED_FRACTION = 1 / 8  # fraction of the epochs for which all copies are trained
 MAX_RELATIVE_RISE = 0.03  # relative increase of the validation loss up to which it does not count as a rise
 MAX_RISES = 2  # a training ends after this number of evaluations in a row with a rise
 
 
-class Selection(NamedTuple):
-    """Result of a selection.
-
-    Attributes
-    ----------
-    arguments : FitArguments
-        Arguments of the fit with the selected number of epochs and optimizer.
-    description : str
-        What was selected and how, for History and `verbose`.
-    refit : bool
-        Whether the fit trains on rows that were held out for the selection.
-    is_interrupted : bool
-        Whether Ctrl-C has ended the selection.
-    """
-
-    arguments: FitArguments
-    description: str
-    refit: bool
-    is_interrupted: bool
-
-
-class Copy:
+class NetworkCopy:
     """Copy of a network with its own parameters and without a training state."""
 
     _has_automatic_loss = False
@@ -98,7 +80,7 @@ class Trial:
     """
 
     def __init__(self, network: Trainable, dataset: Dataset, arguments: FitArguments) -> None:
-        trainable: Any = Copy(network)
+        trainable: Any = NetworkCopy(network)
         assert dataset.validation is not None
         self.validation = dataset.validation
         state, options = prepare(trainable, arguments, True)
@@ -113,9 +95,9 @@ class Trial:
         try:
             while run.epoch < epochs and not interrupt:
                 run.advance(min(epochs, run.next_check()))
-        except DivergedError:
+            loss = self.model.compute_loss(self.validation)
+        except (DivergedError, NonFiniteLossError):
             return inf
-        loss = self.model.compute_loss(self.validation)
         is_sum = self.model.loss_function is None and losses.ROWS[self.model.loss].is_sum
         return loss / self.weight if is_sum else loss
 
@@ -143,8 +125,8 @@ class Curve:
 
     @property
     def continues(self) -> bool:
-        """Return whether the loss has not risen for good."""
-        return self.rises < MAX_RISES and self.losses[-1] < inf
+        """Return whether the training goes on: the loss has not risen repeatedly, and no trial has diverged."""
+        return self.rises < MAX_RISES and inf not in self.losses[-1:]
 
     def observe(self, epochs: int, interrupt: Any) -> None:
         """Train all trials until `epochs` epochs are complete, and add their mean loss."""
@@ -171,29 +153,8 @@ def with_selection(
 ) -> tuple[FitArguments, TrainingState, TrainingOptions]:
     """Return arguments, state and options of a run after a selection of epochs and weight decay by validation.
 
-    Nothing is selected if the fit continues an earlier one, or if there are too few rows or steps.
-    """
-    n, epochs = dataset.rows.n, options.epochs or 0
-    if arguments.optimizer is None or n < MIN_ROWS or epochs * -(-n // (options.batch_size or n)) <= FIRST_STEPS:
-        return arguments, state, options
-    selection = select(network, dataset, arguments, interrupt)
-    arguments = selection.arguments
-    state, options = prepare(network, arguments, True, "auto")
-    state.max_epochs = epochs
-    options.selection, options.refit = selection.description, selection.refit
-    options.is_interrupted = selection.is_interrupted
-    if arguments.verbose:
-        print(f"nnc has selected {selection.description}")
-    return arguments, state, options
-
-
-def select(
-    network: Trainable,
-    dataset: Dataset,
-    arguments: FitArguments,
-    interrupt: Interrupt | None = None,
-) -> Selection:
-    """Select the number of epochs and the weight decay of a fit.
+    Nothing is selected if the caller sets the learning rate, the optimizer or a stopping rule, if the fit continues an
+    earlier one, or if there are too few rows or steps.
 
     Parameters
     ----------
@@ -203,47 +164,75 @@ def select(
         Training rows. If there are validation rows, these decide, otherwise training rows are held out.
     arguments : FitArguments
         Arguments of the fit with automatic settings, with the largest number of epochs.
+    state : TrainingState
+    options : TrainingOptions
+        Result of `prepare` for these arguments.
     interrupt : Interrupt, optional
-        Active context of several fits. Default: a context for this selection.
+        Active context of several fits. Default: a context for this selection. If it is interrupted, nothing is
+        selected, and the run ends before its first epoch.
     """
-    epochs, batch_size = arguments.epochs, arguments.batch_size
+    has_stopping_rule = any(getattr(arguments, name) is not None for name in STOPPING_RULES)
+    if not state.is_automatic or arguments.optimizer is None or has_stopping_rule:
+        return arguments, state, options
+    rows, epochs, batch_size = weighted_rows(dataset, arguments), options.epochs, options.batch_size
     assert epochs is not None
     assert batch_size is not None
-    n = dataset.rows.n
-    ends = cycle_ends(epochs, -(-n // batch_size))
-    parts, method = validation_parts(network, dataset, batch_size)
+    steps = -(-rows.n // batch_size)
+    if rows.n < MIN_ROWS or epochs * steps <= FIRST_STEPS:
+        return arguments, state, options
+    parts, method = validation_parts(network, Dataset(dataset.converter, rows, dataset.validation), batch_size)
+    ends = cycle_ends(epochs, steps)
     decays = WEIGHT_DECAYS if arguments.weight_decay is None else (None,)
-    rate = cyclic_rate(arguments.lr.peak, ends)  # type: ignore[union-attr]
     common = arguments.replaced(
-        lr=rate, epochs=ends[-1], validation=None, metrics=(), callback=None, progress=False, verbose=0, monitor=None,
+        lr=cyclic_rate(arguments.lr.peak, ends),  # type: ignore[union-attr]
+        class_weight=None,
+        validation=None,
+        metrics=(),
+        monitor=None,
         restore_best=None,
-    )  # fmt: skip
+        callback=None,
+        progress=False,
+        verbose=0,
+    )
     curves = [
-        Curve([Trial(network, part, common.replaced(optimizer=optimizer(decay))) for part in parts]) for decay in decays
+        Curve([Trial(network, part, common.replaced(optimizer=build_optimizer(decay))) for part in parts])
+        for decay in decays
     ]
     runs = [trial.run for curve in curves for trial in curve.trials]
-    context = Interrupt() if interrupt is None else nullcontext(interrupt)
     max_threads = max(run.max_threads() for run in runs)
-    with context as active, processors.active_fits, Team(max_threads, avoid_caller_processor) as team:
+    with (
+        Interrupt() if interrupt is None else nullcontext(interrupt) as active,
+        processors.active_fits,
+        Team(max_threads, avoid_caller_processor) as team,
+    ):
         for run in runs:
             run.start(active, team)
-        best = compare(curves, ends, active)
-    chosen = arguments.replaced(epochs=ends[curves[best].best], optimizer=optimizer(decays[best]))
+        best = train_trials(curves, ends, active)
+        longest_run = curves[best].trials[0].run
+        if longest_run.tuner_key is not None:
+            return_tuner(longest_run.tuner_key, longest_run.tuner)
+    if active:
+        options.is_interrupted = True
+        return arguments, state, options
+    arguments = arguments.replaced(epochs=ends[curves[best].best], optimizer=build_optimizer(decays[best]))
+    state, options = prepare(network, arguments, True, "auto")
+    state.max_epochs = epochs
     decay = "" if decays[best] is None else f" and weight decay {decays[best]:g}"
-    description = f"{chosen.epochs} of at most {epochs} epochs{decay}, by {method}"
-    return Selection(chosen, description, dataset.validation is None, bool(active))
+    options.selection = f"{arguments.epochs} of at most {epochs} epochs{decay}, by {method}"
+    options.refit = dataset.validation is None
+    if arguments.verbose:
+        print(f"nnc has selected {options.selection}")
+    return arguments, state, options
 
 
-def compare(curves: list[Curve], ends: list[int], interrupt: Any) -> int:
-    """Train the trials, and return the index of the curve with the lowest loss."""
+def train_trials(curves: list[Curve], ends: list[int], interrupt: Any) -> int:
+    """Train the trials until the cycles end, and return the index of the curve with the lowest loss."""
     remaining = list(ends)
     while remaining and (remaining[0] <= SHARED_FRACTION * ends[-1] or remaining[0] == ends[0]):
-        active = [curve for curve in curves if not curve.losses or curve.continues]
-        if not active or interrupt:
-            break
         end = remaining.pop(0)
-        for curve in active:
-            curve.observe(end, interrupt)
+        for curve in curves:
+            if curve.continues:
+                curve.observe(end, interrupt)
     best = min(range(len(curves)), key=lambda i: min(curves[i].losses))
     curve = curves[best]
     if curve.continues and len(curve.losses) == len(ends) - len(remaining):
@@ -253,9 +242,9 @@ def compare(curves: list[Curve], ends: list[int], interrupt: Any) -> int:
     return best
 
 
-def optimizer(decay: float | None) -> str | AdamW:
-    """Return the optimizer for a weight decay; None if the caller has set the weight decay."""
-    return AdamW(weight_decay=decay) if decay else "adam"
+def build_optimizer(decay: float | None) -> str | AdamW:
+    """Return the optimizer with a weight decay, or Adam if it is zero, or None because the caller sets it."""
+    return AdamW(weight_decay=decay) if decay else OPTIMIZER
 
 
 def cycle_ends(epochs: int, steps: int) -> list[int]:
@@ -279,6 +268,15 @@ def cyclic_rate(peak: float, ends: list[int]) -> Callable[[int], float]:
     return rate
 
 
+def weighted_rows(dataset: Dataset, arguments: FitArguments) -> Data:
+    """Return the training rows with their sample and class weights, without those of weight zero."""
+    rows = dataset.rows
+    if arguments.class_weight is not None:
+        rows = dataset.converter.apply_class_weight(rows, arguments.class_weight)
+    weights = rows.weights
+    return rows if weights is None or weights.all() else select_rows(rows, np.flatnonzero(weights))
+
+
 def validation_parts(network: Trainable, dataset: Dataset, batch_size: int) -> tuple[list[Dataset], str]:
     """Return training rows with validation rows for each trial, and the name of the method of validation."""
     rows, converter = dataset.rows, dataset.converter
@@ -295,7 +293,7 @@ def validation_parts(network: Trainable, dataset: Dataset, batch_size: int) -> t
     parts = []
     for large, small in pairs:
         n_left_out = int(needs_two_rows and len(large) % batch_size == 1)  # so that no batch consists of one row
-        parts.append(Dataset(converter, subset(rows, large[n_left_out:]), subset(rows, small)))
+        parts.append(Dataset(converter, select_rows(rows, large[n_left_out:]), select_rows(rows, small)))
     return parts, method
 
 
@@ -307,6 +305,6 @@ def classes_of(rows: Data, target_type: str) -> NDArray[Any] | None:
     return rows.target[:, 0] if is_binary else None
 
 
-def subset(rows: Data, index: NDArray[Any]) -> Data:
+def select_rows(rows: Data, index: NDArray[Any]) -> Data:
     """Return selected rows without copying them."""
     return RowSubset(rows.source, index if rows.index is None else rows.index[index])

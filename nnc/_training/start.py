@@ -65,10 +65,9 @@ def array_loop(network: Trainable, X: ArrayLike, y: ArrayLike, arguments: FitArg
         arguments = arguments.replaced(sample_weight=weights, validation=held_out)
     batch_size, is_automatic = arguments.batch_size, uses_automatic_settings(arguments, network.state)
     if is_automatic:
-        from nnc._training.defaults import automatic_arguments, has_selection
+        from nnc._training.defaults import automatic_arguments
 
         sets_rate = arguments.sets_rate
-        is_selected = has_selection(arguments)
         arguments = automatic_arguments(arguments, network, converter, rows, len(converter.rows(rows)), network.state)
         state, options = prepare(network, arguments, not sets_rate, "auto")
     else:
@@ -83,7 +82,7 @@ def array_loop(network: Trainable, X: ArrayLike, y: ArrayLike, arguments: FitArg
         start_epoch = _lazy_epochs(converter, state, rows, y, arguments, batch_size)
         return _batch_loop(network, converter, state, start_epoch, arguments, options, -(-len(rows) // batch_size))
     dataset = Dataset.from_arrays(converter, rows, y, arguments)
-    if is_automatic and is_selected:
+    if is_automatic:
         from nnc._training.selection import with_selection
 
         arguments, state, options = with_selection(network, dataset, arguments, state, options)
