@@ -5,7 +5,7 @@ Everything else is in pyproject.toml. Environment variables change the build:
     NNC_DEBUG=1       with bounds checks and assertions, without optimization
     NNC_SANITIZE=1    address and undefined-behavior sanitizers (run with LD_PRELOAD of their libraries, see
                       CONTRIBUTING.md); NNC_SANITIZE=thread selects the thread sanitizer instead
-    NNC_SCALAR=1      the portable fallback of src/simd.h without vector types, which MSVC also compiles
+    NNC_SCALAR=1      without vector types: the portable fallback of src/simd.h, which MSVC always compiles
 """
 
 import ast
@@ -106,7 +106,7 @@ def extension(name, source, flags=(), macros=()):
 
 
 def write_activations():
-    """Write activations.pxi from the names of the rows and the functions f_NAME and d_NAME of src/activations.pxd."""
+    """Write activations.pxi from the names in the table of activations and the functions in src/activations.pxd."""
     tree = ast.parse(Path("nnc/_registry/activations.py").read_text(encoding="utf-8"))
     calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
     names = [call.args[0].value for call in calls if getattr(call.func, "id", "") == "Activation"]

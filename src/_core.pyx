@@ -176,8 +176,8 @@ cdef Data as_data(const real[:, ::1] X, const real[:, ::1] Y, const int[::1] lab
 cdef real* matrix_of(array, Py_ssize_t columns, int access, Py_ssize_t* n) noexcept:
     # Return the address of the numbers of an array-like object, and write its number of rows. Return NULL unless the
     # object is a buffer of reals (n, columns) that the engine can use directly. `access` may require a writable buffer.
-    # A typed memoryview would take three times as long for the same check. The format is not requested if the dtype is
-    # known, because NumPy creates it slowly.
+    # A typed memoryview would take three times as long for the same check. NumPy takes long to create the format string
+    # of a buffer, so the string is not requested for arrays whose dtype is DTYPE.
     cdef Py_buffer buffer
     cdef real* numbers = NULL
     cdef bint has_dtype = type(array) is ndarray and array.dtype is DTYPE

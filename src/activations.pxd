@@ -70,7 +70,7 @@ cdef inline vec d_gelu(vec z) noexcept nogil:
     cdef vec cdf = normal_cdf(z, &density)
     return cdf + z * density
 
-# The activation silu(z) = z sigmoid(z), also known as swish.
+# The activation silu(z) = z sigmoid(z), also called swish.
 
 cdef inline vec f_silu(vec z) noexcept nogil:
     return z * sigmoid(z)

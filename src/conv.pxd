@@ -145,8 +145,8 @@ cdef inline void lay_out(Layer* layer, Arena* arena, bint lowest, Purpose purpos
 cdef inline const real* load_band(const Layer* layer, Py_ssize_t first, int thread, Py_ssize_t low, Py_ssize_t count,
                                   Py_ssize_t* row) noexcept nogil:
     # Return the inputs that output rows low <= y < low + count of a group of images depend on, and write the distance
-    # between their rows. Without padding the inputs are read in place. Otherwise the rows are copied to a padded buffer
-    # that stays in the cache.
+    # between their rows. Without padding, return the address of the original images. Otherwise copy the input rows to
+    # the padded buffer of the thread, which has space for the inputs of band_rows() output rows.
     cdef Py_ssize_t length = layer.in_shape.width * layer.in_shape.channels * VL
     cdef Py_ssize_t top = low * layer.stride_y - layer.pad_y, y
     cdef const real* x = layer.input + first * layer.n_in
@@ -169,9 +169,9 @@ cdef inline const real* load_band(const Layer* layer, Py_ssize_t first, int thre
 
 cdef inline void locate_images(const Layer* layer, Py_ssize_t first, int thread, Py_ssize_t low,
                                Taps* spec) noexcept nogil:
-    # Set the addresses from which the gradient of `spec.rows` output rows, from row `low` on, reads the images: in
-    # place, in a padded copy, or in one plane per channel. Planes avoid pixel distances that are a power of two, which
-    # use few sets of the L1 cache.
+    # Set the addresses from which the gradient of `spec.rows` output rows, from row `low` on, reads the images. These
+    # are the original images, a padded copy of some rows, or a copy with a separate plane for each channel. Planes are
+    # used if pixels are a multiple of CONFLICT_STRIDE_BYTES apart, because they would use few sets of the L1 cache.
     cdef Py_ssize_t c = layer.in_shape.channels, width = layer.in_shape.width, y, x, i
     cdef Py_ssize_t top = low * layer.stride_y - layer.pad_y
     cdef const real* pixel

@@ -107,8 +107,8 @@ cdef inline void flatten_backward(const Layer* layer, const Layer* previous, Py_
 
 cdef inline void drop_group(const Layer* layer, uint64_t key, Py_ssize_t block_start, Py_ssize_t first, Py_ssize_t rows,
                             real* scratch) noexcept nogil:
-    # Draw dropout masks and write the masked activations of a group of images. An image gets the same mask as a row
-    # with the same numbers.
+    # Draw dropout masks and write the masked activations of a group of images. Each image gets the mask that mask_row()
+    # draws for a row of n_out units with the image's index in the batch.
     cdef const real* masks[MAX_LANES]
     cdef real* mask = group_start(layer, layer.mask, first)
     cdef Py_ssize_t i, offset = first * layer.n_out

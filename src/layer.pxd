@@ -11,7 +11,7 @@ from threads cimport share_start
 
 cdef enum:
     GRAIN = 16            # threads get rows in multiples of this number, which is a multiple of the vector length VL
-    # block sizes are multiples of this, and so are shares of parameter rows if W has no transposed copy
+    # like GRAIN, for shares of parameter rows if W has no transposed copy, and for block sizes with a block per thread
     SMALL_GRAIN = 4
     # rows get padding if their length is a multiple of this, because they would share few sets of the cache
     HALF_PAGE_BYTES = 2048
@@ -22,7 +22,7 @@ cdef enum Kind:           # The order of the kinds is that of KINDS in nnc/layer
     MAX_POOL
     AVG_POOL
     FLATTEN
-    INPUT                 # first layer of an image network: places one image into each lane of the vectors
+    INPUT                 # first layer of an image network: stores each image in one lane of the vectors
     BATCH_NORM            # batch normalization, of rows of a table or of images
     SCALE                 # multiplication of each input column by a trainable factor
 
@@ -54,43 +54,43 @@ cdef struct Layer:
     bint narrow           # dense layer with few outputs and many inputs, whose vectors hold inputs instead of outputs
     # dense layer above a FLATTEN without dropout: its backward pass writes deltas in the image layout of FLATTEN
     bint deltas_in_lanes
-    # parameters, owned by the caller: W (rows, ld), then b (ld) if there is a bias, then running mean and running
-    # variance of a BATCH_NORM
+    # parameters in padded rows, owned by the caller: the rows of W, the bias if there is one, and the running mean and
+    # running variance of a BATCH_NORM
     real* W
-    # gradient in the layout of W; NULL if the optimizer step follows each few rows, so that the whole gradient is never
-    # stored
+    # gradient in the layout of W; NULL if the whole gradient is never stored, because the optimizer takes the step for
+    # each strip of rows as soon as the gradient of the strip is computed
     real* gradient
     real* m               # m, v: first and second moment of the optimizer, in the layout of W
     real* v
     real* WT              # transposed weights with row length ldt, for the backward pass and for narrow layers; or NULL
-    Py_ssize_t ldt        # padded row length of WT, from n_in
-    real* Z               # net inputs (rows of the block, ld); shares memory with A unless the derivative needs both
-    real* A               # activations (rows of the block, ld)
-    real* D               # deltas d loss / d Z (rows of the block, ld), for images only one group per thread; or NULL
+    Py_ssize_t ldt        # padded row length of WT: n_in (CONV2D: input channels) rounded up
+    real* Z  # net inputs in padded rows; shares the memory of A unless net inputs and activations are both needed
+    real* A               # activations in padded rows, one for each row of the block
+    real* D               # deltas d loss / d Z in padded rows, for images only one group per thread; or NULL
     real* log_sum         # log(sum(exp(Z))) of each row, for a softmax output with cross-entropy; else NULL
     double dropout_rate   # probability that dropout sets an output to zero in training
-    real* mask  # dropout mask (rows of the block, ld): 0 or 1 / (1 - dropout_rate); NULL without dropout
-    real* out             # inputs of the next layer (rows of the block, ld): A, or A times the dropout mask
+    real* mask  # dropout mask in padded rows: each element is 0 or 1 / (1 - dropout_rate); NULL without dropout
+    real* out             # inputs of the next layer in padded rows: A, or A times the dropout mask
     const real** out_rows  # out_rows, delta_rows: pointers to the rows of `out`, and to the rows of D
     const real** delta_rows
-    Py_ssize_t group_reals  # how many deltas of images the buffer of one thread holds
+    Py_ssize_t group_reals  # number of deltas in the buffer of one thread, for images
     Py_ssize_t fused_height  # window height of the max-pool that is fused into this convolution, or 0
     const real* input     # inputs of an image layer or a BATCH_NORM: the `out` of the previous layer
     real* argmax          # MAX_POOL: index of the maximum in each window, in the layout of A; NULL unless training
     # CONV2D: buffer of each thread for some image rows with zero padding, or NULL; in pixels.pxd one padded image
     real* padded_input
-    # CONV2D: padded images with a separate plane for each channel, used if neighboring pixels are a power of two apart
-    # in memory; or NULL
+    # CONV2D: padded images with a separate plane for each channel, used if neighboring pixels are a multiple of
+    # CONFLICT_STRIDE_BYTES apart; or NULL
     real* channel_planes
-    real* delta_copy      # buffer of each thread: deltas in the layout that the backward product reads
+    real* delta_copy  # copy of the deltas in the layout that the backward product reads; CONV2D: one per thread
     # CONV2D: buffer of each thread for the gradient, one sum per vector lane; in pixels.pxd: copies of windows
     real* sums
     real* panels          # CONV2D: buffer of each thread for contiguous copies of the deltas of some filters
     real* slots           # gradient over each grain of rows (grains of the block, parameters)
     double momentum       # BATCH_NORM: weight of the current batch in the running statistics
     double eps  # BATCH_NORM: constant that is added to the variance, so that the standard deviation is not zero
-    real* statistics      # BATCH_NORM: statistics of each thread (threads, STATISTIC_COUNT of norm.pxd, ld)
-    real* chunk_sums      # BATCH_NORM: partial sums over chunks of rows (chunks, 4, ld), only for training
+    real* statistics      # BATCH_NORM: statistics of each thread, a padded row for each Statistic of norm.pxd
+    real* chunk_sums      # BATCH_NORM: partial sums, four padded rows for each chunk of rows; only for training
     bint use_running_stats  # BATCH_NORM: normalize with the running statistics, which all threads share
     bint frozen  # the parameters do not change in this run; deltas are computed only down to the lowest trainable layer
     # learning rate factors of this layer, owned by the Training; NULL if the layer uses the rates of the run

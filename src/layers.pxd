@@ -1,4 +1,4 @@
-# Dispatch by kind of layer. This is the only file that knows all kinds. A call costs one comparison per layer and block
+# Dispatch by kind of layer. Only this file calls the code of all kinds. A call costs one comparison per layer and block
 # of rows, outside of all loops. Layers of images process one group of images at a time; the other layers process all
 # rows of a thread at once.
 

@@ -24,7 +24,9 @@ from heads cimport Heads, begin_batch as begin_batch_of_heads, lay_out as lay_ou
 cdef enum:
     # size of a block of rows in bytes: its activations and deltas fit the second-level cache of a core
     BLOCK_BYTES = 1 << 19
-    BLOCK_ROWS = 256  # minimum number of rows in a block; with fewer rows the matrix product of the gradient is slow
+    # number of rows with which the matrix product of the gradient is fast; blocks of rows may always have as many, and
+    # blocks of images never have more
+    BLOCK_ROWS = 256
     # use one block per thread only if the parameter vector has at most this many bytes
     MAX_SHARED_PARAM_BYTES = 1 << 17
     MIN_SHARED_WORK = 300000  # use one block per thread only if a batch has at least this many rows x parameters
@@ -42,7 +44,7 @@ cdef struct Plan:         # Description of a network, without parameters and buf
     Layer* layers         # array of `count` layers, owned by the Engine or the Training
     int loss              # loss function of the network, a value of the enum Loss
     double parameter      # parameter of the loss function; double because Cython would convert a real to float
-    Heads heads           # output heads of the network; their buffers are not allocated yet
+    Heads heads           # output heads of the network, without their buffers
     Py_ssize_t size       # length of the parameter vector, padding included
 
 # Network with parameters and buffers. The buffers belong to the arena of the call.

@@ -40,13 +40,13 @@ cdef struct Block:
     Py_ssize_t n_out      # number of columns of the targets
     Py_ssize_t ld         # padded row length of the targets, from n_out
     real smoothing        # label smoothing: fraction of the target probability that is spread evenly over all classes
-    const real** inputs   # pointer to each row of inputs (size)
+    const real** inputs   # pointer to each input row of the block
     bint scattered        # the input rows are at irregular distances in memory, because the data are shuffled
-    real* X               # copies of shuffled input rows (size, ldx), or the transposed inputs in tiny.pxd; or NULL
+    real* X               # copies of shuffled input rows, or the transposed inputs in tiny.pxd; or NULL
     Py_ssize_t ldx        # distance between two rows of X, in numbers
-    real* Y               # targets with padded rows (size, ld); NULL if class indices are used directly
-    int* labels           # class index of each row (size), or NULL
-    real* weights         # sample weight of each row (size), or NULL
+    real* Y               # targets in padded rows; NULL if class indices are used directly
+    int* labels           # class index of each row of the block, or NULL
+    real* weights         # sample weight of each row of the block, or NULL
 
 
 cdef inline void lay_out(Block* block, Arena* arena, const Data* data, const Layer* lowest) noexcept nogil:

@@ -53,7 +53,7 @@ cdef struct Run:
     # NumPy bit generator to use in place of the shuffle stream, or NULL; with it each epoch shuffles the order of the
     # previous one
     const BitGenerator* generator
-    uint64_t drop_key  # drop_key, drops: key of the random stream for dropout, and how many steps have used the stream
+    uint64_t drop_key     # drop_key, drops: key of the random stream for dropout, and index of the next step in it
     uint64_t drops
     # rises, loss_before_rise: number of consecutive epochs that increased the loss, and the loss before these epochs
     int rises
