@@ -81,7 +81,7 @@ def split(
 def folds(
     n: int, n_folds: int, seed: int, labels: NDArray[np.generic] | None = None
 ) -> list[tuple[NDArray[np.intp], NDArray[np.intp]]]:
-    """Return the indices of the other folds and of the fold itself, for each of `n_folds` random folds of n rows.
+    """Return, for each of `n_folds` random folds of n rows, the indices of the rows outside and inside the fold.
 
     Parameters
     ----------

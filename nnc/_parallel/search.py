@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nnc._data import targets
-from nnc._data.splits import split
+from nnc._data import splits, targets
 from nnc._parallel.fit import EXCLUDED_ARGUMENTS, check_names, check_networks, choose_losses, train_networks
 from nnc._parallel.per_network import PerNetwork
 from nnc._training.advice import LearningRateWarning
@@ -21,7 +20,7 @@ from nnc._training.options import uses_automatic_settings
 from nnc._training.schedules import Schedule
 from nnc._training.start import is_fraction, with_checked_batches
 from nnc._utils.checks import allow_none, check_bool, check_count, check_fraction, check_positive
-from nnc._utils.random import Stream, check_seed, mix
+from nnc._utils.random import check_seed, mix
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -361,7 +360,7 @@ def _split_rows(
     strata = targets.stratification_labels(columns[1], network.model.loss, converter.classes)
     remaining = np.arange(n)
     if is_fraction(test):
-        remaining, test_index = split(n, check_fraction("test", test), mix(seed), strata, name="test")
+        remaining, test_index = splits.split(n, check_fraction("test", test), mix(seed), strata, name="test")
         test = tuple(column[test_index] for column in columns)
     if is_from_X:
         strata = None if strata is None else strata[remaining]
@@ -383,15 +382,10 @@ def _split_folds(
 ) -> list[tuple[NDArray[np.intp], NDArray[np.intp]]]:
     """Return the indices of the training rows and of the validation rows of each fold, for n rows in total."""
     if folds == 1:
-        return [split(n, check_fraction("validation", validation), seed, strata, name="validation")]
+        return [splits.split(n, check_fraction("validation", validation), seed, strata, name="validation")]
     if n < folds:
         raise ValueError(f"folds must be at most the number of rows, {n}, got {folds}")
-    classes = np.zeros(n) if strata is None else np.unique(strata, return_inverse=True)[1]
-    # Sort the rows by class, and randomly within each class, so that every fold gets rows of each class.
-    order = np.lexsort((Stream(mix(seed)).uniform((n,)), classes))
-    fold = np.empty(n, np.intp)
-    fold[order] = np.arange(n) % folds
-    return [(np.flatnonzero(fold != k), np.flatnonzero(fold == k)) for k in range(folds)]
+    return [(np.sort(outside), np.sort(inside)) for outside, inside in splits.folds(n, folds, seed, strata)]
 
 
 def _train(
