@@ -498,9 +498,9 @@ def test_scaling_is_determined_by_first_fit():
         lambda: net.score(X, Y),
         lambda: net.forward(X),
     ):
-        with pytest.raises(ValueError, match="scale_X is not known before the first fit"):
+        with pytest.raises(ValueError, match="the scaling for scale_X is not computed yet"):
             call()
-    with pytest.raises(ValueError, match="scale_y is not known before the first fit"):
+    with pytest.raises(ValueError, match="the scaling for scale_y is not computed yet"):
         regressor(scale_y="minmax").predict(X)
     with pytest.raises(nnc.ModelFileError, match="its scaling is not computed yet; fit the network first"):
         net.to_json()

@@ -138,7 +138,7 @@ def test_vjp_rejects_nonfinite_weights():
 def test_vjp_and_jacobian_need_fitted_scalings():
     net = network(scale_X="standardize")
     for call in (lambda: net.vjp(np.zeros((2, 4)), np.zeros((2, 3))), lambda: net.jacobian(np.zeros((2, 4)))):
-        with pytest.raises(ValueError, match="scale_X is not known before the first fit"):
+        with pytest.raises(ValueError, match="the scaling for scale_X is not computed yet"):
             call()
 
 

@@ -496,7 +496,7 @@ def test_invalid_quantiles_raise(create, error, message):
         (
             lambda: network(loss=WITH_MISSING, scale_y="standardize").evaluate_loss(*random_data(network())),
             ValueError,
-            "scale_y is not known before the first fit",
+            "the scaling for scale_y is not computed yet",
         ),
         (
             lambda: network(loss=WITH_MISSING, scale_y="standardize").fit(

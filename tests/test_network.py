@@ -435,7 +435,7 @@ def inspection_lines(net):
 
 def test_summary_and_inspect_describe_scalings():
     net, (summary, inspection) = train_scaled_network()
-    unknown = "not known before the first fit"
+    unknown = "not computed yet"
     assert summary.endswith(f"mse, inputs scaled (minmax, {unknown}), targets scaled (standardize, {unknown})")
     assert inspection[1:4] == ["* Inputs: 2", f"Scaled: minmax, {unknown}", "------"]
     assert inspection[-3:] == ["* Targets", f"Scaled: standardize, {unknown}", "------"]

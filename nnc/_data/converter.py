@@ -38,7 +38,7 @@ class DataConverter(TargetConversion):
         """Return descriptions of the scalings of "inputs" and "targets"; data without scaling is omitted."""
         pairs = {"inputs": (self.scaler_X, self.scaling_X), "targets": (self.scaler_y, self.scaling_y)}
         return {
-            data: scaler.name if scaling is not None else f"{scaler.name}, not known before the first fit"
+            data: scaler.name if scaling is not None else f"{scaler.name}, not computed yet"
             for data, (scaler, scaling) in pairs.items()
             if scaler is not None
         }

@@ -207,7 +207,7 @@ def fit_scaling(name: str, scaler: Scaler, rows: NDArray[Any], what: str) -> Sca
     if len(rows) < 2:
         raise ValueError(
             f"{name} needs two rows or more to find the scaling, got 1; train with more rows first (fit, or a larger "
-            f"first batch), pass known statistics ({name}=nnc.Standardize(mean=..., std=...)), or use "
+            f"first batch), pass statistics ({name}=nnc.Standardize(mean=..., std=...)), or use "
             "nnc.OnlineRegressor or nnc.OnlineClassifier, which update the scaling with each row"
         )
     return scaler.fit(rows, what)
@@ -216,5 +216,5 @@ def fit_scaling(name: str, scaler: Scaler, rows: NDArray[Any], what: str) -> Sca
 def require_scaling(name: str, scaling: Scaling | None) -> Scaling:
     """Return a scaling; raise ValueError if it is not computed yet."""
     if scaling is None:
-        raise ValueError(f"{name} is not known before the first fit, which computes the scaling; fit the network first")
+        raise ValueError(f"the scaling for {name} is not computed yet; fit the network first")
     return scaling
