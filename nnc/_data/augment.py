@@ -310,7 +310,7 @@ def _framed(images: NDArray[Any], before: int, after: int, fill: Any, dtype: np.
 
 
 def _knot_weights(n: int) -> NDArray[np.float64]:
-    """Return weights (n, N_KNOTS), by which displacements of knots are summed for each of n pixels along a side.
+    """Return the weights (n, N_KNOTS) of the displacements of knots in those of n pixels along a side of the image.
 
     Knots are evenly spaced points with random displacements. The weights are Gaussian functions whose standard
     deviation is the distance of two knots. Each row has norm 1, so that a weighted sum of independent displacements has

@@ -47,7 +47,7 @@ def encode_missing(Y: NDArray[Any]) -> NDArray[Any]:
 
 
 def scaling_without_data(heads: Heads, scaler: Scaler) -> Scaling | None:
-    """Return the scaling of the targets if it is known without data, else None.
+    """Return the scaling of the targets if it does not depend on data, else None.
 
     Only targets of regression losses are scaled.
     """

@@ -19,7 +19,7 @@ def count_images(shape: tuple[int, ...], image_shape: tuple[int, ...]) -> tuple[
     Raises
     ------
     ValueError
-        The array has another shape. If its channels come first, the message tells how to move them.
+        The array has another shape. If its channels come first, the message explains how to move them.
     """
     height, width, channels = image_shape
     row_shapes = [image_shape, *([(height, width)] if channels == 1 else []), (prod(image_shape),)]

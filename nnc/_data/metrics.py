@@ -319,7 +319,7 @@ class Metric:
         the default), of predict_proba ("probabilities"), or of predict ("scores"; a vector if there is one output). For
         regression, y_true (n, n_out) are targets, and y_pred is the result of predict ("values", the default).
     larger_is_better : bool, optional
-        Whether larger values are better, which must be known for `monitor`.
+        Whether larger values are better. It is required if the metric is used for `monitor`.
     of_n_classes : bool, default False
         Whether the function accepts the number of classes as keyword n_classes.
 

@@ -84,7 +84,7 @@ class TargetConversion(OutputConversion):
         """Convert X, y and weights for the engine, after checking that all are finite.
 
         y becomes targets (n, n_out) or class indices (n,). If `learn` is true, as in `fit`, this also computes scalings
-        and classes that are not known yet.
+        and classes that are not determined yet.
         """
         model, largest = self.model, None
         if sample_weight is None and self.is_unconverted(X, y):

@@ -56,8 +56,8 @@ class Scaler(ABC):
         Returns
         -------
         Scaling
-            The factor of a constant column is 1, so that it becomes 0, or `low` with MinMax. A scaling that is known
-            without data does not depend on the array.
+            The factor of a constant column is 1, so that it becomes 0, or `low` with MinMax. A scaling that
+            `scaling_without_data` returns does not depend on the array.
 
         Raises
         ------

@@ -391,7 +391,7 @@ class Model:
         return result
 
     def saturated_fractions(self, training: Any) -> list[float]:
-        """Return the fraction of saturated outputs of each hidden layer, for one of the last batches of a run."""
+        """Return the fraction of saturated outputs of each hidden layer, for a recent block of rows of a run."""
         if len(self.input_shape) == 1:
             return training.saturated_fractions(self.saturation_ranges)  # type: ignore[no-any-return]
         fractions = training.saturated_fractions(self.by_engine_layer(self.saturation_ranges))

@@ -155,7 +155,7 @@ def read_only(array: NDArray[Any]) -> NDArray[Any]:
 
 
 def to_lists(array: NDArray[Any]) -> Any:
-    """Return an array as nested lists of floats; float32 is rounded to 9 digits, which restore each number exactly."""
+    """Return an array as nested lists of floats; float32 is rounded to 9 digits, which identify each number."""
     if array.dtype == np.float64:
         return array.tolist()
     if array.ndim == 2:

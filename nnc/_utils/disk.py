@@ -280,7 +280,7 @@ def _read_open_file(file: Any, noun: str, prefix: str) -> str:
         is_text = isinstance(file.read(0), str)
         chunks = _chunks(file, lambda chunk: chunk.removeprefix("\ufeff").lstrip().startswith(prefix))
         text = "".join(chunks) if is_text else ""
-    except UnicodeDecodeError:  # the caller, which knows the format, explains this error
+    except UnicodeDecodeError:  # this subclass of ValueError is raised unchanged: callers name the expected format
         raise
     except ValueError:  # io.UnsupportedOperation is a subclass of ValueError
         raise OSError(f"cannot {action}: the file is open for writing only; {remedy}") from None

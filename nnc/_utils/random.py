@@ -87,7 +87,7 @@ class Streams:
     shuffle_position : int
         How many numbers of the shuffle stream training has drawn.
     dropout_position : int
-        Number of the next step in the dropout stream. Steps without dropout usually count as well.
+        Index of the next step in the dropout stream. Steps without dropout may be counted, too.
     """
 
     seed: int

@@ -98,7 +98,7 @@ class Conv2D(ParametricLayer):
     matrix_axes: ClassVar[tuple[str, str]] = ("size x channels", "filters")
 
     filters: int = field(check=check_size)
-    size: Any = field(check=check_pair)  # height and width: a pair, or one number for both
+    size: Any = field(check=check_pair)  # (height, width); one number is accepted for both
     activation: str | None = field(default=None, check=allow_none(partial(check_choice, choices=ACTIVATIONS)))
     stride: Any = field(default=(1, 1), check=check_pair)
     padding: str = field(default="valid", check=partial(check_choice, choices=PADDINGS))
@@ -205,7 +205,7 @@ class Pool(Layer):
 
     statistic: ClassVar[str]  # statistic of a window in words, for `summary`
 
-    size: Any = field(check=check_pair)  # height and width: a pair, or one number for both
+    size: Any = field(check=check_pair)  # (height, width); one number is accepted for both
     stride: Any = field(default=None, check=allow_none(check_pair))
 
     def __post_init__(self) -> None:

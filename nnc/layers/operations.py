@@ -1,7 +1,7 @@
 """Operations that describe layers to exporters; each operation acts on one row.
 
-Each layer class returns its operations. An exporter translates operations and does not know layer classes. An image is
-an array (height, width, channels). Vectors and matrices are lists, as in model files.
+Each layer class returns its operations. Exporters translate operations and need no layer classes. An image is an array
+(height, width, channels). Vectors and matrices are lists, as in model files.
 """
 
 from __future__ import annotations
