@@ -205,10 +205,9 @@ class Operator(NamedTuple):
             is_range = min_inputs < max_inputs
             expected = f"{min_inputs} to {max_inputs} inputs" if is_range else pluralize(min_inputs, "input")
             raise ValueError(f"{node.label} must have {expected}, got {len(inputs)}")
-        if len([name for name in node.outputs if name]) > self.outputs:
-            raise ValueError(
-                f"{node.label} must have at most {pluralize(self.outputs, 'output')}, got {len(node.outputs)}"
-            )
+        n_outputs = sum(map(bool, node.outputs))  # an unused output has the name ""
+        if n_outputs > self.outputs:
+            raise ValueError(f"{node.label} must have at most {pluralize(self.outputs, 'output')}, got {n_outputs}")
         values = {name: allowed[1] for name, allowed in self.attributes.items()}
         for name, (kind, value) in node.attributes.items():
             expected_kind, _, since, until = self.attributes.get(name, (None, None, 0, 0))
