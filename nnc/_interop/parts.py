@@ -315,7 +315,8 @@ class Builder:
             loss = {"softmax": "cross_entropy", "sigmoid": "bce"}.get(str(last.activation), "mse")
         row, added_output = losses.ROWS[losses.parse_loss(loss)[0]], None
         if self.linear_layer is not None and row.output_required:
-            # Losses of other packages often include the output activation, so that their models end without one.
+            # The loss needs an output activation that the last layer lacks. Other packages often compute this
+            # activation in their loss function, not in the model.
             self.layers[-1], added_output = last.replace(activation=row.output), row.output
         single = all(W.dtype == np.float32 for W in self.weights)
         arguments = {

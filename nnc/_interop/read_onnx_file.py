@@ -331,7 +331,7 @@ def _opsets(parts: Sequence[memoryview]) -> dict[str, int]:
 
 
 def _domain(name: str) -> str:
-    """Return the domain of an operator set; the standard operator set has the names "" and "ai.onnx", both give ""."""
+    """Return the domain of an operator set; it is "" for both names of the standard operators, "" and "ai.onnx"."""
     return "" if name == "ai.onnx" else name
 
 

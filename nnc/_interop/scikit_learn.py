@@ -173,7 +173,7 @@ def _dense_layers(document: dict[str, Any], program: Program, estimator: str) ->
     coefs: list[Any] = []
     intercepts: list[Any] = []
     names: list[str] = []
-    # The scaling x * times + plus of the last layer's outputs x is not merged into the weights of a layer yet.
+    # Scaling x * times + plus of the current outputs x that is not yet merged into the weights of a layer.
     times, plus = np.ones(program.n_in), np.zeros(program.n_in)
     for operation in program.operations:
         if isinstance(operation, Scale):
@@ -194,7 +194,7 @@ def _dense_layers(document: dict[str, Any], program: Program, estimator: str) ->
         else:
             raise ValueError(
                 f"{estimator} supports an activation only directly after a dense layer, "
-                f"got {type(operation).__name__} after another operation"
+                "got an activation after another operation"
             )
     coefs[-1], intercepts[-1] = coefs[-1] * times, intercepts[-1] * times + plus
     return coefs, intercepts, names

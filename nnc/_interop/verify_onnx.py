@@ -13,7 +13,7 @@ from nnc._interop.verification import N_ROWS, TOLERANCES
 if TYPE_CHECKING:
     Array = np.ndarray[Any, Any]
 
-MAX_ROWS = 1000  # models that require a fixed number of rows are not compared above this number
+MAX_ROWS = 1000  # do not compare models that require a batch of more rows than this
 
 
 def require_onnx() -> None:
