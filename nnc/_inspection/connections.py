@@ -98,7 +98,7 @@ class Pool:
         return first
 
     def derivatives(self, A: Array) -> Array:
-        """Return the derivatives of the pool's outputs by the numbers in their windows."""
+        """Return the derivatives of the pool's outputs with respect to the numbers in their windows."""
         if self.is_max:
             return self.winners(A).astype(np.float64)
         return np.full((len(A), *self.windows.indices.shape), 1 / self.windows.indices.shape[1])
@@ -109,7 +109,7 @@ class Pool:
         return d.reshape(len(d), pixels, 1, channels)
 
     def backward(self, A: Array, dA: Array) -> Array:
-        """Return the derivatives of the loss by the inputs A of the pool; dA are those by its outputs."""
+        """Return dL/dA of the inputs A of the pool; the argument dA has the derivatives with respect to its outputs."""
         return self.windows.scatter_add(self.derivatives(A) * self.per_window(dA))
 
 

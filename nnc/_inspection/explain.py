@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 MAX_SHOWN = 12  # lists of at most this many neurons, inputs or rows are printed completely
 SHORTENED_LENGTH = 3  # number of items that are printed of a longer list
-MAX_SHOWN_PIXELS = 36  # images of at most this many numbers, and sums over at most this many windows, are complete
+MAX_SHOWN_PIXELS = 36  # print images of at most this many numbers, and sums over at most this many windows, completely
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -41,7 +41,7 @@ class LossFunction(Protocol):
 class FunctionCheck(LayerCheck):
     """Result of `check_gradients` for a custom loss function.
 
-    The derivatives by the network outputs P are checked like the gradients by the parameters of a layer.
+    The derivatives with respect to the network outputs P are checked like the gradients of a layer.
     """
 
     noun: ClassVar[str] = "outputs"
@@ -125,7 +125,7 @@ def with_function(
 
 
 def _slope(function: LossFunction, P: NDArray[Any], Y: NDArray[Any], index: int, eps: float) -> Slope:
-    """Return the derivative of the loss by output number `index`, from extrapolated central differences."""
+    """Return the derivative of the loss with respect to output number `index`, from central differences."""
     loss, output = function.value(P, Y), float(P.flat[index])
     h = eps * min(1.0, max(abs(output), MIN_OUTPUT_SCALE))
     best, least = math.nan, math.inf
@@ -146,6 +146,7 @@ def _slope(function: LossFunction, P: NDArray[Any], Y: NDArray[Any], index: int,
         if not math.isfinite(coarser[0]):
             coarser = []
         h /= 4
-    # The slopes on both sides of a smooth point differ by an amount proportional to h. At a kink this does not shrink.
+    # At a smooth point, the difference of the slopes on both sides is proportional to h. At a kink, this difference
+    # does not shrink with h.
     is_kink = jumps[-1] > max(jumps[-2] / 2, MIN_KINK * max(abs(high - loss), abs(loss - low)) / (4 * h))
     return Slope(best, least, is_kink)

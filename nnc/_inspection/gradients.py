@@ -285,7 +285,7 @@ def _stacked(dW: NDArray[Any], db: NDArray[Any] | None) -> Array:
 
 
 def _slope(problem: Problem, layer: Compared, i: int, j: int, eps: float, rounding: float) -> tuple[float, float]:
-    """Return the derivative of the loss by a weight from finite differences, and the bound of its error.
+    """Return the derivative of the loss with respect to a weight from finite differences, and a bound of its error.
 
     The weight connects input i to neuron j; i = n_in stands for the bias. The error is infinite if there are fewer than
     two usable differences. `rounding` is the rounding error of the loss.

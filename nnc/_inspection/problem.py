@@ -122,7 +122,7 @@ class Problem:
         return self.loss.compute_terms(self.y, P, Z, self.parameter) / self.divisor
 
     def loss_derivative(self, P: Array) -> Array:
-        """Return the derivatives of the loss by the outputs P, an array (n, n_out)."""
+        """Return the derivatives of the loss with respect to the outputs P, an array (n, n_out)."""
         with np.errstate(divide="ignore", invalid="ignore"):  # a probability of 0 or 1 is a pole of the derivative
             return self.loss.compute_derivative(self.y, P, self.parameter) / self.divisor
 

@@ -142,7 +142,7 @@ def bounds(problem: Problem, steps: Sequence[LayerStep], dtype: Any) -> Bounds:
 
 
 def _output_gradient_error(problem: Problem, output: LayerStep, error: Array, eps: float) -> tuple[Array, Mask]:
-    """Return the error bound of the derivative of the loss by the outputs, and a mask of outputs at possible kinks."""
+    """Return the error bound of dL/dA of the outputs A, and a mask of outputs at which the loss may have a kink."""
     ends = _around(output.A, error)
     E_dA = _largest_change(output.dA, map(problem.loss_derivative, ends)) + 2 * eps * abs(output.dA)
     if problem.loss.compute_branch is None:

@@ -10,7 +10,7 @@ network.py: losses, the forward and backward pass through all layers, the update
 
 Names are those of the engine. X has n rows of inputs, y has n rows of targets and P has n rows of predictions. In a
 layer, W[i][j] is the weight of input i for neuron j, b[j] is the bias of neuron j, Z = A_in W + b is the net input and
-A_out = f(Z) is the output. L is the loss. dW stands for dL/dW, the derivative of L by each weight.
+A_out = f(Z) is the output. L is the loss. dW is dL/dW, the derivative of L with respect to each weight.
 """
 
 from nnc._inspection.text import inspect_text, layer_text
