@@ -29,16 +29,16 @@ docs/file-format.md describes all members and the layers of images. Some members
 `settings`
     Settings of the last fit, which summaries show: {"preset": "auto" or "plain", "optimizer": {"name": "adam", its
     options}, "lr": null, a number, a schedule or the name of a user's function or class, "batch_size": 32, "epochs": 20
-    or null, "selection": null or what a validation has selected}. No prediction and no later training depends on them.
-    Unknown members are ignored.
+    or null, "selection": null or a text that describes the settings that validation selected}. No prediction and no
+    later training depends on them. Unknown members are ignored.
 `training`
     Training state of a checkpoint: {"optimizer": {"name": "adam", its options}, "steps": 0, "powers": [3 numbers],
     "epoch": 0, "schedule": null or {"name": ..., options}, "moments": [a vector of all parameters, ...], "history":
     {"loss": [...], "lr": [...], "seconds": [...], other columns by name}}. In the other columns, null stands for
     numbers that are not finite. A schedule named "function" was a user's function, or an object of a user's class,
     which is not saved. "by_rule": true means that nnc chose the optimizer, the learning rate and the batch size;
-    otherwise this member is missing. "max_epochs" is the largest number of epochs if a validation selected that of the
-    schedule.
+    otherwise this member is missing. "max_epochs" is the limit for the number of epochs, if validation selected this
+    number.
 
 `dtype`, `loss` and `layers` are required. All other members may be missing or null, which means their default. Unknown
 members of the document are ignored. Everything else is validated on reading and on writing: a document that was read

@@ -186,7 +186,7 @@ def _refuse_size(text: str) -> None:
     length = len(text)
     if length > disk.MAX_FILE_BYTES:
         raise ValueError(f"the text has {length} characters, expected at most {disk.MAX_FILE_BYTES}")
-    if 64 * length <= ALWAYS_ALLOWED_BYTES:  # the objects of a text never need more than 44 bytes per character
+    if 64 * length <= ALWAYS_ALLOWED_BYTES:  # Python objects of a JSON text need at most 44 bytes per character
         return
     limit = min(max(ALWAYS_ALLOWED_BYTES, BYTES_PER_CHARACTER * length), MAX_PARSED_BYTES)
     # The factors are estimated sizes of objects: 96 bytes per list, 256 per dict and 64 per string with its two quotes.
