@@ -28,8 +28,8 @@ NEURON_RADIUS = 12.0
 NEURON_PITCH = 32.0  # distance between the centers of neighbouring neurons
 MAX_SHEETS = 8  # maximum number of channels in the drawing of a stack
 SHEET_OFFSET = 5.0  # horizontal and vertical offset between two sheets of a stack
-MAX_MAPS = 16  # Maximum number of channels that are drawn side by side.
-MAP_GAP = 3.0  # Gap between two channels that are drawn side by side, in pixels.
+MAX_MAPS = 16  # maximum number of channels that are drawn side by side
+MAP_GAP = 3.0  # gap in pixels between two channels that are drawn side by side
 
 
 class Column(ABC):

@@ -40,6 +40,7 @@ def element(name: str, *children: str, **attributes: Any) -> str:
     Parameters
     ----------
     name : str
+        Name of the element.
     *children : str
         Content of the element, which is SVG already.
     **attributes
@@ -167,7 +168,7 @@ class Drawing:
         Raises
         ------
         OSError
-            The file cannot be written; the message tells the reason and a remedy.
+            The file cannot be written; the message states the reason and a remedy.
         """
         disk.write_text(path, str(self), "drawing")
 

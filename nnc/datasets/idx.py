@@ -30,7 +30,7 @@ MAX_ARRAY_BYTES = 2**32  # maximum size of the decompressed numbers, because a s
 
 
 class _InvalidContentError(Exception):
-    """Content that is not a valid IDX file; the message tells the reason."""
+    """Content that is not a valid IDX file; the message states the reason."""
 
 
 def read_idx(path: str | bytes | os.PathLike[Any]) -> NDArray[Any]:
@@ -51,7 +51,7 @@ def read_idx(path: str | bytes | os.PathLike[Any]) -> NDArray[Any]:
     ------
     OSError
         The file cannot be opened (FileNotFoundError, PermissionError and so on), is not a complete IDX file, or does
-        not fit into memory. The message tells the reason and the file.
+        not fit into memory. The message states the reason and the file.
     TypeError
         `path` is not a path.
 

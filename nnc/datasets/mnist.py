@@ -60,7 +60,7 @@ def load_mnist(folder: str | bytes | os.PathLike[Any]) -> TrainAndTest:
     ------
     OSError
         The folder or a file is missing, a file is not a valid IDX file (see `read_idx`), or images and labels do not
-        match. The message names the file and says what is expected.
+        match. The message names the file and states what is expected.
     TypeError
         `folder` is not a path.
 

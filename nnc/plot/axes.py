@@ -23,7 +23,7 @@ def matplotlib(module: str) -> Any:
     Raises
     ------
     ImportError
-        matplotlib is not installed; the message tells how to install it.
+        matplotlib is not installed; the message states how to install it.
     """
     try:
         return import_module(f"matplotlib.{module}")
