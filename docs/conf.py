@@ -191,7 +191,7 @@ def add_page_header(app, pagename, templatename, context, doctree):
     if page in NOTEBOOKS:
         above.append(f'<a href="{page.stem}.ipynb" download>{_("Download this notebook")}</a>')
         if notebooks.is_data_missing(page):
-            above.append(_("Its data was not there when this page was made, so nothing on it was run."))
+            above.append(_("The data of this notebook was missing in this build of the site, so its code was not run."))
     if above:
         context["body"] = f'<p class="above">{" · ".join(above)}</p>{context["body"]}'
 
