@@ -266,8 +266,8 @@ def _binary(call: Call, first: Any, second: Any) -> Rows:
     if isinstance(other, Rows):
         if (other.dims, other.axes, other.dtype) != (rows.dims, rows.axes, rows.dtype):
             raise call.error(
-                f"must have inputs of the same shape and type, got rows of {rows.dims} in {rows.dtype} and of "
-                f"{other.dims} in {other.dtype}"
+                "must have inputs of the same shape, order of axes and type, got rows of "
+                f"{rows.dims} {rows.axes!r} in {rows.dtype} and of {other.dims} {other.axes!r} in {other.dtype}"
             )
         return _composed(call, result, [first, second])
     array = broadcast(call, rows, other)
