@@ -466,7 +466,8 @@ def test_custom_loss_by_torch_autograd_matches_torch(twin, layers):
 
 def test_custom_loss_rejects_batch_norm():
     """With BatchNorm, the outputs in a step differ from those of predict."""
-    with pytest.raises(ValueError, match="loss must be the name of a loss if the network has BatchNorm"):
+    message = "loss must be the name of a loss if the network has BatchNorm, got a function"
+    with pytest.raises(ValueError, match=message):
         NeuralNetwork([3, Dense(4, "identity"), BatchNorm(), 1], loss=lambda P, Y: (0.0, P))
 
 

@@ -1068,7 +1068,8 @@ def test_save_rejects_documents_that_load_would_reject(set_limit: Any) -> None:
     ):
         _serialization.dumps(wide([[0.0]] * 1000))
     set_limit("nnc._utils.disk.MAX_FILE_BYTES", 100)
-    with pytest.raises(ModelFileError, match=r"^cannot save the network: the text has \d+ characters, expected"):
+    message = r"^cannot save the network: the text has \d+ characters, expected at most 100"
+    with pytest.raises(ModelFileError, match=message):
         _serialization.dumps(document())
     assert load_error(TEXT) == f"the text has {len(TEXT)} characters, expected at most 100"
 

@@ -99,7 +99,8 @@ def test_path_suffix_selects_format(tmp_path):
     assert (tmp_path / "net.SafeTensors").read_bytes()[8:9] == b"{"
     net.save(tmp_path / "net.json")
     (tmp_path / "json.safetensors").write_bytes((tmp_path / "net.json").read_bytes())
-    with pytest.raises(ModelFileError, match=r"json.safetensors': the file is not a safetensors file, or is"):
+    message = r"json.safetensors': the file is not a safetensors file, or is incomplete"
+    with pytest.raises(ModelFileError, match=message):
         NeuralNetwork.load(tmp_path / "json.safetensors")
     (tmp_path / "tensors.json").write_bytes((tmp_path / "net.SafeTensors").read_bytes())
     with pytest.raises(ModelFileError):

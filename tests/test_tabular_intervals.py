@@ -153,9 +153,9 @@ def test_sets_are_never_empty_by_default():
         ({"unit": [-1.0]}, "spread.unit must be positive"),
         ({"unit": [1.0, 1.0]}, "spread.unit"),
         ({"unit": [float("inf")]}, "spread.unit"),
-        ({"limits": [[2.0], [1.0]]}, "limits must be two positive rows"),
+        ({"limits": [[2.0], [1.0]]}, "limits must be two positive rows, the smaller limits first"),
         ({"limits": [[1.0]]}, "limits has 1 rows"),
-        ({"limits": None}, "limits must be two positive rows"),
+        ({"limits": None}, "limits must be two positive rows, the smaller limits first"),
         ({"more": 1}, "unknown key"),
     ],
 )
