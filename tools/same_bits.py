@@ -365,8 +365,8 @@ def fit_twice(net: Any, X: Any, y: Any, options: dict[str, Any]) -> Iterator[Any
     yield net.history
 
 
-def without_times(members: dict[str, Any]) -> dict[str, Any]:
-    """Return a JSON object without times, settings and checksum, which are not compared."""
+def compared_members(members: dict[str, Any]) -> dict[str, Any]:
+    """Return the members of a JSON object that are compared: all except times, settings and checksum."""
     return {name: value for name, value in members.items() if name not in ("seconds", "settings", "sha256")}
 
 
@@ -374,7 +374,7 @@ def fit_checkpoint(net: Any, X: Any, y: Any, options: dict[str, Any]) -> Iterato
     """Fit, save and load a checkpoint, and fit again; yield the histories, the checkpoint and the parameters."""
     yield net.fit(X, y, **options)
     text = net.to_json(checkpoint=True)
-    yield json.dumps(json.loads(text, object_hook=without_times))
+    yield json.dumps(json.loads(text, object_hook=compared_members))
     other = type(net).load(StringIO(text))
     lr = options["lr"] if options["lr"] is decreasing_lr else None  # a file cannot store a function
     yield other.fit(X, y, **options | {"optimizer": None, "lr": lr})
