@@ -476,7 +476,7 @@ def test_resumed_fit_replaces_best_checkpoint_only_by_better_one(tmp_path):
 
 @pytest.mark.parametrize("rule", ["max_seconds", "interrupt"])
 def test_checkpoint_saves_last_complete_epoch_if_next_is_cut_short(tmp_path, rule):
-    """The validation of an epoch ends before it is known that this is the last complete epoch."""
+    """The fit can only detect after the validation of an epoch that this epoch is the last complete one."""
     large_X, path = np.tile(X, (100, 1)), tmp_path / "net.json"
     net = NeuralNetwork([3, 200, 200, 2], loss="mse", seed=0)
     calls = []

@@ -115,7 +115,7 @@ def test_verification_accepts_models_of_skl2onnx(estimator, tmp_path):
 def test_verification_detects_different_outputs_and_labels(loss, method, message, monkeypatch, tmp_path):
     NeuralNetwork([3, 4, 1], loss=loss, seed=0).to_onnx(tmp_path / "net.onnx")
     original = getattr(NeuralNetwork, method)
-    # No file is known that the reader reads incorrectly, so the prediction is replaced.
+    # The prediction is replaced, because the reader computes correct outputs for every file of the tests.
     monkeypatch.setattr(NeuralNetwork, method, lambda net, X: 1 - original(net, X))
     with pytest.raises(ModelFileError, match=message):
         nnc.from_onnx(tmp_path / "net.onnx", verify=True)

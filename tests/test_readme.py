@@ -33,7 +33,7 @@ def test_readme_fits_two_screens():
 @pytest.mark.parametrize("page", PAGES)
 def test_links_are_valid(page):
     path = ROOT / page
-    # Code blocks are not searched for links; the code of the page writes the pictures that have no folder.
+    # Skip code blocks, and pictures without a folder in their path, which the code of the page writes.
     code = re.compile(r"^```.*?^```|!\[[^]]*\]\([\w.-]+\)", re.DOTALL | re.MULTILINE)
     for target in re.findall(r"\]\(([^)#]+)", code.sub("", path.read_text(encoding="utf-8"))):
         assert target.startswith("https://") or (path.parent / target).exists(), target

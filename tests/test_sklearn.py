@@ -283,7 +283,7 @@ def test_random_state_is_not_locked_during_training(random_state, monkeypatch):
             free.append(not self.thread.is_alive())
             self.training.resume(*arguments)
 
-    # Another thread must draw while the core trains, and only a replaced call can start it then.
+    # The method is patched to start another thread that draws random numbers while the core trains.
     monkeypatch.setattr(nnc_mlp.runs.DenseLoop, "run_slice", drawing)
     MLPClassifier(**{**SMALL, "random_state": random_state, "max_iter": 3}).fit(*labels(2))
     assert free == [True] * len(free)
