@@ -437,8 +437,8 @@ cdef class Training:
     def counters(self):
         """Counters with which a later run continues this one.
 
-        They are the number of random numbers used for orders, the number of steps that drew dropout masks, the number
-        of optimizer steps, and (power1, power2, mu_product) of the optimizer.
+        They are the number of random numbers used for orders, the position in the stream for dropout, the number of
+        optimizer steps, and (power1, power2, mu_product) of the optimizer.
         """
         cdef Optimizer* o = &self.run.optimizer
         return self.run.draws, self.run.drops, o.steps, (o.power1, o.power2, o.mu_product)

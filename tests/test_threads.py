@@ -171,7 +171,7 @@ except LookupError as error:
     signal.setitimer(signal.ITIMER_REAL, 0)
     assert str(error) == "the alarm"
     names = [frame.name for frame in traceback.extract_tb(error.__traceback__)]
-    if "advance" in names and "select" not in names:  # raised during training
+    if "advance" in names and "with_selection" not in names:  # raised during training
         assert net.history.stop_reason == "error"
     assert np.isfinite(net.params).all()
     deadline = 100

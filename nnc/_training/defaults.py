@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from nnc._training.trainable import Trainable
 
 OPTIMIZER = "adam"
-LEARNING_RATE = 0.001  # constant learning rate of a fit whose number of epochs is not known
+LEARNING_RATE = 0.001  # constant learning rate of a fit without a number of epochs
 PEAK_LEARNING_RATE = 0.02  # learning rate of the first step if no neuron has more than MAX_PEAK_INPUTS inputs
 MAX_PEAK_INPUTS = 64
 MIN_STEPS, MIN_EPOCHS = 10_000, 20
@@ -84,7 +84,7 @@ def fill_arguments(arguments: FitArguments, n: int, model: Model, previous_state
         Network to train.
     previous_state : TrainingState or None
         State that the network could continue. If its settings were automatic too, the fit continues it for the epochs
-        that are left, as from a checkpoint, or if the number of epochs is not known. Otherwise Adam starts anew.
+        that are left, as from a checkpoint, or if it has no number of epochs. Otherwise Adam starts anew.
     """
     if arguments.sets_rate:
         return _fill_around_rate(arguments, n, model, previous_state)

@@ -178,7 +178,7 @@ def prepare_batches(network: Trainable, arguments: FitArguments) -> tuple[Traini
     if is_fraction(arguments.validation):
         raise TypeError(f"validation must be (X, y) for fit_batches, got {arguments.validation!r}")
     optimizer, is_automatic = arguments.optimizer, uses_automatic_settings(arguments, network.state)
-    if is_automatic and optimizer is None:  # other settings depend on the number of rows, which is not known
+    if is_automatic and optimizer is None:  # the other settings depend on the number of rows, and batches have none
         from nnc._training.defaults import optimizer_to_begin
 
         optimizer = optimizer_to_begin(network.state)
