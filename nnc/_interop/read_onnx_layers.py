@@ -47,7 +47,7 @@ def _gemm(call: Call, value: Any, W: Any, b: Any = None) -> Rows:
     rows = number_rows(call, value, (1,))
     call.require(transA=0)
     if b is None and call.node.opset < 11:
-        raise call.error(f"must have the input C in version {call.node.opset} of the operator set, got two inputs")
+        raise call.error(f"the input C is required in version {call.node.opset} of the operator set, got two inputs")
     W = finite_array(call, W, rows.dtype, 2)
     W = W.T if call["transB"] else W
     if call["alpha"] != 1:
@@ -61,7 +61,7 @@ def _gemm(call: Call, value: Any, W: Any, b: Any = None) -> Rows:
 def _dense(call: Call, rows: Rows, W: Array, b: Array | None) -> Rows:
     """Return the symbolic outputs of a dense layer with the weights W and the biases b."""
     if len(W) != rows.dims[0]:
-        raise call.error(f"must have {rows.dims[0]} inputs to fit the previous layer, got {len(W)}")
+        raise call.error(f"the weights must have {rows.dims[0]} inputs to fit the previous layer, got {len(W)}")
 
     def dense(assembly: Assembly) -> None:
         assembly.charge(W.nbytes)
@@ -89,20 +89,20 @@ def _windows(call: Call, rows: Rows, size: list[int]) -> tuple[list[int], list[i
     bounds = ((size, 2, 1), (strides, 2, 1), (pads, 4, 0))
     if any(len(part) != n or not all(minimum <= i < 2**31 for i in part) for part, n, minimum in bounds):
         actual = f"kernel_shape={size[:9]}, strides={strides[:9]}, pads={pads[:9]}"
-        raise call.error(f"must have windows of two dimensions, got {actual}")
+        raise call.error(f"windows must have two dimensions, got {actual}")
     auto = call["auto_pad"]
     if auto not in (b"NOTSET", b"VALID", b"SAME_UPPER", b"SAME_LOWER") or (auto != b"NOTSET" and any(pads)):
-        raise call.error(f"has auto_pad={auto[:20]!r} with pads={pads}, which is not supported")
+        raise call.error(f"auto_pad={auto[:20]!r} with pads={pads} is not supported")
     if auto.startswith(b"SAME"):
         totals = [(-(-n // s) - 1) * s + k - n for n, s, k in zip(rows.dims[1:], strides, size, strict=True)]
         if min(totals) < 0:
-            raise call.error(f"has auto_pad={auto!r} with strides larger than the windows, which is not supported")
+            raise call.error(f"auto_pad={auto!r} with strides larger than the windows is not supported")
         smaller, larger = [n // 2 for n in totals], [n - n // 2 for n in totals]
         pads = smaller + larger if auto == b"SAME_UPPER" else larger + smaller
     sides = zip(rows.dims[1:], size, strides, pads[:2], pads[2:], strict=True)
     output_size = tuple((n + before + after - k) // s + 1 for n, k, s, before, after in sides)
     if min(output_size) < 1:
-        raise call.error(f"must have windows that fit into images of the size {rows.dims[1:]}, got the size {size}")
+        raise call.error(f"windows must fit into images of the size {rows.dims[1:]}, got the size {size}")
     return strides, pads, output_size
 
 
@@ -114,7 +114,7 @@ def _conv(call: Call, value: Any, W: Any, b: Any = None) -> Rows:
     call.require(group=1, dilations=[1, 1], kernel_shape=[*W.shape[2:]])
     b = None if b is None else finite_array(call, b, rows.dtype, 1)
     if W.shape[1] != rows.dims[0] or (b is not None and len(b) != len(W)):
-        raise call.error(f"must have weights for images of {rows.dims[0]} channels, got the shape {W.shape}")
+        raise call.error(f"weights must fit images of {rows.dims[0]} channels, got the shape {W.shape}")
     strides, pads, output_size = _windows(call, rows, [*W.shape[2:]])
 
     def conv(assembly: Assembly) -> None:
@@ -135,7 +135,7 @@ def _pool(call: Call, value: Any) -> Rows:
     size = call["kernel_shape"] or []
     strides, pads, output_size = _windows(call, rows, size)
     if any(pads):
-        raise call.error(f"must have windows within the image, got a pool with pads={pads}")
+        raise call.error(f"windows of a pool must lie within the image, got pads={pads}")
     is_max = call.node.operator == "MaxPool"
     step = lambda assembly: assembly.builder.pool(is_max, size, strides, call.label)  # noqa: E731
     return rows.apply(step, call.label, dims=(rows.dims[0], *output_size))
@@ -154,7 +154,7 @@ def _reduce_mean(call: Call, value: Any, axes: Any = None) -> Rows:
     rows = number_rows(call, value, (3,))
     reduced = axes_of(call, axes, 4, 18)
     if 0 in reduced or {rows.axes[axis - 1] for axis in reduced} != {"h", "w"}:
-        raise call.error(f"must average over the axes of height and width, got the axes {reduced}")
+        raise call.error(f"the mean must be over the axes of height and width, got the axes {reduced}")
     dims = [1 if i + 1 in reduced else n for i, n in enumerate(rows.dims)]
     pooled = rows.apply(lambda assembly: assembly.builder.global_pool(call.label), call.label, dims=tuple(dims))
     return pooled if call["keepdims"] else pooled.apply(None, call.label, dims=(max(dims),), axes="c")
@@ -169,11 +169,11 @@ def _batch_norm(call: Call, value: Any, *constants: Any) -> Rows:
     rows = number_rows(call, value, (1, 3))
     call.require(training_mode=0, spatial=1)
     if rows.axes[0] != "c":
-        raise call.error(f"must have images with channels first as input, got the order of axes {rows.axes!r}")
+        raise call.error(f"the input must be images with channels first, got the order of axes {rows.axes!r}")
     arrays = [finite_array(call, array, rows.dtype, 1) for array in constants]
     if any(len(array) != rows.dims[0] for array in arrays) or (arrays[3] < 0).any():
         raise call.error(
-            f"must have {rows.dims[0]} numbers in each constant and variances of at least 0, got constants of the "
+            f"each constant must have {rows.dims[0]} numbers, and variances must be at least 0, got constants of the "
             f"sizes {[len(array) for array in arrays]} and a variance of {arrays[3].min():g}"
         )
     epsilon = float(np.float32(call["epsilon"]))
@@ -184,9 +184,9 @@ def _batch_norm(call: Call, value: Any, *constants: Any) -> Rows:
 def _dropout(call: Call, value: Any, ratio: Any = None, training: Any = None) -> Rows:
     """Evaluate Dropout, which returns its input unchanged in predictions."""
     if training is not None and (not isinstance(training, np.ndarray) or training.dtype != bool or training.any()):
-        raise call.error("must have a constant training_mode=False, got another input; export the model for inference")
+        raise call.error("training_mode must be the constant False, got another input; export the model for inference")
     if call.node.opset < 12 and (ratio is not None or training is not None):
-        raise call.error(f"must have only one input in version {call.node.opset} of the operator set")
+        raise call.error(f"Dropout has only one input in version {call.node.opset} of the operator set, got several")
     return any_rows(call, value)
 
 
@@ -220,11 +220,11 @@ def _with_attributes(name: str, allowed: Mapping[str, Any], call: Call, value: A
     for attribute, (_, expected) in allowed.items():
         actual = call[attribute]
         if np.float32(actual) != np.float32(expected) if isinstance(expected, float) else actual != expected:
-            raise call.error(f"must have {attribute}={expected!r}, got {actual!r}")
+            raise call.error(f"attribute {attribute} must be {expected!r}, got {actual!r}")
         # Attributes have only float32 precision, so a float64 model with such an attribute differs from nnc.
         if rows.dtype == "float64" and isinstance(expected, float) and not expected.is_integer():
             raise call.error(
-                f"has the attribute {attribute} in float32 precision for float64 inputs; convert the model to float32"
+                f"attribute {attribute} has only float32 precision for float64 inputs; convert the model to float32"
             )
     return _apply_activation(call, rows, name)
 
@@ -238,7 +238,7 @@ def _softmax(call: Call, value: Any) -> Rows:
     """Evaluate Softmax over the outputs of each row."""
     rows = number_rows(call, value, (1,))
     if call["axis"] not in (None, 1, -1):
-        raise call.error(f"must have axis=1, got axis={call['axis']}")
+        raise call.error(f"axis must be 1, got {call['axis']}")
     return _apply_activation(call, rows, "softmax")
 
 
@@ -266,7 +266,7 @@ def _binary(call: Call, first: Any, second: Any) -> Rows:
     if isinstance(other, Rows):
         if (other.dims, other.axes, other.dtype) != (rows.dims, rows.axes, rows.dtype):
             raise call.error(
-                "must have inputs of the same shape, order of axes and type, got rows of "
+                "inputs must have the same shape, order of axes and type, got rows of "
                 f"{rows.dims} {rows.axes!r} in {rows.dtype} and of {other.dims} {other.axes!r} in {other.dtype}"
             )
         return _composed(call, result, [first, second])
@@ -286,7 +286,7 @@ def _affine(call: Call, rows: Rows, array: Array, rows_first: bool) -> Rows | No
     """
     name, one, zero = call.node.operator, array.dtype.type(1), array.dtype.type(0)
     if name in ("Mul", "Div") and not array.all():
-        raise call.error("must have a constant without zeros as factor or divisor, got a constant with a 0")
+        raise call.error("a factor or divisor must have no zeros, got a constant with a 0")
     if name == "Div" and not rows_first:
         return None
     minus_rows, minus_array = name == "Sub" and not rows_first, name == "Sub" and rows_first

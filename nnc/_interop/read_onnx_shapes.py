@@ -42,7 +42,7 @@ def _constant(call: Call) -> Array:
     """Evaluate Constant, whose value is an attribute."""
     values = {name: value for name, value in call.attributes.items() if value is not None}
     if len(values) != 1:
-        raise call.error(f"must have exactly one attribute with its value, got {len(values)}")
+        raise call.error(f"exactly one attribute must contain the value of the constant, got {len(values)}")
     ((name, value),) = values.items()
     dtype = {"value_float": np.float32, "value_floats": np.float32}.get(name, np.int64)
     return value if name == "value" else np.asarray(value, dtype)
@@ -69,7 +69,7 @@ def _cast(call: Call, value: Any) -> Any:
         return value._replace(classes=_converted(call, value.classes, dtype))
     if isinstance(value, np.ndarray) and (is_integer or dtype in FLOAT_DTYPES):
         return _converted(call, value, dtype)
-    raise call.error(f"casts its input to {dtype}, which is not supported for this kind of input")
+    raise call.error(f"a Cast of this kind of input to {dtype} is not supported")
 
 
 def _converted(call: Call, array: Array, dtype: str) -> Array:
@@ -77,12 +77,12 @@ def _converted(call: Call, array: Array, dtype: str) -> Array:
     if array.dtype == dtype:
         return array
     if array.dtype.kind not in "biuf" or (array.dtype.kind == "f") > (np.dtype(dtype).kind == "f"):
-        raise call.error(f"casts a constant from {array.dtype} to {dtype}, which is not supported")
+        raise call.error(f"a Cast of a constant from {array.dtype} to {dtype} is not supported")
     call.reader.charge(array.size * np.dtype(dtype).itemsize)
     converted = array.astype(dtype)
     if array.dtype.kind != "f" and (converted != array).any():
         raise call.error(
-            f"must cast its constant to a type that can represent every value of the constant, got {dtype}"
+            f"the type must be able to represent every value of the constant, got {dtype}"
         )
     return converted
 
@@ -102,13 +102,13 @@ def _gather(call: Call, value: Any, indices: Any) -> Any:
     """Evaluate Gather, which selects sizes of a shape by their indices, or class names by their labels."""
     if isinstance(value, np.ndarray) and isinstance(indices, Labels):
         if value.ndim != 1 or call["axis"] not in (0, -1):
-            raise call.error(f"must have class names in an array of one dimension, got the shape {value.shape}")
+            raise call.error(f"class names must be in an array of one dimension, got the shape {value.shape}")
         return with_classes(call, indices, value)
     if not isinstance(value, Sizes) or value.scalar or call["axis"] not in (0, -1):
-        raise call.error("must select sizes of a shape or class names, got an input of another kind")
+        raise call.error("the input must be the sizes of a shape, or class names selected by labels, got another kind")
     index = np.asarray(indices) if isinstance(indices, np.ndarray) else None
     if index is None or index.dtype.kind != "i" or index.ndim > 1 or index.size > len(value.values):
-        raise call.error("must select sizes of a shape by a constant index or vector of indices, got other indices")
+        raise call.error("the indices that select sizes of a shape must be a constant or a vector, got others")
     positions = [axis_index(call, i, len(value.values)) for i in index.ravel().tolist()]
     return Sizes([value.values[i] for i in positions], scalar=index.ndim == 0)
 
@@ -119,7 +119,7 @@ def _concat(call: Call, *parts: Any) -> Any:
     first, second = (*parts, None)[:2]
     if len(parts) == 2 and isinstance(first, Rows) and isinstance(second, Rows) and first.complement is second:
         if second.dims != (1,) or call["axis"] not in (1, -1):
-            raise call.error(f"must join the probabilities of two classes along axis 1, got axis={call['axis']}")
+            raise call.error(f"the probabilities of two classes must be joined along axis 1, got axis {call['axis']}")
         return Pair(second)
     sizes: list[int | None] = []
     for part in parts:
@@ -128,9 +128,9 @@ def _concat(call: Call, *parts: Any) -> Any:
         elif isinstance(part, np.ndarray) and part.dtype == "int64" and part.ndim == 1:
             sizes += part[:16].tolist()
         else:
-            raise call.error("must join sizes of a shape, or the probabilities 1 - p and p, got other tensors")
+            raise call.error("inputs must be sizes of a shape, or the probabilities 1 - p and p, got other tensors")
     if call["axis"] not in (0, -1) or len(sizes) > 8:
-        raise call.error(f"must join at most 8 sizes along axis 0, got {len(sizes)} along axis {call['axis']}")
+        raise call.error(f"at most 8 sizes may be joined, along axis 0, got {len(sizes)} along axis {call['axis']}")
     return Sizes(sizes)
 
 
@@ -139,7 +139,7 @@ def _flatten(call: Call, value: Any) -> Rows:
     """Evaluate Flatten, which converts each row to a vector."""
     rows = any_rows(call, value, (1, 3))
     if axis_index(call, call["axis"], len(rows.dims) + 1) != 1:
-        raise call.error(f"must have axis=1, got axis={call['axis']}")
+        raise call.error(f"axis must be 1, got {call['axis']}")
     return _reshaped(call, rows, (prod(rows.dims),))
 
 
@@ -150,17 +150,17 @@ def _reshape(call: Call, value: Any, shape: Any) -> Any:
     if isinstance(shape, np.ndarray):
         target = finite_array(call, shape, "int64", 1)[:9].tolist()
     if not target or len(target) > 8:
-        raise call.error("must have a constant shape of 1 to 8 sizes, or sizes computed from the shape of a tensor")
+        raise call.error("the new shape must be 1 to 8 constant sizes, or be computed from the shape of a tensor")
     if isinstance(value, np.ndarray):
         if 0 in target or None in target or (call["allowzero"] not in (0, 1)):
-            raise call.error(f"reshapes a constant to {target}, which is not supported")
+            raise call.error(f"a Reshape of a constant to {target} is not supported")
         try:
             return value.reshape([int(n or 0) for n in target])
         except (ValueError, OverflowError):
-            raise call.error(f"must reshape a constant of shape {value.shape} to the same size, got {target}") from None
+            raise call.error(f"a constant of shape {value.shape} must keep its size, got shape {target}") from None
     if isinstance(value, Labels):
         if value.dims is not None and prod(value.dims) != 1:
-            raise call.error(f"must reshape one label per row, got labels of the shape {value.dims} per row")
+            raise call.error(f"the input must have one label per row, got labels of the shape {value.dims} per row")
         dims = _dims_of(call, (1,) if value.dims is None else value.dims, target, value.dims is None)
         return value._replace(dims=dims)
     rows = any_rows(call, value)
@@ -176,19 +176,19 @@ def _dims_of(
     """
     first, *row_target = target
     if call["allowzero"] not in (0, 1):
-        raise call.error(f"must have allowzero=0 or 1, got allowzero={call['allowzero']}")
+        raise call.error(f"allowzero must be 0 or 1, got {call['allowzero']}")
     zero_copies = not call["allowzero"] and not was_transposed  # whether 0 in `target` means an unchanged size
     row_counts = {None, call.reader.batch, -1} if call.reader.batch else {None, -1}
     if first not in row_counts and not (first == 0 and zero_copies):
-        raise call.error(f"must preserve the axis of rows, got a Reshape of rows of the shape {dims} to {target}")
+        raise call.error(f"the axis of rows must remain the first axis, got rows {dims} and the shape {target}")
     sizes = [dims[i] if n == 0 and zero_copies and i < len(dims) else n for i, n in enumerate(row_target)]
     inferred = [n for n in sizes if n == -1]
     if None in sizes or 0 in sizes or any(n < -1 for n in sizes if n is not None) or len(inferred) > (first != -1):
-        raise call.error(f"reshapes rows of the shape {dims} to {target}, which is not supported")
+        raise call.error(f"a Reshape of rows of the shape {dims} to {target} is not supported")
     explicit = prod(n for n in sizes if n is not None and n != -1)
     new_dims = tuple(prod(dims) // explicit if n == -1 else int(n or 0) for n in sizes)
     if prod(new_dims) != prod(dims):
-        raise call.error(f"must reshape rows of the shape {dims} to the same size, got {target}")
+        raise call.error(f"rows of the shape {dims} must keep their size, got the shape {target}")
     return new_dims
 
 
@@ -201,7 +201,7 @@ def _reshaped(call: Call, rows: Rows, dims: tuple[int, ...]) -> Rows:
         return rows.apply(None, call.label, dims=dims, axes=axes)
     if len(dims) <= 1:
         if rows.axes not in ("chw", "hwc"):
-            raise call.error(f"must flatten images with axes in the order 'chw' or 'hwc', got {rows.axes!r}")
+            raise call.error(f"the axes of flattened images must have the order 'chw' or 'hwc', got {rows.axes!r}")
         channels_first, size = rows.axes == "chw", prod(dims)
 
         def flatten(assembly: Assembly) -> None:
@@ -215,13 +215,13 @@ def _reshaped(call: Call, rows: Rows, dims: tuple[int, ...]) -> Rows:
         height, width, channels = (dims[axes.index(axis)] for axis in "hwc")
         if axes == "chw" and channels != 1 and (height, width) != (1, 1):
             raise call.error(
-                f"must reshape vectors to images of one channel if channels are first, got {channels} channels"
+                f"vectors can be reshaped only to images of one channel if channels are first, got {channels} channels"
             )
         shape = (height, width, channels)
         images = rows.apply(lambda assembly: assembly.start_images(shape), call.label, dims=dims, axes=axes)
         images.is_scaled_input = True
         return images
-    raise call.error(f"reshapes rows of the shape {rows.dims} to {dims}, which is not supported")
+    raise call.error(f"a Reshape of rows of the shape {rows.dims} to {dims} is not supported")
 
 
 @operator("Squeeze", inputs=(1, 2), axes=(INTS, None, 1, 12))
@@ -241,7 +241,7 @@ def _remaining_axes(call: Call, shape: tuple[int, ...], axes: Any) -> list[int]:
     """Return the indices of the axes that remain after Squeeze."""
     removed = axes_of(call, axes, len(shape), 13)
     if any(shape[i] != 1 for i in removed):
-        raise call.error(f"must remove only axes of size 1, got the axes {removed}")
+        raise call.error(f"removed axes must have size 1, got the axes {removed}")
     return [i for i in range(len(shape)) if i not in removed]
 
 
@@ -250,19 +250,19 @@ def _unsqueeze(call: Call, value: Any, axes: Any = None) -> Any:
     """Evaluate Unsqueeze, which adds axes of size 1."""
     if isinstance(value, Sizes):
         if not value.scalar or axes_of(call, axes, 1, 13) != [0]:
-            raise call.error("must convert a single size of a shape to a vector with axes=[0], got other sizes or axes")
+            raise call.error("the input must be a single size of a shape with axes=[0], got other sizes or axes")
         return Sizes(value.values)
     shape = value.shape if isinstance(value, np.ndarray) else (2, *any_rows(call, value).dims)
     count = np.size(axes) if axes is not None else len(call["axes"] or ())
     if len(shape) + count > 8:
-        raise call.error(f"must return a tensor of at most 8 axes, got {len(shape) + count}")
+        raise call.error(f"the result must have at most 8 axes, got {len(shape) + count}")
     added = axes_of(call, axes, len(shape) + count, 13)
     sizes = iter(shape)
     new_shape = [1 if i in added else next(sizes) for i in range(len(shape) + count)]
     if isinstance(value, np.ndarray):
         return value.reshape(new_shape)
     if 0 in added:
-        raise call.error("must add axes after the axis of rows, got axis 0")
+        raise call.error("added axes must come after the axis of rows, got axis 0")
     return _reshaped(call, value, tuple(new_shape[1:]))
 
 
@@ -272,11 +272,11 @@ def _transpose(call: Call, value: Any) -> Any:
     rank = value.ndim if isinstance(value, np.ndarray) else 1 + len(any_rows(call, value).dims)
     perm = [*range(rank)][::-1] if call["perm"] is None else call["perm"]
     if sorted(perm[: rank + 1]) != [*range(rank)]:
-        raise call.error(f"must have a permutation of {rank} axes, got perm={perm[:9]}")
+        raise call.error(f"perm must be a permutation of {rank} axes, got {perm[:9]}")
     if isinstance(value, np.ndarray):
         return value.transpose(perm)
     if perm[:1] != [0]:
-        raise call.error(f"must leave the axis of rows first, got perm={perm}")
+        raise call.error(f"perm must begin with 0, the axis of rows, got {perm}")
     dims, axes = (tuple(part[i - 1] for i in perm[1:]) for part in (value.dims, value.axes))
     return value.apply(None, call.label, dims=dims, axes="".join(axes))
 
@@ -290,7 +290,7 @@ def _arg_max(call: Call, value: Any) -> Labels:
     rank = 2 if isinstance(value, Pair) else 1 + len(number_rows(call, value, (1,)).dims)
     call.require(select_last_index=0)
     if axis_index(call, call["axis"], rank) != 1:
-        raise call.error(f"must have axis=1, got axis={call['axis']}")
+        raise call.error(f"axis must be 1, got {call['axis']}")
     return Labels(value, None, (1,) if call["keepdims"] else ())
 
 
@@ -300,7 +300,7 @@ def _greater_or_equal(call: Call, value: Any, threshold: Any) -> Labels:
     rows = number_rows(call, value, (1,))
     array = broadcast(call, rows, threshold)
     if array.size != 1:
-        raise call.error(f"must have one number as threshold, got {array.size}")
+        raise call.error(f"the threshold must be one number, got {array.size}")
     return Labels(rows, array.item(), rows.dims)
 
 
@@ -309,9 +309,9 @@ def with_classes(call: Call, labels: Labels, classes: Array, dims: Any = ()) -> 
     call.reader.charge(classes.nbytes)
     source = labels.source.rows if isinstance(labels.source, Pair) else labels.source
     if labels.classes is not None or len(classes) != max(2, *source.dims):
-        raise call.error(f"must have class names that fit {max(source.dims)} outputs, got {len(classes)} names")
+        raise call.error(f"the class names must fit {max(source.dims)} outputs, got {len(classes)} names")
     if (labels.threshold is not None and source.dims != (1,)) or len(np.unique(classes)) != len(classes):
-        raise call.error("must have distinct class names for the labels of one output or of an ArgMax")
+        raise call.error("class names must be distinct, and their labels must come from one output or from an ArgMax")
     return labels._replace(classes=classes, dims=labels.dims if dims == () else dims)
 
 
@@ -320,7 +320,7 @@ def _array_feature_extractor(call: Call, value: Any, labels: Any) -> Labels:
     """Evaluate ArrayFeatureExtractor, which replaces the indices in labels by class names."""
     is_vector = isinstance(value, np.ndarray) and value.size == max(value.shape, default=0)
     if not is_vector or not isinstance(labels, Labels):
-        raise call.error("must select class names in a constant vector by labels, got other inputs")
+        raise call.error("the inputs must be a constant vector of class names, and labels, got other inputs")
     return with_classes(call, labels, value.ravel(), None)
 
 
@@ -330,7 +330,7 @@ def _zip_map(call: Call, value: Any) -> Mapped:
     names = [labels for labels in (call["classlabels_int64s"], call["classlabels_strings"]) if labels is not None]
     width = 2 if isinstance(value, Pair) else number_rows(call, value, (1,)).dims[0]
     if len(names) != 1 or len(names[0]) != width:
-        raise call.error(f"must have one list of {width} class names, got lists of {[len(labels) for labels in names]}")
+        raise call.error(f"class names must be one list of {width}, got lists of {[len(labels) for labels in names]}")
     return Mapped(value, np.array([n.decode() if isinstance(n, bytes) else n for n in names[0]]))
 
 
@@ -341,9 +341,9 @@ def _scaler(call: Call, value: Any) -> Rows:
     offset, factor = call["offset"], call["scale"]
     finite = [part for part in (offset, factor) if part is not None and np.isfinite(part).all()]
     if [len(part) in (1, rows.dims[0]) for part in finite] != [True, True]:
-        raise call.error(f"must have finite numbers as offset and scale, either one number each or {rows.dims[0]}")
+        raise call.error(f"offset and scale must each be one finite number, or {rows.dims[0]} of them")
     if not factor.all():
-        raise call.error("must have a scale without zeros, got a scale with a 0")
+        raise call.error("scale must have no zeros, got a 0")
     times, plus = factor.astype(np.float64), -offset.astype(np.float64) * factor
     step = lambda assembly: assembly.scale(times, plus, call.label)  # noqa: E731
     return rows.apply(step, call.label, is_scaling=True, dtype="float32")

@@ -161,13 +161,13 @@ class Call:
 
     def error(self, problem: str) -> ValueError:
         """Return a ValueError whose message consists of the label of the node and the problem."""
-        return ValueError(f"{self.label} {problem}")
+        return ValueError(f"{self.label}: {problem}")
 
     def require(self, **expected: Any) -> None:
         """Raise ValueError if an attribute of the node has another value than expected."""
         for name, value in expected.items():
             if self[name] is not None and self[name] != value:
-                raise self.error(f"must have {name}={value!r}, got {self[name]!r}")
+                raise self.error(f"attribute {name} must be {value!r}, got {self[name]!r}")
 
 
 # ------------------------------------------------------------------------------------------------ registry of operators
@@ -255,9 +255,9 @@ def any_rows(call: Call, value: Any, ranks: tuple[int, ...] = (0, 1, 3)) -> Rows
     Raise ValueError if the input is of another kind, or its rows have a number of dimensions that is not in `ranks`.
     """
     if not isinstance(value, Rows):
-        raise call.error("must have an input that depends on the input of the model, got a constant, labels or a shape")
+        raise call.error("one input must depend on the input of the model, got a constant, labels or a shape")
     if len(value.dims) not in ranks:
-        raise call.error(f"has an input with rows of the shape {value.dims}, which this operator does not support")
+        raise call.error(f"the input has rows of the shape {value.dims}, which this operator does not support")
     return value
 
 
@@ -265,7 +265,7 @@ def number_rows(call: Call, value: Any, ranks: tuple[int, ...] = (0, 1, 3)) -> R
     """Return an input that is a symbolic tensor of float32 or float64; raise ValueError for other inputs."""
     rows = any_rows(call, value, ranks)
     if rows.dtype not in FLOAT_DTYPES:
-        raise call.error(f"must have an input of the type float32 or float64, got {rows.dtype}")
+        raise call.error(f"the input must have the type float32 or float64, got {rows.dtype}")
     return rows
 
 
@@ -273,7 +273,7 @@ def image(call: Call, value: Any) -> Rows:
     """Return an input that is a symbolic tensor of images with channels first; raise ValueError for other inputs."""
     rows = number_rows(call, value, (3,))
     if rows.axes != "chw":
-        raise call.error(f"must have images with channels first as input, got the order of axes {rows.axes!r}")
+        raise call.error(f"the input must be images with channels first, got the order of axes {rows.axes!r}")
     return rows
 
 
@@ -283,14 +283,14 @@ def finite_array(call: Call, value: Any, dtype: str, ndim: int | None = None) ->
     Raise ValueError for other inputs.
     """
     if not isinstance(value, np.ndarray):
-        raise call.error("must have a constant as this input, got a tensor that depends on the input of the model")
+        raise call.error("this input must be a constant, got a tensor that depends on the input of the model")
     if value.dtype != dtype or (ndim is not None and value.ndim != ndim) or not value.size:
         raise call.error(
-            f"has a constant of the type {value.dtype} and the shape {value.shape}, which this input does not support"
+            f"a constant has the type {value.dtype} and the shape {value.shape}, which this input does not support"
         )
     call.reader.charge(value.nbytes)  # count a constant for each node that uses it, because each use costs time
     if value.dtype.kind == "f" and not np.isfinite(value).all():
-        raise call.error("must have finite constants, got NaN or infinity")
+        raise call.error("constants must be finite, got NaN or infinity")
     return value
 
 
@@ -300,14 +300,14 @@ def broadcast(call: Call, rows: Rows, value: Any) -> Array:
     shape = (1, *rows.dims)
     pairs = zip(reversed(array.shape), reversed(shape), strict=False)
     if array.ndim > len(shape) or any(n not in (1, m) for n, m in pairs):
-        raise call.error(f"must have a constant that fits rows of the shape {rows.dims}, got the shape {array.shape}")
+        raise call.error(f"the constant must fit rows of the shape {rows.dims}, got the shape {array.shape}")
     return rows.ordered(array.reshape((1,) * (len(shape) - array.ndim) + array.shape)[0])
 
 
 def axis_index(call: Call, axis: int, rank: int) -> int:
     """Return the nonnegative index of an axis, where -1 is the last axis; raise ValueError if there is no such axis."""
     if not -rank <= axis < rank:
-        raise call.error(f"must have an axis from {-rank} to {rank - 1}, got {axis}")
+        raise call.error(f"axis must be from {-rank} to {rank - 1}, got {axis}")
     return axis % rank
 
 
@@ -322,11 +322,11 @@ def axes_of(call: Call, axes: Any, rank: int, since: int) -> list[int]:
         axes = call["axes"]
     else:
         raise call.error(
-            f"must have axes as an attribute in version {call.node.opset} of the operator set, got axes as an input"
+            f"axes must be an attribute in version {call.node.opset} of the operator set, got an input"
         )
     if not axes or len(axes) > rank + 1:
-        raise call.error(f"must have 1 to {rank} axes, got {len(axes or ())}")
+        raise call.error(f"axes must have 1 to {rank} items, got {len(axes or ())}")
     indices = [axis_index(call, axis, rank) for axis in axes]
     if len({*indices}) != len(indices):
-        raise call.error(f"must have distinct axes, got axes={axes}")
+        raise call.error(f"axes must be distinct, got {axes}")
     return indices
