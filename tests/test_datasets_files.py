@@ -116,9 +116,9 @@ def test_named_pipe_is_read(tmp_path):
         (b"\0\0\x08\0", "the number of dimensions, must be from 1 to 32, got 0"),
         (b"\0\0\x08\x21" + bytes(200), "the number of dimensions, must be from 1 to 32, got 33"),
         (COMPLETE[:9], "the file ends within the sizes of its 2 dimensions"),
-        (COMPLETE[:-1], "the header announces 2 x 3 numbers of uint8, 6 bytes, but only 5 follow"),
-        (COMPLETE[:12], "but only 0 follow; the file may be truncated"),
-        (COMPLETE + b"\0", "the header announces 2 x 3 numbers of uint8, 6 bytes, but more follow"),
+        (COMPLETE[:-1], "the header announces 2 x 3 numbers of uint8, 6 bytes, but only 5 bytes follow"),
+        (COMPLETE[:12], "but only 0 bytes follow; the file may be truncated"),
+        (COMPLETE + b"\0", "the header announces 2 x 3 numbers of uint8, 6 bytes, but more bytes follow"),
         (b"\0\0\x08\2" + b"\x40\0\0\0" * 2, "1073741824 x 1073741824 numbers .* than the limit of 4 GiB"),
         (b"\0\0\x08\3" + b"\xff" * 12, "the sizes 4294967295 x 4294967295 x 4294967295 are too large for an array"),
         (b"\0\0\x08\3" + bytes(4) + b"\xff" * 8, "the sizes 0 x 4294967295 x 4294967295 are too large for an array"),
@@ -204,7 +204,7 @@ def test_bytes_beyond_announced_size_are_not_decompressed(read):
     bomb = gzip.compress(COMPLETE) + excess + gzip.compress(bytes(2**25)) * 8
 
     def assert_rejected():
-        with pytest.raises(OSError, match="6 bytes, but more follow"):
+        with pytest.raises(OSError, match="6 bytes, but more bytes follow"):
             read(bomb)
 
     assert peak_memory(assert_rejected) < 2**21
@@ -380,7 +380,7 @@ def test_inconsistent_files_raise_error(tmp_path, arrays, index, change, message
 def test_truncated_file_is_named(tmp_path, arrays):
     write(tmp_path, arrays)
     (tmp_path / NAMES[2]).write_bytes(encode_idx(arrays[2])[:-1])
-    with pytest.raises(OSError, match=r"cannot load the IDX file '.*t10k-images-idx3-ubyte': .* only 89 follow"):
+    with pytest.raises(OSError, match=r"cannot load the IDX file '.*t10k-images-idx3-ubyte': .* only 89 bytes follow"):
         load_mnist(tmp_path)
 
 

@@ -186,7 +186,7 @@ REJECTED = {
     r"node 'y' \(Add\) must be a part of a supported activation": model(
         [("Relu", ["X"], ["z"]), ("Add", ["X", "z"], ["y"])]
     ),
-    r"node 'y' \(Gemm\): attribute transA must be 0, got 1": model([("Gemm", ["X", "W"], ["y"], {"transA": 1})], tensors=[W]),
+    r"node 'y' \(Gemm\): .* transA must be 0, got 1": model([("Gemm", ["X", "W"], ["y"], {"transA": 1})], tensors=[W]),
     r"\(MatMul\) has the input 'W', which no previous node defines": model([("MatMul", ["X", "W"], ["y"])]),
     r"\(MatMul\): the weights must have 5 inputs to fit the previous layer, got 3": model(
         [("MatMul", ["X", "W"], ["y"])], (5,), [W]
@@ -228,7 +228,7 @@ REJECTED = {
     r"\(Cast\): a Cast of this kind of input to int64 is not supported": model(
         [("Cast", ["X"], ["i"], {"to": 7}), ("MatMul", ["i", "W"], ["y"])], tensors=[W]
     ),
-    r"\(Cast\): a Cast of this kind of input to data type 10": model([DENSE, ("Cast", ["z"], ["y"], {"to": 10})], tensors=[W]),
+    r"\(Cast\): .* input to data type 10": model([DENSE, ("Cast", ["z"], ["y"], {"to": 10})], tensors=[W]),
     r"\(Cast\): a Cast of a constant from float32 to int64": model(
         [("Cast", ["W"], ["i"], {"to": 7}), ("MatMul", ["X", "i"], ["y"])], tensors=[W]
     ),

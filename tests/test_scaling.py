@@ -178,12 +178,12 @@ def test_fit_rejects_nonfinite_numbers(value):
         (lambda: Standardize([[1]], 1), r"mean must be a number, or one for each column, got shape \(1, 1\)"),
         (lambda: Standardize([], []), r"mean must be a number, or one for each column, got shape \(0,\)"),
         (lambda: Standardize(0, 5e-324).fit([1.0]), "column 0 cannot be scaled: .* factor inf"),
-        (lambda: Standardize([1, 2], 1).fit(X), "array: mean must be one number, or 3, one for each column, got 2"),
-        (lambda: NeuralNetwork([3, 1], scale_X=Standardize(0, [1, 2])), "scale_X: std must be .*, got 2 numbers"),
+        (lambda: Standardize([1, 2], 1).fit(X), "array: mean must be one number, or 3 numbers, one .*, got 2"),
+        (lambda: NeuralNetwork([3, 1], scale_X=Standardize(0, [1, 2])), "scale_X: std must be .*, got 2"),
         (lambda: NeuralNetwork([3, 1], loss="mse", scale_y=Standardize([1, 2], 1)), "scale_y: mean must be one number"),
         (
             lambda: NeuralNetwork([Input(8, 8, 3), 1], scale_X=Standardize([1, 2], 1)),
-            "or 192, one for each column, or 3, one for each channel, got 2 numbers",
+            "or 192 numbers, one for each column, or 3, one for each channel, got 2",
         ),
     ],
 )

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 N_KNOTS = 8  # knots of an elastic distortion along each side of an image, each with a random displacement
 MAX_EXACT_INTEGER = 2**53  # largest integer up to which float64 represents all integers exactly
-BLOCK_BYTES = 2**18  # size of a block of images that is interpolated at once, so that its arrays fit into the cache
-MAX_FLOAT32_SIDE = 2**11  # sides of more pixels need float64 coordinates, because float32 is not accurate enough
+BLOCK_BYTES = 2**18  # interpolate at most this many bytes of images at once, so that the arrays fit into the cache
+MAX_FLOAT32_SIDE = 2**11  # longer sides (in pixels) need float64 coordinates, because float32 is not accurate enough
 
 
 def augment(
@@ -273,11 +273,12 @@ def interpolated(images: NDArray[Any], y: NDArray[Any], x: NDArray[Any], fill: A
     y and x are overwritten.
     """
     m, height, width = images.shape[:3]
-    # A border of 1 pixel before and 2 after each image contains the neighbors of all clipped coordinates.
+    # Interpolation reads the pixels at floor(y) and floor(y) + 1, where y is clipped to -1 to height; x likewise. So
+    # each image needs a border of 1 pixel before and 2 pixels after it.
     flat = _framed(images, 1, 2, fill, y.dtype).reshape(-1, *images.shape[3:])
     row_pixels, image_pixels = width + 3, (height + 3) * (width + 3)
     for coordinates, n in ((y, height), (x, width)):
-        np.clip(coordinates, -1, n, out=coordinates)  # all pixels outside of the image have the same value, so clip
+        np.clip(coordinates, -1, n, out=coordinates)  # all pixels outside of the image are equal, so clipping is exact
     top, left = np.floor(y), np.floor(x)
     y -= top
     x -= left
@@ -310,11 +311,12 @@ def _framed(images: NDArray[Any], before: int, after: int, fill: Any, dtype: np.
 
 
 def _knot_weights(n: int) -> NDArray[np.float64]:
-    """Return the weights (n, N_KNOTS) of the displacements of knots in those of n pixels along a side of the image.
+    """Return the weights (n, N_KNOTS) with which n pixels combine the displacements of the knots.
 
-    Knots are evenly spaced points with random displacements. The weights are Gaussian functions whose standard
-    deviation is the distance of two knots. Each row has norm 1, so that a weighted sum of independent displacements has
-    the variance of a single one.
+    Pixels and knots lie along one side of an image. Knots are evenly spaced points with random displacements. The
+    weights are Gaussian functions of the distance between pixel and knot; the standard deviation is the distance
+    between neighboring knots. Each row has norm 1, so that a weighted sum of independent displacements has the same
+    variance as one displacement.
     """
     positions, knots = np.linspace(0, N_KNOTS - 1, n), np.arange(N_KNOTS)
     weights: NDArray[np.float64] = np.exp(-((positions[:, None] - knots) ** 2) / 2)
@@ -343,7 +345,7 @@ def _image_shape(images: NDArray[Any], shape: Sequence[int] | None) -> tuple[int
 
 
 def _up_to(limit: int, name: str, value: Any, images_text: str = "") -> float:
-    """Return `value` as a float from 0 to `limit`; `images_text` follows the limit in the error message."""
+    """Return `value` as a float; raise ValueError unless it is from 0 to `limit`. `images_text` extends the message."""
     return build_check(lambda number: 0 <= number <= limit, f"from 0 to {limit}{images_text}")(name, value)
 
 
@@ -359,7 +361,7 @@ def _interpolation_dtype(images: NDArray[Any], shape: tuple[int, ...]) -> np.dty
 
 
 def _flips(flip: Any) -> bool:
-    """Return whether to mirror images."""
+    """Return whether `flip` requests mirrored images; raise ValueError if it is invalid."""
     if flip is not False and not (isinstance(flip, str) and flip == "horizontal"):
         raise ValueError(f'flip must be False or "horizontal", got {short_repr(flip)}')
     return flip is not False

@@ -105,7 +105,7 @@ class ConformalIntervals:
     ----------
     level : float
     factor : array (n_out,)
-        The quantile.
+        Quantile q for each output.
     """
 
     level: float
@@ -147,7 +147,7 @@ class ConformalSets:
     ----------
     level : float
     threshold : float
-        Smallest probability of a class in a set up to rounding, 1 - q.
+        The number 1 - q. A class is in a set if its probability is at least this number, up to rounding.
     """
 
     level: float

@@ -89,7 +89,7 @@ def flat_gradient(model: Model, gradients: GradientsLike) -> NDArray[Any]:
     if len(gradients) != len(model.W):
         raise ValueError(
             f"gradients must have a pair (dW, db) for each of the {len(model.W)} layers with weights, "
-            f"got {len(gradients)}; add the arrays of two lists, because + concatenates lists"
+            f"got {len(gradients)}; to sum two gradients, add their arrays, because + concatenates lists"
         )
     parts = []
     for number, (pair, W, b) in enumerate(zip(gradients, model.W, model.b, strict=True)):
@@ -114,7 +114,7 @@ def flat_gradient(model: Model, gradients: GradientsLike) -> NDArray[Any]:
 
 
 def check_gradient(model: Model, flat: NDArray[Any]) -> None:
-    """Raise ValueError with layer and index if a number of the vector is not finite."""
+    """Raise ValueError, with layer and index, if a number of a gradient vector is not finite."""
     position, _ = model.core.find_not_finite(flat[None])
     if position < 0:
         return

@@ -14,7 +14,7 @@ def count_images(shape: tuple[int, ...], image_shape: tuple[int, ...]) -> tuple[
         Shape of the array: (n, height, width, channels), (n, height * width * channels), or (n, height, width) for one
         channel; or one of these without n.
     image_shape : (height, width, channels)
-        Shape of the images that the network takes.
+        Shape of one input image of the network.
 
     Raises
     ------

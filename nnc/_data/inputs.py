@@ -85,7 +85,7 @@ class InputConversion:
 
     def copy_for_fit(self) -> Self:
         """Return a copy for a fit, which may change it without changing this converter."""
-        other = object.__new__(type(self))  # copying each field is 4 us faster than copying the dict
+        other = object.__new__(type(self))  # setting each attribute is 4 us faster than copying `__dict__`
         other.model, other.loss, other.scaler_X, other.scaler_y = self.model, self.loss, self.scaler_X, self.scaler_y
         other.is_direct = self.is_direct
         other.scaling_X, other.scaling_y, other.max_abs_input = self.scaling_X, self.scaling_y, 0.0
@@ -117,7 +117,7 @@ class InputConversion:
                 return None
             X = X.reshape(len(X), model.sizes[0])
         (n, n_in), flags = X.shape, X.flags
-        # Most arrays have the flag carray: contiguous, aligned and writeable.
+        # The flag carray (contiguous, aligned and writeable) is tested first, because most arrays have it.
         is_readable = flags.carray or (flags.c_contiguous and flags.aligned)
         return X if n_in == model.sizes[0] and n > 0 and is_readable else None
 

@@ -137,7 +137,7 @@ def _quotient(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.floa
 def _counts(
     true: NDArray[np.intp], predicted: NDArray[np.intp], weights: NDArray[np.float64], n: int
 ) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
-    """Return three sums of weights for each class: rows correctly predicted, rows of the class, and rows predicted."""
+    """Return the sums of weights of the correctly predicted, the true and the predicted rows of each class."""
     is_correct = true == predicted
     both = np.bincount(true[is_correct], weights[is_correct], n)
     return both, np.bincount(true, weights, n), np.bincount(predicted, weights, n)
@@ -150,7 +150,7 @@ def _by_class(
     sample_weight: ArrayLike | None,
     n_classes: int | None,
 ) -> float:
-    """Return the average over the classes of a measure, as described in `f1`.
+    """Return the average of a measure over the classes, as described in `f1`.
 
     `measure` computes one number per class from the weights that `_counts` returns.
     """
@@ -191,8 +191,8 @@ def auc(y_true: ArrayLike, y_score: ArrayLike, sample_weight: ArrayLike | None =
     -------
     float
         The area of class 1 for two classes. For more classes it is the mean over the classes, each against all others
-        (multi_class="ovr" in scikit-learn), and for (rows, n) the mean over the columns. Classes of no row or of all
-        rows have no area and are omitted; NaN if there are no others.
+        (multi_class="ovr" in scikit-learn), and for (rows, n) the mean over the columns. A class to which no row or
+        every row belongs has no area and is omitted; the result is NaN if all classes are omitted.
 
     Raises
     ------
@@ -206,7 +206,7 @@ def auc(y_true: ArrayLike, y_score: ArrayLike, sample_weight: ArrayLike | None =
 
 
 def _area(true: NDArray[np.bool_], score: NDArray[np.float64], weights: NDArray[np.float64]) -> float:
-    """Return the area of one class, or NaN if all rows or no rows belong to it."""
+    """Return the area under the ROC curve of one class, or NaN if all rows or no rows belong to the class."""
     _, rank = np.unique(score, return_inverse=True)
     positive, negative = np.bincount(rank, weights * true), np.bincount(rank, weights * ~true)
     negative_below = np.cumsum(negative) - 0.5 * negative
@@ -355,7 +355,7 @@ class Metric:
 
     @property
     def is_custom(self) -> bool:
-        """Return whether the metric is not one of METRICS."""
+        """Return whether the metric is custom, that is, not one of METRICS."""
         return METRICS.get(self.name) is not self
 
     @property
@@ -412,7 +412,7 @@ def as_metric(argument: str, value: Any, loss: LossRow) -> Metric:
     else:
         kinds = ("numbers", "classes") if loss.is_classification else ("classes", "numbers")
         why = f"is for losses of {kinds[0]}, and {loss.name!r} is one of {kinds[1]}"
-    raise ValueError(f"{argument}: {metric.name!r} {why}: choose from {', '.join(choices)}")
+    raise ValueError(f"{argument}: the metric {metric.name!r} {why}; choose from {', '.join(choices)}")
 
 
 def _pair(y_true: ArrayLike, y_pred: ArrayLike) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -444,7 +444,7 @@ def _weights(sample_weight: ArrayLike | None, rows: int) -> NDArray[np.float64]:
 
 
 def _scale(*arrays: NDArray[np.float64]) -> float:
-    """Return a power of 2 by which numbers are divided so that their squares do not overflow; 1 for usual numbers."""
+    """Return a power of 2 by which numbers are divided so that their squares do not overflow; 1 up to 1e150."""
     largest = float(max(abs(array).max() for array in arrays))
     return 2.0 ** (math.frexp(largest)[1] - 1) if 1e150 < largest < math.inf else 1.0
 

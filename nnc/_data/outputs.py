@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class OutputConversion(InputConversion):
-    """Convert the outputs of the engine to predictions, and measure them."""
+    """Conversion of the outputs of the engine to predictions, and computation of metrics."""
 
     def unscale(self, P: NDArray[Any]) -> NDArray[Any]:
         """Convert outputs of the engine to the units of the targets, and return them."""
@@ -102,18 +102,18 @@ class OutputConversion(InputConversion):
         return index
 
     def measure(self, metric: Metric, data: Data, P: NDArray[Any]) -> float:
-        """Compute a metric of outputs of the engine."""
+        """Compute a metric from the outputs P of the engine for the rows of `data`."""
         return self.measure_unscaled(metric, data, P if self.scaling_y is None else self.scaling_y.undo(P))
 
     def measure_unscaled(self, metric: Metric, data: Data, P: NDArray[Any]) -> float:
-        """Compute a metric of outputs in the units of the targets."""
+        """Compute a metric from outputs P in the units of the targets for the rows of `data`."""
         named: dict[str, Any] = {} if data.weights is None else {"sample_weight": data.weights}
         if not self.loss.is_classification:
             assert data.Y is not None
             Y = data.Y if self.scaling_y is None else self.scaling_y.undo(data.Y)
             return _number(metric, metric(_read_only(Y), _read_only(P), **named))
         true, predicted = self.true_class_index(data), P[:, 0] if P.shape[1] == 1 else P
-        if metric.of_n_classes and true.ndim == 1:  # these rows may not contain all classes
+        if metric.of_n_classes and true.ndim == 1:  # some classes may be missing in these rows
             named["n_classes"] = max(2, self.model.sizes[-1])
         if metric.takes == "probabilities" and P.shape[1] == 1:
             predicted = np.concatenate([1 - P, P], axis=1)

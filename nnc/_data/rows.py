@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class TargetConversion(OutputConversion):
-    """Convert targets and row weights, and split off validation rows."""
+    """Conversion of targets and row weights for the engine, and the split into training and validation rows."""
 
     classes: NDArray[Any] | None
     max_abs_input: float
@@ -46,9 +46,10 @@ class TargetConversion(OutputConversion):
         return self.model.heads is not None and self.scaler_y is None and self.model.engine.are_targets(Y)
 
     def data_as_is(self, X: Any, y: Any, sample_weight: Any) -> tuple[Any, Any, Any, None] | None:
-        """Return (X, Y, labels, None) for the engine, or None if a conversion is needed or the converter must learn.
+        """Return (X, Y, labels, None) if the engine can use the data directly; return None if they need a conversion.
 
-        This is the fast path of training steps and losses. X and Y may contain NaN and infinity.
+        Either the targets Y or the class indices `labels` are None. This is the fast path of training steps and losses.
+        X and Y may contain NaN and infinity.
         """
         if sample_weight is not None or type(y) is not np.ndarray or (X := self.rows_as_is(X)) is None:
             return None
@@ -83,8 +84,8 @@ class TargetConversion(OutputConversion):
     def data(self, X: Any, y: Any, sample_weight: Any = None, learn: bool = False) -> Data:
         """Convert X, y and weights for the engine, after checking that all are finite.
 
-        y becomes targets (n, n_out) or class indices (n,). If `learn` is true, as in `fit`, this also computes scalings
-        and classes that are not determined yet.
+        y becomes targets (n, n_out) or class indices (n,). If `learn` is true, as in `fit`, scalings and classes that
+        are not determined yet are computed.
         """
         model, largest = self.model, None
         if sample_weight is None and self.is_unconverted(X, y):
@@ -93,7 +94,7 @@ class TargetConversion(OutputConversion):
         elif (ready := self.data_as_is(X, y, sample_weight)) is not None:
             rows, Y, labels, _ = ready
             largest = model.core.largest_absolute(rows, Y)
-        if largest is not None:  # rows and Y are finite
+        if largest is not None:  # `largest` is None if rows or Y contain NaN or infinity
             if learn:
                 self.max_abs_input = max(largest, self.max_abs_input)
                 self.labels_are_indices = self.loss.is_classification and self.classes is None
@@ -103,7 +104,7 @@ class TargetConversion(OutputConversion):
         return Data(rows, *self.targets(y, len(rows), learn), weights)
 
     def batch(self, batch: Any) -> Data:
-        """Convert one batch of `fit_batches`, and learn from it."""
+        """Convert one batch of `fit_batches`, and compute classes and scalings that are not determined yet."""
         return self.data(*unpack_batch(batch), learn=True)
 
     def validation(self, validation: Any) -> Data | None:
@@ -128,7 +129,7 @@ class TargetConversion(OutputConversion):
         array = as_weights(name, weights, n, self.model.dtype)
         with np.errstate(over="ignore"):
             total, limits = array.sum(dtype=np.float64), np.finfo(array.dtype)
-        if not limits.tiny <= total <= limits.max:  # gradients are divided by this sum
+        if not limits.tiny <= total <= limits.max:  # gradients are divided by the sum of the weights
             raise ValueError(
                 f"{name} must have a sum from {limits.tiny:.3g} to {limits.max:.3g}, the range of {array.dtype}, "
                 f"got {total:.3g}; only ratios of weights matter, so divide all of them by the largest"
@@ -138,7 +139,7 @@ class TargetConversion(OutputConversion):
     def targets(self, y: Any, n: int, learn: bool) -> tuple[NDArray[Any] | None, NDArray[np.int32] | None]:
         """Convert y to a pair: (targets (n, n_out), None) or (None, class indices (n,)).
 
-        If `learn` is true, this also learns the classes and the scaling of the targets.
+        If `learn` is true, classes and scaling of the targets are computed if they are not determined yet.
         """
         model, row, n_out = self.model, self.loss, self.model.sizes[-1]
         if row.is_classification:
@@ -182,7 +183,7 @@ class TargetConversion(OutputConversion):
         if self.scaler_y is None:
             Y = as_contiguous(values, model.dtype)
         else:
-            if learn and self.scaling_y is None:  # rounding of a mean depends on the memory order
+            if learn and self.scaling_y is None:  # the rounding error of a mean depends on the memory order
                 self.scaling_y = fit_scaling("scale_y", self.scaler_y, np.ascontiguousarray(values), "y")
             Y = require_scaling("scale_y", self.scaling_y).apply(values, model.dtype)
         position, _ = model.core.find_not_finite(Y)

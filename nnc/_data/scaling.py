@@ -28,13 +28,13 @@ if TYPE_CHECKING:
 __all__ = ["MinMax", "Pixels", "Scaler", "Scaling", "Standardize"]
 
 BLOCK_NUMBERS = 1 << 17  # numbers in a block of rows, 1 MiB of float64
-MIN_SPREAD = float(np.finfo(np.float64).tiny)  # smallest divisor: a range or a standard deviation
+MIN_SPREAD = float(np.finfo(np.float64).tiny)  # lower limit for the range or standard deviation of a column
 
 
 class Scaler(ABC):
-    """Rule that computes shift and factor."""
+    """Rule that computes the shift and the factor of a scaling."""
 
-    name: ClassVar[str]  # name of the rule in files
+    name: ClassVar[str]  # name of the rule in model files
 
     @abstractmethod
     def scaling_without_data(self, name: str, shape: tuple[int, ...]) -> Scaling | None:
@@ -76,7 +76,7 @@ class Scaler(ABC):
 class DataScaler(Scaler):
     """Rule that computes shift and factor from the values of each column."""
 
-    target: ClassVar[float]  # value to which the scaling maps the origin: the mean or the minimum
+    target: ClassVar[float]  # scaled value of the origin of a column, which is its mean or its minimum
 
     def scaling_without_data(self, name: str, shape: tuple[int, ...]) -> Scaling | None:
         return None
@@ -96,8 +96,8 @@ class DataScaler(Scaler):
         rows = rows[:, None] if rows.ndim == 1 else rows
         low, high = _extremes(name, rows)
         constant = low == high
-        half = np.maximum(high / 2 - low / 2, MIN_SPREAD)  # halves, because high - low might overflow
-        with np.errstate(all="ignore"):  # Scaling raises an error if a result is not finite
+        half = np.maximum(high / 2 - low / 2, MIN_SPREAD)  # half of the range, because high - low might overflow
+        with np.errstate(all="ignore"):  # `Scaling` raises an error if shift or factor is not finite
             origin, factor = self._choose(low, half, rows)
             origin, factor = np.where(constant, low, origin), np.where(constant, 1.0, factor)
             shift = origin - self.target / factor
@@ -143,14 +143,15 @@ class Standardize(DataScaler):
         if self.mean is None or self.std is None:
             return None
         mean, std = (_spread(name, what, getattr(self, what), shape) for what in ("mean", "std"))
-        with np.errstate(over="ignore"):  # Scaling raises an error if a result is not finite
+        with np.errstate(over="ignore"):  # `Scaling` raises an error if shift or factor is not finite
             return Scaling(self.name, mean, 1 / std)
 
     def _choose(
         self, low: NDArray[np.float64], half: NDArray[np.float64], rows: NDArray[Any]
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        # Statistics are computed for u, with values from -1 to 1. This avoids overflow, and cancellation if the
-        # variation is small compared with the mean. Blocks are merged as in Chan, Golub and LeVeque (1979).
+        # Mean and variance are computed for u = (x - center) / half, which is from -1 to 1. This avoids overflow, and
+        # cancellation if the variation is small compared with the mean. Blocks are merged as in Chan, Golub and LeVeque
+        # (1979).
         center = low + half
         n, mean, squares = 0, np.zeros(len(low)), np.zeros(len(low))
         for block in _blocks(rows):
@@ -284,12 +285,12 @@ class Scaling:
         return out.reshape(given.shape)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the scaling as plain values for files."""
+        """Return the scaling as a dict of plain Python values, for model files."""
         return {"type": self.type, "shift": self.shift.tolist(), "factor": self.factor.tolist()}
 
     @classmethod
     def from_dict(cls, d: Any) -> Scaling:
-        """Return the scaling that `to_dict` has converted.
+        """Return the scaling for which `to_dict` has returned the dict `d`.
 
         Raises
         ------
@@ -337,13 +338,13 @@ def _spread(name: str, what: str, given: float | tuple[float, ...], shape: tuple
     if isinstance(given, tuple) and len(given) not in (n, shape[-1]):
         channels = f", or {shape[-1]}, one for each channel" if len(shape) > 1 else ""
         raise ValueError(
-            f"{name}: {what} must be one number, or {n}, one for each column{channels}, got {len(given)} numbers"
+            f"{name}: {what} must be one number, or {n} numbers, one for each column{channels}, got {len(given)}"
         )
     return np.resize(np.array(given), n)  # repeat one number per channel for each pixel
 
 
 def _blocks(rows: NDArray[Any]) -> Iterator[NDArray[np.float64]]:
-    """Yield blocks of rows as float64."""
+    """Yield the rows as float64, in blocks of at most BLOCK_NUMBERS numbers or one row."""
     height = max(1, BLOCK_NUMBERS // rows.shape[1])
     for start in range(0, len(rows), height):
         yield rows[start : start + height].astype(np.float64, copy=False)
@@ -354,7 +355,7 @@ def _extremes(name: str, rows: NDArray[Any]) -> tuple[NDArray[np.float64], NDArr
     low, high = np.full(rows.shape[1], np.inf), np.full(rows.shape[1], -np.inf)
     start = 0
     for block in _blocks(rows):
-        np.minimum(low, block.min(axis=0), out=low)  # np.minimum propagates NaN
+        np.minimum(low, block.min(axis=0), out=low)  # np.minimum and np.maximum propagate NaN
         np.maximum(high, block.max(axis=0), out=high)
         if not np.isfinite([low, high]).all():
             row, column = np.argwhere(~np.isfinite(block))[0]

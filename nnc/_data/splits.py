@@ -68,8 +68,8 @@ def split(
     quotas = _quotas(counts, n_small)
     if not quotas.any():
         raise ValueError(f"{name} must leave rows in both parts, got classes with a single row each; use more rows")
-    # The small part gets the first rows of each class in the shuffled order. After sorting by class, the position of a
-    # row within its class is its index minus the start of the class.
+    # The small part of the split consists of the first rows of each class in the shuffled order. After the stable sort
+    # by class, the rank of a row within its class is its position minus the first position of the class.
     shuffled = classes[order]
     by_class = np.argsort(shuffled, kind="stable")
     starts = np.cumsum(counts) - counts
@@ -113,7 +113,7 @@ def _as_integer(name: str, value: Any) -> int:
 
 
 def _quotas(counts: NDArray[Any], total: int) -> NDArray[np.int64]:
-    """Return the number of rows of each class in the small part, which has `total` rows if possible.
+    """Return the number of rows of each class in the small part of a split, which has `total` rows if possible.
 
     Each class with two or more rows keeps at least one row in both parts.
     """

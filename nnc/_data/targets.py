@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 
 def as_label_array(y: Any) -> NDArray[Any]:
-    """Return y as an array that contains all labels exactly."""
+    """Convert y to an array without changing its labels, for example by rounding."""
     return y if type(y) is np.ndarray else _objects(y)
 
 
 def check_row_count(X: NDArray[Any], y: Any) -> NDArray[Any]:
-    """Return y as an array with exact labels; raise ValueError unless it has one row for each row of X."""
+    """Return y as an array with unchanged labels; raise ValueError unless it has one row for each row of X."""
     array = as_label_array(y)
     if X.ndim == 0 or array.ndim == 0 or len(X) != len(array):
         raise ValueError(f"y must have one row for each row of X, got shapes {array.shape} and {X.shape}")
@@ -34,7 +34,7 @@ def as_labels(y: Any, n: int) -> NDArray[Any] | None:
     """Return y as a vector (n,) if it has one value for each of the n rows, else None. Bytes and dates become text."""
     values = as_label_array(y)
     kind = values.dtype.kind
-    if kind in "TO" and values.ndim:  # variable-length strings of NumPy 2, and object columns of pandas
+    if kind in "TO" and values.ndim:  # T: variable-length strings of NumPy 2; O: Python objects, as in pandas
         from nnc._utils.containers import convert_labels
 
         values = convert_labels("y", values)
@@ -75,7 +75,7 @@ def as_targets(y: Any, loss: str) -> NDArray[Any]:
         return as_real_array("y", y)
     except TypeError:
         for index, value in np.ndenumerate(as_label_array(y).astype(object)):
-            if index and isinstance(value, (str, bytes)):  # y itself is not a single text
+            if index and isinstance(value, (str, bytes)):  # the index is () if y itself is a text
                 raise TypeError(
                     f"y must be numbers for the loss {loss!r}, got the text {short_repr(value)} in row {index[0]}; "
                     f"{CLASS_LOSS}; convert digits with astype(float)"

@@ -176,8 +176,9 @@ class Ensemble(SuggestsAttributes):
         -------
         ConformalIntervals or ConformalSets
             For regression, `predict_interval(X)` of the result returns (low, high). The intervals are wider if the
-            networks differ more. Distances are measured in units of the standard deviation of the networks plus its
-            median over the held-out rows. Noise that all networks predict alike does not change the width;
+            networks differ more. The nonconformity score of a row is the distance between target and mean prediction,
+            divided by the standard deviation of the networks plus the median of this standard deviation over the
+            held-out rows. Noise of the targets on which all networks agree does not change the width;
             `nnc.tabular.TableRegressor` scales its intervals by a predicted spread instead. For classification,
             `predict_set(X)` of the result returns which classes are in the set.
 
@@ -219,7 +220,7 @@ class Ensemble(SuggestsAttributes):
         metric = network._metric(metric)
         data = network.converter.data(X, y, sample_weight)
         P = self.predict(X).reshape(len(data.X), -1)
-        if not np.isfinite(P).all():  # NaN outputs would get a score that looks valid, so this raises an error
+        if not np.isfinite(P).all():  # raise an error for NaN parameters, because the score may look valid
             for member in self.networks:
                 member.model.check_parameters()
         return network.converter.measure_unscaled(metric, data, P)

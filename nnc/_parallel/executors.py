@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from nnc._training.arguments import FitArguments
 
 POLL_SECONDS = 0.1  # seconds between two checks for Ctrl-C
-# Limits of the estimated duration of a task: longer than the transfer of its data, and short enough that repeating
-# a lost task costs little.
+# Limits of the estimated duration of a task in seconds. A task should be longer than the transfer of its data, and so
+# short that repeating a lost task costs little.
 MIN_TASK_SECONDS, MAX_TASK_SECONDS = 0.1, 1.0
-TRANSFER_BYTES_PER_SECOND = 1e8  # estimated transfer rate of X and y, which are sent with each task
+TRANSFER_BYTES_PER_SECOND = 1e8  # estimated rate at which X and y are sent to a worker, with each task
 TASKS_PER_WORKER = 4
 
 

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
 
 DEFAULT_TEST_FRACTION = 0.1  # default fraction of the rows that are held out for `SearchResult.test_loss`
-MAX_LOSS_INCREASE = 0.25  # the loss after training on all rows may exceed that of the best trial by this fraction
-REDUCTION_FACTOR = 3  # each round keeps one of this many trials and trains it for this many times as many epochs
+MAX_LOSS_INCREASE = 0.25  # the loss after training on all rows may exceed the loss of the best trial by this fraction
+REDUCTION_FACTOR = 3  # each round divides the number of trials, and multiplies the number of epochs, by this factor
 
 
 class SearchResult:
@@ -54,9 +54,9 @@ class SearchResult:
         so it is usually slightly better. None without test rows.
     network : NeuralNetwork
         Network with the best parameters, trained on all rows for the same number of epochs, or for fewer if a fit with
-        automatic settings selects fewer. In three cases it is the network of the best trial, with folds the network of
-        the first fold: Ctrl-C or max_seconds ended the search; `validation` consists of separate rows; or the training
-        on all rows gave a worse loss (see Warns of `search`).
+        automatic settings selects fewer. In three cases it is instead the network of the best trial (with folds, that
+        of the first fold): Ctrl-C or max_seconds ended the search; `validation` consists of separate rows; or the
+        training on all rows gave a worse loss (see Warns of `search`).
     seconds : float
         Wall time of the whole search.
     """
@@ -98,7 +98,7 @@ class Trial:
         self._make = make
         self.networks = [self.create_network() for _ in range(folds)]
         self.loss, self.epochs = np.inf, 0
-        self.batch_sizes: list[int | None] = [None] * folds  # automatic batch sizes of the first round
+        self.batch_sizes: list[int | None] = [None] * folds  # automatic batch sizes, chosen in the first round
 
     def evaluate(self, held_out: HeldOut) -> None:
         """Set `loss` to the mean loss of the networks on the validation rows."""
@@ -159,7 +159,7 @@ def search(
     X, y : arrays
         Data as in `NeuralNetwork.fit`.
     epochs : int
-        Number of epochs of the last round.
+        Total number of epochs of the trials that reach the last round.
     validation : fraction, (X, y) or (X, y, sample_weight), optional
         Rows whose loss selects the trials: a fraction of X, with the weights of `sample_weight` if these are passed, or
         separate rows. Default: a fifth of X.
@@ -236,7 +236,7 @@ def search(
             break
         n_kept = -(-len(active_trials) // REDUCTION_FACTOR)
         active_trials = sorted(active_trials, key=lambda trial: trial.loss)[:n_kept]
-    table.sort(key=lambda trial: (-trial.epochs, trial.loss))  # compare losses only after equal numbers of epochs
+    table.sort(key=lambda trial: (-trial.epochs, trial.loss))  # losses are comparable only for equal numbers of epochs
     best = table[0]
     network = best.networks[0]
     if held_out.is_from_X and not stopped:

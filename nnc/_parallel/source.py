@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 
     Index = NDArray[np.intp]
 
-MAX_COPY_BYTES = 1 << 22  # larger inputs of a network are not copied, but read from the shared X
+MAX_COPY_BYTES = 1 << 22  # the rows of a network are copied from X if they have at most this many bytes
 
 
 class SharedValidation(Enum):
-    """Value of the argument `validation` of a network that uses the validation rows of the source."""
+    """Value of the argument `validation` of a network that uses the validation rows shared by all networks."""
 
     SHARED = "the validation rows of all networks"
 
@@ -42,9 +42,10 @@ class ValidationRows(NamedTuple):
 
 
 class Source:
-    """X, y and the shared validation rows as they were passed; converted data are cached for each kind of network.
+    """Data that many networks share (X, y and validation rows), with a cache of the converted data.
 
-    The cache is not pickled. In another process the data are converted again, once.
+    The data are converted once for all networks with equal converters. The cache is not pickled, so another process
+    converts the data again.
 
     Parameters
     ----------
@@ -95,9 +96,10 @@ class ConvertedData:
     n : int
         Number of rows.
     converter : DataConverter
-        Converter with the classes, feature names and scalings of all rows, as soon as `data` has been used.
+        Converter whose classes, feature names and scalings are those of all rows, after the first use of `data`.
     learns_scaling : bool
-        Whether the networks scale X or y and have no scaling yet. Then each network learns a scaling from its own rows.
+        Whether the networks scale X or y with a scaling that is not computed yet. Each network then computes it from
+        its own rows.
     """
 
     def __init__(self, converter: DataConverter, source: Source) -> None:
@@ -120,12 +122,12 @@ class ConvertedData:
 
     @property
     def data(self) -> Data:
-        """Converted rows of the source."""
+        """Converted X and y of the source."""
         return self._converted[0]
 
     @property
     def shared_validation(self) -> Data | None:
-        """Validation rows of the source; None if there are none or each network has to convert them itself."""
+        """Converted validation rows of the source; None if there are none, or if each network converts them itself."""
         return self._converted[1]
 
     def split_rows(
@@ -207,6 +209,6 @@ class ConvertedData:
 
 
 def _select_rows(data: Data, index: Index) -> Data:
-    """Return selected rows of the shared data: a copy for fast reading, or a view if a copy would be too large."""
+    """Return selected rows of the converted data: a copy for fast reading, or a view if the copy would be too large."""
     size = data.X.itemsize * data.X.shape[1] * len(index)
     return data.rows(index) if size <= MAX_COPY_BYTES else RowSubset(data, index)

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 # order and the grouping of the networks, but not the results.
 FIT_SECONDS, STEP_SECONDS, MULTIPLY_ADD_SECONDS = 5e-5, 1.5e-7, 5e-11
 ASSUMED_EPOCHS = 1000  # estimated number of epochs of a training without the argument `epochs`
-GROUP_SECONDS = 0.01  # small networks are trained together in one call of the core, up to this total in seconds
+GROUP_SECONDS = 0.01  # one call of the core trains several networks of at most this many seconds in total
 # The checks for warnings take about as long as a training of MIN_CHECKED_SECONDS. Shorter trainings are checked only
 # for the first MAX_SHORT_CHECKS networks.
 MIN_CHECKED_SECONDS, MAX_SHORT_CHECKS = 0.005, 10
@@ -52,7 +52,7 @@ class Job:
     arguments : FitArguments
         Arguments of the `fit` of the network.
     row_index : int array, optional
-        Indices of its rows. Default: all rows.
+        Indices of the training rows of the network. Default: all rows.
     weights : array (n,), optional
         Weights of all rows.
     """
@@ -63,7 +63,8 @@ class Job:
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Converted data and training state are not pickled; the other process calls `prepare` again. A pickled network
-        # loses a learning rate schedule that is a function. If this training continues the schedule, pass it as `lr`.
+        # loses a learning rate schedule that is a function. A job that continues such a schedule is therefore pickled
+        # with the schedule as its argument `lr`.
         state, arguments = self.network.state, self.arguments
         continues = (
             arguments.lr is None and not arguments.reset_optimizer and not uses_automatic_settings(arguments, state)
@@ -76,7 +77,7 @@ class Job:
 
     def prepare(self, source: Source) -> None:
         """Check the arguments as far as possible before the training, and estimate the duration of the training."""
-        if not hasattr(self, "converted_data"):  # an unpickled job has no data
+        if not hasattr(self, "converted_data"):  # a job from another process has no converted data yet
             self.convert(source)
         self.network.model.check_parameters()
         self.state: TrainingState
@@ -109,13 +110,13 @@ class Job:
         return FIT_SECONDS + (self.completed_arguments.epochs or ASSUMED_EPOCHS) * epoch
 
     def find_problems(self, run: TrainingLoop, history: History) -> Findings:
-        """Return the warnings for a training; a short training is checked only for the first networks."""
+        """Return the warnings for a finished training; short trainings are checked only for the first networks."""
         if self.seconds < MIN_CHECKED_SECONDS and self.position >= MAX_SHORT_CHECKS:
             return []
         return [*findings(run, history)]
 
     def create_loop(self, interrupt: Interrupt) -> TrainingLoop:
-        """Return the training loop on the rows of the network."""
+        """Return the loop that trains the network on its rows."""
         dataset = self.converted_data.build_dataset(
             self.network, self.converter, self.completed_arguments, self.row_index, self.weights
         )
@@ -131,7 +132,7 @@ class Job:
         return loop_on(self.network, dataset, arguments, options, state)
 
     def add_note(self, error: BaseException) -> None:
-        """Add the index of the network to an error, such as one of a callback or of a custom loss."""
+        """Add a note with the index of the network to an error of its training, such as an error of a callback."""
         error.add_note(f"in networks[{self.position}] of fit_many")
 
 
@@ -167,7 +168,7 @@ def train(
     interrupt : Interrupt
         Ends all trainings; this function must be called inside its `with` block.
     advance : callable
-        Is called with the number of networks that have been trained, in the thread that trained them.
+        Function that is called with the number of networks that were trained, in the thread that trained them.
 
     Returns
     -------
@@ -215,7 +216,7 @@ class _Worker:
     ) -> None:
         self.queue, self.interrupt, self.advance = deque(groups), interrupt, advance
         self.outcomes = [untrained_outcome()] * n_jobs
-        self.finished_threads = Semaphore(0)  # counts the finished threads, except the main thread
+        self.finished_threads = Semaphore(0)  # number of finished threads other than the main thread
         self.n_threads = 1
 
     def __call__(self, thread: int, amount: int) -> None:
@@ -237,7 +238,7 @@ class _Worker:
                 self.finished_threads.acquire()
 
     def train(self, group: Group) -> None:
-        """Train the networks of a group, those without callbacks and validation in one call of the core."""
+        """Train the networks of a group; those without callbacks and validation are trained in one call of the core."""
         runs = [(index, job, job.create_loop(self.interrupt)) for index, job in group.jobs]
         plain_runs: dict[Any, list[TrainingLoop]] = {}
         for _, job, run in runs:

@@ -89,7 +89,7 @@ FORMAT_CONTENTS = {
     "nnc-ensemble": "an ensemble of networks",
     "nnc-table": "a model of a table",
 }
-LATEST_VERSION = 2  # format version of networks; files have version 1 if this version can express their content
+LATEST_VERSION = 2  # latest format version of networks; a file has version 1 if version 1 can express its content
 CHECK_FILE = "check that it is the right file"  # remedy for a file that does not have the expected content
 EDIT_REMEDY = "correct it there, or save the network again"  # remedy for an invalid member of a document
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 SUFFIX = ".safetensors"
 TYPES = {"F64": "<f8", "F32": "<f4"}  # NumPy dtypes by the names that safetensors uses
-MAX_HEADER_BYTES = 100_000_000  # largest header that the safetensors format allows
+MAX_HEADER_BYTES = 100_000_000  # maximum length of a header in the safetensors format
 
 
 def is_path(target: Any) -> bool:
@@ -156,12 +156,12 @@ def _tensors(content: bytes) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
             dtype = np.dtype(TYPES[type_name])
             if not begin <= end <= len(data) or end - begin != prod(shape) * dtype.itemsize:
                 offsets = f"{where}data_offsets are {begin} and {end}"
-                raise ValueError(f"{offsets}, which does not match the shape {shape}, or the file is incomplete")
+                raise ValueError(f"{offsets}, expected the size of the shape {shape}; the file is damaged or incomplete")
             spans.append((begin, end))
             tensors[name] = np.frombuffer(data[begin:end], dtype).reshape(shape)
     ends = [0, *(end for _, end in sorted(spans))]
     if [begin for begin, _ in sorted(spans)] != ends[:-1] or ends[-1] != len(data):
-        raise ValueError("the file has bytes that belong to no tensor, or is incomplete")
+        raise ValueError("the file has bytes that belong to no tensor, or is incomplete; use another copy of the file")
     return metadata, tensors
 
 

@@ -44,9 +44,10 @@ CHECKSUM_MISMATCH = (
 NETWORKS_MISMATCH = (
     "its networks do not match its checksum (sha256): one was removed, added or replaced; use another copy"
 )
-# Members that the first versions of nnc ignore. The checksum excludes them, so that those versions accept such files.
+# Members that the first versions of nnc ignore. The checksum excludes these members, so that those versions accept
+# files that contain them.
 NOT_IN_CHECKSUM = ("dropout", "feature_names", "learning", "settings")
-TOLERANCES = {"float64": 1e-9, "float32": 1e-4}  # tolerances of self-tests, in model files and in exported code
+TOLERANCES = {"float64": 1e-9, "float32": 1e-4}  # tolerances of self-tests, relative to 1 + |output|
 
 
 def dumps(document: dict[str, Any] | list[dict[str, Any]], table: dict[str, Any] | None = None) -> str:
@@ -191,8 +192,8 @@ def _refuse_size(text: str) -> None:
     limit = min(max(ALWAYS_ALLOWED_BYTES, BYTES_PER_CHARACTER * length), MAX_PARSED_BYTES)
     # The factors are estimated sizes of objects: 96 bytes per list, 256 per dict and 64 per string with its two quotes.
     n_bytes = 96 * text.count("[") + 256 * text.count("{") + 32 * text.count('"')
-    # A number needs 42 bytes, and commas separate numbers. At most every second character is a comma, so the commas of
-    # a text are counted only if this bound exceeds the limit.
+    # A number needs 42 bytes, and commas separate numbers. At most every second character is a comma, so commas are
+    # counted only if length / 2 commas would exceed the limit.
     if n_bytes + 21 * length > limit and n_bytes + 42 * text.count(",") > limit:
         raise ValueError(
             f"the text has {length} characters and would need more than {limit >> 20} MiB of memory; {CHECK_FILE}"

@@ -25,12 +25,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 TYPES = {8: "uint8", 9: "int8", 11: "int16", 12: "int32", 13: "float32", 14: "float64"}
-MAX_DIMENSIONS = 32  # maximum number of dimensions in all versions of NumPy
-MAX_ARRAY_BYTES = 2**32  # maximum size of the decompressed numbers, because a small file may decompress to any size
+MAX_DIMENSIONS = 32  # number of dimensions that every version of NumPy supports
+MAX_ARRAY_BYTES = 2**32  # maximum bytes of the decompressed numbers, because a small file may decompress to any size
 
 
 class _InvalidContentError(Exception):
-    """Content that is not a valid IDX file; the message states the reason."""
+    """Error for a file whose content is not valid IDX; the message states the reason."""
 
 
 def read_idx(path: str | bytes | os.PathLike[Any]) -> NDArray[Any]:
@@ -79,21 +79,21 @@ def _read_array(file: BinaryIO) -> NDArray[Any]:
         raise _InvalidContentError(
             f"{header}, more than the limit of {MAX_ARRAY_BYTES >> 30} GiB; check that it is the right file"
         )
-    content = bytearray()  # the returned array is a view of this memory
+    content = bytearray()  # memory of the returned array
     while chunk := _read(file, min(disk.CHUNK_BYTES, size - len(content))):
         content += chunk
     if len(content) < size:
         raise _InvalidContentError(
-            f"{header}, but only {len(content)} follow; the file may be truncated, download it again"
+            f"{header}, but only {len(content)} bytes follow; the file may be truncated, download it again"
         )
     if _read(file, 1):
-        raise _InvalidContentError(f"{header}, but more follow; the file is damaged or not an IDX file")
+        raise _InvalidContentError(f"{header}, but more bytes follow; the file is damaged or not an IDX file")
     array: NDArray[Any] = np.ndarray(shape, dtype, content)
     return array.astype(dtype.newbyteorder("="), copy=False)
 
 
 def _read_header(file: BinaryIO) -> tuple[np.dtype[Any], tuple[int, ...]]:
-    """Return the big-endian type of the numbers and the shape."""
+    """Read the header of an IDX file; return the big-endian dtype of the numbers, and the shape."""
     magic = _read(file, 4)
     if len(magic) < 4:
         raise _InvalidContentError(f"the file ends after {pluralize(len(magic), 'byte')}; download it again")
@@ -113,7 +113,7 @@ def _read_header(file: BinaryIO) -> tuple[np.dtype[Any], tuple[int, ...]]:
             f"the file ends within the sizes of its {pluralize(n_dimensions, 'dimension')}; download it again"
         )
     dtype, shape = np.dtype(TYPES[type_code]).newbyteorder(">"), unpack(f">{n_dimensions}I", sizes)
-    # NumPy refuses such a shape even if one of its sizes is 0.
+    # NumPy refuses a shape whose nonzero sizes multiply to more than sys.maxsize bytes, even if another size is 0.
     if math.prod(max(1, n) for n in shape) * dtype.itemsize > sys.maxsize:
         raise _InvalidContentError(f"the sizes {' x '.join(map(str, shape))} are too large for an array")
     return dtype, shape
@@ -126,7 +126,7 @@ def _decompress(file: BinaryIO) -> BinaryIO:
 
 
 def _read(file: BinaryIO, n: int) -> bytes:
-    """Return the next n bytes, or fewer at the end of the file."""
+    """Return the next n bytes of a file, or fewer at its end."""
     from zlib import error
 
     try:
