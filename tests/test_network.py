@@ -1417,7 +1417,7 @@ def test_predict_proba_rejects_outputs_without_probabilities(settings, message):
 )
 def test_fit_rejects_metric_that_does_not_suit_loss(loss, metric, choice):
     net = NeuralNetwork([3, 4, 1], loss=loss, seed=0)
-    with pytest.raises(ValueError, match=f"metrics: the metric {metric!r} is for losses of .*; choose from {choice}$"):
+    with pytest.raises(ValueError, match=f"metrics: {metric!r} is for losses of .*: choose from {choice}$"):
         net.fit(X4, [0, 1, 1, 0], epochs=1, lr=0.001, metrics=[metric])
 
 

@@ -412,7 +412,7 @@ def as_metric(argument: str, value: Any, loss: LossRow) -> Metric:
     else:
         kinds = ("numbers", "classes") if loss.is_classification else ("classes", "numbers")
         why = f"is for losses of {kinds[0]}, and {loss.name!r} is one of {kinds[1]}"
-    raise ValueError(f"{argument}: the metric {metric.name!r} {why}; choose from {', '.join(choices)}")
+    raise ValueError(f"{argument}: {metric.name!r} {why}: choose from {', '.join(choices)}")
 
 
 def _pair(y_true: ArrayLike, y_pred: ArrayLike) -> tuple[NDArray[Any], NDArray[Any]]:

@@ -140,7 +140,7 @@ class Int8Source(Source):
     def __init__(self, name: str) -> None:
         super().__init__(name, "float32")
         self.int8_buffers = {"p": 0, "q": 0}  # required number of elements of each buffer
-        self.current_int8 = ""  # buffer that the next operation reads; "" before the inputs are quantized
+        self.current_int8 = ""  # name of the buffer that the next operation reads; "" before the quantization of inputs
 
     def integers(self, kind: str, values: Any, c_type: str = "int8_t") -> str:
         """Add a constant C array of integers, and return its name."""

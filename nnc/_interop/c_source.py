@@ -303,7 +303,7 @@ class Source(Writer):
         self.calls: list[str] = []
         self.current = "in"  # name of the C array that the next operation reads
         self.buffers = {"a": 0, "b": 0, "sum": 0}  # required number of elements of each buffer
-        self.n_summed = 0  # number of networks of an ensemble whose outputs are in the sum
+        self.n_summed = 0  # number of networks of the ensemble that were added to the sum
         self.constant_bytes = 0
         self.element_bytes = 4 if dtype == "float32" else 8
 
@@ -354,7 +354,7 @@ class Source(Writer):
         self.current = result
 
     def add_to_sum(self, n_out: int) -> None:
-        """Add the statement that sums the outputs of the networks of an ensemble; the next network reads the inputs."""
+        """Add the C statement that adds the outputs of a network to the sum of the ensemble."""
         self.buffers["sum"] = n_out
         self.calls.append(self.fill(SUM, assignment="+=" if self.n_summed else "=", source=self.current))
         self.current, self.n_summed = "in", self.n_summed + 1

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     Array = np.ndarray[Any, Any]
 
 MAX_TERMS = 2**31 // (127 * 255) - 2  # largest number of terms for which an integer sum fits into 32 bits
-BLOCK_ROWS = 256  # evaluate this many rows at a time, to limit memory
+BLOCK_ROWS = 256  # number of rows that are evaluated at a time, to limit memory
 
 
 class Range(Value):
@@ -92,7 +92,7 @@ class QuantizedLayer(Value):
             return products
         if isinstance(self.operation, op.Conv):
             x = windows(x, self.operation.input_shape, self.operation.window, self.operation.stride, self.operation.pad)
-            x = x.reshape(*x.shape[:3], -1)  # columns in the order of the rows of w: window row, window column, channel
+            x = x.reshape(*x.shape[:3], -1)  # columns in the order of the rows of w: window row, column, channel
         # The sums are integers below 2**53, so the matrix product in floats is exact, and faster than in integers.
         sums: Array = x @ self.w + self.b
         return sums
@@ -236,7 +236,7 @@ def quantize(program: Program, X: Array) -> QuantizedNetwork:
             layers.append(_quantize_layer(operation, current, output_range))
             current = output_range
         elif isinstance(operation, op.Activate):
-            if operation.name != "relu":  # the previous output range begins at 0, so clipping replaces a relu
+            if operation.name != "relu":  # clipping to the output range, which begins at 0, replaces a relu
                 output_range = ranges[i + 1]
                 inputs = current.dequantize(np.arange(-128, 128))
                 outputs = activations.ROWS[operation.name].compute(inputs[:, None])
@@ -313,7 +313,7 @@ def _quantize_layer(operation: Any, input_range: Range, output_range: Range | No
 
 
 def windows(x: Array, input_shape: Any, window: Any, stride: Any, pad: Any = (0, 0, 0, 0)) -> Array:
-    """Return the windows of flat images x (n, numbers) after zero padding.
+    """Return the windows of flat images x (n, height * width * channels) after zero padding.
 
     The result has the shape (n, output rows, output columns, window rows, window columns, channels).
     """
@@ -324,9 +324,9 @@ def windows(x: Array, input_shape: Any, window: Any, stride: Any, pad: Any = (0,
 
 
 def evaluate(operation: op.Operation, x: Array) -> Array:
-    """Return the outputs of an operation for rows x (n, numbers), computed in float64."""
+    """Return the outputs of an operation for rows x (n, n_in), computed in float64."""
     if isinstance(operation, op.Scale):
-        groups = x.reshape(len(x), -1, len(operation.minus))  # an image may have one number per channel
+        groups = x.reshape(len(x), -1, len(operation.minus))  # images may be scaled with one number per channel
         return ((groups - operation.minus) * operation.times + operation.plus).reshape(x.shape)
     if isinstance(operation, op.Activate):
         return activations.ROWS[operation.name].compute(x)

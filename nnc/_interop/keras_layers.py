@@ -37,11 +37,12 @@ REQUIRED: dict[str, dict[str, Any]] = {
 }
 # Names in keras.activations of activations that have a different name in nnc.
 RENAMED = {"identity": "linear", "exp": "exponential"}
-# Activations that Keras defines differently: its leaky_relu has the slope 0.2 for negative inputs, that of nnc 0.01.
+# Activations that Keras defines differently: for negative inputs, leaky_relu has the derivative 0.2 in Keras and 0.01
+# in nnc.
 DIFFERENT_DEFINITIONS = ("leaky_relu",)
 ACTIVATIONS = {RENAMED.get(name, name): name for name in activations.ROWS if name not in DIFFERENT_DEFINITIONS}
 REPLACED_BY_KERAS = ("build", "quantize")  # methods that Keras itself replaces in layer instances
-Network = TypeVar("Network")  # stands for NeuralNetwork: nnc/_interop may not import the package that defines it
+Network = TypeVar("Network")  # the class NeuralNetwork, which nnc/_interop may not import from a higher layer
 
 
 def read(build: Callable[[Parts], Network], model: Any, loss: Any, verify: bool) -> Network:
@@ -105,11 +106,11 @@ def check(network: Any, model: Any, parts: Parts) -> None:
     n_rows = model.input_shape[0] or len(X)  # the model may require a fixed batch size
     X = np.resize(X, (n_rows, *X.shape[1:]))
     try:
-        # A tensor keeps its dtype; Keras would convert a NumPy array of float64 to float32.
+        # Keras would convert a NumPy array of float64 to float32, but does not change the dtype of a tensor.
         rows = ops.convert_to_tensor(X.reshape(n_rows, *shape), dtype=X.dtype.name)
         outputs = ops.convert_to_numpy(model(rows, training=False))
         one = ops.ones((1, 1), dtype=X.dtype.name)
-        # Most backends of Keras multiply float64 matrices in float32, so the precision is measured.
+        # Most backends of Keras multiply float64 matrices in float32. The dtype of a product shows the precision.
         precision = ops.convert_to_numpy(ops.matmul(one, one)).dtype
     except LAYER_ERRORS as error:
         raise ValueError(f"model must accept rows of the shape {shape}, got the error: {error}") from None
@@ -266,7 +267,7 @@ def _norm(builder: Builder, layer: Any, label: str) -> None:
 
 
 def _activation(builder: Builder, layer: Any, label: str) -> None:
-    """Set the activation of a layer; raise ValueError unless it is a supported function of keras.activations."""
+    """Add the activation of a Keras layer to the builder; raise ValueError unless it is supported."""
     function, functions = layer.activation, sys.modules["keras"].activations
     if function is None:
         return
@@ -283,7 +284,7 @@ def _activation(builder: Builder, layer: Any, label: str) -> None:
 
 def _refuse_preprocessing(builder: Builder, layer: Any, label: str) -> None:
     """Raise ValueError for a preprocessing layer that is not at the beginning of the model."""
-    raise ValueError(f"{label} must come before all layers with weights and all pools")
+    raise ValueError(f"{label} must come before all layers with weights and all pools, got it after one of them")
 
 
 PREPROCESSING = ("Reshape", "Rescaling", "Normalization")

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     Value = tuple[str, str, tuple[int, ...]]  # name of an input or output, its element type, and the shape of one row
 
 IR_VERSION, OPSET = 8, 17
-MAX_MODEL_BYTES = 2**31 - 1  # size limit of a protocol buffer message
+MAX_MODEL_BYTES = 2**31 - 1  # maximum bytes of a protocol buffer message
 FLOAT, INT, TENSOR, INTS = 1, 2, 4, 7  # values of the enumeration AttributeProto.AttributeType
 TO_CHANNELS_FIRST, TO_CHANNELS_LAST = [0, 3, 1, 2], [0, 2, 3, 1]  # permutations of axes for Transpose
 # Values of the enumeration TensorProto.DataType by element type.

@@ -244,10 +244,10 @@ def wrap_values(values: Iterable[str], line_break: str = "\n") -> str:
 
 
 def split_remainders(numbers: Sequence[float], dtype: str) -> tuple[list[float], list[float]]:
-    """Split each number into a value of the dtype and a remainder, whose sum is the number.
+    """Split each number into the number rounded to the dtype and a remainder; their sum is the number.
 
-    Inputs with a small range far from 0, such as years, need both parts in float32: x minus the rounded shift is exact,
-    and subtracting the remainder restores the digits that were lost by rounding the shift.
+    Scaling in float32 subtracts both parts of a shift from x. For inputs with a small range far from 0, such as years,
+    x minus the rounded shift is exact, and subtracting the remainder restores the digits that the rounding has lost.
     """
     leading = round_to_dtype(numbers, dtype)
     return leading, [number - part for number, part in zip(numbers, leading, strict=True)]

@@ -31,9 +31,9 @@ if TYPE_CHECKING:
 
     Array = np.ndarray[Any, Any]
 
-Network = TypeVar("Network")  # stands for NeuralNetwork: nnc/_interop may not import the package that defines it
-MAX_EXTRA_BYTES = 2**22  # arrays that a model creates may exceed twice the size of its files by this many bytes
-MAX_MESSAGE_CHARACTERS = 500  # longer descriptions of a problem in error messages are cut off
+Network = TypeVar("Network")  # the class NeuralNetwork, which nnc/_interop may not import from a higher layer
+MAX_EXTRA_BYTES = 2**22  # bytes of arrays that a model may create, in addition to twice the size of its files
+MAX_MESSAGE_CHARACTERS = 500  # maximum length of a problem description in an error message
 
 
 def read(build: Callable[[Parts], Network], path: Any, loss: Any, verify: bool) -> Network:
@@ -251,7 +251,7 @@ class Reader:
 
 
 def _last_step(rows: Rows) -> Rows:
-    """Follow `previous` to the tensor whose step computed the numbers, skipping changes of name, type or shape."""
+    """Return the earlier tensor whose step computed these numbers; later steps changed only name, type or shape."""
     while rows.step is None and rows.previous is not None:
         rows = rows.previous
     return rows

@@ -44,7 +44,7 @@ class Assembly:
         self.builder = Builder(shape)
 
     def add_pending_scaling(self) -> None:
-        """Add the pending scaling to the network, if there is one."""
+        """Add the scaling of the last layer's outputs to the network, if it was not added yet."""
         if self.pending is not None:
             self.charge(32 * self.builder.shape[-1])
             self.require_weights(self.pending[2])
@@ -91,7 +91,7 @@ class Assembly:
         self.builder.norm(gamma, beta, mean, variance, epsilon, label)
 
     def parts(self, loss: Any, classes: Any) -> Parts:
-        """Return the Parts of the network, in which a pending scaling of the outputs becomes the target scaling."""
+        """Return the Parts of the network; a scaling of the outputs becomes the scaling of the targets."""
         scalings: dict[str, Any] = {}
         if np.any(self.times != 1) or np.any(self.plus != 0):
             size = prod(self.builder.layers[0].output_shape(()))

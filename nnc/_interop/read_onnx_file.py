@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 MAX_IR_VERSION = 14  # latest supported version of the ONNX file format
 OPSETS = {"": (7, 28), "ai.onnx.ml": (1, 5)}  # first and last supported version of each operator set
 MAX_RANK = 8  # largest supported number of dimensions of a tensor
-MAX_TEXT_BYTES = 2**22  # size limit of an array of strings; NumPy reserves the length of the longest for each string
+MAX_TEXT_BYTES = 2**22  # maximum bytes of an array of strings; each element has the length of the longest string
 # Values of the enumeration AttributeProto.AttributeType.
 FLOAT, INT, STRING, TENSOR, FLOATS, INTS, STRINGS = 1, 2, 3, 4, 6, 7, 8
 # Element types of tensors by the values of the enumeration TensorProto.DataType.

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 Form = tuple[Any, ...]
 X: Form = ("x",)
 UNARY = ("Sigmoid", "Tanh", "Relu", "Exp", "Log", "Abs", "Neg", "Erf", "Softplus")  # ONNX operators with one input
-MAX_FORMS = 8  # limit for the formulas of one tensor, each of which is a function of a different previous tensor
-TOLERANCES = {"float32": 5e-7, "float64": 1e-15}  # accepted relative deviation of constants, caused by rounding
+MAX_FORMS = 8  # maximum number of formulas of one tensor; each is a function of a different earlier tensor
+TOLERANCES = {"float32": 5e-7, "float64": 1e-15}  # accepted relative deviation of constants due to rounding
 
 
 def constant(value: float) -> Form:
@@ -32,7 +32,7 @@ def constant(value: float) -> Form:
 
 
 def combine(operator: str, parts: Sequence[Form]) -> Form | None:
-    """Return the form of an operator applied to forms; None if no activation contains such a form."""
+    """Return the form (formula as nested tuples) of an operator applied to forms; None if no activation contains it."""
     form = _combined(operator, parts)
     return form if _skeleton(form) in _activations() and all(map(isfinite, _constants(form))) else None
 
@@ -52,7 +52,7 @@ def _combined(operator: str, parts: Sequence[Form]) -> Form:
 
 
 def _flattened(sign: str, parts: Sequence[Form]) -> Form:
-    """Return the form of a sum or product, after merging nested sums or products and their constants."""
+    """Return the form (formula as nested tuples) of a sum or product; nested ones and constants are merged."""
     value, others = 0.0 if sign == "+" else 1.0, list[Form]()
     for part in parts:
         numbers = [part[1]] if part[0] in ("c", sign) else []
@@ -75,12 +75,12 @@ def _constants(form: Form) -> list[float]:
 
 
 def _skeleton(form: Form) -> Form:
-    """Return the skeleton of a form: the same nested tuples without constants."""
+    """Return the skeleton of a form (formula as nested tuples), which is the form without constants."""
     return tuple(_skeleton(part) if isinstance(part, tuple) else part for part in form if not isinstance(part, float))
 
 
 def activation(form: Form, dtype: str) -> str | None:
-    """Return the name of the activation that has this form, except for rounding of constants; None for other forms."""
+    """Return the name of the activation with this form (formula as nested tuples), or None if there is none."""
     numbers = _constants(form)
     for expected, name in _activations().get(_skeleton(form), ()):
         if all(abs(a - b) <= TOLERANCES[dtype] * abs(b) for a, b in zip(numbers, expected, strict=True)):
@@ -90,9 +90,9 @@ def activation(form: Form, dtype: str) -> str | None:
 
 @cache
 def _activations() -> dict[Form, list[tuple[list[float], str]]]:
-    """Return, for each skeleton of a form, the constants and names of the activations with this skeleton.
+    """Return the constants and names of activations by skeleton, which is a formula without its constants.
 
-    The activations are those in `COMPOSED` and `READ_COMPOSED`. Skeletons that are only parts of an activation have an
+    The activations are those in `COMPOSED` and `READ_COMPOSED`. A skeleton that is only a part of an activation has an
     empty list.
     """
     forms = [(_form_of_formulas(formulas), name) for name, formulas in (*COMPOSED.items(), *READ_COMPOSED)]
@@ -105,7 +105,7 @@ def _activations() -> dict[Form, list[tuple[list[float], str]]]:
 
 
 def _parts(form: Form) -> Iterator[Form]:
-    """Yield a form and all forms that it contains, including sums of some of its terms and products of its factors."""
+    """Yield a form (formula as nested tuples) and all its parts, including sums and products of some members."""
     yield form
     is_sum = form[0] in ("+", "*")
     members = form[2] if is_sum else [part for part in form if isinstance(part, tuple)]
@@ -117,7 +117,7 @@ def _parts(form: Form) -> Iterator[Form]:
 
 
 def _form_of_formulas(formulas: Sequence[str]) -> Form:
-    """Return the form of the ONNX nodes that nnc/_interop/onnx.py writes for the formulas of an activation."""
+    """Return the form (nested tuples) of the ONNX nodes that onnx.py writes for the formulas of an activation."""
     graph = Graph("float64")
     result = graph.composed(formulas, "x")
     constants = Constants([parse(tensor, TENSOR_FIELDS, "") for tensor in graph.tensors], "")

@@ -36,14 +36,14 @@ if TYPE_CHECKING:
 
 @operator("MatMul", inputs=(2, 2))
 def _mat_mul(call: Call, value: Any, W: Any) -> Rows:
-    """Evaluate MatMul, the product of rows and a constant matrix, as a dense layer."""
+    """Evaluate the ONNX operator MatMul, the product of rows and a constant matrix, as a dense layer."""
     rows = number_rows(call, value, (1,))
     return _dense(call, rows, finite_array(call, W, rows.dtype, 2), None)
 
 
 @operator("Gemm", inputs=(2, 3), alpha=(FLOAT, 1.0), beta=(FLOAT, 1.0), transA=(INT, 0), transB=(INT, 0))
 def _gemm(call: Call, value: Any, W: Any, b: Any = None) -> Rows:
-    """Evaluate Gemm, alpha * A @ B + beta * C with constants B and C, as a dense layer."""
+    """Evaluate the ONNX operator Gemm, alpha * A @ B + beta * C with constants B and C, as a dense layer."""
     rows = number_rows(call, value, (1,))
     call.require(transA=0)
     if b is None and call.node.opset < 11:
@@ -108,7 +108,7 @@ def _windows(call: Call, rows: Rows, size: list[int]) -> tuple[list[int], list[i
 
 @operator("Conv", inputs=(2, 3), group=(INT, 1), dilations=(INTS, None), **WINDOWS)
 def _conv(call: Call, value: Any, W: Any, b: Any = None) -> Rows:
-    """Evaluate Conv, a convolution of images with constant weights."""
+    """Evaluate the ONNX operator Conv, a convolution of images with constant weights."""
     rows = image(call, value)
     W = finite_array(call, W, rows.dtype, 4)
     call.require(group=1, dilations=[1, 1], kernel_shape=[*W.shape[2:]])
@@ -129,7 +129,7 @@ def _conv(call: Call, value: Any, W: Any, b: Any = None) -> Rows:
 )
 @operator("AveragePool", ceil_mode=(INT, 0, 10), dilations=(INTS, None, 19), count_include_pad=(INT, 0), **WINDOWS)
 def _pool(call: Call, value: Any) -> Rows:
-    """Evaluate MaxPool or AveragePool."""
+    """Evaluate the ONNX operator MaxPool or AveragePool."""
     rows = image(call, value)
     call.require(ceil_mode=0, dilations=[1, 1])
     size = call["kernel_shape"] or []
@@ -143,14 +143,14 @@ def _pool(call: Call, value: Any) -> Rows:
 
 @operator("GlobalAveragePool")
 def _global_pool(call: Call, value: Any) -> Rows:
-    """Evaluate GlobalAveragePool, the mean of each channel."""
+    """Evaluate the ONNX operator GlobalAveragePool, the mean of each channel."""
     rows = image(call, value)
     return rows.apply(lambda assembly: assembly.builder.global_pool(call.label), call.label, dims=(rows.dims[0], 1, 1))
 
 
 @operator("ReduceMean", inputs=(1, 2), axes=(INTS, None, 1, 17), keepdims=(INT, 1), noop_with_empty_axes=(INT, 0, 18))
 def _reduce_mean(call: Call, value: Any, axes: Any = None) -> Rows:
-    """Evaluate ReduceMean over height and width, which is a global average pool."""
+    """Evaluate the ONNX operator ReduceMean over height and width, which is a global average pool."""
     rows = number_rows(call, value, (3,))
     reduced = axes_of(call, axes, 4, 18)
     if 0 in reduced or {rows.axes[axis - 1] for axis in reduced} != {"h", "w"}:
@@ -165,7 +165,7 @@ def _reduce_mean(call: Call, value: Any, axes: Any = None) -> Rows:
     training_mode=(INT, 0, 14), outputs=1,
 )  # fmt: skip
 def _batch_norm(call: Call, value: Any, *constants: Any) -> Rows:
-    """Evaluate BatchNormalization with constant mean and variance."""
+    """Evaluate the ONNX operator BatchNormalization with constant mean and variance."""
     rows = number_rows(call, value, (1, 3))
     call.require(training_mode=0, spatial=1)
     if rows.axes[0] != "c":
@@ -182,7 +182,7 @@ def _batch_norm(call: Call, value: Any, *constants: Any) -> Rows:
 
 @operator("Dropout", inputs=(1, 3), outputs=2, ratio=(FLOAT, 0.5, 1, 11), seed=(INT, 0, 12))
 def _dropout(call: Call, value: Any, ratio: Any = None, training: Any = None) -> Rows:
-    """Evaluate Dropout, which returns its input unchanged in predictions."""
+    """Evaluate the ONNX operator Dropout, which returns its input unchanged in predictions."""
     if training is not None and (not isinstance(training, np.ndarray) or training.dtype != bool or training.any()):
         raise call.error("training_mode must be the constant False, got another input; export the model for inference")
     if call.node.opset < 12 and (ratio is not None or training is not None):
@@ -235,7 +235,7 @@ for _operator, (_name, _since, _allowed) in ACTIVATIONS.items():
 
 @operator("Softmax", axis=(INT, None))
 def _softmax(call: Call, value: Any) -> Rows:
-    """Evaluate Softmax over the outputs of each row."""
+    """Evaluate the ONNX operator Softmax over the outputs of each row."""
     rows = number_rows(call, value, (1,))
     if call["axis"] not in (None, 1, -1):
         raise call.error(f"axis must be 1, got {call['axis']}")
@@ -301,10 +301,9 @@ def _affine(call: Call, rows: Rows, array: Array, rows_first: bool) -> Rows | No
 
 
 def _composed(call: Call, rows: Rows, parts: list[Any]) -> Rows:
-    """Add forms to the tensor `rows`, which an operator computes from `parts`, and look for an activation.
+    """Add the formulas of `rows`, which an operator computes from `parts`; return the outputs of a matching activation.
 
-    If one of the forms is that of an activation, return the symbolic outputs of this activation. Otherwise return
-    `rows`.
+    The formulas are forms (nested tuples). If no activation has one of these formulas, return `rows`.
     """
     tensors = [part for part in parts if isinstance(part, Rows)]
     forms = [dict([*part.forms, (part, X)]) for part in tensors]

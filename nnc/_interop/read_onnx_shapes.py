@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     value_floats=(FLOATS, None, 12), value_ints=(INTS, None, 12),
 )  # fmt: skip
 def _constant(call: Call) -> Array:
-    """Evaluate Constant, whose value is an attribute."""
+    """Evaluate the ONNX operator Constant, whose value is an attribute."""
     values = {name: value for name, value in call.attributes.items() if value is not None}
     if len(values) != 1:
         raise call.error(f"exactly one attribute must contain the value of the constant, got {len(values)}")
@@ -50,13 +50,13 @@ def _constant(call: Call) -> Array:
 
 @operator("Identity")
 def _identity(call: Call, value: Any) -> Any:
-    """Evaluate Identity, which returns its input."""
+    """Evaluate the ONNX operator Identity, which returns its input."""
     return value
 
 
 @operator("Cast", to=(INT, 0), saturate=(INT, 1, 19), round_mode=(STRING, b"up", 24))
 def _cast(call: Call, value: Any) -> Any:
-    """Evaluate Cast, a conversion to another element type."""
+    """Evaluate the ONNX operator Cast, a conversion to another element type."""
     dtype = DTYPES.get(call["to"], f"data type {call['to']}")
     if isinstance(value, Rows) and dtype in FLOAT_DTYPES:
         return value if value.dtype == dtype else value.apply(None, call.label, dtype=dtype)
@@ -92,14 +92,14 @@ def _converted(call: Call, array: Array, dtype: str) -> Array:
 
 @operator("Shape", start=(INT, 0, 15), end=(INT, None, 15))
 def _shape(call: Call, value: Any) -> Sizes:
-    """Evaluate Shape, which returns the sizes of the dimensions of a tensor."""
+    """Evaluate the ONNX operator Shape, which returns the sizes of the dimensions of a tensor."""
     rows = any_rows(call, value)
     return Sizes([None, *rows.dims][call["start"] : call["end"]])
 
 
 @operator("Gather", inputs=(2, 2), axis=(INT, 0))
 def _gather(call: Call, value: Any, indices: Any) -> Any:
-    """Evaluate Gather, which selects sizes of a shape by their indices, or class names by their labels."""
+    """Evaluate the ONNX operator Gather, which selects sizes of a shape by indices, or class names by labels."""
     if isinstance(value, np.ndarray) and isinstance(indices, Labels):
         if value.ndim != 1 or call["axis"] not in (0, -1):
             raise call.error(f"class names must be in an array of one dimension, got the shape {value.shape}")
@@ -115,7 +115,7 @@ def _gather(call: Call, value: Any, indices: Any) -> Any:
 
 @operator("Concat", inputs=(1, 16), axis=(INT, None))
 def _concat(call: Call, *parts: Any) -> Any:
-    """Evaluate Concat, which joins sizes to a shape, or the probabilities 1 - p and p of two classes."""
+    """Evaluate the ONNX operator Concat, which joins sizes to a shape, or the probabilities of two classes."""
     first, second = (*parts, None)[:2]
     if len(parts) == 2 and isinstance(first, Rows) and isinstance(second, Rows) and first.complement is second:
         if second.dims != (1,) or call["axis"] not in (1, -1):
@@ -136,7 +136,7 @@ def _concat(call: Call, *parts: Any) -> Any:
 
 @operator("Flatten", axis=(INT, 1))
 def _flatten(call: Call, value: Any) -> Rows:
-    """Evaluate Flatten, which converts each row to a vector."""
+    """Evaluate the ONNX operator Flatten, which converts each row to a vector."""
     rows = any_rows(call, value, (1, 3))
     if axis_index(call, call["axis"], len(rows.dims) + 1) != 1:
         raise call.error(f"axis must be 1, got {call['axis']}")
@@ -145,7 +145,7 @@ def _flatten(call: Call, value: Any) -> Rows:
 
 @operator("Reshape", inputs=(2, 2), allowzero=(INT, 0, 14))
 def _reshape(call: Call, value: Any, shape: Any) -> Any:
-    """Evaluate Reshape of a constant, of labels, or of rows."""
+    """Evaluate the ONNX operator Reshape of a constant, of labels, or of rows."""
     target: list[int | None] = shape.values if isinstance(shape, Sizes) and not shape.scalar else []
     if isinstance(shape, np.ndarray):
         target = finite_array(call, shape, "int64", 1)[:9].tolist()
@@ -177,7 +177,7 @@ def _dims_of(
     first, *row_target = target
     if call["allowzero"] not in (0, 1):
         raise call.error(f"allowzero must be 0 or 1, got {call['allowzero']}")
-    zero_copies = not call["allowzero"] and not was_transposed  # whether 0 in `target` means an unchanged size
+    zero_copies = not call["allowzero"] and not was_transposed  # whether a 0 in `target` stands for an unchanged size
     row_counts = {None, call.reader.batch, -1} if call.reader.batch else {None, -1}
     if first not in row_counts and not (first == 0 and zero_copies):
         raise call.error(f"the axis of rows must remain the first axis, got rows {dims} and the shape {target}")
@@ -193,7 +193,7 @@ def _dims_of(
 
 
 def _reshaped(call: Call, rows: Rows, dims: tuple[int, ...]) -> Rows:
-    """Return the symbolic tensor with the same numbers in the same order, but with rows of the shape `dims`."""
+    """Return a symbolic tensor with the numbers of `rows` in the same order, whose rows have the shape `dims`."""
     if dims == rows.dims:
         return rows
     axes = "c" * len(dims)
@@ -226,14 +226,14 @@ def _reshaped(call: Call, rows: Rows, dims: tuple[int, ...]) -> Rows:
 
 @operator("Squeeze", inputs=(1, 2), axes=(INTS, None, 1, 12))
 def _squeeze(call: Call, value: Any, axes: Any = None) -> Any:
-    """Evaluate Squeeze, which removes axes of size 1."""
+    """Evaluate the ONNX operator Squeeze, which removes axes of size 1."""
     if isinstance(value, np.ndarray):
         return value.reshape([value.shape[i] for i in _remaining_axes(call, value.shape, axes)])
     if isinstance(value, Labels) and value.dims is not None:
         shape = (2, *value.dims)
         return value._replace(dims=tuple(shape[i] for i in _remaining_axes(call, shape, axes))[1:])
     rows = any_rows(call, value)
-    shape = (2, *rows.dims)  # 2 is a placeholder for the number of rows, an axis that remains
+    shape = (2, *rows.dims)  # 2 stands for the number of rows; Squeeze must not remove this axis
     return _reshaped(call, rows, tuple(shape[i] for i in _remaining_axes(call, shape, axes))[1:])
 
 
@@ -247,7 +247,7 @@ def _remaining_axes(call: Call, shape: tuple[int, ...], axes: Any) -> list[int]:
 
 @operator("Unsqueeze", inputs=(1, 2), axes=(INTS, None, 1, 12))
 def _unsqueeze(call: Call, value: Any, axes: Any = None) -> Any:
-    """Evaluate Unsqueeze, which adds axes of size 1."""
+    """Evaluate the ONNX operator Unsqueeze, which adds axes of size 1."""
     if isinstance(value, Sizes):
         if not value.scalar or axes_of(call, axes, 1, 13) != [0]:
             raise call.error("the input must be a single size of a shape with axes=[0], got other sizes or axes")
@@ -268,7 +268,7 @@ def _unsqueeze(call: Call, value: Any, axes: Any = None) -> Any:
 
 @operator("Transpose", perm=(INTS, None))
 def _transpose(call: Call, value: Any) -> Any:
-    """Evaluate Transpose, a permutation of axes."""
+    """Evaluate the ONNX operator Transpose, a permutation of axes."""
     rank = value.ndim if isinstance(value, np.ndarray) else 1 + len(any_rows(call, value).dims)
     perm = [*range(rank)][::-1] if call["perm"] is None else call["perm"]
     if sorted(perm[: rank + 1]) != [*range(rank)]:
@@ -286,7 +286,7 @@ def _transpose(call: Call, value: Any) -> Any:
 
 @operator("ArgMax", axis=(INT, 0), keepdims=(INT, 1), select_last_index=(INT, 0, 12))
 def _arg_max(call: Call, value: Any) -> Labels:
-    """Evaluate ArgMax, which returns for each row the class with the largest output."""
+    """Evaluate the ONNX operator ArgMax, which returns for each row the class with the largest output."""
     rank = 2 if isinstance(value, Pair) else 1 + len(number_rows(call, value, (1,)).dims)
     call.require(select_last_index=0)
     if axis_index(call, call["axis"], rank) != 1:
@@ -296,7 +296,7 @@ def _arg_max(call: Call, value: Any) -> Labels:
 
 @operator("GreaterOrEqual", inputs=(2, 2), since=12)
 def _greater_or_equal(call: Call, value: Any, threshold: Any) -> Labels:
-    """Evaluate GreaterOrEqual, which returns the labels that a comparison with a threshold determines."""
+    """Evaluate the ONNX operator GreaterOrEqual, which determines labels by comparing outputs with a threshold."""
     rows = number_rows(call, value, (1,))
     array = broadcast(call, rows, threshold)
     if array.size != 1:
@@ -317,7 +317,7 @@ def with_classes(call: Call, labels: Labels, classes: Array, dims: Any = ()) -> 
 
 @operator("ArrayFeatureExtractor", domain="ai.onnx.ml", inputs=(2, 2))
 def _array_feature_extractor(call: Call, value: Any, labels: Any) -> Labels:
-    """Evaluate ArrayFeatureExtractor, which replaces the indices in labels by class names."""
+    """Evaluate the ONNX operator ArrayFeatureExtractor, which replaces the indices in labels by class names."""
     is_vector = isinstance(value, np.ndarray) and value.size == max(value.shape, default=0)
     if not is_vector or not isinstance(labels, Labels):
         raise call.error("the inputs must be a constant vector of class names, and labels, got other inputs")
@@ -326,7 +326,7 @@ def _array_feature_extractor(call: Call, value: Any, labels: Any) -> Labels:
 
 @operator("ZipMap", domain="ai.onnx.ml", classlabels_int64s=(INTS, None), classlabels_strings=(STRINGS, None))
 def _zip_map(call: Call, value: Any) -> Mapped:
-    """Evaluate ZipMap, which returns a mapping from class names to numbers for each row."""
+    """Evaluate the ONNX operator ZipMap, which returns a mapping from class names to numbers for each row."""
     names = [labels for labels in (call["classlabels_int64s"], call["classlabels_strings"]) if labels is not None]
     width = 2 if isinstance(value, Pair) else number_rows(call, value, (1,)).dims[0]
     if len(names) != 1 or len(names[0]) != width:
@@ -336,7 +336,7 @@ def _zip_map(call: Call, value: Any) -> Mapped:
 
 @operator("Scaler", domain="ai.onnx.ml", offset=(FLOATS, None), scale=(FLOATS, None))
 def _scaler(call: Call, value: Any) -> Rows:
-    """Evaluate Scaler, which computes (x - offset) * scale."""
+    """Evaluate the ONNX operator Scaler, which computes (x - offset) * scale."""
     rows = any_rows(call, value, (1,))
     offset, factor = call["offset"], call["scale"]
     finite = [part for part in (offset, factor) if part is not None and np.isfinite(part).all()]

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     Array = np.ndarray[Any, Any]
 
 FLOAT_DTYPES = ("float32", "float64")
-MAX_OPSET = 1000  # exceeds all versions of operator sets; last version of attributes that were never removed
+MAX_OPSET = 1000  # last version of attributes that were never removed; larger than all operator set versions
 
 
 class Context(Protocol):
@@ -94,7 +94,7 @@ class Rows:
         self.is_scaled_input = previous is None
 
     def apply(self, step: Any, label: str, is_scaling: bool = False, **changes: Any) -> Rows:
-        """Return the symbolic tensor that a step computes from this tensor; `changes` are new dims, axes or dtype."""
+        """Return the symbolic tensor that `step` computes from this tensor; `changes` are its dims, axes or dtype."""
         properties = {"dims": self.dims, "axes": self.axes, "dtype": self.dtype} | changes
         result = Rows(previous=self, step=step, label=label, **properties)
         result.is_scaling = is_scaling
@@ -288,7 +288,7 @@ def finite_array(call: Call, value: Any, dtype: str, ndim: int | None = None) ->
         raise call.error(
             f"a constant has the type {value.dtype} and the shape {value.shape}, which this input does not support"
         )
-    call.reader.charge(value.nbytes)  # count a constant for each node that uses it, because each use costs time
+    call.reader.charge(value.nbytes)  # count the constant again for each node that uses it, because each use costs time
     if value.dtype.kind == "f" and not np.isfinite(value).all():
         raise call.error("constants must be finite, got NaN or infinity")
     return value

@@ -39,7 +39,7 @@ REQUIRED: dict[type, dict[str, Any]] = {
 }
 # PyTorch replaces softplus(z) by z for z above the threshold of a module. From 20 on, the error is at most 2e-9.
 MIN_SOFTPLUS_THRESHOLD = 20.0
-Network = TypeVar("Network")  # stands for NeuralNetwork: nnc/_interop may not import the package that defines it
+Network = TypeVar("Network")  # the class NeuralNetwork, which nnc/_interop may not import from a higher layer
 
 
 def read(build: Callable[[Parts], Network], module: Any, shape: Any, loss: Any, verify: bool) -> Network:
@@ -179,7 +179,7 @@ def _label(name: str, part: Any) -> str:
 
 
 def _check_module(part: Any, label: str) -> None:
-    """Raise ValueError if the type of a module is not supported, or its computation may have been changed."""
+    """Raise ValueError if the type of a module is not supported, or the module has hooks or replaced methods."""
     if type(part) not in SUPPORTED:
         base = next((base_class for base_class in type(part).__mro__ if base_class in SUPPORTED), None)
         if base is None:
@@ -237,8 +237,8 @@ def _input_shape(modules: list[tuple[str, Any]], shape: Any) -> tuple[int, ...]:
 def _scalings(modules: list[tuple[str, Any]], shape: tuple[int, ...]) -> dict[str, Any]:
     """Return the scalings of inputs and targets, and remove their modules from the list `modules`.
 
-    These modules are a Scale at the beginning and a Scale at the end. At the beginning, a Scale for vectors that only
-    multiplies may be a Scale layer of nnc, so it remains in the list.
+    The scaling of inputs is a Scale module at the beginning, the scaling of targets a Scale module at the end. A Scale
+    module at the beginning that only multiplies vectors may be a Scale layer of nnc, so it remains in the list.
     """
     scalings = {}
     for i, key in ((-1, "scale_y"), (0, "scale_X")):

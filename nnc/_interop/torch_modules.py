@@ -65,7 +65,7 @@ class ModuleBuilder(Writer):
     def __init__(self, dtype: str) -> None:
         self.dtype = getattr(torch, dtype)
         self.modules: list[Any] = []
-        self.order: Any = None  # permutation for the rows of the next weight matrix, set by flatten
+        self.order: Any = None  # permutation of the rows of the next weight matrix, set by `flatten`
 
     def tensor(self, numbers: Any) -> Any:
         """Convert numbers to a trainable parameter."""
@@ -103,7 +103,7 @@ class ModuleBuilder(Writer):
         self._fill(conv, kernel, operation.b)
 
     def _fill(self, module: Any, weight: Any, bias: Any) -> None:
-        """Set the weights of a module, and append the module to the list."""
+        """Set the weights and biases of a PyTorch module, and append the module to `modules`."""
         module.weight = self.tensor(np.ascontiguousarray(weight))
         if bias is not None:
             module.bias = self.tensor(bias)

@@ -60,7 +60,7 @@ def check_outputs(network: Any, X: Array, outputs: Array, added_output: str | No
     P = network.predict(X)
     if outputs.shape != P.shape:
         raise ValueError(
-            _message(original, f"its outputs have the shape {outputs.shape[1:]}, those of the network {P.shape[1:]}")
+            _message(original, f"output shapes differ: {outputs.shape[1:]} in {original}, {P.shape[1:]} in the network")
         )
     if added_output is not None:
         with np.errstate(all="ignore"):
@@ -68,7 +68,7 @@ def check_outputs(network: Any, X: Array, outputs: Array, added_output: str | No
     finite = np.isfinite(outputs)
     size = float(np.abs(outputs).max(where=finite, initial=0.0))
     if activations.ROWS[network.activations[-1]].probability:
-        size = 1.0  # compare probabilities absolutely: those near 0 have no relative precision
+        size = 1.0  # probabilities near 0 have large relative errors, so absolute differences count
     difference = _difference(P, outputs, finite)
     if not difference <= tolerance * size and network.dtype == np.float32:
         difference = _difference(network.astype(np.float64).predict(X), outputs, finite)

@@ -160,7 +160,7 @@ def _reference_outputs(path: Any, name: str, rows: Array) -> list[Any]:
 
 
 def _check_labels(name: str, evaluated: Array, network: Any, X: Array, P: Array, tolerance: float) -> None:
-    """Raise ValueError if labels differ; rows whose outputs are close to the boundary of two classes do not count."""
+    """Raise ValueError if labels differ; rows whose outputs are close to the boundary of two classes are ignored."""
     labels = np.asarray(network.predict_classes(X))
     is_clear: Array = np.full(len(P), True)
     if labels.ndim == 1 and P.shape[1] > 1:

@@ -156,7 +156,7 @@ def _tensors(content: bytes) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
             dtype = np.dtype(TYPES[type_name])
             if not begin <= end <= len(data) or end - begin != prod(shape) * dtype.itemsize:
                 offsets = f"{where}data_offsets are {begin} and {end}"
-                raise ValueError(f"{offsets}, expected the size of the shape {shape}; the file is damaged or incomplete")
+                raise ValueError(f"{offsets}, expected the size of the shape {shape}; the file may be incomplete")
             spans.append((begin, end))
             tensors[name] = np.frombuffer(data[begin:end], dtype).reshape(shape)
     ends = [0, *(end for _, end in sorted(spans))]
