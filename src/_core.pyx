@@ -287,8 +287,8 @@ cdef int parse_layer(Layer* layer, dict description) except -1:
 
 
 cdef void* allocate_arena(Arena* arena, Py_ssize_t block) except NULL:
-    # Allocate the memory that the arena has counted, and restart the arena at its address. The caller frees the
-    # returned memory.
+    # Allocate a memory block of the size that the arena has counted, and restart the arena at its address. Return the
+    # block, which the caller must free.
     cdef void* memory = malloc(arena.used + ALIGNMENT_BYTES)
     if memory is NULL:
         raise MemoryError(f"cannot allocate the buffers for a block of {block} rows ({arena.used} bytes)")

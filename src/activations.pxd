@@ -14,7 +14,7 @@ from simd cimport (always_inlined, always_inlined_vec, never_inlined, real, vec,
 from squares cimport MAX_LANES, transpose
 from vmath cimport exp, expm1, log, log1p, normal_cdf, sigmoid, tanh
 
-# Sigmoid, 1 / (1 + exp(-z)), and tanh(z).
+# The activations sigmoid(z) = 1 / (1 + exp(-z)) and tanh(z).
 
 cdef inline vec f_sigmoid(vec z) noexcept nogil:
     return sigmoid(z)
@@ -130,8 +130,8 @@ cdef inline void softmax(const real* Z, real* A, real* log_sum, Py_ssize_t rows,
     #
     # The largest number of a row is subtracted from the row first. VL rows at a time are transposed into `scratch`, so
     # that each lane holds one row and no sum crosses lanes. The logarithms are computed last, VL rows at a time.
-    # log_sum must have space for `rows` rounded up to whole vectors, and `scratch` for ld vectors plus as many numbers
-    # as log_sum.
+    # log_sum must have space for `rows` numbers, rounded up to whole vectors. `scratch` must have space for ld vectors,
+    # where ld is the row length of Z, followed by as many numbers as log_sum has.
     cdef vec square[MAX_LANES]
     cdef vec maximum, sum_a, sum_b, e
     cdef real* maxima = scratch + ld * VL

@@ -26,7 +26,8 @@ cdef inline void* allocate(Arena* arena, size_t size) noexcept nogil:
 
 
 cdef inline void* allocate_zeros(Arena* arena, size_t size) noexcept nogil:
-    # Return the address of a buffer of `size` bytes that is filled with zeros, unless arena.base is 0.
+    # Return the address of a buffer of `size` bytes filled with zeros. If arena.base is 0, the address is invalid and
+    # nothing is written.
     cdef void* buffer = allocate(arena, size)
     if arena.base:
         memset(buffer, 0, size)

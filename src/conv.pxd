@@ -4,13 +4,15 @@
 #
 # The weights W are a matrix (window_height * window_width * channels, filters), as in a dense layer, so optimizers,
 # files and penalties treat both alike. Neighboring numbers in a row of the image belong to neighboring rows of W, so
-# the sums over kx and c are one loop. A register tile holds several pixels and filters in the forward pass, and several
-# taps and filters in the gradient. Elements of W are broadcast and multiplied by vectors of images.
+# one loop sums over the window columns and the channels. A register tile holds several pixels and filters in the
+# forward pass, and several taps and filters in the gradient. Elements of W are broadcast and multiplied by vectors of
+# images.
 #
-# The transposed weights WT store, for each ky, the taps from right to left, filter by filter, with channels in the
-# rows. With this layout, the derivative with respect to the images is the same product as the forward pass, applied to
-# deltas with zero padding. In the first phase of a block, each grain of rows writes its gradient to its own slot. The
-# second phase adds the slots in order, so no sum depends on how threads divide the rows.
+# The transposed weights WT store the window positions row by row, and each row from right to left. A window position
+# has one row of WT for each filter, with one column for each channel. With this layout, the derivative with respect to
+# the images is the same product as the forward pass, applied to deltas with zero padding. In the first phase of a
+# block, each grain of rows writes its gradient to its own slot. The second phase adds the slots in order, so no sum
+# depends on how threads divide the rows.
 
 from libc.string cimport memcpy, memset
 from simd cimport (TILE_PIXELS, always_inlined, never_inlined, real, vec, VL, all_finite, if_finite, load, madd, splat,
@@ -31,18 +33,18 @@ cdef enum:
     # maximum size in bytes of the deltas that a column of gradient tiles reads at a time, to fit the L1 cache
     BAND_BYTES = 1 << 14
 
-cdef struct Window:       # Operands of a register tile, which sums over rows of contiguous vectors.
+cdef struct Window:       # Operands of a register tile of the forward pass or of the backward product.
     const real* x         # first input vector of the first pixel of the tile
-    Py_ssize_t x_row      # distance between the rows of input vectors, in numbers
-    Py_ssize_t pixel      # distance between the inputs of neighboring pixels, in numbers
+    Py_ssize_t x_row      # distance between the rows of input vectors, in elements
+    Py_ssize_t pixel      # distance between the inputs of neighboring pixels, in elements
     Py_ssize_t rows       # number of rows of input vectors to sum over
     Py_ssize_t n          # number of input vectors in a row
     const real* w         # weights, with one row for each input vector
-    Py_ssize_t w_row  # distance between the weights of the first vector of a row and those of the next row, in numbers
-    Py_ssize_t ldw        # distance between rows of the weights w, in numbers
+    Py_ssize_t w_row  # distance between the weights of two consecutive rows of input vectors, in elements
+    Py_ssize_t ldw        # distance between rows of the weights w, in elements
     const real* start     # initial sum of each filter, which is the bias, or NULL for 0
     real* out             # first output vector of the tile
-    Py_ssize_t out_pixel  # distance between neighboring output pixels, in numbers
+    Py_ssize_t out_pixel  # distance between neighboring output pixels, in elements
     bint rectify          # apply relu to the outputs
 
 
@@ -95,12 +97,12 @@ cdef inline Py_ssize_t band_rows(const Layer* layer) noexcept nogil:
 
 
 cdef inline Py_ssize_t band_reals(const Layer* layer, Py_ssize_t rows) noexcept nogil:
-    # Return how many numbers of the padded images are needed to compute `rows` rows of outputs.
+    # Return the number of elements of the padded images that are needed to compute `rows` rows of outputs.
     return ((rows - 1) * layer.stride_y + layer.window_height) * padded_width(layer) * layer.in_shape.channels * VL
 
 
 cdef inline Py_ssize_t plane_reals(const Layer* layer) noexcept nogil:
-    # Return the size of the plane of one channel, in numbers. One extra vector prevents the planes of different
+    # Return the size of the plane of one channel, in elements. One extra vector prevents the planes of different
     # channels from being a power of two apart.
     return band_reals(layer, band_rows(layer)) // layer.in_shape.channels + VL
 
@@ -108,8 +110,8 @@ cdef inline Py_ssize_t plane_reals(const Layer* layer) noexcept nogil:
 cdef inline void allocate_fused(Layer* layer, Arena* arena, Py_ssize_t rows, bint with_delta, bint lowest,
                                 int threads) noexcept nogil:
     # Allocate the outputs of a convolution with a fused pool. Each thread gets activations for one row of pool windows,
-    # and deltas. In the lowest layer the deltas are those of some rows; otherwise they cover the whole image, in the
-    # layout of the backward product.
+    # and deltas. In the lowest layer, the deltas of band_rows() rows are stored at a time; in other layers, those of
+    # the whole image, in the layout of the backward product.
     cdef Py_ssize_t row = layer.out_shape.width * layer.neurons * VL
     layer.fused_height = rows
     layer.A = layer.Z = layer.out = <real*>allocate(arena, threads * rows * row * sizeof(real))
@@ -236,7 +238,7 @@ cdef inline always_inlined tile(int pixels, int filters, const Window* window, P
 
 cdef inline always_inlined tiles(int pixels, int filters, const Window* window, Py_ssize_t q,
                                  Py_ssize_t count) noexcept nogil:
-    # Compute `count` tiles of neighboring filters, from filter q on.
+    # Compute `count` tiles of `filters` filters each, from filter q on.
     cdef Py_ssize_t _
     for _ in range(count):
         tile(pixels, filters, window, q)
@@ -314,9 +316,10 @@ cdef inline always_inlined call_tiles(int pixels, int filters, const Window* win
 
 
 cdef inline always_inlined product_of_pixels(int pixels, const Window* window, Py_ssize_t filters) noexcept nogil:
-    # Compute the outputs of all filters at `pixels` pixels, where `pixels` is a literal.
+    # Compute the outputs of all filters at `pixels` pixels. `pixels` is a literal at every call, so that the compiler
+    # unrolls the loops.
     cdef Py_ssize_t q = filters // MAX_TILE_FILTERS * MAX_TILE_FILTERS
-    # two tiles of four filters are faster than a tile of two, which has too few independent sums
+    # 4 + 4 filters are faster than 6 + 2 filters, because a tile of 2 filters has too few independent sums
     if filters - q == 2 and q > 0:
         q -= MAX_TILE_FILTERS
     if q > 0:
@@ -332,7 +335,7 @@ cdef inline always_inlined product_of_pixels(int pixels, const Window* window, P
 
 
 cdef inline void product(int pixels, const Window* window, Py_ssize_t filters) noexcept nogil:
-    # Compute the outputs of all filters at 4, 2 or 1 pixels.
+    # Compute the outputs of all filters at `pixels` pixels, which are 4, 2 or 1.
     if pixels == 4:
         product_of_pixels(4, window, filters)
     elif pixels == 2:
@@ -368,7 +371,8 @@ cdef inline void forward(const Layer* layer, Py_ssize_t first, int thread) noexc
 
 cdef inline void forward_rows(const Layer* layer, const real* band, Py_ssize_t row, Py_ssize_t low, Py_ssize_t count,
                               real* Z, real* A) noexcept nogil:
-    # Compute `count` output rows from row `low` on. `band` points to their inputs, which load_band() has returned.
+    # Compute `count` output rows from row `low` on. `band` points to the inputs of these rows, as returned by
+    # load_band().
     cdef Py_ssize_t y, x, top, bottom, left, right, c = layer.in_shape.channels, o = layer.neurons
     cdef Py_ssize_t kw = layer.window_width
     cdef Window window
@@ -415,7 +419,7 @@ cdef inline void backward(const Layer* layer, const Layer* previous, Py_ssize_t 
                                                                               o * VL, c * VL)
     window.start, window.rectify = NULL, False
     for y in range(layer.in_shape.height):
-        # only the window rows top, top + stride, ... coincide with a row of deltas
+        # skip window rows other than top, top + stride, ..., whose deltas are zero
         low = max(0, y + layer.pad_y - (layer.out_shape.height - 1) * sy)
         top = low + (y + layer.pad_y - low) % sy
         high_row = smaller(kh - 1, y + layer.pad_y)
@@ -481,7 +485,7 @@ cdef inline void fill_slot(const Layer* layer, Py_ssize_t first, Py_ssize_t high
                 pool.backward_row(next_layer, first, y // layer.fused_height + i, thread,
                                   d + i * layer.fused_height * spec.d_row, spec.d_row)
         if layer.fused_height == 0 or layer.delta_copy is not NULL:
-            d += spec.rows * spec.d_row   # without a buffer for all deltas, the next rows overwrite these
+            d += spec.rows * spec.d_row   # advance, except in a buffer that the next rows overwrite
         sum_taps(&spec)
         y += spec.rows
     if (first + VL) % GRAIN == 0 or first + VL >= high:

@@ -28,7 +28,7 @@ cdef inline void set_sizes(Layer* layer, bint lowest) noexcept nogil:
 cdef inline void lay_out(Layer* layer, Arena* arena, bint lowest, Purpose purpose, Py_ssize_t block) noexcept nogil:
     # Allocate the transposed weights WT or the buffer for copied deltas, if this layer needs one of them.
     cdef size_t size = layer.n_out * layer.ldt * sizeof(real)
-    if layer.narrow:  # initialized with zeros, because a narrow layer reads whole rows of WT, padding included
+    if layer.narrow:  # the padding must be zero, because a narrow layer reads whole rows of WT
         layer.WT = <real*>allocate_zeros(arena, size)
     elif purpose == TRAIN and not lowest and layer.deltas_in_lanes:
         layer.delta_copy = <real*>allocate(arena, round_up_to_groups(block) * layer.n_out * sizeof(real))
@@ -92,8 +92,8 @@ cdef inline void images_backward(const Layer* layer, const Layer* previous, Py_s
 
 
 cdef inline void input_backward(const Layer* layer, Py_ssize_t first, Py_ssize_t rows, real* out) noexcept nogil:
-    # Compute the derivative with respect to the inputs, d loss / d X, for `rows` rows into out (rows, n_in). The layer
-    # is the lowest one, which has no transposed weights.
+    # Write the derivative with respect to the inputs, d loss / d X, of `rows` rows to out (rows, n_in). The layer is
+    # the lowest one, which has no transposed weights.
     cdef const real* w
     cdef const real* D
     cdef vec s0, s1
@@ -129,7 +129,7 @@ cdef inline real* transposed(const Layer* layer, Py_ssize_t k, Py_ssize_t j) noe
 
 
 cdef inline void transpose_square(const real* W, Py_ssize_t ld, Py_ssize_t rows, vec* square) noexcept nogil:
-    # Transpose VL columns of `rows` rows of W into `square`; rows beyond them count as zero.
+    # Transpose VL columns of `rows` rows of W into `square`. If there are fewer than VL rows, the others count as zero.
     cdef Py_ssize_t i
     for i in range(VL):
         square[i] = splat(0)
@@ -194,8 +194,8 @@ cdef inline void narrow_backward(const Layer* layer, const Layer* previous, Py_s
 
 cdef inline void narrow_gradient(const Layer* layer, const real** X, Py_ssize_t low, Py_ssize_t rows, Py_ssize_t n_in,
                                  real* out, real scale, bint add, bint* broken) noexcept nogil:
-    # Compute rows of the gradient of a narrow layer. VL rows of W at a time are computed as columns, which are then
-    # transposed.
+    # Compute rows low <= k < low + n_in of the gradient of a narrow layer. VL of these rows at a time are computed as
+    # columns, which are then transposed.
     cdef vec square[MAX_LANES]
     cdef vec x
     cdef Py_ssize_t j, k
@@ -218,8 +218,8 @@ cdef inline void narrow_gradient(const Layer* layer, const real** X, Py_ssize_t 
 
 cdef inline vec weighted_rows(const real** X, Py_ssize_t k, const real* d, Py_ssize_t ldd,
                               Py_ssize_t rows) noexcept nogil:
-    # Return the sum over rows i of X[i][k : k + VL] * d[i * ldd]. Four independent sums hide the latency of
-    # multiply-adds.
+    # Return the sum of `rows` rows of X, columns k to k + VL, where row i is multiplied by d[i * ldd]. Four independent
+    # sums hide the latency of multiply-adds.
     cdef vec s0, s1, s2, s3
     cdef Py_ssize_t i, _
     s0 = s1 = s2 = s3 = splat(0)

@@ -38,7 +38,7 @@ cdef class Engine:
         cdef int l
         plan.count = len(layers)
         if plan.count == 0:
-            raise ValueError("layers must contain at least one layer")
+            raise ValueError("layers must contain at least one layer, got none")
         plan.loss, plan.parameter = name_index("loss", loss, LOSSES), parameter
         plan.layers = <Layer*>calloc(plan.count, sizeof(Layer))
         if plan.layers is NULL:
@@ -52,26 +52,26 @@ cdef class Engine:
                 raise ValueError(f"layer {l + 1} has {layer.n_in} inputs, "
                                  f"but the layer below has {(layer - 1).n_out} outputs")
             if l == 0 and layer.kind == BATCH_NORM:
-                raise ValueError("the first layer must not be a batch norm")
+                raise ValueError("the first layer must not be a batch norm; add another layer below it")
             set_sizes(layer, l == 0)
             plan.batch_norms += layer.kind == BATCH_NORM
             if layer.kind == SCALE or layer.kind == BATCH_NORM and not layer.in_lanes:
                 if not is_consistent(layer):
-                    raise ValueError(f"layer {l + 1}, {layers[l]}, must have as many outputs as inputs")
+                    raise ValueError(f"layer {l + 1} must have as many outputs as inputs, got {layers[l]}")
                 if l > 0 and (layer - 1).in_lanes:
                     raise ValueError(f"layer {l + 1} is a scale and needs rows as inputs; add a flatten below it")
             elif layer.kind != DENSE:
                 if (l != plan.image_layers or (l == 0) != (layer.kind == INPUT) or l > 0 and not (layer - 1).in_lanes
                         or not is_consistent(layer)):
-                    raise ValueError(f"layer {l + 1}, {layers[l]}, needs images as inputs and a window inside them; "
-                                     "only the first layer is an input")
+                    raise ValueError(f"layer {l + 1} must have images as inputs and windows inside the image, and must "
+                                     f"be an input layer only if it is the first layer, got {layers[l]}")
                 plan.image_layers += 1
             elif l > 0 and (layer - 1).in_lanes:
                 raise ValueError(f"layer {l + 1} is dense and needs rows as inputs; add a flatten below it")
             layout.append((plan.size, layer.rows, layer.ld, bool(layer.bias)))
             plan.size += parameter_count(layer)
         if plan.layers[plan.count - 1].kind != DENSE:
-            raise ValueError("the last layer must be dense")
+            raise ValueError(f"the last layer must be dense, got {layers[plan.count - 1]}")
         plan.fuse_pools = True
         self.layout, self.size = tuple(layout), plan.size
         if heads:
@@ -94,7 +94,8 @@ cdef class Engine:
             head.first, head.n, head.weight = first, n, weight
             first += head.n
         if first != last.n_out or last.activation != activations.IDENTITY:
-            raise ValueError(f"heads must have {last.n_out} outputs, on a last layer with the identity, got {heads}")
+            raise ValueError(f"heads must have {last.n_out} outputs in total, and the last layer the activation "
+                             f"identity, got heads {heads}")
         plan.loss = HEADS
         plan.heads.count, plan.heads.items, plan.heads.missing = len(heads), self.heads, missing
         return 0

@@ -18,7 +18,7 @@ cdef struct EvaluationMember:  # State of one evaluation thread.
 cdef struct EvaluationState:
     EvaluationMember* members  # array with the state of each thread
     int threads           # number of threads
-    Data data             # rows that are evaluated
+    Data data             # data with the rows to evaluate
     double* grain_losses  # sum of the loss, before averaging, over each grain of 16 rows of the data
     real* out             # outputs (n, n_out), owned by the caller; NULL if only the loss is needed
 

@@ -4,9 +4,9 @@
 # columns of a head are copied to a workspace, where the functions of activations.pxd and losses.pxd are applied, and
 # the deltas are copied back.
 #
-# A head has the loss weight * sum / divisor. The divisor depends on the rows of the batch and, with missing targets, on
-# the terms that are present. The engine divides the loss by the rows of the batch, like the mean over rows of a single
-# loss. So the terms of a head are multiplied by factor = weight * rows / divisor.
+# A head has the loss weight * sum / divisor. The divisor depends on the number of rows in the batch and, with missing
+# targets, on the number of terms that are present. The engine divides the loss by the number of rows, as for the mean
+# over rows of a single loss. So the terms of a head are multiplied by factor = weight * rows / divisor.
 
 from simd cimport real, VL, load, splat, store
 from arena cimport Arena, allocate
@@ -28,7 +28,7 @@ cdef struct Heads:
     int count             # number of heads; 0 if the network has a single loss
     const Head* items     # array of `count` heads, owned by the Engine
     double missing        # value that marks a missing target; NaN if no target is missing
-    double* factors       # factor of each head in the current batch, for each thread (threads, count)
+    double* factors       # loss factor of each head in the current batch, for each thread (threads, count)
     real* workspace       # workspace of all threads (threads, workspace_size)
     Py_ssize_t workspace_size  # number of elements in the workspace of one thread
     # number of elements in each matrix of the workspace, which holds GRAIN rows of the widest head
@@ -36,7 +36,7 @@ cdef struct Heads:
 
 
 cdef inline void lay_out(Heads* heads, Arena* arena, int threads) noexcept nogil:
-    # Allocate the factors and the workspace of each thread.
+    # Allocate the loss factors of the heads and the workspace, for each thread.
     cdef Py_ssize_t widest = 0
     cdef int h
     for h in range(heads.count):
@@ -94,8 +94,8 @@ cdef inline double rows_with_targets(const Heads* heads, const Head* head, const
 
 cdef inline void begin_batch(const Heads* heads, const Data* data, Py_ssize_t low, Py_ssize_t high, double rows,
                              Py_ssize_t n_out, int thread) noexcept nogil:
-    # Compute the loss factor of each head for a batch: rows low <= i < high of the data, whose sample weights sum to
-    # `rows`.
+    # Compute the loss factor of each head for the batch of rows low <= i < high of the data. `rows` is the sum of their
+    # sample weights, or their number if there are no sample weights.
     cdef const Head* head
     cdef double present
     cdef int h

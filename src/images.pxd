@@ -15,13 +15,13 @@ from layer cimport BATCH_NORM, Layer
 
 
 cdef inline real* group_start(const Layer* layer, real* numbers, Py_ssize_t first) noexcept nogil:
-    # Return the address of the group of images that starts with row `first` of the block. `numbers` are net inputs,
-    # activations or a mask.
+    # Return the address of the group of images that starts with row `first` of the block. `numbers` is the address of
+    # the net inputs, the activations or the dropout mask of all images.
     return numbers + first * layer.n_out
 
 
 cdef inline real* group_deltas(const Layer* layer, Py_ssize_t first, int thread) noexcept nogil:
-    # Return the deltas of the group of images that this thread works on, which starts with row `first` of the block.
+    # Return the address of the deltas of this thread's group of images, which starts with row `first` of the block.
     return layer.D + (first * layer.n_out if layer.kind == BATCH_NORM else thread * layer.group_reals)
 
 
@@ -42,7 +42,7 @@ cdef inline void to_lanes(const real** rows, Py_ssize_t count, bint fill, Py_ssi
             row = rows[i if i < count else 0] + j
             if numbers == VL:
                 square[i] = load(row)
-            else:                             # read no number beyond the end of the row
+            else:                             # do not read beyond the end of the row
                 for k in range(VL):
                     tail[k] = row[k] if k < numbers else 0
                 square[i] = load(tail)
@@ -52,8 +52,8 @@ cdef inline void to_lanes(const real** rows, Py_ssize_t count, bint fill, Py_ssi
 
 
 cdef inline void to_rows(const real* lanes, Py_ssize_t n, Py_ssize_t count, real* rows, Py_ssize_t ld) noexcept nogil:
-    # Transpose n vectors into `count` rows of n numbers, one row for each of the first lanes. The rows are ld numbers
-    # apart.
+    # Transpose n vectors into `count` rows of n numbers, one row for each of the first lanes. The rows are ld elements
+    # apart in memory.
     cdef vec square[MAX_LANES]
     cdef real tail[MAX_LANES]
     cdef Py_ssize_t j, k, numbers
@@ -68,7 +68,7 @@ cdef inline void to_rows(const real* lanes, Py_ssize_t n, Py_ssize_t count, real
         for i in range(<int>count):
             if numbers == VL:
                 store(rows + i * ld + j, square[i])
-            else:                             # write no number beyond the end of the row
+            else:                             # do not write beyond the end of the row
                 store(tail, square[i])
                 for k in range(numbers):
                     rows[i * ld + j + k] = tail[k]

@@ -1,6 +1,6 @@
 # Interrupt handling: how a running training reacts to Ctrl-C. Included by _team.pyx.
 
-# a second Ctrl-C raises KeyboardInterrupt if it comes at least this long after the first
+# a second Ctrl-C raises KeyboardInterrupt if it comes at least this many seconds after the first
 cdef double REPEAT_SECONDS = 1
 
 
@@ -49,8 +49,7 @@ cdef class Interrupt:
                 # the handler of another signal, which ran first, has raised this exception
                 if error.__traceback__.tb_next is not None:
                     raise
-                # Otherwise signal() itself raised the error: this is not the main thread, and only the main thread may
-                # set handlers.
+                # signal() itself raised the error, because only the main thread may set handlers
         return self
 
     def __exit__(self, kind, error, trace):

@@ -8,7 +8,6 @@ def product(const real[:, ::1] A, bint transposed, const real[:, ::1] B, real[:,
     Parameters
     ----------
     A : real array (m, k), or (k, m) if `transposed`
-        If `scattered` is set, a transposed A is multiplied by the kernel for rows at any distances in memory.
     B : real array (k, n)
         n is a multiple of LANES.
     C : real array (m, ldc)
@@ -21,6 +20,8 @@ def product(const real[:, ::1] A, bint transposed, const real[:, ::1] B, real[:,
         Elements of C that would not be finite keep their values.
     rectify : bool, default False
         Replace negative elements by 0.
+    scattered : bool, default False
+        Multiply a transposed A by the kernel for rows at irregular distances in memory.
 
     Returns
     -------

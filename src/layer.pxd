@@ -10,10 +10,11 @@ from optimizers cimport ParamGroup
 from threads cimport share_start
 
 cdef enum:
-    GRAIN = 16            # threads get rows in multiples of this number, which is a multiple of the vector length VL
-    # like GRAIN, for shares of parameter rows if W has no transposed copy, and for block sizes with a block per thread
+    GRAIN = 16  # each thread's number of rows is a multiple of this, which is a multiple of the vector length VL
+    # used instead of GRAIN to divide the parameter rows of a layer without transposed weights among threads, and to
+    # round the size of blocks if each thread processes whole blocks
     SMALL_GRAIN = 4
-    # rows get padding if their length is a multiple of this, because they would share few sets of the cache
+    # rows whose length is a multiple of this many bytes get padding, because they would share few sets of the cache
     HALF_PAGE_BYTES = 2048
 
 cdef enum Kind:           # The order of the kinds is that of KINDS in nnc/layers.
@@ -36,7 +37,7 @@ cdef struct Layer:
     int activation        # activation function, a value of the enum Activation
     Py_ssize_t n_in       # n_in, n_out: number of inputs and number of outputs per row
     Py_ssize_t n_out
-    # padded row length of W, Z, A and D: n_out (CONV2D: neurons) rounded up; the padding of W and D is zero
+    # row length of W, Z, A and D: n_out (CONV2D: number of filters) plus padding, which is zero in W and D
     Py_ssize_t ld
     Py_ssize_t rows  # number of rows of W: n_in for DENSE, 1 for BATCH_NORM and SCALE, 0 for layers without parameters
     Py_ssize_t neurons    # number of columns of W: n_out for DENSE, filters for CONV2D, channels for BATCH_NORM
@@ -48,7 +49,7 @@ cdef struct Layer:
     Py_ssize_t window_width
     Py_ssize_t stride_y   # stride_y, stride_x: distance between neighboring windows, in pixels
     Py_ssize_t stride_x
-    Py_ssize_t pad_y      # pad_y, pad_x: rows of zeros above the image, and columns of zeros to its left
+    Py_ssize_t pad_y      # pad_y, pad_x: number of rows of zeros above the image, and of columns of zeros to its left
     Py_ssize_t pad_x
     bint bias             # the layer has a bias
     bint narrow           # dense layer with few outputs and many inputs, whose vectors hold inputs instead of outputs
@@ -63,17 +64,17 @@ cdef struct Layer:
     real* m               # m, v: first and second moment of the optimizer, in the layout of W
     real* v
     real* WT              # transposed weights with row length ldt, for the backward pass and for narrow layers; or NULL
-    Py_ssize_t ldt        # padded row length of WT: n_in (CONV2D: input channels) rounded up
+    Py_ssize_t ldt        # row length of WT: n_in (CONV2D: number of input channels) plus padding
     real* Z  # net inputs in padded rows; shares the memory of A unless net inputs and activations are both needed
     real* A               # activations in padded rows, one for each row of the block
-    real* D               # deltas d loss / d Z in padded rows, for images only one group per thread; or NULL
+    real* D  # deltas d loss / d Z in padded rows, or NULL; image layers store the deltas of one group per thread
     real* log_sum         # log(sum(exp(Z))) of each row, for a softmax output with cross-entropy; else NULL
     double dropout_rate   # probability that dropout sets an output to zero in training
     real* mask  # dropout mask in padded rows: each element is 0 or 1 / (1 - dropout_rate); NULL without dropout
     real* out             # inputs of the next layer in padded rows: A, or A times the dropout mask
     const real** out_rows  # out_rows, delta_rows: pointers to the rows of `out`, and to the rows of D
     const real** delta_rows
-    Py_ssize_t group_reals  # number of deltas in the buffer of one thread, for images
+    Py_ssize_t group_reals  # number of deltas that an image layer stores for one thread
     Py_ssize_t fused_height  # window height of the max-pool that is fused into this convolution, or 0
     const real* input     # inputs of an image layer or a BATCH_NORM: the `out` of the previous layer
     real* argmax          # MAX_POOL: index of the maximum in each window, in the layout of A; NULL unless training
@@ -86,7 +87,7 @@ cdef struct Layer:
     # CONV2D: buffer of each thread for the gradient, one sum per vector lane; in pixels.pxd: copies of windows
     real* sums
     real* panels          # CONV2D: buffer of each thread for contiguous copies of the deltas of some filters
-    real* slots           # gradient over each grain of rows (grains of the block, parameters)
+    real* slots           # CONV2D: gradient over each grain of 16 rows (grains of the block, parameters)
     double momentum       # BATCH_NORM: weight of the current batch in the running statistics
     double eps  # BATCH_NORM: constant that is added to the variance, so that the standard deviation is not zero
     real* statistics      # BATCH_NORM: statistics of each thread, a padded row for each Statistic of norm.pxd
@@ -142,7 +143,7 @@ cdef inline bint is_penalty_exempt(const Layer* layer, Py_ssize_t k) noexcept no
 
 
 cdef inline Py_ssize_t row_grain(const Layer* layer) noexcept nogil:
-    # Return the grain: threads get rows of W in multiples of this number.
+    # Return GRAIN or SMALL_GRAIN: each thread's share of the rows of W is a multiple of this number.
     return SMALL_GRAIN if layer.WT is NULL else GRAIN
 
 
@@ -159,7 +160,8 @@ cdef inline Py_ssize_t end_row(const Layer* layer, int thread, int threads) noex
 
 
 cdef inline void set_row_pointers(const real** rows, const real* first, Py_ssize_t ld, Py_ssize_t count) noexcept nogil:
-    # Write pointers to `count` rows of a matrix whose rows are `ld` numbers apart.
+    # Write pointers to `count` rows of a matrix to `rows`. The first row starts at `first`, and the rows are `ld`
+    # elements apart.
     cdef Py_ssize_t i
     for i in range(count):
         rows[i] = first + i * ld

@@ -106,7 +106,7 @@ cdef inline void forward_group(const Layer* layer, const real** X, Py_ssize_t fi
         images.flatten_forward(layer, first, rows)
     elif layer.kind == BATCH_NORM:
         norm.forward(layer, first, rows, thread)
-    elif (layer - 1).fused_height == 0:       # if the pool is fused, the convolution has already computed it
+    elif (layer - 1).fused_height == 0:       # a fused pool has been computed by the convolution
         pool.forward(layer, first)
 
 
@@ -156,8 +156,8 @@ cdef inline void backward_group(const Layer* layer, const Layer* previous, Py_ss
 
 cdef inline void input_backward(const Layer* lowest, Py_ssize_t first, Py_ssize_t rows, int thread,
                                 real* out) noexcept nogil:
-    # Compute the derivative of the loss with respect to the inputs of the lowest layer into out (rows, n_in), for
-    # `rows` rows from row `first` on. Images are processed one group per call.
+    # Write the derivative of the loss with respect to the inputs of the lowest layer to out (rows, n_in), for `rows`
+    # rows from row `first` of the block on. Images are processed one group per call.
     if lowest.kind == DENSE:
         dense.input_backward(lowest, first, rows, out)
     elif lowest.kind == SCALE:

@@ -1,7 +1,7 @@
 # Locks that protect a network. Included by _team.pyx.
 
 cdef enum:
-    FREE, HELD, CONTENDED  # The states of a SnapshotLock are explained at its attribute `state`.
+    FREE, HELD, CONTENDED  # states of a SnapshotLock; CONTENDED: held, and other threads wait
 
 
 cdef void wait(PyThread_type_lock lock) noexcept nogil:
@@ -10,7 +10,9 @@ cdef void wait(PyThread_type_lock lock) noexcept nogil:
 
 
 cdef class TrainingLock:
-    """Non-blocking lock for everything that changes a network. Acquiring it while it is held raises RuntimeError.
+    """Non-blocking lock that protects a network from simultaneous changes.
+
+    Acquiring the lock while it is held raises RuntimeError.
 
     Parameters
     ----------

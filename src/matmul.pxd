@@ -21,13 +21,13 @@ cdef enum:
     # number of rows of B that are processed together; a panel of this many rows and TILE_VECS vectors fits the L1 cache
     K_BLOCK_ROWS = 256
     MIN_PACK_ROWS = 384   # copy panels of B to contiguous memory if C has at least this many rows
-    # width of the wide tile in vectors. The width is odd, so that an odd number of vectors leaves no tile of one
-    # vector, which would wait for its loads.
+    # width of the wide tile in vectors. An odd number of vectors of columns is divided into tiles of two and three
+    # vectors, because loads limit the speed of a tile of one vector.
     WIDE_TILE_VECS = 3
 
 cdef enum Layout:         # Memory layout of the matrix A of a product.
     ROWS                  # A is given by pointers to its rows
-    COLUMNS  # A is given by pointers to the rows of A.T at a constant distance, so addresses need no loads
+    COLUMNS  # A is given by a pointer to the first row of A.T and the constant distance between its rows
     SCATTERED             # A is given by pointers to the rows of A.T at any distances
 
 cdef struct Rows:
@@ -38,16 +38,16 @@ cdef struct Rows:
 cdef struct PrefetchQueue:
     # Queue of rows that are needed soon and are scattered in memory. Their cache lines are prefetched between the tiles
     # of a product.
-    const real* X         # matrix that contains the rows (any number, n)
+    const real* X         # matrix with n columns that contains the rows
     const int* order      # pointer to the index of the next row
-    const int* end        # end of the array of indices
+    const int* end        # pointer to the end of the array of indices
     Py_ssize_t n          # number of elements in a row
     Py_ssize_t offset     # number of elements of the next row that have been prefetched
 
 cdef struct ProductOptions:
-    Py_ssize_t lda        # distance between rows of A.T if it is constant, in numbers
-    Py_ssize_t ldb        # distance between rows of B, in numbers
-    Py_ssize_t ldc        # distance between rows of C, in numbers
+    Py_ssize_t lda        # distance between rows of A.T if it is constant, in elements
+    Py_ssize_t ldb        # distance between rows of B, in elements
+    Py_ssize_t ldc        # distance between rows of C, in elements
     bint add              # compute C += scale * A @ B instead of C = start + A @ B
     real scale            # factor of A @ B if `add` is set
     # not NULL if C holds parameters: those that would become infinite or NaN keep their values, and *broken is set
@@ -57,7 +57,7 @@ cdef struct ProductOptions:
 
 
 cdef inline Rows submatrix(bint rows, Rows A, Py_ssize_t i) noexcept nogil:
-    # Return the part of A that starts with row i, or with column i if `rows` is not set.
+    # Return A without its first i rows if `rows` is set, else without its first i columns.
     if rows:
         A.pointers += i
     else:
@@ -142,9 +142,9 @@ cdef inline void prefetch_next(PrefetchQueue* queue, Py_ssize_t lines) noexcept 
 
 cdef inline always_inlined tiles(Layout layout, int rows, int vecs, Py_ssize_t count, Py_ssize_t k_len, Rows A,
                                  const real* B, real* C, const real* start, const ProductOptions* opt) noexcept nogil:
-    # Compute `count` tiles, one below the other, and prefetch some rows of the queue after each tile. In total, a
-    # gradient prefetches as many rows as it sums over. A gradient with one vector of columns does not use this function
-    # and prefetches nothing.
+    # Compute `count` tiles, one below the other. After each tile, prefetch a part of the rows in the queue, so that a
+    # whole gradient prefetches as many rows as it sums over. A product with one vector of columns does not call this
+    # function and prefetches nothing.
     cdef Py_ssize_t i, lines = 0
     if layout != ROWS and opt.queue is not NULL:
         lines = rows * vecs * VL * k_len // (LINE_REALS * opt.ldc) + 1
@@ -184,11 +184,11 @@ cdef inline always_inlined remaining_tiles(Layout layout, int rows, int vecs, Py
 
 cdef inline always_inlined strip(Layout layout, int vecs, Py_ssize_t m, Py_ssize_t k_len, Rows A, const real* B,
                                  real* C, const real* start, const ProductOptions* opt) noexcept nogil:
-    # Compute all m rows of C in a strip that is `vecs` vectors wide.
+    # Compute a strip of C: all m rows, and `vecs` vectors of columns.
     cdef Py_ssize_t i = 0, count = m // TILE_ROWS
     if vecs == TILE_VECS and count > 0:
         if TILE_ROWS == 6 and 2 <= m - count * TILE_ROWS < 4:
-            count -= 1  # two tiles of four rows are faster than a tile of two, which has too few independent sums
+            count -= 1  # 4 + 4 rows are faster than 6 + 2 rows, because a tile of 2 rows has too few independent sums
         i = count * TILE_ROWS
         if layout == ROWS:
             tiles_by_rows(count, k_len, A, B, C, start, opt)
@@ -203,7 +203,7 @@ cdef inline always_inlined strip(Layout layout, int vecs, Py_ssize_t m, Py_ssize
     remaining_tiles(layout, 1, vecs, m, &i, k_len, A, B, C, start, opt)
 
 
-# Compute all m rows of C in a strip that is WIDE_TILE_VECS vectors wide.
+# Compute a wide strip of C: all m rows, and WIDE_TILE_VECS vectors of columns.
 
 cdef inline always_inlined wide_strip(Layout layout, Py_ssize_t m, Py_ssize_t k_len, Rows A, const real* B, real* C,
                                       const real* start, const ProductOptions* opt) noexcept nogil:
@@ -292,7 +292,7 @@ cdef inline always_inlined small_product(Layout layout, Py_ssize_t m, Py_ssize_t
                                          const ProductOptions* opt) noexcept nogil:
     # Compute a product with at most K_BLOCK_ROWS rows of B, without copying panels of B.
     cdef Py_ssize_t j = 0, vectors = (n + VL - 1) // VL
-    if vectors == 1:                       # a separate path with less overhead for the smallest products
+    if vectors == 1:                       # one vector of columns needs no loop over strips
         strip(layout, 1, m, k_len, A, B, C, start, opt)
         return
     while next_strip_vectors(vectors - j) == TILE_VECS:
@@ -343,8 +343,8 @@ cdef inline void product(Layout layout, Py_ssize_t m, Py_ssize_t n, Py_ssize_t k
                          Py_ssize_t ldb, real* C, Py_ssize_t ldc, const real* start, real scale, bint add, bint* broken,
                          bint rectify, PrefetchQueue* queue) noexcept nogil:
     # Compute C (m, n) = start + A (m, k_len) @ B (k_len, n), or C += scale * A @ B if `add` is set. `start` has n
-    # numbers, or is NULL for zeros. Rows of C have ldc numbers. Whole vectors beyond column n become zero, or keep
-    # their values if `add` is set.
+    # elements, or is NULL for zeros. Rows of B and C have ldb and ldc elements. Whole vectors beyond column n become
+    # zero, or keep their values if `add` is set.
     cdef Py_ssize_t i, j, lda = A.pointers[1] - A.pointers[0] if layout == COLUMNS and k_len > 1 else 0
     cdef ProductOptions opt = ProductOptions(lda, ldb, ldc, add, scale, broken, rectify, queue)
     if k_len > K_BLOCK_ROWS or m >= MIN_PACK_ROWS:

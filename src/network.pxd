@@ -24,8 +24,8 @@ from heads cimport Heads, begin_batch as begin_batch_of_heads, lay_out as lay_ou
 cdef enum:
     # size of a block of rows in bytes: its activations and deltas fit the second-level cache of a core
     BLOCK_BYTES = 1 << 19
-    # number of rows with which the matrix product of the gradient is fast; blocks of rows may always have as many, and
-    # blocks of images never have more
+    # number of rows that any block may have, even beyond BLOCK_BYTES, because the matrix product of the gradient is
+    # fast with that many rows; blocks of images never have more
     BLOCK_ROWS = 256
     # use one block per thread only if the parameter vector has at most this many bytes
     MAX_SHARED_PARAM_BYTES = 1 << 17
@@ -43,7 +43,9 @@ cdef struct Plan:         # Description of a network, without parameters and buf
     bint use_running_stats  # batch normalization uses running statistics even if the gradient is computed
     Layer* layers         # array of `count` layers, owned by the Engine or the Training
     int loss              # loss function of the network, a value of the enum Loss
-    double parameter      # parameter of the loss function; double because Cython would convert a real to float
+    # parameter of the loss function, such as delta of the Huber loss; not a real, because Cython would round the Python
+    # number to float
+    double parameter
     Heads heads           # output heads of the network, without their buffers
     Py_ssize_t size       # length of the parameter vector, padding included
 
@@ -103,7 +105,7 @@ cdef inline Py_ssize_t block_rows(const Plan* plan, Py_ssize_t batch, Purpose pu
 cdef inline never_inlined lay_out(Network* net, const Plan* plan, Arena* arena, Py_ssize_t block, Purpose purpose,
                                   const Data* data, int threads, bint is_tiny) noexcept nogil:
     # Allocate all buffers of the network in the arena, for `block` rows and `threads` threads. The function is never
-    # inlined, to save code.
+    # inlined, to keep the compiled code small.
     cdef Layer* arena_layers = <Layer*>allocate(arena, plan.count * sizeof(Layer))
     cdef Layer layer
     cdef const Layer* last = &plan.layers[plan.count - 1]
@@ -289,8 +291,8 @@ cdef inline void predict(const Network* net, const real* X, Py_ssize_t rows) noe
 
 cdef inline void begin_batch(const Network* net, const Data* data, Py_ssize_t low, Py_ssize_t high, double weight,
                              int thread) noexcept nogil:
-    # Prepare the thread for output_delta() on a batch: rows low <= i < high of the data, whose sample weights sum to
-    # `weight`.
+    # Compute the loss factors of the heads, if there are any, for the batch of rows low <= i < high of the data.
+    # `weight` is the sum of their sample weights, or their number if there are no sample weights.
     if net.heads.count > 0:
         begin_batch_of_heads(&net.heads, data, low, high, weight, net.block.n_out, thread)
 
@@ -397,7 +399,7 @@ cdef inline never_inlined learn(const Network* net, Py_ssize_t rows, bint first_
 
 
 cdef inline void update_groups(const Network* net, const Optimizer* optimizer) noexcept nogil:
-    # For each layer with its own learning rate, copy the optimizer of the run at its current step.
+    # Update the optimizers of layers that have their own learning rates, from the optimizer of the run.
     cdef int l
     for l in range(net.count):
         if net.layers[l].param_group is not NULL:
@@ -502,5 +504,5 @@ cdef inline double fraction_beyond(const Network* net, int l, Py_ssize_t rows, d
                 a = layer.A[(i // VL * layer.n_out + j) * VL + i % VL]
             else:
                 a = layer.A[j * VL + i if net.is_tiny else i * layer.ld + j]
-            count += (a <= low) + (a >= high)   # written without a branch, so that the compiler vectorizes the loop
+            count += (a <= low) + (a >= high)   # a sum has no branch, so the compiler vectorizes the loop
     return count / <double>(rows * layer.n_out)

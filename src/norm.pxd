@@ -31,9 +31,11 @@ cdef enum Statistic:      # Statistics of a channel; each thread stores them for
     STATISTIC_COUNT       # number of statistics per channel
 
 cdef enum:
-    # index of the partial sums of a chunk in the forward pass: mean of X, then sum of squared differences from it
+    # index of the first of two partial sums of a chunk in the forward pass: the mean of X, and the sum of squared
+    # differences from the mean
     FORWARD = 0
-    # index of the partial sums of a chunk in the backward pass: sum of the deltas, then sum of deltas times X - MEAN
+    # index of the first of two partial sums of a chunk in the backward pass: the sum of the deltas, and the sum of
+    # deltas times X - MEAN
     BACKWARD = 2
 
 
@@ -59,12 +61,12 @@ cdef inline Py_ssize_t chunk_rows(const Layer* layer) noexcept nogil:
 
 
 cdef inline Py_ssize_t pixel_count(const Layer* layer) noexcept nogil:
-    # Return how many numbers per channel a row has, which is the number of pixels of an image.
+    # Return the number of values of one channel in a row: the number of pixels of an image, or 1 in a table.
     return layer.n_out // layer.neurons
 
 
 cdef inline real* statistic(const Layer* layer, int thread, int index) noexcept nogil:
-    # Return the values of one statistic for all channels, in the memory of this thread.
+    # Return the address of one statistic of all channels, in the memory of this thread.
     return layer.statistics + ((0 if layer.use_running_stats else thread) * STATISTIC_COUNT + index) * layer.ld
 
 
@@ -84,9 +86,9 @@ cdef inline vec lane_mask(Py_ssize_t rows) noexcept nogil:
 
 cdef inline always_inlined sum_vectors(const real* x, const real* d, Py_ssize_t count, Py_ssize_t step, vec center,
                                        bint squares, vec* first, vec* second) noexcept nogil:
-    # Sum over `count` vectors that are `step` numbers apart. If d is NULL, `first` receives the sum of x - center, and
-    # `second`, if `squares` is set, that of (x - center)**2. Otherwise `first` receives the sum of d, and `second` the
-    # sum of d (x - center). Four independent sums hide the latency of an addition.
+    # Sum over `count` vectors that are `step` elements apart in memory. If d is NULL, `first` receives the sum of x -
+    # center, and `second`, if `squares` is set, that of (x - center)**2. Otherwise `first` receives the sum of d, and
+    # `second` the sum of d (x - center). Four independent sums hide the latency of an addition.
     cdef vec s[4]
     cdef vec t[4]
     cdef vec a, e

@@ -20,7 +20,7 @@ from run cimport Run, draw_order, end_epoch, loss_of_epoch, rate_index
 
 cdef enum:
     ACCUMULATORS = 4      # number of independent sums, which hide the latency of multiply-adds
-    MAX_PARAMETERS = 1 << 17  # maximum size of the parameter vector for which this code is faster, in numbers
+    MAX_PARAMETERS = 1 << 17  # with more elements in the parameter vector, the code of run.pxd is faster
 
 
 cdef inline bint is_supported(const Run* run, const Plan* plan) noexcept nogil:
@@ -40,7 +40,8 @@ cdef inline bint is_supported(const Run* run, const Plan* plan) noexcept nogil:
 
 
 cdef inline always_inlined net_inputs(int vecs, const Layer* layer, const real* x, Py_ssize_t j) noexcept nogil:
-    # Compute `vecs` vectors of the net inputs Z = b + x @ W, from column j on. `vecs` is a literal at every call.
+    # Compute `vecs` vectors of the net inputs Z = b + x @ W, from column j on. `vecs` is a literal at every call, so
+    # that the compiler unrolls the loops.
     cdef const real* b = biases(layer)
     cdef const real* w = layer.W + j
     cdef vec z[ACCUMULATORS]
@@ -74,7 +75,7 @@ cdef inline void backward(const Layer* layer, const Layer* previous) noexcept no
     cdef vec square[MAX_LANES]
     cdef vec sum
     cdef Py_ssize_t i, j, k
-    for k from 0 <= k < previous.ld by VL:            # the loop covers the padding too, for which W has no rows
+    for k from 0 <= k < previous.ld by VL:            # the deltas include padding, for which W has no rows
         sum = splat(0)
         for j from 0 <= j < layer.n_out by VL:
             transpose_square(layer.W + k * layer.ld + j, layer.ld, smaller(VL, layer.n_in - k), square)

@@ -44,7 +44,7 @@ cdef struct Optimizer:
     double eps
     # adam: add eps to sqrt(v) before the bias correction, as in section 2 of Kingma and Ba (2015)
     bint eps_before_bias_correction
-    double lr_decay       # adagrad computes v += g**2 and p -= lr / (1 + (t - 1) lr_decay) g / (sqrt(v) + eps)
+    double lr_decay  # adagrad computes, in step t, v += g**2 and p -= lr / (1 + (t - 1) lr_decay) g / (sqrt(v) + eps)
     double momentum_decay  # nadam (Dozat 2016) uses the momentum mu = beta1 (1 - momentum_decay**t / 2) in step t
     # down, up, smallest, largest: in rprop (iRprop-, Igel and Huesken 2003) the step size v is multiplied by `up` while
     # the gradient keeps its sign, and by `down` when the sign changes. It stays between `smallest` and `largest`.
@@ -182,8 +182,8 @@ cdef inline double nadam_momentum(const Optimizer* o, Py_ssize_t step) noexcept 
 
 
 cdef inline void init_param_group(ParamGroup* param_group, const Optimizer* o) noexcept nogil:
-    # Initialize the group at the start of a run that continues after o.steps steps. Only 1 - mu_product is used later,
-    # so the loop ends when the product is below the rounding error.
+    # Initialize the parameter group of a layer at the start of a run that continues after o.steps steps. Only 1 -
+    # mu_product is used later, so the loop ends when the product is below the rounding error.
     cdef Py_ssize_t step = 0, steps = min(o.steps - param_group.frozen_steps, <Py_ssize_t>MAX_RESUMED_STEPS)
     param_group.optimizer.mu_product = 1
     if o.method == NADAM and param_group.frozen_steps > 0:
@@ -193,8 +193,8 @@ cdef inline void init_param_group(ParamGroup* param_group, const Optimizer* o) n
 
 
 cdef inline void update_group(ParamGroup* param_group, const Optimizer* o) noexcept nogil:
-    # Copy the optimizer of the run at its current step to the group, with the learning rates and the step count of the
-    # group.
+    # Copy the optimizer of the run, at its current step, to the parameter group of a layer, and set the learning rates
+    # and the step count of the layer.
     cdef double mu_product = param_group.optimizer.mu_product
     cdef Optimizer* group = &param_group.optimizer
     group[0] = o[0]
@@ -212,7 +212,7 @@ cdef inline void update_group(ParamGroup* param_group, const Optimizer* o) noexc
 
 
 cdef inline void store_if_finite(real* out, vec check, vec x) noexcept nogil:
-    # Store x in the vector lanes where `check` is finite; the other lanes keep their values.
+    # Store x in `out`, except in the vector lanes where `check` is not finite.
     store(out, if_finite(check, x, load(out)))
 
 
@@ -259,9 +259,9 @@ cdef inline void add_penalties_and_clip(const Optimizer* o, const real* p, real*
 
 cdef inline never_inlined update(const Optimizer* o, real* p, real* g, real* m, real* v, Py_ssize_t size, double scale,
                                  bint bias, bint exempt, vec* nonfinite) noexcept nogil:
-    # Take one step with the gradient scale * g. Parameters with `exempt` have no weight decay unless `biases_too` is
-    # set. Lanes of `nonfinite` become NaN where a parameter would have become infinite or NaN, else 0. The core
-    # contains only one copy of this function, so all callers get the same rounding.
+    # Take one step with the gradient scale * g. If `exempt` is set, the parameters have no weight decay, unless
+    # `biases_too` is set. Lanes of `nonfinite` become NaN where a parameter would have become infinite or NaN, else 0.
+    # The core contains only one copy of this function, so all callers get the same rounding.
     cdef double decay = o.decay if not exempt or o.biases_too else 0, lr = o.bias_lr if bias else o.lr
     cdef real factor = <real>scale, coupled = 0 if o.decoupled else <real>decay
     cdef Py_ssize_t i

@@ -1,6 +1,6 @@
 # Prediction for few images. With one image per vector lane, most lanes would be empty, so here a vector holds several
-# channels of one pixel. The outputs of a layer have a padded row of `ld` numbers for each pixel. A convolution is
-# computed like a dense layer, as a matrix product on copies of its windows. Sums have the same order as in conv.pxd and
+# channels of one pixel. The outputs of a layer have a padded row of channels for each pixel. A convolution is computed
+# like a dense layer, as a matrix product on copies of its windows. Sums have the same order as in conv.pxd and
 # pool.pxd, so an image has the same outputs in any batch.
 
 from libc.string cimport memcpy
@@ -56,15 +56,15 @@ cdef inline void lay_out(Layer* layer, Arena* arena, Py_ssize_t count) noexcept 
 
 
 cdef inline void copy_vectors(const real* x, Py_ssize_t n, real* out) noexcept nogil:
-    # Copy n numbers in whole vectors, so the last vector may contain additional numbers.
+    # Copy n numbers as whole vectors, and so up to VL - 1 additional numbers behind them.
     cdef Py_ssize_t i
     for i from 0 <= i < n by VL:
         store(out + i, load(x + i))
 
 
 cdef inline void convolve(const Layer* layer, const real* x, Py_ssize_t ld, real* out) noexcept nogil:
-    # Compute the convolution of one image, one row of outputs at a time. The pixels of the image are `ld` numbers
-    # apart.
+    # Compute the convolution of one image, one row of outputs at a time. The pixels of the image are `ld` elements
+    # apart in memory.
     cdef Py_ssize_t c = layer.in_shape.channels, row = padded_width(layer) * c, length = layer.window_width * c
     cdef Py_ssize_t y, i, ky
     cdef real* image = layer.padded_input + layer.pad_y * row + layer.pad_x * c

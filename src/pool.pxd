@@ -47,8 +47,8 @@ cdef inline void forward_row(const Layer* layer, Py_ssize_t first, Py_ssize_t y,
 
 cdef inline void backward_row(const Layer* layer, Py_ssize_t first, Py_ssize_t y, int thread, real* x,
                               Py_ssize_t row) noexcept nogil:
-    # Add the deltas of output row y to the derivatives with respect to its input rows, which are `row` numbers apart.
-    # Inputs outside all windows are not written.
+    # Add the deltas of output row y to the derivatives with respect to its input rows, which are `row` elements apart
+    # in memory. Inputs outside all windows are not written.
     if layer.window_height == 2 and layer.window_width == 2:
         backward_row_as(layer, 2, 2, first, y, thread, x, row)
     else:

@@ -13,7 +13,7 @@ from layer cimport Layer, set_row_pointers
 cdef enum:
     SCAN_VECTORS = 16     # number of vectors that are tested together for NaN and infinity
     DRAW_COUNT = 64       # number of random numbers that are drawn together
-    MIN_SPREAD_LINES = 4  # place copies of rows with at least this many cache lines an odd number of lines apart
+    MIN_SPREAD_LINES = 4  # copies of rows with at least this many cache lines start an odd number of cache lines apart
     # copy shuffled rows to contiguous memory if the first layer has at least this many vectors of outputs
     MIN_GATHER_VECTORS = 16
 
@@ -23,7 +23,7 @@ cdef struct Data:
     const real* Y         # targets (rows of the array, n_out), or NULL if class indices are given
     const int* labels     # class index of each row of the array, or NULL
     const real* weights   # sample weight of each row of the array, or NULL
-    double weight_sum     # sum of the sample weights; n if there are none
+    double weight_sum     # sum of the sample weights; the number of rows if there are none
     const int* rows       # indices (n) of the array rows that belong to the data; NULL if all rows do
     int* order            # row indices (n) in the order of the epoch; NULL for the order of the arrays
 
@@ -38,12 +38,12 @@ cdef struct Block:
     Py_ssize_t size       # maximum number of rows in the block
     Py_ssize_t n_in       # number of columns of the inputs
     Py_ssize_t n_out      # number of columns of the targets
-    Py_ssize_t ld         # padded row length of the targets, from n_out
+    Py_ssize_t ld         # row length of Y: n_out plus padding
     real smoothing        # label smoothing: fraction of the target probability that is spread evenly over all classes
     const real** inputs   # pointer to each input row of the block
     bint scattered        # the input rows are at irregular distances in memory, because the data are shuffled
     real* X               # copies of shuffled input rows, or the transposed inputs in tiny.pxd; or NULL
-    Py_ssize_t ldx        # distance between two rows of X, in numbers
+    Py_ssize_t ldx        # distance between two rows of X, in elements
     real* Y               # targets in padded rows; NULL if class indices are used directly
     int* labels           # class index of each row of the block, or NULL
     real* weights         # sample weight of each row of the block, or NULL
@@ -69,8 +69,8 @@ cdef inline void lay_out(Block* block, Arena* arena, const Data* data, const Lay
 
 
 cdef inline Py_ssize_t gathered_stride(Py_ssize_t n) noexcept nogil:
-    # Return the distance between copies of rows of n numbers. Long rows are an odd number of cache lines apart, so that
-    # their first columns fall into different sets of the first-level cache.
+    # Return the distance between copies of consecutive rows of n numbers, in elements. Long rows are an odd number of
+    # cache lines apart, so that their first columns fall into different sets of the first-level cache.
     return n if n < MIN_SPREAD_LINES * LINE_REALS else ((n + LINE_REALS - 1) // LINE_REALS | 1) * LINE_REALS
 
 
@@ -129,7 +129,7 @@ cdef inline void shuffle(const Data* data, uint64_t key, uint64_t* draws) noexce
     i = data.n - 1
     while i > 0:
         count = smaller(i, DRAW_COUNT)
-        for k in range(count):                # drawn in a separate loop, which the compiler vectorizes
+        for k in range(count):                # this separate loop is vectorized by the compiler
             drawn[k] = random_uint64(key, draws[0] + 1 + k) >> 32
         for k in range(count):
             j = (drawn[k] * <uint64_t>(i + 1)) >> 32

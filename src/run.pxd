@@ -45,15 +45,16 @@ cdef struct Run:
     double weight         # sum of the sample weights in the current batch
     double loss_factor    # factor of the reported loss, which does not apply to the penalties
     double delta_factor   # factor of the gradient of the loss, which does not apply to the gradient of the penalties
-    bint by_rows          # weight batch losses in the loss of an epoch by rows, not by sample weights
+    bint by_rows          # in the loss of an epoch, weight each batch by its rows, not by its sample weights
     double* squares       # squared norm of the gradient of each parameter row, for clipping by the norm; else NULL
-    uint64_t key          # key, draws: key of the random stream for shuffling, and how many of its numbers are used
+    uint64_t key  # key, draws: key of the random stream for shuffling, and count of numbers drawn from the stream
     uint64_t draws
     bint shuffles         # shuffle the rows before each epoch
     # NumPy bit generator to use in place of the shuffle stream, or NULL; with it each epoch shuffles the order of the
     # previous one
     const BitGenerator* generator
-    uint64_t drop_key     # drop_key, drops: key of the random stream for dropout, and index of the next step in it
+    # drop_key, drops: key of the random stream for dropout, and number of steps that have used the stream
+    uint64_t drop_key
     uint64_t drops
     # rises, loss_before_rise: number of consecutive epochs that increased the loss, and the loss before these epochs
     int rises
@@ -80,8 +81,8 @@ cdef inline void lay_out(Run* run, const Plan* plan, Arena* arena, Py_ssize_t bl
     cdef real* gradient
     cdef int l, t
     lay_out_network(&run.net, plan, arena, block, TRAIN, &run.data, threads, is_tiny)
-    # networks of the threads: the first one shares the buffers of run.net, the others have their own; each has its own
-    # gradient
+    # one network for each thread: the first one shares the buffers of run.net, the others have their own buffers, and
+    # each has its own gradient
     if shares_blocks(plan, run.batch):
         run.net_count = <int>smaller(threads, (run.batch + block - 1) // block)
         run.nets = <Network*>allocate(arena, run.net_count * sizeof(Network))
@@ -120,7 +121,7 @@ cdef inline void set_run_parameters(Run* run, real* params) noexcept nogil:
 
 cdef inline void compute_outputs(const Run* run, const real* X, Py_ssize_t n, int thread, int threads,
                                  real* out) noexcept nogil:
-    # Compute the outputs for n rows of inputs into out (n, n_out) as the next step will compute them, dropout included.
+    # Write the outputs for n rows of inputs to out (n, n_out), as the next step will compute them, dropout included.
     # Each thread computes the same part of every block, so no thread has to wait for another.
     cdef const Network* net = &run.net
     cdef const Layer* last = &net.layers[net.count - 1]
@@ -137,7 +138,8 @@ cdef inline void compute_outputs(const Run* run, const real* X, Py_ssize_t n, in
 
 cdef inline void compute_block_gradient(Run* run, int thread, Py_ssize_t row, Py_ssize_t end, Py_ssize_t batch_start,
                                         uint64_t drops, double scale) noexcept nogil:
-    # Compute loss and gradient of this thread's own block; block number 0 starts at row `row`.
+    # Compute loss and gradient of the block of this thread. The block of thread 0 starts at row `row`; those of the
+    # next threads follow.
     cdef Network* net = &run.nets[thread]
     cdef Py_ssize_t rows
     row += thread * run.net.block.size
@@ -222,8 +224,8 @@ cdef inline void apply_gradient(Run* run, double rate) noexcept nogil:
 
 
 cdef inline void train(Run* run, int thread, Py_ssize_t blocks) noexcept nogil:
-    # Train for `blocks` blocks, or for `blocks` rounds if each thread processes a block of its own. All run.threads
-    # threads call this function.
+    # Train for `blocks` blocks. If each thread processes whole blocks, train for `blocks` rounds of one block per
+    # thread. All run.threads threads call this function.
     #
     # Every thread tracks the position in the data itself, and the first thread stores it in `run` at the end. A time
     # limit is needed if there are several threads, because the waiting time at barriers depends on the load of the
@@ -292,7 +294,7 @@ cdef inline void train(Run* run, int thread, Py_ssize_t blocks) noexcept nogil:
                     run.penalty += (sum_penalties(net, optimizer) / optimizer.rows * (weight / run.data.weight_sum) *
                                     batch_factor)
         aborted = threads > 1 and barrier_wait(&run.barrier)
-        # number of blocks in this round if each thread processes a block of its own, else 0
+        # number of blocks that were processed at the same time if each thread processes whole blocks, else 0
         count = 0
         if run.nets is NULL:
             total += sum_grain_losses(net, rows) * batch_factor

@@ -69,7 +69,7 @@ cdef void write_outputs(Run* run, const Data* data) noexcept nogil:
 
 
 cdef void refresh_for_step(Run* run) noexcept nogil:
-    # Update copies of the parameters before a single step. The run of one_row.pxd does not use them.
+    # Update the transposed weights and the statistics before a single step. The code of one_row.pxd needs neither.
     if not run.one_row:
         run.net.refreshed = True
         refresh_network(&run.net)
@@ -82,7 +82,8 @@ cdef void take_step(Run* run) noexcept nogil:
             refresh_for_step(run)
         if run.net.is_tiny:
             tiny.fetch(&run.net, &run.data)
-        train_task(run, 0, run.batch)  # run.batch is a sufficient limit, because a step never has more blocks than rows
+        # the limit of run.batch blocks never ends a step early, because a block has at least one row
+        train_task(run, 0, run.batch)
 
 
 cdef void train_task(void* context, int thread, Py_ssize_t blocks) noexcept nogil:

@@ -37,8 +37,8 @@ cdef inline never_inlined forward(const Layer* layer, const real** X, Py_ssize_t
 
 cdef inline never_inlined backward(const Layer* layer, const Layer* previous, Py_ssize_t first,
                                    Py_ssize_t rows) noexcept nogil:
-    # Compute the derivative with respect to the inputs, delta * s, and write it to the deltas of the previous layer,
-    # which have the same row length.
+    # Compute the derivative with respect to the inputs, delta * s, and write it to the deltas of the previous layer.
+    # The deltas of both layers have the same row length.
     cdef Py_ssize_t i, j, ld = layer.ld
     for i in range(first, first + rows):
         for j from 0 <= j < ld by VL:
@@ -47,7 +47,7 @@ cdef inline never_inlined backward(const Layer* layer, const Layer* previous, Py
 
 cdef inline never_inlined input_backward(const Layer* layer, Py_ssize_t first, Py_ssize_t rows,
                                          real* out) noexcept nogil:
-    # Compute the derivative of the loss with respect to the inputs into out (rows, n_in), for a scale layer that is the
+    # Write the derivative of the loss with respect to the inputs to out (rows, n_in), for a scale layer that is the
     # lowest layer.
     cdef Py_ssize_t i, j
     for i in range(rows):

@@ -5,7 +5,7 @@ from simd cimport vec, VL
 
 cdef enum:
     MAX_LANES = 16        # number of lanes of the widest vector register
-    SQUARE_REALS = VL * VL  # how many numbers a square of VL vectors holds
+    SQUARE_REALS = VL * VL  # number of elements in a square of VL x VL numbers
 
 
 cdef extern from "simd.h" nogil:

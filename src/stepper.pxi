@@ -11,7 +11,7 @@ cdef class CustomStep:
     model : Model
         Network of the run, which has a custom loss.
     """
-    cdef object training          # Training that owns core_step; the reference keeps it alive
+    cdef object training          # Training whose step functions core_step contains; this reference keeps it alive
     cdef object custom            # custom loss of the model, an instance of CustomLoss
     cdef SnapshotLock snapshot_lock  # snapshot lock of the model, held while parameters change
     cdef SingleStep* core_step    # struct with the functions that take single steps of the prepared run
@@ -66,8 +66,8 @@ cdef class CustomStep:
             finally:
                 self.snapshot_lock.release()
             penalty = self.training.penalty
-            # add and subtract the penalty, so that rounding is the same as in BatchLoop.train_on(), whose loss of a
-            # step includes the penalty
+            # adding and subtracting the penalty rounds the loss as in BatchLoop.train_on(), where the loss of a step
+            # includes the penalty
             total += (<double>result[0] + penalty - penalty) * (end - row)
             penalties += penalty * (end - row)
             row, step = end, step + 1
@@ -138,13 +138,13 @@ cdef class Stepper:
     # general path
     cdef object model, state, converter, stack
     cdef object network_state     # training state of the network; None after plain gradient descent, which has no state
-    cdef object training          # Training that owns core_step; the reference keeps it alive
+    cdef object training          # Training whose step functions core_step contains; this reference keeps it alive
     cdef CustomStep custom_step   # object that takes steps with the custom loss of the model, or None
     cdef Py_ssize_t batch_rows    # number of rows in a step of the prepared run
-    cdef double rate              # learning rate that the training state stores
+    cdef double rate              # learning rate in the training state of the network
     cdef TrainingLock training_lock       # lock that rejects a second training of the model
     cdef SnapshotLock snapshot_lock       # lock that protects the parameters and the training state of the model
-    # value of training_lock.acquisitions at the next step, provided that only this stepper acquires the lock
+    # value that training_lock.acquisitions will have at the next step if no other caller acquires the lock
     cdef unsigned long long next_acquisition
     cdef SingleStep* core_step    # struct with the functions that take single steps of the prepared run
     # the caller passes dP, the derivative of the loss with respect to the outputs, instead of targets
@@ -254,14 +254,14 @@ cdef class Stepper:
         return True
 
     cdef step_from(self, network, gradients, lr):
-        # Take a step from gradients on the general path, and check whether the core was prepared again.
+        # Take a step from gradients with GeneralStep.apply(), under the training lock.
         cdef TrainingLock lock = network.model.training_lock
-        cdef object general = self.general  # local reference, because another thread may close the stepper meanwhile
+        cdef object general = self.general  # a local reference remains if another thread closes the stepper
         lock.acquire()
         try:
             general.apply(network, gradients, lr)
             self.last_lr = general.lr
-            # the core was prepared again, so the next step must take the general path
+            # if the general path has prepared another run, the next step must take the general path too
             if general.training is not self.training:
                 self.converter = None
         finally:
@@ -271,7 +271,7 @@ cdef class Stepper:
         # Take a training step on these rows: on the fast path if nothing has changed since the last step, else on the
         # general path.
         cdef TrainingLock lock = self.training_lock if self.training_lock is not None else network.model.training_lock
-        cdef object general = self.general  # local reference, because another thread may close the stepper meanwhile
+        cdef object general = self.general  # a local reference remains if another thread closes the stepper
         lock.acquire()
         try:
             if (self.converter is not None and sample_weight is None and (y if self.uses_dP else dP) is None
@@ -316,7 +316,8 @@ cdef class Stepper:
         return True
 
     cdef repeat_step(self, general, network, X, Y, lr):
-        # Take a step like the last one. Return None without a step if the core cannot read X and Y directly.
+        # Take a step on the fast path, with the objects of the last step. Return None without a step if the core cannot
+        # read X and Y directly.
         cdef double loss, rate = self.rate if lr is None or lr is self.last_lr else lr
         cdef SnapshotLock lock = self.snapshot_lock
         # local references keep these objects alive until the step has finished, even if the stepper is closed
@@ -338,8 +339,8 @@ cdef class Stepper:
             lock.release()
 
     cdef repeat_custom_step(self, general, network, X, Y, lr):
-        # Take a step with a custom loss, like the last one. Return None without a step if the core cannot read X and Y
-        # directly.
+        # Take a step with a custom loss on the fast path, with the objects of the last step. Return None without a step
+        # if the core cannot read X and Y directly.
         cdef double rate = self.rate if lr is None or lr is self.last_lr else lr
         cdef SnapshotLock lock = self.snapshot_lock
         # local references keep these objects alive until the step has finished, even if the stepper is closed

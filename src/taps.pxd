@@ -10,14 +10,14 @@ from squares cimport MAX_LANES, transpose
 from threads cimport smaller
 
 cdef enum:
-    COLUMN_FILTERS = 4    # number of filters that a column of tiles computes
+    COLUMN_FILTERS = 4    # number of filters in a column of tiles
     # number of filters in the widest column of tiles; it replaces two columns of three filters on processors with few
     # registers
     MAX_COLUMN_FILTERS = 6
 
 # Description of the gradient sums to compute. All distances are strides in elements, not in bytes.
 cdef struct Taps:
-    const real* x         # image element under the first tap, for the first pixel of the deltas
+    const real* x         # pointer to the image element that belongs to the first tap and the first delta
     Py_ssize_t x_row      # distance in the image between elements that belong to neighboring rows of deltas
     Py_ssize_t x_pixel    # distance in the image between elements that belong to neighboring pixels of deltas
     Py_ssize_t tap        # distance in the image between neighboring taps in a row of the window
@@ -28,7 +28,7 @@ cdef struct Taps:
     Py_ssize_t window_width  # number of taps in a row of the window
     const real* d         # pointer to the first delta
     Py_ssize_t d_row      # distance between rows of deltas
-    real* panel  # workspace for contiguous copies of the deltas that belong to the filters of a column of tiles
+    real* panel  # workspace for contiguous copies of the deltas of the filters in a column of tiles
     Py_ssize_t rows       # number of rows of deltas
     Py_ssize_t width      # number of pixels in a row of deltas
     Py_ssize_t filters    # number of filters of the layer
@@ -37,21 +37,21 @@ cdef struct Taps:
     bint bias             # compute the gradient of the bias as well
 
 cdef struct Tap:
-    const real* x         # image element under this tap, for the first pixel of the deltas
+    const real* x         # pointer to the image element that belongs to this tap and the first delta
     Py_ssize_t ky         # row index of the tap in the window
     Py_ssize_t kx         # column index of the tap in the window
-    real* sums            # gradient sums of the tap; those of the first filter come first
+    real* sums            # pointer to the gradient sum of this tap for the first filter of the column of tiles
 
 
 cdef inline Py_ssize_t column_filters(Py_ssize_t filters) noexcept nogil:
-    # Return the number of filters in the next column of tiles, if `filters` filters remain.
+    # Return how many of the `filters` remaining filters the next column of tiles computes.
     if filters == MAX_COLUMN_FILTERS:
         return MAX_COLUMN_FILTERS if TILE_TAPS == 3 else 3
     return smaller(filters, COLUMN_FILTERS)
 
 
 cdef inline Py_ssize_t panel_reals(Py_ssize_t width, Py_ssize_t filters) noexcept nogil:
-    # Return the size of the workspace for the deltas of one row, in numbers.
+    # Return the size of the workspace for the deltas of one row, in elements.
     return width * smaller(filters, MAX_COLUMN_FILTERS) * VL
 
 

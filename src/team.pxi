@@ -1,14 +1,15 @@
 # A team of threads that lives as long as one training. Included by _team.pyx.
 
 cdef enum:
-    # states of an Event; in the state SLEEPING it is not set, and a thread that waits for it blocks on its lock
+    # states of an Event; in the state SLEEPING the event is not set, and the waiting thread blocks on the lock of the
+    # event
     CLEAR, SET, SLEEPING
     # number of times that a spinning thread reads the state of an event between two reads of the clock
     SPINS_PER_CLOCK_READ = 64
 
-cdef double SPIN_SECONDS = 300e-6         # time that a waiting thread spins before it sleeps
-cdef double PREEMPTED_SECONDS = 100e-6    # other processes want the processor if yielding it takes longer than this
-cdef double MAX_WAIT_SECONDS = 1e-3       # upper limit for a waiting time in the moving average
+cdef double SPIN_SECONDS = 300e-6         # time in seconds that a waiting thread spins before it sleeps
+cdef double PREEMPTED_SECONDS = 100e-6    # a machine is busy if yielding the processor takes more than this, in seconds
+cdef double MAX_WAIT_SECONDS = 1e-3       # limit in seconds for a waiting time in the moving average
 cdef double WAIT_SMOOTHING = 0.25         # weight of the latest waiting time in the moving average
 
 cdef struct Event:                # Event that one thread sets and one thread waits for; waiting clears it.
@@ -29,8 +30,8 @@ cdef void set_event(Event* event) noexcept nogil:
 
 
 cdef bint spin_for_event(Event* event, double start_seconds) noexcept nogil:
-    # Spin until the event is set, SPIN_SECONDS have passed, or another process wants the processor. Return whether the
-    # event is set.
+    # Spin until the event is set, SPIN_SECONDS have passed, or the machine proves to be busy. Return whether the event
+    # is set.
     cdef double moment = start_seconds
     while moment - start_seconds < SPIN_SECONDS:
         if spin_until_changed(&event.state, CLEAR, SPINS_PER_CLOCK_READ):
@@ -38,7 +39,7 @@ cdef bint spin_for_event(Event* event, double start_seconds) noexcept nogil:
         moment = now()
         yield_processor()
         if now() - moment > PREEMPTED_SECONDS:
-            # do not spin on a busy machine, where it delays others, perhaps the thread that sets this event
+            # spinning on a busy machine delays other threads, perhaps the thread that sets this event
             event.usual_wait = MAX_WAIT_SECONDS
             break
     return False
@@ -79,13 +80,14 @@ cdef class Team:
     max_threads : int
         Maximum number of threads, including the calling thread.
     move_thread : callable, optional
-        Function that every other thread calls with the caller's processor, the caller's native thread id and `size`:
-        before its first work, and whenever it runs on the caller's processor.
+        Function with three arguments: the processor of the caller, the native thread id of the caller, and `size`.
+        Every other thread calls the function before its first work, and whenever the thread runs on the caller's
+        processor.
     """
     cdef Member* members          # array of all members except the calling thread
     cdef readonly int max_threads, size
     cdef object move_thread, work, abort, caller_thread_id
-    cdef Task* task               # current work if it is a Task, which needs no Python; else NULL
+    cdef Task* task               # current work if it is a Task, which runs without Python; else NULL
     cdef Py_ssize_t amount
     cdef int caller_processor     # number of the processor on which the caller runs
     cdef object error             # first exception that a member has raised in this run
@@ -177,14 +179,15 @@ cdef class Team:
         amount : int
             Amount of work for each thread, for example a number of blocks; passed to `work`.
         size : int, optional
-            Number of threads, limited to those that exist. Default: `max_threads`; missing threads are started.
+            Number of threads, at most `self.size`. Default: start threads up to `max_threads`, and use all.
         abort : callable, optional
             Function that a thread calls if its work raises, to release threads that wait for it.
 
         Raises
         ------
         BaseException
-            An exception of a thread is raised here when all threads have finished; that of the caller comes first.
+            The first exception of a thread, raised when all threads have finished. An exception of the calling thread
+            has precedence.
         """
         cdef int others = (self.grow(self.max_threads) if size is None else min(<int>size, self.size)) - 1, k
         cdef Task* task = <Task*>PyCapsule_GetPointer(work, NULL) if PyCapsule_CheckExact(work) else NULL

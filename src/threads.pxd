@@ -32,8 +32,8 @@ cdef inline Py_ssize_t smaller(Py_ssize_t a, Py_ssize_t b) noexcept nogil:
 
 
 cdef inline Py_ssize_t share_start(Py_ssize_t n, int thread, int threads, Py_ssize_t grain) noexcept nogil:
-    # Return the first item in this thread's share of n items, a multiple of `grain`. The share ends where that of
-    # thread + 1 starts.
+    # Return the index of the first of n items in this thread's share. The index is a multiple of `grain`. The share
+    # ends where the share of thread + 1 starts.
     cdef Py_ssize_t grains = (n + grain - 1) // grain
     if threads == 1:      # skip the integer division, which is slow compared with a step of a small network
         return n * thread

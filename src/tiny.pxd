@@ -3,8 +3,8 @@
 # is part of a square of VL x VL numbers, so all distances in memory are literals.
 #
 # Inputs, targets, net inputs, activations and deltas are stored transposed: matrix rows are neurons, and vector lanes
-# are rows of the batch. So few lanes are idle even if a layer has only one neuron. All sums have the same order as in
-# dense.pxd, so the weights are bit-identical. The loss is a sum over lanes and may differ in the last bits.
+# are rows of the batch. Therefore only few lanes are idle, even if a layer has only one neuron. All sums have the same
+# order as in dense.pxd, so the weights are bit-identical. The loss is a sum over lanes and may differ in the last bits.
 #
 # A training step is a chain of dependent operations, whose duration depends on the latency of memory. Intermediate
 # results stay in registers where possible.
@@ -26,7 +26,7 @@ cdef inline bint is_supported(const Run* run, const Plan* plan) noexcept nogil:
     # of the vector lanes and there are at most 8 lanes.
     cdef const Data* data = &run.data
     cdef int l
-    # a custom loss needs the outputs before the step, and heads need their own loss code
+    # not supported: a custom loss needs the outputs before the step, and heads need other code for the loss
     if plan.loss == CUSTOM or plan.loss == HEADS:
         return False
     for l in range(plan.count):
@@ -54,7 +54,7 @@ cdef inline void fetch(const Network* net, const Data* data) noexcept nogil:
 
 
 cdef inline always_inlined forward_as(int activation, const Layer* layer, const real* X) noexcept nogil:
-    # Compute net inputs Z = b + W.T @ X and activations A = f(Z), where `activation` is a literal.
+    # Compute net inputs Z = b + W.T @ X and activations A = f(Z). `activation` is a literal at every call.
     cdef const real* W = layer.W
     cdef real* Z = layer.Z
     cdef real* A = layer.A
@@ -85,7 +85,7 @@ cdef inline void forward(const Layer* layer, const real* X) noexcept nogil:
 
 
 cdef inline always_inlined backward_as(int activation, const Layer* layer, const Layer* previous) noexcept nogil:
-    # Compute the deltas of the previous layer, where `activation` is the activation of that layer and a literal.
+    # Compute the deltas of the previous layer. `activation` is the activation of that layer, a literal at every call.
     cdef const real* W = layer.W
     cdef const real* D = layer.D
     cdef const real* A = previous.A

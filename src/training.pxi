@@ -55,7 +55,7 @@ cdef class Training:
     cdef bint is_labelled         # the targets are class indices
     cdef int* labels              # buffer for the class indices of a single step, which the first step allocates
     cdef real* gradient           # buffer for the gradient of apply(), which its first call allocates
-    cdef object keep_alive        # objects whose memory the run uses
+    cdef object keep_alive        # references to objects whose memory the run uses
     cdef dict settings            # settings of the run; the reference keeps the bit generator alive
 
     def __cinit__(self, Engine engine, params, X, Y, labels, weights, Py_ssize_t batch_size, order,
@@ -139,7 +139,7 @@ cdef class Training:
             run.generator = <const BitGenerator*>PyCapsule_GetPointer(value.capsule, "BitGenerator")
         # __cinit__ itself reads the settings method, dropout and learning
         elif name not in ("method", "dropout", "learning"):
-            raise ValueError(f"unknown setting {name!r}")
+            raise ValueError(f"settings has the unknown key {name!r}; the docstring of Training lists all keys")
         return 0
 
     cdef set_learning(self, Layer* layers, learning):
@@ -445,7 +445,7 @@ cdef class Training:
 
     @property
     def rises(self):
-        """Number of latest consecutive epochs that increased the loss, and the loss before these epochs."""
+        """Number of consecutive epochs up to the last one that increased the loss, and the loss before these epochs."""
         return self.run.rises, self.run.loss_before_rise
 
     def is_healthy(self, ends, int rises, double fraction):

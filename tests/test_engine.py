@@ -133,7 +133,7 @@ def test_gradient_matches_numpy_if_some_layers_have_no_bias(core, widths, biases
     ids=lambda settings: next(iter(settings)),
 )
 def test_unknown_training_settings_raise(core, settings):
-    with pytest.raises(ValueError, match=f"unknown setting {next(iter(settings))!r}"):
+    with pytest.raises(ValueError, match=f"unknown key {next(iter(settings))!r}"):
         create_training(core, **settings)
 
 
