@@ -9,7 +9,10 @@ import pytest
 import nnc
 from nnc import AdamW, NeuralNetwork
 from nnc._data.splits import folds
+from nnc._team import Team
 from nnc._training import selection
+from nnc._training.arguments import FitArguments
+from nnc._training.dataset import Dataset
 from nnc.layers import BatchNorm, Conv2D, Dense, Dropout, Input
 
 RNG = np.random.default_rng(5)
@@ -209,6 +212,17 @@ def test_class_weights_select_like_equal_sample_weights(weight):
     expected = by_row.fit(X, LABELS, sample_weight=np.where(LABELS == 1, weight, 1.0))
     assert history.settings == expected.settings
     assert (by_class.params == by_row.params).all()
+
+
+def test_learning_rates_are_computed_only_for_trained_epochs():
+    epochs, net = [], build_network(scale_X=None, scale_y=None)
+    rows = net.converter.data(X, Y, learn=True)
+    arguments = FitArguments(epochs=300, batch_size=32, optimizer="adam", lr=lambda epoch: epochs.append(epoch) or 0.01)
+    trial = selection.Trial(net, Dataset(net.converter, rows, rows), arguments)
+    trial.run.start(None, Team(1))
+    for end in (5, 7):
+        trial.evaluate(end, None)
+    assert set(epochs) == {*range(7)}
 
 
 def test_custom_loss_that_is_not_finite_on_held_out_rows_ends_the_cycle():

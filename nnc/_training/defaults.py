@@ -34,6 +34,11 @@ MIN_BATCH_ROWS, MAX_BATCH_ROWS = 32, 256  # limits of the batch size, which is 1
 STOPPING_RULES = {*STOPPING} - {"callback"}
 
 
+def has_stopping_rule(arguments: FitArguments) -> bool:
+    """Return whether the caller sets an argument that replaces `epochs`."""
+    return any(getattr(arguments, name) is not None for name in STOPPING_RULES)
+
+
 def default_schedule(model: Model) -> CosineLR:
     """Return the automatic learning rate schedule of a fit.
 
@@ -92,7 +97,7 @@ def fill_arguments(arguments: FitArguments, n: int, model: Model, previous_state
     result = arguments.replaced(batch_size=batch_size)
     continues = previous_state is not None and previous_state.is_automatic and not arguments.reset_optimizer
     epochs = arguments.epochs
-    if epochs is None and any(getattr(arguments, name) is not None for name in STOPPING_RULES):
+    if epochs is None and has_stopping_rule(arguments):
         result.lr = LEARNING_RATE
         if not continues:
             result.optimizer, result.reset_optimizer = OPTIMIZER, True
@@ -117,8 +122,7 @@ def _fill_around_rate(
     is_first_order = hasattr(optimizer, "lr")
     if arguments.batch_size is None and is_first_order:
         result.batch_size = default_batch_size(n)
-    has_stopping_rule = any(getattr(arguments, name) is not None for name in STOPPING_RULES)
-    if arguments.epochs is None and not has_stopping_rule:
+    if arguments.epochs is None and not has_stopping_rule(arguments):
         result.epochs = default_epochs(n, result.batch_size or n)
     if arguments.optimizer is None:
         result.optimizer = optimizer_to_begin(previous_state)

@@ -13,6 +13,7 @@ benchmarks/default_sets.py.
 
 from __future__ import annotations
 
+from bisect import bisect
 from contextlib import nullcontext
 from math import cos, inf, pi
 from typing import TYPE_CHECKING
@@ -26,7 +27,7 @@ from nnc._registry import losses
 from nnc._registry.optimizers import AdamW
 from nnc._team import Interrupt, Team
 from nnc._training.dataset import Dataset
-from nnc._training.defaults import OPTIMIZER, STOPPING_RULES
+from nnc._training.defaults import OPTIMIZER, has_stopping_rule
 from nnc._training.divergence import DivergedError
 from nnc._training.preparation import loop_on, prepare
 from nnc._training.threads import avoid_caller_processor, return_tuner
@@ -84,7 +85,7 @@ class Trial:
         assert dataset.validation is not None
         self.validation = dataset.validation
         state, options = prepare(trainable, arguments, True)
-        options.epochs = None  # so that memory is allocated only for the epochs that are trained
+        options.epochs = None  # `evaluate` sets it, so that memory is allocated only for the epochs that are trained
         self.run: TrainingLoop = loop_on(trainable, Dataset(dataset.converter, dataset.rows), arguments, options, state)
         self.model = self.run.model
         self.weight = self.validation.total_weight
@@ -92,9 +93,10 @@ class Trial:
     def evaluate(self, epochs: int, interrupt: Any) -> float:
         """Train until `epochs` epochs are complete, and return the mean validation loss; infinity after divergence."""
         run = self.run
+        run.options.epochs = epochs
         try:
             while run.epoch < epochs and not interrupt:
-                run.advance(min(epochs, run.next_check()))
+                run.advance(run.next_check())
             loss = self.model.compute_loss(self.validation)
         except (DivergedError, NonFiniteLossError):
             return inf
@@ -171,8 +173,7 @@ def with_selection(
         Active context of several fits. Default: a context for this selection. If it is interrupted, nothing is
         selected, and the run ends before its first epoch.
     """
-    has_stopping_rule = any(getattr(arguments, name) is not None for name in STOPPING_RULES)
-    if not state.is_automatic or arguments.optimizer is None or has_stopping_rule:
+    if not state.is_automatic or arguments.optimizer is None or has_stopping_rule(arguments):
         return arguments, state, options
     rows, epochs, batch_size = weighted_rows(dataset, arguments), options.epochs, options.batch_size
     assert epochs is not None
@@ -258,11 +259,11 @@ def cycle_ends(epochs: int, steps: int) -> list[int]:
 
 def cyclic_rate(peak: float, ends: list[int]) -> Callable[[int], float]:
     """Return the learning rate of an epoch: half a cosine wave from `peak` to 0 in each cycle."""
-    starts = np.array([0, *ends[:-1]])
+    starts = [0, *ends[:-1]]
 
     def rate(epoch: int) -> float:
-        cycle = int(np.searchsorted(starts, epoch, side="right")) - 1
-        start, end = int(starts[cycle]), ends[cycle]
+        cycle = bisect(starts, epoch) - 1
+        start, end = starts[cycle], ends[cycle]
         return peak * (1 + cos(pi * (epoch - start + 0.5) / (end - start))) / 2
 
     return rate
