@@ -94,7 +94,7 @@ class Comparison:
         return self.reference_seconds / self.engine_seconds
 
     def _title(self) -> str:
-        """Return architecture, rows and epochs as text."""
+        """Return the architecture and the numbers of rows and epochs as text."""
         stack = self.engine.model.stack
         shapes = [
             "x".join(map(str, shape)) for shape in (stack.input_shape, *(layer.output_shape for layer in stack.layers))

@@ -33,7 +33,7 @@ MAX_SCALED = 10.0  # limit of standardized numbers, in standard deviations
 # Limit of numbers that update the statistics, in standard deviations. It is larger than MAX_SCALED, because rare but
 # regular events, in 0.1 % of the rows, must influence the scale.
 MAX_UPDATE = 30.0
-WARM_UP_ROWS = 10  # clip this many numbers at the start of a stream around their median
+WARM_UP_ROWS = 10  # number of first values of a stream, which are clipped around their median
 MAX_MAGNITUDE = 1e100  # numbers are clipped to this magnitude, so that their squares do not overflow
 CLIP_NORM = 1.0  # maximum norm of the gradient of a row
 
@@ -296,7 +296,7 @@ class OnlineClassifier(_OnlineModel):
             raise ValueError(f"y must be one of the classes {', '.join(map(repr, self._class_index))}, got {y!r}")
         self._update(values)
         self._class_index.setdefault(y, len(self._class_index))
-        if len(self._class_index) > 1:  # a single class needs no network
+        if len(self._class_index) > 1:  # with a single class, each prediction is this class
             self._learn(values, len(self._class_index), np.array([self._class_index[y]]))
 
     def predict_proba_one(self, x: Mapping[Hashable, Any]) -> dict[Hashable, float]:

@@ -277,8 +277,8 @@ INVALID_RESULTS = {
     "a text": (lambda P, Y: ("1", P), TypeError, "the loss must be a number, got '1'"),
     "a sum": (lambda P, Y: (1.0, P.sum(axis=0)), ValueError, r"d loss / d P of the shape of P, got \(3,\)"),
     "a list": (lambda P, Y: (1.0, [["a"] * 3] * 5), TypeError, "d loss / d P must be an array of real numbers"),
-    "NaN": (lambda P, Y: (np.nan, P), ArithmeticError, "has returned nan as loss, for finite outputs from "),
-    "infinity": (lambda P, Y: (1.0, P / 0), ArithmeticError, "inf as d loss / d P in row 0, column 0, where P is "),
+    "NaN": (lambda P, Y: (np.nan, P), ArithmeticError, "must return a finite loss, got nan for outputs from "),
+    "infinity": (lambda P, Y: (1.0, P / 0), ArithmeticError, "finite d loss / d P, got -inf in row 0, column 0, where"),
 }
 
 
@@ -305,13 +305,13 @@ def test_divergence_with_custom_loss_raises():
     X, y = data(net, 5)
     with (
         np.errstate(over="ignore"),
-        pytest.raises(nnc.DivergedError, match=r"inf as loss.*The learning rate of 1000 may be too large") as error,
+        pytest.raises(nnc.DivergedError, match=r"got inf.*The learning rate of 1000 may be too large") as error,
     ):
         net.fit(X, y, epochs=2000, lr=1e3)
     assert np.isfinite(net.params).all()
     assert error.value.history.epochs > 5
     net = NeuralNetwork([1, 1], loss=lambda P, Y: (float(np.log(P).mean()), 1 / P), init=[[[1.0]]], seed=0)
-    with np.errstate(invalid="ignore"), pytest.raises(nnc.DivergedError, match=r"nan as loss.* in epoch 2"):
+    with np.errstate(invalid="ignore"), pytest.raises(nnc.DivergedError, match=r"finite loss, got nan.* in epoch 2"):
         net.fit([[1.0]], [[0.0]], epochs=5, lr=2.0)
 
 
@@ -574,11 +574,11 @@ def raising(P, Y):
 
 
 FAULTS = {
-    "infinite loss": (lambda P, Y: (np.inf, P), nnc.DivergedError, "has returned inf as loss.*in epoch 4"),
+    "infinite loss": (lambda P, Y: (np.inf, P), nnc.DivergedError, "must return a finite loss, got inf.*in epoch 4"),
     "NaN in the derivative": (
         lambda P, Y: (1.0, np.where(np.arange(P.size).reshape(P.shape) == 4, np.nan, P)),
         nnc.DivergedError,
-        r"has returned nan as d loss / d P in row 1, column 1, where P is .*in epoch 4",
+        r"must return a finite d loss / d P, got nan in row 1, column 1, where P is .*in epoch 4",
     ),
     "another shape": (lambda P, Y: (1.0, P[:, :2]), ValueError, r"of the shape of P, got \(50, 2\)"),
     "no pair": (lambda P, Y: 1.0, TypeError, "must return a pair"),

@@ -243,7 +243,7 @@ def test_draw_rejects_invalid_arguments():
     net = NeuralNetwork([3, 4, 1], seed=0)
     with pytest.raises(ValueError, match=r"row: X must have 3 columns to fit this network, got shape \(2,\)"):
         net.draw([1, 2])
-    with pytest.raises(ValueError, match="row must be one row of inputs, got 2"):
+    with pytest.raises(ValueError, match="row must be one row of inputs, got 2 rows"):
         net.to_svg(row=np.ones((2, 3)))
     with pytest.raises(TypeError, match="row: X must"):
         net.draw("abc")

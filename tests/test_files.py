@@ -605,8 +605,8 @@ def test_poisson_needs_exp_and_other_losses_accept_exp() -> None:
         ("huber", -1.5, "a number above 0 (delta)"),
         ("quantile", 0.0, "a number above 0 and below 1 (tau)"),
         ("quantile", 1, "a number above 0 and below 1 (tau)"),
-        ("cross_entropy", -0.1, "a number from 0 to below 1 (label smoothing)"),
-        ("cross_entropy", 1.0, "a number from 0 to below 1 (label smoothing)"),
+        ("cross_entropy", -0.1, "a number of at least 0 and less than 1 (label smoothing)"),
+        ("cross_entropy", 1.0, "a number of at least 0 and less than 1 (label smoothing)"),
     ],
 )
 def test_loss_parameter_out_of_range_raises(loss: str, value: float, expected: str) -> None:
@@ -656,7 +656,7 @@ OBJECT = "expected null, a string, an object or a finite number (up to 1.79769e+
         ("classes", [[1], [2]], f"classes[0] is a list of 1, {CHOICE}"),
         ("classes", [0.5, math.inf], f"classes[1] is Infinity, {LARGEST}"),
         ("classes", [1, math.nan], f"classes[1] is NaN, {LARGEST}"),
-        ("classes", [0, 2**64], f"classes[1] is {2**64}, expected a whole number of 64 bits"),
+        ("classes", [0, 2**64], f"classes[1] is {2**64}, expected a whole number that fits into int64 or uint64"),
         ("classes", ["a", "a"], 'classes[1] is "a", which occurs twice, expected distinct labels'),
         ("classes", [1.0, 1], "classes[1] is 1.0, which occurs twice, expected distinct labels"),
         ("scale_X", 3, "scale_X is 3, expected an object"),
@@ -1317,7 +1317,7 @@ def test_load_of_invalid_content_names_file(tmp_path: Path, content: bytes, mess
 
 @pytest.mark.parametrize("thing", [None, 3, 2.5, ["net.json"]])
 def test_write_and_read_reject_other_types_than_path_and_file(thing: Any) -> None:
-    message = rf"^expected a path \(str or os\.PathLike\) or an open text file, got {type(thing).__name__}$"
+    message = rf"^the file must be a path \(str or os\.PathLike\) or an open text file, got {type(thing).__name__}$"
     with pytest.raises(TypeError, match=message):
         _serialization.read(thing)
     with pytest.raises(TypeError, match=message):

@@ -109,7 +109,7 @@ def build_network(layers, seed=0, **arguments):
     try:
         net = NeuralNetwork(layers, loss="mse", seed=seed, **arguments)
     except ValueError as error:
-        if "does not fit into" not in str(error):
+        if "must fit into the images" not in str(error):
             raise
         reject()
     net.params = net.params + np.random.default_rng(seed).normal(size=net.n_params) * 0.05

@@ -231,13 +231,13 @@ def test_image_layers_compare_by_value_and_are_picklable():
     [
         (
             [Input(4, 4, 1), Conv2D(2, 5), 2],
-            r"layers\[1\], Conv2D\(2, 5.*\), has a window of 5 x 5, which does not fit",
+            r"layers\[1\] must accept .* got Conv2D\(2, 5.*\): the window must fit into the images, got 5 x 5",
         ),
         (
             [Input(4, 4, 1), Flatten(), Conv2D(2, 3), 2],
-            r"layers\[2\], Conv2D.* must have images \(height, width, channels\) as inputs",
+            r"layers\[2\] .* got Conv2D.*: the inputs must be images \(height, width, channels\)",
         ),
-        ([3, MaxPool2D(2), 2], r"layers\[1\], MaxPool2D\(2\), must have images .* got rows of shape \(3,\)"),
+        ([3, MaxPool2D(2), 2], r"layers\[1\] .* MaxPool2D\(2\): the inputs must be images .* got rows of shape \(3,\)"),
         ([Input(4, 4, 1), Conv2D(2, 3)], "layers must end with a Dense, the output"),
         ([Input(4, 4, 1), Dropout(0.5), 2], r"layers\[1\] must come after .* got Dropout\(0.5\) after Input"),
     ],

@@ -191,7 +191,7 @@ def test_random_layers_match_numpy_and_numerical_derivatives(first: Input, layer
     try:
         net = build_network([first, *layers], seed, "half_sse")
     except ValueError as error:
-        assert "does not fit into images" in str(error)  # noqa: PT017 (many drawn windows are too large)
+        assert "the window must fit into the images" in str(error)  # noqa: PT017 (many drawn windows are too large)
         return
     X, _ = random_data(net)
     assert np.array(net.predict(X)) == pytest.approx(predict_with_numpy(net, X), rel=1e-12, abs=1e-13)
@@ -294,7 +294,7 @@ def test_invalid_images_raise_error(X: object, error: type[Exception], message: 
 @pytest.mark.parametrize(
     ("layers", "message"),
     [
-        ([Input(4, 4, 1), Conv2D(2, 5, "relu"), 1], r"^layers\[1\], .* has a window of 5 x 5, which does not fit into"),
+        ([Input(4, 4, 1), Conv2D(2, 5, "relu"), 1], r"^layers\[1\] .* the window must fit into the images, got 5 x 5"),
         (
             [Input(4, 4, 1), Conv2D(2, 3, "gelu"), 1],
             r"^activation must be one of .* in the plain-Python reference, got 'gelu'",
@@ -303,7 +303,7 @@ def test_invalid_images_raise_error(X: object, error: type[Exception], message: 
             [3, Dense(4), Dropout(0.5), 1],
             r"^layer must be one of Dense, Conv2.* in the plain-Python reference, got 'Dropout'",
         ),
-        ([3, Conv2D(2, 3), 1], r"^layers\[1\], .* must have images"),
+        ([3, Conv2D(2, 3), 1], r"^layers\[1\] must accept .*: the inputs must be images"),
     ],
 )
 def test_invalid_layers_raise_value_error(layers: list[Layer | int], message: str) -> None:

@@ -492,7 +492,7 @@ def test_scale_rejects_invalid_arguments():
         with pytest.raises((ValueError, TypeError)):
             create()
     for layers in ([Input(5, 5), Scale(), 2], [Input(5, 5), Conv2D(2, 2), Scale(), Flatten(), 2]):
-        with pytest.raises(ValueError, match=r"layers\[\d\], Scale\(\), must have vectors as inputs, got .* Flatten"):
+        with pytest.raises(ValueError, match=r"layers\[\d\] .* Scale\(\): the inputs must be vectors, got .* Flatten"):
             NeuralNetwork(layers)
     with pytest.raises(ValueError, match="must end with a Dense"):
         NeuralNetwork([5, 2, Scale()])

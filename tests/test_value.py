@@ -54,8 +54,12 @@ def test_fields_have_values_defaults_and_inheritance():
         (lambda: Point(1).replace(x=3), ValueError, "x is too large"),
         (lambda: Point(1).replace(x=-1), ValueError, "x must be a positive finite number, got -1"),
         (lambda: Point(1).replace(z=3), TypeError, "Point.__init__() got an unexpected keyword argument 'z'"),
-        (lambda: setattr(Point(1), "x", 2), AttributeError, "cannot assign to field 'x'"),
-        (lambda: delattr(Point(1), "x"), AttributeError, "cannot delete field 'x'"),
+        (
+            lambda: setattr(Point(1), "x", 2),
+            AttributeError,
+            "cannot assign to field 'x': Point is immutable; use replace()",
+        ),
+        (lambda: delattr(Point(1), "x"), AttributeError, "cannot delete field 'x': Point is immutable"),
         (lambda: AdamW(weight_decay=-1), ValueError, "weight_decay must be a finite number, 0 or more, got -1"),
     ],
 )

@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 # All lengths are in pixels.
 FONT_SIZE, SMALL_FONT_SIZE = 12, 10
 NEURON_RADIUS = 12.0
-NEURON_PITCH = 32.0  # distance between the centers of neighbouring neurons
-MAX_SHEETS = 8  # maximum number of channels in the drawing of a stack
-SHEET_OFFSET = 5.0  # horizontal and vertical offset between two sheets of a stack
+NEURON_PITCH = 32.0  # distance in pixels between the centers of neighbouring neurons
+MAX_SHEETS = 8  # maximum number of channels that are drawn as a stack of sheets
+SHEET_OFFSET = 5.0  # horizontal and vertical offset in pixels between two sheets of a stack
 MAX_MAPS = 16  # maximum number of channels that are drawn side by side
-MAP_GAP = 3.0  # gap in pixels between two channels that are drawn side by side
+MAP_GAP = 3.0
 
 
 class Column(ABC):
@@ -134,7 +134,7 @@ class Neurons(Column):
         return self.y + NEURON_PITCH * (position + (position >= self._n_first) + 0.5)
 
     def draw(self) -> Iterator[str]:
-        """Yield the circles, values and names of the neurons, and dots for hidden neurons."""
+        """Yield the circles, values and names of the neurons, and dots in place of neurons that are not drawn."""
         for neuron in self.visible:
             yield from self._draw_neuron(neuron)
         if not self._is_complete:
@@ -178,7 +178,7 @@ class ChannelStack(Column):
         return self.y, self.bottom - self._depth
 
     def draw(self) -> Iterator[str]:
-        """Yield the sheets, the last one first."""
+        """Yield the sheets of the stack as SVG elements, beginning with the one at the back."""
         (height, width), depth = self._sheet_size, self._depth
         style = {"stroke": "currentColor", "stroke_width": 1.2, "fill_opacity": 0.07}
         offset = depth

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 # All lengths are in pixels.
 MARGIN = 16
 LINE_HEIGHT = 15
-WEIGHT_GAP, IMAGE_GAP = 110, 44  # minimum gap in pixels between columns: of neurons, and next to images
+WEIGHT_GAP, IMAGE_GAP = 110, 44  # minimum gap between two columns of neurons, and between an image and its neighbour
 LEGEND_WIDTH = 272.0
 MAX_SPACED_COLUMNS = 6  # the gaps between neurons are reduced in drawings with more columns than this
 WEIGHT_DESCRIPTION = (
@@ -105,7 +105,7 @@ def _compute_outputs(net: Any, row: Any) -> tuple[Values, Values]:
     except (TypeError, ValueError) as error:
         raise (TypeError if isinstance(error, TypeError) else ValueError)(f"row: {error}") from None
     if len(inputs) != 1:
-        raise ValueError(f"row must be one row of inputs, got {len(inputs)}")
+        raise ValueError(f"row must be one row of inputs, got {len(inputs)} rows")
     layer_outputs = model.forward(inputs)
     outputs: list[NDArray[Any]] = [inputs[0].reshape(model.input_shape)]
     for layer in model.stack.layers:

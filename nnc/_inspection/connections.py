@@ -59,7 +59,8 @@ class Windows:
         This linear map is the transpose of `gather`.
         """
         total = np.zeros((len(parts), prod(self.input_shape) + 1), parts.dtype)
-        for k in range(self.indices.shape[1]):  # for each k, only the padding index repeats
+        # `+=` adds only once to an index that repeats. For one k only the index of the padding repeats.
+        for k in range(self.indices.shape[1]):
             total[:, self.indices[:, k]] += parts[:, :, k]
         return total[:, :-1]
 
@@ -109,7 +110,7 @@ class Pool:
         return d.reshape(len(d), pixels, 1, channels)
 
     def backward(self, A: Array, dA: Array) -> Array:
-        """Return dL/dA of the inputs A of the pool; the argument dA has the derivatives with respect to its outputs."""
+        """Return the derivatives of the loss by the inputs A of the pool, from its derivatives dA by the outputs."""
         return self.windows.scatter_add(self.derivatives(A) * self.per_window(dA))
 
 
@@ -208,7 +209,7 @@ def equivalence_labels(connections: list[Connection], X: Array, widths: list[int
             labels[l].append(current)
             gathered = np.moveaxis(pool.windows.gather(current), 2, 3)
             current = _row_labels(gathered.reshape(-1, gathered.shape[3])).reshape(len(X), -1)
-        if connection.columnwise:  # each channel has its own function of one number
+        if connection.columnwise:  # equal inputs have equal outputs only within one channel
             current = current * widths[l] + np.arange(current.shape[1]) % widths[l]
             continue
         rows = _row_labels(connection.rows(current, -1))

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from nnc._inspection.text import Scaling
 
 MAX_SHOWN = 12  # lists of at most this many neurons, inputs or rows are printed completely
-SHORTENED_LENGTH = 3  # number of items that are printed of a longer list
+SHORTENED_LENGTH = 3  # number of items that are printed if a list is longer than MAX_SHOWN
 MAX_SHOWN_PIXELS = 36  # print images of at most this many numbers, and sums over at most this many windows, completely
 
 
@@ -179,7 +179,7 @@ def _scaled(step: Explanation) -> str:
 
 
 def _scaling_lines(quantity: str, column: str, scaling: Scaling | None) -> Iterator[str]:
-    """Yield the lines about the scaling of the inputs or targets; yield nothing if they are not scaled."""
+    """Yield the lines of text about the scaling of the inputs or targets; yield nothing if they are not scaled."""
     if scaling is not None:
         yield f"{quantity} are scaled ({scaling.type}); the text below shows the scaled numbers"
         lines = list(scaling_text(column, scaling, ".9g"))
@@ -188,7 +188,7 @@ def _scaling_lines(quantity: str, column: str, scaling: Scaling | None) -> Itera
 
 
 def _forward_lines(step: Explanation, r: int) -> Iterator[str]:
-    """Yield the lines about the forward pass of row number r."""
+    """Yield the lines of text that explain the forward pass of row number r."""
     yield from _input_lines(step, r)
     for layer in step.layers:
         for pool in layer.pools:
@@ -228,7 +228,7 @@ def _input_lines(step: Explanation, r: int) -> Iterator[str]:
 
 
 def _pool_lines(step: PoolStep, r: int) -> Iterator[str]:
-    """Yield the lines about the forward pass of a pool for row number r."""
+    """Yield the lines of text that explain the forward pass of a pooling layer for row number r."""
     pool = step.pool
     statistic = "the largest" if pool.is_max else "the mean"
     yield f" {pool.name}: a = {statistic} of each window of {format_shape(pool.windows.size)}"
@@ -241,7 +241,7 @@ def _pool_lines(step: PoolStep, r: int) -> Iterator[str]:
 
 
 def _loss_lines(step: Explanation, rows: range) -> Iterator[str]:
-    """Yield the lines about the terms of the loss and their sum."""
+    """Yield the lines of text that explain the terms of the loss and their sum."""
     loss = losses.ROWS[step.loss_name]
     (n, n_out), c = step.y.shape, step.loss_parameter
     by = {"": "", "rows": f" / {n}", "terms": f" / {n * n_out}"}[loss.mean_over]
@@ -259,7 +259,7 @@ def _loss_lines(step: Explanation, rows: range) -> Iterator[str]:
 
 
 def _backward_lines(step: Explanation, r: int) -> Iterator[str]:
-    """Yield the lines about the backward pass of row number r."""
+    """Yield the lines of text that explain the backward pass of row number r."""
     loss = losses.ROWS[step.loss_name]
     divisor = loss.divisor(*step.y.shape)
     by = f" / {divisor}" if divisor > 1 else ""
@@ -300,7 +300,7 @@ def _backward_lines(step: Explanation, r: int) -> Iterator[str]:
 
 
 def _pool_backward_lines(step: PoolStep, following: PoolStep | LayerStep, r: int) -> Iterator[str]:
-    """Yield the lines about the backward pass of a pool for row number r."""
+    """Yield the lines of text that explain the backward pass of a pooling layer for row number r."""
     pool, windows = step.pool, step.pool.windows
     yield f" {pool.name}: dL/da, for " + ("the first maximum" if pool.is_max else "each number in equal parts")
     winners = pool.winners(step.A_in[r : r + 1])[0]
@@ -338,7 +338,7 @@ def _effects(following: PoolStep | LayerStep, r: int, i: int) -> str:
 
 
 def _step_lines(layer: LayerStep, lr: float) -> Iterator[str]:
-    """Yield the lines about the gradients and the new weights of a layer."""
+    """Yield the lines of text that explain the gradients and the new weights of a layer."""
     windows, (n_in, n_out) = layer.windows, layer.W.shape
     order = (
         "" if windows is None else ": weights by row, column and channel of a window; windows with delta 0 are omitted"

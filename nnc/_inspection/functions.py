@@ -23,7 +23,7 @@ from nnc._inspection.gradients import (
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-MIN_OUTPUT_SCALE = 1e-3  # lower bound of |output| in the finite-difference step h = eps min(1, |output|)
+MIN_OUTPUT_SCALE = 1e-3  # an output closer to 0 counts as this number when it scales the finite-difference step
 MIN_KINK = 0.01  # smallest change of the slope that counts as a kink, relative to the slope
 ROUNDING_ERRORS = 8  # assumed relative rounding error of a loss value, as a multiple of the float64 epsilon
 
@@ -48,7 +48,7 @@ class FunctionCheck(LayerCheck):
 
     @property
     def values_text(self) -> str:
-        """Text with the two values of the derivative that deviates most: by the function and by differences."""
+        """Text with both values of the derivative that deviates most: from the function and from finite differences."""
         return f"{self.by_backpropagation:.9g} by the function, {self.by_differences:.9g} by differences"
 
 

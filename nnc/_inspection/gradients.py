@@ -232,7 +232,7 @@ def check_gradients(
         raise ValueError(f"eps must be a positive finite number, got {eps!r}")
     computed = net.gradients(X, y) if gradients is None else gradients
     problem, dtype = Problem(net, X, y), np.dtype(net.dtype)
-    with np.errstate(all="ignore"):  # numbers that are not finite get infinite errors
+    with np.errstate(all="ignore"):  # no warnings: numbers that are not finite get infinite error bounds
         layers, rounding = compare(problem, computed, dtype)
         checks = [_check_layer(problem, layer, float(eps), rounding) for layer in layers]
     return GradientCheck(tuple(checks), TOLERANCE[dtype.name])
@@ -242,7 +242,8 @@ class Compared(NamedTuple):
     """Gradients of one layer for the comparison; the last row of each array belongs to the bias.
 
     `computed` are the gradients by backpropagation, `expected` those by definition. `error` bounds the rounding errors
-    of both. Differences are divided by `scale`. `kinks` and `compared` are masks of the parameters.
+    of both. Differences are divided by `scale`. The mask `kinks` marks parameters at a kink of the loss, and `compared`
+    those whose gradients are compared.
     """
 
     number: int

@@ -49,8 +49,8 @@ class Norm:
     def errors(self, X: Array, E: Array, eps: float, terms: float) -> tuple[Array, Array]:
         """Return bounds of the error of x and of the relative error of 1 / sqrt(variance + self.eps).
 
-        E is the error of X, and `eps` the machine epsilon. The error of a sum over a channel is at most terms * eps
-        times the sum of its absolute values.
+        E is the error of X, and `eps` the machine epsilon. The factor `terms` bounds the error of a sum over a channel:
+        it is at most terms * eps times the sum of the absolute values.
         """
         deviation, variance, inverse = self._parts(X)
         of_mean = E.mean(axis=0) + terms * eps * abs(X).mean(axis=0)
@@ -74,5 +74,8 @@ class Norm:
         return error
 
     def input_kinks(self, gamma: Array, kinks: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """Return a mask of X that is True in each channel with a kink: the normalization couples all its numbers."""
+        """Return a mask of X that is True in each channel with a kink.
+
+        All numbers of a channel are marked, because each of them changes the mean and variance of the channel.
+        """
         return np.broadcast_to(kinks.any(axis=0) & (gamma != 0), kinks.shape)

@@ -158,7 +158,7 @@ def _terms(n: int) -> float:
 
 
 def _around(center: Array, reach: Array) -> tuple[Array, Array]:
-    """Return both ends of the interval center - reach to center + reach; its width is positive even if reach is 0."""
+    """Return center - reach and center + reach, the ends of an interval whose width is positive even if reach is 0."""
     reach = np.maximum(reach, np.finfo(np.float64).tiny)
     return center - reach, center + reach
 

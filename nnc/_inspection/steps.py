@@ -98,7 +98,10 @@ class LayerStep:
     X: Array | None = None
 
     def inputs_of(self, i: int, j: int) -> Array:
-        """Return the n numbers by which the weight from input i to neuron j is multiplied; 1 for the bias, i = n_in."""
+        """Return an array (n,): the factor of the weight from input i to neuron j in each row.
+
+        The index i = n_in stands for the bias, whose factor is 1.
+        """
         if i >= len(self.W):
             return np.ones(len(self.Z))
         return self.A_in[:, j if self.columnwise else i]

@@ -75,11 +75,11 @@ def inspect_text(
 def network_text(
     stack: Stack, arrays: Sequence[tuple[Any, ...]], inputs_scaled: Sequence[str], targets_scaled: Sequence[str]
 ) -> str:
-    """Return the text of `inspect` for layers of any kind; `arrays` has a tuple for each layer with parameters."""
+    """Return the text of `inspect` for layers of any type; `arrays` has (W, b, *statistics) of parametric layers."""
     texts = [
         placed_text(layer, *([], None) if layer.parametric_index is None else arrays[layer.parametric_index])
         for layer in stack.layers
-        if layer.has_parameters or layer.kind.engine_description(layer.input_shape)  # Dropout is omitted
+        if layer.has_parameters or layer.kind.engine_description(layer.input_shape)  # Dropout layers have neither
     ]
     return _framed(format_shape(stack.input_shape), texts, inputs_scaled, targets_scaled)
 

@@ -131,7 +131,7 @@ class Builder:
         try:
             self.shape = layer.output_shape(self.shape)
         except ValueError as error:
-            raise ValueError(f"{label} {error}") from None
+            raise ValueError(f"{label}: {error}") from None
         self.layers.append(layer)
 
     def require_vectors(self, label: str) -> None:

@@ -59,7 +59,7 @@ class CustomLoss:
         return loss, self.derivative(P, Y, dP)
 
     def call(self, P: NDArray[Any], Y: NDArray[Any]) -> tuple[float, Any]:
-        """Return the loss and the unchecked derivative; the function may change P."""
+        """Call the loss function, and return the checked loss and the unchecked derivative; the call may change P."""
         if Y.flags.writeable:
             Y = Y.view()
             Y.flags.writeable = False
@@ -76,7 +76,9 @@ class CustomLoss:
                 raise ValueError(f"{self._call(P, Y)} must return one number as loss, got shape {np.shape(loss)}")
             loss = check_real("the loss", loss.item() if hasattr(loss, "item") else loss)
         if not math.isfinite(loss):
-            raise NonFiniteLossError(f"{self._call(P, Y)} has returned {loss} as loss, for finite outputs {_range(P)}")
+            raise NonFiniteLossError(
+                f"{self._call(P, Y)} must return a finite loss, got {loss} for outputs {_range(P)}"
+            )
         return loss, result[1]
 
     def derivative(self, P: NDArray[Any], Y: NDArray[Any], dP: Any) -> NDArray[Any]:
@@ -89,7 +91,9 @@ class CustomLoss:
             row, column = np.argwhere(~np.isfinite(derivative))[0]
             position = f"row {row}, column {column}, where P is {P[row, column]:g}"
             number = derivative[row, column]
-            raise NonFiniteLossError(f"{self._call(P, Y)} has returned {number} as d loss / d P in {position}")
+            raise NonFiniteLossError(
+                f"{self._call(P, Y)} must return a finite d loss / d P, got {number} in {position}"
+            )
         return derivative
 
     def value(self, P: NDArray[Any], Y: NDArray[Any]) -> float:

@@ -41,7 +41,7 @@ class Data:
 
     @property
     def source(self) -> Data:
-        """Data that contains the rows, without selection."""
+        """Data object whose arrays contain all rows, before any selection."""
         return self
 
     @property
@@ -53,7 +53,7 @@ class Data:
 
     @property
     def layout(self) -> tuple[int, bool, bool]:
-        """Properties that determine the buffers of the core: n, whether Y is None, and whether `weights` is None."""
+        """Number of rows, whether Y is None, and whether `weights` is None; the buffers of the core depend on them."""
         source = self.source
         return self.n, source.Y is None, source.weights is None
 

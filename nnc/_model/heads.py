@@ -97,7 +97,7 @@ class HeadsLoss:
         return np.take_along_axis(J, order, axis=-1)
 
     def backpropagate(self, Z: NDArray[Any], D: NDArray[Any]) -> NDArray[Any]:
-        """Convert derivatives D (n, n_out) with respect to the predictions to derivatives with respect to Z."""
+        """Return the derivatives of a loss by the net inputs Z from its derivatives D (n, n_out) by the predictions."""
         if self.definition.ordered:
             by_outputs = np.empty_like(D)
             np.put_along_axis(by_outputs, self._order(Z), D, axis=-1)

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 class Model:
-    """Layers on an engine.
+    """Layers of a network with their parameters and the compiled engine that computes them.
 
     Parameters
     ----------
@@ -150,7 +150,7 @@ class Model:
             "the network is already being trained: start another training when this one has ended; a callback cannot "
             "train its network"
         )
-        self.snapshot_lock = SnapshotLock()  # held while reading or changing parameters and training state
+        self.snapshot_lock = SnapshotLock()  # protects the parameters and the training state
         self.theta = self.zeros()
         self.theta_view = self.core.typed_params(self.theta)  # memoryview that saves a type check in each call
         self.W, self.b = self.views(self.theta)
@@ -287,9 +287,9 @@ class Model:
     def to_dict(
         self, frozen_steps: Sequence[int] = (), numbers: Callable[[NDArray[Any]], Any] = to_lists
     ) -> dict[str, Any]:
-        """Return the members of a document of a model file.
+        """Return the part of a model file's JSON object that describes the layers and their parameters.
 
-        `numbers` converts arrays; `frozen_steps` are the steps in which each layer was frozen.
+        `numbers` converts arrays; `frozen_steps` are the numbers of steps in which each layer was frozen.
         """
         return {
             "dtype": self.dtype.name,
@@ -345,7 +345,10 @@ class Model:
     # ------------------------------------------------------------------------------------------ computation
 
     def predict(self, X: NDArray[Any], out: NDArray[Any] | None = None) -> NDArray[Any]:
-        """Return the outputs (n, n_out) of rows (n, n_in) in the model's dtype; ValueError for NaN or infinity."""
+        """Return the outputs (n, n_out) for rows X (n, n_in) of the model's dtype.
+
+        Raise ValueError if a row contains NaN or infinity.
+        """
         if out is None:
             out = np.empty((X.shape[0], self.sizes[-1]), self.dtype)
         position = self.engine.predict(self.theta_view, X, out)
@@ -391,7 +394,7 @@ class Model:
         return result
 
     def saturated_fractions(self, training: Any) -> list[float]:
-        """Return the fraction of saturated outputs of each hidden layer, for a recent block of rows of a run."""
+        """Return the fraction of saturated outputs of each hidden layer, for the last rows of a training run."""
         if len(self.input_shape) == 1:
             return training.saturated_fractions(self.saturation_ranges)  # type: ignore[no-any-return]
         fractions = training.saturated_fractions(self.by_engine_layer(self.saturation_ranges))

@@ -142,10 +142,11 @@ class Files(Prediction):
         Parameters
         ----------
         document : dict
+            JSON object of the model file.
         where : str
             Name of the file in error messages.
         loss : callable or None
-            Custom loss function, if the document has one.
+            Custom loss function, if the network was saved with one.
         """
         from nnc import _serialization
         from nnc._training.options import settings_from_dict

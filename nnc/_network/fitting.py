@@ -87,11 +87,11 @@ class Fitting(Parameters):
             after `load` of a checkpoint. Otherwise a new optimizer starts. Default: the current optimizer;
             the first fit uses "sgd", or without lr the automatic rule (see Notes).
         preset : {"auto", "plain"}, optional
-            Choice of the settings that are not named. "auto" applies the automatic rule (see Notes) to each setting
-            that is not named: optimizer, lr, batch_size, epochs and scalings. "plain" does not apply it: gradient
-            descent with all rows in each step. The default is "auto" if neither lr nor optimizer is named, and the
-            network has no optimizer of an earlier plain fit to continue; otherwise it is "plain". `history.settings`
-            and `summary` show the resolved settings.
+            Choice of the settings that are not passed. "auto" applies the automatic rule (see Notes) to each of
+            optimizer, lr, batch_size, epochs and scalings that is not passed. "plain" uses gradient descent with all
+            rows in each step instead. The default is "auto" if neither lr nor optimizer is passed, and the network has
+            no optimizer of an earlier plain fit to continue; otherwise it is "plain". `history.settings` and `summary`
+            show the resolved settings.
         reset_optimizer : bool, default False
             Whether to start the optimizer anew: with moments, steps and epochs at 0.
         batch_size : int, optional
@@ -200,8 +200,8 @@ class Fitting(Parameters):
         regression with an identity output; images of uint8 are divided by 255. The next fit by this rule continues the
         schedule of a fit that ended early for the remaining epochs, or starts a new one.
 
-        With `preset="auto"`, an optimizer object whose lr is not the default also names the learning rate. Second-order
-        optimizers have no learning rate and use all rows in each step.
+        With `preset="auto"`, an optimizer object whose lr is not the default also determines the learning rate.
+        Second-order optimizers have no learning rate and use all rows in each step.
         """
         from nnc._training.start import fit_arrays
 

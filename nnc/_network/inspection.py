@@ -78,8 +78,8 @@ class Inspection(Prediction):
         row : array (n_in,), optional
             One row of inputs, for which the drawing also shows the outputs of all layers.
         neurons : int, default 10
-            Largest number of neurons shown per layer, at least 2. Of a larger layer the first and the last neurons are
-            shown.
+            Largest number of neurons shown per layer, at least 2. Only the first and the last neurons of a larger layer
+            are shown.
 
         Returns
         -------

@@ -40,7 +40,7 @@ EMPTY_CONTEXT: AbstractContextManager[None] = nullcontext()
 
 
 class Parameters(SuggestsAttributes):
-    """Layers, parameters, random seed and history of a network; the base of all other parts of NeuralNetwork.
+    """Layers, parameters, random seed and history of a network; base class of the other mixins of NeuralNetwork.
 
     Attributes
     ----------
@@ -152,7 +152,7 @@ class Parameters(SuggestsAttributes):
             self._change_loss(PROVISIONAL_LOSS, UndecidedConverter)
 
     def _change_loss(self, loss: str, converter_class: type[DataConverter]) -> None:
-        """Change the loss of the engine, and create a new converter with the same scalings."""
+        """Change the loss of the engine, and create a converter of the data for this loss, with the same scalings."""
         previous = self.converter
         self.model.change_loss(loss)
         self.converter = converter_class(self.model, previous.scaler_X, previous.scaler_y)
@@ -200,7 +200,7 @@ class Parameters(SuggestsAttributes):
 
     @property
     def classes(self) -> NDArray[Any] | None:
-        """Class of each output in order, as the first training has learned them from its labels.
+        """Classes in the order of the outputs, which the first training has found among its labels.
 
         None if labels are the indices of the outputs, if there was no training, and for regression.
         """
@@ -234,8 +234,8 @@ class Parameters(SuggestsAttributes):
     def history(self) -> History | None:
         """Loss and other values of all epochs since the optimizer started, including those before a checkpoint.
 
-        None before the first fit. Single steps have no row. Only the last 1000 fits and about 100,000 epochs are kept;
-        `history.untracked_epochs` is the number of the other epochs and steps.
+        None before the first fit. Single steps add no row. The history stores only the last 1000 fits and about
+        100,000 epochs; `history.untracked_epochs` is the number of the other epochs and steps.
         """
         with self.model.snapshot_lock:
             return None if self.state is None else self.state.history
@@ -288,7 +288,7 @@ class Parameters(SuggestsAttributes):
         return tuple(Layer(self.model, index) for index, layer in layers if layer.has_parameters)
 
     def _update_counters(self) -> None:
-        """Update the counters of the training state by the steps and random numbers of single steps."""
+        """Add the single steps taken so far, and the random numbers that they have drawn, to the training state."""
         for state in (self.state, None if self._stepper is None else self._stepper.general.state):
             if state is not None:
                 state.sync_counters()

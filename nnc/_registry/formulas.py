@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-COMPARISONS = (">", ">=", "<", "==")  # operators whose result is a condition
+COMPARISONS = (">", ">=", "<", "==")  # operators whose result is true or false
 
 
 def to_template(text: str) -> str:

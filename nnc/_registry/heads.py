@@ -44,7 +44,7 @@ class Head(Value):
     weight : float, default 1
         Positive factor of the loss.
     output : str, optional
-        Activation of the outputs. Default: the partner of the loss.
+        Activation of the outputs. Default: the default output activation of the loss.
 
     Raises
     ------
@@ -69,7 +69,7 @@ class Head(Value):
 
     @property
     def row(self) -> losses.LossRow:
-        """Return the properties of the loss from the table of losses."""
+        """Return the formula and the properties of the loss: its row in the table of losses."""
         return losses.ROWS[losses.parse_loss(self.loss)[0]]
 
     @property
@@ -79,7 +79,7 @@ class Head(Value):
 
     @property
     def activation(self) -> activations.Activation:
-        """Return the properties of the activation from the table of activations."""
+        """Return the formula and the properties of the activation: its row in the table of activations."""
         return activations.ROWS[self.row.output if self.output is None else self.output]
 
     def __str__(self) -> str:
@@ -155,7 +155,7 @@ class Heads(losses.Composite):
 
     @property
     def slices(self) -> list[slice]:
-        """Return the columns of each head."""
+        """Return a slice for each head, which selects its columns of the outputs."""
         ends = [*accumulate(head.n for head in self.heads)]
         return [slice(end - head.n, end) for head, end in zip(self.heads, ends, strict=True)]
 

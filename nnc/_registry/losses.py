@@ -60,7 +60,7 @@ class Huber(Loss):
 
 
 def _tau(name: str, value: Any) -> float | tuple[float, ...]:
-    """Return one quantile as a float, or several ones as an increasing tuple."""
+    """Validate the argument tau; return one quantile as a float, or several quantiles as a tuple."""
     if not isinstance(value, (list, tuple)):
         return _one_tau(name, value)
     taus = tuple(_one_tau(f"{name}[{i}]", tau) for i, tau in enumerate(value))
@@ -113,7 +113,7 @@ class CrossEntropy(Loss):
     """
 
     name: ClassVar[str] = "cross_entropy"
-    parameter_text: ClassVar[str] = "a number from 0 to below 1 (label smoothing)"
+    parameter_text: ClassVar[str] = "a number of at least 0 and less than 1 (label smoothing)"
     label_smoothing: float = field(default=0.0, check=check_fraction)
 
 

@@ -62,20 +62,20 @@ def _fractions(name: str, value: Any) -> tuple[float, float]:
 
 
 def _around_1(name: str, value: Any) -> tuple[float, float]:
-    """Return two positive numbers, the first below 1 and the second above 1."""
+    """Return `value` as two floats; raise ValueError unless 0 < first < 1 < second."""
     low, high = _pair(name, value)
     low, high = check_positive(f"{name}[0]", low), check_positive(f"{name}[1]", high)
     if not low < 1 < high:
-        raise ValueError(f"{name} must be a number below 1 and a number above 1, got {value!r}")
+        raise ValueError(f"{name} must be two numbers, the first below 1 and the second above 1, got {value!r}")
     return low, high
 
 
 def _range(name: str, value: Any) -> tuple[float, float]:
-    """Return two positive numbers in increasing order."""
+    """Return `value` as two floats; raise ValueError unless 0 < first <= second."""
     low, high = _pair(name, value)
     low, high = check_positive(f"{name}[0]", low), check_positive(f"{name}[1]", high)
     if not low <= high:
-        raise ValueError(f"{name} must be the smallest and the largest step size, got {value!r}")
+        raise ValueError(f"{name} must be the smallest and the largest step size, in this order, got {value!r}")
     return low, high
 
 
@@ -86,8 +86,8 @@ class Optimizer(Value):
     ----------
     name : str
     base_moments : int
-        How many numbers the optimizer stores for each parameter, without those for a momentum above 0 and for a
-        history. The last number is at least 0: it is a mean of squared gradients, or a step size.
+        How many numbers the optimizer stores for each parameter, not counting those for `momentum` and
+        `history_size`. The last of these numbers is never negative: it is a mean of squared gradients, or a step size.
     stores_step_sizes : bool
         Whether the last stored number is a step size, whose initial value is the learning rate.
     """
@@ -393,5 +393,7 @@ def optimizer_from_dict(document: dict[str, Any]) -> Optimizer:
     optimizer_class = ROWS[check_choice("the name of the optimizer", constants.pop("name", None), ROWS)]
     unknown = set(constants) - set(optimizer_class._fields)
     if unknown:
-        raise ValueError(f"the optimizer {optimizer_class.name!r} has no constant {sorted(unknown)[0]!r}")
+        expected = ", ".join(optimizer_class._fields)
+        found = sorted(unknown)[0]
+        raise ValueError(f"constants of the optimizer {optimizer_class.name} must be {expected}, got {found!r}")
     return optimizer_class(**constants)

@@ -256,7 +256,7 @@ def _check_shapes(layer: dict[str, Any], where: str, input_shape: tuple[int, ...
     try:
         output_shape = layer_object.output_shape(input_shape)
     except ValueError as error:
-        raise ValueError(f"{where} {error}") from None
+        raise ValueError(f"{where}: {error}") from None
     for array in (*layer_object.parameter_arrays(input_shape), *layer_object.statistics(input_shape)):
         name, location, (*rows, n) = array.name, f"{where}.{array.name}", array.shape
         row_dimension, column_dimension = layer_object.matrix_axes

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 
-PLAIN_TYPES = {float, int, bool, str, list, tuple}  # lists with only these types need no checks before NumPy
+PLAIN_TYPES = {float, int, bool, str, list, tuple}  # NumPy can convert lists of these types without further checks
 
 
 def as_real_array(name: str, value: Any) -> NDArray[Any]:
@@ -130,7 +130,7 @@ def not_finite_error(
 
 
 def describe_shape(shape: tuple[int, ...]) -> str:
-    """Return the text for a shape in a message about the number of columns."""
+    """Return a shape as text for messages: "2 columns (shape (3, 2))" for a matrix, otherwise "shape (3,)"."""
     if len(shape) == 2:
         return f"{pluralize(shape[1], 'column')} (shape {shape})"
     return f"shape {shape}"
@@ -162,5 +162,5 @@ def to_lists(array: NDArray[Any]) -> Any:
         return [to_lists(row) for row in array]
     from nnc._utils.fields import MAX_FINITE
 
-    largest = MAX_FINITE["float32"]  # rounding to 9 digits would exceed this limit
+    largest = MAX_FINITE["float32"]  # numbers near this limit could exceed it after rounding to 9 digits
     return [max(-largest, min(largest, float(f"{x:.9g}"))) for x in array.tolist()]

@@ -106,7 +106,7 @@ def allow_none(check: Callable[[str, Any], Any]) -> Callable[[str, Any], Any]:
 
 
 def check_bool(name: str, value: Any) -> bool:
-    """Return `value` as a bool of Python."""
+    """Return `value` as a Python bool; raise TypeError if it is not a bool of Python or NumPy."""
     if type(value) is bool:
         return value
     if not is_bool(value):
@@ -143,7 +143,7 @@ def suggest_arguments(elsewhere: str) -> Callable[[F], F]:
             try:
                 return method(*args, **kwargs)
             except TypeError:
-                if all(name in _arguments(method) for name in kwargs):  # the method itself raised the error
+                if all(name in _arguments(method) for name in kwargs):  # the body of the method raised the error
                     raise
                 raise _unknown_argument_error(method, args[0], kwargs, elsewhere) from None
 

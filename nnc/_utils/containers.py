@@ -48,7 +48,7 @@ def as_array(name: str, value: Any) -> NDArray[Any]:
         raise
     except ValueError as error:
         raise ValueError(f"{name} must be an array of numbers with rows of one length: {error}") from None
-    except Exception as error:  # libraries raise errors of their own, such as for a tensor on another device
+    except Exception as error:  # libraries define exceptions of their own, such as for a tensor on another device
         raise TypeError(f"{name} must be an array of real numbers, got a {cls.__name__}: {error}") from None
     if array.ndim == 0 and array.dtype.kind == "O":
         raise TypeError(f"{name} must be an array of real numbers, got {_describe_scalar(value)}")
@@ -85,7 +85,7 @@ def _location(index: list[int]) -> str:
 
 def _describe_scalar(value: Any) -> str:
     """Return the type of a value that NumPy does not convert to an array, and the remedy."""
-    for method in ("toarray", "collect", "to_numpy"):  # methods of sparse matrices, lazy frames and tables
+    for method in ("toarray", "collect", "to_numpy"):  # these methods convert sparse matrices, lazy frames and tables
         if callable(getattr(value, method, None)):
             return f"a {type(value).__name__}; pass the result of its method {method}()"
     if hasattr(value, "__arrow_c_stream__"):
@@ -209,7 +209,7 @@ def _describe_value(value: Any) -> str:
 
 
 def _remedy(value: Any) -> str:
-    """Return the end of a message about a value that is not a number: how to convert it."""
+    """Return the remedy for a value that is not a number, as the end of an error message."""
     if isinstance(value, (str, bytes)):
         return "; convert digits with astype(float), and encode categories as one-hot columns"
     if isinstance(value, (date, timedelta, np.datetime64, np.timedelta64)):
@@ -246,7 +246,7 @@ def convert_labels(name: str, array: NDArray[Any]) -> NDArray[Any]:
             got = f"{min(items)!r} and {max(items)!r}"
             raise ValueError(f"{name} must have labels that one type of number represents exactly, got {got}")
         return exact.reshape(array.shape)
-    with suppress(ValueError):  # sequences of different lengths are not labels
+    with suppress(ValueError):  # NumPy raises ValueError for sequences of different lengths, which are returned as is
         return np.array(array.tolist())
     return array
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from io import BufferedReader
     from typing import Any, BinaryIO
 
-PATH_TYPES = (str, bytes, os.PathLike)  # types of a path; other arguments must be open files
+PATH_TYPES = (str, bytes, os.PathLike)  # an argument of another type must be an open file
 MAX_FILE_BYTES = 2**30  # longest file that is read, in bytes, or in characters for an open text file
 CHUNK_BYTES = 2**20  # number of bytes or characters per read operation
 _TOO_LARGE = f"it is larger than {MAX_FILE_BYTES >> 30} GiB; check that it is the right file"
@@ -280,7 +280,7 @@ def _read_open_file(file: Any, noun: str, prefix: str) -> str:
         is_text = isinstance(file.read(0), str)
         chunks = _chunks(file, lambda chunk: chunk.removeprefix("\ufeff").lstrip().startswith(prefix))
         text = "".join(chunks) if is_text else ""
-    except UnicodeDecodeError:  # this subclass of ValueError is raised unchanged: callers name the expected format
+    except UnicodeDecodeError:  # a subclass of ValueError; callers add the expected format to the message
         raise
     except ValueError:  # io.UnsupportedOperation is a subclass of ValueError
         raise OSError(f"cannot {action}: the file is open for writing only; {remedy}") from None
@@ -295,7 +295,7 @@ def _read_open_file(file: Any, noun: str, prefix: str) -> str:
 def _describe_open_file(file: Any, method: str) -> str:
     """Return the name of an open file for messages; raise TypeError if the object does not have the method."""
     if not hasattr(file, method):
-        raise TypeError(f"expected a path (str or os.PathLike) or an open text file, got {type(file).__name__}")
+        raise TypeError(f"the file must be a path (str or os.PathLike) or an open text file, got {type(file).__name__}")
     return describe_source(file)
 
 
@@ -346,7 +346,7 @@ def explain_error(error: OSError | ValueError, action: str, path: str, noun: str
         reason = "a part of the path that should be a folder is a file; check the path"
     elif isinstance(error, PermissionError) and action == "load":
         reason = "you have no permission to read it; change its permissions, or ask its owner to"
-    elif isinstance(error, PermissionError) and error.filename2 is not None:  # only os.replace sets filename2
+    elif isinstance(error, PermissionError) and error.filename2 is not None:  # os.replace has failed
         reason = (
             "the existing file cannot be replaced, because it may be open in this program or another one; "
             "close it and save again"

@@ -78,7 +78,7 @@ def vector(
 
 
 def _array(array: Any, shape: tuple[int, ...], where: Callable[[int], str], dimension: str, largest: float) -> Any:
-    """Return the array, which must have this shape and numbers of at most `largest`. See `matrix`."""
+    """Return the array; raise ValueError unless it has this shape and absolute values of at most `largest`."""
     import numpy as np
 
     if array.shape != shape:
@@ -97,7 +97,7 @@ def smallest(numbers: Any) -> float:
 
 
 def array_member(members: dict[str, Any], key: str, *types: type, where: str = "") -> Any:
-    """Return the member of this key, which must be an array or have one of these types."""
+    """Return members[key]; raise ValueError if it is neither an array nor of one of these types."""
     value = members.get(key)
     return value if hasattr(value, "dtype") else member(members, key, *types, where=where)
 
@@ -117,7 +117,7 @@ def size(value: Any, where: str) -> int:
 
 
 def sizes(members: dict[str, Any], key: str, n: int, where: str = "") -> list[int]:
-    """Return the member of this key, which must be a list of n sizes."""
+    """Return members[key] as a list of n sizes; raise ValueError if it is missing or invalid."""
     values = member(members, key, list, where=where)
     if len(values) != n:
         raise ValueError(f"{where}{key} is {describe(values)}, expected a list of {n} whole numbers")
@@ -135,7 +135,7 @@ def check_keys(value: Any, keys: tuple[str, ...], where: str) -> None:
     """Raise ValueError unless `value` is a JSON object with exactly these keys."""
     json_object(value, where)
     for key in value:
-        if key not in keys:  # an unknown key could change the outputs of the network
+        if key not in keys:  # a reader that ignored an unknown key could compute other outputs
             raise ValueError(f"{where} has the unknown key {describe(key)}, expected {', '.join(keys)}")
     for key in keys:
         if key not in value:
@@ -143,7 +143,7 @@ def check_keys(value: Any, keys: tuple[str, ...], where: str) -> None:
 
 
 def member(members: dict[str, Any], key: str, *types: type, where: str = "") -> Any:
-    """Return the member of this key, which must exist and have one of these types."""
+    """Return members[key]; raise ValueError if it is missing or has none of these types."""
     if key not in members:
         raise ValueError(f"{where}{key} is missing")
     if type(members[key]) not in types:
@@ -153,7 +153,7 @@ def member(members: dict[str, Any], key: str, *types: type, where: str = "") -> 
 
 
 def choice(members: dict[str, Any], key: str, choices: tuple[str, ...], where: str = "") -> str:
-    """Return the member of this key, which must be one of the strings `choices`."""
+    """Return members[key]; raise ValueError if it is not one of the strings `choices`."""
     value: str = member(members, key, str, where=where)
     if value not in choices:
         raise ValueError(f"{where}{key} is {describe(value)}, expected {' or '.join(choices)}")
@@ -172,7 +172,7 @@ def labels(values: list[Any], where: str) -> list[Any]:
         if label_type is float:
             number(value, f"{where}[{i}]")
         if label_type is int and not -(2**63) <= value < 2**64:
-            raise ValueError(f"{where}[{i}] is {value}, expected a whole number of 64 bits")
+            raise ValueError(f"{where}[{i}] is {value}, expected a whole number that fits into int64 or uint64")
         if label_type is str and value.endswith("\0"):  # fixed-length text of NumPy drops a NUL at the end
             raise ValueError(f"{where}[{i}] is {describe(value)}, expected a string without a NUL at its end")
     if label_type is int and min(values) < 0 and max(values) >= 2**63:
@@ -187,7 +187,7 @@ def labels(values: list[Any], where: str) -> list[Any]:
 
 
 def unsigned(members: dict[str, Any], key: str, default: int | None, where: str = "", bits: int = 64) -> int | None:
-    """Return the member of this key, an unsigned integer of this many bits, or `default` if it is missing."""
+    """Return members[key], or `default` if it is missing; raise ValueError unless it is from 0 to 2**bits - 1."""
     value: int | None = members.get(key, default)
     if value is None and default is None:
         return None

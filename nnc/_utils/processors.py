@@ -16,7 +16,7 @@ from typing import Any
 from nnc._team import ActiveCount
 from nnc._utils.checks import check_count
 
-VARIABLES = ("NNC_NUM_THREADS", "OMP_NUM_THREADS", "LOKY_MAX_CPU_COUNT")  # environment variables with a thread count
+VARIABLES = ("NNC_NUM_THREADS", "OMP_NUM_THREADS", "LOKY_MAX_CPU_COUNT")  # variables that limit the thread count
 # A thread or process is a pool worker if its target function is defined in one of these modules.
 POOL_MODULES = ("concurrent.futures.thread", "concurrent.futures.process")
 CGROUP_FOLDER = "/sys/fs/cgroup"  # file system of the control groups of Linux
@@ -72,7 +72,7 @@ def cpu_count() -> int:
 
 
 def _allowed() -> int:
-    """Return the limit if only one fit runs."""
+    """Return the largest number of threads that a fit may use if no other fit runs at the same time."""
     limits = [n for n in (_limit, *map(_variable, VARIABLES)) if n is not None]
     is_worker = _in_pool() or _in_joblib()
     return 1 if is_worker else min([cpu_count(), _quota(), *limits, *_library_limits()])
@@ -102,7 +102,7 @@ def _quota() -> int:
                 continue
             root = CGROUP_FOLDER if not controllers else os.path.join(CGROUP_FOLDER, "cpu")
             parts = path.strip("/").split("/")
-            for depth in range(len(parts) + 1):  # check all parents; a container may see its group as the root
+            for depth in range(len(parts) + 1):  # the quotas of all parent groups apply as well
                 quotas.append(_group_quota(os.path.join(root, *parts[:depth])))
     return max(1, ceil(min(quotas)))
 

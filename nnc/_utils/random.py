@@ -98,7 +98,7 @@ class Streams:
         self.shuffle_position = self.dropout_position = 0
 
     def key(self, stream: int) -> int:
-        """Return the key of a stream: SHUFFLE, DROPOUT, SPLIT or AUGMENT."""
+        """Return the key of the stream with this number, which is SHUFFLE, DROPOUT, SPLIT or AUGMENT."""
         return mix((self.root + stream) & (2**64 - 1))
 
     def copy(self) -> Streams:

@@ -11,7 +11,9 @@ import sklearn
 MIN_VERSION = (1, 7)  # oldest supported version of scikit-learn
 
 if tuple(map(int, sklearn.__version__.split(".")[:2])) < MIN_VERSION:
-    raise ImportError(f"scikit-learn must be 1.7 or later, got {sklearn.__version__}")
+    raise ImportError(
+        f"scikit-learn must be 1.7 or later, got {sklearn.__version__}; run pip install --upgrade scikit-learn"
+    )
 
 try:
     from sklearn.base import _fit_context as fit_context

@@ -142,10 +142,10 @@ class Value:
         """Check conditions on several fields."""
 
     def __setattr__(self, name: str, value: Any) -> None:
-        raise AttributeError(f"cannot assign to field {name!r}")
+        raise AttributeError(f"cannot assign to field {name!r}: {type(self).__name__} is immutable; use replace()")
 
     def __delattr__(self, name: str) -> None:
-        raise AttributeError(f"cannot delete field {name!r}")
+        raise AttributeError(f"cannot delete field {name!r}: {type(self).__name__} is immutable")
 
     def _values(self) -> tuple[Any, ...]:
         """Return the values of all fields in order."""

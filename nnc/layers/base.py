@@ -41,8 +41,8 @@ class Layer(Value):
     """
 
     type: ClassVar[str]  # name of the layer type in model files
-    matrix_axes: ClassVar[tuple[str, str]] = ("", "")  # names of the rows and columns of W in messages about files
     normalizes: ClassVar[bool] = False  # whether the layer normalizes batches and has running statistics
+    matrix_axes: ClassVar[tuple[str, str]] = ("", "")  # names of the rows and columns of W in messages about files
     columnwise: ClassVar[bool] = False  # whether W has one row, with a factor for each column or channel
 
     @abstractmethod
@@ -52,7 +52,7 @@ class Layer(Value):
         Raises
         ------
         ValueError
-            The layer does not support this input shape. The message continues "layers[i], the layer object, ".
+            The layer does not support this input shape. Callers add the location of the layer to the message.
         """
 
     def parameter_arrays(self, input_shape: Shape) -> tuple[ParameterArray, ...]:

@@ -32,8 +32,8 @@ class Dense(ParametricLayer):
     init : str, optional
         Name of a weight initialization of `NeuralNetwork`. Default: `init` of the network.
     trainable : bool, default True
-        Whether training changes the parameters. It can be changed in a network between two fits:
-        `net.layers[0].trainable = False`. So can the next two options.
+        Whether training changes the parameters. Assignments change this option and the next two options between fits:
+        `net.layers[0].trainable = False`.
     lr_factor : float, default 1
         Factor of the learning rate for the parameters of this layer.
     bias_lr_factor : float, default 1
@@ -59,7 +59,7 @@ class Dense(ParametricLayer):
     def output_shape(self, input_shape: Shape) -> Shape:
         """Return the shape of one row after the layer."""
         if len(input_shape) != 1:
-            raise ValueError(f"must have vectors as inputs, got rows of shape {input_shape}")
+            raise ValueError(f"the inputs must be vectors, got rows of shape {input_shape}")
         return (self.n,)
 
     def parameter_arrays(self, input_shape: Shape) -> tuple[ParameterArray, ...]:

@@ -25,7 +25,7 @@ PADDINGS = ("valid", "same")
 def check_image_shape(input_shape: Shape) -> Shape:
     """Return the shape of an image; raise ValueError for other shapes."""
     if len(input_shape) != 3:
-        raise ValueError(f"must have images (height, width, channels) as inputs, got rows of shape {input_shape}")
+        raise ValueError(f"the inputs must be images (height, width, channels), got rows of shape {input_shape}")
     return input_shape
 
 
@@ -33,7 +33,7 @@ def window_output_size(size: tuple[int, int], stride: tuple[int, int], input_sha
     """Return the height and width of the output for windows that stay within the image."""
     height, width = ((n - k) // s + 1 if n >= k else 0 for n, k, s in zip(input_shape, size, stride, strict=False))
     if not (height and width):
-        raise ValueError(f"has a window of {format_shape(size)}, which does not fit into images of shape {input_shape}")
+        raise ValueError(f"the window must fit into the images, got {format_shape(size)} for images of {input_shape}")
     return height, width
 
 
@@ -76,8 +76,8 @@ class Conv2D(ParametricLayer):
     init : str, optional
         Name of a weight initialization of `NeuralNetwork`. Default: `init` of the network.
     trainable : bool, default True
-        Whether training changes the parameters. It can be changed in a network between two fits:
-        `net.layers[0].trainable = False`. So can the next two options.
+        Whether training changes the parameters. Assignments change this option and the next two options between fits:
+        `net.layers[0].trainable = False`.
     lr_factor : float, default 1
         Factor of the learning rate for the parameters of this layer.
     bias_lr_factor : float, default 1

@@ -40,8 +40,8 @@ class BatchNorm(ParametricLayer):
         Positive number that is added to the variance.
     trainable : bool, default True
         Whether training changes the parameters. A frozen layer normalizes with the running statistics and does not
-        update them. It can be changed in a network between two fits: `net.layers[1].trainable = False`. So can the
-        next two options.
+        update them. Assignments change this option and the next two options between fits:
+        `net.layers[1].trainable = False`.
     lr_factor : float, default 1
         Factor of the learning rate for gamma and beta.
     bias_lr_factor : float, default 1
@@ -67,8 +67,8 @@ class BatchNorm(ParametricLayer):
     matrix_axes: ClassVar[tuple[str, str]] = ("gamma", "channels")
     normalizes: ClassVar[bool] = True
     columnwise: ClassVar[bool] = True
-    bias: ClassVar[bool] = True  # The layer has biases: beta.
-    init: ClassVar[float] = 1.0  # Initial value of gamma.
+    bias: ClassVar[bool] = True
+    init: ClassVar[float] = 1.0  # initial value of gamma
 
     activation: str = field(default="identity", check=partial(check_choice, choices=activations.HIDDEN))
     momentum: float = field(default=0.1, check=build_check(lambda x: 0 <= x <= 1, "from 0 to 1"))

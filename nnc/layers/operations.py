@@ -77,10 +77,9 @@ class Sort(Operation):
     j, j + n, j + 2 n, ... are sorted.
     """
 
-    groups: int  # number of quantiles
+    groups: int  # number of quantiles, for each of which the row has one group of outputs
 
 
-# All classes of operations.
 ALL = (Scale, MatMul, Conv, MaxPool, AvgPool, Flatten, Activate, Sort)
 
 

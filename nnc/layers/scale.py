@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 class Scale(ParametricLayer):
     """Layer with one trainable factor for each column: y_k = s_k x_k.
 
-    After the input it learns the importance of each column, which reduces the error on tables by a few percent. It is
-    the scaling layer of RealMLP (Holzmueller, Grinsztajn and Steinwart, 2024), whose learning rate is 6 times that of
-    the other layers.
+    As the first layer after the input, it learns the importance of each column, which reduces the error on tables by a
+    few percent. It is the scaling layer of RealMLP (Holzmueller, Grinsztajn and Steinwart, 2024), whose learning rate
+    is 6 times that of the other layers.
 
     Its inputs are vectors, so it comes after the input or between dense layers:
     `[Input(8), Scale(lr_factor=6), 128, 128, 1]`.
@@ -29,8 +29,8 @@ class Scale(ParametricLayer):
     init : float, default 1
         Initial value of all factors.
     trainable : bool, default True
-        Whether training changes the factors. It can be changed in a network between two fits:
-        `net.layers[0].trainable = False`. So can the next option.
+        Whether training changes the factors. Assignments change this option and the next option between fits:
+        `net.layers[0].trainable = False`.
     lr_factor : float, default 1
         Factor of the learning rate for this layer.
 
@@ -52,7 +52,7 @@ class Scale(ParametricLayer):
     columnwise: ClassVar[bool] = True
     activation: ClassVar[str] = "identity"
     bias: ClassVar[bool] = False
-    bias_lr_factor: ClassVar[float] = 1.0  # default value: this layer has no biases
+    bias_lr_factor: ClassVar[float] = 1.0  # has no effect, because the layer has no biases
 
     init: float = field(default=1.0, check=check_finite)
     trainable: bool = field(default=True, check=check_bool)
@@ -62,7 +62,7 @@ class Scale(ParametricLayer):
         """Return the shape of one row after the layer."""
         if len(input_shape) != 1:
             raise ValueError(
-                f"must have vectors as inputs, got rows of shape {input_shape}; add a Flatten, or use BatchNorm"
+                f"the inputs must be vectors, got rows of shape {input_shape}; add a Flatten, or use BatchNorm"
             )
         return input_shape
 

@@ -113,7 +113,8 @@ class Dropout(Layer):
         fields.check_keys(layer, ("type", "rate"), where)
         rate = fields.number(layer["rate"], where + ".rate")
         if not 0 <= rate < 1:
-            raise ValueError(f"{where}.rate is {fields.describe(layer['rate'])}, expected a number from 0 to below 1")
+            rate_text = fields.describe(layer["rate"])
+            raise ValueError(f"{where}.rate is {rate_text}, expected a number of at least 0 and less than 1")
         return {"type": cls.type, "rate": rate}
 
     @classmethod

@@ -129,7 +129,7 @@ class Stack(Value):
         return any(isinstance(layer.kind, Dropout) for layer in self.layers)
 
     def hidden_dropout_rates(self, rate: Any) -> list[Any]:
-        """Return the dropout rate of each hidden layer if `rate` is for all; columnwise layers have no dropout."""
+        """Return a list with `rate` for each hidden layer, and 0 for columnwise layers, which have no dropout."""
         return [0.0 if layer.kind.columnwise else rate for layer in self.parametric_layers[:-1]]
 
     @property
@@ -158,7 +158,7 @@ class Stack(Value):
         return stack.replace(activations=(*self.activations[:-1], activation))
 
     def learning_to_list(self, frozen_steps: Sequence[int] = ()) -> list[dict[str, Any] | None] | None:
-        """Return the member "learning" of model files.
+        """Return the learning options of all parametric layers, as the value of "learning" in a model file.
 
         Parameters
         ----------
@@ -172,11 +172,11 @@ class Stack(Value):
         return [layer_options or None for layer_options in options] if any(options) else None
 
     def dropout_to_list(self) -> list[float | None] | None:
-        """Return the member "dropout" of model files, or None if files list all layers or there is no Dropout."""
+        """Return the dropout rates as the value of "dropout" in a model file; None if "layers" lists all layers."""
         return list(self.dropout_rates) if self.has_dropout and not self.lists_all_layers else None
 
     def to_list(self, arrays: Sequence[tuple[Any, ...]]) -> list[dict[str, Any]]:
-        """Return the member "layers" of model files.
+        """Return the descriptions of the layers with their arrays, as the value of "layers" in a model file.
 
         Parameters
         ----------
@@ -213,7 +213,7 @@ def layer_name(index: int, count: int) -> str:
 
 
 def frozen_steps(learning: Sequence[dict[str, Any] | None] | None) -> tuple[int, ...]:
-    """Return the frozen steps of each layer in the member "learning" of a model file; () if all are 0."""
+    """Return the number of frozen steps of each layer, from "learning" in a model file; () if all are 0."""
     steps = tuple((options or {}).get(FROZEN_STEPS_KEY, 0) for options in learning or ())
     return steps if any(steps) else ()
 
@@ -223,7 +223,7 @@ def layers_from_document(
     dropout: Sequence[float | None] | None,
     learning: Sequence[dict[str, Any] | None] | None,
 ) -> list[Layer]:
-    """Return the layer objects that the members "layers", "dropout" and "learning" of a model file describe."""
+    """Return the layer objects that "layers", "dropout" and "learning" in a model file describe."""
     from nnc.layers import layer_classes_by_type
 
     layer_classes, options_of_layers = layer_classes_by_type(), iter(learning or ())
@@ -247,10 +247,10 @@ def build_stack(layers: Any, activation: Any, output: Any, loss: str, bias: bool
     layers : sequence of int or Layer
         The input first.
     activation : str or sequence of str
-        Activation of the hidden layers without their own: one name for all, or one for each layer that is not
+        Activation of the hidden layers that do not define one: one name for all, or one for each layer that is not
         columnwise.
     output : str, optional
-        Activation of the last layer, if it does not have its own. Default: the partner of the loss.
+        Activation of the last layer, if it does not define one. Default: the default output activation of the loss.
     loss : str
         Name of the loss.
     bias : bool
@@ -341,7 +341,7 @@ def _parse_hidden_activations(activation: Any, n_hidden: int) -> list[str]:
 
 
 def _output_hint(name: Any) -> str:
-    """Return a note for the message about an activation that only the output layer may have."""
+    """Return a note for an error message if `name` is an activation for output layers only, otherwise ""."""
     row = activations.ROWS.get(name) if isinstance(name, str) else None
     return f" ({name} is possible only for the output layer)" if row is not None and row.output_only else ""
 
@@ -363,7 +363,9 @@ def _compute_shapes(kinds: Sequence[Layer]) -> Stack:
         try:
             output_shape = kind.output_shape(shape)
         except ValueError as error:
-            raise ValueError(f"layers[{i}], {kind!r}, {error}") from None
+            raise ValueError(
+                f"layers[{i}] must accept the output of the layer before it, got {kind!r}: {error}"
+            ) from None
         index = len(parametric_layers)
         if isinstance(kind, ParametricLayer):
             parametric_layers.append(PlacedLayer(kind, shape, output_shape, layer_name(index, count), index))

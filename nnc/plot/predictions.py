@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 KINDS = ("actual", "residuals", "calibration", "intervals")
 MAX_POINTS = 2000  # draw at most this many rows as dots: evenly spaced ones if there are more
-MAX_OPAQUE_POINTS = 500  # dots are more transparent if there are more than this number
+MAX_OPAQUE_POINTS = 500  # more dots than this number are drawn with more transparency
 
 
 def confusion_matrix(net: Any, X: ArrayLike, y: Any, ax: Any = None, *, normalize: bool = False) -> Any:
@@ -246,7 +246,8 @@ def predictions(
         )
         raise ValueError(f"kind must be {expected}, got {kind!r}")
     if (kind == "intervals") != (band is not None):
-        raise ValueError(f"band must be passed with kind='intervals' and only then, got {band!r} with {kind!r}")
+        expected = "(lower, upper) with kind='intervals'" if kind == "intervals" else "None without kind='intervals'"
+        raise ValueError(f"band must be {expected}, got {band!r} with kind={kind!r}")
     if kind == "calibration":
         return _draw_calibration(net, X, y, ax, bins)
     data = net.converter.data(X, y)

@@ -91,8 +91,8 @@ def flattened(values: Any, shape: tuple[int, ...]) -> list[Any]:
     # The message does not show `shape`, because it may be the shape of a part of the image.
     expected = "an image must be flat or have shape (height, width, channels)"
     if len(values) != shape[0]:
-        raise ValueError(f"{expected}, got {len(values)} parts where {shape[0]} were expected")
+        raise ValueError(f"{expected}, got a list of {len(values)} items instead of {shape[0]}")
     parts = [flattened(part, shape[1:]) for part in values]
     if any(len(part) != math.prod(shape[1:]) for part in parts):
-        raise ValueError(f"{expected}, got a part whose shape is not {shape[1:]}")
+        raise ValueError(f"{expected}, got an item whose shape is not {shape[1:]}")
     return [number for part in parts for number in part]

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     Row = Sequence[float]
     Rows = Sequence[Row]
-    Gradient = tuple[list[list[float]], list[float] | None]  # pair (dL/dW, dL/db)
+    Gradient = tuple[list[list[float]], list[float] | None]  # dL/dW, and dL/db or None if the layer has no biases
 
 
 def sigmoid(z: float) -> float:
@@ -52,7 +52,7 @@ class Layer(ABC):
         return self.forward(A_in)
 
     def backward(self, A_in: Rows, A_out: Rows, dA: Rows) -> tuple[Rows, Gradient | None]:
-        """Return delta = dL/dZ and the gradients (dW, db), or None without parameters, from dA = dL/dA_out."""
+        """Return delta = dL/dZ and the gradients (dW, db) from dA = dL/dA_out; None for a layer without parameters."""
         return dA, None
 
     @abstractmethod

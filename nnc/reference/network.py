@@ -75,7 +75,7 @@ class NeuralNetwork:
     Raises
     ------
     ValueError, TypeError
-        An argument is not one of these, or the reference does not support it.
+        An argument is invalid, or the reference does not support it.
     """
 
     loss_name: str
@@ -111,7 +111,7 @@ class NeuralNetwork:
         self._shuffler = Stream(mix(mix(self.seed) + 1))
         draw = init if init is None or isinstance(init, str) else "zeros"
         self.layers = build_layers(self.stack, draw, self.seed)
-        self.parametric_layers = [layer for layer in self.layers if isinstance(layer, Dense)]  # layers with parameters
+        self.parametric_layers = [layer for layer in self.layers if isinstance(layer, Dense)]
         self.norm_layers = [layer for layer in self.layers if isinstance(layer, BatchNorm)]
         if draw is not init:
             self.weights = init
@@ -174,7 +174,7 @@ class NeuralNetwork:
     def _backward(self, X: Rows, y: Rows) -> tuple[float, list[Gradient]]:
         """Return the sum of (p - y)^2 and the gradients, by the chain rule from the last layer to the first."""
         if len(X) < self.stack.min_batch_rows:
-            raise ValueError("X must have at least 2 rows in each batch for BatchNorm: a single number has no variance")
+            raise ValueError(f"X must have at least 2 rows in each batch for BatchNorm, got {len(X)}")
         A = self._forward(X, training=True)
         P = A[-1]
 
@@ -197,7 +197,7 @@ class NeuralNetwork:
         return self._scale(X) * self._step(X, y, positive("lr", lr))
 
     def _step(self, X: Rows, y: Rows, lr: float) -> float:
-        """Take one step of gradient descent, and return the sum of (p - y)^2 before it."""
+        """Take one step of gradient descent, and return the sum of (p - y)^2 before the step."""
         error, gradients = self._backward(X, y)
         for entry, layer, (dW, db) in zip(self.stack.parametric_layers, self.parametric_layers, gradients):
             if entry.kind.frozen:
