@@ -130,7 +130,7 @@ def test_large_labels_are_distinguished_from_adjacent_numbers():
 
 @pytest.mark.parametrize("pair", [[-1, 2**63], [0.5, 2**53 + 1], [1, 2**64]])
 def test_labels_without_common_exact_type_are_rejected(pair):
-    with pytest.raises(ValueError, match=r"y must have labels that one type of number represents exactly, got "):
+    with pytest.raises(ValueError, match=r"y must have labels that fit exactly into int64, uint64 or float64, got "):
         classifier().fit(X, pair * 20, epochs=1, lr=0.001)
 
 

@@ -210,7 +210,8 @@ REMOVED = object()
         ("0 shape", 112, "layers[0].shape is 112, expected a list"),
         ("0 shape", REMOVED, "layers[0].shape is missing"),
         ("0 shape", [8, 7, 3], "layers[1].W has the wrong shape: 12 rows found, 18 expected (size x channels)"),
-        ("0 shape", [2, 7, 2], "layers[1]: the window must fit into the images, got 3 x 2 for images of (2, 7, 2)"),
+        ("0 shape", [2, 7, 2], "layers[1]: the window must fit into the images, got a window of 3 x 2 "
+         "for images of shape (2, 7, 2)"),
         ("0 shape", [800, 7, 2], "layers[7].n_in is 12, expected 2388, the n_out of the layer before"),
         ("0 n", 3, 'layers[0] has the unknown key "n", expected type, shape'),
         ("0 type", "dense", 'layers[0] has the unknown key "shape", expected type, n_in, n_out, activation, W, b'),
@@ -228,7 +229,8 @@ REMOVED = object()
         ("1 filters", "3", 'layers[1].filters is "3", expected a whole number from 1 to 2**31 - 1'),
         ("1 size", [3, 3], "layers[1].W has the wrong shape: 12 rows found, 18 expected (size x channels)"),
         ("1 size", 3, "layers[1].size is 3, expected a list"),
-        ("1 size", [9, 2], "layers[1]: the window must fit into the images, got 9 x 2 for images of (8, 7, 2)"),
+        ("1 size", [9, 2], "layers[1]: the window must fit into the images, got a window of 9 x 2 "
+         "for images of shape (8, 7, 2)"),
         ("1 stride", [1, 0], "layers[1].stride[1] is 0, expected a whole number from 1 to 2**31 - 1"),
         ("1 padding", "full", 'layers[1].padding is "full", expected valid or same'),
         ("1 activation", "softmax", 'activation "softmax" is possible only for the output layer'),
@@ -244,7 +246,8 @@ REMOVED = object()
         ("2 rate", 1, "layers[2].rate is 1, expected a number of at least 0 and less than 1"),
         ("2 rate", None, "layers[2].rate is null, expected a finite number (up to 1.79769e+308)"),
         ("3 stride", REMOVED, "layers[3].stride is missing"),
-        ("3 size", [7, 1], "layers[3]: the window must fit into the images, got 7 x 1 for images of (6, 6, 3)"),
+        ("3 size", [7, 1], "layers[3]: the window must fit into the images, got a window of 7 x 1 "
+         "for images of shape (6, 6, 3)"),
         ("6", {"type": "flatten", "n": 1}, 'layers[6] has the unknown key "n", expected type'),
         ("6", {"type": "dropout", "rate": 0.0}, "layers[7]: the inputs must be vectors, got rows of shape (1, 3, 4)"),
         ("7 n_in", 10, "layers[7].n_in is 10, expected 12, the n_out of the layer before"),

@@ -231,7 +231,7 @@ def test_image_layers_compare_by_value_and_are_picklable():
     [
         (
             [Input(4, 4, 1), Conv2D(2, 5), 2],
-            r"layers\[1\] must accept .* got Conv2D\(2, 5.*\): the window must fit into the images, got 5 x 5",
+            r"layers\[1\] must .* got Conv2D\(2, 5.*\): the window must fit into the images, got a window of 5 x 5",
         ),
         (
             [Input(4, 4, 1), Flatten(), Conv2D(2, 3), 2],

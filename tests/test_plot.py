@@ -375,7 +375,7 @@ def test_filters_of_dense_layer_need_shape_of_inputs(classifier):
     assert first_four.shape == (5, 7)
     with pytest.raises(ValueError, match="shape must be the height and width of the inputs of Hidden Layer 1"):
         plot.filters(net)
-    with pytest.raises(ValueError, match="shape must have 6 pixels, the inputs of Hidden Layer 1, got 2 x 2"):
+    with pytest.raises(ValueError, match="shape must have 6 pixels, one for each input of Hidden Layer 1, got 2 x 2"):
         plot.filters(net, shape=(2, 2))
 
 

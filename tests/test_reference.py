@@ -401,7 +401,7 @@ def test_load_rejects_features_of_engine_only() -> None:
 )
 def test_load_rejects_classes_and_scalings(key: str, value: object) -> None:
     document = _serialization.loads(NeuralNetwork([2, 1], seed=1).to_json())
-    with pytest.raises(ValueError, match=f"^{key} is not supported by the plain-Python reference"):
+    with pytest.raises(ValueError, match=f"^{key} must be null for the plain-Python reference"):
         NeuralNetwork.from_json(_serialization.dumps({**document, key: value}))
 
 

@@ -294,7 +294,10 @@ def test_invalid_images_raise_error(X: object, error: type[Exception], message: 
 @pytest.mark.parametrize(
     ("layers", "message"),
     [
-        ([Input(4, 4, 1), Conv2D(2, 5, "relu"), 1], r"^layers\[1\] .* the window must fit into the images, got 5 x 5"),
+        (
+            [Input(4, 4, 1), Conv2D(2, 5, "relu"), 1],
+            r"^layers\[1\] .* the window must fit into the images, got a window of 5 x 5",
+        ),
         (
             [Input(4, 4, 1), Conv2D(2, 3, "gelu"), 1],
             r"^activation must be one of .* in the plain-Python reference, got 'gelu'",

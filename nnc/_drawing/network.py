@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 # All lengths are in pixels.
 MARGIN = 16
 LINE_HEIGHT = 15
-WEIGHT_GAP, IMAGE_GAP = 110, 44  # minimum gap between two columns of neurons, and between an image and its neighbour
+WEIGHT_GAP, IMAGE_GAP = 110, 44  # minimum gap in pixels between columns of neurons, and next to an image
 LEGEND_WIDTH = 272.0
 MAX_SPACED_COLUMNS = 6  # the gaps between neurons are reduced in drawings with more columns than this
 WEIGHT_DESCRIPTION = (

@@ -72,7 +72,7 @@ def text(x: float, y: float, content: str, **attributes: Any) -> str:
 
 
 def text_width(content: str, font_size: float = 12) -> float:
-    """Return an upper bound of the width of a line of text in pixels; it is an estimate, as the font is unknown."""
+    """Return an estimated upper bound of the width of a line of text in pixels, because the font is unknown."""
     return CHARACTER_WIDTH * font_size * len(content)
 
 

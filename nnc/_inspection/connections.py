@@ -110,7 +110,10 @@ class Pool:
         return d.reshape(len(d), pixels, 1, channels)
 
     def backward(self, A: Array, dA: Array) -> Array:
-        """Return the derivatives of the loss by the inputs A of the pool, from its derivatives dA by the outputs."""
+        """Return the derivatives of the loss with respect to the inputs A of the pool.
+
+        dA are the derivatives of the loss with respect to the outputs.
+        """
         return self.windows.scatter_add(self.derivatives(A) * self.per_window(dA))
 
 

@@ -53,7 +53,7 @@ class FunctionCheck(LayerCheck):
 
 
 class Slope(NamedTuple):
-    """Derivative of the loss by one output, the bound of its error, and whether the loss has a kink at this output."""
+    """Derivative of the loss with respect to one output, its error bound, and whether the loss has a kink there."""
 
     value: float
     error: float

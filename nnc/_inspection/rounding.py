@@ -75,7 +75,7 @@ def bounds(problem: Problem, steps: Sequence[LayerStep], dtype: Any) -> Bounds:
     eps, tiny, largest = float(limits.eps), float(limits.tiny), 1e-4 * float(limits.max)
 
     def within(error: Array, *values: Array) -> Array:
-        """Return the error bound with an allowance for underflow, and infinity where one of `values` may overflow."""
+        """Add the possible error of underflow to an error bound; return infinity where one of `values` may overflow."""
         error = np.where(error > 0, error + tiny, error)
         for value in values:
             error = np.where(abs(value) < largest, error, np.inf)

@@ -28,7 +28,7 @@ class PoolStep:
     A_in, A : arrays (n, n_in) and (n, n_out)
         Inputs and outputs of the pool.
     dA : array (n, n_out)
-        Derivatives dL/dA of the loss by the outputs.
+        Derivatives dL/dA of the loss with respect to the outputs.
     """
 
     pool: Pool
@@ -54,13 +54,13 @@ class LayerStep:
     Z, A : arrays (n, n_out)
         Net inputs and outputs.
     dA : array (n, n_out)
-        Derivatives dL/dA of the loss by the outputs. In a hidden layer, dA is the sum of delta * weight over the
-        neurons of the next layer.
+        Derivatives dL/dA of the loss with respect to the outputs. In a hidden layer, dA is the sum of delta * weight
+        over the neurons of the next layer.
     derivative : array (n, n_out)
         Derivatives dA/dZ of the activation. delta is dA * derivative, except for softmax and for losses that are
         computed from the net input.
     delta : array (n, n_out)
-        Derivatives dL/dZ of the loss by the net inputs.
+        Derivatives dL/dZ of the loss with respect to the net inputs.
     W, dW, new_W : arrays (n_in, n_out)
         Weights before the step, their gradient, and weights after the step.
     b, db, new_b : arrays (n_out,) or None

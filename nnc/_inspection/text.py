@@ -76,10 +76,11 @@ def network_text(
     stack: Stack, arrays: Sequence[tuple[Any, ...]], inputs_scaled: Sequence[str], targets_scaled: Sequence[str]
 ) -> str:
     """Return the text of `inspect` for layers of any type; `arrays` has (W, b, *statistics) of parametric layers."""
+    # Dropout layers are left out: they have no parameters, and the engine has no such layers.
     texts = [
         placed_text(layer, *([], None) if layer.parametric_index is None else arrays[layer.parametric_index])
         for layer in stack.layers
-        if layer.has_parameters or layer.kind.engine_description(layer.input_shape)  # Dropout layers have neither
+        if layer.has_parameters or layer.kind.engine_description(layer.input_shape)
     ]
     return _framed(format_shape(stack.input_shape), texts, inputs_scaled, targets_scaled)
 

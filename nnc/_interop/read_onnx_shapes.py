@@ -81,9 +81,7 @@ def _converted(call: Call, array: Array, dtype: str) -> Array:
     call.reader.charge(array.size * np.dtype(dtype).itemsize)
     converted = array.astype(dtype)
     if array.dtype.kind != "f" and (converted != array).any():
-        raise call.error(
-            f"the type must be able to represent every value of the constant, got {dtype}"
-        )
+        raise call.error(f"the type must be able to represent every value of the constant, got {dtype}")
     return converted
 
 

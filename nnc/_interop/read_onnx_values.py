@@ -321,9 +321,7 @@ def axes_of(call: Call, axes: Any, rank: int, since: int) -> list[int]:
     elif axes is None:
         axes = call["axes"]
     else:
-        raise call.error(
-            f"axes must be an attribute in version {call.node.opset} of the operator set, got an input"
-        )
+        raise call.error(f"axes must be an attribute in version {call.node.opset} of the operator set, got an input")
     if not axes or len(axes) > rank + 1:
         raise call.error(f"axes must have 1 to {rank} items, got {len(axes or ())}")
     indices = [axis_index(call, axis, rank) for axis in axes]

@@ -128,7 +128,7 @@ class RowSubset(Data):
         return None if self._source.weights is None else self._source.weights[self.index]
 
     def rows(self, index: NDArray[Any] | slice) -> Data:
-        """Return a further selection: `index` counts the rows of this selection."""
+        """Return a selection of the selected rows; `index` contains indices into this selection."""
         return self._source.rows(self.index[index])
 
     def materialize(self) -> Data:
@@ -139,5 +139,5 @@ class RowSubset(Data):
 def _selected(part: NDArray[Any], index: NDArray[Any] | slice) -> NDArray[Any]:
     """Return the selected rows of an array or a sparse matrix."""
     if type(part) is np.ndarray and isinstance(index, np.ndarray):
-        return part.take(index, axis=0)  # three times as fast as part[index]
+        return part.take(index, axis=0)  # `take` is three times as fast as part[index]
     return part[index]

@@ -97,7 +97,10 @@ class HeadsLoss:
         return np.take_along_axis(J, order, axis=-1)
 
     def backpropagate(self, Z: NDArray[Any], D: NDArray[Any]) -> NDArray[Any]:
-        """Return the derivatives of a loss by the net inputs Z from its derivatives D (n, n_out) by the predictions."""
+        """Return the derivatives of a loss with respect to the net inputs Z.
+
+        D (n, n_out) are the derivatives of this loss with respect to the predictions.
+        """
         if self.definition.ordered:
             by_outputs = np.empty_like(D)
             np.put_along_axis(by_outputs, self._order(Z), D, axis=-1)

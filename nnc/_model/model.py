@@ -422,7 +422,7 @@ class Model:
         return self.core.Evaluation(self.engine, self.theta, *data.source, out, threads, data.index)
 
     def with_output_gradients(self, data: Data) -> tuple[float, Data]:
-        """Return the value of `loss_function`, and the rows with the derivatives of the loss as targets."""
+        """Return the loss computed in Python, and data whose targets are the derivatives of the loss."""
         function = self.loss_function
         assert function is not None
         assert data.Y is not None

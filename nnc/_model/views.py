@@ -45,7 +45,7 @@ class Layer:
 
     @property
     def _index(self) -> int:
-        """Index among the layers with parameters; AttributeError if the layer has none."""
+        """Index among the layers with parameters; raises AttributeError if the layer has none."""
         if self._placed.parametric_index is None:
             raise AttributeError(f"{self.name} ({self.kind!r}) has no weights")
         return self._placed.parametric_index
@@ -61,7 +61,7 @@ class Layer:
 
     @property
     def kernel(self) -> NDArray[Any]:
-        """View of the weights (height, width, channels, filters) of a Conv2D; AttributeError for other layers."""
+        """View of the weights (height, width, channels, filters) of a Conv2D; other layers raise AttributeError."""
         kind = self.kind
         from nnc.layers.image import Conv2D
 
@@ -85,22 +85,22 @@ class Layer:
 
     @property
     def gamma(self) -> NDArray[Any]:
-        """View of the factors (channels,) of a BatchNorm; AttributeError for other layers."""
+        """View of the factors (channels,) of a BatchNorm; other layers raise AttributeError."""
         return self._batch_norm_array("gamma", self._model.W)[0]  # type: ignore[no-any-return]
 
     @property
     def beta(self) -> NDArray[Any]:
-        """View of the offsets (channels,) of a BatchNorm; AttributeError for other layers."""
+        """View of the offsets (channels,) of a BatchNorm; other layers raise AttributeError."""
         return self._batch_norm_array("beta", self._model.b)  # type: ignore[no-any-return]
 
     @property
     def running_mean(self) -> NDArray[Any]:
-        """View of the running mean (channels,) of a BatchNorm; AttributeError for other layers."""
+        """View of the running mean (channels,) of a BatchNorm; other layers raise AttributeError."""
         return self._batch_norm_array("running_mean", self._model.statistics)[0]  # type: ignore[no-any-return]
 
     @property
     def running_var(self) -> NDArray[Any]:
-        """View of the running variance (channels,) of a BatchNorm; AttributeError for other layers."""
+        """View of the running variance (channels,) of a BatchNorm; other layers raise AttributeError."""
         return self._batch_norm_array("running_var", self._model.statistics)[1]  # type: ignore[no-any-return]
 
     def _batch_norm_array(self, name: str, values: Sequence[Any]) -> Any:
@@ -149,7 +149,7 @@ class Layer:
 
     @property
     def _parametric_kind(self) -> base.ParametricLayer:
-        """Layer object; AttributeError if the layer has no parameters."""
+        """Layer object; raises AttributeError if the layer has no parameters."""
         return self._model.stack.parametric_layers[self._index].kind
 
     def _change_learning(self, **fields: Any) -> None:

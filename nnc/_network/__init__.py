@@ -50,7 +50,7 @@ class NeuralNetwork(Fitting, Inspection, Conversion):
         "bce", "cross_entropy" and "poisson" are computed from the net input of the output layer; the first two never
         overflow. Means and sums use sample weights: a row of weight w counts as w rows.
 
-        "auto" lets the targets of the first training choose the loss and its default output:
+        With "auto", the targets of the first training determine the loss and its default output:
 
         - "cross_entropy" for two or more outputs if y is one column of text, booleans or integers;
         - "bce" for one output if y is one column of text, booleans, or integers of two different values;

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from nnc.layers import base
 
 
-AUTO = "auto"  # value of the argument `loss` that lets the first training choose the loss
+AUTO = "auto"  # value of the argument `loss` if the targets of the first training determine the loss
 PROVISIONAL_LOSS = "mse"  # loss of the engine until the first training replaces the loss "auto"
 EMPTY_CONTEXT: AbstractContextManager[None] = nullcontext()
 

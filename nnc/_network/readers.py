@@ -74,7 +74,7 @@ def from_torch(
     TypeError
         `module` is not an nn.Sequential, or another argument has a wrong type.
     ValueError
-        A module in it is not supported, which the message names, or the outputs differ.
+        A module is not supported (the message names it), or the outputs differ.
     """
     from nnc._interop.read_torch import read
 
@@ -101,7 +101,7 @@ def from_keras(model: Any, loss: str | Loss | None = None, verify: bool = True) 
     TypeError
         `model` is not a Sequential model, or another argument has a wrong type.
     ValueError
-        A layer in it is not supported, which the message names, or the outputs differ.
+        A layer is not supported (the message names it), or the outputs differ.
     """
     from nnc._interop.keras_layers import read
 
@@ -135,8 +135,8 @@ def from_onnx(path: Any, loss: str | Loss | None = None, verify: bool = False) -
     OSError
         The file cannot be read, as in `load`.
     ModelFileError
-        The file is not an ONNX model, has an unsupported part, which the message names, or the comparison fails. It is
-        an OSError and a ValueError.
+        The file is not an ONNX model, or has an unsupported part (the message names it), or the comparison fails.
+        ModelFileError is a subclass of OSError and ValueError.
     ImportError
         `verify` is true, and onnx is not installed.
     TypeError, ValueError

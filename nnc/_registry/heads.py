@@ -129,7 +129,7 @@ class Heads(losses.Composite):
 
     def __post_init__(self) -> None:
         if self.ordered and len({head.n for head in self.heads}) > 1:
-            raise ValueError(f"heads must have the same number of outputs if ordered=True, got {self}")
+            raise ValueError(f"heads must all have the same number of outputs if ordered=True, got {self}")
 
     @classmethod
     def of_quantiles(cls, quantile: losses.Quantile, n_out: int) -> Heads:

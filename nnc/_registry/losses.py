@@ -168,22 +168,22 @@ class LossRow(Value):
 
     @property
     def term_template(self) -> str:
-        """Return the formula of the term as a format string with the fields {y}, {p} and {c}."""
+        """Return the formula of a loss term as a format string with the fields {y}, {p} and {c}."""
         return self.textbook or formulas.to_template(self.term)
 
     @property
     def derivative_template(self) -> str:
-        """Return the formula of the derivative as a format string with the fields {y}, {p} and {c}."""
+        """Return the formula of the derivative of a loss term as a format string with the fields {y}, {p} and {c}."""
         return self.textbook_derivative or formulas.to_template(self.derivative)
 
     @property
     def compute_terms(self) -> Callable[[Array, Array, Array, float | Array], Array]:
-        """Return the term as a function of arrays of y, p and z, and of c."""
+        """Return a loss term as a function of arrays of y, p and z, and of the parameter c."""
         return formulas.compile_formula(self.term, "y p z c")
 
     @property
     def compute_derivative(self) -> Callable[[Array, Array, float], Array]:
-        """Return the derivative with respect to p as a function of arrays of y and p, and of c."""
+        """Return the derivative of a loss term with respect to p as a function of arrays of y and p, and of c."""
         return formulas.compile_formula(self.derivative, "y p c")
 
     @property

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 
-PLAIN_TYPES = {float, int, bool, str, list, tuple}  # NumPy can convert lists of these types without further checks
+PLAIN_TYPES = {float, int, bool, str, list, tuple}  # lists with only these types are passed to NumPy without checks
 
 
 def as_real_array(name: str, value: Any) -> NDArray[Any]:
@@ -162,5 +162,5 @@ def to_lists(array: NDArray[Any]) -> Any:
         return [to_lists(row) for row in array]
     from nnc._utils.fields import MAX_FINITE
 
-    largest = MAX_FINITE["float32"]  # numbers near this limit could exceed it after rounding to 9 digits
+    largest = MAX_FINITE["float32"]  # rounding to 9 digits could exceed the largest float32
     return [max(-largest, min(largest, float(f"{x:.9g}"))) for x in array.tolist()]

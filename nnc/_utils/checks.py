@@ -50,7 +50,7 @@ def check_real(name: str, value: Any) -> float:
     except (TypeError, ValueError):
         raise TypeError(f"{name} must be a number, got {short_repr(value)}") from None
     except OverflowError:  # an integer exceeds the range of float
-        raise ValueError(f"{name} must be a number in the range of a float, got a larger one") from None
+        raise ValueError(f"{name} must be a number in the range of a float, got an integer outside of it") from None
 
 
 def check_count(name: str, value: Any, minimum: int = 1, maximum: int = MAX_COUNT) -> int:

@@ -280,7 +280,7 @@ def _read_open_file(file: Any, noun: str, prefix: str) -> str:
         is_text = isinstance(file.read(0), str)
         chunks = _chunks(file, lambda chunk: chunk.removeprefix("\ufeff").lstrip().startswith(prefix))
         text = "".join(chunks) if is_text else ""
-    except UnicodeDecodeError:  # a subclass of ValueError; callers add the expected format to the message
+    except UnicodeDecodeError:  # a subclass of ValueError, which is raised unchanged
         raise
     except ValueError:  # io.UnsupportedOperation is a subclass of ValueError
         raise OSError(f"cannot {action}: the file is open for writing only; {remedy}") from None
@@ -315,7 +315,7 @@ def _explaining(action: str, path: str, noun: str) -> Iterator[None]:
 
 
 def explain_error(error: OSError | ValueError, action: str, path: str, noun: str) -> OSError:
-    """Return an error of the same class, `errno` and `filename` as that of the system, with a remedy in its message.
+    """Return an error with the class, `errno` and `filename` of a system error, and with a remedy in its message.
 
     Parameters
     ----------
@@ -346,7 +346,8 @@ def explain_error(error: OSError | ValueError, action: str, path: str, noun: str
         reason = "a part of the path that should be a folder is a file; check the path"
     elif isinstance(error, PermissionError) and action == "load":
         reason = "you have no permission to read it; change its permissions, or ask its owner to"
-    elif isinstance(error, PermissionError) and error.filename2 is not None:  # os.replace has failed
+    elif isinstance(error, PermissionError) and error.filename2 is not None:
+        # An error with two file names comes from os.replace.
         reason = (
             "the existing file cannot be replaced, because it may be open in this program or another one; "
             "close it and save again"

@@ -16,7 +16,7 @@ from typing import Any
 from nnc._team import ActiveCount
 from nnc._utils.checks import check_count
 
-VARIABLES = ("NNC_NUM_THREADS", "OMP_NUM_THREADS", "LOKY_MAX_CPU_COUNT")  # variables that limit the thread count
+VARIABLES = ("NNC_NUM_THREADS", "OMP_NUM_THREADS", "LOKY_MAX_CPU_COUNT")  # environment variables that limit threads
 # A thread or process is a pool worker if its target function is defined in one of these modules.
 POOL_MODULES = ("concurrent.futures.thread", "concurrent.futures.process")
 CGROUP_FOLDER = "/sys/fs/cgroup"  # file system of the control groups of Linux
@@ -157,5 +157,5 @@ def _library_limits() -> list[int]:
 
 @cache
 def _controller() -> Any:
-    """Return the controller of threadpoolctl; its search for libraries is slow."""
+    """Return a cached controller of threadpoolctl, because its search for libraries is slow."""
     return sys.modules["threadpoolctl"].ThreadpoolController()

@@ -19,7 +19,8 @@ SHUFFLE, DROPOUT, SPLIT, AUGMENT = 1, 2, 3, 4  # numbers of random streams, see 
 _GOLDEN_RATIO = 0x9E3779B97F4A7C15  # 2**64 divided by the golden ratio: the increment of splitmix64
 _MASK = (1 << 64) - 1
 _FACTORS = 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
-_CONSTANTS = tuple(map(np.uint64, (_GOLDEN_RATIO, *_FACTORS, 30, 27, 31, 11)))  # constants of splitmix64 for NumPy
+# Constants and shifts of splitmix64 as NumPy integers, for computations with arrays.
+_CONSTANTS = tuple(map(np.uint64, (_GOLDEN_RATIO, *_FACTORS, 30, 27, 31, 11)))
 
 
 def mix(z: int) -> int:

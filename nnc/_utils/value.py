@@ -53,7 +53,7 @@ class _Signature:
     """Descriptor that builds the signature of a class when it is needed."""
 
     def __get__(self, instance: Value | None, cls: type[Value]) -> Signature:
-        if instance is not None:  # instances have no signature
+        if instance is not None:  # __signature__ is an attribute of classes only
             raise AttributeError("__signature__")
         from inspect import Parameter, Signature
 

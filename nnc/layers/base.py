@@ -188,7 +188,7 @@ class ParametricLayer(Layer):
 
     @property
     def frozen(self) -> bool:
-        """Return whether training does not change the parameters."""
+        """Return whether the layer is frozen: training does not change its parameters."""
         return not self.trainable
 
     @property

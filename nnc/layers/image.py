@@ -33,7 +33,8 @@ def window_output_size(size: tuple[int, int], stride: tuple[int, int], input_sha
     """Return the height and width of the output for windows that stay within the image."""
     height, width = ((n - k) // s + 1 if n >= k else 0 for n, k, s in zip(input_shape, size, stride, strict=False))
     if not (height and width):
-        raise ValueError(f"the window must fit into the images, got {format_shape(size)} for images of {input_shape}")
+        got = f"a window of {format_shape(size)} for images of shape {input_shape}"
+        raise ValueError(f"the window must fit into the images, got {got}")
     return height, width
 
 

@@ -65,7 +65,7 @@ class Flatten(Operation):
 
 
 class Activate(Operation):
-    """Activation function with this name."""
+    """Activation function, given by its name."""
 
     name: str
 
@@ -77,7 +77,7 @@ class Sort(Operation):
     j, j + n, j + 2 n, ... are sorted.
     """
 
-    groups: int  # number of quantiles, for each of which the row has one group of outputs
+    groups: int  # number of quantiles; a row has one group of outputs for each
 
 
 ALL = (Scale, MatMul, Conv, MaxPool, AvgPool, Flatten, Activate, Sort)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from nnc.layers.base import Shape
 
 TOO_LARGE = "layers must describe a network that fits into memory, got {}"
-FROZEN_STEPS_KEY = "missed_steps"  # key of a layer's frozen steps in the member "learning" of model files
+FROZEN_STEPS_KEY = "missed_steps"  # key in model files for the number of steps in which a layer was frozen
 MAX_PARAMS = 2**40  # largest number of parameters of a network
 
 

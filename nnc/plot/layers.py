@@ -93,7 +93,8 @@ def filters(net: Any, ax: Any = None, *, layer: int = 0, shape: tuple[int, int] 
     else:
         height, width = (check_count("shape", side) for side in shape)
         if height * width != view.n_in:
-            raise ValueError(f"shape must have {view.n_in} pixels, the inputs of {view.name}, got {height} x {width}")
+            expected = f"{view.n_in} pixels, one for each input of {view.name}"
+            raise ValueError(f"shape must have {expected}, got {height} x {width}")
         images = view.W.T.reshape(-1, height, width)
         columns = ceil(sqrt(min(len(images), most)))
     ax = draw_mosaic(ax, images[: max(columns, most // columns * columns)], columns)

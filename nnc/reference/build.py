@@ -45,7 +45,7 @@ def _build_layer(layer: PlacedLayer[base.Layer], init: str | None, stream: Strea
         return MaxPool2D(windows(input_shape, output_shape, kind.size, kind.stride))
     if isinstance(kind, kinds.AvgPool2D):
         return AvgPool2D(windows(input_shape, output_shape, kind.size, kind.stride))
-    if isinstance(kind, kinds.GlobalAvgPool2D):  # the only window is the whole image
+    if isinstance(kind, kinds.GlobalAvgPool2D):  # global pooling has one window, the whole image
         return AvgPool2D(windows(input_shape, output_shape, (input_shape[0], input_shape[1]), (1, 1)))
     return Flatten()
 

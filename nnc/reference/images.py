@@ -119,7 +119,8 @@ class MaxPool2D(Pool):
 
     def input_gradient(self, A_in: Rows, delta: Rows) -> Rows:
         """Return dL/dA_in, the derivatives of the loss with respect to the inputs of the layer."""
-        # Only the maximum of a window has a derivative. If several numbers are the maximum, it is the first one.
+        # The derivative of the maximum is 1 for the largest number of a window (the first one if several are equal) and
+        # 0 for the others.
         dA = [[0.0] * len(image) for image in A_in]
         for image, gradient, row in zip(A_in, dA, delta):
             for window, d in zip(self.windows, row):

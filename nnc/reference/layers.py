@@ -52,7 +52,10 @@ class Layer(ABC):
         return self.forward(A_in)
 
     def backward(self, A_in: Rows, A_out: Rows, dA: Rows) -> tuple[Rows, Gradient | None]:
-        """Return delta = dL/dZ and the gradients (dW, db) from dA = dL/dA_out; None for a layer without parameters."""
+        """Return delta = dL/dZ and the gradients (dW, db) from dA = dL/dA_out.
+
+        None takes the place of the gradients if the layer has no parameters.
+        """
         return dA, None
 
     @abstractmethod

@@ -331,7 +331,7 @@ class NeuralNetwork:
         for key in ("classes", "scale_X", "scale_y"):
             if document[key] is not None:
                 raise ValueError(
-                    f"{key} is not supported by the plain-Python reference, which neither scales nor encodes; "
+                    f"{key} must be null for the plain-Python reference, which supports no scaling and no labels; "
                     "load the file with nnc.load"
                 )
         # Predictions do not depend on Dropout layers, which files contain for further training.
