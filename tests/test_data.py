@@ -424,7 +424,7 @@ def test_class_weights_equal_sample_weights():
             r"class_weight must be 'balanced' or a dict .*'a', 'b', 'c', got a weight for 'x'",
         ),
         ({"a": "x"}, TypeError, r"class_weight\['a'\] must be a number, got 'x'"),
-        ({"a": -1.0}, ValueError, "class_weight must be .*finite and 0 or more"),
+        ({"a": -1.0}, ValueError, "class_weight must have finite weights of at least 0"),
         ({"a": 0, "b": 0, "c": 0}, ValueError, "class_weight must be 0 or more, and not zero for all rows"),
         ("balance", ValueError, "class_weight must be 'balanced'"),
         (3, ValueError, "class_weight must be 'balanced'"),

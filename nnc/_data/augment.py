@@ -43,7 +43,7 @@ def augment(
 ) -> Augmented:
     """Return augmented batches of images for `fit_batches`.
 
-    Each epoch has a new random order and new random transformations, so that a network learns what they do not change.
+    Each epoch has a new random order and new random transformations, so that a network learns to ignore such changes.
 
     Parameters
     ----------
@@ -69,7 +69,7 @@ def augment(
         Elastic distortion (Simard et al., 2003): standard deviation of a smooth random displacement in pixels, for rows
         and columns. 1 is a strong distortion of 28 x 28 pixels.
     fill : float, default 0
-        Value of pixels from outside of the image, which the dtype of X can represent.
+        Value of pixels outside of the image; the dtype of X must be able to represent it.
     shape : (height, width) or (height, width, channels), optional
         Shape of the images in rows of pixels. The batches then also have rows.
     shuffle : bool, default True

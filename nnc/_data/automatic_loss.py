@@ -27,7 +27,7 @@ class UndecidedConverter(DataConverter):
     rows = array = data = rows_as_is = data_as_is = _refuse
 
     def to_dict(self) -> dict[str, Any]:
-        """Raise ModelFileError, because files need a loss."""
+        """Raise ModelFileError, because a network without a loss cannot be saved."""
         from nnc._serialization.document import ModelFileError
 
         raise ModelFileError('cannot save the network: its loss is "auto" and not chosen yet; fit the network first')
@@ -41,7 +41,7 @@ def choose_loss(y: Any, n_out: int, is_batch: bool = False) -> str:
     y : array (n,) or (n, k)
     n_out : int
     is_batch : bool, default False
-        Whether y is one batch of several, which may lack a class.
+        Whether y is one of several batches, so that classes may be missing in y.
 
     Returns
     -------
@@ -53,7 +53,7 @@ def choose_loss(y: Any, n_out: int, is_batch: bool = False) -> str:
     Raises
     ------
     ValueError
-        A batch has integers of one value for one output: they may be one of two classes, or numbers.
+        A batch for one output has a single integer value, which may be one of two classes or a number.
     """
     values = targets.as_label_array(y)
     labels = targets.as_labels(y, len(values) if values.ndim else 0)

@@ -35,7 +35,7 @@ class DataConverter(TargetConversion):
         }
 
     def describe_scalings(self) -> dict[str, str]:
-        """Return descriptions of the scalings of "inputs" and "targets"; data without scaling is omitted."""
+        """Return the names of the scalings of "inputs" and "targets" for display; unscaled data is omitted."""
         pairs = {"inputs": (self.scaler_X, self.scaling_X), "targets": (self.scaler_y, self.scaling_y)}
         return {
             data: scaler.name if scaling is not None else f"{scaler.name}, not computed yet"
@@ -44,7 +44,7 @@ class DataConverter(TargetConversion):
         }
 
     def restore(self, document: dict[str, Any]) -> None:
-        """Set classes, scalings and feature names to those in a document; raise ValueError if they are invalid."""
+        """Set classes, scalings and feature names to those in a document; raise ValueError for invalid members."""
         if document["classes"] is not None:
             self.classes = targets.classes_from_list(document["classes"])
         if document["feature_names"] is not None:

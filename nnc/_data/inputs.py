@@ -181,7 +181,7 @@ class InputConversion:
         return require_scaling("scale_X", self.scaling_X).apply(rows, self.model.dtype)
 
     def fit_input_scaling(self, rows: NDArray[Any]) -> None:
-        """Compute the scaling of the inputs if it has a rule (`scaler_X`) and is not computed yet."""
+        """Compute the scaling of the inputs if the rule `scaler_X` is set and no scaling is computed yet."""
         if self.scaler_X is not None and self.scaling_X is None:
             self.scaling_X = fit_scaling("scale_X", self.scaler_X, rows, "X")
 
@@ -214,7 +214,7 @@ def fit_scaling(name: str, scaler: Scaler, rows: NDArray[Any], what: str) -> Sca
 
 
 def require_scaling(name: str, scaling: Scaling | None) -> Scaling:
-    """Return a scaling; raise ValueError if it is not computed yet."""
+    """Return `scaling`; raise ValueError if it is None, which means that it is not computed yet."""
     if scaling is None:
         raise ValueError(f"the scaling for {name} is not computed yet; fit the network first")
     return scaling

@@ -33,7 +33,7 @@ class OutputConversion(InputConversion):
         return require_scaling("scale_y", self.scaling_y)
 
     def predict_into(self, out: NDArray[Any], rows: NDArray[Any], single: bool) -> NDArray[Any]:
-        """Write predictions into `out` (n, n_out), or (n_out,) if `single` is true, and return it."""
+        """Write predictions into `out` (n, n_out), or (n_out,) if `single` is true, and return `out`."""
         model = self.model
         n_out = model.sizes[-1]
         check_out(out, (n_out,) if single else (len(rows), n_out), model.dtype)

@@ -330,7 +330,7 @@ def _statistic(what: str, given: Any) -> float | tuple[float, ...]:
 
 
 def _spread(name: str, what: str, given: float | tuple[float, ...], shape: tuple[int, ...]) -> NDArray[np.float64]:
-    """Return a statistic, given as one number, one per column or one per channel, as one number per column.
+    """Expand a statistic, given as one number, one per column or one per channel, to one number per column.
 
     `shape` is the shape of one row; its last axis is the channels of an image.
     """
@@ -344,7 +344,7 @@ def _spread(name: str, what: str, given: float | tuple[float, ...], shape: tuple
 
 
 def _blocks(rows: NDArray[Any]) -> Iterator[NDArray[np.float64]]:
-    """Yield the rows as float64, in blocks of at most BLOCK_NUMBERS numbers or one row."""
+    """Yield the rows as float64, in blocks of at most BLOCK_NUMBERS numbers and at least one row."""
     height = max(1, BLOCK_NUMBERS // rows.shape[1])
     for start in range(0, len(rows), height):
         yield rows[start : start + height].astype(np.float64, copy=False)

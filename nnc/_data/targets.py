@@ -235,7 +235,7 @@ def split_one_hot(Y: NDArray[Any]) -> tuple[NDArray[Any] | None, NDArray[np.int3
 
 
 def check_range(Y: NDArray[Any], loss: str) -> None:
-    """Raise ValueError if a target is outside the range of the loss."""
+    """Raise ValueError if a target is outside the range that the loss requires."""
     target_type = losses.ROWS[loss].target_type
     if target_type == "multilabel" and (Y.min() < 0 or Y.max() > 1):
         found = f"values from {Y.min():g} to {Y.max():g}"
@@ -271,5 +271,5 @@ def _by_class(weight: Mapping[Any, Any], classes: NDArray[Any], expected: str) -
             raise ValueError(f"{expected}, got a weight for {label!r}")
         table[index_of_class[label]] = check_real(f"class_weight[{label!r}]", value)
     if not ((table >= 0) & (table < np.inf)).all():
-        raise ValueError(f"{expected}, finite and 0 or more, got {dict(weight)!r}")
+        raise ValueError(f"class_weight must have finite weights of at least 0, got {dict(weight)!r}")
     return table

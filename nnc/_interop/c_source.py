@@ -308,7 +308,7 @@ class Source(Writer):
         self.element_bytes = 4 if dtype == "float32" else 8
 
     def fill(self, template: str, **values: Any) -> str:
-        """Return a template with its placeholders replaced."""
+        """Return the text of a C template with names and values in place of its placeholders."""
         names = {"name": self.name, "NAME": self.name.upper(), "real": self.real, "f": self.f}
         return Template(template).substitute(names, root=self.number(0.5**0.5), **values)
 

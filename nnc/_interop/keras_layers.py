@@ -142,7 +142,7 @@ def _label(layer: Any) -> str:
 
 
 def _input_shape(model: Any) -> tuple[int, ...]:
-    """Return the shape of one row of inputs of a model; raise ValueError if it is not fixed."""
+    """Return the shape of one row of inputs of a model; raise ValueError if the shape is not fixed."""
     shape = getattr(model, "input_shape", None) if model.built else None
     if shape is None:
         raise ValueError("model must have an input shape, got a model that was not built; call model.build first")

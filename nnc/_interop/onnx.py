@@ -38,7 +38,8 @@ ELEMENT_TYPES = {"float32": 1, "int64": 7, "string": 8, "bool": 9, "float64": 11
 STRUCT_CODES = {"float32": "f", "int64": "q", "bool": "?", "float64": "d", "uint64": "Q"}
 
 # Activations that ONNX has as one operator: name of the operator, its attributes, and whether float64 models may use
-# it. They may not use operators with fractional attributes, because attributes have only the precision of float32.
+# the operator. Attributes have only the precision of float32, so float64 models may not use operators with fractional
+# attributes.
 OPERATORS: dict[str, tuple[str, dict[str, Any], bool]] = {
     "sigmoid": ("Sigmoid", {}, True),
     "tanh": ("Tanh", {}, True),

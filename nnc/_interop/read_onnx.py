@@ -71,7 +71,7 @@ def read(build: Callable[[Parts], Network], path: Any, loss: Any, verify: bool) 
 
 @contextmanager
 def _model_file_errors(where: str) -> Iterator[None]:
-    """Convert errors about the content of an ONNX file to ModelFileError, and MemoryError to OSError."""
+    """Convert errors about an ONNX file in the `with` block to ModelFileError, and MemoryError to OSError."""
     try:
         yield
         return
@@ -107,7 +107,7 @@ class Reader:
             self._evaluate(node)
 
     def charge(self, size: int) -> None:
-        """Add `size` to the number of bytes in created arrays; raise ValueError if it is much larger than the file."""
+        """Add `size` to the bytes of created arrays; raise ValueError if the sum is much larger than the file."""
         self.created_bytes += size
         if self.created_bytes > 2 * (self.size + self.model.constants.external_bytes) + MAX_EXTRA_BYTES:
             raise ValueError(
@@ -229,7 +229,7 @@ class Reader:
         """Return the loss for which a network with this output predicts the labels of the model."""
         source = _last_step(labels.source.rows if isinstance(labels.source, Pair) else labels.source)
         if labels.dims is None:
-            raise ValueError("the labels must have the rows of the input along their first axis, got the last axis")
+            raise ValueError("the first axis of the labels must be the axis of rows, got rows along the last axis")
         # Softmax preserves the order of its inputs, so the model may compute labels before or after a softmax.
         before_softmax = output.previous if output.activation == "softmax" else None
         if source is not output and not (before_softmax and source is _last_step(before_softmax)):

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 MAX_IR_VERSION = 14  # latest supported version of the ONNX file format
 OPSETS = {"": (7, 28), "ai.onnx.ml": (1, 5)}  # first and last supported version of each operator set
 MAX_RANK = 8  # largest supported number of dimensions of a tensor
-MAX_TEXT_BYTES = 2**22  # maximum bytes of an array of strings; each element has the length of the longest string
+MAX_TEXT_BYTES = 2**22  # maximum bytes of an array of strings; each element has the size of the longest
 # Values of the enumeration AttributeProto.AttributeType.
 FLOAT, INT, STRING, TENSOR, FLOATS, INTS, STRINGS = 1, 2, 3, 4, 6, 7, 8
 # Element types of tensors by the values of the enumeration TensorProto.DataType.
@@ -188,7 +188,7 @@ class Constants:
         is_raw, is_external = tensor["raw_data"] is not None, tensor["data_location"] != 0
         n_sources = (len(tensor[name]) > 0) + is_raw + is_external
         if n_sources > 1 or bool(tensor["external_data"]) != is_external or tensor["data_location"] not in (0, 1):
-            raise ValueError(f"{label} must have its values in exactly one field or external file")
+            raise ValueError(f"{label} must have its values in one field or external file, got contradictory fields")
         if dtype == "str":
             array = _strings(tensor["string_data"], label)
         elif is_external:

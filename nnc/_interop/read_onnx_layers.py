@@ -215,7 +215,7 @@ ACTIVATIONS: dict[str, tuple[str, int, dict[str, Any]]] = {
 
 
 def _with_attributes(name: str, allowed: Mapping[str, Any], call: Call, value: Any) -> Rows:
-    """Evaluate an operator that is an activation of nnc if its attributes have the values in `allowed`."""
+    """Evaluate an ONNX operator that is an activation of nnc if its attributes have the values in `allowed`."""
     rows = number_rows(call, value)
     for attribute, (_, expected) in allowed.items():
         actual = call[attribute]
@@ -249,7 +249,7 @@ WITHOUT_ATTRIBUTES = {operator: name for name, (operator, attributes, _) in OPER
 @operator(*(name for name in UNARY if name != "Erf"))
 @operator("Erf", since=9)
 def _unary(call: Call, value: Any) -> Rows:
-    """Evaluate an elementwise operator of one input, which is an activation or a part of an activation."""
+    """Evaluate an elementwise ONNX operator of one input, which is an activation or a part of an activation."""
     rows = number_rows(call, value)
     name = WITHOUT_ATTRIBUTES.get(call.node.operator)
     result = rows.apply("unknown", call.label) if name is None else _apply_activation(call, rows, name)
@@ -259,7 +259,7 @@ def _unary(call: Call, value: Any) -> Rows:
 @operator("Add", "Sub", "Mul", "Div", inputs=(2, 2))
 @operator("Max", "Min", inputs=(2, 2), since=8)
 def _binary(call: Call, first: Any, second: Any) -> Rows:
-    """Evaluate an elementwise operator of two inputs, which is a scaling or a part of an activation."""
+    """Evaluate an elementwise ONNX operator of two inputs, which is a scaling or a part of an activation."""
     rows = number_rows(call, first if isinstance(first, Rows) else second)
     result = rows.apply("unknown", call.label)
     other = second if rows is first else first

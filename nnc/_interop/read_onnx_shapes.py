@@ -103,10 +103,10 @@ def _gather(call: Call, value: Any, indices: Any) -> Any:
             raise call.error(f"class names must be in an array of one dimension, got the shape {value.shape}")
         return with_classes(call, indices, value)
     if not isinstance(value, Sizes) or value.scalar or call["axis"] not in (0, -1):
-        raise call.error("the input must be the sizes of a shape, or class names selected by labels, got another kind")
+        raise call.error("inputs must be a shape and indices, or class names and labels, got other kinds")
     index = np.asarray(indices) if isinstance(indices, np.ndarray) else None
     if index is None or index.dtype.kind != "i" or index.ndim > 1 or index.size > len(value.values):
-        raise call.error("the indices that select sizes of a shape must be a constant or a vector, got others")
+        raise call.error("sizes of a shape must be selected by a constant index or vector, got other indices")
     positions = [axis_index(call, i, len(value.values)) for i in index.ravel().tolist()]
     return Sizes([value.values[i] for i in positions], scalar=index.ndim == 0)
 
@@ -303,7 +303,7 @@ def _greater_or_equal(call: Call, value: Any, threshold: Any) -> Labels:
 
 
 def with_classes(call: Call, labels: Labels, classes: Array, dims: Any = ()) -> Labels:
-    """Replace the indices in labels by class names; raise ValueError if they do not fit the outputs."""
+    """Replace the indices in labels by class names; raise ValueError if the names do not fit the outputs."""
     call.reader.charge(classes.nbytes)
     source = labels.source.rows if isinstance(labels.source, Pair) else labels.source
     if labels.classes is not None or len(classes) != max(2, *source.dims):
@@ -328,7 +328,7 @@ def _zip_map(call: Call, value: Any) -> Mapped:
     names = [labels for labels in (call["classlabels_int64s"], call["classlabels_strings"]) if labels is not None]
     width = 2 if isinstance(value, Pair) else number_rows(call, value, (1,)).dims[0]
     if len(names) != 1 or len(names[0]) != width:
-        raise call.error(f"class names must be one list of {width}, got lists of {[len(labels) for labels in names]}")
+        raise call.error(f"expected one list of {width} class names, got lists of {[len(labels) for labels in names]}")
     return Mapped(value, np.array([n.decode() if isinstance(n, bytes) else n for n in names[0]]))
 
 

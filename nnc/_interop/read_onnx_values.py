@@ -43,7 +43,7 @@ class Context(Protocol):
     batch: int
 
     def charge(self, size: int) -> None:
-        """Add `size` to the number of bytes in created arrays; raise ValueError if it is much larger than the file."""
+        """Add `size` to the bytes of created arrays; raise ValueError if the sum is much larger than the file."""
 
 
 # ------------------------------------------------------------------------------------------------ values of tensors
@@ -197,7 +197,7 @@ class Operator(NamedTuple):
     outputs: int
 
     def call(self, node: Node, reader: Context, inputs: list[Any]) -> Any:
-        """Evaluate a node with these inputs, and return its value; raise ValueError if it is not supported."""
+        """Evaluate a node with these inputs, and return its value; raise ValueError if the node is not supported."""
         min_inputs, max_inputs = self.inputs
         if node.opset < self.since:
             raise ValueError(f"{node.label} requires version {self.since} of the operator set, got {node.opset}")
@@ -283,7 +283,7 @@ def finite_array(call: Call, value: Any, dtype: str, ndim: int | None = None) ->
     Raise ValueError for other inputs.
     """
     if not isinstance(value, np.ndarray):
-        raise call.error("this input must be a constant, got a tensor that depends on the input of the model")
+        raise call.error("an input must be a constant, got a tensor that depends on the input of the model")
     if value.dtype != dtype or (ndim is not None and value.ndim != ndim) or not value.size:
         raise call.error(
             f"a constant has the type {value.dtype} and the shape {value.shape}, which this input does not support"

@@ -247,7 +247,7 @@ def _scalings(modules: list[tuple[str, Any]], shape: tuple[int, ...]) -> dict[st
         with naming_errors(_label(*modules[i])):
             minus, times, plus = modules[i][1].arrays()
             if not times.all():
-                raise ValueError("times must have no zeros, which would make outputs constant, got an element 0")
+                raise ValueError("times must have no zeros, because they would make outputs constant, got an element 0")
             if key == "scale_y":
                 scalings[key] = scaling(plus - minus * times, 1 / times)
             elif minus.any() or plus.any() or (times == 1 / 255).all() or len(shape) == 3:

@@ -155,7 +155,7 @@ def to_mlp(document: dict[str, Any], classes: Any) -> Any:
         else:
             labels = np.arange(max(2, program.n_out)) if classes is None else classes
             binarizer.fit(np.arange(len(labels)))
-            # LabelBinarizer.fit would sort the class labels and refuses fractional numbers, so they are set afterwards.
+            # LabelBinarizer.fit would sort class labels and refuse fractional numbers, so the labels are set later.
             binarizer.classes_ = labels
         mlp._label_binarizer, mlp.classes_ = binarizer, labels
     return mlp
@@ -201,5 +201,5 @@ def _dense_layers(document: dict[str, Any], program: Program, estimator: str) ->
 
 
 def document_activations(document: dict[str, Any]) -> list[str]:
-    """Return the names of the activations of all layers that have one."""
+    """Return the names of the activations in the order of the layers, for all layers that have an activation."""
     return [layer["activation"] for layer in document["layers"] if "activation" in layer]

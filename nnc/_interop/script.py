@@ -106,7 +106,7 @@ class Script(Writer):
             self.functions[name] = self.with_dependencies(self.language.functions[name], name)
 
     def with_dependencies(self, text: str, name: str) -> str:
-        """Add the functions that a function calls, given its name and source `text`; return the stripped text."""
+        """Add the functions that are called in `text`, the source of the function `name`; return the stripped text."""
         for other in self.language.functions:
             if other != name and re.search(rf"\b{other}\(", text):
                 self.function(other)

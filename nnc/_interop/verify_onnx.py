@@ -88,7 +88,7 @@ def _random_rows(reader: Any, network: Any) -> tuple[Array, Array]:
 
 
 def _offset(network: Any) -> float:
-    """Return the largest shift of the inputs in units of scaled inputs; rounding errors are proportional to it."""
+    """Return the largest product of an input's shift and factor; rounding errors are proportional to this product."""
     scale = network.converter.scaling_X
     return 1.0 if scale is None else float(np.abs(np.multiply(scale.shift, scale.factor)).max())
 
@@ -102,7 +102,7 @@ def exact_operators(opset: int) -> list[Any]:
     from onnx.reference.op_run import OpRun
 
     class Erf(OpRun):  # type: ignore[misc, no-any-unimported, unused-ignore]
-        """Operator for the error function erf, computed in the dtype of the input."""
+        """Operator Erf for onnx's reference evaluator, computed in the dtype of the input."""
 
         op_domain = ""
 
@@ -110,7 +110,7 @@ def exact_operators(opset: int) -> list[Any]:
             return (_erf(x),)
 
     class Gelu(OpRun):  # type: ignore[misc, no-any-unimported, unused-ignore]
-        """Operator for the activation Gelu, computed in the dtype of the input."""
+        """Operator Gelu for onnx's reference evaluator, computed in the dtype of the input."""
 
         op_domain = ""
 
@@ -120,7 +120,7 @@ def exact_operators(opset: int) -> list[Any]:
             return ((0.5 * x * (1 + _erf(x * math.sqrt(0.5)))).astype(x.dtype),)
 
     class BatchNormalization(OpRun):  # type: ignore[misc, no-any-unimported, unused-ignore]
-        """Operator for batch normalization with the mean and variance that are inputs of the node."""
+        """Operator BatchNormalization for onnx's reference evaluator, with mean and variance from the inputs."""
 
         op_domain = ""
 

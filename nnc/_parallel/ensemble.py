@@ -178,7 +178,7 @@ class Ensemble(SuggestsAttributes):
             For regression, `predict_interval(X)` of the result returns (low, high). The intervals are wider if the
             networks differ more. The nonconformity score of a row is the distance between target and mean prediction,
             divided by the standard deviation of the networks plus the median of this standard deviation over the
-            held-out rows. Noise of the targets on which all networks agree does not change the width;
+            held-out rows. The width depends on the disagreement of the networks, not on the noise of the targets;
             `nnc.tabular.TableRegressor` scales its intervals by a predicted spread instead. For classification,
             `predict_set(X)` of the result returns which classes are in the set.
 

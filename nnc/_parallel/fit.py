@@ -57,7 +57,7 @@ def fit_many(
         Different objects, of any architectures that match the data. They are trained in place.
     X, y : arrays
         Data as in `NeuralNetwork.fit`. They are checked and converted once for all networks with the same conversion.
-        The classes of labels, and a loss that is "auto", are found from all rows.
+        Classes, and the loss of networks with loss="auto", are determined from all rows.
     rows : sequence of int arrays or masks, optional
         Training rows of each network, None for all rows: folds, or bootstrap samples, which contain rows several times.
         Rows of more than 4 MB are not copied; fewer rows are copied when the training of the network starts, so at
@@ -95,7 +95,7 @@ def fit_many(
     -----
     DivergedWarning
         The training of a network diverged. The network has its last finite weights, `diverged` of the history contains
-        the error, and the other networks are trained further.
+        the error, and the training of the other networks continues.
     TrainingWarning
         A network shows a common mistake. There is one warning for each mistake (a subclass), with the number of
         networks that it concerns. Of trainings shorter than 5 ms only the first ten networks are checked.
@@ -140,9 +140,9 @@ def train_networks(
 
 @contextmanager
 def choose_losses_or_restore(networks: Sequence[NeuralNetwork], y: Any) -> Iterator[None]:
-    """Replace each loss "auto" by one that fits y.
+    """Replace the loss "auto" of networks by a loss that fits y, for the `with` block.
 
-    On exit, restore "auto" in networks whose training has not started.
+    After the block, networks whose training has not started have the loss "auto" again.
     """
     undecided_networks = [network for network in networks if network._has_automatic_loss]
     try:
@@ -166,7 +166,7 @@ def choose_losses(networks: Sequence[NeuralNetwork], y: Any) -> None:
 
 @contextmanager
 def progress_bar(total: int, progress: Any, unit: str = "network") -> Iterator[Callable[[int], object]]:
-    """Show a progress bar if `progress` is true; yield a function that adds a number of completed units."""
+    """Show a progress bar in the `with` block if `progress` is true; yield a function that advances the bar by n."""
     if not check_bool("progress", progress):
         yield lambda n: None
         return

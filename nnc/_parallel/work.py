@@ -1,4 +1,7 @@
-"""Training of many networks in this process: each thread trains one network after another, the longest first."""
+"""Training of many networks in this process: each thread trains one network after another.
+
+The training with the longest estimated duration starts first.
+"""
 
 from __future__ import annotations
 
@@ -88,7 +91,7 @@ class Job:
         self.seconds = self.estimate()
 
     def convert(self, source: Source) -> None:
-        """Convert the data for the network, and complete its arguments by the automatic settings."""
+        """Convert the data for the network, and add automatic settings to the arguments of its `fit`."""
         network, converter, arguments = self.network, self.network.converter, with_checked_batches(self.arguments)
         self.is_automatic = uses_automatic_settings(arguments, network.state)
         if self.is_automatic:

@@ -81,7 +81,7 @@ CONTAINER_HEADERS: dict[str, dict[str, Any]] = {
     "ensemble": {"format": "nnc-ensemble", "version": 1},
     "table model": {"format": "nnc-table", "version": 1},
 }
-# Kinds of models with an indefinite article, for messages.
+# Name of each kind of model with an indefinite article, for messages.
 WITH_ARTICLE = {"network": "a network", "ensemble": "an ensemble", "table model": "a table model", "model": "a model"}
 # Description of the content of each file format, for messages.
 FORMAT_CONTENTS = {
@@ -397,7 +397,7 @@ def _checked_heads(members: Any, loss: str, last: dict[str, Any]) -> dict[str, A
     if has_ordered:
         checked_members["ordered"] = fields.member(members, "ordered", bool, where="heads.")
         if len({head["n"] for head in heads}) > 1:
-            raise ValueError("all heads must have the same n because heads.ordered is present")
+            raise ValueError("heads must have equal numbers of outputs n because heads.ordered is present")
     return checked_members
 
 

@@ -85,7 +85,7 @@ def dumps(document: dict[str, Any] | list[dict[str, Any]], table: dict[str, Any]
 
 
 def _with_checksum(document: dict[str, Any]) -> dict[str, Any]:
-    """Add the checksum to a validated document, and return its members without null values."""
+    """Add the checksum to a validated document, and return the document without members that are None."""
     document["sha256"] = checksum(document)
     return drop_nulls(document)
 
@@ -252,7 +252,7 @@ def parse(text: str) -> Any:
 
 @contextmanager
 def model_file_errors(where: str, content: str = "network") -> Iterator[None]:
-    """Convert errors about the content of a model file to ModelFileError, and MemoryError to OSError."""
+    """Convert errors about a model file in the `with` block to ModelFileError, and MemoryError to OSError."""
     import json
 
     try:
@@ -386,7 +386,7 @@ def read(source: Any, content: str = "network") -> Any:
 
 @contextmanager
 def build_errors(where: str = "the JSON text", content: str = "network") -> Iterator[None]:
-    """Convert errors that occur while a network is built from a document to ModelFileError, and MemoryError to OSError.
+    """Convert errors in the `with` block, which builds a network, to ModelFileError, and MemoryError to OSError.
 
     Validation does not find all errors: for example, the optimizer checks the range of its options itself.
 
@@ -420,7 +420,7 @@ def self_test_row(n_in: int, scale_X: dict[str, Any] | None = None) -> list[floa
     row = [(5 - 7 * i % 11) / 10 for i in range(n_in)]
     if scale_X is None:
         return row
-    # A scaling may have one shift and one factor for all columns.
+    # A single shift and factor for all columns is repeated for each column.
     shifts, factors = (part if type(part) is list else [part] * n_in for part in (scale_X["shift"], scale_X["factor"]))
     raw = [shift + x / factor for x, shift, factor in zip(row, shifts, factors, strict=True)]
     return [x if abs(x) <= MAX_FINITE["float64"] else 0.0 for x in raw]

@@ -121,7 +121,7 @@ def _load(folder: Any, name: str) -> TrainAndTest:
 
 
 def _find_files(folder: str, name: str) -> list[str]:
-    """Return the paths of the four files, in the order of _FILES."""
+    """Return the paths of the four files of a data set like MNIST, in the order of _FILES."""
     try:
         present = set(os.listdir(folder))
     except FileNotFoundError:
