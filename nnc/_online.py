@@ -106,7 +106,7 @@ class _OnlineModel:
     seed: int | None
 
     _loss: str
-    _extra_arguments: tuple[str, ...] = ()  # constructor arguments of the subclass that repr shows
+    _extra_arguments: tuple[str, ...] = ()  # constructor arguments that repr shows and only the subclass has
 
     def __init__(
         self, hidden: Sequence[int], activation: str, optimizer: Any, lr: float, l2: float, seed: int | None
@@ -174,7 +174,7 @@ class _OnlineModel:
         net, n_in = self._network, max(1, len(self._features))
         if net is None or net.sizes[0] < n_in or net.sizes[-1] < n_out:
             self._expand_network(n_in, n_out)
-        elif self._step is None:  # unpickled models have no stepper
+        elif self._step is None:  # a model that has been unpickled has no stepper yet
             self._step = self._create_stepper(net)
         assert self._step is not None
         self._step(self._row(values, n_in), target)
@@ -291,7 +291,7 @@ class OnlineClassifier(_OnlineModel):
             y is missing (None, NaN, NaT, NA) or is not one of the declared classes, or a feature is infinite or not a
             number. The model does not change.
         """
-        y, values = _check_label(y), _numbers(x)  # raise errors before the model changes
+        y, values = _check_label(y), _numbers(x)  # validate both arguments before the model changes
         if self.classes is not None and y not in self._class_index:
             raise ValueError(f"y must be one of the classes {', '.join(map(repr, self._class_index))}, got {y!r}")
         self._update(values)
@@ -377,7 +377,7 @@ class OnlineRegressor(_OnlineModel):
         ValueError, TypeError
             y is missing, infinite or not a number, or a feature is infinite or not a number. The model does not change.
         """
-        target, values = check_finite("y", y), _numbers(x)  # raise errors before the model changes
+        target, values = check_finite("y", y), _numbers(x)  # validate both arguments before the model changes
         self._update(values)
         self._target_statistics.update(target)
         self._learn(values, 1, np.array([[self._target_statistics.standardize(target)]]))

@@ -59,7 +59,7 @@ class Windows:
         This linear map is the transpose of `gather`.
         """
         total = np.zeros((len(parts), prod(self.input_shape) + 1), parts.dtype)
-        # `+=` adds only once to an index that repeats. For one k only the index of the padding repeats.
+        # `+=` adds only once to an index that repeats, but here only the index of the padding repeats.
         for k in range(self.indices.shape[1]):
             total[:, self.indices[:, k]] += parts[:, :, k]
         return total[:, :-1]

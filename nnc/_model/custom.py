@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class NonFiniteLossError(ValueError):
-    """A custom loss or its derivative is NaN or infinite for finite outputs."""
+    """Error for a custom loss or derivative that is NaN or infinite although the outputs are finite."""
 
 
 class CustomLoss:

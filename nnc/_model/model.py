@@ -150,7 +150,7 @@ class Model:
             "the network is already being trained: start another training when this one has ended; a callback cannot "
             "train its network"
         )
-        self.snapshot_lock = SnapshotLock()  # protects the parameters and the training state
+        self.snapshot_lock = SnapshotLock()  # lock that protects the parameters and the training state
         self.theta = self.zeros()
         self.theta_view = self.core.typed_params(self.theta)  # memoryview that saves a type check in each call
         self.W, self.b = self.views(self.theta)

@@ -167,7 +167,7 @@ ROWS = {
         Activation(
             "softmax",
             "softmax(z)",
-            "1",  # placeholder: the derivative is a matrix, which callers compute from the outputs
+            "1",  # placeholder: the derivative of softmax is a matrix, which callers compute from the outputs
             textbook="exp({z}) / (sum of exp(z) over the neurons)",
             output_only=True,
             elementwise=False,

@@ -310,9 +310,9 @@ class NAdam(Optimizer):
 class Rprop(Optimizer):
     """Resilient backpropagation in the variant iRprop- (Igel and Huesken, 2003).
 
-    Each parameter has its own step size, and p -= sign(g) step. The step size is multiplied by etas[1] while the sign
-    of the gradient stays, and by etas[0] when it changes. Use full batches, because the signs of gradients of
-    mini-batches are mostly noise.
+    Each parameter has its own step size, and p -= sign(g) step. The step size is multiplied by etas[1] if the gradient
+    has the same sign as in the previous step, and by etas[0] if the sign has changed. Use full batches, because the
+    signs of gradients of mini-batches are mostly noise.
 
     Parameters
     ----------

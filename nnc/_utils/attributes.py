@@ -22,7 +22,7 @@ class SuggestsAttributes(metaclass=SuggestsAttributesMeta):
     if not TYPE_CHECKING:  # type checkers accept every attribute of a class with __getattr__
 
         def __getattr__(self, name):
-            if name in dir(type(self)):  # a property failed: call it again to raise its own error
+            if name in dir(type(self)):  # the getter of a property failed: call it again to raise its error
                 return object.__getattribute__(self, name)
             from nnc._utils.names import unknown_attribute_error
 

@@ -49,7 +49,7 @@ def check_real(name: str, value: Any) -> float:
         return float(value)
     except (TypeError, ValueError):
         raise TypeError(f"{name} must be a number, got {short_repr(value)}") from None
-    except OverflowError:  # an integer exceeds the range of float
+    except OverflowError:
         raise ValueError(f"{name} must be a number in the range of a float, got an integer outside of it") from None
 
 

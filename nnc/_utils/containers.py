@@ -85,7 +85,7 @@ def _location(index: list[int]) -> str:
 
 def _describe_scalar(value: Any) -> str:
     """Return the type of a value that NumPy does not convert to an array, and the remedy."""
-    for method in ("toarray", "collect", "to_numpy"):  # sparse matrices, lazy frames and tables have one of them
+    for method in ("toarray", "collect", "to_numpy"):  # conversion methods of sparse matrices, lazy frames and tables
         if callable(getattr(value, method, None)):
             return f"a {type(value).__name__}; pass the result of its method {method}()"
     if hasattr(value, "__arrow_c_stream__"):
@@ -246,7 +246,8 @@ def convert_labels(name: str, array: NDArray[Any]) -> NDArray[Any]:
             got = f"{min(items)!r} and {max(items)!r}"
             raise ValueError(f"{name} must have labels that fit exactly into int64, uint64 or float64, got {got}")
         return exact.reshape(array.shape)
-    with suppress(ValueError):  # NumPy raises ValueError for sequences of different lengths, which are returned as is
+    # NumPy raises ValueError if sequences have different lengths; the array is then returned unchanged.
+    with suppress(ValueError):
         return np.array(array.tolist())
     return array
 

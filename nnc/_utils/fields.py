@@ -135,7 +135,7 @@ def check_keys(value: Any, keys: tuple[str, ...], where: str) -> None:
     """Raise ValueError unless `value` is a JSON object with exactly these keys."""
     json_object(value, where)
     for key in value:
-        if key not in keys:  # a reader that ignored an unknown key could compute other outputs
+        if key not in keys:  # ignoring an unknown key could change the outputs of the network
             raise ValueError(f"{where} has the unknown key {describe(key)}, expected {', '.join(keys)}")
     for key in keys:
         if key not in value:

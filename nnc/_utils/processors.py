@@ -16,7 +16,8 @@ from typing import Any
 from nnc._team import ActiveCount
 from nnc._utils.checks import check_count
 
-VARIABLES = ("NNC_NUM_THREADS", "OMP_NUM_THREADS", "LOKY_MAX_CPU_COUNT")  # environment variables that limit threads
+# Environment variables that limit the number of threads.
+VARIABLES = ("NNC_NUM_THREADS", "OMP_NUM_THREADS", "LOKY_MAX_CPU_COUNT")
 # A thread or process is a pool worker if its target function is defined in one of these modules.
 POOL_MODULES = ("concurrent.futures.thread", "concurrent.futures.process")
 CGROUP_FOLDER = "/sys/fs/cgroup"  # file system of the control groups of Linux

@@ -52,7 +52,7 @@ class Scale(ParametricLayer):
     columnwise: ClassVar[bool] = True
     activation: ClassVar[str] = "identity"
     bias: ClassVar[bool] = False
-    bias_lr_factor: ClassVar[float] = 1.0  # has no effect, because the layer has no biases
+    bias_lr_factor: ClassVar[float] = 1.0  # this option has no effect, because the layer has no biases
 
     init: float = field(default=1.0, check=check_finite)
     trainable: bool = field(default=True, check=check_bool)

@@ -101,7 +101,7 @@ class Stack(Value):
 
     @property
     def lists_all_layers(self) -> bool:
-        """Return whether model files list all layers: only if there are other types than Dense and Dropout."""
+        """Return whether model files list all layers: if all are Dense or Dropout, files list only the Dense layers."""
         return not all(isinstance(layer.kind, (Dense, Dropout)) for layer in self.layers)
 
     def engine_layers(self) -> list[tuple[dict[str, Any], PlacedLayer[Layer] | None]]:

@@ -54,7 +54,7 @@ class Layer(ABC):
     def backward(self, A_in: Rows, A_out: Rows, dA: Rows) -> tuple[Rows, Gradient | None]:
         """Return delta = dL/dZ and the gradients (dW, db) from dA = dL/dA_out.
 
-        None takes the place of the gradients if the layer has no parameters.
+        The gradients are None if the layer has no parameters.
         """
         return dA, None
 
