@@ -97,7 +97,7 @@ class InputConversion:
         return other
 
     def copy(self, model: Model | None = None) -> Self:
-        """Return an independent copy for this model, or for another model with the same layers."""
+        """Return an independent copy of the converter, for its model or for another model with the same layers."""
         other = self.copy_for_fit()
         other.max_abs_input, other.automatic_scalings = self.max_abs_input, self.automatic_scalings
         if model is not None:

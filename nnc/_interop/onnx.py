@@ -59,7 +59,7 @@ READ_OPERATORS: dict[str, tuple[str, dict[str, Any], int]] = {
     "gelu": ("Gelu", {"approximate": b"none"}, 20),
     "silu": ("Swish", {"alpha": 1.0}, 24),
 }
-# ONNX operators for the signs and the functions in formulas.
+# ONNX operators for the arithmetic signs and the functions in formulas.
 SIGNS = {"+": "Add", "-": "Sub", "*": "Mul", "/": "Div", ">": "Greater", ">=": "GreaterOrEqual", "<": "Less"}
 SIGNS |= {"==": "Equal", "if": "Where"}
 FUNCTIONS = {"missing": "IsNaN", "floor": "Floor", "sqrt": "Sqrt", "sin": "Sin", "min": "Min", "max": "Max"}

@@ -52,7 +52,7 @@ def _combined(operator: str, parts: Sequence[Form]) -> Form:
 
 
 def _flattened(sign: str, parts: Sequence[Form]) -> Form:
-    """Return the form (formula as nested tuples) of a sum or product; nested ones and constants are merged."""
+    """Return the form (nested tuples) of a sum or product, after merging its constants and nested sums or products."""
     value, others = 0.0 if sign == "+" else 1.0, list[Form]()
     for part in parts:
         numbers = [part[1]] if part[0] in ("c", sign) else []

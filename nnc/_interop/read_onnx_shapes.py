@@ -339,7 +339,7 @@ def _scaler(call: Call, value: Any) -> Rows:
     offset, factor = call["offset"], call["scale"]
     finite = [part for part in (offset, factor) if part is not None and np.isfinite(part).all()]
     if [len(part) in (1, rows.dims[0]) for part in finite] != [True, True]:
-        raise call.error(f"offset and scale must each be one finite number, or {rows.dims[0]} of them")
+        raise call.error(f"offset and scale must be finite, with one number each or {rows.dims[0]}")
     if not factor.all():
         raise call.error("scale must have no zeros, got a 0")
     times, plus = factor.astype(np.float64), -offset.astype(np.float64) * factor

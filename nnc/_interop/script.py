@@ -152,7 +152,7 @@ class Script(Writer):
         """Add no code: images are stored in the order of their flattened values."""
 
     def activate(self, operation: op.Activate) -> None:
-        """Add the statement for an activation."""
+        """Add the statement of an activation to `predict`."""
         row = activations.ROWS[operation.name]
         if row.elementwise and operation.name not in self.functions:
             text = self.language.elementwise.format(name=operation.name, formula=self.language.formula(row.f))

@@ -96,8 +96,9 @@ def _offset(network: Any) -> float:
 def exact_operators(opset: int) -> list[Any]:
     """Return replacements for operators of onnx's reference evaluator that deviate from the specification.
 
-    Erf and Gelu of the evaluator round to float32. Before version 14 of the operator set, its BatchNormalization
-    updates mean and variance from the batch, although the specification requires this only with additional outputs.
+    Erf and Gelu of the evaluator round to float32. Before version 14 of the operator set, BatchNormalization of the
+    evaluator updates mean and variance from the batch, although the specification requires this only with additional
+    outputs.
     """
     from onnx.reference.op_run import OpRun
 
@@ -141,7 +142,7 @@ def _erf(x: Array) -> Array:
 
 
 def _reference_outputs(path: Any, name: str, rows: Array) -> list[Any]:
-    """Run the ONNX model in a file with onnx's reference evaluator, and return the outputs for these rows."""
+    """Run the ONNX model in a file with onnx's reference evaluator, and return the outputs for the given rows."""
     import onnx
     from onnx.reference import ReferenceEvaluator
 
