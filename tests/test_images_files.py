@@ -202,7 +202,7 @@ REMOVED = object()
 @pytest.mark.parametrize(
     ("path", "value", "message"),
     [
-        ("0 shape", [8, 7], "layers[0].shape is a list of 2, expected a list of 3 whole numbers"),
+        ("0 shape", [8, 7, 2, 1], "layers[0].shape is a list of 4, expected a list of 3 whole numbers"),
         ("0 shape", [8, 7, 0], "layers[0].shape[2] is 0, expected a whole number from 1 to 2**31 - 1"),
         ("0 shape", [8, True, 2], "layers[0].shape[1] is true, expected a whole number from 1 to 2**31 - 1"),
         ("0 shape", [8, 7.0, 2], "layers[0].shape[1] is 7.0, expected a whole number from 1 to 2**31 - 1"),

@@ -162,6 +162,6 @@ def jacobian(converter: DataConverter, X: ArrayLike) -> NDArray[Any]:
         J = (J / converter.target_scaling().factor[:, None]).astype(model.dtype)
     if converter.scaling_X is not None:
         J = (J * converter.scaling_X.factor).astype(model.dtype)
-    if model.has_image_input:
+    if len(model.input_shape) > 1:
         J = J.reshape(*J.shape[:2], *model.input_shape)
     return J[0] if is_single else J

@@ -81,7 +81,7 @@ class InputConversion:
     def set_scalers(self, scaler_X: Scaler | None, scaler_y: Scaler | None) -> None:
         """Set the rules that compute the scalings."""
         self.scaler_X, self.scaler_y = scaler_X, scaler_y
-        self.is_direct = scaler_X is scaler_y is None and not self.model.has_image_input
+        self.is_direct = scaler_X is scaler_y is None and len(self.model.input_shape) == 1
 
     def copy_for_fit(self) -> Self:
         """Return a copy for a fit, which may change it without changing this converter."""
@@ -113,7 +113,7 @@ class InputConversion:
         if type(X) is not ndarray or X.dtype is not model.dtype or self.scaler_X is not None:
             return None
         if X.ndim != 2:
-            if X.ndim != 4 or X.shape[1:] != model.input_shape:
+            if X.shape[1:] != model.input_shape:
                 return None
             X = X.reshape(len(X), model.sizes[0])
         (n, n_in), flags = X.shape, X.flags
@@ -129,7 +129,7 @@ class InputConversion:
 
     def array(self, X: Any, learn: bool = False) -> NDArray[Any]:
         """Return X as an array of numbers; named columns get the order of the first fit."""
-        array = as_real_array("X", X)
+        array = self.sequences(X) if len(self.model.input_shape) == 2 else as_real_array("X", X)
         if type(X) in (np.ndarray, np.memmap, list, tuple):
             return array
         from nnc._data import names
@@ -143,11 +143,21 @@ class InputConversion:
             self.feature_names = names.distinct_names(column_names, self.model.sizes[0])
         return array
 
+    def sequences(self, X: Any) -> NDArray[Any]:
+        """Return sequences as an array of numbers; a list of arrays (steps, features) is stacked."""
+        try:
+            return as_real_array("X", X)
+        except ValueError:
+            from nnc._data import images
+
+            images.check_lengths(X, self.model.input_shape[0])
+            raise
+
     def rows(self, X: ArrayLike, learn: bool = False) -> NDArray[Any]:
         """Return X as rows (n, n_in) without scaling, in their own dtype."""
         n_in, shape = self.model.sizes[0], self.model.input_shape
         rows = given = as_real_array("X", X) if type(X) is np.ndarray else self.array(X, learn)
-        if len(shape) == 3:
+        if len(shape) > 1:
             from nnc._data import images
 
             rows = given.reshape(images.count_images(given.shape, shape)[0], n_in)
@@ -183,7 +193,10 @@ class InputConversion:
     def fit_input_scaling(self, rows: NDArray[Any]) -> None:
         """Compute the scaling of the inputs if the rule `scaler_X` is set and no scaling is computed yet."""
         if self.scaler_X is not None and self.scaling_X is None:
-            self.scaling_X = fit_scaling("scale_X", self.scaler_X, rows, "X")
+            if len(self.model.input_shape) == 2:
+                self.scaling_X = fit_sequence_scaling(self.scaler_X, rows, self.model.input_shape)
+            else:
+                self.scaling_X = fit_scaling("scale_X", self.scaler_X, rows, "X")
 
     def checked_inputs(self, X: ArrayLike, learn: bool = False, numbers: NDArray[Any] | None = None) -> NDArray[Any]:
         """Return scaled rows (n, n_in) after checking that all are finite.
@@ -211,6 +224,21 @@ def fit_scaling(name: str, scaler: Scaler, rows: NDArray[Any], what: str) -> Sca
             "nnc.OnlineRegressor or nnc.OnlineClassifier, which update the scaling with each row"
         )
     return scaler.fit(rows, what)
+
+
+def fit_sequence_scaling(scaler: Scaler, rows: NDArray[Any], shape: tuple[int, ...]) -> Scaling:
+    """Return the scaling of sequences (n, steps * features); each feature has one shift and factor for all steps."""
+    steps, features = shape
+    try:
+        scaling = fit_scaling("scale_X", scaler, rows.reshape(-1, features), "X")
+    except ValueError:
+        is_finite = np.isfinite(rows)
+        if is_finite.all():
+            raise
+        raise not_finite_error("X", rows, int(is_finite.argmin()), shape=shape) from None
+    if scaling.shift.ndim == 0:
+        return scaling
+    return type(scaling)(scaling.type, np.tile(scaling.shift, steps), np.tile(scaling.factor, steps))
 
 
 def require_scaling(name: str, scaling: Scaling | None) -> Scaling:

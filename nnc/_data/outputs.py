@@ -46,11 +46,11 @@ class OutputConversion(InputConversion):
     def input_gradient(self, gradient: NDArray[Any], X: ArrayLike) -> NDArray[Any]:
         """Convert derivatives with respect to the engine's inputs to derivatives with respect to raw inputs X.
 
-        For images, the result has the shape of X.
+        For images and sequences, the result has the shape of X.
         """
         if self.scaling_X is not None:
             gradient = (gradient * self.scaling_X.factor).astype(self.model.dtype)
-        return gradient.reshape(np.shape(X)) if self.model.has_image_input else gradient
+        return gradient.reshape(np.shape(X)) if len(self.model.input_shape) > 1 else gradient
 
     def class_index(self, P: NDArray[Any]) -> NDArray[np.int64]:
         """Return the class index of each row (n,), or an array (n, n_out) of 0 and 1 for multilabel outputs."""

@@ -137,6 +137,9 @@ def _build_columns(net: Any, neurons: int, outputs: Values | None, user_outputs:
     for i, (drawn, lines) in enumerate(zip(layers, captions, strict=True)):
         shape = stack.input_shape if drawn is None else drawn.output_shape
         values = None if outputs is None or user_outputs is None else (outputs[i], user_outputs[i])
+        if len(shape) == 2:  # draw a sequence as an image of one channel, with time from left to right
+            shape = shape[1], shape[0], 1
+            values = None if values is None else (values[0].T[:, :, None], values[1])
         if len(shape) == 3:
             yield ChannelStack(lines, shape) if values is None else ChannelGrid(lines, shape, values[0])
             continue

@@ -59,7 +59,7 @@ class Problem:
         stack = None if (model := getattr(net, "model", None)) is None else model.stack
         self.connections = [Connection() for _ in self.W] if stack is None else connections(stack.layers)
         rows = _numbers("X", X)
-        if stack is not None and stack.has_image_input:
+        if stack is not None and len(stack.input_shape) > 1:
             rows = _flat(rows, stack.input_shape)
         if rows.ndim == 1:
             rows = rows[:, None] if n_in == 1 else rows[None]
@@ -151,11 +151,11 @@ class Problem:
 
 
 def _flat(rows: Array, shape: Shape) -> Array:
-    """Return images of the shape (height, width, channels) as flat rows.
+    """Return images of the shape (height, width, channels) or sequences of the shape (steps, features) as flat rows.
 
-    If there is one channel, the images may have the shape (height, width).
+    If there is one channel or feature, the last dimension may be missing.
     """
-    shapes = [shape, *([shape[:2]] if shape[2] == 1 else [])]
+    shapes = [shape, *([shape[:-1]] if shape[-1] == 1 else [])]
     if rows.shape in shapes:
         rows = rows[None]
     return rows.reshape(len(rows), -1) if rows.shape[1:] in shapes else rows

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from nnc.layers.base import format_shape
 from nnc.layers.image import Conv2D
+from nnc.layers.shape import Dropout
 from nnc.layers.stack import layer_name
 
 if TYPE_CHECKING:
@@ -33,11 +34,13 @@ def summary_table(stack: Stack) -> tuple[list[tuple[str, ...]], str]:
     """Return the rows of the table of `summary`, the headings first, and the line with the totals.
 
     The table lists the name, input shape, output shape, activation and number of parameters of each layer. For networks
-    with image inputs it also lists the multiply-adds for one row, which are the number of weights in a dense layer.
+    of images or sequences it also lists the multiply-adds for one row, which are the number of weights in a dense
+    layer.
     """
     counted = {"parameters": [layer.kind.n_params(layer.input_shape) for layer in stack.layers]}
     heads = ("layer", "inputs", "neurons", "activation")
-    if stack.has_image_input:
+    has_shapes = len(stack.input_shape) > 1
+    if has_shapes:
         counted["multiply-adds"] = [layer.kind.multiply_adds(layer.input_shape) for layer in stack.layers]
         heads = ("layer", "inputs", "outputs", "description")
     rows: list[tuple[str, ...]] = [(*heads, *counted)]
@@ -46,7 +49,7 @@ def summary_table(stack: Stack) -> tuple[list[tuple[str, ...]], str]:
         cells = layer.name, format_shape(layer.input_shape), format_shape(layer.output_shape), remark
         rows.append((*cells, *(f"{count:,}" for count in counts)))
     sums = ", ".join(f"{sum(counts):,} {noun}" for noun, counts in counted.items())
-    return rows, sums + " a row" * stack.has_image_input
+    return rows, sums + " a row" * has_shapes
 
 
 def summary_text(stack: Stack) -> str:
@@ -80,7 +83,7 @@ def network_text(
     texts = [
         placed_text(layer, *([], None) if layer.parametric_index is None else arrays[layer.parametric_index])
         for layer in stack.layers
-        if layer.has_parameters or layer.kind.engine_description(layer.input_shape)
+        if layer.has_parameters or (len(layer.input_shape) > 1 and not isinstance(layer.kind, Dropout))
     ]
     return _framed(format_shape(stack.input_shape), texts, inputs_scaled, targets_scaled)
 

@@ -59,7 +59,7 @@ class Model:
     saturation_ranges : list of (low, high) or None
         Outputs of each hidden layer beyond which a unit is saturated.
     input_shape : tuple of int
-        Shape of a row of inputs: (n,), or (height, width, channels) for images.
+        Shape of a row of inputs: (n,), (steps, features) for sequences, or (height, width, channels) for images.
     has_image_input : bool
         True if rows are images.
     frozen : tuple of bool
@@ -374,7 +374,7 @@ class Model:
                 out.fill(np.nan)
         if self.heads is not None:
             self.heads.outputs(outs[-1])
-        if self.has_image_input:
+        if len(self.input_shape) > 1:
             return [
                 out.reshape(n, *layer.output_shape)
                 for out, layer in zip(outs, self.stack.parametric_layers, strict=True)
@@ -386,7 +386,7 @@ class Model:
 
         `values` may omit the output layer. Layers of the engine without parameters, such as pools, get `missing`.
         """
-        if len(self.input_shape) == 1:
+        if not self.has_image_input:
             return list(values)
         result = [missing] * (self.engine_indices[-1] + (len(values) == len(self.engine_indices)))
         for index, value in zip(self.engine_indices, values, strict=False):
@@ -395,7 +395,7 @@ class Model:
 
     def saturated_fractions(self, training: Any) -> list[float]:
         """Return the fraction of saturated outputs of each hidden layer, for the last rows of a training run."""
-        if len(self.input_shape) == 1:
+        if not self.has_image_input:
             return training.saturated_fractions(self.saturation_ranges)  # type: ignore[no-any-return]
         fractions = training.saturated_fractions(self.by_engine_layer(self.saturation_ranges))
         return [fractions[index] for index in self.engine_indices[:-1]]

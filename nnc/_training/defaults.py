@@ -140,8 +140,8 @@ def optimizer_to_begin(previous_state: TrainingState | None) -> str | None:
 def choose_scalings(converter: DataConverter, automatic: frozenset[str], X: NDArray[Any], n: int) -> None:
     """Set the scalings of a new network that are "auto".
 
-    Inputs are standardized, except images: those of dtype uint8 are scaled as pixels, others are not scaled. Targets
-    are standardized if they may be any numbers.
+    Inputs are standardized, sequences for each feature. Images are not: those of dtype uint8 are scaled as pixels,
+    others are not scaled. Targets are standardized if they may be any numbers.
 
     Parameters
     ----------
@@ -158,7 +158,7 @@ def choose_scalings(converter: DataConverter, automatic: frozenset[str], X: NDAr
 
     model, scaler_X, scaler_y = converter.model, converter.scaler_X, converter.scaler_y
     if "scale_X" in automatic:
-        if len(model.input_shape) == 1:
+        if not model.has_image_input:
             scaler_X = Standardize() if n > 1 else None
         elif X.dtype == np.uint8:
             scaler_X = Pixels()

@@ -118,7 +118,7 @@ def not_finite_error(
     row_numbers : int array (n,), optional
         Numbers of the rows for the message. Default: 0 to n - 1.
     shape : tuple of int, optional
-        Shape of a row, if rows are images.
+        Shape of a row, if rows are images or sequences.
     """
     row, column = divmod(position, rows.shape[1])
     number = row if row_numbers is None else row_numbers[row]
@@ -126,6 +126,9 @@ def not_finite_error(
     if len(shape) == 3:
         y, x, channel = np.unravel_index(column, shape)
         location = f"row {y}, column {x}, channel {channel} of image {number}"
+    elif len(shape) == 2:
+        step, feature = divmod(column, shape[1])
+        location = f"step {step}, feature {feature} of sequence {number}"
     return ValueError(f"{name} must be finite in {rows.dtype}, got {rows[row, column]} in {location}")
 
 

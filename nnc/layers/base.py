@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from nnc.layers.operations import Operation
 
-    Shape = tuple[int, ...]  # shape of one row: (n,) is a vector, (height, width, channels) an image
+    Shape = tuple[int, ...]  # shape of one row: (n,), (steps, features) of a sequence, or (height, width, channels)
 
 
 # Options of a parametric layer that change how it learns, with their defaults.

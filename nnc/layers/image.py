@@ -25,7 +25,8 @@ PADDINGS = ("valid", "same")
 def check_image_shape(input_shape: Shape) -> Shape:
     """Return the shape of an image; raise ValueError for other shapes."""
     if len(input_shape) != 3:
-        raise ValueError(f"the inputs must be images (height, width, channels), got rows of shape {input_shape}")
+        hint = "; use Input(height, width, channels)" if len(input_shape) == 2 else ""
+        raise ValueError(f"the inputs must be images (height, width, channels), got rows of shape {input_shape}{hint}")
     return input_shape
 
 
@@ -320,9 +321,9 @@ class GlobalAvgPool2D(Layer):
 
 
 class Flatten(Layer):
-    """Conversion of images to vectors in the order row, column, channel.
+    """Conversion of images to vectors in the order row, column, channel, and of sequences in the order step, feature.
 
-    A network inserts this layer between images and a Dense if it is missing.
+    A network inserts this layer between images and a Dense if it is missing, but not between sequences and a Dense.
     """
 
     type: ClassVar[str] = "flatten"
@@ -332,7 +333,7 @@ class Flatten(Layer):
         return (prod(input_shape),)
 
     def engine_description(self, input_shape: Shape) -> dict[str, Any] | None:
-        """Return the arguments from which the engine creates the layer, or None for vectors."""
+        """Return the arguments from which the engine creates the layer, or None for vectors and sequences."""
         return (
             {"kind": self.type, "input_shape": input_shape, "output_shape": self.output_shape(input_shape)}
             if len(input_shape) == 3

@@ -16,18 +16,24 @@ if TYPE_CHECKING:
 
 
 class Input(Layer):
-    """Shape of the inputs: `Input(n)` for rows of n numbers, `Input(height, width, channels)` for images.
+    """Shape of the inputs: rows of n numbers, images, or sequences.
 
-    Input is the first layer of a network. A number n as first layer means Input(n).
+    `Input(n)` is for rows of n numbers, `Input(height, width, channels)` for images, and
+    `Input(steps=64, features=32)` for sequences. Input is the first layer of a network. A number n as first layer means
+    Input(n).
 
     Parameters
     ----------
-    n : int
+    n : int, optional
         Number of inputs, or height of the images.
     width : int, optional
         Width of the images.
     channels : int, optional
         Channels of the images, the last dimension of their arrays. Default: 1.
+    steps : int, optional
+        Length of the sequences.
+    features : int, optional
+        Numbers in each step of a sequence, the last dimension of the arrays. Default: 1.
 
     Raises
     ------
@@ -37,11 +43,27 @@ class Input(Layer):
 
     type: ClassVar[str] = "input"
 
-    n: int = field(check=check_size)
+    n: int | None = field(default=None, check=allow_none(check_size))
     width: int | None = field(default=None, check=allow_none(check_size))
     channels: int | None = field(default=None, check=allow_none(check_size))
+    steps: int | None = field(default=None, check=allow_none(check_size))
+    features: int | None = field(default=None, check=allow_none(check_size))
 
     def __post_init__(self) -> None:
+        if self.steps is not None:
+            if self.n is not None or self.width is not None or self.channels is not None:
+                raise ValueError(
+                    "steps must be used without n, width and channels, as in Input(steps=64, features=32), got "
+                    f"n={self.n}, width={self.width}, channels={self.channels}"
+                )
+            self.__dict__["features"] = self.features or 1
+            return
+        if self.features is not None:
+            raise ValueError("steps must be set if features is set, as in Input(steps=64, features=32), got None")
+        if self.n is None:
+            raise TypeError(
+                "Input requires n, as in Input(3) or Input(28, 28, 1), or steps, as in Input(steps=64, features=32)"
+            )
         if self.width is None and self.channels is not None:
             raise ValueError("width must be set if channels is set, as in Input(28, 28, 1), got None")
         if self.width is not None and self.channels is None:
@@ -49,10 +71,12 @@ class Input(Layer):
 
     def output_shape(self, input_shape: Shape) -> Shape:
         """Return the shape of one row after the layer."""
+        if self.n is None:
+            return self.steps or 1, self.features or 1
         return (self.n,) if self.width is None else (self.n, self.width, self.channels or 1)
 
     def engine_description(self, input_shape: Shape) -> dict[str, Any] | None:
-        """Return the arguments from which the engine creates the layer, or None for vectors."""
+        """Return the arguments from which the engine creates the layer, or None for vectors and sequences."""
         shape = self.output_shape(input_shape)
         return {"kind": self.type, "input_shape": shape, "output_shape": shape} if len(shape) == 3 else None
 
@@ -66,19 +90,22 @@ class Input(Layer):
         from nnc._utils import fields
 
         fields.check_keys(layer, ("type", "shape"), where)
-        n = 1 if isinstance(layer["shape"], list) and len(layer["shape"]) == 1 else 3
+        n = len(layer["shape"]) if isinstance(layer["shape"], list) and len(layer["shape"]) in (1, 2) else 3
         return {"type": cls.type, "shape": fields.sizes(layer, "shape", n, where + ".")}
 
     @classmethod
     def from_dict(cls, layer: dict[str, Any]) -> Self:
         """Create the layer from its validated description in a model file."""
-        return cls(*layer["shape"])
+        shape = layer["shape"]
+        return cls(steps=shape[0], features=shape[1]) if len(shape) == 2 else cls(*shape)
 
     def operations(self, input_shape: Shape, layer: dict[str, Any]) -> list[Operation]:
         """Return the operations that `predict` performs in this layer; exporters translate them."""
         return []
 
     def __repr__(self) -> str:
+        if self.steps is not None:
+            return f"Input(steps={self.steps}, features={self.features})"
         return f"Input({', '.join(map(str, self.output_shape(())))})"
 
 

@@ -77,7 +77,7 @@ class Stack(Value):
 
     @property
     def input_shape(self) -> Shape:
-        """Return the shape of one row of inputs: (n,), or (height, width, channels)."""
+        """Return the shape of one row of inputs: (n,), (steps, features), or (height, width, channels)."""
         return self.input.output_shape(())
 
     @property
@@ -196,7 +196,7 @@ class Stack(Value):
         *hidden, output = (layer.kind.activation for layer in self.parametric_layers if not layer.kind.columnwise)
         activation: Any = (hidden[0] if len(set(hidden)) == 1 else hidden) or "sigmoid"
         has_equal_biases = isinstance(self.bias, bool)
-        layers: list[int | Layer] = [self.input if self.has_image_input else self.input.n]
+        layers: list[int | Layer] = [self.sizes[0] if len(self.input_shape) == 1 else self.input]
         for layer in self.layers:
             kind = layer.kind
             if isinstance(kind, ParametricLayer) and not kind.columnwise:

@@ -47,7 +47,8 @@ def check_length(name: str, values: Sequence[Any], expected: int) -> None:
 def checked_rows(name: str, table: Any, shape: tuple[int, ...], n_rows: int | None = None) -> list[list[float]]:
     """Return rows of numbers (lists, tuples or an array) as lists of float.
 
-    A flat y becomes a column. Images are flat rows, or nested lists [row][column][channel].
+    A flat y becomes a column. Images are flat rows, or nested lists [row][column][channel]; sequences are flat rows, or
+    nested lists [step][feature].
 
     Raises
     ------
@@ -59,7 +60,7 @@ def checked_rows(name: str, table: Any, shape: tuple[int, ...], n_rows: int | No
         rows = as_list(table)
         if name == "y" and rows and not hasattr(rows[0], "__iter__"):
             rows = [[number] for number in rows]
-        if len(shape) == 3:
+        if len(shape) > 1:
             rows = [flattened(as_list(row), shape) for row in rows]
         rows = [[float(number) for number in row] for row in rows]
     except (TypeError, ValueError, OverflowError) as error:
@@ -82,14 +83,14 @@ def as_list(values: Any) -> list[Any]:
 
 
 def flattened(values: Any, shape: tuple[int, ...]) -> list[Any]:
-    """Return the numbers of an image [row][column][channel] as one list.
+    """Return the numbers of an image [row][column][channel] or of a sequence [step][feature] as one list.
 
-    A flat list is returned unchanged. The innermost level may be missing if the image has one channel.
+    A flat list is returned unchanged. The innermost level may be missing if there is one channel or feature.
     """
     if not values or not hasattr(values[0], "__len__"):
         return list(values)
     # The message does not show `shape`, because it may be the shape of a part of the image.
-    expected = "an image must be flat or have shape (height, width, channels)"
+    expected = "an image must be flat or have shape (height, width, channels), a sequence (steps, features)"
     if len(values) != shape[0]:
         raise ValueError(f"{expected}, got a list of {len(values)} items instead of {shape[0]}")
     parts = [flattened(part, shape[1:]) for part in values]
