@@ -154,16 +154,19 @@ def prose(page: str) -> str:
 
     Headings, code blocks, tables, pictures, directives, HTML and the metadata before the first heading are not prose.
     """
-    lines, fence = [], ""
+    lines, fence, is_list = [], "", False
     if page.startswith("---\n"):
         metadata, _, page = page[4:].partition("\n---\n")
         lines = [""] * (metadata.count("\n") + 3)
     for line in page.splitlines():
         mark = re.match(r"\s*(`{3,}|~{3,}|:{3,})", line)
+        if re.match(r"\S", line):
+            is_list = re.match(r"([-*]|\d+\.)\s", line) is not None
+        is_indented_code = line.startswith("    ") and not is_list and not lines[-1]
         if mark and (not fence or line.strip().startswith(fence)):
             fence = "" if fence else mark[1]
             lines.append("")
-        elif fence or re.match(r"\s*(\||<|!\[|\(.*\)=$|#)", line):
+        elif fence or is_indented_code or re.match(r"\s*(\||<|!\[|\(.*\)=$|#)", line):
             lines.append("")
         else:
             lines.append(line)
