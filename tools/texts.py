@@ -166,7 +166,7 @@ def prose(page: str) -> str:
         if mark and (not fence or line.strip().startswith(fence)):
             fence = "" if fence else mark[1]
             lines.append("")
-        elif fence or is_indented_code or re.match(r"\s*(\||<|!\[|\(.*\)=$|#)", line):
+        elif fence or is_indented_code or re.match(r"\s*(\||<|>|!\[|\(.*\)=$|#)", line):
             lines.append("")
         else:
             lines.append(line)
