@@ -33,8 +33,10 @@ MIN_RISING_EPOCHS = 5  # warn if the loss has risen in at least this many epochs
 MIN_DECREASE = 0.1  # warn if the last `patience` epochs decreased the monitored value by more than this fraction
 MIN_RATE_FRACTION = 1e-4  # an epoch is wasted if its learning rate is below this fraction of the peak
 MAX_WASTED_FRACTION = 0.1  # warn if tiny learning rates wasted more than this fraction of the epochs
-LARGE_LOSS_RATIO = 0.01  # check the targets only if the last loss divided by the first one exceeds this number
-MIN_VALIDATION_ROWS = 20  # detect overfitting only with this many rows; the loss of fewer is too noisy
+# check the targets only if the ratio of the last to the first training loss exceeds this number
+LARGE_LOSS_RATIO = 0.01
+# minimum number of validation rows for detecting overfitting; the loss of fewer rows is too noisy
+MIN_VALIDATION_ROWS = 20
 OVERFIT_VAL_RATIO = 1.5  # overfitting: ratio of the last to the lowest validation loss exceeds this number
 OVERFIT_LOSS_RATIO = 0.5  # overfitting: ratio of the last training loss to that of the best epoch is below this number
 
@@ -44,7 +46,7 @@ class TrainingWarning(UserWarning):
 
 
 class NotConvergedWarning(TrainingWarning):
-    """The training ended before it converged.
+    """Warning that a training ended before it converged.
 
     All epochs are done, but the loss has not reached `target_loss`, or the value that `patience` monitors was still
     improving by more than 10 % within the last `patience` epochs.
@@ -52,36 +54,37 @@ class NotConvergedWarning(TrainingWarning):
 
 
 class DeadLayerWarning(TrainingWarning):
-    """All outputs of a relu layer are zero, so the layers before it do not learn."""
+    """Warning that all outputs of a relu layer are zero, so that the layers before it do not learn."""
 
 
 class SaturatedLayerWarning(TrainingWarning):
-    """Nearly all outputs of a sigmoid or tanh layer are near a limit of their range, where the derivative is almost 0.
+    """Warning that nearly all outputs of a sigmoid or tanh layer are near a limit of their range.
 
-    For the output layer, the warning is issued only if many targets are near the opposite limit.
+    The derivative is almost 0 there, so the layer hardly learns. For the output layer, the warning is issued only if
+    many targets are near the opposite limit.
     """
 
 
 class DivergedWarning(TrainingWarning):
-    """One of many networks in `fit_many` has diverged.
+    """Warning that one of the networks in `fit_many` has diverged.
 
     This network keeps its last finite weights, and the training of the other networks continues.
     """
 
 
 class EqualNeuronsWarning(TrainingWarning):
-    """All neurons of a hidden layer have the same weights, for example with init="zeros".
+    """Warning that all neurons of a hidden layer have the same weights, for example with init="zeros".
 
     Their gradients are equal too, so the neurons remain equal, and the layer is equivalent to a single neuron.
     """
 
 
 class TargetRangeWarning(TrainingWarning):
-    """Targets are outside the range of the output layer, such as 5 or -1 for a sigmoid."""
+    """Warning that targets are outside the range of the output layer, such as 5 or -1 for a sigmoid."""
 
 
 class LearningRateWarning(TrainingWarning):
-    """The learning rate is too large or almost 0.
+    """Warning that the learning rate is too large or almost 0.
 
     Either the loss has risen in several epochs in a row, or the schedule gave a learning rate of almost 0 in many
     epochs.
@@ -89,7 +92,7 @@ class LearningRateWarning(TrainingWarning):
 
 
 class OverfittingWarning(TrainingWarning):
-    """The validation loss has risen while the training loss has fallen.
+    """Warning that the validation loss has risen while the training loss has fallen.
 
     The last validation loss is more than 1.5 times the lowest one, and the training loss has fallen below half of its
     value at that epoch. The warning needs at least 20 validation rows. It is not issued with `restore_best` or
@@ -98,11 +101,11 @@ class OverfittingWarning(TrainingWarning):
 
 
 class UnscaledInputWarning(TrainingWarning):
-    """Inputs are so large that the training is slow or diverges."""
+    """Warning that inputs are so large that the training is slow or diverges."""
 
 
 def advise(run: TrainingLoop, history: History, stacklevel: int) -> None:
-    """Warn the caller of `fit`, which is `stacklevel` frames up, about each mistake that the training shows."""
+    """Issue a warning for each mistake that the training shows; the caller of `fit` is `stacklevel` frames up."""
     for kind, message in findings(run, history):
         warnings.warn(message, kind, stacklevel)
 
@@ -200,7 +203,7 @@ def _check_layers(
     run : TrainingLoop
         Completed training.
     equal : list of int
-        Hidden layers to skip, counted from 0.
+        Hidden layers to skip, counted from 0, because all their neurons are equal.
     saturated_outputs : float
         Fraction of the outputs of the last layer that are saturated although their targets are at the opposite limit.
     """
@@ -308,8 +311,8 @@ def _count_wasted_epochs(run: TrainingLoop, history: History) -> int:
 def _saturated_fractions(run: TrainingLoop) -> list[float]:
     """Return the fraction of saturated outputs, whose derivative is almost 0, of each hidden layer.
 
-    The core reports the fractions for the last block of rows that it trained. If a fraction is large, all are computed
-    again for more rows. The list is empty if only a small batch is in memory.
+    The core reports the fractions for the last block of rows that it trained. If a fraction is large, all fractions are
+    computed again from more rows. The list is empty if only a small batch is in memory.
     """
     if run.training.epoch:  # the epoch is 0 if the optimizer runs in Python
         fractions = run.model.saturated_fractions(run.training)

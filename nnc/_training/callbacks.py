@@ -34,18 +34,18 @@ class Record(dict[str, Any]):
         try:
             return self[name]
         except KeyError:
-            raise AttributeError(f"the record has no {name!r}, it has {', '.join(self)}") from None
+            raise AttributeError(f"the record has no {name!r}; its items are {', '.join(self)}") from None
 
     def numbers(self) -> dict[str, float]:
-        """Return the numbers for loggers: losses, metrics, lr and seconds."""
+        """Return the numbers that loggers write: losses, metrics, lr and seconds."""
         return {name: value for name, value in self.items() if name not in ("epoch", "best", "refit", "network")}
 
 
 class Call:
     """Callback of a run and the time of its last call.
 
-    A callback is called after each epoch. If it has an attribute `every`, it is called after this number of epochs. If
-    it has an attribute `seconds`, it is called after this time at the earliest.
+    A callback is called after each epoch. With an attribute `every`, it is called only after epochs whose number is a
+    multiple of `every`. With an attribute `seconds`, it is called only if that time has passed since its last call.
 
     Attributes
     ----------
@@ -81,7 +81,7 @@ class Call:
 
 
 def call_interval(callback: Callable[[Record], Any]) -> tuple[int | None, float | None]:
-    """Return the attributes `every` and `seconds` of a callback, after a check."""
+    """Return the attributes `every` and `seconds` of a callback; raise an error if one of them is invalid."""
     every, seconds = getattr(callback, "every", None), getattr(callback, "seconds", None)
     if every is not None and seconds is not None:
         raise ValueError(f"a callback must have only one of `every` and `seconds`, got {every!r} and {seconds!r}")
@@ -104,9 +104,9 @@ def call_callback(callback: Callable[[Record], Any], record: Record) -> bool:
 
 
 def call_method(callbacks: Iterable[Any], event: str) -> None:
-    """Call a method of all callbacks that have it.
+    """Call the method `event` of all callbacks that have it.
 
-    `event` is the name of the method: "open" before the first epoch, "close" after the last one.
+    `event` is "open" before the first epoch, and "close" after the last one.
     """
     for callback in callbacks:
         method = getattr(callback, event, None)
@@ -328,7 +328,7 @@ def _plain(value: float) -> str:
 
 
 def _time(seconds: float) -> str:
-    """Return a time with a unit."""
+    """Return a duration as text, in s, ms or us."""
     for unit, factor in (("s", 1.0), ("ms", 1e3)):
         if seconds * factor >= 1:
             return f"{seconds * factor:.0f}{unit}"

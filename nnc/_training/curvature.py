@@ -326,14 +326,14 @@ def _dot(a: Vector, b: Vector) -> float:
 
 
 def _is_convex(step: Vector, change: Vector) -> bool:
-    """Return whether the gradient increases enough along the step to estimate the curvature."""
+    """Return whether the cosine between step and change of the gradient is large enough to estimate the curvature."""
     return _dot(step, change) > MIN_COSINE * math.sqrt(_dot(step, step) * _dot(change, change)) > 0
 
 
 def _direction(gradient: Vector, pairs: list[Pair]) -> Vector:
     """Return minus the gradient times the estimated inverse Hessian (Nocedal and Wright, 2006, algorithm 7.4)."""
     direction: Vector = -gradient
-    if not pairs:  # without stored pairs there is no estimate of the curvature, so limit the step norm to 1
+    if not pairs:  # without pairs, the curvature is not estimated, so limit the norm of the step to 1
         largest = float(np.abs(gradient).max())  # divide by the largest element, because its square may overflow
         direction /= max(1.0, largest * math.sqrt(_dot(gradient / largest, gradient / largest)))
         return direction
@@ -359,7 +359,7 @@ class _Point(NamedTuple):
     params: Vector
     loss: float  # infinite if the loss or the gradient is not finite
     gradient: Vector
-    slope: float  # derivative of the loss with respect to t
+    slope: float  # derivative of the loss with respect to `t`
 
 
 def _line_search(evaluate_at: Callable[[float], _Point], start: _Point) -> _Point:
@@ -410,7 +410,7 @@ def _cubic_minimum(a: _Point, b: _Point) -> float:
 
 
 def _start(params: ArrayLike, dtype: DTypeLike) -> Vector:
-    """Return the initial parameters, checked and rounded to the dtype."""
+    """Return the initial parameters, rounded to the dtype; raise an error if they are not a finite vector."""
     start = _rounded(np.array(as_real_array("params", params), np.float64), dtype)
     if start.ndim != 1 or len(start) == 0:
         raise ValueError(f"params must be a vector of at least one number, got shape {start.shape}")

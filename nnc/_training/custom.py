@@ -59,7 +59,7 @@ class CustomLossLoop(BatchLoop):
             raise custom_divergence_error(error, self.epoch + 1, history, self.divergence_cause()) from None
 
     def take_steps(self, custom_step: CustomStep, data: Data, row: int, size: int) -> int:
-        """Take steps on batches of `size` rows, beginning with `row`, for about 50 ms; return the next row."""
+        """Take steps on batches of `size` rows, beginning with `row`, for about 50 ms; return the next index."""
         records, total, penalties = self.records, self.total, self.penalties
         rates: Any = records.rate_of_step(self.completed_epochs)
         if self.state.changes_by_step:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 OPTIMIZER = "adam"
 LEARNING_RATE = 0.001  # constant learning rate of a fit without a number of epochs
-PEAK_LEARNING_RATE = 0.02  # learning rate of the first step if no neuron has more than MAX_PEAK_INPUTS inputs
+PEAK_LEARNING_RATE = 0.02  # initial learning rate if no neuron has more than MAX_PEAK_INPUTS inputs
 MAX_PEAK_INPUTS = 64
 MIN_STEPS, MIN_EPOCHS = 10_000, 20
 MIN_BATCH_ROWS, MAX_BATCH_ROWS = 32, 256  # limits of the batch size, which is 1/100 of the number of rows

@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
 # If an input has a larger absolute value than this, the message recommends scaling.
 LARGE_INPUT = 100
-CHUNK_ROWS = 4096  # number of rows whose outputs are computed at a time
+CHUNK_ROWS = 4096  # compute the outputs of at most this many rows at a time
 
 
 class DivergedError(ArithmeticError):
-    """The loss or the weights are no longer finite. The network keeps the last finite weights.
+    """Error of a training whose loss or weights are no longer finite. The network keeps the last finite weights.
 
     Attributes
     ----------
@@ -103,7 +103,7 @@ def suggested_scaler(largest: float) -> str:
 
 
 def scaling_advice(largest: float) -> str:
-    """Return a clause that names the values to scale, for inputs with this largest absolute value."""
+    """Return a clause about the values that need scaling; `largest` is the largest absolute input."""
     if largest > LARGE_INPUT:
         return f'X, which reaches up to {largest:g}, needs scaling (scale_X="{suggested_scaler(largest)}")'
     return "the targets or inputs need scaling"

@@ -43,7 +43,7 @@ class Evaluator:
         outputs: NDArray[np.floating] | None = None,
     ) -> None:
         self.model, self.dataset, self.options, self.columns = model, dataset, options, columns
-        self.evaluation: Any = None  # core.Evaluation, created by the first call of evaluate()
+        self.evaluation: Any = None  # core.Evaluation, which the first call of evaluate() creates
         if outputs is None and (options.metrics or options.callbacks) and model.custom is None:
             outputs = np.empty((dataset.metric_rows.n, model.sizes[-1]), model.dtype)
         self.outputs = outputs

@@ -139,7 +139,7 @@ class History:
         """Wall time of each epoch, in seconds."""
         return self["epoch_seconds"]
 
-    if not TYPE_CHECKING:  # hidden from type checkers, which would accept misspelled attributes
+    if not TYPE_CHECKING:  # type checkers that see __getattr__ accept misspelled attributes
 
         def __getattr__(self, name: str) -> NDArray[np.float64]:
             if not name.startswith("_") and name in self._columns:
@@ -175,7 +175,7 @@ class History:
         return f"<History: {self._length()}{last}{self._best()}, stopped by {self.stop_reason}>"
 
     def __str__(self) -> str:
-        """Return a text with the end of the fit, its settings, and a small curve of each column."""
+        """Return a text that describes how the fit ended, its settings, and each column with a small curve."""
         return "\n".join([self._ending(), *settings_lines(self.settings), *self.curves()])
 
     def _ending(self) -> str:
@@ -344,7 +344,7 @@ class History:
         return str(drawing)
 
     def _drawing(self) -> Drawing:
-        """Return the drawing of the curves."""
+        """Return a drawing of the columns as curves over the epochs, from which images are written."""
         from nnc._drawing import curves
 
         panels = curves.group_panels(dict(self))
@@ -393,9 +393,9 @@ def settings_lines(settings: dict[str, Any] | None) -> list[str]:
 
 
 def _column(name: str, values: list[float | None]) -> NDArray[np.float64]:
-    """Return a column from a list of numbers, after a check."""
+    """Return a list of numbers as an array, with NaN for None; raise ValueError if `name` or `values` is invalid."""
     if not isinstance(name, str) or name.startswith("_"):
-        raise ValueError(f"the columns of a history must have names, got {short_repr(name)}")
+        raise ValueError(f"the columns of a history must have names that do not begin with '_', got {short_repr(name)}")
     if not isinstance(values, list) or not set(map(type, values)) <= {int, float, type(None)}:
         raise ValueError(f"{short_repr(name)} of a history must be a list of numbers, got {short_repr(values)}")
     try:

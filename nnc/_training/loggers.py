@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from nnc._training.callbacks import Record
 
 
-_WRITER_NUMBERS = itertools.count()  # makes the names of TensorBoard files unique within the process
+_WRITER_NUMBERS = itertools.count()  # numbers in the names of TensorBoard files, unique in this process
 
 
 class CSVLogger:
@@ -84,7 +84,7 @@ class CSVLogger:
 
 
 def _line(cells: Iterable[str | float]) -> bytes:
-    """Return a line of a CSV file."""
+    """Return cells as a line of a CSV file."""
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerow(cells)
     return text.getvalue().encode()
@@ -136,7 +136,7 @@ class TensorBoard:
 
     def __call__(self, record: Record) -> None:
         if self._writer is None:
-            suffix = f".{os.getpid()}.{next(_WRITER_NUMBERS):06}"  # distinguishes files of the same second
+            suffix = f".{os.getpid()}.{next(_WRITER_NUMBERS):06}"  # TensorBoard names files by the second
             self._writer = self._new_writer(self.log_dir, flush_secs=5, filename_suffix=suffix)
             self.log_dir = self._writer.logdir
         for name, value in record.numbers().items():
@@ -146,7 +146,7 @@ class TensorBoard:
             for layer, W, b in zip(layers, record.network.model.W, record.network.model.b, strict=True):
                 for letter, part in (("W", W), ("b", b)):
                     if part is not None:
-                        name = f"{layer.name}/{letter}".replace(" ", "_")  # tags must not contain blanks
+                        name = f"{layer.name}/{letter}".replace(" ", "_")  # TensorBoard tags must not contain blanks
                         self._writer.add_histogram(name, part, record.epoch)
 
     def close(self) -> None:

@@ -39,7 +39,7 @@ MIN_THREAD_MULTIPLY_ADDS = 100_000  # minimum number of multiply-adds of a threa
 # raises KeyboardInterrupt soon enough after the run.
 MAX_SHORT_MULTIPLY_ADDS = 1_000_000
 NO_INTERRUPT: AbstractContextManager[None] = nullcontext()
-ASSUMED_MULTIPLY_ADDS_PER_SECOND = 3e8  # speed of a run that is assumed until the speed has been measured
+ASSUMED_MULTIPLY_ADDS_PER_SECOND = 3e8  # assumed speed of a training that has not been timed yet
 
 
 class TrainingLoop:
@@ -71,7 +71,7 @@ class TrainingLoop:
     callbacks : CallbackRunner or None
         Callbacks and the display of the progress.
     is_plain : bool
-        Whether Python has nothing to do between epochs.
+        Whether no epoch needs Python, for example for validation, metrics or callbacks.
     check_interval : int
         Number of epochs between two calls of `check_epoch`; 0 if no epoch needs a check.
     checked_epochs : int
@@ -79,7 +79,7 @@ class TrainingLoop:
     check_seconds : float
         Time spent in `check_epoch`.
     tuner_key : tuple or None
-        Kind of work for which the chosen number of threads is stored.
+        Workload under which the ThreadTuner is stored for later runs.
     rows_by_threads : dict of int to int
         Number of training rows for each number of threads.
     """
@@ -194,7 +194,7 @@ class TrainingLoop:
 
     def fail(self, error: BaseException) -> None:
         """End the run after an exception."""
-        if self.state.current is not None:  # None would mean that the run has already ended
+        if self.state.current is not None:  # if it is None, the run has already ended
             reasons = {DivergedError: "diverged", KeyboardInterrupt: "interrupt"}
             try:
                 self.close(reasons.get(type(error), "error"))
@@ -203,7 +203,7 @@ class TrainingLoop:
                 self.close_callbacks()
 
     def finish(self, reason: str) -> History:
-        """End the run without an exception, and return the History."""
+        """End a run that raised no exception, and return the History."""
         return self.close(reason, restores=True)
 
     def close(self, reason: str, restores: bool = False) -> History:
@@ -297,7 +297,7 @@ class TrainingLoop:
         return min(goal, self.records.planned_epochs)
 
     def set_goal(self, goal: int) -> None:
-        """Set the epoch at which the core returns.
+        """Set the epoch at which the core returns to Python.
 
         The core reads the parameters again, because a callback may have changed them.
         """
@@ -306,7 +306,7 @@ class TrainingLoop:
         self.training.set_epochs(records.losses, records.rates, goal, records.steps_per_epoch > 1)
 
     def advance(self, goal: int) -> None:
-        """Train until epoch `goal` is complete, in slices of time.
+        """Train in slices of about 50 ms until epoch `goal` is complete.
 
         Ctrl-C, the time limit or divergence may end the run earlier.
         """
@@ -318,7 +318,7 @@ class TrainingLoop:
             self.raise_divergence()
 
     def run_slice(self) -> None:
-        """Run the core for one slice: a number of blocks of rows on one thread, or a time limit on several threads."""
+        """Run the core for one slice, which is a number of blocks on one thread, or a duration on several threads."""
         training, n = self.training, self.data.n
         began = perf_counter()
         rows_before = training.epoch * n + training.row
@@ -334,7 +334,7 @@ class TrainingLoop:
         training.resume(threads, seconds)
         if self.model.snapshot_lock.awaited:  # pause, so that the waiting thread can acquire the lock
             sleep(YIELD_SECONDS)
-        with self.model.snapshot_lock:  # protects parameters, state and records from other threads
+        with self.model.snapshot_lock:  # other threads must not read parameters, state and records meanwhile
             began = perf_counter()
             self.team.run(training.task, blocks, threads, training.abort)
             now = perf_counter()

@@ -135,7 +135,7 @@ class TrainingOptions:
 
     @property
     def is_plain(self) -> bool:
-        """Return whether Python has nothing to do between epochs if there are no validation rows."""
+        """Return whether a run without validation rows needs no Python between its epochs."""
         return not (
             self.may_stop_early or self.display or self.metrics or self.restore_best or self.epoch_settings is not None
         )
@@ -145,7 +145,8 @@ def uses_automatic_settings(arguments: FitArguments, state: TrainingState | None
     """Return whether a fit chooses settings automatically, as nnc/_training/defaults.py describes.
 
     The argument `preset` decides. If it is None, settings are automatic if neither the arguments nor the state that the
-    network continues set the learning rate. A fit without epochs and without a stopping rule starts anew.
+    network continues set the learning rate. A fit without epochs and without a stopping rule does not continue a state,
+    so only its arguments count.
     """
     if arguments.preset is not None:
         return check_choice("preset", arguments.preset, PRESETS) == "auto"
@@ -203,7 +204,7 @@ def resolved_settings(
 
 
 def settings_to_dict(settings: dict[str, Any]) -> dict[str, Any]:
-    """Return the settings of a History as plain values for files, which contain the scalings elsewhere."""
+    """Return the settings of a History as plain values, without the scalings, which files store elsewhere."""
     from nnc._training.schedules import is_stored
 
     lr = settings["lr"]
@@ -243,7 +244,7 @@ def checked_threads(n_threads: int | None) -> int | None:
 
 
 def _check_stopping(arguments: FitArguments, options: TrainingOptions) -> None:
-    """Check and set the stopping rules, and which parameters the run restores."""
+    """Check the stopping rules and `restore_best`, and store them in the options."""
     if arguments.patience is not None:
         options.patience = check_count("patience", arguments.patience)
         options.restore_best = "first"
@@ -269,7 +270,7 @@ def _parse_restore_best(restore_best: bool | str) -> str:
 
 
 def _check_display(arguments: FitArguments, options: TrainingOptions, network: Trainable, state: TrainingState) -> None:
-    """Check and set the display of the progress."""
+    """Check the arguments `progress` and `verbose`, and store the display in the options."""
     progress, verbose = check_bool("progress", arguments.progress), arguments.verbose
     if verbose not in (0, 1, 2):
         raise ValueError(f"verbose must be 0, 1 or 2, got {short_repr(verbose)}")
@@ -304,12 +305,12 @@ def settings(arguments: FitArguments, model: Model, state: TrainingState) -> dic
         core_settings["clip_value"] = check_positive("clip_value", arguments.clip_value)
     if arguments.max_norm is not None:
         core_settings["max_norm"] = check_positive("max_norm", arguments.max_norm)
-    if decay is not None:  # 1.0 is a placeholder for a function, which sets the decay in each epoch
+    if decay is not None:  # 1.0 stands for a function, which sets the weight decay before each epoch
         core_settings["decay"] = 1.0 if callable(decay) else check_not_negative("weight_decay", decay)
     if check_bool("regularize_bias", arguments.regularize_bias):
         core_settings["biases_too"] = True
     if model.has_dropout or not _is_zero(arguments.dropout):
-        dropout = cast("float | Sequence[float]", arguments.dropout)  # schedules have been replaced by numbers
+        dropout = cast("float | Sequence[float]", arguments.dropout)  # numbers have replaced all schedules
         core_settings.update(dropout_settings(dropout, model, state))
     return core_settings
 
@@ -337,7 +338,7 @@ def dropout_settings(dropout: float | Sequence[float], model: Model, state: Trai
 
 
 def _check_metrics(arguments: FitArguments, options: TrainingOptions, model: Model) -> None:
-    """Check and set the metrics and the monitored column."""
+    """Check the metrics and the monitored column, and store them in the options."""
     values, monitor, has_validation = arguments.metrics, arguments.monitor, arguments.validation is not None
     if model.heads is not None and _is_set(values):
         raise ValueError("metrics must not be passed for a network with several heads; compute them in a callback")
@@ -359,7 +360,7 @@ def _check_metrics(arguments: FitArguments, options: TrainingOptions, model: Mod
 
 
 def _is_set(metrics: Measure | Sequence[Measure]) -> bool:
-    """Return whether the argument contains a metric."""
+    """Return whether the argument `metrics` has at least one metric."""
     return not isinstance(metrics, (list, tuple)) or len(metrics) > 0
 
 
@@ -393,7 +394,7 @@ def check_weights(metrics: Mapping[str, Metric], rows: Data) -> None:
 
 
 def callbacks_of(callback: Callback | Sequence[Callback] | None) -> list[Callback]:
-    """Return the callbacks as a list, after a check."""
+    """Return the callbacks as a list; raise an error if one of them is invalid."""
     if callback is None:
         return []
     from nnc._training.callbacks import call_interval

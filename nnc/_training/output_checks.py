@@ -12,14 +12,14 @@ if TYPE_CHECKING:
     from nnc._model.data import Data
     from nnc._training.loop import TrainingLoop
 
-MAX_SAMPLE_ROWS = 1000  # check at most this many rows
+MAX_SAMPLE_ROWS = 1000  # maximum number of rows whose outputs and targets are checked
 MIN_OUTSIDE_FRACTION = 0.01  # warn if at least this fraction of the targets is outside the output range
 RANGE_TOLERANCE = 0.01  # a target may exceed the output range by this fraction of the range of all targets
-MIN_WRONG_FRACTION = 0.2  # ignore saturated outputs if a smaller fraction of the rows has them at the wrong limit
+MIN_WRONG_FRACTION = 0.2  # minimum fraction of rows with an output at the limit opposite to its target, for a warning
 
 
 def sample_rows(data: Data) -> Data:
-    """Return at most about `MAX_SAMPLE_ROWS` rows with positive weights, evenly spaced."""
+    """Return evenly spaced rows with positive weights, at most `MAX_SAMPLE_ROWS` of them."""
     if data.weights is None and data.n <= MAX_SAMPLE_ROWS:
         return data
     weighted = np.arange(data.n) if data.weights is None else np.flatnonzero(data.weights)
@@ -27,7 +27,7 @@ def sample_rows(data: Data) -> Data:
 
 
 def unreachable_targets(run: TrainingLoop) -> tuple[float, float] | None:
-    """Return the smallest and the largest target if a part of the targets is outside the output range, else None."""
+    """Return the smallest and the largest target if too many targets are outside the output range, else None."""
     low, high = activations.ROWS[run.model.activations[-1]].output_range
     # targets of losses that require an output activation are checked before the training
     if low == -high == -np.inf or losses.ROWS[run.model.loss].output_required:
@@ -43,10 +43,10 @@ def unreachable_targets(run: TrainingLoop) -> tuple[float, float] | None:
 
 
 def saturated_output_fraction(run: TrainingLoop) -> float:
-    """Return the fraction of saturated outputs, or 0 if few rows have a target at the opposite limit of the range.
+    """Return the fraction of saturated outputs.
 
-    Return 0 too if the derivative of the output activation is not a factor of the gradient, because the layer then
-    learns although it is saturated.
+    Return 0 if few rows have a target at the opposite limit of the output range. Return 0 too if the derivative of the
+    output activation is not a factor of the gradient, because the layer then learns although it is saturated.
     """
     row = activations.ROWS[run.model.activations[-1]]
     if row.saturation_range is None or losses.ROWS[run.model.loss].output_required:

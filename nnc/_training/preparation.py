@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from nnc._training.arguments import FitArguments
     from nnc._training.trainable import Trainable
 
-CHUNK_BYTES = 1 << 18  # with a custom loss, several batches are selected at once, up to this size
+CHUNK_BYTES = 1 << 18  # with a custom loss, read several batches at once, up to this many bytes of inputs
 
 
 def prepare(

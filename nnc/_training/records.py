@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from nnc._training.state import TrainingState
 
 CHUNK_EPOCHS = 4096  # number of epochs for which learning rates are computed in advance
-MIN_RECORD_SECONDS = 0.005  # minimum time in seconds between two recorded times
+MIN_RECORD_SECONDS = 0.005  # minimum number of seconds between two entries of `time_points`
 
 
 class EpochRecords:

@@ -39,12 +39,12 @@ __all__ = [
 
 
 def _optional_count(name: str, value: Any) -> int | None:
-    """Return a positive integer or None after a check."""
+    """Return a positive integer or None; raise an error for any other value."""
     return None if value is None else check_count(name, value)
 
 
 def _check_warmup_schedule(name: str, value: Any) -> Schedule:
-    """Return the argument `schedule` of Warmup after a check of its type."""
+    """Return the argument `schedule` of Warmup; raise an error if Warmup does not support it."""
     if not isinstance(value, Schedule):
         raise TypeError(f"{name} must be a Schedule, such as Constant(0.1), got {short_repr(value)}")
     if isinstance(value, (Warmup, PerStep, ReduceLROnPlateau)):
@@ -53,7 +53,7 @@ def _check_warmup_schedule(name: str, value: Any) -> Schedule:
 
 
 def _check_step_schedule(name: str, value: Any) -> Schedule:
-    """Return the argument `schedule` of PerStep after a check of its type."""
+    """Return the argument `schedule` of PerStep; raise an error if PerStep does not support it."""
     if not isinstance(value, Schedule):
         raise TypeError(f"{name} must be a Schedule, such as CosineLR(0.1), got {short_repr(value)}")
     if isinstance(value, (PerStep, ReduceLROnPlateau)):
@@ -92,7 +92,7 @@ class Constant(Schedule):
     Parameters
     ----------
     lr : float
-        The learning rate.
+        Learning rate of all epochs.
     """
 
     lr: float = field(check=check_positive)
@@ -478,7 +478,7 @@ def schedule_from_dict(d: Any) -> Schedule:
         if kind in (Warmup, PerStep) and isinstance(d["schedule"], dict):
             # Without this check, nested schedules of a malicious file could exceed the recursion limit.
             if d["schedule"].get("name") in (name, PerStep.__name__):
-                raise ValueError(f"schedule must not be another {d['schedule']['name']}")
+                raise ValueError(f"the schedule of {name} must not be another {d['schedule']['name']}")
             constants["schedule"] = schedule_from_dict(d["schedule"])
         return kind(**constants)
     except (TypeError, ValueError) as error:

@@ -61,7 +61,9 @@ class SecondOrderLoop(TrainingLoop):
         loss = losses.ROWS[model.loss]
         for name in ("dropout", "clip_norm", "clip_value", "max_norm", "l1"):
             if settings.get(name):
-                raise ValueError(f"{name} must be left out with the optimizer {state.optimizer.name!r}")
+                raise ValueError(
+                    f"{name} must be left out with the optimizer {state.optimizer.name!r}, got {settings[name]!r}"
+                )
         if options.batch_size is not None and options.batch_size < data.n:
             raise ValueError(
                 f"batch_size must be left out with the optimizer {state.optimizer.name!r}, which uses all rows in each "
@@ -205,7 +207,7 @@ class SecondOrderLoop(TrainingLoop):
             yield root_l2 * params[self.penalized], root_l2 * np.eye(len(params))[self.penalized]
 
     def continue_after(self, epoch: int, loss: float, params: Vector, memory: float | list[Pair]) -> bool:
-        """Record an iteration; return whether the optimizer should continue."""
+        """Record an iteration, and return whether the optimizer continues."""
         records = self.records
         records.plan(self.completed_epochs, epoch)
         with self.model.snapshot_lock:

@@ -48,13 +48,13 @@ if TYPE_CHECKING:
     from nnc._training.trainable import Trainable
 
 MIN_ROWS = 30  # a fit on fewer rows selects nothing, because its validation loss would be too uncertain
-N_FOLDS, MAX_FOLD_ROWS = 3, 1000  # number of folds, and number of rows up to which there is a cross-validation
+N_FOLDS, MAX_FOLD_ROWS = 3, 1000  # number of folds, and maximum number of rows for a cross-validation
 HELD_OUT = 0.2  # fraction of the rows that is held out if there are more than MAX_FOLD_ROWS rows
-WEIGHT_DECAYS = (0.0, 0.5)  # candidates; AdamW multiplies them by the learning rate
+WEIGHT_DECAYS = (0.0, 0.5)  # candidates of the weight decay; AdamW multiplies them by the learning rate
 FIRST_STEPS = 100  # number of steps of the first cycle; a fit with at most this number of steps selects nothing
-SHARED_FRACTION = 1 / 8  # fraction of the epochs for which all copies are trained
-MAX_RELATIVE_RISE = 0.03  # relative increase of the validation loss up to which it does not count as a rise
-MAX_RISES = 2  # a training ends after this number of evaluations in a row with a rise
+SHARED_FRACTION = 1 / 8  # train all copies for this fraction of the epochs, then only the best one
+MAX_RELATIVE_RISE = 0.03  # a smaller relative increase of the validation loss does not count as a rise
+MAX_RISES = 2  # a training ends after this many consecutive rises of the validation loss
 
 
 class NetworkCopy:
@@ -110,7 +110,7 @@ class Curve:
     Parameters
     ----------
     trials : list of Trial
-        Trainings whose mean loss is observed.
+        Trainings with this weight decay, one for each part of the rows.
     """
 
     def __init__(self, trials: list[Trial]) -> None:
@@ -118,7 +118,7 @@ class Curve:
         self.losses: list[float] = []  # mean validation loss after each cycle
         self.first_losses: list[float] = []  # loss of the first trial after each cycle
         self.rises = 0
-        self.scale = 1.0  # estimated ratio of the mean loss of all trials to that of `trials`
+        self.scale = 1.0  # factor that estimates the mean loss of all trials from that of `trials`
 
     @property
     def best(self) -> int:
@@ -131,7 +131,7 @@ class Curve:
         return self.rises < MAX_RISES and inf not in self.losses[-1:]
 
     def observe(self, epochs: int, interrupt: Any) -> None:
-        """Train all trials until `epochs` epochs are complete, and add their mean loss."""
+        """Train all trials until `epochs` epochs are complete, and append their mean validation loss to `losses`."""
         values = [trial.evaluate(epochs, interrupt) for trial in self.trials]
         mean = self.scale * float(np.average(values, weights=[trial.weight for trial in self.trials]))
         lowest = min(self.losses, default=inf)
@@ -140,7 +140,7 @@ class Curve:
         self.first_losses.append(values[0])
 
     def restrict_to_first(self) -> None:
-        """Observe only the first trial from now on."""
+        """Continue only the first trial, and estimate the mean loss of all trials from its loss."""
         mean, first = self.losses[self.best], self.first_losses[self.best]
         self.trials, self.scale, self.rises = self.trials[:1], mean / first if first else 1.0, 0
 
@@ -227,7 +227,7 @@ def with_selection(
 
 
 def train_trials(curves: list[Curve], ends: list[int], interrupt: Any) -> int:
-    """Train the trials until the cycles end, and return the index of the curve with the lowest loss."""
+    """Train the trials until each cycle ends, and return the index of the curve with the lowest loss."""
     remaining = list(ends)
     while remaining and (remaining[0] <= SHARED_FRACTION * ends[-1] or remaining[0] == ends[0]):
         end = remaining.pop(0)
@@ -244,12 +244,12 @@ def train_trials(curves: list[Curve], ends: list[int], interrupt: Any) -> int:
 
 
 def build_optimizer(decay: float | None) -> str | AdamW:
-    """Return the optimizer with a weight decay, or Adam if it is zero, or None because the caller sets it."""
+    """Return AdamW with this weight decay, or Adam if the weight decay is 0 or None."""
     return AdamW(weight_decay=decay) if decay else OPTIMIZER
 
 
 def cycle_ends(epochs: int, steps: int) -> list[int]:
-    """Return the numbers of epochs after which each cycle ends, for `steps` steps in an epoch."""
+    """Return the number of epochs after which each cycle ends, for epochs of `steps` steps."""
     ends, end = set(), max(1.0, FIRST_STEPS / steps)
     while end < 0.99 * epochs:
         ends.add(round(end))
@@ -293,7 +293,7 @@ def validation_parts(network: Trainable, dataset: Dataset, batch_size: int) -> t
     needs_two_rows = network.model.min_batch_rows > 1
     parts = []
     for large, small in pairs:
-        n_left_out = int(needs_two_rows and len(large) % batch_size == 1)  # so that no batch consists of one row
+        n_left_out = int(needs_two_rows and len(large) % batch_size == 1)  # a batch of one row is not allowed
         parts.append(Dataset(converter, select_rows(rows, large[n_left_out:]), select_rows(rows, small)))
     return parts, method
 
@@ -307,5 +307,5 @@ def classes_of(rows: Data, target_type: str) -> NDArray[Any] | None:
 
 
 def select_rows(rows: Data, index: NDArray[Any]) -> Data:
-    """Return selected rows without copying them."""
+    """Return the rows with these indices, without copying their arrays."""
     return RowSubset(rows.source, index if rows.index is None else rows.index[index])

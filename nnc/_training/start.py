@@ -1,4 +1,4 @@
-"""Start a fit: arguments, state and rows are all checked before the network changes."""
+"""Start of a fit, which checks arguments, state and rows before it changes the network."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 def fit_arrays(network: Trainable, X: ArrayLike, y: ArrayLike, arguments: FitArguments) -> History:
     """Train a network on arrays; see `NeuralNetwork.fit`."""
-    with network.model.training_lock, network._choosing_loss(y):  # lock before reading the training state
+    with network.model.training_lock, network._choosing_loss(y):  # the training state must be read under this lock
         run = array_loop(network, X, y, arguments)
         begin(network, run)
         history = run.run()
@@ -95,7 +95,7 @@ def is_fraction(validation: float | Sequence[ArrayLike] | None) -> TypeGuard[flo
 
 
 def with_checked_batches(arguments: FitArguments) -> FitArguments:
-    """Return the arguments after a check of `shuffle` and `batch_size`, which becomes a Python int."""
+    """Return the arguments with checked `shuffle` and `batch_size`; `batch_size` becomes a Python int."""
     check_bool("shuffle", arguments.shuffle)
     size = arguments.batch_size
     if size is None or (type(size) is int and size > 0):
@@ -111,9 +111,9 @@ def fit_batches(network: Trainable, batches: Batches, settings: Mapping[str, Any
     network : NeuralNetwork
         Network to train.
     batches : iterable or callable
-        The batches.
+        Batches of the epochs, as in `NeuralNetwork.fit_batches`.
     settings : dict
-        The other arguments by name.
+        Other arguments of that method, by name.
     """
     choices = DEFAULTS.keys() - ONLY_FOR_ARRAYS
     unknown = settings.keys() - choices
@@ -153,7 +153,7 @@ def as_epoch_starter(batches: Batches, epochs: int | None) -> Callable[[], Itera
 
 
 def with_first_target(start_epoch: Callable[[], Iterator[Any]]) -> tuple[Any, Callable[[], Iterator[Any]]]:
-    """Return the targets of the first batch, and a replacement of `start_epoch` that does not lose this batch."""
+    """Return the targets of the first batch, and a `start_epoch` whose first epoch still has this batch."""
     iterator = start_epoch()
     first = next(iterator, None)
     if first is None:
@@ -178,7 +178,7 @@ def prepare_batches(network: Trainable, arguments: FitArguments) -> tuple[Traini
     if is_fraction(arguments.validation):
         raise TypeError(f"validation must be (X, y) for fit_batches, got {arguments.validation!r}")
     optimizer, is_automatic = arguments.optimizer, uses_automatic_settings(arguments, network.state)
-    if is_automatic and optimizer is None:  # the other settings depend on the number of rows, and batches have none
+    if is_automatic and optimizer is None:  # the other automatic settings need the number of rows
         from nnc._training.defaults import optimizer_to_begin
 
         optimizer = optimizer_to_begin(network.state)
@@ -223,7 +223,7 @@ def _lazy_epochs(
     arguments: FitArguments,
     batch_size: int,
 ) -> Callable[[], Iterator[Data]]:
-    """Return a function that starts an epoch on rows of a memory-mapped file, which reads one batch at a time."""
+    """Return a function that starts an epoch: it returns an iterator that reads batches from a memory-mapped file."""
     X = converter.rows(X)
     n = len(X)
     converter.fit_input_scaling(X)

@@ -108,7 +108,7 @@ class GeneralStep:
         return state
 
     def is_outdated(self, network: Trainable) -> bool:
-        """Return whether the next step is the first one, or state or layers of the network have changed."""
+        """Return whether no step was taken, or the state or the layers of the network have changed since then."""
         return self.state is None or network.state is not self.network_state or network.model.stack is not self.stack
 
     def begin(self, network: Trainable, state: TrainingState) -> None:
@@ -132,7 +132,7 @@ class GeneralStep:
         state = self.state
         assert state is not None
         if lr is not None and lr is not self.lr:
-            assert not callable(lr)  # the caller creates a new stepper for a schedule
+            assert not callable(lr)  # a schedule needs a new stepper, which the caller creates
             rate = float(lr)
         else:
             lr, rate = self.lr, state.next_rate
@@ -175,9 +175,9 @@ class GeneralStep:
         self.sum = scaled.copy() if self.sum is None else self.sum + scaled
 
     def apply(self, network: Trainable, gradients: GradientsLike | None, lr: Rate | None) -> None:
-        """Take a step with the given gradients or the accumulated ones; the caller holds the training lock.
+        """Take a step with the sum of the given and the accumulated gradients.
 
-        If the step raises an error, the accumulated gradients are not deleted.
+        The caller holds the training lock. If the step raises an error, the accumulated gradients are not deleted.
         """
         model = network.model
         if network._has_automatic_loss:
@@ -402,7 +402,7 @@ class GeneralStep:
         `what` is the name of the argument with the targets: "y", "dP" or "gradients".
         """
         network.model.check_parameters()
-        if what == "y" and network.model.custom is not None:  # CustomLoss checks its targets
+        if what == "y" and network.model.custom is not None:  # the class CustomLoss checks such targets
             Y = None
         largest = 0.0
         for name, rows in ((what, Y), ("X", X)):

@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Sequence
 
 
-SLICE_SECONDS = 0.05  # duration of a call of the core, after which Python checks for Ctrl-C and callbacks
-WARM_UP_SECONDS = 0.004  # beginning of a trial that is not timed, because new threads still change processors
-TRIAL_SECONDS = 0.02  # duration of the measurement of one thread count
-MIN_TRIAL_SECONDS = 0.01  # do not compare thread counts in runs shorter than this
-MIN_THREADED_SECONDS = 0.002  # runs shorter than this use one thread
-AVERAGING_SECONDS = 0.1  # time constant of the moving average of the throughput
+SLICE_SECONDS = 0.05  # duration in seconds of a call of the core, after which Python checks for Ctrl-C and callbacks
+WARM_UP_SECONDS = 0.004  # duration in seconds of the untimed start of a trial; new threads still change processors
+TRIAL_SECONDS = 0.02  # duration in seconds of the measurement of one thread count
+MIN_TRIAL_SECONDS = 0.01  # compare thread counts only in runs of at least this many seconds
+MIN_THREADED_SECONDS = 0.002  # runs of fewer seconds use one thread
+AVERAGING_SECONDS = 0.1  # time constant in seconds of the moving average of the throughput
 MIN_SPEEDUP = 1.03  # use more threads only if the throughput is at least this many times larger
-MAX_THROUGHPUT_RATIO = 1.25  # compare the thread counts again after a larger change of the throughput
+MAX_THROUGHPUT_RATIO = 1.25  # compare the thread counts again if the throughput changes by a larger factor
 # Seconds of training until the next comparison of thread counts. The first value applies if the throughput or the
 # chosen thread count has changed, otherwise the second value applies.
 COMPARISON_SECONDS = 0.5, 10.0
@@ -37,7 +37,7 @@ MAX_TUNERS = 64  # number of workloads whose tuners are stored
 def may_set_affinity() -> bool:
     """Return whether a thread may choose its processors; under a seccomp filter, the call could end the process."""
     try:
-        with open("/proc/self/status") as file:  # exists only on Linux
+        with open("/proc/self/status") as file:  # this file exists only on Linux
             return "\nSeccomp:\t0\n" in file.read()
     except OSError:
         return False
@@ -136,7 +136,7 @@ class ThreadTuner:
         self.work_seconds += seconds
         if self.is_trial:
             if self.seconds < 0:
-                self.throughput.setdefault(n_threads, rows / seconds)  # provisional value until the trial ends
+                self.throughput.setdefault(n_threads, rows / seconds)  # the trial replaces this value after its warm-up
                 self.seconds = min(self.seconds + seconds, 0.0)
                 return
             self.rows, self.seconds = self.rows + rows, self.seconds + seconds
@@ -186,7 +186,7 @@ def return_tuner(work: Hashable, tuner: ThreadTuner) -> None:
     _tuners.pop(work, None)  # move the workload to the end, because the oldest entries are deleted
     _tuners[work] = tuner
     for oldest in [*_tuners][:-MAX_TUNERS]:
-        _tuners.pop(oldest, None)  # the default None allows for another thread that has removed the entry
+        _tuners.pop(oldest, None)  # another thread may have removed the entry
 
 
 def thread_counts(maximum: int) -> list[int]:
