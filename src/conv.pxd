@@ -419,7 +419,7 @@ cdef inline void backward(const Layer* layer, const Layer* previous, Py_ssize_t 
                                                                               o * VL, c * VL)
     window.start, window.rectify = NULL, False
     for y in range(layer.in_shape.height):
-        # skip window rows other than top, top + stride, ..., whose deltas are zero
+        # use only window rows top, top + stride, ..., because the deltas of the other rows are zero
         low = max(0, y + layer.pad_y - (layer.out_shape.height - 1) * sy)
         top = low + (y + layer.pad_y - low) % sy
         high_row = smaller(kh - 1, y + layer.pad_y)

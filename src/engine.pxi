@@ -28,8 +28,8 @@ cdef class Engine:
     cdef Plan plan
     cdef Head* heads
     cdef readonly Py_ssize_t size     # length of the parameter vector, including padding
-    # for each layer: start in the parameter vector, rows of W, padded row length, and whether it has a bias. The
-    # parameters of a batch norm have two more rows, the running statistics.
+    # tuple for each layer: index of its first element in the parameter vector, number of rows of W, padded row length,
+    # and whether the layer has a bias. The parameters of a batch norm have two more rows, the running statistics.
     cdef readonly tuple layout
 
     def __cinit__(self, layers, loss, double parameter=0, heads=(), double missing=NAN):

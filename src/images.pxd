@@ -27,7 +27,7 @@ cdef inline real* group_deltas(const Layer* layer, Py_ssize_t first, int thread)
 
 cdef inline void to_lanes(const real** rows, Py_ssize_t count, bint fill, Py_ssize_t n, real* out) noexcept nogil:
     # Transpose `count` rows of n numbers into n vectors, with one row per lane. Unused lanes become zero. If `fill` is
-    # set, they repeat the first row instead, so that results in them are as finite as in lane 0.
+    # set, they repeat the first row instead, so that results in unused lanes are finite if those in lane 0 are.
     cdef vec square[MAX_LANES]
     cdef real tail[MAX_LANES]
     cdef const real* row

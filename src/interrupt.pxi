@@ -15,8 +15,8 @@ cdef class Interrupt:
     seconds : float, optional
         Time limit, after which the object behaves as if Ctrl-C had been pressed.
     """
-    cdef double interrupted_at    # time of the first interrupt in seconds, or 0 if there was none
-    cdef double deadline          # time in seconds when the time limit ends, or 0 if there is no limit
+    cdef double interrupted_at    # clock time of the first interrupt in seconds, or 0 if there was none
+    cdef double deadline          # clock time in seconds at which the time limit ends, or 0 if there is no limit
     cdef bint handles_signal
 
     def __cinit__(self, seconds=None):
@@ -30,7 +30,7 @@ cdef class Interrupt:
         return Interrupt, (None if self.deadline == 0 else max(0.0, self.deadline - now()),)
 
     def stop(self):
-        """Behave as if Ctrl-C had been pressed; used to end runs because another run has failed."""
+        """Behave as if Ctrl-C had been pressed, for example to end a run after another run has failed."""
         if self.interrupted_at == 0:
             self.interrupted_at = now()
 

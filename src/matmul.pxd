@@ -50,7 +50,8 @@ cdef struct ProductOptions:
     Py_ssize_t ldc        # distance between rows of C, in elements
     bint add              # compute C += scale * A @ B instead of C = start + A @ B
     real scale            # factor of A @ B if `add` is set
-    # not NULL if C holds parameters: those that would become infinite or NaN keep their values, and *broken is set
+    # NULL unless C holds parameters; then elements that would become infinite or NaN keep their values, and *broken is
+    # set
     bint* broken
     bint rectify          # apply relu to C, which saves a second pass over C; only for layout ROWS
     PrefetchQueue* queue  # rows to prefetch during the product, for layouts COLUMNS and SCATTERED; or NULL

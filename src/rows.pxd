@@ -129,7 +129,7 @@ cdef inline void shuffle(const Data* data, uint64_t key, uint64_t* draws) noexce
     i = data.n - 1
     while i > 0:
         count = smaller(i, DRAW_COUNT)
-        for k in range(count):                # this separate loop is vectorized by the compiler
+        for k in range(count):                # the compiler vectorizes this separate loop
             drawn[k] = random_uint64(key, draws[0] + 1 + k) >> 32
         for k in range(count):
             j = (drawn[k] * <uint64_t>(i + 1)) >> 32

@@ -256,7 +256,7 @@ cdef class Stepper:
     cdef step_from(self, network, gradients, lr):
         # Take a step from gradients with GeneralStep.apply(), under the training lock.
         cdef TrainingLock lock = network.model.training_lock
-        cdef object general = self.general  # a local reference remains if another thread closes the stepper
+        cdef object general = self.general  # the local reference stays valid if another thread closes the stepper
         lock.acquire()
         try:
             general.apply(network, gradients, lr)
@@ -271,7 +271,7 @@ cdef class Stepper:
         # Take a training step on these rows: on the fast path if nothing has changed since the last step, else on the
         # general path.
         cdef TrainingLock lock = self.training_lock if self.training_lock is not None else network.model.training_lock
-        cdef object general = self.general  # a local reference remains if another thread closes the stepper
+        cdef object general = self.general  # the local reference stays valid if another thread closes the stepper
         lock.acquire()
         try:
             if (self.converter is not None and sample_weight is None and (y if self.uses_dP else dP) is None

@@ -11,8 +11,8 @@ from threads cimport smaller
 
 cdef enum:
     COLUMN_FILTERS = 4    # number of filters in a column of tiles
-    # number of filters in the widest column of tiles; it replaces two columns of three filters on processors with few
-    # registers
+    # number of filters in the widest column of tiles, which replaces two columns of three filters on processors with
+    # few registers
     MAX_COLUMN_FILTERS = 6
 
 # Description of the gradient sums to compute. All distances are strides in elements, not in bytes.

@@ -97,7 +97,7 @@ cdef inline always_inlined backward_as(int activation, const Layer* layer, const
         for j in range(n_out):
             d = madd(splat(W[k * VL + j]), load(D + j * VL), d)
         a = load(A + k * VL)
-        # the derivatives of these activations depend only on a, so a is passed for z
+        # these derivatives depend only on the output, which is passed in place of the net input
         store(out + k * VL, d * activation_derivative(activation, a, a))
 
 

@@ -456,9 +456,9 @@ cdef class Training:
         ends : sequence of (float, float) or None
             Saturation limits of each hidden layer, as in `saturated_fractions`.
         rises : int
-            A healthy run has fewer consecutive epochs than this that increased the loss.
+            Number of consecutive epochs with a higher loss from which the run is not healthy.
         fraction : float
-            Largest fraction of saturated outputs in a hidden layer of a healthy run.
+            Fraction of saturated outputs of a hidden layer above which the run is not healthy.
 
         Notes
         -----
