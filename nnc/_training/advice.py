@@ -285,7 +285,7 @@ def _layers_of_equal_neurons(model: Model) -> list[int]:
     """Return the hidden layers, counted from 0, whose neurons all have the same incoming and outgoing weights."""
     layers = []
     for l, W in enumerate(model.W[:-1]):
-        if W.size < 2 or W.item(0) != W.item(1):  # this quick check excludes nearly all layers
+        if W.size < 2 or W.item(0) != W.item(1):  # comparing two weights excludes nearly all layers
             continue
         if W.shape[1] > 1 and not model.stack.parametric_layers[l].kind.columnwise:
             b, out = model.b[l], model.W[l + 1]

@@ -418,7 +418,10 @@ class PlateauState:
                 self.lr = lower
 
     def to_dict(self) -> dict[str, Any]:
-        """Return lr, best and wait for `schedule.resume`. An infinite `best` becomes None, for JSON."""
+        """Return a dict of lr, best and wait, from which `schedule.resume` restores the state.
+
+        An infinite `best` becomes None, for JSON.
+        """
         return {"lr": self.lr, "best": self.best if math.isfinite(self.best) else None, "wait": self.wait}
 
 
