@@ -20,16 +20,18 @@ if TYPE_CHECKING:
 
 
 SLICE_SECONDS = 0.05  # duration in seconds of a call of the core, after which Python checks for Ctrl-C and callbacks
-WARM_UP_SECONDS = 0.004  # duration in seconds of the untimed start of a trial; new threads still change processors
-TRIAL_SECONDS = 0.02  # duration in seconds of the measurement of one thread count
+WARM_UP_SECONDS = 0.002  # duration in seconds of the untimed start of a trial; new threads still change processors
+TRIAL_SECONDS = 0.004  # duration in seconds of the measurement of one thread count
 MIN_TRIAL_SECONDS = 0.01  # compare thread counts only in runs of at least this many seconds
 MIN_THREADED_SECONDS = 0.002  # runs of fewer seconds use one thread
 AVERAGING_SECONDS = 0.1  # time constant in seconds of the moving average of the throughput
 MIN_SPEEDUP = 1.03  # use more threads only if the throughput is at least this many times larger
 MAX_THROUGHPUT_RATIO = 1.25  # compare the thread counts again if the throughput changes by a larger factor
-# Seconds of training until the next comparison of thread counts. The first value applies if the throughput or the
-# chosen thread count has changed, otherwise the second value applies.
-COMPARISON_SECONDS = 0.5, 10.0
+# seconds of training from the first comparison of thread counts to the second; new threads are slow for 20 to 40 ms
+FIRST_INTERVAL_SECONDS = 0.05
+MAX_INTERVAL_SECONDS = 10.0  # maximum seconds of training between two comparisons
+CHANGE_INTERVAL_SECONDS = 0.2  # seconds until the next comparison if the throughput or the chosen count has changed
+INTERVAL_GROWTH = 4  # factor of the interval after a comparison that confirms the choice
 MAX_TUNERS = 64  # number of workloads whose tuners are stored
 
 
@@ -85,9 +87,12 @@ class ThreadTuner:
     best : int
         The fastest candidate.
     throughput : dict of int to float
-        Rows per second of each candidate: in its last trial, or averaged over the last `AVERAGING_SECONDS`.
+        Rows per second of each candidate: in its faster trial, or averaged over the last `AVERAGING_SECONDS`.
     trials : list of int
-        Candidates of the current comparison that are still to be tried, the current one first.
+        Candidates of the current comparison that are still to be tried, the current one first. Each candidate is tried
+        twice, in increasing and then in decreasing order.
+    trial_throughput : dict of int to float
+        Rows per second in the faster trial of each candidate in the current comparison.
     is_trial : bool
         Whether the current slice is part of a trial.
     is_proposed : bool
@@ -99,7 +104,7 @@ class ThreadTuner:
     comparison_interval : float
         Duration of the training until the next comparison, in seconds.
     previous_best, previous_throughput : int, float
-        Result of the last comparison.
+        Result of the last comparison. `previous_best` is 0 before the first one.
     """
 
     def __init__(self, candidates: Sequence[int], limit: Callable[[], int] | None = None) -> None:
@@ -107,10 +112,11 @@ class ThreadTuner:
         self.best = candidates[0]
         self.throughput: dict[int, float] = {}
         self.trials: list[int] = []
+        self.trial_throughput: dict[int, float] = {}
         self.is_trial = self.is_proposed = False
         self.rows, self.seconds = 0.0, -WARM_UP_SECONDS
         self.work_seconds, self.comparison_interval = 0.0, 0.0
-        self.previous_best, self.previous_throughput = candidates[0], 0.0
+        self.previous_best, self.previous_throughput = 0, 0.0
 
     def next(self, rows_left: float) -> tuple[int, float]:
         """Return the number of threads for the next slice, and its length in seconds.
@@ -124,8 +130,10 @@ class ThreadTuner:
         may_try = seconds_left > MIN_TRIAL_SECONDS and len(self.candidates) > 1
         if may_try and not self.trials and self.work_seconds >= self.comparison_interval:
             limit = max(self.candidates[0], self.limit() if self.limit else self.candidates[-1])
-            self.trials = [n for n in self.candidates if n <= limit]
+            counts = [n for n in self.candidates if n <= limit]
+            self.trials = counts + counts[::-1]
             self.throughput = {n: rate for n, rate in self.throughput.items() if n <= limit}
+            self.trial_throughput = {}
         self.is_trial = may_try and bool(self.trials)
         if self.is_trial:
             return self.trials[0], -self.seconds if self.seconds < 0 else TRIAL_SECONDS - self.seconds
@@ -140,8 +148,9 @@ class ThreadTuner:
                 self.seconds = min(self.seconds + seconds, 0.0)
                 return
             self.rows, self.seconds = self.rows + rows, self.seconds + seconds
-            self.throughput[n_threads] = self.rows / self.seconds
             if self.seconds >= 0.8 * TRIAL_SECONDS:
+                best_trial = max(self.rows / self.seconds, self.trial_throughput.get(n_threads, 0.0))
+                self.trial_throughput[n_threads] = best_trial
                 self.finish_trial()
             return
         average = self.throughput.setdefault(n_threads, rows / seconds)
@@ -151,16 +160,22 @@ class ThreadTuner:
         self.choose()
         ratio, previous = MAX_THROUGHPUT_RATIO, self.previous_throughput
         if not previous / ratio < self.throughput.get(self.best, 0.0) < previous * ratio:
-            self.comparison_interval = COMPARISON_SECONDS[0]
+            self.comparison_interval = min(self.comparison_interval, CHANGE_INTERVAL_SECONDS)
 
     def finish_trial(self) -> None:
         """Start the trial of the next candidate, or choose the fastest one after the last trial."""
         del self.trials[0]
         self.rows, self.seconds = 0.0, -WARM_UP_SECONDS
         if not self.trials:
+            self.throughput.update(self.trial_throughput)
             self.choose()
             self.is_proposed = True
-            self.comparison_interval = COMPARISON_SECONDS[self.best == self.previous_best]
+            if not self.previous_best:
+                self.comparison_interval = FIRST_INTERVAL_SECONDS
+            elif self.best == self.previous_best:
+                self.comparison_interval = min(INTERVAL_GROWTH * self.comparison_interval, MAX_INTERVAL_SECONDS)
+            else:
+                self.comparison_interval = CHANGE_INTERVAL_SECONDS
             self.work_seconds, self.previous_best = 0.0, self.best
             self.previous_throughput = self.throughput.get(self.best, 0.0)
 
