@@ -297,8 +297,8 @@ def _layers_of_equal_neurons(model: Model) -> list[int]:
 def _count_wasted_epochs(run: TrainingLoop, history: History) -> int:
     """Return the number of epochs in which the learning rate of a schedule was almost 0.
 
-    Return 0 if only few epochs are concerned. Return 0 too if `patience` ended the training or ReduceLROnPlateau
-    decreased the learning rate in this fit: in both cases the loss had stopped improving.
+    Return 0 if only few epochs had such a learning rate. Return 0 too if `patience` ended the training or
+    ReduceLROnPlateau decreased the learning rate in this fit: in both cases the loss had stopped improving.
     """
     if history.stop_reason == "patience":
         return 0

@@ -29,7 +29,7 @@ class CustomLossLoop(BatchLoop):
     Attributes
     ----------
     custom_step : CustomStep or None
-        Steps on one thread and on batches of one block of rows; None if threads or blocks divide a step.
+        Steps on one thread and on batches of one block of rows; None if a step uses several threads or blocks.
     """
 
     custom_step: CustomStep | None = None
@@ -59,7 +59,7 @@ class CustomLossLoop(BatchLoop):
             raise custom_divergence_error(error, self.epoch + 1, history, self.divergence_cause()) from None
 
     def take_steps(self, custom_step: CustomStep, data: Data, row: int, size: int) -> int:
-        """Take steps on batches of `size` rows, beginning with `row`, for about 50 ms; return the next index."""
+        """Take steps on batches of `size` rows from `row` on for about 50 ms; return the index of the next row."""
         records, total, penalties = self.records, self.total, self.penalties
         rates: Any = records.rate_of_step(self.completed_epochs)
         if self.state.changes_by_step:

@@ -88,8 +88,9 @@ def fill_arguments(arguments: FitArguments, n: int, model: Model, previous_state
     model : Model
         Network to train.
     previous_state : TrainingState or None
-        State that the network could continue. If its settings were automatic too, the fit continues it for the epochs
-        that are left, as from a checkpoint, or if it has no number of epochs. Otherwise Adam starts anew.
+        State that the network could continue. The fit continues the state if its settings were automatic too, and if
+        either epochs of its schedule are left, as after loading a checkpoint, or a stopping rule replaces `epochs`.
+        Otherwise Adam starts anew.
     """
     if arguments.sets_rate:
         return _fill_around_rate(arguments, n, model, previous_state)

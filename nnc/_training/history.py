@@ -317,7 +317,7 @@ class History:
         ]
 
     def to_svg(self, path: str | os.PathLike[str] | IO[str] | None = None) -> str:
-        """Return an SVG image of the losses, the metrics and a learning rate that changes, as notebooks show it.
+        """Return an SVG image of the losses, the metrics and, unless it is constant, the learning rate.
 
         Parameters
         ----------

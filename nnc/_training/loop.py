@@ -229,7 +229,7 @@ class TrainingLoop:
         return history
 
     def close_callbacks(self) -> None:
-        """Close the callbacks once."""
+        """Close the callbacks, unless they have been closed already."""
         callbacks, self.callbacks = self.callbacks, None
         if callbacks is not None:
             callbacks.close()

@@ -89,7 +89,8 @@ class SecondOrderLoop(TrainingLoop):
             if not layer.kind.frozen and (layer.kind.lr_factor, layer.kind.bias_lr_factor) != (1, 1):
                 raise ValueError(
                     f"lr_factor of {layer.name} must be 1 for the optimizer {state.optimizer.name!r}, which has no "
-                    "learning rate"
+                    "learning rate, and so must bias_lr_factor, "
+                    f"got {layer.kind.lr_factor:g} and {layer.kind.bias_lr_factor:g}"
                 )
         super().__init__(model, dataset, options, state)
         self.is_plain, self.check_interval = False, 1

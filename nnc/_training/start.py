@@ -153,7 +153,7 @@ def as_epoch_starter(batches: Batches, epochs: int | None) -> Callable[[], Itera
 
 
 def with_first_target(start_epoch: Callable[[], Iterator[Any]]) -> tuple[Any, Callable[[], Iterator[Any]]]:
-    """Return the targets of the first batch, and a `start_epoch` whose first epoch still has this batch."""
+    """Return the targets of the first batch, and a function like `start_epoch` that does not lose this batch."""
     iterator = start_epoch()
     first = next(iterator, None)
     if first is None:

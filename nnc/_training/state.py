@@ -45,8 +45,9 @@ def missing_function(epoch: int) -> float:
 def continued(current: Optimizer, requested: str | Optimizer, lr: Rate | None) -> tuple[Optimizer | None, Rate | None]:
     """Return the optimizer to start with, or None to continue the current one, and the learning rate.
 
-    A checkpoint stores the current learning rate as that of the optimizer. Optimizers that differ only in the learning
-    rate therefore count as equal, but the learning rate of an optimizer object is used.
+    Optimizers that differ only in the learning rate count as equal, because a checkpoint stores the current learning
+    rate as that of the optimizer. If `requested` is an optimizer object with another learning rate, the training
+    continues with the rate of the object.
     """
     named = parse_optimizer(requested)
     own_rate: float | None = getattr(named, "lr", None)
@@ -150,8 +151,8 @@ class TrainingState:
     ) -> TrainingState:
         """Return the state that a fit or a step continues. `before`, the state of the network, is not changed.
 
-        An optimizer with the settings of the previous optimizer continues it. Another optimizer starts anew. With
-        `reset`, each optimizer starts anew.
+        An optimizer continues the previous one if both have the same settings. Otherwise, or with `reset`, it starts
+        anew.
         """
         reset = check_bool("reset_optimizer", reset)
         if reset and before is not None:
@@ -195,7 +196,7 @@ class TrainingState:
         return state
 
     def counters(self) -> dict[str, Any]:
-        """Return the settings of the core for its counters; an empty dict if all counters are 0."""
+        """Return the counters of the core as settings for its next run; an empty dict if all counters are 0."""
         streams = self.streams
         if not (self.steps or streams.shuffle_position or streams.dropout_position):
             return {}
@@ -319,8 +320,8 @@ class TrainingState:
 
         if isinstance(self.schedule, Schedule) and self.plateau is None and self.schedule.is_over(self.epoch):
             raise ValueError(
-                f"{name} must not be 0 in all epochs, but {self.schedule!r} is 0 from epoch {self.epoch} on (counted "
-                f"from 0 since the optimizer started); {remedy}"
+                f"{name} must be greater than 0 in a further epoch, but {self.schedule!r} is 0 from epoch {self.epoch} "
+                f"on (counted from 0 since the optimizer started); {remedy}"
             )
 
     def rate(self, epoch: int) -> float:

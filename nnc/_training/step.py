@@ -36,7 +36,7 @@ DEFAULT_RATE = 0.01  # learning rate of plain gradient descent for a network tha
 def new_stepper(
     optimizer: str | Optimizer | None, lr: Rate | None, options: FitArguments, network: Trainable | None = None
 ) -> Stepper:
-    """Return a stepper. If the network is given, check optimizer, learning rate and options for it."""
+    """Return a stepper. If `network` is given, check that it supports the optimizer, learning rate and options."""
     general = GeneralStep(optimizer, lr, options)
     if network is not None:
         general.start(network)
@@ -402,7 +402,7 @@ class GeneralStep:
         `what` is the name of the argument with the targets: "y", "dP" or "gradients".
         """
         network.model.check_parameters()
-        if what == "y" and network.model.custom is not None:  # the class CustomLoss checks such targets
+        if what == "y" and network.model.custom is not None:  # CustomLoss checks the targets of a custom loss
             Y = None
         largest = 0.0
         for name, rows in ((what, Y), ("X", X)):
