@@ -474,7 +474,7 @@ REJECTED = {
     "a folder": ("train . --target y", {}, "this is a folder"),
     "an empty file": ("train t.csv --target y", {"t_csv": ""}, "t.csv is empty"),
     "a heading without rows": ("train t.csv --target y", {"t_csv": "a,y\n"}, "t.csv has a heading and no rows"),
-    "one row": ("train t.csv --target y", {"t_csv": "a,y\n1,p\n"}, "t.csv has one row"),
+    "one row": ("train t.csv --target y", {"t_csv": "a,y\n1,p\n"}, "t.csv has only one row"),
     "an unknown target": ("train iris.csv --target specie", {}, "--target must be .*'specie'; did you mean 'species'"),
     "a target of one value": (
         "train t.csv --target y",

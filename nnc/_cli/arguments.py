@@ -22,16 +22,16 @@ Tables require the extra [cli]: pip install "nnc-cython[cli]"
 """
 
 
-MAX_INTEGER = 2**31 - 1  # largest size of a layer, and the limit of all other integer options
-MAX_SEED = 2**32 - 1  # largest random_state that scikit-learn accepts
+MAX_INTEGER = 2**31 - 1  # maximum of all integer options except --seed; layers cannot be larger
+MAX_SEED = 2**32 - 1  # maximum of --seed: the largest random_state that scikit-learn accepts
 
 
 class UsageError(Exception):
-    """Invalid combination of arguments."""
+    """Error for arguments of the command line that are invalid together."""
 
 
 class Parser(argparse.ArgumentParser):
-    """Parser whose error messages may contain what the user has typed: control characters are escaped."""
+    """Argument parser that escapes control characters in its error messages, which may quote the user's input."""
 
     def error(self, message: str) -> NoReturn:
         """Print the usage and the error message, and exit with status 2."""
@@ -55,7 +55,7 @@ def _parse_integer(text: str, minimum: int, maximum: int) -> int:
 
 
 def _parse_positive(text: str, limit: float, expected: str) -> float:
-    """Return the number if it is between 0 and `limit`, both excluded."""
+    """Convert text to a number above 0 and below `limit`; `expected` describes such a number in error messages."""
     try:
         number = float(text)
     except ValueError:
@@ -83,7 +83,7 @@ def _parse_names(text: str) -> list[str]:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Return the parser of the command line; its result names the module of nnc._cli to run as `command`."""
+    """Return the parser of the command line; it sets `command` to the name of the module of nnc._cli to run."""
     root = Parser(
         prog="nnc",
         description="Train small neural networks fast.",
@@ -129,7 +129,7 @@ def _add_output(command: argparse.ArgumentParser, description: str, **settings: 
 
 
 # ----------------------------------------------------- commands and their arguments
-# Each function adds the arguments of the command after which it is named. Its docstring is the description in the help.
+# Each function adds the arguments of one command to its parser. Its docstring is the description in the help.
 
 
 def _train(command: argparse.ArgumentParser) -> None:
@@ -237,8 +237,8 @@ def _evaluate(command: argparse.ArgumentParser) -> None:
 def _explain(command: argparse.ArgumentParser) -> None:
     """Print the importance of each column, or the contribution of each column to the predictions of some rows.
 
-    Without a table: how much the score decreases if a column is shuffled. With a table: contributions that add up to
-    the prediction of each row.
+    Without a table, the command prints how much the score decreases if a column is shuffled. With a table, it prints
+    contributions that add up to the prediction of each row.
     """
     command.add_argument("file", metavar="MODEL", help="model of a table, from `nnc train`")
     command.add_argument("rows", metavar="DATA", nargs="?", help="table with the rows to explain")
@@ -250,7 +250,7 @@ def _explain(command: argparse.ArgumentParser) -> None:
 
 
 def _inspect(command: argparse.ArgumentParser) -> None:
-    """Print every layer, neuron, weight and bias of a saved network, or the report of the model of a table."""
+    """Print every layer, neuron, weight and bias of a saved network, or the report of a table model."""
     command.add_argument("file", metavar="FILE", help="saved model or network")
     command.add_argument("--json", action="store_true", help="print a description without the weights, as JSON")
 
@@ -293,7 +293,7 @@ def _demo(command: argparse.ArgumentParser) -> None:
 def _compare(command: argparse.ArgumentParser) -> None:
     """Train a network with the compiled engine and in plain Python, from the same weights.
 
-    Prints the largest differences and the speed-up. The default is the network of the tutorial.
+    The command prints the largest differences and the speed-up. By default it trains the network of the tutorial.
     """
     command.add_argument(
         "--sizes",

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-MAX_REFERENCE_WORK = 10_000_000  # rows x weights x epochs; plain Python trains this amount within a few seconds
+MAX_REFERENCE_WORK = 10_000_000  # default maximum of rows x weights x epochs, a few seconds in plain Python
 
 
 def run(arguments: Namespace) -> int:
@@ -45,7 +45,8 @@ def run(arguments: Namespace) -> int:
 def _build_data(sizes: list[int], rows: int | None, seed: int) -> tuple[NDArray[np.float64], NDArray[np.float64], bool]:
     """Return inputs, targets, and whether they are the data of the tutorial.
 
-    The tutorial's rows are used if the sizes of the network fit and no number of rows is given.
+    The tutorial's rows are used if the network has 3 inputs and 1 output and `rows` is None. Otherwise the data are
+    random numbers.
     """
     if rows is None and (sizes[0], sizes[-1]) == (3, 1):
         return TUTORIAL_X, TUTORIAL_Y, True

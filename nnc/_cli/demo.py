@@ -1,6 +1,6 @@
-"""`nnc demo`: the tutorial's network, a classifier of handwritten digits, saving and loading.
+"""`nnc demo`: trains the tutorial's network and a classifier of handwritten digits, and saves and loads both.
 
-The demo checks its results. It prints a line for each failed check and exits with status 1 if there is any.
+The demo checks its results. It prints a line for each failed check. The exit status is 1 if a check fails.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ TUTORIAL_Y = np.array([[0], [1], [1], [0]], dtype=np.float64)
 TUTORIAL_NETWORK: dict[str, Any] = {"bias": False, "init": "uniform", "loss": "sse", "seed": 0}
 TUTORIAL_ITERATIONS = 1500
 
-MIN_TEST_ACCURACY = 0.95  # required accuracy on the test digits
-MAX_RELATIVE_DIFFERENCE = 1e-9  # allowed between engine and plain Python; rounding errors are far smaller
+MIN_TEST_ACCURACY = 0.95  # accuracy on the test digits below which the demo fails
+MAX_RELATIVE_DIFFERENCE = 1e-9  # maximum between engine and plain Python; rounding errors are far smaller
 
-# Bits for the directions in which lines leave a cell. Their sum is the index of the character in _LINES.
+# Bits for the directions in which lines leave a character cell; the sum of the bits is an index into _LINES.
 _UP, _DOWN, _LEFT, _RIGHT = 1, 2, 4, 8
 _LINES = {"ascii": " |||-+++-+++-+++", "unicode": " │││─┘┐┤─└┌├─┴┬┼"}
 _SHADES = {"ascii": " .:+#", "unicode": " ░▒▓█"}
@@ -39,7 +39,7 @@ _BAR = {"ascii": "#", "unicode": "█"}
 
 
 def _character_set() -> str:
-    """Return "unicode" if the encoding of standard output has the characters, else "ascii"."""
+    """Return "unicode" if standard output can encode line and block characters, else "ascii"."""
     try:
         (_LINES["unicode"] + _SHADES["unicode"]).encode(sys.stdout.encoding or "ascii")
     except (UnicodeEncodeError, LookupError):
@@ -48,31 +48,31 @@ def _character_set() -> str:
 
 
 def draw_network(sizes: Sequence[int], activations: Sequence[str], style: str = "ascii") -> str:
-    """Return a drawing of the layers from left to right, in characters.
+    """Draw the layers of a network as text, from left to right.
 
     Parameters
     ----------
     sizes : sequence of int
-        Number of inputs, then the number of neurons of each layer. Layers with more than six neurons are drawn with
-        the first two and the last.
+        Number of inputs, then the number of neurons of each layer. Of a layer with more than six neurons, only the
+        first two and the last one are drawn.
     activations : sequence of str
         Activation of each layer after the inputs.
     style : {"ascii", "unicode"}
-        Set of characters to draw with.
+        Characters of the drawing.
 
     Returns
     -------
     str
         Drawing of several lines, without a newline at the end.
     """
-    # A neuron is 5 characters wide. A connection is 19 characters wide: 3 of line, a bar, 11 of line, a bar, 3 of line.
+    # A neuron has 5 characters. A connection has 19: 3 of a line, a vertical bar, 11 of a line, a bar, 3 of a line.
     node_width, line_width = 5, 19
     columns = [[f"({i})" for i in range(n)] if n <= 6 else ["(0)", "(1)", ":", f"({n - 1})"] for n in sizes]
     height = 2 * max(map(len, columns)) - 1
     middle = height // 2
     width = len(sizes) * (node_width + line_width)
     directions = [[0] * width for _ in range(height)]
-    texts: list[tuple[int, int, str]] = []  # row, column of the center, and text of each label
+    texts: list[tuple[int, int, str]] = []  # for each label: its row, the column of its center, and its text
 
     def draw_horizontal(row: int, begin: int, end: int) -> None:
         for column in range(begin, end):
@@ -181,7 +181,7 @@ def _run_digits(style: str, failures: list[str]) -> tuple[NeuralNetwork, NDArray
 
 
 def _print_confusion(y: NDArray[np.intp], predicted: NDArray[np.intp]) -> None:
-    """Print how often each digit (rows) was predicted as each digit (columns)."""
+    """Print the confusion matrix: how often each true digit (rows) was predicted as each digit (columns)."""
     confusion = np.zeros((10, 10), dtype=int)
     np.add.at(confusion, (y, predicted), 1)
     print("\n  true digit (rows) and predicted digit (columns)\n")
@@ -192,7 +192,7 @@ def _print_confusion(y: NDArray[np.intp], predicted: NDArray[np.intp]) -> None:
 
 
 def _print_images(X: NDArray[np.float64], y: NDArray[np.intp], predicted: NDArray[np.intp], style: str) -> None:
-    """Print four images with their predictions; the last one is misclassified if there is any such image."""
+    """Print four images with their predictions: correct ones, and as the last a misclassified one if there is any."""
     examples = list(np.flatnonzero(predicted == y)[:4])
     errors = np.flatnonzero(predicted != y)
     if len(errors):
@@ -227,9 +227,9 @@ def run(arguments: Namespace) -> int:
     Returns
     -------
     int
-        0, or 1 if a check fails. The checks are: the loss of the tutorial decreases in each iteration, engine and
-        reference agree, at least 95 % of the digits are recognized, a loaded network predicts the same bits as the
-        saved one.
+        0, or 1 if a check fails. The checks are: the loss of the tutorial decreases in each iteration, the engine
+        and plain Python agree, at least 95 % of the test digits are recognized, and a loaded network predicts the
+        same bits as the saved one.
     """
     style = _character_set()
     failures: list[str] = []

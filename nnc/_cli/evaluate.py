@@ -1,4 +1,4 @@
-"""`nnc evaluate MODEL DATA`: metrics of the model of a table on rows with known target."""
+"""`nnc evaluate MODEL DATA`: metrics of a table model on rows whose true values are in the table."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ CLASSIFICATION_METRICS = {
     "calibration_error": "calibration error",
     "auc": "area under the ROC curve",
 }
-MAX_CONFUSION_CLASSES = 12  # print the confusion matrix of at most this many classes, which fits into 80 columns
+MAX_CONFUSION_CLASSES = 12  # with more classes, the confusion matrix would not fit into 80 columns
 
 
 def run(arguments: Namespace) -> int:
@@ -78,7 +78,7 @@ def _predict(model: TableEstimator, target: str, arguments: Namespace) -> tuple[
 
 
 def _evaluate_classifier(model: TableClassifier, P: NDArray[np.float64], y: pl.Series) -> dict[str, Any]:
-    """Return the metrics of probabilities P for the true labels y."""
+    """Return the metrics of predicted probabilities P (rows, classes) for the true labels y."""
     labels = model.classes_.tolist()
     true = _class_indices(labels, y)
     in_training = true >= 0
@@ -100,7 +100,7 @@ def _evaluate_classifier(model: TableClassifier, P: NDArray[np.float64], y: pl.S
 
 
 def _class_indices(labels: list[Any], y: pl.Series) -> NDArray[np.intp]:
-    """Return the index of the class of each cell, or -1 if training had no such class."""
+    """Return the index of each cell of y in `labels`, or -1 for a class that did not occur in training."""
     if isinstance(labels[0], (str, bool)):
         index = {str(label).lower() if isinstance(label, bool) else label: i for i, label in enumerate(labels)}
         cells = [str(cell).lower() if isinstance(labels[0], bool) else str(cell) for cell in y.to_list()]

@@ -1,4 +1,4 @@
-"""`nnc explain MODEL [DATA]`: importance of the columns for a model, or their contributions to predictions."""
+"""`nnc explain MODEL [DATA]`: importance of each column for a model, or its contribution to predictions."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from nnc.tabular.estimator import TableEstimator
     from nnc.tabular.explain import Explanations
 
-BAR_WIDTH = 30  # length of the longest bar in characters
-MAX_PRINTED_COLUMNS = 12  # number of printed contributions; the smaller ones are summed up in one line
+BAR_WIDTH = 30  # length of the longest printed bar in characters
+MAX_PRINTED_COLUMNS = 12  # maximum number of contributions printed for a row; one more line has the sum of the others
 
 
 def run(arguments: Namespace) -> int:
@@ -60,11 +60,11 @@ def run(arguments: Namespace) -> int:
 
 
 def _find_label(model: TableEstimator, text: str | None) -> Any:
-    """Return the class label whose string equals `text`, or raise UsageError if there is none."""
+    """Return the class label whose string equals `text`; raise UsageError if the model has no such class."""
     if text is None:
         return None
     if not isinstance(model, TableClassifier):
-        raise UsageError("--label is only for classification, and this model is a regression model")
+        raise UsageError("--label is only for classification, but this model is a regression model")
     labels = model.classes_.tolist()
     for label in labels:
         if str(label) == text:
@@ -74,7 +74,7 @@ def _find_label(model: TableEstimator, text: str | None) -> Any:
 
 
 def _report_importances(model: TableEstimator, arguments: Namespace) -> None:
-    """Print or write by how much the score decreases if a column is shuffled."""
+    """Print or write the importance of each column: the decrease of the score if the column is shuffled."""
     values = dict(zip(model.model_.schema.names, model.find_importances().tolist(), strict=True))
     values = dict(sorted(values.items(), key=lambda pair: -pair[1]))
     if arguments.output is not None:
@@ -92,7 +92,7 @@ def _report_importances(model: TableEstimator, arguments: Namespace) -> None:
 
 
 def _to_frame(model: TableEstimator, batch: Explanations) -> pl.DataFrame:
-    """Return a row for each explained row: the prediction, the baseline and the contribution of each column."""
+    """Return a frame with the prediction, the baseline and the contribution of each column for each row."""
     classes: dict[str, Any] = {}
     if isinstance(model, TableClassifier):
         classes["class"] = model.classes_[batch.outputs]
@@ -102,7 +102,7 @@ def _to_frame(model: TableEstimator, batch: Explanations) -> pl.DataFrame:
 
 
 def _print_explanations(model: TableEstimator, batch: Explanations, start: int) -> None:
-    """Print the contributions of the columns to the prediction of each row, the largest first."""
+    """Print the contributions of the columns to the prediction of each row, in decreasing order of magnitude."""
     for i, (contributions, baseline) in enumerate(zip(batch.contributions, batch.baseline, strict=True)):
         label = model.classes_[batch.outputs[i]] if isinstance(model, TableClassifier) else None
         quantity = "prediction" if label is None else f"probability of {label}"

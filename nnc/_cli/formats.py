@@ -30,11 +30,11 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
     from typing import Any, BinaryIO
 
-CHUNK_BYTES = 1 << 20  # number of bytes, or characters of text, per read operation
-SAMPLE_BYTES = 1 << 16  # size of the start of a file from which the separator is detected, in bytes or characters
-MAX_SAMPLE_RECORDS = 50  # number of records from which the separator is detected
+CHUNK_BYTES = 1 << 20  # number of bytes (or characters of text) that one read operation returns
+SAMPLE_BYTES = 1 << 16  # number of bytes (or characters of text) at the start of a file used for detection
+MAX_SAMPLE_RECORDS = 50  # maximum number of records from which the separator is detected
 SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
-SUGGESTED_ENCODINGS = ("gb18030", "big5", "shift_jis", "euc_kr", "cp1252")  # encodings that messages suggest
+SUGGESTED_ENCODINGS = ("gb18030", "big5", "shift_jis", "euc_kr", "cp1252")  # encodings that error messages suggest
 BYTE_ORDER_MARKS = {codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF32_BE: "utf-32",
                     codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}  # fmt: skip
 BINARY_SIGNATURES = {b"PAR1": "parquet", b"ARROW1": "feather"}
@@ -42,20 +42,20 @@ UNSUPPORTED_SIGNATURES = {
     b"PK\x03\x04": "an Excel workbook or a zip file; save the sheet as CSV, or unpack the file",
     b"\xd0\xcf\x11\xe0": "an old Excel workbook; save the sheet as CSV",
     b"SQLite format 3": "an SQLite database; export the table as CSV",
-    b"BZh": "compressed by bzip2; decompress it first",
-    b"\xfd7zXZ": "compressed by xz; decompress it first",
-    b"\x28\xb5\x2f\xfd": "compressed by zstd; decompress it first",
+    b"BZh": "a file compressed by bzip2; decompress it first",
+    b"\xfd7zXZ": "a file compressed by xz; decompress it first",
+    b"\x28\xb5\x2f\xfd": "a file compressed by zstd; decompress it first",
 }
-# Pattern of a number. A first record that contains a number is not a heading.
+# Pattern of a number. A record that contains a number is not a heading.
 NUMBER = re.compile(r"\s*[+-]?(?:\d+(?:[.,]\d*)?|[.,]\d+)(?:[eE][+-]?\d+)?\s*", re.ASCII)
 
 
 class TableFileError(ValueError):
-    """Invalid content of a table file; the message contains the location and a remedy."""
+    """Error for the content of a table file; the message contains the location and a remedy."""
 
 
 class TextOptions(NamedTuple):
-    """Options of a command for reading a text file; the file determines each option that is None."""
+    """Options of a command for reading a text file; None means that the option is detected from the file."""
 
     separator: str | None = None
     heading: bool | None = None
@@ -68,12 +68,12 @@ class TextOptions(NamedTuple):
 
 
 class TableFile:
-    """Table file with detected format.
+    """Table file whose format has been detected.
 
     Attributes
     ----------
     name : str
-        Name in messages: the path that the user has passed, or "standard input".
+        Name for messages: the path that the user has passed, or "standard input".
     path : str
         Path of an uncompressed file, in UTF-8 if it is text. This is a temporary file if the original file is
         compressed, in another encoding, or standard input.
@@ -86,9 +86,9 @@ class TableFile:
     heading : bool
         Whether the first record of a text file contains the column names.
     names : list of str
-        Column names of a text file; column_1, column_2, ... without a heading.
+        Column names of a text file. If the file has no heading, they are column_1, column_2, ...
     digest : str
-        SHA-256 of the original bytes.
+        SHA-256 of the original file.
     """
 
     def __init__(self, name: str, path: str, kind: str, digest: str) -> None:
@@ -104,7 +104,7 @@ class TableFile:
         return f"text, {heading}, separator {separator}, encoding {self.encoding}"
 
     def records(self) -> Iterator[tuple[int, list[str]]]:
-        """Yield the records of a text file and their line numbers, with the heading but without blank records."""
+        """Yield the line number and the cells of each record of a text file, including the heading; skip blank ones."""
         with open(self.path, encoding="utf-8", newline="") as lines:
             yield from parse_records(lines, self.separator)
 
@@ -114,7 +114,7 @@ class TableFile:
         Parameters
         ----------
         row : int
-            Index of the row, without the heading.
+            Index of the row, from 0; the heading is not counted.
         column : str, optional
             Name of the column of the cell.
         """
@@ -127,7 +127,7 @@ class TableFile:
         return f"{position}, {number} of {self.name}"
 
     def _line_numbers(self) -> Iterator[int]:
-        """Yield the number of the line in which each row begins."""
+        """Yield for each row the number of the line on which it begins, from 1."""
         if self.kind == "text":
             yield from islice((line for line, record in self.records()), int(self.heading), None)
             return
@@ -135,7 +135,7 @@ class TableFile:
             yield from (number for number, line in enumerate(lines, 1) if line.strip())
 
     def find_error(self) -> str | None:
-        """Return an error message for the first invalid record of a text file, or None if all are valid."""
+        """Return an error message for the first invalid record of a text file, or None if all records are valid."""
         next_line = 1
         try:
             with open(self.path, encoding="utf-8", newline="") as lines:
@@ -157,7 +157,7 @@ class TableFile:
 
 
 def parse_records(lines: Iterator[str], separator: str, strict: bool = False) -> Iterator[tuple[int, list[str]]]:
-    """Yield the records of a text that are not blank, each with the number of its first line, counted from 1."""
+    """Yield the first line number (from 1) and the cells of each record in a text; skip blank records."""
     csv.field_size_limit(sys.maxsize if sys.maxsize <= 2**31 else 2**31 - 1)
     reader = csv.reader(lines, delimiter=separator, strict=strict)
     line = 1
@@ -172,7 +172,7 @@ def parse_records(lines: Iterator[str], separator: str, strict: bool = False) ->
 
 @contextmanager
 def open_table(path: str, options: TextOptions, expected: Collection[str] | None) -> Iterator[TableFile]:
-    """Detect the format of a table file; temporary copies are deleted at the end of the `with` block.
+    """Detect the format of a table file, and delete temporary copies at the end of the `with` block.
 
     Parameters
     ----------
@@ -180,8 +180,8 @@ def open_table(path: str, options: TextOptions, expected: Collection[str] | None
         Path of the file, or "-" for standard input.
     options : TextOptions
     expected : collection of str, or None
-        Expected column names; a first record with one of them is a heading. If None, separator and heading are not
-        detected.
+        Expected column names. If the first record contains one of them, it is the heading. None: separator and
+        heading are not detected.
 
     Raises
     ------
@@ -217,10 +217,10 @@ def open_table(path: str, options: TextOptions, expected: Collection[str] | None
 
 
 def _copy_standard_input(copy: BinaryIO) -> None:
-    """Copy standard input to a file, so that Ctrl-C interrupts the copy immediately.
+    """Copy standard input to a file; Ctrl-C interrupts the copy immediately.
 
-    The signal handler of polars restarts a blocking read, and Python does not receive SIGINT. A call of `select` is
-    never restarted.
+    The signal handler of polars restarts a blocking read, so Python would not react to Ctrl-C. Therefore the function
+    waits for input in `select`, which is never restarted.
     """
     if sys.stdin is None:
         raise TableFileError("standard input is closed; pass a file, or pipe a table into the command")
@@ -239,7 +239,7 @@ def _copy_standard_input(copy: BinaryIO) -> None:
 
 @contextmanager
 def _create_temporary(temporary: list[str]) -> Iterator[BinaryIO]:
-    """Open a new temporary file for writing and append its path to the list."""
+    """Create a temporary file, append its path to the list `temporary`, and yield the open file."""
     with NamedTemporaryFile(prefix="nnc-", delete=False) as file:
         temporary.append(file.name)
         yield file  # type: ignore[misc]
@@ -258,25 +258,25 @@ def _detect_kind(path: str, name: str) -> str:
     with open(path, "rb") as file:
         start = file.read(4096)
     if not start.strip():
-        raise TableFileError(f"{name} is empty: expected a heading and rows")
+        raise TableFileError(f"{name} is empty: expected a table with a heading and rows")
     for signature, kind in BINARY_SIGNATURES.items():
         if start.startswith(signature):
             return kind
     for signature, description in UNSUPPORTED_SIGNATURES.items():
         if start.startswith(signature):
-            raise TableFileError(f"{name} is {description}")
+            raise TableFileError(f"{name} must be a text, Parquet or Feather file, got {description}")
     return "json lines" if start.removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"{") else "text"
 
 
 def _convert_to_utf8(file: TableFile, options: TextOptions, temporary: list[str]) -> None:
-    """Detect the encoding of a text file, and write a temporary copy in UTF-8 if the encoding is another one."""
+    """Detect the encoding of a text file; if it is not UTF-8, write a temporary copy of the file in UTF-8."""
     with open(file.path, "rb") as raw:
         start = raw.read(SAMPLE_BYTES)
     mark, marked_encoding = next(
         ((mark, name) for mark, name in BYTE_ORDER_MARKS.items() if start.startswith(mark)), (b"", None)
     )
     file.encoding = _check_encoding(options.encoding or marked_encoding or _detect_encoding(file, options))
-    has_mac_newlines = b"\r" in start and b"\n" not in start  # lines end with \r, as in classic Mac OS
+    has_mac_newlines = b"\r" in start and b"\n" not in start  # lines of classic Mac OS end with \r
     is_plain = file.encoding == "utf-8" and not mark and not has_mac_newlines
     if is_plain and (options.encoding is None or _is_utf8(file)):
         return
@@ -293,10 +293,10 @@ def _convert_to_utf8(file: TableFile, options: TextOptions, temporary: list[str]
 
 
 def _check_encoding(encoding: str) -> str:
-    """Return Python's name of a text encoding, or raise TableFileError if there is no such encoding."""
+    """Return Python's name of a text encoding; raise TableFileError if Python has no such encoding."""
     try:
         codec = codecs.lookup(encoding)
-        "".encode(encoding)  # raises LookupError for codecs such as base64, which do not encode text
+        "".encode(encoding)  # raises LookupError for codecs that do not encode text, such as base64
     except (LookupError, UnicodeError):
         raise TableFileError(
             f"--encoding must be a text encoding of Python, such as utf-8 or cp1252, got {encoding!r}"
@@ -305,7 +305,7 @@ def _check_encoding(encoding: str) -> str:
 
 
 def _decoding_message(file: TableFile, options: TextOptions, error: UnicodeError) -> str:
-    """Return the error message for a file that cannot be decoded with its encoding."""
+    """Return the error message for a text file that is not valid in its encoding."""
     line, column, cell = _find_undecodable(file, options, file.encoding)
     source = "set by --encoding" if options.encoding else "indicated by its first bytes"
     example = "" if cell is None else f", column {column}: {_shorten(cell)!r}"
@@ -316,8 +316,8 @@ def _decoding_message(file: TableFile, options: TextOptions, error: UnicodeError
 def _detect_encoding(file: TableFile, options: TextOptions) -> str:
     """Return the encoding of a text file without byte order mark: UTF-8 or Windows-1252.
 
-    Windows-1252 is chosen if the file has no line that is UTF-8 with bytes beyond ASCII, and all bytes beyond ASCII are
-    isolated, like accented letters. For other files, TableFileError suggests encodings.
+    A file that is not UTF-8 is read as Windows-1252 under two conditions: no line with bytes beyond ASCII is valid
+    UTF-8, and these bytes are isolated, like accented letters. Otherwise TableFileError suggests encodings.
     """
     _refuse_zero_bytes(file)
     if _is_utf8(file):
@@ -349,9 +349,9 @@ def _detect_encoding(file: TableFile, options: TextOptions) -> str:
 
 
 def _find_undecodable(file: TableFile, options: TextOptions, encoding: str) -> tuple[int, int, bytes | None]:
-    """Return line, column and bytes of the first cell that cannot be decoded.
+    """Return line number, column number and bytes of the first cell that cannot be decoded.
 
-    For an encoding that is no superset of ASCII, such as UTF-16, only the line is determined.
+    In an encoding that is not a superset of ASCII, such as UTF-16, only the line is determined.
     """
     if "a,\n".encode(encoding) != b"a,\n":
         with open(file.path, encoding=encoding, errors="replace") as text:
@@ -364,17 +364,17 @@ def _find_undecodable(file: TableFile, options: TextOptions, encoding: str) -> t
             for column, cell in enumerate(record, 1):
                 if _try_decode(cell.encode("latin-1"), encoding) is None:
                     return line, column, cell.encode("latin-1")
-    return 1, 0, None  # no cell contains the invalid bytes
+    return 1, 0, None  # the invalid bytes are outside of all cells
 
 
 def _shorten(cell: Any) -> Any:
-    """Return a cell (str or bytes); a long cell is cut to the characters around the first one that is not ASCII."""
+    """Return a cell (str or bytes); shorten a long one to the surroundings of its first character beyond ASCII."""
     start = next((i for i in range(len(cell)) if not cell[i : i + 1].isascii()), 0)
     return cell if len(cell) <= 60 else cell[max(start - 20, 0) : start + 40]
 
 
 def _refuse_zero_bytes(file: TableFile) -> None:
-    """Raise TableFileError if the file contains a zero byte, which does not occur in UTF-8 and one-byte encodings."""
+    """Raise TableFileError if the file contains a zero byte, which text in UTF-8 or a one-byte encoding never does."""
     line = 1
     with open(file.path, "rb") as raw:
         while chunk := raw.read(CHUNK_BYTES):
@@ -400,7 +400,7 @@ def _is_utf8(file: TableFile) -> bool:
 
 
 def _try_decode(cell: bytes, encoding: str) -> str | None:
-    """Return the decoded cell, or None if it is invalid in this encoding."""
+    """Decode a cell; return None if its bytes are invalid in this encoding."""
     try:
         return cell.decode(encoding)
     except UnicodeDecodeError:
@@ -408,15 +408,15 @@ def _try_decode(cell: bytes, encoding: str) -> str | None:
 
 
 def _detect_columns(file: TableFile, options: TextOptions, expected: Collection[str]) -> None:
-    """Detect separator, heading and column names of a text file."""
+    """Detect separator, heading and column names of a text file, and store them in `file`."""
     with open(file.path, encoding="utf-8", newline="") as text:
         sample = text.read(SAMPLE_BYTES)
-    if len(sample) == SAMPLE_BYTES:  # drop the last line, which may be incomplete
+    if len(sample) == SAMPLE_BYTES:  # drop the last line of the sample, which may be incomplete
         sample = sample[: sample.rfind("\n") + 1] or sample
     file.separator = options.separator or _detect_separator(sample)
     line, record = next(file.records(), (0, []))
     if not record:
-        raise TableFileError(f"all cells of {file.name} are empty: expected a heading and rows")
+        raise TableFileError(f"all cells of {file.name} are empty: expected a table with a heading and rows")
     cells = [cell.strip() for cell in record]
     if options.heading is None:
         file.heading = not set(expected).isdisjoint(cells) or not any(map(NUMBER.fullmatch, cells))
@@ -438,10 +438,10 @@ def _detect_separator(sample: str) -> str:
 
 
 def _rate_separator(sample: str, separator: str) -> tuple[float, int]:
-    """Return a score of a separator, larger for more plausible ones.
+    """Return a pair that rates a separator for the text `sample`; the most plausible separator has the largest pair.
 
-    The score is a pair: the fraction of records that have the same number of cells as the first record, and that
-    number. It is (0, 0) if the first record has only one cell.
+    The pair is the fraction of records that have the same number of cells as the first record, and this number of
+    cells. It is (0, 0) if the first record has only one cell.
     """
     counts = []
     for _, record in parse_records(io.StringIO(sample, newline=""), separator):

@@ -36,15 +36,15 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-# Images are scaled to sides in this range of pixels, for which the default network is designed.
+# Images are scaled until both sides are in this range, in pixels. The default network is designed for such images.
 MIN_IMAGE_SIDE, MAX_IMAGE_SIDE = 12, 40
-VALIDATION_FRACTION = 0.2  # fraction of the images that is held out for validation
-BATCH_SIZE = 128  # images in a mini-batch; a small training set has mini-batches of a quarter of this size
-SMALL_SET_IMAGES = 2000  # a training set with fewer images is small
-MIN_EPOCHS, MAX_EPOCHS = 18, 90  # smallest and largest default number of epochs
-MIN_STEPS = 1500  # by default, train at least this many steps, in at most MAX_EPOCHS epochs
+VALIDATION_FRACTION = 0.2  # fraction of the images that are held out for validation
+BATCH_SIZE = 128  # number of images in a mini-batch; divided by 4 for small training sets
+SMALL_SET_IMAGES = 2000  # training sets with fewer images have smaller mini-batches
+MIN_EPOCHS, MAX_EPOCHS = 18, 90  # minimum and maximum number of epochs without --epochs
+MIN_STEPS = 1500  # minimum number of training steps without --epochs; MAX_EPOCHS has priority
 LEARNING_RATE = 4e-3  # maximum learning rate of the one-cycle schedule
-GRAY_MODES = ("1", "L")  # modes of gray images in Pillow
+GRAY_MODES = ("1", "L")  # names of the modes of gray images in Pillow
 TABLE_OPTIONS = ("drop", "task", "loss", "preset", "members", "jobs")
 
 
@@ -52,7 +52,7 @@ TABLE_OPTIONS = ("drop", "task", "loss", "preset", "members", "jobs")
 
 
 def train(arguments: Namespace) -> int:
-    """Train the default network for small images, and return the exit status."""
+    """Run `nnc train --images`, which trains the default network for small images; return the exit status."""
     _refuse_table_options(arguments)
     screen, unfinished = Screen(arguments.quiet), arguments.output + UNFINISHED_IMAGES
     check_files(arguments, unfinished)
@@ -96,7 +96,7 @@ def train(arguments: Namespace) -> int:
             )
         assert net.history is not None
         trained_epochs, seconds = net.history.epochs, net.history.seconds
-        is_complete = trained_epochs >= epochs  # Ctrl-C after the last epoch does not make a run incomplete
+        is_complete = trained_epochs >= epochs  # also true if Ctrl-C came after the last epoch
         if not is_complete:
             net = best_net
         score = net.score(X_val, y_val)
@@ -125,7 +125,7 @@ def train(arguments: Namespace) -> int:
 
 
 def _refuse_table_options(arguments: Namespace) -> None:
-    """Raise UsageError if an argument for tables is passed."""
+    """Raise UsageError if an argument is passed that is only for tables."""
     if arguments.data is not None or arguments.target is not None:
         raise UsageError("expected either DATA and --target, or --images, got both")
     defaults = build_parser().parse_args(["train"])
@@ -141,13 +141,13 @@ def _encode_classes(folder: str, labels: NDArray[Any]) -> tuple[NDArray[Any], ND
         raise ValueError(f"{folder} must contain images of at least two classes, got only {classes[0]}")
     if counts.min() < 2:
         raise ValueError(
-            f"{folder} must contain at least two images of each class, got one of {classes[counts.argmin()]}"
+            f"{folder} must contain at least two images of each class, got only one of {classes[counts.argmin()]}"
         )
     return classes, index, counts
 
 
 def _create_or_resume(arguments: Namespace, unfinished: str, X: NDArray[Any], n_classes: int) -> nnc.NeuralNetwork:
-    """Return a new network, or with --resume the network of the checkpoint."""
+    """Return a new network, or the network of the checkpoint if --resume is passed."""
     height, width = X.shape[1:3]
     if arguments.resume:
         net = nnc.NeuralNetwork.load(unfinished)
@@ -175,9 +175,9 @@ def _write_report(path: str, facts: dict[str, str], classes: dict[Any, int], net
 
 
 class PeriodicCheckpoint:
-    """Callback that saves a checkpoint every few seconds, since saving may take longer than an epoch."""
+    """Callback that saves a checkpoint every few seconds, because saving may take longer than an epoch."""
 
-    seconds = 5.0  # minimum seconds between two calls of this callback by `fit_batches`
+    seconds = 5.0  # `fit_batches` calls this callback at most once in this time
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -187,7 +187,7 @@ class PeriodicCheckpoint:
 
 
 def _read_labelled_images(arguments: Namespace) -> tuple[NDArray[np.uint8], NDArray[Any], str]:
-    """Return the training images, their labels, and the SHA-256 of their files."""
+    """Return the training images, their labels, and the SHA-256 of the files that contain them."""
     path = arguments.images
     if os.path.isdir(path):
         if arguments.labels is not None:
@@ -211,7 +211,7 @@ def _read_labelled_images(arguments: Namespace) -> tuple[NDArray[np.uint8], NDAr
 
 
 def _check_idx(X: NDArray[Any], path: str) -> None:
-    """Raise ValueError if an IDX file does not contain images."""
+    """Raise ValueError if the array X of an IDX file does not contain images."""
     if X.ndim not in (3, 4) or X.dtype != np.uint8 or min(X.shape[1:3]) < MIN_IMAGE_SIDE:
         raise ValueError(
             f"{path} must contain uint8 images of shape (n, height, width) with sides of at least {MIN_IMAGE_SIDE} "
@@ -250,7 +250,7 @@ def predict(model: nnc.NeuralNetwork | nnc.Ensemble, arguments: Namespace) -> No
 
 
 def _is_idx(path: str) -> bool:
-    """Return whether a path is a file that starts like an IDX file, compressed by gzip or not."""
+    """Return whether a path is a file that starts with the first bytes of an IDX file or of a gzip file."""
     if not os.path.isfile(path):
         return False
     with open(path, "rb") as file:
@@ -272,7 +272,7 @@ def _read_images(
 ) -> NDArray[np.uint8]:
     """Read images into an array (n, height, width), or (n, height, width, 3) if they have colors.
 
-    Only one image at a time is in memory in its full size.
+    Each image is scaled before the next one is read, so only one image is in memory in its full size.
 
     Parameters
     ----------
@@ -281,7 +281,7 @@ def _read_images(
         Height and width to which the images are scaled. Default: the most frequent size, within the limits of the
         default network.
     gray : bool, optional
-        Whether to convert the images to gray. Default: only if all of them are gray.
+        Whether to convert the images to gray. Default: the images stay in color unless all of them are gray.
     """
     if size is None:
         sizes: Counter[tuple[int, int]] = Counter()
@@ -310,7 +310,7 @@ def _open_image(file: str) -> Iterator[Any]:
 
 
 def _read_image(file: str, size: tuple[int, int], gray: bool | None) -> Any:
-    """Return an image scaled to (height, width), in gray or RGB; with `gray=None` its colors are preserved."""
+    """Read an image and scale it to `size`, (height, width); convert it to gray or RGB unless `gray` is None."""
     from PIL import Image
 
     with _open_image(file) as image:
@@ -323,7 +323,7 @@ def _read_image(file: str, size: tuple[int, int], gray: bool | None) -> Any:
 
 
 def _on_white(image: Any) -> Any:
-    """Return a transparent image on a white background."""
+    """Return an opaque copy of a transparent image, with a white background."""
     from PIL import Image
 
     foreground = image.convert("RGBA")

@@ -1,4 +1,4 @@
-"""`nnc inspect FILE`: layers, neurons, weights and biases of a network, or the report of the model of a table."""
+"""`nnc inspect FILE`: layers, neurons, weights and biases of a network, or the report of a table model."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def _print_network(network: nnc.NeuralNetwork) -> None:
 
 
 def _describe(model: nnc.NeuralNetwork | nnc.Ensemble | TableEstimator) -> dict[str, Any]:
-    """Return the description of a model for --json, without the weights."""
+    """Return the description of a model that --json prints; it does not contain the weights."""
     if isinstance(model, nnc.NeuralNetwork):
         return {"kind": "network", **_describe_network(model)}
     if isinstance(model, nnc.Ensemble):
@@ -69,5 +69,5 @@ def _describe_network(network: nnc.NeuralNetwork) -> dict[str, Any]:
 
 
 def _nan_to_none(value: float) -> float | None:
-    """Return None for NaN, which JSON cannot express."""
+    """Return None for NaN, which does not exist in JSON, and other numbers unchanged."""
     return None if value != value else value

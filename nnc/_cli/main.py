@@ -1,8 +1,8 @@
 """Entry point of the command line: runs a command and prints its error messages; arguments.py defines the commands.
 
-Each command is a separate module, which is imported only when the command runs. So `python -m nnc` works in a source
-folder without compiled core: it prints help and version, and one line instead of a traceback if a command needs the
-core.
+Each command is a separate module, which is imported only when the command runs. So `python -m nnc` prints help and
+version even in a source folder without the compiled core. A command that needs the core then prints an error message
+of one line instead of a traceback.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-# PyPI name of each package in the extra [cli], keyed by the name of its module.
+# PyPI names of the packages in the extra [cli], keyed by module name.
 EXTRA_PACKAGES = {"polars": "polars", "rich": "rich", "PIL": "Pillow"}
 
 
@@ -46,9 +46,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        0 after success, 1 after an error (reported in one line on standard error), 2 if the arguments are invalid,
-        130 after Ctrl-C, 141 if the reader of standard output has closed the pipe. SIGTERM and SIGHUP end the process
-        by the signal, after temporary files are deleted.
+        0 after success, 1 after an error (printed in one line to standard error), 2 if the arguments are invalid,
+        130 after Ctrl-C, 141 if the reader of standard output has closed the pipe. After SIGTERM and SIGHUP, temporary
+        files are deleted and the same signal then ends the process.
     """
     replace_closed_streams()
     _escape_unencodable_characters()
@@ -62,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except TerminatedError as error:
         return terminate_by(error.signal_number)
     except BrokenPipeError:
-        # The reader has closed the pipe, as in `nnc inspect FILE | head`. This needs no error message.
+        # The reader has closed the pipe, as in `nnc inspect FILE | head`, which is not an error of the user.
         _discard_output()
         return 141
     except KeyboardInterrupt:
@@ -76,7 +76,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(argv: list[str]) -> int:
-    """Parse the arguments, run their command and return the exit status."""
+    """Parse the arguments of the command line, run the command, and return the exit status."""
     parser = build_parser()
     _complete(parser)
     arguments = parser.parse_args(argv)
@@ -95,7 +95,7 @@ def _run(argv: list[str]) -> int:
 
 
 def _complete(parser: ArgumentParser) -> None:
-    """Answer a completion request of the shell (the Tab key) if argcomplete is installed."""
+    """Print completions for the shell if the user has pressed the Tab key and argcomplete is installed."""
     if "_ARGCOMPLETE" in os.environ:
         with suppress(ImportError):
             import argcomplete
@@ -104,20 +104,20 @@ def _complete(parser: ArgumentParser) -> None:
 
 
 def _escape_unencodable_characters() -> None:
-    """Make the standard streams escape characters that their encoding lacks, such as those of column names."""
+    """Make the standard streams escape characters that do not exist in their encoding, for example in column names."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
 
 
 def _print_warning(quiet: bool, message: Warning | str, *_: object) -> None:
-    """Print a warning in one line."""
+    """Print a warning as one line on standard error, unless `quiet` is true."""
     if not quiet:
         print(f"note: {printable(' '.join(str(message).split()))}", file=sys.stderr)
 
 
 def _message(error: Exception) -> str:
-    """Return the message of an error in one line, without the error number that Python adds to it."""
+    """Return the message of an error in one line, without the error number that Python adds for an OSError."""
     text = str(error)
     if isinstance(error, MemoryError):
         text = f"there is not enough memory: {text}" if text else "there is not enough memory"
@@ -134,12 +134,12 @@ def _message(error: Exception) -> str:
 def _flush() -> None:
     try:
         sys.stdout.flush()
-    except OSError:  # the error is reported already, or the process is about to end
+    except OSError:  # ignored: the error has been printed, or the process is about to end
         _discard_output()
 
 
 def _discard_output() -> None:
-    """Redirect standard output to the null device, so that Python does not fail to flush its buffer at exit."""
+    """Redirect standard output to the null device, because Python would fail to flush the stream at exit."""
     with suppress(OSError):  # a stream without a file descriptor raises OSError
         descriptor = sys.stdout.fileno()
         devnull = os.open(os.devnull, os.O_WRONLY)

@@ -1,11 +1,11 @@
-"""Loading of saved models for the commands: networks, ensembles, and models of tables."""
+"""Loading of saved models for the commands: networks, ensembles and table models."""
 
 from __future__ import annotations
 
 import os
 from typing import TYPE_CHECKING, Any, NoReturn
 
-import nnc._model.cores  # Imported first: its ImportError explains how to build a missing core.
+import nnc._model.cores  # first, because its ImportError explains how to build a missing core
 from nnc import Ensemble, NeuralNetwork
 
 if TYPE_CHECKING:
@@ -17,23 +17,23 @@ if TYPE_CHECKING:
 def load(path: str) -> NeuralNetwork | Ensemble | TableEstimator:
     """Load a model for inspection or prediction.
 
-    Files do not contain custom loss functions. A placeholder replaces them, because inspection and prediction do not
-    compute the loss.
+    Files do not contain custom loss functions. The loaded network has a placeholder instead, because inspection and
+    prediction do not compute the loss.
     """
     return nnc.load(path, loss=_missing_loss)
 
 
 def load_table_model(path: str, command: str) -> TableEstimator:
-    """Load the model of a table, or raise ValueError if the file contains a network or an ensemble."""
+    """Load a table model; raise ValueError if the file contains a network or an ensemble."""
     model = load(path)
     if isinstance(model, (NeuralNetwork, Ensemble)):
         kind = "an ensemble" if isinstance(model, Ensemble) else "a network"
-        raise ValueError(f"MODEL must be a model of a table for nnc {command}, got {path}, which is {kind}")
+        raise ValueError(f"MODEL must be a table model for nnc {command}, got {path}, which is {kind}")
     return model
 
 
 def select_network(model: NeuralNetwork | Ensemble | TableEstimator, number: int) -> NeuralNetwork:
-    """Return a network of a model by its number, counted from 1."""
+    """Return the network with this number in a model; the first network has the number 1."""
     if isinstance(model, NeuralNetwork):
         networks = [model]
     else:

@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
     from nnc import Ensemble, NeuralNetwork
 
-SIGNATURE_BYTES = 8  # number of bytes at the start of a file from which images and arrays are recognized
+SIGNATURE_BYTES = 8  # number of bytes at the start of a file that identify images and arrays
 IMAGE_SIGNATURES = (b"\x89PNG", b"\xff\xd8", b"GIF8", b"BM", b"RIFF")
 
 
 def is_text(path: str) -> bool:
-    """Return whether a path is to be read as rows of numbers: it is no folder, image or binary array."""
+    """Return whether a path is read as rows of numbers, which is true unless it is a folder, image or array."""
     if path == "-" or not os.path.exists(path):
         return True
     if os.path.isdir(path):
@@ -33,15 +33,15 @@ def is_text(path: str) -> bool:
     if start.startswith(b"\x1f\x8b"):
         with suppress(OSError, EOFError, zlib.error), gzip.open(path) as compressed:
             start = compressed.read(SIGNATURE_BYTES)
-    # UTF-16 text contains zero bytes, which would look binary. Binary tables are accepted here, because the reader of
-    # tables raises a better error message for them.
+    # UTF-16 text is recognized first, because it contains zero bytes. Binary tables also count as text here, because
+    # the reader of tables raises a better error message for them.
     if start.startswith((*BYTE_ORDER_MARKS, *BINARY_SIGNATURES)):
         return True
     return not (b"\0" in start or start.startswith(IMAGE_SIGNATURES))
 
 
 def predict(model: NeuralNetwork | Ensemble, arguments: Namespace) -> None:
-    """Write the predictions for rows of numbers, with a heading."""
+    """Read rows of numbers and write the predictions for them, with a heading."""
     refuse_existing(arguments.output, arguments.force)
     heading, lines = build_predictions(model, _read(arguments), arguments.classes)
     write_rows(heading, lines, arguments.output)
@@ -50,8 +50,8 @@ def predict(model: NeuralNetwork | Ensemble, arguments: Namespace) -> None:
 def build_predictions(model: NeuralNetwork | Ensemble, X: Any, classes_only: bool) -> tuple[list[str], list[list[Any]]]:
     """Return the column names and rows of the predictions for X.
 
-    The first column is the predicted class if the model has class labels or `classes_only` is true. The other columns
-    are the outputs, unless `classes_only` is true.
+    If the model has class labels or `classes_only` is true, the first column is the predicted class. Unless
+    `classes_only` is true, the other columns are the outputs of the network.
     """
     outputs = model.predict(X)
     heading = ["prediction"] if classes_only or model.classes is not None else []
@@ -70,7 +70,7 @@ def build_predictions(model: NeuralNetwork | Ensemble, X: Any, classes_only: boo
 def _read(arguments: Namespace) -> list[list[float]]:
     """Read rows of numbers, separated by commas, semicolons or blanks, from a file or standard input ("-").
 
-    Skip empty lines, comments (#) and a header line.
+    Empty lines, comments (#) and a heading are skipped.
 
     Raises
     ------
@@ -107,7 +107,7 @@ def _read(arguments: Namespace) -> list[list[float]]:
 
 
 def _split(text: str, separator: str | None) -> list[str]:
-    """Return the cells of a line; the default separator is a semicolon, a comma or blanks, in this order."""
+    """Split a line into cells; by default at semicolons if it has any, else at commas if it has any, else at blanks."""
     separator = separator or next((mark for mark in ";," if mark in text), None)
     if separator is None:
         return [cell.strip('"') for cell in text.split()]

@@ -32,15 +32,15 @@ BINARY_FORMATS = {
 
 
 class OutputFormat(NamedTuple):
-    """Format of an output file."""
+    """Format of a file to which a table is written."""
 
-    kind: str  # name of the format: one of the values of TableFile.kind
+    kind: str  # name of the format, one of the values of TableFile.kind
     separator: str = ","
     is_gzip: bool = False
 
 
 def format_of(path: str) -> OutputFormat:
-    """Return the format for the extension of a path, CSV if there is none.
+    """Return the output format that the extension of a path selects; CSV if the path has no extension.
 
     Raises
     ------
@@ -64,13 +64,13 @@ def format_of(path: str) -> OutputFormat:
 
 
 def write(frames: Iterator[pl.DataFrame], path: str) -> None:
-    """Write frames, one below the other, to a file or as CSV to standard output ("-").
+    """Concatenate frames vertically, and write them to a file, or as CSV to standard output ("-").
 
-    An existing file is replaced only after the new one is complete.
+    An existing file is replaced only when the new file is complete.
     """
     if path == "-":
         sys.stdout.flush()
-        is_terminal = sys.stdout.isatty()  # files and pipes get UTF-8, independent of the encoding of the terminal
+        is_terminal = sys.stdout.isatty()  # a file or pipe always gets UTF-8, whatever the locale
         _write_text(frames, None if is_terminal else getattr(sys.stdout, "buffer", None), ",")
         return
     output_format = format_of(path)
@@ -87,7 +87,7 @@ def write(frames: Iterator[pl.DataFrame], path: str) -> None:
 
 
 def write_rows(heading: Sequence[str], rows: Iterable[Sequence[Any]], path: str | None) -> None:
-    """Write a heading and rows like `write`; text formats do not need polars."""
+    """Write a heading and rows in the format that `path` selects; only Parquet, Feather and JSON lines need polars."""
     output_format = OutputFormat("text") if path is None or path == "-" else format_of(path)
     if output_format.kind != "text":
         import polars as pl
@@ -107,7 +107,7 @@ def write_rows(heading: Sequence[str], rows: Iterable[Sequence[Any]], path: str 
 @contextmanager
 def _open_output(path: str, output_format: OutputFormat) -> Iterator[BinaryIO]:
     with disk.atomic_writer(path, "table") as file:
-        if output_format.is_gzip:  # without file name and time, equal tables give equal files
+        if output_format.is_gzip:  # no file name and time in the header, so that equal tables give equal files
             with gzip.GzipFile(filename="", mode="wb", fileobj=file, mtime=0) as compressed:
                 yield compressed  # type: ignore[misc]
         else:
@@ -121,12 +121,12 @@ def _write_text(frames: Iterator[pl.DataFrame], file: Any, separator: str) -> No
 
 
 def _print(text: str) -> None:
-    """Write text to standard output; control characters are escaped if it is a terminal."""
+    """Write text to standard output; escape control characters if standard output is a terminal."""
     sys.stdout.write(printable(text) if sys.stdout.isatty() else text)
 
 
 def _to_lazy(frames: Iterator[pl.DataFrame]) -> pl.LazyFrame:
-    """Return a lazy frame that reads the frames one at a time, to limit memory."""
+    """Return a lazy frame that concatenates `frames` and has only one of them in memory at a time."""
     from polars.io.plugins import register_io_source
 
     first = next(frames)

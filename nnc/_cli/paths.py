@@ -1,4 +1,4 @@
-"""Check that a command does not overwrite its inputs, or write two outputs to the same file."""
+"""Checks that a command neither overwrites its inputs nor writes two outputs to the same file."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ if TYPE_CHECKING:
 INPUTS = {"file": "MODEL", "data": "DATA", "rows": "DATA", "images": "--images", "labels": "--labels"}
 OUTPUTS = {"output": "--output", "log": "--log", "report": "--report"}
 IMAGE_EXTENSIONS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm")
-# Extensions added to the name of the model for the checkpoint of an unfinished run.
+# Extensions that are appended to the path of the model file for the checkpoint of an unfinished run.
 UNFINISHED = ".unfinished"
 UNFINISHED_IMAGES = UNFINISHED + ".safetensors"
 
 
 def check_outputs(arguments: Namespace) -> None:
-    """Raise UsageError if an output is an input, an image in an input folder, or another output.
+    """Raise UsageError if a command would overwrite an input, or write two outputs to the same file.
 
-    Symbolic links, hard links and different spellings of a path are resolved. Several outputs may go to the same device
-    or pipe.
+    Images in an input folder are inputs, too. Symbolic links, hard links and different spellings of a path are
+    resolved. Several outputs may go to the same device or pipe.
     """
     values = vars(arguments)
     inputs = {name: values[key] for key, name in INPUTS.items() if isinstance(values.get(key), str)}
@@ -41,7 +41,7 @@ def check_distinct(inputs: dict[str, str], outputs: dict[str, str]) -> None:
     Parameters
     ----------
     inputs, outputs : dict of str to str
-        Paths, keyed by the argument names that the error message shows.
+        Paths of the files. The keys are their argument names, for the error message.
     """
     checked: dict[str, str] = dict(inputs)
     for name, path in outputs.items():
@@ -59,18 +59,18 @@ def _is_same_file(path: str, other: str) -> bool:
     try:
         other_status = _status(other)
         status = os.stat(path)
-    except (OSError, ValueError):  # one of the files does not exist or cannot be accessed
+    except (OSError, ValueError):  # if a file does not exist or is inaccessible, compare the paths
         return other != "-" and os.path.normcase(os.path.realpath(path)) == os.path.normcase(os.path.realpath(other))
     return stat.S_ISREG(status.st_mode) and os.path.samestat(status, other_status)
 
 
 def _status(path: str) -> os.stat_result:
-    """Return the status of a file, or of standard input for "-"."""
+    """Return the `os.stat` result of a file, or of standard input if the path is "-"."""
     return os.fstat(sys.stdin.fileno()) if path == "-" and sys.stdin is not None else os.stat(path)
 
 
 def _is_image_in(path: str, folder: str) -> bool:
-    """Return whether the path is an existing image in the folder or its subfolders."""
+    """Return whether `path` is an existing image in `folder` or one of its subfolders."""
     if not (os.path.isdir(folder) and os.path.isfile(path) and path.lower().endswith(IMAGE_EXTENSIONS)):
         return False
     folder = os.path.realpath(folder)

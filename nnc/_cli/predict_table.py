@@ -1,4 +1,4 @@
-"""`nnc predict` with the model of a table: reads the table in batches and adds the predictions to its columns."""
+"""`nnc predict` with a table model: reads a table in batches and adds columns with the predictions."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 
 
 def predict(model: TableEstimator, arguments: Namespace) -> None:
-    """Write the predictions for the rows of a table."""
+    """Predict for the rows of a table, and write the table with the predictions as further columns."""
     if arguments.interval is not None and not isinstance(model, TableRegressor):
-        raise UsageError(f"--interval is only for regression, and {arguments.file} is a classification model")
+        raise UsageError(f"--interval is only for regression, but {arguments.file} is a classification model")
     output = arguments.output or "-"
     refuse_existing(output, arguments.force)
     screen = Screen(arguments.quiet or output == "-")
@@ -58,23 +58,23 @@ def predict(model: TableEstimator, arguments: Namespace) -> None:
 def read_batches(
     model: TableEstimator, file: TableFile, model_name: str, extra_kinds: Mapping[str, str] | None = None
 ) -> Iterator[tuple[int, pl.DataFrame, pl.DataFrame]]:
-    """Yield batches of rows of a table for a model.
+    """Read a table in batches of rows, and convert the columns that a model needs.
 
     Parameters
     ----------
     model : TableEstimator
     file : TableFile
     model_name : str
-        Name of the model in error messages.
+        Name of the model for error messages.
     extra_kinds : mapping of str to str, optional
-        Columns to read in addition to those of the model, such as the target, and their kinds.
+        Names and kinds of columns to convert in addition to those of the model, such as the target.
 
     Yields
     ------
     start : int
         Index of the first row of the batch.
     frame : polars.DataFrame
-        All columns of the batch, unconverted.
+        All columns of the batch, as read from the file.
     typed : polars.DataFrame
         The columns of the model and the extra columns, converted to their kinds.
     """
@@ -92,7 +92,7 @@ def read_batches(
 
 
 def _check_columns(required: list[str], present: list[str], file: TableFile, model_name: str) -> None:
-    """Raise TableFileError if required columns are missing."""
+    """Raise TableFileError if the table does not have all columns that the model requires."""
     missing = [column for column in required if column not in present]
     if not missing:
         return
@@ -111,7 +111,7 @@ def _format_names(names: list[str]) -> str:
 
 
 def _predict_batch(model: TableEstimator, X: pl.DataFrame, arguments: Namespace) -> pl.DataFrame:
-    """Return the predictions, with probabilities or bounds of intervals if these are requested."""
+    """Return the predictions for the rows X, and the probabilities or intervals that the arguments request."""
     if isinstance(model, TableClassifier):
         P = model.predict_proba(X)
         columns = {"prediction": model.classes_[P.argmax(axis=1)]}
@@ -127,7 +127,7 @@ def _predict_batch(model: TableEstimator, X: pl.DataFrame, arguments: Namespace)
 
 
 def _split_targets(name: str, values: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
-    """Return the predictions as one named column per target; several columns are named NAME_1, NAME_2, ..."""
+    """Return a column for each target; the names are `name` for one target, and name_1, name_2, ... for several."""
     if values.ndim == 1:
         return {name: values}
     return {f"{name}_{j + 1}": values[:, j] for j in range(values.shape[1])}

@@ -1,4 +1,4 @@
-"""Files of a run of `nnc train` other than the model: provenance, checkpoint of an unfinished run, and log.
+"""Files of a run of `nnc train` in addition to the model: checkpoint of an unfinished run, log, and provenance.
 
 The log has one JSON object per line:
 
@@ -6,7 +6,7 @@ The log has one JSON object per line:
 {"event": "epoch", "network": 0, "epoch": 1, "loss": 0.9, "val_loss": 0.8, "val_accuracy": 0.7, "seconds": 0.1}
 {"event": "end", "time": "...", "networks": 16, "seconds": 4.2, "score": 0.93, "complete": true}
 
-In the training on a table, the last epoch of a network that stops early also has "skipped_epochs".
+If a network for a table stops early, the line of its last epoch also has "skipped_epochs".
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 
 def provenance(arguments: Namespace, data: str, digest: str) -> dict[str, str]:
-    """Return the facts from which a run can be reproduced: command, versions, platform and checksum of the data."""
+    """Return what is needed to reproduce a run: command, versions, platform, and name and checksum of the data."""
     packages = {name: version(name) for name in ("numpy", "scikit-learn", "polars")}
     return {
         "command": shlex.join(["nnc", *arguments.argv]),
@@ -48,10 +48,10 @@ def provenance(arguments: Namespace, data: str, digest: str) -> dict[str, str]:
 
 
 def check_files(arguments: Namespace, unfinished: str) -> None:
-    """Check the files of a run before it starts.
+    """Check the output files and the checkpoint `unfinished` of a run before it starts.
 
-    Raises an OSError if an output exists and --force is not given, if the folder of an output does not exist, or if
-    there is no checkpoint to resume from. With --force, a checkpoint of an earlier run is deleted.
+    An OSError is raised if an output exists and --force is not given, if the folder of an output does not exist, or
+    if there is no checkpoint to resume from. With --force, the checkpoint of an earlier run is deleted.
     """
     if arguments.resume:
         if not os.path.exists(unfinished):
@@ -75,7 +75,7 @@ def check_files(arguments: Namespace, unfinished: str) -> None:
 
 
 def count_trained_networks(unfinished: str) -> int:
-    """Return the number of trained networks in the checkpoint of a run, 0 if there is no checkpoint."""
+    """Return the number of trained networks in the checkpoint of a run, or 0 if there is no checkpoint."""
     if not os.path.exists(unfinished):
         return 0
     with disk.open_binary(unfinished, "unfinished model") as file:
@@ -89,17 +89,17 @@ def count_trained_networks(unfinished: str) -> int:
 
 
 def report_end(is_complete: bool, content: str, arguments: Namespace, unfinished: str, screen: Screen) -> int:
-    """Report a run that --max-seconds or an interrupt has ended early, and return the exit status of any run.
+    """Return the exit status of a run, and print a warning if --max-seconds or Ctrl-C has ended the run early.
 
     Parameters
     ----------
     is_complete : bool
-        Whether all networks or epochs were trained. If so, nothing is reported.
+        Whether all networks or epochs were trained. If true, nothing is printed.
     content : str
         Description of the saved model, such as "3 of 16 networks".
     arguments : Namespace
     unfinished : str
-        Path of the checkpoint of the run. The file is deleted if the run ended because of --max-seconds.
+        Path of the checkpoint of the run. The file is deleted if --max-seconds has ended the run.
     screen : Screen
     """
     if is_complete:
@@ -111,7 +111,7 @@ def report_end(is_complete: bool, content: str, arguments: Namespace, unfinished
         return 0
     screen.warn(f"interrupted: saved the best model so far ({content}) to {arguments.output}")
     if os.path.exists(unfinished):
-        screen.warn("to continue, run the same command with --resume")
+        screen.warn("to continue the training, run the same command with --resume")
     return 130
 
 
@@ -119,29 +119,29 @@ def report_end(is_complete: bool, content: str, arguments: Namespace, unfinished
 
 
 class RunLog:
-    """Log of a run: writes and flushes one line for each event, or nothing if there is no file."""
+    """Log of a run: one line of JSON for each event, flushed at once. If `file` is None, nothing is written."""
 
     def __init__(self, file: TextIOWrapper | None) -> None:
         self.file, self.lock = file, Lock()
 
     def write(self, event: str, **facts: Any) -> None:
-        """Write an event. Numbers that are not finite become null, because JSON cannot express them."""
+        """Write a line for an event. NaN and infinity become null, because they do not exist in JSON."""
         if self.file is None:
             return
         plain = {key: None if isinstance(x, float) and not math.isfinite(x) else x for key, x in facts.items()}
-        with self.lock:  # several threads train networks and log their epochs
+        with self.lock:  # several threads write to the log
             self.file.write(json.dumps({"event": event, **plain}, ensure_ascii=False) + "\n")
             self.file.flush()
 
     def epoch(self, network: int, record: Any) -> None:
-        """Write the line of the log for an epoch of a network."""
+        """Write a line with the numbers of an epoch of a network."""
         numbers = {name: float(value) for name, value in record.numbers().items()}
         self.write("epoch", network=network, epoch=int(record["epoch"]), **numbers)
 
 
 @contextmanager
 def open_log(path: str | None, append: bool) -> Iterator[RunLog]:
-    """Open the log of a run; with `append`, for a resumed run, existing lines stay."""
+    """Open the log file of a run and yield its RunLog; if `append` is true, existing lines are preserved."""
     if path is None:
         yield RunLog(None)
         return
@@ -150,5 +150,5 @@ def open_log(path: str | None, append: bool) -> Iterator[RunLog]:
 
 
 def current_time() -> str:
-    """Return the current time in UTC, in ISO 8601 format."""
+    """Return the current time (UTC) as text in ISO 8601 format."""
     return datetime.now(UTC).isoformat(timespec="seconds")

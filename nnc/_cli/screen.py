@@ -1,7 +1,7 @@
-"""Progress output of commands on standard error: lines of text, and a progress bar if it is a terminal.
+"""Progress output of commands on standard error: lines of text, and in a terminal a progress bar.
 
-The bar is drawn by rich, which respects NO_COLOR. With --quiet nothing is printed. A file or a pipe gets a line every
-few seconds instead of a bar.
+The package rich draws the bar; the environment variable NO_COLOR switches its colors off. If standard error is a file
+or a pipe, a line is printed every few seconds instead. With --quiet nothing is printed.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-LINE_INTERVAL = 5.0  # seconds between two progress lines if standard error is not a terminal
+LINE_INTERVAL = 5.0  # minimum seconds between two progress lines if standard error is not a terminal
 
 
 class Screen:
-    """Writer of messages to standard error; with `quiet` it prints nothing."""
+    """Writer of messages to standard error; if `quiet` is true, it prints nothing."""
 
     def __init__(self, quiet: bool) -> None:
         self.quiet = quiet
         self.console = Console(file=sys.stderr, quiet=quiet, highlight=False, markup=False, soft_wrap=True)
 
     def print(self, text: str = "") -> None:
-        """Print a line."""
+        """Print a line of text to standard error."""
         self.console.print(printable(text))
 
     def warn(self, text: str) -> None:
@@ -40,7 +40,7 @@ class Screen:
 
 
 class ProgressBar:
-    """Progress of a training: completed epochs, a description of the last one, and the estimated remaining time.
+    """Progress bar of a training, with a description of the last epoch and the estimated remaining time.
 
     Parameters
     ----------
@@ -51,7 +51,7 @@ class ProgressBar:
 
     def __init__(self, screen: Screen, total: int) -> None:
         self.screen, self.total, self.completed = screen, max(total, 1), 0
-        self.start_time = self.line_time = monotonic()  # start of the training and time of the last line, in seconds
+        self.start_time = self.line_time = monotonic()  # times of the start and of the last line, in seconds
         self.lock = Lock()
         self.is_live = screen.console.is_terminal and not screen.quiet
         self.progress = Progress(
@@ -71,7 +71,7 @@ class ProgressBar:
             self.progress.stop()
 
     def advance(self, text: str, epochs: int = 1) -> None:
-        """Add completed or skipped epochs to the progress, and show `text` as description."""
+        """Advance the progress bar by completed or skipped epochs, and show `text` next to it."""
         with self.lock:
             self.completed += epochs
             now = monotonic()
@@ -89,7 +89,7 @@ def _format_duration(seconds: float) -> str:
 
 
 def format_record(record: Any) -> str:
-    """Return the loss of an epoch and the accuracy or loss on held-out rows."""
+    """Format the training loss of an epoch, and its accuracy or loss on held-out rows, as text."""
     text = f"loss {record['loss']:.4g}"
     for name in ("val_accuracy", "val_loss"):
         if name in record:

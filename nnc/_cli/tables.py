@@ -18,31 +18,31 @@ if TYPE_CHECKING:
     from nnc._cli.formats import TableFile
 
 BATCH_ROWS = 50_000  # number of rows that are read and predicted at a time
-# Cells that stand for a missing value in files of R, pandas, SQL, spreadsheets and the UCI repository.
+# Cells that count as missing values; R, pandas, SQL, spreadsheets and the UCI repository use these texts.
 MISSING_VALUES = ("NA", "N/A", "n/a", "NaN", "nan", "NULL", "null", "None", "<NA>", "#N/A", "?")
-# Pattern of a number, as in nnc.tabular.cells. Digits with a leading 0 are text, because they may be a postal code.
+# Pattern of a number, as in nnc.tabular.cells. Digits with a leading 0 do not match, as they may be a postal code.
 NUMBER = r"^[+-]?(?:(?:(?:0|[1-9]\d*)(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?|(?i:inf(?:inity)?))$"
-# Pattern of the name of the invalid argument, with which error messages of nnc.tabular begin.
+# Error messages of nnc.tabular begin with the name of the invalid argument, which this pattern matches.
 ARGUMENT_NAME = re.compile(r"^(X|y)(?= must|:)")
 ARGUMENT_DESCRIPTIONS = {"X": "the table {}", "y": "the target of {}"}
-MIN_INEXACT_DIGITS = 16  # integers with fewer digits are exact in float64
-NUMERIC_FRACTION = 0.9  # a text column with at least this fraction of numbers probably contains typing errors
+MIN_INEXACT_DIGITS = 16  # float64 represents all integers with fewer digits exactly
+NUMERIC_FRACTION = 0.9  # in a text column with at least this fraction of numbers, the other cells may be errors
 
 
 class MixedColumn(NamedTuple):
-    """Column of text in which most cells are numbers."""
+    """Column in which most cells, but not all, are numbers, so that it is read as text."""
 
     name: str
-    n_text: int  # number of cells that are not numbers
+    n_text: int  # number of the cells that are not numbers
     example: str  # first cell that is not a number
-    location: str  # location of `example` in the file
+    location: str  # line and column of `example` in the file
 
 
 def read(file: TableFile) -> tuple[pl.DataFrame, list[MixedColumn]]:
-    """Return the whole table, and the text columns in which most cells are numbers.
+    """Read a table file; return the table, and a description of each text column in which most cells are numbers.
 
-    A column of a text file is numeric if all its cells are numbers, unless they are integers that float64 cannot
-    distinguish. All other columns stay text.
+    A column of a text file is numeric if all its cells are numbers, except integers that float64 cannot distinguish.
+    All other columns remain text.
     """
     with _convert_errors(file):
         frame = _scan(file).collect()
@@ -74,27 +74,27 @@ def _are_identifiers(cells: pl.Series) -> bool:
 
 
 def read_batches(file: TableFile, kinds: Mapping[str, str]) -> Iterator[tuple[int, pl.DataFrame, pl.DataFrame]]:
-    """Yield batches of rows, so that the memory does not depend on the size of the table.
+    """Read a table in batches of rows, so that the memory does not depend on the size of the table.
 
     Parameters
     ----------
     file : TableFile
     kinds : mapping of str to str
-        Kinds of the columns as in `nnc.tabular`, such as "number".
+        Kind of each column to convert, one of nnc.tabular.cells.KINDS.
 
     Yields
     ------
     start : int
         Index of the first row of the batch.
     frame : polars.DataFrame
-        The rows without conversion.
+        The rows as in the file.
     typed : polars.DataFrame
-        The rows with the columns converted to their kinds.
+        The same rows, with the columns in `kinds` converted.
 
     Raises
     ------
     TableFileError
-        A cell cannot be converted; the message contains its location.
+        A cell cannot be converted (the message contains its location), or the table has no rows.
     """
     lazy, start = _scan(file), 0
     with _convert_errors(file):
@@ -109,7 +109,7 @@ def read_batches(file: TableFile, kinds: Mapping[str, str]) -> Iterator[tuple[in
 
 
 def _convert(file: TableFile, batch: pl.DataFrame, kinds: Mapping[str, str], start: int) -> pl.DataFrame:
-    """Return a batch of text with numbers and booleans converted, or raise TableFileError for an invalid cell."""
+    """Convert columns of text to numbers or booleans; raise TableFileError if a cell is not of this kind."""
     cells = batch.select(_strip_cells(pl.all()))
     numbers = [name for name in batch.columns if kinds.get(name) == "number"]
     booleans = [name for name in batch.columns if kinds.get(name) == "boolean"]
@@ -126,15 +126,15 @@ def _convert(file: TableFile, batch: pl.DataFrame, kinds: Mapping[str, str], sta
 
 @contextmanager
 def locate_errors(file: TableFile, start: int = 0, row_filter: pl.Series | None = None) -> Iterator[None]:
-    """Add the location in the file to errors that nnc.tabular raises for cells.
+    """Convert errors of nnc.tabular in a `with` block to TableFileErrors, which locate cells in the file.
 
     Parameters
     ----------
     file : TableFile
     start : int, default 0
-        Index of the first row that is passed to nnc.tabular.
+        Index of the first row of the batch that is passed to nnc.tabular.
     row_filter : boolean Series, optional
-        Rows from `start` that are passed to nnc.tabular. Default: all rows.
+        Mask of the rows of the batch that are passed to nnc.tabular. Default: all rows.
     """
     try:
         yield
@@ -164,22 +164,22 @@ def _scan(file: TableFile) -> pl.LazyFrame:
 
 
 def _drop_blank_rows(frame: pl.DataFrame) -> pl.DataFrame:
-    """Return the rows with at least one cell that is not blank."""
+    """Return the rows of a frame that have at least one cell that is not blank."""
     is_blank = pl.repeat(True, len(frame), eager=True)
     for column in frame:
         is_blank &= ~(column.str.strip_chars().str.len_bytes() > 0).fill_null(False)
-        if not is_blank.any():  # for most tables the first column is sufficient
+        if not is_blank.any():  # in most tables, no cell of the first column is blank
             return frame
     return frame.filter(~is_blank)
 
 
 def _strip_cells(column: pl.Expr) -> pl.Expr:
-    """Strip blanks from text cells and replace missing values by null."""
+    """Return an expression that strips blanks from text cells and replaces missing values by null."""
     return column.str.strip_chars().replace(["", *MISSING_VALUES], None)
 
 
 def _use_decimal_point(cells: pl.Expr, file: TableFile) -> pl.Expr:
-    """Replace decimal commas by points if the separator is a semicolon."""
+    """Return an expression that replaces decimal commas by points if the file is separated by semicolons."""
     return cells.str.replace(",", ".", literal=True) if file.separator == ";" else cells
 
 
@@ -193,7 +193,7 @@ def _to_booleans(cells: pl.Expr) -> pl.Expr:
 
 @contextmanager
 def _convert_errors(file: TableFile) -> Iterator[None]:
-    """Convert an error of polars to a TableFileError with the location in the file."""
+    """Convert an error of polars in a `with` block to a TableFileError with the location in the file."""
     try:
         yield
     except pl.exceptions.PolarsError as error:
@@ -204,7 +204,7 @@ def _convert_errors(file: TableFile) -> Iterator[None]:
 
 
 def _find_json_error(file: TableFile) -> str | None:
-    """Return an error message for the first line that is not a JSON object."""
+    """Return an error message for the first line that is not a JSON object; None if there is none."""
     import json
 
     with open(file.path, encoding="utf-8") as lines:
@@ -218,7 +218,7 @@ def _find_json_error(file: TableFile) -> str | None:
 
 
 def find_column(name: str, names: Sequence[str], file: TableFile, option: str) -> str:
-    """Return the column that is passed with an option, or raise TableFileError if the file has no such column."""
+    """Return `name`, which is passed with an option; raise TableFileError if the file has no such column."""
     if name in names:
         return name
     similar = find_similar_name(name, names, {})

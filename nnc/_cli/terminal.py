@@ -1,4 +1,4 @@
-"""Terminal output and process signals: escaped control characters, closed streams, and terminating signals."""
+"""Output to the terminal with escaped control characters, closed standard streams, and terminating signals."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import FrameType
 
-# Characters that a terminal may interpret as a command, or that change the order of text: all control characters except
-# newlines and tabs, and the bidirectional formatting characters (UAX 9).
+# All control characters except newlines and tabs, which a terminal may interpret as commands, and the bidirectional
+# formatting characters (UAX 9), which change the order of text.
 CONTROL_CHARACTERS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
 
 def printable(text: object) -> str:
-    """Return text for a terminal, with control characters escaped as in Python's literals."""
+    """Return the text with control characters escaped as in Python's string literals."""
     return CONTROL_CHARACTERS.sub(lambda match: match[0].encode("unicode_escape").decode(), str(text))
 
 
@@ -42,17 +42,18 @@ def print_json(value: Any) -> None:
 
 
 class ClosedOutput(io.TextIOBase):
-    """Replacement for a standard output that was closed before the process started (`>&-`)."""
+    """Replacement for the standard output if it was closed before the process started (`>&-` in a shell)."""
 
     def write(self, text: str) -> NoReturn:
-        """Raise OSError, because the stream is closed."""
+        """Raise OSError, as for any write to a closed stream."""
         raise OSError(errno.EBADF, "standard output is closed; redirect it to a file or to /dev/null")
 
 
 def replace_closed_streams() -> None:
     """Replace the standard streams that were closed before the process started.
 
-    For such a stream Python sets sys.stdout to None, and the next opened file would get its file descriptor.
+    Python sets such a stream (sys.stdin, sys.stdout or sys.stderr) to None. The next file that is opened would get its
+    file descriptor.
     """
     if None not in (sys.stdin, sys.stdout, sys.stderr):
         return
@@ -61,7 +62,7 @@ def replace_closed_streams() -> None:
     os.close(descriptor)
     if sys.stdout is None:
         sys.stdout = ClosedOutput()
-    if sys.stderr is None:  # otherwise print(..., file=sys.stderr) would write to standard output
+    if sys.stderr is None:  # print(..., file=None) would write to standard output
         sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
 
 
@@ -69,7 +70,7 @@ def replace_closed_streams() -> None:
 
 
 class TerminatedError(BaseException):
-    """Request to terminate the process by a signal; like KeyboardInterrupt, it is not an Exception."""
+    """Exception for a signal that terminates the process; like KeyboardInterrupt, no subclass of Exception."""
 
     def __init__(self, signal_number: int) -> None:
         super().__init__(signal_number)
@@ -80,8 +81,8 @@ class TerminatedError(BaseException):
 def raise_on_termination() -> Iterator[None]:
     """Raise TerminatedError for SIGTERM and SIGHUP inside a `with` block, so that temporary files are deleted.
 
-    Signals that are ignored (nohup) or have a handler are not changed. A second signal ends the process immediately.
-    Outside the main thread this context manager does nothing.
+    A signal that is ignored (as by nohup) or already has a handler is not changed. A second signal ends the process
+    immediately. In other threads than the main thread, this context manager does nothing.
     """
     changed = []
 
@@ -95,7 +96,7 @@ def raise_on_termination() -> Iterator[None]:
             if number is not None and signal.getsignal(number) is signal.SIG_DFL:
                 signal.signal(number, handle_signal)
                 changed.append(number)
-    except ValueError:  # signal handlers can be set only in the main thread
+    except ValueError:  # raised outside of the main thread, where signal handlers cannot be set
         pass
     try:
         yield
@@ -105,7 +106,7 @@ def raise_on_termination() -> Iterator[None]:
 
 
 def terminate_by(signal_number: int) -> int:
-    """Send the signal to this process; return the exit status 128 + number if the process survives it."""
+    """Send a signal to this process; if the process survives, return the exit status 128 + signal number."""
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError):
             stream.flush()

@@ -29,11 +29,11 @@ if TYPE_CHECKING:
     from nnc._cli.formats import TableFile
     from nnc.tabular.estimator import TableEstimator
 
-# Integer targets are classes if they have at most MAX_INTEGER_CLASSES different values, and there are on average at
-# least MIN_ROWS_PER_CLASS rows for each value.
+# Integer targets are classes if they have at most MAX_INTEGER_CLASSES different values, and on average at least
+# MIN_ROWS_PER_CLASS rows for each value.
 MAX_INTEGER_CLASSES = 30
 MIN_ROWS_PER_CLASS = 10
-# Options that are only for images. Each value is a hint, which is appended to the error message for a table.
+# Options that are only for images; the values are hints that end the error message if the data are a table.
 IMAGE_OPTIONS = {
     "epochs": "",
     "labels": "",
@@ -98,11 +98,11 @@ def run(arguments: Namespace) -> int:
 
 
 def _read_data(arguments: Namespace, file: TableFile, screen: Screen) -> tuple[pl.DataFrame, pl.Series, pl.Series]:
-    """Return the rows that have a target, their targets, and a boolean for each row of the file that selects them."""
+    """Return the rows of the file that have a target, their targets, and the mask that selects these rows."""
     frame, mixed_columns = tables.read(file)
     screen.print(f"{file.name}: {len(frame):,} rows, {frame.width:,} columns; {file}")
     target = tables.find_column(arguments.target, frame.columns, file, "--target")
-    # Only the target needs a warning here; Schema.learn warns about the feature columns.
+    # Schema.learn warns about the other columns.
     mixed_target = next((column for column in mixed_columns if column.name == target), None)
     if mixed_target is not None:
         screen.warn(
@@ -120,13 +120,13 @@ def _read_data(arguments: Namespace, file: TableFile, screen: Screen) -> tuple[p
     if y.null_count():
         n, row = y.null_count(), int(y.is_null().arg_max() or 0)
         if n == len(y):
-            raise TableFileError(f"the target, column {target!r} of {file.name}, is empty")
+            raise TableFileError(f"the target, column {target!r} of {file.name}, is empty: expected two or more values")
         screen.warn(f"ignored {pluralize(n, 'row')} without a value of {target}; the first is {file.location(row)}")
         frame = frame.filter(has_target)
         y = frame[target]
     if len(frame) < 2:
         raise TableFileError(
-            f"{file.name} has one row with a value of {target}: expected at least two, preferably hundreds"
+            f"{file.name} has only one row with a value of {target}: expected two or more rows, preferably hundreds"
         )
     if y.n_unique() == 1:
         raise TableFileError(
@@ -135,12 +135,12 @@ def _read_data(arguments: Namespace, file: TableFile, screen: Screen) -> tuple[p
         )
     X = frame.drop([target, *dropped])
     if X.width == 0:
-        raise TableFileError(f"{file.name} has no column other than the target: expected at least one feature")
+        raise TableFileError(f"{file.name} has no column other than the target: expected at least one feature column")
     return X, y, has_target
 
 
 def _find_formatted_number(column: pl.DataFrame) -> str | None:
-    """Return a cell of a text column of formatted numbers, such as "$1,000", or None for any other column."""
+    """Return an example cell such as "$1,000" if the column contains formatted numbers, otherwise None."""
     if column.dtypes[0] != pl.String:
         return None
     (text_column,) = read_table(column).columns
@@ -148,7 +148,7 @@ def _find_formatted_number(column: pl.DataFrame) -> str | None:
 
 
 def _is_regression(y: pl.Series, task: str | None, screen: Screen) -> bool:
-    """Return whether the task is regression; print the choice if it depends on the values of the target."""
+    """Return whether the task is regression; print the choice if it is inferred from the values of the target."""
     if task is not None:
         if task == "regression" and not y.dtype.is_numeric():
             raise TableFileError(f"--task regression requires a numeric target, got the text {y[0]!r} in {y.name!r}")
