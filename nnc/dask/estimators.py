@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 
 
 class _DaskEstimator:
-    """Base class of the estimators for Dask: constructor, training, and prediction by partitions.
+    """Base class of DaskMLPClassifier and DaskMLPRegressor: constructor, training, and prediction by partitions.
 
     Parameters and attributes are those of the corresponding estimator of nnc.sklearn, without n_jobs. The class
-    adds or extends the following ones. X, y and sample_weight may be dask arrays, data frames or series, with
-    partitions of any sizes, or any type that the estimator of nnc.sklearn accepts.
+    adds or extends the following ones. X, y and sample_weight may be dask arrays, data frames or series with partitions
+    of any size, or any type that the estimator of nnc.sklearn accepts.
 
     Parameters
     ----------
@@ -72,9 +72,10 @@ class _DaskEstimator:
         return fit_many(networks, X, y, self.client, **options)
 
     def fit(self: Any, X: Any, y: Any, sample_weight: Any = None) -> Any:
-        """Train the networks on the cluster, each on rows of all partitions.
+        """Train the networks on the cluster; each network may learn from rows of all partitions.
 
-        The partitions are concatenated first, so they must fit into the memory of this process and of a worker.
+        The partitions are concatenated before the training, so all data must fit into the memory of this process, and
+        into the memory of each worker.
 
         Parameters
         ----------
@@ -92,14 +93,14 @@ class _DaskEstimator:
     def partial_fit(
         self: Any, X: Any, y: Any, sample_weight: Any = None, *, passes: int = 1, checkpoint: Any = None
     ) -> Any:
-        """Train all networks in this process, on one partition after another, for data that is larger than the memory.
+        """Train all networks in this process, on one partition after another; data may be larger than the memory.
 
         Further calls of `partial_fit` continue the training.
 
         Parameters
         ----------
         X, y, sample_weight : dask collections
-            Data with the same partitions.
+            Training data. All three collections must have the same partitions.
         passes, checkpoint
             Arguments of `nnc.dask.fit_partitions`.
 
@@ -127,7 +128,7 @@ class _DaskEstimator:
         return self
 
     def to_local(self: Any) -> Any:
-        """Convert the trained estimator to an estimator of nnc.sklearn, which needs no cluster."""
+        """Convert the trained estimator to an EnsembleClassifier or EnsembleRegressor, which needs no cluster."""
         check_is_fitted(self)
         parameters = {name: value for name, value in self.get_params(deep=False).items() if name != "client"}
         local = self._local(**parameters)
@@ -137,7 +138,7 @@ class _DaskEstimator:
         return local
 
     def _map_partitions(self: Any, method: str, X: Any, n_out: int | None, dtype: Any) -> Any:
-        """Call a method of the local estimator with X; return a lazy dask array if X is a dask collection."""
+        """Call a method of the result of `to_local` with X; return a lazy dask array if X is a dask collection."""
         local = self.to_local()
         if not dask.is_dask_collection(X):
             return getattr(local, method)(X)
@@ -151,7 +152,7 @@ class _DaskEstimator:
 
 
 def _summarize(part: Any) -> tuple[int, Any]:
-    """Return the number of rows of a partition of y, and its distinct values; for 2-D y, its first row."""
+    """Return the number of rows of a partition of y, and its distinct values, or its first row if y is 2-D."""
     values = np.asarray(part)
     if not len(values):
         return 0, None
@@ -159,7 +160,7 @@ def _summarize(part: Any) -> tuple[int, Any]:
 
 
 def _call_method(X: Any, local: Any, method: str, n_out: int | None, dtype: Any) -> NDArray[Any]:
-    """Call a method of the local estimator with one partition, which may be empty."""
+    """Call a method of the estimator `local` with one partition of X, which may be empty."""
     if not len(X):
         return np.empty((0,) if n_out is None else (0, n_out), dtype)
     return np.asarray(getattr(local, method)(X), dtype)
@@ -173,7 +174,7 @@ class DaskMLPClassifier(_DaskEstimator, EnsembleClassifier):  # noqa: D101 (`__d
     classes_: NDArray[Any]
 
     def predict(self, X: Any) -> Any:
-        """Return the most probable class of each row; the result is a lazy dask array if X is a dask collection."""
+        """Return the most probable class of each row, as a lazy dask array if X is a dask collection."""
         return self._map_partitions("predict", X, None, self.classes_.dtype)
 
     def predict_proba(self, X: Any) -> Any:
@@ -186,7 +187,7 @@ class DaskMLPClassifier(_DaskEstimator, EnsembleClassifier):  # noqa: D101 (`__d
         return len(self.classes_)
 
     def _encode(self, y: Any) -> Any:
-        """Convert the labels y to class indices; return them as a dask collection."""
+        """Convert a dask collection of labels to a dask collection of class indices."""
         if hasattr(y, "map_blocks"):
             return y.map_blocks(class_indices, self.classes_, dtype=np.int64)
         return y.map_partitions(class_indices, self.classes_, meta=np.empty(0, np.int64))
@@ -203,7 +204,7 @@ class DaskMLPRegressor(_DaskEstimator, EnsembleRegressor):  # noqa: D101 (`__doc
         return self._map_partitions("predict", X, n_out, np.dtype(np.float64))
 
     def _learn_outputs(self, values: list[Any]) -> int:
-        """Store whether y is one-dimensional, and return the number of outputs."""
+        """Return the number of outputs for the first rows of the partitions of y, and store whether y is 1-D."""
         self._single = values[0].ndim == 1
         return 1 if self._single else int(values[0].shape[1])
 

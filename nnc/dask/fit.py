@@ -29,12 +29,12 @@ if TYPE_CHECKING:
     from nnc._network import NeuralNetwork
     from nnc._parallel.history import ManyHistory
 
-CHECK_SECONDS = 1.0  # time in seconds between two checks of the workers
-# The tasks of a worker that sends no heartbeat for this time are submitted to other workers, too. Workers send a
-# heartbeat every second.
+CHECK_SECONDS = 1.0  # time in seconds between two checks for silent workers, or for a cancelled task
+# If a worker sends no heartbeat for this time, its tasks are also submitted to other workers. Workers send a heartbeat
+# every second.
 MAX_SILENT_SECONDS = 10.0
-MAX_GATHER_SECONDS = 10.0  # maximum time in seconds for the transfer of a result
-MAX_ATTEMPTS = 20  # maximum number of times that a task is submitted
+MAX_GATHER_SECONDS = 10.0  # maximum time in seconds for the transfer of a result from its worker
+MAX_ATTEMPTS = 20  # maximum number of submissions of a task
 
 
 def fit_many(
@@ -48,40 +48,40 @@ def fit_many(
     progress: bool = False,
     **fit_options: Any,
 ) -> ManyHistory:
-    """Train many networks on the workers of a Dask cluster, like `nnc.fit_many`.
+    """Train many networks like `nnc.fit_many`, on the workers of a Dask cluster.
 
-    The results do not depend on the number of workers, to the last bit, if all workers have the same type of processor.
+    If all workers have the same type of processor, the results are equal to the last bit for any number of workers.
 
     X and y are sent to the scheduler once. Each worker that needs the data fetches it from another worker and stores it
-    once. A task trains one network, or several small ones, with an estimated duration of up to a second. Each task uses
-    one thread of a worker. If a worker is lost, other workers repeat its tasks. The tasks of a worker that sends no
-    heartbeat for ten seconds are submitted to other workers as well, and the first result is used.
+    once. A task trains one network, or several small networks with a total estimated duration of up to a second. Each
+    task uses one thread of a worker. If a worker is lost, other workers repeat its tasks. If a worker sends no
+    heartbeat for ten seconds, its tasks are also submitted to other workers, and the first result is used.
 
     Parameters
     ----------
     networks, X, y
-        Arguments of `nnc.fit_many`. X and y must fit into the memory of a worker.
+        See `nnc.fit_many`. X and y must fit into the memory of each worker.
     client : distributed.Client, optional
         Client of the cluster. Default: the client that was created last.
     rows
-        Argument of `nnc.fit_many`.
+        See `nnc.fit_many`.
     timeout : float, default 30
         Time in seconds after which an unreachable scheduler is considered lost.
     progress, **fit_options
-        Arguments of `nnc.fit_many`.
+        See `nnc.fit_many`.
 
     Returns
     -------
     ManyHistory
-        Histories of the networks. Ctrl-C cancels the tasks, which end within a second or two; networks without a result
-        are unchanged.
+        Histories of the networks. Ctrl-C cancels the tasks, which then end within two seconds. Networks whose task has
+        not returned a result are unchanged.
 
     Raises
     ------
     ValueError, TypeError
         An argument is invalid, as in `nnc.fit_many`, or there is no client.
     ConnectionError
-        The scheduler is lost or has no workers. Networks without a result are unchanged.
+        The scheduler is lost or has no workers. Networks whose task has not returned a result are unchanged.
     distributed.KilledWorker
         Several workers died during a task, possibly because of too little memory.
     """
@@ -92,7 +92,7 @@ def fit_many(
         try:
             client = default_client()
         except ValueError:
-            raise ValueError("client must be passed, because no distributed.Client has been created") from None
+            raise ValueError("client must be passed, because no distributed.Client exists in this process") from None
     if not isinstance(client, Client) or client.asynchronous:
         raise TypeError(f"client must be a synchronous distributed.Client, got {client!r}")
     source = Source(X, y)
@@ -106,20 +106,20 @@ def fit_many(
 
 
 class _Run:
-    """Tasks and results of one call of fit_many.
+    """Tasks of one call of `fit_many`, and their results.
 
     Attributes
     ----------
     outcomes : dict of int to Outcome
-        Outcome of each job, by the position of the job.
+        Result of each job; a job is the training of one network. The key is the position of the job.
     finished : SimpleQueue of (int, Future)
-        Index of the task and future of each finished submission, in the order of completion.
+        Index of the task and future of each submission that has ended, in the order of their ends.
     pending : dict of int to list of Future
-        Futures of each unfinished task, by the index of the task. A task that was submitted again has several.
+        Futures of each unfinished task, by the index of the task. A task has one future for each submission.
     data_of : dict of str to Future
-        Future of the data that a submission uses, by the key of the submission's future.
+        Future of the training data that a submission uses. The key is that of the submission's future.
     attempts : dict of int to int
-        Number of submissions of each task.
+        Number of submissions of each task, by the index of the task.
     silent_workers : set of str
         Addresses of the workers that have not sent a heartbeat for MAX_SILENT_SECONDS.
     """
@@ -144,7 +144,7 @@ class _Run:
         self.name = f"nnc-fit_many-{uuid4().hex}"
 
     def run(self) -> list[Outcome]:
-        """Submit all tasks, wait for their results, and return the outcomes of the jobs."""
+        """Submit all tasks, wait until they have ended, and return the results of the jobs."""
         client = self.client
         try:
             client.wait_for_workers(1, timeout=self.timeout)
@@ -177,22 +177,22 @@ class _Run:
     def _send_data(self, workers: list[str] | None) -> Any:
         """Submit a task that returns the training data, preferably on one of `workers`, and return its future.
 
-        Other workers fetch the data from the workers that store it. If all workers with the data are lost, Dask repeats
-        the task. Its key has another prefix than the keys of training tasks. Otherwise the scheduler would expect
-        training tasks to be as short as this task, and would run all of them on the worker that stores the data.
+        Other workers fetch the data from the workers that store it. If all of these are lost, Dask repeats the task.
+        The key of the task has another prefix than the keys of training tasks. With an equal prefix, the scheduler
+        would assume that training tasks are as short as this task, and would run all of them on one worker.
         """
         return self._submit(_identity, self.source, key=f"nnc-data-{uuid4().hex}", workers=workers)
 
     def _submit(self, function: Any, *arguments: Any, workers: list[str] | None, key: str) -> Any:
-        """Submit a function, preferably to one of `workers`; others may run it if these are lost."""
+        """Submit a function to one of `workers`, or to any worker if all of these are lost or `workers` is None."""
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Sending large graph")  # large tasks are intended
+            warnings.filterwarnings("ignore", "Sending large graph")  # the training data are part of a task
             return self.client.submit(
                 function, *arguments, key=key, workers=workers, allow_other_workers=workers is not None, pure=False
             )
 
     def submit(self, task: int, workers: list[str] | None = None) -> None:
-        """Submit a training task, which may have been submitted before."""
+        """Submit a training task, possibly a second time; raise ConnectionError after MAX_ATTEMPTS submissions."""
         attempt = self.attempts[task] = self.attempts.get(task, 0) + 1
         if attempt > MAX_ATTEMPTS:
             raise ConnectionError(
@@ -205,15 +205,15 @@ class _Run:
         future.add_done_callback(lambda finished: self.finished.put((task, finished)))
 
     def handle_finished(self, task: int, future: Any) -> None:
-        """Store the result of a finished future, raise its error, or submit the task again if the result is lost."""
-        if task not in self.pending:  # another submission of the same task finished earlier
+        """Store the result of a future that has ended, or raise its error; if the result is lost, repeat the task."""
+        if task not in self.pending:  # another submission of the task has returned the result
             return
         if future.status == "error":
             error = future.exception()
             if not isinstance(error, KilledWorker) or len(self.pending[task]) == 1:
                 raise error
         if future.status == "finished":
-            # These errors mean that the worker with the result is lost or does not respond.
+            # These errors mean that the worker that stores the result is lost or does not respond.
             with suppress(TimeoutError, OSError, KeyError):
                 results = future.result(timeout=MAX_GATHER_SECONDS)
                 for job, (network, outcome) in zip(self.groups[task], results, strict=True):
@@ -229,14 +229,14 @@ class _Run:
         del self.data_of[future.key]
         if self.client.status != "running":
             self._wait_for_scheduler()
-        if not self.pending[task]:  # a restarted scheduler has lost the training data
+        if not self.pending[task]:  # submit the data again, too, because a restarted scheduler has lost them
             self.data = self._send_data([address for address in self._workers() if address not in self.silent_workers])
             self.submit(task)
 
     def check_workers(self) -> None:
-        """Submit the tasks of silent workers again, and the tasks that wait for data from silent workers.
+        """Submit tasks of silent workers again, and tasks that wait for data from a silent worker.
 
-        Without this, workers would try forever to fetch data from a worker that does not respond.
+        Dask does not repeat such tasks: a worker tries forever to fetch data from a worker that does not respond.
         """
         heartbeats = {address: worker["last_seen"] for address, worker in self._workers().items()}
         latest = max(heartbeats.values(), default=0.0)
@@ -250,7 +250,7 @@ class _Run:
         worker_of = {key: address for address, keys in self.client.processing().items() for key in keys}
         data_futures = {future.key: future for future in (self.data, *self.data_of.values())}
         stored_on = self.client.who_has([*data_futures.values()])
-        # Maps the key of each data future to the workers that store its data, or will compute the data.
+        # Workers that store the data of each future, or the worker that will compute them, by the key of the future.
         sources = {key: {*addresses} or {worker_of.get(key)} for key, addresses in stored_on.items()}
         if sources[self.data.key] & silent_workers:
             self.data = self._send_data(responsive_workers)
@@ -270,7 +270,7 @@ class _Run:
         return workers
 
     def _wait_for_scheduler(self) -> None:
-        """Wait until the client is connected to the scheduler again; raise ConnectionError after the timeout."""
+        """Wait until the client is connected to the scheduler again; raise ConnectionError after `timeout` seconds."""
         deadline = monotonic() + self.timeout
         while self.client.status != "running":
             if monotonic() > deadline or self.client.status in ("closed", "closing"):
@@ -283,7 +283,7 @@ class _Run:
 
     def _cancel(self, futures: list[Any]) -> None:
         if self.client.status == "running" and futures:
-            with suppress(Exception):  # ignore errors, because cancellation only saves time
+            with suppress(Exception):  # cancellation only saves time, so its errors are ignored
                 self.client.cancel(futures, force=True)
 
 
@@ -292,7 +292,7 @@ def _identity(source: Source) -> Source:
 
 
 def _train_on_worker(jobs: list[Job], source: Source) -> Any:
-    """Train the networks of a task on a worker; stop if the task is cancelled."""
+    """Train the networks of a task on a worker, and return the results; stop if the task is cancelled."""
     interrupt, finished = Interrupt(), Event()
     Thread(target=_watch_cancellation, args=(get_worker(), thread_state.key, interrupt, finished), daemon=True).start()
     try:
@@ -300,12 +300,12 @@ def _train_on_worker(jobs: list[Job], source: Source) -> Any:
     finally:
         finished.set()
     if interrupt:
-        raise Reschedule  # if the result is still needed, Dask runs the task again
+        raise Reschedule  # Dask repeats the task if its result is still needed
     return results
 
 
 def _watch_cancellation(worker: Any, key: str, interrupt: Interrupt, finished: Event) -> None:
-    """Interrupt the training if the task is cancelled, because Dask does not end tasks that have started."""
+    """Interrupt the training when its task is cancelled, because Dask does not stop a running task."""
     while not finished.wait(CHECK_SECONDS):
         task = worker.state.tasks.get(key)
         if task is None or task.state == "cancelled":

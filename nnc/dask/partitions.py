@@ -1,4 +1,4 @@
-"""`fit_partitions`: training on data larger than the memory, one partition at a time."""
+"""`fit_partitions`: training on data that are larger than the memory, one partition at a time."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from nnc._utils.checks import check_count, pluralize
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-# Options of fit_many that fit_partitions rejects, each with a remedy for the error message.
+# Options of fit_many that fit_partitions rejects; the values are remedies for the error message.
 REFUSED_OPTIONS = {
     "epochs": "use passes, the number of passes over all partitions",
     "preset": "pass lr or optimizer to switch off the automatic settings",
@@ -40,29 +40,29 @@ def fit_partitions(
     checkpoint: Any = None,
     **fit_options: Any,
 ) -> None:
-    """Train networks on a Dask collection that is larger than the memory.
+    """Train networks on a Dask collection that may be larger than the memory.
 
-    The partitions are loaded one after another. `nnc.fit_many` trains the networks for one epoch on the rows of each
-    partition. The result depends only on the arguments and the partitions.
+    The partitions are loaded one after another, and `nnc.fit_many` trains all networks for one epoch on each partition.
+    The result depends only on the arguments and the partitions.
 
     Parameters
     ----------
     networks : sequence of NeuralNetwork
     X : dask array (n, n_in) or data frame
     y : dask array (n,) or (n, n_out), or series or frame
-        Targets with the same partitions as X. Partitions may be empty and have any sizes.
+        Targets, with the same partitions as X. Partitions may have any number of rows, also 0.
     sample_weight : dask array (n,) or series, optional
     passes : int, default 1
         Number of passes over all partitions.
     checkpoint : path, optional
-        Checkpoint that is written after every partition. If it exists already, the training continues from it, with the
-        same result to the last bit as without interruption; the completed partitions are read, but not used. The file
-        is not removed at the end.
+        File that is written after every partition. If it exists already, the training continues from it, and the result
+        is the same to the last bit as without interruption. Completed partitions are read again, but not used for
+        training. The file remains after the training.
     **fit_options
         Arguments of `nnc.fit_many`, except epochs and preset. Scalings are learned from the first partition that has
         rows. The classes, and the loss if it is "auto", are determined from all partitions. If neither lr nor
-        optimizer is passed, new networks are trained by Adam with a learning rate of 0.001, and with the automatic
-        batch size of `fit`.
+        optimizer is passed, new networks are trained by Adam with a learning rate of 0.001. Their batch size is the
+        default of `fit` for the number of rows in the partition.
 
     Raises
     ------
@@ -87,18 +87,18 @@ def fit_partitions(
 def _train(
     networks: list[NeuralNetwork], parts: list[list[Any]], passes: int, checkpoint: Any, fit_options: dict[str, Any]
 ) -> None:
-    """Train networks on partitions; if the checkpoint exists, continue from it. See fit_partitions."""
+    """Train networks on one partition after another; if the checkpoint exists, continue from it."""
     first_options: dict[str, list[Any]] = {}
     for name in ("optimizer", "lr"):
         value = fit_options.pop(name, None)
         first_options[name] = list(value) if isinstance(value, PerNetwork) else [value] * len(networks)
-    # Indices of the networks whose learning rate, optimizer and batch size are chosen automatically.
+    # Indices of the networks for which this function chooses the learning rate, optimizer and batch size.
     automatic_indices = [
         i
         for i, (network, *values) in enumerate(zip(networks, *first_options.values(), strict=False))
         if values == [None, None] and (network.state is None or network.state.is_automatic)
     ]
-    # Training state of an earlier fit that is continued; its epochs are included in those of the checkpoint.
+    # Training state of an earlier fit that this call continues. The checkpoint also counts the epochs of that fit.
     previous = networks[0].state if first_options["optimizer"][:1] == [None] else None
     n_completed = 0
     if checkpoint is not None:
@@ -120,14 +120,14 @@ def _train(
         finally:
             for i in automatic_indices:
                 state = networks[i].state
-                if state is not None:  # the state is None if no training step was computed
+                if state is not None:  # None if no training step was completed
                     state.is_automatic = True
         if checkpoint is not None:
             _serialization.write(os.fspath(checkpoint), [network._document(checkpoint=True) for network in networks])
 
 
 def partitions_of(name: str, collection: Any) -> list[Any]:
-    """Return the partitions of a collection, each with all columns; return an empty list for None."""
+    """Return the row partitions of a Dask collection, each with all columns, or [] for None."""
     if collection is None:
         return []
     if not dask.is_dask_collection(collection) or not hasattr(collection, "to_delayed"):
@@ -139,7 +139,7 @@ def partitions_of(name: str, collection: Any) -> list[Any]:
 
 
 def _read_partitions(parts: list[list[Any]], passes: int) -> Iterator[tuple[Any, Any, Any]]:
-    """Load and yield X, y and weights of each partition that has rows, one partition at a time."""
+    """Load one partition at a time, and yield its X, y and sample weights; skip partitions without rows."""
     weights = parts[2] or [None] * len(parts[0])
     for _ in range(passes):
         for triple in zip(parts[0], parts[1], weights, strict=True):
@@ -154,9 +154,9 @@ def _read_partitions(parts: list[list[Any]], passes: int) -> Iterator[tuple[Any,
 
 @contextmanager
 def _learn_classes(networks: list[NeuralNetwork], parts: list[Any]) -> Iterator[None]:
-    """Choose losses that are "auto", and set the classes of networks, both from all partitions of y.
+    """Choose each loss that is "auto" and set the classes of the networks, based on all partitions of y.
 
-    At the end of the context, both changes are undone for networks whose training has not begun.
+    At the end of the `with` block, these changes are undone for networks without a completed training step.
     """
     undecided_networks = [network for network in networks if network._has_automatic_loss]
     new = [
@@ -181,7 +181,7 @@ def _learn_classes(networks: list[NeuralNetwork], parts: list[Any]) -> Iterator[
 
 
 def _set_classes(networks: list[NeuralNetwork], parts: list[Any]) -> None:
-    """Choose the losses, and set the classes of networks for classification, from all partitions of y."""
+    """Choose the losses and set the classes of classification networks, based on all partitions of y."""
     part_labels = [labels for labels in dask.compute(*map(dask.delayed(_find_labels), parts)) if labels is not None]
     labels = np.unique(np.concatenate(part_labels)) if part_labels else None
     choose_losses(networks, np.empty(0) if labels is None else labels)
@@ -191,13 +191,13 @@ def _set_classes(networks: list[NeuralNetwork], parts: list[Any]) -> None:
 
 
 def _find_labels(part: Any) -> Any:
-    """Return the distinct labels in a partition of y; return None if it has no rows or contains numbers."""
+    """Return the distinct labels in a partition of y, or None if y has no rows or contains numbers."""
     column = targets.as_labels(part, len(part)) if len(part) else None
     return None if column is None else np.unique(column)
 
 
 def _resume(networks: list[NeuralNetwork], path: Any) -> int:
-    """Load a checkpoint into the networks, and return its number of epochs, one for each completed partition."""
+    """Load a checkpoint into the networks, and return its number of epochs. A partition counts as an epoch."""
     documents = _serialization.read(os.fspath(path), "ensemble")
     if len(documents) != len(networks):
         raise ValueError(f"checkpoint must contain {pluralize(len(networks), 'network')}, got {len(documents)}")
@@ -205,7 +205,9 @@ def _resume(networks: list[NeuralNetwork], path: Any) -> int:
         custom = network.model.custom
         loaded = NeuralNetwork._from_document(document, disk.describe_source(path), getattr(custom, "function", None))
         if loaded.model.stack != network.model.stack or loaded.state is None:
-            raise ValueError(f"checkpoint must contain networks[{i}] after training, got another or an untrained one")
+            raise ValueError(
+                f"checkpoint must contain networks[{i}] after training, got an untrained or different network"
+            )
         copy_training(network, loaded, FitArguments())
     assert networks[0].state is not None
     return networks[0].state.epoch

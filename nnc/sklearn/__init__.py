@@ -4,16 +4,15 @@ A program changes only its import:
 
     from nnc.sklearn import MLPClassifier, MLPRegressor
 
-Both classes inherit from those of scikit-learn (extra `[sklearn]`) and replace training and forward pass. Parameters,
-checks, labels, attributes and methods are those of scikit-learn. Initial weights and the order of rows follow the same
-random numbers of `random_state`, so the weights are equal up to rounding. Features that only nnc has are additional
-parameters.
+Both classes inherit from the classes of scikit-learn with the same names (extra `[sklearn]`), and replace training and
+forward pass. Parameters, checks, labels, attributes and methods are those of scikit-learn. Initial weights and row
+orders depend on `random_state` as in scikit-learn, so the trained weights are equal up to rounding. Features that only
+nnc has are additional parameters.
 
-EnsembleClassifier and EnsembleRegressor exist only in nnc: their networks are trained by nnc.fit_many on bootstrap
-samples.
+EnsembleClassifier and EnsembleRegressor exist only in nnc: nnc.fit_many trains their networks on bootstrap samples.
 
 As in scikit-learn, the penalty alpha / 2 is divided by the number of rows in a batch, or by the sum of their weights.
-The gradient is that of the sum of the losses of all outputs, but the reported squared error is the mean over outputs.
+The squared error that is minimized is the sum over the outputs; the squared error that is reported is the mean.
 """
 
 from nnc._interop.scikit_learn import MISSING_MESSAGE
@@ -37,7 +36,7 @@ __all__ = [
 
 
 def register_skl2onnx() -> None:
-    """Register converters for MLPClassifier and MLPRegressor with skl2onnx; call it before `skl2onnx.to_onnx`.
+    """Register converters for MLPClassifier and MLPRegressor with skl2onnx, so that `skl2onnx.to_onnx` accepts both.
 
     Raises
     ------

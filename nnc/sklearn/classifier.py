@@ -122,7 +122,7 @@ class MLPClassifier(Estimator, neural_network.MLPClassifier):  # noqa: D101 (`__
         if self.out_activation_ == "softmax":
             return None, y.argmax(axis=1).astype(np.int32)
         Y = as_contiguous(y, np.dtype(dtype))
-        if isinstance(self.loss, CrossEntropy):  # apply label smoothing for two classes
+        if isinstance(self.loss, CrossEntropy):  # label smoothing for two classes
             Y = Y * (1 - self.loss.label_smoothing) + self.loss.label_smoothing / 2
         return Y, None
 
@@ -135,7 +135,7 @@ class MLPClassifier(Estimator, neural_network.MLPClassifier):  # noqa: D101 (`__
         return self._label_binarizer.transform(y).astype(bool)  # type: ignore[no-any-return]
 
     def _score_of(self, data: Data, outputs: NDArray[Any]) -> float:
-        """Return the accuracy of the classes that the outputs predict."""
+        """Return the accuracy of the outputs of the network on validation rows."""
         if data.labels is not None:
             correct = outputs.argmax(axis=1) == data.labels
         elif self.loss == "hinge" and self._kind() == "multiclass":
@@ -183,7 +183,7 @@ class MLPClassifier(Estimator, neural_network.MLPClassifier):  # noqa: D101 (`__
 
     @available_if(lambda self: self.loss == "hinge")
     def decision_function(self, X: Any) -> NDArray[Any]:
-        """Return the outputs of a network with hinge loss; a positive output predicts its class.
+        """Return the outputs of a network with hinge loss; the larger an output, the more likely is its class.
 
         Parameters
         ----------

@@ -40,24 +40,24 @@ class _Bagged(BaseEstimator):
     n_estimators : int, default=10
         Number of networks. They differ in their initial weights, and in their rows if `bootstrap` is True.
     max_samples : int or float, default=1.0
-        Number of training rows of each network, or their fraction of all rows.
+        Number of training rows of each network (int), or their fraction of all rows (float).
     bootstrap : bool, default=True
         Whether training rows are drawn with replacement.
     solver : str or nnc optimizer, default="adam"
-        As `optimizer` of nnc.NeuralNetwork.fit.
+        Optimizer, see the argument `optimizer` of nnc.NeuralNetwork.fit.
     alpha : float, default=0.0001
         Penalty: alpha * sum of W**2 / (2 * number of training rows) is added to the loss.
     batch_size : int or "auto", default="auto"
-        "auto" is the minimum of 200 and the number of training rows.
+        Number of rows in a mini-batch. "auto" is the minimum of 200 and the number of training rows.
     learning_rate_init : float, default=0.001
-        Learning rate.
+        Learning rate; a `solver` that is an object has its own learning rate.
     max_iter : int, default=200
         Maximum number of epochs.
     early_stopping : bool, default=False
-        Whether a part of the rows of each network is held out, and training ends if the loss on these rows does not
-        decrease any more.
+        Whether each network holds out a fraction of its rows, and its training ends if the loss on these rows no longer
+        decreases.
     validation_fraction : float, default=0.1
-        Fraction of the rows that is held out for early stopping.
+        Fraction of the rows that are held out for early stopping.
     n_iter_no_change : int, default=10
         Number of epochs without improvement after which early stopping ends a training.
     dropout : float, default=0.0
@@ -76,7 +76,7 @@ class _Bagged(BaseEstimator):
     history_ : nnc.ManyHistory
         Losses of all networks.
     n_iter_ : int
-        Maximum number of epochs of the networks.
+        Largest number of epochs that a network was trained for.
     """
 
     estimators_: list[NeuralNetwork]
@@ -128,7 +128,7 @@ class _Bagged(BaseEstimator):
         store_arguments(self, locals())
 
     def _fit(self, X: Any, y: Any, sample_weight: Any, n_out: int, **arguments: Any) -> Self:
-        """Train networks with n_out outputs; `arguments` are those of NeuralNetwork."""
+        """Create and train networks with n_out outputs; `arguments` are passed to NeuralNetwork."""
         n, rng = len(X), check_random_state(self.random_state)
         m = self.max_samples if isinstance(self.max_samples, Integral) else max(1, int(self.max_samples * n))
         if m > n:
@@ -152,7 +152,7 @@ class _Bagged(BaseEstimator):
         return fit_many(networks, X, y, n_jobs=self.n_jobs, **options)
 
     def _networks(self, rng: Any, n_in: int, n_out: int, **arguments: Any) -> list[NeuralNetwork]:
-        """Create untrained networks with random seeds."""
+        """Create `n_estimators` untrained networks whose seeds are drawn from `rng`."""
         widths = np.atleast_1d(self.hidden_layer_sizes).tolist()
         activation = list(self.activation) if isinstance(self.activation, tuple) else self.activation
         seeds = rng.randint(2**31 - 1, size=self.n_estimators).tolist()
@@ -162,9 +162,9 @@ class _Bagged(BaseEstimator):
         ]
 
     def _steps(self, m: int) -> dict[str, Any]:
-        """Return the arguments of NeuralNetwork.fit that define a training step, for m training rows."""
+        """Return the arguments of NeuralNetwork.fit that define a training step for m training rows."""
         steps: dict[str, Any] = {"optimizer": self.solver, "l2": self.alpha / m}
-        if hasattr(parse_optimizer(self.solver), "lr"):  # optimizers without a learning rate use all rows in each step
+        if hasattr(parse_optimizer(self.solver), "lr"):  # others use all rows in each step
             steps["batch_size"] = min(200, m) if self.batch_size == "auto" else self.batch_size
             steps["dropout"] = self.dropout
             if isinstance(self.solver, str):
@@ -196,18 +196,18 @@ class EnsembleRegressor(MultiOutputMixin, RegressorMixin, _Bagged):  # noqa: D10
         return self._fit(X, Y, sample_weight, Y.shape[1], **self._arguments)
 
     def predict(self, X: Any) -> NDArray[Any]:
-        """Return the mean prediction of the networks, (n,) or (n, n_out) like y in `fit`."""
+        """Return the mean prediction of the networks; its shape is (n,) or (n, n_out), like that of y in `fit`."""
         X = self._checked(X)
         return self._like_y(self.ensemble_.predict(X))
 
     def predict_interval(self, X: Any, level: float = 0.9) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Return lower and upper ends of intervals for the mean; see nnc.Ensemble.predict_interval."""
+        """Return the lower and upper ends of prediction intervals; see nnc.Ensemble.predict_interval."""
         X = self._checked(X)
         low, high = self.ensemble_.predict_interval(X, level)
         return self._like_y(low), self._like_y(high)
 
     def conformal(self, X: Any, y: Any, level: float = 0.9) -> ConformalIntervals:
-        """Return conformal intervals, calibrated on rows that were not in `fit`; see nnc.Ensemble.conformal."""
+        """Return conformal intervals that are calibrated on X and y, which `fit` must not have used."""
         X = self._checked(X)
         return self.ensemble_.conformal(X, np.asarray(y, np.float64), level)  # type: ignore[return-value]
 
@@ -243,19 +243,19 @@ class EnsembleClassifier(ClassifierMixin, _Bagged):  # noqa: D101 (`__doc__` is 
         return self.ensemble_.predict_proba(X)
 
     def predict(self, X: Any) -> NDArray[Any]:
-        """Return the most probable class of each row (n,)."""
+        """Return the label of the most probable class of each row, array (n,)."""
         index = self.predict_proba(X).argmax(axis=1)
         labels: NDArray[Any] = self.classes_[index]
         return labels
 
     def conformal(self, X: Any, y: Any, level: float = 0.9) -> ConformalSets:
-        """Return conformal sets of classes, calibrated on rows that were not in `fit`; see nnc.Ensemble.conformal."""
+        """Return conformal sets of classes that are calibrated on X and y, which `fit` must not have used."""
         X = self._checked(X)
         return self.ensemble_.conformal(X, class_indices(y, self.classes_), level)  # type: ignore[return-value]
 
 
 def class_indices(y: Any, classes: NDArray[Any]) -> NDArray[np.int64]:
-    """Return the index of each label in the sorted classes; raise ValueError for other labels."""
+    """Return the index of each label of y in the sorted classes; raise ValueError for a label that is not a class."""
     labels = np.asarray(y)
     index = np.searchsorted(classes, labels)
     unknown = classes[np.minimum(index, len(classes) - 1)] != labels

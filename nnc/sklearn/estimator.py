@@ -31,42 +31,42 @@ if TYPE_CHECKING:
 
     from nnc._registry.losses import Loss
 
-MAX_DENSE_BYTES = 1 << 28  # a sparse X that is larger in dense form is converted batch by batch
+MAX_DENSE_BYTES = 1 << 28  # maximum size of a sparse X that is converted to one dense array
 SOLVERS = tuple(optimizers.ROWS)
 LARGEST_BELOW_ONE = float(np.nextafter(1, 0))
 
 
 class Estimator(Solvers):
-    """Base class of MLPClassifier and MLPRegressor; their second base class is that of scikit-learn.
+    """Base class of MLPClassifier and MLPRegressor; their second base class is the class of scikit-learn.
 
-    Other parameters and attributes are those of scikit-learn. nnc adds or extends the following ones.
+    Parameters and attributes are those of scikit-learn; nnc adds or extends the following ones.
 
     Parameters
     ----------
     activation : str or list of str
-        Also "sigmoid" (as "logistic") and every other hidden activation of nnc, such as "gelu"; or a list of names, one
-        for each hidden layer.
+        Also "sigmoid" (the same as "logistic"), every other activation of nnc for hidden layers, such as "gelu", or a
+        list with a name for each hidden layer.
     solver : str or object
-        Also "adamw", "rmsprop", "adagrad", "nadam", "rprop", which take `learning_rate_init` (and beta_1, beta_2 and
-        epsilon if the solver has them), "levenberg_marquardt" for squared errors, or an object such as
+        Also "adamw", "rmsprop", "adagrad", "nadam" and "rprop", which use `learning_rate_init` (and beta_1, beta_2 and
+        epsilon if the solver has such parameters); "levenberg_marquardt" for squared errors; or an object such as
         nnc.RMSprop(lr=0.01, momentum=0.9), which has its own parameters.
     learning_rate : str, schedule or callable
         Also a schedule such as nnc.CosineLR(0.1), or a function of the epoch, for every stochastic solver.
-    dropout : float or list of one for each hidden layer, default=0.0
+    dropout : float or list of float, one for each hidden layer, default=0.0
         Fraction of the outputs of each hidden layer that a training step sets to 0.
     max_seconds : float, default=None
         Training ends after this time in seconds.
-    callback : callable or list of them, default=None
+    callback : callable or list of callables, default=None
         Called after each iteration with a record of `epoch`, `loss`, `lr`, `seconds`, `best` and `network`. With
         validation rows the record also contains `val_loss` and `val_score`. Training ends if a callback returns True.
     n_threads : int, default=None
-        Number of threads. Default: chosen by measurement, within the limits of joblib, threadpoolctl and environment
+        Number of threads. Default: chosen by measurements, within the limits of joblib, threadpoolctl and environment
         variables. The result does not depend on the number of threads.
 
     Attributes
     ----------
     network_ : nnc.NeuralNetwork
-        The trained network. `coefs_` are views of its weights.
+        The trained network. The arrays in `coefs_` are views of its weights.
     validation_loss_curve_ : list or None
         Loss of the validation rows after each iteration, without penalty; None without validation rows.
     """
@@ -97,12 +97,12 @@ class Estimator(Solvers):
 
     @property
     def network_(self) -> NeuralNetwork:
-        """The trained network; `coefs_` and `intercepts_` are views of its weights and biases."""
+        """The trained network; the arrays in `coefs_` and `intercepts_` are views of its weights and biases."""
         check_is_fitted(self, "coefs_")
         return self._connect()
 
     def _connect(self: Any) -> NeuralNetwork:
-        """Return the network with the weights coefs_ and intercepts_, even if the user has replaced these arrays."""
+        """Return the network; create a new one if the user has replaced arrays in coefs_ or intercepts_."""
         net: NeuralNetwork | None = vars(self).get("_network")
         if net is not None:
             assigned, views = [*self.coefs_, *self.intercepts_], [*net.model.W, *net.model.b]
@@ -111,7 +111,7 @@ class Estimator(Solvers):
         return self._adopt()  # type: ignore[no-any-return]
 
     def _adopt(self: Any, dtype: Any = None) -> NeuralNetwork:
-        """Create a network with the values of coefs_ and intercepts_, and replace both by views of its weights."""
+        """Create a network from coefs_ and intercepts_, and replace their arrays by views of its parameters."""
         net, old = NeuralNetwork._from_parts(parts_of(self, dtype, strict=False)), vars(self).get("_network")
         if old is not None:
             net.streams = old.streams
@@ -162,10 +162,10 @@ class Estimator(Solvers):
 
     @abstractmethod
     def _loss_and_factors(self) -> tuple[str | Loss, float, float]:
-        """Return the engine's loss, and the factors that convert its value and its gradient to scikit-learn's."""
+        """Return the engine's loss, and the factors from its value and gradient to those of scikit-learn."""
 
     def _offsets(self, Y: NDArray[Any] | None) -> NDArray[np.float64] | None:
-        """Return the term that scikit-learn adds to the engine's loss of each row; None without such a term."""
+        """Return what scikit-learn's loss of each row adds to the engine's loss, or None if the losses are equal."""
         return None
 
     # ------------------------------------------------------------------------------------------ before training
@@ -188,7 +188,7 @@ class Estimator(Solvers):
             vars(self).pop(name, None)
 
     def _begin_curves(self: Any, stops_early: bool) -> None:
-        """Initialize the attributes that record epochs, unless the fit continues an earlier one."""
+        """Create the attributes that record each epoch, unless this fit continues an earlier one."""
         attributes = vars(self)
         self.loss_curve_: list[float] = attributes.get("loss_curve_", [])
         if attributes.get("best_validation_score_" if stops_early else "best_loss_") is None:
@@ -199,7 +199,7 @@ class Estimator(Solvers):
         self.validation_loss_curve_ = attributes.get("validation_loss_curve_")
 
     def _init_coef(self: Any, fan_in: int, fan_out: int, dtype: Any) -> tuple[NDArray[Any], NDArray[Any]]:
-        # As in scikit-learn, the weights of the output layer depend on the activation of the last hidden layer.
+        # As in scikit-learn, the output layer is initialized for the activation of the last hidden layer.
         names = [self.activation] if isinstance(self.activation, str) else list(self.activation)
         name = activation_name(names[min(len(self.coefs_), len(names) - 1)]) if names else "relu"
         bound = np.sqrt((2.0 if name == "sigmoid" else 6.0) / (fan_in + fan_out))
@@ -208,19 +208,19 @@ class Estimator(Solvers):
         return W.astype(dtype, copy=False), b.astype(dtype, copy=False)
 
     def _weights_of(self: Any, y: NDArray[Any], sample_weight: Any, incremental: bool) -> Any:
-        """Return the sample weights, multiplied by class weights if there are any."""
+        """Return the sample weights, multiplied by class weights if the estimator has any."""
         return sample_weight
 
     def _columns_of(self, y: NDArray[Any]) -> NDArray[Any]:
-        """Reshape validated targets to one column for each output of the network."""
+        """Convert validated targets to an array with one column for each output of the network."""
         return y.reshape(len(y), -1)
 
     def _targets(self: Any, y: NDArray[Any], dtype: Any) -> tuple[NDArray[Any] | None, NDArray[np.int32] | None]:
-        """Convert y (n, n_outputs_) to (targets, None) or (None, class indices) for the engine."""
+        """Convert y (n, n_outputs_) for the engine: return targets and None, or None and class indices."""
         return as_contiguous(y, np.dtype(dtype)), None
 
     def _validation_targets(self, y: NDArray[Any]) -> NDArray[Any]:
-        """Validate the targets of validation rows, and convert them as `_validate_input` converts training targets."""
+        """Validate the targets of validation rows, and convert them like training targets in `_validate_input`."""
         return y
 
     def _data(self: Any, net: NeuralNetwork, X: Any, y: NDArray[Any], weights: Any) -> Data:
@@ -257,8 +257,8 @@ class Estimator(Solvers):
         sample_weight : array-like of shape (n_samples,), default=None
             Sample weights.
         X_val, y_val, sample_weight_val : as X, y and sample_weight, default=None
-            Validation rows. Their loss after each iteration is in `validation_loss_curve_`, and with `early_stopping`
-            they replace the fraction `validation_fraction` of X.
+            Validation rows. The attribute `validation_loss_curve_` contains their loss after each iteration. With
+            `early_stopping`, they are used instead of the fraction `validation_fraction` of X.
 
         Returns
         -------
@@ -293,7 +293,7 @@ class Estimator(Solvers):
         optimizer = self._optimizer_of()
         if first_pass:
             self._initialize(y, [X.shape[1], *hidden, self.n_outputs_], X.dtype)
-        # Second-order solvers run in float64, as in scikit-learn.
+        # Solvers without a learning rate compute in float64, as in scikit-learn.
         dtype = None if hasattr(optimizer, "lr") else np.float64
         net = self._connect()
         if dtype not in (None, net.dtype) or not self._fits(net):
@@ -307,7 +307,7 @@ class Estimator(Solvers):
             if prod(X.shape) * net.dtype.itemsize <= MAX_DENSE_BYTES:
                 X = X.toarray()
         if hasattr(optimizer, "lr"):
-            with net.model.training_lock:  # other threads cannot train the network until the fit ends
+            with net.model.training_lock:  # no other thread can train the network meanwhile
                 self._train(net, optimizer, X, y, weights, incremental, validation)
         elif np.any(self.dropout):
             raise ValueError(f"dropout must be 0 with solver {self.solver!r}, got {self.dropout!r}")
@@ -323,13 +323,13 @@ class Estimator(Solvers):
         return self
 
     def _fits(self: Any, net: NeuralNetwork) -> bool:
-        """Return whether activations and loss of the network agree with the estimator's parameters."""
+        """Return whether the activations and the loss of the network are those of the estimator's parameters."""
         loss, _, _ = self._loss_and_factors()
         expected = *hidden_activations(self.activation, self.n_layers_ - 2), activation_name(self.out_activation_)
         return net.activations == expected and (net.loss_name, net.loss_parameter or 0.0) == parse_loss(loss)
 
     def _validated(self: Any, X: Any, y: Any, weights: Any) -> tuple[Any, Any, Any]:
-        """Validate and convert the validation rows of the caller, like training rows in `_validate_input`."""
+        """Validate and convert the validation rows that the caller passes, like training rows in `_validate_input`."""
         X, y = validate_data(
             self,
             X,
@@ -352,7 +352,7 @@ class Estimator(Solvers):
             X = validate_data(self, X, accept_sparse=["csr", "csc"], reset=False)
         net = self._connect()
         if X.shape[1] != net.sizes[0]:
-            raise ValueError(f"X must have {net.sizes[0]} columns, got {X.shape[1]}")
+            raise ValueError(f"X must have {net.sizes[0]} columns, as in fit, got {X.shape[1]}")
         out = np.empty((X.shape[0], net.sizes[-1]), net.dtype)
         start = 0
         for part in self._blocks(Data(X.tocsr() if issparse(X) else X, None, None)):

@@ -84,11 +84,11 @@ class MLPRegressor(Estimator, neural_network.MLPRegressor):  # noqa: D101 (`__do
 
     @property
     def _taus(self) -> tuple[float, ...]:
-        """Levels of the quantiles if the loss has several; otherwise ()."""
+        """Levels of the quantiles, such as (0.1, 0.5, 0.9); () unless the loss has several quantiles."""
         return self.loss.tau if isinstance(self.loss, Quantile) and isinstance(self.loss.tau, tuple) else ()
 
     def predict_quantiles(self, X: Any) -> NDArray[Any]:
-        """Predict all quantiles of a model with several quantiles, such as loss=nnc.Quantile([0.1, 0.5, 0.9]).
+        """Predict all quantiles of a model whose loss has several, such as nnc.Quantile([0.1, 0.5, 0.9]).
 
         Parameters
         ----------
@@ -110,11 +110,11 @@ class MLPRegressor(Estimator, neural_network.MLPRegressor):  # noqa: D101 (`__do
         return quantiles[:, :, 0] if quantiles.shape[2] == 1 else quantiles
 
     def _by_quantile(self, P: NDArray[Any]) -> NDArray[Any]:
-        """Reshape outputs (n, n_outputs_) to an array (n, n_quantiles, n_targets)."""
+        """Reshape outputs P (n, n_outputs_) to an array (n, n_quantiles, n_targets)."""
         return P.reshape(len(P), len(self._taus), -1)
 
     def _closest_to_median(self, P: NDArray[Any]) -> NDArray[Any]:
-        """Return the outputs (n, n_targets) of the quantile that is closest to the median."""
+        """Return the outputs (n, n_targets) for the quantile whose level is closest to 0.5."""
         index = min(range(len(self._taus)), key=lambda i: abs(self._taus[i] - 0.5))
         return self._by_quantile(P)[:, index]
 
@@ -147,12 +147,12 @@ class MLPRegressor(Estimator, neural_network.MLPRegressor):  # noqa: D101 (`__do
         return self.loss, 1, 1
 
     def _offsets(self, Y: NDArray[Any] | None) -> NDArray[np.float64] | None:
-        if self.loss != "poisson" or Y is None:  # only scikit-learn's loss is 0 for exact predictions
+        if self.loss != "poisson" or Y is None:  # the engine's Poisson loss of an exact prediction is not 0
             return None
         return np.asarray((xlogy(Y, Y) - Y).sum(axis=1, dtype=np.float64))
 
     def _score_of(self, data: Data, outputs: NDArray[Any]) -> float:
-        """Return R^2 of the outputs, or NaN if they are not finite."""
+        """Return R^2 of the outputs of the network on validation rows, or NaN if an output is not finite."""
         Y = data.Y
         assert Y is not None
         if self._taus:

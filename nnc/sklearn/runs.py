@@ -1,4 +1,4 @@
-"""Training loops of the estimators, with the stopping rules and the row order of scikit-learn."""
+"""Training loops of MLPClassifier and MLPRegressor, with the stopping rules and row orders of scikit-learn."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 
 
 class EstimatorLoop(TrainingLoop):
-    """Training loop of a stochastic solver, with the stopping rules of scikit-learn."""
+    """Training loop of a stochastic solver; it applies the stopping rules of scikit-learn."""
 
     def set_estimator(self, estimator: Any, rows: int, factor: float) -> None:
-        """Set the estimator, the number of rows, and the ratio of scikit-learn's loss to the engine's loss."""
+        """Set the estimator, the number of training rows, and the ratio of scikit-learn's loss to the engine's loss."""
         self.estimator, self.n, self.factor = estimator, rows, factor
         self.is_plain, self.check_interval = False, 1
         self.has_nan = False  # whether the training produced NaN or infinite weights
@@ -42,13 +42,13 @@ class EstimatorLoop(TrainingLoop):
             columns["val_score"] = []
 
     def raise_divergence(self) -> None:
-        """Set all weights to NaN after a loss that is not finite."""
-        # scikit-learn continues with NaN weights and warns at the end. This loop computes no further steps.
+        """Set all parameters to NaN, because the loss is not finite."""
+        # Like scikit-learn, continue with NaN parameters and warn at the end, but compute no further steps.
         self.params[...] = np.nan
         self.has_nan = True
 
     def check_epoch(self) -> str:
-        """Apply the stopping rules to each epoch since the last call; return the reason to stop, or ""."""
+        """Apply the stopping rules to each epoch since the last call; return the reason to stop, or "" to continue."""
         reason = ""
         while not reason and self.epoch > self.checked_epochs:
             self.checked_epochs += 1
@@ -58,7 +58,7 @@ class EstimatorLoop(TrainingLoop):
         return reason or ("max_seconds" if self.is_out_of_time() else "")
 
     def after_epoch(self, epoch: int) -> str:
-        """Update the attributes of the estimator after an epoch; return the reason to stop, or ""."""
+        """Update the attributes of the estimator after an epoch; return the reason to stop, or "" to continue."""
         estimator, state = self.estimator, self.state
         losses = self.records.losses
         loss = losses[epoch - 1] = float(losses[epoch - 1]) + self.offset()
@@ -90,7 +90,8 @@ class EstimatorLoop(TrainingLoop):
             else:
                 estimator._no_improvement_count = 0
         if isinstance(optimizer, SGDOptimizer) and optimizer.learning_rate != state.lr:
-            # Scale the moments: scikit-learn's velocity includes the learning rate and does not change with it.
+            # The engine multiplies the moments by the current learning rate. Scale them, so that the product does not
+            # change: in scikit-learn, a new learning rate does not change the velocity.
             state.moments *= state.lr / optimizer.learning_rate
             state.lr = optimizer.learning_rate
         if self.run_callbacks(epoch, is_best, is_last=bool(reason) or epoch == self.options.epochs):
@@ -98,11 +99,11 @@ class EstimatorLoop(TrainingLoop):
         return reason
 
     def offset(self) -> float:
-        """Return the term that scikit-learn adds to the engine's loss of the last epoch."""
+        """Return what scikit-learn's loss of the last epoch adds to the engine's loss."""
         return 0.0
 
     def improve(self, estimator: Any) -> bool:
-        """Update the validation score; if it is the best one so far, store the weights and return True."""
+        """Compute the validation score of an epoch; if it is the best so far, store the parameters and return True."""
         assert self.evaluator is not None
         score = estimator._score_of(self.dataset.validation, self.evaluator.outputs)
         estimator.validation_scores_.append(score)
@@ -117,13 +118,13 @@ class EstimatorLoop(TrainingLoop):
 
 
 class DenseLoop(EstimatorLoop):
-    """Training loop on a dense array; the core runs whole epochs.
+    """Training loop on a dense array; a call of the core trains one or several epochs.
 
     Parameters
     ----------
     draw : callable or None
-        Writes the row order of the next epoch to `options.order`, with the random numbers of scikit-learn. None: the
-        rows are not shuffled.
+        Function that writes the row order of the next epoch to `options.order`, with the random numbers of
+        scikit-learn. None: the rows are not shuffled.
     """
 
     def __init__(
@@ -143,7 +144,7 @@ class DenseLoop(EstimatorLoop):
         self.draw, self.drawn_epochs = draw, 0
         self.core_shuffles = "generator" in options.settings
         self.nan_epochs = 0
-        # Several epochs run in one call of the core if only the patience is checked after each epoch.
+        # A call of the core may train several epochs if no epoch needs more than a check of the patience afterwards.
         weighted = self.offsets is not None and data.weights is not None
         self.skips_checks = (
             (options.order is None or self.core_shuffles)
@@ -157,12 +158,12 @@ class DenseLoop(EstimatorLoop):
         return super().epoch + self.nan_epochs
 
     def next_check(self) -> int:
-        """Return the epoch after which the stopping rules are checked next."""
+        """Return the number of the epoch after which the stopping rules are checked next."""
         self.check_interval = self.unchecked_epochs()
         return super().next_check()
 
     def unchecked_epochs(self) -> int:
-        """Return the number of epochs until a stopping rule can apply, which is when the rules are checked next."""
+        """Return the smallest number of further epochs after which a stopping rule can end the training."""
         if self.has_nan or not self.skips_checks:
             return 1
         patience = self.estimator.n_iter_no_change - self.estimator._no_improvement_count
@@ -171,12 +172,12 @@ class DenseLoop(EstimatorLoop):
         return remaining if patience >= remaining else max(1, int(patience) + 1)
 
     def advance(self, goal: int) -> None:
-        """Train until epoch `goal` is complete."""
+        """Train until `goal` epochs are complete."""
         if self.has_nan or not self.core_shuffles:
             while self.draw is not None and self.drawn_epochs < goal:
                 self.draw()
                 self.drawn_epochs += 1
-        self.records.losses[self.epoch : goal] = np.nan  # losses of epochs that the core does not complete remain NaN
+        self.records.losses[self.epoch : goal] = np.nan  # NaN unless the core completes the epoch
         if not self.has_nan:
             super().advance(goal)
         if self.has_nan and self.epoch < goal:
@@ -185,7 +186,10 @@ class DenseLoop(EstimatorLoop):
             self.drawn_epochs = self.epoch
 
     def offset(self) -> float:
-        """Return the mean of the offsets of all rows, weighted within each batch of the last epoch."""
+        """Return the mean over all rows of the difference between the losses of scikit-learn and of the engine.
+
+        Sample weights are normalized in each batch of the last epoch, as in the loss.
+        """
         if self.offsets is None or self.data.weights is None:
             return mean(self.offsets, None)
         n, batch, order = self.n, self.batch_size, self.options.order
@@ -197,7 +201,7 @@ class DenseLoop(EstimatorLoop):
 
 
 class SparseLoop(EstimatorLoop, BatchLoop):
-    """Training loop on a sparse matrix, whose rows are converted to dense batches."""
+    """Training loop on a sparse matrix; each batch of rows is converted to a dense array."""
 
     def __init__(
         self,
@@ -214,7 +218,7 @@ class SparseLoop(EstimatorLoop, BatchLoop):
         self.set_estimator(estimator, rows, factor)
 
     def advance(self, goal: int) -> None:
-        """Train until epoch `goal` is complete."""
+        """Train until `goal` epochs are complete."""
         total = 0.0
         for data in self.batches():
             loss = np.nan if self.has_nan else self.step(data) + mean(self.estimator._offsets(data.Y), data.weights)
@@ -227,12 +231,12 @@ class SparseLoop(EstimatorLoop, BatchLoop):
 
 
 def mean(offsets: NDArray[Any] | None, weights: NDArray[Any] | None) -> float:
-    """Return the weighted mean of `Estimator._offsets`, or 0 without offsets."""
+    """Return the weighted mean of the result of `Estimator._offsets`; 0 if the result is None."""
     return 0.0 if offsets is None else float(np.average(offsets, weights=weights))
 
 
 def _improve_loss(estimator: Any) -> bool:
-    """Count epochs without improvement of the training loss, and return whether the last loss is the lowest."""
+    """Count epochs without improvement of the training loss; return whether the last epoch has the lowest loss."""
     loss = estimator.loss_curve_[-1]
     improves = _improves(estimator, -loss, -estimator.best_loss_)
     if improves:
@@ -241,26 +245,26 @@ def _improve_loss(estimator: Any) -> bool:
 
 
 def _improves(estimator: Any, score: float, best: float) -> bool:
-    """Count consecutive epochs with `score` below `best` + tol; return whether `score` exceeds `best`."""
+    """Return whether `score` exceeds `best`, and count consecutive epochs with a score below `best` + tol."""
     estimator._no_improvement_count = estimator._no_improvement_count + 1 if score < best + estimator.tol else 0
     return score > best
 
 
 class RowOrders:
-    """Row orders of the epochs, as in scikit-learn: each order is a permutation of the previous one.
+    """Generator of the row orders of scikit-learn: each epoch permutes the order of the previous epoch.
 
-    The core shuffles with NumPy's bit generator, because a call of NumPy takes as long as several steps of a small
-    network.
+    The core shuffles with the random numbers of NumPy's bit generator, because a call of NumPy's `permutation` takes as
+    long as several training steps of a small network.
     """
 
     def __init__(self, n: int, random: Any, core: Any) -> None:
         self.order = np.arange(n, dtype=np.int32)
         self.random, self.core = random, core
-        # Subclasses of RandomState may override the shuffle, so the core does not use their bit generator.
+        # A subclass of RandomState may override its methods, so the core does not use its bit generator.
         self.bits = getattr(random, "_bit_generator", None) if type(random) is np.random.RandomState else None
 
     def __call__(self) -> NDArray[np.int32]:
-        """Return the row order of the next epoch; the same array is overwritten in each call."""
+        """Return the row order of the next epoch; each call overwrites and returns the same array."""
         if self.bits is None:
             self.order[...] = self.order[self.random.permutation(len(self.order))]
         else:
@@ -269,7 +273,7 @@ class RowOrders:
 
 
 def batches(data: Data, batch: int, draw: RowOrders | None) -> Iterator[Data]:
-    """Yield the batches of one epoch over a sparse matrix, each converted to a dense array."""
+    """Yield the batches of one epoch; each batch of rows of the sparse X is converted to a dense array."""
     n = data.X.shape[0]
     order = np.arange(n) if draw is None else draw()
     for start in range(0, n, batch):

@@ -35,11 +35,11 @@ if TYPE_CHECKING:
     from nnc._network import NeuralNetwork
     from nnc._registry.optimizers import LBFGS, Optimizer
 
-BLOCK_BYTES = 1 << 24  # maximum bytes of each dense block to which a sparse X is converted
+BLOCK_BYTES = 1 << 24  # maximum size of the dense blocks of rows to which a sparse X is converted
 
 
 class Solvers:
-    """Base class of Estimator that implements the solvers."""
+    """Base class of Estimator with the methods that train a network."""
 
     n_iter_: int
     loss_: float
@@ -56,7 +56,7 @@ class Solvers:
         incremental: bool,
         validation: Any,
     ) -> None:
-        """Train with a stochastic solver."""
+        """Train the network with a stochastic solver, such as Adam."""
         if self.early_stopping and validation is None:
             X, y, weights, validation = self._split(X, y, weights)
         n = len(y)
@@ -70,12 +70,12 @@ class Solvers:
         _, loss_factor, _ = self._loss_and_factors()
         settings = self._settings(net, state)
         draw = RowOrders(n, self._random_state, net.model.core) if self.shuffle else None
-        # A single batch needs no order. For a sparse X, `batches` applies the order.
+        # The core needs no row order if a batch contains all rows, or if `batches` selects the rows of a sparse X.
         order = draw.order if draw is not None and batch < n and not issparse(X) else None
         if order is not None and draw is not None and draw.bits is not None and isinstance(self.random_state, Integral):
-            settings["generator"] = draw.bits  # random_state is an int, so no other thread uses the generator
+            settings["generator"] = draw.bits  # safe, because the estimator has created this generator
         else:
-            settings["shuffles"] = False  # the core must not shuffle; RowOrders does if shuffle is True
+            settings["shuffles"] = False  # RowOrders shuffles in place of the core, if `shuffle` is True
         options = TrainingOptions(1 if incremental else self.max_iter, settings)
         options.batch_size, options.order = batch, order
         options.n_threads, options.max_seconds = self.n_threads, self.max_seconds
@@ -87,14 +87,14 @@ class Solvers:
         else:
             run = DenseLoop(self, loss_factor, draw, net, data, validation_data, options, state)
         if self.early_stopping and not self.loss_curve_:
-            run.monitor.save_params(run.params)  # the initial weights are the best ones if all scores are NaN
+            run.monitor.save_params(run.params)  # restored if all scores are NaN
         self.n_iter_ = 0
         net.state = state
         reason = run.run().stop_reason
-        state.clear_history()  # the history is stored in attributes of the estimator
+        state.clear_history()  # attributes of the estimator contain the history
         if run.monitor.params is not None:
             run.params[...] = run.monitor.params
-        if not self.loss_curve_:  # max_seconds was too short for one epoch
+        if not self.loss_curve_:  # the time limit max_seconds was too short for one epoch
             self.loss_ = np.nan
         if reason == "interrupt":
             warnings.warn("Training interrupted by user.", stacklevel=5)
@@ -107,7 +107,7 @@ class Solvers:
             )
 
     def _split(self: Any, X: Any, y: NDArray[Any], weights: Any) -> tuple[Any, NDArray[Any], Any, Any]:
-        """Split the rows for early stopping, as in scikit-learn; return X, y, weights and the validation rows."""
+        """Split the rows like scikit-learn; return X, y and weights of the training rows, and the validation rows."""
         stratify = y if is_classifier(self) and self.n_outputs_ == 1 else None
         rows, validation_rows = train_test_split(
             np.arange(len(y)),
@@ -124,7 +124,7 @@ class Solvers:
         return X[rows], y[rows], None if weights is None else weights[rows], validation
 
     def _rows_in_batch(self: Any, n: int) -> int:
-        """Return the number of rows in a mini-batch, for n training rows."""
+        """Return the number of rows in a mini-batch if there are n training rows; warn if batch_size exceeds n."""
         if self.batch_size == "auto":
             return min(200, n)
         if self.batch_size > n:
@@ -134,10 +134,10 @@ class Solvers:
         return int(min(self.batch_size, n))
 
     def _settings(self: Any, net: NeuralNetwork, state: TrainingState) -> dict[str, Any]:
-        """Return the settings of the core for updates with the formulas of scikit-learn."""
+        """Return the settings with which the core computes the updates of scikit-learn."""
         _, loss_factor, delta_factor = self._loss_and_factors()
         settings: dict[str, Any] = {
-            **core_settings(FitArguments(), net.model, state),  # learning rate factors and frozen layers of the network
+            **core_settings(FitArguments(), net.model, state),
             "l2": self.alpha,
             "mean_penalty": True,
             "by_rows": True,
@@ -150,7 +150,7 @@ class Solvers:
         return settings
 
     def _state_for(self: Any, net: NeuralNetwork, optimizer: Optimizer, incremental: bool) -> TrainingState:
-        """Return the training state: that of the last call for partial_fit, a new one for fit."""
+        """Return a new training state; in partial_fit, continue the state of the previous call if there is one."""
         schedule = self.learning_rate if callable(self.learning_rate) else None
         previous = vars(self).get("_optimizer") if incremental else None
         state = None if previous is None or net.state is None else net.state.successor(net.streams)
@@ -174,7 +174,7 @@ class Solvers:
     def _loss_grad_lbfgs(
         self: Any, parameters: NDArray[np.float64], X: Any, y: NDArray[Any], sample_weight: Any, *buffers: Any
     ) -> tuple[float, NDArray[np.float64]]:
-        """Return the loss and its gradient in the parameter order of scikit-learn: all weights, then all biases."""
+        """Return the loss and its gradient; the order of `parameters` is all weights, then all biases."""
         net = self._connect()
         return self._objective(net, parameters, self._data(net, X, y, sample_weight))  # type: ignore[no-any-return]
 
@@ -201,7 +201,7 @@ class Solvers:
     def _minimize(
         self: Any, net: NeuralNetwork, optimizer: LBFGS, X: Any, y: NDArray[Any], weights: Any, validation: Any
     ) -> None:
-        """Train with L-BFGS-B of SciPy, with the same arguments as scikit-learn."""
+        """Train the network with SciPy's L-BFGS-B, called with the same options as in scikit-learn."""
         data = self._data(net, X, y, weights)
         hook = Hook(self, net, validation)
         try:
@@ -227,7 +227,7 @@ class Solvers:
     def _least_squares(
         self: Any, net: NeuralNetwork, optimizer: Optimizer, X: Any, y: NDArray[Any], weights: Any, validation: Any
     ) -> None:
-        """Train with the Levenberg-Marquardt method."""
+        """Train the network with the Levenberg-Marquardt method."""
         X = X.toarray() if issparse(X) else X
         self._begin_curves(False)
         total = float(len(X) if weights is None else np.sum(weights))
@@ -257,7 +257,7 @@ class Solvers:
             warnings.warn(message, ConvergenceWarning, stacklevel=5)
 
     def _blocks(self: Any, data: Data) -> Iterator[Data]:
-        """Yield the data for the engine: dense X in one piece, sparse X in blocks of dense rows."""
+        """Yield the data in dense form: unchanged if X is dense, in blocks of rows if X is sparse."""
         if not issparse(data.X):
             yield data
             return
@@ -284,7 +284,7 @@ class Hook:
         self.stopped = False
 
     def __call__(self, intermediate_result: Any) -> None:
-        """Record an iteration and call the user's callbacks; raise StopIteration if the training must end."""
+        """Record an iteration and call the user's callbacks; raise StopIteration to end the training."""
         estimator, net = self.estimator, self.net
         set_parameters(net.model, intermediate_result.x)
         self.epoch += 1
@@ -308,17 +308,17 @@ class Hook:
 
 
 def parameter_vector(model: Model, vector: NDArray[Any] | None = None) -> NDArray[Any]:
-    """Return the parameters, or an array of the same layout, in scikit-learn's order: all weights, then all biases."""
+    """Return the parameters (or `vector`, with the same layout) in the order of scikit-learn: weights, then biases."""
     W, b = (model.W, model.b) if vector is None else model.views(vector)
     return np.concatenate([part.ravel() for part in (*W, *b) if part is not None])
 
 
 def set_parameters(model: Model, parameters: NDArray[Any]) -> None:
-    """Set the parameters of a model from a vector in scikit-learn's order: all weights, then all biases."""
+    """Set the parameters of a model from a vector that contains all weights, then all biases."""
     fill_arrays([part for part in (*model.W, *model.b) if part is not None], parameters)
 
 
 def loss_and_gradient(model: Model, data: Data) -> tuple[float, NDArray[Any]]:
-    """Return the loss of all rows, and its gradient in scikit-learn's order."""
+    """Return the loss of all rows and its gradient, a vector of all weights, then all biases."""
     vector = model.zeros()
     return model.gradient(data, vector), parameter_vector(model, vector)

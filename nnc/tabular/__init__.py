@@ -1,4 +1,4 @@
-"""Models of tables with numbers, categories, text and dates, without required settings (extra `[tables]`).
+"""Models of tables with numbers, categories, text and dates; no setting is required (extra `[tables]`).
 
     from nnc.tabular import TableClassifier, TableRegressor
     model = TableClassifier().fit(frame, labels)
@@ -6,7 +6,7 @@
     print(model.report())
     model.save("model.json"), nnc.load("model.json")
 
-The encoding of columns can be used separately:
+The encoding of the columns is also available separately, as input of any network:
 
     from nnc.tabular import Schema, read_table
     table = read_table(frame)
@@ -40,7 +40,7 @@ __all__ = [
     "read_table",
 ]
 
-if not TYPE_CHECKING:  # type checkers must not see __getattr__, or they would accept every name
+if not TYPE_CHECKING:  # with __getattr__, type checkers would accept any name
 
     def __getattr__(name: str) -> object:
         from nnc._utils.names import unknown_attribute_error

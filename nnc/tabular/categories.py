@@ -1,4 +1,4 @@
-"""Encodings of text: one-hot features of the levels, and the rank of ordered levels."""
+"""Encodings of categorical columns: one-hot features of the levels, and the rank of ordered levels."""
 
 from __future__ import annotations
 
@@ -19,24 +19,25 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
     Out = NDArray[np.float32]
 
-MIN_ONE_HOT_LEVELS = 30  # number of most frequent levels of a column that always have their own feature
-MAX_ONE_HOT_LEVELS = 100  # maximum number of levels of a column with their own feature
-MIN_LEVEL_ROWS = 10  # minimum number of training rows of any other level with its own feature
+MIN_ONE_HOT_LEVELS = 30  # the 30 most frequent levels of a column have one feature each, however rare they are
+MAX_ONE_HOT_LEVELS = 100  # maximum number of levels of a column that have one feature each
+MIN_LEVEL_ROWS = 10  # a less frequent level than the first 30 has a feature if it has this many training rows
 
 
 class Category(Encoding):
-    """Text as one-hot features.
+    """Encoding of a categorical column as one-hot features.
 
-    Each level has a feature, the most frequent level first. One more feature stands for all rare levels, if there are
-    any, and one for missing values, if training rows had any. A column with two levels has a single feature with the
-    values -1 and 1. A text that no training row had counts as rare; without rare levels all its features are 0.
+    Each frequent level has a feature, in the order of decreasing frequency. One more feature represents all rare
+    levels, if there are any, and another one missing values, if training rows had any. If a column has two levels, a
+    single feature is -1 for the first and 1 for the second. A text that no training row had is encoded as a rare level;
+    if there are no rare levels, its features are 0.
 
     Parameters
     ----------
     levels : tuple of str
-        Levels that have a feature.
+        Levels that have one feature each, the most frequent level first.
     rare : tuple of str
-        Levels that share a feature.
+        Rare levels, which one feature represents.
     missing : float
         Fraction of the training rows without a value.
     """
@@ -57,7 +58,7 @@ class Category(Encoding):
 
     @classmethod
     def learn(cls, column: Column, counts: NDArray[Any], missing: float) -> Category:
-        """Create the encoding of a text column from the number of rows of each level."""
+        """Create the encoding of a text column; `counts` contains the number of training rows of each level."""
         by_count = sorted((-count, level) for count, level in zip(counts.tolist(), column.levels, strict=True) if count)
         levels, n = [level for _, level in by_count], len(by_count)
         if n > MIN_ONE_HOT_LEVELS:
@@ -67,21 +68,21 @@ class Category(Encoding):
 
     @property
     def is_binary(self) -> bool:
-        """Return whether a single feature encodes both levels, as -1 and 1."""
+        """Return whether the column has two levels, which a single feature encodes as -1 and 1."""
         return len(self.levels) == 2 and not self.rare
 
     @property
     def width(self) -> int:
-        """Number of plain features."""
+        """Number of features."""
         return (1 if self.is_binary else len(self.levels) + bool(self.rare)) + (self.missing > 0)
 
     @property
     def coded_levels(self) -> tuple[str, ...]:
-        """Texts in the order of their codes; `to_codes` returns an index in this tuple."""
+        """Texts that `to_codes` converts to their index in this tuple."""
         return self.levels
 
     def as_text(self, column: Column) -> Column:
-        """Convert a column to text; raise CellError for dates and for numbers that equal no level."""
+        """Convert a column to text; raise CellError for a date, or for a number that is not a level."""
         if column.is_text:
             return column
         if column.kind == "date" and not column.missing.all():
@@ -89,7 +90,7 @@ class Category(Encoding):
         return as_levels(column, (*self.levels, *self.rare))
 
     def read_cells(self, column: Column) -> NDArray[Any]:
-        """Return the index of the one-hot feature of each cell (n,); -1 for cells whose features are all 0."""
+        """Return for each cell the index of the one-hot feature that is 1, or -1 if all features are 0."""
         n = len(self.levels)
         rare_index, missing_index = (n if self.rare else -1), (n + bool(self.rare) if self.missing else -1)
         column = self.as_text(column)
@@ -99,7 +100,7 @@ class Category(Encoding):
         return cells
 
     def write(self, cells: NDArray[Any], out: Out) -> None:
-        """Write the features of `cells` into the zero array `out` (rows, width)."""
+        """Write the features of `cells` (rows,) into `out` (rows, width), which contains zeros."""
         if self.is_binary:
             out[:, 0] = np.array([-1, 1, 0, 0])[cells]
             if self.missing:
@@ -109,12 +110,12 @@ class Category(Encoding):
         out[rows, cells[rows]] = 1
 
     def to_codes(self, column: Column) -> Floats:
-        """Return the index of each cell in `levels`; -1 for other texts and NaN for missing values."""
+        """Return the index of each cell in `levels`; -1 for texts that are not in `levels`, NaN for missing values."""
         cells = self.read_cells(column)
         return np.where(column.missing, np.nan, np.where(cells < len(self.levels), cells, -1))
 
     def formulas(self) -> ColumnFormulas:
-        """Return the formulas that compute features from codes in exported models."""
+        """Return the formulas with which exported models compute the features from the result of `to_codes`."""
         missing = ("1 if missing(x) else 0",) if self.missing else ()
         if self.is_binary:
             return ColumnFormulas(("-1 if x == 0 else 1 if x == 1 else 0", *missing))
@@ -123,14 +124,14 @@ class Category(Encoding):
         return ColumnFormulas(("1 if x == place else 0", *rare, *missing), vectors={"place": range(n)})
 
     def unseen(self, column: Column) -> dict[str, int]:
-        """Return the texts that no training row had, and the number of rows of this column with each text."""
+        """Return each text of `column` that no training row had, and its number of rows."""
         column = self.as_text(column)
         training_levels = {*self.coded_levels, *self.rare}
         counts = np.bincount(column.values[column.values >= 0], minlength=len(column.levels)).tolist()
         return {level: n for level, n in zip(column.levels, counts, strict=True) if n and level not in training_levels}
 
     def describe(self) -> str:
-        """Return a description of the encoding for reports."""
+        """Return a short description of the encoding, for reports."""
         if self.is_binary:
             description = f"-1 for {short_repr(self.levels[0])}, 1 for {short_repr(self.levels[1])}"
         else:
@@ -140,15 +141,15 @@ class Category(Encoding):
 
 
 class OrderedCategory(Category):
-    """Ordered categories: the features of `Category`, and the rank from -1 (lowest category) to 1 (highest).
+    """Encoding of ordered categories: the features of `Category`, and a rank from -1 (lowest) to 1 (highest).
 
     Parameters
     ----------
     levels, rare, missing
-        As in `Category`.
+        See `Category`.
     order : tuple of str
-        All categories of the container, the lowest first, including those without a training row. Missing values and
-        unknown texts have the rank 0.
+        All categories from lowest to highest, including those without a training row. Missing values and other texts
+        have the rank 0.
     """
 
     type = "ordered_category"
@@ -164,23 +165,23 @@ class OrderedCategory(Category):
 
     @property
     def coded_levels(self) -> tuple[str, ...]:
-        """Texts in the order of their codes: `levels`, then the other categories."""
+        """Texts that `to_codes` converts to their index in this tuple: `levels`, then the other categories."""
         others = set(self.order).difference(self.levels)
         return (*self.levels, *(level for level in self.order if level in others))
 
     @property
     def ranks(self) -> list[float]:
-        """Ranks of the `coded_levels`, from -1 to 1."""
+        """Rank of each text in `coded_levels`, from -1 to 1."""
         rank = {level: 2 * i / (len(self.order) - 1) - 1 for i, level in enumerate(self.order)}
         return [rank[level] for level in self.coded_levels]
 
     @property
     def width(self) -> int:
-        """Number of plain features: the one-hot features of `Category` and the rank."""
+        """Number of features: the one-hot features of `Category` and the rank."""
         return super().width + 1
 
     def read_cells(self, column: Column) -> NDArray[Any]:
-        """Return the index of each cell in `coded_levels` (n,); -1 for other texts and -2 for missing values."""
+        """Return the index of each cell in `coded_levels`; -1 for other texts, -2 for missing values."""
         index = {level: i for i, level in enumerate(self.coded_levels)}
         column = self.as_text(column)
         indices = np.array([*(index.get(level, -1) for level in column.levels), -2], np.int32)
@@ -188,7 +189,7 @@ class OrderedCategory(Category):
         return cells
 
     def write(self, cells: NDArray[Any], out: Out) -> None:
-        """Write the features of `cells` into the zero array `out` (rows, width)."""
+        """Write the features of `cells` (rows,) into `out` (rows, width), which contains zeros."""
         n = len(self.levels)
         rare_index, missing_index = (n if self.rare else -1), (n + bool(self.rare) if self.missing else -1)
         features = np.where(cells == -2, missing_index, np.where((cells < 0) | (cells >= n), rare_index, cells))
@@ -196,16 +197,16 @@ class OrderedCategory(Category):
         out[:, -1] = np.array([*self.ranks, 0, 0])[cells]
 
     def to_codes(self, column: Column) -> Floats:
-        """Return the index of each cell in `coded_levels`; -1 for other texts and NaN for missing values."""
+        """Return the index of each cell in `coded_levels`; -1 for other texts, NaN for missing values."""
         cells = self.read_cells(column)
         return np.where(cells == -2, np.nan, cells)
 
     def formulas(self) -> ColumnFormulas:
-        """Return the formulas that compute features from codes in exported models."""
+        """Return the formulas with which exported models compute the features from the result of `to_codes`."""
         plain, bins, steps, vectors = super().formulas()
         rank_vectors = {"listed": range(len(self.coded_levels)), "rank": self.ranks}
         return ColumnFormulas((*plain, "sum(rank if x == listed else 0)"), bins, steps, {**vectors, **rank_vectors})
 
     def describe(self) -> str:
-        """Return a description of the encoding for reports."""
+        """Return a short description of the encoding, for reports."""
         return f"{super().describe()}, and their rank"

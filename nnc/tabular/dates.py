@@ -1,4 +1,4 @@
-"""Calendar parts of dates, computed with NumPy and as formulas for exported models."""
+"""Calendar parts of dates, such as the day of the week: computed by NumPy, and as formulas for exported models."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
 
 DAY_SECONDS = 86400.0
-# Period of each calendar part, in days or (time of day) minutes; 0 for the year, which is not periodic.
+# Period of each calendar part: in minutes for the time of day, otherwise in days; 0 for the year (not periodic).
 PART_PERIODS = {"year": 0.0, "time of year": 365.25, "day of the week": 7.0, "time of day": 1440.0}
 
 
 def date_parts(seconds: Floats) -> dict[str, NDArray[np.int64]]:
-    """Return the calendar parts of dates that are given in seconds since 1970.
+    """Return the calendar parts of dates (n,), which are in seconds since 1970.
 
     Returns
     -------
     dict of str to int64 array (n,)
-        "year": the first day of the year, in days since 1970. "time of year": the day of the year, from 0.
-        "day of the week": the days since Monday. "time of day": the minute of the day.
+        "year": first day of the year, in days since 1970. "time of year": day of the year, from 0. "day of the week":
+        number of days since Monday. "time of day": minute of the day, from 0.
     """
     day = np.floor(seconds / DAY_SECONDS).astype(np.int64)
     first = day.view("M8[D]").astype("M8[Y]").astype("M8[D]").astype(np.int64)
@@ -33,15 +33,15 @@ def date_parts(seconds: Floats) -> dict[str, NDArray[np.int64]]:
     return {
         "year": first,
         "time of year": day - first,
-        "day of the week": (day + 3) % 7,  # day 0 is a Thursday, three days after Monday
+        "day of the week": (day + 3) % 7,  # day 0, 1 January 1970, was a Thursday
         "time of day": np.clip(minute, 0, 1439),
     }
 
 
 _DAY_STEPS = {"day": f"floor(x / {DAY_SECONDS})"}
 # Formulas for the year of a date, in years since 1970. "about" is an estimate with an error of at most one year.
-# "before" and "after" are the first days of the estimated year and of the next one, from which "year" is determined.
-# "first" is the first day of "year".
+# "before" and "after" are the first days of the estimated year and of the year after it; they correct the estimate to
+# "year". "first" is the first day of "year". Days are counted from 1970.
 _YEAR_STEPS = {
     **_DAY_STEPS,
     "about": "floor(day / 365.2425)",
@@ -50,8 +50,8 @@ _YEAR_STEPS = {
     "year": "about - 1 if day < before else about + 1 if day >= after else about",
     "first": "365 * year + floor((year + 1) / 4) - floor((year + 69) / 100) + floor((year + 369) / 400)",
 }
-# Formulas of exported models for each calendar part of x, a date in seconds since 1970. The last formula of a part
-# yields the value that `date_parts` returns.
+# Formulas for each calendar part of x, a date in seconds since 1970, in exported models. The last formula of a part
+# computes the value that `date_parts` returns.
 PART_FORMULAS = {
     "year": _YEAR_STEPS,
     "time of year": {**_YEAR_STEPS, "time": "day - first"},
@@ -62,9 +62,9 @@ PART_FORMULAS = {
 
 @cache
 def circle_table(period: float) -> Floats:
-    """Return sine and cosine of each integer from 0 to `period`, where `period` is a full circle.
+    """Return sine and cosine of 2 pi k / period for each integer k from 0 to `period`, array (n, 2).
 
-    A table makes the encoding of a row independent of the other rows: NumPy's vectorized sine may differ in the last
-    bits from its sine of a single number.
+    With this table, the encoding of a row does not depend on the other rows to the last bit. NumPy's sine of an array
+    may differ in the last bits from its sine of a single number.
     """
     return np.array([(sin(2 * pi * k / period), cos(2 * pi * k / period)) for k in range(int(period) + 1)])

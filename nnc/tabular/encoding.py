@@ -1,4 +1,4 @@
-"""Base class of column encodings, and checks of their parameters."""
+"""Base class of the encodings of columns, and checks of their parameters."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ ValueT = TypeVar("ValueT", bound=Value)
 
 
 class Encoding(Value, ABC):
-    """Conversion of a column to inputs of a network.
+    """Base class of encodings, which convert a column to inputs of a network.
 
-    `read_cells` converts all rows of a column to the values that are encoded. `write` and `write_bins` then encode
-    blocks of these rows. The fields of a subclass are learned from the training rows and are saved in model files.
+    `read_cells` converts all cells of a column to an array. For blocks of its elements, `write` and `write_bins` then
+    compute the features. The fields of a subclass are learned from the training rows and saved in model files.
 
     Attributes
     ----------
     type : str
         Name of the encoding in model files.
     added_fields : mapping of str to value
-        Fields that do not exist in files of earlier versions, with their values for such files.
+        Fields that do not exist in files of earlier versions, with the values that are used for such files.
     code_meaning : str
         Description of the numbers that `to_codes` returns, for the metadata of exported models.
     """
@@ -50,32 +50,32 @@ class Encoding(Value, ABC):
 
     @property
     def width(self) -> int:
-        """Number of plain features."""
+        """Number of features that `write` computes."""
         return 1
 
     @property
     def n_bins(self) -> int:
-        """Number of features of the piecewise-linear encoding."""
+        """Number of piecewise-linear features, which `write_bins` computes."""
         return 0
 
     @abstractmethod
     def read_cells(self, column: Column) -> NDArray[Any]:
-        """Return the values (n,) of a column for `write`; raise ValueError if a cell's kind differs from training."""
+        """Convert the cells to an array (n,); raise ValueError for a cell of another kind than in training."""
 
     @abstractmethod
     def write(self, cells: NDArray[Any], out: Out) -> None:
-        """Write the plain features of `cells` into the zero array `out` (rows, width)."""
+        """Write the features of `cells` (rows,) into `out` (rows, width), which contains zeros."""
 
     def write_bins(self, cells: NDArray[Any], out: Out) -> None:
-        """Write the piecewise-linear features of `cells` into `out` (rows, n_bins)."""
+        """Write the piecewise-linear features of `cells` (rows,) into `out` (rows, n_bins)."""
 
     def to_codes(self, column: Column) -> Floats:
-        """Convert a column to the input (n,) of an exported model; missing values become NaN."""
+        """Convert a column to the numbers (n,) that exported models read; missing values become NaN."""
         return self.read_cells(column).astype(np.float64)
 
     @abstractmethod
     def formulas(self) -> ColumnFormulas:
-        """Return the formulas that compute all features from the result of `to_codes` in exported models."""
+        """Return the formulas with which exported models compute all features from the result of `to_codes`."""
 
     @property
     def example(self) -> float:
@@ -83,28 +83,28 @@ class Encoding(Value, ABC):
         return 0.0
 
     def unseen(self, column: Column) -> dict[str, int]:
-        """Return the texts that no training row had, and the number of rows of this column with each text."""
+        """Return each text of `column` that no training row had, and its number of rows."""
         return {}
 
     @abstractmethod
     def describe(self) -> str:
-        """Return a description of the encoding for reports."""
+        """Return a short description of the encoding, for reports."""
 
     def document(self) -> dict[str, Any]:
-        """Return the encoding as a JSON object, without rounding."""
+        """Return the encoding as a JSON object with exact numbers."""
         values = {name: getattr(self, name) for name in self._fields}
         return {"type": self.type} | {name: _to_json(value) for name, value in values.items()}
 
 
 def _to_json(value: Any) -> Any:
-    """Convert the value of a field to JSON types."""
+    """Convert the value of a field to a JSON object, list, number or string."""
     if isinstance(value, Encoding):
         return value.document()
     return list(value) if isinstance(value, tuple) else value
 
 
 def from_members(kind: type[ValueT], members: Mapping[str, Any], where: str) -> ValueT:
-    """Create an encoding or a text format from JSON members; raise ValueError with the location of an invalid one."""
+    """Create an encoding or a text format from JSON members; raise ValueError that names an invalid member."""
     try:
         return kind(**{name: members[name] for name in kind._fields})
     except (TypeError, ValueError) as error:
@@ -112,7 +112,7 @@ def from_members(kind: type[ValueT], members: Mapping[str, Any], where: str) -> 
 
 
 def text_list(name: str, value: Any) -> tuple[str, ...]:
-    """Convert a list of distinct texts to a tuple; raise ValueError for any other value."""
+    """Convert a list of distinct texts to a tuple; raise ValueError if `value` is anything else."""
     if not isinstance(value, (list, tuple)) or not all(type(text) is str and text.strip() for text in value):
         raise ValueError(f"{name} must be a list of texts that are not blank, got {short_repr(value)}")
     if len(set(value)) < len(value):
@@ -121,14 +121,14 @@ def text_list(name: str, value: Any) -> tuple[str, ...]:
 
 
 def number_list(name: str, value: Any) -> tuple[float, ...]:
-    """Convert a list of finite numbers to a tuple; raise ValueError for any other value."""
+    """Convert a list of finite numbers to a tuple; raise ValueError if `value` is anything else."""
     if not isinstance(value, (list, tuple)):
         raise ValueError(f"{name} must be a list of numbers, got {short_repr(value)}")
     return tuple(check_finite(f"{name}[{i}]", number) for i, number in enumerate(value))
 
 
 def increasing_list(name: str, value: Any) -> tuple[float, ...]:
-    """Convert a list of strictly increasing numbers to a tuple; raise ValueError for any other value."""
+    """Convert a list of strictly increasing numbers to a tuple; raise ValueError if `value` is anything else."""
     numbers = number_list(name, value)
     if any(low / 2 >= high / 2 for low, high in pairwise(numbers)):
         raise ValueError(f"{name} must be increasing numbers, got {short_repr(value)}")
@@ -136,14 +136,14 @@ def increasing_list(name: str, value: Any) -> tuple[float, ...]:
 
 
 def edge_list(name: str, value: Any) -> tuple[float, ...]:
-    """Convert the edges of bins to a tuple; raise ValueError if they do not increase or define only one bin."""
+    """Convert a list of bin edges to a tuple; raise ValueError if they do not increase or define only one bin."""
     if isinstance(value, (list, tuple)) and len(value) in (1, 2):
         raise ValueError(f"{name} must be an empty list or have three numbers or more, got {short_repr(value)}")
     return increasing_list(name, value)
 
 
 def knot_list(name: str, value: Any) -> tuple[float, ...]:
-    """Convert interpolation knots to a tuple; raise ValueError for a single knot or knots that do not increase."""
+    """Convert a list of interpolation knots to a tuple; raise ValueError for one knot, or if they do not increase."""
     if isinstance(value, (list, tuple)) and len(value) == 1:
         raise ValueError(f"{name} must be an empty list or have two numbers or more, got {short_repr(value)}")
     return increasing_list(name, value)
@@ -155,7 +155,7 @@ scale_factor = build_check(
 
 
 def plain_text(name: str, value: Any) -> str:
-    """Return the value if it is text; otherwise raise ValueError."""
+    """Return `value` if it is a str; raise ValueError if it is anything else."""
     if type(value) is not str:
         raise ValueError(f"{name} must be text, got {short_repr(value)}")
     return value

@@ -1,8 +1,8 @@
 """Encodings of numbers, dates and columns without information, and the choice of an encoding for a column.
 
-An encoding has plain features. Numbers and dates also have piecewise-linear features, whose bins have equal numbers of
-training rows (Gorishniy, Rubachev and Babenko, 2022). Each cell is encoded separately, so the features of a row do not
-depend on the other rows, to the last bit.
+Numbers and dates have additional piecewise-linear features for the inputs of some networks; their bins have equal
+numbers of training rows (Gorishniy, Rubachev and Babenko, 2022). Each cell is encoded separately, so the features of a
+row do not depend on the other rows, to the last bit.
 """
 
 from __future__ import annotations
@@ -44,57 +44,57 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
     Out = NDArray[np.float32]
 
-MAX_CATEGORY_LEVELS = 10  # text with up to this number of levels is always categorical
-MAX_SCALED = 1e18  # maximum magnitude of scaled numbers, so that their squares are finite
-SCORE_INTERVALS = 32  # number of quantile intervals; the normal score is linear in each of them
-TAIL_FRACTION = 0.0005  # normal scores are normal quantiles of probabilities from this one to 1 minus this one
+MAX_CATEGORY_LEVELS = 10  # a text column with up to this number of levels is always categorical
+MAX_SCALED = 1e18  # scaled numbers are clipped to this magnitude, so that their squares are finite
+SCORE_INTERVALS = 32  # number of intervals between quantiles in which the normal score is linear
+TAIL_FRACTION = 0.0005  # minimum probability of a normal score; the maximum is 1 - TAIL_FRACTION
 
 
 class IgnoresValues(Encoding):
-    """Base of encodings that use only whether a cell has a value.
+    """Base class of encodings that use only whether a cell has a value, not the value.
 
     Parameters
     ----------
     reason : str
-        Why the values are not used.
+        Reason why the values are not used, for reports.
     """
 
     reason: str = field(check=plain_text)
 
     def read_cells(self, column: Column) -> NDArray[Any]:
-        """Return the mask (n,) of the missing cells."""
+        """Return the boolean mask (n,) of the missing cells."""
         return column.missing
 
     def to_codes(self, column: Column) -> Floats:
-        """Return NaN for missing cells and 0 for all others."""
+        """Return NaN for each missing cell and 0 for each other cell, array (n,)."""
         return np.where(column.missing, np.nan, 0.0)
 
 
 class LeftOut(IgnoresValues):
-    """Encoding of a column that carries no information; it has no features."""
+    """Encoding without features, for a column that carries no information."""
 
     type = "left_out"
     code_meaning = "anything: the column is left out"
 
     @property
     def width(self) -> int:
-        """Number of plain features, which is 0."""
+        """Number of features, which is 0."""
         return 0
 
     def write(self, cells: NDArray[Any], out: Out) -> None:
         """Write nothing, because the column has no features."""
 
     def formulas(self) -> ColumnFormulas:
-        """Return no formulas, because the column has no features."""
+        """Return an empty ColumnFormulas, because the column has no features."""
         return ColumnFormulas()
 
     def describe(self) -> str:
-        """Return a description of the encoding for reports."""
+        """Return a short description of the encoding, for reports."""
         return f"left out: {self.reason}"
 
 
 class Presence(IgnoresValues):
-    """Encoding of the presence of values: 1 for a cell with a value, -1 for a missing cell."""
+    """Encoding whose only feature is 1 for a cell with a value and -1 for a missing cell."""
 
     type = "presence"
     code_meaning = "any number if there is a value"
@@ -104,19 +104,19 @@ class Presence(IgnoresValues):
         out[:, 0] = np.where(cells, -1, 1)
 
     def formulas(self) -> ColumnFormulas:
-        """Return the formula for the presence of a value."""
+        """Return the formula of the feature, which is -1 for a missing cell and 1 otherwise."""
         return ColumnFormulas(("-1 if missing(x) else 1",))
 
     def describe(self) -> str:
-        """Return a description of the encoding for reports."""
+        """Return a short description of the encoding, for reports."""
         return f"only whether there is a value: {self.reason}"
 
 
 class WithIndicator(Encoding):
-    """Base of encodings with an indicator of missing values.
+    """Base class of encodings with an indicator of missing values.
 
-    The indicator is the last plain feature: 1 for a missing value, 0 for all others. It exists only if training rows
-    had missing values.
+    The indicator is the last feature that `write` computes. It is 1 for a missing cell and 0 otherwise, and exists only
+    if training rows had missing cells.
 
     Parameters
     ----------
@@ -128,20 +128,20 @@ class WithIndicator(Encoding):
 
     @property
     def width(self) -> int:
-        """Number of plain features: one for the value, and the indicator if there is one."""
+        """Number of features that `write` computes: one for the value, and the indicator if it exists."""
         return 1 + (self.missing > 0)
 
     def write_indicator(self, missing: NDArray[np.bool_], out: Out) -> None:
-        """Write the indicator of missing values into the last column of `out`, if the encoding has an indicator."""
+        """Write the indicator of missing values, if it exists, into the last column of `out`."""
         if self.missing:
             out[:, -1] = missing
 
     def indicator_formulas(self) -> tuple[str, ...]:
-        """Return the formula for the indicator of missing values, or () without an indicator."""
+        """Return a tuple with the formula of the indicator of missing values, or () if it does not exist."""
         return ("1 if missing(x) else 0",) if self.missing else ()
 
     def missing_note(self) -> str:
-        """Return the percentage of missing values for the end of a description, or "" if there are none."""
+        """Return the end of a description, such as ", 3 % missing", or "" if no training value was missing."""
         return f", {100 * self.missing:.2g} % missing" if self.missing else ""
 
 
@@ -149,23 +149,24 @@ class WithIndicator(Encoding):
 
 
 class Number(WithIndicator):
-    """Numbers, scaled robustly.
+    """Encoding of a column of numbers x.
 
-    The first feature is z / sqrt(1 + (z / 3)^2) with z = (x - median) / scale; it is between -3 and 3. The second one,
-    if there are knots, is the normal score: a monotone function of x whose values for the training rows have a standard
-    normal distribution. A missing value is replaced by the median.
+    The first feature is z / sqrt(1 + (z / 3)^2) with z = (x - median) / scale, which is between -3 and 3. The second
+    feature exists only if there are `knots`. It is the normal score: a monotone function of x whose values for the
+    training rows have a standard normal distribution. A missing value is encoded like the median.
 
     Parameters
     ----------
     missing : float
         Fraction of the training rows without a value.
     median : float
+        Median of the training rows.
     scale : float
-        Interquartile range, or half the range of the numbers if that is 0.
+        Interquartile range of the training rows. If it is 0: half of their range.
     edges : tuple of float
-        Edges of the bins of the piecewise-linear encoding; () without bins.
+        Edges of the bins of the piecewise-linear features; () if there are no such features.
     knots : tuple of float
-        Numbers between which the normal score is interpolated linearly; () without normal scores.
+        Numbers between which the normal score is interpolated linearly; () if there is no normal score.
     scores : tuple of float
         Normal score of each knot.
     """
@@ -186,9 +187,9 @@ class Number(WithIndicator):
 
     @classmethod
     def learn(cls, values: Floats, missing: float, bins: int, scores: bool = False) -> Number:
-        """Create the encoding from the training numbers that are not missing; they must not all be equal.
+        """Create the encoding from the numbers of the training rows, which must not all be equal; without missing ones.
 
-        Quantiles are computed from halved numbers, so that their differences cannot overflow.
+        Quantiles are computed from halves of the numbers, so that differences of quantiles cannot overflow.
         """
         probabilities = np.linspace(0, 1, SCORE_INTERVALS + 1) if scores else np.zeros(0)
         bin_probabilities = np.linspace(0, 1, bins + 1)
@@ -199,7 +200,8 @@ class Number(WithIndicator):
         knots, knot_index = np.unique(quantiles[6 + bins :], return_inverse=True)
         tail, normal = TAIL_FRACTION, NormalDist()
         normal_quantiles = np.array([normal.inv_cdf(min(max(p, tail), 1 - tail)) for p in probabilities])
-        # A frequent number is the quantile of several probabilities; its score is the mean of their normal quantiles.
+        # A frequent number is the quantile of the training rows for several probabilities. Its normal score is the mean
+        # of the normal quantiles of these probabilities.
         return cls(
             missing=missing,
             median=2 * median,
@@ -211,20 +213,20 @@ class Number(WithIndicator):
 
     @property
     def width(self) -> int:
-        """Number of plain features: the scaled number, the normal score and the indicator."""
+        """Number of features that `write` computes: the scaled number, the normal score and the indicator."""
         return super().width + (len(self.knots) > 0)
 
     @property
     def n_bins(self) -> int:
-        """Number of features of the piecewise-linear encoding."""
+        """Number of piecewise-linear features, one for each bin."""
         return max(0, len(self.edges) - 1)
 
     def read_cells(self, column: Column) -> NDArray[Any]:
-        """Return the numbers (n,), NaN for missing values."""
+        """Return the numbers of a column (n,); NaN for missing values."""
         return as_numbers(column).values
 
     def write(self, cells: NDArray[Any], out: Out) -> None:
-        """Write the plain features of `cells` into `out` (rows, width)."""
+        """Write the features of `cells` (rows,) into `out` (rows, width)."""
         x = cells.astype(np.float64)
         missing = np.isnan(x)
         x = np.where(missing, self.median, x)
@@ -234,26 +236,26 @@ class Number(WithIndicator):
         self.write_indicator(missing, out)
 
     def normal_scores(self, x: Floats) -> Floats:
-        """Return the normal scores of numbers, interpolated linearly between the knots."""
+        """Return the normal scores of the numbers x, interpolated linearly between the knots."""
         knots, scores = np.array(self.knots), np.array(self.scores)
         interval = np.clip(np.searchsorted(knots, x, side="right") - 1, 0, len(knots) - 2)
         return scores[interval] + np.diff(scores)[interval] * _fraction_between(x, knots[interval], knots[interval + 1])
 
     def scale_and_clip(self, x: Floats) -> Floats:
-        """Scale numbers and clip them smoothly to the range from -3 to 3."""
+        """Scale the numbers x and compress them smoothly to the range from -3 to 3."""
         with np.errstate(over="ignore"):
             z = np.clip((x / 2 - self.median / 2) / (self.scale / 2), -MAX_SCALED, MAX_SCALED)
         return z / np.sqrt(1 + (z / 3) ** 2)
 
     def write_bins(self, cells: NDArray[Any], out: Out) -> None:
-        """Write the piecewise-linear features of `cells` into `out` (rows, n_bins)."""
+        """Write the piecewise-linear features of `cells` (rows,) into `out` (rows, n_bins)."""
         x = cells.astype(np.float64)
         x = np.where(np.isnan(x), self.median, x)[:, None]
         edges = np.array(self.edges)
         out[...] = _fraction_between(x, edges[:-1], edges[1:])
 
     def formulas(self) -> ColumnFormulas:
-        """Return the formulas that compute features from numbers in exported models."""
+        """Return the formulas with which exported models compute the features of a number."""
         plain = ["z / sqrt(1 + z / 3 * (z / 3))"]
         vectors: dict[str, Sequence[float]] = {}
         if self.knots:
@@ -272,37 +274,38 @@ class Number(WithIndicator):
         )
 
     def scaling_steps(self, name: str, x: str) -> dict[str, str]:
-        """Return a dict from `name` to the formula that scales `x`, without the smooth clipping to -3 and 3."""
+        """Return {name: formula that scales x}; the formula does not compress the result to -3 ... 3."""
         return {name: f"min(max(({x} / 2 - {self.median / 2!r}) / {self.scale / 2!r}, {-MAX_SCALED}), {MAX_SCALED})"}
 
     @property
     def example(self) -> float:
-        """Result of `to_codes` for a typical cell: the median."""
+        """Result of `to_codes` for a typical cell: the median of the training rows."""
         return self.median
 
     def describe(self) -> str:
-        """Return a description of the encoding for reports."""
+        """Return a short description of the encoding, for reports."""
         return f"a number, scaled{' and as a normal score' if self.knots else ''}{self.missing_note()}"
 
 
 def _fraction_between(x: Floats, low: Any, high: Any) -> Floats:
-    """Return the relative position of numbers between low and high: 0 below low, 1 above high."""
+    """Map numbers x linearly from [low, high] to [0, 1]; return 0 below `low` and 1 above `high`."""
     with np.errstate(over="ignore"):
         fractions: Floats = np.clip((x / 2 - low / 2) / (high / 2 - low / 2), 0, 1)
     return fractions
 
 
 class Binary(WithIndicator):
-    """Numbers with two distinct values, encoded as -1 and 1.
+    """Encoding of a column of numbers with two distinct values, as -1 and 1.
 
-    Numbers of later tables that lie between the two values are interpolated linearly; a missing value is 0.
+    If a table to predict contains a number between the two values, its feature is interpolated linearly. The feature of
+    a missing value is 0.
 
     Parameters
     ----------
     missing : float
         Fraction of the training rows without a value.
     low, high : float
-        The two values.
+        The two values of the training rows.
     """
 
     type = "binary"
@@ -316,44 +319,45 @@ class Binary(WithIndicator):
             raise ValueError(f"low must be below high, got low {self.low} and high {self.high}")
 
     def read_cells(self, column: Column) -> NDArray[Any]:
-        """Return the numbers (n,), NaN for missing values."""
+        """Return the numbers of a column (n,); NaN for missing values."""
         return as_numbers(column).values
 
     def write(self, cells: NDArray[Any], out: Out) -> None:
-        """Write the plain features of `cells` into `out` (rows, width)."""
+        """Write the features of `cells` (rows,) into `out` (rows, width)."""
         x = cells.astype(np.float64)
         missing = np.isnan(x)
         out[:, 0] = np.where(missing, 0, 2 * _fraction_between(x, self.low, self.high) - 1)
         self.write_indicator(missing, out)
 
     def formulas(self) -> ColumnFormulas:
-        """Return the formulas that compute features from numbers in exported models."""
+        """Return the formulas with which exported models compute the features of a number."""
         low, high = self.low / 2, self.high / 2
         steps = {"share": f"min(max((x / 2 - {low!r}) / {high - low!r}, 0), 1)"}
         return ColumnFormulas(("0 if missing(x) else 2 * share - 1", *self.indicator_formulas()), variables=steps)
 
     @property
     def example(self) -> float:
-        """Result of `to_codes` for a typical cell: the larger value."""
+        """Result of `to_codes` for a typical cell: the larger one of the two values."""
         return self.high
 
     def describe(self) -> str:
-        """Return a description of the encoding for reports."""
+        """Return a short description of the encoding, for reports."""
         return f"-1 for {self.low:g}, 1 for {self.high:g}{self.missing_note()}"
 
 
 class Date(Encoding):
-    """Dates, encoded as the number of days since 1970 and as calendar parts.
+    """Encoding of dates as the number of days since 1970 and as calendar parts.
 
-    Only parts that differ between training rows are encoded. The year is represented by its first day, scaled like the
-    days. The time of the year, the day of the week and the time of day are periodic: each is a sine and a cosine.
+    Only parts that differ between training rows are encoded. The year is encoded as its first day, scaled like the
+    number of days. The time of the year, the day of the week and the time of day are periodic: each of them has two
+    features, a sine and a cosine.
 
     Parameters
     ----------
     days : Number
-        Encoding of the days since 1970.
+        Encoding of the number of days since 1970.
     parts : tuple of str
-        Encoded parts, keys of `PART_PERIODS`.
+        Calendar parts that are encoded; keys of `PART_PERIODS`.
     """
 
     type = "date"
@@ -369,27 +373,27 @@ class Date(Encoding):
 
     @classmethod
     def learn(cls, seconds: Floats, missing: float, bins: int, scores: bool = False) -> Date:
-        """Create the encoding from the training dates that are not missing, in seconds since 1970."""
+        """Create the encoding from the dates of the training rows, in seconds since 1970, without missing ones."""
         values = date_parts(seconds)
         differing = tuple(part for part in PART_PERIODS if values[part].min() < values[part].max())
         return cls(days=Number.learn(seconds / DAY_SECONDS, missing, bins, scores), parts=differing)
 
     @property
     def width(self) -> int:
-        """Number of plain features: those of the days, one for the year, and two for each periodic part."""
+        """Number of features that `write` computes: those of the days, one for the year, two for each periodic part."""
         return self.days.width + sum(1 if part == "year" else 2 for part in self.parts)
 
     @property
     def n_bins(self) -> int:
-        """Number of features of the piecewise-linear encoding of the days."""
+        """Number of piecewise-linear features of the number of days."""
         return self.days.n_bins
 
     def read_cells(self, column: Column) -> NDArray[Any]:
-        """Return the dates (n,) in seconds since 1970, NaN for missing values."""
+        """Return the dates of a column (n,) in seconds since 1970; NaN for missing values."""
         return as_dates(column).values
 
     def write(self, cells: NDArray[Any], out: Out) -> None:
-        """Write the plain features of `cells` into `out` (rows, width)."""
+        """Write the features of `cells` (rows,) into `out` (rows, width)."""
         start = self.days.width
         self.days.write(cells / DAY_SECONDS, out[:, :start])
         present = ~np.isnan(cells)
@@ -403,11 +407,11 @@ class Date(Encoding):
             start += values.shape[1]
 
     def write_bins(self, cells: NDArray[Any], out: Out) -> None:
-        """Write the piecewise-linear features of `cells` into `out` (rows, n_bins)."""
+        """Write the piecewise-linear features of `cells` (rows,) into `out` (rows, n_bins)."""
         self.days.write_bins(cells / DAY_SECONDS, out)
 
     def formulas(self) -> ColumnFormulas:
-        """Return the formulas that compute features from seconds since 1970 in exported models."""
+        """Return the formulas with which exported models compute the features of a date in seconds since 1970."""
         plain, bins, steps, vectors = self.days.formulas()
         steps = {"days": f"x / {DAY_SECONDS}"} | {name: re.sub(r"\bx\b", "days", text) for name, text in steps.items()}
         for part in self.parts:
@@ -423,11 +427,11 @@ class Date(Encoding):
 
     @property
     def example(self) -> float:
-        """Result of `to_codes` for a typical cell: the median."""
+        """Result of `to_codes` for a typical cell: the median of the training rows."""
         return round(self.days.median * DAY_SECONDS)
 
     def describe(self) -> str:
-        """Return a description of the encoding for reports."""
+        """Return a short description of the encoding, for reports."""
         return f"{', '.join(('days', *self.parts))}{self.days.missing_note()}"
 
 
@@ -441,9 +445,9 @@ def learn_encoding(column: Column, bins: int, scores: bool = False) -> Encoding:
     ----------
     column : Column
     bins : int
-        Largest number of bins of the piecewise-linear encoding.
+        Maximum number of piecewise-linear features.
     scores : bool
-        Whether numbers have a normal score.
+        Whether a feature of numbers and dates is their normal score.
     """
     is_missing = column.missing
     missing = float(is_missing.mean())
@@ -464,18 +468,18 @@ def learn_encoding(column: Column, bins: int, scores: bool = False) -> Encoding:
 
 
 def _constant_encoding(missing: float) -> Encoding:
-    """Return the encoding of a column of equal values: Presence if some cells are missing, otherwise LeftOut."""
+    """Return the encoding of a column whose values are equal: Presence if cells are missing, otherwise LeftOut."""
     reason = "all values are equal"
     return Presence(reason) if missing else LeftOut(reason)
 
 
 def _text_encoding(column: Column, missing: float, n_present: int) -> Encoding:
-    """Return the encoding of a text column with `n_present` cells that are not missing."""
+    """Choose and create the encoding of a text column; `n_present` cells of the column are not missing."""
     counts = np.bincount(column.values[column.values >= 0], minlength=len(column.levels))
     n_levels = int((counts > 0).sum())
     if n_levels == 1:
         return _constant_encoding(missing)
-    if n_levels > MAX_CATEGORY_LEVELS and 2 * n_levels > n_present:  # fewer than two rows per level on average
+    if n_levels > MAX_CATEGORY_LEVELS and 2 * n_levels > n_present:  # most texts are unique
         reason = f"{n_levels} different texts in {pluralize(n_present, 'row')}"
         return Presence(reason) if missing else LeftOut(reason)
     category = Category.learn(column, counts, missing)
@@ -492,7 +496,7 @@ ENCODINGS: dict[str, type[Encoding]] = {
 
 
 def read_encoding(document: Any, where: str, kinds: Mapping[str, type[Encoding]] = ENCODINGS) -> Any:
-    """Create an encoding from a JSON object; raise ValueError with the location and the reason if it is invalid."""
+    """Create an encoding from a JSON object; raise ValueError that locates the first invalid member."""
     members = fields.json_object(document, where)
     kind = kinds[fields.choice(members, "type", tuple(kinds), f"{where}.")]
     members = {**kind.added_fields, **members}
