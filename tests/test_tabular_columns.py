@@ -423,7 +423,7 @@ def test_from_document_rejects_invalid_names_and_kinds():
     for columns, message in (
         ([{**column, "name": 3}], r"^schema\.columns\[0\]\.name is 3, expected a name"),
         ([{**column, "kind": "thing"}], r'^schema\.columns\[0\]\.kind is "thing", expected number or boolean'),
-        ([column, column], r"^schema\.columns has two columns of one name"),
+        ([column, column], r"^schema\.columns has two columns with the same name"),
     ):
         with pytest.raises(ValueError, match=message):
             Schema.from_document({**document, "columns": columns})

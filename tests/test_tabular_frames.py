@@ -235,7 +235,7 @@ def test_read_table_rejects_unsupported_frames():
     with pytest.raises(ValueError, match=r"^X must have two dimensions, got a series; convert it to a frame"):
         read_table(pd.Series([1, 2]))
     for values in ([[1], [2]], [{"b": 1}, {"b": 2}]):
-        with pytest.raises(TypeError, match=r"got column 'a' of type (List|Struct).*; make each part a column"):
+        with pytest.raises(TypeError, match=r"got column 'a' of type (List|Struct).*; split it into several columns"):
             read_table(pl.DataFrame({"a": values}))
     with pytest.raises(ValueError, match=r"^X has 0 feature"):
         read_table(pd.DataFrame(index=[0, 1]))

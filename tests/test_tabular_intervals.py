@@ -153,9 +153,9 @@ def test_sets_are_never_empty_by_default():
         ({"unit": [-1.0]}, "spread.unit must be positive"),
         ({"unit": [1.0, 1.0]}, "spread.unit"),
         ({"unit": [float("inf")]}, "spread.unit"),
-        ({"limits": [[2.0], [1.0]]}, "limits must be two positive rows, the smaller limits first"),
+        ({"limits": [[2.0], [1.0]]}, "limits two rows of positive numbers, minimum and maximum"),
         ({"limits": [[1.0]]}, "limits has 1 rows"),
-        ({"limits": None}, "limits must be two positive rows, the smaller limits first"),
+        ({"limits": None}, "limits two rows of positive numbers, minimum and maximum"),
         ({"more": 1}, "unknown key"),
     ],
 )

@@ -119,7 +119,7 @@ def test_exports_with_fewer_members_predict_like_smaller_model(name, members, re
 @pytest.mark.parametrize("members", [0, 7, 1.0, True, "1", -1])
 @pytest.mark.parametrize("method", ["save", "to_onnx", "to_c"])
 def test_save_and_exports_reject_invalid_number_of_members(method, members, classifier, tmp_path):
-    expected = f"members must be a whole number from 1 to 6, the number of networks, got {members!r}"
+    expected = f"members must be an integer from 1 to 6, the number of networks, got {members!r}"
     with pytest.raises(ValueError, match=f"^{re.escape(expected)}$"):
         getattr(classifier, method)(tmp_path / "model.h", members=members)
     assert not list(tmp_path.iterdir())
@@ -191,7 +191,7 @@ def test_command_line_exports_fewer_members(classifier, tmp_path):
     assert (tmp_path / "model.h").read_bytes() == (tmp_path / "one.h").read_bytes()
     completed = run("model.json", "--onnx", "--members", "7")
     assert (completed.returncode, completed.stdout) == (1, "")
-    assert "members must be a whole number from 1 to 6" in completed.stderr
+    assert "members must be an integer from 1 to 6" in completed.stderr
     classifier.networks_[0].save(tmp_path / "net.json")
     completed = run("net.json", "--c", "--members", "1")
     assert completed.returncode == 2

@@ -293,7 +293,7 @@ def test_time_zone_without_name_becomes_utc():
     document = schema.document()
     document["columns"][0]["zone"] = "Nowhere/At all"
     with pytest.raises(
-        ValueError, match=r"^column 'a': dates must have a time zone that this system knows, got 'Nowhere"
+        ValueError, match=r"^column 'a': dates must have a time zone for which the system has data, got 'Nowhere"
     ):
         read_cells(Schema.from_document(document), moments)
 

@@ -22,7 +22,7 @@ Tables require the extra [cli]: pip install "nnc-cython[cli]"
 """
 
 
-MAX_INTEGER = 2**31 - 1  # maximum of all integer options except --seed; layers cannot be larger
+MAX_INTEGER = 2**31 - 1  # maximum of all integer options except --seed, such as layer sizes
 MAX_SEED = 2**32 - 1  # maximum of --seed: the largest random_state that scikit-learn accepts
 
 

@@ -29,7 +29,7 @@ TUTORIAL_NETWORK: dict[str, Any] = {"bias": False, "init": "uniform", "loss": "s
 TUTORIAL_ITERATIONS = 1500
 
 MIN_TEST_ACCURACY = 0.95  # accuracy on the test digits below which the demo fails
-MAX_RELATIVE_DIFFERENCE = 1e-9  # maximum between engine and plain Python; rounding errors are far smaller
+MAX_RELATIVE_DIFFERENCE = 1e-9  # maximum difference of engine and plain Python; rounding errors are smaller
 
 # Bits for the directions in which lines leave a character cell; the sum of the bits is an index into _LINES.
 _UP, _DOWN, _LEFT, _RIGHT = 1, 2, 4, 8
@@ -192,7 +192,7 @@ def _print_confusion(y: NDArray[np.intp], predicted: NDArray[np.intp]) -> None:
 
 
 def _print_images(X: NDArray[np.float64], y: NDArray[np.intp], predicted: NDArray[np.intp], style: str) -> None:
-    """Print four images with their predictions: correct ones, and as the last a misclassified one if there is any."""
+    """Print four images with their predictions; the last one is misclassified unless all predictions are correct."""
     examples = list(np.flatnonzero(predicted == y)[:4])
     errors = np.flatnonzero(predicted != y)
     if len(errors):

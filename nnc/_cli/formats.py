@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from typing import Any, BinaryIO
 
 CHUNK_BYTES = 1 << 20  # number of bytes (or characters of text) that one read operation returns
-SAMPLE_BYTES = 1 << 16  # number of bytes (or characters of text) at the start of a file used for detection
+SAMPLE_BYTES = 1 << 16  # number of bytes (or characters of text) at the start of a file that are used for detection
 MAX_SAMPLE_RECORDS = 50  # maximum number of records from which the separator is detected
 SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
 SUGGESTED_ENCODINGS = ("gb18030", "big5", "shift_jis", "euc_kr", "cp1252")  # encodings that error messages suggest
@@ -51,7 +51,7 @@ NUMBER = re.compile(r"\s*[+-]?(?:\d+(?:[.,]\d*)?|[.,]\d+)(?:[eE][+-]?\d+)?\s*", 
 
 
 class TableFileError(ValueError):
-    """Error for the content of a table file; the message contains the location and a remedy."""
+    """Error for invalid content of a table file; the message contains the location and a remedy."""
 
 
 class TextOptions(NamedTuple):
@@ -104,7 +104,7 @@ class TableFile:
         return f"text, {heading}, separator {separator}, encoding {self.encoding}"
 
     def records(self) -> Iterator[tuple[int, list[str]]]:
-        """Yield the line number and the cells of each record of a text file, including the heading; skip blank ones."""
+        """Yield the line number and the cells of each record of a text file, with the heading; skip blank records."""
         with open(self.path, encoding="utf-8", newline="") as lines:
             yield from parse_records(lines, self.separator)
 
@@ -374,7 +374,7 @@ def _shorten(cell: Any) -> Any:
 
 
 def _refuse_zero_bytes(file: TableFile) -> None:
-    """Raise TableFileError if the file contains a zero byte, which text in UTF-8 or a one-byte encoding never does."""
+    """Raise TableFileError if the file contains a zero byte, because text in UTF-8 or a one-byte encoding has none."""
     line = 1
     with open(file.path, "rb") as raw:
         while chunk := raw.read(CHUNK_BYTES):
@@ -400,7 +400,7 @@ def _is_utf8(file: TableFile) -> bool:
 
 
 def _try_decode(cell: bytes, encoding: str) -> str | None:
-    """Decode a cell; return None if its bytes are invalid in this encoding."""
+    """Decode a cell; return None if its bytes are not valid in `encoding`."""
     try:
         return cell.decode(encoding)
     except UnicodeDecodeError:

@@ -177,7 +177,7 @@ def _write_report(path: str, facts: dict[str, str], classes: dict[Any, int], net
 class PeriodicCheckpoint:
     """Callback that saves a checkpoint every few seconds, because saving may take longer than an epoch."""
 
-    seconds = 5.0  # `fit_batches` calls this callback at most once in this time
+    seconds = 5.0  # minimum seconds between two calls of this callback by `fit_batches`
 
     def __init__(self, path: str) -> None:
         self.path = path

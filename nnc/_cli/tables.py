@@ -49,7 +49,9 @@ def read(file: TableFile) -> tuple[pl.DataFrame, list[MixedColumn]]:
     if file.kind == "text":
         frame = _drop_blank_rows(frame)
     if frame.width == 0 or len(frame) == 0:
-        raise TableFileError(f"{file.name} has {'a heading and ' if file.kind == 'text' else ''}no rows")
+        raise TableFileError(
+            f"{file.name} has {'a heading and ' if file.kind == 'text' else ''}no rows: expected at least one row"
+        )
     if file.kind != "text":
         return frame, []
     cells = frame.select(_strip_cells(pl.all()))
@@ -105,7 +107,9 @@ def read_batches(file: TableFile, kinds: Mapping[str, str]) -> Iterator[tuple[in
                 yield start, batch, batch if file.kind != "text" else _convert(file, batch, kinds, start)
             start += len(batch)
     if start == 0:
-        raise TableFileError(f"{file.name} has {'a heading and ' if file.kind == 'text' else ''}no rows")
+        raise TableFileError(
+            f"{file.name} has {'a heading and ' if file.kind == 'text' else ''}no rows: expected at least one row"
+        )
 
 
 def _convert(file: TableFile, batch: pl.DataFrame, kinds: Mapping[str, str], start: int) -> pl.DataFrame:

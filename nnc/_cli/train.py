@@ -102,7 +102,7 @@ def _read_data(arguments: Namespace, file: TableFile, screen: Screen) -> tuple[p
     frame, mixed_columns = tables.read(file)
     screen.print(f"{file.name}: {len(frame):,} rows, {frame.width:,} columns; {file}")
     target = tables.find_column(arguments.target, frame.columns, file, "--target")
-    # Schema.learn warns about the other columns.
+    # Schema.learn warns about the feature columns, so only the target needs a warning here.
     mixed_target = next((column for column in mixed_columns if column.name == target), None)
     if mixed_target is not None:
         screen.warn(

@@ -204,7 +204,7 @@ class DaskMLPRegressor(_DaskEstimator, EnsembleRegressor):  # noqa: D101 (`__doc
         return self._map_partitions("predict", X, n_out, np.dtype(np.float64))
 
     def _learn_outputs(self, values: list[Any]) -> int:
-        """Return the number of outputs for the first rows of the partitions of y, and store whether y is 1-D."""
+        """Return the number of outputs, and store whether y is 1-D; `values` are second results of `_summarize`."""
         self._single = values[0].ndim == 1
         return 1 if self._single else int(values[0].shape[1])
 

@@ -113,7 +113,7 @@ class _Run:
     outcomes : dict of int to Outcome
         Result of each job; a job is the training of one network. The key is the position of the job.
     finished : SimpleQueue of (int, Future)
-        Index of the task and future of each submission that has ended, in the order of their ends.
+        Index of the task and future of each submission that has ended, in the order in which they ended.
     pending : dict of int to list of Future
         Futures of each unfinished task, by the index of the task. A task has one future for each submission.
     data_of : dict of str to Future

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from nnc._registry.losses import Loss
 
-MAX_DENSE_BYTES = 1 << 28  # maximum size of a sparse X that is converted to one dense array
+MAX_DENSE_BYTES = 1 << 28  # maximum size of the dense array to which a sparse X is converted at once
 SOLVERS = tuple(optimizers.ROWS)
 LARGEST_BELOW_ONE = float(np.nextafter(1, 0))
 
@@ -162,10 +162,10 @@ class Estimator(Solvers):
 
     @abstractmethod
     def _loss_and_factors(self) -> tuple[str | Loss, float, float]:
-        """Return the engine's loss, and the factors from its value and gradient to those of scikit-learn."""
+        """Return the engine's loss, and the factors that convert its value and gradient to those of scikit-learn."""
 
     def _offsets(self, Y: NDArray[Any] | None) -> NDArray[np.float64] | None:
-        """Return what scikit-learn's loss of each row adds to the engine's loss, or None if the losses are equal."""
+        """Return scikit-learn's loss of each row minus the engine's loss, or None if both losses are equal."""
         return None
 
     # ------------------------------------------------------------------------------------------ before training

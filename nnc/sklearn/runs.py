@@ -99,7 +99,7 @@ class EstimatorLoop(TrainingLoop):
         return reason
 
     def offset(self) -> float:
-        """Return what scikit-learn's loss of the last epoch adds to the engine's loss."""
+        """Return scikit-learn's loss of the last epoch minus the engine's loss."""
         return 0.0
 
     def improve(self, estimator: Any) -> bool:
@@ -177,7 +177,7 @@ class DenseLoop(EstimatorLoop):
             while self.draw is not None and self.drawn_epochs < goal:
                 self.draw()
                 self.drawn_epochs += 1
-        self.records.losses[self.epoch : goal] = np.nan  # NaN unless the core completes the epoch
+        self.records.losses[self.epoch : goal] = np.nan  # remains NaN unless the core completes the epoch
         if not self.has_nan:
             super().advance(goal)
         if self.has_nan and self.epoch < goal:
@@ -186,7 +186,7 @@ class DenseLoop(EstimatorLoop):
             self.drawn_epochs = self.epoch
 
     def offset(self) -> float:
-        """Return the mean over all rows of the difference between the losses of scikit-learn and of the engine.
+        """Return scikit-learn's loss minus the engine's loss, averaged over all rows.
 
         Sample weights are normalized in each batch of the last epoch, as in the loss.
         """

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 MIN_ONE_HOT_LEVELS = 30  # the 30 most frequent levels of a column have one feature each, however rare they are
 MAX_ONE_HOT_LEVELS = 100  # maximum number of levels of a column that have one feature each
-MIN_LEVEL_ROWS = 10  # a less frequent level than the first 30 has a feature if it has this many training rows
+MIN_LEVEL_ROWS = 10  # minimum number of training rows of a level that has a feature but is not one of these 30
 
 
 class Category(Encoding):

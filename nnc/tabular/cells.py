@@ -1,6 +1,6 @@
 """Columns of a table: the kinds of their values, and conversions between text and numbers, booleans and dates.
 
-The dtype of an array determines the kind of its column. For the dtype object, the types of the elements determine it.
+The kind of a column is determined by the dtype of its array, or by the types of the elements if the dtype is object.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
-# A text of digits with a leading zero, such as a postal code, is an identifier and does not match.
+# Pattern of a number. Digits with a leading zero do not match, because they are an identifier, such as a postal code.
 NUMBER_TEXT = re.compile(r"\s*[+-]?(?:(?:0|[1-9]\d*)(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?\s*", re.ASCII)
 DATE_TEXT = re.compile(r"\s*\d{4}-\d\d-\d\d(?:[ T].*)?\s*", re.ASCII)
 KINDS = ("number", "boolean", "text", "category", "date")
-# Keys in lower case: cells are converted to lower case before they are looked up.
+# The keys are in lower case; cells are converted to lower case before they are looked up.
 BOOLEAN_TEXTS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
-MAX_EXACT_INTEGER = 2**53  # float64 represents all integers up to this magnitude exactly
-MAX_MERGED_FRACTION = 0.01  # integers are identifiers if float64 merges a larger fraction of them
+MAX_EXACT_INTEGER = 2**53  # magnitude up to which float64 represents all integers exactly
+MAX_MERGED_FRACTION = 0.01  # if float64 makes a larger fraction of integers equal to others, they are identifiers
 
 
 class CellError(ValueError):
@@ -43,7 +43,7 @@ class CellError(ValueError):
     row : int
         Index of the row, from 0.
     reason : str
-        Expected and actual value, without the location.
+        Expected value and value of the cell, as text without the location.
     prefix : str
         Text of the message before the row index.
     suffix : str
@@ -51,37 +51,36 @@ class CellError(ValueError):
     """
 
     def __init__(self, column: str, row: int, reason: str, prefix: str, suffix: str = "") -> None:
-        super().__init__(column, row, reason, prefix, suffix)  # pickle restores an exception from these arguments
+        super().__init__(column, row, reason, prefix, suffix)  # pickle recreates the exception from these arguments
         self.column, self.row, self.reason, self.prefix, self.suffix = column, row, reason, prefix, suffix
 
     def __str__(self) -> str:
         return f"{self.prefix}{self.row}{self.suffix}"
 
     def shifted(self, rows: int) -> CellError:
-        """Return a copy of the error whose row index is increased by `rows`."""
+        """Return a copy of the error with the row index increased by `rows`."""
         return CellError(self.column, self.row + rows, self.reason, self.prefix, self.suffix)
 
 
 @dataclass(eq=False, repr=False)
 class Column:
-    """A column with n rows.
+    """Column of a table with n rows.
 
     Parameters
     ----------
     name : str
     kind : str
-        One of KINDS. "category" is a categorical type of the container (of pandas, or polars' Enum); "text" is any
-        other text.
+        One of KINDS. "category" is a categorical type of pandas, or Enum of polars; "text" is any other text.
     values : array (n,)
-        "number" and "boolean": any real dtype, NaN for missing values; time differences and times of day are in
-        seconds. The array may share the memory of the caller. "date": float64, seconds since 1970 (UTC), NaN for
-        missing values. "text" and "category": int32 indices into `levels`, -1 for missing values and blank text.
+        Kinds "number" and "boolean": any real dtype, NaN for missing values; time differences and times of day are in
+        seconds. The array may share the memory of the caller. Kind "date": float64, seconds since 1970 (UTC), NaN for
+        missing values. Kinds "text" and "category": int32 indices into `levels`, -1 for missing values and blank text.
     levels : tuple of str
-        Distinct texts in the order of their first rows; () for other kinds.
+        Distinct texts in the order of their first rows; () for kinds without text.
     zone : str, optional
-        Time zone of dates, such as "Asia/Tokyo" or "UTC+09:00". Default: dates have no time zone.
+        Time zone of the dates, such as "Asia/Tokyo" or "UTC+09:00". Default: the dates have no time zone.
     order : tuple of str, optional
-        All categories from lowest to highest, if the container orders them.
+        All categories from lowest to highest. Default: the categories are not ordered.
     is_clock : bool, default False
         Whether the numbers are times of day.
     """
@@ -100,23 +99,23 @@ class Column:
 
     @property
     def is_text(self) -> bool:
-        """Return whether the values are indices into `levels`."""
+        """Return whether the column is text or categorical, so that `values` are indices into `levels`."""
         return self.kind in ("text", "category")
 
     @property
     def missing(self) -> NDArray[np.bool_]:
-        """Mask (n,) of the missing values."""
+        """Boolean mask (n,) of the missing values."""
         if self.is_text:
             return np.asarray(self.values < 0)
         return np.isnan(self.values) if self.values.dtype.kind == "f" else np.zeros(len(self.values), bool)
 
     def select_rows(self, rows: ArrayLike | slice) -> Column:
-        """Return a column of the rows that indices, a mask or a slice select."""
+        """Return a column with only the selected rows; `rows` is an array of indices, a mask or a slice."""
         index = rows if isinstance(rows, slice) else np.asarray(rows)
         return replace(self, values=self.values[index])
 
     def cell(self, row: int) -> str:
-        """Return the text of a cell for messages; the cell must not be missing."""
+        """Return a cell as text for error messages; the cell must not be missing."""
         value = self.values[row].item()
         if self.is_text:
             return short_repr(self.levels[value])
@@ -130,23 +129,23 @@ def read_column(
     order: tuple[str, ...] = (),
     zone: str | None = None,
 ) -> Column:
-    """Convert an array (n,) to a column.
+    """Convert an array (n,) to a Column.
 
     Parameters
     ----------
     name : str
     array : array (n,)
     is_category : bool, default False
-        Whether the container has a categorical type.
+        Whether the container that the array comes from has a categorical type for the column.
     order : tuple of str, optional
-        Ordered categories, see `Column`.
+        All categories from lowest to highest, see `Column`.
     zone : str, optional
-        Time zone of dates, see `Column`; the dates in the array are in UTC.
+        Time zone of the dates, see `Column`; the array contains the dates in UTC.
 
     Raises
     ------
     TypeError, ValueError
-        A cell has an unsupported value; the message locates the first one.
+        A cell has an unsupported value; the message locates the first such cell.
     """
     kind = array.dtype.kind
     if is_category or kind in "OTUS":
@@ -167,7 +166,7 @@ def read_column(
 
 
 def _number_column(name: str, values: NDArray[Any]) -> Column:
-    """Return a column of numbers, or of text for integer identifiers; raise CellError for an infinite number."""
+    """Return a column of numbers, or of text if the numbers are identifiers; raise CellError for infinity."""
     if values.dtype.itemsize > 8:
         values = values.astype(np.float64)
     if values.dtype.kind == "f" and (infinite := np.isinf(values)).any():
@@ -185,20 +184,20 @@ def _number_column(name: str, values: NDArray[Any]) -> Column:
 
 
 def _are_identifiers(values: NDArray[Any]) -> bool:
-    """Return whether 64-bit integers are identifiers, because float64 would merge many different ones."""
+    """Return whether 64-bit integers are identifiers: as float64, many different ones would be equal."""
     if not len(values) or (values.max() <= MAX_EXACT_INTEGER and values.min() >= -MAX_EXACT_INTEGER):
         return False
     return merges_integers(np.unique(values).tolist())
 
 
 def merges_integers(items: Iterable[int]) -> bool:
-    """Return whether float64 reduces the number of distinct integers by more than MAX_MERGED_FRACTION."""
+    """Return whether conversion to float64 makes more than MAX_MERGED_FRACTION of the integers equal to others."""
     distinct = set(items)
     return len(set(map(float, distinct))) < (1 - MAX_MERGED_FRACTION) * len(distinct)
 
 
 def _to_seconds(times: NDArray[Any]) -> NDArray[np.float64]:
-    """Convert dates to seconds since 1970, or time differences to seconds; NaT becomes NaN."""
+    """Convert dates (datetime64) to seconds since 1970, or time differences to seconds; NaT becomes NaN."""
     microseconds = times.astype(f"{times.dtype.kind}8[us]")
     seconds: NDArray[np.float64] = microseconds.astype(np.int64) / 1e6
     seconds[np.isnat(microseconds)] = np.nan
@@ -211,7 +210,7 @@ TEXT, DATE, DURATION, BOOLEAN, NUMBER = "text", "date", "duration", "boolean", "
 
 
 def _value_kind(kind: type) -> str | None:
-    """Return TEXT, DATE, DURATION, BOOLEAN or NUMBER for the type of a cell, or None if the type is not supported."""
+    """Return TEXT, DATE, DURATION, BOOLEAN or NUMBER for the type of a cell; None if the type is not supported."""
     if issubclass(kind, (str, bytes)):
         return TEXT
     if issubclass(kind, (date, np.datetime64)) or _is_period(kind):
@@ -224,12 +223,12 @@ def _value_kind(kind: type) -> str | None:
 
 
 def _object_column(name: str, items: list[Any], is_category: bool) -> Column:
-    """Convert a list of Python objects to a column; their types determine its kind."""
+    """Convert a list of Python objects to a column; the types of the objects determine its kind."""
     kinds = {kind for kind in set(map(type, items)) if kind is not type(None) and kind.__name__ not in MISSING_TYPES}
     if is_category:
         return _text_column(name, "category", items, str)
     value_kinds = {_value_kind(kind) for kind in kinds}
-    if len(value_kinds) > 1 and NUMBER in value_kinds:  # NaN among other objects is a missing value, not a number
+    if len(value_kinds) > 1 and NUMBER in value_kinds:  # NaN is a missing value here, although its type is float
         value_kinds = {_value_kind(type(item)) for item in _distinct(name, items) if not is_missing(item)}
     if value_kinds <= {NUMBER, BOOLEAN}:
         return _real_column(name, items, BOOLEAN if value_kinds == {BOOLEAN} else NUMBER)
@@ -247,12 +246,12 @@ def _object_column(name: str, items: list[Any], is_category: bool) -> Column:
 
 
 def _is_period(kind: type) -> bool:
-    """Return whether a type is pandas' Period, which represents a day, a month or a year."""
+    """Return whether a type is the Period of pandas, which represents a day, a month or a year."""
     return kind.__name__ == "Period" and hasattr(kind, "to_timestamp")
 
 
 def _common_zone(items: list[Any]) -> str | None:
-    """Return the time zone of all dates; "UTC" if their time zones differ, None if a date has no time zone."""
+    """Return the time zone that all dates have; "UTC" if their time zones differ, None if a date has none."""
     zones = [getattr(item, "tzinfo", None) for item in items if not is_missing(item)]
     if None in zones:
         return None
@@ -281,7 +280,7 @@ def _real_column(name: str, items: list[Any], value_kind: str) -> Column:
 
 
 def _has_inexact_integer(items: list[Any]) -> bool:
-    """Return whether all numbers are integers, at least one of which float64 cannot represent exactly."""
+    """Return whether all numbers are integers, and float64 cannot represent at least one of them exactly."""
     inexact = False
     for kind, item in zip(map(type, items), items, strict=True):
         if issubclass(kind, (Integral, np.bool_)):
@@ -293,7 +292,7 @@ def _has_inexact_integer(items: list[Any]) -> bool:
 
 
 def _text_column(name: str, kind: str, items: list[Any], text: Callable[[Any], str]) -> Column:
-    """Convert a list of Python objects to a text column; `text` is called once for each distinct object."""
+    """Convert a list of Python objects to a text column; `text` is a function that converts an object to a str."""
     levels: dict[str, int] = {}
     index: dict[Any, int] = {}
     for item in _distinct(name, items):
@@ -309,20 +308,20 @@ def _text_column(name: str, kind: str, items: list[Any], text: Callable[[Any], s
 
 
 def _distinct(name: str, items: list[Any]) -> Iterable[Any]:
-    """Return the distinct objects in the order of their first rows."""
+    """Return the distinct objects, in the order of their first rows; raise an error if one is not hashable."""
     try:
         return dict.fromkeys(items)
-    except TypeError:  # an object such as a list is not hashable
+    except TypeError:  # a list, for example, is not hashable
         raise _mixed_kinds_error(name, items) from None
 
 
 def _decode(item: str | bytes) -> str:
-    """Return a cell as text; decode bytes as UTF-8."""
+    """Convert a cell to a str; bytes are decoded as UTF-8."""
     return item.decode() if isinstance(item, bytes) else str(item)
 
 
 def _to_utc(item: Any) -> Any:
-    """Convert a date to UTC and remove its time zone; a pandas Period becomes its first moment."""
+    """Convert a date to UTC and remove its time zone; replace a Period of pandas by its first moment."""
     if _is_period(type(item)):
         return item.start_time.to_pydatetime()
     if isinstance(item, datetime) and item.tzinfo is not None:
@@ -331,14 +330,14 @@ def _to_utc(item: Any) -> Any:
 
 
 def _to_timedelta(item: Any) -> Any:
-    """Convert a time of day to the time since midnight; return a time difference unchanged."""
+    """Convert a time of day to the timedelta since midnight; return a timedelta unchanged."""
     if isinstance(item, time):
         return timedelta(hours=item.hour, minutes=item.minute, seconds=item.second, microseconds=item.microsecond)
     return item
 
 
 def _mixed_kinds_error(name: str, items: Iterable[Any]) -> TypeError | ValueError:
-    """Return the error for objects of different kinds, or for an object that a column cannot contain."""
+    """Return the error for a column that contains objects of different kinds, or of an unsupported type."""
     first: dict[str, tuple[int, Any]] = {}
     for row, item in enumerate(items):
         if not is_missing(item):
@@ -360,36 +359,36 @@ def _mixed_kinds_error(name: str, items: Iterable[Any]) -> TypeError | ValueErro
 
 
 def as_numbers(column: Column) -> Column:
-    """Convert a column to numbers; raise CellError for the first cell that is not a number."""
+    """Convert a column to numbers; raise CellError if a cell is not a number."""
     return _convert(column, "numbers", "number", _parse_number)
 
 
 def as_dates(column: Column) -> Column:
-    """Convert a column to dates, from text in ISO 8601; raise CellError for the first cell that is not a date."""
+    """Convert a column to dates, parsing text in ISO 8601; raise CellError if a cell is not a date."""
     return _convert(column, "dates", "date", _parse_date)
 
 
 def as_booleans(column: Column) -> Column:
-    """Convert a column to booleans, from text such as "True" and "no".
+    """Convert a column to booleans, parsing text such as "True" and "no".
 
     Raises
     ------
     CellError
-        A cell is not a boolean; the message locates the first one.
+        A cell is not a boolean; the message locates the first such cell.
     """
     return _convert(column, "true or false", "boolean", lambda text: float(BOOLEAN_TEXTS[text.strip().casefold()]))
 
 
 def as_levels(column: Column, levels: Iterable[str]) -> Column:
-    """Convert numbers or booleans to text, with the spelling of the level that has the same meaning.
+    """Convert a column of numbers or booleans to text, in the spelling of the matching level.
 
-    The integer 1 matches "1" and "1.0"; true matches "True", "true", "yes" and "1". A value without a matching level
-    keeps its usual spelling if all levels are numbers.
+    For example, the integer 1 matches the levels "1" and "1.0", and true matches "True", "true", "yes" and "1". If all
+    levels are numbers, a value without a matching level has its usual spelling.
 
     Raises
     ------
     CellError
-        A value matches no level and not all levels are numbers; the message locates the first one.
+        A value matches no level, and not all levels are numbers. The message locates the first such value.
     """
     known_levels = set(levels)
     are_numbers = all(map(NUMBER_TEXT.fullmatch, known_levels))
@@ -410,7 +409,7 @@ def as_levels(column: Column, levels: Iterable[str]) -> Column:
 
 
 def _spellings(value: Any, is_boolean: bool, levels: Iterable[str]) -> list[str]:
-    """Return all texts with the same meaning as a value, the usual spelling first."""
+    """Return the texts that have the same meaning as a value; the first one is the usual spelling."""
     if is_boolean:
         return [str(bool(value)), *(text for text in levels if BOOLEAN_TEXTS.get(text.casefold()) is bool(value))]
     text = str(value)
@@ -420,18 +419,18 @@ def _spellings(value: Any, is_boolean: bool, levels: Iterable[str]) -> list[str]
 
 
 def _convert(column: Column, expected: str, kind: str, parse: Callable[[str], float]) -> Column:
-    """Convert a column to `kind` by parsing each distinct text; raise CellError for the first invalid cell."""
+    """Convert a column to `kind`, parsing each distinct text; raise CellError for the first invalid cell."""
     if column.kind == kind or (kind == "number" and column.kind == "boolean"):
         return column
     if column.is_text:
         values = np.empty(len(column.levels) + 1)
-        values[-1] = np.nan  # missing values have the index -1, which selects the last element
+        values[-1] = np.nan  # the index of missing values is -1, which selects the last element
         for code, level in enumerate(column.levels):
             try:
                 values[code] = parse(level)
             except (KeyError, ValueError):
                 rows = np.flatnonzero(column.values == code)
-                if len(rows):  # a level may have no rows after select_rows
+                if len(rows):  # a text that no selected row has is no error
                     raise wrong_kind_error(column, expected, int(rows[0])) from None
                 values[code] = np.nan
         return Column(column.name, kind, values[column.values])
@@ -442,7 +441,7 @@ def _convert(column: Column, expected: str, kind: str, parse: Callable[[str], fl
 
 
 def wrong_kind_error(column: Column, expected: str, row: int) -> CellError:
-    """Return the error for a cell of a later table whose kind differs from that of the training rows."""
+    """Return the error for a cell whose kind differs from the kind of the column in the training rows."""
     cell = column.cell(row)
     return CellError(
         column.name,
@@ -453,7 +452,7 @@ def wrong_kind_error(column: Column, expected: str, row: int) -> CellError:
 
 
 def _parse_number(text: str) -> float:
-    """Convert text to a finite number; raise ValueError for text that is not a finite number."""
+    """Convert text to a finite number; raise ValueError for any other text."""
     if not NUMBER_TEXT.fullmatch(text):
         raise ValueError(text)
     value = float(text)
@@ -463,7 +462,7 @@ def _parse_number(text: str) -> float:
 
 
 def _parse_date(text: str) -> float:
-    """Convert a date in ISO 8601 to seconds since 1970; raise ValueError for text that is not a date."""
+    """Convert a date in ISO 8601 to seconds since 1970; raise ValueError for any other text."""
     moment = iso_date(text)
     if moment is None:
         raise ValueError(text)
@@ -471,10 +470,10 @@ def _parse_date(text: str) -> float:
 
 
 def iso_date(text: str) -> datetime | None:
-    """Convert a date in ISO 8601, with or without a time, to a datetime; return None for any other text."""
+    """Convert a date in ISO 8601, with or without a time of day, to a datetime; return None for any other text."""
     if not DATE_TEXT.fullmatch(text):
         return None
     try:
         return datetime.fromisoformat(text.strip())
-    except ValueError:  # the date does not exist, such as 30 February
+    except ValueError:  # a date that does not exist, such as 30 February
         return None

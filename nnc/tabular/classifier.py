@@ -30,12 +30,12 @@ class TableClassifier(ClassifierMixin, TableEstimator):  # noqa: D101 (`__doc__`
         TableEstimator,
         """Classifier of tables with any columns, without required settings: the mean of several small networks.
 
-        Each of the first five networks is validated on rows that it does not learn from. They determine the number of
-        epochs of the other networks, which learn from all rows.""",
+        Each of the first five networks is validated on rows from which it does not learn. The validation determines the
+        number of epochs of the other networks, which learn from all rows.""",
         """
         class_weight : "balanced" or dict, default=None
             Factor of the sample weights for each class, as in scikit-learn; 1 for classes that are not in the dict.
-            The model learns nothing from a class of weight 0.""",
+            The model does not learn from rows of a class with weight 0.""",
         before="max_seconds",
         end="""
         classes_ : array (n_classes,)
@@ -72,7 +72,7 @@ class TableClassifier(ClassifierMixin, TableEstimator):  # noqa: D101 (`__doc__`
         store_arguments(self, locals())
 
     def _read_target(self, y: Any, n: int) -> Target:
-        """Create the Target for labels y of n rows; raise ValueError or TypeError if y is invalid."""
+        """Create the Target from the labels y of n rows; raise ValueError or TypeError if y is invalid."""
         target = Target.of_classes(y, n)
         labels = _classes(target)
         fractional = labels[labels % 1 != 0] if labels.dtype.kind == "f" else labels[:0]
@@ -85,11 +85,11 @@ class TableClassifier(ClassifierMixin, TableEstimator):  # noqa: D101 (`__doc__`
         return target
 
     def _build_task(self, target: Target, y: NDArray[Any], weights: NDArray[np.float64] | None) -> Task:
-        """Return the task of the networks: classification with cross-entropy."""
+        """Return the Task of the networks, which is classification with cross-entropy."""
         return Task(CROSS_ENTROPY, len(_classes(target)))
 
     def _class_weight(self, target: Target) -> Any:
-        """Return the class weights; convert a dict to a list with a weight or None for each class."""
+        """Return the parameter `class_weight`; convert a dict to a list of the weight (or None) of each class."""
         if not isinstance(self.class_weight, dict):
             return self.class_weight
         labels, weights = _classes(target).tolist(), dict.fromkeys(range(len(_classes(target))))
@@ -98,7 +98,7 @@ class TableClassifier(ClassifierMixin, TableEstimator):  # noqa: D101 (`__doc__`
         return list(weights.values())
 
     def _row_weights(self, y: NDArray[Any], weights: NDArray[np.float64] | None, target: Target) -> Any:
-        """Return the sample weight of each row times the weight of its class; None without weights."""
+        """Return the product of sample weight and class weight for each row; None if neither is set."""
         weight = self._class_weight(target)
         if weight is None:
             return weights
@@ -110,7 +110,7 @@ class TableClassifier(ClassifierMixin, TableEstimator):  # noqa: D101 (`__doc__`
 
     @classmethod
     def _model_parameters(cls, model: TableModel) -> dict[str, Any]:
-        """Return the argument `class_weight` of the constructor with which a model was fitted."""
+        """Return {"class_weight": value}, with the value that the estimator of a model had in `fit`."""
         weight = model.facts["class_weight"]
         if isinstance(weight, list):
             pairs = zip(_classes(model.target).tolist(), weight, strict=True)
@@ -184,8 +184,8 @@ class TableClassifier(ClassifierMixin, TableEstimator):  # noqa: D101 (`__doc__`
     def explain(self, X: Any, label: Any = None) -> Explanations:
         """Return the contribution of each column to the probability of a class.
 
-        Contributions are integrated gradients (Sundararajan, Taly and Yan, 2017) from the mean row of the training to
-        each row.
+        The contributions are integrated gradients (Sundararajan, Taly and Yan, 2017) on the path from the mean of the
+        training rows to each row.
 
         Parameters
         ----------
@@ -208,13 +208,13 @@ class TableClassifier(ClassifierMixin, TableEstimator):  # noqa: D101 (`__doc__`
 
 
 def _classes(target: Target) -> NDArray[Any]:
-    """Return the labels of the classes of a target that has classes."""
+    """Return the labels of the classes of a target for classification."""
     assert target.classes is not None
     return target.classes
 
 
 def label_index(labels: list[Any], name: str, label: Any) -> int:
-    """Return the index of a label in a list of labels; raise ValueError if the list does not contain it."""
+    """Return the index of a label in the list of classes; raise ValueError if the list does not contain the label."""
     if label not in labels:
         raise ValueError(f"{name} must be one of the classes of y, {short_repr(labels)}, got {label!r}")
     return labels.index(label)

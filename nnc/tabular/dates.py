@@ -64,7 +64,7 @@ PART_FORMULAS = {
 def circle_table(period: float) -> Floats:
     """Return sine and cosine of 2 pi k / period for each integer k from 0 to `period`, array (n, 2).
 
-    With this table, the encoding of a row does not depend on the other rows to the last bit. NumPy's sine of an array
+    With this table, the encoding of a row is independent of the other rows, to the last bit. NumPy's sine of an array
     may differ in the last bits from its sine of a single number.
     """
     return np.array([(sin(2 * pi * k / period), cos(2 * pi * k / period)) for k in range(int(period) + 1)])

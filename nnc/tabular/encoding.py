@@ -60,7 +60,7 @@ class Encoding(Value, ABC):
 
     @abstractmethod
     def read_cells(self, column: Column) -> NDArray[Any]:
-        """Convert the cells to an array (n,); raise ValueError for a cell of another kind than in training."""
+        """Convert the cells of a column to an array (n,); raise ValueError for a cell of a wrong kind."""
 
     @abstractmethod
     def write(self, cells: NDArray[Any], out: Out) -> None:

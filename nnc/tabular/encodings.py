@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 MAX_CATEGORY_LEVELS = 10  # a text column with up to this number of levels is always categorical
 MAX_SCALED = 1e18  # scaled numbers are clipped to this magnitude, so that their squares are finite
 SCORE_INTERVALS = 32  # number of intervals between quantiles in which the normal score is linear
-TAIL_FRACTION = 0.0005  # minimum probability of a normal score; the maximum is 1 - TAIL_FRACTION
+TAIL_FRACTION = 0.0005  # probabilities of normal scores are clipped to TAIL_FRACTION ... 1 - TAIL_FRACTION
 
 
 class IgnoresValues(Encoding):
@@ -187,7 +187,7 @@ class Number(WithIndicator):
 
     @classmethod
     def learn(cls, values: Floats, missing: float, bins: int, scores: bool = False) -> Number:
-        """Create the encoding from the numbers of the training rows, which must not all be equal; without missing ones.
+        """Create the encoding from the numbers of the training rows, without missing values; two numbers must differ.
 
         Quantiles are computed from halves of the numbers, so that differences of quantiles cannot overflow.
         """
@@ -297,8 +297,8 @@ def _fraction_between(x: Floats, low: Any, high: Any) -> Floats:
 class Binary(WithIndicator):
     """Encoding of a column of numbers with two distinct values, as -1 and 1.
 
-    If a table to predict contains a number between the two values, its feature is interpolated linearly. The feature of
-    a missing value is 0.
+    If a table to predict contains a number between the two values, the feature is interpolated linearly. For a missing
+    value, the feature is 0.
 
     Parameters
     ----------
@@ -373,7 +373,7 @@ class Date(Encoding):
 
     @classmethod
     def learn(cls, seconds: Floats, missing: float, bins: int, scores: bool = False) -> Date:
-        """Create the encoding from the dates of the training rows, in seconds since 1970, without missing ones."""
+        """Create the encoding from the dates of the training rows, in seconds since 1970, without missing values."""
         values = date_parts(seconds)
         differing = tuple(part for part in PART_PERIODS if values[part].min() < values[part].max())
         return cls(days=Number.learn(seconds / DAY_SECONDS, missing, bins, scores), parts=differing)
@@ -479,7 +479,7 @@ def _text_encoding(column: Column, missing: float, n_present: int) -> Encoding:
     n_levels = int((counts > 0).sum())
     if n_levels == 1:
         return _constant_encoding(missing)
-    if n_levels > MAX_CATEGORY_LEVELS and 2 * n_levels > n_present:  # most texts are unique
+    if n_levels > MAX_CATEGORY_LEVELS and 2 * n_levels > n_present:  # texts occur fewer than two times on average
         reason = f"{n_levels} different texts in {pluralize(n_present, 'row')}"
         return Presence(reason) if missing else LeftOut(reason)
     category = Category.learn(column, counts, missing)

@@ -1,4 +1,4 @@
-"""Base class of TableClassifier and TableRegressor."""
+"""Base class of TableClassifier and TableRegressor: training, predictions, attributes and files."""
 
 from __future__ import annotations
 
@@ -44,13 +44,13 @@ if TYPE_CHECKING:
     from nnc.tabular.snapshots import HeldOut
     from nnc.tabular.target import Target
 
-MIN_WEIGHT_RATIO = 1e-30  # sample weights below this fraction of the largest weight count as 0
-# Estimator class for each kind of task.
+MIN_WEIGHT_RATIO = 1e-30  # weights below this fraction of the largest weight count as 0
+# Name of the estimator class for each kind of task.
 CLASS_NAMES = {"classes": "TableClassifier", "numbers": "TableRegressor"}
 
 
 def _drop_unweighted_rows(table: Table, y: NDArray[Any], weights: NDArray[np.float64]) -> Any:
-    """Return table, y and weights of the rows with a positive weight; scale the weights to a maximum of 1."""
+    """Return the table, y and weights without rows of weight 0; the largest returned weight is 1."""
     has_weight = (weights > 0) & (weights >= MIN_WEIGHT_RATIO * weights.max())
     if has_weight.sum() < 2:
         raise ValueError(f"sample_weight and class_weight must be above 0 for two rows or more, got {has_weight.sum()}")
@@ -60,12 +60,12 @@ def _drop_unweighted_rows(table: Table, y: NDArray[Any], weights: NDArray[np.flo
 
 
 def _learn_schema(table: Table) -> Schema:
-    """Learn the schema of the training rows; numbers have normal scores unless the table is large."""
+    """Learn the schema of the training rows; unless the table is large, features of numbers include normal scores."""
     return Schema.learn(table, scores=len(table) * len(table.columns) * (N_BINS + 2) <= MAX_BINNED_VALUES)
 
 
 def _encode_rows(schema: Schema, table: Table, y: NDArray[Any], weights: NDArray[np.float64] | None) -> Rows:
-    """Encode the training rows, with bins if a column has bins and the table is not too large."""
+    """Encode the training rows; unless the table is large, also compute the piecewise-linear features (bins)."""
     width = schema.width(bins=True)
     has_bins = width > schema.width() and len(table) * width <= MAX_BINNED_VALUES
     bins = schema.encode(table, bins=True) if has_bins else None
@@ -74,51 +74,52 @@ def _encode_rows(schema: Schema, table: Table, y: NDArray[Any], weights: NDArray
 
 
 class TableEstimator(BaseEstimator):
-    """Model of a table without required settings.
+    """Base class of models that predict one or several columns from the other columns of a table.
 
     Parameters
     ----------
     preset : {"fast", "default", "best"}, default="default"
-        Number of networks: few for "fast" and many for "best". All of them are trained in the same way.
+        Determines the number of networks: few for "fast", many for "best". Each network is trained in the same way.
     members : int, default=None
-        Number of networks. Default: chosen by the preset and the number of rows.
+        Number of networks. Default: determined by `preset` and the number of rows.
     max_seconds : float, default=None
-        Time limit of the training in seconds. After the limit the model consists of the networks whose training is
-        complete, or if there are none, of the networks whose training has begun.
+        Time limit of the training in seconds. At the limit the training ends, and the model consists of the networks
+        whose training is complete. If there are none, it consists of the networks whose training has begun.
     n_jobs : int, default=None
-        Number of networks that are trained at a time. Default: `nnc.get_num_threads()`.
+        Number of networks that are trained at the same time. Default: `nnc.get_num_threads()`.
     random_state : int, RandomState or None, default=None
-        Seed of all random numbers. With equal seed, data and `members`, models are equal to the last bit.
+        Seed of all random numbers. Fits with the same seed, data and `members` give equal models, to the last bit.
     checkpoint : path, default=None
-        File with the complete networks, written every few seconds and when the fit ends early. A fit with the same data
-        and parameters resumes from it, to the same model. A complete fit deletes the file.
+        File with the networks whose training is complete, written every few seconds and when the fit ends early. A fit
+        with the same data and parameters continues from the file, and gives the same model as without interruption. A
+        complete fit deletes the file.
     callback : callable, default=None
-        Called after each epoch of each network with the number of the network and the record of the epoch (see
-        NeuralNetwork.fit), in the thread that trains the network. The last record of a network that stops early has
-        "skipped_epochs", the number of remaining epochs.
+        Function that is called after each epoch of each network, in the thread that trains the network. Its arguments
+        are the number of the network and the record of the epoch (see NeuralNetwork.fit). The last record of a network
+        that stops early has "skipped_epochs", the number of remaining epochs.
     progress : bool, default=False
-        Whether a progress bar of epochs is shown (extra `[progress]`).
+        Whether `fit` shows a progress bar (extra `[progress]`).
 
     Attributes
     ----------
     n_features_in_ : int
         Number of columns of X.
     target_name_ : str or None
-        Name of y, if it was a series with a name.
+        Name of y if y was a series with a name in `fit`, otherwise None.
     feature_names_in_ : array of str
-        Names of the columns, if X has names.
+        Names of the columns of X. The attribute does not exist if the columns had no names.
     n_members_ : int
-        Number of networks of the fit, a value for `members`.
+        Number of networks that were to be trained, which can be passed as `members`.
     seed_ : int
-        Seed of the fit, a value for `random_state`.
+        Seed of the fit, which can be passed as `random_state`.
     complete_ : bool
-        Whether the training of all networks is complete: neither Ctrl-C nor `max_seconds` ended the fit early.
+        Whether all networks were trained completely; False if Ctrl-C or `max_seconds` ended the fit early.
     networks_ : list of nnc.NeuralNetwork
-        Networks whose mean is the prediction.
+        Networks whose outputs are averaged for predictions.
     held_out_ : HeldOut
         Estimates of the quality of the model on new rows: `score` (accuracy or R^2 of the mean of all networks),
-        `calibration_error`, `temperature`, and `n`, the number of held-out rows on which they are based. These rows
-        neither train nor select the networks that predict them.
+        `calibration_error`, `temperature`, and `n`, the number of held-out rows on which the estimates are based. A
+        held-out row is predicted only by networks that it neither trained nor selected.
     """
 
     _parameter_constraints = {  # noqa: RUF012 (scikit-learn requires this name and form)
@@ -142,30 +143,30 @@ class TableEstimator(BaseEstimator):
     progress: bool
 
     model_: TableModel
-    _kind: ClassVar[str]  # kind of the targets: "classes" or "numbers"
+    _kind: ClassVar[str]  # kind of the targets, "classes" or "numbers"
 
     # ------------------------------------------------------------------------------------------ training
 
     @abstractmethod
     def _build_task(self, target: Target, y: NDArray[Any], weights: NDArray[np.float64] | None) -> Task:
-        """Return the task of the networks for encoded targets, see `Target.encode`."""
+        """Return the Task of the networks; y is the result of `Target.encode`."""
 
     @abstractmethod
     def _read_target(self, y: Any, n: int) -> Target:
-        """Create the Target for y with n rows; raise ValueError or TypeError if y is invalid."""
+        """Create the Target from the targets y of n rows; raise ValueError or TypeError if y is invalid."""
 
     def _class_weight(self, target: Target) -> Any:
-        """Return the class weights that the model stores; None for regression."""
+        """Return the class weights of a classifier for storage in the model; None for regression."""
         return None
 
     def _row_weights(self, y: NDArray[Any], weights: NDArray[np.float64] | None, target: Target) -> Any:
-        """Return the sample weight of each row times the weight of its class; None without weights."""
+        """Return the product of sample weight and class weight for each row; None if neither is set."""
         return weights
 
     @classmethod
     @abstractmethod
     def _model_parameters(cls, model: TableModel) -> dict[str, Any]:
-        """Return the constructor arguments with which a model was fitted and that only the subclass has."""
+        """Return the constructor arguments that only the subclass has, with their values for a model."""
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Train the model.
@@ -173,12 +174,12 @@ class TableEstimator(BaseEstimator):
         Parameters
         ----------
         X : frame or array (n, columns)
-            A frame of pandas, polars or pyarrow, any other frame that narwhals supports, an array, or a list of rows.
-            Cells are numbers, booleans, categories, text or dates, and may be missing.
+            Frame of pandas, polars or pyarrow, any other frame that narwhals supports, an array, or a list of rows.
+            Cells may contain numbers, booleans, categories, text or dates, and values may be missing.
         y : array (n,), or (n, targets) of numbers
-            Labels or numbers, which must not be missing.
+            Labels for classification, numbers for regression. No value may be missing.
         sample_weight : array (n,), optional
-            Weight of each row. A row of weight 0 is ignored, but its label counts as a class.
+            Weight of each row. A row of weight 0 is ignored, but its label still counts as a class.
 
         Returns
         -------
@@ -187,7 +188,7 @@ class TableEstimator(BaseEstimator):
         Raises
         ------
         ValueError, TypeError
-            A parameter or the data is invalid. For data the message names the column, the row and the cell.
+            A parameter or the data are invalid. If a cell is invalid, the message names its column, row and value.
         """
         self._validate_params()
         start = perf_counter()
@@ -205,7 +206,7 @@ class TableEstimator(BaseEstimator):
         weights = None
         if sample_weight is not None:
             weights = as_weights("sample_weight", sample_weight, len(table), np.dtype(np.float64))
-            weights = weights / weights.max()  # scaled, so that products with class weights do not overflow
+            weights = weights / weights.max()  # normalized, so that products with class weights do not overflow
         weights = self._row_weights(encoded, weights, target)
         if weights is not None:
             table, encoded, weights = _drop_unweighted_rows(table, encoded, weights)
@@ -231,7 +232,7 @@ class TableEstimator(BaseEstimator):
             trained = training.run(count, done)
             members = remove_outliers(task, trained, rows)
             training.discard({member.spec for member in trained} - {member.spec for member in members})
-        with Interrupt():  # ignore Ctrl-C: what follows is short, and the trained networks would be lost
+        with Interrupt():  # ignore Ctrl-C in this short block, because it would discard the trained networks
             facts = {
                 "preset": self.preset,
                 "seed": seed,
@@ -262,12 +263,12 @@ class TableEstimator(BaseEstimator):
     # ------------------------------------------------------------------------------------------ predictions
 
     def _model(self) -> TableModel:
-        """Return the fitted model; raise NotFittedError if there is none."""
+        """Return the fitted model; raise NotFittedError before `fit`."""
         check_is_fitted(self, "model_")
         return self.model_
 
     def _table(self, X: Any) -> Table:
-        """Convert X to a table; raise ValueError if it has no column names and not as many columns as in fit."""
+        """Convert X to a Table; raise ValueError if X has no column names and another number of columns than in fit."""
         names = self._model().schema.names
         table = read_table(X)
         if not (table.named or table.numbered) and len(table.names) != len(names):
@@ -278,11 +279,11 @@ class TableEstimator(BaseEstimator):
         return table
 
     def _predict(self, X: Any) -> NDArray[np.float64]:
-        """Return the predictions of the model for X, see `TableModel.predict`."""
+        """Return the predictions of the model for X, in the form of `TableModel.predict`."""
         return self._model().predict(self._table(X))
 
     def _explain_outputs(self, table: Table, outputs: NDArray[np.intp]) -> Explanations:
-        """Explain one output for each row; `outputs` contains the index of the output of each row."""
+        """Explain one output of the model for each row of a table; `outputs` contains the index of this output."""
         contributions = np.empty((len(table), len(self.model_.schema.names)))
         baseline = np.empty(len(table))
         for output in np.unique(outputs):
@@ -294,12 +295,12 @@ class TableEstimator(BaseEstimator):
 
     @property
     def n_features_in_(self) -> int:
-        """Number of columns of X in the fit."""
+        """Number of columns that X had in `fit`."""
         return len(self._model().schema.names)
 
     @property
     def feature_names_in_(self) -> NDArray[Any]:
-        """Names of the columns of X in the fit, array (columns,) of str."""
+        """Names of the columns that X had in `fit`, array (columns,) of str."""
         schema = self._model().schema
         if not schema.named:
             raise AttributeError("feature_names_in_ does not exist, because X had no column names in fit")
@@ -307,28 +308,28 @@ class TableEstimator(BaseEstimator):
 
     @property
     def target_name_(self) -> str | None:
-        """Name of y if it was a series with a name, otherwise None."""
+        """Name of y if y was a series with a name in `fit`, otherwise None."""
         name: str | None = self._model().facts["target"]
         return name
 
     @property
     def n_members_(self) -> int:
-        """Number of networks of the fit."""
+        """Number of networks that `fit` was to train."""
         return int(self._model().facts["trained"])
 
     @property
     def seed_(self) -> int:
-        """Seed of all random numbers of the fit."""
+        """Seed of all random numbers in `fit`."""
         return int(self._model().facts["seed"])
 
     @property
     def complete_(self) -> bool:
-        """Return whether the training of all networks is complete."""
+        """Return whether all networks were trained completely."""
         return bool(self._model().facts["complete"])
 
     @property
     def networks_(self) -> list[NeuralNetwork]:
-        """Networks whose mean is the prediction."""
+        """Networks whose outputs are averaged for predictions."""
         return [member.network for member in self._model().members]
 
     @property
@@ -351,8 +352,8 @@ class TableEstimator(BaseEstimator):
         """Permutation importances (columns,): the decrease of the score if a column is permuted (Breiman, 2001).
 
         The score is the accuracy, or the mean R^2 of the targets, on held-out rows. The importance of a column without
-        information is 0 on average. `feature_importances_std_` contains standard errors. `fit` computes importances for
-        up to 100 columns; for wider tables the attribute exists after a call of `find_importances`.
+        information is 0 on average. `feature_importances_std_` contains the standard errors. If a table has more than
+        100 columns, `fit` does not compute importances; call `find_importances` to compute them.
         """
         return self._importances("feature_importances_")[0]
 
@@ -360,39 +361,41 @@ class TableEstimator(BaseEstimator):
     def feature_importances_std_(self) -> NDArray[np.float64]:
         """Standard errors of `feature_importances_`, (columns,).
 
-        In at least 95 % of tables the importance of a column without information is within two standard errors of 0.
-        Models from files of nnc 0.1.0 have the standard deviations over permutations instead.
+        In at least 95 % of tables, the importance of a column without information is at most two standard errors from
+        0. For a model that nnc 0.1.0 has saved, the values are the standard deviations over permutations instead.
         """
         return self._importances("feature_importances_std_")[1]
 
     def _importances(self, name: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return importances and standard errors; raise AttributeError for `name` if they are not computed."""
+        """Return importances and standard errors; if they are not computed yet, raise AttributeError for `name`."""
         importances = self._model().importances
         if importances is None:
             raise AttributeError(f"{name} is not computed yet; call find_importances()")
         return importances
 
     def find_importances(self) -> NDArray[np.float64]:
-        """Return `feature_importances_`, (columns,); the first call may take minutes for some thousand columns.
+        """Return `feature_importances_`, (columns,); compute them if `fit` has not done so.
+
+        For some thousand columns, the computation may take minutes.
 
         Raises
         ------
         ValueError
-            No rows were held out, because the training had fewer than 10 rows, or the model comes from a file without
-            importances.
+            There are no held-out rows, because the model was trained on fewer than 10 rows, or was loaded from a file
+            without importances.
         """
         return find_importances(self._model())[0]
 
     def report(self) -> Report:
         """Return a report of the fit.
 
-        The report lists the networks, their score on held-out rows, the sizes of files, and the encoding and the
-        importance of each column. `print(model.report())` shows it as text; notebooks show it as HTML.
+        The report contains the number of networks, scores on held-out rows, the sizes of model files, and the encoding
+        and importance of each column. `print(model.report())` prints the report as text; notebooks show it as HTML.
         """
         return summary(type(self).__name__, self._reproducing_call(), self._model())
 
     def _reproducing_call(self) -> str:
-        """Return the expression that fits the same model again from the same data."""
+        """Return a Python expression, as text, that fits an equal model on the same data."""
         model, defaults = self._model(), type(self)().get_params()
         facts = model.facts
         parameters = {"members": facts["trained"], **self._model_parameters(model), "random_state": facts["seed"]}
@@ -402,16 +405,16 @@ class TableEstimator(BaseEstimator):
     # ------------------------------------------------------------------------------------------ files
 
     def _member_count(self, members: Any) -> int:
-        """Return the number of members to write, by default all; raise ValueError if it is invalid."""
+        """Return the argument `members` as an int; None means all members. Raise ValueError if it is invalid."""
         n = len(self._model().members)
         if members is None:
             return n
         if isinstance(members, bool) or not isinstance(members, (int, np.integer)) or not 1 <= members <= n:
-            raise ValueError(f"members must be a whole number from 1 to {n}, the number of networks, got {members!r}")
+            raise ValueError(f"members must be an integer from 1 to {n}, the number of networks, got {members!r}")
         return int(members)
 
     def _program(self, members: Any) -> TableProgram:
-        """Build the description of the model, or of its best members, for the exporters in nnc/_interop."""
+        """Describe the model, or only its best members, for the exporters in nnc/_interop."""
         return build_table_program(self._model().with_members(self._member_count(members)))
 
     def save(self, path: Any, *, members: int | None = None) -> None:
@@ -422,7 +425,7 @@ class TableEstimator(BaseEstimator):
         path : str, os.PathLike or text file
             Output file, which is replaced atomically as in `NeuralNetwork.save`. Numbers are exact to the last bit.
         members : int, default=None
-            Number of networks to save, those with the best held-out scores; see `report()`. Default: all.
+            Number of networks to save: those with the best scores on held-out rows. Default: all networks.
 
         Raises
         ------
@@ -436,8 +439,9 @@ class TableEstimator(BaseEstimator):
     def codes(self, X: Any) -> NDArray[np.float64]:
         """Convert a table to the input of the models that `to_onnx` and `to_c` write.
 
-        Booleans are 0 and 1, and dates are seconds since 1970 (in local time if the column has a time zone). A text is
-        its index in the list of texts of the column in the exported file, or -1. Missing values are NaN.
+        Booleans become 0 and 1. Dates become seconds since 1970, in local time if the column has a time zone. A text
+        becomes its index in the list of the column's texts in the exported file, or -1 if it is not in the list.
+        Missing values become NaN.
 
         Parameters
         ----------
@@ -453,22 +457,22 @@ class TableEstimator(BaseEstimator):
     def to_onnx(self, path: Any, *, members: int | None = None) -> None:
         """Export the model to ONNX, with the encoding of the columns and the postprocessing of the outputs.
 
-        The operators are those of opset 17. The input is "X" (n, columns), float64, the result of `codes`. The metadata
-        contain "columns", a JSON list of the name, the meaning and the "levels" of each column. Outputs of a classifier
-        are "label" (n,) and "probabilities" (n, n_classes). Those of a regressor are "output" (n, targets), the result
-        of `predict`, and with `quantiles` also "quantiles" (n, quantiles, targets).
+        The operators are those of opset 17. The input "X" (n, columns) is float64, the result of `codes`. The metadata
+        contain "columns", a JSON list of the name, the meaning and the "levels" of each column. The outputs of a
+        classifier are "label" (n,) and "probabilities" (n, n_classes). The output of a regressor is "output"
+        (n, targets), the result of `predict`; with `quantiles` there is also "quantiles" (n, quantiles, targets).
 
         Parameters
         ----------
         path : str or os.PathLike
             Output file, which is replaced atomically as in `save`.
         members : int, default=None
-            Number of networks to export, as in `save`.
+            Number of networks to export: those with the best scores on held-out rows. Default: all networks.
 
         Raises
         ------
         OSError, ValueError
-            As in `save`; also ValueError if the model would be larger than 2 GiB.
+            See `save`. ValueError is also raised if the ONNX model would be larger than 2 GiB.
         """
         from nnc._interop.onnx_table import to_onnx_table
 
@@ -478,23 +482,23 @@ class TableEstimator(BaseEstimator):
         """Export the model as a C99 (or C++11) header, which requires only math.h.
 
         `name_predict(in, out)` computes NAME_N_OUT outputs (probabilities or predictions) from NAME_N_IN inputs, which
-        are one row of the array from `codes`. Outputs for several quantiles are ordered by quantile, then by target.
-        `name_class(out)` returns the index of the class, `name_labels` contains the labels, and `name_levelsj` the
-        texts of column j. `name_self_test()` returns 0 if the code is correct.
+        are a row of the array that `codes` returns. Outputs for several quantiles are ordered by quantile, then by
+        target. `name_class(out)` returns the index of the class; `name_labels` contains the labels of the classes, and
+        `name_levelsj` the texts of column j. `name_self_test()` returns 0 if the compiled code predicts correctly.
 
         Parameters
         ----------
         path : str or os.PathLike
             Output file, which is replaced atomically as in `save`.
         name : str, optional
-            Prefix of all names in the header. Default: the name of the file.
+            Prefix of all names in the header. Default: the name of the file without its extension.
         members : int, default=None
-            Number of networks to export, as in `save`.
+            Number of networks to export: those with the best scores on held-out rows. Default: all networks.
 
         Raises
         ------
         OSError, ValueError
-            As in `save`; also ValueError if `name` is not a C identifier.
+            See `save`. ValueError is also raised if `name` is not a C identifier.
         """
         from nnc._interop.c_source import name_from_path
         from nnc._interop.c_table import to_c_table
@@ -504,12 +508,12 @@ class TableEstimator(BaseEstimator):
 
     @classmethod
     def load(cls, path: Any) -> Self:
-        """Load a model that `save` has written.
+        """Load a model from a file.
 
         Parameters
         ----------
         path : str, os.PathLike or text file
-            File of the model.
+            Model file that `save` has written.
 
         Returns
         -------
@@ -519,13 +523,13 @@ class TableEstimator(BaseEstimator):
         Raises
         ------
         OSError
-            The file cannot be read, or it contains another kind of model (ModelFileError).
+            The file cannot be read, or is not a valid file of such a model (ModelFileError).
         """
         return load_model(path, None, {file.FILE_KIND: cls._from_content})
 
     @classmethod
     def _from_content(cls, content: Any, where: str, loss: None) -> Self:
-        """Create the estimator from the checked content of a file; `where` names the file in error messages."""
+        """Create the estimator from the parsed content of a file; `where` names the file in error messages."""
         model = file.build_model(content, where)
         if model.task.kind != cls._kind:
             raise ModelFileError(
@@ -536,7 +540,7 @@ class TableEstimator(BaseEstimator):
 
     @classmethod
     def _from_model(cls, model: TableModel) -> Self:
-        """Create a fitted estimator from a model, with the parameters that train the same model again."""
+        """Create a fitted estimator from a model; its parameters are those with which the model was trained."""
         facts = model.facts
         parameters = cls._model_parameters(model)
         estimator = cls(facts["preset"], members=facts["trained"], random_state=facts["seed"], **parameters)

@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    Groups = Sequence[tuple[slice, ...]]  # slices of encoded columns for each original column, see Schema.groups
+    Groups = Sequence[tuple[slice, ...]]  # for each column of a table, slices of its features, see Schema.groups
     Function = Callable[[NDArray[Any]], Any]
 
-N_NODES = 8  # number of quadrature nodes in each section of the integration path
-MAX_HALVINGS = 7  # maximum number of times that a section of the integration path is halved
+N_NODES = 8  # number of nodes of Gauss-Legendre quadrature in each section of the integration path
+MAX_HALVINGS = 7  # maximum number of successive halvings of a section of the integration path
 SMALLEST_NORMAL = np.finfo(np.float64).tiny
-MAX_BLOCK_VALUES = 1 << 21  # maximum number of input values in a block of quadrature points
+MAX_BLOCK_VALUES = 1 << 21  # maximum number of array elements in a block of quadrature points, to limit memory
 
 
 class Explanations(NamedTuple):
@@ -31,11 +31,11 @@ class Explanations(NamedTuple):
     names : tuple of str
         Names of the columns.
     contributions : array (n, columns)
-        Contribution of each column to each prediction. The predictions are `contributions.sum(axis=1) + baseline`.
+        Contribution of each column to each prediction. A prediction is the sum of its contributions and its baseline.
     baseline : array (n,)
-        Prediction for the mean of the encoded training rows.
+        Prediction for the mean of the encoded training rows, with which the predictions are compared.
     outputs : int array (n,)
-        Index of the class or target that is explained.
+        For each prediction, the index of the class or target that is explained.
     """
 
     names: tuple[str, ...]
@@ -60,37 +60,38 @@ def permutation_importances(
     seed: int = 0,
     weights: NDArray[np.float64] | None = None,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the increase of the mean loss if a column is permuted among the rows (Breiman, 2001).
+    """Return the increase of the mean loss if the values of a column are permuted (Breiman, 2001).
 
     Parameters
     ----------
     losses : callable
-        Returns the loss (n,) of each encoded row (n, width). The argument is modified after each call.
+        Function that returns the loss (n,) of encoded rows (n, width). It must not store the rows, because they are
+        overwritten after each call.
     X : array (n, width)
         Encoded rows that neither trained nor selected the model.
     groups : sequence of tuples of slices
-        Slices of the encoded columns for each original column. They are permuted together.
+        For each column of the table, the slices of X with its features. All features of a column are permuted together.
     repeats : int, default 5
-        Number of permutations, which are the same for all columns.
+        Number of permutations for each column. The permutations are the same for all columns.
     seed : int, default 0
         Seed of the permutations.
     weights : array (n,), optional
-        Weights of the rows for the means.
+        Weights of the rows in the mean loss.
 
     Returns
     -------
     mean, standard_error : float64 arrays (columns,)
-        The mean increase over the rows and permutations, and its standard error. The standard error is based on the
-        increase of the loss of each row, averaged over the permutations: it is the standard deviation over the rows,
-        divided by the square root of the number of rows. Both are 0 for a column without encoded columns. The standard
-        error is NaN for a single row.
+        Mean increase over the rows and permutations, and its standard error. For the standard error, the increase for
+        each row is averaged over the permutations. The standard error is the standard deviation of these averages,
+        divided by the square root of the number of rows. It is NaN for a single row. For a column without features,
+        mean and standard error are 0.
     """
     key, n = mix(check_seed(seed)), len(X)
     orders = [
         np.argsort(Stream(mix(key + i)).uniform((n,)), kind="stable") for i in range(check_count("repeats", repeats))
     ]
     normalized_weights = np.full(n, 1 / n) if weights is None else weights / weights.sum()
-    effective_rows = 1 / (normalized_weights**2).sum()  # effective number of rows for unequal weights (Kish, 1965)
+    effective_rows = 1 / (normalized_weights**2).sum()  # effective sample size (Kish, 1965)
     base, changed = losses(X), X.copy()
     means, errors = np.zeros(len(groups)), np.zeros(len(groups))
     for j, group in enumerate(groups):
@@ -120,35 +121,34 @@ def integrated_gradients(
     """Return the contribution of each column to predictions by integrated gradients (Sundararajan, Taly and Yan, 2017).
 
     The gradient of a prediction is integrated on the straight path from the baseline to the row. The path is divided
-    into sections. In each section the contributions must add up to the difference of the predictions at its ends;
-    otherwise the section is halved. The remainder is distributed in proportion to the contributions, so that their sum
-    is exact. The remainder is at most `tolerance`, unless the function has a jump.
+    into sections. In each section, the contributions must add up to the difference between the predictions at its ends;
+    otherwise the section is halved. Finally, the remaining difference is distributed in proportion to the magnitudes of
+    the contributions, so that their sum is exact. It is at most `tolerance`, unless `value` has a jump.
 
     Parameters
     ----------
     value : callable
-        Returns the predictions (m,) for rows (m, width).
+        Function that returns the predictions (m,) for encoded rows (m, width).
     gradient : callable
-        Returns the derivatives (m, width) of these predictions with respect to the rows.
+        Function that returns the derivatives (m, width) of these predictions with respect to the rows.
     X : array (n, width)
         Encoded rows.
     baseline : array (width,)
         Encoded row with which predictions are compared, such as the mean row.
     groups : sequence of tuples of slices
-        Slices of the encoded columns for each original column.
+        For each column of the table, the slices of X with its features.
     tolerance : float, default 1e-6
-        Maximum remainder of a row, relative to the sum of its absolute contributions.
+        Maximum difference that is distributed, relative to the sum of the absolute contributions of the row.
 
     Returns
     -------
     float64 array (n, columns)
-        Contributions. The sum of a row is value(X) - value(baseline).
+        Contributions. Their sum for a row is the difference between its prediction and that of the baseline.
 
     Raises
     ------
     ValueError
-        The sums of the integrated gradients differ from the predictions by one percent or more: `gradient` is not the
-        gradient of `value`.
+        The remaining difference of a row is more than one percent, so `gradient` is not the gradient of `value`.
     """
     check_positive("tolerance", tolerance)
     X = np.asarray(X, np.float64)
@@ -197,7 +197,7 @@ def integrated_gradients(
 def _integrate_section(
     gradient: Function, baseline: NDArray[Any], paths: NDArray[Any], a: NDArray[Any], b: NDArray[Any]
 ) -> NDArray[np.float64]:
-    """Return the contributions (m, width) of the section from a to b of each path, by Gauss-Legendre quadrature."""
+    """Return the integrals (m, width) of the gradient over the section from a to b of each path, by quadrature."""
     nodes, weights = np.polynomial.legendre.leggauss(N_NODES)
     fractions = a[:, None] + (b - a)[:, None] * (nodes + 1) / 2
     points = (baseline + fractions[:, :, None] * paths[:, None]).reshape(-1, paths.shape[1])

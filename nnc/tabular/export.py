@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def build_table_program(model: TableModel) -> TableProgram:
-    """Build the description of a model that the exporters in nnc/_interop need."""
+    """Build the TableProgram of a model, from which the exporters in nnc/_interop write ONNX and C."""
     task, target, schema, scaling = model.task, model.target, model.schema, model.scaling
     classes = target.classes is not None
     networks, titles = [], []
@@ -24,7 +24,7 @@ def build_table_program(model: TableModel) -> TableProgram:
         titles.append("-".join(map(str, sizes)))
     example = schema.example()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ColumnWarning)  # the example row may contain an ambiguous text
+        warnings.simplefilter("ignore", ColumnWarning)  # the warning does not concern the user: the row is an example
         test = {"X": schema.codes(example)[0].tolist(), "P": model.predict(example).ravel().tolist()}
     interface = Program(
         "float32",

@@ -1,6 +1,6 @@
 """Files of table models and checkpoints of their training.
 
-A model file has the networks, and a JSON object "table" with these members:
+A model file contains the networks, and a JSON object "table" with these members:
 
     {"task": {"loss": "cross_entropy", "quantiles": []},
      "schema": result of Schema.document,
@@ -18,8 +18,8 @@ A model file has the networks, and a JSON object "table" with these members:
                "target": "species", "seconds": 4.2},
      "self_test": {"outputs": [...]}}
 
-NaN is null in the file. The networks of the members come first, then those of the spread. Files of version 0.1.0 have
-neither "spread" nor "gain"; their intervals have one width.
+NaN is null in the file. The networks of the members are followed by the networks that predict the spread, which is the
+magnitude of errors. Files of version 0.1.0 have neither "spread" nor "gain"; all their intervals have the same width.
 """
 
 from __future__ import annotations
@@ -52,24 +52,24 @@ if TYPE_CHECKING:
     from nnc.tabular.training import Rows
 
 FILE_KIND = "table model"
-TRAINING_PLAN_VERSION = 3  # to be increased if the rows or seeds of members change; it invalidates old checkpoints
+TRAINING_PLAN_VERSION = 3  # increase this if rows or seeds of members change, to invalidate old checkpoints
 
 
 def write(path: Any, model: TableModel, count: int | None = None) -> None:
-    """Save a model, or its `count` best members; see `_serialization.write`."""
+    """Save a model, or only its `count` best members, to a file; see `_serialization.write`."""
     if model.importance_data is not None and len(model.schema.names) <= MAX_SAVED_IMPORTANCE_COLUMNS:
-        find_importances(model)  # before saving, because the file does not contain the held-out rows for it
+        find_importances(model)  # importances cannot be computed from a file, which has no held-out rows
     model = model if count is None else model.with_members(count)
     _serialization.write(path, _networks(model), _model_document(model))
 
 
 def text(model: TableModel) -> str:
-    """Return the content of the file that `write` writes."""
+    """Return the text that `write` writes to a model file."""
     return _serialization.dumps(_networks(model), _model_document(model))
 
 
 def build_model(content: Any, where: str) -> TableModel:
-    """Create the model from the checked content of a file; `where` names the file in error messages."""
+    """Create the model from the parsed content of a file; `where` names the file in error messages."""
     documents, table = content
     networks = [NeuralNetwork._from_document(document, where, None) for document in documents]
     with _serialization.build_errors(where, FILE_KIND):
@@ -82,13 +82,13 @@ def _document(network: NeuralNetwork) -> dict[str, Any]:
 
 
 def _networks(model: TableModel) -> list[dict[str, Any]]:
-    """Return the JSON objects of the networks of the members, followed by those of the spread."""
+    """Return the networks of a model as JSON objects: those of the members, then those that predict the spread."""
     networks = [member.network for member in model.members]
     return [_document(network) for network in (*networks, *(model.spread.networks if model.spread else ()))]
 
 
 def _test_row(model: TableModel) -> NDArray[np.float32]:
-    """Return the encoded row (1, width) for the self-test of a model file."""
+    """Return an encoded row (1, width), whose predictions are saved as the self-test of a model file."""
     row = _serialization.self_test_row(model.schema.width(bins=True in model.encodings))
     return np.array([row], np.float32)
 
@@ -100,7 +100,7 @@ def _member_document(member: Member) -> dict[str, Any]:
 
 
 def _nan_to_null(value: float) -> float | None:
-    """Convert a number to JSON; NaN and infinity become None (null)."""
+    """Return a number as it is stored in JSON; NaN and infinity become None (null)."""
     return float(value) if np.isfinite(value) else None
 
 
@@ -131,7 +131,7 @@ def _model_document(model: TableModel) -> dict[str, Any]:
 
 
 def parse_model(table: dict[str, Any], networks: Sequence[NeuralNetwork]) -> TableModel:
-    """Create the model from a JSON object and networks; raise ValueError with the location of invalid content."""
+    """Create the model from a JSON object and networks; raise ValueError that locates invalid content."""
     schema = Schema.from_document(fields.member(table, "schema", dict))
     target = Target.from_document(fields.member(table, "target", dict))
     task = _parse_task(fields.member(table, "task", dict), target)
@@ -194,14 +194,14 @@ def _parse_member(document: Any, network: NeuralNetwork, where: str) -> Member:
 
 
 def _spread_document(spread: Spread | None) -> dict[str, Any] | None:
-    """Return the JSON object of a spread without its networks, or None without a spread."""
+    """Return the JSON object of a Spread without its networks; return None for None."""
     if spread is None:
         return None
     return {"networks": len(spread.networks), "unit": spread.unit.tolist(), "limits": spread.limits.tolist()}
 
 
 def _n_spread_networks(table: dict[str, Any]) -> int:
-    """Return the number of networks that predict the spread; it is 0 in files of version 0.1.0."""
+    """Return the number of networks that predict the spread, which is 0 for files of version 0.1.0."""
     document = table.get("spread")
     if document is None:
         return 0
@@ -209,7 +209,7 @@ def _n_spread_networks(table: dict[str, Any]) -> int:
 
 
 def _parse_spread(table: dict[str, Any], task: Task, schema: Schema, networks: Sequence[NeuralNetwork]) -> Spread:
-    """Create the spread from a JSON object; raise ValueError if it is invalid or does not fit the task."""
+    """Create the Spread from a JSON object; raise ValueError if it is invalid or does not fit the task."""
     document = fields.json_object(table["spread"], "spread")
     fields.check_keys(document, ("networks", "unit", "limits"), "spread")
     if task.kind == "classes" or task.quantiles:
@@ -223,13 +223,13 @@ def _parse_spread(table: dict[str, Any], task: Task, schema: Schema, networks: S
     limits = _parse_matrix(document, "limits", 2, task.n_out)
     if limits is None or (unit <= 0).any() or (limits[0] <= 0).any() or (limits[0] > limits[1]).any():
         raise ValueError(
-            "spread.unit must be positive, and spread.limits must be two positive rows, the smaller limits first"
+            "spread.unit must be positive numbers, and spread.limits two rows of positive numbers, minimum and maximum"
         )
     return Spread(tuple(networks), unit, limits)
 
 
 def _parse_matrix(table: dict[str, Any], key: str, rows: int, n: int) -> NDArray[np.float64] | None:
-    """Read the array (rows, n) of a key; return None for null."""
+    """Convert the value of a key to an array (rows, n); return None for null."""
     matrix = fields.member(table, key, list, type(None))
     if matrix is None:
         return None
@@ -239,7 +239,7 @@ def _parse_matrix(table: dict[str, Any], key: str, rows: int, n: int) -> NDArray
 
 
 def _parse_task(document: dict[str, Any], target: Target) -> Task:
-    """Create the task from a JSON object."""
+    """Create the Task from a JSON object; raise ValueError if it is invalid or does not fit the target."""
     fields.check_keys(document, ("loss", "quantiles"), "task")
     loss = fields.choice(document, "loss", (CROSS_ENTROPY, *ENGINE_LOSSES), "task.")
     numbers = fields.member(document, "quantiles", list, where="task.")
@@ -254,7 +254,7 @@ def _parse_task(document: dict[str, Any], target: Target) -> Task:
 
 
 def _parse_facts(document: dict[str, Any], target: Target) -> dict[str, Any]:
-    """Read the facts about a fit from a JSON object."""
+    """Return the facts about a fit from a JSON object; raise ValueError if one is invalid."""
     keys = "preset", "seed", "trained", "rows", "weighted", "class_weight", "complete", "target", "seconds"
     fields.check_keys(document, keys, "facts")
     return {
@@ -271,7 +271,7 @@ def _parse_facts(document: dict[str, Any], target: Target) -> dict[str, Any]:
 
 
 def _parse_class_weight(value: Any, target: Target) -> Any:
-    """Read the class weights of a file: None, "balanced", or a list with a weight or None for each class."""
+    """Validate the class weights in a file: None, "balanced", or a list with a number or None for each class."""
     if value is None or (value == "balanced" and target.classes is not None):
         return value
     n = 0 if target.classes is None else len(target.classes)
@@ -285,7 +285,7 @@ def _parse_class_weight(value: Any, target: Target) -> Any:
 
 
 def _parse_held_out(document: dict[str, Any], n_targets: int) -> HeldOut:
-    """Read the estimates on held-out rows from a JSON object."""
+    """Create HeldOut, the estimates on held-out rows, from a JSON object; raise ValueError if it is invalid."""
     fields.check_keys(document, HeldOut._fields, "held_out")
     scores = fields.member(document, "scores", list, where="held_out.")
     numbers = fields.matrix(scores, n_targets, lambda i: f"held_out.scores[{i}]")
@@ -304,7 +304,7 @@ def _parse_held_out(document: dict[str, Any], n_targets: int) -> HeldOut:
 
 
 def fingerprint(rows: Rows, task: Task, preset: str, seed: int, count: int) -> str:
-    """Return a hash of the data and settings of a fit; a fit resumes only from a checkpoint with the same hash."""
+    """Return a hash of the data and settings of a fit, which only resumes from a checkpoint with the same hash."""
     digest = sha256(f"{TRAINING_PLAN_VERSION} {task!r} {preset} {seed} {count}".encode())
     for array in rows:
         if array is not None:
@@ -314,7 +314,7 @@ def fingerprint(rows: Rows, task: Task, preset: str, seed: int, count: int) -> s
 
 
 def write_checkpoint(path: Any, key: str, members: Sequence[Member]) -> None:
-    """Save the members of an incomplete fit, with the snapshots that the estimates need."""
+    """Save the members of an incomplete fit, with the snapshots from which held-out rows are predicted."""
     networks = [member.network for member in members]
     entries = []
     for member in members:
@@ -335,7 +335,7 @@ def write_checkpoint(path: Any, key: str, members: Sequence[Member]) -> None:
 
 
 def read_checkpoint(path: Any, key: str) -> list[Member]:
-    """Return the members in a checkpoint; return [] if the file does not exist.
+    """Read the members in a checkpoint; return [] if the file does not exist.
 
     Raises
     ------
@@ -363,7 +363,7 @@ def read_checkpoint(path: Any, key: str) -> list[Member]:
 def _parse_checkpoint_member(
     entry: Any, i: int, network: NeuralNetwork, params: Sequence[NDArray[np.float32]]
 ) -> Member:
-    """Create member i of a checkpoint; `params` contains the parameters of all networks in the file."""
+    """Create a member from its JSON object in a checkpoint; `params` has the parameters of all networks."""
     where = f"members[{i}]"
     member = _parse_member(entry, network, where)
     snapshots = fields.member(entry, "snapshots", list, where=f"{where}.")
@@ -371,7 +371,7 @@ def _parse_checkpoint_member(
     n_parts = 0 if member.spec.fold is None else N_PARTS
     if len(snapshots) not in (0, n_parts) or len(errors) != n_parts:
         found = f"{len(snapshots)} snapshots and {len(errors)} errors"
-        raise ValueError(f"{where} has {found}, expected {n_parts} of each")
+        raise ValueError(f"{where} has {found}, expected {n_parts} snapshots and {n_parts} errors")
     for index in snapshots:
         if type(index) is not int or not 0 <= index < len(params) or len(params[index]) != network.n_params:
             expected = "the index of a network with the same architecture"
@@ -384,11 +384,11 @@ def _parse_checkpoint_member(
 
 
 def _null_to_nan(value: Any, where: str) -> float:
-    """Read a number from a file; null becomes NaN."""
+    """Return a number of a JSON object; None (null) becomes NaN."""
     return np.nan if value is None else fields.number(value, where)
 
 
 def remove_checkpoint(path: Any) -> None:
-    """Delete the checkpoint of a complete fit, if there is one."""
+    """Delete the checkpoint of a fit if the file exists."""
     if os.path.exists(path):
         os.remove(path)

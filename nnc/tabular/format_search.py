@@ -1,4 +1,4 @@
-"""Search for the format of a text column, based on all cells of the training rows.
+"""Search for the number or date format of a text column, based on all cells of the training rows.
 
 Usage::
 
@@ -31,17 +31,17 @@ from nnc.tabular.text_values import (
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-MAX_UNREADABLE_FRACTION = 0.1  # a column remains text if more than this fraction of its cells is unreadable
-MIN_DISTINCT_VALUES = 10  # a column with an unreadable cell remains text if it has at most this many distinct values
-MIN_LOOKALIKE_FRACTION = 0.5  # minimum fraction of cells that look like numbers or dates for a warning
-MAX_LOOKALIKE_LENGTH = 40  # maximum number of characters of a text that looks like a number or date
-# Pairs of decimal mark and thousands separator. The pair that reads the most rows is used; ties go to the first pair.
+MAX_UNREADABLE_FRACTION = 0.1  # a column remains text if a format cannot read more than this fraction of its cells
+MIN_DISTINCT_VALUES = 10  # with an unreadable cell and up to this number of distinct values, a column remains text
+MIN_LOOKALIKE_FRACTION = 0.5  # warn if at least this fraction of a text column looks like numbers or dates
+MAX_LOOKALIKE_LENGTH = 40  # text with more characters does not count as similar to a number or date
+# Pairs of decimal mark and thousands separator. The pair that reads most rows is used; in a tie, the first pair.
 CONVENTIONS = [(".", ""), (".", ","), (",", ""), (",", "."), (".", " "), (",", " "), (".", "'"), (",", "'")]
 DIGIT = re.compile("[0-9]")
 LEADING_ZERO = re.compile(r"[+-]?0\d+", re.ASCII)
 CURRENCY_BEFORE = re.compile(rf"{SIGN}({CURRENCY})")
 UNIT_AFTER = re.compile(rf"(?:{CURRENCY}|%)$")
-MAX_UNIT_LENGTH = 4  # number of last characters of a text that may contain a currency or a percent sign
+MAX_UNIT_LENGTH = 4  # number of characters at the end of a text in which a currency or % is searched
 LOOKALIKE = re.compile(
     rf"{SIGN}{CURRENCY}?\s?{SIGN}\d[\d.,:/'\s]*(?:[^\W\d_]{{1,4}}\.?|%)?|\d{{1,4}}([-/.])\d\d?\1\d{{2,4}}\b.*"
 )
@@ -53,11 +53,11 @@ class FormatSearch(NamedTuple):
     Attributes
     ----------
     format : Format or None
-        Format that reads the cells as numbers or dates; None if the column is not text or remains text.
+        Format that reads the cells as numbers or dates; None if the column is not text, or has no such format.
     warning : str
-        Warning for the user about unreadable cells or ambiguous texts; "" for none.
+        Warning for the user about unreadable cells or ambiguous texts; "" if there is no reason to warn.
     lookalike : str
-        Example cell of a column that remains text although most cells look like numbers or dates; "" for other columns.
+        Example cell of a column that remains text although most cells look like numbers or dates. Otherwise "".
     """
 
     format: Format | None = None
@@ -72,9 +72,9 @@ class _FormatTrial(NamedTuple):
     ----------
     format : Format
     values : list of float or None
-        Value of each text, None for an unreadable text; empty if too many texts are unreadable.
+        Value of each text; None for a text that the format cannot read. Empty if there are too many such texts.
     rows : int
-        Number of rows with readable text; 0 if too many texts are unreadable.
+        Number of rows whose text the format can read; 0 if there are too many others.
     """
 
     format: Format
@@ -83,10 +83,10 @@ class _FormatTrial(NamedTuple):
 
 
 def find_format(column: Column) -> FormatSearch:
-    """Return the format of a text column.
+    """Search for the format of a text column.
 
-    A format is used if it reads all cells that are not missing, or if it reads at least 90 % of them and they have
-    more than 10 distinct values. Digits with a leading zero, such as postal codes, are never numbers.
+    A format is accepted if it reads all cells that are not missing, or at least 90 % of them with more than 10 distinct
+    values. Digits with a leading zero, such as postal codes, are never numbers.
     """
     if column.kind != "text" or not column.levels:
         return FormatSearch()
@@ -111,8 +111,8 @@ def find_format(column: Column) -> FormatSearch:
 
 
 def _find_lookalike(texts: Mapping[str, int]) -> str:
-    """Return a text that looks like a number or a date, or "" unless the texts of most rows do."""
-    if len(texts) <= MIN_DISTINCT_VALUES:  # a column with few distinct texts is categorical
+    """Return the first text that looks like a number or a date; "" if this is true for less than half of the rows."""
+    if len(texts) <= MIN_DISTINCT_VALUES:  # a categorical column, which needs no warning
         return ""
     lookalikes = [text for text in texts if len(text) <= MAX_LOOKALIKE_LENGTH and LOOKALIKE.fullmatch(text)]
     if sum(texts[text] for text in lookalikes) < MIN_LOOKALIKE_FRACTION * sum(texts.values()):
@@ -121,7 +121,7 @@ def _find_lookalike(texts: Mapping[str, int]) -> str:
 
 
 def _try(format: Format, texts: Mapping[str, int]) -> _FormatTrial:
-    """Parse the texts of a column in a format; return an empty trial if too many texts are unreadable."""
+    """Parse the texts of a column in a format; stop if the format cannot read too many of them."""
     values: list[float | None] = []
     total = sum(texts.values())
     unreadable = 0
@@ -135,19 +135,19 @@ def _try(format: Format, texts: Mapping[str, int]) -> _FormatTrial:
 
 
 def _fits(trial: _FormatTrial, rows: int) -> bool:
-    """Return whether a format reads all of `rows`, or most of them and enough distinct values."""
+    """Return whether a format reads all `rows` rows, or most of them with more than MIN_DISTINCT_VALUES values."""
     if trial.rows == rows:
         return True
     return trial.rows > 0 and len(set(trial.values)) - 1 > MIN_DISTINCT_VALUES
 
 
 def _build_result(name: str, trial: _FormatTrial, note: str, texts: Mapping[str, int]) -> FormatSearch:
-    """Return the format of a successful trial, with a warning about unreadable and ambiguous texts."""
+    """Return the result for a successful trial, with a warning if texts are unreadable or ambiguous."""
     pairs = list(zip(texts, trial.values, strict=True))
     if isinstance(trial.format, NumberFormat):
         integers = [text for text, value in pairs if value is not None and value == int(value)]
         if merges_integers([int(text) for text in integers if re.fullmatch(r"[+-]?\d+", text, re.ASCII)]):
-            return FormatSearch()  # the integers are identifiers, many of which are equal in float64
+            return FormatSearch()  # the integers are identifiers: as float64, many of them would be equal
     unreadable = [text for text, value in pairs if value is None]
     format = trial.format.replace(missing=tuple(sorted(unreadable)))
     notes = [note] if note else []
@@ -162,7 +162,7 @@ def _build_result(name: str, trial: _FormatTrial, note: str, texts: Mapping[str,
 
 
 def _find_number(texts: Mapping[str, int]) -> tuple[_FormatTrial, str]:
-    """Return the best trial of all number formats, and a note for the user if another format fits equally well."""
+    """Return the trial of the number format that reads most rows, and a note for the user if another reads as many."""
     plain = _try(NumberFormat(), texts)
     if plain.rows == sum(texts.values()):
         return _with_three_digits(plain, texts), ""
@@ -180,7 +180,7 @@ def _find_number(texts: Mapping[str, int]) -> tuple[_FormatTrial, str]:
         _try(NumberFormat(decimal=decimal, grouping=grouping, percent=is_percent, currency=currency), texts)
         for decimal, grouping in CONVENTIONS
     ]
-    best = max(trials, key=lambda trial: trial.rows)  # max returns the first of several equal trials
+    best = max(trials, key=lambda trial: trial.rows)  # max returns the first trial in a tie
     if not best.rows:
         return best, ""
     format, other = best.format, next((t for t in trials if t.rows == best.rows and t.values != best.values), None)
@@ -196,7 +196,7 @@ def _find_number(texts: Mapping[str, int]) -> tuple[_FormatTrial, str]:
 
 
 def _with_three_digits(trial: _FormatTrial, texts: Iterable[str]) -> _FormatTrial:
-    """Return the trial with a format that lists the marks of ambiguous training cells; see `NumberFormat`."""
+    """Return a copy of the trial in which `NumberFormat.three_digits` has the marks of ambiguous texts."""
     format = trial.format
     assert isinstance(format, NumberFormat)
     readable = [text for text, value in zip(texts, trial.values, strict=True) if value is not None]
@@ -205,7 +205,7 @@ def _with_three_digits(trial: _FormatTrial, texts: Iterable[str]) -> _FormatTria
 
 
 def _find_date(texts: Mapping[str, int]) -> tuple[_FormatTrial, str]:
-    """Return the best trial of all date formats, and a note for the user if another format fits equally well."""
+    """Return the trial of the date format that reads most rows, and a note for the user if another reads as many."""
     trials = [_try(DateFormat(order=order), texts) for order in DATE_PATTERNS]
     best = max(trials, key=lambda trial: trial.rows)
     other = next((t for t in trials if t.rows == best.rows and t.values != best.values), None)
@@ -213,7 +213,7 @@ def _find_date(texts: Mapping[str, int]) -> tuple[_FormatTrial, str]:
         return best, ""
     matches = [match for text in texts if (match := DATE_TIME_PATTERNS["mdy"].fullmatch(text))]
     if len({match[1] for match in matches}) == 1 < len({match[3] for match in matches}):
-        best = other  # the first number is constant, so it is the day, such as the first day of each month
+        best = other  # only the second number varies, so it is the month; all dates have the same day
     assert isinstance(best.format, DateFormat)
     order = {"mdy": "month first", "dmy": "day first"}[best.format.order]
     text = next(text for text, value in zip(texts, best.values, strict=True) if value is not None)
@@ -224,5 +224,5 @@ def _find_date(texts: Mapping[str, int]) -> tuple[_FormatTrial, str]:
 
 
 def _find_time(texts: Mapping[str, int]) -> tuple[_FormatTrial, str]:
-    """Return the trial of the format for times of day, and an empty note."""
+    """Return the trial of the format for times of day, and "" as note for the user."""
     return _try(TimeFormat(), texts), ""

@@ -3,7 +3,7 @@
     table = read_table(frame)
     table.names, [column.kind for column in table.columns]
 
-Frames are read column by column with narwhals, a dependency of scikit-learn. Numbers are not copied.
+narwhals, on which scikit-learn depends, reads frames column by column. Numbers are not copied.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from numbers import Integral
 from reprlib import repr as short_repr
 from typing import TYPE_CHECKING, Any
 
-import narwhals.stable.v2 as nw  # narwhals is a dependency of scikit-learn
+import narwhals.stable.v2 as nw  # narwhals is always installed, because scikit-learn depends on it
 import numpy as np
 
 from nnc._utils.checks import pluralize
@@ -30,22 +30,22 @@ if TYPE_CHECKING:
 
     from nnc.tabular.cells import Column
 
-    # Column names, shape (rows, columns), and for each column the arguments of cells.read_column except its name.
+    # Names of the columns, shape (rows, columns), and for each column the arguments of cells.read_column after `name`.
     TableParts = tuple[Sequence[Any] | None, tuple[int, int], Iterable[tuple[Any, ...]]]
 
 
 class Table:
-    """Table of columns with equal numbers of rows.
+    """Table whose columns have equal numbers of rows.
 
     Parameters
     ----------
     columns : sequence of Column
     named : bool
-        Whether the container has names for the columns. Otherwise the names are x0, x1, ..., and columns are matched
-        by position.
+        Whether the columns have names in the container. Otherwise their names are x0, x1, ..., and they are matched
+        with the training table by position.
     numbered : bool, default False
-        Whether the container is a frame with the default names 0, 1, ... Such a table is not `named`, but its columns
-        are matched by number with a schema whose column names are numbers.
+        Whether the container is a frame with the default names 0, 1, ... Such a table is not `named`. If the column
+        names of the training table are numbers, columns are matched by number.
     """
 
     columns: tuple[Column, ...]
@@ -64,20 +64,21 @@ class Table:
         return iter(self.columns)
 
     def select(self, rows: ArrayLike | slice) -> Table:
-        """Return a table of the rows that indices, a mask or a slice select."""
+        """Return a table with only the selected rows; `rows` is an array of indices, a mask or a slice."""
         return Table([column.select_rows(rows) for column in self.columns], self.named, self.numbered)
 
 
 def read_table(X: Any, names: Sequence[str] | None = None) -> Table:
-    """Read a table from a container.
+    """Convert a data frame, an array or a list of rows to a Table.
 
     Parameters
     ----------
     X : frame, array or list of rows
-        A frame of pandas, polars or pyarrow, or any other that narwhals supports or that has `__arrow_c_stream__`; an
-        array (n, columns), also of objects, structured or masked; or a list of rows. Missing values are None, NaN,
-        NaT, NA, masked cells and blank text. Column names that are not text, such as integers or the tuples of a
-        MultiIndex, become text; the default names 0, 1, ... of pandas do not count as names.
+        A frame of pandas, polars or pyarrow, or any other frame that narwhals supports or that has the method
+        `__arrow_c_stream__`; an array (n, columns), which may contain objects, be structured or be masked; or a list
+        of rows. Missing values are None, NaN, NaT, NA, masked cells and blank text. Column names that are not text,
+        such as integers or the tuples of a MultiIndex, become text. The default names 0, 1, ... of pandas do not count
+        as names.
     names : sequence of str, optional
         Names of the columns, instead of the names in X.
 
@@ -88,10 +89,10 @@ def read_table(X: Any, names: Sequence[str] | None = None) -> Table:
     Raises
     ------
     TypeError
-        X is not a table, or a cell is not text, a number or a date; the message locates it.
+        X is not a table, or a cell is not text, a number or a date (the message locates the cell).
     ValueError
-        X has no rows, no columns, two columns with one name, rows of different lengths, an infinite number, or numbers
-        and text in one column.
+        X has no rows, no columns, two columns with the same name, rows of different lengths, an infinite number, or
+        numbers and text in one column.
     """
     container_names, (n, n_columns), columns = _read_frame(X) or _read_array(X)
     if names is not None:
@@ -113,12 +114,12 @@ def read_table(X: Any, names: Sequence[str] | None = None) -> Table:
 
 
 def _integer_name(name: Any) -> int | None:
-    """Return the name of a column if it is an integer, otherwise None; bool and float names do not count."""
+    """Return the name of a column as an int if it is an integer, otherwise None; True and 1.0 do not count."""
     return int(name) if isinstance(name, Integral) and not isinstance(name, bool) else None
 
 
 def _unique_names(names: Sequence[Any]) -> list[str]:
-    """Convert the names of columns to text; raise ValueError if two names are equal."""
+    """Convert the names of columns to text; raise ValueError if two texts are equal."""
     texts = list(map(str, names))
     if len(set(texts)) < len(texts):
         raise _duplicate_names_error(texts)
@@ -136,7 +137,7 @@ def _duplicate_names_error(names: Sequence[str]) -> ValueError:
 
 
 def _read_frame(X: Any) -> TableParts | None:
-    """Return the names, the shape and the columns of a frame, or None if X is not a frame."""
+    """Return the TableParts of a frame, or None if X is not a frame."""
     if isinstance(X, (np.ndarray, list, tuple)):
         return None
     try:
@@ -156,7 +157,7 @@ def _read_frame(X: Any) -> TableParts | None:
 
 
 def _arrow_backend(X: Any) -> str:
-    """Return the name of an installed package that reads Arrow data; raise ImportError if there is none."""
+    """Return "pyarrow" or "polars", which read Arrow data; raise ImportError if neither is installed."""
     for package in ("pyarrow", "polars"):
         if find_spec(package):
             return package
@@ -169,15 +170,15 @@ def _read_series(series: Any) -> tuple[Any, ...]:
     if isinstance(dtype, (nw.List, nw.Array, nw.Struct)):
         raise TypeError(
             f"X: the argument must be a string, a number or a date in every cell, got column {series.name!r} of type "
-            f"{dtype}; make each part a column"
+            f"{dtype}; split it into several columns"
         )
     is_category = isinstance(dtype, (nw.Categorical, nw.Enum))
-    # Text and categories are read with to_list: to_numpy is slow and loses missing Arrow categories.
+    # For text and categories, to_numpy is slow, and does not preserve missing Arrow categories.
     if is_category or isinstance(dtype, nw.String):
         order = _category_order(dtype.categories) if isinstance(dtype, nw.Enum) else ()
         return _object_array(series.to_list()), is_category, order
     array = np.asarray(series.to_numpy())
-    # If values are missing, to_numpy converts integers to float64.
+    # If values are missing, to_numpy has converted integers to float64, which may have rounded them.
     was_integer = dtype.is_integer() and array.dtype.kind == "f"
     if was_integer and np.nanmax(np.abs(array), initial=0) > cells.MAX_EXACT_INTEGER:
         array = _object_array(series.to_list())
@@ -186,7 +187,7 @@ def _read_series(series: Any) -> tuple[Any, ...]:
 
 
 def _category_order(categories: Iterable[Any]) -> tuple[str, ...]:
-    """Return the texts of ordered categories without blank texts; return () if two texts are equal."""
+    """Return the texts of ordered categories, except blank ones; return () if two texts are equal."""
     order = [text for text in map(str, categories) if text.strip()]
     return tuple(order) if len(set(order)) == len(order) else ()
 
@@ -195,7 +196,7 @@ def _category_order(categories: Iterable[Any]) -> tuple[str, ...]:
 
 
 def _read_array(X: Any) -> TableParts:
-    """Return the names, the shape and the columns of an array or of a list of rows."""
+    """Return the TableParts of an array or of a list of rows."""
     if isinstance(X, (list, tuple)) and (columns := _read_rows(X)) is not None:
         return None, (len(X), len(columns)), columns
     if hasattr(X, "toarray") and hasattr(X, "nnz"):
@@ -217,7 +218,7 @@ def _read_array(X: Any) -> TableParts:
 
 
 def _fill_masked(X: Any) -> NDArray[Any]:
-    """Convert a masked array to an array with NaN, NaT or None in the masked cells."""
+    """Convert a masked array to an array that has NaN, NaT or None in place of the masked cells."""
     mask, array = np.ma.getmaskarray(X), np.ma.getdata(X)
     kind = array.dtype.kind
     if array.dtype.names is not None:
@@ -228,11 +229,11 @@ def _fill_masked(X: Any) -> NDArray[Any]:
 
 
 def _read_rows(rows: Any) -> list[tuple[NDArray[Any], bool]] | None:
-    """Return the columns of a list of rows as object arrays, or None if np.asarray reads the rows without loss.
+    """Return the columns of a list of rows as object arrays, or None if np.asarray converts the rows without loss.
 
-    np.asarray is not used for rows with text, because it would convert the numbers of other columns to text.
+    If a column contains text, np.asarray would also convert the numbers of the other columns to text.
     """
-    with suppress(ValueError):  # NumPy rejects rows of different lengths and cells that are lists
+    with suppress(ValueError):  # raised by NumPy for rows of different lengths and for cells that are lists
         array = np.asarray(rows)
         if array.dtype.kind in "biuf" or array.ndim != 2:
             return None
@@ -247,7 +248,7 @@ def _read_rows(rows: Any) -> list[tuple[NDArray[Any], bool]] | None:
 
 
 def _object_array(items: Sequence[Any]) -> NDArray[Any]:
-    """Return a one-dimensional object array of the items, also if the items are sequences."""
+    """Return a one-dimensional object array of the items, even if they are sequences."""
     array = np.empty(len(items), object)
     array[:] = items
     return array

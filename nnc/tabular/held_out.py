@@ -26,14 +26,14 @@ if TYPE_CHECKING:
     from nnc.tabular.snapshots import HeldOutNetwork
     from nnc.tabular.training import Member, Rows, Training
 
-MAX_IMPORTANCE_ROWS = 1000  # maximum number of held-out rows from which importances are computed
-MAX_SPREAD_ROWS = 500  # maximum number of training rows from which the variance of the members is computed
+MAX_IMPORTANCE_ROWS = 1000  # maximum number of held-out rows from which permutation importances are computed
+MAX_SPREAD_ROWS = 500  # maximum number of training rows on which predictions of members are compared
 BLOCK_ROWS = 1 << 12  # number of rows that are copied and predicted at a time
-MAX_PERMUTATIONS, MAX_REPEATS = 60, 5  # maximum number of permutations in total, and per column
-MAX_AUTO_IMPORTANCE_COLUMNS = 100  # `fit` computes importances for up to this number of columns
+MAX_PERMUTATIONS, MAX_REPEATS = 60, 5  # maximum number of permutations in total, and for each column
+MAX_AUTO_IMPORTANCE_COLUMNS = 100  # `fit` computes importances only for tables with up to this number of columns
 # Standard errors of importances are multiplied by this factor, because errors in different folds are correlated: the
-# networks of a fold learn from the held-out rows of the other folds (Bengio and Grandvalet, 2004). For noise columns,
-# importance / standard error has a standard deviation of 1.1 to 1.2 without the factor, and below 1 with it.
+# networks of a fold learn from the held-out rows of the other folds (Bengio and Grandvalet, 2004). For columns of
+# noise, importance / standard error has a standard deviation of 1.1 to 1.2 without the factor, and below 1 with it.
 CORRELATION_FACTOR = 1.25
 
 
@@ -44,19 +44,19 @@ def row_blocks(rows: NDArray[np.intp]) -> Iterator[NDArray[np.intp]]:
 
 
 class HeldOutPredictions(NamedTuple):
-    """Predictions for held-out rows, by networks that these rows neither trained nor selected.
+    """Predictions for held-out rows; a row is predicted only by networks that it neither trained nor selected.
 
     Attributes
     ----------
     rows : int array (m,)
-        The held-out rows, sorted.
+        Sorted indices of the held-out rows.
     values : array (m, n_classes), (m, n_targets) or (m, n_quantiles, n_targets)
-        Predictions like those of `TableModel.predict`, but each is the mean of networks that did not train on the row.
+        Predictions in the form of `TableModel.predict`. Each is the mean of the networks that did not train on the row.
     n_networks : int array (m,)
         Number of networks that predict each row.
     gain : float
-        Expected difference in accuracy between the mean of very many networks and one of them, see `expected_gain`; 0
-        for regression.
+        Expected difference in accuracy between the mean of very many networks and a single network, see
+        `expected_gain`; 0 for regression.
     """
 
     rows: NDArray[np.intp]
@@ -68,10 +68,10 @@ class HeldOutPredictions(NamedTuple):
 def predict_held_out(
     model: TableModel, rows: Rows, networks: Sequence[HeldOutNetwork]
 ) -> tuple[HeldOutPredictions, float]:
-    """Return predictions for the held-out rows of all networks, and the temperature that is fitted on all these rows.
+    """Predict the held-out rows of all networks; return the predictions and the temperature fitted on all these rows.
 
-    The probabilities of each part of the rows are calibrated by the temperature that is fitted on the other parts. The
-    temperature is 1 for regression.
+    The rows are divided into parts. The predicted probabilities of a part are calibrated by the temperature that is
+    fitted on the other parts. For regression, the temperature is 1.
     """
     indices, inverse = np.unique(np.concatenate([network.rows for network in networks]), return_inverse=True)
     part = np.concatenate([network.part for network in networks])
@@ -103,32 +103,32 @@ def expected_gain(
     n_networks: NDArray[np.intp],
     weights: NDArray[np.float64] | None,
 ) -> float:
-    """Return the expected difference in accuracy between the mean of very many networks and one of them.
+    """Return the expected difference in accuracy between the mean of very many networks and a single network.
 
-    The error of the mean of k networks is assumed to be a constant plus c / k, as the squared error is (Krogh and
-    Vedelsby, 1995). Then the accuracy of the mean exceeds that of one network by c (1 - 1 / k). c is estimated from
-    rows that several networks predict, without their labels: it is the mean probability of the class that the mean
-    predicts, minus that of the classes that single networks predict. Labels would favour single networks, because the
-    rows have selected their epochs. The estimate is conservative, because the mean of two networks is less certain than
-    that of many.
+    The error of the mean of k networks is assumed to be a constant plus c / k, as is true for the squared error (Krogh
+    and Vedelsby, 1995). Then the accuracy of the mean exceeds that of a single network by c (1 - 1 / k). c is estimated
+    from rows that several networks predict. For each row, two probabilities in the mean prediction are compared: that
+    of the most probable class of the mean, and that of the most probable class of a single network. Labels are not
+    used: they would favour single networks, whose epochs these rows have selected. The estimate is conservative,
+    because the mean of two networks is less certain than the mean of many.
 
     Parameters
     ----------
     P : array (n, n_classes)
-        Calibrated probabilities.
+        Calibrated probabilities; each row is the prediction of one network for one held-out row.
     index : int array (n,)
-        Index of the row of `mean` to which each row of P belongs.
+        For each row of P, the index of the held-out row in `mean`.
     mean : array (m, n_classes)
-        Mean probabilities.
+        Mean probabilities of each held-out row.
     n_networks : int array (m,)
-        Number of networks that predict each row.
+        Number of networks that predict each held-out row.
     weights : array (m,), optional
         Sample weights.
 
     Returns
     -------
     float
-        The gain c; 0 if no row is predicted by several networks.
+        The difference c in accuracy; 0 if no row is predicted by several networks.
     """
     w = np.ones(len(mean)) if weights is None else weights
     single = np.bincount(index, mean[index, P.argmax(axis=1)], len(mean)) / n_networks
@@ -141,8 +141,8 @@ def ensemble_accuracy(
 ) -> float:
     """Estimate the accuracy of the mean of all members on new rows.
 
-    One or two networks predict each held-out row, but all members predict a new row. `expected_gain`
-    estimates the difference.
+    The accuracy on held-out rows is too small as an estimate, because only one or two networks predict each held-out
+    row. `expected_gain` estimates the difference to the mean of all members.
     """
     inverse_count = float(np.average(1 / predictions.n_networks, weights=weights))
     gain = predictions.gain * (inverse_count - 1 / len(model.members))
@@ -152,7 +152,7 @@ def ensemble_accuracy(
 def _calibrate_parts(
     P: NDArray[np.float64], y: NDArray[Any], weights: NDArray[np.float64] | None, part: NDArray[np.int8]
 ) -> NDArray[np.float64]:
-    """Calibrate the probabilities of each part by the temperature that is fitted on the other parts."""
+    """Calibrate the probabilities P of each part of the rows by the temperature that is fitted on the other parts."""
     calibrated = P.copy()
     for j in np.unique(part):
         in_part, in_others = part == j, part != j
@@ -164,7 +164,10 @@ def _calibrate_parts(
 
 
 def target_units(model: TableModel) -> NDArray[np.float64]:
-    """Return units (n_targets,) that keep squares finite: half the range, or half the magnitude of constant targets."""
+    """Return units (n_targets,) in which squared errors are finite: half the range of each target.
+
+    The unit of a constant target is half of its magnitude, but at least 1.
+    """
     assert model.bounds is not None
     low, high = model.bounds / 2
     units: NDArray[np.float64] = np.where(high > low, high - low, np.maximum(np.abs(high), 1))
@@ -174,8 +177,8 @@ def target_units(model: TableModel) -> NDArray[np.float64]:
 def member_spread(model: TableModel, rows: Rows, training: Training, seed: int) -> NDArray[np.float64]:
     """Estimate the variance (n_targets,) of the members' predictions for a new row, in units of `target_units`.
 
-    Most members have learned from each training row, so their predictions differ less than for a new row. Therefore the
-    variance on training rows is multiplied by `unseen_ratio`. Targets are not used.
+    The variance is computed on training rows, from which most members have learned, so that their predictions differ
+    less than for a new row. Therefore it is multiplied by `unseen_ratio`. Targets are not used.
     """
     sample = np.sort(np.random.default_rng([seed, 4]).permutation(len(rows.y))[:MAX_SPREAD_ROWS])
     learned = np.stack([~training.held_out_mask(member.spec.fold)[sample] for member in model.members])
@@ -196,21 +199,22 @@ def member_spread(model: TableModel, rows: Rows, training: Training, seed: int) 
 def unseen_ratio(
     model: TableModel, inputs: NDArray[np.float32], training: Training, sample: NDArray[np.intp]
 ) -> NDArray[np.float64]:
-    """Return the ratio (n_targets,) of the variance of networks on new rows to their variance on training rows.
+    """Return the ratio (n_targets,) of the variance of predictions for new rows to their variance for training rows.
 
-    The ratio is estimated from pairs of networks that hold out the same fold and differ in their encoding: it is their
-    mean squared difference on this fold, divided by that on the other rows. It is at least 1. Without pairs it is 1.
+    The ratio is estimated from pairs of networks that hold out the same fold and differ only in their encoding. It is
+    the mean squared difference of their predictions for this fold, divided by that for the other rows, and at least 1.
+    It is 1 if there are no such pairs.
 
     Parameters
     ----------
     model : TableModel
     inputs : array (n, width)
-        Encoded rows, with bins if the training uses them.
+        Encoded rows, with piecewise-linear features (bins) if the training uses them.
     training : Training
     sample : int array (n,)
-        Indices of these rows.
+        Indices of these rows in the training table.
     """
-    # Sums of squared differences, and numbers of rows: index 0 for held-out rows, index 1 for training rows.
+    # Sums of squared differences and numbers of rows. Index 0 is for held-out rows, index 1 for training rows.
     totals, counts = np.zeros((2, model.task.n_out)), np.zeros((2, 1))
     members = training.members
     for spec, member in members.items():
@@ -230,7 +234,7 @@ def unseen_ratio(
 
 
 def _point_output(model: TableModel, member: Member, inputs: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Return the point predictions (n, n_targets) of one network in units of `target_units`."""
+    """Return the predictions (n, n_targets) of one network in units of `target_units`."""
     outputs = model.postprocess(model.member_output(member, model.member_inputs(member, inputs)))
     return model.point_predictions(outputs) / target_units(model)
 
@@ -242,11 +246,11 @@ def ensemble_r2(
     weights: NDArray[np.float64] | None,
     spread: NDArray[np.float64],
 ) -> float:
-    """Estimate the R^2 of the mean of all members on new rows; return the smallest one of several targets.
+    """Estimate the R^2 of the mean of all members on new rows; of several targets, return the smallest R^2.
 
-    One or two networks predict each held-out row, but all members predict a new row. The squared error of the mean of M
-    members is that of a single member minus the variance of the members times 1 - 1 / M (Krogh and Vedelsby, 1995).
-    R^2 is 1 minus the ratio of this error to the unbiased estimate of the variance of the targets.
+    Only one or two networks predict each held-out row, but all members predict a new row. The squared error of the mean
+    of M members is that of a single member minus (1 - 1 / M) times the variance of the members' predictions (Krogh and
+    Vedelsby, 1995). R^2 is 1 minus the ratio of this error to the unbiased estimate of the variance of the targets.
 
     Parameters
     ----------
@@ -255,20 +259,21 @@ def ensemble_r2(
     y : array (m, n_targets)
         Targets of the held-out rows.
     weights : array (m,), optional
+        Sample weights.
     spread : array (n_targets,)
-        Variance of the members, see `member_spread`.
+        Variance of the members' predictions, see `member_spread`.
     """
     units, w = target_units(model), np.ones(len(y)) if weights is None else weights
     P, y = model.point_predictions(predictions.values) / units, y / units
-    # The squared error of the mean of k networks contains 1 / k of the variance of the members.
+    # The squared error of the mean of k networks contains 1 / k of the variance of single predictions.
     fraction = float(np.average(1 / predictions.n_networks, weights=w))
-    rows = w.sum() ** 2 / (w**2).sum()  # effective number of rows for unequal weights (Kish, 1965)
+    rows = w.sum() ** 2 / (w**2).sum()  # effective sample size (Kish, 1965)
     scores: list[float] = []
     for j, spread_of_target in enumerate(spread):
         error = float(np.average((y[:, j] - P[:, j]) ** 2, weights=w))
         variance = float(np.average((y[:, j] - np.average(y[:, j], weights=w)) ** 2, weights=w))
         if variance > 0 and rows > 1:
-            variance *= rows / (rows - 1)  # unbiased variance: the mean is estimated from the same rows
+            variance *= rows / (rows - 1)  # unbiased estimate of the variance
             error -= min(float(spread_of_target), error / fraction) * (fraction - 1 / len(model.members))
             scores.append(float(1 - error / variance))
         else:
@@ -277,7 +282,7 @@ def ensemble_r2(
 
 
 def compare_members(model: TableModel, rows: Rows, training: Training, error: float, seed: int) -> Gain | None:
-    """Estimate the gain of the mean of all members over a single member from training rows.
+    """Estimate from training rows by how much the mean of all members is better than a single member.
 
     Parameters
     ----------
@@ -285,7 +290,7 @@ def compare_members(model: TableModel, rows: Rows, training: Training, error: fl
     rows : Rows
         The training rows.
     training : Training
-        Training of the members, with the held-out rows of each member.
+        Training of the members, which has a mask of the held-out rows of each member.
     error : float
         Mean error of single members on held-out rows, see `TableModel.row_errors`.
     seed : int
@@ -318,9 +323,10 @@ def compare_members(model: TableModel, rows: Rows, training: Training, error: fl
 
 
 def evaluate(model: TableModel, rows: Rows, training: Training, seed: int) -> None:
-    """Set the estimates of a model on held-out rows, if rows were held out.
+    """Compute the estimates of a model on held-out rows, and store them in the model.
 
-    The estimates are `held_out`, `gain`, `spread`, and unless there are many columns, `importances`.
+    The estimates are `held_out`, `gain` and `spread`, and also `importances` unless the table has many columns. If no
+    rows were held out, the function does nothing.
 
     Parameters
     ----------
@@ -363,17 +369,18 @@ def evaluate(model: TableModel, rows: Rows, training: Training, seed: int) -> No
 
 
 def find_importances(model: TableModel) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the importances of a model and their standard errors, (columns,) each; compute them at the first call.
+    """Return the importances (columns,) of a model and their standard errors; the first call computes them.
 
     Raises
     ------
     ValueError
-        No rows were held out, or the model comes from a file without importances.
+        There are no held-out rows, or the model was loaded from a file without importances.
     """
     if model.importances is None:
         if model.importance_data is None:
             raise ValueError(
-                "importances require held-out rows, got none; fit with 10 rows or more and compute them before save"
+                "importances require held-out rows, got none; fit 10 rows or more, and call find_importances() before "
+                "save()"
             )
         model.importances = _importances(model, model.importance_data, model.facts["seed"])
         model.importance_data = None
@@ -381,7 +388,7 @@ def find_importances(model: TableModel) -> tuple[NDArray[np.float64], NDArray[np
 
 
 def _importances(model: TableModel, data: ImportanceData, seed: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Compute the decrease of the score if a column is permuted, and its standard error, (columns,) each.
+    """Return the decrease of the score if a column is permuted, and the standard error, two arrays (columns,).
 
     The score is the accuracy, or the mean R^2 of the targets.
     """
@@ -395,7 +402,7 @@ def _importances(model: TableModel, data: ImportanceData, seed: int) -> tuple[ND
         variance = np.where(variance > 0, variance, 1)
 
     def losses(X: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Return the loss (n,) of each row for predictions by the networks that did not train on it."""
+        """Return the loss (n,) of each row; a row is predicted by the networks that did not train on it."""
         mean = np.zeros((n, model.task.n_network_outputs))
         for network, bins, rows, _ in data.networks:
             outputs = network.predict(X[rows] if bins else np.ascontiguousarray(X[rows, :width]))

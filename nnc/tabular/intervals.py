@@ -1,8 +1,8 @@
-"""Calibration of prediction intervals, whose width depends on a predicted spread.
+"""Calibration of prediction intervals whose width depends on a predicted spread, the magnitude of the error.
 
-The half-width of an interval is q s(x), where s(x) is the predicted magnitude of the error at x and q is the quantile
-of |y - prediction| / s(x) over held-out rows (Lei et al., 2018, section 5.2). The rows for s are not used for q, so the
-coverage does not depend on the accuracy of s.
+The half-width of an interval is q s(x). s(x) is the predicted magnitude of the error at x, and q is a quantile of
+|y - prediction| / s(x) over held-out rows (Lei et al., 2018, section 5.2). s and q are determined from different rows,
+so the coverage does not depend on the accuracy of s.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ if TYPE_CHECKING:
 
     from nnc._data.scaling import Scaling
 
-MIN_SPREAD_ROWS = 120  # minimum number of held-out rows for intervals of different widths
-MAX_FIT_ROWS = 2000  # maximum number of held-out rows on which a spread is fitted
-MAX_CALIBRATION_ROWS = 2000  # maximum number of held-out rows from which quantiles are computed
-N_NETWORKS = 4  # number of networks of a spread, each of which is validated on a different quarter of the rows
-HIDDEN_UNITS, EPOCHS, BATCH_ROWS = 32, 30, 32  # size of the hidden layer, epochs and rows in a mini-batch
+MIN_SPREAD_ROWS = 120  # with fewer held-out rows, all intervals have the same width
+MAX_FIT_ROWS = 2000  # maximum number of held-out rows on which networks learn the spread
+MAX_CALIBRATION_ROWS = 2000  # maximum number of nonconformity scores that calibrate intervals
+N_NETWORKS = 4  # number of networks that predict a spread; each is validated on a different quarter of the rows
+HIDDEN_UNITS, EPOCHS, BATCH_ROWS = 32, 30, 32  # units of the hidden layer, number of epochs, rows in a mini-batch
 LEARNING_RATE = 0.01
-MIN_RELATIVE_SPREAD = 0.2  # minimum predicted spread, relative to the mean absolute error
+MIN_RELATIVE_SPREAD = 0.2  # minimum predicted spread, as a fraction of the mean absolute error
 
 
 class Spread(NamedTuple):
-    """Prediction of the magnitude of errors, as the mean of small networks.
+    """Small networks that predict the magnitude of the error of a table model; their outputs are averaged.
 
     Attributes
     ----------
@@ -44,9 +44,9 @@ class Spread(NamedTuple):
         Networks whose inputs are encoded columns and scaled predictions, and whose outputs are errors divided by
         `unit`.
     unit : array (n_targets,)
-        Mean absolute error of the rows of the fit.
+        Mean absolute error on the rows from which the networks have learned.
     limits : array (2, n_targets)
-        Smallest and largest mean output, to which outputs for other rows are clipped.
+        Smallest and largest mean output for these rows, to which mean outputs for other rows are clipped.
     """
 
     networks: tuple[NeuralNetwork, ...]
@@ -54,12 +54,12 @@ class Spread(NamedTuple):
     limits: NDArray[np.float64]
 
     def predict(self, inputs: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Return the predicted magnitude of errors (n, n_targets) for the result of `spread_inputs`."""
+        """Return the predicted magnitude of the errors (n, n_targets) for inputs from `spread_inputs`."""
         return self.unit * np.clip(mean_output(self.networks, inputs), *self.limits)
 
 
 def mean_output(networks: Sequence[NeuralNetwork], inputs: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Return the mean output of several networks for the same input rows."""
+    """Return the outputs for `inputs`, averaged over several networks."""
     mean: NDArray[np.float64] = np.mean([network.predict(inputs) for network in networks], axis=0, dtype=np.float64)
     return mean
 
@@ -67,7 +67,7 @@ def mean_output(networks: Sequence[NeuralNetwork], inputs: NDArray[np.float32]) 
 def spread_inputs(
     encoded: NDArray[np.float32], predictions: NDArray[np.float64], scaling: Scaling
 ) -> NDArray[np.float32]:
-    """Return the inputs of the spread networks: the encoded columns, and asinh of the scaled predictions."""
+    """Return the inputs of the networks of a Spread: the encoded columns, and asinh of the scaled predictions."""
     return np.hstack([encoded, np.arcsinh(scaling.apply(predictions), dtype=np.float32, casting="same_kind")])
 
 
@@ -77,24 +77,26 @@ def calibrate(
     weights: NDArray[np.float64] | None,
     seed: int,
 ) -> tuple[Spread | None, NDArray[np.float64]]:
-    """Fit a spread on one half of the held-out rows and compute the scores of the other half.
+    """Fit a Spread on half of the held-out rows, and compute nonconformity scores from the other half.
 
     Parameters
     ----------
     errors : array (n, n_targets)
-        Nonconformity scores of all held-out rows.
+        Nonconformity scores of all held-out rows, not divided by a spread.
     inputs : callable or None
-        Returns the inputs of the spread networks for the held-out rows with these indices. None: no spread is fitted.
+        Function that returns the inputs of the networks of a Spread for an array of indices of held-out rows. None: no
+        Spread is fitted.
     weights : array (n,), optional
-        Sample weights for the fit of the spread. Scores are not weighted, so the coverage counts each row once.
+        Sample weights for the fit of the Spread. Scores are not weighted, so the coverage counts each row once.
     seed : int
 
     Returns
     -------
     spread : Spread or None
-        None without `inputs`, with fewer than MIN_SPREAD_ROWS rows, or if the fit failed.
+        None if `inputs` is None, if there are fewer than MIN_SPREAD_ROWS rows, or if the fit failed.
     scores : array (rows, n_targets)
-        Errors divided by the spread, for rows on which the spread was not fitted. Without a spread: the errors.
+        If a Spread was fitted, the errors of the other half of the rows, divided by the predicted spread. Otherwise the
+        errors of all rows. At most MAX_CALIBRATION_ROWS rows are used.
     """
     n = len(errors)
     order = np.random.default_rng([seed, 3]).permutation(n)
@@ -110,12 +112,12 @@ def calibrate(
 def fit_spread(
     inputs: NDArray[np.float32], errors: NDArray[np.float64], weights: NDArray[np.float64] | None, seed: int
 ) -> Spread | None:
-    """Fit a spread to the absolute errors of held-out rows.
+    """Train networks to predict the absolute errors of held-out rows.
 
     Parameters
     ----------
     inputs : array (n, n_in)
-        Inputs from `spread_inputs`.
+        Inputs of the networks, from `spread_inputs`.
     errors : array (n, n_targets)
         Absolute errors.
     weights : array (n,), optional
@@ -131,7 +133,7 @@ def fit_spread(
     if not np.isfinite(largest).all():
         return None
     largest[largest == 0] = 1
-    relative = errors / largest  # divide first, because the sum may overflow
+    relative = errors / largest  # division first, because the sum of errors may overflow
     mean = relative.mean(axis=0)
     mean[mean == 0] = 1
     n_targets = errors.shape[1]

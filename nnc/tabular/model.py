@@ -1,4 +1,4 @@
-"""Model of a table: the encodings of the columns, the members of the ensemble, and the estimates on held-out rows."""
+"""Fitted model of a table: encodings of the columns, members of the ensemble, and estimates on held-out rows."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ if TYPE_CHECKING:
     from nnc.tabular.target import Target
     from nnc.tabular.training import Member, Rows
 
-MAX_BLOCK_VALUES = 1 << 22  # maximum number of elements of encoded rows in memory
-MAX_SAVED_IMPORTANCE_COLUMNS = 1000  # `save` computes importances for up to this number of columns
+MAX_BLOCK_VALUES = 1 << 22  # maximum number of array elements in a block of encoded rows, to limit memory
+MAX_SAVED_IMPORTANCE_COLUMNS = 1000  # `save` computes importances only for tables with up to this number of columns
 
 
 @dataclass(eq=False, repr=False)
 class TableModel:
-    """Fitted model of a table.
+    """Fitted model that predicts a target from the columns of a table.
 
     Attributes
     ----------
@@ -49,21 +49,23 @@ class TableModel:
     bounds : array (2, n_targets) or None
         Smallest and largest target of the training rows, to which predictions are clipped; None for classes.
     baseline : array (width,)
-        Mean of the encoded training rows, the baseline of explanations.
+        Mean of the encoded training rows, with which explanations compare a row.
     facts : dict
         Facts about the fit: "preset", "seed", "trained" (number of members), "rows", "weighted" (whether rows had
-        sample weights), "class_weight" (None, "balanced", or a number or None for each class), "complete" (whether it
-        did not end early), "target" (name), "seconds".
+        sample weights), "class_weight" (None, "balanced", or a number or None for each class), "complete" (False if
+        the fit ended early), "target" (name), "seconds".
     held_out : HeldOut
         Estimates on held-out rows.
     spread : Spread or None
-        Scale of the intervals; None if all intervals have one width, and for classes and quantiles.
+        Networks that predict the width of intervals. None if all intervals have the same width, and for classes and
+        quantiles.
     gain : Gain or None
-        Score of all members minus the score of one; None for a single member, and without held-out rows.
+        Score of the mean of all members minus the score of a single member. None if there is only one member, or if
+        there are no held-out rows.
     importances : (mean, standard_error) or None
-        Permutation importances of the columns, see `find_importances`.
+        Permutation importances of the columns; None until `find_importances` computes them.
     importance_data : ImportanceData or None
-        Data from which importances are computed; None once they are computed, and without held-out rows.
+        Data from which importances are computed. None after the computation, and if there are no held-out rows.
     """
 
     task: Task
@@ -88,15 +90,15 @@ class TableModel:
 
     @property
     def encodings(self) -> set[bool]:
-        """Set of the encodings that members use: True for inputs with bins, False for inputs without bins."""
+        """Encodings of the members' inputs: True with piecewise-linear features (bins), False without."""
         return {member.spec.bins for member in self.members}
 
     def predict(self, table: Table) -> NDArray[np.float64]:
-        """Return probabilities (n, n_classes), numbers (n, n_targets) or quantiles (n, n_quantiles, n_targets)."""
+        """Predict probabilities (n, n_classes), numbers (n, n_targets) or quantiles (n, n_quantiles, n_targets)."""
         return np.concatenate([self.predict_encoded(inputs) for inputs in self.encoded_blocks(table)])
 
     def encoded_blocks(self, table: Table) -> Any:
-        """Yield the encoded rows of a table in blocks, so that large tables need little memory."""
+        """Encode a table and yield its rows in blocks, so that large tables need little memory."""
         bins, n = True in self.encodings, len(table)
         size = max(1, MAX_BLOCK_VALUES // self.schema.width(bins))
         for start in range(0, n, size):
@@ -107,28 +109,28 @@ class TableModel:
             yield encoded
 
     def predict_encoded(self, inputs: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Return the predictions for encoded rows, which must have bins if any member uses bins."""
+        """Predict for encoded rows; they must include piecewise-linear features (bins) if a member uses them."""
         outputs = [self.member_output(member, self.member_inputs(member, inputs)) for member in self.members]
         return self.postprocess(np.mean(outputs, axis=0))
 
     def member_inputs(self, member: Member, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the encoded columns that are the inputs of a member."""
+        """Return the columns of the encoded rows `inputs` that are the inputs of a member."""
         return inputs if member.spec.bins else inputs[:, : self.schema.width()]
 
     def member_output(self, member: Member, inputs: NDArray[Any]) -> NDArray[np.float64]:
-        """Return the outputs of a member for its inputs, converted by `convert_outputs`."""
+        """Return the outputs of a member for the result of `member_inputs`, converted by `convert_outputs`."""
         return self.convert_outputs(member.network.predict(np.ascontiguousarray(inputs)).astype(np.float64))
 
     def convert_outputs(self, P: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Convert outputs P (n, outputs) of a network to calibrated probabilities, or to the units of the targets."""
+        """Convert outputs P (n, outputs) of a network to calibrated probabilities, or to targets without scaling."""
         if self.task.kind == "classes":
             return with_temperature(P, self.held_out.temperature)
         return P if self.scaling is None else self.scaling.undo(P.reshape(-1, self.task.n_out)).reshape(P.shape)
 
     def postprocess(self, outputs: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Convert mean outputs to predictions: clip numbers to the bounds, and sort quantiles.
+        """Convert outputs, averaged over the members, to predictions: clip numbers to the bounds, and sort quantiles.
 
-        Sorting prevents crossing quantiles (Chernozhukov, Fernandez-Val and Galichon, 2010).
+        Sorting prevents quantiles from crossing (Chernozhukov, Fernandez-Val and Galichon, 2010).
         """
         if self.task.quantiles:
             outputs = np.sort(outputs.reshape(len(outputs), -1, self.task.n_out), axis=1)
@@ -137,26 +139,27 @@ class TableModel:
     # ------------------------------------------------------------------------------------------ scores and coverage
 
     def score(self, predictions: NDArray[np.float64], truth: NDArray[Any], weights: Any = None) -> float:
-        """Return the accuracy of predicted classes, or the smallest R^2 of all targets."""
+        """Return the accuracy of class predictions, or the smallest R^2 of the targets."""
         if self.task.kind == "classes":
             return METRICS["accuracy"](truth, predictions.argmax(axis=1), weights)
         P = self.point_predictions(predictions)
         return min(METRICS["r2"](truth[:, [j]], P[:, [j]], weights) for j in range(P.shape[1]))
 
     def point_predictions(self, predictions: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return the predicted numbers, or with quantiles those of the quantile closest to the median."""
+        """Return the predicted numbers; if quantiles are predicted, return the quantile closest to the median."""
         return predictions[:, self.median_index] if self.task.quantiles else predictions
 
     @property
     def median_index(self) -> int:
-        """Index of the quantile closest to the median; 0 without quantiles."""
+        """Index of the quantile closest to the median; 0 if the model does not predict quantiles."""
         return min(range(len(self.task.quantiles)), key=lambda i: abs(self.task.quantiles[i] - 0.5), default=0)
 
     def nonconformity(self, predictions: NDArray[np.float64], truth: NDArray[Any]) -> NDArray[np.float64]:
-        """Return nonconformity scores (n, n_targets).
+        """Return the nonconformity scores (n, n_targets) of predictions.
 
-        The score is 1 minus the probability of the true class, the absolute error of a number, or the distance from the
-        interval between the outer quantiles, which is negative inside (Romano, Patterson and Candes, 2019).
+        For classes, the score is 1 minus the probability of the true class; for numbers, it is the absolute error. For
+        quantiles, it is the distance of the target from the interval between the outer quantiles, negative inside the
+        interval (Romano, Patterson and Candes, 2019).
         """
         if self.task.kind == "classes":
             return 1 - np.take_along_axis(predictions, truth[:, None].astype(np.intp), axis=1)
@@ -167,7 +170,7 @@ class TableModel:
     def calibrate_conformal(
         self, rows: Rows, index: NDArray[np.intp], predictions: NDArray[np.float64], truth: NDArray[Any], seed: int
     ) -> NDArray[np.float64]:
-        """Fit the spread of intervals, and return the nonconformity scores that calibrate sets and intervals.
+        """Fit `spread`, and return the nonconformity scores that calibrate sets and intervals.
 
         Parameters
         ----------
@@ -184,10 +187,11 @@ class TableModel:
         Returns
         -------
         array (rows, n_targets)
+            Scores of some of the held-out rows; if `spread` is not None, divided by the predicted spread.
         """
 
         def inputs(part: NDArray[np.intp]) -> NDArray[np.float32]:
-            """Return the inputs of the spread networks for a part of the held-out rows."""
+            """Return the inputs of the networks of `spread`; `part` contains indices of held-out rows."""
             assert self.scaling is not None
             return spread_inputs(rows.plain[index[part]], predictions[part], self.scaling)
 
@@ -201,7 +205,7 @@ class TableModel:
         """Return errors (n,) whose mean is 1 minus the accuracy, or 1 minus the mean R^2 of the targets."""
         if self.scaling is None:
             return np.asarray(predictions.argmax(axis=1) != truth, np.float64)
-        # Numbers are scaled first, so that their squares are finite.
+        # Targets are scaled, so that the squares of large targets are finite.
         scaled, scaled_truth = self.scaling.apply(self.point_predictions(predictions)), self.scaling.apply(truth)
         deviation = scaled_truth.std(axis=0)
         relative = (scaled - scaled_truth) / np.where(deviation > 0, deviation, 1)
@@ -209,7 +213,7 @@ class TableModel:
         return errors
 
     def with_members(self, count: int) -> TableModel:
-        """Return a model with only the `count` best members, which shares most other attributes with this model."""
+        """Return a model that has only the `count` best members, and shares its other attributes with this model."""
         if count == len(self.members):
             return self
         small = copy(self)
@@ -219,7 +223,7 @@ class TableModel:
         return small
 
     def score_threshold(self, level: float) -> NDArray[np.float64]:
-        """Return the threshold (n_targets,) that a fraction `level` of the nonconformity scores does not exceed."""
+        """Return the threshold (n_targets,) that a fraction `level` of the nonconformity scores do not exceed."""
         level = check_level("level", level)
         if not len(self.held_out.scores):
             raise ValueError("sets and intervals require held-out rows, got none; fit with 10 rows or more")
@@ -228,7 +232,7 @@ class TableModel:
     def interval(self, table: Table, level: float, clip: bool) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return the ends (n, n_targets) of intervals that contain the target in a fraction `level` of all rows.
 
-        With `clip` the ends are 0 or more for each target that was never negative in the training.
+        If `clip` is true, negative ends become 0 for each target that was never negative in the training rows.
         """
         threshold = self.score_threshold(level)
         ends = [self.interval_ends(inputs, threshold) for inputs in self.encoded_blocks(table)]
@@ -241,7 +245,7 @@ class TableModel:
     def interval_ends(
         self, inputs: NDArray[np.float32], threshold: NDArray[np.float64]
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return the ends of intervals for encoded rows, given the threshold of the nonconformity scores."""
+        """Return the ends of intervals for encoded rows; `threshold` is the result of `score_threshold`."""
         predictions, scale = self.predict_encoded(inputs), np.ones(1)
         if self.task.quantiles:
             low, high = predictions[:, 0] - threshold, predictions[:, -1] + threshold
@@ -259,9 +263,10 @@ class TableModel:
     # ------------------------------------------------------------------------------------------ explanations
 
     def explain(self, table: Table, output: int) -> tuple[NDArray[np.float64], float]:
-        """Return the contributions (n, columns) of the columns to an output, and the output for the baseline.
+        """Return the contributions (n, columns) of the columns to an output of the model, and its baseline.
 
-        The contributions are integrated gradients, see `integrated_gradients`.
+        The contributions are integrated gradients, see `integrated_gradients`. The baseline is the output for the mean
+        of the training rows.
         """
         bins = True in self.encodings
         X = self.schema.encode(table, bins=bins).astype(np.float64)
@@ -269,18 +274,18 @@ class TableModel:
         members = [(member, member.network.astype("float64")) for member in self.members]
 
         def select_inputs(member: Member, inputs: NDArray[Any]) -> NDArray[Any]:
-            """Return the inputs of a member as a contiguous part of the encoded rows."""
+            """Return the inputs of a member, copied to a contiguous array."""
             return np.ascontiguousarray(self.member_inputs(member, inputs))
 
         def value(inputs: NDArray[Any]) -> NDArray[Any]:
-            """Return the explained output (m,), averaged over the members, for encoded rows."""
+            """Return the explained output (m,) for encoded rows, averaged over the members."""
             mean: NDArray[Any] = np.mean(
                 [self.convert_outputs(net.predict(select_inputs(m, inputs)))[:, output] for m, net in members], axis=0
             )
             return mean
 
         def gradient(inputs: NDArray[Any]) -> NDArray[Any]:
-            """Return the derivatives (m, width) of the explained output with respect to the encoded rows."""
+            """Return the derivatives (m, width) of the result of `value` with respect to the encoded rows."""
             total = np.zeros(inputs.shape)
             for member, net in members:
                 rows = select_inputs(member, inputs)
@@ -291,7 +296,7 @@ class TableModel:
         return contributions, float(value(baseline[None])[0])
 
     def output_derivative(self, P: NDArray[np.float64], output: int) -> NDArray[np.float64]:
-        """Return the derivatives (n, outputs) of one converted output with respect to the outputs P of the network."""
+        """Return the derivatives (n, outputs) of one result of `convert_outputs` with respect to its argument P."""
         dP = np.zeros_like(P)
         dP[:, output] = 1
         if self.task.kind == "classes":

@@ -1,7 +1,7 @@
 """Recipe for the networks of a table: architecture, loss, and options of the training.
 
-It is based on RealMLP-TD (Holzmueller, Grinsztajn and Steinwart, 2024). The networks are smaller and have fewer epochs,
-and several of them form an ensemble. The measurements are in docs/lab/tables.md.
+The recipe is based on RealMLP-TD (Holzmueller, Grinsztajn and Steinwart, 2024), but the networks are smaller and are
+trained for fewer epochs, and several networks form an ensemble. The measurements are in docs/lab/tables.md.
 """
 
 from __future__ import annotations
@@ -26,31 +26,31 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-PRESETS = {"fast": 3, "default": 12, "best": 24}  # number of networks for tables of up to FULL_PRESET_ROWS rows
-FULL_PRESET_ROWS = 10_000  # tables with more rows need fewer networks
-MIN_MEMBERS = 2  # minimum number of networks for large tables
+PRESETS = {"fast": 3, "default": 12, "best": 24}  # number of networks for up to FULL_PRESET_ROWS rows
+FULL_PRESET_ROWS = 10_000  # with more training rows, the number of networks decreases
+MIN_MEMBERS = 2  # minimum number of networks, however many rows a table has
 DEPTH, WIDTH = 3, 128  # number of hidden layers, and number of units in each hidden layer
-MIN_EPOCHS, MAX_EPOCHS = 56, 112  # minimum and maximum number of epochs
-TARGET_STEPS = 1800  # small tables are trained for more epochs to reach this number of steps
-SMALL_BATCH_ROWS, LARGE_BATCH_ROWS = 32, 64  # number of rows in a mini-batch, for small and large tables
-MIN_LARGE_DATA_ROWS = 4000  # minimum number of training rows for the large mini-batch
-STOP_CHECK_FRACTION = 1 / 2  # a network may stop early after this fraction of its epochs
-MAX_BEST_EPOCH_FRACTION = 1 / 4  # a network stops early if its best epoch is in this first part of its epochs
+MIN_EPOCHS, MAX_EPOCHS = 56, 112  # minimum and maximum number of epochs of a network
+TARGET_STEPS = 1800  # for small tables, more epochs are trained to reach this number of steps
+SMALL_BATCH_ROWS, LARGE_BATCH_ROWS = 32, 64  # number of rows in a mini-batch for small and large tables
+MIN_LARGE_DATA_ROWS = 4000  # minimum number of training rows for mini-batches of LARGE_BATCH_ROWS
+STOP_CHECK_FRACTION = 1 / 2  # fraction of its epochs after which the training of a network may stop early
+MAX_BEST_EPOCH_FRACTION = 1 / 4  # training stops early if the best epoch is in this first fraction of the epochs
 LEARNING_RATES = {"classes": 0.0025, "numbers": 0.0044}  # initial learning rate for classification and regression
 LABEL_SMOOTHING = 0.1
-SCALE_LR_FACTOR = 6.0  # factor of the learning rate of the Scale layer
-REFERENCE_INPUTS = 256  # with this number of inputs, the first layer has the same learning rate as the others
+SCALE_LR_FACTOR = 6.0  # factor of the learning rate for the parameters of the Scale layer
+REFERENCE_INPUTS = 256  # number of inputs with which the first layer has the same learning rate as other layers
 
 SMALLEST_NORMAL = np.finfo(np.float64).tiny
 
-# Names of the regression losses: keys as in scikit-learn, values as in the engine.
+# Names of the regression losses: the keys are those of scikit-learn, the values those of the engine.
 ENGINE_LOSSES = {"squared_error": "mse", "absolute_error": "mae", "poisson": "poisson"}
 CROSS_ENTROPY, SQUARED_ERROR, POISSON = "cross_entropy", "squared_error", "poisson"
-MIN_POISSON_SKEWNESS = 0.5  # Poisson's loss is the default for targets with a larger skewness
+MIN_POISSON_SKEWNESS = 0.5  # Poisson's loss is the default if the skewness of all targets exceeds this value
 
 
 class Task(Value):
-    """Prediction task: the loss and the outputs of the networks.
+    """Prediction task, which determines the loss and the outputs of the networks.
 
     Parameters
     ----------
@@ -59,8 +59,8 @@ class Task(Value):
     n_out : int
         Number of classes or targets.
     quantiles : tuple of float
-        Quantiles to predict instead of a mean or median; each network then has an output for each pair of a quantile
-        and a target.
+        Quantiles to predict instead of the mean or median; () for none. A network has an output for each quantile of
+        each target.
     """
 
     loss: str = field(check=partial(check_choice, choices=(CROSS_ENTROPY, *ENGINE_LOSSES)))
@@ -69,7 +69,7 @@ class Task(Value):
 
     @property
     def kind(self) -> str:
-        """Return "classes" for classification and "numbers" for regression."""
+        """Kind of the targets: "classes" for classification, "numbers" for regression."""
         return "classes" if self.loss == CROSS_ENTROPY else "numbers"
 
     @property
@@ -79,20 +79,20 @@ class Task(Value):
 
     @property
     def scales_targets(self) -> bool:
-        """Return whether the networks are trained on scaled targets."""
+        """Return whether targets are scaled for the training, which is true for regression."""
         return self.loss != CROSS_ENTROPY
 
     @property
     def metric(self) -> str | None:
-        """Metric that selects the best epoch; None if the loss selects it."""
+        """Metric that determines the best epoch: "accuracy", or None for the validation loss."""
         return "accuracy" if self.kind == "classes" else None
 
 
 def default_loss(y: NDArray[np.float64], weights: NDArray[np.float64] | None = None) -> str:
-    """Return the default loss for targets (n, n_out): Poisson's loss or the squared error, which both predict the mean.
+    """Return the default loss for targets (n, n_out): Poisson's loss or the squared error; both predict the mean.
 
-    Poisson's loss suits targets that are 0 or more, skewed to the right, and less certain if they are large, such as
-    prices, durations and amounts.
+    Poisson's loss is suitable for targets such as prices, durations and amounts: they are 0 or more, are skewed to the
+    right, and are less certain if they are large.
     """
     largest = y.max(axis=0)
     if y.min() < 0 or not largest.all():
@@ -104,20 +104,20 @@ def default_loss(y: NDArray[np.float64], weights: NDArray[np.float64] | None = N
 
 
 def choose_member_count(preset: str, rows: int) -> int:
-    """Return the number of networks of a preset for a number of training rows.
+    """Return the number of networks that a preset has for a number of training rows.
 
-    Large tables need fewer networks, because each network learns from more rows.
+    The number decreases for large tables, because each network learns from more rows.
     """
     count = PRESETS[preset]
     return count if rows <= FULL_PRESET_ROWS else max(MIN_MEMBERS, round(count * sqrt(FULL_PRESET_ROWS / rows)))
 
 
 def build_network(task: Task, n_in: int, seed: int) -> NeuralNetwork:
-    """Create an untrained network.
+    """Create an untrained network with n_in inputs for a task.
 
-    The initial weights are from N(0, 1 / inputs), the biases from N(0, 1), and the last layer is 0. The first
-    layer learns as if its inputs were larger by the factor sqrt(REFERENCE_INPUTS / n_in), so the same learning rate
-    suits all numbers of inputs.
+    In the hidden layers, the initial weights are drawn from N(0, 1 / number of inputs), and the biases from N(0, 1). In
+    the last layer, both are 0. The learning rate of the first layer is multiplied by sqrt(REFERENCE_INPUTS / n_in), so
+    that the recipe is suitable for any number of inputs.
     """
     gain = sqrt(REFERENCE_INPUTS / n_in)
     first = Dense(WIDTH, init="lecun_normal", lr_factor=gain, bias_lr_factor=1 / gain)
@@ -139,9 +139,9 @@ def build_network(task: Task, n_in: int, seed: int) -> NeuralNetwork:
 
 
 def fit_target_scaling(task: Task, y: NDArray[Any]) -> Scaling | None:
-    """Return the scaling of targets (n, n_out), or None for classes.
+    """Return the Scaling of targets (n, n_out), or None for classes.
 
-    Targets are standardized. For Poisson's loss they are divided by their mean instead, so that they remain 0 or more.
+    Targets are standardized. For Poisson's loss, they are divided by their mean instead, so that none becomes negative.
     """
     if task.loss == "poisson":
         mean = y.mean(axis=0)
@@ -150,14 +150,14 @@ def fit_target_scaling(task: Task, y: NDArray[Any]) -> Scaling | None:
 
 
 def batch_and_epochs(rows: int) -> tuple[int, int]:
-    """Return the batch size and the number of epochs for a number of training rows."""
+    """Return the number of rows in a mini-batch and the number of epochs for a number of training rows."""
     batch = min(rows, LARGE_BATCH_ROWS if rows >= MIN_LARGE_DATA_ROWS else SMALL_BATCH_ROWS)
     epochs = max(MIN_EPOCHS, min(MAX_EPOCHS, TARGET_STEPS // -(-rows // batch)))
     return batch, epochs
 
 
 def fit_options(task: Task, rows: int) -> dict[str, Any]:
-    """Return the arguments of `NeuralNetwork.fit` for a number of training rows."""
+    """Return the arguments of `NeuralNetwork.fit` for a task and a number of training rows."""
     batch, epochs = batch_and_epochs(rows)
     return {
         "epochs": epochs,

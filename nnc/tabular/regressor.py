@@ -28,14 +28,14 @@ class TableRegressor(MultiOutputMixin, RegressorMixin, TableEstimator):  # noqa:
         TableEstimator,
         """Regressor of tables with any columns, without required settings: the mean of several small networks.
 
-        Each of the first five networks is validated on rows that it does not learn from. They determine the number of
-        epochs of the other networks, which learn from all rows. Predictions are between the smallest and the largest
-        training target.""",
+        Each of the first five networks is validated on rows from which it does not learn. The validation determines the
+        number of epochs of the other networks, which learn from all rows. Predictions are between the smallest and the
+        largest training target.""",
         """
         loss : {"squared_error", "absolute_error", "poisson"}, default=None
-            Statistic to predict: the mean, the median, or the mean of targets that are 0 or more, such as counts and
-            prices. Default: "poisson" if the targets are 0 or more and their skewness is above 0.5, else
-            "squared_error"; both predict the mean.
+            Loss, which determines what is predicted: the mean, the median, or the mean of targets that are 0 or more,
+            such as counts and prices. Default: "poisson" if the targets are 0 or more and their skewness is above 0.5,
+            otherwise "squared_error".
         quantiles : list of float, default=None
             Quantiles that the same networks predict instead of the mean, such as [0.1, 0.5, 0.9].""",
         before="max_seconds",
@@ -74,7 +74,7 @@ class TableRegressor(MultiOutputMixin, RegressorMixin, TableEstimator):  # noqa:
         store_arguments(self, locals())
 
     def _read_target(self, y: Any, n: int) -> Target:
-        """Create the Target for numbers y of n rows; raise ValueError or TypeError if y is invalid."""
+        """Create the Target from the numbers y of n rows; raise ValueError or TypeError if y is invalid."""
         self._quantiles()
         target = Target.of_numbers(y, n)
         if self.loss == "poisson" and np.min(target.encode(y, n)) < 0:
@@ -82,13 +82,13 @@ class TableRegressor(MultiOutputMixin, RegressorMixin, TableEstimator):  # noqa:
         return target
 
     def _build_task(self, target: Target, y: NDArray[Any], weights: NDArray[np.float64] | None) -> Task:
-        """Return the task of the networks: the loss, the number of targets and the quantiles."""
+        """Return the Task of the networks: loss, number of targets, and quantiles."""
         quantiles = self._quantiles()
         loss = SQUARED_ERROR if quantiles else self.loss or default_loss(y, weights)
         return Task(loss, target.n_outputs, quantiles)
 
     def _quantiles(self) -> tuple[float, ...]:
-        """Return the parameter `quantiles` as a tuple, () by default; raise ValueError if it is invalid."""
+        """Return the parameter `quantiles` as a tuple, () for None; raise ValueError if it is invalid."""
         if self.quantiles is None:
             return ()
         if self.loss not in (None, SQUARED_ERROR):
@@ -100,12 +100,12 @@ class TableRegressor(MultiOutputMixin, RegressorMixin, TableEstimator):  # noqa:
 
     @classmethod
     def _model_parameters(cls, model: TableModel) -> dict[str, Any]:
-        """Return the arguments `loss` and `quantiles` of the constructor with which a model was fitted."""
+        """Return {"loss": value, "quantiles": value}, with the values that the estimator of a model had in `fit`."""
         quantiles = list(model.task.quantiles)
         return {"loss": None, "quantiles": quantiles} if quantiles else {"loss": model.task.loss, "quantiles": None}
 
     def predict(self, X: Any) -> NDArray[np.float64]:
-        """Return the predicted targets, or with `quantiles` the quantile closest to the median.
+        """Return the predicted targets; with `quantiles`, return the predicted quantile closest to the median.
 
         Parameters
         ----------
@@ -148,25 +148,25 @@ class TableRegressor(MultiOutputMixin, RegressorMixin, TableEstimator):  # noqa:
         """Return intervals that contain the target in a fraction `level` of all rows.
 
         The intervals are conformal and calibrated on held-out rows (see nnc._data.conformal). Their half-width is a
-        multiple of a spread, which small networks predict from the columns and the prediction (Lei et al., 2018).
-        Therefore intervals are wide where errors are large. Half of the held-out rows are used to fit the spread, and
-        the other half to calculate the multiple. With fewer than 120 held-out rows, all intervals have the same width.
-        With `quantiles`, the intervals are based on the outer quantiles (Romano, Patterson and Candes, 2019). The
-        coverage counts each row once, also if the training had sample weights.
+        multiple of a spread, the magnitude of the error, which small networks predict from the columns and the
+        prediction (Lei et al., 2018). Therefore intervals are wide where errors are large. Half of the held-out rows
+        are used to fit the spread, and the other half to determine the factor. If there are fewer than 120 held-out
+        rows, all intervals have the same width. With `quantiles`, the intervals are based on the outer quantiles
+        (Romano, Patterson and Candes, 2019). The coverage counts each row once, even if the fit had sample weights.
 
         Parameters
         ----------
         X : frame or array (n, columns)
         level : float, default 0.9
-            Coverage, above 0 and below 1. It requires level / (1 - level) calibration rows: half of the held-out
-            rows, or all of them if there are fewer than 120 or the model has `quantiles`.
+            Coverage, above 0 and below 1. At least level / (1 - level) rows are required for calibration: half of the
+            held-out rows, or all of them if there are fewer than 120 or the model has `quantiles`.
         clip : bool, default True
-            Whether ends below 0 are replaced by 0 for targets that were never negative in the training.
+            Whether negative ends are replaced by 0 for targets that were never negative in the training rows.
 
         Returns
         -------
         low, high : float64 arrays (n,) or (n, targets)
-            Ends of the intervals.
+            Lower and upper ends of the intervals.
 
         Raises
         ------
@@ -182,14 +182,14 @@ class TableRegressor(MultiOutputMixin, RegressorMixin, TableEstimator):  # noqa:
     def explain(self, X: Any, target: int = 0) -> Explanations:
         """Return the contribution of each column to a prediction.
 
-        Contributions are integrated gradients (Sundararajan, Taly and Yan, 2017) from the mean row of the training to
-        each row. They explain the prediction before it is clipped to the range of the training targets.
+        The contributions are integrated gradients (Sundararajan, Taly and Yan, 2017) on the path from the mean of the
+        training rows to each row. They explain the prediction before it is clipped to the range of training targets.
 
         Parameters
         ----------
         X : frame or array (n, columns)
         target : int, default 0
-            Index of the target, if y has several.
+            Index of the target to explain, if y has several columns.
 
         Returns
         -------

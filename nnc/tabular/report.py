@@ -1,4 +1,4 @@
-"""Report of a fit, as text and as HTML."""
+"""Report of a fit of a table model, as text and as HTML."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     from nnc.tabular.schema import ColumnDescription
 
-MAX_COLUMNS = 50  # maximum number of columns in a report
-NO_IMPORTANCE = 0.0, 0.0  # importance and standard error of columns that `importances` does not contain
+MAX_COLUMNS = 50  # maximum number of table columns that a report lists
+NO_IMPORTANCE = 0.0, 0.0  # importance and standard error of a column that is not in `importances`
 PAGE = """<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -44,9 +44,9 @@ th, td {{ text-align: left; padding: 0.2em 0.8em 0.2em 0 }}
 
 @dataclass(eq=False, repr=False)
 class Report:
-    """Report of a fit.
+    """Report of the fit of a table model.
 
-    `print(report)` shows it as text, a notebook shows tables and curves, and `save("report.html")` writes a page.
+    `print(report)` prints the report as text, notebooks show tables and curves, and `save` writes an HTML page.
 
     Parameters
     ----------
@@ -57,9 +57,9 @@ class Report:
     columns : sequence of ColumnDescription
         Columns and their encodings, from `Schema.describe`.
     importances : mapping of str to (float, float), optional
-        Importance of each column and its standard error. The columns are sorted by importance.
+        Importance of each column and its standard error, by column name. The report sorts columns by importance.
     curves : mapping of str to sequence of float, optional
-        Values after each epoch, such as validation scores.
+        Curves by name, such as validation scores. A curve has a value for each epoch.
     """
 
     title: str
@@ -82,7 +82,7 @@ class Report:
         return str(self)
 
     def _lines(self) -> Iterator[str]:
-        """Yield the lines of the report in plain text."""
+        """Yield the lines of the report as plain text."""
         yield self.title
         yield from aligned([[f"  {name}", fact] for name, fact in self.facts.items()])
         if self.columns:
@@ -94,11 +94,11 @@ class Report:
             yield from aligned([[name, drawing.sparkline(curve), _ends(curve)] for name, curve in self.curves.items()])
 
     def _head(self) -> list[str]:
-        """Return the column headings for the table of input columns."""
+        """Return the headings of the table that describes the input columns."""
         return ["column", "kind", "encoding", *(["importance"] if self.importances is not None else [])]
 
     def _rows(self) -> list[list[str]]:
-        """Return the text of the table of input columns, one list for each input column."""
+        """Return the rows of the table that describes the input columns; each row is a list of texts."""
         rows = [[shorten(column.column, 30), column.kind, column.encoding] for column in self.columns[:MAX_COLUMNS]]
         if self.importances is not None:
             for row, column in zip(rows, self.columns, strict=False):
@@ -107,14 +107,14 @@ class Report:
         return rows
 
     def _more(self) -> list[str]:
-        """Return a list with a line about omitted columns; the list is empty if all columns are listed."""
+        """Return a list with a line about columns that are not listed; return [] if all columns are listed."""
         n = len(self.columns) - MAX_COLUMNS
         return [f"and {n:,} more columns"] if n > 0 else []
 
     # ------------------------------------------------------------------------------------------ HTML output
 
     def _repr_html_(self) -> str:
-        """Return the report as HTML, for display in notebooks."""
+        """Return the report as HTML, which notebooks display."""
         parts = [
             html.table(["property", "value"], list(self.facts.items()), self.title),
             *([html.table(self._head(), self._rows())] if self.columns else []),
@@ -133,7 +133,7 @@ class Report:
         Parameters
         ----------
         path : str, os.PathLike or text file
-            Output file. A file at the path is replaced atomically.
+            Output file. An existing file is replaced atomically.
 
         Raises
         ------

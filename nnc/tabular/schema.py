@@ -43,12 +43,12 @@ if TYPE_CHECKING:
     from nnc.tabular.text_values import Format
 
 
-BLOCK_ROWS = 1 << 13  # number of rows that are encoded at a time; temporary arrays fit into the cache
-N_BINS = 8  # default number of bins of the piecewise-linear encoding
+BLOCK_ROWS = 1 << 13  # number of rows that are encoded at a time, so that temporary arrays fit into the cache
+N_BINS = 8  # default maximum number of piecewise-linear features of a column
 INTEGER_NAME = re.compile(r"0|[1-9]\d*", re.ASCII)
-# Encodings that are allowed for a text column with a format, by the kind of the parsed values.
+# Encodings that are valid for a text column with a number format or a date format.
 ENCODINGS_BY_KIND = {"number": (Number, Binary, IgnoresValues), "date": (Date, IgnoresValues)}
-DEFAULTS_0_1_0 = {"format": None, "zone": "UTC"}  # values for keys that do not exist in files of nnc 0.1.0
+DEFAULTS_0_1_0 = {"format": None, "zone": "UTC"}  # values of keys that files of nnc 0.1.0 do not have
 
 
 class ColumnDescription(NamedTuple):
@@ -79,9 +79,9 @@ class ColumnSchema(NamedTuple):
         One of nnc.tabular.cells.KINDS.
     encoding : Encoding
     format : Format or None
-        Format that reads text as numbers or dates; None if the column is not text, or its encoding is that of text.
+        Format that reads text as numbers or dates. None if the column is not text, or is encoded as text.
     zone : str or None
-        Time zone in whose local time dates are encoded; None if the training rows had no time zone.
+        Time zone in whose local time dates are encoded. None if the dates of the training rows had no time zone.
     """
 
     name: str
@@ -91,7 +91,7 @@ class ColumnSchema(NamedTuple):
     zone: str | None = None
 
     def read(self, column: Column) -> Column:
-        """Convert a column of a later table for the encoding; raise CellError if a cell cannot be read."""
+        """Convert a column of a table to the kind that `encoding` needs; raise CellError for an unreadable cell."""
         format = DateFormat() if self.format is None and isinstance(self.encoding, Date) else self.format
         if format is not None:
             column = format.read(column, self.zone)
@@ -100,7 +100,7 @@ class ColumnSchema(NamedTuple):
         return _localized(column, self.zone or column.zone)
 
     def describe(self) -> str:
-        """Return a description of the encoding for reports."""
+        """Return a short description of the encoding, for reports."""
         description = self.encoding.describe()
         if isinstance(self.format, TimeFormat):
             return description.removeprefix("days, ")
@@ -127,12 +127,12 @@ class Schema:
     Attributes
     ----------
     columns : tuple of ColumnSchema
-        Columns of the training table in their order, including columns that are left out.
+        Schemas of the columns in the order of the training table, including columns that are left out.
     names : tuple of str
         Names of the columns.
     named : bool
-        Whether the training table had names. Without names in the training table or in a later table, columns are
-        matched by position.
+        Whether the columns of the training table had names. If they had none, or if those of a table to encode have
+        none, columns are matched by position.
     """
 
     columns: tuple[ColumnSchema, ...]
@@ -140,12 +140,12 @@ class Schema:
 
     @cached_property
     def names(self) -> tuple[str, ...]:
-        """Names of the columns."""
+        """Names of the columns of the training table."""
         return tuple(column.name for column in self.columns)
 
     @cached_property
     def _slices(self) -> list[slice]:
-        """Column slices of the encoded matrix: plain features of all columns, then bins of all columns."""
+        """Slices of an encoded row: the features of each column, then the piecewise-linear features of each column."""
         ends = list(accumulate((column.encoding.width for column in self.columns), initial=0))
         ends += list(accumulate((column.encoding.n_bins for column in self.columns), initial=ends[-1]))[1:]
         return [slice(*pair) for pair in pairwise(ends)]
@@ -159,10 +159,10 @@ class Schema:
         table : Table
             The training rows.
         bins : int, default 8
-            Largest number of bins of the piecewise-linear encoding of a number.
+            Maximum number of piecewise-linear features of a column of numbers or dates.
         scores : bool, default False
-            Whether each number has a second plain feature, its normal score: a monotone function of the number that has
-            a standard normal distribution over the training rows.
+            Whether the features of a number include its normal score, a monotone function of the number that has a
+            standard normal distribution over the training rows.
 
         Returns
         -------
@@ -171,7 +171,7 @@ class Schema:
         Raises
         ------
         ValueError
-            No column carries information: in each one all values are equal, or nearly all texts are different.
+            No column carries information: in each column, all values are equal, or nearly all texts are different.
         """
         check_count("bins", bins)
         columns: list[ColumnSchema] = []
@@ -197,11 +197,11 @@ class Schema:
         return schema
 
     def width(self, bins: bool = False) -> int:
-        """Return the number of columns of the encoded matrix, with or without the piecewise-linear features (bins)."""
+        """Return the number of features in an encoded row, with or without the piecewise-linear features (bins)."""
         return int(self._slices[-1 if bins else len(self.columns) - 1].stop)
 
     def groups(self, bins: bool = False) -> tuple[tuple[slice, ...], ...]:
-        """Return the slices of the encoded matrix for each column in `names`; () for columns that are left out."""
+        """Return for each column the slices of its features in an encoded row; () for a column that is left out."""
         n = len(self.columns)
         pairs = zip(self._slices[:n], self._slices[n:], strict=True)
         return tuple(tuple(part for part in pair[: 1 + bins] if part.start < part.stop) for pair in pairs)
@@ -212,20 +212,20 @@ class Schema:
         Parameters
         ----------
         table : Table
-            With names, its columns may have any order, and further columns are ignored. Without names, it must have as
-            many columns as the training table.
+            If its columns have names, they may be in any order, and additional columns are ignored. Otherwise the table
+            must have as many columns as the training table.
         bins : bool, default False
-            Whether the piecewise-linear encoding of numbers follows the plain features.
+            Whether the piecewise-linear features of numbers and dates are appended to the other features.
 
         Returns
         -------
         float32 array (n, width(bins))
-            The slices `groups(bins)[i]` of its columns encode the column `names[i]`.
+            Features of each row. The slices `groups(bins)[i]` encode the column `names[i]`.
 
         Raises
         ------
         ValueError
-            A column is missing, or the kind of a cell differs from training; the message names the column.
+            A column is missing, or a cell has another kind than in training. The message names the column.
         """
         matrix = np.zeros((len(table), self.width(bins)), np.float32)
         n = len(self.columns)
@@ -247,8 +247,8 @@ class Schema:
         Returns
         -------
         float64 array (n, columns)
-            Numbers are unchanged, dates are seconds since 1970, text is an index into its levels. Missing values are
-            NaN. Columns that are left out are 0.
+            Numbers are unchanged, dates are seconds since 1970, and a text is its index in the levels of the column.
+            Missing values are NaN. Columns that are left out are 0.
         """
         matrix = np.zeros((len(table), len(self.columns)))
         for j, column_schema, column in self._match_columns(table):
@@ -256,11 +256,11 @@ class Schema:
         return matrix
 
     def example(self) -> Table:
-        """Create a table with one row of typical training values."""
+        """Create a table with one row, whose cells are typical of the training rows."""
         return Table([_example(column_schema) for column_schema in self.columns], self.named)
 
     def raw(self) -> list[RawColumn]:
-        """Return the name, the meaning of the codes and the formulas of each column, for exported models."""
+        """Describe each column for exported models: its name, the meaning of its codes, and its formulas."""
         return [
             RawColumn(
                 column_schema.name,
@@ -272,12 +272,12 @@ class Schema:
         ]
 
     def unseen(self, table: Table) -> dict[str, dict[str, int]]:
-        """Return the texts of a table that no training row had.
+        """Find the texts in a table that did not occur in the training rows.
 
         Returns
         -------
         dict of str to dict of str to int
-            For each column with such texts: the texts, and the number of rows with each text.
+            For each column with such texts, the number of rows with each text.
         """
         unseen = {
             column_schema.name: column_schema.encoding.unseen(column)
@@ -286,38 +286,38 @@ class Schema:
         return {name: texts for name, texts in unseen.items() if texts}
 
     def read(self, table: Table) -> Iterator[tuple[ColumnSchema, Column]]:
-        """Yield the schema and the values of each column that is not left out.
+        """Yield the schema and the values of each column of a table, except columns that are left out.
 
-        Text is converted to numbers or dates if the column has a format.
+        Text is converted to numbers or dates if the column has a number or date format.
 
         Raises
         ------
         ValueError
-            A column is missing, or the kind of a cell differs from training.
+            A column is missing, or a cell has another kind than in training.
         """
         return ((column_schema, column) for _, column_schema, column in self._match_columns(table))
 
     def describe(self) -> list[ColumnDescription]:
-        """Return a description of each column, in the order of `names`."""
+        """Return a ColumnDescription for each column, in the order of `names`."""
         return [ColumnDescription(column.name, column.kind, column.describe()) for column in self.columns]
 
     def _match_columns(self, table: Table) -> Iterator[tuple[int, ColumnSchema, Column]]:
-        """Yield the index, the schema and the values of each column that is not left out."""
+        """Yield the index, the schema and the values of each column of a table, except columns that are left out."""
         indices = self._column_indices(table)
         for j, column_schema in enumerate(self.columns):
             if column_schema.encoding.width:
                 yield j, column_schema, column_schema.read(table.columns[indices[j]])
 
     def _column_indices(self, table: Table) -> list[int]:
-        """Return for each of `columns` its index in a table.
+        """Return for each column of the schema the index of the corresponding column in a table.
 
-        Columns are matched by name if both the schema and the table have names, otherwise by position. The default
-        names 0, 1, ... of a frame count as names if the names of the other side are integers.
+        Columns are matched by name if both the schema and the table have names, otherwise by position. If only one of
+        them has names and all of these are integers, the default names 0, 1, ... of a frame count as names, too.
 
         Raises
         ------
         ValueError
-            A column is missing, or columns are matched by position and their number differs from training.
+            A column is missing, or columns are matched by position and the table has another number of columns.
         """
         default_names = [str(j) for j in range(max(len(self.columns), len(table.columns)))]
         names, schema_names = list(table.names), list(self.names)
@@ -348,7 +348,7 @@ class Schema:
         return [index.get(name, 0) for name in schema_names]
 
     def _missing_columns_error(self, names: Sequence[str], table_names: Sequence[str]) -> ValueError:
-        """Return the error for missing columns; the message suggests columns with similar names."""
+        """Return the error for missing columns; its message suggests columns with similar names."""
         others = [name for name in table_names if name not in self.names]
         similar = [name for name in (find_similar_name(name, others, {}) for name in names) if name]
         hint = f"; did you mean {', '.join(map(repr, similar[:3]))}?" if similar else ""
@@ -360,7 +360,7 @@ class Schema:
     # ------------------------------------------------------------------------------------------ JSON documents
 
     def document(self) -> dict[str, Any]:
-        """Return the schema as a JSON object, without rounding."""
+        """Return the schema as a JSON object with exact numbers."""
         columns = [
             {
                 "name": column_schema.name,
@@ -375,7 +375,7 @@ class Schema:
 
     @classmethod
     def from_document(cls, document: Any, where: str = "schema") -> Schema:
-        """Create the schema from a JSON object; raise ValueError with the location and the reason if it is invalid."""
+        """Create the schema from a JSON object; raise ValueError that locates the first invalid member."""
         fields.check_keys(document, ("named", "columns"), where)
         named = fields.member(document, "named", bool, where=f"{where}.")
         columns = []
@@ -394,19 +394,19 @@ class Schema:
             zone = fields.member(part, "zone", str, type(None), where=f"{location}.")
             columns.append(ColumnSchema(name, kind, encoding, format, zone))
         if len({column_schema.name for column_schema in columns}) < len(columns):
-            raise ValueError(f"{where}.columns has two columns of one name, expected different names")
+            raise ValueError(f"{where}.columns has two columns with the same name, expected different names")
         if not any(column_schema.encoding.width for column_schema in columns):
-            raise ValueError(f"{where}.columns has only columns that are left out, expected one that is encoded")
+            raise ValueError(f"{where}.columns has only columns that are left out, expected at least one other column")
         return cls(tuple(columns), named)
 
 
 def _coded_levels(encoding: Encoding) -> tuple[str, ...]:
-    """Return the texts of a categorical encoding in the order of their codes; return () for other encodings."""
+    """Return the texts that a categorical encoding converts to their index; return () for other encodings."""
     return encoding.coded_levels if isinstance(encoding, Category) else ()
 
 
 def _example(column_schema: ColumnSchema) -> Column:
-    """Create a column with one row, a typical cell of the training rows."""
+    """Create a column with one row, whose cell is typical of the training rows."""
     levels, value, format = _coded_levels(column_schema.encoding), column_schema.encoding.example, column_schema.format
     if isinstance(format, NumberFormat) and format.percent:
         return Column(column_schema.name, "text", np.zeros(1, np.int32), (format.write(value),))
@@ -416,7 +416,7 @@ def _example(column_schema: ColumnSchema) -> Column:
 
 
 def _code_meaning(column_schema: ColumnSchema) -> str:
-    """Return the meaning of the codes of a column in plain English, for the metadata of exported models."""
+    """Return a description of the numbers that exported models read for a column, for their metadata."""
     if isinstance(column_schema.format, TimeFormat):
         return "seconds since midnight"
     if isinstance(column_schema.encoding, Date) and column_schema.zone not in (None, "UTC"):
@@ -427,7 +427,7 @@ def _code_meaning(column_schema: ColumnSchema) -> str:
 
 
 def _warn_about_text(name: str, search: FormatSearch, encoding: Encoding) -> None:
-    """Warn about unreadable cells, ambiguous texts, and text that looks like numbers but is not read as numbers."""
+    """Warn about unreadable cells, ambiguous texts, and text that looks like numbers but has an unsupported format."""
     if search.warning:
         warn_user(search.warning, ColumnWarning)
     is_lossy = isinstance(encoding, IgnoresValues) or (isinstance(encoding, Category) and encoding.rare)
@@ -441,9 +441,9 @@ def _warn_about_text(name: str, search: FormatSearch, encoding: Encoding) -> Non
 
 
 def _fingerprint(encoding: Encoding, column: Column) -> tuple[Any, ...]:
-    """Return a hashable key that is equal for columns with the same cells."""
+    """Return a hashable key that is equal for columns whose encoded cells are equal."""
     cells = encoding.read_cells(column)
     if cells.dtype.kind == "f":
-        cells = np.where(np.isnan(cells), np.nan, cells) + 0.0  # replace all NaN by one bit pattern, and -0.0 by 0.0
+        cells = np.where(np.isnan(cells), np.nan, cells) + 0.0  # equal bits for all NaN, and for -0.0 and 0.0
     digest = blake2b(np.ascontiguousarray(cells).data).digest()
     return type(encoding), getattr(encoding, "levels", ()), digest

@@ -1,4 +1,4 @@
-"""Selection of members: removal of members with implausible outputs, and choice of the best ones for a small file."""
+"""Selection of members: removal of members with implausible outputs, and choice of the best members for a file."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from nnc.tabular.recipe import Task
     from nnc.tabular.training import Member, Rows
 
-MAX_OUTPUT_RATIO = 3.0  # maximum of a member's largest output, relative to the median of all members
-MAX_COMPARED_ROWS = 1000  # maximum number of training rows on which members are compared
-# The gain in accuracy is not estimated if (error on held-out rows / error on training rows) is larger.
+MAX_OUTPUT_RATIO = 3.0  # maximum ratio of a member's largest output to the median of this value over all members
+MAX_COMPARED_ROWS = 1000  # maximum number of training rows on which members are compared with their mean
+# Maximum ratio of the error on held-out rows to that on training rows for which the gain in accuracy is estimated.
 MAX_ERROR_RATIO = 4.0
-NOISE_ERRORS = 2.0  # differences of up to this number of standard errors count as noise
+NOISE_ERRORS = 2.0  # a gain of up to this number of standard errors counts as noise
 
 
 class Gain(NamedTuple):
@@ -27,9 +27,9 @@ class Gain(NamedTuple):
     Attributes
     ----------
     mean : float
-        Difference of the accuracies, or of the mean R^2 of the targets.
+        Difference of the accuracies, or of the values of R^2 averaged over the targets.
     error : float
-        Standard error of the mean of the paired differences.
+        Standard error of `mean`, from the differences in each row.
     """
 
     mean: float
@@ -37,19 +37,19 @@ class Gain(NamedTuple):
 
     @property
     def is_noise(self) -> bool:
-        """Return whether the gain of all members over a single one is within the noise."""
+        """Return whether `mean` is not significantly above 0, that is, whether it is at most two standard errors."""
         return self.mean <= NOISE_ERRORS * self.error
 
     def scaled(self, factor: float) -> Gain:
-        """Return the gain for rows on which errors are more frequent by `factor`, with its standard error."""
+        """Return the gain and its standard error for rows on which errors are `factor` times as frequent."""
         return Gain(self.mean * factor, self.error * factor)
 
 
 def remove_outliers(task: Task, members: Sequence[Member], rows: Rows) -> list[Member]:
     """Remove the members that predict much larger numbers than most members.
 
-    With Poisson's loss the outputs are exponentials. If a target is heavy-tailed, a member that overfits one extreme
-    row predicts very large numbers for similar rows, which distort the mean of all members. Such a member is detected
+    With Poisson's loss, the outputs are exponentials. If a target is heavy-tailed, a member may overfit one extreme row
+    and predict very large numbers for similar rows, which distort the mean of all members. Such a member is detected
     on the training rows: its largest output exceeds MAX_OUTPUT_RATIO times the median of the members' largest outputs.
 
     Parameters
@@ -80,21 +80,21 @@ def ensemble_gain(
     learned: NDArray[np.bool_],
     weights: NDArray[np.float64] | None,
 ) -> Gain:
-    """Return the gain of the mean of members over a single member, estimated on training rows.
+    """Estimate from training rows by how much the mean of members is better than a single member.
 
-    For each row, only members that have learned from it are used, both for the mean and as single members, so the
-    comparison is fair. The difference of squared errors is the variance of the members for any targets (Krogh and
-    Vedelsby, 1995). Therefore the gain in regression is the same on new rows. In classification, errors and their
-    differences are rarer on training rows than on new rows; see `Gain.scaled`.
+    For a fair comparison, only the members that have learned from a row predict this row, both in the mean and as
+    single members. In regression, the difference of the squared errors is the variance of the members for any targets
+    (Krogh and Vedelsby, 1995), so the estimate is also valid for new rows. In classification, errors and their
+    differences are less frequent on training rows than on new rows; see `Gain.scaled`.
 
     Parameters
     ----------
     member_errors : array (members, n)
-        Errors of each member.
+        Errors of each member in each row.
     ensemble_errors : array (n,)
-        Errors of the mean of the members that have learned from a row.
+        For each row, the error of the mean of the members that have learned from it.
     learned : bool array (members, n)
-        Whether a member has learned from a row; two or more members have learned from each row.
+        Whether each member has learned from each row. At least two members must have learned from each row.
     weights : array (n,), optional
         Sample weights.
     """
@@ -108,13 +108,13 @@ def ensemble_gain(
 
 
 def best_members(task: Task, members: Sequence[Member], count: int) -> list[Member]:
-    """Return the members with the best scores on their held-out rows, in the order of the model.
+    """Return the `count` members with the best scores on their held-out rows, in the order of the model.
 
-    Members that learned from all rows have no held-out score and are chosen last.
+    Members that learned from all rows have no such score; they are only chosen if there are too few other members.
     """
 
     def error(i: int) -> float:
-        """Return the validation error of member i at its best epoch, or infinity without validation."""
+        """Return the validation error of member i at its best epoch, or infinity if it has no held-out rows."""
         curve = members[i].curve
         if not curve:
             return float("inf")

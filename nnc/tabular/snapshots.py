@@ -1,10 +1,10 @@
 """Cross-fitted snapshots of the networks of a cross-validation, for estimates on held-out rows.
 
-A network of the cross-validation is restored to its best epoch on its held-out rows, so its predictions for these rows
-are too good: on pure noise they reach an accuracy of 0.6 with two balanced classes. Therefore the held-out rows of a
-fold are divided into N_PARTS parts. The predictions for a part come from the epoch and the encoding that are best on
-the other parts. Only the rule that stops a training early (`MemberCallback` in training.py) uses all held-out rows of a
-fold; its effect on the estimates is too small to be detected on noise.
+A network of the cross-validation is restored to the epoch that is best on its held-out rows, so its predictions for
+these rows are too good: with two balanced classes of pure noise, their accuracy is 0.6. Therefore the held-out rows of
+a fold are divided into N_PARTS parts. A part is predicted by the epoch and the encoding that are best on the other
+parts. Only the rule that stops a training early (`MemberCallback` in training.py) uses all held-out rows of a fold; its
+effect on the estimates is too small to be detected on noise.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from nnc.tabular.recipe import Task
 
 N_PARTS = 10  # number of parts into which the held-out rows of a fold are divided
-OTHER_PARTS = 1 - np.eye(N_PARTS)  # row k of this matrix sums over all parts except part k
-EPSILON = 1e-30  # lower bound of divisors, and of probabilities before their logarithm
+OTHER_PARTS = 1 - np.eye(N_PARTS)  # multiplication by this matrix sums over all parts except part k, for each k
+EPSILON = 1e-30  # minimum of divisors, and of probabilities whose logarithm is computed
 
 
 class HeldOut(NamedTuple):
@@ -35,14 +35,15 @@ class HeldOut(NamedTuple):
     n : int
         Number of held-out rows.
     score : float
-        Accuracy, or R^2, of the model on new rows; the smallest R^2 of several targets. NaN without held-out rows.
+        Estimated accuracy or R^2 of the model on new rows; the smallest R^2 if there are several targets. NaN if there
+        are no held-out rows.
     calibration_error : float
-        Expected calibration error of the probabilities, with temperatures fitted on other rows; NaN for regression.
+        Expected calibration error of the probabilities, each calibrated on other rows; NaN for regression.
     temperature : float
-        Temperature of the probabilities, fitted on all held-out rows; 1 for regression.
+        Temperature that calibrates the probabilities, fitted on all held-out rows; 1 for regression.
     scores : array (rows, n_targets)
-        Nonconformity scores of the held-out rows that calibrate sets and intervals, in random order. If the model has a
-        spread, they are divided by it. See `TableModel.nonconformity`.
+        Nonconformity scores that calibrate sets and intervals, from held-out rows in random order. If the model has a
+        Spread, the scores are divided by the predicted spread. See `TableModel.nonconformity`.
     """
 
     n: int
@@ -59,11 +60,12 @@ class HeldOutNetwork(NamedTuple):
     ----------
     network : NeuralNetwork
     bins : bool
-        Whether the inputs of the network include the piecewise-linear encoding.
+        Whether the inputs of the network include piecewise-linear features.
     rows : int array (n,)
-        Indices of the rows that were held out from training and from the choice of the epoch and encoding.
+        Indices of the rows that the network predicts: they were used neither for its training nor for the choice of its
+        epoch and encoding.
     part : int array (n,)
-        Part of the fold to which each of these rows belongs.
+        Number of the part of the fold that contains each of these rows.
     """
 
     network: NeuralNetwork
@@ -72,7 +74,7 @@ class HeldOutNetwork(NamedTuple):
     part: NDArray[np.int8]
 
     def restrict(self, sample: NDArray[np.intp]) -> HeldOutNetwork:
-        """Select the held-out rows that are in a sorted sample of rows; replace them by indices into the sample."""
+        """Return a copy with only the held-out rows in `sample`, as indices into `sample`, which must be sorted."""
         in_sample = np.isin(self.rows, sample)
         rows = np.searchsorted(sample, self.rows[in_sample])
         return HeldOutNetwork(self.network, self.bins, rows, self.part[in_sample])
@@ -84,14 +86,15 @@ class ImportanceData(NamedTuple):
     Attributes
     ----------
     plain : float32 array (n, width)
-        Plain features of held-out rows.
+        Encoded held-out rows, without piecewise-linear features.
     bins : float32 array (n, width with bins) or None
-        Plain features and bins; None if no network uses bins.
+        Encoded held-out rows, with piecewise-linear features (bins); None if no network uses them.
     y : array (n,) or (n, n_targets)
+        Targets of these rows.
     weights : array (n,) or None
         Sample weights.
     networks : list of HeldOutNetwork
-        Networks whose `rows` are indices into these arrays.
+        Networks that predict these rows; their `rows` are indices into the arrays.
     """
 
     plain: NDArray[np.float32]
@@ -102,9 +105,10 @@ class ImportanceData(NamedTuple):
 
 
 def row_errors(task: Task, P: NDArray[Any], y: NDArray[Any]) -> NDArray[np.float64]:
-    """Return the error of each row (n,) for outputs P (n, outputs) of a network and targets y.
+    """Return the error of each row (n,), given the outputs P (n, outputs) of a network and the targets y.
 
-    The error is 1 for a wrong class and 0 for the right class. For regression it is the training loss of the row.
+    In classification, the error is 1 for a wrong class and 0 for the right class. In regression, it is the training
+    loss of the row.
     """
     if task.kind == "classes":
         return np.asarray(P.argmax(axis=1) != y, np.float64)
@@ -118,7 +122,7 @@ def row_errors(task: Task, P: NDArray[Any], y: NDArray[Any]) -> NDArray[np.float
 
 
 class Snapshots:
-    """Parameters of a network at its best epochs, chosen separately for each part of its held-out rows.
+    """Parameters of a network at its best epoch, which is chosen separately for each part of its held-out rows.
 
     Parameters
     ----------
@@ -126,20 +130,20 @@ class Snapshots:
     network : NeuralNetwork
         Network that is being trained.
     y : array (n,) or (n, outputs)
-        Targets of the held-out rows, scaled as for the training.
+        Targets of the held-out rows, with the scaling of the training.
     weights : array (n,), optional
         Sample weights.
     part : int array (n,)
-        Part of each held-out row, from 0 to N_PARTS - 1; rows with -1 are not used.
+        Number of the part that contains each held-out row, from 0 to N_PARTS - 1; rows with -1 are not used.
 
     Attributes
     ----------
     params : list of arrays
-        For each part, the parameters at the (last) epoch with the smallest error on the other parts.
+        For each part, the parameters after the epoch with the smallest error on the other parts; the last one in a tie.
     errors : array (N_PARTS,)
-        Smallest error on the other parts, for each part: the fraction of wrong classes, or the mean loss.
+        For each part, this smallest error on the other parts: the fraction of wrong classes, or the mean loss.
     totals : array (N_PARTS,)
-        For each part, the sum of the weights of the other parts, or the number of their rows.
+        For each part, the sum of the sample weights in the other parts; without weights, their number of rows.
     """
 
     def __init__(
@@ -154,16 +158,16 @@ class Snapshots:
         self.rows = slice(None) if len(used) == len(part) else used
         self.task, self.network, self.y, self.part = task, network, y[self.rows], part[self.rows]
         self.weights = None if weights is None else weights[self.rows]
-        self.totals = np.maximum(self.sums_of_others(self.weights), EPSILON)  # avoids division by 0
+        self.totals = np.maximum(self.sums_of_others(self.weights), EPSILON)  # no division by zero later
         self.params: list[NDArray[np.float32]] = []
         self.errors = np.full(N_PARTS, np.inf)
 
     def sums_of_others(self, values: NDArray[np.float64] | None) -> NDArray[np.float64]:
-        """Return for each part the sum of `values` over the other parts; for None, the number of rows in them."""
+        """Return for each part the sum of `values` over all other parts; None counts as 1 for each row."""
         return OTHER_PARTS @ np.bincount(self.part, values, N_PARTS)
 
     def update(self, P: NDArray[Any]) -> None:
-        """Store the parameters after an epoch with outputs P (n, outputs) for the parts where the error is lowest."""
+        """Store the current parameters for each part whose error is lowest so far; P (n, outputs) are the outputs."""
         errors = row_errors(self.task, P[self.rows], self.y)
         errors = self.sums_of_others(errors if self.weights is None else errors * self.weights) / self.totals
         better = ~(errors > self.errors)
@@ -174,7 +178,7 @@ class Snapshots:
 
 
 def with_params(network: NeuralNetwork, params: NDArray[np.float32]) -> NeuralNetwork:
-    """Return a copy of a network that has the parameters `params`."""
+    """Return a copy of a network with the parameters `params` and without training state."""
     other = network.copy()
     other.state, other.params = None, params
     return other

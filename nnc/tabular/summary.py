@@ -26,7 +26,7 @@ def summary(title: str, call: str, model: TableModel) -> Report:
     title : str
         Class name of the estimator.
     call : str
-        Python expression that fits the same model again.
+        Python expression that fits an equal model on the same data.
     model : TableModel
     """
     facts, held_out = model.facts, model.held_out
@@ -61,13 +61,13 @@ def summary(title: str, call: str, model: TableModel) -> Report:
 
 
 def _mean_curve(model: TableModel) -> dict[str, NDArray[np.float64]]:
-    """Return a dict from a name to the validation accuracy or loss of each epoch, averaged over the members."""
+    """Return {name: curve}; the curve is the mean validation accuracy or loss of the members after each epoch."""
     curves = [member.curve for member in model.members if member.curve]
     if not curves:
         return {}
     metric, best = ("accuracy", max) if model.task.kind == "classes" else ("loss", min)
     n_epochs = max(map(len, curves))
-    # The curves of members that stopped early are extended by their best value.
+    # The curve of a member that stopped early is extended by its best value.
     extended = [[*curve, *[best(curve)] * (n_epochs - len(curve))] for curve in curves]
     return {f"validation {metric}": np.mean(extended, axis=0)}
 
@@ -75,7 +75,7 @@ def _mean_curve(model: TableModel) -> dict[str, NDArray[np.float64]]:
 def file_sizes(model: TableModel) -> dict[str, int]:
     """Return the sizes in bytes of the model file and of its exports to ONNX and C.
 
-    Files with one and with two members are created in memory. The sizes for further members are extrapolated in
+    Files with one and with two members are created in memory. For more members, the sizes are extrapolated in
     proportion to the number of parameters.
     """
     from nnc._interop.c_table import to_c_table
@@ -97,7 +97,7 @@ def file_sizes(model: TableModel) -> dict[str, int]:
 
 
 def format_size(size: int) -> str:
-    """Return a size in bytes as text with a unit, such as "7.4 MB"."""
+    """Format a size in bytes as text with a unit, such as "7.4 MB"."""
     for unit, factor in (("GB", 1e9), ("MB", 1e6)):
         if size >= factor:
             return f"{size / factor:.3g} {unit}"

@@ -16,15 +16,15 @@ if TYPE_CHECKING:
 
 
 class Target:
-    """Kind of the targets of a fit: either classes, or numbers in one or several columns.
+    """Description of the targets of a fit: the classes, or the number of columns with numbers.
 
     Attributes
     ----------
     n_outputs : int
-        Number of columns of numbers; 1 for classes. Predictions for a single column are vectors, also if y had the
+        Number of columns with numbers; 1 for classes. Predictions for a single column have shape (n,), even if y had
         shape (n, 1).
     classes : array or None
-        Labels of the classes, sorted as in scikit-learn; None for numbers.
+        Sorted labels of the classes; None for regression.
     """
 
     n_outputs: int
@@ -40,7 +40,7 @@ class Target:
         Parameters
         ----------
         y : array (n,) or (n, 1)
-            Text, numbers, booleans or dates (which become text), in an array, a list or a column of a frame.
+            Labels: text, numbers, booleans or dates (which become text) in an array, a list or a column of a frame.
         n : int
             Number of rows of X.
 
@@ -51,7 +51,7 @@ class Target:
         Raises
         ------
         ValueError
-            y has another number of rows, several columns or only one class, or a label is missing.
+            y does not have n rows, has several columns or only one class, or a label is missing.
         TypeError
             Labels have different kinds, such as text and numbers.
         """
@@ -68,17 +68,17 @@ class Target:
         Raises
         ------
         ValueError
-            y has another number of rows, or a number is missing or infinite.
+            y does not have n rows, or a number is missing or infinite.
         """
         return cls(_numbers(y, n).shape[1])
 
     def encode(self, y: Any, n: int) -> NDArray[Any]:
-        """Convert y of n rows to class indices, int32 array (n,), or to numbers, float64 array (n, n_outputs).
+        """Convert y with n rows to class indices (int32, shape (n,)) or to numbers (float64, shape (n, n_outputs)).
 
         Raises
         ------
         ValueError
-            A label is not one of the classes, a number is missing or infinite, or the shape differs from the fit.
+            A label is not one of the classes, a number is missing or infinite, or the shape of y is wrong.
         """
         if self.classes is not None:
             return targets.class_indices(_labels(y, n), self.classes)
@@ -88,16 +88,16 @@ class Target:
         return values
 
     def decode(self, values: NDArray[Any]) -> NDArray[Any]:
-        """Convert numbers (n, n_outputs) to the shape of predictions, which is (n,) for a single output."""
+        """Convert numbers (n, n_outputs) to the shape in which they are returned: (n,) if there is one output."""
         return values[:, 0] if self.n_outputs == 1 else values
 
     def document(self) -> dict[str, Any]:
-        """Return the target as a JSON object, without rounding; "classes" is null or a list with the list of labels."""
+        """Return the target as a JSON object; "classes" is null or a list that contains the list of labels."""
         return {"n_outputs": self.n_outputs, "classes": None if self.classes is None else [self.classes.tolist()]}
 
     @classmethod
     def from_document(cls, document: Any, where: str = "target") -> Target:
-        """Create the target from a JSON object; raise ValueError with the location and the reason if it is invalid."""
+        """Create the target from a JSON object; raise ValueError that locates the first invalid member."""
         fields.check_keys(document, ("n_outputs", "classes"), where)
         n_outputs = fields.size(document["n_outputs"], f"{where}.n_outputs")
         class_lists = fields.member(document, "classes", list, type(None), where=f"{where}.")
@@ -117,7 +117,7 @@ class Target:
 
 
 def _labels(y: Any, n: int) -> NDArray[Any]:
-    """Convert y to labels (n,); raise ValueError or TypeError if it is invalid."""
+    """Convert y to an array of labels (n,); raise ValueError or TypeError if y is invalid."""
     values = targets.as_label_array(y)
     _check_rows(values, n)
     if values.size != n:
@@ -132,7 +132,7 @@ def _labels(y: Any, n: int) -> NDArray[Any]:
 
 
 def _numbers(y: Any, n: int) -> NDArray[np.float64]:
-    """Convert y to finite numbers (n, outputs); raise ValueError or TypeError if it is invalid."""
+    """Convert y to an array of finite numbers (n, outputs); raise ValueError or TypeError if y is invalid."""
     values = as_real_array("y", y)
     _check_rows(values, n)
     rows = values.astype(np.float64).reshape(n, -1)
@@ -144,6 +144,6 @@ def _numbers(y: Any, n: int) -> NDArray[np.float64]:
 
 
 def _check_rows(values: NDArray[Any], n: int) -> None:
-    """Raise ValueError if y does not have one row for each of the n rows of X."""
+    """Raise ValueError unless the array `values` (targets) has n rows, as many as X."""
     if values.ndim not in (1, 2) or len(values) != n or values.size == 0:
         raise ValueError(f"y must have one row for each of the {n} rows of X, got shape {values.shape}")

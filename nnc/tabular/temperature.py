@@ -1,6 +1,6 @@
-"""Temperature that calibrates class probabilities, and the expected calibration error.
+"""Temperature scaling, which calibrates class probabilities, and the expected calibration error.
 
-The method is that of Guo, Pleiss, Sun and Weinberger (2017).
+The source of temperature scaling is Guo, Pleiss, Sun and Weinberger (2017).
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 TEMPERATURE_RANGE = 0.01, 100.0
-N_UNKNOWN_ROWS = 2  # number of added rows of unknown class, which prevent a temperature of 0
+N_UNKNOWN_ROWS = 2  # number of rows of unknown class that are added to prevent a temperature of 0
 SMALLEST_NORMAL = np.finfo(np.float64).tiny
-MAX_BLOCK_VALUES = 1 << 16  # maximum number of logits in a block of rows
+MAX_BLOCK_VALUES = 1 << 16  # maximum number of logits in a block of rows, to limit memory
 
 
 def fit_temperature(logits: ArrayLike, index: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
@@ -27,7 +27,7 @@ def fit_temperature(logits: ArrayLike, index: ArrayLike, sample_weight: ArrayLik
     Parameters
     ----------
     logits : array (n, classes)
-        Net inputs of softmax, or log-probabilities. A constant that is added to a row has no effect.
+        Net inputs of softmax, or log-probabilities. Adding a constant to a row does not change the result.
     index : int array (n,)
         Class index of each row.
     sample_weight : array (n,), optional
@@ -36,8 +36,8 @@ def fit_temperature(logits: ArrayLike, index: ArrayLike, sample_weight: ArrayLik
     Returns
     -------
     float
-        Temperature from 0.01 to 100. If all rows are classified correctly, the cross-entropy decreases down to T = 0.
-        Therefore two rows of unknown class are added, as Platt (1999) does for two classes.
+        Temperature from 0.01 to 100. If all rows are classified correctly, T = 0 has the smallest cross-entropy. To
+        prevent this, two rows of unknown class are added, as Platt (1999) does for two classes.
 
     Raises
     ------
@@ -54,7 +54,7 @@ def fit_temperature(logits: ArrayLike, index: ArrayLike, sample_weight: ArrayLik
     size = max(1, MAX_BLOCK_VALUES // z.shape[1])
 
     def derivative(beta: float) -> float:
-        """Return the derivative of the cross-entropy with respect to beta = 1 / T; it increases with beta."""
+        """Return the derivative of the cross-entropy with respect to beta = 1 / T, which increases with beta."""
         total = 0.0
         for start in range(0, n, size):
             block = z[start : start + size]
@@ -67,21 +67,21 @@ def fit_temperature(logits: ArrayLike, index: ArrayLike, sample_weight: ArrayLik
         return TEMPERATURE_RANGE[1]
     if derivative(high) <= 0:
         return TEMPERATURE_RANGE[0]
-    for _ in range(50):  # bisection of log(1 / T) to full precision
+    for _ in range(50):  # bisection for log(beta), to full precision
         beta = float(np.sqrt(low * high))
         low, high = (beta, high) if derivative(beta) < 0 else (low, beta)
     return 1 / float(np.sqrt(low * high))
 
 
 def with_temperature(P: ArrayLike, temperature: float) -> NDArray[np.float64]:
-    """Scale the logarithms of probabilities by a temperature T; return softmax(log(P) / T).
+    """Divide the logarithms of probabilities P by a temperature T; return softmax(log(P) / T).
 
     Parameters
     ----------
     P : array (n, classes)
         Probabilities, which need not be normalized.
     temperature : float
-        Temperature T, above 0. With T = 1, rows are only normalized.
+        Temperature T, above 0. If T = 1, rows are only normalized.
 
     Returns
     -------
@@ -97,24 +97,24 @@ def with_temperature(P: ArrayLike, temperature: float) -> NDArray[np.float64]:
 def expected_calibration_error(
     P: ArrayLike, index: ArrayLike, bins: int = 15, sample_weight: ArrayLike | None = None
 ) -> float:
-    """Return the expected calibration error: the mean difference between the largest probability and the accuracy.
+    """Return the expected calibration error, the mean difference between accuracy and predicted probability.
 
     Parameters
     ----------
     P : array (n, classes)
-        Probabilities.
+        Predicted probabilities.
     index : int array (n,)
-        Class index of each row.
+        Index of the true class of each row.
     bins : int, default 15
-        Number of equal bins in the range from 0 to 1.
+        Number of equal intervals of the largest probability, from 0 to 1, in which rows are compared.
     sample_weight : array (n,), optional
         Sample weights.
 
     Returns
     -------
     float
-        Mean over the rows of |accuracy - mean probability| in the bin of the row (Naeini, Cooper and Hauskrecht, 2015).
-        It is 0 for calibrated probabilities and at most 1.
+        |accuracy - mean of the largest probability| in each bin, averaged over all rows (Naeini, Cooper and Hauskrecht,
+        2015). It is 0 for calibrated probabilities and at most 1.
 
     Raises
     ------
@@ -130,14 +130,14 @@ def expected_calibration_error(
 
 
 def _weights_or_ones(sample_weight: Any, n: int) -> NDArray[np.float64]:
-    """Return the sample weights (n,), or ones for None; raise ValueError if they are invalid."""
+    """Return the sample weights as an array (n,), ones for None; raise ValueError if they are invalid."""
     if sample_weight is None:
         return np.ones(n)
     return arrays.as_weights("sample_weight", sample_weight, n, np.dtype(np.float64))
 
 
 def _check_classified(name: str, values: Any, index: Any) -> tuple[NDArray[np.float64], NDArray[Any]]:
-    """Convert logits or probabilities, and class indices, to arrays; raise ValueError if they are invalid."""
+    """Convert logits or probabilities, and class indices, to arrays; raise ValueError for invalid values."""
     array, truth = arrays.as_real_array(name, values).astype(np.float64), arrays.as_real_array("index", index)
     if array.ndim != 2 or len(array) == 0 or array.shape[1] < 2:
         raise ValueError(f"{name} must have shape (rows, classes) with two classes or more, got {array.shape}")

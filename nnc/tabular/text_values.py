@@ -1,7 +1,7 @@
 """Formats of text columns whose cells are numbers, dates or times of day.
 
-format_search.py finds the format of a column from the training rows. The format is saved with the model and used for
-all later tables, so that a text has the same value in each table.
+The format of a column is determined from the training rows (see format_search.py) and saved with the model. It is used
+for all tables that the model reads, so that a text has the same value in each table.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from nnc.tabular.zones import local_moment, offset_name
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-# Texts that stand for missing values; upper and lower case are equivalent.
+# Texts in lower case that count as missing values. Cells are converted to lower case before the comparison.
 MISSING_TEXTS = {"?", "-", "--", "---", "\u2013", "\u2014", ".", "na", "n/a", "n.a.", "n.a", "nan", "null", "nil"}
 MISSING_TEXTS |= {"none", "<na>", "unknown", "missing", "#n/a", "#value!", "#div/0!", "#ref!", "#name?", "#num!"}
 
@@ -32,7 +32,7 @@ SIGN = "[+\\-\u2212]?"
 CURRENCY_CODES = "USD EUR GBP CHF JPY CNY INR CAD AUD NZD SEK NOK DKK PLN CZK HUF BRL MXN ZAR KRW TRY RUB"
 CURRENCY = rf"(?:[$\u00a2-\u00a5\u20a0-\u20c0]|{CURRENCY_CODES.replace(' ', '|')})"
 GROUPING_PATTERNS = {"": "", ",": ",", ".": r"\.", " ": f"[{SPACES}]", "'": "['\u2019]"}
-AMBIGUOUS_NUMBER = re.compile(r"[1-9]\d{0,2}([.,])\d{3}")  # such as "1.234", which is 1234 in some countries
+AMBIGUOUS_NUMBER = re.compile(r"[1-9]\d{0,2}([.,])\d{3}")  # matches "1.234", which is 1234 in some countries
 TIME_PATTERN = r"(?P<hour>[01]?\d|2[0-3]):(?P<minute>[0-5]\d)(?::(?P<second>[0-5]\d)(?P<part>[.,]\d+)?)?"
 TIME_PATTERN += r"(?:\s?(?P<half>[APap])[Mm])?"
 DATE_PATTERNS = {"ymd": r"(\d{4})([-/.])(\d\d?)\2(\d\d?)", "mdy": r"(\d\d?)([-/])(\d\d?)\2(\d{4})",
@@ -44,12 +44,12 @@ TIME_OF_DAY = re.compile(TIME_PATTERN, re.ASCII)
 
 
 class Format(Value):
-    """Format of the text of a column.
+    """Base class of formats, which convert the text of a column to numbers or dates.
 
     Parameters
     ----------
     missing : tuple of str
-        Unreadable texts of the training rows. They count as missing, like those in `MISSING_TEXTS`.
+        Unreadable texts of the training rows. They count as missing, like the texts in `MISSING_TEXTS`.
 
     Attributes
     ----------
@@ -65,16 +65,16 @@ class Format(Value):
     missing: tuple[str, ...] = field(default=(), check=text_list)
 
     def parse(self, text: str) -> float | None:
-        """Convert stripped text to a number, or to seconds; return None if the text is not in this format."""
+        """Convert text without surrounding blanks to a number or to seconds; return None if it has another format."""
         raise NotImplementedError
 
     @property
     def expected(self) -> str:
-        """Description of valid cells, for error messages."""
+        """Description of the cells that the format reads, for error messages."""
         raise NotImplementedError
 
     def parse_in_zone(self, text: str, zone: str | None) -> float | None:
-        """Parse stripped text; convert a date with an offset from UTC to the local time of `zone`."""
+        """Convert text like `parse`; a date with an offset from UTC is converted to the local time of `zone`."""
         return self.parse(text)
 
     def read(self, column: Column, zone: str | None = None) -> Column:
@@ -89,12 +89,12 @@ class Format(Value):
         Raises
         ------
         CellError
-            A cell is not in this format; the message locates the first one.
+            The format does not match a cell; the message locates the first such cell.
         """
         if not column.is_text:
             return self.convert_values(column)
         used, unreadable = np.unique(column.values), frozenset(self.missing)
-        values = np.full(len(column.levels) + 1, np.nan)  # missing cells have code -1, which selects the last element
+        values = np.full(len(column.levels) + 1, np.nan)  # missing cells have index -1, the last element
         invalid = []
         for code in used[used >= 0].tolist():
             text = column.levels[code].strip()
@@ -110,17 +110,17 @@ class Format(Value):
         return Column(column.name, self.kind, values[column.values])
 
     def convert_values(self, column: Column) -> Column:
-        """Convert a column of numbers or dates like `read`; raise CellError if the meaning of its values is unclear."""
+        """Convert a column that is not text to the kind of the format; raise CellError if its values are ambiguous."""
         return column
 
     def document(self) -> dict[str, Any]:
-        """Return the format as a JSON object."""
+        """Return the parameters of the format as a JSON object."""
         values = {name: getattr(self, name) for name in self._fields}
         return {"type": self.type, **values, "missing": list(self.missing)}
 
 
 def _require_text(column: Column, expected: str) -> None:
-    """Raise CellError for the first cell with a value in a column that should be text."""
+    """Raise CellError for the first cell that is not missing, because the column must be text."""
     present = ~column.missing
     if present.any():
         raise wrong_kind_error(column, expected, int(present.argmax()))
@@ -130,7 +130,7 @@ def _require_text(column: Column, expected: str) -> None:
 
 
 def _choice(*values: Any) -> Callable[[str, Any], Any]:
-    """Return a check that raises ValueError unless a field is one of `values`."""
+    """Return a function that checks a field of a format: it raises ValueError unless the field is one of `values`."""
 
     def check(name: str, value: Any) -> Any:
         if value not in values or type(value) is not type(values[0]):
@@ -141,30 +141,30 @@ def _choice(*values: Any) -> Callable[[str, Any], Any]:
 
 
 def _currency(name: str, value: Any) -> str:
-    """Return the symbol or code of a currency, or ""; raise ValueError for any other value."""
+    """Return `value` if it is "" or the symbol or code of a currency; otherwise raise ValueError."""
     if type(value) is not str or (value and not re.fullmatch(CURRENCY, value)):
         raise ValueError(f"{name} must be the symbol or code of a currency, got {value!r}")
     return value
 
 
 class NumberFormat(Format):
-    """Decimal numbers, optionally with thousands separators, a percent sign or a currency.
+    """Format of decimal numbers, optionally with thousands separators, a percent sign or a currency.
 
     Parameters
     ----------
     missing : tuple of str
-        Texts of the training rows that count as missing.
+        Unreadable texts of the training rows, which count as missing.
     decimal : {".", ","}
         Decimal mark.
     grouping : {"", ",", ".", " ", "'"}
         Thousands separator; "" if no training row has one.
     percent : bool
-        Whether each cell ends with %; the value is the number before the sign.
+        Whether each cell ends with %. The value of a cell is the number before the sign.
     currency : str
-        Symbol or code at the beginning or the end of cells, optional in each cell; "" for none.
+        Symbol or code with which a cell may begin or end; "" if there is none.
     three_digits : {"", ",", ".", ",."}
-        Marks with which a training row is ambiguous, as in "1,234": the only mark, before exactly three digits, is
-        either a decimal mark or a thousands separator.
+        Marks that are ambiguous in a text of the training rows. A mark is ambiguous if it is the only one and precedes
+        the last three digits, as in "1,234": it is either a decimal mark or a thousands separator.
     """
 
     type = "number"
@@ -181,7 +181,7 @@ class NumberFormat(Format):
             raise ValueError(f"grouping must differ from decimal, got {self.grouping!r} for both")
 
     def parse(self, text: str) -> float | None:
-        """Convert stripped text to a number; return None if the text is not in this format."""
+        """Convert text without surrounding blanks to a number; return None if it has another format."""
         match = _number_pattern(self.decimal, self.grouping, self.percent, self.currency).fullmatch(text)
         if match is None or (match["sign"] and match["inner"]):
             return None
@@ -199,29 +199,29 @@ class NumberFormat(Format):
 
     @property
     def is_plain(self) -> bool:
-        """Return whether the format is that of numbers in Python."""
+        """Return whether numbers have a decimal point, and no thousands separator, percent sign or currency."""
         return (self.decimal, self.grouping, self.percent, self.currency) == (".", "", False, "")
 
     @property
     def example(self) -> str:
-        """Text of an example number in this format, for messages."""
+        """Example of a number in this format, such as "$1,234.5", for messages."""
         thousand = f"1{self.grouping}234" if self.grouping else "12"
         return f"{self.currency}{thousand}{self.decimal}5{'%' * self.percent}"
 
     @property
     def expected(self) -> str:
-        """Description of valid cells, for error messages."""
+        """Description of the cells that the format reads, for error messages."""
         return "numbers" if self.is_plain else f"numbers such as {self.example}"
 
     def read(self, column: Column, zone: str | None = None) -> Column:
-        """Convert a column to numbers, and warn if the format of its text is ambiguous."""
+        """Convert a column to numbers, and warn if its texts are ambiguous."""
         numbers = super().read(column, zone)
         if column.is_text:
             self._warn_if_ambiguous(column)
         return numbers
 
     def _warn_if_ambiguous(self, column: Column) -> None:
-        """Warn if all cells with a point or comma are ambiguous, such as "1.234", and no training cell is."""
+        """Warn if all cells with a point or comma are ambiguous, as "1.234" is, but no cell in training was."""
         marks = set(",.").difference(self.three_digits)
         ambiguous = ""
         for code in np.unique(column.values[column.values >= 0]):
@@ -239,15 +239,15 @@ class NumberFormat(Format):
             )
 
     def convert_values(self, column: Column) -> Column:
-        """Return a column of numbers unchanged; raise CellError if the format has percent signs."""
-        if self.percent:  # numbers are rejected, because 3 % may be 3 or 0.03
+        """Return a column that is not text unchanged; raise CellError if the format requires percent signs."""
+        if self.percent:  # a number is ambiguous, because 3 % may be 3 or 0.03
             _require_text(column, "text such as '3%'")
         return column
 
 
 @cache
 def _number_pattern(decimal: str, grouping: str, percent: bool, currency: str) -> re.Pattern[str]:
-    """Return the compiled regular expression of a number format."""
+    """Return the regular expression for numbers with these marks, percent sign and currency."""
     mark, group = re.escape(decimal), GROUPING_PATTERNS[grouping]
     integer = r"(?:0|[1-9]\d*)"
     if grouping:
@@ -262,7 +262,7 @@ def _number_pattern(decimal: str, grouping: str, percent: bool, currency: str) -
 
 
 def is_ambiguous(text: str, mark: str) -> bool:
-    """Return whether `mark` is ambiguous in a text: a decimal mark or a thousands separator, as in "1.234"."""
+    """Return whether `mark` may be a decimal mark or a thousands separator in a text, as in "1.234"."""
     match = AMBIGUOUS_NUMBER.fullmatch(re.sub(r"[^\d.,]", "", text))
     return match is not None and match[1] == mark
 
@@ -271,15 +271,15 @@ def is_ambiguous(text: str, mark: str) -> bool:
 
 
 class DateFormat(Format):
-    """Dates, with or without a time of day.
+    """Format of dates with or without a time of day.
 
     Parameters
     ----------
     missing : tuple of str
-        Texts of the training rows that count as missing.
+        Unreadable texts of the training rows, which count as missing.
     order : {"ymd", "mdy", "dmy"}
-        Order of year, month and day. "ymd" is ISO 8601, but / and a point are also allowed as separators. The
-        separator of "mdy" is / or -. The separator of "dmy" is /, - or a point.
+        Order of year, month and day. "ymd" is ISO 8601, but the separator may also be / or a point. For "mdy", the
+        separator is / or -. For "dmy", it is /, - or a point.
     """
 
     type = "date"
@@ -288,13 +288,13 @@ class DateFormat(Format):
     order: str = field(default="ymd", check=_choice(*DATE_PATTERNS))
 
     def parse(self, text: str) -> float | None:
-        """Convert stripped text to seconds since 1970; return None if the text is not in this format."""
+        """Convert text without surrounding blanks to seconds since 1970; return None if it has another format."""
         return self.parse_with_offset(text)[0]
 
     def parse_with_offset(self, text: str) -> tuple[float | None, float | None]:
-        """Convert a date to seconds since 1970 (UTC), and return them with the offset from UTC in seconds.
+        """Convert a date to seconds since 1970 (UTC); return the seconds, and the date's offset from UTC in seconds.
 
-        The offset is None if the text has no time zone. The seconds are None if the text is not in this format.
+        The offset is None if the text has no time zone. Both numbers are None if the text has another format.
         """
         if self.order == "ymd" and (moment := iso_date(text)) is not None:
             offset = moment.utcoffset()
@@ -306,25 +306,25 @@ class DateFormat(Format):
         numbers = dict(zip(self.order, map(int, match.group(1, 3, 4)), strict=True))
         try:
             day = datetime(numbers["y"], numbers["m"], numbers["d"], tzinfo=UTC)
-        except ValueError:  # the date does not exist, such as 30 February
+        except ValueError:  # a date that does not exist, such as 30 February
             return None, None
         seconds = _seconds_of_day(match) if match["hour"] else 0.0
         return None if seconds is None else (day + timedelta(seconds=seconds)).timestamp(), None
 
     @property
     def expected(self) -> str:
-        """Description of valid cells, for error messages."""
+        """Description of the cells that the format reads, for error messages."""
         return {"ymd": "dates", "mdy": "dates such as 12/31/2024", "dmy": "dates such as 31.12.2024"}[self.order]
 
     def parse_in_zone(self, text: str, zone: str | None) -> float | None:
-        """Convert stripped text to local time in `zone`, in seconds since 1970; without a zone, keep its local time."""
+        """Convert text to local time in seconds since 1970: that of `zone`, or that of the text if `zone` is None."""
         seconds, offset = self.parse_with_offset(text)
         if seconds is None or offset is None:
             return seconds
         return seconds + offset if zone is None else local_moment(seconds, zone)
 
     def zone(self, column: Column) -> str | None:
-        """Return the name of the time zone with the UTC offset that all dates of a column have.
+        """Return the name of the time zone with the offset from UTC that all dates of a column have.
 
         The result is "UTC" if the offsets differ, and None if no date has an offset.
         """
@@ -340,30 +340,30 @@ class DateFormat(Format):
 
 
 class TimeFormat(Format):
-    """Times of day, such as 08:15, 8:15:30 or 8:15 pm, read as seconds since midnight."""
+    """Format of times of day, such as 08:15, 8:15:30 or 8:15 pm, which are read as seconds since midnight."""
 
     type = "time"
-    kind = "date"  # times are encoded as dates, which have features for the time of day
+    kind = "date"  # the encoding of dates has features for the time of day
 
     def parse(self, text: str) -> float | None:
-        """Convert stripped text to seconds since midnight; return None if the text is not in this format."""
+        """Convert text without surrounding blanks to seconds since midnight; return None if it has another format."""
         match = TIME_OF_DAY.fullmatch(text)
         return None if match is None else _seconds_of_day(match)
 
     @property
     def expected(self) -> str:
-        """Description of valid cells, for error messages."""
+        """Description of the cells that the format reads, for error messages."""
         return "times of day such as 08:15"
 
     def convert_values(self, column: Column) -> Column:
-        """Return a column of times of day with the kind "date"; raise CellError for other values."""
+        """Convert a column of times of day to the kind "date"; raise CellError if it contains other numbers."""
         if not column.is_clock:
             _require_text(column, self.expected)
         return Column(column.name, self.kind, column.values)
 
 
 def _seconds_of_day(match: re.Match[str]) -> float | None:
-    """Convert a match of TIME_PATTERN to seconds since midnight; return None if the hour is invalid with am or pm."""
+    """Convert a match of TIME_PATTERN to seconds since midnight; return None for an invalid hour, as in "13 pm"."""
     hour = int(match["hour"])
     if match["half"]:
         if not 1 <= hour <= 12:
@@ -379,7 +379,7 @@ FORMATS: dict[str, type[Format]] = {format.type: format for format in (NumberFor
 
 
 def read_format(document: Any, where: str) -> Format | None:
-    """Create a format from a JSON object, or return None for null; raise ValueError with the location of an error."""
+    """Create a format from a JSON object; return None for null, raise ValueError that locates an invalid member."""
     if document is None:
         return None
     members = fields.json_object(document, where)

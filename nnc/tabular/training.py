@@ -1,8 +1,8 @@
 """Training of the members of a table model, and selection of their encoding.
 
-The first members are a cross-validation: each learns from four fifths of the rows and is validated on the other rows,
-which determine its best epoch and the better encoding. The other members learn from all rows; their number of epochs is
-the median of these best epochs.
+The first members are a cross-validation: each learns from four fifths of the rows and is validated on the other rows.
+The validation determines its best epoch, and the better one of two encodings. The other members learn from all rows;
+their number of epochs is the median of these best epochs.
 """
 
 from __future__ import annotations
@@ -43,38 +43,38 @@ if TYPE_CHECKING:
     from nnc._training.history import History
     from nnc.tabular.recipe import Task
 
-FOLDS = 5  # number of folds of the cross-validation; each member holds out one fold
-MIN_CROSS_VALIDATION_ROWS = 2 * FOLDS  # no rows are held out from a smaller training set
-CHECKPOINT_SECONDS = 5.0  # minimum seconds between two checkpoints, because each one writes all networks
-MIN_ESTIMATE_ROWS, MAX_ESTIMATE_ROWS = 2000, 1 << 18  # minimum and maximum number of held-out rows for estimates
+FOLDS = 5  # number of folds of the cross-validation; one fold is held out from each of its members
+MIN_CROSS_VALIDATION_ROWS = 2 * FOLDS  # with fewer training rows, no rows are held out
+CHECKPOINT_SECONDS = 5.0  # minimum time in seconds between two checkpoints, each of which contains all networks
+MIN_ESTIMATE_ROWS, MAX_ESTIMATE_ROWS = 2000, 1 << 18  # bounds of the number of held-out rows that are predicted
 MAX_ESTIMATE_OUTPUTS = 1 << 20  # maximum number of network outputs for held-out rows; MIN_ESTIMATE_ROWS has priority
-# Both encodings are used if the relative difference of their validation errors is at most this number.
+# The model uses both encodings if their validation errors differ by at most this fraction.
 MAX_ERROR_DIFFERENCE = {"classes": 0.25, "numbers": 0.06}
-MAX_ROW_INDICES = 1 << 22  # maximum number of row indices in memory; limits the members that are trained in one call
-MAX_BINNED_VALUES = 100_000_000  # maximum number of elements of the encoded rows with bins; larger tables have no bins
+MAX_ROW_INDICES = 1 << 22  # maximum number of row indices in memory, which limits the members trained in one call
+MAX_BINNED_VALUES = 100_000_000  # maximum number of elements of encoded rows with piecewise-linear features
 
 
 def n_fold_training_rows(rows: int) -> int:
-    """Return the number of training rows of each member of the cross-validation."""
+    """Return the number of rows from which each member of the cross-validation learns, given `rows` in total."""
     return rows if rows < MIN_CROSS_VALIDATION_ROWS else rows - rows // FOLDS
 
 
 def total_epochs(rows: int, count: int) -> int:
-    """Return the total number of epochs of `count` members for a number of training rows."""
+    """Return the maximum number of epochs of `count` members in total, for a number of training rows."""
     return count * batch_and_epochs(n_fold_training_rows(rows))[1]
 
 
 class MemberSpec(NamedTuple):
-    """Identity of a member.
+    """Properties that distinguish the members of an ensemble.
 
     Attributes
     ----------
     number : int
-        Number of the member, from 0. It determines the seed of the member.
+        Number of the member, from 0, which determines its seed.
     bins : bool
-        Whether the inputs of the member include the piecewise-linear encoding.
+        Whether the inputs of the member include piecewise-linear features.
     fold : int or None
-        Fold that is held out; None if the member learns from all rows.
+        Number of the fold that is held out from the training; None if the member learns from all rows.
     """
 
     number: int
@@ -90,15 +90,15 @@ class Member(NamedTuple):
     spec : MemberSpec
     network : NeuralNetwork
     error : float
-        Validation error at the best epoch, see `Training.member_error`; NaN without held-out rows.
+        Validation error after the best epoch, see `Training.member_error`; NaN if there are no held-out rows.
     complete : bool
-        Whether the training was not interrupted.
+        Whether the training was completed; False if it was interrupted.
     curve : tuple of float
-        Validation accuracy, or validation loss, after each epoch; () without held-out rows.
+        Validation accuracy or loss after each epoch; () if there are no held-out rows.
     params : tuple of arrays
-        Parameters for each part of the held-out rows, see `Snapshots`.
+        `Snapshots.params`, the parameters for each part of the held-out rows.
     errors : tuple of float
-        Error for each part of the held-out rows, see `Snapshots`.
+        `Snapshots.errors`, the errors that selected `params`.
     """
 
     spec: MemberSpec
@@ -116,11 +116,11 @@ class Rows(NamedTuple):
     Attributes
     ----------
     plain : float32 array (n, width)
-        Plain features.
+        Encoded rows without piecewise-linear features.
     bins : float32 array (n, width with bins) or None
-        Plain features and bins; None if the encoding with bins is not used.
+        Encoded rows with piecewise-linear features (bins); None if no network uses them.
     y : float64 array (n, n_out) or int32 array (n,)
-        Targets, or class indices.
+        Targets of regression, or class indices.
     weights : float64 array (n,) or None
         Sample weights.
     """
@@ -131,19 +131,19 @@ class Rows(NamedTuple):
     weights: NDArray[np.float64] | None
 
     def inputs(self, bins: bool) -> NDArray[np.float32]:
-        """Return the encoded rows for networks with bins or without bins."""
+        """Return the encoded rows, with piecewise-linear features if `bins` is true and the rows have them."""
         return self.bins if bins and self.bins is not None else self.plain
 
 
 @contextmanager
 def with_progress_bar(callback: Callable[[int, Any], Any] | None, bar: bool, epochs: int) -> Iterator[Any]:
-    """Yield a callback for the members; if `bar` is True, it also advances a progress bar of `epochs` epochs."""
+    """Yield a callback for the members, which calls `callback` and, if `bar` is True, advances a progress bar."""
     with progress_bar(epochs, bar, "epoch") as advance:
         lock = Lock()
 
         def advance_and_call(member: int, record: Any) -> Any:
-            """Advance the progress bar by an epoch and call the user's callback."""
-            with lock:  # members are trained in several threads
+            """Advance the progress bar by the completed and skipped epochs, and call the user's callback."""
+            with lock:  # several threads train members and call this function
                 advance(1 + record.get("skipped_epochs", 0))
             return None if callback is None else callback(member, record)
 
@@ -152,25 +152,26 @@ def with_progress_bar(callback: Callable[[int, Any], Any] | None, bar: bool, epo
 
 @dataclass(eq=False)
 class MemberCallback:
-    """Callback that is called after each epoch of a member and may stop its training.
+    """Callback for the training of a member, which updates its snapshots and may stop the training.
 
-    Each cycle of the learning rate is twice as long as the previous one. The third cycle ends at STOP_CHECK_FRACTION
-    of the epochs. If the best epoch is in the first MAX_BEST_EPOCH_FRACTION of the epochs, the fourth cycle is skipped.
+    The learning rate has four cycles, each twice as long as the previous one. The third cycle ends after the fraction
+    STOP_CHECK_FRACTION of the epochs. The fourth cycle is skipped if the best epoch so far is in the first
+    MAX_BEST_EPOCH_FRACTION of the epochs.
 
     Parameters
     ----------
     member : int
         Number of the member.
     epochs : int
-        Epochs of the learning rate schedule.
+        Number of epochs of the learning rate schedule.
     last : int or None
-        Last epoch to train; None if the held-out rows determine the last epoch.
+        Number of epochs after which the training stops; None if held-out rows determine this number.
     callback : callable or None
-        Callback of the user, see `Training`.
+        Callback of the user, which is called after each epoch; see `Training`.
     snapshots : Snapshots or None
-        Snapshots to update after each epoch; None without held-out rows.
+        Snapshots to update after each epoch; None if there are no held-out rows.
     best : int
-        Best epoch so far.
+        Number of the best epoch so far.
     """
 
     member: int
@@ -181,7 +182,7 @@ class MemberCallback:
     best: int = 0
 
     def __call__(self, record: Record) -> bool:
-        """Update the snapshots after an epoch, call the user's callback, and return whether training stops."""
+        """Update the snapshots after an epoch, call the user's callback, and return whether the training stops."""
         epoch: int = record["epoch"]
         if self.snapshots is not None and isfinite(record["val_loss"]):
             self.snapshots.update(record.outputs)
@@ -207,35 +208,37 @@ class Training:
         The training rows.
     seed : int
     n_jobs : int or None
-        Number of networks that are trained at a time.
+        Number of networks that are trained at the same time; None for `nnc.get_num_threads()`.
     seconds : float or None
-        Time limit in seconds. After this time no training is started, and running trainings stop.
+        Time limit in seconds. After this time, running trainings stop and no further training starts.
     callback : callable or None
-        Called with the number of the member and the Record after each epoch, in the thread of the member. The last
-        record of a member that stops early has "skipped_epochs", the number of remaining epochs of its schedule.
+        Function that is called after each epoch of a member, in the thread that trains the member. Its arguments are
+        the number of the member and the Record of the epoch. The last record of a member that stops early has
+        "skipped_epochs", the number of remaining epochs of its schedule.
     save_members : callable or None
-        Called with the complete members every few seconds, and when the training is interrupted.
+        Function that is called with the completely trained members every few seconds, and when the training is
+        interrupted.
 
     Attributes
     ----------
     members : dict of MemberSpec to Member
-        Members that have been trained.
+        Members whose training has ended, completely or not.
     stopped : bool
         Whether Ctrl-C or the time limit ended the training early.
     diverged : DivergedError or None
-        Error of the last member whose training diverged.
+        Error of the last member whose training diverged; None if no training diverged.
     scaling : Scaling or None
-        Scaling of the targets.
+        Scaling of the targets; None for classes.
     y : array
-        Targets for the networks: scaled, and repeated for each quantile.
+        Targets for the networks: class indices, or numbers that are scaled, and repeated for each quantile.
     deadline : float or None
         Time at which training stops, on the clock of `time.monotonic`.
     last_checkpoint : float
         Time of the last checkpoint, on the clock of `time.monotonic`.
     epochs_override : int or None
-        Number of epochs to train instead of the number in the recipe.
+        Number of epochs that replaces the number in the recipe if it is not None.
     n_pairs : int
-        Number of folds, from the first one, in which both encodings are trained.
+        Number of first folds for which two members are trained, one with each encoding.
     """
 
     def __init__(
@@ -265,11 +268,11 @@ class Training:
     # ------------------------------------------------------------------------------------------ the whole ensemble
 
     def run(self, count: int, done: Iterable[Member] = ()) -> list[Member]:
-        """Train `count` members, except those that are `done`, and return the members of the model.
+        """Train `count` members, except those in `done`, and return the members of the model.
 
-        The cross-validation has one member for each fold; the following members learn from all rows. With two encodings
-        the cross-validation begins with pairs of members, one of each encoding, that hold out the same fold. The pairs
-        determine whether the other members have one encoding or both.
+        The cross-validation has one member for each fold; the following members learn from all rows. If there are two
+        encodings, the first folds are held out from a pair of members, one with each encoding. The pairs determine
+        whether the other members use one encoding or both.
         """
         self.members = {member.spec: member for member in done}
         n_folds = FOLDS if len(self.rows.y) >= MIN_CROSS_VALIDATION_ROWS else 0
@@ -286,7 +289,7 @@ class Training:
         if self.members or not n_folds:
             self.train([spec for spec in specs if spec.fold is None])
         if not self.members and self.diverged is None and self.deadline is not None and monotonic() > self.deadline:
-            # The time limit was too short for any epoch: train one member for one epoch.
+            # The time limit was too short for an epoch, so one member is trained for one epoch.
             self.deadline, self.stopped = None, False
             self.epochs_override, self.save_members = 1, None
             encodings = (False,)
@@ -301,22 +304,23 @@ class Training:
         return complete or members
 
     def discard(self, specs: Iterable[MemberSpec]) -> None:
-        """Delete members that are not part of the model, so that estimates on held-out rows do not use them."""
+        """Delete members that are not in the model, so that estimates on held-out rows do not use them."""
         for spec in specs:
             del self.members[spec]
 
     def select_encodings(self, part: int | None = None) -> tuple[bool, ...]:
-        """Return the encodings that the model uses, based on the errors in the first `n_pairs` folds.
+        """Return the encodings that the model uses, based on the pairs of members in the first `n_pairs` folds.
 
         Parameters
         ----------
         part : int, optional
-            Part of the held-out rows that is ignored. Default: use all held-out rows.
+            Number of the part of the held-out rows that does not count. Default: all held-out rows count.
 
         Returns
         -------
         tuple of bool
-            (False,) for no bins, (True,) for bins, (False, True) if the errors are similar; (False,) without pairs.
+            The better encoding: (True,) with piecewise-linear features (bins), (False,) without. (False, True) if the
+            errors of both are similar. (False,) if there are no pairs.
         """
         errors: dict[bool, list[float]] = {False: [], True: []}
         for spec, member in self.members.items():
@@ -331,7 +335,7 @@ class Training:
         return (False,) if plain_error < min_ratio * bins_error else (False, True)
 
     def member_error(self, history: History) -> float:
-        """Return the validation error of a member at its best epoch: the fraction of wrong classes, or the loss."""
+        """Return the validation error of a member after its best epoch: the fraction of wrong classes, or the loss."""
         if "val_loss" not in history or not history.epochs:
             return nan
         best = (history.best_epoch or history.epochs) - 1
@@ -340,14 +344,15 @@ class Training:
         return float(history["val_loss"][best])
 
     def validation_curve(self, history: History) -> tuple[float, ...]:
-        """Return the validation accuracy or loss after each complete epoch."""
+        """Return the validation accuracy or loss after each complete epoch; return () if there are no held-out rows."""
         name = f"val_{self.task.metric or 'loss'}"
         return tuple(filter(isfinite, history[name].tolist())) if name in history else ()
 
     def best_epoch_count(self, bins: bool) -> int | None:
-        """Return the median of the best epochs in the cross-validation of an encoding; None without held-out rows.
+        """Return the median of the best epochs of the members of the cross-validation with this encoding.
 
-        If several epochs have the same score, the last of them is the best, as with `restore_best="last"`.
+        If several epochs of a member have the same score, the last of them is the best, as with `restore_best="last"`.
+        The result is None if there are no held-out rows.
         """
         best = min if self.task.metric is None else max
         curves = [member.curve[::-1] for member in self.members.values() if member.spec.bins is bins and member.curve]
@@ -356,7 +361,7 @@ class Training:
     # ------------------------------------------------------------------------------------------ groups of members
 
     def train(self, specs: Sequence[MemberSpec]) -> None:
-        """Train those of the members that have not been trained yet."""
+        """Train the members in `specs` that have not been trained yet."""
         specs = [spec for spec in specs if spec not in self.members]
         size = max(self.n_jobs or get_num_threads(), MAX_ROW_INDICES // len(self.y))
         if self.save_members is not None:
@@ -369,7 +374,7 @@ class Training:
                     self.save_complete()
                 if self.stopped:
                     return
-        except KeyboardInterrupt:  # Ctrl-C between two trainings; a running training handles it itself
+        except KeyboardInterrupt:  # Ctrl-C between two trainings; `train_networks` handles Ctrl-C during a training
             if not self.members:
                 raise
             self.stopped = True
@@ -379,14 +384,14 @@ class Training:
             raise
 
     def save_complete(self) -> None:
-        """Call `save_members` with the members whose training is complete."""
+        """Call the function `save_members` with the members whose training is complete."""
         complete = [member for member in self.members.values() if member.complete]
         if self.save_members is not None and complete:
             self.save_members(complete)
             self.last_checkpoint = monotonic()
 
     def train_encoding(self, specs: Sequence[MemberSpec], bins: bool) -> None:
-        """Train members that have the same encoding; either all or none of them hold out rows."""
+        """Train members that have the same encoding; either all of them or none must have held-out rows."""
         if not specs or self.stopped:
             return
         seconds = None if self.deadline is None else self.deadline - monotonic()
@@ -431,7 +436,7 @@ class Training:
         return int(np.random.default_rng([self.seed, 0, spec.number]).integers(2**31))
 
     def held_out_mask(self, fold: int | None) -> NDArray[np.bool_]:
-        """Return the mask (n,) of the rows that a fold holds out.
+        """Return the mask (n,) of the held-out rows of a fold.
 
         Each row is in one of FOLDS folds. The proportions of the classes are the same in all folds.
         """
@@ -442,35 +447,35 @@ class Training:
 
     @cached_property
     def row_order(self) -> NDArray[np.int32]:
-        """Row indices in random order, for classification in random order within each class.
+        """Row indices in random order. For classification, they are sorted by class, in random order within each class.
 
-        A fold consists of every FOLDS-th index, so that folds are stratified.
+        A fold consists of every FOLDS-th index, so that the folds are stratified.
         """
         order = np.random.default_rng([self.seed, 1]).permutation(len(self.rows.y)).astype(np.int32)
         return order[np.argsort(self.rows.y[order], kind="stable")] if self.task.kind == "classes" else order
 
     def held_out_parts(self, fold: int) -> NDArray[np.int8]:
-        """Return the part of each held-out row of a fold, see `Snapshots`; -1 for rows that no estimate uses."""
+        """Return the number of the part that contains each held-out row of a fold; -1 for rows without prediction."""
         n = len(self.rows.y)
         rows, part = self.row_order[fold::FOLDS], np.full(n, -1, np.int8)
         part[rows] = np.arange(len(rows)) % N_PARTS
-        limit = MAX_ESTIMATE_OUTPUTS // self.task.n_network_outputs // 2  # each row is predicted by up to two networks
+        limit = MAX_ESTIMATE_OUTPUTS // self.task.n_network_outputs // 2  # up to two networks predict a row
         limit = max(MIN_ESTIMATE_ROWS, min(MAX_ESTIMATE_ROWS, limit))
         if limit < n:
             part[np.random.default_rng([self.seed, 2]).permutation(n)[limit:]] = -1
         return part[np.sort(rows)]
 
     def create_snapshots(self, fold: int, network: NeuralNetwork) -> Snapshots:
-        """Create buffers for the best parameters of a network, which the held-out rows of a fold select."""
+        """Create the Snapshots of a network from which the rows of a fold are held out."""
         mask, weights = self.held_out_mask(fold), self.rows.weights
         weights = None if weights is None else weights[mask]
         return Snapshots(self.task, network, self.y[mask], weights, self.held_out_parts(fold))
 
     def held_out_networks(self) -> list[HeldOutNetwork]:
-        """Return the networks that predict held-out rows; the rows of a network neither trained nor selected it."""
+        """Return networks that predict held-out rows; each one predicts rows that neither trained nor selected it."""
         members = [member for _, member in sorted(self.members.items()) if member.params]
         members = [member for member in members if member.complete] or members
-        # Parts of the held-out rows, by the member and the id of its parameters.
+        # For each snapshot (member, and id of a parameter array), the parts of the held-out rows that it predicts.
         parts: dict[tuple[MemberSpec, int], list[int]] = {}
         for part in range(N_PARTS):
             encodings = self.select_encodings(part)
@@ -482,7 +487,7 @@ class Training:
         return [network for network in networks if len(network.rows)]
 
     def held_out_network(self, member: Member, parts: list[int]) -> HeldOutNetwork:
-        """Return the snapshot that predicts `parts` of the held-out rows of a member."""
+        """Return the snapshot of a member that predicts the parts `parts` of its held-out rows."""
         assert member.spec.fold is not None
         rows, part = np.flatnonzero(self.held_out_mask(member.spec.fold)), self.held_out_parts(member.spec.fold)
         in_parts = np.isin(part, parts)

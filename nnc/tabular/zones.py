@@ -1,4 +1,4 @@
-"""Time zones: the dates of a column are converted to the local time of its time zone before they are encoded."""
+"""Conversion of dates to the local time of a time zone, in which the dates of a column are encoded."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ if TYPE_CHECKING:
 
 OFFSET_NAME = re.compile(r"(?:UTC|GMT)?([+-])(\d\d):?(\d\d)", re.ASCII)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-MIN_DAY, MAX_DAY = -719_000, 2_932_000  # range of datetime, in days since 1970
+MIN_DAY, MAX_DAY = -719_000, 2_932_000  # range of moments that datetime can represent, in days since 1970
 
 
 def zone_name(zone: tzinfo | str | None) -> str:
-    """Return the name of a time zone for `local_time`; "UTC" if the system has no data for the time zone."""
+    """Return the name with which `local_time` finds a time zone; "UTC" if the system has no data for it."""
     name = zone if isinstance(zone, str) else getattr(zone, "key", None) or getattr(zone, "zone", None) or str(zone)
     return "UTC" if _find_zone(name) is None else name
 
 
 @cache
 def _find_zone(name: str) -> tzinfo | None:
-    """Return the time zone with this name, or None if the system has no data for it."""
+    """Return the time zone with this name; None if the system has no data for the time zone."""
     if name in ("UTC", "Z", "Etc/UTC"):
         return UTC
     if match := OFFSET_NAME.fullmatch(name):
@@ -36,7 +36,7 @@ def _find_zone(name: str) -> tzinfo | None:
         return timezone(-offset if match[1] == "-" else offset) if offset < timedelta(days=1) else None
     try:
         return ZoneInfo(name)
-    except (KeyError, OSError, ValueError):  # the system has no data for the zone, or the name is invalid
+    except (KeyError, OSError, ValueError):  # there are no data for the time zone, or its name is invalid
         return None
 
 
@@ -53,6 +53,7 @@ def local_time(seconds: NDArray[Any], name: str) -> NDArray[np.float64]:
     Returns
     -------
     float64 array (n,)
+        Local times in seconds since 1970; NaN for missing values.
 
     Raises
     ------
@@ -68,7 +69,7 @@ def local_time(seconds: NDArray[Any], name: str) -> NDArray[np.float64]:
         [(_offset(day * DAY_SECONDS, zone), _offset((day + 1) * DAY_SECONDS, zone)) for day in days.tolist()]
     )
     offsets = offsets.reshape(-1, 2)[inverse]
-    changes = np.flatnonzero(offsets[:, 0] != offsets[:, 1])  # moments on days when the UTC offset changes
+    changes = np.flatnonzero(offsets[:, 0] != offsets[:, 1])  # indices of moments on days when the offset changes
     instants = seconds[present]
     for i in changes.tolist():
         offsets[i, 0] = _offset(float(instants[i]), zone)
@@ -78,30 +79,30 @@ def local_time(seconds: NDArray[Any], name: str) -> NDArray[np.float64]:
 
 
 def local_moment(seconds: float, name: str) -> float:
-    """Convert a single moment to the local time of a time zone; see `local_time`."""
+    """Convert a moment (seconds since 1970, UTC) to the local time of a time zone, like `local_time`."""
     return seconds + _offset(seconds, _require_zone(name))
 
 
 def _require_zone(name: str) -> tzinfo:
-    """Return the time zone with this name; raise ValueError if the system has no data for it."""
+    """Return the time zone with this name; raise ValueError if the system has no data for the time zone."""
     zone = _find_zone(name)
     if zone is None:
         raise ValueError(
-            f"dates must have a time zone that this system knows, got {name!r}; install time zone data: "
+            f"dates must have a time zone for which the system has data, got {name!r}; install time zone data: "
             "pip install tzdata"
         )
     return zone
 
 
 def _offset(seconds: float, zone: tzinfo) -> float:
-    """Return the offset of a time zone from UTC in seconds; `seconds` is a moment in seconds since 1970."""
+    """Return the offset from UTC, in seconds, that a time zone has at a moment (seconds since 1970, UTC)."""
     seconds = min(max(seconds, MIN_DAY * DAY_SECONDS), MAX_DAY * DAY_SECONDS)
     offset = (EPOCH + timedelta(seconds=seconds)).astimezone(zone).utcoffset()
     return 0.0 if offset is None else offset.total_seconds()
 
 
 def offset_name(seconds: float) -> str:
-    """Return the name of a time zone by its offset from UTC; "UTC" if the offset is 0 or not in whole minutes."""
+    """Return a name such as "UTC+02:00" for an offset from UTC; "UTC" if the offset is 0 or not in whole minutes."""
     if seconds % 60 or not seconds:
         return "UTC"
     hours, minutes = divmod(abs(int(seconds)) // 60, 60)
