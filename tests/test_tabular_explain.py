@@ -165,8 +165,8 @@ def test_expected_calibration_error_equals_mean_gap_of_bins():
     [
         (np.ones(3), [0, 0, 0], r"{} must have shape \(rows, classes\) with two classes or more, got \(3,\)"),
         (np.ones((3, 1)), [0, 0, 0], r"{} must have shape \(rows, classes\) with two classes or more, got \(3, 1\)"),
-        (np.ones((3, 2)), [0, 0], r"index must be 3 integers, one for each row, got int64 of \(2,\)"),
-        (np.ones((3, 2)), [0.0, 0, 0], r"index must be 3 integers, one for each row, got float64 of \(3,\)"),
+        (np.ones((3, 2)), [0, 0], r"index must be 3 integers, one for each row, got int64 of shape \(2,\)"),
+        (np.ones((3, 2)), [0.0, 0, 0], r"index must be 3 integers, one for each row, got float64 of shape \(3,\)"),
         (np.ones((3, 2)), [0, 0, 2], r"index must be from 0 to 1, got 0 to 2"),
         (np.array([[0, 1], [np.nan, 0]]), [0, 0], r"{} must be finite, got nan in row 1, column 0"),
     ],

@@ -141,7 +141,7 @@ def _encode_classes(folder: str, labels: NDArray[Any]) -> tuple[NDArray[Any], ND
         raise ValueError(f"{folder} must contain images of at least two classes, got only {classes[0]}")
     if counts.min() < 2:
         raise ValueError(
-            f"{folder} must contain at least two images of each class, got only one of {classes[counts.argmin()]}"
+            f"{folder} must contain at least two images of each class, got only one of class {classes[counts.argmin()]}"
         )
     return classes, index, counts
 

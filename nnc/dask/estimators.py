@@ -204,7 +204,7 @@ class DaskMLPRegressor(_DaskEstimator, EnsembleRegressor):  # noqa: D101 (`__doc
         return self._map_partitions("predict", X, n_out, np.dtype(np.float64))
 
     def _learn_outputs(self, values: list[Any]) -> int:
-        """Return the number of outputs, and store whether y is 1-D; `values` are second results of `_summarize`."""
+        """Return the number of outputs, and store whether y is 1-D; arrays in `values` have the dimensions of y."""
         self._single = values[0].ndim == 1
         return 1 if self._single else int(values[0].shape[1])
 

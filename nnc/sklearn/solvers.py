@@ -73,7 +73,7 @@ class Solvers:
         # The core needs no row order if a batch contains all rows, or if `batches` selects the rows of a sparse X.
         order = draw.order if draw is not None and batch < n and not issparse(X) else None
         if order is not None and draw is not None and draw.bits is not None and isinstance(self.random_state, Integral):
-            settings["generator"] = draw.bits  # no other thread uses this generator, because random_state is an int
+            settings["generator"] = draw.bits  # random_state is an int, so only this fit uses the generator
         else:
             settings["shuffles"] = False  # RowOrders shuffles, not the core
         options = TrainingOptions(1 if incremental else self.max_iter, settings)
@@ -87,7 +87,7 @@ class Solvers:
         else:
             run = DenseLoop(self, loss_factor, draw, net, data, validation_data, options, state)
         if self.early_stopping and not self.loss_curve_:
-            run.monitor.save_params(run.params)  # initial weights, restored if all scores are NaN
+            run.monitor.save_params(run.params)  # the initial weights are restored if all scores are NaN
         self.n_iter_ = 0
         net.state = state
         reason = run.run().stop_reason

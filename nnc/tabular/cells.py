@@ -430,7 +430,7 @@ def _convert(column: Column, expected: str, kind: str, parse: Callable[[str], fl
                 values[code] = parse(level)
             except (KeyError, ValueError):
                 rows = np.flatnonzero(column.values == code)
-                if len(rows):  # a text that no selected row has is no error
+                if len(rows):  # no error for a text that no row contains
                     raise wrong_kind_error(column, expected, int(rows[0])) from None
                 values[code] = np.nan
         return Column(column.name, kind, values[column.values])

@@ -142,7 +142,9 @@ def _check_classified(name: str, values: Any, index: Any) -> tuple[NDArray[np.fl
     if array.ndim != 2 or len(array) == 0 or array.shape[1] < 2:
         raise ValueError(f"{name} must have shape (rows, classes) with two classes or more, got {array.shape}")
     if truth.shape != (len(array),) or truth.dtype.kind not in "iu":
-        raise ValueError(f"index must be {len(array)} integers, one for each row, got {truth.dtype} of {truth.shape}")
+        raise ValueError(
+            f"index must be {len(array)} integers, one for each row, got {truth.dtype} of shape {truth.shape}"
+        )
     if truth.min() < 0 or truth.max() >= array.shape[1]:
         raise ValueError(f"index must be from 0 to {array.shape[1] - 1}, got {truth.min()} to {truth.max()}")
     if not np.isfinite(array).all():
