@@ -2,6 +2,7 @@
 
 import os
 import signal
+from itertools import groupby
 
 import numpy as np
 import pytest
@@ -141,6 +142,21 @@ def test_fit_many_selects_for_rows_of_each_network():
     single.fit(X[:60], Y[:60])
     assert networks[0].params.tobytes() == single.params.tobytes()
     assert networks[1].params.tobytes() == fit_network().params.tobytes()
+
+
+def test_fit_many_finishes_each_network_before_the_next_selection():
+    calls = []
+
+    def build_loss(i):
+        def loss(P, y):
+            calls.append(i)
+            return squared_error(P, y)
+
+        return loss
+
+    networks = [build_network(loss=build_loss(i)) for i in range(20)]
+    nnc.fit_many(networks, X, Y, epochs=30, n_jobs=1)
+    assert [i for i, _ in groupby(calls)] == [*range(20)]
 
 
 def test_interrupted_fit_resumes_from_checkpoint_to_the_bit(tmp_path):

@@ -94,9 +94,11 @@ class Job:
         """Convert the data for the network, and add automatic settings to the arguments of its `fit`."""
         network, converter, arguments = self.network, self.network.converter, with_checked_batches(self.arguments)
         self.is_automatic = uses_automatic_settings(arguments, network.state)
+        self.may_select = False
         if self.is_automatic:
-            from nnc._training.defaults import automatic_arguments
+            from nnc._training.defaults import automatic_arguments, selects_settings
 
+            self.may_select = selects_settings(arguments, network.state)
             converted_data, converter = source.convert(converter), converter.copy_for_fit()
             rows = converted_data.split_rows(network, arguments, self.row_index)[0]
             n = converted_data.n if rows is None else len(rows)
@@ -196,11 +198,14 @@ class Group(NamedTuple):
 
 
 def _group_jobs(jobs: Sequence[Job], n_threads: int) -> list[Group]:
-    """Return groups of jobs in the order of training: first each long job as a group, then groups of short jobs."""
+    """Return groups of jobs in the order of training: first each long job as a group, then groups of short jobs.
+
+    A group contains at most one job with a selection, because the core trains a group after all its selections.
+    """
     limit = min(GROUP_SECONDS, sum(job.seconds for job in jobs) / (8 * n_threads))
     groups: list[Group] = []
     for index, job in sorted(enumerate(jobs), key=lambda item: item[1].seconds, reverse=True):
-        if groups and groups[-1].seconds + job.seconds <= limit:
+        if groups and not job.may_select and groups[-1].seconds + job.seconds <= limit:
             groups[-1] = Group(groups[-1].seconds + job.seconds, [*groups[-1].jobs, (index, job)])
         else:
             groups.append(Group(job.seconds, [(index, job)]))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nnc._registry.optimizers import parse_optimizer
-from nnc._training.options import STOPPING
+from nnc._training.options import STOPPING, uses_automatic_settings
 from nnc._training.schedules import CosineLR, PerStep
 from nnc._utils.checks import check_count
 
@@ -37,6 +37,12 @@ STOPPING_RULES = {*STOPPING} - {"callback"}
 def has_stopping_rule(arguments: FitArguments) -> bool:
     """Return whether the caller sets an argument that replaces `epochs`."""
     return any(getattr(arguments, name) is not None for name in STOPPING_RULES)
+
+
+def selects_settings(arguments: FitArguments, state: TrainingState | None) -> bool:
+    """Return whether a fit selects the number of epochs, as nnc/_training/selection.py describes, given enough rows."""
+    is_automatic = uses_automatic_settings(arguments, state) and not arguments.sets_rate
+    return is_automatic and not has_stopping_rule(arguments)
 
 
 def default_schedule(model: Model) -> CosineLR:
