@@ -1,6 +1,8 @@
 """Tests of random search with successive halving: draws, selection, held-out rows and reproducibility."""
 
+import os
 import runpy
+import signal
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from nnc._parallel.search import _round_ends
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(120, 3))
 Y = np.sin(X[:, :1]) + X[:, 1:2]
+NOISY_Y = Y + RNG.normal(size=Y.shape)
 NAMES = np.where(X[:, 0] + X[:, 1] > 0, "yes", "no")
 SPACE = {"width": (2, 12), "lr": (1e-4, 0.1, "log"), "batch_size": [8, 32], "l2": (0.0, 0.01)}
 
@@ -250,6 +253,78 @@ def test_search_rejects_invalid_arguments(arguments, error, message):
     arguments = {"make": build_network, "space": {"width": [3]}, "X": X, "y": Y, "epochs": 2, "trials": 2, **arguments}
     with pytest.raises(error, match=message):
         nnc.search(**arguments)
+
+
+def search_automatically(**options):
+    """Return the result of a search with 9 trials on noisy rows, whose settings are automatic."""
+    arguments = {"epochs": 90, "trials": 9, "seed": 1, "validation": (X, Y), **options}
+    return nnc.search(build_network, {"width": (2, 12)}, X, NOISY_Y, **arguments)
+
+
+@pytest.mark.parametrize("weight_decay", [None, 0.1])
+def test_automatic_trials_are_judged_like_own_fits(weight_decay):
+    result = search_automatically(weight_decay=weight_decay)
+    assert [row["epochs"] for row in result.table] == [90] + [30] * 2 + [10] * 6
+    for row in reversed(result.table):
+        net = build_network(row["seed"], row["width"])
+        net.fit(X, NOISY_Y, epochs=row["epochs"], weight_decay=weight_decay)
+        assert net.evaluate_loss(X, Y) == row["loss"]
+    assert (net.params == result.network.params).all()
+    assert " of at most 90 epochs" in result.network.history.settings["selection"]
+
+
+@pytest.mark.parametrize("options", [{"validation": 0.2}, {"validation": None, "folds": 3}], ids=str)
+def test_workers_do_not_change_search_with_automatic_settings(options):
+    results = [search_automatically(n_jobs=n_jobs, **options) for n_jobs in (1, 2)]
+    with ThreadPoolExecutor(2) as executor:
+        results.append(search_automatically(executor=executor, **options))
+    row = results[0].table[0]
+    expected = build_network(row["seed"], row["width"])
+    expected.fit(X, NOISY_Y, epochs=90)
+    for result in results:
+        assert result.table == results[0].table
+        assert (result.network.params == expected.params).all()
+
+
+def test_automatic_and_explicit_trials_share_a_search():
+    result = nnc.search(
+        lambda seed: build_network(seed, 4), {"lr": [None, 0.01]}, X, NOISY_Y, epochs=90, trials=9, validation=(X, Y)
+    )
+    for row in result.table:
+        net = build_network(row["seed"], 4)
+        net.fit(X, NOISY_Y, epochs=row["epochs"], lr=row["lr"])
+        assert net.evaluate_loss(X, Y) == row["loss"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT for a single process")
+def test_ctrl_c_in_later_round_keeps_networks_of_earlier_round():
+    starts = []
+
+    def callback(record):
+        starts.extend([0] * (record.epoch == 1))
+        if len(starts) == 11:  # the second training of the second round, after nine of the first round
+            signal.raise_signal(signal.SIGINT)
+
+    result = search_automatically(n_jobs=1, callback=callback)
+    assert [row["epochs"] for row in result.table] == [30] + [10] * 8
+    first_losses = {row["seed"]: row["loss"] for row in search_automatically(halving=False, epochs=10).table}
+    assert all(first_losses[row["seed"]] == row["loss"] for row in result.table[1:])
+    assert result.network.evaluate_loss(X, Y) == result.loss
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT for a single process")
+@pytest.mark.parametrize("options", [{}, {"optimizer": "adam", "lr": 0.01}], ids=str)
+def test_ctrl_c_in_training_on_all_rows_returns_network_of_trial(options):
+    starts = []
+
+    def callback(record):
+        starts.extend([0] * (record.epoch == 1))
+        if len(starts) == 2:
+            signal.raise_signal(signal.SIGINT)
+
+    result = search_automatically(trials=1, validation=0.2, n_jobs=1, callback=callback, **options)
+    assert len(starts) == 2
+    assert result.network.history.stop_reason == "epochs"
 
 
 def test_optuna_example_finds_good_network(monkeypatch):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from itertools import chain
 from reprlib import repr as short_repr
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ from nnc._parallel.fit import EXCLUDED_ARGUMENTS, check_names, check_networks, c
 from nnc._parallel.per_network import PerNetwork
 from nnc._training.advice import LearningRateWarning
 from nnc._training.arguments import DEFAULTS, FitArguments
-from nnc._training.defaults import automatic_arguments
+from nnc._training.defaults import automatic_arguments, selects_settings
 from nnc._training.options import uses_automatic_settings
 from nnc._training.schedules import Schedule
 from nnc._training.start import is_fraction, with_checked_batches
@@ -112,7 +113,7 @@ class Trial:
         losses = []
         for network, network_rows in zip(self.networks, rows, strict=True):
             history = network.history
-            failed = history is None or history.stop_reason == "diverged"
+            failed = history is None or history.epochs == 0 or history.stop_reason == "diverged"
             losses.append(np.inf if failed else network.evaluate_loss(*network_rows))
         mean = float(np.mean(losses))
         return mean if mean < np.inf else np.inf  # a mean of NaN becomes infinite, so that trials can be sorted
@@ -145,7 +146,8 @@ def search(
     """Search for good hyperparameters by random search with successive halving.
 
     All trials are trained for some epochs, the best third of them for three times as many epochs, and so on (Jamieson
-    and Talwalkar, 2016).
+    and Talwalkar, 2016). If a trial sets neither `lr`, `optimizer` nor a stopping rule, `fit` trains new networks in
+    each round, and selects the number of epochs and the weight decay within the training rows of the trial.
 
     Parameters
     ----------
@@ -159,7 +161,8 @@ def search(
     X, y : arrays
         Data as in `NeuralNetwork.fit`.
     epochs : int
-        Total number of epochs of the trials that reach the last round.
+        Total number of epochs of the trials that reach the last round. With automatic settings, it is the largest
+        number of epochs that `fit` may select.
     validation : fraction, (X, y) or (X, y, sample_weight), optional
         Rows whose loss selects the trials: a fraction of X, with the weights of `sample_weight` if these are passed, or
         separate rows. Default: a fifth of X.
@@ -200,7 +203,7 @@ def search(
         The network trained on all rows has a much larger loss on the validation rows than the network of the best
         trial, although it was trained on these rows too; the result is then the network of the trial. This happens if
         the learning rate is large until the end, because the best of many trials then has a small loss by chance. A
-        decreasing learning rate is a remedy (`lr=nnc.CosineLR(0.1)`).
+        decreasing learning rate is a remedy (`lr=nnc.CosineLR(0.1)`). Automatic settings give no such warning.
 
     Examples
     --------
@@ -240,20 +243,7 @@ def search(
     best = table[0]
     network = best.networks[0]
     if held_out.is_from_X and not stopped:
-        network = best.create_network()
-        options = {**fit_options, **best.options, "epochs": best.epochs}
-        _fit_all([network], X, y, None, options, n_jobs=n_jobs)
-        loss = float(np.mean([network.evaluate_loss(*rows) for rows in held_out.validation]))
-        if not loss - best.loss <= MAX_LOSS_INCREASE * abs(best.loss) and best.loss < np.inf:
-            network = best.networks[0]
-            warnings.warn(
-                f"after training on all rows with the best parameters, the loss on the validation rows is {loss:.4g}, "
-                f"but it was {best.loss:.4g} in the trial; the result is the network of the trial. If the learning "
-                "rate is large until the end, the best of many trials has a small loss by chance: use a decreasing "
-                "learning rate, such as lr=nnc.CosineLR(0.1), or a smaller one",
-                LearningRateWarning,
-                stacklevel=2,
-            )
+        network = _train_on_all_rows(best, X, y, held_out, fit_options, n_jobs)
     rows = [{"loss": trial.loss, "epochs": trial.epochs, "seed": trial.seed, **trial.parameters} for trial in table]
     test_loss = None if held_out.test is None else best.mean_loss([held_out.test] * folds)
     return SearchResult(rows, best.parameters, network, perf_counter() - start, test_loss)
@@ -398,13 +388,25 @@ def _train(
     fit_options: Mapping[str, Any],
     run_options: dict[str, Any],
 ) -> bool:
-    """Train all trials up to the end of a round; return whether Ctrl-C or the time limit has stopped the training."""
+    """Train all trials up to the end of a round; return whether Ctrl-C or the time limit has stopped the training.
+
+    A trial continues its training, unless its fit selects the number of epochs. Such a trial trains new networks in
+    each round, because the selection depends on the largest number of epochs. If the training of the new networks is
+    stopped, the trial keeps its networks of the previous round.
+    """
     check_names(fit_options)
-    networks = [network for trial in trials for network in trial.networks]
+    networks_by_trial: list[list[NeuralNetwork]] = []
     arguments: list[dict[str, Any]] = []
     automatic_networks = []
     for trial in trials:
-        trial_options = {**fit_options, **trial.options, "epochs": last_epoch - trial.epochs}
+        trial_options = {**fit_options, **trial.options, "epochs": last_epoch}
+        networks_by_trial.append(trial.networks)
+        if selects_settings(FitArguments(**trial_options), None):
+            if trial.epochs:
+                networks_by_trial[-1] = [trial.create_network() for _ in trial.networks]
+            arguments += [trial_options] * len(trial.networks)
+            continue
+        trial_options["epochs"] -= trial.epochs
         if isinstance(trial_options.get("lr"), Schedule):
             # A schedule without a length ends with the last round, not with the current one.
             trial_options["lr"] = trial_options["lr"].resolved(epochs)
@@ -425,18 +427,54 @@ def _train(
             elif network_arguments.batch_size is None:
                 network_arguments.batch_size = trial.batch_sizes[fold]
             arguments.append(network_arguments.given())
-        trial.epochs = last_epoch
     names = dict.fromkeys(name for network_options in arguments for name in network_options)
     options = {
         name: PerNetwork(network_options.get(name, DEFAULTS.get(name)) for network_options in arguments)
         for name in names
     }
     rows = None if held_out.train is None else held_out.train * len(trials)
-    stopped = _fit_all(networks, X, y, rows, options, **run_options)
+    stopped = _fit_all([*chain(*networks_by_trial)], X, y, rows, options, **run_options)
+    for trial, networks in zip(trials, networks_by_trial, strict=True):
+        if networks is trial.networks or not any(_stop_reason(network) in ("", "interrupt") for network in networks):
+            trial.networks, trial.epochs = networks, last_epoch
     for network in automatic_networks:
         if network.state is not None:
             network.state.is_automatic = True
     return stopped
+
+
+def _train_on_all_rows(
+    best: Trial, X: Any, y: Any, held_out: HeldOut, fit_options: Mapping[str, Any], n_jobs: int | None
+) -> NeuralNetwork:
+    """Return a new network with the best parameters, trained on all rows.
+
+    The result is the network of the trial instead if Ctrl-C stops the training, or if the loss is much larger. With
+    automatic settings, the learning rate decreases to 0, so the loss is not compared.
+    """
+    network = best.create_network()
+    options = {**fit_options, **best.options, "epochs": best.epochs}
+    if _fit_all([network], X, y, None, options, n_jobs=n_jobs):
+        return best.networks[0]
+    if selects_settings(FitArguments(**options), None) and _stop_reason(network) != "diverged":
+        return network
+    loss = float(np.mean([network.evaluate_loss(*rows) for rows in held_out.validation]))
+    if loss - best.loss <= MAX_LOSS_INCREASE * abs(best.loss) or best.loss == np.inf:
+        return network
+    warnings.warn(
+        f"after training on all rows with the best parameters, the loss on the validation rows is {loss:.4g}, "
+        f"but it was {best.loss:.4g} in the trial; the result is the network of the trial. If the learning "
+        "rate is large until the end, the best of many trials has a small loss by chance: use a decreasing "
+        "learning rate, such as lr=nnc.CosineLR(0.1), or a smaller one",
+        LearningRateWarning,
+        stacklevel=3,
+    )
+    return best.networks[0]
+
+
+def _stop_reason(network: NeuralNetwork) -> str:
+    """Return why the last training of a network has ended; "" if there was none."""
+    history = network.history
+    return "" if history is None else history.stop_reason
 
 
 def _fit_all(
