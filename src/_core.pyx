@@ -11,7 +11,7 @@ from cpython.pycapsule cimport PyCapsule_GetPointer, PyCapsule_New
 from libc.math cimport INFINITY, NAN
 from libc.stdint cimport int64_t, uint64_t
 from libc.stdlib cimport calloc, malloc, free
-from libc.string cimport memcmp, memcpy, memset
+from libc.string cimport memcpy, memset
 
 from simd cimport (real, vec, VL, TILE_ROWS, TILE_VECS, load, madd, store, splat, sum_lanes, flush_denormals,
                    restore_denormals)

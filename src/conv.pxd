@@ -81,8 +81,10 @@ cdef inline Py_ssize_t delta_width(const Layer* layer) noexcept nogil:
 
 cdef inline bint can_fuse_pool(const Layer* layer, const Layer* next_layer) noexcept nogil:
     # Return whether the max-pool of the next layer can be fused into this convolution. The windows of the pool must not
-    # overlap, and the derivative of the activation must be a function of its output.
+    # overlap, and the derivative of the activation must be a function of its output. The outputs of a dilated
+    # convolution of sequences have another width than the inputs of the pool.
     return (layer.kind == CONV2D and next_layer.kind == MAX_POOL and layer.dropout_rate == 0
+            and layer.out_shape.width == next_layer.in_shape.width
             and not needs_net_input(layer.activation) and
             layer.stride_y == 1 and layer.stride_x == 1 and
             next_layer.stride_y == next_layer.window_height and next_layer.stride_x == next_layer.window_width)

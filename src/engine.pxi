@@ -48,7 +48,7 @@ cdef class Engine:
             layer = &plan.layers[l]
             parse_layer(layer, layers[l])
             if l > 0 and (layer.n_in != (layer - 1).n_out or
-                          layer.kind != DENSE and memcmp(&layer.in_shape, &(layer - 1).out_shape, sizeof(Shape)) != 0):
+                          layer.kind != DENSE and layer.in_shape.channels != (layer - 1).out_shape.channels):
                 raise ValueError(f"layer {l + 1} has {layer.n_in} inputs, "
                                  f"but the layer below has {(layer - 1).n_out} outputs")
             if l == 0 and layer.kind == BATCH_NORM:

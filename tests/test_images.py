@@ -52,7 +52,7 @@ def compute_outputs(net, X):
     for layer in stack.layers:
         kind, output_shape = layer.kind, layer.output_shape
         if isinstance(kind, Conv2D):
-            (top, left), (kh, kw), (sy, sx) = kind.pad(layer.input_shape), kind.size, kind.stride
+            (top, left), (kh, kw), (sy, sx) = kind.window_geometry(layer.input_shape).pad, kind.size, kind.stride
             height = max(A.shape[1] + top, (output_shape[0] - 1) * sy + kh)
             width = max(A.shape[2] + left, (output_shape[1] - 1) * sx + kw)
             padded = np.zeros((len(X), height, width, A.shape[3]))

@@ -11,14 +11,19 @@ import nnc
 from nnc import ModelFileError, NeuralNetwork
 from nnc.layers import (
     KINDS,
+    AvgPool1D,
     AvgPool2D,
     BatchNorm,
+    Conv1D,
     Conv2D,
     Dense,
     Dropout,
     Flatten,
+    GlobalAvgPool1D,
     GlobalAvgPool2D,
+    GlobalMaxPool1D,
     Input,
+    MaxPool1D,
     MaxPool2D,
     Scale,
     layer_classes_by_type,
@@ -306,6 +311,14 @@ EXAMPLES = [  # examples of each layer class, with an input shape that it accept
     (BatchNorm("tanh", momentum=0.25), (6, 5, 2)),
     (BatchNorm(eps=0.001), (3,)),
     (Scale(), (3,)),
+    (Input(steps=6, features=2), ()),
+    (Flatten(), (6, 2)),
+    (Conv1D(4, 3, "tanh", padding="causal", dilation=2, bias=True), (6, 2)),
+    (Conv1D(4, 3, "relu", stride=2, padding=1, bias=False), (6, 2)),
+    (MaxPool1D(2), (6, 2)),
+    (AvgPool1D(3, stride=1), (6, 2)),
+    (GlobalMaxPool1D(), (6, 2)),
+    (GlobalAvgPool1D(), (6, 2)),
 ]
 
 
@@ -326,7 +339,9 @@ def test_layer_document_and_arrays_are_consistent(kind, input_shape):
         output_shape = kind.output_shape(input_shape)
         # BatchNorm cannot follow Input directly.
         previous_layers = [Dense(3) if len(input_shape) == 1 else Conv2D(2, 1)] if kind.normalizes else []
-        net = NeuralNetwork([Input(*input_shape), *previous_layers, kind, 2])
+        is_sequence = len(input_shape) == 2
+        inputs = Input(steps=input_shape[0], features=input_shape[1]) if is_sequence else Input(*input_shape)
+        net = NeuralNetwork([inputs, *previous_layers, kind, *[Flatten()] * is_sequence, 2])
         *_, layer, last = net.model.stack.parametric_layers
         assert (layer.output_shape, last.input_shape) == (output_shape, (int(np.prod(output_shape)),))
         assert [part.shape for part in net.model.parts()[-2 - len(shapes) : -2]] == shapes

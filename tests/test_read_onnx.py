@@ -277,8 +277,8 @@ REJECTED = {
     r"the tensor 'i' is not defined, or it is an output of a node that is not supported": image_model(
         ("MaxPool", ["z"], ["a", "i"], {"kernel_shape": [2, 2]}), outputs=["y", "i"]
     ),
-    r"\(Conv\) must have the padding 'valid' or 'same', got \[1, 1, 0, 0\]": model(
-        [("Conv", ["X", "K"], ["a"], {"auto_pad": "SAME_LOWER", "strides": [2, 2]}), *TAIL], (2, 4, 4), [KERNEL, V]
+    r"\(Conv\) must have the padding 'valid' or 'same', or equal padding .*, got \[2, 2, 0, 0\]": model(
+        [("Conv", ["X", "K"], ["a"], {"pads": [2, 2, 0, 0]}), *TAIL], (2, 4, 4), [KERNEL, V]
     ),
     r"\(Conv\): attribute kernel_shape must be \[3, 3\], got \[2, 2\]": model(
         [("Conv", ["X", "K"], ["a"], {"kernel_shape": [2, 2]}), *TAIL], (2, 4, 4), [KERNEL, V]

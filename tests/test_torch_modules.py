@@ -124,8 +124,8 @@ REJECTED = {
     r"module 1 \(GELU\) must have approximate='none', got 'tanh'": [nn.Linear(5, 4), nn.GELU("tanh")],
     r"module 0 \(Conv2d\) must have groups=1, got 2": [nn.Conv2d(2, 4, 3, groups=2)],
     r"module 0 \(Conv2d\) must have dilation=\(1, 1\), got \(2, 2\)": [nn.Conv2d(2, 4, 3, dilation=2)],
-    r"module 0 \(Conv2d\) must have the padding 'valid' or 'same', got \[2, 2, 2, 2\]": [
-        nn.Conv2d(2, 4, 3, padding=2)
+    r"module 0 \(Conv2d\) must have the padding 'valid' or 'same', or equal padding .*, got \[3, 3, 3, 3\]": [
+        nn.Conv2d(2, 4, 3, padding=3)
     ],
     r"module 1 \(MaxPool2d\) must have padding=0, got 1": [nn.Conv2d(2, 4, 3), nn.MaxPool2d(2, padding=1)],
     r"module 0 \(Conv2d\) must have images of 3 channels as inputs, got inputs of the shape \(8, 8, 2\)": [

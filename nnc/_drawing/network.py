@@ -23,7 +23,7 @@ from nnc._registry import losses
 from nnc._utils.checks import check_count
 from nnc.layers.base import format_shape
 from nnc.layers.dense import Dense
-from nnc.layers.image import Flatten, GlobalAvgPool2D, Pool
+from nnc.layers.image import Flatten, Pool
 from nnc.layers.scale import Scale
 from nnc.layers.shape import Dropout
 
@@ -113,11 +113,12 @@ def _compute_outputs(net: Any, row: Any) -> tuple[Values, Values]:
         if layer.parametric_index is not None:
             outputs.append(layer_outputs[layer.parametric_index][0])
         elif isinstance(kind, Pool):
-            windows = np.lib.stride_tricks.sliding_window_view(outputs[-1], kind.size, (0, 1))
-            windows = windows[:: kind.stride[0], :: kind.stride[1]]
-            outputs.append(windows.max((3, 4)) if kind.statistic == "largest" else windows.mean((3, 4)))
-        elif isinstance(kind, GlobalAvgPool2D):
-            outputs.append(outputs[-1].mean((0, 1), keepdims=True))
+            geometry = kind.window_geometry(layer.input_shape)
+            image = outputs[-1].reshape(geometry.input_shape)
+            windows = np.lib.stride_tricks.sliding_window_view(image, geometry.size, (0, 1))
+            windows = windows[:: geometry.stride[0], :: geometry.stride[1]]
+            pooled = windows.max((3, 4)) if kind.is_max else windows.mean((3, 4))
+            outputs.append(pooled.reshape(layer.output_shape))
         elif isinstance(kind, Flatten):
             outputs.append(outputs[-1].reshape(-1))
     return outputs, [raw[0].reshape(model.input_shape), *outputs[1:-1], net.predict(row).reshape(-1)]
@@ -186,8 +187,15 @@ def _draw_connections(left: Column, right: Column, layer: PlacedLayer[Layer], W:
         for y, end in zip((top, bottom), ends, strict=True):
             yield dashed_line(x, y, right.left, end)
     elif isinstance(left, (ChannelStack, ChannelGrid)):
-        window = getattr(layer.kind, "size", layer.input_shape[:2])
-        yield from left.draw_window(window[0] / layer.input_shape[0], window[1] / layer.input_shape[1], right)
+        yield from left.draw_window(*_window_fractions(layer.kind, layer.input_shape), right)
+
+
+def _window_fractions(kind: Layer, input_shape: tuple[int, ...]) -> tuple[float, float]:
+    """Return the height and width of the windows of a layer as fractions of the drawing of its input."""
+    size = getattr(kind, "size", input_shape[:2])
+    if len(input_shape) == 3:
+        return size[0] / input_shape[0], size[1] / input_shape[1]
+    return 1.0, getattr(kind, "extent", size if isinstance(size, int) else size[0]) / input_shape[0]
 
 
 def _draw_weights(left: Neurons, right: Neurons, layer: PlacedLayer[Layer], W: NDArray[Any]) -> Iterator[str]:

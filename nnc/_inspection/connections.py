@@ -1,7 +1,7 @@
 """Connections from one layer with weights to the next: pooling, windows of a convolution and normalization.
 
-Images are rows of numbers in the order row, column, channel. A convolution is treated as a dense layer with one row for
-each window of each image. This module computes these rows.
+Images are rows of numbers in the order row, column, channel, and sequences are images of one row. A convolution is
+treated as a dense layer with one row for each window of each image. This module computes these rows.
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nnc._inspection.norm import Norm
-from nnc.layers import AvgPool2D, BatchNorm, Conv2D, GlobalAvgPool2D, MaxPool2D
+from nnc.layers import BatchNorm
+from nnc.layers import image as image_layers
+from nnc.layers.base import as_image_shape
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -23,11 +25,14 @@ if TYPE_CHECKING:
     from nnc.layers.stack import PlacedLayer
 
     Array = NDArray[np.float64]
-    Pair = tuple[int, int]
 
 
 class Windows:
     """Windows of an image, one for each pixel of the output.
+
+    Parameters
+    ----------
+    geometry : WindowGeometry
 
     Attributes
     ----------
@@ -39,7 +44,9 @@ class Windows:
         For each number of a window, its index in the flat image; padding has the length of the flat image as index.
     """
 
-    def __init__(self, input_shape: Shape, output_shape: Shape, size: Pair, stride: Pair, pad: Pair = (0, 0)) -> None:
+    def __init__(self, geometry: image_layers.WindowGeometry) -> None:
+        input_shape, output_shape = geometry.input_shape, geometry.output_shape
+        size, stride, pad = geometry.size, geometry.stride, geometry.pad
         self.input_shape, self.output_shape, self.size = input_shape, output_shape, size
         height, width, channels = input_shape
         y, x = (np.arange(output_shape[i])[:, None] * stride[i] + np.arange(size[i]) - pad[i] for i in (0, 1))
@@ -78,13 +85,9 @@ class Pool:
         True for the maximum, False for the mean.
     """
 
-    def __init__(self, layer: PlacedLayer[Layer]) -> None:
-        kind, self.name, self.is_max = layer.kind, layer.name, isinstance(layer.kind, MaxPool2D)
-        if isinstance(kind, (MaxPool2D, AvgPool2D)):
-            size, stride = kind.size, kind.stride
-        else:
-            size = stride = layer.input_shape[0], layer.input_shape[1]
-        self.windows = Windows(layer.input_shape, layer.output_shape, size, stride)
+    def __init__(self, name: str, kind: image_layers.Pool, input_shape: Shape) -> None:
+        self.name, self.is_max = name, kind.is_max
+        self.windows = Windows(kind.window_geometry(input_shape))
 
     def forward(self, A: Array) -> Array:
         """Return the outputs (n, n_out) of the pool for inputs A (n, n_in)."""
@@ -135,7 +138,9 @@ class Connection:
     def __init__(self, layers: Iterable[PlacedLayer[Layer]] = ()) -> None:
         layers = list(layers)
         self.pools = tuple(
-            Pool(layer) for layer in layers if isinstance(layer.kind, (MaxPool2D, AvgPool2D, GlobalAvgPool2D))
+            Pool(layer.name, layer.kind, layer.input_shape)
+            for layer in layers
+            if isinstance(layer.kind, image_layers.Pool)
         )
         self.windows: Windows | None = None
         self.norm: Norm | None = None
@@ -143,11 +148,12 @@ class Connection:
         for layer in layers[-1:]:
             kind, input_shape = layer.kind, layer.input_shape
             self.columnwise = kind.columnwise
-            if isinstance(kind, Conv2D):
-                self.windows = Windows(input_shape, layer.output_shape, kind.size, kind.stride, kind.pad(input_shape))
+            if isinstance(kind, image_layers.Convolution):
+                self.windows = Windows(kind.window_geometry(input_shape))
             if isinstance(kind, BatchNorm):
-                self.norm = Norm(kind.eps)
-                self.windows = Windows(input_shape, input_shape, (1, 1), (1, 1)) if len(input_shape) == 3 else None
+                self.norm, shape = Norm(kind.eps), as_image_shape(input_shape)
+                pixels = image_layers.WindowGeometry(shape, shape, (1, 1), (1, 1))
+                self.windows = Windows(pixels) if len(shape) == 3 else None
 
     def multiply(self, A: Array, W: Array) -> Array:
         """Return the product of the inputs A and the weights W, elementwise for a columnwise layer."""

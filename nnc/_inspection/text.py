@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 from nnc.layers.base import format_shape
-from nnc.layers.image import Conv2D
+from nnc.layers.image import Convolution
 from nnc.layers.shape import Dropout
 from nnc.layers.stack import layer_name
 
@@ -118,23 +118,25 @@ def placed_text(layer: PlacedLayer[Layer], W: Rows, b: Row | None, *statistics: 
     if layer.kind.columnwise:
         columns = [f" Column {column}: {s!s}" for column, s in enumerate(W[0])]
         return "\n".join([f"{layer.name}, {layer.kind.summary_note}", f"Columns: {len(columns)}", *columns])
-    if isinstance(layer.kind, Conv2D):
-        return f"{layer.name}\n{_filters_text(layer.kind, layer.input_shape[2], W, b)}"
+    if isinstance(layer.kind, Convolution):
+        size = layer.kind.size if isinstance(layer.kind.size, tuple) else (1, layer.kind.size)
+        return f"{layer.name}\n{_filters_text(layer, size, W, b)}"
     if layer.has_parameters:
         return f"{layer.name}\n{layer_text(W, b)}"
     remark = f", {layer.kind.summary_note}" if layer.kind.summary_note else ""
     return f"{layer.name}: {format_shape(layer.input_shape)} -> {format_shape(layer.output_shape)}{remark}"
 
 
-def _filters_text(kind: Conv2D, channels: int, W: Rows, b: Row | None) -> str:
+def _filters_text(layer: PlacedLayer[Layer], size: tuple[int, int], W: Rows, b: Row | None) -> str:
     """Return the filters of a convolution as text, with the weights of each channel as rows of the window."""
-    height, width = kind.size
-    lines = [f"Filters: {kind.filters}"]
+    (height, width), channels = size, layer.input_shape[-1]
+    name = "Channel" if len(layer.input_shape) == 3 else "Feature"
+    lines = [f"Filters: {layer.output_shape[-1]}"]
     longest = max(len(str(weight)) for row in W for weight in row)
     for number, weights in enumerate(zip(*W, strict=True)):
         lines.append(f" Filter {number}")
         for channel in range(channels):
-            lines.append(f"  Channel {channel}")
+            lines.append(f"  {name} {channel}")
             for y in range(height):
                 row = weights[channel + channels * width * y : channels * width * (y + 1) : channels]
                 lines.append("   " + " ".join(str(weight).rjust(longest) for weight in row))

@@ -12,7 +12,15 @@ from math import prod
 from string import Template
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from nnc._interop.program import SCALE_SIGNS, Writer, build_programs, round_to_dtype, scale_functions, wrap_values
+from nnc._interop.program import (
+    INPUT_ORDERS,
+    SCALE_SIGNS,
+    Writer,
+    build_programs,
+    round_to_dtype,
+    scale_functions,
+    wrap_values,
+)
 from nnc._interop.protobuf import utf8
 from nnc._registry import activations, formulas
 from nnc._serialization.text import TOLERANCES
@@ -393,7 +401,10 @@ class Source(Writer):
         self.call(function, before, prod(operation.output_shape), operation.output_shape[:2])
 
     def flatten(self, operation: op.Flatten) -> None:
-        """Add no code: images are stored in the order of their flattened values."""
+        """Add no code: images and sequences are stored in the order of their flattened values."""
+
+    def reshape(self, operation: op.Reshape) -> None:
+        """Add no code: the order of the numbers does not change."""
 
     def activate(self, operation: op.Activate) -> None:
         """Add the C function call for an activation, which overwrites the current array."""
@@ -447,7 +458,7 @@ class Source(Writer):
                 HEADER,
                 title=program.title,
                 version=__version__,
-                order=", in the order of height, width and channel" if len(program.shape) == 3 else "",
+                order=INPUT_ORDERS[len(program.shape)],
                 outputs=OUTPUTS[program.task],
                 includes="\n".join(f"#include <{name}>" for name in self.includes),
                 bytes=self.buffer_bytes,

@@ -256,6 +256,8 @@ def _fold_scalings(operations: tuple[op.Operation, ...]) -> list[Any]:
     """
     folded: list[Any] = []
     for operation in operations:
+        if isinstance(operation, op.Reshape):  # rows are flat here
+            continue
         previous = folded[-1] if folded else None
         if not isinstance(operation, op.Scale):
             folded.append(operation)

@@ -270,6 +270,11 @@ class Graph(Writer):
         """Add the Flatten node that converts images to vectors in the order of height, width and channel."""
         return self.node("Flatten", self.channels_first(value, False), axis=1)
 
+    def reshape(self, operation: op.Reshape, value: str) -> str:
+        """Add the Reshape node that converts sequences to images or images to sequences."""
+        shape = [-1, *operation.output_shape]
+        return self.node("Reshape", self.channels_first(value, False), self.tensor(shape, (len(shape),), "int64"))
+
     def activate(self, operation: op.Activate, value: str) -> str:
         """Add the node of an activation, or several nodes if ONNX has no suitable operator for it."""
         operator, attributes, is_exact = OPERATORS.get(operation.name, ("", {}, False))

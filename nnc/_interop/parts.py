@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from math import prod
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -165,24 +165,30 @@ class Builder:
             raise ValueError(
                 f"{label} must have images of {channels} channels as inputs, got inputs of the shape {self.shape}"
             )
-        valid, same = (
-            Conv2D(filters, (kh, kw), "identity", stride=tuple(map(int, stride)), padding=padding, bias=b is not None)
-            for padding in ("valid", "same")
-        )
-        if pad == "same":
-            layer = same
-        elif not any(pad):
-            layer = valid
-        else:
-            sizes = [
-                (n + before + after - k) // s + 1
-                for n, k, s, before, after in zip(self.shape[:2], (kh, kw), stride, pad[:2], pad[2:], strict=True)
-            ]
-            if same.pad(self.shape) != tuple(pad[:2]) or list(same.output_shape(self.shape)[:2]) != sizes:
-                raise ValueError(f"{label} must have the padding 'valid' or 'same', got {list(pad)} zeros on the sides")
-            layer = same
-        self._add(layer, label)
+        stride = tuple(map(int, stride))
+        padding: Any = pad if pad == "same" else self._padding(kernel.shape, stride, pad, label)
+        self._add(Conv2D(filters, (kh, kw), "identity", stride, padding, bias=b is not None), label)
         self._add_weights(label, kernel.reshape(-1, filters), b)
+
+    def _padding(self, kernel_shape: Shape, stride: Sequence[int], pad: Sequence[int], label: str) -> Any:
+        """Return the padding of a Conv2D with these numbers of zeros at the top, left, bottom and right."""
+        (kh, kw, _, filters), (top, left, bottom, right) = kernel_shape, map(int, pad)
+        if not any(pad):
+            return "valid"
+        sizes = [
+            (n + before + after - k) // s + 1
+            for n, k, s, before, after in zip(self.shape, (kh, kw), stride, (top, left), (bottom, right), strict=False)
+        ]
+        choices = ["same", (top, left)] if top < kh and left < kw else ["same"]
+        for padding in choices:
+            with suppress(ValueError):
+                geometry = Conv2D(filters, (kh, kw), stride=stride, padding=padding).window_geometry(self.shape)
+                if geometry.pad == (top, left) and list(geometry.output_shape[:2]) == sizes:
+                    return padding
+        raise ValueError(
+            f"{label} must have the padding 'valid' or 'same', or equal padding on opposite sides that is smaller than "
+            f"the window, got {list(pad)} zeros on the sides"
+        )
 
     def _add_weights(self, label: str, W: Array, b: Any, *statistics: Any) -> None:
         """Store the weights, biases and statistics of the last layer."""

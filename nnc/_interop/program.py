@@ -14,7 +14,7 @@ from nnc._registry import activations, losses
 from nnc._utils.fields import MAX_FINITE
 from nnc._utils.value import Value
 from nnc.layers import Input, layer_classes_by_type
-from nnc.layers.operations import Activate, AvgPool, Conv, Flatten, MatMul, MaxPool, Operation, Scale, Sort
+from nnc.layers.operations import Activate, AvgPool, Conv, Flatten, MatMul, MaxPool, Operation, Reshape, Scale, Sort
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -125,7 +125,18 @@ def build_operations(document: dict[str, Any]) -> tuple[Shape, tuple[Operation, 
     operations += _sort_of_heads(layer_shape, document.get("heads"))
     if document["scale_y"] is not None:
         operations.append(_target_unscaling(layer_shape, document["scale_y"]))
-    return shape, tuple(operations), sizes
+    return shape, tuple(_merge_reshapes(operations)), sizes
+
+
+def _merge_reshapes(operations: list[Operation]) -> list[Operation]:
+    """Return the operations with consecutive Reshape operations merged; those without effect are omitted."""
+    merged: list[Operation] = []
+    for operation in operations:
+        if isinstance(operation, Reshape) and merged and isinstance(merged[-1], Reshape):
+            operation = operation.replace(input_shape=merged.pop().input_shape)
+        if not isinstance(operation, Reshape) or operation.input_shape != operation.output_shape:
+            merged.append(operation)
+    return merged
 
 
 def _sort_of_heads(shape: Shape, heads: dict[str, Any] | None) -> list[Operation]:
@@ -185,12 +196,20 @@ METHODS: dict[type[Operation], str] = {
     MaxPool: "pool",
     AvgPool: "pool",
     Flatten: "flatten",
+    Reshape: "reshape",
     Activate: "activate",
     Sort: "sort",
 }
 
 # Operators of the functions that scale x in three steps: (x - minus) * times + plus.
 SCALE_SIGNS = {"subtract": "-", "multiply": "*", "add": "+"}
+
+# Order of the inputs in comments, by the number of axes of a row.
+INPUT_ORDERS = {
+    1: "",
+    2: ", in the order of step and feature",
+    3: ", in the order of height, width and channel",
+}
 
 LINE_CHARACTERS = 110  # wrap lists of constants at this many characters per line
 

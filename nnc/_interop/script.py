@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from nnc._interop.program import Writer, build_programs, scale_functions, wrap_values
+from nnc._interop.program import INPUT_ORDERS, Writer, build_programs, scale_functions, wrap_values
 from nnc._registry import activations
 from nnc._serialization.text import TOLERANCES
 from nnc._utils.value import Value
@@ -149,7 +149,10 @@ class Script(Writer):
         )
 
     def flatten(self, operation: op.Flatten) -> None:
-        """Add no code: images are stored in the order of their flattened values."""
+        """Add no code: images and sequences are stored in the order of their flattened values."""
+
+    def reshape(self, operation: op.Reshape) -> None:
+        """Add no code: the order of the numbers does not change."""
 
     def activate(self, operation: op.Activate) -> None:
         """Add the statement of an activation to `predict`."""
@@ -173,7 +176,7 @@ def header_values(program: Program) -> dict[str, Any]:
         "n_out": program.n_out,
         "outputs": "1 output" if program.n_out == 1 else f"{program.n_out} outputs",
         "meaning": ", the probability of each label" if program.task == "multilabel" else "",
-        "order": ", in the order of height, width and channel" if len(program.shape) == 3 else "",
+        "order": INPUT_ORDERS[len(program.shape)],
     }
 
 

@@ -60,7 +60,10 @@ class Scale(nn.Module):
 
 
 class ModuleBuilder(Writer):
-    """Builder of a list of PyTorch modules, in which images and flattened images have channels first."""
+    """Builder of a list of PyTorch modules, in which images and flattened images have channels first.
+
+    Sequences have features last.
+    """
 
     def __init__(self, dtype: str) -> None:
         self.dtype = getattr(torch, dtype)
@@ -78,6 +81,8 @@ class ModuleBuilder(Writer):
             numbers = [part.reshape(operation.input_shape).transpose(2, 0, 1) for part in numbers]
         elif len(operation.input_shape) == 3:
             numbers = [part.reshape(-1, 1, 1) for part in numbers]
+        elif len(operation.input_shape) == 2 and len(operation.minus) == np.prod(operation.input_shape):
+            numbers = [part.reshape(operation.input_shape) for part in numbers]
         elif self.order is not None and len(operation.minus) > 1:
             numbers = [part[self.order] for part in numbers]
         minus, times, plus = map(np.ascontiguousarray, numbers)
@@ -116,8 +121,14 @@ class ModuleBuilder(Writer):
 
     def flatten(self, operation: op.Flatten) -> None:
         """Add a Flatten module, which flattens images in the order of channel, height and width."""
-        self.order = np.arange(operation.output_shape[0]).reshape(operation.input_shape).transpose(2, 0, 1).ravel()
+        if len(operation.input_shape) == 3:
+            order = np.arange(operation.output_shape[0]).reshape(operation.input_shape).transpose(2, 0, 1)
+            self.order = order.ravel()
         self.modules.append(nn.Flatten())
+
+    def reshape(self, operation: op.Reshape) -> None:
+        """Add a Reshape module, which converts sequences to images or images to sequences."""
+        self.modules.append(Reshape(operation.output_shape))
 
     def activate(self, operation: op.Activate) -> None:
         """Add the PyTorch module of an activation."""
@@ -129,6 +140,30 @@ class ModuleBuilder(Writer):
     def sort(self, operation: op.Sort) -> None:
         """Add a SortGroups module, which sorts the quantiles of each target."""
         self.modules.append(SortGroups(operation.groups))
+
+
+class Reshape(nn.Module):
+    """Module that converts sequences to images or images to sequences; images have channels first.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Shape of a row of the result: (steps, features), (height, width, channels), or (features,).
+    """
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.shape = shape
+
+    def forward(self, x: Any) -> Any:
+        """Convert a batch of rows."""
+        x = x.permute(0, 2, 3, 1) if x.ndim == 4 else x
+        x = x.reshape(len(x), *self.shape)
+        return x.permute(0, 3, 1, 2) if x.ndim == 4 else x
+
+    def extra_repr(self) -> str:
+        """Return the shape for the representation of the module."""
+        return str(self.shape)
 
 
 class SortGroups(nn.Module):

@@ -62,6 +62,8 @@ class Model:
         Shape of a row of inputs: (n,), (steps, features) for sequences, or (height, width, channels) for images.
     has_image_input : bool
         True if rows are images.
+    uses_lanes : bool
+        True if the engine stores each row in one lane of the vectors, as for images and convolutions of sequences.
     frozen : tuple of bool
         For each parametric layer, whether it is frozen; empty if none is.
     has_learning_options : bool
@@ -78,6 +80,7 @@ class Model:
     loss_function: CustomLoss | HeadsLoss | None
     input_shape: Shape
     has_image_input: bool
+    uses_lanes: bool
     sizes: tuple[int, ...]
     activations: tuple[str, ...]
     has_dropout: bool
@@ -116,10 +119,11 @@ class Model:
         """Create the engine and the parameter vector for the layers of `stack`."""
         stack = self.stack
         self.input_shape, self.sizes, self.activations = stack.input_shape, stack.sizes, stack.activations
-        self.has_image_input, self.has_dropout = stack.has_image_input, stack.has_dropout
+        self.has_image_input, self.uses_lanes = stack.has_image_input, stack.uses_lanes
+        self.has_dropout = stack.has_dropout
         self._store_learning_options()
         self.saturation_ranges = [activations.ROWS[name].saturation_range for name in self.activations[:-1]]
-        self.core = cores.load_core(self.dtype, () if self.has_image_input else self.sizes[1:])
+        self.core = cores.load_core(self.dtype, () if self.uses_lanes else self.sizes[1:])
         engine_layers = stack.engine_layers()
         self.loss_function = self.custom or self.heads
         heads = {} if self.heads is None else self.heads.engine_arguments()
@@ -386,7 +390,7 @@ class Model:
 
         `values` may omit the output layer. Layers of the engine without parameters, such as pools, get `missing`.
         """
-        if not self.has_image_input:
+        if not self.uses_lanes:
             return list(values)
         result = [missing] * (self.engine_indices[-1] + (len(values) == len(self.engine_indices)))
         for index, value in zip(self.engine_indices, values, strict=False):
@@ -395,8 +399,6 @@ class Model:
 
     def saturated_fractions(self, training: Any) -> list[float]:
         """Return the fraction of saturated outputs of each hidden layer, for the last rows of a training run."""
-        if not self.has_image_input:
-            return training.saturated_fractions(self.saturation_ranges)  # type: ignore[no-any-return]
         fractions = training.saturated_fractions(self.by_engine_layer(self.saturation_ranges))
         return [fractions[index] for index in self.engine_indices[:-1]]
 

@@ -52,7 +52,7 @@ class Layer:
 
     @property
     def W(self) -> NDArray[Any]:
-        """View of the weights (n_in, n_out); for Conv2D (height * width * channels, filters), see `kernel`."""
+        """View of the weights (n_in, n_out); for convolutions (numbers in a window, filters), see `kernel`."""
         return self._model.W[self._index]
 
     @W.setter
@@ -61,13 +61,17 @@ class Layer:
 
     @property
     def kernel(self) -> NDArray[Any]:
-        """View of the weights (height, width, channels, filters) of a Conv2D; other layers raise AttributeError."""
-        kind = self.kind
-        from nnc.layers.image import Conv2D
+        """View of the weights of a convolution; other layers raise AttributeError.
 
-        if not isinstance(kind, Conv2D):
-            raise AttributeError(f"{self.name} has no kernel, because it is {kind!r}; only Conv2D has one")
-        return self.W.reshape(*kind.size, self.shape_in[2], kind.filters)
+        The shape is (height, width, channels, filters) for Conv2D and (size, features, filters) for Conv1D.
+        """
+        kind = self.kind
+        from nnc.layers.image import Convolution
+
+        if not isinstance(kind, Convolution):
+            raise AttributeError(f"{self.name} has no kernel, because it is {kind!r}; only Conv1D and Conv2D have one")
+        size = kind.size if isinstance(kind.size, tuple) else (kind.size,)
+        return self.W.reshape(*size, self.shape_in[-1], kind.filters)
 
     @kernel.setter
     def kernel(self, value: ArrayLike) -> None:

@@ -30,11 +30,11 @@ class Conversion(Files):
     def to_onnx(self, path: Any, dtype: Any = None) -> None:
         """Write the network as an ONNX model, which onnxruntime and other programs can run.
 
-        The model has standard operators of opset 17. Its input "X" (n, n_in), or (n, height, width, channels) for
-        images, has any number of raw rows, because the scalings are a part of the graph. The outputs of a classifier
-        are "label" (n,), the result of `predict_classes`, and "probabilities" (n, n_classes), the result of
-        `predict_proba`; with the loss "hinge" the second output is "output", the result of `predict`. Other networks
-        have only "output" (n, n_out).
+        The model has standard operators of opset 17. Its input "X" (n, n_in), (n, height, width, channels) for images,
+        or (n, steps, features) for sequences, has any number of raw rows, because the scalings are a part of the graph.
+        The outputs of a classifier are "label" (n,), the result of `predict_classes`, and "probabilities" (n,
+        n_classes), the result of `predict_proba`; with the loss "hinge" the second output is "output", the result of
+        `predict`. Other networks have only "output" (n, n_out).
 
         Parameters
         ----------
@@ -167,8 +167,8 @@ class Conversion(Files):
     def to_torch(self) -> Any:
         """Convert the network to a PyTorch nn.Sequential in evaluation mode, which returns the outputs of `predict`.
 
-        The module takes raw rows of the network's dtype. Images have channels first, as usual in PyTorch. Dropout
-        layers are omitted.
+        The module takes raw rows of the network's dtype. Images have channels first, as usual in PyTorch;
+        sequences are (n, steps, features), as in this package. Dropout layers are omitted.
 
         Returns
         -------

@@ -118,7 +118,7 @@ def _is_unremarkable(run: TrainingLoop, loss: NDArray[np.float64]) -> bool:
         and run.state.schedule is None
         and run.dataset.converter.max_abs_input <= LARGE_INPUT
         and (len(loss) < MIN_CHECKED_EPOCHS or loss.item(-1) <= LARGE_LOSS_RATIO * loss.item(0))
-        and not model.has_image_input
+        and not model.uses_lanes
         and run.training.is_healthy(model.saturation_ranges, MIN_RISING_EPOCHS, SATURATED_FRACTION)
     )
 

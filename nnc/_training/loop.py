@@ -239,7 +239,7 @@ class TrainingLoop:
         """Return whether the run takes at most about a millisecond."""
         options, model = self.options, self.model
         work = 3 * (options.epochs or MAX_SHORT_MULTIPLY_ADDS) * self.data.n * model.n_params
-        is_small = work <= MAX_SHORT_MULTIPLY_ADDS and not model.has_image_input
+        is_small = work <= MAX_SHORT_MULTIPLY_ADDS and not model.uses_lanes
         return is_small and options.n_threads in (None, 1) and self.records.steps_per_epoch == 1
 
     @property

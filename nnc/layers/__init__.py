@@ -4,6 +4,7 @@ from nnc.layers import Dense, Dropout, Input
 net = NeuralNetwork([Input(3), Dense(4, "tanh"), Dropout(0.2), Dense(1)])
 net = NeuralNetwork([3, Dense(4, "tanh"), Dropout(0.2), 1])  # the same
 net = NeuralNetwork([Input(28, 28, 1), Conv2D(8, 3, "relu"), MaxPool2D(2), Flatten(), 10], loss="cross_entropy")
+net = NeuralNetwork([Input(steps=64, features=2), Conv1D(8, 5, "relu"), GlobalAvgPool1D(), 10], loss="cross_entropy")
 net = NeuralNetwork([3, Dense(8, "identity"), BatchNorm("relu"), 1])
 net = NeuralNetwork([3, Scale(lr_factor=6), 8, 1])
 """
@@ -21,16 +22,18 @@ if TYPE_CHECKING:
     from nnc.layers.norm import BatchNorm
     from nnc.layers.recipes import small_images
     from nnc.layers.scale import Scale
+    from nnc.layers.sequence import AvgPool1D, Conv1D, GlobalAvgPool1D, GlobalMaxPool1D, MaxPool1D
 
 _HOME = {
     **dict.fromkeys(("AvgPool2D", "Conv2D", "Flatten", "GlobalAvgPool2D", "MaxPool2D"), "image"),
+    **dict.fromkeys(("AvgPool1D", "Conv1D", "GlobalAvgPool1D", "GlobalMaxPool1D", "MaxPool1D"), "sequence"),
     "BatchNorm": "norm",
     "Scale": "scale",
     "small_images": "recipes",
 }  # module of each name that is imported on first use
 __all__ = [
-    "AvgPool2D", "BatchNorm", "Conv2D", "Dense", "Dropout", "Flatten", "GlobalAvgPool2D", "Input", "MaxPool2D",
-    "Scale", "small_images",
+    "AvgPool1D", "AvgPool2D", "BatchNorm", "Conv1D", "Conv2D", "Dense", "Dropout", "Flatten", "GlobalAvgPool1D",
+    "GlobalAvgPool2D", "GlobalMaxPool1D", "Input", "MaxPool1D", "MaxPool2D", "Scale", "small_images",
 ]  # fmt: skip
 
 KINDS = (
@@ -50,8 +53,11 @@ def layer_classes_by_type() -> dict[str, type[Layer]]:
     from nnc.layers.image import AvgPool2D, Conv2D, Flatten, GlobalAvgPool2D, MaxPool2D
     from nnc.layers.norm import BatchNorm
     from nnc.layers.scale import Scale
+    from nnc.layers.sequence import AvgPool1D, Conv1D, GlobalAvgPool1D, GlobalMaxPool1D, MaxPool1D
 
-    classes = (Input, Dense, Dropout, Conv2D, MaxPool2D, AvgPool2D, GlobalAvgPool2D, Flatten, BatchNorm, Scale)
+    images = (Conv2D, MaxPool2D, AvgPool2D, GlobalAvgPool2D)
+    sequences = (Conv1D, MaxPool1D, AvgPool1D, GlobalAvgPool1D, GlobalMaxPool1D)
+    classes = (Input, Dense, Dropout, *images, Flatten, BatchNorm, Scale, *sequences)
     return {layer_class.type: layer_class for layer_class in classes}
 
 

@@ -25,6 +25,16 @@ def format_shape(shape: Shape) -> str:
     return " x ".join(map(str, shape))
 
 
+def as_image_shape(shape: Shape) -> Shape:
+    """Return the shape of a row as that of an image; a sequence is an image of one row."""
+    return (1, *shape) if len(shape) == 2 else shape
+
+
+def flatten_description(input_shape: Shape) -> dict[str, Any]:
+    """Return the arguments from which the engine creates a layer that converts images or sequences to vectors."""
+    return {"kind": "flatten", "input_shape": as_image_shape(input_shape), "output_shape": (prod(input_shape),)}
+
+
 class ParameterArray(Value):
     """Name and shape of an array of parameters, with the fan-in and fan-out that its initialization uses."""
 
@@ -43,6 +53,7 @@ class Layer(Value):
     type: ClassVar[str]  # name of the layer type in model files
     normalizes: ClassVar[bool] = False  # whether the layer normalizes batches and has running statistics
     matrix_axes: ClassVar[tuple[str, str]] = ("", "")  # names of the rows and columns of W in messages about files
+    in_lanes: ClassVar[bool] = False  # whether the engine computes the layer with one row in each lane of the vectors
     columnwise: ClassVar[bool] = False  # whether W has one row, with a factor for each column or channel
 
     @abstractmethod

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from functools import partial
 from math import prod
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -9,9 +10,17 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from nnc._registry.activations import NAMES as ACTIVATIONS
 from nnc._registry.initializers import NAMES as INITIALIZERS
 from nnc._utils import fields
-from nnc._utils.checks import allow_none, check_bool, check_choice, check_pair, check_positive, check_size
-from nnc._utils.value import field
-from nnc.layers.base import Layer, ParameterArray, ParametricLayer, format_shape
+from nnc._utils.checks import (
+    allow_none,
+    check_bool,
+    check_choice,
+    check_count,
+    check_pair,
+    check_positive,
+    check_size,
+)
+from nnc._utils.value import Value, field
+from nnc.layers.base import Layer, ParameterArray, ParametricLayer, flatten_description, format_shape
 
 if TYPE_CHECKING:
     from typing import Self
@@ -20,6 +29,61 @@ if TYPE_CHECKING:
     from nnc.layers.operations import Operation
 
 PADDINGS = ("valid", "same")
+
+
+class WindowGeometry(Value):
+    """Windows of a layer on images, from which the engine, the exporters and the reference compute the layer.
+
+    Sequences are images of one row; a dilated convolution divides them into rows of `dilation` steps.
+
+    Attributes
+    ----------
+    input_shape, output_shape : (height, width, channels)
+    size : (int, int)
+        Height and width of a window.
+    stride : (int, int)
+        Distance between windows, vertically and horizontally.
+    pad : (int, int)
+        Number of rows of zeros above the image and of columns of zeros to its left.
+    """
+
+    input_shape: Shape
+    output_shape: Shape
+    size: tuple[int, int]
+    stride: tuple[int, int]
+    pad: tuple[int, int] = (0, 0)
+
+    @property
+    def engine_arguments(self) -> dict[str, Any]:
+        """Return the arguments from which the engine creates a layer with these windows, without the padding."""
+        # Each stride above the size of window plus image also yields a single window, but the engine would allocate
+        # larger buffers for it.
+        stride = [min(s, k + n) for s, k, n in zip(self.stride, self.size, self.input_shape, strict=False)]
+        return {
+            "input_shape": self.input_shape,
+            "output_shape": self.output_shape,
+            "window": self.size,
+            "stride": stride,
+        }
+
+    @property
+    def pad_on_all_sides(self) -> tuple[int, int, int, int]:
+        """Return the number of rows or columns of zeros at the top, left, bottom and right that windows contain."""
+        # With a stride above 1, the last window may end before the last row or column of zeros, which is then omitted.
+        ends = [(n - 1) * s + k for n, s, k in zip(self.output_shape, self.stride, self.size, strict=False)]
+        bottom, right = (max(0, end - n - pad) for end, n, pad in zip(ends, self.input_shape, self.pad, strict=False))
+        return (*self.pad, bottom, right)
+
+
+def check_padding(name: str, value: Any) -> str | tuple[int, int]:
+    """Return the padding of a Conv2D: "valid", "same", or two numbers of rows and columns; one number means both."""
+    if isinstance(value, str):
+        return check_choice(name, value, PADDINGS, " or the number of zeros on each side, such as 1 or (0, 2)")
+    pair = tuple(value) if isinstance(value, (tuple, list)) else (value, value)
+    if len(pair) != 2:
+        raise ValueError(f"{name} must be 'valid', 'same', one whole number or two, got {value!r}")
+    rows, columns = (check_count(name, n, 0) for n in pair)
+    return (rows, columns) if rows or columns else "valid"
 
 
 def check_image_shape(input_shape: Shape) -> Shape:
@@ -39,20 +103,75 @@ def window_output_size(size: tuple[int, int], stride: tuple[int, int], input_sha
     return height, width
 
 
-def engine_stride(size: tuple[int, int], stride: tuple[int, int], input_shape: Shape) -> list[int]:
-    """Return the stride for the engine, limited to the size of window plus image.
-
-    Each larger stride also yields a single window, but the engine would allocate larger buffers for it.
-    """
-    return [min(s, k + n) for s, k, n in zip(stride, size, input_shape, strict=False)]
-
-
 def stride_text(stride: tuple[int, int], default: tuple[int, int]) -> str:
     """Return the stride as text for `summary`, or "" if it is the default."""
     return "" if stride == default else f", stride {format_shape(stride if len(set(stride)) > 1 else stride[:1])}"
 
 
-class Conv2D(ParametricLayer):
+class Convolution(ParametricLayer):
+    """Base class of convolutional layers."""
+
+    matrix_axes: ClassVar[tuple[str, str]] = ("size x channels", "filters")
+    in_lanes: ClassVar[bool] = True
+
+    filters: int = field(check=check_size)
+    size: Any
+
+    @abstractmethod
+    def window_geometry(self, input_shape: Shape) -> WindowGeometry:
+        """Return the windows of the layer for inputs of this shape."""
+
+    def parameter_arrays(self, input_shape: Shape) -> tuple[ParameterArray, ...]:
+        """Return the parameters of the layer."""
+        window_pixels = prod(self.window_geometry(input_shape).size)
+        fan_in, fan_out = window_pixels * input_shape[-1], window_pixels * self.filters
+        W = ParameterArray("W", (fan_in, self.filters), fan_in, fan_out)
+        return (W, ParameterArray("b", (self.filters,), fan_in, fan_out)) if self.bias else (W,)
+
+    def engine_description(self, input_shape: Shape) -> dict[str, Any]:
+        """Return the arguments from which the engine creates the layer."""
+        geometry = self.window_geometry(input_shape)
+        options = {"activation": self.activation, "bias": self.bias, "pad": geometry.pad}
+        return {"kind": "conv2d", **geometry.engine_arguments, **options}
+
+    def multiply_adds(self, input_shape: Shape) -> int:
+        """Return the number of multiplications in the forward pass of one row."""
+        geometry = self.window_geometry(input_shape)
+        n: int = prod(geometry.output_shape) * prod(geometry.size) * input_shape[-1]
+        return n
+
+    def operations(self, input_shape: Shape, layer: dict[str, Any]) -> list[Operation]:
+        """Return the operations that `predict` performs in this layer; exporters translate them."""
+        from nnc.layers import operations
+
+        geometry = self.window_geometry(input_shape)
+        convolution = operations.Conv(
+            geometry.input_shape,
+            geometry.output_shape,
+            layer["W"],
+            layer["b"],
+            geometry.size,
+            geometry.stride,
+            geometry.pad_on_all_sides,
+        )
+        activated = operations.with_activation(convolution, layer["activation"])
+        return operations.with_shapes(activated, input_shape, self.output_shape(input_shape))
+
+
+def checked_padding(layer: dict[str, Any], size: Any, where: str) -> Any:
+    """Return the padding of a conv2d in a model file: a name, or the numbers of rows and columns of zeros."""
+    if type(layer["padding"]) is not list:
+        return fields.choice(layer, "padding", PADDINGS, where)
+    padding = layer["padding"]
+    if len(padding) != 2 or not all(type(n) is int for n in padding):
+        raise ValueError(f"{where}padding is {fields.describe(padding)}, expected two whole numbers")
+    for i, (n, k) in enumerate(zip(padding, size, strict=True)):
+        if not 0 <= n < k:
+            raise ValueError(f"{where}padding[{i}] is {n}, expected a number from 0 to {k - 1}, less than the size")
+    return padding
+
+
+class Conv2D(Convolution):
     """Convolutional layer, in which each filter is applied to all windows of the image.
 
     The output of a filter at row y and column x is f(b + sum over ky, kx, c of
@@ -69,10 +188,12 @@ class Conv2D(ParametricLayer):
         Name of an activation of `NeuralNetwork`. Default: `activation` of the network.
     stride : int or (int, int), default 1
         Distance between windows in pixels, vertically and horizontally.
-    padding : {"valid", "same"}
+    padding : {"valid", "same"}, int or (int, int), default "valid"
         "valid": windows stay within the image, and the output height is (height - size) // stride + 1. "same": zeros
         are added around the image, and the output height is ceil(height / stride). If the number of rows or columns of
-        zeros is odd, one more is added at the bottom or right.
+        zeros is odd, one more is added at the bottom or right. A number p: p rows of zeros are added above and below
+        the image, and p columns at its left and right; two numbers are these of rows and of columns. They are smaller
+        than the size.
     bias : bool, optional
         Whether the layer has biases. Default: `bias` of the network.
     init : str, optional
@@ -97,59 +218,43 @@ class Conv2D(ParametricLayer):
     """
 
     type: ClassVar[str] = "conv2d"
-    matrix_axes: ClassVar[tuple[str, str]] = ("size x channels", "filters")
 
-    filters: int = field(check=check_size)
     size: Any = field(check=check_pair)  # (height, width); one number is accepted for both
     activation: str | None = field(default=None, check=allow_none(partial(check_choice, choices=ACTIVATIONS)))
     stride: Any = field(default=(1, 1), check=check_pair)
-    padding: str = field(default="valid", check=partial(check_choice, choices=PADDINGS))
+    padding: Any = field(default="valid", check=check_padding)
     bias: bool | None = field(default=None, check=allow_none(check_bool))
     init: str | None = field(default=None, check=allow_none(partial(check_choice, choices=INITIALIZERS)))
     trainable: bool = field(default=True, check=check_bool)
     lr_factor: float = field(default=1.0, check=check_positive)
     bias_lr_factor: float = field(default=1.0, check=check_positive)
 
+    def __post_init__(self) -> None:
+        if isinstance(self.padding, tuple) and any(pad >= n for pad, n in zip(self.padding, self.size, strict=True)):
+            raise ValueError(f"padding must be smaller than size, got padding={self.padding} and size={self.size}")
+
     def output_shape(self, input_shape: Shape) -> Shape:
         """Return the shape of one row after the layer."""
+        check_image_shape(input_shape)
         if self.padding == "same":
-            height, width = (-(-n // s) for n, s in zip(check_image_shape(input_shape), self.stride, strict=False))
+            height, width = (-(-n // s) for n, s in zip(input_shape, self.stride, strict=False))
         else:
-            height, width = window_output_size(self.size, self.stride, check_image_shape(input_shape))
+            rows, columns = self.padding if isinstance(self.padding, tuple) else (0, 0)
+            padded = (input_shape[0] + 2 * rows, input_shape[1] + 2 * columns, input_shape[2])
+            height, width = window_output_size(self.size, self.stride, padded)
         return height, width, self.filters
 
-    def pad(self, input_shape: Shape) -> tuple[int, int]:
-        """Return the number of rows of zeros above the image and of columns of zeros to its left."""
+    def window_geometry(self, input_shape: Shape) -> WindowGeometry:
+        """Return the windows of the layer for inputs of this shape."""
+        output_shape = self.output_shape(input_shape)
         missing = (
             (out - 1) * s + k - n
-            for out, s, k, n in zip(self.output_shape(input_shape), self.stride, self.size, input_shape, strict=False)
+            for out, s, k, n in zip(output_shape, self.stride, self.size, input_shape, strict=False)
         )
-        top, left = (max(0, n) // 2 for n in missing) if self.padding == "same" else (0, 0)
-        return top, left
-
-    def parameter_arrays(self, input_shape: Shape) -> tuple[ParameterArray, ...]:
-        """Return the parameters of the layer."""
-        fan_in, fan_out = prod(self.size) * input_shape[2], prod(self.size) * self.filters
-        W = ParameterArray("W", (fan_in, self.filters), fan_in, fan_out)
-        return (W, ParameterArray("b", (self.filters,), fan_in, fan_out)) if self.bias else (W,)
-
-    def engine_description(self, input_shape: Shape) -> dict[str, Any]:
-        """Return the arguments from which the engine creates the layer."""
-        return {
-            "kind": self.type,
-            "input_shape": input_shape,
-            "output_shape": self.output_shape(input_shape),
-            "activation": self.activation,
-            "bias": self.bias,
-            "window": self.size,
-            "stride": engine_stride(self.size, self.stride, input_shape),
-            "pad": self.pad(input_shape),
-        }
-
-    def multiply_adds(self, input_shape: Shape) -> int:
-        """Return the number of multiplications in the forward pass of one row."""
-        window_size: int = prod(self.size) * input_shape[2]
-        return prod(self.output_shape(input_shape)) * window_size
+        pad = (0, 0) if self.padding == "valid" else self.padding
+        if self.padding == "same":
+            pad = tuple(max(0, n) // 2 for n in missing)
+        return WindowGeometry(input_shape, output_shape, self.size, self.stride, pad)
 
     def to_dict(self, input_shape: Shape) -> dict[str, Any]:
         """Return the description of the layer for a model file, without its arrays."""
@@ -158,7 +263,7 @@ class Conv2D(ParametricLayer):
             "filters": self.filters,
             "size": list(self.size),
             "stride": list(self.stride),
-            "padding": self.padding,
+            "padding": list(self.padding) if isinstance(self.padding, tuple) else self.padding,
             "activation": self.activation,
         }
 
@@ -172,7 +277,7 @@ class Conv2D(ParametricLayer):
             "filters": fields.size(layer["filters"], where + "filters"),
             "size": fields.sizes(layer, "size", 2, where),
             "stride": fields.sizes(layer, "stride", 2, where),
-            "padding": fields.choice(layer, "padding", PADDINGS, where),
+            "padding": checked_padding(layer, layer["size"], where),
             "activation": fields.choice(layer, "activation", ACTIVATIONS, where),
             **cls.check_array_members(layer, where[:-1]),
         }
@@ -183,29 +288,45 @@ class Conv2D(ParametricLayer):
         filters, size, activation = layer["filters"], layer["size"], layer["activation"]
         return cls(filters, size, activation, layer["stride"], layer["padding"], layer["b"] is not None)
 
-    def operations(self, input_shape: Shape, layer: dict[str, Any]) -> list[Operation]:
-        """Return the operations that `predict` performs in this layer; exporters translate them."""
-        from nnc.layers import operations
-
-        out, (top, left) = self.output_shape(input_shape), self.pad(input_shape)
-        # With a stride above 1, the last window may end before the last row or column of zeros, which is then omitted.
-        ends = [(n - 1) * s + k for n, s, k in zip(out, self.stride, self.size, strict=False)]
-        bottom, right = (max(0, end - n - pad) for end, n, pad in zip(ends, input_shape, (top, left), strict=False))
-        pad = (top, left, bottom, right)
-        convolution = operations.Conv(input_shape, out, layer["W"], layer["b"], self.size, self.stride, pad)
-        return operations.with_activation(convolution, layer["activation"])
-
     @property
     def summary_note(self) -> str:
         """Return the options of the layer as text, for the last column of `summary`."""
-        same = ", same" if self.padding == "same" else ""
-        return f"{self.activation} of {format_shape(self.size)}{stride_text(self.stride, (1, 1))}{same}"
+        padding = self.padding if isinstance(self.padding, str) else f"padding {format_shape(self.padding)}"
+        text = f"{self.activation} of {format_shape(self.size)}{stride_text(self.stride, (1, 1))}"
+        return text if padding == "valid" else f"{text}, {padding}"
 
 
 class Pool(Layer):
     """Base class of pooling layers, whose output has one number for each window and channel."""
 
+    in_lanes: ClassVar[bool] = True
     statistic: ClassVar[str]  # statistic of a window in words, for `summary`
+
+    @abstractmethod
+    def window_geometry(self, input_shape: Shape) -> WindowGeometry:
+        """Return the windows of the layer for inputs of this shape."""
+
+    @property
+    def is_max(self) -> bool:
+        """Return whether the statistic is the maximum; otherwise it is the mean."""
+        return self.statistic == "largest"
+
+    def engine_description(self, input_shape: Shape) -> dict[str, Any]:
+        """Return the arguments from which the engine creates the layer."""
+        kind = "max_pool2d" if self.is_max else "avg_pool2d"
+        return {"kind": kind, **self.window_geometry(input_shape).engine_arguments}
+
+    def operations(self, input_shape: Shape, layer: dict[str, Any]) -> list[Operation]:
+        """Return the operations that `predict` performs in this layer; exporters translate them."""
+        from nnc.layers import operations
+
+        geometry, pool = self.window_geometry(input_shape), operations.MaxPool if self.is_max else operations.AvgPool
+        operation = pool(geometry.input_shape, geometry.output_shape, geometry.size, geometry.stride)
+        return operations.with_shapes([operation], input_shape, self.output_shape(input_shape))
+
+
+class Pool2D(Pool):
+    """Base class of pooling layers for images with windows of a given size."""
 
     size: Any = field(check=check_pair)  # (height, width); one number is accepted for both
     stride: Any = field(default=None, check=allow_none(check_pair))
@@ -217,15 +338,9 @@ class Pool(Layer):
         """Return the shape of one row after the layer."""
         return *window_output_size(self.size, self.stride, check_image_shape(input_shape)), input_shape[2]
 
-    def engine_description(self, input_shape: Shape) -> dict[str, Any]:
-        """Return the arguments from which the engine creates the layer."""
-        return {
-            "kind": self.type,
-            "input_shape": input_shape,
-            "output_shape": self.output_shape(input_shape),
-            "window": self.size,
-            "stride": engine_stride(self.size, self.stride, input_shape),
-        }
+    def window_geometry(self, input_shape: Shape) -> WindowGeometry:
+        """Return the windows of the layer for inputs of this shape."""
+        return WindowGeometry(input_shape, self.output_shape(input_shape), self.size, self.stride)
 
     def to_dict(self, input_shape: Shape) -> dict[str, Any]:
         """Return the description of the layer for a model file, without its arrays."""
@@ -249,7 +364,7 @@ class Pool(Layer):
         return f"{self.statistic} of {format_shape(self.size)}{stride_text(self.stride, self.size)}"
 
 
-class MaxPool2D(Pool):
+class MaxPool2D(Pool2D):
     """Max-pooling: maximum over each window for each channel.
 
     Parameters
@@ -268,14 +383,8 @@ class MaxPool2D(Pool):
     type: ClassVar[str] = "max_pool2d"
     statistic: ClassVar[str] = "largest"
 
-    def operations(self, input_shape: Shape, layer: dict[str, Any]) -> list[Operation]:
-        """Return the operations that `predict` performs in this layer; exporters translate them."""
-        from nnc.layers import operations
 
-        return [operations.MaxPool(input_shape, self.output_shape(input_shape), self.size, self.stride)]
-
-
-class AvgPool2D(Pool):
+class AvgPool2D(Pool2D):
     """Average pooling: mean over each window for each channel.
 
     Parameters
@@ -290,29 +399,21 @@ class AvgPool2D(Pool):
     type: ClassVar[str] = "avg_pool2d"
     statistic: ClassVar[str] = "mean"
 
-    def operations(self, input_shape: Shape, layer: dict[str, Any]) -> list[Operation]:
-        """Return the operations that `predict` performs in this layer; exporters translate them."""
-        from nnc.layers import operations
 
-        return [operations.AvgPool(input_shape, self.output_shape(input_shape), self.size, self.stride)]
-
-
-class GlobalAvgPool2D(Layer):
+class GlobalAvgPool2D(Pool):
     """Global average pooling: mean of each channel over the image."""
 
     type: ClassVar[str] = "global_avg_pool2d"
+    statistic: ClassVar[str] = "mean"
 
     def output_shape(self, input_shape: Shape) -> Shape:
         """Return the shape of one row after the layer."""
         return 1, 1, check_image_shape(input_shape)[2]
 
-    def engine_description(self, input_shape: Shape) -> dict[str, Any]:
-        """Return the arguments from which the engine creates the layer."""
-        return AvgPool2D((input_shape[0], input_shape[1])).engine_description(input_shape)
-
-    def operations(self, input_shape: Shape, layer: dict[str, Any]) -> list[Operation]:
-        """Return the operations that `predict` performs in this layer; exporters translate them."""
-        return AvgPool2D((input_shape[0], input_shape[1])).operations(input_shape, layer)
+    def window_geometry(self, input_shape: Shape) -> WindowGeometry:
+        """Return the windows of the layer for inputs of this shape: the only one is the whole image."""
+        size = input_shape[0], input_shape[1]
+        return WindowGeometry(input_shape, self.output_shape(input_shape), size, size)
 
     @property
     def summary_note(self) -> str:
@@ -333,15 +434,13 @@ class Flatten(Layer):
         return (prod(input_shape),)
 
     def engine_description(self, input_shape: Shape) -> dict[str, Any] | None:
-        """Return the arguments from which the engine creates the layer, or None for vectors and sequences."""
-        return (
-            {"kind": self.type, "input_shape": input_shape, "output_shape": self.output_shape(input_shape)}
-            if len(input_shape) == 3
-            else None
-        )
+        """Return the arguments from which the engine creates the layer, or None for vectors."""
+        if len(input_shape) == 1:
+            return None
+        return flatten_description(input_shape)
 
     def operations(self, input_shape: Shape, layer: dict[str, Any]) -> list[Operation]:
         """Return the operations that `predict` performs in this layer; exporters translate them."""
         from nnc.layers import operations
 
-        return [operations.Flatten(input_shape, self.output_shape(input_shape))] if len(input_shape) == 3 else []
+        return [operations.Flatten(input_shape, self.output_shape(input_shape))] if len(input_shape) > 1 else []

@@ -10,7 +10,7 @@ from nnc._registry import activations
 from nnc._utils import fields
 from nnc._utils.checks import build_check, check_bool, check_choice, check_positive
 from nnc._utils.value import field
-from nnc.layers.base import ParameterArray, ParametricLayer
+from nnc.layers.base import ParameterArray, ParametricLayer, as_image_shape
 
 if TYPE_CHECKING:
     from typing import Self
@@ -94,8 +94,8 @@ class BatchNorm(ParametricLayer):
         """Return the arguments from which the engine creates the layer."""
         return {
             "kind": self.type,
-            "input_shape": input_shape,
-            "output_shape": input_shape,
+            "input_shape": as_image_shape(input_shape),
+            "output_shape": as_image_shape(input_shape),
             "activation": self.activation,
             "momentum": self.momentum,
             "eps": self.eps,

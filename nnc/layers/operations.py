@@ -64,6 +64,10 @@ class Flatten(Operation):
     """Conversion of an image to a vector in the order row, column, channel."""
 
 
+class Reshape(Operation):
+    """Conversion of an image or sequence to another shape; the order of the numbers does not change."""
+
+
 class Activate(Operation):
     """Activation function, given by its name."""
 
@@ -80,10 +84,18 @@ class Sort(Operation):
     groups: int  # number of quantiles; a row has one group of outputs for each
 
 
-ALL = (Scale, MatMul, Conv, MaxPool, AvgPool, Flatten, Activate, Sort)
+ALL = (Scale, MatMul, Conv, MaxPool, AvgPool, Flatten, Reshape, Activate, Sort)
 
 
 def with_activation(operation: Operation, name: str) -> list[Any]:
     """Return an operation followed by an activation, which is omitted if it is the identity."""
     shape = operation.output_shape
     return [operation] if name == "identity" else [operation, Activate(shape, shape, name)]
+
+
+def with_shapes(operations: list[Any], input_shape: tuple[int, ...], output_shape: tuple[int, ...]) -> list[Any]:
+    """Return operations with conversions before the first and after the last one, if their shapes are different."""
+    first, last = operations[0].input_shape, operations[-1].output_shape
+    before = [Reshape(input_shape, first)] if first != input_shape else []
+    after = [Reshape(last, output_shape)] if last != output_shape else []
+    return [*before, *operations, *after]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from nnc._utils.checks import allow_none, check_fraction, check_size
 from nnc._utils.value import field
-from nnc.layers.base import Layer
+from nnc.layers.base import Layer, as_image_shape
 
 if TYPE_CHECKING:
     from typing import Self
@@ -76,8 +76,8 @@ class Input(Layer):
         return (self.n,) if self.width is None else (self.n, self.width, self.channels or 1)
 
     def engine_description(self, input_shape: Shape) -> dict[str, Any] | None:
-        """Return the arguments from which the engine creates the layer, or None for vectors and sequences."""
-        shape = self.output_shape(input_shape)
+        """Return the arguments from which the engine creates the layer, or None for vectors."""
+        shape = as_image_shape(self.output_shape(input_shape))
         return {"kind": self.type, "input_shape": shape, "output_shape": shape} if len(shape) == 3 else None
 
     def to_dict(self, input_shape: Shape) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from nnc._registry import activations, losses
 from nnc._utils.checks import MAX_SIZE, check_choice, check_count
 from nnc._utils.value import Value
-from nnc.layers.base import Layer, ParametricLayer
+from nnc.layers.base import Layer, ParametricLayer, flatten_description
 from nnc.layers.dense import Dense
 from nnc.layers.shape import Dropout, Input
 
@@ -86,6 +86,11 @@ class Stack(Value):
         return len(self.input_shape) == 3
 
     @property
+    def uses_lanes(self) -> bool:
+        """Return whether the engine stores each row in one lane of the vectors, as convolutions and pools require."""
+        return self.has_image_input or any(layer.kind.in_lanes for layer in self.layers)
+
+    @property
     def has_batch_norm(self) -> bool:
         """Return whether a layer normalizes batches."""
         return any(layer.kind.normalizes for layer in self.parametric_layers)
@@ -105,22 +110,34 @@ class Stack(Value):
         return not all(isinstance(layer.kind, (Dense, Dropout)) for layer in self.layers)
 
     def engine_layers(self) -> list[tuple[dict[str, Any], PlacedLayer[Layer] | None]]:
-        """Return a pair for each layer of the engine: its description and the layer object (None for the input)."""
-        pairs: list[tuple[dict[str, Any] | None, PlacedLayer[Layer] | None]]
-        pairs = [(self.input.engine_description(()), None)]
-        pairs += [(layer.kind.engine_description(layer.input_shape), layer) for layer in self.layers]
-        return [(description, layer) for description, layer in pairs if description is not None]
+        """Return a pair for each layer of the engine: its description and the layer object (None for the input).
+
+        A global pool of sequences has two layers in the engine, because the engine pools images to images of one pixel.
+        """
+        pairs: list[tuple[dict[str, Any], PlacedLayer[Layer] | None]] = []
+        in_lanes = self.uses_lanes
+        if in_lanes and (description := self.input.engine_description(())) is not None:
+            pairs.append((description, None))
+        for layer in self.layers:
+            description = layer.kind.engine_description(layer.input_shape)
+            if description is None or (description["kind"] == "flatten" and not in_lanes):
+                continue
+            pairs.append((description, layer))
+            if in_lanes and len(layer.output_shape) == 1:
+                if description["kind"] != "flatten":
+                    pairs.append((flatten_description(description["output_shape"]), layer))
+                in_lanes = False
+        return pairs
 
     @property
     def dropout_rates(self) -> tuple[float | None, ...]:
         """Return the rate of the Dropout after each layer of the engine except the last; None without Dropout."""
-        rates: list[float | None] = [None] * len(self.engine_layers())
-        index = -1 if self.input.engine_description(()) is None else 0  # index of the current layer in the engine
-        for layer in self.layers:
+        engine_layers = self.engine_layers()
+        rates: list[float | None] = [None] * len(engine_layers)
+        index_of_last = {id(layer): index for index, (_, layer) in enumerate(engine_layers)}
+        for previous, layer in pairwise(self.layers):
             if isinstance(layer.kind, Dropout):
-                rates[index] = layer.kind.rate
-            else:
-                index += layer.kind.engine_description(layer.input_shape) is not None
+                rates[index_of_last[id(previous)]] = layer.kind.rate
         return tuple(rates[:-1])
 
     @property
@@ -316,7 +333,9 @@ def _parse_layers(layers: Any) -> list[Layer]:
                 f"layers[{i}] must come after a Dense or Conv2D, got {kind!r} after {previous!r}; "
                 "scale inputs with scale_X"
             )
-        if isinstance(kind, Dropout) and isinstance(previous, (Input, Dropout)):
+        is_image = len(kinds[0].output_shape(())) == 3  # the engine has no layer for Input and Flatten of other rows
+        has_outputs = is_image or any(other.type not in ("input", "flatten") for other in kinds[:i])
+        if isinstance(kind, Dropout) and (isinstance(previous, (Input, Dropout)) or not has_outputs):
             raise ValueError(
                 f"layers[{i}] must come after a layer with outputs to drop, such as Dense, got {kind!r} after "
                 f"{previous!r}"

@@ -4,6 +4,7 @@ Read layers.py first: activations, a dense layer, its forward pass and its backw
 network.py: losses, the forward and backward pass through all layers, the update and the training loop.
 
 - images.py: layers for images; a convolution is a dense layer that is applied to every window of an image
+- sequences.py: convolutions and pools of sequences
 - norm.py, scale.py: batch normalization, and a learned factor for each column
 - build.py, random.py: weight initialization and random numbers
 - checks.py: checks of arguments
@@ -21,17 +22,21 @@ from nnc.reference.network import LOSSES, History, NeuralNetwork
 from nnc.reference.norm import BatchNorm
 from nnc.reference.random import INITIALIZERS, Stream, mix
 from nnc.reference.scale import Scale
+from nnc.reference.sequences import AvgPool1D, Conv1D, MaxPool1D
 
 __all__ = [
     "ACTIVATIONS",
     "INITIALIZERS",
     "LOSSES",
+    "AvgPool1D",
     "AvgPool2D",
     "BatchNorm",
+    "Conv1D",
     "Conv2D",
     "Dense",
     "Flatten",
     "History",
+    "MaxPool1D",
     "MaxPool2D",
     "NeuralNetwork",
     "Scale",

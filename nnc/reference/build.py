@@ -5,19 +5,25 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from nnc import layers as kinds
+from nnc.layers import image, sequence
 from nnc.reference.checks import check_supported
 from nnc.reference.images import AvgPool2D, Conv2D, Flatten, MaxPool2D, windows
 from nnc.reference.layers import ACTIVATIONS, Dense
 from nnc.reference.norm import BatchNorm
 from nnc.reference.random import INITIALIZERS, Stream, mix
 from nnc.reference.scale import Scale
+from nnc.reference.sequences import AvgPool1D, Conv1D, MaxPool1D, sequence_windows
 
 if TYPE_CHECKING:
     from nnc.layers import base
     from nnc.layers.stack import PlacedLayer, Stack
+    from nnc.reference.images import Window
     from nnc.reference.layers import Layer
 
-LAYERS = ("Dense", "Conv2D", "MaxPool2D", "AvgPool2D", "GlobalAvgPool2D", "Flatten", "BatchNorm", "Scale")
+LAYERS = (
+    *("Dense", "Conv2D", "MaxPool2D", "AvgPool2D", "GlobalAvgPool2D", "Flatten", "BatchNorm", "Scale"),
+    *("Conv1D", "MaxPool1D", "AvgPool1D", "GlobalAvgPool1D", "GlobalMaxPool1D"),
+)
 
 
 def build_layers(stack: Stack, init: str | None, seed: int) -> list[Layer]:
@@ -30,28 +36,42 @@ def build_layers(stack: Stack, init: str | None, seed: int) -> list[Layer]:
 
 def _build_layer(layer: PlacedLayer[base.Layer], init: str | None, stream: Stream) -> Layer:
     """Return one layer with random weights."""
-    kind, input_shape, output_shape = layer.kind, layer.input_shape, layer.output_shape
+    kind, input_shape = layer.kind, layer.input_shape
     if isinstance(kind, kinds.Dense):
         return Dense(*_random_parameters(kind, input_shape, init, stream), str(kind.activation))
-    if isinstance(kind, kinds.Conv2D):
-        positions = windows(input_shape, output_shape, kind.size, kind.stride, kind.pad(input_shape))
-        return Conv2D(*_random_parameters(kind, input_shape, init, stream), str(kind.activation), positions)
+    if isinstance(kind, (kinds.Conv1D, kinds.Conv2D)):
+        layer_class = Conv1D if isinstance(kind, kinds.Conv1D) else Conv2D
+        parameters = _random_parameters(kind, input_shape, init, stream)
+        return layer_class(*parameters, str(kind.activation), _windows(layer))
     if isinstance(kind, kinds.BatchNorm):
         check_supported("layer", ["a frozen BatchNorm"] * kind.frozen, LAYERS)
         return BatchNorm(input_shape[-1], kind.activation, kind.momentum, kind.eps)
     if isinstance(kind, kinds.Scale):
         return Scale(input_shape[0], kind.init)
-    if isinstance(kind, kinds.MaxPool2D):
-        return MaxPool2D(windows(input_shape, output_shape, kind.size, kind.stride))
-    if isinstance(kind, kinds.AvgPool2D):
-        return AvgPool2D(windows(input_shape, output_shape, kind.size, kind.stride))
-    if isinstance(kind, kinds.GlobalAvgPool2D):  # global pooling has one window, the whole image
-        return AvgPool2D(windows(input_shape, output_shape, (input_shape[0], input_shape[1]), (1, 1)))
+    if isinstance(kind, image.Pool):
+        max_pool, avg_pool = (MaxPool2D, AvgPool2D) if len(input_shape) == 3 else (MaxPool1D, AvgPool1D)
+        return max_pool(_windows(layer)) if kind.is_max else avg_pool(_windows(layer))
     return Flatten()
 
 
+def _windows(layer: PlacedLayer[base.Layer]) -> list[Window]:
+    """Return the windows of a convolution or a pool."""
+    kind, input_shape = layer.kind, layer.input_shape
+    if isinstance(kind, kinds.Conv1D):
+        n = layer.output_shape[0]
+        zeros = kind.zeros_before(input_shape[0], n)
+        return sequence_windows(input_shape, n, kind.size, kind.stride, kind.dilation, zeros)
+    if isinstance(kind, sequence.Pool1D):
+        return sequence_windows(input_shape, layer.output_shape[0], kind.size, kind.stride)
+    if isinstance(kind, sequence.GlobalPool1D):
+        return sequence_windows(input_shape, 1, input_shape[0])
+    assert isinstance(kind, (image.Convolution, image.Pool))
+    geometry = kind.window_geometry(input_shape)
+    return windows(geometry.input_shape, geometry.output_shape, geometry.size, geometry.stride, geometry.pad)
+
+
 def _random_parameters(
-    kind: kinds.Dense | kinds.Conv2D, input_shape: tuple[int, ...], init: str | None, stream: Stream
+    kind: kinds.Dense | kinds.Conv1D | kinds.Conv2D, input_shape: tuple[int, ...], init: str | None, stream: Stream
 ) -> tuple[list[list[float]], list[float] | None]:
     """Return random W and b of a layer."""
     name = kind.init or init or ("he_uniform" if kind.activation == "relu" else "glorot_uniform")

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def windows(
-    input_shape: Sequence[int], output_shape: Sequence[int], size: Pair, stride: Pair, pad: Pair = (0, 0)
+    input_shape: Sequence[int], output_shape: Sequence[int], size: Pair, stride: Pair, pad: Pair
 ) -> list[Window]:
     """Return the windows of an image, one for each pixel of the output, row by row.
 
