@@ -181,9 +181,9 @@ class Augmented:
 
 
 class Distortion:
-    """Random transformation of images (m, height, width, ...), with the validated arguments of `augment`.
+    """Random transformation of images, with the validated arguments of `augment`.
 
-    `dtype` is the dtype of the interpolation.
+    Pixels are interpolated in `dtype`.
     """
 
     shape: tuple[int, ...]
@@ -220,7 +220,7 @@ class Distortion:
             self.distort(piece, stream.uniform((len(piece), 5 + (2 * N_KNOTS**2 if self.elastic else 0))))
 
     def distort(self, images: NDArray[Any], draws: NDArray[np.float64]) -> None:
-        """Transform images in place with given random numbers from 0 to 1, one row for each image."""
+        """Transform images in place; each image has one row of `draws`, which contains random numbers from 0 to 1."""
         if self.flips:
             flipped = draws[:, 4] < 0.5
             images[flipped] = images[flipped, :, ::-1]
@@ -242,10 +242,10 @@ class Distortion:
     def coordinates(
         self, angles: NDArray[Any], factors: NDArray[Any], shifts: NDArray[Any]
     ) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Return the row and the column (m, height, width) in the image from which each pixel is computed.
+        """Return the row and the column in the original image from which each pixel of a transformed image is computed.
 
-        Images are scaled by the factors, rotated about their center by the angles (radians, counterclockwise), and then
-        shifted (down, right).
+        Both results have the shape (images, height, width). The transformation scales each image by its factor, rotates
+        it about its center by its angle (radians, counterclockwise), and then shifts it (down, right).
         """
         down, right = ((np.arange(n) - (n - 1) / 2) - shifts[:, [i]] for i, n in enumerate(self.shape[:2]))
         cosine, sine = (np.cos(angles) / factors)[:, None], (np.sin(angles) / factors)[:, None]
@@ -268,9 +268,9 @@ def shifted(images: NDArray[Any], shifts: NDArray[np.intp], fill: Any) -> NDArra
 
 
 def interpolated(images: NDArray[Any], y: NDArray[Any], x: NDArray[Any], fill: Any) -> NDArray[Any]:
-    """Return the values of images at rows y and columns x (m, height, width), by bilinear interpolation.
+    """Return the values of images at the coordinates y (rows) and x (columns), by bilinear interpolation.
 
-    y and x are overwritten.
+    y and x have the shape (images, height, width), and are overwritten.
     """
     m, height, width = images.shape[:3]
     # Interpolation reads the pixels at floor(y) and floor(y) + 1, where y is clipped to -1 to height; x likewise. So
@@ -278,7 +278,8 @@ def interpolated(images: NDArray[Any], y: NDArray[Any], x: NDArray[Any], fill: A
     flat = _framed(images, 1, 2, fill, y.dtype).reshape(-1, *images.shape[3:])
     row_pixels, image_pixels = width + 3, (height + 3) * (width + 3)
     for coordinates, n in ((y, height), (x, width)):
-        np.clip(coordinates, -1, n, out=coordinates)  # all pixels outside of the image are equal, so clipping is exact
+        # All pixels outside of the image have the value `fill`, so clipping coordinates does not change the result.
+        np.clip(coordinates, -1, n, out=coordinates)
     top, left = np.floor(y), np.floor(x)
     y -= top
     x -= left
@@ -345,7 +346,10 @@ def _image_shape(images: NDArray[Any], shape: Sequence[int] | None) -> tuple[int
 
 
 def _up_to(limit: int, name: str, value: Any, images_text: str = "") -> float:
-    """Return `value` as a float; raise ValueError unless it is from 0 to `limit`. `images_text` extends the message."""
+    """Return `value` as a float; raise ValueError unless it is from 0 to `limit`.
+
+    `images_text` is appended to the limit in the message.
+    """
     return build_check(lambda number: 0 <= number <= limit, f"from 0 to {limit}{images_text}")(name, value)
 
 

@@ -39,7 +39,9 @@ def choose_loss(y: Any, n_out: int, is_batch: bool = False) -> str:
     Parameters
     ----------
     y : array (n,) or (n, k)
+        Targets or labels of n rows, in one or k columns.
     n_out : int
+        Number of outputs of the network.
     is_batch : bool, default False
         Whether y is one of several batches, so that classes may be missing in y.
 

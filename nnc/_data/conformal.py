@@ -3,7 +3,8 @@
 The held-out rows are used for the conformal calibration, which chooses the threshold of the nonconformity scores. The
 method is described by Vovk, Gammerman and Shafer (2005) and Lei et al. (2018). The guarantee requires that new rows are
 exchangeable with the held-out rows, and that the model was not trained on the held-out rows. The expected fraction of
-new rows whose true value is inside is at least `level`. It is at most `level` + 1 / (n + 1) if no two scores are equal.
+new rows whose interval or set contains the true value is at least `level`. If no two scores of the n held-out rows are
+equal, it is at most `level` + 1 / (n + 1).
 """
 
 from __future__ import annotations
@@ -26,18 +27,19 @@ check_level = build_check(lambda x: 0 < x < 1, "above 0 and below 1")
 
 
 def quantile(scores: NDArray[Any], level: float) -> NDArray[Any]:
-    """Return the score that a new row exceeds with a probability of at most 1 - level.
+    """Return the conformal threshold, which the score of a new row exceeds with a probability of at most 1 - level.
 
     Parameters
     ----------
     scores : array (n, ...)
-        Nonconformity scores of the held-out rows.
+        Nonconformity scores of the n held-out rows.
     level : float
+        Promised coverage, above 0 and below 1.
 
     Returns
     -------
-    array (...)
-        The score of rank ceil((n + 1) level).
+    array of shape scores.shape[1:]
+        The score of rank ceil((n + 1) * level) in ascending order.
 
     Raises
     ------
@@ -64,7 +66,7 @@ def half_width(factor: Any, scale: Any) -> NDArray[np.float64]:
 
 
 def classes_within(P: NDArray[Any], limit: Any, allow_empty: bool) -> NDArray[np.bool_]:
-    """Return which classes are in the set of each row: those with 1 - P <= limit.
+    """Return a mask of the classes in the prediction set of each row: those with 1 - P <= limit.
 
     Parameters
     ----------
@@ -87,9 +89,9 @@ def classes_within(P: NDArray[Any], limit: Any, allow_empty: bool) -> NDArray[np
 
 
 class ConformalIntervals:
-    """Prediction intervals from center - q scale to center + q scale.
+    """Prediction intervals from center - q * scale to center + q * scale.
 
-    q is the quantile of |y - center| / scale over the held-out rows.
+    q is the conformal quantile of |y - center| / scale over the held-out rows.
 
     Parameters
     ----------
@@ -98,12 +100,14 @@ class ConformalIntervals:
     X : array (n, n_in)
         Held-out rows.
     y : array (n, n_out)
+        Targets of the held-out rows.
     level : float
-        Fraction of rows whose y should be inside, for each output separately.
+        Promised coverage: fraction of rows whose interval contains y, for each output separately.
 
     Attributes
     ----------
     level : float
+        Promised coverage.
     factor : array (n_out,)
         Quantile q for each output.
     """
@@ -128,9 +132,9 @@ class ConformalIntervals:
 
 
 class ConformalSets:
-    """Prediction sets with all classes for which 1 - P <= q (Sadinle, Lei and Wasserman, 2019).
+    """Prediction sets of all classes whose probability p satisfies 1 - p <= q (Sadinle, Lei and Wasserman, 2019).
 
-    q is the quantile of 1 - P of the true class over the held-out rows.
+    q is the conformal quantile of 1 - p over the held-out rows, where p is the probability of the true class.
 
     Parameters
     ----------
@@ -141,11 +145,12 @@ class ConformalSets:
     index : int array (n,)
         Index of the true class of each held-out row.
     level : float
-        Fraction of rows whose class should be in the set.
+        Promised coverage: fraction of rows whose set contains the true class.
 
     Attributes
     ----------
     level : float
+        Promised coverage.
     threshold : float
         The number 1 - q. A class is in a set if its probability is at least this number, up to rounding.
     """
@@ -160,11 +165,12 @@ class ConformalSets:
         self.threshold = 1 - self._limit
 
     def predict_set(self, X: ArrayLike, *, allow_empty: bool = False) -> NDArray[np.bool_]:
-        """Return which classes are in the set of each row.
+        """Return a mask of the classes in the prediction set of each row.
 
         Parameters
         ----------
         X : array (n, n_in)
+            Rows of inputs.
         allow_empty : bool, default False
             Whether sets may be empty. If false, a set without a sufficiently probable class contains the most probable
             class, so that the coverage may exceed `level`.
@@ -172,6 +178,6 @@ class ConformalSets:
         Returns
         -------
         bool array (n, n_classes)
-            In the order of `predict_proba`.
+            The columns have the order of `predict_proba`.
         """
         return classes_within(self._predict_proba(X), self._limit, check_bool("allow_empty", allow_empty))

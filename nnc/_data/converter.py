@@ -21,7 +21,7 @@ class DataConverter(TargetConversion):
     feature_names: tuple[str, ...] | None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the entries of a document; raise ModelFileError if a scaling is not computed yet."""
+        """Return classes, scalings and feature names as a dict; raise ModelFileError before a scaling is computed."""
         from nnc._serialization.document import ModelFileError
 
         pairs = (self.scaler_X, self.scaling_X), (self.scaler_y, self.scaling_y)
@@ -35,7 +35,7 @@ class DataConverter(TargetConversion):
         }
 
     def describe_scalings(self) -> dict[str, str]:
-        """Return the names of the scalings of "inputs" and "targets" for display; unscaled data is omitted."""
+        """Return a dict of scaling names for display; the keys are "inputs" and "targets", if they are scaled."""
         pairs = {"inputs": (self.scaler_X, self.scaling_X), "targets": (self.scaler_y, self.scaling_y)}
         return {
             data: scaler.name if scaling is not None else f"{scaler.name}, not computed yet"

@@ -28,9 +28,10 @@ if TYPE_CHECKING:
 
 
 def engine_output_gradient(converter: DataConverter, X: Any, dP: Any) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Return X as rows, and dP as derivative with respect to the outputs of the engine.
+    """Return X as rows for the engine, and the derivative dP converted to that of the engine's outputs.
 
-    Arrays that the engine can read directly are returned unchanged, and may contain NaN and infinity.
+    dP is the derivative with respect to the outputs of `predict`, which are in the units of the targets. Arrays that
+    the engine can read directly are returned unchanged, and may contain NaN and infinity.
     """
     model, rows = converter.model, converter.rows_as_is(X)
     n_out = model.sizes[-1]

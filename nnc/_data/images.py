@@ -24,7 +24,7 @@ def count_images(shape: tuple[int, ...], image_shape: tuple[int, ...]) -> tuple[
         The array has another shape. If the channels of images come first, the message explains how to move them.
     """
     row_shapes = [image_shape, *([image_shape[:-1]] if image_shape[-1] == 1 else []), (prod(image_shape),)]
-    row_shapes = list(dict.fromkeys(row_shapes))  # sequences of one feature have only two different shapes
+    row_shapes = list(dict.fromkeys(row_shapes))  # with one feature, (steps,) occurs twice
     if shape[1:] in row_shapes:
         return shape[0], False
     if shape in row_shapes:
@@ -52,7 +52,7 @@ def check_lengths(sequences: Any, steps: int) -> None:
 
 
 def has_steps(sequence: Any) -> bool:
-    """Return whether an element of a list is a sequence of steps, not a single step."""
+    """Return whether an element of a list is a whole sequence (steps, features), not a single step (features,)."""
     if hasattr(sequence, "ndim"):
         return bool(sequence.ndim == 2)
     return isinstance(sequence, (list, tuple)) and len(sequence) > 0 and hasattr(sequence[0], "__len__")

@@ -22,13 +22,14 @@ if TYPE_CHECKING:
 
 
 class InputConversion:
-    """Conversion of inputs to rows for the engine, with the properties of X and y that the first fit has learned.
+    """Conversion of inputs to rows for the engine, with the properties of X and y that the first fit determines.
 
     A fit works on a copy of the converter. The copy replaces the converter of the network if all data is valid.
 
     Parameters
     ----------
     model : Model
+        Layers and parameters of the network.
     scaler_X, scaler_y : Scaler or None
         Rules that compute the scalings; None for no scaling.
 
@@ -84,7 +85,7 @@ class InputConversion:
         self.is_direct = scaler_X is scaler_y is None and len(self.model.input_shape) == 1
 
     def copy_for_fit(self) -> Self:
-        """Return a copy for a fit, which may change it without changing this converter."""
+        """Return a copy that a fit can change without affecting this converter."""
         other = object.__new__(type(self))  # setting each attribute is 4 us faster than copying `__dict__`
         other.model, other.loss, other.scaler_X, other.scaler_y = self.model, self.loss, self.scaler_X, self.scaler_y
         other.is_direct = self.is_direct
@@ -173,7 +174,7 @@ class InputConversion:
         return rows
 
     def is_single(self, array: NDArray[Any]) -> bool:
-        """Return whether an array is a single row without the dimension n."""
+        """Return whether an array is a single row without the batch dimension."""
         shape = self.model.input_shape
         if len(shape) == 1:
             return array.ndim == 1 and shape[0] > 1
@@ -201,7 +202,7 @@ class InputConversion:
     def checked_inputs(self, X: ArrayLike, learn: bool = False, numbers: NDArray[Any] | None = None) -> NDArray[Any]:
         """Return scaled rows (n, n_in) after checking that all are finite.
 
-        `numbers` are the row indices of the caller, for messages.
+        Messages name `numbers`, the row indices in the caller's array, or by default the positions in X.
         """
         rows = self.inputs(X, learn)
         position, largest = self.model.core.find_not_finite(rows)
@@ -213,9 +214,9 @@ class InputConversion:
 
 
 def fit_scaling(name: str, scaler: Scaler, rows: NDArray[Any], what: str) -> Scaling:
-    """Return the scaling that a rule computes from rows.
+    """Return the scaling that `scaler` computes from rows.
 
-    Raise ValueError for a single row, because its values have no spread.
+    Raise ValueError for a single row, because each column then has only one value, which has no spread.
     """
     if len(rows) < 2:
         raise ValueError(

@@ -124,7 +124,7 @@ def balanced_accuracy(y_true: ArrayLike, y_pred: ArrayLike, sample_weight: Array
 
 
 def _f1(both: NDArray[np.float64], true: NDArray[np.float64], predicted: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the F1 score of each class from the weights that `_counts` returns."""
+    """Return the F1 score of each class, given the sums of weights TP, TP + FN and TP + FP."""
     return _quotient(2 * both, true + predicted)
 
 
@@ -137,7 +137,11 @@ def _quotient(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.floa
 def _counts(
     true: NDArray[np.intp], predicted: NDArray[np.intp], weights: NDArray[np.float64], n: int
 ) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
-    """Return the sums of weights of the correctly predicted, the true and the predicted rows of each class."""
+    """Return three sums of row weights for each class: TP, TP + FN and TP + FP.
+
+    TP belongs to the correctly predicted rows of the class, TP + FN to all its rows, and TP + FP to all rows for which
+    it is predicted.
+    """
     is_correct = true == predicted
     both = np.bincount(true[is_correct], weights[is_correct], n)
     return both, np.bincount(true, weights, n), np.bincount(predicted, weights, n)
@@ -152,7 +156,7 @@ def _by_class(
 ) -> float:
     """Return the average of a measure over the classes, as described in `f1`.
 
-    `measure` computes one number per class from the weights that `_counts` returns.
+    `measure` computes one number per class from the sums of row weights TP, TP + FN and TP + FP.
     """
     true, predicted, weights = _classes(y_true, y_pred, sample_weight)
     if true.ndim == 2:
@@ -220,7 +224,7 @@ def log_loss(y_true: ArrayLike, y_prob: ArrayLike, sample_weight: ArrayLike | No
     Parameters
     ----------
     y_true : int array (rows,), or (rows, n) of 0 and 1
-        As in `auc`.
+        Class indices, or n labels per row.
     y_prob : array (rows,) or (rows, n)
         Probabilities of class 1, or of each class. They are clipped to [eps, 1 - eps] for the eps of their dtype.
     sample_weight : array (rows,), optional
@@ -229,7 +233,7 @@ def log_loss(y_true: ArrayLike, y_prob: ArrayLike, sample_weight: ArrayLike | No
     Returns
     -------
     float
-        The mean over the rows, and for (rows, n) of labels also over the columns.
+        The mean over the rows. For n labels per row, it is the mean over rows and labels.
 
     Raises
     ------
@@ -295,7 +299,7 @@ def rmse(y_true: ArrayLike, y_pred: ArrayLike, sample_weight: ArrayLike | None =
 def mape(y_true: ArrayLike, y_pred: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
     """Compute the mean of |y_true - y_pred| / |y_true| over rows and outputs, as a fraction, not a percentage.
 
-    As in scikit-learn, |y_true| is at least 2.2e-16. The arguments are those of `r2`.
+    As in scikit-learn, a denominator |y_true| below 2.2e-16 is replaced by 2.2e-16. The arguments are those of `r2`.
     """
     true, predicted, weights = _values(y_true, y_pred, sample_weight)
     return float(_mean(abs(true - predicted) / np.maximum(abs(true), np.finfo(np.float64).eps), weights).mean())
@@ -344,7 +348,7 @@ class Metric:
         allow_none(check_bool)("larger_is_better", self.larger_is_better)
 
     def __call__(self, *arguments: Any, **named: Any) -> float:
-        """Call `function` with the same arguments and return its result."""
+        """Return the result of `function` for these arguments."""
         return self.function(*arguments, **named)
 
     def is_for(self, loss: LossRow) -> bool:
@@ -458,7 +462,7 @@ def _mean(values: NDArray[Any], weights: NDArray[np.float64]) -> NDArray[np.floa
 def _classes(
     y_true: ArrayLike, y_pred: ArrayLike, sample_weight: ArrayLike | None
 ) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float64]]:
-    """Return true and predicted class indices, and row weights."""
+    """Return the validated class indices of `y_true` and of `y_pred`, and the row weights."""
     pair = _pair(y_true, y_pred)
     for name, array in zip(("y_true", "y_pred"), pair, strict=True):
         if array.dtype.kind == "f":

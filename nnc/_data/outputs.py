@@ -113,13 +113,13 @@ class OutputConversion(InputConversion):
             Y = data.Y if self.scaling_y is None else self.scaling_y.undo(data.Y)
             return _number(metric, metric(_read_only(Y), _read_only(P), **named))
         true, predicted = self.true_class_index(data), P[:, 0] if P.shape[1] == 1 else P
-        if metric.of_n_classes and true.ndim == 1:  # some classes may be missing in these rows
+        if metric.of_n_classes and true.ndim == 1:  # these rows may not contain all classes
             named["n_classes"] = max(2, self.model.sizes[-1])
         if metric.takes == "probabilities" and P.shape[1] == 1:
             predicted = np.concatenate([1 - P, P], axis=1)
         elif metric.takes in (None, "classes"):
             predicted = self.class_index(P)
-        if self.classes is not None and true.ndim == 1 and metric.is_custom:  # custom metrics receive labels
+        if self.classes is not None and true.ndim == 1 and metric.is_custom:  # custom metrics receive class labels
             true = self.classes[true]
             predicted = self.classes[predicted] if metric.takes in (None, "classes") else predicted
         return _number(metric, metric(true, _read_only(predicted), **named))

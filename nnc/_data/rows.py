@@ -1,4 +1,4 @@
-"""Conversion of rows with their targets and weights."""
+"""Conversion of X, y and sample weights to data for the engine, and the split into training and validation rows."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ class TargetConversion(OutputConversion):
     def is_unconverted(self, X: Any, Y: Any, of_outputs: bool = False) -> bool:
         """Return whether the engine can use X and Y without scaling, conversion and copies.
 
-        Y is a matrix of targets without restrictions on their values, or with `of_outputs` a matrix of derivatives
-        with respect to the outputs.
+        If `of_outputs` is true, Y is a matrix of derivatives with respect to the outputs. Otherwise Y is a matrix of
+        targets of heads, or of a loss that accepts all real numbers.
         """
         return (
             type(X) is type(Y) is ndarray
@@ -48,8 +48,8 @@ class TargetConversion(OutputConversion):
     def data_as_is(self, X: Any, y: Any, sample_weight: Any) -> tuple[Any, Any, Any, None] | None:
         """Return (X, Y, labels, None) if the engine can use the data directly; return None if they need a conversion.
 
-        Either the targets Y or the class indices `labels` are None. This is the fast path of training steps and losses.
-        X and Y may contain NaN and infinity.
+        Targets are in Y, or class indices in `labels`; the other one is None. This is the fast path of training steps
+        and losses. X and Y may contain NaN and infinity.
         """
         if sample_weight is not None or type(y) is not np.ndarray or (X := self.rows_as_is(X)) is None:
             return None
@@ -94,7 +94,7 @@ class TargetConversion(OutputConversion):
         elif (ready := self.data_as_is(X, y, sample_weight)) is not None:
             rows, Y, labels, _ = ready
             largest = model.core.largest_absolute(rows, Y)
-        if largest is not None:  # `largest` is None if rows or Y contain NaN or infinity
+        if largest is not None:  # None if the data is not finite or needs a conversion
             if learn:
                 self.max_abs_input = max(largest, self.max_abs_input)
                 self.labels_are_indices = self.loss.is_classification and self.classes is None
@@ -108,7 +108,7 @@ class TargetConversion(OutputConversion):
         return self.data(*unpack_batch(batch), learn=True)
 
     def validation(self, validation: Any) -> Data | None:
-        """Convert the argument `validation` of `fit` if it is a tuple of arrays; return None if it is None."""
+        """Convert the validation data (X, y) or (X, y, sample_weight) passed to `fit`; return None for None."""
         if validation is None:
             return None
         if not isinstance(validation, (tuple, list)) or len(validation) not in (2, 3):
@@ -205,7 +205,7 @@ class TargetConversion(OutputConversion):
         X = X if isinstance(X, np.memmap) else self.array(X, learn=True)
         y = targets.check_row_count(X, y)
         classes = targets.stratification_labels(y, self.model.loss, self.classes)
-        for name, array in (("X", X), ("y", y)):  # check before the split to report the caller's row indices
+        for name, array in (("X", X), ("y", y)):  # check before the split: errors name the caller's row indices
             if name == "y" and self.model.heads is not None:  # NaN may mark missing targets of heads
                 continue
             if array.dtype.kind == "f" and not isinstance(array, np.memmap) and not np.isfinite(array).all():
@@ -218,7 +218,7 @@ class TargetConversion(OutputConversion):
         return X[train], y[train], weights[train], (X[test], y[test], weights[test])
 
     def apply_class_weight(self, data: Data, class_weight: Any) -> Data:
-        """Return the data with row weights multiplied by the weights of the classes."""
+        """Return the data with the weight of each row multiplied by the weight of its class."""
         if class_weight is None:
             return data
         n_out = self.model.sizes[-1]

@@ -56,8 +56,8 @@ class Scaler(ABC):
         Returns
         -------
         Scaling
-            The factor of a constant column is 1, so that it becomes 0, or `low` with MinMax. A scaling that
-            `scaling_without_data` returns does not depend on the array.
+            The factor of a constant column is 1, and its scaled value is 0, or `low` with MinMax. The array has no
+            effect on a fixed scaling, such as that of pixels or that with a given mean and standard deviation.
 
         Raises
         ------
@@ -70,13 +70,13 @@ class Scaler(ABC):
 
     @abstractmethod
     def _fit(self, rows: NDArray[Any], name: str) -> Scaling:
-        """Compute the scaling of an array of real numbers, like `fit`."""
+        """Compute the scaling of the columns of an array of real numbers; `name` is its name in messages."""
 
 
 class DataScaler(Scaler):
     """Rule that computes shift and factor from the values of each column."""
 
-    target: ClassVar[float]  # scaled value of the origin of a column, which is its mean or its minimum
+    target: ClassVar[float]  # scaled value of a column's origin (mean or minimum)
 
     def scaling_without_data(self, name: str, shape: tuple[int, ...]) -> Scaling | None:
         return None
@@ -85,7 +85,10 @@ class DataScaler(Scaler):
     def _choose(
         self, low: NDArray[np.float64], half: NDArray[np.float64], rows: NDArray[Any]
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return the origin and the factor of each column, given its minimum `low` and half of its range, `half`."""
+        """Return the origin (mean or minimum) and the factor of each column.
+
+        `low` is the minimum of each column, and `half` is half of its range.
+        """
 
     def _fit(self, rows: NDArray[Any], name: str) -> Scaling:
         scaling = self.scaling_without_data(name, rows.shape[1:] or (1,))

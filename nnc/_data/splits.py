@@ -113,9 +113,10 @@ def _as_integer(name: str, value: Any) -> int:
 
 
 def _quotas(counts: NDArray[Any], total: int) -> NDArray[np.int64]:
-    """Return the number of rows of each class in the small part of a split, which has `total` rows if possible.
+    """Return the number of rows of each class in the small part of a split; `counts` are those in both parts together.
 
-    Each class with two or more rows keeps at least one row in both parts.
+    Each class with two or more rows has at least one row in both parts. If this rule permits, the result adds up to
+    `total`.
     """
     exact = counts * (total / counts.sum())
     lower, upper = np.minimum(counts - 1, 1), counts - 1

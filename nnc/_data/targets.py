@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def as_label_array(y: Any) -> NDArray[Any]:
-    """Convert y to an array without changing its labels, for example by rounding."""
+    """Convert y to an array with unchanged labels; np.asarray might round integers or convert numbers to text."""
     return y if type(y) is np.ndarray else _objects(y)
 
 
@@ -55,7 +55,7 @@ def as_labels(y: Any, n: int) -> NDArray[Any] | None:
 
 
 def _objects(y: Any) -> NDArray[Any]:
-    """Convert y to an array; the array has dtype object if NumPy would change labels of a list."""
+    """Convert y to an array; use dtype object if NumPy might round labels of a list or convert them to text."""
     from nnc._utils.containers import as_array
 
     values = as_array("y", y)
@@ -75,7 +75,7 @@ def as_targets(y: Any, loss: str) -> NDArray[Any]:
         return as_real_array("y", y)
     except TypeError:
         for index, value in np.ndenumerate(as_label_array(y).astype(object)):
-            if index and isinstance(value, (str, bytes)):  # the index is () if y itself is a text
+            if index and isinstance(value, (str, bytes)):  # `index` is () if y is a single text
                 raise TypeError(
                     f"y must be numbers for the loss {loss!r}, got the text {short_repr(value)} in row {index[0]}; "
                     f"{CLASS_LOSS}; convert digits with astype(float)"
@@ -150,7 +150,7 @@ def stratification_labels(y: NDArray[Any], loss: str, classes: NDArray[Any] | No
 
 
 def list_classes(classes: NDArray[Any]) -> str:
-    """Return the first classes as text for messages."""
+    """Return the first six classes as text for messages."""
     names = [repr(value) for value in classes[:6].tolist()]
     return ", ".join(names) + (", ..." if len(classes) > 6 else "")
 

@@ -228,6 +228,7 @@ def to_c_int8(net: Any, name: str, calibrate: Any, validation: Any) -> tuple[str
     Parameters
     ----------
     net : NeuralNetwork
+        Network to quantize.
     name : str
         Prefix of all names in the header.
     calibrate : array
@@ -255,7 +256,7 @@ def to_c_int8(net: Any, name: str, calibrate: Any, validation: Any) -> tuple[str
 
 
 def _compare(net: Any, P: NDArray[Any], Q: NDArray[Any], X: Any, y: Any) -> Quantization:
-    """Compare the outputs P of a network with the outputs Q of the quantized network for the same rows."""
+    """Compare outputs Q of the quantized network with outputs P of the network: error, class agreement and scores."""
     converter, error, agreement = net.converter, float(abs(P - Q).max()), None
     if converter.loss.is_classification:
         agreement = float((converter.class_index(P) == converter.class_index(Q)).mean())

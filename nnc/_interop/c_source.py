@@ -311,7 +311,7 @@ class Source(Writer):
         self.calls: list[str] = []
         self.current = "in"  # name of the C array that the next operation reads
         self.buffers = {"a": 0, "b": 0, "sum": 0}  # required number of elements of each buffer
-        self.n_summed = 0  # number of networks of the ensemble that were added to the sum
+        self.n_summed = 0  # number of ensemble members whose outputs were added to the sum
         self.constant_bytes = 0
         self.element_bytes = 4 if dtype == "float32" else 8
 

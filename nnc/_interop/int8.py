@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     Array = np.ndarray[Any, Any]
 
-MAX_TERMS = 2**31 // (127 * 255) - 2  # largest number of terms for which an integer sum fits into 32 bits
+MAX_TERMS = 2**31 // (127 * 255) - 2  # maximum inputs of a neuron whose integer sum fits into 32 bits
 BLOCK_ROWS = 256  # number of rows that are evaluated at a time, to limit memory
 
 
@@ -40,7 +40,7 @@ class Range(Value):
 
     @classmethod
     def from_bounds(cls, low: float, high: float) -> Range:
-        """Return the Range for numbers from low to high, extended to contain 0, which it represents exactly."""
+        """Return the Range that covers 0 and the numbers from low to high; 0 is represented exactly."""
         low, high = min(low, 0.0), max(high, 0.0)
         scale = (high - low) / 255 or 1.0
         return cls(scale, round(-128 - low / scale))
@@ -62,9 +62,11 @@ class QuantizedLayer(Value):
     Attributes
     ----------
     operation : MatMul, Conv or Scale
+        Operation that was quantized.
     input_range : Range
+        Range of the inputs.
     w : array (n_in, n_out)
-        Quantized weights: integers that are stored as floats.
+        Quantized weights: integers that are stored as floats. n_in is the number of terms of a sum.
     b : array (n_out,)
         Quantized biases: integers that are added to the integer sums.
     scales : array (n_out,)
@@ -92,7 +94,7 @@ class QuantizedLayer(Value):
             return products
         if isinstance(self.operation, op.Conv):
             x = windows(x, self.operation.input_shape, self.operation.window, self.operation.stride, self.operation.pad)
-            x = x.reshape(*x.shape[:3], -1)  # columns in the order of the rows of w: window row, column, channel
+            x = x.reshape(*x.shape[:3], -1)  # last axis in the order of w: window row, column, channel
         # The sums are integers below 2**53, so the matrix product in floats is exact, and faster than in integers.
         sums: Array = x @ self.w + self.b
         return sums
@@ -111,6 +113,7 @@ class LookupTable(Value):
     Attributes
     ----------
     operation : Activate
+        Activation that was quantized.
     values : array (256,)
         Quantized outputs for the inputs -128 to 127.
     """
@@ -125,7 +128,7 @@ class LookupTable(Value):
 
 
 class Pool(Value):
-    """Max-pool, or average pool whose means are rounded to integers."""
+    """Max pooling or average pooling of 8-bit integers; means are rounded to integers."""
 
     operation: Any
 
@@ -163,7 +166,7 @@ class QuantizedNetwork(Value):
     float_operations: tuple[op.Operation, ...]
 
     def predict(self, X: Array) -> Array:
-        """Return the outputs for raw inputs X (n, n_in), as an exported header computes them."""
+        """Return the outputs for raw inputs X (n, n_in), computed with the arithmetic of the exported C header."""
         X, blocks = np.asarray(X, np.float64), []
         for first in range(0, len(X), BLOCK_ROWS):
             q = self.input_range.quantize((X[first : first + BLOCK_ROWS] - self.minus) * self.times)
@@ -236,7 +239,8 @@ def quantize(program: Program, X: Array) -> QuantizedNetwork:
             layers.append(_quantize_layer(operation, current, output_range))
             current = output_range
         elif isinstance(operation, op.Activate):
-            if operation.name != "relu":  # clipping to the output range, which begins at 0, replaces a relu
+            # A relu needs no lookup table: the layer before it clips its outputs to a range that begins at 0.
+            if operation.name != "relu":
                 output_range = ranges[i + 1]
                 inputs = current.dequantize(np.arange(-128, 128))
                 outputs = activations.ROWS[operation.name].compute(inputs[:, None])
@@ -315,7 +319,7 @@ def _quantize_layer(operation: Any, input_range: Range, output_range: Range | No
 
 
 def windows(x: Array, input_shape: Any, window: Any, stride: Any, pad: Any = (0, 0, 0, 0)) -> Array:
-    """Return the windows of flat images x (n, height * width * channels) after zero padding.
+    """Return the windows of a convolution or pool in flat images x (n, height * width * channels), with zero padding.
 
     The result has the shape (n, output rows, output columns, window rows, window columns, channels).
     """

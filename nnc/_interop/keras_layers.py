@@ -46,7 +46,7 @@ Network = TypeVar("Network")  # the class NeuralNetwork, which nnc/_interop may 
 
 
 def read(build: Callable[[Parts], Network], model: Any, loss: Any, verify: bool) -> Network:
-    """Create a network from a Sequential model with the function `build`; compare the two if `verify` is true.
+    """Create a network from a Keras Sequential model by calling `build`; compare their outputs if `verify` is true.
 
     Raises
     ------
@@ -66,6 +66,7 @@ def parts_of(model: Any, loss: Any) -> Parts:
     Parameters
     ----------
     model : keras.Sequential
+        Model to read.
     loss : str or Loss, optional
         Loss of the network. Default: the loss that matches the output activation.
 
@@ -206,7 +207,7 @@ def _scaling(layer: Any, shape: tuple[int, ...]) -> dict[str, Any]:
         if factor.ndim and sys.modules["keras"].config.image_data_format() != "channels_last":
             raise ValueError("scale must be one number if keras.config.image_data_format() is not 'channels_last'")
         shift = -offset / factor
-    else:  # Normalization computes (x - mean) / sqrt(variance)
+    else:  # the layer Normalization computes (x - mean) / sqrt(variance)
         shift, variance = (np.asarray(_array(part), np.float64) for part in (layer.mean, layer.variance))
         if not (variance >= 0).all():
             raise ValueError(f"variance must be at least 0, got {variance.min():g}")

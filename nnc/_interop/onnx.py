@@ -201,7 +201,9 @@ class Graph(Writer):
         title : str
             Name of the graph.
         input_value : Value
+            Name, element type and shape of the input.
         outputs : sequence of Value
+            Name, element type and shape of each output.
         metadata : dict of str, optional
             Additional texts by name, stored as metadata of the model.
         """
@@ -235,7 +237,7 @@ class Graph(Writer):
         n = len(operation.minus)
         if n == prod(operation.input_shape):
             value, shape = self.channels_first(value, False), operation.input_shape
-        else:  # the scaling has one number per channel, or one number for all inputs
+        else:  # `minus` has one number per channel, or a single number
             shape = (n, 1, 1) if self.channels_are_first else (n,)
         for function, numbers in scale_functions(operation, self.dtype):
             value = self.node(SIGNS[SCALE_SIGNS[function]], value, self.tensor(numbers, shape))
@@ -324,7 +326,7 @@ class Graph(Writer):
         )
 
     def call(self, function: str, *arguments: str) -> str:
-        """Add the node of a function call in a formula, and return the name of the result."""
+        """Add the node for a function that a formula calls, and return the name of its result."""
         if function == "sum":
             return self.node("ReduceSum", *arguments, self.tensor([1], (1,), "int64"), keepdims=1)
         return self.node(FUNCTIONS[function], *arguments)
@@ -334,7 +336,7 @@ class Graph(Writer):
     def outputs(self, program: Program, value: str) -> list[Value]:
         """Add the nodes of the graph's outputs, and return the descriptions of these outputs.
 
-        `value` is the name of the numbers that the network computes.
+        `value` is the name of the tensor with the outputs of the network.
         """
         if program.task == "regression":
             self.node("Identity", value, name="output")

@@ -201,7 +201,7 @@ METHODS: dict[type[Operation], str] = {
     Sort: "sort",
 }
 
-# Operators of the functions that scale x in three steps: (x - minus) * times + plus.
+# Arithmetic operator of each step of the scaling (x - minus) * times + plus.
 SCALE_SIGNS = {"subtract": "-", "multiply": "*", "add": "+"}
 
 # Order of the inputs in comments, by the number of axes of a row.
@@ -223,7 +223,7 @@ class Writer:
 
 
 def scale_functions(operation: Scale, dtype: str) -> list[tuple[str, Sequence[float]]]:
-    """Split a Scale operation into steps: return pairs of a function in `SCALE_SIGNS` and its operands.
+    """Split a Scale operation into steps; each is a pair of a key of `SCALE_SIGNS` and the second operand.
 
     Steps that leave every input unchanged are omitted.
     """

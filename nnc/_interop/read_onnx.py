@@ -107,7 +107,7 @@ class Reader:
             self._evaluate(node)
 
     def charge(self, size: int) -> None:
-        """Add `size` to the bytes of created arrays; raise ValueError if the sum is much larger than the file."""
+        """Add `size` to the total bytes of arrays; raise ValueError if the total is much larger than the model file."""
         self.created_bytes += size
         if self.created_bytes > 2 * (self.size + self.model.constants.external_bytes) + MAX_EXTRA_BYTES:
             raise ValueError(
@@ -135,7 +135,7 @@ class Reader:
     def _input(self) -> Rows:
         """Return the symbolic tensor of the model's input; raise ValueError if the input is not supported."""
         dims, nodes = tuple(self.model.dims[1:]), self.model.nodes
-        if dims == (0,):  # if the number of inputs is variable, infer it from the first matrix
+        if dims == (0,):  # a variable number of inputs follows from the first weight matrix
             for node in nodes:
                 if node.operator in ("MatMul", "Gemm") and node.inputs[1:2] and node.inputs[1] in self.model.constants:
                     shape = self.model.constants[node.inputs[1]].shape
@@ -251,7 +251,7 @@ class Reader:
 
 
 def _last_step(rows: Rows) -> Rows:
-    """Return the earlier tensor whose step computed these numbers; later steps changed only name, type or shape."""
+    """Return the tensor whose step computed the numbers of `rows`; later steps changed only name, type or shape."""
     while rows.step is None and rows.previous is not None:
         rows = rows.previous
     return rows

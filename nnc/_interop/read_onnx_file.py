@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 MAX_IR_VERSION = 14  # latest supported version of the ONNX file format
 OPSETS = {"": (7, 28), "ai.onnx.ml": (1, 5)}  # first and last supported version of each operator set
 MAX_RANK = 8  # largest supported number of dimensions of a tensor
-MAX_TEXT_BYTES = 2**22  # maximum bytes of an array of strings; each element has the size of the longest
+MAX_TEXT_BYTES = 2**22  # maximum bytes of an array of strings; each element has the size of the longest string
 # Values of the enumeration AttributeProto.AttributeType.
 FLOAT, INT, STRING, TENSOR, FLOATS, INTS, STRINGS = 1, 2, 3, 4, 6, 7, 8
 # Element types of tensors by the values of the enumeration TensorProto.DataType.
@@ -58,7 +58,7 @@ ATTRIBUTE = {
     15: ("type_protos", "messages"), 20: ("type", "int"), 21: ("ref_attr_name", "text"),
     22: ("sparse_tensor", "message"), 23: ("sparse_tensors", "messages"),
 }  # fmt: skip
-# Field that contains the value of an attribute, by the type of the attribute.
+# Name of the field that contains the value of an attribute, for each type of attribute.
 VALUE_FIELDS = {FLOAT: "f", INT: "i", STRING: "s", TENSOR: "t", FLOATS: "floats", INTS: "ints", STRINGS: "strings"}
 TENSOR_FIELDS = {
     1: ("dims", "ints"), 2: ("data_type", "int"), 3: ("segment", "message"), 4: ("float_data", "floats"),
@@ -66,7 +66,7 @@ TENSOR_FIELDS = {
     9: ("raw_data", "message"), 10: ("double_data", "doubles"), 11: ("uint64_data", "ints"), 12: ("doc_string", "skip"),
     13: ("external_data", "messages"), 14: ("data_location", "int"), 16: ("metadata_props", "skip"),
 }  # fmt: skip
-# Field that contains the numbers of a tensor, by element type. All other types use the field "int32_data".
+# Name of the field that contains the numbers of a tensor, for each element type. Other element types use "int32_data".
 DATA_FIELDS = {"float32": "float_data", "float64": "double_data", "int64": "int64_data", "str": "string_data"}
 DATA_FIELDS |= {"uint32": "uint64_data", "uint64": "uint64_data"}
 ENTRY = {1: ("key", "text"), 2: ("value", "text")}
@@ -250,7 +250,7 @@ def _little_endian(dtype: str) -> Any:
 
 
 def _typed(values: Any, dtype: str, label: str) -> Array:
-    """Convert the values of a repeated field to an array of this dtype."""
+    """Convert the numbers of a tensor to an array of `dtype`; raise ValueError if one is outside its range."""
     if dtype in ("float32", "float64"):
         return np.frombuffer(values, _little_endian(dtype))
     if dtype in ("uint32", "uint64"):

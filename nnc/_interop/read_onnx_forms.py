@@ -32,7 +32,10 @@ def constant(value: float) -> Form:
 
 
 def combine(operator: str, parts: Sequence[Form]) -> Form | None:
-    """Return the form (formula as nested tuples) of an operator applied to forms; None if no activation contains it."""
+    """Return the form (formula as nested tuples) of an operator applied to the forms `parts`.
+
+    Return None if no formula of an activation contains the resulting form.
+    """
     form = _combined(operator, parts)
     return form if _skeleton(form) in _activations() and all(map(isfinite, _constants(form))) else None
 
@@ -90,7 +93,7 @@ def activation(form: Form, dtype: str) -> str | None:
 
 @cache
 def _activations() -> dict[Form, list[tuple[list[float], str]]]:
-    """Return the constants and names of activations by skeleton, which is a formula without its constants.
+    """Return a dict from skeletons (forms without constants) to the constants and names of the activations.
 
     The activations are those in `COMPOSED` and `READ_COMPOSED`. A skeleton that is only a part of an activation has an
     empty list.
@@ -105,7 +108,7 @@ def _activations() -> dict[Form, list[tuple[list[float], str]]]:
 
 
 def _parts(form: Form) -> Iterator[Form]:
-    """Yield a form (formula as nested tuples) and all its parts, including sums and products of some members."""
+    """Yield a form (formula as nested tuples), its parts, and the sum or product of each subset of its members."""
     yield form
     is_sum = form[0] in ("+", "*")
     members = form[2] if is_sum else [part for part in form if isinstance(part, tuple)]

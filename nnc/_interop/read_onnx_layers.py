@@ -80,9 +80,9 @@ WINDOWS: dict[str, Any] = {
 
 
 def _windows(call: Call, rows: Rows, size: list[int]) -> tuple[list[int], list[int], tuple[int, ...]]:
-    """Return the strides, the padding (top, left, bottom, right), and the output height and width of a node.
+    """Return strides, padding (top, left, bottom, right), and output height and width of a convolution or pool.
 
-    `size` is the height and width of its windows.
+    `size` is the height and width of its kernel or window.
     """
     strides = [1, 1] if call["strides"] is None else call["strides"]
     pads = [0] * 4 if call["pads"] is None else call["pads"]
@@ -301,9 +301,10 @@ def _affine(call: Call, rows: Rows, array: Array, rows_first: bool) -> Rows | No
 
 
 def _composed(call: Call, rows: Rows, parts: list[Any]) -> Rows:
-    """Add the formulas of `rows`, which an operator computes from `parts`; return the outputs of a matching activation.
+    """Return the outputs of an activation if the nodes up to this one compute an activation, else return `rows`.
 
-    The formulas are forms (nested tuples). If no activation has one of these formulas, return `rows`.
+    `rows` is the result of this node for the inputs `parts`. Its formulas, as functions of earlier tensors, are added
+    to `rows.forms` as forms (nested tuples), and compared with the formulas of the activations.
     """
     tensors = [part for part in parts if isinstance(part, Rows)]
     forms = [dict([*part.forms, (part, X)]) for part in tensors]

@@ -168,9 +168,10 @@ def _reshape(call: Call, value: Any, shape: Any) -> Any:
 def _dims_of(
     call: Call, dims: tuple[int, ...], target: list[int | None], was_transposed: bool = False
 ) -> tuple[int, ...]:
-    """Return the shape of one row after Reshape to the shape `target`, whose first axis must be the axis of rows.
+    """Return the shape of one row after the operator Reshape to `target`, whose first axis must index the rows.
 
-    `dims` is the shape of one row before. `was_transposed` is true if the axis of rows was not the first axis before.
+    `dims` is the shape of one row before Reshape. `was_transposed` is true if the first axis did not index the rows
+    before Reshape.
     """
     first, *row_target = target
     if call["allowzero"] not in (0, 1):
@@ -231,7 +232,7 @@ def _squeeze(call: Call, value: Any, axes: Any = None) -> Any:
         shape = (2, *value.dims)
         return value._replace(dims=tuple(shape[i] for i in _remaining_axes(call, shape, axes))[1:])
     rows = any_rows(call, value)
-    shape = (2, *rows.dims)  # 2 stands for the number of rows; Squeeze must not remove this axis
+    shape = (2, *rows.dims)  # 2 as number of rows; with 1, Squeeze could remove this axis
     return _reshaped(call, rows, tuple(shape[i] for i in _remaining_axes(call, shape, axes))[1:])
 
 
@@ -303,7 +304,7 @@ def _greater_or_equal(call: Call, value: Any, threshold: Any) -> Labels:
 
 
 def with_classes(call: Call, labels: Labels, classes: Array, dims: Any = ()) -> Labels:
-    """Replace the indices in labels by class names; raise ValueError if the names do not fit the outputs."""
+    """Replace the indices in labels by class names; raise ValueError unless each class has one distinct name."""
     call.reader.charge(classes.nbytes)
     source = labels.source.rows if isinstance(labels.source, Pair) else labels.source
     if labels.classes is not None or len(classes) != max(2, *source.dims):

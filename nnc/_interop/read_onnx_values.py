@@ -43,7 +43,7 @@ class Context(Protocol):
     batch: int
 
     def charge(self, size: int) -> None:
-        """Add `size` to the bytes of created arrays; raise ValueError if the sum is much larger than the file."""
+        """Add `size` to the total bytes of arrays; raise ValueError if the total is much larger than the model file."""
 
 
 # ------------------------------------------------------------------------------------------------ values of tensors
@@ -94,7 +94,10 @@ class Rows:
         self.is_scaled_input = previous is None
 
     def apply(self, step: Any, label: str, is_scaling: bool = False, **changes: Any) -> Rows:
-        """Return the symbolic tensor that `step` computes from this tensor; `changes` are its dims, axes or dtype."""
+        """Return the symbolic tensor that `step` computes from this tensor.
+
+        `changes` are the dims, axes and dtype of the result that differ from those of this tensor.
+        """
         properties = {"dims": self.dims, "axes": self.axes, "dtype": self.dtype} | changes
         result = Rows(previous=self, step=step, label=label, **properties)
         result.is_scaling = is_scaling
@@ -102,7 +105,7 @@ class Rows:
         return result
 
     def ordered(self, array: Array) -> Array:
-        """Transpose an array, whose axes are those of one row of this tensor, to channels last as in nnc."""
+        """Transpose `array` to channels last; its axes have the order of one row of this tensor."""
         return array.transpose([self.axes.index(axis) for axis in "hwc"]) if len(self.dims) == 3 else array
 
 
@@ -164,7 +167,7 @@ class Call:
         return ValueError(f"{self.label}: {problem}")
 
     def require(self, **expected: Any) -> None:
-        """Raise ValueError if an attribute of the node has another value than expected."""
+        """Raise ValueError if an attribute of the node is present and differs from its value in `expected`."""
         for name, value in expected.items():
             if self[name] is not None and self[name] != value:
                 raise self.error(f"attribute {name} must be {value!r}, got {self[name]!r}")
@@ -288,7 +291,7 @@ def finite_array(call: Call, value: Any, dtype: str, ndim: int | None = None) ->
         raise call.error(
             f"a constant has the type {value.dtype} and the shape {value.shape}, which this input does not support"
         )
-    call.reader.charge(value.nbytes)  # count the constant again for each node that uses it, because each use costs time
+    call.reader.charge(value.nbytes)  # count the constant for each node that uses it, because each use takes time
     if value.dtype.kind == "f" and not np.isfinite(value).all():
         raise call.error("constants must be finite, got NaN or infinity")
     return value

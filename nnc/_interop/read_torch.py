@@ -37,13 +37,14 @@ REQUIRED: dict[type, dict[str, Any]] = {
     nn.Unflatten: {"dim": 1},
     **{module_class: attributes for module_class, (_, attributes) in ACTIVATIONS.items()},
 }
-# PyTorch replaces softplus(z) by z for z above the threshold of a module. From 20 on, the error is at most 2e-9.
+# PyTorch replaces softplus(z) by z for z above the threshold of a module. With a threshold of at least 20, the error
+# is at most 2.1e-9.
 MIN_SOFTPLUS_THRESHOLD = 20.0
 Network = TypeVar("Network")  # the class NeuralNetwork, which nnc/_interop may not import from a higher layer
 
 
 def read(build: Callable[[Parts], Network], module: Any, shape: Any, loss: Any, verify: bool) -> Network:
-    """Create a network from an nn.Sequential with the function `build`; compare the two if `verify` is true.
+    """Create a network from an nn.Sequential by calling `build`; compare their outputs if `verify` is true.
 
     Raises
     ------
@@ -63,6 +64,7 @@ def parts_of(module: Any, shape: Any, loss: Any) -> Parts:
     Parameters
     ----------
     module : nn.Sequential
+        Module to read.
     shape : (height, width, channels), optional
         Shape of one row of inputs. Required if the inputs of the first layer are images.
     loss : str or Loss, optional

@@ -106,7 +106,7 @@ class Script(Writer):
             self.functions[name] = self.with_dependencies(self.language.functions[name], name)
 
     def with_dependencies(self, text: str, name: str) -> str:
-        """Add the functions that are called in `text`, the source of the function `name`; return the stripped text."""
+        """Return `text`, the source of the function `name`, without outer blanks; add the functions that it calls."""
         for other in self.language.functions:
             if other != name and re.search(rf"\b{other}\(", text):
                 self.function(other)

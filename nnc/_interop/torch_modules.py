@@ -16,7 +16,7 @@ try:
 except ImportError as error:
     raise ImportError(f"this function needs PyTorch ({error}); install it with pip install torch") from error
 
-# PyTorch replaces softplus(z) by z for z above this threshold. From 37 on, this is exact in float64.
+# PyTorch replaces softplus(z) by z for z above this threshold. With a threshold of 37, this is exact in float64.
 SOFTPLUS_THRESHOLD = 40.0
 # For each activation module of PyTorch: the name of the activation in nnc, and the required attributes of the module.
 ACTIVATIONS: dict[type, tuple[str, dict[str, Any]]] = {
@@ -71,7 +71,7 @@ class ModuleBuilder(Writer):
         self.order: Any = None  # permutation of the rows of the next weight matrix, set by `flatten`
 
     def tensor(self, numbers: Any) -> Any:
-        """Convert numbers to a trainable parameter."""
+        """Return numbers as a trainable PyTorch parameter."""
         return nn.Parameter(torch.tensor(numbers, dtype=self.dtype))
 
     def scale(self, operation: op.Scale) -> None:
@@ -167,7 +167,10 @@ class Reshape(nn.Module):
 
 
 class SortGroups(nn.Module):
-    """Module that sorts the quantiles of each target; each group of columns has one quantile of all targets."""
+    """Module that sorts the quantiles of each target.
+
+    The columns are divided into groups of equal size. Group i contains the quantile i of each target.
+    """
 
     def __init__(self, groups: int) -> None:
         super().__init__()

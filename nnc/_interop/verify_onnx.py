@@ -13,7 +13,7 @@ from nnc._interop.verification import N_ROWS, TOLERANCES
 if TYPE_CHECKING:
     Array = np.ndarray[Any, Any]
 
-MAX_ROWS = 1000  # do not compare models that require a batch of more rows than this
+MAX_ROWS = 1000  # largest fixed batch size of a model that can be compared with its network
 
 
 def require_onnx() -> None:
@@ -161,7 +161,7 @@ def _reference_outputs(path: Any, name: str, rows: Array) -> list[Any]:
 
 
 def _check_labels(name: str, evaluated: Array, network: Any, X: Array, P: Array, tolerance: float) -> None:
-    """Raise ValueError if labels differ; rows whose outputs are close to the boundary of two classes are ignored."""
+    """Raise ValueError if ONNX model and network predict different labels, except near the boundary of two classes."""
     labels = np.asarray(network.predict_classes(X))
     is_clear: Array = np.full(len(P), True)
     if labels.ndim == 1 and P.shape[1] > 1:

@@ -212,7 +212,7 @@ def validated_document(document: dict[str, Any]) -> dict[str, Any]:
 
 
 def _lowest_version(layers: list[dict[str, Any]]) -> int:
-    """Return the lowest format version that can express these layers."""
+    """Return the lowest version of the file format that can express the layers of a document."""
     return 1 if len({layer.get("b") is None for layer in layers}) == 1 and layers[0]["type"] == Dense.type else 2
 
 
@@ -245,7 +245,7 @@ def _checked_layers(members: list[Any], loss: str, largest: float) -> list[dict[
 def _check_shapes(layer: dict[str, Any], where: str, input_shape: tuple[int, ...], largest: float) -> tuple[int, ...]:
     """Validate the arrays of a layer, and return its output shape.
 
-    The expected sizes of the arrays follow from the input shape; no memory is allocated for sizes in the document.
+    The expected sizes of the arrays follow from the input shape, so a wrong size in a document allocates no memory.
     """
     layer_object = layer_classes_by_type()[layer["type"]].from_dict(layer)
     if isinstance(layer_object, Dense) and len(input_shape) < 2:
@@ -296,7 +296,7 @@ def _checked_dropout(dropout: Any, n_hidden: int | None) -> list[float | None] |
 def _checked_learning(
     learning: Any, types: list[str], training: dict[str, Any] | None
 ) -> list[dict[str, Any] | None] | None:
-    """Return a validated copy of the learning options, one item for each parametric layer; `types` are their types."""
+    """Return a validated copy of the learning options of the parametric layers, which have the layer types `types`."""
     if learning is None:
         return None
     n = len(types)
@@ -310,7 +310,7 @@ def _checked_learning(
 
 
 def _checked_options(options: Any, where: str, layer_class: type[Layer], steps: int) -> dict[str, Any]:
-    """Return a validated copy of the learning options of a layer in a network that was trained for `steps` steps."""
+    """Return a validated copy of the learning options of one layer; `steps` is the number of steps of the network."""
     choices = [key for key in LEARNING_DEFAULTS if key in layer_class._fields]
     for key in fields.json_object(options, where):
         if key not in (*choices, FROZEN_STEPS_KEY):
@@ -371,7 +371,7 @@ def _checked_heads(members: Any, loss: str, last: dict[str, Any]) -> dict[str, A
     if last["activation"] != "identity":
         expected = f'null for the output activation "{last["activation"]}"'
         raise ValueError(f"heads is {fields.describe(members)}, expected {expected}")
-    has_ordered = "ordered" in fields.json_object(members, "heads")  # networks without ordered heads lack this member
+    has_ordered = "ordered" in fields.json_object(members, "heads")  # the member is missing if no heads are ordered
     fields.check_keys(members, ("heads", "missing", *(("ordered",) * has_ordered)), "heads")
     heads: list[dict[str, Any]] = []
     for i, head in enumerate(fields.member(members, "heads", list, where="heads.")):

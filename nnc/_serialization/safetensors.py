@@ -134,7 +134,7 @@ def loads(content: bytes, where: str) -> dict[str, Any]:
 
 
 def _tensors(content: bytes) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
-    """Return the metadata and the tensors in the content of a file; raise ValueError if it is not in this format."""
+    """Return the metadata and the tensors of a safetensors file; raise ValueError if `content` is not valid."""
     import numpy as np
 
     length = int.from_bytes(content[:8], "little")

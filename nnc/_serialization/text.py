@@ -164,7 +164,7 @@ def checksum(document: dict[str, Any]) -> str:
 
 
 def _canonical(value: Any) -> Any:
-    """Return a part of a document in the form that `checksum` hashes."""
+    """Return a part of a document for `checksum`: without nulls, and with the SHA-256 of each list of numbers."""
     from array import array
     from hashlib import sha256
 
@@ -414,6 +414,7 @@ def self_test_row(n_in: int, scale_X: dict[str, Any] | None = None) -> list[floa
     Parameters
     ----------
     n_in : int
+        Number of inputs of the network.
     scale_X : dict, optional
         Scaling of the inputs, as in a document.
     """

@@ -59,8 +59,8 @@ def load_mnist(folder: str | bytes | os.PathLike[Any]) -> TrainAndTest:
     Raises
     ------
     OSError
-        The folder or a file is missing, a file is not a valid IDX file (see `read_idx`), or images and labels do not
-        match. The message names the file and states what is expected.
+        The folder or a file is missing, a file is not a valid IDX file (see `read_idx`), or there is not one label
+        from 0 to 9 for each image. The message names the file and states what is expected.
     TypeError
         `folder` is not a path.
 
@@ -121,7 +121,7 @@ def _load(folder: Any, name: str) -> TrainAndTest:
 
 
 def _find_files(folder: str, name: str) -> list[str]:
-    """Return the paths of the four files of a data set like MNIST, in the order of _FILES."""
+    """Return the paths of the four files of a data set in the format of MNIST, in the order of `_FILES`."""
     try:
         present = set(os.listdir(folder))
     except FileNotFoundError:
@@ -149,7 +149,7 @@ def _find_files(folder: str, name: str) -> list[str]:
 
 
 def _read_part(images_path: str, labels_path: str, name: str) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Return the training or the test images with their labels, or raise OSError if they do not match."""
+    """Return training or test images and their labels; raise OSError unless each image has a label from 0 to 9."""
     images, labels = read_idx(images_path), read_idx(labels_path)
     for array, path, ndim, expected in (
         (images, images_path, 3, "images x height x width"),
