@@ -26,7 +26,7 @@ __all__ = ["Comparison", "Difference", "compare"]
 
 _Result = TypeVar("_Result")
 
-# Limits of the repetitions of a fit: total seconds and number of runs. The shortest run counts.
+# A fit is timed repeatedly, up to this total time in seconds and this number of runs; the shortest time is reported.
 _MAX_SECONDS = 0.3
 _MAX_RUNS = 20
 
@@ -48,7 +48,7 @@ class Difference:
 
     @classmethod
     def between(cls, a: NDArray[np.float64], b: NDArray[np.float64]) -> Difference:
-        """Compare two arrays of one shape, element by element."""
+        """Return the largest differences between two arrays of the same shape."""
         gap = np.abs(a - b)
         scale = np.maximum(np.abs(a), np.abs(b))
         relative = np.divide(gap, scale, out=np.zeros_like(gap), where=scale != 0)

@@ -29,11 +29,11 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-MAX_SCALED = 10.0  # limit of standardized numbers, in standard deviations
-# Limit of numbers that update the statistics, in standard deviations. It is larger than MAX_SCALED, because rare but
-# regular events, in 0.1 % of the rows, must influence the scale.
+MAX_SCALED = 10.0  # clip standardized inputs and targets to this many standard deviations
+# Numbers are clipped to this many standard deviations before they update the statistics. The limit exceeds MAX_SCALED,
+# because rare but regular values, in 0.1 % of the rows, must influence the scale.
 MAX_UPDATE = 30.0
-WARM_UP_ROWS = 10  # number of first values of a stream, which are clipped around their median
+WARM_UP_ROWS = 10  # number of rows at the start of a stream whose values are clipped around their median
 MAX_MAGNITUDE = 1e100  # numbers are clipped to this magnitude, so that their squares do not overflow
 CLIP_NORM = 1.0  # maximum norm of the gradient of a row
 
@@ -83,7 +83,7 @@ class RunningStatistics:
         return math.sqrt(self.squares / self.n) if self.squares > 0 else 1.0
 
     def standardize(self, value: float) -> float:
-        """Return the number in standard deviations from the mean, clipped to MAX_SCALED."""
+        """Return (value - mean) / standard deviation, clipped to the range from -MAX_SCALED to MAX_SCALED."""
         return _clip((value - self.mean) / self.deviation, 0.0, MAX_SCALED)
 
 
@@ -197,7 +197,7 @@ class _OnlineModel:
 
 
 def _numbers(x: Mapping[Hashable, Any]) -> dict[Hashable, float | None]:
-    """Return the features as finite numbers, and None for missing values."""
+    """Return the features as floats, with None for missing values; raise an error for other values."""
     if not hasattr(x, "items"):
         raise TypeError(f"x must be a dict of features by name, got {short_repr(x)}")
     return {name: None if is_missing(value) else _number(f"x[{name!r}]", value) for name, value in x.items()}

@@ -1,1 +1,1 @@
-"""Pictures that need no other package: networks and curves as SVG, curves in characters, HTML tables for notebooks."""
+"""Drawings without other packages: networks and curves as SVG, sparklines as text, and HTML tables for notebooks."""

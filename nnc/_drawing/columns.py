@@ -94,6 +94,7 @@ class Neurons(Column):
     Parameters
     ----------
     captions : list of str
+        Lines below the column, as in `Column`.
     n : int
         Number of neurons.
     max_visible : int
@@ -105,6 +106,7 @@ class Neurons(Column):
     values : two arrays (n,), optional
         Outputs of the neurons, and the same outputs in the units of the user.
     biases : array (n,), optional
+        Biases of the neurons.
     """
 
     width = 2 * NEURON_RADIUS
@@ -210,7 +212,7 @@ class ChannelStack(Column):
 
 
 class ChannelGrid(Column):
-    """Channels of an image side by side, as pixels with the values of a row."""
+    """Channels of an image side by side; the pixel colors show the values for one row of inputs."""
 
     def __init__(self, captions: Sequence[str], shape: tuple[int, ...], values: NDArray[Any]) -> None:
         super().__init__(captions)
@@ -242,7 +244,7 @@ class ChannelGrid(Column):
             yield element("rect", **rectangle, fill="none", stroke="currentColor", stroke_opacity=0.45)
 
     def draw_window(self, height_fraction: float, width_fraction: float, right: Column) -> Iterator[str]:
-        """Yield lines from the grid of channels to the column of the next layer, without a window."""
+        """Yield lines from the grid of channels to the column of the next layer; no window is outlined."""
         yield from _draw_converging_lines(self.right, self.right_edge, right)
 
 

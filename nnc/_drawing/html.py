@@ -40,7 +40,7 @@ def preformatted(text: str) -> str:
 
 
 class Text(str):
-    """String that an interactive prompt prints without quotes, and a notebook in a monospaced font."""
+    """String that interactive prompts display without quotes, and notebooks in a monospaced font."""
 
     __slots__ = ()
 

@@ -98,7 +98,7 @@ def draw(net: Any, row: Any = None, neurons: int = 10) -> Drawing:
 
 
 def _compute_outputs(net: Any, row: Any) -> tuple[Values, Values]:
-    """Return the values of each column for one row twice: as the network computes them, and in the user's units."""
+    """Return the inputs and layer outputs for one row: as the network computes them, and in the units of the user."""
     model, converter = net.model, net.converter
     try:
         inputs, raw = converter.checked_inputs(row), converter.rows(row)

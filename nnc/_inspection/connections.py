@@ -1,7 +1,7 @@
-"""Connections from one layer with weights to the next: pooling, windows of a convolution and normalization.
+"""Operations between two parametric layers: pooling, extraction of convolution windows, and normalization.
 
-Images are rows of numbers in the order row, column, channel, and sequences are images of one row. A convolution is
-treated as a dense layer with one row for each window of each image. This module computes these rows.
+Images are stored as rows of numbers in the order row, column, channel, and sequences are images of one row. A
+convolution is treated as a dense layer with one row for each window of each image. This module computes these rows.
 """
 
 from __future__ import annotations
@@ -56,12 +56,12 @@ class Windows:
         self.indices = np.where(inside[..., None], indices, prod(input_shape)).reshape(-1, prod(size), channels)
 
     def gather(self, A: NDArray[Any], outside: int = 0) -> NDArray[Any]:
-        """Return the numbers of all windows, an array (n, pixels, window, channels), for flat images A (n, n_in)."""
+        """Return the elements of all windows (n, pixels, window, channels) of flattened images A (n, n_in)."""
         padding_column = np.full((len(A), 1), outside, A.dtype)
         return np.hstack([A, padding_column])[:, self.indices]
 
     def scatter_add(self, parts: NDArray[Any]) -> NDArray[Any]:
-        """Return flat images (n, n_in) in which each number is the sum of its entries in all windows.
+        """Sum values (n, pixels, window, channels) of overlapping windows, and return flattened images (n, n_in).
 
         This linear map is the transpose of `gather`.
         """
@@ -102,33 +102,34 @@ class Pool:
         return first
 
     def derivatives(self, A: Array) -> Array:
-        """Return the derivatives of the pool's outputs with respect to the numbers in their windows."""
+        """Return the derivative of each output of the pool with respect to each element of its window."""
         if self.is_max:
             return self.winners(A).astype(np.float64)
         return np.full((len(A), *self.windows.indices.shape), 1 / self.windows.indices.shape[1])
 
     def per_window(self, d: NDArray[Any]) -> NDArray[Any]:
-        """Return d, which has one number per output, with an additional axis that broadcasts over each window."""
+        """Return d, one value for each output, with an additional axis that broadcasts over each window."""
         pixels, _, channels = self.windows.indices.shape
         return d.reshape(len(d), pixels, 1, channels)
 
     def backward(self, A: Array, dA: Array) -> Array:
         """Return the derivatives of the loss with respect to the inputs A of the pool.
 
-        dA are the derivatives of the loss with respect to the outputs.
+        `dA` contains the derivatives of the loss with respect to the outputs of the pool.
         """
         return self.windows.scatter_add(self.derivatives(A) * self.per_window(dA))
 
 
 class Connection:
-    """Connection to a layer with weights from the previous layer with weights, or from the inputs of the network.
+    """Operations between a parametric layer and the previous parametric layer, or the inputs of the network.
 
     Attributes
     ----------
     pools : tuple of Pool
         Pools between the two layers, in order.
     windows : Windows or None
-        Windows of a convolution, or pixels of a BatchNorm of images. Each is a row of inputs. None for a dense layer.
+        Parts of an image that are processed as separate rows: the windows of a convolution, or single pixels for a
+        BatchNorm of images. None for a dense layer.
     norm : Norm or None
         Normalization of the rows for BatchNorm, None for other layers.
     columnwise : bool
@@ -156,45 +157,45 @@ class Connection:
                 self.windows = Windows(pixels) if len(shape) == 3 else None
 
     def multiply(self, A: Array, W: Array) -> Array:
-        """Return the product of the inputs A and the weights W, elementwise for a columnwise layer."""
+        """Return the product of the inputs A and the weights W, which is elementwise if `columnwise` is True."""
         return A * W if self.columnwise else A @ W
 
     def multiply_transposed(self, D: NDArray[Any], W: NDArray[Any]) -> NDArray[Any]:
-        """Return D times the transposed weights: for each input, the sum over the neurons of D * weight."""
+        """Return D W^T for derivatives D (rows, neurons): for each input, the sum of D * weight over the neurons."""
         product: NDArray[Any] = D * W if self.columnwise else D @ W.T
         return product
 
     def weight_sums(self, A: Array, D: Array) -> Array:
-        """Return the transposed inputs times D: for each weight, the sum over the rows of input * D."""
+        """Return A^T D for derivatives D (rows, neurons): for each weight, the sum of input * D over the rows."""
         return (A * D).sum(axis=0, keepdims=True) if self.columnwise else A.T @ D
 
     @property
     def max_uses(self) -> int:
-        """Largest number of windows that contain the same number of an image; 1 for a dense layer."""
+        """Largest number of windows that contain the same element of an image; 1 for a dense layer."""
         return 1 if self.windows is None else self.windows.indices.shape[1]
 
     def pool_inputs(self, A: Array) -> list[Array]:
-        """Return the inputs of each pool, and the outputs of the last one."""
+        """Return a list of the inputs of each pool, followed by the outputs of the last pool."""
         images = [A]
         for pool in self.pools:
             images.append(pool.forward(images[-1]))
         return images
 
     def rows(self, A: NDArray[Any], outside: int = 0) -> NDArray[Any]:
-        """Return the rows of inputs of the layer: the windows of A, the outputs of the last pool, or A itself."""
+        """Return the input rows of the layer: a row for each window of A, or A itself if the layer has no windows."""
         if self.windows is None:
             return A
         return self.windows.gather(A, outside).reshape(-1, self.windows.indices[0].size)
 
     def sum_rows(self, parts: NDArray[Any]) -> NDArray[Any]:
-        """Return flat images in which each number is the sum of its entries in all rows; the transpose of `rows`."""
+        """Return flattened images whose elements are the sums of their values in all rows: the transpose of `rows`."""
         if self.windows is None:
             return parts
         return self.windows.scatter_add(parts.reshape(-1, *self.windows.indices.shape))
 
 
 def connections(layers: Iterable[PlacedLayer[Layer]]) -> list[Connection]:
-    """Return a list with the Connection to each layer with weights."""
+    """Return a list with one Connection for each parametric layer."""
     result, between = [], []
     for layer in layers:
         between.append(layer)
@@ -218,7 +219,7 @@ def equivalence_labels(connections: list[Connection], X: Array, widths: list[int
             labels[l].append(current)
             gathered = np.moveaxis(pool.windows.gather(current), 2, 3)
             current = _row_labels(gathered.reshape(-1, gathered.shape[3])).reshape(len(X), -1)
-        if connection.columnwise:  # equal inputs have equal outputs only within one channel
+        if connection.columnwise:  # channels differ in their weights, so they get different labels
             current = current * widths[l] + np.arange(current.shape[1]) % widths[l]
             continue
         rows = _row_labels(connection.rows(current, -1))

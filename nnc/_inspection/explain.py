@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 MAX_SHOWN = 12  # lists of at most this many neurons, inputs or rows are printed completely
 SHORTENED_LENGTH = 3  # number of items that are printed if a list is longer than MAX_SHOWN
-MAX_SHOWN_PIXELS = 36  # print images of at most this many numbers, and sums over at most this many windows, completely
+MAX_SHOWN_PIXELS = 36  # images up to this many values, and sums up to this many windows, are printed completely
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -145,7 +145,7 @@ def explain_step(
 
 
 def _lines(step: Explanation) -> Iterator[str]:
-    """Yield all lines of the text of an explanation."""
+    """Yield the lines of the text that explains a gradient descent step."""
     rows = _first(len(step.X))
     plural = "s" if len(step.X) > 1 else ""
     rows_are = f"{len(step.X)} row{plural}{_scaled(step)}"
@@ -314,7 +314,7 @@ def _pool_backward_lines(step: PoolStep, following: PoolStep | LayerStep, r: int
 
 
 def _effects(following: PoolStep | LayerStep, r: int, i: int) -> str:
-    """Return the text of dL/da for output i of row r: a sum over all numbers of the next layer that depend on it.
+    """Return the text of dL/da for output i of row r: a sum over all elements of the next layer that depend on a.
 
     Terms of a convolution whose delta is 0 are omitted.
     """
@@ -407,7 +407,7 @@ def _omitted_pixels(windows: Windows, channel: str) -> Iterator[str]:
 
 
 def _at(index: int, *sizes: int) -> str:
-    """Return a flat index as the text "row, column, ..."; `sizes` are the sizes of all axes except the first."""
+    """Convert a flat index to text such as "2, 0, 1"; `sizes` are the sizes of all axes except the first."""
     parts: list[str] = []
     for size in reversed(sizes):
         index, part = divmod(index, size)

@@ -23,7 +23,7 @@ from nnc._inspection.gradients import (
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-MIN_OUTPUT_SCALE = 1e-3  # an output closer to 0 counts as this number when it scales the finite-difference step
+MIN_OUTPUT_SCALE = 1e-3  # smallest absolute output that scales the step size of finite differences
 MIN_KINK = 0.01  # smallest change of the slope that counts as a kink, relative to the slope
 ROUNDING_ERRORS = 8  # assumed relative rounding error of a loss value, as a multiple of the float64 epsilon
 
@@ -77,7 +77,7 @@ def check_network(network: Any, X: Any, y: Any, eps: float | None) -> GradientCh
 def with_function(
     check: GradientCheck, function: LossFunction, P: NDArray[Any], Y: NDArray[Any], eps: float | None
 ) -> GradientCheck:
-    """Add a check of the loss function at the outputs P and targets Y to the check of the layers.
+    """Return the results in `check`, extended by a check of the loss function at the outputs P and targets Y.
 
     At most `MAX_SAMPLED` of the outputs are compared in float64, and repeated calls compare the same ones. Differences
     are extrapolated as in `check_gradients`. An output is not compared if the extrapolation does not converge or if

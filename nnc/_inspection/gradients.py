@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 MAX_SAMPLED = 1000  # largest number of parameters whose gradients are compared with finite differences
 TOLERANCE = {"float64": 1e-6, "float32": 1e-3}  # allowed relative difference of gradients, by dtype of the network
 MAX_STEPS = 8  # largest number of step sizes h that finite differences try, each a fourth of the previous one
-# Smallest number by which differences are divided, as a fraction of the largest gradient in the layer.
+# Lower bound of the divisor of relative differences, as a fraction of the largest gradient in the layer.
 MIN_SCALE = {"float64": 1e-6, "float32": 1e-2}
 MAX_ROUNDING = 4  # skip a gradient whose relative rounding error may exceed this multiple of the tolerance
 
@@ -239,11 +239,11 @@ def check_gradients(
 
 
 class Compared(NamedTuple):
-    """Gradients of one layer for the comparison; the last row of each array belongs to the bias.
+    """Gradients of one layer by backpropagation and by formulas; the last row of each array belongs to the bias.
 
-    `computed` are the gradients by backpropagation, `expected` those by definition. `error` bounds the rounding errors
-    of both. Differences are divided by `scale`. The mask `kinks` marks parameters at a kink of the loss, and `compared`
-    those whose gradients are compared.
+    `computed` contains the gradients by backpropagation, `expected` the derivatives by formulas, and `error` a bound of
+    the rounding errors of both. Differences are divided by `scale`. The mask `kinks` marks parameters at which the loss
+    has a kink, and the mask `compared` marks parameters whose gradients are compared.
     """
 
     number: int
@@ -331,10 +331,13 @@ def extrapolated(slope: float, coarser: Sequence[float], rounding: float) -> tup
 
 
 def _check_layer(problem: Problem, layer: Compared, eps: float, rounding: float) -> LayerCheck:
-    """Return the result of the comparison for one layer; `rounding` is the rounding error of the loss."""
+    """Compare the gradients of one layer with formulas and finite differences.
+
+    `rounding` is the rounding error of the loss.
+    """
     step, computed, expected, error, scale = layer.step, layer.computed, layer.expected, layer.error, layer.scale
     distance = np.where(np.isfinite(computed - expected), abs(computed - expected), np.inf)
-    # `difference` is the relative difference; `beyond` is its excess over the bound of the rounding errors.
+    # `difference` is relative to `scale`; `beyond` is the part of it that exceeds the bound of the rounding errors.
     difference, is_bounded = distance / scale, ~layer.kinks & np.isfinite(error)
     beyond = np.where(is_bounded, distance - np.where(is_bounded, error, 0.0), 0.0) / scale
     indices, n_sampled = np.flatnonzero(layer.compared), max(1, MAX_SAMPLED // len(problem.W))

@@ -49,8 +49,8 @@ class Norm:
     def errors(self, X: Array, E: Array, eps: float, terms: float) -> tuple[Array, Array]:
         """Return bounds of the error of x and of the relative error of 1 / sqrt(variance + self.eps).
 
-        E is the error of X, and `eps` the machine epsilon. The factor `terms` bounds the error of a sum over a channel:
-        it is at most terms * eps times the sum of the absolute values.
+        E is the error bound of X, and `eps` the machine epsilon. The factor `terms` bounds the error of a sum over a
+        channel: it is at most terms * eps times the sum of the absolute values.
         """
         deviation, variance, inverse = self._parts(X)
         of_mean = E.mean(axis=0) + terms * eps * abs(X).mean(axis=0)
@@ -61,7 +61,7 @@ class Norm:
     def back_through(
         self, X: Array, E_X: Array, gamma: Array, delta: Array, E: Array, eps: float, terms: float
     ) -> Array:
-        """Return bounds of the error of dL/dX from the errors E_X of X and E of delta; `eps` is the machine epsilon."""
+        """Return error bounds of dL/dX, given error bounds E_X of X and E of delta; `eps` is the machine epsilon."""
         E_x, relative = self.errors(X, E_X, eps, terms)
         _, _, inverse = self._parts(X)
         x, size = self.forward(X), abs(delta)

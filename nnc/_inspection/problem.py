@@ -88,10 +88,10 @@ class Problem:
         self.labels = equivalence_labels(self.connections, rows, [W.shape[1] for W in self.W])
 
     def forward(self) -> tuple[list[list[Array]], list[Array], list[Array], list[Array], list[Array]]:
-        """Return five lists with one item per layer: arrays of its pools, rows, inputs, net inputs and outputs.
+        """Return five lists with one item per layer: pooled images, input rows, inputs, net inputs and outputs.
 
-        The arrays of the pools are the inputs of each pool before the layer, and the outputs of the last one. A
-        convolution has a row for each window of each image. The inputs of BatchNorm are its normalized rows.
+        The pooled images are the inputs of each pool before the layer, followed by the outputs of the last pool. A
+        convolution has an input row for each window of each image. The inputs of a BatchNorm are normalized rows.
         """
         images, rows, A_in, Z, A = [], [], [], [], [self.X]
         for k, row in enumerate(self.activations):
@@ -103,11 +103,11 @@ class Problem:
         return images, rows, A_in, Z, A[1:]
 
     def images(self, A: Array) -> Array:
-        """Reshape outputs of a layer to one row for each row of X."""
+        """Reshape layer outputs to one row for each row of X; those of a convolution have one row for each window."""
         return A.reshape(len(self.X), -1)
 
     def _inputs(self, k: int, rows: Array) -> Array:
-        """Return the inputs of layer k: its rows, which are normalized if the layer is a BatchNorm."""
+        """Return the inputs of layer k: the given rows, normalized if the layer is a BatchNorm."""
         norm = self.connections[k].norm
         return rows if norm is None else norm.forward(rows)
 
@@ -123,7 +123,7 @@ class Problem:
 
     def loss_derivative(self, P: Array) -> Array:
         """Return the derivatives of the loss with respect to the outputs P, an array (n, n_out)."""
-        with np.errstate(divide="ignore", invalid="ignore"):  # a probability of 0 or 1 is a pole of the derivative
+        with np.errstate(divide="ignore", invalid="ignore"):  # the derivative is infinite at a probability of 0 or 1
             return self.loss.compute_derivative(self.y, P, self.parameter) / self.divisor
 
     def loss_from(self, l: int, Z: Array) -> tuple[float, list[Array], list[NDArray[Any]]]:

@@ -83,7 +83,7 @@ def bounds(problem: Problem, steps: Sequence[LayerStep], dtype: Any) -> Bounds:
 
     with np.errstate(all="ignore"):
         forward: list[_Forward] = []
-        E = abs(problem.X - problem.X.astype(dtype))  # rounding the inputs to dtype is the first error
+        E = abs(problem.X - problem.X.astype(dtype))  # the inputs are rounded to dtype
         candidates: list[list[Mask]] = []
         for l, (row, step) in enumerate(zip(problem.activations, steps, strict=True)):
             candidates.append([])
@@ -135,14 +135,14 @@ def bounds(problem: Problem, steps: Sequence[LayerStep], dtype: Any) -> Bounds:
             for pool, mask in zip(step.pools[::-1], candidates[l][::-1], strict=True):
                 E_dA, kinks = _pool_backward_errors(pool, E_dA, kinks, mask, eps)
                 E_dA = within(E_dA)
-            if l > 0:  # the previous layer may have a row for each window, not for each image
+            if l > 0:  # a convolution has a row for each window, not for each image
                 shape = steps[l - 1].A.shape
                 E_dA, kinks = E_dA.reshape(shape), kinks.reshape(shape)
         return Bounds(errors, masks, _loss_error(problem, output, last, eps))
 
 
 def _output_gradient_error(problem: Problem, output: LayerStep, error: Array, eps: float) -> tuple[Array, Mask]:
-    """Return the error bound of dL/dA of the outputs A, and a mask of outputs at which the loss may have a kink."""
+    """Return the error bounds of dL/dA for the outputs A, and a mask of outputs at which the loss may have a kink."""
     ends = _around(output.A, error)
     E_dA = _largest_change(output.dA, map(problem.loss_derivative, ends)) + 2 * eps * abs(output.dA)
     if problem.loss.compute_branch is None:
@@ -158,13 +158,13 @@ def _terms(n: int) -> float:
 
 
 def _around(center: Array, reach: Array) -> tuple[Array, Array]:
-    """Return center - reach and center + reach, the ends of an interval whose width is positive even if reach is 0."""
+    """Return center - reach and center + reach, with a reach of at least the smallest positive normal number."""
     reach = np.maximum(reach, np.finfo(np.float64).tiny)
     return center - reach, center + reach
 
 
 def _largest_change(middle: Array, others: Iterable[Array]) -> Array:
-    """Return the elementwise maximum of the absolute differences between `middle` and each of `others`."""
+    """Return the elementwise maximum of |other - middle| over all arrays in `others`."""
     changes: Array = np.max([abs(other - middle) for other in others], axis=0)
     return changes
 
@@ -172,7 +172,7 @@ def _largest_change(middle: Array, others: Iterable[Array]) -> Array:
 def _forward(
     row: Activation, step: LayerStep, connection: Connection, E_in: Array, eps: float, within: Callable[..., Array]
 ) -> _Forward:
-    """Propagate the error bounds E_in of the rows of a layer through its forward pass."""
+    """Return the error bounds of the forward pass of a layer, given the error bounds E_in of its input rows."""
     W, b, Z, A = abs(step.W), 0.0 if step.b is None else abs(step.b), step.Z, step.A
     E_rows = E_in
     if step.norm is not None and step.X is not None:
@@ -212,7 +212,7 @@ def _pool_errors(step: PoolStep, E: Array, eps: float) -> Array:
 
 
 def _candidates(step: PoolStep, E: Array, labels: NDArray[np.int64]) -> Mask:
-    """Return a mask of the numbers that may be the maximum of their window, given the error bounds E.
+    """Return a mask of the inputs that may be the maximum of their pool window, given their error bounds E.
 
     The mask is False in windows whose possible maxima are all the same function of the parameters.
     """
@@ -225,7 +225,7 @@ def _candidates(step: PoolStep, E: Array, labels: NDArray[np.int64]) -> Mask:
 
 
 def _pool_backward_errors(step: PoolStep, E: Array, kinks: Mask, candidates: Mask, eps: float) -> tuple[Array, Mask]:
-    """Propagate error bounds of dL/da, and the mask of kinks, from the outputs of a pool to its inputs."""
+    """Propagate error bounds of dL/da, and the mask of values at kinks, from the outputs of a pool to its inputs."""
     pool, derivatives = step.pool, step.pool.derivatives(step.A_in)
     E_parts = derivatives * pool.per_window(E + (_terms(derivatives.shape[2]) + 1) * eps * abs(step.dA))
     unclear = candidates & pool.per_window((abs(step.dA) + E > 0) | kinks)

@@ -1,4 +1,4 @@
-"""All quantities of a gradient descent step in each layer, computed by the definitions."""
+"""All quantities of a gradient descent step in each layer, computed with the textbook formulas."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class PoolStep:
-    """Quantities of a gradient descent step in a pool; the rows of arrays are flat images.
+    """Quantities of a gradient descent step in a pool; each row of an array is a flattened image.
 
-    The numbers of an image are in the order row, column, channel.
+    The elements of an image are in the order row, column, channel.
 
     Attributes
     ----------
@@ -112,7 +112,7 @@ class LayerStep:
 
 
 def layer_steps(problem: Problem, lr: float) -> tuple[LayerStep, ...]:
-    """Return the quantities of a gradient descent step in each layer, computed by the definitions."""
+    """Return the quantities of a gradient descent step in each layer, computed with the textbook formulas."""
     images, rows, A_in, Z, A = problem.forward()
     dA = problem.loss_derivative(A[-1])
     steps: list[LayerStep] = []

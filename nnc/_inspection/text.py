@@ -67,9 +67,9 @@ def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
 def inspect_text(
     layers: Sequence[tuple[Rows, Row | None]], inputs_scaled: Sequence[str] = (), targets_scaled: Sequence[str] = ()
 ) -> str:
-    """Return the text of `inspect` for dense layers, given as pairs (W, b) of plain lists; b is None without biases.
+    """Return the text that `inspect` prints for dense layers, given as lists W and b; b is None without biases.
 
-    `inputs_scaled` are lines about the scaling of the inputs, `targets_scaled` lines about the scaling of the targets.
+    `inputs_scaled` and `targets_scaled` are lines of text that describe the scaling of the inputs and of the targets.
     """
     texts = [f"{layer_name(i, len(layers))}\n{layer_text(W, b)}" for i, (W, b) in enumerate(layers)]
     return _framed(str(len(layers[0][0])), texts, inputs_scaled, targets_scaled)
@@ -78,7 +78,7 @@ def inspect_text(
 def network_text(
     stack: Stack, arrays: Sequence[tuple[Any, ...]], inputs_scaled: Sequence[str], targets_scaled: Sequence[str]
 ) -> str:
-    """Return the text of `inspect` for layers of any type; `arrays` has (W, b, *statistics) of parametric layers."""
+    """Return the text that `inspect` prints; `arrays` contains (W, b, *running statistics) of each parametric layer."""
     # Dropout layers are left out: they have no parameters, and the engine has no such layers.
     texts = [
         placed_text(layer, *([], None) if layer.parametric_index is None else arrays[layer.parametric_index])
@@ -108,7 +108,7 @@ def scaling_text(column: str, scaling: Scaling, digits: str = "") -> Iterator[st
 
 
 def placed_text(layer: PlacedLayer[Layer], W: Rows, b: Row | None, *statistics: Row) -> str:
-    """Return the text of a layer of any kind, beginning with its name."""
+    """Return the text that `inspect` prints for a layer of any type, beginning with the name of the layer."""
     if statistics:
         lines = [f"{layer.name}, {layer.kind.summary_note}", f"Channels: {len(W[0])}"]
         for channel, (gamma, beta, mean, variance) in enumerate(zip(W[0], b or (), *statistics, strict=True)):

@@ -38,10 +38,10 @@ class CoreTraining(Protocol):
     """Interface of `core.Training`, a run of the compiled core, for both dtypes."""
 
     counters: tuple[Any, ...]
-    single_steps: int  # number of single steps of this run
+    single_steps: int  # number of steps taken with `train_step`, `apply_gradients` or a stepper
 
     def change(self, decay: float, dropout: Sequence[float]) -> None:
-        """Set weight decay and the dropout rate of each layer."""
+        """Set the weight decay, and the dropout rate of each layer."""
 
 
 @cache

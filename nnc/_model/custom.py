@@ -40,7 +40,7 @@ class CustomLoss:
     def __init__(self, function: Function) -> None:
         self.function = function
         name = getattr(function, "__name__", None)
-        self.name = name if isinstance(name, str) else type(function).__name__  # callable objects have no __name__
+        self.name = name if isinstance(name, str) else type(function).__name__  # callable objects may have no __name__
 
     def __repr__(self) -> str:
         return self.name
@@ -51,7 +51,8 @@ class CustomLoss:
         Raises
         ------
         TypeError, ValueError
-            The result is not as described. Exceptions of the function get a note with its arguments.
+            The result is not a pair of a number and an array of the shape of P. Exceptions of the function get a note
+            with its arguments.
         NonFiniteLossError
             The result is not finite.
         """
@@ -82,7 +83,7 @@ class CustomLoss:
         return loss, result[1]
 
     def derivative(self, P: NDArray[Any], Y: NDArray[Any], dP: Any) -> NDArray[Any]:
-        """Return a derivative from `call`, checked and converted to the dtype of P."""
+        """Check the derivative that `call` has returned, and return it in the dtype of P."""
         dP = as_real_array("d loss / d P", dP)
         if dP.shape != P.shape:
             raise ValueError(f"{self._call(P, Y)} must return d loss / d P of the shape of P, got {dP.shape}")

@@ -1,4 +1,4 @@
-"""Data in the form that the engine requires."""
+"""Training and validation data as arrays of the dtype and layout that the engine requires."""
 
 from __future__ import annotations
 
@@ -46,14 +46,14 @@ class Data:
 
     @property
     def target(self) -> NDArray[Any]:
-        """The labels if there are labels, otherwise the targets Y."""
+        """Integer labels if the targets are labels, otherwise the array Y."""
         target = self.Y if self.labels is None else self.labels
         assert target is not None
         return target
 
     @property
     def layout(self) -> tuple[int, bool, bool]:
-        """Number of rows, whether Y is None, and whether `weights` is None; the buffers of the core depend on them."""
+        """Properties that determine the buffers of the core: number of rows, Y is None, `weights` is None."""
         source = self.source
         return self.n, source.Y is None, source.weights is None
 
@@ -79,7 +79,7 @@ class Data:
         return Data(*[None if part is None else _selected(part, index) for part in self])  # type: ignore[arg-type]
 
     def materialize(self) -> Data:
-        """Return the rows as contiguous arrays."""
+        """Return data whose arrays contain only the selected rows."""
         return self
 
 

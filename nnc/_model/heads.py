@@ -89,7 +89,7 @@ class HeadsLoss:
         return order
 
     def differentiate_predictions(self, Z: NDArray[Any], J: NDArray[Any]) -> NDArray[Any]:
-        """Convert derivatives (n, ..., n_out) of the net inputs Z to derivatives of the predictions."""
+        """Return derivatives of the predictions, given derivatives J (n, ..., n_out) of the net inputs Z."""
         J = self._through(Z, J)
         if not self.definition.ordered:
             return J

@@ -50,8 +50,8 @@ class Model:
     ----------
     loss_function : CustomLoss or HeadsLoss or None
         Custom loss or heads, as a function of the outputs of the engine; None for a named loss.
-    theta : array (size,)
-        All parameters. The padding of the parameter vector extends each row to whole vector registers.
+    theta : array
+        All parameters in one vector, in which zeros extend each row of W to whole vector registers.
     W : list of arrays (n_in, n_out)
         Weights of the parametric layers, as views of theta without padding.
     b : list of arrays (n_out,) or None
@@ -193,7 +193,7 @@ class Model:
         return self.by_engine_layer(options)
 
     def scale_learning_rates(self, flat: NDArray[Any]) -> None:
-        """Multiply learning rates of all parameters, in the layout of theta, by the factors of their layers."""
+        """Multiply the learning rates in `flat` by the factors of their layers; `flat` has the layout of theta."""
         for layer, W, b in zip(self.stack.parametric_layers, *self.views(flat), strict=True):
             W *= layer.kind.lr_factor
             if b is not None:
@@ -258,11 +258,11 @@ class Model:
         return [part for pair in zip(W, b, strict=True) for part in pair if part is not None]
 
     def pack(self, flat: NDArray[Any]) -> NDArray[Any]:
-        """Return a vector in the layout of theta without padding (n_params,)."""
+        """Return the parameters (n_params,) in a vector that has the layout of theta, without the padding."""
         return np.concatenate([part.ravel() for part in self.parts(flat)])
 
     def unpack(self, values: NDArray[Any], flat: NDArray[Any]) -> None:
-        """Write values (n_params,) into a vector in the layout of theta."""
+        """Write parameters (n_params,) into the vector `flat`, which has the layout of theta."""
         fill_arrays(self.parts(flat), values)
 
     @property
@@ -398,12 +398,15 @@ class Model:
         return result
 
     def saturated_fractions(self, training: Any) -> list[float]:
-        """Return the fraction of saturated outputs of each hidden layer, for the last rows of a training run."""
+        """Return the fraction of saturated outputs of each hidden layer, for the last rows of `training`."""
         fractions = training.saturated_fractions(self.by_engine_layer(self.saturation_ranges))
         return [fractions[index] for index in self.engine_indices[:-1]]
 
     def parametric_number(self, layer: int) -> int:
-        """Convert the number of an engine layer to that of the parametric layer; both count from 1, and 0 stays 0."""
+        """Return the number of a parametric layer among the parametric layers, given its number in the engine.
+
+        Both numbers count from 1; 0 stands for no layer.
+        """
         return self.engine_indices.index(layer - 1) + 1 if layer else 0
 
     def check_batch_rows(self, n: int, last_of: int | None = None) -> None:
@@ -441,9 +444,9 @@ class Model:
         return float(self.engine.loss(self.theta_view, *data))
 
     def gradient(self, data: Data, flat: NDArray[Any], by_inputs: NDArray[Any] | None = None) -> float:
-        """Write the gradient of the loss into `flat`, in the layout of theta, and return the loss.
+        """Write the gradient of the loss into `flat`, which has the layout of theta, and return the loss.
 
-        If `by_inputs` (n, n_in) is passed, the derivative with respect to the inputs is written into it.
+        If `by_inputs` (n, n_in) is passed, the derivatives of the loss with respect to the inputs are written into it.
         """
         if self.custom is None:
             return float(self.engine.gradient(self.theta_view, *data, flat, by_inputs))
@@ -459,7 +462,7 @@ class Model:
 
     @property
     def output_gradient_engine(self) -> Any:
-        """Engine with the same layers whose loss is the sum of dP * P, for targets dP and outputs P.
+        """Engine with the same layers and the loss sum(dP * P), where dP is passed as target and P is the output.
 
         If dP is the derivative of any loss with respect to P, the engine computes the gradient of that loss.
         """

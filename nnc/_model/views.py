@@ -240,7 +240,7 @@ class Arrays:
             self._write(view, value)
 
     def _checked(self, index: int, value: ArrayLike | None) -> NDArray[Any] | None:
-        """Return a value as array of the right shape and dtype, or raise an error."""
+        """Return a new value as an array of the shape and dtype of its view; raise an error if it does not fit."""
         view, name = self._views[index], f"{self._name}[{index}]"
         if view is None:
             if value is not None:

@@ -255,7 +255,7 @@ class Files(Prediction):
             self.state.unpack(self.model, self.streams)
 
     def _export_document(self) -> dict[str, Any]:
-        """Return the validated document for exporters."""
+        """Return the JSON object of the model file, validated, from which exporters write other formats."""
         from nnc import _serialization
 
         return _serialization.document_to_save(self._document(checkpoint=False))

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 
 AUTO = "auto"  # value of the argument `loss` if the targets of the first training determine the loss
-PROVISIONAL_LOSS = "mse"  # loss of the engine until the first training replaces the loss "auto"
+PROVISIONAL_LOSS = "mse"  # with loss="auto", the engine has this loss until the first training
 EMPTY_CONTEXT: AbstractContextManager[None] = nullcontext()
 
 
@@ -288,7 +288,7 @@ class Parameters(SuggestsAttributes):
         return tuple(Layer(self.model, index) for index, layer in layers if layer.has_parameters)
 
     def _update_counters(self) -> None:
-        """Add the single steps taken so far, and the random numbers that they have drawn, to the training state."""
+        """Update the epoch and random number counters of the training state after steps outside of `fit`."""
         for state in (self.state, None if self._stepper is None else self._stepper.general.state):
             if state is not None:
                 state.sync_counters()

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Prediction(Parameters):
-    """Methods that do not change the network."""
+    """Prediction and evaluation methods, which do not change the network."""
 
     def predict(self, X: ArrayLike, out: NDArray[Any] | None = None) -> NDArray[Any]:
         """Compute the outputs of the network.
@@ -64,7 +64,7 @@ class Prediction(Parameters):
         Parameters
         ----------
         X : array (n, n_in)
-            Rows as in `predict`; a vector that is one row counts as n = 1.
+            Rows as in `predict`. The result for a single row has n = 1.
 
         Returns
         -------
@@ -93,7 +93,7 @@ class Prediction(Parameters):
         Parameters
         ----------
         X : array (n, n_in)
-            Rows as in `predict`; a vector that is one row counts as n = 1.
+            Rows as in `predict`. The result for a single row has n = 1.
 
         Returns
         -------
@@ -127,9 +127,9 @@ class Prediction(Parameters):
         Returns
         -------
         float
-            The value of the metric. The accuracy is the fraction of rows for which all classes are predicted. R^2 is
-            1 - (sum of squared errors) / (sum of squared deviations from the mean), averaged over the outputs. For an
-            output with constant targets it is 1 if all predictions are exact, else 0.
+            The value of the metric. The accuracy is the fraction of rows for which all classes are predicted correctly.
+            R^2 is 1 - (sum of squared errors) / (sum of squared deviations from the mean), averaged over the outputs.
+            For an output with constant targets it is 1 if all predictions are exact, else 0.
 
         Raises
         ------

@@ -119,11 +119,13 @@ def from_onnx(path: Any, loss: str | Loss | None = None, verify: bool = False) -
     Parameters
     ----------
     path : str or os.PathLike
+        The ONNX file.
     loss : str or object, optional
-        Loss of the network as in `from_torch`; the default is "hinge" for labels without probabilities.
+        Loss of the network as in `from_torch`. If the model returns labels but no probabilities, the default is
+        "hinge".
     verify : bool, default False
         Whether to compare outputs and labels with those of onnx's reference evaluator for 4 random rows. The tolerance
-        is 1e-5 in float32 and 1e-10 in float64. This executes the model, whose time and memory may be much larger than
+        is 1e-5 in float32 and 1e-10 in float64. The model is executed, which may need much more time and memory than
         the size of the file suggests.
 
     Returns

@@ -108,9 +108,11 @@ class Heads(losses.Composite):
     Parameters
     ----------
     heads : list of Head
+        The heads in the order of their outputs.
     missing : bool, default False
-        Whether NaN in y marks a missing target, which does not contribute to the loss. For "cross_entropy", all targets
-        of the row and head are missing then. A mean is over the existing targets, and 0 if there is none.
+        Whether NaN in y marks a missing target, which does not contribute to the loss. In a head with the loss
+        "cross_entropy", a NaN makes all targets of the head in this row missing. A loss that is a mean is the mean over
+        the targets that are present, or 0 if there are none.
     ordered : bool, default False
         Whether the predictions of the heads are sorted: output k of all heads is sorted for each k. All heads must have
         the same number of outputs, and y may have the columns of a single head, which are the targets of each head. See

@@ -26,7 +26,7 @@ class Loss(Value):
     """Base class of losses with a single parameter, such as Huber."""
 
     name: ClassVar[str]
-    parameter_text: ClassVar[str]  # description of valid parameters, for messages about files
+    parameter_text: ClassVar[str]  # valid values of the parameter, for error messages
 
     @property
     def parameter(self) -> float:
@@ -168,32 +168,38 @@ class LossRow(Value):
 
     @property
     def term_template(self) -> str:
-        """Return the formula of a loss term as a format string with the fields {y}, {p} and {c}."""
+        """Return the formula of a loss term, a format string with target {y}, output {p} and loss parameter {c}."""
         return self.textbook or formulas.to_template(self.term)
 
     @property
     def derivative_template(self) -> str:
-        """Return the formula of the derivative of a loss term as a format string with the fields {y}, {p} and {c}."""
+        """Return the formula of the derivative of a loss term with respect to {p}, formatted as `term_template`."""
         return self.textbook_derivative or formulas.to_template(self.derivative)
 
     @property
     def compute_terms(self) -> Callable[[Array, Array, Array, float | Array], Array]:
-        """Return a loss term as a function of arrays of y, p and z, and of the parameter c."""
+        """Return a function of targets y, outputs p, net inputs z and loss parameter c that computes loss terms."""
         return formulas.compile_formula(self.term, "y p z c")
 
     @property
     def compute_derivative(self) -> Callable[[Array, Array, float], Array]:
-        """Return the derivative of a loss term with respect to p as a function of arrays of y and p, and of c."""
+        """Return a function of y, p and c that computes the derivatives of loss terms with respect to the outputs p.
+
+        y are the targets, and c is the parameter of the loss.
+        """
         return formulas.compile_formula(self.derivative, "y p c")
 
     @property
     def compute_branch(self) -> Callable[[Array, Array, float], Array] | None:
-        """Return `branch_condition` as a function of arrays of y and p, and of c; None if the loss is smooth."""
+        """Return a function of targets y, outputs p and loss parameter c that computes `branch_condition`.
+
+        It is None if the loss is smooth.
+        """
         return formulas.compile_formula(self.branch_condition, "y p c") if self.branch_condition else None
 
     @property
     def compute_variance(self) -> Callable[[Array], Array] | None:
-        """Return `target_variance` as a function of an array of means, or None if the loss has none."""
+        """Return a function that computes the variances of targets from their means; None if the loss defines none."""
         return formulas.compile_formula(self.target_variance, "p") if self.target_variance else None
 
     @property

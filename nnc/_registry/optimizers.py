@@ -98,7 +98,7 @@ class Optimizer(Value):
 
     @classmethod
     def defaults(cls) -> dict[str, Any]:
-        """Return the defaults of the constants."""
+        """Return the default values of the optimizer's constants."""
         return {name: constant.default for name, constant in cls._fields.items()}
 
     @classmethod
@@ -112,7 +112,7 @@ class Optimizer(Value):
         return self.count_moments(vars(self))
 
     def core_settings(self) -> dict[str, Any]:
-        """Return the settings of the update in the compiled core, keyed by the core's names."""
+        """Return the settings of the update rule, keyed by the names that the compiled core uses."""
         return {"method": "sgd"}  # second-order methods run in Python and do not use the update of the core
 
     def with_lr(self, lr: float) -> Self:
@@ -120,7 +120,7 @@ class Optimizer(Value):
         return self.replace(lr=lr)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the name and the constants as values of JSON."""
+        """Return the name and the constants of the optimizer as an object that JSON can represent."""
         constants = {key: list(value) if isinstance(value, tuple) else value for key, value in vars(self).items()}
         return {"name": self.name, **constants}
 

@@ -47,7 +47,7 @@ def as_real_array(name: str, value: Any) -> NDArray[Any]:
 
 
 def as_matrix(array: NDArray[Any], n: int) -> NDArray[Any]:
-    """Return a vector as a matrix: one row if n is 1, otherwise a column. Return other arrays unchanged."""
+    """Return a vector as a matrix: one row if n = 1 row is expected, otherwise a column. Return matrices unchanged."""
     if array.ndim != 1:
         return array
     return array[None] if n == 1 and len(array) > 1 else array[:, None]
@@ -113,6 +113,7 @@ def not_finite_error(
     name : str
         Name of the argument.
     rows : array (n, n_in)
+        Array that contains the element.
     position : int
         Index of the element in the flattened rows.
     row_numbers : int array (n,), optional

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 class SuggestsAttributesMeta(type):
     """Metaclass whose AttributeError suggests the attribute of the class that may have been meant."""
 
-    if not TYPE_CHECKING:  # type checkers accept every attribute of a class with __getattr__
+    if not TYPE_CHECKING:  # type checkers must not see __getattr__, which would allow all attributes
 
         def __getattr__(cls, name):
             from nnc._utils.names import unknown_attribute_error
@@ -19,7 +19,7 @@ class SuggestsAttributesMeta(type):
 class SuggestsAttributes(metaclass=SuggestsAttributesMeta):
     """Base of classes whose AttributeError suggests the attribute that may have been meant."""
 
-    if not TYPE_CHECKING:  # type checkers accept every attribute of a class with __getattr__
+    if not TYPE_CHECKING:  # type checkers must not see __getattr__, which would allow all attributes
 
         def __getattr__(self, name):
             if name in dir(type(self)):  # the getter of a property failed: call it again to raise its error

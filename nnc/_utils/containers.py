@@ -78,13 +78,13 @@ def _unmasked(name: str, value: Any, row: int | None = None) -> NDArray[Any]:
 
 
 def _location(index: list[int]) -> str:
-    """Return the location of an element in words."""
+    """Return the location of an element for a message, such as "row 2, column 0"."""
     words = [f"{word} {i}" for word, i in zip(("row", "column"), index, strict=False)]
     return ", ".join(words) if len(index) < 3 else f"position {tuple(index)}"
 
 
 def _describe_scalar(value: Any) -> str:
-    """Return the type of a value that NumPy does not convert to an array, and the remedy."""
+    """Describe a value that NumPy does not convert to an array, as the end of a message: type and remedy."""
     for method in ("toarray", "collect", "to_numpy"):  # conversion methods of sparse matrices, lazy frames and tables
         if callable(getattr(value, method, None)):
             return f"a {type(value).__name__}; pass the result of its method {method}()"
@@ -151,7 +151,7 @@ def convert_to_real(name: str, value: Any) -> NDArray[Any]:
 
 
 def _objects_to_floats(name: str, array: NDArray[Any], value: Any) -> NDArray[np.float64]:
-    """Return an array of objects as floats; `value` is the container that it comes from, for messages."""
+    """Convert an array of objects to floats; messages name columns of `value`, the original container."""
     if array.dtype.kind != "O":
         raise TypeError(f"{name} must be an array of real numbers, got {_describe_elements(array, value)}")
     if array.size == 0:
@@ -189,7 +189,7 @@ def _column_label(j: int, value: Any) -> str:
 
 
 def _describe_elements(array: NDArray[Any], value: Any) -> str:
-    """Return the type of the elements of an array that is not numeric, and the remedy."""
+    """Describe the elements of an array that is not numeric, as the end of a message: type and remedy."""
     if array.dtype.kind == "c":
         return "complex numbers"
     location = f" in {_column_label(0, value)}" if array.ndim > 1 and column_names(value) else ""
@@ -204,7 +204,7 @@ def _describe_elements(array: NDArray[Any], value: Any) -> str:
 
 
 def _describe_value(value: Any) -> str:
-    """Return a value and its type in words."""
+    """Return a value and its type for a message, such as "'a' of type str"."""
     return f"{short_repr(value)} of type {type(value).__name__}"
 
 

@@ -280,7 +280,7 @@ def _read_open_file(file: Any, noun: str, prefix: str) -> str:
         is_text = isinstance(file.read(0), str)
         chunks = _chunks(file, lambda chunk: chunk.removeprefix("\ufeff").lstrip().startswith(prefix))
         text = "".join(chunks) if is_text else ""
-    except UnicodeDecodeError:  # a subclass of ValueError, which is raised unchanged
+    except UnicodeDecodeError:  # re-raise this subclass of ValueError, which the next clause would catch
         raise
     except ValueError:  # io.UnsupportedOperation is a subclass of ValueError
         raise OSError(f"cannot {action}: the file is open for writing only; {remedy}") from None
@@ -293,7 +293,7 @@ def _read_open_file(file: Any, noun: str, prefix: str) -> str:
 
 
 def _describe_open_file(file: Any, method: str) -> str:
-    """Return the name of an open file for messages; raise TypeError if the object does not have the method."""
+    """Return the name of an open file for messages; raise TypeError if it lacks `method`, such as "read"."""
     if not hasattr(file, method):
         raise TypeError(f"the file must be a path (str or os.PathLike) or an open text file, got {type(file).__name__}")
     return describe_source(file)

@@ -103,7 +103,7 @@ class Streams:
         return mix((self.root + stream) & (2**64 - 1))
 
     def copy(self) -> Streams:
-        """Return a copy with the same positions, which then changes independently of the original."""
+        """Return an independent copy, in which each stream has the same position."""
         other = object.__new__(type(self))
         other.__dict__.update(self.__dict__)
         return other

@@ -45,7 +45,7 @@ def field(*, default: Any = _MISSING, check: Callable[[str, Any], Any] | None = 
 
 
 def _call(value: Value) -> str:
-    """Return the name of the constructor for messages."""
+    """Return the name of the constructor for messages, such as "SGD.__init__()"."""
     return f"{type(value).__qualname__}.__init__()"
 
 
@@ -53,7 +53,7 @@ class _Signature:
     """Descriptor that builds the signature of a class when it is needed."""
 
     def __get__(self, instance: Value | None, cls: type[Value]) -> Signature:
-        if instance is not None:  # __signature__ is an attribute of classes only
+        if instance is not None:  # only classes have a __signature__
             raise AttributeError("__signature__")
         from inspect import Parameter, Signature
 
@@ -164,7 +164,7 @@ class Value:
         return f"{type(self).__qualname__}({fields})"
 
     def replace(self, **changes: Any) -> Self:
-        """Return a copy with other values of some fields, which are checked."""
+        """Return a copy in which the given fields have other values; the new values are checked."""
         if not changes.keys() <= self._fields.keys():
             self._check_arguments((), changes)
         other = object.__new__(type(self))

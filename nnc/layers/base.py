@@ -204,13 +204,13 @@ class ParametricLayer(Layer):
 
     @property
     def learning_options(self) -> dict[str, Any]:
-        """Return the options that change how the layer learns, without those that have their default."""
+        """Return the learning options, such as `lr_factor`, that differ from their defaults."""
         options = {name: getattr(self, name) for name in LEARNING_DEFAULTS}
         return {name: value for name, value in options.items() if value != LEARNING_DEFAULTS[name]}
 
     @classmethod
     def check_array_members(cls, layer: dict[str, Any], where: str) -> dict[str, Any]:
-        """Return W and b of a description in a model file; the caller checks their shapes and numbers."""
+        """Return W and b of a description in a model file; the caller checks their shapes and values."""
         from nnc._utils import fields
 
         return {

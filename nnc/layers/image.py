@@ -300,7 +300,7 @@ class Pool(Layer):
     """Base class of pooling layers, whose output has one number for each window and channel."""
 
     in_lanes: ClassVar[bool] = True
-    statistic: ClassVar[str]  # statistic of a window in words, for `summary`
+    statistic: ClassVar[str]  # word in `summary` for the value of a window: "largest" or "mean"
 
     @abstractmethod
     def window_geometry(self, input_shape: Shape) -> WindowGeometry:

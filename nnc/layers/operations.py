@@ -12,7 +12,10 @@ from nnc._utils.value import Value
 
 
 class Operation(Value):
-    """Base class of operations, with the shapes of one row before and after the operation."""
+    """Base class of the operations that exporters translate.
+
+    The shapes are those of one row before and after the operation.
+    """
 
     input_shape: tuple[int, ...]
     output_shape: tuple[int, ...]
@@ -37,7 +40,10 @@ class MatMul(Operation):
 
 
 class Conv(Operation):
-    """Cross-correlation of an image with zero padding, plus b; the rows of W are in the order ky, kx, channel."""
+    """Cross-correlation of a zero-padded image, plus b.
+
+    The rows of W are in the order window row, window column, channel; the columns are the filters.
+    """
 
     W: list[list[float]]
     b: list[float] | None

@@ -92,7 +92,7 @@ class Stack(Value):
 
     @property
     def has_batch_norm(self) -> bool:
-        """Return whether a layer normalizes batches."""
+        """Return whether any layer is a batch normalization."""
         return any(layer.kind.normalizes for layer in self.parametric_layers)
 
     @property
@@ -106,7 +106,10 @@ class Stack(Value):
 
     @property
     def lists_all_layers(self) -> bool:
-        """Return whether model files list all layers: if all are Dense or Dropout, files list only the Dense layers."""
+        """Return whether model files list all layers.
+
+        If all layers are Dense or Dropout, files list only the Dense layers, and store the dropout rates separately.
+        """
         return not all(isinstance(layer.kind, (Dense, Dropout)) for layer in self.layers)
 
     def engine_layers(self) -> list[tuple[dict[str, Any], PlacedLayer[Layer] | None]]:
@@ -146,7 +149,7 @@ class Stack(Value):
         return any(isinstance(layer.kind, Dropout) for layer in self.layers)
 
     def hidden_dropout_rates(self, rate: Any) -> list[Any]:
-        """Return a list with `rate` for each hidden layer, and 0 for columnwise layers, which have no dropout."""
+        """Return a list with `rate` for each hidden layer, but 0 for BatchNorm and Scale, which have no dropout."""
         return [0.0 if layer.kind.columnwise else rate for layer in self.parametric_layers[:-1]]
 
     @property
@@ -189,7 +192,10 @@ class Stack(Value):
         return [layer_options or None for layer_options in options] if any(options) else None
 
     def dropout_to_list(self) -> list[float | None] | None:
-        """Return the dropout rates as the value of "dropout" in a model file; None if "layers" lists all layers."""
+        """Return `dropout_rates` as the value of "dropout" in a model file.
+
+        It is None without dropout, or if "layers" in the file contains the Dropout layers.
+        """
         return list(self.dropout_rates) if self.has_dropout and not self.lists_all_layers else None
 
     def to_list(self, arrays: Sequence[tuple[Any, ...]]) -> list[dict[str, Any]]:

@@ -20,6 +20,7 @@ def weights(net: Any, ax: Any = None, *, layer: int = 0) -> Any:
     Parameters
     ----------
     net : NeuralNetwork
+        Network with the layer.
     ax : matplotlib.axes.Axes, optional
         Axes to draw into. Default: the Axes of a new figure.
     layer : int, default 0
@@ -58,6 +59,7 @@ def filters(net: Any, ax: Any = None, *, layer: int = 0, shape: tuple[int, int] 
     Parameters
     ----------
     net : NeuralNetwork
+        Network with the layer.
     ax : matplotlib.axes.Axes, optional
         Axes to draw into. Default: the Axes of a new figure.
     layer : int, default 0
@@ -113,6 +115,7 @@ def activations(net: Any, X: ArrayLike, ax: Any = None, *, layer: int = 0) -> An
     Parameters
     ----------
     net : NeuralNetwork
+        Network with the layer.
     X : array (n, n_in)
         Inputs as in `predict`; a single row for a convolution.
     ax : matplotlib.axes.Axes, optional

@@ -39,6 +39,7 @@ def confusion_matrix(net: Any, X: ArrayLike, y: Any, ax: Any = None, *, normaliz
     net : NeuralNetwork
         Classifier with one class for each row.
     X : array (n, n_in)
+        Rows as in `predict`.
     y : array (n,), or (n, n_out)
         Targets as in `evaluate_loss`.
     ax : matplotlib.axes.Axes, optional
@@ -157,7 +158,7 @@ def decision_boundary(
 
 
 def _check_features(features: Any, n_in: int) -> tuple[int, int]:
-    """Return the indices of two different inputs, or raise an error if there are no such inputs."""
+    """Return the two indices in the argument `features`; raise an error if they are invalid or equal."""
     try:
         first, second = (int(feature.__index__()) for feature in features)
     except (TypeError, ValueError, AttributeError):
@@ -208,7 +209,9 @@ def predictions(
     Parameters
     ----------
     net : NeuralNetwork
+        Network that predicts.
     X : array (n, n_in)
+        Rows as in `predict`.
     y : array (n, n_out), or (n,)
         Targets as in `evaluate_loss`.
     ax : matplotlib.axes.Axes, optional

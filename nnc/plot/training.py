@@ -114,6 +114,7 @@ def learning_curve(
     net : NeuralNetwork
         Network to copy.
     X : array (n, n_in)
+        Rows as in `fit`.
     y : array (n, n_out), or (n,)
         Targets as in `fit`.
     ax : matplotlib.axes.Axes, optional
@@ -136,7 +137,7 @@ def learning_curve(
     ImportError
         matplotlib is not installed.
     ValueError, TypeError
-        An argument is invalid, or `fit` refuses one of the options.
+        An argument is invalid, or `fit` rejects one of the options.
     DivergedError
         The training of a copy diverged.
     """

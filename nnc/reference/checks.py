@@ -1,4 +1,4 @@
-"""Checks of arguments. They ensure that lists in the network have matching lengths."""
+"""Checks of the arguments of the reference network, such as the lengths of lists and the range of numbers."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def checked_rows(name: str, table: Any, shape: tuple[int, ...], n_rows: int | No
 
 
 def as_list(values: Any) -> list[Any]:
-    """Return an array or any iterable as list."""
+    """Return an array or any other iterable as a list."""
     return values.tolist() if hasattr(values, "tolist") else list(values)
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from nnc.reference.layers import Gradient, Row, Rows
 
     Pair = tuple[int, int]
-    Window = list[list[int | None]]  # indices of the numbers of each pixel, one per channel
+    Window = list[list[int | None]]  # for each pixel of the window, the indices of its channels in the image
 
 
 def windows(
@@ -57,7 +57,7 @@ class Conv2D(Dense):
     a[y][x][k] = f(b[k] + the sum over ky, kx and c of
         image[y * stride[0] + ky - pad[0]][x * stride[1] + kx - pad[1]][c] * W[(ky * size[1] + kx) * channels + c][k])
 
-    k is the filter and f the activation. Each row of W belongs to one number of the window.
+    k is the filter and f the activation. Each row of W belongs to one element of the window.
     """
 
     windows: list[list[int | None]]
@@ -69,11 +69,11 @@ class Conv2D(Dense):
         self.windows = [list(chain(*window)) for window in windows]
 
     def window_rows(self, images: Rows) -> Rows:
-        """Return the numbers of each window of each image as rows, with 0 for padding."""
+        """Return one row for each window of each image: the elements of the window, with 0 for padding."""
         return [[0.0 if i is None else image[i] for i in window] for image in images for window in self.windows]
 
     def pixels(self, images: Rows) -> Rows:
-        """Return output images as rows of the dense layer: one row for each window, one number for each filter."""
+        """Return output images as rows of the dense layer: one row for each window, one column for each filter."""
         return [pixel for image in images for pixel in chunks(image, self.n_out)]
 
     def forward(self, A_in: Rows) -> Rows:
@@ -83,13 +83,13 @@ class Conv2D(Dense):
         return [list(chain(*pixels[first : first + n])) for first in range(0, len(pixels), n)]
 
     def backward(self, A_in: Rows, A_out: Rows, dA: Rows) -> tuple[Rows, Gradient]:
-        """Return delta = dL/dZ with one row for each window, and the gradients (dW, db)."""
+        """Return delta = dL/dZ with one row for each window, and the gradients (dW, db), given dA = dL/dA_out."""
         # Weights are used in each window, so their gradient is the sum over all windows of all images.
         return super().backward(self.window_rows(A_in), self.pixels(A_out), self.pixels(dA))
 
     def input_gradient(self, A_in: Rows, delta: Rows) -> Rows:
         """Return dL/dA_in, the derivatives of the loss with respect to the inputs of the layer."""
-        # A number contributes to all windows that contain it, so its derivative is the sum over them.
+        # An input contributes to all windows that contain it, so its derivative is a sum over these windows.
         dA = [[0.0] * len(image) for image in A_in]
         parts = iter(super().input_gradient(A_in, delta))
         for image in dA:
@@ -137,7 +137,7 @@ class AvgPool2D(Pool):
 
     def input_gradient(self, A_in: Rows, delta: Rows) -> Rows:
         """Return dL/dA_in, the derivatives of the loss with respect to the inputs of the layer."""
-        # A number contributes to each window that contains it with weight 1 / (number of pixels).
+        # Each output is the mean of a window, so its derivative with respect to an input is 1 / (size of the window).
         dA = [[0.0] * len(image) for image in A_in]
         for gradient, row in zip(dA, delta):
             for window, d in zip(self.windows, row):
@@ -150,7 +150,7 @@ class Flatten(Layer):
     """Reshaping of images to vectors. Images are already stored as vectors, so nothing is computed."""
 
     def forward(self, A_in: Rows) -> Rows:
-        """Return A_out = A_in."""
+        """Return the inputs A_in unchanged."""
         return A_in
 
     def input_gradient(self, A_in: Rows, delta: Rows) -> Rows:

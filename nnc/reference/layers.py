@@ -52,7 +52,7 @@ class Layer(ABC):
         return self.forward(A_in)
 
     def backward(self, A_in: Rows, A_out: Rows, dA: Rows) -> tuple[Rows, Gradient | None]:
-        """Return delta = dL/dZ and the gradients (dW, db) from dA = dL/dA_out.
+        """Return delta = dL/dZ and the gradients (dW, db), given dA = dL/dA_out.
 
         The gradients are None if the layer has no parameters.
         """
@@ -60,7 +60,7 @@ class Layer(ABC):
 
     @abstractmethod
     def input_gradient(self, A_in: Rows, delta: Rows) -> Rows:
-        """Return dL/dA_in, the derivatives with respect to the inputs: the argument dA of the previous layer."""
+        """Return dL/dA_in, the derivatives of the loss with respect to the inputs, given delta = dL/dZ."""
 
 
 class Dense(Layer):
@@ -82,7 +82,7 @@ class Dense(Layer):
         return [[f(z + b_j) for z, b_j in zip(row, b)] for row in product(A_in, self.W)]
 
     def backward(self, A_in: Rows, A_out: Rows, dA: Rows) -> tuple[Rows, Gradient]:
-        """Return delta = dL/dZ and the gradients (dW, db), from dA = dL/dA_out."""
+        """Return delta = dL/dZ and the gradients (dW, db), given dA = dL/dA_out."""
         # Activation: a = f(z), so delta = dL/dz = dL/da * f'(z).
         _, derivative = ACTIVATIONS[self.activation]
         delta = [[d * derivative(a) for d, a in zip(*rows)] for rows in zip(dA, A_out)]
@@ -94,6 +94,6 @@ class Dense(Layer):
         return delta, (dW, db)
 
     def input_gradient(self, A_in: Rows, delta: Rows) -> Rows:
-        """Return dL/dA_in, the derivatives with respect to the inputs: the argument dA of the previous layer."""
+        """Return dL/dA_in, the derivatives of the loss with respect to the inputs, given delta = dL/dZ."""
         # Each input contributes to all neurons by its weights, so dL/dA_in = delta transposed(W).
         return product(delta, transposed(self.W))

@@ -42,11 +42,11 @@ class BatchNorm(Dense):
         self.batch: list[tuple[float, float, int]] = []  # mean, variance and count of each channel in the last step
 
     def channels(self, A: Rows) -> Rows:
-        """Return the numbers of each channel, row by row and pixel by pixel."""
+        """Return the values of A in channels-first order: one list for each channel."""
         return transposed([pixel for row in A for pixel in chunks(row, self.n_out)])
 
     def rows(self, channels: list[list[float]], n: int) -> list[Row]:
-        """Return the numbers of all channels as n rows; this is the inverse of `channels`."""
+        """Return the values of all channels as n rows; this is the inverse of `channels`."""
         numbers = list(chain(*zip(*channels)))
         return chunks(numbers, len(numbers) // n)
 
@@ -58,20 +58,20 @@ class BatchNorm(Dense):
         )
 
     def forward(self, A_in: Rows) -> list[Row]:
-        """Return A_out with the running mean and variance."""
+        """Return A_out, normalized with the running mean and variance."""
         running = zip(self.channels(A_in), self.running_mean, self.running_var)
         return self.scaled(
             [[(x - mean) / math.sqrt(var + self.eps) for x in channel] for channel, mean, var in running], len(A_in)
         )
 
     def forward_batch(self, A_in: Rows) -> list[Row]:
-        """Return A_out with mean and variance of the batch."""
+        """Return A_out, normalized with the mean and variance of the batch."""
         standardized = [(*normalized(channel, self.eps), len(channel)) for channel in self.channels(A_in)]
         self.batch = [(mean, variance, n) for _, mean, variance, n in standardized]
         return self.scaled([x for x, *_ in standardized], len(A_in))
 
     def backward(self, A_in: Rows, A_out: Rows, dA: Rows) -> tuple[Rows, Gradient]:
-        """Return delta = dL/dz with one list for each channel, and the gradients (dgamma, dbeta)."""
+        """Return delta = dL/dz, one list for each channel, and the gradients (dgamma, dbeta), given dA = dL/dA_out."""
         _, derivative = ACTIVATIONS[self.activation]
         pairs = zip(self.channels(dA), self.channels(A_out))
         delta = [[d * derivative(a) for d, a in zip(*pair)] for pair in pairs]

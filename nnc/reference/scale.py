@@ -21,7 +21,7 @@ class Scale(Dense):
         return [[s * x for s, x in zip(self.W[0], row)] for row in A_in]
 
     def backward(self, A_in: Rows, A_out: Rows, dA: Rows) -> tuple[Rows, Gradient]:
-        """Return delta = dL/dZ and the gradients: dL/ds, and None because there are no biases."""
+        """Return delta = dL/dZ and the gradients (dL/ds, None), given dA = dL/dA_out; the layer has no biases."""
         # s_k is multiplied by x_k in each row, so dL/ds_k is the sum of delta_k * x_k over the rows.
         ds = [sum(d * x for d, x in zip(*columns)) for columns in zip(zip(*dA), zip(*A_in))]
         return dA, ([ds], None)
