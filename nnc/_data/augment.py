@@ -257,7 +257,7 @@ class Distortion:
 
 
 def shifted(images: NDArray[Any], shifts: NDArray[np.intp], fill: Any) -> NDArray[Any]:
-    """Return images shifted by whole pixels (down, right), as windows of images with a border."""
+    """Return images shifted by whole pixels (down, right); pixels from outside of an image have the value `fill`."""
     m, height, width = images.shape[:3]
     border = int(np.abs(shifts).max())
     wide = _framed(images, border, border, fill, images.dtype)

@@ -57,7 +57,7 @@ class DataConverter(TargetConversion):
 
 
 def as_scaler(name: str, value: Any) -> Scaler | None:
-    """Return the scaler with this name; return a scaler object unchanged, and None for None and "auto"."""
+    """Return the scaler called `value`; return a scaler object unchanged, and None for None and "auto"."""
     if value is None or (isinstance(value, str) and value == "auto"):
         return None
     from nnc._data.scaling import SCALERS, Scaler

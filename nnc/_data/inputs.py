@@ -123,7 +123,7 @@ class InputConversion:
         return X if n_in == model.sizes[0] and n > 0 and is_readable else None
 
     def converts_by_batch(self, X: Any) -> bool:
-        """Return whether X is a memory-mapped file that needs a conversion, which is then done batch by batch."""
+        """Return whether X is a memory-mapped file that needs a conversion; it is then converted batch by batch."""
         return isinstance(X, np.memmap) and (
             X.dtype != self.model.dtype or not X.flags.c_contiguous or self.scaler_X is not None
         )

@@ -86,7 +86,7 @@ class OutputConversion(InputConversion):
             )
 
     def true_class_index(self, data: Data) -> NDArray[np.int64]:
-        """Return the index of the true class of each row, as `class_index` does for outputs."""
+        """Return the true class index of each row (n,), or an array (n, n_out) of 0 and 1 for multilabel targets."""
         if data.labels is not None:
             return data.labels.astype(np.int64)
         assert data.Y is not None

@@ -19,7 +19,7 @@ from nnc._registry import activations
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-# Attributes that change what a layer computes, and the only values that nnc supports.
+# For each type of layer: attributes that affect the computation, each with the only value that nnc supports.
 REQUIRED: dict[str, dict[str, Any]] = {
     "Dense": {"lora_enabled": False},
     "Conv2D": {"lora_enabled": False, "dilation_rate": (1, 1), "groups": 1, "data_format": "channels_last"},
@@ -200,7 +200,7 @@ def _read_preprocessing(layers: list[Any], shape: tuple[int, ...]) -> tuple[Buil
 
 def _scaling(layer: Any, shape: tuple[int, ...]) -> dict[str, Any]:
     """Return the scaling of a Rescaling or Normalization layer in the form of a document: (x - shift) * factor."""
-    if type(layer).__name__ == "Rescaling":  # Rescaling computes x * scale + offset
+    if type(layer).__name__ == "Rescaling":  # the layer Rescaling computes x * scale + offset
         factor, offset = (np.asarray(part, np.float64) for part in (layer.scale, layer.offset))
         if not factor.all():
             raise ValueError("scale must not be 0, which would make the layer constant")

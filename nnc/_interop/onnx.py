@@ -182,7 +182,7 @@ class Graph(Writer):
         return name
 
     def channels_first(self, value: str, first: bool = True) -> str:
-        """Add a Transpose if the image `value` does not have the required order of axes, and return its name.
+        """Add a Transpose node if the image `value` has another order of axes; return the name of the result.
 
         The required order is channels first, or channels last if `first` is false.
         """

@@ -253,9 +253,9 @@ def operator(
 
 
 def any_rows(call: Call, value: Any, ranks: tuple[int, ...] = (0, 1, 3)) -> Rows:
-    """Return an input that is a symbolic tensor (`Rows`).
+    """Return the input `value` of a node after checking that it is a symbolic tensor (`Rows`).
 
-    Raise ValueError if the input is of another kind, or its rows have a number of dimensions that is not in `ranks`.
+    Raise ValueError if it is of another kind, or its rows have a number of dimensions that is not in `ranks`.
     """
     if not isinstance(value, Rows):
         raise call.error("one input must depend on the input of the model, got a constant, labels or a shape")
@@ -265,7 +265,7 @@ def any_rows(call: Call, value: Any, ranks: tuple[int, ...] = (0, 1, 3)) -> Rows
 
 
 def number_rows(call: Call, value: Any, ranks: tuple[int, ...] = (0, 1, 3)) -> Rows:
-    """Return an input that is a symbolic tensor of float32 or float64; raise ValueError for other inputs."""
+    """Return the input `value` of a node; raise ValueError unless it is a symbolic tensor of float32 or float64."""
     rows = any_rows(call, value, ranks)
     if rows.dtype not in FLOAT_DTYPES:
         raise call.error(f"the input must have the type float32 or float64, got {rows.dtype}")
@@ -273,7 +273,7 @@ def number_rows(call: Call, value: Any, ranks: tuple[int, ...] = (0, 1, 3)) -> R
 
 
 def image(call: Call, value: Any) -> Rows:
-    """Return an input that is a symbolic tensor of images with channels first; raise ValueError for other inputs."""
+    """Return the input `value` of a node; raise ValueError unless it is a symbolic tensor of images, channels first."""
     rows = number_rows(call, value, (3,))
     if rows.axes != "chw":
         raise call.error(f"the input must be images with channels first, got the order of axes {rows.axes!r}")
@@ -281,9 +281,9 @@ def image(call: Call, value: Any) -> Rows:
 
 
 def finite_array(call: Call, value: Any, dtype: str, ndim: int | None = None) -> Array:
-    """Return an input that is a constant array of finite numbers with this dtype and number of dimensions.
+    """Return the input `value` of a node after checking that it is a constant array of finite numbers.
 
-    Raise ValueError for other inputs.
+    Raise ValueError if it is not, or has another dtype or number of dimensions.
     """
     if not isinstance(value, np.ndarray):
         raise call.error("an input must be a constant, got a tensor that depends on the input of the model")

@@ -27,7 +27,7 @@ except ImportError as error:
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-# Attributes that change what a module computes, and the only values that nnc supports.
+# For each type of module: attributes that affect the computation, each with the only value that nnc supports.
 REQUIRED: dict[type, dict[str, Any]] = {
     nn.Conv2d: {"dilation": (1, 1), "groups": 1, "padding_mode": "zeros"},
     nn.MaxPool2d: {"padding": 0, "dilation": 1, "ceil_mode": False, "return_indices": False},
