@@ -65,7 +65,7 @@ def draw_network(sizes: Sequence[int], activations: Sequence[str], style: str = 
     str
         Drawing of several lines, without a newline at the end.
     """
-    # A neuron has 5 characters. A connection has 19: 3 of a line, a vertical bar, 11 of a line, a bar, 3 of a line.
+    # Widths in characters: 5 for a neuron, 19 for a connection (horizontal lines of 3, 11 and 3, two vertical bars).
     node_width, line_width = 5, 19
     columns = [[f"({i})" for i in range(n)] if n <= 6 else ["(0)", "(1)", ":", f"({n - 1})"] for n in sizes]
     height = 2 * max(map(len, columns)) - 1

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from nnc.tabular.explain import Explanations
 
 BAR_WIDTH = 30  # length of the longest printed bar in characters
-MAX_PRINTED_COLUMNS = 12  # maximum number of contributions printed for a row; one more line has the sum of the others
+MAX_PRINTED_COLUMNS = 12  # maximum number of contributions printed per row; the others are summed in one more line
 
 
 def run(arguments: Namespace) -> int:

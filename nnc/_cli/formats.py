@@ -34,7 +34,8 @@ CHUNK_BYTES = 1 << 20  # number of bytes (or characters of text) that one read o
 SAMPLE_BYTES = 1 << 16  # number of bytes (or characters of text) at the start of a file that are used for detection
 MAX_SAMPLE_RECORDS = 50  # maximum number of records from which the separator is detected
 SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
-SUGGESTED_ENCODINGS = ("gb18030", "big5", "shift_jis", "euc_kr", "cp1252")  # encodings that error messages suggest
+# Encodings that the error message for a file that is not UTF-8 suggests.
+SUGGESTED_ENCODINGS = ("gb18030", "big5", "shift_jis", "euc_kr", "cp1252")
 BYTE_ORDER_MARKS = {codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF32_BE: "utf-32",
                     codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}  # fmt: skip
 BINARY_SIGNATURES = {b"PAR1": "parquet", b"ARROW1": "feather"}

@@ -62,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except TerminatedError as error:
         return terminate_by(error.signal_number)
     except BrokenPipeError:
-        # The reader has closed the pipe, as in `nnc inspect FILE | head`, which is not an error of the user.
+        # The reader of standard output closed the pipe, as in `nnc inspect FILE | head`; do not report an error.
         _discard_output()
         return 141
     except KeyboardInterrupt:

@@ -127,7 +127,7 @@ def _predict_batch(model: TableEstimator, X: pl.DataFrame, arguments: Namespace)
 
 
 def _split_targets(name: str, values: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
-    """Return a column for each target; the names are `name` for one target, and name_1, name_2, ... for several."""
+    """Return a dict with a column for each target: `name` for a single target, name_1, name_2, ... for several."""
     if values.ndim == 1:
         return {name: values}
     return {f"{name}_{j + 1}": values[:, j] for j in range(values.shape[1])}

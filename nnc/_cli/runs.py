@@ -134,7 +134,7 @@ class RunLog:
             self.file.flush()
 
     def epoch(self, network: int, record: Any) -> None:
-        """Write a line with the numbers of an epoch of a network."""
+        """Write a log line with the loss, metrics and duration of an epoch of a network."""
         numbers = {name: float(value) for name, value in record.numbers().items()}
         self.write("epoch", network=network, epoch=int(record["epoch"]), **numbers)
 

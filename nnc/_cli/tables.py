@@ -25,7 +25,7 @@ NUMBER = r"^[+-]?(?:(?:(?:0|[1-9]\d*)(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?|(?i:inf(
 # Error messages of nnc.tabular begin with the name of the invalid argument, which this pattern matches.
 ARGUMENT_NAME = re.compile(r"^(X|y)(?= must|:)")
 ARGUMENT_DESCRIPTIONS = {"X": "the table {}", "y": "the target of {}"}
-MIN_INEXACT_DIGITS = 16  # float64 represents all integers with fewer digits exactly
+MIN_INEXACT_DIGITS = 16  # float64 represents all integers with fewer digits than this exactly
 NUMERIC_FRACTION = 0.9  # in a text column with at least this fraction of numbers, the other cells may be errors
 
 
@@ -33,7 +33,7 @@ class MixedColumn(NamedTuple):
     """Column in which most cells, but not all, are numbers, so that it is read as text."""
 
     name: str
-    n_text: int  # number of the cells that are not numbers
+    n_text: int  # number of cells that are not numbers
     example: str  # first cell that is not a number
     location: str  # line and column of `example` in the file
 
@@ -113,7 +113,7 @@ def read_batches(file: TableFile, kinds: Mapping[str, str]) -> Iterator[tuple[in
 
 
 def _convert(file: TableFile, batch: pl.DataFrame, kinds: Mapping[str, str], start: int) -> pl.DataFrame:
-    """Convert columns of text to numbers or booleans; raise TableFileError if a cell is not of this kind."""
+    """Convert the text columns of kind "number" or "boolean" in `kinds`; raise TableFileError for an invalid cell."""
     cells = batch.select(_strip_cells(pl.all()))
     numbers = [name for name in batch.columns if kinds.get(name) == "number"]
     booleans = [name for name in batch.columns if kinds.get(name) == "boolean"]
@@ -172,7 +172,7 @@ def _drop_blank_rows(frame: pl.DataFrame) -> pl.DataFrame:
     is_blank = pl.repeat(True, len(frame), eager=True)
     for column in frame:
         is_blank &= ~(column.str.strip_chars().str.len_bytes() > 0).fill_null(False)
-        if not is_blank.any():  # in most tables, no cell of the first column is blank
+        if not is_blank.any():  # fast path: most tables have no blank cell in the first column
             return frame
     return frame.filter(~is_blank)
 
@@ -222,7 +222,7 @@ def _find_json_error(file: TableFile) -> str | None:
 
 
 def find_column(name: str, names: Sequence[str], file: TableFile, option: str) -> str:
-    """Return `name`, which is passed with an option; raise TableFileError if the file has no such column."""
+    """Return `name` if the file has a column with this name; otherwise raise TableFileError."""
     if name in names:
         return name
     similar = find_similar_name(name, names, {})

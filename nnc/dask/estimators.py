@@ -138,7 +138,7 @@ class _DaskEstimator:
         return local
 
     def _map_partitions(self: Any, method: str, X: Any, n_out: int | None, dtype: Any) -> Any:
-        """Call a method of the result of `to_local` with X; return a lazy dask array if X is a dask collection."""
+        """Call a method of the local estimator with X, partition by partition and lazily if X is a dask collection."""
         local = self.to_local()
         if not dask.is_dask_collection(X):
             return getattr(local, method)(X)
@@ -152,7 +152,7 @@ class _DaskEstimator:
 
 
 def _summarize(part: Any) -> tuple[int, Any]:
-    """Return the number of rows of a partition of y, and its distinct values, or its first row if y is 2-D."""
+    """Return the number of rows in a partition of y; also its distinct values if y is 1-D, otherwise its first row."""
     values = np.asarray(part)
     if not len(values):
         return 0, None
@@ -204,7 +204,7 @@ class DaskMLPRegressor(_DaskEstimator, EnsembleRegressor):  # noqa: D101 (`__doc
         return self._map_partitions("predict", X, n_out, np.dtype(np.float64))
 
     def _learn_outputs(self, values: list[Any]) -> int:
-        """Return the number of outputs, and store whether y is 1-D; arrays in `values` have the dimensions of y."""
+        """Return the number of outputs, and store whether y is 1-D; `values` contains the results of `_summarize`."""
         self._single = values[0].ndim == 1
         return 1 if self._single else int(values[0].shape[1])
 

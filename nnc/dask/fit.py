@@ -111,7 +111,7 @@ class _Run:
     Attributes
     ----------
     outcomes : dict of int to Outcome
-        Result of each job; a job is the training of one network. The key is the position of the job.
+        Outcome of each job, the training of one network. The key is the index of the network.
     finished : SimpleQueue of (int, Future)
         Index of the task and future of each submission that has ended, in the order in which they ended.
     pending : dict of int to list of Future
@@ -144,7 +144,7 @@ class _Run:
         self.name = f"nnc-fit_many-{uuid4().hex}"
 
     def run(self) -> list[Outcome]:
-        """Submit all tasks, wait until they have ended, and return the results of the jobs."""
+        """Submit all tasks, wait until they have ended, and return the outcome for each network."""
         client = self.client
         try:
             client.wait_for_workers(1, timeout=self.timeout)
@@ -177,7 +177,8 @@ class _Run:
     def _send_data(self, workers: list[str] | None) -> Any:
         """Submit a task that returns the training data, preferably on one of `workers`, and return its future.
 
-        Other workers fetch the data from the workers that store it. If all of these are lost, Dask repeats the task.
+        Other workers fetch the data from the workers that store it. If no worker stores it any more, Dask repeats
+        the task.
         The key of the task has another prefix than the keys of training tasks. With an equal prefix, the scheduler
         would assume that training tasks are as short as this task, and would run all of them on one worker.
         """
@@ -186,7 +187,7 @@ class _Run:
     def _submit(self, function: Any, *arguments: Any, workers: list[str] | None, key: str) -> Any:
         """Submit a function to one of `workers`, or to any worker if all of these are lost or `workers` is None."""
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Sending large graph")  # the task contains the training data
+            warnings.filterwarnings("ignore", "Sending large graph")  # expected for the task with the training data
             return self.client.submit(
                 function, *arguments, key=key, workers=workers, allow_other_workers=workers is not None, pure=False
             )
@@ -250,7 +251,7 @@ class _Run:
         worker_of = {key: address for address, keys in self.client.processing().items() for key in keys}
         data_futures = {future.key: future for future in (self.data, *self.data_of.values())}
         stored_on = self.client.who_has([*data_futures.values()])
-        # Workers that store the data of each future, or the worker that will compute them, by the key of the future.
+        # For the key of each data future: the workers that store the data, or else the worker that will compute them.
         sources = {key: {*addresses} or {worker_of.get(key)} for key, addresses in stored_on.items()}
         if sources[self.data.key] & silent_workers:
             self.data = self._send_data(responsive_workers)

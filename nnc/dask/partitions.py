@@ -120,7 +120,7 @@ def _train(
         finally:
             for i in automatic_indices:
                 state = networks[i].state
-                if state is not None:  # None if no training step was completed
+                if state is not None:  # the state is None if no training step of the network was completed
                     state.is_automatic = True
         if checkpoint is not None:
             _serialization.write(os.fspath(checkpoint), [network._document(checkpoint=True) for network in networks])

@@ -188,7 +188,7 @@ class Estimator(Solvers):
             vars(self).pop(name, None)
 
     def _begin_curves(self: Any, stops_early: bool) -> None:
-        """Create the attributes that record each epoch, unless this fit continues an earlier one."""
+        """Create the attributes with losses and scores of each epoch; keep them if this fit continues another."""
         attributes = vars(self)
         self.loss_curve_: list[float] = attributes.get("loss_curve_", [])
         if attributes.get("best_validation_score_" if stops_early else "best_loss_") is None:
@@ -216,7 +216,7 @@ class Estimator(Solvers):
         return y.reshape(len(y), -1)
 
     def _targets(self: Any, y: NDArray[Any], dtype: Any) -> tuple[NDArray[Any] | None, NDArray[np.int32] | None]:
-        """Convert y (n, n_outputs_) for the engine: return targets and None, or None and class indices."""
+        """Convert y (n, n_outputs_) for the engine: return (targets, None), or (None, class indices) for softmax."""
         return as_contiguous(y, np.dtype(dtype)), None
 
     def _validation_targets(self, y: NDArray[Any]) -> NDArray[Any]:
@@ -307,7 +307,7 @@ class Estimator(Solvers):
             if prod(X.shape) * net.dtype.itemsize <= MAX_DENSE_BYTES:
                 X = X.toarray()
         if hasattr(optimizer, "lr"):
-            with net.model.training_lock:  # no other thread can train the network meanwhile
+            with net.model.training_lock:  # prevents other threads from training this network
                 self._train(net, optimizer, X, y, weights, incremental, validation)
         elif np.any(self.dropout):
             raise ValueError(f"dropout must be 0 with solver {self.solver!r}, got {self.dropout!r}")
@@ -323,7 +323,7 @@ class Estimator(Solvers):
         return self
 
     def _fits(self: Any, net: NeuralNetwork) -> bool:
-        """Return whether the activations and the loss of the network are those of the estimator's parameters."""
+        """Return whether the network has the activations and the loss that the estimator's parameters define."""
         loss, _, _ = self._loss_and_factors()
         expected = *hidden_activations(self.activation, self.n_layers_ - 2), activation_name(self.out_activation_)
         return net.activations == expected and (net.loss_name, net.loss_parameter or 0.0) == parse_loss(loss)

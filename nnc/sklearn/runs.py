@@ -144,7 +144,7 @@ class DenseLoop(EstimatorLoop):
         self.draw, self.drawn_epochs = draw, 0
         self.core_shuffles = "generator" in options.settings
         self.nan_epochs = 0
-        # A call of the core may train several epochs if no epoch needs more than a check of the patience afterwards.
+        # One call of the core may train several epochs if only the patience must be checked after each epoch.
         weighted = self.offsets is not None and data.weights is not None
         self.skips_checks = (
             (options.order is None or self.core_shuffles)
@@ -154,7 +154,7 @@ class DenseLoop(EstimatorLoop):
 
     @property
     def epoch(self) -> int:
-        """Number of completed epochs."""
+        """Number of completed epochs, including those without training steps after the parameters became NaN."""
         return super().epoch + self.nan_epochs
 
     def next_check(self) -> int:
@@ -172,12 +172,12 @@ class DenseLoop(EstimatorLoop):
         return remaining if patience >= remaining else max(1, int(patience) + 1)
 
     def advance(self, goal: int) -> None:
-        """Train until `goal` epochs are complete."""
+        """Train until the total number of completed epochs is `goal`."""
         if self.has_nan or not self.core_shuffles:
             while self.draw is not None and self.drawn_epochs < goal:
                 self.draw()
                 self.drawn_epochs += 1
-        self.records.losses[self.epoch : goal] = np.nan  # remains NaN unless the core completes the epoch
+        self.records.losses[self.epoch : goal] = np.nan  # the core sets the losses of completed epochs
         if not self.has_nan:
             super().advance(goal)
         if self.has_nan and self.epoch < goal:
@@ -218,7 +218,7 @@ class SparseLoop(EstimatorLoop, BatchLoop):
         self.set_estimator(estimator, rows, factor)
 
     def advance(self, goal: int) -> None:
-        """Train until `goal` epochs are complete."""
+        """Train one epoch, unless an interrupt or the time limit ends it; `goal` is not used."""
         total = 0.0
         for data in self.batches():
             loss = np.nan if self.has_nan else self.step(data) + mean(self.estimator._offsets(data.Y), data.weights)
@@ -231,7 +231,7 @@ class SparseLoop(EstimatorLoop, BatchLoop):
 
 
 def mean(offsets: NDArray[Any] | None, weights: NDArray[Any] | None) -> float:
-    """Return the weighted mean of the result of `Estimator._offsets`; 0 if the result is None."""
+    """Return the weighted mean of loss differences (see `Estimator._offsets`); 0 if they are None."""
     return 0.0 if offsets is None else float(np.average(offsets, weights=weights))
 
 

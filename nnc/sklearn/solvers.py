@@ -75,7 +75,7 @@ class Solvers:
         if order is not None and draw is not None and draw.bits is not None and isinstance(self.random_state, Integral):
             settings["generator"] = draw.bits  # random_state is an int, so only this fit uses the generator
         else:
-            settings["shuffles"] = False  # RowOrders shuffles, not the core
+            settings["shuffles"] = False  # RowOrders shuffles the rows instead of the core
         options = TrainingOptions(1 if incremental else self.max_iter, settings)
         options.batch_size, options.order = batch, order
         options.n_threads, options.max_seconds = self.n_threads, self.max_seconds
@@ -91,10 +91,10 @@ class Solvers:
         self.n_iter_ = 0
         net.state = state
         reason = run.run().stop_reason
-        state.clear_history()  # attributes of the estimator contain the history
+        state.clear_history()  # the attributes of the estimator already contain the history
         if run.monitor.params is not None:
             run.params[...] = run.monitor.params
-        if not self.loss_curve_:  # the time limit max_seconds was too short for one epoch
+        if not self.loss_curve_:  # max_seconds ended the training within the first epoch
             self.loss_ = np.nan
         if reason == "interrupt":
             warnings.warn("Training interrupted by user.", stacklevel=5)

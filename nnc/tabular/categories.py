@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 MIN_ONE_HOT_LEVELS = 30  # the 30 most frequent levels of a column have one feature each, however rare they are
 MAX_ONE_HOT_LEVELS = 100  # maximum number of levels of a column that have one feature each
-MIN_LEVEL_ROWS = 10  # minimum number of training rows of a level that has a feature but is not one of these 30
+# Levels beyond the MIN_ONE_HOT_LEVELS most frequent have their own feature only with this many training rows.
+MIN_LEVEL_ROWS = 10
 
 
 class Category(Encoding):
@@ -73,7 +74,7 @@ class Category(Encoding):
 
     @property
     def width(self) -> int:
-        """Number of features."""
+        """Number of features that `write` computes."""
         return (1 if self.is_binary else len(self.levels) + bool(self.rare)) + (self.missing > 0)
 
     @property

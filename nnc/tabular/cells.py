@@ -30,7 +30,7 @@ KINDS = ("number", "boolean", "text", "category", "date")
 # The keys are in lower case; cells are converted to lower case before they are looked up.
 BOOLEAN_TEXTS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 MAX_EXACT_INTEGER = 2**53  # magnitude up to which float64 represents all integers exactly
-MAX_MERGED_FRACTION = 0.01  # if float64 makes a larger fraction of integers equal to others, they are identifiers
+MAX_MERGED_FRACTION = 0.01  # integers are identifiers if float64 cannot distinguish more than this fraction
 
 
 class CellError(ValueError):
@@ -58,7 +58,7 @@ class CellError(ValueError):
         return f"{self.prefix}{self.row}{self.suffix}"
 
     def shifted(self, rows: int) -> CellError:
-        """Return a copy of the error with the row index increased by `rows`."""
+        """Return a copy of the error whose row index is increased by `rows`, the index of the first row of a block."""
         return CellError(self.column, self.row + rows, self.reason, self.prefix, self.suffix)
 
 
@@ -136,7 +136,7 @@ def read_column(
     name : str
     array : array (n,)
     is_category : bool, default False
-        Whether the container that the array comes from has a categorical type for the column.
+        Whether the column has a categorical type in the frame or array from which `array` was read.
     order : tuple of str, optional
         All categories from lowest to highest, see `Column`.
     zone : str, optional
@@ -191,7 +191,7 @@ def _are_identifiers(values: NDArray[Any]) -> bool:
 
 
 def merges_integers(items: Iterable[int]) -> bool:
-    """Return whether conversion to float64 makes more than MAX_MERGED_FRACTION of the integers equal to others."""
+    """Return whether float64 cannot distinguish more than MAX_MERGED_FRACTION of the distinct integers."""
     distinct = set(items)
     return len(set(map(float, distinct))) < (1 - MAX_MERGED_FRACTION) * len(distinct)
 
@@ -280,7 +280,7 @@ def _real_column(name: str, items: list[Any], value_kind: str) -> Column:
 
 
 def _has_inexact_integer(items: list[Any]) -> bool:
-    """Return whether all numbers are integers, and float64 cannot represent at least one of them exactly."""
+    """Return whether all items are integers or missing, and float64 cannot represent at least one integer exactly."""
     inexact = False
     for kind, item in zip(map(type, items), items, strict=True):
         if issubclass(kind, (Integral, np.bool_)):
@@ -430,7 +430,7 @@ def _convert(column: Column, expected: str, kind: str, parse: Callable[[str], fl
                 values[code] = parse(level)
             except (KeyError, ValueError):
                 rows = np.flatnonzero(column.values == code)
-                if len(rows):  # no error for a text that no row contains
+                if len(rows):  # `levels` may contain texts that no row has; ignore them
                     raise wrong_kind_error(column, expected, int(rows[0])) from None
                 values[code] = np.nan
         return Column(column.name, kind, values[column.values])

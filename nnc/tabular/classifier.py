@@ -208,7 +208,7 @@ class TableClassifier(ClassifierMixin, TableEstimator):  # noqa: D101 (`__doc__`
 
 
 def _classes(target: Target) -> NDArray[Any]:
-    """Return the labels of the classes of a target for classification."""
+    """Return the class labels of a classification target."""
     assert target.classes is not None
     return target.classes
 

@@ -97,7 +97,7 @@ class Encoding(Value, ABC):
 
 
 def _to_json(value: Any) -> Any:
-    """Convert the value of a field to a JSON object, list, number or string."""
+    """Convert the value of an encoding's field to a JSON object, list, number or string."""
     if isinstance(value, Encoding):
         return value.document()
     return list(value) if isinstance(value, tuple) else value
@@ -136,7 +136,7 @@ def increasing_list(name: str, value: Any) -> tuple[float, ...]:
 
 
 def edge_list(name: str, value: Any) -> tuple[float, ...]:
-    """Convert a list of bin edges to a tuple; raise ValueError if they do not increase or define only one bin."""
+    """Convert a list of bin edges to a tuple; raise ValueError for one or two edges, or if they do not increase."""
     if isinstance(value, (list, tuple)) and len(value) in (1, 2):
         raise ValueError(f"{name} must be an empty list or have three numbers or more, got {short_repr(value)}")
     return increasing_list(name, value)

@@ -46,8 +46,8 @@ if TYPE_CHECKING:
 
 MAX_CATEGORY_LEVELS = 10  # a text column with up to this number of levels is always categorical
 MAX_SCALED = 1e18  # scaled numbers are clipped to this magnitude, so that their squares are finite
-SCORE_INTERVALS = 32  # number of intervals between quantiles in which the normal score is linear
-TAIL_FRACTION = 0.0005  # probabilities of normal scores are clipped to TAIL_FRACTION ... 1 - TAIL_FRACTION
+SCORE_INTERVALS = 32  # number of pieces of the normal score, which is piecewise linear between quantiles
+TAIL_FRACTION = 0.0005  # normal scores are normal quantiles for probabilities from TAIL_FRACTION to 1 - TAIL_FRACTION
 
 
 class IgnoresValues(Encoding):
@@ -66,7 +66,7 @@ class IgnoresValues(Encoding):
         return column.missing
 
     def to_codes(self, column: Column) -> Floats:
-        """Return NaN for each missing cell and 0 for each other cell, array (n,)."""
+        """Return an array (n,) with NaN for each missing cell and 0 for each other cell."""
         return np.where(column.missing, np.nan, 0.0)
 
 
@@ -128,7 +128,7 @@ class WithIndicator(Encoding):
 
     @property
     def width(self) -> int:
-        """Number of features that `write` computes: one for the value, and the indicator if it exists."""
+        """Number of features that `write` computes: one for the value, and one for the indicator if it exists."""
         return 1 + (self.missing > 0)
 
     def write_indicator(self, missing: NDArray[np.bool_], out: Out) -> None:
@@ -222,7 +222,7 @@ class Number(WithIndicator):
         return max(0, len(self.edges) - 1)
 
     def read_cells(self, column: Column) -> NDArray[Any]:
-        """Return the numbers of a column (n,); NaN for missing values."""
+        """Return the numbers of a column, array (n,), with NaN for missing values."""
         return as_numbers(column).values
 
     def write(self, cells: NDArray[Any], out: Out) -> None:
@@ -255,7 +255,7 @@ class Number(WithIndicator):
         out[...] = _fraction_between(x, edges[:-1], edges[1:])
 
     def formulas(self) -> ColumnFormulas:
-        """Return the formulas with which exported models compute the features of a number."""
+        """Return the formulas with which exported models compute the features of a numeric column."""
         plain = ["z / sqrt(1 + z / 3 * (z / 3))"]
         vectors: dict[str, Sequence[float]] = {}
         if self.knots:
@@ -274,7 +274,7 @@ class Number(WithIndicator):
         )
 
     def scaling_steps(self, name: str, x: str) -> dict[str, str]:
-        """Return {name: formula that scales x}; the formula does not compress the result to -3 ... 3."""
+        """Return {name: formula}; the formula is (x - median) / scale, clipped to +-MAX_SCALED, for a variable `x`."""
         return {name: f"min(max(({x} / 2 - {self.median / 2!r}) / {self.scale / 2!r}, {-MAX_SCALED}), {MAX_SCALED})"}
 
     @property
@@ -319,7 +319,7 @@ class Binary(WithIndicator):
             raise ValueError(f"low must be below high, got low {self.low} and high {self.high}")
 
     def read_cells(self, column: Column) -> NDArray[Any]:
-        """Return the numbers of a column (n,); NaN for missing values."""
+        """Return the numbers of a column, array (n,), with NaN for missing values."""
         return as_numbers(column).values
 
     def write(self, cells: NDArray[Any], out: Out) -> None:
@@ -330,14 +330,14 @@ class Binary(WithIndicator):
         self.write_indicator(missing, out)
 
     def formulas(self) -> ColumnFormulas:
-        """Return the formulas with which exported models compute the features of a number."""
+        """Return the formulas with which exported models compute the features of a numeric column."""
         low, high = self.low / 2, self.high / 2
         steps = {"share": f"min(max((x / 2 - {low!r}) / {high - low!r}, 0), 1)"}
         return ColumnFormulas(("0 if missing(x) else 2 * share - 1", *self.indicator_formulas()), variables=steps)
 
     @property
     def example(self) -> float:
-        """Result of `to_codes` for a typical cell: the larger one of the two values."""
+        """Result of `to_codes` for a typical cell: `high`, the larger of the two values in the training rows."""
         return self.high
 
     def describe(self) -> str:
@@ -447,7 +447,7 @@ def learn_encoding(column: Column, bins: int, scores: bool = False) -> Encoding:
     bins : int
         Maximum number of piecewise-linear features.
     scores : bool
-        Whether a feature of numbers and dates is their normal score.
+        Whether the features of numbers and dates include their normal score.
     """
     is_missing = column.missing
     missing = float(is_missing.mean())

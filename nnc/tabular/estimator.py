@@ -206,7 +206,7 @@ class TableEstimator(BaseEstimator):
         weights = None
         if sample_weight is not None:
             weights = as_weights("sample_weight", sample_weight, len(table), np.dtype(np.float64))
-            weights = weights / weights.max()  # normalized, so that products with class weights do not overflow
+            weights = weights / weights.max()  # at most 1, so that products with class weights do not overflow
         weights = self._row_weights(encoded, weights, target)
         if weights is not None:
             table, encoded, weights = _drop_unweighted_rows(table, encoded, weights)
@@ -283,7 +283,7 @@ class TableEstimator(BaseEstimator):
         return self._model().predict(self._table(X))
 
     def _explain_outputs(self, table: Table, outputs: NDArray[np.intp]) -> Explanations:
-        """Explain one output of the model for each row of a table; `outputs` contains the index of this output."""
+        """Return the Explanations of one output per row of a table; `outputs` contains the output index of each row."""
         contributions = np.empty((len(table), len(self.model_.schema.names)))
         baseline = np.empty(len(table))
         for output in np.unique(outputs):
@@ -324,7 +324,7 @@ class TableEstimator(BaseEstimator):
 
     @property
     def complete_(self) -> bool:
-        """Return whether all networks were trained completely."""
+        """Return whether all networks were trained to the end; False if Ctrl-C or `max_seconds` ended the fit early."""
         return bool(self._model().facts["complete"])
 
     @property

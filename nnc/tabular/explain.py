@@ -197,7 +197,11 @@ def integrated_gradients(
 def _integrate_section(
     gradient: Function, baseline: NDArray[Any], paths: NDArray[Any], a: NDArray[Any], b: NDArray[Any]
 ) -> NDArray[np.float64]:
-    """Return the integrals (m, width) of the gradient over the section from a to b of each path, by quadrature."""
+    """Integrate the gradient over a section of the straight path of each row, by Gauss-Legendre quadrature.
+
+    A path goes from the baseline to baseline + paths[i]. Its section is from the fraction a[i] to the fraction b[i].
+    The result (m, width) contains the contribution of each feature in the section.
+    """
     nodes, weights = np.polynomial.legendre.leggauss(N_NODES)
     fractions = a[:, None] + (b - a)[:, None] * (nodes + 1) / 2
     points = (baseline + fractions[:, :, None] * paths[:, None]).reshape(-1, paths.shape[1])

@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from nnc.tabular.training import Rows
 
 FILE_KIND = "table model"
-TRAINING_PLAN_VERSION = 3  # increase this if rows or seeds of members change, to invalidate old checkpoints
+TRAINING_PLAN_VERSION = 3  # increase this number if members get other rows or seeds, to invalidate checkpoints
 
 
 def write(path: Any, model: TableModel, count: int | None = None) -> None:
@@ -229,7 +229,7 @@ def _parse_spread(table: dict[str, Any], task: Task, schema: Schema, networks: S
 
 
 def _parse_matrix(table: dict[str, Any], key: str, rows: int, n: int) -> NDArray[np.float64] | None:
-    """Convert the value of a key to an array (rows, n); return None for null."""
+    """Convert the list `table[key]` of a JSON object to an array (rows, n); return None for null."""
     matrix = fields.member(table, key, list, type(None))
     if matrix is None:
         return None

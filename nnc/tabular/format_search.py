@@ -35,13 +35,13 @@ MAX_UNREADABLE_FRACTION = 0.1  # a column remains text if a format cannot read m
 MIN_DISTINCT_VALUES = 10  # with an unreadable cell and up to this number of distinct values, a column remains text
 MIN_LOOKALIKE_FRACTION = 0.5  # warn if at least this fraction of a text column looks like numbers or dates
 MAX_LOOKALIKE_LENGTH = 40  # text with more characters does not count as similar to a number or date
-# Pairs of decimal mark and thousands separator. The pair that reads most rows is used; in a tie, the first pair.
+# Pairs of decimal mark and thousands separator. The pair that reads the most rows is used, the first pair in a tie.
 CONVENTIONS = [(".", ""), (".", ","), (",", ""), (",", "."), (".", " "), (",", " "), (".", "'"), (",", "'")]
 DIGIT = re.compile("[0-9]")
 LEADING_ZERO = re.compile(r"[+-]?0\d+", re.ASCII)
 CURRENCY_BEFORE = re.compile(rf"{SIGN}({CURRENCY})")
 UNIT_AFTER = re.compile(rf"(?:{CURRENCY}|%)$")
-MAX_UNIT_LENGTH = 4  # number of characters at the end of a text in which a currency or % is searched
+MAX_UNIT_LENGTH = 4  # a currency or % is searched in this number of characters at the end of a text
 LOOKALIKE = re.compile(
     rf"{SIGN}{CURRENCY}?\s?{SIGN}\d[\d.,:/'\s]*(?:[^\W\d_]{{1,4}}\.?|%)?|\d{{1,4}}([-/.])\d\d?\1\d{{2,4}}\b.*"
 )
@@ -111,7 +111,7 @@ def find_format(column: Column) -> FormatSearch:
 
 
 def _find_lookalike(texts: Mapping[str, int]) -> str:
-    """Return the first text that looks like a number or a date; "" if this is true for less than half of the rows."""
+    """Return the first text that looks like a number or date; "" if fewer than half of the rows have such a text."""
     if len(texts) <= MIN_DISTINCT_VALUES:  # a categorical column, which needs no warning
         return ""
     lookalikes = [text for text in texts if len(text) <= MAX_LOOKALIKE_LENGTH and LOOKALIKE.fullmatch(text)]
@@ -135,14 +135,18 @@ def _try(format: Format, texts: Mapping[str, int]) -> _FormatTrial:
 
 
 def _fits(trial: _FormatTrial, rows: int) -> bool:
-    """Return whether a format reads all `rows` rows, or most of them with more than MIN_DISTINCT_VALUES values."""
+    """Return whether the format of a trial is accepted for a column with `rows` rows that are not missing.
+
+    It is accepted if it reads all rows. It may leave up to the fraction MAX_UNREADABLE_FRACTION unread if the other
+    rows have more than MIN_DISTINCT_VALUES distinct values.
+    """
     if trial.rows == rows:
         return True
     return trial.rows > 0 and len(set(trial.values)) - 1 > MIN_DISTINCT_VALUES
 
 
 def _build_result(name: str, trial: _FormatTrial, note: str, texts: Mapping[str, int]) -> FormatSearch:
-    """Return the result for a successful trial, with a warning if texts are unreadable or ambiguous."""
+    """Return the FormatSearch for an accepted format, with a warning if texts are unreadable or ambiguous."""
     pairs = list(zip(texts, trial.values, strict=True))
     if isinstance(trial.format, NumberFormat):
         integers = [text for text, value in pairs if value is not None and value == int(value)]
@@ -162,7 +166,7 @@ def _build_result(name: str, trial: _FormatTrial, note: str, texts: Mapping[str,
 
 
 def _find_number(texts: Mapping[str, int]) -> tuple[_FormatTrial, str]:
-    """Return the trial of the number format that reads most rows, and a note for the user if another reads as many."""
+    """Find the number format that reads the most rows; return its _FormatTrial, and a note on ambiguous texts or ""."""
     plain = _try(NumberFormat(), texts)
     if plain.rows == sum(texts.values()):
         return _with_three_digits(plain, texts), ""
@@ -180,7 +184,7 @@ def _find_number(texts: Mapping[str, int]) -> tuple[_FormatTrial, str]:
         _try(NumberFormat(decimal=decimal, grouping=grouping, percent=is_percent, currency=currency), texts)
         for decimal, grouping in CONVENTIONS
     ]
-    best = max(trials, key=lambda trial: trial.rows)  # max returns the first trial in a tie
+    best = max(trials, key=lambda trial: trial.rows)  # in a tie, `max` returns the first one
     if not best.rows:
         return best, ""
     format, other = best.format, next((t for t in trials if t.rows == best.rows and t.values != best.values), None)
@@ -196,7 +200,7 @@ def _find_number(texts: Mapping[str, int]) -> tuple[_FormatTrial, str]:
 
 
 def _with_three_digits(trial: _FormatTrial, texts: Iterable[str]) -> _FormatTrial:
-    """Return a copy of the trial in which `NumberFormat.three_digits` has the marks of ambiguous texts."""
+    """Return a copy of the trial whose format contains the ambiguous marks, see `NumberFormat.three_digits`."""
     format = trial.format
     assert isinstance(format, NumberFormat)
     readable = [text for text, value in zip(texts, trial.values, strict=True) if value is not None]
@@ -205,7 +209,7 @@ def _with_three_digits(trial: _FormatTrial, texts: Iterable[str]) -> _FormatTria
 
 
 def _find_date(texts: Mapping[str, int]) -> tuple[_FormatTrial, str]:
-    """Return the trial of the date format that reads most rows, and a note for the user if another reads as many."""
+    """Find the date format that reads the most rows; return its _FormatTrial, and a note on ambiguous texts or ""."""
     trials = [_try(DateFormat(order=order), texts) for order in DATE_PATTERNS]
     best = max(trials, key=lambda trial: trial.rows)
     other = next((t for t in trials if t.rows == best.rows and t.values != best.values), None)
@@ -213,7 +217,7 @@ def _find_date(texts: Mapping[str, int]) -> tuple[_FormatTrial, str]:
         return best, ""
     matches = [match for text in texts if (match := DATE_TIME_PATTERNS["mdy"].fullmatch(text))]
     if len({match[1] for match in matches}) == 1 < len({match[3] for match in matches}):
-        best = other  # only the second number varies, so it is the month; all dates have the same day
+        best = other  # the first number is the same in all dates, the second varies: it is the month
     assert isinstance(best.format, DateFormat)
     order = {"mdy": "month first", "dmy": "day first"}[best.format.order]
     text = next(text for text, value in zip(texts, best.values, strict=True) if value is not None)
@@ -224,5 +228,5 @@ def _find_date(texts: Mapping[str, int]) -> tuple[_FormatTrial, str]:
 
 
 def _find_time(texts: Mapping[str, int]) -> tuple[_FormatTrial, str]:
-    """Return the trial of the format for times of day, and "" as note for the user."""
+    """Parse the texts as times of day; return the _FormatTrial, and "" because no time of day is ambiguous."""
     return _try(TimeFormat(), texts), ""

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from nnc.tabular.cells import Column
 
-    # Names of the columns, shape (rows, columns), and for each column the arguments of cells.read_column after `name`.
+    # Column names or None, shape (rows, columns), and for each column the arguments of cells.read_column after `name`.
     TableParts = tuple[Sequence[Any] | None, tuple[int, int], Iterable[tuple[Any, ...]]]
 
 
@@ -41,11 +41,11 @@ class Table:
     ----------
     columns : sequence of Column
     named : bool
-        Whether the columns have names in the container. Otherwise their names are x0, x1, ..., and they are matched
-        with the training table by position.
+        Whether the frame or array from which the table was read has column names. Otherwise the names are x0, x1, ...,
+        and columns are matched with the training table by position.
     numbered : bool, default False
-        Whether the container is a frame with the default names 0, 1, ... Such a table is not `named`. If the column
-        names of the training table are numbers, columns are matched by number.
+        Whether the table was read from a frame with the default names 0, 1, ... Such a table is not `named`. If the
+        column names of the training table are numbers, columns are matched by number.
     """
 
     columns: tuple[Column, ...]

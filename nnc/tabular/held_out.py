@@ -214,7 +214,8 @@ def unseen_ratio(
     sample : int array (n,)
         Indices of these rows in the training table.
     """
-    # Sums of squared differences and numbers of rows. Index 0 is for held-out rows, index 1 for training rows.
+    # Sums over rows of the squared difference between two members' predictions, and numbers of these rows. Index 0 is
+    # for held-out rows, index 1 for training rows.
     totals, counts = np.zeros((2, model.task.n_out)), np.zeros((2, 1))
     members = training.members
     for spec, member in members.items():
@@ -265,7 +266,7 @@ def ensemble_r2(
     """
     units, w = target_units(model), np.ones(len(y)) if weights is None else weights
     P, y = model.point_predictions(predictions.values) / units, y / units
-    # The squared error of the mean of k networks contains 1 / k of the variance of single predictions.
+    # The variance of the mean of k networks, a part of its squared error, is 1 / k of that of a single network.
     fraction = float(np.average(1 / predictions.n_networks, weights=w))
     rows = w.sum() ** 2 / (w**2).sum()  # effective sample size (Kish, 1965)
     scores: list[float] = []
@@ -294,6 +295,7 @@ def compare_members(model: TableModel, rows: Rows, training: Training, error: fl
     error : float
         Mean error of single members on held-out rows, see `TableModel.row_errors`.
     seed : int
+        Seed for the random choice of at most MAX_COMPARED_ROWS training rows.
 
     Returns
     -------
@@ -337,6 +339,7 @@ def evaluate(model: TableModel, rows: Rows, training: Training, seed: int) -> No
     training : Training
         Training of the members.
     seed : int
+        Seed of the random numbers, such as those that sample rows.
     """
     networks = training.held_out_networks()
     if not networks:

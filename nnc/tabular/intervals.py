@@ -89,6 +89,7 @@ def calibrate(
     weights : array (n,), optional
         Sample weights for the fit of the Spread. Scores are not weighted, so the coverage counts each row once.
     seed : int
+        Seed of the random order of the rows and of the networks of the Spread.
 
     Returns
     -------
@@ -123,6 +124,7 @@ def fit_spread(
     weights : array (n,), optional
         Sample weights.
     seed : int
+        Seed of the initial weights and of the order of the rows.
 
     Returns
     -------

@@ -1,10 +1,10 @@
 """Detection of target leakage, that is, of columns that determine the target almost exactly.
 
 Such a column is the target itself, a code for it, or a later consequence of it. For each column, the target of each row
-is estimated from the other rows: it is the mean target of the rows with the same cell. If no other row has the same
-number, the estimate is the mean for the next smaller and the next larger number. For the smallest and the largest
-number, it is extrapolated. A column leaks if the estimates explain 99.99 % of the variance of a numeric target, or 99 %
-of the variance of classes.
+is estimated from the other rows: it is the mean target of the rows with the same value in the column. If no other row
+has the same number, the estimate is the mean for the next smaller and the next larger number. For the smallest and the
+largest number, it is extrapolated. A column leaks if the estimates explain 99.99 % of the variance of a numeric target,
+or 99 % of the variance of classes.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
 
 MIN_ROWS = 30  # with fewer rows, a column may determine the target by chance, so there is no test
-# Minimum of the mean number of rows per class, without the most frequent class. A column may fit fewer rows by chance.
+# Minimum mean number of rows per class, the most frequent class excluded. A column may explain fewer rows by chance.
 MIN_OTHER_ROWS = 10
-MAX_ROWS = 4000  # maximum number of rows on which columns are tested
+MAX_ROWS = 4000  # maximum number of rows on which columns are tested for leakage
 # A column leaks if it leaves at most this fraction of the variance of the target unexplained.
 MAX_UNEXPLAINED = {"numbers": 1e-4, "classes": 1e-2}
 BOUNDARY_COST = 1.0  # squared error of a leaking column's estimates at a boundary between two classes
@@ -65,7 +65,7 @@ def warn_of_leakage(schema: Schema, table: Table, y: NDArray[Any], seed: int) ->
 
 
 def _targets(column: NDArray[Any], are_classes: bool) -> list[tuple[Floats, float]]:
-    """Return the arrays (n, k) that a leaking column determines, each with the maximum squared error of the estimates.
+    """Return arrays (n, k) to estimate from a column, each with the largest squared error at which the column leaks.
 
     For classes, the only array is their one-hot encoding. For numbers, there are two arrays: the numbers and their
     ranks. The list is empty if nearly all rows have the same target.
@@ -79,7 +79,7 @@ def _targets(column: NDArray[Any], are_classes: bool) -> list[tuple[Floats, floa
         return [(indicators, MAX_UNEXPLAINED["classes"] * total + BOUNDARY_COST * (len(distinct) - 1))]
     scaled = column / max(np.abs(column).max(), np.finfo(np.float64).tiny)
     targets = []
-    # `inverse` contains the ranks of the numbers. A column that is a monotone function of the target determines them.
+    # `inverse` contains the ranks of the targets, which reveal a column that is a monotone function of the target.
     for values in (scaled, inverse.astype(np.float64)):
         centred = values - values.mean()
         if total := float((centred**2).sum()):
@@ -88,7 +88,7 @@ def _targets(column: NDArray[Any], are_classes: bool) -> list[tuple[Floats, floa
 
 
 def _explains(column: Column, target: Floats, allowed: float) -> bool:
-    """Return whether estimates of `target` (n, k) from a column have a squared error of at most `allowed`."""
+    """Return whether estimates of `target` (n, k) from a column have a sum of squared errors of at most `allowed`."""
     cells = column.values
     missing = column.missing
     distinct, group = np.unique(cells[~missing], return_inverse=True)
@@ -97,7 +97,7 @@ def _explains(column: Column, target: Floats, allowed: float) -> bool:
     groups[~missing] = group
     counts = np.bincount(groups, minlength=n_groups)[:, None]
     sums = np.stack([np.bincount(groups, t, n_groups) for t in target.T], axis=1)
-    # The estimate for a row is the mean target of the other rows with the same cell.
+    # The estimate for a row is the mean target of the other rows with the same value in the column.
     estimates = (sums[groups] - target) / np.maximum(counts[groups] - 1, 1)
     if column.kind == "number" and len(distinct) > 2:
         means = (sums / np.maximum(counts, 1))[:-1]

@@ -90,7 +90,7 @@ class TableModel:
 
     @property
     def encodings(self) -> set[bool]:
-        """Encodings of the members' inputs: True with piecewise-linear features (bins), False without."""
+        """Set of the members' input encodings: True with piecewise-linear features (bins), False without."""
         return {member.spec.bins for member in self.members}
 
     def predict(self, table: Table) -> NDArray[np.float64]:
@@ -109,7 +109,7 @@ class TableModel:
             yield encoded
 
     def predict_encoded(self, inputs: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Predict for encoded rows; they must include piecewise-linear features (bins) if a member uses them."""
+        """Return predictions for encoded rows, with piecewise-linear features (bins) if a member uses them."""
         outputs = [self.member_output(member, self.member_inputs(member, inputs)) for member in self.members]
         return self.postprocess(np.mean(outputs, axis=0))
 
@@ -118,11 +118,11 @@ class TableModel:
         return inputs if member.spec.bins else inputs[:, : self.schema.width()]
 
     def member_output(self, member: Member, inputs: NDArray[Any]) -> NDArray[np.float64]:
-        """Return the outputs of a member for the result of `member_inputs`, converted by `convert_outputs`."""
+        """Return the outputs of a member, converted by `convert_outputs`; `inputs` is the result of `member_inputs`."""
         return self.convert_outputs(member.network.predict(np.ascontiguousarray(inputs)).astype(np.float64))
 
     def convert_outputs(self, P: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Convert outputs P (n, outputs) of a network to calibrated probabilities, or to targets without scaling."""
+        """Convert outputs P (n, outputs) of a network to calibrated probabilities or unscaled targets."""
         if self.task.kind == "classes":
             return with_temperature(P, self.held_out.temperature)
         return P if self.scaling is None else self.scaling.undo(P.reshape(-1, self.task.n_out)).reshape(P.shape)
@@ -183,6 +183,7 @@ class TableModel:
         truth : array (n,) or (n, n_targets)
             Class indices or targets of the held-out rows.
         seed : int
+            Seed of the random order of the held-out rows and of the networks of `spread`.
 
         Returns
         -------
@@ -191,7 +192,7 @@ class TableModel:
         """
 
         def inputs(part: NDArray[np.intp]) -> NDArray[np.float32]:
-            """Return the inputs of the networks of `spread`; `part` contains indices of held-out rows."""
+            """Return the inputs of the networks of `spread` for the held-out rows at the positions `part`."""
             assert self.scaling is not None
             return spread_inputs(rows.plain[index[part]], predictions[part], self.scaling)
 
@@ -245,7 +246,7 @@ class TableModel:
     def interval_ends(
         self, inputs: NDArray[np.float32], threshold: NDArray[np.float64]
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return the ends of intervals for encoded rows; `threshold` is the result of `score_threshold`."""
+        """Return the lower and upper ends (n, n_targets) of intervals for encoded rows; see `score_threshold`."""
         predictions, scale = self.predict_encoded(inputs), np.ones(1)
         if self.task.quantiles:
             low, high = predictions[:, 0] - threshold, predictions[:, -1] + threshold
@@ -263,10 +264,10 @@ class TableModel:
     # ------------------------------------------------------------------------------------------ explanations
 
     def explain(self, table: Table, output: int) -> tuple[NDArray[np.float64], float]:
-        """Return the contributions (n, columns) of the columns to an output of the model, and its baseline.
+        """Return the contributions (n, columns) of the columns to one output of the model, and the baseline.
 
         The contributions are integrated gradients, see `integrated_gradients`. The baseline is the output for the mean
-        of the training rows.
+        of the encoded training rows.
         """
         bins = True in self.encodings
         X = self.schema.encode(table, bins=bins).astype(np.float64)

@@ -39,7 +39,7 @@ MAX_BEST_EPOCH_FRACTION = 1 / 4  # training stops early if the best epoch is in 
 LEARNING_RATES = {"classes": 0.0025, "numbers": 0.0044}  # initial learning rate for classification and regression
 LABEL_SMOOTHING = 0.1
 SCALE_LR_FACTOR = 6.0  # factor of the learning rate for the parameters of the Scale layer
-REFERENCE_INPUTS = 256  # number of inputs with which the first layer has the same learning rate as other layers
+REFERENCE_INPUTS = 256  # with this number of inputs, the first layer has the learning rate of the other layers
 
 SMALLEST_NORMAL = np.finfo(np.float64).tiny
 

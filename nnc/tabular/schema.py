@@ -286,7 +286,7 @@ class Schema:
         return {name: texts for name, texts in unseen.items() if texts}
 
     def read(self, table: Table) -> Iterator[tuple[ColumnSchema, Column]]:
-        """Yield the schema and the values of each column of a table, except columns that are left out.
+        """Yield the schema and the values of each column of a table, except columns with the encoding LeftOut.
 
         Text is converted to numbers or dates if the column has a number or date format.
 
@@ -302,7 +302,7 @@ class Schema:
         return [ColumnDescription(column.name, column.kind, column.describe()) for column in self.columns]
 
     def _match_columns(self, table: Table) -> Iterator[tuple[int, ColumnSchema, Column]]:
-        """Yield the index, the schema and the values of each column of a table, except columns that are left out."""
+        """Yield index, schema and values of each column of a table, except columns with the encoding LeftOut."""
         indices = self._column_indices(table)
         for j, column_schema in enumerate(self.columns):
             if column_schema.encoding.width:
@@ -444,6 +444,6 @@ def _fingerprint(encoding: Encoding, column: Column) -> tuple[Any, ...]:
     """Return a hashable key that is equal for columns whose encoded cells are equal."""
     cells = encoding.read_cells(column)
     if cells.dtype.kind == "f":
-        cells = np.where(np.isnan(cells), np.nan, cells) + 0.0  # equal bits for all NaN, and for -0.0 and 0.0
+        cells = np.where(np.isnan(cells), np.nan, cells) + 0.0  # all NaN get the same bits, and -0.0 becomes 0.0
     digest = blake2b(np.ascontiguousarray(cells).data).digest()
     return type(encoding), getattr(encoding, "levels", ()), digest

@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from nnc.tabular.recipe import Task
     from nnc.tabular.training import Member, Rows
 
-MAX_OUTPUT_RATIO = 3.0  # maximum ratio of a member's largest output to the median of this value over all members
-MAX_COMPARED_ROWS = 1000  # maximum number of training rows on which members are compared with their mean
-# Maximum ratio of the error on held-out rows to that on training rows for which the gain in accuracy is estimated.
+MAX_OUTPUT_RATIO = 3.0  # remove members whose largest output exceeds this multiple of the median of all members
+MAX_COMPARED_ROWS = 1000  # maximum number of training rows on which members are compared with the ensemble
+# The gain in accuracy is not estimated if the error on held-out rows is more than this multiple of the training error.
 MAX_ERROR_RATIO = 4.0
 NOISE_ERRORS = 2.0  # a gain of up to this number of standard errors counts as noise
 
@@ -41,7 +41,7 @@ class Gain(NamedTuple):
         return self.mean <= NOISE_ERRORS * self.error
 
     def scaled(self, factor: float) -> Gain:
-        """Return the gain and its standard error for rows on which errors are `factor` times as frequent."""
+        """Return a Gain multiplied by `factor`, the ratio of the error on new rows to the error on training rows."""
         return Gain(self.mean * factor, self.error * factor)
 
 

@@ -74,7 +74,7 @@ class HeldOutNetwork(NamedTuple):
     part: NDArray[np.int8]
 
     def restrict(self, sample: NDArray[np.intp]) -> HeldOutNetwork:
-        """Return a copy with only the held-out rows in `sample`, as indices into `sample`, which must be sorted."""
+        """Return a copy restricted to the rows in `sample`, a sorted index array; its `rows` are indices into `sample`."""
         in_sample = np.isin(self.rows, sample)
         rows = np.searchsorted(sample, self.rows[in_sample])
         return HeldOutNetwork(self.network, self.bins, rows, self.part[in_sample])
@@ -167,7 +167,7 @@ class Snapshots:
         return OTHER_PARTS @ np.bincount(self.part, values, N_PARTS)
 
     def update(self, P: NDArray[Any]) -> None:
-        """Store the current parameters for each part whose error is lowest so far; P (n, outputs) are the outputs."""
+        """Compute `errors` from outputs P (n, outputs), and store the parameters for each part with a new minimum."""
         errors = row_errors(self.task, P[self.rows], self.y)
         errors = self.sums_of_others(errors if self.weights is None else errors * self.weights) / self.totals
         better = ~(errors > self.errors)

@@ -74,7 +74,7 @@ class Format(Value):
         raise NotImplementedError
 
     def parse_in_zone(self, text: str, zone: str | None) -> float | None:
-        """Convert text like `parse`; a date with an offset from UTC is converted to the local time of `zone`."""
+        """Convert text as `parse` does, and a date with an offset from UTC to the local time of `zone`."""
         return self.parse(text)
 
     def read(self, column: Column, zone: str | None = None) -> Column:
@@ -94,7 +94,7 @@ class Format(Value):
         if not column.is_text:
             return self.convert_values(column)
         used, unreadable = np.unique(column.values), frozenset(self.missing)
-        values = np.full(len(column.levels) + 1, np.nan)  # index -1 of missing cells selects the last element
+        values = np.full(len(column.levels) + 1, np.nan)  # missing cells have index -1, the last element
         invalid = []
         for code in used[used >= 0].tolist():
             text = column.levels[code].strip()
@@ -110,7 +110,7 @@ class Format(Value):
         return Column(column.name, self.kind, values[column.values])
 
     def convert_values(self, column: Column) -> Column:
-        """Convert a column that is not text to the kind of the format; raise CellError if its values are ambiguous."""
+        """Convert a column that is not text to `self.kind`; raise CellError if its values are ambiguous."""
         return column
 
     def document(self) -> dict[str, Any]:
@@ -240,14 +240,14 @@ class NumberFormat(Format):
 
     def convert_values(self, column: Column) -> Column:
         """Return a column that is not text unchanged; raise CellError if the format requires percent signs."""
-        if self.percent:  # a number is ambiguous, because 3 % may be 3 or 0.03
+        if self.percent:  # numbers are ambiguous: 3 % may be the number 3 or 0.03
             _require_text(column, "text such as '3%'")
         return column
 
 
 @cache
 def _number_pattern(decimal: str, grouping: str, percent: bool, currency: str) -> re.Pattern[str]:
-    """Return the regular expression for numbers with these marks, percent sign and currency."""
+    """Return the regular expression for numbers in the format with these parameters, see `NumberFormat`."""
     mark, group = re.escape(decimal), GROUPING_PATTERNS[grouping]
     integer = r"(?:0|[1-9]\d*)"
     if grouping:
@@ -317,7 +317,7 @@ class DateFormat(Format):
         return {"ymd": "dates", "mdy": "dates such as 12/31/2024", "dmy": "dates such as 31.12.2024"}[self.order]
 
     def parse_in_zone(self, text: str, zone: str | None) -> float | None:
-        """Convert text to local time in seconds since 1970: that of `zone`, or that of the text if `zone` is None."""
+        """Convert text to seconds since 1970 in the local time of `zone`; if `zone` is None, in that of the text."""
         seconds, offset = self.parse_with_offset(text)
         if seconds is None or offset is None:
             return seconds
@@ -343,7 +343,7 @@ class TimeFormat(Format):
     """Format of times of day, such as 08:15, 8:15:30 or 8:15 pm, which are read as seconds since midnight."""
 
     type = "time"
-    kind = "date"  # the encoding of dates has features for the time of day
+    kind = "date"  # so that `Date` encodes the column, with features for the time of day
 
     def parse(self, text: str) -> float | None:
         """Convert text without surrounding blanks to seconds since midnight; return None if it has another format."""
@@ -356,7 +356,7 @@ class TimeFormat(Format):
         return "times of day such as 08:15"
 
     def convert_values(self, column: Column) -> Column:
-        """Convert a column of times of day to the kind "date"; raise CellError if it contains other numbers."""
+        """Convert a column of times of day to the kind "date"; raise CellError if its values are not times of day."""
         if not column.is_clock:
             _require_text(column, self.expected)
         return Column(column.name, self.kind, column.values)

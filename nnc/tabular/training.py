@@ -43,15 +43,15 @@ if TYPE_CHECKING:
     from nnc._training.history import History
     from nnc.tabular.recipe import Task
 
-FOLDS = 5  # number of folds of the cross-validation; one fold is held out from each of its members
+FOLDS = 5  # number of cross-validation folds; each ensemble member is trained without one of them, or on all rows
 MIN_CROSS_VALIDATION_ROWS = 2 * FOLDS  # with fewer training rows, no rows are held out
 CHECKPOINT_SECONDS = 5.0  # minimum time in seconds between two checkpoints, each of which contains all networks
 MIN_ESTIMATE_ROWS, MAX_ESTIMATE_ROWS = 2000, 1 << 18  # bounds of the number of held-out rows that are predicted
-MAX_ESTIMATE_OUTPUTS = 1 << 20  # maximum number of network outputs for held-out rows; MIN_ESTIMATE_ROWS has priority
+MAX_ESTIMATE_OUTPUTS = 1 << 20  # maximum number of outputs for held-out rows, if these are more than MIN_ESTIMATE_ROWS
 # The model uses both encodings if their validation errors differ by at most this fraction.
 MAX_ERROR_DIFFERENCE = {"classes": 0.25, "numbers": 0.06}
 MAX_ROW_INDICES = 1 << 22  # maximum number of row indices in memory, which limits the members trained in one call
-MAX_BINNED_VALUES = 100_000_000  # maximum number of elements of encoded rows with piecewise-linear features
+MAX_BINNED_VALUES = 100_000_000  # maximum rows x features of a table with piecewise-linear features
 
 
 def n_fold_training_rows(rows: int) -> int:
@@ -60,7 +60,7 @@ def n_fold_training_rows(rows: int) -> int:
 
 
 def total_epochs(rows: int, count: int) -> int:
-    """Return the maximum number of epochs of `count` members in total, for a number of training rows."""
+    """Return the maximum total number of epochs of `count` members for a table with `rows` training rows."""
     return count * batch_and_epochs(n_fold_training_rows(rows))[1]
 
 
@@ -131,7 +131,7 @@ class Rows(NamedTuple):
     weights: NDArray[np.float64] | None
 
     def inputs(self, bins: bool) -> NDArray[np.float32]:
-        """Return the encoded rows, with piecewise-linear features if `bins` is true and the rows have them."""
+        """Return the encoded training rows, with piecewise-linear features if `bins` is true and they were computed."""
         return self.bins if bins and self.bins is not None else self.plain
 
 
@@ -207,6 +207,7 @@ class Training:
     rows : Rows
         The training rows.
     seed : int
+        Seed of all random numbers.
     n_jobs : int or None
         Number of networks that are trained at the same time; None for `nnc.get_num_threads()`.
     seconds : float or None
@@ -304,7 +305,7 @@ class Training:
         return complete or members
 
     def discard(self, specs: Iterable[MemberSpec]) -> None:
-        """Delete members that are not in the model, so that estimates on held-out rows do not use them."""
+        """Delete the members `specs`, which the model does not use, so that no estimate on held-out rows uses them."""
         for spec in specs:
             del self.members[spec]
 
@@ -349,7 +350,7 @@ class Training:
         return tuple(filter(isfinite, history[name].tolist())) if name in history else ()
 
     def best_epoch_count(self, bins: bool) -> int | None:
-        """Return the median of the best epochs of the members of the cross-validation with this encoding.
+        """Return the median best epoch of the cross-validation members whose encoding has the given `bins`.
 
         If several epochs of a member have the same score, the last of them is the best, as with `restore_best="last"`.
         The result is None if there are no held-out rows.
@@ -384,7 +385,7 @@ class Training:
             raise
 
     def save_complete(self) -> None:
-        """Call the function `save_members` with the members whose training is complete."""
+        """Pass the members whose training is complete to the function `save_members`."""
         complete = [member for member in self.members.values() if member.complete]
         if self.save_members is not None and complete:
             self.save_members(complete)
@@ -455,11 +456,11 @@ class Training:
         return order[np.argsort(self.rows.y[order], kind="stable")] if self.task.kind == "classes" else order
 
     def held_out_parts(self, fold: int) -> NDArray[np.int8]:
-        """Return the number of the part that contains each held-out row of a fold; -1 for rows without prediction."""
+        """Return the part (see `Snapshots`) of each held-out row of a fold; -1 for rows that are not predicted."""
         n = len(self.rows.y)
         rows, part = self.row_order[fold::FOLDS], np.full(n, -1, np.int8)
         part[rows] = np.arange(len(rows)) % N_PARTS
-        limit = MAX_ESTIMATE_OUTPUTS // self.task.n_network_outputs // 2  # up to two networks predict a row
+        limit = MAX_ESTIMATE_OUTPUTS // self.task.n_network_outputs // 2  # up to two networks predict each held-out row
         limit = max(MIN_ESTIMATE_ROWS, min(MAX_ESTIMATE_ROWS, limit))
         if limit < n:
             part[np.random.default_rng([self.seed, 2]).permutation(n)[limit:]] = -1
@@ -475,7 +476,7 @@ class Training:
         """Return networks that predict held-out rows; each one predicts rows that neither trained nor selected it."""
         members = [member for _, member in sorted(self.members.items()) if member.params]
         members = [member for member in members if member.complete] or members
-        # For each snapshot (member, and id of a parameter array), the parts of the held-out rows that it predicts.
+        # Numbers of the parts that each snapshot predicts. A snapshot has the key (member, id of its parameter array).
         parts: dict[tuple[MemberSpec, int], list[int]] = {}
         for part in range(N_PARTS):
             encodings = self.select_encodings(part)
@@ -487,7 +488,7 @@ class Training:
         return [network for network in networks if len(network.rows)]
 
     def held_out_network(self, member: Member, parts: list[int]) -> HeldOutNetwork:
-        """Return the snapshot of a member that predicts the parts `parts` of its held-out rows."""
+        """Return the snapshot of a member that predicts the parts of its held-out rows with the numbers `parts`."""
         assert member.spec.fold is not None
         rows, part = np.flatnonzero(self.held_out_mask(member.spec.fold)), self.held_out_parts(member.spec.fold)
         in_parts = np.isin(part, parts)

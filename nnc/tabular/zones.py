@@ -69,7 +69,7 @@ def local_time(seconds: NDArray[Any], name: str) -> NDArray[np.float64]:
         [(_offset(day * DAY_SECONDS, zone), _offset((day + 1) * DAY_SECONDS, zone)) for day in days.tolist()]
     )
     offsets = offsets.reshape(-1, 2)[inverse]
-    changes = np.flatnonzero(offsets[:, 0] != offsets[:, 1])  # indices of moments on days when the offset changes
+    changes = np.flatnonzero(offsets[:, 0] != offsets[:, 1])  # indices of moments on days when the UTC offset changes
     instants = seconds[present]
     for i in changes.tolist():
         offsets[i, 0] = _offset(float(instants[i]), zone)
