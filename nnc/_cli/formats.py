@@ -180,6 +180,7 @@ def open_table(path: str, options: TextOptions, expected: Collection[str] | None
     path : str
         Path of the file, or "-" for standard input.
     options : TextOptions
+        Options of the command for text files; an option that is None is detected from the file.
     expected : collection of str, or None
         Expected column names. If the first record contains one of them, it is the heading. None: separator and
         heading are not detected.

@@ -277,6 +277,7 @@ def _read_images(
     Parameters
     ----------
     files : sequence of str
+        Paths of the images.
     size : (int, int), optional
         Height and width to which the images are scaled. Default: the most frequent size, within the limits of the
         default network.

@@ -63,7 +63,9 @@ def read_batches(
     Parameters
     ----------
     model : TableEstimator
+        Model whose columns are read.
     file : TableFile
+        Table file that is read.
     model_name : str
         Name of the model for error messages.
     extra_kinds : mapping of str to str, optional

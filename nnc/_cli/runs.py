@@ -98,9 +98,11 @@ def report_end(is_complete: bool, content: str, arguments: Namespace, unfinished
     content : str
         Description of the saved model, such as "3 of 16 networks".
     arguments : Namespace
+        Arguments of the command.
     unfinished : str
         Path of the checkpoint of the run. The file is deleted if --max-seconds has ended the run.
     screen : Screen
+        Output for the warning.
     """
     if is_complete:
         return 0

@@ -45,6 +45,7 @@ class ProgressBar:
     Parameters
     ----------
     screen : Screen
+        Output to which the bar or the progress lines are printed.
     total : int
         Number of epochs of all networks.
     """

@@ -81,6 +81,7 @@ def read_batches(file: TableFile, kinds: Mapping[str, str]) -> Iterator[tuple[in
     Parameters
     ----------
     file : TableFile
+        Table file that is read.
     kinds : mapping of str to str
         Kind of each column to convert, one of nnc.tabular.cells.KINDS.
 
@@ -135,6 +136,7 @@ def locate_errors(file: TableFile, start: int = 0, row_filter: pl.Series | None 
     Parameters
     ----------
     file : TableFile
+        Table file that is read.
     start : int, default 0
         Index of the first row of the batch that is passed to nnc.tabular.
     row_filter : boolean Series, optional

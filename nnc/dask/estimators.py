@@ -80,8 +80,11 @@ class _DaskEstimator:
         Parameters
         ----------
         X : array or dask collection (n, n_in)
+            Inputs.
         y : array or dask collection (n,) or (n, n_out)
+            Targets.
         sample_weight : array or dask collection (n,), optional
+            Weights of the rows.
 
         Returns
         -------

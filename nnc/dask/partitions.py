@@ -48,10 +48,13 @@ def fit_partitions(
     Parameters
     ----------
     networks : sequence of NeuralNetwork
+        Networks to train.
     X : dask array (n, n_in) or data frame
+        Inputs.
     y : dask array (n,) or (n, n_out), or series or frame
         Targets, with the same partitions as X. Partitions may have any number of rows, also 0.
     sample_weight : dask array (n,) or series, optional
+        Weights of the rows, with the same partitions as X.
     passes : int, default 1
         Number of passes over all partitions.
     checkpoint : path, optional

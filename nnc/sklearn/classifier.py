@@ -160,6 +160,7 @@ class MLPClassifier(Estimator, neural_network.MLPClassifier):  # noqa: D101 (`__
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            The input data.
 
         Returns
         -------
@@ -174,6 +175,7 @@ class MLPClassifier(Estimator, neural_network.MLPClassifier):  # noqa: D101 (`__
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            The input data.
 
         Returns
         -------
@@ -188,6 +190,7 @@ class MLPClassifier(Estimator, neural_network.MLPClassifier):  # noqa: D101 (`__
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            The input data.
 
         Returns
         -------

@@ -69,6 +69,7 @@ class Column:
     Parameters
     ----------
     name : str
+        Name of the column.
     kind : str
         One of KINDS. "category" is a categorical type of pandas, or Enum of polars; "text" is any other text.
     values : array (n,)
@@ -134,7 +135,9 @@ def read_column(
     Parameters
     ----------
     name : str
+        Name of the column.
     array : array (n,)
+        Cells of the column.
     is_category : bool, default False
         Whether the column has a categorical type in the frame or array from which `array` was read.
     order : tuple of str, optional

@@ -39,6 +39,7 @@ class TableClassifier(ClassifierMixin, TableEstimator):  # noqa: D101 (`__doc__`
         before="max_seconds",
         end="""
         classes_ : array (n_classes,)
+            Labels of the classes.
 
         Examples
         --------
@@ -130,6 +131,7 @@ class TableClassifier(ClassifierMixin, TableEstimator):  # noqa: D101 (`__doc__`
         Parameters
         ----------
         X : frame or array (n, columns)
+            Rows of a table with the columns of the training table.
 
         Returns
         -------
@@ -144,6 +146,7 @@ class TableClassifier(ClassifierMixin, TableEstimator):  # noqa: D101 (`__doc__`
         Parameters
         ----------
         X : frame or array (n, columns)
+            Rows of a table with the columns of the training table.
 
         Returns
         -------
@@ -161,6 +164,7 @@ class TableClassifier(ClassifierMixin, TableEstimator):  # noqa: D101 (`__doc__`
         Parameters
         ----------
         X : frame or array (n, columns)
+            Rows of a table with the columns of the training table.
         level : float, default 0.9
             Coverage, above 0 and below 1.
         allow_empty : bool, default False
@@ -190,6 +194,7 @@ class TableClassifier(ClassifierMixin, TableEstimator):  # noqa: D101 (`__doc__`
         Parameters
         ----------
         X : frame or array (n, columns)
+            Rows of a table with the columns of the training table.
         label : optional
             Label of the class. Default: the most probable class of each row.
 

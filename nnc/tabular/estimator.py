@@ -446,6 +446,7 @@ class TableEstimator(BaseEstimator):
         Parameters
         ----------
         X : frame or array (n, columns)
+            Rows of a table with the columns of the training table.
 
         Returns
         -------

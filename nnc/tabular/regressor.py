@@ -110,6 +110,7 @@ class TableRegressor(MultiOutputMixin, RegressorMixin, TableEstimator):  # noqa:
         Parameters
         ----------
         X : frame or array (n, columns)
+            Rows of a table with the columns of the training table.
 
         Returns
         -------
@@ -124,6 +125,7 @@ class TableRegressor(MultiOutputMixin, RegressorMixin, TableEstimator):  # noqa:
         Parameters
         ----------
         X : frame or array (n, columns)
+            Rows of a table with the columns of the training table.
 
         Returns
         -------
@@ -157,6 +159,7 @@ class TableRegressor(MultiOutputMixin, RegressorMixin, TableEstimator):  # noqa:
         Parameters
         ----------
         X : frame or array (n, columns)
+            Rows of a table with the columns of the training table.
         level : float, default 0.9
             Coverage, above 0 and below 1. At least level / (1 - level) rows are required for calibration: half of the
             held-out rows, or all of them if there are fewer than 120 or the model has `quantiles`.
@@ -188,6 +191,7 @@ class TableRegressor(MultiOutputMixin, RegressorMixin, TableEstimator):  # noqa:
         Parameters
         ----------
         X : frame or array (n, columns)
+            Rows of a table with the columns of the training table.
         target : int, default 0
             Index of the target to explain, if y has several columns.
 

@@ -75,6 +75,7 @@ class ColumnSchema(NamedTuple):
     Attributes
     ----------
     name : str
+        Name of the column.
     kind : str
         One of nnc.tabular.cells.KINDS.
     encoding : Encoding

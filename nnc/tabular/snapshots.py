@@ -59,6 +59,7 @@ class HeldOutNetwork(NamedTuple):
     Attributes
     ----------
     network : NeuralNetwork
+        Copy of a trained network with the parameters of the snapshot.
     bins : bool
         Whether the inputs of the network include piecewise-linear features.
     rows : int array (n,)
@@ -74,7 +75,7 @@ class HeldOutNetwork(NamedTuple):
     part: NDArray[np.int8]
 
     def restrict(self, sample: NDArray[np.intp]) -> HeldOutNetwork:
-        """Return a copy restricted to the rows in `sample`, a sorted index array; its `rows` are indices into `sample`."""
+        """Return a copy for the rows in `sample`, a sorted index array; its `rows` are indices into `sample`."""
         in_sample = np.isin(self.rows, sample)
         rows = np.searchsorted(sample, self.rows[in_sample])
         return HeldOutNetwork(self.network, self.bins, rows, self.part[in_sample])

@@ -88,7 +88,9 @@ class Member(NamedTuple):
     Attributes
     ----------
     spec : MemberSpec
+        Number, encoding and held-out fold of the member.
     network : NeuralNetwork
+        Trained network of the member.
     error : float
         Validation error after the best epoch, see `Training.member_error`; NaN if there are no held-out rows.
     complete : bool
