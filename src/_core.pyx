@@ -52,7 +52,7 @@ from nnc._registry.losses import ENGINE_LOSSES as LOSSES
 from nnc._registry.optimizers import METHODS
 from nnc.layers import KINDS
 
-LANES = VL                # how many numbers a vector holds; rows of parameters are padded to a multiple of it
+LANES = VL                # numbers in a vector register; rows of parameters are padded to a multiple of it
 REAL_BYTES = sizeof(real)  # size of a real number in bytes
 TILE = TILE_ROWS, TILE_VECS   # size of the register tile in matmul.pxd: rows, and vectors of columns
 

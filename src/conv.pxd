@@ -34,17 +34,17 @@ cdef enum:
     BAND_BYTES = 1 << 14
 
 cdef struct Window:       # Operands of a register tile of the forward pass or of the backward product.
-    const real* x         # first input vector of the first pixel of the tile
-    Py_ssize_t x_row      # distance between the rows of input vectors, in elements
-    Py_ssize_t pixel      # distance between the inputs of neighboring pixels, in elements
-    Py_ssize_t rows       # number of rows of input vectors to sum over
-    Py_ssize_t n          # number of input vectors in a row
-    const real* w         # weights, with one row for each input vector
-    Py_ssize_t w_row  # distance between the weights of two consecutive rows of input vectors, in elements
-    Py_ssize_t ldw        # distance between rows of the weights w, in elements
+    const real* x         # first input in the window of the first output pixel of the tile
+    Py_ssize_t x_row      # stride from one input row of the window to the next, in elements
+    Py_ssize_t pixel      # stride from the window of one output pixel to that of the next, in elements
+    Py_ssize_t rows       # number of input rows of the window to sum over
+    Py_ssize_t n          # number of input vectors in a row of the window: pixels times channels
+    const real* w         # weights: one row for each input vector, one column for each filter
+    Py_ssize_t w_row      # stride from the weights of one input row to those of the next, in elements
+    Py_ssize_t ldw        # row length of the weights w, in elements
     const real* start     # initial sum of each filter, which is the bias, or NULL for 0
     real* out             # first output vector of the tile
-    Py_ssize_t out_pixel  # distance between neighboring output pixels, in elements
+    Py_ssize_t out_pixel  # stride from one output pixel of the tile to the next, in elements
     bint rectify          # apply relu to the outputs
 
 
@@ -321,7 +321,7 @@ cdef inline always_inlined product_of_pixels(int pixels, const Window* window, P
     # Compute the outputs of all filters at `pixels` pixels. `pixels` is a literal at every call, so that the compiler
     # unrolls the loops.
     cdef Py_ssize_t q = filters // MAX_TILE_FILTERS * MAX_TILE_FILTERS
-    # 4 + 4 filters are faster than 6 + 2 filters, because a tile of 2 filters has too few independent sums
+    # two tiles of 4 filters are faster than tiles of 6 and 2, because a tile of 2 has too few independent sums
     if filters - q == 2 and q > 0:
         q -= MAX_TILE_FILTERS
     if q > 0:
@@ -421,14 +421,14 @@ cdef inline void backward(const Layer* layer, const Layer* previous, Py_ssize_t 
                                                                               o * VL, c * VL)
     window.start, window.rectify = NULL, False
     for y in range(layer.in_shape.height):
-        # use only window rows top, top + stride, ..., because the deltas of the other rows are zero
+        # sum only over window rows top, top + sy, ..., because the other rows would be multiplied by zero deltas
         low = max(0, y + layer.pad_y - (layer.out_shape.height - 1) * sy)
         top = low + (y + layer.pad_y - low) % sy
         high_row = smaller(kh - 1, y + layer.pad_y)
         window.rows = (high_row - top) // sy + 1 if high_row >= top else 0
         x = 0
         while x < layer.in_shape.width:
-            # use small tiles near the border, where a wide tile would sum over more zeros
+            # use tiles of 1 or 2 pixels near the border, where a wider tile would sum over more zeros of the padding
             pixels = 2 if layer.in_shape.width - x >= 2 else 1
             if kw - 1 <= x + layer.pad_x <= span - TILE_PIXELS + 1 and layer.in_shape.width - x >= TILE_PIXELS:
                 pixels = TILE_PIXELS
@@ -487,7 +487,7 @@ cdef inline void fill_slot(const Layer* layer, Py_ssize_t first, Py_ssize_t high
                 pool.backward_row(next_layer, first, y // layer.fused_height + i, thread,
                                   d + i * layer.fused_height * spec.d_row, spec.d_row)
         if layer.fused_height == 0 or layer.delta_copy is not NULL:
-            d += spec.rows * spec.d_row   # advance, except in a buffer that the next rows overwrite
+            d += spec.rows * spec.d_row   # otherwise the next rows overwrite these in the same buffer
         sum_taps(&spec)
         y += spec.rows
     if (first + VL) % GRAIN == 0 or first + VL >= high:
@@ -496,8 +496,8 @@ cdef inline void fill_slot(const Layer* layer, Py_ssize_t first, Py_ssize_t high
 
 cdef inline void gradient(const Layer* layer, Py_ssize_t rows, Py_ssize_t low, Py_ssize_t top, real* out, real scale,
                           bint add, bint* broken) noexcept nogil:
-    # Compute rows low <= k < top of the gradient over the block, by adding the slots of all grains in order. The
-    # arguments are those of layers.gradient().
+    # Compute rows low <= k < top of the gradient over the block: the sum of layer.slots, which contains the gradient
+    # over each grain of 16 rows, in order. The arguments are those of layers.gradient().
     cdef Py_ssize_t i, g, grains = (rows + GRAIN - 1) // GRAIN, size = parameter_count(layer), start = low * layer.ld
     cdef vec x
     for i from 0 <= i < (top - low) * layer.ld by VL:

@@ -124,7 +124,9 @@ cdef class Engine:
         Parameters
         ----------
         params : real array (engine.size)
+            Parameter vector of the network, including padding.
         X : real array (n, n_in)
+            Inputs.
         out : real array (n, n_out)
             Result.
 
@@ -136,7 +138,7 @@ cdef class Engine:
         return self.compute_outputs(&params[0], &X[0, 0], X.shape[0], &out[0, 0])
 
     cdef Py_ssize_t compute_outputs(self, const real* params, const real* X, Py_ssize_t n, real* out) except? -1:
-        # Compute the outputs like predict(), given pointers, and release the GIL meanwhile.
+        # Compute the outputs for n rows of X as predict() does, and release the GIL meanwhile.
         cdef double largest
         cdef Network net
         cdef Plan plan = self.plan
@@ -178,7 +180,7 @@ cdef class Engine:
         return loss if loss < INFINITY else None
 
     def gradients_as_is(self, const real[::1] params, X, Y, real[::1] gradient):
-        """Return the loss, and write its gradient to `gradient` in the layout of `gradients`."""
+        """Return the loss, and write its gradient without padding: W and then b of each layer, row by row."""
         cdef Data data = data_as_is(X, Y, self.plan.layers[0].n_in, self.plan.layers[self.plan.count - 1].n_out)
         cdef double loss = self.compute_gradients(&params[0], &data, &gradient[0], NULL) if data.n > 0 else NAN
         return loss if loss < INFINITY else None
@@ -189,7 +191,9 @@ cdef class Engine:
         Parameters
         ----------
         params : real array (engine.size)
+            Parameter vector of the network, including padding.
         X : real array (n, n_in)
+            Inputs.
         out_rows : list of real array (n, n_out of the layer) or None
             Results; None for layers whose outputs are not needed.
 
@@ -261,7 +265,9 @@ cdef class Engine:
         Parameters
         ----------
         params : real array (engine.size)
+            Parameter vector of the network, including padding.
         X : real array (n, n_in)
+            Inputs.
         Y : real array (n, n_out) or None
             Targets.
         labels : int32 array (n) or None
@@ -295,7 +301,8 @@ cdef class Engine:
 
     cdef double compute_gradients(self, const real* params, const Data* data, real* out,
                                   real* input_gradient) except? -1:
-        # Compute the loss and its gradient like gradients(), given pointers.
+        # Return the loss, and write its gradient without padding to `out`. Unless input_gradient is NULL, also write
+        # the derivative of the loss with respect to the inputs.
         cdef Arena arena = Arena(0, 0)
         allocate(&arena, self.size * sizeof(real))
         cdef void* memory = allocate_arena(&arena, 0)
@@ -322,7 +329,9 @@ cdef class Engine:
         Parameters
         ----------
         params : real array (engine.size)
+            Parameter vector of the network, including padding.
         X : real array (n, n_in)
+            Inputs.
         P : real array (n, n_out)
             Outputs.
         J : real array (n, n_out, n_params)
@@ -379,7 +388,9 @@ cdef class Evaluation:
     Parameters
     ----------
     engine : Engine
+        Network.
     params : real array (engine.size)
+        Parameter vector of the network, including padding.
     X, Y, labels, weights : arrays
         Inputs, targets, class indices and sample weights, as in Training.
     out : real array (n, n_out) or None

@@ -126,7 +126,7 @@ cdef inline double loss_of_head(const Heads* heads, const Head* head, const real
     cdef real* mask = d + heads.matrix_reals
     cdef real* log_sum = mask + heads.matrix_reals
     cdef real* scratch = log_sum + GRAIN + VL
-    # softmax needs padded rows; other heads are stored as one vector with padding only at its end
+    # softmax needs padded rows; for other activations, the rows of the head follow each other without padding
     cdef bint by_rows = head.activation == SOFTMAX
     cdef Py_ssize_t n = head.n, width = padded(n) if by_rows else n, size = padded(rows * width), i, j
     cdef real smoothing = <real>label_smoothing(head.loss, head.parameter)

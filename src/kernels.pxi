@@ -57,7 +57,9 @@ def convolve(Engine engine, const real[::1] params, const real[:, ::1] X, str pr
     Parameters
     ----------
     engine : Engine
+        Network.
     params : real array (engine.size)
+        Parameter vector of the network, including padding.
     X : real array (n, n_in)
         Images.
     product : {"forward", "backward", "gradient"}

@@ -11,8 +11,8 @@ from threads cimport share_start
 
 cdef enum:
     GRAIN = 16  # each thread's number of rows is a multiple of this, which is a multiple of the vector length VL
-    # used instead of GRAIN to divide the parameter rows of a layer without transposed weights among threads, and to
-    # round the size of blocks if each thread processes whole blocks
+    # unit, instead of GRAIN, in which the parameter rows of a layer without transposed weights are divided among
+    # threads, and to which the size of blocks is rounded if each thread processes whole blocks
     SMALL_GRAIN = 4
     # rows whose length is a multiple of this many bytes get padding, because they would share few sets of the cache
     HALF_PAGE_BYTES = 2048
@@ -78,7 +78,7 @@ cdef struct Layer:
     Py_ssize_t fused_height  # window height of the max-pool that is fused into this convolution, or 0
     const real* input     # inputs of an image layer or a BATCH_NORM: the `out` of the previous layer
     real* argmax          # MAX_POOL: index of the maximum in each window, in the layout of A; NULL unless training
-    # CONV2D: buffer of each thread for some image rows with zero padding, or NULL; in pixels.pxd one padded image
+    # CONV2D: copy of some image rows with zero padding for each thread (in pixels.pxd: of one image), or NULL
     real* padded_input
     # CONV2D: padded images with a separate plane for each channel, used if neighboring pixels are a multiple of
     # CONFLICT_STRIDE_BYTES apart; or NULL

@@ -106,7 +106,7 @@ cdef inline void forward_group(const Layer* layer, const real** X, Py_ssize_t fi
         images.flatten_forward(layer, first, rows)
     elif layer.kind == BATCH_NORM:
         norm.forward(layer, first, rows, thread)
-    elif (layer - 1).fused_height == 0:       # a fused pool has been computed by the convolution
+    elif (layer - 1).fused_height == 0:       # the convolution has already computed a fused pool
         pool.forward(layer, first)
 
 

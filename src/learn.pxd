@@ -25,8 +25,8 @@ cdef inline void learn(Layer* layer, const real** X, Layout layout, Py_ssize_t r
     cdef real* g
     cdef bint bias, exempt
     cdef vec nonfinite
-    # Plain gradient descent is one matrix product that is added to W: W += -lr X.T @ delta. This is not possible if the
-    # batch has several blocks of rows, because the loss of a later block may not be finite.
+    # Plain gradient descent is one matrix product that is added to W: W += -lr X.T @ delta. If the batch has several
+    # blocks, W must not change before all losses are computed, because no step is taken if one of them is not finite.
     if optimizer is not NULL and optimizer.plain and layer.gradient is NULL and rows <= K_BLOCK_ROWS:
         layers.gradient(layer, X, layout, rows, low, high, layer.W + low * ld, <real>-optimizer.lr, True, &layer.broken,
                         queue)

@@ -146,8 +146,8 @@ cdef inline always_inlined_vec term(int loss, real c, vec z, vec p, vec y, vec m
 cdef inline always_inlined sum_terms(int loss, real c, const real* Z, const real* P, const real* Y, real* D,
                                      const real* mask, real scale,
                                      Py_ssize_t rows, Py_ssize_t ld, double* sum) noexcept nogil:
-    # Write the sum of all loss terms to *sum, and their deltas to D. The mask has the length of one row and applies to
-    # each row.
+    # Write the sum of all loss terms to *sum, and their deltas to D. `mask` is 0 in the padding of a row, else 1, and
+    # applies to each row.
     cdef vec d, total = splat(0)
     cdef Py_ssize_t i, j
     for i in range(rows):

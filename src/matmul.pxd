@@ -8,8 +8,8 @@
 # row of B is loaded as vectors, and each element of A is broadcast to a vector. A broadcast works for any layout of A,
 # so A is passed as a list of row pointers: no transposed copy is needed, and shuffled rows are read in place.
 #
-# Each element of C is one sum over k in a fixed order, in any tile and whether or not B was copied. So the result for a
-# row depends neither on other rows nor on how threads divide the rows.
+# Each element of C is one sum over k. Its order depends neither on the tile nor on whether B was copied. So the result
+# for a row depends neither on other rows nor on how threads divide the rows.
 
 from simd cimport (LINE_REALS, PREFETCH_ROWS, TILE_ROWS, TILE_VECS, VL, WIDE_TILES_FIRST, WIDE_TILE_ROWS,
                    always_inlined, never_inlined, real, vec, all_finite, if_finite, load, madd, prefetch_l2,
@@ -38,20 +38,20 @@ cdef struct Rows:
 cdef struct PrefetchQueue:
     # Queue of rows that are needed soon and are scattered in memory. Their cache lines are prefetched between the tiles
     # of a product.
-    const real* X         # matrix with n columns that contains the rows
-    const int* order      # pointer to the index of the next row
-    const int* end        # pointer to the end of the array of indices
-    Py_ssize_t n          # number of elements in a row
-    Py_ssize_t offset     # number of elements of the next row that have been prefetched
+    const real* X         # matrix with n columns whose rows are prefetched
+    const int* order      # pointer to the index of the next row to prefetch
+    const int* end        # pointer to the end of the array of row indices
+    Py_ssize_t n          # number of columns of X
+    Py_ssize_t offset     # number of elements of the next row that have already been prefetched
 
 cdef struct ProductOptions:
-    Py_ssize_t lda        # distance between rows of A.T if it is constant, in elements
+    Py_ssize_t lda        # distance between rows of A.T, in elements; only for layout COLUMNS
     Py_ssize_t ldb        # distance between rows of B, in elements
     Py_ssize_t ldc        # distance between rows of C, in elements
     bint add              # compute C += scale * A @ B instead of C = start + A @ B
     real scale            # factor of A @ B if `add` is set
-    # NULL unless C holds parameters; then elements that would become infinite or NaN keep their values, and *broken is
-    # set
+    # NULL, or a flag if C holds parameters: an element that would become infinite or NaN keeps its value, and the flag
+    # is set
     bint* broken
     bint rectify          # apply relu to C, which saves a second pass over C; only for layout ROWS
     PrefetchQueue* queue  # rows to prefetch during the product, for layouts COLUMNS and SCATTERED; or NULL
@@ -143,9 +143,9 @@ cdef inline void prefetch_next(PrefetchQueue* queue, Py_ssize_t lines) noexcept 
 
 cdef inline always_inlined tiles(Layout layout, int rows, int vecs, Py_ssize_t count, Py_ssize_t k_len, Rows A,
                                  const real* B, real* C, const real* start, const ProductOptions* opt) noexcept nogil:
-    # Compute `count` tiles, one below the other. After each tile, prefetch a part of the rows in the queue, so that a
-    # whole gradient prefetches as many rows as it sums over. A product with one vector of columns does not call this
-    # function and prefetches nothing.
+    # Compute `count` tiles of C, one below the other. After each tile, prefetch some rows of the queue: in total, a
+    # gradient prefetches as many rows as it sums over. A product with one vector of columns does not call this function
+    # and prefetches nothing.
     cdef Py_ssize_t i, lines = 0
     if layout != ROWS and opt.queue is not NULL:
         lines = rows * vecs * VL * k_len // (LINE_REALS * opt.ldc) + 1
@@ -189,7 +189,7 @@ cdef inline always_inlined strip(Layout layout, int vecs, Py_ssize_t m, Py_ssize
     cdef Py_ssize_t i = 0, count = m // TILE_ROWS
     if vecs == TILE_VECS and count > 0:
         if TILE_ROWS == 6 and 2 <= m - count * TILE_ROWS < 4:
-            count -= 1  # 4 + 4 rows are faster than 6 + 2 rows, because a tile of 2 rows has too few independent sums
+            count -= 1  # tiles of 4 and 4 rows are faster than 6 and 2, because 2 rows have too few independent sums
         i = count * TILE_ROWS
         if layout == ROWS:
             tiles_by_rows(count, k_len, A, B, C, start, opt)
@@ -232,7 +232,7 @@ cdef inline never_inlined wide_strip_by_scattered(Py_ssize_t m, Py_ssize_t k_len
 
 cdef inline always_inlined call_wide_strip(Layout layout, Py_ssize_t m, Py_ssize_t k_len, Rows A, const real* B,
                                            real* C, const real* start, const ProductOptions* opt) noexcept nogil:
-    # Call the separate function that computes a wide strip for this layout.
+    # Compute a wide strip of C with the separate function for this layout.
     if layout == ROWS:
         wide_strip_by_rows(m, k_len, A, B, C, start, opt)
     elif layout == COLUMNS:
@@ -283,7 +283,7 @@ cdef inline always_inlined large_product(Layout layout, Py_ssize_t m, Py_ssize_t
             if start is not NULL:
                 start += vecs * VL
             j += vecs
-        start = NULL  # only the first block adds `start`; the other blocks add to its result
+        start = NULL  # only the first block starts from `start`; later blocks add to C
         if not block_opt.add:
             block_opt.add, block_opt.scale = True, 1
 
@@ -293,7 +293,7 @@ cdef inline always_inlined small_product(Layout layout, Py_ssize_t m, Py_ssize_t
                                          const ProductOptions* opt) noexcept nogil:
     # Compute a product with at most K_BLOCK_ROWS rows of B, without copying panels of B.
     cdef Py_ssize_t j = 0, vectors = (n + VL - 1) // VL
-    if vectors == 1:                       # one vector of columns needs no loop over strips
+    if vectors == 1:                       # all columns of C fit in one vector
         strip(layout, 1, m, k_len, A, B, C, start, opt)
         return
     while next_strip_vectors(vectors - j) == TILE_VECS:
@@ -344,8 +344,8 @@ cdef inline void product(Layout layout, Py_ssize_t m, Py_ssize_t n, Py_ssize_t k
                          Py_ssize_t ldb, real* C, Py_ssize_t ldc, const real* start, real scale, bint add, bint* broken,
                          bint rectify, PrefetchQueue* queue) noexcept nogil:
     # Compute C (m, n) = start + A (m, k_len) @ B (k_len, n), or C += scale * A @ B if `add` is set. `start` has n
-    # elements, or is NULL for zeros. Rows of B and C have ldb and ldc elements. Whole vectors beyond column n become
-    # zero, or keep their values if `add` is set.
+    # elements, or is NULL for zeros. Rows of B and C have ldb and ldc elements. In the padding of C, whole vectors
+    # become zero, or keep their values if `add` is set.
     cdef Py_ssize_t i, j, lda = A.pointers[1] - A.pointers[0] if layout == COLUMNS and k_len > 1 else 0
     cdef ProductOptions opt = ProductOptions(lda, ldb, ldc, add, scale, broken, rectify, queue)
     if k_len > K_BLOCK_ROWS or m >= MIN_PACK_ROWS:

@@ -504,5 +504,5 @@ cdef inline double fraction_beyond(const Network* net, int l, Py_ssize_t rows, d
                 a = layer.A[(i // VL * layer.n_out + j) * VL + i % VL]
             else:
                 a = layer.A[j * VL + i if net.is_tiny else i * layer.ld + j]
-            count += (a <= low) + (a >= high)   # a sum has no branch, so the compiler vectorizes the loop
+            count += (a <= low) + (a >= high)   # without a branch, so that the compiler vectorizes the loop
     return count / <double>(rows * layer.n_out)

@@ -71,7 +71,7 @@ cdef inline real* statistic(const Layer* layer, int thread, int index) noexcept 
 
 
 cdef inline real* chunk_sum(const Layer* layer, Py_ssize_t first, int index) noexcept nogil:
-    # Return the partial sums of the chunk that starts with row `first` of the block, from number `index` on.
+    # Return the address of partial sum number `index` of the chunk of rows that starts with row `first` of the block.
     return layer.chunk_sums + (4 * (first // chunk_rows(layer)) + index) * layer.ld
 
 

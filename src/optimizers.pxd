@@ -22,7 +22,7 @@ cdef enum Method:         # The order of the methods is that of the table of opt
     RPROP
 
 cdef enum:
-    MAX_RESUMED_STEPS = 100000000  # maximum number of past steps that the initialization of a resumed run recomputes
+    MAX_RESUMED_STEPS = 100000000  # maximum number of past steps over which a resumed run recomputes mu_product
 
 cdef struct Optimizer:
     int method            # optimization method, a value of the enum Method
@@ -242,8 +242,8 @@ cdef inline double penalty(const Optimizer* o, const real* p, Py_ssize_t size, b
 
 cdef inline void add_penalties_and_clip(const Optimizer* o, const real* p, real* g, Py_ssize_t size,
                                         bint exempt) noexcept nogil:
-    # Add the gradient of the penalties to g, unless the parameters are exempt, and limit each element of g to
-    # `clip_value`.
+    # Add the gradient of the penalties to g; `exempt` parameters have penalties only if o.biases_too is set. Then limit
+    # the absolute value of each element of g to `clip_value`.
     cdef bint with_penalty = (o.l1 != 0 or o.l2 != 0) and (not exempt or o.biases_too)
     cdef real l1 = <real>(o.l1 / o.rows), l2 = <real>(o.l2 / o.rows), limit = <real>o.clip_value
     cdef vec x

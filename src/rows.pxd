@@ -12,7 +12,7 @@ from layer cimport Layer, set_row_pointers
 
 cdef enum:
     SCAN_VECTORS = 16     # number of vectors that are tested together for NaN and infinity
-    DRAW_COUNT = 64       # number of random numbers that are drawn together
+    DRAW_COUNT = 64       # number of random numbers that shuffle() generates at a time
     MIN_SPREAD_LINES = 4  # copies of rows with at least this many cache lines start an odd number of cache lines apart
     # copy shuffled rows to contiguous memory if the first layer has at least this many vectors of outputs
     MIN_GATHER_VECTORS = 16
@@ -43,7 +43,7 @@ cdef struct Block:
     const real** inputs   # pointer to each input row of the block
     bint scattered        # the input rows are at irregular distances in memory, because the data are shuffled
     real* X               # copies of shuffled input rows, or the transposed inputs in tiny.pxd; or NULL
-    Py_ssize_t ldx        # distance between two rows of X, in elements
+    Py_ssize_t ldx        # row length of X with padding, in elements
     real* Y               # targets in padded rows; NULL if class indices are used directly
     int* labels           # class index of each row of the block, or NULL
     real* weights         # sample weight of each row of the block, or NULL

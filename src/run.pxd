@@ -35,7 +35,7 @@ cdef struct Run:
     Py_ssize_t epochs     # number of epochs after which train() stops
     double* losses        # loss of each epoch (epochs), owned by the caller
     const double* learning_rates  # learning rate of epoch e, at index e * rate_stride; owned by the caller
-    Py_ssize_t rate_stride  # distance between two learning rates in the array; 0 if the learning rate is constant
+    Py_ssize_t rate_stride  # stride of `learning_rates`, in elements; 0 if the learning rate is constant
     # each step has its own learning rate: step s of epoch e uses index (e * steps per epoch + s) * rate_stride
     bint rate_per_step
     Py_ssize_t epoch      # index of the current epoch

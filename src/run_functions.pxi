@@ -2,8 +2,8 @@
 # by _core.pyx.
 
 cdef bint single_step(void* context, X, Y, double rate, double* loss) noexcept:
-    # Take a training step on X and Y, which may be any objects. Return False without a step if they must be converted
-    # first.
+    # Take a training step on X and Y, objects of any type. Return False without a step unless both are arrays that the
+    # core can read directly.
     cdef Training self = <Training>context
     cdef const Network* net = &self.run.net
     cdef Py_ssize_t n_in = net.layers[0].n_in, n_out = net.layers[net.count - 1].n_out
@@ -69,7 +69,8 @@ cdef void write_outputs(Run* run, const Data* data) noexcept nogil:
 
 
 cdef void refresh_for_step(Run* run) noexcept nogil:
-    # Update the transposed weights and the statistics before a single step. The code of one_row.pxd needs neither.
+    # Update the transposed weights and the statistics of batch normalization before a single training step. The code of
+    # one_row.pxd needs neither.
     if not run.one_row:
         run.net.refreshed = True
         refresh_network(&run.net)
@@ -105,7 +106,9 @@ def work_each(list trainings, Py_ssize_t blocks):
     Parameters
     ----------
     trainings : list of Training
+        Runs to continue.
     blocks : int
+        Number of blocks for each run.
 
     Returns
     -------

@@ -270,7 +270,7 @@ static inline void prefetch(const real *p, ptrdiff_t n) {
 #endif
 }
 
-enum { LINE_REALS = 64 / sizeof(real) }; /* how many numbers a cache line of 64 bytes holds */
+enum { LINE_REALS = 64 / sizeof(real) }; /* numbers in a cache line of 64 bytes */
 
 /* Prefetch the cache line at p into all cache levels. */
 static inline void prefetch_l1(const real *p) {

@@ -9,4 +9,4 @@ cdef enum:
 
 
 cdef extern from "simd.h" nogil:
-    void transpose(vec* square)      # transposes VL vectors of VL numbers in place
+    void transpose(vec* square)      # transpose VL vectors of VL numbers in place

@@ -124,10 +124,10 @@ cdef class Stepper:
     >>> step.apply(net.gradients(X, y))
     >>> step.lr = 1e-4
     """
-    # In the most frequent call, the arrays are like those of the last step and nothing else has changed. This call goes
-    # directly to the core, because in Python it would take twice as long as the arithmetic of a small network. All
-    # other calls go to `general`, a GeneralStep of nnc/_training/step.py, which can take any step and prepares the core
-    # for the next ones.
+    # In the most frequent call, the core can read the arrays directly, and nothing has changed since the last step. It
+    # goes directly to the core, because in Python it would take twice as long as the arithmetic of a small network.
+    # All other calls go to `general`, a GeneralStep of nnc/_training/step.py, which can take any step and prepares the
+    # core for the next ones.
     #
     # A network stores the stepper of `train_step` without the attribute `network`, and passes itself to `try_step` and
     # `try_apply`. So there is no reference cycle that would delay its deallocation.

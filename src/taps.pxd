@@ -15,19 +15,19 @@ cdef enum:
     # few registers
     MAX_COLUMN_FILTERS = 6
 
-# Description of the gradient sums to compute. All distances are strides in elements, not in bytes.
+# Operands of the gradient sums of a group of images: images, deltas and results.
 cdef struct Taps:
-    const real* x         # pointer to the image element that belongs to the first tap and the first delta
-    Py_ssize_t x_row      # distance in the image between elements that belong to neighboring rows of deltas
-    Py_ssize_t x_pixel    # distance in the image between elements that belong to neighboring pixels of deltas
-    Py_ssize_t tap        # distance in the image between neighboring taps in a row of the window
-    Py_ssize_t image_row  # distance between the rows of the image
+    const real* x         # pointer to the input element that the first tap multiplies by the first delta
+    Py_ssize_t x_row      # stride in the input image, in elements, from one row of deltas to the next
+    Py_ssize_t x_pixel    # stride in the input image, in elements, from one pixel in a row of deltas to the next
+    Py_ssize_t tap        # stride in the input image, in elements, from one tap in a row of the window to the next
+    Py_ssize_t image_row  # distance between rows of the input image, in elements
     Py_ssize_t channels   # number of input channels
-    Py_ssize_t channel    # distance between the channels of a pixel
+    Py_ssize_t channel    # distance between the channels of a pixel of the input image, in elements
     Py_ssize_t window_height  # number of taps in a column of the window
     Py_ssize_t window_width  # number of taps in a row of the window
-    const real* d         # pointer to the first delta
-    Py_ssize_t d_row      # distance between rows of deltas
+    const real* d         # deltas (rows, width, filters), each a vector with one number per image
+    Py_ssize_t d_row      # distance between rows of deltas, in elements
     real* panel  # workspace for contiguous copies of the deltas of the filters in a column of tiles
     Py_ssize_t rows       # number of rows of deltas
     Py_ssize_t width      # number of pixels in a row of deltas
@@ -37,7 +37,7 @@ cdef struct Taps:
     bint bias             # compute the gradient of the bias as well
 
 cdef struct Tap:
-    const real* x         # pointer to the image element that belongs to this tap and the first delta
+    const real* x         # pointer to the input element that this tap multiplies by the first delta
     Py_ssize_t ky         # row index of the tap in the window
     Py_ssize_t kx         # column index of the tap in the window
     real* sums            # pointer to the gradient sum of this tap for the first filter of the column of tiles
@@ -70,8 +70,8 @@ cdef inline void advance(const Taps* spec, Tap* tap) noexcept nogil:
 
 cdef inline always_inlined tap_tile(int taps, int filters, const Taps* spec, const real* delta, real* zeros,
                                     Tap* tap) noexcept nogil:
-    # Compute the gradient of `taps` taps for `filters` filters, whose deltas are contiguous. `zeros` points to zero
-    # vectors. Selecting the source of the initial sums, instead of branching, keeps the accumulators in registers.
+    # Compute the gradient of `taps` taps for `filters` filters, whose deltas are contiguous. The sums start at their
+    # old values or at `zeros`: selecting a pointer, instead of branching, keeps the accumulators in registers.
     cdef vec acc[TILE_TAPS * MAX_COLUMN_FILTERS]
     cdef vec x[TILE_TAPS]
     cdef vec d
@@ -145,7 +145,7 @@ cdef inline always_inlined column(int filters, const Taps* spec, Py_ssize_t q) n
     if spec.d_row == spec.width * filters * VL:
         deltas = spec.d
         sum_deltas(False, filters, spec, bias, q)
-    else:                 # copy the deltas, because with many filters few pixels would fit into the L1 cache
+    else:                 # copy the deltas of these filters: few pixels with all filters would fit into the L1 cache
         sum_deltas(True, filters, spec, bias, q)
     while filters <= COLUMN_FILTERS and remaining >= TILE_TAPS:
         tap_tile(TILE_TAPS, filters, spec, deltas, <real*>zeros, &tap)

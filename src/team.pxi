@@ -1,4 +1,4 @@
-# A team of threads that lives as long as one training. Included by _team.pyx.
+# Team of threads for one training, at the end of which the threads end too. Included by _team.pyx.
 
 cdef enum:
     # states of an Event; in the state SLEEPING the event is not set, and the waiting thread blocks on the lock of the
@@ -9,7 +9,7 @@ cdef enum:
 
 cdef double SPIN_SECONDS = 300e-6         # time in seconds that a waiting thread spins before it sleeps
 cdef double PREEMPTED_SECONDS = 100e-6    # a machine is busy if yielding the processor takes more than this, in seconds
-cdef double MAX_WAIT_SECONDS = 1e-3       # limit in seconds for a waiting time in the moving average
+cdef double MAX_WAIT_SECONDS = 1e-3       # longer waiting times count as this many seconds in the average
 cdef double WAIT_SMOOTHING = 0.25         # weight of the latest waiting time in the moving average
 
 cdef struct Event:                # Event that one thread sets and one thread waits for; waiting clears it.
@@ -20,7 +20,7 @@ cdef struct Event:                # Event that one thread sets and one thread wa
 cdef struct Member:
     Event start           # the caller sets this event when there is work for the member
     Event done            # the member sets this event when it has finished its work
-    bint has_moved        # the member has called `move_thread` at least once
+    bint has_moved        # the thread of this member has called `move_thread` at least once
 
 
 cdef void set_event(Event* event) noexcept nogil:
@@ -84,7 +84,7 @@ cdef class Team:
         Every other thread calls the function before its first work, and whenever the thread runs on the caller's
         processor.
     """
-    cdef Member* members          # array of all members except the calling thread
+    cdef Member* members          # array with an element for each thread except the calling one
     cdef readonly int max_threads, size
     cdef object move_thread, work, abort, caller_thread_id
     cdef Task* task               # current work if it is a Task, which runs without Python; else NULL

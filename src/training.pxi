@@ -6,6 +6,7 @@ cdef class Training:
     Parameters
     ----------
     engine : Engine
+        Network.
     params : real array (engine.size)
         Trained in place.
     X : real array (n, n_in)
@@ -260,6 +261,7 @@ cdef class Training:
         Parameters
         ----------
         X : real array (n, n_in)
+            Inputs.
         out : real array (n, n_out)
             Result.
         threads : int

@@ -130,6 +130,7 @@ class Ensemble(SuggestsAttributes):
         Parameters
         ----------
         X : array (n, n_in)
+            Inputs as in `NeuralNetwork.predict`.
         level : float, default 0.9
             Probability of the interval, between 0 and 1.
 
@@ -220,7 +221,7 @@ class Ensemble(SuggestsAttributes):
         metric = network._metric(metric)
         data = network.converter.data(X, y, sample_weight)
         P = self.predict(X).reshape(len(data.X), -1)
-        if not np.isfinite(P).all():  # raise an error for NaN parameters, because the score may look valid
+        if not np.isfinite(P).all():  # raise an error for NaN parameters: accuracy, for example, would still be finite
             for member in self.networks:
                 member.model.check_parameters()
         return network.converter.measure_unscaled(metric, data, P)
@@ -264,6 +265,7 @@ class Ensemble(SuggestsAttributes):
         Parameters
         ----------
         path : str, os.PathLike or binary file
+            File to write.
         dtype : {"float64", "float32"}, optional
             Default: float64, unless all networks have float32.
 
@@ -283,6 +285,7 @@ class Ensemble(SuggestsAttributes):
         Parameters
         ----------
         path : str, os.PathLike or text file
+            File to write.
         name : str, optional
             Prefix of the names in the header. Default: derived from the path.
         dtype : {"float64", "float32"}, optional
@@ -315,7 +318,7 @@ class Ensemble(SuggestsAttributes):
         disk.write_text(path, to_js(self._export_documents(), self.predict), "ensemble")
 
     def _export_documents(self) -> list[dict[str, Any]]:
-        """Return the documents of the networks for the writers of other formats."""
+        """Return the document of each network, which the exporters of other formats convert."""
         return [network._export_document() for network in self.networks]
 
     def _dtype_name(self, dtype: Any) -> str:

@@ -1,4 +1,4 @@
-"""Training of many networks on an executor of the caller: processes, threads or other machines."""
+"""Training of many networks on an executor that the caller provides: processes, threads or other machines."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ POLL_SECONDS = 0.1  # seconds between two checks for Ctrl-C
 # Limits of the estimated duration of a task in seconds. A task should be longer than the transfer of its data, and so
 # short that repeating a lost task costs little.
 MIN_TASK_SECONDS, MAX_TASK_SECONDS = 0.1, 1.0
-TRANSFER_BYTES_PER_SECOND = 1e8  # estimated rate at which X and y are sent to a worker, with each task
+TRANSFER_BYTES_PER_SECOND = 1e8  # estimated transfer speed; each task sends X and y to a worker
 TASKS_PER_WORKER = 4
 
 
@@ -65,6 +65,7 @@ def group_jobs(jobs: Sequence[Job], workers: int, size: float) -> list[list[Job]
     Parameters
     ----------
     jobs : sequence of Job
+        Trainings, one for each network.
     workers : int
         Number of workers; each gets several tasks, if these are not too short.
     size : float
@@ -97,6 +98,7 @@ def copy_training(network: NeuralNetwork, trained: NeuralNetwork, arguments: Fit
     Parameters
     ----------
     network : NeuralNetwork
+        Network of the caller, which is changed.
     trained : NeuralNetwork
         The trained copy; nothing is done if it is the network itself.
     arguments : FitArguments

@@ -408,7 +408,7 @@ def _train(
             continue
         trial_options["epochs"] -= trial.epochs
         if isinstance(trial_options.get("lr"), Schedule):
-            # A schedule without a length ends with the last round, not with the current one.
+            # A schedule without a length gets the length of all rounds together, not that of the current round.
             trial_options["lr"] = trial_options["lr"].resolved(epochs)
         if trial.epochs:  # later rounds continue the optimizer and the schedule of the first round
             first_round_options = ("optimizer", "lr", "preset", "reset_optimizer")
@@ -448,8 +448,9 @@ def _train_on_all_rows(
 ) -> NeuralNetwork:
     """Return a new network with the best parameters, trained on all rows.
 
-    The result is the network of the trial instead if Ctrl-C stops the training, or if the loss is much larger. With
-    automatic settings, the learning rate decreases to 0, so the loss is not compared.
+    Return the network of the best trial instead if Ctrl-C stops the training, or if the loss on the validation rows is
+    much larger than it was in the trial. With automatic settings, the losses are not compared, because the learning
+    rate decreases to 0.
     """
     network = best.create_network()
     options = {**fit_options, **best.options, "epochs": best.epochs}

@@ -30,13 +30,13 @@ MAX_COPY_BYTES = 1 << 22  # the rows of a network are copied from X if they have
 
 
 class SharedValidation(Enum):
-    """Value of the argument `validation` of a network that uses the validation rows shared by all networks."""
+    """Value of `FitArguments.validation` for a network that uses the validation rows shared by all networks."""
 
     SHARED = "the validation rows of all networks"
 
 
 class ValidationRows(NamedTuple):
-    """Value of the argument `validation` of a network that uses rows of X, by their indices."""
+    """Value of `FitArguments.validation` for a network that is validated on the rows of X with these indices."""
 
     rows: Index
 
@@ -157,6 +157,7 @@ class ConvertedData:
         Parameters
         ----------
         network : NeuralNetwork
+            Network to train.
         job_converter : DataConverter
             Converter of the network, for which `Source.convert` has returned this object.
         arguments : FitArguments
@@ -202,7 +203,7 @@ class ConvertedData:
                 held_out = _select_rows(data, validation_index)
             data = _select_rows(data, index)
         if weights is not None:
-            # The selected rows may have only weights of 0, even if the weights of all rows are valid.
+            # Reject a selection of rows that all have weight 0, which is possible although the weights of X are valid.
             for part in (index,) if validation_index is None else (index, validation_index):
                 converter.row_weights("sample_weight", weights[part], len(part))
         return Dataset(converter, data, held_out)

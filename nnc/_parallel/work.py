@@ -52,6 +52,7 @@ class Job:
     position : int
         Index of the network in the argument `networks` of fit_many.
     network : NeuralNetwork
+        Network to train.
     arguments : FitArguments
         Arguments of the `fit` of the network.
     row_index : int array, optional
@@ -115,7 +116,7 @@ class Job:
         return FIT_SECONDS + (self.completed_arguments.epochs or ASSUMED_EPOCHS) * epoch
 
     def find_problems(self, run: TrainingLoop, history: History) -> Findings:
-        """Return the warnings for a finished training; short trainings are checked only for the first networks."""
+        """Return the warnings about a finished training; of short trainings, check only those of the first networks."""
         if self.seconds < MIN_CHECKED_SECONDS and self.position >= MAX_SHORT_CHECKS:
             return []
         return [*findings(run, history)]
@@ -167,7 +168,9 @@ def train(
     Parameters
     ----------
     jobs : sequence of Job
+        Trainings, one for each network.
     source : Source
+        Data of all networks.
     n_threads : int
         Number of threads, each of which trains one network at a time.
     interrupt : Interrupt
@@ -283,9 +286,11 @@ def _train_together(core: Any, runs: list[TrainingLoop], seconds: float, interru
     core : module
         Build of the core that all runs use.
     runs : list of TrainingLoop
+        Runs that have not started.
     seconds : float
         Estimated total duration of the runs.
     interrupt : Interrupt
+        Active context that ends the runs on Ctrl-C.
     """
     for run in runs:
         run.start(interrupt, Team(1))

@@ -285,7 +285,7 @@ def _layers_of_equal_neurons(model: Model) -> list[int]:
     """Return the hidden layers, counted from 0, whose neurons all have the same incoming and outgoing weights."""
     layers = []
     for l, W in enumerate(model.W[:-1]):
-        if W.size < 2 or W.item(0) != W.item(1):  # comparing two weights excludes nearly all layers
+        if W.size < 2 or W.item(0) != W.item(1):  # fast check: in nearly all layers the first two weights differ
             continue
         if W.shape[1] > 1 and not model.stack.parametric_layers[l].kind.columnwise:
             b, out = model.b[l], model.W[l + 1]
@@ -314,7 +314,7 @@ def _saturated_fractions(run: TrainingLoop) -> list[float]:
     The core reports the fractions for the last block of rows that it trained. If a fraction is large, all fractions are
     computed again from more rows. The list is empty if only a small batch is in memory.
     """
-    if run.training.epoch:  # the epoch is 0 if the optimizer runs in Python
+    if run.training.epoch:  # 0 if the optimizer runs in Python instead of the core
         fractions = run.model.saturated_fractions(run.training)
         if not fractions or max(fractions) <= SATURATED_FRACTION:
             return fractions

@@ -159,7 +159,7 @@ class CallbackRunner:
         return max(1, int(per_second * (call.at + call.seconds - perf_counter())))
 
     def due(self, epoch: int, total: int, last: bool) -> list[Call]:
-        """Return the calls that are due after an epoch. After the last epoch, all callbacks are due.
+        """Return the callbacks that are due after an epoch, as `Call` objects; after the last epoch, all are due.
 
         Parameters
         ----------

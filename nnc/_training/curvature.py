@@ -36,7 +36,7 @@ MIN_DAMPING = 1e-15
 
 DECREASE, CURVATURE = 1e-4, 0.9  # constants c1 and c2 of the Wolfe conditions of a line search
 MAX_TRIALS = 40  # maximum number of points that a line search evaluates
-MIN_COSINE = 1e-10  # ignore pairs with a smaller cosine between step and change of the gradient
+MIN_COSINE = 1e-10  # ignore a step if the cosine between it and the change of the gradient is smaller than this
 
 
 class Result(NamedTuple):
@@ -147,7 +147,7 @@ def levenberg_marquardt(
                 return result("converged")
             A /= scale[:, None] * scale
             g /= scale
-            trial_damping = damping  # `damping` changes only if a step decreases the loss
+            trial_damping = damping  # rejected steps change only `trial_damping`
             while True:
                 step = _damped_step(A, g, trial_damping)
                 if step is not None:
@@ -357,7 +357,7 @@ class _Point(NamedTuple):
 
     t: float
     params: Vector
-    loss: float  # infinite if the loss or the gradient is not finite
+    loss: float  # loss at this point; infinite if the loss or its gradient is not finite
     gradient: Vector
     slope: float  # derivative of the loss with respect to `t`
 

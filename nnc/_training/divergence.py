@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from nnc._model.model import Model
     from nnc._training.history import History
 
-# If an input has a larger absolute value than this, the message recommends scaling.
+# The message of DivergedError recommends scaling if an input has a larger absolute value than this.
 LARGE_INPUT = 100
 CHUNK_ROWS = 4096  # compute the outputs of at most this many rows at a time
 
@@ -103,7 +103,7 @@ def suggested_scaler(largest: float) -> str:
 
 
 def scaling_advice(largest: float) -> str:
-    """Return a clause about the values that need scaling; `largest` is the largest absolute input."""
+    """Return a clause that recommends scaling of X or of the targets; `largest` is the largest absolute input."""
     if largest > LARGE_INPUT:
         return f'X, which reaches up to {largest:g}, needs scaling (scale_X="{suggested_scaler(largest)}")'
     return "the targets or inputs need scaling"

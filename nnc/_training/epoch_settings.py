@@ -37,7 +37,7 @@ class EpochSettings:
         self.decay, self.rates, self.model = decay, rates, model
 
     def __call__(self, training: CoreTraining, epoch: int) -> None:
-        """Set the values of an epoch, counted from 0 since the optimizer began. Call this before the epoch."""
+        """Set weight decay and dropout rates before an epoch, which is counted from 0 since the optimizer started."""
         decay = check_not_negative("weight_decay", self.decay(epoch)) if callable(self.decay) else self.decay
         rates = [check_fraction("dropout", rate(epoch)) if callable(rate) else rate for rate in self.rates]
         training.change(decay, self.model.by_engine_layer(rates, 0.0) if rates else ())

@@ -86,7 +86,7 @@ class History:
         selection). The attribute is None for a history from `from_dict`, because `to_dict` omits the settings.
     """
 
-    _columns: dict[str, NDArray[np.float64] | float]  # a number is a column with this value in all epochs
+    _columns: dict[str, NDArray[np.float64] | float]  # columns by name; a number stands for a constant column
     seconds: float
     stop_reason: str
     best_epoch: int | None

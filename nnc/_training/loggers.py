@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from nnc._training.callbacks import Record
 
 
-_WRITER_NUMBERS = itertools.count()  # numbers in the names of TensorBoard files, unique in this process
+_WRITER_NUMBERS = itertools.count()  # counter that makes the names of TensorBoard files unique in this process
 
 
 class CSVLogger:
@@ -99,7 +99,7 @@ class TensorBoard:
     Parameters
     ----------
     log_dir : str or os.PathLike, optional
-        Folder of the run, which is created if it is missing. Default: a folder in runs/ that is named by the time.
+        Folder of the run, which is created if it is missing. Default: a new folder in runs/, named after date and time.
     every : int, default 1
         Number of epochs between two writes.
     histograms : bool, default False
@@ -136,7 +136,7 @@ class TensorBoard:
 
     def __call__(self, record: Record) -> None:
         if self._writer is None:
-            suffix = f".{os.getpid()}.{next(_WRITER_NUMBERS):06}"  # TensorBoard names files by the second
+            suffix = f".{os.getpid()}.{next(_WRITER_NUMBERS):06}"  # files of the same second need different names
             self._writer = self._new_writer(self.log_dir, flush_secs=5, filename_suffix=suffix)
             self.log_dir = self._writer.logdir
         for name, value in record.numbers().items():

@@ -39,7 +39,7 @@ MIN_THREAD_MULTIPLY_ADDS = 100_000  # minimum number of multiply-adds of a threa
 # raises KeyboardInterrupt soon enough after the run.
 MAX_SHORT_MULTIPLY_ADDS = 1_000_000
 NO_INTERRUPT: AbstractContextManager[None] = nullcontext()
-ASSUMED_MULTIPLY_ADDS_PER_SECOND = 3e8  # assumed speed of a training that has not been timed yet
+ASSUMED_MULTIPLY_ADDS_PER_SECOND = 3e8  # assumed speed until the training has been timed
 
 
 class TrainingLoop:
@@ -194,7 +194,7 @@ class TrainingLoop:
 
     def fail(self, error: BaseException) -> None:
         """End the run after an exception."""
-        if self.state.current is not None:  # if it is None, the run has already ended
+        if self.state.current is not None:  # None if the run has already ended
             reasons = {DivergedError: "diverged", KeyboardInterrupt: "interrupt"}
             try:
                 self.close(reasons.get(type(error), "error"))
@@ -248,7 +248,7 @@ class TrainingLoop:
         return int(self.training.epoch)
 
     def loss_rises(self) -> tuple[int, float]:
-        """Return for how many epochs in a row the loss has risen, and the loss before them."""
+        """Return the number of consecutive epochs in which the loss has risen, and the loss before the rise."""
         rises: tuple[int, float] = self.training.rises
         return rises
 
@@ -299,7 +299,7 @@ class TrainingLoop:
     def set_goal(self, goal: int) -> None:
         """Set the epoch at which the core returns to Python.
 
-        The core reads the parameters again, because a callback may have changed them.
+        Also update the copies of the parameters in the core, because a callback may have changed the parameters.
         """
         records = self.records
         self.training.refresh()
@@ -345,7 +345,7 @@ class TrainingLoop:
             self.tuner.record(threads, rows, now - began)
 
     def record_time(self, now: float) -> None:
-        """Record the time of the current position in the run."""
+        """Record the time `now` together with the number of epochs so far, which may be fractional."""
         self.records.record_time(self.training.epoch + self.training.row / self.data.n, now)
 
     def remaining_rows(self) -> float:

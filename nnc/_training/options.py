@@ -135,7 +135,7 @@ class TrainingOptions:
 
     @property
     def is_plain(self) -> bool:
-        """Return whether a run without validation rows needs no Python between its epochs."""
+        """Return whether the core may train several epochs in one call, if there are no validation rows."""
         return not (
             self.may_stop_early or self.display or self.metrics or self.restore_best or self.epoch_settings is not None
         )
@@ -305,12 +305,12 @@ def settings(arguments: FitArguments, model: Model, state: TrainingState) -> dic
         core_settings["clip_value"] = check_positive("clip_value", arguments.clip_value)
     if arguments.max_norm is not None:
         core_settings["max_norm"] = check_positive("max_norm", arguments.max_norm)
-    if decay is not None:  # 1.0 stands for a function, which sets the weight decay before each epoch
+    if decay is not None:  # 1.0 is a placeholder if a function sets the weight decay before each epoch
         core_settings["decay"] = 1.0 if callable(decay) else check_not_negative("weight_decay", decay)
     if check_bool("regularize_bias", arguments.regularize_bias):
         core_settings["biases_too"] = True
     if model.has_dropout or not _is_zero(arguments.dropout):
-        dropout = cast("float | Sequence[float]", arguments.dropout)  # numbers have replaced all schedules
+        dropout = cast("float | Sequence[float]", arguments.dropout)  # schedule_settings() has replaced schedules
         core_settings.update(dropout_settings(dropout, model, state))
     return core_settings
 

@@ -1,4 +1,4 @@
-"""Checks of outputs and targets on a sample of the training rows, if the loss is still large after a training."""
+"""Checks of outputs and targets after a training that ends with a large loss, on a sample of the training rows."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 MAX_SAMPLE_ROWS = 1000  # maximum number of rows whose outputs and targets are checked
 MIN_OUTSIDE_FRACTION = 0.01  # warn if at least this fraction of the targets is outside the output range
 RANGE_TOLERANCE = 0.01  # a target may exceed the output range by this fraction of the range of all targets
-MIN_WRONG_FRACTION = 0.2  # minimum fraction of rows with an output at the limit opposite to its target, for a warning
+MIN_WRONG_FRACTION = 0.2  # warn about saturated outputs only if at least this fraction of rows has wrong outputs
 
 
 def sample_rows(data: Data) -> Data:
@@ -29,7 +29,7 @@ def sample_rows(data: Data) -> Data:
 def unreachable_targets(run: TrainingLoop) -> tuple[float, float] | None:
     """Return the smallest and the largest target if too many targets are outside the output range, else None."""
     low, high = activations.ROWS[run.model.activations[-1]].output_range
-    # targets of losses that require an output activation are checked before the training
+    # a loss that requires a certain output activation has had its targets checked before the training
     if low == -high == -np.inf or losses.ROWS[run.model.loss].output_required:
         return None
     Y = sample_rows(run.data).target

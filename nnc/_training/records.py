@@ -61,7 +61,7 @@ class EpochRecords:
         self.columns: dict[str, list[float]] = {}
 
     def plan(self, epoch: int, goal: int) -> None:
-        """Compute learning rates and allocate losses for the epochs after `epoch`, up to epoch `goal` at most."""
+        """Compute learning rates and allocate memory for losses, for the epochs after `epoch` up to at most `goal`."""
         state = self.state
         is_constant = state.schedule is None
         chunk = max(1, CHUNK_EPOCHS // self.steps_per_epoch)

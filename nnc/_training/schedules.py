@@ -44,7 +44,7 @@ def _optional_count(name: str, value: Any) -> int | None:
 
 
 def _check_warmup_schedule(name: str, value: Any) -> Schedule:
-    """Return the argument `schedule` of Warmup; raise an error if Warmup does not support it."""
+    """Return `value` if it is a schedule that Warmup supports; otherwise raise an error."""
     if not isinstance(value, Schedule):
         raise TypeError(f"{name} must be a Schedule, such as Constant(0.1), got {short_repr(value)}")
     if isinstance(value, (Warmup, PerStep, ReduceLROnPlateau)):
@@ -53,7 +53,7 @@ def _check_warmup_schedule(name: str, value: Any) -> Schedule:
 
 
 def _check_step_schedule(name: str, value: Any) -> Schedule:
-    """Return the argument `schedule` of PerStep; raise an error if PerStep does not support it."""
+    """Return `value` if it is a schedule that PerStep supports; otherwise raise an error."""
     if not isinstance(value, Schedule):
         raise TypeError(f"{name} must be a Schedule, such as CosineLR(0.1), got {short_repr(value)}")
     if isinstance(value, (PerStep, ReduceLROnPlateau)):
@@ -442,7 +442,7 @@ SCHEDULES: dict[str, type[Schedule]] = {
 
 
 def is_stored(schedule: Any) -> bool:
-    """Return whether `schedule_from_dict` restores a schedule, whose class and nested schedule must be in SCHEDULES.
+    """Return whether `schedule_from_dict` can restore a schedule: its class and any nested schedule are in SCHEDULES.
 
     Subclasses and functions of the user are not restored.
     """

@@ -85,7 +85,7 @@ class Trial:
         assert dataset.validation is not None
         self.validation = dataset.validation
         state, options = prepare(trainable, arguments, True)
-        options.epochs = None  # `evaluate` sets it, so that memory is allocated only for the epochs that are trained
+        options.epochs = None  # evaluate() sets the number, so that memory is allocated only for trained epochs
         self.run: TrainingLoop = loop_on(trainable, Dataset(dataset.converter, dataset.rows), arguments, options, state)
         self.model = self.run.model
         self.weight = self.validation.total_weight
@@ -116,9 +116,9 @@ class Curve:
     def __init__(self, trials: list[Trial]) -> None:
         self.trials = trials
         self.losses: list[float] = []  # mean validation loss after each cycle
-        self.first_losses: list[float] = []  # loss of the first trial after each cycle
+        self.first_losses: list[float] = []  # validation loss of the first trial after each cycle
         self.rises = 0
-        self.scale = 1.0  # factor that estimates the mean loss of all trials from that of `trials`
+        self.scale = 1.0  # estimated mean loss of all trials, divided by that of the trials that continue
 
     @property
     def best(self) -> int:
@@ -127,7 +127,7 @@ class Curve:
 
     @property
     def continues(self) -> bool:
-        """Return whether the training goes on: the loss has not risen repeatedly, and no trial has diverged."""
+        """Return whether training continues: no trial has diverged, and the loss has not risen in several cycles."""
         return self.rises < MAX_RISES and inf not in self.losses[-1:]
 
     def observe(self, epochs: int, interrupt: Any) -> None:
@@ -167,6 +167,7 @@ def with_selection(
     arguments : FitArguments
         Arguments of the fit with automatic settings, with the largest number of epochs.
     state : TrainingState
+        State from which the fit starts.
     options : TrainingOptions
         Result of `prepare` for these arguments.
     interrupt : Interrupt, optional
@@ -227,7 +228,7 @@ def with_selection(
 
 
 def train_trials(curves: list[Curve], ends: list[int], interrupt: Any) -> int:
-    """Train the trials until each cycle ends, and return the index of the curve with the lowest loss."""
+    """Train the trials up to each epoch of `ends` in turn; return the index of the curve with the lowest loss."""
     remaining = list(ends)
     while remaining and (remaining[0] <= SHARED_FRACTION * ends[-1] or remaining[0] == ends[0]):
         end = remaining.pop(0)
@@ -293,7 +294,7 @@ def validation_parts(network: Trainable, dataset: Dataset, batch_size: int) -> t
     needs_two_rows = network.model.min_batch_rows > 1
     parts = []
     for large, small in pairs:
-        n_left_out = int(needs_two_rows and len(large) % batch_size == 1)  # a batch of one row is not allowed
+        n_left_out = int(needs_two_rows and len(large) % batch_size == 1)  # batch normalization needs at least two rows
         parts.append(Dataset(converter, select_rows(rows, large[n_left_out:]), select_rows(rows, small)))
     return parts, method
 

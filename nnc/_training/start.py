@@ -1,4 +1,4 @@
-"""Start of a fit, which checks arguments, state and rows before it changes the network."""
+"""Start of a fit: arguments, state and rows are checked before the network changes."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def begin(network: Trainable, run: TrainingLoop) -> None:
 def array_loop(network: Trainable, X: ArrayLike, y: ArrayLike, arguments: FitArguments) -> TrainingLoop:
     """Return the training loop of `fit`.
 
-    X is converted to an array here, and to rows of the engine in `Dataset`.
+    X becomes an array here; `Dataset` converts the array to the format of the engine.
     """
     arguments = with_checked_batches(arguments)
     converter, streams = network.converter.copy_for_fit(), network.streams
@@ -78,7 +78,7 @@ def array_loop(network: Trainable, X: ArrayLike, y: ArrayLike, arguments: FitArg
         and converter.converts_by_batch(rows)
         and batch_size < len(rows)
     ):
-        state.streams = streams.copy()  # an error in the first batch must not change the network's streams
+        state.streams = streams.copy()  # an error in the first batch must not change the network's random streams
         start_epoch = _lazy_epochs(converter, state, rows, y, arguments, batch_size)
         return _batch_loop(network, converter, state, start_epoch, arguments, options, -(-len(rows) // batch_size))
     dataset = Dataset.from_arrays(converter, rows, y, arguments)
@@ -125,7 +125,8 @@ def fit_batches(network: Trainable, batches: Batches, settings: Mapping[str, Any
     arguments = FitArguments(**settings)
     start_epoch, y = as_epoch_starter(batches, arguments.epochs), None
     if network._has_automatic_loss:
-        # Invalid arguments are rejected before the first batch of an iterator is read. Metrics depend on the loss.
+        # Reject invalid arguments before the first batch of an iterator is read. Metrics are checked later, because
+        # they depend on the loss.
         prepare_batches(network, arguments.replaced(metrics=(), monitor=None))
         y, start_epoch = with_first_target(start_epoch)
     with network.model.training_lock, network._choosing_loss(y, is_batch=True):
@@ -153,7 +154,7 @@ def as_epoch_starter(batches: Batches, epochs: int | None) -> Callable[[], Itera
 
 
 def with_first_target(start_epoch: Callable[[], Iterator[Any]]) -> tuple[Any, Callable[[], Iterator[Any]]]:
-    """Return the targets of the first batch, and a function like `start_epoch` that does not lose this batch."""
+    """Return the targets of the first batch, and a new `start_epoch` whose first epoch still includes this batch."""
     iterator = start_epoch()
     first = next(iterator, None)
     if first is None:

@@ -34,7 +34,7 @@ MAX_STORED_FITS = 1000  # store the histories of at most this many fits
 MIN_STORED_EPOCHS = 100_000  # delete old histories only if at least this many epochs remain
 # Remedy in messages about a schedule that has ended.
 RESTART_HINT = "pass lr again, such as lr=0.01, or reset_optimizer=True to start anew"
-FUNCTION = "function"  # files contain this name instead of a function or a user-defined schedule
+FUNCTION = "function"  # name in files that replaces a function or a user-defined schedule
 
 
 def missing_function(epoch: int) -> float:
@@ -78,7 +78,7 @@ class TrainingState:
     steps, epoch : int
         Numbers of steps and epochs since the optimizer started.
     counted_epochs : int
-        Number of epochs without the single steps that `step_run` counts.
+        Number of epochs, without the single training steps that `step_run` counts.
     powers : three floats
         Bias corrections of Adam and NAdam, see src/optimizers.pxd.
     schedule : Schedule, callable or None
@@ -149,10 +149,10 @@ class TrainingState:
         streams: Streams,
         reset: bool = False,
     ) -> TrainingState:
-        """Return the state that a fit or a step continues. `before`, the state of the network, is not changed.
+        """Return the state from which a fit or a step starts; `before`, the state of the network, is not changed.
 
-        An optimizer continues the previous one if both have the same settings. Otherwise, or with `reset`, it starts
-        anew.
+        If `optimizer` has the settings of the previous optimizer, its moments and counters are kept. Otherwise, or
+        with `reset`, the optimizer starts anew.
         """
         reset = check_bool("reset_optimizer", reset)
         if reset and before is not None:
@@ -178,7 +178,7 @@ class TrainingState:
                 state.lr, state.schedule, state.plateau = check_positive("lr", lr), None, None
         elif state.schedule is missing_function:
             missing_function(state.epoch)
-        elif state.is_automatic:  # an automatic schedule needs the number of steps per epoch; only `fit` counts them
+        elif state.is_automatic:  # an automatic schedule needs the number of steps per epoch, which only `fit` passes
             state.schedule = None
         if state.schedule is not None:
             state.check_not_over("lr", RESTART_HINT)
@@ -189,14 +189,14 @@ class TrainingState:
         return state
 
     def successor(self, streams: Streams) -> TrainingState:
-        """Return a copy from which a fit continues, after adding the single steps to the counters."""
+        """Return a copy from which a fit continues; its counters include the single training steps so far."""
         self.sync_counters()
         state = self.__copy__()
         state.streams, state.step_run = streams, None
         return state
 
     def counters(self) -> dict[str, Any]:
-        """Return the counters of the core as settings for its next run; an empty dict if all counters are 0."""
+        """Return the counters of steps and random numbers as settings for the next core run; {} if all are 0."""
         streams = self.streams
         if not (self.steps or streams.shuffle_position or streams.dropout_position):
             return {}
@@ -211,7 +211,7 @@ class TrainingState:
         }
 
     def update_counters(self, counters: tuple[Any, ...]) -> int:
-        """Update the state from the counters of the core; return the position in the stream for shuffling."""
+        """Update the state from the counters of the core; return the position in the random stream for shuffling."""
         draws, self.streams.dropout_position, steps, powers = counters
         frozen_steps, new_steps = self.frozen_steps, steps - self.steps
         if self.frozen and new_steps > 0:
@@ -225,20 +225,20 @@ class TrainingState:
         return draws  # type: ignore[no-any-return]
 
     def sync_counters(self) -> None:
-        """Update the state from the run that counts single steps."""
+        """Update the counters from `step_run`, the run of the core that takes single training steps."""
         step_run = self.step_run
         if step_run is not None:
             self.update_counters(step_run[0].counters)
             self.counted_epochs = step_run[1] + step_run[0].single_steps
 
     def count_steps_of(self, training: CoreTraining) -> None:
-        """Set the run of the core that takes the following single steps and counts them."""
+        """Set `training` as the run of the core that takes and counts the following single training steps."""
         self.sync_counters()
         self.step_run = training, self.counted_epochs
 
     @property
     def epoch(self) -> int:
-        """Number of epochs since the optimizer started; a single step counts as an epoch."""
+        """Number of epochs since the optimizer started; a single training step counts as an epoch."""
         step_run = self.step_run
         return self.counted_epochs if step_run is None else step_run[1] + step_run[0].single_steps
 
@@ -443,7 +443,7 @@ class TrainingState:
         return other
 
     def unpack(self, model: Model, streams: Streams) -> None:
-        """Add the padding of this model to the moments, which `packed` has removed."""
+        """Restore the padding of the moments, which `packed` has removed, in the layout of this model."""
         flat, self.streams = self.moments, streams
         self.moments = np.zeros((len(flat), model.engine.size), model.dtype)
         for row, values in zip(self.moments, flat, strict=True):

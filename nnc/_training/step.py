@@ -1,6 +1,7 @@
 """Single training steps, for `NeuralNetwork.train_step` and `NeuralNetwork.stepper`.
 
-`GeneralStep` executes any step. `Stepper` (src/stepper.pxi) repeats a step on the prepared run if nothing else changed.
+`GeneralStep` executes any step. `Stepper` (src/stepper.pxi) is the fast path: it repeats a step with other data, if
+nothing else has changed.
 """
 
 from __future__ import annotations
@@ -54,6 +55,7 @@ class GeneralStep:
     optimizer : str or Optimizer, optional
         Default: the optimizer of the network's state, or plain gradient descent, which leaves no state behind.
     lr : float, Schedule or callable, optional
+        Learning rate, as in `NeuralNetwork.stepper`.
     options : FitArguments
         Penalties, clipping and dropout, as in `NeuralNetwork.stepper`.
 
@@ -108,7 +110,7 @@ class GeneralStep:
         return state
 
     def is_outdated(self, network: Trainable) -> bool:
-        """Return whether no step was taken, or the state or the layers of the network have changed since then."""
+        """Return whether there was no step yet, or state or layers of the network have changed since the last one."""
         return self.state is None or network.state is not self.network_state or network.model.stack is not self.stack
 
     def begin(self, network: Trainable, state: TrainingState) -> None:
@@ -132,7 +134,7 @@ class GeneralStep:
         state = self.state
         assert state is not None
         if lr is not None and lr is not self.lr:
-            assert not callable(lr)  # a schedule needs a new stepper, which the caller creates
+            assert not callable(lr)  # the caller creates a new stepper for a schedule
             rate = float(lr)
         else:
             lr, rate = self.lr, state.next_rate
@@ -314,7 +316,7 @@ class GeneralStep:
         labels: NDArray[np.int32] | None,
         dP: ArrayLike | None,
     ) -> bool:
-        """Return whether the core can read arrays of the types of X and y, or dP, without a conversion."""
+        """Return whether the core can read X and y, or X and dP if dP is given, without converting them."""
         if labels is not None:
             return type(X) is ndarray and bool(converter.is_direct) and converter.classes is None
         if dP is None:
@@ -384,7 +386,7 @@ class GeneralStep:
     def output_gradient(
         network: Trainable, X: ArrayLike, y: ArrayLike | None, sample_weight: ArrayLike | None, dP: ArrayLike | None
     ) -> Any:
-        """Return the converter, X in the format of the engine, and dP converted to the outputs of the engine."""
+        """Return the converter, X in the format of the engine, and dP with respect to the outputs of the engine."""
         if y is not None or sample_weight is not None:
             name = "sample_weight" if y is None else "y"
             raise TypeError(f"{name} must be left out if dP is given, because dP replaces the loss")

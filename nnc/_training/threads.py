@@ -23,16 +23,16 @@ SLICE_SECONDS = 0.05  # duration in seconds of a call of the core, after which P
 WARM_UP_SECONDS = 0.002  # duration in seconds of the untimed start of a trial; new threads still change processors
 TRIAL_SECONDS = 0.004  # duration in seconds of the measurement of one thread count
 MIN_TRIAL_SECONDS = 0.01  # compare thread counts only in runs of at least this many seconds
-MIN_THREADED_SECONDS = 0.002  # runs of fewer seconds use one thread
+MIN_THREADED_SECONDS = 0.002  # runs shorter than this use one thread
 AVERAGING_SECONDS = 0.1  # time constant in seconds of the moving average of the throughput
 MIN_SPEEDUP = 1.03  # use more threads only if the throughput is at least this many times larger
-MAX_THROUGHPUT_RATIO = 1.25  # compare the thread counts again if the throughput changes by a larger factor
+MAX_THROUGHPUT_RATIO = 1.25  # compare the thread counts again if the throughput changes by more than this factor
 # seconds of training from the first comparison of thread counts to the second; new threads are slow for 20 to 40 ms
 FIRST_INTERVAL_SECONDS = 0.05
 MAX_INTERVAL_SECONDS = 10.0  # maximum seconds of training between two comparisons
 CHANGE_INTERVAL_SECONDS = 0.2  # seconds until the next comparison if the throughput or the chosen count has changed
-INTERVAL_GROWTH = 4  # factor of the interval after a comparison that confirms the choice
-MAX_TUNERS = 64  # number of workloads whose tuners are stored
+INTERVAL_GROWTH = 4  # factor of the interval between comparisons, if one has confirmed the thread count
+MAX_TUNERS = 64  # maximum number of workloads whose tuners are stored
 
 
 @cache
@@ -144,7 +144,7 @@ class ThreadTuner:
         self.work_seconds += seconds
         if self.is_trial:
             if self.seconds < 0:
-                self.throughput.setdefault(n_threads, rows / seconds)  # the trial replaces this value after its warm-up
+                self.throughput.setdefault(n_threads, rows / seconds)  # preliminary value from the warm-up
                 self.seconds = min(self.seconds + seconds, 0.0)
                 return
             self.rows, self.seconds = self.rows + rows, self.seconds + seconds
@@ -198,7 +198,7 @@ def borrow_tuner(work: Hashable, candidates: Sequence[int], limit: Callable[[], 
 
 def return_tuner(work: Hashable, tuner: ThreadTuner) -> None:
     """Store a tuner for the next run with the same workload."""
-    _tuners.pop(work, None)  # move the workload to the end, because the oldest entries are deleted
+    _tuners.pop(work, None)  # the workload moves to the end of the dict, whose first entries are deleted below
     _tuners[work] = tuner
     for oldest in [*_tuners][:-MAX_TUNERS]:
         _tuners.pop(oldest, None)  # another thread may have removed the entry
