@@ -76,7 +76,7 @@ def from_json(
 
 
 def _build_table_model(content: Any, where: str, loss: LossFunction | None) -> TableClassifier | TableRegressor:
-    """Return the model of a table from the checked content of a file or a text."""
+    """Return the table model that the validated content of a model file or JSON text describes."""
     from nnc.tabular import TableClassifier, TableRegressor, file
 
     model = file.build_model(content, where)

@@ -8,7 +8,7 @@
 The learning rate is constant, so a model follows changes of the data. Inputs and numeric targets are standardized by
 the mean and variance of the stream so far (Welford, 1962). Three measures protect a model from a single bad row. A
 number far from the mean is clipped, in the row and in the statistics (see `RunningStatistics`). The gradient of a row
-is clipped to a norm of 1. A row with an infinite number is refused.
+is clipped to a norm of 1. A row with an infinite number is rejected.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ class _OnlineModel:
     seed: int | None
 
     _loss: str
-    _extra_arguments: tuple[str, ...] = ()  # constructor arguments that repr shows and only the subclass has
+    _extra_arguments: tuple[str, ...] = ()  # arguments that only the constructor of the subclass has, for repr
 
     def __init__(
         self, hidden: Sequence[int], activation: str, optimizer: Any, lr: float, l2: float, seed: int | None
@@ -302,7 +302,7 @@ class OnlineClassifier(_OnlineModel):
     def predict_proba_one(self, x: Mapping[Hashable, Any]) -> dict[Hashable, float]:
         """Return the probability of each class seen or declared so far.
 
-        Without a training step, all probabilities are equal.
+        Before the first training step, all probabilities are equal.
 
         Parameters
         ----------

@@ -33,6 +33,7 @@ class Windows:
     Parameters
     ----------
     geometry : WindowGeometry
+        Shapes, sizes and positions of the windows.
 
     Attributes
     ----------
@@ -41,7 +42,7 @@ class Windows:
     size : (height, width)
         Size of a window.
     indices : int array (pixels, height * width of a window, channels)
-        For each number of a window, its index in the flat image; padding has the length of the flat image as index.
+        For each element of a window, its index in the flattened image. Padding has an index after the last element.
     """
 
     def __init__(self, geometry: image_layers.WindowGeometry) -> None:

@@ -386,7 +386,7 @@ def _omitted_neurons(layer: LayerStep) -> Iterator[str]:
 
 
 def _outputs(windows: Windows, channel: str = "Channel") -> Iterator[tuple[str, int, int]]:
-    """Yield the name, the pixel index and the channel of each output number that is printed."""
+    """Yield the name, the pixel index and the channel of each output that is printed."""
     for c in _first(windows.output_shape[2]):
         for p in range(_pixels(windows)):
             yield f"{channel} {c}, pixel {_at(p, windows.output_shape[1])}", p, c

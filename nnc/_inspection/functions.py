@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 MIN_OUTPUT_SCALE = 1e-3  # smallest absolute output that scales the step size of finite differences
-MIN_KINK = 0.01  # smallest change of the slope that counts as a kink, relative to the slope
+MIN_KINK = 0.01  # smallest relative change of the slope that counts as a kink
 ROUNDING_ERRORS = 8  # assumed relative rounding error of a loss value, as a multiple of the float64 epsilon
 
 

@@ -1,4 +1,4 @@
-"""Batch normalization by its definition, with first-order bounds of its rounding errors.
+"""Batch normalization by the textbook formulas, with first-order bounds of its rounding errors.
 
 The rows of X are the rows of the batch, or the pixels of all images; its columns are channels.
 nnc/_inspection/rounding.py uses the bounds.
@@ -74,8 +74,8 @@ class Norm:
         return error
 
     def input_kinks(self, gamma: Array, kinks: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """Return a mask of X that is True in each channel with a kink.
+        """Return a mask of the elements of X, which is True in all channels that contain a kink.
 
-        All numbers of a channel are marked, because each of them changes the mean and variance of the channel.
+        A whole channel is marked, because each of its elements changes the mean and variance of the channel.
         """
         return np.broadcast_to(kinks.any(axis=0) & (gamma != 0), kinks.shape)

@@ -69,7 +69,7 @@ class _Forward(NamedTuple):
 def bounds(problem: Problem, steps: Sequence[LayerStep], dtype: Any) -> Bounds:
     """Return the error bounds of a gradient descent step that is computed in this dtype.
 
-    A bound is infinite where a number of the step is close to overflow.
+    A bound is infinite where a value of the step is close to overflow.
     """
     limits = np.finfo(dtype)
     eps, tiny, largest = float(limits.eps), float(limits.tiny), 1e-4 * float(limits.max)

@@ -41,7 +41,7 @@ class PoolStep:
 class LayerStep:
     """Quantities of a gradient descent step in one layer; rows along the first axis, neurons along the last one.
 
-    A convolution has a row for each window of each image, whose inputs are the numbers of the window; its neurons are
+    A convolution has a row for each window of each image, whose inputs are the elements of the window; its neurons are
     the filters. BatchNorm has a row for each pixel and a neuron for each channel, whose only input is the normalized
     number of that channel. Scale has a neuron for each column.
 

@@ -53,7 +53,7 @@ class Data:
 
     @property
     def layout(self) -> tuple[int, bool, bool]:
-        """Properties that determine the buffers of the core: number of rows, Y is None, `weights` is None."""
+        """Number of rows, and whether Y and `weights` are None, which determine the buffers that the core needs."""
         source = self.source
         return self.n, source.Y is None, source.weights is None
 

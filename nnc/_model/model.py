@@ -258,7 +258,7 @@ class Model:
         return [part for pair in zip(W, b, strict=True) for part in pair if part is not None]
 
     def pack(self, flat: NDArray[Any]) -> NDArray[Any]:
-        """Return the parameters (n_params,) in a vector that has the layout of theta, without the padding."""
+        """Return the parameters in `flat`, which has the layout of theta, as a vector (n_params,) without padding."""
         return np.concatenate([part.ravel() for part in self.parts(flat)])
 
     def unpack(self, values: NDArray[Any], flat: NDArray[Any]) -> None:
@@ -398,12 +398,12 @@ class Model:
         return result
 
     def saturated_fractions(self, training: Any) -> list[float]:
-        """Return the fraction of saturated outputs of each hidden layer, for the last rows of `training`."""
+        """Return the fraction of saturated outputs of each hidden layer, for the last rows of the run `training`."""
         fractions = training.saturated_fractions(self.by_engine_layer(self.saturation_ranges))
         return [fractions[index] for index in self.engine_indices[:-1]]
 
     def parametric_number(self, layer: int) -> int:
-        """Return the number of a parametric layer among the parametric layers, given its number in the engine.
+        """Convert the number of a layer in the engine to its number among the parametric layers.
 
         Both numbers count from 1; 0 stands for no layer.
         """
@@ -508,7 +508,7 @@ def initial_statistics(model: Model) -> list[tuple[NDArray[Any], ...]]:
 
 
 def fill_arrays(parts: Sequence[NDArray[Any]], flat: ArrayLike) -> None:
-    """Write the numbers of a vector into arrays, in order."""
+    """Copy the elements of a vector to arrays, in order."""
     values, start = np.asarray(flat), 0
     for part in parts:
         part[...] = values[start : start + part.size].reshape(part.shape)

@@ -52,7 +52,7 @@ class Layer:
 
     @property
     def W(self) -> NDArray[Any]:
-        """View of the weights (n_in, n_out); for convolutions (numbers in a window, filters), see `kernel`."""
+        """View of the weights (n_in, n_out); for convolutions (elements of a window, filters), see `kernel`."""
         return self._model.W[self._index]
 
     @W.setter

@@ -111,7 +111,7 @@ class Files(Prediction):
         return _serialization.dumps(self._document(checkpoint))
 
     def _document(self, checkpoint: bool, numbers: Callable[[NDArray[Any]], Any] = to_lists) -> dict[str, Any]:
-        """Return the document of the network, see nnc/_serialization/document.py.
+        """Return the JSON object that describes the network in files, see nnc/_serialization/document.py.
 
         `numbers` converts each array; by default arrays become lists.
         """

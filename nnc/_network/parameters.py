@@ -234,8 +234,8 @@ class Parameters(SuggestsAttributes):
     def history(self) -> History | None:
         """Loss and other values of all epochs since the optimizer started, including those before a checkpoint.
 
-        None before the first fit. Single steps add no row. The history stores only the last 1000 fits and about
-        100,000 epochs; `history.untracked_epochs` is the number of the other epochs and steps.
+        None before the first fit. Steps outside of `fit` add no row. The history stores only the last 1000 fits and
+        about 100,000 epochs; `history.untracked_epochs` is the number of the other epochs and steps.
         """
         with self.model.snapshot_lock:
             return None if self.state is None else self.state.history

@@ -27,7 +27,7 @@ class Initializer(Value):
     draws_biases: bool = False
 
     def fan(self, fan_in: int, fan_out: int) -> int:
-        """Return the number by which the variance of the weights is divided, from fan-in and fan-out."""
+        """Return `fan`, a divisor in the variance of the weights, for the fan-in and fan-out of a layer."""
         return {"both": fan_in + fan_out, "twice": 2 * fan_in}.get(self.fans, fan_in)
 
 

@@ -173,7 +173,7 @@ class LossRow(Value):
 
     @property
     def derivative_template(self) -> str:
-        """Return the formula of the derivative of a loss term with respect to {p}, formatted as `term_template`."""
+        """Return the derivative of a loss term with respect to output {p}, as a format string like `term_template`."""
         return self.textbook_derivative or formulas.to_template(self.derivative)
 
     @property

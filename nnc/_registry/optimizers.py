@@ -86,10 +86,10 @@ class Optimizer(Value):
     ----------
     name : str
     base_moments : int
-        How many numbers the optimizer stores for each parameter, not counting those for `momentum` and
-        `history_size`. The last of these numbers is never negative: it is a mean of squared gradients, or a step size.
+        Number of values that the optimizer stores for each parameter, not counting those for `momentum` and
+        `history_size`. The last of these values is never negative: it is a mean of squared gradients, or a step size.
     stores_step_sizes : bool
-        Whether the last stored number is a step size, whose initial value is the learning rate.
+        Whether the last stored value is a step size, whose initial value is the learning rate.
     """
 
     name: ClassVar[str]

@@ -78,7 +78,7 @@ def as_finite_array(name: str, value: ArrayLike, shape: tuple[int, ...], dtype: 
 
 
 def as_weights(name: str, value: ArrayLike, n: int, dtype: np.dtype[Any]) -> NDArray[Any]:
-    """Return row weights (n,); raise ValueError if one is negative or not finite, or if all are 0."""
+    """Return sample weights as an array (n,); raise ValueError if one is negative or not finite, or if all are 0."""
     weights = as_finite_array(name, value, (n,), dtype)
     if weights.min() < 0 or not weights.any():
         found = f"got the smallest {weights.min():g} and the largest {weights.max():g}"

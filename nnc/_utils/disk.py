@@ -322,7 +322,9 @@ def explain_error(error: OSError | ValueError, action: str, path: str, noun: str
     error : OSError or ValueError
         Error of the system. A ValueError is raised for paths with a NUL character.
     action : {"save", "load"}
+        Operation that failed.
     path : str
+        Path of the file.
     noun : str
         Name of the content in messages: "network", "history".
     """

@@ -86,7 +86,7 @@ class Streams:
     root : int
         Key of the stream of initial weights, from which the other keys follow.
     shuffle_position : int
-        How many numbers of the shuffle stream training has drawn.
+        Number of values that training has drawn from the shuffle stream.
     dropout_position : int
         Index of the next step in the dropout stream. Steps without dropout may be counted, too.
     """

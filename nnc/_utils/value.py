@@ -139,7 +139,7 @@ class Value:
                 raise TypeError(f"{_call(self)} got multiple values for argument {name!r}")
 
     def __post_init__(self) -> None:
-        """Check conditions on several fields."""
+        """Check conditions that involve several fields; subclasses override this method."""
 
     def __setattr__(self, name: str, value: Any) -> None:
         raise AttributeError(f"cannot assign to field {name!r}: {type(self).__name__} is immutable; use replace()")

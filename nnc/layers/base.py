@@ -67,11 +67,11 @@ class Layer(Value):
         """
 
     def parameter_arrays(self, input_shape: Shape) -> tuple[ParameterArray, ...]:
-        """Return the parameters of the layer: none, W, or W and b."""
+        """Return the names and shapes of the parameter arrays of the layer: none, W, or W and b."""
         return ()
 
     def statistics(self, input_shape: Shape) -> tuple[ParameterArray, ...]:
-        """Return the running statistics of the layer, which are saved but not changed by the optimizer."""
+        """Return the names and shapes of the running statistics, which files contain but the optimizer ignores."""
         return ()
 
     def engine_description(self, input_shape: Shape) -> dict[str, Any] | None:

@@ -63,7 +63,7 @@ class Dense(ParametricLayer):
         return (self.n,)
 
     def parameter_arrays(self, input_shape: Shape) -> tuple[ParameterArray, ...]:
-        """Return the parameters of the layer."""
+        """Return the names and shapes of the parameter arrays of the layer."""
         n_in, n = input_shape[0], self.n
         W = ParameterArray("W", (n_in, n), n_in, n)
         return (W, ParameterArray("b", (n,), n_in, n)) if self.bias else (W,)

@@ -32,13 +32,14 @@ PADDINGS = ("valid", "same")
 
 
 class WindowGeometry(Value):
-    """Windows of a layer on images, from which the engine, the exporters and the reference compute the layer.
+    """Shapes, sizes and positions of the windows of a convolution or pool, for the engine and for exporters.
 
-    Sequences are images of one row; a dilated convolution divides them into rows of `dilation` steps.
+    A sequence is an image of one row; for a dilated convolution it is divided into rows of `dilation` steps.
 
     Attributes
     ----------
     input_shape, output_shape : (height, width, channels)
+        Shapes of the input image and of the output.
     size : (int, int)
         Height and width of a window.
     stride : (int, int)
@@ -56,8 +57,8 @@ class WindowGeometry(Value):
     @property
     def engine_arguments(self) -> dict[str, Any]:
         """Return the arguments from which the engine creates a layer with these windows, without the padding."""
-        # Each stride above the size of window plus image also yields a single window, but the engine would allocate
-        # larger buffers for it.
+        # A stride above the window size plus the image size has the same effect, a single window, but the engine would
+        # allocate larger buffers for it.
         stride = [min(s, k + n) for s, k, n in zip(self.stride, self.size, self.input_shape, strict=False)]
         return {
             "input_shape": self.input_shape,
@@ -68,7 +69,7 @@ class WindowGeometry(Value):
 
     @property
     def pad_on_all_sides(self) -> tuple[int, int, int, int]:
-        """Return the number of rows or columns of zeros at the top, left, bottom and right that windows contain."""
+        """Return the numbers of rows or columns of zeros at the top, left, bottom and right of the image."""
         # With a stride above 1, the last window may end before the last row or column of zeros, which is then omitted.
         ends = [(n - 1) * s + k for n, s, k in zip(self.output_shape, self.stride, self.size, strict=False)]
         bottom, right = (max(0, end - n - pad) for end, n, pad in zip(ends, self.input_shape, self.pad, strict=False))
@@ -76,7 +77,7 @@ class WindowGeometry(Value):
 
 
 def check_padding(name: str, value: Any) -> str | tuple[int, int]:
-    """Return the padding of a Conv2D: "valid", "same", or two numbers of rows and columns; one number means both."""
+    """Return the checked padding of a Conv2D: "valid", "same", or the numbers of rows and columns of zeros."""
     if isinstance(value, str):
         return check_choice(name, value, PADDINGS, " or the number of zeros on each side, such as 1 or (0, 2)")
     pair = tuple(value) if isinstance(value, (tuple, list)) else (value, value)
@@ -119,10 +120,10 @@ class Convolution(ParametricLayer):
 
     @abstractmethod
     def window_geometry(self, input_shape: Shape) -> WindowGeometry:
-        """Return the windows of the layer for inputs of this shape."""
+        """Return the geometry of the windows of the layer for inputs of this shape."""
 
     def parameter_arrays(self, input_shape: Shape) -> tuple[ParameterArray, ...]:
-        """Return the parameters of the layer."""
+        """Return the names and shapes of the parameter arrays of the layer."""
         window_pixels = prod(self.window_geometry(input_shape).size)
         fan_in, fan_out = window_pixels * input_shape[-1], window_pixels * self.filters
         W = ParameterArray("W", (fan_in, self.filters), fan_in, fan_out)
@@ -191,9 +192,9 @@ class Conv2D(Convolution):
     padding : {"valid", "same"}, int or (int, int), default "valid"
         "valid": windows stay within the image, and the output height is (height - size) // stride + 1. "same": zeros
         are added around the image, and the output height is ceil(height / stride). If the number of rows or columns of
-        zeros is odd, one more is added at the bottom or right. A number p: p rows of zeros are added above and below
-        the image, and p columns at its left and right; two numbers are these of rows and of columns. They are smaller
-        than the size.
+        zeros is odd, one more is added at the bottom or right. A number p adds p rows of zeros above and below the
+        image, and p columns at its left and right. Two numbers are the number of rows and the number of columns. Both
+        must be smaller than the window.
     bias : bool, optional
         Whether the layer has biases. Default: `bias` of the network.
     init : str, optional
@@ -245,7 +246,7 @@ class Conv2D(Convolution):
         return height, width, self.filters
 
     def window_geometry(self, input_shape: Shape) -> WindowGeometry:
-        """Return the windows of the layer for inputs of this shape."""
+        """Return the geometry of the windows of the layer for inputs of this shape."""
         output_shape = self.output_shape(input_shape)
         missing = (
             (out - 1) * s + k - n
@@ -304,7 +305,7 @@ class Pool(Layer):
 
     @abstractmethod
     def window_geometry(self, input_shape: Shape) -> WindowGeometry:
-        """Return the windows of the layer for inputs of this shape."""
+        """Return the geometry of the windows of the layer for inputs of this shape."""
 
     @property
     def is_max(self) -> bool:
@@ -339,7 +340,7 @@ class Pool2D(Pool):
         return *window_output_size(self.size, self.stride, check_image_shape(input_shape)), input_shape[2]
 
     def window_geometry(self, input_shape: Shape) -> WindowGeometry:
-        """Return the windows of the layer for inputs of this shape."""
+        """Return the geometry of the windows of the layer for inputs of this shape."""
         return WindowGeometry(input_shape, self.output_shape(input_shape), self.size, self.stride)
 
     def to_dict(self, input_shape: Shape) -> dict[str, Any]:
@@ -411,7 +412,7 @@ class GlobalAvgPool2D(Pool):
         return 1, 1, check_image_shape(input_shape)[2]
 
     def window_geometry(self, input_shape: Shape) -> WindowGeometry:
-        """Return the windows of the layer for inputs of this shape: the only one is the whole image."""
+        """Return the geometry of the only window, which is the whole image."""
         size = input_shape[0], input_shape[1]
         return WindowGeometry(input_shape, self.output_shape(input_shape), size, size)
 

@@ -82,12 +82,12 @@ class BatchNorm(ParametricLayer):
         return input_shape
 
     def parameter_arrays(self, input_shape: Shape) -> tuple[ParameterArray, ...]:
-        """Return the parameters of the layer."""
+        """Return the names and shapes of the parameter arrays of the layer."""
         n = input_shape[-1]
         return ParameterArray("W", (1, n), 1, 1), ParameterArray("b", (n,), 1, 1)
 
     def statistics(self, input_shape: Shape) -> tuple[ParameterArray, ...]:
-        """Return the running statistics of the layer."""
+        """Return the names and shapes of the running statistics of the layer."""
         return tuple(ParameterArray(name, input_shape[-1:], 1, 1) for name in STATISTICS)
 
     def engine_description(self, input_shape: Shape) -> dict[str, Any]:

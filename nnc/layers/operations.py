@@ -100,7 +100,7 @@ def with_activation(operation: Operation, name: str) -> list[Any]:
 
 
 def with_shapes(operations: list[Any], input_shape: tuple[int, ...], output_shape: tuple[int, ...]) -> list[Any]:
-    """Return operations with conversions before the first and after the last one, if their shapes are different."""
+    """Return the operations, with a Reshape from `input_shape` and to `output_shape` where it is necessary."""
     first, last = operations[0].input_shape, operations[-1].output_shape
     before = [Reshape(input_shape, first)] if first != input_shape else []
     after = [Reshape(last, output_shape)] if last != output_shape else []

@@ -67,7 +67,7 @@ class Scale(ParametricLayer):
         return input_shape
 
     def parameter_arrays(self, input_shape: Shape) -> tuple[ParameterArray, ...]:
-        """Return the parameters of the layer."""
+        """Return the names and shapes of the parameter arrays of the layer."""
         return (ParameterArray("W", (1, *input_shape), 1, 1),)
 
     def engine_description(self, input_shape: Shape) -> dict[str, Any]:

@@ -99,7 +99,7 @@ class Stack(Value):
     def min_batch_rows(self) -> int:
         """Return the smallest batch size of a training step.
 
-        It is 2 if a trainable BatchNorm has one number per row and channel, because one number has no variance.
+        It is 2 if a trainable BatchNorm has one value per row and channel, because a variance requires two values.
         """
         norms = (layer for layer in self.parametric_layers if layer.kind.normalizes and not layer.kind.frozen)
         return 1 + any(prod(layer.output_shape) == layer.output_shape[-1] for layer in norms)
@@ -268,10 +268,10 @@ def build_stack(layers: Any, activation: Any, output: Any, loss: str, bias: bool
     Parameters
     ----------
     layers : sequence of int or Layer
-        The input first.
+        The layers in order, beginning with the input.
     activation : str or sequence of str
-        Activation of the hidden layers that do not define one: one name for all, or one for each layer that is not
-        columnwise.
+        Activation of the hidden layers that do not define one: one name for all, or one for each layer except
+        BatchNorm and Scale.
     output : str, optional
         Activation of the last layer, if it does not define one. Default: the default output activation of the loss.
     loss : str
@@ -339,7 +339,8 @@ def _parse_layers(layers: Any) -> list[Layer]:
                 f"layers[{i}] must come after a Dense or Conv2D, got {kind!r} after {previous!r}; "
                 "scale inputs with scale_X"
             )
-        is_image = len(kinds[0].output_shape(())) == 3  # the engine has no layer for Input and Flatten of other rows
+        # For inputs that are not images, the engine has neither an Input nor a Flatten layer.
+        is_image = len(kinds[0].output_shape(())) == 3
         has_outputs = is_image or any(other.type not in ("input", "flatten") for other in kinds[:i])
         if isinstance(kind, Dropout) and (isinstance(previous, (Input, Dropout)) or not has_outputs):
             raise ValueError(

@@ -83,7 +83,7 @@ def as_list(values: Any) -> list[Any]:
 
 
 def flattened(values: Any, shape: tuple[int, ...]) -> list[Any]:
-    """Return the numbers of an image [row][column][channel] or of a sequence [step][feature] as one list.
+    """Return the elements of an image [row][column][channel] or of a sequence [step][feature] as one list.
 
     A flat list is returned unchanged. The innermost level may be missing if there is one channel or feature.
     """

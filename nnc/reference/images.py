@@ -1,8 +1,8 @@
 """Layers for images: convolution, pooling and flattening.
 
 An image of shape (height, width, channels) is stored as one row of numbers, in the order row, column, channel. The
-number of channel c in row y and column x has index (y * width + x) * channels + c. A window lists the indices of the
-numbers that a layer combines.
+value of channel c in row y and column x has the index (y * width + x) * channels + c. A window is a list of the indices
+of the elements that a layer combines.
 """
 
 from __future__ import annotations

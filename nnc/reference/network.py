@@ -118,7 +118,7 @@ class NeuralNetwork:
 
     @property
     def weights(self) -> Any:
-        """Matrix W of each layer with weights. Assign a list of matrices to change the network."""
+        """Matrix W of each parametric layer. Assign a list of matrices to change the network."""
         return tuple(layer.W for layer in self.parametric_layers)
 
     @weights.setter
@@ -168,7 +168,7 @@ class NeuralNetwork:
         return LOSSES[self.loss_name](len(X) * self.sizes[-1])
 
     def gradients(self, X: Any, y: Any) -> list[Gradient]:
-        """Return (dW, db) of each layer with weights; db is None without bias."""
+        """Return (dW, db) of each parametric layer; db is None without bias."""
         return self._backward(*self._data(X, y))[1]
 
     def _backward(self, X: Rows, y: Rows) -> tuple[float, list[Gradient]]:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def normalized(channel: Row, eps: float) -> tuple[list[float], float, float]:
-    """Return (x - mean) / sqrt(variance + eps) for the numbers of a channel, their mean and their variance."""
+    """Return (x - mean) / sqrt(variance + eps) for the values x of a channel, and their mean and variance."""
     mean = sum(channel) / len(channel)
     variance = sum((x - mean) * (x - mean) for x in channel) / len(channel)
     return [(x - mean) / math.sqrt(variance + eps) for x in channel], mean, variance

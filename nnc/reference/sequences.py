@@ -1,7 +1,7 @@
 """Layers for sequences: convolution and pooling.
 
-A sequence of shape (steps, features) is stored as one row of numbers. The number of feature c in step t has index
-t * features + c. A window lists the indices of the numbers that a layer combines, as for images.
+A sequence of shape (steps, features) is stored as one row of numbers. The value of feature c in step t has the
+index t * features + c. A window is a list of the indices of the elements that a layer combines, as for images.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ def sequence_windows(
 ) -> list[Window]:
     """Return the n windows of a sequence, one for each step of the output.
 
-    The window of output step t consists of the steps t * stride + k * dilation - zeros for each k < size. Steps outside
-    of the sequence have index None.
+    The window of output step t consists of the steps t * stride + k * dilation - zeros for each k < size, where `zeros`
+    is the number of zeros before the sequence. Steps outside of the sequence have index None.
     """
     steps, features = input_shape
 
