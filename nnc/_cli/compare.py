@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-MAX_REFERENCE_WORK = 10_000_000  # default maximum of rows x weights x epochs; plain Python needs a few seconds
+MAX_REFERENCE_WORK = 10_000_000  # default limit of rows x weights x epochs, a few seconds in plain Python
 
 
 def run(arguments: Namespace) -> int:

@@ -134,7 +134,7 @@ def _message(error: Exception) -> str:
 def _flush() -> None:
     try:
         sys.stdout.flush()
-    except OSError:  # ignored: the error has been printed, or the process is about to end
+    except OSError:  # standard output is closed: discard the buffered text
         _discard_output()
 
 

@@ -96,7 +96,7 @@ def raise_on_termination() -> Iterator[None]:
             if number is not None and signal.getsignal(number) is signal.SIG_DFL:
                 signal.signal(number, handle_signal)
                 changed.append(number)
-    except ValueError:  # raised outside of the main thread, where signal handlers cannot be set
+    except ValueError:  # signal handlers can be set only in the main thread
         pass
     try:
         yield

@@ -187,7 +187,7 @@ class _Run:
     def _submit(self, function: Any, *arguments: Any, workers: list[str] | None, key: str) -> Any:
         """Submit a function to one of `workers`, or to any worker if all of these are lost or `workers` is None."""
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Sending large graph")  # expected for the task with the training data
+            warnings.filterwarnings("ignore", "Sending large graph")  # the training data may be large
             return self.client.submit(
                 function, *arguments, key=key, workers=workers, allow_other_workers=workers is not None, pure=False
             )

@@ -194,7 +194,7 @@ def _set_classes(networks: list[NeuralNetwork], parts: list[Any]) -> None:
 
 
 def _find_labels(part: Any) -> Any:
-    """Return the distinct labels in a partition of y, or None if y has no rows or contains numbers."""
+    """Return the distinct labels in a partition of y, or None if the partition has no rows or contains numbers."""
     column = targets.as_labels(part, len(part)) if len(part) else None
     return None if column is None else np.unique(column)
 

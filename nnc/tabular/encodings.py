@@ -141,7 +141,7 @@ class WithIndicator(Encoding):
         return ("1 if missing(x) else 0",) if self.missing else ()
 
     def missing_note(self) -> str:
-        """Return the end of a description, such as ", 3 % missing", or "" if no training value was missing."""
+        """Return the suffix of the description, such as ", 3 % missing"; "" if no training row had a missing value."""
         return f", {100 * self.missing:.2g} % missing" if self.missing else ""
 
 

@@ -166,7 +166,7 @@ class TableEstimator(BaseEstimator):
     @classmethod
     @abstractmethod
     def _model_parameters(cls, model: TableModel) -> dict[str, Any]:
-        """Return the constructor arguments that only the subclass has, with their values for a model."""
+        """Return the values that the subclass's own parameters had when a model was trained."""
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Train the model.
@@ -206,7 +206,7 @@ class TableEstimator(BaseEstimator):
         weights = None
         if sample_weight is not None:
             weights = as_weights("sample_weight", sample_weight, len(table), np.dtype(np.float64))
-            weights = weights / weights.max()  # at most 1, so that products with class weights do not overflow
+            weights = weights / weights.max()  # now at most 1: products with class weights cannot overflow
         weights = self._row_weights(encoded, weights, target)
         if weights is not None:
             table, encoded, weights = _drop_unweighted_rows(table, encoded, weights)

@@ -112,7 +112,7 @@ def find_format(column: Column) -> FormatSearch:
 
 def _find_lookalike(texts: Mapping[str, int]) -> str:
     """Return the first text that looks like a number or date; "" if fewer than half of the rows have such a text."""
-    if len(texts) <= MIN_DISTINCT_VALUES:  # a categorical column, which needs no warning
+    if len(texts) <= MIN_DISTINCT_VALUES:  # few distinct texts are categories and need no warning
         return ""
     lookalikes = [text for text in texts if len(text) <= MAX_LOOKALIKE_LENGTH and LOOKALIKE.fullmatch(text)]
     if sum(texts[text] for text in lookalikes) < MIN_LOOKALIKE_FRACTION * sum(texts.values()):

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-PRESETS = {"fast": 3, "default": 12, "best": 24}  # number of networks for up to FULL_PRESET_ROWS rows
-FULL_PRESET_ROWS = 10_000  # with more training rows, the number of networks decreases
+PRESETS = {"fast": 3, "default": 12, "best": 24}  # number of networks of each preset for up to FULL_PRESET_ROWS rows
+FULL_PRESET_ROWS = 10_000  # for more training rows than this, a preset trains fewer networks
 MIN_MEMBERS = 2  # minimum number of networks, however many rows a table has
 DEPTH, WIDTH = 3, 128  # number of hidden layers, and number of units in each hidden layer
 MIN_EPOCHS, MAX_EPOCHS = 56, 112  # minimum and maximum number of epochs of a network

@@ -48,7 +48,7 @@ N_BINS = 8  # default maximum number of piecewise-linear features of a column
 INTEGER_NAME = re.compile(r"0|[1-9]\d*", re.ASCII)
 # Encodings that are valid for a text column with a number format or a date format.
 ENCODINGS_BY_KIND = {"number": (Number, Binary, IgnoresValues), "date": (Date, IgnoresValues)}
-DEFAULTS_0_1_0 = {"format": None, "zone": "UTC"}  # values of keys that files of nnc 0.1.0 do not have
+DEFAULTS_0_1_0 = {"format": None, "zone": "UTC"}  # defaults for keys that files of nnc 0.1.0 lack
 
 
 class ColumnDescription(NamedTuple):
