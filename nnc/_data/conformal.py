@@ -4,7 +4,7 @@ The held-out rows are used for the conformal calibration, which chooses the thre
 method is described by Vovk, Gammerman and Shafer (2005) and Lei et al. (2018). The guarantee requires that new rows are
 exchangeable with the held-out rows, and that the model was not trained on the held-out rows. The expected fraction of
 new rows whose interval or set contains the true value is at least `level`. If no two scores of the n held-out rows are
-equal, it is at most `level` + 1 / (n + 1).
+equal, this fraction is at most `level` + 1 / (n + 1).
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ class DataConverter(TargetConversion):
     feature_names: tuple[str, ...] | None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return classes, scalings and feature names as a dict; raise ModelFileError before a scaling is computed."""
+        """Return classes, scalings and feature names as a dict; raise ModelFileError if one is not computed yet."""
         from nnc._serialization.document import ModelFileError
 
         pairs = (self.scaler_X, self.scaling_X), (self.scaler_y, self.scaling_y)

@@ -94,7 +94,7 @@ class TargetConversion(OutputConversion):
         elif (ready := self.data_as_is(X, y, sample_weight)) is not None:
             rows, Y, labels, _ = ready
             largest = model.core.largest_absolute(rows, Y)
-        if largest is not None:  # None if the data is not finite or needs a conversion
+        if largest is not None:  # `largest` is None if the data is not finite or needs a conversion
             if learn:
                 self.max_abs_input = max(largest, self.max_abs_input)
                 self.labels_are_indices = self.loss.is_classification and self.classes is None

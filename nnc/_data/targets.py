@@ -84,7 +84,7 @@ def as_targets(y: Any, loss: str) -> NDArray[Any]:
 
 
 def class_hint(values: NDArray[Any], shape: tuple[int, int]) -> str:
-    """Return a remedy for a wrong shape of y: to use a classification loss, if y looks like a column of labels."""
+    """Return a remedy for messages about the shape of y: a classification loss, if y looks like a column of labels."""
     if values.shape != (shape[0], 1):
         return ""
     is_labels = (values >= 0).all() and (values == np.floor(values)).all()

@@ -201,7 +201,7 @@ class Quantization(Value):
 
     @property
     def text(self) -> str:
-        """Summary of the comparison in one sentence."""
+        """Summary of the comparison with the original network in one sentence."""
         results = [f"outputs differ by at most {self.error:.3g}"]
         if self.agreement is not None:
             results.append(f"{self.agreement:.2%} of rows get the same class")
@@ -260,7 +260,7 @@ def _fold_scalings(operations: tuple[op.Operation, ...]) -> list[Any]:
     """
     folded: list[Any] = []
     for operation in operations:
-        if isinstance(operation, op.Reshape):  # rows are flat here
+        if isinstance(operation, op.Reshape):  # flat rows do not change
             continue
         previous = folded[-1] if folded else None
         if not isinstance(operation, op.Scale):

@@ -171,7 +171,7 @@ class Builder:
         self._add_weights(label, kernel.reshape(-1, filters), b)
 
     def _padding(self, kernel_shape: Shape, stride: Sequence[int], pad: Sequence[int], label: str) -> Any:
-        """Return the padding of a Conv2D with these numbers of zeros at the top, left, bottom and right."""
+        """Return the argument `padding` of Conv2D for `pad`, the zeros at top, left, bottom and right of an image."""
         (kh, kw, _, filters), (top, left, bottom, right) = kernel_shape, map(int, pad)
         if not any(pad):
             return "valid"

@@ -129,7 +129,7 @@ def build_operations(document: dict[str, Any]) -> tuple[Shape, tuple[Operation, 
 
 
 def _merge_reshapes(operations: list[Operation]) -> list[Operation]:
-    """Return the operations with consecutive Reshape operations merged; those without effect are omitted."""
+    """Return the operations after merging consecutive Reshape operations and omitting those without effect."""
     merged: list[Operation] = []
     for operation in operations:
         if isinstance(operation, Reshape) and merged and isinstance(merged[-1], Reshape):
@@ -204,7 +204,7 @@ METHODS: dict[type[Operation], str] = {
 # Arithmetic operator of each step of the scaling (x - minus) * times + plus.
 SCALE_SIGNS = {"subtract": "-", "multiply": "*", "add": "+"}
 
-# Order of the inputs in comments, by the number of axes of a row.
+# Order of the inputs as text for comments in exported files, by the number of axes of a row.
 INPUT_ORDERS = {
     1: "",
     2: ", in the order of step and feature",

@@ -135,7 +135,7 @@ class Reader:
     def _input(self) -> Rows:
         """Return the symbolic tensor of the model's input; raise ValueError if the input is not supported."""
         dims, nodes = tuple(self.model.dims[1:]), self.model.nodes
-        if dims == (0,):  # a variable number of inputs follows from the first weight matrix
+        if dims == (0,):  # infer a variable number of inputs from the first weight matrix
             for node in nodes:
                 if node.operator in ("MatMul", "Gemm") and node.inputs[1:2] and node.inputs[1] in self.model.constants:
                     shape = self.model.constants[node.inputs[1]].shape

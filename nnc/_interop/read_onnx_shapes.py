@@ -232,7 +232,7 @@ def _squeeze(call: Call, value: Any, axes: Any = None) -> Any:
         shape = (2, *value.dims)
         return value._replace(dims=tuple(shape[i] for i in _remaining_axes(call, shape, axes))[1:])
     rows = any_rows(call, value)
-    shape = (2, *rows.dims)  # 2 as number of rows; with 1, Squeeze could remove this axis
+    shape = (2, *rows.dims)  # 2 replaces the number of rows; with 1, Squeeze could remove this axis
     return _reshaped(call, rows, tuple(shape[i] for i in _remaining_axes(call, shape, axes))[1:])
 
 

@@ -16,7 +16,7 @@ try:
 except ImportError as error:
     raise ImportError(f"this function needs PyTorch ({error}); install it with pip install torch") from error
 
-# PyTorch replaces softplus(z) by z for z above this threshold. With a threshold of 37, this is exact in float64.
+# PyTorch replaces softplus(z) by z for z above this threshold. With a threshold above 37, it is exact in float64.
 SOFTPLUS_THRESHOLD = 40.0
 # For each activation module of PyTorch: the name of the activation in nnc, and the required attributes of the module.
 ACTIVATIONS: dict[type, tuple[str, dict[str, Any]]] = {
@@ -156,13 +156,13 @@ class Reshape(nn.Module):
         self.shape = shape
 
     def forward(self, x: Any) -> Any:
-        """Convert a batch of rows."""
+        """Return a batch of rows, reshaped to `shape`; images have channels first."""
         x = x.permute(0, 2, 3, 1) if x.ndim == 4 else x
         x = x.reshape(len(x), *self.shape)
         return x.permute(0, 3, 1, 2) if x.ndim == 4 else x
 
     def extra_repr(self) -> str:
-        """Return the shape for the representation of the module."""
+        """Return the shape as text, which PyTorch shows when it prints the module."""
         return str(self.shape)
 
 
