@@ -24,7 +24,7 @@ def build_table_program(model: TableModel) -> TableProgram:
         titles.append("-".join(map(str, sizes)))
     example = schema.example()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ColumnWarning)  # the example row is not the user's
+        warnings.simplefilter("ignore", ColumnWarning)  # do not warn the user about an artificial example row
         test = {"X": schema.codes(example)[0].tolist(), "P": model.predict(example).ravel().tolist()}
     interface = Program(
         "float32",
