@@ -178,7 +178,7 @@ def _arrange(columns: Sequence[Column]) -> float:
 
 
 def _draw_connections(left: Column, right: Column, layer: PlacedLayer[Layer], W: NDArray[Any] | None) -> Iterator[str]:
-    """Yield the connections of two columns: weights, or the window of a layer of images."""
+    """Yield the lines between two columns: the weights of a dense layer, or the window of a layer for images."""
     if isinstance(left, Neurons) and isinstance(right, Neurons) and W is not None:
         yield from _draw_weights(left, right, layer, W)
     elif isinstance(right, Neurons):

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 PRECISION = {np.dtype(np.float64): "f64", np.dtype(np.float32): "f32"}
 
 try:
-    import nnc._cpu as _cpu  # if the module is missing, `from nnc import _cpu` would not raise ModuleNotFoundError
+    import nnc._cpu as _cpu  # `from nnc import _cpu` would raise only ImportError if the module is missing
 except ModuleNotFoundError as error:
     if error.name != "nnc._cpu":
         raise

@@ -160,7 +160,7 @@ class Parameters(SuggestsAttributes):
         self._has_automatic_loss = converter_class is not DataConverter
 
     def _automatic_scalings(self) -> frozenset[str]:
-        """Return which of "scale_X" and "scale_y" a fit may choose.
+        """Return for which of "scale_X" and "scale_y" a fit may choose a scaling.
 
         The set is empty if the weights are no longer those of the seed, because other weights expect unscaled inputs.
         """

@@ -377,7 +377,7 @@ _DEFAULTS["momentum"] = SGD(momentum=0.9)
 
 
 def parse_optimizer(value: Any) -> Optimizer:
-    """Return the optimizer of a name, or an optimizer unchanged; "momentum" is SGD with a momentum of 0.9."""
+    """Return the optimizer with this name, or an optimizer object unchanged; "momentum" is SGD with momentum 0.9."""
     if isinstance(value, str) and value in _DEFAULTS:
         return _DEFAULTS[value]
     if isinstance(value, Optimizer):

@@ -262,7 +262,7 @@ def _check_text(name: str, items: list[Any], width: int) -> None:
                 f"{name} must have labels of one type, got {short_repr(item)} in row {i // width} and "
                 f"{short_repr(other)}; convert all to text or all to numbers"
             )
-        if item[-1:] in ("\0", b"\0"):  # fixed-length text of NumPy drops a NUL at the end
+        if item[-1:] in ("\0", b"\0"):  # fixed-length strings of NumPy drop a trailing NUL
             raise ValueError(
                 f"{name} must have labels that do not end in a NUL character, got {short_repr(item)} in row "
                 f"{i // width}"

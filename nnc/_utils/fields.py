@@ -173,7 +173,7 @@ def labels(values: list[Any], where: str) -> list[Any]:
             number(value, f"{where}[{i}]")
         if label_type is int and not -(2**63) <= value < 2**64:
             raise ValueError(f"{where}[{i}] is {value}, expected a whole number that fits into int64 or uint64")
-        if label_type is str and value.endswith("\0"):  # fixed-length text of NumPy drops a NUL at the end
+        if label_type is str and value.endswith("\0"):  # fixed-length strings of NumPy drop a trailing NUL
             raise ValueError(f"{where}[{i}] is {describe(value)}, expected a string without a NUL at its end")
     if label_type is int and min(values) < 0 and max(values) >= 2**63:
         found = f"{min(values)} and {max(values)}"

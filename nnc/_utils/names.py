@@ -94,7 +94,7 @@ ARGUMENT_SYNONYMS = _invert(
         "eps": "epsilon",
     }
 )
-# Current name of each method and attribute that has been renamed, by its former name.
+# Current names of renamed methods and attributes, keyed by their former names.
 FORMER_ATTRIBUTES = {
     "bias": "biases",
     "forgotten": "untracked_epochs",
