@@ -74,8 +74,8 @@ cdef inline Py_ssize_t padded_height(const Layer* layer) noexcept nogil:
 
 
 cdef inline Py_ssize_t delta_width(const Layer* layer) noexcept nogil:
-    # Return the number of columns in the deltas of the backward product. They have padding on both sides, and zeros
-    # between the columns if the stride exceeds 1.
+    # Return the number of columns in the copied deltas that the backward product reads. The copy has padding on both
+    # sides, and zeros between the columns if the stride exceeds 1.
     return layer.in_shape.width + layer.window_width - 1
 
 

@@ -153,8 +153,8 @@ cdef inline Py_ssize_t first_row(const Layer* layer, int thread, int threads) no
 
 
 cdef inline Py_ssize_t end_row(const Layer* layer, int thread, int threads) noexcept nogil:
-    # Return the end of this thread's share of parameter rows. The last row, which is the bias, belongs to the last
-    # thread.
+    # Return the index after the last parameter row in this thread's share. The bias is the last row of all and belongs
+    # to the last thread.
     cdef Py_ssize_t last = share_start(layer.rows, thread + 1, threads, row_grain(layer))
     return last + layer.bias if thread == threads - 1 else last
 

@@ -97,7 +97,7 @@ cdef inline Py_ssize_t block_rows(const Plan* plan, Py_ssize_t batch, Purpose pu
     if purpose != TRAIN or not shares_blocks(plan, batch):
         return smaller(batch, max_rows)
     count = max(2, (batch + max_rows - 1) // max_rows)
-    if count > 2:  # use a multiple of four, so that two or four threads get equal numbers of blocks
+    if count > 2:  # make the number of blocks a multiple of four, which two or four threads can share equally
         count = (count + 3) // 4 * 4
     return ((batch + count - 1) // count + SMALL_GRAIN - 1) // SMALL_GRAIN * SMALL_GRAIN
 

@@ -148,6 +148,6 @@ cdef inline void train(Run* run, Py_ssize_t steps) noexcept nogil:
             row, total = 0, 0
             epoch += 1
         steps -= 1
-    # an epoch does not count if its last step would have made parameters infinite or NaN
+    # an epoch is incomplete if its last step would have made parameters infinite or NaN
     run.epoch = epoch - (row == 0 and is_broken(net))
     run.row, run.total = row, total

@@ -22,7 +22,7 @@ cdef enum Method:         # The order of the methods is that of the table of opt
     RPROP
 
 cdef enum:
-    MAX_RESUMED_STEPS = 100000000  # maximum number of past steps over which a resumed run recomputes mu_product
+    MAX_RESUMED_STEPS = 100000000  # maximum number of past steps for which a resumed run recomputes the momentum
 
 cdef struct Optimizer:
     int method            # optimization method, a value of the enum Method

@@ -50,8 +50,8 @@ cdef struct Run:
     uint64_t key  # key, draws: key of the random stream for shuffling, and count of numbers drawn from the stream
     uint64_t draws
     bint shuffles         # shuffle the rows before each epoch
-    # NumPy bit generator to use in place of the shuffle stream, or NULL; with it each epoch shuffles the order of the
-    # previous one
+    # NumPy bit generator that replaces the random stream for shuffling, or NULL; with it, each epoch shuffles the order
+    # of the previous epoch
     const BitGenerator* generator
     # drop_key, drops: key of the random stream for dropout, and number of steps that have used the stream
     uint64_t drop_key
@@ -344,7 +344,7 @@ cdef inline void train(Run* run, int thread, Py_ssize_t blocks) noexcept nogil:
         if threads > 1 and barrier_wait(&run.barrier):
             break
     if thread == 0:
-        # an epoch does not count if its last step would have made parameters infinite or NaN
+        # an epoch is incomplete if its last step would have made parameters infinite or NaN
         run.epoch = epoch - (row == 0 and is_broken(net))
         run.row = row
         run.total = total

@@ -14,7 +14,7 @@ cdef class CustomStep:
     cdef object training          # Training whose step functions core_step contains; this reference keeps it alive
     cdef object custom            # custom loss of the model, an instance of CustomLoss
     cdef SnapshotLock snapshot_lock  # snapshot lock of the model, held while parameters change
-    cdef SingleStep* core_step    # struct with the functions that take single steps of the prepared run
+    cdef SingleStep* core_step    # struct with functions that take one training step of the prepared run
     cdef Py_ssize_t n_out         # number of columns of the outputs
 
     def __init__(self, training, model):
@@ -146,7 +146,7 @@ cdef class Stepper:
     cdef SnapshotLock snapshot_lock       # lock that protects the parameters and the training state of the model
     # value that training_lock.acquisitions will have at the next step if no other caller acquires the lock
     cdef unsigned long long next_acquisition
-    cdef SingleStep* core_step    # struct with the functions that take single steps of the prepared run
+    cdef SingleStep* core_step    # struct with functions that take one training step of the prepared run
     # the caller passes dP, the derivative of the loss with respect to the outputs, instead of targets
     cdef bint uses_dP
 

@@ -169,4 +169,4 @@ cdef inline void train(Run* run, Py_ssize_t epochs) noexcept nogil:
             X = net.layers[l].A
         end_epoch(run, epoch, loss)
         epoch += 1
-    run.epoch = epoch - is_broken(net)  # an epoch does not count if its step would have made parameters infinite or NaN
+    run.epoch = epoch - is_broken(net)  # an epoch is incomplete if its step would have made parameters infinite or NaN

@@ -447,7 +447,7 @@ cdef class Training:
 
     @property
     def rises(self):
-        """Number of consecutive epochs up to the last one that increased the loss, and the loss before these epochs."""
+        """Number of latest consecutive epochs that each increased the loss, and the loss before these epochs."""
         return self.run.rises, self.run.loss_before_rise
 
     def is_healthy(self, ends, int rises, double fraction):
@@ -458,9 +458,9 @@ cdef class Training:
         ends : sequence of (float, float) or None
             Saturation limits of each hidden layer, as in `saturated_fractions`.
         rises : int
-            Number of consecutive epochs with a higher loss from which the run is not healthy.
+            The run is not healthy if the loss has increased in at least this many consecutive epochs.
         fraction : float
-            Fraction of saturated outputs of a hidden layer above which the run is not healthy.
+            The run is not healthy if more than this fraction of a hidden layer's outputs is saturated.
 
         Notes
         -----

@@ -81,7 +81,7 @@ class SearchResult:
 
     @property
     def loss(self) -> float:
-        """Loss of the best trial on the rows that selected it."""
+        """Loss of the best trial on the validation rows by which it was selected."""
         return float(self.table[0]["loss"])
 
     def __repr__(self) -> str:

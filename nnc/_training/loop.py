@@ -437,7 +437,7 @@ class TrainingLoop:
         return stop
 
     def save_progress(self) -> None:
-        """Write the progress of the run into the state, for checkpoints. Any thread may call this method."""
+        """Update the counters of the training state, for checkpoints. Any thread may call this method."""
         with self.model.snapshot_lock:
             state = self.state
             draws = state.update_counters(self.training.counters)
@@ -446,7 +446,7 @@ class TrainingLoop:
             state.epoch = self.records.earlier_epochs + self.epoch
 
     def current_history(self) -> History:
-        """Save the progress, and return the History of the run so far."""
+        """Update the counters of the training state, and return the History of the run so far."""
         self.save_progress()
         return self.history("epochs")
 

@@ -271,7 +271,7 @@ def cyclic_rate(peak: float, ends: list[int]) -> Callable[[int], float]:
 
 
 def weighted_rows(dataset: Dataset, arguments: FitArguments) -> Data:
-    """Return the training rows with their sample and class weights, without those of weight zero."""
+    """Return the training rows with sample and class weights, without the rows whose weight is zero."""
     rows = dataset.rows
     if arguments.class_weight is not None:
         rows = dataset.converter.apply_class_weight(rows, arguments.class_weight)
