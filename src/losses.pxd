@@ -15,8 +15,8 @@
 #     hinge is the mean of max(0, 1 - Y P), where Y is -1 or 1.
 #
 # Two losses are defined elsewhere:
-#     custom is a loss function of the user. Here Y is its derivative with respect to P, and the loss is replaced by
-#     sum (Y P), which has the same gradient;
+#     custom is a loss function of the user. The functions here get its derivative with respect to P as Y, and compute
+#     the loss sum (Y P), which has the same gradient;
 #     heads is the sum of the losses of several heads, see heads.pxd.
 #
 # The losses bce, cross_entropy and poisson are computed from Z instead of the logarithm of a rounded P, for example by

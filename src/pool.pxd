@@ -57,7 +57,7 @@ cdef inline void backward_row(const Layer* layer, Py_ssize_t first, Py_ssize_t y
 
 cdef inline always_inlined forward_row_as(const Layer* layer, Py_ssize_t height, Py_ssize_t width, Py_ssize_t first,
                                           Py_ssize_t y, const real* x) noexcept nogil:
-    # Compute row y of the outputs for windows of height x width pixels.
+    # Compute row y of the outputs of a pool with windows of height x width pixels.
     cdef Py_ssize_t c, ky, kx, pixel = layer.out_shape.channels * VL, row = layer.in_shape.width * pixel
     cdef Py_ssize_t offset = y * layer.out_shape.width * pixel, _
     cdef real* a = group_start(layer, layer.A, first) + offset

@@ -66,8 +66,8 @@ cdef class CustomStep:
             finally:
                 self.snapshot_lock.release()
             penalty = self.training.penalty
-            # adding and subtracting the penalty rounds the loss as in BatchLoop.train_on(), where the loss of a step
-            # includes the penalty
+            # add and subtract the penalty, so that the loss is rounded as in BatchLoop.train_on(), where the penalty is
+            # subtracted from the loss of a step
             total += (<double>result[0] + penalty - penalty) * (end - row)
             penalties += penalty * (end - row)
             row, step = end, step + 1

@@ -314,7 +314,7 @@ def _saturated_fractions(run: TrainingLoop) -> list[float]:
     The core reports the fractions for the last block of rows that it trained. If a fraction is large, all fractions are
     computed again from more rows. The list is empty if only a small batch is in memory.
     """
-    if run.training.epoch:  # 0 if the optimizer runs in Python instead of the core
+    if run.training.epoch:  # the core counts no epochs if the optimizer runs in Python
         fractions = run.model.saturated_fractions(run.training)
         if not fractions or max(fractions) <= SATURATED_FRACTION:
             return fractions

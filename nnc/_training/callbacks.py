@@ -285,7 +285,7 @@ class Progress:
         self._bar.update(record.epoch - self._first - self._bar.n)
 
     def close(self) -> None:
-        """Stop updating the bar, which remains visible."""
+        """Stop updating the progress bar, which remains visible."""
         if self._bar is not None:
             self._bar.close()
 

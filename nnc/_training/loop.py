@@ -272,7 +272,7 @@ class TrainingLoop:
         return borrow_tuner(self.tuner_key, thread_counts(most), processors.get_num_threads)
 
     def create_training(self, threads: int) -> None:
-        """Create the run of the core, with memory for this number of threads."""
+        """Create the run of the core, with memory for `threads` threads."""
         options, state, model = self.options, self.state, self.model
         settings = {**state.optimizer.core_settings(), **options.settings, **state.counters()}
         rows, moments = self.data.source, state.moments if len(state.moments) else None
@@ -334,7 +334,7 @@ class TrainingLoop:
         training.resume(threads, seconds)
         if self.model.snapshot_lock.awaited:  # pause, so that the waiting thread can acquire the lock
             sleep(YIELD_SECONDS)
-        with self.model.snapshot_lock:  # other threads must not read parameters, state and records meanwhile
+        with self.model.snapshot_lock:  # other threads must not read parameters or state during the slice
             began = perf_counter()
             self.team.run(training.task, blocks, threads, training.abort)
             now = perf_counter()

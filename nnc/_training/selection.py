@@ -53,7 +53,7 @@ HELD_OUT = 0.2  # fraction of the rows that is held out if there are more than M
 WEIGHT_DECAYS = (0.0, 0.5)  # candidates of the weight decay; AdamW multiplies them by the learning rate
 FIRST_STEPS = 100  # number of steps of the first cycle; a fit with at most this number of steps selects nothing
 SHARED_FRACTION = 1 / 8  # train all copies for this fraction of the epochs, then only the best one
-MAX_RELATIVE_RISE = 0.03  # a smaller relative increase of the validation loss does not count as a rise
+MAX_RELATIVE_RISE = 0.03  # the validation loss counts as risen if it exceeds the lowest one by at least this fraction
 MAX_RISES = 2  # a training ends after this many consecutive rises of the validation loss
 
 

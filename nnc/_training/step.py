@@ -267,7 +267,7 @@ class GeneralStep:
         loss : float
             Loss before the step, or the sum of dP * P if dP is given.
         converter : DataConverter or None
-            Conversion of the data if a Stepper can repeat the step on similar arrays, else None.
+            Conversion of the data if a Stepper can take the next step on its fast path, else None.
         """
         if network._has_automatic_loss and dP is None and y is not None:
             with network._choosing_loss(y, is_batch=True):

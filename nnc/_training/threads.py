@@ -144,7 +144,7 @@ class ThreadTuner:
         self.work_seconds += seconds
         if self.is_trial:
             if self.seconds < 0:
-                self.throughput.setdefault(n_threads, rows / seconds)  # preliminary value from the warm-up
+                self.throughput.setdefault(n_threads, rows / seconds)  # preliminary, from the warm-up of the trial
                 self.seconds = min(self.seconds + seconds, 0.0)
                 return
             self.rows, self.seconds = self.rows + rows, self.seconds + seconds
