@@ -44,7 +44,7 @@ def test_activation_is_named_only_in_files_of_recipe():
 
 def test_recipe_names_all_files():
     recipe = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
-    recipe = recipe.split("## How to add an activation")[1].split("Then `python tools/activations.py`")[0]
+    recipe = recipe.split("## How to add an activation")[1].split("\n## ")[0]
     assert set(re.findall(r"^\d\. `([\w./-]+)`", recipe, re.MULTILINE)) == RECIPE_FILES
 
 
