@@ -76,7 +76,7 @@ def test_kernel_is_view_of_W(dtype):
 
 def test_kernel_of_other_layers_raises_attribute_error():
     for layer in create_small_network().layers[1:]:
-        with pytest.raises(AttributeError, match=r"has no kernel, because it is .*; only Conv2D has one"):
+        with pytest.raises(AttributeError, match=r"has no kernel, because it is .*; only Conv1D and Conv2D have one"):
             _ = layer.kernel
     with pytest.raises(AttributeError, match=r"Output Layer has no kernel, because it is Dense\(1, "):
         NeuralNetwork([3, 1]).layers[-1].kernel = 1

@@ -18,6 +18,8 @@ pytest.importorskip("keras")
 import keras
 from keras import layers
 
+from nnc.layers import Conv1D
+
 rng = np.random.default_rng(0)
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
 
@@ -367,3 +369,25 @@ def test_verification_includes_output_activation_of_loss():
 def test_loss_argument_sets_output_activation():
     net = nnc.from_keras(build_model((5,), layers.Dense(3)), loss="cross_entropy")
     assert net.activations == ("softmax",)
+
+
+# ---------------------------------------------------------------------------------------------------------- sequences
+
+
+@pytest.mark.parametrize("pool", [layers.GlobalMaxPooling1D, layers.GlobalAveragePooling1D, layers.Flatten])
+def test_layers_of_sequences_are_read(pool):
+    model = keras.Sequential(
+        [
+            keras.Input((12, 3)),
+            layers.Conv1D(4, 3, padding="causal", dilation_rate=2, activation="tanh"),
+            layers.MaxPooling1D(2),
+            layers.Conv1D(5, 2, strides=2, padding="same", use_bias=False),
+            layers.BatchNormalization(),
+            layers.AveragePooling1D(2, strides=1),
+            pool(),
+            layers.Dense(2),
+        ]
+    )
+    net = nnc.from_keras(model, verify=True)  # compares the outputs
+    assert net.layers[0].kind == Conv1D(4, 3, "tanh", padding="causal", dilation=2, bias=True)
+    assert net.layers[0].shape_in == (12, 3)

@@ -375,3 +375,36 @@ def test_conv2d_with_numbers_as_padding_matches_torch():
     imported = nnc.from_torch(net.to_torch(), shape=(6, 7, 2), loss="mse")
     assert imported.predict(images) == pytest.approx(net.predict(images), rel=1e-12)
     assert imported.layers[0].kind == net.layers[0].kind
+
+
+# ----------------------------------------------------------------------------------------------------------- imports
+
+
+def test_torch_modules_are_imported_with_features_last():
+    nn = pytest.importorskip("torch").nn
+    module = nn.Sequential(
+        nn.Conv1d(3, 4, 3, padding="same", dilation=3),
+        nn.BatchNorm1d(4),
+        nn.ReLU(),
+        nn.MaxPool1d(2, 1),
+        nn.Conv1d(4, 5, 2, stride=2, padding=1, bias=False),
+        nn.AvgPool1d(2),
+        nn.Tanh(),
+        nn.Dropout(0.25),
+        nn.Flatten(),
+        nn.Linear(15, 2),
+    )
+    with pytest.raises(ValueError, match="must directly follow a layer with weights"):  # the mean is not monotone
+        nnc.from_torch(module, shape=(12, 3))
+    del module[6]
+    net = nnc.from_torch(module, shape=(12, 3))
+    assert net.layers[0].shape_in == (12, 3)
+    assert net.layers[0].kind == Conv1D(4, 3, "identity", padding="same", dilation=3, bias=True)
+    assert net.layers[3].kind.padding == 1
+
+
+@pytest.mark.parametrize("pool", ["AdaptiveMaxPool1d", "AdaptiveAvgPool1d"])
+def test_global_pools_of_torch_are_imported(pool):
+    nn = pytest.importorskip("torch").nn
+    module = nn.Sequential(nn.Conv1d(3, 4, 3), getattr(nn, pool)(1), nn.Flatten(), nn.Linear(4, 2))
+    assert nnc.from_torch(module, shape=(12, 3)).layers[1].kind.statistic in ("largest", "mean")

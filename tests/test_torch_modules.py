@@ -318,7 +318,7 @@ def test_from_torch_rejects_module_that_contains_itself():
 
 @pytest.mark.parametrize("shape", [5, (8.5, 8, 2), "abc"])
 def test_shape_must_be_integers(shape):
-    with pytest.raises(TypeError, match=r"shape must be \(height, width, channels\), got"):
+    with pytest.raises(TypeError, match=r"shape must be \(height, width, channels\) or \(steps, features\), got"):
         nnc.from_torch(nn.Sequential(nn.Linear(5, 2)), shape=shape)
 
 
@@ -328,8 +328,9 @@ def test_from_torch_rejects_shape_that_contradicts_module():
         nnc.from_torch(rows, shape=(8, 4, 4))
     with pytest.raises(ValueError, match=r"must have 4 inputs to fit the previous layer, got 5"):
         nnc.from_torch(nn.Sequential(nn.Linear(5, 2)), shape=(4,))
-    with pytest.raises(ValueError, match=r"shape must be \(height, width, channels\), got \(8, 8\)"):
-        nnc.from_torch(nn.Sequential(*after_conv()), shape=(8, 8))
+    expected = r"shape must be \(height, width, channels\) or \(steps, features\), got \(8, 8, 2, 1\)"
+    with pytest.raises(ValueError, match=expected):
+        nnc.from_torch(nn.Sequential(*after_conv()), shape=(8, 8, 2, 1))
 
 
 # ------------------------------------------------------------------------------------------------ modules used twice

@@ -15,6 +15,7 @@ import numpy as np
 from nnc._interop.parts import LAYER_ERRORS, Builder, Parts, check_methods, naming_errors, require_attributes, scaling
 from nnc._interop.verification import check_outputs, random_rows
 from nnc._registry import activations
+from nnc.layers import AvgPool1D, GlobalAvgPool1D, GlobalMaxPool1D, MaxPool1D
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,7 +24,12 @@ if TYPE_CHECKING:
 REQUIRED: dict[str, dict[str, Any]] = {
     "Dense": {"lora_enabled": False},
     "Conv2D": {"lora_enabled": False, "dilation_rate": (1, 1), "groups": 1, "data_format": "channels_last"},
+    "Conv1D": {"lora_enabled": False, "groups": 1, "data_format": "channels_last"},
     "MaxPooling2D": {"data_format": "channels_last"},
+    "MaxPooling1D": {"data_format": "channels_last", "padding": "valid"},
+    "AveragePooling1D": {"data_format": "channels_last", "padding": "valid"},
+    "GlobalMaxPooling1D": {"data_format": "channels_last", "keepdims": False},
+    "GlobalAveragePooling1D": {"data_format": "channels_last", "keepdims": False},
     "AveragePooling2D": {"data_format": "channels_last"},
     "GlobalAveragePooling2D": {"data_format": "channels_last"},
     "Flatten": {"data_format": "channels_last"},
@@ -195,7 +201,8 @@ def _read_preprocessing(layers: list[Any], shape: tuple[int, ...]) -> tuple[Buil
                 scale = _scaling(layer, shape)
     if not 1 <= len(shape) <= 3:
         raise ValueError(f"model must have rows of 1 to 3 dimensions, got {shape}")
-    return Builder((*shape, 1) if len(shape) == 2 else shape), scale
+    has_sequences = any(type(layer).__name__.endswith("1D") for layer in layers)
+    return Builder((*shape, 1) if len(shape) == 2 and not has_sequences else shape), scale
 
 
 def _scaling(layer: Any, shape: tuple[int, ...]) -> dict[str, Any]:
@@ -236,6 +243,20 @@ def _conv(builder: Builder, layer: Any, label: str) -> None:
     pad = "same" if layer.padding == "same" else (0, 0, 0, 0)
     builder.conv(_array(layer.kernel), _array(layer.bias), layer.strides, pad, label)
     _activation(builder, layer, label)
+
+
+def _conv1d(builder: Builder, layer: Any, label: str) -> None:
+    """Add a Conv1D layer to the builder."""
+    ((stride,), (dilation,)), kernel = (layer.strides, layer.dilation_rate), _array(layer.kernel)
+    builder.conv1d(kernel, _array(layer.bias), stride, layer.padding, dilation, label)
+    _activation(builder, layer, label)
+
+
+def _pool1d(builder: Builder, layer: Any, label: str) -> None:
+    """Add a MaxPooling1D or AveragePooling1D layer to the builder."""
+    pool = MaxPool1D if type(layer).__name__ == "MaxPooling1D" else AvgPool1D
+    (size,), (stride,) = np.atleast_1d(layer.pool_size).tolist(), np.atleast_1d(layer.strides).tolist()
+    builder.sequence_pool(pool(size, stride), label)
 
 
 def _pool(builder: Builder, layer: Any, label: str) -> None:
@@ -291,6 +312,11 @@ def _refuse_preprocessing(builder: Builder, layer: Any, label: str) -> None:
 PREPROCESSING = ("Reshape", "Rescaling", "Normalization")
 READERS: dict[str, Callable[[Builder, Any, str], None]] = {
     "Dense": _dense,
+    "Conv1D": _conv1d,
+    "MaxPooling1D": _pool1d,
+    "AveragePooling1D": _pool1d,
+    "GlobalMaxPooling1D": lambda builder, layer, label: builder.sequence_pool(GlobalMaxPool1D(), label),
+    "GlobalAveragePooling1D": lambda builder, layer, label: builder.sequence_pool(GlobalAvgPool1D(), label),
     "Conv2D": _conv,
     "MaxPooling2D": _pool,
     "AveragePooling2D": _pool,

@@ -9,8 +9,21 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from nnc._registry import activations, losses
-from nnc.layers import AvgPool2D, BatchNorm, Conv2D, Dense, Dropout, Flatten, GlobalAvgPool2D, Input, MaxPool2D, Scale
+from nnc.layers import (
+    AvgPool2D,
+    BatchNorm,
+    Conv1D,
+    Conv2D,
+    Dense,
+    Dropout,
+    Flatten,
+    GlobalAvgPool2D,
+    Input,
+    MaxPool2D,
+    Scale,
+)
 from nnc.layers.base import ParametricLayer
+from nnc.layers.image import Pool
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -100,7 +113,7 @@ class Builder:
     Parameters
     ----------
     shape : tuple of int
-        Shape of one row of inputs: (n,), or (height, width, channels).
+        Shape of one row of inputs: (n,), (steps, features), or (height, width, channels).
 
     Attributes
     ----------
@@ -115,7 +128,9 @@ class Builder:
     """
 
     def __init__(self, shape: Shape) -> None:
-        self.layers: list[Layer] = [Input(*map(int, shape))]
+        sizes = tuple(map(int, shape))
+        is_sequence = len(sizes) == 2
+        self.layers: list[Layer] = [Input(steps=sizes[0], features=sizes[1]) if is_sequence else Input(*sizes)]
         self.shape = self.layers[0].output_shape(())
         self.weights: list[Array] = []
         self.biases: list[Array | None] = []
@@ -135,10 +150,11 @@ class Builder:
         self.layers.append(layer)
 
     def require_vectors(self, label: str) -> None:
-        """Raise ValueError if the inputs of the layer with this label are images."""
+        """Raise ValueError if the inputs of the layer with this label are images or sequences."""
         if len(self.shape) != 1:
+            noun = "images" if len(self.shape) == 3 else "sequences"
             raise ValueError(
-                f"{label} must have vectors as inputs, got images of the shape {self.shape}; flatten them first"
+                f"{label} must have vectors as inputs, got {noun} of the shape {self.shape}; flatten them first"
             )
 
     def dense(self, W: Any, b: Any, label: str) -> None:
@@ -169,6 +185,21 @@ class Builder:
         padding: Any = pad if pad == "same" else self._padding(kernel.shape, stride, pad, label)
         self._add(Conv2D(filters, (kh, kw), "identity", stride, padding, bias=b is not None), label)
         self._add_weights(label, kernel.reshape(-1, filters), b)
+
+    def conv1d(self, kernel: Any, b: Any, stride: int, padding: Any, dilation: int, label: str) -> None:
+        """Add a convolution of sequences with a kernel of the shape (size, features, filters)."""
+        kernel = np.asarray(kernel)
+        size, features, filters = kernel.shape
+        if len(self.shape) != 2 or self.shape[1] != features:
+            raise ValueError(
+                f"{label} must have sequences of {features} features as inputs, got inputs of the shape {self.shape}"
+            )
+        self._add(Conv1D(filters, size, "identity", stride, padding, dilation, bias=b is not None), label)
+        self._add_weights(label, kernel.reshape(-1, filters), b)
+
+    def sequence_pool(self, layer: Pool, label: str) -> None:
+        """Add a pool of sequences."""
+        self._add(layer, label)
 
     def _padding(self, kernel_shape: Shape, stride: Sequence[int], pad: Sequence[int], label: str) -> Any:
         """Return the argument `padding` of Conv2D for `pad`, the zeros at top, left, bottom and right of an image."""
@@ -209,15 +240,15 @@ class Builder:
         self._add(GlobalAvgPool2D(), label)
 
     def flatten(self, label: str, channels_first: bool = False) -> None:
-        """Add a layer that flattens images; do nothing for vectors.
+        """Add a layer that flattens images and sequences; do nothing for vectors.
 
-        If `channels_first` is true, the original model flattens images in the order of channel, height and width. The
-        rows of the next weight matrix are then permuted.
+        If `channels_first` is true, the original model flattens images in the order of channel, height and width, and
+        sequences in the order of feature and step. The rows of the next weight matrix are then permuted.
         """
-        if len(self.shape) == 3:
+        if len(self.shape) > 1:
             if channels_first:
-                height, width, channels = self.shape
-                self.row_order = np.arange(prod(self.shape)).reshape(channels, height, width).transpose(1, 2, 0).ravel()
+                *sizes, channels = self.shape
+                self.row_order = np.moveaxis(np.arange(prod(self.shape)).reshape(channels, *sizes), 0, -1).ravel()
             self._add(Flatten(), label)
 
     def dropout(self, rate: float, label: str) -> None:
@@ -283,7 +314,7 @@ class Builder:
         if name == "softmax":
             self.require_vectors(label)
         i = len(self.layers) - 1
-        while isinstance(self.layers[i], MaxPool2D) and activations.ROWS[name].monotone:
+        while isinstance(pool := self.layers[i], Pool) and pool.is_max and activations.ROWS[name].monotone:
             i -= 1
         if isinstance(self.layers[i], Flatten):
             i -= 1

@@ -16,6 +16,7 @@ import numpy as np
 from nnc._interop.parts import LAYER_ERRORS, Builder, Parts, check_methods, naming_errors, require_attributes, scaling
 from nnc._interop.torch_modules import ACTIVATIONS, Exp, Scale
 from nnc._interop.verification import check_outputs, random_rows
+from nnc.layers import AvgPool1D, GlobalAvgPool1D, GlobalMaxPool1D, MaxPool1D
 
 try:
     import torch
@@ -30,6 +31,11 @@ if TYPE_CHECKING:
 # For each type of module: attributes that affect the computation, each with the only value that nnc supports.
 REQUIRED: dict[type, dict[str, Any]] = {
     nn.Conv2d: {"dilation": (1, 1), "groups": 1, "padding_mode": "zeros"},
+    nn.Conv1d: {"groups": 1, "padding_mode": "zeros"},
+    nn.MaxPool1d: {"padding": 0, "dilation": 1, "ceil_mode": False, "return_indices": False},
+    nn.AvgPool1d: {"padding": (0,), "ceil_mode": False},
+    nn.AdaptiveMaxPool1d: {"output_size": 1, "return_indices": False},
+    nn.AdaptiveAvgPool1d: {"output_size": 1},
     nn.MaxPool2d: {"padding": 0, "dilation": 1, "ceil_mode": False, "return_indices": False},
     nn.AvgPool2d: {"padding": 0, "ceil_mode": False, "divisor_override": None},
     nn.AdaptiveAvgPool2d: {"output_size": 1},
@@ -65,8 +71,8 @@ def parts_of(module: Any, shape: Any, loss: Any) -> Parts:
     ----------
     module : nn.Sequential
         Module to read.
-    shape : (height, width, channels), optional
-        Shape of one row of inputs. Required if the inputs of the first layer are images.
+    shape : (height, width, channels) or (steps, features), optional
+        Shape of one row of inputs. Required if the inputs of the first layer are images or sequences.
     loss : str or Loss, optional
         Loss of the network. Default: the loss that matches the output activation.
 
@@ -115,7 +121,7 @@ def check(network: Any, module: Any, parts: Parts) -> None:
         Outputs differ by more than the tolerance, or the module cannot be evaluated.
     """
     X = random_rows(network)
-    rows = torch.from_numpy(np.ascontiguousarray(X.transpose(0, 3, 1, 2) if X.ndim == 4 else X))
+    rows = torch.from_numpy(np.ascontiguousarray(np.moveaxis(X, -1, 1)))
     if type(_modules(module)[0][1]) is nn.Unflatten:
         rows = rows.flatten(1)
     device = next(module.parameters()).device
@@ -209,7 +215,7 @@ def _input_shape(modules: list[tuple[str, Any]], shape: Any) -> tuple[int, ...]:
         try:
             shape = tuple(map(index, shape))
         except TypeError:
-            raise TypeError(f"shape must be (height, width, channels), got {shape!r}") from None
+            raise TypeError(f"shape must be (height, width, channels) or (steps, features), got {shape!r}") from None
     if modules and type(modules[0][1]) is nn.Unflatten:
         name, part = modules.pop(0)
         label = _label(name, part)
@@ -224,15 +230,16 @@ def _input_shape(modules: list[tuple[str, Any]], shape: Any) -> tuple[int, ...]:
         if shape not in (None, image_shape):
             raise ValueError(f"shape must be {image_shape} as in {label}, got {shape}")
         shape = image_shape
-    first = next((part for _, part in modules if type(part) in (nn.Linear, nn.Conv2d)), None)
+    first = next((part for _, part in modules if type(part) in (nn.Linear, nn.Conv1d, nn.Conv2d)), None)
     if shape is None and first is not None and type(first) is nn.Linear:
         shape = (first.weight.shape[1],)
     if shape is None:
         raise ValueError(
-            "shape must be (height, width, channels) if the inputs of the first module are images, got None"
+            "shape must be (height, width, channels) if the inputs of the first module are images, or (steps, "
+            "features) if they are sequences, got None"
         )
-    if len(shape) not in (1, 3):
-        raise ValueError(f"shape must be (height, width, channels), got {shape}")
+    if not 1 <= len(shape) <= 3:
+        raise ValueError(f"shape must be (height, width, channels) or (steps, features), got {shape}")
     return tuple(shape)
 
 
@@ -304,6 +311,22 @@ def _conv(builder: Builder, part: Any, label: str, zeros: Any) -> None:
     builder.conv(kernel, _array(part.bias, label), _pair(part.stride), pad, label)
 
 
+def _conv1d(builder: Builder, part: Any, label: str) -> None:
+    """Add a Conv1d module to the builder."""
+    (stride,), (dilation,) = map(tuple, (part.stride, part.dilation))
+    padding = part.padding if isinstance(part.padding, str) else index(part.padding[0])
+    kernel = _array(part.weight, label).transpose(2, 1, 0)
+    builder.conv1d(kernel, _array(part.bias, label), stride, padding, dilation, label)
+
+
+def _pool1d(builder: Builder, part: Any, label: str) -> None:
+    """Add a MaxPool1d or AvgPool1d module to the builder."""
+    size, stride = (
+        index(value[0] if isinstance(value, (tuple, list)) else value) for value in (part.kernel_size, part.stride)
+    )
+    builder.sequence_pool((MaxPool1D if type(part) is nn.MaxPool1d else AvgPool1D)(size, stride), label)
+
+
 def _pool(builder: Builder, part: Any, label: str) -> None:
     """Add a MaxPool2d or AvgPool2d module to the builder."""
     size = _pair(part.kernel_size)
@@ -317,9 +340,9 @@ def _norm(builder: Builder, part: Any, label: str) -> None:
     if part.momentum is None:
         raise ValueError(f"{label} must have a number as momentum, got None, which means a cumulative average")
     mean, variance = _array(part.running_mean, label), _array(part.running_var, label)
-    n_axes = 3 if type(part) is nn.BatchNorm2d else 1
-    if (len(builder.shape), builder.shape[-1]) != (n_axes, len(mean)):
-        expected = f"vectors of size {len(mean)}" if n_axes == 1 else f"images of {len(mean)} channels"
+    is_image = type(part) is nn.BatchNorm2d
+    if ((len(builder.shape) == 3), builder.shape[-1]) != (is_image, len(mean)):
+        expected = f"images of {len(mean)} channels" if is_image else f"vectors of size {len(mean)}"
         raise ValueError(f"{label} must have {expected} as inputs, got rows of the shape {builder.shape}")
     gamma = np.ones_like(mean) if part.weight is None else _array(part.weight, label)
     beta = np.zeros_like(mean) if part.bias is None else _array(part.bias, label)
@@ -360,6 +383,11 @@ def _refuse_unflatten(builder: Builder, part: Any, label: str) -> None:
 
 READERS: dict[type, Callable[[Builder, Any, str], None]] = {
     nn.Linear: _linear,
+    nn.Conv1d: _conv1d,
+    nn.MaxPool1d: _pool1d,
+    nn.AvgPool1d: _pool1d,
+    nn.AdaptiveMaxPool1d: lambda builder, part, label: builder.sequence_pool(GlobalMaxPool1D(), label),
+    nn.AdaptiveAvgPool1d: lambda builder, part, label: builder.sequence_pool(GlobalAvgPool1D(), label),
     nn.MaxPool2d: _pool,
     nn.AvgPool2d: _pool,
     nn.AdaptiveAvgPool2d: lambda builder, part, label: builder.global_pool(label),

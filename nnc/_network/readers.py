@@ -48,13 +48,14 @@ def from_torch(
     """Convert a PyTorch nn.Sequential to a network with the same predictions as the module in evaluation mode.
 
     docs/exchange.md lists the supported modules. Other modules, subclasses, hooks and additional attributes are
-    rejected. Images have channels last in nnc: `net.predict(x.permute(0, 2, 3, 1))`.
+    rejected. Images have channels last in nnc: `net.predict(x.permute(0, 2, 3, 1))`. Sequences have features last:
+    `net.predict(x.permute(0, 2, 1))`.
 
     Parameters
     ----------
     module : torch.nn.Sequential
-    shape : (height, width, channels), optional
-        Shape of an image, which is required if the first layer processes images.
+    shape : (height, width, channels) or (steps, features), optional
+        Shape of an image or a sequence, which is required if the first layer processes images or sequences.
     loss : str or object, optional
         Loss of the network. Default: "cross_entropy" if the last module is a softmax, "bce" if it is a sigmoid,
         otherwise "mse". If the module ends with net inputs, as usual for the losses of PyTorch, pass "cross_entropy" or
