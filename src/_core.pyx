@@ -27,7 +27,8 @@ from losses cimport HEADS, loss_scale
 from heads cimport Head, are_targets
 from optimizers cimport Optimizer, ParamGroup, init_param_group, complete_settings, default_optimizer, set_constant
 from threads cimport SingleStep, Task, barrier_abort, barrier_init, now, smaller
-from layer cimport BATCH_NORM, CONV2D, DENSE, FLATTEN, INPUT, SCALE, Layer, Shape, set_row_pointers, parameter_count
+from layer cimport (BATCH_NORM, CONV2D, DENSE, DENSE_STEPS, FLATTEN, GRU, INPUT, RECURRENT, SCALE, Layer, Shape,
+                    set_row_pointers, parameter_count)
 from images cimport copy_outputs
 from layers cimport is_consistent, set_sizes
 from rows cimport (BitGenerator, Data, fetch, first_not_finite, shuffle as shuffle_rows,
@@ -50,7 +51,7 @@ from numpy import dtype, empty
 from nnc._registry.activations import NAMES as ACTIVATIONS
 from nnc._registry.losses import ENGINE_LOSSES as LOSSES
 from nnc._registry.optimizers import METHODS
-from nnc.layers import KINDS
+from nnc.layers import CELLS, KINDS
 
 LANES = VL                # numbers in a vector register; rows of parameters are padded to a multiple of it
 REAL_BYTES = sizeof(real)  # size of a real number in bytes
@@ -254,12 +255,16 @@ cdef int name_index(str argument, name, tuple names) except -1:
 
 
 cdef Shape parse_shape(tuple shape) except *:
-    # Return a shape tuple as a struct Shape. A vector has the shape of an image with one pixel.
+    # Return a shape tuple as a struct Shape. A vector has the shape of an image with one pixel, and a sequence that of
+    # an image with one row.
     cdef Shape result = Shape(1, 1, shape[len(shape) - 1])
-    if len(shape) == 3:
-        result.height, result.width = shape[0], shape[1]
-    if len(shape) not in (1, 3) or result.height < 1 or result.width < 1 or result.channels < 1:
-        raise ValueError(f"a shape must be (n,) or (height, width, channels) with numbers of at least 1, got {shape}")
+    if len(shape) > 1:
+        result.width = shape[len(shape) - 2]
+    if len(shape) > 2:
+        result.height = shape[0]
+    if not 1 <= len(shape) <= 3 or result.height < 1 or result.width < 1 or result.channels < 1:
+        raise ValueError("a shape must be (n,), (steps, features) or (height, width, channels) with numbers of at "
+                         f"least 1, got {shape}")
     return result
 
 
@@ -274,10 +279,16 @@ cdef int parse_layer(Layer* layer, dict description) except -1:
     if layer.kind == DENSE or layer.kind == CONV2D:
         layer.activation = name_index("activation", options.pop("activation"), ACTIVATIONS)
         layer.bias = options.pop("bias")
+    elif layer.kind == RECURRENT:
+        layer.cell = name_index("cell", options.pop("cell"), CELLS)
+        layer.activation = name_index("activation", options.pop("activation"), ACTIVATIONS)
+        layer.bias = options.pop("bias") * (2 if layer.cell == GRU else 1)
+        layer.directions, layer.reverse = options.pop("directions", 1), options.pop("reverse", False)
+        layer.sequences = options.pop("sequences", False)
     elif layer.kind == BATCH_NORM:
         layer.activation = name_index("activation", options.pop("activation"), ACTIVATIONS)
         layer.momentum, layer.eps = options.pop("momentum"), options.pop("eps")
-    if layer.kind not in (DENSE, FLATTEN, INPUT, BATCH_NORM, SCALE):
+    if layer.kind not in (DENSE, FLATTEN, INPUT, BATCH_NORM, SCALE, RECURRENT):
         layer.window_height, layer.window_width = options.pop("window")
         layer.stride_y, layer.stride_x = options.pop("stride")
         layer.pad_y, layer.pad_x = options.pop("pad") if layer.kind == CONV2D else (0, 0)

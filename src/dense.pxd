@@ -4,7 +4,7 @@ from simd cimport LINE_REALS, never_inlined, real, vec, VL, all_finite, if_finit
 from squares cimport MAX_LANES, transpose
 from arena cimport TRAIN, Arena, Purpose, allocate, allocate_zeros
 from activations cimport RELU, SOFTMAX, activate, softmax
-from matmul cimport ROWS, PrefetchQueue, Layout, Rows, product
+from matmul cimport ROWS, PrefetchQueue, Layout, Rows, product, sum_rows
 from threads cimport smaller
 from layer cimport Layer, biases, set_row_pointers, padded, round_up_to_groups
 from images cimport to_lanes
@@ -233,32 +233,3 @@ cdef inline vec weighted_rows(const real** X, Py_ssize_t k, const real* d, Py_ss
     for i in range(rows % 4):
         s0 = madd(splat(d[i * ldd]), load(X[i] + k), s0)
     return (s0 + s1) + (s2 + s3)
-
-
-cdef inline void sum_rows(const real* D, Py_ssize_t rows, Py_ssize_t ld, real* out, real scale, bint add,
-                          bint* broken) noexcept nogil:
-    # Compute out = sum of the rows of D, or out += scale * sum if `add` is set. Four independent sums hide the latency
-    # of an addition: row i is added to sum i % 4.
-    cdef vec s0, s1, s2, s3
-    cdef const real* remaining
-    cdef Py_ssize_t i, j
-    for j from 0 <= j < ld by VL:
-        s0 = s1 = s2 = s3 = splat(0)
-        for i in range(rows // 4):
-            s0 = s0 + load(D + (4 * i) * ld + j)
-            s1 = s1 + load(D + (4 * i + 1) * ld + j)
-            s2 = s2 + load(D + (4 * i + 2) * ld + j)
-            s3 = s3 + load(D + (4 * i + 3) * ld + j)
-        remaining = D + rows // 4 * 4 * ld + j
-        if rows % 4 > 0:
-            s0 = s0 + load(remaining)
-        if rows % 4 > 1:
-            s1 = s1 + load(remaining + ld)
-        if rows % 4 > 2:
-            s2 = s2 + load(remaining + 2 * ld)
-        s0 = (s0 + s1) + (s2 + s3)
-        s0 = madd(splat(scale), s0, load(out + j)) if add else s0
-        if broken is not NULL and not all_finite(s0):
-            broken[0] = True
-            s0 = if_finite(s0, s0, load(out + j))
-        store(out + j, s0)

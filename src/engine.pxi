@@ -29,7 +29,7 @@ cdef class Engine:
     cdef Head* heads
     cdef readonly Py_ssize_t size     # length of the parameter vector, including padding
     # tuple for each layer: index of its first element in the parameter vector, number of rows of W, padded row length,
-    # and whether the layer has a bias. The parameters of a batch norm have two more rows, the running statistics.
+    # and number of rows with biases. The parameters of a batch norm have two more rows, the running statistics.
     cdef readonly tuple layout
 
     def __cinit__(self, layers, loss, double parameter=0, heads=(), double missing=NAN):
@@ -55,11 +55,15 @@ cdef class Engine:
                 raise ValueError("the first layer must not be a batch norm; add another layer below it")
             set_sizes(layer, l == 0)
             plan.batch_norms += layer.kind == BATCH_NORM
+            plan.recurrent_layers += layer.kind == RECURRENT
             if layer.kind == SCALE or layer.kind == BATCH_NORM and not layer.in_lanes:
                 if not is_consistent(layer):
                     raise ValueError(f"layer {l + 1} must have as many outputs as inputs, got {layers[l]}")
                 if l > 0 and (layer - 1).in_lanes:
                     raise ValueError(f"layer {l + 1} is a scale and needs rows as inputs; add a flatten below it")
+            elif layer.kind == RECURRENT:
+                if not is_consistent(layer) or l > 0 and (layer - 1).in_lanes:
+                    raise ValueError(f"layer {l + 1}, {layers[l]}, must have sequences as inputs and outputs")
             elif layer.kind != DENSE:
                 if (l != plan.image_layers or (l == 0) != (layer.kind == INPUT) or l > 0 and not (layer - 1).in_lanes
                         or not is_consistent(layer)):
@@ -68,10 +72,13 @@ cdef class Engine:
                 plan.image_layers += 1
             elif l > 0 and (layer - 1).in_lanes:
                 raise ValueError(f"layer {l + 1} is dense and needs rows as inputs; add a flatten below it")
-            layout.append((plan.size, layer.rows, layer.ld, bool(layer.bias)))
+            layout.append((plan.size, layer.rows, layer.parameter_ld, layer.bias))
             plan.size += parameter_count(layer)
-        if plan.layers[plan.count - 1].kind != DENSE:
+        layer = &plan.layers[plan.count - 1]
+        if layer.kind != DENSE and not (layer.kind == RECURRENT and layer.cell == DENSE_STEPS):
             raise ValueError(f"the last layer must be dense, got {layers[plan.count - 1]}")
+        if plan.recurrent_layers > 0 and (plan.image_layers > 0 or plan.batch_norms > 0):
+            raise ValueError("a network with recurrent layers must not have convolutions or batch norms")
         plan.fuse_pools = True
         self.layout, self.size = tuple(layout), plan.size
         if heads:
@@ -316,8 +323,8 @@ cdef class Engine:
             for l in range(self.plan.count):
                 layer = &self.plan.layers[l]
                 for i in range(layer.rows + layer.bias):
-                    memcpy(out, padded + i * layer.ld, layer.out_shape.channels * sizeof(real))
-                    out += layer.out_shape.channels
+                    memcpy(out, padded + i * layer.parameter_ld, layer.neurons * sizeof(real))
+                    out += layer.neurons
                 padded += parameter_count(layer)
         finally:
             free(memory)

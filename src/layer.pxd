@@ -26,21 +26,52 @@ cdef enum Kind:           # The order of the kinds is that of KINDS in nnc/layer
     INPUT                 # first layer of an image network: stores each image in one lane of the vectors
     BATCH_NORM            # batch normalization, of rows of a table or of images
     SCALE                 # multiplication of each input column by a trainable factor
+    RECURRENT             # recurrent layer, or a dense layer that is applied to each step of a sequence
 
-cdef struct Shape:        # Shape of an image: height and width in pixels, and number of channels.
+cdef enum Cell:           # How a RECURRENT layer computes its outputs; the order is that of CELLS in nnc/layers.
+    SIMPLE_RNN
+    GRU
+    LSTM
+    DENSE_STEPS           # no recurrence: a dense layer for each step
+
+# Shape of an image: height and width in pixels, and number of channels. The shape of a sequence has height 1, and its
+# width is the number of steps.
+cdef struct Shape:
     Py_ssize_t height
     Py_ssize_t width
     Py_ssize_t channels
+
+cdef struct SequenceBuffers:  # Buffers of one direction of a RECURRENT layer for a block of rows.
+    Py_ssize_t rows       # number of rows in the block
+    # net inputs of the gates (steps, rows, numbers of a step), then the gates, then the derivatives of the loss with
+    # respect to the net inputs
+    real* gates
+    real* hidden          # state h before each step and after the last one (steps + 1, rows, padded units)
+    real* cell            # cell state of an LSTM, in the layout of `hidden`; else NULL
+    real* cell_tanh       # tanh of the cell state after each step (steps, rows, padded units); NULL without cell state
+    const real** inputs   # pointers to the inputs of each step and row (steps, rows)
+    const real** hidden_rows  # pointers to the states before each step and row (steps, rows)
+    const real** gate_rows  # pointers to the gates of each step and row (steps, rows)
+    real* delta           # derivative of the loss with respect to the state of one step (rows, padded units)
+    # derivative of the loss that a step passes to the previous one besides the products: with respect to the state of a
+    # GRU, or to the cell state of an LSTM (rows, padded units)
+    real* carry
+    real* input_delta     # derivative of the loss with respect to the inputs of one step (rows, padded inputs)
+    real* strip           # gradient of some parameter rows, with padded gates
 
 cdef struct Layer:
     int kind              # kind of the layer, a value of the enum Kind
     int activation        # activation function, a value of the enum Activation
     Py_ssize_t n_in       # n_in, n_out: number of inputs and number of outputs per row
     Py_ssize_t n_out
-    # row length of W, Z, A and D: n_out (CONV2D: number of filters) plus padding, which is zero in W and D
+    # row length of Z, A and D: n_out (CONV2D: number of filters) plus padding, which is zero in D
     Py_ssize_t ld
-    Py_ssize_t rows  # number of rows of W: n_in for DENSE, 1 for BATCH_NORM and SCALE, 0 for layers without parameters
-    Py_ssize_t neurons    # number of columns of W: n_out for DENSE, filters for CONV2D, channels for BATCH_NORM
+    Py_ssize_t parameter_ld  # row length of the parameters: `neurons` plus padding, which is zero
+    # number of rows of W: n_in for DENSE, 1 for BATCH_NORM and SCALE, 0 for layers without parameters; RECURRENT:
+    # number of inputs per step, plus the units of one direction
+    Py_ssize_t rows
+    # number of columns of W: n_out for DENSE, filters for CONV2D, channels for BATCH_NORM, gates x units for RECURRENT
+    Py_ssize_t neurons
     # the outputs are groups of VL images, with one image per vector lane and n_out vectors per group (images.pxd)
     bint in_lanes
     Shape in_shape        # in_shape, out_shape: shape of an input image, and of an output image
@@ -51,7 +82,13 @@ cdef struct Layer:
     Py_ssize_t stride_x
     Py_ssize_t pad_y      # pad_y, pad_x: number of rows of zeros above the image, and of columns of zeros to its left
     Py_ssize_t pad_x
-    bint bias             # the layer has a bias
+    int bias              # number of parameter rows with biases: 0 or 1, and 2 for a GRU with biases
+    int cell              # RECURRENT: a value of the enum Cell
+    int directions        # RECURRENT: 1, or 2 if a second set of units processes the steps in reverse order
+    bint reverse          # RECURRENT: the first direction processes the steps in reverse order
+    bint sequences        # RECURRENT: the outputs are those of all steps, not only of the last one
+    SequenceBuffers* buffers  # RECURRENT: buffers of each direction
+    bint has_transposes   # RECURRENT: WT also contains transposes of W and U
     bint narrow           # dense layer with few outputs and many inputs, whose vectors hold inputs instead of outputs
     # dense layer above a FLATTEN without dropout: its backward pass writes deltas in the image layout of FLATTEN
     bint deltas_in_lanes
@@ -63,8 +100,10 @@ cdef struct Layer:
     real* gradient
     real* m               # m, v: first and second moment of the optimizer, in the layout of W
     real* v
-    real* WT              # transposed weights with row length ldt, for the backward pass and for narrow layers; or NULL
-    Py_ssize_t ldt        # row length of WT: n_in (CONV2D: number of input channels) plus padding
+    # transposed weights with row length ldt, for the backward pass and for narrow layers; or NULL. RECURRENT: copies
+    # with padded gates, and their transposes (recurrent.pxd)
+    real* WT
+    Py_ssize_t ldt        # row length of WT: n_in (CONV2D, RECURRENT: number of input channels) plus padding
     real* Z  # net inputs in padded rows; shares the memory of A unless net inputs and activations are both needed
     real* A               # activations in padded rows, one for each row of the block
     real* D  # deltas d loss / d Z in padded rows, or NULL; image layers store the deltas of one group per thread
@@ -112,18 +151,18 @@ cdef inline Py_ssize_t round_up_to_groups(Py_ssize_t rows) noexcept nogil:
 
 
 cdef inline Py_ssize_t parameter_rows(const Layer* layer) noexcept nogil:
-    # Return the number of parameter rows of a layer: the rows of W, and one for the bias if there is one.
+    # Return the number of parameter rows of a layer: the rows of W, and those of the biases.
     return layer.rows + layer.bias
 
 
 cdef inline Py_ssize_t parameter_count(const Layer* layer) noexcept nogil:
     # Return how many numbers of the parameter vector belong to this layer, including padding and running statistics.
-    return (parameter_rows(layer) + 2 * (layer.kind == BATCH_NORM)) * layer.ld
+    return (parameter_rows(layer) + 2 * (layer.kind == BATCH_NORM)) * layer.parameter_ld
 
 
 cdef inline real* biases(const Layer* layer) noexcept nogil:
     # Return the bias b, or NULL if the layer has none.
-    return layer.W + layer.rows * layer.ld if layer.bias else NULL
+    return layer.W + layer.rows * layer.parameter_ld if layer.bias else NULL
 
 
 cdef inline real* running_mean(const Layer* layer) noexcept nogil:
@@ -139,7 +178,7 @@ cdef inline real* running_variance(const Layer* layer) noexcept nogil:
 cdef inline bint is_penalty_exempt(const Layer* layer, Py_ssize_t k) noexcept nogil:
     # Return whether penalties skip row k of the parameters. They skip biases, and all parameters of BATCH_NORM and
     # SCALE layers.
-    return k == layer.rows or layer.kind == BATCH_NORM or layer.kind == SCALE
+    return k >= layer.rows or layer.kind == BATCH_NORM or layer.kind == SCALE
 
 
 cdef inline Py_ssize_t row_grain(const Layer* layer) noexcept nogil:
@@ -153,8 +192,8 @@ cdef inline Py_ssize_t first_row(const Layer* layer, int thread, int threads) no
 
 
 cdef inline Py_ssize_t end_row(const Layer* layer, int thread, int threads) noexcept nogil:
-    # Return the index after the last parameter row in this thread's share. The bias is the last row of all and belongs
-    # to the last thread.
+    # Return the index after the last parameter row in this thread's share. The biases are the last rows of all and
+    # belong to the last thread.
     cdef Py_ssize_t last = share_start(layer.rows, thread + 1, threads, row_grain(layer))
     return last + layer.bias if thread == threads - 1 else last
 
@@ -211,11 +250,15 @@ cdef inline void drop(const Layer* layer, uint64_t key, Py_ssize_t block_start, 
             store(layer.out + j, load(layer.A + j) * load(layer.mask + j))
 
 
-cdef inline void backward_activation(const Layer* layer, Py_ssize_t first, Py_ssize_t rows) noexcept nogil:
-    # Convert the deltas D from d loss / d out to d loss / d Z: multiply by the dropout mask and by the derivative of
-    # the activation.
+cdef inline void backward_dropout(const Layer* layer, Py_ssize_t first, Py_ssize_t rows) noexcept nogil:
+    # Convert the deltas D from d loss / d out to d loss / d A: multiply by the dropout mask.
     cdef Py_ssize_t i, start = first * layer.ld
     if layer.mask is not NULL:
         for i from start <= i < start + rows * layer.ld by VL:
             store(layer.D + i, load(layer.D + i) * load(layer.mask + i))
+
+
+cdef inline void backward_activation(const Layer* layer, Py_ssize_t first, Py_ssize_t rows) noexcept nogil:
+    # Convert the deltas D from d loss / d A to d loss / d Z: multiply by the derivative of the activation.
+    cdef Py_ssize_t start = first * layer.ld
     differentiate(layer.activation, layer.Z + start, layer.A + start, layer.D + start, rows * layer.ld)

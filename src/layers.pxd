@@ -7,13 +7,14 @@ from simd cimport VL, real
 from arena cimport TRAIN, Arena, Purpose, allocate
 from matmul cimport PrefetchQueue, Layout
 from threads cimport smaller
-from layer cimport (BATCH_NORM, CONV2D, DENSE, FLATTEN, INPUT, MAX_POOL, SCALE, GRAIN, Layer, drop, padded,
-                    allocate_lane_outputs, allocate_row_outputs, backward_activation)
+from layer cimport (BATCH_NORM, CONV2D, DENSE, FLATTEN, INPUT, MAX_POOL, RECURRENT, SCALE, GRAIN, Layer, drop, padded,
+                    allocate_lane_outputs, allocate_row_outputs, backward_activation, backward_dropout)
 cimport conv
 cimport dense
 cimport images
 cimport norm
 cimport pool
+cimport recurrent
 cimport scale as scaling
 
 
@@ -22,7 +23,7 @@ cdef inline void set_sizes(Layer* layer, bint lowest) noexcept nogil:
     if layer.kind == BATCH_NORM:
         layer.in_lanes = (layer - 1).in_lanes
     else:
-        layer.in_lanes = layer.kind != DENSE and layer.kind != FLATTEN and layer.kind != SCALE
+        layer.in_lanes = layer.kind not in (DENSE, FLATTEN, SCALE, RECURRENT)
     if layer.kind == DENSE:
         dense.set_sizes(layer, lowest)
     elif layer.kind == CONV2D:
@@ -33,12 +34,18 @@ cdef inline void set_sizes(Layer* layer, bint lowest) noexcept nogil:
         scaling.set_sizes(layer)
     elif layer.kind == FLATTEN:
         layer.ld = padded(layer.n_out)
+    if layer.kind == RECURRENT:
+        recurrent.set_sizes(layer)
+    else:
+        layer.parameter_ld = layer.ld
 
 
 cdef inline bint is_consistent(const Layer* layer) noexcept nogil:
     # Return whether the shapes of a layer are consistent, so that all its windows lie inside the padded image.
     cdef Py_ssize_t y = (layer.out_shape.height - 1) * layer.stride_y  # y, x: first row and column of the last window
     cdef Py_ssize_t x = (layer.out_shape.width - 1) * layer.stride_x
+    if layer.kind == RECURRENT:
+        return recurrent.is_consistent(layer)
     if layer.kind == INPUT:
         return (layer.in_shape.width == layer.out_shape.width and
                 layer.in_shape.channels == layer.out_shape.channels and layer.n_in == layer.n_out)
@@ -79,6 +86,8 @@ cdef inline void lay_out(Layer* layer, Arena* arena, bint lowest, Purpose purpos
         conv.lay_out(layer, arena, lowest, purpose, grains, threads)
     elif layer.kind == BATCH_NORM:
         norm.lay_out(layer, arena, block, purpose, use_running_stats, threads)
+    elif layer.kind == RECURRENT:
+        recurrent.lay_out(layer, arena, purpose, block)
     elif layer.kind == MAX_POOL and purpose == TRAIN:
         layer.argmax = <real*>allocate(arena, grains * GRAIN * layer.n_out * sizeof(real))
 
@@ -91,6 +100,8 @@ cdef inline void forward(const Layer* layer, const real** X, Py_ssize_t first, P
         dense.forward(layer, X, first, rows, scratch)
     elif layer.kind == SCALE:
         scaling.forward(layer, X, first, rows)
+    elif layer.kind == RECURRENT:
+        recurrent.forward(layer, X, first, rows)
     else:
         norm.forward(layer, first, rows, thread)
 
@@ -127,9 +138,21 @@ cdef inline void backward(const Layer* layer, const Layer* previous, Py_ssize_t 
         dense.backward(layer, previous, first, rows)
     elif layer.kind == SCALE:
         scaling.backward(layer, previous, first, rows)
+    elif layer.kind == RECURRENT:
+        recurrent.input_backward(layer, first, rows, previous.D + first * previous.ld, previous.ld)
     else:
         norm.backward(layer, previous, first, rows, thread)
-    backward_activation(previous, first, rows)
+    backward_dropout(previous, first, rows)
+    if previous.kind == RECURRENT:
+        recurrent.backward_steps(previous, first, rows, False)
+    else:
+        backward_activation(previous, first, rows)
+
+
+cdef inline void begin_backward(const Layer* last, Py_ssize_t first, Py_ssize_t rows) noexcept nogil:
+    # Prepare the output layer for the backward pass, when its deltas are complete.
+    if last.kind == RECURRENT:
+        recurrent.backward_steps(last, first, rows, True)
 
 
 cdef inline void backward_group(const Layer* layer, const Layer* previous, Py_ssize_t first, Py_ssize_t high,
@@ -162,6 +185,8 @@ cdef inline void input_backward(const Layer* lowest, Py_ssize_t first, Py_ssize_
         dense.input_backward(lowest, first, rows, out)
     elif lowest.kind == SCALE:
         scaling.input_backward(lowest, first, rows, out)
+    elif lowest.kind == RECURRENT:
+        recurrent.input_backward(lowest, first, rows, out, lowest.n_in)
     else:
         images.input_backward(lowest, first, rows, thread, out)
 
@@ -180,11 +205,18 @@ cdef inline void gradient(const Layer* layer, const real** X, Layout layout, Py_
         norm.gradient(layer, low, high, out, scale, add, broken)
     elif layer.kind == SCALE:
         scaling.gradient(layer, X, rows, low, high, out, scale, add, broken)
+    elif layer.kind == RECURRENT:         # blocks of sequences always have a gradient, so `scale` is 1
+        recurrent.gradient(layer, low, high, out, add)
 
 
-cdef inline real* transposed(const Layer* layer, Py_ssize_t k, Py_ssize_t j) noexcept nogil:
-    # Return the address in the transposed weights WT of the element in row k and column j of W.
-    return dense.transposed(layer, k, j) if layer.kind == DENSE else conv.transposed(layer, k, j)
+cdef inline void transpose_element(const Layer* layer, Py_ssize_t k, Py_ssize_t j) noexcept nogil:
+    # Update the transposed weights WT from the element in row k and column j of W.
+    if layer.kind == DENSE:
+        dense.transposed(layer, k, j)[0] = layer.W[k * layer.parameter_ld + j]
+    elif layer.kind == CONV2D:
+        conv.transposed(layer, k, j)[0] = layer.W[k * layer.parameter_ld + j]
+    elif layer.kind == RECURRENT:
+        recurrent.transpose_element(layer, k, j)
 
 
 cdef inline void refresh(const Layer* layer) noexcept nogil:
@@ -205,5 +237,7 @@ cdef inline void transpose_rows(const Layer* layer, Py_ssize_t low, Py_ssize_t h
     # Update the transposed weights WT from rows low <= k < high of W.
     if layer.kind == DENSE:
         dense.transpose_rows(layer, low, high)
+    elif layer.kind == RECURRENT:
+        recurrent.transpose_rows(layer, low, high)
     else:
         conv.transpose_rows(layer, low, high)

@@ -18,10 +18,10 @@ cdef enum:
 cdef inline void learn(Layer* layer, const real** X, Layout layout, Py_ssize_t rows, Py_ssize_t low, Py_ssize_t high,
                        bint first_block, bint last_block, const Optimizer* optimizer, double* squares, real* scratch,
                        PrefetchQueue* queue) noexcept nogil:
-    # Compute the gradient over the block and take the optimizer step, for parameter rows low <= k < high; the last row
-    # is the bias. `layout` is the memory layout of the transposed inputs. If clipping needs the norm of the whole
+    # Compute the gradient over the block and take the optimizer step, for parameter rows low <= k < high; the last
+    # rows are biases. `layout` is the memory layout of the transposed inputs. If clipping needs the norm of the whole
     # gradient first, only write the squared norm of each row to `squares`; step() then takes the step.
-    cdef Py_ssize_t k = low, count, offset, ld = layer.ld, top = smaller(high, layer.rows)
+    cdef Py_ssize_t k = low, count, offset, ld = layer.parameter_ld, top = smaller(high, layer.rows)
     cdef real* g
     cdef bint bias, exempt
     cdef vec nonfinite
@@ -32,7 +32,7 @@ cdef inline void learn(Layer* layer, const real** X, Layout layout, Py_ssize_t r
                         queue)
     else:
         while k < high:
-            bias, exempt = k == layer.rows, is_penalty_exempt(layer, k)
+            bias, exempt = k >= layer.rows, is_penalty_exempt(layer, k)
             count = 1 if bias else smaller(STRIP_ROWS, top - k)
             offset = k * ld
             g = scratch if layer.gradient is NULL else layer.gradient + offset
@@ -56,15 +56,15 @@ cdef inline void step(Layer* layer, Py_ssize_t low, Py_ssize_t high, const Optim
                       double scale) noexcept nogil:
     # Take the optimizer step for parameter rows low <= k < high, with `scale` times the gradient that learn() has
     # stored.
-    cdef Py_ssize_t top = smaller(high, layer.rows), offset = low * layer.ld
+    cdef Py_ssize_t top = smaller(high, layer.rows), ld = layer.parameter_ld, offset = low * ld
     cdef vec nonfinite
     update(optimizer, layer.W + offset, layer.gradient + offset, layer.m + offset, layer.v + offset,
-           (top - low) * layer.ld, scale, False, is_penalty_exempt(layer, low), &nonfinite)
+           (top - low) * ld, scale, False, is_penalty_exempt(layer, low), &nonfinite)
     flag_if_broken(layer, nonfinite)
     if high > layer.rows:
-        offset = layer.rows * layer.ld
-        update(optimizer, layer.W + offset, layer.gradient + offset, layer.m + offset, layer.v + offset, layer.ld,
-               scale, True, True, &nonfinite)
+        offset = layer.rows * ld
+        update(optimizer, layer.W + offset, layer.gradient + offset, layer.m + offset, layer.v + offset,
+               layer.bias * ld, scale, True, True, &nonfinite)
         flag_if_broken(layer, nonfinite)
 
 
@@ -100,10 +100,10 @@ cdef inline void limit_norms(const Layer* layer, double limit, Py_ssize_t low, P
     for j in range(low, high):
         total = 0
         for k in range(layer.rows):
-            total += <double>layer.W[k * layer.ld + j] * layer.W[k * layer.ld + j]
+            total += <double>layer.W[k * layer.parameter_ld + j] * layer.W[k * layer.parameter_ld + j]
         if total > limit * limit:
             scale = <real>(limit / sqrt_double(total))
             for k in range(layer.rows):
-                layer.W[k * layer.ld + j] *= scale
+                layer.W[k * layer.parameter_ld + j] *= scale
                 if layer.WT is not NULL:
-                    layers.transposed(layer, k, j)[0] = layer.W[k * layer.ld + j]
+                    layers.transpose_element(layer, k, j)

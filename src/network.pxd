@@ -12,11 +12,13 @@ from optimizers cimport Optimizer, update_group, penalty
 from dropout cimport random_uint64
 from matmul cimport COLUMNS, SCATTERED, PrefetchQueue, Layout
 from threads cimport Barrier, barrier_wait, share_start, smaller
-from layer cimport (BATCH_NORM, DENSE, FLATTEN, GRAIN, SMALL_GRAIN, Layer, biases, first_row, is_penalty_exempt,
-                    end_row, set_row_pointers, padded, parameter_count, parameter_rows, round_up_to_groups)
+from layer cimport (BATCH_NORM, DENSE, FLATTEN, RECURRENT, GRAIN, SMALL_GRAIN, Layer, biases, first_row,
+                    is_penalty_exempt, end_row, set_row_pointers, padded, parameter_count, parameter_rows,
+                    round_up_to_groups)
 cimport layers
 cimport norm
 cimport pixels
+cimport recurrent
 from learn cimport STRIP_ROWS, limit_norms as limit_layer_norms, learn as learn_layer, step as step_layer
 from rows cimport Block, Data, lay_out as lay_out_rows
 from heads cimport Heads, begin_batch as begin_batch_of_heads, lay_out as lay_out_heads, loss_of_heads
@@ -39,6 +41,7 @@ cdef struct Plan:         # Description of a network, without parameters and buf
     bint fuse_pools  # fuse each max-pool into the convolution below it; the full convolution output is never stored
     bint needs_input_gradient  # compute the derivative of the loss with respect to the inputs
     int batch_norms       # number of batch normalization layers
+    int recurrent_layers  # number of RECURRENT layers
     bint by_pixels        # predict few images with the memory layout of pixels.pxd
     bint use_running_stats  # batch normalization uses running statistics even if the gradient is computed
     Layer* layers         # array of `count` layers, owned by the Engine or the Training
@@ -76,9 +79,11 @@ cdef struct Network:
 cdef inline bint shares_blocks(const Plan* plan, Py_ssize_t batch) noexcept nogil:
     # Return whether each thread processes whole blocks of rows. This pays if there are few parameters and much work:
     # adding the gradients of the threads is then cheaper than dividing each layer among them.
-    return (plan.image_layers == 0 and plan.batch_norms == 0 and
-            plan.size * <Py_ssize_t>sizeof(real) <= MAX_SHARED_PARAM_BYTES and batch * plan.size >= MIN_SHARED_WORK and
-            batch >= 2 * GRAIN)
+    # Networks with recurrent layers always do, so that threads need not wait for each other at each step of a sequence.
+    return plan.recurrent_layers > 0 or (
+        plan.image_layers == 0 and plan.batch_norms == 0 and
+        plan.size * <Py_ssize_t>sizeof(real) <= MAX_SHARED_PARAM_BYTES and batch * plan.size >= MIN_SHARED_WORK and
+        batch >= 2 * GRAIN)
 
 
 cdef inline Py_ssize_t block_rows(const Plan* plan, Py_ssize_t batch, Purpose purpose) noexcept nogil:
@@ -90,6 +95,12 @@ cdef inline Py_ssize_t block_rows(const Plan* plan, Py_ssize_t batch, Purpose pu
     for l in range(plan.count):
         width += ((plan.layers[l].n_out if plan.layers[l].in_lanes else plan.layers[l].ld) *
                   (2 if purpose == TRAIN else 1))
+    if plan.recurrent_layers > 0:
+        for l in range(plan.count):
+            if plan.layers[l].kind == RECURRENT:
+                width += recurrent.sequence_reals(&plan.layers[l])
+        return recurrent.block_rows(width * sizeof(real), batch,
+                                    recurrent.MIN_SEQUENCE_ROWS if purpose == TRAIN else GRAIN)
     if plan.image_layers > 0:
         max_rows = IMAGE_BYTES // <Py_ssize_t>(width * sizeof(real)) // GRAIN * GRAIN
         return smaller(batch, max(GRAIN, smaller(BLOCK_ROWS, max_rows)))
@@ -199,11 +210,11 @@ cdef inline void unpack_gradient(const Network* net, const real* values) noexcep
     cdef int l
     for l in range(net.count):
         layer = &net.layers[l]
-        columns = layer.out_shape.channels
+        columns = layer.neurons
         for i in range(parameter_rows(layer)):
-            row = layer.gradient + i * layer.ld
+            row = layer.gradient + i * layer.parameter_ld
             memcpy(row, values, columns * sizeof(real))
-            memset(row + columns, 0, (layer.ld - columns) * sizeof(real))
+            memset(row + columns, 0, (layer.parameter_ld - columns) * sizeof(real))
             values += columns
 
 
@@ -336,6 +347,7 @@ cdef inline bint backward(const Network* net, Py_ssize_t low, Py_ssize_t high, P
     # Run the backward pass of rows low <= i < high: compute the deltas of all layers by the chain rule, and the
     # gradients of convolutions. Return whether another thread has failed, so that the barrier was aborted.
     cdef int l, start = net.count - 1
+    layers.begin_backward(&net.layers[start], low, high - low)
     if net.batch_norms:
         for l in range(net.count - 1, 0, -1):
             if net.layers[l].kind == BATCH_NORM and not net.layers[l].frozen:
@@ -461,9 +473,9 @@ cdef inline double sum_penalties(const Network* net, const Optimizer* optimizer)
         layer = &net.layers[l]
         if layer.frozen:
             continue
-        total += penalty(optimizer, layer.W, layer.rows * layer.ld, is_penalty_exempt(layer, 0))
+        total += penalty(optimizer, layer.W, layer.rows * layer.parameter_ld, is_penalty_exempt(layer, 0))
         if layer.bias:
-            total += penalty(optimizer, biases(layer), layer.ld, True)
+            total += penalty(optimizer, biases(layer), layer.bias * layer.parameter_ld, True)
     return total
 
 

@@ -98,8 +98,8 @@ cdef inline void lay_out(Run* run, const Plan* plan, Arena* arena, Py_ssize_t bl
             if arena.base:
                 set_gradient(&net, gradient)
                 run.nets[t] = net
-    # store the whole gradient if it is summed over several blocks or if clipping needs its norm
-    if block < run.batch or run.optimizer.clip_norm > 0:
+    # store the whole gradient if it is summed over several blocks, or if clipping needs its norm
+    if block < run.batch or run.nets is not NULL or run.optimizer.clip_norm > 0:
         gradient = <real*>allocate(arena, plan.size * sizeof(real))
         if arena.base:
             set_gradient(&run.net, gradient)
@@ -164,7 +164,8 @@ cdef inline void add_gradients(const Run* run, int count, bint first, int thread
         layer = &run.net.layers[l]
         if layer.frozen:
             continue
-        low, high = first_row(layer, thread, threads) * layer.ld, end_row(layer, thread, threads) * layer.ld
+        low = first_row(layer, thread, threads) * layer.parameter_ld
+        high = end_row(layer, thread, threads) * layer.parameter_ld
         for i from low <= i < high by VL:
             x = load(run.nets[0].layers[l].gradient + i)
             if not first:

@@ -55,7 +55,7 @@ def test_layout_gives_offset_and_shape_of_parameters_of_each_layer(core):
         ({"stride": 2}, ValueError, "a layer of kind dense has no option 'stride'"),
         ({"input_shape": (0,)}, ValueError, "numbers of at least 1"),
         ({"output_shape": (-1,)}, ValueError, "numbers of at least 1"),
-        ({"output_shape": (2, 2)}, ValueError, "a shape must be"),
+        ({"output_shape": (2, 2, 2, 2)}, ValueError, "a shape must be"),
         ({"input_shape": ("3",)}, TypeError, "integer"),
         ({"input_shape": (2.5,)}, TypeError, "integer"),
     ],

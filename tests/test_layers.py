@@ -10,10 +10,14 @@ import pytest
 import nnc
 from nnc import ModelFileError, NeuralNetwork
 from nnc.layers import (
+    CELLS,
+    GRU,
     KINDS,
+    LSTM,
     AvgPool1D,
     AvgPool2D,
     BatchNorm,
+    Bidirectional,
     Conv1D,
     Conv2D,
     Dense,
@@ -26,6 +30,7 @@ from nnc.layers import (
     MaxPool1D,
     MaxPool2D,
     Scale,
+    SimpleRNN,
     layer_classes_by_type,
 )
 from nnc.layers.base import ParametricLayer
@@ -319,12 +324,15 @@ EXAMPLES = [  # examples of each layer class, with an input shape that it accept
     (AvgPool1D(3, stride=1), (6, 2)),
     (GlobalMaxPool1D(), (6, 2)),
     (GlobalAvgPool1D(), (6, 2)),
+    (SimpleRNN(4, "relu", go_backwards=True, bias=True), (6, 5)),
+    (GRU(4, return_sequences=True, bias=True), (6, 5)),
+    (Bidirectional(LSTM(4, bias=False)), (6, 5)),
 ]
 
 
 def test_examples_include_each_layer_class():
     assert {type(kind) for kind, _ in EXAMPLES} == set(layer_classes_by_type().values())
-    assert set(KINDS) <= set(layer_classes_by_type())
+    assert {*KINDS, *CELLS} - {"recurrent"} <= set(layer_classes_by_type())
 
 
 @pytest.mark.parametrize(("kind", "input_shape"), EXAMPLES, ids=[repr(kind) for kind, _ in EXAMPLES])
@@ -341,7 +349,7 @@ def test_layer_document_and_arrays_are_consistent(kind, input_shape):
         previous_layers = [Dense(3) if len(input_shape) == 1 else Conv2D(2, 1)] if kind.normalizes else []
         is_sequence = len(input_shape) == 2
         inputs = Input(steps=input_shape[0], features=input_shape[1]) if is_sequence else Input(*input_shape)
-        net = NeuralNetwork([inputs, *previous_layers, kind, *[Flatten()] * is_sequence, 2])
+        net = NeuralNetwork([inputs, *previous_layers, kind, *[Flatten()] * (len(output_shape) == 2), 2])
         *_, layer, last = net.model.stack.parametric_layers
         assert (layer.output_shape, last.input_shape) == (output_shape, (int(np.prod(output_shape)),))
         assert [part.shape for part in net.model.parts()[-2 - len(shapes) : -2]] == shapes

@@ -119,7 +119,6 @@ def test_wrong_sequences_are_refused(X, message, scale_X):
 @pytest.mark.parametrize(
     ("layers", "message"),
     [
-        ([Dense(3)], "add Flatten() before it"),
         ([Conv2D(3, 3)], "the inputs must be images (height, width, channels), got rows of shape (8, 2)"),
         ([Scale()], "add a Flatten"),
     ],

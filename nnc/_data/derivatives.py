@@ -41,7 +41,7 @@ def engine_output_gradient(converter: DataConverter, X: Any, dP: Any) -> tuple[N
             return rows, dP
     rows = converter.checked_inputs(X)
     given = as_real_array("dP", dP)
-    values = as_matrix(given, len(rows))
+    values = as_matrix(model.stack.flatten_outputs(given), len(rows))
     if values.shape != (len(rows), n_out):
         raise ValueError(f"dP must have shape ({len(rows)}, {n_out}) like the outputs for X, got {given.shape}")
     if converter.scaler_y is not None:

@@ -173,7 +173,7 @@ class TargetConversion(OutputConversion):
 
             values = custom.as_custom_targets(given, n)
         else:
-            values = as_matrix(given, n)
+            values = as_matrix(model.stack.flatten_outputs(given), n)
         if values.shape != (n, n_out) and (model.custom is None or self.scaler_y is not None):
             labels = f", or be {n} labels" if row.target_type == "probabilities" else ""
             raise ValueError(

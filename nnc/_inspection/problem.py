@@ -57,6 +57,11 @@ class Problem:
         self.b = [None if b is None else np.array(b, np.float64) for b in biases]
         n_in, n_out = net.sizes[0], net.sizes[-1]
         stack = None if (model := getattr(net, "model", None)) is None else model.stack
+        if stack is not None and stack.has_steps:
+            raise ValueError(
+                "net must not have recurrent layers or Dense layers on sequences for explain_step and check_gradients, "
+                f"got {net!r}"
+            )
         self.connections = [Connection() for _ in self.W] if stack is None else connections(stack.layers)
         rows = _numbers("X", X)
         if stack is not None and len(stack.input_shape) > 1:

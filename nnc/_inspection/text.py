@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from nnc.layers.base import format_shape
 from nnc.layers.image import Convolution
+from nnc.layers.recurrent import RecurrentLayer
 from nnc.layers.shape import Dropout
 from nnc.layers.stack import layer_name
 
@@ -121,6 +122,8 @@ def placed_text(layer: PlacedLayer[Layer], W: Rows, b: Row | None, *statistics: 
     if isinstance(layer.kind, Convolution):
         size = layer.kind.size if isinstance(layer.kind.size, tuple) else (1, layer.kind.size)
         return f"{layer.name}\n{_filters_text(layer, size, W, b)}"
+    if isinstance(layer.kind, RecurrentLayer):
+        return f"{layer.name}, {layer.kind.summary_note}\n{_units_text(layer.kind, layer.input_shape[1], W, b)}"
     if layer.has_parameters:
         return f"{layer.name}\n{layer_text(W, b)}"
     remark = f", {layer.kind.summary_note}" if layer.kind.summary_note else ""
@@ -142,6 +145,22 @@ def _filters_text(layer: PlacedLayer[Layer], size: tuple[int, int], W: Rows, b: 
                 lines.append("   " + " ".join(str(weight).rjust(longest) for weight in row))
         if b is not None:
             lines.append(f"  Bias: {b[number]!s}")
+    return "\n".join(lines)
+
+
+def _units_text(kind: RecurrentLayer, features: int, W: Rows, b: Any) -> str:
+    """Return the units of a recurrent layer as text, with the weights of each gate."""
+    biases = [] if b is None else [b] if kind.n_bias_rows == 1 else b
+    lines = [f"Units: {kind.units}"]
+    for unit in range(kind.units):
+        lines.append(f" Unit {unit}")
+        for column in range(unit, len(W[0]), kind.units):
+            gate, direction = column // kind.units % kind.n_gates, column // kind.units // kind.n_gates
+            lines.append(f"  Gate {kind.gate_names[gate]}{', second direction' * direction}")
+            weights = [row[column] for row in W]
+            lines += [f"   Weight: {weight!s}" for weight in weights[:features]]
+            lines += [f"   Recurrent weight: {weight!s}" for weight in weights[features:]]
+            lines += [f"   {'Recurrent bias' if i else 'Bias'}: {row[column]!s}" for i, row in enumerate(biases)]
     return "\n".join(lines)
 
 

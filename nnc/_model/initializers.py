@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from nnc._registry.initializers import INITIALIZERS
 
 if TYPE_CHECKING:
@@ -26,8 +28,11 @@ def draw_weights(W: NDArray[Any], b: NDArray[Any] | None, name: str, array: Para
     name : str
         Name of a row of INITIALIZERS.
     array : ParameterArray
-        Fan-in and fan-out of W.
+        Fan-in and fan-out of W, and the number of units if the layer is recurrent.
     """
+    if array.units:
+        _draw_recurrent_weights(W, b, name, array, stream)
+        return
     row = INITIALIZERS[name]
     fan = row.fan(array.fan_in, array.fan_out)
     height = max(1, CHUNK_WEIGHTS // W.shape[1])
@@ -43,3 +48,38 @@ def draw_weights(W: NDArray[Any], b: NDArray[Any] | None, name: str, array: Para
             rows[...] = 0
     if row.draws_biases and b is not None:
         b[...] = stream.uniform(b.shape)
+
+
+def _draw_recurrent_weights(
+    W: NDArray[Any], b: NDArray[Any] | None, name: str, array: ParameterArray, stream: Stream
+) -> None:
+    """Draw the weights of a recurrent layer, for each direction those of the inputs, then those of the states.
+
+    The arguments are those of `draw_weights`. The weights U of the states have orthonormal rows (Saxe, McClelland and
+    Ganguli, 2014). The biases of the forget gate of an LSTM are 1.
+    """
+    units, columns, features = array.units, array.fan_out, array.fan_in
+    inputs = array.replace(units=0)
+    for start in range(0, W.shape[1], columns):
+        part = W[:, start : start + columns]
+        draw_weights(part[:features], None, name, inputs, stream)
+        if name == "zeros":
+            part[features:] = 0
+        else:
+            part[features:] = orthonormal_rows(stream.normal((units, columns)))
+        if b is not None and columns == 4 * units:  # only an LSTM has four gates
+            b[start + units : start + 2 * units] = 1
+
+
+def orthonormal_rows(rows: NDArray[Any]) -> NDArray[Any]:
+    """Return orthonormal rows that span the same space as `rows` (n, m), n <= m, by the Gram-Schmidt process.
+
+    The process runs twice for each row, which limits the rounding errors. It does not call LAPACK, whose results depend
+    on the machine.
+    """
+    for i, row in enumerate(rows):
+        for _ in range(2):
+            products = (rows[:i] * row).sum(axis=1)
+            row -= (products[:, np.newaxis] * rows[:i]).sum(axis=0)
+        row /= math.sqrt((row * row).sum())
+    return rows

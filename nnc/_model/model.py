@@ -89,8 +89,8 @@ class Model:
     engine: Any
     engine_indices: list[int]
     n_params: int
-    # for each layer: start and end of W in `params`, end of b, shape of W, and whether the layer has biases
-    _cuts: list[tuple[int, int, int, tuple[int, ...], bool]]
+    # for each layer: start and end of W in `params`, end of b, shape of W, and shape of b or None
+    _cuts: list[tuple[int, int, int, tuple[int, ...], tuple[int, ...] | None]]
     training_lock: TrainingLock
     snapshot_lock: SnapshotLock
     theta: NDArray[Any]
@@ -138,7 +138,7 @@ class Model:
         for W, b in zip(self.W, self.b, strict=True):
             start, end = self.n_params, self.n_params + W.size
             self.n_params = end if b is None else end + b.size
-            self._cuts.append((start, end, self.n_params, W.shape, b is not None))
+            self._cuts.append((start, end, self.n_params, W.shape, None if b is None else b.shape))
 
     def change_loss(self, loss: str) -> None:
         """Use another named loss with its default output activation; the parameters do not change."""
@@ -238,18 +238,19 @@ class Model:
         """Return views of the matrices and biases in a vector in the layout of theta."""
         W, b = [], []
         for layer, index in zip(self.stack.parametric_layers, self.engine_indices, strict=True):
-            start, rows, padded, bias = self.engine.layout[index]
+            start, rows, padded, bias_rows = self.engine.layout[index]
             end = start + rows * padded
-            n = layer.output_shape[-1]
+            n = layer.kind.parameter_arrays(layer.input_shape)[0].shape[1]
             W.append(flat[start:end].reshape(rows, padded)[:, :n])
-            b.append(flat[end : end + n] if bias else None)
+            biases = flat[end : end + bias_rows * padded].reshape(bias_rows, padded)[:, :n]
+            b.append((biases[0] if bias_rows == 1 else biases) if bias_rows else None)
         return W, b
 
     def split(self, values: NDArray[Any]) -> list[tuple[NDArray[Any], NDArray[Any] | None]]:
         """Return views of W and b of each layer in a vector (n_params,)."""
         return [
-            (values[start:end].reshape(shape), values[end:last] if bias else None)
-            for start, end, last, shape, bias in self._cuts
+            (values[start:end].reshape(W_shape), None if b_shape is None else values[end:last].reshape(b_shape))
+            for start, end, last, W_shape, b_shape in self._cuts
         ]
 
     def parts(self, flat: NDArray[Any] | None = None) -> list[NDArray[Any]]:

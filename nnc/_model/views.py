@@ -52,12 +52,30 @@ class Layer:
 
     @property
     def W(self) -> NDArray[Any]:
-        """View of the weights (n_in, n_out); for convolutions (elements of a window, filters), see `kernel`."""
-        return self._model.W[self._index]
+        """View of the weights (n_in, n_out); for convolutions (elements of a window, filters), see `kernel`.
+
+        For a recurrent layer, the weights (features, gates * units) of the inputs of a step; see `U`.
+        """
+        W = self._model.W[self._index]
+        return W[: self.shape_in[1]] if self.kind.recurrent else W
 
     @W.setter
     def W(self, value: ArrayLike) -> None:
-        Arrays("weights", self._model.W)[self._index] = value
+        Arrays("W", [self.W])[0] = value
+
+    @property
+    def U(self) -> NDArray[Any]:
+        """View of the weights (units, gates * units) that multiply the state of the previous step of a recurrent layer.
+
+        Other layers raise AttributeError.
+        """
+        if not self.kind.recurrent:
+            raise AttributeError(f"{self.name} has no U, because it is {self.kind!r}; only recurrent layers have one")
+        return self._model.W[self._index][self.shape_in[1] :]
+
+    @U.setter
+    def U(self, value: ArrayLike) -> None:
+        Arrays("U", [self.U])[0] = value
 
     @property
     def kernel(self) -> NDArray[Any]:

@@ -34,7 +34,8 @@ class Prediction(Parameters):
         -------
         array (n, n_out)
             Outputs in the dtype of the network, in the units of the targets. The shape is (n_out,) if X is a vector
-            that is one row. Outputs are NaN if parameters are NaN, which this method does not check.
+            that is one row, and (n, steps, k) if the last layer is applied to each step of sequences. Outputs are NaN
+            if parameters are NaN, which this method does not check.
 
         Raises
         ------
@@ -56,6 +57,8 @@ class Prediction(Parameters):
         P = model.predict(rows)
         if converter.scaler_y is not None:
             P = converter.unscale(P)
+        if len(model.stack.output_shape) == 2:
+            P = P.reshape(-1, *model.stack.output_shape)
         return P[0] if is_single else P
 
     def predict_classes(self, X: ArrayLike) -> NDArray[Any]:

@@ -181,9 +181,7 @@ def validated_document(document: dict[str, Any]) -> dict[str, Any]:
         i = next(i for i, (a, b) in enumerate(pairwise(layers)) if (a["b"] is None) != (b["b"] is None))
         raise ValueError(f"only one of layers[{i}].b and layers[{i + 1}].b is null, expected both or none in version 1")
     n_in, n_out = prod(layers[0]["shape"]) if has_input_layer else layers[0]["n_in"], layers[-1]["n_out"]
-    n_params = sum(
-        sum(map(len, layer["W"])) + (0 if layer["b"] is None else len(layer["b"])) for layer in layers if "W" in layer
-    )
+    n_params = sum(sum(map(len, layer["W"])) + _count_biases(layer["b"]) for layer in layers if "W" in layer)
     training = checked_training(document.get("training"), n_params, MAX_FINITE[dtype])
     return {
         "format": FORMAT,
@@ -209,6 +207,11 @@ def validated_document(document: dict[str, Any]) -> dict[str, Any]:
         "self_test": _checked_self_test(document.get("self_test"), n_in, n_out),
         "training": training,
     }
+
+
+def _count_biases(b: Any) -> int:
+    """Return how many numbers the biases of a layer contain: a vector, a matrix (GRU) or None."""
+    return 0 if b is None else sum(len(row) for row in b) if hasattr(b[0], "__len__") else len(b)
 
 
 def _lowest_version(layers: list[dict[str, Any]]) -> int:

@@ -74,10 +74,10 @@ class SecondOrderLoop(TrainingLoop):
                 f"optimizer must not be {state.optimizer.name!r} for a network with BatchNorm, whose running "
                 "statistics would include rejected steps; use another optimizer"
             )
-        if isinstance(state.optimizer, LevenbergMarquardt) and model.uses_lanes:
+        if isinstance(state.optimizer, LevenbergMarquardt) and (model.uses_lanes or model.stack.has_steps):
             raise ValueError(
-                "optimizer must not be 'levenberg_marquardt' for a network of images or with convolutions, because it "
-                "supports only dense layers; use another optimizer"
+                "optimizer must not be 'levenberg_marquardt' for a network of images, with convolutions or with layers "
+                "that process sequences step by step, because it supports only dense layers; use another optimizer"
             )
         if isinstance(state.optimizer, LevenbergMarquardt) and not loss.squared_error_factor:
             choices = ", ".join(row.name for row in losses.ROWS.values() if row.squared_error_factor)

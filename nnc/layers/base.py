@@ -42,6 +42,7 @@ class ParameterArray(Value):
     shape: tuple[int, ...]
     fan_in: int
     fan_out: int
+    units: int = 0  # number of last rows that multiply the previous state of a recurrent layer
 
 
 class Layer(Value):
@@ -54,6 +55,7 @@ class Layer(Value):
     normalizes: ClassVar[bool] = False  # whether the layer normalizes batches and has running statistics
     matrix_axes: ClassVar[tuple[str, str]] = ("", "")  # names of the rows and columns of W in messages about files
     in_lanes: ClassVar[bool] = False  # whether the engine computes the layer with one row in each lane of the vectors
+    recurrent: ClassVar[bool] = False  # whether the layer processes sequences step by step
     columnwise: ClassVar[bool] = False  # whether W has one row, with a factor for each column or channel
 
     @abstractmethod

@@ -1,8 +1,9 @@
-"""Dense layer: A = f(A_in @ W + b)."""
+"""Dense layer: A = f(A_in @ W + b), for vectors or for each step of sequences."""
 
 from __future__ import annotations
 
 from functools import partial
+from math import prod
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from nnc._registry.activations import NAMES as ACTIVATIONS
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 
 class Dense(ParametricLayer):
     """Dense layer, in which each neuron is connected to all outputs of the previous layer.
+
+    If its inputs are sequences (steps, features), the layer is applied to each step, and its outputs are sequences
+    (steps, n).
 
     Parameters
     ----------
@@ -58,33 +62,36 @@ class Dense(ParametricLayer):
 
     def output_shape(self, input_shape: Shape) -> Shape:
         """Return the shape of one row after the layer."""
-        if len(input_shape) != 1:
+        if len(input_shape) > 2:
             raise ValueError(f"the inputs must be vectors, got rows of shape {input_shape}; add Flatten() before it")
-        return (self.n,)
+        return (*input_shape[:-1], self.n)
 
     def parameter_arrays(self, input_shape: Shape) -> tuple[ParameterArray, ...]:
         """Return the names and shapes of the parameter arrays of the layer."""
-        n_in, n = input_shape[0], self.n
+        n_in, n = input_shape[-1], self.n
         W = ParameterArray("W", (n_in, n), n_in, n)
         return (W, ParameterArray("b", (n,), n_in, n)) if self.bias else (W,)
 
     def engine_description(self, input_shape: Shape) -> dict[str, Any]:
         """Return the arguments from which the engine creates the layer."""
-        return {
+        description = {
             "kind": self.type,
             "input_shape": input_shape,
-            "output_shape": (self.n,),
+            "output_shape": self.output_shape(input_shape),
             "activation": self.activation,
             "bias": self.bias,
         }
+        if len(input_shape) == 2:
+            description.update(kind="recurrent", cell=self.type, sequences=True)
+        return description
 
     def multiply_adds(self, input_shape: Shape) -> int:
         """Return the number of multiplications in the forward pass of one row."""
-        return input_shape[0] * self.n
+        return prod(input_shape) * self.n
 
     def to_dict(self, input_shape: Shape) -> dict[str, Any]:
         """Return the description of the layer for a model file, without its arrays."""
-        return {"type": self.type, "n_in": input_shape[0], "n_out": self.n, "activation": self.activation}
+        return {"type": self.type, "n_in": input_shape[-1], "n_out": self.n, "activation": self.activation}
 
     @classmethod
     def check_document(cls, layer: dict[str, Any], where: str) -> dict[str, Any]:
@@ -108,5 +115,7 @@ class Dense(ParametricLayer):
         """Return the operations that `predict` performs in this layer; exporters translate them."""
         from nnc.layers import operations
 
+        if len(input_shape) == 2:
+            raise ValueError("a Dense that is applied to each step is not supported in other formats; use save()")
         product = operations.MatMul(input_shape, (self.n,), layer["W"], layer["b"])
         return operations.with_activation(product, layer["activation"])

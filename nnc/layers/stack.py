@@ -91,6 +91,25 @@ class Stack(Value):
         return self.has_image_input or any(layer.kind.in_lanes for layer in self.layers)
 
     @property
+    def output_shape(self) -> Shape:
+        """Return the shape of one row of outputs: (n,), or (steps, n) if the last layer is applied to each step."""
+        return self.layers[-1].output_shape
+
+    def flatten_outputs(self, outputs: Any) -> Any:
+        """Return an array for the outputs of all steps, (n, steps, k), as (n, steps * k); return others unchanged."""
+        if len(self.output_shape) == 2 and outputs.shape[1:] == self.output_shape:
+            return outputs.reshape(len(outputs), -1)
+        return outputs
+
+    @property
+    def has_steps(self) -> bool:
+        """Return whether a layer processes sequences step by step: a recurrent layer, or a Dense on sequences."""
+        return any(
+            layer.kind.recurrent or (isinstance(layer.kind, Dense) and len(layer.input_shape) == 2)
+            for layer in self.layers
+        )
+
+    @property
     def has_batch_norm(self) -> bool:
         """Return whether any layer is a batch normalization."""
         return any(layer.kind.normalizes for layer in self.parametric_layers)
@@ -224,7 +243,8 @@ class Stack(Value):
             kind = layer.kind
             if isinstance(kind, ParametricLayer) and not kind.columnwise:
                 bias = None if has_equal_biases or kind.bias else False
-                kind = kind.replace(activation=None, init=None, bias=bias)
+                kind = kind.replace(init=None, bias=bias)
+                kind = kind if kind.recurrent else kind.replace(activation=None)
             layers.append(kind.n if isinstance(kind, Dense) and kind == Dense(kind.n) else kind)
         arguments = {"layers": layers, "activation": activation, "output": output}
         return {**arguments, "bias": self.bias} if has_equal_biases else arguments
@@ -297,7 +317,8 @@ def build_stack(layers: Any, activation: Any, output: Any, loss: str, bias: bool
     for i, name in zip(indices, [*hidden, output], strict=True):
         kind = kinds[i]
         if isinstance(kind, ParametricLayer):
-            kinds[i] = kind.replace(activation=kind.activation or name, bias=bias if kind.bias is None else kind.bias)
+            kind = kind.replace(bias=bias if kind.bias is None else kind.bias)
+            kinds[i] = kind.replace(activation=name) if kind.activation is None else kind
     stack = _compute_shapes(kinds)
     _check_stack(stack, loss)
     return stack
@@ -412,9 +433,19 @@ def _check_stack(stack: Stack, loss: str) -> None:
     max_size = max(*stack.sizes, *(prod(layer.output_shape) for layer in stack.layers))
     if max_size > MAX_SIZE or n_params >= MAX_PARAMS:
         raise ValueError(TOO_LARGE.format(list(stack.sizes)))
+    if stack.has_steps and (stack.uses_lanes or stack.has_batch_norm):
+        raise ValueError(
+            "layers must not combine convolutions, pools or BatchNorm with recurrent layers or a Dense on sequences, "
+            f"got {[layer.kind for layer in stack.layers]}; use Flatten() before Dense"
+        )
     mismatch = losses.explain_mismatch(stack.activations, loss)
     if mismatch:
         raise ValueError(mismatch)
+    if stack.activations[-1] == "softmax" and len(stack.output_shape) == 2:
+        raise ValueError(
+            "a softmax output is not supported for the steps of sequences; use Flatten() or a recurrent layer without "
+            "return_sequences before the last layer, or loss='bce' for two classes"
+        )
     if stack.activations[-1] == "softmax" and stack.sizes[-1] == 1:
         raise ValueError(
             "a softmax output needs two or more neurons, got 1; for two classes in one output use loss='bce'"

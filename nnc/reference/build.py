@@ -29,6 +29,7 @@ LAYERS = (
 def build_layers(stack: Stack, init: str | None, seed: int) -> list[Layer]:
     """Return layers with random weights, drawn from one stream: for each layer W row by row, then b."""
     check_supported("layer", [type(layer.kind).__name__ for layer in stack.layers], LAYERS)
+    check_supported("layer", ["a Dense on sequences"] * stack.has_steps, LAYERS)
     check_supported("activation", stack.activations, ACTIVATIONS)
     stream = Stream(mix(seed))
     return [_build_layer(layer, init, stream) for layer in stack.layers]

@@ -1,0 +1,296 @@
+"""Recurrent layers, which process sequences step by step: SimpleRNN, GRU and LSTM."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from nnc._registry import activations
+from nnc._registry.initializers import NAMES as INITIALIZERS
+from nnc._utils import fields
+from nnc._utils.checks import allow_none, check_bool, check_choice, check_positive, check_size
+from nnc._utils.value import field
+from nnc.layers.base import ParameterArray, ParametricLayer
+
+if TYPE_CHECKING:
+    from typing import Self
+
+    from nnc.layers.base import Shape
+
+FLAGS = ("return_sequences", "go_backwards", "bidirectional")
+STEP_ACTIVATIONS = tuple(name for name in activations.HIDDEN if activations.ROWS[name].elementwise)
+
+
+class RecurrentLayer(ParametricLayer):
+    """Base class of recurrent layers.
+
+    The weights are one matrix: one row for each input of a step, then one row for each unit of the previous state.
+    Layers of a network show these parts as `W` and `U`. Columns are in the order of Keras: gates, and units within a
+    gate. A bidirectional layer has the columns of the second direction after those of the first.
+    """
+
+    recurrent: ClassVar[bool] = True
+    matrix_axes: ClassVar[tuple[str, str]] = ("features + units", "gates x units")
+    gate_names: ClassVar[tuple[str, ...]]  # names of the blocks of columns of W, each with one column per unit
+    n_bias_rows: ClassVar[int] = 1  # number of rows of b
+
+    if TYPE_CHECKING:  # fields of the subclasses
+        units: int
+        return_sequences: bool
+        go_backwards: bool
+        bidirectional: bool
+
+    @property
+    def n_gates(self) -> int:
+        """Return the number of gates, including the candidate state."""
+        return len(self.gate_names)
+
+    @property
+    def directions(self) -> int:
+        """Return the number of directions in which the layer processes the steps."""
+        return 1 + self.bidirectional
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        """Return the shape of one row after the layer."""
+        if len(input_shape) != 2:
+            raise ValueError(
+                f"the inputs must be sequences (steps, features), got rows of shape {input_shape}; "
+                "use Input(steps=64, features=32)"
+            )
+        n = self.units * self.directions
+        return (input_shape[0], n) if self.return_sequences else (n,)
+
+    def parameter_arrays(self, input_shape: Shape) -> tuple[ParameterArray, ...]:
+        """Return the parameters of the layer."""
+        features, columns = input_shape[1], self.n_gates * self.units
+        n = self.directions * columns
+        W = ParameterArray("W", (features + self.units, n), features, columns, self.units)
+        shape = (n,) if self.n_bias_rows == 1 else (self.n_bias_rows, n)
+        return (W, ParameterArray("b", shape, features, columns)) if self.bias else (W,)
+
+    def engine_description(self, input_shape: Shape) -> dict[str, Any]:
+        """Return the arguments from which the engine creates the layer."""
+        n = self.units * self.directions
+        return {
+            "kind": "recurrent",
+            "cell": self.type,
+            "input_shape": input_shape,
+            "output_shape": (input_shape[0] if self.return_sequences else 1, n),
+            "activation": self.activation,
+            "bias": self.bias,
+            "directions": self.directions,
+            "reverse": self.go_backwards,
+            "sequences": self.return_sequences,
+        }
+
+    def multiply_adds(self, input_shape: Shape) -> int:
+        """Return the number of multiplications in the forward pass of one row."""
+        steps, features = input_shape
+        return steps * (features + self.units) * self.n_gates * self.units * self.directions
+
+    def to_dict(self, input_shape: Shape) -> dict[str, Any]:
+        """Return the description of the layer for a model file, without its arrays."""
+        flags = {name: getattr(self, name) for name in FLAGS}
+        return {"type": self.type, "units": self.units, "activation": self.activation, **flags}
+
+    @classmethod
+    def check_document(cls, layer: dict[str, Any], where: str) -> dict[str, Any]:
+        """Validate the description of a layer of this type in a model file, and return it."""
+        fields.check_keys(layer, ("type", "units", "activation", *FLAGS, "W", "b"), where)
+        where += "."
+        choices = STEP_ACTIVATIONS if "activation" in cls._fields else ("tanh",)
+        flags = {name: fields.member(layer, name, bool, where=where) for name in FLAGS}
+        if flags["go_backwards"] and flags["bidirectional"]:
+            raise ValueError(f"{where}go_backwards is true, expected false in a bidirectional layer")
+        return {
+            "type": cls.type,
+            "units": fields.size(layer["units"], where + "units"),
+            "activation": fields.choice(layer, "activation", choices, where),
+            **flags,
+            **cls.check_array_members(layer, where[:-1]),
+        }
+
+    @classmethod
+    def from_dict(cls, layer: dict[str, Any]) -> Self:
+        """Create the layer from its validated description in a model file."""
+        options: dict[str, Any] = {name: layer[name] for name in FLAGS} | {"bias": layer["b"] is not None}
+        if "activation" in cls._fields:
+            options["activation"] = layer["activation"]
+        return cls(units=layer["units"], **options)
+
+    @property
+    def summary_note(self) -> str:
+        """Return the options of the layer as text, for the last column of `summary`."""
+        notes = [type(self).__name__, f"activation {self.activation}" * (self.activation != "tanh")]
+        notes += [name.replace("_", " ") for name in FLAGS if getattr(self, name)]
+        return ", ".join(filter(None, notes))
+
+    def __repr__(self) -> str:
+        if self.bidirectional:
+            return f"Bidirectional({self.replace(bidirectional=False)!r})"
+        return super().__repr__()
+
+
+class SimpleRNN(RecurrentLayer):
+    """Fully connected recurrent layer: h_t = f(x_t W + h_(t-1) U + b), with h = 0 before the first step.
+
+    Parameters
+    ----------
+    units : int
+        Number of units, the length of the state h.
+    activation : str, default "tanh"
+        Name of an activation of `NeuralNetwork` for hidden layers. `activation` of the network is not used.
+    return_sequences : bool, default False
+        Whether the output contains the states of all steps, (steps, units), instead of the last state, (units,).
+    go_backwards : bool, default False
+        Whether the layer processes the steps from the last to the first. The outputs of `return_sequences` stay in
+        the order of the inputs. (Keras returns them in the order of processing.)
+    bidirectional : bool, default False
+        Whether a second set of units processes the steps from the last to the first; see `Bidirectional`.
+    bias : bool, optional
+        Whether the layer has biases. Default: `bias` of the network.
+    init : str, optional
+        Name of a weight initialization of `NeuralNetwork` for W. Default: `init` of the network. U starts as a matrix
+        with orthonormal rows.
+    trainable : bool, default True
+        Whether training changes the parameters. Assignments change this option and the next two options between fits:
+        `net.layers[0].trainable = False`.
+    lr_factor : float, default 1
+        Factor of the learning rate for the parameters of this layer.
+    bias_lr_factor : float, default 1
+        Additional factor of the learning rate for the biases.
+
+    Raises
+    ------
+    ValueError, TypeError
+        An argument is not valid.
+
+    Notes
+    -----
+    Layers of a network have the parameters as `W` (features, units), `U` (units, units) and `b` (units,).
+    """
+
+    type: ClassVar[str] = "simple_rnn"
+    gate_names: ClassVar[tuple[str, ...]] = ("h",)
+
+    units: int = field(check=check_size)
+    activation: str = field(default="tanh", check=partial(check_choice, choices=STEP_ACTIVATIONS))
+    return_sequences: bool = field(default=False, check=check_bool)
+    go_backwards: bool = field(default=False, check=check_bool)
+    bidirectional: bool = field(default=False, check=check_bool)
+    bias: bool | None = field(default=None, check=allow_none(check_bool))
+    init: str | None = field(default=None, check=allow_none(partial(check_choice, choices=INITIALIZERS)))
+    trainable: bool = field(default=True, check=check_bool)
+    lr_factor: float = field(default=1.0, check=check_positive)
+    bias_lr_factor: float = field(default=1.0, check=check_positive)
+
+
+class GRU(RecurrentLayer):
+    """Gated recurrent unit (Cho et al., 2014), in the variant of cuDNN, Keras (reset_after=True) and PyTorch.
+
+    With the sigmoid s and elementwise products *, the state h_t follows from the input x_t and h = h_(t-1):
+    z = s(x_t W_z + h U_z + b_z + c_z), r = s(x_t W_r + h U_r + b_r + c_r),
+    n = tanh(x_t W_n + b_n + r * (h U_n + c_n)), h_t = z * h + (1 - z) * n.
+
+    Parameters
+    ----------
+    units : int
+        Number of units, the length of the state h.
+    return_sequences, go_backwards, bidirectional, bias, init, trainable, lr_factor, bias_lr_factor
+        As in `SimpleRNN`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        An argument is not valid.
+
+    Notes
+    -----
+    Layers of a network have the parameters as `W` (features, 3 units), `U` (units, 3 units) and `b` (2, 3 units), whose
+    rows are b and c. The gates are in the order z, r, n. PyTorch has the order r, z, n.
+    """
+
+    type: ClassVar[str] = "gru"
+    gate_names: ClassVar[tuple[str, ...]] = ("z", "r", "n")
+    n_bias_rows: ClassVar[int] = 2
+    activation: ClassVar[str] = "tanh"
+
+    units: int = field(check=check_size)
+    return_sequences: bool = field(default=False, check=check_bool)
+    go_backwards: bool = field(default=False, check=check_bool)
+    bidirectional: bool = field(default=False, check=check_bool)
+    bias: bool | None = field(default=None, check=allow_none(check_bool))
+    init: str | None = field(default=None, check=allow_none(partial(check_choice, choices=INITIALIZERS)))
+    trainable: bool = field(default=True, check=check_bool)
+    lr_factor: float = field(default=1.0, check=check_positive)
+    bias_lr_factor: float = field(default=1.0, check=check_positive)
+
+
+class LSTM(RecurrentLayer):
+    """Long short-term memory (Hochreiter and Schmidhuber, 1997), with a forget gate (Gers et al., 2000).
+
+    With the sigmoid s and elementwise products *, the state h_t and the cell state c_t follow from the input x_t,
+    h = h_(t-1) and c = c_(t-1): i, f, o = s(x_t W + h U + b) and g = tanh(x_t W + h U + b), each with its own columns,
+    c_t = f * c + i * g, h_t = o * tanh(c_t).
+
+    Parameters
+    ----------
+    units : int
+        Number of units, the length of the states h and c.
+    return_sequences, go_backwards, bidirectional, bias, init, trainable, lr_factor, bias_lr_factor
+        As in `SimpleRNN`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        An argument is not valid.
+
+    Notes
+    -----
+    Layers of a network have the parameters as `W` (features, 4 units), `U` (units, 4 units) and `b` (4 units,). The
+    gates are in the order i, f, g, o. PyTorch has two vectors of biases, whose sum is b. The biases of the forget gate
+    start at 1 (Jozefowicz et al., 2015).
+    """
+
+    type: ClassVar[str] = "lstm"
+    gate_names: ClassVar[tuple[str, ...]] = ("i", "f", "g", "o")
+    activation: ClassVar[str] = "tanh"
+
+    units: int = field(check=check_size)
+    return_sequences: bool = field(default=False, check=check_bool)
+    go_backwards: bool = field(default=False, check=check_bool)
+    bidirectional: bool = field(default=False, check=check_bool)
+    bias: bool | None = field(default=None, check=allow_none(check_bool))
+    init: str | None = field(default=None, check=allow_none(partial(check_choice, choices=INITIALIZERS)))
+    trainable: bool = field(default=True, check=check_bool)
+    lr_factor: float = field(default=1.0, check=check_positive)
+    bias_lr_factor: float = field(default=1.0, check=check_positive)
+
+
+def Bidirectional(layer: RecurrentLayer) -> RecurrentLayer:
+    """Return a layer with two sets of units, which process the steps in both orders.
+
+    Each step of the output contains the state of the first set, then that of the second set. With
+    `return_sequences=False`, these are the states after the last step that each set processes.
+
+    Parameters
+    ----------
+    layer : SimpleRNN, GRU or LSTM
+        Layer that describes each set of units.
+
+    Raises
+    ------
+    TypeError, ValueError
+        `layer` is not a recurrent layer, is bidirectional already, or has `go_backwards`.
+
+    Examples
+    --------
+    >>> from nnc.layers import GRU, Bidirectional
+    >>> Bidirectional(GRU(6, return_sequences=True)).output_shape((40, 1))
+    (40, 12)
+    """
+    if not isinstance(layer, RecurrentLayer):
+        raise TypeError(f"layer must be a recurrent layer such as GRU(6), got {layer!r}")
+    if layer.bidirectional or layer.go_backwards:
+        raise ValueError(f"layer must not be bidirectional and must not have go_backwards, got {layer!r}")
+    return layer.replace(bidirectional=True)

@@ -1,0 +1,524 @@
+# Layers that process sequences step by step: SimpleRNN, GRU and LSTM, and a dense layer that is applied to each step.
+#
+# A row of inputs or outputs is a sequence: the numbers of step 0, then those of step 1, and so on, without padding.
+# Inside the layer, a step of a row has a padded block of numbers for each gate, and the same gates of all rows of the
+# block lie below each other. So the kernels of matmul.pxd compute the products of all rows for one step, or for all
+# steps together. Notation: x inputs, h outputs (hidden state), W weights of the inputs, U weights of the previous
+# output, b biases, * elementwise product, s sigmoid.
+#
+#     SIMPLE_RNN  h' = f(x W + h U + b)
+#     GRU         z = s(x W_z + h U_z + b_z),  r = s(x W_r + h U_r + b_r)
+#                 n = tanh(x W_n + b_n + r * (h U_n + c_n)),  h' = z * h + (1 - z) * n
+#     LSTM        i = s(...),  f = s(...),  g = tanh(...),  o = s(...)
+#                 c' = f * c + i * g,  h' = o * tanh(c')
+#
+# The parameters have the layout of Keras: rows of W, then rows of U, then one row of biases (GRU: two), with one column
+# for each gate and unit; gates are in the order z, r, n (GRU) and i, f, g, o (LSTM). A bidirectional layer has the
+# columns of the second direction after those of the first. layer.WT contains copies of W and U whose gates are padded
+# to whole vectors, and their transposes.
+#
+# All sums over inputs and units have a fixed order that does not depend on other rows, so a row gives the same bits in
+# any block, and alone.
+
+from libc.string cimport memcpy, memset
+from simd cimport VL, never_inlined, real, vec, load, madd, splat, store
+from vmath cimport sigmoid, tanh
+from activations cimport activate, differentiate
+from arena cimport TRAIN, Arena, Purpose, allocate, allocate_zeros
+from matmul cimport COLUMNS, ROWS, SCATTERED, Rows, product, sum_rows
+from threads cimport smaller
+from layer cimport DENSE_STEPS, GRU, LSTM, SIMPLE_RNN, Layer, SequenceBuffers, biases, padded
+
+cdef enum:
+    GRADIENT_ROWS = 32    # number of parameter rows whose gradient is computed together
+    # preferred maximum size of the buffers of a block of rows in bytes, so that they fit the second-level cache
+    SEQUENCE_BYTES = 1 << 20
+    MIN_SEQUENCE_ROWS = 8  # smallest and largest number of rows in a block of sequences
+    MAX_SEQUENCE_ROWS = 32
+
+
+cdef inline int gate_count(const Layer* layer) noexcept nogil:
+    # Return the number of gates, including the candidate, which have columns in W.
+    return 4 if layer.cell == LSTM else 3 if layer.cell == GRU else 1
+
+
+cdef inline Py_ssize_t unit_count(const Layer* layer) noexcept nogil:
+    # Return the number of units of one direction.
+    return layer.out_shape.channels // layer.directions
+
+
+cdef inline Py_ssize_t padded_units(const Layer* layer) noexcept nogil:
+    # Return the number of units, rounded up to whole vectors.
+    return (unit_count(layer) + VL - 1) // VL * VL
+
+
+cdef inline Py_ssize_t gate_reals(const Layer* layer) noexcept nogil:
+    # Return how many numbers the padded gates of a row and step have that are multiplied with W or U.
+    return gate_count(layer) * padded_units(layer)
+
+
+cdef inline Py_ssize_t step_reals(const Layer* layer) noexcept nogil:
+    # Return how many numbers are stored for the gates of a row and step. A GRU also stores h U_n + c_n, before the
+    # gates.
+    return gate_reals(layer) + (padded_units(layer) if layer.cell == GRU else 0)
+
+
+cdef inline Py_ssize_t input_offset(const Layer* layer) noexcept nogil:
+    # Return the index of the first gate that depends on the inputs, among the numbers of a step.
+    return padded_units(layer) if layer.cell == GRU else 0
+
+
+cdef inline int recurrent_block(const Layer* layer, int gate) noexcept nogil:
+    # Return the index of the block of numbers of a step to which h U is added for this gate. For a GRU, the blocks are
+    # (h U_n + c_n, z, r, n).
+    return (gate + 1) % 3 if layer.cell == GRU else gate
+
+
+cdef inline Py_ssize_t step_of(const Layer* layer, int direction, Py_ssize_t step) noexcept nogil:
+    # Return the index in the sequence of the step that this direction processes as number `step`.
+    return layer.in_shape.width - 1 - step if (direction == 1) != layer.reverse else step
+
+
+cdef inline Py_ssize_t sequence_reals(const Layer* layer) noexcept nogil:
+    # Return how many numbers the buffers of the layer contain for each row.
+    return layer.directions * layer.in_shape.width * (step_reals(layer) +
+                                                      padded_units(layer) * (3 if layer.cell == LSTM else 1))
+
+
+# Addresses of the copies in layer.WT, for each direction: W (features, gate_reals), U (units, gate_reals), and in
+# training the transpose of U (gate_reals, padded units) and of W (gate_reals, padded features).
+
+cdef inline Py_ssize_t copy_reals(const Layer* layer) noexcept nogil:
+    # Return the size of the copies of one direction, in numbers.
+    return gate_reals(layer) * (layer.rows + padded_units(layer) + layer.ldt)
+
+
+cdef inline real* input_weights(const Layer* layer, int direction) noexcept nogil:
+    return layer.WT + direction * copy_reals(layer)
+
+
+cdef inline real* recurrent_weights(const Layer* layer, int direction) noexcept nogil:
+    return input_weights(layer, direction) + layer.in_shape.channels * gate_reals(layer)
+
+
+cdef inline real* transposed_recurrent_weights(const Layer* layer, int direction) noexcept nogil:
+    return input_weights(layer, direction) + layer.rows * gate_reals(layer)
+
+
+cdef inline real* transposed_input_weights(const Layer* layer, int direction) noexcept nogil:
+    return transposed_recurrent_weights(layer, direction) + gate_reals(layer) * padded_units(layer)
+
+
+cdef inline void set_sizes(Layer* layer) noexcept nogil:
+    # Set the shape of the weights and the padded row lengths.
+    layer.rows = layer.in_shape.channels + (0 if layer.cell == DENSE_STEPS else unit_count(layer))
+    layer.neurons = gate_count(layer) * layer.out_shape.channels
+    # the rows of the parameters, and those of the outputs
+    layer.parameter_ld, layer.ld = padded(layer.neurons), padded(layer.n_out)
+    layer.ldt = (layer.in_shape.channels + VL - 1) // VL * VL
+
+
+cdef inline bint is_consistent(const Layer* layer) noexcept nogil:
+    # Return whether the shapes and options of a layer are consistent.
+    return (layer.in_shape.height == 1 and layer.out_shape.height == 1 and layer.out_shape.channels > 0 and
+            layer.directions in (1, 2) and layer.out_shape.channels % layer.directions == 0 and
+            layer.out_shape.width == (layer.in_shape.width if layer.sequences else 1))
+
+
+cdef inline Py_ssize_t block_rows(Py_ssize_t bytes_per_row, Py_ssize_t batch, Py_ssize_t minimum) noexcept nogil:
+    # Return the number of rows in a block of sequences. It depends on the length of the sequences, but not on the
+    # number of threads.
+    cdef Py_ssize_t rows = MAX_SEQUENCE_ROWS
+    while rows > minimum and rows * bytes_per_row > SEQUENCE_BYTES:
+        rows //= 2
+    return smaller(rows, batch)
+
+
+cdef inline void lay_out(Layer* layer, Arena* arena, Purpose purpose, Py_ssize_t block) noexcept nogil:
+    # Allocate the buffers for `block` rows, and the copies of the weights.
+    cdef SequenceBuffers* buffers = <SequenceBuffers*>allocate(arena, 2 * sizeof(SequenceBuffers))
+    cdef SequenceBuffers b
+    cdef Py_ssize_t steps = layer.in_shape.width, count = steps * block, units = padded_units(layer), i
+    cdef Py_ssize_t states = (steps + 1) * block * units * sizeof(real)
+    cdef int d
+    layer.WT = <real*>allocate_zeros(arena, layer.directions * copy_reals(layer) * sizeof(real))
+    layer.has_transposes = purpose == TRAIN
+    for d in range(layer.directions):
+        b.rows = block
+        b.gates = <real*>allocate(arena, count * step_reals(layer) * sizeof(real))
+        # all states are initialized, because the gradient of a smaller block multiplies unused states by zero
+        b.hidden = <real*>allocate_zeros(arena, states)
+        b.cell = <real*>allocate_zeros(arena, states) if layer.cell == LSTM else NULL
+        b.cell_tanh = <real*>allocate(arena, count * units * sizeof(real)) if layer.cell == LSTM else NULL
+        b.inputs = <const real**>allocate(arena, count * sizeof(real*))
+        b.hidden_rows = <const real**>allocate(arena, count * sizeof(real*))
+        b.gate_rows = <const real**>allocate(arena, count * sizeof(real*))
+        b.delta = <real*>allocate(arena, block * units * sizeof(real))
+        b.carry = <real*>allocate(arena, block * units * sizeof(real))
+        b.input_delta = <real*>allocate(arena, block * layer.ldt * sizeof(real))
+        b.strip = <real*>allocate(arena, GRADIENT_ROWS * step_reals(layer) * sizeof(real))
+        if arena.base:
+            for i in range(count):
+                b.hidden_rows[i] = b.hidden + i * units
+                b.gate_rows[i] = b.gates + i * step_reals(layer)
+            buffers[d] = b
+    layer.buffers = buffers
+
+
+cdef inline void store_copies(const Layer* layer, Py_ssize_t k, int direction, int gate) noexcept nogil:
+    # Update the copies of row k of the parameters, for one gate of one direction.
+    cdef Py_ssize_t units = unit_count(layer), padded_length = padded_units(layer), features = layer.in_shape.channels
+    cdef const real* w = layer.W + k * layer.parameter_ld + (direction * gate_count(layer) + gate) * units
+    cdef real* out
+    cdef Py_ssize_t block = gate, ldt = layer.ldt, j
+    if k < features:
+        memcpy(input_weights(layer, direction) + k * gate_reals(layer) + block * padded_length, w, units * sizeof(real))
+        out = transposed_input_weights(layer, direction) + block * padded_length * ldt + k
+    else:
+        block, ldt = recurrent_block(layer, gate), padded_length
+        memcpy(recurrent_weights(layer, direction) + (k - features) * gate_reals(layer) + block * padded_length, w,
+               units * sizeof(real))
+        out = transposed_recurrent_weights(layer, direction) + block * padded_length * ldt + k - features
+    if layer.has_transposes:
+        for j in range(units):
+            out[j * ldt] = w[j]
+
+
+cdef inline void transpose_rows(const Layer* layer, Py_ssize_t low, Py_ssize_t high) noexcept nogil:
+    # Update the copies in layer.WT from rows low <= k < high of the parameters.
+    cdef Py_ssize_t k
+    cdef int d, gate
+    for k in range(low, high):
+        for d in range(layer.directions):
+            for gate in range(gate_count(layer)):
+                store_copies(layer, k, d, gate)
+
+
+cdef inline void transpose_element(const Layer* layer, Py_ssize_t k, Py_ssize_t j) noexcept nogil:
+    # Update the copies in layer.WT from the element in row k and column j of the parameters.
+    cdef Py_ssize_t units = unit_count(layer), length = padded_units(layer), features = layer.in_shape.channels
+    cdef int direction = <int>(j // (gate_count(layer) * units)), gate = <int>(j // units % gate_count(layer))
+    cdef Py_ssize_t column = gate * length + j % units
+    cdef real w = layer.W[k * layer.parameter_ld + j]
+    if k < features:
+        input_weights(layer, direction)[k * gate_reals(layer) + column] = w
+        if layer.has_transposes:
+            transposed_input_weights(layer, direction)[column * layer.ldt + k] = w
+    else:
+        column = recurrent_block(layer, gate) * length + j % units
+        recurrent_weights(layer, direction)[(k - features) * gate_reals(layer) + column] = w
+        if layer.has_transposes:
+            transposed_recurrent_weights(layer, direction)[column * length + k - features] = w
+
+
+# Forward pass. `rows` rows of the block are processed from row `first` on.
+
+cdef inline void forward(const Layer* layer, const real** X, Py_ssize_t first, Py_ssize_t rows) noexcept nogil:
+    # Compute the outputs A. X[i] points to input row i of the block.
+    cdef int d
+    for d in range(layer.directions):
+        multiply_inputs(layer, d, X, first, rows)
+        run_steps(layer, d, first, rows)
+        copy_outputs(layer, d, layer.buffers[d].hidden + layer.buffers[d].rows * padded_units(layer),
+                     padded_units(layer), first, rows, layer.A)
+        if layer.Z != layer.A:
+            copy_outputs(layer, d, layer.buffers[d].gates, step_reals(layer), first, rows, layer.Z)
+
+
+cdef inline void multiply_inputs(const Layer* layer, int direction, const real** X, Py_ssize_t first,
+                                 Py_ssize_t rows) noexcept nogil:
+    # Compute x W + b for all gates and steps.
+    cdef const SequenceBuffers* buffers = &layer.buffers[direction]
+    cdef Py_ssize_t steps = layer.in_shape.width, features = layer.in_shape.channels, length = step_reals(layer)
+    cdef Py_ssize_t gates = gate_reals(layer), step, i, j, t, count = rows
+    cdef real* out
+    cdef real* start = buffers.gates + first * length
+    write_biases(layer, direction, start)
+    for step in range(steps):
+        t = step_of(layer, direction, step)
+        for i in range(first, first + rows):
+            buffers.inputs[step * buffers.rows + i] = X[i] + t * features
+            out = buffers.gates + (step * buffers.rows + i) * length
+            if out != start:
+                for j from 0 <= j < length by VL:
+                    store(out + j, load(start + j))
+        # a block with fewer rows multiplies the inputs of its first row by deltas that are zero
+        for i in range(rows, buffers.rows if first == 0 else rows):
+            buffers.inputs[step * buffers.rows + i] = X[0]
+    if rows == buffers.rows:                  # one product for all steps
+        count, steps = rows * steps, 1
+    for step in range(steps):
+        i = step * buffers.rows + first
+        product(ROWS, count, gates, features, Rows(buffers.inputs + i, 0), input_weights(layer, direction), gates,
+                buffers.gates + i * length + input_offset(layer), length, NULL, 1, True, NULL, False, NULL)
+
+
+cdef inline void write_biases(const Layer* layer, int direction, real* out) noexcept nogil:
+    # Write the biases of all gates to the numbers of a step, with zeros as padding.
+    cdef const real* b = biases(layer)
+    cdef Py_ssize_t units = unit_count(layer), column, j
+    cdef real* z
+    cdef int gate
+    memset(out, 0, step_reals(layer) * sizeof(real))
+    if b is NULL:
+        return
+    for gate in range(gate_count(layer)):
+        column = (direction * gate_count(layer) + gate) * units
+        z = out + input_offset(layer) + gate * padded_units(layer)
+        for j in range(units):
+            z[j] = b[column + j]
+        if layer.bias > 1:
+            z = out + recurrent_block(layer, gate) * padded_units(layer)
+            for j in range(units):
+                z[j] += b[layer.parameter_ld + column + j]
+
+
+cdef inline void run_steps(const Layer* layer, int direction, Py_ssize_t first, Py_ssize_t rows) noexcept nogil:
+    # Compute the state h after each step, from the products x W + b.
+    cdef const SequenceBuffers* buffers = &layer.buffers[direction]
+    cdef Py_ssize_t units = padded_units(layer), gates = gate_reals(layer), length = step_reals(layer), step, i, k
+    cdef real* g
+    cdef real* h
+    for step in range(layer.in_shape.width):
+        i, k = step * buffers.rows + first, (step + 1) * buffers.rows + first
+        g, h = buffers.gates + i * length, buffers.hidden + k * units
+        if layer.cell != DENSE_STEPS:
+            product(ROWS, rows, gates, unit_count(layer), Rows(buffers.hidden_rows + i, 0),
+                    recurrent_weights(layer, direction), gates, g, length, NULL, 1, True, NULL, False, NULL)
+        if layer.cell == GRU:
+            gru_gates(rows, units, g, buffers.hidden + i * units, h)
+        elif layer.cell == LSTM:
+            lstm_gates(rows, units, g, buffers.cell + i * units, buffers.cell + k * units,
+                       buffers.cell_tanh + i * units, h)
+        else:
+            activate(layer.activation, g, h, rows * units)
+
+
+cdef inline never_inlined gru_gates(Py_ssize_t rows, Py_ssize_t units, real* g, const real* previous,
+                                    real* h) noexcept nogil:
+    # Compute the gates and the new state h of a GRU from the net inputs g and the previous state.
+    cdef Py_ssize_t _, j
+    cdef vec z, r, n
+    for _ in range(rows):
+        for j from 0 <= j < units by VL:
+            z, r = sigmoid(load(g + units + j)), sigmoid(load(g + 2 * units + j))
+            n = tanh(madd(r, load(g + j), load(g + 3 * units + j)))
+            store(g + units + j, z)
+            store(g + 2 * units + j, r)
+            store(g + 3 * units + j, n)
+            store(h + j, madd(z, load(previous + j) - n, n))
+        g += 4 * units
+        previous += units
+        h += units
+
+
+cdef inline never_inlined lstm_gates(Py_ssize_t rows, Py_ssize_t units, real* gates, const real* previous, real* cell,
+                                     real* cell_tanh, real* h) noexcept nogil:
+    # Compute the gates, the new cell state and the new state h of an LSTM from the net inputs and the previous cell
+    # state.
+    cdef Py_ssize_t _, j
+    cdef vec i, f, g, o, c, t
+    for _ in range(rows):
+        for j from 0 <= j < units by VL:
+            i, f = sigmoid(load(gates + j)), sigmoid(load(gates + units + j))
+            g, o = tanh(load(gates + 2 * units + j)), sigmoid(load(gates + 3 * units + j))
+            c = madd(f, load(previous + j), i * g)
+            t = tanh(c)
+            store(gates + j, i)
+            store(gates + units + j, f)
+            store(gates + 2 * units + j, g)
+            store(gates + 3 * units + j, o)
+            store(cell + j, c)
+            store(cell_tanh + j, t)
+            store(h + j, o * t)
+        gates += 4 * units
+        previous += units
+        cell += units
+        cell_tanh += units
+        h += units
+
+
+cdef inline void copy_outputs(const Layer* layer, int direction, const real* states, Py_ssize_t length,
+                              Py_ssize_t first, Py_ssize_t rows, real* out) noexcept nogil:
+    # Copy the states (steps, rows of the block, length) of one direction to the output rows: those of all steps, or of
+    # the last one.
+    cdef Py_ssize_t block = layer.buffers[direction].rows, units = unit_count(layer), steps = layer.in_shape.width
+    cdef Py_ssize_t step, i, t
+    for i in range(first, first + rows):
+        # the padding is multiplied by zero in the next layer, so it must be finite
+        memset(out + i * layer.ld + layer.n_out, 0, (layer.ld - layer.n_out) * sizeof(real))
+        for step in range(0 if layer.sequences else steps - 1, steps):
+            t = step_of(layer, direction, step) if layer.sequences else 0
+            memcpy(out + i * layer.ld + (t * layer.directions + direction) * units,
+                   states + (step * block + i) * length, units * sizeof(real))
+
+
+# Backward pass.
+
+cdef inline void backward_steps(const Layer* layer, Py_ssize_t first, Py_ssize_t rows, bint is_output) noexcept nogil:
+    # Backpropagation through time: compute the derivatives of the loss with respect to the net inputs of all gates and
+    # steps from the deltas D, and store them in place of the gates. `is_output` means that D already contains the
+    # derivatives with respect to the net inputs, as in the output layer.
+    cdef const SequenceBuffers* buffers
+    cdef Py_ssize_t units = padded_units(layer), length = step_reals(layer), step, i, k, last = layer.in_shape.width - 1
+    cdef real* delta
+    cdef real* g
+    cdef int d
+    for d in range(layer.directions):
+        buffers = &layer.buffers[d]
+        delta = buffers.delta + first * units
+        memset(buffers.carry + first * units, 0, rows * units * sizeof(real))
+        for step in range(last, -1, -1):
+            i, k = step * buffers.rows + first, (step + 1) * buffers.rows + first
+            g = buffers.gates + i * length
+            load_deltas(layer, d, step, first, rows)
+            if step < last and layer.cell != DENSE_STEPS:
+                product(ROWS, rows, units, gate_reals(layer), Rows(buffers.gate_rows + k, 0),
+                        transposed_recurrent_weights(layer, d), units, delta, units, NULL, 1, True, NULL, False, NULL)
+            if layer.cell == GRU:
+                gru_deltas(rows, units, delta, g, buffers.hidden + i * units, buffers.carry + first * units)
+            elif layer.cell == LSTM:
+                lstm_deltas(rows, units, delta, g, buffers.cell + i * units, buffers.cell_tanh + i * units,
+                            buffers.carry + first * units)
+            else:
+                if not is_output:
+                    differentiate(layer.activation, g, buffers.hidden + k * units, delta, rows * units)
+                memcpy(g, delta, rows * units * sizeof(real))
+        if first == 0 and rows < buffers.rows:  # the gradient is a sum over all rows of the block
+            for step in range(last + 1):
+                memset(buffers.gates + (step * buffers.rows + rows) * length, 0,
+                       (buffers.rows - rows) * length * sizeof(real))
+
+
+cdef inline void load_deltas(const Layer* layer, int direction, Py_ssize_t step, Py_ssize_t first,
+                             Py_ssize_t rows) noexcept nogil:
+    # Write the derivatives of the loss with respect to the state h after a step: the part that comes from the outputs,
+    # and for a GRU the part that the next step passes on.
+    cdef const SequenceBuffers* buffers = &layer.buffers[direction]
+    cdef Py_ssize_t units = unit_count(layer), length = padded_units(layer), i, j, t = 0
+    cdef real* delta
+    if layer.sequences:
+        t = step_of(layer, direction, step)
+    for i in range(first, first + rows):
+        delta = buffers.delta + i * length
+        memset(delta, 0, length * sizeof(real))
+        if layer.sequences or step == layer.in_shape.width - 1:
+            memcpy(delta, layer.D + i * layer.ld + (t * layer.directions + direction) * units, units * sizeof(real))
+        if layer.cell == GRU:
+            for j from 0 <= j < length by VL:
+                store(delta + j, load(delta + j) + load(buffers.carry + i * length + j))
+
+
+cdef inline never_inlined gru_deltas(Py_ssize_t rows, Py_ssize_t units, const real* delta, real* g,
+                                     const real* previous, real* carry) noexcept nogil:
+    # Replace the gates of a GRU by the derivatives with respect to their net inputs, and write the derivative that goes
+    # to the previous state directly to `carry`.
+    cdef Py_ssize_t _, j
+    cdef vec d, h_n, z, r, n, d_n, one = splat(1)
+    for _ in range(rows):
+        for j from 0 <= j < units by VL:
+            d, h_n, z = load(delta + j), load(g + j), load(g + units + j)
+            r, n = load(g + 2 * units + j), load(g + 3 * units + j)
+            d_n = d * (one - z) * (one - n * n)
+            store(carry + j, d * z)
+            store(g + units + j, d * (load(previous + j) - n) * (z * (one - z)))
+            store(g + 2 * units + j, d_n * h_n * (r * (one - r)))
+            store(g + 3 * units + j, d_n)
+            store(g + j, d_n * r)
+        delta += units
+        g += 4 * units
+        previous += units
+        carry += units
+
+
+cdef inline never_inlined lstm_deltas(Py_ssize_t rows, Py_ssize_t units, const real* delta, real* gates,
+                                      const real* previous, const real* cell_tanh, real* carry) noexcept nogil:
+    # Replace the gates of an LSTM by the derivatives with respect to their net inputs. `carry` is the derivative with
+    # respect to the cell state: that of this step is replaced by that of the previous step.
+    cdef Py_ssize_t _, j
+    cdef vec d, i, f, g, o, t, d_c, one = splat(1)
+    for _ in range(rows):
+        for j from 0 <= j < units by VL:
+            d, i, f, t = load(delta + j), load(gates + j), load(gates + units + j), load(cell_tanh + j)
+            g, o = load(gates + 2 * units + j), load(gates + 3 * units + j)
+            d_c = madd(d * o, one - t * t, load(carry + j))
+            store(carry + j, d_c * f)
+            store(gates + j, d_c * g * (i * (one - i)))
+            store(gates + units + j, d_c * load(previous + j) * (f * (one - f)))
+            store(gates + 2 * units + j, d_c * i * (one - g * g))
+            store(gates + 3 * units + j, d * t * (o * (one - o)))
+        delta += units
+        gates += 4 * units
+        previous += units
+        cell_tanh += units
+        carry += units
+
+
+cdef inline void input_backward(const Layer* layer, Py_ssize_t first, Py_ssize_t rows, real* out,
+                                Py_ssize_t ld) noexcept nogil:
+    # Compute the derivatives of the loss with respect to the inputs into `rows` rows of `out`, which are ld numbers
+    # apart. Numbers beyond the n_in inputs become zero.
+    cdef const SequenceBuffers* buffers
+    cdef Py_ssize_t features = layer.in_shape.channels, steps = layer.in_shape.width, t, i
+    cdef real* delta = layer.buffers[0].input_delta + first * layer.ldt
+    cdef int d
+    for t in range(steps):
+        for d in range(layer.directions):
+            buffers = &layer.buffers[d]
+            i = step_of(layer, d, t) * buffers.rows + first
+            product(ROWS, rows, layer.ldt, gate_reals(layer), Rows(buffers.gate_rows + i, input_offset(layer)),
+                    transposed_input_weights(layer, d), layer.ldt, delta, layer.ldt, NULL, 1, d > 0, NULL, False, NULL)
+        for i in range(rows):
+            memcpy(out + i * ld + t * features, delta + i * layer.ldt, features * sizeof(real))
+    for i in range(rows):
+        memset(out + i * ld + layer.n_in, 0, (ld - layer.n_in) * sizeof(real))
+
+
+cdef inline void gradient(const Layer* layer, Py_ssize_t low, Py_ssize_t high, real* out, bint add) noexcept nogil:
+    # Compute rows low <= k < high of the gradient over the block: rows of W, rows of U, and biases. With `add`, add
+    # them to `out`.
+    cdef Py_ssize_t features = layer.in_shape.channels, k = low, end, i
+    cdef int d
+    while k < high:
+        if k < features:
+            end = smaller(smaller(k + GRADIENT_ROWS, high), features)
+        else:
+            end = smaller(smaller(k + GRADIENT_ROWS, high), layer.rows) if k < layer.rows else k + 1
+        if not add:
+            for i in range(end - k):
+                memset(out + i * layer.parameter_ld + layer.neurons, 0,
+                       (layer.parameter_ld - layer.neurons) * sizeof(real))
+        for d in range(layer.directions):
+            strip_gradient(layer, d, k, end, out, add)
+        out += (end - k) * layer.parameter_ld
+        k = end
+
+
+cdef inline void strip_gradient(const Layer* layer, int direction, Py_ssize_t low, Py_ssize_t high, real* out,
+                                bint add) noexcept nogil:
+    # Compute the columns of one direction of rows low <= k < high of the gradient. All rows belong to W, or to U, or
+    # there is one row of biases.
+    cdef const SequenceBuffers* buffers = &layer.buffers[direction]
+    cdef Py_ssize_t features = layer.in_shape.channels, count = layer.in_shape.width * buffers.rows
+    cdef Py_ssize_t gates = gate_reals(layer), length = step_reals(layer), units = unit_count(layer), i, j
+    cdef bint is_recurrent = features <= low < layer.rows or low > layer.rows
+    cdef real* strip = buffers.strip
+    cdef real* target
+    cdef const real* source
+    cdef int gate
+    if low < features:
+        product(SCATTERED, high - low, gates, count, Rows(buffers.inputs, low), buffers.gates + input_offset(layer),
+                length, strip, gates, NULL, 1, False, NULL, False, NULL)
+    elif low < layer.rows:
+        product(COLUMNS, high - low, gates, count, Rows(buffers.hidden_rows, low - features), buffers.gates, length,
+                strip, gates, NULL, 1, False, NULL, False, NULL)
+    else:
+        sum_rows(buffers.gates, count, length, strip, 1, False, NULL)
+        if not is_recurrent:
+            strip += input_offset(layer)
+    for i in range(high - low):
+        for gate in range(gate_count(layer)):
+            target = out + i * layer.parameter_ld + (direction * gate_count(layer) + gate) * units
+            source = strip + i * gates + padded_units(layer) * (recurrent_block(layer, gate) if is_recurrent else gate)
+            for j in range(units):
+                target[j] = target[j] + source[j] if add else source[j]
