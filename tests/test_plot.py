@@ -10,7 +10,7 @@ import pytest
 
 import nnc
 from nnc import History, NeuralNetwork, plot
-from nnc.layers import Conv2D, Dense, Input, MaxPool2D
+from nnc.layers import Conv1D, Conv2D, Dense, Flatten, Input, MaxPool1D, MaxPool2D
 
 pytest.importorskip("matplotlib")
 
@@ -353,6 +353,15 @@ def test_filters_are_drawn_in_grid_of_filters_and_channels(images, ax):
             assert (part == kernel[:, :, channel, number]).all()
     assert np.isnan(grid[3]).all()
     assert axis_labels(ax) == ("channel", "filter")
+
+
+def test_sequences_are_drawn_with_a_row_for_each_feature():
+    layers = [Input(steps=9, features=2), Conv1D(4, 3), MaxPool1D(2), Flatten(), 2]
+    net = NeuralNetwork(layers, loss="cross_entropy", seed=0)
+    (mosaic,) = nnc.plot.filters(net).get_images()
+    assert np.isin(net.layers[0].kernel[0], mosaic.get_array()).all()
+    (mosaic,) = nnc.plot.activations(net, np.ones((1, 9, 2))).get_images()
+    assert mosaic.get_array().shape[0] < mosaic.get_array().shape[1]  # 4 features and 7 steps
 
 
 def test_figure_has_aspect_ratio_of_its_content():

@@ -58,7 +58,7 @@ def as_image_layers(layers):
             image_pool = MaxPool2D if isinstance(layer, MaxPool1D) else AvgPool2D
             yield image_pool((1, layer.size), (1, layer.stride))
         elif isinstance(layer, GlobalAvgPool1D):
-            yield GlobalAvgPool2D()
+            yield from (GlobalAvgPool2D(), Flatten())
         else:
             yield layer
 
@@ -73,12 +73,13 @@ def as_image_layers(layers):
         LAYERS[0],
         LAYERS[1],
         [MaxPool1D(2), Conv1D(4, 3, "relu", padding=2), AvgPool1D(3, 1)],
+        [Conv1D(4, 3, "relu"), GlobalAvgPool1D(), Dropout(0.25), Dense(5, "tanh")],
         [Conv1D(4, 3, "identity", padding="same", bias=False), BatchNorm("relu"), Dropout(0.25), MaxPool1D(2, 1)],
     ],
     ids=str,
 )
 def test_training_has_bits_of_network_on_images_of_one_row(layers, dtype, isa):
-    flatten = [] if isinstance(layers[-1], (Flatten, GlobalAvgPool1D)) else [Flatten()]
+    flatten = [] if isinstance(layers[-1], (Flatten, GlobalAvgPool1D, Dense)) else [Flatten()]
     sequences = network([*layers, *flatten], dtype=dtype)
     images = NeuralNetwork(
         [Input(1, 12, 3), *as_image_layers(layers), 2], activation="tanh", loss="mse", seed=1, dtype=dtype

@@ -53,8 +53,8 @@ def weights(net: Any, ax: Any = None, *, layer: int = 0) -> Any:
 def filters(net: Any, ax: Any = None, *, layer: int = 0, shape: tuple[int, int] | None = None, most: int = 64) -> Any:
     """Draw the filters of a convolution, or the weights of the neurons of a dense layer, as images.
 
-    A filter with several channels is drawn as a row of images. The inputs of a dense layer must be the pixels of
-    images.
+    A filter with several channels is drawn as a row of images. A filter of sequences is drawn as an image with a row
+    for each feature and a column for each step. The inputs of a dense layer must be the pixels of images.
 
     Parameters
     ----------
@@ -82,7 +82,8 @@ def filters(net: Any, ax: Any = None, *, layer: int = 0, shape: tuple[int, int] 
     """
     view, most = parametric_layer(net, layer), check_count("most", most)
     if hasattr(view.kind, "filters"):
-        kernel = view.kernel.transpose(3, 2, 0, 1)  # the axes are filter, channel, y and x
+        kernel = view.kernel.T[:, None] if view.kernel.ndim == 3 else view.kernel.transpose(3, 2, 0, 1)
+        # the axes of `kernel` are filter, channel, y and x; for sequences filter, 1, feature and step
         n, channels = kernel.shape[:2]
         images, columns = kernel.reshape(-1, *kernel.shape[2:]), channels
         if channels == 1:
@@ -101,7 +102,7 @@ def filters(net: Any, ax: Any = None, *, layer: int = 0, shape: tuple[int, int] 
         columns = ceil(sqrt(min(len(images), most)))
     ax = draw_mosaic(ax, images[: max(columns, most // columns * columns)], columns)
     ax.set_title(f"{view.name}: filters")
-    if hasattr(view.kind, "filters") and view.shape_in[2] > 1:
+    if hasattr(view.kind, "filters") and len(view.shape_in) == 3 and view.shape_in[2] > 1:
         ax.set(xlabel="channel", ylabel="filter")
     return ax
 
@@ -109,8 +110,9 @@ def filters(net: Any, ax: Any = None, *, layer: int = 0, shape: tuple[int, int] 
 def activations(net: Any, X: ArrayLike, ax: Any = None, *, layer: int = 0) -> Any:
     """Draw the outputs of a layer.
 
-    For one row, the channels of a convolution are drawn as images, and the neurons of a dense layer as bars. For
-    several rows, the outputs of a dense layer are drawn as a matrix of colors with a row for each row of X.
+    For one row, the channels of a convolution are drawn as images, and the neurons of a dense layer as bars. A
+    convolution of sequences is drawn as one image with a row for each feature and a column for each step. For several
+    rows, the outputs of a dense layer are drawn as a matrix of colors with a row for each row of X.
 
     Parameters
     ----------
@@ -136,6 +138,8 @@ def activations(net: Any, X: ArrayLike, ax: Any = None, *, layer: int = 0) -> An
     """
     view = parametric_layer(net, layer)
     A = net.forward(X)[layer]
+    if A.ndim == 3:  # sequences
+        A = A.transpose(0, 2, 1)[..., None]
     if A.ndim == 4 and len(A) != 1:
         raise ValueError(f"X must have one row for a drawing of a convolution, got {len(A)} rows")
     title = f"{view.name}: outputs"
