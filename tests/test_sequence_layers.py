@@ -318,6 +318,19 @@ def test_descriptions_are_possible_for_all_layers(layers, capsys):
         assert np.array(layer.new_W) == pytest.approx(W, rel=1e-9)
 
 
+def test_explanation_names_steps_and_features(capsys):
+    layers = [Input(steps=8, features=2), Conv1D(1, 2, "relu", padding="causal", dilation=4), MaxPool1D(2)]
+    net = NeuralNetwork([*layers, GlobalAvgPool1D(), 1], loss="mse", seed=0)
+    net.explain_step(X[:1, :8, :2], [1.0], 0.5)
+    text = capsys.readouterr().out
+    assert "Row 0: a sequence of 8 steps\n Feature 0\n" in text
+    assert " Hidden Layer 1: windows of 2 steps, a = relu(z)" in text
+    first, second = (f"{X[0, t, 0]:.9g}" for t in (1, 5))
+    assert re.search(rf"Filter 0, step 5: z = \(?{first}\)? \* [^ ]* \+ [^ ]* \* [^ ]* \+ \(?{second}\)? ", text)
+    assert re.search(r"Feature 0, step 2 \(largest at [45]\): dL/da", text)
+    assert "weights by step and feature of a window" in text
+
+
 def test_summary_names_options_of_convolution():
     text = network(
         [Conv1D(4, 3, "relu", padding="causal", dilation=2), Conv1D(4, 2, "relu", 2, 1), Flatten()]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nnc._inspection.norm import Norm
-from nnc.layers import BatchNorm
+from nnc.layers import BatchNorm, Conv1D
 from nnc.layers import image as image_layers
 from nnc.layers.base import as_image_shape
 
@@ -34,6 +34,10 @@ class Windows:
     ----------
     geometry : WindowGeometry
         Shapes, sizes and positions of the windows.
+    is_sequence : bool
+        Whether the image is a sequence, whose steps are the columns of its only row.
+    dilation : int
+        Distance between neighboring columns of a window.
 
     Attributes
     ----------
@@ -45,12 +49,15 @@ class Windows:
         For each element of a window, its index in the flattened image. Padding has an index after the last element.
     """
 
-    def __init__(self, geometry: image_layers.WindowGeometry) -> None:
+    def __init__(self, geometry: image_layers.WindowGeometry, is_sequence: bool = False, dilation: int = 1) -> None:
         input_shape, output_shape = geometry.input_shape, geometry.output_shape
         size, stride, pad = geometry.size, geometry.stride, geometry.pad
         self.input_shape, self.output_shape, self.size = input_shape, output_shape, size
+        self.is_sequence = is_sequence
         height, width, channels = input_shape
-        y, x = (np.arange(output_shape[i])[:, None] * stride[i] + np.arange(size[i]) - pad[i] for i in (0, 1))
+        y, x = (
+            np.arange(output_shape[i])[:, None] * stride[i] + np.arange(size[i]) * dilation - pad[i] for i in (0, 1)
+        )
         y, x = y[:, None, :, None], x[:, None, :]  # axes: output row, output column, window row, window column
         inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
         indices = (y * width + x)[..., None] * channels + np.arange(channels)
@@ -88,7 +95,7 @@ class Pool:
 
     def __init__(self, name: str, kind: image_layers.Pool, input_shape: Shape) -> None:
         self.name, self.is_max = name, kind.is_max
-        self.windows = Windows(kind.window_geometry(input_shape))
+        self.windows = Windows(kind.window_geometry(input_shape), len(input_shape) == 2)
 
     def forward(self, A: Array) -> Array:
         """Return the outputs (n, n_out) of the pool for inputs A (n, n_in)."""
@@ -150,12 +157,14 @@ class Connection:
         for layer in layers[-1:]:
             kind, input_shape = layer.kind, layer.input_shape
             self.columnwise = kind.columnwise
-            if isinstance(kind, image_layers.Convolution):
+            if isinstance(kind, Conv1D):
+                self.windows = Windows(kind.sequence_geometry(input_shape), True, kind.dilation)
+            elif isinstance(kind, image_layers.Convolution):
                 self.windows = Windows(kind.window_geometry(input_shape))
             if isinstance(kind, BatchNorm):
                 self.norm, shape = Norm(kind.eps), as_image_shape(input_shape)
                 pixels = image_layers.WindowGeometry(shape, shape, (1, 1), (1, 1))
-                self.windows = Windows(pixels) if len(shape) == 3 else None
+                self.windows = Windows(pixels, len(input_shape) == 2) if len(shape) == 3 else None
 
     def multiply(self, A: Array, W: Array) -> Array:
         """Return the product of the inputs A and the weights W, which is elementwise if `columnwise` is True."""

@@ -13,6 +13,7 @@ from nnc._inspection.problem import Problem
 from nnc._inspection.steps import LayerStep, layer_steps
 from nnc._inspection.text import scaling_text
 from nnc._registry import activations, losses
+from nnc._utils.checks import pluralize
 from nnc.layers.base import format_shape
 
 if TYPE_CHECKING:
@@ -195,7 +196,7 @@ def _forward_lines(step: Explanation, r: int) -> Iterator[str]:
             yield from _pool_lines(pool, r)
         activation = activations.ROWS[layer.activation]
         name, formula = f"{layer.activation}(z)", activation.f_template.format(z="z")
-        windows = "" if layer.windows is None else f"windows of {format_shape(layer.windows.size)}, "
+        windows = "" if layer.windows is None else f"windows of {_window_size(layer.windows)}, "
         yield f" {layer.name}: {windows}a = {name}" + ("" if formula == name else f" = {formula}")
         for neuron, row, j, _ in _neurons(layer, r):
             products = [f"{_n(x)} * {_n(w)}" for x, w in zip(layer.inputs_at(row, j), layer.W[:, j], strict=True)]
@@ -217,21 +218,21 @@ def _input_lines(step: Explanation, r: int) -> Iterator[str]:
         yield f"Row {r}: inputs {_listed(step.X[r])}"
         return
     height, width, channels = windows.input_shape
-    yield f"Row {r}: an image of {height} x {width}"
+    yield f"Row {r}: " + (f"a sequence of {width} steps" if windows.is_sequence else f"an image of {height} x {width}")
     image = step.X[r].reshape(height, width, channels)
     for c in _first(channels):
         if channels > 1:
-            yield f" Channel {c}"
+            yield f" {'Feature' if windows.is_sequence else 'Channel'} {c}"
         yield from (f"  {_listed(image[y, :, c])}" for y in _first(height))
         yield from _omitted(height, "row")
-    yield from _omitted(channels, "channel", " ")
+    yield from _omitted(channels, "feature" if windows.is_sequence else "channel", " ")
 
 
 def _pool_lines(step: PoolStep, r: int) -> Iterator[str]:
     """Yield the lines of text that explain the forward pass of a pooling layer for row number r."""
     pool = step.pool
     statistic = "the largest" if pool.is_max else "the mean"
-    yield f" {pool.name}: a = {statistic} of each window of {format_shape(pool.windows.size)}"
+    yield f" {pool.name}: a = {statistic} of each window of {_window_size(pool.windows)}"
     windows = pool.windows.gather(step.A_in[r : r + 1])[0]
     for output, p, c in _outputs(pool.windows):
         numbers = [_n(a) for a in windows[p, :, c]]
@@ -308,7 +309,8 @@ def _pool_backward_lines(step: PoolStep, following: PoolStep | LayerStep, r: int
         i = p * winners.shape[2] + c
         _, width, channels = windows.input_shape
         y, x = divmod(int(windows.indices[p, winners[p, :, c].argmax(), c]) // channels, width)
-        position = f" (largest at {y}, {x})" if pool.is_max else ""
+        place = x if windows.is_sequence else f"{y}, {x}"
+        position = f" (largest at {place})" if pool.is_max else ""
         yield f"  {output}{position}: dL/da = {_equal(_effects(following, r, i), step.dA[r, i])}"
     yield from _omitted_pixels(windows, "channel")
 
@@ -340,9 +342,10 @@ def _effects(following: PoolStep | LayerStep, r: int, i: int) -> str:
 def _step_lines(layer: LayerStep, lr: float) -> Iterator[str]:
     """Yield the lines of text that explain the gradients and the new weights of a layer."""
     windows, (n_in, n_out) = layer.windows, layer.W.shape
-    order = (
-        "" if windows is None else ": weights by row, column and channel of a window; windows with delta 0 are omitted"
-    )
+    order = ""
+    if windows is not None:
+        axes = "step and feature" if windows.is_sequence else "row, column and channel"
+        order = f": weights by {axes} of a window; windows with delta 0 are omitted"
     yield f" {layer.name}{order}"
     for j in _first(n_out):
         yield f"  {'Neuron' if windows is None else 'Filter'} {j}"
@@ -350,7 +353,7 @@ def _step_lines(layer: LayerStep, lr: float) -> Iterator[str]:
         rows = range(len(delta)) if windows is None else np.flatnonzero(delta).tolist()
         limit = MAX_SHOWN if windows is None else MAX_SHOWN_PIXELS
         for i in _first(n_in):
-            weight = str(i) if windows is None else _at(i, *windows.size[1:], windows.input_shape[2])
+            weight = str(i) if windows is None else _weight_position(i, windows)
             inputs = layer.inputs_of(i, j)
             products = _added([f"{_n(delta[row])} * {_n(inputs[row])}" for row in rows], limit=limit) or "0"
             yield f"   Weight {weight}: dL/dw = {_equal(products, layer.dW[i, j])}"
@@ -385,11 +388,24 @@ def _omitted_neurons(layer: LayerStep) -> Iterator[str]:
         yield from _omitted_pixels(layer.windows, "filter")
 
 
-def _outputs(windows: Windows, channel: str = "Channel") -> Iterator[tuple[str, int, int]]:
+def _outputs(windows: Windows, channel: str = "") -> Iterator[tuple[str, int, int]]:
     """Yield the name, the pixel index and the channel of each output that is printed."""
+    channel = channel or ("Feature" if windows.is_sequence else "Channel")
     for c in _first(windows.output_shape[2]):
         for p in range(_pixels(windows)):
-            yield f"{channel} {c}, pixel {_at(p, windows.output_shape[1])}", p, c
+            place = f"step {p}" if windows.is_sequence else f"pixel {_at(p, windows.output_shape[1])}"
+            yield f"{channel} {c}, {place}", p, c
+
+
+def _window_size(windows: Windows) -> str:
+    """Return the size of a window as text: "3 x 3" for images, "3 steps" for sequences."""
+    return pluralize(windows.size[1], "step") if windows.is_sequence else format_shape(windows.size)
+
+
+def _weight_position(index: int, windows: Windows) -> str:
+    """Return the position of a weight in its window: row, column and channel for images, step and feature otherwise."""
+    sizes = (windows.input_shape[2],) if windows.is_sequence else (windows.size[1], windows.input_shape[2])
+    return _at(index, *sizes)
 
 
 def _pixels(windows: Windows) -> int:
@@ -402,7 +418,7 @@ def _omitted_pixels(windows: Windows, channel: str) -> Iterator[str]:
     """Yield the lines that state how many pixels and channels are not printed."""
     more = len(windows.indices) - _pixels(windows)
     if more:
-        yield f"  ... and {more} more pixels of each {channel}"
+        yield f"  ... and {more} more {'steps' if windows.is_sequence else 'pixels'} of each {channel}"
     yield from _omitted(windows.output_shape[2], channel)
 
 

@@ -155,16 +155,21 @@ class Conv1D(Convolution):
                 f"with padding={self.padding!r} and size={self.size}; use an odd size or padding='causal'"
             )
 
+    def sequence_geometry(self, input_shape: Shape) -> WindowGeometry:
+        """Return the windows in images of one row; the steps of a window are `dilation` columns apart."""
+        shapes = as_image_shape(input_shape), as_image_shape(self.output_shape(input_shape))
+        zeros = self.zeros_before(shapes[0][1], shapes[1][1])
+        return WindowGeometry(*shapes, (1, self.size), (1, self.stride), (0, zeros))
+
     def window_geometry(self, input_shape: Shape) -> WindowGeometry:
         """Return the windows of the layer for inputs of this shape."""
-        steps, features = input_shape
-        out, filters = self.output_shape(input_shape)
-        zeros, d = self.zeros_before(steps, out), self.dilation
+        geometry, d = self.sequence_geometry(input_shape), self.dilation
         if d == 1:
-            return WindowGeometry((1, steps, features), (1, out, filters), (1, self.size), (1, self.stride), (0, zeros))
+            return geometry
         # In an image with rows of d steps, the steps of a window lie below each other.
+        (_, steps, features), (_, out, filters) = geometry.input_shape, geometry.output_shape
         shapes = (steps // d, d, features), (out // d, d, filters)
-        return WindowGeometry(*shapes, (self.size, 1), (1, 1), (zeros // d, 0))
+        return WindowGeometry(*shapes, (self.size, 1), (1, 1), (geometry.pad[1] // d, 0))
 
     def to_dict(self, input_shape: Shape) -> dict[str, Any]:
         """Return the description of the layer for a model file, without its arrays."""
