@@ -202,6 +202,27 @@ def test_files_restore_network(tmp_path, kind, bidirectional):
         np.testing.assert_array_equal(other.predict(X), net.predict(X))
 
 
+@pytest.mark.parametrize("scale_y", [None, "standardize"])
+@pytest.mark.parametrize("n_out", [1, 2])
+def test_files_restore_network_with_output_at_every_step(tmp_path, n_out, scale_y):
+    layers = [Input(steps=5, features=3), LSTM(4, return_sequences=True), Dense(n_out, "identity")]
+    net = NeuralNetwork(layers, loss="mse", scale_X="standardize", scale_y=scale_y, seed=0)
+    random = np.random.default_rng(0)
+    X, Y = random.normal(size=(20, 5, 3)), random.normal(size=(20, 5, n_out))
+    net.fit(X, Y, epochs=2, optimizer="adam", lr=0.01)
+    for name in ("net.json", "net.safetensors"):
+        net.save(tmp_path / name, checkpoint=True)
+        loaded = nnc.load(tmp_path / name)
+        np.testing.assert_array_equal(loaded.predict(X), net.predict(X))
+        loaded.fit(X, Y, epochs=2)
+        resumed = copy.deepcopy(net)
+        resumed.fit(X, Y, epochs=2)
+        np.testing.assert_array_equal(loaded.params, resumed.params)
+    assert net.astype("float32").predict(X).shape == Y.shape
+    with pytest.raises(ValueError, match=r"use save\(\)"):
+        net.to_python(tmp_path / "net.py")
+
+
 def test_resumed_training_has_same_bits(tmp_path):
     X, Y = random_data(build_network(GRU), 40)
     whole, first = build_network(GRU), build_network(GRU)

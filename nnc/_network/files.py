@@ -196,7 +196,7 @@ class Files(Prediction):
                     network.state.histories[-1].settings = network._fit_settings
             if document["self_test"] is not None:
                 P = network.predict([document["self_test"]["X"]])[0]
-                _serialization.verify_self_test(document, P.tolist(), where)
+                _serialization.verify_self_test(document, P.ravel().tolist(), where)
         return network
 
     def astype(self, dtype: Any) -> Self:

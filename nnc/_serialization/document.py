@@ -172,7 +172,7 @@ def validated_document(document: dict[str, Any]) -> dict[str, Any]:
     """Return a validated copy of a document without unknown members; raise ValueError if it is not valid."""
     dtype = fields.choice(document, "dtype", tuple(MAX_FINITE))
     loss = fields.choice(document, "loss", losses.ENGINE_LOSSES)
-    layers = _checked_layers(fields.member(document, "layers", list), loss, MAX_FINITE[dtype])
+    layers, output_shape = _checked_layers(fields.member(document, "layers", list), loss, MAX_FINITE[dtype])
     version = _lowest_version(layers)
     has_input_layer = layers[0]["type"] == Input.type
     if document.get("version") == 1 < version:
@@ -180,7 +180,7 @@ def validated_document(document: dict[str, Any]) -> dict[str, Any]:
             raise ValueError('layers[0].type is "input", which requires version 2, expected "dense" in version 1')
         i = next(i for i, (a, b) in enumerate(pairwise(layers)) if (a["b"] is None) != (b["b"] is None))
         raise ValueError(f"only one of layers[{i}].b and layers[{i + 1}].b is null, expected both or none in version 1")
-    n_in, n_out = prod(layers[0]["shape"]) if has_input_layer else layers[0]["n_in"], layers[-1]["n_out"]
+    n_in, n_out = prod(layers[0]["shape"]) if has_input_layer else layers[0]["n_in"], prod(output_shape)
     n_params = sum(sum(map(len, layer["W"])) + _count_biases(layer["b"]) for layer in layers if "W" in layer)
     training = checked_training(document.get("training"), n_params, MAX_FINITE[dtype])
     return {
@@ -219,8 +219,8 @@ def _lowest_version(layers: list[dict[str, Any]]) -> int:
     return 1 if len({layer.get("b") is None for layer in layers}) == 1 and layers[0]["type"] == Dense.type else 2
 
 
-def _checked_layers(members: list[Any], loss: str, largest: float) -> list[dict[str, Any]]:
-    """Return validated copies of the descriptions of all layers."""
+def _checked_layers(members: list[Any], loss: str, largest: float) -> tuple[list[dict[str, Any]], tuple[int, ...]]:
+    """Return validated copies of the descriptions of all layers, and the output shape of the last layer."""
     if not members:
         raise ValueError("layers is empty, expected at least one layer")
     has_input_layer = type(members[0]) is dict and members[0].get("type") == Input.type
@@ -242,7 +242,7 @@ def _checked_layers(members: list[Any], loss: str, largest: float) -> list[dict[
     output = layers[-1]["activation"]
     if layers[-1]["n_out"] == 1 and not activations.ROWS[output].elementwise:
         raise ValueError(f'{where}.n_out is 1, expected at least 2 for the activation "{output}"')
-    return layers
+    return layers, shape
 
 
 def _check_shapes(layer: dict[str, Any], where: str, input_shape: tuple[int, ...], largest: float) -> tuple[int, ...]:

@@ -430,10 +430,13 @@ def self_test_row(n_in: int, scale_X: dict[str, Any] | None = None) -> list[floa
 def compute_self_test(
     predict: Callable[[Any], Any], n_in: int, scale_X: dict[str, Any] | None
 ) -> dict[str, Any] | None:
-    """Return a self-test: a row of inputs "X" and its prediction "P"; None if the prediction fails or is not finite."""
+    """Return a self-test: a row of inputs "X" and its prediction "P"; None if the prediction fails or is not finite.
+
+    Predictions for the steps of sequences are concatenated.
+    """
     X = self_test_row(n_in, scale_X)
     try:
-        P = predict([X])[0].tolist()
+        P = predict([X])[0].ravel().tolist()
     except ValueError:  # the scaled row has numbers outside the range of the dtype
         return None
     return {"X": X, "P": P} if all(map(math.isfinite, P)) else None
