@@ -256,11 +256,14 @@ def test_onnx_models_compute_the_same(layers, tmp_path):
     assert outputs == pytest.approx(net.predict(X), rel=1e-4, abs=1e-5)
 
 
-@pytest.mark.parametrize("layers", EXPORTED, ids=str)
+@pytest.mark.parametrize("layers", [*EXPORTED, [Flatten()], [Conv1D(3, 4, "tanh", 3, "same"), Flatten()]], ids=str)
 def test_torch_modules_compute_the_same(layers):
     torch = pytest.importorskip("torch")
     net = trained(layers)
-    assert net.to_torch()(torch.tensor(X)).detach().numpy() == pytest.approx(net.predict(X), rel=1e-10, abs=1e-12)
+    module = net.to_torch()
+    outputs = module(torch.tensor(X).transpose(1, 2)).detach().numpy()
+    assert outputs == pytest.approx(net.predict(X), rel=1e-10, abs=1e-12)
+    assert nnc.from_torch(module, shape=(12, 3)).predict(X) == pytest.approx(net.predict(X), rel=1e-10, abs=1e-12)
 
 
 @pytest.mark.parametrize("layers", EXPORTED, ids=str)
@@ -360,7 +363,7 @@ def test_summary_names_options_of_convolution():
             lambda: network([Conv1D(3, 2, dilation=4, padding="same"), Flatten()]),
             "the number of zeros before the sequences must be a multiple of dilation=4, got 2",
         ),
-        (lambda: network([Conv1D(3, 2)]), "the inputs must be vectors, got rows of shape (11, 3); add Flatten()"),
+        (lambda: network([Conv1D(3, 2)]), "use Flatten() before Dense"),
         (lambda: NeuralNetwork([Input(8, 8), Conv1D(3, 2), 1]), "use Input(steps=64, features=32)"),
         (lambda: NeuralNetwork([8, MaxPool1D(2), 1]), "use Input(steps=64, features=32)"),
         (lambda: network([Flatten(), Dropout(0.5), 3]), "must come after a layer with outputs to drop"),

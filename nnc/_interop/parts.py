@@ -187,15 +187,35 @@ class Builder:
         self._add_weights(label, kernel.reshape(-1, filters), b)
 
     def conv1d(self, kernel: Any, b: Any, stride: int, padding: Any, dilation: int, label: str) -> None:
-        """Add a convolution of sequences with a kernel of the shape (size, features, filters)."""
+        """Add a convolution of sequences with a kernel of the shape (size, features, filters).
+
+        `padding` is that of `Conv1D`, or a tuple with the numbers of zeros before and after a sequence.
+        """
         kernel = np.asarray(kernel)
         size, features, filters = kernel.shape
         if len(self.shape) != 2 or self.shape[1] != features:
             raise ValueError(
                 f"{label} must have sequences of {features} features as inputs, got inputs of the shape {self.shape}"
             )
-        self._add(Conv1D(filters, size, "identity", stride, padding, dilation, bias=b is not None), label)
+        layer = Conv1D(filters, size, "identity", stride, "valid", dilation, bias=b is not None)
+        if isinstance(padding, tuple):
+            before, after = padding
+            padding = self._sequence_padding(layer, before, after, label)
+        self._add(layer.replace(padding=padding), label)
         self._add_weights(label, kernel.reshape(-1, filters), b)
+
+    def _sequence_padding(self, layer: Conv1D, before: int, after: int, label: str) -> Any:
+        """Return the padding of a Conv1D with these numbers of zeros before and after a sequence."""
+        n = (self.shape[0] + before + after - layer.extent) // layer.stride + 1
+        for padding in (before, "same", "causal"):
+            with suppress(ValueError):
+                geometry = layer.replace(padding=padding).sequence_geometry(self.shape)
+                if (geometry.pad[1], geometry.output_shape[1]) == (before, n):
+                    return padding
+        raise ValueError(
+            f"{label} must have the padding 'valid', 'same' or 'causal', or equal padding on both sides that is "
+            f"smaller than the window, got {before} zeros before and {after} after the sequence"
+        )
 
     def sequence_pool(self, layer: Pool, label: str) -> None:
         """Add a pool of sequences."""

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 REQUIRED: dict[type, dict[str, Any]] = {
     nn.Conv2d: {"dilation": (1, 1), "groups": 1, "padding_mode": "zeros"},
     nn.Conv1d: {"groups": 1, "padding_mode": "zeros"},
+    nn.ConstantPad1d: {"value": 0.0},
     nn.MaxPool1d: {"padding": 0, "dilation": 1, "ceil_mode": False, "return_indices": False},
     nn.AvgPool1d: {"padding": (0,), "ceil_mode": False},
     nn.AdaptiveMaxPool1d: {"output_size": 1, "return_indices": False},
@@ -88,7 +89,8 @@ def parts_of(module: Any, shape: Any, loss: Any) -> Parts:
     if len(dtypes) > 1:
         raise ValueError(f"module must have parameters of one dtype, got {', '.join(dtypes)}")
     shape = _input_shape(modules, shape)
-    builder, scalings, pad = Builder(shape), _scalings(modules, shape), None
+    builder, scalings = Builder(shape), _scalings(modules, shape)
+    pad: tuple[int, ...] | None = None
     for (name, part), (_, following) in zip(modules, [*modules[1:], ("", None)], strict=True):
         label = _label(name, part)
         with naming_errors(label):
@@ -99,7 +101,14 @@ def parts_of(module: Any, shape: Any, loss: Any) -> Parts:
                 left, right, top, bottom = map(index, part.padding)
                 pad = top, left, bottom, right
                 continue
-            if type(part) is nn.Conv2d:
+            if type(part) is nn.ConstantPad1d:
+                if type(following) is not nn.Conv1d:
+                    raise ValueError(f"{label} must come directly before a Conv1d, got another module after it")
+                pad = tuple(map(index, part.padding))
+                continue
+            if type(part) is nn.Conv1d:
+                _conv1d(builder, part, label, pad)
+            elif type(part) is nn.Conv2d:
                 _conv(builder, part, label, pad)
             elif type(part) in ACTIVATIONS:
                 builder.activation(ACTIVATIONS[type(part)][0], label)
@@ -259,7 +268,7 @@ def _scalings(modules: list[tuple[str, Any]], shape: tuple[int, ...]) -> dict[st
                 raise ValueError("times must have no zeros, because they would make outputs constant, got an element 0")
             if key == "scale_y":
                 scalings[key] = scaling(plus - minus * times, 1 / times)
-            elif minus.any() or plus.any() or (times == 1 / 255).all() or len(shape) == 3:
+            elif minus.any() or plus.any() or (times == 1 / 255).all() or len(shape) > 1:
                 scalings[key] = scaling(*(np.broadcast_to(part, shape) for part in (minus - plus / times, times)))
             else:
                 continue
@@ -311,10 +320,17 @@ def _conv(builder: Builder, part: Any, label: str, zeros: Any) -> None:
     builder.conv(kernel, _array(part.bias, label), _pair(part.stride), pad, label)
 
 
-def _conv1d(builder: Builder, part: Any, label: str) -> None:
-    """Add a Conv1d module to the builder."""
+def _conv1d(builder: Builder, part: Any, label: str, zeros: Any) -> None:
+    """Add a Conv1d module to the builder.
+
+    `zeros` is the padding (before, after) of a ConstantPad1d module before the Conv1d; None if there is none.
+    """
     (stride,), (dilation,) = map(tuple, (part.stride, part.dilation))
     padding = part.padding if isinstance(part.padding, str) else index(part.padding[0])
+    if zeros is not None:
+        if padding not in (0, "valid"):
+            raise ValueError(f"{label} must have padding=0 after a ConstantPad1d, got {part.padding!r}")
+        padding = zeros
     kernel = _array(part.weight, label).transpose(2, 1, 0)
     builder.conv1d(kernel, _array(part.bias, label), stride, padding, dilation, label)
 
@@ -353,7 +369,7 @@ def _scale(builder: Builder, part: Any, label: str) -> None:
     """Add a Scale module to the builder; `to_torch` writes such modules for Scale and BatchNorm layers."""
     minus, times, plus = part.arrays()
     plus, dtype = plus - minus * times, "float32" if part.dtype == torch.float32 else "float64"
-    if plus.any() or len(builder.shape) == 3:
+    if plus.any() or len(builder.shape) > 1:
         builder.scale(times.astype(dtype), plus.astype(dtype), label)
     else:
         builder.column_scale(times.astype(dtype), label)
@@ -383,7 +399,6 @@ def _refuse_unflatten(builder: Builder, part: Any, label: str) -> None:
 
 READERS: dict[type, Callable[[Builder, Any, str], None]] = {
     nn.Linear: _linear,
-    nn.Conv1d: _conv1d,
     nn.MaxPool1d: _pool1d,
     nn.AvgPool1d: _pool1d,
     nn.AdaptiveMaxPool1d: lambda builder, part, label: builder.sequence_pool(GlobalMaxPool1D(), label),
@@ -403,4 +418,4 @@ READERS: dict[type, Callable[[Builder, Any, str], None]] = {
     Exp: lambda builder, part, label: builder.activation("exp", label),
     Scale: _scale,
 }
-SUPPORTED = (nn.Sequential, nn.Conv2d, nn.ZeroPad2d, *READERS, *ACTIVATIONS)
+SUPPORTED = (nn.Sequential, nn.Conv1d, nn.Conv2d, nn.ConstantPad1d, nn.ZeroPad2d, *READERS, *ACTIVATIONS)

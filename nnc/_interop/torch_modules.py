@@ -38,7 +38,8 @@ class Scale(nn.Module):
     Parameters
     ----------
     minus, times, plus : array
-        One number per column; or one per channel, with the shape (channels, 1, 1); or images with channels first.
+        One number per column; or one per channel, with the shape (channels, 1, 1), or (features, 1) for sequences; or
+        images with channels first, or sequences with features first.
     dtype : torch.dtype
         Dtype of the result.
     """
@@ -50,9 +51,9 @@ class Scale(nn.Module):
             self.register_buffer(name, torch.from_numpy(numbers))
 
     def arrays(self) -> list[Any]:
-        """Return minus, times and plus as NumPy arrays; arrays for images have channels last."""
+        """Return minus, times and plus as NumPy arrays, with channels of images and features of sequences last."""
         arrays = [part.detach().cpu().numpy() for part in (self.minus, self.times, self.plus)]
-        return [array.transpose(1, 2, 0) if array.ndim == 3 else array for array in arrays]
+        return [np.moveaxis(array, 0, -1) if array.ndim > 1 else array for array in arrays]
 
     def forward(self, x: Any) -> Any:
         """Scale a batch of rows, and return the result in the dtype of the module."""
@@ -60,15 +61,16 @@ class Scale(nn.Module):
 
 
 class ModuleBuilder(Writer):
-    """Builder of a list of PyTorch modules, in which images and flattened images have channels first.
+    """Builder of a list of PyTorch modules, in which images have channels first and sequences have features first.
 
-    Sequences have features last.
+    The operations compute sequences as images, between two Reshape operations. The modules are one-dimensional there.
     """
 
     def __init__(self, dtype: str) -> None:
         self.dtype = getattr(torch, dtype)
         self.modules: list[Any] = []
         self.order: Any = None  # permutation of the rows of the next weight matrix, set by `flatten`
+        self.has_sequences = False  # whether the images of the operations are sequences
 
     def tensor(self, numbers: Any) -> Any:
         """Return numbers as a trainable PyTorch parameter."""
@@ -77,12 +79,11 @@ class ModuleBuilder(Writer):
     def scale(self, operation: op.Scale) -> None:
         """Add a Scale module, which computes (x - minus) * times + plus."""
         numbers = [np.array(part, np.float64) for part in (operation.minus, operation.times, operation.plus)]
-        if len(operation.input_shape) == 3 and len(operation.minus) == np.prod(operation.input_shape):
-            numbers = [part.reshape(operation.input_shape).transpose(2, 0, 1) for part in numbers]
-        elif len(operation.input_shape) == 3:
-            numbers = [part.reshape(-1, 1, 1) for part in numbers]
-        elif len(operation.input_shape) == 2 and len(operation.minus) == np.prod(operation.input_shape):
-            numbers = [part.reshape(operation.input_shape) for part in numbers]
+        *sizes, _ = operation.input_shape
+        if sizes and len(operation.minus) == np.prod(operation.input_shape):
+            numbers = [np.moveaxis(part.reshape(operation.input_shape), -1, 0) for part in numbers]
+        elif sizes:
+            numbers = [part.reshape(-1, *[1] * len(sizes)) for part in numbers]
         elif self.order is not None and len(operation.minus) > 1:
             numbers = [part[self.order] for part in numbers]
         minus, times, plus = map(np.ascontiguousarray, numbers)
@@ -98,6 +99,9 @@ class ModuleBuilder(Writer):
 
     def conv(self, operation: op.Conv) -> None:
         """Add a Conv2d module, preceded by a ZeroPad2d module if the convolution has padding."""
+        if self.has_sequences:
+            self._conv1d(operation)
+            return
         top, left, bottom, right = operation.pad
         if any(operation.pad):
             self.modules.append(nn.ZeroPad2d((left, right, top, bottom)))
@@ -105,6 +109,27 @@ class ModuleBuilder(Writer):
         kernel = np.array(operation.W).reshape(*operation.window, channels, filters).transpose(3, 2, 0, 1)
         bias = operation.b is not None
         conv = nn.Conv2d(channels, filters, operation.window, operation.stride, bias=bias, dtype=self.dtype)
+        self._fill(conv, kernel, operation.b)
+
+    def _conv1d(self, operation: op.Conv) -> None:
+        """Add a Conv1d module, preceded by a ConstantPad1d module if the padding on both sides differs."""
+        (height, width, channels), (size_y, size_x), (_, stride) = (
+            operation.input_shape,
+            operation.window,
+            operation.stride,
+        )
+        top, left, bottom, right = operation.pad
+        size, dilation = size_x, 1
+        if size_y > 1:  # the steps of a window lie below each other
+            size, dilation, left, right, stride = size_y, width, top * width, bottom * width, 1
+        steps, n_windows = height * width, operation.output_shape[0] * operation.output_shape[1]
+        padding = left
+        if (steps + 2 * left - (size - 1) * dilation - 1) // stride + 1 != n_windows:
+            self.modules.append(nn.ConstantPad1d((left, right), 0.0))
+            padding = 0
+        filters, bias = operation.output_shape[2], operation.b is not None
+        kernel = np.array(operation.W).reshape(size, channels, filters).transpose(2, 1, 0)
+        conv = nn.Conv1d(channels, filters, size, stride, padding, dilation, bias=bias, dtype=self.dtype)
         self._fill(conv, kernel, operation.b)
 
     def _fill(self, module: Any, weight: Any, bias: Any) -> None:
@@ -115,20 +140,26 @@ class ModuleBuilder(Writer):
         self.modules.append(module)
 
     def pool(self, operation: op.MaxPool | op.AvgPool) -> None:
-        """Add a MaxPool2d or AvgPool2d module."""
-        module_class = nn.MaxPool2d if isinstance(operation, op.MaxPool) else nn.AvgPool2d
+        """Add a MaxPool2d or AvgPool2d module, or one of these modules for sequences."""
+        is_max = isinstance(operation, op.MaxPool)
+        if self.has_sequences:
+            pool = nn.MaxPool1d if is_max else nn.AvgPool1d
+            self.modules.append(pool(operation.window[1], operation.stride[1]))
+            return
+        module_class = nn.MaxPool2d if is_max else nn.AvgPool2d
         self.modules.append(module_class(operation.window, operation.stride))
 
     def flatten(self, operation: op.Flatten) -> None:
         """Add a Flatten module, which flattens images in the order of channel, height and width."""
-        if len(operation.input_shape) == 3:
-            order = np.arange(operation.output_shape[0]).reshape(operation.input_shape).transpose(2, 0, 1)
-            self.order = order.ravel()
+        order = np.arange(operation.output_shape[0]).reshape(operation.input_shape)
+        self.order = np.moveaxis(order, -1, 0).ravel()
         self.modules.append(nn.Flatten())
 
     def reshape(self, operation: op.Reshape) -> None:
-        """Add a Reshape module, which converts sequences to images or images to sequences."""
-        self.modules.append(Reshape(operation.output_shape))
+        """Use modules for sequences up to the next Reshape; add a Flatten module after a global pool."""
+        self.has_sequences = len(operation.output_shape) == 3
+        if len(operation.output_shape) == 1:
+            self.modules.append(nn.Flatten())
 
     def activate(self, operation: op.Activate) -> None:
         """Add the PyTorch module of an activation."""
@@ -140,30 +171,6 @@ class ModuleBuilder(Writer):
     def sort(self, operation: op.Sort) -> None:
         """Add a SortGroups module, which sorts the quantiles of each target."""
         self.modules.append(SortGroups(operation.groups))
-
-
-class Reshape(nn.Module):
-    """Module that converts sequences to images or images to sequences; images have channels first.
-
-    Parameters
-    ----------
-    shape : tuple of int
-        Shape of a row of the result: (steps, features), (height, width, channels), or (features,).
-    """
-
-    def __init__(self, shape: tuple[int, ...]) -> None:
-        super().__init__()
-        self.shape = shape
-
-    def forward(self, x: Any) -> Any:
-        """Return a batch of rows, reshaped to `shape`; images have channels first."""
-        x = x.permute(0, 2, 3, 1) if x.ndim == 4 else x
-        x = x.reshape(len(x), *self.shape)
-        return x.permute(0, 3, 1, 2) if x.ndim == 4 else x
-
-    def extra_repr(self) -> str:
-        """Return the shape as text, which PyTorch shows when it prints the module."""
-        return str(self.shape)
 
 
 class SortGroups(nn.Module):

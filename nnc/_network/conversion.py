@@ -168,7 +168,7 @@ class Conversion(Files):
         """Convert the network to a PyTorch nn.Sequential in evaluation mode, which returns the outputs of `predict`.
 
         The module takes raw rows of the network's dtype. Images have channels first, as usual in PyTorch;
-        sequences are (n, steps, features), as in this package. Dropout layers are omitted.
+        sequences have features first: (n, features, steps). Dropout layers are omitted.
 
         Returns
         -------
