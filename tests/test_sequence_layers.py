@@ -425,3 +425,61 @@ def test_global_pools_of_torch_are_imported(pool):
     nn = pytest.importorskip("torch").nn
     module = nn.Sequential(nn.Conv1d(3, 4, 3), getattr(nn, pool)(1), nn.Flatten(), nn.Linear(4, 2))
     assert nnc.from_torch(module, shape=(12, 3)).layers[1].kind.statistic in ("largest", "mean")
+
+
+# ---------------------------------------------------------------------------------------------------- other trainings
+
+CLASSES = (X[:, :6, 0].sum(axis=1) > X[:, 6:, 0].sum(axis=1)).astype(int)
+
+
+def classifier(seed=0, **arguments):
+    layers = [Conv1D(4, 3, "relu", padding="causal", dilation=2), MaxPool1D(2), Dropout(0.25), GlobalAvgPool1D(), 3]
+    arguments = {"loss": "cross_entropy", "scale_X": "standardize", "seed": seed, **arguments}
+    return NeuralNetwork([INPUT, *layers, 2], **arguments)
+
+
+def test_memory_mapped_sequences_train_like_arrays(tmp_path):
+    mapped = np.memmap(tmp_path / "X", dtype=np.float64, mode="w+", shape=X.shape)
+    mapped[:] = X
+    networks = [classifier(dtype="float32") for _ in range(2)]
+    for net, rows in zip(networks, (mapped, X), strict=True):
+        net.fit(rows, CLASSES, epochs=3, batch_size=8, lr=0.05, optimizer="adam")
+    assert np.array_equal(networks[0].params, networks[1].params)
+
+
+def test_fit_many_trains_each_network_as_fit():
+    networks, alone = [classifier(seed) for seed in range(3)], classifier(2)
+    nnc.fit_many(networks, X, CLASSES, epochs=3, batch_size=8, lr=0.05)
+    alone.fit(X, CLASSES, epochs=3, batch_size=8, lr=0.05, n_threads=1)
+    assert np.array_equal(networks[2].params, alone.params)
+    ensemble = nnc.Ensemble(networks)
+    restored = nnc.from_json(ensemble.to_json())
+    assert np.array_equal(restored.predict(X), ensemble.predict(X))
+    assert ensemble.predict(X[0]).shape == (2,)
+
+
+def test_checkpoint_continues_training_with_same_bits(tmp_path):
+    whole, first = classifier(), classifier()
+    whole.fit(X, CLASSES, epochs=6, batch_size=8, lr=0.05, optimizer="adam")
+    first.fit(X, CLASSES, epochs=3, batch_size=8, lr=0.05, optimizer="adam")
+    first.save(tmp_path / "net.json", checkpoint=True)
+    second = nnc.load(tmp_path / "net.json")
+    second.fit(X, CLASSES, epochs=3, batch_size=8, lr=0.05)
+    assert np.array_equal(second.params, whole.params)
+
+
+def test_frozen_convolution_keeps_its_kernel():
+    net = classifier()
+    net.layers[0].trainable = False
+    before = net.layers[0].kernel.copy()
+    net.fit(X, CLASSES, epochs=2, lr=0.1)
+    assert np.array_equal(net.layers[0].kernel, before)
+
+
+def test_second_order_optimizers_support_or_refuse_convolutions():
+    layers = [Conv1D(4, 3, "tanh", padding="same"), GlobalAvgPool1D()]
+    net = network(layers)
+    loss = net.evaluate_loss(X, Y)
+    assert net.fit(X, Y, optimizer="lbfgs", epochs=10).loss[-1] < loss
+    with pytest.raises(ValueError, match="'levenberg_marquardt' for a network of images, with convolutions"):
+        network(layers).fit(X, Y, optimizer="levenberg_marquardt", epochs=2)
