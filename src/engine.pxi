@@ -49,10 +49,10 @@ cdef class Engine:
             parse_layer(layer, layers[l])
             if l > 0 and (layer.n_in != (layer - 1).n_out or
                           layer.kind != DENSE and layer.in_shape.channels != (layer - 1).out_shape.channels):
-                raise ValueError(f"layer {l + 1} has {layer.n_in} inputs, "
-                                 f"but the layer below has {(layer - 1).n_out} outputs")
+                raise ValueError(f"layer {l + 1} must have the numbers of inputs and channels that layer {l} returns, "
+                                 f"got {layers[l - 1]} and {layers[l]}")
             if l == 0 and layer.kind == BATCH_NORM:
-                raise ValueError("the first layer must not be a batch norm; add another layer below it")
+                raise ValueError("the first layer must not be a batch norm; insert another layer before it")
             set_sizes(layer, l == 0)
             plan.batch_norms += layer.kind == BATCH_NORM
             plan.recurrent_layers += layer.kind == RECURRENT
@@ -60,18 +60,18 @@ cdef class Engine:
                 if not is_consistent(layer):
                     raise ValueError(f"layer {l + 1} must have as many outputs as inputs, got {layers[l]}")
                 if l > 0 and (layer - 1).in_lanes:
-                    raise ValueError(f"layer {l + 1} is a scale and needs rows as inputs; add a flatten below it")
+                    raise ValueError(f"layer {l + 1}, a scale, must have vectors as inputs; insert a flatten")
             elif layer.kind == RECURRENT:
                 if not is_consistent(layer) or l > 0 and (layer - 1).in_lanes:
                     raise ValueError(f"layer {l + 1}, {layers[l]}, must have sequences as inputs and outputs")
             elif layer.kind != DENSE:
                 if (l != plan.image_layers or (l == 0) != (layer.kind == INPUT) or l > 0 and not (layer - 1).in_lanes
                         or not is_consistent(layer)):
-                    raise ValueError(f"layer {l + 1} must have images as inputs and windows inside the image, and must "
-                                     f"be an input layer only if it is the first layer, got {layers[l]}")
+                    raise ValueError(f"layer {l + 1} must be the input or follow layers that return images, and its "
+                                     f"windows must fit into these images, got {layers[l]}")
                 plan.image_layers += 1
             elif l > 0 and (layer - 1).in_lanes:
-                raise ValueError(f"layer {l + 1} is dense and needs rows as inputs; add a flatten below it")
+                raise ValueError(f"layer {l + 1}, a dense layer, must have vectors as inputs; insert a flatten")
             layout.append((plan.size, layer.rows, layer.parameter_ld, layer.bias))
             plan.size += parameter_count(layer)
         layer = &plan.layers[plan.count - 1]
@@ -101,8 +101,8 @@ cdef class Engine:
             head.first, head.n, head.weight = first, n, weight
             first += head.n
         if first != last.n_out or last.activation != activations.IDENTITY:
-            raise ValueError(f"heads must have {last.n_out} outputs in total, and the last layer the activation "
-                             f"identity, got heads {heads}")
+            raise ValueError(f"heads must have {last.n_out} outputs in total and follow a layer with the "
+                             f"activation identity, got heads {heads}")
         plan.loss = HEADS
         plan.heads.count, plan.heads.items, plan.heads.missing = len(heads), self.heads, missing
         return 0

@@ -228,7 +228,7 @@ def test_fit_many_chooses_loss_of_each_network():
 
 def test_rejected_fit_many_chooses_no_loss():
     networks = [build_network(2), build_network(1)]
-    with pytest.raises(ValueError, match="scale_y must be None with the loss"):
+    with pytest.raises(ValueError, match="scale_y must be None for the loss"):
         nnc.fit_many([*networks, build_network(1, scale_y="standardize")], X, TWO_CLASSES * 1, epochs=2, lr=0.1)
     with pytest.raises(ValueError, match="epochs must be"):
         nnc.fit_many(networks, X, TWO_CLASSES, epochs=-1)
@@ -301,8 +301,8 @@ def test_network_with_automatic_loss_describes_itself():
     assert "loss auto" in net.summary()
     assert net.sizes == (4, 8, 3)
     assert net.n_params == 67
-    with pytest.raises(ValueError, match="output must be None with loss='auto'"):
+    with pytest.raises(ValueError, match="output must be None if loss='auto'"):
         build_network(3, output="softmax")
-    with pytest.raises(ValueError, match=r"output must be None with loss='auto'.* got 'tanh'"):
+    with pytest.raises(ValueError, match=r"output must be None if loss='auto'.* got 'tanh'"):
         NeuralNetwork([4, nnc.layers.Dense(1, "tanh")], loss="auto")
     assert repr(eval(repr(net), {"NeuralNetwork": NeuralNetwork})) == repr(net)

@@ -67,13 +67,16 @@ def test_schedules_give_same_bits_in_fit_batches_and_with_threads(n_threads):
         ({"weight_decay": -1}, "weight_decay must be a finite number, 0 or more, got -1"),
         ({"weight_decay": lambda epoch: -1}, "weight_decay must be a finite number, 0 or more, got -1"),
         ({"weight_decay": nnc.CosineLR, "optimizer": "adam"}, "weight_decay must be a number, a schedule or a functi"),
-        ({"weight_decay": 0.1, "optimizer": "rprop"}, "weight_decay must be left out with the optimizer 'rprop'"),
-        ({"weight_decay": 0.1, "optimizer": "lbfgs"}, "weight_decay must be left out with the optimizer 'lbfgs'"),
-        ({"dropout": DROPOUT, "optimizer": "lbfgs"}, "dropout must be left out with the optimizer 'lbfgs'"),
+        ({"weight_decay": 0.1, "optimizer": "rprop"}, "weight_decay must be left out for the optimizer 'rprop'"),
+        ({"weight_decay": 0.1, "optimizer": "lbfgs"}, "weight_decay must be left out for the optimizer 'lbfgs'"),
+        ({"dropout": DROPOUT, "optimizer": "lbfgs"}, "dropout must be left out for the optimizer 'lbfgs'"),
         ({"dropout": lambda epoch: 1.0}, "dropout must be at least 0 and less than 1, got 1.0"),
         ({"dropout": nnc.ReduceLROnPlateau(0.1)}, "dropout must be a number, a schedule or a function of the epoch"),
-        ({"dropout": [DROPOUT]}, "dropout must be one number or one for each of the 2 hidden layers"),
-        ({"dropout": nnc.CosineLR(0.1), "epochs": None, "patience": 3}, "dropout must have a length if"),
+        ({"dropout": [DROPOUT]}, "dropout must be a number, or a list with one number per hidden layer (here 2)"),
+        (
+            {"dropout": nnc.CosineLR(0.1), "epochs": None, "patience": 3},
+            "dropout must be a schedule of a fixed length if",
+        ),
     ],
 )
 def test_invalid_weight_decay_or_dropout_is_rejected(options, message):

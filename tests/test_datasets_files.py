@@ -115,7 +115,7 @@ def test_named_pipe_is_read(tmp_path):
         (b"\0\0\x0a\1" + COMPLETE[4:], r"the type of the numbers, must be 08 \(uint8\), .*0e \(float64\), got 0a"),
         (b"\0\0\x08\0", "the number of dimensions, must be from 1 to 32, got 0"),
         (b"\0\0\x08\x21" + bytes(200), "the number of dimensions, must be from 1 to 32, got 33"),
-        (COMPLETE[:9], "the file ends within the sizes of its 2 dimensions"),
+        (COMPLETE[:9], "the file is truncated: the sizes of its 2 dimensions are incomplete"),
         (COMPLETE[:-1], "the header announces 2 x 3 numbers of uint8, 6 bytes, but only 5 bytes follow"),
         (COMPLETE[:12], "but only 0 bytes follow; the file may be truncated"),
         (COMPLETE + b"\0", "the header announces 2 x 3 numbers of uint8, 6 bytes, but more bytes follow"),

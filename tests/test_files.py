@@ -731,7 +731,7 @@ OBJECT = "expected null, a string, an object or a finite number (up to 1.79769e+
         (
             "training schedule other",
             {"name": "step"},
-            "training.schedule.other is a second object, expected at most one in a schedule",
+            "training.schedule.other is a second object in training.schedule, expected at most one",
         ),
         ("training history", [], "training.history is a list of 0, expected an object"),
         ("training history seconds", ..., "training.history.seconds is missing"),

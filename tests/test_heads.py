@@ -486,7 +486,7 @@ def test_invalid_quantiles_raise(create, error, message):
         (lambda: Heads(Head(1)), TypeError, "heads must be a list of nnc.Head"),
         (lambda: Heads([Head(1)], missing="yes"), TypeError, "missing must be"),
         (lambda: network([4, 6]), ValueError, "loss must have heads with 6 outputs in total, got 5"),
-        (lambda: network([4, 5], output="tanh"), ValueError, "output must be None with heads"),
+        (lambda: network([4, 5], output="tanh"), ValueError, "output must be None if the loss has heads"),
         (
             lambda: network([4, 3], loss=Heads([Head(3, "bce")]), scale_y="standardize"),
             ValueError,

@@ -249,7 +249,7 @@ def test_network_rejects_invalid_sequences_of_layers(layers, message):
 
 def test_levenberg_marquardt_rejects_image_networks():
     net, X, Y = create_small_network(), rng.uniform(size=(5, 4, 4, 2)), np.zeros((5, 2))
-    with pytest.raises(ValueError, match="optimizer must not be 'levenberg_marquardt' for a network of images"):
+    with pytest.raises(ValueError, match="optimizer must not be 'levenberg_marquardt' for a network with image inputs"):
         net.fit(X, Y, epochs=1, optimizer="levenberg_marquardt")
     assert net.state is None
     net.fit(X, Y, epochs=1, optimizer="lbfgs")

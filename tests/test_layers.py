@@ -227,14 +227,14 @@ def test_load_rejects_invalid_dropout(dropout, problem):
         ([3, Input(3), 1], {}, ValueError, r"layers\[1\] must not be an Input"),
         ([3, Dropout(0.2), 4, 1], {}, ValueError, r"layers\[1\] .* got Dropout\(0.2\) after Input\(3\)"),
         ([3, 4, Dropout(0.2), Dropout(0.1), 1], {}, ValueError, r"layers\[3\] .* got Dropout\(0.1\) after Drop"),
-        ([3, 4, Dropout(0.2)], {}, ValueError, r"layers must end with a Dense, the output, got Dropout"),
+        ([3, 4, Dropout(0.2)], {}, ValueError, r"layers must end with a Dense, the output layer, got Dropout"),
         ([3, Dense, 1], {}, TypeError, r"layers\[1\] must be an object such as Dense\(4\), got the class itself"),
         ([3, "relu", 1], {}, ValueError, "layers must be a sequence"),
         ([Input(3)], {}, ValueError, "layers must be a sequence"),
         ([3, Dense(1, "tanh")], {"output": "sigmoid"}, ValueError, "output must not be set if the last layer has"),
         ([3, Dense(1, "tanh")], {"loss": "bce"}, ValueError, 'output must be "sigmoid" for loss "bce", got "tanh"'),
         ([3, Dense(4, "softmax"), 2], {}, ValueError, 'activation "softmax" is possible only for the output layer'),
-        ([3, 4, 1], {"activation": ["relu", "tanh"]}, ValueError, "one for each of the 1 hidden layers, got 2"),
+        ([3, 4, 1], {"activation": ["relu", "tanh"]}, ValueError, r"one name per hidden layer \(here 1\), got 2"),
     ],
 )
 def test_invalid_sequences_of_layers_raise(layers, arguments, error, message):
@@ -265,7 +265,7 @@ def test_dropout_argument_is_rejected_with_dropout_layers():
     net = NeuralNetwork([3, 4, Dropout(0.2), 1])
     with pytest.raises(ValueError, match=r"dropout must be left out if the network has Dropout layers, got 0\.5"):
         net.fit(X, Y, epochs=1, lr=0.001, dropout=0.5)
-    with pytest.raises(ValueError, match="dropout must be left out with the optimizer 'lbfgs'"):
+    with pytest.raises(ValueError, match="dropout must be left out for the optimizer 'lbfgs'"):
         net.fit(X, Y, epochs=1, optimizer="lbfgs")
 
 

@@ -109,13 +109,17 @@ def test_constructor_rejects_invalid_sizes(sizes, message):
         ),
         (
             ValueError,
-            "activation must be one name or one for each of the 1 hidden layers, got 2: ['tanh', 'relu']",
+            "activation must be a name, or a list with one name per hidden layer (here 1), got 2: ['tanh', 'relu']",
             {"activation": ["tanh", "relu"]},
         ),
-        (TypeError, "activation must be one name or one for each of the 1 hidden layers, got 5", {"activation": 5}),
         (
             TypeError,
-            "activation must be one name or one for each of the 1 hidden layers, got None",
+            "activation must be a name, or a list with one name per hidden layer (here 1), got 5",
+            {"activation": 5},
+        ),
+        (
+            TypeError,
+            "activation must be a name, or a list with one name per hidden layer (here 1), got None",
             {"activation": None},
         ),
         (ValueError, f"output must be one of {NAMES}, softmax, exp, got 'step'", {"output": "step"}),

@@ -289,8 +289,8 @@ def test_plots_reject_invalid_arguments(classifier, regressor):
         (lambda: plot.confusion_matrix(regressor, X, y), "net must be a classifier for confusion_matrix"),
         (lambda: plot.predictions(regressor, X, y, kind="calibration"), "kind must be 'actual', 'residuals'"),
         (lambda: plot.predictions(classifier, X, LABELS, kind="residuals"), "kind must be 'calibration' for"),
-        (lambda: plot.predictions(regressor, X, y, kind="intervals"), "band must be .lower, upper. .* got None with"),
-        (lambda: plot.predictions(regressor, X, y, band=(y, y)), "band must be None without kind='intervals'"),
+        (lambda: plot.predictions(regressor, X, y, kind="intervals"), "band must be a pair .* got None"),
+        (lambda: plot.predictions(regressor, X, y, band=(y, y)), "band must be None for kind='actual'"),
         (lambda: plot.predictions(regressor, X, y, kind="shape"), "kind must be"),
         (lambda: plot.predictions(regressor, X, y, kind="intervals", band=(y, y[:3])), "band must have shape"),
         (lambda: plot.decision_boundary(classifier, X, features=(0, 3)), "must be two different indices from 0 to 2"),
@@ -302,10 +302,10 @@ def test_plots_reject_invalid_arguments(classifier, regressor):
             call()
     for call, message in (
         (lambda: plot.decision_boundary(classifier, X, features="ab"), "features must be the indices of two inputs"),
-        (lambda: plot.predictions(regressor, X, y, kind="intervals", band=y), "band must be .lower, upper."),
+        (lambda: plot.predictions(regressor, X, y, kind="intervals", band=y), "band must be a pair .lower, upper."),
         (lambda: plot.history([1, 2]), "history must be the History that fit returns, got list"),
         (lambda: plot.weights("net"), "net must be a NeuralNetwork, got str"),
-        (lambda: plot.weights(classifier, ax=3), "ax must be Axes of matplotlib, got int"),
+        (lambda: plot.weights(classifier, ax=3), "ax must be a matplotlib Axes, got int"),
         (lambda: plot.weights(classifier, layer=0.5), "layer must be an integer, got 0.5"),
     ):
         with pytest.raises(TypeError, match=message):

@@ -468,7 +468,7 @@ def unsupported_message(argument: str, supported: str, value: str) -> str:
         ({"seed": 2**64}, f"seed must be at least 0 and less than 2**64, got {2**64}"),
         (
             {"activation": ["tanh", "relu"]},
-            "activation must be one name or one for each of the 1 hidden layers, got 2: ",
+            "activation must be a name, or a list with one name per hidden layer (here 1), got 2: ",
         ),
         ({"init": [[[1.0]]]}, "weights must have 2 items, one for each layer, got 1"),
         ({"init": [[[1.0] * 4] * 3, [[1.0]] * 3]}, "weights must have 4 rows, got 3"),

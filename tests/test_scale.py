@@ -459,7 +459,7 @@ def test_file_describes_scale():
         ({"W": []}, r"layers\[1\].W has the wrong shape: 0 rows found"),
         ({"W": None}, r"layers\[1\].W is null"),
         ({"W": [[1.0] * 4 + [1e999]]}, r"layers\[1\].W\[0\]\[4\]"),
-        ({"b": [0.0] * 5}, r"layers\[1\].b is .*, expected null: a scale has no biases"),
+        ({"b": [0.0] * 5}, r"layers\[1\].b is .*, expected null: a Scale layer has no biases"),
         ({"activation": "tanh"}, r"layers\[1\] .*activation"),
     ],
 )

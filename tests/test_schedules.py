@@ -194,12 +194,12 @@ def test_plateau_cannot_be_called_with_epoch():
 
 @pytest.mark.parametrize("schedule", [CosineLR(0.1), OneCycleLR(0.1), Warmup(CosineLR(0.1), 3)], ids=repr)
 def test_resolved_sets_missing_length(schedule):
-    with pytest.raises(ValueError, match="must have a length; set epochs, or call resolved"):
+    with pytest.raises(ValueError, match="has no length; set its epochs, or call resolved"):
         schedule(0)
     resolved = schedule.resolved(30)
     assert all(rate > 0 for rate in rates(resolved, 30))
     assert resolved.resolved(70) == resolved
-    with pytest.raises(ValueError, match="must have a length"):  # the original schedule is unchanged
+    with pytest.raises(ValueError, match="has no length"):  # the original schedule is unchanged
         schedule(0)
 
 
@@ -282,7 +282,7 @@ for _ in range(5000):
         ({}, "must be one of Constant, StepLR, .*, got None"),
         ({"name": "Nope"}, "must be one of .*, got 'Nope'"),
         ({"name": ["Constant"], "lr": 0.1}, "must be one of"),
-        ({"name": "StepLR", "lr": 0.1}, "StepLR must have the constant step_size"),
+        ({"name": "StepLR", "lr": 0.1}, "StepLR requires the constant 'step_size', which is missing"),
         ({"name": "Constant", "lr": 0.1, "rate": 1}, "constants of the schedule Constant must be lr, got 'rate'"),
         ({"name": "Constant", "lr": "much"}, "Constant is invalid: lr must be a number, got 'much'"),
         ({"name": "Constant", "lr": [0.1]}, "Constant is invalid: lr must be a number"),
@@ -290,7 +290,7 @@ for _ in range(5000):
         ({"name": "Constant", "lr": NESTED_WARMUP}, "Constant is invalid: lr must be a number"),
         ({"name": "Warmup", "schedule": 3, "epochs": 5}, "Warmup is invalid: schedule must be a Schedule"),
         ({"name": "Warmup", "schedule": {"name": "No"}, "epochs": 5}, "Warmup is invalid: the name of a schedule"),
-        (NESTED_WARMUP, "must not be another Warmup"),
+        (NESTED_WARMUP, "a Warmup schedule must not contain a Warmup schedule"),
     ],
     ids=lambda value: str(value)[:40] if isinstance(value, str) else "",
 )
@@ -340,7 +340,7 @@ def test_fit_without_epochs_rejects_schedule_without_length(schedule):
         lambda net: net.fit(*ROWS, max_seconds=0.01, lr=schedule),
         lambda net: net.fit_batches([ROWS], epochs=None, max_seconds=0.01, lr=schedule),
     ):
-        with pytest.raises(ValueError, match="lr must have a length if epochs is not given"):
+        with pytest.raises(ValueError, match="lr must be a schedule of a fixed length if epochs is not given"):
             fit(network())
     assert network().fit(*ROWS, callback=lambda record: record.epoch == 4, lr=schedule.resolved(9)).epochs == 4
 

@@ -583,7 +583,8 @@ def test_partial_fit_after_end_of_schedule_raises_value_error():
     model = MLPRegressor(**SMALL, learning_rate=nnc.CosineLR(0.1, epochs=3))
     for _ in range(3):
         model.partial_fit(X, y)
-    with pytest.raises(ValueError, match=r"learning_rate must not be 0 .* CosineLR.* 0 from epoch 3 on .* or call fit"):
+    message = "learning_rate must be greater than 0 .*CosineLR.* 0 from epoch 3 .*call fit"
+    with pytest.raises(ValueError, match=message):
         model.partial_fit(X, y)
     assert model.fit(X, y).n_iter_ > 3
 

@@ -90,5 +90,5 @@ def test_split_rejects_invalid_labels():
         split(3, 1, labels=[0, 1])
     with pytest.raises(ValueError, match=r"got shape \(3, 1\)"):
         split(3, 1, labels=[[0], [1], [1]])
-    with pytest.raises(ValueError, match="got classes with a single row each"):
+    with pytest.raises(ValueError, match="got only classes of a single row"):
         split(3, 1, labels=[0, 1, 2])

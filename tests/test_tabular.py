@@ -148,7 +148,7 @@ def test_quantiles_increase_and_have_requested_coverage():
     assert np.array_equal(model.predict(X), Q[:, 1])
     low, high = model.predict_interval(X, 0.8)
     assert 0.75 < np.mean((low <= y) & (y <= high)) < 0.95
-    with pytest.raises(ValueError, match="sample_weight must be None with quantiles"):
+    with pytest.raises(ValueError, match="sample_weight must be None if quantiles is given"):
         model.fit(X, y, np.ones(600))
 
 
@@ -157,7 +157,7 @@ def test_quantiles_increase_and_have_requested_coverage():
     [
         ({"quantiles": [0.5, 0.1]}, "quantiles must be one or several increasing"),
         ({"quantiles": [0.5, 1]}, "above 0 and below 1"),
-        ({"quantiles": [0.5], "loss": "poisson"}, "loss must be None or 'squared_error' with quantiles"),
+        ({"quantiles": [0.5], "loss": "poisson"}, "loss must be None or 'squared_error' if quantiles is given"),
         ({"loss": "poisson"}, "y must be 0 or more with loss"),
     ],
 )

@@ -155,7 +155,7 @@ def test_ordered_categories_have_rank_feature(library):
     assert schema.unseen(read_table(later)) == {"a": {"unknown": 1}}
     document = schema.document()
     document["columns"][0]["encoding"]["order"] = SIZES[:2]
-    with pytest.raises(ValueError, match=r"^schema\.columns\[0\]\.encoding\.order must be two or more texts"):
+    with pytest.raises(ValueError, match=r"^schema\.columns\[0\]\.encoding\.order must be two or more strings"):
         Schema.from_document(document)
 
 

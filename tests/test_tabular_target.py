@@ -107,7 +107,7 @@ def test_encode_rejects_other_classes_or_outputs_than_in_fit():
         target.encode(["c", "a"], 2)
     with pytest.raises(ValueError, match=r"^y must be one column of labels, got 2"):
         target.encode([["a", "b"], ["b", "a"]], 2)
-    with pytest.raises(ValueError, match=r"^y must have 1 output, as in the fit, got 2"):
+    with pytest.raises(ValueError, match=r"^y must have 1 column, as in fit, got 2"):
         Target.of_numbers([1, 2], 2).encode([[1, 2], [3, 4]], 2)
 
 

@@ -410,7 +410,7 @@ def test_model_file_contains_number_format(tmp_path, set_limit, data):
         ({"grouping": 3}, r"format\.grouping must be one of"),
         ({"percent": 1}, r"format\.percent must be one of False, True, got 1"),
         ({"currency": "(?:"}, r"format\.currency must be the symbol or code"),
-        ({"missing": [3]}, r"format\.missing must be a list of texts"),
+        ({"missing": [3]}, r"format\.missing must be a list of strings"),
         ({"more": 3}, r'format has the unknown key "more"'),
         ({"type": "time"}, r'format has the unknown key "decimal"'),
     ],

@@ -141,7 +141,7 @@ REJECTED = {
     r"module 1 \(BatchNorm1d\) must have running statistics, got None": [
         nn.Linear(5, 4), nn.BatchNorm1d(4, track_running_stats=False)
     ],
-    r"module 0 \(Dropout\) must follow a layer with weights or a pool, got Input": [nn.Dropout(0.5), nn.Linear(5, 1)],
+    r"module 0 \(Dropout\) must follow a layer .*, but follows Input": [nn.Dropout(0.5), nn.Linear(5, 1)],
     r"module 0 \(ZeroPad2d\) must come directly before a Conv2d": [nn.ZeroPad2d(1), nn.MaxPool2d(2)],
     r"module 1 \(Conv2d\) must have padding=0 after a ZeroPad2d, got \(1, 1\)": [
         nn.ZeroPad2d(1), nn.Conv2d(2, 4, 3, padding=1)
@@ -312,7 +312,7 @@ def test_from_torch_rejects_hook_of_sequential():
 def test_from_torch_rejects_module_that_contains_itself():
     module = nn.Sequential(nn.Linear(5, 5))
     module.append(module)
-    with pytest.raises(ValueError, match="module must not contain itself or have hundreds of levels"):
+    with pytest.raises(ValueError, match="module must not contain itself or be nested too deeply"):
         nnc.from_torch(module)
 
 
@@ -408,7 +408,7 @@ def test_verification_detects_module_with_different_outputs(monkeypatch):
     module = nn.Sequential(*after_linear(nn.Tanh()))
     with pytest.raises(
         ValueError,
-        match=r"the network does not compute what module computes: outputs differ by up to .* report .*verify=False",
+        match=r"the network does not compute what module computes: .* both differ by up to .* report .*verify=False",
     ):
         nnc.from_torch(module)
     assert nnc.from_torch(module, verify=False).activations == ("tanh", "identity")

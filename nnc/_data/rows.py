@@ -12,6 +12,7 @@ from nnc._data.inputs import fit_scaling, require_scaling
 from nnc._data.outputs import OutputConversion
 from nnc._model.data import Data
 from nnc._utils.arrays import as_contiguous, as_matrix, as_real_array, as_weights, not_finite_error
+from nnc._utils.checks import pluralize
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -124,8 +125,8 @@ class TargetConversion(OutputConversion):
     def row_weights(self, name: str, weights: Any, n: int) -> NDArray[Any]:
         """Return validated row weights in the model's dtype."""
         if self.model.loss_function is not None:
-            remedy = "a custom loss; pass the weights as a column of y" if self.model.heads is None else "heads"
-            raise ValueError(f"{name} is not supported with {remedy}")
+            loss = "a custom loss; pass the weights as a column of y" if self.model.heads is None else "heads"
+            raise ValueError(f"{name} is not supported with {loss}")
         array = as_weights(name, weights, n, self.model.dtype)
         with np.errstate(over="ignore"):
             total, limits = array.sum(dtype=np.float64), np.finfo(array.dtype)
@@ -223,7 +224,10 @@ class TargetConversion(OutputConversion):
             return data
         n_out = self.model.sizes[-1]
         if not self.loss.is_classification or (self.loss.target_type == "multilabel" and n_out > 1):
-            raise ValueError(f"class_weight requires a loss for classes, got the loss {self.model.loss!r}")
+            raise ValueError(
+                f"class_weight requires a loss for one class per row, got {self.model.loss!r} and "
+                f"{pluralize(n_out, 'output')}"
+            )
         classes = np.arange(max(2, n_out)) if self.classes is None else self.classes
         if self.loss.target_type == "plus_minus_one" and n_out == 1 and self.classes is None:
             classes = np.array([-1, 1])

@@ -308,7 +308,7 @@ class Scaling:
             column = d[name]
             if d["type"] == Pixels.name:
                 if type(column) not in (int, float):
-                    raise ValueError(f"the {name} of pixels must be one number, got {short_repr(column)}")
+                    raise ValueError(f"the {name} of a pixel scaling must be one number, got {short_repr(column)}")
             elif not isinstance(column, list) or not column or not set(map(type, column)) <= {int, float}:
                 raise ValueError(f"the {name} of a scaling must be a list of numbers, got {short_repr(column)}")
         if d["type"] != Pixels.name and len(d["shift"]) != len(d["factor"]):

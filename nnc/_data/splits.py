@@ -57,7 +57,9 @@ def split(
         raise ValueError(f"{name} must be a fraction of the rows or a number of rows, got {short_repr(size)}")
     n_small = int(size) if isinstance(size, Integral) else round(fraction * n)
     if not 0 < n_small < n:
-        raise ValueError(f"{name} must leave rows in both parts, got {size!r}, which selects {n_small} of {n} rows")
+        raise ValueError(
+            f"{name} must leave rows in both parts of the split, got {size!r}, which selects {n_small} of {n} rows"
+        )
     order = _random_order(n, seed)
     if labels is None:
         return order[n_small:], order[:n_small]
@@ -67,7 +69,9 @@ def split(
     _, classes, counts = np.unique(array, return_inverse=True, return_counts=True)
     quotas = _quotas(counts, n_small)
     if not quotas.any():
-        raise ValueError(f"{name} must leave rows in both parts, got classes with a single row each; use more rows")
+        raise ValueError(
+            f"{name} must leave rows in both parts of the split, got only classes of a single row; use more rows"
+        )
     # The small part of the split consists of the first rows of each class in the shuffled order. After the stable sort
     # by class, the rank of a row within its class is its position minus the first position of the class.
     shuffled = classes[order]

@@ -121,8 +121,8 @@ def explain_step(
     problem = Problem(net, X, y)
     if any(connection.norm for connection in problem.connections):
         raise ValueError(
-            "net must not contain BatchNorm, whose rows depend on each other; use check_gradients, or read the "
-            "formulas in nnc.reference"
+            "net must not contain BatchNorm, whose output for a row depends on the other rows of the batch; use "
+            "check_gradients, or read the formulas in nnc.reference"
         )
     steps = layer_steps(problem, float(lr))
     terms = problem.terms(steps[-1].Z, steps[-1].A)

@@ -212,7 +212,10 @@ def _scaling(layer: Any, shape: tuple[int, ...]) -> dict[str, Any]:
         if not factor.all():
             raise ValueError("scale must not be 0, which would make the layer constant")
         if factor.ndim and sys.modules["keras"].config.image_data_format() != "channels_last":
-            raise ValueError("scale must be one number if keras.config.image_data_format() is not 'channels_last'")
+            raise ValueError(
+                "scale must be one number if keras.config.image_data_format() is not 'channels_last', "
+                f"got shape {factor.shape}"
+            )
         shift = -offset / factor
     else:  # the layer Normalization computes (x - mean) / sqrt(variance)
         shift, variance = (np.asarray(_array(part), np.float64) for part in (layer.mean, layer.variance))
@@ -306,7 +309,9 @@ def _activation(builder: Builder, layer: Any, label: str) -> None:
 
 def _refuse_preprocessing(builder: Builder, layer: Any, label: str) -> None:
     """Raise ValueError for a preprocessing layer that is not at the beginning of the model."""
-    raise ValueError(f"{label} must come before all layers with weights and all pools, got it after one of them")
+    raise ValueError(
+        f"{label} must come before all layers with weights and all pooling layers, but follows one of them"
+    )
 
 
 PREPROCESSING = ("Reshape", "Rescaling", "Normalization")

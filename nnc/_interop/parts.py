@@ -276,7 +276,7 @@ class Builder:
         if rate > 0:
             if isinstance(self.layers[-1], (Input, Dropout)):
                 raise ValueError(
-                    f"{label} must follow a layer with weights or a pool, got {self.layers[-1]!r} before this layer"
+                    f"{label} must follow a layer with weights or a pooling layer, but follows {self.layers[-1]!r}"
                 )
             self._add(Dropout(float(rate)), label)
 
@@ -340,7 +340,7 @@ class Builder:
             i -= 1
         layer = self.layers[i]
         if self.linear_layer != i or not isinstance(layer, ParametricLayer):
-            raise ValueError(f"{label} must directly follow a layer with weights that has no other activation")
+            raise ValueError(f"{label} must directly follow a layer with weights and without activation, got {layer!r}")
         if name == "softmax" and self.shape == (1,):
             raise ValueError(f"{label} must have two or more inputs, got one input, whose softmax is always 1")
         self.layers[i], self.linear_layer = layer.replace(activation=name), None

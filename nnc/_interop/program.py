@@ -240,7 +240,7 @@ def require_range(numbers: Sequence[float], dtype: str) -> Sequence[float]:
     largest = MAX_FINITE[dtype]
     if not all(abs(number) <= largest for number in numbers):
         number = next(number for number in numbers if not abs(number) <= largest)
-        raise ValueError(f"the network must have numbers within the range of dtype={dtype!r}, got {number:g}")
+        raise ValueError(f"the parameters and scalings must be in the range of dtype={dtype!r}, got {number:g}")
     return numbers
 
 

@@ -126,7 +126,7 @@ def _value(content: memoryview, offset: int, wire_type: int) -> tuple[Any, int]:
     else:
         raise ValueError("the file is not a protocol buffer message")
     if offset + n > len(content):
-        raise ValueError("the file ends within a field, so it is incomplete; use another copy")
+        raise ValueError("the file is truncated: it ends in the middle of a field; use another copy")
     return content[offset : offset + n], offset + n
 
 
@@ -157,7 +157,7 @@ def _varint(content: memoryview, offset: int) -> tuple[int, int]:
     value = 0
     for shift in range(0, 64, 7):
         if offset >= len(content):
-            raise ValueError("the file ends within a number, so it is incomplete; use another copy")
+            raise ValueError("the file is truncated: it ends in the middle of a number; use another copy")
         byte = content[offset]
         value |= (byte & 127) << shift
         offset += 1

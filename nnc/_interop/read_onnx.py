@@ -143,10 +143,10 @@ class Reader:
                     break
         if len(dims) not in (1, 3) or min(dims) < 1 or self.batch < 0:
             raise ValueError(
-                f"the input must have rows of vectors or images of a fixed size, got the shape {self.model.dims}"
+                f"the input of the model must be vectors or images of a fixed size, got the shape {self.model.dims}"
             )
         if self.model.dtype in ("str", "bool"):
-            raise ValueError(f"the input must have numbers, got the element type {self.model.dtype}")
+            raise ValueError(f"the input of the model must have numbers, got the element type {self.model.dtype}")
         return Rows(dims, "c" if len(dims) == 1 else self.axes, self.model.dtype, None, None, "the input")
 
     def shape(self) -> tuple[int, ...]:
@@ -194,7 +194,9 @@ class Reader:
         assembly = Assembly(self.shape(), self.charge)
         for row in reversed(steps):
             if row.step == "unknown":
-                raise ValueError(f"{row.label} must be a part of a supported activation, got another formula")
+                raise ValueError(
+                    f"{row.label} must be a part of the formula of a supported activation, got another formula"
+                )
             if row.step is not None:
                 if not row.is_scaling:
                     assembly.add_pending_scaling()
@@ -212,11 +214,17 @@ class Reader:
         others = [value for value in values if not isinstance(value, Labels)]
         sources = [value.source if isinstance(value, Mapped) else value for value in others]
         if not all(isinstance(source, (Rows, Pair)) for source in sources) or len(labels) > 1:
-            raise ValueError("the outputs of the model must be numbers, and labels in at most one output")
+            raise ValueError(
+                "each output of the model must be predicted numbers or labels, and only one of them may be labels, got "
+                f"{self.model.outputs[:9]}"
+            )
         if not sources:
-            raise ValueError("the model must have an output of numbers, got only labels")
+            raise ValueError("the model must output numbers, such as probabilities, got only labels")
         if len({_last_step(source.rows if isinstance(source, Pair) else source) for source in sources}) > 1:
-            raise ValueError(f"the model must have one output of numbers, got several: {self.model.outputs[:9]}")
+            raise ValueError(
+                "all outputs of the model except labels must be computed by the same node, got different nodes for "
+                f"{self.model.outputs[:9]}"
+            )
         names = [label.classes for label in labels if label.classes is not None] + [m.classes for m in mapped]
         if any(not np.array_equal(other, names[0]) for other in names):
             raise ValueError("all outputs of the model must have the same class names, got different names")
@@ -229,11 +237,11 @@ class Reader:
         """Return the loss for which a network with this output predicts the labels of the model."""
         source = _last_step(labels.source.rows if isinstance(labels.source, Pair) else labels.source)
         if labels.dims is None:
-            raise ValueError("the first axis of the labels must be the axis of rows, got rows along the last axis")
+            raise ValueError("the first axis of the labels must index the rows, but the last axis indexes them")
         # Softmax preserves the order of its inputs, so the model may compute labels before or after a softmax.
         before_softmax = output.previous if output.activation == "softmax" else None
         if source is not output and not (before_softmax and source is _last_step(before_softmax)):
-            raise ValueError(f"the labels must be computed from the output of {output.label}, got another tensor")
+            raise ValueError(f"the labels must be computed from the output of {output.label}, got {source.label}")
         if isinstance(labels.source, Pair):
             return "bce"
         if labels.threshold is None:
@@ -244,8 +252,8 @@ class Reader:
             return "bce"
         if labels.threshold != 0 or labels.source.dims != (1,) or source is not output:
             raise ValueError(
-                f"no loss matches labels with the threshold {labels.threshold:g}, expected 0.5 after a sigmoid or 0 "
-                "for a single output"
+                "labels must be computed by the threshold 0.5 for sigmoid outputs or 0 for a single output, got the "
+                f"threshold {labels.threshold:g}"
             )
         return "hinge"
 

@@ -257,7 +257,9 @@ def _typed(values: Any, dtype: str, label: str) -> Array:
         values = [value & 2**64 - 1 for value in values]
     low, high = (0, 1) if dtype == "bool" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
     if values and not (low <= min(values) and max(values) <= high):
-        raise ValueError(f"{label} must have numbers within the range of {dtype}, got a number outside")
+        raise ValueError(
+            f"{label} must have numbers in the range of {dtype}, got numbers from {min(values)} to {max(values)}"
+        )
     return np.array(values, dtype)
 
 

@@ -154,7 +154,7 @@ def _reduce_mean(call: Call, value: Any, axes: Any = None) -> Rows:
     rows = number_rows(call, value, (3,))
     reduced = axes_of(call, axes, 4, 18)
     if 0 in reduced or {rows.axes[axis - 1] for axis in reduced} != {"h", "w"}:
-        raise call.error(f"the mean must be over the axes of height and width, got the axes {reduced}")
+        raise call.error(f"the mean must be over height and width, got the axes {reduced}")
     dims = [1 if i + 1 in reduced else n for i, n in enumerate(rows.dims)]
     pooled = rows.apply(lambda assembly: assembly.builder.global_pool(call.label), call.label, dims=tuple(dims))
     return pooled if call["keepdims"] else pooled.apply(None, call.label, dims=(max(dims),), axes="c")
@@ -173,8 +173,8 @@ def _batch_norm(call: Call, value: Any, *constants: Any) -> Rows:
     arrays = [finite_array(call, array, rows.dtype, 1) for array in constants]
     if any(len(array) != rows.dims[0] for array in arrays) or (arrays[3] < 0).any():
         raise call.error(
-            f"each constant must have {rows.dims[0]} numbers, and variances must be at least 0, got constants of the "
-            f"sizes {[len(array) for array in arrays]} and a variance of {arrays[3].min():g}"
+            f"scale, bias, mean and variance must have {rows.dims[0]} numbers each, and variances of at least 0, got "
+            f"the lengths {[len(array) for array in arrays]} and a smallest variance of {arrays[3].min():g}"
         )
     epsilon = float(np.float32(call["epsilon"]))
     return rows.apply(lambda assembly: assembly.norm(arrays, epsilon, call.label), call.label)
@@ -186,7 +186,7 @@ def _dropout(call: Call, value: Any, ratio: Any = None, training: Any = None) ->
     if training is not None and (not isinstance(training, np.ndarray) or training.dtype != bool or training.any()):
         raise call.error("training_mode must be the constant False, got another input; export the model for inference")
     if call.node.opset < 12 and (ratio is not None or training is not None):
-        raise call.error(f"Dropout has only one input in version {call.node.opset} of the operator set, got several")
+        raise call.error(f"Dropout must have one input in version {call.node.opset} of the operator set, got several")
     return any_rows(call, value)
 
 
@@ -266,8 +266,8 @@ def _binary(call: Call, first: Any, second: Any) -> Rows:
     if isinstance(other, Rows):
         if (other.dims, other.axes, other.dtype) != (rows.dims, rows.axes, rows.dtype):
             raise call.error(
-                "inputs must have the same shape, order of axes and type, got rows of "
-                f"{rows.dims} {rows.axes!r} in {rows.dtype} and of {other.dims} {other.axes!r} in {other.dtype}"
+                "the rows of both inputs must have the same shape, order of axes and dtype, got "
+                f"{rows.dims}, {rows.axes!r}, {rows.dtype} and {other.dims}, {other.axes!r}, {other.dtype}"
             )
         return _composed(call, result, [first, second])
     array = broadcast(call, rows, other)
@@ -286,7 +286,9 @@ def _affine(call: Call, rows: Rows, array: Array, rows_first: bool) -> Rows | No
     """
     name, one, zero = call.node.operator, array.dtype.type(1), array.dtype.type(0)
     if name in ("Mul", "Div") and not array.all():
-        raise call.error("a factor or divisor must have no zeros, got a constant with a 0")
+        raise call.error(
+            "a constant factor or divisor must not contain 0, which would make an output constant or infinite"
+        )
     if name == "Div" and not rows_first:
         return None
     minus_rows, minus_array = name == "Sub" and not rows_first, name == "Sub" and rows_first

@@ -20,6 +20,7 @@ from nnc._interop.read_onnx_values import (
     axes_of,
     axis_index,
     broadcast,
+    describe_kind,
     finite_array,
     number_rows,
     operator,
@@ -69,7 +70,7 @@ def _cast(call: Call, value: Any) -> Any:
         return value._replace(classes=_converted(call, value.classes, dtype))
     if isinstance(value, np.ndarray) and (is_integer or dtype in FLOAT_DTYPES):
         return _converted(call, value, dtype)
-    raise call.error(f"a Cast of this kind of input to {dtype} is not supported")
+    raise call.error(f"a Cast of {describe_kind(value)} to {dtype} is not supported")
 
 
 def _converted(call: Call, array: Array, dtype: str) -> Array:
@@ -81,7 +82,8 @@ def _converted(call: Call, array: Array, dtype: str) -> Array:
     call.reader.charge(array.size * np.dtype(dtype).itemsize)
     converted = array.astype(dtype)
     if array.dtype.kind != "f" and (converted != array).any():
-        raise call.error(f"the type must be able to represent every value of the constant, got {dtype}")
+        value = array[converted != array][0]
+        raise call.error(f"every element of the constant must be representable in {dtype}, got {value}")
     return converted
 
 
@@ -103,10 +105,16 @@ def _gather(call: Call, value: Any, indices: Any) -> Any:
             raise call.error(f"class names must be in an array of one dimension, got the shape {value.shape}")
         return with_classes(call, indices, value)
     if not isinstance(value, Sizes) or value.scalar or call["axis"] not in (0, -1):
-        raise call.error("inputs must be a shape and indices, or class names and labels, got other kinds")
+        raise call.error(
+            "the inputs must be a shape and constant indices along axis 0, or class names and labels, got "
+            f"{describe_kind(value)} and {describe_kind(indices)} along axis {call['axis']}"
+        )
     index = np.asarray(indices) if isinstance(indices, np.ndarray) else None
     if index is None or index.dtype.kind != "i" or index.ndim > 1 or index.size > len(value.values):
-        raise call.error("sizes of a shape must be selected by a constant index or vector, got other indices")
+        raise call.error(
+            f"indices must be a constant integer, or a constant vector of at most {len(value.values)} integers, got "
+            f"{describe_kind(indices)}"
+        )
     positions = [axis_index(call, i, len(value.values)) for i in index.ravel().tolist()]
     return Sizes([value.values[i] for i in positions], scalar=index.ndim == 0)
 
@@ -126,9 +134,12 @@ def _concat(call: Call, *parts: Any) -> Any:
         elif isinstance(part, np.ndarray) and part.dtype == "int64" and part.ndim == 1:
             sizes += part[:16].tolist()
         else:
-            raise call.error("inputs must be sizes of a shape, or the probabilities 1 - p and p, got other tensors")
+            kinds = " and ".join(map(describe_kind, parts))
+            raise call.error(f"the inputs must be shapes, or the probabilities 1 - p and p of two classes, got {kinds}")
     if call["axis"] not in (0, -1) or len(sizes) > 8:
-        raise call.error(f"at most 8 sizes may be joined, along axis 0, got {len(sizes)} along axis {call['axis']}")
+        raise call.error(
+            f"shapes must have axis=0 and at most 8 sizes in total, got axis={call['axis']} and {len(sizes)} sizes"
+        )
     return Sizes(sizes)
 
 
@@ -148,14 +159,17 @@ def _reshape(call: Call, value: Any, shape: Any) -> Any:
     if isinstance(shape, np.ndarray):
         target = finite_array(call, shape, "int64", 1)[:9].tolist()
     if not target or len(target) > 8:
-        raise call.error("the new shape must be 1 to 8 constant sizes, or be computed from the shape of a tensor")
+        raise call.error(
+            "the new shape must be a vector of 1 to 8 sizes, constant or computed from the shape of a tensor, got "
+            f"{describe_kind(shape)}"
+        )
     if isinstance(value, np.ndarray):
         if 0 in target or None in target or (call["allowzero"] not in (0, 1)):
             raise call.error(f"a Reshape of a constant to {target} is not supported")
         try:
             return value.reshape([int(n or 0) for n in target])
         except (ValueError, OverflowError):
-            raise call.error(f"a constant of shape {value.shape} must keep its size, got shape {target}") from None
+            raise call.error(f"a constant of the shape {value.shape} cannot be reshaped to {target}") from None
     if isinstance(value, Labels):
         if value.dims is not None and prod(value.dims) != 1:
             raise call.error(f"the input must have one label per row, got labels of the shape {value.dims} per row")
@@ -179,7 +193,9 @@ def _dims_of(
     zero_copies = not call["allowzero"] and not was_transposed  # whether a 0 in `target` stands for an unchanged size
     row_counts = {None, call.reader.batch, -1} if call.reader.batch else {None, -1}
     if first not in row_counts and not (first == 0 and zero_copies):
-        raise call.error(f"the axis of rows must remain the first axis, got rows {dims} and the shape {target}")
+        raise call.error(
+            f"the first axis must remain the axis of rows, got the shape {target} for rows of the shape {dims}"
+        )
     sizes = [dims[i] if n == 0 and zero_copies and i < len(dims) else n for i, n in enumerate(row_target)]
     inferred = [n for n in sizes if n == -1]
     if None in sizes or 0 in sizes or any(n < -1 for n in sizes if n is not None) or len(inferred) > (first != -1):
@@ -187,7 +203,9 @@ def _dims_of(
     explicit = prod(n for n in sizes if n is not None and n != -1)
     new_dims = tuple(prod(dims) // explicit if n == -1 else int(n or 0) for n in sizes)
     if prod(new_dims) != prod(dims):
-        raise call.error(f"rows of the shape {dims} must keep their size, got the shape {target}")
+        raise call.error(
+            f"rows must keep their {prod(dims)} elements, got the shape {target} for rows of the shape {dims}"
+        )
     return new_dims
 
 
@@ -240,7 +258,7 @@ def _remaining_axes(call: Call, shape: tuple[int, ...], axes: Any) -> list[int]:
     """Return the indices of the axes that remain after Squeeze."""
     removed = axes_of(call, axes, len(shape), 13)
     if any(shape[i] != 1 for i in removed):
-        raise call.error(f"removed axes must have size 1, got the axes {removed}")
+        raise call.error(f"only axes of size 1 can be removed, got the axes {removed}")
     return [i for i in range(len(shape)) if i not in removed]
 
 
@@ -249,7 +267,7 @@ def _unsqueeze(call: Call, value: Any, axes: Any = None) -> Any:
     """Evaluate the ONNX operator Unsqueeze, which adds axes of size 1."""
     if isinstance(value, Sizes):
         if not value.scalar or axes_of(call, axes, 1, 13) != [0]:
-            raise call.error("the input must be a single size of a shape with axes=[0], got other sizes or axes")
+            raise call.error("Unsqueeze of a shape is supported only for one of its sizes, with axes=[0]")
         return Sizes(value.values)
     shape = value.shape if isinstance(value, np.ndarray) else (2, *any_rows(call, value).dims)
     count = np.size(axes) if axes is not None else len(call["axes"] or ())
@@ -261,7 +279,7 @@ def _unsqueeze(call: Call, value: Any, axes: Any = None) -> Any:
     if isinstance(value, np.ndarray):
         return value.reshape(new_shape)
     if 0 in added:
-        raise call.error("added axes must come after the axis of rows, got axis 0")
+        raise call.error("added axes must come after axis 0, the axis of rows, got axis 0")
     return _reshaped(call, value, tuple(new_shape[1:]))
 
 
@@ -299,7 +317,7 @@ def _greater_or_equal(call: Call, value: Any, threshold: Any) -> Labels:
     rows = number_rows(call, value, (1,))
     array = broadcast(call, rows, threshold)
     if array.size != 1:
-        raise call.error(f"the threshold must be one number, got {array.size}")
+        raise call.error(f"the threshold must be one number, got {array.size} numbers")
     return Labels(rows, array.item(), rows.dims)
 
 
@@ -310,7 +328,10 @@ def with_classes(call: Call, labels: Labels, classes: Array, dims: Any = ()) -> 
     if labels.classes is not None or len(classes) != max(2, *source.dims):
         raise call.error(f"the class names must fit {max(source.dims)} outputs, got {len(classes)} names")
     if (labels.threshold is not None and source.dims != (1,)) or len(np.unique(classes)) != len(classes):
-        raise call.error("class names must be distinct, and their labels must come from one output or from an ArgMax")
+        raise call.error(
+            "the class names must be distinct and must belong to one label per row, got "
+            f"{len(np.unique(classes))} distinct names for {max(source.dims)} outputs"
+        )
     return labels._replace(classes=classes, dims=labels.dims if dims == () else dims)
 
 
@@ -319,7 +340,10 @@ def _array_feature_extractor(call: Call, value: Any, labels: Any) -> Labels:
     """Evaluate the ONNX operator ArrayFeatureExtractor, which replaces the indices in labels by class names."""
     is_vector = isinstance(value, np.ndarray) and value.size == max(value.shape, default=0)
     if not is_vector or not isinstance(labels, Labels):
-        raise call.error("the inputs must be a constant vector of class names, and labels, got other inputs")
+        raise call.error(
+            "the inputs must be a constant vector of class names, and labels, got "
+            f"{describe_kind(value)} and {describe_kind(labels)}"
+        )
     return with_classes(call, labels, value.ravel(), None)
 
 
@@ -329,7 +353,8 @@ def _zip_map(call: Call, value: Any) -> Mapped:
     names = [labels for labels in (call["classlabels_int64s"], call["classlabels_strings"]) if labels is not None]
     width = 2 if isinstance(value, Pair) else number_rows(call, value, (1,)).dims[0]
     if len(names) != 1 or len(names[0]) != width:
-        raise call.error(f"expected one list of {width} class names, got lists of {[len(labels) for labels in names]}")
+        lengths = [len(labels) for labels in names]
+        raise call.error(f"the attributes must contain one list of {width} class names, got lists of lengths {lengths}")
     return Mapped(value, np.array([n.decode() if isinstance(n, bytes) else n for n in names[0]]))
 
 
@@ -340,9 +365,9 @@ def _scaler(call: Call, value: Any) -> Rows:
     offset, factor = call["offset"], call["scale"]
     finite = [part for part in (offset, factor) if part is not None and np.isfinite(part).all()]
     if [len(part) in (1, rows.dims[0]) for part in finite] != [True, True]:
-        raise call.error(f"offset and scale must be finite, with one number each or {rows.dims[0]}")
+        raise call.error(f"offset and scale must be 1 or {rows.dims[0]} finite numbers each, got {offset} and {factor}")
     if not factor.all():
-        raise call.error("scale must have no zeros, got a 0")
+        raise call.error("scale must not contain 0, which would make an output constant")
     times, plus = factor.astype(np.float64), -offset.astype(np.float64) * factor
     step = lambda assembly: assembly.scale(times, plus, call.label)  # noqa: E731
     return rows.apply(step, call.label, is_scaling=True, dtype="float32")

@@ -153,6 +153,23 @@ class Sizes(NamedTuple):
     scalar: bool = False
 
 
+# Descriptions of values in error messages.
+KINDS: dict[type, str] = {
+    Rows: "a tensor that depends on the input of the model",
+    Pair: "the probabilities of two classes",
+    Mapped: "the output of a ZipMap",
+    Labels: "labels",
+    Sizes: "a shape",
+}
+
+
+def describe_kind(value: Any) -> str:
+    """Return a description of an input of a node for error messages."""
+    if isinstance(value, np.ndarray):
+        return f"a constant of the type {value.dtype} and the shape {value.shape}"
+    return KINDS.get(type(value), "no input")
+
+
 class Call:
     """Evaluation of a node: the node, its checked attributes by name, and the reader of the model."""
 
@@ -258,9 +275,10 @@ def any_rows(call: Call, value: Any, ranks: tuple[int, ...] = (0, 1, 3)) -> Rows
     Raise ValueError if it is of another kind, or its rows have a number of dimensions that is not in `ranks`.
     """
     if not isinstance(value, Rows):
-        raise call.error("one input must depend on the input of the model, got a constant, labels or a shape")
+        raise call.error(f"an input of the node must depend on the input of the model, got {describe_kind(value)}")
     if len(value.dims) not in ranks:
-        raise call.error(f"the input has rows of the shape {value.dims}, which this operator does not support")
+        expected = " or ".join(map(str, ranks))
+        raise call.error(f"the rows of an input must have {expected} dimensions, got the shape {value.dims}")
     return value
 
 
@@ -286,14 +304,15 @@ def finite_array(call: Call, value: Any, dtype: str, ndim: int | None = None) ->
     Raise ValueError if it is not, or has another dtype or number of dimensions.
     """
     if not isinstance(value, np.ndarray):
-        raise call.error("an input must be a constant, got a tensor that depends on the input of the model")
+        raise call.error(f"an input of the node must be a constant, got {describe_kind(value)}")
     if value.dtype != dtype or (ndim is not None and value.ndim != ndim) or not value.size:
+        expected = "" if ndim is None else f" {pluralize(ndim, 'dimension')} and"
         raise call.error(
-            f"a constant has the type {value.dtype} and the shape {value.shape}, which this input does not support"
+            f"a constant must have the type {dtype},{expected} at least one element, got {describe_kind(value)}"
         )
     call.reader.charge(value.nbytes)  # count the constant for each node that uses it, because each use takes time
     if value.dtype.kind == "f" and not np.isfinite(value).all():
-        raise call.error("constants must be finite, got NaN or infinity")
+        raise call.error("a constant must be finite, got NaN or infinity")
     return value
 
 

@@ -174,7 +174,9 @@ def _modules(module: Any) -> list[tuple[str, Any]]:
         _check_module(module, "module")
         return [*_flattened_modules(module, "")]
     except RecursionError:
-        raise ValueError("module must not contain itself or have hundreds of levels of nested modules") from None
+        raise ValueError(
+            "module must not contain itself or be nested too deeply; reduce the levels of nesting"
+        ) from None
 
 
 def _flattened_modules(module: Any, prefix: str) -> Iterator[tuple[str, Any]]:
@@ -265,7 +267,7 @@ def _scalings(modules: list[tuple[str, Any]], shape: tuple[int, ...]) -> dict[st
         with naming_errors(_label(*modules[i])):
             minus, times, plus = modules[i][1].arrays()
             if not times.all():
-                raise ValueError("times must have no zeros, because they would make outputs constant, got an element 0")
+                raise ValueError("times must not contain 0, which would make an output constant")
             if key == "scale_y":
                 scalings[key] = scaling(plus - minus * times, 1 / times)
             elif minus.any() or plus.any() or (times == 1 / 255).all() or len(shape) > 1:

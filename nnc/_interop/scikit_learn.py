@@ -85,7 +85,7 @@ def hidden_activations(activation: Any, n_hidden: int) -> list[str]:
     names = [activation] * n_hidden if isinstance(activation, str) else list(activation)
     if len(names) != n_hidden:
         raise ValueError(
-            f"activation must be one name or one for each of the {n_hidden} hidden layers, got {activation!r}"
+            f"activation must be a name, or a list with one name per hidden layer (here {n_hidden}), got {activation!r}"
         )
     return [activation_name(name) for name in names]
 

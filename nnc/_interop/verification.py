@@ -76,7 +76,7 @@ def check_outputs(network: Any, X: Array, outputs: Array, added_output: str | No
         raise ValueError(
             _message(
                 original,
-                f"outputs differ by up to {difference:.3g} on {N_ROWS} random rows, "
+                f"for {N_ROWS} random rows, the outputs of both differ by up to {difference:.3g}, "
                 f"expected at most {tolerance:g} times {size:.3g}, the size of the outputs",
             )
         )

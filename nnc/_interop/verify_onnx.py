@@ -66,7 +66,8 @@ def _random_rows(reader: Any, network: Any) -> tuple[Array, Array]:
     n = reader.batch or N_ROWS
     if n > MAX_ROWS:
         raise ValueError(
-            f"the model must accept at most {MAX_ROWS} rows for a comparison, got {n}; pass verify=False to skip it"
+            f"the fixed batch size of the model must be at most {MAX_ROWS} for a comparison, got {n}; "
+            "pass verify=False to skip the comparison"
         )
     rows = np.random.default_rng(0).standard_normal((n, *reader.input.dims))
     scale = network.converter.scaling_X
@@ -81,8 +82,8 @@ def _random_rows(reader: Any, network: Any) -> tuple[Array, Array]:
     rows = rows.astype(dtype) if dtype.startswith("float") else np.abs(rows).round().clip(0, 127).astype(dtype)
     if not np.isfinite(rows.astype(network.dtype)).all():
         raise ValueError(
-            f"cannot verify the ONNX file: inputs in the range of its scaling must be finite in {network.dtype}, got "
-            "larger numbers; pass verify=False to skip the comparison"
+            f"cannot verify the ONNX file: inputs in the range of its scaling overflow {network.dtype}; pass "
+            "verify=False to skip the comparison"
         )
     return rows, np.array([reader.input.ordered(row) for row in rows])
 

@@ -130,7 +130,10 @@ def heads_loss(loss: Heads | Quantile, stack: Stack) -> HeadsLoss:
         raise ValueError(f"loss must have heads with {stack.sizes[-1]} outputs in total, got {heads.n_out}: {heads}")
     if stack.activations[-1] != "identity":
         output = stack.activations[-1]
-        raise ValueError(f"output must be None with heads, which have their own activations, got {output!r}")
+        raise ValueError(
+            f"output must be None if the loss has heads or quantiles, because each head has its own activation, "
+            f"got {output!r}"
+        )
     return HeadsLoss(heads)
 
 

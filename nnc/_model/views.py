@@ -252,7 +252,7 @@ class Arrays:
         except TypeError:
             raise TypeError(f"{expected}, got {values!r}") from None
         if len(values) != len(self):
-            raise ValueError(f"{expected}, got {len(values)}")
+            raise ValueError(f"{expected}, got {len(values)} arrays")
         checked = [self._checked(l, value) for l, value in enumerate(values)]
         for view, value in zip(self._views, checked, strict=True):
             self._write(view, value)

@@ -88,7 +88,8 @@ class Parameters(SuggestsAttributes):
         stack = build_stack(layers, activation, output, name, check_bool("bias", bias))
         if self._has_automatic_loss and (output is not None or stack.activations[-1] != losses.ROWS[name].output):
             raise ValueError(
-                f"output must be None with loss='auto', which chooses it, got {output or stack.activations[-1]!r}"
+                f"output must be None if loss='auto', which also chooses the output activation, "
+                f"got {output or stack.activations[-1]!r}"
             )
         custom = heads = None
         if isinstance(loss, (losses.Composite, losses.Quantile)) and name == losses.CUSTOM:

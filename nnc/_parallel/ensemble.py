@@ -145,7 +145,7 @@ class Ensemble(SuggestsAttributes):
             The ensemble has a single network, or an argument is invalid.
         """
         if len(self) == 1:
-            raise ValueError("predict_interval requires two or more networks, got 1; use conformal instead")
+            raise ValueError("predict_interval requires two or more networks, got 1; use the method conformal instead")
         z = NormalDist().inv_cdf((1 + check_level("level", level)) / 2)
         mean, deviation = self._moments(X)
         low, high = -np.inf, np.inf

@@ -400,7 +400,8 @@ def _checked_heads(members: Any, loss: str, last: dict[str, Any]) -> dict[str, A
     if has_ordered:
         checked_members["ordered"] = fields.member(members, "ordered", bool, where="heads.")
         if len({head["n"] for head in heads}) > 1:
-            raise ValueError("heads must have equal numbers of outputs n because heads.ordered is present")
+            widths = [head["n"] for head in heads]
+            raise ValueError(f"heads have {widths} outputs (n), expected equal numbers with heads.ordered")
     return checked_members
 
 

@@ -155,8 +155,11 @@ def _tensors(content: bytes) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
             type_name, shape, begin, end = _tensor_description(json_object(tensor, where[:-1]), where)
             dtype = np.dtype(TYPES[type_name])
             if not begin <= end <= len(data) or end - begin != prod(shape) * dtype.itemsize:
-                offsets = f"{where}data_offsets are {begin} and {end}"
-                raise ValueError(f"{offsets}, expected the size of the shape {shape}; the file may be incomplete")
+                size = prod(shape) * dtype.itemsize
+                raise ValueError(
+                    f"{where}data_offsets are {begin} and {end}, expected a range of {size} bytes in the file for the "
+                    f"shape {shape}; the file may be incomplete"
+                )
             spans.append((begin, end))
             tensors[name] = np.frombuffer(data[begin:end], dtype).reshape(shape)
     ends = [0, *(end for _, end in sorted(spans))]

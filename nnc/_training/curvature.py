@@ -177,7 +177,7 @@ def _normal_equations(blocks: Iterable[tuple[ArrayLike, ArrayLike]], n: int) -> 
         r, J = np.asarray(residuals, np.float64), np.asarray(jacobian, np.float64)
         if r.ndim != 1 or J.shape != (len(r), n):
             expected = f"residuals_and_jacobian must yield residuals (rows,) and a Jacobian (rows, {n})"
-            raise ValueError(f"{expected}, got {r.shape} and {J.shape}")
+            raise ValueError(f"{expected}, got shapes {r.shape} and {J.shape}")
         with np.errstate(over="ignore", invalid="ignore"):
             A += J.T @ J
             g += J.T @ r

@@ -72,7 +72,7 @@ def schedule_settings(
         scheduled = []
     if decay is not None and not hasattr(state.optimizer, "weight_decay"):
         raise ValueError(
-            f"weight_decay must be left out with the optimizer {state.optimizer.name!r}, got {decay!r}; "
+            f"weight_decay must be left out for the optimizer {state.optimizer.name!r}, got {decay!r}; "
             "use l2, or another optimizer, such as 'adamw'"
         )
     if callable(decay):
@@ -92,5 +92,7 @@ def _resolved(name: str, value: Schedule | Callable[[int], float], last_epoch: i
     if not isinstance(value, Schedule):
         return value
     if last_epoch is None and value != value.resolved(1):
-        raise ValueError(f"{name} must have a length if epochs is not given, got {value!r}; set its epochs")
+        raise ValueError(
+            f"{name} must be a schedule of a fixed length if epochs is not given, got {value!r}; set its epochs"
+        )
     return value.resolved(last_epoch or 1)

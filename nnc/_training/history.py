@@ -401,4 +401,6 @@ def _column(name: str, values: list[float | None]) -> NDArray[np.float64]:
     try:
         return np.array([np.nan if value is None else value for value in values], np.float64)
     except OverflowError:
-        raise ValueError(f"{short_repr(name)} of a history must have numbers in the range of a float") from None
+        raise ValueError(
+            f"{short_repr(name)} of a history must have numbers in the range of a float, got a larger integer"
+        ) from None

@@ -331,7 +331,8 @@ def dropout_settings(dropout: float | Sequence[float], model: Model, state: Trai
         rates = stack.hidden_dropout_rates(dropout) if np.ndim(dropout) == 0 else list(cast("Sequence[float]", dropout))
         if len(rates) != n_hidden or (not n_hidden and np.ndim(dropout) == 0):
             raise ValueError(
-                f"dropout must be one number or one for each of the {n_hidden} hidden layers, got {dropout!r}"
+                f"dropout must be a number, or a list with one number per hidden layer (here {n_hidden}), "
+                f"got {dropout!r}"
             )
         rates = model.by_engine_layer([check_fraction("dropout", rate) for rate in rates], 0.0)
     return {"dropout": rates, "drop_key": state.streams.key(DROPOUT)}

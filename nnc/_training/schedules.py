@@ -476,12 +476,12 @@ def schedule_from_dict(d: Any) -> Schedule:
             raise ValueError(f"constants of the schedule {name} must be {', '.join(choices)}, got {short_repr(key)}")
     for key, is_required in choices.items():
         if is_required and key not in constants:
-            raise ValueError(f"the schedule {name} must have the constant {key}")
+            raise ValueError(f"the schedule {name} requires the constant {key!r}, which is missing")
     try:
         if kind in (Warmup, PerStep) and isinstance(d["schedule"], dict):
             # Without this check, nested schedules of a malicious file could exceed the recursion limit.
             if d["schedule"].get("name") in (name, PerStep.__name__):
-                raise ValueError(f"the schedule of {name} must not be another {d['schedule']['name']}")
+                raise ValueError(f"a {name} schedule must not contain a {d['schedule']['name']} schedule")
             constants["schedule"] = schedule_from_dict(d["schedule"])
         return kind(**constants)
     except (TypeError, ValueError) as error:
@@ -504,7 +504,7 @@ def _cosine(start: float, end: float, progress: float) -> float:
 def _require_epochs(schedule: Schedule, epochs: int | None) -> int:
     """Return the length of a schedule; raise ValueError if it has none."""
     if epochs is None:
-        raise ValueError(f"{schedule!r} must have a length; set epochs, or call resolved(epochs)")
+        raise ValueError(f"{schedule!r} has no length; set its epochs, or call resolved(epochs)")
     return epochs
 
 

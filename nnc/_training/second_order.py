@@ -62,11 +62,11 @@ class SecondOrderLoop(TrainingLoop):
         for name in ("dropout", "clip_norm", "clip_value", "max_norm", "l1"):
             if settings.get(name):
                 raise ValueError(
-                    f"{name} must be left out with the optimizer {state.optimizer.name!r}, got {settings[name]!r}"
+                    f"{name} must be left out for the optimizer {state.optimizer.name!r}, got {settings[name]!r}"
                 )
         if options.batch_size is not None and options.batch_size < data.n:
             raise ValueError(
-                f"batch_size must be left out with the optimizer {state.optimizer.name!r}, which uses all rows in each "
+                f"batch_size must be left out for the optimizer {state.optimizer.name!r}, which uses all rows in each "
                 f"iteration, got {options.batch_size}"
             )
         if model.stack.has_batch_norm:
@@ -76,7 +76,7 @@ class SecondOrderLoop(TrainingLoop):
             )
         if isinstance(state.optimizer, LevenbergMarquardt) and (model.uses_lanes or model.stack.has_steps):
             raise ValueError(
-                "optimizer must not be 'levenberg_marquardt' for a network of images, with convolutions or with layers "
+                "optimizer must not be 'levenberg_marquardt' for a network with image inputs, convolutions or layers "
                 "that process sequences step by step, because it supports only dense layers; use another optimizer"
             )
         if isinstance(state.optimizer, LevenbergMarquardt) and not loss.squared_error_factor:
@@ -88,8 +88,8 @@ class SecondOrderLoop(TrainingLoop):
         for layer in model.stack.parametric_layers:
             if not layer.kind.frozen and (layer.kind.lr_factor, layer.kind.bias_lr_factor) != (1, 1):
                 raise ValueError(
-                    f"lr_factor of {layer.name} must be 1 for the optimizer {state.optimizer.name!r}, which has no "
-                    "learning rate, and so must bias_lr_factor, "
+                    f"lr_factor and bias_lr_factor of {layer.name} must be 1 for the optimizer "
+                    f"{state.optimizer.name!r}, which has no learning rate, "
                     f"got {layer.kind.lr_factor:g} and {layer.kind.bias_lr_factor:g}"
                 )
         super().__init__(model, dataset, options, state)

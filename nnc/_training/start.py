@@ -147,7 +147,7 @@ def as_epoch_starter(batches: Batches, epochs: int | None) -> Callable[[], Itera
         raise TypeError(f"batches must be an iterable or a function, got {short_repr(batches)}") from None
     if is_iterator and epochs != 1:
         raise ValueError(
-            f"batches must not be an iterator with epochs={epochs}, because an iterator ends after one epoch; pass a "
+            f"batches must not be an iterator if epochs={epochs}, because an iterator ends after one epoch; pass a "
             "list, or a function that returns a new iterator for each epoch"
         )
     return lambda: iter(batches)

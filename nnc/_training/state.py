@@ -167,7 +167,7 @@ class TrainingState:
         if lr is not None:
             if not hasattr(state.optimizer, "lr"):
                 raise ValueError(
-                    f"lr must be left out with the optimizer {state.optimizer.name!r}, which has no learning rate"
+                    f"lr must be left out for the optimizer {state.optimizer.name!r}, which has no learning rate"
                 )
             if isinstance(lr, type):
                 raise TypeError(f"lr must be a number, a schedule or a function, got the class {lr.__name__}")
@@ -304,7 +304,9 @@ class TrainingState:
         elif isinstance(lr, Schedule):
             self.schedule = lr.resolved(self.epoch + (epochs or 1))
             if epochs is None and self.schedule != lr:
-                raise ValueError(f"lr must have a length if epochs is not given, got {lr!r}; set its epochs")
+                raise ValueError(
+                    f"lr must be a schedule of a fixed length if epochs is not given, got {lr!r}; set its epochs"
+                )
 
     def check_not_over(self, name: str, remedy: str) -> None:
         """Raise ValueError if the schedule is over and gives a learning rate of 0 from now on.
@@ -320,8 +322,8 @@ class TrainingState:
 
         if isinstance(self.schedule, Schedule) and self.plateau is None and self.schedule.is_over(self.epoch):
             raise ValueError(
-                f"{name} must be greater than 0 in a further epoch, but {self.schedule!r} is 0 from epoch {self.epoch} "
-                f"on (counted from 0 since the optimizer started); {remedy}"
+                f"{name} must be greater than 0 to continue the training, but {self.schedule!r} is 0 from epoch "
+                f"{self.epoch} on (counted from 0 since the optimizer started); {remedy}"
             )
 
     def rate(self, epoch: int) -> float:

@@ -392,8 +392,8 @@ class GeneralStep:
             raise TypeError(f"{name} must be left out if dP is given, because dP replaces the loss")
         if network.model.stack.has_batch_norm:
             raise ValueError(
-                "dP must not be passed if the network has BatchNorm, because a step normalizes by the statistics of "
-                "its rows, unlike predict; pass y"
+                "dP must not be passed if the network has BatchNorm, because its outputs in a training step differ "
+                "from those of predict; pass y"
             )
         return network.converter, *engine_output_gradient(network.converter, X, dP)
 

@@ -110,7 +110,8 @@ def _read_header(file: BinaryIO) -> tuple[np.dtype[Any], tuple[int, ...]]:
     sizes = _read(file, 4 * n_dimensions)
     if len(sizes) < 4 * n_dimensions:
         raise _InvalidContentError(
-            f"the file ends within the sizes of its {pluralize(n_dimensions, 'dimension')}; download it again"
+            f"the file is truncated: the sizes of its {pluralize(n_dimensions, 'dimension')} are incomplete; "
+            "download it again"
         )
     dtype, shape = np.dtype(TYPES[type_code]).newbyteorder(">"), unpack(f">{n_dimensions}I", sizes)
     # NumPy refuses a shape whose nonzero sizes multiply to more than sys.maxsize bytes, even if another size is 0.

@@ -121,7 +121,7 @@ class Layer(Value):
         layer : dict
             Description of the layer with its arrays, as in a model file.
         """
-        raise ValueError(f"{type(self).__name__} is not supported in other formats; use save()")
+        raise ValueError(f"{type(self).__name__} layers cannot be exported to other formats; use save()")
 
     @property
     def summary_note(self) -> str:

@@ -83,7 +83,7 @@ class Scale(ParametricLayer):
         """Validate the description of a layer of this type in a model file, and return it."""
         fields.check_keys(layer, ("type", "W", "b"), where)
         if layer["b"] is not None:
-            raise ValueError(f"{where}.b is {fields.describe(layer['b'])}, expected null: a scale has no biases")
+            raise ValueError(f"{where}.b is {fields.describe(layer['b'])}, expected null: a Scale layer has no biases")
         return {"type": cls.type, **cls.check_array_members(layer, where)}
 
     def operations(self, input_shape: Shape, layer: dict[str, Any]) -> list[Operation]:

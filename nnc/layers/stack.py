@@ -369,13 +369,13 @@ def _parse_layers(layers: Any) -> list[Layer]:
                 f"{previous!r}"
             )
     if not isinstance(kinds[-1], Dense):
-        raise ValueError(f"layers must end with a Dense, the output, got {kinds[-1]!r}")
+        raise ValueError(f"layers must end with a Dense, the output layer, got {kinds[-1]!r}")
     return kinds
 
 
 def _parse_hidden_activations(activation: Any, n_hidden: int) -> list[str]:
     """Return the argument `activation` as one name for each hidden layer."""
-    expected = f"activation must be one name or one for each of the {n_hidden} hidden layers"
+    expected = f"activation must be a name, or a list with one name per hidden layer (here {n_hidden})"
     if isinstance(activation, str):
         return [check_choice("activation", activation, activations.HIDDEN, _output_hint(activation))] * n_hidden
     try:

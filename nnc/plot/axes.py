@@ -38,7 +38,7 @@ def axes(ax: Any, size: tuple[float, float] | None = None) -> Any:
     if ax is None:
         return matplotlib("pyplot").figure(figsize=size, layout="constrained").add_subplot()
     if not (hasattr(ax, "plot") and hasattr(ax, "figure")):
-        raise TypeError(f"ax must be Axes of matplotlib, got {type(ax).__name__}")
+        raise TypeError(f"ax must be a matplotlib Axes, got {type(ax).__name__}")
     return ax
 
 

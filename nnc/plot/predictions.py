@@ -249,8 +249,8 @@ def predictions(
         )
         raise ValueError(f"kind must be {expected}, got {kind!r}")
     if (kind == "intervals") != (band is not None):
-        expected = "(lower, upper) with kind='intervals'" if kind == "intervals" else "None without kind='intervals'"
-        raise ValueError(f"band must be {expected}, got {band!r} with kind={kind!r}")
+        expected = "a pair (lower, upper)" if kind == "intervals" else "None"
+        raise ValueError(f"band must be {expected} for kind={kind!r}, got {band!r}")
     if kind == "calibration":
         return _draw_calibration(net, X, y, ax, bins)
     data = net.converter.data(X, y)
@@ -322,7 +322,7 @@ def _draw_intervals(X: Any, true: NDArray[Any], predicted: NDArray[Any], band: A
     if true.shape[1] != 1:
         raise ValueError(f"net must have one output for kind='intervals', got {true.shape[1]} outputs")
     if not isinstance(band, (tuple, list)) or len(band) != 2:
-        raise TypeError(f"band must be (lower, upper), two networks or two arrays, got {type(band).__name__}")
+        raise TypeError(f"band must be a pair (lower, upper) of networks or arrays, got {type(band).__name__}")
     bounds = [bound.predict(X) if hasattr(bound, "converter") else as_real_array("band", bound) for bound in band]
     lower, upper = (as_finite_array("band", np.reshape(bound, -1), (n,), np.dtype(float)) for bound in bounds)
     order = np.argsort(predicted[:, 0], kind="stable")

@@ -53,7 +53,7 @@ class Category(Encoding):
     def __post_init__(self) -> None:
         if len(self.levels) < 2 - bool(self.rare) or not set(self.levels).isdisjoint(self.rare):
             raise ValueError(
-                f"levels must be {2 - bool(self.rare)} or more texts, none of them in rare, got "
+                f"levels must be {2 - bool(self.rare)} or more strings, none of them in rare, got "
                 f"{short_repr(self.levels)} and rare {short_repr(self.rare)}"
             )
 
@@ -161,7 +161,7 @@ class OrderedCategory(Category):
         super().__post_init__()
         if not {*self.levels, *self.rare} <= set(self.order) or len(self.order) < 2:
             raise ValueError(
-                f"order must be two or more texts that include levels and rare, got {short_repr(self.order)}"
+                f"order must be two or more strings that include levels and rare, got {short_repr(self.order)}"
             )
 
     @property

@@ -347,7 +347,7 @@ def _mixed_kinds_error(name: str, items: Iterable[Any]) -> TypeError | ValueErro
             value_kind = _value_kind(type(item))
             if value_kind is None:
                 return TypeError(
-                    "X: the argument must be a string, a number or a date in every cell, got "
+                    "X: each cell of this argument must be a string, a number or a date, got "
                     f"{short_repr(item)} of type {type(item).__name__} in row {row}, column {name!r}"
                 )
             first.setdefault(NUMBER if value_kind == BOOLEAN else value_kind, (row, item))

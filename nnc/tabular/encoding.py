@@ -114,9 +114,9 @@ def from_members(kind: type[ValueT], members: Mapping[str, Any], where: str) -> 
 def text_list(name: str, value: Any) -> tuple[str, ...]:
     """Convert a list of distinct texts to a tuple; raise ValueError if `value` is anything else."""
     if not isinstance(value, (list, tuple)) or not all(type(text) is str and text.strip() for text in value):
-        raise ValueError(f"{name} must be a list of texts that are not blank, got {short_repr(value)}")
+        raise ValueError(f"{name} must be a list of strings that are not blank, got {short_repr(value)}")
     if len(set(value)) < len(value):
-        raise ValueError(f"{name} must be a list of different texts, got {short_repr(value)}")
+        raise ValueError(f"{name} must be a list of distinct strings, got {short_repr(value)}")
     return tuple(value)
 
 

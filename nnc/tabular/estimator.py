@@ -212,7 +212,7 @@ class TableEstimator(BaseEstimator):
             table, encoded, weights = _drop_unweighted_rows(table, encoded, weights)
         task = self._build_task(target, encoded, weights)
         if weights is not None and task.quantiles:
-            raise ValueError("sample_weight must be None with quantiles, whose loss does not support weights")
+            raise ValueError("sample_weight must be None if quantiles is given: their loss does not support weights")
         n = len(table)
         count = choose_member_count(self.preset, n) if self.members is None else int(self.members)
         schema = _learn_schema(table)

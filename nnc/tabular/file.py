@@ -178,7 +178,10 @@ def parse_model(table: dict[str, Any], networks: Sequence[NeuralNetwork]) -> Tab
     outputs = model.predict_encoded(_test_row(model)).ravel()
     expected_outputs = fields.vector(self_test, len(outputs), "self_test.outputs")
     if not np.allclose(outputs, expected_outputs, rtol=1e-4, atol=1e-4 * (1 + np.abs(expected_outputs).max())):
-        raise ValueError("self_test.outputs must be equal to the predictions of the model up to rounding")
+        raise ValueError(
+            f"self_test.outputs is {fields.describe(self_test)}, expected the predictions of the model up to rounding, "
+            f"{fields.describe(outputs.tolist())}"
+        )
     return model
 
 
@@ -213,17 +216,19 @@ def _parse_spread(table: dict[str, Any], task: Task, schema: Schema, networks: S
     document = fields.json_object(table["spread"], "spread")
     fields.check_keys(document, ("networks", "unit", "limits"), "spread")
     if task.kind == "classes" or task.quantiles:
-        raise ValueError("spread is an object, expected null for a model of classes or quantiles")
+        raise ValueError("spread is an object, expected null for a model that predicts classes or quantiles")
     width = schema.width() + task.n_out
     for network in networks:
         if (network.sizes[0], network.sizes[-1]) != (width, task.n_out):
             found = f"{network.sizes[0]} inputs and {network.sizes[-1]} outputs"
-            raise ValueError(f"a network of the spread has {found}, expected {width} inputs and {task.n_out} outputs")
+            raise ValueError(f"a network for spread has {found}, expected {width} inputs and {task.n_out} outputs")
     unit = np.array(fields.vector(fields.member(document, "unit", list, where="spread."), task.n_out, "spread.unit"))
     limits = _parse_matrix(document, "limits", 2, task.n_out)
     if limits is None or (unit <= 0).any() or (limits[0] <= 0).any() or (limits[0] > limits[1]).any():
         raise ValueError(
-            "spread.unit must be positive numbers, and spread.limits two rows of positive numbers, minimum and maximum"
+            f"spread.unit is {fields.describe(document['unit'])} and spread.limits is "
+            f"{fields.describe(document.get('limits'))}, expected positive numbers; the rows of limits are minimum "
+            "and maximum"
         )
     return Spread(tuple(networks), unit, limits)
 

@@ -169,7 +169,7 @@ def _read_series(series: Any) -> tuple[Any, ...]:
     dtype = series.dtype
     if isinstance(dtype, (nw.List, nw.Array, nw.Struct)):
         raise TypeError(
-            f"X: the argument must be a string, a number or a date in every cell, got column {series.name!r} of type "
+            f"X: each cell of this argument must be a string, a number or a date, got column {series.name!r} of type "
             f"{dtype}; split it into several columns"
         )
     is_category = isinstance(dtype, (nw.Categorical, nw.Enum))

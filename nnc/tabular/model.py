@@ -227,7 +227,7 @@ class TableModel:
         """Return the threshold (n_targets,) that a fraction `level` of the nonconformity scores do not exceed."""
         level = check_level("level", level)
         if not len(self.held_out.scores):
-            raise ValueError("sets and intervals require held-out rows, got none; fit with 10 rows or more")
+            raise ValueError("prediction sets and intervals require held-out rows, got none; fit with 10 rows or more")
         return quantile(self.held_out.scores, level)
 
     def interval(self, table: Table, level: float, clip: bool) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

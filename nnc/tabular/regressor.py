@@ -92,7 +92,7 @@ class TableRegressor(MultiOutputMixin, RegressorMixin, TableEstimator):  # noqa:
         if self.quantiles is None:
             return ()
         if self.loss not in (None, SQUARED_ERROR):
-            raise ValueError(f"loss must be None or 'squared_error' with quantiles, got {self.loss!r}")
+            raise ValueError(f"loss must be None or 'squared_error' if quantiles is given, got {self.loss!r}")
         quantiles = tuple(check_quantile("a quantile", float(q)) for q in self.quantiles)
         if not quantiles or list(quantiles) != sorted(set(quantiles)):
             raise ValueError(f"quantiles must be one or several increasing numbers, got {list(quantiles)}")

@@ -84,7 +84,7 @@ class Target:
             return targets.class_indices(_labels(y, n), self.classes)
         values = _numbers(y, n)
         if values.shape[1] != self.n_outputs:
-            raise ValueError(f"y must have {pluralize(self.n_outputs, 'output')}, as in the fit, got {values.shape[1]}")
+            raise ValueError(f"y must have {pluralize(self.n_outputs, 'column')}, as in fit, got {values.shape[1]}")
         return values
 
     def decode(self, values: NDArray[Any]) -> NDArray[Any]:
