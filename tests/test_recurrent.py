@@ -223,6 +223,22 @@ def test_files_restore_network_with_output_at_every_step(tmp_path, n_out, scale_
         net.to_python(tmp_path / "net.py")
 
 
+@pytest.mark.parametrize("n_out", [1, 2])
+def test_yes_or_no_at_every_step_has_classes_and_probabilities(n_out):
+    layers = [Input(steps=5, features=2), GRU(4, return_sequences=True), Dense(n_out)]
+    net = NeuralNetwork(layers, loss="bce", seed=0)
+    X = np.random.default_rng(0).normal(size=(20, 5, 2))
+    Y = np.cumsum(X, axis=1)[:, :, :n_out] > 0
+    net.fit(X, Y, epochs=300, optimizer="adam", lr=0.03)
+    classes, P = net.predict_classes(X), net.predict_proba(X)
+    np.testing.assert_array_equal(P, net.predict(X))
+    np.testing.assert_array_equal(classes, P >= 0.5)
+    assert classes.shape == Y.shape
+    assert (classes == Y).mean() > 0.9
+    assert net.predict_classes(X[0]).shape == net.predict_proba(X[0]).shape == (1, 5, n_out)
+    assert net.score(X, Y) == (classes == Y).all(axis=(1, 2)).mean()
+
+
 def test_resumed_training_has_same_bits(tmp_path):
     X, Y = random_data(build_network(GRU), 40)
     whole, first = build_network(GRU), build_network(GRU)

@@ -45,9 +45,9 @@ class Prediction(Parameters):
         converter, model, is_single = self.converter, self.model, False
         is_direct = converter.is_direct and model.heads is None and (out is None or type(out) is np.ndarray)
         if is_direct and type(X) is np.ndarray:
-            P = model.engine.predict_as_is(model.theta_view, X, out)
+            P: NDArray[Any] | None = model.engine.predict_as_is(model.theta_view, X, out)
             if P is not None:
-                return P  # type: ignore[no-any-return]
+                return P
         rows = converter.rows_as_is(X)
         if rows is None:
             array = converter.array(X)
@@ -74,8 +74,8 @@ class Prediction(Parameters):
         array (n,)
             With several outputs, the class of the largest output. With one output, the second class if the output is at
             least 0.5 (at least 0 with the loss "hinge"), otherwise the first one. Classes are those in `classes`, or
-            indices 0, 1, ... if `classes` is None. With "bce" and several outputs, the result (n, n_out) is 0 or 1 for
-            each output separately.
+            indices 0, 1, ... if `classes` is None. With "bce" and several outputs, the result is 0 or 1 for each output
+            separately, with the shape (n, n_out), or (n, steps, k) for outputs at each step of sequences.
 
         Raises
         ------
@@ -84,11 +84,13 @@ class Prediction(Parameters):
         TypeError
             X is not an array of real numbers.
         """
-        P = np.atleast_2d(self.predict(X))
+        P = self.predict(X).reshape(-1, self.sizes[-1])
         self._check_outputs(P)
         index = self.converter.class_index(P)
+        if index.ndim == 2:
+            return index.reshape(-1, *self.model.stack.output_shape)
         classes = self.converter.classes
-        return index if classes is None or index.ndim == 2 else classes[index]
+        return index if classes is None else classes[index]
 
     def predict_proba(self, X: ArrayLike) -> NDArray[Any]:
         """Predict the probability of each class.
@@ -102,7 +104,8 @@ class Prediction(Parameters):
         -------
         array (n, n_classes)
             Probabilities in the order of `classes`. With one sigmoid output there are two columns. With "bce" and
-            several outputs, the result (n, n_out) has the probability that each label applies.
+            several outputs, the result is the probability that each label applies, with the shape (n, n_out), or
+            (n, steps, k) for outputs at each step of sequences.
 
         Raises
         ------
@@ -110,8 +113,8 @@ class Prediction(Parameters):
             The outputs are not probabilities, as with "hinge" and regression losses, or X does not fit the network.
         """
         self.converter.check_probabilities()
-        P = np.atleast_2d(self.predict(X))
-        return np.concatenate([1 - P, P], axis=1) if P.shape[1] == 1 else P
+        P = self.predict(X).reshape(-1, self.sizes[-1])
+        return np.concatenate([1 - P, P], axis=1) if P.shape[1] == 1 else P.reshape(-1, *self.model.stack.output_shape)
 
     def score(self, X: ArrayLike, y: Any, sample_weight: ArrayLike | None = None, metric: Any = None) -> float:
         """Compute a metric of the predictions for given rows.
