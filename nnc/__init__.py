@@ -26,6 +26,7 @@ _NAMES = {
     "_network": ("NeuralNetwork",),
     "_network.functions": ("check_gradients", "input_gradients"),
     "_network.readers": ("from_keras", "from_onnx", "from_sklearn", "from_torch"),
+    "_network.streaming": ("Stream",),
     "_online": ("OnlineClassifier", "OnlineRegressor"),
     "_parallel.clones": ("clones",),
     "_parallel.ensemble": ("Ensemble",),

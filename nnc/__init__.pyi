@@ -28,6 +28,7 @@ from nnc._network.readers import from_keras as from_keras
 from nnc._network.readers import from_onnx as from_onnx
 from nnc._network.readers import from_sklearn as from_sklearn
 from nnc._network.readers import from_torch as from_torch
+from nnc._network.streaming import Stream as Stream
 from nnc._online import OnlineClassifier as OnlineClassifier
 from nnc._online import OnlineRegressor as OnlineRegressor
 from nnc._parallel.clones import clones as clones
@@ -137,6 +138,7 @@ __all__ = [
     "Standardize",
     "StepLR",
     "Stepper",
+    "Stream",
     "TargetRangeWarning",
     "TensorBoard",
     "TrainingWarning",

@@ -27,7 +27,7 @@ from losses cimport HEADS, loss_scale
 from heads cimport Head, are_targets
 from optimizers cimport Optimizer, ParamGroup, init_param_group, complete_settings, default_optimizer, set_constant
 from threads cimport SingleStep, Task, barrier_abort, barrier_init, now, smaller
-from layer cimport (BATCH_NORM, CONV2D, DENSE, DENSE_STEPS, FLATTEN, GRU, INPUT, RECURRENT, SCALE, Layer, Shape,
+from layer cimport (BATCH_NORM, CONV2D, DENSE, DENSE_STEPS, FLATTEN, GRU, INPUT, LSTM, RECURRENT, SCALE, Layer, Shape,
                     set_row_pointers, parameter_count)
 from images cimport copy_outputs
 from layers cimport is_consistent, set_sizes
@@ -36,6 +36,7 @@ from rows cimport (BitGenerator, Data, fetch, first_not_finite, shuffle as shuff
 from network cimport (Network, Plan, backward, begin_batch, block_rows, forward, is_broken, lay_out, learn,
                       output_delta, predict, refresh as refresh_network, set_gradient, set_moments, set_parameters,
                       fraction_beyond, shares_blocks, sum_grain_losses, unpack_gradient, unpad)
+from recurrent cimport padded_units
 from pixels cimport is_faster as is_faster_by_pixels
 from jacobian cimport input_jacobian as input_jacobian_of_rows, jacobian as jacobian_of_rows
 from evaluation cimport EvaluationState, evaluate, is_done, lay_out as lay_out_evaluation, plain_loss, restart
@@ -51,6 +52,7 @@ from numpy import dtype, empty
 from nnc._registry.activations import NAMES as ACTIVATIONS
 from nnc._registry.losses import ENGINE_LOSSES as LOSSES
 from nnc._registry.optimizers import METHODS
+from nnc._utils.arrays import as_real_array
 from nnc.layers import CELLS, KINDS
 
 LANES = VL                # numbers in a vector register; rows of parameters are padded to a multiple of it
@@ -359,6 +361,8 @@ cdef double compute_gradient(const Plan* plan_source, const real* params, const 
 
 
 include "engine.pxi"
+
+include "stream.pxi"
 
 include "training.pxi"
 

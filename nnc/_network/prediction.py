@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from nnc._data.metrics import Metric
+    from nnc._network.streaming import Stream
 
 
 class Prediction(Parameters):
@@ -59,7 +60,30 @@ class Prediction(Parameters):
             P = converter.unscale(P)
         if len(model.stack.output_shape) == 2:
             P = P.reshape(-1, *model.stack.output_shape)
-        return P[0] if is_single else P
+        return P[0] if is_single else P  # type: ignore[no-any-return]
+
+    def stream(self) -> Stream:
+        """Return a stream, which evaluates one sequence step by step and keeps the states of recurrent layers.
+
+        Returns
+        -------
+        nnc.Stream
+            `step(x)` returns the outputs after one more step, `reset()` begins a new sequence, and `state` contains the
+            states.
+
+        Raises
+        ------
+        ValueError
+            The network has no recurrent layer, or a layer needs later steps, such as a Bidirectional.
+
+        Examples
+        --------
+        >>> stream = net.stream()
+        >>> outputs = [stream.step(x) for x in samples]
+        """
+        from nnc._network.streaming import Stream
+
+        return Stream(self.model, self.converter)
 
     def predict_classes(self, X: ArrayLike) -> NDArray[Any]:
         """Predict the class of each row.

@@ -1,0 +1,111 @@
+"""Evaluation of sequences step by step, with the states of recurrent layers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nnc._utils.arrays import as_real_array
+from nnc.layers import Dense, Dropout
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import ArrayLike, NDArray
+
+    from nnc._data.converter import DataConverter
+    from nnc._model.model import Model
+
+
+class Stream:
+    """Evaluation of one sequence step by step; `NeuralNetwork.stream` creates it.
+
+    The outputs of a step equal the last outputs of `predict` for all steps up to this one, to the last bit. The stream
+    uses the parameters that the network has when the stream is created.
+
+    Attributes
+    ----------
+    state : list of arrays (units,)
+        States of the recurrent layers in the dtype of the network. An LSTM has two: h, then c. A list of such arrays
+        can be assigned.
+    """
+
+    def __init__(self, model: Model, converter: DataConverter) -> None:
+        _check_layers(model)
+        n, n_out = model.input_shape[1], model.stack.output_shape[-1]
+        arrays = []
+        for name, scaler, scaling, size in (
+            ("scale_X", converter.scaler_X, converter.scaling_X, n),
+            ("scale_y", converter.scaler_y, converter.scaling_y, n_out),
+        ):
+            if scaler is not None and scaling is None:
+                raise ValueError(f"{name} must be computed before stream(), which the first fit does; call fit first")
+            parts = (0.0, 1.0) if scaling is None else (scaling.shift, scaling.factor)
+            arrays += [np.resize(np.asarray(part, np.float64), size) for part in parts]
+        self._core: Any = model.core.Stream(model.engine, model.theta, *arrays)
+        self._dtype = model.dtype
+        vars(self)["step"] = self._core.step  # saves the call of a Python function in each step
+
+    def step(self, x: ArrayLike) -> float | NDArray[Any]:
+        """Process the inputs of one step, and return the outputs after it.
+
+        Parameters
+        ----------
+        x : array (features,)
+            Inputs of the step; a number if there is one feature.
+
+        Returns
+        -------
+        float or array (n_out,)
+            Outputs in the units of the targets, as of `predict`; a float if there is one output.
+
+        Raises
+        ------
+        ValueError, TypeError
+            x does not have `features` numbers, or is not finite. The state does not change.
+
+        Examples
+        --------
+        >>> stream = net.stream()
+        >>> outputs = [stream.step(x) for x in samples]
+        """
+        return self._core.step(x)  # type: ignore[no-any-return]
+
+    def reset(self) -> None:
+        """Set all states to 0, as before the first step of a sequence."""
+        self.state = [np.zeros_like(state) for state in self.state]
+
+    @property
+    def state(self) -> list[NDArray[Any]]:
+        """States of the recurrent layers."""
+        return self._core.states()  # type: ignore[no-any-return]
+
+    @state.setter
+    def state(self, values: Sequence[ArrayLike]) -> None:
+        current = self.state
+        arrays = [np.ascontiguousarray(as_real_array("state", value), self._dtype) for value in values]
+        expected = [state.shape for state in current]
+        if [array.shape for array in arrays] != expected:
+            raise ValueError(f"state must be a list of arrays of shapes {expected}, got {[a.shape for a in arrays]}")
+        if not all(np.isfinite(array).all() for array in arrays):
+            raise ValueError("state must be finite, got NaN or infinity")
+        self._core.states(arrays)
+
+    def __repr__(self) -> str:
+        return f"<Stream of {self._core.n_in} features and {self._core.n_out} outputs>"
+
+
+def _check_layers(model: Model) -> None:
+    """Raise ValueError unless the outputs of a network can be computed step by step."""
+    layers = model.stack.layers
+    if model.heads is not None:
+        raise ValueError("stream() does not support heads; create the network with a single loss")
+    if not any(layer.kind.recurrent for layer in layers):
+        raise ValueError(f"stream() requires a network with recurrent layers, got {[layer.kind for layer in layers]}")
+    for layer in layers:
+        kind: Any = layer.kind
+        if kind.recurrent and (kind.bidirectional or kind.go_backwards):
+            raise ValueError(f"stream() requires layers that process the steps in their order, got {kind!r}")
+        if not (kind.recurrent or isinstance(kind, (Dense, Dropout))):
+            raise ValueError(f"stream() requires layers that process single steps, got {kind!r}")
