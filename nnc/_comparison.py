@@ -175,9 +175,9 @@ def compare(
     layers : sequence of int or layers
         Numbers of inputs, hidden neurons and outputs, or layers of `nnc.layers`, as for `NeuralNetwork`.
     X : array_like, shape (n, n_in)
-        Inputs. Images may have shape (n, height, width, channels).
+        Inputs. Images may have shape (n, height, width, channels), and sequences shape (n, steps, features).
     y : array_like, shape (n, n_out) or (n,)
-        Targets.
+        Targets. Targets for each step of sequences have shape (n, steps, n_out).
     epochs, lr, batch_size
         As for `NeuralNetwork.fit`. Plain Python is slow: 1500 epochs of the tutorial's four rows take about 0.1 s, and
         the time is proportional to epochs, rows and weights.

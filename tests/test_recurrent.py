@@ -333,7 +333,7 @@ def test_features_of_other_layers_work_with_recurrent_layers():
     assert net.jacobian(X).shape == (60, 2, 5, 3)
 
 
-@pytest.mark.parametrize("call", [nnc.check_gradients, NeuralNetwork.explain_step, nnc.compare])
+@pytest.mark.parametrize("call", [nnc.check_gradients, NeuralNetwork.explain_step])
 def test_functions_without_recurrent_layers_refuse_them(call):
     net = build_network(GRU)
     with pytest.raises(ValueError, match=r"recurrent|GRU"):

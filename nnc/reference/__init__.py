@@ -5,6 +5,7 @@ network.py: losses, the forward and backward pass through all layers, the update
 
 - images.py: layers for images; a convolution is a dense layer that is applied to every window of an image
 - sequences.py: convolutions and pools of sequences
+- recurrent.py: recurrent layers, with backpropagation through time
 - norm.py, scale.py: batch normalization, and a learned factor for each column
 - build.py, random.py: weight initialization and random numbers
 - checks.py: checks of arguments
@@ -21,13 +22,16 @@ from nnc.reference.layers import ACTIVATIONS, Dense, sigmoid
 from nnc.reference.network import LOSSES, History, NeuralNetwork
 from nnc.reference.norm import BatchNorm
 from nnc.reference.random import INITIALIZERS, Stream, mix
+from nnc.reference.recurrent import GRU, LSTM, SimpleRNN
 from nnc.reference.scale import Scale
 from nnc.reference.sequences import AvgPool1D, Conv1D, MaxPool1D
 
 __all__ = [
     "ACTIVATIONS",
+    "GRU",
     "INITIALIZERS",
     "LOSSES",
+    "LSTM",
     "AvgPool1D",
     "AvgPool2D",
     "BatchNorm",
@@ -40,6 +44,7 @@ __all__ = [
     "MaxPool2D",
     "NeuralNetwork",
     "Scale",
+    "SimpleRNN",
     "Stream",
     "build_layers",
     "inspect_text",

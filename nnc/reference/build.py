@@ -6,15 +6,19 @@ from typing import TYPE_CHECKING
 
 from nnc import layers as kinds
 from nnc.layers import image, sequence
+from nnc.layers.recurrent import RecurrentLayer
 from nnc.reference.checks import check_supported
 from nnc.reference.images import AvgPool2D, Conv2D, Flatten, MaxPool2D, windows
 from nnc.reference.layers import ACTIVATIONS, Dense
 from nnc.reference.norm import BatchNorm
-from nnc.reference.random import INITIALIZERS, Stream, mix
+from nnc.reference.random import INITIALIZERS, Stream, mix, orthonormal_rows
+from nnc.reference.recurrent import GRU, LSTM, SimpleRNN, side_by_side
 from nnc.reference.scale import Scale
 from nnc.reference.sequences import AvgPool1D, Conv1D, MaxPool1D, sequence_windows
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from nnc.layers import base
     from nnc.layers.stack import PlacedLayer, Stack
     from nnc.reference.images import Window
@@ -22,14 +26,13 @@ if TYPE_CHECKING:
 
 LAYERS = (
     *("Dense", "Conv2D", "MaxPool2D", "AvgPool2D", "GlobalAvgPool2D", "Flatten", "BatchNorm", "Scale"),
-    *("Conv1D", "MaxPool1D", "AvgPool1D", "GlobalAvgPool1D", "GlobalMaxPool1D"),
+    *("Conv1D", "MaxPool1D", "AvgPool1D", "GlobalAvgPool1D", "GlobalMaxPool1D", "SimpleRNN", "GRU", "LSTM"),
 )
 
 
 def build_layers(stack: Stack, init: str | None, seed: int) -> list[Layer]:
     """Return layers with random weights, drawn from one stream: for each layer W row by row, then b."""
     check_supported("layer", [type(layer.kind).__name__ for layer in stack.layers], LAYERS)
-    check_supported("layer", ["a Dense on sequences"] * stack.has_steps, LAYERS)
     check_supported("activation", stack.activations, ACTIVATIONS)
     stream = Stream(mix(seed))
     return [_build_layer(layer, init, stream) for layer in stack.layers]
@@ -38,12 +41,20 @@ def build_layers(stack: Stack, init: str | None, seed: int) -> list[Layer]:
 def _build_layer(layer: PlacedLayer[base.Layer], init: str | None, stream: Stream) -> Layer:
     """Return one layer with random weights."""
     kind, input_shape = layer.kind, layer.input_shape
+    if isinstance(kind, RecurrentLayer):
+        W, b = _random_recurrent_parameters(kind, input_shape, init, stream)
+        layer_class = GRU if isinstance(kind, kinds.GRU) else LSTM if isinstance(kind, kinds.LSTM) else SimpleRNN
+        orders = _orders(kind, input_shape)
+        return layer_class(W, b, str(kind.activation), kind.units, orders, kind.return_sequences)
     if isinstance(kind, kinds.Dense):
-        return Dense(*_random_parameters(kind, input_shape, init, stream), str(kind.activation))
-    if isinstance(kind, (kinds.Conv1D, kinds.Conv2D)):
-        layer_class = Conv1D if isinstance(kind, kinds.Conv1D) else Conv2D
         parameters = _random_parameters(kind, input_shape, init, stream)
-        return layer_class(*parameters, str(kind.activation), _windows(layer))
+        if len(input_shape) == 2:  # a Dense that is applied to each step is a convolution with windows of one step
+            return Conv1D(*parameters, str(kind.activation), sequence_windows(input_shape, input_shape[0], 1))
+        return Dense(*parameters, str(kind.activation))
+    if isinstance(kind, (kinds.Conv1D, kinds.Conv2D)):
+        convolution = Conv1D if isinstance(kind, kinds.Conv1D) else Conv2D
+        parameters = _random_parameters(kind, input_shape, init, stream)
+        return convolution(*parameters, str(kind.activation), _windows(layer))
     if isinstance(kind, kinds.BatchNorm):
         check_supported("layer", ["a frozen BatchNorm"] * kind.frozen, LAYERS)
         return BatchNorm(input_shape[-1], kind.activation, kind.momentum, kind.eps)
@@ -71,14 +82,45 @@ def _windows(layer: PlacedLayer[base.Layer]) -> list[Window]:
     return windows(geometry.input_shape, geometry.output_shape, geometry.size, geometry.stride, geometry.pad)
 
 
+def _orders(kind: RecurrentLayer, input_shape: tuple[int, ...]) -> list[list[int]]:
+    """Return the indices of the steps in the order of processing, for each direction of a recurrent layer."""
+    order = list(range(input_shape[0]))
+    return [order, order[::-1]] if kind.bidirectional else [order[::-1] if kind.go_backwards else order]
+
+
+def _initializer(kind: base.ParametricLayer, init: str | None) -> str:
+    """Return the name of the weight initialization of a layer."""
+    name = str(kind.init or init or ("he_uniform" if kind.activation == "relu" else "glorot_uniform"))
+    check_supported("init", [name], INITIALIZERS)
+    return name
+
+
 def _random_parameters(
     kind: kinds.Dense | kinds.Conv1D | kinds.Conv2D, input_shape: tuple[int, ...], init: str | None, stream: Stream
 ) -> tuple[list[list[float]], list[float] | None]:
     """Return random W and b of a layer."""
-    name = kind.init or init or ("he_uniform" if kind.activation == "relu" else "glorot_uniform")
-    check_supported("init", [name], INITIALIZERS)
+    name = _initializer(kind, init)
     array = kind.parameter_arrays(input_shape)[0]  # shape, fan-in and fan-out of W
     n_in, n_out = array.shape
     W = [[INITIALIZERS[name](stream, array.fan_in, array.fan_out) for _ in range(n_out)] for _ in range(n_in)]
     b = [stream.uniform() if name == "uniform" else 0.0 for _ in range(n_out)] if kind.bias else None
     return W, b
+
+
+def _random_recurrent_parameters(
+    kind: RecurrentLayer, input_shape: tuple[int, ...], init: str | None, stream: Stream
+) -> tuple[list[list[float]], Any]:
+    """Return W and b of a recurrent layer: for each direction random rows for the features, then orthonormal rows U.
+
+    The biases of the forget gate of an LSTM are 1, the others 0.
+    """
+    name = _initializer(kind, init)
+    features, units, columns = input_shape[1], kind.units, kind.n_gates * kind.units
+    parts = []
+    for _ in range(kind.directions):
+        W = [[INITIALIZERS[name](stream, features, columns) for _ in range(columns)] for _ in range(features)]
+        U = [[0.0 if name == "zeros" else stream.normal() for _ in range(columns)] for _ in range(units)]
+        parts.append(W + (U if name == "zeros" else orthonormal_rows(U)))
+    b: Any = [float(gate == "f") for _ in parts for gate in kind.gate_names for _ in range(units)]
+    b = [b, [0.0] * len(b)] if kind.n_bias_rows == 2 else b
+    return side_by_side(*parts), b if kind.bias else None

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from typing import Any
 
     Row = Sequence[float]
     Rows = Sequence[Row]
-    Gradient = tuple[list[list[float]], list[float] | None]  # dL/dW, and dL/db or None if the layer has no biases
+    # dL/dW, and dL/db or None if the layer has no biases. dL/db is a list, and for a GRU a list of two lists.
+    Gradient = tuple[list[list[float]], Any]
 
 
 def sigmoid(z: float) -> float:

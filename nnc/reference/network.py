@@ -14,9 +14,11 @@ from nnc.layers import Dropout
 from nnc.layers.stack import build_stack, layers_from_document
 from nnc.reference.build import build_layers
 from nnc.reference.checks import check_length, check_supported, checked_rows, positive, whole_number
+from nnc.reference.images import chunks
 from nnc.reference.layers import ACTIVATIONS, Dense
 from nnc.reference.norm import BatchNorm
 from nnc.reference.random import Stream, mix
+from nnc.reference.recurrent import GRU
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -37,6 +39,27 @@ LOSSES: dict[str, Callable[[int], float]] = {
 def squared_error(P: Rows, y: Rows) -> float:
     """Return the sum of (p - y)^2 over all rows and outputs."""
     return sum((p - t) * (p - t) for rows in zip(P, y) for p, t in zip(*rows))
+
+
+def bias_rows(layer: Dense) -> list[list[float]]:
+    """Return the biases of a layer as a list of rows: none, one, or the two rows of a GRU."""
+    if isinstance(layer, GRU):
+        return [*(layer.b or [])]
+    return [layer.b] if layer.b else []
+
+
+def checked_biases(layer: Dense, b: Any) -> Any:
+    """Return new biases of a layer as lists of float; raise TypeError or ValueError if they do not fit the layer."""
+    if isinstance(layer, GRU):
+        return checked_rows("biases", b, (layer.n_out,), 2)
+    return checked_rows("biases", [b], (layer.n_out,))[0]
+
+
+def descended(values: Any, gradient: Any, lr: float) -> Any:
+    """Return values - lr * gradient for the numbers of a list, or of a list of lists."""
+    if not isinstance(values, list):
+        return values - lr * gradient
+    return [descended(value, d, lr) for value, d in zip(values, gradient)]
 
 
 class History:
@@ -143,12 +166,20 @@ class NeuralNetwork:
     def biases(self, values: Any) -> None:
         check_length("biases", values, len(self.biases))
         biased = [layer for layer in self.parametric_layers if layer.b]
-        checked = [checked_rows("biases", [b], (layer.n_out,))[0] for layer, b in zip(biased, values)]
-        for layer, b in zip(biased, checked):
+        for layer, b in zip(biased, [checked_biases(layer, b) for layer, b in zip(biased, values)]):
             layer.b = b
 
-    def predict(self, X: Any) -> Rows:
-        """Return P, a row of outputs for each row of X. Images are flat rows, or lists [row][column][channel]."""
+    def predict(self, X: Any) -> Any:
+        """Return P, a row of outputs for each row of X, or a list [step][output] if there are outputs for each step.
+
+        Images are flat rows, or lists [row][column][channel]. Sequences are flat rows, or lists [step][feature].
+        """
+        P = self._outputs(X)
+        shape = self.stack.output_shape
+        return [chunks(row, shape[-1]) for row in P] if len(shape) == 2 else P
+
+    def _outputs(self, X: Any) -> Rows:
+        """Return P, with the outputs of all steps in one row."""
         return self._forward(checked_rows("X", X, self.stack.input_shape))[-1]
 
     def _forward(self, X: Rows, training: bool = False) -> list[Rows]:
@@ -205,8 +236,8 @@ class NeuralNetwork:
             # Gradient descent: W = W - lr * dL/dW, b = b - lr * dL/db. Layers may have factors of the learning rate.
             lr_W = lr * entry.kind.lr_factor
             lr_b = lr_W * entry.kind.bias_lr_factor
-            layer.W = [[w - lr_W * d for w, d in zip(*rows)] for rows in zip(layer.W, dW)]
-            layer.b = layer.b and db and [b - lr_b * d for b, d in zip(layer.b, db)]
+            layer.W = descended(layer.W, dW, lr_W)
+            layer.b = layer.b and descended(layer.b, db, lr_b)
             if isinstance(layer, BatchNorm):
                 layer.update_running_statistics()
         return error
@@ -268,7 +299,8 @@ class NeuralNetwork:
                 batch = order[first : first + batch_size]
                 error += self._step([X[row] for row in batch], [y[row] for row in batch], lr)
             losses.append(self._scale(X) * error)
-            numbers = [w for layer in self.parametric_layers for row in [*layer.W, layer.b or []] for w in row]
+            rows = [row for layer in self.parametric_layers for row in [*layer.W, *bias_rows(layer)]]
+            numbers = [number for row in rows for number in row]
             if not all(map(math.isfinite, [losses[-1], *numbers])):
                 for layer, (W, b) in zip(self.parametric_layers, before):
                     layer.W, layer.b = W, b
@@ -280,7 +312,7 @@ class NeuralNetwork:
     def _data(self, X: Any, y: Any) -> tuple[Rows, Rows]:
         """Return checked inputs and targets."""
         X = checked_rows("X", X, self.stack.input_shape)
-        return X, checked_rows("y", y, self.sizes[-1:], len(X))
+        return X, checked_rows("y", y, self.stack.output_shape, len(X))
 
     def inspect(self, file: Any = None) -> None:
         """Print all layers, neurons, weights and biases."""
@@ -316,7 +348,7 @@ class NeuralNetwork:
 
     def _document(self) -> dict[str, Any]:
         X = _serialization.self_test_row(self.sizes[0])
-        P = self.predict([X])[0]
+        P = self._outputs([X])[0]
         return {
             "dtype": self.dtype,
             "loss": self.loss_name,
@@ -354,7 +386,7 @@ class NeuralNetwork:
                 layer.running_mean, layer.running_var = saved["running_mean"], saved["running_var"]
         network._shuffler.position = document["shuffle_position"]
         if document["self_test"]:
-            _serialization.verify_self_test(document, network.predict([document["self_test"]["X"]])[0], where)
+            _serialization.verify_self_test(document, network._outputs([document["self_test"]["X"]])[0], where)
         return network
 
 

@@ -58,3 +58,19 @@ INITIALIZERS: dict[str, Callable[[Stream, int, int], float]] = {
     "lecun_uniform": lambda stream, n_in, n_out: (2 * stream.uniform() - 1) * math.sqrt(6 / (2 * n_in)),
     "lecun_normal": lambda stream, n_in, n_out: stream.normal() * math.sqrt(2 / (2 * n_in)),
 }
+
+
+def orthonormal_rows(rows: list[list[float]]) -> list[list[float]]:
+    """Return orthonormal rows that span the same space as these rows, by the method of Gram and Schmidt.
+
+    The number of rows is at most the number of columns. The result is equal to that of the engine except for rounding.
+    """
+    result: list[list[float]] = []
+    for row in rows:
+        for _ in range(2):  # the second time removes the rounding errors of the first
+            # Subtract the part of the row that is parallel to a row of the result.
+            products = [sum(a * b for a, b in zip(row, other)) for other in result]
+            row = [a - sum(p * other[j] for p, other in zip(products, result)) for j, a in enumerate(row)]
+        length = math.sqrt(sum(a * a for a in row))
+        result.append([a / length for a in row])
+    return result

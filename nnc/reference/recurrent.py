@@ -1,0 +1,290 @@
+"""Recurrent layers, which process sequences step by step: SimpleRNN, GRU and LSTM.
+
+A sequence of shape (steps, features) is stored as one row of numbers. A layer has units, and each unit has a state: the
+number h, and in an LSTM also the cell state c. All states are 0 before the first step. A step computes the new states
+from x, the features of this step, and from the states of the previous step.
+
+Each layer has gates, with one column of W, U and b for each gate and unit. The layer first computes the net inputs
+u = x W + b and v = h U of all gates and units; a GRU adds a second row of biases to v. Everything else concerns one
+unit at a time. The class of each layer has the formulas of a unit and their derivatives; u[k] and v[k] are the net
+inputs of gate k.
+
+Backpropagation through time visits the steps in reverse order. The states after a step change the loss in two ways: by
+the outputs of this step, and by the next step. Their derivative is the sum of both.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from itertools import chain
+from typing import TYPE_CHECKING, NamedTuple
+
+from nnc.reference.images import chunks
+from nnc.reference.layers import ACTIVATIONS, Dense, product, sigmoid, transposed
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+    from nnc.reference.layers import Gradient, Row, Rows
+
+    State = tuple[float, ...]  # (h,) of a unit, or (h, c) in an LSTM
+    States = Sequence[Sequence[State]]  # the state of each row and unit
+
+
+class Step(NamedTuple):
+    """Values of one step for all rows: step index, features, net inputs, and states before and after the step."""
+
+    t: int
+    X: Rows
+    u: Rows
+    v: Rows
+    before: States
+    after: States
+
+
+def net_inputs(A: Rows, W: Rows, b: Row) -> list[Row]:
+    """Return A W + b."""
+    return [[z + b_j for z, b_j in zip(row, b)] for row in product(A, W)]
+
+
+def by_unit(row: Row, units: int) -> list[Row]:
+    """Split numbers in the order gate, unit into one list for each unit, which has a number for each gate."""
+    return [row[j::units] for j in range(units)]
+
+
+def by_gate(numbers: Rows) -> Row:
+    """Return the numbers of all units in the order gate, unit; this is the inverse of `by_unit`."""
+    return list(chain(*zip(*numbers)))
+
+
+def hidden(states: States) -> list[Row]:
+    """Return the number h of each row and unit."""
+    return [[state[0] for state in row] for row in states]
+
+
+def with_added_hidden(states: States, H: Rows) -> list[list[State]]:
+    """Return the states with H added to the numbers h."""
+    return [[(state[0] + h, *state[1:]) for state, h in zip(*rows)] for rows in zip(states, H)]
+
+
+def side_by_side(*matrices: Rows) -> list[list[float]]:
+    """Return a matrix whose rows are the joined rows of the matrices."""
+    return [list(chain(*rows)) for rows in zip(*matrices)]
+
+
+def column_sums(A: Rows) -> list[float]:
+    """Return the sum of each column."""
+    return [sum(column) for column in transposed(A)]
+
+
+class RecurrentLayer(Dense):
+    """Base class of recurrent layers.
+
+    The first rows of the matrix W belong to the features, and its last rows, called U, to the units. The columns are in
+    the order direction, gate, unit: a bidirectional layer has a second set of units, which processes the steps in
+    reverse order.
+    """
+
+    n_gates: int
+    n_states: int = 1  # numbers in the state of a unit
+    n_bias_rows: int = 1  # 2 if b is a list of two lists, the biases of u and of v
+
+    b: Any
+    units: int
+    features: int
+    orders: list[list[int]]
+    return_sequences: bool
+
+    def __init__(
+        self, W: list[list[float]], b: Any, activation: str, units: int, orders: list[list[int]], return_sequences: bool
+    ) -> None:
+        super().__init__(W, b, activation)
+        self.units, self.features = units, len(W) - units
+        # For each direction, the indices of the steps in the order in which they are processed.
+        self.orders, self.return_sequences = orders, return_sequences
+
+    @abstractmethod
+    def unit_forward(self, u: Row, v: Row, state: State) -> State:
+        """Return the new state of one unit, given the net inputs of its gates and its previous state."""
+
+    @abstractmethod
+    def unit_backward(self, u: Row, v: Row, before: State, after: State, d: State) -> tuple[Row, Row, State]:
+        """Return dL/du, dL/dv and dL/d(before), given d = dL/d(after), for one unit.
+
+        dL/d(before) does not include the effect of h on the net inputs v.
+        """
+
+    def parameters(self, direction: int) -> tuple[Rows, Rows, Row, Row]:
+        """Return W, U and the biases of u and of v for one direction."""
+        n, zeros = self.n_gates * self.units, [0.0] * self.n_out
+        bias_u, bias_v = (self.b or [zeros, zeros]) if self.n_bias_rows == 2 else (self.b or zeros, zeros)
+        columns = slice(direction * n, (direction + 1) * n)
+        matrix = [row[columns] for row in self.W]
+        return matrix[: self.features], matrix[self.features :], bias_u[columns], bias_v[columns]
+
+    def run(self, A_in: Rows, direction: int) -> list[Step]:
+        """Return the values of all steps of one direction, in the order in which it processes them."""
+        W, U, bias_u, bias_v = self.parameters(direction)
+        states: States = [[(0.0,) * self.n_states] * self.units for _ in A_in]
+        steps: list[Step] = []
+        for t in self.orders[direction]:
+            X = [chunks(row, self.features)[t] for row in A_in]
+            u, v = net_inputs(X, W, bias_u), net_inputs(hidden(states), U, bias_v)
+            new = [
+                [self.unit_forward(*unit) for unit in zip(by_unit(u_i, self.units), by_unit(v_i, self.units), row)]
+                for u_i, v_i, row in zip(u, v, states)
+            ]
+            steps.append(Step(t, X, u, v, states, new))
+            states = new
+        return steps
+
+    def forward(self, A_in: Rows) -> Rows:
+        """Return A_out: the numbers h of all steps, or those after the last processed step, for each sequence."""
+        outputs = []
+        for direction in range(len(self.orders)):
+            steps = self.run(A_in, direction)
+            # The outputs of all steps are in the order of the inputs, not in the order of processing.
+            steps = sorted(steps, key=lambda step: step.t) if self.return_sequences else steps[-1:]
+            outputs.append([hidden(step.after) for step in steps])
+        # Each step of the output contains the units of the first direction, then those of the second direction.
+        return side_by_side(*(side_by_side(*directions) for directions in zip(*outputs)))
+
+    def output_gradient(self, dA: Rows, direction: int, t: int) -> list[Row]:
+        """Return the part of dL/dA_out that belongs to one direction and step, 0 if the step is not an output."""
+        if not self.return_sequences and t != self.orders[direction][-1]:
+            return [[0.0] * self.units for _ in dA]
+        index = t * len(self.orders) + direction if self.return_sequences else direction
+        return [chunks(row, self.units)[index] for row in dA]
+
+    def backward(self, A_in: Rows, A_out: Rows, dA: Rows) -> tuple[Any, Gradient]:
+        """Return dL/du for each direction and step, and the gradients (dW, db), given dA = dL/dA_out."""
+        parts = [self.direction_backward(A_in, direction, dA) for direction in range(len(self.orders))]
+        deltas, dW, dU, db_u, db_v = zip(*parts)
+        db: Any = list(chain(*db_u))
+        db = [db, list(chain(*db_v))] if self.n_bias_rows == 2 else db
+        return deltas, (side_by_side(*dW) + side_by_side(*dU), db if self.b else None)
+
+    def direction_backward(self, A_in: Rows, direction: int, dA: Rows) -> tuple[Any, Rows, Rows, Row, Row]:
+        """Return dL/du of each step, and the gradients of W, U and the biases of u and v, for one direction."""
+        _, U, _, _ = self.parameters(direction)
+        steps = self.run(A_in, direction)
+        delta_u: list[list[Row]] = [[] for _ in steps]
+        delta_v: list[list[Row]] = [[] for _ in steps]
+        # d contains dL/d(state) for the states after a step. It is 0 after the last step, because no step follows.
+        d: States = [[(0.0,) * self.n_states] * self.units for _ in A_in]
+        for step in reversed(steps):
+            # The outputs of this step are its numbers h.
+            d = with_added_hidden(d, self.output_gradient(dA, direction, step.t))
+            parts = [
+                [self.unit_backward(*unit) for unit in zip(by_unit(u, self.units), by_unit(v, self.units), *states)]
+                for u, v, *states in zip(step.u, step.v, step.before, step.after, d)
+            ]
+            delta_u[step.t] = [by_gate([du for du, _, _ in row]) for row in parts]
+            delta_v[step.t] = [by_gate([dv for _, dv, _ in row]) for row in parts]
+            # The number h of each unit contributes to v = h U of all units, so dL/dh includes dL/dv transposed(U).
+            d = [[before for _, _, before in row] for row in parts]
+            d = with_added_hidden(d, product(delta_v[step.t], transposed(U)))
+
+        # u = x W + b and v = h U in each step, so the gradients are those of dense layers, summed over all steps.
+        steps.sort(key=lambda step: step.t)
+        X, H = list(chain(*(step.X for step in steps))), list(chain(*(hidden(step.before) for step in steps)))
+        all_u, all_v = list(chain(*delta_u)), list(chain(*delta_v))
+        dW, dU = product(transposed(X), all_u), product(transposed(H), all_v)
+        return delta_u, dW, dU, column_sums(all_u), column_sums(all_v)
+
+    def input_gradient(self, A_in: Rows, delta: Any) -> Rows:
+        """Return dL/dA_in, the derivatives of the loss with respect to the inputs, given dL/du of `backward`."""
+        # x contributes to u = x W in its step, for each direction.
+        dA = [[0.0] * len(row) for row in A_in]
+        for direction, delta_u in enumerate(delta):
+            W, *_ = self.parameters(direction)
+            dX = side_by_side(*(product(rows, transposed(W)) for rows in delta_u))
+            dA = [[a + b for a, b in zip(*rows)] for rows in zip(dA, dX)]
+        return dA
+
+
+class SimpleRNN(RecurrentLayer):
+    """Simple recurrent layer: h' = f(u + v), that is h' = f(x W + h U + b) with the activation f."""
+
+    n_gates = 1
+
+    def unit_forward(self, u: Row, v: Row, state: State) -> State:
+        """Return the new state (h',) of one unit."""
+        f, _ = ACTIVATIONS[self.activation]
+        return (f(u[0] + v[0]),)
+
+    def unit_backward(self, u: Row, v: Row, before: State, after: State, d: State) -> tuple[Row, Row, State]:
+        """Return dL/du, dL/dv and dL/d(before), given d = dL/d(after), for one unit."""
+        # h' = f(u + v), so dL/du = dL/dv = dL/dh' * f'(u + v).
+        _, derivative = ACTIVATIONS[self.activation]
+        delta = [d[0] * derivative(after[0])]
+        return delta, delta, (0.0,)
+
+
+class GRU(RecurrentLayer):
+    """Gated recurrent unit, with the gates z (update), r (reset) and n (candidate state).
+
+    z = sigmoid(u_z + v_z), r = sigmoid(u_r + v_r), n = tanh(u_n + r * v_n)
+    h' = z * h + (1 - z) * n
+    """
+
+    n_gates = 3
+    n_bias_rows = 2
+
+    def gates(self, u: Row, v: Row) -> tuple[float, float, float]:
+        """Return z, r and n of one unit."""
+        z, r = sigmoid(u[0] + v[0]), sigmoid(u[1] + v[1])
+        return z, r, math.tanh(u[2] + r * v[2])
+
+    def unit_forward(self, u: Row, v: Row, state: State) -> State:
+        """Return the new state (h',) of one unit."""
+        (h,), (z, _, n) = state, self.gates(u, v)
+        return (z * h + (1 - z) * n,)
+
+    def unit_backward(self, u: Row, v: Row, before: State, after: State, d: State) -> tuple[Row, Row, State]:
+        """Return dL/du, dL/dv and dL/d(before), given d = dL/d(after), for one unit."""
+        (h,), (dh,), (z, r, n) = before, d, self.gates(u, v)
+        # h' = z * h + (1 - z) * n
+        dz, dn = dh * (h - n), dh * (1 - z)
+        # n = tanh(u_n + r * v_n), and the derivative of tanh is 1 - n^2.
+        delta_n = dn * (1 - n * n)
+        dr = delta_n * v[2]
+        # The derivative of the sigmoid z is z * (1 - z).
+        delta_z, delta_r = dz * z * (1 - z), dr * r * (1 - r)
+        return [delta_z, delta_r, delta_n], [delta_z, delta_r, delta_n * r], (dh * z,)
+
+
+class LSTM(RecurrentLayer):
+    """Long short-term memory, with the gates i (input), f (forget), g (candidate) and o (output).
+
+    i = sigmoid(u_i + v_i), f = sigmoid(u_f + v_f), g = tanh(u_g + v_g), o = sigmoid(u_o + v_o)
+    c' = f * c + i * g, h' = o * tanh(c')
+    """
+
+    n_gates = 4
+    n_states = 2
+
+    def gates(self, u: Row, v: Row) -> tuple[float, float, float, float]:
+        """Return i, f, g and o of one unit."""
+        i, f, g, o = (u_k + v_k for u_k, v_k in zip(u, v))
+        return sigmoid(i), sigmoid(f), math.tanh(g), sigmoid(o)
+
+    def unit_forward(self, u: Row, v: Row, state: State) -> State:
+        """Return the new state (h', c') of one unit."""
+        (_, c), (i, f, g, o) = state, self.gates(u, v)
+        c = f * c + i * g
+        return o * math.tanh(c), c
+
+    def unit_backward(self, u: Row, v: Row, before: State, after: State, d: State) -> tuple[Row, Row, State]:
+        """Return dL/du, dL/dv and dL/d(before), given d = dL/d(after), for one unit."""
+        (_, c), (_, c_new), (dh, dc), (i, f, g, o) = before, after, d, self.gates(u, v)
+        # h' = o * tanh(c'), and the derivative of tanh is 1 - tanh^2. c' also has an effect on the next step, dc.
+        t = math.tanh(c_new)
+        do, dc = dh * t, dc + dh * o * (1 - t * t)
+        # c' = f * c + i * g
+        di, df, dg = dc * g, dc * c, dc * i
+        # The derivative of the sigmoid i is i * (1 - i), that of tanh is 1 - g^2.
+        delta = [di * i * (1 - i), df * f * (1 - f), dg * (1 - g * g), do * o * (1 - o)]
+        return delta, delta, (0.0, dc * f)
