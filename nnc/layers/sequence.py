@@ -66,8 +66,8 @@ class Conv1D(Convolution):
     padding : {"valid", "same", "causal"} or int, default "valid"
         "valid": windows stay within the sequence. "same": zeros are added before and after the sequence, and the number
         of output steps is ceil(steps / stride); if the number of zeros is odd, one more is added after it. "causal":
-        zeros are added only before the sequence, so that no output depends on later steps. A number p: p zeros are
-        added before the sequence and p after it.
+        zeros are added only before the sequence, so that no output depends on later steps. A number p adds p zeros
+        before and p zeros after the sequence; it must be smaller than the window.
     dilation : int, default 1
         Distance between neighboring steps of a window. If it is above 1, the stride must be 1, and dilation must divide
         the number of steps and the number of zeros before the sequence.
