@@ -16,7 +16,23 @@ from hypothesis import settings
 from nnc import NeuralNetwork
 from nnc._model import cores
 from nnc._registry import activations
-from nnc.layers import AvgPool2D, BatchNorm, Conv2D, Dense, Dropout, Flatten, GlobalAvgPool2D, Input, MaxPool2D, Scale
+from nnc.layers import (
+    AvgPool1D,
+    AvgPool2D,
+    BatchNorm,
+    Conv1D,
+    Conv2D,
+    Dense,
+    Dropout,
+    Flatten,
+    GlobalAvgPool1D,
+    GlobalAvgPool2D,
+    GlobalMaxPool1D,
+    Input,
+    MaxPool1D,
+    MaxPool2D,
+    Scale,
+)
 
 # Shells ignore Ctrl-C in background jobs, and processes that the tests start would inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -127,6 +143,25 @@ EXPORTED = {
         [Input(5, 6, 2), Conv2D(3, 3, "identity", bias=False), BatchNorm("relu"), MaxPool2D(2), BatchNorm(), 3],
         {"loss": "mse", "scale_X": "standardize"},
         None,
+    ),
+    "sequences": (
+        [
+            Input(steps=12, features=2),
+            Conv1D(3, 3, "identity", padding="causal", dilation=2),
+            BatchNorm("relu"),
+            MaxPool1D(2),
+            Conv1D(4, 2, "tanh", stride=2, padding=1, bias=False),
+            AvgPool1D(2, 1),
+            GlobalMaxPool1D(),
+            2,
+        ],
+        {"loss": "mse", "scale_X": "standardize"},
+        None,
+    ),
+    "means of sequences": (
+        [Input(steps=7, features=1), Conv1D(5, 4, padding="same"), GlobalAvgPool1D(), 3],
+        {**CLASSES, "scale_X": "standardize"},
+        [0, 1, 2],
     ),
     "normalized rows": ([3, Dense(5, "identity"), BatchNorm("tanh", eps=0.1), 2], {"loss": "mse"}, None),
     "scaled columns": ([3, Scale(init=0.5), Dense(5, "tanh"), Scale(init=-2), 2], {"loss": "mse"}, None),

@@ -23,6 +23,10 @@ def test_exported_network_is_read_back(exported, dtype, tmp_path):
     networks, rows = exported
     net, X = networks[dtype], rows.astype(dtype)
     net.to_onnx(tmp_path / "net.onnx")
+    if rows.ndim == 3:  # sequences
+        with pytest.raises(ModelFileError, match="the input must have rows of vectors or images of a fixed size"):
+            nnc.from_onnx(tmp_path / "net.onnx")
+        return
     loaded = nnc.from_onnx(tmp_path / "net.onnx")
     assert loaded.dtype == net.dtype
     P = net.predict(X)

@@ -438,8 +438,7 @@ def test_to_torch_predicts_like_network(exported, dtype):
     networks, X = exported
     net, rows = networks[dtype], X.astype(dtype)
     module = net.to_torch()
-    images = rows.ndim == 4
-    actual = module(torch.from_numpy(np.ascontiguousarray(rows.transpose(0, 3, 1, 2)) if images else rows))
+    actual = module(torch.from_numpy(np.ascontiguousarray(np.moveaxis(rows, -1, 1))))
     P = net.predict(rows)
     assert actual.shape == P.shape
     assert not module.training

@@ -309,8 +309,8 @@ def _pool_backward_lines(step: PoolStep, following: PoolStep | LayerStep, r: int
         i = p * winners.shape[2] + c
         _, width, channels = windows.input_shape
         y, x = divmod(int(windows.indices[p, winners[p, :, c].argmax(), c]) // channels, width)
-        place = x if windows.is_sequence else f"{y}, {x}"
-        position = f" (largest at {place})" if pool.is_max else ""
+        location = x if windows.is_sequence else f"{y}, {x}"
+        position = f" (largest at {location})" if pool.is_max else ""
         yield f"  {output}{position}: dL/da = {_equal(_effects(following, r, i), step.dA[r, i])}"
     yield from _omitted_pixels(windows, "channel")
 
@@ -393,8 +393,8 @@ def _outputs(windows: Windows, channel: str = "") -> Iterator[tuple[str, int, in
     channel = channel or ("Feature" if windows.is_sequence else "Channel")
     for c in _first(windows.output_shape[2]):
         for p in range(_pixels(windows)):
-            place = f"step {p}" if windows.is_sequence else f"pixel {_at(p, windows.output_shape[1])}"
-            yield f"{channel} {c}, {place}", p, c
+            location = f"step {p}" if windows.is_sequence else f"pixel {_at(p, windows.output_shape[1])}"
+            yield f"{channel} {c}, {location}", p, c
 
 
 def _window_size(windows: Windows) -> str:
