@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nnc._inspection.norm import Norm
-from nnc.layers import BatchNorm, Conv1D
+from nnc.layers import BatchNorm, Conv1D, Dense
 from nnc.layers import image as image_layers
 from nnc.layers.base import as_image_shape
 
@@ -137,7 +137,7 @@ class Connection:
         Pools between the two layers, in order.
     windows : Windows or None
         Parts of an image that are processed as separate rows: the windows of a convolution, or single pixels for a
-        BatchNorm of images. None for a dense layer.
+        BatchNorm of images. A Dense on sequences processes single steps. None for a Dense on vectors.
     norm : Norm or None
         Normalization of the rows for BatchNorm, None for other layers.
     columnwise : bool
@@ -161,6 +161,11 @@ class Connection:
                 self.windows = Windows(kind.sequence_geometry(input_shape), True, kind.dilation)
             elif isinstance(kind, image_layers.Convolution):
                 self.windows = Windows(kind.window_geometry(input_shape))
+            elif isinstance(kind, Dense) and len(input_shape) == 2:  # each step of a sequence is a row
+                steps = image_layers.WindowGeometry(
+                    as_image_shape(input_shape), (1, *layer.output_shape), (1, 1), (1, 1)
+                )
+                self.windows = Windows(steps, True)
             if isinstance(kind, BatchNorm):
                 self.norm, shape = Norm(kind.eps), as_image_shape(input_shape)
                 pixels = image_layers.WindowGeometry(shape, shape, (1, 1), (1, 1))

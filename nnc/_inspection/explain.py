@@ -114,7 +114,7 @@ def explain_step(
     ------
     ValueError, TypeError
         X or y does not fit the network or holds NaN or infinity, lr is not a positive finite number, or the network has
-        a BatchNorm.
+        a BatchNorm, a recurrent layer or a Dense on sequences.
     """
     if isinstance(lr, (bool, str)) or not hasattr(lr, "__float__") or not 0 < lr < math.inf:
         raise ValueError(f"lr must be a positive finite number, got {lr!r}")
@@ -124,6 +124,8 @@ def explain_step(
             "net must not contain BatchNorm, whose output for a row depends on the other rows of the batch; use "
             "check_gradients, or read the formulas in nnc.reference"
         )
+    if problem.has_steps:
+        raise ValueError("net must not have Dense layers on sequences for explain_step; use check_gradients")
     steps = layer_steps(problem, float(lr))
     terms = problem.terms(steps[-1].Z, steps[-1].A)
     parameter = None if problem.loss.parameter is None else problem.parameter

@@ -57,11 +57,9 @@ class Problem:
         self.b = [None if b is None else np.array(b, np.float64) for b in biases]
         n_in, n_out = net.sizes[0], net.sizes[-1]
         stack = None if (model := getattr(net, "model", None)) is None else model.stack
-        if stack is not None and stack.has_steps:
-            raise ValueError(
-                "net must not have recurrent layers or Dense layers on sequences for explain_step and check_gradients, "
-                f"got {net!r}"
-            )
+        self.has_steps = stack is not None and stack.has_steps
+        if stack is not None and any(layer.kind.recurrent for layer in stack.layers):
+            raise ValueError(f"net must not have recurrent layers for explain_step and check_gradients, got {net!r}")
         self.connections = [Connection() for _ in self.W] if stack is None else connections(stack.layers)
         rows = _numbers("X", X)
         if stack is not None and len(stack.input_shape) > 1:
@@ -73,6 +71,8 @@ class Problem:
             raise ValueError(f"X must have {expected} and at least one row, got {describe_shape(np.shape(X))}")
         n = len(rows)
         targets = _numbers("y", y)
+        if stack is not None:
+            targets = stack.flatten_outputs(targets)
         if self.loss.target_type == "probabilities" and targets.shape in ((n,), (n, 1)):
             labels = targets.reshape(n)
             if not np.isin(labels, np.arange(n_out)).all():
@@ -88,7 +88,8 @@ class Problem:
             )
         if self.loss.target_type == "probabilities":
             targets = (1 - self.parameter) * targets + self.parameter / n_out
-        self.X, self.y = rows, targets
+        # Outputs of each step of sequences are separate rows, as those of the last layer.
+        self.X, self.y = rows, targets if stack is None else targets.reshape(-1, stack.output_shape[-1])
         self.divisor = self.loss.divisor(n, n_out)
         self.labels = equivalence_labels(self.connections, rows, [W.shape[1] for W in self.W])
 
