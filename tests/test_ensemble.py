@@ -196,7 +196,7 @@ def test_intervals_are_wider_where_networks_disagree(regression):
 
 
 def test_conformal_rejects_invalid_calibration_data(regression, classification):
-    with pytest.raises(ValueError, match=r"a level of 0.9 needs 9 held-out rows or more, got 8"):
+    with pytest.raises(ValueError, match=r"level=0.9 requires 9 held-out rows or more, got 8"):
         regression.conformal(X[:8], Y[:8], 0.9)
     regression.conformal(X[:9], Y[:9], 0.9)
     with pytest.raises(ValueError, match="classes of this network"):

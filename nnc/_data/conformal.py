@@ -50,7 +50,7 @@ def quantile(scores: NDArray[Any], level: float) -> NDArray[Any]:
     rank = ceil(round((n + 1) * level, 9))
     if rank > n:
         min_rows = ceil(round(level / (1 - level), 9))
-        raise ValueError(f"a level of {level:g} needs {min_rows} held-out rows or more, got {n}")
+        raise ValueError(f"level={level:g} requires {min_rows} held-out rows or more, got {n}")
     score: NDArray[Any] = np.partition(scores, rank - 1, axis=0)[rank - 1]
     return score
 

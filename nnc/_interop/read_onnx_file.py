@@ -232,7 +232,7 @@ class Constants:
                 self.unread_bytes[location] -= size
         if not is_complete:
             raise ValueError(
-                f"{label} needs {size} bytes of {location!r}, but all tensors in this file need more bytes than it has"
+                f"{label} needs {size} bytes of {location!r}, but the tensors in this file need more bytes than it has"
             )
         return content
 

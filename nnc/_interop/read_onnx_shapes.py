@@ -138,7 +138,7 @@ def _concat(call: Call, *parts: Any) -> Any:
             raise call.error(f"the inputs must be shapes, or the probabilities 1 - p and p of two classes, got {kinds}")
     if call["axis"] not in (0, -1) or len(sizes) > 8:
         raise call.error(
-            f"shapes must have axis=0 and at most 8 sizes in total, got axis={call['axis']} and {len(sizes)} sizes"
+            f"a Concat of shapes must have axis=0 and at most 8 sizes, got axis={call['axis']} and {len(sizes)} sizes"
         )
     return Sizes(sizes)
 
@@ -329,8 +329,8 @@ def with_classes(call: Call, labels: Labels, classes: Array, dims: Any = ()) -> 
         raise call.error(f"the class names must fit {max(source.dims)} outputs, got {len(classes)} names")
     if (labels.threshold is not None and source.dims != (1,)) or len(np.unique(classes)) != len(classes):
         raise call.error(
-            "the class names must be distinct and must belong to one label per row, got "
-            f"{len(np.unique(classes))} distinct names for {max(source.dims)} outputs"
+            "the class names must be distinct, and labels by a threshold must have one output, got the names "
+            f"{classes[:9].tolist()} for rows of the shape {source.dims}"
         )
     return labels._replace(classes=classes, dims=labels.dims if dims == () else dims)
 

@@ -210,7 +210,7 @@ def _check_module(part: Any, label: str) -> None:
             )
         raise ValueError(
             f"{label} must be a {base.__name__}, got a subclass, which may compute something else; "
-            f"replace it by a {base.__name__} with the same parameters if it does not"
+            f"if the subclass computes the same, replace it by a {base.__name__} with its parameters"
         )
     if part._forward_hooks or part._forward_pre_hooks:
         raise ValueError(

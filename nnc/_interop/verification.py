@@ -76,8 +76,8 @@ def check_outputs(network: Any, X: Array, outputs: Array, added_output: str | No
         raise ValueError(
             _message(
                 original,
-                f"for {N_ROWS} random rows, the outputs of both differ by up to {difference:.3g}, "
-                f"expected at most {tolerance:g} times {size:.3g}, the size of the outputs",
+                f"the outputs of the network and of {original} differ by up to {difference:.3g} for {N_ROWS} random "
+                f"rows, expected at most {tolerance:g} times {size:.3g}, the size of the outputs",
             )
         )
 

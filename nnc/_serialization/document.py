@@ -401,7 +401,7 @@ def _checked_heads(members: Any, loss: str, last: dict[str, Any]) -> dict[str, A
         checked_members["ordered"] = fields.member(members, "ordered", bool, where="heads.")
         if len({head["n"] for head in heads}) > 1:
             widths = [head["n"] for head in heads]
-            raise ValueError(f"heads have {widths} outputs (n), expected equal numbers with heads.ordered")
+            raise ValueError(f"heads have {widths} outputs (n), expected equal numbers if heads.ordered is present")
     return checked_members
 
 

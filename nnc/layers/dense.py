@@ -116,6 +116,6 @@ class Dense(ParametricLayer):
         from nnc.layers import operations
 
         if len(input_shape) == 2:
-            raise ValueError("a Dense that is applied to each step is not supported in other formats; use save()")
+            raise ValueError("a Dense that is applied to each step cannot be exported to other formats; use save()")
         product = operations.MatMul(input_shape, (self.n,), layer["W"], layer["b"])
         return operations.with_activation(product, layer["activation"])

@@ -183,8 +183,8 @@ def integrated_gradients(
     if is_wrong.any():
         first = int(is_wrong.argmax())
         raise ValueError(
-            f"gradient must be the gradient of value, but its integral along the path for row {first} is "
-            f"{total[first].sum():g}, and value changes by {end[first] - start:g}"
+            f"gradient must be the gradient of value, but along the path for row {first} its integral is "
+            f"{total[first].sum():g}, while value changes by {end[first] - start:g}"
         )
     total += (remainder / np.maximum(magnitudes.sum(axis=1), SMALLEST_NORMAL))[:, None] * magnitudes
     columns = np.zeros((n, len(groups)))

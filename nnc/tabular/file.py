@@ -227,8 +227,8 @@ def _parse_spread(table: dict[str, Any], task: Task, schema: Schema, networks: S
     if limits is None or (unit <= 0).any() or (limits[0] <= 0).any() or (limits[0] > limits[1]).any():
         raise ValueError(
             f"spread.unit is {fields.describe(document['unit'])} and spread.limits is "
-            f"{fields.describe(document.get('limits'))}, expected positive numbers; the rows of limits are minimum "
-            "and maximum"
+            f"{fields.describe(document.get('limits'))}, expected positive units, and positive limits "
+            "in two rows, minimum and maximum"
         )
     return Spread(tuple(networks), unit, limits)
 
