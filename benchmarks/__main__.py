@@ -33,6 +33,7 @@ def main():
     )
     parser.add_argument("--rounds", type=int, default=7, help="measurements of each variant (default: 7)")
     parser.add_argument("--seconds", type=float, default=0.2, help="duration of a measurement (default: 0.2)")
+    parser.add_argument("--one-thread", action="store_true", help="omit the measurements with all cores")
     parser.add_argument("--quick", action="store_true", help="a single run of each variant, to test the benchmark")
     parser.add_argument("--json", type=Path, metavar="PATH", help="write the times of all rounds to this file")
     parser.add_argument(
@@ -51,6 +52,8 @@ def main():
 
         return roofline.main(works)
 
+    if args.one_thread:
+        runner.THREADS[:] = [1]
     rounds, seconds = (1, 0.0) if args.quick else (args.rounds, args.seconds)
     with runner.start_peers(args.peers) as (children, versions, missing):
         outcomes = [report.Outcome(work, runner.measure(work, children, rounds, seconds)) for work in works]

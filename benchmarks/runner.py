@@ -11,7 +11,7 @@ from statistics import median
 
 from .child import serve
 
-THREADS = sorted({1, os.cpu_count() or 1})
+THREADS = sorted({1, os.cpu_count() or 1})  # `--one-thread` removes all but 1
 TIMEOUT_SECONDS = 900  # a request that takes longer, including compilation, is an error of the peer
 
 

@@ -15,20 +15,21 @@ import numpy as np
 
 
 class Dense(NamedTuple):
-    """A dense layer; the table of works lists only its number of neurons."""
+    """A dense layer for whole rows, or for each step of a sequence; the table of works lists its number of neurons."""
 
     n: int
+    each_step: bool = False
 
     def __str__(self):
-        return str(self.n)
+        return f"{self.n}/step" if self.each_step else str(self.n)
 
     def output_shape(self, input_shape):
         """Return the shape of an output row."""
-        return (self.n,)
+        return (*input_shape[:-1], self.n) if self.each_step else (self.n,)
 
     def weight_shape(self, input_shape):
         """Return the shape of W, (n_in, n_out), for input rows of this shape."""
-        return prod(input_shape), self.n
+        return input_shape[-1] if self.each_step else prod(input_shape), self.n
 
 
 class Conv(NamedTuple):
@@ -64,17 +65,90 @@ class MaxPool(NamedTuple):
         return input_shape[0] // self.size, input_shape[1] // self.size, input_shape[2]
 
 
-class PlacedLayer(NamedTuple):
-    """A layer of a network with the shapes of one row: (n,) or (height, width, channels)."""
+class Conv1D(NamedTuple):
+    """A convolution over the steps of a sequence, with zeros before and after it."""
 
-    layer: Dense | Conv | MaxPool
+    filters: int
+    size: int
+    stride: int
+    padding: int
+
+    def __str__(self):
+        return f"{self.filters}c{self.size}/{self.stride}"
+
+    def output_shape(self, input_shape):
+        """Return the shape of an output sequence."""
+        return (input_shape[0] + 2 * self.padding - self.size) // self.stride + 1, self.filters
+
+    def weight_shape(self, input_shape):
+        """Return the shape of W, (steps and features of a window, filters)."""
+        return self.size * input_shape[1], self.filters
+
+
+class Recurrent(NamedTuple):
+    """A GRU or LSTM, whose output is the last state, or the states of all steps if `sequences` is True."""
+
+    cell: str
+    units: int
+    sequences: bool = False
+    bidirectional: bool = False
+
+    def __str__(self):
+        return f"{'bi' * self.bidirectional}{self.cell}{self.units}"
+
+    @property
+    def directions(self) -> int:
+        """Number of directions in which the layer processes the steps."""
+        return 1 + self.bidirectional
+
+    @property
+    def columns(self) -> int:
+        """Number of columns of W of one direction: one for each gate and unit."""
+        return {"gru": 3, "lstm": 4}[self.cell] * self.units
+
+    def output_shape(self, input_shape):
+        """Return the shape of an output row."""
+        n = self.directions * self.units
+        return (input_shape[0], n) if self.sequences else (n,)
+
+    def weight_shape(self, input_shape):
+        """Return the shape of W, (features and units, columns of all directions)."""
+        return input_shape[1] + self.units, self.directions * self.columns
+
+    def bias_shape(self):
+        """Return the shape of b; the second row of a GRU is added to the products with the previous state."""
+        n = self.directions * self.columns
+        return (2, n) if self.cell == "gru" else (n,)
+
+    def split(self, W, b):
+        """Return (W, U, b) of each direction: weights of the inputs, weights of the previous state, and biases."""
+        columns = [slice(d * self.columns, (d + 1) * self.columns) for d in range(self.directions)]
+        return [(W[: -self.units, part], W[-self.units :, part], b[..., part]) for part in columns]
+
+
+class PlacedLayer(NamedTuple):
+    """A layer of a network with the shapes of one row: (n,), (steps, features) or (height, width, channels)."""
+
+    layer: Dense | Conv | MaxPool | Conv1D | Recurrent
     input_shape: tuple[int, ...]
     output_shape: tuple[int, ...]
 
     @property
+    def positions(self) -> int:
+        """How often W is applied to a row: the number of steps or windows."""
+        is_recurrent = isinstance(self.layer, Recurrent)
+        return self.input_shape[0] if is_recurrent else prod(self.output_shape[:-1])
+
+    @property
     def multiply_adds(self) -> int:
         """Multiply-adds of the forward pass for one row."""
-        return prod(self.output_shape[:-1]) * prod(self.layer.weight_shape(self.input_shape))
+        return self.positions * prod(self.layer.weight_shape(self.input_shape))
+
+    @property
+    def input_multiply_adds(self) -> int:
+        """Multiply-adds of the forward pass that have an input of the layer as a factor."""
+        n_in, n_out = self.layer.weight_shape(self.input_shape)
+        return self.positions * n_out * (n_in - getattr(self.layer, "units", 0))
 
 
 @dataclass(frozen=True)
@@ -86,9 +160,10 @@ class Work:
     key : str
         Short name, such as "A" or "L32-adam".
     layers : tuple
-        Input size, hidden layer sizes and output size; or input shape of an image, `Conv`, `MaxPool` and sizes.
+        Input size, hidden layer sizes and output size; or input shape of an image, `Conv`, `MaxPool` and sizes; or
+        input shape of a sequence, `Recurrent`, `Conv1D`, `Dense` and sizes.
     hidden, output : str
-        Activation of the hidden layers and of the output layer.
+        Activation of the hidden layers, except recurrent ones, and of the output layer.
     loss : str
         `sse`, `mse` or `cross_entropy`, defined as in nnc.
     epochs : int
@@ -143,17 +218,22 @@ class Work:
     @property
     def has_images(self) -> bool:
         """Return whether the rows are images."""
-        return not isinstance(self.layers[0], int)
+        return len(self.shape) == 3
+
+    @property
+    def has_sequences(self) -> bool:
+        """Return whether the rows are sequences."""
+        return len(self.shape) == 2
 
     @property
     def shape(self) -> tuple[int, ...]:
         """Shape of an input row."""
-        return self.layers[0] if self.has_images else self.layers[:1]
+        return self.layers[:1] if isinstance(self.layers[0], int) else self.layers[0]
 
     @property
     def sizes(self) -> tuple[int, ...]:
         """Layer sizes of a dense network, from the input to the output."""
-        assert not self.has_images
+        assert len(self.shape) == 1
         return self.layers
 
     @property
@@ -175,11 +255,11 @@ class Work:
     def multiply_adds(self) -> int:
         """Multiply-adds that the training of one row requires.
 
-        Each layer computes its outputs, the gradient of its weights and the derivative by its inputs. The first layer
-        needs no derivative by its inputs.
+        Each layer computes its outputs, the gradient of its weights and the derivative by its inputs and, if it is
+        recurrent, by its previous states. The first layer needs no derivative by its inputs.
         """
-        first, *others = (placed.multiply_adds for placed in self.parametric_layers)
-        return 2 * first + 3 * sum(others)
+        layers = self.parametric_layers
+        return 3 * sum(placed.multiply_adds for placed in layers) - layers[0].input_multiply_adds
 
     @property
     def name(self) -> str:
@@ -207,10 +287,12 @@ class Work:
 
     @cached_property
     def data(self) -> tuple[np.ndarray, np.ndarray]:
-        """X of shape (rows, *shape), and y: labels (rows,) for cross-entropy, else targets (rows, n_out)."""
+        """X of shape (rows, *shape), and y: labels (rows,) for cross-entropy, else targets (rows, *output shape)."""
         if self.key == "A":
             X = np.array([[0, 0, 1], [0, 1, 1], [1, 0, 1], [1, 1, 1]], self.dtype)
             return X, np.array([[0], [1], [1], [0]], self.dtype)
+        if self.has_sequences:
+            return self._sequences()
         rng = np.random.default_rng(20)
         n_in, n_out = prod(self.shape), self.layers[-1]
         X = rng.standard_normal((self.rows, n_in))
@@ -222,6 +304,19 @@ class Work:
         X *= min(1.0, 8.0 / np.sqrt(n_in))  # scale rows with many inputs to the norm of MNIST images
         return X.astype(self.dtype).reshape(self.rows, *self.shape), y
 
+    def _sequences(self):
+        """Return X and y: the targets of a step depend on a weighted sum of this step and the steps before."""
+        rng = np.random.default_rng(20)
+        (steps, features), (*each_step, n_out) = self.shape, self.stack[-1].output_shape
+        X = rng.standard_normal((self.rows, steps, features))
+        scores = X @ rng.standard_normal((features, n_out)) / np.sqrt(features)
+        for step in range(1, steps):
+            scores[:, step] = 0.9 * scores[:, step - 1] + 0.44 * scores[:, step]  # keep the variance of a score
+        scores = scores if each_step else scores[:, -1]
+        scores += 0.3 * rng.standard_normal(scores.shape)
+        y = scores.argmax(axis=1) if self.loss == "cross_entropy" else np.tanh(scores).astype(self.dtype)
+        return X.astype(self.dtype), y
+
     @property
     def X(self) -> np.ndarray:
         """Inputs of shape (rows, *shape)."""
@@ -229,12 +324,12 @@ class Work:
 
     @property
     def y(self) -> np.ndarray:
-        """Labels (rows,) for cross-entropy, else targets (rows, n_out)."""
+        """Labels (rows,) for cross-entropy, else targets (rows, *output shape)."""
         return self.data[1]
 
     @property
     def Y(self) -> np.ndarray:
-        """Targets of shape (rows, n_out), with labels in one-hot encoding."""
+        """Targets of shape (rows, *output shape), with labels in one-hot encoding."""
         return np.eye(self.layers[-1], dtype=self.dtype)[self.y] if self.y.ndim == 1 else self.y
 
     @cached_property
@@ -242,13 +337,16 @@ class Work:
         """Initial weights for all peers: W (n_in, n_out) and b (n_out,) of each layer, which a peer must copy.
 
         For a convolution, the rows of W are ordered by row, column and channel of the window; the columns are filters.
+        For a recurrent layer, W and b are those of nnc: W has a row for each feature and unit, and the columns are
+        ordered by direction, gate and unit. The gates are in the order z, r, n (GRU) and i, f, g, o (LSTM).
         """
         rng = np.random.default_rng(1)
         layers = []
         for placed in self.parametric_layers:
             n_in, n_out = shape = placed.layer.weight_shape(placed.input_shape)
             W = rng.random(shape) if self.key == "A" else rng.standard_normal(shape) * np.sqrt(2 / n_in)
-            layers.append((W.astype(self.dtype), np.zeros(n_out, self.dtype)))
+            bias_shape = placed.layer.bias_shape() if isinstance(placed.layer, Recurrent) else n_out
+            layers.append((W.astype(self.dtype), np.zeros(bias_shape, self.dtype)))
         return layers
 
     def final_loss(self, result) -> float:
@@ -270,7 +368,15 @@ class Work:
                 continue
             W, b = next(parts)
             W = np.asarray(W, float)
-            A = convolve(A, layer, W, output_shape) if isinstance(layer, Conv) else A.reshape(len(A), -1) @ W
+            if isinstance(layer, Recurrent):
+                A = process_steps(A, layer, W, np.asarray(b, float))
+                continue
+            if isinstance(layer, Conv):
+                A = convolve(A, layer, W, output_shape)
+            elif isinstance(layer, Conv1D):
+                A = convolve_steps(A, layer, W, output_shape)
+            else:
+                A = (A if layer.each_step else A.reshape(len(A), -1)) @ W
             if b is not None:
                 A += np.asarray(b, float)
             if number < len(self.stack):
@@ -308,6 +414,36 @@ def max_pool(A: np.ndarray, size: int, output_shape: tuple[int, ...]) -> np.ndar
     return windows.max(axis=(2, 4))
 
 
+def convolve_steps(A: np.ndarray, layer: Conv1D, W: np.ndarray, output_shape: tuple[int, ...]) -> np.ndarray:
+    """Return the convolution of sequences as a sum of one matrix product for each step of the window."""
+    A = np.pad(A, ((0, 0), (layer.padding, layer.padding), (0, 0)))
+    last = layer.stride * (output_shape[0] - 1)
+    parts = enumerate(W.reshape(layer.size, -1, layer.filters))
+    return sum(A[:, step : step + last + 1 : layer.stride] @ step_weights for step, step_weights in parts)
+
+
+def process_steps(A: np.ndarray, layer: Recurrent, W: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Return the states of a recurrent layer: those of all steps, or the last state of each direction."""
+    sigmoid, outputs = _ACTIVATIONS["sigmoid"], []
+    for direction, (W_inputs, U, bias) in enumerate(layer.split(W, b)):
+        h = c = np.zeros((len(A), layer.units))
+        states = []
+        for x in np.moveaxis(A[:, ::-1] if direction else A, 1, 0):
+            if layer.cell == "gru":
+                (z, r, n), (z_state, r_state, n_state) = (
+                    np.split(net_input, 3, axis=1) for net_input in (x @ W_inputs + bias[0], h @ U + bias[1])
+                )
+                z, r = sigmoid(z + z_state), sigmoid(r + r_state)
+                h = z * h + (1 - z) * np.tanh(n + r * n_state)
+            else:
+                i, f, g, o = np.split(x @ W_inputs + h @ U + bias, 4, axis=1)
+                c = sigmoid(f) * c + sigmoid(i) * np.tanh(g)
+                h = sigmoid(o) * np.tanh(c)
+            states.append(h)
+        outputs.append(np.stack(states[::-1] if direction else states, axis=1) if layer.sequences else h)
+    return np.concatenate(outputs, axis=-1)
+
+
 _ACTIVATIONS = {
     "sigmoid": lambda Z: 1 / (1 + np.exp(-Z)),
     "tanh": np.tanh,
@@ -321,6 +457,8 @@ _CLASSIFICATION = ("relu", "softmax", "cross_entropy")
 _LENET = ((28, 28, 1), Conv(6, 5), MaxPool(2), Conv(16, 5), MaxPool(2), 120, 84, 10)
 _TWO_CONVOLUTIONS = ((28, 28, 1), Conv(32, 3, same=True), Conv(32, 3, same=True), MaxPool(2), 128, 10)
 _SMALL = (4, 16, 3)
+_SEQUENCE_REGRESSION = ("relu", "identity", "mse")
+_CONVOLUTIONS_1D = ((40, 1), Conv1D(25, 5, 2, 1), Conv1D(25, 3, 2, 1), Conv1D(25, 3, 2, 1), 10)  # CNN of MNIST-1D
 _GOALS_BATCH_32 = {
     "goals": {"torch": 5.5, "jax": 6}, "single_thread_goals": {"torch": 4.2, "jax": 6}, "peak_goals": (0.8, 0.75),
 }  # fmt: skip
@@ -355,6 +493,17 @@ WORKS = {
              **_GOALS_BATCH_128),
         Work("K32", _TWO_CONVOLUTIONS, *_CLASSIFICATION, 1, rows=1024, batch=32, lr=0.02,
              goals={"torch": 1.25}, single_thread_goals={"torch": 1.25}, peak_goals=(0.8, 0.8)),
+        Work("R1", ((64, 32), Recurrent("gru", 64), 1), *_SEQUENCE_REGRESSION, 1, rows=1024, batch=32,
+             optimizer="adam", lr=0.003),
+        Work("R1e", ((64, 32), Recurrent("gru", 64, sequences=True), Dense(1, each_step=True)), *_SEQUENCE_REGRESSION,
+             1, rows=1024, batch=32, optimizer="adam", lr=0.003),
+        Work("L", ((64, 32), Recurrent("lstm", 32), 1), *_SEQUENCE_REGRESSION, 1, rows=1024, batch=32,
+             optimizer="adam", lr=0.003),
+        Work("R2", ((40, 1), Recurrent("gru", 6, bidirectional=True), 10), *_CLASSIFICATION, 1, rows=4000, batch=100,
+             optimizer="adam", lr=0.01),
+        Work("R3", ((2048, 1), Recurrent("lstm", 16, sequences=True), Dense(1, each_step=True)), *_SEQUENCE_REGRESSION,
+             1, rows=128, batch=32, optimizer="adam", lr=0.01),
+        Work("C1", _CONVOLUTIONS_1D, *_CLASSIFICATION, 2, rows=4000, batch=100, optimizer="adam", lr=0.003),
         *(
             Work(f"S{rows}{wide}{adam}", sizes, "tanh", "identity", "mse", 2000, rows=rows, single_steps=True,
                  optimizer=optimizer, lr=lr, goals={"torch": 70, "jax": 10} if rows == 1 and not wide else {})

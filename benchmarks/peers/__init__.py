@@ -10,6 +10,7 @@ A peer's module defines:
   peer cannot perform.
 - `MULTITHREADED = False` if the peer does not use a second core; the default is True.
 - `SUPPORTS_IMAGES = True` if the peer has convolutions; the default is False.
+- `SUPPORTS_SEQUENCES = True` if the peer has recurrent layers and convolutions of sequences; the default is False.
 - `SUPPORTS_SINGLE_STEPS = True` if the peer can perform one training step per call; the default is False. For such
   works its `run` is an instance of `SingleSteps`.
 
@@ -31,6 +32,7 @@ PEERS = {
     "torch": "pytorch",
     "sklearn": "scikit_learn",
     "jax": "jax_jitted",
+    "keras": "keras_fit",
     "fann": "fann",
     "genann": "genann",
     "kann": "kann",

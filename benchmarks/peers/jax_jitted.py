@@ -1,7 +1,8 @@
 """JAX: one compiled loop over the steps of an epoch, or over the whole run, with donated buffers.
 
 Variants for images call the compiled code for each epoch ("scan") or for each step ("step"). They store the channels
-last ("NHWC"), or first ("NCHW"), or gather all windows for one matrix product with W ("windows").
+last ("NHWC"), or first ("NCHW"), or gather all windows for one matrix product with W ("windows"). Variants for
+sequences compute 1 or 8 steps of a sequence in each iteration of the loop of a recurrent layer ("unroll").
 """
 
 import os
@@ -13,7 +14,7 @@ import numpy as np
 from jax import lax
 from jax import numpy as jnp
 
-from ..works import Conv, MaxPool
+from ..works import Conv, Conv1D, Dense, MaxPool, Recurrent
 from . import SingleSteps, UnsupportedWork, channels_first, channels_last, repeat_predict
 
 jax.config.update("jax_platforms", "cpu")
@@ -22,7 +23,7 @@ if os.environ.get("OMP_NUM_THREADS") == "1":  # asynchronous dispatch to another
     jax.config.update("jax_cpu_enable_async_dispatch", False)
 
 VERSION = f"JAX {jax.__version__}"
-SUPPORTS_IMAGES = SUPPORTS_SINGLE_STEPS = True
+SUPPORTS_IMAGES = SUPPORTS_SEQUENCES = SUPPORTS_SINGLE_STEPS = True
 
 ACTIVATIONS = {"sigmoid": jax.nn.sigmoid, "tanh": jnp.tanh, "relu": jax.nn.relu}
 ACTIVATIONS |= dict.fromkeys(("identity", "softmax"), lambda Z: Z)  # cross-entropy is computed from logits
@@ -59,7 +60,36 @@ def pool(X, size, layout):
     return X.reshape(n, height // size, size, width // size, size, c).max(axis=(2, 4))
 
 
-def forward(work, params, X, layout=None):
+def process_steps(X, W, b, layer, unroll):
+    """Return the states of a recurrent layer: those of all steps, or the last state of each direction."""
+    X = X.swapaxes(0, 1)
+    zeros = jnp.zeros((X.shape[1], layer.units), X.dtype)
+    outputs = []
+    for direction, (W_inputs, U, bias) in enumerate(layer.split(W, b)):
+
+        def gru(h, from_inputs, U=U, bias=bias):
+            (z, r, n), (z_state, r_state, n_state) = (jnp.split(part, 3, 1) for part in (from_inputs, h @ U + bias[1]))
+            z, r = jax.nn.sigmoid(z + z_state), jax.nn.sigmoid(r + r_state)
+            n = jnp.tanh(n + r * n_state)
+            h = n + z * (h - n)
+            return h, h
+
+        def lstm(state, from_inputs, U=U):
+            h, c = state
+            i, f, g, o = jnp.split(from_inputs + h @ U, 4, 1)
+            c = jax.nn.sigmoid(f) * c + jax.nn.sigmoid(i) * jnp.tanh(g)
+            h = jax.nn.sigmoid(o) * jnp.tanh(c)
+            return (h, c), h
+
+        is_gru = layer.cell == "gru"
+        from_inputs = X @ W_inputs + (bias[0] if is_gru else bias)
+        step, start = (gru, zeros) if is_gru else (lstm, (zeros, zeros))
+        _, states = lax.scan(step, start, from_inputs, unroll=unroll, reverse=direction == 1)
+        outputs.append(states.swapaxes(0, 1) if layer.sequences else states[0 if direction else -1])
+    return jnp.concatenate(outputs, axis=-1)
+
+
+def forward(work, params, X, layout=None, unroll=1):
     """Return the outputs of the network, or logits instead of softmax outputs."""
     parts = iter(params)
     for number, (layer, _, _) in enumerate(work.stack, start=1):
@@ -67,7 +97,15 @@ def forward(work, params, X, layout=None):
             X = pool(X, layer.size, layout)
             continue
         W, *b = next(parts)
-        if isinstance(layer, Conv):
+        if isinstance(layer, Recurrent):
+            X = process_steps(X, W, b[0], layer, unroll)
+            continue
+        if isinstance(layer, Conv1D):
+            W, padding = W.reshape(layer.size, -1, layer.filters), (layer.padding, layer.padding)
+            X = lax.conv_general_dilated(X, W, (layer.stride,), [padding], dimension_numbers=("NWC", "WIO", "NWC"))
+        elif isinstance(layer, Dense) and layer.each_step:
+            X = X @ W
+        elif isinstance(layer, Conv):
             X = convolve(X, W, layer, layout)
             b = [part[:, None, None] if layout == "NCHW" else part for part in b]
         else:
@@ -77,12 +115,12 @@ def forward(work, params, X, layout=None):
     return X
 
 
-def create_step(work, weights, layout):
+def create_step(work, weights, layout, unroll=1):
     """Return a function that creates the training state, and a function of (state, X, Y) that returns the next state.
 
     The state contains the parameters, and for Adam also the moments and the number of steps.
     """
-    gradient = jax.grad(lambda params, X, Y: LOSSES[work.loss](forward(work, params, X, layout), Y))
+    gradient = jax.grad(lambda params, X, Y: LOSSES[work.loss](forward(work, params, X, layout, unroll), Y))
 
     def sgd(state, X, Y):
         return jax.tree.map(lambda part, g: part - work.lr * g, state, gradient(state, X, Y))
@@ -177,10 +215,13 @@ def layer_weights(work, state):
     return [(np.asarray(layer[0]), layer[1] if work.bias else None) for layer in params]
 
 
-def jitted(work, threads, layout=None, create_train=create_train_by_epoch):
-    """Return the function `run`, which trains with compiled code; `layout` is None for dense networks."""
-    if work.has_images != (layout is not None):
-        raise UnsupportedWork("variants with a layout train only images, and the others only dense networks")
+def jitted(work, threads, layout=None, create_train=create_train_by_epoch, unroll=None):
+    """Return the function `run`, which trains with compiled code.
+
+    `layout` is only for images, and `unroll` is only for sequences.
+    """
+    if (work.has_images, work.has_sequences) != (layout is not None, unroll is not None):
+        raise UnsupportedWork("the variant is for another kind of rows")
     if not work.training:
         params = [tuple(map(jnp.array, layer)) for layer in work.weights]
         predict = jax.jit(partial(forward, work))
@@ -189,7 +230,7 @@ def jitted(work, threads, layout=None, create_train=create_train_by_epoch):
         return single_steps(work, threads)
     is_channels_first = layout == "NCHW"
     weights = channels_first(work, work.weights) if is_channels_first else work.weights
-    create_state, step = create_step(work, weights, layout)
+    create_state, step = create_step(work, weights, layout, unroll)
     train = create_train(work, step)
     X, Y = jnp.array(np.moveaxis(work.X, 3, 1) if is_channels_first else work.X), jnp.array(work.Y)
 
@@ -209,3 +250,5 @@ VARIANTS = {"jitted": jitted} | {
     for layout in ("NHWC", "NCHW", "windows")
     for name, create_train in {"scan": create_train_by_epoch, "step": create_train_by_step}.items()
 }
+VARIANTS |= {f"unroll {n}": partial(jitted, unroll=n) for n in (1, 8)}
+VARIANTS["unroll 1, step"] = partial(jitted, create_train=create_train_by_step, unroll=1)

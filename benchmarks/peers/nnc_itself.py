@@ -9,26 +9,36 @@ import numpy as np
 
 import nnc
 from nnc._model import cores
-from nnc.layers import Conv2D, Dense, Input, MaxPool2D
+from nnc.layers import GRU, LSTM, Conv1D, Conv2D, Dense, Flatten, Input, MaxPool2D
 
 from .. import works
 from . import SingleSteps, UnsupportedWork, repeat_predict
 
 VERSION = f"nnc {nnc.__version__}"
-SUPPORTS_IMAGES = SUPPORTS_SINGLE_STEPS = True
+SUPPORTS_IMAGES = SUPPORTS_SEQUENCES = SUPPORTS_SINGLE_STEPS = True
 
 
 def create_layer(layer):
     """Return the nnc layer for a layer of a work."""
     if isinstance(layer, works.Conv):
         return Conv2D(layer.filters, layer.size, padding="same" if layer.same else "valid")
+    if isinstance(layer, works.Conv1D):
+        return Conv1D(layer.filters, layer.size, stride=layer.stride, padding=layer.padding)
+    if isinstance(layer, works.Recurrent):
+        recurrent_class = {"gru": GRU, "lstm": LSTM}[layer.cell]
+        return recurrent_class(layer.units, return_sequences=layer.sequences, bidirectional=layer.bidirectional)
     return MaxPool2D(layer.size) if isinstance(layer, works.MaxPool) else Dense(layer.n)
 
 
 def create_network(work):
     """Return the network of a work with its initial weights."""
+    layers = [Input(steps=work.shape[0], features=work.shape[1]) if work.has_sequences else Input(*work.shape)]
+    for layer, input_shape, _ in work.stack:
+        if len(input_shape) == 2 and isinstance(layer, works.Dense) and not layer.each_step:
+            layers.append(Flatten())  # a dense layer of nnc is applied to each step of a sequence
+        layers.append(create_layer(layer))
     net = nnc.NeuralNetwork(
-        [Input(*work.shape), *(create_layer(placed.layer) for placed in work.stack)],
+        layers,
         activation=work.hidden, output=work.output, loss=work.loss, bias=work.bias, dtype=work.dtype,
     )  # fmt: skip
     for k, (W, b) in enumerate(work.weights):

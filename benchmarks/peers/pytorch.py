@@ -1,16 +1,20 @@
-"""PyTorch: eager mode without DataLoader and modules, and `torch.compile` of the whole gradient computation."""
+"""PyTorch: eager mode without DataLoader and modules, and `torch.compile` of the whole gradient computation.
+
+Sequences are trained with the modules of `torch.nn`.
+"""
 
 from functools import partial
 from time import perf_counter
 
+import numpy as np
 import torch
 from torch.nn import functional as F
 
-from ..works import Conv, MaxPool
+from ..works import Conv, Conv1D, MaxPool, Recurrent
 from . import SingleSteps, UnsupportedWork, channels_first, channels_last, repeat_predict
 
 VERSION = f"PyTorch {torch.__version__}"
-SUPPORTS_IMAGES = SUPPORTS_SINGLE_STEPS = True
+SUPPORTS_IMAGES = SUPPORTS_SEQUENCES = SUPPORTS_SINGLE_STEPS = True
 
 ACTIVATIONS = {"sigmoid": torch.sigmoid, "tanh": torch.tanh, "relu": torch.relu}
 ACTIVATIONS |= dict.fromkeys(("identity", "softmax"), lambda Z: Z)  # cross-entropy is computed from logits
@@ -80,6 +84,9 @@ def convert_layout(tensor, layout):
 def layer_weights(work, params):
     """Return W and b of each layer as NumPy arrays in the order of `Work.weights`."""
     arrays = [part.detach().numpy() for part in params]
+    if work.has_sequences:
+        rest = iter(arrays)
+        return [weights_of_model(placed, rest) for placed in work.parametric_layers]
     pairs = zip(arrays[::2], arrays[1::2], strict=True) if work.bias else ((W, None) for W in arrays)
     return channels_last(work, [(W.T if W.ndim == 2 else W, b) for W, b in pairs])
 
@@ -98,6 +105,8 @@ def create_run(work, threads, start, layout):
     X, y = torch.from_numpy(work.X), torch.from_numpy(work.y)
     if work.has_images:
         X = convert_layout(X.permute(0, 3, 1, 2), layout)
+    if isinstance(work.stack[0].layer, Conv1D):
+        X = X.transpose(1, 2).contiguous()
 
     def run():
         params, step = start()
@@ -122,6 +131,8 @@ def create_optimizer(work, params):
 
 def eager(work, threads, layout=torch.contiguous_format):
     """Return the function `run`, which trains in eager mode."""
+    if work.has_sequences:
+        return train_model(work, threads, lambda loss: loss)
     forward, loss = create_forward(work), LOSSES[work.loss]
     if not work.training:
         return repeat_predict(create_predict(forward, initial_parameters(work, requires_grad=False)), work)
@@ -147,6 +158,8 @@ def compiled(work, threads, layout=torch.contiguous_format):
     Adam is called in eager mode.
     """
     torch._dynamo.reset()
+    if work.has_sequences:
+        return train_model(work, threads, torch.compile)
     forward, loss = create_forward(work), LOSSES[work.loss]
     if not work.training:
         params = initial_parameters(work, requires_grad=False)
@@ -185,6 +198,102 @@ def create_predict(forward, params):
             return forward(params, torch.from_numpy(row)).numpy()
 
     return predict
+
+
+class RecurrentModule(torch.nn.Module):
+    """A GRU or LSTM with the output of a layer of a work: all states, or the last state of each direction."""
+
+    def __init__(self, layer, features):
+        super().__init__()
+        self.layer = layer
+        recurrent_class = {"gru": torch.nn.GRU, "lstm": torch.nn.LSTM}[layer.cell]
+        self.cells = recurrent_class(features, layer.units, batch_first=True, bidirectional=layer.bidirectional)
+        for name, part in self.cells.named_parameters():  # train only the first of the two vectors of biases of an LSTM
+            part.requires_grad_(layer.cell == "gru" or "bias_hh" not in name)
+
+    def forward(self, X):
+        """Return the output for sequences X."""
+        states, last = self.cells(X)
+        if self.layer.sequences:
+            return states
+        last = last[0] if self.layer.cell == "lstm" else last
+        return torch.cat(tuple(last), 1) if self.layer.bidirectional else last[0]
+
+
+def create_model(work):
+    """Return the network of a work with sequences as a module."""
+    modules = []
+    for layer, input_shape, _ in work.stack:
+        if isinstance(layer, Recurrent):
+            modules.append(RecurrentModule(layer, input_shape[1]))
+        elif isinstance(layer, Conv1D):
+            conv = torch.nn.Conv1d(input_shape[1], layer.filters, layer.size, layer.stride, layer.padding)
+            modules += [conv, torch.nn.ReLU()]
+        else:
+            modules += [] if layer.each_step else [torch.nn.Flatten()]
+            modules.append(torch.nn.Linear(*layer.weight_shape(input_shape)))
+    return torch.nn.Sequential(*modules)
+
+
+def swap_gates(array, layer):
+    """Return rows of gates z, r, n in the order r, z, n, or the inverse; rows of an LSTM have the order of PyTorch."""
+    if layer.cell == "lstm":
+        return array
+    first, second, third = np.split(array, 3)
+    return np.concatenate([second, first, third])
+
+
+def model_parameters(placed, W, b):
+    """Return the parameters of the module of a layer, for W and b of `Work.weights`."""
+    layer, input_shape, _ = placed
+    if isinstance(layer, Recurrent):
+        directions = layer.split(W, b if layer.cell == "gru" else np.stack([b, np.zeros_like(b)]))
+        return [swap_gates(part, layer) for W_inputs, U, bias in directions for part in (W_inputs.T, U.T, *bias)]
+    if isinstance(layer, Conv1D):
+        return [W.reshape(layer.size, input_shape[1], -1).transpose(2, 1, 0), b]
+    if len(input_shape) == 2 and not layer.each_step:  # the sequences of a Conv1d have the shape (features, steps)
+        W = W.reshape(*input_shape, -1).swapaxes(0, 1).reshape(W.shape)
+    return [W.T, b]
+
+
+def weights_of_model(placed, arrays):
+    """Return W and b of `Work.weights` for the next parameters of a module, the inverse of `model_parameters`."""
+    layer, input_shape, _ = placed
+    if isinstance(layer, Recurrent):
+        parts = [[swap_gates(next(arrays), layer) for _ in range(4)] for _ in range(layer.directions)]
+        W = np.hstack([np.vstack([W_inputs.T, U.T]) for W_inputs, U, *_ in parts])
+        b = np.hstack([np.stack(bias) for _, _, *bias in parts])
+        return W, b if layer.cell == "gru" else b.sum(axis=0)
+    W, b = next(arrays), next(arrays)
+    if isinstance(layer, Conv1D):
+        return W.transpose(2, 1, 0).reshape(-1, layer.filters), b
+    if len(input_shape) == 2 and not layer.each_step:
+        return W.T.reshape(*input_shape[::-1], -1).swapaxes(0, 1).reshape(W.T.shape), b
+    return W.T, b
+
+
+def train_model(work, threads, compile_loss):
+    """Return the function `run` for a work with sequences; `compile_loss` compiles the function of the loss, or not."""
+    model = create_model(work)
+    pairs = zip(work.parametric_layers, work.weights, strict=True)
+    initial = [torch.tensor(part) for placed, (W, b) in pairs for part in model_parameters(placed, W, b)]
+    loss = compile_loss(lambda X, y: LOSSES[work.loss](model(X), y))
+
+    def start():
+        with torch.no_grad():
+            for part, value in zip(model.parameters(), initial, strict=True):
+                part.copy_(value)
+        params = list(model.parameters())
+        optimizer = create_optimizer(work, params)
+
+        def step(X, y):
+            optimizer.zero_grad(set_to_none=True)
+            loss(X, y).backward()
+            optimizer.step()
+
+        return params, step
+
+    return create_run(work, threads, start, torch.contiguous_format)
 
 
 def with_channels_last(variant):

@@ -1,0 +1,83 @@
+"""Keras with the backend JAX: one call of `fit`, for works with sequences."""
+
+import os
+from time import perf_counter
+
+os.environ["KERAS_BACKEND"] = "jax"
+
+import jax
+import keras
+import numpy as np
+
+from ..works import Conv1D, Recurrent
+from . import UnsupportedWork
+
+if os.environ.get("OMP_NUM_THREADS") == "1":  # asynchronous dispatch to another thread triples the time of a short step
+    jax.config.update("jax_cpu_enable_async_dispatch", False)
+
+VERSION = f"Keras {keras.__version__}"
+SUPPORTS_SEQUENCES = True
+
+
+def create_layers(work):
+    """Yield the layers of a work."""
+    for layer, input_shape, _ in work.stack:
+        if isinstance(layer, Recurrent):
+            recurrent_class = {"gru": keras.layers.GRU, "lstm": keras.layers.LSTM}[layer.cell]
+            recurrent = recurrent_class(layer.units, return_sequences=layer.sequences)
+            yield keras.layers.Bidirectional(recurrent) if layer.bidirectional else recurrent
+        elif isinstance(layer, Conv1D):
+            yield keras.layers.ZeroPadding1D(layer.padding)
+            yield keras.layers.Conv1D(layer.filters, layer.size, layer.stride, activation=work.hidden)
+        else:
+            if len(input_shape) == 2 and not layer.each_step:
+                yield keras.layers.Flatten()
+            yield keras.layers.Dense(layer.n)
+
+
+def model_parameters(placed, W, b):
+    """Return the parameters of a layer of Keras, for W and b of `Work.weights`."""
+    layer, input_shape, _ = placed
+    if isinstance(layer, Recurrent):
+        return [part for direction in layer.split(W, b) for part in direction]
+    return [W.reshape(layer.size, input_shape[1], -1) if isinstance(layer, Conv1D) else W, b]
+
+
+def weights_of_model(placed, arrays):
+    """Return W and b of `Work.weights` for the next parameters of a model, the inverse of `model_parameters`."""
+    if isinstance(placed.layer, Recurrent):
+        parts = [[next(arrays) for _ in range(3)] for _ in range(placed.layer.directions)]
+        W = np.hstack([np.vstack([W_inputs, U]) for W_inputs, U, _ in parts])
+        return W, np.concatenate([b for _, _, b in parts], axis=-1)
+    W, b = next(arrays), next(arrays)
+    return W.reshape(-1, W.shape[-1]), b
+
+
+def fit(work, threads):
+    """Return the function `run`, which calls `fit` once."""
+    if not work.has_sequences:
+        raise UnsupportedWork("Keras is measured only with sequences")
+    model = keras.Sequential([keras.Input(work.shape), *create_layers(work)])
+    # Cross-entropy is computed from logits.
+    loss = "mse" if work.loss == "mse" else keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    optimizer = keras.optimizers.Adam(work.lr, epsilon=1e-8)
+    model.compile(optimizer, loss)
+    optimizer.build(model.trainable_variables)
+    pairs = zip(work.parametric_layers, work.weights, strict=True)
+    weights = [part for placed, (W, b) in pairs for part in model_parameters(placed, W, b)]
+    state = [variable.numpy() for variable in optimizer.variables]
+
+    def run():
+        model.set_weights(weights)
+        for variable, value in zip(optimizer.variables, state, strict=True):
+            variable.assign(value)
+        start = perf_counter()
+        model.fit(work.X, work.y, batch_size=work.batch, epochs=work.epochs, verbose=0)
+        seconds = perf_counter() - start
+        arrays = iter(model.get_weights())
+        return seconds, [weights_of_model(placed, arrays) for placed in work.parametric_layers]
+
+    return run
+
+
+VARIANTS = {"fit": fit}
