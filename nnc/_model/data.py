@@ -53,7 +53,7 @@ class Data:
 
     @property
     def layout(self) -> tuple[int, bool, bool]:
-        """Number of rows, and whether Y and `weights` are None, which determine the buffers that the core needs."""
+        """Number of rows, whether Y is None, and whether `weights` is None; the buffers of the core depend on them."""
         source = self.source
         return self.n, source.Y is None, source.weights is None
 
@@ -104,7 +104,7 @@ class RowSubset(Data):
 
     @property
     def source(self) -> Data:
-        """Data with all rows."""
+        """Data object with all rows, from which `index` selects."""
         return self._source
 
     @property
@@ -128,7 +128,7 @@ class RowSubset(Data):
         return None if self._source.weights is None else self._source.weights[self.index]
 
     def rows(self, index: NDArray[Any] | slice) -> Data:
-        """Return a selection of the selected rows; `index` contains indices into this selection."""
+        """Return some of the selected rows; `index` counts only the selected rows, not all rows of `source`."""
         return self._source.rows(self.index[index])
 
     def materialize(self) -> Data:
@@ -139,5 +139,5 @@ class RowSubset(Data):
 def _selected(part: NDArray[Any], index: NDArray[Any] | slice) -> NDArray[Any]:
     """Return the selected rows of an array or a sparse matrix."""
     if type(part) is np.ndarray and isinstance(index, np.ndarray):
-        return part.take(index, axis=0)  # `take` is three times as fast as part[index]
+        return part.take(index, axis=0)  # `take` is faster than an index expression
     return part[index]

@@ -89,7 +89,7 @@ class HeadsLoss:
         return order
 
     def differentiate_predictions(self, Z: NDArray[Any], J: NDArray[Any]) -> NDArray[Any]:
-        """Return derivatives of the predictions, given derivatives J (n, ..., n_out) of the net inputs Z."""
+        """Convert derivatives J (n, ..., n_out) of the net inputs Z to derivatives of the predictions."""
         J = self._through(Z, J)
         if not self.definition.ordered:
             return J
@@ -124,7 +124,7 @@ class HeadsLoss:
 
 
 def heads_loss(loss: Heads | Quantile, stack: Stack) -> HeadsLoss:
-    """Return the loss of heads, or of several quantiles, for these layers; raise ValueError if they do not fit."""
+    """Return the loss for heads or several quantiles; raise ValueError if the output layer does not match."""
     heads = Heads.of_quantiles(loss, stack.sizes[-1]) if isinstance(loss, Quantile) else loss
     if heads.n_out != stack.sizes[-1]:
         raise ValueError(f"loss must have heads with {stack.sizes[-1]} outputs in total, got {heads.n_out}: {heads}")

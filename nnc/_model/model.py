@@ -156,7 +156,7 @@ class Model:
         )
         self.snapshot_lock = SnapshotLock()  # lock that protects the parameters and the training state
         self.theta = self.zeros()
-        self.theta_view = self.core.typed_params(self.theta)  # memoryview that saves a type check in each call
+        self.theta_view = self.core.typed_params(self.theta)  # memoryview of theta, to skip type checks in each call
         self.W, self.b = self.views(self.theta)
         self.statistics = initial_statistics(self)
 
@@ -206,7 +206,7 @@ class Model:
         return other
 
     def with_zero_parameters(self) -> Model:
-        """Return a model on the same engine with zero parameters and initial running statistics."""
+        """Return a model with the same engine, zero parameters and initial running statistics."""
         other = object.__new__(type(self))
         vars(other).update(vars(self))
         other._allocate()
@@ -399,7 +399,7 @@ class Model:
         return result
 
     def saturated_fractions(self, training: Any) -> list[float]:
-        """Return the fraction of saturated outputs of each hidden layer, for the last rows of the run `training`."""
+        """Return the fraction of saturated outputs of each hidden layer, for the rows that `training` computed last."""
         fractions = training.saturated_fractions(self.by_engine_layer(self.saturation_ranges))
         return [fractions[index] for index in self.engine_indices[:-1]]
 
@@ -428,7 +428,7 @@ class Model:
         return self.core.Evaluation(self.engine, self.theta, *data.source, out, threads, data.index)
 
     def with_output_gradients(self, data: Data) -> tuple[float, Data]:
-        """Return the loss computed in Python, and data whose targets are the derivatives of the loss."""
+        """Return the loss, computed in Python, and a copy of `data` with loss derivatives instead of targets."""
         function = self.loss_function
         assert function is not None
         assert data.Y is not None

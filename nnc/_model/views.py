@@ -126,14 +126,14 @@ class Layer:
         return self._batch_norm_array("running_var", self._model.statistics)[1]  # type: ignore[no-any-return]
 
     def _batch_norm_array(self, name: str, values: Sequence[Any]) -> Any:
-        """Return the item of `values` for this layer; raise AttributeError if the layer is not a BatchNorm."""
+        """Return the array of this BatchNorm layer from `values`; raise AttributeError for other layers."""
         if not self.kind.normalizes:
             raise AttributeError(f"{self.name} has no {name}, because it is {self.kind!r}; only BatchNorm has one")
         return values[self._index]
 
     @property
     def activation(self) -> str:
-        """Name of the activation."""
+        """Name of the layer's activation."""
         return self._model.activations[self._index]
 
     @property
@@ -175,7 +175,7 @@ class Layer:
         return self._model.stack.parametric_layers[self._index].kind
 
     def _change_learning(self, **fields: Any) -> None:
-        """Change learning options; raise AttributeError if the layer has no parameters."""
+        """Change `trainable` or learning rate factors; raise AttributeError for factors if there are no parameters."""
         if self._placed.has_parameters:
             self._model.set_learning_options(self._index, **fields)
         elif "trainable" not in fields:
@@ -258,7 +258,7 @@ class Arrays:
             self._write(view, value)
 
     def _checked(self, index: int, value: ArrayLike | None) -> NDArray[Any] | None:
-        """Return a new value as an array of the shape and dtype of its view; raise an error if it does not fit."""
+        """Convert `value` to an array with the shape and dtype of view number `index`; raise an error if this fails."""
         view, name = self._views[index], f"{self._name}[{index}]"
         if view is None:
             if value is not None:

@@ -248,7 +248,7 @@ class Files(Prediction):
         return dict(vars(snapshot))
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        # Acquiring the training lock makes a stepper prepare its next step again, for the new parameters.
+        # After the training lock has been acquired, a stepper prepares its next step again, with the new parameters.
         with getattr(self, "model", state["model"]).training_lock:
             vars(self).update(state)
         if self.state is not None:

@@ -52,7 +52,7 @@ class Inspection(Prediction):
         return Text("\n".join([f"{summary_text(self.model.stack)}, {self._loss_and_scalings()}", *self._curves()]))
 
     def _loss_and_scalings(self) -> str:
-        """Return the dtype, the loss and the scalings for the last line of the table."""
+        """Return the dtype, the loss and the scalings as text for the summary of the network."""
         scaled = "".join(f", {what} scaled ({how})" for what, how in self.converter.describe_scalings().items())
         loss = self.model.loss_function or self.loss_name
         return f"{self.dtype.name}, loss {loss}{scaled}"

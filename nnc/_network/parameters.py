@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from nnc.layers import base
 
 
-AUTO = "auto"  # value of the argument `loss` if the targets of the first training determine the loss
-PROVISIONAL_LOSS = "mse"  # with loss="auto", the engine has this loss until the first training
+AUTO = "auto"  # the argument `loss` has this value if the first training chooses the loss from its targets
+PROVISIONAL_LOSS = "mse"  # loss of the engine before the first training if the argument `loss` is "auto"
 EMPTY_CONTEXT: AbstractContextManager[None] = nullcontext()
 
 
@@ -120,7 +120,7 @@ class Parameters(SuggestsAttributes):
             self.converter.automatic_scalings = frozenset()
 
     def _choosing_loss(self, y: Any, is_batch: bool = False) -> AbstractContextManager[None]:
-        """Return a context manager for a training, which replaces the loss "auto" by one that fits the targets y."""
+        """Return a context manager that replaces the loss "auto", during a training, by one that fits the targets y."""
         if not self._has_automatic_loss or y is None:
             return EMPTY_CONTEXT
         from nnc._data.automatic_loss import choose_loss
@@ -161,9 +161,9 @@ class Parameters(SuggestsAttributes):
         self._has_automatic_loss = converter_class is not DataConverter
 
     def _automatic_scalings(self) -> frozenset[str]:
-        """Return for which of "scale_X" and "scale_y" a fit may choose a scaling.
+        """Return those of "scale_X" and "scale_y" that the next fit may choose.
 
-        The set is empty if the weights are no longer those of the seed, because other weights expect unscaled inputs.
+        The set is empty if the weights differ from the initial ones, because other weights expect unscaled inputs.
         """
         if not self.converter.automatic_scalings:
             return self.converter.automatic_scalings

@@ -186,7 +186,7 @@ class Prediction(Parameters):
     def _check_outputs(self, P: NDArray[Any]) -> None:
         """Raise ValueError if outputs are not finite because of the parameters.
 
-        Without this check, NaN would get a class and a score.
+        Without this check, a network whose outputs are NaN would predict classes and have a score.
         """
         if self.model.core.find_not_finite(P)[0] >= 0:
             self.model.check_parameters()

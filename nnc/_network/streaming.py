@@ -45,7 +45,7 @@ class Stream:
             arrays += [np.resize(np.asarray(part, np.float64), size) for part in parts]
         self._core: Any = model.core.Stream(model.engine, model.theta, *arrays)
         self._dtype = model.dtype
-        vars(self)["step"] = self._core.step  # saves the call of a Python function in each step
+        vars(self)["step"] = self._core.step  # the compiled method is faster to call than the Python method
 
     def step(self, x: ArrayLike) -> float | NDArray[Any]:
         """Process the inputs of one step, and return the outputs after it.

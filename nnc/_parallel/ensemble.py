@@ -207,7 +207,7 @@ class Ensemble(SuggestsAttributes):
             mean, deviation = self._moments(rows)
             return mean, deviation + median_deviation
 
-        # The targets in `data` may be rounded to float32, so they are converted again.
+        # Convert y again in float64, because the targets in `data` may be rounded to float32.
         targets = as_real_array("y", y).astype(np.float64)
         return ConformalIntervals(predict, X, targets.reshape(len(data.X), -1), level)
 
@@ -221,7 +221,7 @@ class Ensemble(SuggestsAttributes):
         metric = network._metric(metric)
         data = network.converter.data(X, y, sample_weight)
         P = self.predict(X).reshape(len(data.X), -1)
-        if not np.isfinite(P).all():  # raise an error for NaN parameters: accuracy, for example, would still be finite
+        if not np.isfinite(P).all():  # raise an error if parameters are NaN; the accuracy would still be finite
             for member in self.networks:
                 member.model.check_parameters()
         return network.converter.measure_unscaled(metric, data, P)
@@ -246,7 +246,7 @@ class Ensemble(SuggestsAttributes):
         return load_model(path, loss, {"ensemble": cls._from_documents})
 
     def to_json(self) -> str:
-        """Return the document of the ensemble that `save` writes."""
+        """Return the JSON object that `save` writes for the ensemble."""
         from nnc import _serialization
 
         return _serialization.dumps([network._document(checkpoint=False) for network in self.networks])
@@ -304,21 +304,21 @@ class Ensemble(SuggestsAttributes):
         disk.write_text(path, to_c(self._export_documents(), name, self._dtype_name(dtype), self.predict), "ensemble")
 
     def to_python(self, path: Any) -> None:
-        """Write a module of plain Python that computes the mean of the networks; see `NeuralNetwork.to_python`."""
+        """Write a module of plain Python that computes the mean prediction; see `NeuralNetwork.to_python`."""
         from nnc._interop.python_source import to_python
         from nnc._utils import disk
 
         disk.write_text(path, to_python(self._export_documents(), self.predict), "ensemble")
 
     def to_js(self, path: Any) -> None:
-        """Write a JavaScript module (ES module) that computes the mean of the networks; see `NeuralNetwork.to_js`."""
+        """Write a JavaScript module (ES module) that computes the mean prediction; see `NeuralNetwork.to_js`."""
         from nnc._interop.js_source import to_js
         from nnc._utils import disk
 
         disk.write_text(path, to_js(self._export_documents(), self.predict), "ensemble")
 
     def _export_documents(self) -> list[dict[str, Any]]:
-        """Return the document of each network, which the exporters of other formats convert."""
+        """Return the JSON object of each network, from which exporters write other formats."""
         return [network._export_document() for network in self.networks]
 
     def _dtype_name(self, dtype: Any) -> str:

@@ -22,14 +22,14 @@ POLL_SECONDS = 0.1  # seconds between two checks for Ctrl-C
 # Limits of the estimated duration of a task in seconds. A task should be longer than the transfer of its data, and so
 # short that repeating a lost task costs little.
 MIN_TASK_SECONDS, MAX_TASK_SECONDS = 0.1, 1.0
-TRANSFER_BYTES_PER_SECOND = 1e8  # estimated transfer speed; each task sends X and y to a worker
+TRANSFER_BYTES_PER_SECOND = 1e8  # estimated speed of sending X and y to a worker, in bytes per second
 TASKS_PER_WORKER = 4
 
 
 def train_on(
     executor: Any, jobs: Sequence[Job], source: Source, interrupt: Interrupt, advance: Callable[[int], object]
 ) -> list[Outcome]:
-    """Train the networks of all jobs on an executor, like `work.train`; each task contains X, y and some networks."""
+    """Train the networks of all jobs on an executor; each task sends X, y and some of the networks to a worker."""
     for job in jobs:
         job.prepare(source)
     size = getattr(source.X, "nbytes", 0) + getattr(source.y, "nbytes", 0)
@@ -86,7 +86,7 @@ def group_jobs(jobs: Sequence[Job], workers: int, size: float) -> list[list[Job]
 
 
 def run_task(jobs: Sequence[Job], source: Source, interrupt: Interrupt) -> list[tuple[NeuralNetwork, Outcome]]:
-    """Train the networks of a task in the current thread, and return them with their outcomes."""
+    """Train the networks of a task in the current thread; return each network with the `Outcome` of its training."""
     with interrupt if current_thread() is main_thread() else nullcontext():
         outcomes = train(jobs, source, 1, interrupt)
     return [(job.network, outcome) for job, outcome in zip(jobs, outcomes, strict=True)]

@@ -123,7 +123,7 @@ def train_networks(
     progress: Any = False,
     seconds: float | None = None,
 ) -> list[Outcome]:
-    """Train all networks with the arguments of fit_many, for at most `seconds`, and return their outcomes."""
+    """Train all networks with the arguments of fit_many, for at most `seconds`; return an `Outcome` for each."""
     n_threads = get_num_threads() if n_jobs is None else check_count("n_jobs", n_jobs)
     if executor is not None:
         check_executor(executor, n_jobs)
@@ -188,7 +188,7 @@ def check_executor(executor: Any, n_jobs: Any) -> None:
 
 
 def check_networks(name: str, networks: Any) -> list[NeuralNetwork]:
-    """Return the networks as a list, or raise an error if they are not different NeuralNetworks."""
+    """Return the networks as a list; raise an error unless they are NeuralNetworks and different objects."""
     try:
         members = list(networks)
     except TypeError:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 DEFAULT_TEST_FRACTION = 0.1  # default fraction of the rows that are held out for `SearchResult.test_loss`
-MAX_LOSS_INCREASE = 0.25  # the loss after training on all rows may exceed the loss of the best trial by this fraction
+MAX_LOSS_INCREASE = 0.25  # maximum increase of the loss after training on all rows, relative to the best trial
 REDUCTION_FACTOR = 3  # each round divides the number of trials, and multiplies the number of epochs, by this factor
 
 
@@ -91,7 +91,7 @@ class SearchResult:
 
 
 class Trial:
-    """Parameters drawn from the search space, and the networks with these parameters, one for each fold."""
+    """Hyperparameters drawn from the search space, and one network with these hyperparameters for each fold."""
 
     def __init__(self, make: Callable[..., NeuralNetwork], seed: int, parameters: dict[str, Any], folds: int) -> None:
         self.seed, self.parameters = seed, parameters
@@ -99,7 +99,7 @@ class Trial:
         self._make = make
         self.networks = [self.create_network() for _ in range(folds)]
         self.loss, self.epochs = np.inf, 0
-        self.batch_sizes: list[int | None] = [None] * folds  # automatic batch sizes, chosen in the first round
+        self.batch_sizes: list[int | None] = [None] * folds  # automatic batch size of each network
 
     def evaluate(self, held_out: HeldOut) -> None:
         """Set `loss` to the mean loss of the networks on the validation rows."""
@@ -119,7 +119,7 @@ class Trial:
         return mean if mean < np.inf else np.inf  # a mean of NaN becomes infinite, so that trials can be sorted
 
     def create_network(self) -> NeuralNetwork:
-        """Return a new network with the parameters of the trial."""
+        """Return a new network with the hyperparameters of this trial."""
         arguments = {name: value for name, value in self.parameters.items() if name not in DEFAULTS}
         return check_networks("the result of make", [self._make(seed=self.seed, **arguments)])[0]
 
@@ -327,7 +327,7 @@ class HeldOut:
 def _split_rows(
     network: NeuralNetwork, X: Any, y: Any, sample_weight: Any, validation: Any, folds: int, test: Any, seed: int
 ) -> HeldOut:
-    """Return the validation and test rows, which are stratified parts of X with their weights, or separate rows."""
+    """Return the held-out rows: validation and test rows, from a stratified split of X or from the caller."""
     converter = network.converter.copy_for_fit()
     array = converter.array(X, learn=True)
     rows = converter.rows(array)
@@ -408,7 +408,7 @@ def _train(
             continue
         trial_options["epochs"] -= trial.epochs
         if isinstance(trial_options.get("lr"), Schedule):
-            # A schedule without a length gets the length of all rounds together, not that of the current round.
+            # A schedule without a length gets the total length of all rounds, not that of the current round.
             trial_options["lr"] = trial_options["lr"].resolved(epochs)
         if trial.epochs:  # later rounds continue the optimizer and the schedule of the first round
             first_round_options = ("optimizer", "lr", "preset", "reset_optimizer")

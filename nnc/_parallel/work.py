@@ -151,7 +151,7 @@ class Outcome(NamedTuple):
 
 
 def untrained_outcome() -> Outcome:
-    """Return the outcome of a network whose training has not started."""
+    """Return an `Outcome` without epochs, for a network whose training has not started."""
     columns = {name: constant_array(0.0, 0) for name in ("loss", "lr", "epoch_seconds")}
     return Outcome(History(columns, 0.0, "interrupt"))
 

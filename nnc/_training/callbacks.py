@@ -228,7 +228,7 @@ class Checkpoint:
         self.best_only = check_bool("best_only", best_only)
 
     def open(self) -> None:
-        """Raise OSError if the file cannot be written."""
+        """Raise OSError if the checkpoint file cannot be written."""
         if "{epoch}" not in os.path.dirname(self.path):
             disk.check_writable(self.path.replace("{epoch}", "1"), "network")
 
@@ -267,7 +267,7 @@ class Progress:
         tqdm is not installed.
     """
 
-    seconds: float = 0.05  # minimum seconds between two updates; faster updates would not be visible
+    seconds: float = 0.05  # minimum seconds between two updates of the progress bar
 
     def __init__(self, epochs: int | None, first: int = 0) -> None:
         self._first = first
@@ -307,7 +307,7 @@ class Lines:
         if all_epochs:
             self.every = 1
         else:
-            self.seconds = 0.1  # limit the number of lines, because printing one may take longer than an epoch
+            self.seconds = 0.1  # limit the number of printed lines; printing one may take longer than an epoch
         self._of = "" if epochs is None else f"/{first + epochs}"
         self._epoch, self._at = first, 0.0
 

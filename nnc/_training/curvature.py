@@ -147,7 +147,7 @@ def levenberg_marquardt(
                 return result("converged")
             A /= scale[:, None] * scale
             g /= scale
-            trial_damping = damping  # rejected steps change only `trial_damping`
+            trial_damping = damping  # a rejected step changes only `trial_damping`, not `damping`
             while True:
                 step = _damped_step(A, g, trial_damping)
                 if step is not None:
@@ -396,7 +396,7 @@ def _line_search(evaluate_at: Callable[[float], _Point], start: _Point) -> _Poin
 
 
 def _cubic_minimum(a: _Point, b: _Point) -> float:
-    """Return the minimizer t of the cubic through both points with their slopes; NaN if it has no minimum."""
+    """Return the minimizer t of the cubic that has the losses and slopes of both points; NaN if it has no minimum."""
     d1 = a.slope + b.slope - 3 * (a.loss - b.loss) / (a.t - b.t)
     discriminant = d1 * d1 - a.slope * b.slope
     if not discriminant >= 0:

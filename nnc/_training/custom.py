@@ -64,7 +64,7 @@ class CustomLossLoop(BatchLoop):
         rates: Any = records.rate_of_step(self.completed_epochs)
         if self.state.changes_by_step:
             rates = records.rates[self.steps_taken :]  # type: ignore[index]
-        if self.model.snapshot_lock.awaited:  # pause, so that the waiting thread can acquire the lock
+        if self.model.snapshot_lock.awaited:  # pause, so that a waiting thread can acquire the snapshot lock
             sleep(YIELD_SECONDS)
         assert data.Y is not None
         Y = data.Y.view()
@@ -78,7 +78,7 @@ class CustomLossLoop(BatchLoop):
         return end
 
     def step(self, data: Data) -> float:
-        """Take a step with several threads or in several calls of the core, and return the loss before the step."""
+        """Take a step in several calls of the core, possibly with several threads; return the loss before the step."""
         P = np.empty((data.n, self.model.sizes[-1]), self.model.dtype)
         threads = self.team.grow(self.tuner.best)
         self.team.run(partial(self.training.outputs, data.X, P, threads), 0, threads)

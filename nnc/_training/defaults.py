@@ -123,7 +123,7 @@ def fill_arguments(arguments: FitArguments, n: int, model: Model, previous_state
 def _fill_around_rate(
     arguments: FitArguments, n: int, model: Model, previous_state: TrainingState | None
 ) -> FitArguments:
-    """Return the arguments with automatic settings, except learning rate or optimizer, which the caller has set."""
+    """Return the arguments with automatic settings; a learning rate or optimizer of the caller does not change."""
     result = arguments.replaced()
     optimizer: Any = parse_optimizer(OPTIMIZER if arguments.optimizer is None else arguments.optimizer)
     is_first_order = hasattr(optimizer, "lr")

@@ -75,7 +75,7 @@ def divergence_error(
 
 
 def _first_broken_layer(model: Model, X: NDArray[Any]) -> int:
-    """Return the first layer, counted from 1, with outputs that are not finite; 0 if all outputs are finite."""
+    """Return the number (from 1) of the first layer with outputs that are not finite; 0 if all outputs are finite."""
     no_layer = len(model.activations) + 1
     first = no_layer
     for start in range(0, len(X), CHUNK_ROWS):

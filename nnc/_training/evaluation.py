@@ -80,7 +80,7 @@ class Evaluator:
         self._append_metrics(self.outputs if done else None)
 
     def _evaluate_custom(self) -> None:
-        """Append the validation loss and the metrics of an epoch, for a custom loss."""
+        """Compute the validation loss and the metrics with a custom loss, and append them to their columns."""
         rows, custom = self.dataset.metric_rows, self.model.custom
         assert custom is not None
         P = self.outputs = self.model.engine_outputs(rows.X)

@@ -167,7 +167,7 @@ class History:
         return iter(self._columns)
 
     def keys(self) -> KeysView[str]:
-        """Return the names of the columns."""
+        """Return the names of the columns of the history, such as "loss" and "lr"."""
         return self._columns.keys()
 
     def __repr__(self) -> str:

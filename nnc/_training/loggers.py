@@ -58,7 +58,7 @@ class CSVLogger:
         self._columns: list[str] | None = None
 
     def open(self) -> None:
-        """Raise OSError if the file cannot be written."""
+        """Raise OSError if the CSV file cannot be written."""
         disk.check_writable(self.path, "log")
 
     def __call__(self, record: Record) -> None:
@@ -136,7 +136,8 @@ class TensorBoard:
 
     def __call__(self, record: Record) -> None:
         if self._writer is None:
-            suffix = f".{os.getpid()}.{next(_WRITER_NUMBERS):06}"  # files of the same second need different names
+            # Without a suffix, files that are created in the same second would have the same name.
+            suffix = f".{os.getpid()}.{next(_WRITER_NUMBERS):06}"
             self._writer = self._new_writer(self.log_dir, flush_secs=5, filename_suffix=suffix)
             self.log_dir = self._writer.logdir
         for name, value in record.numbers().items():

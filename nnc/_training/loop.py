@@ -39,7 +39,7 @@ MIN_THREAD_MULTIPLY_ADDS = 100_000  # minimum number of multiply-adds of a threa
 # raises KeyboardInterrupt soon enough after the run.
 MAX_SHORT_MULTIPLY_ADDS = 1_000_000
 NO_INTERRUPT: AbstractContextManager[None] = nullcontext()
-ASSUMED_MULTIPLY_ADDS_PER_SECOND = 3e8  # assumed speed until the training has been timed
+ASSUMED_MULTIPLY_ADDS_PER_SECOND = 3e8  # speed of one thread, assumed until the training has been timed
 
 
 class TrainingLoop:
@@ -194,7 +194,7 @@ class TrainingLoop:
 
     def fail(self, error: BaseException) -> None:
         """End the run after an exception."""
-        if self.state.current is not None:  # None if the run has already ended
+        if self.state.current is not None:  # the run has not ended yet
             reasons = {DivergedError: "diverged", KeyboardInterrupt: "interrupt"}
             try:
                 self.close(reasons.get(type(error), "error"))
@@ -332,7 +332,7 @@ class TrainingLoop:
             rate = self.tuner.throughput.get(1) or ASSUMED_MULTIPLY_ADDS_PER_SECOND / self.model.n_params
             blocks = max(1, int(rate * seconds / training.block))
         training.resume(threads, seconds)
-        if self.model.snapshot_lock.awaited:  # pause, so that the waiting thread can acquire the lock
+        if self.model.snapshot_lock.awaited:  # pause, so that a waiting thread can acquire the snapshot lock
             sleep(YIELD_SECONDS)
         with self.model.snapshot_lock:  # other threads must not read parameters or state during the slice
             began = perf_counter()

@@ -135,7 +135,7 @@ class TrainingOptions:
 
     @property
     def is_plain(self) -> bool:
-        """Return whether the core may train several epochs in one call, if there are no validation rows."""
+        """Return whether, without validation rows, the core may train several epochs in one call."""
         return not (
             self.may_stop_early or self.display or self.metrics or self.restore_best or self.epoch_settings is not None
         )
@@ -261,7 +261,7 @@ def _check_stopping(arguments: FitArguments, options: TrainingOptions) -> None:
 
 
 def _parse_restore_best(restore_best: bool | str) -> str:
-    """Return the value of `TrainingOptions.restore_best`."""
+    """Convert the argument `restore_best` of `fit` to "first", "last" or "", the values of `TrainingOptions`."""
     if isinstance(restore_best, str):
         if restore_best == "last":
             return restore_best
@@ -290,7 +290,7 @@ def _is_zero(value: Rate | Sequence[Rate] | None) -> bool:
 
 
 def settings(arguments: FitArguments, model: Model, state: TrainingState) -> dict[str, Any]:
-    """Return the settings of the core, except the constants of the optimizer."""
+    """Return the core's settings for a fit, such as penalties and clipping, without the optimizer's constants."""
     core_settings: dict[str, Any] = {}
     if model.has_learning_options or state.frozen_steps:
         if all(model.frozen or [False]):
@@ -310,7 +310,8 @@ def settings(arguments: FitArguments, model: Model, state: TrainingState) -> dic
     if check_bool("regularize_bias", arguments.regularize_bias):
         core_settings["biases_too"] = True
     if model.has_dropout or not _is_zero(arguments.dropout):
-        dropout = cast("float | Sequence[float]", arguments.dropout)  # schedule_settings() has replaced schedules
+        # schedule_settings() has replaced scheduled dropout rates by placeholders.
+        dropout = cast("float | Sequence[float]", arguments.dropout)
         core_settings.update(dropout_settings(dropout, model, state))
     return core_settings
 

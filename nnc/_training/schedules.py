@@ -82,7 +82,7 @@ class Schedule(Value, ABC):
         return self.replace(epochs=epochs) if vars(self).get("epochs", epochs) is None else self
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the name of the class as "name" and the constants by their names, as plain values for JSON."""
+        """Return a dict for JSON: the name of the class as "name", and each constant under its own name."""
         return {"name": type(self).__name__, **vars(self)}
 
 
@@ -359,7 +359,7 @@ class ReduceLROnPlateau(Schedule):
         Raises
         ------
         ValueError
-            `state` is not such a dict.
+            `state` is not a dict that `to_dict` returns.
         """
         if not isinstance(state, dict) or set(state) != {"lr", "best", "wait"}:
             raise ValueError(

@@ -233,6 +233,6 @@ class SecondOrderLoop(TrainingLoop):
                     self.model.unpack(self.full_vector(vector, frozen=0.0), row)
 
     def read_pairs(self) -> list[Pair]:
-        """Return the pairs of L-BFGS that `save_progress` wrote. Unused rows are zero pairs, which L-BFGS ignores."""
+        """Return the curvature pairs that `save_progress` has stored. L-BFGS ignores unused pairs, which are zero."""
         flat = [self.model.pack(row)[self.trainable].astype(np.float64) for row in self.state.moments]
         return list(zip(flat[: len(flat) // 2], flat[len(flat) // 2 :], strict=True))

@@ -52,7 +52,7 @@ N_FOLDS, MAX_FOLD_ROWS = 3, 1000  # number of folds, and maximum number of rows 
 HELD_OUT = 0.2  # fraction of the rows that is held out if there are more than MAX_FOLD_ROWS rows
 WEIGHT_DECAYS = (0.0, 0.5)  # candidates of the weight decay; AdamW multiplies them by the learning rate
 FIRST_STEPS = 100  # number of steps of the first cycle; a fit with at most this number of steps selects nothing
-SHARED_FRACTION = 1 / 8  # train all copies for this fraction of the epochs, then only the best one
+SHARED_FRACTION = 1 / 8  # train all trials for this fraction of the epochs, then one of the best weight decay
 MAX_RELATIVE_RISE = 0.03  # the validation loss counts as risen if it exceeds the lowest one by at least this fraction
 MAX_RISES = 2  # a training ends after this many consecutive rises of the validation loss
 
@@ -85,7 +85,7 @@ class Trial:
         assert dataset.validation is not None
         self.validation = dataset.validation
         state, options = prepare(trainable, arguments, True)
-        options.epochs = None  # evaluate() sets the number, so that memory is allocated only for trained epochs
+        options.epochs = None  # evaluate() sets the number of epochs, so memory is allocated only for trained epochs
         self.run: TrainingLoop = loop_on(trainable, Dataset(dataset.converter, dataset.rows), arguments, options, state)
         self.model = self.run.model
         self.weight = self.validation.total_weight
@@ -110,7 +110,7 @@ class Curve:
     Parameters
     ----------
     trials : list of Trial
-        Trainings with this weight decay, one for each part of the rows.
+        Training runs with this weight decay, one for each pair of training and validation rows.
     """
 
     def __init__(self, trials: list[Trial]) -> None:

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 def fit_arrays(network: Trainable, X: ArrayLike, y: ArrayLike, arguments: FitArguments) -> History:
     """Train a network on arrays; see `NeuralNetwork.fit`."""
-    with network.model.training_lock, network._choosing_loss(y):  # the training state must be read under this lock
+    with network.model.training_lock, network._choosing_loss(y):  # the state may be read only under the training lock
         run = array_loop(network, X, y, arguments)
         begin(network, run)
         history = run.run()
@@ -179,7 +179,7 @@ def prepare_batches(network: Trainable, arguments: FitArguments) -> tuple[Traini
     if is_fraction(arguments.validation):
         raise TypeError(f"validation must be (X, y) for fit_batches, got {arguments.validation!r}")
     optimizer, is_automatic = arguments.optimizer, uses_automatic_settings(arguments, network.state)
-    if is_automatic and optimizer is None:  # the other automatic settings need the number of rows
+    if is_automatic and optimizer is None:  # settings that depend on the number of rows cannot be automatic
         from nnc._training.defaults import optimizer_to_begin
 
         optimizer = optimizer_to_begin(network.state)

@@ -368,7 +368,7 @@ class TrainingState:
     # ------------------------------------------------------------------------------------------ files and copies
 
     def to_dict(self, model: Model, numbers: Callable[[NDArray[Any]], Any] = to_lists) -> dict[str, Any]:
-        """Return the value of "training" in the document of a checkpoint; `numbers` converts each array."""
+        """Return the training state as the JSON value "training" of a checkpoint file; `numbers` converts arrays."""
         self.sync_counters()
         history = self.history.to_dict()
         optimizer = self.optimizer.to_dict()

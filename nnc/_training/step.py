@@ -110,7 +110,7 @@ class GeneralStep:
         return state
 
     def is_outdated(self, network: Trainable) -> bool:
-        """Return whether there was no step yet, or state or layers of the network have changed since the last one."""
+        """Return whether there was no step yet, or the network's state or layers have changed since the last step."""
         return self.state is None or network.state is not self.network_state or network.model.stack is not self.stack
 
     def begin(self, network: Trainable, state: TrainingState) -> None:
@@ -239,7 +239,7 @@ class GeneralStep:
         labels: NDArray[np.int32] | None,
         weights: NDArray[Any] | None,
     ) -> None:
-        """Create a run of the core for steps on arrays with the shapes of the given ones."""
+        """Create a run of the core for steps on arrays with the shapes of X, Y, labels and weights."""
         model, state = network.model, self.state
         assert state is not None
         state.sync_counters()
@@ -287,7 +287,7 @@ class GeneralStep:
         state = self.state
         assert state is not None
         targets, is_custom = Y, (model.custom if dP is None else model.heads) is not None
-        if is_custom:  # buffer for derivatives with respect to the outputs, which replace the targets
+        if is_custom:  # instead of targets, the core reads derivatives with respect to the outputs
             Y = np.zeros((len(rows), model.sizes[-1]), model.dtype)
         if self.shape != (len(rows), Y is None, weights is None, engine is model.engine):
             self.prepare(network, engine, rows, Y, labels, weights)
@@ -316,7 +316,7 @@ class GeneralStep:
         labels: NDArray[np.int32] | None,
         dP: ArrayLike | None,
     ) -> bool:
-        """Return whether the core can read X and y, or X and dP if dP is given, without converting them."""
+        """Return whether the core can read X, and y or the loss derivatives dP, without converting them."""
         if labels is not None:
             return type(X) is ndarray and bool(converter.is_direct) and converter.classes is None
         if dP is None:
@@ -386,7 +386,10 @@ class GeneralStep:
     def output_gradient(
         network: Trainable, X: ArrayLike, y: ArrayLike | None, sample_weight: ArrayLike | None, dP: ArrayLike | None
     ) -> Any:
-        """Return the converter, X in the format of the engine, and dP with respect to the outputs of the engine."""
+        """Return the converter, X in the engine's format, and the loss derivatives for the engine's outputs.
+
+        `dP` are the derivatives of the loss with respect to the predictions.
+        """
         if y is not None or sample_weight is not None:
             name = "sample_weight" if y is None else "y"
             raise TypeError(f"{name} must be left out if dP is given, because dP replaces the loss")
@@ -401,7 +404,7 @@ class GeneralStep:
     def check(network: Trainable, X: NDArray[Any], Y: NDArray[Any] | None, what: str) -> float:
         """Raise ValueError if parameters, inputs or targets are not finite; return the largest absolute input.
 
-        `what` is the name of the argument with the targets: "y", "dP" or "gradients".
+        `what` is the name of the argument that contains Y: "y", "dP" (loss derivatives) or "gradients".
         """
         network.model.check_parameters()
         if what == "y" and network.model.custom is not None:  # CustomLoss checks the targets of a custom loss

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 SLICE_SECONDS = 0.05  # duration in seconds of a call of the core, after which Python checks for Ctrl-C and callbacks
-WARM_UP_SECONDS = 0.002  # duration in seconds of the untimed start of a trial; new threads still change processors
+WARM_UP_SECONDS = 0.002  # duration in seconds of the warm-up of a trial, in which new threads still change processors
 TRIAL_SECONDS = 0.004  # duration in seconds of the measurement of one thread count
 MIN_TRIAL_SECONDS = 0.01  # compare thread counts only in runs of at least this many seconds
 MIN_THREADED_SECONDS = 0.002  # runs shorter than this use one thread
@@ -37,9 +37,9 @@ MAX_TUNERS = 64  # maximum number of workloads whose tuners are stored
 
 @cache
 def may_set_affinity() -> bool:
-    """Return whether a thread may choose its processors; under a seccomp filter, the call could end the process."""
+    """Return whether a thread may be bound to processors; a seccomp filter could end a process that tries it."""
     try:
-        with open("/proc/self/status") as file:  # this file exists only on Linux
+        with open("/proc/self/status") as file:  # /proc exists only on Linux
             return "\nSeccomp:\t0\n" in file.read()
     except OSError:
         return False
@@ -119,7 +119,7 @@ class ThreadTuner:
         self.previous_best, self.previous_throughput = 0, 0.0
 
     def next(self, rows_left: float) -> tuple[int, float]:
-        """Return the number of threads for the next slice, and its length in seconds.
+        """Return the number of threads and the duration in seconds of the next slice.
 
         Parameters
         ----------
@@ -144,7 +144,7 @@ class ThreadTuner:
         self.work_seconds += seconds
         if self.is_trial:
             if self.seconds < 0:
-                self.throughput.setdefault(n_threads, rows / seconds)  # preliminary, from the warm-up of the trial
+                self.throughput.setdefault(n_threads, rows / seconds)  # preliminary throughput from the warm-up
                 self.seconds = min(self.seconds + seconds, 0.0)
                 return
             self.rows, self.seconds = self.rows + rows, self.seconds + seconds
@@ -201,7 +201,7 @@ def return_tuner(work: Hashable, tuner: ThreadTuner) -> None:
     _tuners.pop(work, None)  # the workload moves to the end of the dict, whose first entries are deleted below
     _tuners[work] = tuner
     for oldest in [*_tuners][:-MAX_TUNERS]:
-        _tuners.pop(oldest, None)  # another thread may have removed the entry
+        _tuners.pop(oldest, None)  # another thread may have removed this tuner
 
 
 def thread_counts(maximum: int) -> list[int]:

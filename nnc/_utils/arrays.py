@@ -47,7 +47,10 @@ def as_real_array(name: str, value: Any) -> NDArray[Any]:
 
 
 def as_matrix(array: NDArray[Any], n: int) -> NDArray[Any]:
-    """Return a vector as a matrix: one row if n = 1 row is expected, otherwise a column. Return matrices unchanged."""
+    """Convert a vector to a matrix: a row if n, the expected number of rows, is 1, otherwise a column.
+
+    Matrices are returned unchanged.
+    """
     if array.ndim != 1:
         return array
     return array[None] if n == 1 and len(array) > 1 else array[:, None]

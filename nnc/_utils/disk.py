@@ -331,7 +331,7 @@ def explain_error(error: OSError | ValueError, action: str, path: str, noun: str
     code = error.errno if isinstance(error, OSError) else errno.EINVAL
     try:
         full = os.path.realpath(path)
-    except (OSError, ValueError):  # there is no current folder, or the path is not valid
+    except (OSError, ValueError):  # the current folder does not exist, or the path is not valid
         full = path
     folder = os.path.dirname(full)
     if not path or isinstance(error, ValueError):

@@ -59,7 +59,7 @@ def matrix(
                 note = f" ({dimension})" if dimension else ""
                 raise ValueError(f"{where(i)} has the wrong shape: {len(row)} numbers found, {n} expected{note}")
     types = set(map(type, chain.from_iterable(rows)))
-    # A comparison with NaN is false, so this finds NaN, infinite numbers and numbers that are too large.
+    # A comparison with NaN is false, so the condition finds NaN, infinite numbers and numbers that are too large.
     if not types <= {float, int} or not all(map(largest.__ge__, map(abs, chain.from_iterable(rows)))):
         for i, row in enumerate(rows):
             for j, value in enumerate(row):

@@ -103,7 +103,7 @@ def _quota() -> int:
                 continue
             root = CGROUP_FOLDER if not controllers else os.path.join(CGROUP_FOLDER, "cpu")
             parts = path.strip("/").split("/")
-            for depth in range(len(parts) + 1):  # the quotas of all parent groups apply as well
+            for depth in range(len(parts) + 1):  # the quota of each parent control group applies as well
                 quotas.append(_group_quota(os.path.join(root, *parts[:depth])))
     return max(1, ceil(min(quotas)))
 

@@ -24,7 +24,7 @@ _CONSTANTS = tuple(map(np.uint64, (_GOLDEN_RATIO, *_FACTORS, 30, 27, 31, 11)))
 
 
 def mix(z: int) -> int:
-    """Return the finalizer of splitmix64, a bijection of 64-bit integers whose results look random."""
+    """Apply the finalizer of splitmix64 to z: a bijection of 64-bit integers whose results look random."""
     z = ((z ^ (z >> 30)) * _FACTORS[0]) & _MASK
     z = ((z ^ (z >> 27)) * _FACTORS[1]) & _MASK
     return z ^ (z >> 31)
@@ -99,11 +99,11 @@ class Streams:
         self.shuffle_position = self.dropout_position = 0
 
     def key(self, stream: int) -> int:
-        """Return the key of the stream with this number, which is SHUFFLE, DROPOUT, SPLIT or AUGMENT."""
+        """Return the key of the random stream with the number `stream`: SHUFFLE, DROPOUT, SPLIT or AUGMENT."""
         return mix((self.root + stream) & (2**64 - 1))
 
     def copy(self) -> Streams:
-        """Return an independent copy, in which each stream has the same position."""
+        """Return an independent copy of all streams at their current positions."""
         other = object.__new__(type(self))
         other.__dict__.update(self.__dict__)
         return other

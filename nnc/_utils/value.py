@@ -53,7 +53,7 @@ class _Signature:
     """Descriptor that builds the signature of a class when it is needed."""
 
     def __get__(self, instance: Value | None, cls: type[Value]) -> Signature:
-        if instance is not None:  # only classes have a __signature__
+        if instance is not None:  # only the class has a __signature__, not its instances
             raise AttributeError("__signature__")
         from inspect import Parameter, Signature
 
@@ -116,7 +116,7 @@ class Value:
         self._set(arguments)
 
     def _set(self, arguments: dict[str, Any]) -> None:
-        """Check and set the values of some fields."""
+        """Check the values of the given fields, and store them as attributes."""
         values, defaults = self.__dict__, self._defaults
         values.update(arguments)
         if self._checks:
