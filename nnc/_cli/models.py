@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any, NoReturn
 
-import nnc._model.cores  # import it first: its ImportError explains how to build a missing core
+import nnc._model.cores  # import the core first, because its ImportError explains how to build it
 from nnc import Ensemble, NeuralNetwork
 
 if TYPE_CHECKING:

@@ -107,7 +107,7 @@ def write_rows(heading: Sequence[str], rows: Iterable[Sequence[Any]], path: str 
 @contextmanager
 def _open_output(path: str, output_format: OutputFormat) -> Iterator[BinaryIO]:
     with disk.atomic_writer(path, "table") as file:
-        if output_format.is_gzip:  # omit name and time in the header: equal tables give equal files
+        if output_format.is_gzip:  # omit the name and time in the gzip header: equal tables give equal files
             with gzip.GzipFile(filename="", mode="wb", fileobj=file, mtime=0) as compressed:
                 yield compressed  # type: ignore[misc]
         else:

@@ -237,7 +237,7 @@ def _draw_captions(column: Column, y: float) -> Iterator[str]:
 
 
 def _draw_legend(width: float, y: float) -> Iterator[str]:
-    """Yield the explanation of the colors, centered below the drawing."""
+    """Yield the SVG elements of the legend, which explains the colors, centered below the drawing."""
     x = (width - LEGEND_WIDTH) / 2 + MARGIN
     for label, color in (("positive weight", POSITIVE), ("negative weight", NEGATIVE)):
         yield element("line", x1=x, y1=y - 3.5, x2=x + 18, y2=y - 3.5, stroke=color, stroke_width=3)

@@ -29,7 +29,7 @@ FILE_STYLE = (
 
 
 def format_number(x: float, digits: int = 1) -> str:
-    """Return a number with at most this many decimals, without trailing zeros."""
+    """Return a number as text with at most `digits` decimals, without trailing zeros."""
     text = f"{x:.{digits}f}".rstrip("0").rstrip(".") if digits else f"{x:.0f}"
     return "0" if text == "-0" else text
 

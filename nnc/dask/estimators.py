@@ -207,7 +207,10 @@ class DaskMLPRegressor(_DaskEstimator, EnsembleRegressor):  # noqa: D101 (`__doc
         return self._map_partitions("predict", X, n_out, np.dtype(np.float64))
 
     def _learn_outputs(self, values: list[Any]) -> int:
-        """Return the number of outputs, and store whether y is 1-D; `values` contains the results of `_summarize`."""
+        """Return the number of outputs, and store whether y is 1-D.
+
+        The list `values` has for each partition the distinct values of y if y is 1-D, otherwise its first row.
+        """
         self._single = values[0].ndim == 1
         return 1 if self._single else int(values[0].shape[1])
 

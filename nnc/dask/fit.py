@@ -187,7 +187,7 @@ class _Run:
     def _submit(self, function: Any, *arguments: Any, workers: list[str] | None, key: str) -> Any:
         """Submit a function to one of `workers`, or to any worker if all of these are lost or `workers` is None."""
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Sending large graph")  # the training data may be large
+            warnings.filterwarnings("ignore", "Sending large graph")  # large training data need no warning
             return self.client.submit(
                 function, *arguments, key=key, workers=workers, allow_other_workers=workers is not None, pure=False
             )
@@ -251,7 +251,7 @@ class _Run:
         worker_of = {key: address for address, keys in self.client.processing().items() for key in keys}
         data_futures = {future.key: future for future in (self.data, *self.data_of.values())}
         stored_on = self.client.who_has([*data_futures.values()])
-        # For the key of each data future: the workers that store the data, or else the worker that will compute them.
+        # Dict from the key of each data future to the workers that store the data, or to the worker that computes them.
         sources = {key: {*addresses} or {worker_of.get(key)} for key, addresses in stored_on.items()}
         if sources[self.data.key] & silent_workers:
             self.data = self._send_data(responsive_workers)

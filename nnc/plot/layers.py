@@ -138,7 +138,7 @@ def activations(net: Any, X: ArrayLike, ax: Any = None, *, layer: int = 0) -> An
     """
     view = parametric_layer(net, layer)
     A = net.forward(X)[layer]
-    if A.ndim == 3:  # sequences
+    if A.ndim == 3:  # the outputs of a layer for sequences have the shape (rows, steps, features)
         A = A.transpose(0, 2, 1)[..., None]
     if A.ndim == 4 and len(A) != 1:
         raise ValueError(f"X must have one row for a drawing of a convolution, got {len(A)} rows")

@@ -307,7 +307,7 @@ class Estimator(Solvers):
             if prod(X.shape) * net.dtype.itemsize <= MAX_DENSE_BYTES:
                 X = X.toarray()
         if hasattr(optimizer, "lr"):
-            with net.model.training_lock:  # prevents other threads from training this network
+            with net.model.training_lock:  # the lock prevents other threads from training this network
                 self._train(net, optimizer, X, y, weights, incremental, validation)
         elif np.any(self.dropout):
             raise ValueError(f"dropout must be 0 with solver {self.solver!r}, got {self.dropout!r}")

@@ -177,7 +177,7 @@ class DenseLoop(EstimatorLoop):
             while self.draw is not None and self.drawn_epochs < goal:
                 self.draw()
                 self.drawn_epochs += 1
-        self.records.losses[self.epoch : goal] = np.nan  # the core sets the losses of completed epochs
+        self.records.losses[self.epoch : goal] = np.nan  # the core replaces NaN by the losses of completed epochs
         if not self.has_nan:
             super().advance(goal)
         if self.has_nan and self.epoch < goal:

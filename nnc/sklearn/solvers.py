@@ -75,7 +75,7 @@ class Solvers:
         if order is not None and draw is not None and draw.bits is not None and isinstance(self.random_state, Integral):
             settings["generator"] = draw.bits  # random_state is an int, so only this fit uses the generator
         else:
-            settings["shuffles"] = False  # RowOrders shuffles the rows instead of the core
+            settings["shuffles"] = False  # RowOrders, not the core, shuffles the rows
         options = TrainingOptions(1 if incremental else self.max_iter, settings)
         options.batch_size, options.order = batch, order
         options.n_threads, options.max_seconds = self.n_threads, self.max_seconds

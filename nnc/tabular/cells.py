@@ -478,5 +478,5 @@ def iso_date(text: str) -> datetime | None:
         return None
     try:
         return datetime.fromisoformat(text.strip())
-    except ValueError:  # a date that does not exist, such as 30 February
+    except ValueError:  # the date does not exist, such as 30 February
         return None

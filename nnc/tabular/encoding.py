@@ -104,7 +104,7 @@ def _to_json(value: Any) -> Any:
 
 
 def from_members(kind: type[ValueT], members: Mapping[str, Any], where: str) -> ValueT:
-    """Create an encoding or a text format from JSON members; raise ValueError that names an invalid member."""
+    """Create an encoding or a text format from the fields of a JSON object; raise ValueError for an invalid field."""
     try:
         return kind(**{name: members[name] for name in kind._fields})
     except (TypeError, ValueError) as error:

@@ -380,12 +380,15 @@ class Date(Encoding):
 
     @property
     def width(self) -> int:
-        """Number of features that `write` computes: those of the days, one for the year, two for each periodic part."""
+        """Number of features that `write` computes.
+
+        There are the features of the date as a number, one feature for the year, and two for each other calendar part.
+        """
         return self.days.width + sum(1 if part == "year" else 2 for part in self.parts)
 
     @property
     def n_bins(self) -> int:
-        """Number of piecewise-linear features of the number of days."""
+        """Number of piecewise-linear features of the date as a number of days."""
         return self.days.n_bins
 
     def read_cells(self, column: Column) -> NDArray[Any]:
@@ -479,7 +482,7 @@ def _text_encoding(column: Column, missing: float, n_present: int) -> Encoding:
     n_levels = int((counts > 0).sum())
     if n_levels == 1:
         return _constant_encoding(missing)
-    if n_levels > MAX_CATEGORY_LEVELS and 2 * n_levels > n_present:  # texts occur fewer than two times on average
+    if n_levels > MAX_CATEGORY_LEVELS and 2 * n_levels > n_present:  # on average, a text occurs in fewer than two rows
         reason = f"{n_levels} different texts in {pluralize(n_present, 'row')}"
         return Presence(reason) if missing else LeftOut(reason)
     category = Category.learn(column, counts, missing)
@@ -496,7 +499,7 @@ ENCODINGS: dict[str, type[Encoding]] = {
 
 
 def read_encoding(document: Any, where: str, kinds: Mapping[str, type[Encoding]] = ENCODINGS) -> Any:
-    """Create an encoding from a JSON object; raise ValueError that locates the first invalid member."""
+    """Create an encoding from a JSON object; raise ValueError that locates the first invalid field."""
     members = fields.json_object(document, where)
     kind = kinds[fields.choice(members, "type", tuple(kinds), f"{where}.")]
     members = {**kind.added_fields, **members}

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from nnc.tabular.snapshots import HeldOut
     from nnc.tabular.target import Target
 
-MIN_WEIGHT_RATIO = 1e-30  # weights below this fraction of the largest weight count as 0
+MIN_WEIGHT_RATIO = 1e-30  # sample weights below this fraction of the largest one count as 0
 # Name of the estimator class for each kind of task.
 CLASS_NAMES = {"classes": "TableClassifier", "numbers": "TableRegressor"}
 
@@ -60,7 +60,7 @@ def _drop_unweighted_rows(table: Table, y: NDArray[Any], weights: NDArray[np.flo
 
 
 def _learn_schema(table: Table) -> Schema:
-    """Learn the schema of the training rows; unless the table is large, features of numbers include normal scores."""
+    """Learn the schema of the training rows; numeric columns have normal scores unless the table is large."""
     return Schema.learn(table, scores=len(table) * len(table.columns) * (N_BINS + 2) <= MAX_BINNED_VALUES)
 
 
@@ -206,7 +206,7 @@ class TableEstimator(BaseEstimator):
         weights = None
         if sample_weight is not None:
             weights = as_weights("sample_weight", sample_weight, len(table), np.dtype(np.float64))
-            weights = weights / weights.max()  # now at most 1: products with class weights cannot overflow
+            weights = weights / weights.max()  # weights of at most 1 do not overflow when multiplied by class weights
         weights = self._row_weights(encoded, weights, target)
         if weights is not None:
             table, encoded, weights = _drop_unweighted_rows(table, encoded, weights)
@@ -279,7 +279,7 @@ class TableEstimator(BaseEstimator):
         return table
 
     def _predict(self, X: Any) -> NDArray[np.float64]:
-        """Return the predictions of the model for X, in the form of `TableModel.predict`."""
+        """Return the predictions of the model for X, with the shape that `TableModel.predict` returns."""
         return self._model().predict(self._table(X))
 
     def _explain_outputs(self, table: Table, outputs: NDArray[np.intp]) -> Explanations:

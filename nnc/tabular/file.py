@@ -52,13 +52,13 @@ if TYPE_CHECKING:
     from nnc.tabular.training import Rows
 
 FILE_KIND = "table model"
-TRAINING_PLAN_VERSION = 3  # increase this number if members get other rows or seeds, to invalidate checkpoints
+TRAINING_PLAN_VERSION = 3  # increase it if members get other rows or seeds: checkpoints become invalid
 
 
 def write(path: Any, model: TableModel, count: int | None = None) -> None:
     """Save a model, or only its `count` best members, to a file; see `_serialization.write`."""
     if model.importance_data is not None and len(model.schema.names) <= MAX_SAVED_IMPORTANCE_COLUMNS:
-        find_importances(model)  # importances cannot be computed from a file, which has no held-out rows
+        find_importances(model)  # compute importances now: a file contains no held-out rows
     model = model if count is None else model.with_members(count)
     _serialization.write(path, _networks(model), _model_document(model))
 
@@ -82,13 +82,13 @@ def _document(network: NeuralNetwork) -> dict[str, Any]:
 
 
 def _networks(model: TableModel) -> list[dict[str, Any]]:
-    """Return the networks of a model as JSON objects: those of the members, then those that predict the spread."""
+    """Return the networks of a model as JSON objects: first the members, then the networks of its `spread`, if any."""
     networks = [member.network for member in model.members]
     return [_document(network) for network in (*networks, *(model.spread.networks if model.spread else ()))]
 
 
 def _test_row(model: TableModel) -> NDArray[np.float32]:
-    """Return an encoded row (1, width), whose predictions are saved as the self-test of a model file."""
+    """Return an encoded row (1, width); a model file stores its predictions as the expected outputs of a self-test."""
     row = _serialization.self_test_row(model.schema.width(bins=True in model.encodings))
     return np.array([row], np.float32)
 
@@ -259,7 +259,7 @@ def _parse_task(document: dict[str, Any], target: Target) -> Task:
 
 
 def _parse_facts(document: dict[str, Any], target: Target) -> dict[str, Any]:
-    """Return the facts about a fit from a JSON object; raise ValueError if one is invalid."""
+    """Return settings and results of a fit from a JSON object; raise ValueError if a value is invalid."""
     keys = "preset", "seed", "trained", "rows", "weighted", "class_weight", "complete", "target", "seconds"
     fields.check_keys(document, keys, "facts")
     return {
@@ -323,7 +323,7 @@ def write_checkpoint(path: Any, key: str, members: Sequence[Member]) -> None:
     networks = [member.network for member in members]
     entries = []
     for member in members:
-        snapshots: dict[int, int] = {}  # maps the id of a parameter array to an index in `networks`
+        snapshots: dict[int, int] = {}  # dict from the id of a parameter array to the index in `networks`
         for params in member.params:
             if id(params) not in snapshots:
                 snapshots[id(params)] = len(networks)

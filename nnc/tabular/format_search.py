@@ -31,7 +31,7 @@ from nnc.tabular.text_values import (
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-MAX_UNREADABLE_FRACTION = 0.1  # a column remains text if a format cannot read more than this fraction of its cells
+MAX_UNREADABLE_FRACTION = 0.1  # a column remains text if more than this fraction of its cells is unreadable
 MIN_DISTINCT_VALUES = 10  # with an unreadable cell and up to this number of distinct values, a column remains text
 MIN_LOOKALIKE_FRACTION = 0.5  # warn if at least this fraction of a text column looks like numbers or dates
 MAX_LOOKALIKE_LENGTH = 40  # text with more characters does not count as similar to a number or date
@@ -41,7 +41,7 @@ DIGIT = re.compile("[0-9]")
 LEADING_ZERO = re.compile(r"[+-]?0\d+", re.ASCII)
 CURRENCY_BEFORE = re.compile(rf"{SIGN}({CURRENCY})")
 UNIT_AFTER = re.compile(rf"(?:{CURRENCY}|%)$")
-MAX_UNIT_LENGTH = 4  # a currency or % is searched in this number of characters at the end of a text
+MAX_UNIT_LENGTH = 4  # a currency or % is searched only in the last 4 characters of a text
 LOOKALIKE = re.compile(
     rf"{SIGN}{CURRENCY}?\s?{SIGN}\d[\d.,:/'\s]*(?:[^\W\d_]{{1,4}}\.?|%)?|\d{{1,4}}([-/.])\d\d?\1\d{{2,4}}\b.*"
 )
@@ -112,7 +112,7 @@ def find_format(column: Column) -> FormatSearch:
 
 def _find_lookalike(texts: Mapping[str, int]) -> str:
     """Return the first text that looks like a number or date; "" if fewer than half of the rows have such a text."""
-    if len(texts) <= MIN_DISTINCT_VALUES:  # few distinct texts are categories and need no warning
+    if len(texts) <= MIN_DISTINCT_VALUES:  # a column with few distinct texts is categorical and needs no warning
         return ""
     lookalikes = [text for text in texts if len(text) <= MAX_LOOKALIKE_LENGTH and LOOKALIKE.fullmatch(text)]
     if sum(texts[text] for text in lookalikes) < MIN_LOOKALIKE_FRACTION * sum(texts.values()):
@@ -184,7 +184,7 @@ def _find_number(texts: Mapping[str, int]) -> tuple[_FormatTrial, str]:
         _try(NumberFormat(decimal=decimal, grouping=grouping, percent=is_percent, currency=currency), texts)
         for decimal, grouping in CONVENTIONS
     ]
-    best = max(trials, key=lambda trial: trial.rows)  # in a tie, `max` returns the first one
+    best = max(trials, key=lambda trial: trial.rows)  # in a tie, `max` returns the first of the best trials
     if not best.rows:
         return best, ""
     format, other = best.format, next((t for t in trials if t.rows == best.rows and t.values != best.values), None)
@@ -200,7 +200,7 @@ def _find_number(texts: Mapping[str, int]) -> tuple[_FormatTrial, str]:
 
 
 def _with_three_digits(trial: _FormatTrial, texts: Iterable[str]) -> _FormatTrial:
-    """Return a copy of the trial whose format contains the ambiguous marks, see `NumberFormat.three_digits`."""
+    """Return a copy of `trial` whose format has the attribute `three_digits`: the ambiguous marks in `texts`."""
     format = trial.format
     assert isinstance(format, NumberFormat)
     readable = [text for text, value in zip(texts, trial.values, strict=True) if value is not None]
@@ -217,7 +217,7 @@ def _find_date(texts: Mapping[str, int]) -> tuple[_FormatTrial, str]:
         return best, ""
     matches = [match for text in texts if (match := DATE_TIME_PATTERNS["mdy"].fullmatch(text))]
     if len({match[1] for match in matches}) == 1 < len({match[3] for match in matches}):
-        best = other  # the first number is the same in all dates, the second varies: it is the month
+        best = other  # only the second number varies: these are monthly dates with the day first
     assert isinstance(best.format, DateFormat)
     order = {"mdy": "month first", "dmy": "day first"}[best.format.order]
     text = next(text for text, value in zip(texts, best.values, strict=True) if value is not None)

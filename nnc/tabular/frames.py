@@ -233,7 +233,7 @@ def _read_rows(rows: Any) -> list[tuple[NDArray[Any], bool]] | None:
 
     If a column contains text, np.asarray would also convert the numbers of the other columns to text.
     """
-    with suppress(ValueError):  # NumPy raises it for rows of different lengths and for cells that are lists
+    with suppress(ValueError):  # NumPy raises ValueError if rows have different lengths or cells are lists
         array = np.asarray(rows)
         if array.dtype.kind in "biuf" or array.ndim != 2:
             return None

@@ -91,7 +91,7 @@ def predict_held_out(
         outputs = model.convert_outputs(outputs)
     n_networks = np.bincount(inverse, minlength=len(indices))
     mean = np.zeros((len(indices), model.task.n_network_outputs))
-    np.add.at(mean, inverse, outputs / n_networks[inverse, None])  # divide first, because the sum may overflow
+    np.add.at(mean, inverse, outputs / n_networks[inverse, None])  # first divide: the sum could overflow
     gain = expected_gain(outputs, inverse, mean, n_networks, weights) if classes else 0.0
     return HeldOutPredictions(indices, model.postprocess(mean), n_networks, gain), temperature
 
@@ -152,7 +152,7 @@ def ensemble_accuracy(
 def _calibrate_parts(
     P: NDArray[np.float64], y: NDArray[Any], weights: NDArray[np.float64] | None, part: NDArray[np.int8]
 ) -> NDArray[np.float64]:
-    """Calibrate the probabilities P of each part of the rows by the temperature that is fitted on the other parts."""
+    """Calibrate probabilities P; the temperature for the rows of each part is fitted on the rows of the other parts."""
     calibrated = P.copy()
     for j in np.unique(part):
         in_part, in_others = part == j, part != j
@@ -266,7 +266,7 @@ def ensemble_r2(
     """
     units, w = target_units(model), np.ones(len(y)) if weights is None else weights
     P, y = model.point_predictions(predictions.values) / units, y / units
-    # The variance of the mean of k networks, a part of its squared error, is 1 / k of that of a single network.
+    # The mean of k networks has 1 / k of the variance of a single network. The squared error contains this variance.
     fraction = float(np.average(1 / predictions.n_networks, weights=w))
     rows = w.sum() ** 2 / (w**2).sum()  # effective sample size (Kish, 1965)
     scores: list[float] = []
@@ -274,7 +274,7 @@ def ensemble_r2(
         error = float(np.average((y[:, j] - P[:, j]) ** 2, weights=w))
         variance = float(np.average((y[:, j] - np.average(y[:, j], weights=w)) ** 2, weights=w))
         if variance > 0 and rows > 1:
-            variance *= rows / (rows - 1)  # unbiased estimate of the variance
+            variance *= rows / (rows - 1)  # unbiased estimate of the target's variance
             error -= min(float(spread_of_target), error / fraction) * (fraction - 1 / len(model.members))
             scores.append(float(1 - error / variance))
         else:

@@ -30,7 +30,7 @@ MIN_SPREAD_ROWS = 120  # with fewer held-out rows, all intervals have the same w
 MAX_FIT_ROWS = 2000  # maximum number of held-out rows on which networks learn the spread
 MAX_CALIBRATION_ROWS = 2000  # maximum number of nonconformity scores that calibrate intervals
 N_NETWORKS = 4  # number of networks that predict a spread; each is validated on a different quarter of the rows
-HIDDEN_UNITS, EPOCHS, BATCH_ROWS = 32, 30, 32  # units of the hidden layer, number of epochs, rows in a mini-batch
+HIDDEN_UNITS, EPOCHS, BATCH_ROWS = 32, 30, 32  # settings of the N_NETWORKS networks and their training
 LEARNING_RATE = 0.01
 MIN_RELATIVE_SPREAD = 0.2  # minimum predicted spread, as a fraction of the mean absolute error
 
@@ -135,7 +135,7 @@ def fit_spread(
     if not np.isfinite(largest).all():
         return None
     largest[largest == 0] = 1
-    relative = errors / largest  # division first, because the sum of errors may overflow
+    relative = errors / largest  # divide each error first, because the sum of errors may overflow
     mean = relative.mean(axis=0)
     mean[mean == 0] = 1
     n_targets = errors.shape[1]

@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-MIN_ROWS = 30  # with fewer rows, a column may determine the target by chance, so there is no test
-# Minimum mean number of rows per class, the most frequent class excluded. A column may explain fewer rows by chance.
+MIN_ROWS = 30  # tables with fewer rows are not tested: a column may determine the target by chance
+# Minimum mean number of rows in the classes other than the most frequent one. With fewer rows, leakage is not tested.
 MIN_OTHER_ROWS = 10
 MAX_ROWS = 4000  # maximum number of rows on which columns are tested for leakage
 # A column leaks if it leaves at most this fraction of the variance of the target unexplained.
 MAX_UNEXPLAINED = {"numbers": 1e-4, "classes": 1e-2}
-BOUNDARY_COST = 1.0  # squared error of a leaking column's estimates at a boundary between two classes
+BOUNDARY_COST = 1.0  # squared error that a leaking column may have at each boundary between two classes
 
 
 def warn_of_leakage(schema: Schema, table: Table, y: NDArray[Any], seed: int) -> None:

@@ -192,7 +192,7 @@ class TableModel:
         """
 
         def inputs(part: NDArray[np.intp]) -> NDArray[np.float32]:
-            """Return the inputs of the networks of `spread` for the held-out rows at the positions `part`."""
+            """Return the inputs of the networks of `spread` for the held-out rows with the indices `part`."""
             assert self.scaling is not None
             return spread_inputs(rows.plain[index[part]], predictions[part], self.scaling)
 
@@ -279,14 +279,14 @@ class TableModel:
             return np.ascontiguousarray(self.member_inputs(member, inputs))
 
         def value(inputs: NDArray[Any]) -> NDArray[Any]:
-            """Return the explained output (m,) for encoded rows, averaged over the members."""
+            """Return the output whose index is `output` for encoded rows, averaged over the members, array (m,)."""
             mean: NDArray[Any] = np.mean(
                 [self.convert_outputs(net.predict(select_inputs(m, inputs)))[:, output] for m, net in members], axis=0
             )
             return mean
 
         def gradient(inputs: NDArray[Any]) -> NDArray[Any]:
-            """Return the derivatives (m, width) of the result of `value` with respect to the encoded rows."""
+            """Return the derivatives (m, width) of the function `value` with respect to the encoded rows."""
             total = np.zeros(inputs.shape)
             for member, net in members:
                 rows = select_inputs(member, inputs)

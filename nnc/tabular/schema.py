@@ -376,7 +376,7 @@ class Schema:
 
     @classmethod
     def from_document(cls, document: Any, where: str = "schema") -> Schema:
-        """Create the schema from a JSON object; raise ValueError that locates the first invalid member."""
+        """Create the schema from a JSON object; raise ValueError that locates the first invalid field."""
         fields.check_keys(document, ("named", "columns"), where)
         named = fields.member(document, "named", bool, where=f"{where}.")
         columns = []
@@ -445,6 +445,6 @@ def _fingerprint(encoding: Encoding, column: Column) -> tuple[Any, ...]:
     """Return a hashable key that is equal for columns whose encoded cells are equal."""
     cells = encoding.read_cells(column)
     if cells.dtype.kind == "f":
-        cells = np.where(np.isnan(cells), np.nan, cells) + 0.0  # all NaN get the same bits, and -0.0 becomes 0.0
+        cells = np.where(np.isnan(cells), np.nan, cells) + 0.0  # equal numbers, and all NaN, get equal bits
     digest = blake2b(np.ascontiguousarray(cells).data).digest()
     return type(encoding), getattr(encoding, "levels", ()), digest

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from nnc.tabular.recipe import Task
     from nnc.tabular.training import Member, Rows
 
-MAX_OUTPUT_RATIO = 3.0  # remove members whose largest output exceeds this multiple of the median of all members
+MAX_OUTPUT_RATIO = 3.0  # remove members whose largest output exceeds this multiple of the median over all members
 MAX_COMPARED_ROWS = 1000  # maximum number of training rows on which members are compared with the ensemble
 # The gain in accuracy is not estimated if the error on held-out rows is more than this multiple of the training error.
 MAX_ERROR_RATIO = 4.0

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from nnc.tabular.recipe import Task
 
 N_PARTS = 10  # number of parts into which the held-out rows of a fold are divided
-OTHER_PARTS = 1 - np.eye(N_PARTS)  # multiplication by this matrix sums over all parts except part k, for each k
+OTHER_PARTS = 1 - np.eye(N_PARTS)  # row k of this matrix is 0 for part k and 1 for all other parts
 EPSILON = 1e-30  # minimum of divisors, and of probabilities whose logarithm is computed
 
 
@@ -75,7 +75,7 @@ class HeldOutNetwork(NamedTuple):
     part: NDArray[np.int8]
 
     def restrict(self, sample: NDArray[np.intp]) -> HeldOutNetwork:
-        """Return a copy for the rows in `sample`, a sorted index array; its `rows` are indices into `sample`."""
+        """Return a copy that predicts only rows in `sample`, a sorted index array; its `rows` index `sample`."""
         in_sample = np.isin(self.rows, sample)
         rows = np.searchsorted(sample, self.rows[in_sample])
         return HeldOutNetwork(self.network, self.bins, rows, self.part[in_sample])
@@ -164,11 +164,14 @@ class Snapshots:
         self.errors = np.full(N_PARTS, np.inf)
 
     def sums_of_others(self, values: NDArray[np.float64] | None) -> NDArray[np.float64]:
-        """Return for each part the sum of `values` over all other parts; None counts as 1 for each row."""
+        """Return for each part of the fold the sum of `values` over the rows of all other parts, array (N_PARTS,).
+
+        If `values` is None, return the number of these rows.
+        """
         return OTHER_PARTS @ np.bincount(self.part, values, N_PARTS)
 
     def update(self, P: NDArray[Any]) -> None:
-        """Compute `errors` from outputs P (n, outputs), and store the parameters for each part with a new minimum."""
+        """Update `errors` and `params` after an epoch; P (n, outputs) contains the outputs for the held-out rows."""
         errors = row_errors(self.task, P[self.rows], self.y)
         errors = self.sums_of_others(errors if self.weights is None else errors * self.weights) / self.totals
         better = ~(errors > self.errors)

@@ -97,7 +97,7 @@ class Target:
 
     @classmethod
     def from_document(cls, document: Any, where: str = "target") -> Target:
-        """Create the target from a JSON object; raise ValueError that locates the first invalid member."""
+        """Create the target from a JSON object; raise ValueError that locates the first invalid field."""
         fields.check_keys(document, ("n_outputs", "classes"), where)
         n_outputs = fields.size(document["n_outputs"], f"{where}.n_outputs")
         class_lists = fields.member(document, "classes", list, type(None), where=f"{where}.")

@@ -67,7 +67,7 @@ def fit_temperature(logits: ArrayLike, index: ArrayLike, sample_weight: ArrayLik
         return TEMPERATURE_RANGE[1]
     if derivative(high) <= 0:
         return TEMPERATURE_RANGE[0]
-    for _ in range(50):  # bisection on a logarithmic scale, to full precision
+    for _ in range(50):  # find the zero of the derivative by bisection on a logarithmic scale
         beta = float(np.sqrt(low * high))
         low, high = (beta, high) if derivative(beta) < 0 else (low, beta)
     return 1 / float(np.sqrt(low * high))

@@ -32,7 +32,7 @@ SIGN = "[+\\-\u2212]?"
 CURRENCY_CODES = "USD EUR GBP CHF JPY CNY INR CAD AUD NZD SEK NOK DKK PLN CZK HUF BRL MXN ZAR KRW TRY RUB"
 CURRENCY = rf"(?:[$\u00a2-\u00a5\u20a0-\u20c0]|{CURRENCY_CODES.replace(' ', '|')})"
 GROUPING_PATTERNS = {"": "", ",": ",", ".": r"\.", " ": f"[{SPACES}]", "'": "['\u2019]"}
-AMBIGUOUS_NUMBER = re.compile(r"[1-9]\d{0,2}([.,])\d{3}")  # such as "1.234", which may mean 1234
+AMBIGUOUS_NUMBER = re.compile(r"[1-9]\d{0,2}([.,])\d{3}")  # this pattern matches "1.234", which may mean 1234
 TIME_PATTERN = r"(?P<hour>[01]?\d|2[0-3]):(?P<minute>[0-5]\d)(?::(?P<second>[0-5]\d)(?P<part>[.,]\d+)?)?"
 TIME_PATTERN += r"(?:\s?(?P<half>[APap])[Mm])?"
 DATE_PATTERNS = {"ymd": r"(\d{4})([-/.])(\d\d?)\2(\d\d?)", "mdy": r"(\d\d?)([-/])(\d\d?)\2(\d{4})",
@@ -94,7 +94,7 @@ class Format(Value):
         if not column.is_text:
             return self.convert_values(column)
         used, unreadable = np.unique(column.values), frozenset(self.missing)
-        values = np.full(len(column.levels) + 1, np.nan)  # missing cells have index -1, the last element
+        values = np.full(len(column.levels) + 1, np.nan)  # the index -1 of missing cells selects the last element
         invalid = []
         for code in used[used >= 0].tolist():
             text = column.levels[code].strip()
@@ -306,7 +306,7 @@ class DateFormat(Format):
         numbers = dict(zip(self.order, map(int, match.group(1, 3, 4)), strict=True))
         try:
             day = datetime(numbers["y"], numbers["m"], numbers["d"], tzinfo=UTC)
-        except ValueError:  # a date that does not exist, such as 30 February
+        except ValueError:  # the date does not exist, such as 30 February
             return None, None
         seconds = _seconds_of_day(match) if match["hour"] else 0.0
         return None if seconds is None else (day + timedelta(seconds=seconds)).timestamp(), None
@@ -317,7 +317,7 @@ class DateFormat(Format):
         return {"ymd": "dates", "mdy": "dates such as 12/31/2024", "dmy": "dates such as 31.12.2024"}[self.order]
 
     def parse_in_zone(self, text: str, zone: str | None) -> float | None:
-        """Convert text to seconds since 1970 in the local time of `zone`; if `zone` is None, in that of the text."""
+        """Convert text to seconds since 1970 in the local time of `zone`, or of the text if `zone` is None."""
         seconds, offset = self.parse_with_offset(text)
         if seconds is None or offset is None:
             return seconds
@@ -343,7 +343,7 @@ class TimeFormat(Format):
     """Format of times of day, such as 08:15, 8:15:30 or 8:15 pm, which are read as seconds since midnight."""
 
     type = "time"
-    kind = "date"  # so that `Date` encodes the column, with features for the time of day
+    kind = "date"  # columns of this kind are encoded by `Date`, with features for the time of day
 
     def parse(self, text: str) -> float | None:
         """Convert text without surrounding blanks to seconds since midnight; return None if it has another format."""
@@ -379,7 +379,7 @@ FORMATS: dict[str, type[Format]] = {format.type: format for format in (NumberFor
 
 
 def read_format(document: Any, where: str) -> Format | None:
-    """Create a format from a JSON object; return None for null, raise ValueError that locates an invalid member."""
+    """Create a format from a JSON object; return None for null, raise ValueError that locates an invalid field."""
     if document is None:
         return None
     members = fields.json_object(document, where)

@@ -46,9 +46,10 @@ if TYPE_CHECKING:
 FOLDS = 5  # number of cross-validation folds; each ensemble member is trained without one of them, or on all rows
 MIN_CROSS_VALIDATION_ROWS = 2 * FOLDS  # with fewer training rows, no rows are held out
 CHECKPOINT_SECONDS = 5.0  # minimum time in seconds between two checkpoints, each of which contains all networks
-MIN_ESTIMATE_ROWS, MAX_ESTIMATE_ROWS = 2000, 1 << 18  # bounds of the number of held-out rows that are predicted
+MIN_ESTIMATE_ROWS, MAX_ESTIMATE_ROWS = 2000, 1 << 18  # minimum and maximum number of held-out rows that are predicted
 MAX_ESTIMATE_OUTPUTS = 1 << 20  # maximum number of outputs for held-out rows, if these are more than MIN_ESTIMATE_ROWS
-# The model uses both encodings if their validation errors differ by at most this fraction.
+# The model has members with and without piecewise-linear features if their mean validation errors differ by at most
+# this fraction of the larger error.
 MAX_ERROR_DIFFERENCE = {"classes": 0.25, "numbers": 0.06}
 MAX_ROW_INDICES = 1 << 22  # maximum number of row indices in memory, which limits the members trained in one call
 MAX_BINNED_VALUES = 100_000_000  # maximum rows x features of a table with piecewise-linear features
@@ -377,7 +378,7 @@ class Training:
                     self.save_complete()
                 if self.stopped:
                     return
-        except KeyboardInterrupt:  # Ctrl-C between two trainings; `train_networks` handles Ctrl-C during a training
+        except KeyboardInterrupt:  # `train_networks` handles Ctrl-C only during a training, not between two
             if not self.members:
                 raise
             self.stopped = True
@@ -458,7 +459,10 @@ class Training:
         return order[np.argsort(self.rows.y[order], kind="stable")] if self.task.kind == "classes" else order
 
     def held_out_parts(self, fold: int) -> NDArray[np.int8]:
-        """Return the part (see `Snapshots`) of each held-out row of a fold; -1 for rows that are not predicted."""
+        """Return the index of the part of a fold that contains each held-out row; -1 for rows that are not predicted.
+
+        A fold is divided into N_PARTS parts, see `Snapshots`.
+        """
         n = len(self.rows.y)
         rows, part = self.row_order[fold::FOLDS], np.full(n, -1, np.int8)
         part[rows] = np.arange(len(rows)) % N_PARTS
@@ -478,7 +482,7 @@ class Training:
         """Return networks that predict held-out rows; each one predicts rows that neither trained nor selected it."""
         members = [member for _, member in sorted(self.members.items()) if member.params]
         members = [member for member in members if member.complete] or members
-        # Numbers of the parts that each snapshot predicts. A snapshot has the key (member, id of its parameter array).
+        # Dict from (member, id of parameter array), the key of a snapshot, to the parts of the fold that it predicts.
         parts: dict[tuple[MemberSpec, int], list[int]] = {}
         for part in range(N_PARTS):
             encodings = self.select_encodings(part)
@@ -490,7 +494,7 @@ class Training:
         return [network for network in networks if len(network.rows)]
 
     def held_out_network(self, member: Member, parts: list[int]) -> HeldOutNetwork:
-        """Return the snapshot of a member that predicts the parts of its held-out rows with the numbers `parts`."""
+        """Return the snapshot of a member that predicts the parts `parts` (indices) of the member's fold."""
         assert member.spec.fold is not None
         rows, part = np.flatnonzero(self.held_out_mask(member.spec.fold)), self.held_out_parts(member.spec.fold)
         in_parts = np.isin(part, parts)
