@@ -110,7 +110,7 @@ class CustomLoss:
 
 
 def custom_loss(loss: Any, stack: Stack) -> CustomLoss:
-    """Return the custom loss of a network with the layers of `stack`; raise ValueError if it has BatchNorm."""
+    """Return the custom loss of a network with the layers of `stack`; raise ValueError for a BatchNorm layer."""
     if any(layer.kind.normalizes for layer in stack.parametric_layers):
         raise ValueError(
             "loss must be the name of a loss if the network has BatchNorm, got a function; choose a named loss or "
@@ -134,5 +134,5 @@ def as_custom_targets(y: Any, n: int) -> NDArray[Any]:
 
 
 def zero_target_data(data: Data, n_out: int) -> Data:
-    """Return the rows with a buffer of zeros as targets, into which a custom loss writes its derivatives."""
+    """Return the rows with an array of zeros as targets, in which derivatives of the custom loss are stored."""
     return data.with_targets(np.zeros((data.n, n_out), data.X.dtype))

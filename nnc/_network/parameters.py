@@ -146,7 +146,7 @@ class Parameters(SuggestsAttributes):
         self._change_loss(loss, DataConverter)
 
     def _restore_automatic_loss(self) -> None:
-        """Undo `_set_loss` unless a training has started."""
+        """Restore the loss "auto" unless a training has started."""
         if self.state is None:
             from nnc._data.automatic_loss import UndecidedConverter
 
@@ -173,7 +173,7 @@ class Parameters(SuggestsAttributes):
 
     @property
     def sizes(self) -> tuple[int, ...]:
-        """Number of values in one row of the input and of the output of each parametric layer."""
+        """Number of inputs per row, followed by the number of outputs of each parametric layer."""
         return self.model.sizes
 
     @property
@@ -201,7 +201,7 @@ class Parameters(SuggestsAttributes):
 
     @property
     def classes(self) -> NDArray[Any] | None:
-        """Classes in the order of the outputs, which the first training has found among its labels.
+        """Classes in the order of the outputs, learned from the labels of the first training.
 
         None if labels are the indices of the outputs, if there was no training, and for regression.
         """

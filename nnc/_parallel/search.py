@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 DEFAULT_TEST_FRACTION = 0.1  # default fraction of the rows that are held out for `SearchResult.test_loss`
-MAX_LOSS_INCREASE = 0.25  # maximum increase of the loss after training on all rows, relative to the best trial
+MAX_LOSS_INCREASE = 0.25  # maximum increase of the loss after training on all rows, relative to the best trial's loss
 REDUCTION_FACTOR = 3  # each round divides the number of trials, and multiplies the number of epochs, by this factor
 
 

@@ -116,7 +116,7 @@ class Job:
         return FIT_SECONDS + (self.completed_arguments.epochs or ASSUMED_EPOCHS) * epoch
 
     def find_problems(self, run: TrainingLoop, history: History) -> Findings:
-        """Return the warnings about a finished training; of short trainings, check only those of the first networks."""
+        """Return the warnings about a finished training; short trainings are checked only for the first networks."""
         if self.seconds < MIN_CHECKED_SECONDS and self.position >= MAX_SHORT_CHECKS:
             return []
         return [*findings(run, history)]

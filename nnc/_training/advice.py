@@ -272,7 +272,7 @@ def _overfitting(run: TrainingLoop, history: History) -> str:
     lowest, last = float(val_loss[best]), float(val_loss[-1])
     if not (0 < OVERFIT_VAL_RATIO * lowest < last and loss[-1] < OVERFIT_LOSS_RATIO * loss[best]):
         return ""
-    if last < np.finfo(run.model.dtype).eps * val_loss[0]:  # the fit is perfect, and the increase is a rounding error
+    if last < np.finfo(run.model.dtype).eps * val_loss[0]:  # the increase of the loss is only a rounding error
         return ""
     return (
         f"val_loss has risen from {lowest:.4g} after epoch {best + 1} of {len(loss)} to {last:.4g}, while loss has "

@@ -47,12 +47,12 @@ if TYPE_CHECKING:
     from nnc._training.state import TrainingState
     from nnc._training.trainable import Trainable
 
-MIN_ROWS = 30  # a fit on fewer rows selects nothing, because its validation loss would be too uncertain
+MIN_ROWS = 30  # fits on fewer rows select no epochs and no weight decay: their validation loss is too uncertain
 N_FOLDS, MAX_FOLD_ROWS = 3, 1000  # number of folds, and maximum number of rows for a cross-validation
 HELD_OUT = 0.2  # fraction of the rows that is held out if there are more than MAX_FOLD_ROWS rows
 WEIGHT_DECAYS = (0.0, 0.5)  # candidates of the weight decay; AdamW multiplies them by the learning rate
-FIRST_STEPS = 100  # number of steps of the first cycle; a fit with at most this number of steps selects nothing
-SHARED_FRACTION = 1 / 8  # train all trials for this fraction of the epochs, then one of the best weight decay
+FIRST_STEPS = 100  # number of steps of the first cycle; fits of at most this many steps select no epochs
+SHARED_FRACTION = 1 / 8  # train all trials for this fraction of the epochs, then one trial with the best weight decay
 MAX_RELATIVE_RISE = 0.03  # the validation loss counts as risen if it exceeds the lowest one by at least this fraction
 MAX_RISES = 2  # a training ends after this many consecutive rises of the validation loss
 

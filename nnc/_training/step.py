@@ -129,7 +129,7 @@ class GeneralStep:
         Parameters
         ----------
         lr : float, Schedule, callable or None
-            Learning rate of this call; None for that of earlier calls.
+            Learning rate of this call; None keeps the learning rate of earlier calls.
         """
         state = self.state
         assert state is not None

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 SLICE_SECONDS = 0.05  # duration in seconds of a call of the core, after which Python checks for Ctrl-C and callbacks
 WARM_UP_SECONDS = 0.002  # duration in seconds of the warm-up of a trial, in which new threads still change processors
 TRIAL_SECONDS = 0.004  # duration in seconds of the measurement of one thread count
-MIN_TRIAL_SECONDS = 0.01  # compare thread counts only in runs of at least this many seconds
-MIN_THREADED_SECONDS = 0.002  # runs shorter than this use one thread
+MIN_TRIAL_SECONDS = 0.01  # compare thread counts only if more than this many seconds of the run are left
+MIN_THREADED_SECONDS = 0.002  # use one thread if at most this many seconds of the run are left
 AVERAGING_SECONDS = 0.1  # time constant in seconds of the moving average of the throughput
 MIN_SPEEDUP = 1.03  # use more threads only if the throughput is at least this many times larger
 MAX_THROUGHPUT_RATIO = 1.25  # compare the thread counts again if the throughput changes by more than this factor

@@ -97,7 +97,7 @@ def smallest(numbers: Any) -> float:
 
 
 def array_member(members: dict[str, Any], key: str, *types: type, where: str = "") -> Any:
-    """Return members[key]; raise ValueError if it is neither an array nor of one of these types."""
+    """Return the value of `key` in a JSON object; raise ValueError unless it is an array or of one of these types."""
     value = members.get(key)
     return value if hasattr(value, "dtype") else member(members, key, *types, where=where)
 
@@ -117,7 +117,7 @@ def size(value: Any, where: str) -> int:
 
 
 def sizes(members: dict[str, Any], key: str, n: int, where: str = "") -> list[int]:
-    """Return members[key] as a list of n sizes; raise ValueError if it is missing or invalid."""
+    """Return the value of `key` in a JSON object as a list of n sizes; raise ValueError if it is missing or invalid."""
     values = member(members, key, list, where=where)
     if len(values) != n:
         raise ValueError(f"{where}{key} is {describe(values)}, expected a list of {n} whole numbers")
@@ -143,7 +143,7 @@ def check_keys(value: Any, keys: tuple[str, ...], where: str) -> None:
 
 
 def member(members: dict[str, Any], key: str, *types: type, where: str = "") -> Any:
-    """Return members[key]; raise ValueError if it is missing or has none of these types."""
+    """Return the value of `key` in a JSON object; raise ValueError if it is missing or has none of these types."""
     if key not in members:
         raise ValueError(f"{where}{key} is missing")
     if type(members[key]) not in types:
@@ -153,7 +153,7 @@ def member(members: dict[str, Any], key: str, *types: type, where: str = "") -> 
 
 
 def choice(members: dict[str, Any], key: str, choices: tuple[str, ...], where: str = "") -> str:
-    """Return members[key]; raise ValueError if it is not one of the strings `choices`."""
+    """Return the value of `key` in a JSON object; raise ValueError if it is not one of the strings `choices`."""
     value: str = member(members, key, str, where=where)
     if value not in choices:
         raise ValueError(f"{where}{key} is {describe(value)}, expected {' or '.join(choices)}")
@@ -187,7 +187,7 @@ def labels(values: list[Any], where: str) -> list[Any]:
 
 
 def unsigned(members: dict[str, Any], key: str, default: int | None, where: str = "", bits: int = 64) -> int | None:
-    """Return members[key], or `default` if it is missing; raise ValueError unless it is from 0 to 2**bits - 1."""
+    """Return the integer of `key` in a JSON object, or `default`; raise ValueError unless it is in [0, 2**bits)."""
     value: int | None = members.get(key, default)
     if value is None and default is None:
         return None
