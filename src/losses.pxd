@@ -103,8 +103,8 @@ cdef inline vec error_loss(int loss, vec e, real c, vec* derivative) noexcept no
 
 
 cdef inline vec elementwise_term(int loss, real c, vec p, vec y, vec mask, real scale, vec* d) noexcept nogil:
-    # Return a loss term of hinge, of custom, or of a loss that depends only on the error P - Y. Write its delta, scale
-    # d loss / d P, to *d.
+    # Return the loss of the outputs P for the targets Y: hinge, a custom loss, or a loss that depends only on P - Y.
+    # Write scale * dloss/dP to *d. For a custom loss, Y contains the derivatives dloss/dP, and the loss is Y P.
     cdef vec margin, derivative, value
     if loss == HINGE:
         margin = splat(1) - y * p
