@@ -222,7 +222,7 @@ def compare(
         begin = perf_counter()
         history = network.fit(inputs, targets, **settings)
         seconds = perf_counter() - begin
-        if history.stop_reason == "interrupt":  # Ctrl-C ended the fit early
+        if history.stop_reason == "interrupt":  # Ctrl-C has ended the fit
             raise KeyboardInterrupt
         return seconds, (network, history)
 

@@ -33,9 +33,9 @@ MAX_SCALED = 10.0  # clip standardized inputs and targets to this many standard 
 # Numbers are clipped to this many standard deviations before they update the statistics. The limit exceeds MAX_SCALED,
 # because rare but regular values, in 0.1 % of the rows, must influence the scale.
 MAX_UPDATE = 30.0
-WARM_UP_ROWS = 10  # number of rows at the start of a stream whose values are clipped around their median
+WARM_UP_ROWS = 10  # clip values around their median in this many rows at the start of a stream
 MAX_MAGNITUDE = 1e100  # numbers are clipped to this magnitude, so that their squares do not overflow
-CLIP_NORM = 1.0  # maximum norm of the gradient of a row
+CLIP_NORM = 1.0  # gradient clipping: largest Euclidean norm of the gradient of a step
 
 
 class RunningStatistics:
@@ -106,7 +106,7 @@ class _OnlineModel:
     seed: int | None
 
     _loss: str
-    _extra_arguments: tuple[str, ...] = ()  # arguments that only the constructor of the subclass has, for repr
+    _extra_arguments: tuple[str, ...] = ()  # names of the additional constructor arguments of the subclass, for repr
 
     def __init__(
         self, hidden: Sequence[int], activation: str, optimizer: Any, lr: float, l2: float, seed: int | None
@@ -124,7 +124,7 @@ class _OnlineModel:
         self._features: dict[Hashable, RunningStatistics] = {}
         self._network: NeuralNetwork | None = None
         self._step: Callable[..., float] | None = None
-        self._expand_network(1, 2)  # build a network once to validate the other arguments
+        self._expand_network(1, 2)  # create a temporary network to validate the other arguments
         self._network = self._step = None
 
     @property
@@ -296,7 +296,7 @@ class OnlineClassifier(_OnlineModel):
             raise ValueError(f"y must be one of the classes {', '.join(map(repr, self._class_index))}, got {y!r}")
         self._update(values)
         self._class_index.setdefault(y, len(self._class_index))
-        if len(self._class_index) > 1:  # with a single class, each prediction is this class
+        if len(self._class_index) > 1:  # with a single class, the model always predicts this class
             self._learn(values, len(self._class_index), np.array([self._class_index[y]]))
 
     def predict_proba_one(self, x: Mapping[Hashable, Any]) -> dict[Hashable, float]:

@@ -33,7 +33,7 @@ _HOME = {
     **dict.fromkeys(("Bidirectional", "GRU", "LSTM", "SimpleRNN"), "recurrent"),
     "Scale": "scale",
     "small_images": "recipes",
-}  # module of each name that is imported on first use
+}  # module in nnc/layers for each class that is imported on first use
 __all__ = [
     "GRU", "LSTM", "AvgPool1D", "AvgPool2D", "BatchNorm", "Bidirectional", "Conv1D", "Conv2D", "Dense", "Dropout",
     "Flatten", "GlobalAvgPool1D", "GlobalAvgPool2D", "GlobalMaxPool1D", "Input", "MaxPool1D", "MaxPool2D", "Scale",
@@ -68,7 +68,7 @@ def layer_classes_by_type() -> dict[str, type[Layer]]:
     return {layer_class.type: layer_class for layer_class in classes}
 
 
-if not TYPE_CHECKING:  # classes that few networks use are imported on first use
+if not TYPE_CHECKING:  # the classes in _HOME are imported on first use, because few networks need them
 
     def __getattr__(name: str) -> object:
         if name not in __all__:

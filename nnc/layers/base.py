@@ -26,7 +26,7 @@ def format_shape(shape: Shape) -> str:
 
 
 def as_image_shape(shape: Shape) -> Shape:
-    """Return the shape of a row as that of an image; a sequence is an image of one row."""
+    """Return the shape (1, steps, features) of a sequence as an image of height 1; return other shapes unchanged."""
     return (1, *shape) if len(shape) == 2 else shape
 
 
@@ -42,7 +42,7 @@ class ParameterArray(Value):
     shape: tuple[int, ...]
     fan_in: int
     fan_out: int
-    units: int = 0  # number of last rows that multiply the previous state of a recurrent layer
+    units: int = 0  # number of rows at the end of W that multiply the previous state of a recurrent layer
 
 
 class Layer(Value):
@@ -54,9 +54,9 @@ class Layer(Value):
     type: ClassVar[str]  # name of the layer type in model files
     normalizes: ClassVar[bool] = False  # whether the layer normalizes batches and has running statistics
     matrix_axes: ClassVar[tuple[str, str]] = ("", "")  # names of the rows and columns of W in messages about files
-    in_lanes: ClassVar[bool] = False  # whether the engine computes the layer with one row in each lane of the vectors
+    in_lanes: ClassVar[bool] = False  # whether the engine processes a separate row in each vector lane
     recurrent: ClassVar[bool] = False  # whether the layer processes sequences step by step
-    columnwise: ClassVar[bool] = False  # whether W has one row, with a factor for each column or channel
+    columnwise: ClassVar[bool] = False  # whether W is a single row, with one factor for each column or channel
 
     @abstractmethod
     def output_shape(self, input_shape: Shape) -> Shape:
@@ -212,7 +212,7 @@ class ParametricLayer(Layer):
 
     @classmethod
     def check_array_members(cls, layer: dict[str, Any], where: str) -> dict[str, Any]:
-        """Return W and b of a description in a model file; the caller checks their shapes and values."""
+        """Return W and b of a layer in a model file; the caller validates their shapes and values."""
         from nnc._utils import fields
 
         return {

@@ -57,8 +57,8 @@ class WindowGeometry(Value):
     @property
     def engine_arguments(self) -> dict[str, Any]:
         """Return the arguments from which the engine creates a layer with these windows, without the padding."""
-        # A stride above the window size plus the image size has the same effect, a single window, but the engine would
-        # allocate larger buffers for it.
+        # With a stride of at least the window size plus the image size, there is only one window. Larger strides would
+        # only enlarge the buffers of the engine.
         stride = [min(s, k + n) for s, k, n in zip(self.stride, self.size, self.input_shape, strict=False)]
         return {
             "input_shape": self.input_shape,
@@ -77,7 +77,7 @@ class WindowGeometry(Value):
 
 
 def check_padding(name: str, value: Any) -> str | tuple[int, int]:
-    """Return the checked padding of a Conv2D: "valid", "same", or the numbers of rows and columns of zeros."""
+    """Validate the padding of a Conv2D; return "valid", "same", or the numbers of rows and columns of zeros."""
     if isinstance(value, str):
         return check_choice(name, value, PADDINGS, " or the number of zeros on each side, such as 1 or (0, 2)")
     pair = tuple(value) if isinstance(value, (tuple, list)) else (value, value)
@@ -88,7 +88,7 @@ def check_padding(name: str, value: Any) -> str | tuple[int, int]:
 
 
 def check_image_shape(input_shape: Shape) -> Shape:
-    """Return the shape of an image; raise ValueError for other shapes."""
+    """Return `input_shape` if it is the shape of an image; otherwise raise ValueError."""
     if len(input_shape) != 3:
         hint = "; use Input(height, width, channels)" if len(input_shape) == 2 else ""
         raise ValueError(f"the inputs must be images (height, width, channels), got rows of shape {input_shape}{hint}")
@@ -96,7 +96,7 @@ def check_image_shape(input_shape: Shape) -> Shape:
 
 
 def window_output_size(size: tuple[int, int], stride: tuple[int, int], input_shape: Shape) -> tuple[int, int]:
-    """Return the height and width of the output for windows that stay within the image."""
+    """Return the height and width of the output without padding: all windows lie within the image."""
     height, width = ((n - k) // s + 1 if n >= k else 0 for n, k, s in zip(input_shape, size, stride, strict=False))
     if not (height and width):
         got = f"a window of {format_shape(size)} for images of shape {input_shape}"
@@ -220,7 +220,7 @@ class Conv2D(Convolution):
 
     type: ClassVar[str] = "conv2d"
 
-    size: Any = field(check=check_pair)  # (height, width); one number is accepted for both
+    size: Any = field(check=check_pair)  # height and width of the window; a single number sets both
     activation: str | None = field(default=None, check=allow_none(partial(check_choice, choices=ACTIVATIONS)))
     stride: Any = field(default=(1, 1), check=check_pair)
     padding: Any = field(default="valid", check=check_padding)
@@ -301,7 +301,7 @@ class Pool(Layer):
     """Base class of pooling layers, whose output has one number for each window and channel."""
 
     in_lanes: ClassVar[bool] = True
-    statistic: ClassVar[str]  # word in `summary` for the value of a window: "largest" or "mean"
+    statistic: ClassVar[str]  # output of the layer for a window, as named by `summary`: "largest" or "mean"
 
     @abstractmethod
     def window_geometry(self, input_shape: Shape) -> WindowGeometry:
@@ -309,7 +309,7 @@ class Pool(Layer):
 
     @property
     def is_max(self) -> bool:
-        """Return whether the statistic is the maximum; otherwise it is the mean."""
+        """Return True for max-pooling, False for average pooling."""
         return self.statistic == "largest"
 
     def engine_description(self, input_shape: Shape) -> dict[str, Any]:
@@ -329,7 +329,7 @@ class Pool(Layer):
 class Pool2D(Pool):
     """Base class of pooling layers for images with windows of a given size."""
 
-    size: Any = field(check=check_pair)  # (height, width); one number is accepted for both
+    size: Any = field(check=check_pair)  # height and width of the window; a single number sets both
     stride: Any = field(default=None, check=allow_none(check_pair))
 
     def __post_init__(self) -> None:

@@ -33,7 +33,7 @@ class Scale(Operation):
 
 
 class MatMul(Operation):
-    """x @ W + b, where W has the shape (n_in, n_out) and b may be None."""
+    """Matrix product x @ W + b for a row x, where W has the shape (n_in, n_out) and b may be None."""
 
     W: list[list[float]]
     b: list[float] | None
@@ -87,7 +87,7 @@ class Sort(Operation):
     j, j + n, j + 2 n, ... are sorted.
     """
 
-    groups: int  # number of quantiles; a row has one group of outputs for each
+    groups: int  # number of quantiles, each of which has one group of outputs
 
 
 ALL = (Scale, MatMul, Conv, MaxPool, AvgPool, Flatten, Reshape, Activate, Sort)
@@ -100,7 +100,7 @@ def with_activation(operation: Operation, name: str) -> list[Any]:
 
 
 def with_shapes(operations: list[Any], input_shape: tuple[int, ...], output_shape: tuple[int, ...]) -> list[Any]:
-    """Return the operations, with a Reshape from `input_shape` and to `output_shape` where it is necessary."""
+    """Return the operations, after a Reshape from `input_shape` and before one to `output_shape` if shapes differ."""
     first, last = operations[0].input_shape, operations[-1].output_shape
     before = [Reshape(input_shape, first)] if first != input_shape else []
     after = [Reshape(last, output_shape)] if last != output_shape else []

@@ -25,16 +25,16 @@ class RecurrentLayer(ParametricLayer):
     """Base class of recurrent layers.
 
     The weights are one matrix: one row for each input of a step, then one row for each unit of the previous state.
-    Layers of a network show these parts as `W` and `U`. Columns are in the order of Keras: gates, and units within a
-    gate. A bidirectional layer has the columns of the second direction after those of the first.
+    Layers of a network show these parts as `W` and `U`. The columns are ordered by gate, and by unit within each
+    gate, as in Keras. A bidirectional layer has the columns of the second direction after those of the first.
     """
 
     recurrent: ClassVar[bool] = True
     matrix_axes: ClassVar[tuple[str, str]] = ("features + units", "gates x units")
-    gate_names: ClassVar[tuple[str, ...]]  # names of the blocks of columns of W, each with one column per unit
-    n_bias_rows: ClassVar[int] = 1  # number of rows of b
+    gate_names: ClassVar[tuple[str, ...]]  # names of the gates, in the order of their columns in W
+    n_bias_rows: ClassVar[int] = 1  # number of bias vectors: 2 in a GRU
 
-    if TYPE_CHECKING:  # fields of the subclasses
+    if TYPE_CHECKING:  # fields that the subclasses define
         units: int
         return_sequences: bool
         go_backwards: bool
@@ -42,7 +42,7 @@ class RecurrentLayer(ParametricLayer):
 
     @property
     def n_gates(self) -> int:
-        """Return the number of gates, including the candidate state."""
+        """Return the number of gates of a unit; the candidate state counts as a gate."""
         return len(self.gate_names)
 
     @property
@@ -61,7 +61,7 @@ class RecurrentLayer(ParametricLayer):
         return (input_shape[0], n) if self.return_sequences else (n,)
 
     def parameter_arrays(self, input_shape: Shape) -> tuple[ParameterArray, ...]:
-        """Return the parameters of the layer."""
+        """Return the names and shapes of the parameter arrays of the layer."""
         features, columns = input_shape[1], self.n_gates * self.units
         n = self.directions * columns
         W = ParameterArray("W", (features + self.units, n), features, columns, self.units)

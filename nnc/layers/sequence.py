@@ -22,7 +22,7 @@ PADDINGS = ("valid", "same", "causal")
 
 
 def check_sequence_shape(input_shape: Shape) -> Shape:
-    """Return the shape of a sequence; raise ValueError for other shapes."""
+    """Return `input_shape` if it is the shape of a sequence; otherwise raise ValueError."""
     if len(input_shape) != 2:
         raise ValueError(
             f"the inputs must be sequences (steps, features), got rows of shape {input_shape}; use "
@@ -119,7 +119,7 @@ class Conv1D(Convolution):
 
     @property
     def extent(self) -> int:
-        """Return the number of steps from the first to the last step of a window."""
+        """Return the number of steps that a window spans, including the gaps of the dilation."""
         return (self.size - 1) * self.dilation + 1
 
     def output_shape(self, input_shape: Shape) -> Shape:
@@ -135,14 +135,14 @@ class Conv1D(Convolution):
         return out, self.filters
 
     def zeros_before(self, steps: int, out: int) -> int:
-        """Return the number of zeros before a sequence for this number of output steps."""
+        """Return the number of zeros that the padding adds before a sequence, given the number of output steps."""
         if self.padding == "same":
             return max(0, (out - 1) * self.stride + self.extent - steps) // 2
         zeros: int = {"valid": 0, "causal": self.extent - 1}.get(self.padding, self.padding)
         return zeros
 
     def _check_dilation(self, steps: int, zeros: int) -> None:
-        """Raise ValueError if the sequences cannot be divided into rows of `dilation` steps."""
+        """Raise ValueError if the number of steps or of zeros before them is no multiple of `dilation`."""
         if steps % self.dilation:
             longer = -(-steps // self.dilation) * self.dilation
             raise ValueError(
@@ -156,17 +156,17 @@ class Conv1D(Convolution):
             )
 
     def sequence_geometry(self, input_shape: Shape) -> WindowGeometry:
-        """Return the windows in images of one row; the steps of a window are `dilation` columns apart."""
+        """Return the window geometry for sequences as images of height 1, without the dilation."""
         shapes = as_image_shape(input_shape), as_image_shape(self.output_shape(input_shape))
         zeros = self.zeros_before(shapes[0][1], shapes[1][1])
         return WindowGeometry(*shapes, (1, self.size), (1, self.stride), (0, zeros))
 
     def window_geometry(self, input_shape: Shape) -> WindowGeometry:
-        """Return the windows of the layer for inputs of this shape."""
+        """Return the geometry of the windows of the layer for inputs of this shape."""
         geometry, d = self.sequence_geometry(input_shape), self.dilation
         if d == 1:
             return geometry
-        # In an image with rows of d steps, the steps of a window lie below each other.
+        # Reshape the sequence to an image with `dilation` steps per row: the steps of a window then lie in one column.
         (_, steps, features), (_, out, filters) = geometry.input_shape, geometry.output_shape
         shapes = (steps // d, d, features), (out // d, d, filters)
         return WindowGeometry(*shapes, (self.size, 1), (1, 1), (geometry.pad[1] // d, 0))
@@ -229,7 +229,7 @@ class Pool1D(Pool):
         return count_windows(steps, self.size, self.stride, input_shape), features
 
     def window_geometry(self, input_shape: Shape) -> WindowGeometry:
-        """Return the windows of the layer for inputs of this shape."""
+        """Return the geometry of the windows of the layer for inputs of this shape."""
         shapes = as_image_shape(input_shape), as_image_shape(self.output_shape(input_shape))
         return WindowGeometry(*shapes, (1, self.size), (1, self.stride))
 
@@ -300,7 +300,7 @@ class GlobalPool1D(Pool):
         return (check_sequence_shape(input_shape)[1],)
 
     def window_geometry(self, input_shape: Shape) -> WindowGeometry:
-        """Return the windows of the layer for inputs of this shape: the only one is the whole sequence."""
+        """Return the geometry of the only window, which is the whole sequence."""
         steps, features = input_shape
         return WindowGeometry((1, steps, features), (1, 1, features), (1, steps), (1, steps))
 

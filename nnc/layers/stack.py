@@ -132,7 +132,7 @@ class Stack(Value):
         return not all(isinstance(layer.kind, (Dense, Dropout)) for layer in self.layers)
 
     def engine_layers(self) -> list[tuple[dict[str, Any], PlacedLayer[Layer] | None]]:
-        """Return a pair for each layer of the engine: its description and the layer object (None for the input).
+        """Return a pair for each layer of the engine: its arguments, and its layer of this stack (None for the input).
 
         A global pool of sequences has two layers in the engine, because the engine pools images to images of one pixel.
         """
@@ -164,16 +164,16 @@ class Stack(Value):
 
     @property
     def has_dropout(self) -> bool:
-        """Return whether there are Dropout layers."""
+        """Return whether the network has Dropout layers."""
         return any(isinstance(layer.kind, Dropout) for layer in self.layers)
 
     def hidden_dropout_rates(self, rate: Any) -> list[Any]:
-        """Return a list with `rate` for each hidden layer, but 0 for BatchNorm and Scale, which have no dropout."""
+        """Return the dropout rate of each hidden layer: 0 for BatchNorm and Scale, otherwise `rate`."""
         return [0.0 if layer.kind.columnwise else rate for layer in self.parametric_layers[:-1]]
 
     @property
     def bias(self) -> bool | tuple[bool, ...]:
-        """Return whether the layers have biases, as one bool for each layer if they differ."""
+        """Return whether the parametric layers have biases: one bool, or one for each layer if the layers differ."""
         biases = tuple(bool(layer.kind.bias) for layer in self.parametric_layers)
         return biases[0] if len(set(biases)) == 1 else biases
 
@@ -184,7 +184,7 @@ class Stack(Value):
         return options if any(options) else ()
 
     def with_layer_options(self, index: int, **options: Any) -> Stack:
-        """Return a copy in which one parametric layer has other options, which must not change shapes."""
+        """Return a copy of the stack in which one parametric layer has new options that leave all shapes unchanged."""
         old = self.parametric_layers[index]
         new = old.replace(kind=old.kind.replace(**options))
         layers = tuple(new if layer is old else layer for layer in self.layers)
@@ -192,7 +192,7 @@ class Stack(Value):
         return self.replace(layers=layers, parametric_layers=parametric_layers)
 
     def with_output(self, activation: str) -> Stack:
-        """Return a copy with another activation of the output."""
+        """Return a copy of the stack in which the output layer has this activation."""
         stack = self.with_layer_options(len(self.parametric_layers) - 1, activation=activation)
         return stack.replace(activations=(*self.activations[:-1], activation))
 

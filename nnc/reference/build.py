@@ -31,7 +31,7 @@ LAYERS = (
 
 
 def build_layers(stack: Stack, init: str | None, seed: int) -> list[Layer]:
-    """Return layers with random weights, drawn from one stream: for each layer W row by row, then b."""
+    """Return layers with random weights; one random number stream fills W row by row, then b, layer by layer."""
     check_supported("layer", [type(layer.kind).__name__ for layer in stack.layers], LAYERS)
     check_supported("activation", stack.activations, ACTIVATIONS)
     stream = Stream(mix(seed))

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from nnc.reference.layers import Gradient, Row, Rows
 
     Pair = tuple[int, int]
-    Window = list[list[int | None]]  # for each pixel of the window, the indices of its channels in the image
+    Window = list[list[int | None]]  # indices in the image, as a list for each pixel of the window
 
 
 def windows(

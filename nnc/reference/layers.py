@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     Row = Sequence[float]
     Rows = Sequence[Row]
-    # dL/dW, and dL/db or None if the layer has no biases. dL/db is a list, and for a GRU a list of two lists.
+    # A gradient is (dL/dW, dL/db). dL/db is a list, for a GRU a list of two lists, or None without biases.
     Gradient = tuple[list[list[float]], Any]
 
 

@@ -310,7 +310,7 @@ class NeuralNetwork:
         return History(losses, perf_counter() - start)
 
     def _data(self, X: Any, y: Any) -> tuple[Rows, Rows]:
-        """Return checked inputs and targets."""
+        """Validate X and y, and return them as lists of float rows."""
         X = checked_rows("X", X, self.stack.input_shape)
         return X, checked_rows("y", y, self.stack.output_shape, len(X))
 

@@ -47,7 +47,8 @@ class Stream:
             order[i], order[j] = order[j], order[i]
 
 
-# Functions of stream, fan-in and fan-out that return a random weight. Biases start at 0, except with "uniform".
+# Initializations: each function takes a stream, fan-in and fan-out, and returns a random weight. Biases start at 0,
+# except with "uniform".
 INITIALIZERS: dict[str, Callable[[Stream, int, int], float]] = {
     "zeros": lambda stream, n_in, n_out: 0.0,
     "uniform": lambda stream, n_in, n_out: stream.uniform(),
@@ -67,7 +68,7 @@ def orthonormal_rows(rows: list[list[float]]) -> list[list[float]]:
     """
     result: list[list[float]] = []
     for row in rows:
-        for _ in range(2):  # the second time removes the rounding errors of the first
+        for _ in range(2):  # the second pass removes the rounding errors of the first pass
             # Subtract the part of the row that is parallel to a row of the result.
             products = [sum(a * b for a, b in zip(row, other)) for other in result]
             row = [a - sum(p * other[j] for p, other in zip(products, result)) for j, a in enumerate(row)]

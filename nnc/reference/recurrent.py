@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
     from nnc.reference.layers import Gradient, Row, Rows
 
-    State = tuple[float, ...]  # (h,) of a unit, or (h, c) in an LSTM
-    States = Sequence[Sequence[State]]  # the state of each row and unit
+    State = tuple[float, ...]  # state of a unit: its output (h,), or (h, c) with the cell state c in an LSTM
+    States = Sequence[Sequence[State]]  # states of all units: states[row][unit]
 
 
 class Step(NamedTuple):
@@ -45,32 +45,32 @@ class Step(NamedTuple):
 
 
 def net_inputs(A: Rows, W: Rows, b: Row) -> list[Row]:
-    """Return A W + b."""
+    """Return the net inputs A W + b."""
     return [[z + b_j for z, b_j in zip(row, b)] for row in product(A, W)]
 
 
 def by_unit(row: Row, units: int) -> list[Row]:
-    """Split numbers in the order gate, unit into one list for each unit, which has a number for each gate."""
+    """Regroup a row that is ordered by gate, then by unit: return one list of gate values for each unit."""
     return [row[j::units] for j in range(units)]
 
 
 def by_gate(numbers: Rows) -> Row:
-    """Return the numbers of all units in the order gate, unit; this is the inverse of `by_unit`."""
+    """Return the values of all units ordered by gate, then by unit; this is the inverse of `by_unit`."""
     return list(chain(*zip(*numbers)))
 
 
 def hidden(states: States) -> list[Row]:
-    """Return the number h of each row and unit."""
+    """Return the matrix of the outputs h: one row for each state row, one column for each unit."""
     return [[state[0] for state in row] for row in states]
 
 
 def with_added_hidden(states: States, H: Rows) -> list[list[State]]:
-    """Return the states with H added to the numbers h."""
+    """Return a copy of the states in which the matrix H is added to the outputs h."""
     return [[(state[0] + h, *state[1:]) for state, h in zip(*rows)] for rows in zip(states, H)]
 
 
 def side_by_side(*matrices: Rows) -> list[list[float]]:
-    """Return a matrix whose rows are the joined rows of the matrices."""
+    """Return the matrices concatenated horizontally."""
     return [list(chain(*rows)) for rows in zip(*matrices)]
 
 
@@ -88,8 +88,8 @@ class RecurrentLayer(Dense):
     """
 
     n_gates: int
-    n_states: int = 1  # numbers in the state of a unit
-    n_bias_rows: int = 1  # 2 if b is a list of two lists, the biases of u and of v
+    n_states: int = 1  # number of values in the state of a unit
+    n_bias_rows: int = 1  # number of bias vectors: 1, or 2 if u and v have separate biases
 
     b: Any
     units: int
@@ -102,7 +102,7 @@ class RecurrentLayer(Dense):
     ) -> None:
         super().__init__(W, b, activation)
         self.units, self.features = units, len(W) - units
-        # For each direction, the indices of the steps in the order in which they are processed.
+        # `orders` contains the step indices in the order of processing, for each direction.
         self.orders, self.return_sequences = orders, return_sequences
 
     @abstractmethod
@@ -111,13 +111,13 @@ class RecurrentLayer(Dense):
 
     @abstractmethod
     def unit_backward(self, u: Row, v: Row, before: State, after: State, d: State) -> tuple[Row, Row, State]:
-        """Return dL/du, dL/dv and dL/d(before), given d = dL/d(after), for one unit.
+        """Return dL/du, dL/dv and dL/d(before) of one unit, given d = dL/d(after); before and after are its states.
 
         dL/d(before) does not include the effect of h on the net inputs v.
         """
 
     def parameters(self, direction: int) -> tuple[Rows, Rows, Row, Row]:
-        """Return W, U and the biases of u and of v for one direction."""
+        """Return W, U and the biases of the net inputs u and v for one direction."""
         n, zeros = self.n_gates * self.units, [0.0] * self.n_out
         bias_u, bias_v = (self.b or [zeros, zeros]) if self.n_bias_rows == 2 else (self.b or zeros, zeros)
         columns = slice(direction * n, (direction + 1) * n)
@@ -125,7 +125,7 @@ class RecurrentLayer(Dense):
         return matrix[: self.features], matrix[self.features :], bias_u[columns], bias_v[columns]
 
     def run(self, A_in: Rows, direction: int) -> list[Step]:
-        """Return the values of all steps of one direction, in the order in which it processes them."""
+        """Return the values of all steps for one direction, in the order of processing."""
         W, U, bias_u, bias_v = self.parameters(direction)
         states: States = [[(0.0,) * self.n_states] * self.units for _ in A_in]
         steps: list[Step] = []
@@ -141,7 +141,7 @@ class RecurrentLayer(Dense):
         return steps
 
     def forward(self, A_in: Rows) -> Rows:
-        """Return A_out: the numbers h of all steps, or those after the last processed step, for each sequence."""
+        """Return A_out: for each sequence, the outputs h of all steps or only of the last processed step."""
         outputs = []
         for direction in range(len(self.orders)):
             steps = self.run(A_in, direction)
@@ -152,7 +152,7 @@ class RecurrentLayer(Dense):
         return side_by_side(*(side_by_side(*directions) for directions in zip(*outputs)))
 
     def output_gradient(self, dA: Rows, direction: int, t: int) -> list[Row]:
-        """Return the part of dL/dA_out that belongs to one direction and step, 0 if the step is not an output."""
+        """Return the columns of dL/dA_out for one direction and step, or 0 if the step is not an output."""
         if not self.return_sequences and t != self.orders[direction][-1]:
             return [[0.0] * self.units for _ in dA]
         index = t * len(self.orders) + direction if self.return_sequences else direction
@@ -175,7 +175,7 @@ class RecurrentLayer(Dense):
         # d contains dL/d(state) for the states after a step. It is 0 after the last step, because no step follows.
         d: States = [[(0.0,) * self.n_states] * self.units for _ in A_in]
         for step in reversed(steps):
-            # The outputs of this step are its numbers h.
+            # The outputs of a step are the numbers h of its state after the step.
             d = with_added_hidden(d, self.output_gradient(dA, direction, step.t))
             parts = [
                 [self.unit_backward(*unit) for unit in zip(by_unit(u, self.units), by_unit(v, self.units), *states)]
@@ -196,7 +196,7 @@ class RecurrentLayer(Dense):
 
     def input_gradient(self, A_in: Rows, delta: Any) -> Rows:
         """Return dL/dA_in, the derivatives of the loss with respect to the inputs, given dL/du of `backward`."""
-        # x contributes to u = x W in its step, for each direction.
+        # The input x of a step contributes only to u = x W of the same step, in each direction.
         dA = [[0.0] * len(row) for row in A_in]
         for direction, delta_u in enumerate(delta):
             W, *_ = self.parameters(direction)
@@ -216,7 +216,7 @@ class SimpleRNN(RecurrentLayer):
         return (f(u[0] + v[0]),)
 
     def unit_backward(self, u: Row, v: Row, before: State, after: State, d: State) -> tuple[Row, Row, State]:
-        """Return dL/du, dL/dv and dL/d(before), given d = dL/d(after), for one unit."""
+        """Return dL/du, dL/dv and dL/d(before) of one unit, given d = dL/d(after); before and after are its states."""
         # h' = f(u + v), so dL/du = dL/dv = dL/dh' * f'(u + v).
         _, derivative = ACTIVATIONS[self.activation]
         delta = [d[0] * derivative(after[0])]
@@ -234,7 +234,7 @@ class GRU(RecurrentLayer):
     n_bias_rows = 2
 
     def gates(self, u: Row, v: Row) -> tuple[float, float, float]:
-        """Return z, r and n of one unit."""
+        """Return the values of the gates z, r and n of one unit."""
         z, r = sigmoid(u[0] + v[0]), sigmoid(u[1] + v[1])
         return z, r, math.tanh(u[2] + r * v[2])
 
@@ -244,7 +244,7 @@ class GRU(RecurrentLayer):
         return (z * h + (1 - z) * n,)
 
     def unit_backward(self, u: Row, v: Row, before: State, after: State, d: State) -> tuple[Row, Row, State]:
-        """Return dL/du, dL/dv and dL/d(before), given d = dL/d(after), for one unit."""
+        """Return dL/du, dL/dv and dL/d(before) of one unit, given d = dL/d(after); before and after are its states."""
         (h,), (dh,), (z, r, n) = before, d, self.gates(u, v)
         # h' = z * h + (1 - z) * n
         dz, dn = dh * (h - n), dh * (1 - z)
@@ -267,7 +267,7 @@ class LSTM(RecurrentLayer):
     n_states = 2
 
     def gates(self, u: Row, v: Row) -> tuple[float, float, float, float]:
-        """Return i, f, g and o of one unit."""
+        """Return the values of the gates i, f, g and o of one unit."""
         i, f, g, o = (u_k + v_k for u_k, v_k in zip(u, v))
         return sigmoid(i), sigmoid(f), math.tanh(g), sigmoid(o)
 
@@ -278,9 +278,9 @@ class LSTM(RecurrentLayer):
         return o * math.tanh(c), c
 
     def unit_backward(self, u: Row, v: Row, before: State, after: State, d: State) -> tuple[Row, Row, State]:
-        """Return dL/du, dL/dv and dL/d(before), given d = dL/d(after), for one unit."""
+        """Return dL/du, dL/dv and dL/d(before) of one unit, given d = dL/d(after); before and after are its states."""
         (_, c), (_, c_new), (dh, dc), (i, f, g, o) = before, after, d, self.gates(u, v)
-        # h' = o * tanh(c'), and the derivative of tanh is 1 - tanh^2. c' also has an effect on the next step, dc.
+        # h' = o * tanh(c'), and the derivative of tanh is 1 - tanh^2. dc is dL/dc' through the next step.
         t = math.tanh(c_new)
         do, dc = dh * t, dc + dh * o * (1 - t * t)
         # c' = f * c + i * g
