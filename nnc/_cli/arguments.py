@@ -104,7 +104,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _add_text_options(command: argparse.ArgumentParser) -> None:
-    """Add the options for reading text files."""
+    """Add the options for reading text files to the parser of a command."""
     group = command.add_argument_group("reading text files (default: detected from the content)")
     group.add_argument(
         "--separator", metavar="MARK", type=_parse_separator, help="cell separator: one character, or tab"

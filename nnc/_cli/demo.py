@@ -29,7 +29,7 @@ TUTORIAL_NETWORK: dict[str, Any] = {"bias": False, "init": "uniform", "loss": "s
 TUTORIAL_ITERATIONS = 1500
 
 MIN_TEST_ACCURACY = 0.95  # accuracy on the test digits below which the demo fails
-MAX_RELATIVE_DIFFERENCE = 1e-9  # maximum difference of engine and plain Python; rounding errors are smaller
+MAX_RELATIVE_DIFFERENCE = 1e-9  # the demo fails if engine and plain Python differ by more; rounding errors are smaller
 
 # Bits for the directions in which lines leave a character cell; the sum of the bits is an index into _LINES.
 _UP, _DOWN, _LEFT, _RIGHT = 1, 2, 4, 8

@@ -227,7 +227,7 @@ class ChannelGrid(Column):
             self.captions = [*captions[:2], f"first {self._n_visible} shown", *captions[2:]]
 
     def draw(self) -> Iterator[str]:
-        """Yield the image and the frame of each visible channel."""
+        """Yield the SVG elements of each visible channel: its image and its frame."""
         height, width = self._map_size
         max_abs = float(abs(self._values[:, :, : self._n_visible]).max())
         for channel in range(self._n_visible):
@@ -249,13 +249,13 @@ class ChannelGrid(Column):
 
 
 def _draw_converging_lines(x: float, ends: tuple[float, float], right: Column) -> Iterator[str]:
-    """Yield two dashed lines that meet at the center of a column."""
+    """Yield the SVG elements of two dashed lines that meet at the center of a column."""
     for y in ends:
         yield dashed_line(x, y, right.left, right.y + right.height / 2)
 
 
 def dashed_line(x1: float, y1: float, x2: float, y2: float) -> str:
-    """Return a dashed line between two columns."""
+    """Return an SVG element: a dashed line between two columns of the drawing."""
     ends = {"x1": float(x1), "y1": float(y1), "x2": float(x2), "y2": float(y2)}
     return element("line", **ends, stroke="currentColor", stroke_opacity=0.45, stroke_dasharray="3 3")
 

@@ -62,12 +62,12 @@ def escape_text(content: str) -> str:
 
 
 def titled_element(title: str, name: str, **attributes: Any) -> str:
-    """Return an element with a title, which browsers show as a tooltip."""
+    """Return an SVG element with a title, which browsers show as a tooltip."""
     return element(name, element("title", escape_text(title)), **attributes)
 
 
 def text(x: float, y: float, content: str, **attributes: Any) -> str:
-    """Return a line of text with its baseline at y and its anchor at x."""
+    """Return an SVG element with a line of text; the baseline is at y and the anchor at x."""
     return element("text", escape_text(content), x=float(x), y=float(y), **attributes)
 
 

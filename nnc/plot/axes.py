@@ -54,7 +54,7 @@ def text_color() -> Any:
 
 
 def check_network(net: Any) -> Any:
-    """Return the network, or raise TypeError if it is not a network."""
+    """Return `net`; raise TypeError if `net` is not a network."""
     if not hasattr(net, "converter"):
         raise TypeError(f"net must be a NeuralNetwork, got {type(net).__name__}")
     return net

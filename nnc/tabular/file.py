@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from nnc.tabular.training import Rows
 
 FILE_KIND = "table model"
-TRAINING_PLAN_VERSION = 3  # increase it if members get other rows or seeds: checkpoints become invalid
+TRAINING_PLAN_VERSION = 3  # increase this version if members get other rows or seeds: checkpoints become invalid
 
 
 def write(path: Any, model: TableModel, count: int | None = None) -> None:
@@ -94,7 +94,7 @@ def _test_row(model: TableModel) -> NDArray[np.float32]:
 
 
 def _member_document(member: Member) -> dict[str, Any]:
-    """Return the JSON object of a member without its network."""
+    """Return the JSON object of an ensemble member, without the network."""
     spec = member.spec
     return {"place": spec.number, "bins": spec.bins, "fold": spec.fold, "curve": list(member.curve)}
 
@@ -186,7 +186,7 @@ def parse_model(table: dict[str, Any], networks: Sequence[NeuralNetwork]) -> Tab
 
 
 def _parse_member(document: Any, network: NeuralNetwork, where: str) -> Member:
-    """Create a member from a JSON object and its network."""
+    """Create an ensemble member from a JSON object and a network."""
     keys = fields.json_object(document, where)
     bins = fields.member(keys, "bins", bool, where=f"{where}.")
     number = fields.unsigned(keys, "place", 0, f"{where}.", bits=31) or 0
@@ -197,7 +197,7 @@ def _parse_member(document: Any, network: NeuralNetwork, where: str) -> Member:
 
 
 def _spread_document(spread: Spread | None) -> dict[str, Any] | None:
-    """Return the JSON object of a Spread without its networks; return None for None."""
+    """Return the JSON object of a Spread, without the networks; return None if `spread` is None."""
     if spread is None:
         return None
     return {"networks": len(spread.networks), "unit": spread.unit.tolist(), "limits": spread.limits.tolist()}

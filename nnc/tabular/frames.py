@@ -137,7 +137,7 @@ def _duplicate_names_error(names: Sequence[str]) -> ValueError:
 
 
 def _read_frame(X: Any) -> TableParts | None:
-    """Return the TableParts of a frame, or None if X is not a frame."""
+    """Return names, shape and columns of a frame as TableParts, or None if X is not a frame."""
     if isinstance(X, (np.ndarray, list, tuple)):
         return None
     try:
@@ -196,7 +196,7 @@ def _category_order(categories: Iterable[Any]) -> tuple[str, ...]:
 
 
 def _read_array(X: Any) -> TableParts:
-    """Return the TableParts of an array or of a list of rows."""
+    """Return names, shape and columns of an array or of a list of rows as TableParts."""
     if isinstance(X, (list, tuple)) and (columns := _read_rows(X)) is not None:
         return None, (len(X), len(columns)), columns
     if hasattr(X, "toarray") and hasattr(X, "nnz"):

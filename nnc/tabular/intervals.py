@@ -27,12 +27,12 @@ if TYPE_CHECKING:
     from nnc._data.scaling import Scaling
 
 MIN_SPREAD_ROWS = 120  # with fewer held-out rows, all intervals have the same width
-MAX_FIT_ROWS = 2000  # maximum number of held-out rows on which networks learn the spread
+MAX_FIT_ROWS = 2000  # maximum number of held-out rows on which the N_NETWORKS networks are trained
 MAX_CALIBRATION_ROWS = 2000  # maximum number of nonconformity scores that calibrate intervals
-N_NETWORKS = 4  # number of networks that predict a spread; each is validated on a different quarter of the rows
+N_NETWORKS = 4  # number of networks that predict error magnitudes; each is validated on a different quarter of the rows
 HIDDEN_UNITS, EPOCHS, BATCH_ROWS = 32, 30, 32  # settings of the N_NETWORKS networks and their training
 LEARNING_RATE = 0.01
-MIN_RELATIVE_SPREAD = 0.2  # minimum predicted spread, as a fraction of the mean absolute error
+MIN_RELATIVE_SPREAD = 0.2  # minimum predicted error magnitude, as a fraction of the mean absolute error
 
 
 class Spread(NamedTuple):

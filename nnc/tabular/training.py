@@ -47,7 +47,7 @@ FOLDS = 5  # number of cross-validation folds; each ensemble member is trained w
 MIN_CROSS_VALIDATION_ROWS = 2 * FOLDS  # with fewer training rows, no rows are held out
 CHECKPOINT_SECONDS = 5.0  # minimum time in seconds between two checkpoints, each of which contains all networks
 MIN_ESTIMATE_ROWS, MAX_ESTIMATE_ROWS = 2000, 1 << 18  # minimum and maximum number of held-out rows that are predicted
-MAX_ESTIMATE_OUTPUTS = 1 << 20  # maximum number of outputs for held-out rows, if these are more than MIN_ESTIMATE_ROWS
+MAX_ESTIMATE_OUTPUTS = 1 << 20  # maximum number of outputs for held-out rows; at least MIN_ESTIMATE_ROWS rows are used
 # The model has members with and without piecewise-linear features if their mean validation errors differ by at most
 # this fraction of the larger error.
 MAX_ERROR_DIFFERENCE = {"classes": 0.25, "numbers": 0.06}
@@ -473,7 +473,7 @@ class Training:
         return part[np.sort(rows)]
 
     def create_snapshots(self, fold: int, network: NeuralNetwork) -> Snapshots:
-        """Create the Snapshots of a network from which the rows of a fold are held out."""
+        """Create the Snapshots of a network that is trained without the rows of a fold."""
         mask, weights = self.held_out_mask(fold), self.rows.weights
         weights = None if weights is None else weights[mask]
         return Snapshots(self.task, network, self.y[mask], weights, self.held_out_parts(fold))
