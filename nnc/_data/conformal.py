@@ -125,7 +125,7 @@ class ConformalIntervals:
         return center.astype(np.float64), scale.astype(np.float64)
 
     def predict_interval(self, X: ArrayLike) -> Predicted:
-        """Return the lower and the upper bounds of the intervals, float64 (n, n_out) each, for rows X (n, n_in)."""
+        """Return the bounds (lower, upper) of prediction intervals, two float64 arrays (n, n_out), for X (n, n_in)."""
         center, scale = self._moments(X)
         half = half_width(self.factor, scale)
         return center - half, center + half

@@ -80,7 +80,7 @@ class InputConversion:
         self.max_abs_input = 0.0
 
     def set_scalers(self, scaler_X: Scaler | None, scaler_y: Scaler | None) -> None:
-        """Set the rules that compute the scalings."""
+        """Set the scaling methods of inputs and targets; None means no scaling."""
         self.scaler_X, self.scaler_y = scaler_X, scaler_y
         self.is_direct = scaler_X is scaler_y is None and len(self.model.input_shape) == 1
 
@@ -123,7 +123,7 @@ class InputConversion:
         return X if n_in == model.sizes[0] and n > 0 and is_readable else None
 
     def converts_by_batch(self, X: Any) -> bool:
-        """Return whether X is a memory-mapped file that needs a conversion; it is then converted batch by batch."""
+        """Return whether X is converted batch by batch, because it is a memory-mapped file that needs a conversion."""
         return isinstance(X, np.memmap) and (
             X.dtype != self.model.dtype or not X.flags.c_contiguous or self.scaler_X is not None
         )

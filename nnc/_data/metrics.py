@@ -112,7 +112,7 @@ def recall(
 def balanced_accuracy(y_true: ArrayLike, y_pred: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
     """Compute the mean recall of all classes in `y_true`.
 
-    For (rows, n) it is the mean over the columns. The arguments are those of `accuracy`.
+    For targets (rows, n), return the mean of the n results. The arguments are those of `accuracy`.
     """
     true, predicted, weights = _classes(y_true, y_pred, sample_weight)
     columns = ((true, predicted),) if true.ndim == 1 else zip(true.T, predicted.T, strict=True)
@@ -348,7 +348,7 @@ class Metric:
         allow_none(check_bool)("larger_is_better", self.larger_is_better)
 
     def __call__(self, *arguments: Any, **named: Any) -> float:
-        """Return the result of `function` for these arguments."""
+        """Compute the metric by calling its function with these arguments."""
         return self.function(*arguments, **named)
 
     def is_for(self, loss: LossRow) -> bool:

@@ -113,7 +113,7 @@ class OutputConversion(InputConversion):
             Y = data.Y if self.scaling_y is None else self.scaling_y.undo(data.Y)
             return _number(metric, metric(_read_only(Y), _read_only(P), **named))
         true, predicted = self.true_class_index(data), P[:, 0] if P.shape[1] == 1 else P
-        if metric.of_n_classes and true.ndim == 1:  # these rows may not contain all classes
+        if metric.of_n_classes and true.ndim == 1:  # some classes may be missing in these rows
             named["n_classes"] = max(2, self.model.sizes[-1])
         if metric.takes == "probabilities" and P.shape[1] == 1:
             predicted = np.concatenate([1 - P, P], axis=1)

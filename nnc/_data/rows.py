@@ -95,7 +95,7 @@ class TargetConversion(OutputConversion):
         elif (ready := self.data_as_is(X, y, sample_weight)) is not None:
             rows, Y, labels, _ = ready
             largest = model.core.largest_absolute(rows, Y)
-        if largest is not None:  # `largest` is None if the data is not finite or needs a conversion
+        if largest is not None:  # `largest` is None for data that is not finite or needs conversion
             if learn:
                 self.max_abs_input = max(largest, self.max_abs_input)
                 self.labels_are_indices = self.loss.is_classification and self.classes is None
@@ -130,7 +130,7 @@ class TargetConversion(OutputConversion):
         array = as_weights(name, weights, n, self.model.dtype)
         with np.errstate(over="ignore"):
             total, limits = array.sum(dtype=np.float64), np.finfo(array.dtype)
-        if not limits.tiny <= total <= limits.max:  # gradients are divided by the sum of the weights
+        if not limits.tiny <= total <= limits.max:  # the sum of the row weights divides gradients
             raise ValueError(
                 f"{name} must have a sum from {limits.tiny:.3g} to {limits.max:.3g}, the range of {array.dtype}, "
                 f"got {total:.3g}; only ratios of weights matter, so divide all of them by the largest"

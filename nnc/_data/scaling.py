@@ -28,13 +28,13 @@ if TYPE_CHECKING:
 __all__ = ["MinMax", "Pixels", "Scaler", "Scaling", "Standardize"]
 
 BLOCK_NUMBERS = 1 << 17  # numbers in a block of rows, 1 MiB of float64
-MIN_SPREAD = float(np.finfo(np.float64).tiny)  # lower limit for the range or standard deviation of a column
+MIN_SPREAD = float(np.finfo(np.float64).tiny)  # divisor in place of smaller half ranges and deviations
 
 
 class Scaler(ABC):
     """Rule that computes the shift and the factor of a scaling."""
 
-    name: ClassVar[str]  # name of the rule in model files
+    name: ClassVar[str]  # name of the scaling method in model files
 
     @abstractmethod
     def scaling_without_data(self, name: str, shape: tuple[int, ...]) -> Scaling | None:
@@ -76,7 +76,7 @@ class Scaler(ABC):
 class DataScaler(Scaler):
     """Rule that computes shift and factor from the values of each column."""
 
-    target: ClassVar[float]  # scaled value of a column's origin (mean or minimum)
+    target: ClassVar[float]  # value to which the mean or minimum of a column is scaled
 
     def scaling_without_data(self, name: str, shape: tuple[int, ...]) -> Scaling | None:
         return None
@@ -335,7 +335,7 @@ def _statistic(what: str, given: Any) -> float | tuple[float, ...]:
 def _spread(name: str, what: str, given: float | tuple[float, ...], shape: tuple[int, ...]) -> NDArray[np.float64]:
     """Expand a statistic, given as one number, one per column or one per channel, to one number per column.
 
-    `shape` is the shape of one row; its last axis is the channels of an image.
+    `shape` is the shape of one row. The channels of an image are on the last axis.
     """
     n = math.prod(shape)
     if isinstance(given, tuple) and len(given) not in (n, shape[-1]):
@@ -343,7 +343,7 @@ def _spread(name: str, what: str, given: float | tuple[float, ...], shape: tuple
         raise ValueError(
             f"{name}: {what} must be one number, or {n} numbers, one for each column{channels}, got {len(given)}"
         )
-    return np.resize(np.array(given), n)  # repeat one number per channel for each pixel
+    return np.resize(np.array(given), n)  # repeat the numbers of the channels for each pixel
 
 
 def _blocks(rows: NDArray[Any]) -> Iterator[NDArray[np.float64]]:

@@ -34,7 +34,7 @@ def as_labels(y: Any, n: int) -> NDArray[Any] | None:
     """Return y as a vector (n,) if it has one value for each of the n rows, else None. Bytes and dates become text."""
     values = as_label_array(y)
     kind = values.dtype.kind
-    if kind in "TO" and values.ndim:  # T: variable-length strings of NumPy 2; O: Python objects, as in pandas
+    if kind in "TO" and values.ndim:  # dtype kind T: StringDType of NumPy 2; O: Python objects
         from nnc._utils.containers import convert_labels
 
         values = convert_labels("y", values)

@@ -116,7 +116,7 @@ class Pool:
         return np.full((len(A), *self.windows.indices.shape), 1 / self.windows.indices.shape[1])
 
     def per_window(self, d: NDArray[Any]) -> NDArray[Any]:
-        """Return d, one value for each output, with an additional axis that broadcasts over each window."""
+        """Return d, which has one value per output of the pool, with an additional axis for the window elements."""
         pixels, _, channels = self.windows.indices.shape
         return d.reshape(len(d), pixels, 1, channels)
 
@@ -181,7 +181,7 @@ class Connection:
         return product
 
     def weight_sums(self, A: Array, D: Array) -> Array:
-        """Return A^T D for derivatives D (rows, neurons): for each weight, the sum of input * D over the rows."""
+        """Return A^T D for inputs A and derivatives D (rows, neurons): the sum over the rows for each weight."""
         return (A * D).sum(axis=0, keepdims=True) if self.columnwise else A.T @ D
 
     @property
@@ -203,7 +203,7 @@ class Connection:
         return self.windows.gather(A, outside).reshape(-1, self.windows.indices[0].size)
 
     def sum_rows(self, parts: NDArray[Any]) -> NDArray[Any]:
-        """Return flattened images whose elements are the sums of their values in all rows: the transpose of `rows`."""
+        """Return flattened images; each element is the sum of its values in all windows (the transpose of `rows`)."""
         if self.windows is None:
             return parts
         return self.windows.scatter_add(parts.reshape(-1, *self.windows.indices.shape))
@@ -234,7 +234,7 @@ def equivalence_labels(connections: list[Connection], X: Array, widths: list[int
             labels[l].append(current)
             gathered = np.moveaxis(pool.windows.gather(current), 2, 3)
             current = _row_labels(gathered.reshape(-1, gathered.shape[3])).reshape(len(X), -1)
-        if connection.columnwise:  # channels differ in their weights, so they get different labels
+        if connection.columnwise:  # each channel has its own weight and needs its own label
             current = current * widths[l] + np.arange(current.shape[1]) % widths[l]
             continue
         rows = _row_labels(connection.rows(current, -1))

@@ -175,7 +175,7 @@ def _lines(step: Explanation) -> Iterator[str]:
 
 
 def _scaled(step: Explanation) -> str:
-    """Return a phrase for the heading that names the scaled quantities, inputs or targets; "" if none is scaled."""
+    """Return a phrase that states whether inputs or targets are scaled, for a heading; "" if neither is scaled."""
     names = ["inputs"] if step.scaling_X is not None else []
     names += ["targets"] if step.scaling_y is not None else []
     return f", scaled {' and '.join(names)}" if names else ""

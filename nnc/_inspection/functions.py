@@ -23,8 +23,8 @@ from nnc._inspection.gradients import (
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-MIN_OUTPUT_SCALE = 1e-3  # smallest absolute output that scales the step size of finite differences
-MIN_KINK = 0.01  # smallest relative change of the slope that counts as a kink
+MIN_OUTPUT_SCALE = 1e-3  # absolute output below which the step size of finite differences is constant
+MIN_KINK = 0.01  # smallest relative change of the loss derivative that counts as a kink
 ROUNDING_ERRORS = 8  # assumed relative rounding error of a loss value, as a multiple of the float64 epsilon
 
 
@@ -48,7 +48,7 @@ class FunctionCheck(LayerCheck):
 
     @property
     def values_text(self) -> str:
-        """Text with both values of the derivative that deviates most: from the function and from finite differences."""
+        """Text for the derivative with the largest error: its values from the loss function and finite differences."""
         return f"{self.by_backpropagation:.9g} by the function, {self.by_differences:.9g} by differences"
 
 

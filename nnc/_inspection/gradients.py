@@ -337,7 +337,7 @@ def _check_layer(problem: Problem, layer: Compared, eps: float, rounding: float)
     """
     step, computed, expected, error, scale = layer.step, layer.computed, layer.expected, layer.error, layer.scale
     distance = np.where(np.isfinite(computed - expected), abs(computed - expected), np.inf)
-    # `difference` is relative to `scale`; `beyond` is the part of it that exceeds the bound of the rounding errors.
+    # `difference` is the relative difference; `beyond` is how much of it rounding errors cannot explain.
     difference, is_bounded = distance / scale, ~layer.kinks & np.isfinite(error)
     beyond = np.where(is_bounded, distance - np.where(is_bounded, error, 0.0), 0.0) / scale
     indices, n_sampled = np.flatnonzero(layer.compared), max(1, MAX_SAMPLED // len(problem.W))

@@ -88,7 +88,7 @@ class Problem:
             )
         if self.loss.target_type == "probabilities":
             targets = (1 - self.parameter) * targets + self.parameter / n_out
-        # Outputs of each step of sequences are separate rows, as those of the last layer.
+        # For sequences, each step is a row of targets, because the last layer has one row of outputs per step.
         self.X, self.y = rows, targets if stack is None else targets.reshape(-1, stack.output_shape[-1])
         self.divisor = self.loss.divisor(n, n_out)
         self.labels = equivalence_labels(self.connections, rows, [W.shape[1] for W in self.W])

@@ -158,13 +158,13 @@ def _terms(n: int) -> float:
 
 
 def _around(center: Array, reach: Array) -> tuple[Array, Array]:
-    """Return center - reach and center + reach, with a reach of at least the smallest positive normal number."""
+    """Return center - reach and center + reach; a reach below the smallest normal number is increased to it."""
     reach = np.maximum(reach, np.finfo(np.float64).tiny)
     return center - reach, center + reach
 
 
 def _largest_change(middle: Array, others: Iterable[Array]) -> Array:
-    """Return the elementwise maximum of |other - middle| over all arrays in `others`."""
+    """Return for each element the largest |other - middle|, where `other` is any array in `others`."""
     changes: Array = np.max([abs(other - middle) for other in others], axis=0)
     return changes
 

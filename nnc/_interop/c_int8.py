@@ -139,8 +139,8 @@ class Int8Source(Source):
 
     def __init__(self, name: str) -> None:
         super().__init__(name, "float32")
-        self.int8_buffers = {"p": 0, "q": 0}  # required number of elements of each buffer
-        self.current_int8 = ""  # name of the buffer that the next operation reads; "" before the quantization of inputs
+        self.int8_buffers = {"p": 0, "q": 0}  # required number of elements of each C array
+        self.current_int8 = ""  # C array that the next operation reads; "" before the inputs are quantized
 
     def integers(self, kind: str, values: Any, c_type: str = "int8_t") -> str:
         """Add a constant C array of integers, and return its name."""

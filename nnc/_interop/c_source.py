@@ -310,7 +310,7 @@ class Source(Writer):
         self.functions: dict[str, str] = {}
         self.calls: list[str] = []
         self.current = "in"  # name of the C array that the next operation reads
-        self.buffers = {"a": 0, "b": 0, "sum": 0}  # required number of elements of each buffer
+        self.buffers = {"a": 0, "b": 0, "sum": 0}  # required number of elements of each C array
         self.n_summed = 0  # number of ensemble members whose outputs were added to the sum
         self.constant_bytes = 0
         self.element_bytes = 4 if dtype == "float32" else 8
@@ -370,7 +370,7 @@ class Source(Writer):
     # ------------------------------------------------------------------------------------------ code of operations
 
     def scale(self, operation: op.Scale) -> None:
-        """Add the C function calls that scale x: (x - minus) * times + plus."""
+        """Add C function calls to the header that compute (x - minus) * times + plus."""
         n = prod(operation.output_shape)
         for function, numbers in scale_functions(operation, self.dtype):
             self.call(function, [self.array(function, numbers), len(numbers)], n, [n], in_place=True)
@@ -384,18 +384,18 @@ class Source(Writer):
         return W, "0" if operation.b is None else self.array("b", operation.b)
 
     def mat_mul(self, operation: op.MatMul) -> None:
-        """Add the C function call for a dense layer without activation: x @ W + b."""
+        """Add a C function call to the header that computes a dense layer without activation: x @ W + b."""
         n, m = len(operation.W), len(operation.W[0])
         self.call("dense", [n, *self.weights(operation)], m, [m])
 
     def conv(self, operation: op.Conv) -> None:
-        """Add the C function call for a convolution."""
+        """Add a C function call to the header that computes a convolution."""
         top, left, _, _ = operation.pad
         before = [*operation.input_shape, *self.weights(operation), *operation.window, *operation.stride, top, left]
         self.call("conv", before, prod(operation.output_shape), operation.output_shape)
 
     def pool(self, operation: op.MaxPool | op.AvgPool) -> None:
-        """Add the C function call for a max-pool or an average pool."""
+        """Add a C function call to the header that computes a max-pool or an average pool."""
         function = "max_pool" if isinstance(operation, op.MaxPool) else "avg_pool"
         before = [*operation.input_shape[1:], *operation.window, *operation.stride]
         self.call(function, before, prod(operation.output_shape), operation.output_shape[:2])
@@ -407,7 +407,7 @@ class Source(Writer):
         """Add no code: the order of the numbers does not change."""
 
     def activate(self, operation: op.Activate) -> None:
-        """Add the C function call for an activation, which overwrites the current array."""
+        """Add a C function call to the header that applies an activation in place to the current array."""
         row = activations.ROWS[operation.name]
         if row.elementwise and operation.name not in self.functions:
             formula = formulas.to_c(row.f, self.function_call, self.number)
@@ -417,7 +417,7 @@ class Source(Writer):
         self.calls.append(f"{self.name}_{operation.name}({self.current}, {prod(operation.output_shape)});")
 
     def sort(self, operation: op.Sort) -> None:
-        """Add the C function call that sorts the quantiles of each target in the current array."""
+        """Add a C function call to the header that sorts the quantiles of each target in the current array."""
         n = prod(operation.output_shape)
         self.calls.append(f"{self.function('sort')}({self.current}, {n}, {n // operation.groups});")
 

@@ -269,7 +269,7 @@ class TableSource(Source):
         return f"       in[{j}]  {in_comment(column.name)}: {column.description}{table}"
 
     def output_function(self, model: TableProgram) -> str:
-        """Return the text of the C function that adds the processed outputs of a network to the prediction."""
+        """Return the C function that adds probabilities, or outputs in the units of the targets, to the prediction."""
         if model.temperature is not None:
             smallest, temperature = map(double_literal, (sys.float_info.min, model.temperature))
             return self.fill(ADD_PROBABILITIES, smallest=smallest, temperature=temperature)

@@ -94,7 +94,7 @@ class QuantizedLayer(Value):
             return products
         if isinstance(self.operation, op.Conv):
             x = windows(x, self.operation.input_shape, self.operation.window, self.operation.stride, self.operation.pad)
-            x = x.reshape(*x.shape[:3], -1)  # last axis in the order of w: window row, column, channel
+            x = x.reshape(*x.shape[:3], -1)  # order of the last axis, as in w: row, column, channel
         # The sums are integers below 2**53, so the matrix product in floats is exact, and faster than in integers.
         sums: Array = x @ self.w + self.b
         return sums
@@ -201,7 +201,7 @@ class Quantization(Value):
 
     @property
     def text(self) -> str:
-        """Summary of the comparison with the original network in one sentence."""
+        """Sentence that summarizes how much quantization changed outputs, classes and score."""
         results = [f"outputs differ by at most {self.error:.3g}"]
         if self.agreement is not None:
             results.append(f"{self.agreement:.2%} of rows get the same class")
@@ -260,7 +260,7 @@ def _fold_scalings(operations: tuple[op.Operation, ...]) -> list[Any]:
     """
     folded: list[Any] = []
     for operation in operations:
-        if isinstance(operation, op.Reshape):  # flat rows do not change
+        if isinstance(operation, op.Reshape):  # Reshape has no effect, because rows are flat
             continue
         previous = folded[-1] if folded else None
         if not isinstance(operation, op.Scale):
@@ -306,7 +306,7 @@ def _quantize_layer(operation: Any, input_range: Range, output_range: Range | No
     b = np.round(np.clip(biases / scales, -(2.0**30), 2.0**30))
     if output_range is None:
         return QuantizedLayer(operation, input_range, w, b, scales, None, None, None)
-    # Each factor is approximated by multiplier / 2**shift, with a 31-bit multiplier for maximum precision.
+    # Sums are rescaled in integer arithmetic: each factor is multiplier / 2**shift, with a 31-bit multiplier.
     factors = [frexp(factor) for factor in (scales / output_range.scale).tolist()]
     shift = np.array([min(31 - exponent, 62) for _, exponent in factors])
     multiplier = np.array(
@@ -332,7 +332,7 @@ def windows(x: Array, input_shape: Any, window: Any, stride: Any, pad: Any = (0,
 def evaluate(operation: op.Operation, x: Array) -> Array:
     """Return the outputs of an operation for rows x (n, n_in), computed in float64."""
     if isinstance(operation, op.Scale):
-        groups = x.reshape(len(x), -1, len(operation.minus))  # images may be scaled with one number per channel
+        groups = x.reshape(len(x), -1, len(operation.minus))  # the scaling may have one number per channel
         return ((groups - operation.minus) * operation.times + operation.plus).reshape(x.shape)
     if isinstance(operation, op.Activate):
         return activations.ROWS[operation.name].compute(x)

@@ -110,7 +110,7 @@ def check(network: Any, model: Any, parts: Parts) -> None:
     """
     ops, shape = _keras(model).ops, model.input_shape[1:]
     X = random_rows(network)
-    n_rows = model.input_shape[0] or len(X)  # the model may require a fixed batch size
+    n_rows = model.input_shape[0] or len(X)  # input_shape[0] is the fixed batch size, or None
     X = np.resize(X, (n_rows, *X.shape[1:]))
     try:
         # Keras would convert a NumPy array of float64 to float32, but does not change the dtype of a tensor.

@@ -143,7 +143,7 @@ class Graph(Writer):
         self.dtype = dtype
         self.nodes: list[bytes] = []
         self.tensors: list[bytes] = []
-        self.channels_are_first = False  # whether the value of the last operation is an image with channels first
+        self.channels_are_first = False  # whether the current tensor contains images with channels first
 
     def node(
         self, operator: str, *inputs: str, name: str | None = None, unused_output: bool = False, **attributes: Any
@@ -233,7 +233,7 @@ class Graph(Writer):
         return value
 
     def scale(self, operation: op.Scale, value: str) -> str:
-        """Add the nodes that scale x: (x - minus) * times + plus."""
+        """Add nodes to the graph that compute the scaling (x - minus) * times + plus of `value`, called x."""
         n = len(operation.minus)
         if n == prod(operation.input_shape):
             value, shape = self.channels_first(value, False), operation.input_shape
@@ -244,14 +244,14 @@ class Graph(Writer):
         return value
 
     def mat_mul(self, operation: op.MatMul, value: str) -> str:
-        """Add the node of a dense layer without activation: x @ W + b."""
+        """Add a node to the graph that computes a dense layer without activation: x @ W + b."""
         W = self.tensor([number for row in operation.W for number in row], (len(operation.W), len(operation.W[0])))
         if operation.b is None:
             return self.node("MatMul", value, W)
         return self.node("Gemm", value, W, self.tensor(operation.b, (len(operation.b),)))
 
     def conv(self, operation: op.Conv, value: str) -> str:
-        """Add the Conv node of a convolution."""
+        """Add a Conv node to the graph, and return the name of its output."""
         (height, width), channels, filters = operation.window, operation.input_shape[2], operation.output_shape[2]
         pixels = range(0, len(operation.W), channels)
         W = [operation.W[pixel + c][f] for f in range(filters) for c in range(channels) for pixel in pixels]
@@ -263,7 +263,7 @@ class Graph(Writer):
         return self.node("Conv", value, *inputs, kernel_shape=size, strides=stride, pads=pad)
 
     def pool(self, operation: op.MaxPool | op.AvgPool, value: str) -> str:
-        """Add the MaxPool or AveragePool node of a pool."""
+        """Add a MaxPool or AveragePool node to the graph, and return the name of its output."""
         operator = "MaxPool" if isinstance(operation, op.MaxPool) else "AveragePool"
         value, size, stride = self.channels_first(value), [*operation.window], [*operation.stride]
         return self.node(operator, value, kernel_shape=size, strides=stride)
@@ -273,12 +273,12 @@ class Graph(Writer):
         return self.node("Flatten", self.channels_first(value, False), axis=1)
 
     def reshape(self, operation: op.Reshape, value: str) -> str:
-        """Add the Reshape node that converts sequences to images or images to sequences."""
+        """Add a Reshape node to the graph, which converts sequences to images or images to sequences."""
         shape = [-1, *operation.output_shape]
         return self.node("Reshape", self.channels_first(value, False), self.tensor(shape, (len(shape),), "int64"))
 
     def activate(self, operation: op.Activate, value: str) -> str:
-        """Add the node of an activation, or several nodes if ONNX has no suitable operator for it."""
+        """Add one node to the graph for an activation, or several if ONNX has no suitable operator for it."""
         operator, attributes, is_exact = OPERATORS.get(operation.name, ("", {}, False))
         if operator and (is_exact or self.dtype == "float32"):
             return self.node(operator, value, **attributes)
@@ -287,7 +287,7 @@ class Graph(Writer):
         return self.composed(COMPOSED[operation.name], value)
 
     def sort(self, operation: op.Sort, value: str) -> str:
-        """Add the nodes that sort the quantiles of each target."""
+        """Add nodes to the graph that sort the predicted quantiles of each target."""
         n = prod(operation.output_shape) // operation.groups
         return self.node("Flatten", self.sorted_groups(value, operation.groups, n), axis=1)
 
@@ -326,7 +326,7 @@ class Graph(Writer):
         )
 
     def call(self, function: str, *arguments: str) -> str:
-        """Add the node for a function that a formula calls, and return the name of its result."""
+        """Add a node to the graph for a function call in a formula, and return the name of its output."""
         if function == "sum":
             return self.node("ReduceSum", *arguments, self.tensor([1], (1,), "int64"), keepdims=1)
         return self.node(FUNCTIONS[function], *arguments)

@@ -48,7 +48,7 @@ class TableGraph(Graph):
     """Builder of the ONNX graph of a model of a table."""
 
     def column(self, column: RawColumn, j: int) -> tuple[list[str], list[str]]:
-        """Add the nodes that encode a raw column.
+        """Add nodes to the graph that encode a raw column.
 
         Return the names of the encoded columns, and the name of the piecewise-linear encoding if there is one.
         """
@@ -63,7 +63,7 @@ class TableGraph(Graph):
         return [self.formula(text, names) for text in encoding.plain], [self.formula(text, names) for text in bins]
 
     def prediction(self, model: TableProgram, value: str) -> str:
-        """Add the nodes that convert network outputs to calibrated probabilities or to the units of the targets."""
+        """Add nodes to the graph that convert outputs to calibrated probabilities or to the units of the targets."""
         if model.temperature is not None:
             logs = self.node("Log", self.node("Max", value, self.number(sys.float_info.min)))
             return self.node("Softmax", self.node("Div", logs, self.number(model.temperature)), axis=1)

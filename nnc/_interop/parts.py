@@ -218,7 +218,7 @@ class Builder:
         )
 
     def sequence_pool(self, layer: Pool, label: str) -> None:
-        """Add a pool of sequences."""
+        """Add a pooling layer for sequences to the network."""
         self._add(layer, label)
 
     def _padding(self, kernel_shape: Shape, stride: Sequence[int], pad: Sequence[int], label: str) -> Any:
@@ -242,7 +242,7 @@ class Builder:
         )
 
     def _add_weights(self, label: str, W: Array, b: Any, *statistics: Any) -> None:
-        """Store the weights, biases and statistics of the last layer."""
+        """Append the weights, biases and running statistics of the last layer to the lists of this builder."""
         if not all(np.isfinite(part).all() for part in (W, b, *statistics) if part is not None):
             raise ValueError(f"{label} must have finite weights, got NaN or infinity; train the model again")
         self.linear_layer = len(self.layers) - 1
@@ -251,12 +251,12 @@ class Builder:
         self.statistics.append(statistics)
 
     def pool(self, is_max: bool, size: Any, stride: Any, label: str) -> None:
-        """Add a max-pool without padding, or an average pool if `is_max` is false."""
+        """Add a pooling layer for images without padding: a max-pool if `is_max` is true, else an average pool."""
         pool = MaxPool2D if is_max else AvgPool2D
         self._add(pool(tuple(map(int, size)), tuple(map(int, stride))), label)
 
     def global_pool(self, label: str) -> None:
-        """Add a layer that averages each channel of an image."""
+        """Add a GlobalAvgPool2D layer, which averages each channel of an image, to the network."""
         self._add(GlobalAvgPool2D(), label)
 
     def flatten(self, label: str, channels_first: bool = False) -> None:

@@ -158,7 +158,7 @@ def build_programs(documents: Sequence[dict[str, Any]], predict: Callable[[Any],
 
     An ensemble outputs the mean of its networks' outputs. The first program of an ensemble also describes the whole
     ensemble: its title names the sizes of all networks, its dtype is the lowest precision of the networks, and its
-    self-test has the outputs of `predict`, a function from raw rows to outputs.
+    self-test expects the outputs of `predict`, the function from raw rows to the mean outputs.
     """
     first, *others = built = [build_program(document) for document in documents]
     if not others:
@@ -211,7 +211,7 @@ INPUT_ORDERS = {
     3: ", in the order of height, width and channel",
 }
 
-LINE_CHARACTERS = 110  # wrap lists of constants at this many characters per line
+LINE_CHARACTERS = 110  # maximum line length of exported lists of constants
 
 
 class Writer:

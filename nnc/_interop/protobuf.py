@@ -131,7 +131,7 @@ def _value(content: memoryview, offset: int, wire_type: int) -> tuple[Any, int]:
 
 
 def _single(value: Any, kind: str) -> Any:
-    """Convert the value of a field that occurs at most once to the Python type of its kind."""
+    """Convert the value of a field that is not repeated to the Python type for the field kind `kind`."""
     if kind == "int":
         return signed(value)
     if kind == "float":
@@ -140,7 +140,7 @@ def _single(value: Any, kind: str) -> Any:
 
 
 def _append(values: list[Any], value: Any, kind: str) -> None:
-    """Append a value of a repeated field, or several packed values, to the list of its values."""
+    """Append one value of a repeated field to `values`, or several values that are packed in one record."""
     if kind == "ints" and not isinstance(value, int):
         offset = 0
         while offset < len(value):

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 Form = tuple[Any, ...]
 X: Form = ("x",)
 UNARY = ("Sigmoid", "Tanh", "Relu", "Exp", "Log", "Abs", "Neg", "Erf", "Softplus")  # ONNX operators with one input
-MAX_FORMS = 8  # maximum number of formulas of one tensor; each is a function of a different earlier tensor
+MAX_FORMS = 8  # limit for the candidate formulas of a tensor; each has another earlier tensor as x
 TOLERANCES = {"float32": 5e-7, "float64": 1e-15}  # accepted relative deviation of constants due to rounding
 
 
@@ -78,7 +78,7 @@ def _constants(form: Form) -> list[float]:
 
 
 def _skeleton(form: Form) -> Form:
-    """Return the skeleton of a form (formula as nested tuples), which is the form without constants."""
+    """Return a copy of a form (formula as nested tuples) from which all constants are removed."""
     return tuple(_skeleton(part) if isinstance(part, tuple) else part for part in form if not isinstance(part, float))
 
 
@@ -93,7 +93,7 @@ def activation(form: Form, dtype: str) -> str | None:
 
 @cache
 def _activations() -> dict[Form, list[tuple[list[float], str]]]:
-    """Return a dict from skeletons (forms without constants) to the constants and names of the activations.
+    """Return the constants and names of activations in a dict; its keys are their formulas without the constants.
 
     The activations are those in `COMPOSED` and `READ_COMPOSED`. A skeleton that is only a part of an activation has an
     empty list.
@@ -108,7 +108,7 @@ def _activations() -> dict[Form, list[tuple[list[float], str]]]:
 
 
 def _parts(form: Form) -> Iterator[Form]:
-    """Yield a form (formula as nested tuples), its parts, and the sum or product of each subset of its members."""
+    """Yield a form (formula as nested tuples), all its subexpressions, and each sum or product of a subset of terms."""
     yield form
     is_sum = form[0] in ("+", "*")
     members = form[2] if is_sum else [part for part in form if isinstance(part, tuple)]

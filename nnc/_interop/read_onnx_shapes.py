@@ -250,12 +250,12 @@ def _squeeze(call: Call, value: Any, axes: Any = None) -> Any:
         shape = (2, *value.dims)
         return value._replace(dims=tuple(shape[i] for i in _remaining_axes(call, shape, axes))[1:])
     rows = any_rows(call, value)
-    shape = (2, *rows.dims)  # 2 replaces the number of rows; with 1, Squeeze could remove this axis
+    shape = (2, *rows.dims)  # any number of rows except 1, because Squeeze must not remove the axis of rows
     return _reshaped(call, rows, tuple(shape[i] for i in _remaining_axes(call, shape, axes))[1:])
 
 
 def _remaining_axes(call: Call, shape: tuple[int, ...], axes: Any) -> list[int]:
-    """Return the indices of the axes that remain after Squeeze."""
+    """Return the indices of the axes that the operator Squeeze does not remove."""
     removed = axes_of(call, axes, len(shape), 13)
     if any(shape[i] != 1 for i in removed):
         raise call.error(f"only axes of size 1 can be removed, got the axes {removed}")

@@ -105,7 +105,7 @@ class Rows:
         return result
 
     def ordered(self, array: Array) -> Array:
-        """Transpose `array` to channels last; its axes have the order of one row of this tensor."""
+        """Transpose `array`, whose axes have the order of one row of this tensor, to channels last."""
         return array.transpose([self.axes.index(axis) for axis in "hwc"]) if len(self.dims) == 3 else array
 
 
@@ -153,7 +153,7 @@ class Sizes(NamedTuple):
     scalar: bool = False
 
 
-# Descriptions of values in error messages.
+# Texts that describe each type of value in error messages.
 KINDS: dict[type, str] = {
     Rows: "a tensor that depends on the input of the model",
     Pair: "the probabilities of two classes",

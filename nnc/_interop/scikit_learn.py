@@ -58,7 +58,7 @@ def parts_of(mlp: Any, dtype: Any = None, strict: bool = True) -> Parts:
     if dtype is None:
         dtype = np.float32 if all(W.dtype == np.float32 for W in coefs) else np.float64
     output = activation_name(mlp.out_activation_)
-    if hasattr(mlp, "_loss_and_factors"):  # an estimator of nnc.sklearn: the user can choose its loss
+    if hasattr(mlp, "_loss_and_factors"):  # only estimators of nnc.sklearn have a loss argument
         loss, _, _ = mlp._loss_and_factors()
     else:
         loss = {row.output: row.name for row in losses.ROWS.values() if row.output_required}.get(output, "mse")

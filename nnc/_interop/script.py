@@ -106,14 +106,14 @@ class Script(Writer):
             self.functions[name] = self.with_dependencies(self.language.functions[name], name)
 
     def with_dependencies(self, text: str, name: str) -> str:
-        """Return `text`, the source of the function `name`, without outer blanks; add the functions that it calls."""
+        """Strip `text`, the source of the function `name`; add all functions that it calls to the module."""
         for other in self.language.functions:
             if other != name and re.search(rf"\b{other}\(", text):
                 self.function(other)
         return text.strip()
 
     def call(self, function: str, *arguments: Any) -> None:
-        """Add the statement x = function(x, *arguments) to `predict`."""
+        """Add the statement x = function(x, *arguments) to the exported function `predict`."""
         if function in self.language.functions:
             self.function(function)
         call = f"{function}({', '.join(map(str, ['x', *arguments]))})"
@@ -122,7 +122,7 @@ class Script(Writer):
     # ------------------------------------------------------------------------------------------ code of operations
 
     def scale(self, operation: op.Scale) -> None:
-        """Add the statements that scale x: (x - minus) * times + plus."""
+        """Add statements to the exported function `predict` that compute (x - minus) * times + plus."""
         for function, numbers in scale_functions(operation, "float64"):
             self.call(function, self.array("numbers", numbers))
 
@@ -132,16 +132,16 @@ class Script(Writer):
         return W, self.language.null if operation.b is None else self.array("b", operation.b)
 
     def mat_mul(self, operation: op.MatMul) -> None:
-        """Add the statement for a dense layer without activation: x @ W + b."""
+        """Add a statement to the exported function `predict` that computes a dense layer: x @ W + b."""
         self.call("dense", *self.weights(operation))
 
     def conv(self, operation: op.Conv) -> None:
-        """Add the statement for a convolution."""
+        """Add a statement to the exported function `predict` that computes a convolution."""
         sizes = (operation.input_shape, operation.window, operation.stride, operation.pad[:2], operation.output_shape)
         self.call("conv", *self.weights(operation), *map(list_literal, sizes))
 
     def pool(self, operation: op.MaxPool | op.AvgPool) -> None:
-        """Add the statement for a max-pool or an average pool."""
+        """Add a statement to the exported function `predict` that computes a max-pool or an average pool."""
         function = "maxPool" if isinstance(operation, op.MaxPool) else "avgPool"
         self.call(
             function,
@@ -155,7 +155,7 @@ class Script(Writer):
         """Add no code: the order of the numbers does not change."""
 
     def activate(self, operation: op.Activate) -> None:
-        """Add the statement of an activation to `predict`."""
+        """Add a statement to the exported function `predict` that computes an activation."""
         row = activations.ROWS[operation.name]
         if row.elementwise and operation.name not in self.functions:
             text = self.language.elementwise.format(name=operation.name, formula=self.language.formula(row.f))
@@ -163,7 +163,7 @@ class Script(Writer):
         self.call(operation.name)
 
     def sort(self, operation: op.Sort) -> None:
-        """Add the statement that sorts the quantiles of each target."""
+        """Add a statement to the exported function `predict` that sorts the quantiles of each target."""
         self.call("sortGroups", operation.groups)
 
 

@@ -44,15 +44,15 @@ class ColumnFormulas(NamedTuple):
     vectors: dict[str, Sequence[float]] = {}  # noqa: RUF012 (the default is never modified)
 
     def vector_names(self, formula: str) -> list[str]:
-        """Return the names of the vectors that a formula uses."""
+        """Return the names of the vector variables that a formula uses."""
         return [name for name in self.vectors if re.search(rf"\b{name}\b", formula)]
 
     def width(self, formula: str) -> int:
-        """Return the number of input columns that a formula yields."""
+        """Return how many inputs of the network a formula computes."""
         return 1 if formula.startswith("sum(") else self.length(formula)
 
     def length(self, formula: str) -> int:
-        """Return the length of the vectors that a formula uses; 1 if the formula uses no vector."""
+        """Return the length of the vector variables that a formula uses; 1 if the formula uses none."""
         return max((len(self.vectors[name]) for name in self.vector_names(formula)), default=1)
 
 

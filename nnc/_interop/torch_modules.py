@@ -51,7 +51,7 @@ class Scale(nn.Module):
             self.register_buffer(name, torch.from_numpy(numbers))
 
     def arrays(self) -> list[Any]:
-        """Return minus, times and plus as NumPy arrays, with channels of images and features of sequences last."""
+        """Return `minus`, `times` and `plus` as NumPy arrays; channels or features are on the last axis."""
         arrays = [part.detach().cpu().numpy() for part in (self.minus, self.times, self.plus)]
         return [np.moveaxis(array, 0, -1) if array.ndim > 1 else array for array in arrays]
 
@@ -63,14 +63,15 @@ class Scale(nn.Module):
 class ModuleBuilder(Writer):
     """Builder of a list of PyTorch modules, in which images have channels first and sequences have features first.
 
-    The operations compute sequences as images, between two Reshape operations. The modules are one-dimensional there.
+    Exported operations treat sequences as images, between two Reshape operations. The modules for these operations are
+    one-dimensional, such as Conv1d.
     """
 
     def __init__(self, dtype: str) -> None:
         self.dtype = getattr(torch, dtype)
         self.modules: list[Any] = []
         self.order: Any = None  # permutation of the rows of the next weight matrix, set by `flatten`
-        self.has_sequences = False  # whether the images of the operations are sequences
+        self.has_sequences = False  # whether the current operations process sequences, stored as images
 
     def tensor(self, numbers: Any) -> Any:
         """Return numbers as a trainable PyTorch parameter."""
@@ -120,7 +121,7 @@ class ModuleBuilder(Writer):
         )
         top, left, bottom, right = operation.pad
         size, dilation = size_x, 1
-        if size_y > 1:  # the steps of a window lie below each other
+        if size_y > 1:  # the window extends over several rows of the image and one column
             size, dilation, left, right, stride = size_y, width, top * width, bottom * width, 1
         steps, n_windows = height * width, operation.output_shape[0] * operation.output_shape[1]
         padding = left
@@ -156,7 +157,7 @@ class ModuleBuilder(Writer):
         self.modules.append(nn.Flatten())
 
     def reshape(self, operation: op.Reshape) -> None:
-        """Use modules for sequences up to the next Reshape; add a Flatten module after a global pool."""
+        """Switch between modules for images and for sequences; flatten the output of a global pool."""
         self.has_sequences = len(operation.output_shape) == 3
         if len(operation.output_shape) == 1:
             self.modules.append(nn.Flatten())

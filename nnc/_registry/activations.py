@@ -70,22 +70,22 @@ class Activation(Value):
 
     @property
     def f_template(self) -> str:
-        """Return the formula of f as a format string with the field {z}."""
+        """Return the formula of the activation as a format string with the field {z}, the net input."""
         return self.textbook or formulas.to_template(self.f)
 
     @property
     def derivative_template(self) -> str:
-        """Return the formula of the derivative as a format string with the fields {z} and {a}."""
+        """Return the formula of df/dz as a format string with the fields {z} and {a}, net input and output."""
         return self.textbook_derivative or formulas.to_template(self.derivative)
 
     @property
     def compute(self) -> Callable[[NDArray[Any]], NDArray[Any]]:
-        """Return f as a function of an array of net inputs z."""
+        """Return the activation as a function of an array of net inputs z."""
         return formulas.compile_formula(self.f, "z")
 
     @property
     def compute_derivative(self) -> Callable[[NDArray[Any], NDArray[Any]], NDArray[Any]]:
-        """Return the derivative as a function of arrays of net inputs z and outputs a."""
+        """Return the derivative of the activation as a function of arrays of net inputs z and outputs a."""
         return formulas.compile_formula(self.derivative, "z a")
 
 

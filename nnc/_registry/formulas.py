@@ -112,7 +112,7 @@ def compile_formula(text: str, variables: str) -> Callable[..., NDArray[Any]]:
     import numpy as np
 
     class ReplaceIf(ast.NodeTransformer):
-        """Replace `x if condition else y` by `where(condition, x, y)`."""
+        """Syntax tree transformer that replaces `x if condition else y` by `where(condition, x, y)`."""
 
         def visit_IfExp(self, node: ast.IfExp) -> ast.AST:
             self.generic_visit(node)
@@ -158,6 +158,6 @@ def _array_functions() -> dict[str, Callable[..., Any]]:
         "log_cosh": lambda z: np.logaddexp(z, -z) - math.log(2),
         "Phi": lambda z: erfc(-z / math.sqrt(2)) / 2,  # distribution function of the standard normal distribution
         "phi": lambda z: np.exp(-z * z / 2) / math.sqrt(2 * math.pi),  # density of the standard normal distribution
-        "softmax": softmax,  # softmax and log_softmax are functions of a whole row
+        "softmax": softmax,  # unlike the others, softmax and log_softmax act on rows
         "log_softmax": lambda z: z - np.logaddexp.reduce(z, axis=1, keepdims=True),
     }

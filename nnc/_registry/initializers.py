@@ -32,7 +32,7 @@ class Initializer(Value):
 
 
 _ROWS = (
-    Initializer("uniform", "unit", draws_biases=True),  # the tutorial uses this initialization
+    Initializer("uniform", "unit", draws_biases=True),  # weight initialization of docs/notebooks/tutorial.md
     Initializer("glorot_uniform", "symmetric", "both"),  # source: Glorot and Bengio (2010)
     Initializer("glorot_normal", "normal", "both"),
     Initializer("he_uniform", "symmetric", "in"),  # source: He, Zhang, Ren and Sun (2015)

@@ -191,9 +191,9 @@ class LossRow(Value):
 
     @property
     def compute_branch(self) -> Callable[[Array, Array, float], Array] | None:
-        """Return a function of targets y, outputs p and loss parameter c that computes `branch_condition`.
+        """Return a function of targets y, outputs p and loss parameter c that is true on one side of a kink.
 
-        It is None if the loss is smooth.
+        The function evaluates `branch_condition`. If the loss is smooth, return None.
         """
         return formulas.compile_formula(self.branch_condition, "y p c") if self.branch_condition else None
 
@@ -209,7 +209,7 @@ class LossRow(Value):
 
     @property
     def is_classification(self) -> bool:
-        """Return whether targets may be classes."""
+        """Return whether this is a loss for classification, whose targets may be class labels."""
         return self.target_type in ("multilabel", "plus_minus_one", "probabilities")
 
     @property
@@ -219,7 +219,7 @@ class LossRow(Value):
 
     @property
     def threshold(self) -> float:
-        """Return the threshold for a single output or target: a value of at least this means the second class."""
+        """Return the threshold of a single output or target; values of at least the threshold mean class 1."""
         return 0.0 if self.target_type == "plus_minus_one" else 0.5
 
     def divisor(self, rows: float, n_out: int) -> float:
@@ -231,7 +231,8 @@ class LossRow(Value):
 # of the Python loss with respect to the outputs as targets, and computes the gradient from them.
 CUSTOM = "custom"
 
-# sse and half_sse have sigmoid outputs by default, as in the tutorial. mse is for regression, with linear outputs.
+# By default, networks with sse or half_sse have sigmoid outputs (as in docs/notebooks/tutorial.md), and networks with
+# mse have linear outputs.
 ROWS = {
     row.name: row
     for row in (

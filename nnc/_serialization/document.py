@@ -76,7 +76,7 @@ if TYPE_CHECKING:
     from nnc.layers.base import Layer
 
 FORMAT = "nnc-network"
-# First members of the documents of models that consist of several networks.
+# Members "format" and "version" in files of ensembles and table models, which contain several networks.
 CONTAINER_HEADERS: dict[str, dict[str, Any]] = {
     "ensemble": {"format": "nnc-ensemble", "version": 1},
     "table model": {"format": "nnc-table", "version": 1},
@@ -90,8 +90,8 @@ FORMAT_CONTENTS = {
     "nnc-table": "a model of a table",
 }
 LATEST_VERSION = 2  # latest format version of networks; a file has version 1 if version 1 can express its content
-CHECK_FILE = "check that it is the right file"  # remedy for a file that does not have the expected content
-EDIT_REMEDY = "correct it there, or save the network again"  # remedy for an invalid member of a document
+CHECK_FILE = "check that it is the right file"  # end of error messages about files with unexpected content
+EDIT_REMEDY = "correct it there, or save the network again"  # end of messages about invalid JSON members
 
 
 class ModelFileError(OSError, ValueError):
@@ -157,7 +157,7 @@ def _check_object(document: Any, content: str) -> None:
 
 
 def _shown_member(document: dict[str, Any], name: str) -> str:
-    """Return the value of a member as text for a message, or the word "missing" if there is no such member."""
+    """Return the value of the member `name` as text for an error message; "missing" if it does not exist."""
     return fields.describe(document[name]) if name in document else "missing"
 
 
@@ -299,7 +299,7 @@ def _checked_dropout(dropout: Any, n_hidden: int | None) -> list[float | None] |
 def _checked_learning(
     learning: Any, types: list[str], training: dict[str, Any] | None
 ) -> list[dict[str, Any] | None] | None:
-    """Return a validated copy of the learning options of the parametric layers, which have the layer types `types`."""
+    """Return a validated copy of the learning options, one item per parametric layer; `types` are the layer types."""
     if learning is None:
         return None
     n = len(types)
@@ -374,7 +374,8 @@ def _checked_heads(members: Any, loss: str, last: dict[str, Any]) -> dict[str, A
     if last["activation"] != "identity":
         expected = f'null for the output activation "{last["activation"]}"'
         raise ValueError(f"heads is {fields.describe(members)}, expected {expected}")
-    has_ordered = "ordered" in fields.json_object(members, "heads")  # the member is missing if no heads are ordered
+    # Files contain the member "ordered" only if the heads are ordered.
+    has_ordered = "ordered" in fields.json_object(members, "heads")
     fields.check_keys(members, ("heads", "missing", *(("ordered",) * has_ordered)), "heads")
     heads: list[dict[str, Any]] = []
     for i, head in enumerate(fields.member(members, "heads", list, where="heads.")):
@@ -452,7 +453,7 @@ def _checked_names(names: Any, n_in: int) -> list[str] | None:
 
 
 def _checked_self_test(test: Any, n_in: int, n_out: int) -> dict[str, Any] | None:
-    """Return a validated copy of a self-test: a row of inputs X and its outputs P."""
+    """Return a validated copy of a self-test: a row of inputs X and its expected outputs P."""
     if test is None:
         return None
     fields.check_keys(test, ("X", "P"), "self_test")

@@ -430,7 +430,7 @@ def self_test_row(n_in: int, scale_X: dict[str, Any] | None = None) -> list[floa
 def compute_self_test(
     predict: Callable[[Any], Any], n_in: int, scale_X: dict[str, Any] | None
 ) -> dict[str, Any] | None:
-    """Return a self-test: a row of inputs "X" and its prediction "P"; None if the prediction fails or is not finite.
+    """Return a self-test: the inputs "X" of a row and its outputs "P"; None if the prediction fails or is not finite.
 
     Predictions for the steps of sequences are concatenated.
     """

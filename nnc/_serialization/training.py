@@ -135,7 +135,7 @@ def _checked_history(history: dict[str, Any]) -> dict[str, Any]:
     for key in dict.fromkeys(("loss", "lr", "seconds", *history)):
         column = fields.member(history, key, list, where="training.history.")
         location = f"training.history.{fields.describe(key)[1:-1]}"
-        # All columns except loss, lr and seconds may contain null; null is replaced by 0 to check the other numbers.
+        # In a history, only loss, lr and seconds must not contain null. To check the other columns, 0 replaces null.
         filled = column if key in ("loss", "lr", "seconds") else [0.0 if x is None else x for x in column]
         numbers = fields.vector(filled, n, location, "the length of loss")
         checked_columns[key] = [None if x is None else number for x, number in zip(column, numbers, strict=True)]
