@@ -134,7 +134,7 @@ cdef inline Py_ssize_t block_rows(Py_ssize_t bytes_per_row, Py_ssize_t batch, Py
     return smaller(rows, batch)
 
 
-cdef inline void lay_out(Layer* layer, Arena* arena, Purpose purpose, Py_ssize_t block) noexcept nogil:
+cdef inline never_inlined lay_out(Layer* layer, Arena* arena, Purpose purpose, Py_ssize_t block) noexcept nogil:
     # Allocate the buffers for `block` rows, and the copies of the weights.
     cdef SequenceBuffers* buffers = <SequenceBuffers*>allocate(arena, 2 * sizeof(SequenceBuffers))
     cdef SequenceBuffers b
@@ -184,7 +184,7 @@ cdef inline void store_copies(const Layer* layer, Py_ssize_t k, int direction, i
             out[j * ldt] = w[j]
 
 
-cdef inline void transpose_rows(const Layer* layer, Py_ssize_t low, Py_ssize_t high) noexcept nogil:
+cdef inline never_inlined transpose_rows(const Layer* layer, Py_ssize_t low, Py_ssize_t high) noexcept nogil:
     # Update the copies in layer.WT from rows low <= k < high of the parameters.
     cdef Py_ssize_t k
     cdef int d, gate
@@ -194,7 +194,7 @@ cdef inline void transpose_rows(const Layer* layer, Py_ssize_t low, Py_ssize_t h
                 store_copies(layer, k, d, gate)
 
 
-cdef inline void transpose_element(const Layer* layer, Py_ssize_t k, Py_ssize_t j) noexcept nogil:
+cdef inline never_inlined transpose_element(const Layer* layer, Py_ssize_t k, Py_ssize_t j) noexcept nogil:
     # Update the copies in layer.WT from the element in row k and column j of the parameters.
     cdef Py_ssize_t units = unit_count(layer), length = padded_units(layer), features = layer.in_shape.channels
     cdef int direction = <int>(j // (gate_count(layer) * units)), gate = <int>(j // units % gate_count(layer))
@@ -213,7 +213,7 @@ cdef inline void transpose_element(const Layer* layer, Py_ssize_t k, Py_ssize_t 
 
 # Forward pass. `rows` rows of the block are processed from row `first` on.
 
-cdef inline void forward(const Layer* layer, const real** X, Py_ssize_t first, Py_ssize_t rows) noexcept nogil:
+cdef inline never_inlined forward(const Layer* layer, const real** X, Py_ssize_t first, Py_ssize_t rows) noexcept nogil:
     # Compute the outputs A. X[i] points to input row i of the block.
     cdef int d
     for d in range(layer.directions):
@@ -355,7 +355,8 @@ cdef inline void copy_outputs(const Layer* layer, int direction, const real* sta
 
 # Backward pass.
 
-cdef inline void backward_steps(const Layer* layer, Py_ssize_t first, Py_ssize_t rows, bint is_output) noexcept nogil:
+cdef inline never_inlined backward_steps(const Layer* layer, Py_ssize_t first, Py_ssize_t rows,
+                                         bint is_output) noexcept nogil:
     # Backpropagation through time: compute the derivatives of the loss with respect to the net inputs of all gates and
     # steps from the deltas D, and store them in place of the gates. `is_output` means that D already contains the
     # derivatives with respect to the net inputs, as in the output layer.
@@ -454,8 +455,8 @@ cdef inline never_inlined lstm_deltas(Py_ssize_t rows, Py_ssize_t units, const r
         carry += units
 
 
-cdef inline void input_backward(const Layer* layer, Py_ssize_t first, Py_ssize_t rows, real* out,
-                                Py_ssize_t ld) noexcept nogil:
+cdef inline never_inlined input_backward(const Layer* layer, Py_ssize_t first, Py_ssize_t rows, real* out,
+                                         Py_ssize_t ld) noexcept nogil:
     # Compute the derivatives of the loss with respect to the inputs into `rows` rows of `out`, which are ld numbers
     # apart. Numbers beyond the n_in inputs become zero.
     cdef const SequenceBuffers* buffers
@@ -474,7 +475,8 @@ cdef inline void input_backward(const Layer* layer, Py_ssize_t first, Py_ssize_t
         memset(out + i * ld + layer.n_in, 0, (ld - layer.n_in) * sizeof(real))
 
 
-cdef inline void gradient(const Layer* layer, Py_ssize_t low, Py_ssize_t high, real* out, bint add) noexcept nogil:
+cdef inline never_inlined gradient(const Layer* layer, Py_ssize_t low, Py_ssize_t high, real* out,
+                                   bint add) noexcept nogil:
     # Compute rows low <= k < high of the gradient over the block: rows of W, rows of U, and biases. With `add`, add
     # them to `out`.
     cdef Py_ssize_t features = layer.in_shape.channels, k = low, end, i

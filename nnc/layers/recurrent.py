@@ -144,7 +144,7 @@ class SimpleRNN(RecurrentLayer):
         Whether the output contains the states of all steps, (steps, units), instead of the last state, (units,).
     go_backwards : bool, default False
         Whether the layer processes the steps from the last to the first. The outputs of `return_sequences` stay in
-        the order of the inputs. (Keras returns them in the order of processing.)
+        the order of the inputs, whereas Keras returns them in the order of processing.
     bidirectional : bool, default False
         Whether a second set of units processes the steps from the last to the first; see `Bidirectional`.
     bias : bool, optional
