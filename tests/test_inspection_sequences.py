@@ -6,7 +6,7 @@ import pytest
 from nnc import NeuralNetwork
 from nnc._inspection.gradients import check_gradients
 from nnc._registry import losses
-from nnc.layers import Dense, Flatten, Input
+from nnc.layers import GRU, LSTM, Bidirectional, Dense, Flatten, Input, SimpleRNN
 
 INPUT = Input(steps=4, features=3)
 LAYERS = [
@@ -39,6 +39,51 @@ def test_check_accepts_gradients_and_finds_errors(layers, loss, dtype):
         assert [wrong.wrong for wrong in check.layers] == [l == layer for l in range(len(net.weights))]
 
 
+RECURRENT = [
+    [INPUT, SimpleRNN(3), 2],
+    [INPUT, SimpleRNN(4, "relu", go_backwards=True), Dense(3, "relu"), 1],
+    [INPUT, GRU(3, bias=False), 2],
+    [INPUT, Bidirectional(GRU(2, return_sequences=True)), SimpleRNN(3, "relu", return_sequences=True), 2],
+    [INPUT, LSTM(3, return_sequences=True), Flatten(), 1],
+    [INPUT, Dense(2, "tanh"), LSTM(2, return_sequences=True, go_backwards=True), Bidirectional(GRU(2)), 2],
+]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("layers", RECURRENT, ids=str)
+def test_check_accepts_gradients_of_recurrent_layers_and_finds_errors(layers, dtype):
+    net = NeuralNetwork(layers, loss="mse", dtype=dtype, seed=1)
+    net.params = np.random.default_rng(2).normal(size=net.n_params) * 0.7
+    X, y = random_data(net, 3)
+    check = check_gradients(net, X, y)
+    assert check.ok
+    assert sum(layer.by_both for layer in check.layers) > (0.7 * net.n_params if dtype == "float64" else 0)
+    gradients = net.gradients(X, y)
+    for gradient in (gradients[-2][0], gradients[0][0]):
+        gradient[np.unravel_index(abs(gradient).argmax(), gradient.shape)] *= 1.1 if dtype == "float32" else 1.0001
+    wrong = check_gradients(net, X, y, gradients=gradients)
+    assert [result.wrong for result in wrong.layers] == [l in (0, len(gradients) - 2) for l in range(len(gradients))]
+
+
+def test_name_of_wrong_bias_of_gru_contains_row():
+    net = NeuralNetwork(RECURRENT[5], loss="mse", seed=1)
+    X, y = random_data(net)
+    gradients = net.gradients(X, y)
+    gradients[2][1][1, 4] += 1
+    assert check_gradients(net, X, y, gradients=gradients).worst.worst == "b[1, 4]"
+
+
+def test_unit_at_kink_in_early_step_is_counted():
+    net = NeuralNetwork([INPUT, SimpleRNN(1, "relu"), 1], loss="mse", seed=1)
+    net.params = np.zeros(net.n_params)
+    net.weights[1][...] = 1.0
+    net.layers[0].U[...] = 1.0
+    X, y = random_data(net)
+    check = check_gradients(net, X, y)
+    assert check.layers[0].kinks == 5  # three rows of W, one row of U, and the bias
+    assert not check.wrong
+
+
 def test_targets_of_all_steps_may_be_flat_rows():
     net = NeuralNetwork(LAYERS[0], loss="mse", seed=0)
     X, y = random_data(net)
@@ -48,5 +93,5 @@ def test_targets_of_all_steps_may_be_flat_rows():
 
 def test_explain_step_refuses_dense_layers_on_sequences():
     net = NeuralNetwork(LAYERS[0], loss="mse", seed=0)
-    with pytest.raises(ValueError, match="net must not have Dense layers on sequences for explain_step"):
+    with pytest.raises(ValueError, match="recurrent layers or Dense layers on sequences for explain_step"):
         net.explain_step(*random_data(net))

@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nnc._inspection.norm import Norm
+from nnc._inspection.recurrent import Recurrence
 from nnc.layers import BatchNorm, Conv1D, Dense
 from nnc.layers import image as image_layers
 from nnc.layers.base import as_image_shape
+from nnc.layers.recurrent import RecurrentLayer
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -142,6 +144,8 @@ class Connection:
         Normalization of the rows for BatchNorm, None for other layers.
     columnwise : bool
         True if neuron j is connected to input j only, as in BatchNorm and Scale.
+    recurrence : Recurrence or None
+        Computation of all steps of a recurrent layer, None for other layers.
     """
 
     def __init__(self, layers: Iterable[PlacedLayer[Layer]] = ()) -> None:
@@ -154,6 +158,7 @@ class Connection:
         self.windows: Windows | None = None
         self.norm: Norm | None = None
         self.columnwise = False
+        self.recurrence: Recurrence | None = None
         for layer in layers[-1:]:
             kind, input_shape = layer.kind, layer.input_shape
             self.columnwise = kind.columnwise
@@ -161,6 +166,8 @@ class Connection:
                 self.windows = Windows(kind.sequence_geometry(input_shape), True, kind.dilation)
             elif isinstance(kind, image_layers.Convolution):
                 self.windows = Windows(kind.window_geometry(input_shape))
+            elif isinstance(kind, RecurrentLayer):
+                self.recurrence = Recurrence(kind, input_shape)
             elif isinstance(kind, Dense) and len(input_shape) == 2:  # each step of a sequence is a row
                 steps = image_layers.WindowGeometry(
                     as_image_shape(input_shape), (1, *layer.output_shape), (1, 1), (1, 1)

@@ -125,7 +125,9 @@ def explain_step(
             "check_gradients, or read the formulas in nnc.reference"
         )
     if problem.has_steps:
-        raise ValueError("net must not have Dense layers on sequences for explain_step; use check_gradients")
+        raise ValueError(
+            "net must not have recurrent layers or Dense layers on sequences for explain_step; use check_gradients"
+        )
     steps = layer_steps(problem, float(lr))
     terms = problem.terms(steps[-1].Z, steps[-1].A)
     parameter = None if problem.loss.parameter is None else problem.parameter

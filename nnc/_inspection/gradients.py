@@ -184,8 +184,8 @@ def check_gradients(
 
     Each gradient is compared with the analytic derivative, computed from the formulas of the activations and the loss.
     Deviations that rounding errors in the network's precision can cause are accepted. The gradients of about 1000
-    parameters, the same ones in every call, are also compared with finite differences of the loss L: (L(w + h) -
-    L(w - h)) / (2 h). A few rows are enough.
+    parameters (in a recurrent layer 1000 / steps), the same ones in every call, are also compared with finite
+    differences of the loss L: (L(w + h) - L(w - h)) / (2 h). A few rows are enough.
 
     Parameters
     ----------
@@ -282,7 +282,7 @@ def compare(
 
 def _stacked(dW: NDArray[Any], db: NDArray[Any] | None) -> Array:
     """Return the gradients dW and db of a layer as one float64 array, whose last row is db."""
-    return np.asarray(dW if db is None else np.vstack([dW, db[None]]), np.float64)
+    return np.asarray(dW if db is None else np.vstack([dW, np.atleast_2d(db)]), np.float64)
 
 
 def _slope(problem: Problem, layer: Compared, i: int, j: int, eps: float, rounding: float) -> tuple[float, float]:
@@ -291,19 +291,30 @@ def _slope(problem: Problem, layer: Compared, i: int, j: int, eps: float, roundi
     The weight connects input i to neuron j; i = n_in stands for the bias. The error is infinite if there are fewer than
     two usable differences. `rounding` is the rounding error of the loss.
     """
-    Z, inputs = layer.step.Z, layer.step.inputs_of(i, j)
+    step, recurrence = layer.step, problem.connections[layer.number].recurrence
+    inputs = step.inputs_of(i, j) if recurrence is None else step.A_in
     h = eps / max(1.0, float(abs(inputs).max()))
+
+    def evaluate(change: float) -> tuple[float, list[Array], list[NDArray[Any]]]:
+        """Return the results of `Problem.loss_from` if this number is added to the weight."""
+        if recurrence is None:
+            Z = step.Z.copy()
+            Z[:, j] += change * inputs
+            return problem.loss_from(layer.number, Z)
+        W, b = step.W.copy(), None if step.b is None else np.atleast_2d(step.b.copy())
+        (W if i < len(W) or b is None else b)[i if i < len(W) else i - len(W), j] += change
+        Z, sides = recurrence.outputs(step.A_in, W, b)
+        loss, net_inputs, later = problem.loss_from(layer.number, Z)
+        return loss, net_inputs, sides + later
+
     allowed = MAX_ROUNDING * layer.tolerance * float(layer.scale[i, j])
     best, least = math.nan, math.inf
     coarser: list[float] = []
-    _, _, sides = problem.loss_from(layer.number, Z)
+    _, _, sides = evaluate(0.0)
     for _ in range(MAX_STEPS):
         if 2 * rounding / h > allowed:  # the rounding error increases with smaller h
             break
-        shifted = [Z.copy(), Z.copy()]
-        shifted[0][:, j] += h * inputs
-        shifted[1][:, j] -= h * inputs
-        (high, Z_high, sides_high), (low, Z_low, sides_low) = (problem.loss_from(layer.number, Z) for Z in shifted)
+        (high, Z_high, sides_high), (low, Z_low, sides_low) = evaluate(h), evaluate(-h)
         close = all((abs(a - b) <= 1).all() for a, b in zip(Z_high, Z_low, strict=True))
         if close and all(((a == b) & (b == c)).all() for a, b, c in zip(sides_high, sides, sides_low, strict=True)):
             coarser, slope, error = extrapolated((high - low) / (2 * h), coarser, 2 * rounding / h)
@@ -330,6 +341,12 @@ def extrapolated(slope: float, coarser: Sequence[float], rounding: float) -> tup
     return slopes, best, least
 
 
+def _bias_name(layer: Compared, i: int, j: int) -> str:
+    """Return the name of the bias in row i and column j of the arrays of a layer, such as "b[1]" or "b[0, 1]"."""
+    first = len(layer.step.W)
+    return f"b[{i - first}, {j}]" if len(layer.computed) > first + 1 else f"b[{j}]"
+
+
 def _check_layer(problem: Problem, layer: Compared, eps: float, rounding: float) -> LayerCheck:
     """Compare the gradients of one layer with formulas and finite differences.
 
@@ -340,7 +357,9 @@ def _check_layer(problem: Problem, layer: Compared, eps: float, rounding: float)
     # `difference` is the relative difference; `beyond` is how much of it rounding errors cannot explain.
     difference, is_bounded = distance / scale, ~layer.kinks & np.isfinite(error)
     beyond = np.where(is_bounded, distance - np.where(is_bounded, error, 0.0), 0.0) / scale
-    indices, n_sampled = np.flatnonzero(layer.compared), max(1, MAX_SAMPLED // len(problem.W))
+    recurrence = problem.connections[layer.number].recurrence
+    steps = 1 if recurrence is None else len(recurrence.orders[0])  # each difference repeats the pass through all steps
+    indices, n_sampled = np.flatnonzero(layer.compared), max(1, MAX_SAMPLED // len(problem.W) // steps)
     if len(indices) > n_sampled:
         indices = np.sort(np.random.default_rng(0).choice(indices, n_sampled, False))
     slopes = {}
@@ -366,7 +385,7 @@ def _check_layer(problem: Problem, layer: Compared, eps: float, rounding: float)
         uncertain=int((~layer.kinks & ~layer.compared).sum()),
         by_both=len(slopes),
         difference=0.0 if nothing else float(difference[i, j]),
-        worst="" if nothing else f"W[{i}, {j}]" if i < len(step.W) else f"b[{j}]",
+        worst="" if nothing else f"W[{i}, {j}]" if i < len(step.W) else _bias_name(layer, i, j),
         by_backpropagation=math.nan if nothing else float(computed[i, j]),
         by_definition=math.nan if nothing else float(expected[i, j]),
         by_differences=slopes.get(index, math.nan),

@@ -58,9 +58,10 @@ class Problem:
         n_in, n_out = net.sizes[0], net.sizes[-1]
         stack = None if (model := getattr(net, "model", None)) is None else model.stack
         self.has_steps = stack is not None and stack.has_steps
-        if stack is not None and any(layer.kind.recurrent for layer in stack.layers):
-            raise ValueError(f"net must not have recurrent layers for explain_step and check_gradients, got {net!r}")
         self.connections = [Connection() for _ in self.W] if stack is None else connections(stack.layers)
+        for k, connection in enumerate(self.connections):
+            if connection.recurrence is not None:  # the outputs of a recurrent layer are treated as net inputs
+                self.activations[k] = activations.ROWS["identity"]
         rows = _numbers("X", X)
         if stack is not None and len(stack.input_shape) > 1:
             rows = _flat(rows, stack.input_shape)
@@ -118,8 +119,13 @@ class Problem:
         return rows if norm is None else norm.forward(rows)
 
     def _net_inputs(self, k: int, A_in: Array) -> Array:
-        """Return the net inputs of layer k: products of inputs and weights, plus the bias."""
-        b = self.b[k]
+        """Return the net inputs of layer k: products of inputs and weights, plus the bias.
+
+        For a recurrent layer, return its outputs.
+        """
+        b, recurrence = self.b[k], self.connections[k].recurrence
+        if recurrence is not None:
+            return recurrence.outputs(A_in, self.W[k], b)[0]
         Z = self.connections[k].multiply(A_in, self.W[k])
         return Z if b is None else Z + b
 
@@ -146,7 +152,10 @@ class Problem:
                 for pool, image, labels in zip(self.connections[k].pools, images, self.labels[k], strict=False):
                     if pool.is_max:
                         sides.append(np.where(pool.winners(image), pool.windows.gather(labels), 0).sum(axis=2))
-                Z = self._net_inputs(k, self._inputs(k, self.connections[k].rows(images[-1])))
+                A_in, recurrence = self.connections[k].rows(images[-1]), self.connections[k].recurrence
+                Z = self._net_inputs(k, self._inputs(k, A_in))
+                if recurrence is not None:
+                    sides += recurrence.outputs(A_in, self.W[k], self.b[k])[1]
             A = row.compute(Z)
             net_inputs.append(Z)
             if row.nonsmooth_at_zero:

@@ -24,20 +24,21 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from nnc._inspection.bounded import MAX_FIRST_ORDER_ERROR, Bounded, around, joined, largest_change, sum_terms
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Sequence
     from typing import Any
 
     from numpy.typing import NDArray
 
     from nnc._inspection.connections import Connection
     from nnc._inspection.problem import Array, Problem
+    from nnc._inspection.recurrent import Recurrence
     from nnc._inspection.steps import LayerStep, PoolStep
     from nnc._registry.activations import Activation
 
     Mask = NDArray[np.bool_]
-
-MAX_FIRST_ORDER_ERROR = 0.01  # for net inputs with larger errors, first-order bounds are not valid
 
 
 class Bounds(NamedTuple):
@@ -94,7 +95,10 @@ def bounds(problem: Problem, steps: Sequence[LayerStep], dtype: Any) -> Bounds:
                     candidates[l].append(np.zeros(1, bool))
                 E = within(_pool_errors(pool, E, eps), pool.A)
             connection = problem.connections[l]
-            forward.append(_forward(row, step, connection, connection.rows(E), eps, within))
+            if connection.recurrence is None:
+                forward.append(_forward(row, step, connection, connection.rows(E), eps, within))
+            else:
+                forward.append(_recurrent_forward(step, connection.recurrence, E, limits))
             E = problem.images(forward[-1].A)
         last, output = forward[-1], steps[-1]
         E_y = eps * abs(problem.y)
@@ -113,24 +117,14 @@ def bounds(problem: Problem, steps: Sequence[LayerStep], dtype: Any) -> Bounds:
                 E = within(E_dA * derivative + dA * layer_errors.derivative, step.dA)
                 kinks = (kinks & (derivative > 0)) | (layer_errors.kinks & (dA + E_dA > 0))
             E = within(E + 2 * eps * abs(step.delta), step.delta)
-            inputs, E_inputs = step.A_in, layer_errors.A_in
-            delta = abs(step.delta)
-            E_part = E + _terms(len(inputs)) * eps * delta
-            error = connection.weight_sums(abs(inputs), E_part) + connection.weight_sums(E_inputs, delta + E)
-            mask = connection.weight_sums(((inputs != 0) | (E_inputs > 0)).astype(int), kinks.astype(int)) > 0
-            if step.b is not None:  # the bias acts as the weight of a constant input 1
-                error, mask = np.vstack([error, E_part.sum(axis=0)]), np.vstack([mask, kinks.any(axis=0)])
+            if connection.recurrence is None:
+                error, mask, E, kinks = _parameter_errors(step, connection, layer_errors, E, kinks, eps)
+            else:
+                error, mask, E, kinks = _recurrent_backward(
+                    step, connection.recurrence, layer_errors.A_in, E, kinks, limits
+                )
             errors.insert(0, within(error))
             masks.insert(0, mask)
-            W = abs(step.W)
-            if step.norm is not None and step.X is not None:
-                terms = _terms(len(inputs))
-                E = step.norm.back_through(step.X, layer_errors.rows, step.W[0], step.delta, E, eps, terms)
-                kinks = step.norm.input_kinks(step.W[0], kinks)
-            else:
-                terms = _terms((1 if connection.columnwise else W.shape[1]) * connection.max_uses)
-                E = connection.multiply_transposed(E + terms * eps * delta, W)
-                kinks = connection.multiply_transposed(kinks.astype(int), (W != 0).astype(int)) > 0
             E_dA, kinks = within(connection.sum_rows(E)), connection.sum_rows(kinks)
             for pool, mask in zip(step.pools[::-1], candidates[l][::-1], strict=True):
                 E_dA, kinks = _pool_backward_errors(pool, E_dA, kinks, mask, eps)
@@ -143,30 +137,13 @@ def bounds(problem: Problem, steps: Sequence[LayerStep], dtype: Any) -> Bounds:
 
 def _output_gradient_error(problem: Problem, output: LayerStep, error: Array, eps: float) -> tuple[Array, Mask]:
     """Return the error bounds of dL/dA for the outputs A, and a mask of outputs at which the loss may have a kink."""
-    ends = _around(output.A, error)
-    E_dA = _largest_change(output.dA, map(problem.loss_derivative, ends)) + 2 * eps * abs(output.dA)
+    ends = around(output.A, error)
+    E_dA = largest_change(output.dA, map(problem.loss_derivative, ends)) + 2 * eps * abs(output.dA)
     if problem.loss.compute_branch is None:
         return E_dA, np.zeros(output.A.shape, bool)
     below, above = (problem.loss.compute_branch(problem.y, p, problem.parameter) for p in ends)
     kinks = below != above
     return np.where(kinks, 0.0, E_dA), kinks
-
-
-def _terms(n: int) -> float:
-    """Return the error bound of a sum of n terms, in units of eps times the sum of their absolute values."""
-    return (float(min(n, 4 * n**0.5)) + 2) / 2
-
-
-def _around(center: Array, reach: Array) -> tuple[Array, Array]:
-    """Return center - reach and center + reach; a reach below the smallest normal number is increased to it."""
-    reach = np.maximum(reach, np.finfo(np.float64).tiny)
-    return center - reach, center + reach
-
-
-def _largest_change(middle: Array, others: Iterable[Array]) -> Array:
-    """Return for each element the largest |other - middle|, where `other` is any array in `others`."""
-    changes: Array = np.max([abs(other - middle) for other in others], axis=0)
-    return changes
 
 
 def _forward(
@@ -176,26 +153,66 @@ def _forward(
     W, b, Z, A = abs(step.W), 0.0 if step.b is None else abs(step.b), step.Z, step.A
     E_rows = E_in
     if step.norm is not None and step.X is not None:
-        E_in, _ = step.norm.errors(step.X, E_rows, eps, _terms(len(Z)))
-    E = connection.multiply(E_in, W) + _terms(len(W) + 1) * eps * (connection.multiply(abs(step.A_in), W) + b)
+        E_in, _ = step.norm.errors(step.X, E_rows, eps, sum_terms(len(Z)))
+    E = connection.multiply(E_in, W) + sum_terms(len(W) + 1) * eps * (connection.multiply(abs(step.A_in), W) + b)
     E = within(np.where(E < MAX_FIRST_ORDER_ERROR, E, np.inf), Z, A)
     if not row.elementwise:
         reach = E + eps * abs(Z).max(axis=1, keepdims=True)
         E_A = within(A * (reach + (A * reach).sum(axis=1, keepdims=True)) + 3 * eps * A)
         return _Forward(E_rows, E_in, E, E_A, np.zeros(Z.shape), np.zeros(Z.shape, bool))
-    ends = _around(Z, E + eps * abs(Z))
-    E_A = within(_largest_change(A, map(row.compute, ends)) + 3 * eps * abs(A))
-    derivatives = (row.compute_derivative(z, a) for z, a in product(ends, _around(A, E_A)))
-    E_derivative = within(_largest_change(step.derivative, derivatives) + 3 * eps * abs(step.derivative))
+    ends = around(Z, E + eps * abs(Z))
+    E_A = within(largest_change(A, map(row.compute, ends)) + 3 * eps * abs(A))
+    derivatives = (row.compute_derivative(z, a) for z, a in product(ends, around(A, E_A)))
+    E_derivative = within(largest_change(step.derivative, derivatives) + 3 * eps * abs(step.derivative))
     kinks = (ends[0] <= 0) & (ends[1] >= 0) if row.nonsmooth_at_zero else np.zeros(Z.shape, bool)
     return _Forward(E_rows, E_in, E, E_A, np.where(kinks, 0.0, E_derivative), kinks)
+
+
+def _parameter_errors(
+    step: LayerStep, connection: Connection, forward: _Forward, E: Array, kinks: Mask, eps: float
+) -> tuple[Array, Mask, Array, Mask]:
+    """Return the error bounds of the gradients of a layer and of dL/d(input rows), each with a mask of kinks.
+
+    E is the error bound of delta.
+    """
+    inputs, E_inputs, delta = step.A_in, forward.A_in, abs(step.delta)
+    E_part = E + sum_terms(len(inputs)) * eps * delta
+    error = connection.weight_sums(abs(inputs), E_part) + connection.weight_sums(E_inputs, delta + E)
+    mask = connection.weight_sums(((inputs != 0) | (E_inputs > 0)).astype(int), kinks.astype(int)) > 0
+    if step.b is not None:  # the bias acts as the weight of a constant input 1
+        error, mask = np.vstack([error, E_part.sum(axis=0)]), np.vstack([mask, kinks.any(axis=0)])
+    W = abs(step.W)
+    if step.norm is not None and step.X is not None:
+        terms = sum_terms(len(inputs))
+        E = step.norm.back_through(step.X, forward.rows, step.W[0], step.delta, E, eps, terms)
+        return error, mask, E, step.norm.input_kinks(step.W[0], kinks)
+    terms = sum_terms((1 if connection.columnwise else W.shape[1]) * connection.max_uses)
+    E = connection.multiply_transposed(E + terms * eps * delta, W)
+    return error, mask, E, connection.multiply_transposed(kinks.astype(int), (W != 0).astype(int)) > 0
+
+
+def _recurrent_forward(step: LayerStep, recurrence: Recurrence, E: Array, limits: Any) -> _Forward:
+    """Return the error bounds of the outputs of a recurrent layer, given the error bounds E of its inputs."""
+    outputs = recurrence.forward(Bounded(step.A_in, limits, E), step.W, step.b)
+    zeros = np.zeros(step.A.shape)
+    return _Forward(E, E, outputs.error, outputs.error, zeros, zeros > 0)
+
+
+def _recurrent_backward(
+    step: LayerStep, recurrence: Recurrence, E_in: Array, E_delta: Array, kinks: Mask, limits: Any
+) -> tuple[Array, Mask, Array, Mask]:
+    """Return the error bounds of the gradients of a recurrent layer and of dL/d(inputs), each with a mask of kinks."""
+    inputs, delta = Bounded(step.A_in, limits, E_in), Bounded(step.delta, limits, E_delta, kinks)
+    dW, db, dX = recurrence.backward(inputs, step.W, step.b, delta)
+    gradient = dW if step.b is None else joined([dW, db], 0)
+    return gradient.error, gradient.kinks, dX.error, dX.kinks
 
 
 def _softmax_error(step: LayerStep, E_A: Array, E_dA: Array, eps: float) -> Array:
     """Return the error bound of delta of a softmax layer: delta = a * (dL/da - sum of a * dL/da over the neurons)."""
     A, dA = step.A, abs(step.dA)
     mean = (step.A * step.dA).sum(axis=1, keepdims=True)
-    E_mean = (E_A * dA + A * E_dA + _terms(A.shape[1]) * eps * A * dA).sum(axis=1, keepdims=True)
+    E_mean = (E_A * dA + A * E_dA + sum_terms(A.shape[1]) * eps * A * dA).sum(axis=1, keepdims=True)
     error: Array = E_A * abs(step.dA - mean) + (A + E_A) * (E_dA + E_mean + eps * (dA + abs(mean)))
     return error
 
@@ -207,7 +224,7 @@ def _pool_errors(step: PoolStep, E: Array, eps: float) -> Array:
     if step.pool.is_max:
         pooled: Array = errors.max(axis=2)
     else:
-        pooled = (errors + (_terms(errors.shape[2]) + 1) * eps * abs(windows.gather(step.A_in))).mean(axis=2)
+        pooled = (errors + (sum_terms(errors.shape[2]) + 1) * eps * abs(windows.gather(step.A_in))).mean(axis=2)
     return pooled.reshape(step.A.shape)
 
 
@@ -227,7 +244,7 @@ def _candidates(step: PoolStep, E: Array, labels: NDArray[np.int64]) -> Mask:
 def _pool_backward_errors(step: PoolStep, E: Array, kinks: Mask, candidates: Mask, eps: float) -> tuple[Array, Mask]:
     """Propagate error bounds of dL/da, and the mask of values at kinks, from the outputs of a pool to its inputs."""
     pool, derivatives = step.pool, step.pool.derivatives(step.A_in)
-    E_parts = derivatives * pool.per_window(E + (_terms(derivatives.shape[2]) + 1) * eps * abs(step.dA))
+    E_parts = derivatives * pool.per_window(E + (sum_terms(derivatives.shape[2]) + 1) * eps * abs(step.dA))
     unclear = candidates & pool.per_window((abs(step.dA) + E > 0) | kinks)
     at_kinks = (derivatives > 0) & pool.per_window(kinks) | unclear
     return pool.windows.scatter_add(E_parts), pool.windows.scatter_add(at_kinks)
@@ -247,7 +264,7 @@ def _loss_error(problem: Problem, output: LayerStep, last: _Forward, eps: float)
         change = abs(output.delta) * reach
     else:
         change = abs(output.dA) * (last.A + eps * abs(problem.y))
-    error = float((change + (3 + _terms(terms.size)) * eps * abs(terms)).sum())
+    error = float((change + (3 + sum_terms(terms.size)) * eps * abs(terms)).sum())
     if not problem.loss.squared_error_factor:
         Z = abs(output.Z).max(axis=1, keepdims=True)
         operands = (1 + Z) * (1 + abs(problem.y)) + abs(output.A)

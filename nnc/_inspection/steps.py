@@ -127,11 +127,20 @@ def layer_steps(problem: Problem, lr: float) -> tuple[LayerStep, ...]:
             delta = dA * derivative
         W, b, connection = problem.W[l], problem.b[l], problem.connections[l]
         norm = connection.norm
-        dW, db = connection.weight_sums(A_in[l], delta), None if b is None else delta.sum(axis=0)
+        recurrence = connection.recurrence
+        if recurrence is None:
+            dW, db = connection.weight_sums(A_in[l], delta), None if b is None else delta.sum(axis=0)
+        else:
+            dW, db, dX = recurrence.gradients(A_in[l], W, b, delta)
         new_b = None if b is None or db is None else b - lr * db
         title = layer_name(l, len(Z))
         pools: list[PoolStep] = []
-        dA_rows = connection.multiply_transposed(delta, W) if norm is None else norm.backward(rows[l], W[0], delta)
+        if recurrence is not None:
+            dA_rows = dX
+        elif norm is not None:
+            dA_rows = norm.backward(rows[l], W[0], delta)
+        else:
+            dA_rows = connection.multiply_transposed(delta, W)
         d = connection.sum_rows(dA_rows)
         for pool, image, pooled in zip(connection.pools[::-1], images[l][-2::-1], images[l][:0:-1], strict=True):
             pools.insert(0, PoolStep(pool, image, pooled, d))
