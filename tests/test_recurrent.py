@@ -349,3 +349,12 @@ def test_exports_refuse_recurrent_layers(tmp_path):
     net = build_network(GRU)
     with pytest.raises(ValueError, match=r"GRU layers cannot be exported to other formats; use save\(\)"):
         net.to_python(tmp_path / "net.py")
+
+
+def test_saturated_outputs_at_each_step_are_reported():
+    layers = [Input(steps=7, features=2), GRU(4, return_sequences=True), Dense(2, "sigmoid")]
+    net = NeuralNetwork(layers, loss="mse", seed=0)
+    X, _ = random_data(net, 5)
+    net.biases[1][...] = 100
+    with pytest.warns(nnc.SaturatedLayerWarning):
+        net.fit(X, np.zeros((5, 7, 2)), epochs=50, lr=0.1, optimizer="sgd")

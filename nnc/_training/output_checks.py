@@ -53,7 +53,7 @@ def saturated_output_fraction(run: TrainingLoop) -> float:
         return 0.0
     low, high = row.saturation_range
     rows = sample_rows(run.data)
-    P, Y = run.model.forward(rows.X)[-1], rows.target
+    P, Y = run.model.forward(rows.X)[-1].reshape(rows.n, -1), rows.target
     if low < P.min() and P.max() < high:
         return 0.0
     with np.errstate(all="ignore"):
