@@ -117,7 +117,7 @@ class Comparison:
         return f"the engine is {self.speedup:,.{0 if self.speedup >= 10 else 1}f} times as fast"
 
     def __str__(self) -> str:
-        """Return the table of differences and times."""
+        """Return a table of the differences between reference and engine, and of their times."""
         lines = [self._title(), "", "  largest difference      absolute   relative"]
         for name, difference in self._differences().items():
             lines.append(f"    {name:<20}{difference.absolute:>12.1e}{difference.relative:>11.1e}")

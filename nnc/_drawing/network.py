@@ -98,7 +98,7 @@ def draw(net: Any, row: Any = None, neurons: int = 10) -> Drawing:
 
 
 def _compute_outputs(net: Any, row: Any) -> tuple[Values, Values]:
-    """Return the inputs and layer outputs for one row: as the network computes them, and in the units of the user."""
+    """Return the inputs and layer outputs for one row twice: scaled, as the network uses them, and in user units."""
     model, converter = net.model, net.converter
     try:
         inputs, raw = converter.checked_inputs(row), converter.rows(row)

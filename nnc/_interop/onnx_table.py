@@ -45,7 +45,7 @@ def to_onnx_table(model: TableProgram) -> bytes:
 
 
 class TableGraph(Graph):
-    """Builder of the ONNX graph of a model of a table."""
+    """Builder of the ONNX graph of a tabular model."""
 
     def column(self, column: RawColumn, j: int) -> tuple[list[str], list[str]]:
         """Add nodes to the graph that encode a raw column.

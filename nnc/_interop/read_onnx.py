@@ -252,8 +252,8 @@ class Reader:
             return "bce"
         if labels.threshold != 0 or labels.source.dims != (1,) or source is not output:
             raise ValueError(
-                "labels must be computed by the threshold 0.5 for sigmoid outputs or 0 for a single output, got the "
-                f"threshold {labels.threshold:g}"
+                "the threshold of labels must be 0.5 for sigmoid outputs, or 0 for a single output without sigmoid, got "
+                f"{labels.threshold:g}"
             )
         return "hinge"
 

@@ -182,10 +182,10 @@ def _reshape(call: Call, value: Any, shape: Any) -> Any:
 def _dims_of(
     call: Call, dims: tuple[int, ...], target: list[int | None], was_transposed: bool = False
 ) -> tuple[int, ...]:
-    """Return the shape of one row after the operator Reshape to `target`, whose first axis must index the rows.
+    """Return the shape of one row after the ONNX operator Reshape.
 
-    `dims` is the shape of one row before Reshape. `was_transposed` is true if the first axis did not index the rows
-    before Reshape.
+    `target` is the requested shape; its first axis must be the axis of the rows. `dims` is the shape of one row before
+    Reshape. `was_transposed` is true if the axis of the rows was not the first axis before Reshape.
     """
     first, *row_target = target
     if call["allowzero"] not in (0, 1):
@@ -210,7 +210,7 @@ def _dims_of(
 
 
 def _reshaped(call: Call, rows: Rows, dims: tuple[int, ...]) -> Rows:
-    """Return a symbolic tensor with the numbers of `rows` in the same order, whose rows have the shape `dims`."""
+    """Return a symbolic tensor in which each row of `rows` has the shape `dims`, with its elements in the same order."""
     if dims == rows.dims:
         return rows
     axes = "c" * len(dims)
@@ -267,7 +267,7 @@ def _unsqueeze(call: Call, value: Any, axes: Any = None) -> Any:
     """Evaluate the ONNX operator Unsqueeze, which adds axes of size 1."""
     if isinstance(value, Sizes):
         if not value.scalar or axes_of(call, axes, 1, 13) != [0]:
-            raise call.error("Unsqueeze of a shape is supported only for one of its sizes, with axes=[0]")
+            raise call.error("Unsqueeze in the computation of a shape must have a single size as input, and axes=[0]")
         return Sizes(value.values)
     shape = value.shape if isinstance(value, np.ndarray) else (2, *any_rows(call, value).dims)
     count = np.size(axes) if axes is not None else len(call["axes"] or ())
@@ -341,7 +341,7 @@ def _array_feature_extractor(call: Call, value: Any, labels: Any) -> Labels:
     is_vector = isinstance(value, np.ndarray) and value.size == max(value.shape, default=0)
     if not is_vector or not isinstance(labels, Labels):
         raise call.error(
-            "the inputs must be a constant vector of class names, and labels, got "
+            "the first input must be a constant vector of class names and the second input the labels, got "
             f"{describe_kind(value)} and {describe_kind(labels)}"
         )
     return with_classes(call, labels, value.ravel(), None)

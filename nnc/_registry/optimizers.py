@@ -56,7 +56,7 @@ def _pair(name: str, value: Any) -> tuple[Any, Any]:
 
 
 def _fractions(name: str, value: Any) -> tuple[float, float]:
-    """Return a pair of numbers in the range [0, 1), such as the betas of Adam."""
+    """Return `value`, which must be a pair of numbers in the range [0, 1), such as the betas of Adam."""
     low, high = _pair(name, value)
     return check_fraction(f"{name}[0]", low), check_fraction(f"{name}[1]", high)
 

@@ -83,7 +83,7 @@ def _extract_arrays(part: Any, prefix: str = "") -> Iterator[tuple[str, NDArray[
 
 
 def _insert_array(document: Any, name: str, array: NDArray[Any]) -> None:
-    """Store an array at the path `name` of a document; raise ValueError if this member is missing or not null."""
+    """Replace the null at the path `name` of a document by an array; raise ValueError if there is no null."""
     part = document
     for key in name.split("."):
         index: Any = int(key) if type(part) is list and key.isascii() and key.isdecimal() and len(key) < 10 else key

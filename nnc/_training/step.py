@@ -134,7 +134,7 @@ class GeneralStep:
         state = self.state
         assert state is not None
         if lr is not None and lr is not self.lr:
-            assert not callable(lr)  # the caller creates a new stepper for a schedule
+            assert not callable(lr)  # schedules have a state, so the caller creates a new GeneralStep for each
             rate = float(lr)
         else:
             lr, rate = self.lr, state.next_rate

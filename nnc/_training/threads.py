@@ -30,7 +30,8 @@ MAX_THROUGHPUT_RATIO = 1.25  # compare the thread counts again if the throughput
 # seconds of training from the first comparison of thread counts to the second; new threads are slow for 20 to 40 ms
 FIRST_INTERVAL_SECONDS = 0.05
 MAX_INTERVAL_SECONDS = 10.0  # maximum seconds of training between two comparisons
-CHANGE_INTERVAL_SECONDS = 0.2  # seconds until the next comparison if the throughput or the chosen count has changed
+# seconds until thread counts are compared again if the throughput or the chosen thread count has changed
+CHANGE_INTERVAL_SECONDS = 0.2
 INTERVAL_GROWTH = 4  # factor of the interval between comparisons, if one has confirmed the thread count
 MAX_TUNERS = 64  # maximum number of workloads whose tuners are stored
 

@@ -97,7 +97,7 @@ def smallest(numbers: Any) -> float:
 
 
 def array_member(members: dict[str, Any], key: str, *types: type, where: str = "") -> Any:
-    """Return the value of `key` in a JSON object; raise ValueError unless it is an array or of one of these types."""
+    """Return the value of `key` in a JSON object; raise ValueError unless it is an array or has one of the `types`."""
     value = members.get(key)
     return value if hasattr(value, "dtype") else member(members, key, *types, where=where)
 
