@@ -24,7 +24,7 @@ def test_exported_network_is_read_back(exported, dtype, tmp_path):
     net, X = networks[dtype], rows.astype(dtype)
     net.to_onnx(tmp_path / "net.onnx")
     if rows.ndim == 3:  # sequences
-        with pytest.raises(ModelFileError, match="the input must have rows of vectors or images of a fixed size"):
+        with pytest.raises(ModelFileError, match="the input of the model must be vectors or images of a fixed size"):
             nnc.from_onnx(tmp_path / "net.onnx")
         return
     loaded = nnc.from_onnx(tmp_path / "net.onnx")
@@ -209,7 +209,7 @@ REJECTED = {
     r"the labels must be computed from the output": model(
         [DENSE, ("ArgMax", ["z"], ["y"], {"axis": 1}), ("Relu", ["z"], ["a"])], tensors=[W], outputs=["y", "a"]
     ),
-    r"threshold 0.7": model(
+    r"the threshold of labels must be 0.5 .*got 0.7": model(
         [DENSE, ("Sigmoid", ["z"], ["p"]), ("GreaterOrEqual", ["p", "t"], ["y"])],
         tensors=[("W", np.ones((3, 1))), ("t", np.array(0.7))], outputs=["y", "p"],
     ),

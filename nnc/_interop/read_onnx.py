@@ -252,8 +252,8 @@ class Reader:
             return "bce"
         if labels.threshold != 0 or labels.source.dims != (1,) or source is not output:
             raise ValueError(
-                "the threshold of labels must be 0.5 for sigmoid outputs, or 0 for a single output without sigmoid, got "
-                f"{labels.threshold:g}"
+                "the threshold of labels must be 0.5 for sigmoid outputs, or 0 for a single output without sigmoid, "
+                f"got {labels.threshold:g}"
             )
         return "hinge"
 

@@ -210,7 +210,7 @@ def _dims_of(
 
 
 def _reshaped(call: Call, rows: Rows, dims: tuple[int, ...]) -> Rows:
-    """Return a symbolic tensor in which each row of `rows` has the shape `dims`, with its elements in the same order."""
+    """Return a symbolic tensor in which each row of `rows` has the shape `dims`, with elements in the same order."""
     if dims == rows.dims:
         return rows
     axes = "c" * len(dims)
