@@ -145,8 +145,9 @@ def _build_columns(net: Any, neurons: int, outputs: Values | None, user_outputs:
             yield ChannelStack(lines, shape) if values is None else ChannelGrid(lines, shape, values[0])
             continue
         names = net.feature_names if drawn is None else _class_names(net) if i == len(layers) - 1 else None
-        has_biases = drawn is not None and drawn.parametric_index is not None and not drawn.kind.recurrent
-        b = net.model.b[drawn.parametric_index] if has_biases else None
+        b = None
+        if drawn is not None and drawn.parametric_index is not None and not drawn.kind.recurrent:
+            b = net.model.b[drawn.parametric_index]
         yield Neurons(lines, shape[0], neurons, names, "end" if drawn is None else "start", values, b)
 
 

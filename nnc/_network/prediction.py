@@ -60,7 +60,8 @@ class Prediction(Parameters):
             P = converter.unscale(P)
         if len(model.stack.output_shape) == 2:
             P = P.reshape(-1, *model.stack.output_shape)
-        return P[0] if is_single else P  # type: ignore[no-any-return]
+        outputs: NDArray[Any] = P[0] if is_single else P
+        return outputs
 
     def stream(self) -> Stream:
         """Return a stream, which evaluates one sequence step by step and keeps the states of recurrent layers.
