@@ -326,7 +326,7 @@ def test_divergence_with_custom_loss_raises():
         (
             lambda net, X, y: net.fit(X, y, epochs=1, lr=0.001, class_weight="balanced"),
             ValueError,
-            "class_weight requires a loss for classes",
+            "class_weight requires a loss for one class per row",
         ),
         (
             lambda net, X, y: net.fit(X, y, epochs=1, optimizer="levenberg_marquardt"),

@@ -221,7 +221,7 @@ REMOVED = object()
             "conv3d",
             'layers[1].type is "conv3d", expected input or dense or dropout or conv2d or max_pool2d or avg_pool2d or '
             "global_avg_pool2d or flatten or batch_norm or scale or conv1d or max_pool1d or avg_pool1d or "
-            "global_avg_pool1d or global_max_pool1d",
+            "global_avg_pool1d or global_max_pool1d or simple_rnn or gru or lstm",
         ),
         ("1 type", REMOVED, "layers[1].type is missing"),
         ("1 filters", 4, "layers[1].W[0] has the wrong shape: 3 numbers found, 4 expected (filters)"),

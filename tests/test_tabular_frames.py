@@ -208,7 +208,7 @@ def test_duplicate_names_are_listed_in_one_line():
         ([["a", 1], ["b", "c"]], ValueError, r".* got 1 in row 0 and 'c' in row 1, column 'x1'"),
         ([["a"], [True]], ValueError, r".* got 'a' in row 0 and True in row 1, column 'x0'"),
         ([[dt.date(2020, 1, 1)], [1.0]], ValueError, r".* got datetime.date.* in row 0 and 1.0 in row 1, column 'x0'"),
-        ([["a", {}]], TypeError, r".*argument must be a string, a number or a date .* got {} of type dict in row 0"),
+        ([["a", {}]], TypeError, r".*argument must be a string, a number or a date, got {} of type dict in row 0"),
         ([["a", [1]]], TypeError, r".*got \[1\] of type list in row 0, column 'x1'"),
         ([[math.nan], [[1]]], TypeError, r".*got \[1\] of type list in row 1, column 'x0'"),
         (np.ma.array(np.zeros(2, "i4,i4")), TypeError, r"X must not be a masked structured array"),
