@@ -563,5 +563,5 @@ def test_optimizers_reject_invalid_constants():
 def test_lm_rejects_jacobian_of_wrong_shape():
     problem = rosenbrock()
     problem.jacobian = lambda p: np.ones((2, 3))
-    with pytest.raises(ValueError, match=r"Jacobian \(rows, 2\), got \(2,\) and \(2, 3\)"):
+    with pytest.raises(ValueError, match=r"Jacobian \(rows, 2\), got shapes \(2,\) and \(2, 3\)"):
         run_lm(problem)
