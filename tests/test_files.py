@@ -577,7 +577,7 @@ def _float(digits: str) -> str:
 def test_layer_sizes_must_match() -> None:
     model = document()
     model["layers"][1] |= {"n_in": 2, "W": [[1.0], [2.0]]}
-    assert load_error(json.dumps(model)) == "layers[1].n_in is 2, expected 3, the n_out of the layer before" + FIX
+    assert load_error(json.dumps(model)) == "layers[1].n_in is 2, expected 3 for rows of shape (3,)" + FIX
 
 
 def test_binary_cross_entropy_needs_sigmoid() -> None:

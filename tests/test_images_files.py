@@ -212,7 +212,7 @@ REMOVED = object()
         ("0 shape", [8, 7, 3], "layers[1].W has the wrong shape: 12 rows found, 18 expected (size x channels)"),
         ("0 shape", [2, 7, 2], "layers[1]: the window must fit into the images, got a window of 3 x 2 "
          "for images of shape (2, 7, 2)"),
-        ("0 shape", [800, 7, 2], "layers[7].n_in is 12, expected 2388, the n_out of the layer before"),
+        ("0 shape", [800, 7, 2], "layers[7].n_in is 12, expected 2388 for rows of shape (2388,)"),
         ("0 n", 3, 'layers[0] has the unknown key "n", expected type, shape'),
         ("0 type", "dense", 'layers[0] has the unknown key "shape", expected type, n_in, n_out, activation, W, b'),
         ("1 type", "input", 'layers[1].type is "input", expected another type: only the first layer may be an input'),
@@ -252,7 +252,7 @@ REMOVED = object()
         ("6", {"type": "flatten", "n": 1}, 'layers[6] has the unknown key "n", expected type'),
         ("6", {"type": "dropout", "rate": 0.0},
          "layers[7]: the inputs must be vectors, got rows of shape (1, 3, 4); add Flatten() before it"),
-        ("7 n_in", 10, "layers[7].n_in is 10, expected 12, the n_out of the layer before"),
+        ("7 n_in", 10, "layers[7].n_in is 10, expected 12 for rows of shape (12,)"),
         ("8", {"type": "max_pool2d", "size": [2, 2], "stride": [2, 2]},
          "layers[8]: the inputs must be images (height, width, channels), got rows of shape (6,)"),
         ("9", REMOVED, 'layers[8].type is "dropout", expected "dense" for the last layer'),

@@ -251,11 +251,11 @@ def _check_shapes(layer: dict[str, Any], where: str, input_shape: tuple[int, ...
     The expected sizes of the arrays follow from the input shape, so a wrong size in a document allocates no memory.
     """
     layer_object = layer_classes_by_type()[layer["type"]].from_dict(layer)
-    if isinstance(layer_object, Dense) and len(input_shape) < 2:
+    if isinstance(layer_object, Dense) and len(input_shape) < 3:
         n_in = layer["n_in"]
-        if input_shape not in ((), (n_in,)):
-            raise ValueError(f"{where}.n_in is {n_in}, expected {input_shape[0]}, the n_out of the layer before")
-        input_shape = (n_in,)
+        input_shape = input_shape or (n_in,)
+        if n_in != input_shape[-1]:
+            raise ValueError(f"{where}.n_in is {n_in}, expected {input_shape[-1]} for rows of shape {input_shape}")
     try:
         output_shape = layer_object.output_shape(input_shape)
     except ValueError as error:
