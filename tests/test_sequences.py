@@ -10,7 +10,7 @@ import pytest
 
 import nnc
 from nnc import NeuralNetwork
-from nnc.layers import Conv2D, Dense, Flatten, Input, Scale
+from nnc.layers import GRU, Conv2D, Dense, Flatten, Input, Scale
 
 rng = np.random.default_rng(0)
 SEQUENCES = rng.standard_normal((24, 8, 2)) * [0.1, 0.5] + [0.3, 0]
@@ -76,6 +76,34 @@ def test_standardization_has_one_mean_and_deviation_for_each_feature():
     given = network(scale_X=nnc.Standardize(mean=[0.5, 0], std=[1, 5]))
     given.fit(SEQUENCES, TARGETS, epochs=1)
     assert given.converter.scaling_X.shift.tolist() == [0.5, 0] * 8
+
+
+def test_target_scaling_has_one_mean_and_deviation_for_each_output():
+    layers = [Input(steps=8, features=2), GRU(3, return_sequences=True), Dense(2, "identity")]
+    Y = 5 + np.arange(8)[:, None] * SEQUENCES
+    net = network(layers, scale_y="standardize")
+    net.fit(SEQUENCES, Y, epochs=1)
+    scaling = net.converter.scaling_y
+    assert np.allclose(scaling.shift.reshape(8, 2), Y.mean(axis=(0, 1)))
+    assert np.allclose(1 / scaling.factor.reshape(8, 2), Y.std(axis=(0, 1)))
+    given = network(layers, scale_y=nnc.Standardize(mean=[0.5, 0], std=[1, 5]))
+    assert given.converter.scaling_y.shift.tolist() == [0.5, 0] * 8
+    Y[3, 2, 1] = np.nan
+    for other in (given, network(layers, scale_y="standardize")):
+        with pytest.raises(ValueError, match="y must be finite in float64, got nan in step 2, feature 1 of sequence 3"):
+            other.fit(SEQUENCES, Y, epochs=1)
+    with pytest.raises(ValueError, match="or 2, one for each feature, got 3"):
+        network(layers, scale_y=nnc.Standardize(mean=[0, 0, 0], std=[1, 1, 1]))
+
+
+def test_file_with_wrong_inputs_of_dense_at_each_step_is_refused():
+    net = network([Input(steps=8, features=2), GRU(3, return_sequences=True), Dense(4), Dense(1)])
+    for number, expected in ((2, 3), (3, 4)):
+        document = json.loads(net.to_json())
+        document["layers"][number]["n_in"] = 7
+        message = rf"layers\[{number}\].n_in is 7, expected {expected} for rows of shape \(8, {expected}\)"
+        with pytest.raises(nnc.ModelFileError, match=message):
+            nnc.from_json(json.dumps(document))
 
 
 def test_files_pickles_and_copies_of_sequence_networks_predict_the_same(tmp_path):

@@ -59,6 +59,15 @@ def test_scalings_apply_to_steps():
     np.testing.assert_array_equal(output, net.predict(X[:1])[0])
 
 
+def test_target_scaling_applies_to_output_of_each_step():
+    layers = [Input(steps=12, features=2), LSTM(5, return_sequences=True), 2]
+    net = NeuralNetwork(layers, loss="mse", seed=0, scale_y="standardize")
+    X = random_sequences(net, 40)
+    net.fit(X, np.arange(12)[:, None] * X + [100, 0], epochs=3, optimizer="adam", lr=0.01)
+    stream = net.stream()
+    np.testing.assert_array_equal([stream.step(x) for x in X[0]], net.predict(X[:1])[0])
+
+
 def test_reset_and_state_restore_former_outputs():
     net = build_network(LSTM, features=1)
     X = random_sequences(net, 1)[0, :, 0].tolist()

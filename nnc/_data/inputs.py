@@ -69,7 +69,7 @@ class InputConversion:
             None if scaler_X is None else scaler_X.scaling_without_data("scale_X", model.input_shape)
         )
         self.scaling_y: Scaling | None = (
-            None if scaler_y is None else scaler_y.scaling_without_data("scale_y", model.sizes[-1:])
+            None if scaler_y is None else scaler_y.scaling_without_data("scale_y", model.stack.output_shape)
         )
         if scaler_y is not None and model.heads is not None:
             from nnc._data import heads
@@ -194,10 +194,7 @@ class InputConversion:
     def fit_input_scaling(self, rows: NDArray[Any]) -> None:
         """Compute the scaling of the inputs if the rule `scaler_X` is set and no scaling is computed yet."""
         if self.scaler_X is not None and self.scaling_X is None:
-            if len(self.model.input_shape) == 2:
-                self.scaling_X = fit_sequence_scaling(self.scaler_X, rows, self.model.input_shape)
-            else:
-                self.scaling_X = fit_scaling("scale_X", self.scaler_X, rows, "X")
+            self.scaling_X = fit_scaling("scale_X", self.scaler_X, rows, "X", self.model.input_shape)
 
     def checked_inputs(self, X: ArrayLike, learn: bool = False, numbers: NDArray[Any] | None = None) -> NDArray[Any]:
         """Return scaled rows (n, n_in) after checking that all are finite.
@@ -213,11 +210,14 @@ class InputConversion:
         return rows
 
 
-def fit_scaling(name: str, scaler: Scaler, rows: NDArray[Any], what: str) -> Scaling:
-    """Return the scaling that `scaler` computes from rows.
+def fit_scaling(name: str, scaler: Scaler, rows: NDArray[Any], what: str, shape: tuple[int, ...]) -> Scaling:
+    """Return the scaling that `scaler` computes from rows; `shape` is the shape of one row before flattening.
 
-    Raise ValueError for a single row, because each column then has only one value, which has no spread.
+    For sequences (steps, features), each feature has one shift and factor for all steps. Raise ValueError if there is
+    a single value of each column or feature, because it has no spread.
     """
+    if len(shape) == 2:
+        return _fit_sequence_scaling(name, scaler, rows, what, shape)
     if len(rows) < 2:
         raise ValueError(
             f"{name} needs two rows or more to find the scaling, got 1; train with more rows first (fit, or a larger "
@@ -227,16 +227,16 @@ def fit_scaling(name: str, scaler: Scaler, rows: NDArray[Any], what: str) -> Sca
     return scaler.fit(rows, what)
 
 
-def fit_sequence_scaling(scaler: Scaler, rows: NDArray[Any], shape: tuple[int, ...]) -> Scaling:
-    """Return the scaling of sequences (n, steps * features); each feature has one shift and factor for all steps."""
+def _fit_sequence_scaling(name: str, scaler: Scaler, rows: NDArray[Any], what: str, shape: tuple[int, ...]) -> Scaling:
+    """Return the scaling of sequences (n, steps * features), with one shift and factor per feature for all steps."""
     steps, features = shape
     try:
-        scaling = fit_scaling("scale_X", scaler, rows.reshape(-1, features), "X")
+        scaling = fit_scaling(name, scaler, rows.reshape(-1, features), what, shape[1:])
     except ValueError:
         is_finite = np.isfinite(rows)
         if is_finite.all():
             raise
-        raise not_finite_error("X", rows, int(is_finite.argmin()), shape=shape) from None
+        raise not_finite_error(what, rows, int(is_finite.argmin()), shape=shape) from None
     if scaling.shift.ndim == 0:
         return scaling
     return type(scaling)(scaling.type, np.tile(scaling.shift, steps), np.tile(scaling.factor, steps))

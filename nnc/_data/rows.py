@@ -168,6 +168,7 @@ class TargetConversion(OutputConversion):
                     self.scaling_y = heads.scaling_of_targets(model.heads.definition, self.scaler_y, Y)
                 Y = require_scaling("scale_y", self.scaling_y).apply(Y, model.dtype)
             return heads.encode_missing(Y), None
+        shape = model.stack.output_shape
         given = as_real_array("y", y) if model.custom is not None else targets.as_targets(y, row.name)
         if model.custom is not None:
             from nnc._model import custom
@@ -178,18 +179,19 @@ class TargetConversion(OutputConversion):
         if values.shape != (n, n_out) and (model.custom is None or self.scaler_y is not None):
             labels = f", or be {n} labels" if row.target_type == "probabilities" else ""
             raise ValueError(
-                f"y must have shape ({n}, {n_out}), one row for each row of X and one column for each output{labels}; "
+                f"y must have shape {(n, *shape)}, one row for each row of X and one column for each output{labels}; "
                 f"got shape {given.shape}{targets.class_hint(values, (n, n_out))}"
             )
         if self.scaler_y is None:
             Y = as_contiguous(values, model.dtype)
         else:
             if learn and self.scaling_y is None:  # the rounding error of a mean depends on the memory order
-                self.scaling_y = fit_scaling("scale_y", self.scaler_y, np.ascontiguousarray(values), "y")
+                rows = np.ascontiguousarray(values)
+                self.scaling_y = fit_scaling("scale_y", self.scaler_y, rows, "y", shape)
             Y = require_scaling("scale_y", self.scaling_y).apply(values, model.dtype)
         position, _ = model.core.find_not_finite(Y)
         if position >= 0:
-            raise not_finite_error("y", Y, position)
+            raise not_finite_error("y", Y, position, shape=shape)
         targets.check_range(Y, row.name)
         if row.target_type == "probabilities":
             return targets.split_one_hot(Y)

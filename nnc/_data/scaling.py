@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["MinMax", "Pixels", "Scaler", "Scaling", "Standardize"]
 
 BLOCK_NUMBERS = 1 << 17  # numbers in a block of rows, 1 MiB of float64
-MIN_SPREAD = float(np.finfo(np.float64).tiny)  # divisor in place of smaller half ranges and deviations
+MIN_SPREAD = float(np.finfo(np.float64).tiny)  # smaller half ranges and standard deviations are replaced by this number
 
 
 class Scaler(ABC):
@@ -116,9 +116,9 @@ class Standardize(DataScaler):
     Parameters
     ----------
     mean, std : number or sequence of numbers, optional
-        Known statistics of the columns, both or neither: one number for all columns, one for each column, or for images
-        one for each channel. They must be finite, and std positive. Training may then start with a single row. Default:
-        the first fit computes them.
+        Known statistics of the columns, both or neither: one number for all columns, one for each column, or one for
+        each channel of images or feature of sequences. They must be finite, and std positive. Training may then start
+        with a single row. Default: the first fit computes them.
 
     Raises
     ------
@@ -333,17 +333,18 @@ def _statistic(what: str, given: Any) -> float | tuple[float, ...]:
 
 
 def _spread(name: str, what: str, given: float | tuple[float, ...], shape: tuple[int, ...]) -> NDArray[np.float64]:
-    """Expand a statistic, given as one number, one per column or one per channel, to one number per column.
+    """Expand a statistic, given as one number, one per column, channel or feature, to one number per column.
 
-    `shape` is the shape of one row. The channels of an image are on the last axis.
+    `shape` is the shape of one row. The channels of an image and the features of a sequence are on the last axis.
     """
     n = math.prod(shape)
     if isinstance(given, tuple) and len(given) not in (n, shape[-1]):
-        channels = f", or {shape[-1]}, one for each channel" if len(shape) > 1 else ""
+        noun = "channel" if len(shape) == 3 else "feature"
+        channels = f", or {shape[-1]}, one for each {noun}" if len(shape) > 1 else ""
         raise ValueError(
             f"{name}: {what} must be one number, or {n} numbers, one for each column{channels}, got {len(given)}"
         )
-    return np.resize(np.array(given), n)  # repeat the numbers of the channels for each pixel
+    return np.resize(np.array(given), n)  # repeat the numbers for each pixel or step
 
 
 def _blocks(rows: NDArray[Any]) -> Iterator[NDArray[np.float64]]:
