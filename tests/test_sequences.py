@@ -96,6 +96,21 @@ def test_target_scaling_has_one_mean_and_deviation_for_each_output():
         network(layers, scale_y=nnc.Standardize(mean=[0, 0, 0], std=[1, 1, 1]))
 
 
+@pytest.mark.parametrize("loss", ["mse", "hinge"])
+def test_classes_at_each_step_require_bce(loss):
+    net = network([Input(steps=8, features=2), GRU(3, return_sequences=True), Dense(1)], loss=loss)
+    with pytest.raises(ValueError, match="classes at each step of sequences require the loss 'bce', got '"):
+        net.predict_classes(SEQUENCES)
+
+
+def test_targets_and_derivatives_of_wrong_shape_name_steps():
+    net = network([Input(steps=8, features=2), GRU(3, return_sequences=True), Dense(1)])
+    with pytest.raises(ValueError, match=r"y must have shape \(24, 8, 1\).*got shape \(24, 8, 2\)"):
+        net.fit(SEQUENCES, SEQUENCES)
+    with pytest.raises(ValueError, match=r"dP must have shape \(24, 8, 1\) like the outputs for X, got \(24, 8, 2\)"):
+        net.vjp(SEQUENCES, SEQUENCES)
+
+
 def test_file_with_wrong_inputs_of_dense_at_each_step_is_refused():
     net = network([Input(steps=8, features=2), GRU(3, return_sequences=True), Dense(4), Dense(1)])
     for number, expected in ((2, 3), (3, 4)):

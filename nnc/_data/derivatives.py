@@ -43,7 +43,8 @@ def engine_output_gradient(converter: DataConverter, X: Any, dP: Any) -> tuple[N
     given = as_real_array("dP", dP)
     values = as_matrix(model.stack.flatten_outputs(given), len(rows))
     if values.shape != (len(rows), n_out):
-        raise ValueError(f"dP must have shape ({len(rows)}, {n_out}) like the outputs for X, got {given.shape}")
+        expected = (len(rows), *model.stack.output_shape)
+        raise ValueError(f"dP must have shape {expected} like the outputs for X, got {given.shape}")
     if converter.scaler_y is not None:
         values = values / converter.target_scaling().factor
     output_gradient = as_contiguous(values, model.dtype)

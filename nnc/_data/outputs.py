@@ -94,6 +94,8 @@ class OutputConversion(InputConversion):
 
     def _index(self, values: NDArray[Any]) -> NDArray[np.int64]:
         """Return the class index of each row of outputs or targets (n, n_out)."""
+        if len(self.model.stack.output_shape) == 2 and self.loss.target_type != "multilabel":
+            raise ValueError(f"classes at each step of sequences require the loss 'bce', got {self.model.loss!r}")
         if self.model.sizes[-1] == 1:
             return (values[:, 0] >= self.loss.threshold).astype(np.int64)
         if self.loss.target_type == "multilabel":
