@@ -52,10 +52,9 @@ def main():
 
         return roofline.main(works)
 
-    if args.one_thread:
-        runner.THREADS[:] = [1]
     rounds, seconds = (1, 0.0) if args.quick else (args.rounds, args.seconds)
-    with runner.start_peers(args.peers) as (children, versions, missing):
+    thread_counts = [1] if args.one_thread else runner.THREADS
+    with runner.start_peers(args.peers, thread_counts) as (children, versions, missing):
         outcomes = [report.Outcome(work, runner.measure(work, children, rounds, seconds)) for work in works]
     report.show(outcomes, versions, missing)
     if args.json:

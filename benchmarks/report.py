@@ -161,7 +161,8 @@ def show(outcomes, versions, missing):
         table("Time of the peer / time of nnc (goal; < means below the goal)", ratio_cell, outcomes, others)
         table("Time of the peer / time of nnc, both with one thread", single_thread_ratio_cell, outcomes, others)
         fits = [outcome for outcome in outcomes if outcome.work.is_fit]
-        table("Fraction of the multiply-add peak of nnc, by threads (goal)", peak_fraction_cell, fits, THREADS)
+        thread_counts = sorted({threads for outcome in fits for threads in outcome.peak_fractions})
+        table("Fraction of the multiply-add peak of nnc, by threads (goal)", peak_fraction_cell, fits, thread_counts)
     table("Microseconds of a step or call (best variant, threads)", time_cell, outcomes, peers)
     table("Microseconds of a step or call with one thread (best variant)", single_thread_time_cell, outcomes, peers)
     table("Final loss (! means different from the other peers)", loss_cell, outcomes, peers)

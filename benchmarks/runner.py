@@ -11,7 +11,7 @@ from statistics import median
 
 from .child import serve
 
-THREADS = sorted({1, os.cpu_count() or 1})  # `--one-thread` removes all but 1
+THREADS = sorted({1, os.cpu_count() or 1})  # default thread counts of each peer
 TIMEOUT_SECONDS = 900  # a request that takes longer, including compilation, is an error of the peer
 
 
@@ -124,8 +124,8 @@ class Candidate:
 
 
 @contextmanager
-def start_peers(names):
-    """Start the processes of peers, and end them at the end of the context.
+def start_peers(names, thread_counts):
+    """Start a process of each peer for each thread count, and end them at the end of the context.
 
     Yields
     ------
@@ -138,7 +138,7 @@ def start_peers(names):
     """
     children, versions, missing = [], {}, {}
     with ExitStack() as stack:
-        started = [Child(name, threads) for name in names for threads in THREADS]
+        started = [Child(name, threads) for name in names for threads in thread_counts]
         for child in started:
             stack.callback(child.close)
         for child in started:
