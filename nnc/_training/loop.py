@@ -189,8 +189,12 @@ class TrainingLoop:
             self.fail(error)
             raise
         finally:
-            if self.tuner_key is not None:
-                return_tuner(self.tuner_key, self.tuner)
+            self.store_tuner()
+
+    def store_tuner(self) -> None:
+        """Store the ThreadTuner for later runs with the same workload."""
+        if self.tuner_key is not None:
+            return_tuner(self.tuner_key, self.tuner)
 
     def fail(self, error: BaseException) -> None:
         """End the run after an exception."""

@@ -30,7 +30,7 @@ from nnc._training.dataset import Dataset
 from nnc._training.defaults import OPTIMIZER, has_stopping_rule
 from nnc._training.divergence import DivergedError
 from nnc._training.preparation import loop_on, prepare
-from nnc._training.threads import avoid_caller_processor, return_tuner
+from nnc._training.threads import avoid_caller_processor
 from nnc._utils import processors
 from nnc._utils.random import SPLIT
 
@@ -210,9 +210,7 @@ def with_selection(
         for run in runs:
             run.start(active, team)
         best = train_trials(curves, ends, active)
-        longest_run = curves[best].trials[0].run
-        if longest_run.tuner_key is not None:
-            return_tuner(longest_run.tuner_key, longest_run.tuner)
+        curves[best].trials[0].run.store_tuner()  # this trial has trained the most epochs
     if active:
         options.is_interrupted = True
         return arguments, state, options
