@@ -49,9 +49,7 @@ def read(file: TableFile) -> tuple[pl.DataFrame, list[MixedColumn]]:
     if file.kind == "text":
         frame = _drop_blank_rows(frame)
     if frame.width == 0 or len(frame) == 0:
-        raise TableFileError(
-            f"{file.name} has {'a heading and ' if file.kind == 'text' else ''}no rows: expected at least one row"
-        )
+        raise _no_rows_error(file)
     if file.kind != "text":
         return frame, []
     cells = frame.select(_strip_cells(pl.all()))
@@ -108,9 +106,13 @@ def read_batches(file: TableFile, kinds: Mapping[str, str]) -> Iterator[tuple[in
                 yield start, batch, batch if file.kind != "text" else _convert(file, batch, kinds, start)
             start += len(batch)
     if start == 0:
-        raise TableFileError(
-            f"{file.name} has {'a heading and ' if file.kind == 'text' else ''}no rows: expected at least one row"
-        )
+        raise _no_rows_error(file)
+
+
+def _no_rows_error(file: TableFile) -> TableFileError:
+    """Return the error for a table without rows."""
+    heading = "a heading and " if file.kind == "text" else ""
+    return TableFileError(f"{file.name} has {heading}no rows: expected at least one row")
 
 
 def _convert(file: TableFile, batch: pl.DataFrame, kinds: Mapping[str, str], start: int) -> pl.DataFrame:
