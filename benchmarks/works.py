@@ -66,7 +66,7 @@ class MaxPool(NamedTuple):
 
 
 class Conv1D(NamedTuple):
-    """A convolution over the steps of a sequence, with zeros before and after it."""
+    """A convolution over the steps of a sequence, with `padding` zeros before and after the sequence."""
 
     filters: int
     size: int
@@ -135,7 +135,7 @@ class PlacedLayer(NamedTuple):
 
     @property
     def positions(self) -> int:
-        """How often W is applied to a row: the number of steps or windows."""
+        """Number of steps or windows of a row, each of which is multiplied by W."""
         is_recurrent = isinstance(self.layer, Recurrent)
         return self.input_shape[0] if is_recurrent else prod(self.output_shape[:-1])
 

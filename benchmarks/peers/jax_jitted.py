@@ -14,7 +14,7 @@ import numpy as np
 from jax import lax
 from jax import numpy as jnp
 
-from ..works import Conv, Conv1D, Dense, MaxPool, Recurrent
+from ..works import Conv, Conv1D, MaxPool, Recurrent
 from . import SingleSteps, UnsupportedWork, channels_first, channels_last, repeat_predict
 
 jax.config.update("jax_platforms", "cpu")
@@ -103,13 +103,11 @@ def forward(work, params, X, layout=None, unroll=1):
         if isinstance(layer, Conv1D):
             W, padding = W.reshape(layer.size, -1, layer.filters), (layer.padding, layer.padding)
             X = lax.conv_general_dilated(X, W, (layer.stride,), [padding], dimension_numbers=("NWC", "WIO", "NWC"))
-        elif isinstance(layer, Dense) and layer.each_step:
-            X = X @ W
         elif isinstance(layer, Conv):
             X = convolve(X, W, layer, layout)
             b = [part[:, None, None] if layout == "NCHW" else part for part in b]
         else:
-            X = X.reshape(len(X), -1) @ W
+            X = (X if layer.each_step else X.reshape(len(X), -1)) @ W
         X = X + b[0] if b else X
         X = ACTIVATIONS[work.hidden if number < len(work.stack) else work.output](X)
     return X

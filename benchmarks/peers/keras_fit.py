@@ -20,7 +20,7 @@ SUPPORTS_SEQUENCES = True
 
 
 def create_layers(work):
-    """Yield the layers of a work."""
+    """Yield the Keras layers of a work, without the layer Input."""
     for layer, input_shape, _ in work.stack:
         if isinstance(layer, Recurrent):
             recurrent_class = {"gru": keras.layers.GRU, "lstm": keras.layers.LSTM}[layer.cell]
@@ -36,7 +36,7 @@ def create_layers(work):
 
 
 def model_parameters(placed, W, b):
-    """Return the parameters of a layer of Keras, for W and b of `Work.weights`."""
+    """Convert W and b of a layer in `Work.weights` to the list of parameters of the Keras layer."""
     layer, input_shape, _ = placed
     if isinstance(layer, Recurrent):
         return [part for direction in layer.split(W, b) for part in direction]
@@ -44,7 +44,7 @@ def model_parameters(placed, W, b):
 
 
 def weights_of_model(placed, arrays):
-    """Return W and b of `Work.weights` for the next parameters of a model, the inverse of `model_parameters`."""
+    """Read the parameters of a Keras layer from an iterator, and convert them back to W and b of `Work.weights`."""
     if isinstance(placed.layer, Recurrent):
         parts = [[next(arrays) for _ in range(3)] for _ in range(placed.layer.directions)]
         W = np.hstack([np.vstack([W_inputs, U]) for W_inputs, U, _ in parts])

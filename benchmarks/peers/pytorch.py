@@ -85,8 +85,8 @@ def layer_weights(work, params):
     """Return W and b of each layer as NumPy arrays in the order of `Work.weights`."""
     arrays = [part.detach().numpy() for part in params]
     if work.has_sequences:
-        rest = iter(arrays)
-        return [weights_of_model(placed, rest) for placed in work.parametric_layers]
+        iterator = iter(arrays)
+        return [weights_of_model(placed, iterator) for placed in work.parametric_layers]
     pairs = zip(arrays[::2], arrays[1::2], strict=True) if work.bias else ((W, None) for W in arrays)
     return channels_last(work, [(W.T if W.ndim == 2 else W, b) for W, b in pairs])
 
@@ -201,7 +201,7 @@ def create_predict(forward, params):
 
 
 class RecurrentModule(torch.nn.Module):
-    """A GRU or LSTM with the output of a layer of a work: all states, or the last state of each direction."""
+    """Module of a recurrent layer, whose output is all states, or the last state of each direction."""
 
     def __init__(self, layer, features):
         super().__init__()
@@ -236,7 +236,7 @@ def create_model(work):
 
 
 def swap_gates(array, layer):
-    """Return rows of gates z, r, n in the order r, z, n, or the inverse; rows of an LSTM have the order of PyTorch."""
+    """Swap the gates z and r of a GRU, to convert between the orders of nnc and PyTorch; do nothing for an LSTM."""
     if layer.cell == "lstm":
         return array
     first, second, third = np.split(array, 3)
@@ -244,7 +244,7 @@ def swap_gates(array, layer):
 
 
 def model_parameters(placed, W, b):
-    """Return the parameters of the module of a layer, for W and b of `Work.weights`."""
+    """Convert W and b of a layer in `Work.weights` to the list of parameters of the module."""
     layer, input_shape, _ = placed
     if isinstance(layer, Recurrent):
         directions = layer.split(W, b if layer.cell == "gru" else np.stack([b, np.zeros_like(b)]))
@@ -257,7 +257,7 @@ def model_parameters(placed, W, b):
 
 
 def weights_of_model(placed, arrays):
-    """Return W and b of `Work.weights` for the next parameters of a module, the inverse of `model_parameters`."""
+    """Read the parameters of a module from an iterator, and convert them back to W and b of `Work.weights`."""
     layer, input_shape, _ = placed
     if isinstance(layer, Recurrent):
         parts = [[swap_gates(next(arrays), layer) for _ in range(4)] for _ in range(layer.directions)]
@@ -273,7 +273,7 @@ def weights_of_model(placed, arrays):
 
 
 def train_model(work, threads, compile_loss):
-    """Return the function `run` for a work with sequences; `compile_loss` compiles the function of the loss, or not."""
+    """Return the function `run` for a work with sequences; `compile_loss` is torch.compile or the identity."""
     model = create_model(work)
     pairs = zip(work.parametric_layers, work.weights, strict=True)
     initial = [torch.tensor(part) for placed, (W, b) in pairs for part in model_parameters(placed, W, b)]
