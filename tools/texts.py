@@ -152,7 +152,8 @@ def compiled_texts(path: Path) -> Iterator[Text]:
 def prose(page: str) -> str:
     """Return a page of Markdown with empty lines instead of everything that is not prose.
 
-    Headings, code blocks, tables, pictures, directives, HTML and the metadata before the first heading are not prose.
+    Headings, code blocks, tables, pictures, quotations, directives, HTML and the metadata before the first heading are
+    not prose.
     """
     lines, fence, is_list = [], "", False
     if page.startswith("---\n"):

@@ -298,7 +298,7 @@ def _check_encoding(encoding: str) -> str:
     """Return Python's name of a text encoding; raise TableFileError if Python has no such encoding."""
     try:
         codec = codecs.lookup(encoding)
-        "".encode(encoding)  # raises LookupError if the codec does not encode text, as base64
+        "".encode(encoding)  # raises LookupError for a codec that does not encode text, such as base64
     except (LookupError, UnicodeError):
         raise TableFileError(
             f"--encoding must be a text encoding of Python, such as utf-8 or cp1252, got {encoding!r}"

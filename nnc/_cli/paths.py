@@ -59,7 +59,7 @@ def _is_same_file(path: str, other: str) -> bool:
     try:
         other_status = _status(other)
         status = os.stat(path)
-    except (OSError, ValueError):  # if a file does not exist or is inaccessible, compare the paths
+    except (OSError, ValueError):  # without access to both files, only their paths can be compared
         return other != "-" and os.path.normcase(os.path.realpath(path)) == os.path.normcase(os.path.realpath(other))
     return stat.S_ISREG(status.st_mode) and os.path.samestat(status, other_status)
 

@@ -62,7 +62,7 @@ def replace_closed_streams() -> None:
     os.close(descriptor)
     if sys.stdout is None:
         sys.stdout = ClosedOutput()
-    if sys.stderr is None:  # print(..., file=None) would write to standard output
+    if sys.stderr is None:  # print(..., file=sys.stderr) would write to standard output
         sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
 
 
@@ -70,7 +70,7 @@ def replace_closed_streams() -> None:
 
 
 class TerminatedError(BaseException):
-    """Exception for a signal that terminates the process; like KeyboardInterrupt, no subclass of Exception."""
+    """Exception for a signal that terminates the process; like KeyboardInterrupt, not a subclass of Exception."""
 
     def __init__(self, signal_number: int) -> None:
         super().__init__(signal_number)
@@ -82,7 +82,7 @@ def raise_on_termination() -> Iterator[None]:
     """Raise TerminatedError for SIGTERM and SIGHUP inside a `with` block, so that temporary files are deleted.
 
     A signal that is ignored (as by nohup) or already has a handler is not changed. A second signal ends the process
-    immediately. In other threads than the main thread, this context manager does nothing.
+    immediately. Outside the main thread, this context manager does nothing.
     """
     changed = []
 

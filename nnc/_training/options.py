@@ -49,7 +49,7 @@ STOPPING = ("patience", "target_loss", "max_seconds", "callback")  # arguments t
 
 
 class TrainingOptions:
-    """Options of a run. By default, a run has no metrics, stopping rules and callbacks.
+    """Options of a run. By default, a run has no metrics, stopping rules or callbacks.
 
     Parameters
     ----------

@@ -177,10 +177,9 @@ class _Run:
     def _send_data(self, workers: list[str] | None) -> Any:
         """Submit a task that returns the training data, preferably on one of `workers`, and return its future.
 
-        Other workers fetch the data from the workers that store it. If no worker stores it any more, Dask repeats
-        the task.
-        The key of the task has another prefix than the keys of training tasks. With an equal prefix, the scheduler
-        would assume that training tasks are as short as this task, and would run all of them on one worker.
+        Other workers fetch the data from the workers that store it. If no worker stores it any more, Dask repeats the
+        task. The key of the task has another prefix than the keys of training tasks. With an equal prefix, the
+        scheduler would assume that training tasks are as short as this task, and would run all of them on one worker.
         """
         return self._submit(_identity, self.source, key=f"nnc-data-{uuid4().hex}", workers=workers)
 

@@ -314,7 +314,7 @@ def _distinct(name: str, items: list[Any]) -> Iterable[Any]:
     """Return the distinct objects, in the order of their first rows; raise an error if one is not hashable."""
     try:
         return dict.fromkeys(items)
-    except TypeError:  # a list, for example, is not hashable
+    except TypeError:  # a cell contains an object that is not hashable, such as a list
         raise _mixed_kinds_error(name, items) from None
 
 

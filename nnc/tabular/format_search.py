@@ -41,7 +41,7 @@ DIGIT = re.compile("[0-9]")
 LEADING_ZERO = re.compile(r"[+-]?0\d+", re.ASCII)
 CURRENCY_BEFORE = re.compile(rf"{SIGN}({CURRENCY})")
 UNIT_AFTER = re.compile(rf"(?:{CURRENCY}|%)$")
-MAX_UNIT_LENGTH = 4  # a currency or % is searched only in the last 4 characters of a text
+MAX_UNIT_LENGTH = 4  # maximum number of characters of a currency or percent sign at the end of a cell
 LOOKALIKE = re.compile(
     rf"{SIGN}{CURRENCY}?\s?{SIGN}\d[\d.,:/'\s]*(?:[^\W\d_]{{1,4}}\.?|%)?|\d{{1,4}}([-/.])\d\d?\1\d{{2,4}}\b.*"
 )

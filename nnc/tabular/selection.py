@@ -18,7 +18,7 @@ MAX_OUTPUT_RATIO = 3.0  # remove members whose largest output exceeds this multi
 MAX_COMPARED_ROWS = 1000  # maximum number of training rows on which members are compared with the ensemble
 # The gain in accuracy is not estimated if the error on held-out rows is more than this multiple of the training error.
 MAX_ERROR_RATIO = 4.0
-NOISE_ERRORS = 2.0  # a gain of up to this number of standard errors counts as noise
+MAX_NOISE_STANDARD_ERRORS = 2.0  # a gain is significant only if it exceeds its standard error by this factor
 
 
 class Gain(NamedTuple):
@@ -38,7 +38,7 @@ class Gain(NamedTuple):
     @property
     def is_noise(self) -> bool:
         """Return whether `mean` is not significantly above 0, that is, whether it is at most two standard errors."""
-        return self.mean <= NOISE_ERRORS * self.error
+        return self.mean <= MAX_NOISE_STANDARD_ERRORS * self.error
 
     def scaled(self, factor: float) -> Gain:
         """Return a Gain multiplied by `factor`, the ratio of the error on new rows to the error on training rows."""

@@ -288,7 +288,7 @@ class DateFormat(Format):
     order: str = field(default="ymd", check=_choice(*DATE_PATTERNS))
 
     def parse(self, text: str) -> float | None:
-        """Convert a date without surrounding blanks to seconds since 1970; return None if `order` does not fit it."""
+        """Convert text without surrounding blanks to seconds since 1970; return None if it has another format."""
         return self.parse_with_offset(text)[0]
 
     def parse_with_offset(self, text: str) -> tuple[float | None, float | None]:
