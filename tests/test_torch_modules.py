@@ -211,8 +211,8 @@ REJECTED |= {
     ),
     r"module 1 \(BatchNorm1d\) must have a number as momentum": after_linear(nn.BatchNorm1d(4, momentum=None)),
     r"module 1 \(BatchNorm1d\): eps must be a positive finite number": after_linear(nn.BatchNorm1d(4, eps=0)),
-    r"module 1 \(BatchNorm1d\) must have vectors of size 1 as inputs, got rows of the shape \(4,\)": after_linear(
-        nn.BatchNorm1d(1)
+    r"\(BatchNorm1d\) must have vectors of size 1 or sequences of 1 feature as inputs, got rows of the shape \(4,\)": (
+        after_linear(nn.BatchNorm1d(1))
     ),
     r"module 1 \(BatchNorm2d\) must have images of 4 channels as inputs": after_linear(nn.BatchNorm2d(4)),
     r"module 1 \(SyncBatchNorm\) must have a supported type, one of": after_linear(nn.SyncBatchNorm(4)),

@@ -259,7 +259,7 @@ def _pool1d(builder: Builder, layer: Any, label: str) -> None:
     """Add a MaxPooling1D or AveragePooling1D layer to the builder."""
     pool = MaxPool1D if type(layer).__name__ == "MaxPooling1D" else AvgPool1D
     (size,), (stride,) = np.atleast_1d(layer.pool_size).tolist(), np.atleast_1d(layer.strides).tolist()
-    builder.sequence_pool(pool(size, stride), label)
+    builder.add(pool(size, stride), label)
 
 
 def _pool(builder: Builder, layer: Any, label: str) -> None:
@@ -320,8 +320,8 @@ READERS: dict[str, Callable[[Builder, Any, str], None]] = {
     "Conv1D": _conv1d,
     "MaxPooling1D": _pool1d,
     "AveragePooling1D": _pool1d,
-    "GlobalMaxPooling1D": lambda builder, layer, label: builder.sequence_pool(GlobalMaxPool1D(), label),
-    "GlobalAveragePooling1D": lambda builder, layer, label: builder.sequence_pool(GlobalAvgPool1D(), label),
+    "GlobalMaxPooling1D": lambda builder, layer, label: builder.add(GlobalMaxPool1D(), label),
+    "GlobalAveragePooling1D": lambda builder, layer, label: builder.add(GlobalAvgPool1D(), label),
     "Conv2D": _conv,
     "MaxPooling2D": _pool,
     "AveragePooling2D": _pool,

@@ -139,8 +139,8 @@ class Builder:
         self.last_label: str | None = None
         self.row_order: Array | None = None
 
-    def _add(self, layer: Layer, label: str) -> None:
-        """Append a layer, and update `shape` to its output shape."""
+    def add(self, layer: Layer, label: str) -> None:
+        """Append a layer, and update `shape` to its output shape; the caller adds the weights of the layer."""
         if self.last_label is not None:
             raise ValueError(f"{self.last_label} must be at the end of the model, but {label} follows")
         try:
@@ -167,7 +167,7 @@ class Builder:
             raise ValueError(f"{label} must have {self.shape[0]} inputs to fit the previous layer, got {len(W)}")
         if self.row_order is not None:
             W, self.row_order = W[self.row_order], None
-        self._add(Dense(W.shape[1], "identity", bias=b is not None), label)
+        self.add(Dense(W.shape[1], "identity", bias=b is not None), label)
         self._add_weights(label, W, b)
 
     def conv(self, kernel: Any, b: Any, stride: Any, pad: Any, label: str) -> None:
@@ -183,8 +183,29 @@ class Builder:
             )
         stride = tuple(map(int, stride))
         padding: Any = pad if pad == "same" else self._padding(kernel.shape, stride, pad, label)
-        self._add(Conv2D(filters, (kh, kw), "identity", stride, padding, bias=b is not None), label)
+        self.add(Conv2D(filters, (kh, kw), "identity", stride, padding, bias=b is not None), label)
         self._add_weights(label, kernel.reshape(-1, filters), b)
+
+    def _padding(self, kernel_shape: Shape, stride: Sequence[int], pad: Sequence[int], label: str) -> Any:
+        """Return the argument `padding` of Conv2D for `pad`, the zeros at top, left, bottom and right of an image."""
+        (kh, kw, _, filters), (top, left, bottom, right) = kernel_shape, map(int, pad)
+        if not any(pad):
+            return "valid"
+        sizes = [
+            (n + before + after - k) // s + 1
+            for n, k, s, before, after in zip(
+                self.shape[:2], (kh, kw), stride, (top, left), (bottom, right), strict=True
+            )
+        ]
+        for padding in ("same", (top, left)):
+            with suppress(ValueError):  # Conv2D refuses padding that is not smaller than the window
+                geometry = Conv2D(filters, (kh, kw), stride=stride, padding=padding).window_geometry(self.shape)
+                if geometry.pad == (top, left) and list(geometry.output_shape[:2]) == sizes:
+                    return padding
+        raise ValueError(
+            f"{label} must have the padding 'valid' or 'same', or equal padding on opposite sides that is smaller than "
+            f"the window, got {list(pad)} zeros on the sides"
+        )
 
     def conv1d(self, kernel: Any, b: Any, stride: int, padding: Any, dilation: int, label: str) -> None:
         """Add a convolution of sequences with a kernel of the shape (size, features, filters).
@@ -201,44 +222,20 @@ class Builder:
         if isinstance(padding, tuple):
             before, after = padding
             padding = self._sequence_padding(layer, before, after, label)
-        self._add(layer.replace(padding=padding), label)
+        self.add(layer.replace(padding=padding), label)
         self._add_weights(label, kernel.reshape(-1, filters), b)
 
     def _sequence_padding(self, layer: Conv1D, before: int, after: int, label: str) -> Any:
         """Return the padding of a Conv1D with these numbers of zeros before and after a sequence."""
         n = (self.shape[0] + before + after - layer.extent) // layer.stride + 1
         for padding in (before, "same", "causal"):
-            with suppress(ValueError):
+            with suppress(ValueError):  # Conv1D refuses padding that is not smaller than the window
                 geometry = layer.replace(padding=padding).sequence_geometry(self.shape)
                 if (geometry.pad[1], geometry.output_shape[1]) == (before, n):
                     return padding
         raise ValueError(
             f"{label} must have the padding 'valid', 'same' or 'causal', or equal padding on both sides that is "
             f"smaller than the window, got {before} zeros before and {after} after the sequence"
-        )
-
-    def sequence_pool(self, layer: Pool, label: str) -> None:
-        """Add a pooling layer for sequences to the network."""
-        self._add(layer, label)
-
-    def _padding(self, kernel_shape: Shape, stride: Sequence[int], pad: Sequence[int], label: str) -> Any:
-        """Return the argument `padding` of Conv2D for `pad`, the zeros at top, left, bottom and right of an image."""
-        (kh, kw, _, filters), (top, left, bottom, right) = kernel_shape, map(int, pad)
-        if not any(pad):
-            return "valid"
-        sizes = [
-            (n + before + after - k) // s + 1
-            for n, k, s, before, after in zip(self.shape, (kh, kw), stride, (top, left), (bottom, right), strict=False)
-        ]
-        choices = ["same", (top, left)] if top < kh and left < kw else ["same"]
-        for padding in choices:
-            with suppress(ValueError):
-                geometry = Conv2D(filters, (kh, kw), stride=stride, padding=padding).window_geometry(self.shape)
-                if geometry.pad == (top, left) and list(geometry.output_shape[:2]) == sizes:
-                    return padding
-        raise ValueError(
-            f"{label} must have the padding 'valid' or 'same', or equal padding on opposite sides that is smaller than "
-            f"the window, got {list(pad)} zeros on the sides"
         )
 
     def _add_weights(self, label: str, W: Array, b: Any, *statistics: Any) -> None:
@@ -253,11 +250,11 @@ class Builder:
     def pool(self, is_max: bool, size: Any, stride: Any, label: str) -> None:
         """Add a pooling layer for images without padding: a max-pool if `is_max` is true, else an average pool."""
         pool = MaxPool2D if is_max else AvgPool2D
-        self._add(pool(tuple(map(int, size)), tuple(map(int, stride))), label)
+        self.add(pool(tuple(map(int, size)), tuple(map(int, stride))), label)
 
     def global_pool(self, label: str) -> None:
-        """Add a GlobalAvgPool2D layer, which averages each channel of an image, to the network."""
-        self._add(GlobalAvgPool2D(), label)
+        """Add a GlobalAvgPool2D layer, which averages each channel of an image."""
+        self.add(GlobalAvgPool2D(), label)
 
     def flatten(self, label: str, channels_first: bool = False) -> None:
         """Add a layer that flattens images and sequences; do nothing for vectors.
@@ -269,7 +266,7 @@ class Builder:
             if channels_first:
                 *sizes, channels = self.shape
                 self.row_order = np.moveaxis(np.arange(prod(self.shape)).reshape(channels, *sizes), 0, -1).ravel()
-            self._add(Flatten(), label)
+            self.add(Flatten(), label)
 
     def dropout(self, rate: float, label: str) -> None:
         """Add a Dropout layer; do nothing if the rate is 0."""
@@ -278,7 +275,7 @@ class Builder:
                 raise ValueError(
                     f"{label} must follow a layer with weights or a pooling layer, but follows {self.layers[-1]!r}"
                 )
-            self._add(Dropout(float(rate)), label)
+            self.add(Dropout(float(rate)), label)
 
     def norm(
         self, gamma: Any, beta: Any, mean: Any, variance: Any, eps: float, label: str, momentum: float = 0.1
@@ -290,7 +287,7 @@ class Builder:
         arrays = [np.broadcast_to(part, self.shape[-1:]) for part in (gamma, beta, mean, variance)]
         if self.row_order is not None:
             arrays = [array[self.row_order] for array in arrays]
-        self._add(BatchNorm(momentum=float(momentum), eps=float(eps)), label)
+        self.add(BatchNorm(momentum=float(momentum), eps=float(eps)), label)
         gamma, beta, mean, variance = arrays
         if (variance < 0).any():
             raise ValueError(f"{label} must have running variances of at least 0, got {variance.min():g}")
@@ -298,7 +295,7 @@ class Builder:
 
     def column_scale(self, times: Any, label: str) -> None:
         """Add a Scale layer, which multiplies each column by a factor and has no activation."""
-        self._add(Scale(), label)
+        self.add(Scale(), label)
         factors = np.broadcast_to(times, self.shape)
         self._add_weights(label, (factors if self.row_order is None else factors[self.row_order])[None], None)
         self.linear_layer = None

@@ -1,8 +1,8 @@
 """Reader of PyTorch's nn.Sequential (extra `[torch]`).
 
-A module is supported if its exact type is a key of READERS or ACTIVATIONS, and its attributes have the values in
-REQUIRED. All other modules are refused with an error that names the module, because they may compute something else.
-Subclasses, and modules with hooks or parametrizations, are refused, too.
+A module is supported if its exact type is in SUPPORTED, and its attributes have the values in REQUIRED. All other
+modules are refused with an error that names the module, because they may compute something else. Subclasses, and
+modules with hooks or parametrizations, are refused, too.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import numpy as np
 from nnc._interop.parts import LAYER_ERRORS, Builder, Parts, check_methods, naming_errors, require_attributes, scaling
 from nnc._interop.torch_modules import ACTIVATIONS, Exp, Scale
 from nnc._interop.verification import check_outputs, random_rows
+from nnc._utils.checks import pluralize
 from nnc.layers import AvgPool1D, GlobalAvgPool1D, GlobalMaxPool1D, MaxPool1D
 
 try:
@@ -44,6 +45,8 @@ REQUIRED: dict[type, dict[str, Any]] = {
     nn.Unflatten: {"dim": 1},
     **{module_class: attributes for module_class, (_, attributes) in ACTIVATIONS.items()},
 }
+# For each padding module: the module that must follow it.
+PADDED: dict[type, type] = {nn.ZeroPad2d: nn.Conv2d, nn.ConstantPad1d: nn.Conv1d}
 # PyTorch replaces softplus(z) by z for z above the threshold of a module. With a threshold of at least 20, the error
 # is at most 2.1e-9.
 MIN_SOFTPLUS_THRESHOLD = 20.0
@@ -95,15 +98,12 @@ def parts_of(module: Any, shape: Any, loss: Any) -> Parts:
         label = _label(name, part)
         with naming_errors(label):
             require_attributes(part, REQUIRED.get(type(part), {}), label)
-            if type(part) is nn.ZeroPad2d:
-                if type(following) is not nn.Conv2d:
-                    raise ValueError(f"{label} must come directly before a Conv2d, got another module after it")
-                left, right, top, bottom = map(index, part.padding)
-                pad = top, left, bottom, right
-                continue
-            if type(part) is nn.ConstantPad1d:
-                if type(following) is not nn.Conv1d:
-                    raise ValueError(f"{label} must come directly before a Conv1d, got another module after it")
+            if type(part) in PADDED:
+                conv = PADDED[type(part)]
+                if type(following) is not conv:
+                    raise ValueError(
+                        f"{label} must come directly before a {conv.__name__}, got another module after it"
+                    )
                 pad = tuple(map(index, part.padding))
                 continue
             if type(part) is nn.Conv1d:
@@ -309,13 +309,14 @@ def _linear(builder: Builder, part: Any, label: str) -> None:
 def _conv(builder: Builder, part: Any, label: str, zeros: Any) -> None:
     """Add a Conv2d module to the builder.
 
-    `zeros` is the padding (top, left, bottom, right) of a ZeroPad2d module before the Conv2d; None if there is none.
+    `zeros` is the padding (left, right, top, bottom) of a ZeroPad2d module before the Conv2d; None if there is none.
     """
     pad = (0, 0) if part.padding == "valid" else part.padding
     if zeros is not None:
         if pad == "same" or any(_pair(pad)):
             raise ValueError(f"{label} must have padding=0 after a ZeroPad2d, got {part.padding!r}")
-        pad = zeros
+        left, right, top, bottom = zeros
+        pad = top, left, bottom, right
     elif pad != "same":
         pad = _pair(pad) * 2
     kernel = _array(part.weight, label).transpose(2, 3, 1, 0)
@@ -342,7 +343,7 @@ def _pool1d(builder: Builder, part: Any, label: str) -> None:
     size, stride = (
         index(value[0] if isinstance(value, (tuple, list)) else value) for value in (part.kernel_size, part.stride)
     )
-    builder.sequence_pool((MaxPool1D if type(part) is nn.MaxPool1d else AvgPool1D)(size, stride), label)
+    builder.add((MaxPool1D if type(part) is nn.MaxPool1d else AvgPool1D)(size, stride), label)
 
 
 def _pool(builder: Builder, part: Any, label: str) -> None:
@@ -359,8 +360,10 @@ def _norm(builder: Builder, part: Any, label: str) -> None:
         raise ValueError(f"{label} must have a number as momentum, got None, which means a cumulative average")
     mean, variance = _array(part.running_mean, label), _array(part.running_var, label)
     is_image = type(part) is nn.BatchNorm2d
-    if ((len(builder.shape) == 3), builder.shape[-1]) != (is_image, len(mean)):
-        expected = f"images of {len(mean)} channels" if is_image else f"vectors of size {len(mean)}"
+    if (len(builder.shape) == 3, builder.shape[-1]) != (is_image, len(mean)):
+        n = len(mean)
+        vectors = f"vectors of size {n} or sequences of {pluralize(n, 'feature')}"
+        expected = f"images of {n} channels" if is_image else vectors
         raise ValueError(f"{label} must have {expected} as inputs, got rows of the shape {builder.shape}")
     gamma = np.ones_like(mean) if part.weight is None else _array(part.weight, label)
     beta = np.zeros_like(mean) if part.bias is None else _array(part.bias, label)
@@ -403,8 +406,8 @@ READERS: dict[type, Callable[[Builder, Any, str], None]] = {
     nn.Linear: _linear,
     nn.MaxPool1d: _pool1d,
     nn.AvgPool1d: _pool1d,
-    nn.AdaptiveMaxPool1d: lambda builder, part, label: builder.sequence_pool(GlobalMaxPool1D(), label),
-    nn.AdaptiveAvgPool1d: lambda builder, part, label: builder.sequence_pool(GlobalAvgPool1D(), label),
+    nn.AdaptiveMaxPool1d: lambda builder, part, label: builder.add(GlobalMaxPool1D(), label),
+    nn.AdaptiveAvgPool1d: lambda builder, part, label: builder.add(GlobalAvgPool1D(), label),
     nn.MaxPool2d: _pool,
     nn.AvgPool2d: _pool,
     nn.AdaptiveAvgPool2d: lambda builder, part, label: builder.global_pool(label),

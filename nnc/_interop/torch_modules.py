@@ -114,15 +114,11 @@ class ModuleBuilder(Writer):
 
     def _conv1d(self, operation: op.Conv) -> None:
         """Add a Conv1d module, preceded by a ConstantPad1d module if the padding on both sides differs."""
-        (height, width, channels), (size_y, size_x), (_, stride) = (
-            operation.input_shape,
-            operation.window,
-            operation.stride,
-        )
+        height, width, channels = operation.input_shape
+        (rows, size), (_, stride), dilation = operation.window, operation.stride, 1
         top, left, bottom, right = operation.pad
-        size, dilation = size_x, 1
-        if size_y > 1:  # the window extends over several rows of the image and one column
-            size, dilation, left, right, stride = size_y, width, top * width, bottom * width, 1
+        if rows > 1:  # with dilation, the rows of the image have `dilation` steps, and windows lie in one column
+            size, dilation, left, right, stride = rows, width, top * width, bottom * width, 1
         steps, n_windows = height * width, operation.output_shape[0] * operation.output_shape[1]
         padding = left
         if (steps + 2 * left - (size - 1) * dilation - 1) // stride + 1 != n_windows:
