@@ -47,11 +47,11 @@ def check_lengths(sequences: Any, steps: int) -> None:
     if not isinstance(sequences, (list, tuple)):
         return
     for i, sequence in enumerate(sequences):
-        if has_steps(sequence) and len(sequence) != steps:
+        if is_sequence(sequence) and len(sequence) != steps:
             raise ValueError(f"X must have sequences of {steps} steps, got {len(sequence)} in row {i}")
 
 
-def has_steps(sequence: Any) -> bool:
+def is_sequence(sequence: Any) -> bool:
     """Return whether an element of a list is a whole sequence (steps, features), not a single step (features,)."""
     if hasattr(sequence, "ndim"):
         return bool(sequence.ndim == 2)

@@ -448,7 +448,7 @@ def _weights(sample_weight: ArrayLike | None, rows: int) -> NDArray[np.float64]:
 
 
 def _scale(*arrays: NDArray[np.float64]) -> float:
-    """Return a power of 2 for which numbers divided by it have finite squares; 1 for numbers of at most 1e150."""
+    """Return a power of 2; numbers divided by it have finite squares. It is 1 if all numbers are at most 1e150."""
     largest = float(max(abs(array).max() for array in arrays))
     return 2.0 ** (math.frexp(largest)[1] - 1) if 1e150 < largest < math.inf else 1.0
 

@@ -210,7 +210,7 @@ def validated_document(document: dict[str, Any]) -> dict[str, Any]:
 
 
 def _count_biases(b: Any) -> int:
-    """Return how many numbers the biases of a layer contain: a vector, a matrix (GRU) or None."""
+    """Return the number of biases of a layer; b is a vector, a matrix (GRU) or None."""
     return 0 if b is None else sum(len(row) for row in b) if hasattr(b[0], "__len__") else len(b)
 
 
