@@ -47,6 +47,8 @@ class Windows:
         Shapes of the input image and of the output.
     size : (height, width)
         Size of a window.
+    pixel_noun, channel_noun : str
+        Words for a pixel and for a channel in texts: "step" and "feature" for sequences.
     indices : int array (pixels, height * width of a window, channels)
         For each element of a window, its index in the flattened image. Padding has an index after the last element.
     """
@@ -56,6 +58,7 @@ class Windows:
         size, stride, pad = geometry.size, geometry.stride, geometry.pad
         self.input_shape, self.output_shape, self.size = input_shape, output_shape, size
         self.is_sequence = is_sequence
+        self.pixel_noun, self.channel_noun = ("step", "feature") if is_sequence else ("pixel", "channel")
         height, width, channels = input_shape
         y, x = (
             np.arange(output_shape[i])[:, None] * stride[i] + np.arange(size[i]) * dilation - pad[i] for i in (0, 1)

@@ -226,10 +226,10 @@ def _input_lines(step: Explanation, r: int) -> Iterator[str]:
     image = step.X[r].reshape(height, width, channels)
     for c in _first(channels):
         if channels > 1:
-            yield f" {'Feature' if windows.is_sequence else 'Channel'} {c}"
+            yield f" {windows.channel_noun.capitalize()} {c}"
         yield from (f"  {_listed(image[y, :, c])}" for y in _first(height))
         yield from _omitted(height, "row")
-    yield from _omitted(channels, "feature" if windows.is_sequence else "channel", " ")
+    yield from _omitted(channels, windows.channel_noun, " ")
 
 
 def _pool_lines(step: PoolStep, r: int) -> Iterator[str]:
@@ -238,11 +238,11 @@ def _pool_lines(step: PoolStep, r: int) -> Iterator[str]:
     statistic = "the largest" if pool.is_max else "the mean"
     yield f" {pool.name}: a = {statistic} of each window of {_window_size(pool.windows)}"
     windows = pool.windows.gather(step.A_in[r : r + 1])[0]
-    for output, p, c in _outputs(pool.windows):
+    for output, p, c in _outputs(pool.windows, pool.windows.channel_noun):
         numbers = [_n(a) for a in windows[p, :, c]]
         formula = f"max({_added(numbers, separator=', ')})" if pool.is_max else f"({_added(numbers)}) / {len(numbers)}"
         yield f"  {output}: a = {formula} = {step.A[r, p * windows.shape[2] + c]:.9g}"
-    yield from _omitted_pixels(pool.windows, "channel")
+    yield from _omitted_pixels(pool.windows, pool.windows.channel_noun)
 
 
 def _loss_lines(step: Explanation, rows: range) -> Iterator[str]:
@@ -309,14 +309,14 @@ def _pool_backward_lines(step: PoolStep, following: PoolStep | LayerStep, r: int
     pool, windows = step.pool, step.pool.windows
     yield f" {pool.name}: dL/da, for " + ("the first maximum" if pool.is_max else "each number in equal parts")
     winners = pool.winners(step.A_in[r : r + 1])[0]
-    for output, p, c in _outputs(windows):
+    for output, p, c in _outputs(windows, windows.channel_noun):
         i = p * winners.shape[2] + c
         _, width, channels = windows.input_shape
         y, x = divmod(int(windows.indices[p, winners[p, :, c].argmax(), c]) // channels, width)
         location = x if windows.is_sequence else f"{y}, {x}"
         position = f" (largest at {location})" if pool.is_max else ""
         yield f"  {output}{position}: dL/da = {_equal(_effects(following, r, i), step.dA[r, i])}"
-    yield from _omitted_pixels(windows, "channel")
+    yield from _omitted_pixels(windows, windows.channel_noun)
 
 
 def _effects(following: PoolStep | LayerStep, r: int, i: int) -> str:
@@ -380,7 +380,7 @@ def _neurons(layer: LayerStep, r: int) -> Iterator[tuple[str, int, int, int]]:
     if layer.windows is None:
         yield from ((f"Neuron {j}", r, j, j) for j in _first(layer.A.shape[1]))
     else:
-        for output, p, j in _outputs(layer.windows, "Filter"):
+        for output, p, j in _outputs(layer.windows, "filter"):
             yield output, r * len(layer.windows.indices) + p, j, p * layer.windows.output_shape[2] + j
 
 
@@ -392,13 +392,12 @@ def _omitted_neurons(layer: LayerStep) -> Iterator[str]:
         yield from _omitted_pixels(layer.windows, "filter")
 
 
-def _outputs(windows: Windows, channel: str = "") -> Iterator[tuple[str, int, int]]:
+def _outputs(windows: Windows, channel: str) -> Iterator[tuple[str, int, int]]:
     """Yield the name, the pixel index and the channel of each output that is printed."""
-    channel = channel or ("Feature" if windows.is_sequence else "Channel")
     for c in _first(windows.output_shape[2]):
         for p in range(_pixels(windows)):
-            location = f"step {p}" if windows.is_sequence else f"pixel {_at(p, windows.output_shape[1])}"
-            yield f"{channel} {c}, {location}", p, c
+            location = p if windows.is_sequence else _at(p, windows.output_shape[1])
+            yield f"{channel.capitalize()} {c}, {windows.pixel_noun} {location}", p, c
 
 
 def _window_size(windows: Windows) -> str:
@@ -422,7 +421,7 @@ def _omitted_pixels(windows: Windows, channel: str) -> Iterator[str]:
     """Yield the lines that state how many pixels and channels are not printed."""
     more = len(windows.indices) - _pixels(windows)
     if more:
-        yield f"  ... and {more} more {'steps' if windows.is_sequence else 'pixels'} of each {channel}"
+        yield f"  ... and {more} more {windows.pixel_noun}s of each {channel}"
     yield from _omitted(windows.output_shape[2], channel)
 
 
