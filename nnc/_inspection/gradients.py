@@ -239,7 +239,7 @@ def check_gradients(
 
 
 class Compared(NamedTuple):
-    """Gradients of one layer by backpropagation and by formulas; the last row of each array belongs to the bias.
+    """Gradients of one layer by backpropagation and by formulas; the biases follow the weights as the last rows.
 
     `computed` contains the gradients by backpropagation, `expected` the derivatives by formulas, and `error` a bound of
     the rounding errors of both. Differences are divided by `scale`. The mask `kinks` marks parameters at which the loss
@@ -280,9 +280,9 @@ def compare(
     return layers, exact.loss
 
 
-def _stacked(dW: NDArray[Any], db: NDArray[Any] | None) -> Array:
-    """Return the gradients dW and db of a layer as one float64 array, whose last row is db."""
-    return np.asarray(dW if db is None else np.vstack([dW, np.atleast_2d(db)]), np.float64)
+def _stacked(W: NDArray[Any], b: NDArray[Any] | None) -> Array:
+    """Return W and b of a layer, or their gradients, as a new float64 array; the rows of b follow those of W."""
+    return np.array(W if b is None else np.vstack([W, np.atleast_2d(b)]), np.float64)
 
 
 def _slope(problem: Problem, layer: Compared, i: int, j: int, eps: float, rounding: float) -> tuple[float, float]:
@@ -301,11 +301,12 @@ def _slope(problem: Problem, layer: Compared, i: int, j: int, eps: float, roundi
             Z = step.Z.copy()
             Z[:, j] += change * inputs
             return problem.loss_from(layer.number, Z)
-        W, b = step.W.copy(), None if step.b is None else np.atleast_2d(step.b.copy())
-        (W if i < len(W) or b is None else b)[i if i < len(W) else i - len(W), j] += change
-        Z, sides = recurrence.outputs(step.A_in, W, b)
-        loss, net_inputs, later = problem.loss_from(layer.number, Z)
-        return loss, net_inputs, sides + later
+        parameters = _stacked(step.W, step.b)
+        parameters[i, j] += change
+        W, b = parameters[: len(step.W)], None if step.b is None else parameters[len(step.W) :]
+        Z, signs = recurrence.outputs(step.A_in, W, b)
+        loss, net_inputs, sides = problem.loss_from(layer.number, Z)
+        return loss, net_inputs, signs + sides
 
     allowed = MAX_ROUNDING * layer.tolerance * float(layer.scale[i, j])
     best, least = math.nan, math.inf

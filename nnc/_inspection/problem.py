@@ -152,10 +152,12 @@ class Problem:
                 for pool, image, labels in zip(self.connections[k].pools, images, self.labels[k], strict=False):
                     if pool.is_max:
                         sides.append(np.where(pool.winners(image), pool.windows.gather(labels), 0).sum(axis=2))
-                A_in, recurrence = self.connections[k].rows(images[-1]), self.connections[k].recurrence
-                Z = self._net_inputs(k, self._inputs(k, A_in))
-                if recurrence is not None:
-                    sides += recurrence.outputs(A_in, self.W[k], self.b[k])[1]
+                rows, recurrence = self.connections[k].rows(images[-1]), self.connections[k].recurrence
+                if recurrence is None:
+                    Z = self._net_inputs(k, self._inputs(k, rows))
+                else:
+                    Z, signs = recurrence.outputs(rows, self.W[k], self.b[k])
+                    sides += signs
             A = row.compute(Z)
             net_inputs.append(Z)
             if row.nonsmooth_at_zero:

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from nnc.layers.recurrent import RecurrentLayer
 
     Array = NDArray[np.float64]
-    State = list["Bounded"]  # [h], or [h, c] of an LSTM
+    State = list[Bounded]  # [h], or [h, c] of an LSTM
+    # dL/du, dL/dv, the part of dL/dh that does not pass through v (or None if it is 0), and [dL/dc] of an LSTM
+    Derivatives = tuple[list[Bounded], list[Bounded], Bounded | None, list[Bounded]]
 
 
 class SimpleCell:
@@ -37,10 +39,10 @@ class SimpleCell:
         h, derivative = (u[0] + v[0]).activate(self.activation)
         return [h], derivative
 
-    def backward(self, cache: Any, d: State) -> tuple[list[Bounded], list[Bounded], list[Bounded | None]]:
-        """Return dL/du, dL/dv and the direct part of dL/d(state), given dL/d(new state); None stands for 0."""
+    def backward(self, cache: Any, d: State) -> Derivatives:
+        """Return the derivatives of the loss, given d = dL/d(new state)."""
         delta = [d[0] * cache]
-        return delta, delta, [None]
+        return delta, delta, None, []
 
 
 class GRUCell:
@@ -56,12 +58,12 @@ class GRUCell:
         other = Bounded(np.ones(z.value.shape), z.limits) - z
         return [z * state[0] + other * n], (z, r, n, other, dz, dr, dn, v[2], state[0])
 
-    def backward(self, cache: Any, d: State) -> tuple[list[Bounded], list[Bounded], list[Bounded | None]]:
-        """Return dL/du, dL/dv and the direct part of dL/d(state), given dL/d(new state)."""
+    def backward(self, cache: Any, d: State) -> Derivatives:
+        """Return the derivatives of the loss, given d = dL/d(new state)."""
         z, r, n, other, dz, dr, dn, v_n, h = cache
         delta_n = d[0] * other * dn
         delta_z, delta_r = d[0] * (h - n) * dz, delta_n * v_n * dr
-        return [delta_z, delta_r, delta_n], [delta_z, delta_r, delta_n * r], [d[0] * z]
+        return [delta_z, delta_r, delta_n], [delta_z, delta_r, delta_n * r], d[0] * z, []
 
 
 class LSTMCell:
@@ -78,12 +80,12 @@ class LSTMCell:
         t, dt = c.activate(activations.ROWS["tanh"])
         return [o * t, c], (gates, state[1], t, dt)
 
-    def backward(self, cache: Any, d: State) -> tuple[list[Bounded], list[Bounded], list[Bounded | None]]:
-        """Return dL/du, dL/dv and the direct part of dL/d(state), given dL/d(new state); None stands for 0."""
+    def backward(self, cache: Any, d: State) -> Derivatives:
+        """Return the derivatives of the loss, given d = dL/d(new state)."""
         ((i, di), (f, df), (g, dg), (o, do)), c, t, dt = cache
         dc = d[1] + d[0] * o * dt
         delta = [dc * g * di, dc * c * df, dc * i * dg, d[0] * t * do]
-        return delta, delta, [None, dc * f]
+        return delta, delta, None, [dc * f]
 
 
 class Recurrence:
@@ -97,37 +99,36 @@ class Recurrence:
         self.kind, (steps, self.features) = kind, input_shape
         order = list(range(steps))
         self.orders = [order, order[::-1]] if kind.bidirectional else [order[::-1] if kind.go_backwards else order]
-        self.cell: SimpleCell | GRUCell | LSTMCell = SimpleCell(activations.ROWS[str(kind.activation)])
-        if kind.type != "simple_rnn":
+        self.cell: SimpleCell | GRUCell | LSTMCell
+        if kind.type == "simple_rnn":
+            self.cell = SimpleCell(activations.ROWS[str(kind.activation)])
+        else:
             self.cell = GRUCell() if kind.type == "gru" else LSTMCell()
 
     def outputs(self, X: Array, W: Array, b: Array | None) -> tuple[Array, list[NDArray[np.bool_]]]:
         """Return the outputs, and for an activation with a kink at 0 the signs of the states after each step."""
-        X_exact = Bounded(X, None)
-        sides = []
-        if isinstance(self.cell, SimpleCell) and self.cell.activation.nonsmooth_at_zero:
-            steps = [step for d in range(len(self.orders)) for step in self._run(X_exact, W, b, d)]
-            sides = [after[0].value > 0 for _, _, after, _ in steps]
-        return self.forward(X_exact, W, b).value, sides
+        outputs, states = self.forward(Bounded(X, None), W, b)
+        has_kink = isinstance(self.cell, SimpleCell) and self.cell.activation.nonsmooth_at_zero
+        return outputs.value, [h.value > 0 for h in states] if has_kink else []
 
-    def forward(self, X: Bounded, W: Array, b: Array | None) -> Bounded:
-        """Return the outputs with error bounds."""
-        directions = []
-        for direction in range(len(self.orders)):
-            states = [states[0] for _, _, states, _ in self._run(X, W, b, direction)]
-            order = self.orders[direction]
-            directions.append(
-                [states[order.index(t)] for t in sorted(order)] if self.kind.return_sequences else states[-1:]
-            )
-        return joined([h for step in zip(*directions, strict=True) for h in step], 1)
+    def forward(self, X: Bounded, W: Array, b: Array | None) -> tuple[Bounded, list[Bounded]]:
+        """Return the outputs, and the states h after each step of each direction."""
+        states = [[new[0] for _, _, new, _ in self._run(X, W, b, d)] for d in range(len(self.orders))]
+        if self.kind.return_sequences:  # the order of processing is that of the inputs, or the reverse
+            directions = [[h[k] for k in order] for h, order in zip(states, self.orders, strict=True)]
+        else:
+            directions = [h[-1:] for h in states]
+        outputs = joined([h for step in zip(*directions, strict=True) for h in step], 1)
+        return outputs, [h for direction in states for h in direction]
 
     def _parameters(self, limits: Any, W: Array, b: Array | None, direction: int) -> tuple[Bounded, ...]:
         """Return W, U and the biases of u and v of one direction, as parameters without errors."""
         n = self.kind.n_gates * self.kind.units
-        rows = np.zeros((2, W.shape[1])) if b is None else np.atleast_2d(b)
-        rows = np.vstack([rows, np.zeros((2 - len(rows), W.shape[1]))])
         columns = slice(direction * n, (direction + 1) * n)
-        parts = W[: self.features, columns], W[self.features :, columns], rows[:1, columns], rows[1:, columns]
+        biases = np.zeros((2, n))
+        if b is not None:
+            biases[: self.kind.n_bias_rows] = b[..., columns]
+        parts = W[: self.features, columns], W[self.features :, columns], biases[:1], biases[1:]
         return tuple(Bounded(part, limits) for part in parts)
 
     def _run(self, X: Bounded, W: Array, b: Array | None, direction: int) -> list[tuple[Bounded, State, State, Any]]:
@@ -174,12 +175,12 @@ class Recurrence:
             first = (t * n_directions + direction if self.kind.return_sequences else direction) * units
             if self.kind.return_sequences or t == order[-1]:
                 d = [d[0] + dA[:, first : first + units], *d[1:]]
-            delta_u, delta_v, direct = self.cell.backward(cache, d)
+            delta_u, delta_v, direct, others = self.cell.backward(cache, d)
             rows_u.append(joined(delta_u, 1))
             rows_v.append(joined(delta_v, 1))
             dX[t] = rows_u[-1].dot(W_in.transposed(), W_in.value.shape[1] * n_directions)
             back = rows_v[-1].dot(U.transposed(), U.value.shape[1])
-            d = [back if direct[0] is None else direct[0] + back, *(part or zero for part in direct[1:])]
+            d = [back if direct is None else direct + back, *others]
         inputs, states = joined([step[0] for step in steps], 0), joined([step[1][0] for step in steps], 0)
         all_u, all_v = joined(rows_u[::-1], 0), joined(rows_v[::-1], 0)
         n = len(inputs.value)

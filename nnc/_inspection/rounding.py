@@ -193,7 +193,7 @@ def _parameter_errors(
 
 def _recurrent_forward(step: LayerStep, recurrence: Recurrence, E: Array, limits: Any) -> _Forward:
     """Return the error bounds of the outputs of a recurrent layer, given the error bounds E of its inputs."""
-    outputs = recurrence.forward(Bounded(step.A_in, limits, E), step.W, step.b)
+    outputs, _ = recurrence.forward(Bounded(step.A_in, limits, E), step.W, step.b)
     zeros = np.zeros(step.A.shape)
     return _Forward(E, E, outputs.error, outputs.error, zeros, zeros > 0)
 
