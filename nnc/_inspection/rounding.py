@@ -19,7 +19,6 @@ target, and the sum over the rows, cancel leading digits.
 
 from __future__ import annotations
 
-from itertools import product
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -44,7 +43,7 @@ if TYPE_CHECKING:
 class Bounds(NamedTuple):
     """Error bounds of the gradients of each layer, masks of parameters at kinks, and the error bound of the loss.
 
-    The last row of each array belongs to the bias.
+    In each array, the biases follow the weights as the last row, or as the last two rows for a GRU.
     """
 
     errors: list[Array]
@@ -96,7 +95,7 @@ def bounds(problem: Problem, steps: Sequence[LayerStep], dtype: Any) -> Bounds:
                 E = within(_pool_errors(pool, E, eps), pool.A)
             connection = problem.connections[l]
             if connection.recurrence is None:
-                forward.append(_forward(row, step, connection, connection.rows(E), eps, within))
+                forward.append(_forward(row, step, connection, connection.rows(E), limits, within))
             else:
                 forward.append(_recurrent_forward(step, connection.recurrence, E, limits))
             E = problem.images(forward[-1].A)
@@ -147,11 +146,11 @@ def _output_gradient_error(problem: Problem, output: LayerStep, error: Array, ep
 
 
 def _forward(
-    row: Activation, step: LayerStep, connection: Connection, E_in: Array, eps: float, within: Callable[..., Array]
+    row: Activation, step: LayerStep, connection: Connection, E_in: Array, limits: Any, within: Callable[..., Array]
 ) -> _Forward:
     """Return the error bounds of the forward pass of a layer, given the error bounds E_in of its input rows."""
     W, b, Z, A = abs(step.W), 0.0 if step.b is None else abs(step.b), step.Z, step.A
-    E_rows = E_in
+    E_rows, eps = E_in, float(limits.eps)
     if step.norm is not None and step.X is not None:
         E_in, _ = step.norm.errors(step.X, E_rows, eps, sum_terms(len(Z)))
     E = connection.multiply(E_in, W) + sum_terms(len(W) + 1) * eps * (connection.multiply(abs(step.A_in), W) + b)
@@ -160,12 +159,8 @@ def _forward(
         reach = E + eps * abs(Z).max(axis=1, keepdims=True)
         E_A = within(A * (reach + (A * reach).sum(axis=1, keepdims=True)) + 3 * eps * A)
         return _Forward(E_rows, E_in, E, E_A, np.zeros(Z.shape), np.zeros(Z.shape, bool))
-    ends = around(Z, E + eps * abs(Z))
-    E_A = within(largest_change(A, map(row.compute, ends)) + 3 * eps * abs(A))
-    derivatives = (row.compute_derivative(z, a) for z, a in product(ends, around(A, E_A)))
-    E_derivative = within(largest_change(step.derivative, derivatives) + 3 * eps * abs(step.derivative))
-    kinks = (ends[0] <= 0) & (ends[1] >= 0) if row.nonsmooth_at_zero else np.zeros(Z.shape, bool)
-    return _Forward(E_rows, E_in, E, E_A, np.where(kinks, 0.0, E_derivative), kinks)
+    outputs, derivative = Bounded(Z, limits, E).activate(row)
+    return _Forward(E_rows, E_in, E, outputs.error, derivative.error, derivative.kinks)
 
 
 def _parameter_errors(
