@@ -23,7 +23,7 @@ from nnc._inspection.gradients import (
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-MIN_OUTPUT_SCALE = 1e-3  # absolute output below which the step size of finite differences is constant
+MIN_OUTPUT_SCALE = 1e-3  # the step size of finite differences is eps * |output|, with at least this number for |output|
 MIN_KINK = 0.01  # smallest relative change of the loss derivative that counts as a kink
 ROUNDING_ERRORS = 8  # assumed relative rounding error of a loss value, as a multiple of the float64 epsilon
 

@@ -43,7 +43,8 @@ class LayerStep:
 
     A convolution has a row for each window of each image, whose inputs are the elements of the window; its neurons are
     the filters. BatchNorm has a row for each pixel and a neuron for each channel, whose only input is the normalized
-    number of that channel. Scale has a neuron for each column.
+    number of that channel. Scale has a neuron for each column. A recurrent layer has a row for each sequence; its
+    outputs are also its net inputs, and its activation is the identity.
 
     Attributes
     ----------

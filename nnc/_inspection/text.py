@@ -80,7 +80,7 @@ def network_text(
     stack: Stack, arrays: Sequence[tuple[Any, ...]], inputs_scaled: Sequence[str], targets_scaled: Sequence[str]
 ) -> str:
     """Return the text that `inspect` prints; `arrays` contains (W, b, *running statistics) of each parametric layer."""
-    # Dropout layers are left out: they have no parameters, and the engine has no such layers.
+    # The text omits Dropout layers, which do not change predictions, and Flatten if its inputs are vectors.
     texts = [
         placed_text(layer, *([], None) if layer.parametric_index is None else arrays[layer.parametric_index])
         for layer in stack.layers
