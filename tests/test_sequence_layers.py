@@ -302,6 +302,8 @@ def test_kernel_of_convolution_has_axes_step_feature_filter():
     assert net.layers[0].kernel.shape == (3, 3, 4)
     net.layers[0].kernel = np.arange(36.0).reshape(3, 3, 4)
     assert net.layers[0].W[4].tolist() == [16, 17, 18, 19]
+    with pytest.raises(ValueError, match=r"^W must have shape \(9, 4\), got \(2, 2\)"):
+        net.layers[0].W = np.zeros((2, 2))
 
 
 @pytest.mark.parametrize("layers", LAYERS, ids=str)

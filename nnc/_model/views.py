@@ -54,14 +54,14 @@ class Layer:
     def W(self) -> NDArray[Any]:
         """View of the weights (n_in, n_out); for convolutions (elements of a window, filters), see `kernel`.
 
-        For a recurrent layer, the weights (features, gates * units) of the inputs of a step; see `U`.
+        For a recurrent layer, W (features, gates * units) multiplies the inputs of a step; see `U`.
         """
         W = self._model.W[self._index]
         return W[: self.shape_in[1]] if self.kind.recurrent else W
 
     @W.setter
     def W(self, value: ArrayLike) -> None:
-        Arrays("W", [self.W])[0] = value
+        _assign("W", self.W, value)
 
     @property
     def U(self) -> NDArray[Any]:
@@ -75,7 +75,7 @@ class Layer:
 
     @U.setter
     def U(self, value: ArrayLike) -> None:
-        Arrays("U", [self.U])[0] = value
+        _assign("U", self.U, value)
 
     @property
     def kernel(self) -> NDArray[Any]:
@@ -93,12 +93,14 @@ class Layer:
 
     @kernel.setter
     def kernel(self, value: ArrayLike) -> None:
-        kernel = self.kernel
-        kernel[...] = as_finite_array("kernel", value, kernel.shape, kernel.dtype)
+        _assign("kernel", self.kernel, value)
 
     @property
     def b(self) -> NDArray[Any] | None:
-        """View of the biases (n_out,); None if the layer has no biases."""
+        """View of the biases (n_out,), or None if the layer has no biases.
+
+        The shape is (gates * units,) for a recurrent layer, and (2, gates * units) for a GRU.
+        """
         return self._model.b[self._index]
 
     @b.setter
@@ -214,6 +216,11 @@ class Layer:
     def __repr__(self) -> str:
         description = self.activation if self._placed.has_parameters else repr(self.kind)
         return f"<{self.name}: {format_shape(self.shape_in)} -> {format_shape(self.shape_out)}, {description}>"
+
+
+def _assign(name: str, view: NDArray[Any], value: ArrayLike) -> None:
+    """Copy `value` into a view; raise an error that begins with `name` if its shape or a number is invalid."""
+    view[...] = as_finite_array(name, value, view.shape, view.dtype)
 
 
 class Arrays:
