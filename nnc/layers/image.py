@@ -122,6 +122,15 @@ class Convolution(ParametricLayer):
     def window_geometry(self, input_shape: Shape) -> WindowGeometry:
         """Return the geometry of the windows of the layer for inputs of this shape."""
 
+    @classmethod
+    def check_options(cls, description: dict[str, Any], where: str) -> dict[str, Any]:
+        """Return the description of a layer in a model file; raise ValueError if the constructor rejects it."""
+        try:
+            cls.from_dict(description)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{where}: {error}") from None
+        return description
+
     def parameter_arrays(self, input_shape: Shape) -> tuple[ParameterArray, ...]:
         """Return the names and shapes of the parameter arrays of the layer."""
         window_pixels = prod(self.window_geometry(input_shape).size)
@@ -157,19 +166,6 @@ class Convolution(ParametricLayer):
         )
         activated = operations.with_activation(convolution, layer["activation"])
         return operations.with_shapes(activated, input_shape, self.output_shape(input_shape))
-
-
-def checked_padding(layer: dict[str, Any], size: Any, where: str) -> Any:
-    """Return the padding of a conv2d in a model file: a name, or the numbers of rows and columns of zeros."""
-    if type(layer["padding"]) is not list:
-        return fields.choice(layer, "padding", PADDINGS, where)
-    padding = layer["padding"]
-    if len(padding) != 2 or not all(type(n) is int for n in padding):
-        raise ValueError(f"{where}padding is {fields.describe(padding)}, expected two whole numbers")
-    for i, (n, k) in enumerate(zip(padding, size, strict=True)):
-        if not 0 <= n < k:
-            raise ValueError(f"{where}padding[{i}] is {n}, expected a number from 0 to {k - 1}, less than the size")
-    return padding
 
 
 class Conv2D(Convolution):
@@ -247,14 +243,12 @@ class Conv2D(Convolution):
 
     def window_geometry(self, input_shape: Shape) -> WindowGeometry:
         """Return the geometry of the windows of the layer for inputs of this shape."""
-        output_shape = self.output_shape(input_shape)
-        missing = (
-            (out - 1) * s + k - n
-            for out, s, k, n in zip(output_shape, self.stride, self.size, input_shape, strict=False)
-        )
-        pad = (0, 0) if self.padding == "valid" else self.padding
-        if self.padding == "same":
-            pad = tuple(max(0, n) // 2 for n in missing)
+        output_shape, pad = self.output_shape(input_shape), self.padding
+        if pad == "same":
+            axes = zip(output_shape, self.stride, self.size, input_shape, strict=False)
+            pad = tuple(max(0, (out - 1) * s + k - n) // 2 for out, s, k, n in axes)
+        elif pad == "valid":
+            pad = (0, 0)
         return WindowGeometry(input_shape, output_shape, self.size, self.stride, pad)
 
     def to_dict(self, input_shape: Shape) -> dict[str, Any]:
@@ -272,16 +266,17 @@ class Conv2D(Convolution):
     def check_document(cls, layer: dict[str, Any], where: str) -> dict[str, Any]:
         """Validate the description of a layer of this type in a model file, and return it."""
         fields.check_keys(layer, ("type", "filters", "size", "stride", "padding", "activation", "W", "b"), where)
-        where += "."
-        return {
+        location, padding = where + ".", layer["padding"]
+        description = {
             "type": cls.type,
-            "filters": fields.size(layer["filters"], where + "filters"),
-            "size": fields.sizes(layer, "size", 2, where),
-            "stride": fields.sizes(layer, "stride", 2, where),
-            "padding": checked_padding(layer, layer["size"], where),
-            "activation": fields.choice(layer, "activation", ACTIVATIONS, where),
-            **cls.check_array_members(layer, where[:-1]),
+            "filters": fields.size(layer["filters"], location + "filters"),
+            "size": fields.sizes(layer, "size", 2, location),
+            "stride": fields.sizes(layer, "stride", 2, location),
+            "padding": padding if type(padding) is list else fields.choice(layer, "padding", PADDINGS, location),
+            "activation": fields.choice(layer, "activation", ACTIVATIONS, location),
+            **cls.check_array_members(layer, where),
         }
+        return cls.check_options(description, where)
 
     @classmethod
     def from_dict(cls, layer: dict[str, Any]) -> Self:
@@ -390,11 +385,8 @@ class AvgPool2D(Pool2D):
 
     Parameters
     ----------
-    size : int or (int, int)
-        Height and width of the window.
-    stride : int or (int, int), optional
-        Distance between windows in pixels. Default: the size. Windows stay within the image; remaining rows and columns
-        are ignored.
+    size, stride
+        As in `MaxPool2D`.
     """
 
     type: ClassVar[str] = "avg_pool2d"

@@ -71,17 +71,8 @@ class Conv1D(Convolution):
     dilation : int, default 1
         Distance between neighboring steps of a window. If it is above 1, the stride must be 1, and dilation must divide
         the number of steps and the number of zeros before the sequence.
-    bias : bool, optional
-        Whether the layer has biases. Default: `bias` of the network.
-    init : str, optional
-        Name of a weight initialization of `NeuralNetwork`. Default: `init` of the network.
-    trainable : bool, default True
-        Whether training changes the parameters. It can be changed in a network between two fits:
-        `net.layers[0].trainable = False`. So can the next two options.
-    lr_factor : float, default 1
-        Factor of the learning rate for the parameters of this layer.
-    bias_lr_factor : float, default 1
-        Additional factor of the learning rate for the biases.
+    bias, init, trainable, lr_factor, bias_lr_factor
+        As in `Conv2D`.
 
     Raises
     ------
@@ -181,22 +172,15 @@ class Conv1D(Convolution):
         """Validate the description of a layer of this type in a model file, and return it."""
         sizes = ("filters", "size", "stride", "dilation")
         fields.check_keys(layer, ("type", *sizes, "padding", "activation", "W", "b"), where)
-        location = where + "."
-        padding = layer["padding"]
-        if type(padding) is not int:
-            fields.choice(layer, "padding", PADDINGS, location)
+        location, padding = where + ".", layer["padding"]
         description = {
             "type": cls.type,
             **{name: fields.size(layer[name], location + name) for name in sizes},
-            "padding": padding,
+            "padding": padding if type(padding) is int else fields.choice(layer, "padding", PADDINGS, location),
             "activation": fields.choice(layer, "activation", ACTIVATIONS, location),
             **cls.check_array_members(layer, where),
         }
-        try:
-            cls.from_dict(description)
-        except ValueError as error:
-            raise ValueError(f"{where}: {error}") from None
-        return description
+        return cls.check_options(description, where)
 
     @classmethod
     def from_dict(cls, layer: dict[str, Any]) -> Self:
@@ -281,11 +265,8 @@ class AvgPool1D(Pool1D):
 
     Parameters
     ----------
-    size : int
-        Number of steps in a window.
-    stride : int, optional
-        Distance between windows in steps. Default: the size. Windows stay within the sequence; remaining steps are
-        ignored.
+    size, stride
+        As in `MaxPool1D`.
     """
 
     type: ClassVar[str] = "avg_pool1d"
