@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from nnc import layers as kinds
-from nnc.layers import image, sequence
+from nnc.layers import image
 from nnc.layers.recurrent import RecurrentLayer
 from nnc.reference.checks import check_supported
 from nnc.reference.images import AvgPool2D, Conv2D, Flatten, MaxPool2D, windows
@@ -73,12 +73,8 @@ def _windows(layer: PlacedLayer[base.Layer]) -> list[Window]:
         n = layer.output_shape[0]
         zeros = kind.zeros_before(input_shape[0], n)
         return sequence_windows(input_shape, n, kind.size, kind.stride, kind.dilation, zeros)
-    if isinstance(kind, sequence.Pool1D):
-        return sequence_windows(input_shape, layer.output_shape[0], kind.size, kind.stride)
-    if isinstance(kind, sequence.GlobalPool1D):
-        return sequence_windows(input_shape, 1, input_shape[0])
     assert isinstance(kind, (image.Convolution, image.Pool))
-    geometry = kind.window_geometry(input_shape)
+    geometry = kind.window_geometry(input_shape)  # a sequence is an image of one row
     return windows(geometry.input_shape, geometry.output_shape, geometry.size, geometry.stride, geometry.pad)
 
 
