@@ -358,3 +358,54 @@ def test_saturated_outputs_at_each_step_are_reported():
     net.biases[1][...] = 100
     with pytest.warns(nnc.SaturatedLayerWarning):
         net.fit(X, np.zeros((5, 7, 2)), epochs=50, lr=0.1, optimizer="sgd")
+
+
+def test_dropout_may_follow_flatten():
+    net = NeuralNetwork([Input(steps=6, features=3), GRU(4, return_sequences=True), Flatten(), Dropout(0.2), 1])
+    X, Y = random_data(net, 20)
+    net.fit(X, Y, epochs=2, optimizer="adam", lr=0.01)
+    assert net.model.stack.dropout_rates == (0.2,)
+    with pytest.raises(ValueError, match=r"layers\[4\] must come after a layer with outputs to drop"):
+        layers = [GRU(4, return_sequences=True), Dropout(0.1), Flatten(), Dropout(0.2)]
+        NeuralNetwork([Input(steps=6, features=3), *layers, 1])
+
+
+def test_outputs_at_each_step_have_shape_of_sequences():
+    net = build_network_with_steps()
+    X = random_data(net, 8)[0]
+    P = net.predict(X)
+    assert P.shape == (8, 5, 2)
+    out = np.empty((8, 5, 2))
+    assert net.predict(X, out=out) is out
+    np.testing.assert_array_equal(out, P)
+    np.testing.assert_array_equal(net.predict(X[0]), P[0])
+    assert net.jacobian(X).shape == (8, 5, 2, 5, 3)
+    flat, by_step = (net.vjp(X, dP)[1] for dP in (P.reshape(8, 10), P))
+    np.testing.assert_array_equal(flat, by_step)
+
+
+def build_network_with_steps(**arguments):
+    layers = [Input(steps=5, features=3), GRU(4, return_sequences=True), 2]
+    return NeuralNetwork(layers, seed=0, **{"loss": "mse", **arguments})
+
+
+def test_wrong_shape_of_targets_at_each_step_is_reported():
+    net = build_network_with_steps()
+    with pytest.raises(ValueError, match=r"y must have shape \(8, 5, 2\), .*got shape \(8, 4, 2\)"):
+        net.fit(random_data(net, 8)[0], np.zeros((8, 4, 2)))
+
+
+@pytest.mark.parametrize(
+    "loss", [lambda y, p: (0.0, p), nnc.Quantile([0.1, 0.9]), nnc.Heads([nnc.Head(1), nnc.Head(1)])]
+)
+def test_outputs_at_each_step_refuse_custom_losses_and_heads(loss):
+    with pytest.raises(ValueError, match="loss must be a named loss"):
+        build_network_with_steps(loss=loss)
+
+
+def test_assigned_weights_of_wrong_shape_name_the_attribute():
+    layer = build_network(GRU).layers[0]
+    with pytest.raises(ValueError, match=r"^U must have shape \(4, 12\), got \(3,\)"):
+        layer.U = np.zeros(3)
+    with pytest.raises(ValueError, match=r"^W must have shape \(3, 12\), got \(7, 12\)"):
+        layer.W = np.zeros((7, 12))

@@ -33,12 +33,12 @@ class OutputConversion(InputConversion):
         return require_scaling("scale_y", self.scaling_y)
 
     def predict_into(self, out: NDArray[Any], rows: NDArray[Any], single: bool) -> NDArray[Any]:
-        """Write predictions into `out` (n, n_out), or (n_out,) if `single` is true, and return `out`."""
+        """Write predictions into `out` (n, *output shape), without n if `single` is true, and return `out`."""
         model = self.model
-        n_out = model.sizes[-1]
-        check_out(out, (n_out,) if single else (len(rows), n_out), model.dtype)
+        shape = model.stack.output_shape
+        check_out(out, shape if single else (len(rows), *shape), model.dtype)
         if self.scaler_y is None and not np.may_share_memory(out, rows):
-            model.predict(rows, out[None] if single else out)
+            model.predict(rows, out.reshape(len(rows), -1))
         else:
             out[...] = self.unscale(model.predict(rows)).reshape(out.shape)
         return out

@@ -156,10 +156,12 @@ class Stack(Value):
         """Return the rate of the Dropout after each layer of the engine except the last; None without Dropout."""
         engine_layers = self.engine_layers()
         rates: list[float | None] = [None] * len(engine_layers)
-        index_of_last = {id(layer): index for index, (_, layer) in enumerate(engine_layers)}
-        for previous, layer in pairwise(self.layers):
+        engine_indices = {id(layer): index for index, (_, layer) in enumerate(engine_layers)}
+        index = 0  # index of the last layer of the engine before the current layer
+        for layer in self.layers:
             if isinstance(layer.kind, Dropout):
-                rates[index_of_last[id(previous)]] = layer.kind.rate
+                rates[index] = layer.kind.rate
+            index = engine_indices.get(id(layer), index)
         return tuple(rates[:-1])
 
     @property
@@ -352,6 +354,7 @@ def _parse_layers(layers: Any) -> list[Layer]:
         raise ValueError(message)
     if not isinstance(kinds[0], Input):
         raise ValueError(f"layers must begin with the input, a number or Input(n), got {kinds[0]!r}")
+    has_lanes = len(kinds[0].output_shape(())) == 3 or any(kind.in_lanes for kind in kinds)
     for i, (previous, kind) in enumerate(pairwise(kinds), 1):
         if isinstance(kind, Input):
             raise ValueError(f"layers[{i}] must not be an Input, which is possible only as layers[0], got {kind!r}")
@@ -360,10 +363,9 @@ def _parse_layers(layers: Any) -> list[Layer]:
                 f"layers[{i}] must come after a Dense or Conv2D, got {kind!r} after {previous!r}; "
                 "scale inputs with scale_X"
             )
-        # For inputs that are not images, the engine has neither an Input nor a Flatten layer.
-        is_image = len(kinds[0].output_shape(())) == 3
-        has_outputs = is_image or any(other.type not in ("input", "flatten") for other in kinds[:i])
-        if isinstance(kind, Dropout) and (isinstance(previous, (Input, Dropout)) or not has_outputs):
+        # the engine has a Flatten layer only after images, convolutions or pools
+        sources = [other for other in kinds[:i] if has_lanes or other.type != "flatten"]
+        if isinstance(kind, Dropout) and isinstance(sources[-1], (Input, Dropout)):
             raise ValueError(
                 f"layers[{i}] must come after a layer with outputs to drop, such as Dense, got {kind!r} after "
                 f"{previous!r}"
