@@ -1,7 +1,7 @@
 # Locks that protect a network. Included by _team.pyx.
 
 cdef enum:
-    FREE, HELD, CONTENDED  # states of a SnapshotLock; CONTENDED: held, and other threads wait
+    UNLOCKED, LOCKED, CONTENDED  # states of a SnapshotLock; CONTENDED: locked, and other threads wait for the lock
 
 
 cdef void wait(PyThread_type_lock lock) noexcept nogil:
@@ -53,7 +53,7 @@ cdef class SnapshotLock:
     awaited : bool
         Whether another thread waits for the lock.
     """
-    # FREE, HELD, or CONTENDED, which means held while other threads wait for the lock or have waited recently
+    # UNLOCKED, LOCKED, or CONTENDED, which means locked while other threads wait for the lock or have waited recently
     cdef counter state
     cdef counter waiting          # number of threads that wait for the lock
     cdef counter owner            # identifier of the thread that holds the lock, or 0
@@ -87,10 +87,10 @@ cdef class SnapshotLock:
         if counter_get(&self.owner) == thread:
             self.depth += 1
             return
-        if not counter_compare_swap(&self.state, FREE, HELD):
+        if not counter_compare_swap(&self.state, UNLOCKED, LOCKED):
             counter_add(&self.waiting, 1)
             with nogil:
-                while counter_swap(&self.state, CONTENDED) != FREE:
+                while counter_swap(&self.state, CONTENDED) != UNLOCKED:
                     wait(self.wakeup)
             counter_add(&self.waiting, -1)
         counter_set(&self.owner, thread)
@@ -100,7 +100,7 @@ cdef class SnapshotLock:
             self.depth -= 1
             return
         counter_set(&self.owner, 0)
-        if counter_swap(&self.state, FREE) == CONTENDED and counter_get(&self.waiting) > 0:
+        if counter_swap(&self.state, UNLOCKED) == CONTENDED and counter_get(&self.waiting) > 0:
             PyThread_release_lock(self.wakeup)
 
 

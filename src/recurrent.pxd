@@ -27,7 +27,7 @@ from activations cimport activate, differentiate
 from arena cimport TRAIN, Arena, Purpose, allocate, allocate_zeros
 from matmul cimport COLUMNS, ROWS, SCATTERED, Rows, product, sum_rows
 from threads cimport smaller
-from layer cimport DENSE_STEPS, GRU, LSTM, SIMPLE_RNN, Layer, SequenceBuffers, biases, padded
+from layer cimport DENSE_STEPS, GRU, LSTM, Layer, SequenceBuffers, biases, padded
 
 cdef enum:
     GRADIENT_ROWS = 32    # number of parameter rows whose gradient is computed together
@@ -38,7 +38,7 @@ cdef enum:
 
 
 cdef inline int gate_count(const Layer* layer) noexcept nogil:
-    # Return the number of gates, including the candidate, which have columns in W.
+    # Return the number of blocks of columns of W in one direction: the gates and the candidate state.
     return 4 if layer.cell == LSTM else 3 if layer.cell == GRU else 1
 
 
@@ -53,13 +53,13 @@ cdef inline Py_ssize_t padded_units(const Layer* layer) noexcept nogil:
 
 
 cdef inline Py_ssize_t gate_reals(const Layer* layer) noexcept nogil:
-    # Return how many numbers the padded gates of a row and step have that are multiplied with W or U.
+    # Return the number of padded columns of W and U in one direction: gates x padded units.
     return gate_count(layer) * padded_units(layer)
 
 
 cdef inline Py_ssize_t step_reals(const Layer* layer) noexcept nogil:
-    # Return how many numbers are stored for the gates of a row and step. A GRU also stores h U_n + c_n, before the
-    # gates.
+    # Return how many numbers are stored for each row and step: those of the padded gates, and for a GRU those of
+    # h U_n + c_n before them.
     return gate_reals(layer) + (padded_units(layer) if layer.cell == GRU else 0)
 
 
@@ -165,23 +165,28 @@ cdef inline never_inlined lay_out(Layer* layer, Arena* arena, Purpose purpose, P
     layer.buffers = buffers
 
 
-cdef inline void store_copies(const Layer* layer, Py_ssize_t k, int direction, int gate) noexcept nogil:
-    # Update the copies of row k of the parameters, for one gate of one direction.
-    cdef Py_ssize_t units = unit_count(layer), padded_length = padded_units(layer), features = layer.in_shape.channels
+cdef inline void store_copies(const Layer* layer, Py_ssize_t k, int direction, int gate, Py_ssize_t first_unit,
+                              Py_ssize_t end_unit) noexcept nogil:
+    # Update the copies of units first_unit <= j < end_unit in row k of the parameters, for one gate of one direction.
+    cdef Py_ssize_t units = unit_count(layer), length = padded_units(layer), features = layer.in_shape.channels, j
     cdef const real* w = layer.W + k * layer.parameter_ld + (direction * gate_count(layer) + gate) * units
-    cdef real* out
-    cdef Py_ssize_t block = gate, ldt = layer.ldt, j
+    cdef real* row
+    cdef real* column
+    cdef Py_ssize_t ldt
     if k < features:
-        memcpy(input_weights(layer, direction) + k * gate_reals(layer) + block * padded_length, w, units * sizeof(real))
-        out = transposed_input_weights(layer, direction) + block * padded_length * ldt + k
+        row = input_weights(layer, direction) + k * gate_reals(layer) + gate * length
+        ldt = layer.ldt
+        column = transposed_input_weights(layer, direction) + gate * length * ldt + k
     else:
-        block, ldt = recurrent_block(layer, gate), padded_length
-        memcpy(recurrent_weights(layer, direction) + (k - features) * gate_reals(layer) + block * padded_length, w,
-               units * sizeof(real))
-        out = transposed_recurrent_weights(layer, direction) + block * padded_length * ldt + k - features
-    if layer.has_transposes:
-        for j in range(units):
-            out[j * ldt] = w[j]
+        k -= features
+        gate = recurrent_block(layer, gate)
+        row = recurrent_weights(layer, direction) + k * gate_reals(layer) + gate * length
+        ldt = length
+        column = transposed_recurrent_weights(layer, direction) + gate * length * ldt + k
+    for j in range(first_unit, end_unit):
+        row[j] = w[j]
+        if layer.has_transposes:
+            column[j * ldt] = w[j]
 
 
 cdef inline never_inlined transpose_rows(const Layer* layer, Py_ssize_t low, Py_ssize_t high) noexcept nogil:
@@ -191,24 +196,14 @@ cdef inline never_inlined transpose_rows(const Layer* layer, Py_ssize_t low, Py_
     for k in range(low, high):
         for d in range(layer.directions):
             for gate in range(gate_count(layer)):
-                store_copies(layer, k, d, gate)
+                store_copies(layer, k, d, gate, 0, unit_count(layer))
 
 
 cdef inline never_inlined transpose_element(const Layer* layer, Py_ssize_t k, Py_ssize_t j) noexcept nogil:
     # Update the copies in layer.WT from the element in row k and column j of the parameters.
-    cdef Py_ssize_t units = unit_count(layer), length = padded_units(layer), features = layer.in_shape.channels
-    cdef int direction = <int>(j // (gate_count(layer) * units)), gate = <int>(j // units % gate_count(layer))
-    cdef Py_ssize_t column = gate * length + j % units
-    cdef real w = layer.W[k * layer.parameter_ld + j]
-    if k < features:
-        input_weights(layer, direction)[k * gate_reals(layer) + column] = w
-        if layer.has_transposes:
-            transposed_input_weights(layer, direction)[column * layer.ldt + k] = w
-    else:
-        column = recurrent_block(layer, gate) * length + j % units
-        recurrent_weights(layer, direction)[(k - features) * gate_reals(layer) + column] = w
-        if layer.has_transposes:
-            transposed_recurrent_weights(layer, direction)[column * length + k - features] = w
+    cdef Py_ssize_t units = unit_count(layer), block = j // units
+    store_copies(layer, k, <int>(block // gate_count(layer)), <int>(block % gate_count(layer)), j % units,
+                 j % units + 1)
 
 
 # Forward pass. `rows` rows of the block are processed from row `first` on.
@@ -227,7 +222,7 @@ cdef inline never_inlined forward(const Layer* layer, const real** X, Py_ssize_t
 
 cdef inline void multiply_inputs(const Layer* layer, int direction, const real** X, Py_ssize_t first,
                                  Py_ssize_t rows) noexcept nogil:
-    # Compute x W + b for all gates and steps.
+    # Compute the products x W of the inputs and the weights, plus the biases b, for all gates, steps and rows.
     cdef const SequenceBuffers* buffers = &layer.buffers[direction]
     cdef Py_ssize_t steps = layer.in_shape.width, features = layer.in_shape.channels, length = step_reals(layer)
     cdef Py_ssize_t gates = gate_reals(layer), step, i, j, t, count = rows
@@ -412,8 +407,8 @@ cdef inline void load_deltas(const Layer* layer, int direction, Py_ssize_t step,
 
 cdef inline never_inlined gru_deltas(Py_ssize_t rows, Py_ssize_t units, const real* delta, real* g,
                                      const real* previous, real* carry) noexcept nogil:
-    # Replace the gates of a GRU by the derivatives with respect to their net inputs, and write the derivative that goes
-    # to the previous state directly to `carry`.
+    # Replace the gates of a GRU by the derivatives of the loss with respect to their net inputs. Write to `carry` the
+    # part of the derivative with respect to the previous state that does not pass through the gates.
     cdef Py_ssize_t _, j
     cdef vec d, h_n, z, r, n, d_n, one = splat(1)
     for _ in range(rows):
@@ -434,8 +429,8 @@ cdef inline never_inlined gru_deltas(Py_ssize_t rows, Py_ssize_t units, const re
 
 cdef inline never_inlined lstm_deltas(Py_ssize_t rows, Py_ssize_t units, const real* delta, real* gates,
                                       const real* previous, const real* cell_tanh, real* carry) noexcept nogil:
-    # Replace the gates of an LSTM by the derivatives with respect to their net inputs. `carry` is the derivative with
-    # respect to the cell state: that of this step is replaced by that of the previous step.
+    # Replace the gates of an LSTM by the derivatives of the loss with respect to their net inputs. Replace `carry`, the
+    # derivative with respect to the cell state of this step, by the one with respect to the previous cell state.
     cdef Py_ssize_t _, j
     cdef vec d, i, f, g, o, t, d_c, one = splat(1)
     for _ in range(rows):

@@ -11,15 +11,15 @@ from threads cimport smaller
 
 cdef enum:
     COLUMN_FILTERS = 4    # number of filters in a column of tiles
-    # number of filters in the widest column of tiles, which replaces two columns of three filters on processors with
-    # few registers
+    # number of filters in the widest column of tiles, which processors with 16 vector registers use in place of two
+    # columns of three filters
     MAX_COLUMN_FILTERS = 6
 
 # Operands of the gradient sums of a group of images: images, deltas and results.
 cdef struct Taps:
     const real* x         # pointer to the input element that the first tap multiplies by the first delta
-    Py_ssize_t x_row      # stride in the input image, in elements, from one row of deltas to the next
-    Py_ssize_t x_pixel    # stride in the input image, in elements, from one pixel in a row of deltas to the next
+    Py_ssize_t x_row      # stride in the input image between the inputs of two rows of deltas, in elements
+    Py_ssize_t x_pixel    # stride in the input image between the inputs of two neighboring deltas, in elements
     Py_ssize_t tap        # stride in the input image, in elements, from one tap in a row of the window to the next
     Py_ssize_t image_row  # distance between rows of the input image, in elements
     Py_ssize_t channels   # number of input channels

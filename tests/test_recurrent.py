@@ -365,8 +365,8 @@ def test_dropout_may_follow_flatten():
     X, Y = random_data(net, 20)
     net.fit(X, Y, epochs=2, optimizer="adam", lr=0.01)
     assert net.model.stack.dropout_rates == (0.2,)
+    layers = [GRU(4, return_sequences=True), Dropout(0.1), Flatten(), Dropout(0.2)]
     with pytest.raises(ValueError, match=r"layers\[4\] must come after a layer with outputs to drop"):
-        layers = [GRU(4, return_sequences=True), Dropout(0.1), Flatten(), Dropout(0.2)]
         NeuralNetwork([Input(steps=6, features=3), *layers, 1])
 
 

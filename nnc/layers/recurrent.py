@@ -185,7 +185,23 @@ class SimpleRNN(RecurrentLayer):
     bias_lr_factor: float = field(default=1.0, check=check_positive)
 
 
-class GRU(RecurrentLayer):
+class GatedLayer(RecurrentLayer):
+    """Base class of GRU and LSTM, whose activation is tanh."""
+
+    activation: ClassVar[str] = "tanh"
+
+    units: int = field(check=check_size)
+    return_sequences: bool = field(default=False, check=check_bool)
+    go_backwards: bool = field(default=False, check=check_bool)
+    bidirectional: bool = field(default=False, check=check_bool)
+    bias: bool | None = field(default=None, check=allow_none(check_bool))
+    init: str | None = field(default=None, check=allow_none(partial(check_choice, choices=INITIALIZERS)))
+    trainable: bool = field(default=True, check=check_bool)
+    lr_factor: float = field(default=1.0, check=check_positive)
+    bias_lr_factor: float = field(default=1.0, check=check_positive)
+
+
+class GRU(GatedLayer):
     """Gated recurrent unit (Cho et al., 2014), in the variant of cuDNN, Keras (reset_after=True) and PyTorch.
 
     With the sigmoid s and elementwise products `*`, the state h_t follows from the input x_t and h = h_(t-1):
@@ -213,20 +229,9 @@ class GRU(RecurrentLayer):
     type: ClassVar[str] = "gru"
     gate_names: ClassVar[tuple[str, ...]] = ("z", "r", "n")
     n_bias_rows: ClassVar[int] = 2
-    activation: ClassVar[str] = "tanh"
-
-    units: int = field(check=check_size)
-    return_sequences: bool = field(default=False, check=check_bool)
-    go_backwards: bool = field(default=False, check=check_bool)
-    bidirectional: bool = field(default=False, check=check_bool)
-    bias: bool | None = field(default=None, check=allow_none(check_bool))
-    init: str | None = field(default=None, check=allow_none(partial(check_choice, choices=INITIALIZERS)))
-    trainable: bool = field(default=True, check=check_bool)
-    lr_factor: float = field(default=1.0, check=check_positive)
-    bias_lr_factor: float = field(default=1.0, check=check_positive)
 
 
-class LSTM(RecurrentLayer):
+class LSTM(GatedLayer):
     """Long short-term memory (Hochreiter and Schmidhuber, 1997), with a forget gate (Gers et al., 2000).
 
     With the sigmoid s and elementwise products `*`, the state h_t and the cell state c_t follow from the input x_t,
@@ -254,17 +259,6 @@ class LSTM(RecurrentLayer):
 
     type: ClassVar[str] = "lstm"
     gate_names: ClassVar[tuple[str, ...]] = ("i", "f", "g", "o")
-    activation: ClassVar[str] = "tanh"
-
-    units: int = field(check=check_size)
-    return_sequences: bool = field(default=False, check=check_bool)
-    go_backwards: bool = field(default=False, check=check_bool)
-    bidirectional: bool = field(default=False, check=check_bool)
-    bias: bool | None = field(default=None, check=allow_none(check_bool))
-    init: str | None = field(default=None, check=allow_none(partial(check_choice, choices=INITIALIZERS)))
-    trainable: bool = field(default=True, check=check_bool)
-    lr_factor: float = field(default=1.0, check=check_positive)
-    bias_lr_factor: float = field(default=1.0, check=check_positive)
 
 
 def Bidirectional(layer: RecurrentLayer) -> RecurrentLayer:
