@@ -165,5 +165,5 @@ def jacobian(converter: DataConverter, X: ArrayLike) -> NDArray[Any]:
     if converter.scaling_X is not None:
         J = (J * converter.scaling_X.factor).astype(model.dtype)
     if len(model.input_shape) > 1:
-        J = J.reshape(*J.shape[:2], *model.input_shape)
+        J = J.reshape(len(J), *model.stack.output_shape, *model.input_shape)
     return J[0] if is_single else J
