@@ -346,6 +346,7 @@ def _mixed_kinds_error(name: str, items: Iterable[Any]) -> TypeError | ValueErro
         if not is_missing(item):
             value_kind = _value_kind(type(item))
             if value_kind is None:
+                # check_estimator of scikit-learn requires the words "argument must be", "string" and "number".
                 return TypeError(
                     "X: each cell of this argument must be a string, a number or a date, got "
                     f"{short_repr(item)} of type {type(item).__name__} in row {row}, column {name!r}"
