@@ -264,7 +264,7 @@ REJECTED = {
     ),
     r"\(Flatten\): axis must be 1, got 0": image_model(("Flatten", ["z"], ["a"], {"axis": 0})),
     r"\(Softmax\): axis must be 1, got 0": model([DENSE, ("Softmax", ["z"], ["y"], {"axis": 0})], tensors=[W]),
-    r"\(Softmax\): the rows of an input must have 1 dimensions, got the shape": image_model(("Softmax", ["z"], ["a"])),
+    r"\(Softmax\): the rows of an input must have 1 dimension, got the shape": image_model(("Softmax", ["z"], ["a"])),
     # ---------------------------------------------------------------- attributes
     r"\(MaxPool\): windows of a pool must lie within the image, got pads=\[0, 0, 1, 1\]": image_model(
         ("MaxPool", ["z"], ["a"], {"kernel_shape": [3, 3], "strides": [2, 2], "auto_pad": "SAME_UPPER"})

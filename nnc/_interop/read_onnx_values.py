@@ -277,8 +277,8 @@ def any_rows(call: Call, value: Any, ranks: tuple[int, ...] = (0, 1, 3)) -> Rows
     if not isinstance(value, Rows):
         raise call.error(f"an input of the node must depend on the input of the model, got {describe_kind(value)}")
     if len(value.dims) not in ranks:
-        expected = " or ".join(map(str, ranks))
-        raise call.error(f"the rows of an input must have {expected} dimensions, got the shape {value.dims}")
+        expected = " or ".join([*map(str, ranks[:-1]), pluralize(ranks[-1], "dimension")])
+        raise call.error(f"the rows of an input must have {expected}, got the shape {value.dims}")
     return value
 
 

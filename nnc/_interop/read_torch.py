@@ -45,7 +45,7 @@ REQUIRED: dict[type, dict[str, Any]] = {
     nn.Unflatten: {"dim": 1},
     **{module_class: attributes for module_class, (_, attributes) in ACTIVATIONS.items()},
 }
-# For each padding module: the module that must follow it.
+# Convolution that must follow each padding module.
 PADDED: dict[type, type] = {nn.ZeroPad2d: nn.Conv2d, nn.ConstantPad1d: nn.Conv1d}
 # PyTorch replaces softplus(z) by z for z above the threshold of a module. With a threshold of at least 20, the error
 # is at most 2.1e-9.

@@ -12,7 +12,7 @@ nnc.NeuralNetwork and nnc.reference use the same documents. As JSON, a document 
      "training": null,
      "sha256": "64 hexadecimal digits"}
 
-docs/file-format.md describes all members and the layers of images. Some members need more explanation:
+docs/file-format.md describes all members, and the layers of images and sequences. Some members need more explanation:
 
 `shuffle_position`, `dropout_position`
     Number of random numbers that training has drawn from these two streams (default 0).
