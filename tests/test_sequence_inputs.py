@@ -1,4 +1,4 @@
-"""Sequences as inputs, and one-dimensional layers."""
+"""Sequences as inputs: shapes, scaling, files, descriptions and refused inputs."""
 
 import copy
 import json
