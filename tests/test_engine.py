@@ -55,7 +55,7 @@ def test_layout_gives_offset_and_shape_of_parameters_of_each_layer(core):
         ({"stride": 2}, ValueError, "a layer of kind dense has no option 'stride'"),
         ({"input_shape": (0,)}, ValueError, "numbers of at least 1"),
         ({"output_shape": (-1,)}, ValueError, "numbers of at least 1"),
-        ({"output_shape": (2, 2, 2, 2)}, ValueError, "a shape must be"),
+        ({"output_shape": (2, 2, 2, 2)}, ValueError, r"a shape must be \(n,\), \(steps, features\) or \(height,"),
         ({"input_shape": ("3",)}, TypeError, "integer"),
         ({"input_shape": (2.5,)}, TypeError, "integer"),
     ],
@@ -74,7 +74,7 @@ def test_missing_layer_setting_raises_key_error(core, key):
 def test_invalid_networks_and_losses_raise(core):
     with pytest.raises(ValueError, match="at least one layer"):
         core.Engine([], "sse", 0)
-    with pytest.raises(ValueError, match="layer 2 must have the numbers of inputs and channels that layer 1"):
+    with pytest.raises(ValueError, match="layer 2 must have the numbers of inputs and channels that layer 1 returns"):
         core.Engine([DENSE_LAYER, DENSE_LAYER], "sse", 0)
     with pytest.raises(ValueError, match=r"loss must be one of .*got 'sum'"):
         core.Engine([DENSE_LAYER], "sum", 0)

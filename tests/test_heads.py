@@ -456,7 +456,7 @@ def test_derivatives_of_quantiles_follow_sorted_predictions(tmp_path):
         (lambda: network([4, 4], loss=QUANTILES), ValueError, "layers must end with 3 outputs for each target"),
         (lambda: Head(3, QUANTILES), TypeError, "loss of a head must be a single loss"),
         (lambda: Head(3, TWO_HEADS), TypeError, "loss of a head must be a single loss"),
-        (lambda: Heads([Head(1), Head(2)], ordered=True), ValueError, "heads must all have the same number"),
+        (lambda: Heads([Head(1), Head(2)], ordered=True), ValueError, "heads must all have the same number of outputs"),
         (
             lambda: network([4, 3], loss=QUANTILES).evaluate_loss(np.zeros((5, 4)), np.zeros((5, 2))),
             ValueError,

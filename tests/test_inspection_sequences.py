@@ -36,7 +36,7 @@ def test_check_accepts_gradients_and_finds_errors(layers, loss, dtype):
         index = np.unravel_index(abs(gradients[layer][0]).argmax(), gradients[layer][0].shape)
         gradients[layer][0][index] *= 1.1 if dtype == "float32" else 1.0001
         check = check_gradients(net, X, y, gradients=gradients)
-        assert [wrong.wrong for wrong in check.layers] == [l == layer for l in range(len(net.weights))]
+        assert [result.wrong for result in check.layers] == [l == layer for l in range(len(net.weights))]
 
 
 RECURRENT = [
@@ -93,5 +93,5 @@ def test_targets_of_all_steps_may_be_flat_rows():
 
 def test_explain_step_refuses_dense_layers_on_sequences():
     net = NeuralNetwork(LAYERS[0], loss="mse", seed=0)
-    with pytest.raises(ValueError, match="recurrent layers or Dense layers on sequences for explain_step"):
+    with pytest.raises(ValueError, match="net must not have recurrent layers or Dense layers on sequences for explain"):
         net.explain_step(*random_data(net))

@@ -256,7 +256,7 @@ def test_search_rejects_invalid_arguments(arguments, error, message):
 
 
 def search_automatically(**options):
-    """Return the result of a search with 9 trials on noisy rows, whose settings are automatic."""
+    """Return the result of a search on noisy rows with 9 trials, which `fit` trains with automatic settings."""
     arguments = {"epochs": 90, "trials": 9, "seed": 1, "validation": (X, Y), **options}
     return nnc.search(build_network, {"width": (2, 12)}, X, NOISY_Y, **arguments)
 

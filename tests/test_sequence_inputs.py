@@ -172,16 +172,16 @@ def test_layers_of_vectors_and_images_refuse_sequences(layers, message):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("arguments", "error", "message"),
     [
-        ({}, "Input requires n"),
-        ({"n": 4, "steps": 3}, "steps must be used without n"),
-        ({"features": 2}, "steps must be set"),
-        ({"steps": 0}, "steps must be 1 or more"),
+        ({}, TypeError, r"Input requires n, .* or steps, as in Input\(steps=64, features=32\)"),
+        ({"n": 4, "steps": 3}, ValueError, "steps must be used without n, width and channels, .* got n=4, "),
+        ({"features": 2}, ValueError, "steps must be set if features is set"),
+        ({"steps": 0}, ValueError, "steps must be 1 or more, got 0"),
     ],
 )
-def test_inputs_of_unclear_shape_are_refused(arguments, message):
-    with pytest.raises((TypeError, ValueError), match=message):
+def test_inputs_of_unclear_shape_are_refused(arguments, error, message):
+    with pytest.raises(error, match=message):
         Input(**arguments)
 
 

@@ -109,7 +109,11 @@ def test_layers_that_need_whole_sequences_raise(layers, message):
 
 @pytest.mark.parametrize(
     ("x", "message"),
-    [(np.zeros(2), "3 numbers, one for each feature, got 2"), ([1.0, np.nan, 2.0], "x must be finite"), (1.0, "got 1")],
+    [
+        (np.zeros(2), "x must have 3 numbers, one for each feature, got 2"),
+        ([1.0, np.nan, 2.0], "x must be finite"),
+        (1.0, "x must have 3 numbers, one for each feature, got 1"),
+    ],
 )
 def test_bad_input_raises_and_keeps_state(x, message):
     stream = build_network(GRU).stream()

@@ -151,7 +151,7 @@ def test_sets_are_never_empty_by_default():
         ({"networks": 5}, "members has 3 items, expected 2"),
         ({"networks": None}, "spread.networks is null"),
         ({"unit": [-1.0]}, "spread.unit is .*, expected positive units"),
-        ({"unit": [1.0, 1.0]}, "spread.unit"),
+        ({"unit": [1.0, 1.0]}, "spread.unit "),
         ({"unit": [float("inf")]}, "spread.unit"),
         ({"limits": [[2.0], [1.0]]}, "positive limits in two rows, minimum and maximum"),
         ({"limits": [[1.0]]}, "limits has 1 rows"),
