@@ -33,3 +33,13 @@ def test_forbidden_names_openings_and_long_sentences_are_found(tool, tmp_path):
     lines = tool["findings"]([*readers.python_texts(python), *readers.page_texts(page)])
     found = sorted(line.removeprefix(f"{tmp_path}/").split(":")[2].split("'")[0].strip() for line in lines)
     assert found == ["docstring begins with", "name", "name", "name", "sentence of 42 words"]
+
+
+def test_c_code_in_a_cython_file_is_no_docstring(tool, tmp_path):
+    path = tmp_path / "module.pyx"
+    path.write_text(
+        'cdef extern from *:\n    """\n    /* C comment */\n    static int zero(void) { return 0; }\n    """\n'
+        '    int zero()\n\n\ndef f():\n    """Return 0."""\n    return zero()\n'
+    )
+    found = [text for text in sys.modules["texts"].compiled_texts(path) if text.kind != "name"]
+    assert [(text.kind, text.line, text.text) for text in found] == [("docstring", 10, "Return 0.")]

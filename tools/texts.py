@@ -18,9 +18,10 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[1]
 PYTHON, CYTHON, C = {".py"}, {".pyx", ".pxd", ".pxi", ".in"}, {".h"}  # .c files are generated, so they are skipped
 DEFINITIONS = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
-# Docstrings, strings, comments and names of Cython; the first alternative that matches wins.
+# C code, docstrings, strings, comments and names of Cython; the first alternative that matches wins.
 CYTHON_TOKENS = re.compile(
-    r"""(?P<docstring>^[ \t]*\"{3}(?:.|\n)*?\"{3})"""
+    r"""(?P<code>extern from \*[^\n]*:\n[ \t]*\"{3}(?:.|\n)*?\"{3})"""
+    r"""|(?P<docstring>^[ \t]*\"{3}(?:.|\n)*?\"{3})"""
     r"""|(?P<string>[a-zA-Z]?"(?:[^"\\\n]|\\.)*"|[a-zA-Z]?'(?:[^'\\\n]|\\.)*')"""
     r"""|(?P<comment>\#[^\n]*)|(?P<name>[A-Za-z_]\w*)""",
     re.MULTILINE,
@@ -127,7 +128,7 @@ def python_texts(path: Path) -> Iterator[Text]:
 
 
 def compiled_texts(path: Path) -> Iterator[Text]:
-    """Yield the texts of a Cython or C file; every identifier counts as a name."""
+    """Yield the texts of a Cython or C file; every identifier counts as a name. C code in a Cython file is skipped."""
     source = path.read_text(encoding="utf-8")
     comments = []
     for match in (C_TOKENS if path.suffix in C else CYTHON_TOKENS).finditer(source):
