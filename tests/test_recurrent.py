@@ -347,7 +347,7 @@ def test_levenberg_marquardt_refuses_recurrent_layers():
 
 def test_exports_refuse_recurrent_layers(tmp_path):
     net = build_network(GRU)
-    with pytest.raises(ValueError, match=r"GRU layers cannot be exported to other formats; use save\(\)"):
+    with pytest.raises(ValueError, match=r"this format does not support the recurrent layer 'gru'; use save\(\)"):
         net.to_python(tmp_path / "net.py")
 
 

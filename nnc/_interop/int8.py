@@ -219,8 +219,13 @@ def quantize(program: Program, X: Array) -> QuantizedNetwork:
     Raises
     ------
     ValueError
-        A neuron has more than `MAX_TERMS` inputs.
+        A neuron has more than `MAX_TERMS` inputs, or the network has layers that process sequences step by step.
     """
+    if any(isinstance(operation, (op.Recur, op.StepMatMul)) for operation in program.operations):
+        raise ValueError(
+            "dtype='int8' supports neither recurrent layers nor a Dense that is applied to each step; "
+            "use dtype='float32'"
+        )
     operations = _fold_scalings(program.operations)
     last = max(i for i, operation in enumerate(operations) if isinstance(operation, op.MatMul))
     minus, times = np.zeros(1), np.ones(1)

@@ -36,7 +36,7 @@ def to_onnx_table(model: TableProgram) -> bytes:
     total = graph.node("Sum", *predictions)
     mean = graph.node("Div", total, graph.number(float(len(predictions))))
     value, quantiles = graph.postprocessed(model, mean)
-    interface = model.interface.replace(n_out=model.n_targets)
+    interface = model.interface.replace(output_shape=(model.n_targets,))
     metadata = {"columns": json.dumps(model.column_metadata(), ensure_ascii=False)}
     if model.quantiles:
         metadata["quantiles"] = json.dumps(model.quantiles)

@@ -14,7 +14,21 @@ from nnc._registry import activations, losses
 from nnc._utils.fields import MAX_FINITE
 from nnc._utils.value import Value
 from nnc.layers import Input, layer_classes_by_type
-from nnc.layers.operations import Activate, AvgPool, Conv, Flatten, MatMul, MaxPool, Operation, Reshape, Scale, Sort
+from nnc.layers.operations import (
+    Activate,
+    AvgPool,
+    Conv,
+    Flatten,
+    MatMul,
+    MaxPool,
+    Operation,
+    Recur,
+    Reshape,
+    Scale,
+    Sort,
+    StepMatMul,
+)
+from nnc.layers.recurrent import stream_obstacle
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -33,8 +47,8 @@ class Program(Value):
         Shape of one row of raw inputs: (n,), or (height, width, channels).
     operations : tuple of Operation
         All operations in order. Input scaling is the first one, and the inverse of target scaling is the last one.
-    n_out : int
-        Number of outputs for one row.
+    output_shape : tuple of int
+        Shape of the outputs for one row: (n_out,), or (steps, n) if there are outputs at each step of a sequence.
     task : {"regression", "multiclass", "binary", "multilabel"}
         Meaning of the outputs. "multiclass": the class is the index of the largest output. "binary": the class is 1 if
         the single output is at least `threshold`, else 0. "multilabel": each output decides about one label, as in
@@ -50,23 +64,50 @@ class Program(Value):
     title : str
         Readable summary of the layer sizes: the number of inputs, and the number of outputs of each parametric layer,
         such as "3-4-1".
+    stream_obstacle : str, optional
+        Why the outputs cannot be computed step by step; None if they can.
     """
 
     dtype: str
     shape: Shape
     operations: tuple[Operation, ...]
-    n_out: int
+    output_shape: Shape
     task: str
     threshold: float
     has_probabilities: bool
     labels: tuple[Any, ...]
     self_test: dict[str, Any] | None
     title: str
+    stream_obstacle: str | None
 
     @property
     def n_in(self) -> int:
         """Number of inputs, which is the number of values in one row."""
         return math.prod(self.shape)
+
+    @property
+    def n_out(self) -> int:
+        """Number of outputs for one row."""
+        return math.prod(self.output_shape)
+
+    @property
+    def has_recurrent_layers(self) -> bool:
+        """Whether the network has recurrent layers."""
+        return any(isinstance(operation, Recur) for operation in self.operations)
+
+    def step_operations(self) -> list[Operation]:
+        """Return the operations for a single step of a sequence, whose shapes have no axis of steps.
+
+        The network must have no `stream_obstacle`.
+        """
+        operations = []
+        for operation in self.operations:
+            before, after = operation.input_shape[-1:], operation.output_shape[-1:]
+            if isinstance(operation, Scale):  # files repeat the numbers of the features for each step
+                parts = {name: getattr(operation, name)[: before[0]] for name in ("minus", "times", "plus")}
+                operation = operation.replace(**parts)
+            operations.append(operation.replace(input_shape=before, output_shape=after))
+        return operations
 
 
 def build_program(document: dict[str, Any]) -> Program:
@@ -82,24 +123,29 @@ def build_program(document: dict[str, Any]) -> Program:
     ValueError
         The network has heads with output activations, or a layer that other formats do not support.
     """
-    layers = document["layers"]
+    layers, heads = document["layers"], document.get("heads")
     shape, operations, sizes = build_operations(document)
-    n_out = sizes[-1]
+    layer_classes = layer_classes_by_type()
+    layer_objects = [layer_classes[layer["type"]].from_dict(layer) for layer in layers]
+    output_shape = operations[-1].output_shape
     row, output = losses.ROWS[document["loss"]], activations.ROWS[layers[-1]["activation"]]
     task = "regression"
     if row.is_classification or output.name == "softmax":
-        task = "binary" if n_out == 1 else "multilabel" if row.target_type == "multilabel" else "multiclass"
+        task = "binary" if sizes[-1] == 1 else "multilabel" if row.target_type == "multilabel" else "multiclass"
+    if len(output_shape) == 2 and task != "regression":  # only bce supports classes at each step
+        task = "multilabel" if row.target_type == "multilabel" else "regression"
     return Program(
         document["dtype"],
         shape,
         operations,
-        n_out,
+        output_shape,
         task,
         row.threshold,
         output.probability and row.target_type != "plus_minus_one",
-        tuple(range(max(2, n_out))) if document["classes"] is None else tuple(document["classes"]),
+        tuple(range(max(2, sizes[-1]))) if document["classes"] is None else tuple(document["classes"]),
         document["self_test"],
         "-".join(map(str, sizes)),
+        stream_obstacle([layer for layer in layer_objects if not isinstance(layer, Input)], heads is not None),
     )
 
 
@@ -192,6 +238,8 @@ def _as_list(numbers: Any) -> list[float]:
 METHODS: dict[type[Operation], str] = {
     Scale: "scale",
     MatMul: "mat_mul",
+    StepMatMul: "step_mat_mul",
+    Recur: "recur",
     Conv: "conv",
     MaxPool: "pool",
     AvgPool: "pool",
@@ -220,6 +268,14 @@ class Writer:
     def write(self, operation: Operation, *arguments: str) -> Any:
         """Call the method of the writer for the type of this operation, and return its result."""
         return getattr(self, METHODS[type(operation)])(operation, *arguments)
+
+    def recur(self, operation: Recur, *arguments: str) -> Any:
+        """Raise ValueError, because the format does not support recurrent layers."""
+        raise ValueError(f"this format does not support the recurrent layer {operation.cell!r}; use save()")
+
+    def step_mat_mul(self, operation: StepMatMul, *arguments: str) -> Any:
+        """Raise ValueError, because the format does not support dense layers for each step of a sequence."""
+        raise ValueError("this format does not support a Dense that is applied to each step; use save()")
 
 
 def scale_functions(operation: Scale, dtype: str) -> list[tuple[str, Sequence[float]]]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nnc._utils.arrays import as_real_array
-from nnc.layers import Dense, Dropout
+from nnc.layers.recurrent import stream_obstacle
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,7 +32,9 @@ class Stream:
     """
 
     def __init__(self, model: Model, converter: DataConverter) -> None:
-        _check_layers(model)
+        obstacle = stream_obstacle([layer.kind for layer in model.stack.layers], model.heads is not None)
+        if obstacle is not None:
+            raise ValueError(obstacle)
         n, n_out = model.input_shape[1], model.stack.output_shape[-1]
         arrays = []
         for name, scaler, scaling, size in (
@@ -94,18 +96,3 @@ class Stream:
 
     def __repr__(self) -> str:
         return f"<Stream of {self._core.n_in} features and {self._core.n_out} outputs>"
-
-
-def _check_layers(model: Model) -> None:
-    """Raise ValueError unless the outputs of a network can be computed step by step."""
-    layers = model.stack.layers
-    if model.heads is not None:
-        raise ValueError("stream() does not support heads; create the network with a single loss")
-    if not any(layer.kind.recurrent for layer in layers):
-        raise ValueError(f"stream() requires a network with recurrent layers, got {[layer.kind for layer in layers]}")
-    for layer in layers:
-        kind: Any = layer.kind
-        if kind.recurrent and (kind.bidirectional or kind.go_backwards):
-            raise ValueError(f"stream() requires layers that process the steps in their order, got {kind!r}")
-        if not (kind.recurrent or isinstance(kind, (Dense, Dropout))):
-            raise ValueError(f"stream() requires layers that process single steps, got {kind!r}")

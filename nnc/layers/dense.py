@@ -115,7 +115,6 @@ class Dense(ParametricLayer):
         """Return the operations that `predict` performs in this layer; exporters translate them."""
         from nnc.layers import operations
 
-        if len(input_shape) == 2:
-            raise ValueError("a Dense that is applied to each step cannot be exported to other formats; use save()")
-        product = operations.MatMul(input_shape, (self.n,), layer["W"], layer["b"])
+        operation = operations.StepMatMul if len(input_shape) == 2 else operations.MatMul
+        product = operation(input_shape, self.output_shape(input_shape), layer["W"], layer["b"])
         return operations.with_activation(product, layer["activation"])

@@ -39,6 +39,42 @@ class MatMul(Operation):
     b: list[float] | None
 
 
+class StepMatMul(Operation):
+    """Matrix product x @ W + b for each step x of a sequence (steps, n_in); b may be None."""
+
+    W: list[list[float]]
+    b: list[float] | None
+
+
+class Direction(Value):
+    """Parameters of the units of a recurrent layer that process the steps in one order.
+
+    The columns of W and U are ordered by gate, then by unit. The gates are z, r, n in a GRU, and i, f, g, o in an LSTM.
+    """
+
+    W: list[list[float]]  # weights of the features of a step: (features, gates x units)
+    U: list[list[float]]  # weights of the previous state: (units, gates x units)
+    b: list[list[float]] | None  # rows of biases: one, or in a GRU those of x @ W and those of h @ U
+    reverse: bool  # whether the steps are processed from the last to the first
+
+    @property
+    def units(self) -> int:
+        """Number of units, the length of the state h."""
+        return len(self.U)
+
+
+class Recur(Operation):
+    """Recurrent layer for a sequence (steps, features), as defined in nnc/layers/recurrent.py; all states start at 0.
+
+    Each step of the output contains the states h of all directions, in the order of the steps of the input.
+    """
+
+    cell: str  # "simple_rnn", "gru" or "lstm"
+    activation: str  # activation of a simple_rnn; "tanh" in the other cells
+    directions: tuple[Direction, ...]
+    sequences: bool  # whether the output has all steps, or only the states after the last processed step
+
+
 class Conv(Operation):
     """Cross-correlation of a zero-padded image, plus b.
 
@@ -90,7 +126,7 @@ class Sort(Operation):
     groups: int  # number of quantiles, each of which has one group of outputs
 
 
-ALL = (Scale, MatMul, Conv, MaxPool, AvgPool, Flatten, Reshape, Activate, Sort)
+ALL = (Scale, MatMul, StepMatMul, Recur, Conv, MaxPool, AvgPool, Flatten, Reshape, Activate, Sort)
 
 
 def with_activation(operation: Operation, name: str) -> list[Any]:

@@ -11,11 +11,15 @@ from nnc._utils import fields
 from nnc._utils.checks import allow_none, check_bool, check_choice, check_positive, check_size
 from nnc._utils.value import field
 from nnc.layers.base import ParameterArray, ParametricLayer
+from nnc.layers.dense import Dense
+from nnc.layers.shape import Dropout
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Self
 
-    from nnc.layers.base import Shape
+    from nnc.layers.base import Layer, Shape
+    from nnc.layers.operations import Operation
 
 FLAGS = ("return_sequences", "go_backwards", "bidirectional")
 STEP_ACTIVATIONS = tuple(name for name in activations.HIDDEN if activations.ROWS[name].elementwise)
@@ -117,6 +121,21 @@ class RecurrentLayer(ParametricLayer):
         if "activation" in cls._fields:
             options["activation"] = layer["activation"]
         return cls(units=layer["units"], **options)
+
+    def operations(self, input_shape: Shape, layer: dict[str, Any]) -> list[Operation]:
+        """Return the operations that `predict` performs in this layer; exporters translate them."""
+        from nnc.layers import operations
+
+        features, n = input_shape[1], self.n_gates * self.units
+        biases = layer["b"] if self.n_bias_rows == 2 else layer["b"] and [layer["b"]]
+        directions = []
+        for d in range(self.directions):
+            rows = [row[d * n : (d + 1) * n] for row in layer["W"]]
+            b = biases and [row[d * n : (d + 1) * n] for row in biases]
+            reverse = self.go_backwards or d == 1
+            directions.append(operations.Direction(rows[:features], rows[features:], b, reverse))
+        shapes = input_shape, self.output_shape(input_shape)
+        return [operations.Recur(*shapes, self.type, layer["activation"], tuple(directions), self.return_sequences)]
 
     @property
     def summary_note(self) -> str:
@@ -288,3 +307,21 @@ def Bidirectional(layer: RecurrentLayer) -> RecurrentLayer:
     if layer.bidirectional or layer.go_backwards:
         raise ValueError(f"layer must not be bidirectional and must not have go_backwards, got {layer!r}")
     return layer.replace(bidirectional=True)
+
+
+def stream_obstacle(layers: Sequence[Layer], has_heads: bool) -> str | None:
+    """Return why the outputs of a network cannot be computed step by step, or None if they can.
+
+    `layers` are all layers except Input.
+    """
+    if has_heads:
+        return "stream() does not support heads; create the network with a single loss"
+    if not any(layer.recurrent for layer in layers):
+        return f"stream() requires a network with recurrent layers, got {[*layers]}"
+    for layer in layers:
+        if isinstance(layer, RecurrentLayer):
+            if layer.bidirectional or layer.go_backwards:
+                return f"stream() requires layers that process the steps in their order, got {layer!r}"
+        elif not isinstance(layer, (Dense, Dropout)):
+            return f"stream() requires layers that process single steps, got {layer!r}"
+    return None

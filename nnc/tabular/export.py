@@ -30,13 +30,14 @@ def build_table_program(model: TableModel) -> TableProgram:
         "float32",
         (len(schema.columns),),
         (),
-        task.n_network_outputs,
+        (task.n_network_outputs,),
         "multiclass" if classes else "regression",
         0.0,
         classes,
         () if target.classes is None else tuple(target.classes.tolist()),
         test,
         ", ".join(dict.fromkeys(titles)),
+        None,
     )
     repeats = max(1, len(task.quantiles))
     return TableProgram(
