@@ -366,7 +366,11 @@ def test_iris_gives_no_warning(activation, batch_size):
         net.fit(X, y, epochs=30, lr=0.05, batch_size=batch_size)
 
 
-REQUIRED_PACKAGES = {"search_with_optuna.py": "optuna", "search_on_a_cluster.py": "distributed"}
+REQUIRED_PACKAGES = {
+    "search_with_optuna.py": "optuna",
+    "search_on_a_cluster.py": "distributed",
+    "digits_1d.py": "mnist1d",
+}
 
 
 @pytest.mark.skipif(not EXAMPLES.exists(), reason="the examples are only in the source folder")

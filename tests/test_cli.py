@@ -36,11 +36,13 @@ EXPECTED = {
     "iris_from_csv.py": r"(9\d|100)\.\d% accuracy on 38 flowers",
     "intervals.py": r"quantiles: (8[5-9]|9\d)% .*\nconformal: (8[5-9]|9\d)% of 400 new rows are covered",
     "time_series.py": r"mean absolute error: .* ratio [4-7]\d%",
+    "digits_1d.py": r"CNN: 5210 .*: 9[0-6]\.\d%\nGRU: 5134 .*: (8[89]|9[0-4])\.\d%",
+    "audio_filter.py": r"new audio: 0\.\d+%\ntime per sample: [\d.]+ us of the 62\.5 us",
     "ensemble.py": r"of the ensemble: 9[6-9]\.\d%\nsame predictions after loading: True",
     "export_to_c.py": r"in Python: accuracy 9[5-9]\.\d% on .*\n(in C, float64: .* 100\.0% of the predictions|no C)",
     "search_on_a_cluster.py": r"27 trials in .* lowest loss 0\.[01]\d+ with",
 }
-REQUIRED_PACKAGES = {"search_on_a_cluster.py": "distributed"}
+REQUIRED_PACKAGES = {"search_on_a_cluster.py": "distributed", "digits_1d.py": "mnist1d"}
 
 
 def run(*arguments, cwd, **options):
