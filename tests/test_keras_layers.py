@@ -18,7 +18,8 @@ pytest.importorskip("keras")
 import keras
 from keras import layers
 
-from nnc.layers import Conv1D
+from nnc import NeuralNetwork
+from nnc.layers import GRU, LSTM, Bidirectional, Conv1D, Dense, Dropout, Flatten, Input, SimpleRNN
 
 rng = np.random.default_rng(0)
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
@@ -110,7 +111,7 @@ def test_input_scaling_layers_become_scalings():
 
 
 REJECTED = {
-    r"\(LSTM\) must have a supported type, one of Dense, ": ((5, 2), [layers.LSTM(3), layers.Dense(1)]),
+    r"\(RNN\) must have a supported type, one of Dense, ": ((5, 2), [layers.RNN(layers.LSTMCell(3)), layers.Dense(1)]),
     r"\(Dense\) must have one of the activations sigmoid, .*, got 'leaky_relu'": (
         (5,),
         [layers.Dense(3, "leaky_relu")],
@@ -224,7 +225,7 @@ REJECTED |= {
         (8, 8, 2),
         [layers.Conv2D(4, 3), layers.GlobalAveragePooling2D(keepdims=True), layers.Dense(2)],
     ),
-    r"\(Dense\) must have vectors as inputs, got images of the shape \(6, 6, 1\)": ((6, 6), [layers.Dense(2)]),
+    r"\(Dense\) must have vectors as inputs, got images of the shape \(6, 6, 2\)": ((6, 6, 2), [layers.Dense(2)]),
     r"\(Activation\) must have vectors as inputs, got images": add_conv_layers(layers.Activation("softmax")),
     r"\(Softmax\) must have axis=-1, got 1": ((5,), [layers.Dense(3), layers.Softmax(axis=1)]),
     r"\(Softmax\) must be at the end of the model, but layer": add_dense_layers(layers.Softmax()),
@@ -238,6 +239,62 @@ REJECTED |= {
     r"one input with a fixed shape except for the number of rows, got \(None, None, None, 2\)": (
         (None, None, 2),
         [layers.Conv2D(3, 2), layers.GlobalAveragePooling2D(), layers.Dense(2)],
+    ),
+}
+
+
+def add_recurrent_layers(*parts, n_out=2):
+    """Return the shape of sequences, and `parts` before a dense layer."""
+    return (6, 3), [*parts, layers.Dense(n_out)]
+
+
+def bidirectional(layer, backward, **options):
+    return layers.Bidirectional(layer, backward_layer=backward, **options)
+
+
+REJECTED |= {
+    r"\(GRU\) must have reset_after=True, got False": add_recurrent_layers(layers.GRU(4, reset_after=False)),
+    r"\(GRU\) must have dropout=0, got 0.5": add_recurrent_layers(layers.GRU(4, dropout=0.5)),
+    r"\(LSTM\) must have recurrent_dropout=0, got 0.5": add_recurrent_layers(layers.LSTM(4, recurrent_dropout=0.5)),
+    r"\(LSTM\) must have activation='tanh' and recurrent_activation='sigmoid', got 'relu' and 'sigmoid'": (
+        add_recurrent_layers(layers.LSTM(4, activation="relu"))
+    ),
+    r"\(GRU\) must have activation='tanh' .*, got 'tanh' and 'relu'": add_recurrent_layers(
+        layers.GRU(4, recurrent_activation="relu")
+    ),
+    r"\(SimpleRNN\) must have one of the activations .*, got 'softsign'": add_recurrent_layers(
+        layers.SimpleRNN(4, "softsign")
+    ),
+    r"\(SimpleRNN\) must have an activation of hidden layers, got 'softmax'": add_recurrent_layers(
+        layers.SimpleRNN(4, "softmax")
+    ),
+    r"\(Bidirectional\) must have merge_mode='concat', got 'sum'": add_recurrent_layers(
+        layers.Bidirectional(layers.GRU(4), merge_mode="sum")
+    ),
+    r"\(Bidirectional\) must have equal layers that process the steps in both orders, got \(SimpleRNN": (
+        add_recurrent_layers(bidirectional(layers.SimpleRNN(4, "relu"), layers.SimpleRNN(4, go_backwards=True)))
+    ),
+    r"\(Bidirectional\) must have equal layers .* got \(GRU\(4, .*, LSTM\(4, go_backwards=True": add_recurrent_layers(
+        bidirectional(layers.GRU(4), layers.LSTM(4, go_backwards=True))
+    ),
+    r"\(Bidirectional\) must have equal layers .* got \(GRU\(4, go_backwards=True, .*, GRU\(4, bias": (
+        add_recurrent_layers(bidirectional(layers.GRU(4, go_backwards=True), layers.GRU(4)))
+    ),
+    r"\(Bidirectional\) must process the steps in the order of the inputs": add_recurrent_layers(
+        layers.GRU(4, return_sequences=True, go_backwards=True), layers.Bidirectional(layers.GRU(4))
+    ),
+    r"\(Bidirectional\) with layer forward_rnn \(RNN\) must have a supported type": add_recurrent_layers(
+        layers.Bidirectional(layers.RNN(layers.GRUCell(4), name="rnn"))
+    ),
+    r"\(GRU\) must have the cell of its class, got Cell": add_recurrent_layers(
+        set_attribute(layers.GRU(4), "cell", type("Cell", (layers.GRUCell,), {})(4))
+    ),
+    r"\(TimeDistributed\) must apply a Dense to each step of sequences, got layer .*\(Dropout\)": add_recurrent_layers(
+        layers.LSTM(4, return_sequences=True), layers.TimeDistributed(layers.Dropout(0.5))
+    ),
+    r"\(Embedding\) must have a supported type": ((6,), [layers.Embedding(9, 4), layers.GRU(4), layers.Dense(2)]),
+    "the outputs at each step must be in the order of the inputs, got the reverse order": add_recurrent_layers(
+        layers.GRU(4, return_sequences=True, go_backwards=True)
     ),
 }
 
@@ -391,3 +448,67 @@ def test_layers_of_sequences_are_read(pool):
     net = nnc.from_keras(model, verify=True)  # compares the outputs
     assert net.layers[0].kind == Conv1D(4, 3, "tanh", padding="causal", dilation=2, bias=True)
     assert net.layers[0].shape_in == (12, 3)
+
+
+ALL = {"return_sequences": True}
+# Layers of Keras, and the layers of nnc that correspond to them before the last dense layer.
+RECURRENT = {
+    "cells": (
+        [layers.SimpleRNN(4, "relu", **ALL), layers.LSTM(5, **ALL), layers.GRU(3)],
+        [SimpleRNN(4, "relu", **ALL), LSTM(5, **ALL), GRU(3)],
+    ),
+    "backwards": (
+        [layers.SimpleRNN(4, go_backwards=True, use_bias=False)],
+        [SimpleRNN(4, go_backwards=True, bias=False)],
+    ),
+    "bidirectional": (
+        [
+            layers.Bidirectional(layers.LSTM(4, **ALL)), layers.Dropout(0.2),
+            layers.Bidirectional(layers.GRU(2)),
+        ],
+        [Bidirectional(LSTM(4, **ALL)), Dropout(0.2), Bidirectional(GRU(2))],
+    ),
+    "dense layers of steps": (
+        [layers.Dense(4), layers.GRU(3, **ALL), layers.TimeDistributed(layers.Dense(5, "relu"))],
+        [Dense(4, "identity"), GRU(3, **ALL), Dense(5, "relu")],
+    ),
+    "flattened": ([layers.LSTM(4, **ALL), layers.Flatten()], [LSTM(4, **ALL), Flatten()]),
+    # Keras returns the steps in the order of processing.
+    "backwards twice": (
+        [layers.GRU(4, go_backwards=True, **ALL), layers.LSTM(3, go_backwards=True, **ALL)],
+        [GRU(4, go_backwards=True, **ALL), LSTM(3, **ALL)],
+    ),
+    "backwards, then in the same order": (
+        [layers.GRU(4, go_backwards=True, **ALL), layers.Dense(5), layers.SimpleRNN(3)],
+        [GRU(4, go_backwards=True, **ALL), Dense(5, "identity"), SimpleRNN(3, go_backwards=True)],
+    ),
+    "backwards and flattened": (
+        [layers.GRU(4, go_backwards=True, **ALL), layers.Flatten()],
+        [GRU(4, go_backwards=True, **ALL), Flatten()],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", RECURRENT)
+def test_recurrent_layers_are_read(name):
+    parts, kinds = RECURRENT[name]
+    shape, parts = add_recurrent_layers(*parts)
+    model = build_model(shape, *parts)
+    net = nnc.from_keras(model)
+    expected = NeuralNetwork([Input(steps=6, features=3), *kinds, Dense(2, "identity")], loss="mse")
+    assert [layer.kind for layer in net.model.stack.layers] == [layer.kind for layer in expected.model.stack.layers]
+    X = rng.normal(size=(9, 6, 3)).astype("float32")
+    assert np.abs(net.predict(X) - keras.ops.convert_to_numpy(model(X))).max() < 2e-6
+    Y = net.predict(X) + 1
+    before = net.evaluate_loss(X, Y)
+    net.fit(X, Y, epochs=5, lr=1e-3)
+    assert net.evaluate_loss(X, Y) < before
+
+
+@pytest.mark.parametrize("name", ["return_state", "stateful"])
+def test_recurrent_layer_with_state_as_output_or_kept_state_raises(name):
+    shape, parts = add_recurrent_layers(layers.GRU(4))
+    model = build_model(shape, *parts)
+    setattr(model.layers[0], name, True)
+    with pytest.raises(ValueError, match=rf"\(GRU\) must have {name}=False, got True"):
+        nnc.from_keras(model)

@@ -15,11 +15,14 @@ import numpy as np
 from nnc._interop.parts import LAYER_ERRORS, Builder, Parts, check_methods, naming_errors, require_attributes, scaling
 from nnc._interop.verification import check_outputs, random_rows
 from nnc._registry import activations
-from nnc.layers import AvgPool1D, GlobalAvgPool1D, GlobalMaxPool1D, MaxPool1D
+from nnc.layers import GRU, LSTM, AvgPool1D, Bidirectional, GlobalAvgPool1D, GlobalMaxPool1D, MaxPool1D, SimpleRNN
+from nnc.layers.recurrent import STEP_ACTIVATIONS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+# Attributes of recurrent layers, each with the only value that nnc supports.
+RECURRENT = {"return_state": False, "stateful": False}
 # For each type of layer: attributes that affect the computation, each with the only value that nnc supports.
 REQUIRED: dict[str, dict[str, Any]] = {
     "Dense": {"lora_enabled": False},
@@ -40,6 +43,10 @@ REQUIRED: dict[str, dict[str, Any]] = {
     "LeakyReLU": {"negative_slope": 0.01},
     "ELU": {"alpha": 1.0},
     "Softmax": {"axis": -1},
+    "SimpleRNN": RECURRENT,
+    "GRU": RECURRENT | {"reset_after": True},
+    "LSTM": RECURRENT,
+    "Bidirectional": {"merge_mode": "concat", "return_state": False, "stateful": False},
 }
 # Names in keras.activations of activations that have a different name in nnc.
 RENAMED = {"identity": "linear", "exp": "exponential"}
@@ -88,6 +95,8 @@ def parts_of(model: Any, loss: Any) -> Parts:
     layers, shape = list(model.layers), _input_shape(model)
     for layer in layers:
         _check_layer(keras, layer, _label(layer))
+        for inner in _inner_layers(layer):
+            _check_layer(keras, inner, f"{_label(layer)} with {_label(inner)}")
     _check_dtypes(model, layers)
     builder, scale = _read_preprocessing(layers, shape)
     for layer in layers:
@@ -168,9 +177,15 @@ def _check_layer(keras: Any, layer: Any, label: str) -> None:
     check_methods(layer, label, REPLACED_BY_KERAS)
 
 
+def _inner_layers(layer: Any) -> list[Any]:
+    """Return the layers of which a Bidirectional or TimeDistributed layer consists."""
+    names = {"Bidirectional": ("forward_layer", "backward_layer"), "TimeDistributed": ("layer",)}
+    return [getattr(layer, name) for name in names.get(type(layer).__name__, ())]
+
+
 def _check_dtypes(model: Any, layers: list[Any]) -> None:
     """Raise ValueError if layers compute in different dtypes, or the model rounds its inputs to another dtype."""
-    policies = {layer.dtype_policy.name: layer for layer in layers}
+    policies = {part.dtype_policy.name: part for layer in layers for part in (layer, *_inner_layers(layer))}
     for name, layer in policies.items():
         if name not in ("float32", "float64"):
             raise ValueError(f"{_label(layer)} must have the dtype float32 or float64, got {name}")
@@ -201,8 +216,9 @@ def _read_preprocessing(layers: list[Any], shape: tuple[int, ...]) -> tuple[Buil
                 scale = _scaling(layer, shape)
     if not 1 <= len(shape) <= 3:
         raise ValueError(f"model must have rows of 1 to 3 dimensions, got {shape}")
-    has_sequences = any(type(layer).__name__.endswith("1D") for layer in layers)
-    return Builder((*shape, 1) if len(shape) == 2 and not has_sequences else shape), scale
+    # Layers of images need three dimensions. Rows of two dimensions that are only flattened count as images.
+    is_image = len(shape) == 2 and all(type(layer).__name__ in ("Flatten", "Dropout") for layer in layers[:1])
+    return Builder((*shape, 1) if is_image else shape), scale
 
 
 def _scaling(layer: Any, shape: tuple[int, ...]) -> dict[str, Any]:
@@ -236,7 +252,7 @@ def _array(tensor: Any) -> Any:
 
 def _dense(builder: Builder, layer: Any, label: str) -> None:
     """Add a Dense layer to the builder."""
-    builder.require_vectors(label)
+    builder.require_vectors(label, or_sequences=True)
     builder.dense(_array(layer.kernel), _array(layer.bias), label)
     _activation(builder, layer, label)
 
@@ -253,6 +269,53 @@ def _conv1d(builder: Builder, layer: Any, label: str) -> None:
     ((stride,), (dilation,)), kernel = (layer.strides, layer.dilation_rate), _array(layer.kernel)
     builder.conv1d(kernel, _array(layer.bias), stride, layer.padding, dilation, label)
     _activation(builder, layer, label)
+
+
+def _time_distributed(builder: Builder, layer: Any, label: str) -> None:
+    """Add the Dense layer in a TimeDistributed layer, which is applied to each step."""
+    if type(layer.layer).__name__ != "Dense" or len(builder.shape) != 2:
+        raise ValueError(f"{label} must apply a Dense to each step of sequences, got {_label(layer.layer)}")
+    require_attributes(layer.layer, REQUIRED["Dense"], label, optional=True)
+    _dense(builder, layer.layer, label)
+
+
+def _recurrent(builder: Builder, layer: Any, label: str) -> None:
+    """Add a SimpleRNN, GRU, LSTM or Bidirectional layer to the builder."""
+    directions = _inner_layers(layer) or [layer]
+    kinds, arrays = zip(*(_recurrent_layer(part, label) for part in directions), strict=True)
+    kind = kinds[0]
+    if len(directions) == 2:
+        if kind.go_backwards or kinds[1] != kind.replace(go_backwards=True) or type(kinds[1]) is not type(kind):
+            raise ValueError(f"{label} must have equal layers that process the steps in both orders, got {kinds}")
+        kind = Bidirectional(kind)
+    W, U, b = (None if part[0] is None else np.concatenate(part, axis=-1) for part in zip(*arrays, strict=True))
+    builder.recurrent(kind, W, U, b, label)
+
+
+def _recurrent_layer(layer: Any, label: str) -> tuple[Any, tuple[Any, Any, Any]]:
+    """Return a recurrent layer of Keras without its direction as a layer of nnc, and its W, U and b."""
+    require_attributes(layer, REQUIRED.get(type(layer).__name__, {}), label, optional=True)
+    cell, options = layer.cell, {"return_sequences": layer.return_sequences, "go_backwards": layer.go_backwards}
+    check_methods(cell, label, REPLACED_BY_KERAS)
+    if type(cell) is not getattr(sys.modules["keras"].layers, f"{type(layer).__name__}Cell"):
+        raise ValueError(f"{label} must have the cell of its class, got {type(cell).__name__}")
+    require_attributes(cell, {"dropout": 0, "recurrent_dropout": 0}, label, optional=True)
+    activation = _activation_name(cell.activation, label)
+    if type(layer).__name__ == "SimpleRNN":
+        if activation not in STEP_ACTIVATIONS:
+            raise ValueError(f"{label} must have an activation of hidden layers, got {activation!r}")
+        options["activation"] = activation
+    else:
+        gates = _activation_name(cell.recurrent_activation, label)
+        if (activation, gates) != ("tanh", "sigmoid"):
+            raise ValueError(
+                f"{label} must have activation='tanh' and recurrent_activation='sigmoid', got {activation!r} and "
+                f"{gates!r}"
+            )
+    kind = {"SimpleRNN": SimpleRNN, "GRU": GRU, "LSTM": LSTM}[type(layer).__name__](
+        cell.units, bias=cell.use_bias, **options
+    )
+    return kind, (_array(cell.kernel), _array(cell.recurrent_kernel), _array(cell.bias) if cell.use_bias else None)
 
 
 def _pool1d(builder: Builder, layer: Any, label: str) -> None:
@@ -293,18 +356,23 @@ def _norm(builder: Builder, layer: Any, label: str) -> None:
 
 def _activation(builder: Builder, layer: Any, label: str) -> None:
     """Add the activation of a Keras layer to the builder; raise ValueError unless it is supported."""
-    function, functions = layer.activation, sys.modules["keras"].activations
+    name = _activation_name(layer.activation, label)
+    if name != "identity":
+        builder.activation(name, label)
+
+
+def _activation_name(function: Any, label: str) -> str:
+    """Return the name in nnc of an activation function of Keras; raise ValueError if nnc does not support it."""
+    functions = sys.modules["keras"].activations
     if function is None:
-        return
+        return "identity"
     name = next((name for key, name in ACTIVATIONS.items() if function is getattr(functions, key, None)), None)
-    if name == "identity":
-        return
     if name is None:
         raise ValueError(
             f"{label} must have one of the activations {', '.join(ACTIVATIONS)}, "
             f"got {getattr(function, '__name__', function)!r}"
         )
-    builder.activation(name, label)
+    return name
 
 
 def _refuse_preprocessing(builder: Builder, layer: Any, label: str) -> None:
@@ -317,6 +385,8 @@ def _refuse_preprocessing(builder: Builder, layer: Any, label: str) -> None:
 PREPROCESSING = ("Reshape", "Rescaling", "Normalization")
 READERS: dict[str, Callable[[Builder, Any, str], None]] = {
     "Dense": _dense,
+    "TimeDistributed": _time_distributed,
+    **dict.fromkeys(("SimpleRNN", "GRU", "LSTM", "Bidirectional"), _recurrent),
     "Conv1D": _conv1d,
     "MaxPooling1D": _pool1d,
     "AveragePooling1D": _pool1d,

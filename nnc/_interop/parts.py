@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from nnc._registry import activations, losses
+from nnc._utils.checks import pluralize
 from nnc.layers import (
     AvgPool2D,
     BatchNorm,
@@ -24,6 +25,7 @@ from nnc.layers import (
 )
 from nnc.layers.base import ParametricLayer
 from nnc.layers.image import Pool
+from nnc.layers.recurrent import RecurrentLayer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -125,6 +127,8 @@ class Builder:
         Label of the last activation, if nnc supports this activation only at the output.
     row_order : array or None
         Permutation for the rows of the next weight matrix, set after images were flattened with channels first.
+    reversed : bool
+        Whether the original model has the steps of the current sequences in reverse order.
     """
 
     def __init__(self, shape: Shape) -> None:
@@ -138,6 +142,7 @@ class Builder:
         self.linear_layer: int | None = None
         self.last_label: str | None = None
         self.row_order: Array | None = None
+        self.reversed = False
 
     def add(self, layer: Layer, label: str) -> None:
         """Append a layer, and update `shape` to its output shape; the caller adds the weights of the layer."""
@@ -149,22 +154,25 @@ class Builder:
             raise ValueError(f"{label}: {error}") from None
         self.layers.append(layer)
 
-    def require_vectors(self, label: str) -> None:
-        """Raise ValueError if the inputs of the layer with this label are images or sequences."""
-        if len(self.shape) != 1:
+    def require_vectors(self, label: str, or_sequences: bool = False) -> None:
+        """Raise ValueError if the inputs of the layer with this label are images, or sequences that are not allowed."""
+        if len(self.shape) > 1 + or_sequences:
             noun = "images" if len(self.shape) == 3 else "sequences"
             raise ValueError(
                 f"{label} must have vectors as inputs, got {noun} of the shape {self.shape}; flatten them first"
             )
 
     def dense(self, W: Any, b: Any, label: str) -> None:
-        """Add a dense layer with the weights W (n_in, n_out), and with the biases b (n_out,) or None."""
+        """Add a dense layer with the weights W (n_in, n_out), and with the biases b (n_out,) or None.
+
+        It is applied to each step of sequences.
+        """
         W = np.asarray(W)
         if len(self.shape) == 3 and prod(self.shape[:2]) == 1:
             self.flatten(label)
-        self.require_vectors(label)
-        if len(W) != self.shape[0]:
-            raise ValueError(f"{label} must have {self.shape[0]} inputs to fit the previous layer, got {len(W)}")
+        self.require_vectors(label, or_sequences=True)
+        if len(W) != self.shape[-1]:
+            raise ValueError(f"{label} must have {self.shape[-1]} inputs to fit the previous layer, got {len(W)}")
         if self.row_order is not None:
             W, self.row_order = W[self.row_order], None
         self.add(Dense(W.shape[1], "identity", bias=b is not None), label)
@@ -238,13 +246,51 @@ class Builder:
             f"smaller than the window, got {before} zeros before and {after} after the sequence"
         )
 
+    def recurrent(self, layer: RecurrentLayer, W: Any, U: Any, b: Any, label: str) -> None:
+        """Add a recurrent layer with the weights W (features, columns), U (units, columns), and the biases b or None.
+
+        The columns are in the order of nnc. The option `go_backwards` refers to the order in which the original model
+        has the steps; if it is set, the original outputs of all steps are in the order of processing.
+        """
+        if len(self.shape) != 2 or len(W) != self.shape[1]:
+            features = pluralize(len(W), "feature")
+            raise ValueError(f"{label} must have sequences of {features} as inputs, got rows of the shape {self.shape}")
+        backwards = layer.go_backwards != self.reversed
+        if layer.bidirectional and backwards:
+            raise ValueError(f"{label} must process the steps in the order of the inputs because it is bidirectional")
+        self.add(layer.replace(go_backwards=backwards, bias=b is not None), label)
+        self._add_weights(label, np.vstack([W, U]), b)
+        self.linear_layer, self.reversed = None, backwards and layer.return_sequences
+
+    def last_step(self, label: str, states: bool = False) -> None:
+        """Set `return_sequences=False` in the last recurrent layer, because the model uses only one of its outputs.
+
+        Dense layers, which are applied to each step, and dropout may follow this layer. If `states` is true, the model
+        uses the states after the step that each direction processes last; otherwise it uses the last step.
+        """
+        i = len(self.layers) - 1
+        while isinstance(self.layers[i], (Dense, Dropout)):
+            i -= 1
+        layer = self.layers[i]
+        if not isinstance(layer, RecurrentLayer) or len(self.shape) != 2:
+            raise ValueError(f"{label} must follow a recurrent layer with outputs at each step, got {layer!r}")
+        if not states and layer.bidirectional:
+            raise ValueError(
+                f"{label} must not be the last step of a bidirectional layer, because its second direction has "
+                "processed only this step; use the states of both directions"
+            )
+        if not states and layer.go_backwards != self.reversed:
+            raise ValueError(f"{label} must be the step that the recurrent layer processes last, got the first one")
+        self.layers[i] = layer.replace(return_sequences=False)
+        self.shape, self.reversed = self.shape[1:], False
+
     def _add_weights(self, label: str, W: Array, b: Any, *statistics: Any) -> None:
         """Append the weights, biases and running statistics of the last layer to the lists of this builder."""
         if not all(np.isfinite(part).all() for part in (W, b, *statistics) if part is not None):
             raise ValueError(f"{label} must have finite weights, got NaN or infinity; train the model again")
         self.linear_layer = len(self.layers) - 1
         self.weights.append(W)
-        self.biases.append(None if b is None else np.asarray(b).reshape(-1))
+        self.biases.append(None if b is None else np.asarray(b))
         self.statistics.append(statistics)
 
     def pool(self, is_max: bool, size: Any, stride: Any, label: str) -> None:
@@ -263,9 +309,12 @@ class Builder:
         sequences in the order of feature and step. The rows of the next weight matrix are then permuted.
         """
         if len(self.shape) > 1:
+            order = np.arange(prod(self.shape)).reshape(self.shape)
             if channels_first:
                 *sizes, channels = self.shape
-                self.row_order = np.moveaxis(np.arange(prod(self.shape)).reshape(channels, *sizes), 0, -1).ravel()
+                order = np.moveaxis(order.reshape(channels, *sizes), 0, -1)
+            if channels_first or self.reversed:
+                self.row_order, self.reversed = (order[::-1] if self.reversed else order).ravel(), False
             self.add(Flatten(), label)
 
     def dropout(self, rate: float, label: str) -> None:
@@ -363,6 +412,8 @@ class Builder:
         """Return the Parts of the network; the default loss is the one that matches the output activation."""
         self._fold_last_norm()
         last = self.layers[-1]
+        if self.reversed:
+            raise ValueError("the outputs at each step must be in the order of the inputs, got the reverse order")
         if not isinstance(last, Dense):
             raise ValueError(f"the last layer of the model must be dense, got {last!r}")
         if loss is None:
