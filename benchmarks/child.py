@@ -32,7 +32,7 @@ class Server:
         if self.work.has_images and not getattr(self.peer, "SUPPORTS_IMAGES", False):
             raise UnsupportedWork("the peer has no convolutions")
         if self.work.has_sequences and not getattr(self.peer, "SUPPORTS_SEQUENCES", False):
-            raise UnsupportedWork("the peer has no layers of sequences")
+            raise UnsupportedWork("the peer has no layers for sequences")
         if self.work.single_steps and not getattr(self.peer, "SUPPORTS_SINGLE_STEPS", False):
             raise UnsupportedWork("the peer has no single training steps")
         _ = self.work.data, self.work.weights  # create data and weights before the timer starts

@@ -61,7 +61,7 @@ TILE = TILE_ROWS, TILE_VECS   # size of the register tile in matmul.pxd: rows, a
 
 cdef char FORMAT = b"f" if sizeof(real) == 4 else b"d"      # format character of a real number in Python buffers
 cdef object DTYPE = dtype("f" if sizeof(real) == 4 else "d")  # dtype of all arrays of real numbers
-cdef object ndarray = numpy.ndarray       # stored in a C variable, because a module attribute is looked up at each use
+cdef object ndarray = numpy.ndarray       # a C variable, because Python would look up the module attribute at each use
 
 cdef enum:
     # keep the GIL in calls with at most this many rows x parameters; releasing it would take longer than the call
@@ -265,7 +265,7 @@ cdef Shape parse_shape(tuple shape) except *:
     if len(shape) > 2:
         result.height = shape[0]
     if not 1 <= len(shape) <= 3 or result.height < 1 or result.width < 1 or result.channels < 1:
-        raise ValueError("a shape must be (n,), (steps, features) or (height, width, channels) with numbers of at "
+        raise ValueError("a shape must be (n,), (steps, features) or (height, width, channels) with sizes of at "
                          f"least 1, got {shape}")
     return result
 

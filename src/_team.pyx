@@ -22,7 +22,7 @@ import _thread
 
 import numpy
 
-cdef object ndarray = numpy.ndarray       # stored in C variables, because a module attribute is looked up at each use
+cdef object ndarray = numpy.ndarray       # C variables, because Python would look up the module attributes at each use
 cdef object empty = numpy.empty
 
 

@@ -81,8 +81,8 @@ cdef inline Py_ssize_t delta_width(const Layer* layer) noexcept nogil:
 
 cdef inline bint can_fuse_pool(const Layer* layer, const Layer* next_layer) noexcept nogil:
     # Return whether the max-pool of the next layer can be fused into this convolution. The windows of the pool must not
-    # overlap, and the derivative of the activation must be a function of its output. The outputs of a dilated
-    # convolution of sequences have another width than the inputs of the pool.
+    # overlap, and the derivative of the activation must be a function of its output. A dilated convolution of
+    # sequences divides each sequence into several rows, which a fused pool cannot read.
     return (layer.kind == CONV2D and next_layer.kind == MAX_POOL and layer.dropout_rate == 0
             and layer.out_shape.width == next_layer.in_shape.width
             and not needs_net_input(layer.activation) and
@@ -487,7 +487,7 @@ cdef inline void fill_slot(const Layer* layer, Py_ssize_t first, Py_ssize_t high
                 pool.backward_row(next_layer, first, y // layer.fused_height + i, thread,
                                   d + i * layer.fused_height * spec.d_row, spec.d_row)
         if layer.fused_height == 0 or layer.delta_copy is not NULL:
-            d += spec.rows * spec.d_row   # otherwise the next rows overwrite these in the same buffer
+            d += spec.rows * spec.d_row   # a fused pool without copied deltas uses the same buffer for all rows
         sum_taps(&spec)
         y += spec.rows
     if (first + VL) % GRAIN == 0 or first + VL >= high:

@@ -49,7 +49,7 @@ cdef class Engine:
             parse_layer(layer, layers[l])
             if l > 0 and (layer.n_in != (layer - 1).n_out or
                           layer.kind != DENSE and layer.in_shape.channels != (layer - 1).out_shape.channels):
-                raise ValueError(f"layer {l + 1} must have the numbers of inputs and channels that layer {l} returns, "
+                raise ValueError(f"layer {l + 1} must have as many inputs and channels as layer {l} returns, "
                                  f"got {layers[l - 1]} and {layers[l]}")
             if l == 0 and layer.kind == BATCH_NORM:
                 raise ValueError("the first layer must not be a batch norm; insert another layer before it")
@@ -60,7 +60,7 @@ cdef class Engine:
                 if not is_consistent(layer):
                     raise ValueError(f"layer {l + 1} must have as many outputs as inputs, got {layers[l]}")
                 if l > 0 and (layer - 1).in_lanes:
-                    raise ValueError(f"layer {l + 1}, a scale, must have vectors as inputs; insert a flatten")
+                    raise ValueError(f"layer {l + 1}, a scale, must have vectors as inputs; insert a Flatten layer")
             elif layer.kind == RECURRENT:
                 if not is_consistent(layer) or l > 0 and (layer - 1).in_lanes:
                     raise ValueError(f"layer {l + 1}, {layers[l]}, must have sequences as inputs and outputs")
@@ -71,7 +71,7 @@ cdef class Engine:
                                      f"windows must fit into these images, got {layers[l]}")
                 plan.image_layers += 1
             elif l > 0 and (layer - 1).in_lanes:
-                raise ValueError(f"layer {l + 1}, a dense layer, must have vectors as inputs; insert a flatten")
+                raise ValueError(f"layer {l + 1}, a dense layer, must have vectors as inputs; insert a Flatten layer")
             layout.append((plan.size, layer.rows, layer.parameter_ld, layer.bias))
             plan.size += parameter_count(layer)
         layer = &plan.layers[plan.count - 1]

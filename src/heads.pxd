@@ -31,7 +31,7 @@ cdef struct Heads:
     double* factors       # loss factor of each head in the current batch, for each thread (threads, count)
     real* workspace       # workspace of all threads (threads, workspace_size)
     Py_ssize_t workspace_size  # number of elements in the workspace of one thread
-    # number of elements in each matrix of the workspace, which holds GRAIN rows of the widest head
+    # number of elements in one matrix of the workspace: GRAIN rows of the widest head
     Py_ssize_t matrix_reals
 
 
@@ -108,7 +108,7 @@ cdef inline void begin_batch(const Heads* heads, const Data* data, Py_ssize_t lo
 
 
 cdef inline void mask_missing(real missing, real* y, real* mask, Py_ssize_t size) noexcept nogil:
-    # Set missing targets, and their elements of the mask, to 0.
+    # Replace missing targets by 0, and set the elements of `mask` for these targets to 0.
     cdef Py_ssize_t j
     for j in range(size):
         if y[j] == missing:

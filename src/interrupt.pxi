@@ -46,7 +46,7 @@ cdef class Interrupt:
                 signal(SIGINT, self.handle_signal)
                 self.handles_signal = True
             except ValueError as error:
-                # the handler of another signal, which ran first, has raised this exception
+                # a deeper traceback shows that the handler of another signal has raised this exception
                 if error.__traceback__.tb_next is not None:
                     raise
                 # signal() itself raised the error, because only the main thread may set handlers
@@ -58,7 +58,7 @@ cdef class Interrupt:
             try:
                 signal(SIGINT, default_int_handler)
                 self.handles_signal = False
-            except BaseException as raised:  # the handler of another signal, which ran first, has raised this exception
+            except BaseException as raised:  # raised by the handler of another signal
                 handler_error = raised
         if handler_error is not None:
             raise handler_error

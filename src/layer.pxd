@@ -11,8 +11,8 @@ from threads cimport share_start
 
 cdef enum:
     GRAIN = 16  # each thread's number of rows is a multiple of this, which is a multiple of the vector length VL
-    # unit, instead of GRAIN, in which the parameter rows of a layer without transposed weights are divided among
-    # threads, and to which the size of blocks is rounded if each thread processes whole blocks
+    # each thread's number of rows of W is a multiple of this if a layer has no transposed weights, otherwise of GRAIN;
+    # the number of rows in a block is a multiple of this if each thread processes whole blocks
     SMALL_GRAIN = 4
     # rows whose length is a multiple of this many bytes get padding, because they would share few sets of the cache
     HALF_PAGE_BYTES = 2048
@@ -28,11 +28,11 @@ cdef enum Kind:           # The order of the kinds is that of KINDS in nnc/layer
     SCALE                 # multiplication of each input column by a trainable factor
     RECURRENT             # recurrent layer, or a dense layer that is applied to each step of a sequence
 
-cdef enum Cell:           # How a RECURRENT layer computes its outputs; the order is that of CELLS in nnc/layers.
+cdef enum Cell:           # Cell type of a RECURRENT layer. The order of the values is that of CELLS in nnc/layers.
     SIMPLE_RNN
     GRU
     LSTM
-    DENSE_STEPS           # no recurrence: a dense layer for each step
+    DENSE_STEPS           # no recurrence: a dense layer that is applied to each step
 
 # Shape of an image: height and width in pixels, and number of channels. The shape of a sequence has height 1, and its
 # width is the number of steps.
@@ -43,8 +43,8 @@ cdef struct Shape:
 
 cdef struct SequenceBuffers:  # Buffers of one direction of a RECURRENT layer for a block of rows.
     Py_ssize_t rows       # number of rows in the block
-    # net inputs of the gates (steps, rows, numbers of a step), then the gates, then the derivatives of the loss with
-    # respect to the net inputs
+    # net inputs of the gates (steps, rows, numbers of a step); replaced by the gates in the forward pass, and by the
+    # derivatives of the loss with respect to the net inputs in the backward pass
     real* gates
     real* hidden          # state h before each step and after the last one (steps + 1, rows, padded units)
     real* cell            # cell state of an LSTM, in the layout of `hidden`; else NULL
@@ -53,11 +53,11 @@ cdef struct SequenceBuffers:  # Buffers of one direction of a RECURRENT layer fo
     const real** hidden_rows  # pointers to the states before each step and row (steps, rows)
     const real** gate_rows  # pointers to the gates of each step and row (steps, rows)
     real* delta           # derivative of the loss with respect to the state of one step (rows, padded units)
-    # derivative of the loss that a step passes to the previous one besides the products: with respect to the state of a
+    # derivative of the loss that reaches the previous step without a matrix product: with respect to the state of a
     # GRU, or to the cell state of an LSTM (rows, padded units)
     real* carry
     real* input_delta     # derivative of the loss with respect to the inputs of one step (rows, padded inputs)
-    real* strip           # gradient of some parameter rows, with padded gates
+    real* strip           # workspace for the gradient of some parameter rows, where each gate is padded
 
 cdef struct Layer:
     int kind              # kind of the layer, a value of the enum Kind
@@ -82,7 +82,7 @@ cdef struct Layer:
     Py_ssize_t stride_x
     Py_ssize_t pad_y      # pad_y, pad_x: number of rows of zeros above the image, and of columns of zeros to its left
     Py_ssize_t pad_x
-    int bias              # number of parameter rows with biases: 0 or 1, and 2 for a GRU with biases
+    int bias              # number of rows of biases: 1, or 2 for a GRU; 0 without biases
     int cell              # RECURRENT: a value of the enum Cell
     int directions        # RECURRENT: 1, or 2 if a second set of units processes the steps in reverse order
     bint reverse          # RECURRENT: the first direction processes the steps in reverse order

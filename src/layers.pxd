@@ -117,7 +117,7 @@ cdef inline void forward_group(const Layer* layer, const real** X, Py_ssize_t fi
         images.flatten_forward(layer, first, rows)
     elif layer.kind == BATCH_NORM:
         norm.forward(layer, first, rows, thread)
-    elif (layer - 1).fused_height == 0:       # the convolution has already computed a fused pool
+    elif (layer - 1).fused_height == 0:       # a fused pool is computed by its convolution
         pool.forward(layer, first)
 
 
@@ -150,7 +150,7 @@ cdef inline void backward(const Layer* layer, const Layer* previous, Py_ssize_t 
 
 
 cdef inline void begin_backward(const Layer* last, Py_ssize_t first, Py_ssize_t rows) noexcept nogil:
-    # Prepare the output layer for the backward pass, when its deltas are complete.
+    # Run backpropagation through time in the output layer if it is recurrent; others need no preparation.
     if last.kind == RECURRENT:
         recurrent.backward_steps(last, first, rows, True)
 
@@ -205,7 +205,7 @@ cdef inline void gradient(const Layer* layer, const real** X, Layout layout, Py_
         norm.gradient(layer, low, high, out, scale, add, broken)
     elif layer.kind == SCALE:
         scaling.gradient(layer, X, rows, low, high, out, scale, add, broken)
-    elif layer.kind == RECURRENT:         # blocks of sequences always have a gradient, so `scale` is 1
+    elif layer.kind == RECURRENT:         # `scale` is 1: these layers store the gradient of each block
         recurrent.gradient(layer, low, high, out, add)
 
 

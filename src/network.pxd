@@ -77,7 +77,7 @@ cdef struct Network:
 
 
 cdef inline bint shares_blocks(const Plan* plan, Py_ssize_t batch) noexcept nogil:
-    # Return whether each thread processes whole blocks of rows. This pays if there are few parameters and much work:
+    # Return whether each thread processes whole blocks of rows. This is faster with few parameters and much work:
     # adding the gradients of the threads is then cheaper than dividing each layer among them.
     # Networks with recurrent layers always do, so that threads need not wait for each other at each step of a sequence.
     return plan.recurrent_layers > 0 or (
@@ -326,7 +326,7 @@ cdef inline double compute_loss(const Network* net, Py_ssize_t i, Py_ssize_t row
 
 cdef inline void output_delta(const Network* net, Py_ssize_t low, Py_ssize_t high, double scale,
                               int thread) noexcept nogil:
-    # Compute the deltas of the output layer, and the sum of the loss, before averaging, over each grain of rows.
+    # Compute the deltas of the output layer, and the sum of the loss, before averaging, over each grain of 16 rows.
     cdef const Layer* out = &net.layers[net.count - 1]
     cdef const real* weights = net.block.weights
     cdef Py_ssize_t i, k, offset = low * out.ld
@@ -516,5 +516,5 @@ cdef inline double fraction_beyond(const Network* net, int l, Py_ssize_t rows, d
                 a = layer.A[(i // VL * layer.n_out + j) * VL + i % VL]
             else:
                 a = layer.A[j * VL + i if net.is_tiny else i * layer.ld + j]
-            count += (a <= low) + (a >= high)   # without a branch, so that the compiler vectorizes the loop
+            count += (a <= low) + (a >= high)   # a branch would prevent vectorization of the loop
     return count / <double>(rows * layer.n_out)

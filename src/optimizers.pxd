@@ -182,8 +182,8 @@ cdef inline double nadam_momentum(const Optimizer* o, Py_ssize_t step) noexcept 
 
 
 cdef inline void init_param_group(ParamGroup* param_group, const Optimizer* o) noexcept nogil:
-    # Initialize the parameter group of a layer at the start of a run that continues after o.steps steps. Only 1 -
-    # mu_product is used later, so the loop ends when the product is below the rounding error.
+    # Initialize the parameter group of a layer at the start of a run that continues after o.steps steps. The
+    # loop over past steps ends when mu_product is below the rounding error of 1 - mu_product, its only use.
     cdef Py_ssize_t step = 0, steps = min(o.steps - param_group.frozen_steps, <Py_ssize_t>MAX_RESUMED_STEPS)
     param_group.optimizer.mu_product = 1
     if o.method == NADAM and param_group.frozen_steps > 0:

@@ -29,8 +29,8 @@ cdef inline bint is_faster(const Layer* layers, int count, Py_ssize_t images) no
         if layer.kind == CONV2D:
             cost_by_pixels += <double>(pixel_count(layer) * layer.rows) * (2 * ((layer.neurons + VL - 1) // VL) + 1)
             cost_in_lanes += <double>(pixel_count(layer) * layer.rows) * (2 * layer.neurons)
-    # The factor 1.6 was measured: with vectors of 32 bytes, four images of LeNet are still faster with one image per
-    # lane.
+    # The measured factor 1.6 corrects the estimate: with vectors of 32 bytes, the prediction of four images by LeNet is
+    # still faster with one image per lane.
     return images < VL and 1.6 * images * cost_by_pixels < cost_in_lanes
 
 
@@ -56,7 +56,7 @@ cdef inline void lay_out(Layer* layer, Arena* arena, Py_ssize_t count) noexcept 
 
 
 cdef inline void copy_vectors(const real* x, Py_ssize_t n, real* out) noexcept nogil:
-    # Copy n numbers as whole vectors, and so up to VL - 1 additional numbers behind them.
+    # Copy n numbers as whole vectors, which includes up to VL - 1 additional numbers behind them.
     cdef Py_ssize_t i
     for i from 0 <= i < n by VL:
         store(out + i, load(x + i))

@@ -20,7 +20,7 @@ typedef double real;
 typedef uint64_t real_bits;
 typedef int64_t real_mask; /* mask of one vector lane: all bits are 1, or all bits are 0 */
 enum { MANTISSA_BITS = 52 };
-#define ROUND_MAGIC 6755399441055744.0 /* 1.5 * 2**52; the low bits of x plus this constant are the rounded x */
+#define ROUND_MAGIC 6755399441055744.0 /* 1.5 * 2**52; adding it to x writes the rounded x to the low bits of the sum */
 #define ONE_BITS UINT64_C(0x3FF0000000000000)
 #define SQRT_HALF_BITS UINT64_C(0x3FE6A09E667F3BCD)
 #else
@@ -28,7 +28,7 @@ typedef float real;
 typedef uint32_t real_bits;
 typedef int32_t real_mask;
 enum { MANTISSA_BITS = 23 };
-#define ROUND_MAGIC 12582912.0f /* 1.5 * 2**23; the low bits of x plus this constant are the rounded x */
+#define ROUND_MAGIC 12582912.0f /* 1.5 * 2**23; adding it to x writes the rounded x to the low bits of the sum */
 #define ONE_BITS UINT32_C(0x3F800000)
 #define SQRT_HALF_BITS UINT32_C(0x3F3504F3)
 #endif

@@ -11,7 +11,7 @@ cdef class CustomStep:
     model : Model
         Network of the run, which has a custom loss.
     """
-    cdef object training          # Training whose step functions core_step contains; this reference keeps it alive
+    cdef object training          # Training that core_step belongs to; this reference keeps it alive
     cdef object custom            # custom loss of the model, an instance of CustomLoss
     cdef SnapshotLock snapshot_lock  # snapshot lock of the model, held while parameters change
     cdef SingleStep* core_step    # struct with functions that take one training step of the prepared run
@@ -138,7 +138,7 @@ cdef class Stepper:
     # general path
     cdef object model, state, converter, stack
     cdef object network_state     # training state of the network; None after plain gradient descent, which has no state
-    cdef object training          # Training whose step functions core_step contains; this reference keeps it alive
+    cdef object training          # Training that core_step belongs to; this reference keeps it alive
     cdef CustomStep custom_step   # object that takes steps with the custom loss of the model, or None
     cdef Py_ssize_t batch_rows    # number of rows in a step of the prepared run
     cdef double rate              # learning rate in the training state of the network
@@ -240,14 +240,14 @@ cdef class Stepper:
     def try_step(self, network, X, y, sample_weight, dP, lr, optimizer):
         """Take a step and return the loss before the step, or the sum of dP * P if dP is given.
 
-        Return None without a step if this optimizer or learning rate needs another stepper.
+        Return None without a step if `optimizer` or `lr` needs another stepper.
         """
         if self.optimizer is not optimizer or (self.last_lr is not lr and not self.general.accepts_rate(lr)):
             return None
         return self.step(network, X, y, sample_weight, dP, lr)
 
     def try_apply(self, network, gradients, lr, optimizer):
-        """Take a step from gradients. Return False without a step in cases where `try_step` returns None."""
+        """Take a step from gradients. Return False without a step if `optimizer` or `lr` needs another stepper."""
         if self.optimizer is not optimizer or (self.last_lr is not lr and not self.general.accepts_rate(lr)):
             return False
         self.step_from(network, gradients, lr)

@@ -17,7 +17,7 @@ cdef enum:
 
 # Operands of the gradient sums of a group of images: images, deltas and results.
 cdef struct Taps:
-    const real* x         # pointer to the input element that the first tap multiplies by the first delta
+    const real* x         # pointer to the input element that is multiplied by the first delta for the first tap
     Py_ssize_t x_row      # stride in the input image between the inputs of two rows of deltas, in elements
     Py_ssize_t x_pixel    # stride in the input image between the inputs of two neighboring deltas, in elements
     Py_ssize_t tap        # stride in the input image, in elements, from one tap in a row of the window to the next
@@ -37,14 +37,14 @@ cdef struct Taps:
     bint bias             # compute the gradient of the bias as well
 
 cdef struct Tap:
-    const real* x         # pointer to the input element that this tap multiplies by the first delta
+    const real* x         # pointer to the input element that is multiplied by the first delta for this tap
     Py_ssize_t ky         # row index of the tap in the window
     Py_ssize_t kx         # column index of the tap in the window
     real* sums            # pointer to the gradient sum of this tap for the first filter of the column of tiles
 
 
 cdef inline Py_ssize_t column_filters(Py_ssize_t filters) noexcept nogil:
-    # Return how many of the `filters` remaining filters the next column of tiles computes.
+    # Return the number of filters in the next column of tiles if `filters` filters remain.
     if filters == MAX_COLUMN_FILTERS:
         return MAX_COLUMN_FILTERS if TILE_TAPS == 3 else 3
     return smaller(filters, COLUMN_FILTERS)
@@ -145,7 +145,7 @@ cdef inline always_inlined column(int filters, const Taps* spec, Py_ssize_t q) n
     if spec.d_row == spec.width * filters * VL:
         deltas = spec.d
         sum_deltas(False, filters, spec, bias, q)
-    else:                 # copy the deltas of these filters: few pixels with all filters would fit into the L1 cache
+    else:                 # copy the deltas of these filters, so that those of many pixels fit into the L1 cache
         sum_deltas(True, filters, spec, bias, q)
     while filters <= COLUMN_FILTERS and remaining >= TILE_TAPS:
         tap_tile(TILE_TAPS, filters, spec, deltas, <real*>zeros, &tap)

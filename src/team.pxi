@@ -87,7 +87,7 @@ cdef class Team:
     cdef Member* members          # array with an element for each thread except the calling one
     cdef readonly int max_threads, size
     cdef object move_thread, work, abort, caller_thread_id
-    cdef Task* task               # current work if it is a Task, which runs without Python; else NULL
+    cdef Task* task               # current work if it is a Task, which needs no Python; NULL for a Python function
     cdef Py_ssize_t amount
     cdef int caller_processor     # number of the processor on which the caller runs
     cdef object error             # first exception that a member has raised in this run

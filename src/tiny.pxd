@@ -26,7 +26,7 @@ cdef inline bint is_supported(const Run* run, const Plan* plan) noexcept nogil:
     # of the vector lanes and there are at most 8 lanes.
     cdef const Data* data = &run.data
     cdef int l
-    # not supported: a custom loss needs the outputs before the step, and heads need other code for the loss
+    # custom losses are not supported, because they need the outputs before the step; heads need other code
     if plan.loss == CUSTOM or plan.loss == HEADS:
         return False
     for l in range(plan.count):

@@ -51,7 +51,7 @@ cdef class Training:
     cdef Layer* layers            # copies of the engine's layers, to which the options of this run are added
     cdef ParamGroup* param_groups  # learning rate factors of each layer
     cdef double rate              # learning rate of set_epochs(), if it is constant
-    cdef bint is_brief            # steps are so short that they keep the GIL
+    cdef bint is_brief            # steps keep the GIL, because releasing it would take longer than a step
     cdef readonly Py_ssize_t single_steps  # number of steps that were taken one at a time, by `step` or `apply`
     cdef bint is_labelled         # the targets are class indices
     cdef int* labels              # buffer for the class indices of a single step, which the first step allocates
@@ -362,14 +362,14 @@ cdef class Training:
         return loss
 
     def resume(self, int threads, double seconds=1e9):
-        """Prepare the run for its next calls of `task`. Call this before each of them.
+        """Prepare the run for the next call of `task` in each thread. Needed before each such call.
 
         Parameters
         ----------
         threads : int
             Number of threads that will call the task at the same time.
         seconds : float, optional
-            Time limit of these calls if there are several threads.
+            Time limit of the calls if there are several threads.
         """
         self.run.pause = False
         self.run.seconds = seconds

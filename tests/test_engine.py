@@ -74,7 +74,7 @@ def test_missing_layer_setting_raises_key_error(core, key):
 def test_invalid_networks_and_losses_raise(core):
     with pytest.raises(ValueError, match="at least one layer"):
         core.Engine([], "sse", 0)
-    with pytest.raises(ValueError, match="layer 2 must have the numbers of inputs and channels that layer 1 returns"):
+    with pytest.raises(ValueError, match="layer 2 must have as many inputs and channels as layer 1 returns"):
         core.Engine([DENSE_LAYER, DENSE_LAYER], "sse", 0)
     with pytest.raises(ValueError, match=r"loss must be one of .*got 'sum'"):
         core.Engine([DENSE_LAYER], "sum", 0)

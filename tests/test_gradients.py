@@ -72,7 +72,7 @@ def find_smooth_problem(*case):
         nonsmooth = [Z for Z, name in zip(net_inputs(net, X), net.activations, strict=True) if name in NONSMOOTH]
         if all(np.abs(Z).min() > 20 * H for Z in nonsmooth) and np.any(net.gradients(X, y)[0][0]):
             return net, X, y
-    raise AssertionError("no smooth problem actual")
+    raise AssertionError("no network found whose net inputs are far from the kinks")
 
 
 def parts(net):

@@ -43,3 +43,13 @@ def test_c_code_in_a_cython_file_is_no_docstring(tool, tmp_path):
     )
     found = [text for text in sys.modules["texts"].compiled_texts(path) if text.kind != "name"]
     assert [(text.kind, text.line, text.text) for text in found] == [("docstring", 10, "Return 0.")]
+
+
+def test_message_in_a_cython_file_ends_with_its_string(tool, tmp_path):
+    path = tmp_path / "module.pyx"
+    path.write_text(
+        'def f(x):\n    if x:\n        raise ValueError("x must be 0, "\n                         f"got {x}")\n'
+        "    for i in x:\n        pass\n"
+    )
+    found = [text for text in sys.modules["texts"].compiled_texts(path) if text.kind == "message"]
+    assert [(text.line, text.text) for text in found] == [(3, '"x must be 0, " f"got {x}")')]

@@ -29,7 +29,7 @@ CYTHON_TOKENS = re.compile(
 C_TOKENS = re.compile(
     r"""(?P<string>"(?:[^"\\\n]|\\.)*")|(?P<comment>/\*(?:.|\n)*?\*/|//[^\n]*)|(?P<name>[A-Za-z_]\w*)"""
 )
-CYTHON_MESSAGE = re.compile(r"""raise \w+\(\s*(?P<text>[^#\n]*(?:\n[ \t]+[f"'][^\n]*)*)""")
+CYTHON_MESSAGE = re.compile(r"""raise \w+\(\s*(?P<text>[^#\n]*(?:\n[ \t]+f?["'][^\n]*)*)""")
 WARNINGS = {"warn", "warned", "warning"}
 # Comments for tools, and lines that divide a file into sections.
 DIRECTIVE = re.compile(r"type: ignore|noqa|fmt: |-{5,}")

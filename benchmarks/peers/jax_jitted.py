@@ -219,7 +219,7 @@ def jitted(work, threads, layout=None, create_train=create_train_by_epoch, unrol
     `layout` is only for images, and `unroll` is only for sequences.
     """
     if (work.has_images, work.has_sequences) != (layout is not None, unroll is not None):
-        raise UnsupportedWork("the variant is for another kind of rows")
+        raise UnsupportedWork("the variant is for rows of another kind: vectors, images or sequences")
     if not work.training:
         params = [tuple(map(jnp.array, layer)) for layer in work.weights]
         predict = jax.jit(partial(forward, work))

@@ -56,7 +56,7 @@ def layer_weights(net):
 def train_step(work, threads):
     """Return the function `run`, which calls `train_step` for each step."""
     if not work.single_steps:
-        raise UnsupportedWork("train_step is used only for works with single steps")
+        raise UnsupportedWork("train_step is used only for workloads with single steps")
 
     def start():
         net = create_network(work)

@@ -18,7 +18,7 @@ def create_estimator(work):
     """Return an estimator that begins with the initial weights of a work."""
     base = {"cross_entropy": MLPClassifier, "mse": MLPRegressor}.get(work.loss)
     if base is None or not work.bias:
-        raise UnsupportedWork("scikit-learn's networks have cross-entropy or mean squared error, and always biases")
+        raise UnsupportedWork("scikit-learn's networks have cross-entropy or mean squared error, and biases")
     initial_weights = iter(work.weights)
 
     class Estimator(base):

@@ -239,7 +239,7 @@ def check_input(text: str | bytes) -> str:
         P = net.predict(np.zeros((2, net.sizes[0])))
     except ValueError as error:  # a scaling may move zero out of the range of the dtype
         if net.converter.to_dict()["scale_X"] is None:
-            raise AssertionError("predict must accept zeros without a scaling") from error
+            raise AssertionError("predict must accept zeros if the network has no scaling") from error
     file = write(net, text)
     reloaded = read(file)
     assert write(reloaded, text) == file, "the document must be the same after saving and loading"
