@@ -32,8 +32,9 @@ def around(center: Array, reach: Array) -> tuple[Array, Array]:
 
 def largest_change(middle: Array, others: Iterable[Array]) -> Array:
     """Return for each element the largest |other - middle|, where `other` is any array in `others`."""
-    changes: Array = np.max([abs(other - middle) for other in others], axis=0)
-    return changes
+    changes = np.stack([abs(other - middle) for other in others])
+    maximum: Array = changes.max(axis=0)
+    return maximum
 
 
 class Bounded:
