@@ -293,7 +293,7 @@ def test_max_norm_limits_columns_and_updates_copies_of_weights():
         (lambda: NeuralNetwork([3, GRU(4), 1]), "the inputs must be sequences"),
         (lambda: NeuralNetwork([Input(28, 28, 1), GRU(4), 1]), r"use Input\(steps=64, features=32\)"),
         (lambda: NeuralNetwork([Input(steps=5, features=3), LSTM(0), 1]), "units must be"),
-        (lambda: NeuralNetwork([Input(steps=5, features=3), GRU(4), GRU(4), 1]), "the inputs must be sequences"),
+        (lambda: NeuralNetwork([Input(steps=5, features=3), GRU(4), GRU(4), 1]), "or return_sequences=True"),
         (lambda: NeuralNetwork([Input(steps=5, features=3), GRU(4)]), "layers must end with a Dense"),
         (lambda: SimpleRNN(4, activation="softmax"), "activation must be one of"),
         (lambda: Bidirectional(GRU(4, go_backwards=True)), "layer must not be bidirectional"),

@@ -1,5 +1,8 @@
 """Streams: outputs of each step against predict, states, bad input."""
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
 
@@ -131,6 +134,14 @@ def test_bad_state_raises():
         stream.state = [np.zeros(9)]
     with pytest.raises(ValueError, match="state must be finite"):
         stream.state = [np.zeros(9), np.full(5, np.inf)]
+    with pytest.raises(TypeError, match="state must be a list of arrays"):
+        stream.state = 0
+
+
+@pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy, pickle.dumps])
+def test_stream_cannot_be_copied_or_pickled(duplicate):
+    with pytest.raises(TypeError, match=r"call net.stream\(\) again"):
+        duplicate(build_network(GRU).stream())
 
 
 def test_scaling_without_fit_raises():

@@ -85,14 +85,18 @@ class Stream:
 
     @state.setter
     def state(self, values: Sequence[ArrayLike]) -> None:
-        current = self.state
+        expected = [state.shape for state in self.state]
+        if not isinstance(values, (list, tuple)):
+            raise TypeError(f"state must be a list of arrays of shapes {expected}, got {values!r}")
         arrays = [np.ascontiguousarray(as_real_array("state", value), self._dtype) for value in values]
-        expected = [state.shape for state in current]
         if [array.shape for array in arrays] != expected:
             raise ValueError(f"state must be a list of arrays of shapes {expected}, got {[a.shape for a in arrays]}")
         if not all(np.isfinite(array).all() for array in arrays):
             raise ValueError("state must be finite, got NaN or infinity")
         self._core.states(arrays)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        raise TypeError("a stream cannot be copied or pickled; call net.stream() again, and assign the state to it")
 
     def __repr__(self) -> str:
         return f"<Stream of {self._core.n_in} features and {self._core.n_out} outputs>"

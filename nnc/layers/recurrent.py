@@ -59,7 +59,7 @@ class RecurrentLayer(ParametricLayer):
         if len(input_shape) != 2:
             raise ValueError(
                 f"the inputs must be sequences (steps, features), got rows of shape {input_shape}; "
-                "use Input(steps=64, features=32)"
+                "use Input(steps=64, features=32), or return_sequences=True in a recurrent layer before this layer"
             )
         n = self.units * self.directions
         return (input_shape[0], n) if self.return_sequences else (n,)
