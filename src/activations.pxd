@@ -173,25 +173,28 @@ cdef inline void softmax(const real* Z, real* A, real* log_sum, Py_ssize_t rows,
             store(log_sum + row, load(maxima + row) + log(load(log_sum + row)))
 
 
-cdef inline void differentiate_softmax(const real* A, real* D, Py_ssize_t rows, Py_ssize_t n,
+cdef inline void differentiate_softmax(const real* A, real* D, Py_ssize_t rows, Py_ssize_t steps, Py_ssize_t n,
                                        Py_ssize_t ld) noexcept nogil:
     # Convert the derivatives D of the loss from those with respect to the softmax outputs A to those with respect to
-    # the net inputs Z: D = A * (D - sum(D * A)) in each row. Cross-entropy computes its deltas without this function.
-    cdef Py_ssize_t i, j
+    # the net inputs Z: D = A * (D - sum(D * A)) in each step of each row. Cross-entropy computes its deltas without
+    # this function.
+    cdef Py_ssize_t i, step, start, j
     cdef real dot
     for i in range(rows):
-        dot = 0
-        for j in range(n):
-            dot += D[i * ld + j] * A[i * ld + j]
-        for j in range(n):
-            D[i * ld + j] = A[i * ld + j] * (D[i * ld + j] - dot)
+        for step in range(steps):
+            dot = 0
+            start = i * ld + step * n
+            for j in range(start, start + n):
+                dot += D[j] * A[j]
+            for j in range(start, start + n):
+                D[j] = A[j] * (D[j] - dot)
 
 
 cdef inline void differentiate_rows(int activation, const real* Z, const real* A, real* D, Py_ssize_t rows,
-                                    Py_ssize_t n, Py_ssize_t ld) noexcept nogil:
+                                    Py_ssize_t steps, Py_ssize_t n, Py_ssize_t ld) noexcept nogil:
     # Convert the derivatives D of the loss from those with respect to the activations A to those with respect to the
-    # net inputs Z, for `rows` rows of n outputs and any activation.
+    # net inputs Z, for `rows` rows of n outputs for each step and any activation.
     if activation == SOFTMAX:
-        differentiate_softmax(A, D, rows, n, ld)
+        differentiate_softmax(A, D, rows, steps, n, ld)
     else:
         differentiate(activation, Z, A, D, rows * ld)

@@ -277,7 +277,7 @@ cdef class Engine:
             Inputs.
         Y : real array (n, n_out) or None
             Targets.
-        labels : int32 array (n) or None
+        labels : int32 array (n) or (n * steps), or None
             Class indices, in place of Y.
         weights : real array (n) or None
             Sample weights.

@@ -156,7 +156,7 @@ cdef inline double loss_of_head(const Heads* heads, const Head* head, const real
     else:
         total = elementwise_loss(head.loss, <real>head.parameter, z, p, y, d, mask, scale, 1, size)
         if by_rows:
-            differentiate_rows(head.activation, z, p, d, rows, n, width)
+            differentiate_rows(head.activation, z, p, d, rows, 1, n, width)
         elif not from_logits(head.loss):
             differentiate(head.activation, z, p, d, size)
     for j in range(n):

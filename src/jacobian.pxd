@@ -16,7 +16,8 @@ cdef inline void differentiate_output(const Network* net, Py_ssize_t rows, Py_ss
     memset(last.D, 0, rows * last.ld * sizeof(real))
     for i in range(rows):
         last.D[i * last.ld + k] = 1
-    differentiate_rows(last.activation, last.Z, last.A, last.D, rows, last.n_out, last.ld)
+    differentiate_rows(last.activation, last.Z, last.A, last.D, rows, last.out_shape.width, last.out_shape.channels,
+                       last.ld)
     backward(net, 0, rows, rows, 0)
 
 

@@ -107,7 +107,7 @@ cdef struct Layer:
     real* Z  # net inputs in padded rows; shares the memory of A unless net inputs and activations are both needed
     real* A               # activations in padded rows, one for each row of the block
     real* D  # deltas d loss / d Z in padded rows, or NULL; image layers store the deltas of one group per thread
-    real* log_sum         # log(sum(exp(Z))) of each row, for a softmax output with cross-entropy; else NULL
+    real* log_sum  # log(sum(exp(Z))) of each row and step, for a softmax output with cross-entropy; else NULL
     double dropout_rate   # probability that dropout sets an output to zero in training
     real* mask  # dropout mask in padded rows: each element is 0 or 1 / (1 - dropout_rate); NULL without dropout
     real* out             # inputs of the next layer in padded rows: A, or A times the dropout mask

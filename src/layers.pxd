@@ -101,7 +101,7 @@ cdef inline void forward(const Layer* layer, const real** X, Py_ssize_t first, P
     elif layer.kind == SCALE:
         scaling.forward(layer, X, first, rows)
     elif layer.kind == RECURRENT:
-        recurrent.forward(layer, X, first, rows)
+        recurrent.forward(layer, X, first, rows, scratch)
     else:
         norm.forward(layer, first, rows, thread)
 

@@ -158,17 +158,26 @@ cdef inline always_inlined sum_terms(int loss, real c, const real* Z, const real
     sum[0] = sum_lanes(total)
 
 
-cdef inline double cross_entropy_of_labels(const real* Z, const real* log_sum, const real* P, const int* labels,
-                                           real* D, real scale, Py_ssize_t rows, Py_ssize_t ld) noexcept nogil:
-    # Return the cross-entropy for class indices, the sum of log(sum(exp(Z))) - Z[label] over the rows. Write the deltas
-    # scale (P - onehot(label)) to D.
+cdef inline double loss_of_classes(const real* Z, const real* log_sum, const real* P, const real* Y,
+                                   const int* labels, real* D, real scale, Py_ssize_t rows, Py_ssize_t steps,
+                                   Py_ssize_t n, Py_ssize_t ld) noexcept nogil:
+    # Return the cross-entropy, summed over the rows and the steps of each row; a step has n classes. Class indices
+    # `labels` (rows, steps) replace Y if they are not NULL. log_sum (rows, steps) is log(sum(exp(Z))). Write the deltas
+    # scale (P - Y) to D.
     cdef double total = 0
-    cdef Py_ssize_t i, j
+    cdef Py_ssize_t i, j, start
+    if labels is NULL and steps == 1:
+        return cross_entropy(Z, log_sum, P, Y, D, scale, rows, ld)
     for j from 0 <= j < rows * ld by VL:
-        store(D + j, scale * load(P + j))
-    for i in range(rows):
-        D[i * ld + labels[i]] -= scale
-        total += log_sum[i] - Z[i * ld + labels[i]]
+        store(D + j, scale * (load(P + j) if labels is not NULL else load(P + j) - load(Y + j)))
+    for i in range(rows * steps):
+        start = i // steps * ld + i % steps * n
+        if labels is not NULL:
+            D[start + labels[i]] -= scale
+            total += log_sum[i] - Z[start + labels[i]]
+            continue
+        for j in range(start, start + n):
+            total += Y[j] * (log_sum[i] - Z[j])
     return total
 
 
@@ -198,15 +207,3 @@ cdef inline double elementwise_loss(int loss, real c, const real* Z, const real*
     else:
         sum_terms(loss, c, Z, P, Y, D, mask, scale, rows, ld, &sum)
     return sum
-
-
-cdef inline double loss_of_rows(int loss, real c, const real* Z, const real* log_sum, const real* P, const real* Y,
-                                const int* labels,
-                                real* D, const real* mask, real scale, Py_ssize_t rows, Py_ssize_t ld) noexcept nogil:
-    # Return the sum of the loss terms of any loss, before averaging, and write the deltas to D. Class indices `labels`
-    # replace Y if they are not NULL.
-    if loss == CROSS_ENTROPY and labels is not NULL:
-        return cross_entropy_of_labels(Z, log_sum, P, labels, D, scale, rows, ld)
-    if loss == CROSS_ENTROPY:
-        return cross_entropy(Z, log_sum, P, Y, D, scale, rows, ld)
-    return elementwise_loss(loss, c, Z, P, Y, D, mask, scale, rows, ld)

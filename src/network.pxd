@@ -7,7 +7,8 @@ from simd cimport never_inlined, real, VL
 from squares cimport SQUARE_REALS
 from arena cimport PREDICT, TRAIN, Arena, Purpose, allocate
 from activations cimport differentiate_rows, needs_net_input
-from losses cimport from_logits, label_smoothing, loss_of_rows, needs_log_sum
+from losses cimport (CROSS_ENTROPY, elementwise_loss, from_logits, label_smoothing, loss_of_classes,
+                     needs_log_sum)
 from optimizers cimport Optimizer, update_group, penalty
 from dropout cimport random_uint64
 from matmul cimport COLUMNS, SCATTERED, PrefetchQueue, Layout
@@ -148,7 +149,7 @@ cdef inline never_inlined lay_out(Network* net, const Plan* plan, Arena* arena, 
         if not is_tiny and (not plan.by_pixels or layer.kind == DENSE or layer.kind == BATCH_NORM):
             layers.lay_out(&layer, arena, lowest, purpose, block, plan.use_running_stats, threads)
         if output and purpose != PREDICT and needs_log_sum(plan.loss):
-            layer.log_sum = <real*>allocate(arena, (grains * GRAIN + VL) * sizeof(real))
+            layer.log_sum = <real*>allocate(arena, (grains * GRAIN * layer.out_shape.width + VL) * sizeof(real))
         widest = max(widest, layer.ld)
         if arena.base:
             arena_layers[l] = layer
@@ -168,7 +169,7 @@ cdef inline never_inlined lay_out(Network* net, const Plan* plan, Arena* arena, 
     net.scratch_size = widest * (STRIP_ROWS if <int>STRIP_ROWS > <int>VL else VL) + grains * GRAIN + VL
     net.scratch = <real*>allocate(arena, threads * net.scratch_size * sizeof(real))
     net.block.size, net.block.n_in, net.block.n_out, net.block.ld = block, plan.layers[0].n_in, last.n_out, last.ld
-    net.block.smoothing = label_smoothing(plan.loss, plan.parameter)
+    net.block.label_steps, net.block.smoothing = last.out_shape.width, label_smoothing(plan.loss, plan.parameter)
     if is_tiny:
         lay_out_rows(&net.block, arena, NULL, plan.layers)
         net.block.X = <real*>allocate(arena, SQUARE_REALS * sizeof(real))
@@ -314,14 +315,17 @@ cdef inline double compute_loss(const Network* net, Py_ssize_t i, Py_ssize_t row
     # by `scale`.
     cdef const Layer* out = &net.layers[net.count - 1]
     cdef const Block* block = &net.block
-    cdef Py_ssize_t offset = i * out.ld
+    cdef Py_ssize_t offset = i * out.ld, steps = out.out_shape.width
     if net.heads.count > 0:
         return loss_of_heads(&net.heads, out.A + offset, block.Y + offset, out.D + offset, scale, rows, out.n_out,
                              out.ld, thread)
-    return loss_of_rows(net.loss, net.parameter, out.Z + offset, NULL if out.log_sum is NULL else out.log_sum + i,
-                        out.A + offset, NULL if block.Y is NULL else block.Y + offset,
-                        NULL if block.labels is NULL else block.labels + i, out.D + offset, net.output_mask,
-                        <real>scale, rows, out.ld)
+    if net.loss == CROSS_ENTROPY:             # mean over the steps of each row
+        return loss_of_classes(out.Z + offset, out.log_sum + i * steps, out.A + offset,
+                               NULL if block.Y is NULL else block.Y + offset,
+                               NULL if block.labels is NULL else block.labels + i * steps, out.D + offset,
+                               <real>(scale / steps), rows, steps, out.out_shape.channels, out.ld) / steps
+    return elementwise_loss(net.loss, net.parameter, out.Z + offset, out.A + offset, block.Y + offset, out.D + offset,
+                            net.output_mask, <real>scale, rows, out.ld)
 
 
 cdef inline void output_delta(const Network* net, Py_ssize_t low, Py_ssize_t high, double scale,
@@ -338,8 +342,8 @@ cdef inline void output_delta(const Network* net, Py_ssize_t low, Py_ssize_t hig
             for k in range(i, smaller(i + GRAIN, high)):
                 net.grain_losses[i // GRAIN] += weights[k] * compute_loss(net, k, 1, scale * weights[k], thread)
     if not from_logits(net.loss):
-        differentiate_rows(out.activation, out.Z + offset, out.A + offset, out.D + offset, high - low, out.n_out,
-                           out.ld)
+        differentiate_rows(out.activation, out.Z + offset, out.A + offset, out.D + offset, high - low,
+                           out.out_shape.width, out.out_shape.channels, out.ld)
 
 
 cdef inline bint backward(const Network* net, Py_ssize_t low, Py_ssize_t high, Py_ssize_t rows,

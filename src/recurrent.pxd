@@ -23,7 +23,7 @@
 from libc.string cimport memcpy, memset
 from simd cimport VL, never_inlined, real, vec, load, madd, splat, store
 from vmath cimport sigmoid, tanh
-from activations cimport activate, differentiate
+from activations cimport SOFTMAX, activate, differentiate, softmax
 from arena cimport TRAIN, Arena, Purpose, allocate, allocate_zeros
 from matmul cimport COLUMNS, ROWS, SCATTERED, Rows, product, sum_rows
 from threads cimport smaller
@@ -208,12 +208,13 @@ cdef inline never_inlined transpose_element(const Layer* layer, Py_ssize_t k, Py
 
 # Forward pass. `rows` rows of the block are processed from row `first` on.
 
-cdef inline never_inlined forward(const Layer* layer, const real** X, Py_ssize_t first, Py_ssize_t rows) noexcept nogil:
+cdef inline never_inlined forward(const Layer* layer, const real** X, Py_ssize_t first, Py_ssize_t rows,
+                                  real* scratch) noexcept nogil:
     # Compute the outputs A. X[i] points to input row i of the block.
     cdef int d
     for d in range(layer.directions):
         multiply_inputs(layer, d, X, first, rows)
-        run_steps(layer, d, first, rows)
+        run_steps(layer, d, first, rows, scratch)
         copy_outputs(layer, d, layer.buffers[d].hidden + layer.buffers[d].rows * padded_units(layer),
                      padded_units(layer), first, rows, layer.A)
         if layer.Z != layer.A:
@@ -268,7 +269,8 @@ cdef inline void write_biases(const Layer* layer, int direction, real* out) noex
                 z[j] += b[layer.parameter_ld + column + j]
 
 
-cdef inline void run_steps(const Layer* layer, int direction, Py_ssize_t first, Py_ssize_t rows) noexcept nogil:
+cdef inline void run_steps(const Layer* layer, int direction, Py_ssize_t first, Py_ssize_t rows,
+                           real* scratch) noexcept nogil:
     # Compute the state h after each step, from the products x W + b.
     cdef const SequenceBuffers* buffers = &layer.buffers[direction]
     cdef Py_ssize_t units = padded_units(layer), gates = gate_reals(layer), length = step_reals(layer), step, i, k
@@ -285,8 +287,21 @@ cdef inline void run_steps(const Layer* layer, int direction, Py_ssize_t first, 
         elif layer.cell == LSTM:
             lstm_gates(rows, units, g, buffers.cell + i * units, buffers.cell + k * units,
                        buffers.cell_tanh + i * units, h)
+        elif layer.activation == SOFTMAX:
+            apply_softmax(layer, step, g, h, first, rows, scratch)
         else:
             activate(layer.activation, g, h, rows * units)
+
+
+cdef inline void apply_softmax(const Layer* layer, Py_ssize_t step, const real* z, real* h, Py_ssize_t first,
+                               Py_ssize_t rows, real* scratch) noexcept nogil:
+    # Compute the softmax of the net inputs of one step. Write log(sum(exp(z))) to log_sum (rows, steps), if needed.
+    cdef real* log_sum = NULL if layer.log_sum is NULL else layer.buffers.delta  # not used before the backward pass
+    cdef Py_ssize_t i
+    softmax(z, h, log_sum, rows, unit_count(layer), padded_units(layer), scratch)
+    if log_sum is not NULL:
+        for i in range(rows):
+            layer.log_sum[(first + i) * layer.in_shape.width + step] = log_sum[i]
 
 
 cdef inline never_inlined gru_gates(Py_ssize_t rows, Py_ssize_t units, real* g, const real* previous,

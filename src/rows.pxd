@@ -21,7 +21,7 @@ cdef struct Data:
     Py_ssize_t n          # number of rows in the data
     const real* X         # inputs (rows of the array, n_in)
     const real* Y         # targets (rows of the array, n_out), or NULL if class indices are given
-    const int* labels     # class index of each row of the array, or NULL
+    const int* labels     # class index of each row of the array, or of each step of each row; or NULL
     const real* weights   # sample weight of each row of the array, or NULL
     double weight_sum     # sum of the sample weights; the number of rows if there are none
     const int* rows       # indices (n) of the array rows that belong to the data; NULL if all rows do
@@ -39,13 +39,14 @@ cdef struct Block:
     Py_ssize_t n_in       # number of columns of the inputs
     Py_ssize_t n_out      # number of columns of the targets
     Py_ssize_t ld         # row length of Y: n_out plus padding
+    Py_ssize_t label_steps  # number of steps of a row that have a class each; 1 if the row has one class
     real smoothing        # label smoothing: fraction of the target probability that is spread evenly over all classes
     const real** inputs   # pointer to each input row of the block
     bint scattered        # the input rows are at irregular distances in memory, because the data are shuffled
     real* X               # copies of shuffled input rows, or the transposed inputs in tiny.pxd; or NULL
     Py_ssize_t ldx        # row length of X with padding, in elements
     real* Y               # targets in padded rows; NULL if class indices are used directly
-    int* labels           # class index of each row of the block, or NULL
+    int* labels           # class indices of the rows of the block (rows, label_steps), or NULL
     real* weights         # sample weight of each row of the block, or NULL
 
 
@@ -61,7 +62,7 @@ cdef inline void lay_out(Block* block, Arena* arena, const Data* data, const Lay
         block.ldx = gathered_stride(block.n_in)
         block.X = <real*>allocate(arena, block.size * block.ldx * sizeof(real))
     if data.labels is not NULL and block.smoothing == 0:
-        block.labels = <int*>allocate(arena, block.size * sizeof(int))
+        block.labels = <int*>allocate(arena, block.size * block.label_steps * sizeof(int))
     else:
         block.Y = <real*>allocate_zeros(arena, block.size * block.ld * sizeof(real))
     if data.weights is not NULL:
@@ -78,7 +79,8 @@ cdef inline void fetch(const Block* block, const Data* data, Py_ssize_t row, Py_
                        Py_ssize_t high) noexcept nogil:
     # Load rows row + low <= i < row + high of the data as rows low <= i < high of the block: pointers to the inputs (or
     # to copies of them), padded targets or class indices, and sample weights.
-    cdef Py_ssize_t i, j, source, n_in = block.n_in, n_out = block.n_out, ld = block.ld
+    cdef Py_ssize_t i, j, source, label, n_in = block.n_in, n_out = block.n_out, ld = block.ld
+    cdef Py_ssize_t steps = block.label_steps, n_classes = n_out // steps
     cdef const int* order = NULL if data.order is NULL else data.order + row
     cdef real y
     if order is NULL:
@@ -93,7 +95,9 @@ cdef inline void fetch(const Block* block, const Data* data, Py_ssize_t row, Py_
                 block.inputs[i] = block.X + i * block.ldx
     if block.labels is not NULL:
         for i in range(low, high):
-            block.labels[i] = data.labels[row + i if order is NULL else order[i]]
+            source = row + i if order is NULL else order[i]
+            for j in range(steps):
+                block.labels[i * steps + j] = data.labels[source * steps + j]
     else:
         for i in range(low, high):
             source = row + i if order is NULL else order[i]
@@ -102,8 +106,9 @@ cdef inline void fetch(const Block* block, const Data* data, Py_ssize_t row, Py_
                     block.Y[i * ld + j] = data.Y[source * n_out + j]
             else:
                 for j in range(n_out):
-                    y = (data.labels[source] == j) if data.Y is NULL else data.Y[source * n_out + j]
-                    block.Y[i * ld + j] = y * (1 - block.smoothing) + block.smoothing / n_out
+                    label = 0 if data.Y is not NULL else data.labels[source * steps + j // n_classes]
+                    y = (label == j % n_classes) if data.Y is NULL else data.Y[source * n_out + j]
+                    block.Y[i * ld + j] = y * (1 - block.smoothing) + block.smoothing / n_classes
     if data.weights is not NULL:
         for i in range(low, high):
             block.weights[i] = data.weights[row + i if order is NULL else order[i]]

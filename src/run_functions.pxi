@@ -12,6 +12,8 @@ cdef bint single_step(void* context, X, Y, double rate, double* loss) noexcept:
         data = data_as_is(X, Y, n_in, n_out)
         if data.n > 0 and net.loss == HEADS and not are_targets(&net.heads, data.Y, data.n, n_out):
             return False
+    elif net.block.label_steps > 1:
+        return False
     else:
         if self.labels is NULL:
             self.labels = <int*>malloc(self.run.batch * sizeof(int))

@@ -97,9 +97,9 @@ def test_target_scaling_has_one_mean_and_deviation_for_each_output():
 
 
 @pytest.mark.parametrize("loss", ["mse", "hinge"])
-def test_classes_at_each_step_require_bce(loss):
+def test_classes_at_each_step_require_loss_of_classes(loss):
     net = network([Input(steps=8, features=2), GRU(3, return_sequences=True), Dense(1)], loss=loss)
-    with pytest.raises(ValueError, match="classes at each step of sequences require the loss 'bce', got '"):
+    with pytest.raises(ValueError, match="classes at each step of sequences require the loss 'cross_entropy' or"):
         net.predict_classes(SEQUENCES)
 
 

@@ -52,8 +52,24 @@ class OutputConversion(InputConversion):
             gradient = (gradient * self.scaling_X.factor).astype(self.model.dtype)
         return gradient.reshape(np.shape(X)) if len(self.model.input_shape) > 1 else gradient
 
+    @property
+    def class_steps(self) -> int:
+        """Return the number of steps of a row that have a class each, as with softmax at each step; otherwise 1."""
+        shape = self.model.stack.output_shape
+        return shape[0] if len(shape) == 2 and self.loss.target_type == "probabilities" else 1
+
+    def predicted_classes(self, P: NDArray[Any]) -> NDArray[Any]:
+        """Return the classes for outputs P (n, *output shape): (n,), (n, steps), or 0 and 1 for multilabel outputs."""
+        shape, index = self.model.stack.output_shape, self.class_index(P.reshape(-1, self.model.sizes[-1]))
+        if index.ndim == 2:
+            return index.reshape(-1, *shape)
+        return (index if self.classes is None else self.classes[index]).reshape(-1, *shape[:-1])
+
     def class_index(self, P: NDArray[Any]) -> NDArray[np.int64]:
-        """Return the class index of each row (n,), or an array (n, n_out) of 0 and 1 for multilabel outputs."""
+        """Return the class index of each row (n,), or an array (n, n_out) of 0 and 1 for multilabel outputs.
+
+        With a softmax output at each step, return the index of each step of each row (n * steps,).
+        """
         model = self.model
         if model.heads is not None:
             raise ValueError(
@@ -86,7 +102,10 @@ class OutputConversion(InputConversion):
             )
 
     def true_class_index(self, data: Data) -> NDArray[np.int64]:
-        """Return the true class index of each row (n,), or an array (n, n_out) of 0 and 1 for multilabel targets."""
+        """Return the true class index of each row (n,), or an array (n, n_out) of 0 and 1 for multilabel targets.
+
+        If each step has a class, return the index of each step of each row (n * steps,).
+        """
         if data.labels is not None:
             return data.labels.astype(np.int64)
         assert data.Y is not None
@@ -94,13 +113,15 @@ class OutputConversion(InputConversion):
 
     def _index(self, values: NDArray[Any]) -> NDArray[np.int64]:
         """Return the class index of each row of outputs or targets (n, n_out)."""
-        if len(self.model.stack.output_shape) == 2 and self.loss.target_type != "multilabel":
-            raise ValueError(f"classes at each step of sequences require the loss 'bce', got {self.model.loss!r}")
+        if len(self.model.stack.output_shape) == 2 and self.loss.target_type not in ("multilabel", "probabilities"):
+            raise ValueError(
+                f"classes at each step of sequences require the loss 'cross_entropy' or 'bce', got {self.model.loss!r}"
+            )
         if self.model.sizes[-1] == 1:
             return (values[:, 0] >= self.loss.threshold).astype(np.int64)
         if self.loss.target_type == "multilabel":
             return (values >= self.loss.threshold).astype(np.int64)
-        index: NDArray[np.int64] = values.argmax(axis=1)
+        index: NDArray[np.int64] = values.reshape(-1, values.shape[1] // self.class_steps).argmax(axis=1)
         return index
 
     def measure(self, metric: Metric, data: Data, P: NDArray[Any]) -> float:
@@ -114,13 +135,17 @@ class OutputConversion(InputConversion):
             assert data.Y is not None
             Y = data.Y if self.scaling_y is None else self.scaling_y.undo(data.Y)
             return _number(metric, metric(_read_only(Y), _read_only(P), **named))
+        index = self.class_index(P) if metric.takes in (None, "classes") else None
+        if self.class_steps > 1:  # each step counts as a row
+            P = P.reshape(-1, P.shape[1] // self.class_steps)
+            named = {name: np.repeat(weights, self.class_steps) for name, weights in named.items()}
         true, predicted = self.true_class_index(data), P[:, 0] if P.shape[1] == 1 else P
         if metric.of_n_classes and true.ndim == 1:  # some classes may be missing in these rows
-            named["n_classes"] = max(2, self.model.sizes[-1])
+            named["n_classes"] = max(2, P.shape[1])
         if metric.takes == "probabilities" and P.shape[1] == 1:
             predicted = np.concatenate([1 - P, P], axis=1)
-        elif metric.takes in (None, "classes"):
-            predicted = self.class_index(P)
+        elif index is not None:
+            predicted = index
         if self.classes is not None and true.ndim == 1 and metric.is_custom:  # custom metrics receive class labels
             true = self.classes[true]
             predicted = self.classes[predicted] if metric.takes in (None, "classes") else predicted

@@ -73,7 +73,7 @@ class TargetConversion(OutputConversion):
         if target_type == "multilabel" and y.shape == (n, n_out):
             y = y.astype(model.dtype, copy=False)
             return (X, y, None, None) if model.core.are_fractions(y) else None
-        if target_type != "probabilities":
+        if target_type != "probabilities" or self.class_steps > 1:
             return None
         labels = np.empty(n, np.int32)
         if y.dtype is model.dtype:
@@ -85,8 +85,8 @@ class TargetConversion(OutputConversion):
     def data(self, X: Any, y: Any, sample_weight: Any = None, learn: bool = False) -> Data:
         """Convert X, y and weights for the engine, after checking that all are finite.
 
-        y becomes targets (n, n_out) or class indices (n,). If `learn` is true, as in `fit`, scalings and classes that
-        are not determined yet are computed.
+        y becomes targets (n, n_out) or class indices (n,), or (n * steps,) if each step has a class. If `learn` is
+        true, as in `fit`, scalings and classes that are not determined yet are computed.
         """
         model, largest = self.model, None
         if sample_weight is None and self.is_unconverted(X, y):
@@ -140,21 +140,22 @@ class TargetConversion(OutputConversion):
     def targets(self, y: Any, n: int, learn: bool) -> tuple[NDArray[Any] | None, NDArray[np.int32] | None]:
         """Convert y to a pair: (targets (n, n_out), None) or (None, class indices (n,)).
 
-        If `learn` is true, classes and scaling of the targets are computed if they are not determined yet.
+        If `learn` is true, classes and scaling of the targets are computed if they are not determined yet. If each step
+        has a class, the class indices have the shape (n * steps,).
         """
-        model, row, n_out = self.model, self.loss, self.model.sizes[-1]
+        model, row, n_out, steps = self.model, self.loss, self.model.sizes[-1], self.class_steps
         if row.is_classification:
-            column = targets.as_labels(y, n)
+            column, n_classes = targets.as_labels(y, n, steps), n_out // steps
             if column is not None and self.classes is None and learn and not self.labels_are_indices:
-                self.classes = targets.find_classes(column, row.name, n_out)
+                self.classes = targets.find_classes(column, row.name, n_classes)
             self.labels_are_indices = self.labels_are_indices or (learn and self.classes is None)
-            if column is not None and (self.classes is not None or (row.target_type != "multilabel" and n_out > 1)):
+            if column is not None and (self.classes is not None or (row.target_type != "multilabel" and n_classes > 1)):
                 if self.classes is not None:
                     index = targets.class_indices(column, self.classes)
                 else:
-                    index = targets.checked_labels(column, n_out)
+                    index = targets.checked_labels(column, n_classes)
                 if row.target_type == "probabilities":
-                    return None, index
+                    return None, index.reshape(-1)
                 if row.target_type == "plus_minus_one":
                     return targets.plus_minus_one(index, n_out, model.dtype), None
                 return index[:, None].astype(model.dtype), None
@@ -178,6 +179,7 @@ class TargetConversion(OutputConversion):
             values = as_matrix(model.stack.flatten_outputs(given), n)
         if values.shape != (n, n_out) and (model.custom is None or self.scaler_y is not None):
             labels = f", or be {n} labels" if row.target_type == "probabilities" else ""
+            labels = f", or be labels of shape {(n, steps)}" if steps > 1 else labels
             raise ValueError(
                 f"y must have shape {(n, *shape)}, one row for each row of X and one column for each output{labels}; "
                 f"got shape {given.shape}{targets.class_hint(values, (n, n_out))}"
@@ -194,7 +196,8 @@ class TargetConversion(OutputConversion):
             raise not_finite_error("y", Y, position, shape=shape)
         targets.check_range(Y, row.name)
         if row.target_type == "probabilities":
-            return targets.split_one_hot(Y)
+            labels_of_rows = targets.split_one_hot(Y.reshape(n, *shape))[1]
+            return (Y, None) if labels_of_rows is None else (None, labels_of_rows.reshape(-1))
         return Y, None
 
     def split(self, X: Any, y: Any, sample_weight: Any, fraction: float, key: int) -> tuple[Any, ...]:
@@ -207,7 +210,7 @@ class TargetConversion(OutputConversion):
 
         X = X if isinstance(X, np.memmap) else self.array(X, learn=True)
         y = targets.check_row_count(X, y)
-        classes = targets.stratification_labels(y, self.model.loss, self.classes)
+        classes = targets.stratification_labels(y, self.model.loss, self.classes, self.class_steps)
         for name, array in (("X", X), ("y", y)):  # check before the split: errors name the caller's row indices
             if name == "y" and self.model.heads is not None:  # NaN may mark missing targets of heads
                 continue
@@ -230,6 +233,8 @@ class TargetConversion(OutputConversion):
                 f"class_weight requires a loss for one class per row, got {self.model.loss!r} and "
                 f"{pluralize(n_out, 'output')}"
             )
+        if self.class_steps > 1:
+            raise ValueError("class_weight requires one class per row, got a class for each step of sequences")
         classes = np.arange(max(2, n_out)) if self.classes is None else self.classes
         if self.loss.target_type == "plus_minus_one" and n_out == 1 and self.classes is None:
             classes = np.array([-1, 1])

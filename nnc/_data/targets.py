@@ -30,27 +30,36 @@ def check_row_count(X: NDArray[Any], y: Any) -> NDArray[Any]:
     return array
 
 
-def as_labels(y: Any, n: int) -> NDArray[Any] | None:
-    """Return y as a vector (n,) if it has one value for each of the n rows, else None. Bytes and dates become text."""
+def first_row(mask: NDArray[np.bool_]) -> int:
+    """Return the index of the first row of a mask in which any element is true."""
+    return int(mask.reshape(len(mask), -1).any(axis=1).argmax())
+
+
+def as_labels(y: Any, n: int, steps: int = 1) -> NDArray[Any] | None:
+    """Return y as an array (n,) if it has one value for each of the n rows, else None. Bytes and dates become text.
+
+    If `steps` is above 1, y has one value for each step of each row, and the result has the shape (n, steps).
+    """
     values = as_label_array(y)
     kind = values.dtype.kind
     if kind in "TO" and values.ndim:  # dtype kind T: StringDType of NumPy 2; O: Python objects
         from nnc._utils.containers import convert_labels
 
         values = convert_labels("y", values)
-    elif kind in "fMm" and values.ndim and len(values) == values.size and (values != values).any():
-        row = int((values != values).argmax())
-        found = values.reshape(-1)[row]
+    elif kind in "fMm" and values.ndim and values.size == n * steps and (is_missing := values != values).any():
+        found, row = values[is_missing][0], first_row(is_missing)
         raise ValueError(f"y must have no missing values, got {found} in row {row}; remove the row")
     if values.dtype.kind in "SMm":
         try:
             values = values.astype(str)
         except UnicodeDecodeError as error:
             raise TypeError(f"y must contain text or numbers, got bytes that are not ASCII text: {error}") from None
-    if values.shape in ((n,), (n, 1)):
-        return values.reshape(n)
+    shape = (n,) if steps == 1 else (n, steps)
+    if values.shape in (shape, (*shape, 1)):
+        return values.reshape(shape)
     if values.dtype.kind == "U":
-        raise ValueError(f"y must have one label for each row of X, got shape {values.shape} for {n} rows")
+        where = "row" if steps == 1 else "step and row"
+        raise ValueError(f"y must have one label for each {where} of X, got shape {values.shape} for {n} rows")
     return None
 
 
@@ -136,10 +145,10 @@ def classes_from_list(values: list[Any]) -> NDArray[Any]:
     return classes
 
 
-def stratification_labels(y: NDArray[Any], loss: str, classes: NDArray[Any] | None) -> NDArray[Any] | None:
-    """Return the labels by which a validation split is stratified; None for regression losses."""
+def stratification_labels(y: NDArray[Any], loss: str, classes: NDArray[Any] | None, steps: int) -> NDArray[Any] | None:
+    """Return the labels by which a validation split is stratified; None for regression, or if each step has a label."""
     row = losses.ROWS[loss]
-    if not row.is_classification:
+    if not row.is_classification or steps > 1:
         return None
     values = as_labels(y, len(y))
     if values is None:
@@ -157,7 +166,7 @@ def list_classes(classes: NDArray[Any]) -> str:
 
 def class_indices(values: NDArray[Any], classes: NDArray[Any]) -> NDArray[np.int32]:
     """Return the index of each label in the classes; raise ValueError for other labels."""
-    wrong: Any = np.ones(len(values), bool)
+    wrong: Any = np.ones(values.shape, bool)
     if (values.dtype.kind == "U") == (classes.dtype.kind == "U"):
         same, changed = (
             (values, False) if values.dtype.kind == "U" else _as_type(as_real_array("y", values), classes.dtype)
@@ -167,10 +176,9 @@ def class_indices(values: NDArray[Any], classes: NDArray[Any]) -> NDArray[np.int
         index = sorter[np.minimum(positions, len(classes) - 1)]
         wrong = (classes[index] != same) | changed
     if wrong.any():
-        row = int(wrong.argmax())
         raise ValueError(
-            f"y must contain only the classes of this network, {list_classes(classes)}, got {values.tolist()[row]!r} "
-            f"in row {row}"
+            f"y must contain only the classes of this network, {list_classes(classes)}, got "
+            f"{values[wrong].tolist()[0]!r} in row {first_row(wrong)}"
         )
     return index.astype(np.int32)
 
@@ -197,13 +205,13 @@ def checked_labels(y: NDArray[Any], n_out: int) -> NDArray[np.int32]:
         fractions = y != np.floor(y)
         if fractions.any():
             raise ValueError(
-                f"y must contain whole numbers as labels, got {y[fractions][0]} in row {int(fractions.argmax())}"
+                f"y must contain whole numbers as labels, got {y[fractions][0]} in row {first_row(fractions)}"
             )
     outside = (y < 0) | (y >= n_out)
     if outside.any():
         raise ValueError(
             f"y must contain labels from 0 to {n_out - 1} for a network with {n_out} outputs, "
-            f"got {y[outside][0]} in row {int(outside.argmax())}"
+            f"got {y[outside][0]} in row {first_row(outside)}"
         )
     return np.array(y, np.int32)
 
@@ -220,17 +228,18 @@ def plus_minus_one(index: NDArray[np.int32], n_out: int, dtype: np.dtype[Any]) -
 def split_one_hot(Y: NDArray[Any]) -> tuple[NDArray[Any] | None, NDArray[np.int32] | None]:
     """Return None and class indices if all rows of probabilities are one-hot, else the rows and None.
 
-    Raise ValueError if a row is not a probability distribution.
+    Y has the shape (n, classes), or (n, steps, classes) if each step of a row has a class. Raise ValueError if
+    probabilities do not sum to 1.
     """
-    sums = Y.sum(axis=1, dtype=np.float64)
-    wrong = (Y.min(axis=1) < 0) | (abs(sums - 1) > 1e-5)
+    sums = Y.sum(axis=-1, dtype=np.float64)
+    wrong = (Y.min(axis=-1) < 0) | (abs(sums - 1) > 1e-5)
     if wrong.any():
-        row = int(wrong.argmax())
         raise ValueError(
-            f"y must have rows of probabilities that sum to 1 for the loss 'cross_entropy', got {Y[row]} in row {row}"
+            f"y must have rows of probabilities that sum to 1 for the loss 'cross_entropy', got {Y[wrong][0]} in row "
+            f"{first_row(wrong)}"
         )
-    if (Y.max(axis=1) == 1).all():
-        return None, np.ascontiguousarray(Y.argmax(axis=1), np.int32)
+    if (Y.max(axis=-1) == 1).all():
+        return None, np.ascontiguousarray(Y.argmax(axis=-1), np.int32)
     return Y, None
 
 

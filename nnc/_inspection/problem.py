@@ -72,14 +72,16 @@ class Problem:
             raise ValueError(f"X must have {expected} and at least one row, got {describe_shape(np.shape(X))}")
         n = len(rows)
         targets = _numbers("y", y)
+        k = n_out  # number of outputs of a step
         if stack is not None:
-            targets = stack.flatten_outputs(targets)
-        if self.loss.target_type == "probabilities" and targets.shape in ((n,), (n, 1)):
-            labels = targets.reshape(n)
-            if not np.isin(labels, np.arange(n_out)).all():
+            targets, k = stack.flatten_outputs(targets), stack.output_shape[-1]
+        steps = n_out // k
+        if self.loss.target_type == "probabilities" and targets.shape in ((n * steps,), (n, steps), (n, steps, 1)):
+            labels = targets.reshape(-1)
+            if not np.isin(labels, np.arange(k)).all():
                 extremes = f"{labels.min():g} to {labels.max():g}"
-                raise ValueError(f"y must contain labels from 0 to {n_out - 1}, got {extremes}")
-            targets = np.eye(n_out)[labels.astype(np.int64)]
+                raise ValueError(f"y must contain labels from 0 to {k - 1}, got {extremes}")
+            targets = np.eye(k)[labels.astype(np.int64)].reshape(n, n_out)
         elif targets.ndim == 1:
             targets = targets[None] if n == 1 and len(targets) == n_out else targets[:, None]
         if targets.shape != (n, n_out):
@@ -88,10 +90,10 @@ class Problem:
                 f"got shape {np.shape(y)}"
             )
         if self.loss.target_type == "probabilities":
-            targets = (1 - self.parameter) * targets + self.parameter / n_out
+            targets = (1 - self.parameter) * targets + self.parameter / k
         # For sequences, each step is a row of targets, because the last layer has one row of outputs per step.
-        self.X, self.y = rows, targets if stack is None else targets.reshape(-1, stack.output_shape[-1])
-        self.divisor = self.loss.divisor(n, n_out)
+        self.X, self.y = rows, targets.reshape(-1, k)
+        self.divisor = self.loss.divisor(*self.y.shape)
         self.labels = equivalence_labels(self.connections, rows, [W.shape[1] for W in self.W])
 
     def forward(self) -> tuple[list[list[Array]], list[Array], list[Array], list[Array], list[Array]]:

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 class Data:
     """Inputs X (n, n_in), targets Y (n, n_out) or labels (n,), and sample weights (n,) for the engine.
 
+    If each step of a row has a class, `labels` contains those of all steps of the first row, then of the second row,
+    and so on.
+
     Unpacking yields them in this order: `Training(engine, params, *data.source, ..., rows=data.index)`.
     """
 
@@ -76,7 +79,7 @@ class Data:
 
     def rows(self, index: NDArray[Any] | slice) -> Data:
         """Return the selected rows."""
-        return Data(*[None if part is None else _selected(part, index) for part in self])  # type: ignore[arg-type]
+        return Data(*[None if part is None else _selected(part, index, self.n) for part in self])  # type: ignore[arg-type]
 
     def materialize(self) -> Data:
         """Return data whose arrays contain only the selected rows."""
@@ -120,7 +123,7 @@ class RowSubset(Data):
     @property
     def labels(self) -> NDArray[np.int32] | None:  # type: ignore[override]
         """Copy of the labels of the selected rows."""
-        return None if self._source.labels is None else self._source.labels[self.index]
+        return None if self._source.labels is None else _selected(self._source.labels, self.index, self._source.n)
 
     @property
     def weights(self) -> NDArray[Any] | None:  # type: ignore[override]
@@ -136,8 +139,10 @@ class RowSubset(Data):
         return self._source.rows(self.index)
 
 
-def _selected(part: NDArray[Any], index: NDArray[Any] | slice) -> NDArray[Any]:
-    """Return the selected rows of an array or a sparse matrix."""
+def _selected(part: NDArray[Any], index: NDArray[Any] | slice, n: int) -> NDArray[Any]:
+    """Return the selected rows of an array or a sparse matrix, or the labels of all steps of these n rows."""
+    if part.ndim == 1 and len(part) != n:
+        return part.reshape(n, -1)[index].reshape(-1)
     if type(part) is np.ndarray and isinstance(index, np.ndarray):
         return part.take(index, axis=0)  # `take` is faster than an index expression
     return part[index]

@@ -130,7 +130,7 @@ class Parameters(SuggestsAttributes):
             return EMPTY_CONTEXT
         from nnc._data.automatic_loss import choose_loss
 
-        return self._using_loss(choose_loss(y, self.model.sizes[-1], is_batch))
+        return self._using_loss(choose_loss(y, self.model.stack.output_shape, is_batch))
 
     @contextmanager
     def _using_loss(self, loss: str) -> Iterator[None]:

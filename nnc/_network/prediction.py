@@ -100,7 +100,8 @@ class Prediction(Parameters):
             With several outputs, the class of the largest output. With one output, the second class if the output is at
             least 0.5 (at least 0 with the loss "hinge"), otherwise the first one. Classes are those in `classes`, or
             indices 0, 1, ... if `classes` is None. With "bce" and several outputs, the result is 0 or 1 for each output
-            separately, with the shape (n, n_out), or (n, steps, k) for outputs at each step of sequences.
+            separately, with the shape (n, n_out), or (n, steps, k) for outputs at each step of sequences. With
+            "cross_entropy" at each step, the result has the shape (n, steps).
 
         Raises
         ------
@@ -111,11 +112,7 @@ class Prediction(Parameters):
         """
         P = self.predict(X).reshape(-1, self.sizes[-1])
         self._check_outputs(P)
-        index = self.converter.class_index(P)
-        if index.ndim == 2:
-            return index.reshape(-1, *self.model.stack.output_shape)
-        classes = self.converter.classes
-        return index if classes is None else classes[index]
+        return self.converter.predicted_classes(P)
 
     def predict_proba(self, X: ArrayLike) -> NDArray[Any]:
         """Predict the probability of each class.
@@ -129,8 +126,8 @@ class Prediction(Parameters):
         -------
         array (n, n_classes)
             Probabilities in the order of `classes`. With one sigmoid output there are two columns. With "bce" and
-            several outputs, the result is the probability that each label applies, with the shape (n, n_out), or
-            (n, steps, k) for outputs at each step of sequences.
+            several outputs, the result is the probability that each label applies, with the shape (n, n_out). The shape
+            is (n, steps, k) for outputs at each step of sequences.
 
         Raises
         ------
@@ -158,7 +155,8 @@ class Prediction(Parameters):
         Returns
         -------
         float
-            The value of the metric. The accuracy is the fraction of rows for which all classes are predicted correctly.
+            The value of the metric. The accuracy is the fraction of rows for which all classes are predicted correctly;
+            with "cross_entropy" at each step of sequences, it is the fraction of steps.
             R^2 is 1 - (sum of squared errors) / (sum of squared deviations from the mean), averaged over the outputs.
             For an output with constant targets it is 1 if all predictions are exact, else 0.
 
@@ -202,7 +200,8 @@ class Prediction(Parameters):
         y : array (n, n_out) or (n,)
             Targets; a vector is one column. "cross_entropy" takes labels (n,) from 0 to n_out - 1, or probabilities (n,
             n_out) whose rows sum to 1, such as one-hot vectors. "bce" takes numbers from 0 to 1, "poisson" numbers of
-            at least 0, "hinge" -1 and 1. After a fit on other labels, such as text, y has labels of that kind.
+            at least 0, "hinge" -1 and 1. After a fit on other labels, such as text, y has labels of that kind. For
+            outputs at each step of sequences, y has the shape (n, steps, k), and labels have the shape (n, steps).
         sample_weight : array (n,), optional
             Weight of each row: finite, at least 0, and not all 0.
 

@@ -116,9 +116,7 @@ class Ensemble(SuggestsAttributes):
 
     def predict_classes(self, X: ArrayLike) -> NDArray[Any]:
         """Return the class with the largest mean output, as in `NeuralNetwork.predict_classes`."""
-        index = self._converter.class_index(np.atleast_2d(self.predict(X)))
-        classes = self._converter.classes
-        return index if classes is None or index.ndim == 2 else classes[index]
+        return self._converter.predicted_classes(self.predict(X))
 
     def predict_interval(self, X: ArrayLike, level: float = 0.9) -> tuple[NDArray[Any], NDArray[Any]]:
         """Return intervals from the mean and the standard deviation of the networks, assuming a normal distribution.
@@ -194,10 +192,11 @@ class Ensemble(SuggestsAttributes):
         if self._converter.loss.is_classification:
             self._converter.check_probabilities()
             index = self._converter.true_class_index(data)
-            if index.ndim == 2:
+            if index.shape != (len(data.X),):
+                found = "several binary outputs" if index.ndim == 2 else "a class for each step of sequences"
                 raise ValueError(
-                    "networks must predict one class per row for conformal prediction, got several binary outputs with "
-                    "the loss 'bce'"
+                    f"networks must predict one class per row for conformal prediction, got {found} with the loss "
+                    f"{self.networks[0].loss_name!r}"
                 )
             return ConformalSets(self.predict_proba, X, index, level)
         median_deviation = np.median(self._moments(X)[1], axis=0)

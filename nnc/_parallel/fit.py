@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from nnc._training.advice import TrainingWarning
+    from nnc.layers.base import Shape
 
 EXCLUDED_ARGUMENTS = {"n_threads", "progress", "verbose"}  # arguments of `fit` that fit_many does not accept
 
@@ -155,13 +156,13 @@ def choose_losses_or_restore(networks: Sequence[NeuralNetwork], y: Any) -> Itera
 
 def choose_losses(networks: Sequence[NeuralNetwork], y: Any) -> None:
     """Choose the loss of each network whose loss is "auto" from the targets y."""
-    loss_by_width: dict[int, str] = {}
+    loss_by_shape: dict[Shape, str] = {}
     for network in networks:
         if network._has_automatic_loss:
-            n_out = network.sizes[-1]
-            if n_out not in loss_by_width:
-                loss_by_width[n_out] = choose_loss(y, n_out)
-            network._set_loss(loss_by_width[n_out])
+            shape = network.model.stack.output_shape
+            if shape not in loss_by_shape:
+                loss_by_shape[shape] = choose_loss(y, shape)
+            network._set_loss(loss_by_shape[shape])
 
 
 @contextmanager

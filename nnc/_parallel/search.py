@@ -347,7 +347,7 @@ def _split_rows(
     columns = [rows, targets.check_row_count(rows, y)]
     if sample_weight is not None:
         columns.append(converter.row_weights("sample_weight", sample_weight, n))
-    strata = targets.stratification_labels(columns[1], network.model.loss, converter.classes)
+    strata = targets.stratification_labels(columns[1], network.model.loss, converter.classes, converter.class_steps)
     remaining = np.arange(n)
     if is_fraction(test):
         remaining, test_index = splits.split(n, check_fraction("test", test), mix(seed), strata, name="test")

@@ -145,7 +145,9 @@ class ConvertedData:
         y = targets.check_row_count(self.converter.rows(self.X), self._y)
         index = np.arange(self.n) if index is None else index
         fraction, key = check_fraction("validation", validation), network.streams.key(SPLIT)
-        strata = targets.stratification_labels(y[index], network.model.loss, self.converter.classes)
+        strata = targets.stratification_labels(
+            y[index], network.model.loss, self.converter.classes, self.converter.class_steps
+        )
         train, held_out = split(len(index), fraction, key, strata, name="validation")
         return index[train], index[held_out]
 

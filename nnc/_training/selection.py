@@ -298,9 +298,9 @@ def validation_parts(network: Trainable, dataset: Dataset, batch_size: int) -> t
 
 
 def classes_of(rows: Data, target_type: str) -> NDArray[Any] | None:
-    """Return the class of each row for stratified folds; None if the targets are not classes."""
+    """Return the class of each row for stratified folds; None if the targets are not classes of rows."""
     if rows.labels is not None:
-        return rows.labels
+        return rows.labels if len(rows.labels) == rows.n else None
     is_binary = target_type in ("multilabel", "plus_minus_one") and rows.target.shape[1] == 1
     return rows.target[:, 0] if is_binary else None
 

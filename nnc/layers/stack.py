@@ -443,12 +443,7 @@ def _check_stack(stack: Stack, loss: str) -> None:
     mismatch = losses.explain_mismatch(stack.activations, loss)
     if mismatch:
         raise ValueError(mismatch)
-    if stack.activations[-1] == "softmax" and len(stack.output_shape) == 2:
-        raise ValueError(
-            "a softmax output is not supported for the steps of sequences; use Flatten() or a recurrent layer without "
-            "return_sequences before the last layer, or loss='bce' for two classes"
-        )
-    if stack.activations[-1] == "softmax" and stack.sizes[-1] == 1:
+    if stack.activations[-1] == "softmax" and stack.output_shape[-1] == 1:
         raise ValueError(
             "a softmax output needs two or more neurons, got 1; for two classes in one output use loss='bce'"
         )

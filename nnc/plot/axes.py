@@ -68,6 +68,8 @@ def class_names(net: Any, function: str) -> list[Any]:
         raise ValueError(
             f"net must predict one class for each row for {function}, got a network with {net.sizes[-1]} binary outputs"
         )
+    if net.converter.class_steps > 1:
+        raise ValueError(f"net must predict one class for each row for {function}, got one for each step of sequences")
     return list(range(max(2, net.sizes[-1]))) if net.classes is None else net.classes.tolist()
 
 
