@@ -4,8 +4,8 @@
 from libc.string cimport memcpy, memset
 from simd cimport real
 from activations cimport differentiate_rows
-from layer cimport SCALE, Layer, parameter_rows
-from network cimport Network, backward
+from layer cimport RECURRENT, SCALE, Layer, parameter_rows
+from network cimport Network, backward, forward
 
 
 cdef inline void differentiate_output(const Network* net, Py_ssize_t rows, Py_ssize_t k) noexcept nogil:
@@ -24,7 +24,13 @@ cdef inline void differentiate_output(const Network* net, Py_ssize_t rows, Py_ss
 cdef inline void input_jacobian(const Network* net, Py_ssize_t rows, real* J) noexcept nogil:
     # Write the derivatives of the outputs with respect to the inputs to J (rows, n_out, n_in).
     cdef Py_ssize_t i, k, n_in = net.block.n_in, n_out = net.block.n_out
+    cdef bint is_recurrent = False
+    cdef int l
+    for l in range(net.count):
+        is_recurrent = is_recurrent or net.layers[l].kind == RECURRENT
     for k in range(n_out):
+        if k > 0 and is_recurrent:            # the backward pass stores deltas in place of the gates
+            forward(net, 0, rows, rows, 0, 0, 0, 0)
         differentiate_output(net, rows, k)
         for i in range(rows):
             memcpy(J + (i * n_out + k) * n_in, net.input_gradient + i * n_in, n_in * sizeof(real))

@@ -139,6 +139,14 @@ def test_gradients_equal_numerical_derivatives(kind, return_sequences, bidirecti
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_jacobian_equals_vector_jacobian_products(kind):
+    net = NeuralNetwork([Input(steps=5, features=3), kind(4, return_sequences=True), kind(3), 2], loss="mse", seed=0)
+    X, _ = random_data(net, 7)
+    for k, expected in enumerate(net.jacobian(X).swapaxes(0, 1)):
+        np.testing.assert_allclose(net.vjp(X, np.eye(2)[[k] * 7])[1], expected, rtol=0, atol=1e-13)
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_twenty_steps_of_adam_equal_pytorch(kind):
     torch = pytest.importorskip("torch")
     net = build_network(kind, steps=6, units=5)
@@ -331,12 +339,6 @@ def test_features_of_other_layers_work_with_recurrent_layers():
     assert np.isfinite(net.train_step(X[:8], Y[:8], lr=0.01, optimizer="sgd"))
     net.vjp(X, np.ones_like(Y))
     assert net.jacobian(X).shape == (60, 2, 5, 3)
-
-
-def test_explain_step_refuses_recurrent_layers():
-    net = build_network(GRU)
-    with pytest.raises(ValueError, match="net must not have recurrent layers"):
-        net.explain_step(*random_data(net, 4))
 
 
 def test_levenberg_marquardt_refuses_recurrent_layers():
