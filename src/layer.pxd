@@ -50,6 +50,8 @@ cdef struct SequenceBuffers:  # Buffers of one direction of a RECURRENT layer fo
     real* cell            # cell state of an LSTM, in the layout of `hidden`; else NULL
     real* cell_tanh       # tanh of the cell state after each step (steps, rows, padded units); NULL without cell state
     const real** inputs   # pointers to the inputs of each step and row (steps, rows)
+    real* mask            # dropout mask of the inputs, the same for all steps (rows, inputs); NULL without dropout
+    real* masked_inputs   # inputs times the mask (steps, rows, inputs); NULL without dropout
     const real** hidden_rows  # pointers to the states before each step and row (steps, rows)
     const real** gate_rows  # pointers to the gates of each step and row (steps, rows)
     real* delta           # derivative of the loss with respect to the state of one step (rows, padded units)
@@ -87,6 +89,7 @@ cdef struct Layer:
     int directions        # RECURRENT: 1, or 2 if a second set of units processes the steps in reverse order
     bint reverse          # RECURRENT: the first direction processes the steps in reverse order
     bint sequences        # RECURRENT: the outputs are those of all steps, not only of the last one
+    double input_dropout_rate  # RECURRENT: probability that dropout sets an input to zero in training
     SequenceBuffers* buffers  # RECURRENT: buffers of each direction
     bint has_transposes   # RECURRENT: WT also contains transposes of W and U
     bint narrow           # dense layer with few outputs and many inputs, whose vectors hold inputs instead of outputs

@@ -280,6 +280,9 @@ cdef inline void forward_range(const Network* net, int start, int end, Py_ssize_
         if l > 0:
             X = net.layers[l - 1].out_rows
         layer = &net.layers[l]
+        if layer.input_dropout_rate > 0:
+            recurrent.draw_input_masks(layer, random_uint64(random_uint64(drop_key, drops), net.count + l), block_start,
+                                       low, high - low)
         layers.forward(layer, X, low, high - low, thread, net.scratch + thread * net.scratch_size)
         if layer.mask is not NULL:
             layers.drop_outputs(layer, random_uint64(random_uint64(drop_key, drops), l), block_start, low, high - low,

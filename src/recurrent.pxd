@@ -20,11 +20,13 @@
 # All sums over inputs and units have a fixed order that does not depend on other rows, so a row gives the same bits in
 # any block, and alone.
 
+from libc.stdint cimport uint64_t
 from libc.string cimport memcpy, memset
 from simd cimport VL, never_inlined, real, vec, load, madd, splat, store
 from vmath cimport sigmoid, tanh
 from activations cimport SOFTMAX, activate, differentiate, softmax
 from arena cimport TRAIN, Arena, Purpose, allocate, allocate_zeros
+from dropout cimport mask_row, random_uint64
 from matmul cimport COLUMNS, ROWS, SCATTERED, Rows, product, sum_rows
 from threads cimport smaller
 from layer cimport DENSE_STEPS, GRU, LSTM, Layer, SequenceBuffers, biases, padded
@@ -140,6 +142,7 @@ cdef inline never_inlined lay_out(Layer* layer, Arena* arena, Purpose purpose, P
     cdef SequenceBuffers b
     cdef Py_ssize_t steps = layer.in_shape.width, count = steps * block, units = padded_units(layer), i
     cdef Py_ssize_t states = (steps + 1) * block * units * sizeof(real)
+    cdef size_t inputs = block * layer.in_shape.channels * sizeof(real)
     cdef int d
     layer.WT = <real*>allocate_zeros(arena, layer.directions * copy_reals(layer) * sizeof(real))
     layer.has_transposes = purpose == TRAIN
@@ -151,6 +154,8 @@ cdef inline never_inlined lay_out(Layer* layer, Arena* arena, Purpose purpose, P
         b.cell = <real*>allocate_zeros(arena, states) if layer.cell == LSTM else NULL
         b.cell_tanh = <real*>allocate(arena, count * units * sizeof(real)) if layer.cell == LSTM else NULL
         b.inputs = <const real**>allocate(arena, count * sizeof(real*))
+        b.mask = <real*>allocate(arena, inputs) if layer.input_dropout_rate > 0 else NULL
+        b.masked_inputs = <real*>allocate(arena, steps * inputs) if layer.input_dropout_rate > 0 else NULL
         b.hidden_rows = <const real**>allocate(arena, count * sizeof(real*))
         b.gate_rows = <const real**>allocate(arena, count * sizeof(real*))
         b.delta = <real*>allocate(arena, block * units * sizeof(real))
@@ -221,6 +226,30 @@ cdef inline never_inlined forward(const Layer* layer, const real** X, Py_ssize_t
             copy_outputs(layer, d, layer.buffers[d].gates, step_reals(layer), first, rows, layer.Z)
 
 
+cdef inline void draw_input_masks(const Layer* layer, uint64_t key, Py_ssize_t block_start, Py_ssize_t first,
+                                  Py_ssize_t rows) noexcept nogil:
+    # Draw the dropout masks of the inputs for rows first <= i < first + rows of the block, which starts at row
+    # `block_start` of the batch. Each direction has its own masks.
+    cdef Py_ssize_t features = layer.in_shape.channels, i
+    cdef int d
+    for d in range(layer.directions):
+        for i in range(first, first + rows):
+            mask_row(random_uint64(key, d), block_start + i, layer.input_dropout_rate,
+                     layer.buffers[d].mask + i * features, features)
+
+
+cdef inline const real* masked_input(const SequenceBuffers* buffers, const real* x, Py_ssize_t step, Py_ssize_t i,
+                                     Py_ssize_t features) noexcept nogil:
+    # Return the address of the inputs x of one step and row, or of their product with the dropout mask.
+    cdef real* out = buffers.masked_inputs + (step * buffers.rows + i) * features
+    cdef Py_ssize_t j
+    if buffers.mask is NULL:
+        return x
+    for j in range(features):
+        out[j] = x[j] * buffers.mask[i * features + j]
+    return out
+
+
 cdef inline void multiply_inputs(const Layer* layer, int direction, const real** X, Py_ssize_t first,
                                  Py_ssize_t rows) noexcept nogil:
     # Compute the products x W of the inputs and the weights, plus the biases b, for all gates, steps and rows.
@@ -233,7 +262,7 @@ cdef inline void multiply_inputs(const Layer* layer, int direction, const real**
     for step in range(steps):
         t = step_of(layer, direction, step)
         for i in range(first, first + rows):
-            buffers.inputs[step * buffers.rows + i] = X[i] + t * features
+            buffers.inputs[step * buffers.rows + i] = masked_input(buffers, X[i] + t * features, step, i, features)
             out = buffers.gates + (step * buffers.rows + i) * length
             if out != start:
                 for j from 0 <= j < length by VL:
@@ -470,15 +499,24 @@ cdef inline never_inlined input_backward(const Layer* layer, Py_ssize_t first, P
     # Compute the derivatives of the loss with respect to the inputs into `rows` rows of `out`, which are ld numbers
     # apart. Numbers beyond the n_in inputs become zero.
     cdef const SequenceBuffers* buffers
-    cdef Py_ssize_t features = layer.in_shape.channels, steps = layer.in_shape.width, t, i
+    cdef Py_ssize_t features = layer.in_shape.channels, steps = layer.in_shape.width, t, i, j
     cdef real* delta = layer.buffers[0].input_delta + first * layer.ldt
+    cdef real* part
     cdef int d
+    cdef bint masked = layer.input_dropout_rate > 0
     for t in range(steps):
         for d in range(layer.directions):
             buffers = &layer.buffers[d]
             i = step_of(layer, d, t) * buffers.rows + first
+            part = buffers.input_delta + first * layer.ldt if masked else delta
             product(ROWS, rows, layer.ldt, gate_reals(layer), Rows(buffers.gate_rows + i, input_offset(layer)),
-                    transposed_input_weights(layer, d), layer.ldt, delta, layer.ldt, NULL, 1, d > 0, NULL, False, NULL)
+                    transposed_input_weights(layer, d), layer.ldt, part, layer.ldt, NULL, 1, d > 0 and not masked, NULL,
+                    False, NULL)
+            for i in range(rows if masked else 0):
+                for j in range(features):
+                    part[i * layer.ldt + j] *= buffers.mask[(first + i) * features + j]
+                    if d > 0:
+                        delta[i * layer.ldt + j] += part[i * layer.ldt + j]
         for i in range(rows):
             memcpy(out + i * ld + t * features, delta + i * layer.ldt, features * sizeof(real))
     for i in range(rows):

@@ -32,6 +32,7 @@ cdef class Training:
         - "generator": a NumPy BitGenerator that draws the orders, as in `shuffle_by`; no other code may use it
           during the run;
         - "dropout": a dropout rate for each hidden layer;
+        - "input_dropout": a dropout rate for the inputs of each layer, which is 0 unless the layer is recurrent;
         - "learning": for each layer None, or a tuple (factor of its learning rates, which is 0 in a frozen layer;
           additional factor for its biases; number of steps in which it was frozen so far).
     threads : int
@@ -92,15 +93,18 @@ cdef class Training:
         if len(dropout) not in (0, plan.count - 1):
             raise ValueError(f"dropout must have one number for each of {plan.count - 1} hidden layers, "
                              f"got {len(dropout)}")
-        learning = settings.get("learning", ())
-        if len(learning) not in (0, plan.count):
-            raise ValueError(f"learning must have one entry for each of {plan.count} layers, got {len(learning)}")
+        learning, input_dropout = settings.get("learning", ()), settings.get("input_dropout", ())
+        for name, values in (("learning", learning), ("input_dropout", input_dropout)):
+            if len(values) not in (0, plan.count):
+                raise ValueError(f"{name} must have one entry for each of {plan.count} layers, got {len(values)}")
         self.layers = plan.layers = <Layer*>malloc(plan.count * sizeof(Layer))
         if plan.layers is NULL:
             raise MemoryError
         memcpy(plan.layers, engine.plan.layers, plan.count * sizeof(Layer))
         for l, dropout_rate in enumerate(dropout):
             plan.layers[l].dropout_rate = dropout_rate
+        for l, dropout_rate in enumerate(input_dropout):
+            plan.layers[l].input_dropout_rate = dropout_rate
         self.set_learning(plan.layers, learning)
         is_tiny = tiny.is_supported(run, &plan)
         run.one_row = not is_tiny and one_row.is_supported(run, &plan)
@@ -138,8 +142,8 @@ cdef class Training:
             run.shuffles = run.shuffles and value
         elif name == "generator":                     # the reference in self.settings keeps the generator alive
             run.generator = <const BitGenerator*>PyCapsule_GetPointer(value.capsule, "BitGenerator")
-        # __cinit__ itself reads the settings method, dropout and learning
-        elif name not in ("method", "dropout", "learning"):
+        # __cinit__ itself reads the settings method, dropout, input_dropout and learning
+        elif name not in ("method", "dropout", "input_dropout", "learning"):
             raise ValueError(f"settings has the unknown key {name!r}; the docstring of Training lists all keys")
         return 0
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from nnc._registry import activations
 from nnc._registry.initializers import NAMES as INITIALIZERS
 from nnc._utils import fields
-from nnc._utils.checks import allow_none, check_bool, check_choice, check_positive, check_size
+from nnc._utils.checks import allow_none, check_bool, check_choice, check_fraction, check_positive, check_size
 from nnc._utils.value import field
 from nnc.layers.base import ParameterArray, ParametricLayer
 from nnc.layers.dense import Dense
@@ -43,6 +43,7 @@ class RecurrentLayer(ParametricLayer):
         return_sequences: bool
         go_backwards: bool
         bidirectional: bool
+        dropout: float
 
     @property
     def n_gates(self) -> int:
@@ -95,22 +96,29 @@ class RecurrentLayer(ParametricLayer):
     def to_dict(self, input_shape: Shape) -> dict[str, Any]:
         """Return the description of the layer for a model file, without its arrays."""
         flags = {name: getattr(self, name) for name in FLAGS}
-        return {"type": self.type, "units": self.units, "activation": self.activation, **flags}
+        dropout = {"dropout": self.dropout} if self.dropout else {}
+        return {"type": self.type, "units": self.units, "activation": self.activation, **flags, **dropout}
 
     @classmethod
     def check_document(cls, layer: dict[str, Any], where: str) -> dict[str, Any]:
         """Validate the description of a layer of this type in a model file, and return it."""
-        fields.check_keys(layer, ("type", "units", "activation", *FLAGS, "W", "b"), where)
+        optional = tuple(key for key in ("dropout",) if key in layer)
+        fields.check_keys(layer, ("type", "units", "activation", *FLAGS, *optional, "W", "b"), where)
         where += "."
         choices = STEP_ACTIVATIONS if "activation" in cls._fields else ("tanh",)
         flags = {name: fields.member(layer, name, bool, where=where) for name in FLAGS}
         if flags["go_backwards"] and flags["bidirectional"]:
             raise ValueError(f"{where}go_backwards is true, expected false in a bidirectional layer")
+        rates = {key: fields.number(layer[key], where + key) for key in optional}
+        for key, rate in rates.items():
+            if not 0 <= rate < 1:
+                raise ValueError(f"{where}{key} is {rate:g}, expected a number of at least 0 and less than 1")
         return {
             "type": cls.type,
             "units": fields.size(layer["units"], where + "units"),
             "activation": fields.choice(layer, "activation", choices, where),
             **flags,
+            **rates,
             **cls.check_array_members(layer, where[:-1]),
         }
 
@@ -118,6 +126,7 @@ class RecurrentLayer(ParametricLayer):
     def from_dict(cls, layer: dict[str, Any]) -> Self:
         """Create the layer from its validated description in a model file."""
         options: dict[str, Any] = {name: layer[name] for name in FLAGS} | {"bias": layer["b"] is not None}
+        options["dropout"] = layer.get("dropout", 0.0)
         if "activation" in cls._fields:
             options["activation"] = layer["activation"]
         return cls(units=layer["units"], **options)
@@ -142,6 +151,7 @@ class RecurrentLayer(ParametricLayer):
         """Return the options of the layer as text, for the last column of `summary`."""
         notes = [type(self).__name__, f"activation {self.activation}" * (self.activation != "tanh")]
         notes += [name.replace("_", " ") for name in FLAGS if getattr(self, name)]
+        notes += [f"dropout {self.dropout:g}"] * bool(self.dropout)
         return ", ".join(filter(None, notes))
 
     def __repr__(self) -> str:
@@ -166,6 +176,10 @@ class SimpleRNN(RecurrentLayer):
         the order of the inputs, whereas Keras returns them in the order of processing.
     bidirectional : bool, default False
         Whether a second set of units processes the steps from the last to the first; see `Bidirectional`.
+    dropout : float, default 0
+        Fraction of the inputs that training sets to 0, at least 0 and less than 1. The other inputs are multiplied by
+        1 / (1 - dropout). A training step drops the same features at all steps of a sequence, and draws them anew for
+        each sequence and direction. `predict` does not drop inputs.
     bias : bool, optional
         Whether the layer has biases. Default: `bias` of the network.
     init : str, optional
@@ -197,6 +211,7 @@ class SimpleRNN(RecurrentLayer):
     return_sequences: bool = field(default=False, check=check_bool)
     go_backwards: bool = field(default=False, check=check_bool)
     bidirectional: bool = field(default=False, check=check_bool)
+    dropout: float = field(default=0.0, check=check_fraction)
     bias: bool | None = field(default=None, check=allow_none(check_bool))
     init: str | None = field(default=None, check=allow_none(partial(check_choice, choices=INITIALIZERS)))
     trainable: bool = field(default=True, check=check_bool)
@@ -213,6 +228,7 @@ class GatedLayer(RecurrentLayer):
     return_sequences: bool = field(default=False, check=check_bool)
     go_backwards: bool = field(default=False, check=check_bool)
     bidirectional: bool = field(default=False, check=check_bool)
+    dropout: float = field(default=0.0, check=check_fraction)
     bias: bool | None = field(default=None, check=allow_none(check_bool))
     init: str | None = field(default=None, check=allow_none(partial(check_choice, choices=INITIALIZERS)))
     trainable: bool = field(default=True, check=check_bool)
@@ -231,7 +247,7 @@ class GRU(GatedLayer):
     ----------
     units : int
         Number of units, the length of the state h.
-    return_sequences, go_backwards, bidirectional, bias, init, trainable, lr_factor, bias_lr_factor
+    return_sequences, go_backwards, bidirectional, dropout, bias, init, trainable, lr_factor, bias_lr_factor
         As in `SimpleRNN`.
 
     Raises
@@ -261,7 +277,7 @@ class LSTM(GatedLayer):
     ----------
     units : int
         Number of units, the length of the states h and c.
-    return_sequences, go_backwards, bidirectional, bias, init, trainable, lr_factor, bias_lr_factor
+    return_sequences, go_backwards, bidirectional, dropout, bias, init, trainable, lr_factor, bias_lr_factor
         As in `SimpleRNN`.
 
     Raises

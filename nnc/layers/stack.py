@@ -165,6 +165,11 @@ class Stack(Value):
         return tuple(rates[:-1])
 
     @property
+    def input_dropout_rates(self) -> list[float]:
+        """Return the rate at which training drops the inputs of each layer of the engine; 0 unless it is recurrent."""
+        return [getattr(layer and layer.kind, "dropout", 0.0) for _, layer in self.engine_layers()]
+
+    @property
     def has_dropout(self) -> bool:
         """Return whether the network has Dropout layers."""
         return any(isinstance(layer.kind, Dropout) for layer in self.layers)

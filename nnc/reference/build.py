@@ -42,6 +42,7 @@ def _build_layer(layer: PlacedLayer[base.Layer], init: str | None, stream: Strea
     """Return one layer with random weights."""
     kind, input_shape = layer.kind, layer.input_shape
     if isinstance(kind, RecurrentLayer):
+        check_supported("layer", ["a recurrent layer with dropout"] * bool(kind.dropout), LAYERS)
         W, b = _random_recurrent_parameters(kind, input_shape, init, stream)
         layer_class = GRU if isinstance(kind, kinds.GRU) else LSTM if isinstance(kind, kinds.LSTM) else SimpleRNN
         orders = _orders(kind, input_shape)
