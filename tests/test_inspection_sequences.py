@@ -1,4 +1,7 @@
-"""Tests of `check_gradients` for networks that process sequences step by step."""
+"""Tests of `check_gradients` and `explain_step` for networks that process sequences step by step."""
+
+import math
+import re
 
 import numpy as np
 import pytest
@@ -15,7 +18,7 @@ LAYERS = [
     [INPUT, Dense(5, "relu"), Flatten(), 2],
     [INPUT, Dense(3, "sigmoid", bias=False), Dense(4, "gelu"), Flatten(), Dense(3, "relu"), 2],
 ]
-# A softmax is not supported for each step, and targets of the hinge loss are -1 and 1.
+# The random targets are neither probabilities nor -1 and 1.
 LOSSES = [name for name in losses.ROWS if name not in ("cross_entropy", "hinge", losses.CUSTOM)]
 
 
@@ -91,7 +94,45 @@ def test_targets_of_all_steps_may_be_flat_rows():
     assert check_gradients(net, X[0], y[0].ravel()).ok
 
 
-def test_explain_step_refuses_dense_layers_on_sequences():
-    net = NeuralNetwork(LAYERS[0], loss="mse", seed=0)
-    with pytest.raises(ValueError, match="net must not have recurrent layers or Dense layers on sequences for explain"):
-        net.explain_step(*random_data(net))
+FUNCTIONS = {"tanh": np.tanh, "exp": np.exp, "log": np.log, "max": max, "sigmoid": lambda z: 1 / (1 + np.exp(-z))}
+FUNCTIONS |= {
+    "Phi": lambda z: math.erfc(-z / math.sqrt(2)) / 2,
+    "phi": lambda z: np.exp(-z * z / 2) / np.sqrt(2 * np.pi),
+}
+
+
+def equations(text):
+    """Yield each complete formula without variables in the text, with its result."""
+    for line in text.splitlines():
+        match = re.search(r"(?:\w+|dL/d\w|da/dz|output \d+)(?: =|:) (.*) = ([-+.\de]+)$", line)
+        if match and set(re.findall(r"[A-Za-z_]\w*", re.sub(r"\de[-+]", "", match[1]))) <= {*FUNCTIONS, "if", "else"}:
+            yield match[1].replace("^", "**"), float(match[2])
+
+
+@pytest.mark.parametrize("loss", ["mse", "cross_entropy"])
+@pytest.mark.parametrize("layers", [*LAYERS, *RECURRENT], ids=str)
+def test_equations_in_explanation_are_correct(layers, loss):
+    net = NeuralNetwork([*layers[:-1], 2], loss=loss, seed=1)
+    net.params = np.random.default_rng(2).normal(size=net.n_params) * 0.7
+    X, y = random_data(net, 2)
+    y = y if loss == "mse" else y.argmax(axis=-1)
+    explanation = net.explain_step(X, y)
+    pairs = list(equations(str(explanation)))
+    assert len(pairs) > 35
+    for formula, number in pairs:
+        assert eval(formula, FUNCTIONS) == pytest.approx(number, rel=1e-6, abs=1e-7), formula
+    assert explanation.loss == pytest.approx(net.evaluate_loss(X, y))
+    for layer, (dW, db) in zip(explanation.layers, net.gradients(X, y), strict=True):
+        np.testing.assert_allclose(layer.dW, dW, rtol=0, atol=1e-12)
+        assert (layer.db is None) == (db is None)
+
+
+def test_explanation_of_large_recurrent_network_is_abridged_and_long_sequences_are_refused():
+    net = NeuralNetwork([Input(steps=12, features=30), GRU(40), 2], loss="mse", seed=1)
+    text = str(net.explain_step(*random_data(net, 1)))
+    for omission in ("  ... and 37 more units", "   ... and 27 more inputs", " + (27 more)", " + (117 more)"):
+        assert omission in text
+    assert len(text) < 120_000
+    net = NeuralNetwork([Input(steps=13, features=1), LSTM(2, return_sequences=True), 1], loss="mse", seed=1)
+    with pytest.raises(ValueError, match=r"sequences must have at most 12 steps .* got 13; explain a network with a"):
+        net.explain_step(*random_data(net, 1))

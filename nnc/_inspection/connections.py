@@ -47,18 +47,27 @@ class Windows:
         Shapes of the input image and of the output.
     size : (height, width)
         Size of a window.
-    pixel_noun, channel_noun : str
-        Words for a pixel and for a channel in texts: "step" and "feature" for sequences.
+    is_step : bool
+        Whether the windows are those of a Dense, which is applied to each step of a sequence.
+    pixel_noun, channel_noun, neuron_noun : str
+        Words for a pixel, a channel and an output of a window in texts: "step" and "feature" for sequences.
     indices : int array (pixels, height * width of a window, channels)
         For each element of a window, its index in the flattened image. Padding has an index after the last element.
     """
 
-    def __init__(self, geometry: image_layers.WindowGeometry, is_sequence: bool = False, dilation: int = 1) -> None:
+    def __init__(
+        self,
+        geometry: image_layers.WindowGeometry,
+        is_sequence: bool = False,
+        dilation: int = 1,
+        is_step: bool = False,
+    ) -> None:
         input_shape, output_shape = geometry.input_shape, geometry.output_shape
         size, stride, pad = geometry.size, geometry.stride, geometry.pad
         self.input_shape, self.output_shape, self.size = input_shape, output_shape, size
         self.is_sequence = is_sequence
         self.pixel_noun, self.channel_noun = ("step", "feature") if is_sequence else ("pixel", "channel")
+        self.is_step, self.neuron_noun = is_step, "neuron" if is_step else "filter"
         height, width, channels = input_shape
         y, x = (
             np.arange(output_shape[i])[:, None] * stride[i] + np.arange(size[i]) * dilation - pad[i] for i in (0, 1)
@@ -175,7 +184,7 @@ class Connection:
                 steps = image_layers.WindowGeometry(
                     as_image_shape(input_shape), (1, *layer.output_shape), (1, 1), (1, 1)
                 )
-                self.windows = Windows(steps, True)
+                self.windows = Windows(steps, True, is_step=True)
             if isinstance(kind, BatchNorm):
                 self.norm, shape = Norm(kind.eps), as_image_shape(input_shape)
                 pixels = image_layers.WindowGeometry(shape, shape, (1, 1), (1, 1))

@@ -5,10 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from nnc._inspection import explain_recurrent
+from nnc._inspection.equations import MAX_SHOWN, SHORTENED_LENGTH, added, digits, equal, first, omitted
 from nnc._inspection.problem import Problem
 from nnc._inspection.steps import LayerStep, layer_steps
 from nnc._inspection.text import scaling_text
@@ -24,8 +27,6 @@ if TYPE_CHECKING:
     from nnc._inspection.steps import PoolStep
     from nnc._inspection.text import Scaling
 
-MAX_SHOWN = 12  # lists of at most this many neurons, inputs or rows are printed completely
-SHORTENED_LENGTH = 3  # number of items that are printed if a list is longer than MAX_SHOWN
 MAX_SHOWN_PIXELS = 36  # images up to this many values, and sums up to this many windows, are printed completely
 
 
@@ -114,7 +115,7 @@ def explain_step(
     ------
     ValueError, TypeError
         X or y does not fit the network or holds NaN or infinity, lr is not a positive finite number, or the network has
-        a BatchNorm, a recurrent layer or a Dense on sequences.
+        a BatchNorm or recurrent layers for sequences of more than 12 steps.
     """
     if isinstance(lr, (bool, str)) or not hasattr(lr, "__float__") or not 0 < lr < math.inf:
         raise ValueError(f"lr must be a positive finite number, got {lr!r}")
@@ -124,9 +125,12 @@ def explain_step(
             "net must not contain BatchNorm, whose output for a row depends on the other rows of the batch; use "
             "check_gradients, or read the formulas in nnc.reference"
         )
-    if problem.has_steps:
+    recurrences = [connection.recurrence for connection in problem.connections if connection.recurrence is not None]
+    steps_of_layers = [len(recurrence.orders[0]) for recurrence in recurrences]
+    if max(steps_of_layers, default=0) > explain_recurrent.MAX_STEPS:
         raise ValueError(
-            "net must not have recurrent layers or Dense layers on sequences for explain_step; use check_gradients"
+            f"sequences must have at most {explain_recurrent.MAX_STEPS} steps for explain_step with recurrent layers, "
+            f"got {max(steps_of_layers)}; explain a network with a shorter Input, or use check_gradients"
         )
     steps = layer_steps(problem, float(lr))
     terms = problem.terms(steps[-1].Z, steps[-1].A)
@@ -151,7 +155,7 @@ def explain_step(
 
 def _lines(step: Explanation) -> Iterator[str]:
     """Yield the lines of the text that explains a gradient descent step."""
-    rows = _first(len(step.X))
+    rows = first(len(step.X))
     plural = "s" if len(step.X) > 1 else ""
     rows_are = f"{len(step.X)} row{plural}{_scaled(step)}"
     yield f"One step of gradient descent: {rows_are}, loss {step.loss_name}, lr {step.lr:g}"
@@ -161,14 +165,14 @@ def _lines(step: Explanation) -> Iterator[str]:
     yield "Forward: z = sum of input * weight + bias, a = f(z)"
     for r in rows:
         yield from _forward_lines(step, r)
-    yield from _omitted(len(step.X), "row")
+    yield from omitted(len(step.X), "row")
     yield ""
     yield from _loss_lines(step, rows)
     yield ""
     yield "Backward: delta = dL/dz = dL/da * da/dz, from the last layer to the first"
     for r in rows:
         yield from _backward_lines(step, r)
-    yield from _omitted(len(step.X), "row")
+    yield from omitted(len(step.X), "row")
     yield ""
     per_row = " of every row, added up" if len(step.X) > 1 else ""
     yield f"Gradients and step: dL/dw = delta * input{per_row}; w - {step.lr:g} * dL/dw"
@@ -188,8 +192,8 @@ def _scaling_lines(quantity: str, column: str, scaling: Scaling | None) -> Itera
     if scaling is not None:
         yield f"{quantity} are scaled ({scaling.type}); the text below shows the scaled numbers"
         lines = list(scaling_text(column, scaling, ".9g"))
-        yield from (lines[i] for i in _first(len(lines)))
-        yield from _omitted(len(lines), column.lower(), " ")
+        yield from (lines[i] for i in first(len(lines)))
+        yield from omitted(len(lines), column.lower(), " ")
 
 
 def _forward_lines(step: Explanation, r: int) -> Iterator[str]:
@@ -198,38 +202,49 @@ def _forward_lines(step: Explanation, r: int) -> Iterator[str]:
     for layer in step.layers:
         for pool in layer.pools:
             yield from _pool_lines(pool, r)
+        if layer.recurrence is not None:
+            yield from explain_recurrent.forward_lines(layer, r)
+            continue
         activation = activations.ROWS[layer.activation]
         name, formula = f"{layer.activation}(z)", activation.f_template.format(z="z")
         windows = "" if layer.windows is None else f"windows of {_window_size(layer.windows)}, "
+        windows = "for each step, " if layer.windows is not None and layer.windows.is_step else windows
         yield f" {layer.name}: {windows}a = {name}" + ("" if formula == name else f" = {formula}")
         for neuron, row, j, _ in _neurons(layer, r):
-            products = [f"{_n(x)} * {_n(w)}" for x, w in zip(layer.inputs_at(row, j), layer.W[:, j], strict=True)]
-            bias = [] if layer.b is None else [_n(layer.b[j])]
+            products = [
+                f"{digits(x)} * {digits(w)}" for x, w in zip(layer.inputs_at(row, j), layer.W[:, j], strict=True)
+            ]
+            bias = [] if layer.b is None else [digits(layer.b[j])]
             z = layer.Z[row, j]
-            yield f"  {neuron}: z = {_added(products, bias)} = {z:.9g}"
-            formula = activation.f_template.format(z=_n(z))
+            yield f"  {neuron}: z = {added(products, bias)} = {z:.9g}"
+            formula = activation.f_template.format(z=digits(z))
             if not activation.elementwise:
-                formula = f"exp({z:.9g}) / ({_added([f'exp({other:.9g})' for other in layer.Z[row]])})"
-            yield f"{'':12}a = {_equal(formula, layer.A[row, j])}"
+                formula = f"exp({z:.9g}) / ({added([f'exp({other:.9g})' for other in layer.Z[row]])})"
+            yield f"{'':12}a = {equal(formula, layer.A[row, j])}"
         yield from _omitted_neurons(layer)
 
 
 def _input_lines(step: Explanation, r: int) -> Iterator[str]:
     """Yield the lines that list the inputs of row number r."""
-    first = step.layers[0]
-    windows = first.pools[0].pool.windows if first.pools else first.windows
-    if windows is None:
+    lowest = step.layers[0]
+    windows = lowest.pools[0].pool.windows if lowest.pools else lowest.windows
+    if lowest.recurrence is not None:
+        height, width, channels = 1, len(lowest.recurrence.orders[0]), lowest.recurrence.features
+    elif windows is not None:
+        height, width, channels = windows.input_shape
+    else:
         yield f"Row {r}: inputs {_listed(step.X[r])}"
         return
-    height, width, channels = windows.input_shape
-    yield f"Row {r}: " + (f"a sequence of {width} steps" if windows.is_sequence else f"an image of {height} x {width}")
+    is_sequence = windows is None or windows.is_sequence
+    sequence, noun = f"a sequence of {pluralize(width, 'step')}", "feature" if is_sequence else "channel"
+    yield f"Row {r}: " + (sequence if is_sequence else f"an image of {height} x {width}")
     image = step.X[r].reshape(height, width, channels)
-    for c in _first(channels):
+    for c in first(channels):
         if channels > 1:
-            yield f" {windows.channel_noun.capitalize()} {c}"
-        yield from (f"  {_listed(image[y, :, c])}" for y in _first(height))
-        yield from _omitted(height, "row")
-    yield from _omitted(channels, windows.channel_noun, " ")
+            yield f" {noun.capitalize()} {c}"
+        yield from (f"  {_listed(image[y, :, c])}" for y in first(height))
+        yield from omitted(height, "row")
+    yield from omitted(channels, noun, " ")
 
 
 def _pool_lines(step: PoolStep, r: int) -> Iterator[str]:
@@ -239,8 +254,8 @@ def _pool_lines(step: PoolStep, r: int) -> Iterator[str]:
     yield f" {pool.name}: a = {statistic} of each window of {_window_size(pool.windows)}"
     windows = pool.windows.gather(step.A_in[r : r + 1])[0]
     for output, p, c in _outputs(pool.windows, pool.windows.channel_noun):
-        numbers = [_n(a) for a in windows[p, :, c]]
-        formula = f"max({_added(numbers, separator=', ')})" if pool.is_max else f"({_added(numbers)}) / {len(numbers)}"
+        numbers = [digits(a) for a in windows[p, :, c]]
+        formula = f"max({added(numbers, separator=', ')})" if pool.is_max else f"({added(numbers)}) / {len(numbers)}"
         yield f"  {output}: a = {formula} = {step.A[r, p * windows.shape[2] + c]:.9g}"
     yield from _omitted_pixels(pool.windows, pool.windows.channel_noun)
 
@@ -249,18 +264,26 @@ def _loss_lines(step: Explanation, rows: range) -> Iterator[str]:
     """Yield the lines of text that explain the terms of the loss and their sum."""
     loss = losses.ROWS[step.loss_name]
     (n, n_out), c = step.y.shape, step.loss_parameter
+    steps = n // len(step.X)  # number of steps of a sequence that have outputs
     by = {"": "", "rows": f" / {n}", "terms": f" / {n * n_out}"}[loss.mean_over]
     numbers = {"": "", "rows": " / rows", "terms": " / (rows * outputs)"}[loss.mean_over]
-    yield f"Loss: L = sum of {loss.term_template.format(y='y', p='p', c=c)}{numbers} over rows and outputs"
+    over = "rows and outputs"
+    if steps > 1:
+        numbers = {"": "", "rows": " / (rows * steps)", "terms": " / (rows * steps * outputs)"}[loss.mean_over]
+        over = "rows, steps and outputs"
+    yield f"Loss: L = sum of {loss.term_template.format(y='y', p='p', c=c)}{numbers} over {over}"
     if loss.target_type == "probabilities" and c:
         yield f" (the targets are (1 - {c:g}) * y + {c:g} / {n_out})"
     for r in rows:
-        for j in _first(n_out):
-            text = loss.term_template.format(y=_n(step.y[r, j]), p=_n(step.P[r, j]), c=c)
-            yield f" Row {r}, output {j}: {text}{by} = {step.terms[r, j]:.9g}"
-        yield from _omitted(n_out, "output")
-    yield from _omitted(n, "row")
-    yield f" L = {_equal(_added(list(map(_n, step.terms.ravel()))), step.loss)}"
+        for t in first(steps):
+            row, where = r * steps + t, f", step {t}" if steps > 1 else ""
+            for j in first(n_out):
+                text = loss.term_template.format(y=digits(step.y[row, j]), p=digits(step.P[row, j]), c=c)
+                yield f" Row {r}{where}, output {j}: {text}{by} = {step.terms[row, j]:.9g}"
+            yield from omitted(n_out, "output")
+        yield from omitted(steps, "step")
+    yield from omitted(len(step.X), "row")
+    yield f" L = {equal(added(list(map(digits, step.terms.ravel()))), step.loss)}"
 
 
 def _backward_lines(step: Explanation, r: int) -> Iterator[str]:
@@ -271,6 +294,10 @@ def _backward_lines(step: Explanation, r: int) -> Iterator[str]:
     yield f"Row {r}"
     for l in range(len(step.layers) - 1, -1, -1):
         layer, next_layer = step.layers[l], step.layers[l + 1] if l + 1 < len(step.layers) else None
+        if layer.recurrence is not None and next_layer is not None:
+            next_step = next_layer.pools[0] if next_layer.pools else next_layer
+            yield from explain_recurrent.backward_lines(layer, r, partial(_effects, next_step, r))
+            continue
         simple = next_layer is None and loss.output_required
         softmax = not activations.ROWS[layer.activation].elementwise and not simple
         derivative_text = activations.ROWS[layer.activation].derivative_template
@@ -281,7 +308,7 @@ def _backward_lines(step: Explanation, r: int) -> Iterator[str]:
         else:
             yield f" {layer.name}: da/dz = {derivative_text.format(z='z', a='a')}"
         for neuron, row, j, i in _neurons(layer, r):
-            y, a, z = (_n(table[row, j]) for table in (step.y if next_layer is None else layer.A, layer.A, layer.Z))
+            y, a, z = (digits(table[row, j]) for table in (step.y if next_layer is None else layer.A, layer.A, layer.Z))
             dA, delta = layer.dA[row, j], layer.delta[row, j]
             if simple:
                 yield f"  {neuron}: delta = ({a} - {y}){by} = {delta:.9g}"
@@ -290,13 +317,13 @@ def _backward_lines(step: Explanation, r: int) -> Iterator[str]:
                 text = loss.derivative_template.format(y=y, p=a, c=step.loss_parameter) + by
             else:
                 text = _effects(next_layer.pools[0] if next_layer.pools else next_layer, r, i)
-            yield f"  {neuron}: dL/da = {_equal(text, dA)}"
+            yield f"  {neuron}: dL/da = {equal(text, dA)}"
             if softmax:
                 total = float(layer.A[row] @ layer.dA[row])
-                yield f"{'':12}delta = {a} * ({_n(dA)} - {_n(total)}) = {delta:.9g}"
+                yield f"{'':12}delta = {a} * ({digits(dA)} - {digits(total)}) = {delta:.9g}"
             else:
-                yield f"{'':12}da/dz = {_equal(derivative_text.format(z=z, a=a), layer.derivative[row, j])}"
-                yield f"{'':12}delta = {_n(dA)} * {_n(layer.derivative[row, j])} = {delta:.9g}"
+                yield f"{'':12}da/dz = {equal(derivative_text.format(z=z, a=a), layer.derivative[row, j])}"
+                yield f"{'':12}delta = {digits(dA)} * {digits(layer.derivative[row, j])} = {delta:.9g}"
         yield from _omitted_neurons(layer)
         following: PoolStep | LayerStep = layer
         for pool in layer.pools[::-1] if l > 0 else ():
@@ -315,7 +342,7 @@ def _pool_backward_lines(step: PoolStep, following: PoolStep | LayerStep, r: int
         y, x = divmod(int(windows.indices[p, winners[p, :, c].argmax(), c]) // channels, width)
         location = x if windows.is_sequence else f"{y}, {x}"
         position = f" (largest at {location})" if pool.is_max else ""
-        yield f"  {output}{position}: dL/da = {_equal(_effects(following, r, i), step.dA[r, i])}"
+        yield f"  {output}{position}: dL/da = {equal(_effects(following, r, i), step.dA[r, i])}"
     yield from _omitted_pixels(windows, windows.channel_noun)
 
 
@@ -324,10 +351,12 @@ def _effects(following: PoolStep | LayerStep, r: int, i: int) -> str:
 
     Terms of a convolution whose delta is 0 are omitted.
     """
+    if isinstance(following, LayerStep) and following.recurrence is not None:
+        return explain_recurrent.input_effects(following, r, i)
     if isinstance(following, LayerStep) and following.columnwise:
-        return f"{_n(following.delta[r, i])} * {_n(following.W[0, i])}"
+        return f"{digits(following.delta[r, i])} * {digits(following.W[0, i])}"
     if isinstance(following, LayerStep) and following.windows is None:
-        return _added([f"{_n(d)} * {_n(w)}" for d, w in zip(following.delta[r], following.W[i], strict=True)])
+        return added([f"{digits(d)} * {digits(w)}" for d, w in zip(following.delta[r], following.W[i], strict=True)])
     windows = following.windows if isinstance(following, LayerStep) else following.pool.windows
     assert windows is not None
     pixels, size, channels = windows.indices.shape
@@ -335,40 +364,45 @@ def _effects(following: PoolStep | LayerStep, r: int, i: int) -> str:
     for p, k, c in np.argwhere(windows.indices == i).tolist():
         if isinstance(following, LayerStep):
             delta, w = following.delta[r * pixels + p], following.W[k * channels + c]
-            effects += [f"{_n(d)} * {_n(weight)}" for d, weight in zip(delta, w, strict=True) if d != 0]
+            effects += [f"{digits(d)} * {digits(weight)}" for d, weight in zip(delta, w, strict=True) if d != 0]
         elif not following.pool.is_max:
-            effects.append(f"{_n(following.dA[r, p * channels + c])} / {size}")
+            effects.append(f"{digits(following.dA[r, p * channels + c])} / {size}")
         elif following.pool.winners(following.A_in[r : r + 1])[0, p, k, c]:
-            effects.append(_n(following.dA[r, p * channels + c]))
-    return _added(effects) or "0"
+            effects.append(digits(following.dA[r, p * channels + c]))
+    return added(effects) or "0"
 
 
 def _step_lines(layer: LayerStep, lr: float) -> Iterator[str]:
     """Yield the lines of text that explain the gradients and the new weights of a layer."""
+    if layer.recurrence is not None:
+        yield from explain_recurrent.step_lines(layer, lr)
+        return
     windows, (n_in, n_out) = layer.windows, layer.W.shape
     order = ""
-    if windows is not None:
+    if windows is not None and windows.is_step:
+        order = ": sums over all steps; steps with delta 0 are omitted"
+    elif windows is not None:
         axes = "step and feature" if windows.is_sequence else "row, column and channel"
         order = f": weights by {axes} of a window; windows with delta 0 are omitted"
     yield f" {layer.name}{order}"
-    for j in _first(n_out):
-        yield f"  {'Neuron' if windows is None else 'Filter'} {j}"
+    for j in first(n_out):
+        yield f"  {'Neuron' if windows is None else windows.neuron_noun.capitalize()} {j}"
         delta = layer.delta[:, j]
         rows = range(len(delta)) if windows is None else np.flatnonzero(delta).tolist()
         limit = MAX_SHOWN if windows is None else MAX_SHOWN_PIXELS
-        for i in _first(n_in):
-            weight = str(i) if windows is None else _weight_position(i, windows)
+        for i in first(n_in):
+            weight = str(i) if windows is None or windows.is_step else _weight_position(i, windows)
             inputs = layer.inputs_of(i, j)
-            products = _added([f"{_n(delta[row])} * {_n(inputs[row])}" for row in rows], limit=limit) or "0"
-            yield f"   Weight {weight}: dL/dw = {_equal(products, layer.dW[i, j])}"
-            new = f"{layer.W[i, j]:.9g} - {lr:g} * {_n(layer.dW[i, j])} = {layer.new_W[i, j]:.9g}"
+            products = added([f"{digits(delta[row])} * {digits(inputs[row])}" for row in rows], limit=limit) or "0"
+            yield f"   Weight {weight}: dL/dw = {equal(products, layer.dW[i, j])}"
+            new = f"{layer.W[i, j]:.9g} - {lr:g} * {digits(layer.dW[i, j])} = {layer.new_W[i, j]:.9g}"
             yield f"{'':13}w = {new}"
-        yield from _omitted(n_in, "weight", "   ")
+        yield from omitted(n_in, "weight", "   ")
         if layer.b is not None and layer.db is not None and layer.new_b is not None:
-            deltas = _added([_n(delta[row]) for row in rows], limit=limit) or "0"
-            yield f"   Bias: dL/db = {_equal(deltas, layer.db[j])}"
-            yield f"{'':9}b = {layer.b[j]:.9g} - {lr:g} * {_n(layer.db[j])} = {layer.new_b[j]:.9g}"
-    yield from _omitted(n_out, "neuron" if windows is None else "filter")
+            deltas = added([digits(delta[row]) for row in rows], limit=limit) or "0"
+            yield f"   Bias: dL/db = {equal(deltas, layer.db[j])}"
+            yield f"{'':9}b = {layer.b[j]:.9g} - {lr:g} * {digits(layer.db[j])} = {layer.new_b[j]:.9g}"
+    yield from omitted(n_out, "neuron" if windows is None else windows.neuron_noun)
 
 
 def _neurons(layer: LayerStep, r: int) -> Iterator[tuple[str, int, int, int]]:
@@ -378,23 +412,23 @@ def _neurons(layer: LayerStep, r: int) -> Iterator[tuple[str, int, int, int]]:
     of row r.
     """
     if layer.windows is None:
-        yield from ((f"Neuron {j}", r, j, j) for j in _first(layer.A.shape[1]))
+        yield from ((f"Neuron {j}", r, j, j) for j in first(layer.A.shape[1]))
     else:
-        for output, p, j in _outputs(layer.windows, "filter"):
+        for output, p, j in _outputs(layer.windows, layer.windows.neuron_noun):
             yield output, r * len(layer.windows.indices) + p, j, p * layer.windows.output_shape[2] + j
 
 
 def _omitted_neurons(layer: LayerStep) -> Iterator[str]:
     """Yield the lines that state how many neurons or pixels of a layer are not printed."""
     if layer.windows is None:
-        yield from _omitted(layer.A.shape[1], "neuron")
+        yield from omitted(layer.A.shape[1], "neuron")
     else:
-        yield from _omitted_pixels(layer.windows, "filter")
+        yield from _omitted_pixels(layer.windows, layer.windows.neuron_noun)
 
 
 def _outputs(windows: Windows, channel: str) -> Iterator[tuple[str, int, int]]:
     """Yield the name, the pixel index and the channel of each output that is printed."""
-    for c in _first(windows.output_shape[2]):
+    for c in first(windows.output_shape[2]):
         for p in range(_pixels(windows)):
             location = p if windows.is_sequence else _at(p, windows.output_shape[1])
             yield f"{channel.capitalize()} {c}, {windows.pixel_noun} {location}", p, c
@@ -422,7 +456,7 @@ def _omitted_pixels(windows: Windows, channel: str) -> Iterator[str]:
     more = len(windows.indices) - _pixels(windows)
     if more:
         yield f"  ... and {more} more {windows.pixel_noun}s of each {channel}"
-    yield from _omitted(windows.output_shape[2], channel)
+    yield from omitted(windows.output_shape[2], channel)
 
 
 def _at(index: int, *sizes: int) -> str:
@@ -434,35 +468,8 @@ def _at(index: int, *sizes: int) -> str:
     return ", ".join([str(index), *parts])
 
 
-def _first(n: int, limit: int = MAX_SHOWN) -> range:
-    """Return the indices of the items that are printed of n items: all, or the first ones if n exceeds `limit`."""
-    return range(n if n <= limit else SHORTENED_LENGTH)
-
-
-def _omitted(n: int, noun: str, indent: str = "  ") -> Iterator[str]:
-    """Yield a line that states how many of n items are not printed; yield nothing if all are printed."""
-    if n > MAX_SHOWN:
-        yield f"{indent}... and {n - SHORTENED_LENGTH} more {noun}s"
-
-
-def _n(number: float) -> str:
-    """Return a number as text for a formula; negative numbers are in parentheses."""
-    return f"{number + 0.0:.9g}" if number >= 0 else f"({number:.9g})"  # + 0.0 turns -0.0 into 0.0
-
-
-def _equal(formula: str, number: float) -> str:
-    """Return the text "formula = number", or only the number if the formula consists of this number."""
-    return f"{number:.9g}" if formula == _n(number) else f"{formula} = {number:.9g}"
-
-
 def _listed(numbers: Array) -> str:
     """Return the text of a list of numbers, separated by commas and shortened if it is long."""
-    return ", ".join(f"{numbers[i] + 0.0:.9g}" for i in _first(len(numbers))) + "".join(
-        _omitted(len(numbers), "number", " ")
+    return ", ".join(f"{numbers[i] + 0.0:.9g}" for i in first(len(numbers))) + "".join(
+        omitted(len(numbers), "number", " ")
     )
-
-
-def _added(terms: list[str], last: list[str] | None = None, limit: int = MAX_SHOWN, separator: str = " + ") -> str:
-    """Return the text of the sum of `terms` and `last`; only the first terms if there are more than `limit`."""
-    more = [f"({len(terms) - SHORTENED_LENGTH} more)"] if len(terms) > limit else []
-    return separator.join([terms[i] for i in _first(len(terms), limit)] + more + (last or []))

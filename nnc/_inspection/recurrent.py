@@ -121,15 +121,24 @@ class Recurrence:
         outputs = joined([h for step in zip(*directions, strict=True) for h in step], 1)
         return outputs, [h for direction in states for h in direction]
 
-    def _parameters(self, limits: Any, W: Array, b: Array | None, direction: int) -> tuple[Bounded, ...]:
-        """Return W, U and the biases of u and v of one direction, as parameters without errors."""
+    def parameters(self, W: Array, b: Array | None, direction: int) -> tuple[Array, Array, Array]:
+        """Return W, U and the biases of u and v (2, gates x units) of one direction."""
         n = self.kind.n_gates * self.kind.units
         columns = slice(direction * n, (direction + 1) * n)
         biases = np.zeros((2, n))
         if b is not None:
             biases[: self.kind.n_bias_rows] = b[..., columns]
-        parts = W[: self.features, columns], W[self.features :, columns], biases[:1], biases[1:]
-        return tuple(Bounded(part, limits) for part in parts)
+        return W[: self.features, columns], W[self.features :, columns], biases
+
+    def gate_columns(self) -> list[tuple[str, slice]]:
+        """Return the name of each gate, and its columns among those of one direction."""
+        units = self.kind.units
+        return [(gate, slice(k * units, (k + 1) * units)) for k, gate in enumerate(self.kind.gate_names)]
+
+    def _parameters(self, limits: Any, W: Array, b: Array | None, direction: int) -> tuple[Bounded, ...]:
+        """Return W, U and the biases of u and v of one direction, as parameters without errors."""
+        W_in, U, biases = self.parameters(W, b, direction)
+        return tuple(Bounded(part, limits) for part in (W_in, U, biases[:1], biases[1:]))
 
     def _run(self, X: Bounded, W: Array, b: Array | None, direction: int) -> list[tuple[Bounded, State, State, Any]]:
         """Return for each step of one direction: inputs, state before it, state after it, values for `backward`."""

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nnc._inspection.unrolled import unroll
 from nnc.layers.stack import layer_name
 
 if TYPE_CHECKING:
     from nnc._inspection.connections import Pool, Windows
     from nnc._inspection.norm import Norm
     from nnc._inspection.problem import Array, Problem
+    from nnc._inspection.recurrent import Recurrence
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -76,6 +79,8 @@ class LayerStep:
         Normalization of a BatchNorm.
     X : array or None
         Rows before the normalization of a BatchNorm.
+    recurrence : Recurrence or None
+        Computation of all steps of a recurrent layer.
     """
 
     name: str
@@ -97,6 +102,13 @@ class LayerStep:
     columnwise: bool = False
     norm: Norm | None = None
     X: Array | None = None
+    recurrence: Recurrence | None = None
+
+    @cached_property
+    def unrolled(self) -> list[list[dict[str, Any]]]:
+        """Values of all gates and states of a recurrent layer, for each direction and step."""
+        assert self.recurrence is not None
+        return unroll(self.recurrence, self.A_in, self.W, self.b, self.delta)
 
     def inputs_of(self, i: int, j: int) -> Array:
         """Return an array (n,): the factor of the weight from input i to neuron j in each row.
@@ -153,6 +165,7 @@ def layer_steps(problem: Problem, lr: float) -> tuple[LayerStep, ...]:
             columnwise=connection.columnwise,
             norm=norm,
             X=None if norm is None else rows[l],
+            recurrence=recurrence,
         )
         steps.insert(0, step)
         dA = d.reshape(A[l - 1].shape) if l else d
