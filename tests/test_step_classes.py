@@ -66,7 +66,7 @@ def test_gradients_equal_numerical_derivatives(layer, loss):
     net = build_network(layer, loss)
     X, y = random_data(9)
     result = nnc.check_gradients(net, X, y if loss == "cross_entropy" else one_hot(y))
-    assert result.passed, result
+    assert result.ok, result
     assert net.jacobian(X).shape == (9, STEPS, CLASSES, STEPS, FEATURES)
     dP = np.random.default_rng(2).normal(size=(9, STEPS, CLASSES))
     expected = np.einsum("ntk,ntkuf->nuf", dP, net.jacobian(X))
@@ -96,7 +96,7 @@ def test_network_learns_named_classes(tmp_path, dtype):
     predicted = net.predict_classes(X)
     assert predicted.shape == (80, STEPS)
     assert net.score(X, y) == (predicted == y).mean() > 0.9
-    assert 0 < history.accuracy[-1] <= 1
+    assert 0.5 < history.val_accuracy[-1] <= 1
     assert net.score(X, y, metric="f1") > 0.9
     assert net.score(X, y, metric="log_loss") == pytest.approx(net.evaluate_loss(X, y), rel=1e-4)
     assert net.predict_proba(X).shape == (80, STEPS, 3)
@@ -163,7 +163,6 @@ def test_loss_is_chosen_from_labels_of_steps():
     [
         (lambda X, y: (X, y[:, :-1]), r"y must have shape \(9, 6, 4\).*or be labels of shape \(9, 6\)"),
         (lambda X, y: (X, y[:, 0]), r"y must have shape \(9, 6, 4\).*or be labels of shape \(9, 6\)"),
-        (lambda X, y: (X, y + (y == y[2, 1])), "labels from 0 to 3"),
         (lambda X, y: (X, np.where(np.arange(54).reshape(9, 6) == 15, 9, y)), "got 9 in row 2"),
         (lambda X, y: (X, np.where(np.arange(54).reshape(9, 6) == 15, np.nan, y)), "got nan in row 2"),
         (lambda X, y: (X, one_hot(y) * 0.5), "sum to 1"),
@@ -172,7 +171,6 @@ def test_loss_is_chosen_from_labels_of_steps():
 )
 def test_wrong_labels_of_steps_raise_error(change, message):
     X, y = random_data(9)
-    y[2, 1] = 3
     with pytest.raises(ValueError, match=message):
         build_network().fit(*change(X, y), epochs=1)
 

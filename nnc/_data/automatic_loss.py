@@ -12,7 +12,6 @@ from nnc._data.converter import DataConverter
 if TYPE_CHECKING:
     from nnc._data.scaling import Scaler
     from nnc._model.model import Model
-    from nnc.layers.base import Shape
 
 
 class UndecidedConverter(DataConverter):
@@ -36,7 +35,7 @@ class UndecidedConverter(DataConverter):
         raise ModelFileError('cannot save the network: its loss is "auto" and not chosen yet; fit the network first')
 
 
-def choose_loss(y: Any, output_shape: Shape, is_batch: bool = False) -> str:
+def choose_loss(y: Any, output_shape: tuple[int, ...], is_batch: bool = False) -> str:
     """Return the name of the loss for targets of a network with outputs of this shape.
 
     Parameters

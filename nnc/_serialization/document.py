@@ -73,7 +73,7 @@ from nnc.layers.stack import FROZEN_STEPS_KEY
 if TYPE_CHECKING:
     from typing import Any
 
-    from nnc.layers.base import Layer
+    from nnc.layers.base import Layer, Shape
 
 FORMAT = "nnc-network"
 # Members "format" and "version" in files of ensembles and table models, which contain several networks.
@@ -194,7 +194,7 @@ def validated_document(document: dict[str, Any]) -> dict[str, Any]:
         "seed": fields.unsigned(document, "seed", None),
         "shuffle_position": fields.unsigned(document, "shuffle_position", 0),
         "dropout_position": fields.unsigned(document, "dropout_position", 0),
-        "classes": _checked_classes(document.get("classes"), n_out),
+        "classes": _checked_classes(document.get("classes"), output_shape),
         "scale_X": _checked_scale(document.get("scale_X"), n_in, "scale_X", "n_in"),
         "scale_y": _checked_scale(document.get("scale_y"), n_out, "scale_y", "n_out"),
         "layers": layers,
@@ -406,12 +406,13 @@ def _checked_heads(members: Any, loss: str, last: dict[str, Any]) -> dict[str, A
     return checked_members
 
 
-def _checked_classes(classes: Any, n_out: int) -> list[Any] | None:
-    """Return a validated copy of the class labels of a network with `n_out` outputs."""
+def _checked_classes(classes: Any, output_shape: Shape) -> list[Any] | None:
+    """Return a validated copy of the class labels of a network with outputs (n_out,), or (steps, n_out)."""
     if classes is None:
         return None
     if type(classes) is not list:
         raise ValueError(f"classes is {fields.describe(classes)}, expected a list or null")
+    n_out = output_shape[-1]
     n, reason = (2, "because n_out is 1") if n_out == 1 else (n_out, "n_out")
     if len(classes) != n:
         raise ValueError(f"classes has {len(classes)} items, expected {n} ({reason})")
