@@ -205,7 +205,7 @@ TUNING_SETS = {
     "frogs": r_package("DAAG", "frogs", "pres.abs", True),
     "crabs": r_package("MASS", "crabs", "sex", True),
 }
-# These sets took no part in the choice.
+# These sets took no part in the choice of the settings of nnc/_training/selection.py.
 UNSEEN_SETS = {
     "CPS1985": r_package("AER", "CPS1985", "wage", False),
     "SLID": r_package("carData", "SLID", "wages", False, n=3500),

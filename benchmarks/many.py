@@ -189,7 +189,7 @@ def joblib_processes(row):
 
     X, y = row.data()
     pool = Parallel(n_jobs=CORES)
-    pool(delayed(abs)(1) for _ in range(2 * CORES))  # starts the worker processes before the measurement
+    pool(delayed(abs)(1) for _ in range(2 * CORES))  # start the worker processes before the measurement
 
     def prepare():
         networks = row.networks()

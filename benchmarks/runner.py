@@ -27,7 +27,7 @@ class PeerError(Exception):
 def environment(threads):
     """Set the environment variables with which a peer is fastest with this number of threads, and restore them."""
     before = dict(os.environ)
-    for name in ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE"):  # these variables make NumPy slower
+    for name in ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE"):  # OpenBLAS settings of the user that make NumPy slower
         os.environ.pop(name, None)
     for name in ("OMP", "OPENBLAS", "MKL", "NUMBA"):
         os.environ[f"{name}_NUM_THREADS"] = str(threads)

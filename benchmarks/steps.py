@@ -32,9 +32,9 @@ from .runner import environment
 from .works import WORKS
 
 OTHERS = ["numpy", "torch", "jax"]
-WARM_UP_CALLS = 20  # calls of each step before the measurement
-FIRST_FITS = 200  # new networks in each round whose first fit is measured
-MAX_CALLS = 1_000_000  # calls of each peer in a round
+WARM_UP_CALLS = 20  # number of calls of each step before the measurement
+FIRST_FITS = 200  # number of new networks in each round; the first fit of each is measured
+MAX_CALLS = 1_000_000  # maximum number of calls of each peer in a round
 
 
 def create_steps(work, peers, compiled):

@@ -311,7 +311,7 @@ class Work:
         X = rng.standard_normal((self.rows, steps, features))
         scores = X @ rng.standard_normal((features, n_out)) / np.sqrt(features)
         for step in range(1, steps):
-            scores[:, step] = 0.9 * scores[:, step - 1] + 0.44 * scores[:, step]  # keep the variance of a score
+            scores[:, step] = 0.9 * scores[:, step - 1] + 0.44 * scores[:, step]  # keep the variance at 1
         scores = scores if each_step else scores[:, -1]
         scores += 0.3 * rng.standard_normal(scores.shape)
         y = scores.argmax(axis=1) if self.loss == "cross_entropy" else np.tanh(scores).astype(self.dtype)

@@ -41,9 +41,9 @@ exclude_patterns = ["nnc-network.schema.json"]
 myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 3
 nitpicky = True  # report broken internal links
-default_role = "code"  # text between single backticks in docstrings
+default_role = "code"  # role of text between single backticks in docstrings
 
-autodoc_typehints = "none"  # the docstrings describe the types
+autodoc_typehints = "none"  # types are in the docstrings, not in signatures
 autodoc_member_order = "bysource"
 autodoc_mock_imports = ["dask", "distributed", "river"]  # optional packages that may be missing
 python_maximum_signature_line_length = 88
@@ -52,7 +52,7 @@ numpydoc_show_class_members = False  # autodoc lists the members
 language = "en"  # tools/build_site.py overrides it with zh_CN for the Chinese site
 locale_dirs = ["locale"]
 gettext_compact = False  # one catalog for each page
-gettext_location = False  # no line numbers, which change often
+gettext_location = False  # catalogs contain no line numbers, which change often
 
 html_theme = "furo"
 html_title = f"nnc {version}"
@@ -148,7 +148,7 @@ def remove_links(app, what, name, obj, options, lines):
 
 def run_pages(app):
     """Run the code of all pages, the examples and the notebooks; their pictures are stored next to the pages."""
-    if app.builder.format == "html":  # not for the extraction of messages
+    if app.builder.format == "html":  # outputs are not needed to extract messages for catalogs
         outputs, executed = build_site.load_or_compute_results()
         OUTPUTS.update(outputs)
         EXECUTED.update(executed)
@@ -211,8 +211,8 @@ def setup(app):
     app.connect("builder-inited", run_pages)
     app.connect("source-read", convert_page)
     app.connect("include-read", convert_included_text)
-    app.connect("autodoc-process-docstring", escape_docstring, priority=100)  # before numpydoc
-    app.connect("autodoc-process-docstring", remove_links, priority=900)  # after numpydoc
+    app.connect("autodoc-process-docstring", escape_docstring, priority=100)  # called before the handler of numpydoc
+    app.connect("autodoc-process-docstring", remove_links, priority=900)  # called after the handler of numpydoc
     app.connect("doctree-read", report_untranslated_texts)
     app.connect("env-updated", mark_english_pages)
     app.connect("html-page-context", add_page_header)

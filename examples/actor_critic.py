@@ -52,7 +52,7 @@ class Carts:
 
     def __init__(self, n):
         self.state, self.age = rng.uniform(-0.05, 0.05, (n, 4)), np.zeros(n, int)
-        self.lengths = []  # steps of each finished episode
+        self.lengths = []  # number of steps of each finished episode
 
     def push(self, right):
         """Move all carts; return fallen and ended carts, and the scaled states before new episodes begin."""

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-GRAVITY, CART, POLE, HALF_LENGTH, FORCE, DT = 9.8, 1.0, 0.1, 0.5, 10.0, 0.02  # in m/s^2, kg, kg, m, N and s
-MAX_POSITION, MAX_ANGLE = 2.4, 12 * np.pi / 180  # limits of an episode in m and rad
+GRAVITY, CART, POLE, HALF_LENGTH, FORCE, DT = 9.8, 1.0, 0.1, 0.5, 10.0, 0.02  # units: m/s^2, kg, kg, m, N and s
+MAX_POSITION, MAX_ANGLE = 2.4, 12 * np.pi / 180  # an episode ends beyond these limits (in m and rad)
 SCALE = np.array([2.4, 3.0, 0.2, 3.0])  # typical size of position, velocity, angle and angular velocity
 
 

@@ -12,15 +12,15 @@ from picture import save_picture
 from nnc import OnlineRegressor
 
 DAY, WEEK = 24, 168  # length of a day and of a week in hours
-HOURS, CHANGE = 26 * WEEK, 13 * WEEK  # length of the series, and the hour at which mornings change
-WARM_UP = 4 * WEEK  # hours at the beginning that the errors do not include
+HOURS, CHANGE = 26 * WEEK, 13 * WEEK  # length of the series, and hour at which the morning peak moves
+WARM_UP = 4 * WEEK  # number of hours at the beginning that do not count in the errors
 
 
 def demand(rng):
     """Return the demand of every hour in MW, and the temperature."""
     hour = np.arange(HOURS)
     day_hour, weekend = hour % DAY, hour % WEEK >= 5 * DAY
-    peak = np.where(hour < CHANGE, 8, 10)  # hour of the morning peak
+    peak = np.where(hour < CHANGE, 8, 10)  # hour of the day of the morning peak
     morning = np.exp(-((day_hour - peak) ** 2) / 8) * np.where(weekend, 0.3, 1)
     evening = 1.2 * np.exp(-((day_hour - 19) ** 2) / 10)
     change = rng.normal(0, 0.4, HOURS)

@@ -12,11 +12,11 @@ from picture import save_picture
 
 from nnc import NeuralNetwork
 
-GRAVITY, DT = 10.0, 0.05  # in m/s^2 and s; the pendulum has a length of 1 m and a mass of 1 kg
-MAX_TORQUE, MAX_VELOCITY = 2.0, 8.0  # in N m and rad/s; lifting the pendulum without swinging needs 5 N m
+GRAVITY, DT = 10.0, 0.05  # units: m/s^2 and s; the pendulum has a length of 1 m and a mass of 1 kg
+MAX_TORQUE, MAX_VELOCITY = 2.0, 8.0  # units: N m and rad/s; lifting the pendulum without swinging needs 5 N m
 HORIZON_STEPS, RANDOM_PLANS, MAX_IMPROVEMENTS = 40, 32, 4
-STATE_WEIGHTS, TORQUE_WEIGHT = np.array([1.0, 0.1]), 0.001  # weights of the squares in the cost
-STEP_SIZES = np.array([1.0, 0.5, 0.2, 0.05])  # fractions of an improvement that are tried
+STATE_WEIGHTS, TORQUE_WEIGHT = np.array([1.0, 0.1]), 0.001  # factors of squared states and torques in the cost
+STEP_SIZES = np.array([1.0, 0.5, 0.2, 0.05])  # fractions of a change of the plan that the line search tries
 CHANGE_SCALE = np.array([0.4, 1.2])  # typical change of angle and velocity in a step; scales the targets to about 1
 
 
@@ -94,7 +94,7 @@ def improvement(path, plan):
         by_torque = B[t] @ value_gradient + 2 * TORQUE_WEIGHT * plan[t]
         curvature = B[t] @ value_hessian @ B[t] + 2 * TORQUE_WEIGHT
         change[t] = np.clip(plan[t] - by_torque / curvature, -MAX_TORQUE, MAX_TORQUE) - plan[t]
-        if abs(plan[t] + change[t]) < MAX_TORQUE:  # at a limit the torque does not depend on the state
+        if abs(plan[t] + change[t]) < MAX_TORQUE:  # a torque at its limit does not depend on the state
             gain[t] = -(B[t] @ value_hessian @ A[t]) / curvature
         closed = A[t] + np.outer(B[t], gain[t])
         torque_derivative = 2 * TORQUE_WEIGHT * (plan[t] + change[t])

@@ -21,7 +21,7 @@ series = 50 + 10 * daily * np.where(weekend, 0.5, 1) + 3 * drift + rng.normal(si
 # A row has the data available at midnight: the last 48 hours, and the weekday of the day that begins.
 midnights = np.arange(2 * DAY, hour.size - DAY + 1, DAY)
 past = np.array([series[t - 2 * DAY : t] for t in midnights])
-level = past[:, -DAY:].mean(axis=1, keepdims=True)  # inputs and targets are differences from the mean of the last day
+level = past[:, -DAY:].mean(axis=1, keepdims=True)  # this mean of the last day is subtracted from inputs and targets
 day = np.eye(7)[midnights // DAY % 7]
 X, y = np.hstack([past - level, day]), np.array([series[t : t + DAY] for t in midnights]) - level
 train, test = midnights < (WEEKS - TEST) * WEEK, midnights >= (WEEKS - TEST) * WEEK

@@ -36,7 +36,7 @@ def predict(request: Rows):
     """Return the species of each flower and the probability of each species."""
     try:
         probabilities = net.predict_proba(request.rows)
-    except (ValueError, TypeError) as error:  # the messages of nnc name the error in the rows
+    except (ValueError, TypeError) as error:  # the message of nnc describes what is wrong with the rows
         raise HTTPException(422, str(error)) from error
     return {
         "species": net.classes[probabilities.argmax(axis=1)].tolist(),

@@ -69,7 +69,7 @@ def test_step_from_gradient_has_bits_of_train_step(name, dtype):
         net.train_step(X, y, **arguments)
         other.apply_gradients(other.gradients(X, y), **arguments)
         assert have_same_params(net, other)
-    net.train_step(X, y)  # this step shows that moments and counters are equal, too
+    net.train_step(X, y)  # equal parameters after another step show that moments and counters are equal, too
     other.train_step(X, y)
     assert have_same_params(net, other)
 

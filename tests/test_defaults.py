@@ -343,7 +343,7 @@ def test_checkpoint_of_automatic_fit_continues_with_same_bits(tmp_path):
         assert (other.params == uninterrupted.params).all()
         assert (history.lr == uninterrupted.history.lr[10:]).all()
     restarted = NeuralNetwork.load(path)
-    assert restarted.fit(X, Y, epochs=21).lr[0] == 0.02  # more epochs than are left start the fit anew
+    assert restarted.fit(X, Y, epochs=21).lr[0] == 0.02  # a fit of more epochs than are left starts anew
     assert restarted.fit(X, Y, patience=2).lr[0] == 0.001
     document = json.loads(path.read_text())
     assert document["training"]["by_rule"] is True

@@ -419,7 +419,7 @@ def test_summary_has_monospaced_html_and_plain_repr():
     assert pre.tag == "pre"
     assert "monospace" in pre.get("style")
     assert pre.text == str(summary)
-    assert "monospace" in build_results()[2]._repr_html_()  # the explanation of explain_step
+    assert "monospace" in build_results()[2]._repr_html_()  # the result of explain_step
 
 
 def test_repr_of_printed_results_is_one_line():
@@ -444,7 +444,7 @@ def test_results_are_printed_once_in_console_and_notebook(monkeypatch, capsys):
     ipython.get_ipython = lambda: SimpleNamespace()  # IPython in a terminal shows the one-line repr
     out, expected = print_results()
     assert out == expected
-    ipython.get_ipython = lambda: SimpleNamespace(kernel=object())  # a notebook shows the value of a cell itself
+    ipython.get_ipython = lambda: SimpleNamespace(kernel=object())  # a notebook shows results itself
     assert print_results()[0] == ""
     file = io.StringIO()
     nnc.compare([2, 1], X, y, epochs=2, file=file)  # an explicit file is also written in a notebook

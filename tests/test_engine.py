@@ -165,7 +165,7 @@ def test_dropout_of_run_does_not_change_engine(core):
         gradients.append(aligned_zeros(engine.size, dtype))
         settings = {"method": "sgd", "dropout": dropout}
         run = core.Training(engine, params, X, Y, None, None, 4, None, np.zeros((0, engine.size), dtype), settings)
-        engine.gradient(params, X, Y, None, None, gradients[-1])  # computed while the run exists
+        engine.gradient(params, X, Y, None, None, gradients[-1])  # the gradient is computed while the run exists
         assert run.epoch == 0
     np.testing.assert_array_equal(*gradients)
 
@@ -249,7 +249,7 @@ def test_step_from_gradient_has_bits_of_step_on_rows(core, rows, widths, optimiz
             assert gradient_run.apply(gradient, 0.01) == -1
         np.testing.assert_array_equal(params, gradient_params)
         np.testing.assert_array_equal(moments, gradient_moments)
-        # Number of steps and powers of the moment decay rates; the first two counters belong to random numbers.
+        # Compare the number of steps and the powers of beta1 and beta2; the first two counters count random numbers.
         assert row_run.counters[2:] == gradient_run.counters[2:]
         assert (row_run.single_steps, row_run.broken_layer) == (gradient_run.single_steps, gradient_run.broken_layer)
 

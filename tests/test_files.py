@@ -268,7 +268,7 @@ def test_large_networks_are_not_checked_in_python_loops(n_in: int, n_out: int) -
     assert _serialization.loads(text)["layers"] == model["layers"]
     assert (
         count_executed_lines(lambda: _serialization.dumps(model)) < 5000 + 3.5 * n_in
-    )  # a few lines for each row, none for each number
+    )  # Python executes a few lines for each row, none for each number
     assert count_executed_lines(lambda: _serialization.loads(text)) < 5000
 
 
@@ -1609,7 +1609,7 @@ def test_save_without_permission_on_folder_keeps_old_file(folder: Path) -> None:
 
 
 def test_save_into_folder_that_cannot_be_listed(folder: Path) -> None:
-    folder.chmod(0o300)  # such a folder cannot be flushed to disk
+    folder.chmod(0o300)  # a folder that cannot be read cannot be flushed to disk
     _serialization.write(folder / "net.json", document())
     assert _serialization.read(folder / "net.json") == document()
 
@@ -1845,5 +1845,5 @@ def test_killed_process_leaves_complete_file(tmp_path: Path) -> None:
         assert path.read_text() in texts
     temporary_files = [name for name in os.listdir(tmp_path) if name != "net.json"]
     assert all(re.fullmatch(r"\.nnc-[0-9a-f]{16}\.tmp", name) for name in temporary_files)
-    _serialization.write(path, document())  # leftover temporary files do not matter
+    _serialization.write(path, document())  # saving works next to temporary files of killed processes
     assert _serialization.read(path) == document()

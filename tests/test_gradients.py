@@ -107,7 +107,7 @@ def test_gradient_and_step_match_numerical_derivatives(isa, loss, output, hidden
     assert [db is None for _, db in gradients] == [not bias] * depth
     actual, expected = flat(gradients), compute_numerical_gradient(net, X, y)
     assert np.array_equal(net.params, before)
-    rounding = 1e-10 * max(value, np.abs(expected).max())  # error of the differences
+    rounding = 1e-10 * max(value, np.abs(expected).max())  # rounding error of the finite differences
     assert (np.abs(actual - expected) <= 1e-7 * np.abs(expected) + rounding).all()
 
     # A training step uses another path of the engine and must agree.

@@ -141,7 +141,7 @@ def test_src_files_have_no_cimport_cycle():
 @pytest.mark.parametrize("module", [m for m in MODULES if m.removeprefix("nnc.").startswith(NUMPY_FREE)])
 def test_packages_without_numpy_do_not_import_it(module):
     text = MODULES[module].read_text(encoding="utf-8")
-    for node in ast.parse(text).body:  # only at module level; functions may import NumPy
+    for node in ast.parse(text).body:  # only imports at module level count; functions may import NumPy
         if isinstance(node, (ast.Import, ast.ImportFrom)):
             assert "numpy" not in ast.unparse(node), f"{module}: {ast.unparse(node)}"
 

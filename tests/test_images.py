@@ -172,7 +172,7 @@ def test_gradients_match_numerical_derivatives(layers, n, seed):
         net.params = new_params
         return net.evaluate_loss(X, y)
 
-    for direction in rng.normal(size=(3, len(params))):  # each direction changes all parameters
+    for direction in rng.normal(size=(3, len(params))):  # random directions, each of which changes all parameters
         direction /= np.linalg.norm(direction)
         derivative = numerical_derivative(lambda t, d=direction: loss_at(params + t * d), tolerance)
         assert gradient @ direction == pytest.approx(derivative, abs=tolerance)
@@ -290,7 +290,7 @@ def test_convolutional_network_learns_digits():
     assert net.score(X_test, y_test) > 0.97
 
 
-OUTPUT_LAYER = ("dense", None, (2,))  # its input shape is the output shape of the layer before it
+OUTPUT_LAYER = ("dense", None, (2,))  # None: the input shape is the output shape of the previous layer
 
 
 def engine_layers(*layers):

@@ -137,7 +137,7 @@ def test_tie_between_windows_with_different_weights_is_kink():
     for last, kinks in (
         (1.0, [3, 2]),
         (1.01, [0, 0]),
-    ):  # for 1.0, the windows give 0.1 * 2 + 0.2 * 1 = 0.1 * 1 + 0.2 * 1.5
+    ):  # with last = 1, two windows tie: 0.1 * 2 + 0.2 * 1 = 0.1 * 1 + 0.2 * 1.5
         hidden, output = check_gradients(net, [[2.0, 1.0, 1.5 * last]], [[0.3, 0.4]]).layers
         assert [hidden.kinks, hidden.by_both] == [kinks[0], 3 - kinks[0]]
         assert output.kinks == 0

@@ -386,7 +386,7 @@ def test_reading_does_not_change_model():
     model = build_model(shape, *parts)
     before = [keras.ops.convert_to_numpy(variable).copy() for variable in model.variables]
     nnc.from_keras(model)
-    assert len(before) > 8  # the variables include the state of the random generator of Dropout
+    assert len(before) > 8  # variables of a model include the state of Dropout's random generator
     assert all(
         (keras.ops.convert_to_numpy(variable) == array).all()
         for variable, array in zip(model.variables, before, strict=True)
@@ -445,7 +445,7 @@ def test_layers_of_sequences_are_read(pool):
             layers.Dense(2),
         ]
     )
-    net = nnc.from_keras(model, verify=True)  # compares the outputs
+    net = nnc.from_keras(model, verify=True)  # `verify` compares the outputs
     assert net.layers[0].kind == Conv1D(4, 3, "tanh", padding="causal", dilation=2, bias=True)
     assert net.layers[0].shape_in == (12, 3)
 

@@ -40,7 +40,7 @@ def test_load_opens_an_ensemble(tmp_path):
 @pytest.mark.parametrize(("name", "kind"), [("classes", "TableClassifier"), ("counts", "TableRegressor")])
 def test_load_opens_table_model(name, kind):
     tabular = pytest.importorskip("nnc.tabular", exc_type=ImportError)
-    path = MODELS / f"table_{name}.json"  # written by 0.1.0
+    path = MODELS / f"table_{name}.json"  # this file was written by nnc 0.1.0
     model, loaded = nnc.load(path), getattr(tabular, kind).load(path)
     assert type(model).__name__ == kind
     assert [net.params.tobytes() for net in model.networks_] == [net.params.tobytes() for net in loaded.networks_]

@@ -149,7 +149,7 @@ OTHER_NAMES = {
     "batch": "batch_size",
 }
 ESTIMATOR_ARGUMENTS = {"random_state", "learning_rate"}  # arguments that scikit-learn requires of its estimators
-EXCEPTIONS = {("nnc.Comparison", "weights")}  # the differences of the weights of two networks
+EXCEPTIONS = {("nnc.Comparison", "weights")}  # contains differences of weights, not weights
 
 
 def public_callables(module):

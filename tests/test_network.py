@@ -922,7 +922,7 @@ def test_error_names_location_of_first_nonfinite_input(row, dtype):
     ],
 )
 def test_each_method_rejects_invalid_targets(net, call, y, error, message):
-    if y is None and call == "train_step":  # its message also mentions dP, an alternative to y
+    if y is None and call == "train_step":  # the message of train_step also mentions dP, an alternative to y
         message = "y must be an array of real numbers, got None; pass either y or dP"
     before = net.params
     assert_raises(error, message, METHOD_CALLS[call], net, X4, y)

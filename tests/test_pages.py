@@ -93,7 +93,7 @@ def public_names():
     yield from set(nnc.__all__) - modules
     for name in ("datasets", "layers"):
         yield from (f"{name}.{member}" for member in getattr(nnc, name).__all__)
-    for name in ("plot", "sklearn", "dask", "tabular", "river"):  # their dependencies may be missing
+    for name in ("plot", "sklearn", "dask", "tabular", "river"):  # packages that these modules import may be missing
         members = source_of(name).split("\n__all__ = [")[1].split("]")[0]
         yield from (f"{name}.{member}" for member in re.findall(r'"(\w+)"', members))
 
@@ -181,7 +181,7 @@ def test_site_search_splits_chinese_text(monkeypatch):
     words = ["用", "Adam", "优化", "化器", "learning_rate", "学习", "习率", "3"]
     assert list(search({}).split(query)) == words
     node = shutil.which("node")
-    if node is not None:  # run the code of the browser
+    if node is not None:  # run the JavaScript code that splits queries in the browser
         program = f"{search.js_splitter_code}; console.log(JSON.stringify(splitQuery({json.dumps(query)})))"
         assert json.loads(subprocess.run([node, "-e", program], capture_output=True, check=True).stdout) == words
 

@@ -32,8 +32,8 @@ def eight_processors(monkeypatch, set_limit, tmp_path):
     """Simulate eight processors without limits by environment variables, control groups or libraries."""
     for name in processors.VARIABLES:
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.delitem(sys.modules, "threadpoolctl", raising=False)  # other tests may have loaded it
-    monkeypatch.setattr(processors, "cpu_count", lambda: 8)  # the machine that runs the tests may have fewer
+    monkeypatch.delitem(sys.modules, "threadpoolctl", raising=False)  # other tests may have loaded threadpoolctl
+    monkeypatch.setattr(processors, "cpu_count", lambda: 8)  # this machine may have fewer processors
     set_limit("nnc._utils.processors.CGROUP_FOLDER", str(tmp_path / "cgroup"))
     processors._quota.cache_clear()
     yield
@@ -321,7 +321,7 @@ def test_tuner_adapts_to_changed_throughput():
     machine.rates[2] = 0.5e6
     machine.run(0.3)
     assert machine.best == 1
-    machine.rates[2] = 1.9e6  # only a periodic comparison detects this
+    machine.rates[2] = 1.9e6  # only a periodic comparison detects that two threads are faster now
     machine.run(MAX_INTERVAL_SECONDS + 0.1)
     assert machine.best == 2
 
@@ -375,7 +375,7 @@ def test_next_run_of_same_work_reuses_tuner():
     second_tuner = borrow_tuner(work, [1, 2], lambda: 2)
     assert second_tuner is tuner
     assert second_tuner.next(1e9)[0] == 2
-    assert second_tuner.next(100)[0] == 1  # too short for a second thread
+    assert second_tuner.next(100)[0] == 1  # 100 rows are too few for a second thread
     assert borrow_tuner(work, [1, 2], lambda: 2) is not tuner  # the tuner is in use by another run
     return_tuner(work, tuner)
     assert borrow_tuner(work, [1, 2, 4], lambda: 4).best == 1  # a tuner with other candidates is not reused

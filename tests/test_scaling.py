@@ -66,7 +66,7 @@ def test_standardize_statistics_match_exact_fractions(column):
         assert scaling.apply(column).tolist() == [0] * len(column)
         return
     spread = max(exact) - min(exact)
-    variance = sum(((x - mean) / spread) ** 2 for x in exact) / len(exact)  # divided by the range to avoid overflow
+    variance = sum(((x - mean) / spread) ** 2 for x in exact) / len(exact)  # dividing by the range avoids overflow
     deviation = Fraction(math.sqrt(variance)) * spread
     if deviation > Fraction(1e-290):
         # The tolerance includes the rounding errors of the differences from the mean.

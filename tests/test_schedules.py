@@ -89,7 +89,7 @@ def test_exponential_lr_matches_torch(gamma):
 @pytest.mark.parametrize("min_lr", [0.0, 0.01, 0.3])
 def test_cosine_lr_matches_torch(epochs, min_lr):
     expected = torch_rates(lambda o, s: [s.CosineAnnealingLR(o, epochs, min_lr)], 0.3, epochs)
-    assert close(rates(CosineLR(0.3, epochs, min_lr), epochs), expected, 1e-10)  # PyTorch computes it recursively
+    assert close(rates(CosineLR(0.3, epochs, min_lr), epochs), expected, 1e-10)  # PyTorch uses a recursion
 
 
 def test_cosine_lr_stays_at_its_minimum_after_the_end():

@@ -416,7 +416,7 @@ def test_torch_modules_are_imported_with_features_last():
     with pytest.raises(ValueError, match="must directly follow a layer with weights"):
         nnc.from_torch(module, shape=(12, 3))
     del module[6]
-    net = nnc.from_torch(module, shape=(12, 3), verify=True)  # compares the outputs
+    net = nnc.from_torch(module, shape=(12, 3), verify=True)  # `verify` compares the outputs
     assert net.layers[0].shape_in == (12, 3)
     assert net.layers[0].kind == Conv1D(4, 3, "identity", padding="same", dilation=3, bias=True)
     assert net.layers[3].kind.padding == 1

@@ -304,7 +304,7 @@ def test_epochs_that_no_rule_can_end_run_in_one_call(monkeypatch, batch):
     assert checks == [20]
     checks.clear()
     MLPClassifier(**{**parameters, "tol": 1e9}, n_iter_no_change=4).fit(*labels(2))
-    assert checks == [5, 6]  # the first epoch is better than none, the next five are not
+    assert checks == [5, 6]  # only the first epoch improves; the next five do not
     checks.clear()
     MLPClassifier(**parameters, n_iter_no_change=20, callback=lambda record: None).fit(*labels(2))
     assert checks == [*range(1, 21)]

@@ -188,7 +188,7 @@ def test_several_steppers_of_one_network_share_training_state():
     first, second = net.stepper("adam", 0.01), twin.stepper("adam", 0.01)
     for _ in range(3):
         assert first(X, y) == second(X, y)
-    third = net.stepper(lr=0.01)  # continues with Adam; the first stepper then continues from it
+    third = net.stepper(lr=0.01)  # continues with the moments of `first`, which then continues with those of `third`
     for step in (third, first, net.train_step):
         assert step(X, y) == second(X, y)
         assert has_same_params(net, twin)

@@ -144,7 +144,7 @@ def test_best_epoch_of_second_fit_counts_from_its_start():
     net = regressor()
     net.fit(X, Y, epochs=5, lr=0.001, validation=(XV, YV))
     history = net.fit(X, Y, epochs=5, lr=0.001, validation=(XV, YV))
-    assert history.best_epoch == 1 + int(history.val_loss.argmin())  # counted from the start of this fit
+    assert history.best_epoch == 1 + int(history.val_loss.argmin())  # epochs are counted from the start of this fit
 
 
 def test_callback_that_returns_true_ends_fit():
@@ -398,7 +398,7 @@ def test_each_callback_is_called_at_its_own_interval(batches):
         1: [*range(1, 21)],
         3: [3, 4, 6, 9, 12, 15, 18, 20],
         7: [4, 7, 14, 20],
-    }  # each is also called after the last epoch
+    }  # each callback is also called after the last epoch
 
 
 def test_all_callbacks_are_called_before_one_ends_fit():
@@ -440,7 +440,7 @@ def test_callback_is_called_after_each_epoch(optimizer):
     net.fit(X, Y, epochs=300, lr=None if optimizer == "lbfgs" else 0.1, optimizer=optimizer, callback=callbacks)
     net.fit_batches([(X, Y), (X, Y)], epochs=3, optimizer="sgd", reset_optimizer=True, callback=callbacks)
     assert calls == [*range(1, 301), 1, 2, 3]
-    assert late_calls == [300, 3]  # also called after the last epoch, regardless of `seconds`
+    assert late_calls == [300, 3]  # after the last epoch, callbacks are called regardless of `seconds`
 
 
 def test_progress_bar_is_updated_at_most_20_times_a_second():

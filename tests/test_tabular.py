@@ -445,7 +445,7 @@ def test_training_without_improvement_stops_at_half_of_epochs(table, set_limit):
     for member, other in pairs:
         n = len(member.curve)
         assert other.curve[:n] == member.curve
-        if other.error == member.error:  # errors differ if a later epoch was better by chance
+        if other.error == member.error:  # the errors differ if an epoch after the early stop was better by chance
             assert np.array_equal(other.network.params, member.network.params)
 
     stopped.clear()

@@ -161,7 +161,7 @@ def test_predictions_of_part_do_not_depend_on_its_labels(kind, set_limit):
         # Classes are compared, because the temperature depends on the labels of all parts.
         assert np.array_equal(compared[0][parts == j], compared[1][parts == j])
         has_changed |= not np.array_equal(predictions.values, expected.values)
-    assert has_changed  # the labels of a part select the epoch for the other parts
+    assert has_changed  # changed labels of a part may select another epoch for the other parts
 
 
 def test_report_and_file_contain_standard_errors_of_importances(tmp_path):

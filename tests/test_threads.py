@@ -239,7 +239,7 @@ def test_exception_of_signal_handler_releases_all_locks():
     assert len(active) == 0
     with training_lock:
         pass
-    thread = threading.Thread(target=snapshot_lock.__enter__)  # it would wait forever for a lock that was not released
+    thread = threading.Thread(target=snapshot_lock.__enter__)  # the thread waits forever if the lock was not released
     thread.start()
     thread.join(60)
     assert not thread.is_alive()

@@ -638,7 +638,7 @@ def test_divergence_restores_last_finite_weights(optimizer, dtype, batch_size, l
         for batch in batches:
             part.fit(*batch, epochs=1, **settings)
     assert net.params.tobytes() == part.params.tobytes()
-    if "the loss of epoch" in str(error):  # no step was taken with that loss
+    if "the loss of epoch" in str(error):  # the step of that batch was not taken
         assert not np.isfinite(net.evaluate_loss(*batch))
     assert nnc.from_json(net.to_json()).params.tobytes() == net.params.tobytes()
 
@@ -923,7 +923,7 @@ def test_changing_thread_count_between_slices_does_not_change_bits(monkeypatch, 
     used = []
 
     class AlternatingTuner(ThreadTuner):
-        """A tuner that chooses another number of threads for each slice of one block of rows."""
+        """Tuner that changes the number of threads after each slice, which contains one block of rows."""
 
         def next(self, rows_left):
             used.append(self.candidates[len(used) % len(self.candidates)])

@@ -99,7 +99,7 @@ def test_replace_changes_fields_and_preserves_order():
 def test_signature_and_help():
     assert list(inspect.signature(NamedPoint).parameters) == ["x", "y", "name"]
     assert str(inspect.signature(SGD)).startswith("(lr: 'float' = 0.001, momentum: 'float' = 0.0, ")
-    assert list(inspect.signature(Constant(0.1)).parameters) == ["epoch"]  # the signature of its call
+    assert list(inspect.signature(Constant(0.1)).parameters) == ["epoch"]  # the signature of `Constant.__call__`
     text = pydoc.render_doc(SGD, renderer=pydoc.plaintext)
     assert "SGD(lr:'float'=0.001," in "".join(
         text.replace("|", "").split()

@@ -132,7 +132,7 @@ def compile_program(folder, net, optimize, repeats, dtype):
     table = subprocess.run(["arm-none-eabi-size", elf], check=True, capture_output=True, text=True).stdout
     text, data, bss = map(int, table.splitlines()[1].split()[:3])
     buffers = 0 if net is None else (net.sizes[0] + net.sizes[-1]) * (8 if dtype == "float64" else 4)
-    return elf, text + data, data + bss - buffers  # do not count the arrays `in` and `out`
+    return elf, text + data, data + bss - buffers  # the memory of the arrays `in` and `out` is not counted
 
 
 def print_measurement(name, net, optimize, dtype):

@@ -122,7 +122,7 @@ def run(page: Path, folder: Path, text: str | None = None) -> list[str | None]:
             warnings.simplefilter("error")
             # Keras calls deprecated functions of NumPy.
             warnings.filterwarnings("ignore", category=DeprecationWarning, module="keras")
-            warnings.filterwarnings("ignore", "Glyph .* missing from font")  # browsers have Chinese fonts
+            warnings.filterwarnings("ignore", "Glyph .* missing from font")  # browsers draw Chinese text
             exec(code, names)  # all blocks share one namespace
         compare(location, block[3] or "", printed.getvalue())
         outputs.append(printed.getvalue().replace(f"{folder}{os.sep}", ""))  # hide the name of the temporary folder

@@ -9,7 +9,7 @@ error of the fit before its coefficients are rounded. Needs mpmath.
 import mpmath as mp
 
 mp.mp.dps = 40  # decimal digits of all computations
-MIN_WEIGHT = mp.mpf(10) ** -9  # added to weights, which otherwise vanish at 0
+MIN_WEIGHT = mp.mpf(10) ** -9  # added to the error weights, so that all are positive
 
 
 def minimax(f, low, high, degree, weight, rounds=12, points=600):

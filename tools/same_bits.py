@@ -131,7 +131,7 @@ SHAPES = {
     STRIDES: (41, 40, 2),
 }
 SMALLEST, DEEP, SMALL, NARROW = (3, 4, 1), (5, 7, 9, 3), (4, 16, 10), (20, 64, 1)
-SQUARE, BLOCKS = (64, 64, 10), (4, 32, 16, 4)  # BLOCKS has enough rows for its size that threads divide them
+SQUARE, BLOCKS = (64, 64, 10), (4, 32, 16, 4)  # with BLOCKS, each thread processes whole blocks of rows
 
 SCHEMA = Path(__file__).parents[1] / "docs/nnc-network.schema.json"
 OUTPUTS = tuple(json.loads(SCHEMA.read_text(encoding="utf-8"))["$defs"]["activation"]["enum"])
@@ -531,7 +531,7 @@ def compare(builds: list[tuple[str, str | None]], isa: str) -> Counter[str]:
             if is_error(before.get(part, "")) or is_error(after.get(part, "")):
                 print(f"    {part}, old: {before.get(part)}\n    {part}, new: {after.get(part)}")
     for label, run in zip(("old", "new"), runs, strict=True):
-        run.communicate()  # read the remaining output, if the other process ended early
+        run.communicate()  # read the remaining output of a process if the other one ended early
         if run.returncode:
             counts["different"] += 1
             print(f"  {label} ended with exit code {run.returncode} after {counts['compared']} compared fits")

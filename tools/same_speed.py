@@ -82,7 +82,7 @@ MANY_NETWORKS = {
 
 def serve() -> None:
     """Read workload names from stdin, and answer each with the median duration of a step in seconds."""
-    sys.path.append(str(HERE.parents[1]))  # append, so that the installed nnc is imported
+    sys.path.append(str(HERE.parents[1]))  # last in the path, so that the installed nnc is imported
     from benchmarks.peers.nnc_itself import VARIANTS
     from benchmarks.works import WORKS
 

@@ -19,7 +19,7 @@ SUPPORTS_IMAGES = True
 SOURCES, FLAGS = ["kann.c", "kautodiff.c"], ["-DHAVE_PTHREAD", "-pthread"]
 libraries = {"mini-batch": build("kann", SOURCES, FLAGS)}
 os.environ["OPENBLAS_NUM_THREADS"] = "1"  # KANN divides the rows among its own threads
-with suppress(ImportError):  # Debian: libopenblas-dev
+with suppress(ImportError):  # OpenBLAS is not installed (Debian: libopenblas-dev)
     libraries["mini-batch, BLAS"] = build("kann", SOURCES, [*FLAGS, "-DHAVE_CBLAS", "-lopenblas"])
 
 

@@ -60,7 +60,7 @@ def train_step(work, threads):
 
     def start():
         net = create_network(work)
-        net.train_step(work.X, work.Y, work.lr, work.optimizer)  # later calls use the same lr and optimizer
+        net.train_step(work.X, work.Y, work.lr, work.optimizer)  # later calls keep this lr and optimizer
         return net.train_step, partial(layer_weights, net)
 
     return SingleSteps(work, threads, start)

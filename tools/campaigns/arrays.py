@@ -97,7 +97,7 @@ ARGUMENTS = {
     "fit X": (["X", "y"], X, lambda value: fit(regressor(), value, Y)),
     "fit X float32": (["X", "y"], X, lambda value: fit(regressor(dtype="float32"), value, Y, batch_size=5)),
     "fit X scaled": (["X", "y", "scale_X"], X, lambda value: fit(regressor(scale_X="standardize"), value, Y)),
-    "fit images": (["X", "y"], X, lambda value: fit(image_regressor(), value, Y, lr=0.1)),  # bytes count as pixels
+    "fit images": (["X", "y"], X, lambda value: fit(image_regressor(), value, Y, lr=0.1)),  # images of bytes are pixels
     "fit images scaled": (
         ["X", "y"], X, lambda value: fit(image_regressor(scale_X="pixels", dtype="float32"), value, Y)
     ),

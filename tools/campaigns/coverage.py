@@ -35,7 +35,7 @@ def growing_noise(rng: np.random.Generator, n: int) -> tuple[np.ndarray, np.ndar
 
 
 def equal_noise(rng: np.random.Generator, n: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return rows of equal noise."""
+    """Return n rows, and targets whose noise has the same variance in all rows."""
     X = rng.standard_normal((n, 4))
     return X, np.sin(X[:, 0]) + X[:, 1] + 0.5 * rng.standard_normal(n)
 

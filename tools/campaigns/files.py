@@ -117,7 +117,7 @@ class SystemCalls:
             if number != self.failing:
                 return function(*arguments, **keywords)
             self.name = name
-            if self.late or name.endswith("close"):  # a close that fails still closes the file
+            if self.late or name.endswith("close"):  # a call of close that fails also closes the file
                 with suppress(OSError):
                     result = function(*arguments, **keywords)
                     if name == "open":  # the caller never gets the file and cannot close it
@@ -136,7 +136,7 @@ class SystemCalls:
         """Replace the functions of os and the methods of files inside a with statement."""
         self.counted_open = self.wrap("open", open)
         calls = {name: getattr(os, name) for name in OS_CALLS}
-        calls["fsync"] = lambda handle: None  # slow, and only useful after a power failure
+        calls["fsync"] = lambda handle: None  # fsync is slow, and protects only against power failures
         patches = [patch.object(os, name, self.wrap(f"os.{name}", function)) for name, function in calls.items()]
         patches.append(patch.object(builtins, "open", self.open_file))
         for replacement in patches:

@@ -58,7 +58,7 @@ class Run(NamedTuple):
 
 
 def draw_run(seed: int) -> Run:
-    """Return the run of a seed."""
+    """Draw a network, data and a kind of training from a seed."""
     rng = np.random.default_rng(seed)
     training = str(rng.choice(TRAININGS))
     if training in ("xor", "iris"):
@@ -90,9 +90,9 @@ def draw_run(seed: int) -> Run:
     n = int(rng.choice([1, 2, 5, 20, 100]))
     X = rng.normal(size=(n, net.sizes[0])) * 10 ** rng.uniform(-3, 3)
     if net.model.stack.has_image_input and rng.integers(2):
-        X[abs(X) < np.quantile(abs(X), 0.8)] = X.flat[0]  # a constant background, which makes ties in pools
+        X[abs(X) < np.quantile(abs(X), 0.8)] = X.flat[0]  # a constant background, so that pools have equal maxima
     y = targets(row.target_type, rng, n, int(sizes[-1]))
-    # If the training diverges, the network has its last finite weights, which serve as well.
+    # If the training diverges, the check uses the last finite weights.
     with warnings.catch_warnings(), contextlib.suppress(nnc.DivergedError):
         warnings.simplefilter("ignore")
         train(net, X, y, training)

@@ -39,13 +39,13 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    Choose = Callable[[Sequence[Any]], Any]  # chooses one of several values
-    IsUnusual = Callable[[], bool]  # returns whether to add the unusual feature here
+    Choose = Callable[[Sequence[Any]], Any]  # function that chooses one of several values
+    IsUnusual = Callable[[], bool]  # function that returns whether to add the unusual feature here
 
 TOLERANCES = {
     "float32": 1e-4,
     "float64": 1e-9,
-}  # relative to the largest output; the verification allows a tenth
+}  # allowed errors relative to the largest output, ten times those of `verify`
 N_ROWS = 12
 
 
