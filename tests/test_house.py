@@ -48,6 +48,7 @@ NUMPY_FREE = (
     "_utils.fields",
     "_utils.names",
     "_utils.value",
+    "_interop.c_functions",
     "_interop.c_source",
     "_interop.c_table",
     "_interop.js_source",

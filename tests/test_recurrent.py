@@ -227,8 +227,6 @@ def test_files_restore_network_with_output_at_every_step(tmp_path, n_out, scale_
         resumed.fit(X, Y, epochs=2)
         np.testing.assert_array_equal(loaded.params, resumed.params)
     assert net.astype("float32").predict(X).shape == Y.shape
-    with pytest.raises(ValueError, match=r"use save\(\)"):
-        net.to_python(tmp_path / "net.py")
 
 
 @pytest.mark.parametrize("n_out", [1, 2])
@@ -345,12 +343,6 @@ def test_levenberg_marquardt_refuses_recurrent_layers():
     net = build_network(GRU)
     with pytest.raises(ValueError, match="step by step"):
         net.fit(*random_data(net, 10), epochs=1, optimizer="levenberg_marquardt")
-
-
-def test_exports_refuse_recurrent_layers(tmp_path):
-    net = build_network(GRU)
-    with pytest.raises(ValueError, match=r"this format does not support the recurrent layer 'gru'; use save\(\)"):
-        net.to_python(tmp_path / "net.py")
 
 
 def test_saturated_outputs_at_each_step_are_reported():

@@ -2,7 +2,8 @@
 
 Writers export a network. They share `program.py`, which turns a network into a list of operations:
 
-- `c_source.py`, `c_int8.py` (8-bit integers, computed by `int8.py`) and `c_table.py` write C headers.
+- `c_source.py`, `c_int8.py` (8-bit integers, computed by `int8.py`) and `c_table.py` write C headers; `c_functions.py`
+  has templates of their functions.
 - `js_source.py` and `python_source.py` write modules, with common code in `script.py`.
 - `onnx.py` and `onnx_table.py` write ONNX models, encoded by `protobuf.py`.
 - `torch_modules.py` and `scikit_learn.py` create objects of those packages.

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from nnc._interop.c_source import FUNCTIONS, Source, initializer
+from nnc._interop.c_functions import FUNCTIONS
+from nnc._interop.c_source import Source, initializer
 from nnc._interop.int8 import LookupTable, Pool, Quantization, QuantizedLayer, quantize
 from nnc._interop.program import build_program, split_remainders
 from nnc.layers import operations as op

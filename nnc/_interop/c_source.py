@@ -1,7 +1,6 @@
 """Writer of C headers, which use only math.h and static memory.
 
-The templates below are the functions of a header. $name is the name of the network, $real its floating-point type, and
-$f the suffix that math.h functions have for this type.
+The templates below are parts of a header, with the placeholders of c_functions.py.
 """
 
 from __future__ import annotations
@@ -12,9 +11,9 @@ from math import prod
 from string import Template
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from nnc._interop.c_functions import ELEMENTWISE, FUNCTIONS, RECUR, SIMPLE_RNN_STEP
 from nnc._interop.program import (
     INPUT_ORDERS,
-    SCALE_SIGNS,
     Writer,
     build_programs,
     round_to_dtype,
@@ -57,158 +56,6 @@ $includes
 #define ${NAME}_N_OUT $n_out
 """
 
-SCALE = """\
-static inline void ${name}_%s(const $real *in, const $real *numbers, int m, $real *out, int n)
-{
-    int i;
-    for (i = 0; i < n; i++)
-        out[i] = in[i] %s numbers[i %% m];
-}
-"""
-SCALES = {function: SCALE % (function, sign) for function, sign in SCALE_SIGNS.items()}
-# Templates of the C functions by name. A header contains only the functions that it calls.
-FUNCTIONS = {
-    **SCALES,
-    "subtract": "/* The m operands are repeated for all n inputs. */\n" + SCALES["subtract"],
-    "dense": """\
-/* Dense layer: out[j] = b[j] + sum over i of W[j][i] * in[i]. */
-static inline void ${name}_dense(const $real *in, int n, const $real *W, const $real *b, $real *out, int m)
-{
-    int i, j;
-    for (j = 0; j < m; j++, W += n) {
-        $real sum = b ? b[j] : 0;
-        for (i = 0; i < n; i++)
-            sum += W[i] * in[i];
-        out[j] = sum;
-    }
-}
-""",
-    "conv": """\
-/* Convolution with zero padding: out[y][x][j] = b[j] + sum over ky, kx and c of
-   W[j][ky][kx][c] * in[y * sy - top + ky][x * sx - left + kx][c]. Positions outside of the image are skipped. */
-static inline void ${name}_conv(const $real *in, int height, int width, int channels, const $real *W, const $real *b,
-                                int kh, int kw, int sy, int sx, int top, int left,
-                                $real *out, int rows, int columns, int m)
-{
-    int y, x, j, ky, i;
-    for (y = 0; y < rows; y++)
-        for (x = 0; x < columns; x++) {
-            const int y0 = y * sy - top, x0 = x * sx - left;
-            const int ky0 = y0 < 0 ? -y0 : 0, ky1 = y0 + kh > height ? height - y0 : kh;
-            const int kx0 = x0 < 0 ? -x0 : 0, kx1 = x0 + kw > width ? width - x0 : kw;
-            const int n = (kx1 - kx0) * channels;
-            for (j = 0; j < m; j++) {
-                $real sum = b ? b[j] : 0;
-                for (ky = ky0; ky < ky1; ky++) {
-                    const $real *row = in + ((y0 + ky) * width + x0 + kx0) * channels;
-                    const $real *weights = W + ((j * kh + ky) * kw + kx0) * channels;
-                    for (i = 0; i < n; i++)
-                        sum += weights[i] * row[i];
-                }
-                *out++ = sum;
-            }
-        }
-}
-""",
-    "max_pool": """\
-/* Maximum of each window of kh x kw pixels, for each channel. */
-static inline void ${name}_max_pool(const $real *in, int width, int channels, int kh, int kw, int sy, int sx,
-                                    $real *out, int rows, int columns)
-{
-    int y, x, c, ky, kx;
-    for (y = 0; y < rows; y++)
-        for (x = 0; x < columns; x++)
-            for (c = 0; c < channels; c++) {
-                const $real *first = in + (y * sy * width + x * sx) * channels + c;
-                $real largest = *first;
-                for (ky = 0; ky < kh; ky++)
-                    for (kx = 0; kx < kw; kx++) {
-                        const $real number = first[(ky * width + kx) * channels];
-                        largest = number > largest ? number : largest;
-                    }
-                *out++ = largest;
-            }
-}
-""",
-    "avg_pool": """\
-/* Mean of each window of kh x kw pixels, for each channel. */
-static inline void ${name}_avg_pool(const $real *in, int width, int channels, int kh, int kw, int sy, int sx,
-                                    $real *out, int rows, int columns)
-{
-    int y, x, c, ky, kx;
-    for (y = 0; y < rows; y++)
-        for (x = 0; x < columns; x++)
-            for (c = 0; c < channels; c++) {
-                const $real *first = in + (y * sy * width + x * sx) * channels + c;
-                $real sum = 0;
-                for (ky = 0; ky < kh; ky++)
-                    for (kx = 0; kx < kw; kx++)
-                        sum += first[(ky * width + kx) * channels];
-                *out++ = sum / ($real)(kh * kw);
-            }
-}
-""",
-    "softmax": """\
-/* Softmax of n numbers, in place. Subtracting the largest one prevents overflow. */
-static inline void ${name}_softmax($real *a, int n)
-{
-    $real largest = a[0], sum = 0;
-    int i;
-    for (i = 1; i < n; i++)
-        largest = a[i] > largest ? a[i] : largest;
-    for (i = 0; i < n; i++)
-        sum += a[i] = exp$f(a[i] - largest);
-    for (i = 0; i < n; i++)
-        a[i] /= sum;
-}
-""",
-    "sort": """\
-/* Sort the quantiles of each target, in place: each group of m numbers has one quantile of all targets. */
-static inline void ${name}_sort($real *a, int n, int m)
-{
-    int i;
-    for (i = m; i < n; i++) {
-        const $real number = a[i];
-        int j = i - m;
-        for (; j >= 0 && a[j] > number; j -= m)
-            a[j + m] = a[j];
-        a[j + m] = number;
-    }
-}
-""",
-    "sigmoid_of": """\
-static inline $real ${name}_sigmoid_of($real z)
-{
-    return 1 / (1 + exp$f(-z));
-}
-""",
-    "softplus_of": """\
-/* log(1 + exp(z)) without overflow. */
-static inline $real ${name}_softplus_of($real z)
-{
-    return (z > 0 ? z : 0) + log1p$f(exp$f(z > 0 ? -z : z));
-}
-""",
-    "Phi_of": """\
-/* Cumulative distribution function of the standard normal distribution. */
-static inline $real ${name}_Phi_of($real z)
-{
-    return erfc$f(-z * $root) / 2;
-}
-""",
-}
-
-ELEMENTWISE = """\
-static inline void ${name}_$activation($real *a, int n)
-{
-    int i;
-    for (i = 0; i < n; i++) {
-        const $real z = a[i];
-        a[i] = $formula;
-    }
-}
-"""
-
 PREDICT = """\
 /* Compute the ${NAME}_N_OUT outputs for one row of ${NAME}_N_IN inputs. */
 static inline void ${name}_predict(const $real *in, $real *out)
@@ -218,6 +65,55 @@ static inline void ${name}_predict(const $real *in, $real *out)
         out[i] = $output;
 }
 """
+# Functions of a header for a network whose outputs can be computed step by step.
+STREAM = """\
+#define ${NAME}_STEP_N_IN $step_n_in
+#define ${NAME}_STEP_N_OUT $step_n_out
+
+/* States of all recurrent layers. The states h of an LSTM are followed by its cell states. */
+typedef struct {
+    $real h[$n_states];
+} ${name}_state;
+
+/* Set all states to 0, as before the first step of a sequence. */
+static inline void ${name}_reset(${name}_state *state)
+{
+    int i;
+    for (i = 0; i < $n_states; i++)
+        state->h[i] = 0;
+}
+
+/* Process the ${NAME}_STEP_N_IN inputs of one step, and compute the ${NAME}_STEP_N_OUT outputs after it. If out is 0,
+   only the states change. */
+static inline void ${name}_step(${name}_state *state, const $real *in, $real *out)
+{
+    $body
+    for (i = 0; i < ${NAME}_STEP_N_OUT; i++)
+        out[i] = $output;
+}
+
+/* Process several steps, whose inputs and outputs follow one another in the arrays. */
+static inline void ${name}_run(${name}_state *state, const $real *in, int steps, $real *out)
+{
+    for (; steps > 0; steps--, in += ${NAME}_STEP_N_IN, out += ${NAME}_STEP_N_OUT)
+        ${name}_step(state, in, out);
+}
+
+/* Compute the ${NAME}_N_OUT outputs for a sequence of ${NAME}_N_IN inputs. */
+static inline void ${name}_predict(const $real *in, $real *out)
+{
+    static ${name}_state state;
+    int steps;
+    ${name}_reset(&state);
+    for (steps = $steps; steps > 1; steps--, in += ${NAME}_STEP_N_IN$advance)
+        ${name}_step(&state, in, $early_out);
+    ${name}_step(&state, in, out);
+}
+"""
+STREAM_REMARK = """
+
+   Single steps of a sequence: ${name}_reset(&state) sets the states of the recurrent layers to 0, and
+   ${name}_step(&state, in, out) computes the outputs after each step. A program may have several states."""
 # C statement after each network of an ensemble. The first network sets the sum of outputs, the others add to it.
 SUM = """\
 for (i = 0; i < ${NAME}_N_OUT; i++)
@@ -288,7 +184,7 @@ def to_c(documents: Sequence[dict[str, Any]], name: str, dtype: str, predict: Ca
     programs = build_programs(documents, predict)
     source = Source(name, dtype)
     for program in programs:
-        for operation in program.operations:
+        for operation in program.operations if program.stream_obstacle else program.step_operations():
             source.write(operation)
         if len(programs) > 1:
             source.add_to_sum(program.n_out)
@@ -310,7 +206,10 @@ class Source(Writer):
         self.functions: dict[str, str] = {}
         self.calls: list[str] = []
         self.current = "in"  # name of the C array that the next operation reads
-        self.buffers = {"a": 0, "b": 0, "sum": 0}  # required number of elements of each C array
+        # Required number of elements of each C array. Recurrent layers use h for states, and next for those of a step.
+        self.buffers = {"a": 0, "b": 0, "sum": 0, "h": 0, "next": 0}
+        self.n_states = 0  # number of states in the struct for single steps
+        self.n_state_calls = 0  # number of calls after which all states of a step are computed
         self.n_summed = 0  # number of ensemble members whose outputs were added to the sum
         self.constant_bytes = 0
         self.element_bytes = 4 if dtype == "float32" else 8
@@ -355,7 +254,7 @@ class Source(Writer):
         of `after`. If `in_place` is true and the current array is a buffer, the results overwrite it. Otherwise they
         are written to the other buffer, which becomes the current array.
         """
-        result = self.current if in_place and self.current != "in" else "b" if self.current == "a" else "a"
+        result = self.current if in_place and self.current in ("a", "b") else "b" if self.current == "a" else "a"
         self.buffers[result] = max(self.buffers[result], size)
         arguments = ", ".join(map(str, [self.current, *before, result, *after]))
         self.calls.append(f"{self.function(function)}({arguments});")
@@ -375,7 +274,7 @@ class Source(Writer):
         for function, numbers in scale_functions(operation, self.dtype):
             self.call(function, [self.array(function, numbers), len(numbers)], n, [n], in_place=True)
 
-    def weights(self, operation: op.MatMul | op.Conv) -> tuple[str, str]:
+    def weights(self, operation: op.MatMul | op.StepMatMul | op.Conv) -> tuple[str, str]:
         """Add the C arrays of the weights W and biases b, and return their names.
 
         W is stored with one row per output, so that the terms of a sum are contiguous.
@@ -383,10 +282,63 @@ class Source(Writer):
         W = self.array("W", [number for column in zip(*operation.W, strict=True) for number in column])
         return W, "0" if operation.b is None else self.array("b", operation.b)
 
-    def mat_mul(self, operation: op.MatMul) -> None:
+    def mat_mul(self, operation: op.MatMul | op.StepMatMul) -> None:
         """Add a C function call to the header that computes a dense layer without activation: x @ W + b."""
         n, m = len(operation.W), len(operation.W[0])
         self.call("dense", [n, *self.weights(operation)], m, [m])
+
+    def step_mat_mul(self, operation: op.StepMatMul) -> None:
+        """Add a C function call to the header that computes a dense layer for one step, or for each step."""
+        if len(operation.input_shape) == 1:
+            self.mat_mul(operation)
+            return
+        self.function("dense")
+        before = [*operation.input_shape, *self.weights(operation)]
+        self.call("dense_steps", before, prod(operation.output_shape), operation.output_shape[1:])
+
+    def recur(self, operation: op.Recur) -> None:
+        """Add C function calls to the header that compute a recurrent layer for one step, or for a sequence."""
+        cell, m, n = self.cell(operation), operation.directions[0].units, operation.input_shape[-1]
+        n_states = 2 * m if operation.cell == "lstm" else m
+        self.buffers["next"] = max(self.buffers["next"], m)
+        parameters = [", ".join(self.direction(direction)) for direction in operation.directions]
+        if len(operation.input_shape) == 1:
+            h = f"state->h + {self.n_states}" if self.n_states else "state->h"
+            self.calls.append(f"{self.name}_{cell}_step({self.current}, {n}, {parameters[0]}, {h}, next, {m});")
+            self.current, self.n_states, self.n_state_calls = h, self.n_states + n_states, len(self.calls)
+            return
+        self.functions.setdefault(cell, self.fill(RECUR, cell=cell))
+        self.buffers["h"] = max(self.buffers["h"], n_states)
+        result, steps = "b" if self.current == "a" else "a", operation.input_shape[0]
+        self.buffers[result] = max(self.buffers[result], prod(operation.output_shape))
+        stride = operation.output_shape[-1] if operation.sequences else 0
+        for i, direction in enumerate(operation.directions):
+            before = f"{self.current}, {steps}, {n}, {parameters[i]}, {int(direction.reverse)}, h, {n_states}, next"
+            out = f"{result} + {i * m}" if i else result
+            self.calls.append(f"{self.name}_{cell}({before}, {out}, {m}, {stride});")
+        self.current = result
+
+    def cell(self, operation: op.Recur) -> str:
+        """Add the C function for one step of a recurrent layer, and return its name without prefix and "_step"."""
+        self.function("dot")
+        if operation.cell != "simple_rnn":
+            self.function("sigmoid_of")
+            self.function(f"{operation.cell}_step")
+            return operation.cell
+        cell = f"simple_rnn_{operation.activation}"
+        self.activation(operation.activation)
+        step = self.fill(SIMPLE_RNN_STEP, cell=cell, activation=operation.activation)
+        self.functions.setdefault(f"{cell}_step", step)
+        return cell
+
+    def direction(self, direction: op.Direction) -> tuple[str, str, str]:
+        """Add the C arrays W, U and b of a direction, ordered by unit, and return their names."""
+        m = direction.units
+        columns = [[*zip(*matrix, strict=True)] for matrix in (direction.W, direction.U)]
+        W, U = ([number for j in range(m) for column in part[j::m] for number in column] for part in columns)
+        rows = direction.b
+        b = "0" if rows is None else self.array("b", [number for j in range(m) for row in rows for number in row[j::m]])
+        return self.array("W", W), self.array("U", U), b
 
     def conv(self, operation: op.Conv) -> None:
         """Add a C function call to the header that computes a convolution."""
@@ -408,13 +360,22 @@ class Source(Writer):
 
     def activate(self, operation: op.Activate) -> None:
         """Add a C function call to the header that applies an activation in place to the current array."""
-        row = activations.ROWS[operation.name]
-        if row.elementwise and operation.name not in self.functions:
+        function, n = self.activation(operation.name), prod(operation.output_shape)
+        if len(operation.output_shape) == 2 and not activations.ROWS[operation.name].elementwise:
+            m = operation.output_shape[1]
+            self.calls.append(f"for (i = 0; i < {n}; i += {m})\n        {function}({self.current} + i, {m});")
+        else:
+            self.calls.append(f"{function}({self.current}, {n});")
+
+    def activation(self, name: str) -> str:
+        """Add the C function of an activation if it is not in the header yet, and return its name."""
+        row = activations.ROWS[name]
+        if not row.elementwise:
+            return self.function(name)
+        if name not in self.functions:
             formula = formulas.to_c(row.f, self.function_call, self.number)
-            self.functions[operation.name] = self.fill(ELEMENTWISE, activation=operation.name, formula=formula)
-        elif not row.elementwise:
-            self.function(operation.name)
-        self.calls.append(f"{self.name}_{operation.name}({self.current}, {prod(operation.output_shape)});")
+            self.functions[name] = self.fill(ELEMENTWISE, activation=name, formula=formula)
+        return f"{self.name}_{name}"
 
     def sort(self, operation: op.Sort) -> None:
         """Add a C function call to the header that sorts the quantiles of each target in the current array."""
@@ -438,8 +399,28 @@ class Source(Writer):
 
     @property
     def buffer_bytes(self) -> int:
-        """Total size of the static buffers of the header in bytes."""
-        return sum(self.buffers.values()) * self.element_bytes
+        """Total size of the static buffers of the header in bytes, including the states that `predict` uses."""
+        return (sum(self.buffers.values()) + self.n_states) * self.element_bytes
+
+    def predict_functions(self, program: Program) -> str:
+        """Return the C function `predict`, with the functions for single steps if the network supports them."""
+        output = f"sum[i] / {self.number(float(self.n_summed))}" if self.n_summed else f"{self.current}[i]"
+        body = [*self.buffer_definitions(), "int i;", *self.calls]
+        if not self.n_states:
+            return self.fill(PREDICT, body="\n    ".join(body), output=output)
+        has_steps = len(program.output_shape) == 2
+        body.insert(len(body) - len(self.calls) + self.n_state_calls, "if (!out)\n        return;")
+        return self.fill(
+            STREAM,
+            body="\n    ".join(body),
+            output=output,
+            steps=program.shape[0],
+            step_n_in=program.shape[1],
+            step_n_out=program.output_shape[-1],
+            n_states=self.n_states,
+            advance=self.fill(", out += ${NAME}_STEP_N_OUT") if has_steps else "",
+            early_out="out" if has_steps else "0",
+        )
 
     def header(self, program: Program, predict: Callable[[Any], Any], remark: str = "") -> str:
         """Return the text of the C header for all operations that were added.
@@ -453,6 +434,10 @@ class Source(Writer):
         remark : str
             Text that is appended to the comment at the beginning of the header.
         """
+        if self.n_states:
+            remark += self.fill(STREAM_REMARK)
+        elif program.has_recurrent_layers:
+            remark += f"\n   There are no functions for single steps of a sequence: {program.stream_obstacle}."
         parts = [
             self.fill(
                 HEADER,
@@ -472,14 +457,12 @@ class Source(Writer):
         if program.task in CLASS_FUNCTIONS:
             parts.append(self.texts("labels", program.labels))
         parts += self.functions.values()
-        output = f"sum[i] / {self.number(float(self.n_summed))}" if self.n_summed else f"{self.current}[i]"
-        body = "\n    ".join([*self.buffer_definitions(), "int i;", *self.calls])
-        parts.append(self.fill(PREDICT, body=body, output=output))
+        parts.append(self.predict_functions(program))
         if program.task in CLASS_FUNCTIONS:
             parts.append(self.fill(CLASS_FUNCTIONS[program.task], threshold=self.number(program.threshold)))
         if program.self_test is not None:
             X = round_to_dtype(program.self_test["X"], self.dtype)
-            P = predict([X])[0].tolist()
+            P = predict([X])[0].ravel().tolist()
             # The expected outputs P have the precision of the network, which may be lower than that of the header.
             tolerance = self.number(max(TOLERANCES[self.dtype], TOLERANCES[program.dtype]))
             sizes = {"n_in": program.n_in, "n_out": program.n_out}

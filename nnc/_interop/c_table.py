@@ -10,7 +10,8 @@ import sys
 from textwrap import indent
 from typing import TYPE_CHECKING, Any
 
-from nnc._interop.c_source import CLASS_FUNCTIONS, COMPARISONS, FUNCTIONS, SELF_TEST, Source, initializer, literal
+from nnc._interop.c_functions import FUNCTIONS
+from nnc._interop.c_source import CLASS_FUNCTIONS, COMPARISONS, SELF_TEST, Source, initializer, literal
 from nnc._registry import formulas
 from nnc._serialization.text import TOLERANCES
 from nnc._version import __version__

@@ -99,6 +99,60 @@ function Phi_of(z) {
   return z > 0 ? 1 - tail : tail;
 }
 """,
+    "eachStep": """
+// Concatenated outputs of a function for each step of a sequence; a step has n numbers.
+const eachStep = (x, n, f, ...parameters) =>
+  Array.from({ length: x.length / n }, (_, t) => f(x.slice(t * n, (t + 1) * n), ...parameters)).flat();
+""",
+    "simpleRNN": """
+// States of a simple recurrent layer after a step with the inputs x.
+const simpleRNN = (x, h, W, U, b, activation) => {
+  const v = dense(h, U, null);
+  return activation(dense(x, W, b && b[0]).map((u, j) => u + v[j]));
+};
+""",
+    "gru": """
+// States of a GRU after a step with the inputs x. W and U have the rows of z, r and n.
+const gru = (x, h, W, U, b) => {
+  const m = h.length;
+  const u = dense(x, W, b && b[0]);
+  const v = dense(h, U, b && b[1]);
+  return h.map((state, j) => {
+    const z = sigmoid_of(u[j] + v[j]);
+    const r = sigmoid_of(u[m + j] + v[m + j]);
+    return z * state + (1 - z) * Math.tanh(u[2 * m + j] + r * v[2 * m + j]);
+  });
+};
+""",
+    "lstm": """
+// States h and c of an LSTM after a step with the inputs x. W and U have the rows of i, f, g and o.
+const lstm = (x, state, W, U, b) => {
+  const m = state.length / 2;
+  const v = dense(state.slice(0, m), U, null);
+  const z = dense(x, W, b && b[0]).map((u, j) => u + v[j]);
+  const c = state.slice(m).map((c, j) => sigmoid_of(z[m + j]) * c + sigmoid_of(z[j]) * Math.tanh(z[2 * m + j]));
+  return [...c.map((c, j) => sigmoid_of(z[3 * m + j]) * Math.tanh(c)), ...c];
+};
+""",
+    "recur": """
+// States of all steps of a sequence, or only the states after the last step that is processed. Each direction has a
+// function for one step, whether the last step comes first, the number of states, and the parameters W, U and b.
+function recur(x, features, sequences, directions) {
+  const steps = x.length / features;
+  const outputs = Array.from({ length: steps }, () => []);
+  const last = [];
+  for (const [step, reverse, size, W, U, ...others] of directions) {
+    let state = new Array(size).fill(0);
+    for (let i = 0; i < steps; i++) {
+      const t = reverse ? steps - 1 - i : i;
+      state = step(x.slice(t * features, (t + 1) * features), state, W, U, ...others);
+      outputs[t].push(...state.slice(0, U[0].length));
+    }
+    last.push(...state.slice(0, U[0].length));
+  }
+  return sequences ? outputs.flat() : last;
+}
+""",
     "sortGroups": """
 // Sort the quantiles of each target. Each group has one quantile of all targets.
 function sortGroups(x, groups) {
@@ -122,7 +176,7 @@ HEADER = """\
 //   import {{ {names} }} from "./net.js";
 //
 // A row is an array of {n_in} raw values without scaling{order}.
-// predict returns an array of {outputs}{meaning}.
+// predict returns an array of {outputs}{meaning}.{remark}
 
 export const nIn = {n_in};
 export const nOut = {n_out};
@@ -141,6 +195,27 @@ CLASSES = """
 export function predictClass(row) {{
   const x = predict(row);
   return classes[{index}];
+}}
+"""
+STREAM = """
+/** Outputs of a sequence that is processed step by step, with the states of the recurrent layers. */
+export class Stream {{
+  constructor() {{
+    this.reset();
+  }}
+
+  /** Set all states to 0, as before the first step of a sequence. */
+  reset() {{
+    this.states = {sizes}.map((size) => new Array(size).fill(0));
+  }}
+
+  /** Return an array of the outputs after a step with {n} features. */
+  step(features) {{
+    let x = Array.from(features, Number);
+    if (x.length !== {n}) throw new RangeError(`features must have {n} numbers, got ${{x.length}}`);
+{statements}
+    return x;
+  }}
 }}
 """
 SELF_TEST = """
@@ -169,11 +244,16 @@ def _label_literal(label: Any) -> str:
     return f"{label}n" if type(label) is int and abs(label) > 2**53 else json.dumps(label)
 
 
-def assemble(program: Program, constants: str, functions: str, statements: str) -> str:
+def assemble(program: Program, constants: str, functions: str, statements: str, stream: str) -> str:
     """Return the text of the JavaScript module."""
     has_classes = program.task in ("multiclass", "binary")
     names = "predict, predictClass, classes" if has_classes else "predict"
-    parts = [HEADER.format(names=names, **header_values(program))]
+    remark = ""
+    if stream:
+        names += ", Stream"
+    elif program.has_recurrent_layers:
+        remark = f"\n// There is no class for single steps of a sequence: {program.stream_obstacle}."
+    parts = [HEADER.format(names=names, remark=remark, **header_values(program))]
     if has_classes:
         parts.append(f"export const classes = [{wrap_values(map(_label_literal, program.labels))}];\n")
     parts += ["\n" + constants + "\n", "\n" + functions + "\n", PREDICT.format(statements=statements)]
@@ -181,6 +261,7 @@ def assemble(program: Program, constants: str, functions: str, statements: str) 
         largest = "x.reduce((best, number, i) => (number > x[best] ? i : best), 0)"
         index = largest if program.task == "multiclass" else f"x[0] >= {program.threshold} ? 1 : 0"
         parts.append(CLASSES.format(index=index))
+    parts.append(stream)
     if program.self_test is not None:
         parts.append(SELF_TEST.format(**self_test_values(program.self_test, program.dtype)))
     return "".join(parts)
@@ -191,6 +272,9 @@ JAVASCRIPT = Language(
     constant="const {name} = {value};",
     statement="  x = {call};",
     elementwise="const {name} = (x) => x.map((z) => {formula});",
+    state_step="  this.states[{i}] = {function}(x, this.states[{i}], {arguments});\n"
+    "  x = this.states[{i}].slice(0, {units});",
+    stream=STREAM,
     ensemble_start="  const inputs = x;\n  const outputs = [];",
     member_end="  outputs.push(x);\n  x = inputs;",
     ensemble_mean="  x = outputs[0].map((_, j) => outputs.reduce((sum, row) => sum + row[j], 0) / outputs.length);",

@@ -100,14 +100,10 @@ class Program(Value):
 
         The network must have no `stream_obstacle`.
         """
-        operations = []
-        for operation in self.operations:
-            before, after = operation.input_shape[-1:], operation.output_shape[-1:]
-            if isinstance(operation, Scale):  # files repeat the numbers of the features for each step
-                parts = {name: getattr(operation, name)[: before[0]] for name in ("minus", "times", "plus")}
-                operation = operation.replace(**parts)
-            operations.append(operation.replace(input_shape=before, output_shape=after))
-        return operations
+        return [
+            operation.replace(input_shape=operation.input_shape[-1:], output_shape=operation.output_shape[-1:])
+            for operation in self.operations
+        ]
 
 
 def build_program(document: dict[str, Any]) -> Program:
@@ -126,7 +122,10 @@ def build_program(document: dict[str, Any]) -> Program:
     layers, heads = document["layers"], document.get("heads")
     shape, operations, sizes = build_operations(document)
     layer_classes = layer_classes_by_type()
-    layer_objects = [layer_classes[layer["type"]].from_dict(layer) for layer in layers]
+    layer_objects = [layer_classes[layer["type"]].from_dict(layer) for layer in layers if layer["type"] != Input.type]
+    obstacle = stream_obstacle(layer_objects, heads is not None)
+    if obstacle is None:
+        operations = tuple(map(_scale_by_feature, operations))
     output_shape = operations[-1].output_shape
     row, output = losses.ROWS[document["loss"]], activations.ROWS[layers[-1]["activation"]]
     task = "regression"
@@ -145,7 +144,7 @@ def build_program(document: dict[str, Any]) -> Program:
         tuple(range(max(2, sizes[-1]))) if document["classes"] is None else tuple(document["classes"]),
         document["self_test"],
         "-".join(map(str, sizes)),
-        stream_obstacle([layer for layer in layer_objects if not isinstance(layer, Input)], heads is not None),
+        obstacle,
     )
 
 
@@ -210,9 +209,13 @@ def build_programs(documents: Sequence[dict[str, Any]], predict: Callable[[Any],
     if not others:
         return built
     title = ", ".join(dict.fromkeys(member.title for member in built))
-    self_test = first.self_test and {"X": first.self_test["X"], "P": predict([first.self_test["X"]])[0].tolist()}
+    self_test = first.self_test and {
+        "X": first.self_test["X"],
+        "P": predict([first.self_test["X"]])[0].ravel().tolist(),
+    }
     dtype = "float32" if any(member.dtype == "float32" for member in built) else "float64"
-    return [first.replace(title=title, self_test=self_test, dtype=dtype), *others]
+    obstacle = "an ensemble has no stream()"
+    return [first.replace(title=title, self_test=self_test, dtype=dtype, stream_obstacle=obstacle), *others]
 
 
 def _input_scaling(shape: Shape, scale: dict[str, Any]) -> Scale:
@@ -225,6 +228,17 @@ def _target_unscaling(shape: Shape, scale: dict[str, Any]) -> Scale:
     """Return the operation that converts outputs to the units of the targets; `scale` is `scale_y` of a document."""
     plus, factor = (_as_list(scale[key]) for key in ("shift", "factor"))
     return Scale(shape, shape, [0.0] * len(plus), [1 / number for number in factor], plus)
+
+
+def _scale_by_feature(operation: Operation) -> Operation:
+    """Return a Scale of sequences with one number for each feature, which files repeat for each step.
+
+    Other operations are returned unchanged.
+    """
+    if not isinstance(operation, Scale):
+        return operation
+    n = operation.input_shape[-1]
+    return operation.replace(minus=operation.minus[:n], times=operation.times[:n], plus=operation.plus[:n])
 
 
 def _as_list(numbers: Any) -> list[float]:
@@ -267,15 +281,13 @@ class Writer:
 
     def write(self, operation: Operation, *arguments: str) -> Any:
         """Call the method of the writer for the type of this operation, and return its result."""
-        return getattr(self, METHODS[type(operation)])(operation, *arguments)
-
-    def recur(self, operation: Recur, *arguments: str) -> Any:
-        """Raise ValueError, because the format does not support recurrent layers."""
-        raise ValueError(f"this format does not support the recurrent layer {operation.cell!r}; use save()")
-
-    def step_mat_mul(self, operation: StepMatMul, *arguments: str) -> Any:
-        """Raise ValueError, because the format does not support dense layers for each step of a sequence."""
-        raise ValueError("this format does not support a Dense that is applied to each step; use save()")
+        method = METHODS[type(operation)]
+        if not hasattr(self, method):
+            raise ValueError(
+                "this format supports neither recurrent layers nor a Dense that is applied to each step; use save(), "
+                "to_c(), to_python() or to_js()"
+            )
+        return getattr(self, method)(operation, *arguments)
 
 
 def scale_functions(operation: Scale, dtype: str) -> list[tuple[str, Sequence[float]]]:

@@ -81,6 +81,52 @@ def softplus_of(z):
 def Phi_of(z):
     return math.erfc(-z / math.sqrt(2)) / 2
 """,
+    "eachStep": '''
+def eachStep(x, n, function, *arguments):
+    """Return the concatenated outputs of a function for each step of a sequence; a step has n numbers."""
+    return [y for i in range(0, len(x), n) for y in function(x[i : i + n], *arguments)]
+''',
+    "simpleRNN": '''
+def simpleRNN(x, h, W, U, b, activation):
+    """Return the states of a simple recurrent layer after a step with the inputs x."""
+    return activation([u + v for u, v in zip(dense(x, W, b and b[0]), dense(h, U, None))])
+''',
+    "gru": '''
+def gru(x, h, W, U, b):
+    """Return the states of a GRU after a step with the inputs x. W and U have the rows of z, r and n."""
+    m = len(h)
+    u, v = dense(x, W, b and b[0]), dense(h, U, b and b[1])
+    z, r = ([sigmoid_of(u[k + j] + v[k + j]) for j in range(m)] for k in (0, m))
+    n = [math.tanh(u[2 * m + j] + r[j] * v[2 * m + j]) for j in range(m)]
+    return [z[j] * h[j] + (1 - z[j]) * n[j] for j in range(m)]
+''',
+    "lstm": '''
+def lstm(x, state, W, U, b):
+    """Return the states h and c of an LSTM after a step with the inputs x. W and U have the rows of i, f, g and o."""
+    m = len(state) // 2
+    h, c = state[:m], state[m:]
+    z = [u + v for u, v in zip(dense(x, W, b and b[0]), dense(h, U, None))]
+    i, f, o = ([sigmoid_of(z[k + j]) for j in range(m)] for k in (0, m, 3 * m))
+    c = [f[j] * c[j] + i[j] * math.tanh(z[2 * m + j]) for j in range(m)]
+    return [o[j] * math.tanh(c[j]) for j in range(m)] + c
+''',
+    "recur": '''
+def recur(x, features, sequences, directions):
+    """Return the states of all steps of a sequence, or only the states after the last step that is processed.
+
+    Each direction has a function for one step, whether the last step comes first, the number of states, and the
+    parameters W, U and b.
+    """
+    inputs = [x[i : i + features] for i in range(0, len(x), features)]
+    outputs = []
+    for function, reverse, size, W, U, *others in directions:
+        state, states = [0.0] * size, []
+        for step in reversed(inputs) if reverse else inputs:
+            state = function(step, state, W, U, *others)
+            states.append(state[: len(U[0])])
+        outputs.append((states[::-1] if reverse else states) if sequences else states[-1:])
+    return [h for step in zip(*outputs) for states in step for h in states]
+''',
     "sortGroups": '''
 def sortGroups(x, groups):
     """Sort the quantiles of each target. Each group has one quantile of all targets."""
@@ -99,7 +145,7 @@ def softmax(x):
 HEADER = '''"""Neural network {title}, exported by nnc {version}. This module needs only the standard library.
 
     predict(row)          # a list of {outputs}{meaning}
-{class_usage}
+{usage}
 A row is a list of {n_in} raw values without scaling{order}.
 """
 
@@ -124,6 +170,25 @@ def predict_class(row):
     x = predict(row)
     return CLASSES[{index}]
 '''
+STREAM = '''
+class Stream:
+    """Outputs of a sequence that is processed step by step, with the states of the recurrent layers."""
+
+    def __init__(self):
+        self.reset()
+
+    def reset(self):
+        """Set all states to 0, as before the first step of a sequence."""
+        self.states = [[0.0] * size for size in {sizes}]
+
+    def step(self, features):
+        """Return a list of the outputs after a step with {n} features."""
+        x = [float(number) for number in features]
+        if len(x) != {n}:
+            raise ValueError(f"features must have {n} numbers, got {{len(x)}}")
+{statements}
+        return x
+'''
 SELF_TEST = '''
 def self_test():
     """Raise AssertionError unless the outputs for a test row are those that were computed at export."""
@@ -140,11 +205,15 @@ def formula(text: str) -> str:
     return re.sub(r"\b(expm1|tanh)\(", r"math.\1(", text).replace("^", "**")
 
 
-def assemble(program: Program, constants: str, functions: str, statements: str) -> str:
+def assemble(program: Program, constants: str, functions: str, statements: str, stream: str) -> str:
     """Return the text of the Python module."""
     has_classes = program.task in ("multiclass", "binary")
-    class_usage = "    predict_class(row)    # an element of CLASSES\n" if has_classes else ""
-    parts = [HEADER.format(class_usage=class_usage, **header_values(program))]
+    usage = "    predict_class(row)    # an element of CLASSES\n" if has_classes else ""
+    if stream:
+        usage += "    Stream().step(x)      # a list of the outputs after a step with the features x\n"
+    elif program.has_recurrent_layers:
+        usage += f"\nThere is no class for single steps of a sequence: {program.stream_obstacle}.\n"
+    parts = [HEADER.format(usage=usage, **header_values(program))]
     if has_classes:
         parts.append(f"CLASSES = {list_literal(program.labels)}\n")
     parts += [
@@ -155,6 +224,7 @@ def assemble(program: Program, constants: str, functions: str, statements: str) 
     if has_classes:
         index = "x.index(max(x))" if program.task == "multiclass" else f"x[0] >= {program.threshold}"
         parts.append("\n" + CLASSES.format(index=index))
+    parts.append(stream and "\n" + stream)
     if program.self_test is not None:
         parts.append("\n" + SELF_TEST.format(**self_test_values(program.self_test, program.dtype)))
     return "".join(parts)
@@ -165,6 +235,9 @@ PYTHON = Language(
     constant="{name} = {value}",
     statement="    x = {call}",
     elementwise="def {name}(x):\n    return [{formula} for z in x]",
+    state_step="    self.states[{i}] = {function}(x, self.states[{i}], {arguments})\n"
+    "    x = self.states[{i}][:{units}]",
+    stream=STREAM,
     ensemble_start="    inputs, outputs = x, []",
     member_end="    outputs.append(x)\n    x = inputs",
     ensemble_mean="    x = [sum(numbers) / len(numbers) for numbers in zip(*outputs)]",

@@ -7,6 +7,7 @@ An exported module has constants, the functions that its layers need, and a func
 from __future__ import annotations
 
 import re
+from textwrap import indent
 from typing import TYPE_CHECKING, Any
 
 from nnc._interop.program import INPUT_ORDERS, Writer, build_programs, scale_functions, wrap_values
@@ -32,6 +33,12 @@ class Language(Value):
     constant, statement, elementwise : str
         Templates of a constant, a statement of `predict` and an elementwise activation, with the placeholders {name},
         {value}, {call} and {formula}.
+    state_step : str
+        Statements for one step of a recurrent layer, with the placeholders {function}, {i} (index of the layer),
+        {arguments} and {units}.
+    stream : str
+        Class that processes single steps, with the placeholders {statements}, {sizes} (number of states of each
+        recurrent layer) and {n} (number of features).
     ensemble_start, member_end, ensemble_mean : str
         Statements of an ensemble. `ensemble_start` stores the inputs. `member_end` follows the statements of each
         network: it stores the outputs of the network and restores the inputs. `ensemble_mean` assigns the mean of all
@@ -41,19 +48,22 @@ class Language(Value):
     formula : callable
         Function that translates a formula of the net input z (nnc/_registry/formulas.py) to an expression.
     assemble : callable
-        Function that joins a Program and the texts of constants, functions and statements to the text of a module.
+        Function that joins a Program and the texts of constants, functions, statements and the class for single steps
+        to the text of a module.
     """
 
     functions: dict[str, str]
     constant: str
     statement: str
     elementwise: str
+    state_step: str
+    stream: str
     ensemble_start: str
     member_end: str
     ensemble_mean: str
     null: str
     formula: Callable[[str], str]
-    assemble: Callable[[Program, str, str, str], str]
+    assemble: Callable[[Program, str, str, str, str], str]
 
 
 def to_script(language: Language, documents: Sequence[dict[str, Any]], predict: Callable[[Any], Any]) -> str:
@@ -75,6 +85,7 @@ def to_script(language: Language, documents: Sequence[dict[str, Any]], predict: 
     """
     programs = build_programs(documents, predict)
     script, is_ensemble = Script(language), len(programs) > 1
+    has_stream = programs[0].stream_obstacle is None
     script.statements += [language.ensemble_start] * is_ensemble
     for program in programs:
         for operation in program.operations:
@@ -82,7 +93,7 @@ def to_script(language: Language, documents: Sequence[dict[str, Any]], predict: 
         script.statements += [language.member_end] * is_ensemble
     script.statements += [language.ensemble_mean] * is_ensemble
     parts = ("\n".join(script.constants), "\n\n".join(script.functions.values()), "\n".join(script.statements))
-    return language.assemble(programs[0], *parts)
+    return language.assemble(programs[0], *parts, script.stream(programs[0].shape[-1]) if has_stream else "")
 
 
 class Script(Writer):
@@ -93,6 +104,8 @@ class Script(Writer):
         self.constants: list[str] = []
         self.functions: dict[str, str] = {}
         self.statements: list[str] = []
+        self.step_statements: list[str] = []  # statements for a single step of a sequence
+        self.state_sizes: list[int] = []  # number of states of each recurrent layer
 
     def array(self, kind: str, values: Sequence[Any]) -> str:
         """Add a constant list of numbers to the module, and return its name."""
@@ -112,12 +125,29 @@ class Script(Writer):
                 self.function(other)
         return text.strip()
 
-    def call(self, function: str, *arguments: Any) -> None:
-        """Add the statement x = function(x, *arguments) to the exported function `predict`."""
+    def statement(self, function: str, *arguments: Any) -> str:
+        """Return the statement x = function(x, *arguments), and add the function to the module."""
         if function in self.language.functions:
             self.function(function)
         call = f"{function}({', '.join(map(str, ['x', *arguments]))})"
-        self.statements.append(self.language.statement.format(call=call))
+        return self.language.statement.format(call=call)
+
+    def call(self, function: str, *arguments: Any) -> None:
+        """Add the statement x = function(x, *arguments) to `predict` and to the statements for single steps."""
+        self.statements.append(self.statement(function, *arguments))
+        self.step_statements.append(self.statements[-1])
+
+    def call_for_each_step(self, n: int, function: str, *arguments: Any) -> None:
+        """Add the call of a function that processes the n numbers of a step, for each step in `predict`."""
+        self.step_statements.append(self.statement(function, *arguments))
+        self.statements.append(self.statement("eachStep", n, function, *arguments))
+
+    def stream(self, features: int) -> str:
+        """Return the class that processes single steps with this number of features."""
+        indentation = re.match(" *", self.language.statement)
+        assert indentation is not None
+        statements = indent("\n".join(self.step_statements), indentation[0])
+        return self.language.stream.format(statements=statements, sizes=self.state_sizes, n=features)
 
     # ------------------------------------------------------------------------------------------ code of operations
 
@@ -126,7 +156,7 @@ class Script(Writer):
         for function, numbers in scale_functions(operation, "float64"):
             self.call(function, self.array("numbers", numbers))
 
-    def weights(self, operation: op.MatMul | op.Conv) -> tuple[str, str]:
+    def weights(self, operation: op.MatMul | op.StepMatMul | op.Conv) -> tuple[str, str]:
         """Add the weights W, with one row per output, and the biases b as constant lists, and return their names."""
         W = self.array("W", [*zip(*operation.W, strict=True)])
         return W, self.language.null if operation.b is None else self.array("b", operation.b)
@@ -134,6 +164,30 @@ class Script(Writer):
     def mat_mul(self, operation: op.MatMul) -> None:
         """Add a statement to the exported function `predict` that computes a dense layer: x @ W + b."""
         self.call("dense", *self.weights(operation))
+
+    def step_mat_mul(self, operation: op.StepMatMul) -> None:
+        """Add a statement to the exported function `predict` that computes a dense layer for each step."""
+        self.call_for_each_step(operation.input_shape[-1], "dense", *self.weights(operation))
+
+    def recur(self, operation: op.Recur) -> None:
+        """Add a statement to the exported function `predict` that computes a recurrent layer."""
+        function = "simpleRNN" if operation.cell == "simple_rnn" else operation.cell
+        self.function(function)
+        units, directions = operation.directions[0].units, []
+        size = units * (2 if operation.cell == "lstm" else 1)
+        for direction in operation.directions:
+            W, U = (self.array(kind, [*zip(*getattr(direction, kind), strict=True)]) for kind in ("W", "U"))
+            arguments = [W, U, self.language.null if direction.b is None else self.array("b", direction.b)]
+            if operation.cell == "simple_rnn":
+                self.activation(operation.activation)
+                arguments.append(operation.activation)
+            directions.append(f"[{', '.join([function, str(int(direction.reverse)), str(size), *arguments])}]")
+        sequences = int(operation.sequences)
+        recur = self.statement("recur", operation.input_shape[1], sequences, f"[{', '.join(directions)}]")
+        self.statements.append(recur)
+        values = {"function": function, "i": len(self.state_sizes), "arguments": ", ".join(arguments), "units": units}
+        self.step_statements.append(self.language.state_step.format(**values))
+        self.state_sizes.append(size)
 
     def conv(self, operation: op.Conv) -> None:
         """Add a statement to the exported function `predict` that computes a convolution."""
@@ -156,11 +210,18 @@ class Script(Writer):
 
     def activate(self, operation: op.Activate) -> None:
         """Add a statement to the exported function `predict` that computes an activation."""
-        row = activations.ROWS[operation.name]
-        if row.elementwise and operation.name not in self.functions:
-            text = self.language.elementwise.format(name=operation.name, formula=self.language.formula(row.f))
-            self.functions[operation.name] = self.with_dependencies(text, operation.name)
-        self.call(operation.name)
+        self.activation(operation.name)
+        if len(operation.input_shape) == 2 and not activations.ROWS[operation.name].elementwise:
+            self.call_for_each_step(operation.input_shape[1], operation.name)
+        else:
+            self.call(operation.name)
+
+    def activation(self, name: str) -> None:
+        """Add the function of an elementwise activation to the module."""
+        row = activations.ROWS[name]
+        if row.elementwise and name not in self.functions:
+            text = self.language.elementwise.format(name=name, formula=self.language.formula(row.f))
+            self.functions[name] = self.with_dependencies(text, name)
 
     def sort(self, operation: op.Sort) -> None:
         """Add a statement to the exported function `predict` that sorts the quantiles of each target."""

@@ -1,0 +1,370 @@
+"""Exports of networks with recurrent layers to C, Python and JavaScript, for whole sequences and for single steps."""
+
+import json
+import runpy
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import nnc
+from nnc import NeuralNetwork
+from nnc.layers import GRU, LSTM, Bidirectional, Dense, Dropout, Flatten, Input, SimpleRNN
+
+KINDS = SimpleRNN, GRU, LSTM
+FLAGS = ["-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-Wdouble-promotion", "-pedantic", "-Werror", "-O2"]
+LANGUAGES = {"gcc": ["-x", "c", "-std=c99"], "g++": ["-x", "c++", "-std=c++11"]}
+TOLERANCES = {"float64": 1e-12, "float32": 1e-6}
+N_NETWORKS = 24
+
+needs_node = pytest.mark.skipif(shutil.which("node") is None, reason="needs Node.js")
+
+
+def set_random_params(net, seed):
+    net.params = np.random.default_rng(seed).normal(size=net.n_params) * 0.4
+
+
+def random_layers(rng):
+    """Return the layers of a random network; whole sequences are necessary for half of the networks."""
+    choose, streams = lambda *items: items[rng.integers(len(items))], rng.random() < 0.5
+    layers = [Input(steps=int(rng.integers(1, 21)), features=int(rng.integers(1, 6)))]
+    n_recurrent, ending = rng.integers(1, 4), choose("state", "steps") if streams else choose("state", "steps", "flat")
+    for i in range(n_recurrent):
+        sequences = i < n_recurrent - 1 or ending != "state"
+        options = {"return_sequences": sequences, "bias": bool(rng.random() < 0.7)}
+        kind = choose(*KINDS)
+        if kind is SimpleRNN:
+            options["activation"] = choose("tanh", "relu", "sigmoid", "softplus")
+        order = "forward" if streams else choose("forward", "backward", "both")
+        layer = kind(int(rng.integers(1, 12)), go_backwards=order == "backward", **options)
+        layers.append(Bidirectional(layer) if order == "both" else layer)
+        layers += [Dropout(0.1)] * choose(0, 1)
+        layers += [Dense(int(rng.integers(1, 6)), choose("tanh", "identity"))] * (sequences and choose(0, 1))
+    return [*layers, Flatten()] if ending == "flat" else layers
+
+
+def build_network(seed, dtype="float64"):
+    """Return a random network with scalings far from 0 and 1, and the rows X."""
+    rng = np.random.default_rng(seed)
+    layers, n_out = random_layers(rng), int(rng.integers(1, 4))
+    loss = ["mse", "bce", "cross_entropy"][rng.integers(3)]
+    net = NeuralNetwork([*layers, 2], loss="mse")
+    has_steps = len(net.model.stack.output_shape) == 2
+    loss = "bce" if has_steps and loss == "cross_entropy" else loss
+    n_out += loss == "cross_entropy"
+    scale_y = "standardize" if loss == "mse" else None
+    net = NeuralNetwork([*layers, n_out], loss=loss, scale_X="standardize", scale_y=scale_y, seed=seed, dtype=dtype)
+    X = rng.normal(200, 5, size=(8, *net.model.input_shape)).astype("float32").astype(dtype)
+    shape = (8, *net.model.stack.output_shape)
+    y = rng.normal(30, 4, size=shape) if loss == "mse" else rng.integers(0, 2, size=shape)
+    net.fit(X, np.arange(8) % n_out if loss == "cross_entropy" else y, epochs=1, lr=1e-4)
+    set_random_params(net, seed)
+    return net, X
+
+
+@pytest.fixture(scope="module")
+def networks():
+    """Return random networks in both dtypes and their rows, by name."""
+    return {f"net{seed}_{d}": build_network(seed, d) for seed in range(N_NETWORKS) for d in ("float64", "float32")}
+
+
+def can_stream(net):
+    try:
+        net.stream()
+    except ValueError:
+        return False
+    return True
+
+
+def stream_outputs(net, steps):
+    """Return the outputs of net.stream() after each of the steps (n, features)."""
+    stream = net.stream()
+    return np.array([np.atleast_1d(stream.step(x)) for x in steps])
+
+
+def assert_close(outputs, P, dtype):
+    P = np.asarray(P, float).ravel()
+    assert np.shape(outputs) == P.shape
+    np.testing.assert_allclose(outputs, P, rtol=0, atol=TOLERANCES[dtype] * max(1, abs(P).max()))
+
+
+def test_random_networks_cover_all_cases(networks):
+    streamable = [can_stream(net) for net, _ in networks.values()]
+    assert 10 < sum(streamable) < len(networks) - 10
+    kinds = {type(layer.kind) for net, _ in networks.values() for layer in net.layers}
+    assert kinds == {*KINDS, Dense, Dropout, Flatten}
+    assert {net.loss_name for net, _ in networks.values()} == {"mse", "bce", "cross_entropy"}
+
+
+# ------------------------------------------------------------------------------------------------ C
+
+PROGRAM = """
+#include <stdio.h>
+#include <string.h>
+%s
+int main(int n, char **arguments)
+{
+%s
+    return n;
+}
+"""
+BRANCH = """
+    if (strcmp(arguments[1], "{name}") == 0) {{
+        {real} in[{NAME}_N_IN], out[{NAME}_N_OUT];
+        int i = 0;
+        if ({name}_self_test() != 0)
+            return 3;
+        while (scanf("{read}", &in[i]) == 1)
+            if (++i == {NAME}_N_IN) {{
+                {name}_predict(in, out);
+                for (i = 0; i < {NAME}_N_OUT; i++)
+                    printf("%.17g ", (double)out[i]);
+                i = 0;
+            }}
+        return 0;
+    }}
+"""
+# C code that computes one output after the other with `step`, and others that follow them with `run`.
+STREAM_BRANCH = """
+    if (strcmp(arguments[1], "{name}_stream") == 0) {{
+        static {real} in[{steps} * {NAME}_STEP_N_IN], out[{steps} * {NAME}_STEP_N_OUT];
+        static {name}_state state, other;
+        int i;
+        for (i = 0; i < {steps} * {NAME}_STEP_N_IN; i++)
+            if (scanf("{read}", &in[i]) != 1)
+                return 4;
+        {name}_step(&state, in, out);
+        {name}_reset(&state);
+        {name}_reset(&other);
+        for (i = 0; i < {steps} / 2; i++) {{
+            {name}_step(&other, in, 0);
+            {name}_step(&state, in + i * {NAME}_STEP_N_IN, out + i * {NAME}_STEP_N_OUT);
+        }}
+        {name}_run(&state, in + i * {NAME}_STEP_N_IN, {steps} - i, out + i * {NAME}_STEP_N_OUT);
+        for (i = 0; i < {steps} * {NAME}_STEP_N_OUT; i++)
+            printf("%.17g ", (double)out[i]);
+        return 0;
+    }}
+"""
+
+
+def compile_headers(folder, networks, steps, compiler="gcc", flags=()):
+    """Write a header for each network, and return the path of a program that includes them all."""
+    branches = []
+    for name, (net, _) in networks.items():
+        net.to_c(folder / f"{name}.h")
+        real, read = ("float", "%f") if net.dtype == np.float32 else ("double", "%lf")
+        values = {"name": name, "NAME": name.upper(), "real": real, "read": read, "steps": steps}
+        branches.append(BRANCH.format(**values))
+        has_state = f"{name}_step(" in (folder / f"{name}.h").read_text()
+        assert has_state == can_stream(net)
+        branches += [STREAM_BRANCH.format(**values)] * has_state
+    includes = "\n".join(f'#include "{name}.h"' for name in networks)
+    (folder / "all.c").write_text(PROGRAM % (includes, "\n".join(branches)))
+    command = [compiler, *LANGUAGES[compiler], *FLAGS, *flags, "all.c", "-o", compiler, "-lm"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[:3000]
+    return folder / compiler
+
+
+def run_program(program, branch, rows):
+    text = " ".join(map(repr, np.asarray(rows, float).ravel().tolist()))
+    done = subprocess.run([program, branch], input=text, capture_output=True, text=True)
+    assert done.returncode == 0, (branch, done.returncode, done.stderr)
+    return np.array(done.stdout.split(), float)
+
+
+@pytest.mark.parametrize("compiler", LANGUAGES)
+def test_compiled_code_predicts_like_networks(tmp_path, networks, compiler):
+    if shutil.which(compiler) is None:
+        pytest.skip(f"needs {compiler}")
+    program = compile_headers(tmp_path, networks, 20, compiler)
+    for name, (net, X) in networks.items():
+        assert_close(run_program(program, name, X), net.predict(X), net.dtype.name)
+        if can_stream(net):
+            steps = np.resize(X, (20, X.shape[2]))
+            assert_close(run_program(program, f"{name}_stream", steps), stream_outputs(net, steps), net.dtype.name)
+
+
+@pytest.mark.skipif(shutil.which("gcc") is None, reason="needs gcc")
+def test_compiled_code_passes_sanitizer(tmp_path, networks):
+    sanitizer = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+    (tmp_path / "empty.c").write_text("int main(void) { return 0; }\n")
+    if subprocess.run(["gcc", *sanitizer, "empty.c"], cwd=tmp_path, capture_output=True).returncode:
+        pytest.skip("gcc has no sanitizer")
+    selected = dict(list(networks.items())[:16])
+    program = compile_headers(tmp_path, selected, 20, flags=[*sanitizer, "-O1"])
+    for name, (net, X) in selected.items():
+        run_program(program, name, X)
+        if can_stream(net):
+            run_program(program, f"{name}_stream", np.resize(X, (20, X.shape[2])))
+
+
+def build_stream_network(kind, dtype="float64"):
+    layers = [Input(steps=50, features=2), kind(9, return_sequences=True), kind(7, return_sequences=True), Dense(1)]
+    net = NeuralNetwork(layers, loss="mse", seed=0, dtype=dtype)
+    set_random_params(net, 1)
+    return net, np.random.default_rng(0).normal(size=(10_000, 2)).astype("float32").astype(dtype)
+
+
+@pytest.mark.skipif(shutil.which("gcc") is None, reason="needs gcc")
+@pytest.mark.parametrize("dtype", TOLERANCES)
+def test_compiled_code_agrees_with_stream_after_10000_steps(tmp_path, dtype):
+    networks = {kind.type: build_stream_network(kind, dtype) for kind in KINDS}
+    program = compile_headers(tmp_path, networks, 10_000)
+    for name, (net, X) in networks.items():
+        assert_close(run_program(program, f"{name}_stream", X), stream_outputs(net, X), dtype)
+
+
+@pytest.mark.skipif(shutil.which("gcc") is None, reason="needs gcc")
+def test_compiled_class_is_that_of_network(tmp_path):
+    net = NeuralNetwork([Input(steps=4, features=2), GRU(5), 3], loss="cross_entropy", seed=0)
+    X, y = np.random.default_rng(0).normal(size=(20, 4, 2)), np.array(["low", "middle", "high"])[np.arange(20) % 3]
+    net.fit(X, y, epochs=1, lr=0.1)
+    net.to_c(tmp_path / "net.h")
+    inputs = ", ".join(map(repr, X[3].ravel().tolist()))
+    (tmp_path / "net.c").write_text(
+        f'#include <stdio.h>\n#include "net.h"\nint main(void) {{ const double in[] = {{{inputs}}}; double out[3]; '
+        "net_predict(in, out); puts(net_labels[net_class(out)]); return 0; }\n"
+    )
+    subprocess.run(["gcc", "-std=c99", "net.c", "-o", "net", "-lm"], cwd=tmp_path, check=True)
+    done = subprocess.run([tmp_path / "net"], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == net.predict_classes(X[3:4])[0]
+
+
+def test_memory_of_streamed_code_does_not_depend_on_number_of_steps(tmp_path):
+    texts = []
+    for steps in (2, 1000):
+        net = NeuralNetwork([Input(steps=steps, features=3), LSTM(4, return_sequences=True), Dense(5), 1], seed=0)
+        net.to_c(tmp_path / "net.h", dtype="float32")
+        texts.append((tmp_path / "net.h").read_text())
+        sizes = [8, 4, 5, 1]  # states h and c, next states, outputs of both dense layers
+        assert f"Memory: {4 * sum(sizes)} bytes for buffers" in texts[-1]
+    assert "malloc" not in texts[0]
+
+
+@pytest.mark.parametrize(
+    ("layers", "reason"),
+    [
+        ([Bidirectional(GRU(3)), 1], "stream() requires layers that process the steps in their order, got Bidir"),
+        ([LSTM(3, go_backwards=True), 1], "stream() requires layers that process the steps in their order, got LSTM"),
+        ([GRU(3, return_sequences=True), Flatten(), 1], "stream() requires layers that process single steps, got Fl"),
+    ],
+)
+def test_exports_state_why_there_are_no_single_steps(tmp_path, layers, reason):
+    net = NeuralNetwork([Input(steps=4, features=2), *layers], loss="mse", seed=0)
+    for write, names in ((net.to_c, ["_state", "_step"]), (net.to_python, ["Stream"]), (net.to_js, ["Stream"])):
+        write(tmp_path / "net.x", *["net"] * (write == net.to_c))
+        text = (tmp_path / "net.x").read_text()
+        assert f"for single steps of a sequence: {reason}" in text
+        assert not any(name in text.replace("n_states", "") for name in names if name != "_step")
+
+
+# ------------------------------------------------------------------------------------------------ Python, JavaScript
+
+
+def test_python_modules_predict_like_networks(tmp_path, networks):
+    for name, (net, X) in networks.items():
+        net.to_python(tmp_path / "net.py")
+        module = runpy.run_path(str(tmp_path / "net.py"))
+        module["self_test"]()
+        P = [module["predict"](row.ravel().tolist()) for row in X[:3]]
+        assert_close(np.ravel(P), net.predict(X[:3]), net.dtype.name)
+        assert ("Stream" in module) == can_stream(net), name
+        if "Stream" in module:
+            stream, steps = module["Stream"](), np.resize(X, (20, X.shape[2]))
+            stream.step(steps[0])
+            stream.reset()
+            assert_close(np.ravel([stream.step(x) for x in steps]), stream_outputs(net, steps), net.dtype.name)
+        if "CLASSES" in module:
+            assert module["predict_class"](X[0].ravel()) == net.predict_classes(X[:1])[0]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_python_stream_agrees_with_network_after_10000_steps(tmp_path, kind):
+    net, X = build_stream_network(kind)
+    net.to_python(tmp_path / "net.py")
+    stream = runpy.run_path(str(tmp_path / "net.py"))["Stream"]()
+    assert_close(np.ravel([stream.step(x) for x in X.tolist()]), stream_outputs(net, X), "float64")
+    with pytest.raises(ValueError, match="features must have 2 numbers, got 3"):
+        stream.step([1, 2, 3])
+
+
+SCRIPT = """
+import { readFileSync } from "node:fs";
+const results = {};
+for (const [name, [rows, steps]] of Object.entries(JSON.parse(readFileSync("rows.json")))) {
+  const net = await import(`./${name}.mjs`);
+  results[name] = { passed: net.selfTest(), outputs: rows.map(net.predict).flat(), stream: null };
+  if (net.Stream) {
+    const stream = new net.Stream();
+    stream.step(steps[0]);
+    stream.reset();
+    results[name].stream = steps.map((x) => stream.step(x)).flat();
+  }
+}
+console.log(JSON.stringify(results));
+"""
+
+
+@needs_node
+def test_javascript_modules_predict_like_networks(tmp_path, networks):
+    steps = {name: np.resize(X, (20, X.shape[2])) for name, (_, X) in networks.items()}
+    all_networks = dict(networks)
+    for kind in KINDS:
+        net, steps[kind.type] = build_stream_network(kind)
+        all_networks[kind.type] = net, steps[kind.type][None, :50]
+    rows = {name: [X.reshape(len(X), -1).tolist(), steps[name].tolist()] for name, (_, X) in all_networks.items()}
+    (tmp_path / "rows.json").write_text(json.dumps(rows))
+    (tmp_path / "all.mjs").write_text(SCRIPT)
+    for name, (net, _) in all_networks.items():
+        net.to_js(tmp_path / f"{name}.mjs")
+    done = subprocess.run(["node", "all.mjs"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[:2000]
+    results = json.loads(done.stdout)
+    for name, (net, X) in all_networks.items():
+        assert results[name]["passed"], name
+        assert_close(results[name]["outputs"], net.predict(X), net.dtype.name)
+        assert (results[name]["stream"] is not None) == can_stream(net)
+        if can_stream(net):
+            assert_close(results[name]["stream"], stream_outputs(net, steps[name]), net.dtype.name)
+
+
+# ------------------------------------------------------------------------------------------------ all exports
+
+
+def test_exported_ensemble_predicts_mean(tmp_path):
+    layers = [Input(steps=6, features=2), Bidirectional(LSTM(3, return_sequences=True)), Dense(2)]
+    ensemble = nnc.Ensemble([NeuralNetwork(layers, loss="mse", seed=seed) for seed in range(3)])
+    X = np.random.default_rng(0).normal(size=(5, 6, 2))
+    ensemble.to_python(tmp_path / "net.py")
+    module = runpy.run_path(str(tmp_path / "net.py"))
+    module["self_test"]()
+    P = ensemble.predict(X)
+    assert_close(np.ravel([module["predict"](row.ravel()) for row in X]), P, "float64")
+    ensemble.to_c(tmp_path / "net.h")
+    text = (tmp_path / "net.h").read_text()
+    assert "for single steps of a sequence: an ensemble has no stream()" in text
+    if shutil.which("gcc") is not None:
+        values = {"name": "net", "NAME": "NET", "real": "double", "read": "%lf"}
+        (tmp_path / "net.c").write_text(PROGRAM % ('#include "net.h"', BRANCH.format(**values)))
+        subprocess.run(["gcc", "-std=c99", *FLAGS, "net.c", "-o", "net", "-lm"], cwd=tmp_path, check=True)
+        assert_close(run_program(tmp_path / "net", "net", X), P, "float64")
+
+
+@pytest.mark.parametrize("layers", [[GRU(3), 1], [Dense(3, "tanh"), Flatten(), 1]])
+def test_int8_refuses_layers_for_steps(tmp_path, layers):
+    net = NeuralNetwork([Input(steps=4, features=2), *layers], loss="mse", seed=0)
+    with pytest.raises(ValueError, match="dtype='int8' supports neither recurrent layers nor a Dense that is applied"):
+        net.to_c(tmp_path / "net.h", dtype="int8", calibrate=np.zeros((5, 4, 2)))
+    assert not list(tmp_path.iterdir())
+
+
+def test_command_line_exports_recurrent_network(tmp_path):
+    NeuralNetwork([Input(steps=4, features=2), GRU(3), 1], loss="mse", seed=0).save(tmp_path / "net.json")
+    for target, extension, text in (("c", "h", "net_step"), ("python", "py", "Stream"), ("js", "js", "Stream")):
+        command = [sys.executable, "-m", "nnc", "export", tmp_path / "net.json", f"--{target}"]
+        subprocess.run(command, check=True, capture_output=True)
+        assert text in (tmp_path / f"net.{extension}").read_text()
