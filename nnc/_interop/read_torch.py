@@ -1,8 +1,8 @@
-"""Reader of PyTorch's nn.Sequential (extra `[torch]`).
+"""Reader of PyTorch modules (extra `[torch]`).
 
-A module is supported if its exact type is in SUPPORTED, and its attributes have the values in REQUIRED. All other
-modules are refused with an error that names the module, because they may compute something else. Subclasses, and
-modules with hooks or parametrizations, are refused, too.
+read_torch_forward.py converts a module to a list of steps. A module is supported if its exact type is in SUPPORTED, and
+its attributes have the values in REQUIRED. All other modules are refused with an error that names the module, because
+they may compute something else. Subclasses, and modules with hooks or parametrizations, are refused, too.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from nnc._interop.parts import LAYER_ERRORS, Builder, Parts, check_methods, naming_errors, require_attributes, scaling
+from nnc._interop.parts import LAYER_ERRORS, Builder, Parts, naming_errors, require_attributes, scaling
+from nnc._interop.read_torch_forward import RECURRENT, Forward, Selection, is_custom
 from nnc._interop.torch_modules import ACTIVATIONS, Exp, Scale
 from nnc._interop.verification import check_outputs, random_rows
 from nnc._utils.checks import pluralize
-from nnc.layers import AvgPool1D, GlobalAvgPool1D, GlobalMaxPool1D, MaxPool1D
+from nnc.layers import GRU, LSTM, AvgPool1D, GlobalAvgPool1D, GlobalMaxPool1D, MaxPool1D, SimpleRNN
 
 try:
     import torch
     from torch import nn
-    from torch.nn.utils import parametrize
 except ImportError as error:
     raise ImportError(f"this function needs PyTorch ({error}); install it with pip install torch") from error
 
@@ -43,8 +43,19 @@ REQUIRED: dict[type, dict[str, Any]] = {
     nn.AdaptiveAvgPool2d: {"output_size": 1},
     nn.Flatten: {"start_dim": 1, "end_dim": -1},
     nn.Unflatten: {"dim": 1},
+    nn.LSTM: {"proj_size": 0},
     **{module_class: attributes for module_class, (_, attributes) in ACTIVATIONS.items()},
 }
+WITH_WEIGHTS = (nn.Linear, nn.Conv1d, nn.Conv2d, *RECURRENT)
+# For each recurrent module: layer of nnc, and index of each of its gates among the gates of the module.
+LAYERS: dict[type, tuple[Any, tuple[int, ...]]] = {
+    nn.RNN: (SimpleRNN, (0,)),
+    nn.GRU: (GRU, (1, 0, 2)),
+    nn.LSTM: (LSTM, (0, 1, 2, 3)),
+}
+# Order of axes that each module requires for sequences: n (rows), t (steps) and c (features).
+AXES: dict[type, str] = {nn.Linear: "??c", **dict.fromkeys((nn.Conv1d, nn.ConstantPad1d, nn.BatchNorm1d), "nct")}
+AXES |= dict.fromkeys((nn.MaxPool1d, nn.AvgPool1d, nn.AdaptiveMaxPool1d, nn.AdaptiveAvgPool1d), "nct")
 # Convolution that must follow each padding module.
 PADDED: dict[type, type] = {nn.ZeroPad2d: nn.Conv2d, nn.ConstantPad1d: nn.Conv1d}
 # PyTorch replaces softplus(z) by z for z above the threshold of a module. With a threshold of at least 20, the error
@@ -61,64 +72,127 @@ def read(build: Callable[[Parts], Network], module: Any, shape: Any, loss: Any, 
     TypeError, ValueError
         As in `parts_of` and `check`.
     """
-    parts = parts_of(module, shape, loss)
+    reader = Reader(module, shape)
+    parts = reader.builder.parts(loss, **reader.scalings)
     network = build(parts)
     if verify:
-        check(network, module, parts)
+        check(network, module, parts, reader)
     return network
 
 
-def parts_of(module: Any, shape: Any, loss: Any) -> Parts:
-    """Read the layers and weights of an nn.Sequential.
+class Reader:
+    """Reader of the layers and weights of a module.
 
     Parameters
     ----------
-    module : nn.Sequential
+    module : nn.Module
         Module to read.
     shape : (height, width, channels) or (steps, features), optional
         Shape of one row of inputs. Required if the inputs of the first layer are images or sequences.
-    loss : str or Loss, optional
-        Loss of the network. Default: the loss that matches the output activation.
+
+    Attributes
+    ----------
+    builder : Builder
+        Collected layers.
+    scalings : dict
+        Scalings of inputs and targets.
+    flat_input : bool
+        Whether the inputs of the module are flattened images.
+    axes, input_axes : str
+        Axes of the current tensor and of the inputs of the module, if they are sequences: n (rows), t (steps) and
+        c (features). The axes that no module has determined yet are "?".
 
     Raises
     ------
     TypeError
-        `module` is not an nn.Sequential, or `shape` does not consist of whole numbers.
+        `module` is neither an nn.Sequential nor a class of the user, or `shape` does not consist of whole numbers.
     ValueError
         A module inside is not supported; the message names this module.
     """
-    modules = _modules(module)
-    dtypes = sorted({str(tensor.dtype) for tensor in module.parameters()})
-    if len(dtypes) > 1:
-        raise ValueError(f"module must have parameters of one dtype, got {', '.join(dtypes)}")
-    shape = _input_shape(modules, shape)
-    builder, scalings = Builder(shape), _scalings(modules, shape)
-    pad: tuple[int, ...] | None = None
-    for (name, part), (_, following) in zip(modules, [*modules[1:], ("", None)], strict=True):
-        label = _label(name, part)
-        with naming_errors(label):
-            require_attributes(part, REQUIRED.get(type(part), {}), label)
-            if type(part) in PADDED:
-                conv = PADDED[type(part)]
-                if type(following) is not conv:
-                    raise ValueError(
-                        f"{label} must come directly before a {conv.__name__}, got another module after it"
-                    )
-                pad = tuple(map(index, part.padding))
-                continue
-            if type(part) is nn.Conv1d:
-                _conv1d(builder, part, label, pad)
-            elif type(part) is nn.Conv2d:
-                _conv(builder, part, label, pad)
-            elif type(part) in ACTIVATIONS:
-                builder.activation(ACTIVATIONS[type(part)][0], label)
+
+    def __init__(self, module: Any, shape: Any) -> None:
+        steps = _steps(module)
+        dtypes = sorted({str(tensor.dtype) for tensor in module.parameters()})
+        if len(dtypes) > 1:
+            raise ValueError(f"module must have parameters of one dtype, got {', '.join(dtypes)}")
+        self.flat_input = bool(steps) and type(steps[0][1]) is nn.Unflatten
+        shape = _input_shape(steps, shape)
+        self.builder, self.scalings = Builder(shape), _scalings(steps, shape)
+        self.axes = self.input_axes = "???"
+        self.permutation: tuple[int, ...] = (
+            0,
+            1,
+            2,
+        )  # axes of the inputs of the module in the order of the current axes
+        self.pad: Any = None  # padding of the last module, if it is in PADDED
+        for (label, part), (_, following) in zip(steps, [*steps[1:], ("", None)], strict=True):
+            with naming_errors(label):
+                require_attributes(part, REQUIRED.get(type(part), {}), label)
+                self.read(part, following, label)
+        if len(shape) == 2 and "?" in self.input_axes:
+            self.require_axes("ntc", "module")
+
+    def read(self, part: Any, following: Any, label: str) -> None:
+        """Add a module or Selection to the network; `following` is the next one, or None."""
+        if isinstance(part, Selection):
+            self.select(part, label)
+            return
+        is_sequence = len(self.builder.shape) == 2
+        if is_sequence and (type(part) in AXES or type(part) in RECURRENT):
+            self.require_axes(AXES.get(type(part)) or ("ntc" if part.batch_first else "tnc"), label)
+        if type(part) in PADDED:
+            conv = PADDED[type(part)]
+            if type(following) is not conv:
+                raise ValueError(f"{label} must come directly before a {conv.__name__}, got another module after it")
+            self.pad = tuple(map(index, part.padding))
+            return
+        pad, self.pad = self.pad, None
+        if type(part) is nn.Conv1d:
+            _conv1d(self.builder, part, label, pad)
+        elif type(part) is nn.Conv2d:
+            _conv(self.builder, part, label, pad)
+        elif type(part) in ACTIVATIONS:
+            self.builder.activation(ACTIVATIONS[type(part)][0], label)
+        elif type(part) is nn.Flatten:
+            self.flatten(label)
+        else:
+            READERS[type(part)](self.builder, part, label)
+
+    def require_axes(self, axes: str, label: str) -> None:
+        """Raise ValueError if sequences have other axes than a module requires; set unknown axes."""
+        pairs = [*zip(self.axes, axes, strict=True)]
+        if any(actual != required and "?" not in (actual, required) for actual, required in pairs):
+            names = {"n": "rows", "t": "steps", "c": "features", "?": "any"}
+            expected, got = (", ".join(names[axis] for axis in text) for text in (axes, self.axes))
+            raise ValueError(f"{label} must have inputs with the axes ({expected}), got ({got}); transpose the tensor")
+        self.axes = "".join(required if actual == "?" else actual for actual, required in pairs)
+        self.input_axes = "".join(self.axes[self.permutation.index(i)] for i in range(3))
+
+    def select(self, selection: Selection, label: str) -> None:
+        """Add a Selection to the network."""
+        if len(self.builder.shape) != 2:
+            raise ValueError(f"{label} must have sequences as inputs, got rows of the shape {self.builder.shape}")
+        if selection.kind == "permute":
+            self.permutation = tuple(self.permutation[axis] for axis in selection.axes)
+            self.axes = "".join(self.axes[axis] for axis in selection.axes)
+        elif selection.kind == "states":
+            self.builder.last_step(label, states=True)
+        elif selection.kind in ("last", "flip"):
+            (axis,) = selection.axes
+            self.require_axes(("tnc", "ntc", "nct")[axis], label)
+            if selection.kind == "last":
+                self.builder.last_step(label)
             else:
-                READERS[type(part)](builder, part, label)
-        pad = None
-    return builder.parts(loss, **scalings)
+                self.builder.reversed = not self.builder.reversed
+
+    def flatten(self, label: str) -> None:
+        """Add a Flatten module, which flattens features before steps if the axes of features come first."""
+        if len(self.builder.shape) == 2:
+            self.require_axes("ntc" if self.axes[2] == "c" else "nct", label)
+        self.builder.flatten(label, channels_first=self.axes != "ntc")
 
 
-def check(network: Any, module: Any, parts: Parts) -> None:
+def check(network: Any, module: Any, parts: Parts, reader: Reader) -> None:
     """Compare the predictions of a network with those of the module that it was read from, on random rows.
 
     The module is called in evaluation mode and without gradients. Afterwards the training mode of each submodule and
@@ -130,8 +204,9 @@ def check(network: Any, module: Any, parts: Parts) -> None:
         Outputs differ by more than the tolerance, or the module cannot be evaluated.
     """
     X = random_rows(network)
-    rows = torch.from_numpy(np.ascontiguousarray(np.moveaxis(X, -1, 1)))
-    if type(_modules(module)[0][1]) is nn.Unflatten:
+    order = ["ntc".index(axis) for axis in reader.input_axes if X.ndim == 3]
+    rows = torch.from_numpy(np.ascontiguousarray(X.transpose(order) if order else np.moveaxis(X, -1, 1)))
+    if reader.flat_input:
         rows = rows.flatten(1)
     device = next(module.parameters()).device
     try:
@@ -140,6 +215,8 @@ def check(network: Any, module: Any, parts: Parts) -> None:
     except LAYER_ERRORS as error:
         shape = tuple(rows.shape[1:])
         raise ValueError(f"module must accept rows of the shape {shape}, got the error: {error}") from None
+    if outputs.ndim == 3:
+        outputs = outputs.transpose([reader.axes.index(axis) for axis in "ntc"])
     check_outputs(network, X, outputs, parts.added_output, "module")
 
 
@@ -162,62 +239,20 @@ def _evaluation(module: Any) -> Iterator[None]:
 # ------------------------------------------------------------------------------------------------ checks of the module
 
 
-def _modules(module: Any) -> list[tuple[str, Any]]:
-    """Return the names and submodules of an nn.Sequential in order of execution; nested Sequentials are expanded."""
-    if type(module) is not nn.Sequential:
+def _steps(module: Any) -> list[tuple[str, Any]]:
+    """Return the label and the module or Selection of each step of a forward pass; see read_torch_forward.py."""
+    if type(module) is not nn.Sequential and not is_custom(module):
         remedy = "; a subclass may compute something else: pass nn.Sequential(*module) if it does not"
         raise TypeError(
-            f"module must be an nn.Sequential, got {type(module).__name__}"
+            f"module must be an nn.Sequential or a class of your own, got {type(module).__name__}"
             f"{remedy if isinstance(module, nn.Sequential) else ''}"
         )
     try:
-        _check_module(module, "module")
-        return [*_flattened_modules(module, "")]
+        return Forward(SUPPORTED).steps(module)
     except RecursionError:
         raise ValueError(
             "module must not contain itself or be nested too deeply; reduce the levels of nesting"
         ) from None
-
-
-def _flattened_modules(module: Any, prefix: str) -> Iterator[tuple[str, Any]]:
-    """Yield the name and the submodule of each position of an nn.Sequential; nested Sequentials are expanded.
-
-    A submodule that occurs twice is yielded twice, unlike in `named_children`.
-    """
-    for name, part in module._modules.items():
-        _check_module(part, _label(prefix + name, part))
-        if type(part) is nn.Sequential:
-            yield from _flattened_modules(part, f"{prefix}{name}.")
-        else:
-            yield prefix + name, part
-
-
-def _label(name: str, part: Any) -> str:
-    """Return the name and the type of a module as text for messages."""
-    return f"module {name} ({type(part).__name__})"
-
-
-def _check_module(part: Any, label: str) -> None:
-    """Raise ValueError if the type of a module is not supported, or the module has hooks or replaced methods."""
-    if type(part) not in SUPPORTED:
-        base = next((base_class for base_class in type(part).__mro__ if base_class in SUPPORTED), None)
-        if base is None:
-            names = ", ".join(supported.__name__ for supported in SUPPORTED)
-            raise ValueError(f"{label} must have a supported type, one of {names}, got {type(part).__name__}")
-        if parametrize.is_parametrized(part):
-            raise ValueError(
-                f"{label} must not be parametrized; call torch.nn.utils.parametrize.remove_parametrizations first"
-            )
-        raise ValueError(
-            f"{label} must be a {base.__name__}, got a subclass, which may compute something else; "
-            f"if the subclass computes the same, replace it by a {base.__name__} with its parameters"
-        )
-    if part._forward_hooks or part._forward_pre_hooks:
-        raise ValueError(
-            f"{label} must have no forward hooks, which may change what it computes; remove them first "
-            "(weight_norm, spectral_norm and pruning add some)"
-        )
-    check_methods(part, label)
 
 
 def _input_shape(modules: list[tuple[str, Any]], shape: Any) -> tuple[int, ...]:
@@ -228,8 +263,7 @@ def _input_shape(modules: list[tuple[str, Any]], shape: Any) -> tuple[int, ...]:
         except TypeError:
             raise TypeError(f"shape must be (height, width, channels) or (steps, features), got {shape!r}") from None
     if modules and type(modules[0][1]) is nn.Unflatten:
-        name, part = modules.pop(0)
-        label = _label(name, part)
+        label, part = modules.pop(0)
         with naming_errors(label):
             require_attributes(part, REQUIRED.get(type(part), {}), label)
             channels, height, width = map(index, part.unflattened_size)
@@ -241,7 +275,7 @@ def _input_shape(modules: list[tuple[str, Any]], shape: Any) -> tuple[int, ...]:
         if shape not in (None, image_shape):
             raise ValueError(f"shape must be {image_shape} as in {label}, got {shape}")
         shape = image_shape
-    first = next((part for _, part in modules if type(part) in (nn.Linear, nn.Conv1d, nn.Conv2d)), None)
+    first = next((part for _, part in modules if type(part) in WITH_WEIGHTS), None)
     if shape is None and first is not None and type(first) is nn.Linear:
         shape = (first.weight.shape[1],)
     if shape is None:
@@ -264,7 +298,7 @@ def _scalings(modules: list[tuple[str, Any]], shape: tuple[int, ...]) -> dict[st
     for i, key in ((-1, "scale_y"), (0, "scale_X")):
         if len(modules) < 2 or type(modules[i][1]) is not Scale:
             continue
-        with naming_errors(_label(*modules[i])):
+        with naming_errors(modules[i][0]):
             minus, times, plus = modules[i][1].arrays()
             if not times.all():
                 raise ValueError("times must not contain 0, which would make an output constant")
@@ -302,7 +336,7 @@ def _pair(value: Any) -> tuple[int, int]:
 
 def _linear(builder: Builder, part: Any, label: str) -> None:
     """Add a Linear module to the builder."""
-    builder.require_vectors(label)
+    builder.require_vectors(label, or_sequences=True)
     builder.dense(_array(part.weight, label).T, _array(part.bias, label), label)
 
 
@@ -336,6 +370,31 @@ def _conv1d(builder: Builder, part: Any, label: str, zeros: Any) -> None:
         padding = zeros
     kernel = _array(part.weight, label).transpose(2, 1, 0)
     builder.conv1d(kernel, _array(part.bias, label), stride, padding, dilation, label)
+
+
+def _recurrent(builder: Builder, part: Any, label: str) -> None:
+    """Add the layers of an RNN, GRU or LSTM module to the builder, all with outputs at each step."""
+    layer_class, order = LAYERS[type(part)]
+    options: dict[str, Any] = {"return_sequences": True, "bidirectional": part.bidirectional}
+    if type(part) is nn.RNN:
+        options["activation"] = {"RNN_TANH": "tanh", "RNN_RELU": "relu"}[part.mode]
+
+    def columns(kind: str, layer: int) -> Any:
+        """Return the parameters of all directions with a column for each gate and unit, in the order of nnc."""
+        names = [f"{kind}_l{layer}{suffix}" for suffix in ("", "_reverse")[: 1 + part.bidirectional]]
+        arrays = [_array(getattr(part, name), label) for name in names]
+        gates = [array.reshape(len(order), part.hidden_size, -1)[list(order)] for array in arrays]
+        return np.hstack([array.reshape(len(order) * part.hidden_size, -1).T for array in gates])
+
+    for i in range(part.num_layers):
+        b = None
+        if part.bias:
+            b = np.vstack([columns("bias_ih", i), columns("bias_hh", i)])
+            b = b if layer_class is GRU else b.sum(axis=0)
+        layer = layer_class(part.hidden_size, **options)
+        builder.recurrent(layer, columns("weight_ih", i), columns("weight_hh", i), b, label)
+        if i < part.num_layers - 1:
+            builder.dropout(part.dropout, label)
 
 
 def _pool1d(builder: Builder, part: Any, label: str) -> None:
@@ -404,6 +463,7 @@ def _refuse_unflatten(builder: Builder, part: Any, label: str) -> None:
 
 READERS: dict[type, Callable[[Builder, Any, str], None]] = {
     nn.Linear: _linear,
+    **dict.fromkeys(RECURRENT, _recurrent),
     nn.MaxPool1d: _pool1d,
     nn.AvgPool1d: _pool1d,
     nn.AdaptiveMaxPool1d: lambda builder, part, label: builder.add(GlobalMaxPool1D(), label),
@@ -413,7 +473,6 @@ READERS: dict[type, Callable[[Builder, Any, str], None]] = {
     nn.AdaptiveAvgPool2d: lambda builder, part, label: builder.global_pool(label),
     nn.BatchNorm1d: _norm,
     nn.BatchNorm2d: _norm,
-    nn.Flatten: lambda builder, part, label: builder.flatten(label, channels_first=True),
     nn.Unflatten: _refuse_unflatten,
     nn.Dropout: lambda builder, part, label: builder.dropout(part.p, label),
     nn.Dropout2d: lambda builder, part, label: builder.dropout(part.p, label),
@@ -423,4 +482,4 @@ READERS: dict[type, Callable[[Builder, Any, str], None]] = {
     Exp: lambda builder, part, label: builder.activation("exp", label),
     Scale: _scale,
 }
-SUPPORTED = (nn.Sequential, nn.Conv1d, nn.Conv2d, nn.ConstantPad1d, nn.ZeroPad2d, *READERS, *ACTIVATIONS)
+SUPPORTED = (nn.Sequential, nn.Conv1d, nn.Conv2d, nn.Flatten, *PADDED, *READERS, *ACTIVATIONS)

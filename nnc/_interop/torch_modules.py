@@ -32,6 +32,14 @@ ACTIVATIONS: dict[type, tuple[str, dict[str, Any]]] = {
 }
 
 
+# For each recurrent layer: module of PyTorch, and index of each of its gates among the gates of the layer.
+RECURRENT: dict[str, tuple[Any, list[int]]] = {
+    "simple_rnn": (nn.RNN, [0]),
+    "gru": (nn.GRU, [1, 0, 2]),
+    "lstm": (nn.LSTM, [0, 1, 2, 3]),
+}
+
+
 class Scale(nn.Module):
     """Module that scales x to (x - minus) * times + plus; the computation is always in float64.
 
@@ -42,18 +50,21 @@ class Scale(nn.Module):
         images with channels first, or sequences with features first.
     dtype : torch.dtype
         Dtype of the result.
+    features_last : bool
+        Whether the features of sequences are on the last axis, also of `minus`, `times` and `plus`.
     """
 
-    def __init__(self, minus: Any, times: Any, plus: Any, dtype: Any) -> None:
+    def __init__(self, minus: Any, times: Any, plus: Any, dtype: Any, features_last: bool = False) -> None:
         super().__init__()
-        self.dtype = dtype
+        self.dtype, self.features_last = dtype, features_last
         for name, numbers in (("minus", minus), ("times", times), ("plus", plus)):
             self.register_buffer(name, torch.from_numpy(numbers))
 
     def arrays(self) -> list[Any]:
         """Return `minus`, `times` and `plus` as NumPy arrays; channels or features are on the last axis."""
         arrays = [part.detach().cpu().numpy() for part in (self.minus, self.times, self.plus)]
-        return [np.moveaxis(array, 0, -1) if array.ndim > 1 else array for array in arrays]
+        features_first = not self.features_last
+        return [np.moveaxis(array, 0, -1) if array.ndim > 1 and features_first else array for array in arrays]
 
     def forward(self, x: Any) -> Any:
         """Scale a batch of rows, and return the result in the dtype of the module."""
@@ -61,14 +72,15 @@ class Scale(nn.Module):
 
 
 class ModuleBuilder(Writer):
-    """Builder of a list of PyTorch modules, in which images have channels first and sequences have features first.
+    """Builder of a list of PyTorch modules, in which images have channels first.
 
-    Exported operations treat sequences as images, between two Reshape operations. The modules for these operations are
-    one-dimensional, such as Conv1d.
+    Exported operations of convolutions and pools treat sequences as images, between two Reshape operations. The modules
+    for these operations are one-dimensional, such as Conv1d, and expect sequences with features first. Modules for
+    recurrent layers, and for a dense layer of each step, expect sequences with features last.
     """
 
-    def __init__(self, dtype: str) -> None:
-        self.dtype = getattr(torch, dtype)
+    def __init__(self, dtype: str, features_last: bool) -> None:
+        self.dtype, self.features_last = getattr(torch, dtype), features_last
         self.modules: list[Any] = []
         self.order: Any = None  # permutation of the rows of the next weight matrix, set by `flatten`
         self.has_sequences = False  # whether the current operations process sequences, stored as images
@@ -81,14 +93,18 @@ class ModuleBuilder(Writer):
         """Add a Scale module, which computes (x - minus) * times + plus."""
         numbers = [np.array(part, np.float64) for part in (operation.minus, operation.times, operation.plus)]
         *sizes, _ = operation.input_shape
+        features_last = self.features_last and len(sizes) == 1
         if sizes and len(operation.minus) == np.prod(operation.input_shape):
-            numbers = [np.moveaxis(part.reshape(operation.input_shape), -1, 0) for part in numbers]
+            numbers = [part.reshape(operation.input_shape) for part in numbers]
+            numbers = numbers if features_last else [np.moveaxis(part, -1, 0) for part in numbers]
+        elif features_last:
+            pass
         elif sizes:
             numbers = [part.reshape(-1, *[1] * len(sizes)) for part in numbers]
         elif self.order is not None and len(operation.minus) > 1:
             numbers = [part[self.order] for part in numbers]
         minus, times, plus = map(np.ascontiguousarray, numbers)
-        self.modules.append(Scale(minus, times, plus, self.dtype))
+        self.modules.append(Scale(minus, times, plus, self.dtype, features_last))
 
     def mat_mul(self, operation: op.MatMul) -> None:
         """Add a Linear module, which computes x @ W + b."""
@@ -97,6 +113,47 @@ class ModuleBuilder(Writer):
             W, self.order = W[self.order], None
         linear = nn.Linear(len(W), W.shape[1], bias=operation.b is not None, dtype=self.dtype)
         self._fill(linear, W.T, operation.b)
+
+    def step_mat_mul(self, operation: op.StepMatMul) -> None:  # type: ignore[override, unused-ignore]
+        """Add a Linear module, which is applied to each step of sequences."""
+        self.transpose(features_last=True)
+        linear = nn.Linear(len(operation.W), len(operation.W[0]), bias=operation.b is not None, dtype=self.dtype)
+        self._fill(linear, np.array(operation.W).T, operation.b)
+
+    def recur(self, operation: op.Recur) -> None:  # type: ignore[override, unused-ignore]
+        """Add an RNN, GRU or LSTM module, and modules that reverse its inputs and select a part of its result."""
+        self.transpose(features_last=True)
+        module_class, order = RECURRENT[operation.cell]
+        first, is_bidirectional = operation.directions[0], len(operation.directions) == 2
+        options: dict[str, Any] = {"bias": first.b is not None, "bidirectional": is_bidirectional, "batch_first": True}
+        if operation.cell == "simple_rnn":
+            if operation.activation not in ("tanh", "relu"):
+                raise ValueError(
+                    f"a SimpleRNN must have the activation 'tanh' or 'relu' in PyTorch, got {operation.activation!r}"
+                )
+            options["nonlinearity"] = operation.activation
+        module = module_class(len(first.W), first.units, dtype=self.dtype, **options)
+        for direction, suffix in zip(operation.directions, ("", "_reverse"), strict=False):
+            arrays = {"weight_ih": direction.W, "weight_hh": direction.U}
+            if direction.b is not None:  # PyTorch always has two biases
+                b = [*direction.b, *[[0.0] * len(direction.b[0])] * (2 - len(direction.b))]
+                arrays |= {"bias_ih": b[:1], "bias_hh": b[1:]}
+            for name, rows in arrays.items():
+                gates = np.array(rows).reshape(len(rows), len(order), first.units)[:, order]
+                columns = gates.reshape(len(rows), -1).T
+                columns = columns[:, 0] if name.startswith("bias") else columns
+                setattr(module, f"{name}_l0{suffix}", self.tensor(np.ascontiguousarray(columns)))
+        reverse = [Reverse()] * first.reverse
+        if operation.sequences:
+            self.modules += [*reverse, module, AllSteps(), *reverse]
+        else:
+            self.modules += [*reverse, module, LastStates(operation.cell == "lstm", is_bidirectional)]
+
+    def transpose(self, features_last: bool) -> None:
+        """Add a module that transposes sequences, unless they have this order of axes already."""
+        if self.features_last != features_last:
+            self.modules.append(TransposeSteps())
+            self.features_last = features_last
 
     def conv(self, operation: op.Conv) -> None:
         """Add a Conv2d module, preceded by a ZeroPad2d module if the convolution has padding."""
@@ -149,25 +206,74 @@ class ModuleBuilder(Writer):
     def flatten(self, operation: op.Flatten) -> None:
         """Add a Flatten module, which flattens images in the order of channel, height and width."""
         order = np.arange(operation.output_shape[0]).reshape(operation.input_shape)
-        self.order = np.moveaxis(order, -1, 0).ravel()
+        if len(operation.input_shape) == 3 or not self.features_last:
+            self.order = np.moveaxis(order, -1, 0).ravel()
         self.modules.append(nn.Flatten())
 
     def reshape(self, operation: op.Reshape) -> None:
         """Switch between modules for images and for sequences; flatten the output of a global pool."""
         self.has_sequences = len(operation.output_shape) == 3
+        if self.has_sequences:
+            self.transpose(features_last=False)
         if len(operation.output_shape) == 1:
             self.modules.append(nn.Flatten())
 
     def activate(self, operation: op.Activate) -> None:
         """Add the PyTorch module of an activation."""
         classes: dict[str, Any] = {name: module_class for module_class, (name, _) in ACTIVATIONS.items()}
-        classes["exp"], classes["softmax"] = Exp, partial(nn.Softmax, dim=1)
+        classes["exp"], classes["softmax"] = Exp, partial(nn.Softmax, dim=len(operation.input_shape))
         classes["softplus"] = partial(nn.Softplus, threshold=SOFTPLUS_THRESHOLD)
         self.modules.append(classes[operation.name]())
 
     def sort(self, operation: op.Sort) -> None:
         """Add a SortGroups module, which sorts the quantiles of each target."""
         self.modules.append(SortGroups(operation.groups))
+
+
+# The forward methods of the next classes can be traced by torch.fx; read_torch_forward.py reads them by tracing.
+
+
+class AllSteps(nn.Module):
+    """Module that selects the outputs at all steps from the result of a recurrent module."""
+
+    def forward(self, result: Any) -> Any:
+        """Return the outputs at all steps."""
+        return result[0]
+
+
+class LastStates(nn.Module):
+    """Module that selects the states after the last step of each direction from the result of a recurrent module.
+
+    Parameters
+    ----------
+    is_lstm, is_bidirectional : bool
+        Whether the recurrent module is an LSTM, and whether it has two directions.
+    """
+
+    def __init__(self, is_lstm: bool, is_bidirectional: bool) -> None:
+        super().__init__()
+        self.is_lstm, self.is_bidirectional = is_lstm, is_bidirectional
+
+    def forward(self, result: Any) -> Any:
+        """Return the states, those of both directions side by side."""
+        states = result[1][0] if self.is_lstm else result[1]
+        return torch.cat((states[-2], states[-1]), 1) if self.is_bidirectional else states[-1]
+
+
+class Reverse(nn.Module):
+    """Module that reverses the steps of sequences with the shape (n, steps, features)."""
+
+    def forward(self, x: Any) -> Any:
+        """Return the sequences with their steps in reverse order."""
+        return x.flip(1)
+
+
+class TransposeSteps(nn.Module):
+    """Module that transposes sequences from features last to features first, or back."""
+
+    def forward(self, x: Any) -> Any:
+        """Return the transposed sequences."""
+        return x.transpose(1, 2)
 
 
 class SortGroups(nn.Module):
@@ -196,7 +302,9 @@ class Exp(nn.Module):
 def to_torch(document: dict[str, Any]) -> Any:
     """Return an nn.Sequential in evaluation mode that computes the network in a validated document."""
     program = build_program(document)
-    builder = ModuleBuilder(program.dtype)
+    layers = (op.Recur, op.StepMatMul, op.Reshape, op.Flatten)
+    first = next((operation for operation in program.operations if isinstance(operation, layers)), None)
+    builder = ModuleBuilder(program.dtype, features_last=isinstance(first, (op.Recur, op.StepMatMul)))
     for operation in program.operations:
         builder.write(operation)
     return nn.Sequential(*builder.modules).eval()

@@ -167,8 +167,9 @@ class Conversion(Files):
     def to_torch(self) -> Any:
         """Convert the network to a PyTorch nn.Sequential in evaluation mode, which returns the outputs of `predict`.
 
-        The module takes raw rows of the network's dtype. Images have channels first, as usual in PyTorch;
-        sequences have features first: (n, features, steps). Dropout layers are omitted.
+        The module takes raw rows of the network's dtype. Images have channels first, as usual in PyTorch. Sequences
+        have features first, (n, features, steps), if the first layer is a convolution or pool. If it is a recurrent
+        layer or a Dense for each step, they have features last, (n, steps, features). Dropout layers are omitted.
 
         Returns
         -------

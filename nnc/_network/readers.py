@@ -45,15 +45,15 @@ def from_sklearn(mlp: Any, dtype: Any = None) -> NeuralNetwork:
 def from_torch(
     module: Any, shape: Sequence[int] | None = None, loss: str | Loss | None = None, verify: bool = True
 ) -> NeuralNetwork:
-    """Convert a PyTorch nn.Sequential to a network with the same predictions as the module in evaluation mode.
+    """Convert a PyTorch module to a network with the same predictions as the module in evaluation mode.
 
     docs/exchange.md lists the supported modules. Other modules, subclasses, hooks and additional attributes are
-    rejected. Images have channels last in nnc: `net.predict(x.permute(0, 2, 3, 1))`. Sequences have features last:
-    `net.predict(x.permute(0, 2, 1))`.
+    rejected. Images have channels last in nnc: `net.predict(x.permute(0, 2, 3, 1))`. Sequences have features last.
 
     Parameters
     ----------
-    module : torch.nn.Sequential
+    module : torch.nn.Module
+        An nn.Sequential, or an instance of your own class, whose forward method is traced by torch.fx.
     shape : (height, width, channels) or (steps, features), optional
         Shape of an image or a sequence, which is required if the first layer processes images or sequences.
     loss : str or object, optional
@@ -73,7 +73,7 @@ def from_torch(
     ImportError
         PyTorch is not installed.
     TypeError
-        `module` is not an nn.Sequential, or another argument has a wrong type.
+        `module` is another module, or another argument has a wrong type.
     ValueError
         A module is not supported (the message names it), or the outputs differ.
     """

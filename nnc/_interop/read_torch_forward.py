@@ -1,0 +1,330 @@
+"""Conversion of the forward pass of PyTorch modules to a list of steps.
+
+A step is a supported module of PyTorch or a `Selection`, which is a function in a forward method. An nn.Sequential is
+expanded. A module whose class is not from PyTorch is traced by torch.fx: its forward method runs with symbolic values,
+so the trace contains each module and function that it calls. The forward method may call supported modules one after
+the other, and the functions in `FUNCTIONS`. All other functions raise an error, as does a branch that depends on data.
+"""
+
+from __future__ import annotations
+
+import builtins
+import operator
+from inspect import signature
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+from torch import fx, nn
+from torch.nn import functional as F
+from torch.nn.utils import parametrize
+
+from nnc._interop.parts import LAYER_ERRORS, check_methods
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    Steps = tuple[tuple[str, Any], ...]  # label and module or Selection of each step
+
+RECURRENT = (nn.RNN, nn.GRU, nn.LSTM)
+# Functions in forward methods that are modules of PyTorch: name of the function, and the class of the module.
+ACTIVATIONS = {"relu": nn.ReLU, "sigmoid": nn.Sigmoid, "tanh": nn.Tanh}
+FUNCTIONS = (*ACTIVATIONS, "cat", "flatten", "flip", "getitem", "permute", "squeeze", "transpose")
+# Functions whose results may only be the initial states of a recurrent module, or their sizes, dtypes and devices.
+STATE_FUNCTIONS = ("getattr", "new_zeros", "size", "to", "zeros")
+# Name of each function in a trace, which is a function or the name of a method.
+NAMES: dict[Any, str] = {name: name for name in (*FUNCTIONS, *STATE_FUNCTIONS)}
+NAMES |= {
+    getattr(owner, name): name for owner in (torch, F, operator, builtins) for name in [*NAMES] if hasattr(owner, name)
+}
+
+
+class Selection(NamedTuple):
+    """Step that selects or reorders elements of a tensor.
+
+    Attributes
+    ----------
+    kind : {"all", "states", "last", "flip", "permute"}
+        "all": outputs of a recurrent module at all steps. "states": its states after the last step, those of both
+        directions side by side. "last": last element along an axis. "flip": reversal of an axis. "permute": permutation
+        of axes.
+    axes : tuple of int
+        Axis of "last" and "flip", or permutation of axes.
+    """
+
+    kind: str
+    axes: tuple[int, ...] = ()
+
+
+class Value(NamedTuple):
+    """Symbolic value in a forward pass.
+
+    Attributes
+    ----------
+    steps : tuple of (str, module or Selection)
+        Steps that compute the value from the input, with their labels.
+    kind : {"rows", "result", "cells", "states", "state", "zeros", "other"}
+        "rows": a tensor that modules process. "result": outputs and states of a recurrent module. "cells": states and
+        cell states of an LSTM. "states": states of all layers and directions. "state": one of them. "zeros": a tensor
+        of zeros. "other": sizes, dtypes and devices.
+    position : int
+        Index of a "state", counted from the last one, which is -1.
+    """
+
+    steps: Steps = ()
+    kind: str = "rows"
+    position: int = 0
+
+    def add(self, label: str, step: Any) -> Value:
+        """Return the tensor that `step` computes from this value."""
+        return Value((*self.steps, (label, step)))
+
+
+class Tracer(fx.Tracer):  # type: ignore[misc, unused-ignore]
+    """Tracer that enters only modules whose classes are not from PyTorch, and nn.Sequential."""
+
+    def is_leaf_module(self, m: Any, module_qualified_name: str) -> bool:
+        """Return whether the trace contains a call of the module instead of the calls in its forward method."""
+        return type(m) is not nn.Sequential and not is_custom(m)
+
+
+def is_custom(module: Any) -> bool:
+    """Return whether a module is traced: its class is not from PyTorch, and no subclass of a module of PyTorch."""
+    bases = [base for base in type(module).__mro__ if base.__module__.partition(".")[0] == "torch"]
+    return bases == [nn.Module]
+
+
+def label_of(name: str, module: Any) -> str:
+    """Return the name and the type of a module as text for messages."""
+    return f"module {name} ({type(module).__name__})" if name else "module"
+
+
+class Forward:
+    """Reader of forward passes.
+
+    Parameters
+    ----------
+    supported : sequence of type
+        Classes of modules that may be steps.
+    """
+
+    def __init__(self, supported: Sequence[type]) -> None:
+        self.supported = supported
+
+    def steps(self, module: Any) -> list[tuple[str, Any]]:
+        """Return the label and the module or Selection of each step from the input of a module to its output."""
+        value = self.apply(module, Value(), "")
+        if value.kind != "rows":
+            raise ValueError(f"module must return a tensor, got {describe(value)}")
+        return [*value.steps]
+
+    def apply(self, module: Any, value: Value, name: str) -> Value:
+        """Return the result of a module for an input value; `name` is its path in the outermost module."""
+        label = label_of(name, module)
+        self.check(module, label)
+        if type(module) is nn.Sequential:
+            # Unlike in `named_children`, a module that occurs twice is in this dict twice.
+            for key, part in module._modules.items():
+                value = self.apply(part, value, f"{name}.{key}" if name else key)
+            return value
+        if is_custom(module) and type(module) not in self.supported:
+            return self.trace(module, value, name)
+        if value.kind != "rows":
+            raise ValueError(
+                f"{label} must have a tensor as input, got {describe(value)}; a module before it may select a tensor, "
+                "such as the outputs after the last step, result[0][:, -1]"
+            )
+        value = value.add(label, module)
+        return value._replace(kind="result") if type(module) in RECURRENT else value
+
+    def check(self, module: Any, label: str) -> None:
+        """Raise ValueError if the type of a module is not supported, or the module has hooks or replaced methods."""
+        if type(module) not in self.supported and not is_custom(module):
+            base = next((base_class for base_class in type(module).__mro__ if base_class in self.supported), None)
+            if base is None:
+                names = ", ".join(supported.__name__ for supported in self.supported)
+                raise ValueError(f"{label} must have a supported type, one of {names}, got {type(module).__name__}")
+            if parametrize.is_parametrized(module):
+                raise ValueError(
+                    f"{label} must not be parametrized; call torch.nn.utils.parametrize.remove_parametrizations first"
+                )
+            raise ValueError(
+                f"{label} must be a {base.__name__}, got a subclass, which may compute something else; "
+                f"if the subclass computes the same, replace it by a {base.__name__} with its parameters"
+            )
+        if module._forward_hooks or module._forward_pre_hooks:
+            raise ValueError(
+                f"{label} must have no forward hooks, which may change what it computes; remove them first "
+                "(weight_norm, spectral_norm and pruning add some)"
+            )
+        check_methods(module, label)
+
+    def trace(self, module: Any, value: Value, name: str) -> Value:
+        """Return the result of a module whose forward method is traced, for an input value."""
+        label, prefix = label_of(name, module), f"{name}." if name else ""
+        for key, part in module.named_modules():
+            if is_custom(part) or type(part) is nn.Sequential:
+                self.check(part, label_of(prefix + key, part) if key else label)
+        parameters = signature(type(module).forward).parameters.values()
+        defaults = {part.name: part.default for part in parameters if part.default is not part.empty}
+        try:
+            graph = Tracer().trace(module, concrete_args=defaults)
+        except (*LAYER_ERRORS, fx.proxy.TraceError) as error:
+            problem = f"{label} must have a forward method that torch.fx can trace, got the error: {error}"
+            raise ValueError(problem) from None
+        values: dict[Any, Any] = {}
+        for node in _needed_nodes(graph):
+            positional, keywords = fx.map_arg((node.args, node.kwargs), values.__getitem__)
+            inputs = [*positional, *keywords.values()]
+            if node.op == "placeholder":
+                if values:
+                    raise ValueError(f"{label} must have a forward method with one argument, got {node.target!r}")
+                values[node] = value
+            elif node.op == "output":
+                values[node] = self.require_value(inputs[0], label)
+            elif node.op == "call_module":
+                values[node] = self.call_module(module, node, inputs, prefix)
+            else:
+                values[node] = self.call(node, inputs, f"{node.name} in the forward method of {label}")
+        result: Value = values[node]
+        return result
+
+    def require_value(self, value: Any, label: str) -> Value:
+        """Return a value that depends on the input; raise ValueError for another object, such as a tuple."""
+        if not isinstance(value, Value) or value.kind in ("zeros", "other"):
+            raise ValueError(f"{label} must return a value that its modules compute, got {type(value).__name__}")
+        return value
+
+    def call_module(self, module: Any, node: Any, inputs: list[Any], prefix: str) -> Value:
+        """Return the result of a module that a traced forward method calls."""
+        part, name = module.get_submodule(node.target), prefix + node.target
+        value, *others = inputs
+        states = [state for other in others for state in (other if isinstance(other, (tuple, list)) else [other])]
+        are_zero = all(state is None or getattr(state, "kind", "") == "zeros" for state in states)
+        if others and not (type(part) in RECURRENT and are_zero):
+            raise ValueError(
+                f"{label_of(name, part)} must have one argument, or zeros as initial states of a recurrent module, got "
+                f"{len(inputs)} arguments"
+            )
+        return self.apply(part, self.require_value(value, label_of(name, part)), name)
+
+    def call(self, node: Any, inputs: list[Any], label: str) -> Value:
+        """Return the result of a function or method that a traced forward method calls."""
+        function = NAMES.get(node.target) if node.op in ("call_function", "call_method") else None
+        first, *others = inputs or [None]
+        result = None
+        if function in STATE_FUNCTIONS or (
+            isinstance(first, Value) and first.kind == "other" and function == "getitem"
+        ):
+            is_zeros = function == "zeros" or (isinstance(first, Value) and first.kind == "zeros" and function == "to")
+            result = Value(kind="zeros" if is_zeros else "other")
+        elif function == "cat":
+            result = _concatenated_states(first, others, label)
+        elif function is not None and isinstance(first, Value) and first.kind in SELECTIONS:
+            result = SELECTIONS[first.kind](first, function, others, label)
+        if result is None:
+            name = function or getattr(node.target, "__name__", node.target)
+            raise ValueError(
+                f"{label} must be a supported function, one of {', '.join(FUNCTIONS)}, with supported arguments, got "
+                f"{name} of {describe(first)} with {others}"
+            )
+        return result
+
+
+def _needed_nodes(graph: Any) -> list[Any]:
+    """Return the nodes of a trace on which its output depends, in the order of execution."""
+    needed = {node for node in graph.nodes if node.op == "output"}
+    for node in reversed(graph.nodes):
+        if node in needed:
+            needed.update(node.all_input_nodes)
+    return [node for node in graph.nodes if node in needed]
+
+
+def describe(value: Any) -> str:
+    """Return a description of a value in a forward pass for messages."""
+    kinds = {"rows": "a tensor", "result": "the result of a recurrent module, a tuple", "other": "sizes"}
+    kinds |= {"cells": "the states and cell states of an LSTM", "states": "the states of all layers and directions"}
+    kinds |= {"state": "the states of one direction", "zeros": "zeros"}
+    return kinds[value.kind] if isinstance(value, Value) else repr(value)
+
+
+def _numbers(arguments: Any) -> Iterator[int]:
+    """Yield the integers in nested tuples and lists."""
+    for argument in arguments:
+        yield from _numbers(argument) if isinstance(argument, (tuple, list)) else [argument]
+
+
+def _recurrent_module(value: Value) -> Any:
+    """Return the recurrent module that computes states."""
+    return value.steps[-1][1]
+
+
+def _select_rows(value: Value, function: str, arguments: list[Any], label: str) -> Value | None:
+    """Return the result of a function of a tensor, or None if the function or its arguments are not supported."""
+    if function in ACTIVATIONS and not any(arguments):
+        return value.add(label, ACTIVATIONS[function]())
+    if function == "getitem":
+        index = arguments[0] if isinstance(arguments[0], tuple) else (arguments[0],)
+        axis = index.index(-1) if -1 in index else 0
+        others = index[:axis] + index[axis + 1 :]
+        supported = index[axis] == -1 and axis < 2 and all(other == slice(None) for other in others)
+        return value.add(label, Selection("last", (axis,))) if supported else None
+    axes = tuple(_numbers(arguments))
+    if function == "flatten" and axes in ((1,), (1, -1)):
+        return value.add(label, nn.Flatten())
+    if function == "flip" and len(axes) == 1:
+        return value.add(label, Selection("flip", (axes[0] % 3,)))
+    if function == "transpose" and sorted(axis % 3 for axis in axes) in ([0, 1], [0, 2], [1, 2]):
+        permutation = [0, 1, 2]
+        a, b = axes
+        permutation[a], permutation[b] = permutation[b], permutation[a]
+        return value.add(label, Selection("permute", tuple(permutation)))
+    if function == "permute" and sorted(axis % 3 for axis in axes) == [0, 1, 2]:
+        return value.add(label, Selection("permute", tuple(axis % 3 for axis in axes)))
+    return None
+
+
+def _select_result(value: Value, function: str, arguments: list[Any], label: str) -> Value | None:
+    """Return an element of the result of a recurrent module, or None if the arguments are not supported."""
+    if function == "getitem" and arguments == [0]:
+        return value.add(label, Selection("all"))
+    if function == "getitem" and arguments in ([1], [-1]):
+        return value._replace(kind="cells" if type(_recurrent_module(value)) is nn.LSTM else "states")
+    return None
+
+
+def _select_cells(value: Value, function: str, arguments: list[Any], label: str) -> Value | None:
+    """Return the states h of an LSTM, or None if the arguments are not supported."""
+    return value._replace(kind="states") if function == "getitem" and arguments == [0] else None
+
+
+def _select_states(value: Value, function: str, arguments: list[Any], label: str) -> Value | None:
+    """Return the state of one layer and direction, or None if the arguments are not supported."""
+    module = _recurrent_module(value)
+    n, index = module.num_layers * (1 + module.bidirectional), arguments[0] if arguments else None
+    if isinstance(index, tuple) and all(part == slice(None) for part in index[1:]):
+        index = index[0]
+    if function == "squeeze" and n == 1 and index == 0:
+        return value.add(label, Selection("states"))
+    if function != "getitem" or not isinstance(index, int) or not -n <= index < n:
+        return None
+    index = index % n - n
+    if not module.bidirectional and index == -1:
+        return value.add(label, Selection("states"))
+    return value._replace(kind="state", position=index) if module.bidirectional else None
+
+
+def _concatenated_states(values: Any, arguments: list[Any], label: str) -> Value | None:
+    """Return the states of both directions, or None if `values` are other tensors."""
+    are_states = all(isinstance(value, Value) and value.kind == "state" for value in values)
+    if not are_states or arguments not in ([1], [-1]) or [value.position for value in values] != [-2, -1]:
+        return None
+    same = values[0].steps == values[1].steps
+    return values[0].add(label, Selection("states")) if same else None
+
+
+SELECTIONS = {
+    "rows": _select_rows,
+    "result": _select_result,
+    "cells": _select_cells,
+    "states": _select_states,
+}
