@@ -321,7 +321,7 @@ def test_partial_fit_of_estimators_trains_on_partitions():
     for _ in range(2):
         model.partial_fit(d_X, da.from_array(names, (chunks,)))
     assert model.predict(d_X).compute().shape == (200,)
-    with pytest.raises(ValueError, match=r"y must have only classes of the fit, \['a', 'b', 'c'\], got 'd'"):
+    with pytest.raises(ValueError, match=r"y must contain only classes of y in fit, \['a', 'b', 'c'\], got 'd'"):
         model.partial_fit(d_X, da.from_array(np.full(200, "d"), (chunks,)))
     two_passes = nnc.dask.DaskMLPClassifier(**options).partial_fit(d_X, da.from_array(names, (chunks,)), passes=2)
     assert np.array_equal(two_passes.to_local().predict_proba(X), model.to_local().predict_proba(X))

@@ -255,7 +255,7 @@ REMOVED = object()
          "for images of shape (6, 6, 3)"),
         ("6", {"type": "flatten", "n": 1}, 'layers[6] has the unknown key "n", expected type'),
         ("6", {"type": "dropout", "rate": 0.0},
-         "layers[7]: the inputs must be vectors, got rows of shape (1, 3, 4); add Flatten() before it"),
+         "layers[7]: the inputs must be vectors, got rows of shape (1, 3, 4); add Flatten() before Dense"),
         ("7 n_in", 10, "layers[7].n_in is 10, expected 12 for rows of shape (12,)"),
         ("8", {"type": "max_pool2d", "size": [2, 2], "stride": [2, 2]},
          "layers[8]: the inputs must be images (height, width, channels), got rows of shape (6,)"),

@@ -511,7 +511,7 @@ REJECTED = {
     "another encoding": (
         "train t.csv --target y",
         {"t_csv": "a,y\n北京,p\n上海,q\n".encode("gb18030")},
-        "line 2, column 1 of t.csv is not UTF-8; it may be '北京' in gb18030.*--encoding",
+        "line 2, column 1 of t.csv is not UTF-8; its text may be '北京' in gb18030.*--encoding",
     ),
     "not in the encoding of the option": (
         "train t.csv --target y --encoding utf8",
@@ -531,7 +531,7 @@ REJECTED = {
     "another encoding, after a field of several lines": (
         "train t.csv --target y",
         {"t_csv": 'a,"b",y\n"1, or\n2, or\n3",b,p\n1,"a, b",京\n'.encode("gb18030")},
-        "line 5, column 3 of t.csv is not UTF-8; it may be '京' in gb18030",
+        "line 5, column 3 of t.csv is not UTF-8; its text may be '京' in gb18030",
     ),
     "UTF-16 without a byte order mark": (
         "train t.csv --target y",
@@ -1114,7 +1114,7 @@ def test_training_image_is_not_overwritten(shell, images):
         ("train iris.csv --target species -o m.json --seed -1", "from 0 to 4294967295, got '-1'", 2),
         ("train iris.csv --target species -o m.json --seed 4294967296", "from 0 to 4294967295, got '4", 2),
         (f"explain iris.json iris.csv --first {'1' * 5000}", "from 1 to 2147483647, got '1", 2),
-        ("compare --sizes 3,4,99999999999", "must be two or more positive integers", 2),
+        ("compare --sizes 3,4,99999999999", "expected two or more positive integers", 2),
         ("compare --rows 2147483647 --sizes 2000000,2", "nnc: there is not enough memory: ", 1),
         ("train iris.csv --target species -o .", "nnc: . is a folder; add the name of a file in it", 1),
         ("train iris.csv --target species -o m.json --log .", "nnc: . is a folder; add the name of a file in it", 1),

@@ -37,7 +37,7 @@ def test_classifier_scores_and_conformal_sets_cover():
     conformal_model = model.conformal(X[1::4], names[1::4], 0.8)
     truth = y[3::4]
     assert conformal_model.predict_set(X[3::4])[np.arange(len(truth)), truth].mean() > 0.65
-    with pytest.raises(ValueError, match=r"y must have only classes of the fit, \['setosa', .*\], got 'rose'"):
+    with pytest.raises(ValueError, match=r"y must contain only classes of y in fit, \['setosa', .*\], got 'rose'"):
         model.conformal(X[:2], ["setosa", "rose"])
 
 

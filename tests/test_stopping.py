@@ -380,7 +380,7 @@ def test_record_of_callback_has_values_of_epoch():
     best = np.minimum.accumulate(history.val_loss) == history.val_loss
     assert [record.best for record in records] == best.tolist()
     assert set(records[0]) == {"epoch", "loss", "val_loss", "val_mae", "lr", "seconds", "best", "network"}
-    with pytest.raises(AttributeError, match="the record has no 'val_los'; its items are epoch, loss, val_loss"):
+    with pytest.raises(AttributeError, match="the record has no item 'val_los'; its items are epoch, loss, val_loss"):
         _ = records[0].val_los
 
 

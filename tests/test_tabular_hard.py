@@ -185,9 +185,9 @@ def test_negligible_weights_have_no_effect():
     expected = TableClassifier("fast", members=2, random_state=0).fit(X, LABELS, np.round(negligible))
     assert np.array_equal(model.predict_proba(X), expected.predict_proba(X))
     for weights in (first_rows_weights(1), np.where(LABELS == 2, 0, 1e-40) + 3 * first_rows_weights(1)):
-        with pytest.raises(ValueError, match="must be above 0 for two rows or more, got 1"):
+        with pytest.raises(ValueError, match="must be 2 or more, got 1"):
             TableClassifier("fast").fit(X, LABELS, weights)
-    with pytest.raises(ValueError, match="must be above 0 for two rows or more, got 0"):
+    with pytest.raises(ValueError, match="must be 2 or more, got 0"):
         TableClassifier("fast", class_weight=dict.fromkeys(range(3), 0)).fit(X, LABELS)
 
 

@@ -44,13 +44,13 @@ def _parse_sizes(text: str) -> list[int]:
     except ValueError:
         sizes = []
     if len(sizes) < 2 or min(sizes) < 1 or max(sizes) > MAX_INTEGER:
-        raise argparse.ArgumentTypeError(f"must be two or more positive integers such as 3,4,1, got {text!r}")
+        raise argparse.ArgumentTypeError(f"expected two or more positive integers such as 3,4,1, got {text!r}")
     return sizes
 
 
 def _parse_integer(text: str, minimum: int, maximum: int) -> int:
     if not text.isdecimal() or len(text) > 10 or not minimum <= int(text) <= maximum:
-        raise argparse.ArgumentTypeError(f"must be an integer from {minimum} to {maximum}, got {text!r}")
+        raise argparse.ArgumentTypeError(f"expected an integer from {minimum} to {maximum}, got {text!r}")
     return int(text)
 
 
@@ -61,7 +61,7 @@ def _parse_positive(text: str, limit: float, expected: str) -> float:
     except ValueError:
         number = 0
     if not 0 < number < limit:
-        raise argparse.ArgumentTypeError(f"must be {expected}, got {text!r}")
+        raise argparse.ArgumentTypeError(f"expected {expected}, got {text!r}")
     return number
 
 
@@ -74,7 +74,7 @@ _parse_fraction = partial(_parse_positive, limit=1.0, expected="a number between
 def _parse_separator(text: str) -> str:
     separator = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";"}.get(text, text)
     if len(separator) != 1 or not separator.isascii():
-        raise argparse.ArgumentTypeError(f"must be one ASCII character or the word tab, got {text!r}")
+        raise argparse.ArgumentTypeError(f"expected one ASCII character or the word tab, got {text!r}")
     return separator
 
 
@@ -129,7 +129,8 @@ def _add_output(command: argparse.ArgumentParser, description: str, **settings: 
 
 
 # ----------------------------------------------------- commands and their arguments
-# Each function adds the arguments of one command to its parser. Its docstring is the description in the help.
+# Each of the following functions adds the arguments of one command to its parser. Its docstring describes the command
+# in the help.
 
 
 def _train(command: argparse.ArgumentParser) -> None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-MAX_REFERENCE_WORK = 10_000_000  # default limit of rows x weights x epochs, which take a few seconds in plain Python
+MAX_REFERENCE_WORK = 10_000_000  # rows x weights x epochs that take a few seconds in plain Python
 
 
 def run(arguments: Namespace) -> int:

@@ -42,7 +42,7 @@ def run(arguments: Namespace) -> int:
     model = load_table_model(arguments.file, "evaluate")
     target = arguments.target or model.target_name_
     if target is None:
-        raise UsageError(f"{arguments.file} does not store the name of its target; pass it with --target")
+        raise UsageError(f"the model {arguments.file} does not contain the name of the target; pass --target")
     predictions, y = _predict(model, target, arguments)
     if isinstance(model, TableClassifier):
         results = _evaluate_classifier(model, predictions, y)

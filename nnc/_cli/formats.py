@@ -298,7 +298,7 @@ def _check_encoding(encoding: str) -> str:
     """Return Python's name of a text encoding; raise TableFileError if Python has no such encoding."""
     try:
         codec = codecs.lookup(encoding)
-        "".encode(encoding)  # raises LookupError for a codec that does not encode text, such as base64
+        "".encode(encoding)  # a codec that does not encode text, such as base64, raises LookupError
     except (LookupError, UnicodeError):
         raise TableFileError(
             f"--encoding must be a text encoding of Python, such as utf-8 or cp1252, got {encoding!r}"
@@ -346,7 +346,8 @@ def _detect_encoding(file: TableFile, options: TextOptions) -> str:
     decoded = [(name, _try_decode(cell, name)) for name in SUGGESTED_ENCODINGS]
     suggestions = ", ".join(f"{_shorten(text)!r} in {name}" for name, text in decoded if text is not None)
     raise TableFileError(
-        f"{location} is not UTF-8; it may be {suggestions or repr(_shorten(cell))}; set the encoding with --encoding"
+        f"{location} is not UTF-8; its text may be {suggestions or repr(_shorten(cell))}; "
+        "set the encoding with --encoding"
     )
 
 

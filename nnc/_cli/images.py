@@ -96,7 +96,7 @@ def train(arguments: Namespace) -> int:
             )
         assert net.history is not None
         trained_epochs, seconds = net.history.epochs, net.history.seconds
-        is_complete = trained_epochs >= epochs  # true even if the user presses Ctrl-C after the last epoch
+        is_complete = trained_epochs >= epochs  # Ctrl-C after the last epoch has no effect
         if not is_complete:
             net = best_net
         score = net.score(X_val, y_val)

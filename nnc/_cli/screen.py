@@ -52,7 +52,7 @@ class ProgressBar:
 
     def __init__(self, screen: Screen, total: int) -> None:
         self.screen, self.total, self.completed = screen, max(total, 1), 0
-        self.start_time = self.line_time = monotonic()  # when the training began and the last line was printed
+        self.start_time = self.line_time = monotonic()  # start of the training, time of the last printed line
         self.lock = Lock()
         self.is_live = screen.console.is_terminal and not screen.quiet
         self.progress = Progress(

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import FrameType
 
-# All control characters except newlines and tabs, which a terminal may interpret as commands, and the bidirectional
-# formatting characters (UAX 9), which change the order of text.
+# Characters that are escaped in output: control characters except newline and tab, because a terminal may interpret
+# them as commands, and bidirectional formatting characters (UAX 9), because they change the order of the text.
 CONTROL_CHARACTERS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
 
@@ -62,7 +62,7 @@ def replace_closed_streams() -> None:
     os.close(descriptor)
     if sys.stdout is None:
         sys.stdout = ClosedOutput()
-    if sys.stderr is None:  # print(..., file=sys.stderr) would write to standard output
+    if sys.stderr is None:  # print(..., file=None) would write to standard output
         sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
 
 

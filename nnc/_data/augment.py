@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
-N_KNOTS = 8  # knots of an elastic distortion along each side of an image, each with a random displacement
+N_KNOTS = 8  # number of knots along each side of an image; an elastic distortion displaces each at random
 MAX_EXACT_INTEGER = 2**53  # largest integer up to which float64 represents all integers exactly
 BLOCK_BYTES = 2**18  # interpolate at most this many bytes of images at once, so that the arrays fit into the cache
 MAX_FLOAT32_SIDE = 2**11  # longer sides (in pixels) need float64 coordinates, because float32 is not accurate enough

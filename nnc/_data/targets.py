@@ -42,7 +42,7 @@ def as_labels(y: Any, n: int, steps: int = 1) -> NDArray[Any] | None:
     """
     values = as_label_array(y)
     kind = values.dtype.kind
-    if kind in "TO" and values.ndim:  # dtype kind T: StringDType of NumPy 2; O: Python objects
+    if kind in "TO" and values.ndim:  # dtype kinds: T is StringDType of NumPy 2, O is Python objects
         from nnc._utils.containers import convert_labels
 
         values = convert_labels("y", values)

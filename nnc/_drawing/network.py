@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     Values = Sequence[NDArray[Any]]
 
-# All lengths are in pixels.
+# The sizes below are in pixels.
 MARGIN = 16
 LINE_HEIGHT = 15
 WEIGHT_GAP, IMAGE_GAP = 110, 44  # minimum gap in pixels between columns of neurons, and next to an image

@@ -58,7 +58,8 @@ class Bounded:
         self.value, self.limits, self.error, self.kinks = value, limits, error, kinks
         if limits is None:
             return
-        error = np.where(error > 0, error + float(limits.tiny), error)  # underflow adds at most the smallest number
+        # Underflow adds an error of at most the smallest normal number.
+        error = np.where(error > 0, error + float(limits.tiny), error)
         valid = (abs(value) < 1e-4 * float(limits.max)) & ~np.isnan(error)
         self.error = np.where(valid, error, np.inf)
         self.kinks = np.broadcast_to(kinks, value.shape)
@@ -98,7 +99,7 @@ class Bounded:
         return Bounded(value, self.limits, error, kinks)
 
     def dot(self, other: Bounded, n: int) -> Bounded:
-        """Return the matrix product, as a part of sums of n terms."""
+        """Return the matrix product, with error bounds as for a part of a sum of n terms."""
         value, size = self.value @ other.value, abs(self.value)
         if self.limits is None:
             return Bounded(value, None)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from nnc._inspection.steps import PoolStep
     from nnc._inspection.text import Scaling
 
-MAX_SHOWN_PIXELS = 36  # images up to this many values, and sums up to this many windows, are printed completely
+MAX_SHOWN_PIXELS = 36  # images of up to this many values and sums over up to this many windows are printed completely
 
 
 @dataclass(frozen=True, eq=False, repr=False)

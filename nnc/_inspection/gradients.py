@@ -296,7 +296,7 @@ def _slope(problem: Problem, layer: Compared, i: int, j: int, eps: float, roundi
     h = eps / max(1.0, float(abs(inputs).max()))
 
     def evaluate(change: float) -> tuple[float, list[Array], list[NDArray[Any]]]:
-        """Return the results of `Problem.loss_from` if this number is added to the weight."""
+        """Return the results of `Problem.loss_from` after the number `change` is added to the weight."""
         if recurrence is None:
             Z = step.Z.copy()
             Z[:, j] += change * inputs
@@ -313,7 +313,7 @@ def _slope(problem: Problem, layer: Compared, i: int, j: int, eps: float, roundi
     coarser: list[float] = []
     _, _, sides = evaluate(0.0)
     for _ in range(MAX_STEPS):
-        if 2 * rounding / h > allowed:  # the rounding error increases with smaller h
+        if 2 * rounding / h > allowed:  # the rounding error of the difference is too large
             break
         (high, Z_high, sides_high), (low, Z_low, sides_low) = evaluate(h), evaluate(-h)
         close = all((abs(a - b) <= 1).all() for a, b in zip(Z_high, Z_low, strict=True))
@@ -355,11 +355,12 @@ def _check_layer(problem: Problem, layer: Compared, eps: float, rounding: float)
     """
     step, computed, expected, error, scale = layer.step, layer.computed, layer.expected, layer.error, layer.scale
     distance = np.where(np.isfinite(computed - expected), abs(computed - expected), np.inf)
-    # `difference` is the relative difference; `beyond` is how much of it rounding errors cannot explain.
+    # `difference` is the relative difference; `beyond` is the part of it that exceeds the rounding errors.
     difference, is_bounded = distance / scale, ~layer.kinks & np.isfinite(error)
     beyond = np.where(is_bounded, distance - np.where(is_bounded, error, 0.0), 0.0) / scale
     recurrence = problem.connections[layer.number].recurrence
-    steps = 1 if recurrence is None else len(recurrence.orders[0])  # each difference repeats the pass through all steps
+    # Compare fewer parameters of a recurrent layer, because a finite difference repeats the pass through all its steps.
+    steps = 1 if recurrence is None else len(recurrence.orders[0])
     indices, n_sampled = np.flatnonzero(layer.compared), max(1, MAX_SAMPLED // len(problem.W) // steps)
     if len(indices) > n_sampled:
         indices = np.sort(np.random.default_rng(0).choice(indices, n_sampled, False))

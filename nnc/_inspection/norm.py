@@ -47,7 +47,7 @@ class Norm:
         return dX
 
     def errors(self, X: Array, E: Array, eps: float, terms: float) -> tuple[Array, Array]:
-        """Return bounds of the error of x and of the relative error of 1 / sqrt(variance + self.eps).
+        """Return bounds of the error of the normalized rows and of the relative error of 1 / sqrt(variance + self.eps).
 
         E is the error bound of X, and `eps` the machine epsilon. The factor `terms` bounds the error of a sum over a
         channel: it is at most terms * eps times the sum of the absolute values.

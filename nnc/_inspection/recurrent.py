@@ -21,13 +21,14 @@ if TYPE_CHECKING:
     from nnc.layers.recurrent import RecurrentLayer
 
     Array = NDArray[np.float64]
-    State = list[Bounded]  # [h], or [h, c] of an LSTM
-    # dL/du, dL/dv, the part of dL/dh that does not pass through v (or None if it is 0), and [dL/dc] of an LSTM
+    State = list[Bounded]  # state after a step: [h], or [h, c] for an LSTM
+    # Derivatives of the loss L in a step: dL/du, dL/dv, the part of dL/dh that does not pass through v (None if it is
+    # 0), and [dL/dc] for an LSTM.
     Derivatives = tuple[list[Bounded], list[Bounded], Bounded | None, list[Bounded]]
 
 
 class SimpleCell:
-    """One step of a SimpleRNN: h' = f(u + v), with u = x W + b and v = h U."""
+    """One step of a SimpleRNN with input x and state h: h' = f(u + v), with net inputs u = x W + b and v = h U."""
 
     n_states = 1
 
@@ -46,7 +47,7 @@ class SimpleCell:
 
 
 class GRUCell:
-    """One step of a GRU: z, r = s(u + v), n = tanh(u_n + r * v_n), h' = z * h + (1 - z) * n."""
+    """One step of a GRU: z, r = sigmoid(u + v), n = tanh(u_n + r * v_n), state h' = z * h + (1 - z) * n."""
 
     n_states = 1
 
@@ -67,7 +68,7 @@ class GRUCell:
 
 
 class LSTMCell:
-    """One step of an LSTM: i, f, o = s(u + v), g = tanh(u_g + v_g), c' = f * c + i * g, h' = o * tanh(c')."""
+    """One step of an LSTM: i, f, o = sigmoid(u + v), g = tanh(u_g + v_g), c' = f * c + i * g, h' = o * tanh(c')."""
 
     n_states = 2
 
@@ -114,7 +115,7 @@ class Recurrence:
     def forward(self, X: Bounded, W: Array, b: Array | None) -> tuple[Bounded, list[Bounded]]:
         """Return the outputs, and the states h after each step of each direction."""
         states = [[new[0] for _, _, new, _ in self._run(X, W, b, d)] for d in range(len(self.orders))]
-        if self.kind.return_sequences:  # the order of processing is that of the inputs, or the reverse
+        if self.kind.return_sequences:  # put the states of a reversed direction in the order of the inputs
             directions = [[h[k] for k in order] for h, order in zip(states, self.orders, strict=True)]
         else:
             directions = [h[-1:] for h in states]
@@ -122,7 +123,7 @@ class Recurrence:
         return outputs, [h for direction in states for h in direction]
 
     def parameters(self, W: Array, b: Array | None, direction: int) -> tuple[Array, Array, Array]:
-        """Return W, U and the biases of u and v (2, gates x units) of one direction."""
+        """Return the weights W and U, and the biases (2, gates * units) of the net inputs u and v, of one direction."""
         n = self.kind.n_gates * self.kind.units
         columns = slice(direction * n, (direction + 1) * n)
         biases = np.zeros((2, n))
@@ -160,12 +161,12 @@ class Recurrence:
         return [u[:, k * units : (k + 1) * units] for k in range(self.kind.n_gates)]
 
     def gradients(self, X: Array, W: Array, b: Array | None, dA: Array) -> tuple[Array, Array | None, Array]:
-        """Return dL/dW, dL/db and dL/dX, given dA = dL/dA for the outputs A."""
+        """Return dL/dW, dL/db and dL/dX for weights, biases and inputs, given dA = dL/dA for the outputs A."""
         dW, db, dX = self.backward(Bounded(X, None), W, b, Bounded(dA, None))
         return dW.value, None if b is None else db.value.reshape(b.shape), dX.value
 
     def backward(self, X: Bounded, W: Array, b: Array | None, dA: Bounded) -> tuple[Bounded, Bounded, Bounded]:
-        """Return dL/dW, dL/db (one or two rows) and dL/dX, given dA = dL/dA for the outputs A."""
+        """Return dL/dW, dL/db (one or two rows) and dL/dX, with error bounds, given dA = dL/dA for the outputs A."""
         parts = [self._direction_backward(X, W, b, dA, direction) for direction in range(len(self.orders))]
         dW, db = (joined([part[k] for part in parts], 1) for k in (0, 1))
         dX = parts[0][2] if len(parts) == 1 else parts[0][2] + parts[1][2]

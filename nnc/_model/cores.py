@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 PRECISION = {np.dtype(np.float64): "f64", np.dtype(np.float32): "f32"}
 
 try:
-    # If the module is missing, this form raises ModuleNotFoundError; `from nnc import _cpu` would raise ImportError.
+    # This import raises ModuleNotFoundError if the module is missing; `from nnc import _cpu` would raise ImportError.
     import nnc._cpu as _cpu
 except ModuleNotFoundError as error:
     if error.name != "nnc._cpu":

@@ -125,7 +125,7 @@ class Parameters(SuggestsAttributes):
             self.converter.automatic_scalings = frozenset()
 
     def _choosing_loss(self, y: Any, is_batch: bool = False) -> AbstractContextManager[None]:
-        """Return a context manager that replaces the loss "auto", during a training, by one that fits the targets y."""
+        """Return a context manager that replaces the loss "auto" by a loss for the targets y during a training."""
         if not self._has_automatic_loss or y is None:
             return EMPTY_CONTEXT
         from nnc._data.automatic_loss import choose_loss
@@ -166,7 +166,7 @@ class Parameters(SuggestsAttributes):
         self._has_automatic_loss = converter_class is not DataConverter
 
     def _automatic_scalings(self) -> frozenset[str]:
-        """Return those of "scale_X" and "scale_y" that the next fit may choose.
+        """Return the names of the scalings, "scale_X" and "scale_y", that the next fit may choose.
 
         The set is empty if the weights differ from the initial ones, because other weights expect unscaled inputs.
         """

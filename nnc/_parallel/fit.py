@@ -141,7 +141,7 @@ def train_networks(
 
 @contextmanager
 def choose_losses_or_restore(networks: Sequence[NeuralNetwork], y: Any) -> Iterator[None]:
-    """Replace the loss "auto" of networks by a loss that fits y, for the `with` block.
+    """Replace the loss "auto" of networks by a loss for the targets y in the `with` block.
 
     After the block, networks whose training has not started have the loss "auto" again.
     """

@@ -462,10 +462,10 @@ def _train_on_all_rows(
     if loss - best.loss <= MAX_LOSS_INCREASE * abs(best.loss) or best.loss == np.inf:
         return network
     warnings.warn(
-        f"after training on all rows with the best parameters, the loss on the validation rows is {loss:.4g}, "
-        f"but it was {best.loss:.4g} in the trial; the result is the network of the trial. If the learning "
-        "rate is large until the end, the best of many trials has a small loss by chance: use a decreasing "
-        "learning rate, such as lr=nnc.CosineLR(0.1), or a smaller one",
+        f"the network that was trained on all rows has the loss {loss:.4g} on the validation rows, but the network of "
+        f"the best trial has {best.loss:.4g}; the result is the network of the trial. If the learning rate is large "
+        "until the end, the best of many trials has a small loss by chance: use a decreasing learning rate, such as "
+        "lr=nnc.CosineLR(0.1), or a smaller one",
         LearningRateWarning,
         stacklevel=3,
     )

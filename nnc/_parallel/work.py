@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 # order and the grouping of the networks, but not the results.
 FIT_SECONDS, STEP_SECONDS, MULTIPLY_ADD_SECONDS = 5e-5, 1.5e-7, 5e-11
 ASSUMED_EPOCHS = 1000  # estimated number of epochs of a training without the argument `epochs`
-GROUP_SECONDS = 0.01  # one call of the core trains several networks of at most this many seconds in total
+GROUP_SECONDS = 0.01  # maximum estimated seconds of several networks that one call of the core trains
 # The checks for warnings take about as long as a training of MIN_CHECKED_SECONDS. Shorter trainings are checked only
 # for the first MAX_SHORT_CHECKS networks.
 MIN_CHECKED_SECONDS, MAX_SHORT_CHECKS = 0.005, 10

@@ -157,7 +157,7 @@ def _check_object(document: Any, content: str) -> None:
 
 
 def _shown_member(document: dict[str, Any], name: str) -> str:
-    """Return the value of the member `name` as text for an error message; "missing" if it does not exist."""
+    """Return the value of a document's member as text for an error message; "missing" if it does not exist."""
     return fields.describe(document[name]) if name in document else "missing"
 
 

@@ -236,7 +236,7 @@ def _check_layers(
 
 
 def _layer_names(model: Model, layers: list[int]) -> str:
-    """Return a text for messages with the names of layers; `layers` are their indices, counted from 0."""
+    """Return the names of layers as text for messages; `layers` contains the indices of the layers, from 0."""
     hidden = [l for l in layers if l < len(model.activations) - 1]
     names = " and ".join(f"{l + 1} ({model.activations[l]})" for l in hidden)
     parts = [f"hidden layer{'s' * (len(hidden) > 1)} {names}"] if hidden else []

@@ -34,7 +34,7 @@ class Record(dict[str, Any]):
         try:
             return self[name]
         except KeyError:
-            raise AttributeError(f"the record has no {name!r}; its items are {', '.join(self)}") from None
+            raise AttributeError(f"the record has no item {name!r}; its items are {', '.join(self)}") from None
 
     def numbers(self) -> dict[str, float]:
         """Return the numbers that loggers write: losses, metrics, lr and seconds."""

@@ -138,9 +138,9 @@ def levenberg_marquardt(
             A, g, squares = _normal_equations(residuals_and_jacobian(current), len(current))
             if not (np.isfinite(A).all() and np.isfinite(g).all()):
                 return result("diverged")
-            # Divide each column of J by its length, so that the diagonal of A becomes 1. The length has a lower limit:
-            # otherwise a parameter with little influence would take giant steps, and the damping needed against them
-            # would stop all other parameters.
+            # Divide each column of the Jacobian J by its length, so that the diagonal of A = J'J becomes 1. The length
+            # has a lower limit: otherwise a parameter with little influence would take giant steps, and the damping
+            # needed against them would stop all other parameters.
             diagonal = A.diagonal()
             scale = np.sqrt(np.maximum(diagonal, np.finfo(np.float64).eps * diagonal.max()))
             if not g.any() or np.max(np.abs(g) / scale) <= gradient_tolerance * np.sqrt(squares):
@@ -186,7 +186,7 @@ def _normal_equations(blocks: Iterable[tuple[ArrayLike, ArrayLike]], n: int) -> 
 
 
 def _damped_step(A: Vector, g: Vector, damping: float) -> Vector | None:
-    """Return the solution of (A + damping I) step = -g, or None if A + damping I is not positive definite."""
+    """Solve (A + damping I) step = -g and return the step; None if A + damping I is not positive definite."""
     damped = A + damping * np.eye(len(g))
     try:
         np.linalg.cholesky(damped)

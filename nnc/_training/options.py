@@ -305,7 +305,7 @@ def settings(arguments: FitArguments, model: Model, state: TrainingState) -> dic
         core_settings["clip_value"] = check_positive("clip_value", arguments.clip_value)
     if arguments.max_norm is not None:
         core_settings["max_norm"] = check_positive("max_norm", arguments.max_norm)
-    if decay is not None:  # 1.0 is a placeholder if a function sets the weight decay before each epoch
+    if decay is not None:  # 1.0 is a placeholder for a weight decay that a function sets before each epoch
         core_settings["decay"] = 1.0 if callable(decay) else check_not_negative("weight_decay", decay)
     if check_bool("regularize_bias", arguments.regularize_bias):
         core_settings["biases_too"] = True

@@ -210,7 +210,7 @@ def with_selection(
         for run in runs:
             run.start(active, team)
         best = train_trials(curves, ends, active)
-        curves[best].trials[0].run.store_tuner()  # this trial has trained the most epochs
+        curves[best].trials[0].run.store_tuner()  # the tuner of the trial with the most epochs
     if active:
         options.is_interrupted = True
         return arguments, state, options
@@ -226,7 +226,7 @@ def with_selection(
 
 
 def train_trials(curves: list[Curve], ends: list[int], interrupt: Any) -> int:
-    """Train the trials up to each epoch of `ends` in turn; return the index of the curve with the lowest loss."""
+    """Train all trials up to each epoch in `ends`; return the index of the weight decay with the lowest loss."""
     remaining = list(ends)
     while remaining and (remaining[0] <= SHARED_FRACTION * ends[-1] or remaining[0] == ends[0]):
         end = remaining.pop(0)

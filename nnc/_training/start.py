@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 def fit_arrays(network: Trainable, X: ArrayLike, y: ArrayLike, arguments: FitArguments) -> History:
     """Train a network on arrays; see `NeuralNetwork.fit`."""
-    with network.model.training_lock, network._choosing_loss(y):  # the state may be read only under the training lock
+    with network.model.training_lock, network._choosing_loss(y):  # the training lock protects the training state
         run = array_loop(network, X, y, arguments)
         begin(network, run)
         history = run.run()

@@ -322,8 +322,8 @@ class TrainingState:
 
         if isinstance(self.schedule, Schedule) and self.plateau is None and self.schedule.is_over(self.epoch):
             raise ValueError(
-                f"{name} must be greater than 0 to continue the training, but {self.schedule!r} is 0 from epoch "
-                f"{self.epoch} on (counted from 0 since the optimizer started); {remedy}"
+                f"{name} must be greater than 0 to continue the training, but the schedule {self.schedule!r} is 0 "
+                f"from epoch {self.epoch} on (counted from 0 since the optimizer started); {remedy}"
             )
 
     def rate(self, epoch: int) -> float:

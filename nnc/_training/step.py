@@ -224,7 +224,7 @@ class GeneralStep:
                 self.lr = state.lr = rate
 
     def accepts_rate(self, lr: Rate | None) -> bool:
-        """Return whether the learning rate can become `lr` without a new preparation of the core."""
+        """Return whether the learning rate can change to `lr` without preparing a new run of the core."""
         state, are_numbers = self.state, isinstance(lr, float) and isinstance(self.lr, float)
         return (
             are_numbers and state is not None and not state.optimizer.stores_step_sizes and check_positive("lr", lr) > 0

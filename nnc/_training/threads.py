@@ -32,7 +32,7 @@ FIRST_INTERVAL_SECONDS = 0.05
 MAX_INTERVAL_SECONDS = 10.0  # maximum seconds of training between two comparisons
 # seconds until thread counts are compared again if the throughput or the chosen thread count has changed
 CHANGE_INTERVAL_SECONDS = 0.2
-INTERVAL_GROWTH = 4  # factor of the interval between comparisons, if one has confirmed the thread count
+INTERVAL_GROWTH = 4  # a confirmed thread count increases the interval between comparisons by this factor
 MAX_TUNERS = 64  # maximum number of workloads whose tuners are stored
 
 

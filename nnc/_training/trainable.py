@@ -26,7 +26,7 @@ class Trainable(Protocol):
     _has_automatic_loss: bool
 
     def _choosing_loss(self, y: Any, is_batch: bool = False) -> AbstractContextManager[None]:
-        """Return a context manager that replaces the loss "auto", during a training, by one that fits the targets y."""
+        """Return a context manager that replaces the loss "auto" by a loss for the targets y during a training."""
 
     def _automatic_scalings(self) -> frozenset[str]:
         """Return the names of the scalings that are "auto" and that the next fit chooses."""

@@ -13,7 +13,8 @@ class SuggestsAttributesMeta(type):
         def __getattr__(cls, name):
             from nnc._utils.names import unknown_attribute_error
 
-            raise unknown_attribute_error(f"type object {cls.__name__!r}", name, dir(cls))
+            owner = f"type object {cls.__name__!r}"
+            raise unknown_attribute_error(owner, name, dir(cls))
 
 
 class SuggestsAttributes(metaclass=SuggestsAttributesMeta):

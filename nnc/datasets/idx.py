@@ -79,7 +79,7 @@ def _read_array(file: BinaryIO) -> NDArray[Any]:
         raise _InvalidContentError(
             f"{header}, more than the limit of {MAX_ARRAY_BYTES >> 30} GiB; check that it is the right file"
         )
-    content = bytearray()  # `array` is a view of this memory
+    content = bytearray()  # memory of the returned array
     while chunk := _read(file, min(disk.CHUNK_BYTES, size - len(content))):
         content += chunk
     if len(content) < size:

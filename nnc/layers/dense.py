@@ -63,7 +63,7 @@ class Dense(ParametricLayer):
     def output_shape(self, input_shape: Shape) -> Shape:
         """Return the shape of one row after the layer."""
         if len(input_shape) > 2:
-            raise ValueError(f"the inputs must be vectors, got rows of shape {input_shape}; add Flatten() before it")
+            raise ValueError(f"the inputs must be vectors, got rows of shape {input_shape}; add Flatten() before Dense")
         return (*input_shape[:-1], self.n)
 
     def parameter_arrays(self, input_shape: Shape) -> tuple[ParameterArray, ...]:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from nnc.reference.layers import Gradient, Row, Rows
 
     Pair = tuple[int, int]
-    Window = list[list[int | None]]  # indices in the image, as a list for each pixel of the window
+    Window = list[list[int | None]]  # for each pixel of a window, the indices of its channels in the image
 
 
 def windows(
@@ -77,13 +77,13 @@ class Conv2D(Dense):
         return [pixel for image in images for pixel in chunks(image, self.n_out)]
 
     def forward(self, A_in: Rows) -> Rows:
-        """Return A_out = f(windows W + b), an output image for each input image."""
+        """Return A_out: an output image for each input image, computed from its windows as in a dense layer."""
         pixels = super().forward(self.window_rows(A_in))
         n = len(self.windows)
         return [list(chain(*pixels[first : first + n])) for first in range(0, len(pixels), n)]
 
     def backward(self, A_in: Rows, A_out: Rows, dA: Rows) -> tuple[Rows, Gradient]:
-        """Return delta = dL/dZ with one row for each window, and the gradients (dW, db), given dA = dL/dA_out."""
+        """Return delta = dL/dZ of the net inputs, a row for each window, and (dW, db), given dA = dL/dA_out."""
         # Weights are used in each window, so their gradient is the sum over all windows of all images.
         return super().backward(self.window_rows(A_in), self.pixels(A_out), self.pixels(dA))
 

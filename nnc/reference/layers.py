@@ -54,7 +54,7 @@ class Layer(ABC):
         return self.forward(A_in)
 
     def backward(self, A_in: Rows, A_out: Rows, dA: Rows) -> tuple[Rows, Gradient | None]:
-        """Return delta = dL/dZ and the gradients (dW, db), given dA = dL/dA_out.
+        """Return delta = dL/dZ of the net inputs Z, and the gradients (dW, db), given dA = dL/dA_out of the outputs.
 
         The gradients are None if the layer has no parameters.
         """
@@ -78,13 +78,13 @@ class Dense(Layer):
         self.n_in, self.n_out = len(W), len(W[0])
 
     def forward(self, A_in: Rows) -> Rows:
-        """Return the outputs A_out = f(A_in W + b), one row for each row of inputs."""
+        """Return the outputs A_out = f(A_in W + b), with the activation f: one row for each row of inputs."""
         f, _ = ACTIVATIONS[self.activation]
         b = self.b or [0.0] * self.n_out
         return [[f(z + b_j) for z, b_j in zip(row, b)] for row in product(A_in, self.W)]
 
     def backward(self, A_in: Rows, A_out: Rows, dA: Rows) -> tuple[Rows, Gradient]:
-        """Return delta = dL/dZ and the gradients (dW, db), given dA = dL/dA_out."""
+        """Return delta = dL/dZ of the net inputs Z, and the gradients (dW, db), given dA = dL/dA_out of the outputs."""
         # Activation: a = f(z), so delta = dL/dz = dL/da * f'(z).
         _, derivative = ACTIVATIONS[self.activation]
         delta = [[d * derivative(a) for d, a in zip(*rows)] for rows in zip(dA, A_out)]

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from nnc.layers.stack import Stack
     from nnc.reference.layers import Gradient, Layer, Rows
 
-# Each loss is L = scale * sum of (p - y)^2. The scale depends on the number of summands, rows times outputs.
+# Each loss is L = scale * sum of (p - y)^2 for predictions p and targets y. The scale of each loss is a function of the
+# number of summands, which is rows times outputs.
 LOSSES: dict[str, Callable[[int], float]] = {
     "sse": lambda number: 1.0,
     "half_sse": lambda number: 0.5,
@@ -37,7 +38,7 @@ LOSSES: dict[str, Callable[[int], float]] = {
 
 
 def squared_error(P: Rows, y: Rows) -> float:
-    """Return the sum of (p - y)^2 over all rows and outputs."""
+    """Return the sum of (p - y)^2 for predictions p and targets y, over all rows and outputs."""
     return sum((p - t) * (p - t) for rows in zip(P, y) for p, t in zip(*rows))
 
 
@@ -190,7 +191,7 @@ class NeuralNetwork:
         return A
 
     def evaluate_loss(self, X: Any, y: Any) -> float:
-        """Return the loss, scale * sum of (p - y)^2."""
+        """Return the loss of the rows: the sum of squared errors times the factor of the loss."""
         X, y = self._data(X, y)
         return self._scale(X) * squared_error(self._forward(X)[-1], y)
 
@@ -203,13 +204,13 @@ class NeuralNetwork:
         return self._backward(*self._data(X, y))[1]
 
     def _backward(self, X: Rows, y: Rows) -> tuple[float, list[Gradient]]:
-        """Return the sum of (p - y)^2 and the gradients, by the chain rule from the last layer to the first."""
+        """Return the sum of squared errors and the gradients, by the chain rule from the last layer to the first."""
         if len(X) < self.stack.min_batch_rows:
             raise ValueError(f"X must have at least 2 rows in each batch for BatchNorm, got {len(X)}")
         A = self._forward(X, training=True)
         P = A[-1]
 
-        # L = scale * sum of (p - y)^2, so dL/dp = 2 * scale * (p - y).
+        # The loss is L = scale * sum of (p - y)^2, so its derivative for a prediction p is dL/dp = 2 * scale * (p - y).
         scale = self._scale(X)
         dA: Rows = [[2 * scale * (p - t) for p, t in zip(*rows)] for rows in zip(P, y)]
 
@@ -228,7 +229,7 @@ class NeuralNetwork:
         return self._scale(X) * self._step(X, y, positive("lr", lr))
 
     def _step(self, X: Rows, y: Rows, lr: float) -> float:
-        """Take one step of gradient descent, and return the sum of (p - y)^2 before the step."""
+        """Take one step of gradient descent, and return the sum of squared errors before the step."""
         error, gradients = self._backward(X, y)
         for entry, layer, (dW, db) in zip(self.stack.parametric_layers, self.parametric_layers, gradients):
             if entry.kind.frozen:

@@ -51,7 +51,7 @@ class BatchNorm(Dense):
         return chunks(numbers, len(numbers) // n)
 
     def scaled(self, channels: list[list[float]], n: int) -> list[Row]:
-        """Return f(gamma * x + beta) for standardized channels, as n rows."""
+        """Return f(gamma * x + beta) for standardized channels x and the activation f, as n rows."""
         f, _ = ACTIVATIONS[self.activation]
         return self.rows(
             [[f(g * x + b) for x in channel] for g, b, channel in zip(self.W[0], self.b or [], channels)], n
@@ -71,7 +71,7 @@ class BatchNorm(Dense):
         return self.scaled([x for x, *_ in standardized], len(A_in))
 
     def backward(self, A_in: Rows, A_out: Rows, dA: Rows) -> tuple[Rows, Gradient]:
-        """Return delta = dL/dz, one list for each channel, and the gradients (dgamma, dbeta), given dA = dL/dA_out."""
+        """Return delta = dL/dz (a list for each channel) and the gradients of gamma and beta, given dA = dL/dA_out."""
         _, derivative = ACTIVATIONS[self.activation]
         pairs = zip(self.channels(dA), self.channels(A_out))
         delta = [[d * derivative(a) for d, a in zip(*pair)] for pair in pairs]

@@ -45,7 +45,7 @@ class Step(NamedTuple):
 
 
 def net_inputs(A: Rows, W: Rows, b: Row) -> list[Row]:
-    """Return the net inputs A W + b."""
+    """Return the net inputs A W + b for inputs A, weights W and biases b."""
     return [[z + b_j for z, b_j in zip(row, b)] for row in product(A, W)]
 
 
@@ -111,7 +111,7 @@ class RecurrentLayer(Dense):
 
     @abstractmethod
     def unit_backward(self, u: Row, v: Row, before: State, after: State, d: State) -> tuple[Row, Row, State]:
-        """Return dL/du, dL/dv and dL/d(before) of one unit, given d = dL/d(after); before and after are its states.
+        """Return dL/du, dL/dv and dL/d(before) for net inputs u, v and a state of one unit, given d = dL/d(after).
 
         dL/d(before) does not include the effect of h on the net inputs v.
         """
@@ -159,7 +159,7 @@ class RecurrentLayer(Dense):
         return [chunks(row, self.units)[index] for row in dA]
 
     def backward(self, A_in: Rows, A_out: Rows, dA: Rows) -> tuple[Any, Gradient]:
-        """Return dL/du for each direction and step, and the gradients (dW, db), given dA = dL/dA_out."""
+        """Return dL/du of the net inputs u for each direction and step, and (dW, db), given dA = dL/dA_out."""
         parts = [self.direction_backward(A_in, direction, dA) for direction in range(len(self.orders))]
         deltas, dW, dU, db_u, db_v = zip(*parts)
         db: Any = list(chain(*db_u))
@@ -167,7 +167,7 @@ class RecurrentLayer(Dense):
         return deltas, (side_by_side(*dW) + side_by_side(*dU), db if self.b else None)
 
     def direction_backward(self, A_in: Rows, direction: int, dA: Rows) -> tuple[Any, Rows, Rows, Row, Row]:
-        """Return dL/du of each step, and the gradients of W, U and the biases of u and v, for one direction."""
+        """Return dL/du of each step, and the gradients of W, U and the biases of both net inputs, for one direction."""
         _, U, _, _ = self.parameters(direction)
         steps = self.run(A_in, direction)
         delta_u: list[list[Row]] = [[] for _ in steps]
@@ -216,8 +216,8 @@ class SimpleRNN(RecurrentLayer):
         return (f(u[0] + v[0]),)
 
     def unit_backward(self, u: Row, v: Row, before: State, after: State, d: State) -> tuple[Row, Row, State]:
-        """Return dL/du, dL/dv and dL/d(before) of one unit, given d = dL/d(after); before and after are its states."""
-        # h' = f(u + v), so dL/du = dL/dv = dL/dh' * f'(u + v).
+        """Return dL/du, dL/dv and dL/d(before) for net inputs u, v and a state of one unit, given d = dL/d(after)."""
+        # The state is h' = f(u + v) with net inputs u and v, so dL/du = dL/dv = dL/dh' * f'(u + v).
         _, derivative = ACTIVATIONS[self.activation]
         delta = [d[0] * derivative(after[0])]
         return delta, delta, (0.0,)
@@ -244,14 +244,14 @@ class GRU(RecurrentLayer):
         return (z * h + (1 - z) * n,)
 
     def unit_backward(self, u: Row, v: Row, before: State, after: State, d: State) -> tuple[Row, Row, State]:
-        """Return dL/du, dL/dv and dL/d(before) of one unit, given d = dL/d(after); before and after are its states."""
+        """Return dL/du, dL/dv and dL/d(before) for net inputs u, v and a state of one unit, given d = dL/d(after)."""
         (h,), (dh,), (z, r, n) = before, d, self.gates(u, v)
-        # h' = z * h + (1 - z) * n
+        # The new state of a GRU is h' = z * h + (1 - z) * n.
         dz, dn = dh * (h - n), dh * (1 - z)
-        # n = tanh(u_n + r * v_n), and the derivative of tanh is 1 - n^2.
+        # The candidate state is n = tanh(u_n + r * v_n), and the derivative of tanh is 1 - n^2.
         delta_n = dn * (1 - n * n)
         dr = delta_n * v[2]
-        # The derivative of the sigmoid z is z * (1 - z).
+        # The gates z and r are sigmoids. The derivative of a sigmoid z is z * (1 - z).
         delta_z, delta_r = dz * z * (1 - z), dr * r * (1 - r)
         return [delta_z, delta_r, delta_n], [delta_z, delta_r, delta_n * r], (dh * z,)
 
@@ -278,13 +278,13 @@ class LSTM(RecurrentLayer):
         return o * math.tanh(c), c
 
     def unit_backward(self, u: Row, v: Row, before: State, after: State, d: State) -> tuple[Row, Row, State]:
-        """Return dL/du, dL/dv and dL/d(before) of one unit, given d = dL/d(after); before and after are its states."""
+        """Return dL/du, dL/dv and dL/d(before) for net inputs u, v and a state of one unit, given d = dL/d(after)."""
         (_, c), (_, c_new), (dh, dc), (i, f, g, o) = before, after, d, self.gates(u, v)
-        # h' = o * tanh(c'), and the derivative of tanh is 1 - tanh^2. dc is dL/dc' through the next step.
+        # The output is h' = o * tanh(c'), and the derivative of tanh is 1 - tanh^2. dc is dL/dc' through the next step.
         t = math.tanh(c_new)
         do, dc = dh * t, dc + dh * o * (1 - t * t)
-        # c' = f * c + i * g
+        # The new cell state of an LSTM is c' = f * c + i * g.
         di, df, dg = dc * g, dc * c, dc * i
-        # The derivative of the sigmoid i is i * (1 - i), that of tanh is 1 - g^2.
+        # The gates i, f and o are sigmoids with derivative i * (1 - i), and g is a tanh with derivative 1 - g^2.
         delta = [di * i * (1 - i), df * f * (1 - f), dg * (1 - g * g), do * o * (1 - o)]
         return delta, delta, (0.0, dc * f)

@@ -21,12 +21,12 @@ class Scale(Dense):
         return [[s * x for s, x in zip(self.W[0], row)] for row in A_in]
 
     def backward(self, A_in: Rows, A_out: Rows, dA: Rows) -> tuple[Rows, Gradient]:
-        """Return delta = dL/dZ and the gradients (dL/ds, None), given dA = dL/dA_out; the layer has no biases."""
-        # s_k is multiplied by x_k in each row, so dL/ds_k is the sum of delta_k * x_k over the rows.
+        """Return delta = dA, and the gradients dL/ds of the factors and None (no biases), given dA = dL/dA_out."""
+        # The factor s_k multiplies the input x_k of each row, so dL/ds_k is the sum of delta_k * x_k over the rows.
         ds = [sum(d * x for d, x in zip(*columns)) for columns in zip(zip(*dA), zip(*A_in))]
         return dA, ([ds], None)
 
     def input_gradient(self, A_in: Rows, delta: Rows) -> Rows:
         """Return dL/dA_in, the derivatives of the loss with respect to the inputs of the layer."""
-        # x_k contributes to a_k only, with factor s_k.
+        # The input x_k contributes only to the output a_k = s_k * x_k, so dL/dx_k = s_k * delta_k.
         return [[d * s for d, s in zip(row, self.W[0])] for row in delta]

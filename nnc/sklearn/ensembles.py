@@ -261,5 +261,5 @@ def class_indices(y: Any, classes: NDArray[Any]) -> NDArray[np.int64]:
     unknown = classes[np.minimum(index, len(classes) - 1)] != labels
     if unknown.any():
         label = labels[unknown].tolist()[0]
-        raise ValueError(f"y must have only classes of the fit, {classes.tolist()}, got {label!r}")
+        raise ValueError(f"y must contain only classes of y in fit, {classes.tolist()}, got {label!r}")
     return index

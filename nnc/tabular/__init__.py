@@ -40,7 +40,7 @@ __all__ = [
     "read_table",
 ]
 
-if not TYPE_CHECKING:  # with __getattr__, type checkers would accept any name
+if not TYPE_CHECKING:  # type checkers that see __getattr__ accept any name as an attribute
 
     def __getattr__(name: str) -> object:
         from nnc._utils.names import unknown_attribute_error

@@ -101,7 +101,7 @@ class Category(Encoding):
         return cells
 
     def write(self, cells: NDArray[Any], out: Out) -> None:
-        """Write the features of `cells` (rows,) into `out` (rows, width), which contains zeros."""
+        """Write the features of `cells` (rows,) into the array `out` (rows, width) of zeros."""
         if self.is_binary:
             out[:, 0] = np.array([-1, 1, 0, 0])[cells]
             if self.missing:
@@ -125,7 +125,7 @@ class Category(Encoding):
         return ColumnFormulas(("1 if x == place else 0", *rare, *missing), vectors={"place": range(n)})
 
     def unseen(self, column: Column) -> dict[str, int]:
-        """Return each text of `column` that no training row had, and its number of rows."""
+        """Return the number of rows of each text in `column` that no training row had, keyed by the text."""
         column = self.as_text(column)
         training_levels = {*self.coded_levels, *self.rare}
         counts = np.bincount(column.values[column.values >= 0], minlength=len(column.levels)).tolist()
@@ -190,7 +190,7 @@ class OrderedCategory(Category):
         return cells
 
     def write(self, cells: NDArray[Any], out: Out) -> None:
-        """Write the features of `cells` (rows,) into `out` (rows, width), which contains zeros."""
+        """Write the features of `cells` (rows,) into the array `out` (rows, width) of zeros."""
         n = len(self.levels)
         rare_index, missing_index = (n if self.rare else -1), (n + bool(self.rare) if self.missing else -1)
         features = np.where(cells == -2, missing_index, np.where((cells < 0) | (cells >= n), rare_index, cells))

@@ -27,10 +27,10 @@ if TYPE_CHECKING:
 NUMBER_TEXT = re.compile(r"\s*[+-]?(?:(?:0|[1-9]\d*)(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?\s*", re.ASCII)
 DATE_TEXT = re.compile(r"\s*\d{4}-\d\d-\d\d(?:[ T].*)?\s*", re.ASCII)
 KINDS = ("number", "boolean", "text", "category", "date")
-# The keys are in lower case; cells are converted to lower case before they are looked up.
+# Texts that are read as booleans, in lower case. Cells are converted to lower case before the lookup.
 BOOLEAN_TEXTS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 MAX_EXACT_INTEGER = 2**53  # magnitude up to which float64 represents all integers exactly
-MAX_MERGED_FRACTION = 0.01  # integers are identifiers if float64 cannot distinguish more than this fraction
+MAX_MERGED_FRACTION = 0.01  # integers are identifiers if float64 merges more than this fraction of distinct ones
 
 
 class CellError(ValueError):
@@ -187,7 +187,7 @@ def _number_column(name: str, values: NDArray[Any]) -> Column:
 
 
 def _are_identifiers(values: NDArray[Any]) -> bool:
-    """Return whether 64-bit integers are identifiers: as float64, many different ones would be equal."""
+    """Return whether 64-bit integers are identifiers, that is, whether float64 cannot distinguish many of them."""
     if not len(values) or (values.max() <= MAX_EXACT_INTEGER and values.min() >= -MAX_EXACT_INTEGER):
         return False
     return merges_integers(np.unique(values).tolist())
@@ -428,7 +428,7 @@ def _convert(column: Column, expected: str, kind: str, parse: Callable[[str], fl
         return column
     if column.is_text:
         values = np.empty(len(column.levels) + 1)
-        values[-1] = np.nan  # the index of missing values is -1, which selects the last element
+        values[-1] = np.nan  # missing values have the index -1, which selects this last element
         for code, level in enumerate(column.levels):
             try:
                 values[code] = parse(level)

@@ -64,7 +64,7 @@ class Encoding(Value, ABC):
 
     @abstractmethod
     def write(self, cells: NDArray[Any], out: Out) -> None:
-        """Write the features of `cells` (rows,) into `out` (rows, width), which contains zeros."""
+        """Write the features of `cells` (rows,) into the array `out` (rows, width) of zeros."""
 
     def write_bins(self, cells: NDArray[Any], out: Out) -> None:
         """Write the piecewise-linear features of `cells` (rows,) into `out` (rows, n_bins)."""
@@ -83,7 +83,7 @@ class Encoding(Value, ABC):
         return 0.0
 
     def unseen(self, column: Column) -> dict[str, int]:
-        """Return each text of `column` that no training row had, and its number of rows."""
+        """Return the number of rows of each text in `column` that no training row had, keyed by the text."""
         return {}
 
     @abstractmethod

@@ -274,7 +274,7 @@ class Number(WithIndicator):
         )
 
     def scaling_steps(self, name: str, x: str) -> dict[str, str]:
-        """Return {name: formula}; the formula is (x - median) / scale, clipped to +-MAX_SCALED, for a variable `x`."""
+        """Return {`name`: formula} for a variable `x`; the formula is (x - median) / scale, clipped to +-MAX_SCALED."""
         return {name: f"min(max(({x} / 2 - {self.median / 2!r}) / {self.scale / 2!r}, {-MAX_SCALED}), {MAX_SCALED})"}
 
     @property
@@ -482,7 +482,8 @@ def _text_encoding(column: Column, missing: float, n_present: int) -> Encoding:
     n_levels = int((counts > 0).sum())
     if n_levels == 1:
         return _constant_encoding(missing)
-    if n_levels > MAX_CATEGORY_LEVELS and 2 * n_levels > n_present:  # on average, a text occurs in fewer than two rows
+    # A column in which each text occurs in fewer than two rows on average is not encoded as categories.
+    if n_levels > MAX_CATEGORY_LEVELS and 2 * n_levels > n_present:
         reason = f"{n_levels} different texts in {pluralize(n_present, 'row')}"
         return Presence(reason) if missing else LeftOut(reason)
     category = Category.learn(column, counts, missing)

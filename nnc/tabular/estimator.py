@@ -53,7 +53,7 @@ def _drop_unweighted_rows(table: Table, y: NDArray[Any], weights: NDArray[np.flo
     """Return the table, y and weights without rows of weight 0; the largest returned weight is 1."""
     has_weight = (weights > 0) & (weights >= MIN_WEIGHT_RATIO * weights.max())
     if has_weight.sum() < 2:
-        raise ValueError(f"sample_weight and class_weight must be above 0 for two rows or more, got {has_weight.sum()}")
+        raise ValueError(f"the number of rows with positive weight must be 2 or more, got {has_weight.sum()}")
     if not has_weight.all():
         table, y, weights = table.select(has_weight), y[has_weight], weights[has_weight]
     return table, y, weights / weights.max()
@@ -212,7 +212,7 @@ class TableEstimator(BaseEstimator):
             table, encoded, weights = _drop_unweighted_rows(table, encoded, weights)
         task = self._build_task(target, encoded, weights)
         if weights is not None and task.quantiles:
-            raise ValueError("sample_weight must be None if quantiles is given: their loss does not support weights")
+            raise ValueError("sample_weight must be None if quantiles is given: quantile losses do not support weights")
         n = len(table)
         count = choose_member_count(self.preset, n) if self.members is None else int(self.members)
         schema = _learn_schema(table)

@@ -88,7 +88,7 @@ def _networks(model: TableModel) -> list[dict[str, Any]]:
 
 
 def _test_row(model: TableModel) -> NDArray[np.float32]:
-    """Return an encoded row (1, width); a model file stores its predictions as the expected outputs of a self-test."""
+    """Return the encoded row (1, width) of the self-test; model files store the prediction for this row."""
     row = _serialization.self_test_row(model.schema.width(bins=True in model.encodings))
     return np.array([row], np.float32)
 
@@ -221,14 +221,14 @@ def _parse_spread(table: dict[str, Any], task: Task, schema: Schema, networks: S
     for network in networks:
         if (network.sizes[0], network.sizes[-1]) != (width, task.n_out):
             found = f"{network.sizes[0]} inputs and {network.sizes[-1]} outputs"
-            raise ValueError(f"a network for spread has {found}, expected {width} inputs and {task.n_out} outputs")
+            raise ValueError(f"a network of the spread has {found}, expected {width} inputs and {task.n_out} outputs")
     unit = np.array(fields.vector(fields.member(document, "unit", list, where="spread."), task.n_out, "spread.unit"))
     limits = _parse_matrix(document, "limits", 2, task.n_out)
     if limits is None or (unit <= 0).any() or (limits[0] <= 0).any() or (limits[0] > limits[1]).any():
         raise ValueError(
             f"spread.unit is {fields.describe(document['unit'])} and spread.limits is "
-            f"{fields.describe(document.get('limits'))}, expected positive units, and positive limits "
-            "in two rows, minimum and maximum"
+            f"{fields.describe(document.get('limits'))}, expected positive numbers in unit, and two "
+            "rows of positive numbers in limits, the minima and the maxima"
         )
     return Spread(tuple(networks), unit, limits)
 

@@ -137,8 +137,8 @@ def _try(format: Format, texts: Mapping[str, int]) -> _FormatTrial:
 def _fits(trial: _FormatTrial, rows: int) -> bool:
     """Return whether the format of a trial is accepted for a column with `rows` rows that are not missing.
 
-    It is accepted if it reads all rows. It may leave up to the fraction MAX_UNREADABLE_FRACTION unread if the other
-    rows have more than MIN_DISTINCT_VALUES distinct values.
+    The format is accepted if it reads all rows. It is also accepted if at most the fraction MAX_UNREADABLE_FRACTION of
+    the rows is unreadable and the other rows have more than MIN_DISTINCT_VALUES distinct values.
     """
     if trial.rows == rows:
         return True
@@ -217,7 +217,7 @@ def _find_date(texts: Mapping[str, int]) -> tuple[_FormatTrial, str]:
         return best, ""
     matches = [match for text in texts if (match := DATE_TIME_PATTERNS["mdy"].fullmatch(text))]
     if len({match[1] for match in matches}) == 1 < len({match[3] for match in matches}):
-        best = other  # only the second number varies: these are monthly dates with the day first
+        best = other  # dates such as 01/02/2024, 01/03/2024: one per month, the day first
     assert isinstance(best.format, DateFormat)
     order = {"mdy": "month first", "dmy": "day first"}[best.format.order]
     text = next(text for text, value in zip(texts, best.values, strict=True) if value is not None)

@@ -30,7 +30,7 @@ MIN_OTHER_ROWS = 10
 MAX_ROWS = 4000  # maximum number of rows on which columns are tested for leakage
 # A column leaks if it leaves at most this fraction of the variance of the target unexplained.
 MAX_UNEXPLAINED = {"numbers": 1e-4, "classes": 1e-2}
-BOUNDARY_COST = 1.0  # squared error that a leaking column may have at each boundary between two classes
+BOUNDARY_COST = 1.0  # additional squared error that a leaking column may have for each class after the first
 
 
 def warn_of_leakage(schema: Schema, table: Table, y: NDArray[Any], seed: int) -> None:
@@ -88,7 +88,7 @@ def _targets(column: NDArray[Any], are_classes: bool) -> list[tuple[Floats, floa
 
 
 def _explains(column: Column, target: Floats, allowed: float) -> bool:
-    """Return whether estimates of `target` (n, k) from a column have a sum of squared errors of at most `allowed`."""
+    """Return whether a column estimates `target` (n, k) with a sum of squared errors of at most `allowed`."""
     cells = column.values
     missing = column.missing
     distinct, group = np.unique(cells[~missing], return_inverse=True)

@@ -18,7 +18,7 @@ MAX_OUTPUT_RATIO = 3.0  # remove members whose largest output exceeds this multi
 MAX_COMPARED_ROWS = 1000  # maximum number of training rows on which members are compared with the ensemble
 # The gain in accuracy is not estimated if the error on held-out rows is more than this multiple of the training error.
 MAX_ERROR_RATIO = 4.0
-MAX_NOISE_STANDARD_ERRORS = 2.0  # a gain is significant only if it exceeds its standard error by this factor
+MAX_NOISE_STANDARD_ERRORS = 2.0  # a gain is significant only if it exceeds this multiple of its standard error
 
 
 class Gain(NamedTuple):
@@ -37,7 +37,7 @@ class Gain(NamedTuple):
 
     @property
     def is_noise(self) -> bool:
-        """Return whether `mean` is not significantly above 0, that is, whether it is at most two standard errors."""
+        """Return whether the gain is not significant: `mean` is at most two standard errors above 0."""
         return self.mean <= MAX_NOISE_STANDARD_ERRORS * self.error
 
     def scaled(self, factor: float) -> Gain:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 N_PARTS = 10  # number of parts into which the held-out rows of a fold are divided
 OTHER_PARTS = 1 - np.eye(N_PARTS)  # row k of this matrix is 0 for part k and 1 for all other parts
-EPSILON = 1e-30  # minimum of divisors, and of probabilities whose logarithm is computed
+EPSILON = 1e-30  # lower limit of divisors, and of probabilities before their logarithm is computed
 
 
 class HeldOut(NamedTuple):

@@ -94,7 +94,7 @@ class Format(Value):
         if not column.is_text:
             return self.convert_values(column)
         used, unreadable = np.unique(column.values), frozenset(self.missing)
-        values = np.full(len(column.levels) + 1, np.nan)  # the index -1 of missing cells selects the last element
+        values = np.full(len(column.levels) + 1, np.nan)  # missing cells have index -1, which selects the last element
         invalid = []
         for code in used[used >= 0].tolist():
             text = column.levels[code].strip()

@@ -52,7 +52,7 @@ MAX_ESTIMATE_OUTPUTS = 1 << 20  # maximum number of outputs for held-out rows; a
 # this fraction of the larger error.
 MAX_ERROR_DIFFERENCE = {"classes": 0.25, "numbers": 0.06}
 MAX_ROW_INDICES = 1 << 22  # maximum number of row indices in memory, which limits the members trained in one call
-MAX_BINNED_VALUES = 100_000_000  # maximum rows x features of a table with piecewise-linear features
+MAX_BINNED_VALUES = 100_000_000  # maximum number of rows times features for which piecewise-linear features are used
 
 
 def n_fold_training_rows(rows: int) -> int:
@@ -146,7 +146,7 @@ def with_progress_bar(callback: Callable[[int, Any], Any] | None, bar: bool, epo
 
         def advance_and_call(member: int, record: Any) -> Any:
             """Advance the progress bar by the completed and skipped epochs, and call the user's callback."""
-            with lock:  # several threads train members and call this function
+            with lock:  # the threads that train members call this function concurrently
                 advance(1 + record.get("skipped_epochs", 0))
             return None if callback is None else callback(member, record)
 
@@ -378,7 +378,7 @@ class Training:
                     self.save_complete()
                 if self.stopped:
                     return
-        except KeyboardInterrupt:  # `train_networks` handles Ctrl-C only during a training, not between two
+        except KeyboardInterrupt:  # raised by Ctrl-C between two calls of `train_networks`
             if not self.members:
                 raise
             self.stopped = True
