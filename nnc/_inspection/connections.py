@@ -195,7 +195,7 @@ class Connection:
         return A * W if self.columnwise else A @ W
 
     def multiply_transposed(self, D: NDArray[Any], W: NDArray[Any]) -> NDArray[Any]:
-        """Return D W^T for derivatives D (rows, neurons): for each input, the sum of D * weight over the neurons."""
+        """Return D W^T for derivatives D (rows, neurons) and weights W: the sum over the neurons for each input."""
         product: NDArray[Any] = D * W if self.columnwise else D @ W.T
         return product
 

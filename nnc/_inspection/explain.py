@@ -347,7 +347,7 @@ def _pool_backward_lines(step: PoolStep, following: PoolStep | LayerStep, r: int
 
 
 def _effects(following: PoolStep | LayerStep, r: int, i: int) -> str:
-    """Return the text of dL/da for output i of row r: a sum over all elements of the next layer that depend on a.
+    """Return the text of dL/da for the output a of neuron i and row r, a sum over dependent elements of the next layer.
 
     Terms of a convolution whose delta is 0 are omitted.
     """

@@ -23,7 +23,7 @@ from nnc._inspection.gradients import (
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-MIN_OUTPUT_SCALE = 1e-3  # the step size of finite differences is eps * |output|, with at least this number for |output|
+MIN_OUTPUT_SCALE = 1e-3  # finite differences use the step size eps * max(|output|, this number)
 MIN_KINK = 0.01  # smallest relative change of the loss derivative that counts as a kink
 ROUNDING_ERRORS = 8  # assumed relative rounding error of a loss value, as a multiple of the float64 epsilon
 
@@ -146,7 +146,7 @@ def _slope(function: LossFunction, P: NDArray[Any], Y: NDArray[Any], index: int,
         if not math.isfinite(coarser[0]):
             coarser = []
         h /= 4
-    # At a smooth point, the difference of the slopes on both sides is proportional to h. At a kink, this difference
+    # At a smooth point, the difference of the slopes on both sides is proportional to the step size h. At a kink, it
     # does not shrink with h.
     is_kink = jumps[-1] > max(jumps[-2] / 2, MIN_KINK * max(abs(high - loss), abs(loss - low)) / (4 * h))
     return Slope(best, least, is_kink)

@@ -40,7 +40,7 @@ class Norm:
         return deviation * inverse
 
     def backward(self, X: Array, gamma: Array, delta: Array) -> Array:
-        """Return the derivatives dL/dX of the loss from delta = dL/dz, where z = gamma * x + beta."""
+        """Return the derivatives dL/dX of the loss from delta = dL/dz; z = gamma * x + beta for normalized rows x."""
         deviation, _, inverse = self._parts(X)
         x = deviation * inverse
         dX: Array = gamma * inverse * (delta - delta.mean(axis=0) - x * (delta * x).mean(axis=0))

@@ -158,6 +158,6 @@ def _array_functions() -> dict[str, Callable[..., Any]]:
         "log_cosh": lambda z: np.logaddexp(z, -z) - math.log(2),
         "Phi": lambda z: erfc(-z / math.sqrt(2)) / 2,  # distribution function of the standard normal distribution
         "phi": lambda z: np.exp(-z * z / 2) / math.sqrt(2 * math.pi),  # density of the standard normal distribution
-        "softmax": softmax,  # unlike the others, softmax and log_softmax act on rows
+        "softmax": softmax,  # softmax and log_softmax act on rows, other functions elementwise
         "log_softmax": lambda z: z - np.logaddexp.reduce(z, axis=1, keepdims=True),
     }

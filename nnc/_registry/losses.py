@@ -183,9 +183,9 @@ class LossRow(Value):
 
     @property
     def compute_derivative(self) -> Callable[[Array, Array, float], Array]:
-        """Return a function of y, p and c that computes the derivatives of loss terms with respect to the outputs p.
+        """Return a function of targets y, outputs p and loss parameter c that computes derivatives of loss terms.
 
-        y are the targets, and c is the parameter of the loss.
+        The derivatives are those with respect to p.
         """
         return formulas.compile_formula(self.derivative, "y p c")
 

@@ -193,7 +193,7 @@ class Adam(Optimizer):
 class AdamW(Adam):
     """Adam with decoupled weight decay (Loshchilov and Hutter, 2019).
 
-    Before the step of Adam, p -= lr weight_decay p. The gradient does not contain the decay.
+    Before the step of Adam, each weight p is decayed: p -= lr weight_decay p. The gradient does not contain the decay.
 
     Parameters
     ----------

@@ -49,7 +49,7 @@ class Evaluator:
         self.outputs = outputs
 
     def evaluate(self, team: Team, n_threads: int, interrupt: Interrupt | None, block: int) -> None:
-        """Append the values of an epoch; NaN if Ctrl-C has interrupted the evaluation.
+        """Append the validation loss and metrics of an epoch; NaN if Ctrl-C has interrupted the evaluation.
 
         Parameters
         ----------

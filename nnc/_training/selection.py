@@ -210,7 +210,7 @@ def with_selection(
         for run in runs:
             run.start(active, team)
         best = train_trials(curves, ends, active)
-        curves[best].trials[0].run.store_tuner()  # the tuner of the trial with the most epochs
+        curves[best].trials[0].run.store_tuner()  # store the tuner of the longest trial
     if active:
         options.is_interrupted = True
         return arguments, state, options

@@ -265,7 +265,7 @@ def _write_open_file(file: Any, text: str, noun: str) -> None:
             file.flush()  # report a full disk now and not when the file is closed
     except TypeError:
         raise OSError(f"cannot {action}: the file is open in binary mode; {remedy}") from None
-    except ValueError:  # io.UnsupportedOperation is a subclass of ValueError
+    except ValueError:  # io.UnsupportedOperation, for a file in the wrong mode, is a ValueError
         raise OSError(f"cannot {action}: the file is open for reading only; {remedy}") from None
     except OSError as error:
         raise OSError(error.errno, f"cannot {action}: {error.strerror}; the file is incomplete") from None
@@ -282,7 +282,7 @@ def _read_open_file(file: Any, noun: str, prefix: str) -> str:
         text = "".join(chunks) if is_text else ""
     except UnicodeDecodeError:  # re-raise this subclass of ValueError, which the next clause would catch
         raise
-    except ValueError:  # io.UnsupportedOperation is a subclass of ValueError
+    except ValueError:  # io.UnsupportedOperation, for a file in the wrong mode, is a ValueError
         raise OSError(f"cannot {action}: the file is open for writing only; {remedy}") from None
     except OSError as error:
         reason = _TOO_LARGE if error.errno == errno.EFBIG else f"{error.strerror}; check the disk and try again"

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def check_supported(argument: str, names: Iterable[str], supported: Iterable[str]) -> None:
-    """Raise ValueError if one of `names`, values of an argument, is not supported by the reference."""
+    """Raise ValueError unless the reference supports all `names`, the values of an argument."""
     for name in names:
         if name not in list(supported):
             raise ValueError(

@@ -180,7 +180,7 @@ class NeuralNetwork:
         return [chunks(row, shape[-1]) for row in P] if len(shape) == 2 else P
 
     def _outputs(self, X: Any) -> Rows:
-        """Return P, with the outputs of all steps in one row."""
+        """Return the outputs P as one row for each row of X; the outputs of several steps are concatenated."""
         return self._forward(checked_rows("X", X, self.stack.input_shape))[-1]
 
     def _forward(self, X: Rows, training: bool = False) -> list[Rows]:

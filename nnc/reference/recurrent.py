@@ -60,7 +60,7 @@ def by_gate(numbers: Rows) -> Row:
 
 
 def hidden(states: States) -> list[Row]:
-    """Return the matrix of the outputs h: one row for each state row, one column for each unit."""
+    """Return the outputs h in the states as a matrix, with a row for each sequence and a column for each unit."""
     return [[state[0] for state in row] for row in states]
 
 
@@ -117,7 +117,7 @@ class RecurrentLayer(Dense):
         """
 
     def parameters(self, direction: int) -> tuple[Rows, Rows, Row, Row]:
-        """Return W, U and the biases of the net inputs u and v for one direction."""
+        """Return the weights W and U, and the biases of the net inputs u and v, for one direction."""
         n, zeros = self.n_gates * self.units, [0.0] * self.n_out
         bias_u, bias_v = (self.b or [zeros, zeros]) if self.n_bias_rows == 2 else (self.b or zeros, zeros)
         columns = slice(direction * n, (direction + 1) * n)
@@ -175,7 +175,7 @@ class RecurrentLayer(Dense):
         # d contains dL/d(state) for the states after a step. It is 0 after the last step, because no step follows.
         d: States = [[(0.0,) * self.n_states] * self.units for _ in A_in]
         for step in reversed(steps):
-            # The outputs of a step are the numbers h of its state after the step.
+            # The outputs of a step are the numbers h of the states after this step.
             d = with_added_hidden(d, self.output_gradient(dA, direction, step.t))
             parts = [
                 [self.unit_backward(*unit) for unit in zip(by_unit(u, self.units), by_unit(v, self.units), *states)]
@@ -183,11 +183,12 @@ class RecurrentLayer(Dense):
             ]
             delta_u[step.t] = [by_gate([du for du, _, _ in row]) for row in parts]
             delta_v[step.t] = [by_gate([dv for _, dv, _ in row]) for row in parts]
-            # The number h of each unit contributes to v = h U of all units, so dL/dh includes dL/dv transposed(U).
+            # The output h of each unit contributes to the net inputs v = h U of all units, so dL/dh includes dL/dv U^T.
             d = [[before for _, _, before in row] for row in parts]
             d = with_added_hidden(d, product(delta_v[step.t], transposed(U)))
 
-        # u = x W + b and v = h U in each step, so the gradients are those of dense layers, summed over all steps.
+        # The net inputs of a step are u = x W + b and v = h U, so the gradients of W and U are those of dense layers,
+        # summed over all steps.
         steps.sort(key=lambda step: step.t)
         X, H = list(chain(*(step.X for step in steps))), list(chain(*(hidden(step.before) for step in steps)))
         all_u, all_v = list(chain(*delta_u)), list(chain(*delta_v))
@@ -196,7 +197,7 @@ class RecurrentLayer(Dense):
 
     def input_gradient(self, A_in: Rows, delta: Any) -> Rows:
         """Return dL/dA_in, the derivatives of the loss with respect to the inputs, given dL/du of `backward`."""
-        # The input x of a step contributes only to u = x W of the same step, in each direction.
+        # The input x of a step contributes only to the net inputs u = x W + b of this step, in each direction.
         dA = [[0.0] * len(row) for row in A_in]
         for direction, delta_u in enumerate(delta):
             W, *_ = self.parameters(direction)
@@ -206,7 +207,7 @@ class RecurrentLayer(Dense):
 
 
 class SimpleRNN(RecurrentLayer):
-    """Simple recurrent layer: h' = f(u + v), that is h' = f(x W + h U + b) with the activation f."""
+    """Simple recurrent layer with input x, state h and activation f: h' = f(u + v) = f(x W + h U + b)."""
 
     n_gates = 1
 
@@ -224,7 +225,7 @@ class SimpleRNN(RecurrentLayer):
 
 
 class GRU(RecurrentLayer):
-    """Gated recurrent unit, with the gates z (update), r (reset) and n (candidate state).
+    """Gated recurrent unit with net inputs u and v, state h and the gates z (update), r (reset), n (candidate state).
 
     z = sigmoid(u_z + v_z), r = sigmoid(u_r + v_r), n = tanh(u_n + r * v_n)
     h' = z * h + (1 - z) * n
@@ -257,7 +258,7 @@ class GRU(RecurrentLayer):
 
 
 class LSTM(RecurrentLayer):
-    """Long short-term memory, with the gates i (input), f (forget), g (candidate) and o (output).
+    """Long short-term memory with net inputs u and v, states h and c, and the gates i, f (forget), g (candidate) and o.
 
     i = sigmoid(u_i + v_i), f = sigmoid(u_f + v_f), g = tanh(u_g + v_g), o = sigmoid(u_o + v_o)
     c' = f * c + i * g, h' = o * tanh(c')

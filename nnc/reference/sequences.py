@@ -42,8 +42,8 @@ class Conv1D(Conv2D):
 
 
 class MaxPool1D(MaxPool2D):
-    """Max-pooling of sequences: a[t][c] = the maximum over k of x[t * stride + k][c]."""
+    """Max-pooling of sequences: output a[t][c] of step t, feature c is the maximum over k of x[t * stride + k][c]."""
 
 
 class AvgPool1D(AvgPool2D):
-    """Average pooling of sequences: a[t][c] = the sum over k of x[t * stride + k][c], divided by the size."""
+    """Average pooling of sequences: output a[t][c] of step t, feature c is the mean over k of x[t * stride + k][c]."""

@@ -231,7 +231,7 @@ class SparseLoop(EstimatorLoop, BatchLoop):
 
 
 def mean(offsets: NDArray[Any] | None, weights: NDArray[Any] | None) -> float:
-    """Return the weighted mean of loss differences (see `Estimator._offsets`); 0 if they are None."""
+    """Return the weighted mean of the differences between scikit-learn's loss and the engine's; 0 for None."""
     return 0.0 if offsets is None else float(np.average(offsets, weights=weights))
 
 

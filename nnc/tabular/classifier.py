@@ -111,7 +111,7 @@ class TableClassifier(ClassifierMixin, TableEstimator):  # noqa: D101 (`__doc__`
 
     @classmethod
     def _model_parameters(cls, model: TableModel) -> dict[str, Any]:
-        """Return {"class_weight": value}, with the value that the estimator of a model had in `fit`."""
+        """Return {"class_weight": value} with the value of this parameter in the fit of a model."""
         weight = model.facts["class_weight"]
         if isinstance(weight, list):
             pairs = zip(_classes(model.target).tolist(), weight, strict=True)

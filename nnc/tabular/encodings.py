@@ -388,7 +388,7 @@ class Date(Encoding):
 
     @property
     def n_bins(self) -> int:
-        """Number of piecewise-linear features of the date as a number of days."""
+        """Number of piecewise-linear features, which are computed from the number of days."""
         return self.days.n_bins
 
     def read_cells(self, column: Column) -> NDArray[Any]:

@@ -121,7 +121,7 @@ def _find_lookalike(texts: Mapping[str, int]) -> str:
 
 
 def _try(format: Format, texts: Mapping[str, int]) -> _FormatTrial:
-    """Parse the texts of a column in a format; stop if the format cannot read too many of them."""
+    """Parse the texts of a column in a format; stop if too many of them are unreadable."""
     values: list[float | None] = []
     total = sum(texts.values())
     unreadable = 0
@@ -200,7 +200,7 @@ def _find_number(texts: Mapping[str, int]) -> tuple[_FormatTrial, str]:
 
 
 def _with_three_digits(trial: _FormatTrial, texts: Iterable[str]) -> _FormatTrial:
-    """Return a copy of `trial` whose format has the attribute `three_digits`: the ambiguous marks in `texts`."""
+    """Return a copy of `trial` whose format stores the ambiguous marks of the readable texts in `three_digits`."""
     format = trial.format
     assert isinstance(format, NumberFormat)
     readable = [text for text, value in zip(texts, trial.values, strict=True) if value is not None]

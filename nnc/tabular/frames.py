@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 
     from nnc.tabular.cells import Column
 
-    # Column names or None, shape (rows, columns), and for each column the arguments of cells.read_column after `name`.
+    # Parts of a table: column names or None, shape (rows, columns), and for each column the arguments of
+    # cells.read_column after `name`.
     TableParts = tuple[Sequence[Any] | None, tuple[int, int], Iterable[tuple[Any, ...]]]
 
 

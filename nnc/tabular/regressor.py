@@ -100,7 +100,7 @@ class TableRegressor(MultiOutputMixin, RegressorMixin, TableEstimator):  # noqa:
 
     @classmethod
     def _model_parameters(cls, model: TableModel) -> dict[str, Any]:
-        """Return {"loss": value, "quantiles": value}, with the values that the estimator of a model had in `fit`."""
+        """Return {"loss": value, "quantiles": value} with the values of these parameters in the fit of a model."""
         quantiles = list(model.task.quantiles)
         return {"loss": None, "quantiles": quantiles} if quantiles else {"loss": model.task.loss, "quantiles": None}
 

@@ -54,7 +54,7 @@ def fit_temperature(logits: ArrayLike, index: ArrayLike, sample_weight: ArrayLik
     size = max(1, MAX_BLOCK_VALUES // z.shape[1])
 
     def derivative(beta: float) -> float:
-        """Return the derivative of the cross-entropy with respect to beta = 1 / T, which increases with beta."""
+        """Return the derivative of the cross-entropy for beta = 1 / T; the derivative increases with beta."""
         total = 0.0
         for start in range(0, n, size):
             block = z[start : start + size]
