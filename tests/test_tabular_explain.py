@@ -100,7 +100,7 @@ def test_contributions_do_not_depend_on_other_rows():
 
 
 def test_integrated_gradients_rejects_wrong_gradient_or_tolerance():
-    with pytest.raises(ValueError, match=r"^gradient must be the gradient of value, but along the path for row 0"):
+    with pytest.raises(ValueError, match=r"^gradient must return the derivatives of value, but on the path to row 0"):
         integrated_gradients(lambda A: A.sum(axis=1), lambda A: np.zeros_like(A), X, np.zeros(5), GROUPS)
     with pytest.raises(ValueError, match=r"^tolerance must be a positive"):
         integrated_gradients(lambda A: A.sum(axis=1), np.ones_like, X, np.zeros(5), GROUPS, tolerance=0)

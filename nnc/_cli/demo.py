@@ -53,8 +53,8 @@ def draw_network(sizes: Sequence[int], activations: Sequence[str], style: str = 
     Parameters
     ----------
     sizes : sequence of int
-        Number of inputs, then the number of neurons of each layer. Of a layer with more than six neurons, only the
-        first two and the last one are drawn.
+        Number of inputs, then the number of neurons of each layer. Only the first two
+        neurons and the last one of a layer with more than six neurons are drawn.
     activations : sequence of str
         Activation of each layer after the inputs.
     style : {"ascii", "unicode"}

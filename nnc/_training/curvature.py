@@ -6,7 +6,8 @@ Both minimize an objective, given as functions, over a float64 vector of paramet
 never increases, so the result has the lowest loss of all iterations.
 
 A run that continues an earlier one has the same result, to the last bit, as one long run: an iteration depends only on
-the parameters and on the damping or the pairs. All of these are rounded to the dtype in which a checkpoint stores them.
+the parameters, and on the damping (Levenberg-Marquardt) or the pairs of steps and gradient changes (L-BFGS). All of
+these are rounded to the dtype in which a checkpoint stores them.
 """
 
 from __future__ import annotations
@@ -215,7 +216,8 @@ def lbfgs(
 
     An iteration estimates the inverse Hessian from the last steps and the changes of the gradient along them, and
     multiplies the gradient by it. A line search in that direction finds a point that satisfies the strong Wolfe
-    conditions. If it finds none, the pairs are deleted and the direction of steepest descent is searched.
+    conditions. If it finds none, the stored steps and changes are deleted, and the direction of steepest descent is
+    searched.
 
     Parameters
     ----------

@@ -222,7 +222,7 @@ class SecondOrderLoop(TrainingLoop):
     def save_progress(self) -> None:
         with self.model.snapshot_lock:
             super().save_progress()
-            if self.memory is None:  # without an iteration there is nothing to save
+            if self.memory is None:  # before the first iteration there is nothing to save
                 return
             if isinstance(self.state.optimizer, LevenbergMarquardt):
                 self.state.optimizer = LevenbergMarquardt(damping=self.memory)

@@ -179,7 +179,7 @@ def prepare_batches(network: Trainable, arguments: FitArguments) -> tuple[Traini
     if is_fraction(arguments.validation):
         raise TypeError(f"validation must be (X, y) for fit_batches, got {arguments.validation!r}")
     optimizer, is_automatic = arguments.optimizer, uses_automatic_settings(arguments, network.state)
-    if is_automatic and optimizer is None:  # settings that depend on the number of rows cannot be automatic
+    if is_automatic and optimizer is None:  # the number of rows, on which other settings depend, is not known
         from nnc._training.defaults import optimizer_to_begin
 
         optimizer = optimizer_to_begin(network.state)

@@ -28,10 +28,10 @@ MIN_LEVEL_ROWS = 10
 class Category(Encoding):
     """Encoding of a categorical column as one-hot features.
 
-    Each frequent level has a feature, in the order of decreasing frequency. One more feature represents all rare
-    levels, if there are any, and another one missing values, if training rows had any. If a column has two levels, a
-    single feature is -1 for the first and 1 for the second. A text that no training row had is encoded as a rare level;
-    if there are no rare levels, its features are 0.
+    Each frequent level has a feature, in the order of decreasing frequency. If there are rare levels, one more feature
+    represents all of them. If training rows had missing values, another feature represents these. If a column has two
+    levels, a single feature is -1 for the first and 1 for the second. A text that no training row had is encoded as a
+    rare level; if there are no rare levels, its features are 0.
 
     Parameters
     ----------

@@ -479,5 +479,5 @@ def iso_date(text: str) -> datetime | None:
         return None
     try:
         return datetime.fromisoformat(text.strip())
-    except ValueError:  # the date does not exist, such as 30 February
+    except ValueError:  # dates such as 30 February do not exist
         return None

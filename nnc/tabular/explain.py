@@ -183,8 +183,8 @@ def integrated_gradients(
     if is_wrong.any():
         first = int(is_wrong.argmax())
         raise ValueError(
-            f"gradient must be the gradient of value, but along the path for row {first} its integral is "
-            f"{total[first].sum():g}, while value changes by {end[first] - start:g}"
+            f"gradient must return the derivatives of value, but on the path to row {first}, value changes by "
+            f"{end[first] - start:g}, and the integral of gradient is {total[first].sum():g}"
         )
     total += (remainder / np.maximum(magnitudes.sum(axis=1), SMALLEST_NORMAL))[:, None] * magnitudes
     columns = np.zeros((n, len(groups)))

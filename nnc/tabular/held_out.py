@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 MAX_IMPORTANCE_ROWS = 1000  # maximum number of held-out rows from which permutation importances are computed
 MAX_SPREAD_ROWS = 500  # maximum number of training rows on which predictions of members are compared
 BLOCK_ROWS = 1 << 12  # number of rows that are copied and predicted at a time
-MAX_PERMUTATIONS, MAX_REPEATS = 60, 5  # maximum numbers of permutations: of all columns, and of each column
+MAX_PERMUTATIONS, MAX_REPEATS = 60, 5  # maximum number of permutations for all columns together, and per column
 MAX_AUTO_IMPORTANCE_COLUMNS = 100  # `fit` computes importances only for tables with up to this number of columns
 # Standard errors of importances are multiplied by this factor, because errors in different folds are correlated: the
 # networks of a fold learn from the held-out rows of the other folds (Bengio and Grandvalet, 2004). For columns of

@@ -306,7 +306,7 @@ class DateFormat(Format):
         numbers = dict(zip(self.order, map(int, match.group(1, 3, 4)), strict=True))
         try:
             day = datetime(numbers["y"], numbers["m"], numbers["d"], tzinfo=UTC)
-        except ValueError:  # the date does not exist, such as 30 February
+        except ValueError:  # dates such as 30 February do not exist
             return None, None
         seconds = _seconds_of_day(match) if match["hour"] else 0.0
         return None if seconds is None else (day + timedelta(seconds=seconds)).timestamp(), None

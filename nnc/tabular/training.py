@@ -275,8 +275,8 @@ class Training:
         """Train `count` members, except those in `done`, and return the members of the model.
 
         The cross-validation has one member for each fold; the following members learn from all rows. If there are two
-        encodings, the first folds are held out from a pair of members, one with each encoding. The pairs determine
-        whether the other members use one encoding or both.
+        encodings, each of the first folds is held out from a pair of members, one with each encoding. The pairs
+        determine whether the other members use one encoding or both.
         """
         self.members = {member.spec: member for member in done}
         n_folds = FOLDS if len(self.rows.y) >= MIN_CROSS_VALIDATION_ROWS else 0
