@@ -27,7 +27,7 @@ MAX_SEED = 2**32 - 1  # maximum of --seed: the largest random_state that scikit-
 
 
 class UsageError(Exception):
-    """Error for arguments of the command line that are invalid together."""
+    """Error for an invalid combination of arguments of the command line."""
 
 
 class Parser(argparse.ArgumentParser):

@@ -35,7 +35,7 @@ class MixedColumn(NamedTuple):
     name: str
     n_text: int  # number of cells that are not numbers
     example: str  # first cell that is not a number
-    location: str  # line and column of `example` in the file
+    location: str  # line and column of that cell in the file
 
 
 def read(file: TableFile) -> tuple[pl.DataFrame, list[MixedColumn]]:

@@ -153,7 +153,7 @@ class OutputConversion(InputConversion):
 
 
 def _read_only(values: NDArray[Any]) -> NDArray[Any]:
-    """Return a read-only view, which a custom metric cannot change."""
+    """Return a read-only view of an array, so that a custom metric cannot change it."""
     view = values.view()
     view.flags.writeable = False
     return view

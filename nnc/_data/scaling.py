@@ -293,7 +293,7 @@ class Scaling:
 
     @classmethod
     def from_dict(cls, d: Any) -> Scaling:
-        """Return the scaling for which `to_dict` has returned the dict `d`.
+        """Create a scaling from a dict that `to_dict` has returned.
 
         Raises
         ------

@@ -25,7 +25,7 @@ def sum_terms(n: int) -> float:
 
 
 def around(center: Array, reach: Array) -> tuple[Array, Array]:
-    """Return center - reach and center + reach; a reach below the smallest normal number is increased to it."""
+    """Return the bounds center - reach and center + reach, with a reach of at least the smallest normal number."""
     reach = np.maximum(reach, np.finfo(np.float64).tiny)
     return center - reach, center + reach
 

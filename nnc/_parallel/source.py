@@ -183,7 +183,7 @@ class ConvertedData:
             if held_out is None:
                 held_out = converter.validation(validation)
             return Dataset(converter, data if weights is None else data.with_weights(weights), held_out)
-        if self.learns_scaling:  # the scaling depends only on the rows of this network
+        if self.learns_scaling:  # each network computes the scaling from its own rows
             converter.scaling_X, converter.scaling_y = job_converter.scaling_X, job_converter.scaling_y
             rows, y = converter.rows(self.X), targets.as_label_array(self._y)
             data = converter.data(rows[index], y[index], learn=True)

@@ -208,7 +208,7 @@ class History:
 
     @classmethod
     def from_dict(cls, d: Any) -> History:
-        """Return the history from the output of `to_dict`. None in a column becomes NaN.
+        """Create a history from a dict that `to_dict` has returned; None in a column becomes NaN.
 
         Parameters
         ----------

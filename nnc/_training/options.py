@@ -219,7 +219,7 @@ def settings_to_dict(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def settings_from_dict(document: dict[str, Any], converter: DataConverter) -> dict[str, Any]:
-    """Return the settings from the output of `settings_to_dict` and the scalings of the network."""
+    """Return the settings that `settings_to_dict` has converted, together with the scalings of the network."""
     from nnc._training.schedules import schedule_from_dict
 
     lr = document["lr"]

@@ -354,7 +354,7 @@ class ReduceLROnPlateau(Schedule):
         return PlateauState(self, self.lr)
 
     def resume(self, state: Any) -> PlateauState:
-        """Return the state from the output of `PlateauState.to_dict`.
+        """Create the state from a dict that `PlateauState.to_dict` has returned.
 
         Raises
         ------
@@ -451,7 +451,7 @@ def is_stored(schedule: Any) -> bool:
 
 
 def schedule_from_dict(d: Any) -> Schedule:
-    """Return the schedule from the output of `Schedule.to_dict`.
+    """Create a schedule from a dict that `Schedule.to_dict` has returned.
 
     Parameters
     ----------

@@ -390,7 +390,7 @@ class TrainingState:
 
     @classmethod
     def from_dict(cls, document: dict[str, Any], model: Model, streams: Streams) -> TrainingState:
-        """Return the state from the output of `to_dict`; raise ValueError or TypeError if it is invalid."""
+        """Create the state from a dict that `to_dict` has returned; raise ValueError or TypeError if it is invalid."""
         state = cls.new(model, optimizer_from_dict(document["optimizer"]), streams)
         for row, values in zip(state.moments, document["moments"], strict=True):
             model.unpack(np.array(values, model.dtype), row)
@@ -421,7 +421,7 @@ class TrainingState:
         return document if self.plateau is None else {**document, "state": self.plateau.to_dict()}
 
     def _schedule_from_dict(self, document: dict[str, Any] | None) -> None:
-        """Set the schedule from the output of `_schedule_to_dict`; raise ValueError if it is invalid."""
+        """Set the schedule that `_schedule_to_dict` has converted; raise ValueError if the document is invalid."""
         from nnc._training.schedules import ReduceLROnPlateau, schedule_from_dict
 
         if document is None:

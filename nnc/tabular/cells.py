@@ -58,7 +58,7 @@ class CellError(ValueError):
         return f"{self.prefix}{self.row}{self.suffix}"
 
     def shifted(self, rows: int) -> CellError:
-        """Return a copy of the error whose row index is increased by `rows`, the index of the first row of a block."""
+        """Return a copy of the error with `rows`, the number of rows before a block, added to its row index."""
         return CellError(self.column, self.row + rows, self.reason, self.prefix, self.suffix)
 
 
@@ -311,7 +311,7 @@ def _text_column(name: str, kind: str, items: list[Any], text: Callable[[Any], s
 
 
 def _distinct(name: str, items: list[Any]) -> Iterable[Any]:
-    """Return the distinct objects, in the order of their first rows; raise an error if one is not hashable."""
+    """Return the distinct objects in the order of their first occurrence; raise an error if one is not hashable."""
     try:
         return dict.fromkeys(items)
     except TypeError:  # a cell contains an object that is not hashable, such as a list

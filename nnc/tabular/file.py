@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from nnc.tabular.training import Rows
 
 FILE_KIND = "table model"
-TRAINING_PLAN_VERSION = 3  # increase this version if members get other rows or seeds: checkpoints become invalid
+TRAINING_PLAN_VERSION = 3  # increase it if members get other rows or seeds, so that old files are rejected
 
 
 def write(path: Any, model: TableModel, count: int | None = None) -> None:

@@ -107,7 +107,7 @@ class Report:
         return rows
 
     def _more(self) -> list[str]:
-        """Return a list with the line that counts the columns beyond MAX_COLUMNS; return [] if there are none."""
+        """Return a list of one line, the number of columns beyond MAX_COLUMNS; return [] if there are none."""
         n = len(self.columns) - MAX_COLUMNS
         return [f"and {n:,} more columns"] if n > 0 else []
 
