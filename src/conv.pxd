@@ -34,7 +34,7 @@ cdef enum:
     BAND_BYTES = 1 << 14
 
 cdef struct Window:       # Operands of a register tile of the forward pass or of the backward product.
-    const real* x         # first input in the window of the first output pixel of the tile
+    const real* x         # pointer to the first input in the window of the first output pixel of the tile
     Py_ssize_t x_row      # stride from one input row of the window to the next, in elements
     Py_ssize_t pixel      # stride from the window of one output pixel to that of the next, in elements
     Py_ssize_t rows       # number of input rows of the window to sum over
@@ -43,7 +43,7 @@ cdef struct Window:       # Operands of a register tile of the forward pass or o
     Py_ssize_t w_row      # stride from the weights of one input row to those of the next, in elements
     Py_ssize_t ldw        # row length of the weights w, in elements
     const real* start     # initial sum of each filter, which is the bias, or NULL for 0
-    real* out             # first output vector of the tile
+    real* out             # pointer to the first output vector of the tile
     Py_ssize_t out_pixel  # stride from one output pixel of the tile to the next, in elements
     bint rectify          # apply relu to the outputs
 

@@ -97,7 +97,7 @@ def dropout_mask(uint64_t key, Py_ssize_t row, double dropout_rate, real[::1] ma
 
 
 def activate(str name, const real[::1] Z, real[::1] A, real[::1] D=None):
-    """Compute A = f(Z), and multiply D by f'(Z) if D is given. Lengths are multiples of LANES."""
+    """Compute activations A = f(Z), and multiply derivatives D by f'(Z) if given. Lengths are multiples of LANES."""
     cdef int kind = ACTIVATIONS.index(name)
     activations.activate(kind, &Z[0], &A[0], Z.shape[0])
     if D is not None:

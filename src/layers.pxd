@@ -205,7 +205,7 @@ cdef inline void gradient(const Layer* layer, const real** X, Layout layout, Py_
         norm.gradient(layer, low, high, out, scale, add, broken)
     elif layer.kind == SCALE:
         scaling.gradient(layer, X, rows, low, high, out, scale, add, broken)
-    elif layer.kind == RECURRENT:         # `scale` is 1: these layers store the gradient of each block
+    elif layer.kind == RECURRENT:         # `scale` is 1, because the gradient of each block is stored
         recurrent.gradient(layer, low, high, out, add)
 
 

@@ -36,7 +36,7 @@ cdef inline void learn(Layer* layer, const real** X, Layout layout, Py_ssize_t r
             count = 1 if bias else smaller(STRIP_ROWS, top - k)
             offset = k * ld
             g = scratch if layer.gradient is NULL else layer.gradient + offset
-            if rows > 0:                  # rows is 0 if the gradient has been computed already
+            if rows > 0:                  # `rows` is 0 if the gradient has been computed already
                 layers.gradient(layer, X, layout, rows, k, k + count, g, 1, not first_block, NULL, queue)
             if last_block and optimizer is not NULL:
                 if not optimizer.plain:

@@ -33,7 +33,7 @@ cdef enum Layout:         # Memory layout of the matrix A of a product.
 cdef struct Rows:
     # A matrix, or a part of one, that is given by pointers to its rows.
     const real** pointers  # array of pointers to the rows
-    Py_ssize_t column     # index of the column at which the part begins
+    Py_ssize_t column     # index of the first column that is used
 
 cdef struct PrefetchQueue:
     # Queue of rows that are needed soon and are scattered in memory. Their cache lines are prefetched between the tiles

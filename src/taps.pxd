@@ -20,12 +20,12 @@ cdef struct Taps:
     const real* x         # pointer to the input element that is multiplied by the first delta for the first tap
     Py_ssize_t x_row      # stride in the input image between the inputs of two rows of deltas, in elements
     Py_ssize_t x_pixel    # stride in the input image between the inputs of two neighboring deltas, in elements
-    Py_ssize_t tap        # stride in the input image, in elements, from one tap in a row of the window to the next
+    Py_ssize_t tap        # stride in the input image, in elements, between neighboring taps in a row of the window
     Py_ssize_t image_row  # distance between rows of the input image, in elements
     Py_ssize_t channels   # number of input channels
     Py_ssize_t channel    # distance between the channels of a pixel of the input image, in elements
-    Py_ssize_t window_height  # number of taps in a column of the window
-    Py_ssize_t window_width  # number of taps in a row of the window
+    Py_ssize_t window_height  # height of the window: the number of taps in each of its columns
+    Py_ssize_t window_width  # width of the window: the number of taps in each of its rows
     const real* d         # deltas (rows, width, filters), each a vector with one number per image
     Py_ssize_t d_row      # distance between rows of deltas, in elements
     real* panel  # workspace for contiguous copies of the deltas of the filters in a column of tiles

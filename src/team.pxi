@@ -18,8 +18,8 @@ cdef struct Event:                # Event that one thread sets and one thread wa
     double usual_wait     # moving average of the time that a thread waits for this event, in seconds
 
 cdef struct Member:
-    Event start           # the caller sets this event when there is work for the member
-    Event done            # the member sets this event when it has finished its work
+    Event start           # the caller sets this event when there is work for this thread
+    Event done            # this thread sets this event when it has finished its work
     bint has_moved        # the thread of this member has called `move_thread` at least once
 
 
@@ -90,7 +90,7 @@ cdef class Team:
     cdef Task* task               # current work if it is a Task, which needs no Python; NULL for a Python function
     cdef Py_ssize_t amount
     cdef int caller_processor     # number of the processor on which the caller runs
-    cdef object error             # first exception that a member has raised in this run
+    cdef object error             # first exception that a member thread has raised in this run
     cdef bint is_closing          # the `with` block ends, so the threads leave their loops
 
     def __cinit__(self, int max_threads, move_thread=None):
@@ -135,7 +135,7 @@ cdef class Team:
         free_event(&member.done)
 
     cdef bint needs_no_python(self, Member* member) noexcept nogil:
-        # Return whether the member can do its work without the GIL, which the caller may hold.
+        # Return whether the member thread can do its work without the GIL, which the caller may hold.
         return self.task is not NULL and (self.move_thread is None or
                                           (member.has_moved and processor_number() != self.caller_processor))
 

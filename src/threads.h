@@ -119,7 +119,7 @@ static inline void barrier_abort(Barrier *b) { counter_set(&b->aborted, 1); }
 /* Wait until all threads have arrived at the barrier. Return 1 if the barrier was aborted because a thread has failed,
    else 0. */
 static inline int barrier_wait(Barrier *b) {
-    enum { SPINS = 4000 }; /* reads of `generation` before the thread yields: 20 to 100 us */
+    enum { SPINS = 4000 }; /* reads of `generation` before the thread yields; they take 20 to 100 us */
     long generation = counter_get(&b->generation);
     if (counter_increment(&b->arrived) == b->threads) {
         counter_set(&b->arrived, 0);

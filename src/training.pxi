@@ -51,7 +51,7 @@ cdef class Training:
     cdef void* memory             # memory block with all buffers of the run
     cdef Layer* layers            # copies of the engine's layers, to which the options of this run are added
     cdef ParamGroup* param_groups  # learning rate factors of each layer
-    cdef double rate              # learning rate of set_epochs(), if it is constant
+    cdef double rate              # learning rate that set_epochs() has received, if it is constant
     cdef bint is_brief            # steps keep the GIL, because releasing it would take longer than a step
     cdef readonly Py_ssize_t single_steps  # number of steps that were taken one at a time, by `step` or `apply`
     cdef bint is_labelled         # the targets are class indices
