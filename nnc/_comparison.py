@@ -222,7 +222,7 @@ def compare(
         begin = perf_counter()
         history = network.fit(inputs, targets, **settings)
         seconds = perf_counter() - begin
-        if history.stop_reason == "interrupt":  # Ctrl-C has ended the fit
+        if history.stop_reason == "interrupt":  # `fit` returns a partial result after Ctrl-C
             raise KeyboardInterrupt
         return seconds, (network, history)
 

@@ -278,7 +278,7 @@ def _convert_to_utf8(file: TableFile, options: TextOptions, temporary: list[str]
         ((mark, name) for mark, name in BYTE_ORDER_MARKS.items() if start.startswith(mark)), (b"", None)
     )
     file.encoding = _check_encoding(options.encoding or marked_encoding or _detect_encoding(file, options))
-    has_mac_newlines = b"\r" in start and b"\n" not in start  # lines end with \r, as in classic Mac OS
+    has_mac_newlines = b"\r" in start and b"\n" not in start  # all lines end with \r, as in classic Mac OS
     is_plain = file.encoding == "utf-8" and not mark and not has_mac_newlines
     if is_plain and (options.encoding is None or _is_utf8(file)):
         return

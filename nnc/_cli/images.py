@@ -100,7 +100,7 @@ def train(arguments: Namespace) -> int:
         if not is_complete:
             net = best_net
         score = net.score(X_val, y_val)
-        net.converter.classes = classes  # restore the labels: training used class indices
+        net.converter.classes = classes  # restore the class labels, because the training used class indices
         net.save(arguments.output)
         log.write(
             "end", time=current_time(), model=arguments.output, seconds=seconds, score=score, complete=is_complete

@@ -62,7 +62,7 @@ def replace_closed_streams() -> None:
     os.close(descriptor)
     if sys.stdout is None:
         sys.stdout = ClosedOutput()
-    if sys.stderr is None:  # print(..., file=None) would write to standard output
+    if sys.stderr is None:  # without standard error, print would write to standard output
         sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
 
 

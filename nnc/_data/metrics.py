@@ -278,7 +278,7 @@ def r2(y_true: ArrayLike, y_pred: ArrayLike, sample_weight: ArrayLike | None = N
     true = true / true_scale
     variance = _mean((true - _mean(true, weights)) ** 2, weights)
     constant = (true == true[0]).all(axis=0) | (variance == 0)
-    with np.errstate(over="ignore"):  # R^2 of predictions with a huge error is -inf
+    with np.errstate(over="ignore"):  # if squared errors overflow, R^2 is -inf
         explained = 1 - errors / np.where(constant, 1, variance) * np.float64(scale / true_scale) ** 2
     return float(np.where(constant, errors == 0, explained).mean())
 
@@ -353,7 +353,7 @@ class Metric:
 
     def is_for(self, loss: LossRow) -> bool:
         """Return whether the metric can be computed for networks with this loss."""
-        if self.takes == "probabilities" and loss.target_type == "plus_minus_one":  # hinge loss: outputs are margins
+        if self.takes == "probabilities" and loss.target_type == "plus_minus_one":  # outputs for hinge loss are margins
             return False
         return self.takes is None or (self.takes == "values") != loss.is_classification
 
@@ -369,7 +369,7 @@ class Metric:
 
         try:
             parameters = signature(self.function).parameters
-        except (TypeError, ValueError):  # some compiled functions have no signature
+        except (TypeError, ValueError):  # some compiled functions do not have a signature
             return False
         return "sample_weight" in parameters or any(p.kind is Parameter.VAR_KEYWORD for p in parameters.values())
 

@@ -359,7 +359,7 @@ def _extremes(name: str, rows: NDArray[Any]) -> tuple[NDArray[np.float64], NDArr
     low, high = np.full(rows.shape[1], np.inf), np.full(rows.shape[1], -np.inf)
     start = 0
     for block in _blocks(rows):
-        np.minimum(low, block.min(axis=0), out=low)  # np.minimum and np.maximum propagate NaN
+        np.minimum(low, block.min(axis=0), out=low)  # np.minimum and np.maximum return NaN if an operand is NaN
         np.maximum(high, block.max(axis=0), out=high)
         if not np.isfinite([low, high]).all():
             row, column = np.argwhere(~np.isfinite(block))[0]

@@ -87,7 +87,7 @@ def sparkline(values: Values, max_length: int = 40) -> str:
         blocks = BLOCKS
     except UnicodeEncodeError:
         blocks = ASCII_BLOCKS
-    if len(values) > max_length:  # the median is robust to single outliers
+    if len(values) > max_length:  # use medians, which are robust to single outliers
         values = np.array([np.median(interval) for interval in np.array_split(values, max_length)])
     return "".join(
         " " if np.isnan(fraction) else blocks[min(7, int(8 * fraction))]

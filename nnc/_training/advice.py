@@ -285,7 +285,7 @@ def _layers_of_equal_neurons(model: Model) -> list[int]:
     """Return the hidden layers, counted from 0, whose neurons all have the same incoming and outgoing weights."""
     layers = []
     for l, W in enumerate(model.W[:-1]):
-        if W.size < 2 or W.item(0) != W.item(1):  # fast check: in nearly all layers the first two weights differ
+        if W.size < 2 or W.item(0) != W.item(1):  # compare two weights first, because they differ in nearly all layers
             continue
         if W.shape[1] > 1 and not model.stack.parametric_layers[l].kind.columnwise:
             b, out = model.b[l], model.W[l + 1]

@@ -336,7 +336,7 @@ def _direction(gradient: Vector, pairs: list[Pair]) -> Vector:
     """Return minus the gradient times the estimated inverse Hessian (Nocedal and Wright, 2006, algorithm 7.4)."""
     direction: Vector = -gradient
     if not pairs:  # without pairs, the curvature is not estimated, so limit the norm of the step to 1
-        largest = float(np.abs(gradient).max())  # divide by the largest element, because its square may overflow
+        largest = float(np.abs(gradient).max())  # divide by the largest element before squaring, to avoid overflow
         direction /= max(1.0, largest * math.sqrt(_dot(gradient / largest, gradient / largest)))
         return direction
     factors = []
@@ -375,7 +375,7 @@ def _line_search(evaluate_at: Callable[[float], _Point], start: _Point) -> _Poin
     t, width = 1.0, math.inf
     for _ in range(MAX_TRIALS):
         trial = evaluate_at(t)
-        if np.array_equal(trial.params, low.params):  # no floating-point number is left between low and high
+        if np.array_equal(trial.params, low.params):  # there is no floating-point number between `low` and `high`
             break
         if not trial.loss < low.loss or trial.loss > start.loss + DECREASE * t * start.slope:
             high = trial

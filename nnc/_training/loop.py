@@ -391,7 +391,7 @@ class TrainingLoop:
             reason = "interrupt"
         elif self.is_out_of_time():
             reason = "max_seconds"
-        if reason and epoch:  # in the last epoch, all callbacks are due
+        if reason and epoch:  # all callbacks are due after the last epoch
             self.run_callbacks(epoch, is_best=False, is_last=True)
         return reason
 

@@ -137,6 +137,6 @@ class EpochRecords:
             points = self.time_points if self.time_points[-1][0] >= epochs else [*self.time_points, (epochs, seconds)]
             completed, times = np.array(points).T
             columns["epoch_seconds"] = np.diff(np.interp(np.arange(epochs + 1), completed, times))
-        for name, values in self.columns.items():  # the last epoch may lack values because of an exception
+        for name, values in self.columns.items():  # an exception may have left the last epoch without values
             columns[name] = np.array([*values[:epochs], *[np.nan] * (epochs - len(values))], np.float64)
         return History(columns, seconds, reason, best_epoch, n_threads=n_threads, settings=settings)

@@ -210,7 +210,7 @@ def with_selection(
         for run in runs:
             run.start(active, team)
         best = train_trials(curves, ends, active)
-        curves[best].trials[0].run.store_tuner()  # store the tuner of the longest trial
+        curves[best].trials[0].run.store_tuner()  # keep its thread tuner: it has trained the most epochs
     if active:
         options.is_interrupted = True
         return arguments, state, options

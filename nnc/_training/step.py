@@ -407,7 +407,7 @@ class GeneralStep:
         `what` is the name of the argument that contains Y: "y", "dP" (loss derivatives) or "gradients".
         """
         network.model.check_parameters()
-        if what == "y" and network.model.custom is not None:  # CustomLoss checks the targets of a custom loss
+        if what == "y" and network.model.custom is not None:  # targets of a custom loss are checked by CustomLoss
             Y = None
         largest = 0.0
         for name, rows in ((what, Y), ("X", X)):
@@ -425,7 +425,7 @@ class GeneralStep:
         state, training = self.state, self.training
         assert state is not None
         state.sync_counters()
-        self.training = self.shape = state.step_run = None  # discard the failed run
+        self.training = self.shape = state.step_run = None  # the failed run cannot be used for further steps
         if X is None:
             cause = f"The learning rate of {rate:g} or the gradients may be too large."
         else:

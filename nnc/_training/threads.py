@@ -40,7 +40,7 @@ MAX_TUNERS = 64  # maximum number of workloads whose tuners are stored
 def may_set_affinity() -> bool:
     """Return whether a thread may be bound to processors; a seccomp filter could end a process that tries it."""
     try:
-        with open("/proc/self/status") as file:  # /proc exists only on Linux
+        with open("/proc/self/status") as file:  # raises OSError on systems other than Linux
             return "\nSeccomp:\t0\n" in file.read()
     except OSError:
         return False
@@ -202,7 +202,7 @@ def return_tuner(work: Hashable, tuner: ThreadTuner) -> None:
     _tuners.pop(work, None)  # the workload moves to the end of the dict, whose first entries are deleted below
     _tuners[work] = tuner
     for oldest in [*_tuners][:-MAX_TUNERS]:
-        _tuners.pop(oldest, None)  # another thread may have removed this tuner
+        _tuners.pop(oldest, None)  # another thread may have removed this tuner already
 
 
 def thread_counts(maximum: int) -> list[int]:

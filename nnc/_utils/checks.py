@@ -143,7 +143,7 @@ def suggest_arguments(elsewhere: str) -> Callable[[F], F]:
             try:
                 return method(*args, **kwargs)
             except TypeError:
-                if all(name in _arguments(method) for name in kwargs):  # the cause is not an unknown argument
+                if all(name in _arguments(method) for name in kwargs):  # the error has another cause
                     raise
                 raise _unknown_argument_error(method, args[0], kwargs, elsewhere) from None
 

@@ -349,7 +349,7 @@ def explain_error(error: OSError | ValueError, action: str, path: str, noun: str
     elif isinstance(error, PermissionError) and action == "load":
         reason = "you have no permission to read it; change its permissions, or ask its owner to"
     elif isinstance(error, PermissionError) and error.filename2 is not None:
-        # Errors of os.replace have a second file name.
+        # Only an error of os.replace has a second file name.
         reason = (
             "the existing file cannot be replaced, because it may be open in this program or another one; "
             "close it and save again"

@@ -162,7 +162,7 @@ def choice(members: dict[str, Any], key: str, choices: tuple[str, ...], where: s
 
 def labels(values: list[Any], where: str) -> list[Any]:
     """Return a list of at least one label; labels must be distinct and all strings, integers, booleans or floats."""
-    if set(map(type, values)) == {float, int}:  # some JSON tools write 1.0 as 1
+    if set(map(type, values)) == {float, int}:  # some JSON tools write the float 1.0 as 1
         values = [number(value, f"{where}[{i}]") for i, value in enumerate(values)]
     label_type = type(values[0])
     for i, value in enumerate(values):

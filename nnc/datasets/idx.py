@@ -79,7 +79,7 @@ def _read_array(file: BinaryIO) -> NDArray[Any]:
         raise _InvalidContentError(
             f"{header}, more than the limit of {MAX_ARRAY_BYTES >> 30} GiB; check that it is the right file"
         )
-    content = bytearray()  # memory of the returned array
+    content = bytearray()  # the returned array is a view of this memory
     while chunk := _read(file, min(disk.CHUNK_BYTES, size - len(content))):
         content += chunk
     if len(content) < size:
@@ -135,6 +135,6 @@ def _read(file: BinaryIO, n: int) -> bytes:
     except EOFError:
         raise _InvalidContentError("the gzip stream is truncated; download the file again") from None
     except (error, OSError) as reason:
-        if isinstance(reason, OSError) and reason.errno is not None:  # errors of gzip have no errno
+        if isinstance(reason, OSError) and reason.errno is not None:  # errors of the gzip format have no errno
             raise
         raise _InvalidContentError(f"the gzip stream is damaged ({reason}); download the file again") from None

@@ -97,7 +97,7 @@ def _random_parameters(
 ) -> tuple[list[list[float]], list[float] | None]:
     """Return random W and b of a layer."""
     name = _initializer(kind, init)
-    array = kind.parameter_arrays(input_shape)[0]  # shape, fan-in and fan-out of W
+    array = kind.parameter_arrays(input_shape)[0]  # description of W: shape, fan-in and fan-out
     n_in, n_out = array.shape
     W = [[INITIALIZERS[name](stream, array.fan_in, array.fan_out) for _ in range(n_out)] for _ in range(n_in)]
     b = [stream.uniform() if name == "uniform" else 0.0 for _ in range(n_out)] if kind.bias else None

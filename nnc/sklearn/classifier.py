@@ -122,7 +122,7 @@ class MLPClassifier(Estimator, neural_network.MLPClassifier):  # noqa: D101 (`__
         if self.out_activation_ == "softmax":
             return None, y.argmax(axis=1).astype(np.int32)
         Y = as_contiguous(y, np.dtype(dtype))
-        if isinstance(self.loss, CrossEntropy):  # label smoothing for two classes
+        if isinstance(self.loss, CrossEntropy):  # smooth the labels of two classes
             Y = Y * (1 - self.loss.label_smoothing) + self.loss.label_smoothing / 2
         return Y, None
 

@@ -91,7 +91,7 @@ def predict_held_out(
         outputs = model.convert_outputs(outputs)
     n_networks = np.bincount(inverse, minlength=len(indices))
     mean = np.zeros((len(indices), model.task.n_network_outputs))
-    np.add.at(mean, inverse, outputs / n_networks[inverse, None])  # first divide: the sum could overflow
+    np.add.at(mean, inverse, outputs / n_networks[inverse, None])  # divide before summing, as the sum could overflow
     gain = expected_gain(outputs, inverse, mean, n_networks, weights) if classes else 0.0
     return HeldOutPredictions(indices, model.postprocess(mean), n_networks, gain), temperature
 

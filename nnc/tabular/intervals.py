@@ -30,7 +30,7 @@ MIN_SPREAD_ROWS = 120  # with fewer held-out rows, all intervals have the same w
 MAX_FIT_ROWS = 2000  # maximum number of held-out rows on which the N_NETWORKS networks are trained
 MAX_CALIBRATION_ROWS = 2000  # maximum number of nonconformity scores that calibrate intervals
 N_NETWORKS = 4  # number of networks that predict error magnitudes; each is validated on a different quarter of the rows
-HIDDEN_UNITS, EPOCHS, BATCH_ROWS = 32, 30, 32  # hidden units, epochs and rows per mini-batch of the networks
+HIDDEN_UNITS, EPOCHS, BATCH_ROWS = 32, 30, 32  # number of hidden units, epochs and rows per mini-batch
 LEARNING_RATE = 0.01
 MIN_RELATIVE_SPREAD = 0.2  # minimum predicted error magnitude, as a fraction of the mean absolute error
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from nnc.tabular.schema import ColumnDescription
 
 MAX_COLUMNS = 50  # maximum number of table columns that a report lists
-NO_IMPORTANCE = 0.0, 0.0  # default importance and standard error of a column
+NO_IMPORTANCE = 0.0, 0.0  # importance and standard error of a column without a computed importance
 PAGE = """<!DOCTYPE html>
 <html lang="en">
 <head>

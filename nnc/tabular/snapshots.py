@@ -159,7 +159,7 @@ class Snapshots:
         self.rows = slice(None) if len(used) == len(part) else used
         self.task, self.network, self.y, self.part = task, network, y[self.rows], part[self.rows]
         self.weights = None if weights is None else weights[self.rows]
-        self.totals = np.maximum(self.sums_of_others(self.weights), EPSILON)  # EPSILON avoids division by zero
+        self.totals = np.maximum(self.sums_of_others(self.weights), EPSILON)  # totals are divisors and must not be 0
         self.params: list[NDArray[np.float32]] = []
         self.errors = np.full(N_PARTS, np.inf)
 

@@ -240,7 +240,7 @@ class NumberFormat(Format):
 
     def convert_values(self, column: Column) -> Column:
         """Return a column that is not text unchanged; raise CellError if the format requires percent signs."""
-        if self.percent:  # numbers are ambiguous: 3 % may be the number 3 or 0.03
+        if self.percent:  # a numeric column is ambiguous: 3 % may be the number 3 or 0.03
             _require_text(column, "text such as '3%'")
         return column
 
@@ -306,7 +306,7 @@ class DateFormat(Format):
         numbers = dict(zip(self.order, map(int, match.group(1, 3, 4)), strict=True))
         try:
             day = datetime(numbers["y"], numbers["m"], numbers["d"], tzinfo=UTC)
-        except ValueError:  # dates such as 30 February do not exist
+        except ValueError:  # raised for a date that does not exist, such as 30 February
             return None, None
         seconds = _seconds_of_day(match) if match["hour"] else 0.0
         return None if seconds is None else (day + timedelta(seconds=seconds)).timestamp(), None

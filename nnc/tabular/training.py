@@ -146,7 +146,7 @@ def with_progress_bar(callback: Callable[[int, Any], Any] | None, bar: bool, epo
 
         def advance_and_call(member: int, record: Any) -> Any:
             """Advance the progress bar by the completed and skipped epochs, and call the user's callback."""
-            with lock:  # the threads that train members call this function concurrently
+            with lock:  # threads that train members call this function at the same time
                 advance(1 + record.get("skipped_epochs", 0))
             return None if callback is None else callback(member, record)
 
