@@ -78,7 +78,7 @@ class Data:
         return Data(self.X, self.Y, self.labels, weights)
 
     def rows(self, index: NDArray[Any] | slice) -> Data:
-        """Return the selected rows."""
+        """Return the data of the rows that `index` selects."""
         return Data(*[None if part is None else _selected(part, index, self.n) for part in self])  # type: ignore[arg-type]
 
     def materialize(self) -> Data:

@@ -116,7 +116,7 @@ class Optimizer(Value):
         return {"method": "sgd"}  # second-order methods run in Python and do not use the update of the core
 
     def with_lr(self, lr: float) -> Self:
-        """Return a copy with another learning rate."""
+        """Return a copy of the optimizer with another learning rate."""
         return self.replace(lr=lr)
 
     def to_dict(self) -> dict[str, Any]:

@@ -350,7 +350,7 @@ class ReduceLROnPlateau(Schedule):
         )
 
     def start(self) -> PlateauState:
-        """Return the state before the first epoch."""
+        """Return the state of the schedule before the first epoch."""
         return PlateauState(self, self.lr)
 
     def resume(self, state: Any) -> PlateauState:

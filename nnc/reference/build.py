@@ -95,7 +95,7 @@ def _initializer(kind: base.ParametricLayer, init: str | None) -> str:
 def _random_parameters(
     kind: kinds.Dense | kinds.Conv1D | kinds.Conv2D, input_shape: tuple[int, ...], init: str | None, stream: Stream
 ) -> tuple[list[list[float]], list[float] | None]:
-    """Return random W and b of a layer."""
+    """Return random weights W and biases b of a layer."""
     name = _initializer(kind, init)
     array = kind.parameter_arrays(input_shape)[0]  # description of W: shape, fan-in and fan-out
     n_in, n_out = array.shape
@@ -107,9 +107,10 @@ def _random_parameters(
 def _random_recurrent_parameters(
     kind: RecurrentLayer, input_shape: tuple[int, ...], init: str | None, stream: Stream
 ) -> tuple[list[list[float]], Any]:
-    """Return W and b of a recurrent layer: for each direction random rows for the features, then orthonormal rows U.
+    """Return weights W and biases b of a recurrent layer.
 
-    The biases of the forget gate of an LSTM are 1, the others 0.
+    For each direction, W has random rows for the features, then orthonormal rows U for the units. The biases of
+    the forget gate of an LSTM are 1, the others 0.
     """
     name = _initializer(kind, init)
     features, units, columns = input_shape[1], kind.units, kind.n_gates * kind.units

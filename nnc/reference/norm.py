@@ -58,14 +58,14 @@ class BatchNorm(Dense):
         )
 
     def forward(self, A_in: Rows) -> list[Row]:
-        """Return A_out, normalized with the running mean and variance."""
+        """Return the outputs A_out, for channels normalized with the running mean and variance."""
         running = zip(self.channels(A_in), self.running_mean, self.running_var)
         return self.scaled(
             [[(x - mean) / math.sqrt(var + self.eps) for x in channel] for channel, mean, var in running], len(A_in)
         )
 
     def forward_batch(self, A_in: Rows) -> list[Row]:
-        """Return A_out, normalized with the mean and variance of the batch."""
+        """Return the outputs A_out, for channels normalized with the mean and variance of the batch."""
         standardized = [(*normalized(channel, self.eps), len(channel)) for channel in self.channels(A_in)]
         self.batch = [(mean, variance, n) for _, mean, variance, n in standardized]
         return self.scaled([x for x, *_ in standardized], len(A_in))

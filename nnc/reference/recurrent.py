@@ -75,7 +75,7 @@ def side_by_side(*matrices: Rows) -> list[list[float]]:
 
 
 def column_sums(A: Rows) -> list[float]:
-    """Return the sum of each column."""
+    """Return the sum of each column of a matrix."""
     return [sum(column) for column in transposed(A)]
 
 

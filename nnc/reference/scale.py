@@ -1,4 +1,4 @@
-"""Learned factor for each column."""
+"""Layer with a learned factor for each column."""
 
 from __future__ import annotations
 
