@@ -50,16 +50,16 @@ def build_network(seed, dtype="float64"):
     rng = np.random.default_rng(seed)
     layers, n_out = random_layers(rng), int(rng.integers(1, 4))
     loss = ["mse", "bce", "cross_entropy"][rng.integers(3)]
-    net = NeuralNetwork([*layers, 2], loss="mse")
-    has_steps = len(net.model.stack.output_shape) == 2
-    loss = "bce" if has_steps and loss == "cross_entropy" else loss
     n_out += loss == "cross_entropy"
     scale_y = "standardize" if loss == "mse" else None
     net = NeuralNetwork([*layers, n_out], loss=loss, scale_X="standardize", scale_y=scale_y, seed=seed, dtype=dtype)
     X = rng.normal(200, 5, size=(8, *net.model.input_shape)).astype("float32").astype(dtype)
     shape = (8, *net.model.stack.output_shape)
-    y = rng.normal(30, 4, size=shape) if loss == "mse" else rng.integers(0, 2, size=shape)
-    net.fit(X, np.arange(8) % n_out if loss == "cross_entropy" else y, epochs=1, lr=1e-4)
+    if loss == "cross_entropy":
+        y = np.array(["low", "middle", "high", "top"])[np.resize(np.arange(n_out), shape[:-1])]
+    else:
+        y = rng.normal(30, 4, size=shape) if loss == "mse" else rng.integers(0, 2, size=shape)
+    net.fit(X, y, epochs=1, lr=1e-4)
     set_random_params(net, seed)
     return net, X
 
@@ -219,19 +219,26 @@ def test_compiled_code_agrees_with_stream_after_10000_steps(tmp_path, dtype):
 
 
 @pytest.mark.skipif(shutil.which("gcc") is None, reason="needs gcc")
-def test_compiled_class_is_that_of_network(tmp_path):
-    net = NeuralNetwork([Input(steps=4, features=2), GRU(5), 3], loss="cross_entropy", seed=0)
-    X, y = np.random.default_rng(0).normal(size=(20, 4, 2)), np.array(["low", "middle", "high"])[np.arange(20) % 3]
+@pytest.mark.parametrize("layers", [[GRU(5)], [GRU(5, return_sequences=True)], [Bidirectional(LSTM(5, True))]])
+def test_compiled_class_is_that_of_network(tmp_path, layers):
+    net = NeuralNetwork([Input(steps=4, features=2), *layers, 3], loss="cross_entropy", seed=0)
+    shape = (21, *net.model.stack.output_shape[:-1])
+    y = np.resize(["low", "middle", "high"], shape)
+    X = 4 * np.random.default_rng(0).normal(size=(21, 4, 2))
     net.fit(X, y, epochs=1, lr=0.1)
+    set_random_params(net, 1)
+    net.biases[-1][...] = 0
     net.to_c(tmp_path / "net.h")
-    inputs = ", ".join(map(repr, X[3].ravel().tolist()))
+    inputs = ", ".join(map(repr, X.ravel().tolist()))
     (tmp_path / "net.c").write_text(
-        f'#include <stdio.h>\n#include "net.h"\nint main(void) {{ const double in[] = {{{inputs}}}; double out[3]; '
-        "net_predict(in, out); puts(net_labels[net_class(out)]); return 0; }\n"
+        f'#include <stdio.h>\n#include "net.h"\nint main(void) {{ static const double X[] = {{{inputs}}}; int i, j; '
+        "double out[NET_N_OUT]; for (i = 0; i < 21; i++) { net_predict(X + i * NET_N_IN, out); "
+        "for (j = 0; j < NET_N_OUT; j += 3) puts(net_labels[net_class(out + j)]); } return 0; }\n"
     )
-    subprocess.run(["gcc", "-std=c99", "net.c", "-o", "net", "-lm"], cwd=tmp_path, check=True)
+    subprocess.run(["gcc", "-std=c99", *FLAGS, "net.c", "-o", "net", "-lm"], cwd=tmp_path, check=True)
     done = subprocess.run([tmp_path / "net"], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == net.predict_classes(X[3:4])[0]
+    assert done.stdout.split() == net.predict_classes(X).ravel().tolist()
+    assert len(set(done.stdout.split())) > 1
 
 
 def test_memory_of_streamed_code_does_not_depend_on_number_of_steps(tmp_path):
@@ -279,7 +286,8 @@ def test_python_modules_predict_like_networks(tmp_path, networks):
             stream.reset()
             assert_close(np.ravel([stream.step(x) for x in steps]), stream_outputs(net, steps), net.dtype.name)
         if "CLASSES" in module:
-            assert module["predict_class"](X[0].ravel()) == net.predict_classes(X[:1])[0]
+            classes = [module["predict_class"](row.ravel()) for row in X]
+            assert classes == net.predict_classes(X).tolist()
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -297,7 +305,8 @@ import { readFileSync } from "node:fs";
 const results = {};
 for (const [name, [rows, steps]] of Object.entries(JSON.parse(readFileSync("rows.json")))) {
   const net = await import(`./${name}.mjs`);
-  results[name] = { passed: net.selfTest(), outputs: rows.map(net.predict).flat(), stream: null };
+  const classes = net.classes ? rows.map(net.predictClass) : null;
+  results[name] = { passed: net.selfTest(), outputs: rows.map(net.predict).flat(), stream: null, classes };
   if (net.Stream) {
     const stream = new net.Stream();
     stream.step(steps[0]);
@@ -326,6 +335,8 @@ def test_javascript_modules_predict_like_networks(tmp_path, networks):
     results = json.loads(done.stdout)
     for name, (net, X) in all_networks.items():
         assert results[name]["passed"], name
+        if results[name]["classes"] is not None:
+            assert results[name]["classes"] == net.predict_classes(X).tolist()
         assert_close(results[name]["outputs"], net.predict(X), net.dtype.name)
         assert (results[name]["stream"] is not None) == can_stream(net)
         if can_stream(net):

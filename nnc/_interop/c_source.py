@@ -119,11 +119,11 @@ SUM = """\
 for (i = 0; i < ${NAME}_N_OUT; i++)
         sum[i] $assignment ${source}[i];"""
 CLASS_OF_LARGEST = """\
-/* Return the index of the predicted class, whose name is in ${name}_labels: that of the largest output. */
+/* Return the index of the predicted class, whose name is in ${name}_labels: that of the largest output$of_step. */
 static inline int ${name}_class(const $real *out)
 {
     int i, best = 0;
-    for (i = 1; i < ${NAME}_N_OUT; i++)
+    for (i = 1; i < $n_classes; i++)
         best = out[i] > out[best] ? i : best;
     return best;
 }
@@ -459,7 +459,10 @@ class Source(Writer):
         parts += self.functions.values()
         parts.append(self.predict_functions(program))
         if program.task in CLASS_FUNCTIONS:
-            parts.append(self.fill(CLASS_FUNCTIONS[program.task], threshold=self.number(program.threshold)))
+            of_step = " of the step whose outputs begin at out" if len(program.output_shape) == 2 else ""
+            values = {"n_classes": program.output_shape[-1], "of_step": of_step}
+            threshold = self.number(program.threshold)
+            parts.append(self.fill(CLASS_FUNCTIONS[program.task], threshold=threshold, **values))
         if program.self_test is not None:
             X = round_to_dtype(program.self_test["X"], self.dtype)
             P = predict([X])[0].ravel().tolist()

@@ -256,7 +256,8 @@ class TableSource(Source):
             ),
         ]
         if classes:
-            parts.append(self.fill(CLASS_FUNCTIONS["multiclass"], **double))
+            values = {"n_classes": interface.n_out, "of_step": ""}
+            parts.append(self.fill(CLASS_FUNCTIONS["multiclass"], **values, **double))
         if interface.self_test is not None:
             X, P = (double_initializer(interface.self_test[key]) for key in "XP")
             tolerance = double_literal(TOLERANCES["float32"])

@@ -191,10 +191,10 @@ export function predict(row) {{
 }}
 """
 CLASSES = """
-/** Return the predicted class of a row, an element of classes. */
+/** Return the predicted class of a row, an element of classes{at_steps}. */
 export function predictClass(row) {{
   const x = predict(row);
-  return classes[{index}];
+  return {predicted};
 }}
 """
 STREAM = """
@@ -260,7 +260,10 @@ def assemble(program: Program, constants: str, functions: str, statements: str, 
     if has_classes:
         largest = "x.reduce((best, number, i) => (number > x[best] ? i : best), 0)"
         index = largest if program.task == "multiclass" else f"x[0] >= {program.threshold} ? 1 : 0"
-        parts.append(CLASSES.format(index=index))
+        predicted, at_steps = f"classes[{index}]", ""
+        if len(program.output_shape) == 2:
+            predicted, at_steps = f"eachStep(x, {program.output_shape[1]}, (x) => [{predicted}])", " for each step"
+        parts.append(CLASSES.format(predicted=predicted, at_steps=at_steps))
     parts.append(stream)
     if program.self_test is not None:
         parts.append(SELF_TEST.format(**self_test_values(program.self_test, program.dtype)))

@@ -338,13 +338,14 @@ class Graph(Writer):
 
         `value` is the name of the tensor with the outputs of the network.
         """
+        shape = program.output_shape
         if program.task == "regression":
             self.node("Identity", value, name="output")
-            return [("output", self.dtype, (program.n_out,))]
-        label_shape: tuple[int, ...] = (program.n_out,)
+            return [("output", self.dtype, shape)]
+        label_shape = shape
         if program.task == "multiclass":
-            index = self.node("ArgMax", value, axis=1, keepdims=0)
-            label_shape = ()
+            index = self.node("ArgMax", value, axis=len(shape), keepdims=0)
+            label_shape = shape[:-1]
         else:
             index = self.node("GreaterOrEqual", value, self.number(program.threshold))
             index = self.node("Cast", index, to=ELEMENT_TYPES["int64"])
@@ -360,13 +361,13 @@ class Graph(Writer):
             element_type = _label_type(labels)
             self.node("Gather", self.tensor(labels, (len(labels),), element_type), index, name="label")
         label = ("label", element_type, label_shape)
-        name, n = "probabilities" if program.has_probabilities else "output", program.n_out
+        name = "probabilities" if program.has_probabilities else "output"
         if program.has_probabilities and program.task == "binary":
-            n = 2
+            shape = (2,)
             self.node("Concat", self.node("Sub", self.number(1.0), value), value, name=name, axis=1)
         else:
             self.node("Identity", value, name=name)
-        return [label, (name, self.dtype, (n,))]
+        return [label, (name, self.dtype, shape)]
 
 
 def _label_type(labels: Sequence[Any]) -> str:

@@ -50,7 +50,8 @@ class Program(Value):
     output_shape : tuple of int
         Shape of the outputs for one row: (n_out,), or (steps, n) if there are outputs at each step of a sequence.
     task : {"regression", "multiclass", "binary", "multilabel"}
-        Meaning of the outputs. "multiclass": the class is the index of the largest output. "binary": the class is 1 if
+        Meaning of the outputs. "multiclass": the class is the index of the largest output, or of the largest output of
+        each step. "binary": the class is 1 if
         the single output is at least `threshold`, else 0. "multilabel": each output decides about one label, as in
         "binary".
     threshold : float
@@ -131,8 +132,8 @@ def build_program(document: dict[str, Any]) -> Program:
     task = "regression"
     if row.is_classification or output.name == "softmax":
         task = "binary" if sizes[-1] == 1 else "multilabel" if row.target_type == "multilabel" else "multiclass"
-    if len(output_shape) == 2 and task != "regression":  # only bce supports classes at each step
-        task = "multilabel" if row.target_type == "multilabel" else "regression"
+    if len(output_shape) == 2:  # as in predict_classes, only these losses have classes at each step
+        task = {"multilabel": "multilabel", "probabilities": "multiclass"}.get(row.target_type, "regression")
     return Program(
         document["dtype"],
         shape,
@@ -141,7 +142,7 @@ def build_program(document: dict[str, Any]) -> Program:
         task,
         row.threshold,
         output.probability and row.target_type != "plus_minus_one",
-        tuple(range(max(2, sizes[-1]))) if document["classes"] is None else tuple(document["classes"]),
+        tuple(range(max(2, output_shape[-1]))) if document["classes"] is None else tuple(document["classes"]),
         document["self_test"],
         "-".join(map(str, sizes)),
         obstacle,

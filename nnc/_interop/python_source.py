@@ -166,9 +166,9 @@ def predict(row):
 '''
 CLASSES = '''
 def predict_class(row):
-    """Return the predicted class of a row, an element of CLASSES."""
+    """Return the predicted class of a row, an element of CLASSES{at_steps}."""
     x = predict(row)
-    return CLASSES[{index}]
+    return {predicted}
 '''
 STREAM = '''
 class Stream:
@@ -208,7 +208,8 @@ def formula(text: str) -> str:
 def assemble(program: Program, constants: str, functions: str, statements: str, stream: str) -> str:
     """Return the text of the Python module."""
     has_classes = program.task in ("multiclass", "binary")
-    usage = "    predict_class(row)    # an element of CLASSES\n" if has_classes else ""
+    at_steps = " for each step" if len(program.output_shape) == 2 else ""
+    usage = f"    predict_class(row)    # an element of CLASSES{at_steps}\n" if has_classes else ""
     if stream:
         usage += "    Stream().step(x)      # a list of the outputs after a step with the features x\n"
     elif program.has_recurrent_layers:
@@ -223,7 +224,10 @@ def assemble(program: Program, constants: str, functions: str, statements: str, 
     ]
     if has_classes:
         index = "x.index(max(x))" if program.task == "multiclass" else f"x[0] >= {program.threshold}"
-        parts.append("\n" + CLASSES.format(index=index))
+        predicted = f"CLASSES[{index}]"
+        if at_steps:
+            predicted = f"eachStep(x, {program.output_shape[1]}, lambda x: [{predicted}])"
+        parts.append("\n" + CLASSES.format(predicted=predicted, at_steps=at_steps))
     parts.append(stream and "\n" + stream)
     if program.self_test is not None:
         parts.append("\n" + SELF_TEST.format(**self_test_values(program.self_test, program.dtype)))
