@@ -23,7 +23,7 @@ cimport conv
 cimport matmul
 cimport vmath
 from dropout cimport mask_row
-from losses cimport HEADS, loss_scale
+from losses cimport HEADS
 from heads cimport Head, are_targets
 from optimizers cimport Optimizer, ParamGroup, init_param_group, complete_settings, default_optimizer, set_constant
 from threads cimport SingleStep, Task, barrier_abort, barrier_init, now, smaller
@@ -34,13 +34,14 @@ from layers cimport is_consistent, set_sizes
 from rows cimport (BitGenerator, Data, fetch, first_not_finite, shuffle as shuffle_rows,
                    shuffle_by as shuffle_rows_by, sum_weights)
 from network cimport (Network, Plan, backward, begin_batch, block_rows, forward, is_broken, lay_out, learn,
-                      output_delta, predict, refresh as refresh_network, set_gradient, set_moments, set_parameters,
-                      fraction_beyond, shares_blocks, sum_grain_losses, unpack_gradient, unpad)
+                      loss_scale, output_delta, predict, predict_sorted, refresh as refresh_network, set_gradient,
+                      set_moments, set_parameters, fraction_beyond, shares_blocks, sum_grain_losses, unpack_gradient,
+                      unpad)
 from recurrent cimport padded_units
 from pixels cimport is_faster as is_faster_by_pixels
 from jacobian cimport input_jacobian as input_jacobian_of_rows, jacobian as jacobian_of_rows
 from evaluation cimport EvaluationState, evaluate, is_done, lay_out as lay_out_evaluation, plain_loss, restart
-from run cimport Run, compute_outputs, lay_out as lay_out_run, set_run_parameters, apply_gradient, train
+from run cimport Run, compute_outputs, lay_out as lay_out_run, set_run_parameters, sort_rows, apply_gradient, train
 cimport one_row
 cimport tiny
 
@@ -157,11 +158,19 @@ cdef bint are_one_hot(const real* Y, Py_ssize_t n, Py_ssize_t n_out, int* labels
     return True
 
 
-cdef Data as_data(const real[:, ::1] X, const real[:, ::1] Y, const int[::1] labels, const real[::1] weights,
-                  int[::1] order, int[::1] rows=None):
+cdef int[::1] length_order(lengths):
+    # Return row indices in the order of decreasing length; None without lengths.
+    return None if lengths is None else numpy.argsort(-numpy.asarray(lengths), kind="stable").astype("i")
+
+
+cdef Data as_data(const Plan* plan, const real[:, ::1] X, const real[:, ::1] Y, const int[::1] labels,
+                  const real[::1] weights, const int[::1] lengths, int[::1] order, int[::1] rows=None):
     # Return these arrays as a struct Data. `rows` are the indices of the rows to use, in this order unless `order` is
-    # given.
-    cdef Data data = Data(X.shape[0], &X[0, 0], NULL, NULL, NULL, 0, NULL, NULL)
+    # given. With lengths, `order` is required.
+    cdef Data data = empty_data()
+    data.n, data.X, data.counts_steps = X.shape[0], &X[0, 0], plan.layers[plan.count - 1].kind == RECURRENT
+    if lengths is not None:
+        data.lengths = &lengths[0]
     if rows is not None:
         data.n, data.rows, data.order = rows.shape[0], &rows[0], &rows[0]
     if Y is not None:
@@ -173,6 +182,13 @@ cdef Data as_data(const real[:, ::1] X, const real[:, ::1] Y, const int[::1] lab
     data.weight_sum = sum_weights(&data, 0, data.n)
     if order is not None:
         data.order = &order[0]
+    return data
+
+
+cdef Data empty_data() noexcept:
+    # Return a struct Data without rows.
+    cdef Data data
+    memset(&data, 0, sizeof(Data))
     return data
 
 
@@ -203,13 +219,15 @@ cdef Data data_as_is(X, Y, Py_ssize_t n_in, Py_ssize_t n_out, int access=0) noex
     # it.
     cdef Py_ssize_t n = 0, m = 0
     cdef const real* rows = matrix_of(X, n_in, 0, &n)
-    cdef const real* targets
-    if rows is not NULL and access and Y is None:
-        return Data(n, rows, NULL, NULL, NULL, n, NULL, NULL)
-    targets = matrix_of(Y, n_out, access, &m) if rows is not NULL else NULL
-    if targets is NULL or n != m or access and targets < rows + n * n_in and rows < targets + n * n_out:
-        return Data(0, NULL, NULL, NULL, NULL, 0, NULL, NULL)
-    return Data(n, rows, targets, NULL, NULL, n, NULL, NULL)
+    cdef const real* targets = NULL
+    cdef Data data = empty_data()
+    if rows is not NULL and not (access and Y is None):
+        targets = matrix_of(Y, n_out, access, &m)
+        if targets is NULL or n != m or access and targets < rows + n * n_in and rows < targets + n * n_out:
+            return data
+    if rows is not NULL:
+        data.n, data.X, data.Y, data.weight_sum = n, rows, targets, n
+    return data
 
 
 cdef bint read_labels(array, int* labels, Py_ssize_t n, Py_ssize_t n_out) noexcept:
@@ -243,9 +261,10 @@ cdef Data labelled_data_as_is(X, y, Py_ssize_t n_in, Py_ssize_t n_out, int* labe
     if is_valid and not read_labels(y, labels, n, n_out):
         targets = matrix_of(y, n_out, 0, &k)
         is_valid = targets is not NULL and k == n and are_one_hot(targets, n, n_out, labels)
-    if not is_valid:
-        return Data(0, NULL, NULL, NULL, NULL, 0, NULL, NULL)
-    return Data(n, rows, NULL, labels, NULL, n, NULL, NULL)
+    cdef Data data = empty_data()
+    if is_valid:
+        data.n, data.X, data.labels, data.weight_sum = n, rows, labels, n
+    return data
 
 
 cdef int name_index(str argument, name, tuple names) except -1:
@@ -330,14 +349,15 @@ cdef bint are_finite(const Data* data, const Layer* layers, int count) noexcept 
 cdef double compute_gradient(const Plan* plan_source, const real* params, const Data* data, real* gradient,
                              real* input_gradient, bint checked) except? -1:
     # Return the loss of all rows. Write its gradient, padded like the parameters. Unless input_gradient is NULL, also
-    # write the derivative of the loss with respect to the inputs (n, n_in). If `checked` is false and X or Y is not
-    # finite, do nothing and return NaN.
+    # write the derivative of the loss with respect to the inputs (n, n_in), in the order of data.order. If `checked` is
+    # false and X or Y is not finite, do nothing and return NaN.
     cdef Network net
     cdef Plan plan_copy = plan_source[0]
     cdef const Plan* plan = &plan_copy
     plan_copy.needs_input_gradient = plan_copy.use_running_stats = input_gradient is not NULL
+    plan_copy.has_lengths = data.lengths is not NULL
     cdef Py_ssize_t row, rows, n = data.n, block = block_rows(plan, data.n, TRAIN)
-    cdef double total = 0, scale = loss_scale(plan.loss, data.weight_sum, plan.layers[plan.count - 1].n_out)
+    cdef double total = 0, scale = loss_scale(&plan.layers[plan.count - 1], plan.loss, data, data.weight_sum)
     cdef void* memory = allocate_network(&net, plan, params, block, TRAIN, data)
     set_gradient(&net, gradient)
     with nogil:
@@ -386,7 +406,8 @@ def shuffle(int[::1] order, uint64_t key, uint64_t draws):
     int
         Number of random numbers of the stream that were used before and by the call.
     """
-    cdef Data data = Data(order.shape[0], NULL, NULL, NULL, NULL, 0, NULL, &order[0])
+    cdef Data data = empty_data()
+    data.n, data.order = order.shape[0], &order[0]
     shuffle_rows(&data, key, &draws)
     return draws
 

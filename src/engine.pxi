@@ -125,7 +125,7 @@ cdef class Engine:
         cdef Py_ssize_t block = block_rows(&self.plan, batch, TRAIN)
         return (batch + block - 1) // block if shares_blocks(&self.plan, batch) else 0
 
-    def predict(self, const real[::1] params, const real[:, ::1] X, real[:, ::1] out):
+    def predict(self, const real[::1] params, const real[:, ::1] X, real[:, ::1] out, const int[::1] lengths=None):
         """Write the outputs of the network for the rows of X.
 
         Parameters
@@ -136,32 +136,42 @@ cdef class Engine:
             Inputs.
         out : real array (n, n_out)
             Result.
+        lengths : int32 array (n), optional
+            Number of steps of each row, if the rows are sequences of different lengths. Outputs of later steps are 0.
 
         Returns
         -------
         int
             -1, or the index of the first number of X that is not finite. In the latter case nothing is written.
         """
-        return self.compute_outputs(&params[0], &X[0, 0], X.shape[0], &out[0, 0])
+        cdef int[::1] order = length_order(lengths)
+        cdef Data data = as_data(&self.plan, X, None, None, None, lengths, order)
+        return self.compute_outputs(&params[0], &data, &out[0, 0])
 
-    cdef Py_ssize_t compute_outputs(self, const real* params, const real* X, Py_ssize_t n, real* out) except? -1:
-        # Compute the outputs for n rows of X as predict() does, and release the GIL meanwhile.
+    cdef Py_ssize_t compute_outputs(self, const real* params, const Data* data, real* out) except? -1:
+        # Compute the outputs for the rows of data.X as predict() does, and release the GIL meanwhile.
         cdef double largest
         cdef Network net
         cdef Plan plan = self.plan
-        cdef Py_ssize_t position, row, rows, n_in = plan.layers[0].n_in
+        cdef Py_ssize_t position, row, rows, i, n = data.n, n_in = plan.layers[0].n_in
         cdef Py_ssize_t block = block_rows(&plan, n, PREDICT)
+        plan.has_lengths = data.lengths is not NULL
         plan.by_pixels = plan.image_layers > 0 and is_faster_by_pixels(plan.layers, plan.image_layers, n)
         cdef void* memory = allocate_network(&net, &plan, params, block, PREDICT, NULL)
         cdef const Layer* last = &net.layers[net.count - 1]
         with nogil:
-            position = first_not_finite(X, n * n_in, &largest)
+            position = first_not_finite(data.X, n * n_in, &largest)
             if position < 0:
                 mode = flush_denormals()
                 for row from 0 <= row < n by block:
                     rows = smaller(block, n - row)
-                    predict(&net, X + row * n_in, rows)
-                    unpad(last.A, last, rows, out + row * last.n_out)
+                    if data.lengths is NULL:
+                        predict(&net, data.X + row * n_in, rows)
+                        unpad(last.A, last, rows, out + row * last.n_out)
+                        continue
+                    predict_sorted(&net, data, row, rows)
+                    for i in range(rows):
+                        unpad(last.A + i * last.ld, last, 1, out + data.order[row + i] * last.n_out)
                 restore_denormals(mode)
         free(memory)
         return position
@@ -178,7 +188,7 @@ cdef class Engine:
         if out is None:
             out = empty((data.n, n_out), DTYPE)
             data.Y = matrix_of(out, n_out, PyBUF_WRITABLE, &m)
-        return out if self.compute_outputs(&params[0], data.X, data.n, <real*>data.Y) < 0 else None
+        return out if self.compute_outputs(&params[0], &data, <real*>data.Y) < 0 else None
 
     def loss_as_is(self, const real[::1] params, X, Y):
         """Return the loss of the rows of X against the targets Y."""
@@ -192,7 +202,7 @@ cdef class Engine:
         cdef double loss = self.compute_gradients(&params[0], &data, &gradient[0], NULL) if data.n > 0 else NAN
         return loss if loss < INFINITY else None
 
-    def forward(self, const real[::1] params, const real[:, ::1] X, list out_rows):
+    def forward(self, const real[::1] params, const real[:, ::1] X, list out_rows, const int[::1] lengths=None):
         """Write the outputs of each layer for the rows of X.
 
         Parameters
@@ -203,6 +213,8 @@ cdef class Engine:
             Inputs.
         out_rows : list of real array (n, n_out of the layer) or None
             Results; None for layers whose outputs are not needed.
+        lengths : int32 array (n), optional
+            As in `predict`.
 
         Returns
         -------
@@ -217,8 +229,10 @@ cdef class Engine:
             return position
         cdef Network net
         cdef Plan plan = self.plan
-        plan.fuse_pools = False
-        cdef Py_ssize_t n = X.shape[0], row, rows
+        plan.fuse_pools, plan.has_lengths = False, lengths is not None
+        cdef int[::1] order = length_order(lengths)
+        cdef Data data = as_data(&plan, X, None, None, None, lengths, order)
+        cdef Py_ssize_t n = X.shape[0], row, rows, i
         cdef Py_ssize_t block = block_rows(&self.plan, n, PREDICT)
         cdef void* memory = allocate_network(&net, &plan, &params[0], block, PREDICT, NULL)
         cdef real[:, ::1] out
@@ -226,10 +240,17 @@ cdef class Engine:
         mode = flush_denormals()
         for row from 0 <= row < n by block:
             rows = smaller(block, n - row)
-            predict(&net, &X[row, 0], rows)
+            if lengths is None:
+                predict(&net, &X[row, 0], rows)
+            else:
+                predict_sorted(&net, &data, row, rows)
             for l in range(net.count):
                 out = out_rows[l]
                 if out is None:
+                    continue
+                for i in range(0 if lengths is None else rows):
+                    unpad(net.layers[l].A + i * net.layers[l].ld, &net.layers[l], 1, &out[order[row + i], 0])
+                if lengths is not None:
                     continue
                 if net.layers[l].in_lanes:
                     copy_outputs(&net.layers[l], rows, &out[row, 0])
@@ -240,33 +261,34 @@ cdef class Engine:
         return -1
 
     def loss(self, const real[::1] params, const real[:, ::1] X, const real[:, ::1] Y, const int[::1] labels,
-             const real[::1] weights):
+             const real[::1] weights, const int[::1] lengths=None):
         """Return the loss of the rows of X, or NaN if X or Y is not finite. The arguments are those of `gradient`."""
-        return self.compute_loss(&params[0], as_data(X, Y, labels, weights, None))
+        cdef int[::1] order = length_order(lengths)
+        return self.compute_loss(&params[0], as_data(&self.plan, X, Y, labels, weights, lengths, order))
 
     cdef double compute_loss(self, const real* params, Data data) except? -1:
         # Compute the loss of the data like loss(), and release the GIL meanwhile.
-        cdef const Plan* plan = &self.plan
+        cdef Plan plan = self.plan
         cdef EvaluationState state
         cdef Arena arena = Arena(0, 0)
         cdef double loss = NAN
+        plan.has_lengths = data.lengths is not NULL
         state.threads, state.data, state.out = 1, data, NULL
-        lay_out_evaluation(&state, plan, &arena, <real*>params)
-        cdef void* memory = allocate_arena(&arena, block_rows(plan, data.n, EVALUATE))
-        lay_out_evaluation(&state, plan, &arena, <real*>params)
+        lay_out_evaluation(&state, &plan, &arena, <real*>params)
+        cdef void* memory = allocate_arena(&arena, block_rows(&plan, data.n, EVALUATE))
+        lay_out_evaluation(&state, &plan, &arena, <real*>params)
         with nogil:
             if are_finite(&state.data, plan.layers, plan.count):
                 mode = flush_denormals()
                 restart(&state)
                 evaluate(&state, 0, state.data.n)
                 restore_denormals(mode)
-                loss = (plain_loss(&state) *
-                        loss_scale(plan.loss, state.data.weight_sum, plan.layers[plan.count - 1].n_out))
+                loss = plain_loss(&state) * loss_scale(&plan.layers[plan.count - 1], plan.loss, &data, data.weight_sum)
         free(memory)
         return loss
 
     def gradient(self, const real[::1] params, const real[:, ::1] X, const real[:, ::1] Y, const int[::1] labels,
-                 const real[::1] weights, real[::1] gradient, real[:, ::1] input_gradient=None):
+                 const real[::1] weights, const int[::1] lengths, real[::1] gradient, real[:, ::1] input_gradient=None):
         """Return the loss of the rows of X, and write its gradient.
 
         Parameters
@@ -281,6 +303,8 @@ cdef class Engine:
             Class indices, in place of Y.
         weights : real array (n) or None
             Sample weights.
+        lengths : int32 array (n) or None
+            Number of steps of each row, if the rows are sequences of different lengths.
         gradient : real array (engine.size)
             Result, padded like the parameters.
         input_gradient : real array (n, n_in), optional
@@ -291,20 +315,27 @@ cdef class Engine:
         Batch normalization uses batch statistics, as in a training step. If `input_gradient` is given, it uses running
         statistics, as in `loss`.
         """
-        cdef Data data = as_data(X, Y, labels, weights, None)
-        return compute_gradient(&self.plan, &params[0], &data, &gradient[0],
+        cdef int[::1] order = length_order(lengths)
+        cdef Data data = as_data(&self.plan, X, Y, labels, weights, lengths, order)
+        loss = compute_gradient(&self.plan, &params[0], &data, &gradient[0],
                                 NULL if input_gradient is None else &input_gradient[0, 0], True)
+        restore_order(input_gradient, order)
+        return loss
 
     def gradients(self, const real[::1] params, const real[:, ::1] X, const real[:, ::1] Y, const int[::1] labels,
-                  const real[::1] weights, real[::1] gradient, real[:, ::1] input_gradient=None):
+                  const real[::1] weights, const int[::1] lengths, real[::1] gradient,
+                  real[:, ::1] input_gradient=None):
         """Return the loss, and write its gradient without padding: W and then b of each layer, row by row.
 
         The arguments are those of `gradient`. If X or Y is not finite, return NaN and leave the contents of `gradient`
         unspecified.
         """
-        cdef Data data = as_data(X, Y, labels, weights, None)
-        return self.compute_gradients(&params[0], &data, &gradient[0],
+        cdef int[::1] order = length_order(lengths)
+        cdef Data data = as_data(&self.plan, X, Y, labels, weights, lengths, order)
+        loss = self.compute_gradients(&params[0], &data, &gradient[0],
                                       NULL if input_gradient is None else &input_gradient[0, 0])
+        restore_order(input_gradient, order)
+        return loss
 
     cdef double compute_gradients(self, const real* params, const Data* data, real* out,
                                   real* input_gradient) except? -1:
@@ -347,7 +378,7 @@ cdef class Engine:
         cdef Network net
         cdef Py_ssize_t n = X.shape[0], row, rows
         cdef Py_ssize_t block = block_rows(&self.plan, n, TRAIN)
-        cdef Data data = as_data(X, P, None, None, None)
+        cdef Data data = as_data(&self.plan, X, P, None, None, None, None)
         cdef void* memory = allocate_network(&net, &self.plan, &params[0], block, TRAIN, &data)
         cdef const Layer* last = &net.layers[net.count - 1]
         with nogil:
@@ -369,7 +400,7 @@ cdef class Engine:
         plan.needs_input_gradient = plan.use_running_stats = True
         cdef Py_ssize_t position, n = X.shape[0], row, rows
         cdef Py_ssize_t block = block_rows(&plan, n, TRAIN)
-        cdef Data data = as_data(X, None, None, None, None)
+        cdef Data data = as_data(&plan, X, None, None, None, None, None)
         cdef void* memory = allocate_network(&net, &plan, &params[0], block, TRAIN, &data)
         net.input_gradient = <real*>malloc(block * net.block.n_in * sizeof(real))
         if net.input_gradient is NULL:
@@ -389,6 +420,14 @@ cdef class Engine:
         return position
 
 
+cdef int restore_order(real[:, ::1] rows, int[::1] order) except -1:
+    # Move the rows, which are in the order of decreasing length, to their positions `order`.
+    if rows is not None and order is not None:
+        array = numpy.asarray(rows)
+        array[numpy.asarray(order)] = array.copy()
+    return 0
+
+
 cdef class Evaluation:
     """Loss and outputs of a network for given rows, computed by any number of threads.
 
@@ -398,8 +437,8 @@ cdef class Evaluation:
         Network.
     params : real array (engine.size)
         Parameter vector of the network, including padding.
-    X, Y, labels, weights : arrays
-        Inputs, targets, class indices and sample weights, as in Training.
+    X, Y, labels, weights, lengths : arrays
+        Inputs, targets, class indices, sample weights and numbers of steps, as in Training.
     out : real array (n, n_out) or None
         Result: the outputs.
     threads : int
@@ -414,14 +453,22 @@ cdef class Evaluation:
     cdef object keep_alive
 
     def __cinit__(self, Engine engine, const real[::1] params, const real[:, ::1] X, const real[:, ::1] Y,
-                  const int[::1] labels, const real[::1] weights, real[:, ::1] out, int threads, rows=None):
-        cdef const Plan* plan = &engine.plan
+                  const int[::1] labels, const real[::1] weights, const int[::1] lengths, real[:, ::1] out,
+                  int threads, rows=None):
+        cdef Plan plan_copy = engine.plan
+        cdef const Plan* plan = &plan_copy
         cdef Arena arena = Arena(0, 0)
-        self.keep_alive = engine, params, X, Y, labels, weights, out, rows
+        cdef int[::1] positions = None, order = rows
+        if lengths is not None:
+            positions = length_order(lengths if rows is None else numpy.asarray(lengths)[rows])
+            order = positions if rows is None else numpy.asarray(rows)[positions]
+        self.keep_alive = engine, params, X, Y, labels, weights, lengths, out, positions, order
         self.task_struct = Task(evaluate_task, &self.state)
         self.state.out = NULL if out is None else &out[0, 0]
-        self.state.threads, self.state.data = threads, as_data(X, Y, labels, weights, None, rows)
-        self.scale = loss_scale(plan.loss, self.state.data.weight_sum, plan.layers[plan.count - 1].n_out)
+        self.state.out_rows = NULL if lengths is None else &positions[0]
+        plan_copy.has_lengths = lengths is not None
+        self.state.threads, self.state.data = threads, as_data(plan, X, Y, labels, weights, lengths, None, order)
+        self.scale = loss_scale(&plan.layers[plan.count - 1], plan.loss, &self.state.data, self.state.data.weight_sum)
         lay_out_evaluation(&self.state, plan, &arena, <real*>&params[0])
         self.memory = allocate_arena(&arena, block_rows(plan, self.state.data.n, EVALUATE))
         lay_out_evaluation(&self.state, plan, &arena, <real*>&params[0])

@@ -21,6 +21,7 @@ cdef struct EvaluationState:
     Data data             # data with the rows to evaluate
     double* grain_losses  # sum of the loss, before averaging, over each grain of 16 rows of the data
     real* out             # outputs (n, n_out), owned by the caller; NULL if only the loss is needed
+    const int* out_rows   # row of `out` for each row in the order of the data; NULL for the same order
 
 
 cdef inline void lay_out(EvaluationState* state, const Plan* plan, Arena* arena, real* params) noexcept nogil:
@@ -68,14 +69,16 @@ cdef inline void evaluate(EvaluationState* state, int thread, Py_ssize_t blocks)
     cdef EvaluationMember* member = &state.members[thread]
     cdef const Network* net = &member.net
     cdef const Layer* last = &net.layers[net.count - 1]
-    cdef Py_ssize_t end = share_start(state.data.n, thread + 1, state.threads, GRAIN), row = member.row, rows
+    cdef Py_ssize_t end = share_start(state.data.n, thread + 1, state.threads, GRAIN), row = member.row, rows, i
     while blocks > 0 and row < end:
         rows = smaller(net.block.size // GRAIN * GRAIN if net.block.size >= GRAIN else net.block.size, end - row)
         fetch(&net.block, &state.data, row, 0, rows)
         forward(net, 0, rows, rows, 0, 0, 0, 0)
         output_delta(net, 0, rows, 1, 0)
         memcpy(state.grain_losses + row // GRAIN, net.grain_losses, (rows + GRAIN - 1) // GRAIN * sizeof(double))
-        if state.out is not NULL:
+        for i in range(0 if state.out is NULL or state.out_rows is NULL else rows):
+            unpad(last.A + i * last.ld, last, 1, state.out + state.out_rows[row + i] * last.n_out)
+        if state.out is not NULL and state.out_rows is NULL:
             unpad(last.A, last, rows, state.out + row * last.n_out)
         row += rows
         blocks -= 1

@@ -41,19 +41,20 @@ cdef struct Shape:
     Py_ssize_t width
     Py_ssize_t channels
 
-cdef struct SequenceBuffers:  # Buffers of one direction of a RECURRENT layer for a block of rows.
-    Py_ssize_t rows       # number of rows in the block
-    # net inputs of the gates (steps, rows, numbers of a step); replaced by the gates in the forward pass, and by the
+# Buffers of one direction of a RECURRENT layer for a block of rows. A pair is one step of one row (recurrent.pxd).
+cdef struct SequenceBuffers:
+    Py_ssize_t rows       # maximum number of rows in the block
+    # net inputs of the gates (pairs, numbers of a step); replaced by the gates in the forward pass, and by the
     # derivatives of the loss with respect to the net inputs in the backward pass
     real* gates
-    real* hidden          # state h before each step and after the last one (steps + 1, rows, padded units)
+    real* hidden          # state h before the first step of each row, then after each pair (rows + pairs, padded units)
     real* cell            # cell state of an LSTM, in the layout of `hidden`; else NULL
-    real* cell_tanh       # tanh of the cell state after each step (steps, rows, padded units); NULL without cell state
-    const real** inputs   # pointers to the inputs of each step and row (steps, rows)
+    real* cell_tanh       # tanh of the cell state after each step (pairs, padded units); NULL without cell state
+    const real** inputs   # pointers to the inputs of each pair
     real* mask            # dropout mask of the inputs, the same for all steps (rows, inputs); NULL without dropout
-    real* masked_inputs   # inputs times the mask (steps, rows, inputs); NULL without dropout
-    const real** hidden_rows  # pointers to the states before each step and row (steps, rows)
-    const real** gate_rows  # pointers to the gates of each step and row (steps, rows)
+    real* masked_inputs   # inputs times the mask (pairs, inputs); NULL without dropout
+    const real** hidden_rows  # pointers to the states before each pair
+    const real** gate_rows  # pointers to the gates of each pair
     real* delta           # derivative of the loss with respect to the state of one step (rows, padded units)
     # derivative of the loss that reaches the previous step without a matrix product: with respect to the state of a
     # GRU, or to the cell state of an LSTM (rows, padded units)
@@ -90,6 +91,7 @@ cdef struct Layer:
     bint reverse          # RECURRENT: the first direction processes the steps in reverse order
     bint sequences        # RECURRENT: the outputs are those of all steps, not only of the last one
     double input_dropout_rate  # RECURRENT: probability that dropout sets an input to zero in training
+    const int* lengths    # RECURRENT: number of steps of each row of the block, in decreasing order; NULL: all steps
     SequenceBuffers* buffers  # RECURRENT: buffers of each direction
     bint has_transposes   # RECURRENT: WT also contains transposes of W and U
     bint narrow           # dense layer with few outputs and many inputs, whose vectors hold inputs instead of outputs

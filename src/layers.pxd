@@ -206,7 +206,7 @@ cdef inline void gradient(const Layer* layer, const real** X, Layout layout, Py_
     elif layer.kind == SCALE:
         scaling.gradient(layer, X, rows, low, high, out, scale, add, broken)
     elif layer.kind == RECURRENT:         # `scale` is 1, because the gradient of each block is stored
-        recurrent.gradient(layer, low, high, out, add)
+        recurrent.gradient(layer, rows, low, high, out, add)
 
 
 cdef inline void transpose_element(const Layer* layer, Py_ssize_t k, Py_ssize_t j) noexcept nogil:

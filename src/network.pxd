@@ -8,7 +8,7 @@ from squares cimport SQUARE_REALS
 from arena cimport PREDICT, TRAIN, Arena, Purpose, allocate
 from activations cimport differentiate_rows, needs_net_input
 from losses cimport (CROSS_ENTROPY, elementwise_loss, from_logits, label_smoothing, loss_of_classes,
-                     needs_log_sum)
+                     loss_scale as loss_scale_of, needs_log_sum)
 from optimizers cimport Optimizer, update_group, penalty
 from dropout cimport random_uint64
 from matmul cimport COLUMNS, SCATTERED, PrefetchQueue, Layout
@@ -45,6 +45,7 @@ cdef struct Plan:         # Description of a network, without parameters and buf
     int recurrent_layers  # number of RECURRENT layers
     bint by_pixels        # predict few images with the memory layout of pixels.pxd
     bint use_running_stats  # batch normalization uses running statistics even if the gradient is computed
+    bint has_lengths      # the rows are sequences of different lengths
     Layer* layers         # array of `count` layers, owned by the Engine or the Training
     int loss              # loss function of the network, a value of the enum Loss
     # parameter of the loss function, such as delta of the Huber loss; not a real, because Cython would round the Python
@@ -70,7 +71,7 @@ cdef struct Network:
     bint refreshed        # each step begins with refresh(), so no step has to update the transposed weights at its end
     Barrier* barrier      # barrier of the training threads, or NULL if there is only one thread
     Block block           # block of rows that the network processes now
-    real* output_mask     # mask of a padded row of outputs: 1 for an output, 0 for padding
+    real* output_mask     # mask of a padded row of outputs: 1 for an output, 0 for padding and one more vector
     double* grain_losses  # sum of the loss, before averaging, over each grain of 16 rows of the block
     double block_loss     # sum of the loss, before averaging, over the block of one thread
     real* scratch         # workspace of all threads (threads, scratch_size)
@@ -164,6 +165,10 @@ cdef inline never_inlined lay_out(Network* net, const Plan* plan, Arena* arena, 
         lay_out_heads(&net.heads, arena, threads)
     net.is_tiny, net.by_pixels = is_tiny, plan.by_pixels
     net.batch_norms = plan.batch_norms > 0 and purpose == TRAIN
+    net.block.steps = <int>plan.layers[0].in_shape.width
+    net.block.lengths = <int*>allocate(arena, block * sizeof(int)) if plan.has_lengths else NULL
+    for l in range(plan.count if arena.base else 0):
+        arena_layers[l].lengths = net.block.lengths
     net.waits_for_batch = net.batch_norms and not plan.use_running_stats
     net.barrier = NULL
     net.scratch_size = widest * (STRIP_ROWS if <int>STRIP_ROWS > <int>VL else VL) + grains * GRAIN + VL
@@ -179,9 +184,10 @@ cdef inline never_inlined lay_out(Network* net, const Plan* plan, Arena* arena, 
         lay_out_rows(&net.block, arena, data, plan.layers)
         if purpose != PREDICT:
             net.grain_losses = <double*>allocate(arena, grains * sizeof(double))
-            net.output_mask = <real*>allocate(arena, last.ld * sizeof(real))
+            # a row of fewer steps uses the last ones of the mask, and one more vector of zeros
+            net.output_mask = <real*>allocate(arena, (last.ld + VL) * sizeof(real))
             if arena.base:
-                for j in range(last.ld):
+                for j in range(last.ld + VL):
                     net.output_mask[j] = 1 if j < last.n_out else 0
 
 
@@ -304,6 +310,23 @@ cdef inline void predict(const Network* net, const real* X, Py_ssize_t rows) noe
         forward(net, 0, rows, rows, 0, 0, 0, 0)
 
 
+cdef inline void predict_sorted(const Network* net, const Data* data, Py_ssize_t row, Py_ssize_t rows) noexcept nogil:
+    # Run the forward pass of `rows` rows with lengths, from row `row` of the data on, in the order data.order.
+    cdef Py_ssize_t i
+    for i in range(rows):
+        net.block.inputs[i] = data.X + data.order[row + i] * net.block.n_in
+        net.block.lengths[i] = data.lengths[data.order[row + i]]
+    forward(net, 0, rows, rows, 0, 0, 0, 0)
+
+
+cdef inline double loss_scale(const Layer* last, int loss, const Data* data, double weight) noexcept nogil:
+    # Return the factor that converts the sum of the loss terms of some rows, whose weights have the sum `weight`, to
+    # their loss.
+    if data.lengths is not NULL and data.counts_steps:  # `weight` counts the steps of each row
+        return loss_scale_of(loss, weight, last.out_shape.channels)
+    return loss_scale_of(loss, weight * last.out_shape.width if loss == CROSS_ENTROPY else weight, last.n_out)
+
+
 cdef inline void begin_batch(const Network* net, const Data* data, Py_ssize_t low, Py_ssize_t high, double weight,
                              int thread) noexcept nogil:
     # Compute the loss factors of the heads, if there are any, for the batch of rows low <= i < high of the data.
@@ -312,23 +335,40 @@ cdef inline void begin_batch(const Network* net, const Data* data, Py_ssize_t lo
         begin_batch_of_heads(&net.heads, data, low, high, weight, net.block.n_out, thread)
 
 
+cdef inline double loss_of_steps(const Network* net, Py_ssize_t i, Py_ssize_t rows, Py_ssize_t steps, Py_ssize_t ld,
+                                 double scale) noexcept nogil:
+    # Return the sum of the loss, before averaging, over the first `steps` steps of rows i to i + rows; outputs without
+    # steps count as one step. Write the deltas to the first ld numbers of each row; all rows have ld numbers, or there
+    # is one row.
+    cdef const Layer* out = &net.layers[net.count - 1]
+    cdef const Block* block = &net.block
+    cdef Py_ssize_t offset = i * out.ld, width = out.out_shape.width, n = steps * out.out_shape.channels
+    if net.loss == CROSS_ENTROPY:
+        return loss_of_classes(out.Z + offset, out.log_sum + i * width, out.A + offset,
+                               NULL if block.Y is NULL else block.Y + offset,
+                               NULL if block.labels is NULL else block.labels + i * width, out.D + offset,
+                               <real>scale, rows, steps, out.out_shape.channels, ld)
+    return elementwise_loss(net.loss, net.parameter, out.Z + offset, out.A + offset, block.Y + offset, out.D + offset,
+                            net.output_mask + (out.n_out - n), <real>scale, rows, ld)
+
+
 cdef inline double compute_loss(const Network* net, Py_ssize_t i, Py_ssize_t rows, double scale,
                                 int thread) noexcept nogil:
     # Return the sum of the loss, before averaging, over rows i to i + rows. Write the deltas of these rows, multiplied
     # by `scale`.
     cdef const Layer* out = &net.layers[net.count - 1]
     cdef const Block* block = &net.block
-    cdef Py_ssize_t offset = i * out.ld, steps = out.out_shape.width
+    cdef Py_ssize_t offset = i * out.ld, k
+    cdef double total = 0
     if net.heads.count > 0:
         return loss_of_heads(&net.heads, out.A + offset, block.Y + offset, out.D + offset, scale, rows, out.n_out,
                              out.ld, thread)
-    if net.loss == CROSS_ENTROPY:             # mean over the steps of each row
-        return loss_of_classes(out.Z + offset, out.log_sum + i * steps, out.A + offset,
-                               NULL if block.Y is NULL else block.Y + offset,
-                               NULL if block.labels is NULL else block.labels + i * steps, out.D + offset,
-                               <real>(scale / steps), rows, steps, out.out_shape.channels, out.ld) / steps
-    return elementwise_loss(net.loss, net.parameter, out.Z + offset, out.A + offset, block.Y + offset, out.D + offset,
-                            net.output_mask, <real>scale, rows, out.ld)
+    if block.lengths is NULL or out.kind != RECURRENT:
+        return loss_of_steps(net, i, rows, out.out_shape.width, out.ld, scale)
+    for k in range(i, i + rows):
+        total += loss_of_steps(net, k, 1, block.lengths[k],
+                               (block.lengths[k] * out.out_shape.channels + VL - 1) // VL * VL, scale)
+    return total
 
 
 cdef inline void output_delta(const Network* net, Py_ssize_t low, Py_ssize_t high, double scale,
@@ -515,13 +555,17 @@ cdef inline double fraction_beyond(const Network* net, int l, Py_ssize_t rows, d
     # Return the fraction of the outputs of layer `l` that are <= low or >= high, over the first `rows` rows of the
     # block. If a max-pool is fused into the layer, count the outputs of the pool instead.
     cdef const Layer* layer = &net.layers[l + (net.layers[l].fused_height > 0)]
-    cdef Py_ssize_t i, j, count = 0
+    cdef Py_ssize_t i, j, n, count = 0, total = 0
     cdef real a
     for i in range(rows):
-        for j in range(layer.n_out):
+        n = layer.n_out
+        if layer.lengths is not NULL and layer.sequences:  # count no outputs beyond the end of a sequence
+            n = layer.lengths[i] * layer.out_shape.channels
+        for j in range(n):
             if layer.in_lanes:
                 a = layer.A[(i // VL * layer.n_out + j) * VL + i % VL]
             else:
                 a = layer.A[j * VL + i if net.is_tiny else i * layer.ld + j]
             count += (a <= low) + (a >= high)   # a branch would prevent vectorization of the loop
-    return count / <double>(rows * layer.n_out)
+        total += n
+    return count / <double>total

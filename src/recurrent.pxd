@@ -3,8 +3,14 @@
 # A row of inputs or outputs is a sequence: the numbers of step 0, then those of step 1, and so on, without padding.
 # Inside the layer, a step of a row has a padded block of numbers for each gate, and the same gates of all rows of the
 # block lie below each other. So the kernels of matmul.pxd compute the products of all rows for one step, or for all
-# steps together. Notation: x inputs, h outputs (hidden state), W weights of the inputs, U weights of the previous
-# output, b biases, * elementwise product, s sigmoid.
+# steps together.
+#
+# Sequences of a block may have different lengths; the rows are then in the order of decreasing length. A pair is one
+# step of one row. The pairs of step 0 come first, then those of step 1, and so on, without gaps for sequences that have
+# ended. Steps beyond the length of a sequence are neither read nor computed; their outputs are 0.
+#
+# Notation: x inputs, h outputs (hidden state), W weights of the inputs, U weights of the previous output, b biases,
+# * elementwise product, s sigmoid.
 #
 #     SIMPLE_RNN  h' = f(x W + h U + b)
 #     GRU         z = s(x W_z + h U_z + b_z),  r = s(x W_r + h U_r + b_r)
@@ -76,9 +82,33 @@ cdef inline int recurrent_block(const Layer* layer, int gate) noexcept nogil:
     return (gate + 1) % 3 if layer.cell == GRU else gate
 
 
-cdef inline Py_ssize_t step_of(const Layer* layer, int direction, Py_ssize_t step) noexcept nogil:
-    # Return the index in the sequence of the step that this direction processes as number `step`.
-    return layer.in_shape.width - 1 - step if (direction == 1) != layer.reverse else step
+cdef inline Py_ssize_t row_steps(const Layer* layer, Py_ssize_t i) noexcept nogil:
+    # Return the number of steps of row i of the block.
+    return layer.in_shape.width if layer.lengths is NULL else layer.lengths[i]
+
+
+cdef inline Py_ssize_t active_rows(const Layer* layer, Py_ssize_t first, Py_ssize_t rows,
+                                   Py_ssize_t step) noexcept nogil:
+    # Return how many of `rows` rows, from row `first` of the block on, have more than `step` steps. They come first.
+    if layer.lengths is not NULL:
+        while rows > 0 and layer.lengths[first + rows - 1] <= step:
+            rows -= 1
+    return rows
+
+
+cdef inline Py_ssize_t pair_count(const Layer* layer, Py_ssize_t first, Py_ssize_t rows) noexcept nogil:
+    # Return the number of steps of all `rows` rows together, from row `first` of the block on.
+    cdef Py_ssize_t i, count = 0
+    if layer.lengths is NULL:
+        return rows * layer.in_shape.width
+    for i in range(first, first + rows):
+        count += layer.lengths[i]
+    return count
+
+
+cdef inline Py_ssize_t step_of(const Layer* layer, int direction, Py_ssize_t step, Py_ssize_t i) noexcept nogil:
+    # Return the index in the sequence of the step that this direction processes as number `step` of row i.
+    return row_steps(layer, i) - 1 - step if (direction == 1) != layer.reverse else step
 
 
 cdef inline Py_ssize_t sequence_reals(const Layer* layer) noexcept nogil:
@@ -149,7 +179,6 @@ cdef inline never_inlined lay_out(Layer* layer, Arena* arena, Purpose purpose, P
     for d in range(layer.directions):
         b.rows = block
         b.gates = <real*>allocate(arena, count * step_reals(layer) * sizeof(real))
-        # all states are initialized, because the gradient of a smaller block multiplies unused states by zero
         b.hidden = <real*>allocate_zeros(arena, states)
         b.cell = <real*>allocate_zeros(arena, states) if layer.cell == LSTM else NULL
         b.cell_tanh = <real*>allocate(arena, count * units * sizeof(real)) if layer.cell == LSTM else NULL
@@ -164,7 +193,6 @@ cdef inline never_inlined lay_out(Layer* layer, Arena* arena, Purpose purpose, P
         b.strip = <real*>allocate(arena, GRADIENT_ROWS * step_reals(layer) * sizeof(real))
         if arena.base:
             for i in range(count):
-                b.hidden_rows[i] = b.hidden + i * units
                 b.gate_rows[i] = b.gates + i * step_reals(layer)
             buffers[d] = b
     layer.buffers = buffers
@@ -238,10 +266,10 @@ cdef inline void draw_input_masks(const Layer* layer, uint64_t key, Py_ssize_t b
                      layer.buffers[d].mask + i * features, features)
 
 
-cdef inline const real* masked_input(const SequenceBuffers* buffers, const real* x, Py_ssize_t step, Py_ssize_t i,
+cdef inline const real* masked_input(const SequenceBuffers* buffers, const real* x, Py_ssize_t pair, Py_ssize_t i,
                                      Py_ssize_t features) noexcept nogil:
-    # Return the address of the inputs x of one step and row, or of their product with the dropout mask.
-    cdef real* out = buffers.masked_inputs + (step * buffers.rows + i) * features
+    # Return the address of the inputs x of a pair, which is a step of row i, or of their product with the dropout mask.
+    cdef real* out = buffers.masked_inputs + pair * features
     cdef Py_ssize_t j
     if buffers.mask is NULL:
         return x
@@ -252,30 +280,30 @@ cdef inline const real* masked_input(const SequenceBuffers* buffers, const real*
 
 cdef inline void multiply_inputs(const Layer* layer, int direction, const real** X, Py_ssize_t first,
                                  Py_ssize_t rows) noexcept nogil:
-    # Compute the products x W of the inputs and the weights, plus the biases b, for all gates, steps and rows.
+    # Compute the products x W of the inputs and the weights, plus the biases b, for all gates and pairs. Also set the
+    # pointers to the inputs and to the previous states of all pairs.
     cdef const SequenceBuffers* buffers = &layer.buffers[direction]
-    cdef Py_ssize_t steps = layer.in_shape.width, features = layer.in_shape.channels, length = step_reals(layer)
-    cdef Py_ssize_t gates = gate_reals(layer), step, i, j, t, count = rows
+    cdef Py_ssize_t features = layer.in_shape.channels, length = step_reals(layer), units = padded_units(layer)
+    cdef Py_ssize_t gates = gate_reals(layer), base = first * layer.in_shape.width, pair = base, step, i, j
+    cdef const real* previous = buffers.hidden + first * units
     cdef real* out
-    cdef real* start = buffers.gates + first * length
+    cdef real* start = buffers.gates + base * length
     write_biases(layer, direction, start)
-    for step in range(steps):
-        t = step_of(layer, direction, step)
-        for i in range(first, first + rows):
-            buffers.inputs[step * buffers.rows + i] = masked_input(buffers, X[i] + t * features, step, i, features)
-            out = buffers.gates + (step * buffers.rows + i) * length
+    for step in range(row_steps(layer, first)):
+        rows = active_rows(layer, first, rows, step)
+        for i in range(rows):
+            buffers.inputs[pair + i] = masked_input(
+                buffers, X[first + i] + step_of(layer, direction, step, first + i) * features, pair + i, first + i,
+                features)
+            buffers.hidden_rows[pair + i] = previous + i * units
+            out = buffers.gates + (pair + i) * length
             if out != start:
                 for j from 0 <= j < length by VL:
                     store(out + j, load(start + j))
-        # a block with fewer rows multiplies the inputs of its first row by deltas that are zero
-        for i in range(rows, buffers.rows if first == 0 else rows):
-            buffers.inputs[step * buffers.rows + i] = X[0]
-    if rows == buffers.rows:                  # one product for all steps
-        count, steps = rows * steps, 1
-    for step in range(steps):
-        i = step * buffers.rows + first
-        product(ROWS, count, gates, features, Rows(buffers.inputs + i, 0), input_weights(layer, direction), gates,
-                buffers.gates + i * length + input_offset(layer), length, NULL, 1, True, NULL, False, NULL)
+        previous = buffers.hidden + (buffers.rows + pair) * units
+        pair += rows
+    product(ROWS, pair - base, gates, features, Rows(buffers.inputs + base, 0), input_weights(layer, direction), gates,
+            start + input_offset(layer), length, NULL, 1, True, NULL, False, NULL)
 
 
 cdef inline void write_biases(const Layer* layer, int direction, real* out) noexcept nogil:
@@ -302,24 +330,28 @@ cdef inline void run_steps(const Layer* layer, int direction, Py_ssize_t first, 
                            real* scratch) noexcept nogil:
     # Compute the state h after each step, from the products x W + b.
     cdef const SequenceBuffers* buffers = &layer.buffers[direction]
-    cdef Py_ssize_t units = padded_units(layer), gates = gate_reals(layer), length = step_reals(layer), step, i, k
+    cdef Py_ssize_t units = padded_units(layer), gates = gate_reals(layer), length = step_reals(layer)
+    cdef Py_ssize_t pair = first * layer.in_shape.width, step, after
+    cdef const real* previous
     cdef real* g
     cdef real* h
-    for step in range(layer.in_shape.width):
-        i, k = step * buffers.rows + first, (step + 1) * buffers.rows + first
-        g, h = buffers.gates + i * length, buffers.hidden + k * units
+    for step in range(row_steps(layer, first)):
+        rows = active_rows(layer, first, rows, step)
+        after = (buffers.rows + pair) * units
+        g, h, previous = buffers.gates + pair * length, buffers.hidden + after, buffers.hidden_rows[pair]
         if layer.cell != DENSE_STEPS:
-            product(ROWS, rows, gates, unit_count(layer), Rows(buffers.hidden_rows + i, 0),
+            product(ROWS, rows, gates, unit_count(layer), Rows(buffers.hidden_rows + pair, 0),
                     recurrent_weights(layer, direction), gates, g, length, NULL, 1, True, NULL, False, NULL)
         if layer.cell == GRU:
-            gru_gates(rows, units, g, buffers.hidden + i * units, h)
+            gru_gates(rows, units, g, previous, h)
         elif layer.cell == LSTM:
-            lstm_gates(rows, units, g, buffers.cell + i * units, buffers.cell + k * units,
-                       buffers.cell_tanh + i * units, h)
+            lstm_gates(rows, units, g, buffers.cell + (previous - buffers.hidden), buffers.cell + after,
+                       buffers.cell_tanh + pair * units, h)
         elif layer.activation == SOFTMAX:
             apply_softmax(layer, step, g, h, first, rows, scratch)
         else:
             activate(layer.activation, g, h, rows * units)
+        pair += rows
 
 
 cdef inline void apply_softmax(const Layer* layer, Py_ssize_t step, const real* z, real* h, Py_ssize_t first,
@@ -379,17 +411,23 @@ cdef inline never_inlined lstm_gates(Py_ssize_t rows, Py_ssize_t units, real* ga
 
 cdef inline void copy_outputs(const Layer* layer, int direction, const real* states, Py_ssize_t length,
                               Py_ssize_t first, Py_ssize_t rows, real* out) noexcept nogil:
-    # Copy the states (steps, rows of the block, length) of one direction to the output rows: those of all steps, or of
-    # the last one.
-    cdef Py_ssize_t block = layer.buffers[direction].rows, units = unit_count(layer), steps = layer.in_shape.width
-    cdef Py_ssize_t step, i, t
+    # Copy the states (pairs, length) of one direction to the output rows: those of all steps, or of the last one.
+    cdef Py_ssize_t units = unit_count(layer), n = layer.directions * units, step, i, t, end
+    # without lengths, all last states lie together
+    cdef Py_ssize_t start = 0 if layer.sequences or layer.lengths is not NULL else layer.in_shape.width - 1
+    cdef Py_ssize_t pair = first * layer.in_shape.width + start * rows
     for i in range(first, first + rows):
         # the padding is multiplied by zero in the next layer, so it must be finite
-        memset(out + i * layer.ld + layer.n_out, 0, (layer.ld - layer.n_out) * sizeof(real))
-        for step in range(0 if layer.sequences else steps - 1, steps):
-            t = step_of(layer, direction, step) if layer.sequences else 0
-            memcpy(out + i * layer.ld + (t * layer.directions + direction) * units,
-                   states + (step * block + i) * length, units * sizeof(real))
+        end = row_steps(layer, i) * n if layer.sequences else n
+        memset(out + i * layer.ld + end, 0, (layer.ld - end) * sizeof(real))
+    for step in range(start, row_steps(layer, first)):
+        rows = active_rows(layer, first, rows, step)
+        for i in range(rows):
+            if layer.sequences or step == row_steps(layer, first + i) - 1:
+                t = step_of(layer, direction, step, first + i) if layer.sequences else 0
+                memcpy(out + (first + i) * layer.ld + (t * layer.directions + direction) * units,
+                       states + (pair + i) * length, units * sizeof(real))
+        pair += rows
 
 
 # Backward pass.
@@ -400,34 +438,36 @@ cdef inline never_inlined backward_steps(const Layer* layer, Py_ssize_t first, P
     # steps from the deltas D, and store them in place of the gates. `is_output` means that D already contains the
     # derivatives with respect to the net inputs, as in the output layer.
     cdef const SequenceBuffers* buffers
-    cdef Py_ssize_t units = padded_units(layer), length = step_reals(layer), step, i, k, last = layer.in_shape.width - 1
+    cdef Py_ssize_t units = padded_units(layer), length = step_reals(layer), step, pair, active, next_active
+    cdef const real* previous
     cdef real* delta
+    cdef real* carry
     cdef real* g
     cdef int d
     for d in range(layer.directions):
         buffers = &layer.buffers[d]
-        delta = buffers.delta + first * units
-        memset(buffers.carry + first * units, 0, rows * units * sizeof(real))
-        for step in range(last, -1, -1):
-            i, k = step * buffers.rows + first, (step + 1) * buffers.rows + first
-            g = buffers.gates + i * length
-            load_deltas(layer, d, step, first, rows)
-            if step < last and layer.cell != DENSE_STEPS:
-                product(ROWS, rows, units, gate_reals(layer), Rows(buffers.gate_rows + k, 0),
+        delta, carry = buffers.delta + first * units, buffers.carry + first * units
+        memset(carry, 0, rows * units * sizeof(real))
+        pair, next_active = first * layer.in_shape.width + pair_count(layer, first, rows), 0
+        for step in range(row_steps(layer, first) - 1, -1, -1):
+            active = active_rows(layer, first, rows, step)
+            pair -= active
+            g, previous = buffers.gates + pair * length, buffers.hidden_rows[pair]
+            load_deltas(layer, d, step, first, active)
+            if next_active > 0 and layer.cell != DENSE_STEPS:
+                product(ROWS, next_active, units, gate_reals(layer), Rows(buffers.gate_rows + pair + active, 0),
                         transposed_recurrent_weights(layer, d), units, delta, units, NULL, 1, True, NULL, False, NULL)
             if layer.cell == GRU:
-                gru_deltas(rows, units, delta, g, buffers.hidden + i * units, buffers.carry + first * units)
+                gru_deltas(active, units, delta, g, previous, carry)
             elif layer.cell == LSTM:
-                lstm_deltas(rows, units, delta, g, buffers.cell + i * units, buffers.cell_tanh + i * units,
-                            buffers.carry + first * units)
+                lstm_deltas(active, units, delta, g, buffers.cell + (previous - buffers.hidden),
+                            buffers.cell_tanh + pair * units, carry)
             else:
                 if not is_output:
-                    differentiate(layer.activation, g, buffers.hidden + k * units, delta, rows * units)
-                memcpy(g, delta, rows * units * sizeof(real))
-        if first == 0 and rows < buffers.rows:  # the gradient is a sum over all rows of the block
-            for step in range(last + 1):
-                memset(buffers.gates + (step * buffers.rows + rows) * length, 0,
-                       (buffers.rows - rows) * length * sizeof(real))
+                    differentiate(layer.activation, g, buffers.hidden + (buffers.rows + pair) * units, delta,
+                                  active * units)
+                memcpy(g, delta, active * units * sizeof(real))
+            next_active = active
 
 
 cdef inline void load_deltas(const Layer* layer, int direction, Py_ssize_t step, Py_ssize_t first,
@@ -437,12 +477,12 @@ cdef inline void load_deltas(const Layer* layer, int direction, Py_ssize_t step,
     cdef const SequenceBuffers* buffers = &layer.buffers[direction]
     cdef Py_ssize_t units = unit_count(layer), length = padded_units(layer), i, j, t = 0
     cdef real* delta
-    if layer.sequences:
-        t = step_of(layer, direction, step)
     for i in range(first, first + rows):
         delta = buffers.delta + i * length
         memset(delta, 0, length * sizeof(real))
-        if layer.sequences or step == layer.in_shape.width - 1:
+        if layer.sequences:
+            t = step_of(layer, direction, step, i)
+        if layer.sequences or step == row_steps(layer, i) - 1:
             memcpy(delta, layer.D + i * layer.ld + (t * layer.directions + direction) * units, units * sizeof(real))
         if layer.cell == GRU:
             for j from 0 <= j < length by VL:
@@ -499,34 +539,39 @@ cdef inline never_inlined input_backward(const Layer* layer, Py_ssize_t first, P
     # Compute the derivatives of the loss with respect to the inputs into `rows` rows of `out`, which are ld numbers
     # apart. Numbers beyond the n_in inputs become zero.
     cdef const SequenceBuffers* buffers
-    cdef Py_ssize_t features = layer.in_shape.channels, steps = layer.in_shape.width, t, i, j
+    cdef Py_ssize_t features = layer.in_shape.channels, step, pair, active, end, i, j
     cdef real* delta = layer.buffers[0].input_delta + first * layer.ldt
-    cdef real* part
+    cdef real* x
+    cdef real value
     cdef int d
-    cdef bint masked = layer.input_dropout_rate > 0
-    for t in range(steps):
-        for d in range(layer.directions):
-            buffers = &layer.buffers[d]
-            i = step_of(layer, d, t) * buffers.rows + first
-            part = buffers.input_delta + first * layer.ldt if masked else delta
-            product(ROWS, rows, layer.ldt, gate_reals(layer), Rows(buffers.gate_rows + i, input_offset(layer)),
-                    transposed_input_weights(layer, d), layer.ldt, part, layer.ldt, NULL, 1, d > 0 and not masked, NULL,
-                    False, NULL)
-            for i in range(rows if masked else 0):
-                for j in range(features):
-                    part[i * layer.ldt + j] *= buffers.mask[(first + i) * features + j]
-                    if d > 0:
-                        delta[i * layer.ldt + j] += part[i * layer.ldt + j]
-        for i in range(rows):
-            memcpy(out + i * ld + t * features, delta + i * layer.ldt, features * sizeof(real))
+    cdef bint masked = layer.input_dropout_rate > 0, adds
     for i in range(rows):
-        memset(out + i * ld + layer.n_in, 0, (ld - layer.n_in) * sizeof(real))
+        end = row_steps(layer, first + i) * features
+        memset(out + i * ld + end, 0, (ld - end) * sizeof(real))
+    for d in range(layer.directions):
+        buffers, pair = &layer.buffers[d], first * layer.in_shape.width
+        adds = d > 0 and not masked           # continue the sums of the first direction
+        for step in range(row_steps(layer, first)):
+            active = active_rows(layer, first, rows, step)
+            for i in range(active if adds else 0):
+                x = out + i * ld + step_of(layer, d, step, first + i) * features
+                memcpy(delta + i * layer.ldt, x, features * sizeof(real))
+            product(ROWS, active, layer.ldt, gate_reals(layer), Rows(buffers.gate_rows + pair, input_offset(layer)),
+                    transposed_input_weights(layer, d), layer.ldt, delta, layer.ldt, NULL, 1, adds, NULL, False, NULL)
+            for i in range(active):
+                x = out + i * ld + step_of(layer, d, step, first + i) * features
+                if not masked:
+                    memcpy(x, delta + i * layer.ldt, features * sizeof(real))
+                for j in range(features if masked else 0):
+                    value = delta[i * layer.ldt + j] * buffers.mask[(first + i) * features + j]
+                    x[j] = x[j] + value if d > 0 else value
+            pair += active
 
 
-cdef inline never_inlined gradient(const Layer* layer, Py_ssize_t low, Py_ssize_t high, real* out,
+cdef inline never_inlined gradient(const Layer* layer, Py_ssize_t rows, Py_ssize_t low, Py_ssize_t high, real* out,
                                    bint add) noexcept nogil:
-    # Compute rows low <= k < high of the gradient over the block: rows of W, rows of U, and biases. With `add`, add
-    # them to `out`.
+    # Compute rows low <= k < high of the gradient over the first `rows` rows of the block: rows of W, rows of U, and
+    # biases. With `add`, add them to `out`.
     cdef Py_ssize_t features = layer.in_shape.channels, k = low, end, i
     cdef int d
     while k < high:
@@ -539,17 +584,17 @@ cdef inline never_inlined gradient(const Layer* layer, Py_ssize_t low, Py_ssize_
                 memset(out + i * layer.parameter_ld + layer.neurons, 0,
                        (layer.parameter_ld - layer.neurons) * sizeof(real))
         for d in range(layer.directions):
-            strip_gradient(layer, d, k, end, out, add)
+            strip_gradient(layer, d, rows, k, end, out, add)
         out += (end - k) * layer.parameter_ld
         k = end
 
 
-cdef inline void strip_gradient(const Layer* layer, int direction, Py_ssize_t low, Py_ssize_t high, real* out,
-                                bint add) noexcept nogil:
+cdef inline void strip_gradient(const Layer* layer, int direction, Py_ssize_t rows, Py_ssize_t low, Py_ssize_t high,
+                                real* out, bint add) noexcept nogil:
     # Compute the columns of one direction of rows low <= k < high of the gradient. All rows belong to W, or to U, or
     # there is one row of biases.
     cdef const SequenceBuffers* buffers = &layer.buffers[direction]
-    cdef Py_ssize_t features = layer.in_shape.channels, count = layer.in_shape.width * buffers.rows
+    cdef Py_ssize_t features = layer.in_shape.channels, count = pair_count(layer, 0, rows)
     cdef Py_ssize_t gates = gate_reals(layer), length = step_reals(layer), units = unit_count(layer), i, j
     cdef bint is_recurrent = features <= low < layer.rows or low > layer.rows
     cdef real* strip = buffers.strip
@@ -560,8 +605,10 @@ cdef inline void strip_gradient(const Layer* layer, int direction, Py_ssize_t lo
         product(SCATTERED, high - low, gates, count, Rows(buffers.inputs, low), buffers.gates + input_offset(layer),
                 length, strip, gates, NULL, 1, False, NULL, False, NULL)
     elif low < layer.rows:
-        product(COLUMNS, high - low, gates, count, Rows(buffers.hidden_rows, low - features), buffers.gates, length,
-                strip, gates, NULL, 1, False, NULL, False, NULL)
+        # in a full block without lengths, previous states are a constant distance apart
+        product(COLUMNS if rows == buffers.rows and layer.lengths is NULL else SCATTERED, high - low, gates, count,
+                Rows(buffers.hidden_rows, low - features), buffers.gates, length, strip, gates, NULL, 1, False, NULL,
+                False, NULL)
     else:
         sum_rows(buffers.gates, count, length, strip, 1, False, NULL)
         if not is_recurrent:

@@ -1,7 +1,7 @@
 # Rows of data: inputs, targets, sample weights and order, and the block of rows that the layers read.
 
 from libc.stdint cimport uint32_t, uint64_t
-from libc.string cimport memcpy
+from libc.string cimport memcpy, memset
 from simd cimport LINE_REALS, real, vec, VL, all_finite, load, prefetch, splat, store, vabs, vmax
 from squares cimport MAX_LANES
 from arena cimport Arena, allocate, allocate_zeros
@@ -23,9 +23,13 @@ cdef struct Data:
     const real* Y         # targets (rows of the array, n_out), or NULL if class indices are given
     const int* labels     # class index of each row of the array, or of each step of each row; or NULL
     const real* weights   # sample weight of each row of the array, or NULL
-    double weight_sum     # sum of the sample weights; the number of rows if there are none
+    double weight_sum     # sum of the weights, as sum_weights() returns it
     const int* rows       # indices (n) of the array rows that belong to the data; NULL if all rows do
-    int* order            # row indices (n) in the order of the epoch; NULL for the order of the arrays
+    # row indices (n) in the order of the epoch; NULL for the order of the arrays. With lengths, each block must contain
+    # rows in the order of decreasing length.
+    int* order
+    const int* lengths    # number of steps of each row of the array; NULL if no sequence is shorter than the others
+    bint counts_steps     # the outputs are those of each step, and the weight of a row counts once for each step
 
 cdef struct BitGenerator:     # NumPy's struct bitgen_t, with the same layout as in numpy/random/bitgen.h.
     void* state
@@ -48,6 +52,8 @@ cdef struct Block:
     real* Y               # targets in padded rows; NULL if class indices are used directly
     int* labels           # class indices of the rows of the block (rows, label_steps), or NULL
     real* weights         # sample weight of each row of the block, or NULL
+    int steps             # number of steps of a row without a length
+    int* lengths          # number of steps of each row of the block, or NULL
 
 
 cdef inline void lay_out(Block* block, Arena* arena, const Data* data, const Layer* lowest) noexcept nogil:
@@ -93,6 +99,10 @@ cdef inline void fetch(const Block* block, const Data* data, Py_ssize_t row, Py_
             for i in range(low, high):
                 memcpy(block.X + i * block.ldx, block.inputs[i], n_in * sizeof(real))
                 block.inputs[i] = block.X + i * block.ldx
+    if block.lengths is not NULL:
+        for i in range(low, high):
+            source = row + i if order is NULL else order[i]
+            block.lengths[i] = block.steps if data.lengths is NULL else data.lengths[source]
     if block.labels is not NULL:
         for i in range(low, high):
             source = row + i if order is NULL else order[i]
@@ -109,6 +119,9 @@ cdef inline void fetch(const Block* block, const Data* data, Py_ssize_t row, Py_
                     label = 0 if data.Y is not NULL else data.labels[source * steps + j // n_classes]
                     y = (label == j % n_classes) if data.Y is NULL else data.Y[source * n_out + j]
                     block.Y[i * ld + j] = y * (1 - block.smoothing) + block.smoothing / n_classes
+            if block.lengths is not NULL and steps > 1:  # targets beyond the end of a sequence have no effect
+                for j in range(block.lengths[i] * n_classes, n_out):
+                    block.Y[i * ld + j] = 0
     if data.weights is not NULL:
         for i in range(low, high):
             block.weights[i] = data.weights[row + i if order is NULL else order[i]]
@@ -164,15 +177,36 @@ cdef inline void shuffle_by(int* order, Py_ssize_t n, const BitGenerator* bits) 
         i -= drawn
 
 
+cdef inline void sort_by_length(const Data* data, Py_ssize_t batch, Py_ssize_t steps, int* work) noexcept nogil:
+    # Sort data.order within each batch of `batch` rows by decreasing length, which is at most `steps`. Rows of equal
+    # length keep their order. `work` has batch + steps + 1 elements.
+    cdef int* counts = work + batch           # first position of each length, in decreasing order
+    cdef int* order = data.order
+    cdef Py_ssize_t start, rows, i
+    for start from 0 <= start < data.n by batch:
+        rows = smaller(batch, data.n - start)
+        memcpy(work, order + start, rows * sizeof(int))
+        memset(counts, 0, (steps + 1) * sizeof(int))
+        for i in range(rows):
+            counts[steps - data.lengths[work[i]] + 1] += 1
+        for i in range(steps):
+            counts[i + 1] += counts[i]
+        for i in range(rows):
+            order[start + counts[steps - data.lengths[work[i]]]] = work[i]
+            counts[steps - data.lengths[work[i]]] += 1
+
+
 cdef inline double sum_weights(const Data* data, Py_ssize_t low, Py_ssize_t high) noexcept nogil:
-    # Return the sum of the sample weights of rows low <= i < high in the order of the epoch. If there are no sample
-    # weights, return the number of these rows.
+    # Return the sum of the sample weights of rows low <= i < high in the order of the epoch. Without sample weights,
+    # each row has the weight 1. With lengths and outputs at each step, return the sum over the steps of these rows.
     cdef double total = 0
-    cdef Py_ssize_t i
-    if data.weights is NULL:
+    cdef Py_ssize_t i, row
+    cdef bint counts_steps = data.lengths is not NULL and data.counts_steps
+    if data.weights is NULL and not counts_steps:
         return high - low
     for i in range(low, high):
-        total += data.weights[i if data.order is NULL else data.order[i]]
+        row = i if data.order is NULL else data.order[i]
+        total += (1 if data.weights is NULL else data.weights[row]) * (data.lengths[row] if counts_steps else 1)
     return total
 
 

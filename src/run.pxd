@@ -10,15 +10,15 @@ from libc.stdint cimport uint64_t
 from libc.string cimport memcpy
 from simd cimport LINE_REALS, real, vec, VL, load, store
 from arena cimport TRAIN, Arena, allocate, allocate_zeros
-from losses cimport loss_scale
 from optimizers cimport Optimizer, count_step
 from matmul cimport PrefetchQueue
 from threads cimport Barrier, barrier_wait, now, share_start, smaller
 from layer cimport Layer, GRAIN, first_row, end_row, set_row_pointers, parameter_rows
-from rows cimport BitGenerator, Data, fetch, build_prefetch_queue, shuffle, shuffle_by, sum_weights
+from rows cimport (BitGenerator, Data, fetch, build_prefetch_queue, shuffle, shuffle_by, sort_by_length,
+                   sum_weights)
 from network cimport (Network, Plan, backward, begin_batch, limit_norms, update_groups, forward, is_broken,
-                      lay_out as lay_out_network, learn, output_delta, set_gradient, set_parameters, shares_blocks,
-                      step, sum_grain_losses, sum_penalties, unpad)
+                      lay_out as lay_out_network, learn, loss_scale, output_delta, set_gradient, set_parameters,
+                      shares_blocks, step, sum_grain_losses, sum_penalties, unpad)
 
 cdef enum:
     MIN_PREFETCH_LINES = 16  # prefetch rows of the next block only if a row has at least this many cache lines
@@ -65,6 +65,7 @@ cdef struct Run:
     double target_loss    # the run ends after an epoch whose loss is at most this
     bint one_row          # train with the special code of one_row.pxd, for batches of one row
     bint resident         # all rows fit in one block, which is loaded only once
+    int* sort_work        # workspace of sort_by_length(); NULL without lengths
     # the block already holds the activations of the batch, so the next step skips the refresh and the forward pass
     bint is_forwarded
     int threads           # number of threads that call train() together
@@ -81,6 +82,8 @@ cdef inline void lay_out(Run* run, const Plan* plan, Arena* arena, Py_ssize_t bl
     cdef real* gradient
     cdef int l, t
     lay_out_network(&run.net, plan, arena, block, TRAIN, &run.data, threads, is_tiny)
+    if plan.has_lengths:
+        run.sort_work = <int*>allocate(arena, (run.batch + plan.layers[0].in_shape.width + 1) * sizeof(int))
     # one network for each thread: the first one shares the buffers of run.net, the others have their own buffers, and
     # each has its own gradient
     if shares_blocks(plan, run.batch):
@@ -177,7 +180,7 @@ cdef inline void add_gradients(const Run* run, int count, bint first, int thread
 
 cdef inline double loss_of_epoch(const Run* run, double total) noexcept nogil:
     # Return the loss of an epoch, given the sum of the loss over all rows, before averaging.
-    cdef double scale = loss_scale(run.net.loss, run.data.weight_sum, run.net.layers[run.net.count - 1].n_out)
+    cdef double scale = loss_scale(&run.net.layers[run.net.count - 1], run.net.loss, &run.data, run.data.weight_sum)
     return total * (run.loss_factor * scale) + run.penalty
 
 
@@ -206,6 +209,13 @@ cdef inline void draw_order(Run* run) noexcept nogil:
         shuffle(&run.data, run.key, &run.draws)
     else:
         shuffle_by(run.data.order, run.data.n, run.generator)
+    sort_rows(run)
+
+
+cdef inline void sort_rows(Run* run) noexcept nogil:
+    # With lengths, sort the rows of each batch by decreasing length.
+    if run.data.lengths is not NULL:
+        sort_by_length(&run.data, run.batch, run.net.layers[0].in_shape.width, run.sort_work)
 
 
 cdef inline void apply_gradient(Run* run, double rate) noexcept nogil:
@@ -248,7 +258,7 @@ cdef inline void train(Run* run, int thread, Py_ssize_t blocks) noexcept nogil:
     cdef bint prefetches = (run.data.order is not NULL and run.nets is NULL
                             and net.layers[0].n_in >= MIN_PREFETCH_LINES * LINE_REALS and
                             net.block.size * net.layers[0].n_in * <Py_ssize_t>sizeof(real) <= MAX_PREFETCH_BYTES)
-    cdef double scale = run.delta_factor * loss_scale(net.loss, weight, out.n_out)
+    cdef double scale = run.delta_factor * loss_scale(out, net.loss, &run.data, weight)
     cdef double deadline = now() + run.seconds if threads > 1 and thread == 0 else 0
     while blocks > 0 and epoch < run.epochs and not run.stop and not run.pause and not is_broken(net):
         if row == 0 and run.shuffles:
@@ -262,7 +272,7 @@ cdef inline void train(Run* run, int thread, Py_ssize_t blocks) noexcept nogil:
         last = row + rows == batch_end
         if first:
             weight = sum_weights(&run.data, batch_start, batch_end)
-            scale = run.delta_factor * loss_scale(net.loss, weight, out.n_out)
+            scale = run.delta_factor * loss_scale(out, net.loss, &run.data, weight)
             if run.nets is NULL:
                 begin_batch(net, &run.data, batch_start, batch_end, weight, thread)
             elif thread < run.net_count:

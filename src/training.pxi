@@ -17,6 +17,8 @@ cdef class Training:
         Class indices, in place of Y.
     weights : real array (n) or None
         Sample weights.
+    lengths : int32 array (n) or None
+        Number of steps of each row, if the rows are sequences of different lengths.
     batch_size : int
         Rows of a mini-batch.
     order : int32 array (n) or None
@@ -60,11 +62,12 @@ cdef class Training:
     cdef object keep_alive        # references to objects whose memory the run uses
     cdef dict settings            # settings of the run; the reference keeps the bit generator alive
 
-    def __cinit__(self, Engine engine, params, X, Y, labels, weights, Py_ssize_t batch_size, order,
+    def __cinit__(self, Engine engine, params, X, Y, labels, weights, lengths, Py_ssize_t batch_size, order,
                   real[:, ::1] moments, dict settings, int threads=1, rows=None):
         cdef real[::1] theta = params
         cdef Run* run = &self.run
         cdef Plan plan = engine.plan
+        plan.has_lengths = lengths is not None
         cdef Py_ssize_t block = block_rows(&plan, batch_size, TRAIN)
         cdef Arena arena = Arena(0, 0)
         cdef bint is_tiny
@@ -74,11 +77,11 @@ cdef class Training:
         self.step_struct = SingleStep(single_step, single_outputs, single_finish, <void*>self)
         self.is_brief = engine.plan.image_layers == 0 and batch_size * engine.size <= MAX_GIL_WORK
         # store the arrays instead of memoryviews, because creating memoryviews takes time
-        self.keep_alive = [engine, params, X, Y, labels, weights, order, moments, None, rows]
-        if labels is weights is order is rows is None:
+        self.keep_alive = [engine, params, X, Y, labels, weights, lengths, order, moments, None, rows, None]
+        if labels is weights is lengths is order is rows is None:
             run.data = data_as_is(X, Y, plan.layers[0].n_in, plan.layers[plan.count - 1].n_out)
         if run.data.n == 0:
-            run.data = as_data(X, Y, labels, weights, order, rows)
+            run.data = self.as_data(X, Y, labels, weights, lengths, order, rows)
         self.is_labelled = labels is not None
         run.batch, run.shuffles, run.target_loss = batch_size, order is not None, -1e308
         run.loss_factor = run.delta_factor = 1
@@ -116,6 +119,17 @@ cdef class Training:
             set_moments(&run.net, &moments[0, 0], &moments[moments.shape[0] - 1, 0])
         self.resume(threads)
         self.fetch_all()
+
+    cdef Data as_data(self, X, Y, labels, weights, lengths, order, rows):
+        # Return these arrays as a struct Data. With lengths, the struct always has an order of its own, which is sorted
+        # within each batch.
+        cdef Engine engine = self.keep_alive[0]
+        if lengths is not None and self.memory is not NULL and self.run.net.block.lengths is NULL:
+            raise ValueError("lengths must be None in a run that was prepared without lengths, got an array")
+        if lengths is not None and order is None:
+            order = numpy.arange(len(X), dtype="i") if rows is None else rows.copy()
+            self.keep_alive[11] = order
+        return as_data(&engine.plan, X, Y, labels, weights, lengths, order, rows)
 
     cdef int set(self, str name, value) except -1:
         # Set the field with this name in the optimizer or in the run. Raise ValueError if neither has such a field.
@@ -210,7 +224,7 @@ cdef class Training:
         """
         cdef double[::1] epoch_losses = losses
         cdef const double[:] lr
-        self.keep_alive[8] = losses, rates
+        self.keep_alive[9] = losses, rates
         self.run.losses = &epoch_losses[0]
         if isinstance(rates, float):
             self.rate = rates
@@ -221,15 +235,15 @@ cdef class Training:
             self.run.learning_rates, self.run.rate_stride = &lr[0], lr.strides[0] // <Py_ssize_t>sizeof(double)
         self.run.epochs, self.run.rate_per_step = epochs, per_step
 
-    def set_rows(self, X, Y, labels, weights):
+    def set_rows(self, X, Y, labels, weights, lengths=None):
         """Replace the data by other rows and restart at epoch 0. The state of the optimizer does not change.
 
         The new data must have at most `batch_size` rows, or as many rows as before.
         """
         cdef Run* run = &self.run
         cdef int l
-        self.keep_alive[2:6] = X, Y, labels, weights
-        run.data = as_data(X, Y, labels, weights, self.keep_alive[6])
+        self.keep_alive[2:7] = X, Y, labels, weights, lengths
+        run.data = self.as_data(X, Y, labels, weights, lengths, self.keep_alive[7], None)
         run.epoch = run.row = run.rises = 0
         run.total, run.previous_loss, run.stop, run.diverged = 0, 1e308, False, False
         for l in range(run.net.count):
@@ -239,12 +253,14 @@ cdef class Training:
     cdef void release_rows(self) noexcept:
         # Remove the pointers to data, losses and learning rates, because their arrays may be freed.
         cdef Run* run = &self.run
-        run.data = Data(0, NULL, NULL, NULL, NULL, 0, NULL, NULL)
+        run.data = empty_data()
         run.losses, run.learning_rates, run.epochs = NULL, NULL, 0
 
     cdef fetch_all(self):
         # Load all rows once if they fit in one block.
         cdef Run* run = &self.run
+        if not run.shuffles:                  # a shuffled run sorts the rows of each epoch
+            sort_rows(run)
         run.resident = not run.net.is_tiny and run.net.block.size == run.data.n and run.data.order is NULL
         if run.net.is_tiny:
             tiny.fetch(&run.net, &run.data)
@@ -280,8 +296,7 @@ cdef class Training:
             compute_outputs(&self.run, &X[0, 0], X.shape[0], thread, threads, &out[0, 0])
             restore_denormals(mode)
 
-    def step(self, const real[:, ::1] X, const real[:, ::1] Y, const int[::1] labels, const real[::1] weights,
-             double rate):
+    def step(self, X, Y, labels, weights, lengths, double rate):
         """Take one step on a batch of these rows, with the current parameters.
 
         Returns
@@ -290,7 +305,7 @@ cdef class Training:
             Loss before the step. NaN if X, Y or the loss is not finite, in which case no step was taken, or if some
             parameters would have become infinite or NaN, see `broken_layer`.
         """
-        return self.train_step(as_data(X, Y, labels, weights, None), rate)
+        return self.train_step(self.as_data(X, Y, labels, weights, lengths, None, None), rate)
 
     def apply(self, const real[::1] gradient, double rate):
         """Take one step of the optimizer with a gradient that the caller provides.
@@ -351,6 +366,7 @@ cdef class Training:
         cdef Run* run = &self.run
         cdef double loss = NAN
         run.data = data
+        sort_rows(run)
         run.losses, run.learning_rates, run.rate_stride, run.epochs = &loss, &rate, 0, 1
         run.epoch = run.row = 0
         run.resident = False

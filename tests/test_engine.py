@@ -28,7 +28,7 @@ def create_training(core, layers=(DENSE_LAYER,), **settings):
     Y = rng.normal(size=(4, layers[-1]["output_shape"][0])).astype(dtype)
     moments = np.zeros((0, engine.size), dtype)
     params = aligned_zeros(engine.size, dtype)
-    return core.Training(engine, params, X, Y, None, None, 4, None, moments, {"method": "sgd", **settings})
+    return core.Training(engine, params, X, Y, None, None, None, 4, None, moments, {"method": "sgd", **settings})
 
 
 # --------------------------------------------------------------------------------------------------- layers
@@ -110,7 +110,7 @@ def test_gradient_matches_numpy_if_some_layers_have_no_bias(core, widths, biases
         derivative = (1 - outputs[l] ** 2) if names[l - 1] == "tanh" else outputs[l] * (1 - outputs[l])
         delta = delta @ parts[l][0].T * derivative
     gradient = aligned_zeros(engine.size, dtype)
-    loss = engine.gradient(params, X, Y, None, None, gradient)
+    loss = engine.gradient(params, X, Y, None, None, None, gradient)
     tolerance = {"rtol": 1e-9, "atol": 1e-10} if dtype == np.float64 else {"rtol": 1e-3, "atol": 1e-4}
     np.testing.assert_allclose(loss, 0.5 * np.sum((outputs[-1] - Y) ** 2), **tolerance)
     P = np.empty_like(Y)
@@ -163,9 +163,9 @@ def test_dropout_of_run_does_not_change_engine(core):
     gradients = []
     for dropout in ([0.5], []):
         gradients.append(aligned_zeros(engine.size, dtype))
-        settings = {"method": "sgd", "dropout": dropout}
-        run = core.Training(engine, params, X, Y, None, None, 4, None, np.zeros((0, engine.size), dtype), settings)
-        engine.gradient(params, X, Y, None, None, gradients[-1])  # the gradient is computed while the run exists
+        settings, moments = {"method": "sgd", "dropout": dropout}, np.zeros((0, engine.size), dtype)
+        run = core.Training(engine, params, X, Y, None, None, None, 4, None, moments, settings)
+        engine.gradient(params, X, Y, None, None, None, gradients[-1])  # while the run exists
         assert run.epoch == 0
     np.testing.assert_array_equal(*gradients)
 
@@ -185,7 +185,7 @@ def test_saturated_fractions_count_outputs_beyond_range(core, activation, rows):
         block[...] = 3 * rng.normal(size=block.shape)
     X, Y = rng.normal(size=(rows, 3)).astype(dtype), rng.normal(size=(rows, 2)).astype(dtype)
     moments = np.zeros((0, engine.size), dtype)
-    run = core.Training(engine, params, X, Y, None, None, rows, None, moments, {"method": "sgd"})
+    run = core.Training(engine, params, X, Y, None, None, None, rows, None, moments, {"method": "sgd"})
     run.set_epochs(np.empty(1), np.zeros(1), 1)
     Team(1).run(run.task, 100)
     assert run.epoch == 1
@@ -235,16 +235,16 @@ def test_step_from_gradient_has_bits_of_step_on_rows(core, rows, widths, optimiz
         constants = {**optimizer.core_settings(), **settings}
         if optimizer.stores_step_sizes:
             moments[-1] = 0.01
-        run = core.Training(engine, params, X, Y, None, None, rows, None, moments, constants)
+        run = core.Training(engine, params, X, Y, None, None, None, rows, None, moments, constants)
         return params, moments, run
 
     (params, moments, row_run), (gradient_params, gradient_moments, gradient_run) = create_run(), create_run()
     gradient = np.empty(n_params, dtype)
     for i in range(4):
-        engine.gradients(gradient_params, X, Y, None, None, gradient)
-        row_run.step(X, Y, None, None, 0.01)
+        engine.gradients(gradient_params, X, Y, None, None, None, gradient)
+        row_run.step(X, Y, None, None, None, 0.01)
         if i == 2:  # steps of both kinds can alternate
-            gradient_run.step(X, Y, None, None, 0.01)
+            gradient_run.step(X, Y, None, None, None, 0.01)
         else:
             assert gradient_run.apply(gradient, 0.01) == -1
         np.testing.assert_array_equal(params, gradient_params)

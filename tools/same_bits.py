@@ -96,10 +96,10 @@ NETWORK = {
 }  # fmt: skip
 TRAINING = {
     "epochs": 3, "lr": None, "optimizer": SGD, "preset": None, "reset_optimizer": False, "batch_size": None,
-    "shuffle": True, "sample_weight": None, "class_weight": None, "validation": None, "metrics": (), "l1": 0.0,
-    "l2": 0.0, "weight_decay": None, "dropout": 0.0, "clip_norm": None, "clip_value": None, "max_norm": None,
-    "regularize_bias": False, "patience": None, "min_delta": 0.0, "monitor": None, "restore_best": False,
-    "target_loss": None, "max_seconds": None, "callback": None, "progress": False, "verbose": 0, "n_threads": 1,
+    "shuffle": True, "sample_weight": None, "lengths": None, "class_weight": None, "validation": None,
+    "metrics": (), "l1": 0.0, "l2": 0.0, "weight_decay": None, "dropout": 0.0, "clip_norm": None, "clip_value": None,
+    "max_norm": None, "regularize_bias": False, "patience": None, "min_delta": 0.0, "monitor": None,
+    "restore_best": False, "target_loss": None, "max_seconds": None, "callback": None, "progress": False, "verbose": 0, "n_threads": 1,
 }  # fmt: skip
 
 POOL, MEAN = LayerSpec("MaxPool2D", ((2, 2), (2, 2))), LayerSpec("AvgPool2D", ((2, 2), (2, 2)))
@@ -400,7 +400,7 @@ def fit_memmap(net: Any, X: Any, y: Any, options: dict[str, Any]) -> Iterator[An
 
 def fit_batches(net: Any, X: Any, y: Any, options: dict[str, Any]) -> Iterator[Any]:
     """Yield the history of `fit_batches`, which has no options for the content of batches."""
-    unsupported = {"batch_size", "shuffle", "sample_weight", "class_weight"}
+    unsupported = {"batch_size", "shuffle", "sample_weight", "class_weight", "lengths"}
     batches = [(X[i : i + 5], y[i : i + 5]) for i in range(0, len(X), 5)]
     yield net.fit_batches(batches, **{name: options[name] for name in options.keys() - unsupported})
 

@@ -141,7 +141,7 @@ def vjp(converter: DataConverter, X: ArrayLike, dP: ArrayLike) -> tuple[Gradient
         output_gradient = model.heads.backpropagate(model.engine_outputs(rows), output_gradient)
     flat, dX = np.empty(model.n_params, model.dtype), np.empty(rows.shape, model.dtype)
     product: float = model.output_gradient_engine.gradients(
-        model.theta_view, rows, output_gradient, None, None, flat, dX
+        model.theta_view, rows, output_gradient, None, None, None, flat, dX
     )
     if product - product != 0:
         check_finite(converter, rows, output_gradient)

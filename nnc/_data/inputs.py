@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy import ndarray
 
+from nnc._data.sequences import Sequences, valid_steps
 from nnc._registry import losses
 from nnc._utils.arrays import as_contiguous, as_real_array, describe_shape, not_finite_error
 from nnc._utils.checks import pluralize
@@ -128,8 +129,10 @@ class InputConversion:
             X.dtype != self.model.dtype or not X.flags.c_contiguous or self.scaler_X is not None
         )
 
-    def array(self, X: Any, learn: bool = False) -> NDArray[Any]:
-        """Return X as an array of numbers; named columns get the order of the first fit."""
+    def array(self, X: Any, learn: bool = False) -> Any:
+        """Return X as an array of numbers; named columns get the order of the first fit. Sequences are unchanged."""
+        if isinstance(X, Sequences):
+            return X
         array = self.sequences(X) if len(self.model.input_shape) == 2 else as_real_array("X", X)
         if type(X) in (np.ndarray, np.memmap, list, tuple):
             return array
@@ -144,6 +147,19 @@ class InputConversion:
             self.feature_names = names.distinct_names(column_names, self.model.sizes[0])
         return array
 
+    def bind(self, X: Any, lengths: ArrayLike | None = None) -> Any:
+        """Return X, as Sequences if its rows have different lengths."""
+        if len(self.model.input_shape) == 2:
+            from nnc._data.sequences import as_sequences
+
+            return as_sequences(X, lengths, self.model)
+        if lengths is not None:
+            raise ValueError(
+                "lengths must be None unless the inputs of the network are sequences, got lengths for rows of shape "
+                f"{self.model.input_shape}"
+            )
+        return X
+
     def sequences(self, X: Any) -> NDArray[Any]:
         """Return sequences as an array of numbers; a list of arrays (steps, features) is stacked."""
         try:
@@ -157,6 +173,8 @@ class InputConversion:
     def rows(self, X: ArrayLike, learn: bool = False) -> NDArray[Any]:
         """Return X as rows (n, n_in) without scaling, in their own dtype."""
         n_in, shape = self.model.sizes[0], self.model.input_shape
+        if isinstance(X, Sequences):
+            return X.with_steps(shape[0]).array.reshape(len(X), n_in)
         rows = given = as_real_array("X", X) if type(X) is np.ndarray else self.array(X, learn)
         if len(shape) > 1:
             from nnc._data import images
@@ -173,9 +191,11 @@ class InputConversion:
             raise ValueError(f"X must have fewer than 2**31 rows, got {len(rows)}")
         return rows
 
-    def is_single(self, array: NDArray[Any]) -> bool:
+    def is_single(self, array: Any) -> bool:
         """Return whether an array is a single row without the batch dimension."""
         shape = self.model.input_shape
+        if isinstance(array, Sequences):
+            return False
         if len(shape) == 1:
             return array.ndim == 1 and shape[0] > 1
         from nnc._data import images
@@ -188,13 +208,13 @@ class InputConversion:
         if self.scaler_X is None:
             return as_contiguous(rows, self.model.dtype)
         if learn:
-            self.fit_input_scaling(rows)
+            self.fit_input_scaling(rows, X.lengths if isinstance(X, Sequences) else None)
         return require_scaling("scale_X", self.scaling_X).apply(rows, self.model.dtype)
 
-    def fit_input_scaling(self, rows: NDArray[Any]) -> None:
+    def fit_input_scaling(self, rows: NDArray[Any], lengths: NDArray[np.int32] | None = None) -> None:
         """Compute the scaling of the inputs if the rule `scaler_X` is set and no scaling is computed yet."""
         if self.scaler_X is not None and self.scaling_X is None:
-            self.scaling_X = fit_scaling("scale_X", self.scaler_X, rows, "X", self.model.input_shape)
+            self.scaling_X = fit_scaling("scale_X", self.scaler_X, rows, "X", self.model.input_shape, lengths)
 
     def checked_inputs(self, X: ArrayLike, learn: bool = False, numbers: NDArray[Any] | None = None) -> NDArray[Any]:
         """Return scaled rows (n, n_in) after checking that all are finite.
@@ -210,14 +230,22 @@ class InputConversion:
         return rows
 
 
-def fit_scaling(name: str, scaler: Scaler, rows: NDArray[Any], what: str, shape: tuple[int, ...]) -> Scaling:
+def fit_scaling(
+    name: str,
+    scaler: Scaler,
+    rows: NDArray[Any],
+    what: str,
+    shape: tuple[int, ...],
+    lengths: NDArray[np.int32] | None = None,
+) -> Scaling:
     """Return the scaling that `scaler` computes from rows; `shape` is the shape of one row before flattening.
 
-    For sequences (steps, features), each feature has one shift and factor for all steps. Raise ValueError if there is
+    For sequences (steps, features), each feature has one shift and factor for all steps; steps beyond `lengths` do not
+    count. Raise ValueError if there is
     a single value of each column or feature, because it has no spread.
     """
     if len(shape) == 2:
-        return _fit_sequence_scaling(name, scaler, rows, what, shape)
+        return _fit_sequence_scaling(name, scaler, rows, what, shape, lengths)
     if len(rows) < 2:
         raise ValueError(
             f"{name} needs two rows or more to find the scaling, got 1; train with more rows first (fit, or a larger "
@@ -227,11 +255,18 @@ def fit_scaling(name: str, scaler: Scaler, rows: NDArray[Any], what: str, shape:
     return scaler.fit(rows, what)
 
 
-def _fit_sequence_scaling(name: str, scaler: Scaler, rows: NDArray[Any], what: str, shape: tuple[int, ...]) -> Scaling:
+def _fit_sequence_scaling(
+    name: str,
+    scaler: Scaler,
+    rows: NDArray[Any],
+    what: str,
+    shape: tuple[int, ...],
+    lengths: NDArray[np.int32] | None,
+) -> Scaling:
     """Return the scaling of sequences (n, steps * features), with one shift and factor per feature for all steps."""
     steps, features = shape
     try:
-        scaling = fit_scaling(name, scaler, rows.reshape(-1, features), what, shape[1:])
+        scaling = fit_scaling(name, scaler, valid_steps(rows, features, lengths), what, shape[1:])
     except ValueError:
         is_finite = np.isfinite(rows)
         if is_finite.all():

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nnc._data.inputs import InputConversion, require_scaling
+from nnc._data.sequences import Sequences, valid_steps
+from nnc._model.data import Data
 from nnc._registry import activations
 from nnc._utils.arrays import check_out
 
@@ -16,7 +18,6 @@ if TYPE_CHECKING:
 
     from nnc._data.metrics import Metric
     from nnc._data.scaling import Scaling
-    from nnc._model.data import Data
 
 
 class OutputConversion(InputConversion):
@@ -27,6 +28,10 @@ class OutputConversion(InputConversion):
         if self.scaler_y is None:
             return P
         return require_scaling("scale_y", self.scaling_y).undo(P, self.model.dtype)
+
+    def as_given(self, X: Any, rows: NDArray[Any]) -> Any:
+        """Return outputs for X, as a list if they belong to the steps of a list of sequences."""
+        return X.restore(rows) if isinstance(X, Sequences) and len(self.model.stack.output_shape) == 2 else rows
 
     def target_scaling(self) -> Scaling:
         """Return the scaling of the targets; raise ValueError if it is not computed yet."""
@@ -124,6 +129,19 @@ class OutputConversion(InputConversion):
         index: NDArray[np.int64] = values.reshape(-1, values.shape[1] // self.class_steps).argmax(axis=1)
         return index
 
+    def _by_step(self, data: Data, *arrays: NDArray[Any]) -> tuple[Any, ...]:
+        """Return arrays with one row for each step of each row of `data`, and a dict with the weights of these steps.
+
+        The arrays may be (n * steps,), or (n, steps * k); the latter become (all steps, k).
+        """
+        parts, steps = [], self.model.stack.output_shape[0]
+        for array in arrays:
+            rows = array.reshape(data.n, -1)
+            part = valid_steps(rows, rows.shape[1] // steps, data.lengths)
+            parts.append(part.ravel() if array.ndim == 1 else part)
+        repeats: Any = steps if data.lengths is None else data.lengths
+        return *parts, {} if data.weights is None else {"sample_weight": np.repeat(data.weights, repeats)}
+
     def measure(self, metric: Metric, data: Data, P: NDArray[Any]) -> float:
         """Compute a metric from the outputs P of the engine for the rows of `data`."""
         return self.measure_unscaled(metric, data, P if self.scaling_y is None else self.scaling_y.undo(P))
@@ -134,12 +152,15 @@ class OutputConversion(InputConversion):
         if not self.loss.is_classification:
             assert data.Y is not None
             Y = data.Y if self.scaling_y is None else self.scaling_y.undo(data.Y)
+            if len(self.model.stack.output_shape) == 2:
+                Y, P, named = self._by_step(data, Y, P)
             return _number(metric, metric(_read_only(Y), _read_only(P), **named))
         index = self.class_index(P) if metric.takes in (None, "classes") else None
-        if self.class_steps > 1:  # each step counts as a row
-            P = P.reshape(-1, P.shape[1] // self.class_steps)
-            named = {name: np.repeat(weights, self.class_steps) for name, weights in named.items()}
-        true, predicted = self.true_class_index(data), P[:, 0] if P.shape[1] == 1 else P
+        true = self.true_class_index(data)
+        if len(self.model.stack.output_shape) == 2:
+            P, true, *rest, named = self._by_step(data, P, true, *([] if index is None else [index]))
+            index = rest[0] if rest else None
+        predicted = P[:, 0] if P.shape[1] == 1 else P
         if metric.of_n_classes and true.ndim == 1:  # some classes may be missing in these rows
             named["n_classes"] = max(2, P.shape[1])
         if metric.takes == "probabilities" and P.shape[1] == 1:

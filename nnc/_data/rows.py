@@ -10,6 +10,7 @@ from numpy import ndarray
 from nnc._data import targets
 from nnc._data.inputs import fit_scaling, require_scaling
 from nnc._data.outputs import OutputConversion
+from nnc._data.sequences import Sequences
 from nnc._model.data import Data
 from nnc._utils.arrays import as_contiguous, as_matrix, as_real_array, as_weights, not_finite_error
 from nnc._utils.checks import pluralize
@@ -100,24 +101,30 @@ class TargetConversion(OutputConversion):
                 self.max_abs_input = max(largest, self.max_abs_input)
                 self.labels_are_indices = self.loss.is_classification and self.classes is None
             return Data(rows, Y, labels)
-        rows = self.checked_inputs(X, learn)
+        rows, lengths = self.checked_inputs(X, learn), None
+        if isinstance(X, Sequences):
+            if model.custom is not None:
+                raise ValueError("lengths and lists of sequences require a named loss, got a custom loss")
+            y, lengths = X.targets(y, model.stack.output_shape), X.core_lengths
         weights = None if sample_weight is None else self.row_weights("sample_weight", sample_weight, len(rows))
-        return Data(rows, *self.targets(y, len(rows), learn), weights)
+        return Data(rows, *self.targets(y, len(rows), learn, lengths), weights, lengths)
 
     def batch(self, batch: Any) -> Data:
         """Convert one batch of `fit_batches`, and compute classes and scalings that are not determined yet."""
-        return self.data(*unpack_batch(batch), learn=True)
+        X, y, sample_weight, lengths = unpack_batch(batch)
+        return self.data(self.bind(X, lengths), y, sample_weight, learn=True)
 
     def validation(self, validation: Any) -> Data | None:
-        """Convert the validation data (X, y) or (X, y, sample_weight) passed to `fit`; return None for None."""
+        """Convert the validation data (X, y, ...) passed to `fit`, see `unpack_batch`; return None for None."""
         if validation is None:
             return None
-        if not isinstance(validation, (tuple, list)) or len(validation) not in (2, 3):
+        if not isinstance(validation, (tuple, list)) or len(validation) not in (2, 3, 4):
             raise TypeError(
                 f"validation must be (X, y), (X, y, sample_weight) or a fraction, got {type(validation).__name__}"
             )
         try:
-            return self.data(*validation)
+            X, y, sample_weight, lengths = unpack_batch(validation)
+            return self.data(self.bind(X, lengths), y, sample_weight)
         except (TypeError, ValueError) as error:
             error_class = TypeError if isinstance(error, TypeError) else ValueError
             raise error_class(f"validation: {error}") from None
@@ -137,7 +144,9 @@ class TargetConversion(OutputConversion):
             )
         return array
 
-    def targets(self, y: Any, n: int, learn: bool) -> tuple[NDArray[Any] | None, NDArray[np.int32] | None]:
+    def targets(
+        self, y: Any, n: int, learn: bool, lengths: NDArray[np.int32] | None = None
+    ) -> tuple[NDArray[Any] | None, NDArray[np.int32] | None]:
         """Convert y to a pair: (targets (n, n_out), None) or (None, class indices (n,)).
 
         If `learn` is true, classes and scaling of the targets are computed if they are not determined yet. If each step
@@ -189,7 +198,7 @@ class TargetConversion(OutputConversion):
         else:
             if learn and self.scaling_y is None:  # the rounding error of a mean depends on the memory order
                 rows = np.ascontiguousarray(values)
-                self.scaling_y = fit_scaling("scale_y", self.scaler_y, rows, "y", shape)
+                self.scaling_y = fit_scaling("scale_y", self.scaler_y, rows, "y", shape, lengths)
             Y = require_scaling("scale_y", self.scaling_y).apply(values, model.dtype)
         position, _ = model.core.find_not_finite(Y)
         if position >= 0:
@@ -209,9 +218,12 @@ class TargetConversion(OutputConversion):
         from nnc._data.splits import split
 
         X = X if isinstance(X, np.memmap) else self.array(X, learn=True)
+        if isinstance(X, Sequences):
+            y = X.targets(y, self.model.stack.output_shape)
         y = targets.check_row_count(X, y)
         classes = targets.stratification_labels(y, self.model.loss, self.classes, self.class_steps)
-        for name, array in (("X", X), ("y", y)):  # check before the split: errors name the caller's row indices
+        # check before the split: errors name the caller's row indices
+        for name, array in (("X", X.array if isinstance(X, Sequences) else X), ("y", y)):
             if name == "y" and self.model.heads is not None:  # NaN may mark missing targets of heads
                 continue
             if array.dtype.kind == "f" and not isinstance(array, np.memmap) and not np.isfinite(array).all():
@@ -245,9 +257,9 @@ class TargetConversion(OutputConversion):
         return data.with_weights(self.row_weights(name, weights, len(data.X)))
 
 
-def unpack_batch(batch: Any) -> tuple[Any, Any, Any]:
-    """Return X, y and sample_weight of a batch of `fit_batches`; sample_weight is None if the batch has none."""
-    if not isinstance(batch, (tuple, list)) or len(batch) not in (2, 3):
+def unpack_batch(batch: Any) -> tuple[Any, Any, Any, Any]:
+    """Return X, y, sample_weight and lengths of a batch of `fit_batches`; the last two are None if it has none."""
+    if not isinstance(batch, (tuple, list)) or len(batch) not in (2, 3, 4):
         raise TypeError(f"batches must contain (X, y) or (X, y, sample_weight), got {type(batch).__name__}")
-    X, y, sample_weight = batch if len(batch) == 3 else (*batch, None)
-    return X, y, sample_weight
+    X, y, sample_weight, lengths = (*batch, None, None)[:4]
+    return X, y, sample_weight, lengths

@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 
 class Data:
-    """Inputs X (n, n_in), targets Y (n, n_out) or labels (n,), and sample weights (n,) for the engine.
+    """Inputs X (n, n_in), targets Y (n, n_out) or labels (n,), sample weights (n,) and lengths (n,) for the engine.
 
     If each step of a row has a class, `labels` contains those of all steps of the first row, then of the second row,
-    and so on.
+    and so on. `lengths` are the numbers of steps if the rows are sequences of different lengths, else None.
 
     Unpacking yields them in this order: `Training(engine, params, *data.source, ..., rows=data.index)`.
     """
@@ -25,10 +25,11 @@ class Data:
     Y: NDArray[Any] | None
     labels: NDArray[np.int32] | None
     weights: NDArray[Any] | None
+    lengths: NDArray[np.int32] | None
     index: NDArray[np.int32] | None = None  # indices of the selected rows of `source`; None if all rows are selected
     n: int  # number of selected rows
 
-    __slots__ = ("X", "Y", "labels", "n", "weights")
+    __slots__ = ("X", "Y", "labels", "lengths", "n", "weights")
 
     def __init__(
         self,
@@ -36,11 +37,13 @@ class Data:
         Y: NDArray[Any] | None,
         labels: NDArray[np.int32] | None = None,
         weights: NDArray[Any] | None = None,
+        lengths: NDArray[np.int32] | None = None,
     ) -> None:
-        self.X, self.Y, self.labels, self.weights, self.n = X, Y, labels, weights, X.shape[0]
+        self.X, self.Y, self.labels, self.weights, self.lengths = X, Y, labels, weights, lengths
+        self.n = X.shape[0]
 
     def __iter__(self) -> Iterator[Any]:
-        return iter((self.X, self.Y, self.labels, self.weights))
+        return iter((self.X, self.Y, self.labels, self.weights, self.lengths))
 
     @property
     def source(self) -> Data:
@@ -55,27 +58,36 @@ class Data:
         return target
 
     @property
-    def layout(self) -> tuple[int, bool, bool]:
-        """Number of rows, whether Y is None, and whether `weights` is None; the buffers of the core depend on them."""
+    def layout(self) -> tuple[int, bool, bool, bool]:
+        """Number of rows, and whether Y, `weights` and `lengths` are None; the buffers of the core depend on them."""
         source = self.source
-        return self.n, source.Y is None, source.weights is None
+        return self.n, source.Y is None, source.weights is None, source.lengths is None
 
     @property
     def total_weight(self) -> float:
         """Sum of the sample weights."""
         return self.n if self.weights is None else float(self.weights.sum(dtype=np.float64))
 
+    def loss_weight(self, at_each_step: bool) -> float:
+        """Return the sum of the weights by which the loss is averaged.
+
+        With lengths and outputs at each step, the weight of a row counts once for each step.
+        """
+        if self.lengths is None or not at_each_step:
+            return self.total_weight
+        return float(self.lengths.sum() if self.weights is None else self.weights @ self.lengths)
+
     def with_inputs(self, X: NDArray[Any]) -> Data:
         """Return a copy of this data with other inputs."""
-        return Data(X, self.Y, self.labels, self.weights)
+        return Data(X, self.Y, self.labels, self.weights, self.lengths)
 
     def with_targets(self, Y: NDArray[Any]) -> Data:
         """Return a copy of this data with other targets."""
-        return Data(self.X, Y)
+        return Data(self.X, Y, lengths=self.lengths)
 
     def with_weights(self, weights: NDArray[Any]) -> Data:
         """Return a copy of this data with other sample weights."""
-        return Data(self.X, self.Y, self.labels, weights)
+        return Data(self.X, self.Y, self.labels, weights, self.lengths)
 
     def rows(self, index: NDArray[Any] | slice) -> Data:
         """Return the data of the rows that `index` selects."""
@@ -129,6 +141,11 @@ class RowSubset(Data):
     def weights(self) -> NDArray[Any] | None:  # type: ignore[override]
         """Copy of the sample weights of the selected rows."""
         return None if self._source.weights is None else self._source.weights[self.index]
+
+    @property
+    def lengths(self) -> NDArray[np.int32] | None:  # type: ignore[override]
+        """Copy of the lengths of the selected rows."""
+        return None if self._source.lengths is None else self._source.lengths[self.index]
 
     def rows(self, index: NDArray[Any] | slice) -> Data:
         """Return some of the selected rows; `index` counts only the selected rows, not all rows of `source`."""

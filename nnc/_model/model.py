@@ -349,32 +349,35 @@ class Model:
 
     # ------------------------------------------------------------------------------------------ computation
 
-    def predict(self, X: NDArray[Any], out: NDArray[Any] | None = None) -> NDArray[Any]:
+    def predict(
+        self, X: NDArray[Any], out: NDArray[Any] | None = None, lengths: NDArray[np.int32] | None = None
+    ) -> NDArray[Any]:
         """Return the outputs (n, n_out) for rows X (n, n_in) of the model's dtype.
 
-        Raise ValueError if a row contains NaN or infinity.
+        `lengths` are the numbers of steps of sequences, whose outputs at later steps are 0. Raise ValueError if a row
+        contains NaN or infinity.
         """
         if out is None:
             out = np.empty((X.shape[0], self.sizes[-1]), self.dtype)
-        position = self.engine.predict(self.theta_view, X, out)
+        position = self.engine.predict(self.theta_view, X, out, lengths)
         if position >= 0:
             raise not_finite_error("X", X, position, shape=self.input_shape)
         return out if self.heads is None else self.heads.outputs(out)
 
-    def engine_outputs(self, X: NDArray[Any]) -> NDArray[Any]:
+    def engine_outputs(self, X: NDArray[Any], lengths: NDArray[np.int32] | None = None) -> NDArray[Any]:
         """Return the outputs of the engine (n, n_out): with heads, the net inputs of the output layer.
 
         All outputs are NaN if a row is not finite.
         """
         out = np.full((X.shape[0], self.sizes[-1]), np.nan, self.dtype)
-        self.engine.predict(self.theta_view, X, out)
+        self.engine.predict(self.theta_view, X, out, lengths)
         return out
 
-    def forward(self, X: NDArray[Any]) -> list[NDArray[Any]]:
+    def forward(self, X: NDArray[Any], lengths: NDArray[np.int32] | None = None) -> list[NDArray[Any]]:
         """Return the outputs (n, *output_shape) of each parametric layer; all are NaN if a row is not finite."""
         n, dtype = X.shape[0], self.dtype
         outs = [np.empty((n, n_out), dtype) for n_out in self.sizes[1:]]
-        if self.engine.forward(self.theta_view, X, self.by_engine_layer(outs)) >= 0:
+        if self.engine.forward(self.theta_view, X, self.by_engine_layer(outs), lengths) >= 0:
             for out in outs:
                 out.fill(np.nan)
         if self.heads is not None:
@@ -432,7 +435,7 @@ class Model:
         function = self.loss_function
         assert function is not None
         assert data.Y is not None
-        P = self.engine_outputs(data.X)
+        P = self.engine_outputs(data.X, data.lengths)
         if self.core.find_not_finite(P)[0] >= 0:
             self.check_parameters()
         loss, dP = function(P, data.Y)

@@ -38,6 +38,7 @@ class Fitting(Parameters):
         batch_size: int | None = None,
         shuffle: bool = True,
         sample_weight: ArrayLike | None = None,
+        lengths: ArrayLike | None = None,
         class_weight: Any = None,
         validation: Any = None,
         metrics: Any = (),
@@ -102,11 +103,14 @@ class Fitting(Parameters):
             is not shuffled.
         sample_weight : array (n,), optional
             Weight of each row in the loss: weight 2 has the effect of two equal rows. BatchNorm statistics ignore it.
+        lengths : int array (n,), optional
+            Number of steps of each sequence, as in `evaluate_loss`. X and y may be lists of arrays instead.
         class_weight : "balanced" or dict, optional
             Weight of each class, by which the weight of each row is multiplied. "balanced" is
             n / (number of classes * number of rows of the class).
-        validation : (X, y), (X, y, sample_weight) or float, optional
-            Validation rows, which do not train; their loss is computed after each epoch. A fraction splits off that
+        validation : (X, y), (X, y, sample_weight), (X, y, sample_weight, lengths) or float, optional
+            Validation rows, which do not train; their loss is computed after each epoch. sample_weight may be None. A
+            fraction splits off that
             part of the rows: `seed` determines which ones, and all classes keep their proportions.
         metrics : str, function or nnc.Metric, or a list of them
             Additional columns of the History, computed on the validation rows (then "val_accuracy" and so on) or,
@@ -236,7 +240,7 @@ class Fitting(Parameters):
             verbose=verbose,
             n_threads=n_threads,
         )
-        return fit_arrays(self, X, y, arguments)
+        return fit_arrays(self, X, y, arguments, lengths)
 
     def fit_batches(
         self,
@@ -251,7 +255,7 @@ class Fitting(Parameters):
 
         Parameters
         ----------
-        batches : iterable of (X, y) or (X, y, sample_weight), or callable
+        batches : iterable of (X, y), (X, y, sample_weight) or (X, y, sample_weight, lengths), or callable
             Batches with X (n, n_in) and y as in `fit`; the number of rows may differ. More than one epoch requires an
             iterable that can be iterated several times, such as a list, or a function that returns a new iterator for
             each epoch. The very first batch determines scalings, classes, and a loss that is "auto"; it must contain

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nnc._data.sequences import Sequences
 from nnc._network import NeuralNetwork
 
 if TYPE_CHECKING:
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from nnc._inspection.gradients import GradientCheck
 
 
-def input_gradients(net: NeuralNetwork, X: ArrayLike, y: Any) -> NDArray[Any]:
+def input_gradients(net: NeuralNetwork, X: ArrayLike, y: Any, *, lengths: ArrayLike | None = None) -> NDArray[Any]:
     """Compute the derivatives of the loss with respect to the inputs, d loss / d X.
 
     BatchNorm layers use their running statistics, as in `NeuralNetwork.evaluate_loss`.
@@ -22,13 +23,14 @@ def input_gradients(net: NeuralNetwork, X: ArrayLike, y: Any) -> NDArray[Any]:
     Parameters
     ----------
     net : NeuralNetwork
-    X, y : arrays
+    X, y, lengths : arrays
         Rows as in `NeuralNetwork.evaluate_loss`.
 
     Returns
     -------
     array (n, n_in)
-        Derivatives with respect to raw inputs; for images in the shape of X.
+        Derivatives with respect to raw inputs; for images and sequences in the shape of X, with zeros beyond the
+        lengths. A list of arrays if X is one.
 
     Raises
     ------
@@ -36,9 +38,12 @@ def input_gradients(net: NeuralNetwork, X: ArrayLike, y: Any) -> NDArray[Any]:
         `net` is not a NeuralNetwork, or X or y does not fit the network.
     """
     check_is_network(net)
+    X = net.converter.bind(X, lengths)
     data = net.converter.data(X, y)
     gradient = np.empty(data.X.shape, net.dtype)
     net.model.gradient(data, net.model.zeros(), gradient)
+    if isinstance(X, Sequences):
+        return X.restore(net.converter.input_gradient(gradient, np.empty((len(X), *net.model.input_shape))))  # type: ignore[return-value]
     return net.converter.input_gradient(gradient, X)
 
 

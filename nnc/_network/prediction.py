@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nnc._data.sequences import Sequences
 from nnc._network.parameters import Parameters
 from nnc._registry import losses
 
@@ -19,7 +20,9 @@ if TYPE_CHECKING:
 class Prediction(Parameters):
     """Prediction and evaluation methods, which do not change the network."""
 
-    def predict(self, X: ArrayLike, out: NDArray[Any] | None = None) -> NDArray[Any]:
+    def predict(
+        self, X: ArrayLike, out: NDArray[Any] | None = None, *, lengths: ArrayLike | None = None
+    ) -> NDArray[Any]:
         """Compute the outputs of the network.
 
         Parameters
@@ -27,16 +30,22 @@ class Prediction(Parameters):
         X : array (n, n_in)
             Rows of inputs. A vector is one row; if the network has one input, it is one column. Images have the shape
             (n, height, width, channels), or (n, height, width) if there is one channel; a single image has no n.
+            Sequences have the shape (n, steps, features), or are a list of arrays (steps, features), whose numbers of
+            steps may differ.
         out : array, optional
             C-contiguous array of the shape and dtype of the result, which is written and returned instead of a new
             array.
+        lengths : int array (n,), optional
+            Number of steps of each sequence in an array (n, steps, features). Numbers beyond the lengths are ignored;
+            they may be NaN. Default: all steps.
 
         Returns
         -------
         array (n, n_out)
             Outputs in the dtype of the network, in the units of the targets. The shape is (n_out,) if X is a vector
-            that is one row, and (n, steps, k) if the last layer is applied to each step of sequences. Outputs are NaN
-            if parameters are NaN, which this method does not check.
+            that is one row. If the last layer is applied to each step of sequences, the shape is (n, steps, k), with
+            zeros beyond the lengths; for a list of sequences, the result is a list of arrays (steps, k). Outputs are
+            NaN if parameters are NaN, which this method does not check.
 
         Raises
         ------
@@ -45,10 +54,16 @@ class Prediction(Parameters):
         """
         converter, model, is_single = self.converter, self.model, False
         is_direct = converter.is_direct and model.heads is None and (out is None or type(out) is np.ndarray)
-        if is_direct and type(X) is np.ndarray:
+        if is_direct and type(X) is np.ndarray and lengths is None:
             P: NDArray[Any] | None = model.engine.predict_as_is(model.theta_view, X, out)
             if P is not None:
                 return P
+        X = converter.bind(X, lengths)
+        if isinstance(X, Sequences):
+            if out is not None:
+                raise ValueError("out must be None for lengths and lists of sequences, got an array")
+            P = converter.unscale(model.predict(converter.inputs(X), None, X.core_lengths))
+            return converter.as_given(X, P.reshape(-1, *model.stack.output_shape))  # type: ignore[no-any-return]
         rows = converter.rows_as_is(X)
         if rows is None:
             array = converter.array(X)
@@ -86,13 +101,15 @@ class Prediction(Parameters):
 
         return Stream(self.model, self.converter)
 
-    def predict_classes(self, X: ArrayLike) -> NDArray[Any]:
+    def predict_classes(self, X: ArrayLike, *, lengths: ArrayLike | None = None) -> NDArray[Any]:
         """Predict the class of each row.
 
         Parameters
         ----------
         X : array (n, n_in)
             Rows as in `predict`. The result for a single row has n = 1.
+        lengths : int array (n,), optional
+            Number of steps of each sequence, as in `predict`.
 
         Returns
         -------
@@ -110,17 +127,20 @@ class Prediction(Parameters):
         TypeError
             X is not an array of real numbers.
         """
-        P = self.predict(X).reshape(-1, self.sizes[-1])
+        X = self.converter.bind(X, lengths)
+        P = self._predict_rows(X)
         self._check_outputs(P)
-        return self.converter.predicted_classes(P)
+        return self.converter.as_given(X, self.converter.predicted_classes(P))  # type: ignore[no-any-return]
 
-    def predict_proba(self, X: ArrayLike) -> NDArray[Any]:
+    def predict_proba(self, X: ArrayLike, *, lengths: ArrayLike | None = None) -> NDArray[Any]:
         """Predict the probability of each class.
 
         Parameters
         ----------
         X : array (n, n_in)
             Rows as in `predict`. The result for a single row has n = 1.
+        lengths : int array (n,), optional
+            Number of steps of each sequence, as in `predict`.
 
         Returns
         -------
@@ -135,10 +155,27 @@ class Prediction(Parameters):
             The outputs are not probabilities, as with "hinge" and regression losses, or X does not fit the network.
         """
         self.converter.check_probabilities()
-        P = self.predict(X).reshape(-1, self.sizes[-1])
-        return np.concatenate([1 - P, P], axis=1) if P.shape[1] == 1 else P.reshape(-1, *self.model.stack.output_shape)
+        X = self.converter.bind(X, lengths)
+        P = self._predict_rows(X)
+        if P.shape[1] == 1:
+            return np.concatenate([1 - P, P], axis=1)
+        return self.converter.as_given(X, P.reshape(-1, *self.model.stack.output_shape))  # type: ignore[no-any-return]
 
-    def score(self, X: ArrayLike, y: Any, sample_weight: ArrayLike | None = None, metric: Any = None) -> float:
+    def _predict_rows(self, X: Any) -> NDArray[Any]:
+        """Return the outputs for X, an array or Sequences, as rows (n, n_out)."""
+        if isinstance(X, Sequences):
+            return self.model.predict(self.converter.inputs(X), None, X.core_lengths)
+        return self.predict(X).reshape(-1, self.sizes[-1])
+
+    def score(
+        self,
+        X: ArrayLike,
+        y: Any,
+        sample_weight: ArrayLike | None = None,
+        metric: Any = None,
+        *,
+        lengths: ArrayLike | None = None,
+    ) -> float:
         """Compute a metric of the predictions for given rows.
 
         Parameters
@@ -151,6 +188,8 @@ class Prediction(Parameters):
             Weight of each row.
         metric : str, function or nnc.Metric, optional
             Metric as in `fit`. Default: "accuracy" for classification, otherwise "r2".
+        lengths : int array (n,), optional
+            Number of steps of each sequence, as in `predict`.
 
         Returns
         -------
@@ -158,15 +197,16 @@ class Prediction(Parameters):
             The value of the metric. The accuracy is the fraction of rows for which all classes are predicted correctly;
             with "cross_entropy" at each step of sequences, it is the fraction of steps.
             R^2 is 1 - (sum of squared errors) / (sum of squared deviations from the mean), averaged over the outputs.
-            For an output with constant targets it is 1 if all predictions are exact, else 0.
+            For an output with constant targets it is 1 if all predictions are exact, else 0. If the last layer is
+            applied to each step of sequences, each step counts as one row.
 
         Raises
         ------
         ValueError, TypeError
             X or y does not fit the network.
         """
-        metric, data = self._metric(metric), self.converter.data(X, y, sample_weight)
-        P = self.model.predict(data.X)
+        metric, data = self._metric(metric), self.converter.data(self.converter.bind(X, lengths), y, sample_weight)
+        P = self.model.predict(data.X, None, data.lengths)
         self._check_outputs(P)
         return self.converter.measure(metric, data, P)
 
@@ -190,7 +230,9 @@ class Prediction(Parameters):
         if self.model.core.find_not_finite(P)[0] >= 0:
             self.model.check_parameters()
 
-    def evaluate_loss(self, X: ArrayLike, y: Any, sample_weight: ArrayLike | None = None) -> float:
+    def evaluate_loss(
+        self, X: ArrayLike, y: Any, sample_weight: ArrayLike | None = None, *, lengths: ArrayLike | None = None
+    ) -> float:
         """Compute the loss of given rows, as defined by the argument `loss` of the constructor.
 
         Parameters
@@ -204,6 +246,10 @@ class Prediction(Parameters):
             outputs at each step of sequences, y has the shape (n, steps, k), and labels have the shape (n, steps).
         sample_weight : array (n,), optional
             Weight of each row: finite, at least 0, and not all 0.
+        lengths : int array (n,), optional
+            Number of steps of each sequence, as in `predict`.
+            Targets at each step then may be an array (n, steps, k), whose numbers beyond the lengths are ignored, or a
+            list of arrays (steps, k). The loss is a mean over all steps of all sequences: each step counts the same.
 
         Returns
         -------
@@ -215,6 +261,7 @@ class Prediction(Parameters):
             X or y does not fit the network, or contains NaN or infinity.
         """
         model, converter = self.model, self.converter
+        X = converter.bind(X, lengths)
         if sample_weight is None and converter.is_unconverted(X, y):
             loss_as_is: float | None = model.engine.loss_as_is(model.theta_view, X, y)
             if loss_as_is is not None:
@@ -229,7 +276,7 @@ class Prediction(Parameters):
         return loss
 
     def gradients(
-        self, X: ArrayLike, y: Any, sample_weight: ArrayLike | None = None
+        self, X: ArrayLike, y: Any, sample_weight: ArrayLike | None = None, *, lengths: ArrayLike | None = None
     ) -> list[tuple[NDArray[Any], NDArray[Any] | None]]:
         """Compute the gradient of the loss of given rows by backpropagation.
 
@@ -237,7 +284,7 @@ class Prediction(Parameters):
 
         Parameters
         ----------
-        X, y, sample_weight : arrays
+        X, y, sample_weight, lengths : arrays
             Rows as in `evaluate_loss`.
 
         Returns
@@ -251,7 +298,7 @@ class Prediction(Parameters):
             X or y does not fit the network.
         """
         model, converter = self.model, self.converter
-        flat = np.empty(model.n_params, model.dtype)
+        flat, X = np.empty(model.n_params, model.dtype), converter.bind(X, lengths)
         as_is = sample_weight is None and converter.is_unconverted(X, y) and len(X) >= model.min_batch_rows  # type: ignore[arg-type]
         if as_is and model.engine.gradients_as_is(model.theta_view, X, y, flat) is not None:
             return model.split(flat)
@@ -260,10 +307,10 @@ class Prediction(Parameters):
             data = converter.data(X, y, sample_weight)
             if model.custom is not None:
                 _, data = model.with_output_gradients(data)
-        rows, Y, labels, weights = data
+        rows, Y, labels, weights, lengths = (*data, None)[:5]
         if rows.shape[0] < model.min_batch_rows:
             model.check_batch_rows(len(rows))
-        loss: float = model.engine.gradients(model.theta_view, rows, Y, labels, weights, flat)
+        loss: float = model.engine.gradients(model.theta_view, rows, Y, labels, weights, lengths, flat)
         if not loss < np.inf:
             converter.data(X, y, sample_weight)
             model.check_parameters()

@@ -316,12 +316,12 @@ def _saturated_fractions(run: TrainingLoop) -> list[float]:
     """
     if run.training.epoch:  # the core counts no epochs if the optimizer runs in Python
         fractions = run.model.saturated_fractions(run.training)
-        if not fractions or max(fractions) <= SATURATED_FRACTION:
+        if not fractions or max(fractions) <= SATURATED_FRACTION or run.data.lengths is not None:
             return fractions
     from nnc._training.output_checks import sample_rows
 
     rows = sample_rows(run.data).X
-    if len(rows) < MIN_LAYER_ROWS and isinstance(run, BatchLoop):
+    if (len(rows) < MIN_LAYER_ROWS and isinstance(run, BatchLoop)) or run.data.lengths is not None:
         return []
     outs = run.model.forward(rows)
     fractions = [0.0] * len(run.model.saturation_ranges)

@@ -280,8 +280,8 @@ class TrainingLoop:
         options, state, model = self.options, self.state, self.model
         settings = {**state.optimizer.core_settings(), **options.settings, **state.counters()}
         rows, moments = self.data.source, state.moments if len(state.moments) else None
-        arrays = rows.X, rows.Y, rows.labels, rows.weights, self.batch_size, options.order, moments, settings, threads
-        self.training = model.core.Training(model.engine, model.theta_view, *arrays, self.data.index)
+        arguments = *rows, self.batch_size, options.order, moments, settings, threads, self.data.index
+        self.training = model.core.Training(model.engine, model.theta_view, *arguments)
         state.current = self.current_history
 
     def next_check(self) -> int:

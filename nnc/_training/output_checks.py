@@ -51,9 +51,11 @@ def saturated_output_fraction(run: TrainingLoop) -> float:
     row = activations.ROWS[run.model.activations[-1]]
     if row.saturation_range is None or losses.ROWS[run.model.loss].output_required:
         return 0.0
+    if run.data.lengths is not None and len(run.model.stack.output_shape) == 2:  # zeros follow shorter sequences
+        return 0.0
     low, high = row.saturation_range
     rows = sample_rows(run.data)
-    P, Y = run.model.forward(rows.X)[-1].reshape(rows.n, -1), rows.target
+    P, Y = run.model.forward(rows.X, rows.lengths)[-1].reshape(rows.n, -1), rows.target
     if low < P.min() and P.max() < high:
         return 0.0
     with np.errstate(all="ignore"):

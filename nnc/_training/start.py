@@ -34,10 +34,12 @@ if TYPE_CHECKING:
     Batches: TypeAlias = Iterable[tuple[ArrayLike, ...]] | Callable[[], Iterable[tuple[ArrayLike, ...]]]
 
 
-def fit_arrays(network: Trainable, X: ArrayLike, y: ArrayLike, arguments: FitArguments) -> History:
+def fit_arrays(
+    network: Trainable, X: ArrayLike, y: ArrayLike, arguments: FitArguments, lengths: ArrayLike | None = None
+) -> History:
     """Train a network on arrays; see `NeuralNetwork.fit`."""
     with network.model.training_lock, network._choosing_loss(y):  # the training lock protects the training state
-        run = array_loop(network, X, y, arguments)
+        run = array_loop(network, network.converter.bind(X, lengths), y, arguments)
         begin(network, run)
         history = run.run()
         advise(run, history, stacklevel=5)  # show the warning at the line that calls `fit`

@@ -12,6 +12,7 @@ import numpy as np
 from numpy import ndarray
 
 from nnc._data.derivatives import check_gradient, engine_output_gradient, flat_gradient
+from nnc._model.data import Data
 from nnc._team import Stepper
 from nnc._training.divergence import divergence_error, likely_cause
 from nnc._training.options import settings
@@ -91,7 +92,8 @@ class GeneralStep:
         self.training: Any = None
         self.network_state: TrainingState | None = None  # `network.state` after the last step
         self.stack: Any = None  # `model.stack` of the network after the last step
-        self.shape: tuple[int, bool, bool, bool] | None = None  # properties of the data that `training` is prepared for
+        # properties of the data that `training` is prepared for
+        self.shape: tuple[int, bool, bool, bool, bool] | None = None
         self.sum: NDArray[Any] | None = None  # sum of the gradients for the next `apply`
 
     def start(self, network: Trainable) -> TrainingState:
@@ -210,8 +212,8 @@ class GeneralStep:
             check_gradient(model, flat)
             self.begin(network, state)
         if self.training is None:  # a step from gradients reads no rows, so a dummy row suffices
-            rows = np.zeros((1, model.sizes[0]), model.dtype)
-            self.prepare(network, model.engine, rows, np.zeros((1, model.sizes[-1]), model.dtype), None, None)
+            X, Y = (np.zeros((1, n), model.dtype) for n in (model.sizes[0], model.sizes[-1]))
+            self.prepare(network, model.engine, Data(X, Y))
         lr, rate = self.next_rate(lr)
         with model.snapshot_lock:
             position = self.training.apply(flat, rate)
@@ -230,26 +232,17 @@ class GeneralStep:
             are_numbers and state is not None and not state.optimizer.stores_step_sizes and check_positive("lr", lr) > 0
         )
 
-    def prepare(
-        self,
-        network: Trainable,
-        engine: Any,
-        X: NDArray[Any],
-        Y: NDArray[Any] | None,
-        labels: NDArray[np.int32] | None,
-        weights: NDArray[Any] | None,
-    ) -> None:
-        """Create a run of the core for steps on arrays with the shapes of X, Y, labels and weights."""
+    def prepare(self, network: Trainable, engine: Any, data: Data) -> None:
+        """Create a run of the core for steps on arrays with the shapes of those of `data`."""
         model, state = network.model, self.state
         assert state is not None
         state.sync_counters()
         constants = {**state.optimizer.core_settings(), **self.settings, **state.counters()}
-        n = len(X)
-        model.check_batch_rows(n)
-        training = model.core.Training(engine, model.theta, X, Y, labels, weights, n, None, state.moments, constants)
+        model.check_batch_rows(data.n)
+        training = model.core.Training(engine, model.theta, *data, data.n, None, state.moments, constants)
         self.training = training
         state.count_steps_of(training)
-        self.shape = n, Y is None, weights is None, engine is model.engine
+        self.shape = *data.layout, engine is model.engine
 
     def step(
         self,
@@ -275,9 +268,9 @@ class GeneralStep:
         model = network.model
         if dP is None:
             engine = model.engine
-            converter, rows, Y, labels, weights = self.data(network, X, y, sample_weight)
+            converter, rows, Y, labels, weights, lengths = self.data(network, X, y, sample_weight)
         else:
-            engine, labels, weights = model.output_gradient_engine, None, None
+            engine, labels, weights, lengths = model.output_gradient_engine, None, None, None
             converter, rows, Y = self.output_gradient(network, X, y, sample_weight, dP)
         if self.is_outdated(network):
             new_state = self.start(network)
@@ -289,13 +282,13 @@ class GeneralStep:
         targets, is_custom = Y, (model.custom if dP is None else model.heads) is not None
         if is_custom:  # instead of targets, the core reads derivatives with respect to the outputs
             Y = np.zeros((len(rows), model.sizes[-1]), model.dtype)
-        if self.shape != (len(rows), Y is None, weights is None, engine is model.engine):
-            self.prepare(network, engine, rows, Y, labels, weights)
+        if self.shape != (len(rows), Y is None, weights is None, lengths is None, engine is model.engine):
+            self.prepare(network, engine, Data(rows, Y, labels, weights, lengths))
         lr, rate = self.next_rate(lr)
         if is_custom:
             loss, Y = self.differentiate(network, rows, targets, Y, rate, of_targets=dP is None)
         with model.snapshot_lock:
-            product = self.training.step(rows, Y, labels, weights, rate)
+            product = self.training.step(rows, Y, labels, weights, lengths, rate)
             if product - product != 0:
                 self.fail(network, rows, Y, "y" if dP is None else "dP", rate)
             if lr is not self.lr:
@@ -376,11 +369,11 @@ class GeneralStep:
         converter = network.converter
         ready = converter.data_as_is(X, y, sample_weight) if network.model.custom is None else None
         if ready is not None:
-            return converter, *ready
+            return converter, *ready, None
         if y is None:
             raise TypeError("y must be an array of real numbers, got None; pass either y or dP")
         updated = converter.copy_for_fit()
-        return updated, *updated.data(X, y, sample_weight, learn=True)
+        return updated, *updated.data(updated.bind(X), y, sample_weight, learn=True)
 
     @staticmethod
     def output_gradient(

@@ -69,6 +69,11 @@ class Input(Layer):
         if self.width is not None and self.channels is None:
             self.__dict__["channels"] = 1
 
+    @property
+    def any_steps(self) -> bool:
+        """Return whether sequences may have any number of steps."""
+        return self.n is None and self.steps is None
+
     def output_shape(self, input_shape: Shape) -> Shape:
         """Return the shape of one row after the layer."""
         if self.n is None:

@@ -1,0 +1,268 @@
+"""Tests of sequences of different lengths: outputs, losses and gradients are those of each sequence alone."""
+
+import re
+
+import numpy as np
+import pytest
+
+import nnc
+from nnc import NeuralNetwork
+from nnc.layers import GRU, LSTM, Bidirectional, Conv1D, Dense, Dropout, Flatten, Input, SimpleRNN
+
+CELLS = (SimpleRNN, GRU, LSTM)
+WRAPS = {
+    "forward": lambda layer: layer,
+    "backward": lambda layer: layer.replace(go_backwards=True),
+    "bidirectional": Bidirectional,
+}
+STEPS, FEATURES, ROWS = 9, 3, 21
+
+
+def hidden_layers(cell, wrap, at_each_step):
+    return [wrap(cell(5, return_sequences=True)), wrap(cell(7, return_sequences=at_each_step)), Dense(2)]
+
+
+def network(steps=STEPS, layers=None, at_each_step=True, **options):
+    layers = hidden_layers(GRU, Bidirectional, at_each_step) if layers is None else layers
+    return NeuralNetwork([Input(steps=steps, features=FEATURES), *layers], **{"loss": "mse", "seed": 1, **options})
+
+
+def data(at_each_step=True, n=ROWS, dtype="float64"):
+    """Return random sequences with NaN beyond their lengths, targets, and the lengths."""
+    rng = np.random.default_rng(0)
+    lengths = rng.integers(1, STEPS + 1, n)
+    X = rng.normal(size=(n, STEPS, FEATURES)).astype(dtype)
+    y = rng.normal(size=(n, STEPS, 2) if at_each_step else (n, 2))
+    for i, length in enumerate(lengths):
+        X[i, length:] = np.nan
+        if at_each_step:
+            y[i, length:] = np.nan
+    return X, y, lengths
+
+
+def lists(X, y, lengths):
+    cut = [row[:length] for row, length in zip(X, lengths, strict=True)]
+    return cut, [row[:length] for row, length in zip(y, lengths, strict=True)] if y.ndim == 3 else y
+
+
+def flat(gradients):
+    return np.concatenate([part.ravel() for pair in gradients for part in pair])
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("at_each_step", [False, True])
+@pytest.mark.parametrize("wrap", WRAPS)
+@pytest.mark.parametrize("cell", CELLS)
+def test_padded_batch_gives_same_bits_as_single_sequences(cell, wrap, at_each_step, dtype):
+    layers = hidden_layers(cell, WRAPS[wrap], at_each_step)
+    net = network(layers=layers, dtype=dtype)
+    X, y, lengths = data(at_each_step, dtype=dtype)
+    P, list_P = net.predict(X, lengths=lengths), net.predict(lists(X, y, lengths)[0])
+    dX = nnc.input_gradients(net, X, y, lengths=lengths)
+    weights = lengths / lengths.sum() if at_each_step else np.full(ROWS, 1 / ROWS)
+    losses, gradients = np.zeros(ROWS), np.zeros((ROWS, net.n_params))
+    for i, length in enumerate(lengths):
+        single = network(int(length), layers, dtype=dtype)
+        single.params = net.params
+        x, target = X[i : i + 1, :length], y[i : i + 1, :length] if at_each_step else y[i : i + 1]
+        p = single.predict(x)[0]
+        assert p.tobytes() == (P[i, :length] if at_each_step else P[i]).tobytes() == list_P[i].tobytes()
+        assert not at_each_step or not P[i, length:].any()
+        row = slice(i, i + 1)
+        losses[i], gradients[i] = single.evaluate_loss(x, target), flat(single.gradients(x, target))
+        assert net.evaluate_loss(X[row], y[row], lengths=lengths[row]) == losses[i]
+        assert flat(net.gradients(X[row], y[row], lengths=lengths[row])).tolist() == gradients[i].tolist()
+        assert dX[i, :length] == pytest.approx(weights[i] * nnc.input_gradients(single, x, target)[0], abs=1e-6)
+        assert not dX[i, length:].any()
+    rel = 1e-12 if dtype == "float64" else 1e-5
+    assert net.evaluate_loss(X, y, lengths=lengths) == pytest.approx(weights @ losses, rel=rel)
+    expected = weights @ gradients
+    assert flat(net.gradients(X, y, lengths=lengths)) == pytest.approx(expected, rel=0, abs=rel * abs(expected).max())
+
+
+@pytest.mark.parametrize("at_each_step", [False, True])
+def test_training_gives_same_bits_for_any_number_of_threads_and_form(at_each_step):
+    X, y, lengths = data(at_each_step)
+    results = set()
+    for n_threads in (1, 2, 3, 5):
+        net = network(at_each_step=at_each_step)
+        options = {"epochs": 3, "batch_size": 8, "optimizer": "adam", "metrics": "r2", "n_threads": n_threads}
+        validation = (X[:5], y[:5], None, lengths[:5])
+        history = net.fit(X, y, lengths=lengths, validation=validation, **options)
+        results.add((net.params.tobytes(), history.loss.tobytes(), history.val_loss.tobytes()))
+        assert history.val_loss[-1] == net.evaluate_loss(X[:5], y[:5], lengths=lengths[:5])
+        assert history.val_r2[-1] == net.score(X[:5], y[:5], lengths=lengths[:5])
+        net = network(at_each_step=at_each_step)
+        list_X, list_y = lists(X, y, lengths)
+        history = net.fit(list_X, list_y, validation=(list_X[:5], list_y[:5]), **options)
+        results.add((net.params.tobytes(), history.loss.tobytes(), history.val_loss.tobytes()))
+    assert len(results) == 1
+
+
+@pytest.mark.parametrize("at_each_step", [False, True])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_single_steps_batches_and_fits_agree(at_each_step, weighted):
+    X, y, lengths = data(at_each_step)
+    weights = np.linspace(0.5, 2, ROWS) if weighted else None
+    nets = [network(at_each_step=at_each_step) for _ in range(4)]
+    list_X, list_y = lists(X, y, lengths)
+    for _ in range(3):
+        step_loss = nets[0].train_step(list_X, list_y, 0.1, "momentum", weights)
+    options = {"epochs": 3, "lr": 0.1, "optimizer": "momentum"}
+    history = nets[1].fit(X, y, lengths=lengths, sample_weight=weights, **options)
+    batches = nets[2].fit_batches([(X, y, weights, lengths)], **options)
+    assert [batches.loss[-1], step_loss] == pytest.approx([history.loss[-1]] * 2, rel=1e-14)
+    for _ in range(3):
+        nets[3].apply_gradients(nets[3].gradients(X, y, weights, lengths=lengths), 0.1, "momentum")
+    for net in nets[1:]:
+        assert net.params == pytest.approx(nets[0].params, rel=1e-12)
+    twice = [np.concatenate([part, part[:1]]) for part in (X, y, lengths)]
+    doubled = nets[0].evaluate_loss(X, y, [2] + [1] * (ROWS - 1), lengths=lengths)
+    assert doubled == pytest.approx(nets[0].evaluate_loss(*twice[:2], lengths=twice[2]), rel=1e-13)
+
+
+def test_gradient_matches_numerical_derivative():
+    layers = [LSTM(4, return_sequences=True), Dropout(0.1), Bidirectional(GRU(3, return_sequences=True)), 2]
+    net = network(layers=layers)
+    X, y, lengths = data()
+    params, actual = net.params.copy(), flat(net.gradients(X, y, lengths=lengths))
+    expected = np.empty_like(params)
+    for i in range(len(params)):
+        losses = []
+        for h in (1e-4, -1e-4):
+            changed = params.copy()
+            changed[i] += h
+            net.params = changed
+            losses.append(net.evaluate_loss(X, y, lengths=lengths))
+        expected[i] = (losses[0] - losses[1]) / 2e-4
+    assert actual == pytest.approx(expected, rel=0, abs=1e-7 * abs(expected).max())
+
+
+def test_training_matches_pytorch_packed_sequences():
+    torch = pytest.importorskip("torch")
+    X, y, lengths = data(at_each_step=False)
+    net = network(layers=[LSTM(6), 2])
+    lstm, linear = torch.nn.LSTM(FEATURES, 6, batch_first=True).double(), torch.nn.Linear(6, 2).double()
+    with torch.no_grad():
+        (W, b), (V, c) = ((net.weights[k], net.biases[k]) for k in range(2))
+        lstm.weight_ih_l0.copy_(torch.tensor(W[:FEATURES].T))
+        lstm.weight_hh_l0.copy_(torch.tensor(W[FEATURES:].T))
+        lstm.bias_ih_l0.copy_(torch.tensor(b))
+        lstm.bias_hh_l0.zero_().requires_grad_(False)
+        linear.weight.copy_(torch.tensor(V.T))
+        linear.bias.copy_(torch.tensor(c))
+    trained = [p for p in (*lstm.parameters(), *linear.parameters()) if p.requires_grad]
+    optimizer = torch.optim.SGD(trained, lr=0.1)
+    packed = torch.nn.utils.rnn.pack_padded_sequence(
+        torch.tensor(np.nan_to_num(X)), torch.tensor(lengths), batch_first=True, enforce_sorted=False
+    )
+    losses = []
+    for _ in range(20):
+        optimizer.zero_grad()
+        loss = torch.nn.functional.mse_loss(linear(lstm(packed)[1][0][0]), torch.tensor(y))
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    history = net.fit(X, y, lengths=lengths, epochs=20, lr=0.1, optimizer="sgd")
+    assert history.loss == pytest.approx(losses, rel=1e-10)
+    assert net.predict(X, lengths=lengths) == pytest.approx(linear(lstm(packed)[1][0][0]).detach().numpy(), rel=1e-10)
+
+
+def test_losses_scalings_and_classes_ignore_padding():
+    X, y, lengths = data()
+    valid = np.arange(STEPS) < lengths[:, None]
+    net = network(scale_X="standardize", scale_y="standardize")
+    net.fit(X, y, lengths=lengths, epochs=1, lr=0.01)
+    assert net.converter.scaling_X.shift[:FEATURES] == pytest.approx(X[valid].mean(axis=0))
+    assert net.converter.scaling_y.shift[:2] == pytest.approx(y[valid].mean(axis=0))
+    P = net.predict(X, lengths=lengths)
+    assert not P[~valid].any()
+    ratio = ((P - y)[valid] ** 2).sum(axis=0) / ((y[valid] - y[valid].mean(axis=0)) ** 2).sum(axis=0)
+    assert net.score(X, y, lengths=lengths) == pytest.approx((1 - ratio).mean())
+    net = network(loss="bce")
+    labels = (y > 0).astype(int)
+    expected = -np.log(np.where(labels == 1, Q := net.predict(X, lengths=lengths), 1 - Q))[valid].mean()
+    assert net.evaluate_loss(X, labels, lengths=lengths) == pytest.approx(expected)
+    classes = net.predict_classes(lists(X, y, lengths)[0])
+    assert [part.shape for part in classes] == [(length, 2) for length in lengths]
+    assert np.concatenate(classes).tolist() == (Q[valid] >= 0.5).astype(int).tolist()
+    assert np.concatenate(net.predict_proba(lists(X, y, lengths)[0])).tolist() == Q[valid].tolist()
+    hinge = network(loss="hinge")
+    assert np.isfinite(hinge.fit(X, np.where(y > 0, 1, -1), lengths=lengths, epochs=2, lr=0.01).loss).all()
+
+
+def test_full_lengths_equal_no_lengths_and_fraction_splits_rows():
+    X, y, lengths = data()
+    X, y = np.nan_to_num(X), np.nan_to_num(y)
+    net = network()
+    full = np.full(ROWS, STEPS)
+    assert net.predict(X, lengths=full).tobytes() == net.predict(X).tobytes()
+    assert net.evaluate_loss(X, y, lengths=full) == net.evaluate_loss(X, y) == net.evaluate_loss(list(X), list(y))
+    assert [type(P) for P in (net.predict(list(X)), net.predict(X.tolist()))] == [list, np.ndarray]
+    history = net.fit(*lists(X, y, lengths), epochs=2, lr=0.01, validation=0.2)
+    assert np.isfinite(history.val_loss).all()
+
+
+def test_saved_training_resumes_to_the_bit(tmp_path):
+    X, y, lengths = data()
+    options = {"lengths": lengths, "batch_size": 6, "optimizer": "adam"}
+    net, other = network(), network()
+    net.fit(X, y, epochs=5, **options)
+    other.fit(X, y, epochs=2, **options)
+    other.save(tmp_path / "net.json", checkpoint=True)
+    other = nnc.NeuralNetwork.load(tmp_path / "net.json")
+    other.fit(X, y, epochs=3, **options)
+    assert other.params.tobytes() == net.params.tobytes()
+
+
+@pytest.mark.parametrize(
+    ("lengths", "error", "message"),
+    [
+        ([0] + [1] * 20, ValueError, "lengths must be from 1 to 9, the number of steps of X, got 0 in row 0"),
+        ([1] * 20 + [10], ValueError, "got 10 in row 20"),
+        ([1] * 20, ValueError, "lengths must have shape (21,), one for each row of X, got (20,)"),
+        ([1.0] * 21, TypeError, "lengths must be integers, got float64"),
+        ([[True] * STEPS] * 21, TypeError, "lengths must be integers, got bool"),
+    ],
+)
+def test_wrong_lengths_are_refused(lengths, error, message):
+    X, y, _ = data()
+    net = network()
+    for call in (net.predict, net.predict_proba if net.loss_name == "bce" else net.predict):
+        with pytest.raises(error, match=re.escape(message)):
+            call(X, lengths=lengths)
+    for call in (net.evaluate_loss, net.gradients, net.fit, net.score):
+        with pytest.raises(error, match=re.escape(message)):
+            call(X, y, lengths=lengths)
+
+
+def test_wrong_sequences_are_refused():
+    X, y, lengths = data()
+    list_X, list_y = lists(X, y, lengths)
+    net = network()
+    for X_, y_, message in (
+        ([*list_X[:2], np.zeros((3, 2))], list_y[:3], "X[2] must have shape (steps, 3), got (3, 2)"),
+        ([*list_X[:2], np.zeros((0, 3))], list_y[:3], "X[2] must have at least one step, got shape (0, 3)"),
+        ([*list_X[:2], np.zeros((10, 3))], list_y[:3], "X must have sequences of at most 9 steps, got 10 in row 2"),
+        ([np.where(x == x[0, 1], np.nan, x) for x in list_X], list_y, "step 0, feature 1 of sequence 0"),
+        (list_X, list_y[:-1], "y must have one array for each of the 21 sequences of X, got 20"),
+        (list_X, [*list_y[:-1], np.zeros((10, 2))], "y must have one target for each step of X, "),
+        (list_X, [np.full_like(part, np.nan) for part in list_y], "y must be finite"),
+    ):
+        with pytest.raises(ValueError, match=re.escape(message)):
+            net.fit(X_, y_, epochs=1, lr=0.1)
+    with pytest.raises(TypeError, match="lengths must be None if X is a list of sequences"):
+        net.predict(list_X, lengths=lengths)
+    with pytest.raises(ValueError, match=r"X must have shape \(n, 9, 3\) if lengths is given"):
+        net.predict(X[0], lengths=[3])
+    with pytest.raises(ValueError, match="lengths must be None unless the inputs of the network are sequences"):
+        NeuralNetwork([3, 1]).predict(np.zeros((2, 3)), lengths=[1, 1])
+    for layer in (Flatten(), Conv1D(2, 3)):
+        layers = [layer, 2] if isinstance(layer, Flatten) else [layer, Flatten(), 2]
+        with pytest.raises(ValueError, match=f"{type(layer).__name__}.* does not support shorter sequences"):
+            network(layers=layers).predict(X, lengths=lengths)
+    with pytest.raises(ValueError, match="lengths and lists of sequences require a named loss"):
+        network(at_each_step=False, loss=lambda P, Y: (0.0, 0 * P)).fit(list_X, y[:, 0], epochs=1, lr=0.1)
+    for call in (net.forward, net.jacobian, lambda X: net.vjp(X, y), lambda X: nnc.fit_many([net], X, y, epochs=1)):
+        with pytest.raises(ValueError, match="X must have sequences of 9 steps"):
+            call(list_X)
