@@ -191,6 +191,43 @@ def test_losses_scalings_and_classes_ignore_padding():
     assert np.isfinite(hinge.fit(X, np.where(y > 0, 1, -1), lengths=lengths, epochs=2, lr=0.01).loss).all()
 
 
+@pytest.mark.parametrize("smoothing", [0, 0.1])
+@pytest.mark.parametrize("targets", ["indices", "text", "one-hot"])
+def test_classes_at_each_step_ignore_padding(targets, smoothing):
+    X, _, lengths = data()
+    names = np.array(["a", "b", "c"])
+    index = np.random.default_rng(1).integers(0, 3, (ROWS, STEPS))
+    y = {"indices": index, "text": names[index], "one-hot": np.eye(3)[index]}[targets]
+    layers = [GRU(5, return_sequences=True), 3]
+    net = network(layers=layers, loss=nnc.CrossEntropy(smoothing), seed=2)
+    cut = [row[:length] for row, length in zip(y, lengths, strict=True)]
+    list_X = lists(X, X, lengths)[0]
+    history = net.fit(list_X, cut, epochs=2, batch_size=5, lr=0.1, validation=(list_X, cut), metrics="accuracy")
+    alone, gradients = [], []
+    for i, length in enumerate(lengths):
+        single = network(int(length), layers, loss=nnc.CrossEntropy(smoothing))
+        single.fit(
+            np.zeros((3, length, FEATURES)),
+            y[:3, :length] if targets != "text" else names[np.tile([[0], [1], [2]], length)],
+            epochs=1,
+            lr=0.1,
+        )
+        single.params = net.params
+        alone.append(single.evaluate_loss(X[i : i + 1, :length], y[i : i + 1, :length]))
+        gradients.append(flat(single.gradients(X[i : i + 1, :length], y[i : i + 1, :length])))
+        row = slice(i, i + 1)
+        assert net.evaluate_loss(X[row], y[row], lengths=lengths[row]) == alone[-1]
+        assert flat(net.gradients(X[row], y[row], lengths=lengths[row])).tobytes() == gradients[-1].tobytes()
+    weights = lengths / lengths.sum()
+    assert net.evaluate_loss(X, y, lengths=lengths) == pytest.approx(weights @ alone, rel=1e-12)
+    assert flat(net.gradients(X, y, lengths=lengths)) == pytest.approx(weights @ gradients, rel=0, abs=1e-13)
+    predicted = net.predict_classes(list_X)
+    true = names[index] if targets == "text" else index
+    hits = [p == t[: len(p)] for p, t in zip(predicted, true, strict=True)]
+    assert history.val_accuracy[-1] == pytest.approx(np.concatenate(hits).mean())
+    assert net.score(X, y, lengths=lengths) == history.val_accuracy[-1]
+
+
 def test_full_lengths_equal_no_lengths_and_fraction_splits_rows():
     X, y, lengths = data()
     X, y = np.nan_to_num(X), np.nan_to_num(y)

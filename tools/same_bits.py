@@ -99,7 +99,8 @@ TRAINING = {
     "shuffle": True, "sample_weight": None, "lengths": None, "class_weight": None, "validation": None,
     "metrics": (), "l1": 0.0, "l2": 0.0, "weight_decay": None, "dropout": 0.0, "clip_norm": None, "clip_value": None,
     "max_norm": None, "regularize_bias": False, "patience": None, "min_delta": 0.0, "monitor": None,
-    "restore_best": False, "target_loss": None, "max_seconds": None, "callback": None, "progress": False, "verbose": 0, "n_threads": 1,
+    "restore_best": False, "target_loss": None, "max_seconds": None, "callback": None, "progress": False,
+    "verbose": 0, "n_threads": 1,
 }  # fmt: skip
 
 POOL, MEAN = LayerSpec("MaxPool2D", ((2, 2), (2, 2))), LayerSpec("AvgPool2D", ((2, 2), (2, 2)))
