@@ -117,10 +117,8 @@ def valid_steps(rows: NDArray[Any], n: int, lengths: NDArray[np.int32] | None) -
 
 def check_supported(model: Model, sequences: Sequences) -> None:
     """Raise ValueError if a layer of the network does not support sequences of different lengths."""
-    from nnc.layers import Dense, Dropout
-
     for layer in model.stack.layers:
-        if len(layer.input_shape) == 2 and not (layer.kind.recurrent or isinstance(layer.kind, (Dense, Dropout))):
+        if len(layer.input_shape) == 2 and not (layer.kind.recurrent or layer.kind.type in ("dense", "dropout")):
             i, steps = int(sequences.lengths.argmin()), sequences.shape[1]
             raise ValueError(
                 f"X must have sequences of {steps} steps, got {sequences.lengths[i]} in row {i}; {layer.kind!r} does "

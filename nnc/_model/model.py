@@ -349,9 +349,7 @@ class Model:
 
     # ------------------------------------------------------------------------------------------ computation
 
-    def predict(
-        self, X: NDArray[Any], out: NDArray[Any] | None = None, lengths: NDArray[np.int32] | None = None
-    ) -> NDArray[Any]:
+    def predict(self, X: NDArray[Any], out: NDArray[Any] | None = None, lengths: Any = None) -> NDArray[Any]:
         """Return the outputs (n, n_out) for rows X (n, n_in) of the model's dtype.
 
         `lengths` are the numbers of steps of sequences, whose outputs at later steps are 0. Raise ValueError if a row
