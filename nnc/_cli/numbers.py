@@ -23,7 +23,7 @@ IMAGE_SIGNATURES = (b"\x89PNG", b"\xff\xd8", b"GIF8", b"BM", b"RIFF")
 
 
 def is_text(path: str) -> bool:
-    """Return whether a path is read as rows of numbers, which is true unless it is a folder, image or array."""
+    """Return whether a path is read as rows of numbers, which is true unless it is a folder, an image or an array."""
     if path == "-" or not os.path.exists(path):
         return True
     if os.path.isdir(path):

@@ -70,7 +70,7 @@ def replace_closed_streams() -> None:
 
 
 class TerminatedError(BaseException):
-    """Exception for a signal that terminates the process; like KeyboardInterrupt, not a subclass of Exception."""
+    """Exception for a signal that terminates the process; like KeyboardInterrupt, it is no subclass of Exception."""
 
     def __init__(self, signal_number: int) -> None:
         super().__init__(signal_number)

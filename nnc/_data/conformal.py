@@ -66,7 +66,7 @@ def half_width(factor: Any, scale: Any) -> NDArray[np.float64]:
 
 
 def classes_within(P: NDArray[Any], limit: Any, allow_empty: bool) -> NDArray[np.bool_]:
-    """Return a mask of the classes in the prediction set of each row: those with 1 - P <= limit.
+    """Return a mask of the classes in the prediction set of each row: classes with 1 - P <= limit.
 
     Parameters
     ----------

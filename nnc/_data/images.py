@@ -7,7 +7,7 @@ from typing import Any
 
 
 def count_images(shape: tuple[int, ...], image_shape: tuple[int, ...]) -> tuple[int, bool]:
-    """Return the number of images or sequences in an array, and whether it is a single one without the dimension n.
+    """Return the number of images or sequences in an array, and whether the array is a single one, without dimension n.
 
     Parameters
     ----------

@@ -222,7 +222,7 @@ class Connection:
         return self.windows.gather(A, outside).reshape(-1, self.windows.indices[0].size)
 
     def sum_rows(self, parts: NDArray[Any]) -> NDArray[Any]:
-        """Return flattened images; each element is the sum of its values in all windows (the transpose of `rows`)."""
+        """Return flattened images whose elements are sums of their values in all windows (the transpose of `rows`)."""
         if self.windows is None:
             return parts
         return self.windows.scatter_add(parts.reshape(-1, *self.windows.indices.shape))

@@ -137,7 +137,7 @@ class Recurrence:
         return [(gate, slice(k * units, (k + 1) * units)) for k, gate in enumerate(self.kind.gate_names)]
 
     def _parameters(self, limits: Any, W: Array, b: Array | None, direction: int) -> tuple[Bounded, ...]:
-        """Return W, U and the biases of u and v of one direction, as parameters without errors."""
+        """Return the weights W and U and the biases of the net inputs u and v of one direction, without errors."""
         W_in, U, biases = self.parameters(W, b, direction)
         return tuple(Bounded(part, limits) for part in (W_in, U, biases[:1], biases[1:]))
 

@@ -167,7 +167,7 @@ def choose_losses(networks: Sequence[NeuralNetwork], y: Any) -> None:
 
 @contextmanager
 def progress_bar(total: int, progress: Any, unit: str = "network") -> Iterator[Callable[[int], object]]:
-    """Show a progress bar in the `with` block if `progress` is true; yield a function that advances the bar by n."""
+    """Show a progress bar in the `with` block if `progress` is true; yield a function that advances the bar."""
     if not check_bool("progress", progress):
         yield lambda n: None
         return

@@ -1,4 +1,4 @@
-"""The optimizers of `fit`: their names, constants and defaults are PyTorch's, their loops are in src/optimizers.pxd.
+"""The optimizers of `fit`, with PyTorch's names, constants and defaults; their loops are in src/optimizers.pxd.
 
     net.fit(X, y, epochs=100, optimizer="adam")
     net.fit(X, y, epochs=100, optimizer=SGD(lr=0.1, momentum=0.9, nesterov=True))

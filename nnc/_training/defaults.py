@@ -40,7 +40,7 @@ def has_stopping_rule(arguments: FitArguments) -> bool:
 
 
 def selects_settings(arguments: FitArguments, state: TrainingState | None) -> bool:
-    """Return whether a fit selects the number of epochs, as nnc/_training/selection.py describes, given enough rows."""
+    """Return whether a fit with enough rows selects the number of epochs, as nnc/_training/selection.py describes."""
     is_automatic = uses_automatic_settings(arguments, state) and not arguments.sets_rate
     return is_automatic and not has_stopping_rule(arguments)
 

@@ -179,7 +179,7 @@ class History:
         return "\n".join([self._ending(), *settings_lines(self.settings), *self.curves()])
 
     def _ending(self) -> str:
-        """Return a line with the number of epochs and the reason for the end."""
+        """Return a line with the number of epochs and the reason why the fit ended."""
         return f"{self._length()}, stopped by {self.stop_reason}{self._best()}"
 
     def _length(self) -> str:

@@ -278,7 +278,7 @@ def weighted_rows(dataset: Dataset, arguments: FitArguments) -> Data:
 
 
 def validation_parts(network: Trainable, dataset: Dataset, batch_size: int) -> tuple[list[Dataset], str]:
-    """Return training rows with validation rows for each trial, and the name of the method of validation."""
+    """Return the training and validation rows of each trial, and the name of the validation method."""
     rows, converter = dataset.rows, dataset.converter
     if dataset.validation is not None:
         return [dataset], "the validation rows"

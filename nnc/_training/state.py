@@ -43,7 +43,7 @@ def missing_function(epoch: int) -> float:
 
 
 def continued(current: Optimizer, requested: str | Optimizer, lr: Rate | None) -> tuple[Optimizer | None, Rate | None]:
-    """Return the optimizer to start with, or None to continue the current one, and the learning rate.
+    """Return two values: the optimizer to start with (None: continue the current one), and the learning rate.
 
     Optimizers that differ only in the learning rate count as equal, because a checkpoint stores the current learning
     rate as that of the optimizer. If `requested` is an optimizer object with another learning rate, the training

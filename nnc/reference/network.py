@@ -224,7 +224,7 @@ class NeuralNetwork:
         return squared_error(P, y), gradients
 
     def train_step(self, X: Any, y: Any, lr: float) -> float:
-        """Take one step of gradient descent on these rows, and return the loss before it."""
+        """Take one step of gradient descent on these rows, and return the loss before the step."""
         X, y = self._data(X, y)
         return self._scale(X) * self._step(X, y, positive("lr", lr))
 

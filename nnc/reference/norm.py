@@ -94,7 +94,7 @@ class BatchNorm(Dense):
         return self.rows(dA, len(A_in))
 
     def update_running_statistics(self) -> None:
-        """Set running = (1 - momentum) * running + momentum * batch, for mean and variance."""
+        """Update the running mean and variance: running = (1 - momentum) * running + momentum * batch."""
         # The factor n / (n - 1) makes the variance of a sample of n numbers an unbiased estimate.
         m = self.momentum
         means, variances = zip(*((mean, variance * n / (n - 1)) for mean, variance, n in self.batch))

@@ -196,7 +196,7 @@ class RecurrentLayer(Dense):
         return delta_u, dW, dU, column_sums(all_u), column_sums(all_v)
 
     def input_gradient(self, A_in: Rows, delta: Any) -> Rows:
-        """Return dL/dA_in, the derivatives of the loss with respect to the inputs, given dL/du of `backward`."""
+        """Return dL/dA_in, the derivatives of the loss with respect to the inputs, given dL/du from `backward`."""
         # The input x of a step contributes only to the net inputs u = x W + b of this step, in each direction.
         dA = [[0.0] * len(row) for row in A_in]
         for direction, delta_u in enumerate(delta):

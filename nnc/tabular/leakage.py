@@ -65,7 +65,7 @@ def warn_of_leakage(schema: Schema, table: Table, y: NDArray[Any], seed: int) ->
 
 
 def _targets(column: NDArray[Any], are_classes: bool) -> list[tuple[Floats, float]]:
-    """Return arrays (n, k) to estimate from a column, each with the largest squared error at which the column leaks.
+    """Return the target as arrays (n, k), each with the largest squared error of an estimate that counts as leakage.
 
     For classes, the only array is their one-hot encoding. For numbers, there are two arrays: the numbers and their
     ranks. The list is empty if nearly all rows have the same target.

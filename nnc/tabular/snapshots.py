@@ -75,7 +75,7 @@ class HeldOutNetwork(NamedTuple):
     part: NDArray[np.int8]
 
     def restrict(self, sample: NDArray[np.intp]) -> HeldOutNetwork:
-        """Return a copy that predicts only rows in `sample`, a sorted index array; its `rows` index `sample`."""
+        """Return a copy that predicts only rows in the sorted array `sample`; its `rows` are positions in `sample`."""
         in_sample = np.isin(self.rows, sample)
         rows = np.searchsorted(sample, self.rows[in_sample])
         return HeldOutNetwork(self.network, self.bins, rows, self.part[in_sample])
