@@ -40,7 +40,7 @@ MAX_TUNERS = 64  # maximum number of workloads whose tuners are stored
 def may_set_affinity() -> bool:
     """Return whether a thread may be bound to processors; a seccomp filter could end a process that tries it."""
     try:
-        with open("/proc/self/status") as file:  # raises OSError on systems other than Linux
+        with open("/proc/self/status") as file:  # this file exists only on Linux
             return "\nSeccomp:\t0\n" in file.read()
     except OSError:
         return False

@@ -479,5 +479,5 @@ def iso_date(text: str) -> datetime | None:
         return None
     try:
         return datetime.fromisoformat(text.strip())
-    except ValueError:  # raised for a date that does not exist, such as 30 February
+    except ValueError:  # a date that does not exist, such as 30 February, raises ValueError
         return None

@@ -306,7 +306,7 @@ class DateFormat(Format):
         numbers = dict(zip(self.order, map(int, match.group(1, 3, 4)), strict=True))
         try:
             day = datetime(numbers["y"], numbers["m"], numbers["d"], tzinfo=UTC)
-        except ValueError:  # raised for a date that does not exist, such as 30 February
+        except ValueError:  # a date that does not exist, such as 30 February, raises ValueError
             return None, None
         seconds = _seconds_of_day(match) if match["hour"] else 0.0
         return None if seconds is None else (day + timedelta(seconds=seconds)).timestamp(), None

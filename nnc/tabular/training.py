@@ -378,7 +378,7 @@ class Training:
                     self.save_complete()
                 if self.stopped:
                     return
-        except KeyboardInterrupt:  # raised by Ctrl-C between two calls of `train_networks`
+        except KeyboardInterrupt:  # Ctrl-C was pressed between two calls of `train_networks`
             if not self.members:
                 raise
             self.stopped = True
