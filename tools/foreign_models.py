@@ -19,9 +19,29 @@ FOLDER = Path(__file__).parents[1] / "tests" / "models"
 
 def modules():
     """Return for each name the layers of a PyTorch module and the shape of a row."""
+    import torch
     from torch import nn
 
+    class Recurrent(nn.Module):
+        """Recurrent module with a function that selects a tensor from its result."""
+
+        def __init__(self, recurrent, select, reverse=False):
+            super().__init__()
+            self.recurrent, self.select, self.reverse = recurrent, select, reverse
+
+        def forward(self, x):
+            return self.select(*self.recurrent(x.flip(1) if self.reverse else x))
+
+    first = {"batch_first": True}
+    lstm, gru = nn.LSTM(3, 4, 2, bidirectional=True, **first), nn.GRU(3, 4, bidirectional=True, **first)
+    recurrent = {
+        "lstm": [Recurrent(lstm, lambda outputs, states: outputs), nn.Linear(8, 2)],
+        "lstm_state": [Recurrent(nn.LSTM(3, 4, **first), lambda outputs, states: states[0][-1]), nn.Linear(4, 2)],
+        "gru": [Recurrent(gru, lambda outputs, states: torch.cat((states[-2], states[-1]), 1)), nn.Linear(8, 2)],
+        "gru_reversed": [Recurrent(nn.GRU(3, 4, **first), lambda outputs, _: outputs[:, -1], True), nn.Linear(4, 2)],
+    }
     return {
+        **{name: (layers, (6, 3)) for name, layers in recurrent.items()},
         "classes": ([nn.Linear(5, 4), nn.GELU(), nn.Linear(4, 4), nn.SiLU(), nn.Linear(4, 3), nn.Softmax(1)], (5,)),
         "normed": ([nn.Linear(5, 4, bias=False), nn.BatchNorm1d(4), nn.ELU(), nn.Linear(4, 1), nn.Sigmoid()], (5,)),
         "images": (

@@ -1,8 +1,8 @@
 """Writer of ONNX models: standard operators of opset 17 in a file of IR version 8.
 
 The input "X" has raw numbers, which the graph scales. Its shape is (n, n_in), or (n, height, width, channels) for
-images. The outputs of a classifier are "label" (n,) and "probabilities" (n, n_classes). Other networks have the output
-"output" (n, n_out).
+images, or (n, steps, features) for sequences. The outputs of a classifier are "label" (n,) and "probabilities" (n,
+n_classes). Other networks have the output "output" (n, n_out), or (n, steps, n_out) with outputs at each step.
 
 Protocol buffer messages are encoded without the package onnx. Field numbers are those of
 https://github.com/onnx/onnx/blob/main/onnx/onnx.proto.
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 IR_VERSION, OPSET = 8, 17
 MAX_MODEL_BYTES = 2**31 - 1  # maximum bytes of a protocol buffer message
-FLOAT, INT, TENSOR, INTS = 1, 2, 4, 7  # values of the enumeration AttributeProto.AttributeType
+FLOAT, INT, STRING, TENSOR, INTS, STRINGS = 1, 2, 3, 4, 7, 8  # values of the enumeration AttributeProto.AttributeType
 TO_CHANNELS_FIRST, TO_CHANNELS_LAST = [0, 3, 1, 2], [0, 2, 3, 1]  # permutations of axes for Transpose
 # Values of the enumeration TensorProto.DataType by element type.
 ELEMENT_TYPES = {"float32": 1, "int64": 7, "string": 8, "bool": 9, "float64": 11, "uint64": 13}
@@ -51,6 +51,9 @@ OPERATORS: dict[str, tuple[str, dict[str, Any], bool]] = {
     "softmax": ("Softmax", {"axis": 1}, True),
     "exp": ("Exp", {}, True),
 }
+# For each recurrent layer: operator, and index of each gate of the operator among the gates of the layer.
+RECURRENT = {"simple_rnn": ("RNN", [0]), "gru": ("GRU", [0, 1, 2]), "lstm": ("LSTM", [0, 3, 1, 2])}
+CELL_ACTIVATIONS = {"tanh": "Tanh", "relu": "Relu", "sigmoid": "Sigmoid"}  # supported activations of a SimpleRNN
 # Additional activations that the reader supports as one operator: name of the operator, its attributes, and the first
 # opset that has it. The writer does not use these operators, because they need a later opset or exist only in float32.
 READ_OPERATORS: dict[str, tuple[str, dict[str, Any], int]] = {
@@ -122,7 +125,11 @@ def check_size(networks: Iterable[Sequence[op.Operation]], dtype: str) -> None:
 
 def _n_weights(operation: op.Operation) -> int:
     """Return the number of weights of an operation; 0 if it has no weights."""
-    return len(operation.W) * len(operation.W[0]) if isinstance(operation, (op.MatMul, op.Conv)) else 0
+    if isinstance(operation, op.Recur):
+        return sum(len(part) * len(part[0]) for each in operation.directions for part in (each.W, each.U))
+    if isinstance(operation, (op.MatMul, op.StepMatMul, op.Conv)):
+        return len(operation.W) * len(operation.W[0])
+    return 0
 
 
 def _value(name: str, element_type: str, shape: Sequence[int]) -> bytes:
@@ -146,7 +153,7 @@ class Graph(Writer):
         self.channels_are_first = False  # whether the current tensor contains images with channels first
 
     def node(
-        self, operator: str, *inputs: str, name: str | None = None, unused_output: bool = False, **attributes: Any
+        self, operator: str, *inputs: str, name: str | None = None, unused_output: str = "", **attributes: Any
     ) -> str:
         """Add a node to the graph, and return the name of its output.
 
@@ -158,13 +165,13 @@ class Graph(Writer):
             Names of the input values.
         name : str, optional
             Name of the output. Default: a new one.
-        unused_output : bool
-            Whether the operator requires a second output, which no node reads.
+        unused_output : {"", "first", "second"}
+            Which of two outputs no node reads; "" if there is one output.
         **attributes
             Attributes of the operator.
         """
         name = name or f"{operator}_{len(self.nodes)}"
-        outputs = [name, f"{name}_unused"] if unused_output else name
+        outputs = {"": [name], "first": ["", name], "second": [name, f"{name}_unused"]}[unused_output]
         encoded = [_attribute(key, value) for key, value in attributes.items()]
         self.nodes.append(message((1, [*inputs]), (2, outputs), (3, name), (4, operator), (5, encoded)))
         return name
@@ -250,6 +257,52 @@ class Graph(Writer):
             return self.node("MatMul", value, W)
         return self.node("Gemm", value, W, self.tensor(operation.b, (len(operation.b),)))
 
+    def step_mat_mul(self, operation: op.StepMatMul, value: str) -> str:  # type: ignore[override, unused-ignore]
+        """Add the nodes of a dense layer for each step, without activation: x @ W + b."""
+        W = self.tensor([number for row in operation.W for number in row], (len(operation.W), len(operation.W[0])))
+        value = self.node("MatMul", value, W)
+        return value if operation.b is None else self.node("Add", value, self.tensor(operation.b, (len(operation.b),)))
+
+    def recur(self, operation: op.Recur, value: str) -> str:  # type: ignore[override, unused-ignore]
+        """Add the nodes of a recurrent layer; the operator has the axis of steps before that of the rows."""
+        operator, order = RECURRENT[operation.cell]
+        directions, n = operation.directions, len(operation.directions)
+        units, features = directions[0].units, len(directions[0].W)
+        is_both = n == 2
+        attributes: dict[str, Any] = {"hidden_size": units}
+        attributes["direction"] = "bidirectional" if is_both else "reverse" if directions[0].reverse else "forward"
+        if operation.cell == "simple_rnn":
+            if operation.activation not in CELL_ACTIVATIONS:
+                raise ValueError(
+                    f"a SimpleRNN must have one of the activations {', '.join(CELL_ACTIVATIONS)} in ONNX, got "
+                    f"{operation.activation!r}"
+                )
+            attributes["activations"] = [CELL_ACTIVATIONS[operation.activation]] * n
+        if operation.cell == "gru":
+            attributes["linear_before_reset"] = 1
+        gates = [gate * units + unit for gate in order for unit in range(units)]
+
+        def columns(rows: Sequence[Sequence[float]]) -> list[float]:
+            """Return the columns of a matrix one after the other, with the gates in the order of the operator."""
+            return [row[i] for i in gates for row in rows]
+
+        size = len(gates)
+        W = self.tensor([number for part in directions for number in columns(part.W)], (n, size, features))
+        U = self.tensor([number for part in directions for number in columns(part.U)], (n, size, units))
+        inputs = [self.node("Transpose", value, perm=[1, 0, 2]), W, U]
+        if directions[0].b is not None:  # ONNX always has two biases
+            zeros = [[0.0] * size]
+            biases = [(*(part.b or ()), *zeros)[:2] for part in directions]
+            numbers = [row[i] for rows in biases for row in rows for i in gates]
+            inputs.append(self.tensor(numbers, (n, 2 * size)))
+        if operation.sequences:  # (steps, directions, rows, units) becomes (rows, steps, directions * units)
+            value = self.node("Transpose", self.node(operator, *inputs, **attributes), perm=[2, 0, 1, 3])
+            shape = [0, 0, n * units]
+        else:  # (directions, rows, units) becomes (rows, directions * units)
+            states = self.node(operator, *inputs, unused_output="first", **attributes)
+            value, shape = self.node("Transpose", states, perm=[1, 0, 2]), [0, n * units]
+        return self.node("Reshape", value, self.tensor(shape, (len(shape),), "int64"))
+
     def conv(self, operation: op.Conv, value: str) -> str:
         """Add a Conv node to the graph, and return the name of its output."""
         (height, width), channels, filters = operation.window, operation.input_shape[2], operation.output_shape[2]
@@ -280,6 +333,8 @@ class Graph(Writer):
     def activate(self, operation: op.Activate, value: str) -> str:
         """Add one node to the graph for an activation, or several if ONNX has no suitable operator for it."""
         operator, attributes, is_exact = OPERATORS.get(operation.name, ("", {}, False))
+        if operation.name == "softmax":
+            attributes = {"axis": len(operation.input_shape)}
         if operator and (is_exact or self.dtype == "float32"):
             return self.node(operator, value, **attributes)
         if operation.name not in COMPOSED:
@@ -298,7 +353,7 @@ class Graph(Writer):
         """
         value = self.node("Reshape", value, self.tensor([-1, groups, n], (3,), "int64"))
         count = self.tensor([groups], (1,), "int64")
-        return self.node("TopK", value, count, axis=1, largest=0, unused_output=True)
+        return self.node("TopK", value, count, axis=1, largest=0, unused_output="second")
 
     def number(self, value: float) -> str:
         """Add a constant scalar tensor to the graph, and return its name."""
@@ -378,7 +433,11 @@ def _label_type(labels: Sequence[Any]) -> str:
 
 
 def _attribute(name: str, value: Any) -> bytes:
-    """Encode an attribute: a list of integers, a float or an integer."""
+    """Encode an attribute: a list of integers or texts, a text, a float or an integer."""
+    if isinstance(value, list) and isinstance(value[0], str):
+        return message((1, name), (9, value), (20, STRINGS))
+    if isinstance(value, str):
+        return message((1, name), (4, value), (20, STRING))
     if isinstance(value, list):
         return message((1, name), (8, value), (20, INTS))
     if isinstance(value, float):

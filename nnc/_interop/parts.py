@@ -378,7 +378,7 @@ class Builder:
         Flatten layers, and max-pools if the activation is monotone, may lie between this layer and the activation.
         """
         if name == "softmax":
-            self.require_vectors(label)
+            self.require_vectors(label, or_sequences=True)
         i = len(self.layers) - 1
         while isinstance(pool := self.layers[i], Pool) and pool.is_max and activations.ROWS[name].monotone:
             i -= 1
@@ -387,7 +387,7 @@ class Builder:
         layer = self.layers[i]
         if self.linear_layer != i or not isinstance(layer, ParametricLayer):
             raise ValueError(f"{label} must directly follow a layer with weights and without activation, got {layer!r}")
-        if name == "softmax" and self.shape == (1,):
+        if name == "softmax" and self.shape[-1] == 1:
             raise ValueError(f"{label} must have two or more inputs, got one input, whose softmax is always 1")
         self.layers[i], self.linear_layer = layer.replace(activation=name), None
         if name not in activations.HIDDEN:
@@ -423,6 +423,11 @@ class Builder:
             # The loss needs an output activation that the last layer lacks. Other packages often compute this
             # activation in their loss function, not in the model.
             self.layers[-1], added_output = last.replace(activation=row.output), row.output
+        scale_y = scalings.get("scale_y")
+        if scale_y is not None and len(self.shape) == 2:  # repeat the numbers of the outputs for each step
+            for key in ("shift", "factor"):
+                numbers = np.reshape(scale_y[key], (-1, self.shape[1]))
+                scale_y[key] = np.broadcast_to(numbers, self.shape).ravel().tolist()
         single = all(W.dtype == np.float32 for W in self.weights)
         arguments = {
             "layers": self.layers,

@@ -125,8 +125,11 @@ def build_program(document: dict[str, Any]) -> Program:
     layer_classes = layer_classes_by_type()
     layer_objects = [layer_classes[layer["type"]].from_dict(layer) for layer in layers if layer["type"] != Input.type]
     obstacle = stream_obstacle(layer_objects, heads is not None)
-    if obstacle is None:
-        operations = tuple(map(_scale_by_feature, operations))
+    operations = tuple(map(_scale_by_feature, operations))
+    if obstacle is None and any(
+        isinstance(each, Scale) and len(each.minus) > each.input_shape[-1] for each in operations
+    ):
+        obstacle = "stream() requires the same scaling at all steps"
     output_shape = operations[-1].output_shape
     row, output = losses.ROWS[document["loss"]], activations.ROWS[layers[-1]["activation"]]
     task = "regression"
@@ -232,14 +235,16 @@ def _target_unscaling(shape: Shape, scale: dict[str, Any]) -> Scale:
 
 
 def _scale_by_feature(operation: Operation) -> Operation:
-    """Return a Scale of sequences with one number for each feature, which files repeat for each step.
+    """Return a Scale of sequences with one number for each feature, if files repeat these numbers for each step.
 
     Other operations are returned unchanged.
     """
-    if not isinstance(operation, Scale):
+    if not isinstance(operation, Scale) or len(operation.input_shape) != 2:
         return operation
-    n = operation.input_shape[-1]
-    return operation.replace(minus=operation.minus[:n], times=operation.times[:n], plus=operation.plus[:n])
+    numbers, n = {name: getattr(operation, name) for name in ("minus", "times", "plus")}, operation.input_shape[-1]
+    if any(part != part[:n] * (len(part) // len(part[:n])) for part in numbers.values()):
+        return operation
+    return operation.replace(**{name: part[:n] for name, part in numbers.items()})
 
 
 def _as_list(numbers: Any) -> list[float]:

@@ -13,7 +13,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from nnc._interop import read_onnx_layers, read_onnx_shapes  # noqa: F401 (imported because they register operators)
+from nnc._interop import (  # noqa: F401 (imported because they register operators)
+    read_onnx_layers,
+    read_onnx_recurrent,
+    read_onnx_shapes,
+)
 from nnc._interop.onnx import TO_CHANNELS_FIRST
 from nnc._interop.read_onnx_assembly import Assembly
 from nnc._interop.read_onnx_file import load
@@ -141,13 +145,15 @@ class Reader:
                     shape = self.model.constants[node.inputs[1]].shape
                     dims = shape[:1] if node.attributes.get("transB", (0, 0))[1] == 0 else shape[1:]
                     break
-        if len(dims) not in (1, 3) or min(dims) < 1 or self.batch < 0:
+        if not 1 <= len(dims) <= 3 or min(dims) < 1 or self.batch < 0:
             raise ValueError(
-                f"the input of the model must be vectors or images of a fixed size, got the shape {self.model.dims}"
+                "the input of the model must be vectors, sequences or images of a fixed size, got the shape "
+                f"{self.model.dims}"
             )
         if self.model.dtype in ("str", "bool"):
             raise ValueError(f"the input of the model must have numbers, got the element type {self.model.dtype}")
-        return Rows(dims, "c" if len(dims) == 1 else self.axes, self.model.dtype, None, None, "the input")
+        axes = {1: "c", 2: "tc", 3: self.axes}[len(dims)]
+        return Rows(dims, axes, self.model.dtype, None, None, "the input")
 
     def shape(self) -> tuple[int, ...]:
         """Return the shape of one row of inputs, with channels last as in nnc."""
@@ -165,13 +171,16 @@ class Reader:
         return self.values[name]
 
     def _evaluate(self, node: Node) -> None:
-        """Compute and store the value of the first output of a node."""
+        """Compute and store the value of the first output of a node, or of several outputs of a recurrent node."""
         operator = OPERATORS.get((node.domain, node.operator))
         if operator is None:
             raise ValueError(f"{node.label} has an operator that is not supported")
-        if not node.outputs or not node.outputs[0]:
+        value = operator.call(node, self, [self._value(name) for name in node.inputs])
+        values = value if isinstance(value, list) else [value]
+        named = {name: part for name, part in zip(node.outputs, values, strict=False) if name}
+        if not named:
             raise ValueError(f"{node.label} must have a named first output, got outputs {node.outputs[:9]}")
-        self.values[node.outputs[0]] = operator.call(node, self, [self._value(name) for name in node.inputs])
+        self.values |= named
 
     def parts(self, loss: Any) -> Parts:
         """Return the Parts of a network that computes the outputs of the model."""

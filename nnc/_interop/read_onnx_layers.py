@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 @operator("MatMul", inputs=(2, 2))
 def _mat_mul(call: Call, value: Any, W: Any) -> Rows:
     """Evaluate the ONNX operator MatMul, the product of rows and a constant matrix, as a dense layer."""
-    rows = number_rows(call, value, (1,))
+    rows = number_rows(call, value, (1, 2))
     return _dense(call, rows, finite_array(call, W, rows.dtype, 2), None)
 
 
@@ -60,14 +60,14 @@ def _gemm(call: Call, value: Any, W: Any, b: Any = None) -> Rows:
 
 def _dense(call: Call, rows: Rows, W: Array, b: Array | None) -> Rows:
     """Return the symbolic outputs of a dense layer with the weights W and the biases b."""
-    if len(W) != rows.dims[0]:
-        raise call.error(f"the weights must have {rows.dims[0]} inputs to fit the previous layer, got {len(W)}")
+    if len(W) != rows.dims[-1] or rows.axes[-1] != "c":
+        raise call.error(f"the weights must have {rows.dims[-1]} inputs to fit the previous layer, got {len(W)}")
 
     def dense(assembly: Assembly) -> None:
         assembly.charge(W.nbytes)
         assembly.builder.dense(W, b, call.label)
 
-    return rows.apply(dense, call.label, dims=W.shape[1:])
+    return rows.apply(dense, call.label, dims=(*rows.dims[:-1], W.shape[1]))
 
 
 # Attributes of convolutions and pools, as arguments of the decorator `operator`.
@@ -235,10 +235,11 @@ for _operator, (_name, _since, _allowed) in ACTIVATIONS.items():
 
 @operator("Softmax", axis=(INT, None))
 def _softmax(call: Call, value: Any) -> Rows:
-    """Evaluate the ONNX operator Softmax over the outputs of each row."""
-    rows = number_rows(call, value, (1,))
-    if call["axis"] not in (None, 1, -1):
-        raise call.error(f"axis must be 1, got {call['axis']}")
+    """Evaluate the ONNX operator Softmax over the outputs of each row or step."""
+    rows = number_rows(call, value, (1, 2))
+    rank = len(rows.dims)
+    if call["axis"] not in (None, rank, -1) or rows.axes[-1] != "c" or (rank == 2 and call.node.opset < 13):
+        raise call.error(f"axis must be {rank}, got {call['axis']}")
     return _apply_activation(call, rows, "softmax")
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nnc._interop.read_onnx_file import DTYPES, FLOAT, FLOATS, INT, INTS, STRING, STRINGS, TENSOR
+from nnc._interop.read_onnx_recurrent import State, Steps, concatenated, gathered, reshaped, squeezed, transposed
 from nnc._interop.read_onnx_values import (
     FLOAT_DTYPES,
     Call,
@@ -93,8 +94,8 @@ def _converted(call: Call, array: Array, dtype: str) -> Array:
 @operator("Shape", start=(INT, 0, 15), end=(INT, None, 15))
 def _shape(call: Call, value: Any) -> Sizes:
     """Evaluate the ONNX operator Shape, which returns the sizes of the dimensions of a tensor."""
-    rows = any_rows(call, value)
-    return Sizes([None, *rows.dims][call["start"] : call["end"]])
+    sizes = value.sizes if isinstance(value, Steps) else [None, *any_rows(call, value).dims]
+    return Sizes(sizes[call["start"] : call["end"]])
 
 
 @operator("Gather", inputs=(2, 2), axis=(INT, 0))
@@ -104,6 +105,8 @@ def _gather(call: Call, value: Any, indices: Any) -> Any:
         if value.ndim != 1 or call["axis"] not in (0, -1):
             raise call.error(f"class names must be in an array of one dimension, got the shape {value.shape}")
         return with_classes(call, indices, value)
+    if isinstance(value, Steps) or (isinstance(value, Rows) and len(value.dims) == 2):
+        return gathered(call, value, indices)
     if not isinstance(value, Sizes) or value.scalar or call["axis"] not in (0, -1):
         raise call.error(
             "the inputs must be a shape and constant indices along axis 0, or class names and labels, got "
@@ -121,12 +124,14 @@ def _gather(call: Call, value: Any, indices: Any) -> Any:
 
 @operator("Concat", inputs=(1, 16), axis=(INT, None))
 def _concat(call: Call, *parts: Any) -> Any:
-    """Evaluate the ONNX operator Concat, which joins sizes to a shape, or the probabilities of two classes."""
+    """Evaluate the ONNX operator Concat, which joins sizes to a shape, or probabilities or states to rows."""
     first, second = (*parts, None)[:2]
     if len(parts) == 2 and isinstance(first, Rows) and isinstance(second, Rows) and first.complement is second:
         if second.dims != (1,) or call["axis"] not in (1, -1):
             raise call.error(f"the probabilities of two classes must be joined along axis 1, got axis {call['axis']}")
         return Pair(second)
+    if any(isinstance(part, State) for part in parts):
+        return concatenated(call, parts)
     sizes: list[int | None] = []
     for part in parts:
         if isinstance(part, Sizes) and not part.scalar:
@@ -146,7 +151,7 @@ def _concat(call: Call, *parts: Any) -> Any:
 @operator("Flatten", axis=(INT, 1))
 def _flatten(call: Call, value: Any) -> Rows:
     """Evaluate the ONNX operator Flatten, which converts each row to a vector."""
-    rows = any_rows(call, value, (1, 3))
+    rows = any_rows(call, value, (1, 2, 3))
     if axis_index(call, call["axis"], len(rows.dims) + 1) != 1:
         raise call.error(f"axis must be 1, got {call['axis']}")
     return _reshaped(call, rows, (prod(rows.dims),))
@@ -175,6 +180,8 @@ def _reshape(call: Call, value: Any, shape: Any) -> Any:
             raise call.error(f"the input must have one label per row, got labels of the shape {value.dims} per row")
         dims = _dims_of(call, (1,) if value.dims is None else value.dims, target, value.dims is None)
         return value._replace(dims=dims)
+    if isinstance(value, Steps):
+        return reshaped(call, value, target)
     rows = any_rows(call, value)
     return _reshaped(call, rows, _dims_of(call, rows.dims, target))
 
@@ -217,9 +224,9 @@ def _reshaped(call: Call, rows: Rows, dims: tuple[int, ...]) -> Rows:
     if len(dims) <= 1 and len(rows.dims) <= 1:
         return rows.apply(None, call.label, dims=dims, axes=axes)
     if len(dims) <= 1:
-        if rows.axes not in ("chw", "hwc"):
+        if rows.axes not in ("chw", "hwc", "tc", "ct"):
             raise call.error(f"the axes of flattened images must have the order 'chw' or 'hwc', got {rows.axes!r}")
-        channels_first, size = rows.axes == "chw", prod(dims)
+        channels_first, size = rows.axes[0] == "c", prod(dims)
 
         def flatten(assembly: Assembly) -> None:
             if channels_first:
@@ -249,6 +256,8 @@ def _squeeze(call: Call, value: Any, axes: Any = None) -> Any:
     if isinstance(value, Labels) and value.dims is not None:
         shape = (2, *value.dims)
         return value._replace(dims=tuple(shape[i] for i in _remaining_axes(call, shape, axes))[1:])
+    if isinstance(value, Steps):
+        return squeezed(call, value, axes_of(call, axes, len(value.axes), 13))
     rows = any_rows(call, value)
     shape = (2, *rows.dims)  # any number of rows except 1, because Squeeze must not remove the axis of rows
     return _reshaped(call, rows, tuple(shape[i] for i in _remaining_axes(call, shape, axes))[1:])
@@ -286,12 +295,21 @@ def _unsqueeze(call: Call, value: Any, axes: Any = None) -> Any:
 @operator("Transpose", perm=(INTS, None))
 def _transpose(call: Call, value: Any) -> Any:
     """Evaluate the ONNX operator Transpose, a permutation of axes."""
-    rank = value.ndim if isinstance(value, np.ndarray) else 1 + len(any_rows(call, value).dims)
+    is_steps = isinstance(value, Steps)
+    rank = (
+        len(value.axes)
+        if is_steps
+        else np.ndim(value)
+        if isinstance(value, np.ndarray)
+        else 1 + len(any_rows(call, value).dims)
+    )
     perm = [*range(rank)][::-1] if call["perm"] is None else call["perm"]
     if sorted(perm[: rank + 1]) != [*range(rank)]:
         raise call.error(f"perm must be a permutation of {rank} axes, got {perm[:9]}")
     if isinstance(value, np.ndarray):
         return value.transpose(perm)
+    if is_steps or (rank == 3 and perm[0] != 0):
+        return transposed(value, perm)
     if perm[:1] != [0]:
         raise call.error(f"perm must begin with 0, the axis of rows, got {perm}")
     dims, axes = (tuple(part[i - 1] for i in perm[1:]) for part in (value.dims, value.axes))
@@ -314,7 +332,7 @@ def _arg_max(call: Call, value: Any) -> Labels:
 @operator("GreaterOrEqual", inputs=(2, 2), since=12)
 def _greater_or_equal(call: Call, value: Any, threshold: Any) -> Labels:
     """Evaluate the ONNX operator GreaterOrEqual, which determines labels by comparing outputs with a threshold."""
-    rows = number_rows(call, value, (1,))
+    rows = number_rows(call, value, (1, 2))
     array = broadcast(call, rows, threshold)
     if array.size != 1:
         raise call.error(f"the threshold must be one number, got {array.size} numbers")

@@ -55,9 +55,10 @@ class Rows:
     Parameters
     ----------
     dims : tuple of int
-        Shape of one row: (), (n,), or the shape of an image.
+        Shape of one row: (), (n,), or the shape of a sequence or an image.
     axes : str
-        Meaning of each dimension: "" for (), "c" for vectors, a permutation of "hwc" for images.
+        Meaning of each dimension: "" for (), "c" for vectors, "tc" for sequences (steps, features), a permutation of
+        "hwc" for images.
     dtype : str
         Element type.
     previous : Rows, optional
@@ -199,7 +200,8 @@ class Operator(NamedTuple):
     Attributes
     ----------
     function : callable
-        Function that returns the value of the first output of a node, for its Call and its inputs.
+        Function that returns the value of the first output of a node, for its Call and its inputs, or a list of the
+        values of several outputs.
     inputs : (int, int)
         Smallest and largest number of inputs; optional inputs may be missing.
     attributes : dict of str to tuple
@@ -207,7 +209,7 @@ class Operator(NamedTuple):
     since : int
         First version of the operator set that has this operator.
     outputs : int
-        Largest number of outputs. The model may use only the first output.
+        Largest number of outputs. The model may use only the outputs whose values `function` returns.
     """
 
     function: Callable[..., Any]
@@ -269,7 +271,7 @@ def operator(
     return register
 
 
-def any_rows(call: Call, value: Any, ranks: tuple[int, ...] = (0, 1, 3)) -> Rows:
+def any_rows(call: Call, value: Any, ranks: tuple[int, ...] = (0, 1, 2, 3)) -> Rows:
     """Return the input `value` of a node after checking that it is a symbolic tensor (`Rows`).
 
     Raise ValueError if it is of another kind, or its rows have a number of dimensions that is not in `ranks`.
@@ -282,7 +284,7 @@ def any_rows(call: Call, value: Any, ranks: tuple[int, ...] = (0, 1, 3)) -> Rows
     return value
 
 
-def number_rows(call: Call, value: Any, ranks: tuple[int, ...] = (0, 1, 3)) -> Rows:
+def number_rows(call: Call, value: Any, ranks: tuple[int, ...] = (0, 1, 2, 3)) -> Rows:
     """Return the input `value` of a node; raise ValueError unless it is a symbolic tensor of float32 or float64."""
     rows = any_rows(call, value, ranks)
     if rows.dtype not in FLOAT_DTYPES:

@@ -97,11 +97,12 @@ def _offset(network: Any) -> float:
 def exact_operators(opset: int) -> list[Any]:
     """Return replacements for operators of onnx's reference evaluator that deviate from the specification.
 
-    Erf and Gelu of the evaluator round to float32. Before version 14 of the operator set, BatchNormalization of the
-    evaluator updates mean and variance from the batch, although the specification requires this only with additional
-    outputs.
+    Erf and Gelu of the evaluator round to float32, and its RNN supports only the activation Tanh. Before version 14 of
+    the operator set, BatchNormalization of the evaluator updates mean and variance from the batch, although the
+    specification requires this only with additional outputs.
     """
     from onnx.reference.op_run import OpRun
+    from onnx.reference.ops.op_rnn import CommonRNN
 
     class Erf(OpRun):  # type: ignore[misc, no-any-unimported, unused-ignore]
         """Operator Erf for onnx's reference evaluator, computed in the dtype of the input."""
@@ -134,7 +135,18 @@ def exact_operators(opset: int) -> list[Any]:
             scale, bias, mean, var = (part.reshape(shape) for part in (scale, bias, mean, var))
             return (((x - mean) / np.sqrt(var + x.dtype.type(epsilon)) * scale + bias).astype(x.dtype),)
 
-    return [Erf, Gelu, *([BatchNormalization] if opset < 14 else [])]
+    class RNN(CommonRNN):  # type: ignore[misc, no-any-unimported, unused-ignore]
+        """Operator RNN for onnx's reference evaluator, with the activations that the reader of ONNX models supports."""
+
+        op_domain = ""
+
+        def choose_act(self, name: str, alpha: Any, beta: Any) -> Any:
+            """Return the function of an activation."""
+            return {"Tanh": np.tanh, "Relu": lambda x: np.maximum(x, 0), "Sigmoid": lambda x: 1 / (1 + np.exp(-x))}[
+                name
+            ]
+
+    return [Erf, Gelu, RNN, *([BatchNormalization] if opset < 14 else [])]
 
 
 def _erf(x: Array) -> Array:
