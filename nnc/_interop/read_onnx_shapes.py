@@ -321,12 +321,12 @@ def _transpose(call: Call, value: Any) -> Any:
 
 @operator("ArgMax", axis=(INT, 0), keepdims=(INT, 1), select_last_index=(INT, 0, 12))
 def _arg_max(call: Call, value: Any) -> Labels:
-    """Evaluate the ONNX operator ArgMax, which returns for each row the class with the largest output."""
-    rank = 2 if isinstance(value, Pair) else 1 + len(number_rows(call, value, (1,)).dims)
+    """Evaluate the ONNX operator ArgMax, which returns for each row or step the class with the largest output."""
+    dims = (2,) if isinstance(value, Pair) else number_rows(call, value, (1, 2)).dims
     call.require(select_last_index=0)
-    if axis_index(call, call["axis"], rank) != 1:
-        raise call.error(f"axis must be 1, got {call['axis']}")
-    return Labels(value, None, (1,) if call["keepdims"] else ())
+    if axis_index(call, call["axis"], 1 + len(dims)) != len(dims):
+        raise call.error(f"axis must be {len(dims)}, got {call['axis']}")
+    return Labels(value, None, (*dims[:-1], 1) if call["keepdims"] else dims[:-1])
 
 
 @operator("GreaterOrEqual", inputs=(2, 2), since=12)
@@ -343,8 +343,8 @@ def with_classes(call: Call, labels: Labels, classes: Array, dims: Any = ()) -> 
     """Replace the indices in labels by class names; raise ValueError unless each class has one distinct name."""
     call.reader.charge(classes.nbytes)
     source = labels.source.rows if isinstance(labels.source, Pair) else labels.source
-    if labels.classes is not None or len(classes) != max(2, *source.dims):
-        raise call.error(f"the class names must fit {max(source.dims)} outputs, got {len(classes)} names")
+    if labels.classes is not None or len(classes) != max(2, source.dims[-1]):
+        raise call.error(f"the class names must fit {source.dims[-1]} outputs, got {len(classes)} names")
     if (labels.threshold is not None and source.dims != (1,)) or len(np.unique(classes)) != len(classes):
         raise call.error(
             "the class names must be distinct, and labels by a threshold must have one output, got the names "

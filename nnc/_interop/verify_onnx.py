@@ -176,13 +176,12 @@ def _reference_outputs(path: Any, name: str, rows: Array) -> list[Any]:
 def _check_labels(name: str, evaluated: Array, network: Any, X: Array, P: Array, tolerance: float) -> None:
     """Raise ValueError if ONNX model and network predict different labels, except near the boundary of two classes."""
     labels = np.asarray(network.predict_classes(X))
-    is_clear: Array = np.full(len(P), True)
-    if labels.ndim == 1 and P.shape[1] > 1:
-        ascending = np.sort(P, axis=1)
-        is_clear = ascending[:, -1] - ascending[:, -2] > tolerance
+    is_clear: Array = np.full(labels.shape, True)
+    if P.size > labels.size:  # the class is the index of the largest output
+        ascending = np.sort(P.reshape(*labels.shape, -1), axis=-1)
+        is_clear = ascending[..., -1] - ascending[..., -2] > tolerance
     elif network.loss_name in ("bce", "hinge"):
-        margins: Array = np.abs(P - (0.5 if network.loss_name == "bce" else 0.0))
-        is_clear = margins.min(axis=1) > tolerance
+        is_clear = np.abs(P.reshape(labels.shape) - (0.5 if network.loss_name == "bce" else 0.0)) > tolerance
     if not np.array_equal(evaluated.reshape(labels.shape)[is_clear], labels[is_clear]):
         raise ValueError(
             f"the labels {name!r} of onnx's reference evaluator differ from those of the network; "
