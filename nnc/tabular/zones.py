@@ -36,7 +36,7 @@ def _find_zone(name: str) -> tzinfo | None:
         return timezone(-offset if match[1] == "-" else offset) if offset < timedelta(days=1) else None
     try:
         return ZoneInfo(name)
-    except (KeyError, OSError, ValueError):  # the system has no data for the time zone
+    except (KeyError, OSError, ValueError):  # the name is invalid, or the system has no data for the time zone
         return None
 
 
