@@ -27,8 +27,8 @@ from losses cimport HEADS
 from heads cimport Head, are_targets
 from optimizers cimport Optimizer, ParamGroup, init_param_group, complete_settings, default_optimizer, set_constant
 from threads cimport SingleStep, Task, barrier_abort, barrier_init, now, smaller
-from layer cimport (BATCH_NORM, CONV2D, DENSE, DENSE_STEPS, FLATTEN, GRU, INPUT, LSTM, RECURRENT, SCALE, Layer, Shape,
-                    set_row_pointers, parameter_count)
+from layer cimport (AVG_POOL, BATCH_NORM, CONV2D, DENSE, DENSE_STEPS, FLATTEN, GRU, INPUT, LSTM, MAX_POOL, RECURRENT,
+                    SCALE, Layer, Shape, set_row_pointers, parameter_count)
 from images cimport copy_outputs
 from layers cimport is_consistent, set_sizes
 from rows cimport (BitGenerator, Data, fetch, first_not_finite, shuffle as shuffle_rows,

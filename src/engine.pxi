@@ -57,13 +57,16 @@ cdef class Engine:
             plan.batch_norms += layer.kind == BATCH_NORM
             plan.recurrent_layers += layer.kind == RECURRENT
             if layer.kind == SCALE or layer.kind == BATCH_NORM and not layer.in_lanes:
-                if not is_consistent(layer):
+                if not is_consistent(layer) or layer.in_shape.width > 1:
                     raise ValueError(f"layer {l + 1} must have as many outputs as inputs, got {layers[l]}")
                 if l > 0 and (layer - 1).in_lanes:
                     raise ValueError(f"layer {l + 1}, a scale, must have vectors as inputs; insert a Flatten layer")
             elif layer.kind == RECURRENT:
                 if not is_consistent(layer) or l > 0 and (layer - 1).in_lanes:
                     raise ValueError(f"layer {l + 1}, {layers[l]}, must have sequences as inputs and outputs")
+            elif (layer.kind == MAX_POOL or layer.kind == AVG_POOL) and not layer.in_lanes:
+                if not is_consistent(layer) or layer.in_shape.height > 1:
+                    raise ValueError(f"layer {l + 1}, {layers[l]}, must have windows that fit into sequences")
             elif layer.kind != DENSE:
                 if (l != plan.image_layers or (l == 0) != (layer.kind == INPUT) or l > 0 and not (layer - 1).in_lanes
                         or not is_consistent(layer)):
@@ -77,8 +80,6 @@ cdef class Engine:
         layer = &plan.layers[plan.count - 1]
         if layer.kind != DENSE and not (layer.kind == RECURRENT and layer.cell == DENSE_STEPS):
             raise ValueError(f"the last layer must be dense, got {layers[plan.count - 1]}")
-        if plan.recurrent_layers > 0 and (plan.image_layers > 0 or plan.batch_norms > 0):
-            raise ValueError("a network with recurrent layers must not have convolutions or batch norms")
         plan.fuse_pools = True
         self.layout, self.size = tuple(layout), plan.size
         if heads:
@@ -123,7 +124,7 @@ cdef class Engine:
         Return 0 if the threads divide the rows of each block, and the parameters, among themselves instead.
         """
         cdef Py_ssize_t block = block_rows(&self.plan, batch, TRAIN)
-        return (batch + block - 1) // block if shares_blocks(&self.plan, batch) else 0
+        return (batch + block - 1) // block if shares_blocks(&self.plan, batch) or self.plan.recurrent_layers > 0 else 0
 
     def predict(self, const real[::1] params, const real[:, ::1] X, real[:, ::1] out, const int[::1] lengths=None):
         """Write the outputs of the network for the rows of X.

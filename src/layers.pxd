@@ -7,8 +7,8 @@ from simd cimport VL, real
 from arena cimport TRAIN, Arena, Purpose, allocate
 from matmul cimport PrefetchQueue, Layout
 from threads cimport smaller
-from layer cimport (BATCH_NORM, CONV2D, DENSE, FLATTEN, INPUT, MAX_POOL, RECURRENT, SCALE, GRAIN, Layer, drop, padded,
-                    allocate_lane_outputs, allocate_row_outputs, backward_activation, backward_dropout)
+from layer cimport (AVG_POOL, BATCH_NORM, CONV2D, DENSE, FLATTEN, INPUT, MAX_POOL, RECURRENT, SCALE, GRAIN, Layer, drop,
+                    padded, allocate_lane_outputs, allocate_row_outputs, backward_activation, backward_dropout)
 cimport conv
 cimport dense
 cimport images
@@ -20,7 +20,7 @@ cimport scale as scaling
 
 cdef inline void set_sizes(Layer* layer, bint lowest) noexcept nogil:
     # Set the shape of the weights W and the padded row lengths, from the shapes and options of the layer.
-    if layer.kind == BATCH_NORM:
+    if layer.kind == BATCH_NORM or not lowest and (layer.kind == MAX_POOL or layer.kind == AVG_POOL):
         layer.in_lanes = (layer - 1).in_lanes
     else:
         layer.in_lanes = layer.kind not in (DENSE, FLATTEN, SCALE, RECURRENT)
@@ -32,7 +32,7 @@ cdef inline void set_sizes(Layer* layer, bint lowest) noexcept nogil:
         norm.set_sizes(layer)
     elif layer.kind == SCALE:
         scaling.set_sizes(layer)
-    elif layer.kind == FLATTEN:
+    elif not layer.in_lanes:                  # FLATTEN, or a pool of sequences that are not in lanes
         layer.ld = padded(layer.n_out)
     if layer.kind == RECURRENT:
         recurrent.set_sizes(layer)
@@ -88,7 +88,7 @@ cdef inline void lay_out(Layer* layer, Arena* arena, bint lowest, Purpose purpos
         norm.lay_out(layer, arena, block, purpose, use_running_stats, threads)
     elif layer.kind == RECURRENT:
         recurrent.lay_out(layer, arena, purpose, block)
-    elif layer.kind == MAX_POOL and purpose == TRAIN:
+    elif layer.kind == MAX_POOL and layer.in_lanes and purpose == TRAIN:
         layer.argmax = <real*>allocate(arena, grains * GRAIN * layer.n_out * sizeof(real))
 
 
@@ -102,6 +102,8 @@ cdef inline void forward(const Layer* layer, const real** X, Py_ssize_t first, P
         scaling.forward(layer, X, first, rows)
     elif layer.kind == RECURRENT:
         recurrent.forward(layer, X, first, rows, scratch)
+    elif layer.kind == MAX_POOL or layer.kind == AVG_POOL:
+        pool.forward_rows(layer, X, first, rows)
     else:
         norm.forward(layer, first, rows, thread)
 
@@ -140,6 +142,8 @@ cdef inline void backward(const Layer* layer, const Layer* previous, Py_ssize_t 
         scaling.backward(layer, previous, first, rows)
     elif layer.kind == RECURRENT:
         recurrent.input_backward(layer, first, rows, previous.D + first * previous.ld, previous.ld)
+    elif layer.kind == MAX_POOL or layer.kind == AVG_POOL:
+        pool.backward_rows(layer, previous, first, rows)
     else:
         norm.backward(layer, previous, first, rows, thread)
     backward_dropout(previous, first, rows)

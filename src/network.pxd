@@ -82,10 +82,11 @@ cdef inline bint shares_blocks(const Plan* plan, Py_ssize_t batch) noexcept nogi
     # Return whether each thread processes whole blocks of rows. This is faster with few parameters and much work:
     # adding the gradients of the threads is then cheaper than dividing each layer among them.
     # Networks with recurrent layers always do, so that threads need not wait for each other at each step of a sequence.
-    return plan.recurrent_layers > 0 or (
-        plan.image_layers == 0 and plan.batch_norms == 0 and
+    # With batch normalization, which needs all rows of the batch, such networks are trained by a single thread.
+    return plan.batch_norms == 0 and (plan.recurrent_layers > 0 or (
+        plan.image_layers == 0 and
         plan.size * <Py_ssize_t>sizeof(real) <= MAX_SHARED_PARAM_BYTES and batch * plan.size >= MIN_SHARED_WORK and
-        batch >= 2 * GRAIN)
+        batch >= 2 * GRAIN))
 
 
 cdef inline Py_ssize_t block_rows(const Plan* plan, Py_ssize_t batch, Purpose purpose) noexcept nogil:
@@ -101,8 +102,8 @@ cdef inline Py_ssize_t block_rows(const Plan* plan, Py_ssize_t batch, Purpose pu
         for l in range(plan.count):
             if plan.layers[l].kind == RECURRENT:
                 width += recurrent.sequence_reals(&plan.layers[l])
-        return recurrent.block_rows(width * sizeof(real), batch,
-                                    recurrent.MIN_SEQUENCE_ROWS if purpose == TRAIN else GRAIN)
+        return recurrent.block_rows(width * sizeof(real), batch, recurrent.MIN_SEQUENCE_ROWS
+                                    if purpose == TRAIN and plan.image_layers == 0 else GRAIN)
     if plan.image_layers > 0:
         max_rows = IMAGE_BYTES // <Py_ssize_t>(width * sizeof(real)) // GRAIN * GRAIN
         return smaller(batch, max(GRAIN, smaller(BLOCK_ROWS, max_rows)))
@@ -147,7 +148,7 @@ cdef inline never_inlined lay_out(Network* net, const Plan* plan, Arena* arena, 
             widest = max(widest, padded(layer.n_out))
         if l > 0 and arena.base:
             layer.input = arena_layers[l - 1].out
-        if not is_tiny and (not plan.by_pixels or layer.kind == DENSE or layer.kind == BATCH_NORM):
+        if not is_tiny and (not plan.by_pixels or layer.kind in (DENSE, BATCH_NORM, RECURRENT)):
             layers.lay_out(&layer, arena, lowest, purpose, block, plan.use_running_stats, threads)
         if output and purpose != PREDICT and needs_log_sum(plan.loss):
             layer.log_sum = <real*>allocate(arena, (grains * GRAIN * layer.out_shape.width + VL) * sizeof(real))

@@ -1,8 +1,9 @@
 # Max-pool and average pool of images, with one image per vector lane. The pool has one output for each window of each
-# channel.
+# channel. Pools of sequences after a recurrent layer process rows instead.
 
-from simd cimport always_inlined, real, vec, VL, if_less, load, splat, store, vmax, where_equal
-from layer cimport MAX_POOL, Layer
+from libc.string cimport memcpy, memset
+from simd cimport always_inlined, never_inlined, real, vec, VL, if_less, load, splat, store, vmax, where_equal
+from layer cimport AVG_POOL, MAX_POOL, Layer
 from images cimport group_deltas, group_start
 
 
@@ -117,3 +118,49 @@ cdef inline always_inlined backward_row_as(const Layer* layer, Py_ssize_t height
         d += pixel
         if argmax is not NULL:
             argmax += pixel
+
+
+# Pools of sequences that are stored in rows: the numbers of step 0, then those of step 1, and so on.
+
+cdef inline never_inlined forward_rows(const Layer* layer, const real** X, Py_ssize_t first,
+                                       Py_ssize_t rows) noexcept nogil:
+    # Compute the pool of `rows` rows. X[i] points to input row i.
+    cdef Py_ssize_t channels = layer.out_shape.channels, i, step, k, c
+    cdef real scale = <real>1 / <real>layer.window_width
+    cdef const real* x
+    cdef real* a
+    for i in range(first, first + rows):
+        a = layer.A + i * layer.ld
+        memset(a + layer.n_out, 0, (layer.ld - layer.n_out) * sizeof(real))
+        for step in range(layer.out_shape.width):
+            x = X[i] + step * layer.stride_x * channels
+            memcpy(a, x, channels * sizeof(real))
+            for k in range(1, layer.window_width):
+                for c in range(channels):
+                    if layer.kind == AVG_POOL:
+                        a[c] += x[k * channels + c]
+                    elif a[c] < x[k * channels + c]:
+                        a[c] = x[k * channels + c]
+            for c in range(channels if layer.kind == AVG_POOL else 0):
+                a[c] *= scale
+            a += channels
+
+
+cdef inline never_inlined backward_rows(const Layer* layer, const Layer* previous, Py_ssize_t first,
+                                        Py_ssize_t rows) noexcept nogil:
+    # Compute the derivatives with respect to the inputs, and write them to the deltas of the previous layer.
+    cdef Py_ssize_t channels = layer.out_shape.channels, i, start, k, c, n
+    cdef real scale = <real>1 / <real>layer.window_width, delta
+    cdef const real* x
+    cdef real* out
+    for i in range(first, first + rows):
+        memset(previous.D + i * previous.ld, 0, previous.ld * sizeof(real))
+        for n in range(layer.n_out):
+            c, start = n % channels, i * previous.ld + n // channels * layer.stride_x * channels
+            x, out, delta = layer.input + start, previous.D + start, layer.D[i * layer.ld + n]
+            for k in range(layer.window_width):
+                if layer.kind == AVG_POOL:
+                    out[k * channels + c] += delta * scale
+                elif x[k * channels + c] == layer.A[i * layer.ld + n]:  # the first maximum
+                    out[k * channels + c] += delta
+                    break

@@ -68,6 +68,7 @@ cdef struct Run:
     int* sort_work        # workspace of sort_by_length(); NULL without lengths
     # the block already holds the activations of the batch, so the next step skips the refresh and the forward pass
     bint is_forwarded
+    bint single_thread    # only one thread may train, because recurrent layers process the whole batch at once
     int threads           # number of threads that call train() together
     Barrier barrier       # barrier at which the threads of train() wait for each other
     double seconds        # time limit for a call of train() with several threads, in seconds
@@ -102,7 +103,8 @@ cdef inline void lay_out(Run* run, const Plan* plan, Arena* arena, Py_ssize_t bl
                 set_gradient(&net, gradient)
                 run.nets[t] = net
     # store the whole gradient if it is summed over several blocks, or if clipping needs its norm
-    if block < run.batch or run.nets is not NULL or run.optimizer.clip_norm > 0:
+    run.single_thread = plan.recurrent_layers > 0 and run.nets is NULL
+    if block < run.batch or run.nets is not NULL or run.optimizer.clip_norm > 0 or plan.recurrent_layers > 0:
         gradient = <real*>allocate(arena, plan.size * sizeof(real))
         if arena.base:
             set_gradient(&run.net, gradient)

@@ -406,7 +406,7 @@ cdef class Training:
     @property
     def single_threaded(self):
         """Return whether only one thread can work on this run, as with very small networks or batches of one row."""
-        return self.run.net.is_tiny or self.run.one_row
+        return self.run.net.is_tiny or self.run.one_row or self.run.single_thread
 
     @property
     def epoch(self):

@@ -364,7 +364,6 @@ def test_summary_names_options_of_convolution():
             lambda: network([Conv1D(3, 2, dilation=4, padding="same"), Flatten()]),
             "the number of zeros before the sequences must be a multiple of dilation=4, got 2",
         ),
-        (lambda: network([Conv1D(3, 2)]), "use Flatten() before Dense"),
         (lambda: NeuralNetwork([Input(8, 8), Conv1D(3, 2), 1]), "use Input(steps=64, features=32)"),
         (lambda: NeuralNetwork([8, MaxPool1D(2), 1]), "use Input(steps=64, features=32)"),
         (lambda: network([Flatten(), Dropout(0.5), 3]), "must come after a layer with outputs to drop"),

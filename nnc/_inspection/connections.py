@@ -253,6 +253,10 @@ def equivalence_labels(connections: list[Connection], X: Array, widths: list[int
             labels[l].append(current)
             gathered = np.moveaxis(pool.windows.gather(current), 2, 3)
             current = _row_labels(gathered.reshape(-1, gathered.shape[3])).reshape(len(X), -1)
+        if connection.recurrence is not None:  # the sequences are the rows
+            n_out = connection.recurrence.n_out
+            current = _row_labels(current)[:, None] * n_out + np.arange(n_out)
+            continue
         if connection.columnwise:  # each channel has its own weight and needs its own label
             current = current * widths[l] + np.arange(current.shape[1]) % widths[l]
             continue

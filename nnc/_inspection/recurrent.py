@@ -6,6 +6,7 @@ the dtype of the network.
 
 from __future__ import annotations
 
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -98,6 +99,7 @@ class Recurrence:
 
     def __init__(self, kind: RecurrentLayer, input_shape: Shape) -> None:
         self.kind, (steps, self.features) = kind, input_shape
+        self.n_out = prod(kind.output_shape(input_shape))
         order = list(range(steps))
         self.orders = [order, order[::-1]] if kind.bidirectional else [order[::-1] if kind.go_backwards else order]
         self.cell: SimpleCell | GRUCell | LSTMCell

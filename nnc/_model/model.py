@@ -392,7 +392,7 @@ class Model:
 
         `values` may omit the output layer. Layers of the engine without parameters, such as pools, get `missing`.
         """
-        if not self.uses_lanes:
+        if self.engine_indices[-1] + 1 == len(self.engine_indices):
             return list(values)
         result = [missing] * (self.engine_indices[-1] + (len(values) == len(self.engine_indices)))
         for index, value in zip(self.engine_indices, values, strict=False):

@@ -80,7 +80,7 @@ class CustomLossLoop(BatchLoop):
     def step(self, data: Data) -> float:
         """Take a step in several calls of the core, possibly with several threads; return the loss before the step."""
         P = np.empty((data.n, self.model.sizes[-1]), self.model.dtype)
-        threads = self.team.grow(self.tuner.best)
+        threads = 1 if self.training.single_threaded else self.team.grow(self.tuner.best)
         self.team.run(partial(self.training.outputs, data.X, P, threads), 0, threads)
         if self.model.core.find_not_finite(P)[0] >= 0:
             self.data = data

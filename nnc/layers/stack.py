@@ -87,8 +87,11 @@ class Stack(Value):
 
     @property
     def uses_lanes(self) -> bool:
-        """Return whether the engine stores each row in one lane of the vectors, as convolutions and pools require."""
-        return self.has_image_input or any(layer.kind.in_lanes for layer in self.layers)
+        """Return whether the engine stores each row in one lane of the vectors, as convolutions require.
+
+        It does so for the first layers of a network, up to the first layer that processes vectors or single steps.
+        """
+        return _begins_in_lanes([self.input, *(layer.kind for layer in self.layers)])
 
     @property
     def output_shape(self) -> Shape:
@@ -135,6 +138,7 @@ class Stack(Value):
         """Return a pair for each layer of the engine: its arguments, and its layer of this stack (None for the input).
 
         A global pool of sequences has two layers in the engine, because the engine pools images to images of one pixel.
+        The engine also has a flatten, which converts lanes to rows, before the first layer that processes single steps.
         """
         pairs: list[tuple[dict[str, Any], PlacedLayer[Layer] | None]] = []
         in_lanes = self.uses_lanes
@@ -144,6 +148,9 @@ class Stack(Value):
             description = layer.kind.engine_description(layer.input_shape)
             if description is None or (description["kind"] == "flatten" and not in_lanes):
                 continue
+            if in_lanes and description["kind"] == "recurrent":
+                pairs.append((flatten_description(layer.input_shape) | {"output_shape": layer.input_shape}, None))
+                in_lanes = False
             pairs.append((description, layer))
             if in_lanes and len(layer.output_shape) == 1:
                 if description["kind"] != "flatten":
@@ -359,7 +366,7 @@ def _parse_layers(layers: Any) -> list[Layer]:
         raise ValueError(message)
     if not isinstance(kinds[0], Input):
         raise ValueError(f"layers must begin with the input, a number or Input(n), got {kinds[0]!r}")
-    has_lanes = len(kinds[0].output_shape(())) == 3 or any(kind.in_lanes for kind in kinds)
+    has_lanes = _begins_in_lanes(kinds)
     for i, (previous, kind) in enumerate(pairwise(kinds), 1):
         if isinstance(kind, Input):
             raise ValueError(f"layers[{i}] must not be an Input, which is possible only as layers[0], got {kind!r}")
@@ -368,7 +375,8 @@ def _parse_layers(layers: Any) -> list[Layer]:
                 f"layers[{i}] must come after a Dense or Conv2D, got {kind!r} after {previous!r}; "
                 "scale inputs with scale_X"
             )
-        # the engine has a Flatten layer only after images, convolutions or pools
+        # the engine has a Flatten layer only directly after images, convolutions or pools
+        has_lanes = has_lanes and not (previous.recurrent or isinstance(previous, Dense))
         sources = [other for other in kinds[:i] if has_lanes or other.type != "flatten"]
         if isinstance(kind, Dropout) and isinstance(sources[-1], (Input, Dropout)):
             raise ValueError(
@@ -378,6 +386,14 @@ def _parse_layers(layers: Any) -> list[Layer]:
     if not isinstance(kinds[-1], Dense):
         raise ValueError(f"layers must end with a Dense, the output layer, got {kinds[-1]!r}")
     return kinds
+
+
+def _begins_in_lanes(kinds: Sequence[Layer]) -> bool:
+    """Return whether the engine processes the first layers after the input with one row in each vector lane."""
+    for kind in kinds[1:]:
+        if kind.in_lanes or kind.recurrent or isinstance(kind, Dense):
+            return kind.in_lanes or len(kinds[0].output_shape(())) == 3
+    return len(kinds[0].output_shape(())) == 3
 
 
 def _parse_hidden_activations(activation: Any, n_hidden: int) -> list[str]:
@@ -440,11 +456,16 @@ def _check_stack(stack: Stack, loss: str) -> None:
     max_size = max(*stack.sizes, *(prod(layer.output_shape) for layer in stack.layers))
     if max_size > MAX_SIZE or n_params >= MAX_PARAMS:
         raise ValueError(TOO_LARGE.format(list(stack.sizes)))
-    if stack.has_steps and (stack.uses_lanes or stack.has_batch_norm):
-        raise ValueError(
-            "layers must not combine convolutions, pools or BatchNorm with recurrent layers or a Dense on sequences, "
-            f"got {[layer.kind for layer in stack.layers]}; use Flatten() before Dense"
-        )
+    by_step = False  # whether a recurrent layer, or a Dense on sequences, comes before the layer
+    for layer in stack.layers:
+        is_convolution = layer.kind.in_lanes and layer.has_parameters
+        is_norm = layer.kind.normalizes and len(layer.output_shape) == 2
+        if (by_step or not stack.uses_lanes) and (is_convolution or is_norm):
+            raise ValueError(
+                "convolutions and BatchNorm of sequences must come before recurrent layers and before a Dense on "
+                f"sequences, got {[other.kind for other in stack.layers]}"
+            )
+        by_step = by_step or layer.kind.recurrent or (isinstance(layer.kind, Dense) and len(layer.input_shape) == 2)
     mismatch = losses.explain_mismatch(stack.activations, loss)
     if mismatch:
         raise ValueError(mismatch)
