@@ -68,6 +68,10 @@ class Conversion(Files):
         classification, `name_class(out)` returns the index of the class, and `name_labels[index]` is its name.
         `name_self_test()` returns 0 if the compiled code reproduces the outputs of the network.
 
+        If `stream` supports the network, `name_reset(&state)` sets the states of the recurrent layers to 0,
+        `name_step(&state, in, out)` processes one step, and `name_run(&state, in, steps, out)` several steps. If there
+        are classes at each step, `name_class` reads the outputs of one step.
+
         Parameters
         ----------
         path : str or os.PathLike
@@ -77,7 +81,7 @@ class Conversion(Files):
         dtype : {"float64", "float32", "int8"}, optional
             Type of the numbers: double, float, or 8-bit integers. Default: that of the network. With "int8" the layers
             compute with 8-bit integers and 32-bit sums. Weights take a quarter of the memory of floats, and only inputs
-            and outputs need floating-point arithmetic.
+            and outputs need floating-point arithmetic. "int8" does not support recurrent layers.
         calibrate : array (n, n_in), optional
             Some hundred rows of inputs, which determine the ranges of all values; required with "int8".
         validation : (X, y), optional
@@ -121,7 +125,8 @@ class Conversion(Files):
 
         `predict(row)` of the module returns the outputs of `predict` as a list, for a list of raw inputs. For
         classification, `predict_class(row)` returns one of `CLASSES`. `self_test()` raises AssertionError unless the
-        module reproduces the outputs of the network.
+        module reproduces the outputs of the network. If `stream` supports the network, the class `Stream` has the
+        methods `step(features)` and `reset()`.
 
         Parameters
         ----------
@@ -147,7 +152,8 @@ class Conversion(Files):
 
         `predict(row)` of the module returns the outputs of `predict` as an array, for an array of raw inputs. For
         classification, `predictClass(row)` returns one of `classes`. `selfTest()` returns whether the module reproduces
-        the outputs of the network.
+        the outputs of the network. If `stream` supports the network, the class `Stream` has the methods
+        `step(features)` and `reset()`.
 
         Parameters
         ----------
