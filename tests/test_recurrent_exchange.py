@@ -139,9 +139,9 @@ def with_attribute(name, value):
     def change(model, node):
         import onnx
 
-        kept = [attribute for attribute in node.attribute if attribute.name != name]
+        others = [attribute for attribute in node.attribute if attribute.name != name]
         del node.attribute[:]
-        node.attribute.extend([*kept, onnx.helper.make_attribute(name, value)])
+        node.attribute.extend([*others, onnx.helper.make_attribute(name, value)])
 
     return change
 

@@ -267,11 +267,11 @@ def _loss_lines(step: Explanation, rows: range) -> Iterator[str]:
     steps = n // len(step.X)  # number of steps of a sequence that have outputs
     by = {"": "", "rows": f" / {n}", "terms": f" / {n * n_out}"}[loss.mean_over]
     numbers = {"": "", "rows": " / rows", "terms": " / (rows * outputs)"}[loss.mean_over]
-    over = "rows and outputs"
+    axes = "rows and outputs"
     if steps > 1:
         numbers = {"": "", "rows": " / (rows * steps)", "terms": " / (rows * steps * outputs)"}[loss.mean_over]
-        over = "rows, steps and outputs"
-    yield f"Loss: L = sum of {loss.term_template.format(y='y', p='p', c=c)}{numbers} over {over}"
+        axes = "rows, steps and outputs"
+    yield f"Loss: L = sum of {loss.term_template.format(y='y', p='p', c=c)}{numbers} over {axes}"
     if loss.target_type == "probabilities" and c:
         yield f" (the targets are (1 - {c:g}) * y + {c:g} / {n_out})"
     for r in rows:

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     Array = NDArray[np.float64]
     Values = dict[str, Any]  # values of the variables of the formulas at one step: arrays (n, units)
 
-# Formulas of the gates and of the new states, and of the derivatives with respect to the net inputs u of the gates.
-# h and c are the states before the step, dh and dc the derivatives of the loss with respect to the new states. next_dc
+# Formulas of the gates and of the new states, and of the variables with respect to the net inputs u of the gates.
+# h and c are the states before the step, dh and dc the variables of the loss with respect to the new states. next_dc
 # is the part of dc that comes from the next step.
 FORMULAS = {
     "gru": (
@@ -76,7 +76,7 @@ def evaluate(values: Values, assignments: dict[str, str]) -> None:
 def unroll(recurrence: Recurrence, A_in: Array, W: Array, b: Array | None, dA: Array) -> list[list[Values]]:
     """Return the values of all variables at each step, in the order of processing, for each direction of a layer.
 
-    A_in (n, n_in) are the inputs, W and b the parameters, and dA (n, n_out) the derivatives of the loss with respect to
+    A_in (n, n_in) are the inputs, W and b the parameters, and dA (n, n_out) the variables of the loss with respect to
     the outputs.
     """
     kind, n = recurrence.kind, len(A_in)
@@ -100,14 +100,14 @@ def unroll(recurrence: Recurrence, A_in: Array, W: Array, b: Array | None, dA: A
         dh = next_dc = np.zeros((n, units))
         for values in result[::-1]:
             is_output = kind.return_sequences or values is result[-1]
-            known = {name: value for name, value in values.items() if name not in ("t", "x")}
-            known["dh"] = dh + (dA[:, values["t"] if kind.return_sequences else 0, direction] if is_output else 0)
-            known["next_dc"] = next_dc
-            evaluate(known, backward)
-            values.update(known)
+            variables = {name: value for name, value in values.items() if name not in ("t", "x")}
+            variables["dh"] = dh + (dA[:, values["t"] if kind.return_sequences else 0, direction] if is_output else 0)
+            variables["next_dc"] = next_dc
+            evaluate(variables, backward)
+            values.update(variables)
             deltas = [values["delta_" + gate] * (values["r"] if gate == "n" else 1) for gate in kind.gate_names]
             values["delta_v"] = np.concatenate(deltas, axis=1)
-            dh = values["delta_v"] @ U.T + (known["dh"] * values["z"] if kind.type == "gru" else 0)
-            next_dc = known["dc"] * values["f"] if kind.type == "lstm" else next_dc
+            dh = values["delta_v"] @ U.T + (variables["dh"] * values["z"] if kind.type == "gru" else 0)
+            next_dc = variables["dc"] * values["f"] if kind.type == "lstm" else next_dc
         directions.append(result)
     return directions

@@ -93,7 +93,7 @@ class Program(Value):
 
     @property
     def has_recurrent_layers(self) -> bool:
-        """Whether the network has recurrent layers."""
+        """Return whether the network has recurrent layers."""
         return any(isinstance(operation, Recur) for operation in self.operations)
 
     def step_operations(self) -> list[Operation]:

@@ -189,7 +189,7 @@ class SecondOrderLoop(TrainingLoop):
 
     def least_squares(self, params: Vector) -> Iterator[tuple[Vector, Vector]]:
         """Yield residuals and their Jacobian with respect to the trainable parameters, for blocks of rows."""
-        model, (X, Y, _, weights) = self.model, self.data
+        model, X, Y, weights = self.model, self.data.X, self.data.Y, self.data.weights
         assert Y is not None
         model.params = self.full_vector(params)
         n_out = Y.shape[1]
