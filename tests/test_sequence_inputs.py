@@ -109,6 +109,13 @@ def test_targets_and_derivatives_of_wrong_shape_name_steps():
         net.fit(SEQUENCES, SEQUENCES)
     with pytest.raises(ValueError, match=r"dP must have shape \(24, 8, 1\) like the outputs for X, got \(24, 8, 2\)"):
         net.vjp(SEQUENCES, SEQUENCES)
+    for y in (SEQUENCES[:, 0, 0], SEQUENCES[:, 0, :1]):
+        with pytest.raises(ValueError, match="one target per sequence requires return_sequences=False"):
+            net.fit(SEQUENCES, y)
+    net = network([Input(steps=8, features=2), GRU(3), 1])
+    for y in (SEQUENCES[:, :, 0], SEQUENCES):
+        with pytest.raises(ValueError, match="targets at every step require return_sequences=True"):
+            net.fit(SEQUENCES, y)
 
 
 def test_file_with_wrong_inputs_of_dense_at_each_step_is_refused():

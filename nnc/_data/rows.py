@@ -191,7 +191,7 @@ class TargetConversion(OutputConversion):
             labels = f", or be labels of shape {(n, steps)}" if steps > 1 else labels
             raise ValueError(
                 f"y must have shape {(n, *shape)}, one row for each row of X and one column for each output{labels}; "
-                f"got shape {given.shape}{targets.class_hint(values, (n, n_out))}"
+                f"got shape {given.shape}{targets.shape_hint(values, n, given.shape, row, model)}"
             )
         if self.scaler_y is None:
             Y = as_contiguous(values, model.dtype)

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from nnc._model.model import Model
+    from nnc._registry.losses import LossRow
+
 
 def as_label_array(y: Any) -> NDArray[Any]:
     """Convert y to an array with unchanged labels; np.asarray might round integers or convert numbers to text."""
@@ -92,12 +95,15 @@ def as_targets(y: Any, loss: str) -> NDArray[Any]:
         raise
 
 
-def class_hint(values: NDArray[Any], shape: tuple[int, int]) -> str:
-    """Return a remedy for messages about the shape of y: a classification loss, if y looks like a column of labels."""
-    if values.shape != (shape[0], 1):
-        return ""
-    is_labels = (values >= 0).all() and (values == np.floor(values)).all()
-    return f"; {CLASS_LOSS}" if is_labels else ""
+def shape_hint(values: NDArray[Any], n: int, given: tuple[int, ...], loss: LossRow, model: Model) -> str:
+    """Return a remedy for messages about the shape of y: an output at each step or not, or a classification loss."""
+    shape, is_column = model.stack.output_shape, values.shape == (n, 1)
+    if len(shape) == 2 and (is_column or given[1:] == shape[1:]):
+        return "; one target per sequence requires return_sequences=False in the last recurrent layer, or Flatten()"
+    if len(shape) == 1 and len(model.input_shape) == 2 and given[1:2] == model.input_shape[:1]:
+        return "; targets at every step require return_sequences=True in all recurrent layers, and no Flatten()"
+    is_labels = is_column and (values >= 0).all() and (values == np.floor(values)).all()
+    return f"; {CLASS_LOSS}" if is_labels and loss.target_type != "probabilities" else ""
 
 
 def find_classes(values: NDArray[Any], loss: str, n_out: int) -> NDArray[Any] | None:
