@@ -252,6 +252,78 @@ def test_saved_training_resumes_to_the_bit(tmp_path):
     assert other.params.tobytes() == net.params.tobytes()
 
 
+@pytest.mark.parametrize("at_each_step", [False, True])
+@pytest.mark.parametrize("scale", [None, "standardize"])
+def test_network_of_any_number_of_steps_equals_that_of_fixed_number(at_each_step, scale, tmp_path):
+    X, y, lengths = data(at_each_step)
+    lengths = np.minimum(lengths, 7)
+    lengths[0], short = 7, lengths.copy()
+    short[:5] = np.minimum(short[:5], 4)
+    options = {"at_each_step": at_each_step, "scale_X": scale, "scale_y": scale}
+    any_steps, fixed = network(None, **options), network(7, **options)
+    assert any_steps.params.tobytes() == fixed.params.tobytes()
+    assert repr(any_steps.model.stack.input) == "Input(steps=None, features=3)"
+    assert "any x 3" in any_steps.summary()
+    list_X, list_y = lists(X, y, lengths)
+    validation = (list_X[1:4], list_y[1:4])
+    fit = {"epochs": 3, "batch_size": 8, "optimizer": "adam", "lr": 0.01, "validation": validation}
+    networks = []
+    history = any_steps.fit(list_X, list_y, callback=lambda record: networks.append(record["network"]), **fit)
+    cut_y = y[:, :7] if at_each_step else y
+    expected = fixed.fit(X[:, :7], cut_y, lengths=lengths, **fit)
+    assert networks == [any_steps] * 3
+    assert [history.loss.tobytes(), history.val_loss.tobytes()] == [
+        expected.loss.tobytes(),
+        expected.val_loss.tobytes(),
+    ]
+    assert any_steps.params.tobytes() == fixed.params.tobytes()
+    any_steps.save(tmp_path / "any.json", checkpoint=True)
+    for net in (any_steps, nnc.load(tmp_path / "any.json"), any_steps.copy()):
+        P = net.predict(X, lengths=short)  # the array has 9 steps, and the longest sequence 7
+        assert np.array_equal(P, fixed.predict(X[:, :7], lengths=short))
+        x, target = np.nan_to_num(X[:4, :3]), y[:4, :3] if at_each_step else y[:4]
+        for function in ("predict", "evaluate_loss", "score"):
+            arguments = (x,) if function == "predict" else (x, np.nan_to_num(target))
+            full = [list(x), *(arguments[1:])]
+            assert np.array_equal(getattr(net, function)(*arguments), getattr(fixed, function)(*full))
+        assert np.array_equal(net.predict(x[0]), fixed.predict([x[0]])[0])
+        assert (
+            flat(net.gradients(X, y, lengths=short)).tolist()
+            == flat(fixed.gradients(X[:, :7], cut_y, lengths=short)).tolist()
+        )
+        longer = np.random.default_rng(2).normal(size=(2, 30, FEATURES))
+        single = network(30, **options)
+        single.params, single.converter = net.params, net.converter.at(30)
+        single.converter.model, single.converter.is_bound = single.model, False
+        assert np.array_equal(net.predict(longer), single.predict(longer))
+    stream = network(None, layers=[GRU(4), 2]).stream()
+    assert stream.step(np.zeros(3)).shape == (2,)
+    resumed = nnc.load(tmp_path / "any.json")
+    for net in (any_steps, resumed):
+        net.fit(list_X, list_y, **fit)
+    assert resumed.params.tobytes() == any_steps.params.tobytes()
+
+
+def test_any_number_of_steps_is_refused_where_a_number_is_required():
+    X, y, lengths = data()
+    list_X, list_y = lists(X, y, lengths)
+    net = network(None)
+    for call, message in (
+        (lambda: net.train_step(list_X, list_y), "training steps require a network with a fixed number of steps"),
+        (lambda: net.fit_batches([(list_X, list_y)]), "fit_batches requires a network with a fixed number of steps"),
+        (lambda: net.forward(X[:, :1]), "the network must have a fixed number of steps here"),
+        (lambda: net.jacobian(np.zeros((2, 4, 3))), "the network must have a fixed number of steps here"),
+        (lambda: nnc.fit_many([net], np.zeros((2, 4, 3)), y[:2, :4], epochs=1), "must have a fixed number of steps"),
+        (lambda: net.to_onnx("net.onnx"), "exports require a network with a fixed number of steps"),
+        (lambda: network(None, layers=[Flatten(), 2]), "layers after Input(steps=None) must be recurrent or Dense"),
+        (lambda: network(None, layers=[Conv1D(2, 1), Flatten(), 2]), "must be recurrent or Dense layers, got Conv1D"),
+        (lambda: net.predict(np.zeros((2, 4, 2))), "X must have shape (n, steps, 3), or be one sequence (steps, 3)"),
+        (lambda: net.predict(np.zeros((2, 0, 3))), "X must have shape (n, steps, 3)"),
+    ):
+        with pytest.raises(ValueError, match=re.escape(message)):
+            call()
+
+
 @pytest.mark.parametrize(
     ("lengths", "error", "message"),
     [

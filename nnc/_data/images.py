@@ -51,6 +51,16 @@ def check_lengths(sequences: Any, steps: int) -> None:
             raise ValueError(f"X must have sequences of {steps} steps, got {len(sequence)} in row {i}")
 
 
+def count_steps(shape: tuple[int, ...], features: int) -> int:
+    """Return the number of steps of sequences (n, steps, features), or of one sequence (steps, features)."""
+    if len(shape) not in (2, 3) or shape[-1] != features or shape[-2] == 0:
+        raise ValueError(
+            f"X must have shape (n, steps, {features}), or be one sequence (steps, {features}) or a list of sequences, "
+            f"got shape {shape}"
+        )
+    return shape[-2]
+
+
 def is_sequence(sequence: Any) -> bool:
     """Return whether an element of a list is a whole sequence (steps, features), not a single step (features,)."""
     if hasattr(sequence, "ndim"):

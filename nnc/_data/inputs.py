@@ -8,6 +8,7 @@ import numpy as np
 from numpy import ndarray
 
 from nnc._data.sequences import Sequences, valid_steps
+from nnc._model.steps import model_for_steps
 from nnc._registry import losses
 from nnc._utils.arrays import as_contiguous, as_real_array, describe_shape, not_finite_error
 from nnc._utils.checks import pluralize
@@ -46,6 +47,8 @@ class InputConversion:
         Whether the engine receives inputs and returns outputs without conversion.
     max_abs_input : float
         Largest absolute value of the inputs of the last fit.
+    is_bound : bool
+        Whether the network accepts any number of steps, and this converter is a copy for one number of steps.
     labels_are_indices : bool
         Whether a fit had targets that are indices of outputs; other labels are then rejected.
     automatic_scalings : set of str
@@ -58,6 +61,7 @@ class InputConversion:
     is_direct: bool
     max_abs_input: float
     labels_are_indices: bool = False
+    is_bound: bool = False
     automatic_scalings: frozenset[str] = frozenset()
 
     def __init__(self, model: Model, scaler_X: Scaler | None, scaler_y: Scaler | None) -> None:
@@ -89,7 +93,7 @@ class InputConversion:
         """Return a copy that a fit can change without affecting this converter."""
         other = object.__new__(type(self))  # setting each attribute is 4 us faster than copying `__dict__`
         other.model, other.loss, other.scaler_X, other.scaler_y = self.model, self.loss, self.scaler_X, self.scaler_y
-        other.is_direct = self.is_direct
+        other.is_direct, other.is_bound = self.is_direct, self.is_bound
         other.scaling_X, other.scaling_y, other.max_abs_input = self.scaling_X, self.scaling_y, 0.0
         other.classes, other.feature_names, other.labels_are_indices = (
             self.classes,
@@ -147,18 +151,36 @@ class InputConversion:
             self.feature_names = names.distinct_names(column_names, self.model.sizes[0])
         return array
 
-    def bind(self, X: Any, lengths: ArrayLike | None = None) -> Any:
-        """Return X, as Sequences if its rows have different lengths."""
-        if len(self.model.input_shape) == 2:
-            from nnc._data.sequences import as_sequences
+    def bind(self, X: Any, lengths: ArrayLike | None = None, steps: int = 0) -> tuple[Self, Any]:
+        """Return the converter for the number of steps of X, and X, as Sequences if its rows have different lengths.
 
-            return as_sequences(X, lengths, self.model)
+        The converter is this one, unless the network accepts any number of steps. It is then a copy whose model has an
+        engine for at least `steps` steps.
+        """
+        if len(self.model.input_shape) == 2:
+            from nnc._data.sequences import as_sequences, count_steps
+
+            X = as_sequences(X, lengths, self.model, self.is_bound)
+            if self.is_bound or not self.model.stack.input.any_steps:
+                return self, X
+            converter = self.at(max(steps, count_steps(X, self.model.input_shape[1])))
+            return converter, as_sequences(X, None, converter.model, True)
         if lengths is not None:
             raise ValueError(
                 "lengths must be None unless the inputs of the network are sequences, got lengths for rows of shape "
                 f"{self.model.input_shape}"
             )
-        return X
+        return self, X
+
+    def at(self, steps: int | None = None) -> Self:
+        """Return a copy for sequences of this number of steps; None: for any number."""
+        other, model = self.copy(), self.model
+        other.is_bound = steps is not None
+        if steps is not None:
+            other.model = model_for_steps(model, steps)
+        other.scaling_X = _resized(other.scaling_X, steps or 1, model.input_shape)
+        other.scaling_y = _resized(other.scaling_y, steps or 1, model.stack.output_shape)
+        return other
 
     def sequences(self, X: Any) -> NDArray[Any]:
         """Return sequences as an array of numbers; a list of arrays (steps, features) is stacked."""
@@ -173,6 +195,11 @@ class InputConversion:
     def rows(self, X: ArrayLike, learn: bool = False) -> NDArray[Any]:
         """Return X as rows (n, n_in) without scaling, in their own dtype."""
         n_in, shape = self.model.sizes[0], self.model.input_shape
+        if self.model.stack.input.any_steps and not self.is_bound:
+            raise ValueError(
+                "the network must have a fixed number of steps here, such as Input(steps=64, features=32), got "
+                f"{self.model.stack.input!r}"
+            )
         if isinstance(X, Sequences):
             return X.with_steps(shape[0]).array.reshape(len(X), n_in)
         rows = given = as_real_array("X", X) if type(X) is np.ndarray else self.array(X, learn)
@@ -275,6 +302,14 @@ def _fit_sequence_scaling(
     if scaling.shift.ndim == 0:
         return scaling
     return type(scaling)(scaling.type, np.tile(scaling.shift, steps), np.tile(scaling.factor, steps))
+
+
+def _resized(scaling: Scaling | None, steps: int, shape: tuple[int, ...]) -> Scaling | None:
+    """Return a scaling of rows of this shape for another number of steps, if they are sequences."""
+    if scaling is None or scaling.shift.ndim == 0 or len(shape) != 2:
+        return scaling
+    n = steps * shape[1]
+    return type(scaling)(scaling.type, np.resize(scaling.shift, n), np.resize(scaling.factor, n))
 
 
 def require_scaling(name: str, scaling: Scaling | None) -> Scaling:

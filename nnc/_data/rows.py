@@ -112,7 +112,7 @@ class TargetConversion(OutputConversion):
     def batch(self, batch: Any) -> Data:
         """Convert one batch of `fit_batches`, and compute classes and scalings that are not determined yet."""
         X, y, sample_weight, lengths = unpack_batch(batch)
-        return self.data(self.bind(X, lengths), y, sample_weight, learn=True)
+        return self.data(self.bind(X, lengths)[1], y, sample_weight, learn=True)
 
     def validation(self, validation: Any) -> Data | None:
         """Convert the validation data (X, y, ...) passed to `fit`, see `unpack_batch`; return None for None."""
@@ -124,7 +124,7 @@ class TargetConversion(OutputConversion):
             )
         try:
             X, y, sample_weight, lengths = unpack_batch(validation)
-            return self.data(self.bind(X, lengths), y, sample_weight)
+            return self.data(self.bind(X, lengths)[1], y, sample_weight)
         except (TypeError, ValueError) as error:
             error_class = TypeError if isinstance(error, TypeError) else ValueError
             raise error_class(f"validation: {error}") from None

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
+from nnc._data import images
 from nnc._data.images import is_sequence
 from nnc._utils.arrays import as_real_array
 
@@ -86,7 +87,8 @@ class Sequences:
         """
         if len(shape) != 2:
             return y
-        steps = self.shape[1]
+        steps = np.arange(self.shape[1])
+        index = np.where(steps < self.lengths[:, None], steps, 0)
         if isinstance(y, (list, tuple)):
             parts = [np.asarray(part) for part in y]
             if len(parts) != len(self):
@@ -96,15 +98,11 @@ class Sequences:
                     raise ValueError(
                         f"y must have one target for each step of X, {length} in row {i}, got shape {part.shape}"
                     )
-            index = np.minimum(np.arange(steps), self.lengths[:, None] - 1)
-            values = np.stack([part[i] for part, i in zip(parts, index, strict=True)])
-        else:
-            values = y if isinstance(y, np.ndarray) else as_real_array("y", y)
-            if values.ndim not in (2, 3) or len(values) != len(self) or values.shape[1] < steps:
-                return y  # the conversion of targets raises an error for this shape
-            values = values[:, :steps]
-        beyond = np.arange(steps) >= self.lengths[:, None]
-        return np.where(beyond.reshape(*beyond.shape, *(1,) * (values.ndim - 2)), values[:, :1], values)
+            return np.stack([part[i] for part, i in zip(parts, index, strict=True)])
+        values = y if isinstance(y, np.ndarray) else as_real_array("y", y)
+        if values.ndim not in (2, 3) or len(values) != len(self) or values.shape[1] < self.lengths.max():
+            return y  # the conversion of targets raises an error for this shape
+        return values[np.arange(len(self))[:, None], index]
 
 
 def valid_steps(rows: NDArray[Any], n: int, lengths: NDArray[np.int32] | None) -> NDArray[Any]:
@@ -126,7 +124,12 @@ def check_supported(model: Model, sequences: Sequences) -> None:
             )
 
 
-def as_sequences(X: Any, lengths: ArrayLike | None, model: Model) -> Any:
+def count_steps(X: Any, features: int) -> int:
+    """Return the number of steps of Sequences, or of an array (n, steps, features) or (steps, features)."""
+    return images.count_steps((X if isinstance(X, Sequences) else as_real_array("X", X)).shape, features)
+
+
+def as_sequences(X: Any, lengths: ArrayLike | None, model: Model, is_bound: bool = False) -> Any:
     """Return X as Sequences if its rows have different lengths, or fewer steps than the network.
 
     Parameters
@@ -137,6 +140,9 @@ def as_sequences(X: Any, lengths: ArrayLike | None, model: Model) -> Any:
         Number of steps of each row of an array. Numbers beyond the lengths are ignored; they may be NaN.
     model : Model
         Network.
+    is_bound : bool
+        Whether the network accepts any number of steps, and `model` has an engine for the largest one. Arrays may then
+        have fewer steps.
 
     Returns
     -------
@@ -144,6 +150,10 @@ def as_sequences(X: Any, lengths: ArrayLike | None, model: Model) -> Any:
         X itself if all rows have the number of steps of the network.
     """
     (steps, features), any_steps = model.input_shape, model.stack.input.any_steps
+    if is_bound:
+        return _with_steps(as_sequences(X, lengths, model), steps, features)
+    if isinstance(X, Sequences) and lengths is None:
+        return X
     if lengths is not None:
         result = _from_array(X, lengths, steps, features, any_steps)
     elif (arrays := _list_of_sequences(X, features)) is not None:
@@ -155,6 +165,19 @@ def as_sequences(X: Any, lengths: ArrayLike | None, model: Model) -> Any:
     if result.core_lengths is not None:
         check_supported(model, result)
     return result
+
+
+def _with_steps(X: Any, steps: int, features: int) -> Any:
+    """Return X, with zeros up to `steps` steps as Sequences if it has fewer steps."""
+    given = count_steps(X, features)
+    if given > steps:
+        raise ValueError(f"X must have sequences of at most {steps} steps, got {given}")
+    if given == steps:
+        return X
+    if not isinstance(X, Sequences):
+        array = as_real_array("X", X).reshape(-1, given, features)
+        X = Sequences(array, np.full(len(array), given, np.int32))
+    return X.with_steps(steps)
 
 
 def _list_of_sequences(X: Any, features: int) -> list[NDArray[Any]] | None:

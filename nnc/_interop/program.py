@@ -161,6 +161,11 @@ def build_operations(document: dict[str, Any]) -> tuple[Shape, tuple[Operation, 
     layer_classes, layers = layer_classes_by_type(), document["layers"]
     first = layers[0]
     shape: Shape = tuple(first["shape"]) if first["type"] == Input.type else (first["n_in"],)
+    if None in shape:
+        raise ValueError(
+            "exports require a network with a fixed number of steps, such as Input(steps=64, features=32), got "
+            "Input(steps=None); copy its params to such a network"
+        )
     layer_shape, sizes = shape, [math.prod(shape)]
     operations: list[Operation] = []
     if document["scale_X"] is not None:

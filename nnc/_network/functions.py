@@ -38,13 +38,14 @@ def input_gradients(net: NeuralNetwork, X: ArrayLike, y: Any, *, lengths: ArrayL
         `net` is not a NeuralNetwork, or X or y does not fit the network.
     """
     check_is_network(net)
-    X = net.converter.bind(X, lengths)
-    data = net.converter.data(X, y)
+    converter, X = net.converter.bind(X, lengths)
+    data = converter.data(X, y)
     gradient = np.empty(data.X.shape, net.dtype)
-    net.model.gradient(data, net.model.zeros(), gradient)
+    converter.model.gradient(data, net.model.zeros(), gradient)
     if isinstance(X, Sequences):
-        return X.restore(net.converter.input_gradient(gradient, np.empty((len(X), *net.model.input_shape))))  # type: ignore[return-value]
-    return net.converter.input_gradient(gradient, X)
+        shape = (len(X), *converter.model.input_shape)
+        return X.restore(converter.input_gradient(gradient, np.empty(shape)))  # type: ignore[return-value]
+    return converter.input_gradient(gradient, X)
 
 
 def check_gradients(net: NeuralNetwork, X: ArrayLike, y: Any, eps: float | None = None) -> GradientCheck:

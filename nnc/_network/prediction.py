@@ -13,6 +13,7 @@ from nnc._registry import losses
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
+    from nnc._data.converter import DataConverter
     from nnc._data.metrics import Metric
     from nnc._network.streaming import Stream
 
@@ -58,7 +59,8 @@ class Prediction(Parameters):
             P: NDArray[Any] | None = model.engine.predict_as_is(model.theta_view, X, out)
             if P is not None:
                 return P
-        X = converter.bind(X, lengths)
+        converter, X = converter.bind(X, lengths)
+        model = converter.model
         if isinstance(X, Sequences):
             if out is not None:
                 raise ValueError("out must be None for lengths and lists of sequences, got an array")
@@ -127,10 +129,10 @@ class Prediction(Parameters):
         TypeError
             X is not an array of real numbers.
         """
-        X = self.converter.bind(X, lengths)
-        P = self._predict_rows(X)
+        converter, X = self.converter.bind(X, lengths)
+        P = self._predict_rows(converter, X)
         self._check_outputs(P)
-        return self.converter.as_given(X, self.converter.predicted_classes(P))  # type: ignore[no-any-return]
+        return converter.as_given(X, converter.predicted_classes(P))  # type: ignore[no-any-return]
 
     def predict_proba(self, X: ArrayLike, *, lengths: ArrayLike | None = None) -> NDArray[Any]:
         """Predict the probability of each class.
@@ -155,17 +157,17 @@ class Prediction(Parameters):
             The outputs are not probabilities, as with "hinge" and regression losses, or X does not fit the network.
         """
         self.converter.check_probabilities()
-        X = self.converter.bind(X, lengths)
-        P = self._predict_rows(X)
-        if P.shape[1] == 1:
+        converter, X = self.converter.bind(X, lengths)
+        P = self._predict_rows(converter, X)
+        if P.shape[1] == 1 and len(converter.model.stack.output_shape) == 1:
             return np.concatenate([1 - P, P], axis=1)
-        return self.converter.as_given(X, P.reshape(-1, *self.model.stack.output_shape))  # type: ignore[no-any-return]
+        return converter.as_given(X, P.reshape(-1, *converter.model.stack.output_shape))  # type: ignore[no-any-return]
 
-    def _predict_rows(self, X: Any) -> NDArray[Any]:
-        """Return the outputs for X, an array or Sequences, as rows (n, n_out)."""
+    def _predict_rows(self, converter: DataConverter, X: Any) -> NDArray[Any]:
+        """Return the outputs for X, an array or Sequences for this converter, as rows (n, n_out)."""
         if isinstance(X, Sequences):
-            return self.model.predict(self.converter.inputs(X), None, X.core_lengths)
-        return self.predict(X).reshape(-1, self.sizes[-1])
+            return converter.model.predict(converter.inputs(X), None, X.core_lengths)
+        return self.predict(X).reshape(-1, converter.model.sizes[-1])
 
     def score(
         self,
@@ -205,10 +207,11 @@ class Prediction(Parameters):
         ValueError, TypeError
             X or y does not fit the network.
         """
-        metric, data = self._metric(metric), self.converter.data(self.converter.bind(X, lengths), y, sample_weight)
-        P = self.model.predict(data.X, None, data.lengths)
+        converter, X = self.converter.bind(X, lengths)
+        metric, data = self._metric(metric), converter.data(X, y, sample_weight)
+        P = converter.model.predict(data.X, None, data.lengths)
         self._check_outputs(P)
-        return self.converter.measure(metric, data, P)
+        return converter.measure(metric, data, P)
 
     def _metric(self, metric: Any) -> Metric:
         """Return the metric that `score` computes; raise ValueError if the network has heads."""
@@ -260,8 +263,8 @@ class Prediction(Parameters):
         ValueError, TypeError
             X or y does not fit the network, or contains NaN or infinity.
         """
-        model, converter = self.model, self.converter
-        X = converter.bind(X, lengths)
+        converter, X = self.converter.bind(X, lengths)
+        model = converter.model
         if sample_weight is None and converter.is_unconverted(X, y):
             loss_as_is: float | None = model.engine.loss_as_is(model.theta_view, X, y)
             if loss_as_is is not None:
@@ -297,8 +300,9 @@ class Prediction(Parameters):
         ValueError, TypeError
             X or y does not fit the network.
         """
-        model, converter = self.model, self.converter
-        flat, X = np.empty(model.n_params, model.dtype), converter.bind(X, lengths)
+        converter, X = self.converter.bind(X, lengths)
+        model = converter.model
+        flat = np.empty(model.n_params, model.dtype)
         as_is = sample_weight is None and converter.is_unconverted(X, y) and len(X) >= model.min_batch_rows  # type: ignore[arg-type]
         if as_is and model.engine.gradients_as_is(model.theta_view, X, y, flat) is not None:
             return model.split(flat)

@@ -180,7 +180,7 @@ def validated_document(document: dict[str, Any]) -> dict[str, Any]:
             raise ValueError('layers[0].type is "input", which requires version 2, expected "dense" in version 1')
         i = next(i for i, (a, b) in enumerate(pairwise(layers)) if (a["b"] is None) != (b["b"] is None))
         raise ValueError(f"only one of layers[{i}].b and layers[{i + 1}].b is null, expected both or none in version 1")
-    n_in, n_out = prod(layers[0]["shape"]) if has_input_layer else layers[0]["n_in"], prod(output_shape)
+    n_in, n_out = prod(n or 1 for n in layers[0]["shape"]) if has_input_layer else layers[0]["n_in"], prod(output_shape)
     n_params = sum(sum(map(len, layer["W"])) + _count_biases(layer["b"]) for layer in layers if "W" in layer)
     training = checked_training(document.get("training"), n_params, MAX_FINITE[dtype])
     return {

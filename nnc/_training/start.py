@@ -39,7 +39,7 @@ def fit_arrays(
 ) -> History:
     """Train a network on arrays; see `NeuralNetwork.fit`."""
     with network.model.training_lock, network._choosing_loss(y):  # the training lock protects the training state
-        run = array_loop(network, network.converter.bind(X, lengths), y, arguments)
+        run = bound_array_loop(network, X, y, arguments, lengths)
         begin(network, run)
         history = run.run()
         advise(run, history, stacklevel=5)  # show the warning at the line that calls `fit`
@@ -50,6 +50,27 @@ def begin(network: Trainable, run: TrainingLoop) -> None:
     """Set the state, the random streams and the data conversion of the network to those of the run."""
     with network.model.snapshot_lock:
         network.state, network.streams, network.converter = run.state, run.state.streams, run.dataset.converter
+        if network.converter.is_bound:
+            network.converter = network.converter.at(None)
+            network.converter.model = network.model
+
+
+def bound_array_loop(
+    network: Trainable, X: ArrayLike, y: ArrayLike, arguments: FitArguments, lengths: ArrayLike | None
+) -> TrainingLoop:
+    """Return the training loop of `fit`, for the number of steps of the longest sequence of training and validation."""
+    validation, steps = arguments.validation, 0
+    if network.model.stack.input.any_steps and isinstance(validation, (tuple, list)) and len(validation) > 1:
+        test_X, _, _, test_lengths = unpack_batch(validation)
+        steps = network.converter.bind(test_X, test_lengths)[0].model.input_shape[0]
+    converter, X = network.converter.bind(X, lengths, steps)
+    if not converter.is_bound:
+        return array_loop(network, X, y, arguments)
+    bound = object.__new__(type(network))
+    vars(bound).update(vars(network), model=converter.model, converter=converter)
+    run = array_loop(bound, X, y, arguments)
+    run.options.network = network
+    return run
 
 
 def array_loop(network: Trainable, X: ArrayLike, y: ArrayLike, arguments: FitArguments) -> TrainingLoop:
@@ -178,6 +199,11 @@ def batch_loop(network: Trainable, batches: Callable[[], Iterator[Any]], argumen
 
 def prepare_batches(network: Trainable, arguments: FitArguments) -> tuple[TrainingState, TrainingOptions]:
     """Return the state and the options of `fit_batches`, after checking all arguments that need no data."""
+    if network.model.stack.input.any_steps:
+        raise ValueError(
+            "fit_batches requires a network with a fixed number of steps, such as Input(steps=64, features=32), which "
+            "also accepts lists of shorter sequences; got Input(steps=None)"
+        )
     if is_fraction(arguments.validation):
         raise TypeError(f"validation must be (X, y) for fit_batches, got {arguments.validation!r}")
     optimizer, is_automatic = arguments.optimizer, uses_automatic_settings(arguments, network.state)

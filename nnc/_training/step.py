@@ -266,6 +266,11 @@ class GeneralStep:
             with network._choosing_loss(y, is_batch=True):
                 return self.step(network, X, y, sample_weight, dP, lr)
         model = network.model
+        if model.stack.input.any_steps:
+            raise ValueError(
+                "training steps require a network with a fixed number of steps of sequences, such as "
+                "Input(steps=64, features=32), which also accepts lists of shorter sequences; got Input(steps=None)"
+            )
         if dP is None:
             engine = model.engine
             converter, rows, Y, labels, weights, lengths = self.data(network, X, y, sample_weight)
@@ -373,7 +378,7 @@ class GeneralStep:
         if y is None:
             raise TypeError("y must be an array of real numbers, got None; pass either y or dP")
         updated = converter.copy_for_fit()
-        return updated, *updated.data(updated.bind(X), y, sample_weight, learn=True)
+        return updated, *updated.data(updated.bind(X)[1], y, sample_weight, learn=True)
 
     @staticmethod
     def output_gradient(

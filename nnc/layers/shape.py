@@ -30,8 +30,9 @@ class Input(Layer):
         Width of the images.
     channels : int, optional
         Channels of the images, the last dimension of their arrays. Default: 1.
-    steps : int, optional
-        Length of the sequences.
+    steps : int or None, optional
+        Length of the sequences. None, as in `Input(steps=None, features=32)`: any length; all other layers are then
+        recurrent or Dense layers. With a number, shorter sequences are possible too.
     features : int, optional
         Numbers in each step of a sequence, the last dimension of the arrays. Default: 1.
 
@@ -58,8 +59,13 @@ class Input(Layer):
                 )
             self.__dict__["features"] = self.features or 1
             return
+        if self.features is not None and self.n is None and self.width is None and self.channels is None:
+            return
         if self.features is not None:
-            raise ValueError("steps must be set if features is set, as in Input(steps=64, features=32), got None")
+            raise ValueError(
+                "features must be used without n, width and channels, as in Input(steps=64, features=32), got "
+                f"{self.features}"
+            )
         if self.n is None:
             raise TypeError(
                 "Input requires n, as in Input(3) or Input(28, 28, 1), or steps, as in Input(steps=64, features=32)"
@@ -75,7 +81,7 @@ class Input(Layer):
         return self.n is None and self.steps is None
 
     def output_shape(self, input_shape: Shape) -> Shape:
-        """Return the shape of one row after the layer."""
+        """Return the shape of one row after the layer; for any number of steps, the shape of one step."""
         if self.n is None:
             return self.steps or 1, self.features or 1
         return (self.n,) if self.width is None else (self.n, self.width, self.channels or 1)
@@ -87,7 +93,8 @@ class Input(Layer):
 
     def to_dict(self, input_shape: Shape) -> dict[str, Any]:
         """Return the description of the layer for a model file, without its arrays."""
-        return {"type": self.type, "shape": list(self.output_shape(input_shape))}
+        shape = [None, self.features] if self.any_steps else list(self.output_shape(input_shape))
+        return {"type": self.type, "shape": shape}
 
     @classmethod
     def check_document(cls, layer: dict[str, Any], where: str) -> dict[str, Any]:
@@ -95,6 +102,8 @@ class Input(Layer):
         from nnc._utils import fields
 
         fields.check_keys(layer, ("type", "shape"), where)
+        if isinstance(layer["shape"], list) and len(layer["shape"]) == 2 and layer["shape"][0] is None:
+            return {"type": cls.type, "shape": [None, fields.size(layer["shape"][1], where + ".shape[1]")]}
         n = len(layer["shape"]) if isinstance(layer["shape"], list) and len(layer["shape"]) in (1, 2) else 3
         return {"type": cls.type, "shape": fields.sizes(layer, "shape", n, where + ".")}
 
@@ -109,7 +118,7 @@ class Input(Layer):
         return []
 
     def __repr__(self) -> str:
-        if self.steps is not None:
+        if self.n is None:
             return f"Input(steps={self.steps}, features={self.features})"
         return f"Input({', '.join(map(str, self.output_shape(())))})"
 

@@ -78,7 +78,11 @@ class Stack(Value):
     @property
     def input_shape(self) -> Shape:
         """Return the shape of one row of inputs: (n,), (steps, features), or (height, width, channels)."""
-        return self.input.output_shape(())
+        return self.layers[0].input_shape
+
+    def for_steps(self, steps: int) -> Stack:
+        """Return the layers for sequences of this number of steps, for a network that accepts any number."""
+        return _compute_shapes([self.input, *(layer.kind for layer in self.layers)], (steps, self.input_shape[1]))
 
     @property
     def has_image_input(self) -> bool:
@@ -416,11 +420,14 @@ def _output_hint(name: Any) -> str:
     return f" ({name} is possible only for the output layer)" if row is not None and row.output_only else ""
 
 
-def _compute_shapes(kinds: Sequence[Layer]) -> Stack:
-    """Return the layers with their shapes and names; insert a Flatten between images and a Dense."""
+def _compute_shapes(kinds: Sequence[Layer], first_shape: Shape | None = None) -> Stack:
+    """Return the layers with their shapes and names; insert a Flatten between images and a Dense.
+
+    `first_shape` is the shape of one row of inputs. Default: that of the Input.
+    """
     first = kinds[0]
     assert isinstance(first, Input)
-    shape = first.output_shape(())
+    shape = first_shape = first_shape or first.output_shape(())
     count = sum(isinstance(kind, ParametricLayer) for kind in kinds)
     layers: list[PlacedLayer[Layer]] = []
     parametric_layers: list[PlacedLayer[ParametricLayer]] = []
@@ -446,7 +453,7 @@ def _compute_shapes(kinds: Sequence[Layer]) -> Stack:
             layers.append(PlacedLayer(kind, shape, output_shape, type(kind).__name__, None))
         shape = output_shape
     names = tuple(str(layer.kind.activation) for layer in parametric_layers)
-    sizes = (prod(first.output_shape(())), *(prod(layer.output_shape) for layer in parametric_layers))
+    sizes = (prod(first_shape), *(prod(layer.output_shape) for layer in parametric_layers))
     return Stack(first, tuple(layers), tuple(parametric_layers), sizes, names)
 
 
@@ -456,6 +463,12 @@ def _check_stack(stack: Stack, loss: str) -> None:
     max_size = max(*stack.sizes, *(prod(layer.output_shape) for layer in stack.layers))
     if max_size > MAX_SIZE or n_params >= MAX_PARAMS:
         raise ValueError(TOO_LARGE.format(list(stack.sizes)))
+    for layer in stack.layers if stack.input.any_steps else ():
+        if len(layer.input_shape) == 2 and not (layer.kind.recurrent or isinstance(layer.kind, (Dense, Dropout))):
+            raise ValueError(
+                f"layers after Input(steps=None) must be recurrent or Dense layers, got {layer.kind!r}; use a fixed "
+                "number of steps"
+            )
     by_step = False  # whether a recurrent layer, or a Dense on sequences, comes before the layer
     for layer in stack.layers:
         is_convolution = layer.kind.in_lanes and layer.has_parameters
