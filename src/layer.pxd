@@ -62,6 +62,7 @@ cdef struct SequenceBuffers:
     real* input_delta     # derivative of the loss with respect to the inputs of one step (rows, padded inputs)
     real* strip           # workspace for the gradient of some parameter rows, where each gate is padded
 
+# The fields that each kind of layer has come first, so that a training step with a single row reads few cache lines.
 cdef struct Layer:
     int kind              # kind of the layer, a value of the enum Kind
     int activation        # activation function, a value of the enum Activation
@@ -75,8 +76,38 @@ cdef struct Layer:
     Py_ssize_t rows
     # number of columns of W: n_out for DENSE, filters for CONV2D, channels for BATCH_NORM, gates x units for RECURRENT
     Py_ssize_t neurons
+    int bias              # number of rows of biases: 1, or 2 for a GRU; 0 without biases
     # the outputs are groups of VL images, with one image per vector lane and n_out vectors per group (images.pxd)
     bint in_lanes
+    bint narrow           # dense layer with few outputs and many inputs, whose vectors hold inputs instead of outputs
+    # dense layer above a FLATTEN without dropout: its backward pass writes deltas in the image layout of FLATTEN
+    bint deltas_in_lanes
+    bint frozen  # the parameters do not change in this run; deltas are computed only down to the lowest trainable layer
+    bint broken           # a step would have made parameters infinite or NaN; they were left unchanged
+    # parameters in padded rows, owned by the caller: the rows of W, the bias if there is one, and the running mean and
+    # running variance of a BATCH_NORM
+    real* W
+    real* Z  # net inputs in padded rows; shares the memory of A unless net inputs and activations are both needed
+    real* A               # activations in padded rows, one for each row of the block
+    real* D  # deltas d loss / d Z in padded rows, or NULL; image layers store the deltas of one group per thread
+    const real** out_rows  # out_rows, delta_rows: pointers to the rows of `out`, and to the rows of D
+    const real** delta_rows
+    # transposed weights with row length ldt, for the backward pass and for narrow layers; or NULL. RECURRENT: copies
+    # with padded gates, and their transposes (recurrent.pxd)
+    real* WT
+    Py_ssize_t ldt        # row length of WT: n_in (CONV2D, RECURRENT: number of input channels) plus padding
+    # gradient in the layout of W; NULL if the whole gradient is never stored, because the optimizer takes the step for
+    # each strip of rows as soon as the gradient of the strip is computed
+    real* gradient
+    real* m               # m, v: first and second moment of the optimizer, in the layout of W
+    real* v
+    # learning rate factors of this layer, owned by the Training; NULL if the layer uses the rates of the run
+    ParamGroup* param_group
+    double dropout_rate   # probability that dropout sets an output to zero in training
+    real* mask  # dropout mask in padded rows: each element is 0 or 1 / (1 - dropout_rate); NULL without dropout
+    real* out             # inputs of the next layer in padded rows: A, or A times the dropout mask
+    real* log_sum  # log(sum(exp(Z))) of each row and step, for a softmax output with cross-entropy; else NULL
+    const real* input     # inputs of an image layer or a BATCH_NORM: the `out` of the previous layer
     Shape in_shape        # in_shape, out_shape: shape of an input image, and of an output image
     Shape out_shape
     Py_ssize_t window_height  # window_height, window_width: window size of a convolution or pool, in pixels
@@ -85,42 +116,8 @@ cdef struct Layer:
     Py_ssize_t stride_x
     Py_ssize_t pad_y      # pad_y, pad_x: number of rows of zeros above the image, and of columns of zeros to its left
     Py_ssize_t pad_x
-    int bias              # number of rows of biases: 1, or 2 for a GRU; 0 without biases
-    int cell              # RECURRENT: a value of the enum Cell
-    int directions        # RECURRENT: 1, or 2 if a second set of units processes the steps in reverse order
-    bint reverse          # RECURRENT: the first direction processes the steps in reverse order
-    bint sequences        # RECURRENT: the outputs are those of all steps, not only of the last one
-    double input_dropout_rate  # RECURRENT: probability that dropout sets an input to zero in training
-    const int* lengths    # RECURRENT: number of steps of each row of the block, in decreasing order; NULL: all steps
-    SequenceBuffers* buffers  # RECURRENT: buffers of each direction
-    bint has_transposes   # RECURRENT: WT also contains transposes of W and U
-    bint narrow           # dense layer with few outputs and many inputs, whose vectors hold inputs instead of outputs
-    # dense layer above a FLATTEN without dropout: its backward pass writes deltas in the image layout of FLATTEN
-    bint deltas_in_lanes
-    # parameters in padded rows, owned by the caller: the rows of W, the bias if there is one, and the running mean and
-    # running variance of a BATCH_NORM
-    real* W
-    # gradient in the layout of W; NULL if the whole gradient is never stored, because the optimizer takes the step for
-    # each strip of rows as soon as the gradient of the strip is computed
-    real* gradient
-    real* m               # m, v: first and second moment of the optimizer, in the layout of W
-    real* v
-    # transposed weights with row length ldt, for the backward pass and for narrow layers; or NULL. RECURRENT: copies
-    # with padded gates, and their transposes (recurrent.pxd)
-    real* WT
-    Py_ssize_t ldt        # row length of WT: n_in (CONV2D, RECURRENT: number of input channels) plus padding
-    real* Z  # net inputs in padded rows; shares the memory of A unless net inputs and activations are both needed
-    real* A               # activations in padded rows, one for each row of the block
-    real* D  # deltas d loss / d Z in padded rows, or NULL; image layers store the deltas of one group per thread
-    real* log_sum  # log(sum(exp(Z))) of each row and step, for a softmax output with cross-entropy; else NULL
-    double dropout_rate   # probability that dropout sets an output to zero in training
-    real* mask  # dropout mask in padded rows: each element is 0 or 1 / (1 - dropout_rate); NULL without dropout
-    real* out             # inputs of the next layer in padded rows: A, or A times the dropout mask
-    const real** out_rows  # out_rows, delta_rows: pointers to the rows of `out`, and to the rows of D
-    const real** delta_rows
     Py_ssize_t group_reals  # number of deltas that an image layer stores for one thread
     Py_ssize_t fused_height  # window height of the max-pool that is fused into this convolution, or 0
-    const real* input     # inputs of an image layer or a BATCH_NORM: the `out` of the previous layer
     real* argmax          # MAX_POOL: index of the maximum in each window, in the layout of A; NULL unless training
     # CONV2D: copy of some image rows with zero padding for each thread (in pixels.pxd: of one image), or NULL
     real* padded_input
@@ -137,10 +134,14 @@ cdef struct Layer:
     real* statistics      # BATCH_NORM: statistics of each thread, a padded row for each Statistic of norm.pxd
     real* chunk_sums      # BATCH_NORM: partial sums, four padded rows for each chunk of rows; only for training
     bint use_running_stats  # BATCH_NORM: normalize with the running statistics, which all threads share
-    bint frozen  # the parameters do not change in this run; deltas are computed only down to the lowest trainable layer
-    # learning rate factors of this layer, owned by the Training; NULL if the layer uses the rates of the run
-    ParamGroup* param_group
-    bint broken           # a step would have made parameters infinite or NaN; they were left unchanged
+    int cell              # RECURRENT: a value of the enum Cell
+    int directions        # RECURRENT: 1, or 2 if a second set of units processes the steps in reverse order
+    bint reverse          # RECURRENT: the first direction processes the steps in reverse order
+    bint sequences        # RECURRENT: the outputs are those of all steps, not only of the last one
+    double input_dropout_rate  # RECURRENT: probability that dropout sets an input to zero in training
+    const int* lengths    # RECURRENT: number of steps of each row of the block, in decreasing order; NULL: all steps
+    SequenceBuffers* buffers  # RECURRENT: buffers of each direction
+    bint has_transposes   # RECURRENT: WT also contains transposes of W and U
 
 
 cdef inline Py_ssize_t padded(Py_ssize_t n) noexcept nogil:
