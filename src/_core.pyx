@@ -94,10 +94,10 @@ def largest_absolute_as_is(X, Y, Py_ssize_t n_in, Py_ssize_t n_out):
 
     Return None unless `data_as_is` accepts X and Y and all numbers are finite.
     """
-    cdef Data data = data_as_is(X, Y, n_in, n_out)
+    cdef Data data
     cdef double largest_in_X, largest_in_Y
     cdef bint finite
-    if data.n == 0:
+    if not data_as_is(&data, X, Y, n_in, n_out):
         return None
     with nogil:
         finite = (first_not_finite(data.X, data.n * n_in, &largest_in_X) < 0 and
@@ -212,22 +212,22 @@ cdef real* matrix_of(array, Py_ssize_t columns, int access, Py_ssize_t* n) noexc
     return numbers
 
 
-cdef Data data_as_is(X, Y, Py_ssize_t n_in, Py_ssize_t n_out, int access=0) noexcept:
-    # Return X (n, n_in) and Y (n, n_out), which may be any objects, as a struct Data. All functions whose names end in
-    # _as_is check their arrays here. The result has no rows unless both arrays are buffers that the engine can use
+cdef bint data_as_is(Data* data, X, Y, Py_ssize_t n_in, Py_ssize_t n_out, int access=0) noexcept:
+    # Store X (n, n_in) and Y (n, n_out), which may be any objects, in *data. All functions whose names end in _as_is
+    # check their arrays here. Return False, and store no rows, unless both arrays are buffers that the engine can use
     # directly. With PyBUF_WRITABLE, Y is an array for outputs that must not overlap X, or None if the caller allocates
-    # it.
+    # it. (A returned struct would be copied by vector instructions that wait for the scalar stores.)
     cdef Py_ssize_t n = 0, m = 0
     cdef const real* rows = matrix_of(X, n_in, 0, &n)
     cdef const real* targets = NULL
-    cdef Data data = empty_data()
+    memset(data, 0, sizeof(Data))
     if rows is not NULL and not (access and Y is None):
         targets = matrix_of(Y, n_out, access, &m)
         if targets is NULL or n != m or access and targets < rows + n * n_in and rows < targets + n * n_out:
-            return data
+            return False
     if rows is not NULL:
         data.n, data.X, data.Y, data.weight_sum = n, rows, targets, n
-    return data
+    return rows is not NULL
 
 
 cdef bint read_labels(array, int* labels, Py_ssize_t n, Py_ssize_t n_out) noexcept:
@@ -251,9 +251,9 @@ cdef bint read_labels(array, int* labels, Py_ssize_t n, Py_ssize_t n_out) noexce
     return is_valid
 
 
-cdef Data labelled_data_as_is(X, y, Py_ssize_t n_in, Py_ssize_t n_out, int* labels, Py_ssize_t n) noexcept:
-    # Return n rows X and their class indices (or one-hot rows) y as a struct Data, with the checks of data_as_is(). The
-    # class indices are written to `labels`.
+cdef bint labelled_data_as_is(Data* data, X, y, Py_ssize_t n_in, Py_ssize_t n_out, int* labels, Py_ssize_t n) noexcept:
+    # Store n rows X and their class indices (or one-hot rows) y in *data, with the checks and the result of
+    # data_as_is(). The class indices are written to `labels`.
     cdef Py_ssize_t m = 0, k = 0
     cdef const real* rows = matrix_of(X, n_in, 0, &m)
     cdef const real* targets
@@ -261,10 +261,10 @@ cdef Data labelled_data_as_is(X, y, Py_ssize_t n_in, Py_ssize_t n_out, int* labe
     if is_valid and not read_labels(y, labels, n, n_out):
         targets = matrix_of(y, n_out, 0, &k)
         is_valid = targets is not NULL and k == n and are_one_hot(targets, n, n_out, labels)
-    cdef Data data = empty_data()
+    memset(data, 0, sizeof(Data))
     if is_valid:
         data.n, data.X, data.labels, data.weight_sum = n, rows, labels, n
-    return data
+    return is_valid
 
 
 cdef int name_index(str argument, name, tuple names) except -1:

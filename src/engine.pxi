@@ -183,8 +183,8 @@ cdef class Engine:
     def predict_as_is(self, const real[::1] params, X, out=None):
         """Return the outputs for the rows of X, written to `out` if given."""
         cdef Py_ssize_t m, n_out = self.plan.layers[self.plan.count - 1].n_out
-        cdef Data data = data_as_is(X, out, self.plan.layers[0].n_in, n_out, PyBUF_WRITABLE)
-        if data.n == 0:
+        cdef Data data
+        if not data_as_is(&data, X, out, self.plan.layers[0].n_in, n_out, PyBUF_WRITABLE):
             return None
         if out is None:
             out = empty((data.n, n_out), DTYPE)
@@ -193,14 +193,18 @@ cdef class Engine:
 
     def loss_as_is(self, const real[::1] params, X, Y):
         """Return the loss of the rows of X against the targets Y."""
-        cdef Data data = data_as_is(X, Y, self.plan.layers[0].n_in, self.plan.layers[self.plan.count - 1].n_out)
-        cdef double loss = self.compute_loss(&params[0], data) if data.n > 0 else NAN
+        cdef Data data
+        cdef bint is_valid = data_as_is(&data, X, Y, self.plan.layers[0].n_in,
+                                        self.plan.layers[self.plan.count - 1].n_out)
+        cdef double loss = self.compute_loss(&params[0], data) if is_valid else NAN
         return loss if loss < INFINITY else None
 
     def gradients_as_is(self, const real[::1] params, X, Y, real[::1] gradient):
         """Return the loss, and write its gradient without padding: W and then b of each layer, row by row."""
-        cdef Data data = data_as_is(X, Y, self.plan.layers[0].n_in, self.plan.layers[self.plan.count - 1].n_out)
-        cdef double loss = self.compute_gradients(&params[0], &data, &gradient[0], NULL) if data.n > 0 else NAN
+        cdef Data data
+        cdef bint is_valid = data_as_is(&data, X, Y, self.plan.layers[0].n_in,
+                                        self.plan.layers[self.plan.count - 1].n_out)
+        cdef double loss = self.compute_gradients(&params[0], &data, &gradient[0], NULL) if is_valid else NAN
         return loss if loss < INFINITY else None
 
     def forward(self, const real[::1] params, const real[:, ::1] X, list out_rows, const int[::1] lengths=None):

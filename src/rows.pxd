@@ -86,7 +86,7 @@ cdef inline void fetch(const Block* block, const Data* data, Py_ssize_t row, Py_
     # Load rows row + low <= i < row + high of the data as rows low <= i < high of the block: pointers to the inputs (or
     # to copies of them), padded targets or class indices, and sample weights.
     cdef Py_ssize_t i, j, source, label, n_in = block.n_in, n_out = block.n_out, ld = block.ld
-    cdef Py_ssize_t steps = block.label_steps, n_classes = n_out // steps
+    cdef Py_ssize_t steps = block.label_steps, n_classes
     cdef const int* order = NULL if data.order is NULL else data.order + row
     cdef real y
     if order is NULL:
@@ -115,6 +115,7 @@ cdef inline void fetch(const Block* block, const Data* data, Py_ssize_t row, Py_
                 for j in range(n_out):
                     block.Y[i * ld + j] = data.Y[source * n_out + j]
             else:
+                n_classes = n_out // steps
                 for j in range(n_out):
                     label = 0 if data.Y is not NULL else data.labels[source * steps + j // n_classes]
                     y = (label == j % n_classes) if data.Y is NULL else data.Y[source * n_out + j]

@@ -7,9 +7,9 @@ cdef bint single_step(void* context, X, Y, double rate, double* loss) noexcept:
     cdef Training self = <Training>context
     cdef const Network* net = &self.run.net
     cdef Py_ssize_t n_in = net.layers[0].n_in, n_out = net.layers[net.count - 1].n_out
-    cdef Data data
+    cdef Data* data = &self.run.data
     if not self.is_labelled:
-        data = data_as_is(X, Y, n_in, n_out)
+        data_as_is(data, X, Y, n_in, n_out)
         if data.n > 0 and net.loss == HEADS and not are_targets(&net.heads, data.Y, data.n, n_out):
             return False
     elif net.block.label_steps > 1:
@@ -19,10 +19,10 @@ cdef bint single_step(void* context, X, Y, double rate, double* loss) noexcept:
             self.labels = <int*>malloc(self.run.batch * sizeof(int))
         if self.labels is NULL:
             return False
-        data = labelled_data_as_is(X, Y, n_in, n_out, self.labels, self.run.batch)
+        labelled_data_as_is(data, X, Y, n_in, n_out, self.labels, self.run.batch)
     if data.n != self.run.batch:
         return False
-    loss[0] = self.train_step(data, rate)
+    loss[0] = self.train_step(rate)
     return True
 
 
@@ -34,9 +34,10 @@ cdef bint single_outputs(void* context, X, Y, Py_ssize_t k, P) noexcept:
     cdef Run* run = &self.run
     cdef double largest
     cdef Py_ssize_t m = 0, n_out = run.net.layers[run.net.count - 1].n_out
-    cdef Data data = data_as_is(X, P, run.net.layers[0].n_in, n_out, PyBUF_WRITABLE)
+    cdef Data data
+    cdef bint is_valid = data_as_is(&data, X, P, run.net.layers[0].n_in, n_out, PyBUF_WRITABLE)
     cdef const real* targets = matrix_of(Y, k, 0, &m)
-    if data.n == 0 or data.n > run.batch or targets is NULL or m != data.n or k == 0:
+    if not is_valid or data.n > run.batch or targets is NULL or m != data.n or k == 0:
         return False
     if self.is_brief:
         write_outputs(run, &data)
@@ -53,11 +54,12 @@ cdef bint single_finish(void* context, X, dP, double rate, double* loss) noexcep
     # False without a step if dP must be converted first.
     cdef Training self = <Training>context
     cdef Run* run = &self.run
-    cdef Data data = data_as_is(X, dP, run.net.layers[0].n_in, run.net.layers[run.net.count - 1].n_out)
-    if data.n == 0 or data.n > run.batch:
+    cdef Data* data = &run.data
+    if (not data_as_is(data, X, dP, run.net.layers[0].n_in, run.net.layers[run.net.count - 1].n_out)
+            or data.n > run.batch):
         return False
     run.is_forwarded = data.n <= run.net.block.size and run.nets is NULL
-    loss[0] = self.train_step(data, rate)
+    loss[0] = self.train_step(rate)
     run.is_forwarded = False
     return True
 

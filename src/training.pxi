@@ -79,7 +79,7 @@ cdef class Training:
         # store the arrays instead of memoryviews, because creating memoryviews takes time
         self.keep_alive = [engine, params, X, Y, labels, weights, lengths, order, moments, None, rows, None]
         if labels is weights is lengths is order is rows is None:
-            run.data = data_as_is(X, Y, plan.layers[0].n_in, plan.layers[plan.count - 1].n_out)
+            data_as_is(&run.data, X, Y, plan.layers[0].n_in, plan.layers[plan.count - 1].n_out)
         if run.data.n == 0:
             run.data = self.as_data(X, Y, labels, weights, lengths, order, rows)
         self.is_labelled = labels is not None
@@ -305,7 +305,8 @@ cdef class Training:
             Loss before the step. NaN if X, Y or the loss is not finite, in which case no step was taken, or if some
             parameters would have become infinite or NaN, see `broken_layer`.
         """
-        return self.train_step(self.as_data(X, Y, labels, weights, lengths, None, None), rate)
+        self.run.data = self.as_data(X, Y, labels, weights, lengths, None, None)
+        return self.train_step(rate)
 
     def apply(self, const real[::1] gradient, double rate):
         """Take one step of the optimizer with a gradient that the caller provides.
@@ -360,12 +361,11 @@ cdef class Training:
         """
         return PyCapsule_New(&self.step_struct, NULL, NULL)
 
-    cdef double train_step(self, Data data, double rate) noexcept:
-        # Take a training step on these rows without creating Python objects; return the loss, or NaN if the step was
-        # not completed.
+    cdef double train_step(self, double rate) noexcept:
+        # Take a training step on run.data without creating Python objects; return the loss, or NaN if the step was not
+        # completed.
         cdef Run* run = &self.run
         cdef double loss = NAN
-        run.data = data
         sort_rows(run)
         run.losses, run.learning_rates, run.rate_stride, run.epochs = &loss, &rate, 0, 1
         run.epoch = run.row = 0
