@@ -455,7 +455,7 @@ def test_load_rejects_inconsistent_files_with_batch_norm():
     doc = document()
     del doc["layers"][1], doc["sha256"], doc["self_test"]
     doc["layers"][0]["shape"] = [7]
-    with pytest.raises(ModelFileError, match="must come after a Dense or Conv2D"):
+    with pytest.raises(ModelFileError, match="must come after a Dense, Conv1D or Conv2D"):
         nnc.from_json(json.dumps(doc))
     for shape in ([5, 1], [], 5, [0]):
         doc = document()
@@ -479,7 +479,7 @@ def test_batch_norm_rejects_invalid_arguments_layers_and_optimizers():
         with pytest.raises((ValueError, TypeError)):
             create()
     for layers in ([5, BatchNorm(), 2], [Input(5, 5), BatchNorm(), 2], [Input(5, 5), MaxPool2D(2), BatchNorm(), 2]):
-        with pytest.raises(ValueError, match="must come after a Dense or Conv2D"):
+        with pytest.raises(ValueError, match="must come after a Dense, Conv1D or Conv2D"):
             NeuralNetwork(layers)
     with pytest.raises(ValueError, match="must end with a Dense"):
         NeuralNetwork([5, 2, BatchNorm()])

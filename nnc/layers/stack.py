@@ -376,7 +376,7 @@ def _parse_layers(layers: Any) -> list[Layer]:
             raise ValueError(f"layers[{i}] must not be an Input, which is possible only as layers[0], got {kind!r}")
         if kind.normalizes and not any(isinstance(other, ParametricLayer) for other in kinds[:i]):
             raise ValueError(
-                f"layers[{i}] must come after a Dense or Conv2D, got {kind!r} after {previous!r}; "
+                f"layers[{i}] must come after a Dense, Conv1D or Conv2D, got {kind!r} after {previous!r}; "
                 "scale inputs with scale_X"
             )
         # the engine has a Flatten layer only directly after images, convolutions or pools
