@@ -1,6 +1,7 @@
 """Convolutions, pools and BatchNorm together with recurrent layers and Dense layers on sequences."""
 
 import copy
+import runpy
 
 import numpy as np
 import pytest
@@ -235,6 +236,24 @@ def test_other_functions_accept_network(name):
     np.testing.assert_array_equal(networks[0].params, networks[1].params)
     with pytest.raises(ValueError, match="stream"):
         net.stream()
+
+
+@every_stack
+def test_exports_compute_same_outputs(tmp_path, name):
+    torch = pytest.importorskip("torch")
+    net = build_network(name)
+    X, Y = random_data(net, 10)
+    net.fit(X, Y, epochs=2, optimizer="adam", lr=0.01)
+    P = net.predict(X)
+    net.to_python(tmp_path / "net.py")
+    exported = runpy.run_path(str(tmp_path / "net.py"))
+    outputs = np.array([exported["predict"](x.ravel().tolist()) for x in X])
+    np.testing.assert_allclose(outputs.reshape(P.shape), P, rtol=0, atol=1e-12)
+    module = net.to_torch().eval()
+    inputs = torch.tensor(X)  # convolutions and pools of PyTorch have the features before the steps
+    inputs = inputs.transpose(1, 2) if net.model.uses_lanes else inputs
+    np.testing.assert_allclose(module(inputs).detach().numpy(), P, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(nnc.from_torch(module, shape=(13, 3)).predict(X), P, rtol=0, atol=1e-12)
 
 
 def test_wrong_order_of_layers_is_refused():
