@@ -19,6 +19,8 @@ import keras
 from keras import layers
 
 from nnc import NeuralNetwork
+from nnc._interop import keras_models
+from nnc._interop.program import METHODS
 from nnc.layers import GRU, LSTM, Bidirectional, Conv1D, Dense, Dropout, Flatten, Input, SimpleRNN
 
 rng = np.random.default_rng(0)
@@ -254,7 +256,6 @@ def bidirectional(layer, backward, **options):
 
 REJECTED |= {
     r"\(GRU\) must have reset_after=True, got False": add_recurrent_layers(layers.GRU(4, reset_after=False)),
-    r"\(GRU\) must have dropout=0, got 0.5": add_recurrent_layers(layers.GRU(4, dropout=0.5)),
     r"\(LSTM\) must have recurrent_dropout=0, got 0.5": add_recurrent_layers(layers.LSTM(4, recurrent_dropout=0.5)),
     r"\(LSTM\) must have activation='tanh' and recurrent_activation='sigmoid', got 'relu' and 'sigmoid'": (
         add_recurrent_layers(layers.LSTM(4, activation="relu"))
@@ -458,8 +459,8 @@ RECURRENT = {
         [SimpleRNN(4, "relu", **ALL), LSTM(5, **ALL), GRU(3)],
     ),
     "backwards": (
-        [layers.SimpleRNN(4, go_backwards=True, use_bias=False)],
-        [SimpleRNN(4, go_backwards=True, bias=False)],
+        [layers.SimpleRNN(4, go_backwards=True, use_bias=False, dropout=0.25)],
+        [SimpleRNN(4, go_backwards=True, bias=False, dropout=0.25)],
     ),
     "bidirectional": (
         [
@@ -512,3 +513,34 @@ def test_recurrent_layer_with_state_as_output_or_kept_state_raises(name):
     setattr(model.layers[0], name, True)
     with pytest.raises(ValueError, match=rf"\(GRU\) must have {name}=False, got True"):
         nnc.from_keras(model)
+
+
+# ---------------------------------------------------------------------------------------------------------- to Keras
+
+
+def test_every_operation_has_a_layer():
+    assert {*METHODS.values()} <= {*dir(keras_models.LayerBuilder)}
+
+
+def test_to_keras_predicts_like_network(exported, tmp_path):
+    networks, X = exported
+    dtype = "float64" if keras.backend.backend() == "torch" else "float32"
+    net, rows = networks[dtype], X.astype(dtype)
+    model = net.to_keras()
+    P = net.predict(rows)
+    assert tuple(model.output_shape[1:]) == P.shape[1:]
+    # In float32, the Normalization of Keras rounds the means of the inputs.
+    tolerance = 1e-12 if dtype == "float64" else 1e-4 if net.converter.scaling_X is not None else 2e-6
+    outputs = keras.ops.convert_to_numpy(model(rows))
+    assert np.abs(outputs - P).max() <= tolerance * max(1, np.abs(P).max())
+    model.save(tmp_path / "model.keras")
+    assert np.array_equal(keras.ops.convert_to_numpy(keras.saving.load_model(tmp_path / "model.keras")(rows)), outputs)
+
+
+def test_to_keras_rejects_layers_that_keras_lacks():
+    quantiles = NeuralNetwork([3, 2], loss=nnc.Quantile([0.1, 0.5]), seed=0)
+    with pytest.raises(ValueError, match="several quantiles cannot be converted to Keras"):
+        quantiles.to_keras()
+    net = NeuralNetwork([Input(steps=4, features=2), SimpleRNN(3, "leaky_relu"), 1], loss="mse")
+    with pytest.raises(ValueError, match="a SimpleRNN with the activation 'leaky_relu' has another slope in Keras"):
+        net.to_keras()

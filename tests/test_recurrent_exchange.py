@@ -1,5 +1,8 @@
 """Exchange of networks with recurrent layers with PyTorch, Keras and ONNX, in both directions."""
 
+import os
+from importlib.util import find_spec
+
 import numpy as np
 import pytest
 from hypothesis import Phase, given, settings
@@ -9,6 +12,7 @@ import nnc
 from nnc import NeuralNetwork, Standardize
 from nnc.layers import GRU, LSTM, Bidirectional, Dense, Dropout, Flatten, Input, SimpleRNN
 
+os.environ.setdefault("KERAS_BACKEND", "torch" if find_spec("torch") else "numpy")
 TOLERANCES = {"float64": 1e-10, "float32": 1e-5}
 ALL = {"return_sequences": True}
 
@@ -53,7 +57,26 @@ def assert_same_network(loaded, net):
     assert loaded.params.tobytes() == net.params.tobytes()
 
 
-# ---------------------------------------------------------------------------------------------------------- PyTorch
+# ------------------------------------------------------------------------------------------------- Keras
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
+@settings(max_examples=20 if os.environ["KERAS_BACKEND"] == "torch" else 4, phases=(Phase.generate,))  # JAX compiles
+@given(networks())
+def test_network_survives_round_trip_through_keras(drawn):
+    keras = pytest.importorskip("keras")
+    net, X = drawn
+    if keras.backend.backend() != "torch":  # other backends compute in float32
+        net, X = net.astype("float32"), X.astype("float32")
+    model = net.to_keras()
+    assert_equal_outputs(keras.ops.convert_to_numpy(model(X)), net, X)
+    loaded = nnc.from_keras(model)
+    assert_equal_outputs(loaded.predict(X), net, X)
+    if net.converter.scaling_y is None:  # otherwise the scaling is merged into the last layer
+        assert_same_network(loaded, net)
+
+
+# ------------------------------------------------------------------------------------------------- PyTorch
 
 
 @settings(max_examples=60, phases=(Phase.generate,))

@@ -172,7 +172,7 @@ def _check_layer(keras: Any, layer: Any, label: str) -> None:
     name = type(layer).__name__
     if name not in READERS:
         raise ValueError(f"{label} must have a supported type, one of {', '.join(READERS)}, got {name}")
-    if type(layer) is not getattr(keras.layers, name):
+    if type(layer) is not getattr(keras.layers, name, None) and type(layer).__module__ != "nnc._interop.keras_models":
         raise ValueError(f"{label} must be keras.layers.{name}, got another class of this name")
     check_methods(layer, label, REPLACED_BY_KERAS)
 
@@ -295,11 +295,13 @@ def _recurrent(builder: Builder, layer: Any, label: str) -> None:
 def _recurrent_layer(layer: Any, label: str) -> tuple[Any, tuple[Any, Any, Any]]:
     """Return a recurrent layer of Keras without its direction as a layer of nnc, and its W, U and b."""
     require_attributes(layer, REQUIRED.get(type(layer).__name__, {}), label, optional=True)
-    cell, options = layer.cell, {"return_sequences": layer.return_sequences, "go_backwards": layer.go_backwards}
+    cell = layer.cell
+    options: dict[str, Any] = {"return_sequences": layer.return_sequences, "go_backwards": layer.go_backwards}
     check_methods(cell, label, REPLACED_BY_KERAS)
     if type(cell) is not getattr(sys.modules["keras"].layers, f"{type(layer).__name__}Cell"):
         raise ValueError(f"{label} must have the cell of its class, got {type(cell).__name__}")
-    require_attributes(cell, {"dropout": 0, "recurrent_dropout": 0}, label, optional=True)
+    require_attributes(cell, {"recurrent_dropout": 0}, label, optional=True)
+    options["dropout"] = cell.dropout
     activation = _activation_name(cell.activation, label)
     if type(layer).__name__ == "SimpleRNN":
         if activation not in STEP_ACTIVATIONS:
@@ -375,6 +377,11 @@ def _activation_name(function: Any, label: str) -> str:
     return name
 
 
+def _reverse(builder: Builder, layer: Any, label: str) -> None:
+    """Add a Reverse layer of keras_models.py, which `to_keras` writes."""
+    builder.reversed = not builder.reversed
+
+
 def _refuse_preprocessing(builder: Builder, layer: Any, label: str) -> None:
     """Raise ValueError for a preprocessing layer that is not at the beginning of the model."""
     raise ValueError(
@@ -387,6 +394,7 @@ READERS: dict[str, Callable[[Builder, Any, str], None]] = {
     "Dense": _dense,
     "TimeDistributed": _time_distributed,
     **dict.fromkeys(("SimpleRNN", "GRU", "LSTM", "Bidirectional"), _recurrent),
+    "Reverse": _reverse,
     "Conv1D": _conv1d,
     "MaxPooling1D": _pool1d,
     "AveragePooling1D": _pool1d,
