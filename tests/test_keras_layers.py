@@ -281,6 +281,9 @@ REJECTED |= {
     r"\(Bidirectional\) must have equal layers .* got \(GRU\(4, go_backwards=True, .*, GRU\(4, bias": (
         add_recurrent_layers(bidirectional(layers.GRU(4, go_backwards=True), layers.GRU(4)))
     ),
+    r"\(Conv1D\) must have the steps in the order of the inputs, got the reverse order": add_recurrent_layers(
+        layers.GRU(4, return_sequences=True, go_backwards=True), layers.Conv1D(3, 2), layers.Flatten()
+    ),
     r"\(Bidirectional\) must process the steps in the order of the inputs": add_recurrent_layers(
         layers.GRU(4, return_sequences=True, go_backwards=True), layers.Bidirectional(layers.GRU(4))
     ),

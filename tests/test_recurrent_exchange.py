@@ -1,5 +1,6 @@
 """Exchange of networks with recurrent layers with PyTorch, Keras and ONNX, in both directions."""
 
+import json
 import os
 from importlib.util import find_spec
 
@@ -55,6 +56,21 @@ def assert_same_network(loaded, net):
     ]
     assert kinds[0] == kinds[1]
     assert loaded.params.tobytes() == net.params.tobytes()
+
+
+@pytest.mark.parametrize(("layer", "rows", "b"), [(LSTM(4), 7, [16]), (Bidirectional(GRU(4)), 7, [2, 24])])
+def test_safetensors_contain_weights_of_inputs_and_states(layer, rows, b, tmp_path):
+    net = NeuralNetwork([Input(steps=5, features=3), layer, 2], loss="mse", dtype="float32", seed=0)
+    net.save(tmp_path / "net.safetensors")
+    content = (tmp_path / "net.safetensors").read_bytes()
+    n = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + n])
+    assert header["layers.1.W"]["shape"] == [rows, b[-1]]
+    assert header["layers.1.b"]["shape"] == b
+    start, end = header["layers.1.W"]["data_offsets"]
+    W = np.frombuffer(content[8 + n :][start:end], "float32").reshape(rows, b[-1])
+    assert np.array_equal(W, np.vstack([net.layers[0].W, net.layers[0].U]))
+    assert_same_network(NeuralNetwork.load(tmp_path / "net.safetensors"), net)
 
 
 # ------------------------------------------------------------------------------------------------- Keras

@@ -24,7 +24,7 @@ from nnc.layers import (
     Scale,
 )
 from nnc.layers.base import ParametricLayer
-from nnc.layers.image import Pool
+from nnc.layers.image import Convolution, Pool
 from nnc.layers.recurrent import RecurrentLayer
 
 if TYPE_CHECKING:
@@ -148,6 +148,8 @@ class Builder:
         """Append a layer, and update `shape` to its output shape; the caller adds the weights of the layer."""
         if self.last_label is not None:
             raise ValueError(f"{self.last_label} must be at the end of the model, but {label} follows")
+        if self.reversed and isinstance(layer, (Convolution, Pool)):
+            raise ValueError(f"{label} must have the steps in the order of the inputs, got the reverse order")
         try:
             self.shape = layer.output_shape(self.shape)
         except ValueError as error:
