@@ -24,7 +24,7 @@ _NAMES = {
     "_model.cores": ("show_config",),
     "_model.views": ("Layer",),
     "_network": ("NeuralNetwork",),
-    "_network.functions": ("check_gradients", "input_gradients"),
+    "_network.functions": ("check_gradients", "input_gradients", "to_keras"),
     "_network.readers": ("from_keras", "from_onnx", "from_sklearn", "from_torch"),
     "_network.streaming": ("Stream",),
     "_online": ("OnlineClassifier", "OnlineRegressor"),

@@ -24,6 +24,7 @@ from nnc._model.views import Layer as Layer
 from nnc._network import NeuralNetwork as NeuralNetwork
 from nnc._network.functions import check_gradients as check_gradients
 from nnc._network.functions import input_gradients as input_gradients
+from nnc._network.functions import to_keras as to_keras
 from nnc._network.readers import from_keras as from_keras
 from nnc._network.readers import from_onnx as from_onnx
 from nnc._network.readers import from_sklearn as from_sklearn
@@ -165,4 +166,5 @@ __all__ = [
     "search",
     "set_num_threads",
     "show_config",
+    "to_keras",
 ]

@@ -529,7 +529,7 @@ def test_to_keras_predicts_like_network(exported, tmp_path):
     networks, X = exported
     dtype = "float64" if keras.backend.backend() == "torch" else "float32"
     net, rows = networks[dtype], X.astype(dtype)
-    model = net.to_keras()
+    model = nnc.to_keras(net)
     P = net.predict(rows)
     assert tuple(model.output_shape[1:]) == P.shape[1:]
     # In float32, the Normalization of Keras rounds the means of the inputs.
@@ -543,7 +543,7 @@ def test_to_keras_predicts_like_network(exported, tmp_path):
 def test_to_keras_rejects_layers_that_keras_lacks():
     quantiles = NeuralNetwork([3, 2], loss=nnc.Quantile([0.1, 0.5]), seed=0)
     with pytest.raises(ValueError, match="several quantiles cannot be converted to Keras"):
-        quantiles.to_keras()
+        nnc.to_keras(quantiles)
     net = NeuralNetwork([Input(steps=4, features=2), SimpleRNN(3, "leaky_relu"), 1], loss="mse")
     with pytest.raises(ValueError, match="a SimpleRNN with the activation 'leaky_relu' has another slope in Keras"):
-        net.to_keras()
+        nnc.to_keras(net)

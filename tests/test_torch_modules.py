@@ -217,7 +217,9 @@ REJECTED |= {
     r"module 1 \(BatchNorm2d\) must have images of 4 channels as inputs": after_linear(nn.BatchNorm2d(4)),
     r"module 1 \(SyncBatchNorm\) must have a supported type, one of": after_linear(nn.SyncBatchNorm(4)),
     r"module 1 \(Softplus\) must have beta=1 and a threshold of at least 20, got beta=1.0 and threshold=5": [
-        nn.Linear(5, 4), nn.Softplus(threshold=5), nn.Linear(4, 2)
+        nn.Linear(5, 4),
+        nn.Softplus(threshold=5),
+        nn.Linear(4, 2),
     ],
     r"module 1 \(Softplus\) must have beta=1 and a threshold of at least 20, got beta=2 and threshold=20": after_linear(
         nn.Softplus(2)

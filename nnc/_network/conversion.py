@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class Conversion(Files):
-    """Export methods for ONNX, C, Python, JavaScript, PyTorch, Keras and scikit-learn."""
+    """Export methods for ONNX, C, Python, JavaScript, PyTorch and scikit-learn."""
 
     @classmethod
     def _from_parts(cls, parts: Parts) -> Self:
@@ -193,29 +193,6 @@ class Conversion(Files):
         from nnc._interop.torch_modules import to_torch
 
         return to_torch(self._export_document())
-
-    def to_keras(self) -> Any:
-        """Convert the network to a Sequential model of Keras 3, which returns the outputs of `predict`.
-
-        The model takes raw rows of the network's dtype, with the shape that `predict` expects. Dropout is omitted. With
-        JAX, Keras supports float64 only after `jax.config.update("jax_enable_x64", True)`.
-
-        Returns
-        -------
-        keras.Sequential
-
-        Raises
-        ------
-        ImportError
-            Keras is not installed.
-        ModelFileError
-            A parameter is NaN or infinite.
-        ValueError
-            The format does not support a layer.
-        """
-        from nnc._interop.keras_models import to_keras
-
-        return to_keras(self._export_document())
 
     def to_sklearn(self) -> Any:
         """Convert the network to a fitted MLPClassifier or MLPRegressor of scikit-learn (extra `[sklearn]`).

@@ -1,4 +1,4 @@
-"""Functions for networks that are used less often than the methods: gradient checks and input gradients."""
+"""Functions for networks that are used less often than the methods: gradients and the conversion to Keras."""
 
 from __future__ import annotations
 
@@ -81,6 +81,35 @@ def check_gradients(net: NeuralNetwork, X: ArrayLike, y: Any, eps: float | None 
 
     check_is_network(net)
     return check_network(net, X, y, eps)
+
+
+def to_keras(net: NeuralNetwork) -> Any:
+    """Convert a network to a Sequential model of Keras 3, which returns the outputs of `predict`.
+
+    The model takes raw rows of the network's dtype, with the shape that `predict` expects. Dropout is omitted. With
+    JAX, Keras supports float64 only after `jax.config.update("jax_enable_x64", True)`.
+
+    Parameters
+    ----------
+    net : NeuralNetwork
+
+    Returns
+    -------
+    keras.Sequential
+
+    Raises
+    ------
+    ImportError
+        Keras is not installed.
+    ModelFileError
+        A parameter is NaN or infinite.
+    TypeError, ValueError
+        `net` is not a NeuralNetwork, or Keras does not support a layer.
+    """
+    from nnc._interop.keras_models import to_keras
+
+    check_is_network(net)
+    return to_keras(net._export_document())
 
 
 def check_is_network(net: Any) -> None:

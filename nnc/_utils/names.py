@@ -110,6 +110,7 @@ FORMER_ATTRIBUTES = {
     "loss": "evaluate_loss",
     "output_layer": "layers[-1]",
     "plot": "draw",
+    "to_keras": "nnc.to_keras",
 }
 
 
