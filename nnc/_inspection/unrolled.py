@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     Array = NDArray[np.float64]
     Values = dict[str, Any]  # values of the variables of the formulas at one step: arrays (n, units)
 
-# Formulas of the gates and of the new states, and of the variables with respect to the net inputs u of the gates.
-# h and c are the states before the step, dh and dc the variables of the loss with respect to the new states. next_dc
+# Formulas of the gates and of the new states, and of the derivatives with respect to the net inputs u of the gates.
+# h and c are the states before the step, dh and dc the derivatives of the loss with respect to the new states. next_dc
 # is the part of dc that comes from the next step.
 FORMULAS = {
     "gru": (
@@ -76,7 +76,7 @@ def evaluate(values: Values, assignments: dict[str, str]) -> None:
 def unroll(recurrence: Recurrence, A_in: Array, W: Array, b: Array | None, dA: Array) -> list[list[Values]]:
     """Return the values of all variables at each step, in the order of processing, for each direction of a layer.
 
-    A_in (n, n_in) are the inputs, W and b the parameters, and dA (n, n_out) the variables of the loss with respect to
+    A_in (n, n_in) are the inputs, W and b the parameters, and dA (n, n_out) the derivatives of the loss with respect to
     the outputs.
     """
     kind, n = recurrence.kind, len(A_in)
