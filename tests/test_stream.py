@@ -1,13 +1,14 @@
 """Streams: outputs of each step against predict, states, bad input."""
 
 import copy
+import json
 import pickle
 
 import numpy as np
 import pytest
 
 import nnc
-from nnc import NeuralNetwork
+from nnc import NeuralNetwork, Standardize
 from nnc.layers import GRU, LSTM, Bidirectional, Conv1D, Dense, Dropout, Flatten, Input, SimpleRNN
 
 KINDS = SimpleRNN, GRU, LSTM
@@ -152,3 +153,15 @@ def test_scaling_without_fit_raises():
 def test_stream_is_public_class():
     assert isinstance(build_network(GRU).stream(), nnc.Stream)
     assert "3 features" in repr(build_network(GRU).stream())
+
+
+def test_stream_refuses_scaling_that_varies_with_steps(tmp_path):
+    net = NeuralNetwork([Input(steps=3, features=1), GRU(2), 1], loss="mse", seed=0, scale_X=Standardize(0, 1))
+    document = json.loads(net.to_json())
+    document["scale_X"]["shift"] = [0.0, 1.0, 2.0]
+    del document["self_test"], document["sha256"]
+    varying = nnc.from_json(json.dumps(document))
+    with pytest.raises(ValueError, match=r"stream\(\) requires that scale_X is the same at all steps"):
+        varying.stream()
+    varying.to_c(tmp_path / "net.h")
+    assert "net_reset(" not in (tmp_path / "net.h").read_text()

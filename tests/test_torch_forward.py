@@ -252,6 +252,16 @@ def test_recurrent_module_requires_shape_of_sequences():
         nnc.from_torch(forward(all_steps))
 
 
+def test_forward_method_is_traced_in_evaluation_mode():
+    def function(net, x):
+        return net.fc(net.rnn(x if net.training else x.flip(1))[0][:, -1])
+
+    module = forward(function).train()
+    net = nnc.from_torch(module, shape=(6, 3))
+    assert net.layers[0].kind.go_backwards
+    assert all(part.training for part in module.modules())
+
+
 def test_classes_for_vectors_and_images_are_traced():
     class Images(nn.Module):
         def __init__(self):

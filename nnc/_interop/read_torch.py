@@ -248,7 +248,8 @@ def _steps(module: Any) -> list[tuple[str, Any]]:
             f"{remedy if isinstance(module, nn.Sequential) else ''}"
         )
     try:
-        return Forward(SUPPORTED).steps(module)
+        with _evaluation(module):  # a forward method may depend on the mode
+            return Forward(SUPPORTED).steps(module)
     except RecursionError:
         raise ValueError(
             "module must not contain itself or be nested too deeply; reduce the levels of nesting"

@@ -43,8 +43,13 @@ class Stream:
         ):
             if scaler is not None and scaling is None:
                 raise ValueError(f"{name} must be computed before stream(), which the first fit does; call fit first")
-            parts = (0.0, 1.0) if scaling is None else (scaling.shift, scaling.factor)
-            arrays += [np.resize(np.asarray(part, np.float64), size) for part in parts]
+            for part in (0.0, 1.0) if scaling is None else (scaling.shift, scaling.factor):
+                numbers = np.ravel(np.asarray(part, np.float64))
+                array = np.resize(numbers, size)
+                # Imported networks may have another scaling at each step.
+                if not np.array_equal(np.resize(array, numbers.size), numbers):
+                    raise ValueError(f"stream() requires that {name} is the same at all steps, got different numbers")
+                arrays.append(array)
         self._core: Any = model.core.Stream(model.engine, model.theta, *arrays)
         self._dtype = model.dtype
         vars(self)["step"] = self._core.step  # the compiled method is faster to call than the Python method
