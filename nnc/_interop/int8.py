@@ -232,7 +232,7 @@ def quantize(program: Program, X: Array) -> QuantizedNetwork:
     if isinstance(operations[0], op.Scale):
         first = operations.pop(0)
         last -= 1
-        minus, times = np.array(first.minus), np.array(first.times)
+        minus, times = (np.resize(part, X.shape[1]) for part in (first.minus, first.times))  # one number for each input
     ranges = _ranges(operations[: last + 1], (X - minus) * times)
     current = ranges[0]
     layers: list[Any] = []
