@@ -10,7 +10,7 @@ import pytest
 
 import nnc
 from nnc import NeuralNetwork
-from nnc.layers import GRU, Conv2D, Dense, Flatten, Input, Scale
+from nnc.layers import GRU, Conv2D, Dense, Dropout, Flatten, Input, Scale
 
 rng = np.random.default_rng(0)
 SEQUENCES = rng.standard_normal((24, 8, 2)) * [0.1, 0.5] + [0.3, 0]
@@ -139,6 +139,15 @@ def test_files_pickles_and_copies_of_sequence_networks_predict_the_same(tmp_path
         assert other.model.input_shape == (8, 2)
     document = json.loads((tmp_path / "net.json").read_text())
     assert document["layers"][0] == {"type": "input", "shape": [8, 2]}
+
+
+def test_files_of_dense_layers_on_each_step_predict_the_same(tmp_path):
+    net = network([Input(steps=8, features=2), Dense(3, "tanh"), Dropout(0.1), Dense(1)])
+    for name in ("net.json", "net.safetensors"):
+        net.save(tmp_path / name)
+        loaded = nnc.load(tmp_path / name)
+        np.testing.assert_array_equal(loaded.predict(SEQUENCES), net.predict(SEQUENCES))
+        assert loaded.model.stack.dropout_rates == net.model.stack.dropout_rates
 
 
 def test_descriptions_show_steps_and_features():

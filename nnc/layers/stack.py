@@ -134,9 +134,11 @@ class Stack(Value):
     def lists_all_layers(self) -> bool:
         """Return whether model files list all layers.
 
-        If all layers are Dense or Dropout, files list only the Dense layers, and store the dropout rates separately.
+        If the inputs are vectors and all layers are Dense or Dropout, files list only the Dense layers, and store the
+        dropout rates separately.
         """
-        return not all(isinstance(layer.kind, (Dense, Dropout)) for layer in self.layers)
+        is_dense = all(isinstance(layer.kind, (Dense, Dropout)) for layer in self.layers)
+        return len(self.input_shape) > 1 or not is_dense
 
     def engine_layers(self) -> list[tuple[dict[str, Any], PlacedLayer[Layer] | None]]:
         """Return a pair for each layer of the engine: its arguments, and its layer of this stack (None for the input).
