@@ -11,7 +11,20 @@ import pytest
 
 import nnc
 from nnc import NeuralNetwork
-from nnc.layers import GRU, LSTM, Bidirectional, Dense, Dropout, Flatten, Input, SimpleRNN
+from nnc.layers import (
+    GRU,
+    LSTM,
+    BatchNorm,
+    Bidirectional,
+    Conv1D,
+    Dense,
+    Dropout,
+    Flatten,
+    GlobalAvgPool1D,
+    Input,
+    MaxPool1D,
+    SimpleRNN,
+)
 
 KINDS = SimpleRNN, GRU, LSTM
 FLAGS = ["-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-Wdouble-promotion", "-pedantic", "-Werror", "-O2"]
@@ -30,7 +43,10 @@ def random_layers(rng):
     """Return the layers of a random network; whole sequences are necessary for half of the networks."""
     choose, streams = lambda *items: items[rng.integers(len(items))], rng.random() < 0.5
     layers = [Input(steps=int(rng.integers(1, 21)), features=int(rng.integers(1, 6)))]
-    n_recurrent, ending = rng.integers(1, 4), choose("state", "steps") if streams else choose("state", "steps", "flat")
+    endings = {"state": [], "steps": [], "flat": [Flatten()], "pool": [MaxPool1D(1), GlobalAvgPool1D()]}
+    n_recurrent, ending = rng.integers(1, 4), choose(*[*endings][: 2 if streams else 4])
+    if not streams and rng.random() < 0.3:
+        layers += [Conv1D(3, 2, "identity", padding="causal"), BatchNorm("tanh")]
     for i in range(n_recurrent):
         sequences = i < n_recurrent - 1 or ending != "state"
         options = {"return_sequences": sequences, "bias": bool(rng.random() < 0.7)}
@@ -42,7 +58,7 @@ def random_layers(rng):
         layers.append(Bidirectional(layer) if order == "both" else layer)
         layers += [Dropout(0.1)] * choose(0, 1)
         layers += [Dense(int(rng.integers(1, 6)), choose("tanh", "identity"))] * (sequences and choose(0, 1))
-    return [*layers, Flatten()] if ending == "flat" else layers
+    return [*layers, *endings[ending]]
 
 
 def build_network(seed, dtype="float64"):
@@ -94,7 +110,7 @@ def test_random_networks_cover_all_cases(networks):
     streamable = [can_stream(net) for net, _ in networks.values()]
     assert 10 < sum(streamable) < len(networks) - 10
     kinds = {type(layer.kind) for net, _ in networks.values() for layer in net.layers}
-    assert kinds == {*KINDS, Dense, Dropout, Flatten}
+    assert kinds == {*KINDS, Dense, Dropout, Flatten, Conv1D, BatchNorm, MaxPool1D, GlobalAvgPool1D}
     assert {net.loss_name for net, _ in networks.values()} == {"mse", "bce", "cross_entropy"}
 
 
@@ -371,6 +387,13 @@ def test_int8_refuses_layers_for_steps(tmp_path, layers):
     with pytest.raises(ValueError, match="dtype='int8' supports neither recurrent layers nor a Dense that is applied"):
         net.to_c(tmp_path / "net.h", dtype="int8", calibrate=np.zeros((5, 4, 2)))
     assert not list(tmp_path.iterdir())
+
+
+def test_to_sklearn_refuses_dense_layer_for_each_step():
+    pytest.importorskip("sklearn")
+    net = NeuralNetwork([Input(steps=4, features=2), Dense(3, "tanh"), Dense(1)], loss="mse", seed=0)
+    with pytest.raises(ValueError, match="MLPRegressor does not support a Dense that is applied to each step"):
+        net.to_sklearn()
 
 
 def test_command_line_exports_recurrent_network(tmp_path):

@@ -257,13 +257,13 @@ class Graph(Writer):
             return self.node("MatMul", value, W)
         return self.node("Gemm", value, W, self.tensor(operation.b, (len(operation.b),)))
 
-    def step_mat_mul(self, operation: op.StepMatMul, value: str) -> str:  # type: ignore[override, unused-ignore]
+    def step_mat_mul(self, operation: op.StepMatMul, value: str) -> str:
         """Add the nodes of a dense layer for each step, without activation: x @ W + b."""
         W = self.tensor([number for row in operation.W for number in row], (len(operation.W), len(operation.W[0])))
         value = self.node("MatMul", value, W)
         return value if operation.b is None else self.node("Add", value, self.tensor(operation.b, (len(operation.b),)))
 
-    def recur(self, operation: op.Recur, value: str) -> str:  # type: ignore[override, unused-ignore]
+    def recur(self, operation: op.Recur, value: str) -> str:
         """Add the nodes of a recurrent layer; the operator has the axis of steps before that of the rows."""
         operator, order = RECURRENT[operation.cell]
         directions, n = operation.directions, len(operation.directions)

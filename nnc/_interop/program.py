@@ -292,13 +292,7 @@ class Writer:
 
     def write(self, operation: Operation, *arguments: str) -> Any:
         """Call the method of the writer for the type of this operation, and return its result."""
-        method = METHODS[type(operation)]
-        if not hasattr(self, method):
-            raise ValueError(
-                "this format supports neither recurrent layers nor a Dense that is applied to each step; use save(), "
-                "to_c(), to_python() or to_js()"
-            )
-        return getattr(self, method)(operation, *arguments)
+        return getattr(self, METHODS[type(operation)])(operation, *arguments)
 
 
 def scale_functions(operation: Scale, dtype: str) -> list[tuple[str, Sequence[float]]]:

@@ -10,7 +10,7 @@ from nnc._interop.parts import Parts
 from nnc._interop.program import Program, build_program
 from nnc._registry import losses
 from nnc.layers import layer_classes_by_type
-from nnc.layers.operations import Activate, MatMul, Scale, Sort
+from nnc.layers.operations import Activate, MatMul, Scale, Sort, StepMatMul
 
 MISSING_MESSAGE = 'nnc.sklearn needs scikit-learn 1.7 or later ({}); install it with pip install "nnc-cython[sklearn]"'
 
@@ -189,6 +189,8 @@ def _dense_layers(document: dict[str, Any], program: Program, estimator: str) ->
             coefs[-1], intercepts[-1] = coefs[-1] * times, intercepts[-1] * times + plus
             names[-1] = {"sigmoid": "logistic"}.get(operation.name, operation.name)
             times, plus = np.ones(operation.output_shape), np.zeros(operation.output_shape)
+        elif isinstance(operation, StepMatMul):
+            raise ValueError(f"{estimator} does not support a Dense that is applied to each step")
         elif isinstance(operation, Sort):
             raise ValueError(f"{estimator} does not support the sorted outputs of a network with several quantiles")
         else:

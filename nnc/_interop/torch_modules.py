@@ -114,13 +114,13 @@ class ModuleBuilder(Writer):
         linear = nn.Linear(len(W), W.shape[1], bias=operation.b is not None, dtype=self.dtype)
         self._fill(linear, W.T, operation.b)
 
-    def step_mat_mul(self, operation: op.StepMatMul) -> None:  # type: ignore[override, unused-ignore]
+    def step_mat_mul(self, operation: op.StepMatMul) -> None:
         """Add a Linear module, which is applied to each step of sequences."""
         self.transpose(features_last=True)
         linear = nn.Linear(len(operation.W), len(operation.W[0]), bias=operation.b is not None, dtype=self.dtype)
         self._fill(linear, np.array(operation.W).T, operation.b)
 
-    def recur(self, operation: op.Recur) -> None:  # type: ignore[override, unused-ignore]
+    def recur(self, operation: op.Recur) -> None:
         """Add an RNN, GRU or LSTM module, and modules that reverse its inputs and select a part of its result."""
         self.transpose(features_last=True)
         module_class, order = RECURRENT[operation.cell]
