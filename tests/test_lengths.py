@@ -168,6 +168,34 @@ def test_training_matches_pytorch_packed_sequences():
     assert net.predict(X, lengths=lengths) == pytest.approx(linear(lstm(packed)[1][0][0]).detach().numpy(), rel=1e-10)
 
 
+@pytest.mark.parametrize("steps", [None, STEPS])
+@pytest.mark.parametrize("at_each_step", [False, True])
+def test_vjp_and_forward_ignore_padding(at_each_step, steps):
+    X, y, lengths = data(at_each_step)
+    net = network(steps, at_each_step=at_each_step, scale_X=nnc.Standardize(1, 2), scale_y=nnc.Standardize(3, 4))
+    list_X, list_y = lists(X, y, lengths)
+    P = net.predict(list_X)
+    m = 2 * (sum(lengths) if at_each_step else ROWS)
+    dP = [2 * (p - t) / m / 16 for p, t in zip(P, list_y, strict=True)]  # of the mean squared error of scaled targets
+    gradients, dX = net.vjp(list_X, dP if at_each_step else np.array(dP))
+    assert flat(gradients) == pytest.approx(flat(net.gradients(list_X, list_y)), rel=0, abs=1e-14)
+    for actual, expected in zip(dX, nnc.input_gradients(net, list_X, list_y), strict=True):
+        assert actual == pytest.approx(expected, abs=1e-14)
+    padded = np.zeros_like(y)
+    padded[:] = np.nan
+    for row, part in zip(padded, dP, strict=True):
+        row[: len(part)] = part
+    assert flat(net.vjp(X, padded, lengths=lengths)[0]).tobytes() == flat(gradients).tobytes()
+    outputs = net.forward(X, lengths=lengths)
+    assert outputs[-1] == pytest.approx(np.where(np.isnan(y), 0, (net.predict(X, lengths=lengths) - 3) / 4))
+    for i, length in enumerate(lengths):
+        assert not outputs[0][i, length:].any()
+        for out, single in zip(outputs, net.forward(list_X[i][None] if steps is None else [list_X[i]]), strict=True):
+            assert np.array_equal(
+                out[i, :length] if out.ndim == 3 else out[i], single[0, :length] if out.ndim == 3 else single[0]
+            )
+
+
 def test_losses_scalings_and_classes_ignore_padding():
     X, y, lengths = data()
     valid = np.arange(STEPS) < lengths[:, None]
@@ -311,7 +339,6 @@ def test_any_number_of_steps_is_refused_where_a_number_is_required():
     for call, message in (
         (lambda: net.train_step(list_X, list_y), "training steps require a network with a fixed number of steps"),
         (lambda: net.fit_batches([(list_X, list_y)]), "fit_batches requires a network with a fixed number of steps"),
-        (lambda: net.forward(X[:, :1]), "the network must have a fixed number of steps here"),
         (lambda: net.jacobian(np.zeros((2, 4, 3))), "the network must have a fixed number of steps here"),
         (lambda: nnc.fit_many([net], np.zeros((2, 4, 3)), y[:2, :4], epochs=1), "must have a fixed number of steps"),
         (lambda: net.to_onnx("net.onnx"), "exports require a network with a fixed number of steps"),
@@ -372,6 +399,6 @@ def test_wrong_sequences_are_refused():
             network(layers=layers).predict(X, lengths=lengths)
     with pytest.raises(ValueError, match="lengths and lists of sequences require a named loss"):
         network(at_each_step=False, loss=lambda P, Y: (0.0, 0 * P)).fit(list_X, y[:, 0], epochs=1, lr=0.1)
-    for call in (net.forward, net.jacobian, lambda X: net.vjp(X, y), lambda X: nnc.fit_many([net], X, y, epochs=1)):
+    for call in (net.jacobian, lambda X: nnc.check_gradients(net, X, y), lambda X: nnc.fit_many([net], X, y, epochs=1)):
         with pytest.raises(ValueError, match="X must have sequences of 9 steps"):
             call(list_X)

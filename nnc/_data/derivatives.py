@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy import ndarray
 
+from nnc._data.sequences import Sequences
 from nnc._utils.arrays import as_contiguous, as_matrix, as_real_array, not_finite_error
 
 if TYPE_CHECKING:
@@ -132,19 +133,27 @@ def check_gradient(model: Model, flat: NDArray[Any]) -> None:
                 )
 
 
-def vjp(converter: DataConverter, X: ArrayLike, dP: ArrayLike) -> tuple[Gradients, NDArray[Any]]:
+def vjp(
+    converter: DataConverter, X: ArrayLike, dP: ArrayLike, lengths: ArrayLike | None = None
+) -> tuple[Gradients, NDArray[Any]]:
     """Compute a vector-Jacobian product, see `NeuralNetwork.vjp`."""
-    model = converter.model
+    converter, X = converter.bind(X, lengths)
+    model, core_lengths = converter.model, None
     given = X if type(X) is ndarray else converter.array(X)
+    if isinstance(given, Sequences):
+        dP, core_lengths = given.targets(dP, model.stack.output_shape), given.core_lengths
     rows, output_gradient = engine_output_gradient(converter, given, dP)
     if model.heads is not None:
-        output_gradient = model.heads.backpropagate(model.engine_outputs(rows), output_gradient)
+        output_gradient = model.heads.backpropagate(model.engine_outputs(rows, core_lengths), output_gradient)
     flat, dX = np.empty(model.n_params, model.dtype), np.empty(rows.shape, model.dtype)
     product: float = model.output_gradient_engine.gradients(
-        model.theta_view, rows, output_gradient, None, None, None, flat, dX
+        model.theta_view, rows, output_gradient, None, None, core_lengths, flat, dX
     )
     if product - product != 0:
         check_finite(converter, rows, output_gradient)
+    if isinstance(given, Sequences):
+        shape = (len(given), *model.input_shape)
+        return model.split(flat), given.restore(converter.input_gradient(dX, np.empty(shape)))  # type: ignore[return-value]
     if converter.scaling_X is not None:
         dX = converter.input_gradient(dX, given)
     return model.split(flat), dX if given.shape == dX.shape else dX.reshape(given.shape)

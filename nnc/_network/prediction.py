@@ -320,27 +320,34 @@ class Prediction(Parameters):
             model.check_parameters()
         return model.split(flat)
 
-    def forward(self, X: ArrayLike) -> list[NDArray[Any]]:
+    def forward(self, X: ArrayLike, *, lengths: ArrayLike | None = None) -> list[NDArray[Any]]:
         """Compute the outputs of all parametric layers.
 
         Parameters
         ----------
         X : array (n, n_in)
             Rows as in `predict`.
+        lengths : int array (n,), optional
+            Number of steps of each sequence, as in `predict`.
 
         Returns
         -------
         list of arrays (n, *output shape)
-            One array for each parametric layer. The last one is the result of `predict` in the units of scaled targets.
+            One array for each parametric layer, with zeros beyond the lengths of sequences. The last one is the result
+            of `predict` in the units of scaled targets.
 
         Raises
         ------
         ValueError, TypeError
             X does not fit the network or contains NaN or infinity.
         """
-        return self.model.forward(self.converter.checked_inputs(X))
+        converter, X = self.converter.bind(X, lengths)
+        core_lengths = X.core_lengths if isinstance(X, Sequences) else None
+        return converter.model.forward(converter.checked_inputs(X), core_lengths)
 
-    def vjp(self, X: ArrayLike, dP: ArrayLike) -> tuple[list[tuple[NDArray[Any], NDArray[Any] | None]], NDArray[Any]]:
+    def vjp(
+        self, X: ArrayLike, dP: ArrayLike, *, lengths: ArrayLike | None = None
+    ) -> tuple[list[tuple[NDArray[Any], NDArray[Any] | None]], NDArray[Any]]:
         """Compute a vector-Jacobian product: the gradient of any loss from its derivative with respect to the outputs.
 
         Parameters
@@ -350,6 +357,8 @@ class Prediction(Parameters):
         dP : array (n, n_out)
             d loss / d P, where P is the result of `predict` for X: probabilities if the output is softmax or sigmoid,
             and numbers in the units of the targets if `scale_y` is used.
+        lengths : int array (n,), optional
+            Number of steps of each sequence, as in `predict`. X and dP may be lists of arrays instead.
 
         Returns
         -------
@@ -370,7 +379,7 @@ class Prediction(Parameters):
         """
         from nnc._data import derivatives
 
-        return derivatives.vjp(self.converter, X, dP)
+        return derivatives.vjp(self.converter, X, dP, lengths)
 
     def jacobian(self, X: ArrayLike) -> NDArray[Any]:
         """Compute the derivatives of the outputs with respect to the inputs, d P / d X.
