@@ -121,7 +121,7 @@ cdef inline void fetch(const Block* block, const Data* data, Py_ssize_t row, Py_
                     y = (label == j % n_classes) if data.Y is NULL else data.Y[source * n_out + j]
                     block.Y[i * ld + j] = y * (1 - block.smoothing) + block.smoothing / n_classes
             if block.lengths is not NULL and steps > 1:  # targets beyond the end of a sequence have no effect
-                for j in range(block.lengths[i] * n_classes, n_out):
+                for j in range(block.lengths[i] * (n_out // steps), n_out):
                     block.Y[i * ld + j] = 0
     if data.weights is not NULL:
         for i in range(low, high):
