@@ -173,7 +173,8 @@ class Inspection(Prediction):
         Raises
         ------
         ValueError, TypeError
-            An argument is invalid, or the loss is a function or has heads.
+            An argument is invalid, the loss is a function or has heads, or the network has a BatchNorm, or a recurrent
+            layer for sequences of more than 12 steps.
         """
         from nnc._drawing.html import print_result
         from nnc._inspection.explain import explain_step
