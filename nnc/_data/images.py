@@ -48,7 +48,10 @@ def check_lengths(sequences: Any, steps: int) -> None:
         return
     for i, sequence in enumerate(sequences):
         if is_sequence(sequence) and len(sequence) != steps:
-            raise ValueError(f"X must have sequences of {steps} steps, got {len(sequence)} in row {i}")
+            raise ValueError(
+                f"X must have sequences of {steps} steps, got {len(sequence)} in row {i}; sequences of other "
+                "lengths are not supported here"
+            )
 
 
 def count_steps(shape: tuple[int, ...], features: int) -> int:

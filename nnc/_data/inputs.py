@@ -189,17 +189,22 @@ class InputConversion:
         except ValueError:
             from nnc._data import images
 
+            self._require_fixed_steps()
             images.check_lengths(X, self.model.input_shape[0])
             raise
 
-    def rows(self, X: ArrayLike, learn: bool = False) -> NDArray[Any]:
-        """Return X as rows (n, n_in) without scaling, in their own dtype."""
-        n_in, shape = self.model.sizes[0], self.model.input_shape
+    def _require_fixed_steps(self) -> None:
+        """Raise ValueError if the network accepts any number of steps and the number is not known."""
         if self.model.stack.input.any_steps and not self.is_bound:
             raise ValueError(
                 "the network must have a fixed number of steps here, such as Input(steps=64, features=32), got "
                 f"{self.model.stack.input!r}"
             )
+
+    def rows(self, X: ArrayLike, learn: bool = False) -> NDArray[Any]:
+        """Return X as rows (n, n_in) without scaling, in their own dtype."""
+        n_in, shape = self.model.sizes[0], self.model.input_shape
+        self._require_fixed_steps()
         if isinstance(X, Sequences):
             return X.with_steps(shape[0]).array.reshape(len(X), n_in)
         rows = given = as_real_array("X", X) if type(X) is np.ndarray else self.array(X, learn)

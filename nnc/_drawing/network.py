@@ -21,7 +21,6 @@ from nnc._drawing.svg import (
 )
 from nnc._registry import losses
 from nnc._utils.checks import check_count
-from nnc.layers.base import format_shape
 from nnc.layers.dense import Dense
 from nnc.layers.image import Flatten, Pool
 from nnc.layers.scale import Scale
@@ -85,7 +84,7 @@ def draw(net: Any, row: Any = None, neurons: int = 10) -> Drawing:
     y += LINE_HEIGHT * max(len(column.captions) for column in columns)
     parts += _draw_legend(width, y + LINE_HEIGHT)
     names = [
-        format_shape(stack.input_shape).replace(" ", ""),
+        stack.shape_text(stack.input_shape).replace(" ", ""),
         *(str(layer.output_shape[-1]) for layer in stack.parametric_layers),
     ]
     sentences = [f"{', '.join(filter(None, column.captions))}." for column in columns]
@@ -128,13 +127,13 @@ def _build_columns(net: Any, neurons: int, outputs: Values | None, user_outputs:
     """Yield the columns of the input and the layers; a Dropout is only a line in the caption of the previous layer."""
     stack: Stack = net.model.stack
     layers: list[PlacedLayer[Layer] | None] = [None]
-    captions: list[list[str]] = [["Input", format_shape(stack.input_shape), ""]]
+    captions: list[list[str]] = [["Input", stack.shape_text(stack.input_shape), ""]]
     for layer in stack.layers:
         if isinstance(layer.kind, Dropout):
             captions[-1].append(layer.kind.summary_note)
         else:
             layers.append(layer)
-            captions.append([layer.name, format_shape(layer.output_shape), layer.kind.summary_note])
+            captions.append([layer.name, stack.shape_text(layer.output_shape), layer.kind.summary_note])
     for i, (drawn, lines) in enumerate(zip(layers, captions, strict=True)):
         shape = stack.input_shape if drawn is None else drawn.output_shape
         values = None if outputs is None or user_outputs is None else (outputs[i], user_outputs[i])

@@ -13,7 +13,7 @@ from nnc.layers.stack import layer_name
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from nnc.layers.base import Layer, Shape
+    from nnc.layers.base import Layer
     from nnc.layers.stack import PlacedLayer, Stack
 
     Row = Sequence[float]
@@ -47,15 +47,10 @@ def summary_table(stack: Stack) -> tuple[list[tuple[str, ...]], str]:
     rows: list[tuple[str, ...]] = [(*heads, *counted)]
     for layer, *counts in zip(stack.layers, *counted.values(), strict=True):
         remark = layer.kind.summary_note + ", frozen" * layer.kind.frozen
-        cells = layer.name, _shape_text(stack, layer.input_shape), _shape_text(stack, layer.output_shape), remark
+        cells = layer.name, stack.shape_text(layer.input_shape), stack.shape_text(layer.output_shape), remark
         rows.append((*cells, *(f"{count:,}" for count in counts)))
     sums = ", ".join(f"{sum(counts):,} {noun}" for noun, counts in counted.items())
     return rows, sums + (" a step" if stack.input.any_steps else " a row") * has_shapes
-
-
-def _shape_text(stack: Stack, shape: Shape) -> str:
-    """Return a shape of the network as text: "any x 3" for sequences of any number of steps."""
-    return f"any x {shape[1]}" if stack.input.any_steps and len(shape) == 2 else format_shape(shape)
 
 
 def summary_text(stack: Stack) -> str:
@@ -91,7 +86,7 @@ def network_text(
         for layer in stack.layers
         if layer.has_parameters or (len(layer.input_shape) > 1 and not isinstance(layer.kind, Dropout))
     ]
-    return _framed(_shape_text(stack, stack.input_shape), texts, inputs_scaled, targets_scaled)
+    return _framed(stack.shape_text(stack.input_shape), texts, inputs_scaled, targets_scaled)
 
 
 def _framed(inputs: str, layers: Sequence[str], inputs_scaled: Sequence[str], targets_scaled: Sequence[str]) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from nnc._registry import activations, losses
 from nnc._utils.checks import MAX_SIZE, check_choice, check_count
 from nnc._utils.value import Value
-from nnc.layers.base import Layer, ParametricLayer, flatten_description
+from nnc.layers.base import Layer, ParametricLayer, flatten_description, format_shape
 from nnc.layers.dense import Dense
 from nnc.layers.shape import Dropout, Input
 
@@ -101,6 +101,10 @@ class Stack(Value):
     def output_shape(self) -> Shape:
         """Return the shape of one row of outputs: (n,), or (steps, n) if the last layer is applied to each step."""
         return self.layers[-1].output_shape
+
+    def shape_text(self, shape: Shape) -> str:
+        """Return the shape of a row as text: "any x 3" for sequences of any number of steps."""
+        return f"any x {shape[1]}" if self.input.any_steps and len(shape) == 2 else format_shape(shape)
 
     def flatten_outputs(self, outputs: Any) -> Any:
         """Return an array for the outputs of all steps, (n, steps, k), as (n, steps * k); return others unchanged."""
