@@ -193,7 +193,7 @@ cdef inline void differentiate_softmax(const real* A, real* D, Py_ssize_t rows, 
 cdef inline void differentiate_rows(int activation, const real* Z, const real* A, real* D, Py_ssize_t rows,
                                     Py_ssize_t steps, Py_ssize_t n, Py_ssize_t ld) noexcept nogil:
     # Convert the derivatives D of the loss from those with respect to the activations A to those with respect to the
-    # net inputs Z, for `rows` rows of n outputs for each step and any activation.
+    # net inputs Z, for any activation. There are `rows` rows with n outputs in each step.
     if activation == SOFTMAX:
         differentiate_softmax(A, D, rows, steps, n, ld)
     else:

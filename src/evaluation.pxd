@@ -19,9 +19,9 @@ cdef struct EvaluationState:
     EvaluationMember* members  # array with the state of each thread
     int threads           # number of threads
     Data data             # data with the rows to evaluate
-    double* grain_losses  # sum of the loss, before averaging, over each grain of 16 rows of the data
+    double* grain_losses  # sum of the loss terms over each grain of 16 rows of the data
     real* out             # outputs (n, n_out), owned by the caller; NULL if only the loss is needed
-    const int* out_rows   # row of `out` for each row in the order of the data; NULL for the same order
+    const int* out_rows   # index of the row of `out` for each row of the data; NULL if the orders are equal
 
 
 cdef inline void lay_out(EvaluationState* state, const Plan* plan, Arena* arena, real* params) noexcept nogil:
@@ -56,7 +56,7 @@ cdef inline bint is_done(const EvaluationState* state) noexcept nogil:
 
 
 cdef inline double plain_loss(const EvaluationState* state) noexcept nogil:
-    # Return the sum of the loss, before averaging, over all rows.
+    # Return the sum of the loss terms over all rows.
     cdef double total = 0
     cdef Py_ssize_t i
     for i in range((state.data.n + GRAIN - 1) // GRAIN):

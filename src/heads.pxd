@@ -117,8 +117,8 @@ cdef inline void mask_missing(real missing, real* y, real* mask, Py_ssize_t size
 
 cdef inline double loss_of_head(const Heads* heads, const Head* head, const real* Z, const real* Y, real* D, real scale,
                                 Py_ssize_t rows, Py_ssize_t ld, real* workspace) noexcept nogil:
-    # Return the sum of the loss of one head, before averaging, over at most GRAIN rows, and write the deltas of the
-    # head's columns to D.
+    # Return the sum of the loss terms of one head over at most GRAIN rows, and write the deltas of the head's columns
+    # to D.
     cdef real* z = workspace
     cdef real* p = z + heads.matrix_reals
     cdef real* y = p + heads.matrix_reals

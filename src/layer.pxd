@@ -135,7 +135,7 @@ cdef struct Layer:
     real* chunk_sums      # BATCH_NORM: partial sums, four padded rows for each chunk of rows; only for training
     bint use_running_stats  # BATCH_NORM: normalize with the running statistics, which all threads share
     int cell              # RECURRENT: a value of the enum Cell
-    int directions        # RECURRENT: 1, or 2 if a second set of units processes the steps in reverse order
+    int directions        # RECURRENT: number of directions, 2 if a second set of units processes the steps in reverse
     bint reverse          # RECURRENT: the first direction processes the steps in reverse order
     bint sequences        # RECURRENT: the outputs are those of all steps, not only of the last one
     double input_dropout_rate  # RECURRENT: probability that dropout sets an input to zero in training

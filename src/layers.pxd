@@ -32,7 +32,7 @@ cdef inline void set_sizes(Layer* layer, bint lowest) noexcept nogil:
         norm.set_sizes(layer)
     elif layer.kind == SCALE:
         scaling.set_sizes(layer)
-    elif not layer.in_lanes:                  # FLATTEN, or a pool of sequences that are not in lanes
+    elif not layer.in_lanes:                  # FLATTEN, or a pool of sequences that are not in vector lanes
         layer.ld = padded(layer.n_out)
     if layer.kind == RECURRENT:
         recurrent.set_sizes(layer)

@@ -71,9 +71,9 @@ cdef struct Network:
     bint refreshed        # each step begins with refresh(), so no step has to update the transposed weights at its end
     Barrier* barrier      # barrier of the training threads, or NULL if there is only one thread
     Block block           # block of rows that the network processes now
-    real* output_mask     # mask of a padded row of outputs: 1 for an output, 0 for padding and one more vector
-    double* grain_losses  # sum of the loss, before averaging, over each grain of 16 rows of the block
-    double block_loss     # sum of the loss, before averaging, over the block of one thread
+    real* output_mask     # mask of a padded row of outputs: 1 for an output, 0 for padding and one additional vector
+    double* grain_losses  # sum of the loss terms over each grain of 16 rows of the block
+    double block_loss     # sum of the loss terms over the block of one thread
     real* scratch         # workspace of all threads (threads, scratch_size)
     Py_ssize_t scratch_size  # number of elements in the workspace of one thread
 
@@ -185,7 +185,7 @@ cdef inline never_inlined lay_out(Network* net, const Plan* plan, Arena* arena, 
         lay_out_rows(&net.block, arena, data, plan.layers)
         if purpose != PREDICT:
             net.grain_losses = <double*>allocate(arena, grains * sizeof(double))
-            # a row of fewer steps uses the last ones of the mask, and one more vector of zeros
+            # a row with fewer steps uses only the end of the mask, followed by one vector of zeros
             net.output_mask = <real*>allocate(arena, (last.ld + VL) * sizeof(real))
             if arena.base:
                 for j in range(last.ld + VL):
@@ -321,8 +321,8 @@ cdef inline void predict_sorted(const Network* net, const Data* data, Py_ssize_t
 
 
 cdef inline double loss_scale(const Layer* last, int loss, const Data* data, double weight) noexcept nogil:
-    # Return the factor that converts the sum of the loss terms of some rows, whose weights have the sum `weight`, to
-    # their loss.
+    # Return the factor that converts the sum of the loss terms of some rows to their loss; `weight` is the sum of the
+    # sample weights of these rows.
     if data.lengths is not NULL and data.counts_steps:  # `weight` counts the steps of each row
         return loss_scale_of(loss, weight, last.out_shape.channels)
     return loss_scale_of(loss, weight * last.out_shape.width if loss == CROSS_ENTROPY else weight, last.n_out)
@@ -338,9 +338,8 @@ cdef inline void begin_batch(const Network* net, const Data* data, Py_ssize_t lo
 
 cdef inline double loss_of_steps(const Network* net, Py_ssize_t i, Py_ssize_t rows, Py_ssize_t steps, Py_ssize_t ld,
                                  double scale) noexcept nogil:
-    # Return the sum of the loss, before averaging, over the first `steps` steps of rows i to i + rows; outputs without
-    # steps count as one step. Write the deltas to the first ld numbers of each row; all rows have ld numbers, or there
-    # is one row.
+    # Return the sum of the loss terms over the first `steps` steps of rows i to i + rows; outputs without steps count
+    # as one step. Write the deltas to the first ld numbers of each row; all rows have ld numbers, or there is one row.
     cdef const Layer* out = &net.layers[net.count - 1]
     cdef const Block* block = &net.block
     cdef Py_ssize_t offset = i * out.ld, width = out.out_shape.width, n = steps * out.out_shape.channels
@@ -355,8 +354,7 @@ cdef inline double loss_of_steps(const Network* net, Py_ssize_t i, Py_ssize_t ro
 
 cdef inline double compute_loss(const Network* net, Py_ssize_t i, Py_ssize_t rows, double scale,
                                 int thread) noexcept nogil:
-    # Return the sum of the loss, before averaging, over rows i to i + rows. Write the deltas of these rows, multiplied
-    # by `scale`.
+    # Return the sum of the loss terms over rows i to i + rows. Write the deltas of these rows, multiplied by `scale`.
     cdef const Layer* out = &net.layers[net.count - 1]
     cdef const Block* block = &net.block
     cdef Py_ssize_t offset = i * out.ld, k
@@ -374,7 +372,7 @@ cdef inline double compute_loss(const Network* net, Py_ssize_t i, Py_ssize_t row
 
 cdef inline void output_delta(const Network* net, Py_ssize_t low, Py_ssize_t high, double scale,
                               int thread) noexcept nogil:
-    # Compute the deltas of the output layer, and the sum of the loss, before averaging, over each grain of 16 rows.
+    # Compute the deltas of the output layer, and the sum of the loss terms over each grain of 16 rows.
     cdef const Layer* out = &net.layers[net.count - 1]
     cdef const real* weights = net.block.weights
     cdef Py_ssize_t i, k, offset = low * out.ld
@@ -528,7 +526,7 @@ cdef inline double sum_penalties(const Network* net, const Optimizer* optimizer)
 
 
 cdef inline double sum_grain_losses(const Network* net, Py_ssize_t rows) noexcept nogil:
-    # Return the sum of the loss, before averaging, over the first `rows` rows of the block.
+    # Return the sum of the loss terms over the first `rows` rows of the block.
     cdef double total = 0
     cdef Py_ssize_t i
     for i in range((rows + GRAIN - 1) // GRAIN):

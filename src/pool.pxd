@@ -161,6 +161,6 @@ cdef inline never_inlined backward_rows(const Layer* layer, const Layer* previou
             for k in range(layer.window_width):
                 if layer.kind == AVG_POOL:
                     out[k * channels + c] += delta * scale
-                elif x[k * channels + c] == layer.A[i * layer.ld + n]:  # the first maximum
+                elif x[k * channels + c] == layer.A[i * layer.ld + n]:  # of equal maxima, the first one counts
                     out[k * channels + c] += delta
                     break

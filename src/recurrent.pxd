@@ -46,7 +46,7 @@ cdef enum:
 
 
 cdef inline int gate_count(const Layer* layer) noexcept nogil:
-    # Return the number of blocks of columns of W in one direction: the gates and the candidate state.
+    # Return how many column blocks W has for one direction: one for each gate and one for the candidate state.
     return 4 if layer.cell == LSTM else 3 if layer.cell == GRU else 1
 
 
@@ -72,13 +72,13 @@ cdef inline Py_ssize_t step_reals(const Layer* layer) noexcept nogil:
 
 
 cdef inline Py_ssize_t input_offset(const Layer* layer) noexcept nogil:
-    # Return the index of the first gate that depends on the inputs, among the numbers of a step.
+    # Return the offset of the first gate that depends on the inputs, in the numbers stored for a step.
     return padded_units(layer) if layer.cell == GRU else 0
 
 
 cdef inline int recurrent_block(const Layer* layer, int gate) noexcept nogil:
-    # Return the index of the block of numbers of a step to which h U is added for this gate. For a GRU, the blocks are
-    # (h U_n + c_n, z, r, n).
+    # Each step stores several blocks of numbers; for a GRU, these are (h U_n + c_n, z, r, n). Return the index of the
+    # block to which h U is added for this gate.
     return (gate + 1) % 3 if layer.cell == GRU else gate
 
 
@@ -89,7 +89,8 @@ cdef inline Py_ssize_t row_steps(const Layer* layer, Py_ssize_t i) noexcept nogi
 
 cdef inline Py_ssize_t active_rows(const Layer* layer, Py_ssize_t first, Py_ssize_t rows,
                                    Py_ssize_t step) noexcept nogil:
-    # Return how many of `rows` rows, from row `first` of the block on, have more than `step` steps. They come first.
+    # Return how many of `rows` rows, from row `first` of the block on, have more than `step` steps. They precede the
+    # shorter rows.
     if layer.lengths is not NULL:
         while rows > 0 and layer.lengths[first + rows - 1] <= step:
             rows -= 1
@@ -97,7 +98,7 @@ cdef inline Py_ssize_t active_rows(const Layer* layer, Py_ssize_t first, Py_ssiz
 
 
 cdef inline Py_ssize_t pair_count(const Layer* layer, Py_ssize_t first, Py_ssize_t rows) noexcept nogil:
-    # Return the number of steps of all `rows` rows together, from row `first` of the block on.
+    # Return the total number of steps of `rows` rows, from row `first` of the block on.
     cdef Py_ssize_t i, count = 0
     if layer.lengths is NULL:
         return rows * layer.in_shape.width
@@ -121,7 +122,7 @@ cdef inline Py_ssize_t sequence_reals(const Layer* layer) noexcept nogil:
 # training the transpose of U (gate_reals, padded units) and of W (gate_reals, padded features).
 
 cdef inline Py_ssize_t copy_reals(const Layer* layer) noexcept nogil:
-    # Return the size of the copies of one direction, in numbers.
+    # Return the number of elements in the copies of the weights of one direction.
     return gate_reals(layer) * (layer.rows + padded_units(layer) + layer.ldt)
 
 
@@ -145,7 +146,7 @@ cdef inline void set_sizes(Layer* layer) noexcept nogil:
     # Set the shape of the weights and the padded row lengths.
     layer.rows = layer.in_shape.channels + (0 if layer.cell == DENSE_STEPS else unit_count(layer))
     layer.neurons = gate_count(layer) * layer.out_shape.channels
-    # the rows of the parameters, and those of the outputs
+    # padded row lengths of the parameters and of the outputs
     layer.parameter_ld, layer.ld = padded(layer.neurons), padded(layer.n_out)
     layer.ldt = (layer.in_shape.channels + VL - 1) // VL * VL
 
@@ -369,7 +370,7 @@ cdef inline void copy_outputs(const Layer* layer, int direction, const real* sta
                               Py_ssize_t first, Py_ssize_t rows, real* out) noexcept nogil:
     # Copy the states (pairs, length) of one direction to the output rows: those of all steps, or of the last one.
     cdef Py_ssize_t units = unit_count(layer), n = layer.directions * units, step, i, t, end
-    # without lengths, all last states lie together
+    # without lengths, the last states of all rows are contiguous
     cdef Py_ssize_t start = 0 if layer.sequences or layer.lengths is not NULL else layer.in_shape.width - 1
     cdef Py_ssize_t pair = first * layer.in_shape.width + start * rows
     for i in range(first, first + rows):
@@ -461,7 +462,7 @@ cdef inline never_inlined input_backward(const Layer* layer, Py_ssize_t first, P
         memset(out + i * ld + end, 0, (ld - end) * sizeof(real))
     for d in range(layer.directions):
         buffers, pair = &layer.buffers[d], first * layer.in_shape.width
-        adds = d > 0 and not masked           # continue the sums of the first direction
+        adds = d > 0 and not masked           # add to the derivatives from the first direction
         for step in range(row_steps(layer, first)):
             active = active_rows(layer, first, rows, step)
             for i in range(active if adds else 0):
@@ -502,8 +503,8 @@ cdef inline never_inlined gradient(const Layer* layer, Py_ssize_t rows, Py_ssize
 
 cdef inline void strip_gradient(const Layer* layer, int direction, Py_ssize_t rows, Py_ssize_t low, Py_ssize_t high,
                                 real* out, bint add) noexcept nogil:
-    # Compute the columns of one direction of rows low <= k < high of the gradient. All rows belong to W, or to U, or
-    # there is one row of biases.
+    # Compute rows low <= k < high of the gradient, only the columns that belong to one direction. All rows belong to W,
+    # or to U, or there is one row of biases.
     cdef const SequenceBuffers* buffers = &layer.buffers[direction]
     cdef Py_ssize_t features = layer.in_shape.channels, count = pair_count(layer, 0, rows)
     cdef Py_ssize_t gates = gate_reals(layer), length = step_reals(layer), units = unit_count(layer), i, j

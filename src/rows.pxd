@@ -43,7 +43,7 @@ cdef struct Block:
     Py_ssize_t n_in       # number of columns of the inputs
     Py_ssize_t n_out      # number of columns of the targets
     Py_ssize_t ld         # row length of Y: n_out plus padding
-    Py_ssize_t label_steps  # number of steps of a row that have a class each; 1 if the row has one class
+    Py_ssize_t label_steps  # number of class indices of a row: one for each step, or 1 for the whole row
     real smoothing        # label smoothing: fraction of the target probability that is spread evenly over all classes
     const real** inputs   # pointer to each input row of the block
     bint scattered        # the input rows are at irregular distances in memory, because the data are shuffled
@@ -181,7 +181,7 @@ cdef inline void shuffle_by(int* order, Py_ssize_t n, const BitGenerator* bits) 
 cdef inline void sort_by_length(const Data* data, Py_ssize_t batch, Py_ssize_t steps, int* work) noexcept nogil:
     # Sort data.order within each batch of `batch` rows by decreasing length, which is at most `steps`. Rows of equal
     # length keep their order. `work` has batch + steps + 1 elements.
-    cdef int* counts = work + batch           # first position of each length, in decreasing order
+    cdef int* counts = work + batch           # for each length, from the largest down, the position of its first row
     cdef int* order = data.order
     cdef Py_ssize_t start, rows, i
     for start from 0 <= start < data.n by batch:

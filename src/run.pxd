@@ -40,7 +40,7 @@ cdef struct Run:
     bint rate_per_step
     Py_ssize_t epoch      # index of the current epoch
     Py_ssize_t row        # index of the first row of the next block, in the order of the epoch
-    double total          # sum of the loss, before averaging, in the current epoch so far
+    double total          # sum of the loss terms in the current epoch so far
     double penalty        # sum of the L1 and L2 penalties in the current epoch so far
     double weight         # sum of the sample weights in the current batch
     double loss_factor    # factor of the reported loss, which does not apply to the penalties
@@ -181,7 +181,7 @@ cdef inline void add_gradients(const Run* run, int count, bint first, int thread
 
 
 cdef inline double loss_of_epoch(const Run* run, double total) noexcept nogil:
-    # Return the loss of an epoch, given the sum of the loss over all rows, before averaging.
+    # Return the loss of an epoch, given the sum of the loss terms over all rows.
     cdef double scale = loss_scale(&run.net.layers[run.net.count - 1], run.net.loss, &run.data, run.data.weight_sum)
     return total * (run.loss_factor * scale) + run.penalty
 

@@ -121,8 +121,8 @@ cdef class Training:
         self.fetch_all()
 
     cdef Data as_data(self, X, Y, labels, weights, lengths, order, rows):
-        # Return these arrays as a struct Data. With lengths, the struct always has an order of its own, which is sorted
-        # within each batch.
+        # Return these arrays as a struct Data. With lengths, it always has an array `order`, which the run sorts by
+        # length within each batch.
         cdef Engine engine = self.keep_alive[0]
         if lengths is not None and self.memory is not NULL and self.run.net.block.lengths is NULL:
             raise ValueError("lengths must be None in a run that was prepared without lengths, got an array")
@@ -259,7 +259,7 @@ cdef class Training:
     cdef fetch_all(self):
         # Load all rows once if they fit in one block.
         cdef Run* run = &self.run
-        if not run.shuffles:                  # a shuffled run sorts the rows of each epoch
+        if not run.shuffles:                  # a shuffled run sorts the rows by length in each epoch
             sort_rows(run)
         run.resident = not run.net.is_tiny and run.net.block.size == run.data.n and run.data.order is NULL
         if run.net.is_tiny:
