@@ -87,7 +87,7 @@ def test_load_of_class_rejects_files_of_other_models(tmp_path):
         NeuralNetwork.load(tmp_path / "e.json")
     with pytest.raises(nnc.ModelFileError, match=r"the content is a single network; load it with nnc\.load"):
         nnc.Ensemble.load(tmp_path / "net.json")
-    with pytest.raises(nnc.ModelFileError, match=r"the content is a model of a table; load it with nnc\.load"):
+    with pytest.raises(nnc.ModelFileError, match=r"the content is a table model; load it with nnc\.load"):
         NeuralNetwork.load(MODELS / "table_classes.json")
 
 

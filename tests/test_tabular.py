@@ -638,7 +638,7 @@ def test_loaded_model_equals_saved_model(classifier, regressor, table, tmp_path)
     assert np.array_equal(low, regressor.predict_interval(X)[0])
     with pytest.raises(ModelFileError, match=r"it is a TableRegressor, expected .*; load it with TableRegressor.load"):
         TableClassifier.load(path)
-    with pytest.raises(ModelFileError, match=r"the content is a model of a table; load it with nnc.load"):
+    with pytest.raises(ModelFileError, match=r"the content is a table model; load it with nnc.load"):
         nnc.NeuralNetwork.load(path)
     regressor.networks_[0].save(path)
     with pytest.raises(ModelFileError, match=r"the content is a single network; load it with nnc.load"):

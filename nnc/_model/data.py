@@ -18,7 +18,8 @@ class Data:
     If each step of a row has a class, `labels` contains those of all steps of the first row, then of the second row,
     and so on. `lengths` are the numbers of steps if the rows are sequences of different lengths, else None.
 
-    Unpacking yields them in this order: `Training(engine, params, *data.source, ..., rows=data.index)`.
+    Unpacking yields the arrays in the order of the parameters of `core.Training`:
+    `Training(engine, params, *data.source, ..., rows=data.index)`.
     """
 
     X: NDArray[Any]

@@ -49,7 +49,7 @@ If a network has layers other than Dense and Dropout, `layers` contains all its 
 input shape. The first layer is then {"type": "input", "shape": [28, 28, 1]}, and the last layer is dense. A file has
 the lowest version that can express its content.
 
-An ensemble is {"format": "nnc-ensemble", "version": 1, "networks": [documents], "sha256": ...}. A model of a table is
+An ensemble is {"format": "nnc-ensemble", "version": 1, "networks": [documents], "sha256": ...}. A table model is
 {"format": "nnc-table", "version": 1, "table": {...}, "networks": [documents], "sha256": ...}, where nnc/tabular/file.py
 describes `table`. These checksums are the SHA-256 of the concatenated checksums of the networks, preceded by the
 checksum of the table if there is one.
@@ -87,7 +87,7 @@ WITH_ARTICLE = {"network": "a network", "ensemble": "an ensemble", "table model"
 FORMAT_CONTENTS = {
     FORMAT: "a single network",
     "nnc-ensemble": "an ensemble of networks",
-    "nnc-table": "a model of a table",
+    "nnc-table": "a table model",
 }
 LATEST_VERSION = 2  # latest format version of networks; a file has version 1 if version 1 can express its content
 CHECK_FILE = "check that it is the right file"  # end of error messages about files with unexpected content
@@ -133,7 +133,7 @@ def check_network_header(document: Any) -> None:
 
 
 def read_networks(document: Any, content: str) -> list[Any]:
-    """Return the documents, not yet validated, of the networks in an ensemble or a model of a table.
+    """Return the documents, not yet validated, of the networks in an ensemble or a table model.
 
     Raise ValueError if the document has another format than `content`, or its version is not supported.
     """

@@ -51,7 +51,7 @@ TOLERANCES = {"float64": 1e-9, "float32": 1e-4}  # tolerances of self-tests, rel
 
 
 def dumps(document: dict[str, Any] | list[dict[str, Any]], table: dict[str, Any] | None = None) -> str:
-    """Return the JSON text of a network, an ensemble or a model of a table.
+    """Return the JSON text of a network, an ensemble or a table model.
 
     Each row of weights is one line. Every float is read back to the same bits.
 
@@ -61,7 +61,7 @@ def dumps(document: dict[str, Any] | list[dict[str, Any]], table: dict[str, Any]
         Document of a network, or a list with the documents of several networks, as described in document.py. Unknown
         members are omitted. "format", "version" and "sha256" are set by this function.
     table : dict, optional
-        Members of a model of a table, as plain values. A list of networks without `table` is an ensemble.
+        Members of a table model, as plain values. A list of networks without `table` is an ensemble.
 
     Raises
     ------
@@ -215,7 +215,7 @@ def loads(text: str, where: str = "the JSON text", content: str = "network") -> 
     Returns
     -------
     dict, list of dict or tuple
-        Document of a network; list of documents of an ensemble; or, for a model of a table, a tuple of such a list and
+        Document of a network; list of documents of an ensemble; or, for a table model, a tuple of such a list and
         of the table, which is not validated. If `content` is "model", the result is a tuple of the detected kind and of
         one of these values.
 
@@ -287,7 +287,7 @@ def _network(document: Any) -> dict[str, Any]:
 
 
 def _container(document: Any, content: str) -> Any:
-    """Return the validated documents of an ensemble; for a model of a table, its documents and its table."""
+    """Return the validated documents of an ensemble; for a table model, its documents and its table."""
     members = read_networks(document, content)
     networks = []
     for i, member in enumerate(members):
@@ -330,7 +330,7 @@ def _integer(digits: str) -> int | float:
 
 
 def write(target: Any, document: dict[str, Any] | list[dict[str, Any]], table: dict[str, Any] | None = None) -> None:
-    """Save a network, an ensemble or a model of a table.
+    """Save a network, an ensemble or a table model.
 
     If `target` is a path, the file is written atomically: after any failure the path still has the complete old file.
     The text is written to a temporary file in the same folder (``.nnc-*.tmp``, which remains only if the process is

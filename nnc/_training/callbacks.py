@@ -50,7 +50,7 @@ class Call:
     Attributes
     ----------
     callback : callable
-        Function of a Record.
+        Function that takes a Record.
     every : int or None
         Number of epochs between two calls; None if `seconds` determines the calls.
     seconds : float
@@ -120,7 +120,7 @@ class CallbackRunner:
     Parameters
     ----------
     callbacks : sequence of callables
-        Functions of a Record.
+        Functions that take a Record.
     start_time : float
         Start of the run, by `perf_counter`, in seconds.
     """
@@ -291,7 +291,7 @@ class Progress:
 
 
 class Lines:
-    """Lines of `fit(verbose=1)` and `fit(verbose=2)`, in the format of Keras.
+    """Progress display of `fit(verbose=1)` and `fit(verbose=2)`: printed lines in the format of Keras.
 
     Parameters
     ----------

@@ -39,7 +39,7 @@ MIN_THREAD_MULTIPLY_ADDS = 100_000  # minimum number of multiply-adds of a threa
 # raises KeyboardInterrupt soon enough after the run.
 MAX_SHORT_MULTIPLY_ADDS = 1_000_000
 NO_INTERRUPT: AbstractContextManager[None] = nullcontext()
-ASSUMED_MULTIPLY_ADDS_PER_SECOND = 3e8  # assumed speed of one thread until it is measured
+ASSUMED_MULTIPLY_ADDS_PER_SECOND = 3e8  # speed of one thread, assumed until it is measured
 
 
 class TrainingLoop:

@@ -219,7 +219,7 @@ def settings_to_dict(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def settings_from_dict(document: dict[str, Any], converter: DataConverter) -> dict[str, Any]:
-    """Return the settings that `settings_to_dict` has converted, together with the scalings of the network."""
+    """Restore settings from the result of `settings_to_dict`, and add the scalings of the network."""
     from nnc._training.schedules import schedule_from_dict
 
     lr = document["lr"]
@@ -406,6 +406,8 @@ def callbacks_of(callback: Callback | Sequence[Callback] | None) -> list[Callbac
     callbacks = list(callback) if isinstance(callback, (list, tuple)) else [cast("Callback", callback)]
     for function in callbacks:
         if not callable(function) or isinstance(function, type):
-            raise TypeError(f"callback must be a function of a Record or a list of such functions, got {function!r}")
+            raise TypeError(
+                f"callback must be a function that takes a Record, or a list of such functions, got {function!r}"
+            )
         call_interval(function)
     return callbacks

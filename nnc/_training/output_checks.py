@@ -29,7 +29,7 @@ def sample_rows(data: Data) -> Data:
 def unreachable_targets(run: TrainingLoop) -> tuple[float, float] | None:
     """Return the smallest and the largest target if too many targets are outside the output range, else None."""
     low, high = activations.ROWS[run.model.activations[-1]].output_range
-    # a loss that requires a certain output activation has had its targets checked before the training
+    # if the loss requires a certain output activation, the targets were checked before the training
     if low == -high == -np.inf or losses.ROWS[run.model.loss].output_required:
         return None
     Y = sample_rows(run.data).target
@@ -51,7 +51,7 @@ def saturated_output_fraction(run: TrainingLoop) -> float:
     row = activations.ROWS[run.model.activations[-1]]
     if row.saturation_range is None or losses.ROWS[run.model.loss].output_required:
         return 0.0
-    if run.data.lengths is not None and len(run.model.stack.output_shape) == 2:  # zeros follow shorter sequences
+    if run.data.lengths is not None and len(run.model.stack.output_shape) == 2:  # padded with zeros
         return 0.0
     low, high = row.saturation_range
     rows = sample_rows(run.data)

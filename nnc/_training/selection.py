@@ -68,7 +68,7 @@ class NetworkCopy:
 
 
 class Trial:
-    """Training of a copy of the network with one weight decay on one part of the rows.
+    """Training run of a copy of the network, with one weight decay, on a part of the rows.
 
     Parameters
     ----------
@@ -210,7 +210,7 @@ def with_selection(
         for run in runs:
             run.start(active, team)
         best = train_trials(curves, ends, active)
-        curves[best].trials[0].run.store_tuner()  # keep its thread tuner: it has trained the most epochs
+        curves[best].trials[0].run.store_tuner()  # keep the thread tuner of the trial with the most epochs
     if active:
         options.is_interrupted = True
         return arguments, state, options

@@ -421,7 +421,7 @@ class TrainingState:
         return document if self.plateau is None else {**document, "state": self.plateau.to_dict()}
 
     def _schedule_from_dict(self, document: dict[str, Any] | None) -> None:
-        """Set the schedule that `_schedule_to_dict` has converted; raise ValueError if the document is invalid."""
+        """Restore the schedule from the result of `_schedule_to_dict`; raise ValueError if `document` is invalid."""
         from nnc._training.schedules import ReduceLROnPlateau, schedule_from_dict
 
         if document is None:

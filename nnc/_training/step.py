@@ -136,7 +136,7 @@ class GeneralStep:
         state = self.state
         assert state is not None
         if lr is not None and lr is not self.lr:
-            assert not callable(lr)  # schedules have a state, so the caller creates a new GeneralStep for each
+            assert not callable(lr)  # a schedule has a state, so the caller creates a GeneralStep for each one
             rate = float(lr)
         else:
             lr, rate = self.lr, state.next_rate

@@ -325,7 +325,7 @@ class NeuralNetwork:
 
     @classmethod
     def load(cls, path: Any) -> NeuralNetwork:
-        """Read a network that the reference or the engine has saved.
+        """Read a network from a file that this class or nnc.NeuralNetwork has saved.
 
         The training state of a checkpoint is ignored.
 
@@ -344,7 +344,7 @@ class NeuralNetwork:
 
     @classmethod
     def from_json(cls, text: str) -> NeuralNetwork:
-        """Return the network described by a text that `to_json` of the reference or the engine has returned."""
+        """Create the network from a text that `to_json` of this class or of nnc.NeuralNetwork has returned."""
         return cls._from_document(_serialization.loads(text), "the JSON text")
 
     def _document(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Random numbers that depend only on the seed, and are equal to those of the compiled engine."""
+"""Random numbers that depend only on the seed, and are equal to those of nnc.NeuralNetwork."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ INITIALIZERS: dict[str, Callable[[Stream, int, int], float]] = {
 def orthonormal_rows(rows: list[list[float]]) -> list[list[float]]:
     """Return orthonormal rows that span the same space as these rows, by the method of Gram and Schmidt.
 
-    The number of rows is at most the number of columns. The result is equal to that of the engine except for rounding.
+    The number of rows is at most the number of columns. The result equals that of nnc.NeuralNetwork up to rounding.
     """
     result: list[list[float]] = []
     for row in rows:

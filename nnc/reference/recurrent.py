@@ -111,9 +111,9 @@ class RecurrentLayer(Dense):
 
     @abstractmethod
     def unit_backward(self, u: Row, v: Row, before: State, after: State, d: State) -> tuple[Row, Row, State]:
-        """Return dL/du, dL/dv and dL/d(before) for net inputs u, v and a state of one unit, given d = dL/d(after).
+        """Return dL/du, dL/dv and dL/d(old state) of one unit for the loss L, given d = dL/d(new state).
 
-        dL/d(before) does not include the effect of h on the net inputs v.
+        u and v are the net inputs of its gates. dL/d(old state) does not include the effect of h on v.
         """
 
     def parameters(self, direction: int) -> tuple[Rows, Rows, Row, Row]:
@@ -152,7 +152,7 @@ class RecurrentLayer(Dense):
         return side_by_side(*(side_by_side(*directions) for directions in zip(*outputs)))
 
     def output_gradient(self, dA: Rows, direction: int, t: int) -> list[Row]:
-        """Return the columns of dL/dA_out for one direction and step, or 0 if the step is not an output."""
+        """Return the columns of dL/dA_out for one direction and step; zeros if the layer does not return this step."""
         if not self.return_sequences and t != self.orders[direction][-1]:
             return [[0.0] * self.units for _ in dA]
         index = t * len(self.orders) + direction if self.return_sequences else direction
@@ -217,7 +217,7 @@ class SimpleRNN(RecurrentLayer):
         return (f(u[0] + v[0]),)
 
     def unit_backward(self, u: Row, v: Row, before: State, after: State, d: State) -> tuple[Row, Row, State]:
-        """Return dL/du, dL/dv and dL/d(before) for net inputs u, v and a state of one unit, given d = dL/d(after)."""
+        """Return dL/du, dL/dv and dL/d(old state) of one unit for the loss L, given d = dL/d(new state)."""
         # The state is h' = f(u + v) with net inputs u and v, so dL/du = dL/dv = dL/dh' * f'(u + v).
         _, derivative = ACTIVATIONS[self.activation]
         delta = [d[0] * derivative(after[0])]
@@ -245,7 +245,7 @@ class GRU(RecurrentLayer):
         return (z * h + (1 - z) * n,)
 
     def unit_backward(self, u: Row, v: Row, before: State, after: State, d: State) -> tuple[Row, Row, State]:
-        """Return dL/du, dL/dv and dL/d(before) for net inputs u, v and a state of one unit, given d = dL/d(after)."""
+        """Return dL/du, dL/dv and dL/d(old state) of one unit for the loss L, given d = dL/d(new state)."""
         (h,), (dh,), (z, r, n) = before, d, self.gates(u, v)
         # The new state of a GRU is h' = z * h + (1 - z) * n.
         dz, dn = dh * (h - n), dh * (1 - z)
@@ -279,7 +279,7 @@ class LSTM(RecurrentLayer):
         return o * math.tanh(c), c
 
     def unit_backward(self, u: Row, v: Row, before: State, after: State, d: State) -> tuple[Row, Row, State]:
-        """Return dL/du, dL/dv and dL/d(before) for net inputs u, v and a state of one unit, given d = dL/d(after)."""
+        """Return dL/du, dL/dv and dL/d(old state) of one unit for the loss L, given d = dL/d(new state)."""
         (_, c), (_, c_new), (dh, dc), (i, f, g, o) = before, after, d, self.gates(u, v)
         # The output is h' = o * tanh(c'), and the derivative of tanh is 1 - tanh^2. dc is dL/dc' through the next step.
         t = math.tanh(c_new)

@@ -21,7 +21,7 @@ class Scale(Dense):
         return [[s * x for s, x in zip(self.W[0], row)] for row in A_in]
 
     def backward(self, A_in: Rows, A_out: Rows, dA: Rows) -> tuple[Rows, Gradient]:
-        """Return delta = dA and the gradients (dL/ds, None) for factors s and no biases, given dA = dL/dA_out."""
+        """Return delta = dA and the gradients: dL/ds for the factors s, and None for biases, given dA = dL/dA_out."""
         # The factor s_k multiplies the input x_k of each row, so dL/ds_k is the sum of delta_k * x_k over the rows.
         ds = [sum(d * x for d, x in zip(*columns)) for columns in zip(zip(*dA), zip(*A_in))]
         return dA, ([ds], None)

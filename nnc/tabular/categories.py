@@ -125,7 +125,7 @@ class Category(Encoding):
         return ColumnFormulas(("1 if x == place else 0", *rare, *missing), vectors={"place": range(n)})
 
     def unseen(self, column: Column) -> dict[str, int]:
-        """Return the number of rows of each text in `column` that no training row had, keyed by the text."""
+        """Return {text: number of rows} for the texts in `column` that did not occur in the training rows."""
         column = self.as_text(column)
         training_levels = {*self.coded_levels, *self.rare}
         counts = np.bincount(column.values[column.values >= 0], minlength=len(column.levels)).tolist()

@@ -187,14 +187,14 @@ def _number_column(name: str, values: NDArray[Any]) -> Column:
 
 
 def _are_identifiers(values: NDArray[Any]) -> bool:
-    """Return whether 64-bit integers are identifiers, that is, whether float64 cannot distinguish many of them."""
+    """Return whether 64-bit integers are identifiers, that is, whether many of them would be equal as float64."""
     if not len(values) or (values.max() <= MAX_EXACT_INTEGER and values.min() >= -MAX_EXACT_INTEGER):
         return False
     return merges_integers(np.unique(values).tolist())
 
 
 def merges_integers(items: Iterable[int]) -> bool:
-    """Return whether float64 cannot distinguish more than MAX_MERGED_FRACTION of the distinct integers."""
+    """Return whether float64 merges more than the fraction MAX_MERGED_FRACTION of the distinct integers."""
     distinct = set(items)
     return len(set(map(float, distinct))) < (1 - MAX_MERGED_FRACTION) * len(distinct)
 
@@ -283,7 +283,7 @@ def _real_column(name: str, items: list[Any], value_kind: str) -> Column:
 
 
 def _has_inexact_integer(items: list[Any]) -> bool:
-    """Return whether all items are integers or missing, and float64 cannot represent at least one integer exactly."""
+    """Return whether all items are integers or missing, and conversion to float64 would round at least one of them."""
     inexact = False
     for kind, item in zip(map(type, items), items, strict=True):
         if issubclass(kind, (Integral, np.bool_)):
@@ -324,7 +324,7 @@ def _decode(item: str | bytes) -> str:
 
 
 def _to_utc(item: Any) -> Any:
-    """Convert a date to UTC and remove its time zone; replace a Period of pandas by its first moment."""
+    """Convert a date to UTC and remove its time zone; replace a Period of pandas by its start time."""
     if _is_period(type(item)):
         return item.start_time.to_pydatetime()
     if isinstance(item, datetime) and item.tzinfo is not None:

@@ -83,7 +83,7 @@ class Encoding(Value, ABC):
         return 0.0
 
     def unseen(self, column: Column) -> dict[str, int]:
-        """Return the number of rows of each text in `column` that no training row had, keyed by the text."""
+        """Return {text: number of rows} for the texts in `column` that did not occur in the training rows."""
         return {}
 
     @abstractmethod

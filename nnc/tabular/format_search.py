@@ -217,7 +217,7 @@ def _find_date(texts: Mapping[str, int]) -> tuple[_FormatTrial, str]:
         return best, ""
     matches = [match for text in texts if (match := DATE_TIME_PATTERNS["mdy"].fullmatch(text))]
     if len({match[1] for match in matches}) == 1 < len({match[3] for match in matches}):
-        best = other  # dates such as 01/02/2024, 01/03/2024: one per month, the day first
+        best = other  # dates on the same day of several months, such as 01/02/2024 and 01/03/2024
     assert isinstance(best.format, DateFormat)
     order = {"mdy": "month first", "dmy": "day first"}[best.format.order]
     text = next(text for text, value in zip(texts, best.values, strict=True) if value is not None)

@@ -1,4 +1,4 @@
-"""Fitted model of a table: encodings of the columns, members of the ensemble, and estimates on held-out rows."""
+"""Fitted table model: encodings of the columns, members of the ensemble, and estimates on held-out rows."""
 
 from __future__ import annotations
 

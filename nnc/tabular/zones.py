@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 OFFSET_NAME = re.compile(r"(?:UTC|GMT)?([+-])(\d\d):?(\d\d)", re.ASCII)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-MIN_DAY, MAX_DAY = -719_000, 2_932_000  # range of moments that datetime can represent, in days since 1970
+MIN_DAY, MAX_DAY = -719_000, 2_932_000  # range of dates that datetime can represent, in days since 1970
 
 
 def zone_name(zone: tzinfo | str | None) -> str:
@@ -41,12 +41,12 @@ def _find_zone(name: str) -> tzinfo | None:
 
 
 def local_time(seconds: NDArray[Any], name: str) -> NDArray[np.float64]:
-    """Convert moments to the local time of a time zone, in seconds since 1970.
+    """Convert Unix timestamps to the local time of a time zone, in seconds since 1970.
 
     Parameters
     ----------
     seconds : array (n,)
-        Moments in seconds since 1970, UTC; NaN for missing values.
+        Unix timestamps: seconds since 1970, UTC. NaN for missing values.
     name : str
         Name of the time zone, such as "Europe/Berlin" or "UTC+02:00".
 
@@ -69,7 +69,7 @@ def local_time(seconds: NDArray[Any], name: str) -> NDArray[np.float64]:
         [(_offset(day * DAY_SECONDS, zone), _offset((day + 1) * DAY_SECONDS, zone)) for day in days.tolist()]
     )
     offsets = offsets.reshape(-1, 2)[inverse]
-    changes = np.flatnonzero(offsets[:, 0] != offsets[:, 1])  # indices of moments on days when the UTC offset changes
+    changes = np.flatnonzero(offsets[:, 0] != offsets[:, 1])  # timestamps on days when the UTC offset changes
     instants = seconds[present]
     for i in changes.tolist():
         offsets[i, 0] = _offset(float(instants[i]), zone)
@@ -79,7 +79,7 @@ def local_time(seconds: NDArray[Any], name: str) -> NDArray[np.float64]:
 
 
 def local_moment(seconds: float, name: str) -> float:
-    """Convert a moment (seconds since 1970, UTC) to the local time of a time zone, like `local_time`."""
+    """Convert one Unix timestamp to the local time of a time zone; `local_time` does so for arrays."""
     return seconds + _offset(seconds, _require_zone(name))
 
 
@@ -95,7 +95,7 @@ def _require_zone(name: str) -> tzinfo:
 
 
 def _offset(seconds: float, zone: tzinfo) -> float:
-    """Return the offset from UTC, in seconds, that a time zone has at a moment (seconds since 1970, UTC)."""
+    """Return the offset of a time zone from UTC, in seconds, at the Unix timestamp `seconds`."""
     seconds = min(max(seconds, MIN_DAY * DAY_SECONDS), MAX_DAY * DAY_SECONDS)
     offset = (EPOCH + timedelta(seconds=seconds)).astimezone(zone).utcoffset()
     return 0.0 if offset is None else offset.total_seconds()
