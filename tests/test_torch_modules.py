@@ -287,7 +287,7 @@ def test_unsupported_module_is_rejected_with_reason(message):
 
 
 def test_from_torch_rejects_other_module_and_missing_shape():
-    with pytest.raises(TypeError, match=r"module must be an nn\.Sequential or a class of your own, got Linear"):
+    with pytest.raises(TypeError, match=r"or an instance of your own nn\.Module subclass, got Linear"):
         nnc.from_torch(nn.Linear(3, 1))
     with pytest.raises(
         ValueError, match=r"shape must be \(height, width, channels\) if the inputs of the first module are images"

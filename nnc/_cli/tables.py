@@ -41,8 +41,8 @@ class MixedColumn(NamedTuple):
 def read(file: TableFile) -> tuple[pl.DataFrame, list[MixedColumn]]:
     """Read a table file; return the table, and a description of each text column in which most cells are numbers.
 
-    A column of a text file is numeric if all its cells are numbers, except integers that float64 cannot distinguish.
-    All other columns remain text.
+    A column of a text file is numeric if all its cells are numbers, unless they are integers of which many would become
+    equal in float64. All other columns remain text.
     """
     with _convert_errors(file):
         frame = _scan(file).collect()
@@ -67,7 +67,7 @@ def read(file: TableFile) -> tuple[pl.DataFrame, list[MixedColumn]]:
 
 
 def _are_identifiers(cells: pl.Series) -> bool:
-    """Return whether a column contains integers that float64 cannot distinguish."""
+    """Return whether a column contains integers of which many would become equal in float64."""
     if not ((cells.str.len_bytes() >= MIN_INEXACT_DIGITS).any() and cells.str.contains(r"^[+-]?\d+$").all()):
         return False
     return merges_integers(map(int, cells.drop_nulls().unique().to_list()))

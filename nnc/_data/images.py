@@ -24,7 +24,7 @@ def count_images(shape: tuple[int, ...], image_shape: tuple[int, ...]) -> tuple[
         The array has another shape. If the channels of images come first, the message explains how to move them.
     """
     row_shapes = [image_shape, *([image_shape[:-1]] if image_shape[-1] == 1 else []), (prod(image_shape),)]
-    row_shapes = list(dict.fromkeys(row_shapes))  # remove a duplicate, as for sequences of one feature
+    row_shapes = list(dict.fromkeys(row_shapes))  # two shapes are equal if sequences have one feature
     if shape[1:] in row_shapes:
         return shape[0], False
     if shape in row_shapes:

@@ -152,7 +152,7 @@ class InputConversion:
         return array
 
     def bind(self, X: Any, lengths: ArrayLike | None = None, steps: int = 0) -> tuple[Self, Any]:
-        """Return the converter for the number of steps of X, and X, as Sequences if its rows have different lengths.
+        """Return the converter for the number of steps of X, and X; rows of different lengths become Sequences.
 
         The converter is this one, unless the network accepts any number of steps. It is then a copy whose model has an
         engine for at least `steps` steps.
@@ -173,7 +173,7 @@ class InputConversion:
         return self, X
 
     def at(self, steps: int | None = None) -> Self:
-        """Return a copy for sequences of this number of steps; None: for any number."""
+        """Return a copy for sequences of this number of steps; None means any number of steps."""
         other, model = self.copy(), self.model
         other.is_bound = steps is not None
         if steps is not None:

@@ -137,7 +137,7 @@ class TargetConversion(OutputConversion):
         array = as_weights(name, weights, n, self.model.dtype)
         with np.errstate(over="ignore"):
             total, limits = array.sum(dtype=np.float64), np.finfo(array.dtype)
-        if not limits.tiny <= total <= limits.max:  # the sum of the row weights divides gradients
+        if not limits.tiny <= total <= limits.max:  # gradients are divided by the sum of the row weights
             raise ValueError(
                 f"{name} must have a sum from {limits.tiny:.3g} to {limits.max:.3g}, the range of {array.dtype}, "
                 f"got {total:.3g}; only ratios of weights matter, so divide all of them by the largest"

@@ -344,7 +344,7 @@ def _spread(name: str, what: str, given: float | tuple[float, ...], shape: tuple
         raise ValueError(
             f"{name}: {what} must be one number, or {n} numbers, one for each column{channels}, got {len(given)}"
         )
-    return np.resize(np.array(given), n)  # repeat the numbers for each pixel or step
+    return np.resize(np.array(given), n)  # repeat the number of each channel or feature for all pixels or steps
 
 
 def _blocks(rows: NDArray[Any]) -> Iterator[NDArray[np.float64]]:

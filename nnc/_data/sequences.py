@@ -168,7 +168,7 @@ def as_sequences(X: Any, lengths: ArrayLike | None, model: Model, is_bound: bool
 
 
 def _with_steps(X: Any, steps: int, features: int) -> Any:
-    """Return X, with zeros up to `steps` steps as Sequences if it has fewer steps."""
+    """Return X; if it has fewer than `steps` steps, add zeros and return it as Sequences."""
     given = count_steps(X, features)
     if given > steps:
         raise ValueError(f"X must have sequences of at most {steps} steps, got {given}")
@@ -196,7 +196,7 @@ def _list_of_sequences(X: Any, features: int) -> list[NDArray[Any]] | None:
 
 
 def _from_list(arrays: list[NDArray[Any]], steps: int | None) -> Sequences:
-    """Return a list of arrays (length, features) as Sequences of `steps` steps; None: of the longest array."""
+    """Join arrays (length, features) to Sequences of `steps` steps; None means the length of the longest array."""
     lengths = np.array([len(array) for array in arrays], np.int32)
     longest = int(lengths.max())
     if steps is not None and longest > steps:
@@ -212,7 +212,7 @@ def _from_list(arrays: list[NDArray[Any]], steps: int | None) -> Sequences:
 
 
 def _from_array(X: Any, lengths: ArrayLike, steps: int, features: int, any_steps: bool) -> Sequences:
-    """Return an array (n, steps, features) with lengths as Sequences."""
+    """Return Sequences for an array (n, steps, features) and the number of steps of each row."""
     if isinstance(X, Sequences) or _list_of_sequences(X, features) is not None:
         raise TypeError("lengths must be None if X is a list of sequences, whose lengths are those of its arrays")
     array = as_real_array("X", X)

@@ -257,7 +257,7 @@ def equivalence_labels(connections: list[Connection], X: Array, widths: list[int
             n_out = connection.recurrence.n_out
             current = _row_labels(current)[:, None] * n_out + np.arange(n_out)
             continue
-        if connection.columnwise:  # each channel has its own weight and needs its own label
+        if connection.columnwise:  # each channel has its own weight, so its outputs get their own labels
             current = current * widths[l] + np.arange(current.shape[1]) % widths[l]
             continue
         rows = _row_labels(connection.rows(current, -1))

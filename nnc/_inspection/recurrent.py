@@ -42,7 +42,7 @@ class SimpleCell:
         return [h], derivative
 
     def backward(self, cache: Any, d: State) -> Derivatives:
-        """Return the derivatives of the loss, given d = dL/d(new state)."""
+        """Return the `Derivatives` of the loss L, given d, its derivatives with respect to the new state."""
         delta = [d[0] * cache]
         return delta, delta, None, []
 
@@ -61,7 +61,7 @@ class GRUCell:
         return [z * state[0] + other * n], (z, r, n, other, dz, dr, dn, v[2], state[0])
 
     def backward(self, cache: Any, d: State) -> Derivatives:
-        """Return the derivatives of the loss, given d = dL/d(new state)."""
+        """Return the `Derivatives` of the loss L, given d, its derivatives with respect to the new state."""
         z, r, n, other, dz, dr, dn, v_n, h = cache
         delta_n = d[0] * other * dn
         delta_z, delta_r = d[0] * (h - n) * dz, delta_n * v_n * dr
@@ -83,7 +83,7 @@ class LSTMCell:
         return [o * t, c], (gates, state[1], t, dt)
 
     def backward(self, cache: Any, d: State) -> Derivatives:
-        """Return the derivatives of the loss, given d = dL/d(new state)."""
+        """Return the `Derivatives` of the loss L, given d, its derivatives with respect to the new state."""
         ((i, di), (f, df), (g, dg), (o, do)), c, t, dt = cache
         dc = d[1] + d[0] * o * dt
         delta = [dc * g * di, dc * c * df, dc * i * dg, d[0] * t * do]
@@ -134,7 +134,7 @@ class Recurrence:
         return W[: self.features, columns], W[self.features :, columns], biases
 
     def gate_columns(self) -> list[tuple[str, slice]]:
-        """Return the name of each gate, and its columns among those of one direction."""
+        """Return the name of each gate, and the slice of its columns in the arrays of one direction."""
         units = self.kind.units
         return [(gate, slice(k * units, (k + 1) * units)) for k, gate in enumerate(self.kind.gate_names)]
 
@@ -158,7 +158,7 @@ class Recurrence:
         return steps
 
     def _gates(self, u: Bounded) -> list[Bounded]:
-        """Split net inputs into gates."""
+        """Split the columns of net inputs into one array for each gate."""
         units = self.kind.units
         return [u[:, k * units : (k + 1) * units] for k in range(self.kind.n_gates)]
 

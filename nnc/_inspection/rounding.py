@@ -83,7 +83,7 @@ def bounds(problem: Problem, steps: Sequence[LayerStep], dtype: Any) -> Bounds:
 
     with np.errstate(all="ignore"):
         forward: list[_Forward] = []
-        E = abs(problem.X - problem.X.astype(dtype))  # rounding of the inputs to the dtype of the network
+        E = abs(problem.X - problem.X.astype(dtype))  # error of rounding the inputs to the dtype of the network
         candidates: list[list[Mask]] = []
         for l, (row, step) in enumerate(zip(problem.activations, steps, strict=True)):
             candidates.append([])

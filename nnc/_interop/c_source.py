@@ -206,10 +206,10 @@ class Source(Writer):
         self.functions: dict[str, str] = {}
         self.calls: list[str] = []
         self.current = "in"  # name of the C array that the next operation reads
-        # Required number of elements of each C array. Recurrent layers use h for states, and next for those of a step.
+        # Required number of elements of each C array. Recurrent layers store states in h, and new states in next.
         self.buffers = {"a": 0, "b": 0, "sum": 0, "h": 0, "next": 0}
         self.n_states = 0  # number of states in the struct for single steps
-        self.n_state_calls = 0  # number of calls after which all states of a step are computed
+        self.n_state_calls = 0  # number of `calls` up to the last recurrent layer; the others compute only outputs
         self.n_summed = 0  # number of ensemble members whose outputs were added to the sum
         self.constant_bytes = 0
         self.element_bytes = 4 if dtype == "float32" else 8

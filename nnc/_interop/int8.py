@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     Array = np.ndarray[Any, Any]
 
-MAX_TERMS = 2**31 // (127 * 255) - 2  # maximum inputs of a neuron whose integer sum fits into 32 bits
+MAX_TERMS = 2**31 // (127 * 255) - 2  # maximum number of inputs of a neuron, so that its integer sum fits into 32 bits
 BLOCK_ROWS = 256  # number of rows that are evaluated at a time, to limit memory
 
 

@@ -55,7 +55,7 @@ RENAMED = {"identity": "linear", "exp": "exponential"}
 DIFFERENT_DEFINITIONS = ("leaky_relu",)
 ACTIVATIONS = {RENAMED.get(name, name): name for name in activations.ROWS if name not in DIFFERENT_DEFINITIONS}
 REPLACED_BY_KERAS = ("build", "quantize")  # methods that Keras itself replaces in layer instances
-Network = TypeVar("Network")  # the class NeuralNetwork, which nnc/_interop may not import from a higher layer
+Network = TypeVar("Network")  # NeuralNetwork; nnc/_interop must not import the package nnc/_network
 
 
 def read(build: Callable[[Parts], Network], model: Any, loss: Any, verify: bool) -> Network:
@@ -139,7 +139,7 @@ def check(network: Any, model: Any, parts: Parts) -> None:
 def _keras(model: Any) -> Any:
     """Return the package keras of a model; raise TypeError if the model is not a Sequential model of Keras 3.
 
-    The package is looked up in sys.modules: whoever has a Keras model has imported keras.
+    The package is looked up in sys.modules, because a Keras model exists only after keras was imported.
     """
     keras = sys.modules.get("keras")
     if keras is None or type(model) is not getattr(keras, "Sequential", None):

@@ -87,7 +87,10 @@ class LayerBuilder(Writer):
         options |= {"go_backwards": first.reverse, "dtype": self.dtype}
         if operation.cell == "simple_rnn":
             if operation.activation == "leaky_relu":
-                raise ValueError("a SimpleRNN with the activation 'leaky_relu' has another slope in Keras")
+                raise ValueError(
+                    "a SimpleRNN must not have the activation 'leaky_relu', whose slope for negative inputs is 0.2 in "
+                    "Keras and 0.01 in nnc"
+                )
             options["activation"] = RENAMED.get(operation.activation, operation.activation)
         layer = RECURRENT[operation.cell](first.units, **options)
         if len(operation.directions) == 2:
@@ -135,14 +138,14 @@ class LayerBuilder(Writer):
         self.add(layers.Flatten(dtype=self.dtype))
 
     def reshape(self, operation: op.Reshape) -> None:
-        """Switch between layers for images and for sequences; flatten the output of a global pool."""
+        """Set `has_sequences` for the next operations; add a Flatten layer if the output is a vector."""
         self.has_sequences = len(operation.output_shape) == 3
         if len(operation.output_shape) == 1:
             self.add(layers.Flatten(dtype=self.dtype))
 
     def activate(self, operation: op.Activate) -> None:
         """Add an activation layer."""
-        if operation.name == "leaky_relu":  # the function of Keras has another slope
+        if operation.name == "leaky_relu":  # the default slope for negative inputs is 0.2 in Keras
             self.add(layers.LeakyReLU(negative_slope=0.01, dtype=self.dtype))
         else:
             self.add(layers.Activation(RENAMED.get(operation.name, operation.name), dtype=self.dtype))

@@ -426,7 +426,7 @@ class Builder:
             # activation in their loss function, not in the model.
             self.layers[-1], added_output = last.replace(activation=row.output), row.output
         scale_y = scalings.get("scale_y")
-        if scale_y is not None and len(self.shape) == 2:  # repeat the numbers of the outputs for each step
+        if scale_y is not None and len(self.shape) == 2:  # repeat shift and factor of each output for all steps
             for key in ("shift", "factor"):
                 numbers = np.reshape(scale_y[key], (-1, self.shape[1]))
                 scale_y[key] = np.broadcast_to(numbers, self.shape).ravel().tolist()

@@ -135,7 +135,7 @@ def build_program(document: dict[str, Any]) -> Program:
     task = "regression"
     if row.is_classification or output.name == "softmax":
         task = "binary" if sizes[-1] == 1 else "multilabel" if row.target_type == "multilabel" else "multiclass"
-    if len(output_shape) == 2:  # as in predict_classes, only these losses have classes at each step
+    if len(output_shape) == 2:  # only these losses support classes at each step; see predict_classes
         task = {"multilabel": "multilabel", "probabilities": "multiclass"}.get(row.target_type, "regression")
     return Program(
         document["dtype"],
@@ -240,7 +240,7 @@ def _target_unscaling(shape: Shape, scale: dict[str, Any]) -> Scale:
 
 
 def _scale_by_feature(operation: Operation) -> Operation:
-    """Return a Scale of sequences with one number for each feature, if files repeat these numbers for each step.
+    """Replace the numbers of a Scale of sequences by one per feature if they are the same at each step.
 
     Other operations are returned unchanged.
     """

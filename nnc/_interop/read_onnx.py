@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     Array = np.ndarray[Any, Any]
 
-Network = TypeVar("Network")  # the class NeuralNetwork, which nnc/_interop may not import from a higher layer
+Network = TypeVar("Network")  # NeuralNetwork; nnc/_interop must not import the package nnc/_network
 MAX_EXTRA_BYTES = 2**22  # bytes of arrays that a model may create, in addition to twice the size of its files
 MAX_MESSAGE_CHARACTERS = 500  # maximum length of a problem description in an error message
 

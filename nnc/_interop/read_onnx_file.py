@@ -178,10 +178,10 @@ class Constants:
             raise ValueError(f"{label} has the data type {tensor['data_type']}, which is not supported")
         if tensor["segment"] is not None:
             raise ValueError(f"{label} is stored in segments, which is not supported")
-        if len(dims) > MAX_RANK or any(n < 0 for n in dims):
-            raise ValueError(
-                f"{label} must have at most {MAX_RANK} dimensions of sizes of at least 0, got the shape {dims[:9]}"
-            )
+        if len(dims) > MAX_RANK:
+            raise ValueError(f"{label} must have at most {MAX_RANK} dimensions, got {len(dims)}")
+        if any(n < 0 for n in dims):
+            raise ValueError(f"{label} must have dimensions of at least 0, got the shape {dims}")
         name = DATA_FIELDS.get(dtype, "int32_data")
         if any(len(tensor[field]) for field in {*DATA_FIELDS.values(), "int32_data"} - {name}):
             raise ValueError(f"{label} must have all its values in the field for {dtype}, got values in another field")

@@ -1,8 +1,8 @@
 """Recognition of activations that ONNX models compute by several operators.
 
-A form is the formula of a tensor as nested tuples, where ("x",) is the input of the activation. A sum is the tuple
+A `Form` is the formula of a tensor as nested tuples, where ("x",) is the input of the activation. A sum is the tuple
 ("+", constant, terms), a product the tuple ("*", constant, factors). Terms and factors are flattened and sorted, so
-that order and grouping do not matter. A skeleton is a form without its constants.
+that order and grouping do not matter. A skeleton is a formula without its constants.
 """
 
 from __future__ import annotations
@@ -22,26 +22,26 @@ if TYPE_CHECKING:
 Form = tuple[Any, ...]
 X: Form = ("x",)
 UNARY = ("Sigmoid", "Tanh", "Relu", "Exp", "Log", "Abs", "Neg", "Erf", "Softplus")  # ONNX operators with one input
-MAX_FORMS = 8  # limit for the candidate formulas of a tensor; each has another earlier tensor as x
+MAX_FORMS = 8  # maximum number of formulas of a tensor, each as a function of another earlier tensor x
 TOLERANCES = {"float32": 5e-7, "float64": 1e-15}  # accepted relative deviation of constants due to rounding
 
 
 def constant(value: float) -> Form:
-    """Return the form (formula as nested tuples) of a constant number."""
+    """Return the formula (nested tuples) of a constant number."""
     return ("c", float(value))
 
 
 def combine(operator: str, parts: Sequence[Form]) -> Form | None:
-    """Return the form (formula as nested tuples) of an operator applied to the forms `parts`.
+    """Return the formula (nested tuples) of an operator applied to the formulas `parts`.
 
-    Return None if no formula of an activation contains the resulting form.
+    Return None if no formula of an activation contains the result.
     """
     form = _combined(operator, parts)
     return form if _skeleton(form) in _activations() and all(map(isfinite, _constants(form))) else None
 
 
 def _combined(operator: str, parts: Sequence[Form]) -> Form:
-    """Return the form (formula as nested tuples) of an operator applied to other forms."""
+    """Return the formula (nested tuples) of an operator applied to other formulas."""
     if operator == "Neg":
         return _flattened("*", [constant(-1.0), *parts])
     if operator in ("Add", "Sub"):
@@ -55,7 +55,7 @@ def _combined(operator: str, parts: Sequence[Form]) -> Form:
 
 
 def _flattened(sign: str, parts: Sequence[Form]) -> Form:
-    """Return the form (nested tuples) of a sum or product, after merging its constants and nested sums or products."""
+    """Return the formula (nested tuples) of a sum or product; merge its constants and nested sums or products."""
     value, others = 0.0 if sign == "+" else 1.0, list[Form]()
     for part in parts:
         numbers = [part[1]] if part[0] in ("c", sign) else []
@@ -70,7 +70,7 @@ def _flattened(sign: str, parts: Sequence[Form]) -> Form:
 
 
 def _constants(form: Form) -> list[float]:
-    """Return the constants in a form (formula as nested tuples) from left to right."""
+    """Return the constants in a formula (nested tuples) from left to right."""
     constants = []
     for part in form:
         constants += [part] if isinstance(part, float) else _constants(part) if isinstance(part, tuple) else []
@@ -78,12 +78,12 @@ def _constants(form: Form) -> list[float]:
 
 
 def _skeleton(form: Form) -> Form:
-    """Return a copy of a form (formula as nested tuples) from which all constants are removed."""
+    """Return a copy of a formula (nested tuples) from which all constants are removed."""
     return tuple(_skeleton(part) if isinstance(part, tuple) else part for part in form if not isinstance(part, float))
 
 
 def activation(form: Form, dtype: str) -> str | None:
-    """Return the name of the activation with this form (formula as nested tuples), or None if there is none."""
+    """Return the name of the activation with this formula (nested tuples), or None if there is none."""
     numbers = _constants(form)
     for expected, name in _activations().get(_skeleton(form), ()):
         if all(abs(a - b) <= TOLERANCES[dtype] * abs(b) for a, b in zip(numbers, expected, strict=True)):
@@ -108,7 +108,7 @@ def _activations() -> dict[Form, list[tuple[list[float], str]]]:
 
 
 def _parts(form: Form) -> Iterator[Form]:
-    """Yield a form (formula as nested tuples), all its subexpressions, and each sum or product of a subset of terms."""
+    """Yield a formula (nested tuples), all its subexpressions, and each sum or product of a subset of terms."""
     yield form
     is_sum = form[0] in ("+", "*")
     members = form[2] if is_sum else [part for part in form if isinstance(part, tuple)]
@@ -120,7 +120,7 @@ def _parts(form: Form) -> Iterator[Form]:
 
 
 def _form_of_formulas(formulas: Sequence[str]) -> Form:
-    """Return the form (nested tuples) of the ONNX nodes that onnx.py writes for the formulas of an activation."""
+    """Return the formula (nested tuples) by which the reader recognizes an activation that onnx.py has written."""
     graph = Graph("float64")
     result = graph.composed(formulas, "x")
     constants = Constants([parse(tensor, TENSOR_FIELDS, "") for tensor in graph.tensors], "")

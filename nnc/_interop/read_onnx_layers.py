@@ -171,11 +171,11 @@ def _batch_norm(call: Call, value: Any, *constants: Any) -> Rows:
     if rows.axes[0] != "c":
         raise call.error(f"the input must be images with channels first, got the order of axes {rows.axes!r}")
     arrays = [finite_array(call, array, rows.dtype, 1) for array in constants]
-    if any(len(array) != rows.dims[0] for array in arrays) or (arrays[3] < 0).any():
-        raise call.error(
-            f"scale, bias, mean and variance must have {rows.dims[0]} numbers each, and variances of at least 0, got "
-            f"the lengths {[len(array) for array in arrays]} and a smallest variance of {arrays[3].min():g}"
-        )
+    if any(len(array) != rows.dims[0] for array in arrays):
+        lengths = [len(array) for array in arrays]
+        raise call.error(f"scale, bias, mean and variance must have {rows.dims[0]} numbers each, got {lengths}")
+    if (arrays[3] < 0).any():
+        raise call.error(f"variances must be at least 0, got {arrays[3].min():g}")
     epsilon = float(np.float32(call["epsilon"]))
     return rows.apply(lambda assembly: assembly.norm(arrays, epsilon, call.label), call.label)
 

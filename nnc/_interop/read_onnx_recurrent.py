@@ -80,7 +80,7 @@ KINDS.update({Steps: "sequences with another order of axes", State: "the state o
 
 
 def arranged(value: Steps) -> Steps | Rows:
-    """Return the value as Rows if the first axis is that of the rows, and no axis is that of the directions."""
+    """Convert Steps to Rows if the axes are those of Rows or (rows, features, steps); return other Steps unchanged."""
     rows = value.rows
     if value.axes == "nct":
         return rows.apply(None, rows.label, dims=rows.dims[::-1], axes="ct")
@@ -256,7 +256,7 @@ def _recurrent(call: Call, value: Any, W: Any, R: Any, B: Any = None, *others: A
         assembly.charge(W.nbytes + R.nbytes)
         builder, was_reversed = assembly.builder, assembly.builder.reversed
         builder.recurrent(layer, *_columns(call, W, R, B), call.label)
-        if reverse:  # the outputs keep the order of the inputs
+        if reverse:  # layers of nnc return the steps in the order of the inputs
             builder.reversed = was_reversed
 
     features = directions * units

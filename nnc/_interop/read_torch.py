@@ -61,7 +61,7 @@ PADDED: dict[type, type] = {nn.ZeroPad2d: nn.Conv2d, nn.ConstantPad1d: nn.Conv1d
 # PyTorch replaces softplus(z) by z for z above the threshold of a module. With a threshold of at least 20, the error
 # is at most 2.1e-9.
 MIN_SOFTPLUS_THRESHOLD = 20.0
-Network = TypeVar("Network")  # the class NeuralNetwork, which nnc/_interop may not import from a higher layer
+Network = TypeVar("Network")  # NeuralNetwork; nnc/_interop must not import the package nnc/_network
 
 
 def read(build: Callable[[Parts], Network], module: Any, shape: Any, loss: Any, verify: bool) -> Network:
@@ -105,7 +105,8 @@ class Reader:
     Raises
     ------
     TypeError
-        `module` is neither an nn.Sequential nor a class of the user, or `shape` does not consist of whole numbers.
+        `module` is neither an nn.Sequential nor an instance of a user's class, or `shape` contains other values than
+        whole numbers.
     ValueError
         A module inside is not supported; the message names this module.
     """
@@ -124,7 +125,7 @@ class Reader:
             1,
             2,
         )  # axes of the inputs of the module in the order of the current axes
-        self.pad: Any = None  # padding of the last module, if it is in PADDED
+        self.pad: Any = None  # padding of the previous module if its type is in PADDED, else None
         for (label, part), (_, following) in zip(steps, [*steps[1:], ("", None)], strict=True):
             with naming_errors(label):
                 require_attributes(part, REQUIRED.get(type(part), {}), label)
@@ -159,7 +160,7 @@ class Reader:
             READERS[type(part)](self.builder, part, label)
 
     def require_axes(self, axes: str, label: str) -> None:
-        """Raise ValueError if sequences have other axes than a module requires; set unknown axes."""
+        """Raise ValueError if sequences have other axes than a module requires; infer unknown axes from `axes`."""
         pairs = [*zip(self.axes, axes, strict=True)]
         if any(actual != required and "?" not in (actual, required) for actual, required in pairs):
             names = {"n": "rows", "t": "steps", "c": "features", "?": "any"}
@@ -244,8 +245,8 @@ def _steps(module: Any) -> list[tuple[str, Any]]:
     if type(module) is not nn.Sequential and not is_custom(module):
         remedy = "; a subclass may compute something else: pass nn.Sequential(*module) if it does not"
         raise TypeError(
-            f"module must be an nn.Sequential or a class of your own, got {type(module).__name__}"
-            f"{remedy if isinstance(module, nn.Sequential) else ''}"
+            "module must be an nn.Sequential or an instance of your own nn.Module subclass, got "
+            f"{type(module).__name__}{remedy if isinstance(module, nn.Sequential) else ''}"
         )
     try:
         with _evaluation(module):  # a forward method may depend on the mode

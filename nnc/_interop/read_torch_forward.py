@@ -259,7 +259,7 @@ def _recurrent_module(value: Value) -> Any:
 
 
 def _select_rows(value: Value, function: str, arguments: list[Any], label: str) -> Value | None:
-    """Return the result of a function of a tensor, or None if the function or its arguments are not supported."""
+    """Add a function of a tensor to the steps; return None if the function or its arguments are not supported."""
     if function in ACTIVATIONS and not any(arguments):
         return value.add(label, ACTIVATIONS[function]())
     if function == "getitem":
@@ -284,7 +284,7 @@ def _select_rows(value: Value, function: str, arguments: list[Any], label: str) 
 
 
 def _select_result(value: Value, function: str, arguments: list[Any], label: str) -> Value | None:
-    """Return an element of the result of a recurrent module, or None if the arguments are not supported."""
+    """Return an element of the result of a recurrent module, or None for another function or index."""
     if function == "getitem" and arguments == [0]:
         return value.add(label, Selection("all"))
     if function == "getitem" and arguments in ([1], [-1]):
@@ -293,12 +293,12 @@ def _select_result(value: Value, function: str, arguments: list[Any], label: str
 
 
 def _select_cells(value: Value, function: str, arguments: list[Any], label: str) -> Value | None:
-    """Return the states h of an LSTM, or None if the arguments are not supported."""
+    """Return the states h from the pair (h, c) of an LSTM, or None for another function or index."""
     return value._replace(kind="states") if function == "getitem" and arguments == [0] else None
 
 
 def _select_states(value: Value, function: str, arguments: list[Any], label: str) -> Value | None:
-    """Return the state of one layer and direction, or None if the arguments are not supported."""
+    """Return the state of one layer and direction, or None for another function or index."""
     module = _recurrent_module(value)
     n, index = module.num_layers * (1 + module.bidirectional), arguments[0] if arguments else None
     if isinstance(index, tuple) and all(part == slice(None) for part in index[1:]):

@@ -138,7 +138,7 @@ class Script(Writer):
         self.step_statements.append(self.statements[-1])
 
     def call_for_each_step(self, n: int, function: str, *arguments: Any) -> None:
-        """Add the call of a function that processes the n numbers of a step, for each step in `predict`."""
+        """Add a statement to `predict` that calls a function for each step, a group of n numbers of x."""
         self.step_statements.append(self.statement(function, *arguments))
         self.statements.append(self.statement("eachStep", n, function, *arguments))
 

@@ -211,7 +211,7 @@ class ModuleBuilder(Writer):
         self.modules.append(nn.Flatten())
 
     def reshape(self, operation: op.Reshape) -> None:
-        """Switch between modules for images and for sequences; flatten the output of a global pool."""
+        """Set `has_sequences` for the next operations; add a Flatten module if the output is a vector."""
         self.has_sequences = len(operation.output_shape) == 3
         if self.has_sequences:
             self.transpose(features_last=False)

@@ -46,7 +46,7 @@ class Stream:
             for part in (0.0, 1.0) if scaling is None else (scaling.shift, scaling.factor):
                 numbers = np.ravel(np.asarray(part, np.float64))
                 array = np.resize(numbers, size)
-                # Imported networks may have another scaling at each step.
+                # Imported networks may have a different scaling at each step.
                 if not np.array_equal(np.resize(array, numbers.size), numbers):
                     raise ValueError(f"stream() requires that {name} is the same at all steps, got different numbers")
                 arrays.append(array)

@@ -54,7 +54,7 @@ class Direction(Value):
 
     W: list[list[float]]  # weights of the features of a step: (features, gates x units)
     U: list[list[float]]  # weights of the previous state: (units, gates x units)
-    b: list[list[float]] | None  # rows of biases: one, or in a GRU those of x @ W and those of h @ U
+    b: list[list[float]] | None  # one row of biases; in a GRU two rows, for x @ W and for h @ U
     reverse: bool  # whether the steps are processed from the last to the first
 
     @property

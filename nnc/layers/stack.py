@@ -107,7 +107,7 @@ class Stack(Value):
         return f"any x {shape[1]}" if self.input.any_steps and len(shape) == 2 else format_shape(shape)
 
     def flatten_outputs(self, outputs: Any) -> Any:
-        """Return an array for the outputs of all steps, (n, steps, k), as (n, steps * k); return others unchanged."""
+        """Reshape outputs at each step from (n, steps, k) to (n, steps * k); return other arrays unchanged."""
         if len(self.output_shape) == 2 and outputs.shape[1:] == self.output_shape:
             return outputs.reshape(len(outputs), -1)
         return outputs

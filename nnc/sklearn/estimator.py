@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from nnc._registry.losses import Loss
 
-MAX_DENSE_BYTES = 1 << 28  # maximum size of the dense array to which a sparse X is converted at once
+MAX_DENSE_BYTES = 1 << 28  # convert a sparse X to a dense array only up to this size in bytes
 SOLVERS = tuple(optimizers.ROWS)
 LARGEST_BELOW_ONE = float(np.nextafter(1, 0))
 
