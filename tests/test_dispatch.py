@@ -235,15 +235,18 @@ NETWORK_MODULES = {
         *(
             "_data",
             "_data.derivatives",
+            "_data.images",
             "_data.inputs",
             "_data.converter",
             "_data.outputs",
             "_data.rows",
+            "_data.sequences",
             "_data.targets",
         ),
         *("_registry", "_registry.activations", "_registry.formulas", "_registry.initializers", "_registry.losses"),
         *("layers", "layers.dense", "layers.base", "layers.shape", "layers.stack"),
-        *("_model", "_model.cores", "_model.data", "_model.initializers", "_model.model", "_model.views"),
+        *("_model", "_model.cores", "_model.data", "_model.initializers", "_model.model", "_model.steps"),
+        "_model.views",
     )
 }
 FIT_MODULES = {
