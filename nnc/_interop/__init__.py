@@ -7,7 +7,7 @@ Writers export a network. They share `program.py`, which turns a network into a 
 - `js_source.py` and `python_source.py` write modules, with common code in `script.py`.
 - `onnx.py` and `onnx_table.py` write ONNX models, encoded by `protobuf.py`.
 - `torch_modules.py` and `scikit_learn.py` create objects of those packages.
-- `table.py` describes a tabular model for `c_table.py` and `onnx_table.py`.
+- `table.py` describes a table model for `c_table.py` and `onnx_table.py`.
 - `skl2onnx_converter.py` lets skl2onnx convert the estimators of nnc.sklearn.
 
 Readers import a network. They share `parts.py`, which collects layers and weights:

@@ -1,4 +1,4 @@
-"""Writer of C headers for tabular models; inputs are the raw columns, with an integer code for each text.
+"""Writer of C headers for table models; inputs are the raw columns, with an integer code for each text.
 
 Column encodings (see nnc/_interop/table.py) and the processing of outputs are computed in double precision, the
 networks in single precision.
@@ -125,7 +125,7 @@ BOUNDS = """
 
 
 def to_c_table(model: TableProgram, name: str) -> str:
-    """Return the text of a C header that computes the predictions of a tabular model.
+    """Return the text of a C header that computes the predictions of a table model.
 
     Raises
     ------
@@ -166,7 +166,7 @@ def function_call(function: str, *arguments: str) -> str:
 
 
 class TableSource(Source):
-    """Builder of a C header for a tabular model."""
+    """Builder of a C header for a table model."""
 
     def input_function(self, model: TableProgram) -> str:
         """Return the text of the C function that encodes a row of raw columns as inputs of the networks."""

@@ -1,4 +1,4 @@
-"""Writer of ONNX models for tabular models; the graph encodes raw columns by standard operators.
+"""Writer of ONNX models for table models; the graph encodes raw columns by standard operators.
 
 The input "X" (n, columns) has raw numbers in float64, with NaN for missing values. A text is passed as its index in the
 levels of its column; the metadata "columns" lists these levels as JSON. The outputs have the names that onnx.py
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def to_onnx_table(model: TableProgram) -> bytes:
-    """Export a tabular model as an ONNX model; raise ValueError if the file would be larger than 2 GiB."""
+    """Export a table model as an ONNX model; raise ValueError if the file would be larger than 2 GiB."""
     check_size([network.operations for network in model.networks], "float32")
     graph = TableGraph("float64")
     encoded = [graph.column(column, j) for j, column in enumerate(model.columns)]
@@ -45,7 +45,7 @@ def to_onnx_table(model: TableProgram) -> bytes:
 
 
 class TableGraph(Graph):
-    """Builder of the ONNX graph of a tabular model."""
+    """Builder of the ONNX graph of a table model."""
 
     def column(self, column: RawColumn, j: int) -> tuple[list[str], list[str]]:
         """Add nodes to the graph that encode a raw column.

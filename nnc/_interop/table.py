@@ -1,4 +1,4 @@
-"""Description of a tabular model for writers: column encodings, networks and processing of outputs.
+"""Description of a table model for writers: column encodings, networks and processing of outputs.
 
 The encoding of a column is a list of formulas (nnc/_registry/formulas.py) of a number x. Every writer translates the
 formulas to its target language. Encodings are computed in float64, because dates need this precision, and the networks
@@ -78,7 +78,7 @@ class RawColumn(NamedTuple):
 
 
 class TableNetwork(NamedTuple):
-    """Network that is a part of a tabular model.
+    """Network that is a part of a table model.
 
     Attributes
     ----------
